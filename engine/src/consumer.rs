@@ -1,0 +1,253 @@
+//! The receiving end of a fan-out: items in order, each with the gap before it, from a thread or from async code.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::sync::{Parker, Unparker};
+
+use crate::lane::{Slot, Taker};
+use crate::{End, EndReason, Gap, Loss, Overflow, Stamp, Tally, Timestamp};
+
+/// An item as a consumer gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery<T> {
+    /// Sequence number and times.
+    pub stamp: Stamp,
+    /// What is missing directly before this item. It comes with the item, so that no loop can overlook it.
+    pub gap: Option<Gap>,
+    /// How far this item was behind the live head when it was taken, in items.
+    pub lag_items: u64,
+    /// The item.
+    pub item: T,
+}
+
+/// Why there is no item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecvError {
+    /// Nothing is there, or nothing came in time; there may be something later.
+    #[error("nothing there yet")]
+    Empty,
+    /// Nothing more will come.
+    #[error("the stream has ended: {}", .0.reason.label())]
+    Ended(End),
+}
+
+/// Takes the items of a [`FanOut`](crate::FanOut), made by [`Hub::subscribe`](crate::Hub::subscribe).
+///
+/// Use [`recv`](Self::recv) or [`recv_timeout`](Self::recv_timeout) from a thread, [`poll_recv`](Self::poll_recv)
+/// from async code, and [`try_recv`](Self::try_recv) where time is yours. Dropping it unsubscribes.
+#[derive(Debug)]
+pub struct Consumer<T: Send> {
+    taker: Taker<T>,
+    overflow: Overflow,
+    buffer: u64,
+    /// Items of lag that were asked for at the start and are still there.
+    burst: u64,
+    /// The sequence number that comes next if nothing is lost; `None` before the first item.
+    expected: Option<u64>,
+    /// Items skipped since the last delivery.
+    skipped: u64,
+    end: Option<End>,
+    parking: Option<(Parker, Waker)>,
+    tally: Arc<Tally>,
+}
+
+impl<T: Send> Consumer<T> {
+    pub(crate) fn new(taker: Taker<T>, overflow: Overflow, buffer: u64, tally: Arc<Tally>) -> Self {
+        Self { taker, overflow, buffer, burst: 0, expected: None, skipped: 0, end: None, parking: None, tally }
+    }
+
+    /// The consumer's account, to be read from anywhere, also after the consumer is gone.
+    #[must_use]
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
+    }
+
+    /// Takes the next item if there is one. `now` is the time that its latency is measured to.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Empty`] when nothing is there, [`RecvError::Ended`] when nothing will be.
+    pub fn try_recv(&mut self, now: Timestamp) -> Result<Delivery<T>, RecvError> {
+        self.take(now).map_err(RecvError::Ended)?.ok_or(RecvError::Empty)
+    }
+
+    /// Takes the next item, or registers the task to be woken for it. The engine needs no async runtime for this.
+    ///
+    /// # Errors
+    ///
+    /// The end, once everything queued has been taken.
+    pub fn poll_recv(&mut self, context: &mut Context<'_>, now: Timestamp) -> Poll<Result<Delivery<T>, End>> {
+        if let Some(ready) = self.take(now).transpose() {
+            return Poll::Ready(ready);
+        }
+        self.tally.arm(context.waker());
+        match self.take(now).transpose() {
+            None => Poll::Pending,
+            Some(ready) => {
+                self.tally.disarm();
+                Poll::Ready(ready)
+            }
+        }
+    }
+
+    /// Waits on this thread for the next item, for as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// The end, once everything queued has been taken.
+    pub fn recv(&mut self) -> Result<Delivery<T>, End> {
+        loop {
+            match self.recv_timeout(Duration::from_secs(3600)) {
+                Ok(delivery) => return Ok(delivery),
+                Err(RecvError::Ended(end)) => return Err(end),
+                Err(RecvError::Empty) => {}
+            }
+        }
+    }
+
+    /// Waits on this thread for the next item, `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Empty`] when none came in time, [`RecvError::Ended`] once everything queued has been taken.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Delivery<T>, RecvError> {
+        let deadline = Instant::now() + timeout;
+        let (parker, waker) = self.parking.take().unwrap_or_else(|| {
+            let parker = Parker::new();
+            let waker = Waker::from(Arc::new(Unpark(parker.unparker().clone())));
+            (parker, waker)
+        });
+        let received = loop {
+            match self.poll_recv(&mut Context::from_waker(&waker), Timestamp::now()) {
+                Poll::Ready(received) => break received.map_err(RecvError::Ended),
+                Poll::Pending if Instant::now() >= deadline => break Err(RecvError::Empty),
+                Poll::Pending => parker.park_deadline(deadline),
+            }
+        };
+        self.parking = Some((parker, waker));
+        received
+    }
+
+    fn take(&mut self, now: Timestamp) -> Result<Option<Delivery<T>>, End> {
+        if let Some(end) = self.end {
+            return Err(end);
+        }
+        if self.tally.close_requested() {
+            self.tally.ended(EndReason::Closed, self.tally.head_next(), Loss::Overflow);
+            return Err(*self.end.insert(End { reason: EndReason::Closed, gap: None }));
+        }
+        let slot = match self.taker.pop() {
+            Some(slot) => slot,
+            None => match self.tally.end() {
+                None => return Ok(None),
+                // What was pushed before the end is visible by now.
+                Some((reason, next, tail)) => match self.taker.pop() {
+                    Some(slot) => slot,
+                    None => return Err(self.finish(reason, next, tail)),
+                },
+            },
+        };
+        let expected = self.begin(slot.stamp.sequence);
+        let head = self.tally.head_next();
+        let slot = match self.overflow {
+            Overflow::SkipToLive => self.skip_stale(slot, head),
+            _ => Some(slot),
+        };
+        Ok(slot.map(|slot| self.deliver(slot, expected, head, now)))
+    }
+
+    /// The sequence number to expect, and the burst, as the fan-out fixed them when it took this consumer in.
+    fn begin(&mut self, sequence: u64) -> u64 {
+        *self.expected.get_or_insert_with(|| {
+            let (first, burst) = self.tally.start().unwrap_or((sequence, 0));
+            self.burst = burst;
+            first
+        })
+    }
+
+    /// Hands `slot` back unless it is too far behind; then goes to the newest item queued, and past that too if even
+    /// that is too far behind, which is so when the ring was full.
+    fn skip_stale(&mut self, slot: Slot<T>, head: u64) -> Option<Slot<T>> {
+        let lag = lag_of(&slot, head);
+        self.burst = self.burst.min(lag);
+        // After the end there is no live sound to skip to.
+        if lag <= self.buffer + self.burst || self.tally.end_reason().is_some() {
+            return Some(slot);
+        }
+        self.burst = 0;
+        let mut newest = slot;
+        let mut skipped = 0;
+        let mut last = newest.stamp.sequence;
+        while let Some(newer) = self.taker.pop() {
+            last = newest.stamp.sequence;
+            newest = newer;
+            skipped += 1;
+        }
+        let stale = lag_of(&newest, head) > self.buffer;
+        if stale {
+            last = newest.stamp.sequence;
+            skipped += 1;
+        }
+        if skipped > 0 {
+            self.skipped += skipped;
+            self.tally.skipped(last, skipped);
+        }
+        (!stale).then_some(newest)
+    }
+
+    fn deliver(&mut self, slot: Slot<T>, expected: u64, head: u64, now: Timestamp) -> Delivery<T> {
+        let Slot { stamp, missing, item } = slot;
+        let skipped = std::mem::take(&mut self.skipped);
+        let refused = stamp.sequence - expected - skipped;
+        let gap = (refused + skipped > 0).then(|| Gap {
+            from: expected,
+            blocks: refused + skipped,
+            reason: match missing {
+                _ if skipped >= refused => Loss::Skipped,
+                Some(reason) => reason,
+                None if self.overflow == Overflow::Latest => Loss::Conflated,
+                None => Loss::Overflow,
+            },
+        });
+        self.expected = Some(stamp.sequence + 1);
+        if let Some(gap) = gap {
+            self.tally.missed(gap);
+        }
+        let lag_items = head.saturating_sub(stamp.sequence + 1);
+        self.tally.lagged(lag_items);
+        self.tally.delivered(stamp.sequence, now.since(stamp.dispatched_at));
+        Delivery { stamp, gap, lag_items, item }
+    }
+
+    fn finish(&mut self, reason: EndReason, next: u64, tail: Loss) -> End {
+        let expected = self.expected.or(self.tally.start().map(|(first, _)| first)).unwrap_or(next);
+        let blocks = next.saturating_sub(expected);
+        let reason_lost = if self.skipped * 2 > blocks { Loss::Skipped } else { tail };
+        let gap = (blocks > 0).then_some(Gap { from: expected, blocks, reason: reason_lost });
+        if let Some(gap) = gap {
+            self.tally.missed(gap);
+        }
+        *self.end.insert(End { reason, gap })
+    }
+}
+
+impl<T: Send> Drop for Consumer<T> {
+    fn drop(&mut self) {
+        self.tally.leave();
+    }
+}
+
+fn lag_of<T>(slot: &Slot<T>, head: u64) -> u64 {
+    head.saturating_sub(slot.stamp.sequence + 1)
+}
+
+/// Wakes a thread that waits in [`Consumer::recv_timeout`].
+struct Unpark(Unparker);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}

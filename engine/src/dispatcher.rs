@@ -1,0 +1,127 @@
+//! From the capture ring to the consumers: makes each block shared and immutable, once, and fans out its handle.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::capture::{self, CaptureTally, HEADER_WORDS};
+use crate::patience::Patience;
+use crate::pool::Pool;
+use crate::{Block, EndReason, FanOut, Format, Precision, Recorder, Stamp, Timestamp};
+
+/// At most this many blocks go through at once, so that a long backlog does not keep consumers waiting for its end.
+const BATCH: usize = 32;
+/// The `ring` stage is told apart up to this many microseconds: 67 s.
+const MAX_MICROS: u64 = 1 << 26;
+
+/// What a [`Dispatcher::step`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Blocks went out.
+    Dispatched,
+    /// Nothing to do yet.
+    Idle,
+    /// The source is done, and everything it wrote went out.
+    Ended,
+}
+
+/// The dispatcher's state. Time is an argument; [`run`](Self::run) is the edge that reads the clock.
+#[derive(Debug)]
+pub(crate) struct Dispatcher {
+    ring: rtrb::Consumer<u32>,
+    format: Format,
+    pool: Pool,
+    fan_out: FanOut<Arc<Block>>,
+    capture: Arc<CaptureTally>,
+    /// Stage `ring`: from the capture of a block's first frame to here, in microseconds.
+    ring_micros: Arc<Recorder>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(
+        format: Format,
+        ring: rtrb::Consumer<u32>,
+        capture: Arc<CaptureTally>,
+        fan_out: FanOut<Arc<Block>>,
+        history: usize,
+    ) -> Self {
+        Self {
+            ring,
+            format,
+            // The history, one batch on its way, and one to spare.
+            pool: Pool::new(format, history + BATCH + 1),
+            fan_out,
+            capture,
+            ring_micros: Arc::new(Recorder::new(MAX_MICROS, Precision::TwoDigits)),
+            stop: Arc::default(),
+        }
+    }
+
+    pub(crate) fn ring_micros(&self) -> &Arc<Recorder> {
+        &self.ring_micros
+    }
+
+    /// Set, it ends the dispatcher after what is in the ring, even if a stuck device never lets go of the capture.
+    pub(crate) fn stop_flag(&self) -> &Arc<AtomicBool> {
+        &self.stop
+    }
+
+    /// Moves what is in the capture ring to the consumers.
+    pub(crate) fn step(&mut self, now: Timestamp) -> Step {
+        // In this order: nothing is written after the end, so what is seen after the end has been seen is all.
+        let ending = self.ring.is_abandoned() || self.stop.load(Ordering::Acquire);
+        let words = capture::block_words(self.format);
+        let mut taken = 0;
+        while taken < BATCH && self.ring.slots() >= words && self.fan_out.has_room(1) {
+            self.take_block(words, now);
+            taken += 1;
+        }
+        if taken > 0 {
+            for fallen in self.fan_out.flush() {
+                self.pool.give(fallen);
+            }
+            return Step::Dispatched;
+        }
+        if ending && self.ring.slots() < words {
+            self.fan_out.advance_to(self.capture.next_sequence());
+            return Step::Ended;
+        }
+        // Lets in who subscribed, also while the source is silent.
+        self.fan_out.consumers();
+        Step::Idle
+    }
+
+    /// Runs until the source ends, and then ends every consumer in order.
+    pub(crate) fn run(mut self) {
+        // Best effort: without it, each wait may take 50 us longer.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+        let mut patience = Patience::new(self.format.block_span(), Timestamp::now());
+        loop {
+            match self.step(Timestamp::now()) {
+                Step::Dispatched => patience.came(Timestamp::now()),
+                Step::Idle => thread::sleep(patience.pause(Timestamp::now())),
+                Step::Ended => break,
+            }
+        }
+        self.fan_out.finish(EndReason::Finished);
+    }
+
+    fn take_block(&mut self, words: usize, now: Timestamp) {
+        let Ok(chunk) = self.ring.read_chunk(words) else { return };
+        // Blocks never wrap around the ring's end: see `block_words`.
+        let (block_words, _) = chunk.as_slices();
+        let (header, samples) = block_words.split_at(HEADER_WORDS);
+        let (sequence, captured_at, frames) = capture::parse_header(header);
+        let stamp = Stamp { sequence, captured_at, dispatched_at: now };
+        let mut block = self.pool.take();
+        if let Some(fresh) = Arc::get_mut(&mut block) {
+            fresh.refill(stamp, frames).copy_from_slice(bytemuck::cast_slice(samples));
+        }
+        chunk.commit_all();
+        let micros = now.since(captured_at).as_micros();
+        self.ring_micros.record(u64::try_from(micros).unwrap_or(u64::MAX));
+        self.fan_out.push(stamp, block);
+    }
+}

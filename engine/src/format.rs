@@ -1,0 +1,122 @@
+//! The shape of the sound: fixed when a stream is built, never changed inside it.
+
+use std::time::Duration;
+
+use crate::Timestamp;
+
+/// Highest sample rate taken, in Hz: the highest that PulseAudio carries is 8 times 48 kHz times 2.
+const MAX_RATE_HZ: u32 = 768_000;
+/// Most channels taken: the most that a PulseAudio sample specification may have.
+const MAX_CHANNELS: u16 = 32;
+/// Shortest and longest block. Below 1 ms the cost is all hand-over; above 100 ms the block itself is audible lag.
+const BLOCK_SPAN: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(100);
+
+/// Sample rate, channels and block length of a stream. Samples are interleaved `f32`, nominally -1 to 1.
+///
+/// ```
+/// use aircheck_engine::Format;
+/// use std::time::Duration;
+///
+/// let format = Format::new(48_000, 2, Duration::from_millis(10))?;
+/// assert_eq!(format.block_frames(), 480);
+/// assert_eq!(format.block_samples(), 960);
+/// assert_eq!(format.position(3), 1440);
+/// # Ok::<(), aircheck_engine::FormatError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    rate_hz: u32,
+    channels: u16,
+    block_frames: u32,
+}
+
+/// A sample rate, channel count or block length that no stream can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// Outside 1 to 768,000 Hz.
+    #[error("a sample rate of {0} Hz is not possible; it must be 1 to {MAX_RATE_HZ}")]
+    Rate(u32),
+    /// Outside 1 to 32.
+    #[error("{0} channels are not possible; there must be 1 to {MAX_CHANNELS}")]
+    Channels(u16),
+    /// Outside 1 ms to 100 ms.
+    #[error("a block of {0:?} is not possible; it must be 1ms to 100ms")]
+    Block(Duration),
+}
+
+impl Format {
+    /// A format whose blocks last `block`, to the nearest frame and at least one.
+    ///
+    /// # Errors
+    ///
+    /// `rate_hz` must be 1 to 768,000, `channels` 1 to 32 and `block` 1 ms to 100 ms.
+    pub fn new(rate_hz: u32, channels: u16, block: Duration) -> Result<Self, FormatError> {
+        if !(1..=MAX_RATE_HZ).contains(&rate_hz) {
+            return Err(FormatError::Rate(rate_hz));
+        }
+        if !(1..=MAX_CHANNELS).contains(&channels) {
+            return Err(FormatError::Channels(channels));
+        }
+        if !BLOCK_SPAN.contains(&block) {
+            return Err(FormatError::Block(block));
+        }
+        let block_frames = (block.as_secs_f64() * f64::from(rate_hz)).round().max(1.0) as u32;
+        Ok(Self { rate_hz, channels, block_frames })
+    }
+
+    /// Frames per second.
+    #[must_use]
+    pub const fn rate_hz(&self) -> u32 {
+        self.rate_hz
+    }
+
+    /// Samples per frame.
+    #[must_use]
+    pub const fn channels(&self) -> u16 {
+        self.channels
+    }
+
+    /// Frames per block.
+    #[must_use]
+    pub const fn block_frames(&self) -> u32 {
+        self.block_frames
+    }
+
+    /// Samples per block: frames times channels.
+    #[must_use]
+    pub const fn block_samples(&self) -> usize {
+        self.block_frames as usize * self.channels as usize
+    }
+
+    /// How long one block sounds.
+    #[must_use]
+    pub const fn block_span(&self) -> Duration {
+        self.span(self.block_frames as u64)
+    }
+
+    /// How long `frames` frames sound.
+    #[must_use]
+    pub const fn span(&self, frames: u64) -> Duration {
+        Duration::from_nanos((frames as u128 * 1_000_000_000 / self.rate_hz as u128) as u64)
+    }
+
+    /// How many whole blocks cover `span`: rounded up, so that asking for a second gives at least a second.
+    #[must_use]
+    pub const fn blocks_in(&self, span: Duration) -> u64 {
+        let frames = (span.as_nanos() * self.rate_hz as u128).div_ceil(1_000_000_000);
+        frames.div_ceil(self.block_frames as u128) as u64
+    }
+
+    /// Position of a block's first frame. Blocks lie on a fixed grid: block 0 starts at frame 0, and a loss is a
+    /// whole number of blocks.
+    #[must_use]
+    pub const fn position(&self, sequence: u64) -> u64 {
+        sequence * self.block_frames as u64
+    }
+
+    /// When the frame at `position` was due, if frame 0 was captured at `epoch`.
+    #[must_use]
+    pub fn time_of(&self, epoch: Timestamp, position: u64) -> Timestamp {
+        epoch + self.span(position)
+    }
+}

@@ -1,0 +1,64 @@
+//! What happens to a consumer that does not keep up.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Policy for a consumer whose ring is full.
+///
+/// ```
+/// use aircheck_engine::Overflow;
+///
+/// assert_eq!("latest".parse(), Ok(Overflow::Latest));
+/// assert_eq!(Overflow::default().to_string(), "skip-to-live");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Overflow {
+    /// New items are refused and counted; when the consumer comes back it drops what is stale, sees one gap, and
+    /// goes on at the live head. For players.
+    #[default]
+    SkipToLive,
+    /// New items are refused and counted; what is queued is still delivered in order.
+    DropNewest,
+    /// Only the newest item is kept. For meters and tickers.
+    Latest,
+    /// The consumer gets what is queued, and then its end.
+    Disconnect,
+    /// The source waits. Refused where the source is live, because sound does not wait.
+    Block,
+}
+
+impl Overflow {
+    /// All policies.
+    pub const ALL: [Self; 5] = [Self::SkipToLive, Self::DropNewest, Self::Latest, Self::Disconnect, Self::Block];
+
+    /// The policy as users write it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::SkipToLive => "skip-to-live",
+            Self::DropNewest => "drop-newest",
+            Self::Latest => "latest",
+            Self::Disconnect => "disconnect",
+            Self::Block => "block",
+        }
+    }
+}
+
+impl fmt::Display for Overflow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// A word that names no overflow policy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no overflow policy; there are skip-to-live, drop-newest, latest, disconnect and block")]
+pub struct UnknownOverflow(String);
+
+impl FromStr for Overflow {
+    type Err = UnknownOverflow;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|policy| policy.label() == word).ok_or_else(|| UnknownOverflow(word.to_owned()))
+    }
+}

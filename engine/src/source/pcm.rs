@@ -1,0 +1,204 @@
+//! Raw samples from a pipe, or from anything else that can be read.
+
+use std::io::{ErrorKind, Read};
+
+use crate::source::{Arrival, Pull};
+
+/// How a raw sample is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PcmEncoding {
+    /// Signed 16-bit integer, little-endian.
+    S16Le,
+    /// Signed 24-bit integer in three bytes, little-endian.
+    S24Le,
+    /// 32-bit float, little-endian, nominally -1 to 1.
+    F32Le,
+}
+
+impl PcmEncoding {
+    /// All encodings.
+    pub const ALL: [Self; 3] = [Self::S16Le, Self::S24Le, Self::F32Le];
+
+    /// The encoding as users write it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::S16Le => "s16le",
+            Self::S24Le => "s24le",
+            Self::F32Le => "f32le",
+        }
+    }
+
+    /// Bytes of one sample.
+    #[must_use]
+    pub const fn sample_bytes(self) -> usize {
+        match self {
+            Self::S16Le => 2,
+            Self::S24Le => 3,
+            Self::F32Le => 4,
+        }
+    }
+
+    /// Appends samples as bytes. Integers are rounded to the nearest and clipped to their range; what is not a
+    /// number becomes silence. Samples that came from integers of at most this width come out bit for bit.
+    pub fn encode(self, samples: &[f32], bytes: &mut Vec<u8>) {
+        bytes.reserve(samples.len() * self.sample_bytes());
+        match self {
+            Self::S16Le => bytes.extend(samples.iter().flat_map(|s| (quantise(*s, 15) as i16).to_le_bytes())),
+            Self::S24Le => {
+                for sample in samples {
+                    bytes.extend_from_slice(&quantise(*sample, 23).to_le_bytes()[..3]);
+                }
+            }
+            Self::F32Le => bytes.extend(samples.iter().flat_map(|s| s.to_le_bytes())),
+        }
+    }
+
+    /// Reads samples from as many bytes as they take; the inverse of [`encode`](Self::encode).
+    fn decode(self, bytes: &[u8], samples: &mut [f32]) {
+        for (sample, bytes) in samples.iter_mut().zip(bytes.chunks_exact(self.sample_bytes())) {
+            *sample = match bytes {
+                &[a, b] => f32::from(i16::from_le_bytes([a, b])) / 32_768.0,
+                &[a, b, c] => (i32::from_le_bytes([0, a, b, c]) >> 8) as f32 / 8_388_608.0,
+                &[a, b, c, d] => f32::from_le_bytes([a, b, c, d]),
+                _ => 0.0,
+            };
+        }
+    }
+}
+
+impl std::str::FromStr for PcmEncoding {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|encoding| encoding.label() == word)
+            .ok_or_else(|| format!("`{word}` is no sample encoding; there are s16le, s24le and f32le"))
+    }
+}
+
+/// `sample` as a signed integer of `bits` bits and a sign.
+fn quantise(sample: f32, bits: u32) -> i32 {
+    let scale = (1_u32 << bits) as f32;
+    // A cast from float saturates and turns what is not a number into 0.
+    ((sample * scale).round() as i32).clamp(-(1 << bits), (1 << bits) - 1)
+}
+
+/// Raw interleaved samples from a reader.
+#[derive(Debug)]
+pub struct Pcm<R> {
+    reader: R,
+    name: String,
+    rate_hz: u32,
+    channels: u16,
+    encoding: PcmEncoding,
+    bytes: Vec<u8>,
+}
+
+impl<R: Read> Pcm<R> {
+    /// Samples from `reader`, which people know as `name`.
+    pub fn new(reader: R, name: impl Into<String>, rate_hz: u32, channels: u16, encoding: PcmEncoding) -> Self {
+        Self { reader, name: name.into(), rate_hz, channels, encoding, bytes: Vec::new() }
+    }
+}
+
+impl<R: Read + Send + 'static> Pull for Pcm<R> {
+    fn rate_hz(&self) -> u32 {
+        self.rate_hz
+    }
+
+    fn channels(&self) -> u16 {
+        self.channels
+    }
+
+    fn description(&self) -> String {
+        format!("{} ({}, {} Hz, {} ch)", self.name, self.encoding.label(), self.rate_hz, self.channels)
+    }
+
+    fn arrival(&self) -> Arrival {
+        Arrival::External
+    }
+
+    fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String> {
+        let frame_bytes = usize::from(self.channels) * self.encoding.sample_bytes();
+        self.bytes.resize(samples.len() * self.encoding.sample_bytes(), 0);
+        let mut read = 0;
+        // Until there are whole frames: a pipe may hand over any number of bytes.
+        while read == 0 || read % frame_bytes != 0 {
+            match self.reader.read(&mut self.bytes[read..]) {
+                Ok(0) if read % frame_bytes == 0 => break,
+                Ok(0) => {
+                    let (left, name) = (read % frame_bytes, &self.name);
+                    return Err(format!(
+                        "{name}: ended inside a frame, {left} of {frame_bytes} bytes; check --channels and --sample"
+                    ));
+                }
+                Ok(bytes) => read += bytes,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(format!("{}: {error}", self.name)),
+            }
+        }
+        let filled = read / self.encoding.sample_bytes();
+        self.encoding.decode(&self.bytes[..read], &mut samples[..filled]);
+        Ok(filled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_integer_survives_the_way_through_floats() {
+        for encoding in [PcmEncoding::S16Le, PcmEncoding::S24Le] {
+            let bytes: Vec<u8> = match encoding {
+                PcmEncoding::S16Le => (i16::MIN..=i16::MAX).flat_map(i16::to_le_bytes).collect(),
+                _ => (-(1 << 23)..1 << 23)
+                    .step_by(251)
+                    .flat_map(|v: i32| [v as u8, (v >> 8) as u8, (v >> 16) as u8])
+                    .collect(),
+            };
+            let mut samples = vec![0.0; bytes.len() / encoding.sample_bytes()];
+            encoding.decode(&bytes, &mut samples);
+            let mut again = Vec::new();
+            encoding.encode(&samples, &mut again);
+            assert_eq!(bytes, again, "{}", encoding.label());
+        }
+    }
+
+    #[test]
+    fn what_is_too_loud_is_clipped_and_what_is_no_number_is_silent() {
+        let mut bytes = Vec::new();
+        PcmEncoding::S16Le.encode(&[2.0, -2.0, f32::NAN, f32::INFINITY, 1.0], &mut bytes);
+        let values: Vec<i16> = bytes.chunks(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
+        assert_eq!(values, [32767, -32768, 0, 32767, 32767]);
+    }
+
+    /// A reader that hands over one byte at a time.
+    struct Trickle(std::io::Cursor<Vec<u8>>);
+
+    impl Read for Trickle {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let most = buffer.len().min(1);
+            self.0.read(&mut buffer[..most])
+        }
+    }
+
+    #[test]
+    fn frames_stay_whole_however_the_bytes_come() {
+        let bytes: Vec<u8> = (0..12_i16).flat_map(i16::to_le_bytes).collect();
+        let mut pcm = Pcm::new(Trickle(std::io::Cursor::new(bytes)), "pipe", 48_000, 2, PcmEncoding::S16Le);
+        let mut samples = [0.0; 8];
+        assert_eq!(pcm.pull(&mut samples), Ok(2));
+        assert_eq!(samples[1] * 32768.0, 1.0);
+    }
+
+    #[test]
+    fn an_end_inside_a_frame_is_told() {
+        let mut pcm = Pcm::new(&b"\0\0\0\0\0"[..], "pipe", 48_000, 2, PcmEncoding::S16Le);
+        let mut samples = [0.0; 8];
+        let error = pcm.pull(&mut samples).unwrap_err();
+        assert!(error.contains("1 of 4 bytes"), "{error}");
+    }
+}

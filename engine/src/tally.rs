@@ -1,0 +1,360 @@
+//! The account of one consumer: written by the two threads it lies between, read by anyone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use atomic_waker::AtomicWaker;
+use crossbeam_utils::CachePadded;
+
+use crate::{Gap, Loss, LossCounts, Precision, Recorder};
+
+/// Lags and gaps are told apart up to this many items: over two hours of 10 ms blocks.
+const MAX_ITEMS: u64 = 1 << 20;
+/// Latencies are told apart up to this many microseconds: 67 s.
+const MAX_MICROS: u64 = 1 << 26;
+
+/// The live head: the sequence number that comes next. Shared by everything that measures its lag against it.
+#[derive(Clone, Debug, Default)]
+pub struct Head(Arc<CachePadded<AtomicU64>>);
+
+impl Head {
+    /// The sequence number that has not been published yet, but is next.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn advance(&self, next: u64) {
+        self.0.store(next, Ordering::Release);
+    }
+}
+
+/// Why a consumer gets nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The source ended or was stopped, in order.
+    Finished,
+    /// It fell behind and its policy is [`Overflow::Disconnect`](crate::Overflow::Disconnect).
+    TooSlow,
+    /// Somebody called [`Tally::close`].
+    Closed,
+    /// The producing side went away without a word: a thread ended early.
+    Abandoned,
+}
+
+impl EndReason {
+    /// The reason in a few lower-case words.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::TooSlow => "too slow",
+            Self::Closed => "closed",
+            Self::Abandoned => "abandoned",
+        }
+    }
+
+    const fn code(self) -> u8 {
+        match self {
+            Self::Finished => 1,
+            Self::TooSlow => 2,
+            Self::Closed => 3,
+            Self::Abandoned => 4,
+        }
+    }
+
+    const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::Finished),
+            2 => Some(Self::TooSlow),
+            3 => Some(Self::Closed),
+            4 => Some(Self::Abandoned),
+            _ => None,
+        }
+    }
+}
+
+/// The end of what a consumer gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Why.
+    pub reason: EndReason,
+    /// What is missing between the last item delivered and the end: a loss that no later item would have shown.
+    pub gap: Option<Gap>,
+}
+
+/// Counts that only the producing thread writes.
+#[derive(Debug, Default)]
+struct Offering {
+    accepted: AtomicU64,
+    overflow: AtomicU64,
+    conflated: AtomicU64,
+    source: AtomicU64,
+    history: AtomicU64,
+    first: AtomicU64,
+    burst: AtomicU64,
+    attached: AtomicBool,
+}
+
+/// Counts that only the consuming thread writes.
+#[derive(Debug, Default)]
+struct Taking {
+    delivered: AtomicU64,
+    skipped: AtomicU64,
+    /// One past the last sequence number that was delivered or skipped; 0 before the first.
+    passed: AtomicU64,
+}
+
+/// How the consumer is woken, and how it learns of its end. Apart from the counts, so that the producer's look at
+/// `armed` does not fetch a line that the consumer keeps writing.
+#[derive(Debug, Default)]
+struct Doorbell {
+    armed: AtomicBool,
+    waker: AtomicWaker,
+    close: AtomicBool,
+    gone: AtomicBool,
+    end: AtomicU8,
+    final_next: AtomicU64,
+    tail: AtomicU8,
+}
+
+/// What one consumer was offered, got and lost, and how far behind it is. Reading disturbs nobody.
+///
+/// At every moment `offered = delivered + lost + queued`, counted from the consumer's first item. See
+/// [`Tally::snapshot`].
+#[derive(Debug)]
+pub struct Tally {
+    offering: CachePadded<Offering>,
+    taking: CachePadded<Taking>,
+    doorbell: CachePadded<Doorbell>,
+    head: Head,
+    lag_items: Recorder,
+    gap_items: Recorder,
+    queue_micros: Recorder,
+}
+
+/// A [`Tally`] at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Sequence numbers that the consumer should have got so far, from its first one.
+    pub offered: u64,
+    /// Items that it took.
+    pub delivered: u64,
+    /// Items that it never gets, by reason.
+    pub lost: LossCounts,
+    /// Items that wait in its ring.
+    pub queued: u64,
+    /// How far its last item is behind the live head, in items. A position, not a time.
+    pub lag_items: u64,
+    /// How many items of the lag were asked for (burst or replay) rather than fallen behind, at the start.
+    pub burst_items: u64,
+}
+
+impl Tally {
+    pub(crate) fn new(head: Head) -> Self {
+        Self {
+            offering: CachePadded::default(),
+            taking: CachePadded::default(),
+            doorbell: CachePadded::default(),
+            head,
+            lag_items: Recorder::new(MAX_ITEMS, Precision::TwoDigits),
+            gap_items: Recorder::new(MAX_ITEMS, Precision::OneDigit),
+            queue_micros: Recorder::new(MAX_MICROS, Precision::TwoDigits),
+        }
+    }
+
+    /// All counts at one moment, with `offered = delivered + lost + queued`.
+    ///
+    /// What the consumer did is read before what the producer did, so an item that moves meanwhile counts as queued.
+    /// Each count only ever grows, `queued` and `lag_items` apart.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let delivered = self.taking.delivered.load(Ordering::Acquire);
+        let skipped = self.taking.skipped.load(Ordering::Acquire);
+        let passed = self.taking.passed.load(Ordering::Acquire);
+        let conflated = self.offering.conflated.load(Ordering::Acquire);
+        let accepted = self.offering.accepted.load(Ordering::Acquire);
+        let mut lost = LossCounts::default();
+        lost.set(Loss::Overflow, self.offering.overflow.load(Ordering::Acquire));
+        lost.set(Loss::Conflated, conflated);
+        lost.set(Loss::Source, self.offering.source.load(Ordering::Acquire));
+        lost.set(Loss::History, self.offering.history.load(Ordering::Acquire));
+        let refused = lost.total() - conflated;
+        lost.set(Loss::Skipped, skipped);
+        let attached = self.offering.attached.load(Ordering::Acquire);
+        let reached = passed.max(self.offering.first.load(Ordering::Acquire));
+        Snapshot {
+            offered: accepted + refused,
+            delivered,
+            lost,
+            queued: accepted - conflated - skipped - delivered,
+            lag_items: if attached { self.live_next().saturating_sub(reached) } else { 0 },
+            burst_items: self.offering.burst.load(Ordering::Acquire),
+        }
+    }
+
+    /// How far each delivered item was behind the live head when it was taken, in items.
+    #[must_use]
+    pub fn lag_items(&self) -> &Recorder {
+        &self.lag_items
+    }
+
+    /// How many items in a row were missing, for each gap that the consumer has seen.
+    #[must_use]
+    pub fn gap_items(&self) -> &Recorder {
+        &self.gap_items
+    }
+
+    /// Stage `queue`: from the dispatcher to the consumer, in microseconds, for each delivered item.
+    #[must_use]
+    pub fn queue_micros(&self) -> &Recorder {
+        &self.queue_micros
+    }
+
+    /// Why the consumer gets nothing more, once that is so.
+    #[must_use]
+    pub fn end_reason(&self) -> Option<EndReason> {
+        EndReason::from_code(self.doorbell.end.load(Ordering::Acquire))
+    }
+
+    /// Ends the consumer from outside: it gets [`EndReason::Closed`] next, whatever is still queued.
+    pub fn close(&self) {
+        self.doorbell.close.store(true, Ordering::Release);
+        self.doorbell.waker.wake();
+    }
+
+    /// The head that the lag is measured against: where it stood at the end, once the stream has ended.
+    fn live_next(&self) -> u64 {
+        match self.end_reason() {
+            Some(_) => self.doorbell.final_next.load(Ordering::Acquire),
+            None => self.head.next(),
+        }
+    }
+}
+
+/// What either side may do.
+impl Tally {
+    /// Ends the account; the first reason stays. `final_next` is one past the last sequence number offered, `tail`
+    /// why items before it are missing, if they are.
+    pub(crate) fn ended(&self, reason: EndReason, final_next: u64, tail: Loss) {
+        if self.end_reason().is_none() {
+            self.doorbell.final_next.store(final_next, Ordering::Release);
+            self.doorbell.tail.store(tail as u8, Ordering::Release);
+            // Lost only if the other side ended it in this very moment; then its reason stands.
+            let _ = self.doorbell.end.compare_exchange(0, reason.code(), Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
+}
+
+/// What the producing side writes. Each count has this one writer, so it is a load and a store, not a locked add.
+impl Tally {
+    pub(crate) fn attached(&self, first: u64, burst: u64) {
+        self.offering.first.store(first, Ordering::Release);
+        self.offering.burst.store(burst, Ordering::Release);
+        self.offering.attached.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn accepted(&self) {
+        grow(&self.offering.accepted, 1);
+    }
+
+    /// Must come after [`accepted`](Self::accepted) of the item that replaced it: see [`snapshot`](Self::snapshot).
+    pub(crate) fn conflated(&self) {
+        grow(&self.offering.conflated, 1);
+    }
+
+    pub(crate) fn refused(&self, reason: Loss, count: u64) {
+        let counter = match reason {
+            Loss::Source => &self.offering.source,
+            Loss::History => &self.offering.history,
+            Loss::Overflow | Loss::Skipped | Loss::Conflated => &self.offering.overflow,
+        };
+        grow(counter, count);
+    }
+
+    /// Wakes the consumer whether it waits or not.
+    pub(crate) fn wake(&self) {
+        self.doorbell.waker.wake();
+    }
+
+    /// Whether the consumer has been dropped.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.doorbell.gone.load(Ordering::Relaxed)
+    }
+
+    /// Wakes the consumer if it waits. The caller has issued a sequentially consistent fence since it pushed.
+    pub(crate) fn wake_if_armed(&self) {
+        if self.doorbell.armed.load(Ordering::Relaxed) {
+            self.doorbell.armed.store(false, Ordering::Relaxed);
+            self.doorbell.waker.wake();
+        }
+    }
+}
+
+/// What the consuming side writes, likewise alone, and reads.
+impl Tally {
+    pub(crate) fn delivered(&self, sequence: u64, queued_for: Duration) {
+        grow(&self.taking.delivered, 1);
+        self.taking.passed.store(sequence + 1, Ordering::Release);
+        self.queue_micros.record(u64::try_from(queued_for.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn skipped(&self, last: u64, count: u64) {
+        grow(&self.taking.skipped, count);
+        self.taking.passed.store(last + 1, Ordering::Release);
+    }
+
+    pub(crate) fn lagged(&self, items: u64) {
+        self.lag_items.record(items);
+    }
+
+    pub(crate) fn missed(&self, gap: Gap) {
+        self.gap_items.record(gap.blocks);
+    }
+
+    pub(crate) fn head_next(&self) -> u64 {
+        self.head.next()
+    }
+
+    /// First sequence number and burst in items, once the fan-out has taken the consumer in.
+    pub(crate) fn start(&self) -> Option<(u64, u64)> {
+        self.offering
+            .attached
+            .load(Ordering::Acquire)
+            .then(|| (self.offering.first.load(Ordering::Acquire), self.offering.burst.load(Ordering::Acquire)))
+    }
+
+    pub(crate) fn close_requested(&self) -> bool {
+        self.doorbell.close.load(Ordering::Acquire)
+    }
+
+    /// Reason, final sequence number and the reason for what is missing before it, once the producing side has
+    /// ended. What it pushed before is visible then.
+    pub(crate) fn end(&self) -> Option<(EndReason, u64, Loss)> {
+        self.end_reason().map(|reason| {
+            let tail = usize::from(self.doorbell.tail.load(Ordering::Acquire));
+            (reason, self.doorbell.final_next.load(Ordering::Acquire), Loss::ALL[tail])
+        })
+    }
+
+    /// Says that the consumer takes nothing more.
+    pub(crate) fn leave(&self) {
+        self.doorbell.gone.store(true, Ordering::Release);
+    }
+
+    /// Announces that the consumer is about to wait. It must look at its ring once more before it does.
+    pub(crate) fn arm(&self, waker: &std::task::Waker) {
+        self.doorbell.waker.register(waker);
+        self.doorbell.armed.store(true, Ordering::Relaxed);
+        std::sync::atomic::fence(Ordering::SeqCst);
+    }
+
+    pub(crate) fn disarm(&self) {
+        self.doorbell.armed.store(false, Ordering::Relaxed);
+    }
+}
+
+fn grow(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Release);
+}

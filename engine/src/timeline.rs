@@ -1,0 +1,119 @@
+//! When each frame was captured: a straight line through the device's jittery timestamps.
+//!
+//! The line is `epoch + position / rate`. A timestamp can be late (the period was handed over late) but hardly ever
+//! early, so the smallest offset from the line within a window tells how the line lies: a little off is clock drift,
+//! and the line follows; far off for a whole window means that the device lost sound without saying so.
+
+use std::time::Duration;
+
+use crate::{Format, Timestamp};
+
+/// A window is at least this long. A sound server that was frozen for a second and a half delivers everything in one
+/// burst afterwards; in a shorter window that would look like a loss.
+const WINDOW: Duration = Duration::from_secs(2);
+/// An offset beyond this, for a whole window, is a loss. Well above the jitter of a sound server's periods (some
+/// milliseconds), and above what drift of 1000 ppm adds within a window (2 ms).
+const LOSS_NANOS: i64 = 60_000_000;
+
+/// The line from frame positions to capture times.
+#[derive(Debug)]
+pub(crate) struct Timeline {
+    format: Format,
+    epoch: Option<Timestamp>,
+    window_start: Timestamp,
+    window_min: i64,
+}
+
+impl Timeline {
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format, epoch: None, window_start: Timestamp::default(), window_min: i64::MAX }
+    }
+
+    /// When the frame at `position` was captured, by the line. Before the first observation, the Unix epoch.
+    pub(crate) fn time_of(&self, position: u64) -> Timestamp {
+        self.format.time_of(self.epoch.unwrap_or_default(), position)
+    }
+
+    /// How far `measured` is after the line at `position`, in nanoseconds.
+    pub(crate) fn offset(&self, position: u64, measured: Timestamp) -> i64 {
+        if self.epoch.is_some() { measured.offset_from(self.time_of(position)) } else { 0 }
+    }
+
+    /// Takes note that the frame at `position` has the device's timestamp `measured`. Returns how many frames the
+    /// device must have lost, if that has become certain; the caller then moves its position on.
+    pub(crate) fn observe(&mut self, position: u64, measured: Timestamp) -> u64 {
+        let Some(epoch) = self.epoch else {
+            self.rebase(position, measured);
+            return 0;
+        };
+        self.window_min = self.window_min.min(self.offset(position, measured));
+        if measured.since(self.window_start) < WINDOW {
+            return 0;
+        }
+        let offset = self.window_min;
+        self.window_start = measured;
+        self.window_min = i64::MAX;
+        if offset > LOSS_NANOS {
+            return (offset as u128 * u128::from(self.format.rate_hz()) / 1_000_000_000) as u64;
+        }
+        // Early means that the line lay too late, at once; late is followed slowly, because it may be jitter.
+        self.epoch = Some(epoch.offset_by(if offset < 0 { offset } else { offset / 4 }));
+        0
+    }
+
+    /// Lays the line anew, so that the frame at `position` was captured at `measured`.
+    pub(crate) fn rebase(&mut self, position: u64, measured: Timestamp) {
+        self.epoch = Some(measured - self.format.span(position));
+        self.window_start = measured;
+        self.window_min = i64::MAX;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_nanos(1_000_000_000_000);
+
+    fn timeline() -> Timeline {
+        Timeline::new(Format::new(48_000, 1, Duration::from_millis(10)).unwrap())
+    }
+
+    /// Feeds periods of 480 frames; `late` gives each one's lateness in ns by its number. Returns the lost frames.
+    fn feed(timeline: &mut Timeline, periods: std::ops::Range<u64>, late: impl Fn(u64) -> i64) -> u64 {
+        periods.map(|n| timeline.observe(n * 480, (START + Duration::from_millis(10 * n)).offset_by(late(n)))).sum()
+    }
+
+    #[test]
+    fn jitter_does_not_move_the_line() {
+        let mut timeline = timeline();
+        assert_eq!(feed(&mut timeline, 0..1000, |n| [0, 2_000_000, 900_000][n as usize % 3]), 0);
+        assert_eq!(timeline.time_of(480_000), START + Duration::from_secs(10));
+    }
+
+    #[test]
+    fn drift_is_followed_and_is_no_loss() {
+        let mut timeline = timeline();
+        // 100 ppm slow for an hour: 360 ms in all.
+        assert_eq!(feed(&mut timeline, 0..360_000, |n| n as i64 * 1000), 0);
+        let error = timeline.time_of(360_000 * 480).offset_from(START + Duration::from_millis(3_600_360));
+        assert!(error.abs() < 2_000_000, "off by {error} ns");
+    }
+
+    #[test]
+    fn a_silent_loss_is_found_in_full() {
+        let mut timeline = timeline();
+        // From period 500 on, half a second is missing.
+        let lost = feed(&mut timeline, 0..1000, |n| if n < 500 { 0 } else { 500_000_000 });
+        // The line is not moved by `observe`: the caller moves its position. So each later window finds it again.
+        assert!(lost > 0 && lost % 24_000 == 0, "{lost} frames");
+    }
+
+    #[test]
+    fn a_burst_after_a_freeze_is_no_loss() {
+        let mut timeline = timeline();
+        // Periods 500 to 649 all arrive at period 650's time.
+        let frozen = |n| if (500..650).contains(&n) { (650 - n as i64) * 10_000_000 } else { 0 };
+        assert_eq!(feed(&mut timeline, 0..1500, frozen), 0);
+    }
+}

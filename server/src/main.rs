@@ -1,0 +1,3 @@
+//! The `aircheck` command.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `aircheckctl` command.
+
+fn main() {}
