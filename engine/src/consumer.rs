@@ -9,6 +9,9 @@ use crossbeam_utils::sync::{Parker, Unparker};
 use crate::lane::{Slot, Taker};
 use crate::{End, EndReason, Gap, Loss, Overflow, Stamp, Tally, Timestamp};
 
+/// Longest wait: a century. An `Instant` further away may be more than the system's clock can hold.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// An item as a consumer gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery<T> {
@@ -99,7 +102,7 @@ impl<T: Send> Consumer<T> {
     /// The end, once everything queued has been taken.
     pub fn recv(&mut self) -> Result<Delivery<T>, End> {
         loop {
-            match self.recv_timeout(Duration::from_secs(3600)) {
+            match self.recv_timeout(FOREVER) {
                 Ok(delivery) => return Ok(delivery),
                 Err(RecvError::Ended(end)) => return Err(end),
                 Err(RecvError::Empty) => {}
@@ -113,7 +116,7 @@ impl<T: Send> Consumer<T> {
     ///
     /// [`RecvError::Empty`] when none came in time, [`RecvError::Ended`] once everything queued has been taken.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Delivery<T>, RecvError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout.min(FOREVER);
         let (parker, waker) = self.parking.take().unwrap_or_else(|| {
             let parker = Parker::new();
             let waker = Waker::from(Arc::new(Unpark(parker.unparker().clone())));
@@ -134,7 +137,7 @@ impl<T: Send> Consumer<T> {
         if let Some(end) = self.end {
             return Err(end);
         }
-        if self.tally.close_requested() {
+        if self.tally.is_closing() {
             self.tally.ended(EndReason::Closed, self.tally.head_next(), Loss::Overflow);
             return Err(*self.end.insert(End { reason: EndReason::Closed, gap: None }));
         }
@@ -168,12 +171,19 @@ impl<T: Send> Consumer<T> {
     }
 
     /// Hands `slot` back unless it is too far behind; then goes to the newest item queued, and past that too if even
-    /// that is too far behind, which is so when the ring was full.
+    /// that is too far behind, which is so when the ring was full. But never twice in a row: where items come in
+    /// batches longer than the ring, the newest queued is always late, and better than nothing.
     fn skip_stale(&mut self, slot: Slot<T>, head: u64) -> Option<Slot<T>> {
         let lag = lag_of(&slot, head);
         self.burst = self.burst.min(lag);
         // After the end there is no live sound to skip to.
         if lag <= self.buffer + self.burst || self.tally.end_reason().is_some() {
+            return Some(slot);
+        }
+        // The head may be ahead of the fan-out: of an encoder at work, or of a batch on its way. There is nothing to
+        // skip to yet.
+        let head = head.min(self.tally.offered_next());
+        if lag_of(&slot, head) <= self.buffer + self.burst {
             return Some(slot);
         }
         self.burst = 0;
@@ -185,7 +195,7 @@ impl<T: Send> Consumer<T> {
             newest = newer;
             skipped += 1;
         }
-        let stale = lag_of(&newest, head) > self.buffer;
+        let stale = lag_of(&newest, head) > self.buffer && self.skipped == 0;
         if stale {
             last = newest.stamp.sequence;
             skipped += 1;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use crate::capture::{self, CaptureTally, HEADER_WORDS};
 use crate::patience::Patience;
@@ -70,10 +71,12 @@ impl Dispatcher {
     /// Moves what is in the capture ring to the consumers.
     pub(crate) fn step(&mut self, now: Timestamp) -> Step {
         // In this order: nothing is written after the end, so what is seen after the end has been seen is all.
-        let ending = self.ring.is_abandoned() || self.stop.load(Ordering::Acquire);
+        let stopping = self.stop.load(Ordering::Acquire);
+        let ending = self.ring.is_abandoned() || stopping;
         let words = capture::block_words(self.format);
         let mut taken = 0;
-        while taken < BATCH && self.ring.slots() >= words && self.fan_out.has_room(1) {
+        // Who stops the stream does not wait for a consumer that may never read again.
+        while taken < BATCH && self.ring.slots() >= words && (stopping || self.fan_out.has_room(1)) {
             self.take_block(words, now);
             taken += 1;
         }
@@ -87,17 +90,17 @@ impl Dispatcher {
             self.fan_out.advance_to(self.capture.next_sequence());
             return Step::Ended;
         }
-        // Lets in who subscribed, also while the source is silent.
+        // Lets in who subscribed and lets go who left, also while the source is silent.
         self.fan_out.consumers();
         Step::Idle
     }
 
-    /// Runs until the source ends, and then ends every consumer in order.
-    pub(crate) fn run(mut self) {
+    /// Runs until the source ends, and then ends every consumer in order. Blocks are expected every `period`.
+    pub(crate) fn run(mut self, period: Duration) {
         // Best effort: without it, each wait may take 50 us longer.
         #[cfg(target_os = "linux")]
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
-        let mut patience = Patience::new(self.format.block_span(), Timestamp::now());
+        let mut patience = Patience::new(period, Timestamp::now());
         loop {
             match self.step(Timestamp::now()) {
                 Step::Dispatched => patience.came(Timestamp::now()),

@@ -1,8 +1,8 @@
 //! One producer, many consumers, each with a ring of its own, so that none can slow another.
 
 use std::collections::VecDeque;
-use std::sync::mpsc;
-use std::sync::{Arc, atomic};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, mpsc};
 
 use crate::lane::Lane;
 use crate::{Consumer, EndReason, Head, Overflow, Stamp, Tally, Timestamp};
@@ -99,6 +99,13 @@ pub struct FanOut<T: Send> {
     next: u64,
     head: Head,
     owns_head: bool,
+    ended: Arc<AtomicBool>,
+}
+
+impl<T: Send> Drop for FanOut<T> {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+    }
 }
 
 /// The way to subscribe to a [`FanOut`], from any thread and at any time. Cheap to clone.
@@ -108,6 +115,7 @@ pub struct Hub<T: Send> {
     head: Head,
     history_items: usize,
     live: bool,
+    ended: Arc<AtomicBool>,
 }
 
 impl<T: Send> Clone for Hub<T> {
@@ -117,6 +125,7 @@ impl<T: Send> Clone for Hub<T> {
             head: self.head.clone(),
             history_items: self.history_items,
             live: self.live,
+            ended: Arc::clone(&self.ended),
         }
     }
 }
@@ -138,8 +147,10 @@ impl<T: Clone + Send> FanOut<T> {
             next: 0,
             head: head.clone(),
             owns_head,
+            ended: Arc::default(),
         };
-        let hub = Hub { joining: sender, head, history_items: options.history, live: options.live };
+        let ended = Arc::clone(&fan_out.ended);
+        let hub = Hub { joining: sender, head, history_items: options.history, live: options.live, ended };
         (fan_out, hub)
     }
 
@@ -151,8 +162,23 @@ impl<T: Clone + Send> FanOut<T> {
     /// If `stamp.sequence` is not above the last one.
     pub fn push(&mut self, stamp: Stamp, item: T) {
         assert!(stamp.sequence >= self.next, "sequence {} comes after {}", stamp.sequence, self.next);
+        self.admit();
         self.next = stamp.sequence + 1;
         self.batch.push((stamp, item));
+    }
+
+    /// Puts an item into the history alone, for consumers that start in the past: nobody is offered it live.
+    ///
+    /// # Panics
+    ///
+    /// If `stamp.sequence` is not above the last one.
+    pub fn remember(&mut self, stamp: Stamp, item: T) {
+        assert!(stamp.sequence >= self.next, "sequence {} comes after {}", stamp.sequence, self.next);
+        self.next = stamp.sequence + 1;
+        self.history.push_back((stamp, item));
+        if self.history.len() > self.history_items {
+            self.history.pop_front();
+        }
     }
 
     /// Says that the sequence stands at `next`: what lies between the last item and it is lost at the source.
@@ -164,7 +190,6 @@ impl<T: Clone + Send> FanOut<T> {
     /// Hands the pushed items to every consumer, wakes those who wait, lets in who subscribed and lets go who left.
     /// Returns what fell off the history meanwhile, to be used again or dropped.
     pub fn flush(&mut self) -> std::vec::Drain<'_, T> {
-        self.admit();
         if self.owns_head {
             self.head.advance(self.next);
         }
@@ -174,7 +199,7 @@ impl<T: Clone + Send> FanOut<T> {
             }
         }
         // Pairs with the fence in `Tally::arm`: either the consumer sees the items, or this sees it armed.
-        atomic::fence(atomic::Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         self.lanes.retain(|lane| {
             lane.wake_if_armed();
             !lane.is_over()
@@ -182,6 +207,7 @@ impl<T: Clone + Send> FanOut<T> {
         self.history.extend(self.batch.drain(..));
         let surplus = self.history.len().saturating_sub(self.history_items);
         self.fallen.extend(self.history.drain(..surplus).map(|(_, item)| item));
+        self.admit();
         self.fallen.drain(..)
     }
 
@@ -191,9 +217,10 @@ impl<T: Clone + Send> FanOut<T> {
         self.flush();
     }
 
-    /// How many consumers there are, as of the last flush and those who joined since.
+    /// How many consumers there are. Lets in who subscribed and lets go who left, also while nothing is pushed.
     pub fn consumers(&mut self) -> usize {
         self.admit();
+        self.lanes.retain(|lane| !lane.is_over());
         self.lanes.len()
     }
 
@@ -219,11 +246,13 @@ impl<T: Clone + Send> FanOut<T> {
         }
     }
 
+    /// Lets in who subscribed, but only between batches: a new ring has room for the history and for what its
+    /// consumer may be behind, not for a batch that was begun, and checked for room, before it was there.
     fn admit(&mut self) {
-        while let Ok(mut lane) = self.joining.try_recv() {
-            // What is pushed but not flushed yet is offered with the batch: live starts there.
-            let live = self.batch.first().map_or(self.next, |(stamp, _)| stamp.sequence);
-            lane.start(live, &self.history);
+        while self.batch.is_empty()
+            && let Ok(mut lane) = self.joining.try_recv()
+        {
+            lane.start(self.next, &self.history);
             self.lanes.push(lane);
         }
     }
@@ -250,6 +279,12 @@ impl<T: Send> Hub<T> {
         let (lane, taker) = Lane::new(options.overflow, buffer, past, options.start, Arc::clone(&tally));
         self.joining.send(lane).map_err(|_| SubscribeError::Ended)?;
         Ok(Consumer::new(taker, options.overflow, buffer as u64, tally))
+    }
+
+    /// Whether the fan-out has ended: nobody can subscribe any more.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// The head that lag is measured against.

@@ -162,9 +162,9 @@ impl<T: Send> Lane<T> {
         self.overflow == Overflow::Block && !self.is_over()
     }
 
-    /// Whether it has ended or its consumer is gone.
+    /// Whether it has ended, its consumer is gone, or somebody closed it.
     pub(crate) fn is_over(&self) -> bool {
-        self.over || self.tally.is_gone()
+        self.over || self.tally.is_gone() || self.tally.is_closing()
     }
 
     pub(crate) fn wake_if_armed(&self) {
@@ -181,7 +181,8 @@ impl<T: Send> Lane<T> {
 
 impl<T: Send> Drop for Lane<T> {
     fn drop(&mut self) {
-        self.end(EndReason::Abandoned, self.expected);
+        let reason = if self.tally.is_closing() { EndReason::Closed } else { EndReason::Abandoned };
+        self.end(reason, self.expected);
     }
 }
 

@@ -85,9 +85,11 @@ impl Stream {
         let dispatcher = Dispatcher::new(format, ring, Arc::clone(&capture_tally), fan_out, history);
         let ring_micros = Arc::clone(dispatcher.ring_micros());
         let stop = Arc::clone(dispatcher.stop_flag());
+        // Where the source waits, the next block is there at once.
+        let period = if options.live { format.block_span() } else { Duration::ZERO };
         let dispatcher = thread::Builder::new()
             .name("dispatcher".into())
-            .spawn(move || dispatcher.run())
+            .spawn(move || dispatcher.run(period))
             .map_err(StreamError::Thread)?;
         // From here on, dropping the stream ends the dispatcher.
         let mut stream = Self {
@@ -156,7 +158,9 @@ impl Stream {
         self.dispatcher.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Stops the source, lets the dispatcher hand out what was captured, and ends every consumer in order.
+    /// Stops the source, lets the dispatcher hand out what was captured, and ends every consumer in order. It waits
+    /// for no consumer: what one with [`Overflow::Block`](crate::Overflow::Block) has no room for now is lost and
+    /// counted. [`wait`](Self::wait) loses nothing.
     pub fn stop(mut self) {
         self.wind_up();
     }

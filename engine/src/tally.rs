@@ -224,6 +224,12 @@ impl Tally {
         self.doorbell.waker.wake();
     }
 
+    /// Whether somebody called [`close`](Self::close).
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.doorbell.close.load(Ordering::Acquire)
+    }
+
     /// The head that the lag is measured against: where it stood at the end, once the stream has ended.
     fn live_next(&self) -> u64 {
         match self.end_reason() {
@@ -317,16 +323,17 @@ impl Tally {
         self.head.next()
     }
 
+    /// One past the last sequence number that the fan-out has offered this consumer.
+    pub(crate) fn offered_next(&self) -> u64 {
+        self.offering.first.load(Ordering::Acquire) + self.snapshot().offered
+    }
+
     /// First sequence number and burst in items, once the fan-out has taken the consumer in.
     pub(crate) fn start(&self) -> Option<(u64, u64)> {
         self.offering
             .attached
             .load(Ordering::Acquire)
             .then(|| (self.offering.first.load(Ordering::Acquire), self.offering.burst.load(Ordering::Acquire)))
-    }
-
-    pub(crate) fn close_requested(&self) -> bool {
-        self.doorbell.close.load(Ordering::Acquire)
     }
 
     /// Reason, final sequence number and the reason for what is missing before it, once the producing side has

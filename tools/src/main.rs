@@ -1,3 +1,52 @@
-//! The `aircheckctl` command.
+//! The `aircheckctl` command: what people run beside an aircheck server.
+//!
+//! `aircheckctl listen` flows one way: [`cli`] and [`target`] say what is wanted, [`client`] asks the server,
+//! [`feed`] turns bytes into blocks and gaps, [`ledger`] checks that they add up, [`received`] keeps what arrived,
+//! [`recording`] writes it, and [`progress`], [`screen`] and [`summary`] show it. [`listen`] is the loop that joins
+//! them, and the only one that reads clocks.
 
-fn main() {}
+mod cli;
+mod client;
+mod failure;
+mod feed;
+mod ledger;
+mod level;
+mod listen;
+mod notices;
+mod progress;
+mod received;
+mod recording;
+mod screen;
+mod signals;
+mod summary;
+mod target;
+mod words;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match cli::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    // One thread is enough: a stream takes it a few percent of a core.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("can't start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = match cli.command {
+        cli::Command::Listen(args) => runtime.block_on(listen::listen(args)),
+    };
+    // A name look-up that still runs must not hold up the exit.
+    runtime.shutdown_background();
+    code
+}
+
+/// One line on stderr. That nobody reads it any more is no reason to fail.
+fn complain(what: &str) {
+    let _ = writeln!(std::io::stderr(), "aircheckctl: {what}");
+}

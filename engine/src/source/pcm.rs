@@ -5,9 +5,10 @@ use std::io::{ErrorKind, Read};
 use crate::source::{Arrival, Pull};
 
 /// How a raw sample is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PcmEncoding {
     /// Signed 16-bit integer, little-endian.
+    #[default]
     S16Le,
     /// Signed 24-bit integer in three bytes, little-endian.
     S24Le,

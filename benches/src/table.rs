@@ -1,0 +1,53 @@
+//! Small aligned tables for the terminal.
+
+use std::fmt;
+
+/// Rows of cells under a heading; the first column to the left, the others to the right.
+///
+/// ```
+/// use aircheck_benches::Table;
+///
+/// let mut table = Table::new(["what", "ns"]);
+/// table.row(["copy", "45"]);
+/// assert_eq!(table.to_string(), "what  ns\n----  --\ncopy  45\n");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these column headings.
+    #[must_use]
+    pub fn new<const COLUMNS: usize>(heading: [&str; COLUMNS]) -> Self {
+        Self { rows: vec![heading.map(str::to_owned).into()] }
+    }
+
+    /// Adds a row. Cells that are missing stay empty.
+    pub fn row<Cell: Into<String>>(&mut self, cells: impl IntoIterator<Item = Cell>) {
+        self.rows.push(cells.into_iter().map(Into::into).collect());
+    }
+
+    /// The width of each column: its widest cell's.
+    fn widths(&self) -> Vec<usize> {
+        let width = |column: usize| self.rows.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max();
+        (0..self.rows[0].len()).map(|column| width(column).unwrap_or(0)).collect()
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let widths = self.widths();
+        let line = |cells: &[String]| {
+            let mut line = String::new();
+            for (column, width) in widths.iter().enumerate() {
+                let cell = cells.get(column).map_or("", String::as_str);
+                line += &if column == 0 { format!("{cell:<width$}") } else { format!("  {cell:>width$}") };
+            }
+            line.trim_end().to_owned()
+        };
+        let rule: Vec<String> = widths.iter().map(|&width| "-".repeat(width)).collect();
+        writeln!(f, "{}\n{}", line(&self.rows[0]), line(&rule))?;
+        self.rows[1..].iter().try_for_each(|row| writeln!(f, "{}", line(row)))
+    }
+}

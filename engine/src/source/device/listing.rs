@@ -1,0 +1,224 @@
+//! Which inputs there are, and which of them a name means.
+
+use cpal::traits::{DeviceTrait, HostTrait};
+use cpal::{ErrorKind, SupportedStreamConfig};
+
+use super::error::one_line;
+use super::{DeviceError, patiently};
+
+/// PulseAudio plays to this when it has no output at all, and then offers what it plays as the default input.
+const DUMMY: &str = "auto_null.monitor";
+
+/// What is known of an input device without recording from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Its name for people; not always unique.
+    pub name: String,
+    /// Its name for programs: unique, and the same tomorrow.
+    pub id: String,
+    /// Who offers it: `PulseAudio`, `ALSA`, `CoreAudio`, `WASAPI`, …
+    pub host: &'static str,
+    /// Whether it is the one that is opened when none is named.
+    pub is_default: bool,
+    /// Its default sample rate, in Hz. This and the two below are unknown while another program holds the device.
+    pub rate_hz: Option<u32>,
+    /// Its default number of channels.
+    pub channels: Option<u16>,
+    /// The samples that it hands over by default: `f32`, `i16`, …
+    pub sample_format: Option<String>,
+}
+
+/// The input devices there are; never an empty list.
+///
+/// # Errors
+///
+/// [`DeviceError::NoDevice`] if there are none; otherwise when the sound server refuses or does not answer.
+pub fn devices() -> Result<Vec<DeviceInfo>, DeviceError> {
+    patiently("the sound server", || {
+        let host = host()?;
+        let inputs = Inputs::of(&host)?;
+        Ok(inputs.0.iter().map(|input| input.info(host.id().name())).collect())
+    })
+}
+
+/// The device that `name` means, its name for people, and its default configuration.
+pub(super) fn find(name: Option<&str>) -> Result<(cpal::Device, String, SupportedStreamConfig), DeviceError> {
+    let host = host()?;
+    let Some(name) = name else {
+        let device = host.default_input_device().map(|device| Input::new(device, None)).filter(|d| d.id != DUMMY);
+        let input = device.ok_or_else(|| DeviceError::NoDevice("the sound system has no input".to_owned()))?;
+        return match input.device.default_input_config() {
+            Ok(config) => Ok((input.device, input.name, config)),
+            // ALSA always has a default device, and only opening it shows whether there is anything behind it.
+            Err(error) if is_absence(error.kind()) => Err(DeviceError::NoDevice(one_line(&error))),
+            Err(error) => Err(DeviceError::refused(&input.name, &error)),
+        };
+    };
+    let input = Inputs::of(&host)?.take(name)?;
+    match input.device.default_input_config() {
+        Ok(config) => Ok((input.device, input.name, config)),
+        Err(error) => Err(DeviceError::refused(&input.name, &error)),
+    }
+}
+
+fn is_absence(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::DeviceNotAvailable | ErrorKind::HostUnavailable | ErrorKind::UnsupportedOperation)
+}
+
+/// The sound server where one answers, else ALSA.
+#[cfg(target_os = "linux")]
+fn host() -> Result<cpal::Host, DeviceError> {
+    use cpal::HostId;
+
+    let has_server = cpal::available_hosts().contains(&HostId::PulseAudio);
+    if has_server && let Ok(host) = cpal::host_from_id(HostId::PulseAudio) {
+        return Ok(host);
+    }
+    // A server that refuses cpal (which has no cookie where no other program ever made one) may still answer ALSA.
+    if !has_server && !alsa_may_have_inputs() {
+        return Err(DeviceError::NoDevice("no sound server answers, and there is no sound card".to_owned()));
+    }
+    cpal::host_from_id(HostId::Alsa).map_err(|error| DeviceError::NoDevice(one_line(&error)))
+}
+
+/// Whether there is a sound card, or a configuration that may lead ALSA elsewhere: its own, or that of a server which
+/// is not reached by a local socket. Without them it is not asked: it would only fill stderr with lines of its own.
+#[cfg(target_os = "linux")]
+fn alsa_may_have_inputs() -> bool {
+    use std::path::Path;
+
+    let is_card = |name: &str| name.strip_prefix("card").is_some_and(|rest| rest.parse::<u32>().is_ok());
+    let cards = std::fs::read_dir("/proc/asound").into_iter().flatten().flatten();
+    cards.into_iter().any(|entry| entry.file_name().to_str().is_some_and(is_card))
+        || std::env::var_os("ALSA_CONFIG_PATH").is_some()
+        || std::env::var("PULSE_SERVER").is_ok_and(|server| !server.starts_with("unix:"))
+        || std::env::home_dir().is_some_and(|home| home.join(".asoundrc").exists())
+        || Path::new("/etc/asound.conf").exists()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn host() -> Result<cpal::Host, DeviceError> {
+    Ok(cpal::default_host())
+}
+
+struct Input {
+    device: cpal::Device,
+    name: String,
+    id: String,
+    is_default: bool,
+}
+
+impl Input {
+    fn new(device: cpal::Device, default_id: Option<&str>) -> Self {
+        let id = device.id().map(|id| id.id().to_owned()).unwrap_or_default();
+        let name = device.description().map_or_else(|_| id.clone(), |described| described.name().to_owned());
+        let is_default = default_id == Some(id.as_str());
+        Self { device, name, id, is_default }
+    }
+
+    fn info(&self, host: &'static str) -> DeviceInfo {
+        let config = self.device.default_input_config().ok();
+        DeviceInfo {
+            name: self.name.clone(),
+            id: self.id.clone(),
+            host,
+            is_default: self.is_default,
+            rate_hz: config.map(|config| config.sample_rate()),
+            channels: config.map(|config| config.channels()),
+            sample_format: config.map(|config| config.sample_format().to_string()),
+        }
+    }
+}
+
+/// All inputs of a host; at least one.
+struct Inputs(Vec<Input>);
+
+impl Inputs {
+    fn of(host: &cpal::Host) -> Result<Self, DeviceError> {
+        let default = host.default_input_device().and_then(|device| device.id().ok());
+        let default = default.as_ref().map(|id| id.id());
+        // ALSA also lists its plug-ins (`null`, rate converters, …); a microphone is the default or on a card.
+        let is_plug_in = |id: &str| host.id().name() == "ALSA" && id != "default" && !id.contains("CARD=");
+        let devices = host.input_devices().map_err(|error| DeviceError::refused("the sound server", &error))?;
+        let inputs: Vec<_> = devices
+            .map(|device| Input::new(device, default))
+            .filter(|input| input.id != DUMMY && !is_plug_in(&input.id))
+            .collect();
+        if inputs.is_empty() {
+            return Err(DeviceError::NoDevice("the sound system has no input".to_owned()));
+        }
+        Ok(Self(inputs))
+    }
+
+    /// The one that `name` means.
+    fn take(mut self, name: &str) -> Result<Input, DeviceError> {
+        let labels: Vec<_> = self.0.iter().map(|input| (input.id.as_str(), input.name.as_str())).collect();
+        let index = match_name(name, &labels)?;
+        Ok(self.0.swap_remove(index))
+    }
+}
+
+/// Index of the device that `name` means, among devices with an id and a name: an exact id or name before a part.
+fn match_name(name: &str, devices: &[(&str, &str)]) -> Result<usize, DeviceError> {
+    let matching = |fits: &dyn Fn(&str) -> bool| -> Vec<usize> {
+        (0..devices.len()).filter(|&index| fits(devices[index].0) || fits(devices[index].1)).collect()
+    };
+    if let Some(index) = devices.iter().position(|(id, _)| *id == name) {
+        return Ok(index);
+    }
+    let mut matches = matching(&|text| text == name);
+    if matches.is_empty() {
+        let part = name.to_lowercase();
+        matches = matching(&|text| text.to_lowercase().contains(&part));
+    }
+    let list = |indices: &[usize]| -> String {
+        let labels = indices.iter().map(|&index| {
+            let (id, name) = devices[index];
+            if id == name { format!("`{id}`") } else { format!("`{id}` ({name})") }
+        });
+        labels.collect::<Vec<_>>().join(", ")
+    };
+    match matches[..] {
+        [index] => Ok(index),
+        [] => {
+            let all: Vec<_> = (0..devices.len()).collect();
+            Err(DeviceError::Unknown { name: name.to_owned(), there: list(&all) })
+        }
+        ref several => Err(DeviceError::Ambiguous { name: name.to_owned(), candidates: list(several) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEVICES: [(&str, &str); 4] =
+        [("usb1", "USB Audio"), ("usb2", "USB Audio"), ("usb", "Webcam"), ("line", "Line In, USB Audio")];
+
+    fn matched(name: &str) -> Result<&str, String> {
+        match_name(name, &DEVICES).map(|index| DEVICES[index].0).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_exact_name_goes_before_a_part() {
+        assert_eq!(matched("usb"), Ok("usb"));
+        assert_eq!(matched("Webcam"), Ok("usb"));
+        assert_eq!(matched("web"), Ok("usb"));
+        assert_eq!(matched("LINE in"), Ok("line"));
+        assert_eq!(matched("usb2"), Ok("usb2"));
+    }
+
+    #[test]
+    fn a_name_of_none_or_several_lists_them_in_one_line() {
+        assert_eq!(
+            matched("guitar").unwrap_err(),
+            "no input device is called `guitar`; there are `usb1` (USB Audio), `usb2` (USB Audio), `usb` (Webcam), \
+             `line` (Line In, USB Audio)"
+        );
+        assert_eq!(
+            matched("USB Audio").unwrap_err(),
+            "`USB Audio` may mean `usb1` (USB Audio), `usb2` (USB Audio); say more of the name, or the whole id"
+        );
+        assert!(matched("audio").unwrap_err().contains("`line` (Line In, USB Audio)"));
+    }
+}

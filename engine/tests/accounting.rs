@@ -1,0 +1,673 @@
+//! `offered = delivered + lost + queued`, for every consumer at every moment, against a model that knows only the
+//! sequence numbers: what was pushed, what each consumer received, and which gaps it saw.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use std::{hint, thread};
+
+use aircheck_engine::{
+    Consumer, Delivery, End, EndReason, FanOut, FanOutOptions, Gap, Hub, Loss, Overflow, RecvError, Snapshot, Stamp,
+    Start, SubscribeOptions, Tally, Timestamp,
+};
+use proptest::prelude::*;
+
+/// One step of a schedule. Numbers choose among what is there at that moment.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Puts items into the batch, the first of them after a hole.
+    Push {
+        hole: u64,
+        items: u64,
+    },
+    Flush,
+    /// The source lost something, and nothing comes after it for now.
+    Advance {
+        hole: u64,
+    },
+    /// Time goes by while nothing comes.
+    Look,
+    Subscribe {
+        overflow: Overflow,
+        buffer: usize,
+        start: Start,
+    },
+    /// A consumer comes back and takes up to so many items. Between two of these it stalls.
+    Take {
+        who: usize,
+        most: usize,
+    },
+    Drop {
+        who: usize,
+    },
+    Close {
+        who: usize,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let overflow = prop::sample::select(Overflow::ALL.to_vec());
+    let start = prop_oneof![Just(Start::Live), (0..20_u64).prop_map(Start::Back), (0..60_u64).prop_map(Start::From)];
+    prop_oneof![
+        6 => (prop_oneof![4 => Just(0), 1 => 1..4_u64], 1..8_u64).prop_map(|(hole, items)| Step::Push { hole, items }),
+        5 => Just(Step::Flush),
+        1 => (1..4_u64).prop_map(|hole| Step::Advance { hole }),
+        1 => Just(Step::Look),
+        2 => (overflow, 1..6_usize, start)
+            .prop_map(|(overflow, buffer, start)| Step::Subscribe { overflow, buffer, start }),
+        7 => (0..8_usize, 1..12_usize).prop_map(|(who, most)| Step::Take { who, most }),
+        1 => (0..8_usize).prop_map(|who| Step::Drop { who }),
+        1 => (0..8_usize).prop_map(|who| Step::Close { who }),
+    ]
+}
+
+/// What the producing side did, in sequence numbers alone.
+#[derive(Default)]
+struct Pushed {
+    /// Every sequence number that has an item, whether flushed or not.
+    items: Vec<u64>,
+    next: u64,
+    /// One past the last item that was flushed.
+    flushed: u64,
+    /// `next` as of the last flush: where the live head stands.
+    head: u64,
+    begun: bool,
+    history: VecDeque<u64>,
+    now: u64,
+}
+
+impl Pushed {
+    fn between(&self, from: u64, to: u64) -> u64 {
+        self.items.iter().filter(|sequence| (from..to).contains(sequence)).count() as u64
+    }
+}
+
+/// One consumer, and what it has seen with its own eyes.
+struct Seen {
+    consumer: Consumer<u64>,
+    options: SubscribeOptions,
+    /// First sequence number and the first one that is not lost to the history, once the fan-out has taken it in.
+    first: Option<(u64, u64)>,
+    burst: u64,
+    received: Vec<u64>,
+    gaps: Vec<Gap>,
+    end: Option<End>,
+    closed: bool,
+    last: Snapshot,
+    /// Earlier snapshots: one past what was flushed by then, how many were received by then, and the snapshot.
+    earlier: Vec<(u64, usize, Snapshot)>,
+    slowest: u64,
+}
+
+impl Seen {
+    fn next(&self) -> u64 {
+        let after_received = self.received.last().map(|sequence| sequence + 1);
+        after_received.or(self.first.map(|(first, _)| first)).unwrap_or(0)
+    }
+
+    fn take(&mut self, pushed: &Pushed) -> Result<u64, RecvError> {
+        let now = Timestamp::from_nanos(pushed.now);
+        match self.consumer.try_recv(now) {
+            Ok(Delivery { stamp, gap, lag_items, item }) => {
+                assert!(!self.closed, "closed consumers get nothing more");
+                assert_eq!(stamp.sequence, item, "the stamp belongs to the item");
+                assert!(pushed.items.binary_search(&item).is_ok() && item < pushed.flushed, "{item} was never flushed");
+                assert_eq!(lag_items, pushed.head - (item + 1), "lag is the head minus the position");
+                let hole = item.checked_sub(self.next()).expect("sequence numbers only rise");
+                assert_eq!(gap.map_or(0, |gap| gap.blocks), hole, "the gap before {item} is the whole hole");
+                if let Some(gap) = gap {
+                    assert_eq!(gap.from, self.next(), "the gap starts where the last item ended");
+                    self.gaps.push(gap);
+                }
+                self.slowest = self.slowest.max(now.since(stamp.dispatched_at).as_micros() as u64);
+                self.received.push(item);
+                Ok(item)
+            }
+            Err(RecvError::Empty) => Err(RecvError::Empty),
+            Err(RecvError::Ended(end)) => {
+                if let Some(gap) = end.gap {
+                    assert_eq!(gap.from, self.next(), "the last gap starts where the last item ended");
+                    assert!(gap.blocks > 0);
+                }
+                assert!(self.end.replace(end).is_none_or(|before| before == end), "the end stays as it was");
+                Err(RecvError::Ended(end))
+            }
+        }
+    }
+
+    /// What was offered by what the consumer knows: up to the last item flushed, or up to its own end.
+    fn offered(&self, pushed: &Pushed) -> u64 {
+        let Some((first, there)) = self.first else { return 0 };
+        match self.end {
+            Some(End { gap, .. }) => self.next() + gap.map_or(0, |gap| gap.blocks) - first,
+            None => pushed.flushed.max(there) - first,
+        }
+    }
+
+    /// Checks the snapshot of this moment.
+    fn check(&mut self, pushed: &Pushed) {
+        let now = self.consumer.tally().snapshot();
+        let queued_and_lost = now.lost.total() + now.queued;
+        assert_eq!(now.offered, now.delivered + queued_and_lost, "the identity");
+        assert_eq!(now.delivered, self.received.len() as u64, "delivered is what was received");
+        assert!(now.offered >= self.last.offered && now.delivered >= self.last.delivered, "counters went back");
+        assert!(Loss::ALL.iter().all(|reason| now.lost.of(*reason) >= self.last.lost.of(*reason)), "losses went back");
+        let seen: u64 = self.gaps.iter().map(|gap| gap.blocks).sum();
+        assert!(now.lost.total() + now.queued >= seen, "a gap that was seen is not counted");
+        // Where it ended it stands still, and a `TooSlow` may come before the consumer knows of it.
+        let ended = self.consumer.tally().end_reason().is_some();
+        if !ended && !self.closed {
+            assert_eq!(now.offered, self.offered(pushed), "offered is every number from the first");
+            let reached = self.next().max(self.first.map_or(0, |(first, _)| first));
+            let skipped_past = now.lag_items <= pushed.head.saturating_sub(reached);
+            assert!(skipped_past, "lag is at most the head minus the last delivered");
+            if self.options.overflow != Overflow::SkipToLive && self.first.is_some() {
+                assert_eq!(now.lag_items, pushed.head.saturating_sub(reached));
+            }
+            if self.first.is_some() {
+                self.earlier.push((pushed.flushed, self.received.len(), now));
+            }
+        }
+        self.last = now;
+    }
+
+    /// Checks everything once the consumer has seen its end.
+    fn check_ended(&self, pushed: &Pushed) {
+        let end = self.end.expect("it ended");
+        let now = self.consumer.tally().snapshot();
+        let tally = self.consumer.tally();
+        let seen = self.gaps.iter().map(|gap| gap.blocks).sum::<u64>() + end.gap.map_or(0, |gap| gap.blocks);
+        assert_eq!(now.queued, 0, "everything was taken before the end");
+        assert_eq!(now.lost.total(), seen, "every loss was seen in a gap, and no gap without a loss");
+        assert_eq!(now.offered, self.offered(pushed));
+        assert_eq!(tally.end_reason(), Some(end.reason));
+        assert_eq!(tally.lag_items().histogram().len(), self.received.len() as u64);
+        let gaps = self.gaps.len() + usize::from(end.gap.is_some());
+        assert_eq!(tally.gap_items().histogram().len(), gaps as u64, "every gap is in the histogram");
+        let longest = self.gaps.iter().chain(&end.gap).map(|gap| gap.blocks).max().unwrap_or(0);
+        assert_eq!(tally.gap_items().max(), longest);
+        assert_eq!(tally.queue_micros().histogram().len(), self.received.len() as u64);
+        assert_eq!(tally.queue_micros().max(), self.slowest, "latency is measured to the given time");
+        let Some((first, there)) = self.first else {
+            assert_eq!(now.offered, 0, "it was never taken in");
+            return;
+        };
+        let (stop, reasons) = (first + now.offered, &now.lost);
+        let items = pushed.between(there, stop);
+        // Each item that was there went somewhere, and each number without one was lost before the fan-out.
+        let of_items = [Loss::Overflow, Loss::Skipped, Loss::Conflated].map(|reason| reasons.of(reason));
+        assert_eq!(items, now.delivered + of_items.iter().sum::<u64>());
+        assert_eq!(reasons.of(Loss::History), there - first, "history that was gone");
+        assert_eq!(reasons.of(Loss::Source), stop - there - items, "numbers that no item had");
+        let may_lose: &[Loss] = match self.options.overflow {
+            Overflow::SkipToLive => &[Loss::Overflow, Loss::Skipped],
+            Overflow::DropNewest | Overflow::Disconnect => &[Loss::Overflow],
+            Overflow::Latest => &[Loss::Conflated],
+            Overflow::Block => &[],
+        };
+        for reason in [Loss::Overflow, Loss::Skipped, Loss::Conflated] {
+            assert!(may_lose.contains(&reason) || reasons.of(reason) == 0, "{reason:?}, {:?}", self.options);
+        }
+        if self.options.overflow == Overflow::Disconnect {
+            let too_slow = end.reason == EndReason::TooSlow;
+            assert_eq!(reasons.of(Loss::Overflow), u64::from(too_slow), "it ends at the first item that is refused");
+        } else {
+            assert_ne!(end.reason, EndReason::TooSlow);
+        }
+        self.check_queued(there);
+    }
+
+    /// What was queued at an earlier moment must have been received or skipped since: `queued` is no invention.
+    fn check_queued(&self, there: u64) {
+        let last = self.consumer.tally().snapshot();
+        for (flushed, received, then) in &self.earlier {
+            let since = self.received[*received..].iter().filter(|sequence| **sequence < (*flushed).max(there));
+            let came = since.count() as u64;
+            match self.options.overflow {
+                Overflow::SkipToLive => {
+                    let skipped = last.lost.of(Loss::Skipped) - then.lost.of(Loss::Skipped);
+                    assert!(came <= then.queued && then.queued <= came + skipped, "{then:?}: {came} came");
+                }
+                Overflow::Latest => {
+                    let conflated = last.lost.of(Loss::Conflated) - then.lost.of(Loss::Conflated);
+                    assert!(then.queued <= 1 && came <= then.queued && then.queued <= came + conflated);
+                }
+                Overflow::DropNewest | Overflow::Disconnect | Overflow::Block => assert_eq!(came, then.queued),
+            }
+        }
+    }
+}
+
+/// A fan-out that is driven step by step, and what is known of it without looking inside.
+struct Run {
+    fan_out: FanOut<u64>,
+    hub: Hub<u64>,
+    history_items: usize,
+    pushed: Pushed,
+    seen: Vec<Seen>,
+}
+
+impl Run {
+    fn new(history_items: usize) -> Self {
+        let (fan_out, hub) = FanOut::new(FanOutOptions { history: history_items, live: false, head: None });
+        Self { fan_out, hub, history_items, pushed: Pushed::default(), seen: Vec::new() }
+    }
+
+    /// The fan-out lets consumers in: not while a batch is begun, or they would be handed its rest.
+    fn admitted(&mut self) {
+        if self.pushed.begun {
+            return;
+        }
+        let live = self.pushed.next;
+        let oldest = self.pushed.history.front().copied().unwrap_or(live);
+        for seen in self.seen.iter_mut().filter(|seen| seen.first.is_none() && !seen.closed) {
+            let first = match seen.options.start {
+                Start::Live => live,
+                Start::Back(items) => live.saturating_sub(items).max(oldest),
+                Start::From(sequence) => sequence.min(live),
+            };
+            let there = first.max(oldest);
+            seen.first = Some((first, there));
+            seen.burst = live - there;
+        }
+    }
+
+    fn flushed(&mut self) {
+        let pushed = &mut self.pushed;
+        let fresh: Vec<u64> = pushed.items.iter().copied().filter(|item| *item >= pushed.flushed).collect();
+        pushed.flushed = fresh.last().map_or(pushed.flushed, |item| item + 1);
+        pushed.history.extend(fresh);
+        let surplus = pushed.history.len().saturating_sub(self.history_items);
+        pushed.history.drain(..surplus);
+        pushed.head = pushed.next;
+        pushed.begun = false;
+        self.admitted();
+    }
+
+    fn flush(&mut self) {
+        let fallen: Vec<u64> = self.fan_out.flush().collect();
+        let before: Vec<u64> = self.pushed.history.iter().copied().collect();
+        self.flushed();
+        let kept = self.pushed.history.front().copied().unwrap_or(u64::MAX);
+        assert!(fallen.iter().all(|item| *item < kept), "{fallen:?} fell, {kept} was kept");
+        assert!(before.iter().all(|item| *item >= kept || fallen.contains(item)), "what falls is handed back");
+    }
+
+    fn step(&mut self, step: &Step) {
+        self.pushed.now += 1_700_000;
+        match *step {
+            Step::Push { hole, items } => {
+                for number in 0..items {
+                    self.admitted();
+                    if !self.fan_out.has_room(1) {
+                        break;
+                    }
+                    self.pushed.next += if number == 0 { hole } else { 0 };
+                    let time = Timestamp::from_nanos(self.pushed.now);
+                    let stamp = Stamp { sequence: self.pushed.next, captured_at: time, dispatched_at: time };
+                    self.fan_out.push(stamp, stamp.sequence);
+                    self.pushed.items.push(stamp.sequence);
+                    self.pushed.next += 1;
+                    self.pushed.begun = true;
+                    assert_eq!(self.fan_out.next_sequence(), self.pushed.next);
+                }
+            }
+            Step::Flush => self.flush(),
+            Step::Advance { hole } => {
+                self.pushed.next += hole;
+                self.fan_out.advance_to(self.pushed.next);
+            }
+            Step::Look => {
+                self.admitted();
+                let there = self.seen.iter().filter(|seen| {
+                    seen.first.is_some() && !seen.closed && seen.consumer.tally().end_reason().is_none()
+                });
+                assert_eq!(there.count(), self.fan_out.consumers());
+            }
+            Step::Subscribe { overflow, buffer, start } => {
+                let options = SubscribeOptions { overflow, buffer, start };
+                let consumer = self.hub.subscribe(options).expect("the fan-out is there");
+                let last = consumer.tally().snapshot();
+                self.seen.push(Seen {
+                    consumer,
+                    options,
+                    first: None,
+                    burst: 0,
+                    received: Vec::new(),
+                    gaps: Vec::new(),
+                    end: None,
+                    closed: false,
+                    last,
+                    earlier: Vec::new(),
+                    slowest: 0,
+                });
+            }
+            Step::Take { who, most } => self.take(who, most),
+            Step::Drop { who } if !self.seen.is_empty() => {
+                let seen = self.seen.swap_remove(who % self.seen.len());
+                let tally = std::sync::Arc::clone(seen.consumer.tally());
+                let before = tally.snapshot();
+                drop(seen);
+                self.admitted();
+                self.fan_out.consumers();
+                let after = tally.snapshot();
+                assert_eq!(after.offered, after.delivered + after.lost.total() + after.queued);
+                assert_eq!(before.delivered, after.delivered);
+            }
+            Step::Close { who } if !self.seen.is_empty() => {
+                let who = who % self.seen.len();
+                let seen = &mut self.seen[who];
+                seen.consumer.tally().close();
+                // One that had seen its end keeps that.
+                seen.closed |= seen.end.is_none();
+            }
+            Step::Drop { .. } | Step::Close { .. } => {}
+        }
+        for seen in &mut self.seen {
+            seen.check(&self.pushed);
+        }
+    }
+
+    fn take(&mut self, who: usize, most: usize) {
+        let count = self.seen.len();
+        let Some(seen) = self.seen.get_mut(who % count.max(1)) else { return };
+        let flushed = self.pushed.flushed;
+        for _ in 0..most {
+            let before = seen.consumer.tally().snapshot();
+            match seen.take(&self.pushed) {
+                Ok(item) if seen.options.overflow == Overflow::Latest => {
+                    assert_eq!(item + 1, flushed, "a value that is not the newest is stale");
+                }
+                Ok(item) if seen.options.overflow == Overflow::SkipToLive => {
+                    let lag = flushed - (item + 1);
+                    let asked = seen.options.buffer as u64 + seen.burst;
+                    let late = lag > asked && seen.consumer.tally().end_reason().is_none();
+                    assert!(!late || seen.consumer.tally().snapshot().queued == 0, "{lag} behind, and not the newest");
+                }
+                Ok(_) => {}
+                Err(RecvError::Empty) => {
+                    let skip = seen.options.overflow == Overflow::SkipToLive;
+                    assert!(skip || before.queued == 0, "something is queued, and it says it is empty");
+                    assert_eq!(seen.consumer.tally().snapshot().queued, 0);
+                    break;
+                }
+                Err(RecvError::Ended(end)) => {
+                    assert_eq!(seen.closed, end.reason == EndReason::Closed);
+                    break;
+                }
+            }
+            seen.check(&self.pushed);
+        }
+    }
+
+    /// Ends the fan-out, in order or not, and has every consumer take what is left.
+    fn finish(mut self, in_order: bool) {
+        if in_order {
+            self.flushed();
+        } else {
+            // What was not flushed was never offered to anybody.
+            self.pushed.items.retain(|item| *item < self.pushed.flushed);
+        }
+        let Self { fan_out, pushed, mut seen, .. } = self;
+        if in_order {
+            fan_out.finish(EndReason::Finished);
+        } else {
+            drop(fan_out);
+        }
+        for seen in &mut seen {
+            while seen.take(&pushed).is_ok() {}
+            let end = seen.end.expect("nothing is left, so it has ended");
+            if seen.closed {
+                assert_eq!(end, End { reason: EndReason::Closed, gap: None });
+                continue;
+            }
+            let expected = if in_order { EndReason::Finished } else { EndReason::Abandoned };
+            assert!(end.reason == expected || end.reason == EndReason::TooSlow, "{:?}", end.reason);
+            if in_order && end.reason == EndReason::Finished {
+                let last = seen.next() + end.gap.map_or(0, |gap| gap.blocks);
+                assert_eq!(last, pushed.next, "the last gap reaches the end of the stream");
+            }
+            seen.check_ended(&pushed);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_lost_unseen_in_any_schedule(
+        history in 0..16_usize,
+        steps in prop::collection::vec(step(), 1..120),
+        in_order in any::<bool>(),
+    ) {
+        let mut run = Run::new(history);
+        // Two are there from the start; schedules that begin with nobody are found often enough.
+        run.step(&Step::Subscribe { overflow: Overflow::SkipToLive, buffer: 3, start: Start::Live });
+        for step in &steps {
+            run.step(step);
+        }
+        run.finish(in_order);
+    }
+}
+
+fn subscribe(hub: &Hub<u64>, overflow: Overflow, buffer: usize) -> Consumer<u64> {
+    hub.subscribe(SubscribeOptions { overflow, buffer, start: Start::Live }).unwrap()
+}
+
+fn send(fan_out: &mut FanOut<u64>, items: u64) {
+    for _ in 0..items {
+        let sequence = fan_out.next_sequence();
+        fan_out.send(sequence, Timestamp::default());
+    }
+}
+
+fn drain_one(consumer: &mut Consumer<u64>) -> (u64, Option<Gap>) {
+    let delivery = consumer.try_recv(Timestamp::default()).unwrap();
+    (delivery.item, delivery.gap)
+}
+
+/// Takes what is there: sequence numbers, and the gap before each.
+fn drain(consumer: &mut Consumer<u64>) -> Vec<(u64, Option<Gap>)> {
+    std::iter::from_fn(|| consumer.try_recv(Timestamp::default()).ok()).map(|d| (d.item, d.gap)).collect()
+}
+
+#[test]
+fn skip_to_live_goes_to_the_newest_with_one_gap() {
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
+    let mut consumer = subscribe(&hub, Overflow::SkipToLive, 10);
+    send(&mut fan_out, 5);
+    assert_eq!(drain(&mut consumer).len(), 5);
+    // A little late: within its buffer it loses nothing.
+    send(&mut fan_out, 10);
+    assert_eq!(drain(&mut consumer), (5..15).map(|item| (item, None)).collect::<Vec<_>>());
+    // Too late, but the ring was not full: on to the newest, at once.
+    send(&mut fan_out, 15);
+    let gap = Gap { from: 15, blocks: 14, reason: Loss::Skipped };
+    assert_eq!(drain(&mut consumer), [(29, Some(gap))]);
+    // Far too late, and even the newest that the ring took is stale: on with the next one, and one gap for it all.
+    send(&mut fan_out, 100);
+    assert_eq!(drain(&mut consumer), []);
+    assert_eq!(consumer.tally().snapshot().lag_items, 80, "what it skipped is behind it");
+    send(&mut fan_out, 2);
+    let gap = Gap { from: 30, blocks: 100, reason: Loss::Overflow };
+    assert_eq!(drain(&mut consumer), [(130, Some(gap)), (131, None)]);
+    let snapshot = consumer.tally().snapshot();
+    assert_eq!((snapshot.lost.of(Loss::Skipped), snapshot.lost.of(Loss::Overflow)), (14 + 20, 80));
+}
+
+#[test]
+fn skip_to_live_keeps_the_lag_that_was_asked_for_and_no_more() {
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 100, ..FanOutOptions::default() });
+    send(&mut fan_out, 100);
+    let options = SubscribeOptions { overflow: Overflow::SkipToLive, buffer: 10, start: Start::Back(50) };
+    let mut consumer = hub.subscribe(options).unwrap();
+    send(&mut fan_out, 10);
+    assert_eq!(consumer.tally().snapshot().burst_items, 50);
+    let taken: Vec<u64> = (0..40).map(|_| consumer.try_recv(Timestamp::default()).unwrap().item).collect();
+    assert_eq!(taken, (50..90).collect::<Vec<_>>(), "the burst is no lag to skip");
+    // It has read up all but 20 of the burst: these and its buffer are what it may be behind, and not one more.
+    send(&mut fan_out, 11);
+    assert_eq!(drain_one(&mut consumer), (90, None));
+    send(&mut fan_out, 2);
+    assert_eq!(drain_one(&mut consumer), (122, Some(Gap { from: 91, blocks: 31, reason: Loss::Skipped })));
+}
+
+#[test]
+fn skip_to_live_gets_something_however_long_the_batches() {
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
+    let mut consumer = subscribe(&hub, Overflow::SkipToLive, 1);
+    for _ in 0..10 {
+        for sequence in fan_out.next_sequence()..fan_out.next_sequence() + 32 {
+            fan_out.push(Stamp { sequence, ..Stamp::default() }, sequence);
+        }
+        fan_out.flush();
+        drain(&mut consumer);
+    }
+    let delivered = consumer.tally().snapshot().delivered;
+    assert!(delivered >= 5, "{delivered} of ten batches left anything");
+}
+
+#[test]
+fn skip_to_live_does_not_skip_what_an_encoder_is_late_with() {
+    let (mut blocks, block_hub) = FanOut::new(FanOutOptions::default());
+    let head = Some(block_hub.head().clone());
+    let (mut packets, hub) = FanOut::new(FanOutOptions { head, ..FanOutOptions::default() });
+    let mut listener = subscribe(&hub, Overflow::SkipToLive, 2);
+    send(&mut blocks, 20);
+    for item in 0..10 {
+        send(&mut packets, 1);
+        let delivery = listener.try_recv(Timestamp::default()).unwrap();
+        assert_eq!((delivery.item, delivery.gap, delivery.lag_items), (item, None, 19 - item));
+    }
+}
+
+#[test]
+fn drop_newest_delivers_what_is_queued_in_order() {
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
+    let mut consumer = subscribe(&hub, Overflow::DropNewest, 4);
+    send(&mut fan_out, 10);
+    assert_eq!(drain(&mut consumer), (0..4).map(|item| (item, None)).collect::<Vec<_>>());
+    send(&mut fan_out, 1);
+    assert_eq!(drain(&mut consumer), [(10, Some(Gap { from: 4, blocks: 6, reason: Loss::Overflow }))]);
+}
+
+#[test]
+fn latest_gives_the_newest_only() {
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
+    let mut consumer = subscribe(&hub, Overflow::Latest, 100);
+    send(&mut fan_out, 10);
+    assert_eq!(consumer.tally().snapshot().queued, 1);
+    assert_eq!(drain(&mut consumer), [(9, Some(Gap { from: 0, blocks: 9, reason: Loss::Conflated }))]);
+    send(&mut fan_out, 1);
+    assert_eq!(drain(&mut consumer), [(10, None)]);
+}
+
+#[test]
+fn disconnect_ends_after_what_is_queued() {
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
+    let mut consumer = subscribe(&hub, Overflow::Disconnect, 4);
+    send(&mut fan_out, 10);
+    assert_eq!(fan_out.consumers(), 0, "the fan-out has let it go");
+    assert_eq!(drain(&mut consumer).len(), 4);
+    let end = consumer.recv().unwrap_err();
+    let gap = Gap { from: 4, blocks: 1, reason: Loss::Overflow };
+    assert_eq!(end, End { reason: EndReason::TooSlow, gap: Some(gap) });
+    assert_eq!(consumer.tally().snapshot().offered, 5, "after the end nothing is offered");
+}
+
+#[test]
+fn what_is_lost_at_the_end_is_a_gap_too() {
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
+    let mut slow = subscribe(&hub, Overflow::DropNewest, 2);
+    let mut idle = subscribe(&hub, Overflow::SkipToLive, 10);
+    send(&mut fan_out, 5);
+    assert_eq!(drain(&mut idle).len(), 5);
+    fan_out.advance_to(8);
+    fan_out.finish(EndReason::Finished);
+    assert_eq!(drain(&mut slow).len(), 2);
+    let gap = |from, blocks, reason| Some(Gap { from, blocks, reason });
+    assert_eq!(slow.recv().unwrap_err().gap.map(|gap| (gap.from, gap.blocks)), Some((2, 6)));
+    assert_eq!(idle.recv().unwrap_err(), End { reason: EndReason::Finished, gap: gap(5, 3, Loss::Source) });
+}
+
+/// Somebody who reads the account all the time, while both its ends are being written.
+fn watch(tally: &Tally, done: &AtomicBool) -> u64 {
+    let mut last = tally.snapshot();
+    let mut looks = 0;
+    while !done.load(Ordering::Acquire) {
+        let now = tally.snapshot();
+        assert_eq!(now.offered, now.delivered + now.lost.total() + now.queued);
+        assert!(now.queued <= now.offered, "a count went below zero: {now:?}");
+        assert!(now.offered >= last.offered && now.delivered >= last.delivered, "{last:?} then {now:?}");
+        assert!(Loss::ALL.iter().all(|reason| now.lost.of(*reason) >= last.lost.of(*reason)), "{last:?} {now:?}");
+        last = now;
+        looks += 1;
+    }
+    looks
+}
+
+#[test]
+fn the_account_is_right_while_it_is_written() {
+    /// Bounds the test by count; some hundred thousand snapshots are taken meanwhile.
+    const ITEMS: u64 = 100_000;
+    for overflow in [Overflow::SkipToLive, Overflow::DropNewest, Overflow::Latest, Overflow::Block] {
+        let (mut fan_out, hub) = FanOut::new(FanOutOptions { live: false, ..FanOutOptions::default() });
+        let mut consumer = subscribe(&hub, overflow, 16);
+        let tally = std::sync::Arc::clone(consumer.tally());
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let watcher = scope.spawn(|| watch(&tally, &done));
+            scope.spawn(move || {
+                while fan_out.next_sequence() < ITEMS {
+                    let hole = u64::from(fan_out.next_sequence() % 1000 == 999);
+                    for _ in 0..1 + fan_out.next_sequence() % 7 {
+                        while !fan_out.has_room(1) {
+                            fan_out.flush();
+                            thread::yield_now();
+                        }
+                        let sequence = fan_out.next_sequence() + hole;
+                        fan_out.push(Stamp { sequence, ..Stamp::default() }, sequence);
+                    }
+                    fan_out.flush();
+                }
+                fan_out.finish(EndReason::Finished);
+            });
+            let (mut received, mut missed, mut next) = (0, 0, 0);
+            let end = loop {
+                match consumer.recv() {
+                    Ok(delivery) => {
+                        let gap = delivery.gap.map_or(0, |gap| gap.blocks);
+                        assert_eq!(delivery.item, next + gap);
+                        next = delivery.item + 1;
+                        received += 1;
+                        missed += gap;
+                        // A stall now and then, as long as it takes to be overtaken.
+                        for _ in 0..if received % 500 == 0 { 20_000 } else { 0 } {
+                            hint::spin_loop();
+                        }
+                    }
+                    Err(end) => break end,
+                }
+            };
+            missed += end.gap.map_or(0, |gap| gap.blocks);
+            done.store(true, Ordering::Release);
+            assert!(watcher.join().unwrap() > 0);
+            let last = consumer.tally().snapshot();
+            assert_eq!((last.delivered, last.lost.total(), last.queued), (received, missed, 0), "{overflow}");
+            assert_eq!(last.offered, received + missed);
+            if overflow == Overflow::Block {
+                assert_eq!(last.lost.total(), last.lost.of(Loss::Source), "only the source lost anything");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_wait_has_no_longest_time() {
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
+    let mut consumer = subscribe(&hub, Overflow::SkipToLive, 1);
+    send(&mut fan_out, 1);
+    assert_eq!(consumer.recv_timeout(Duration::MAX).unwrap().item, 0);
+    assert_eq!(consumer.recv_timeout(Duration::ZERO), Err(RecvError::Empty));
+}

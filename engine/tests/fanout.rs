@@ -1,0 +1,423 @@
+//! The fan-out itself: wakeups, coming and going, endings, and that no consumer can disturb another.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use aircheck_engine::{
+    Consumer, EndReason, FanOut, FanOutOptions, Hub, Overflow, RecvError, Stamp, Start, SubscribeError,
+    SubscribeOptions, Timestamp,
+};
+
+const HAND_OVERS: u64 = 100_000;
+/// Only to end a test that hangs; no test passes or fails by how long it takes.
+const HANGS: Duration = Duration::from_secs(120);
+
+fn options(overflow: Overflow, buffer: usize) -> SubscribeOptions {
+    SubscribeOptions { overflow, buffer, start: Start::Live }
+}
+
+fn subscribe<T: Send>(hub: &Hub<T>, overflow: Overflow, buffer: usize) -> Consumer<T> {
+    hub.subscribe(options(overflow, buffer)).unwrap()
+}
+
+fn waiting() -> FanOutOptions {
+    FanOutOptions { live: false, ..FanOutOptions::default() }
+}
+
+fn send(fan_out: &mut FanOut<u64>) {
+    let sequence = fan_out.next_sequence();
+    fan_out.send(sequence, Timestamp::default());
+}
+
+/// Runs `work` on a thread of its own and fails when it does not come to an end.
+fn ends<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
+    let (done, ended) = mpsc::channel();
+    let worker = thread::spawn(move || {
+        let result = work();
+        let _ = done.send(());
+        result
+    });
+    assert_ne!(ended.recv_timeout(HANGS), Err(mpsc::RecvTimeoutError::Timeout), "it hangs");
+    worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Two threads throw a ball back and forth, so that each waits for every single item: one lost wakeup, and both wait
+/// for ever.
+#[test]
+fn no_wakeup_is_lost_between_threads() {
+    let received = ends(|| {
+        let (mut there, there_hub) = FanOut::new(waiting());
+        let (mut back, back_hub) = FanOut::new(waiting());
+        let mut from_there = subscribe(&there_hub, Overflow::Block, 1);
+        let mut from_back = subscribe(&back_hub, Overflow::Block, 1);
+        let other = thread::spawn(move || {
+            while from_there.recv().is_ok() {
+                send(&mut back);
+            }
+        });
+        for number in 0..HAND_OVERS {
+            send(&mut there);
+            assert_eq!(from_back.recv().unwrap().item, number);
+        }
+        there.finish(EndReason::Finished);
+        other.join().unwrap();
+        from_back.tally().snapshot().delivered
+    });
+    assert_eq!(received, HAND_OVERS);
+}
+
+/// A task's waker that only remembers.
+#[derive(Default)]
+struct Remember(AtomicBool);
+
+impl Wake for Remember {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Waits until `counter` has reached `value`.
+fn reach(counter: &AtomicU64, value: u64) {
+    let mut looks = 0_u32;
+    while counter.load(Ordering::Acquire) < value {
+        looks += 1;
+        if looks.is_multiple_of(200) { thread::yield_now() } else { std::hint::spin_loop() }
+    }
+}
+
+/// In each round one thread hands an item over while the other one looks for it and is about to wait. If it was told
+/// to wait, then it must have been woken by the time that the hand-over is complete. No time is involved.
+#[test]
+fn no_wakeup_is_lost_by_a_task() {
+    ends(|| {
+        let (mut fan_out, hub) = FanOut::new(waiting());
+        let mut consumer = subscribe(&hub, Overflow::Block, 1);
+        let (begun, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let producer = {
+            let (begun, done) = (Arc::clone(&begun), Arc::clone(&done));
+            thread::spawn(move || {
+                for round in 1..=HAND_OVERS {
+                    reach(&begun, round);
+                    // Sweeps over the other thread's few hundred nanoseconds.
+                    for _ in 0..round % 128 {
+                        std::hint::spin_loop();
+                    }
+                    send(&mut fan_out);
+                    done.store(round, Ordering::Release);
+                }
+            })
+        };
+        let mut waited = 0_u64;
+        for round in 1..=HAND_OVERS {
+            let remember = Arc::new(Remember::default());
+            let waker = Waker::from(Arc::clone(&remember));
+            begun.store(round, Ordering::Release);
+            let polled = consumer.poll_recv(&mut Context::from_waker(&waker), Timestamp::default());
+            reach(&done, round);
+            if polled.is_pending() {
+                assert!(remember.0.load(Ordering::Acquire), "round {round}: it waits, and nobody woke it");
+                waited += 1;
+                consumer.try_recv(Timestamp::default()).expect("what it was woken for");
+            }
+        }
+        producer.join().unwrap();
+        assert!(waited > HAND_OVERS / 100, "only {waited} rounds put this to the test");
+    });
+}
+
+/// Drives a future on this thread.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+#[test]
+fn async_code_needs_no_runtime() {
+    let received = ends(|| {
+        let (mut fan_out, hub) = FanOut::new(waiting());
+        let mut consumer = subscribe(&hub, Overflow::Block, 4);
+        let producer = thread::spawn(move || {
+            for _ in 0..10_000 {
+                while !fan_out.has_room(1) {
+                    thread::yield_now();
+                }
+                send(&mut fan_out);
+            }
+            fan_out.finish(EndReason::Finished);
+        });
+        let received = block_on(async {
+            let mut received = 0;
+            while poll_fn(|context| consumer.poll_recv(context, Timestamp::default())).await.is_ok() {
+                received += 1;
+            }
+            received
+        });
+        producer.join().unwrap();
+        received
+    });
+    assert_eq!(received, 10_000);
+}
+
+/// Every way in which a wait can end, on a consumer that waits: it must be seen, also where nothing is pushed.
+#[test]
+fn whoever_waits_learns_of_every_ending() {
+    for reason in [EndReason::Finished, EndReason::Closed, EndReason::Abandoned] {
+        let end = ends(move || {
+            let (fan_out, hub) = FanOut::<u64>::new(FanOutOptions::default());
+            let mut consumer = subscribe(&hub, Overflow::SkipToLive, 4);
+            let tally = Arc::clone(consumer.tally());
+            let mut fan_out = fan_out;
+            assert_eq!(fan_out.consumers(), 1);
+            let waits = thread::spawn(move || consumer.recv());
+            match reason {
+                EndReason::Closed => {
+                    tally.close();
+                    let end = waits.join().unwrap();
+                    drop(fan_out);
+                    return end;
+                }
+                EndReason::Abandoned => drop(fan_out),
+                reason => fan_out.finish(reason),
+            }
+            waits.join().unwrap()
+        });
+        assert_eq!(end.unwrap_err().reason, reason);
+    }
+}
+
+#[test]
+fn an_ending_wakes_a_task() {
+    for close in [true, false] {
+        let (mut fan_out, hub) = FanOut::<u64>::new(FanOutOptions::default());
+        let mut consumer = subscribe(&hub, Overflow::Latest, 1);
+        assert_eq!(fan_out.consumers(), 1);
+        let remember = Arc::new(Remember::default());
+        let waker = Waker::from(Arc::clone(&remember));
+        assert!(consumer.poll_recv(&mut Context::from_waker(&waker), Timestamp::default()).is_pending());
+        assert!(!remember.0.load(Ordering::Acquire));
+        if close {
+            consumer.tally().close();
+        } else {
+            fan_out.finish(EndReason::Finished);
+        }
+        assert!(remember.0.load(Ordering::Acquire));
+        assert!(matches!(consumer.try_recv(Timestamp::default()), Err(RecvError::Ended(_))));
+    }
+}
+
+#[test]
+fn who_joins_a_silent_fan_out_is_woken_by_the_history() {
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 4, ..FanOutOptions::default() });
+    send(&mut fan_out);
+    let mut consumer =
+        hub.subscribe(SubscribeOptions { start: Start::Back(1), ..SubscribeOptions::default() }).unwrap();
+    let remember = Arc::new(Remember::default());
+    let waker = Waker::from(Arc::clone(&remember));
+    assert!(consumer.poll_recv(&mut Context::from_waker(&waker), Timestamp::default()).is_pending());
+    assert_eq!(fan_out.consumers(), 1);
+    assert!(remember.0.load(Ordering::Acquire));
+    assert_eq!(consumer.try_recv(Timestamp::default()).unwrap().item, 0);
+}
+
+#[test]
+fn who_leaves_is_let_go_with_all_it_held() {
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
+    let item = Arc::new(());
+    let consumers: Vec<_> = Overflow::ALL[..4].iter().map(|overflow| subscribe(&hub, *overflow, 8)).collect();
+    for _ in 0..4 {
+        fan_out.send(Arc::clone(&item), Timestamp::default());
+    }
+    assert_eq!(fan_out.consumers(), 4);
+    assert_eq!(Arc::strong_count(&item), 1 + 3 * 4 + 1, "four in each ring, and the newest where only that counts");
+    drop(consumers);
+    // Also where nothing is pushed any more.
+    assert_eq!(fan_out.consumers(), 0);
+    assert_eq!(Arc::strong_count(&item), 1, "nobody holds it any more");
+}
+
+#[test]
+fn who_is_closed_is_let_go_before_it_notices() {
+    let (mut fan_out, hub) = FanOut::new(waiting());
+    let mut frozen = subscribe(&hub, Overflow::Block, 1);
+    let mut other = subscribe(&hub, Overflow::Block, 8);
+    send(&mut fan_out);
+    assert!(!fan_out.has_room(1));
+    frozen.tally().close();
+    assert!(fan_out.has_room(1), "nobody waits for a closed consumer");
+    send(&mut fan_out);
+    assert_eq!(fan_out.consumers(), 1);
+    assert_eq!(
+        frozen.try_recv(Timestamp::default()).map(|_| ()).unwrap_err().to_string(),
+        "the stream has ended: closed"
+    );
+    assert_eq!(frozen.tally().end_reason(), Some(EndReason::Closed));
+    assert_eq!(other.try_recv(Timestamp::default()).unwrap().item, 0);
+    assert_eq!(other.try_recv(Timestamp::default()).unwrap().item, 1);
+}
+
+#[test]
+fn nobody_joins_what_has_ended() {
+    let (fan_out, hub) = FanOut::<u64>::new(FanOutOptions::default());
+    let mut early = subscribe(&hub, Overflow::SkipToLive, 1);
+    fan_out.finish(EndReason::Finished);
+    assert_eq!(early.recv().unwrap_err().reason, EndReason::Finished);
+    assert_eq!(hub.subscribe(SubscribeOptions::default()).unwrap_err(), SubscribeError::Ended);
+    let (_fan_out, hub) = FanOut::<u64>::new(FanOutOptions::default());
+    let refused = hub.subscribe(options(Overflow::Block, 1)).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "overflow policy `block` is refused: the source is live and can't wait; use it from file to file"
+    );
+}
+
+/// What is queued is still there after the producing side has gone, whether in order or not.
+#[test]
+fn what_was_queued_comes_before_the_end() {
+    for in_order in [true, false] {
+        let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
+        let mut consumer = subscribe(&hub, Overflow::DropNewest, 8);
+        (0..5).for_each(|_| send(&mut fan_out));
+        let reason = if in_order {
+            fan_out.finish(EndReason::Finished);
+            EndReason::Finished
+        } else {
+            drop(fan_out);
+            EndReason::Abandoned
+        };
+        assert_eq!((0..5).map(|_| consumer.recv().unwrap().item).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+        let end = consumer.recv().unwrap_err();
+        assert_eq!((end.reason, end.gap), (reason, None));
+        assert_eq!(consumer.recv().unwrap_err(), end, "an end stays one");
+    }
+}
+
+/// One that never reads, next to those that do: they lose nothing, it holds no more than its ring, and what it lost
+/// is known to the last item.
+#[test]
+fn a_frozen_consumer_disturbs_nobody() {
+    const ITEMS: u64 = 10_000;
+    const BUFFER: u64 = 16;
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 4, ..FanOutOptions::default() });
+    let policies = [Overflow::SkipToLive, Overflow::DropNewest, Overflow::Latest, Overflow::Disconnect];
+    let frozen: Vec<_> = policies.iter().map(|overflow| subscribe(&hub, *overflow, BUFFER as usize)).collect();
+    let mut healthy: Vec<_> = policies.iter().map(|overflow| subscribe(&hub, *overflow, BUFFER as usize)).collect();
+    for number in 0..ITEMS {
+        send(&mut fan_out);
+        for consumer in &mut healthy {
+            assert_eq!(consumer.try_recv(Timestamp::default()).map(|d| (d.item, d.gap)), Ok((number, None)));
+        }
+    }
+    for consumer in &healthy {
+        assert_eq!(consumer.tally().snapshot().lost.total(), 0);
+    }
+    for (consumer, bound) in frozen.iter().zip([2 * BUFFER, BUFFER, 1, BUFFER]) {
+        let snapshot = consumer.tally().snapshot();
+        assert_eq!(snapshot.queued, bound, "a ring is full, and no more than that");
+        let offered = if consumer.tally().end_reason().is_some() { BUFFER + 1 } else { ITEMS };
+        assert_eq!((snapshot.offered, snapshot.lost.total()), (offered, offered - bound));
+    }
+}
+
+/// A ring takes the history that was asked for on top of what its consumer may be behind, and never more.
+#[test]
+fn a_ring_is_as_long_as_was_asked_for() {
+    for (start, past) in [(Start::Live, 0), (Start::Back(3), 3), (Start::Back(100), 20), (Start::From(0), 20)] {
+        let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 20, ..FanOutOptions::default() });
+        (0..50).for_each(|_| send(&mut fan_out));
+        let consumer = hub.subscribe(SubscribeOptions { overflow: Overflow::DropNewest, buffer: 5, start }).unwrap();
+        fan_out.consumers();
+        assert_eq!(consumer.tally().snapshot().queued, past);
+        (0..50).for_each(|_| send(&mut fan_out));
+        assert_eq!(consumer.tally().snapshot().queued, past + 5);
+    }
+}
+
+/// A batch that was begun before a consumer came is not for it: it would not have been asked for room.
+#[test]
+fn who_joins_in_the_middle_of_a_batch_starts_after_it() {
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 8, ..waiting() });
+    let push = |fan_out: &mut FanOut<u64>| {
+        let sequence = fan_out.next_sequence();
+        fan_out.push(Stamp { sequence, ..Stamp::default() }, sequence);
+    };
+    push(&mut fan_out);
+    push(&mut fan_out);
+    let mut live = subscribe(&hub, Overflow::Block, 1);
+    let mut back =
+        hub.subscribe(SubscribeOptions { overflow: Overflow::Block, buffer: 1, start: Start::Back(2) }).unwrap();
+    assert!(fan_out.has_room(1));
+    push(&mut fan_out);
+    fan_out.flush();
+    assert!(fan_out.has_room(1));
+    send(&mut fan_out);
+    assert_eq!(live.try_recv(Timestamp::default()).unwrap().item, 3);
+    assert_eq!((0..3).map(|_| back.try_recv(Timestamp::default()).unwrap().item).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!((live.tally().snapshot().lost.total(), back.tally().snapshot().lost.total()), (0, 0));
+}
+
+/// People come and go on other threads while it flows; whoever stays loses nothing.
+#[test]
+fn coming_and_going_does_not_disturb_the_flow() {
+    const ITEMS: u64 = 20_000;
+    ends(|| {
+        let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 8, ..waiting() });
+        let mut steady = subscribe(&hub, Overflow::Block, 4);
+        let producer = thread::spawn(move || {
+            while fan_out.next_sequence() < ITEMS {
+                while !fan_out.has_room(1) {
+                    thread::yield_now();
+                }
+                send(&mut fan_out);
+            }
+            fan_out.finish(EndReason::Finished);
+        });
+        let guests: Vec<_> = Overflow::ALL
+            .into_iter()
+            .map(|overflow| {
+                let hub = hub.clone();
+                thread::spawn(move || {
+                    let mut visits = 0;
+                    while let Ok(mut guest) =
+                        hub.subscribe(SubscribeOptions { overflow, buffer: 2, start: Start::Back(visits % 8) })
+                    {
+                        for _ in 0..visits % 5 {
+                            if guest.recv().is_err() {
+                                break;
+                            }
+                        }
+                        let snapshot = guest.tally().snapshot();
+                        assert_eq!(snapshot.offered, snapshot.delivered + snapshot.lost.total() + snapshot.queued);
+                        assert!(overflow != Overflow::Block || snapshot.lost.total() == 0, "{snapshot:?}");
+                        visits += 1;
+                    }
+                    visits
+                })
+            })
+            .collect();
+        for number in 0..ITEMS {
+            let delivery = steady.recv().unwrap();
+            assert_eq!((delivery.item, delivery.gap), (number, None));
+        }
+        assert_eq!(steady.recv().unwrap_err().gap, None);
+        producer.join().unwrap();
+        for guest in guests {
+            assert!(guest.join().unwrap() > 0);
+        }
+    });
+}

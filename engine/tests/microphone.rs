@@ -1,0 +1,235 @@
+//! A real microphone, at a real sound server that this test starts: what is played into it comes out of a stream.
+
+#[path = "common/pulse.rs"]
+mod pulse;
+
+use std::f64::consts::TAU;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use aircheck_engine::source::{Device, DeviceError, Source, Wanted, devices};
+use aircheck_engine::{Delivery, Stream, StreamOptions, SubscribeOptions};
+use pulse::{PulseServer, Way, is_inside};
+
+const RATE_HZ: u32 = 48_000;
+const TONE_HZ: f64 = 440.0;
+const TONE_PEAK: f64 = 0.25;
+/// The null sink works 2 s ahead until a player with a short latency is there.
+const PLAYER_SETTLES: Duration = Duration::from_millis(2500);
+
+/// Runs `inside` in a child process at a fresh sound server to which a tone is played.
+fn with_tone(test: &str, way: Way, inside: fn()) {
+    if is_inside() {
+        return inside();
+    }
+    let server = PulseServer::start();
+    let file = server.path("tone.wav");
+    write_tone(&file);
+    let _player = server.play(&file);
+    thread::sleep(PLAYER_SETTLES);
+    let status = server.rerun(test, way).status().expect("this test again");
+    assert!(status.success(), "the part of the test inside the child process failed");
+}
+
+/// A minute of the tone: longer than any test takes.
+fn write_tone(path: &Path) {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: RATE_HZ,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut file = hound::WavWriter::create(path, spec).expect("a file for the tone");
+    for n in 0..60 * RATE_HZ {
+        let sample = TONE_PEAK * (TAU * TONE_HZ * f64::from(n) / f64::from(RATE_HZ)).sin();
+        file.write_sample((sample * 32_767.0).round() as i16).expect("space for the tone");
+    }
+    file.finalize().expect("space for the tone");
+}
+
+/// Records two seconds and compares them with the tone: its frequency, its level, its purity, its times.
+fn hear_the_tone(device: Device) {
+    let channels = usize::from(device.channels());
+    let stream = Stream::start(Box::new(device), StreamOptions::default()).expect("the microphone starts");
+    let mut listener = stream.subscribe(SubscribeOptions::default()).expect("a listener");
+    let mut samples = Vec::new();
+    for number in 0..250 {
+        let Delivery { gap, item: block, .. } = listener.recv_timeout(Duration::from_secs(5)).expect("a block");
+        assert!(gap.is_none(), "nothing is lost on the way: {gap:?}");
+        if number >= 50 {
+            samples.extend(block.samples().iter().step_by(channels).map(|sample| f64::from(*sample)));
+        }
+    }
+    let seconds = samples.len() as f64 / f64::from(stream.format().rate_hz());
+    let (level, hz) = (rms(&samples), frequency(&samples, f64::from(stream.format().rate_hz())));
+    println!("{}: {hz:.3} Hz, RMS {level:.5} over {seconds} s", stream.description());
+    assert!((hz - TONE_HZ).abs() < 0.5, "{hz} Hz");
+    let expected = TONE_PEAK / 2.0_f64.sqrt();
+    assert!((level / expected - 1.0).abs() < 0.01, "RMS {level} instead of {expected}");
+    assert_eq!((stream.capture().lost_overflow(), stream.capture().lost_xrun()), (0, 0));
+    assert!(stream.capture().is_open());
+    let stopping = Instant::now();
+    stream.stop();
+    assert!(stopping.elapsed() < Duration::from_secs(1), "stopping took {:?}", stopping.elapsed());
+}
+
+fn rms(samples: &[f64]) -> f64 {
+    (samples.iter().map(|sample| sample * sample).sum::<f64>() / samples.len() as f64).sqrt()
+}
+
+/// From the first to the last upward crossing of zero, each placed between two samples by a straight line.
+fn frequency(samples: &[f64], rate_hz: f64) -> f64 {
+    let crossings: Vec<f64> = (1..samples.len())
+        .filter(|&n| samples[n - 1] < 0.0 && samples[n] >= 0.0)
+        .map(|n| n as f64 - samples[n] / (samples[n] - samples[n - 1]))
+        .collect();
+    let (first, last) = (crossings[0], crossings[crossings.len() - 1]);
+    (crossings.len() - 1) as f64 * rate_hz / (last - first)
+}
+
+#[test]
+fn a_tone_is_heard_as_it_was_played() {
+    with_tone("a_tone_is_heard_as_it_was_played", Way::Pulse, || {
+        let device = Device::open(None, Wanted::default()).expect("the default microphone");
+        assert_eq!((device.rate_hz(), device.channels(), device.sample_format()), (RATE_HZ, 1, "f32".to_owned()));
+        hear_the_tone(device);
+    });
+}
+
+#[test]
+fn a_tone_is_heard_through_alsa_too() {
+    with_tone("a_tone_is_heard_through_alsa_too", Way::Alsa, || {
+        let listed = devices().expect("ALSA's devices");
+        assert!(listed.iter().all(|device| device.host == "ALSA"), "{listed:?}");
+        hear_the_tone(Device::open(None, Wanted::default()).expect("the default microphone"));
+    });
+}
+
+#[test]
+fn a_device_records_as_it_is_asked_to() {
+    with_tone("a_device_records_as_it_is_asked_to", Way::Pulse, || {
+        let wanted = Wanted { rate_hz: Some(44_100), channels: Some(2) };
+        let device = Device::open(Some("vmic"), wanted).expect("the server converts");
+        assert_eq!((device.rate_hz(), device.channels()), (44_100, 2));
+        hear_the_tone(device);
+        let wanted = Wanted { rate_hz: Some(10_000_000), channels: None };
+        let error = Device::open(Some("vmic"), wanted).expect_err("nothing records that fast");
+        assert!(matches!(error, DeviceError::Unsupported { .. }), "{error:?}");
+        println!("{error}");
+        assert!(error.to_string().contains("10000000 Hz; it can do 1 to "), "{error}");
+    });
+}
+
+#[test]
+fn devices_are_listed_and_found_by_name() {
+    with_tone("devices_are_listed_and_found_by_name", Way::Pulse, || {
+        let listed = devices().expect("the server's devices");
+        println!("{listed:#?}");
+        let vmic = listed.iter().find(|device| device.id == "vmic").expect("the default microphone");
+        assert!(vmic.is_default && vmic.host == "PulseAudio");
+        assert_eq!((vmic.rate_hz, vmic.channels, vmic.sample_format.as_deref()), (Some(RATE_HZ), Some(1), Some("f32")));
+        assert_eq!(listed.iter().filter(|device| device.is_default).count(), 1);
+        assert!(listed.iter().any(|device| device.id == "mic_in.monitor"));
+
+        let error = Device::open(Some("nonsense"), Wanted::default()).expect_err("there is none of that name");
+        let line = error.to_string();
+        println!("{line}");
+        assert!(matches!(error, DeviceError::Unknown { .. }), "{error:?}");
+        assert!(line.contains("`nonsense`") && line.contains("`vmic`") && line.contains("`mic_in.monitor`"), "{line}");
+        assert!(!line.contains('\n'), "{line}");
+
+        let error = Device::open(Some("mic"), Wanted::default()).expect_err("there are two of that name");
+        let line = error.to_string();
+        println!("{line}");
+        assert!(matches!(error, DeviceError::Ambiguous { .. }), "{error:?}");
+        assert!(line.contains("`vmic`") && line.contains("`mic_in.monitor`") && !line.contains('\n'), "{line}");
+    });
+}
+
+/// Kills the server while a child records from it; `inside` is the rest of that child.
+fn with_dying_server(test: &str, way: Way) {
+    if is_inside() {
+        return outlive_the_server();
+    }
+    let mut server = PulseServer::start();
+    let mut child = server.rerun(test, way).stdout(Stdio::piped()).spawn().expect("this test again");
+    let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+    let recording = lines.by_ref().map_while(Result::ok).any(|line| line.contains("recording"));
+    server.kill();
+    for line in lines.map_while(Result::ok) {
+        println!("{line}");
+    }
+    let status = child.wait().expect("its end");
+    assert!(recording && status.success(), "the part of the test inside the child process failed");
+}
+
+fn outlive_the_server() {
+    let device = Device::open(None, Wanted::default()).expect("the default microphone");
+    let stream = Stream::start(Box::new(device), StreamOptions::default()).expect("the microphone starts");
+    let mut listener = stream.subscribe(SubscribeOptions::default()).expect("a listener");
+    let block = Duration::from_secs(5);
+    for _ in 0..20 {
+        listener.recv_timeout(block).expect("a block");
+    }
+    println!("recording");
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while stream.capture().failure().is_none() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let failure = stream.capture().failure().expect("the loss is noticed");
+    println!("{failure}");
+    assert!(failure.starts_with("microphone `") && !stream.capture().is_open(), "{failure}");
+    let (before, start) = (cpu_seconds(), Instant::now());
+    thread::sleep(Duration::from_secs(2));
+    let load = (cpu_seconds() - before) / start.elapsed().as_secs_f64();
+    println!("load afterwards: {load:.3}");
+    assert!(load < 0.3, "it spins: {load} of a core");
+    assert!(!stream.is_finished(), "it goes on serving");
+    let stopping = Instant::now();
+    stream.stop();
+    println!("stopped within {:?}", stopping.elapsed());
+    assert!(stopping.elapsed() < Duration::from_secs(1), "stopping took {:?}", stopping.elapsed());
+}
+
+/// Processor time of this process, all threads, user and system.
+fn cpu_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").expect("proc(5)");
+    let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields after the name").split(' ').collect();
+    let ticks = |index: usize| fields[index].parse::<f64>().expect("a number of ticks");
+    // utime and stime are fields 14 and 15 of all, in hundredths of a second.
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+#[test]
+fn a_killed_server_is_noticed_and_nothing_spins() {
+    with_dying_server("a_killed_server_is_noticed_and_nothing_spins", Way::Pulse);
+}
+
+#[test]
+fn a_killed_server_behind_alsa_is_noticed_and_nothing_spins() {
+    with_dying_server("a_killed_server_behind_alsa_is_noticed_and_nothing_spins", Way::Alsa);
+}
+
+#[test]
+fn without_a_server_and_a_card_there_is_no_device_and_no_noise() {
+    if is_inside() {
+        let error = Device::open(None, Wanted::default()).expect_err("there is nothing to record from");
+        assert!(matches!(error, DeviceError::NoDevice(_)), "{error:?}");
+        assert!(matches!(devices(), Err(DeviceError::NoDevice(_))));
+        return println!("{error}");
+    }
+    let mut server = PulseServer::start();
+    let mut command: Command = server.rerun("without_a_server_and_a_card_there_is_no_device_and_no_noise", Way::Pulse);
+    server.kill();
+    fs::remove_file(server.path("socket")).expect("the socket that the server left");
+    let output = command.output().expect("this test again");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    // A machine with a sound card finds that instead.
+    if !Path::new("/proc/asound/cards").exists() {
+        assert!(output.status.success() && out.contains("no sound server answers"), "{out}{err}");
+        assert_eq!(err, "", "ALSA stays quiet");
+    }
+}

@@ -1,0 +1,399 @@
+//! A whole stream: source, capture, dispatcher and consumers, each on its thread.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use aircheck_engine::source::{Paced, Pull, Tone};
+use aircheck_engine::{
+    Block, Consumer, End, EndReason, Overflow, RecvError, Start, Stream, StreamOptions, SubscribeError,
+    SubscribeOptions,
+};
+
+/// Only to end a test that hangs; no test passes or fails by how long it takes.
+const HANGS: Duration = Duration::from_secs(120);
+
+/// Samples that tell their own position, a given number of frames of them, and then, if there is a gate, silence
+/// until it is opened or dropped.
+struct Counting {
+    rate_hz: u32,
+    channels: u16,
+    next: u64,
+    samples: u64,
+    pulls: Arc<AtomicU64>,
+    gate: Option<mpsc::Receiver<()>>,
+}
+
+impl Counting {
+    fn new(rate_hz: u32, channels: u16, frames: u64) -> Self {
+        let samples = frames * u64::from(channels);
+        Self { rate_hz, channels, next: 0, samples, pulls: Arc::default(), gate: None }
+    }
+
+    /// With the way to end its silence.
+    fn gated(mut self) -> (Self, mpsc::Sender<()>) {
+        let (open, gate) = mpsc::channel();
+        self.gate = Some(gate);
+        (self, open)
+    }
+}
+
+/// Exact in `f32` for 24 bits of positions, and different for every one of them.
+fn sample(position: u64) -> f32 {
+    position as f32 / (1 << 24) as f32
+}
+
+impl Pull for Counting {
+    fn rate_hz(&self) -> u32 {
+        self.rate_hz
+    }
+
+    fn channels(&self) -> u16 {
+        self.channels
+    }
+
+    fn description(&self) -> String {
+        "a count".to_owned()
+    }
+
+    fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String> {
+        self.pulls.fetch_add(1, Ordering::Release);
+        let filled = samples.len().min((self.samples - self.next) as usize);
+        for sample_out in &mut samples[..filled] {
+            *sample_out = sample(self.next);
+            self.next += 1;
+        }
+        if filled == 0
+            && let Some(gate) = &self.gate
+        {
+            let _ = gate.recv();
+        }
+        Ok(filled)
+    }
+}
+
+fn waiting(block: Duration, history: Duration) -> StreamOptions {
+    StreamOptions { block, history, live: false }
+}
+
+const BLOCK: Duration = Duration::from_millis(10);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn options(overflow: Overflow, buffer: usize, start: Start) -> SubscribeOptions {
+    SubscribeOptions { overflow, buffer, start }
+}
+
+/// Runs `work` on a thread of its own and fails when it does not come to an end.
+fn ends<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
+    let (done, ended) = mpsc::channel();
+    let worker = thread::spawn(move || {
+        let result = work();
+        let _ = done.send(());
+        result
+    });
+    assert_ne!(ended.recv_timeout(HANGS), Err(mpsc::RecvTimeoutError::Timeout), "it hangs");
+    worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Everything up to the end, in order; a gap or a block whose inside does not belong to its stamp is a failure.
+fn listen(mut consumer: Consumer<Arc<Block>>, mut each: impl FnMut(u64)) -> (Vec<f32>, End) {
+    let mut samples = Vec::new();
+    loop {
+        match consumer.recv() {
+            Ok(delivery) => {
+                assert_eq!(delivery.gap, None);
+                assert_eq!(delivery.item.stamp(), delivery.stamp, "a block carries its own number");
+                each(delivery.stamp.sequence);
+                samples.extend_from_slice(delivery.item.samples());
+            }
+            Err(end) => return (samples, end),
+        }
+    }
+}
+
+/// Waits until the head has reached `blocks`.
+fn reach(stream: &Stream, blocks: u64) {
+    while stream.head().next() < blocks {
+        thread::yield_now();
+    }
+}
+
+/// Opens a stream whose first block waits until everybody has subscribed.
+struct Held {
+    counting: Counting,
+    begin: mpsc::Receiver<()>,
+}
+
+impl Pull for Held {
+    fn rate_hz(&self) -> u32 {
+        self.counting.rate_hz()
+    }
+
+    fn channels(&self) -> u16 {
+        self.counting.channels()
+    }
+
+    fn description(&self) -> String {
+        self.counting.description()
+    }
+
+    fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String> {
+        // Once it is dropped, at once.
+        let _ = self.begin.recv();
+        self.counting.pull(samples)
+    }
+}
+
+fn held(counting: Counting, options: StreamOptions) -> (Stream, mpsc::Sender<()>) {
+    let (sender, begin) = mpsc::channel();
+    (Stream::start(Box::new(Paced::new(Held { counting, begin })), options).unwrap(), sender)
+}
+
+#[test]
+fn every_sample_reaches_everybody_bit_for_bit() {
+    for (rate_hz, channels, block, buffers) in
+        [(48_000, 2, BLOCK, [1, 7]), (44_100, 1, Duration::from_millis(1), [3, 64]), (11_025, 5, BLOCK, [2, 2])]
+    {
+        ends(move || {
+            // Half a second and a bit, which is no whole number of blocks.
+            let frames = u64::from(rate_hz) / 2 + 17;
+            let (stream, begin) = held(Counting::new(rate_hz, channels, frames), waiting(block, 20 * block));
+            let listeners = buffers.map(|buffer| {
+                let consumer = stream.subscribe(options(Overflow::Block, buffer, Start::Live)).unwrap();
+                // One of them takes its time now and then.
+                thread::spawn(move || {
+                    listen(consumer, |number| {
+                        for _ in 0..if buffer > 2 && number % 8 == 0 { 100 } else { 0 } {
+                            thread::yield_now();
+                        }
+                    })
+                })
+            });
+            let format = stream.format();
+            drop(begin);
+            for listener in listeners {
+                let (samples, end) = listener.join().unwrap();
+                assert_eq!(samples.len() as u64, frames * u64::from(channels), "also the short block at the end");
+                let wrong = (0..).zip(&samples).find(|(position, got)| sample(*position).to_bits() != got.to_bits());
+                assert_eq!(wrong, None);
+                assert_eq!(end, End { reason: EndReason::Finished, gap: None });
+            }
+            let blocks = frames.div_ceil(u64::from(format.block_frames()));
+            assert_eq!((stream.capture().blocks(), stream.capture().next_sequence()), (blocks, blocks));
+            assert_eq!((stream.capture().lost_overflow(), stream.capture().lost_xrun()), (0, 0));
+            assert_eq!(stream.ring_micros().histogram().len(), blocks);
+            stream.wait();
+        });
+    }
+}
+
+/// What a frozen consumer still holds is filled again by nobody, waited for by nobody, and comes out as it went in.
+#[test]
+fn blocks_that_somebody_holds_are_left_alone() {
+    ends(|| {
+        const BLOCKS: u64 = 300;
+        let (stream, begin) = held(Counting::new(48_000, 1, BLOCKS * 480), waiting(BLOCK, 4 * BLOCK));
+        let mut frozen = stream.subscribe(options(Overflow::DropNewest, 100, Start::Live)).unwrap();
+        let mut keeps = stream.subscribe(options(Overflow::Block, 4, Start::Live)).unwrap();
+        let healthy = stream.subscribe(options(Overflow::Block, 4, Start::Live)).unwrap();
+        let healthy = thread::spawn(move || listen(healthy, |_| {}));
+        drop(begin);
+        let mut kept = Vec::new();
+        while let Ok(delivery) = keeps.recv() {
+            kept.push(delivery);
+        }
+        let (samples, end) = healthy.join().unwrap();
+        assert_eq!((samples.len() as u64, end.gap), (BLOCKS * 480, None));
+        assert_eq!(kept.len() as u64, BLOCKS);
+        assert!((0..).zip(&samples).all(|(position, got)| sample(position) == *got));
+        let held: Vec<_> = std::iter::from_fn(|| frozen.recv().ok()).collect();
+        assert_eq!(held.len(), 100);
+        for (number, delivery) in (0..).zip(&kept).chain((0..).zip(&held)) {
+            assert_eq!((delivery.stamp.sequence, delivery.item.stamp()), (number, delivery.stamp));
+            assert_eq!(delivery.item.position(), number * 480);
+            let fine = (number * 480..).zip(delivery.item.samples()).all(|(position, got)| sample(position) == *got);
+            assert!(fine, "block {number} has somebody else's samples");
+        }
+        assert_eq!(frozen.tally().snapshot().lost.total(), BLOCKS - 100);
+        stream.wait();
+    });
+}
+
+#[test]
+fn a_live_stream_waits_for_nobody() {
+    let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
+    let refused = stream.subscribe(options(Overflow::Block, 10, Start::Live)).unwrap_err();
+    assert_eq!(refused, SubscribeError::BlockOnLive);
+    assert!(refused.to_string().contains("`block` is refused: the source is live"), "{refused}");
+    stream.stop();
+}
+
+#[test]
+fn stop_ends_everybody_in_order() {
+    ends(|| {
+        let stream = Stream::start(
+            Box::new(Tone::new(440.0)),
+            StreamOptions { block: Duration::from_millis(2), ..StreamOptions::default() },
+        )
+        .unwrap();
+        let (heard, hears) = mpsc::channel();
+        let listeners: Vec<_> = [Overflow::DropNewest, Overflow::Disconnect, Overflow::SkipToLive]
+            .into_iter()
+            .map(|overflow| {
+                let consumer = stream.subscribe(options(overflow, 10_000, Start::Live)).unwrap();
+                let heard = heard.clone();
+                thread::spawn(move || listen(consumer, |_| drop(heard.send(()))).1)
+            })
+            .collect();
+        let mut frozen = stream.subscribe(options(Overflow::SkipToLive, 1, Start::Live)).unwrap();
+        (0..30).for_each(|_| hears.recv().unwrap());
+        let (hub, capture) = (stream.hub().clone(), Arc::clone(stream.capture()));
+        assert!(capture.is_open());
+        stream.stop();
+        for listener in listeners {
+            assert_eq!(listener.join().unwrap(), End { reason: EndReason::Finished, gap: None });
+        }
+        assert!(!capture.is_open());
+        let mut received = 0;
+        let end = loop {
+            match frozen.recv() {
+                Ok(delivery) => received += 1 + delivery.gap.map_or(0, |gap| gap.blocks),
+                Err(end) => break end,
+            }
+        };
+        received += end.gap.map_or(0, |gap| gap.blocks);
+        assert_eq!(received, capture.next_sequence(), "whoever was frozen learns of all it missed");
+        assert_eq!(hub.subscribe(SubscribeOptions::default()).unwrap_err(), SubscribeError::Ended);
+    });
+}
+
+#[test]
+fn stop_waits_for_no_consumer() {
+    ends(|| {
+        let (counting, gate) = Counting::new(48_000, 1, 480 * 20).gated();
+        let (stream, begin) = held(counting, waiting(BLOCK, SECOND));
+        let mut frozen = stream.subscribe(options(Overflow::Block, 2, Start::Live)).unwrap();
+        drop(begin);
+        reach(&stream, 2);
+        drop(gate);
+        stream.stop();
+        assert_eq!((0..2).map(|_| frozen.recv().unwrap().stamp.sequence).collect::<Vec<_>>(), [0, 1]);
+        let end = frozen.recv().unwrap_err();
+        assert_eq!((end.reason, end.gap.map(|gap| (gap.from, gap.blocks))), (EndReason::Finished, Some((2, 18))));
+    });
+}
+
+#[test]
+fn dropping_it_on_the_thread_that_listens_hangs_nobody() {
+    ends(|| {
+        let stream =
+            Stream::start(Box::new(Paced::new(Counting::new(48_000, 1, 48_000))), waiting(BLOCK, SECOND)).unwrap();
+        let mut consumer = stream.subscribe(options(Overflow::Block, 1, Start::Live)).unwrap();
+        let first = consumer.recv();
+        drop(stream);
+        let mut next = first.map(|delivery| delivery.stamp.sequence + 1).unwrap_or(0);
+        while let Ok(delivery) = consumer.recv() {
+            next = delivery.stamp.sequence + 1;
+        }
+        let lost = consumer.tally().snapshot().lost.total();
+        assert!(next <= 100 && lost <= 100);
+    });
+}
+
+/// The sound goes on without anybody; whoever comes late, and even while nothing more comes, gets what the history
+/// has.
+#[test]
+fn it_goes_on_without_consumers_and_the_history_serves_latecomers() {
+    ends(|| {
+        let (counting, gate) = Counting::new(48_000, 2, 480 * 100).gated();
+        let (stream, begin) = held(counting, waiting(BLOCK, 20 * BLOCK));
+        drop(begin);
+        reach(&stream, 100);
+        assert_eq!(stream.capture().blocks(), 100);
+        // The source is silent now: these are let in by the dispatcher all the same.
+        let mut back = stream.subscribe(options(Overflow::Block, 4, Start::Back(5))).unwrap();
+        let mut from = stream.subscribe(options(Overflow::SkipToLive, 1, Start::From(3))).unwrap();
+        let mut all = stream.subscribe(options(Overflow::DropNewest, 1, Start::Back(u64::MAX))).unwrap();
+        let mut live = stream.subscribe(options(Overflow::Block, 4, Start::Live)).unwrap();
+        let numbers = |consumer: &mut Consumer<Arc<Block>>, count: usize| -> Vec<u64> {
+            (0..count).map(|_| consumer.recv().unwrap().stamp.sequence).collect()
+        };
+        assert_eq!(numbers(&mut back, 5), (95..100).collect::<Vec<_>>());
+        assert_eq!(numbers(&mut all, 20), (80..100).collect::<Vec<_>>());
+        let first = from.recv().unwrap();
+        assert_eq!((first.stamp.sequence, first.gap.map(|gap| (gap.from, gap.blocks))), (80, Some((3, 77))));
+        assert_eq!(first.item.samples()[0], sample(80 * 960));
+        assert_eq!(numbers(&mut from, 19), (81..100).collect::<Vec<_>>());
+        assert_eq!(live.recv_timeout(Duration::ZERO), Err(RecvError::Empty));
+        drop(gate);
+        for consumer in [&mut back, &mut from, &mut all, &mut live] {
+            assert_eq!(consumer.recv().unwrap_err(), End { reason: EndReason::Finished, gap: None });
+        }
+        stream.wait();
+    });
+}
+
+/// Whoever leaves while the source is silent takes what it held with it: the history alone keeps blocks.
+#[test]
+fn who_leaves_a_silent_stream_is_let_go() {
+    ends(|| {
+        let (counting, gate) = Counting::new(48_000, 1, 480 * 20).gated();
+        let (stream, begin) = held(counting, waiting(BLOCK, 10 * BLOCK));
+        drop(begin);
+        reach(&stream, 20);
+        let mut keeps = stream.subscribe(options(Overflow::Block, 1, Start::Back(1))).unwrap();
+        let block = keeps.recv().unwrap().item;
+        for _ in 0..50 {
+            let mut guest = stream.subscribe(options(Overflow::Block, 1, Start::Back(2))).unwrap();
+            guest.recv().unwrap();
+        }
+        // The history, this test, and nobody who has left.
+        while Arc::strong_count(&block) > 2 {
+            thread::yield_now();
+        }
+        drop(gate);
+        stream.wait();
+    });
+}
+
+#[test]
+fn a_failing_source_ends_it_and_says_why() {
+    struct Failing;
+    impl Pull for Failing {
+        fn rate_hz(&self) -> u32 {
+            8000
+        }
+        fn channels(&self) -> u16 {
+            1
+        }
+        fn description(&self) -> String {
+            "a failure".to_owned()
+        }
+        fn pull(&mut self, _: &mut [f32]) -> Result<usize, String> {
+            Err("the cable was cut".to_owned())
+        }
+    }
+    ends(|| {
+        let stream = Stream::start(Box::new(Paced::new(Failing)), StreamOptions::default()).unwrap();
+        let capture = Arc::clone(stream.capture());
+        while !stream.is_finished() {
+            thread::yield_now();
+        }
+        stream.wait();
+        while capture.failure().is_none() {
+            thread::yield_now();
+        }
+        assert_eq!((capture.failure(), capture.is_open()), (Some("the cable was cut"), false));
+    });
+}
+
+#[test]
+fn what_no_stream_can_have_is_refused() {
+    let error = |counting, options| Stream::start(Box::new(Paced::new(counting)), options).unwrap_err().to_string();
+    let usual = StreamOptions::default();
+    assert_eq!(error(Counting::new(48_000, 0, 1), usual), "0 channels are not possible; there must be 1 to 32");
+    assert_eq!(error(Counting::new(0, 1, 1), usual), "a sample rate of 0 Hz is not possible; it must be 1 to 768000");
+    let options = StreamOptions { block: SECOND, ..usual };
+    assert_eq!(error(Counting::new(48_000, 1, 1), options), "a block of 1s is not possible; it must be 1ms to 100ms");
+}

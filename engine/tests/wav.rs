@@ -1,0 +1,270 @@
+//! WAV files through a whole stream, bit for bit, and the files that are none.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aircheck_engine::source::{Paced, Pull, Wav};
+use aircheck_engine::{Block, Consumer, EndReason, Overflow, Start, Stream, StreamOptions, SubscribeOptions};
+use hound::{SampleFormat, WavSpec, WavWriter};
+use tempfile::TempDir;
+
+/// Integers over the whole range of `bits`, with both its ends.
+fn integers(bits: u16, samples: usize) -> Vec<i32> {
+    let (low, high) = (-(1_i64 << (bits - 1)), (1_i64 << (bits - 1)) - 1);
+    let spread = (0..).map(|n: i64| low + (n * 2_654_435_761).rem_euclid(high - low + 1));
+    [low, high, 0, -1, 1].into_iter().chain(spread).map(|value| value as i32).take(samples).collect()
+}
+
+/// Floats that a hasty conversion would change: subnormal, tiny, beyond full scale, minus zero.
+fn floats(samples: usize) -> Vec<f32> {
+    let odd = [0.0, -0.0, 1.0, -1.0, 1.5, f32::MIN_POSITIVE / 2.0, f32::EPSILON, -3.4e38];
+    odd.into_iter()
+        .cycle()
+        .zip(1..)
+        .map(|(odd, n)| if n % 3 == 0 { odd } else { (n as f32).sin() })
+        .take(samples)
+        .collect()
+}
+
+fn spec(rate_hz: u32, channels: u16, bits: u16, sample_format: SampleFormat) -> WavSpec {
+    WavSpec { channels, sample_rate: rate_hz, bits_per_sample: bits, sample_format }
+}
+
+fn write_ints(path: &Path, spec: WavSpec, samples: &[i32]) {
+    let mut writer = WavWriter::create(path, spec).unwrap();
+    samples.iter().for_each(|sample| writer.write_sample(*sample).unwrap());
+    writer.finalize().unwrap();
+}
+
+fn write_floats(path: &Path, spec: WavSpec, samples: &[f32]) {
+    let mut writer = WavWriter::create(path, spec).unwrap();
+    samples.iter().for_each(|sample| writer.write_sample(*sample).unwrap());
+    writer.finalize().unwrap();
+}
+
+/// A source that waits for its first consumer: nothing may be gone before that is there.
+struct Held(Wav, std::sync::mpsc::Receiver<()>);
+
+impl Pull for Held {
+    fn rate_hz(&self) -> u32 {
+        self.0.rate_hz()
+    }
+
+    fn channels(&self) -> u16 {
+        self.0.channels()
+    }
+
+    fn description(&self) -> String {
+        self.0.description()
+    }
+
+    fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String> {
+        let _ = self.1.recv();
+        self.0.pull(samples)
+    }
+}
+
+/// Subscribes without loss to a stream of the file. It begins with the first block.
+fn stream(wav: Wav) -> (Stream, Consumer<Arc<Block>>) {
+    let (begin, begun) = std::sync::mpsc::channel();
+    let options = StreamOptions { live: false, ..StreamOptions::default() };
+    let stream = Stream::start(Box::new(Paced::new(Held(wav, begun))), options).unwrap();
+    let subscribe = SubscribeOptions { overflow: Overflow::Block, buffer: 8, start: Start::Live };
+    let consumer = stream.subscribe(subscribe).unwrap();
+    drop(begin);
+    (stream, consumer)
+}
+
+/// Everything that the file has, through a stream.
+fn listen(path: &Path, rate_hz: u32, channels: u16) -> Vec<f32> {
+    let (stream, mut consumer) = stream(Wav::open(path, false).unwrap());
+    assert_eq!((stream.format().rate_hz(), stream.format().channels()), (rate_hz, channels));
+    let mut samples = Vec::new();
+    let end = loop {
+        match consumer.recv() {
+            Ok(delivery) => {
+                assert_eq!(delivery.gap, None);
+                samples.extend_from_slice(delivery.item.samples());
+            }
+            Err(end) => break end,
+        }
+    };
+    assert_eq!((end.reason, end.gap), (EndReason::Finished, None));
+    assert_eq!(stream.capture().failure(), None);
+    stream.wait();
+    samples
+}
+
+fn assert_same(got: &[f32], wanted: &[f32], what: &str) {
+    assert_eq!(got.len(), wanted.len(), "{what}");
+    let wrong = (0..).zip(got.iter().zip(wanted)).find(|(_, (got, wanted))| got.to_bits() != wanted.to_bits());
+    assert_eq!(wrong, None::<(usize, (&f32, &f32))>, "{what}");
+}
+
+#[test]
+fn every_kind_of_file_comes_through_bit_for_bit() {
+    let directory = TempDir::new().unwrap();
+    for (rate_hz, channels) in [(48_000, 1), (44_100, 2), (11_025, 5), (96_000, 2), (8_000, 1)] {
+        // A fifth of a second and a bit: the last block is short.
+        let samples = (rate_hz as usize / 5 + 7) * usize::from(channels);
+        for bits in [8, 16, 24, 32] {
+            let path = directory.path().join(format!("{rate_hz}-{channels}-{bits}.wav"));
+            let values = integers(bits, samples);
+            write_ints(&path, spec(rate_hz, channels, bits, SampleFormat::Int), &values);
+            let full_scale = 2_f64.powi(i32::from(bits) - 1);
+            let wanted: Vec<f32> = values.iter().map(|value| (f64::from(*value) / full_scale) as f32).collect();
+            let got = listen(&path, rate_hz, channels);
+            assert_same(&got, &wanted, &format!("{path:?}"));
+            if bits <= 24 {
+                let back = got.iter().map(|sample| (f64::from(*sample) * full_scale) as i32);
+                assert!(back.eq(values.iter().copied()), "{bits} bits can be had back exactly");
+            }
+        }
+        let path = directory.path().join(format!("{rate_hz}-{channels}-float.wav"));
+        let values = floats(samples);
+        write_floats(&path, spec(rate_hz, channels, 32, SampleFormat::Float), &values);
+        assert_same(&listen(&path, rate_hz, channels), &values, &format!("{path:?}"));
+    }
+}
+
+#[test]
+fn a_looped_file_has_no_seam() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("loop.wav");
+    // 700 frames are neither whole blocks nor whole portions of the reader.
+    let values = integers(16, 1400);
+    write_ints(&path, spec(44_100, 2, 16, SampleFormat::Int), &values);
+    let (stream, mut consumer) = stream(Wav::open(&path, true).unwrap());
+    assert!(stream.description().ends_with("again and again"), "{}", stream.description());
+    let mut got = Vec::new();
+    while got.len() < 10 * values.len() {
+        got.extend_from_slice(consumer.recv().unwrap().item.samples());
+    }
+    let wanted: Vec<f32> = values.iter().cycle().take(got.len()).map(|value| *value as f32 / 32_768.0).collect();
+    assert_same(&got, &wanted, "ten rounds");
+    drop(consumer);
+    stream.stop();
+}
+
+/// The one line that such a file gets, without its path.
+fn refused(path: &Path) -> String {
+    let error = Wav::open(path, false).map(|_| ()).expect_err("it can't be streamed").to_string();
+    let (start, reason) = error.split_at(path.to_str().unwrap().len());
+    assert_eq!(start, path.to_str().unwrap(), "it starts with the path");
+    assert!(!error.contains('\n'), "{error:?} is more than a line");
+    reason.strip_prefix(": ").expect("a colon").to_owned()
+}
+
+struct Bench {
+    directory: TempDir,
+    /// A correct file of 100 frames, 16 bits, stereo.
+    good: Vec<u8>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("good.wav");
+        write_ints(&path, spec(48_000, 2, 16, SampleFormat::Int), &integers(16, 200));
+        Self { good: fs::read(&path).unwrap(), directory }
+    }
+
+    fn file(&self, bytes: &[u8]) -> PathBuf {
+        let path = self.directory.path().join("it.wav");
+        fs::File::create(&path).unwrap().write_all(bytes).unwrap();
+        path
+    }
+}
+
+#[test]
+fn a_file_that_is_none_gets_one_line() {
+    let bench = Bench::new();
+    let missing = refused(&bench.directory.path().join("missing.wav"));
+    assert!(missing.starts_with("can't be opened: No such file"), "{missing}");
+    let directory = refused(bench.directory.path());
+    assert!(directory.starts_with("can't be read: "), "{directory}");
+    assert_eq!(refused(&bench.file(b"")), "is cut off inside its header");
+    let junk = refused(&bench.file(&b"This is a letter to my aunt, and no sound. ".repeat(9)));
+    assert!(junk.starts_with("is no WAV file that can be read: "), "{junk}");
+    let mut silent = bench.good[..44].to_vec();
+    silent[40..44].fill(0);
+    assert_eq!(refused(&bench.file(&silent)), "has no sound in it");
+}
+
+#[test]
+fn a_file_that_is_cut_off_says_so() {
+    let bench = Bench::new();
+    for length in 0..44 {
+        let reason = refused(&bench.file(&bench.good[..length]));
+        assert!(reason == "is cut off inside its header", "{length} bytes: {reason}");
+    }
+    for length in 44..bench.good.len() {
+        let reason = refused(&bench.file(&bench.good[..length]));
+        let frames = (length - 44) / 4;
+        assert_eq!(reason, format!("is cut off: its header promises 100 frames, {frames} are there"));
+    }
+    Wav::open(bench.file(&bench.good), false).expect("whole, it is fine");
+}
+
+#[test]
+fn no_channels_and_no_rate_are_refused() {
+    let bench = Bench::new();
+    for field in [22..24, 24..28] {
+        let mut bytes = bench.good.clone();
+        bytes[field.clone()].fill(0);
+        // In a consistent file, what follows from it is zero too.
+        bytes[28..32].fill(0);
+        if field.start == 22 {
+            bytes[32..34].fill(0);
+        }
+        let reason = refused(&bench.file(&bytes));
+        assert!(!reason.is_empty());
+    }
+}
+
+/// Whatever stands in the header, it is a line or a file that can be read to an end, and never a panic.
+#[test]
+fn a_damaged_header_harms_nobody() {
+    let bench = Bench::new();
+    for offset in 0..44 {
+        for value in [0, 1, 2, 3, 7, 17, 33, 64, 127, 128, 254, 255] {
+            let mut bytes = bench.good.clone();
+            bytes[offset] = value;
+            let path = bench.file(&bytes);
+            match Wav::open(&path, false) {
+                Err(_) => drop(refused(&path)),
+                Ok(mut wav) => {
+                    let mut samples = vec![0.0; 64 * usize::from(wav.channels())];
+                    let mut total = 0;
+                    while let Ok(filled @ 1..) = wav.pull(&mut samples) {
+                        assert_eq!(filled % usize::from(wav.channels()), 0, "whole frames only");
+                        total += filled;
+                    }
+                    assert!(total <= bytes.len(), "{total} samples from {} bytes", bytes.len());
+                }
+            }
+        }
+    }
+}
+
+/// A file that shrinks while it is read ends the stream after what was there, and says why.
+#[test]
+fn a_file_that_shrinks_ends_the_stream_with_its_reason() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("shrinks.wav");
+    write_ints(&path, spec(8_000, 1, 16, SampleFormat::Int), &integers(16, 80_000));
+    let wav = Wav::open(&path, false).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_len(60_044).unwrap();
+    let (stream, mut consumer) = stream(wav);
+    let capture = Arc::clone(stream.capture());
+    while consumer.recv().is_ok() {}
+    stream.wait();
+    while capture.failure().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let failure = capture.failure().unwrap();
+    assert!(failure.starts_with(path.to_str().unwrap()), "{failure}");
+}

@@ -1,0 +1,205 @@
+//! Where the sound is to come from, as people write it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// What a source may be, for messages: `must be {TAKES}`.
+pub(super) const TAKES: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ, stdin or nats://HOST:PORT/SUBJECT";
+/// Highest test tone in Hz: the upper end of hearing, and below half of the 48 kHz at which tones are made.
+const MAX_TONE_HZ: f64 = 20_000.0;
+
+/// A source that was asked for, not opened yet.
+///
+/// ```
+/// use aircheck_server::config::SourceSpec;
+///
+/// assert_eq!("mic:USB Audio".parse(), Ok(SourceSpec::Mic(Some("USB Audio".into()))));
+/// assert_eq!("tone:440".parse(), Ok(SourceSpec::Tone(440.0)));
+/// assert_eq!(SourceSpec::Wav("a.wav".into()).to_string(), "wav:a.wav");
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub enum SourceSpec {
+    /// The default input device, or the demo sound where there is none.
+    Auto,
+    /// The input device of this name, or the default one.
+    Mic(Option<String>),
+    /// A WAV file; a relative path starts at the working directory.
+    Wav(PathBuf),
+    /// A test tone of this many Hz, above 0 and at most 20,000.
+    Tone(f64),
+    /// Raw sound on stdin.
+    Stdin,
+    /// Another aircheck's blocks by NATS. Recognised, but not supported yet.
+    Nats {
+        /// Host name or address of the NATS server; an IPv6 address is in brackets.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// The subject, without wildcards.
+        subject: String,
+    },
+}
+
+impl SourceSpec {
+    /// Whether a rate and a channel count can be asked for: raw sound has none of its own, and a device may have
+    /// several.
+    #[must_use]
+    pub const fn takes_format(&self) -> bool {
+        matches!(self, Self::Auto | Self::Mic(_) | Self::Stdin)
+    }
+}
+
+impl fmt::Display for SourceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Mic(None) => f.write_str("mic"),
+            Self::Mic(Some(name)) => write!(f, "mic:{name}"),
+            Self::Wav(path) => write!(f, "wav:{}", path.display()),
+            Self::Tone(hz) => write!(f, "tone:{hz}"),
+            Self::Stdin => f.write_str("stdin"),
+            Self::Nats { host, port, subject } => write!(f, "nats://{host}:{port}/{subject}"),
+        }
+    }
+}
+
+/// Words that name no source.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a source must be {takes}, not `{word}`{hint}")]
+pub struct UnknownSource {
+    takes: &'static str,
+    word: String,
+    hint: String,
+}
+
+impl UnknownSource {
+    fn new(takes: &'static str, word: &str) -> Self {
+        Self { takes, word: word.to_owned(), hint: String::new() }
+    }
+
+    /// The same as the end of a sentence that begins with the name of the setting.
+    pub(super) fn predicate(&self) -> String {
+        format!("must be {}, not `{}`{}", self.takes, self.word, self.hint)
+    }
+}
+
+impl FromStr for SourceSpec {
+    type Err = UnknownSource;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let (kind, detail) = match word.split_once(':') {
+            Some((kind, detail)) => (kind, Some(detail)),
+            None => (word, None),
+        };
+        let spec = match (kind, detail) {
+            ("auto", None) => Ok(Self::Auto),
+            ("mic", None) => Ok(Self::Mic(None)),
+            ("mic", Some(name)) if name.trim().is_empty() => Err("mic:NAME with a name, or mic for the default device"),
+            ("mic", Some(name)) => Ok(Self::Mic(Some(name.to_owned()))),
+            ("wav", None | Some("")) => Err("wav:PATH with a path"),
+            ("wav", Some(path)) => Ok(Self::Wav(path.into())),
+            ("tone", hz) => match hz.and_then(|hz| hz.parse::<f64>().ok()) {
+                Some(hz) if hz > 0.0 && hz <= MAX_TONE_HZ => Ok(Self::Tone(hz)),
+                _ => Err("tone:HZ with a number above 0 and at most 20000"),
+            },
+            ("stdin", None) => Ok(Self::Stdin),
+            ("nats", detail) => {
+                detail.and_then(nats).ok_or("nats://HOST:PORT/SUBJECT with a port and a subject without wildcards")
+            }
+            _ => Err(TAKES),
+        };
+        spec.map_err(|takes| {
+            let mut error = UnknownSource::new(takes, word);
+            if takes == TAKES && word.to_ascii_lowercase().ends_with(".wav") {
+                error.hint = format!("; did you mean `wav:{word}`?");
+            }
+            error
+        })
+    }
+}
+
+/// What follows `nats:`.
+fn nats(detail: &str) -> Option<SourceSpec> {
+    let (server, subject) = detail.strip_prefix("//")?.split_once('/')?;
+    let (host, port) = server.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| *port > 0)?;
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    let host_is_good = !host.is_empty() && (bracketed || !host.contains(':')) && !host.contains([' ', '@']);
+    // https://docs.nats.io/nats-concepts/subjects: tokens with dots between; `*` and `>` would mix several streams.
+    let token_is_good = |token: &str| !token.is_empty() && !token.contains(['*', '>', '/']);
+    let subject_is_good = subject.split('.').all(token_is_good) && !subject.contains(char::is_whitespace);
+    let (host, subject) = (host.to_owned(), subject.to_owned());
+    (host_is_good && subject_is_good).then_some(SourceSpec::Nats { host, port, subject })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_source_reads_back_as_it_was_written() {
+        let words = [
+            "auto",
+            "mic",
+            "mic:USB Audio: front",
+            "wav:/tmp/a b.wav",
+            "wav:C:\\a.wav",
+            "tone:440",
+            "tone:0.5",
+            "tone:20000",
+            "stdin",
+            "nats://edge.example:4222/aircheck.studio-1",
+            "nats://[::1]:4222/live",
+        ];
+        for word in words {
+            match word.parse::<SourceSpec>() {
+                Ok(spec) => assert_eq!(spec.to_string(), word),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_wrong_source_says_what_would_be_right() {
+        let wrong = [
+            ("", TAKES),
+            ("auto:x", TAKES),
+            ("stdin:", TAKES),
+            ("Mic", TAKES),
+            ("http://example/x", TAKES),
+            ("mic:", "mic:NAME with a name, or mic for the default device"),
+            ("mic:  ", "mic:NAME with a name, or mic for the default device"),
+            ("wav", "wav:PATH with a path"),
+            ("wav:", "wav:PATH with a path"),
+        ];
+        let tones = ["tone", "tone:", "tone:a", "tone:0", "tone:-1", "tone:20001", "tone:inf", "tone:NaN"];
+        let nats = [
+            "nats",
+            "nats:x",
+            "nats://h/s",
+            "nats://h:4222",
+            "nats://h:4222/",
+            "nats://:4222/s",
+            "nats://h:0/s",
+            "nats://h:70000/s",
+            "nats://::1:4222/s",
+            "nats://h:4222/a.*",
+            "nats://h:4222/a.>",
+            "nats://h:4222/a..b",
+            "nats://h:4222/a b",
+        ];
+        let tones = tones.map(|word| (word, "tone:HZ with a number above 0 and at most 20000"));
+        let nats = nats.map(|word| (word, "nats://HOST:PORT/SUBJECT with a port and a subject without wildcards"));
+        for (word, takes) in wrong.into_iter().chain(tones).chain(nats) {
+            let error = word.parse::<SourceSpec>().unwrap_err();
+            assert_eq!(error.to_string(), format!("a source must be {takes}, not `{word}`"));
+        }
+    }
+
+    #[test]
+    fn a_bare_file_is_understood() {
+        let error = "song.WAV".parse::<SourceSpec>().unwrap_err();
+        assert!(error.to_string().ends_with("not `song.WAV`; did you mean `wav:song.WAV`?"), "{error}");
+    }
+}

@@ -1,0 +1,168 @@
+//! One encoder for each format in use: it turns blocks into bytes once, for all its listeners.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use aircheck_engine::{
+    Block, Consumer, EndReason, FanOut, FanOutOptions, Hub, Overflow, RecvError, Start, SubscribeError,
+    SubscribeOptions, Timestamp,
+};
+use bytes::Bytes;
+
+use crate::encode::Encoding;
+
+/// How often an encoder looks for new listeners while no sound comes.
+const IDLE: Duration = Duration::from_millis(50);
+/// Blocks encoded before the listeners are woken, where a backlog waits.
+const BATCH: usize = 32;
+
+/// The encoders that run, each on a thread of its own. One starts with its first listener and ends with its last.
+#[derive(Debug)]
+pub struct Encoders {
+    blocks: Hub<Arc<Block>>,
+    history: usize,
+    buffer: usize,
+    running: Mutex<HashMap<Encoding, Hub<Bytes>>>,
+}
+
+/// Why a listener could not be connected to its encoder.
+#[derive(Debug, thiserror::Error)]
+pub enum EncoderError {
+    /// The stream has ended, or does not allow these options.
+    #[error(transparent)]
+    Subscribe(#[from] SubscribeError),
+    /// The system gives no more threads.
+    #[error("no thread for the encoder: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl Encoders {
+    /// No encoder yet. `history` blocks are kept for listeners who start in the past; an encoder may fall `buffer`
+    /// blocks behind before it skips to live.
+    #[must_use]
+    pub fn new(blocks: Hub<Arc<Block>>, history: usize, buffer: usize) -> Arc<Self> {
+        Arc::new(Self { blocks, history, buffer, running: Mutex::default() })
+    }
+
+    /// Adds a listener to the encoder for `encoding`, which is started if need be.
+    ///
+    /// # Errors
+    ///
+    /// When the stream has ended, the options don't fit a live stream, or there is no thread to be had.
+    pub fn subscribe(
+        self: &Arc<Self>,
+        encoding: Encoding,
+        options: SubscribeOptions,
+    ) -> Result<Consumer<Bytes>, EncoderError> {
+        // Held until the listener has joined, so that the encoder can't end for lack of listeners meanwhile.
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hub) = running.get(&encoding) {
+            match hub.subscribe(options) {
+                // It has ended in this moment, or its thread has died: a new one may do better.
+                Err(SubscribeError::Ended) => {}
+                result => return Ok(result?),
+            }
+        }
+        let hub = self.start(encoding)?;
+        let consumer = hub.subscribe(options)?;
+        running.insert(encoding, hub);
+        Ok(consumer)
+    }
+
+    /// How many encoders run.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    fn start(self: &Arc<Self>, encoding: Encoding) -> Result<Hub<Bytes>, EncoderError> {
+        let blocks = self.blocks.subscribe(SubscribeOptions {
+            overflow: Overflow::SkipToLive,
+            buffer: self.buffer,
+            start: Start::Back(self.history as u64),
+        })?;
+        let (packets, hub) =
+            FanOut::new(FanOutOptions { history: self.history, live: true, head: Some(self.blocks.head().clone()) });
+        let encoder = Encoder { encoding, blocks, packets };
+        let encoders = Arc::clone(self);
+        thread::Builder::new().name("encoder".into()).spawn(move || encoder.run(&encoders))?;
+        Ok(hub)
+    }
+
+    /// Takes an encoder without listeners off the list; false if one has joined after all.
+    fn retire(&self, encoder: &mut Encoder) -> bool {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = encoder.packets.consumers() == 0;
+        if idle {
+            running.remove(&encoder.encoding);
+        }
+        idle
+    }
+}
+
+struct Encoder {
+    encoding: Encoding,
+    blocks: Consumer<Arc<Block>>,
+    packets: FanOut<Bytes>,
+}
+
+impl Encoder {
+    fn run(mut self, encoders: &Encoders) {
+        let reason = match self.catch_up() {
+            Ok(()) => loop {
+                match self.encode_some() {
+                    Ok(()) if self.packets.consumers() == 0 && encoders.retire(&mut self) => return,
+                    Ok(()) => {}
+                    Err(reason) => break reason,
+                }
+            },
+            Err(reason) => reason,
+        };
+        self.packets.finish(reason);
+    }
+
+    /// Encodes what the dispatcher's history has, before anybody is let in: a listener may start there, but live is
+    /// after it.
+    fn catch_up(&mut self) -> Result<(), EndReason> {
+        loop {
+            match self.blocks.recv_timeout(IDLE) {
+                Ok(delivery) if delivery.lag_items == 0 => {
+                    self.packets.push(delivery.stamp, self.encoding.encode(&delivery.item));
+                    self.packets.flush();
+                    return Ok(());
+                }
+                Ok(delivery) => self.packets.remember(delivery.stamp, self.encoding.encode(&delivery.item)),
+                Err(RecvError::Empty) => {}
+                Err(RecvError::Ended(end)) => return Err(self.ended(end)),
+            }
+        }
+    }
+
+    /// Waits for a block, and encodes it and what waits behind it.
+    fn encode_some(&mut self) -> Result<(), EndReason> {
+        let mut next = self.blocks.recv_timeout(IDLE);
+        for _ in 0..BATCH {
+            match next {
+                Ok(delivery) => self.packets.push(delivery.stamp, self.encoding.encode(&delivery.item)),
+                Err(RecvError::Empty) => break,
+                Err(RecvError::Ended(end)) => return Err(self.ended(end)),
+            }
+            next = self.blocks.try_recv(Timestamp::now());
+        }
+        if let Ok(delivery) = next {
+            self.packets.push(delivery.stamp, self.encoding.encode(&delivery.item));
+        }
+        self.packets.flush();
+        Ok(())
+    }
+
+    /// What is missing at the end is missing for the listeners too.
+    fn ended(&mut self, end: aircheck_engine::End) -> EndReason {
+        if let Some(gap) = end.gap {
+            self.packets.advance_to(gap.from + gap.blocks);
+        }
+        end.reason
+    }
+}

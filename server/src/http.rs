@@ -1,0 +1,147 @@
+//! The HTTP server: its accept loop, and the way of a connection from its first byte to its last.
+
+mod guard;
+mod listen;
+mod query;
+mod reply;
+mod routes;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aircheck_engine::Timestamp;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use crate::metrics::Refusal;
+use crate::station::Station;
+use crate::wire::{UNSENT_BYTES, Wire, WireStream};
+
+/// A request's head must be there within this time, also on a connection that is kept open for the next one.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Header fields of a request: browsers send about 20.
+const MAX_HEADERS: usize = 64;
+/// Connections beside those of listeners: pages, scrapes, and those who have yet to say what they want.
+const OTHER_CONNECTIONS: usize = 256;
+/// How often ended listeners are looked after, and histograms folded.
+const UPKEEP: Duration = Duration::from_millis(500);
+/// How long a listener that has been disconnected may take to read its end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long after the end of the stream connections may take to close: below the 5 s that are promised.
+const CLOSING: Duration = Duration::from_secs(4);
+/// After a failed accept: out of descriptors, most likely, and at once again.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// What a request knows of its connection.
+#[derive(Debug)]
+struct Connection {
+    /// Where the server listens.
+    local: SocketAddr,
+    wire: Arc<Wire>,
+    hang_up: Arc<Notify>,
+}
+
+/// Serves `station` on `listener` until `shutdown` resolves; then waits for the connections to end, a few seconds
+/// at most. Streams end when the station's stream does, so that should have been stopped by then.
+///
+/// # Errors
+///
+/// When the listening socket has no address.
+pub async fn serve(listener: TcpListener, station: Arc<Station>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+    let local = listener.local_addr()?;
+    let connections = Arc::new(Semaphore::new(station.config().max_listeners + OTHER_CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let upkeep = tokio::spawn(look_after(Arc::clone(&station)));
+    tokio::pin!(shutdown);
+    loop {
+        let (stream, remote) = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!("can't accept a connection: {error}");
+                    sleep(ACCEPT_RETRY).await;
+                    continue;
+                }
+            },
+        };
+        match Arc::clone(&connections).try_acquire_owned() {
+            Ok(permit) => {
+                let station = Arc::clone(&station);
+                tokio::spawn(connection(stream, remote, local, station, graceful.watcher(), permit));
+            }
+            Err(_) => {
+                station.metrics().refuse(Refusal::Connections);
+                turn_away(&stream);
+            }
+        }
+    }
+    drop(listener);
+    if timeout(CLOSING, graceful.shutdown()).await.is_err() {
+        tracing::info!("hanging up on listeners who did not read the end of their streams");
+    }
+    upkeep.abort();
+    Ok(())
+}
+
+/// One connection, with as many requests as it sends.
+async fn connection(
+    stream: TcpStream,
+    remote: SocketAddr,
+    local: SocketAddr,
+    station: Arc<Station>,
+    watcher: Watcher,
+    _permit: OwnedSemaphorePermit,
+) {
+    // Fails only for somebody who is gone already.
+    let Ok(stream) = WireStream::new(stream, remote) else { return };
+    let hang_up = Arc::new(Notify::new());
+    let about = Arc::new(Connection { local, wire: Arc::clone(stream.wire()), hang_up: Arc::clone(&hang_up) });
+    let service = service_fn(move |request| {
+        let reply = routes::answer(&station, &about, &request);
+        async move { Ok::<_, std::convert::Infallible>(reply) }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(UNSENT_BYTES as usize)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        result = watcher.watch(serving) => {
+            if let Err(error) = result {
+                tracing::debug!(%remote, "connection ended: {error}");
+            }
+        }
+        () = hang_up.notified() => tracing::info!(%remote, "hung up on a listener who did not read its end"),
+    }
+}
+
+/// Ends those who don't read their end, and keeps the metrics small.
+async fn look_after(station: Arc<Station>) {
+    let mut ticks = interval(UPKEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut waiting = BTreeMap::new();
+    loop {
+        ticks.tick().await;
+        station.metrics().upkeep();
+        station.listeners().hang_up_on_ended(&mut waiting, LAST_WORDS, Timestamp::now());
+    }
+}
+
+/// Tells somebody who is one too many, without waiting for what they would have asked.
+fn turn_away(stream: &TcpStream) {
+    const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Type: application/json\r\n\
+        Content-Length: 36\r\nConnection: close\r\n\r\n{\"error\":\"too many connections now\"}";
+    // A new socket's send buffer is empty; if it takes nothing all the same, the connection is closed anyway.
+    let _ = stream.try_write(BUSY);
+}

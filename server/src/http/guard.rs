@@ -1,0 +1,128 @@
+//! Who may ask at all: a microphone is private.
+//!
+//! A server on loopback is still reachable from every web page that its user opens. Such a page can point a name of
+//! its own at 127.0.0.1 (DNS rebinding), which shows in the `Host` header; or it can ask across origins, which
+//! browsers tell in `Origin` or `Sec-Fetch-Site`.
+
+use std::net::IpAddr;
+
+use hyper::header::{self, HeaderMap};
+
+use crate::metrics::Refusal;
+
+/// What the guard found wrong: the sentence for the answer, and the reason for the count.
+pub(super) type Refused = (Refusal, String);
+
+/// Checks a request's headers.
+pub(super) fn check(headers: &HeaderMap, hosts: &[String], origins: &[String]) -> Result<(), Refused> {
+    let host = field(headers, header::HOST.as_str());
+    if let Some(host) = host
+        && !host_is_ours(host, hosts)
+    {
+        let sentence = format!(
+            "this server does not answer to the name `{host}`; use its address, or start it with --allow-host {}",
+            without_port(host)
+        );
+        return Err((Refusal::Host, sentence));
+    }
+    if let Some(origin) = field(headers, header::ORIGIN.as_str()) {
+        let own =
+            host.is_some_and(|host| origin.strip_prefix("http://").or(origin.strip_prefix("https://")) == Some(host));
+        if !own && !allows(origins, origin) {
+            let sentence =
+                format!("the web site {origin} may not listen in; if it should, start with --allow-origin {origin}");
+            return Err((Refusal::Origin, sentence));
+        }
+        return Ok(());
+    }
+    // Without `Origin`, an element such as `<audio>` on another site's page still says where it comes from. A link
+    // that somebody follows is no listening in: the page that opens is ours.
+    let foreign = matches!(field(headers, "sec-fetch-site"), Some("cross-site" | "same-site"));
+    let followed =
+        field(headers, "sec-fetch-mode") == Some("navigate") && field(headers, "sec-fetch-dest") == Some("document");
+    if foreign && !followed {
+        return Err((Refusal::Origin, "another web site may not listen in".to_owned()));
+    }
+    Ok(())
+}
+
+/// Whether `origin` is on the list of sites that may read the streams.
+pub(super) fn allows(origins: &[String], origin: &str) -> bool {
+    origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+}
+
+/// A field's value as text; what is not ASCII counts as a value that nothing matches.
+fn field<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).map(|value| value.to_str().unwrap_or("?"))
+}
+
+/// An address can't be rebound, and `localhost` always means this machine.
+fn host_is_ours(host: &str, hosts: &[String]) -> bool {
+    let name = without_port(host);
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    address.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) && !name.ends_with(':') => name,
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::{HeaderName, HeaderValue};
+
+    fn verdict(fields: &[(&str, &str)]) -> Option<Refusal> {
+        let headers = fields
+            .iter()
+            .map(|(name, value)| (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap()))
+            .collect();
+        let hosts = ["studio.example".to_owned()];
+        let origins = ["https://radio.example".to_owned()];
+        check(&headers, &hosts, &origins).err().map(|(reason, _)| reason)
+    }
+
+    #[test]
+    fn addresses_localhost_and_configured_names_are_ours() {
+        for host in
+            ["127.0.0.1:8700", "127.0.0.1", "[::1]:8700", "[::1]", "192.0.2.7:80", "localhost:8700", "Studio.Example:1"]
+        {
+            assert_eq!(verdict(&[("host", host)]), None, "{host}");
+        }
+        for host in ["evil.example", "evil.example:8700", "127.0.0.1.evil.example", "localhost.evil.example", ""] {
+            assert_eq!(verdict(&[("host", host)]), Some(Refusal::Host), "{host}");
+        }
+    }
+
+    #[test]
+    fn another_site_may_not_listen_in() {
+        let host = ("host", "127.0.0.1:8700");
+        for (fields, refused) in [
+            (vec![("origin", "http://127.0.0.1:8700")], false),
+            (vec![("origin", "https://radio.example")], false),
+            (vec![("origin", "https://evil.example")], true),
+            (vec![("origin", "http://127.0.0.1:3000")], true),
+            (vec![("origin", "null")], true),
+            (vec![("sec-fetch-site", "same-origin")], false),
+            (vec![("sec-fetch-site", "none")], false),
+            (vec![("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")], true),
+            (vec![("sec-fetch-site", "same-site"), ("sec-fetch-mode", "no-cors")], true),
+            (
+                vec![("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")],
+                false,
+            ),
+            (
+                vec![("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")],
+                true,
+            ),
+        ] {
+            let verdict = verdict(&[&[host], &fields[..]].concat());
+            assert_eq!(verdict, refused.then_some(Refusal::Origin), "{fields:?}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Responses: JSON, text, files of the page, and errors that say what would work.
+
+use bytes::Bytes;
+use http_body_util::{Either, Full};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde_json::json;
+
+use crate::body::StreamBody;
+
+/// A response of any kind.
+pub(super) type Reply = Response<Either<Full<Bytes>, StreamBody>>;
+
+/// A response with a whole body.
+pub(super) fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(Either::Left(Full::new(body.into())));
+    *reply.status_mut() = status;
+    set(&mut reply, header::CONTENT_TYPE, content_type);
+    set(&mut reply, header::CACHE_CONTROL, "no-store");
+    reply
+}
+
+/// A JSON document.
+pub(super) fn json(value: &serde_json::Value) -> Reply {
+    whole(StatusCode::OK, "application/json", value.to_string())
+}
+
+/// An error, in one sentence.
+pub(super) fn error(status: StatusCode, message: impl AsRef<str>) -> Reply {
+    whole(status, "application/json", json!({ "error": message.as_ref() }).to_string())
+}
+
+/// Sets a header field to a value that was checked when it was written down here.
+pub(super) fn set(reply: &mut Reply, name: HeaderName, value: &'static str) {
+    reply.headers_mut().insert(name, HeaderValue::from_static(value));
+}
+
+/// Sets a header field to a number or another value that prints as plain ASCII.
+pub(super) fn set_display(reply: &mut Reply, name: &'static str, value: impl ToString) {
+    if let Ok(value) = HeaderValue::from_str(&value.to_string()) {
+        reply.headers_mut().insert(HeaderName::from_static(name), value);
+    }
+}

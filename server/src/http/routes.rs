@@ -1,0 +1,183 @@
+//! Which path is answered by what.
+
+use http_body_util::Either;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::http::Connection;
+use crate::http::guard;
+use crate::http::listen::listen;
+use crate::http::query::{Query, WrongFormat};
+use crate::http::reply::{Reply, error, json as json_reply, set, whole};
+use crate::mount::{Mount, PLANNED};
+use crate::station::{OnAir, Station};
+
+const PAGE_HTML: &str = include_str!("../../web/index.html");
+const PAGE_CSS: &str = include_str!("../../web/page.css");
+const PAGE_JS: &str = include_str!("../../web/page.js");
+const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What a path is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route<'a> {
+    Page(&'static str, &'static str),
+    Stream,
+    Mount(Mount),
+    Planned(&'a str),
+    Metrics,
+    Status,
+    Listeners,
+    Listener(&'a str),
+    Health,
+    Ready,
+}
+
+impl<'a> Route<'a> {
+    fn of(path: &'a str) -> Option<Self> {
+        Some(match path {
+            "/" => Self::Page("text/html; charset=utf-8", PAGE_HTML),
+            "/page.css" => Self::Page("text/css; charset=utf-8", PAGE_CSS),
+            "/page.js" => Self::Page("text/javascript; charset=utf-8", PAGE_JS),
+            "/stream" => Self::Stream,
+            "/metrics" => Self::Metrics,
+            "/api/v1/status" => Self::Status,
+            "/api/v1/listeners" => Self::Listeners,
+            "/healthz" => Self::Health,
+            "/readyz" => Self::Ready,
+            _ => {
+                if let Some(id) = path.strip_prefix("/api/v1/listeners/") {
+                    return Some(Self::Listener(id));
+                }
+                let label = path.strip_prefix("/stream.")?;
+                match Mount::from_label(label) {
+                    // Server-sent events have no path of their own.
+                    Some(mount) if mount != Mount::Events => Self::Mount(mount),
+                    None if PLANNED.contains(&label) => Self::Planned(label),
+                    _ => return None,
+                }
+            }
+        })
+    }
+
+    const fn allow(self) -> &'static str {
+        match self {
+            Self::Listener(_) => "DELETE",
+            _ => "GET, HEAD",
+        }
+    }
+}
+
+/// Answers a request. Everything here is quick; only a stream's body goes on afterwards.
+pub(super) fn answer<B>(station: &Station, connection: &Connection, request: &Request<B>) -> Reply {
+    let config = station.config();
+    let headers = request.headers();
+    let mut reply = match guard::check(headers, &config.allow_hosts, &config.allow_origins) {
+        Ok(()) => route(station, connection, request),
+        Err((why, sentence)) => {
+            station.metrics().refuse(why);
+            error(StatusCode::FORBIDDEN, sentence)
+        }
+    };
+    harden(&mut reply, headers, &config.allow_origins);
+    if request.method() == Method::HEAD {
+        let (parts, _) = reply.into_parts();
+        reply = Response::from_parts(parts, Either::Left(Default::default()));
+    }
+    reply
+}
+
+fn route<B>(station: &Station, connection: &Connection, request: &Request<B>) -> Reply {
+    let Some(route) = Route::of(request.uri().path()) else {
+        return error(StatusCode::NOT_FOUND, "there is nothing here; the page is at /, the sound at /stream.wav");
+    };
+    let head_only = request.method() == Method::HEAD;
+    let method_fits = match route {
+        Route::Listener(_) => request.method() == Method::DELETE,
+        _ => head_only || request.method() == Method::GET,
+    };
+    if !method_fits {
+        let allow = route.allow();
+        let mut reply = error(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes {allow}"));
+        set(&mut reply, header::ALLOW, allow);
+        return reply;
+    }
+    match route {
+        Route::Page(content_type, text) => whole(StatusCode::OK, content_type, text),
+        Route::Stream => stream(station, connection, request, head_only),
+        Route::Mount(mount) => match query(station, request) {
+            Ok(query) if query.format.is_some() => {
+                error(StatusCode::BAD_REQUEST, "format: the path says it already; only /stream takes it")
+            }
+            Ok(query) => listen(station, connection, mount, query, request.headers(), head_only),
+            Err(reply) => reply,
+        },
+        Route::Planned(label) => planned(label),
+        Route::Metrics => whole(StatusCode::OK, PROMETHEUS_TEXT, station.render_metrics()),
+        Route::Status => json_reply(&station.status(connection.local)),
+        Route::Listeners => {
+            let rows: Vec<_> = station.listeners().present().iter().map(|listener| json!(listener.row())).collect();
+            json_reply(&Value::Array(rows))
+        }
+        Route::Listener(id) => match id.parse() {
+            Ok(id) if station.listeners().disconnect(id) => json_reply(&json!({ "disconnected": id })),
+            Ok(id) => error(StatusCode::NOT_FOUND, format!("there is no listener {id} now")),
+            Err(_) => error(StatusCode::NOT_FOUND, format!("`{id}` is no listener's number")),
+        },
+        Route::Health => word(StatusCode::OK, "ok"),
+        Route::Ready => {
+            let on_air = station.on_air();
+            let status = if on_air == OnAir::Live { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            word(status, on_air.label())
+        }
+    }
+}
+
+/// `/stream`, whose format is up to `?format=` and `Accept`.
+fn stream<B>(station: &Station, connection: &Connection, request: &Request<B>, head_only: bool) -> Reply {
+    let headers = request.headers();
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
+    if text(header::UPGRADE).eq_ignore_ascii_case("websocket") {
+        return error(StatusCode::NOT_FOUND, "the WebSocket is not served yet; use /stream.wav or /stream.json");
+    }
+    let query = match query(station, request) {
+        Ok(query) => query,
+        Err(reply) => return reply,
+    };
+    match query.mount(text(header::ACCEPT)) {
+        Ok(mount) => listen(station, connection, mount, query, headers, head_only),
+        Err(WrongFormat::Planned(label)) => planned(&label),
+        Err(WrongFormat::Unknown(message)) => error(StatusCode::BAD_REQUEST, message),
+    }
+}
+
+fn query<B>(station: &Station, request: &Request<B>) -> Result<Query, Reply> {
+    Query::parse(request.uri().query().unwrap_or_default(), station.config())
+        .map_err(|message| error(StatusCode::BAD_REQUEST, message))
+}
+
+fn planned(label: &str) -> Reply {
+    error(StatusCode::NOT_FOUND, format!("{label} is not served yet; use /stream.wav"))
+}
+
+/// One word as text.
+fn word(status: StatusCode, word: &'static str) -> Reply {
+    whole(status, "text/plain; charset=utf-8", word)
+}
+
+/// What browsers should keep other pages from doing with a response.
+fn harden(reply: &mut Reply, request: &HeaderMap, origins: &[String]) {
+    set(reply, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(reply, header::X_FRAME_OPTIONS, "DENY");
+    set(reply, header::REFERRER_POLICY, "no-referrer");
+    set(reply, header::CONTENT_SECURITY_POLICY, "default-src 'self'; frame-ancestors 'none'");
+    let origin = request.get(header::ORIGIN);
+    match origin.filter(|origin| origin.to_str().is_ok_and(|origin| guard::allows(origins, origin))) {
+        Some(origin) => {
+            reply.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            set(reply, header::ACCESS_CONTROL_EXPOSE_HEADERS, "X-Audio-Rate, X-Audio-Channels, X-Audio-Sample");
+            set(reply, header::VARY, "Origin");
+        }
+        None => set(reply, header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    }
+}

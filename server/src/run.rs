@@ -1,0 +1,128 @@
+//! From a configuration to a running service, and its orderly end.
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use aircheck_engine::Stream;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::interval;
+
+use crate::config::Config;
+use crate::http;
+use crate::source::{self, OpenError};
+use crate::station::{SourceKind, Station, StationError};
+
+/// How often the end of the source is looked for.
+const END_LOOK: Duration = Duration::from_millis(20);
+
+/// Why the service could not start, or why it ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The address can't be listened on.
+    #[error("can't listen on {address}: {}; choose another with --listen", reason(.error))]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// There is no sound.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The source failed while it ran.
+    #[error("the source has failed: {0}")]
+    Failed(String),
+    /// No threads, no runtime.
+    #[error(transparent)]
+    Station(#[from] StationError),
+    /// The system refused something else.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+/// Serves until the source ends or the process is told to end by SIGINT or SIGTERM.
+///
+/// # Errors
+///
+/// When it can't start, or when the source fails.
+pub fn run(config: Config) -> Result<(), RunError> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), RunError> {
+    let address = config.listen;
+    // Before the source, so that no microphone is opened for nothing.
+    let listener = TcpListener::bind(address).await.map_err(|error| RunError::Listen { address, error })?;
+    let local = listener.local_addr()?;
+    let (stream, kind) = source::start(&config)?;
+    let capture = std::sync::Arc::clone(stream.capture());
+    announce(&stream, kind, local)?;
+    let station = Station::new(config, &stream, kind)?;
+    let (closing, closed) = oneshot::channel();
+    let server = tokio::spawn(http::serve(listener, station, async {
+        // An error means that the sender is gone, which is a reason to end as well.
+        let _ = closed.await;
+    }));
+    until_the_end(&stream).await?;
+    // The stream first: every listener gets its end, and the connections close by themselves.
+    tokio::task::spawn_blocking(move || stream.stop()).await.map_err(io::Error::other)?;
+    let _ = closing.send(());
+    server.await.map_err(io::Error::other)??;
+    match capture.failure() {
+        Some(failure) => Err(RunError::Failed(failure.to_owned())),
+        None => Ok(()),
+    }
+}
+
+/// Waits for the source's end or a signal.
+async fn until_the_end(stream: &Stream) -> io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut looks = interval(END_LOOK);
+    let mut failure_told = false;
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => tracing::info!("interrupted: ending every stream"),
+            _ = terminate.recv() => tracing::info!("told to end: ending every stream"),
+            _ = looks.tick() => {
+                if let (Some(failure), false) = (stream.capture().failure(), failure_told) {
+                    tracing::error!("the source has failed: {failure}");
+                    failure_told = true;
+                }
+                if !stream.is_finished() {
+                    continue;
+                }
+                tracing::info!("the source has ended: ending every stream");
+            }
+        }
+        return Ok(());
+    }
+}
+
+fn announce(stream: &Stream, kind: SourceKind, local: SocketAddr) -> io::Result<()> {
+    let format = stream.format();
+    let channels = format.channels();
+    tracing::info!("on air: {}, {} Hz, {channels} ch", stream.description(), format.rate_hz());
+    if !local.ip().is_loopback() {
+        let what = if kind == SourceKind::Mic { "THIS MICROPHONE" } else { "this stream" };
+        tracing::warn!("NOT PRIVATE: anyone who can reach {local} can listen to {what}");
+    }
+    let mut out = io::stdout().lock();
+    writeln!(out, "listening on http://{local}/")?;
+    out.flush()
+}
+
+/// The system's reason for a failed bind, in words that help.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "the system does not permit it (ports below 1024 need a privilege)".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}

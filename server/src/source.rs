@@ -1,0 +1,76 @@
+//! From the words of a configuration to a source that runs.
+
+use aircheck_engine::source::{Demo, Device, DeviceError, Paced, Pcm, Source, Tone, Wanted, Wav, WavError};
+use aircheck_engine::{Stream, StreamError, StreamOptions};
+
+use crate::config::{Config, SourceSpec};
+use crate::station::SourceKind;
+
+/// Why there is no sound.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The device can't be used.
+    #[error("source `{spec}`: {error}")]
+    Device {
+        /// What was asked for.
+        spec: SourceSpec,
+        /// What the engine says.
+        error: DeviceError,
+    },
+    /// The file can't be used.
+    #[error("source `wav`: {0}")]
+    Wav(#[from] WavError),
+    /// It was opened but did not start.
+    #[error("source `{spec}`: {error}")]
+    Start {
+        /// What was asked for.
+        spec: SourceSpec,
+        /// What the engine says.
+        error: StreamError,
+    },
+    /// This build can't do it.
+    #[error("source `{0}` is not supported by this version")]
+    Unsupported(SourceSpec),
+}
+
+/// Opens and starts the source of `config`. What people should know of the choice is logged.
+///
+/// # Errors
+///
+/// When it can't be opened or started; but `auto` falls back to the demo sound where there is no microphone.
+pub fn start(config: &Config) -> Result<(Stream, SourceKind), OpenError> {
+    if config.source != SourceSpec::Auto {
+        let (source, kind) = open(config, &config.source)?;
+        return Ok((start_stream(config, &config.source, source)?, kind));
+    }
+    let microphone = open(config, &SourceSpec::Mic(None))
+        .and_then(|(source, kind)| Ok((start_stream(config, &SourceSpec::Auto, source)?, kind)));
+    microphone.or_else(|error| {
+        tracing::warn!("NOT A MICROPHONE: playing the built-in demo sound, because {error}");
+        Ok((start_stream(config, &SourceSpec::Auto, Box::new(Demo))?, SourceKind::Demo))
+    })
+}
+
+fn open(config: &Config, spec: &SourceSpec) -> Result<(Box<dyn Source>, SourceKind), OpenError> {
+    Ok(match spec {
+        SourceSpec::Auto | SourceSpec::Mic(_) => {
+            let name = if let SourceSpec::Mic(name) = spec { name.as_deref() } else { None };
+            let wanted = Wanted { rate_hz: config.rate_hz, channels: config.channels };
+            let device = Device::open(name, wanted).map_err(|error| OpenError::Device { spec: spec.clone(), error })?;
+            (Box::new(device), SourceKind::Mic)
+        }
+        SourceSpec::Wav(path) => (Box::new(Paced::new(Wav::open(path, config.looped)?)), SourceKind::Wav),
+        SourceSpec::Tone(hz) => (Box::new(Tone::new(*hz)), SourceKind::Tone),
+        SourceSpec::Stdin => {
+            let (rate_hz, channels, sample) = config.stdin_format();
+            let pcm = Pcm::new(std::io::stdin(), "stdin", rate_hz, channels, sample);
+            (Box::new(Paced::new(pcm)), SourceKind::Stdin)
+        }
+        SourceSpec::Nats { .. } => return Err(OpenError::Unsupported(spec.clone())),
+    })
+}
+
+fn start_stream(config: &Config, spec: &SourceSpec, source: Box<dyn Source>) -> Result<Stream, OpenError> {
+    let options = StreamOptions { block: config.block, history: config.history, live: true };
+    Stream::start(source, options).map_err(|error| OpenError::Start { spec: spec.clone(), error })
+}

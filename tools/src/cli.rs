@@ -1,0 +1,154 @@
+//! The command line.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use crate::target::Target;
+
+/// What a usage error exits with, as is the custom.
+const USAGE: u8 = 2;
+
+/// Listens to an aircheck server and tells what really arrived.
+#[derive(Debug, Parser)]
+#[command(name = "aircheckctl", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Listen(ListenArgs),
+}
+
+/// Listen to a server, count every loss, and record what arrived
+///
+/// Reads the server's /stream.json and checks every block's sequence number and position itself. Gaps are shown as
+/// they happen and progress goes to stderr; a summary is printed to stdout at the end.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  aircheckctl listen localhost:8700
+  aircheckctl listen localhost:8700 -o take.wav --for 10s
+  aircheckctl listen 'http://localhost:8700/?from=0&name=check' --for 2m --strict
+
+Exit codes:
+  0  it ended as it should: the stream's end, --for, Ctrl-C or SIGTERM
+  1  no connection, connection lost, an error from the server, nothing came, or FILE can't be written
+  2  wrong usage
+  3  with --strict: blocks were lost, or the server's account of them didn't add up")]
+pub(crate) struct ListenArgs {
+    /// The server, as HOST:PORT or http://HOST:PORT/, or its /stream.json
+    ///
+    /// A query is passed on: ?from=SEQ, ?burst=D, ?name=TEXT, ?overflow=P, ?buffer=D.
+    #[arg(value_name = "URL", value_parser = Target::parse)]
+    pub(crate) target: Target,
+
+    /// Record to a WAV file of 32-bit floats, exactly the samples that came; gaps are left out
+    ///
+    /// An existing file is replaced, but only once the server has answered. A WAV holds at most 4 GiB: about 3 hours
+    /// of 48 kHz stereo.
+    #[arg(short, long, value_name = "FILE", value_parser = wav_path)]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Stop this long after the first block came: 10s, 2m, 1h 30m
+    #[arg(long = "for", value_name = "D", value_parser = positive_span)]
+    pub(crate) span: Option<Duration>,
+
+    /// Exit with 3 if anything was lost
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+/// Reads the command line.
+///
+/// # Errors
+///
+/// The code to exit with, after the help or one line about the mistake was printed.
+pub(crate) fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        if !error.use_stderr() {
+            return match error.print() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+        let _ = writeln!(std::io::stderr(), "aircheckctl: {}", one_line(&error));
+        ExitCode::from(USAGE)
+    })
+}
+
+/// clap's message without its usage paragraphs.
+fn one_line(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "no command given: try `aircheckctl listen HOST:PORT`, or --help".to_owned();
+    }
+    let text = error.to_string();
+    let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let line = first.join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
+fn wav_path(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" => Err("a file name is needed".to_owned()),
+        "-" => Err("a WAV's header is completed at the end, so it can't go to stdout; name a file".to_owned()),
+        _ => Ok(PathBuf::from(text)),
+    }
+}
+
+fn positive_span(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(span) if span.is_zero() => Err("it must be longer than nothing".to_owned()),
+        Ok(span) => Ok(span),
+        Err(error) => Err(format!("{error}; write it as 10s, 2m or 1h 30m")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaint(args: &[&str]) -> String {
+        one_line(&Cli::try_parse_from(args).unwrap_err())
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_read() {
+        let cli = Cli::try_parse_from(["aircheckctl", "listen", "h:1", "-o", "a.wav", "--for", "2m", "--strict"]);
+        let Command::Listen(args) = cli.unwrap().command;
+        assert_eq!(args.output.unwrap(), PathBuf::from("a.wav"));
+        assert_eq!(args.span, Some(Duration::from_secs(120)));
+        assert!(args.strict);
+    }
+
+    #[test]
+    fn a_mistake_is_one_line_that_names_it() {
+        let cases = [
+            (&["aircheckctl"][..], "no command"),
+            (&["aircheckctl", "listen"], "<URL>"),
+            (&["aircheckctl", "listen", "h:1", "--fro", "1s"], "--fro"),
+            (&["aircheckctl", "listen", "h:1", "--for", "soon"], "10s, 2m"),
+            (&["aircheckctl", "listen", "h:1", "--for", "0s"], "longer than nothing"),
+            (&["aircheckctl", "listen", "h:1", "-o", "-"], "stdout"),
+            (&["aircheckctl", "listen", "https://h/"], "https"),
+        ];
+        for (args, word) in cases {
+            let line = complaint(args);
+            assert!(line.contains(word) && !line.contains('\n'), "{line:?} should name {word:?}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The HTTP request, and what comes back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{HOST, HeaderMap, RETRY_AFTER, USER_AGENT};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::failure::{Failure, io_words, root_cause};
+use crate::target::Target;
+use crate::words;
+
+/// How long connecting and the answer's header may take, each. A server that lives answers at once; Linux would go
+/// on trying to connect for two minutes.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How much of an error's body is read, and for how long. Ours are one short line.
+const ERROR_BODY_BYTES: usize = 64 << 10;
+const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(2);
+/// Highest rate in Hz and most channels that aircheck streams; more is taken for a mistake.
+const MAX_RATE_HZ: u32 = 768_000;
+const MAX_CHANNELS: u16 = 32;
+
+/// Sample rate and channels of the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Format {
+    /// Frames per second.
+    pub(crate) rate_hz: u32,
+    /// Samples per frame.
+    pub(crate) channels: u16,
+}
+
+impl Format {
+    /// How long `frames` frames sound.
+    pub(crate) fn span(&self, frames: u64) -> Duration {
+        Duration::try_from_secs_f64(frames as f64 / f64::from(self.rate_hz)).unwrap_or(Duration::MAX)
+    }
+}
+
+/// A server's answer: a stream that has begun.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// What the headers say.
+    pub(crate) format: Format,
+    /// Whether its clock is ours: the connection's two ends have the same address.
+    pub(crate) same_machine: bool,
+    body: Incoming,
+}
+
+impl Answer {
+    /// The next bytes; `None` when the server has ended the stream properly.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Lost`] if the connection ends before the stream does.
+    pub(crate) async fn bytes(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(Failure::Lost(root_cause(&error))),
+                // A frame that isn't data is a trailer.
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Connects and asks for the stream. Must run inside a runtime, on which it leaves the connection's task.
+///
+/// # Errors
+///
+/// Whatever keeps the stream from beginning.
+pub(crate) async fn ask(target: &Target) -> Result<Answer, Failure> {
+    let tcp = connect(target).await?;
+    let same_machine = match (tcp.peer_addr(), tcp.local_addr()) {
+        (Ok(peer), Ok(local)) => peer.ip() == local.ip(),
+        _ => false,
+    };
+    let response = match timeout(PATIENCE, request(target, tcp)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => return Err(no_answer(target, root_cause(&error))),
+        Err(_) => return Err(no_answer(target, format!("none within {}", words::span(PATIENCE)))),
+    };
+    if response.status() != StatusCode::OK {
+        return Err(refusal(response).await);
+    }
+    let format = format(response.headers())
+        .map_err(|why| Failure::NotAStream { authority: target.authority().to_owned(), why })?;
+    Ok(Answer { format, same_machine, body: response.into_body() })
+}
+
+async fn connect(target: &Target) -> Result<TcpStream, Failure> {
+    let why = match timeout(PATIENCE, TcpStream::connect(target.address())).await {
+        Ok(Ok(tcp)) => return Ok(tcp),
+        Ok(Err(error)) => io_words(&error),
+        Err(_) => format!("no answer within {}", words::span(PATIENCE)),
+    };
+    let hint = if target.names_port() { "" } else { " (port 80, as none was given; aircheck's own is 8700)" };
+    Err(Failure::Connect { authority: target.authority().to_owned(), why, hint })
+}
+
+async fn request(target: &Target, tcp: TcpStream) -> Result<Response<Incoming>, Box<dyn std::error::Error>> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await?;
+    // Its error, if any, also reaches the one who reads the body.
+    tokio::spawn(connection);
+    let request = Request::get(target.path_and_query())
+        .header(HOST, target.authority())
+        .header(USER_AGENT, concat!("aircheckctl/", env!("CARGO_PKG_VERSION")))
+        .body(Empty::<Bytes>::new())?;
+    Ok(sender.send_request(request).await?)
+}
+
+fn no_answer(target: &Target, why: String) -> Failure {
+    Failure::NoAnswer { authority: target.authority().to_owned(), why }
+}
+
+/// The server's own words for it, from `{"error":"…"}`; else the status's usual ones.
+async fn refusal(response: Response<Incoming>) -> Failure {
+    #[derive(Deserialize)]
+    struct ErrorBody {
+        error: String,
+    }
+    let status = response.status();
+    let hint = match response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()) {
+        Some(seconds) if seconds.parse::<u32>().is_ok() => format!("; try again in {seconds} s"),
+        _ => String::new(),
+    };
+    let body = Limited::new(response.into_body(), ERROR_BODY_BYTES).collect();
+    let said = match timeout(ERROR_BODY_PATIENCE, body).await {
+        Ok(Ok(body)) => serde_json::from_slice(&body.to_bytes()).ok().map(|ErrorBody { error }| error),
+        _ => None,
+    };
+    let why = match said {
+        Some(error) => words::quoted(&error, 300),
+        None => status.canonical_reason().unwrap_or("no reason given").to_lowercase(),
+    };
+    Failure::Refused { status: status.as_u16(), why, hint }
+}
+
+fn format(headers: &HeaderMap) -> Result<Format, String> {
+    let rate_hz = number(headers, "X-Audio-Rate", MAX_RATE_HZ)?;
+    let channels = number(headers, "X-Audio-Channels", u32::from(MAX_CHANNELS))?;
+    Ok(Format { rate_hz, channels: u16::try_from(channels).unwrap_or(MAX_CHANNELS) })
+}
+
+fn number(headers: &HeaderMap, name: &str, max: u32) -> Result<u32, String> {
+    let value = headers.get(name).ok_or_else(|| format!("its answer has no {name} header"))?;
+    let text = String::from_utf8_lossy(value.as_bytes());
+    match text.trim().parse() {
+        Ok(number) if (1..=max).contains(&number) => Ok(number),
+        _ => Err(format!("its {name} is '{}', not a number from 1 to {max}", words::quoted(&text, 40))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(rate: Option<&'static str>, channels: Option<&'static str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        rate.map(|value| headers.insert("X-Audio-Rate", value.parse().unwrap()));
+        channels.map(|value| headers.insert("X-Audio-Channels", value.parse().unwrap()));
+        headers
+    }
+
+    #[test]
+    fn the_format_comes_from_the_headers() {
+        let stereo = format(&headers(Some("48000"), Some("2"))).unwrap();
+        assert_eq!(stereo, Format { rate_hz: 48_000, channels: 2 });
+        assert_eq!(stereo.span(480), Duration::from_millis(10));
+    }
+
+    #[test]
+    fn a_missing_or_impossible_header_is_named() {
+        let cases = [
+            (None, Some("2"), "no X-Audio-Rate"),
+            (Some("48000"), None, "no X-Audio-Channels"),
+            (Some("0"), Some("2"), "X-Audio-Rate is '0'"),
+            (Some("48000"), Some("33"), "1 to 32"),
+            (Some("fast"), Some("2"), "'fast'"),
+        ];
+        for (rate, channels, words) in cases {
+            let why = format(&headers(rate, channels)).unwrap_err();
+            assert!(why.contains(words), "{why:?} should say {words:?}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What is shown while it runs: one line, never wider than it may be.
+
+use std::time::Duration;
+
+use crate::client::Format;
+use crate::level::Level;
+use crate::words;
+
+/// The meter's lower end. Below it a microphone's own noise begins.
+const METER_FLOOR_DBFS: f64 = -60.0;
+/// 6 dB a cell.
+const METER_CELLS: usize = 10;
+/// How far a block may seem to come from the future on one machine: the server's clock runs free of the system's
+/// after it was set by it once.
+const CLOCK_SLACK_SECONDS: f64 = 0.02;
+
+/// The state at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    /// Since the first block; `None` before it.
+    pub(crate) elapsed: Option<Duration>,
+    /// Rate and channels.
+    pub(crate) format: Format,
+    /// The level since the last view.
+    pub(crate) level: Level,
+    /// Blocks that came.
+    pub(crate) blocks: u64,
+    /// Blocks that were lost.
+    pub(crate) lost: u64,
+    /// In how many gaps.
+    pub(crate) gaps: u64,
+    /// How many times the stream contradicted itself.
+    pub(crate) faults: bool,
+    /// How far the newest sample lies in the past, in seconds.
+    pub(crate) behind_seconds: Option<f64>,
+    /// Whether that compares one clock with itself.
+    pub(crate) same_clock: bool,
+}
+
+/// A piece of the line.
+struct Part {
+    text: String,
+    /// What goes first when there isn't room: the highest. 0 stays.
+    rank: u8,
+    alarm: bool,
+}
+
+impl View {
+    /// The line in at most `width` characters. Colour comes on top, where `colour` allows it: a loss is red.
+    pub(crate) fn line(&self, width: usize, colour: bool) -> String {
+        let mut parts = self.parts();
+        while line_width(&parts) > width {
+            let Some(index) = (0..parts.len()).filter(|&i| parts[i].rank > 0).max_by_key(|&i| parts[i].rank) else {
+                break;
+            };
+            parts.remove(index);
+        }
+        // So narrow that even what stays is cut: then without colour, whose codes must not be cut.
+        if line_width(&parts) > width {
+            return join(&parts, false).chars().take(width).collect();
+        }
+        join(&parts, colour)
+    }
+
+    /// The line without a bound and without the meter, for a log.
+    pub(crate) fn log_line(&self) -> String {
+        let parts: Vec<Part> = self.parts().into_iter().filter(|part| !part.text.starts_with('▕')).collect();
+        join(&parts, false)
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        let part = |text: String, rank| Part { text, rank, alarm: false };
+        let Some(elapsed) = self.elapsed else {
+            let mut parts = vec![part("waiting for the first block".to_owned(), 0)];
+            if self.lost > 0 {
+                parts.push(self.losses());
+            }
+            return parts;
+        };
+        let Format { rate_hz, channels } = self.format;
+        let peak = self.level.peak_dbfs();
+        let mut parts = vec![
+            part(words::clock(elapsed), 0),
+            part(format!("{rate_hz} Hz {channels} ch"), 6),
+            part(format!("{} dBFS peak", words::decibels(peak)), 2),
+            part(format!("{} rms", words::decibels(self.level.rms_dbfs())), 4),
+            part(meter(peak), 3),
+            part(words::count(self.blocks, "block"), 5),
+            self.losses(),
+        ];
+        if let Some(seconds) = self.behind_seconds {
+            parts.push(part(behind(seconds, self.same_clock), 1));
+        }
+        parts
+    }
+
+    fn losses(&self) -> Part {
+        let mut text = match self.lost {
+            0 => "0 lost".to_owned(),
+            lost => format!("{lost} lost in {}", words::count(self.gaps, "gap")),
+        };
+        if self.faults {
+            text.push_str(", faulty");
+        }
+        Part { text, rank: 0, alarm: self.lost > 0 || self.faults }
+    }
+}
+
+fn behind(seconds: f64, same_clock: bool) -> String {
+    if seconds < -CLOCK_SLACK_SECONDS {
+        return format!("clocks {} apart", short(-seconds));
+    }
+    let behind = format!("{} behind", short(seconds.max(0.0)));
+    if same_clock { behind } else { format!("{behind} by two clocks") }
+}
+
+/// Milliseconds up to one second, then tenths: no digit that changes too fast to be read.
+fn short(seconds: f64) -> String {
+    if seconds < 0.9995 { format!("{:.0} ms", seconds * 1e3) } else { format!("{seconds:.1} s") }
+}
+
+fn meter(dbfs: f64) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let share = (1.0 - dbfs / METER_FLOOR_DBFS).clamp(0.0, 1.0);
+    let eighths = (share * (METER_CELLS * 8) as f64).round() as usize;
+    let bar = "█".repeat(eighths / 8) + EIGHTHS[eighths % 8];
+    format!("▕{bar:<METER_CELLS$}▏")
+}
+
+const SEPARATOR: &str = "  ";
+
+fn line_width(parts: &[Part]) -> usize {
+    let separators = parts.len().saturating_sub(1) * SEPARATOR.len();
+    parts.iter().map(|part| part.text.chars().count()).sum::<usize>() + separators
+}
+
+fn join(parts: &[Part], colour: bool) -> String {
+    let mut line = String::new();
+    for (index, part) in parts.iter().enumerate() {
+        if index > 0 {
+            line.push_str(SEPARATOR);
+        }
+        if part.alarm && colour {
+            line.push_str("\x1b[1;31m");
+            line.push_str(&part.text);
+            line.push_str("\x1b[0m");
+        } else {
+            line.push_str(&part.text);
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view() -> View {
+        let mut level = Level::default();
+        level.add(&[0.1, 0.05]);
+        View {
+            elapsed: Some(Duration::from_secs(12)),
+            format: Format { rate_hz: 48_000, channels: 2 },
+            level,
+            blocks: 1200,
+            lost: 3,
+            gaps: 1,
+            faults: false,
+            behind_seconds: Some(0.0123),
+            same_clock: true,
+        }
+    }
+
+    #[test]
+    fn with_room_it_says_everything() {
+        assert_eq!(
+            view().line(200, false),
+            "00:12  48000 Hz 2 ch   -20.0 dBFS peak   -22.0 rms  ▕██████▋   ▏  1200 blocks  3 lost in 1 gap  12 ms behind"
+        );
+    }
+
+    #[test]
+    fn it_is_never_wider_than_it_may_be_and_keeps_the_losses_longest() {
+        let mut busy = view();
+        (busy.blocks, busy.lost, busy.gaps, busy.faults) = (123_456_789, 98_765_432, 1_234_567, true);
+        (busy.behind_seconds, busy.same_clock) = (Some(86_400.0), false);
+        for view in [view(), busy] {
+            for width in 0..150 {
+                assert!(view.line(width, false).chars().count() <= width, "width {width}");
+            }
+        }
+        assert_eq!(
+            view().line(79, false),
+            "00:12   -20.0 dBFS peak   -22.0 rms  ▕██████▋   ▏  3 lost in 1 gap  12 ms behind"
+        );
+        assert_eq!(view().line(36, false), "00:12  3 lost in 1 gap  12 ms behind");
+        assert_eq!(view().line(24, false), "00:12  3 lost in 1 gap");
+    }
+
+    #[test]
+    fn only_a_loss_is_coloured() {
+        assert!(view().line(200, true).contains("\x1b[1;31m3 lost in 1 gap\x1b[0m"));
+        let clean = View { lost: 0, gaps: 0, ..view() };
+        assert_eq!(clean.line(200, true), clean.line(200, false));
+    }
+
+    #[test]
+    fn the_meter_fills_from_minus_60_to_0() {
+        assert_eq!(meter(f64::NEG_INFINITY), "▕          ▏");
+        assert_eq!(meter(-60.0), "▕          ▏");
+        assert_eq!(meter(-30.0), "▕█████     ▏");
+        assert_eq!(meter(-29.0), "▕█████▏    ▏");
+        assert_eq!(meter(3.0), "▕██████████▏");
+    }
+
+    #[test]
+    fn behind_says_whose_clocks_it_compares() {
+        assert_eq!(behind(0.012, true), "12 ms behind");
+        assert_eq!(behind(0.012, false), "12 ms behind by two clocks");
+        assert_eq!(behind(2.34, true), "2.3 s behind");
+        assert_eq!(behind(-0.004, true), "0 ms behind");
+        assert_eq!(behind(-3.0, false), "clocks 3.0 s apart");
+    }
+
+    #[test]
+    fn before_the_first_block_it_waits() {
+        let waiting = View { elapsed: None, lost: 0, ..view() };
+        assert_eq!(waiting.line(80, false), "waiting for the first block");
+    }
+}

@@ -1,0 +1,157 @@
+//! Where to listen: a server's address, and what of its stream is wanted.
+
+use std::fmt;
+
+use hyper::Uri;
+
+/// The only mount in which a listener can see sequence numbers and gaps with nothing but HTTP.
+const MOUNT: &str = "/stream.json";
+/// HTTP's own port, for a URL that names none.
+const HTTP_PORT: u16 = 80;
+
+/// A server and the query for its `/stream.json`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    authority: String,
+    host: String,
+    port: Option<u16>,
+    query: Option<String>,
+}
+
+impl Target {
+    /// Reads `HOST:PORT`, `http://HOST:PORT/` or `http://HOST:PORT/stream.json`, each with or without a query.
+    ///
+    /// # Errors
+    ///
+    /// Says in one line what is wrong with `text`, and what to write instead.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        const WANTED: &str = "write HOST:PORT or http://HOST:PORT/";
+        let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let uri: Uri = full.parse().map_err(|error| format!("not a URL ({error}); {WANTED}"))?;
+        let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err(format!("https is not supported; aircheck serves http://{authority}/")),
+            other => return Err(format!("'{}' is not supported; {WANTED}", other.unwrap_or_default())),
+        }
+        if authority.contains('@') {
+            return Err(format!("aircheck knows no user names or passwords; {WANTED}"));
+        }
+        let host = uri.host().unwrap_or_default();
+        if host.is_empty() {
+            return Err(format!("no host in it; {WANTED}"));
+        }
+        let port = uri.port_u16();
+        if port == Some(0) || (port.is_none() && authority != host) {
+            return Err(format!("no such port: {}; it must be 1 to 65535", &authority[host.len()..]));
+        }
+        match uri.path() {
+            "" | "/" | MOUNT => {}
+            path if path.starts_with("/stream") => {
+                return Err(format!("gaps can't be seen in {path}; use http://{authority}/"));
+            }
+            path => return Err(format!("no stream at {path}; use http://{authority}/")),
+        }
+        Ok(Self {
+            authority: authority.to_owned(),
+            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            port,
+            query: uri.query().map(str::to_owned),
+        })
+    }
+
+    /// What to connect to.
+    pub(crate) fn address(&self) -> (&str, u16) {
+        (&self.host, self.port.unwrap_or(HTTP_PORT))
+    }
+
+    /// Host and port as they were written: the request's `Host`.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Whether a port was named.
+    pub(crate) fn names_port(&self) -> bool {
+        self.port.is_some()
+    }
+
+    /// Path and query of the request.
+    pub(crate) fn path_and_query(&self) -> String {
+        match &self.query {
+            Some(query) => format!("{MOUNT}?{query}"),
+            None => MOUNT.to_owned(),
+        }
+    }
+
+    /// The sequence number that the stream was asked to start at. What is missing from there on was lost.
+    pub(crate) fn first_sequence(&self) -> Option<u64> {
+        let query = self.query.as_deref()?;
+        query.split('&').find_map(|pair| pair.strip_prefix("from=")?.parse().ok())
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority, self.path_and_query())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_name_a_server_reads_its_json_stream() {
+        for text in ["localhost:8700", "http://localhost:8700", "http://localhost:8700/", "localhost:8700/stream.json"]
+        {
+            let target = Target::parse(text).unwrap();
+            assert_eq!(target.to_string(), "http://localhost:8700/stream.json");
+            assert_eq!(target.address(), ("localhost", 8700));
+        }
+    }
+
+    #[test]
+    fn the_query_is_kept() {
+        let target = Target::parse("http://h:1/?name=x&from=12&burst=1s").unwrap();
+        assert_eq!(target.path_and_query(), "/stream.json?name=x&from=12&burst=1s");
+        assert_eq!(target.first_sequence(), Some(12));
+        assert_eq!(Target::parse("h:1?from=7").unwrap().path_and_query(), "/stream.json?from=7");
+        assert_eq!(Target::parse("h:1?from=x").unwrap().first_sequence(), None);
+    }
+
+    #[test]
+    fn addresses_of_ipv6_lose_their_brackets_only_where_they_are_connected_to() {
+        let target = Target::parse("[::1]:8700").unwrap();
+        assert_eq!(target.address(), ("::1", 8700));
+        assert_eq!(target.authority(), "[::1]:8700");
+    }
+
+    #[test]
+    fn no_port_means_http_s_own() {
+        let target = Target::parse("http://h/").unwrap();
+        assert_eq!(target.address(), ("h", 80));
+        assert!(!target.names_port());
+    }
+
+    #[test]
+    fn what_can_t_be_listened_to_is_refused_with_the_way_out() {
+        let cases = [
+            ("http://h:1/stream.wav", "gaps can't be seen in /stream.wav; use http://h:1/"),
+            ("http://h:1/stream", "use http://h:1/"),
+            ("http://h:1/metrics", "no stream at /metrics"),
+            ("https://h:1/", "https is not supported"),
+            ("ftp://h:1/", "'ftp' is not supported"),
+            ("http://me:secret@h:1/", "user names"),
+            ("h:99999", "no such port: :99999"),
+            ("h:0", "no such port"),
+            ("", "not a URL"),
+            ("http://", "not a URL"),
+            ("a b", "not a URL"),
+            (":8700", "no host"),
+        ];
+        for (text, words) in cases {
+            let error = Target::parse(text).unwrap_err();
+            assert!(error.contains(words), "{text:?} gives {error:?}");
+        }
+    }
+}
