@@ -33,21 +33,28 @@ impl Rounds {
     /// The median reading of a contender.
     #[must_use]
     pub fn median(&self, contender: usize) -> f64 {
-        median(self.readings.iter().map(|round| round[contender]))
+        self.quantile(contender, 0.5)
+    }
+
+    /// The reading of a contender that `quantile` (0 to 1) of its readings do not exceed.
+    #[must_use]
+    pub fn quantile(&self, contender: usize, quantile: f64) -> f64 {
+        at(quantile, self.readings.iter().map(|round| round[contender]))
     }
 
     /// The median of what `contender` reads divided by what `base` reads in the same round.
     #[must_use]
     pub fn ratio(&self, contender: usize, base: usize) -> f64 {
-        median(self.readings.iter().map(|round| round[contender] / round[base]))
+        at(0.5, self.readings.iter().map(|round| round[contender] / round[base]))
     }
 }
 
-/// The middle value, the upper one of two; not a number if there is none.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+/// The value at a quantile, the upper one of two; not a number if there is none.
+fn at(quantile: f64, values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let index = (values.len() as f64 * quantile) as usize;
+    values.get(index.min(values.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
 }
 
 #[cfg(test)]

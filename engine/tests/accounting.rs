@@ -1,6 +1,8 @@
 //! `offered = delivered + lost + queued`, for every consumer at every moment, against a model that knows only the
 //! sequence numbers: what was pushed, what each consumer received, and which gaps it saw.
 
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

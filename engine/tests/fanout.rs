@@ -1,5 +1,7 @@
 //! The fan-out itself: wakeups, coming and going, endings, and that no consumer can disturb another.
 
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};

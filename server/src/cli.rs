@@ -1,11 +1,11 @@
 //! The command line of `aircheck`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{Checked, Config, ConfigError, Key, Layers};
 
@@ -20,9 +20,8 @@ const CONFIG_ENV: &str = "AIRCHECK_CONFIG";
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
     allow_negative_numbers = true,
-    after_help = "Flags beat the environment, which beats the file. \
-                  In the file, write `max_listeners` for --max-listeners.\n\
-                  Open http://127.0.0.1:8700/ to listen."
+    after_help = "Flags beat the environment, which beats the file. In the file, --max-listeners is\n\
+                  `max_listeners = 1000`, and what may be repeated is a list: `allow_hosts = [\"NAME\"]`."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -54,7 +53,7 @@ struct Flags {
     /// auto is the default input device, or a demo sound if there is none
     /// [default: auto] [env: AIRCHECK_SOURCE]
     #[arg(long, value_name = "S", verbatim_doc_comment)]
-    source: Option<String>,
+    source: Option<OsString>,
     /// Start a WAV file again at its end; --loop=false overrides the file
     /// [default: false] [env: AIRCHECK_LOOP]
     #[arg(
@@ -65,52 +64,52 @@ struct Flags {
         default_missing_value = "true",
         verbatim_doc_comment
     )]
-    looped: Option<String>,
+    looped: Option<OsString>,
     /// Address to listen on; port 0 picks a free one
     /// [default: 127.0.0.1:8700] [env: AIRCHECK_LISTEN]
     #[arg(long, value_name = "ADDR", verbatim_doc_comment)]
-    listen: Option<String>,
+    listen: Option<OsString>,
     /// Length of a block, 1ms to 100ms
     /// [default: 10ms] [env: AIRCHECK_BLOCK]
     #[arg(long, value_name = "D", verbatim_doc_comment)]
-    block: Option<String>,
+    block: Option<OsString>,
     /// Sound that each listener's ring holds, one block to 1m
     /// [default: 1s] [env: AIRCHECK_BUFFER]
     #[arg(long, value_name = "D", verbatim_doc_comment)]
-    buffer: Option<String>,
+    buffer: Option<OsString>,
     /// Sound kept for those who start in the past, 0s to 10m
     /// [default: 10s] [env: AIRCHECK_HISTORY]
     #[arg(long, value_name = "D", verbatim_doc_comment)]
-    history: Option<String>,
+    history: Option<OsString>,
     /// What a slow listener gets: skip-to-live, drop-newest, latest
     /// or disconnect, unless its URL says otherwise
     /// [default: skip-to-live] [env: AIRCHECK_OVERFLOW]
     #[arg(long, value_name = "P", verbatim_doc_comment)]
-    overflow: Option<String>,
+    overflow: Option<OsString>,
     /// Most listeners at a time; more are told to come back later
     /// [default: 1000] [env: AIRCHECK_MAX_LISTENERS]
     #[arg(long, value_name = "N", verbatim_doc_comment)]
-    max_listeners: Option<String>,
+    max_listeners: Option<OsString>,
     /// Hz of the sound on stdin, or to ask the input device for
     /// [default: 48000 on stdin, else the device's] [env: AIRCHECK_RATE]
     #[arg(long, value_name = "HZ", verbatim_doc_comment)]
-    rate: Option<String>,
+    rate: Option<OsString>,
     /// Channels of the sound on stdin, or to ask the input device for
     /// [default: 2 on stdin, else the device's] [env: AIRCHECK_CHANNELS]
     #[arg(long, value_name = "N", verbatim_doc_comment)]
-    channels: Option<String>,
+    channels: Option<OsString>,
     /// How samples on stdin are written: s16le, s24le or f32le
     /// [default: s16le] [env: AIRCHECK_SAMPLE]
     #[arg(long, value_name = "FMT", verbatim_doc_comment)]
-    sample: Option<String>,
+    sample: Option<OsString>,
     /// Host name to be reached by, besides addresses and localhost;
     /// may be repeated [env: AIRCHECK_ALLOW_HOST, with commas]
     #[arg(long, value_name = "NAME", verbatim_doc_comment)]
-    allow_host: Vec<String>,
-    /// Web site whose pages may read the streams: https://HOST[:PORT];
+    allow_host: Vec<OsString>,
+    /// Web site whose pages may read the streams, SCHEME://HOST:PORT;
     /// may be repeated [env: AIRCHECK_ALLOW_ORIGIN, with commas]
     #[arg(long, value_name = "ORIGIN", verbatim_doc_comment)]
-    allow_origin: Vec<String>,
+    allow_origin: Vec<OsString>,
     /// TOML file with any of these settings
     /// [env: AIRCHECK_CONFIG]
     #[arg(long, value_name = "FILE", verbatim_doc_comment)]
@@ -119,8 +118,8 @@ struct Flags {
 
 impl Flags {
     /// What was given, as text.
-    fn given(&self) -> impl Iterator<Item = (Key, String)> {
-        let list = |words: &[String]| (!words.is_empty()).then(|| words.join(","));
+    fn given(&self) -> impl Iterator<Item = (Key, OsString)> {
+        let list = |words: &[OsString]| (!words.is_empty()).then(|| words.join(OsStr::new(",")));
         [
             (Key::Source, self.source.clone()),
             (Key::Loop, self.looped.clone()),
@@ -246,22 +245,26 @@ fn one_line(error: &clap::Error) -> ConfigError {
         _ => None,
     };
     // `--listen <ADDR>` is shown as `--listen`.
-    let flag = context(ContextKind::InvalidArg).map(|arg| arg.split([' ', '[']).next().unwrap_or_default().to_owned());
+    let flag_of = |kind| context(kind).and_then(|arg| arg.split([' ', '[']).next().map(str::to_owned));
+    let flag = flag_of(ContextKind::InvalidArg);
     let meant = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand].into_iter().find_map(context);
-    let line = match (error.kind(), flag) {
-        (ErrorKind::UnknownArgument, Some(flag)) if flag.starts_with('-') => format!("unknown flag `{flag}`"),
-        (ErrorKind::UnknownArgument, Some(word)) => format!("unknown argument `{word}`"),
-        (ErrorKind::InvalidValue | ErrorKind::NoEquals, Some(flag)) => format!("{flag} needs a value"),
-        (ErrorKind::ArgumentConflict, Some(flag)) => match context(ContextKind::PriorArg) {
-            Some(prior) if !prior.starts_with(&flag) => format!("{flag} does not go with {prior}"),
-            _ => format!("{flag} is given more than once"),
-        },
-        (ErrorKind::MissingRequiredArgument, Some(_)) => "check-config needs a FILE".to_owned(),
-        (ErrorKind::InvalidUtf8, _) => "an argument is not UTF-8 text".to_owned(),
-        (ErrorKind::InvalidSubcommand, _) => {
-            let word = context(ContextKind::InvalidSubcommand).unwrap_or_default();
-            format!("unknown command `{word}`; there are devices and check-config")
+    let line = match (error.kind(), flag, context(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::UnknownArgument, Some(flag), _) if flag.starts_with('-') => format!("unknown flag `{flag}`"),
+        (ErrorKind::UnknownArgument, Some(word), _) => format!("unknown argument `{word}`"),
+        (ErrorKind::InvalidSubcommand, _, Some(word)) => format!("unknown command `{word}`"),
+        (ErrorKind::ArgumentConflict, _, Some(word))
+            if !Cli::command().get_subcommands().any(|c| c.get_name() == word) =>
+        {
+            format!("unknown argument `{word}`")
         }
+        (ErrorKind::ArgumentConflict, _, Some(command)) => {
+            let flag = flag_of(ContextKind::PriorArg).unwrap_or_default();
+            format!("{flag} does not go with the command `{command}`")
+        }
+        (ErrorKind::ArgumentConflict, Some(flag), None) => format!("{flag} is given more than once"),
+        (ErrorKind::InvalidValue | ErrorKind::NoEquals, Some(flag), _) => format!("{flag} needs a value"),
+        (ErrorKind::TooManyValues, Some(flag), _) => format!("{flag} takes no value"),
+        (ErrorKind::MissingRequiredArgument, ..) => "check-config needs a FILE".to_owned(),
         // What else clap may find: its own first line.
         _ => {
             let text = error.to_string();

@@ -42,7 +42,7 @@ impl fmt::Display for Short {
             return f.write_str("0s");
         }
         let units = [("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1000), ("ns", 1)];
-        match units.into_iter().find(|(_, unit_nanos)| nanos % unit_nanos == 0) {
+        match units.into_iter().find(|(_, unit_nanos)| nanos.is_multiple_of(*unit_nanos)) {
             Some((unit, unit_nanos)) => write!(f, "{}{unit}", nanos / unit_nanos),
             None => Ok(()), // Every number is a whole number of nanoseconds.
         }

@@ -305,7 +305,7 @@ player.audio.addEventListener("ended", () => player.lost("The stream has ended."
 player.audio.addEventListener("error", () => {
   const full = status && status.listeners >= status.max_listeners;
   player.lost(full
-    ? `The server is full: ${count(status.max_listeners)} listeners. Please try again in a while.`
+    ? `The server is full: ${plural(status.max_listeners, "listener")}. Please try again in a while.`
     : "The sound could not be played. Please try again.");
 });
 
@@ -435,15 +435,16 @@ function showListeners(listeners) {
 
 // ---- listening from elsewhere ----------------------------------------------------------
 
-function isLoopback(url) {
-  return /^(localhost|127\..*|\[::1\])$/.test(new URL(url).hostname);
+/** True for loopback, and for the "any address" that a server may listen on but nobody can dial. */
+function isLocal(url) {
+  return /^(localhost|127\..*|\[::1\]|0\.0\.0\.0|\[::\])$/.test(new URL(url).hostname);
 }
 
 /** An address that others can reach: the one this page came from, or else one that the server names. */
 function sharedUrl() {
   const own = `${location.origin}/`;
-  if (!isLoopback(own)) return own;
-  return (status.urls ?? []).find((url) => !isLoopback(url)) ?? own;
+  if (!isLocal(own)) return own;
+  return (status.urls ?? []).find((url) => !isLocal(url)) ?? own;
 }
 
 function showShare() {
@@ -451,7 +452,7 @@ function showShare() {
   if (url === $("share-link").textContent) return;
   put($("share-link"), url);
   $("share-link").href = url;
-  $("loopback").hidden = !isLoopback(url);
+  $("loopback").hidden = !isLocal(url);
   const stream = `${url}stream.wav`;
   const commands = [
     ["Browser", url],

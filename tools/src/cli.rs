@@ -15,7 +15,7 @@ const USAGE: u8 = 2;
 
 /// Listens to an aircheck server and tells what really arrived.
 #[derive(Debug, Parser)]
-#[command(name = "aircheckctl", version, max_term_width = 100)]
+#[command(name = "aircheckctl", version)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -30,10 +30,13 @@ pub(crate) enum Command {
 
 /// Listen to a server, count every loss, and record what arrived
 ///
-/// Reads the server's /stream.json and checks every block's sequence number and position itself. Gaps are shown as
-/// they happen and progress goes to stderr; a summary is printed to stdout at the end.
+/// Reads the server's /stream.json and checks every block's sequence number
+/// and position itself. Gaps are shown as they happen and progress goes to
+/// stderr; a summary is printed to stdout at the end.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
 Examples:
   aircheckctl listen localhost:8700
   aircheckctl listen localhost:8700 -o take.wav --for 10s
@@ -41,9 +44,11 @@ Examples:
 
 Exit codes:
   0  it ended as it should: the stream's end, --for, Ctrl-C or SIGTERM
-  1  no connection, connection lost, an error from the server, nothing came, or FILE can't be written
+  1  no connection, connection lost, an error from the server, nothing came,
+     or FILE can't be written
   2  wrong usage
-  3  with --strict: blocks were lost, or the server's account of them didn't add up")]
+  3  with --strict: blocks were lost, or the server's account of them didn't add up"
+)]
 pub(crate) struct ListenArgs {
     /// The server, as HOST:PORT or http://HOST:PORT/, or its /stream.json
     ///
@@ -51,11 +56,12 @@ pub(crate) struct ListenArgs {
     #[arg(value_name = "URL", value_parser = Target::parse)]
     pub(crate) target: Target,
 
-    /// Record to a WAV file of 32-bit floats, exactly the samples that came; gaps are left out
+    /// Record to a WAV file, exactly the samples that came
     ///
-    /// An existing file is replaced, but only once the server has answered. A WAV holds at most 4 GiB: about 3 hours
-    /// of 48 kHz stereo.
-    #[arg(short, long, value_name = "FILE", value_parser = wav_path)]
+    /// Samples are 32-bit floats; gaps are left out. An existing file is
+    /// replaced, but only once the server has answered. A WAV holds at most
+    /// 4 GiB: about 3 hours of 48 kHz stereo.
+    #[arg(verbatim_doc_comment, short, long, value_name = "FILE", value_parser = wav_path)]
     pub(crate) output: Option<PathBuf>,
 
     /// Stop this long after the first block came: 10s, 2m, 1h 30m
@@ -93,7 +99,9 @@ fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let line = first.join(" ");
-    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: ").filter(|tip| tip.contains("similar")));
+    tip.map_or_else(|| line.to_owned(), |tip| format!("{line}; {tip}"))
 }
 
 fn wav_path(text: &str) -> Result<PathBuf, String> {
@@ -140,7 +148,7 @@ mod tests {
         let cases = [
             (&["aircheckctl"][..], "no command"),
             (&["aircheckctl", "listen"], "<URL>"),
-            (&["aircheckctl", "listen", "h:1", "--fro", "1s"], "--fro"),
+            (&["aircheckctl", "listen", "h:1", "--stric"], "similar argument exists: '--strict'"),
             (&["aircheckctl", "listen", "h:1", "--for", "soon"], "10s, 2m"),
             (&["aircheckctl", "listen", "h:1", "--for", "0s"], "longer than nothing"),
             (&["aircheckctl", "listen", "h:1", "-o", "-"], "stdout"),

@@ -88,7 +88,7 @@ pub(crate) async fn ask(target: &Target) -> Result<Answer, Failure> {
     };
     let response = match timeout(PATIENCE, request(target, tcp)).await {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) => return Err(no_answer(target, root_cause(&error))),
+        Ok(Err(why)) => return Err(no_answer(target, why)),
         Err(_) => return Err(no_answer(target, format!("none within {}", words::span(PATIENCE)))),
     };
     if response.status() != StatusCode::OK {
@@ -109,15 +109,16 @@ async fn connect(target: &Target) -> Result<TcpStream, Failure> {
     Err(Failure::Connect { authority: target.authority().to_owned(), why, hint })
 }
 
-async fn request(target: &Target, tcp: TcpStream) -> Result<Response<Incoming>, Box<dyn std::error::Error>> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await?;
-    // Its error, if any, also reaches the one who reads the body.
-    tokio::spawn(connection);
+async fn request(target: &Target, tcp: TcpStream) -> Result<Response<Incoming>, String> {
     let request = Request::get(target.path_and_query())
         .header(HOST, target.authority())
         .header(USER_AGENT, concat!("aircheckctl/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::<Bytes>::new())?;
-    Ok(sender.send_request(request).await?)
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| root_cause(&error))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await.map_err(|error| root_cause(&error))?;
+    // Its error, if any, also reaches the one who reads the body.
+    tokio::spawn(connection);
+    sender.send_request(request).await.map_err(|error| root_cause(&error))
 }
 
 fn no_answer(target: &Target, why: String) -> Failure {

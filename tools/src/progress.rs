@@ -175,7 +175,7 @@ mod tests {
     fn with_room_it_says_everything() {
         assert_eq!(
             view().line(200, false),
-            "00:12  48000 Hz 2 ch   -20.0 dBFS peak   -22.0 rms  ▕██████▋   ▏  1200 blocks  3 lost in 1 gap  12 ms behind"
+            "00:12  48000 Hz 2 ch  -20.0 dBFS peak  -22.0 rms  ▕██████▋   ▏  1200 blocks  3 lost in 1 gap  12 ms behind"
         );
     }
 
@@ -191,7 +191,7 @@ mod tests {
         }
         assert_eq!(
             view().line(79, false),
-            "00:12   -20.0 dBFS peak   -22.0 rms  ▕██████▋   ▏  3 lost in 1 gap  12 ms behind"
+            "00:12  -20.0 dBFS peak  -22.0 rms  ▕██████▋   ▏  3 lost in 1 gap  12 ms behind"
         );
         assert_eq!(view().line(36, false), "00:12  3 lost in 1 gap  12 ms behind");
         assert_eq!(view().line(24, false), "00:12  3 lost in 1 gap");

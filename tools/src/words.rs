@@ -26,10 +26,10 @@ pub(crate) fn count(number: u64, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// A level relative to full scale, six characters wide: ` -18.3`, `  -inf`.
+/// A level relative to full scale, five characters wide: `-18.3`, ` -inf`.
 pub(crate) fn decibels(dbfs: f64) -> String {
     // Below -99.9 the number says nothing more, and would break the column.
-    if dbfs < -99.9 { "  -inf".to_owned() } else { format!("{dbfs:6.1}") }
+    if dbfs < -99.9 { " -inf".to_owned() } else { format!("{dbfs:5.1}") }
 }
 
 /// A file's size in SI units.
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn levels_are_as_wide_as_each_other() {
         for level in [0.0, -18.34, -99.9, -120.0, f64::NEG_INFINITY, 12.0] {
-            assert_eq!(decibels(level).len(), 6, "{level}");
+            assert_eq!(decibels(level).len(), 5, "{level}");
         }
     }
 

@@ -58,10 +58,10 @@ impl PcmEncoding {
     /// Reads samples from as many bytes as they take; the inverse of [`encode`](Self::encode).
     fn decode(self, bytes: &[u8], samples: &mut [f32]) {
         for (sample, bytes) in samples.iter_mut().zip(bytes.chunks_exact(self.sample_bytes())) {
-            *sample = match bytes {
-                &[a, b] => f32::from(i16::from_le_bytes([a, b])) / 32_768.0,
-                &[a, b, c] => (i32::from_le_bytes([0, a, b, c]) >> 8) as f32 / 8_388_608.0,
-                &[a, b, c, d] => f32::from_le_bytes([a, b, c, d]),
+            *sample = match *bytes {
+                [a, b] => f32::from(i16::from_le_bytes([a, b])) / 32_768.0,
+                [a, b, c] => (i32::from_le_bytes([0, a, b, c]) >> 8) as f32 / 8_388_608.0,
+                [a, b, c, d] => f32::from_le_bytes([a, b, c, d]),
                 _ => 0.0,
             };
         }

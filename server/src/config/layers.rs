@@ -1,7 +1,7 @@
 //! Defaults, file, environment and flags, laid over each other.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::setting::{Key, Origin};
@@ -26,17 +26,21 @@ impl Layers {
     pub(crate) fn env(&mut self, lookup: impl Fn(&str) -> Option<OsString>) -> Result<(), ConfigError> {
         for key in Key::ALL {
             let Some(value) = lookup(key.env()).filter(|value| !value.is_empty()) else { continue };
-            match value.to_str() {
-                Some(text) => self.set(key, text, Origin::Env)?,
-                None => return Err(ConfigError::new(format!("{} must be UTF-8 text", key.env()))),
-            }
+            self.set_os(key, &value, Origin::Env)?;
         }
         Ok(())
     }
 
     /// Lays a flag over what there is.
-    pub(crate) fn flag(&mut self, key: Key, text: &str) -> Result<(), ConfigError> {
-        self.set(key, text, Origin::Flag)
+    pub(crate) fn flag(&mut self, key: Key, text: &OsStr) -> Result<(), ConfigError> {
+        self.set_os(key, text, Origin::Flag)
+    }
+
+    fn set_os(&mut self, key: Key, text: &OsStr, origin: Origin) -> Result<(), ConfigError> {
+        match text.to_str() {
+            Some(text) => self.set(key, text, origin),
+            None => Err(ConfigError::new(format!("{} must be UTF-8 text", origin.subject(key)))),
+        }
     }
 
     fn set(&mut self, key: Key, text: &str, origin: Origin) -> Result<(), ConfigError> {

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// What a source may be, for messages: `must be {TAKES}`.
-pub(super) const TAKES: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ, stdin or nats://HOST:PORT/SUBJECT";
+/// What a source may be, for messages: `must be {TAKES}`. NATS joins when it is supported.
+pub(super) const TAKES: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ or stdin";
 /// Highest test tone in Hz: the upper end of hearing, and below half of the 48 kHz at which tones are made.
 const MAX_TONE_HZ: f64 = 20_000.0;
 

@@ -1,0 +1,31 @@
+# Everything a fresh Debian machine needs is set up here: `make run` and `make test` are the two commands of the
+# README. Each target installs only what is missing.
+
+.DEFAULT_GOAL := help
+# Where rustup puts cargo, also before a new login has it on its path.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+.PHONY: help run test check bench soak fuzz setup setup-test picture
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
+
+run: setup ## Go on the air with the microphone, or the demo sound: pass flags in ARGS="--source tone:440"
+	cargo run --quiet --release --package aircheck-server --bin aircheck -- $(ARGS)
+
+test: setup-test check ## Check everything that CI checks
+	cargo test --workspace --all-targets --locked
+	cargo test --workspace --doc --locked
+
+check: setup ## Format, lints and documentation, without warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps --locked
+
+bench: setup ## Measure: callback, push, fan-out, frozen consumer, memory, 200 listeners
+	cargo bench --package aircheck-benches --locked
+
+setup: # What building takes
+	@deploy/setup.sh build
+
+setup-test: setup # What the tests take on top: a sound server, players, a browser, Prometheus
+	@deploy/setup.sh test

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Installs what is missing, without a question: `setup.sh build` for building and running, `setup.sh test` for the
+# tests. Does nothing, and quickly, when everything is there.
+set -euo pipefail
+
+# Program or file that shows whether a package is there, and the package.
+build=(
+    cc:gcc
+    pkg-config:pkg-config
+    /usr/include/alsa/asoundlib.h:libasound2-dev
+)
+# What the tests use for real: a sound server with a microphone made of a null sink, players, a browser, a monitor.
+test=(
+    pulseaudio:pulseaudio
+    paplay:pulseaudio-utils
+    curl:curl
+    ffmpeg:ffmpeg
+    sox:sox
+    chromium:chromium
+    promtool:prometheus
+)
+
+missing() {
+    local entry
+    for entry in "$@"; do
+        local shown=${entry%%:*} package=${entry#*:}
+        case $shown in
+        /*) [[ -e $shown ]] || echo "$package" ;;
+        *) command -v "$shown" >/dev/null || echo "$package" ;;
+        esac
+    done
+}
+
+case ${1:-} in
+build) mapfile -t packages < <(missing "${build[@]}") ;;
+test) mapfile -t packages < <(missing "${test[@]}") ;;
+*)
+    echo "usage: $0 build|test" >&2
+    exit 2
+    ;;
+esac
+
+as_root=()
+[[ $(id -u) -eq 0 ]] || as_root=(sudo)
+
+install() {
+    if ! command -v apt-get >/dev/null; then
+        echo "please install what Debian calls: $*" >&2
+        exit 1
+    fi
+    echo "installing $*" >&2
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+[[ ${#packages[@]} -eq 0 ]] || install "${packages[@]}"
+
+if ! command -v cargo >/dev/null; then
+    # Debian 13 and newer have rustup as a package; before that, its own installer is the way.
+    if command -v apt-cache >/dev/null && apt-cache show rustup >/dev/null 2>&1; then
+        install rustup
+        rustup default stable
+    else
+        echo "please install Rust 1.88 or newer, by rustup, and run this again" >&2
+        exit 1
+    fi
+fi

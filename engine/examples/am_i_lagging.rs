@@ -1,0 +1,53 @@
+//! Is my worker keeping up, and if not, how far is it behind, and what did it miss?
+//!
+//! Every item says how far it was behind the live head when it was taken, and what is missing before it. So a worker
+//! can warn while there is still time, and knows its losses to the item when there is not.
+
+use std::error::Error;
+use std::thread;
+use std::time::Duration;
+
+use aircheck_engine::{EndReason, FanOut, FanOutOptions, Overflow, Start, SubscribeOptions, Timestamp};
+
+const TICKS: u32 = 400;
+const BUFFER: usize = 40;
+/// Warn when half of what it may be behind is used up.
+const WARN_ITEMS: u64 = BUFFER as u64 / 2;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (mut ticks, hub) = FanOut::new(FanOutOptions::default());
+    let options = SubscribeOptions { overflow: Overflow::SkipToLive, buffer: BUFFER, start: Start::Live };
+    let mut worker = hub.subscribe(options)?;
+    let ticker = thread::spawn(move || {
+        for tick in 0..TICKS {
+            ticks.send(tick, Timestamp::now());
+            thread::sleep(Duration::from_millis(1));
+        }
+        ticks.finish(EndReason::Finished);
+    });
+
+    let mut warned = false;
+    let end = loop {
+        let delivery = match worker.recv() {
+            Ok(delivery) => delivery,
+            Err(end) => break end,
+        };
+        if let Some(gap) = delivery.gap {
+            println!("tick {}: missed {} ticks ({})", delivery.item, gap.blocks, gap.reason.label());
+        }
+        let lagging = delivery.lag_items > WARN_ITEMS;
+        if lagging && !warned {
+            println!("tick {}: warning, {} ticks behind", delivery.item, delivery.lag_items);
+        }
+        warned = lagging;
+        // The work takes three times as long as a tick.
+        thread::sleep(Duration::from_millis(3));
+    };
+    ticker.join().map_err(|_| "the ticker panicked")?;
+
+    let account = worker.tally().snapshot();
+    let worst = worker.tally().lag_items().max();
+    println!("{}: it was {worst} ticks behind at worst", end.reason.label());
+    println!("{} offered = {} done + {} lost", account.offered, account.delivered, account.lost.total());
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! How do I read from anything that implements `Read` once, and give all of it to many?
+//!
+//! A reader can wait, so the fan-out is not live, and the policy is `block`: whoever reads asks whether there is
+//! room, and every consumer gets every byte, however different their pace.
+
+use std::error::Error;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use aircheck_engine::{EndReason, FanOut, FanOutOptions, Overflow, Start, SubscribeOptions, Timestamp};
+
+const CHUNK_BYTES: usize = 4096;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (chunks, hub) = FanOut::<Arc<[u8]>>::new(FanOutOptions { live: false, ..FanOutOptions::default() });
+    let options = SubscribeOptions { overflow: Overflow::Block, buffer: 8, start: Start::Live };
+    let mut copies = Vec::new();
+    for (name, pause_micros) in [("quick", 0), ("leisurely", 100), ("slow", 1000)] {
+        let mut consumer = hub.subscribe(options)?;
+        copies.push(thread::spawn(move || {
+            let mut copy = Vec::new();
+            while let Ok(delivery) = consumer.recv() {
+                copy.extend_from_slice(&delivery.item);
+                thread::sleep(Duration::from_micros(pause_micros));
+            }
+            (name, copy, consumer.tally().snapshot().lost.total())
+        }));
+    }
+
+    // A file, a socket, a child's output: here, a million bytes that no two chunks share.
+    let original: Vec<u8> = (0..1_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    multiplex(original.as_slice(), chunks)?;
+    for copy in copies {
+        let (name, copy, lost) = copy.join().map_err(|_| "a consumer panicked")?;
+        let same = if copy == original { "the same" } else { "DIFFERENT" };
+        writeln!(io::stdout(), "{name}: {} bytes, {same}, {lost} lost", copy.len())?;
+    }
+    Ok(())
+}
+
+/// Reads to the end. The slowest consumer sets the pace.
+fn multiplex(mut reader: impl Read, mut chunks: FanOut<Arc<[u8]>>) -> io::Result<()> {
+    let mut buffer = [0; CHUNK_BYTES];
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => break,
+            bytes => {
+                while !chunks.has_room(1) {
+                    thread::sleep(Duration::from_micros(100));
+                }
+                chunks.send(buffer[..bytes].into(), Timestamp::now());
+            }
+        }
+    }
+    chunks.finish(EndReason::Finished);
+    Ok(())
+}

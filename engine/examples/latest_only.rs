@@ -1,0 +1,49 @@
+//! How do I always work on the newest value, and never on a stale one?
+//!
+//! With the policy `latest` a new value takes the place of one that nobody has taken yet. The worker may be as slow
+//! as it likes: what it gets is what is true now, and how many values it did without is known.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use aircheck_engine::{EndReason, FanOut, FanOutOptions, Overflow, Start, SubscribeOptions, Timestamp};
+
+const PRICES: u32 = 500;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (mut prices, hub) = FanOut::new(FanOutOptions::default());
+    // The ring is of one, whatever `buffer` says.
+    let options = SubscribeOptions { overflow: Overflow::Latest, buffer: 1, start: Start::Live };
+    let mut worker = hub.subscribe(options)?;
+    let market = Arc::new(AtomicU32::new(0));
+    let ticker = {
+        let market = Arc::clone(&market);
+        thread::spawn(move || {
+            for price in 1..=PRICES {
+                prices.send(price, Timestamp::now());
+                market.store(price, Ordering::Release);
+                thread::sleep(Duration::from_millis(1));
+            }
+            prices.finish(EndReason::Finished);
+        })
+    };
+
+    let (mut stale, mut last) = (0, 0);
+    loop {
+        let now = market.load(Ordering::Acquire);
+        let Ok(delivery) = worker.recv() else { break };
+        last = delivery.item;
+        stale += u32::from(last < now);
+        thread::sleep(Duration::from_millis(20));
+    }
+    ticker.join().map_err(|_| "the ticker panicked")?;
+
+    let account = worker.tally().snapshot();
+    println!("of {} prices, {} were worked on", account.offered, account.delivered);
+    println!("{} were replaced by a newer one, {stale} were stale", account.lost.total());
+    println!("the last one was {last} of {PRICES}");
+    Ok(())
+}

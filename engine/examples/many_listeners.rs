@@ -1,0 +1,46 @@
+//! How do I give one live source to many listeners, so that each gets all of it while it is being made?
+//!
+//! Each has a ring of its own, filled with handles to the same blocks: nothing is copied, and nobody waits for
+//! anybody. One who comes late starts in the past if it likes.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::thread;
+
+use aircheck_engine::source::Tone;
+use aircheck_engine::{Block, Consumer, RecvError, Start, Stream, StreamOptions, SubscribeOptions};
+
+const BLOCKS: u64 = 80;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    println!("on air: {}", stream.description());
+
+    let listen_from = |start| stream.subscribe(SubscribeOptions { start, ..SubscribeOptions::default() });
+    let mut listeners = Vec::new();
+    for name in ["Ada", "Ben", "Cleo"] {
+        let consumer = listen_from(Start::From(0))?;
+        listeners.push(thread::spawn(move || listen(name, consumer)));
+    }
+    // Half of it has gone out when the last one joins; the history still has it.
+    let mut head = listen_from(Start::Live)?;
+    while head.recv().map_err(RecvError::Ended)?.stamp.sequence < BLOCKS / 2 {}
+    let consumer = listen_from(Start::From(0))?;
+    listeners.push(thread::spawn(move || listen("Dora, who came late", consumer)));
+
+    for listener in listeners {
+        println!("{}", listener.join().map_err(|_| "a listener panicked")??);
+    }
+    stream.stop();
+    Ok(())
+}
+
+fn listen(name: &str, mut consumer: Consumer<Arc<Block>>) -> Result<String, RecvError> {
+    let mut peak = 0.0_f32;
+    for _ in 0..BLOCKS {
+        let block = consumer.recv().map_err(RecvError::Ended)?.item;
+        peak = block.samples().iter().fold(peak, |peak, sample| peak.max(sample.abs()));
+    }
+    let account = consumer.tally().snapshot();
+    Ok(format!("{name}: {} blocks, {} lost, peak {peak:.2}", account.delivered, account.lost.total()))
+}

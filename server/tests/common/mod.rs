@@ -1,0 +1,229 @@
+//! What the tests of the real program share: it is started, asked with curl, and ended by its own process id.
+#![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Nothing here should take as long as this, however loaded the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `aircheck`, ended when dropped.
+pub struct Server {
+    child: Child,
+    pub url: String,
+    pub address: SocketAddr,
+    log: std::path::PathBuf,
+    /// Kept for the log.
+    _directory: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts it with `flags` on a free port, and waits until it listens.
+    pub fn start(flags: &[&str]) -> Self {
+        Self::start_with(flags, |command| command)
+    }
+
+    /// Likewise, with a last word on the command: its environment, its stdin.
+    pub fn start_with(flags: &[&str], prepare: impl FnOnce(&mut Command) -> &mut Command) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let mut command = command();
+        command.args(["--listen", "127.0.0.1:0"]).args(flags);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(std::fs::File::create(&log).unwrap());
+        let mut child = prepare(&mut command).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let Some(url) = line.strip_prefix("listening on ") else {
+            let status = child.wait().unwrap();
+            panic!("it did not start, {status}: {}", std::fs::read_to_string(&log).unwrap());
+        };
+        let url = url.trim().to_owned();
+        let address = url.trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
+        Self { child, url, address, log, _directory: directory }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{}", self.url, path.trim_start_matches('/'))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// The JSON at `path`.
+    pub fn json(&self, path: &str) -> Value {
+        let output = curl(&["--fail", &self.url(path)]).output().unwrap();
+        assert!(output.status.success(), "{path}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The text at `path`.
+    pub fn text(&self, path: &str) -> String {
+        let output = curl(&["--fail", &self.url(path)]).output().unwrap();
+        assert!(output.status.success(), "{path}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Status code and whole response (head and body) for curl's arguments and a path.
+    pub fn ask(&self, arguments: &[&str], path: &str) -> (u16, String) {
+        let url = self.url(path);
+        let output = curl(&[&["--include", "--max-time", "30"], arguments, &[&url]].concat()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let status = text.split_whitespace().nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+        (status, text)
+    }
+
+    /// The rows of the listeners' table.
+    pub fn rows(&self) -> Vec<Value> {
+        self.json("api/v1/listeners").as_array().unwrap().clone()
+    }
+
+    /// The row of the listener called `name`, once there is one with `condition`.
+    pub fn row_when(&self, name: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        eventually(&format!("a row for {name}"), || {
+            self.rows().into_iter().find(|row| row["name"] == name && condition(row))
+        })
+    }
+
+    /// Asks it to end, as an operator would.
+    pub fn terminate(&self) {
+        signal(self.pid(), "TERM");
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        wait(&mut self.child)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("the server's log:\n{}", self.log());
+        }
+    }
+}
+
+/// The program, with no settings but those of the test.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aircheck"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AIRCHECK_") || name == "RUST_LOG") {
+        command.env_remove(name);
+    }
+    // No sound server of the machine that this runs on.
+    command.env("PULSE_SERVER", "unix:/nonexistent/pulse.sock").env("NO_COLOR", "1");
+    command
+}
+
+/// Runs the program with arguments that it should refuse; its exit code and what it says on stderr.
+pub fn refused(arguments: &[&str]) -> (i32, String) {
+    let mut command = command();
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Output { status, stderr, .. } = command.output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+pub fn curl(arguments: &[&str]) -> Command {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--no-buffer"]).args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// A listener in a process of its own, ended when dropped.
+pub struct Listener {
+    child: Child,
+}
+
+impl Listener {
+    /// Writes what it hears to `file`.
+    pub fn start(url: &str, file: &Path) -> Self {
+        let output = file.to_str().unwrap();
+        Self { child: curl(&["--output", output, url]).stderr(Stdio::null()).spawn().unwrap() }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        wait(&mut self.child)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal to a process that a test started.
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Waits for a child's end, and fails if it does not come.
+pub fn wait(child: &mut Child) -> ExitStatus {
+    eventually("the end of a process", || child.try_wait().unwrap())
+}
+
+/// Asks again until there is an answer; fails after [`PATIENCE`].
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Sends bytes as they are, closes the sending side if `close`, and reads what comes back until the end.
+pub fn raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut answer = Vec::new();
+    // A reset is an answer too.
+    let _ = stream.read_to_end(&mut answer);
+    answer
+}
+
+/// `offered = delivered + lost + queued` for a row.
+pub fn assert_identity(row: &Value) {
+    let count = |key: &str| row[key].as_u64().unwrap();
+    assert_eq!(count("offered"), count("delivered") + count("lost") + count("queued"), "{row}");
+}
+
+/// Interleaved samples of the first channel's strongest tone among `candidates` Hz, by Goertzel's algorithm, and the
+/// RMS of all samples.
+pub fn tone_and_rms(samples: &[f32], rate_hz: u32, candidates: &[f64]) -> (f64, f64) {
+    let power = |hz: f64| {
+        let coefficient = 2.0 * (std::f64::consts::TAU * hz / f64::from(rate_hz)).cos();
+        let (mut previous, mut before) = (0.0, 0.0);
+        for sample in samples {
+            let next = f64::from(*sample) + coefficient * previous - before;
+            (before, previous) = (previous, next);
+        }
+        previous * previous + before * before - coefficient * previous * before
+    };
+    let strongest = candidates.iter().copied().max_by(|a, b| power(*a).total_cmp(&power(*b))).unwrap();
+    let square_sum: f64 = samples.iter().map(|sample| f64::from(*sample).powi(2)).sum();
+    (strongest, (square_sum / samples.len() as f64).sqrt())
+}

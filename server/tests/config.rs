@@ -1,0 +1,512 @@
+//! Configuration, from the outside: which layer wins, and what every mistake is told as.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aircheck_engine::Overflow;
+use aircheck_engine::source::PcmEncoding;
+use aircheck_server::cli::{Command, Exit, parse};
+use aircheck_server::config::{Config, SourceSpec};
+use tempfile::TempDir;
+
+/// A command line, an environment and a file, none of which are the process's own.
+struct Setup {
+    folder: TempDir,
+    env: HashMap<String, OsString>,
+}
+
+impl Setup {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder"), env: HashMap::new() }
+    }
+
+    fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.env.insert(name.to_owned(), value.into());
+        self
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("aircheck.toml")
+    }
+
+    fn file(self, text: impl AsRef<[u8]>) -> Self {
+        std::fs::write(self.path(), text).expect("a file");
+        self.with_config()
+    }
+
+    fn with_config(self) -> Self {
+        let path = self.path();
+        self.env("AIRCHECK_CONFIG", path)
+    }
+
+    fn parse(&self, args: &[&str]) -> Result<Command, Exit> {
+        let args = ["aircheck"].iter().chain(args).map(OsString::from);
+        parse(args, |name| self.env.get(name).cloned())
+    }
+
+    fn config(&self, args: &[&str]) -> Config {
+        match self.parse(args) {
+            Ok(Command::Serve(config)) => config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The one line of what is wrong, without the folder of the file.
+    fn wrong(&self, args: &[&str]) -> String {
+        match self.parse(args) {
+            Err(Exit::Wrong(error)) => {
+                let line = error.to_string();
+                assert!(!line.contains('\n'), "{line}");
+                line.replace(&format!("{}/", self.folder.path().display()), "").replace("AIRCHECK_CONFIG: ", "")
+            }
+            other => panic!("{args:?}: {other:?}"),
+        }
+    }
+}
+
+/// The line for a file.
+fn file_wrong(text: impl AsRef<[u8]>) -> String {
+    Setup::new().file(text).wrong(&[])
+}
+
+#[test]
+fn without_anything_the_defaults_of_the_table_run() {
+    let config = Setup::new().config(&[]);
+    assert_eq!(config, Config::default());
+    assert_eq!(config.source, SourceSpec::Auto);
+    assert_eq!(config.listen, "127.0.0.1:8700".parse::<SocketAddr>().unwrap());
+    assert_eq!(config.block, Duration::from_millis(10));
+    assert_eq!(config.buffer, Duration::from_secs(1));
+    assert_eq!(config.history, Duration::from_secs(10));
+    assert_eq!(config.overflow, Overflow::SkipToLive);
+    assert_eq!(config.max_listeners, 1000);
+    assert_eq!(config.stdin_format(), (48_000, 2, PcmEncoding::S16Le));
+}
+
+/// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 13] = [
+    ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
+    ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
+    ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0", "0.0.0.0:3"]),
+    ("block", "AIRCHECK_BLOCK", "--block", ["'2ms'", "3ms", "100ms"]),
+    ("buffer", "AIRCHECK_BUFFER", "--buffer", ["'2s'", "3s", "1m"]),
+    ("history", "AIRCHECK_HISTORY", "--history", ["'0s'", "3s", "10m"]),
+    ("overflow", "AIRCHECK_OVERFLOW", "--overflow", ["'latest'", "disconnect", "drop-newest"]),
+    ("max_listeners", "AIRCHECK_MAX_LISTENERS", "--max-listeners", ["0x10", "1", "100000"]),
+    ("rate", "AIRCHECK_RATE", "--rate", ["1_000", "1", "768000"]),
+    ("channels", "AIRCHECK_CHANNELS", "--channels", ["3", "1", "32"]),
+    ("sample", "AIRCHECK_SAMPLE", "--sample", ["'s16le'", "s24le", "f32le"]),
+    ("allow_hosts", "AIRCHECK_ALLOW_HOST", "--allow-host", ["['a', 'b.example']", "c, D", "e"]),
+    ("allow_origins", "AIRCHECK_ALLOW_ORIGIN", "--allow-origin", ["['http://a']", "http://b,http://c:81", "https://d"]),
+];
+
+/// One setting of a configuration, as text.
+fn value(config: &Config, name: &str) -> String {
+    match name {
+        "source" => config.source.to_string(),
+        "loop" => config.looped.to_string(),
+        "listen" => config.listen.to_string(),
+        "block" => format!("{:?}", config.block),
+        "buffer" => format!("{:?}", config.buffer),
+        "history" => format!("{:?}", config.history),
+        "overflow" => config.overflow.to_string(),
+        "max_listeners" => config.max_listeners.to_string(),
+        "rate" => format!("{:?}", config.rate_hz),
+        "channels" => format!("{:?}", config.channels),
+        "sample" => format!("{:?}", config.sample.map(PcmEncoding::label)),
+        "allow_hosts" => config.allow_hosts.join(" "),
+        "allow_origins" => config.allow_origins.join(" "),
+        _ => panic!("{name}"),
+    }
+}
+
+#[test]
+fn a_variable_beats_the_file_and_a_flag_beats_both() {
+    let read = [
+        ["stdin", "mic", "mic:x"],
+        ["false", "false", "true"],
+        ["[::1]:1", "127.0.0.1:0", "0.0.0.0:3"],
+        ["2ms", "3ms", "100ms"],
+        ["2s", "3s", "60s"],
+        ["0ns", "3s", "600s"],
+        ["latest", "disconnect", "drop-newest"],
+        ["16", "1", "100000"],
+        ["Some(1000)", "Some(1)", "Some(768000)"],
+        ["Some(3)", "Some(1)", "Some(32)"],
+        ["Some(\"s16le\")", "Some(\"s24le\")", "Some(\"f32le\")"],
+        ["a b.example", "c d", "e"],
+        ["http://a", "http://b http://c:81", "https://d"],
+    ];
+    for ((name, variable, flag, [toml, env, arg]), read) in EVERYTHING.into_iter().zip(read) {
+        // A source that the setting goes with. Where it is the source itself that is tried, there is none.
+        let source = match name {
+            "source" => "",
+            "loop" => "source = 'wav:a.wav'\n",
+            _ => "source = 'stdin'\n",
+        };
+        let arg = format!("{flag}={arg}");
+        let file = Setup::new().file(format!("{source}{name} = {toml}\n"));
+        assert_eq!(value(&file.config(&[]), name), read[0], "{name} from the file");
+        assert_eq!(value(&file.config(&[&arg]), name), read[2], "{name}: flag over file");
+        let both = file.env(variable, env);
+        assert_eq!(value(&both.config(&[]), name), read[1], "{name}: variable over file");
+        assert_eq!(value(&both.config(&[&arg]), name), read[2], "{name}: flag over variable");
+    }
+}
+
+#[test]
+fn a_layer_changes_only_what_it_names() {
+    let setup = Setup::new().file("block = '5ms'\nhistory = '1s'\n").env("AIRCHECK_HISTORY", "2s");
+    let config = setup.config(&["--max-listeners", "7"]);
+    let expected = Config {
+        block: Duration::from_millis(5),
+        history: Duration::from_secs(2),
+        max_listeners: 7,
+        ..Config::default()
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn the_flag_names_another_file_than_the_variable() {
+    let setup = Setup::new().file("block = '5ms'\n");
+    let other = setup.folder.path().join("other.toml");
+    std::fs::write(&other, "\u{feff}block = '7ms'\r\n").unwrap();
+    assert_eq!(setup.config(&["--config", other.to_str().unwrap()]).block, Duration::from_millis(7));
+}
+
+#[test]
+fn an_empty_variable_is_not_set() {
+    let setup = Setup::new().env("AIRCHECK_BLOCK", "").env("AIRCHECK_CONFIG", "");
+    assert_eq!(setup.config(&[]), Config::default());
+}
+
+#[test]
+fn flags_that_repeat_make_a_list() {
+    let config = Setup::new().env("AIRCHECK_ALLOW_HOST", "z").config(&["--allow-host", "a", "--allow-host", "B.c"]);
+    assert_eq!(config.allow_hosts, ["a", "b.c"]);
+}
+
+#[test]
+fn loop_can_be_switched_off_again() {
+    let setup = Setup::new().file("source = 'wav:a'\nloop = true\n");
+    assert!(setup.config(&[]).looped);
+    assert!(!setup.config(&["--loop=false"]).looped);
+    assert!(setup.env("AIRCHECK_LOOP", "off").config(&["--loop"]).looped);
+}
+
+#[test]
+fn a_device_may_be_asked_for_a_rate() {
+    for source in ["auto", "mic", "mic:x", "stdin"] {
+        let config = Setup::new().config(&["--source", source, "--rate", "44100", "--channels", "1"]);
+        assert_eq!((config.rate_hz, config.channels), (Some(44_100), Some(1)), "{source}");
+    }
+}
+
+const DURATION: &str = "a duration such as \"10ms\"";
+const ADDRESS: &str = "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:8700";
+const SOURCE: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ or stdin";
+const POLICY: &str = "skip-to-live, drop-newest, latest or disconnect";
+const HOSTS: &str = "host names such as radio.example, without scheme or port";
+const ORIGINS: &str = "origins such as https://radio.example or http://localhost:3000, without a path";
+
+/// Key, value, and what follows the name of the setting in the message.
+fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
+    let not = |takes: &str, value: &str| format!("must be {takes}, not `{value}`");
+    let mut wrong = vec![
+        ("source", "radio", not(SOURCE, "radio")),
+        ("source", "", not(SOURCE, "")),
+        ("source", "a\nb", not(SOURCE, "a\\nb")),
+        ("source", "tone:0", not("tone:HZ with a number above 0 and at most 20000", "tone:0")),
+        ("source", "nats://h:4222/live", "nats://h:4222/live is not supported yet".to_owned()),
+        ("loop", "maybe", not("true or false", "maybe")),
+        ("block", "999us", "must be from 1ms to 100ms, not 999us".to_owned()),
+        ("block", "101ms", "must be from 1ms to 100ms, not 101ms".to_owned()),
+        ("buffer", "61s", "must be from 1ms to 1m, not 61s".to_owned()),
+        ("buffer", "9ms", "must be at least one block of 10ms, not 9ms".to_owned()),
+        ("history", "601s", "must be from 0s to 10m, not 601s".to_owned()),
+        ("overflow", "wait", not(POLICY, "wait")),
+        ("overflow", "block", not(POLICY, "block") + ": live sound does not wait for a listener"),
+        ("sample", "s32le", not("s16le, s24le or f32le", "s32le")),
+        ("sample", "s16le", "goes only with the source stdin, not with auto".to_owned()),
+        ("loop", "true", "goes only with the source wav:PATH, not with auto".to_owned()),
+    ];
+    for key in ["block", "buffer", "history"] {
+        for value in ["10", "-1s", "soon"] {
+            wrong.push((key, value, not(DURATION, value)));
+        }
+    }
+    for value in [":8700", "8700", "127.0.0.1", "::1:8700", "radio.example:8700", "localhost:x", "1.2.3.4:70000"] {
+        wrong.push(("listen", value, not(ADDRESS, value)));
+    }
+    for (key, takes, most) in [
+        ("max_listeners", "a number from 1 to 100000", "100001"),
+        ("rate", "a number of Hz from 1 to 768000", "768001"),
+        ("channels", "a number from 1 to 32", "33"),
+    ] {
+        for value in ["0", "-5", "1.5", "many", most, "99999999999999999999"] {
+            wrong.push((key, value, not(takes, value)));
+        }
+    }
+    for value in ["http://a", "a:80", "a/b", "*", "*.a", ".a", "ü.example"] {
+        wrong.push(("allow_hosts", value, not(HOSTS, value)));
+    }
+    for value in ["*", "null", "radio.example", "https://radio.example/", "https://*.example"] {
+        wrong.push(("allow_origins", value, not(ORIGINS, value)));
+    }
+    wrong
+}
+
+#[test]
+fn every_wrong_value_of_a_flag_names_the_flag() {
+    for (name, value, line) in values_that_are_wrong() {
+        let (_, _, flag, _) = EVERYTHING.into_iter().find(|entry| entry.0 == name).unwrap();
+        assert_eq!(Setup::new().wrong(&[&format!("{flag}={value}")]), format!("{flag} {line}"));
+    }
+}
+
+#[test]
+fn every_wrong_value_of_a_variable_names_the_variable() {
+    for (name, value, line) in values_that_are_wrong().into_iter().filter(|(_, value, _)| !value.is_empty()) {
+        let (_, variable, ..) = EVERYTHING.into_iter().find(|entry| entry.0 == name).unwrap();
+        assert_eq!(Setup::new().env(variable, value).wrong(&[]), format!("{variable} {line}"));
+    }
+}
+
+#[test]
+fn every_wrong_value_of_a_key_names_the_file_the_line_and_the_key() {
+    for (name, value, line) in values_that_are_wrong() {
+        let toml = match name {
+            "loop" if value == "true" => value.to_owned(),
+            "loop" => continue,
+            "max_listeners" | "rate" | "channels" if value.parse::<i64>().is_ok() => value.to_owned(),
+            "max_listeners" | "rate" | "channels" => continue,
+            "allow_hosts" | "allow_origins" => format!("[{value:?}]"),
+            _ => format!("{value:?}"),
+        };
+        let text = format!("# A comment.\n\n{name} = {toml}\n");
+        assert_eq!(file_wrong(text), format!("aircheck.toml:3: `{name}` {line}"));
+    }
+}
+
+#[test]
+fn a_setting_that_the_source_does_not_take_is_told() {
+    let cases: [(&[&str], &str); 5] = [
+        (
+            &["--source=tone:440", "--rate=44100"],
+            "--rate goes only with the source stdin, mic or auto, not with tone:440",
+        ),
+        (
+            &["--source=wav:a", "--channels=1"],
+            "--channels goes only with the source stdin, mic or auto, not with wav:a",
+        ),
+        (&["--source=mic", "--sample=s16le"], "--sample goes only with the source stdin, not with mic"),
+        (&["--source=stdin", "--loop"], "--loop goes only with the source wav:PATH, not with stdin"),
+        (&["--block=100ms", "--buffer=99ms"], "--buffer must be at least one block of 100ms, not 99ms"),
+    ];
+    for (args, line) in cases {
+        assert_eq!(Setup::new().wrong(args), line);
+    }
+    // It is told of the layer that asked for it.
+    let setup = Setup::new().file("\nsample = 'f32le'\n").env("AIRCHECK_SOURCE", "mic");
+    assert_eq!(setup.wrong(&[]), "aircheck.toml:2: `sample` goes only with the source stdin, not with mic");
+}
+
+#[test]
+fn every_wrong_type_in_a_file_is_told() {
+    let cases = [
+        ("block = 10", format!("`block` must be {DURATION}, not an integer")),
+        ("block = 0.5", format!("`block` must be {DURATION}, not a float")),
+        ("source = true", format!("`source` must be {SOURCE}, not a boolean")),
+        ("source = ['mic']", format!("`source` must be {SOURCE}, not a list")),
+        ("listen = 8700", format!("`listen` must be {ADDRESS}, not an integer")),
+        ("listen = { port = 1 }", format!("`listen` must be {ADDRESS}, not a table")),
+        ("history = 00:10:00", format!("`history` must be {DURATION}, not a date or time")),
+        ("loop = 'yes'", "`loop` must be true or false, not a string".to_owned()),
+        ("rate = '48000'", "`rate` must be a number of Hz from 1 to 768000, not a string".to_owned()),
+        ("channels = 2.0", "`channels` must be a number from 1 to 32, not a float".to_owned()),
+        ("allow_hosts = 'a'", format!("`allow_hosts` must be a list of {HOSTS}, not a string")),
+        ("allow_hosts = ['a', 1]", format!("`allow_hosts` must be a list of {HOSTS}, not of integers")),
+        ("[block]\nms = 10", format!("`block` must be {DURATION}, not a table")),
+    ];
+    for (text, line) in cases {
+        assert_eq!(file_wrong(format!("# Mine\n{text}\n")), format!("aircheck.toml:2: {line}"));
+    }
+}
+
+#[test]
+fn every_unknown_key_is_told_with_its_line() {
+    let all = "source, loop, listen, block, buffer, history, overflow, max_listeners, rate, channels, sample, \
+               allow_hosts, allow_origins";
+    let cases = [
+        ("lissten = 1", 1, "unknown key `lissten`; did you mean `listen`?".to_owned()),
+        (
+            "block = '5ms'\n\nmax-listeners = 3",
+            3,
+            "unknown key `max-listeners`; did you mean `max_listeners`?".to_owned(),
+        ),
+        ("[server]\nlisten = 'x'", 1, format!("unknown key `server`; there are {all}")),
+        ("block = '5ms'\n\nserver.port = 1", 3, format!("unknown key `server`; there are {all}")),
+        ("\"a\\nb\" = 1", 1, format!("unknown key `a\\nb`; there are {all}")),
+        // The first in the file, not in the alphabet.
+        ("zz = 1\naa = 1", 1, format!("unknown key `zz`; there are {all}")),
+    ];
+    for (text, at, line) in cases {
+        assert_eq!(file_wrong(text), format!("aircheck.toml:{at}: {line}"));
+    }
+}
+
+#[test]
+fn what_is_not_toml_is_told_with_its_line() {
+    for (text, at) in
+        [("block = ", 1), ("\nblock", 2), ("block = '1s'\nblock = '2s'\n", 2), ("\n\n= 1", 3), ("a = 'x", 1)]
+    {
+        let line = file_wrong(text);
+        let start = format!("aircheck.toml:{at}: not TOML: ");
+        assert!(line.starts_with(&start) && line.len() > start.len(), "{text:?}: {line}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_with_the_reason() {
+    let missing = "cannot read aircheck.toml: No such file or directory (os error 2)";
+    assert_eq!(Setup::new().with_config().wrong(&[]), missing);
+    let setup = Setup::new();
+    let path = setup.path();
+    assert_eq!(setup.wrong(&["--config", path.to_str().unwrap()]), missing);
+    assert_eq!(setup.wrong(&["check-config", path.to_str().unwrap()]), missing);
+    std::fs::create_dir(&path).unwrap();
+    let folder = "cannot read aircheck.toml: Is a directory (os error 21)";
+    assert_eq!(setup.wrong(&["check-config", path.to_str().unwrap()]), folder);
+    assert_eq!(file_wrong(b"block = '\xff'"), "cannot read aircheck.toml: stream did not contain valid UTF-8");
+    assert_eq!(file_wrong("#".repeat((1 << 20) + 1)), "cannot read aircheck.toml: larger than 1 MiB");
+    let zero = Setup::new().wrong(&["--config", "/dev/zero"]);
+    assert_eq!(zero, "cannot read /dev/zero: larger than 1 MiB");
+}
+
+#[test]
+fn a_variable_that_names_a_wrong_file_is_named() {
+    let setup = Setup::new().env("AIRCHECK_CONFIG", "/nowhere/a.toml");
+    let Err(Exit::Wrong(error)) = setup.parse(&[]) else { panic!() };
+    let line = "AIRCHECK_CONFIG: cannot read /nowhere/a.toml: No such file or directory (os error 2)";
+    assert_eq!(error.to_string(), line);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_not_utf8_is_told() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let text = OsString::from_vec(vec![b'a', 0xff]);
+    assert_eq!(Setup::new().env("AIRCHECK_SOURCE", text.clone()).wrong(&[]), "AIRCHECK_SOURCE must be UTF-8 text");
+    let Err(Exit::Wrong(error)) = parse(["aircheck".into(), "--source".into(), text], |_| None) else { panic!() };
+    assert_eq!(error.to_string(), "--source must be UTF-8 text");
+}
+
+#[test]
+fn a_wrong_command_line_is_one_line() {
+    let cases: [(&[&str], &str); 19] = [
+        (&["--lissten", "x"], "unknown flag `--lissten`; did you mean `--listen`?"),
+        (&["--lissten=x"], "unknown flag `--lissten`; did you mean `--listen`?"),
+        (&["-x"], "unknown flag `-x`; see --help"),
+        (&["--listen"], "--listen needs a value; see --help"),
+        (&["--listen", "--loop"], "--listen needs a value; see --help"),
+        (&["--listen=[::1]:1", "--listen=[::1]:1"], "--listen is given more than once; see --help"),
+        (&["--loop", "--loop"], "--loop is given more than once; see --help"),
+        (&["--loop", "true"], "unknown argument `true`; see --help"),
+        (&["--source", "mic", "x"], "unknown argument `x`; see --help"),
+        (&["serve"], "unknown command `serve`; see --help"),
+        (&["device"], "unknown command `device`; did you mean `devices`?"),
+        (&["--source", "mic", "devices"], "--source does not go with the command `devices`; see --help"),
+        (&["devices", "--jsn"], "unknown flag `--jsn`; did you mean `--json`?"),
+        (&["devices", "--listen=x"], "unknown flag `--listen`; see --help"),
+        (&["devices", "x"], "unknown argument `x`; see --help"),
+        (&["check-config"], "check-config needs a FILE; see --help"),
+        (&["check-config", "a", "b"], "unknown argument `b`; see --help"),
+        (&["devices", "--json=1"], "--json takes no value; see --help"),
+        (&["--rate", "-5"], "--rate must be a number of Hz from 1 to 768000, not `-5`"),
+    ];
+    for (args, line) in cases {
+        assert_eq!(Setup::new().wrong(args), line, "{args:?}");
+    }
+}
+
+#[test]
+fn a_wrong_environment_does_not_keep_devices_from_being_listed() {
+    let setup = Setup::new().env("AIRCHECK_BLOCK", "x");
+    assert!(matches!(setup.parse(&["devices"]), Ok(Command::Devices { json: false })));
+    assert!(matches!(setup.parse(&["devices", "--json"]), Ok(Command::Devices { json: true })));
+}
+
+#[test]
+fn help_and_version_are_not_mistakes() {
+    for args in [["--help"], ["-h"], ["--version"], ["-V"]] {
+        assert!(matches!(Setup::new().parse(&args), Err(Exit::Help(_))), "{args:?}");
+    }
+    assert!(matches!(Setup::new().parse(&["devices", "--help"]), Err(Exit::Help(_))));
+}
+
+#[test]
+fn help_is_narrow_and_knows_every_flag_variable_and_default() {
+    let Err(Exit::Help(help)) = Setup::new().parse(&["--help"]) else { panic!() };
+    let help = help.to_string();
+    for line in help.lines() {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
+    let config = Config::default();
+    for (name, variable, flag, _) in EVERYTHING {
+        let entry = help.split("\n      --").find(|entry| entry.starts_with(&flag[2..])).unwrap();
+        assert!(entry.contains(&format!("[env: {variable}")), "{entry}");
+        let default = match name {
+            "rate" => config.stdin_format().0.to_string(),
+            "channels" => config.stdin_format().1.to_string(),
+            "sample" => config.stdin_format().2.label().to_owned(),
+            "allow_hosts" | "allow_origins" => continue,
+            name => value(&config, name),
+        };
+        assert!(entry.contains(&format!("[default: {default}")), "{entry}");
+    }
+    assert!(help.contains("[env: AIRCHECK_CONFIG]"), "{help}");
+}
+
+fn checked(setup: &Setup) -> String {
+    match setup.parse(&["check-config", setup.path().to_str().expect("UTF-8")]) {
+        Ok(Command::CheckConfig(checked)) => {
+            assert_eq!(Path::new(checked.path()), setup.path());
+            checked.to_string().replace(&format!("{}/", setup.folder.path().display()), "")
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_checked_file_is_shown_as_a_table() {
+    let setup = Setup::new().file("source = 'stdin'\n\nrate = 44100\nbuffer = '1500ms'\nallow_hosts = ['a.b', 'c']\n");
+    let table = "\
+aircheck.toml is good; with it would run:
+  source         stdin           line 1
+  listen         127.0.0.1:8700  default
+  block          10ms            default
+  buffer         1500ms          line 4
+  history        10s             default
+  overflow       skip-to-live    default
+  max_listeners  1000            default
+  rate           44100 Hz        line 3
+  channels       2               default
+  sample         s16le           default
+  allow_hosts    a.b, c          line 5
+  allow_origins  none            default
+";
+    assert_eq!(checked(&setup), table);
+}
+
+#[test]
+fn a_checked_file_says_what_the_environment_changes_and_who_can_listen() {
+    let text = checked(&Setup::new().file("source = 'wav:a'\n").env("AIRCHECK_LISTEN", "0.0.0.0:80"));
+    assert!(text.contains("\n  loop           false                         default\n"), "{text}");
+    assert!(text.contains("\n  listen         0.0.0.0:80                    AIRCHECK_LISTEN\n"), "{text}");
+    assert!(text.ends_with("\nOther machines can reach 0.0.0.0:80: whoever can connect can listen.\n"), "{text}");
+    assert!(!text.contains("  rate  "), "{text}");
+}

@@ -1,0 +1,258 @@
+//! Paths, parameters, methods and headers: every wrong one gets its answer, and nobody else hears of it.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+
+use common::{Listener, PATIENCE, Server, curl, eventually, raw};
+use serde_json::Value;
+
+/// The sentence of an error response.
+fn sentence(response: &str) -> String {
+    let body = response.split("\r\n\r\n").nth(1).unwrap_or_default();
+    serde_json::from_str::<Value>(body).unwrap()["error"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn wrong_requests_are_told_what_would_work() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let cases: &[(&[&str], &str, u16, &str)] = &[
+        (&[], "nothing", 404, "/stream.wav"),
+        (&[], "stream.mp3", 404, "/stream.wav"),
+        (&[], "stream.flac", 404, "flac is not served yet"),
+        (&[], "stream.opus", 404, "opus is not served yet"),
+        (&[], "stream?format=opus", 404, "opus is not served yet"),
+        (&[], "stream?format=mp3", 400, "format"),
+        (&["-H", "Upgrade: websocket", "-H", "Connection: Upgrade"], "stream", 404, "WebSocket is not served yet"),
+        (&["-X", "POST"], "stream.wav", 405, "GET, HEAD"),
+        (&["-X", "DELETE"], "metrics", 405, "GET, HEAD"),
+        (&[], "api/v1/listeners/1", 405, "DELETE"),
+        (&["-X", "DELETE"], "api/v1/listeners/7", 404, "no listener 7"),
+        (&["-X", "DELETE"], "api/v1/listeners/x", 404, "`x`"),
+        (&[], "stream.wav?buffer=soon", 400, "buffer"),
+        (&[], "stream.wav?buffer=1h", 400, "buffer"),
+        (&[], "stream.wav?buffer=1s&buffer=2s", 400, "buffer"),
+        (&[], "stream.wav?burst=-1s", 400, "burst"),
+        (&[], "stream.wav?burst=1d", 400, "burst"),
+        (&[], "stream.wav?from=one", 400, "from"),
+        (&[], "stream.wav?from=1&burst=1s", 400, "from"),
+        (&[], "stream.wav?overflow=explode", 400, "overflow"),
+        (&[], "stream.wav?overflow=block", 400, "overflow"),
+        (&[], "stream.wav?sample=u8", 400, "sample"),
+        (&[], "stream.json?sample=s16le", 400, "sample"),
+        (&[], "stream.wav?format=wav", 400, "format"),
+        (&[], "stream.wav?burts=1s", 400, "burts"),
+        (&[], "stream.wav?name=%07", 400, "name"),
+        (&["-H", "Accept: text/event-stream", "-H", "Last-Event-ID: x"], "stream", 400, "Last-Event-ID"),
+        (&["-H", "Host: evil.example"], "", 403, "evil.example"),
+        (&["-H", "Origin: https://evil.example"], "stream.wav", 403, "https://evil.example"),
+        (&["-H", "Sec-Fetch-Site: cross-site"], "stream.wav", 403, "another web site"),
+    ];
+    for (arguments, path, status, named) in cases {
+        let (got, response) = server.ask(arguments, path);
+        assert_eq!(got, *status, "{path}: {response}");
+        assert!(sentence(&response).contains(named), "{path}: {response}");
+        if *status == 405 {
+            assert!(response.to_lowercase().contains("\r\nallow: "), "{response}");
+        }
+    }
+    assert!(server.rows().is_empty(), "nobody was let in");
+}
+
+#[test]
+fn garbage_and_half_requests_disturb_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--source", "tone:440"]);
+    let _healthy = Listener::start(&server.url("stream.wav?name=healthy"), &directory.path().join("healthy"));
+    server.row_when("healthy", |row| row["delivered"].as_u64().unwrap() > 0);
+
+    assert!(raw(server.address, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n").starts_with(b"HTTP/1.1 400"));
+    assert!(raw(server.address, b"GET / HTTP/9.9\r\n\r\n").starts_with(b"HTTP/1.1 "));
+    let many: String = (0..100).map(|n| format!("X-{n}: y\r\n")).collect();
+    let request = format!("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n{many}\r\n");
+    assert!(raw(server.address, request.as_bytes()).starts_with(b"HTTP/1.1 431"));
+    let long = format!("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: {}\r\n\r\n", "y".repeat(40_000));
+    assert!(raw(server.address, long.as_bytes()).starts_with(b"HTTP/1.1 431"));
+    // Half a request is hung up on, in its time; so is silence.
+    assert_eq!(raw(server.address, b"GET / HTTP/1.1\r\nHost: 127"), b"");
+    assert_eq!(raw(server.address, b""), b"");
+
+    let before = server.row_when("healthy", |_| true);
+    let after = server.row_when("healthy", |row| row["delivered"].as_u64() > before["delivered"].as_u64());
+    let captured = server.json("api/v1/status")["capture"]["lost_overflow"].as_u64().unwrap();
+    assert!(after["lost"].as_u64().unwrap() <= captured, "{after}");
+}
+
+#[test]
+fn there_is_a_limit_of_listeners() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--source", "tone:440", "--max-listeners", "1"]);
+    let first = Listener::start(&server.url("stream.wav?name=first"), &directory.path().join("first"));
+    server.row_when("first", |_| true);
+    let (status, response) = server.ask(&[], "stream.wav");
+    assert_eq!(status, 503, "{response}");
+    assert!(response.to_lowercase().contains("\r\nretry-after: "), "{response}");
+    assert!(server.text("metrics").contains("aircheck_listeners_refused_total{reason=\"limit\"} 1\n"));
+    drop(first);
+    eventually("a free place", || server.rows().is_empty().then_some(()));
+    let _second = Listener::start(&server.url("stream.wav?name=second"), &directory.path().join("second"));
+    server.row_when("second", |_| true);
+}
+
+#[test]
+fn a_listener_can_be_disconnected_and_gets_a_proper_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--source", "tone:440"]);
+    let mut listener = Listener::start(&server.url("stream.wav?name=one"), &directory.path().join("one"));
+    let id = server.row_when("one", |row| row["delivered"].as_u64().unwrap() > 0)["id"].clone();
+    assert_eq!(server.ask(&["-X", "DELETE"], &format!("api/v1/listeners/{id}")).0, 200);
+    assert!(listener.wait().success());
+    eventually("an empty table", || server.rows().is_empty().then_some(()));
+}
+
+#[test]
+fn a_frozen_listener_can_be_disconnected_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--source", "tone:440"]);
+    let listener = Listener::start(&server.url("stream.wav?name=one"), &directory.path().join("one"));
+    server.row_when("one", |row| row["delivered"].as_u64().unwrap() > 0);
+    common::signal(listener.pid(), "STOP");
+    let id = server.row_when("one", |row| row["queued"].as_u64().unwrap() > 10)["id"].clone();
+    assert_eq!(server.ask(&["-X", "DELETE"], &format!("api/v1/listeners/{id}")).0, 200);
+    eventually("an empty table", || server.rows().is_empty().then_some(()));
+}
+
+#[test]
+fn the_policy_disconnect_ends_whoever_stands_still() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--source", "tone:440"]);
+    let url = server.url("stream.wav?name=one&overflow=disconnect&buffer=100ms");
+    let listener = Listener::start(&url, &directory.path().join("one"));
+    server.row_when("one", |row| row["delivered"].as_u64().unwrap() > 0);
+    common::signal(listener.pid(), "STOP");
+    eventually("an empty table", || server.rows().is_empty().then_some(()));
+}
+
+#[test]
+fn events_can_be_taken_up_where_they_were_left() {
+    let server = Server::start(&["--source", "tone:440"]);
+    // So that the numbers asked for are in the history, not ahead.
+    eventually("sound", || (server.json("api/v1/status")["head_sequence"].as_u64()? > 10).then_some(()));
+    let mut listener = curl(&["--max-time", "20", "-H", "Accept: text/event-stream", "-H", "Last-Event-ID: 4"])
+        .arg(server.url("stream"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut text = String::new();
+    let mut pipe = listener.stdout.take().unwrap();
+    let mut buffer = [0; 4096];
+    while text.matches("\n\n").count() < 3 {
+        let read = pipe.read(&mut buffer).unwrap();
+        assert!(read > 0, "{text}");
+        text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    let _ = listener.kill();
+    let _ = listener.wait();
+    let ids: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+    assert_eq!(ids[..2], ["5", "6"], "{text}");
+}
+
+#[test]
+fn what_the_history_no_longer_has_is_a_counted_gap() {
+    let server = Server::start(&["--source", "tone:440", "--history", "100ms"]);
+    eventually("a short history", || (server.json("api/v1/status")["head_sequence"].as_u64()? > 50).then_some(()));
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET /stream.json?from=3&name=late HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
+    let mut text = String::new();
+    let mut buffer = [0; 4096];
+    while text.matches('\n').count() < 20 {
+        let read = stream.read(&mut buffer).unwrap();
+        assert!(read > 0, "{text}");
+        text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    let body = text.split("\r\n\r\n").nth(1).unwrap();
+    let gap: Value = serde_json::from_str(body.lines().next().unwrap()).unwrap();
+    let block: Value = serde_json::from_str(body.lines().nth(1).unwrap()).unwrap();
+    assert_eq!(gap["gap"]["from"], 3);
+    assert_eq!(gap["gap"]["reason"], "history");
+    assert_eq!(block["sequence"].as_u64().unwrap(), 3 + gap["gap"]["blocks"].as_u64().unwrap());
+    let row = server.row_when("late", |_| true);
+    common::assert_identity(&row);
+    assert!(row["lost"].as_u64() >= gap["gap"]["blocks"].as_u64());
+}
+
+#[test]
+fn formats_are_found_by_accept_and_by_name() {
+    let server = Server::start(&["--source", "tone:440"]);
+    for (arguments, path, content_type) in [
+        (&["--head"][..], "stream", "audio/wav"),
+        (&["--head"], "stream.wav", "audio/wav"),
+        (&["--head"], "stream.pcm?sample=f32le", "application/octet-stream"),
+        (&["--head", "-H", "Accept: text/event-stream"], "stream", "text/event-stream"),
+        (&["--head", "-H", "Accept: text/html, application/json;q=0.9"], "stream", "application/x-ndjson"),
+        (&["--head"], "stream?format=sse", "text/event-stream"),
+    ] {
+        let (status, response) = server.ask(arguments, path);
+        assert_eq!(status, 200, "{path}: {response}");
+        assert!(response.contains(&format!("content-type: {content_type}\r\n")), "{path}: {response}");
+        assert!(response.contains("x-audio-rate: 48000\r\nx-audio-channels: 1\r\n"), "{path}: {response}");
+    }
+    assert!(server.rows().is_empty(), "HEAD lets nobody in");
+}
+
+#[test]
+fn prometheus_can_read_the_metrics() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--source", "tone:440"]);
+    let hostile = server.url("stream.wav?name=%22%5C%7B%7D%F0%9F%8E%99");
+    let _listener = Listener::start(&hostile, &directory.path().join("one"));
+    server.row_when("\"\\{}🎙", |row| row["delivered"].as_u64().unwrap() > 10);
+    let mut promtool =
+        Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let text = server.text("metrics");
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}{text}", String::from_utf8_lossy(&output.stdout));
+    for series in [
+        "aircheck_capture_up 1\n",
+        "aircheck_capture_restarts_total 0\n",
+        "aircheck_capture_lost_blocks_total{reason=\"xrun\"} 0\n",
+        "aircheck_capture_level_dbfs{channel=\"0\",kind=\"peak\"} -12",
+        "aircheck_listeners{format=\"wav\"} 1\n",
+        "aircheck_listeners{format=\"pcm\"} 0\n",
+        "aircheck_lag_seconds_count{format=\"wav\"} ",
+        "aircheck_gap_blocks_count{format=\"json\"} 0\n",
+        "aircheck_latency_seconds_bucket{stage=\"ring\",le=\"0.05\"} ",
+        "aircheck_latency_seconds_bucket{stage=\"queue\",le=\"0.05\"} ",
+        "aircheck_listener_lag_seconds{listener=\"1\",name=\"\\\"\\\\{}🎙\",format=\"wav\"} ",
+    ] {
+        assert!(text.contains(series), "{series} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn health_is_one_word() {
+    let server = Server::start(&["--source", "tone:440"]);
+    assert_eq!(server.text("healthz"), "ok");
+    eventually("readiness", || (server.ask(&[], "readyz").0 == 200).then_some(()));
+    assert_eq!(server.text("readyz"), "live");
+}
+
+#[test]
+fn a_configured_name_and_site_are_let_in() {
+    let server = Server::start(&[
+        "--source",
+        "tone:440",
+        "--allow-host",
+        "studio.example",
+        "--allow-origin",
+        "https://radio.example",
+    ]);
+    assert_eq!(server.ask(&["-H", "Host: studio.example"], "healthz").0, 200);
+    let (status, response) = server.ask(&["-H", "Origin: https://radio.example"], "api/v1/status");
+    assert_eq!(status, 200);
+    assert!(response.contains("access-control-allow-origin: https://radio.example\r\n"), "{response}");
+}

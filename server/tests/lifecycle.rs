@@ -1,0 +1,140 @@
+//! How it starts, what it refuses to start with, and how it ends.
+
+mod common;
+
+use std::io::Write;
+use std::process::Stdio;
+
+use common::{Listener, Server, eventually, refused, signal};
+
+#[test]
+fn every_stream_is_ended_in_its_proper_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&["--source", "tone:440"]);
+    let paths = ["stream.wav", "stream.pcm", "stream.json", "stream?format=sse"];
+    let mut listeners: Vec<_> = paths
+        .iter()
+        .map(|path| {
+            let separator = if path.contains('?') { '&' } else { '?' };
+            let file = directory.path().join(path.replace(['.', '?', '='], "-"));
+            Listener::start(&server.url(&format!("{path}{separator}name={}", path.len())), &file)
+        })
+        .collect();
+    for path in paths {
+        server.row_when(&path.len().to_string(), |row| row["delivered"].as_u64().unwrap() > 0);
+    }
+    server.terminate();
+    for (listener, path) in listeners.iter_mut().zip(paths) {
+        // curl fails if a chunked response is cut off.
+        assert!(listener.wait().success(), "{path}");
+    }
+    assert!(server.wait().success());
+}
+
+#[test]
+fn a_frozen_listener_does_not_hold_the_end_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&["--source", "tone:440"]);
+    let frozen = Listener::start(&server.url("stream.wav?name=frozen"), &directory.path().join("frozen"));
+    server.row_when("frozen", |row| row["delivered"].as_u64().unwrap() > 0);
+    signal(frozen.pid(), "STOP");
+    server.row_when("frozen", |row| row["queued"].as_u64().unwrap() > 10);
+    signal(server.pid(), "INT");
+    assert!(server.wait().success());
+}
+
+#[test]
+fn raw_samples_come_in_by_stdin_and_end_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let heard = directory.path().join("heard");
+    let flags = ["--source", "stdin", "--rate", "8000", "--channels", "1", "--sample", "s16le"];
+    let bytes: Vec<u8> = (0..8000_i32).flat_map(|n| ((n * 3 - 12_000) as i16).to_le_bytes()).collect();
+    let mut pipe = None;
+    let mut server = Server::start_with(&flags, |command| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        pipe = Some(writer);
+        command.stdin(reader)
+    });
+    let mut pipe = pipe.unwrap();
+    let mut listener = Listener::start(&server.url("stream.pcm?name=one"), &heard);
+    server.row_when("one", |_| true);
+    pipe.write_all(&bytes).unwrap();
+    drop(pipe);
+    assert!(listener.wait().success());
+    assert!(server.wait().success(), "{}", server.log());
+    assert!(std::fs::read(&heard).unwrap() == bytes);
+}
+
+#[test]
+fn stdin_that_ends_inside_a_frame_is_told() {
+    let mut server = Server::start_with(&["--source", "stdin"], |command| {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(&[0; 4 * 100 + 3]).unwrap();
+        command.stdin(reader)
+    });
+    assert_eq!(server.wait().code(), Some(1));
+    assert!(server.log().contains("stdin: ended inside a frame, 3 of 4 bytes"), "{}", server.log());
+}
+
+#[test]
+fn without_a_microphone_the_demo_plays_and_says_so() {
+    let server = Server::start(&[]);
+    assert!(server.log().contains("NOT A MICROPHONE"), "{}", server.log());
+    let status = server.json("api/v1/status");
+    assert_eq!(status["source"]["kind"], "demo");
+    eventually("sound", || (server.json("api/v1/status")["state"] == "live").then_some(()));
+}
+
+#[test]
+fn listening_beyond_this_machine_is_said_loudly() {
+    let server = Server::start(&["--source", "tone:440", "--listen", "0.0.0.0:0"]);
+    assert!(server.log().contains("NOT PRIVATE"), "{}", server.log());
+}
+
+#[test]
+fn what_can_t_be_opened_ends_with_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    std::fs::write(path("junk.wav"), "this is no sound").unwrap();
+    std::fs::write(path("cut.wav"), b"RIFF\x10\0\0\0WAVEfmt ").unwrap();
+    std::fs::write(path("key.toml"), "source = \"tone:440\"\nlissten = \"127.0.0.1:1\"\n").unwrap();
+    std::fs::write(path("type.toml"), "block = 10\n").unwrap();
+    let taken = Server::start(&["--source", "tone:440"]);
+    let taken_address = taken.address.to_string();
+    let cases: Vec<(Vec<String>, i32, &str)> = vec![
+        (vec!["--source".into(), format!("wav:{}", path("missing.wav"))], 1, "missing.wav"),
+        (vec!["--source".into(), format!("wav:{}", path("junk.wav"))], 1, "junk.wav"),
+        (vec!["--source".into(), format!("wav:{}", path("cut.wav"))], 1, "cut off"),
+        (vec!["--source".into(), "mic:Nobody's Microphone".into()], 1, "icrophone"),
+        (vec!["--source".into(), "tone:440".into(), "--listen".into(), taken_address], 1, "--listen"),
+        (vec!["--source".into(), "cassette".into()], 2, "--source"),
+        (vec!["--block".into(), "1h".into()], 2, "--block"),
+        (vec!["--overflow".into(), "block".into()], 2, "--overflow"),
+        (vec!["--nonsense".into()], 2, "--nonsense"),
+        (vec!["--config".into(), path("missing.toml")], 2, "missing.toml"),
+        (vec!["--config".into(), path("key.toml")], 2, "key.toml:2"),
+        (vec!["--config".into(), path("type.toml")], 2, "type.toml:1"),
+        (vec!["check-config".into(), path("key.toml")], 2, "lissten"),
+    ];
+    for (arguments, code, named) in cases {
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let (got, stderr) = refused(&arguments);
+        assert_eq!(got, code, "{arguments:?}: {stderr}");
+        let lines: Vec<_> = stderr.lines().collect();
+        assert_eq!(lines.len(), 1, "{arguments:?}: {stderr}");
+        assert!(lines[0].contains(named), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn the_environment_and_a_file_set_what_no_flag_sets() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("aircheck.toml");
+    std::fs::write(&file, "source = \"tone:440\"\nblock = \"20ms\"\nmax_listeners = 7\n").unwrap();
+    let server = Server::start_with(&["--config", file.to_str().unwrap()], |command| {
+        command.env("AIRCHECK_BLOCK", "5ms").stderr(Stdio::null())
+    });
+    let status = server.json("api/v1/status");
+    assert_eq!(status["format"]["block_seconds"], 0.005);
+    assert_eq!(status["max_listeners"], 7);
+}
