@@ -237,7 +237,7 @@ function showLevel(levels, on_air) {
     meters = levels.map((_, i) => new Meter(names?.[i] ?? `Channel ${i + 1}`));
     $("meters").replaceChildren(...meters.map((meter) => meter.root));
   }
-  levels.forEach((level, i) => meters[i].show(level, on_air));
+  levels.forEach((level, i) => meters[i].show(on_air ? level : null, on_air)); // off air it would be an old one
 }
 
 // ---- playing ---------------------------------------------------------------------------
@@ -370,7 +370,8 @@ class Row {
     if (this.leaving) return; // a flag, not `disabled`, which would take the keyboard's focus away
     this.leaving = true;
     this.root.classList.add("leaving");
-    const response = await fetch(`/api/v1/listeners/${encodeURIComponent(this.id)}`, { method: "DELETE" }).catch(() => null);
+    const path = `/api/v1/listeners/${encodeURIComponent(this.id)}`;
+    const response = await fetch(path, { method: "DELETE" }).catch(() => null);
     const gone = response?.ok || response?.status === 404; // 404: it left by itself
     this.leaving = gone;
     this.root.classList.toggle("leaving", gone);

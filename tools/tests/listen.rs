@@ -5,7 +5,7 @@ mod served;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -22,7 +22,10 @@ fn aircheckctl(args: &[&str]) -> Command {
 }
 
 fn run(args: &[&str]) -> Output {
-    let child = aircheckctl(args).spawn().expect("it should start");
+    finish(aircheckctl(args).spawn().expect("it should start"))
+}
+
+fn finish(child: Child) -> Output {
     let (done, ended) = mpsc::channel();
     thread::spawn(move || done.send(child.wait_with_output()));
     ended.recv_timeout(HANG).expect("it should have ended").expect("its output")
@@ -370,7 +373,7 @@ fn a_signal_completes_the_recording() {
         }
         let killed = Command::new("sh").args(["-c", &format!("kill -{signal} {}", child.id())]).status().unwrap();
         assert!(killed.success());
-        let output = child.wait_with_output().unwrap();
+        let output = finish(child);
         assert_eq!(code(&output), 0, "{signal}");
         assert_eq!(wav_bits(&path), expected_bits(0..50), "{signal}");
         assert!(stdout(&output).contains("50 blocks, 400 frames"), "{}", stdout(&output));

@@ -19,8 +19,6 @@ static ALLOCATOR: AllocDisabler = AllocDisabler;
 const PERIODS_FRAMES: [usize; 6] = [1, 85, 120, 320, 480, 1024];
 const CHANNELS: u16 = 2;
 const BLOCK_SAMPLES: usize = 480 * CHANNELS as usize;
-/// Blocks that the ring holds: 320 ms of 10 ms each.
-const RING_BLOCKS: u64 = 32;
 
 /// A capture as a device's callback has it, and the far end of its ring.
 struct Bench {
@@ -161,20 +159,22 @@ fn every_format_comes_through_in_periods_of_any_size() {
 fn a_full_ring_loses_and_counts_and_the_sequence_goes_on() {
     for samples in all_samples() {
         let mut bench = Bench::new();
-        // 80 blocks into a ring that holds 32, in the same periods for all formats.
-        let period = 320 * usize::from(CHANNELS);
-        for index in 0..80 * BLOCK_SAMPLES / period {
+        let room = (bench.reader.buffer().capacity() / (HEADER_WORDS + BLOCK_SAMPLES)) as u64;
+        let sent = room + 48;
+        // Two blocks in three periods.
+        let period = BLOCK_SAMPLES * 2 / 3;
+        for index in 0..sent as usize * BLOCK_SAMPLES / period {
             let start = index * period % (Samples::COUNT - period);
             bench.period(&samples, start..start + period, Duration::ZERO);
         }
         let tally = Arc::clone(&bench.tally);
-        assert_eq!((tally.blocks(), tally.lost_overflow(), tally.next_sequence()), (RING_BLOCKS, 80 - RING_BLOCKS, 80));
-        for expected in 0..RING_BLOCKS {
+        assert_eq!((tally.blocks(), tally.lost_overflow(), tally.next_sequence()), (room, sent - room, sent));
+        for expected in 0..room {
             assert_eq!(bench.block().map(|block| block.0), Some(expected));
         }
         assert_eq!(bench.block(), None);
         bench.period(&samples, 0..BLOCK_SAMPLES, Duration::ZERO);
-        assert_eq!(bench.block().map(|block| block.0), Some(80), "{}", samples.format);
+        assert_eq!(bench.block().map(|block| block.0), Some(sent), "{}", samples.format);
     }
 }
 
