@@ -112,7 +112,8 @@ impl<T: Send> Lane<T> {
         let slot = |item: &T| Slot { stamp, missing, item: item.clone() };
         match &mut self.ring {
             Ring::Queue(ring) if ring.is_full() => {
-                self.refuse(Loss::Overflow, 1);
+                self.missing.add(Loss::Overflow, 1);
+                self.tally.overflowed(stamp.sequence);
                 if self.overflow == Overflow::Disconnect {
                     self.end(EndReason::TooSlow, self.expected);
                 }

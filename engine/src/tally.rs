@@ -92,6 +92,8 @@ struct Offering {
     conflated: AtomicU64,
     source: AtomicU64,
     history: AtomicU64,
+    /// One past the last sequence number that did not fit into the ring; 0 if all did.
+    refused_to: AtomicU64,
     first: AtomicU64,
     burst: AtomicU64,
     attached: AtomicBool,
@@ -279,6 +281,12 @@ impl Tally {
         grow(counter, count);
     }
 
+    /// The item with this number did not fit into the ring.
+    pub(crate) fn overflowed(&self, sequence: u64) {
+        self.offering.refused_to.store(sequence + 1, Ordering::Release);
+        self.refused(Loss::Overflow, 1);
+    }
+
     /// Wakes the consumer whether it waits or not.
     pub(crate) fn wake(&self) {
         self.doorbell.waker.wake();
@@ -321,6 +329,11 @@ impl Tally {
 
     pub(crate) fn head_next(&self) -> u64 {
         self.head.next()
+    }
+
+    /// One past the last item that did not fit into the ring.
+    pub(crate) fn refused_to(&self) -> u64 {
+        self.offering.refused_to.load(Ordering::Acquire)
     }
 
     /// One past the last sequence number that the fan-out has offered this consumer.

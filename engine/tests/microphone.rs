@@ -22,6 +22,8 @@ const TONE_PEAK: f64 = 0.25;
 const RESIDUE_MAX: f64 = 16.0 / 32_768.0;
 /// How long a busy machine may take to let one second pass undisturbed.
 const PATIENCE_SECONDS: u32 = 25;
+/// Stopping takes half a second at most, and on a busy machine what its scheduler adds; a hang takes for ever.
+const STOP_BOUND: Duration = Duration::from_secs(5);
 /// The null sink works 2 s ahead until a player with a short latency is there.
 const PLAYER_SETTLES: Duration = Duration::from_millis(2500);
 
@@ -84,7 +86,7 @@ fn hear_the_tone(device: Device) {
     assert!(stream.capture().is_open() && stream.capture().failure().is_none());
     let stopping = Instant::now();
     stream.stop();
-    assert!(stopping.elapsed() < Duration::from_secs(1), "stopping took {:?}", stopping.elapsed());
+    assert!(stopping.elapsed() < STOP_BOUND, "stopping took {:?}", stopping.elapsed());
 }
 
 fn is_the_tone((hz, level, residue): (f64, f64, f64)) -> bool {
@@ -198,7 +200,8 @@ fn outlive_the_server() {
         listener.recv_timeout(block).expect("a block");
     }
     println!("recording");
-    let deadline = Instant::now() + Duration::from_secs(15);
+    // Ten seconds of silence, counted in looks that come late on a busy machine.
+    let deadline = Instant::now() + Duration::from_secs(60);
     while stream.capture().failure().is_none() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(10));
     }
@@ -214,7 +217,7 @@ fn outlive_the_server() {
     let stopping = Instant::now();
     stream.stop();
     println!("stopped within {:?}", stopping.elapsed());
-    assert!(stopping.elapsed() < Duration::from_secs(1), "stopping took {:?}", stopping.elapsed());
+    assert!(stopping.elapsed() < STOP_BOUND, "stopping took {:?}", stopping.elapsed());
 }
 
 /// Processor time of this process, all threads, user and system.

@@ -312,12 +312,21 @@ fn stop_ends_a_source_without_end() {
 #[ignore = "the pacer asks for room for one block, and writes up to three"]
 fn the_shortest_blocks_lose_nothing_either() {
     ends(|| {
+        const BLOCKS: u64 = 1000;
         let block = Duration::from_millis(1);
-        let (stream, begin) = held(Counting::new(44_100, 1, 22_050), waiting(block, SECOND));
-        let consumer = stream.subscribe(options(Overflow::Block, 3, Start::Live)).unwrap();
+        let (stream, begin) = held(Counting::new(48_000, 1, BLOCKS * 48), waiting(block, SECOND));
+        let consumer = stream.subscribe(options(Overflow::Block, 1, Start::Live)).unwrap();
         drop(begin);
-        let (samples, end) = listen(consumer, |_| (0..100).for_each(|_| thread::yield_now()));
-        assert_eq!((samples.len(), end.gap, stream.capture().lost_overflow()), (22_050, None, 0));
+        let capture = stream.capture();
+        let mut before = 0;
+        // Goes on only when the source has: from some block on there is room for one at a time, and no more.
+        let (samples, end) = listen(consumer, |_| {
+            while capture.next_sequence() == before && before < BLOCKS {
+                thread::yield_now();
+            }
+            before = capture.next_sequence();
+        });
+        assert_eq!((samples.len() as u64, end.gap, capture.lost_overflow()), (BLOCKS * 48, None, 0));
     });
 }
 

@@ -101,14 +101,20 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// What `recorder` has, one of its units being `unit` seconds.
+    /// What `recorder` has, `seconds` being the seconds in so many of its units.
     #[must_use]
-    pub fn of(recorder: &Recorder, unit: f64) -> Self {
+    pub fn of(recorder: &Recorder, seconds: impl Fn(u64) -> f64) -> Self {
         recorder.summary().map_or_else(Self::default, |summary| Self {
-            p50: Some(summary.p50 as f64 * unit),
-            p99: Some(summary.p99 as f64 * unit),
-            max: Some(summary.max as f64 * unit),
+            p50: Some(seconds(summary.p50)),
+            p99: Some(seconds(summary.p99)),
+            max: Some(seconds(summary.max)),
         })
+    }
+
+    /// What a recorder of microseconds has.
+    #[must_use]
+    pub fn of_micros(recorder: &Recorder) -> Self {
+        Self::of(recorder, |micros| Duration::from_micros(micros).as_secs_f64())
     }
 }
 
@@ -156,7 +162,7 @@ impl Listener {
     #[must_use]
     pub fn row(&self) -> Row {
         let snapshot = self.tally.snapshot();
-        let lag = Spread::of(self.tally.lag_items(), self.seconds(1));
+        let lag = Spread::of(self.tally.lag_items(), |blocks| self.seconds(blocks));
         let gaps = self.tally.gap_items().summary();
         let socket_queued_bytes = self.wire.queued_bytes();
         let socket_queued_seconds = self.seconds_of_bytes(socket_queued_bytes, &snapshot);
@@ -179,12 +185,12 @@ impl Listener {
             gap_max_blocks: gaps.map_or(0, |gaps| gaps.max),
             socket_queued_bytes,
             socket_queued_seconds,
-            latency_seconds: BTreeMap::from([("queue", Spread::of(self.tally.queue_micros(), 1e-6))]),
+            latency_seconds: BTreeMap::from([("queue", Spread::of_micros(self.tally.queue_micros()))]),
         }
     }
 
     fn seconds(&self, blocks: u64) -> f64 {
-        blocks as f64 * self.format.block_span().as_secs_f64()
+        self.format.span(self.format.position(blocks)).as_secs_f64()
     }
 
     /// How long `bytes` bytes sound, by the bytes of the blocks so far.

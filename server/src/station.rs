@@ -198,7 +198,7 @@ impl Station {
                 "lost_xrun": self.capture.lost_xrun(),
             },
             "level": level,
-            "latency_seconds": {"ring": Spread::of(&self.ring_micros, 1e-6)},
+            "latency_seconds": {"ring": Spread::of_micros(&self.ring_micros)},
             "listeners": self.listeners.count(),
             "max_listeners": self.config.max_listeners,
             "buffer_seconds": self.config.buffer.as_secs_f64(),

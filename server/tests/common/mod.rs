@@ -30,9 +30,17 @@ impl Server {
 
     /// Likewise, with a last word on the command: its environment, its stdin.
     pub fn start_with(flags: &[&str], prepare: impl FnOnce(&mut Command) -> &mut Command) -> Self {
+        Self::launch(command(), flags, prepare)
+    }
+
+    /// Likewise, from a command that has an environment already.
+    pub fn launch(
+        mut command: Command,
+        flags: &[&str],
+        prepare: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
-        let mut command = command();
         command.args(["--listen", "127.0.0.1:0"]).args(flags);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(std::fs::File::create(&log).unwrap());
         let mut child = prepare(&mut command).spawn().unwrap();

@@ -1,0 +1,84 @@
+//! A real sound server's microphone, all the way: what is played into it is heard at `/stream.wav`.
+
+mod common;
+#[path = "../../engine/tests/common/pulse.rs"]
+#[allow(dead_code, reason = "the engine's tests use the rest")]
+mod pulse;
+
+use std::io::Read;
+use std::process::Stdio;
+use std::time::Duration;
+
+use common::{Server, curl, eventually, tone_and_rms};
+use pulse::{PulseServer, Way};
+
+const TONE_HZ: f64 = 440.0;
+/// -12 dBFS.
+const TONE_PEAK: f64 = 0.25;
+/// The null sink works 2 s ahead until a player with a short latency is there.
+const PLAYER_SETTLES: Duration = Duration::from_millis(2500);
+
+#[test]
+fn a_tone_played_to_the_microphone_is_heard_at_its_pitch_and_level() {
+    let sound_server = PulseServer::start();
+    let file = sound_server.path("tone.wav");
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 48_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(&file, spec).unwrap();
+    for n in 0..60 * 48_000 {
+        let sample = TONE_PEAK * (std::f64::consts::TAU * TONE_HZ * f64::from(n) / 48_000.0).sin();
+        writer.write_sample((sample * 32_767.0) as i16).unwrap();
+    }
+    writer.finalize().unwrap();
+    let _player = sound_server.play(&file);
+    std::thread::sleep(PLAYER_SETTLES);
+
+    let program = sound_server.command(env!("CARGO_BIN_EXE_aircheck"), Way::Pulse);
+    let server = Server::launch(program, &["--source", "auto"], |command| command);
+    let status = server.json("api/v1/status");
+    assert_eq!(status["source"]["kind"], "mic", "{status}");
+    assert_eq!(status["format"]["rate_hz"], 48_000, "{status}");
+
+    // A stumble of the sound server on a busy machine spoils one second or another; a fault of ours spoils all.
+    let mut listener =
+        curl(&[&server.url("stream.wav?sample=f32le")]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut sound = listener.stdout.take().unwrap();
+    sound.read_exact(&mut [0; 44]).unwrap();
+    let mut second = vec![0; 4 * 48_000];
+    eventually("a second of the tone", || {
+        sound.read_exact(&mut second).unwrap();
+        let samples: Vec<_> =
+            second.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let (hz, rms) = tone_and_rms(&samples, 48_000, &[220.0, 430.0, 435.0, 440.0, 445.0, 450.0, 880.0]);
+        let expected = TONE_PEAK / std::f64::consts::SQRT_2;
+        (hz == TONE_HZ && (rms / expected - 1.0).abs() < 0.02).then_some(())
+    });
+    let _ = listener.kill();
+    let _ = listener.wait();
+
+    let level = server.json("api/v1/status")["level"][0].clone();
+    let peak = level["peak_dbfs"].as_f64().unwrap();
+    assert!((peak + 12.04).abs() < 0.5, "{level}");
+}
+
+#[test]
+fn losing_the_sound_server_ends_nothing_else() {
+    let mut sound_server = PulseServer::start();
+    let program = sound_server.command(env!("CARGO_BIN_EXE_aircheck"), Way::Pulse);
+    let mut server = Server::launch(program, &["--source", "mic"], |command| command);
+    eventually("sound", || (server.json("api/v1/status")["state"] == "live").then_some(()));
+    sound_server.kill();
+    let status = eventually("silence", || {
+        let status = server.json("api/v1/status");
+        (status["state"] == "silent").then_some(status)
+    });
+    assert!(status["source"]["failure"].is_string(), "{status}");
+    assert!(server.text("metrics").contains("aircheck_capture_up 0\n"));
+    server.terminate();
+    // It says what failed, and ends in order.
+    assert!(server.wait().code().is_some(), "{}", server.log());
+}
