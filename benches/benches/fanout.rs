@@ -133,10 +133,12 @@ impl<C> Reader<C> {
     }
 }
 
+/// Given how far each consumer is, waits for room and sends a stride of blocks.
+type SendStride = dyn FnMut(&[Arc<Progress>]);
+
 /// A producer with its consumers at work.
 struct Lineup {
-    /// Waits for room and sends a stride of blocks.
-    send_stride: Box<dyn FnMut(&[Arc<Progress>])>,
+    send_stride: Box<SendStride>,
     progress: Vec<Arc<Progress>>,
     sent: u64,
     /// Tells the sweeping thread how far to go; it answers when it is running.

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use std::{hint, thread};
 
@@ -347,7 +348,7 @@ impl Run {
             Step::Take { who, most } => self.take(who, most),
             Step::Drop { who } if !self.seen.is_empty() => {
                 let seen = self.seen.swap_remove(who % self.seen.len());
-                let tally = std::sync::Arc::clone(seen.consumer.tally());
+                let tally = Arc::clone(seen.consumer.tally());
                 let before = tally.snapshot();
                 drop(seen);
                 self.admitted();
@@ -616,7 +617,7 @@ fn the_account_is_right_while_it_is_written() {
     for overflow in [Overflow::SkipToLive, Overflow::DropNewest, Overflow::Latest, Overflow::Block] {
         let (mut fan_out, hub) = FanOut::new(FanOutOptions { live: false, ..FanOutOptions::default() });
         let mut consumer = subscribe(&hub, overflow, 16);
-        let tally = std::sync::Arc::clone(consumer.tally());
+        let tally = Arc::clone(consumer.tally());
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             let watcher = scope.spawn(|| watch(&tally, &done));
@@ -662,6 +663,35 @@ fn the_account_is_right_while_it_is_written() {
                 assert_eq!(last.lost.total(), last.lost.of(Loss::Source), "only the source lost anything");
             }
         });
+    }
+}
+
+/// An item that looks at its consumer's account while it is being handed over.
+struct Spy {
+    tally: Arc<Tally>,
+    offered: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Clone for Spy {
+    fn clone(&self) -> Self {
+        self.offered.lock().unwrap().push(self.tally.snapshot().offered);
+        Self { tally: Arc::clone(&self.tally), offered: Arc::clone(&self.offered) }
+    }
+}
+
+/// The copy is the last that can be seen before the consumer may take the item and count it. Counted any later, a
+/// snapshot between the two would have more delivered than offered.
+#[test]
+fn an_item_is_counted_before_it_can_be_taken() {
+    for overflow in Overflow::ALL {
+        let (mut fan_out, hub) = FanOut::new(FanOutOptions { live: false, ..FanOutOptions::default() });
+        let consumer = hub.subscribe(SubscribeOptions { overflow, buffer: 8, start: Start::Live }).unwrap();
+        let offered = Arc::default();
+        for _ in 0..3 {
+            let spy = Spy { tally: Arc::clone(consumer.tally()), offered: Arc::clone(&offered) };
+            fan_out.send(spy, Timestamp::default());
+        }
+        assert_eq!(*offered.lock().unwrap(), [1, 2, 3], "{overflow}");
     }
 }
 

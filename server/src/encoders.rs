@@ -78,6 +78,7 @@ impl Encoders {
     }
 
     fn start(self: &Arc<Self>, encoding: Encoding) -> Result<Hub<Bytes>, EncoderError> {
+        let live = self.blocks.head().next();
         let blocks = self.blocks.subscribe(SubscribeOptions {
             overflow: Overflow::SkipToLive,
             buffer: self.buffer,
@@ -85,7 +86,7 @@ impl Encoders {
         })?;
         let (packets, hub) =
             FanOut::new(FanOutOptions { history: self.history, live: true, head: Some(self.blocks.head().clone()) });
-        let encoder = Encoder { encoding, blocks, packets };
+        let encoder = Encoder { encoding, blocks, packets, live };
         let encoders = Arc::clone(self);
         thread::Builder::new().name("encoder".into()).spawn(move || encoder.run(&encoders))?;
         Ok(hub)
@@ -106,6 +107,8 @@ struct Encoder {
     encoding: Encoding,
     blocks: Consumer<Arc<Block>>,
     packets: FanOut<Bytes>,
+    /// The sequence number from which on blocks are live.
+    live: u64,
 }
 
 impl Encoder {
@@ -124,20 +127,20 @@ impl Encoder {
     }
 
     /// Encodes what the dispatcher's history has, before anybody is let in: a listener may start there, but live is
-    /// after it.
+    /// what came after this encoder was asked for.
     fn catch_up(&mut self) -> Result<(), EndReason> {
-        loop {
+        while self.packets.next_sequence() < self.live {
             match self.blocks.recv_timeout(IDLE) {
-                Ok(delivery) if delivery.lag_items == 0 => {
-                    self.packets.push(delivery.stamp, self.encoding.encode(&delivery.item));
-                    self.packets.flush();
-                    return Ok(());
+                Ok(delivery) if delivery.stamp.sequence < self.live => {
+                    self.packets.remember(delivery.stamp, self.encoding.encode(&delivery.item));
                 }
-                Ok(delivery) => self.packets.remember(delivery.stamp, self.encoding.encode(&delivery.item)),
-                Err(RecvError::Empty) => {}
+                Ok(delivery) => self.packets.push(delivery.stamp, self.encoding.encode(&delivery.item)),
+                // The history comes at once: there is no more of it.
+                Err(RecvError::Empty) => return Ok(()),
                 Err(RecvError::Ended(end)) => return Err(self.ended(end)),
             }
         }
+        Ok(())
     }
 
     /// Waits for a block, and encodes it and what waits behind it.

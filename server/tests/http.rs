@@ -210,8 +210,12 @@ fn prometheus_can_read_the_metrics() {
     let hostile = server.url("stream.wav?name=%22%5C%7B%7D%F0%9F%8E%99");
     let _listener = Listener::start(&hostile, &directory.path().join("one"));
     server.row_when("\"\\{}🎙", |row| row["delivered"].as_u64().unwrap() > 10);
-    let mut promtool =
-        Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let text = server.text("metrics");
     promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();

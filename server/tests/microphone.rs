@@ -44,15 +44,13 @@ fn a_tone_played_to_the_microphone_is_heard_at_its_pitch_and_level() {
     assert_eq!(status["format"]["rate_hz"], 48_000, "{status}");
 
     // A stumble of the sound server on a busy machine spoils one second or another; a fault of ours spoils all.
-    let mut listener =
-        curl(&[&server.url("stream.wav?sample=f32le")]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut listener = curl(&[&server.url("stream.wav?sample=f32le")]).stdout(Stdio::piped()).spawn().unwrap();
     let mut sound = listener.stdout.take().unwrap();
     sound.read_exact(&mut [0; 44]).unwrap();
     let mut second = vec![0; 4 * 48_000];
     eventually("a second of the tone", || {
         sound.read_exact(&mut second).unwrap();
-        let samples: Vec<_> =
-            second.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let samples: Vec<_> = second.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         let (hz, rms) = tone_and_rms(&samples, 48_000, &[220.0, 430.0, 435.0, 440.0, 445.0, 450.0, 880.0]);
         let expected = TONE_PEAK / std::f64::consts::SQRT_2;
         (hz == TONE_HZ && (rms / expected - 1.0).abs() < 0.02).then_some(())

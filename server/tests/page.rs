@@ -41,8 +41,7 @@ impl Browser {
         // Each open waits for the other side.
         let commands = OpenOptions::new().write(true).open(commands).unwrap();
         let answers = BufReader::new(File::open(answers).unwrap());
-        let mut browser =
-            Self { child, commands, answers, session: Value::Null, last_id: 0, _directory: directory };
+        let mut browser = Self { child, commands, answers, session: Value::Null, last_id: 0, _directory: directory };
         let target = browser.call("Target.createTarget", json!({ "url": url }));
         let attached =
             browser.call("Target.attachToTarget", json!({ "targetId": target["targetId"], "flatten": true }));
@@ -101,7 +100,7 @@ fn it_plays_shows_who_listens_and_disconnects_them() {
     browser.until("document.getElementById('audio').currentTime > 1");
     server.row_when("page", |row| row["delivered"].as_u64().unwrap() > 100);
     browser.until("document.getElementById('rows').textContent.includes('page')");
-    browser.until("document.getElementById('meters').textContent.includes('-12')");
+    browser.until("document.getElementById('meters').textContent.includes('12.0')");
 
     browser.value("document.getElementById('play').click()");
     eventually("the end of the page's stream", || server.rows().is_empty().then_some(()));

@@ -35,9 +35,8 @@ fn a_frozen_listener_lags_is_counted_and_comes_back_live() {
     assert!(most > 2.0, "5 s of standing still showed as {most} s of lag");
     signal(frozen.pid(), "CONT");
 
-    let row = server.row_when("frozen", |row| {
-        row["lag_seconds"].as_f64().unwrap() < 0.2 && row["gaps"].as_u64().unwrap() > 0
-    });
+    let row = server
+        .row_when("frozen", |row| row["lag_seconds"].as_f64().unwrap() < 0.2 && row["gaps"].as_u64().unwrap() > 0);
     assert_identity(&row);
     assert!(row["lost"].as_u64().unwrap() > 0, "{row}");
     assert_eq!(row["gaps"], 1, "one gap, then live: {row}");

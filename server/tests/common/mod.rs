@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// Nothing here should take as long as this, however loaded the machine is.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running `aircheck`, ended when dropped.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub url: String,
-    pub address: SocketAddr,
+    pub(crate) url: String,
+    pub(crate) address: SocketAddr,
     log: std::path::PathBuf,
     /// Kept for the log.
     _directory: tempfile::TempDir,
@@ -24,24 +24,23 @@ pub struct Server {
 
 impl Server {
     /// Starts it with `flags` on a free port, and waits until it listens.
-    pub fn start(flags: &[&str]) -> Self {
+    pub(crate) fn start(flags: &[&str]) -> Self {
         Self::start_with(flags, |command| command)
     }
 
     /// Likewise, with a last word on the command: its environment, its stdin.
-    pub fn start_with(flags: &[&str], prepare: impl FnOnce(&mut Command) -> &mut Command) -> Self {
+    pub(crate) fn start_with(flags: &[&str], prepare: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         Self::launch(command(), flags, prepare)
     }
 
     /// Likewise, from a command that has an environment already.
-    pub fn launch(
-        mut command: Command,
-        flags: &[&str],
-        prepare: impl FnOnce(&mut Command) -> &mut Command,
-    ) -> Self {
+    pub(crate) fn launch(mut command: Command, flags: &[&str], prepare: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
-        command.args(["--listen", "127.0.0.1:0"]).args(flags);
+        command.args(flags);
+        if !flags.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(std::fs::File::create(&log).unwrap());
         let mut child = prepare(&mut command).spawn().unwrap();
         let mut line = String::new();
@@ -55,35 +54,35 @@ impl Server {
         Self { child, url, address, log, _directory: directory }
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{}", self.url, path.trim_start_matches('/'))
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// What it logged so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
     /// The JSON at `path`.
-    pub fn json(&self, path: &str) -> Value {
+    pub(crate) fn json(&self, path: &str) -> Value {
         let output = curl(&["--fail", &self.url(path)]).output().unwrap();
         assert!(output.status.success(), "{path}: {output:?}");
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// The text at `path`.
-    pub fn text(&self, path: &str) -> String {
+    pub(crate) fn text(&self, path: &str) -> String {
         let output = curl(&["--fail", &self.url(path)]).output().unwrap();
         assert!(output.status.success(), "{path}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// Status code and whole response (head and body) for curl's arguments and a path.
-    pub fn ask(&self, arguments: &[&str], path: &str) -> (u16, String) {
+    pub(crate) fn ask(&self, arguments: &[&str], path: &str) -> (u16, String) {
         let url = self.url(path);
         let output = curl(&[&["--include", "--max-time", "30"], arguments, &[&url]].concat()).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -92,24 +91,24 @@ impl Server {
     }
 
     /// The rows of the listeners' table.
-    pub fn rows(&self) -> Vec<Value> {
+    pub(crate) fn rows(&self) -> Vec<Value> {
         self.json("api/v1/listeners").as_array().unwrap().clone()
     }
 
     /// The row of the listener called `name`, once there is one with `condition`.
-    pub fn row_when(&self, name: &str, condition: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn row_when(&self, name: &str, condition: impl Fn(&Value) -> bool) -> Value {
         eventually(&format!("a row for {name}"), || {
             self.rows().into_iter().find(|row| row["name"] == name && condition(row))
         })
     }
 
     /// Asks it to end, as an operator would.
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         signal(self.pid(), "TERM");
     }
 
     /// Waits for its end.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         wait(&mut self.child)
     }
 }
@@ -127,7 +126,7 @@ impl Drop for Server {
 }
 
 /// The program, with no settings but those of the test.
-pub fn command() -> Command {
+pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aircheck"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AIRCHECK_") || name == "RUST_LOG") {
         command.env_remove(name);
@@ -138,36 +137,36 @@ pub fn command() -> Command {
 }
 
 /// Runs the program with arguments that it should refuse; its exit code and what it says on stderr.
-pub fn refused(arguments: &[&str]) -> (i32, String) {
+pub(crate) fn refused(arguments: &[&str]) -> (i32, String) {
     let mut command = command();
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let Output { status, stderr, .. } = command.output().unwrap();
     (status.code().unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-pub fn curl(arguments: &[&str]) -> Command {
+pub(crate) fn curl(arguments: &[&str]) -> Command {
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--no-buffer"]).args(arguments).stdin(Stdio::null());
     command
 }
 
 /// A listener in a process of its own, ended when dropped.
-pub struct Listener {
+pub(crate) struct Listener {
     child: Child,
 }
 
 impl Listener {
     /// Writes what it hears to `file`.
-    pub fn start(url: &str, file: &Path) -> Self {
+    pub(crate) fn start(url: &str, file: &Path) -> Self {
         let output = file.to_str().unwrap();
         Self { child: curl(&["--output", output, url]).stderr(Stdio::null()).spawn().unwrap() }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         wait(&mut self.child)
     }
 }
@@ -180,18 +179,18 @@ impl Drop for Listener {
 }
 
 /// Sends a signal to a process that a test started.
-pub fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
     assert!(status.success());
 }
 
 /// Waits for a child's end, and fails if it does not come.
-pub fn wait(child: &mut Child) -> ExitStatus {
+pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     eventually("the end of a process", || child.try_wait().unwrap())
 }
 
 /// Asks again until there is an answer; fails after [`PATIENCE`].
-pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask() {
@@ -203,7 +202,7 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Sends bytes as they are, closes the sending side if `close`, and reads what comes back until the end.
-pub fn raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(bytes).unwrap();
@@ -214,14 +213,14 @@ pub fn raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// `offered = delivered + lost + queued` for a row.
-pub fn assert_identity(row: &Value) {
+pub(crate) fn assert_identity(row: &Value) {
     let count = |key: &str| row[key].as_u64().unwrap();
     assert_eq!(count("offered"), count("delivered") + count("lost") + count("queued"), "{row}");
 }
 
 /// Interleaved samples of the first channel's strongest tone among `candidates` Hz, by Goertzel's algorithm, and the
 /// RMS of all samples.
-pub fn tone_and_rms(samples: &[f32], rate_hz: u32, candidates: &[f64]) -> (f64, f64) {
+pub(crate) fn tone_and_rms(samples: &[f32], rate_hz: u32, candidates: &[f64]) -> (f64, f64) {
     let power = |hz: f64| {
         let coefficient = 2.0 * (std::f64::consts::TAU * hz / f64::from(rate_hz)).cos();
         let (mut previous, mut before) = (0.0, 0.0);
