@@ -61,7 +61,7 @@ fn main() {
 }
 
 fn engine(overflow: Overflow, table: &mut Table) {
-    let options = StreamOptions { block: BLOCK, history: Duration::from_millis(100), live: true };
+    let options = StreamOptions { block: BLOCK, history: Duration::from_millis(100), ..StreamOptions::default() };
     let stream = Stream::start(Box::new(Tone::new(440.0)), options).expect("a tone always starts");
     let consumers: Vec<_> = (0..CONSUMERS)
         .map(|number| {

@@ -148,7 +148,7 @@ impl Rhythm {
 }
 
 fn engine(runtime: &Runtime, consumers: usize, rhythm: Rhythm, clock: Duration) -> Histogram<u64> {
-    let options = StreamOptions { block: BLOCK, history: Duration::from_millis(100), live: true };
+    let options = StreamOptions { block: BLOCK, history: Duration::from_millis(100), ..StreamOptions::default() };
     let (stream, mut capture) = tap(RATE_HZ, 2, options);
     let readers: Vec<_> = (0..consumers)
         .map(|_| {

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aircheck_engine::source::{Paced, Wav};
-use aircheck_engine::{Block, Consumer, Overflow, Start, Stream, StreamOptions, SubscribeOptions};
+use aircheck_engine::{Block, Consumer, Overflow, Stream, StreamOptions, SubscribeOptions};
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let directory = tempfile::tempdir()?;
@@ -27,14 +27,14 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     }
     writer.finalize()?;
 
-    // The file starts to run at once. The history keeps what comes before everybody is there.
-    let options = StreamOptions { live: false, history: Duration::from_secs(6), ..StreamOptions::default() };
+    // Nothing runs until both copies are there to get the beginning.
+    let options = StreamOptions { live: false, await_consumers: 2, ..StreamOptions::default() };
     let started = Instant::now();
     let stream = Stream::start(Box::new(Paced::new(Wav::open(&original, false)?)), options)?;
     let mut copies = Vec::new();
     for (name, pause) in [("quick", Duration::ZERO), ("slow", Duration::from_millis(1))] {
         let path = directory.path().join(name);
-        let options = SubscribeOptions { overflow: Overflow::Block, buffer: 16, start: Start::From(0) };
+        let options = SubscribeOptions { overflow: Overflow::Block, buffer: 16, ..SubscribeOptions::default() };
         let consumer = stream.subscribe(options)?;
         copies.push((name, path.clone(), thread::spawn(move || copy(consumer, &path, spec, pause))));
     }

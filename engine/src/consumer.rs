@@ -32,8 +32,8 @@ pub enum RecvError {
     #[error("nothing there yet")]
     Empty,
     /// Nothing more will come.
-    #[error("the stream has ended: {}", .0.reason.label())]
-    Ended(End),
+    #[error(transparent)]
+    Ended(#[from] End),
 }
 
 /// Takes the items of a [`FanOut`](crate::FanOut), made by [`Hub::subscribe`](crate::Hub::subscribe).
@@ -195,7 +195,8 @@ impl<T: Send> Consumer<T> {
             newest = newer;
             skipped += 1;
         }
-        let stale = lag_of(&newest, head) > self.buffer && self.skipped == 0;
+        let followed = self.tally.refused_to() > newest.stamp.sequence;
+        let stale = (followed || lag_of(&newest, head) > self.buffer) && self.skipped == 0;
         if stale {
             last = newest.stamp.sequence;
             skipped += 1;

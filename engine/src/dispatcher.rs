@@ -37,6 +37,8 @@ pub(crate) struct Dispatcher {
     /// Stage `ring`: from the capture of a block's first frame to here, in microseconds.
     ring_micros: Arc<Recorder>,
     stop: Arc<AtomicBool>,
+    /// Nothing goes out until there are so many consumers.
+    awaited: usize,
 }
 
 impl Dispatcher {
@@ -46,6 +48,7 @@ impl Dispatcher {
         capture: Arc<CaptureTally>,
         fan_out: FanOut<Arc<Block>>,
         history: usize,
+        awaited: usize,
     ) -> Self {
         Self {
             ring,
@@ -56,6 +59,7 @@ impl Dispatcher {
             capture,
             ring_micros: Arc::new(Recorder::new(MAX_MICROS, Precision::TwoDigits)),
             stop: Arc::default(),
+            awaited,
         }
     }
 
@@ -75,8 +79,14 @@ impl Dispatcher {
         let ending = self.ring.is_abandoned() || stopping;
         let words = capture::block_words(self.format);
         let mut taken = 0;
-        // Who stops the stream does not wait for a consumer that may never read again.
-        while taken < BATCH && self.ring.slots() >= words && (stopping || self.fan_out.has_room(1)) {
+        if self.awaited > 0 && self.fan_out.consumers() >= self.awaited {
+            self.awaited = 0;
+        }
+        // Who stops the stream does not wait for a consumer that may never come or never read again.
+        while taken < BATCH
+            && self.ring.slots() >= words
+            && (stopping || (self.awaited == 0 && self.fan_out.has_room(1)))
+        {
             self.take_block(words, now);
             taken += 1;
         }

@@ -22,12 +22,14 @@ pub struct StreamOptions {
     /// Whether the sound comes at its own pace. If not, it comes as fast as it is taken, and consumers may use
     /// [`Overflow::Block`](crate::Overflow::Block), for which it then waits.
     pub live: bool,
+    /// Where it is not live: how many consumers the sound waits for before it starts, so that all get its beginning.
+    pub await_consumers: usize,
 }
 
 impl Default for StreamOptions {
     /// Live, in blocks of 10 ms, with 10 s of history.
     fn default() -> Self {
-        Self { block: Duration::from_millis(10), history: Duration::from_secs(10), live: true }
+        Self { block: Duration::from_millis(10), history: Duration::from_secs(10), live: true, await_consumers: 0 }
     }
 }
 
@@ -82,7 +84,8 @@ impl Stream {
         let history = format.blocks_in(options.history) as usize;
         let (capture, ring, capture_tally) = Capture::new(format, options.live);
         let (fan_out, hub) = FanOut::new(FanOutOptions { history, live: options.live, head: None });
-        let dispatcher = Dispatcher::new(format, ring, Arc::clone(&capture_tally), fan_out, history);
+        let awaited = if options.live { 0 } else { options.await_consumers };
+        let dispatcher = Dispatcher::new(format, ring, Arc::clone(&capture_tally), fan_out, history, awaited);
         let ring_micros = Arc::clone(dispatcher.ring_micros());
         let stop = Arc::clone(dispatcher.stop_flag());
         // Where the source waits, the next block is there at once.

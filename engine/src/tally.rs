@@ -39,6 +39,8 @@ pub enum EndReason {
     TooSlow,
     /// Somebody called [`Tally::close`].
     Closed,
+    /// The consumer was dropped.
+    Left,
     /// The producing side went away without a word: a thread ended early.
     Abandoned,
 }
@@ -51,6 +53,7 @@ impl EndReason {
             Self::Finished => "finished",
             Self::TooSlow => "too slow",
             Self::Closed => "closed",
+            Self::Left => "left",
             Self::Abandoned => "abandoned",
         }
     }
@@ -61,6 +64,7 @@ impl EndReason {
             Self::TooSlow => 2,
             Self::Closed => 3,
             Self::Abandoned => 4,
+            Self::Left => 5,
         }
     }
 
@@ -70,13 +74,15 @@ impl EndReason {
             2 => Some(Self::TooSlow),
             3 => Some(Self::Closed),
             4 => Some(Self::Abandoned),
+            5 => Some(Self::Left),
             _ => None,
         }
     }
 }
 
 /// The end of what a consumer gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the stream has ended: {}", .reason.label())]
 pub struct End {
     /// Why.
     pub reason: EndReason,
@@ -360,6 +366,7 @@ impl Tally {
 
     /// Says that the consumer takes nothing more.
     pub(crate) fn leave(&self) {
+        self.ended(EndReason::Left, self.head.next(), Loss::Overflow);
         self.doorbell.gone.store(true, Ordering::Release);
     }
 

@@ -71,6 +71,6 @@ fn open(config: &Config, spec: &SourceSpec) -> Result<(Box<dyn Source>, SourceKi
 }
 
 fn start_stream(config: &Config, spec: &SourceSpec, source: Box<dyn Source>) -> Result<Stream, OpenError> {
-    let options = StreamOptions { block: config.block, history: config.history, live: true };
+    let options = StreamOptions { block: config.block, history: config.history, ..StreamOptions::default() };
     Stream::start(source, options).map_err(|error| OpenError::Start { spec: spec.clone(), error })
 }

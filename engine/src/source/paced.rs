@@ -119,14 +119,18 @@ impl Pacer {
 
     fn run(mut self, mut pull: impl Pull) -> Result<(), String> {
         let format = self.capture.format();
+        // No more than a block: where the source waits, it asks for room for one.
         let portion_frames = (PORTION.as_secs_f64() * f64::from(format.rate_hz())).ceil().max(1.0) as usize;
+        let portion_frames = portion_frames.min(format.block_frames() as usize);
         let mut samples = vec![0.0; portion_frames * usize::from(format.channels())];
         let mut epoch = Timestamp::now();
         let mut position = 0;
         loop {
             let filled = pull.pull(&mut samples)?;
             if filled == 0 {
-                return self.wait_for_room();
+                // The last, short block needs room like any other.
+                self.wait_for_room();
+                return Ok(());
             }
             let now = Timestamp::now();
             let mut captured_at = format.time_of(epoch, position);
@@ -140,18 +144,20 @@ impl Pacer {
             if self.capture.is_live() && self.pause(due.since(now)) {
                 return Ok(());
             }
-            if !self.capture.is_live() {
-                self.wait_for_room()?;
+            if self.wait_for_room() {
+                return Ok(());
             }
             self.capture.write(&samples[..filled], captured_at);
         }
     }
 
-    /// Waits while the ring is full, where the source is not live: also before the end, whose last, short block
-    /// needs room like any other.
-    fn wait_for_room(&mut self) -> Result<(), String> {
-        while !self.capture.is_live() && !self.capture.has_room() && !self.pause(FULL_RETRY) {}
-        Ok(())
+    /// Waits while the ring is full, where the source is not live; true if it was stopped.
+    fn wait_for_room(&self) -> bool {
+        let mut stopped = !self.capture.is_live() && self.pause(Duration::ZERO);
+        while !stopped && !self.capture.is_live() && !self.capture.has_room() {
+            stopped = self.pause(FULL_RETRY);
+        }
+        stopped
     }
 
     /// Sleeps; true if the source was stopped meanwhile.

@@ -34,7 +34,11 @@ impl Server {
     }
 
     /// Likewise, from a command that has an environment already.
-    pub(crate) fn launch(mut command: Command, flags: &[&str], prepare: impl FnOnce(&mut Command) -> &mut Command) -> Self {
+    pub(crate) fn launch(
+        mut command: Command,
+        flags: &[&str],
+        prepare: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
         command.args(flags);
