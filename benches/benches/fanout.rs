@@ -50,7 +50,7 @@ enum Arrangement {
 }
 
 fn main() {
-    let runtime = Builder::new_multi_thread().worker_threads(1).build().expect("a thread");
+    let runtime = Builder::new_multi_thread().worker_threads(2).build().expect("a thread");
     for (name, arrangement) in [("sweep", Arrangement::Sweep), ("tasks", Arrangement::Tasks)] {
         println!("{name}: thousand blocks/s, each read by every consumer; {ROUNDS} paired rounds\n");
         let mut table =

@@ -72,6 +72,7 @@ impl<T: Send> Consumer<T> {
     /// # Errors
     ///
     /// [`RecvError::Empty`] when nothing is there, [`RecvError::Ended`] when nothing will be.
+    #[inline]
     pub fn try_recv(&mut self, now: Timestamp) -> Result<Delivery<T>, RecvError> {
         self.take(now).map_err(RecvError::Ended)?.ok_or(RecvError::Empty)
     }
@@ -81,6 +82,7 @@ impl<T: Send> Consumer<T> {
     /// # Errors
     ///
     /// The end, once everything queued has been taken.
+    #[inline]
     pub fn poll_recv(&mut self, context: &mut Context<'_>, now: Timestamp) -> Poll<Result<Delivery<T>, End>> {
         if let Some(ready) = self.take(now).transpose() {
             return Poll::Ready(ready);
@@ -228,7 +230,7 @@ impl<T: Send> Consumer<T> {
         }
         let lag_items = head.saturating_sub(stamp.sequence + 1);
         self.tally.lagged(lag_items);
-        self.tally.delivered(stamp.sequence, now.since(stamp.dispatched_at));
+        self.tally.delivered(stamp.sequence, now.micros_since(stamp.dispatched_at));
         Delivery { stamp, gap, lag_items, item }
     }
 

@@ -133,8 +133,7 @@ impl Dispatcher {
             fresh.refill(stamp, frames).copy_from_slice(bytemuck::cast_slice(samples));
         }
         chunk.commit_all();
-        let micros = now.since(captured_at).as_micros();
-        self.ring_micros.record(u64::try_from(micros).unwrap_or(u64::MAX));
+        self.ring_micros.record(now.micros_since(captured_at));
         self.fan_out.push(stamp, block);
     }
 }

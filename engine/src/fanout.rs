@@ -235,7 +235,7 @@ impl<T: Clone + Send> FanOut<T> {
     pub fn has_room(&mut self, items: usize) -> bool {
         self.admit();
         let waiting = self.batch.len();
-        self.lanes.iter().filter(|lane| lane.blocks()).all(|lane| lane.room() >= items + waiting)
+        self.lanes.iter().filter(|lane| lane.blocks()).all(|lane| lane.has_room(items + waiting))
     }
 
     /// Flushes, and ends every consumer after what it still has queued.

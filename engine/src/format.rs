@@ -97,7 +97,9 @@ impl Format {
     /// How long `frames` frames sound.
     #[must_use]
     pub const fn span(&self, frames: u64) -> Duration {
-        Duration::from_nanos((frames as u128 * 1_000_000_000 / self.rate_hz as u128) as u64)
+        // Whole seconds apart, so that no product needs more than 64 bits: this is computed in the callback.
+        let rate = self.rate_hz as u64;
+        Duration::new(frames / rate, (frames % rate * 1_000_000_000 / rate) as u32)
     }
 
     /// How many whole blocks cover `span`: rounded up, so that asking for a second gives at least a second.

@@ -135,7 +135,9 @@ impl<T: Send> Lane<T> {
                 }
             }
         }
-        self.missing = LossCounts::default();
+        if missing.is_some() {
+            self.missing = LossCounts::default();
+        }
     }
 
     /// Ends the consumer after what it has queued; `next` is one past the last sequence number.
@@ -150,11 +152,12 @@ impl<T: Send> Lane<T> {
         self.tally.wake();
     }
 
-    /// Free places, for a consumer that the source waits for.
-    pub(crate) fn room(&self) -> usize {
+    /// Whether there are so many free places, for a consumer that the source waits for. What was last known of the
+    /// consumer mostly answers that, without fetching a cache line that it keeps writing.
+    pub(crate) fn has_room(&self, items: usize) -> bool {
         match &self.ring {
-            Ring::Queue(ring) => ring.slots(),
-            Ring::Latest(_) => usize::MAX,
+            Ring::Queue(ring) => ring.cached_slots() >= items || ring.slots() >= items,
+            Ring::Latest(_) => true,
         }
     }
 

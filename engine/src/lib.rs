@@ -41,7 +41,9 @@ mod stream;
 
 pub use block::{Block, Stamp};
 pub use capture::{Capture, CaptureTally};
+// `Capture::write` takes any sample that has it, so whoever writes a source may need its name.
 pub use consumer::{Consumer, Delivery, RecvError};
+pub use cpal::FromSample;
 pub use fanout::{FanOut, FanOutOptions, Hub, Start, SubscribeError, SubscribeOptions};
 pub use format::{Format, FormatError};
 pub use loss::{Gap, Loss, LossCounts};

@@ -78,8 +78,10 @@ impl Recorder {
     }
 
     /// Counts `value` once. Never waits, never allocates.
+    #[inline]
     pub fn record(&self, value: u64) {
-        let count = &self.counts[index_of(value.min(self.max_trackable), self.precision)];
+        let tracked = value.min(self.max_trackable);
+        let count = &self.counts[index_of(tracked, self.precision)];
         count.store(count.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
         if value > self.max.load(Ordering::Relaxed) {
             self.max.store(value, Ordering::Relaxed);
@@ -137,10 +139,13 @@ pub struct Summary {
 }
 
 /// hdrhistogram's bucket of a value: linear up to twice the half count, then that half count for each power of two.
+#[inline]
 fn index_of(value: u64, precision: Precision) -> usize {
     let half = precision.half_magnitude();
-    let mask = (1 << (half + 1)) - 1;
-    let power = u64::BITS - (half + 1) - (value | mask).leading_zeros();
+    if value >> (half + 1) == 0 {
+        return value as usize;
+    }
+    let power = u64::BITS - (half + 1) - value.leading_zeros();
     ((power as usize) << half) + (value >> power) as usize
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use crossbeam_utils::CachePadded;
@@ -184,12 +183,12 @@ impl Tally {
         let conflated = self.offering.conflated.load(Ordering::Acquire);
         let accepted = self.offering.accepted.load(Ordering::Acquire);
         let mut lost = LossCounts::default();
-        lost.set(Loss::Overflow, self.offering.overflow.load(Ordering::Acquire));
-        lost.set(Loss::Conflated, conflated);
-        lost.set(Loss::Source, self.offering.source.load(Ordering::Acquire));
-        lost.set(Loss::History, self.offering.history.load(Ordering::Acquire));
+        lost.add(Loss::Overflow, self.offering.overflow.load(Ordering::Acquire));
+        lost.add(Loss::Conflated, conflated);
+        lost.add(Loss::Source, self.offering.source.load(Ordering::Acquire));
+        lost.add(Loss::History, self.offering.history.load(Ordering::Acquire));
         let refused = lost.total() - conflated;
-        lost.set(Loss::Skipped, skipped);
+        lost.add(Loss::Skipped, skipped);
         let attached = self.offering.attached.load(Ordering::Acquire);
         let reached = passed.max(self.offering.first.load(Ordering::Acquire));
         Snapshot {
@@ -314,10 +313,10 @@ impl Tally {
 
 /// What the consuming side writes, likewise alone, and reads.
 impl Tally {
-    pub(crate) fn delivered(&self, sequence: u64, queued_for: Duration) {
+    pub(crate) fn delivered(&self, sequence: u64, queued_micros: u64) {
         grow(&self.taking.delivered, 1);
         self.taking.passed.store(sequence + 1, Ordering::Release);
-        self.queue_micros.record(u64::try_from(queued_for.as_micros()).unwrap_or(u64::MAX));
+        self.queue_micros.record(queued_micros);
     }
 
     pub(crate) fn skipped(&self, last: u64, count: u64) {

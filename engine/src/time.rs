@@ -56,6 +56,12 @@ impl Timestamp {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// How long after `earlier` this is, in whole microseconds; 0 if it is before.
+    #[must_use]
+    pub const fn micros_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0) / 1000
+    }
+
     /// Nanoseconds from `other` to this moment, negative if this is earlier.
     #[must_use]
     pub const fn offset_from(self, other: Self) -> i64 {

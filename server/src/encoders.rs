@@ -136,10 +136,12 @@ impl Encoder {
                 }
                 Ok(delivery) => self.packets.push(delivery.stamp, self.encoding.encode(&delivery.item)),
                 // The history comes at once: there is no more of it.
-                Err(RecvError::Empty) => return Ok(()),
+                Err(RecvError::Empty) => break,
                 Err(RecvError::Ended(end)) => return Err(self.ended(end)),
             }
         }
+        // Nobody is there yet to miss what the history did not have.
+        self.packets.advance_to(self.live);
         Ok(())
     }
 
