@@ -72,28 +72,50 @@ impl<T: Send> Consumer<T> {
     /// # Errors
     ///
     /// [`RecvError::Empty`] when nothing is there, [`RecvError::Ended`] when nothing will be.
+    // In one piece, and inlined: handing a delivery from function to function costs more than making it.
     #[inline]
     pub fn try_recv(&mut self, now: Timestamp) -> Result<Delivery<T>, RecvError> {
-        self.take(now).map_err(RecvError::Ended)?.ok_or(RecvError::Empty)
+        if self.end.is_some() || self.tally.is_closing() {
+            return Err(RecvError::Ended(self.over()));
+        }
+        let mut slot = match self.taker.pop() {
+            Some(slot) => slot,
+            None => self.last_look()?,
+        };
+        let expected = self.begin(slot.stamp.sequence);
+        let head = self.tally.head_next();
+        if self.overflow == Overflow::SkipToLive && self.is_stale(&slot, head) {
+            slot = self.skip_to_live(slot).ok_or(RecvError::Empty)?;
+        }
+        let Slot { stamp, missing, item } = slot;
+        let lag_items = head.saturating_sub(stamp.sequence + 1);
+        self.expected = Some(stamp.sequence + 1);
+        self.tally.lagged(lag_items);
+        self.tally.delivered(stamp.sequence, now.micros_since(stamp.dispatched_at));
+        let gap = if stamp.sequence == expected { None } else { Some(self.gap(expected, stamp.sequence, missing)) };
+        Ok(Delivery { stamp, gap, lag_items, item })
     }
 
     /// Takes the next item, or registers the task to be woken for it. The engine needs no async runtime for this.
+    /// Who takes several items at one waking may read the clock once for all of them.
     ///
     /// # Errors
     ///
     /// The end, once everything queued has been taken.
     #[inline]
     pub fn poll_recv(&mut self, context: &mut Context<'_>, now: Timestamp) -> Poll<Result<Delivery<T>, End>> {
-        if let Some(ready) = self.take(now).transpose() {
-            return Poll::Ready(ready);
+        match self.try_recv(now) {
+            Ok(delivery) => return Poll::Ready(Ok(delivery)),
+            Err(RecvError::Ended(end)) => return Poll::Ready(Err(end)),
+            Err(RecvError::Empty) => self.tally.arm(context.waker()),
         }
-        self.tally.arm(context.waker());
-        match self.take(now).transpose() {
-            None => Poll::Pending,
-            Some(ready) => {
+        match self.try_recv(now) {
+            Ok(delivery) => {
                 self.tally.disarm();
-                Poll::Ready(ready)
+                Poll::Ready(Ok(delivery))
             }
+            Err(RecvError::Ended(end)) => Poll::Ready(Err(end)),
+            Err(RecvError::Empty) => Poll::Pending,
         }
     }
 
@@ -118,7 +140,13 @@ impl<T: Send> Consumer<T> {
     ///
     /// [`RecvError::Empty`] when none came in time, [`RecvError::Ended`] once everything queued has been taken.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Delivery<T>, RecvError> {
-        let deadline = Instant::now() + timeout.min(FOREVER);
+        match self.try_recv(Timestamp::now()) {
+            Err(RecvError::Empty) => self.wait(Instant::now() + timeout.min(FOREVER)),
+            received => received,
+        }
+    }
+
+    fn wait(&mut self, deadline: Instant) -> Result<Delivery<T>, RecvError> {
         let (parker, waker) = self.parking.take().unwrap_or_else(|| {
             let parker = Parker::new();
             let waker = Waker::from(Arc::new(Unpark(parker.unparker().clone())));
@@ -135,35 +163,26 @@ impl<T: Send> Consumer<T> {
         received
     }
 
-    fn take(&mut self, now: Timestamp) -> Result<Option<Delivery<T>>, End> {
-        if let Some(end) = self.end {
-            return Err(end);
-        }
-        if self.tally.is_closing() {
-            self.tally.ended(EndReason::Closed, self.tally.head_next(), Loss::Overflow);
-            return Err(*self.end.insert(End { reason: EndReason::Closed, gap: None }));
-        }
-        let slot = match self.taker.pop() {
-            Some(slot) => slot,
-            None => match self.tally.end() {
-                None => return Ok(None),
-                // What was pushed before the end is visible by now.
-                Some((reason, next, tail)) => match self.taker.pop() {
-                    Some(slot) => slot,
-                    None => return Err(self.finish(reason, next, tail)),
-                },
-            },
-        };
-        let expected = self.begin(slot.stamp.sequence);
-        let head = self.tally.head_next();
-        let slot = match self.overflow {
-            Overflow::SkipToLive => self.skip_stale(slot, head),
-            _ => Some(slot),
-        };
-        Ok(slot.map(|slot| self.deliver(slot, expected, head, now)))
+    /// The end, or `Closed` if somebody has asked for it.
+    #[cold]
+    fn over(&mut self) -> End {
+        let tally = &self.tally;
+        *self.end.get_or_insert_with(|| {
+            tally.ended(EndReason::Closed, tally.head_next(), Loss::Overflow);
+            End { reason: EndReason::Closed, gap: None }
+        })
+    }
+
+    /// What to do when nothing is queued: if the fan-out has ended, look once more, because what it pushed before that
+    /// is visible by now.
+    #[cold]
+    fn last_look(&mut self) -> Result<Slot<T>, RecvError> {
+        let (reason, next, tail) = self.tally.end().ok_or(RecvError::Empty)?;
+        self.taker.pop().ok_or_else(|| RecvError::Ended(self.finish(reason, next, tail)))
     }
 
     /// The sequence number to expect, and the burst, as the fan-out fixed them when it took this consumer in.
+    #[inline]
     fn begin(&mut self, sequence: u64) -> u64 {
         *self.expected.get_or_insert_with(|| {
             let (first, burst) = self.tally.start().unwrap_or((sequence, 0));
@@ -172,22 +191,23 @@ impl<T: Send> Consumer<T> {
         })
     }
 
-    /// Hands `slot` back unless it is too far behind; then goes to the newest item queued, and past that too if even
-    /// that is too far behind, which is so when the ring was full. But never twice in a row: where items come in
-    /// batches longer than the ring, the newest queued is always late, and better than nothing.
-    fn skip_stale(&mut self, slot: Slot<T>, head: u64) -> Option<Slot<T>> {
-        let lag = lag_of(&slot, head);
+    /// Whether `slot` is too far behind `head`.
+    #[inline]
+    fn is_stale(&mut self, slot: &Slot<T>, head: u64) -> bool {
+        let lag = lag_of(slot, head);
         self.burst = self.burst.min(lag);
-        // After the end there is no live sound to skip to.
-        if lag <= self.buffer + self.burst || self.tally.end_reason().is_some() {
-            return Some(slot);
-        }
-        // The head may be ahead of the fan-out: of an encoder at work, or of a batch on its way. There is nothing to
-        // skip to yet.
-        let head = head.min(self.tally.offered_next());
-        if lag_of(&slot, head) <= self.buffer + self.burst {
-            return Some(slot);
-        }
+        // After the end there is no live sound to skip to. And the head may be ahead of the fan-out, which is an
+        // encoder at work or has a batch on its way: there is nothing to skip to yet.
+        lag > self.buffer + self.burst
+            && self.tally.end_reason().is_none()
+            && lag_of(slot, head.min(self.tally.offered_next())) > self.buffer + self.burst
+    }
+
+    /// Goes from a stale slot to the newest one queued, and past that too if it is not live either: the ring was full,
+    /// and newer items were refused. But never twice in a row: where items come in batches longer than the ring, the
+    /// newest queued is always late, and better than nothing.
+    #[cold]
+    fn skip_to_live(&mut self, slot: Slot<T>) -> Option<Slot<T>> {
         self.burst = 0;
         let mut newest = slot;
         let mut skipped = 0;
@@ -198,7 +218,7 @@ impl<T: Send> Consumer<T> {
             skipped += 1;
         }
         let followed = self.tally.refused_to() > newest.stamp.sequence;
-        let stale = (followed || lag_of(&newest, head) > self.buffer) && self.skipped == 0;
+        let stale = (followed || lag_of(&newest, self.tally.offered_next()) > self.buffer) && self.skipped == 0;
         if stale {
             last = newest.stamp.sequence;
             skipped += 1;
@@ -210,28 +230,20 @@ impl<T: Send> Consumer<T> {
         (!stale).then_some(newest)
     }
 
-    fn deliver(&mut self, slot: Slot<T>, expected: u64, head: u64, now: Timestamp) -> Delivery<T> {
-        let Slot { stamp, missing, item } = slot;
+    /// The gap from `expected` to an item with `sequence`, counted.
+    #[cold]
+    fn gap(&mut self, expected: u64, sequence: u64, missing: Option<Loss>) -> Gap {
+        let blocks = sequence - expected;
         let skipped = std::mem::take(&mut self.skipped);
-        let refused = stamp.sequence - expected - skipped;
-        let gap = (refused + skipped > 0).then(|| Gap {
-            from: expected,
-            blocks: refused + skipped,
-            reason: match missing {
-                _ if skipped >= refused => Loss::Skipped,
-                Some(reason) => reason,
-                None if self.overflow == Overflow::Latest => Loss::Conflated,
-                None => Loss::Overflow,
-            },
-        });
-        self.expected = Some(stamp.sequence + 1);
-        if let Some(gap) = gap {
-            self.tally.missed(gap);
-        }
-        let lag_items = head.saturating_sub(stamp.sequence + 1);
-        self.tally.lagged(lag_items);
-        self.tally.delivered(stamp.sequence, now.micros_since(stamp.dispatched_at));
-        Delivery { stamp, gap, lag_items, item }
+        let reason = match missing {
+            _ if skipped >= blocks - skipped => Loss::Skipped,
+            Some(reason) => reason,
+            None if self.overflow == Overflow::Latest => Loss::Conflated,
+            None => Loss::Overflow,
+        };
+        let gap = Gap { from: expected, blocks, reason };
+        self.tally.missed(gap);
+        gap
     }
 
     fn finish(&mut self, reason: EndReason, next: u64, tail: Loss) -> End {

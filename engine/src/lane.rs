@@ -33,6 +33,7 @@ pub(crate) enum Taker<T: Send> {
 
 impl<T: Send> Taker<T> {
     /// The next slot, or the newest where only that is kept.
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<Slot<T>> {
         match self {
             Self::Queue(ring) => ring.pop().ok(),
