@@ -21,6 +21,7 @@ use std::future::poll_fn;
 use std::hint::{black_box, spin_loop};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
+use std::task::{Poll, ready};
 use std::thread;
 use std::time::Instant;
 
@@ -244,10 +245,18 @@ fn try_read_engine(reader: &mut Reader<Consumer<Block>>, now: Timestamp) {
     }
 }
 
+/// Reads the clock once for all that it takes at one waking, as `poll_recv` allows.
 async fn read_engine(mut reader: Reader<Consumer<Block>>) {
-    while let Ok(delivery) = poll_fn(|context| reader.consumer.poll_recv(context, Timestamp::now())).await {
-        reader.read(&delivery.item);
-    }
+    poll_fn(|context| {
+        let now = Timestamp::now();
+        loop {
+            match ready!(reader.consumer.poll_recv(context, now)) {
+                Ok(delivery) => reader.read(&delivery.item),
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
 }
 
 fn tokio_broadcast(runtime: &Runtime, arrangement: Arrangement, consumers: usize) -> Lineup {

@@ -34,7 +34,7 @@ fn main() {
     println!("{table}");
 }
 
-fn row<T: Clone + Send>(options: SubscribeOptions) -> [String; 6] {
+fn row<T: Sync + Clone + Send>(options: SubscribeOptions) -> [String; 6] {
     let (mut fan_out, hub) = FanOut::<T>::new(FanOutOptions { live: false, ..FanOutOptions::default() });
     let mut consumers = Vec::with_capacity(CONSUMERS);
     let region = Region::new(ALLOCATOR);

@@ -33,11 +33,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             Err(end) => break end,
         };
         if let Some(gap) = delivery.gap {
-            println!("tick {}: missed {} ticks ({})", delivery.item, gap.blocks, gap.reason.label());
+            println!("tick {}: missed {} ticks ({})", delivery.item.value, gap.blocks, gap.reason.label());
         }
         let lagging = delivery.lag_items > WARN_ITEMS;
         if lagging && !warned {
-            println!("tick {}: warning, {} ticks behind", delivery.item, delivery.lag_items);
+            println!("tick {}: warning, {} ticks behind", delivery.item.value, delivery.lag_items);
         }
         warned = lagging;
         // The work takes three times as long as a tick.

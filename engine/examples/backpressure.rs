@@ -5,7 +5,6 @@
 
 use std::error::Error;
 use std::path::Path;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -48,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(())
 }
 
-fn copy(mut from: Consumer<Arc<Block>>, to: &Path, spec: hound::WavSpec, pause: Duration) -> hound::Result<u64> {
+fn copy(mut from: Consumer<Block>, to: &Path, spec: hound::WavSpec, pause: Duration) -> hound::Result<u64> {
     let mut writer = hound::WavWriter::create(to, spec)?;
     while let Ok(delivery) = from.recv() {
         for sample in delivery.item.samples() {

@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     loop {
         let now = market.load(Ordering::Acquire);
         let Ok(delivery) = worker.recv() else { break };
-        last = delivery.item;
+        last = delivery.item.value;
         stale += u32::from(last < now);
         thread::sleep(Duration::from_millis(20));
     }

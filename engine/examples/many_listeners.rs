@@ -4,7 +4,6 @@
 //! anybody. One who comes late starts in the past if it likes.
 
 use std::error::Error;
-use std::sync::Arc;
 use std::thread;
 
 use aircheck_engine::source::Tone;
@@ -24,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     // Half of it has gone out when the last one joins; the history still has it.
     let mut head = listen_from(Start::Live)?;
-    while head.recv().map_err(RecvError::Ended)?.stamp.sequence < BLOCKS / 2 {}
+    while head.recv().map_err(RecvError::Ended)?.item.stamp.sequence < BLOCKS / 2 {}
     let consumer = listen_from(Start::From(0))?;
     listeners.push(thread::spawn(move || listen("Dora, who came late", consumer)));
 
@@ -35,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn listen(name: &str, mut consumer: Consumer<Arc<Block>>) -> Result<String, RecvError> {
+fn listen(name: &str, mut consumer: Consumer<Block>) -> Result<String, RecvError> {
     let mut peak = 0.0_f32;
     for _ in 0..BLOCKS {
         let block = consumer.recv().map_err(RecvError::Ended)?.item;

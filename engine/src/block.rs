@@ -1,4 +1,6 @@
-//! The unit that goes through the rings: a fixed number of frames with its sequence number and capture time.
+//! The unit that goes through the rings: a fixed number of frames, with the number and times that it goes by.
+
+use std::ops::Deref;
 
 use crate::{Format, Timestamp};
 
@@ -14,10 +16,27 @@ pub struct Stamp {
     pub dispatched_at: Timestamp,
 }
 
+/// What a fan-out carries: a value and its stamp, made once, shared and immutable from then on. It can be used like
+/// the value itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Item<T> {
+    /// Sequence number and times.
+    pub stamp: Stamp,
+    /// The value.
+    pub value: T,
+}
+
+impl<T> Deref for Item<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
 /// A block of sound: `frames` frames of interleaved `f32` samples, nominally -1 to 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
-    stamp: Stamp,
     format: Format,
     frames: u32,
     samples: Box<[f32]>,
@@ -26,25 +45,13 @@ pub struct Block {
 impl Block {
     /// A silent block of full length, to be filled.
     pub(crate) fn silent(format: Format) -> Self {
-        Self {
-            stamp: Stamp::default(),
-            format,
-            frames: format.block_frames(),
-            samples: vec![0.0; format.block_samples()].into(),
-        }
+        Self { format, frames: format.block_frames(), samples: vec![0.0; format.block_samples()].into() }
     }
 
     /// Makes this a block of `frames` frames and hands out all samples of a full one to be filled.
-    pub(crate) fn refill(&mut self, stamp: Stamp, frames: u32) -> &mut [f32] {
-        self.stamp = stamp;
+    pub(crate) fn refill(&mut self, frames: u32) -> &mut [f32] {
         self.frames = frames.min(self.format.block_frames());
         &mut self.samples
-    }
-
-    /// Sequence number and times.
-    #[must_use]
-    pub fn stamp(&self) -> Stamp {
-        self.stamp
     }
 
     /// The stream's format.
@@ -59,15 +66,17 @@ impl Block {
         self.frames
     }
 
-    /// Position of the first frame since the start of the stream, in frames.
-    #[must_use]
-    pub fn position(&self) -> u64 {
-        self.format.position(self.stamp.sequence)
-    }
-
     /// The samples, interleaved: `frames` times channels of them.
     #[must_use]
     pub fn samples(&self) -> &[f32] {
         &self.samples[..self.frames as usize * self.format.channels() as usize]
+    }
+}
+
+impl Item<Block> {
+    /// Position of the first frame since the start of the stream, in frames.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.format.position(self.stamp.sequence)
     }
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_utils::sync::{Parker, Unparker};
 
-use crate::lane::{Slot, Taker};
-use crate::{End, EndReason, Gap, Loss, Overflow, Stamp, Tally, Timestamp};
+use crate::lane::Taker;
+use crate::{End, EndReason, Gap, Item, Loss, Overflow, Stamp, Tally, Timestamp};
 
 /// Longest wait: a century. An `Instant` further away may be more than the system's clock can hold.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -15,14 +15,12 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// An item as a consumer gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery<T> {
-    /// Sequence number and times.
-    pub stamp: Stamp,
     /// What is missing directly before this item. It comes with the item, so that no loop can overlook it.
     pub gap: Option<Gap>,
     /// How far this item was behind the live head when it was taken, in items.
     pub lag_items: u64,
-    /// The item.
-    pub item: T,
+    /// The item: a value with its sequence number and times, shared with the other consumers.
+    pub item: Arc<Item<T>>,
 }
 
 /// Why there is no item.
@@ -41,7 +39,7 @@ pub enum RecvError {
 /// Use [`recv`](Self::recv) or [`recv_timeout`](Self::recv_timeout) from a thread, [`poll_recv`](Self::poll_recv)
 /// from async code, and [`try_recv`](Self::try_recv) where time is yours. Dropping it unsubscribes.
 #[derive(Debug)]
-pub struct Consumer<T: Send> {
+pub struct Consumer<T: Send + Sync> {
     taker: Taker<T>,
     overflow: Overflow,
     buffer: u64,
@@ -56,7 +54,7 @@ pub struct Consumer<T: Send> {
     tally: Arc<Tally>,
 }
 
-impl<T: Send> Consumer<T> {
+impl<T: Send + Sync> Consumer<T> {
     pub(crate) fn new(taker: Taker<T>, overflow: Overflow, buffer: u64, tally: Arc<Tally>) -> Self {
         Self { taker, overflow, buffer, burst: 0, expected: None, skipped: 0, end: None, parking: None, tally }
     }
@@ -78,22 +76,22 @@ impl<T: Send> Consumer<T> {
         if self.end.is_some() || self.tally.is_closing() {
             return Err(RecvError::Ended(self.over()));
         }
-        let mut slot = match self.taker.pop() {
-            Some(slot) => slot,
+        let mut item = match self.taker.pop() {
+            Some(item) => item,
             None => self.last_look()?,
         };
-        let expected = self.begin(slot.stamp.sequence);
+        let expected = self.begin(item.stamp.sequence);
         let head = self.tally.head_next();
-        if self.overflow == Overflow::SkipToLive && self.is_stale(&slot, head) {
-            slot = self.skip_to_live(slot).ok_or(RecvError::Empty)?;
+        if self.overflow == Overflow::SkipToLive && self.is_stale(&item, head) {
+            item = self.skip_to_live(item).ok_or(RecvError::Empty)?;
         }
-        let Slot { stamp, missing, item } = slot;
-        let lag_items = head.saturating_sub(stamp.sequence + 1);
-        self.expected = Some(stamp.sequence + 1);
+        let Stamp { sequence, dispatched_at, .. } = item.stamp;
+        let lag_items = head.saturating_sub(sequence + 1);
+        self.expected = Some(sequence + 1);
         self.tally.lagged(lag_items);
-        self.tally.delivered(stamp.sequence, now.micros_since(stamp.dispatched_at));
-        let gap = if stamp.sequence == expected { None } else { Some(self.gap(expected, stamp.sequence, missing)) };
-        Ok(Delivery { stamp, gap, lag_items, item })
+        self.tally.delivered(sequence, now.micros_since(dispatched_at));
+        let gap = if sequence == expected { None } else { Some(self.gap(expected, sequence)) };
+        Ok(Delivery { gap, lag_items, item })
     }
 
     /// Takes the next item, or registers the task to be woken for it. The engine needs no async runtime for this.
@@ -176,7 +174,7 @@ impl<T: Send> Consumer<T> {
     /// What to do when nothing is queued: if the fan-out has ended, look once more, because what it pushed before that
     /// is visible by now.
     #[cold]
-    fn last_look(&mut self) -> Result<Slot<T>, RecvError> {
+    fn last_look(&mut self) -> Result<Arc<Item<T>>, RecvError> {
         let (reason, next, tail) = self.tally.end().ok_or(RecvError::Empty)?;
         self.taker.pop().ok_or_else(|| RecvError::Ended(self.finish(reason, next, tail)))
     }
@@ -191,25 +189,25 @@ impl<T: Send> Consumer<T> {
         })
     }
 
-    /// Whether `slot` is too far behind `head`.
+    /// Whether `item` is too far behind `head`.
     #[inline]
-    fn is_stale(&mut self, slot: &Slot<T>, head: u64) -> bool {
-        let lag = lag_of(slot, head);
+    fn is_stale(&mut self, item: &Item<T>, head: u64) -> bool {
+        let lag = lag_of(item, head);
         self.burst = self.burst.min(lag);
         // After the end there is no live sound to skip to. And the head may be ahead of the fan-out, which is an
         // encoder at work or has a batch on its way: there is nothing to skip to yet.
         lag > self.buffer + self.burst
             && self.tally.end_reason().is_none()
-            && lag_of(slot, head.min(self.tally.offered_next())) > self.buffer + self.burst
+            && lag_of(item, head.min(self.tally.offered_next())) > self.buffer + self.burst
     }
 
-    /// Goes from a stale slot to the newest one queued, and past that too if it is not live either: the ring was full,
+    /// Goes from a stale item to the newest one queued, and past that too if it is not live either: the ring was full,
     /// and newer items were refused. But never twice in a row: where items come in batches longer than the ring, the
     /// newest queued is always late, and better than nothing.
     #[cold]
-    fn skip_to_live(&mut self, slot: Slot<T>) -> Option<Slot<T>> {
+    fn skip_to_live(&mut self, item: Arc<Item<T>>) -> Option<Arc<Item<T>>> {
         self.burst = 0;
-        let mut newest = slot;
+        let mut newest = item;
         let mut skipped = 0;
         let mut last = newest.stamp.sequence;
         while let Some(newer) = self.taker.pop() {
@@ -232,10 +230,10 @@ impl<T: Send> Consumer<T> {
 
     /// The gap from `expected` to an item with `sequence`, counted.
     #[cold]
-    fn gap(&mut self, expected: u64, sequence: u64, missing: Option<Loss>) -> Gap {
+    fn gap(&mut self, expected: u64, sequence: u64) -> Gap {
         let blocks = sequence - expected;
         let skipped = std::mem::take(&mut self.skipped);
-        let reason = match missing {
+        let reason = match self.taker.reason(sequence) {
             _ if skipped >= blocks - skipped => Loss::Skipped,
             Some(reason) => reason,
             None if self.overflow == Overflow::Latest => Loss::Conflated,
@@ -258,14 +256,14 @@ impl<T: Send> Consumer<T> {
     }
 }
 
-impl<T: Send> Drop for Consumer<T> {
+impl<T: Send + Sync> Drop for Consumer<T> {
     fn drop(&mut self) {
         self.tally.leave();
     }
 }
 
-fn lag_of<T>(slot: &Slot<T>, head: u64) -> u64 {
-    head.saturating_sub(slot.stamp.sequence + 1)
+fn lag_of<T>(item: &Item<T>, head: u64) -> u64 {
+    head.saturating_sub(item.stamp.sequence + 1)
 }
 
 /// Wakes a thread that waits in [`Consumer::recv_timeout`].

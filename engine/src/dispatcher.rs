@@ -32,7 +32,7 @@ pub(crate) struct Dispatcher {
     ring: rtrb::Consumer<u32>,
     format: Format,
     pool: Pool,
-    fan_out: FanOut<Arc<Block>>,
+    fan_out: FanOut<Block>,
     capture: Arc<CaptureTally>,
     /// Stage `ring`: from the capture of a block's first frame to here, in microseconds.
     ring_micros: Arc<Recorder>,
@@ -46,7 +46,7 @@ impl Dispatcher {
         format: Format,
         ring: rtrb::Consumer<u32>,
         capture: Arc<CaptureTally>,
-        fan_out: FanOut<Arc<Block>>,
+        fan_out: FanOut<Block>,
         history: usize,
         awaited: usize,
     ) -> Self {
@@ -130,10 +130,11 @@ impl Dispatcher {
         let stamp = Stamp { sequence, captured_at, dispatched_at: now };
         let mut block = self.pool.take();
         if let Some(fresh) = Arc::get_mut(&mut block) {
-            fresh.refill(stamp, frames).copy_from_slice(bytemuck::cast_slice(samples));
+            fresh.stamp = stamp;
+            fresh.value.refill(frames).copy_from_slice(bytemuck::cast_slice(samples));
         }
         chunk.commit_all();
         self.ring_micros.record(now.micros_since(captured_at));
-        self.fan_out.push(stamp, block);
+        self.fan_out.push_item(block);
     }
 }

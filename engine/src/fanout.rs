@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, mpsc};
 
 use crate::lane::Lane;
-use crate::{Consumer, EndReason, Head, Overflow, Stamp, Tally, Timestamp};
+use crate::{Consumer, EndReason, Head, Item, Overflow, Stamp, Tally, Timestamp};
 
 /// How a [`FanOut`] is set up.
 #[derive(Clone, Debug)]
@@ -82,19 +82,19 @@ pub enum SubscribeError {
 /// ticks.send("tick", now);
 /// ticks.finish(EndReason::Finished);
 ///
-/// assert_eq!(consumer.try_recv(now)?.item, "tick");
+/// assert_eq!(consumer.try_recv(now)?.item.value, "tick");
 /// assert!(consumer.try_recv(now).is_err());
 /// # use aircheck_engine::EndReason;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct FanOut<T: Send> {
+pub struct FanOut<T: Send + Sync> {
     lanes: Vec<Lane<T>>,
     joining: mpsc::Receiver<Lane<T>>,
-    batch: Vec<(Stamp, T)>,
-    history: VecDeque<(Stamp, T)>,
+    batch: Vec<Arc<Item<T>>>,
+    history: VecDeque<Arc<Item<T>>>,
     history_items: usize,
-    fallen: Vec<T>,
+    fallen: Vec<Arc<Item<T>>>,
     /// One past the last sequence number pushed.
     next: u64,
     head: Head,
@@ -102,7 +102,7 @@ pub struct FanOut<T: Send> {
     ended: Arc<AtomicBool>,
 }
 
-impl<T: Send> Drop for FanOut<T> {
+impl<T: Send + Sync> Drop for FanOut<T> {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Release);
     }
@@ -110,7 +110,7 @@ impl<T: Send> Drop for FanOut<T> {
 
 /// The way to subscribe to a [`FanOut`], from any thread and at any time. Cheap to clone.
 #[derive(Debug)]
-pub struct Hub<T: Send> {
+pub struct Hub<T: Send + Sync> {
     joining: mpsc::Sender<Lane<T>>,
     head: Head,
     history_items: usize,
@@ -118,7 +118,7 @@ pub struct Hub<T: Send> {
     ended: Arc<AtomicBool>,
 }
 
-impl<T: Send> Clone for Hub<T> {
+impl<T: Send + Sync> Clone for Hub<T> {
     fn clone(&self) -> Self {
         Self {
             joining: self.joining.clone(),
@@ -130,7 +130,7 @@ impl<T: Send> Clone for Hub<T> {
     }
 }
 
-impl<T: Clone + Send> FanOut<T> {
+impl<T: Send + Sync> FanOut<T> {
     /// A fan-out without consumers, and the hub through which they come.
     #[must_use]
     pub fn new(options: FanOutOptions) -> (Self, Hub<T>) {
@@ -154,31 +154,44 @@ impl<T: Clone + Send> FanOut<T> {
         (fan_out, hub)
     }
 
-    /// Puts an item after those that were pushed before; it is not visible until [`flush`](Self::flush). Sequence
+    /// Puts a value after those that were pushed before; it is not visible until [`flush`](Self::flush). Sequence
     /// numbers that are left out are counted as lost at the source.
     ///
     /// # Panics
     ///
     /// If `stamp.sequence` is not above the last one.
-    pub fn push(&mut self, stamp: Stamp, item: T) {
-        assert!(stamp.sequence >= self.next, "sequence {} comes after {}", stamp.sequence, self.next);
-        self.admit();
-        self.next = stamp.sequence + 1;
-        self.batch.push((stamp, item));
+    pub fn push(&mut self, stamp: Stamp, value: T) {
+        self.push_item(Arc::new(Item { stamp, value }));
     }
 
-    /// Puts an item into the history alone, for consumers that start in the past: nobody is offered it live.
+    /// Likewise, for a value that is shared already: one that [`flush`](Self::flush) gave back, and that was filled
+    /// again.
+    ///
+    /// # Panics
+    ///
+    /// If its sequence number is not above the last one.
+    pub fn push_item(&mut self, item: Arc<Item<T>>) {
+        self.admit();
+        self.advance_past(item.stamp.sequence);
+        self.batch.push(item);
+    }
+
+    /// Puts a value into the history alone, for consumers that start in the past: nobody is offered it live.
     ///
     /// # Panics
     ///
     /// If `stamp.sequence` is not above the last one.
-    pub fn remember(&mut self, stamp: Stamp, item: T) {
-        assert!(stamp.sequence >= self.next, "sequence {} comes after {}", stamp.sequence, self.next);
-        self.next = stamp.sequence + 1;
-        self.history.push_back((stamp, item));
+    pub fn remember(&mut self, stamp: Stamp, value: T) {
+        self.advance_past(stamp.sequence);
+        self.history.push_back(Arc::new(Item { stamp, value }));
         if self.history.len() > self.history_items {
             self.history.pop_front();
         }
+    }
+
+    fn advance_past(&mut self, sequence: u64) {
+        assert!(sequence >= self.next, "sequence {sequence} comes after {}", self.next);
+        self.next = sequence + 1;
     }
 
     /// Says that the sequence stands at `next`: what lies between the last item and it is lost at the source.
@@ -189,13 +202,13 @@ impl<T: Clone + Send> FanOut<T> {
 
     /// Hands the pushed items to every consumer, wakes those who wait, lets in who subscribed and lets go who left.
     /// Returns what fell off the history meanwhile, to be used again or dropped.
-    pub fn flush(&mut self) -> std::vec::Drain<'_, T> {
+    pub fn flush(&mut self) -> std::vec::Drain<'_, Arc<Item<T>>> {
         if self.owns_head {
             self.head.advance(self.next);
         }
         for lane in &mut self.lanes {
-            for (stamp, item) in &self.batch {
-                lane.offer(*stamp, item);
+            for item in &self.batch {
+                lane.offer(item);
             }
         }
         // Pairs with the fence in `Tally::arm`: either the consumer sees the items, or this sees it armed.
@@ -206,14 +219,14 @@ impl<T: Clone + Send> FanOut<T> {
         });
         self.history.extend(self.batch.drain(..));
         let surplus = self.history.len().saturating_sub(self.history_items);
-        self.fallen.extend(self.history.drain(..surplus).map(|(_, item)| item));
+        self.fallen.extend(self.history.drain(..surplus));
         self.admit();
         self.fallen.drain(..)
     }
 
-    /// Pushes one item with the next sequence number, stamped `now`, and flushes.
-    pub fn send(&mut self, item: T, now: Timestamp) {
-        self.push(Stamp { sequence: self.next, captured_at: now, dispatched_at: now }, item);
+    /// Pushes one value with the next sequence number, stamped `now`, and flushes.
+    pub fn send(&mut self, value: T, now: Timestamp) {
+        self.push(Stamp { sequence: self.next, captured_at: now, dispatched_at: now }, value);
         self.flush();
     }
 
@@ -258,7 +271,7 @@ impl<T: Clone + Send> FanOut<T> {
     }
 }
 
-impl<T: Send> Hub<T> {
+impl<T: Send + Sync> Hub<T> {
     /// Adds a consumer. It starts when the producer next flushes or looks, and disturbs nobody; its memory is
     /// allocated here and now, on the caller's thread.
     ///

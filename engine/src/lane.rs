@@ -6,45 +6,64 @@ use std::sync::atomic::{Ordering, fence};
 
 use triple_buffer::TripleBuffer;
 
-use crate::{EndReason, Loss, LossCounts, Overflow, Stamp, Start, Tally};
+use crate::{EndReason, Item, Loss, LossCounts, Overflow, Start, Tally};
 
-/// One item on its way to one consumer.
-#[derive(Clone, Debug)]
-pub(crate) struct Slot<T> {
-    pub(crate) stamp: Stamp,
-    /// Why items are missing directly before this one, where the producing side refused some.
-    pub(crate) missing: Option<Loss>,
-    pub(crate) item: T,
-}
+/// Reasons for holes that wait to be read with the item after each. More than these wait only for a consumer that is
+/// further behind than it has ever been seen to be; it then learns of the holes all the same, but not why.
+const REASONS: usize = 16;
 
-/// Where a [`Lane`] puts its slots, and the other end of it, where the consumer takes them.
+/// Where a [`Lane`] puts its items: handles of 8 bytes, so that what crosses from core to core is little.
 #[derive(Debug)]
-enum Ring<T: Send> {
-    Queue(rtrb::Producer<Slot<T>>),
-    Latest(triple_buffer::Input<Option<Slot<T>>>),
+enum Ring<T: Send + Sync> {
+    Queue(rtrb::Producer<Arc<Item<T>>>),
+    Latest(triple_buffer::Input<Option<Arc<Item<T>>>>),
 }
 
-/// The consuming end of a lane's ring.
+/// The consuming end of a lane.
 #[derive(Debug)]
-pub(crate) enum Taker<T: Send> {
-    Queue(rtrb::Consumer<Slot<T>>),
-    Latest(triple_buffer::Output<Option<Slot<T>>>),
+pub(crate) struct Taker<T: Send + Sync> {
+    ring: TakerRing<T>,
+    holes: rtrb::Consumer<Hole>,
 }
 
-impl<T: Send> Taker<T> {
-    /// The next slot, or the newest where only that is kept.
+#[derive(Debug)]
+enum TakerRing<T: Send + Sync> {
+    Queue(rtrb::Consumer<Arc<Item<T>>>),
+    Latest(triple_buffer::Output<Option<Arc<Item<T>>>>),
+}
+
+/// Items that the producing side refused, up to the one with the number `before`.
+#[derive(Clone, Copy, Debug)]
+struct Hole {
+    before: u64,
+    reason: Loss,
+}
+
+impl<T: Send + Sync> Taker<T> {
+    /// The next item, or the newest where only that is kept.
     #[inline]
-    pub(crate) fn pop(&mut self) -> Option<Slot<T>> {
-        match self {
-            Self::Queue(ring) => ring.pop().ok(),
-            Self::Latest(output) => output.update().then(|| output.output_buffer_mut().take()).flatten(),
+    pub(crate) fn pop(&mut self) -> Option<Arc<Item<T>>> {
+        match &mut self.ring {
+            TakerRing::Queue(ring) => ring.pop().ok(),
+            TakerRing::Latest(output) => output.update().then(|| output.output_buffer_mut().take()).flatten(),
         }
+    }
+
+    /// Why items are missing directly before the one with the number `sequence`, where the producing side refused
+    /// them.
+    pub(crate) fn reason(&mut self, sequence: u64) -> Option<Loss> {
+        let mut reason = None;
+        while self.holes.peek().is_ok_and(|hole| hole.before <= sequence) {
+            reason = self.holes.pop().ok().filter(|hole| hole.before == sequence).map(|hole| hole.reason);
+        }
+        reason
     }
 }
 
 #[derive(Debug)]
-pub(crate) struct Lane<T: Send> {
+pub(crate) struct Lane<T: Send + Sync> {
     ring: Ring<T>,
+    holes: rtrb::Producer<Hole>,
     overflow: Overflow,
     start: Start,
     /// The sequence number that comes next if nothing is lost.
@@ -55,7 +74,7 @@ pub(crate) struct Lane<T: Send> {
     tally: Arc<Tally>,
 }
 
-impl<T: Send> Lane<T> {
+impl<T: Send + Sync> Lane<T> {
     /// A lane for a consumer that may be `buffer` items behind, plus `past` items that it asked for at the start.
     pub(crate) fn new(
         overflow: Overflow,
@@ -64,26 +83,25 @@ impl<T: Send> Lane<T> {
         start: Start,
         tally: Arc<Tally>,
     ) -> (Self, Taker<T>) {
-        let (ring, taker) = match overflow {
+        let (ring, taken) = match overflow {
             Overflow::Latest => {
                 let (input, output) = TripleBuffer::default().split();
-                (Ring::Latest(input), Taker::Latest(output))
+                (Ring::Latest(input), TakerRing::Latest(output))
             }
             // Twice the limit: one that is only just too late is trimmed where it reads, to the newest item, rather
             // than refused where it writes.
             Overflow::SkipToLive => queue(2 * buffer + past),
             Overflow::DropNewest | Overflow::Disconnect | Overflow::Block => queue(buffer + past),
         };
-        let lane = Self { ring, overflow, start, expected: 0, missing: LossCounts::default(), over: false, tally };
-        (lane, taker)
+        let (holes, read_holes) = rtrb::RingBuffer::new(REASONS);
+        let lane =
+            Self { ring, holes, overflow, start, expected: 0, missing: LossCounts::default(), over: false, tally };
+        (lane, Taker { ring: taken, holes: read_holes })
     }
 
     /// Finds the first item, with `live` as the next one to come, and offers what the history has from there on.
-    pub(crate) fn start(&mut self, live: u64, history: &VecDeque<(Stamp, T)>)
-    where
-        T: Clone,
-    {
-        let oldest = history.front().map_or(live, |(stamp, _)| stamp.sequence);
+    pub(crate) fn start(&mut self, live: u64, history: &VecDeque<Arc<Item<T>>>) {
+        let oldest = history.front().map_or(live, |item| item.stamp.sequence);
         let first = match self.start {
             Start::Live => live,
             Start::Back(items) => live.saturating_sub(items).max(oldest),
@@ -92,52 +110,51 @@ impl<T: Send> Lane<T> {
         self.expected = first.max(oldest);
         self.tally.attached(first, live - self.expected);
         self.refuse(Loss::History, self.expected - first);
-        for (stamp, item) in history.iter().filter(|(stamp, _)| stamp.sequence >= first) {
-            self.offer(*stamp, item);
+        for item in history.iter().filter(|item| item.stamp.sequence >= first) {
+            self.offer(item);
         }
         fence(Ordering::SeqCst);
         self.wake_if_armed();
     }
 
     /// Puts the item into the ring, or counts why not.
-    pub(crate) fn offer(&mut self, stamp: Stamp, item: &T)
-    where
-        T: Clone,
-    {
+    pub(crate) fn offer(&mut self, item: &Arc<Item<T>>) {
         if self.over {
             return;
         }
-        self.refuse(Loss::Source, stamp.sequence - self.expected);
-        self.expected = stamp.sequence + 1;
-        let missing = (self.missing.total() > 0).then(|| self.missing.main_reason());
-        let slot = |item: &T| Slot { stamp, missing, item: item.clone() };
-        match &mut self.ring {
-            Ring::Queue(ring) if ring.is_full() => {
-                self.missing.add(Loss::Overflow, 1);
-                self.tally.overflowed(stamp.sequence);
-                if self.overflow == Overflow::Disconnect {
-                    self.end(EndReason::TooSlow, self.expected);
-                }
-                return;
+        let sequence = item.stamp.sequence;
+        self.refuse(Loss::Source, sequence - self.expected);
+        self.expected = sequence + 1;
+        if let Ring::Queue(ring) = &self.ring
+            && ring.is_full()
+        {
+            self.missing.add(Loss::Overflow, 1);
+            self.tally.overflowed(sequence);
+            if self.overflow == Overflow::Disconnect {
+                self.end(EndReason::TooSlow, self.expected);
             }
+            return;
+        }
+        if self.missing.total() > 0 {
+            let reason = std::mem::take(&mut self.missing).main_reason();
+            // A consumer with so many holes before it learns of this one all the same: see `REASONS`.
+            let _ = self.holes.push(Hole { before: sequence, reason });
+        }
+        // Before the item can be seen, because the consumer may count it as delivered right after.
+        self.tally.accepted();
+        match &mut self.ring {
             Ring::Queue(ring) => {
-                // Before the push, because the consumer may count it as delivered right after.
-                self.tally.accepted();
                 // There is room: only this thread fills the ring.
-                let _ = ring.push(slot(item));
+                let _ = ring.push(Arc::clone(item));
             }
             Ring::Latest(input) => {
-                self.tally.accepted();
-                *input.input_buffer_mut() = Some(slot(item));
+                *input.input_buffer_mut() = Some(Arc::clone(item));
                 if input.publish() {
                     self.tally.conflated();
                     // The replaced item came back; what it holds is let go now, not with the next one.
                     input.input_buffer_mut().take();
                 }
             }
-        }
-        if missing.is_some() {
-            self.missing = LossCounts::default();
         }
     }
 
@@ -184,14 +201,14 @@ impl<T: Send> Lane<T> {
     }
 }
 
-impl<T: Send> Drop for Lane<T> {
+impl<T: Send + Sync> Drop for Lane<T> {
     fn drop(&mut self) {
         let reason = if self.tally.is_closing() { EndReason::Closed } else { EndReason::Abandoned };
         self.end(reason, self.expected);
     }
 }
 
-fn queue<T: Send>(slots: usize) -> (Ring<T>, Taker<T>) {
+fn queue<T: Send + Sync>(slots: usize) -> (Ring<T>, TakerRing<T>) {
     let (producer, consumer) = rtrb::RingBuffer::new(slots);
-    (Ring::Queue(producer), Taker::Queue(consumer))
+    (Ring::Queue(producer), TakerRing::Queue(consumer))
 }

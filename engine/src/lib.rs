@@ -39,7 +39,7 @@ mod tally;
 
 mod stream;
 
-pub use block::{Block, Stamp};
+pub use block::{Block, Item, Stamp};
 pub use capture::{Capture, CaptureTally};
 // `Capture::write` takes any sample that has it, so whoever writes a source may need its name.
 pub use consumer::{Consumer, Delivery, RecvError};

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::{Block, Format};
+use crate::{Block, Format, Item, Stamp};
 
 /// How many handed-back blocks [`Pool::take`] looks at before it makes a new one. A slow consumer holds blocks in
 /// runs, so a longer search mostly finds more of the same.
@@ -15,7 +15,7 @@ const LOOKS: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Pool {
     format: Format,
-    blocks: VecDeque<Arc<Block>>,
+    blocks: VecDeque<Arc<Item<Block>>>,
     /// More than this many are freed: only blocks that consumers held back beyond the history come on top.
     most: usize,
 }
@@ -23,12 +23,12 @@ pub(crate) struct Pool {
 impl Pool {
     /// A pool with `most` blocks ready, and never more.
     pub(crate) fn new(format: Format, most: usize) -> Self {
-        let blocks = (0..most).map(|_| Arc::new(Block::silent(format))).collect();
+        let blocks = (0..most).map(|_| silent(format)).collect();
         Self { format, blocks, most }
     }
 
     /// A block that nobody else holds.
-    pub(crate) fn take(&mut self) -> Arc<Block> {
+    pub(crate) fn take(&mut self) -> Arc<Item<Block>> {
         for _ in 0..LOOKS.min(self.blocks.len()) {
             let Some(mut block) = self.blocks.pop_front() else { break };
             if Arc::get_mut(&mut block).is_some() {
@@ -36,15 +36,19 @@ impl Pool {
             }
             self.blocks.push_back(block);
         }
-        Arc::new(Block::silent(self.format))
+        silent(self.format)
     }
 
     /// Hands a block back, held by others or not.
-    pub(crate) fn give(&mut self, block: Arc<Block>) {
+    pub(crate) fn give(&mut self, block: Arc<Item<Block>>) {
         if self.blocks.len() < self.most {
             self.blocks.push_back(block);
         }
     }
+}
+
+fn silent(format: Format) -> Arc<Item<Block>> {
+    Arc::new(Item { stamp: Stamp::default(), value: Block::silent(format) })
 }
 
 #[cfg(test)]
@@ -80,7 +84,7 @@ mod tests {
     fn it_never_keeps_more_than_its_bound() {
         let mut pool = pool(2);
         for _ in 0..5 {
-            pool.give(Arc::new(Block::silent(pool.format)));
+            pool.give(silent(pool.format));
         }
         assert_eq!(pool.blocks.len(), 2);
     }

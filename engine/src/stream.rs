@@ -64,7 +64,7 @@ pub enum StreamError {
 pub struct Stream {
     format: Format,
     description: String,
-    hub: Hub<Arc<Block>>,
+    hub: Hub<Block>,
     capture: Arc<CaptureTally>,
     ring_micros: Arc<Recorder>,
     running: Option<Box<dyn Running>>,
@@ -114,13 +114,13 @@ impl Stream {
     /// # Errors
     ///
     /// When the stream has ended, or for [`Overflow::Block`](crate::Overflow::Block) on a live stream.
-    pub fn subscribe(&self, options: SubscribeOptions) -> Result<Consumer<Arc<Block>>, SubscribeError> {
+    pub fn subscribe(&self, options: SubscribeOptions) -> Result<Consumer<Block>, SubscribeError> {
         self.hub.subscribe(options)
     }
 
     /// The way to subscribe from elsewhere.
     #[must_use]
-    pub fn hub(&self) -> &Hub<Arc<Block>> {
+    pub fn hub(&self) -> &Hub<Block> {
         &self.hub
     }
 

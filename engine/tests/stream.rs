@@ -99,14 +99,13 @@ fn ends<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
 }
 
 /// Everything up to the end, in order; a gap or a block whose inside does not belong to its stamp is a failure.
-fn listen(mut consumer: Consumer<Arc<Block>>, mut each: impl FnMut(u64)) -> (Vec<f32>, End) {
+fn listen(mut consumer: Consumer<Block>, mut each: impl FnMut(u64)) -> (Vec<f32>, End) {
     let mut samples = Vec::new();
     loop {
         match consumer.recv() {
             Ok(delivery) => {
                 assert_eq!(delivery.gap, None);
-                assert_eq!(delivery.item.stamp(), delivery.stamp, "a block carries its own number");
-                each(delivery.stamp.sequence);
+                each(delivery.item.stamp.sequence);
                 samples.extend_from_slice(delivery.item.samples());
             }
             Err(end) => return (samples, end),
@@ -212,7 +211,7 @@ fn blocks_that_somebody_holds_are_left_alone() {
         let held: Vec<_> = std::iter::from_fn(|| frozen.recv().ok()).collect();
         assert_eq!(held.len(), 100);
         for (number, delivery) in (0..).zip(&kept).chain((0..).zip(&held)) {
-            assert_eq!((delivery.stamp.sequence, delivery.item.stamp()), (number, delivery.stamp));
+            assert_eq!(delivery.item.stamp.sequence, number);
             assert_eq!(delivery.item.position(), number * 480);
             let fine = (number * 480..).zip(delivery.item.samples()).all(|(position, got)| sample(position) == *got);
             assert!(fine, "block {number} has somebody else's samples");
@@ -260,7 +259,7 @@ fn stop_ends_everybody_in_order() {
         let mut next = None;
         let end = loop {
             match frozen.recv() {
-                Ok(delivery) => next = Some(delivery.stamp.sequence + 1),
+                Ok(delivery) => next = Some(delivery.item.stamp.sequence + 1),
                 Err(end) => break end,
             }
         };
@@ -284,7 +283,7 @@ fn stop_waits_for_no_consumer() {
         }
         drop(gate);
         stream.stop();
-        assert_eq!((0..2).map(|_| frozen.recv().unwrap().stamp.sequence).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!((0..2).map(|_| frozen.recv().unwrap().item.stamp.sequence).collect::<Vec<_>>(), [0, 1]);
         let end = frozen.recv().unwrap_err();
         assert_eq!((end.reason, end.gap.map(|gap| (gap.from, gap.blocks))), (EndReason::Finished, Some((2, 18))));
     });
@@ -342,9 +341,9 @@ fn dropping_it_on_the_thread_that_listens_hangs_nobody() {
         drop(begin);
         let first = consumer.recv();
         drop(stream);
-        let mut next = first.map(|delivery| delivery.stamp.sequence + 1).unwrap_or(0);
+        let mut next = first.map(|delivery| delivery.item.stamp.sequence + 1).unwrap_or(0);
         while let Ok(delivery) = consumer.recv() {
-            next = delivery.stamp.sequence + 1;
+            next = delivery.item.stamp.sequence + 1;
         }
         let lost = consumer.tally().snapshot().lost.total();
         assert!(next <= 100 && lost <= 100);
@@ -366,13 +365,13 @@ fn it_goes_on_without_consumers_and_the_history_serves_latecomers() {
         let mut from = stream.subscribe(options(Overflow::SkipToLive, 1, Start::From(3))).unwrap();
         let mut all = stream.subscribe(options(Overflow::DropNewest, 1, Start::Back(u64::MAX))).unwrap();
         let mut live = stream.subscribe(options(Overflow::Block, 4, Start::Live)).unwrap();
-        let numbers = |consumer: &mut Consumer<Arc<Block>>, count: usize| -> Vec<u64> {
-            (0..count).map(|_| consumer.recv().unwrap().stamp.sequence).collect()
+        let numbers = |consumer: &mut Consumer<Block>, count: usize| -> Vec<u64> {
+            (0..count).map(|_| consumer.recv().unwrap().item.stamp.sequence).collect()
         };
         assert_eq!(numbers(&mut back, 5), (95..100).collect::<Vec<_>>());
         assert_eq!(numbers(&mut all, 20), (80..100).collect::<Vec<_>>());
         let first = from.recv().unwrap();
-        assert_eq!((first.stamp.sequence, first.gap.map(|gap| (gap.from, gap.blocks))), (80, Some((3, 77))));
+        assert_eq!((first.item.stamp.sequence, first.gap.map(|gap| (gap.from, gap.blocks))), (80, Some((3, 77))));
         assert_eq!(first.item.samples()[0], sample(80 * 960));
         assert_eq!(numbers(&mut from, 19), (81..100).collect::<Vec<_>>());
         assert_eq!(live.recv_timeout(Duration::ZERO), Err(RecvError::Empty));

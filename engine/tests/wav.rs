@@ -70,7 +70,7 @@ impl Pull for Held {
 }
 
 /// Subscribes without loss to a stream of the file. It begins with the first block.
-fn stream(wav: Wav) -> (Stream, Consumer<Arc<Block>>) {
+fn stream(wav: Wav) -> (Stream, Consumer<Block>) {
     let (begin, begun) = std::sync::mpsc::channel();
     let options = StreamOptions { live: false, ..StreamOptions::default() };
     let stream = Stream::start(Box::new(Paced::new(Held(wav, begun))), options).unwrap();

@@ -57,16 +57,17 @@ impl StreamBody {
         let now = Timestamp::now();
         let told = match ready!(self.packets.poll_recv(context, now)) {
             Ok(delivery) => {
-                let queued = now.since(delivery.stamp.dispatched_at);
+                let queued = now.since(delivery.item.stamp.dispatched_at);
                 self.metrics.delivered(delivery.lag_items as f64 * self.block_seconds, queued);
-                let Some(gap) = delivery.gap else { return Poll::Ready(Some((delivery.item, true))) };
+                let packet = delivery.item.value.clone();
+                let Some(gap) = delivery.gap else { return Poll::Ready(Some((packet, true))) };
                 self.metrics.gap(gap.blocks);
                 match self.encoding.encode_gap(gap) {
                     Some(told) => {
-                        self.after_gap = Some(delivery.item);
+                        self.after_gap = Some(packet);
                         Some(told)
                     }
-                    None => return Poll::Ready(Some((delivery.item, true))),
+                    None => return Poll::Ready(Some((packet, true))),
                 }
             }
             Err(end) => {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use aircheck_engine::source::PcmEncoding;
-use aircheck_engine::{Block, Format, Gap};
+use aircheck_engine::{Block, Format, Gap, Item};
 use bytes::Bytes;
 
 /// What one encoder makes of blocks. `/stream.wav` and `/stream.pcm` with the same samples share one.
@@ -20,7 +20,7 @@ pub enum Encoding {
 impl Encoding {
     /// The bytes of one block.
     #[must_use]
-    pub fn encode(self, block: &Block) -> Bytes {
+    pub fn encode(self, block: &Item<Block>) -> Bytes {
         match self {
             Self::Pcm(encoding) => {
                 let mut bytes = Vec::new();
@@ -32,7 +32,7 @@ impl Encoding {
                 line.push('\n');
                 line.into()
             }
-            Self::Events => format!("id: {}\ndata: {}\n\n", block.stamp().sequence, block_json(block)).into(),
+            Self::Events => format!("id: {}\ndata: {}\n\n", block.stamp.sequence, block_json(block)).into(),
         }
     }
 
@@ -52,8 +52,8 @@ impl Encoding {
 
 /// The block as `/stream.json` shows it. Floats are written as short as they can be and still be read back exactly;
 /// one that is not a number is `null`.
-fn block_json(block: &Block) -> String {
-    let stamp = block.stamp();
+fn block_json(block: &Item<Block>) -> String {
+    let stamp = block.stamp;
     let nanos = stamp.captured_at.as_nanos();
     // A sample takes up to 14 characters with its comma.
     let mut json = String::with_capacity(100 + 14 * block.samples().len());

@@ -21,7 +21,7 @@ const BATCH: usize = 32;
 /// The encoders that run, each on a thread of its own. One starts with its first listener and ends with its last.
 #[derive(Debug)]
 pub struct Encoders {
-    blocks: Hub<Arc<Block>>,
+    blocks: Hub<Block>,
     history: usize,
     buffer: usize,
     running: Mutex<HashMap<Encoding, Hub<Bytes>>>,
@@ -42,7 +42,7 @@ impl Encoders {
     /// No encoder yet. `history` blocks are kept for listeners who start in the past; an encoder may fall `buffer`
     /// blocks behind before it skips to live.
     #[must_use]
-    pub fn new(blocks: Hub<Arc<Block>>, history: usize, buffer: usize) -> Arc<Self> {
+    pub fn new(blocks: Hub<Block>, history: usize, buffer: usize) -> Arc<Self> {
         Arc::new(Self { blocks, history, buffer, running: Mutex::default() })
     }
 
@@ -105,7 +105,7 @@ impl Encoders {
 
 struct Encoder {
     encoding: Encoding,
-    blocks: Consumer<Arc<Block>>,
+    blocks: Consumer<Block>,
     packets: FanOut<Bytes>,
     /// The sequence number from which on blocks are live.
     live: u64,
@@ -131,10 +131,10 @@ impl Encoder {
     fn catch_up(&mut self) -> Result<(), EndReason> {
         while self.packets.next_sequence() < self.live {
             match self.blocks.recv_timeout(IDLE) {
-                Ok(delivery) if delivery.stamp.sequence < self.live => {
-                    self.packets.remember(delivery.stamp, self.encoding.encode(&delivery.item));
+                Ok(delivery) if delivery.item.stamp.sequence < self.live => {
+                    self.packets.remember(delivery.item.stamp, self.encoding.encode(&delivery.item));
                 }
-                Ok(delivery) => self.packets.push(delivery.stamp, self.encoding.encode(&delivery.item)),
+                Ok(delivery) => self.packets.push(delivery.item.stamp, self.encoding.encode(&delivery.item)),
                 // The history comes at once: there is no more of it.
                 Err(RecvError::Empty) => break,
                 Err(RecvError::Ended(end)) => return Err(self.ended(end)),
@@ -150,14 +150,14 @@ impl Encoder {
         let mut next = self.blocks.recv_timeout(IDLE);
         for _ in 0..BATCH {
             match next {
-                Ok(delivery) => self.packets.push(delivery.stamp, self.encoding.encode(&delivery.item)),
+                Ok(delivery) => self.packets.push(delivery.item.stamp, self.encoding.encode(&delivery.item)),
                 Err(RecvError::Empty) => break,
                 Err(RecvError::Ended(end)) => return Err(self.ended(end)),
             }
             next = self.blocks.try_recv(Timestamp::now());
         }
         if let Ok(delivery) = next {
-            self.packets.push(delivery.stamp, self.encoding.encode(&delivery.item));
+            self.packets.push(delivery.item.stamp, self.encoding.encode(&delivery.item));
         }
         self.packets.flush();
         Ok(())

@@ -40,7 +40,7 @@ impl Meter {
     /// # Errors
     ///
     /// When the system gives no more threads.
-    pub fn start(channels: u16, consumer: Consumer<Arc<Block>>, metrics: Arc<Metrics>) -> std::io::Result<Arc<Self>> {
+    pub fn start(channels: u16, consumer: Consumer<Block>, metrics: Arc<Metrics>) -> std::io::Result<Arc<Self>> {
         let meter = Arc::new(Self {
             levels: (0..channels).map(|_| AtomicU64::new(0)).collect(),
             measured_at: AtomicU64::new(0),
@@ -59,12 +59,12 @@ impl Meter {
         })
     }
 
-    fn run(&self, mut consumer: Consumer<Arc<Block>>, metrics: &Metrics) {
+    fn run(&self, mut consumer: Consumer<Block>, metrics: &Metrics) {
         let mut windows = vec![Window::default(); self.levels.len()];
         let mut part_frames = 0;
         while let Ok(delivery) = consumer.recv() {
             let block = delivery.item;
-            metrics.dispatched(delivery.stamp.dispatched_at.since(delivery.stamp.captured_at));
+            metrics.dispatched(block.stamp.dispatched_at.since(block.stamp.captured_at));
             let channels = self.levels.len();
             for frame in block.samples().chunks_exact(channels) {
                 for (window, sample) in windows.iter_mut().zip(frame) {

@@ -26,7 +26,7 @@ pub struct Station {
     description: String,
     kind: SourceKind,
     started_at: Timestamp,
-    hub: Hub<Arc<aircheck_engine::Block>>,
+    hub: Hub<aircheck_engine::Block>,
     capture: Arc<CaptureTally>,
     ring_micros: Arc<Recorder>,
     encoders: Arc<Encoders>,
