@@ -26,7 +26,7 @@ use std::thread;
 use std::time::Instant;
 
 use aircheck_benches::{Rounds, Table, Target, sum};
-use aircheck_engine::{Consumer, FanOut, FanOutOptions, Overflow, Stamp, Start, SubscribeOptions, Timestamp};
+use aircheck_engine::{Consumer, FanOut, FanOutOptions, Item, Overflow, Stamp, Start, SubscribeOptions, Timestamp};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::broadcast::{self, Receiver};
 
@@ -42,7 +42,7 @@ const ROUNDS: usize = 401;
 const CONSUMERS: [usize; 4] = [1, 4, 16, 64];
 const TARGET: Target = Target::AtLeast(1.2);
 
-type Block = Arc<[f32; BLOCK_SAMPLES]>;
+type Samples = [f32; BLOCK_SAMPLES];
 
 #[derive(Clone, Copy)]
 enum Arrangement {
@@ -69,6 +69,7 @@ fn compare(runtime: &Runtime, arrangement: Arrangement, consumers: usize, table:
         ("tokio", tokio_broadcast(runtime, arrangement, consumers)),
         ("engine", engine(runtime, arrangement, consumers, 1)),
         ("engine by 8", engine(runtime, arrangement, consumers, 8)),
+        ("engine by 32", engine(runtime, arrangement, consumers, STRIDE)),
     ];
     let rounds = Rounds::run(ROUNDS, contenders.len(), |contender| contenders[contender].1.turn(blocks));
     for (contender, (name, _)) in contenders.iter().enumerate() {
@@ -91,23 +92,23 @@ fn compare(runtime: &Runtime, arrangement: Arrangement, consumers: usize, table:
     }
 }
 
-/// Blocks that are filled again once nobody holds them.
-struct Pool {
-    blocks: VecDeque<Block>,
+/// Blocks that are filled again once nobody holds them, in handles of type `H`.
+struct Pool<H> {
+    blocks: VecDeque<H>,
     source: [f32; BLOCK_SAMPLES],
 }
 
-impl Pool {
-    fn new() -> Self {
+impl<H: Clone> Pool<H> {
+    fn new(make: impl Fn() -> H) -> Self {
         // What all rings, a stride and tokio's slots (which keep a block until the next lap) hold at most.
-        let blocks = (0..4 * RING).map(|_| Block::new([0.0; BLOCK_SAMPLES])).collect();
+        let blocks = (0..4 * RING).map(|_| make()).collect();
         Self { blocks, source: array::from_fn(|sample| sample as f32) }
     }
 
-    fn fill(&mut self) -> Block {
+    fn fill(&mut self, fill: impl FnOnce(&mut H, &[f32; BLOCK_SAMPLES])) -> H {
         let mut block = self.blocks.pop_front().expect("as many come back as go");
-        Arc::get_mut(&mut block).expect("nobody is this late").copy_from_slice(black_box(&self.source));
-        self.blocks.push_back(Arc::clone(&block));
+        fill(&mut block, black_box(&self.source));
+        self.blocks.push_back(block.clone());
         block
     }
 }
@@ -125,8 +126,8 @@ struct Reader<C> {
 }
 
 impl<C> Reader<C> {
-    fn read(&mut self, block: &Block) {
-        black_box(sum(&block[..]));
+    fn read(&mut self, block: &Samples) {
+        black_box(sum(block));
         self.received += 1;
         if self.received.is_multiple_of(STRIDE as u64) {
             self.progress.0.store(self.received, Ordering::Release);
@@ -220,17 +221,21 @@ fn wait_until(mut done: impl FnMut() -> bool) {
 }
 
 fn engine(runtime: &Runtime, arrangement: Arrangement, consumers: usize, batch: usize) -> Lineup {
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions { live: false, ..FanOutOptions::default() });
+    let (mut fan_out, hub) = FanOut::<Samples>::new(FanOutOptions { live: false, ..FanOutOptions::default() });
     let options = SubscribeOptions { overflow: Overflow::Block, buffer: RING, start: Start::Live };
-    let consumers: Vec<Consumer<Block>> =
+    let consumers: Vec<Consumer<Samples>> =
         (0..consumers).map(|_| hub.subscribe(options).expect("a running fan-out")).collect();
-    let mut pool = Pool::new();
+    let mut pool = Pool::new(|| Arc::new(Item { stamp: Stamp::default(), value: [0.0; BLOCK_SAMPLES] }));
     let send_stride = move |_: &[Arc<Progress>]| {
         wait_until(|| fan_out.has_room(STRIDE));
         let now = Timestamp::now();
         for pushed in 1..=STRIDE {
             let stamp = Stamp { sequence: fan_out.next_sequence(), captured_at: now, dispatched_at: now };
-            fan_out.push(stamp, pool.fill());
+            fan_out.push_item(pool.fill(|block, source| {
+                let block = Arc::get_mut(block).expect("nobody is this late");
+                block.stamp = stamp;
+                block.value.copy_from_slice(source);
+            }));
             if pushed.is_multiple_of(batch) {
                 fan_out.flush();
             }
@@ -239,14 +244,14 @@ fn engine(runtime: &Runtime, arrangement: Arrangement, consumers: usize, batch: 
     Lineup::new(runtime, arrangement, consumers, try_read_engine, read_engine, send_stride)
 }
 
-fn try_read_engine(reader: &mut Reader<Consumer<Block>>, now: Timestamp) {
+fn try_read_engine(reader: &mut Reader<Consumer<Samples>>, now: Timestamp) {
     if let Ok(delivery) = reader.consumer.try_recv(now) {
         reader.read(&delivery.item);
     }
 }
 
 /// Reads the clock once for all that it takes at one waking, as `poll_recv` allows.
-async fn read_engine(mut reader: Reader<Consumer<Block>>) {
+async fn read_engine(mut reader: Reader<Consumer<Samples>>) {
     poll_fn(|context| {
         let now = Timestamp::now();
         loop {
@@ -261,26 +266,28 @@ async fn read_engine(mut reader: Reader<Consumer<Block>>) {
 
 fn tokio_broadcast(runtime: &Runtime, arrangement: Arrangement, consumers: usize) -> Lineup {
     let (sender, _) = broadcast::channel(RING);
-    let receivers: Vec<Receiver<Block>> = (0..consumers).map(|_| sender.subscribe()).collect();
-    let mut pool = Pool::new();
+    let receivers: Vec<Receiver<Arc<Samples>>> = (0..consumers).map(|_| sender.subscribe()).collect();
+    let mut pool = Pool::new(|| Arc::new([0.0; BLOCK_SAMPLES]));
     let mut sent = 0;
     let send_stride = move |progress: &[Arc<Progress>]| {
         sent += STRIDE as u64;
         wait_until(|| all_reached(progress, sent.saturating_sub(RING as u64)));
         for _ in 0..STRIDE {
-            let _ = sender.send(pool.fill());
+            let _ = sender.send(pool.fill(|block, source| {
+                Arc::get_mut(block).expect("nobody is this late").copy_from_slice(source);
+            }));
         }
     };
     Lineup::new(runtime, arrangement, receivers, try_read_broadcast, read_broadcast, send_stride)
 }
 
-fn try_read_broadcast(reader: &mut Reader<Receiver<Block>>, _: Timestamp) {
+fn try_read_broadcast(reader: &mut Reader<Receiver<Arc<Samples>>>, _: Timestamp) {
     if let Ok(block) = reader.consumer.try_recv() {
         reader.read(&block);
     }
 }
 
-async fn read_broadcast(mut reader: Reader<Receiver<Block>>) {
+async fn read_broadcast(mut reader: Reader<Receiver<Arc<Samples>>>) {
     while let Ok(block) = reader.consumer.recv().await {
         reader.read(&block);
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_utils::sync::{Parker, Unparker};
 
 use crate::lane::Taker;
-use crate::{End, EndReason, Gap, Item, Loss, Overflow, Stamp, Tally, Timestamp};
+use crate::{End, EndReason, Gap, Head, Item, Loss, Overflow, Stamp, Tally, Timestamp};
 
 /// Longest wait: a century. An `Instant` further away may be more than the system's clock can hold.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -51,12 +51,13 @@ pub struct Consumer<T: Send + Sync> {
     skipped: u64,
     end: Option<End>,
     parking: Option<(Parker, Waker)>,
+    head: Head,
     tally: Arc<Tally>,
 }
 
 impl<T: Send + Sync> Consumer<T> {
-    pub(crate) fn new(taker: Taker<T>, overflow: Overflow, buffer: u64, tally: Arc<Tally>) -> Self {
-        Self { taker, overflow, buffer, burst: 0, expected: None, skipped: 0, end: None, parking: None, tally }
+    pub(crate) fn new(taker: Taker<T>, overflow: Overflow, buffer: u64, head: Head, tally: Arc<Tally>) -> Self {
+        Self { taker, overflow, buffer, burst: 0, expected: None, skipped: 0, end: None, parking: None, head, tally }
     }
 
     /// The consumer's account, to be read from anywhere, also after the consumer is gone.
@@ -81,7 +82,7 @@ impl<T: Send + Sync> Consumer<T> {
             None => self.last_look()?,
         };
         let expected = self.begin(item.stamp.sequence);
-        let head = self.tally.head_next();
+        let head = self.head.next();
         if self.overflow == Overflow::SkipToLive && self.is_stale(&item, head) {
             item = self.skip_to_live(item).ok_or(RecvError::Empty)?;
         }
@@ -164,9 +165,9 @@ impl<T: Send + Sync> Consumer<T> {
     /// The end, or `Closed` if somebody has asked for it.
     #[cold]
     fn over(&mut self) -> End {
-        let tally = &self.tally;
+        let (tally, head) = (&self.tally, &self.head);
         *self.end.get_or_insert_with(|| {
-            tally.ended(EndReason::Closed, tally.head_next(), Loss::Overflow);
+            tally.ended(EndReason::Closed, head.next(), Loss::Overflow);
             End { reason: EndReason::Closed, gap: None }
         })
     }

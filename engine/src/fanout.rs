@@ -291,7 +291,7 @@ impl<T: Send + Sync> Hub<T> {
         let tally = Arc::new(Tally::new(self.head.clone()));
         let (lane, taker) = Lane::new(options.overflow, buffer, past, options.start, Arc::clone(&tally));
         self.joining.send(lane).map_err(|_| SubscribeError::Ended)?;
-        Ok(Consumer::new(taker, options.overflow, buffer as u64, tally))
+        Ok(Consumer::new(taker, options.overflow, buffer as u64, self.head.clone(), tally))
     }
 
     /// Whether the fan-out has ended: nobody can subscribe any more.

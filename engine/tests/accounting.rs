@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{hint, thread};
 
