@@ -7,9 +7,9 @@
 //! at how far its receivers are. Receivers of both publish that, on a cache line of their own, once in [`STRIDE`]
 //! blocks.
 //!
-//! Two arrangements, the same for both: *sweep*, one thread that owns all consumers and goes round taking one block
-//! of each that has some (`try_recv`), so that with the producer two threads run on two cores; and *tasks*, one task
-//! for each consumer on a runtime with one worker thread, woken as they wait.
+//! Three arrangements, the same for both: *sweep*, one thread that owns all consumers and goes round taking one block
+//! of each that has some (`try_recv`), so that with the producer two threads run on two cores; *tasks*, one task for
+//! each consumer on a runtime with two worker threads, woken as they wait; and *threads*, a plain thread for each.
 //!
 //! A turn lasts from the first block to when every consumer has got the last one, about a millisecond; short, so that
 //! on a busy machine many turns run undisturbed. Shown are the median of paired ratios and, because on a busy machine
@@ -48,11 +48,14 @@ type Samples = [f32; BLOCK_SAMPLES];
 enum Arrangement {
     Sweep,
     Tasks,
+    Threads,
 }
 
 fn main() {
     let runtime = Builder::new_multi_thread().worker_threads(2).build().expect("a thread");
-    for (name, arrangement) in [("sweep", Arrangement::Sweep), ("tasks", Arrangement::Tasks)] {
+    for (name, arrangement) in
+        [("sweep", Arrangement::Sweep), ("tasks", Arrangement::Tasks), ("threads", Arrangement::Threads)]
+    {
         println!("{name}: thousand blocks/s, each read by every consumer; {ROUNDS} paired rounds\n");
         let mut table =
             Table::new(["consumers", "who", "median", "/ tokio", "target", "best 10th", "/ tokio", "target"]);
@@ -155,6 +158,7 @@ impl Lineup {
         consumers: Vec<C>,
         try_read: fn(&mut Reader<C>, Timestamp),
         read: fn(Reader<C>) -> Reading,
+        read_blocking: fn(Reader<C>),
         send_stride: impl FnMut(&[Arc<Progress>]) + 'static,
     ) -> Self
     where
@@ -182,6 +186,10 @@ impl Lineup {
             }
             Arrangement::Tasks => {
                 readers.into_iter().for_each(|reader| drop(runtime.spawn(read(reader))));
+                None
+            }
+            Arrangement::Threads => {
+                readers.into_iter().for_each(|reader| drop(thread::spawn(move || read_blocking(reader))));
                 None
             }
         };
@@ -241,7 +249,7 @@ fn engine(runtime: &Runtime, arrangement: Arrangement, consumers: usize, batch: 
             }
         }
     };
-    Lineup::new(runtime, arrangement, consumers, try_read_engine, read_engine, send_stride)
+    Lineup::new(runtime, arrangement, consumers, try_read_engine, read_engine, read_engine_blocking, send_stride)
 }
 
 fn try_read_engine(reader: &mut Reader<Consumer<Samples>>, now: Timestamp) {
@@ -264,6 +272,12 @@ async fn read_engine(mut reader: Reader<Consumer<Samples>>) {
     .await;
 }
 
+fn read_engine_blocking(mut reader: Reader<Consumer<Samples>>) {
+    while let Ok(delivery) = reader.consumer.recv() {
+        reader.read(&delivery.item);
+    }
+}
+
 fn tokio_broadcast(runtime: &Runtime, arrangement: Arrangement, consumers: usize) -> Lineup {
     let (sender, _) = broadcast::channel(RING);
     let receivers: Vec<Receiver<Arc<Samples>>> = (0..consumers).map(|_| sender.subscribe()).collect();
@@ -278,7 +292,15 @@ fn tokio_broadcast(runtime: &Runtime, arrangement: Arrangement, consumers: usize
             }));
         }
     };
-    Lineup::new(runtime, arrangement, receivers, try_read_broadcast, read_broadcast, send_stride)
+    Lineup::new(
+        runtime,
+        arrangement,
+        receivers,
+        try_read_broadcast,
+        read_broadcast,
+        read_broadcast_blocking,
+        send_stride,
+    )
 }
 
 fn try_read_broadcast(reader: &mut Reader<Receiver<Arc<Samples>>>, _: Timestamp) {
@@ -289,6 +311,12 @@ fn try_read_broadcast(reader: &mut Reader<Receiver<Arc<Samples>>>, _: Timestamp)
 
 async fn read_broadcast(mut reader: Reader<Receiver<Arc<Samples>>>) {
     while let Ok(block) = reader.consumer.recv().await {
+        reader.read(&block);
+    }
+}
+
+fn read_broadcast_blocking(mut reader: Reader<Receiver<Arc<Samples>>>) {
+    while let Ok(block) = reader.consumer.blocking_recv() {
         reader.read(&block);
     }
 }

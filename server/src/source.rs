@@ -13,7 +13,7 @@ pub enum OpenError {
     #[error("source `{spec}`: {error}")]
     Device {
         /// What was asked for.
-        spec: SourceSpec,
+        spec: String,
         /// What the engine says.
         error: DeviceError,
     },
@@ -24,13 +24,13 @@ pub enum OpenError {
     #[error("source `{spec}`: {error}")]
     Start {
         /// What was asked for.
-        spec: SourceSpec,
+        spec: String,
         /// What the engine says.
         error: StreamError,
     },
     /// This build can't do it.
     #[error("source `{0}` is not supported by this version")]
-    Unsupported(SourceSpec),
+    Unsupported(String),
 }
 
 /// Opens and starts the source of `config`. What people should know of the choice is logged.
@@ -56,7 +56,8 @@ fn open(config: &Config, spec: &SourceSpec) -> Result<(Box<dyn Source>, SourceKi
         SourceSpec::Auto | SourceSpec::Mic(_) => {
             let name = if let SourceSpec::Mic(name) = spec { name.as_deref() } else { None };
             let wanted = Wanted { rate_hz: config.rate_hz, channels: config.channels };
-            let device = Device::open(name, wanted).map_err(|error| OpenError::Device { spec: spec.clone(), error })?;
+            let device =
+                Device::open(name, wanted).map_err(|error| OpenError::Device { spec: spec.to_string(), error })?;
             (Box::new(device), SourceKind::Mic)
         }
         SourceSpec::Wav(path) => (Box::new(Paced::new(Wav::open(path, config.looped)?)), SourceKind::Wav),
@@ -66,11 +67,11 @@ fn open(config: &Config, spec: &SourceSpec) -> Result<(Box<dyn Source>, SourceKi
             let pcm = Pcm::new(std::io::stdin(), "stdin", rate_hz, channels, sample);
             (Box::new(Paced::new(pcm)), SourceKind::Stdin)
         }
-        SourceSpec::Nats { .. } => return Err(OpenError::Unsupported(spec.clone())),
+        SourceSpec::Nats { .. } => return Err(OpenError::Unsupported(spec.to_string())),
     })
 }
 
 fn start_stream(config: &Config, spec: &SourceSpec, source: Box<dyn Source>) -> Result<Stream, OpenError> {
     let options = StreamOptions { block: config.block, history: config.history, ..StreamOptions::default() };
-    Stream::start(source, options).map_err(|error| OpenError::Start { spec: spec.clone(), error })
+    Stream::start(source, options).map_err(|error| OpenError::Start { spec: spec.to_string(), error })
 }

@@ -1,5 +1,7 @@
 //! Paths, parameters, methods and headers: every wrong one gets its answer, and nobody else hears of it.
 
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+
 mod common;
 
 use std::io::{Read, Write};

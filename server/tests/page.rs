@@ -1,5 +1,7 @@
 //! The page in a real browser: it plays, shows who listens, and can disconnect them.
 
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+
 mod common;
 
 use std::fs::{File, OpenOptions};

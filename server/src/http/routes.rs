@@ -110,7 +110,7 @@ fn route<B>(station: &Station, connection: &Connection, request: &Request<B>) ->
                 error(StatusCode::BAD_REQUEST, "format: the path says it already; only /stream takes it")
             }
             Ok(query) => listen(station, connection, mount, query, request.headers(), head_only),
-            Err(reply) => reply,
+            Err(message) => error(StatusCode::BAD_REQUEST, message),
         },
         Route::Planned(label) => planned(label),
         Route::Metrics => whole(StatusCode::OK, PROMETHEUS_TEXT, station.render_metrics()),
@@ -142,7 +142,7 @@ fn stream<B>(station: &Station, connection: &Connection, request: &Request<B>, h
     }
     let query = match query(station, request) {
         Ok(query) => query,
-        Err(reply) => return reply,
+        Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
     match query.mount(text(header::ACCEPT)) {
         Ok(mount) => listen(station, connection, mount, query, headers, head_only),
@@ -151,9 +151,8 @@ fn stream<B>(station: &Station, connection: &Connection, request: &Request<B>, h
     }
 }
 
-fn query<B>(station: &Station, request: &Request<B>) -> Result<Query, Reply> {
+fn query<B>(station: &Station, request: &Request<B>) -> Result<Query, String> {
     Query::parse(request.uri().query().unwrap_or_default(), station.config())
-        .map_err(|message| error(StatusCode::BAD_REQUEST, message))
 }
 
 fn planned(label: &str) -> Reply {

@@ -1,5 +1,6 @@
 //! What the tests of the real program share: it is started, asked with curl, and ended by its own process id.
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
