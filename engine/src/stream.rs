@@ -12,6 +12,9 @@ use crate::{
     SubscribeError, SubscribeOptions,
 };
 
+/// Most memory that a history may take: three quarters of an hour of 48 kHz stereo.
+const HISTORY_MIB_MOST: u64 = 1024;
+
 /// How a [`Stream`] is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamOptions {
@@ -42,6 +45,20 @@ pub enum StreamError {
     /// The source did not start.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The history would take more memory than anybody can mean.
+    #[error(
+        "a history of {history:?} takes {mib} MiB at {rate_hz} Hz and {channels} channels; it may take {HISTORY_MIB_MOST}"
+    )]
+    History {
+        /// The span asked for.
+        history: Duration,
+        /// What it takes.
+        mib: u64,
+        /// The source's rate.
+        rate_hz: u32,
+        /// The source's channels.
+        channels: u16,
+    },
     /// The system gives no more threads.
     #[error("no thread for the dispatcher: {0}")]
     Thread(#[source] std::io::Error),
@@ -81,7 +98,7 @@ impl Stream {
     pub fn start(source: Box<dyn Source>, options: StreamOptions) -> Result<Self, StreamError> {
         let format = Format::new(source.rate_hz(), source.channels(), options.block)?;
         let description = source.description();
-        let history = format.blocks_in(options.history) as usize;
+        let history = history_blocks(format, options.history)?;
         let (capture, ring, capture_tally) = Capture::new(format, options.live);
         let (fan_out, hub) = FanOut::new(FanOutOptions { history, live: options.live, head: None });
         let awaited = if options.live { 0 } else { options.await_consumers };
@@ -191,4 +208,16 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.wind_up();
     }
+}
+
+/// The blocks that a history of this span has.
+fn history_blocks(format: Format, history: Duration) -> Result<usize, StreamError> {
+    let blocks = format.blocks_in(history);
+    let bytes = blocks.saturating_mul(size_of::<f32>() as u64 * format.block_samples() as u64);
+    let mib = bytes >> 20;
+    if mib > HISTORY_MIB_MOST {
+        let (rate_hz, channels) = (format.rate_hz(), format.channels());
+        return Err(StreamError::History { history, mib, rate_hz, channels });
+    }
+    Ok(blocks as usize)
 }

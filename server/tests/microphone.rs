@@ -4,38 +4,19 @@ mod common;
 #[path = "../../engine/tests/common/pulse.rs"]
 #[allow(dead_code, reason = "the engine's tests use the rest")]
 mod pulse;
+#[path = "common/tone.rs"]
+mod tone;
 
 use std::io::Read;
 use std::process::Stdio;
-use std::time::Duration;
 
 use common::{Server, curl, eventually, tone_and_rms};
 use pulse::{PulseServer, Way};
 
-const TONE_HZ: f64 = 440.0;
-/// -12 dBFS.
-const TONE_PEAK: f64 = 0.25;
-/// The null sink works 2 s ahead until a player with a short latency is there.
-const PLAYER_SETTLES: Duration = Duration::from_millis(2500);
-
 #[test]
 fn a_tone_played_to_the_microphone_is_heard_at_its_pitch_and_level() {
     let sound_server = PulseServer::start();
-    let file = sound_server.path("tone.wav");
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: 48_000,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut writer = hound::WavWriter::create(&file, spec).unwrap();
-    for n in 0..60 * 48_000 {
-        let sample = TONE_PEAK * (std::f64::consts::TAU * TONE_HZ * f64::from(n) / 48_000.0).sin();
-        writer.write_sample((sample * 32_767.0) as i16).unwrap();
-    }
-    writer.finalize().unwrap();
-    let _player = sound_server.play(&file);
-    std::thread::sleep(PLAYER_SETTLES);
+    let _player = tone::play(&sound_server);
 
     let program = sound_server.command(env!("CARGO_BIN_EXE_aircheck"), Way::Pulse);
     let server = Server::launch(program, &["--source", "auto"], |command| command);
@@ -52,8 +33,8 @@ fn a_tone_played_to_the_microphone_is_heard_at_its_pitch_and_level() {
         sound.read_exact(&mut second).unwrap();
         let samples: Vec<_> = second.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         let (hz, rms) = tone_and_rms(&samples, 48_000, &[220.0, 430.0, 435.0, 440.0, 445.0, 450.0, 880.0]);
-        let expected = TONE_PEAK / std::f64::consts::SQRT_2;
-        (hz == TONE_HZ && (rms / expected - 1.0).abs() < 0.02).then_some(())
+        let expected = tone::PEAK / std::f64::consts::SQRT_2;
+        (hz == tone::HZ && (rms / expected - 1.0).abs() < 0.02).then_some(())
     });
     let _ = listener.kill();
     let _ = listener.wait();

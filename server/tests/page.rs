@@ -1,14 +1,20 @@
-//! The page in a real browser: it plays, shows who listens, and can disconnect them.
+//! The page in a real browser: it plays the microphone, shows who listens, and can disconnect them.
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
 mod common;
+#[path = "../../engine/tests/common/pulse.rs"]
+#[allow(dead_code, reason = "the engine's tests use the rest")]
+mod pulse;
+#[path = "common/tone.rs"]
+mod tone;
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
 use common::{Listener, Server, eventually};
+use pulse::{PulseServer, Way};
 use serde_json::{Value, json};
 
 /// A headless Chromium that is told what to do over a pipe, in its DevTools protocol.
@@ -93,10 +99,13 @@ impl Drop for Browser {
 #[test]
 fn it_plays_shows_who_listens_and_disconnects_them() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(&["--source", "tone:440"]);
+    let sound_server = PulseServer::start();
+    let _player = tone::play(&sound_server);
+    let program = sound_server.command(env!("CARGO_BIN_EXE_aircheck"), Way::Pulse);
+    let server = Server::launch(program, &["--source", "mic"], |command| command);
     let mut browser = Browser::open(&server.url);
     browser.until("document.getElementById('state')?.textContent === 'ON AIR'");
-    browser.until("document.getElementById('source').textContent.includes('440')");
+    browser.until("document.getElementById('source').textContent.includes('icrophone')");
 
     browser.value("document.getElementById('play').click()");
     browser.until("document.getElementById('audio').currentTime > 1");

@@ -95,7 +95,10 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!("the server's log:\n{}", fs::read_to_string(self.directory.path().join("log")).unwrap_or_default());
+            eprintln!(
+                "the server's log:\n{}",
+                fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+            );
         }
     }
 }
@@ -253,7 +256,9 @@ fn a_listener_that_stood_still_counts_what_the_server_counts() {
     assert_eq!(received, server.metric("aircheck_delivered_blocks_total", &[json]), "{row} {ended:?}");
     // On a machine that keeps up nothing is lost between the row and the end; elsewhere it can only become more.
     assert!(lost >= number(&row, "lost"), "{row} {ended:?}");
-    if server.metric("aircheck_capture_lost_blocks_total", &[]) == 0 && ended.count("lost", "gap") == row["gaps"].as_u64() {
+    if server.metric("aircheck_capture_lost_blocks_total", &[]) == 0
+        && ended.count("lost", "gap") == row["gaps"].as_u64()
+    {
         assert_eq!(lost, number(&row, "lost"), "{row} {ended:?}");
     }
 }

@@ -16,6 +16,7 @@ use crate::station::{OnAir, Station};
 const PAGE_HTML: &str = include_str!("../../web/index.html");
 const PAGE_CSS: &str = include_str!("../../web/page.css");
 const PAGE_JS: &str = include_str!("../../web/page.js");
+const PAGE_ICON: &str = include_str!("../../web/icon.svg");
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What a path is for.
@@ -39,6 +40,7 @@ impl<'a> Route<'a> {
             "/" => Self::Page("text/html; charset=utf-8", PAGE_HTML),
             "/page.css" => Self::Page("text/css; charset=utf-8", PAGE_CSS),
             "/page.js" => Self::Page("text/javascript; charset=utf-8", PAGE_JS),
+            "/icon.svg" => Self::Page("image/svg+xml", PAGE_ICON),
             "/stream" => Self::Stream,
             "/metrics" => Self::Metrics,
             "/api/v1/status" => Self::Status,
