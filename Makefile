@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 # Where rustup puts cargo, also before a new login has it on its path.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
-.PHONY: help run test check bench soak fuzz setup setup-test picture
+.PHONY: help run test check bench setup setup-test
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -13,10 +13,9 @@ run: setup ## Go on the air with the microphone, or the demo sound: pass flags i
 	cargo run --quiet --release --package aircheck-server --bin aircheck -- $(ARGS)
 
 test: setup-test check ## Check everything that CI checks
-	cargo test --workspace --all-targets --locked
-	cargo test --workspace --doc --locked
+	cargo test --workspace --locked
 
-check: setup ## Format, lints and documentation, without warnings
+check: setup ## Format, lints (of benches too) and documentation, without warnings
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps --locked
