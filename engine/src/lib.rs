@@ -33,6 +33,8 @@ mod lane;
 mod overflow;
 
 mod consumer;
+mod end;
+mod head;
 mod loss;
 mod recorder;
 mod tally;
@@ -44,11 +46,13 @@ pub use capture::{Capture, CaptureTally};
 // `Capture::write` takes any sample that has it, so whoever writes a source may need its name.
 pub use consumer::{Consumer, Delivery, RecvError};
 pub use cpal::FromSample;
+pub use end::{End, EndReason};
 pub use fanout::{FanOut, FanOutOptions, Hub, Start, SubscribeError, SubscribeOptions};
 pub use format::{Format, FormatError};
+pub use head::Head;
 pub use loss::{Gap, Loss, LossCounts};
 pub use overflow::{Overflow, UnknownOverflow};
 pub use recorder::{Precision, Recorder, Summary};
 pub use stream::{Stream, StreamError, StreamOptions};
-pub use tally::{End, EndReason, Head, Snapshot, Tally};
+pub use tally::{Snapshot, Tally};
 pub use time::Timestamp;

@@ -1,93 +1,16 @@
 //! The account of one consumer: written by the two threads it lies between, read by anyone.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use atomic_waker::AtomicWaker;
 use crossbeam_utils::CachePadded;
 
-use crate::{Gap, Loss, LossCounts, Precision, Recorder};
+use crate::{EndReason, Gap, Head, Loss, LossCounts, Precision, Recorder};
 
 /// Lags and gaps are told apart up to this many items: over two hours of 10 ms blocks.
 const MAX_ITEMS: u64 = 1 << 20;
 /// Latencies are told apart up to this many microseconds: 67 s.
 const MAX_MICROS: u64 = 1 << 26;
-
-/// The live head: the sequence number that comes next. Shared by everything that measures its lag against it.
-#[derive(Clone, Debug, Default)]
-pub struct Head(Arc<CachePadded<AtomicU64>>);
-
-impl Head {
-    /// The sequence number that has not been published yet, but is next.
-    #[must_use]
-    pub fn next(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn advance(&self, next: u64) {
-        self.0.store(next, Ordering::Release);
-    }
-}
-
-/// Why a consumer gets nothing more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndReason {
-    /// The source ended or was stopped, in order.
-    Finished,
-    /// It fell behind and its policy is [`Overflow::Disconnect`](crate::Overflow::Disconnect).
-    TooSlow,
-    /// Somebody called [`Tally::close`].
-    Closed,
-    /// The consumer was dropped.
-    Left,
-    /// The producing side went away without a word: a thread ended early.
-    Abandoned,
-}
-
-impl EndReason {
-    /// The reason in a few lower-case words.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Finished => "finished",
-            Self::TooSlow => "too slow",
-            Self::Closed => "closed",
-            Self::Left => "left",
-            Self::Abandoned => "abandoned",
-        }
-    }
-
-    const fn code(self) -> u8 {
-        match self {
-            Self::Finished => 1,
-            Self::TooSlow => 2,
-            Self::Closed => 3,
-            Self::Abandoned => 4,
-            Self::Left => 5,
-        }
-    }
-
-    const fn from_code(code: u8) -> Option<Self> {
-        match code {
-            1 => Some(Self::Finished),
-            2 => Some(Self::TooSlow),
-            3 => Some(Self::Closed),
-            4 => Some(Self::Abandoned),
-            5 => Some(Self::Left),
-            _ => None,
-        }
-    }
-}
-
-/// The end of what a consumer gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the stream has ended: {}", .reason.label())]
-pub struct End {
-    /// Why.
-    pub reason: EndReason,
-    /// What is missing between the last item delivered and the end: a loss that no later item would have shown.
-    pub gap: Option<Gap>,
-}
 
 /// Counts that only the producing thread writes.
 #[derive(Debug, Default)]

@@ -24,6 +24,7 @@ pub mod body;
 pub mod http;
 pub mod wire;
 
+pub mod listener;
 pub mod listeners;
 pub mod meter;
 pub mod metrics;

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::encoders::Encoders;
-use crate::listeners::{Listeners, Spread};
+use crate::listener::Spread;
+use crate::listeners::Listeners;
 use crate::meter::Meter;
 use crate::metrics::Metrics;
 

@@ -13,7 +13,7 @@ use crate::encoders::EncoderError;
 use crate::http::Connection;
 use crate::http::query::Query;
 use crate::http::reply::{Reply, error, set, set_display};
-use crate::listeners::Joining;
+use crate::listener::Joining;
 use crate::metrics::Refusal;
 use crate::mount::Mount;
 use crate::station::Station;
