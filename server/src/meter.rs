@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use aircheck_engine::{Block, Consumer, Timestamp};
-
-use crate::metrics::Metrics;
+use aircheck_engine::{Block, Consumer, Stamp, Timestamp};
 
 /// Peak and RMS are taken over this long: the integration time of a VU meter (IEC 60268-17).
 const WINDOW: Duration = Duration::from_millis(300);
@@ -35,18 +33,22 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Measures the blocks of `consumer` until they end, and their way through the capture ring with them.
+    /// Measures the blocks of `consumer` until they end, and shows the stamp of each to `observe`.
     ///
     /// # Errors
     ///
     /// When the system gives no more threads.
-    pub fn start(channels: u16, consumer: Consumer<Block>, metrics: Arc<Metrics>) -> std::io::Result<Arc<Self>> {
+    pub fn start(
+        channels: u16,
+        consumer: Consumer<Block>,
+        observe: impl FnMut(Stamp) + Send + 'static,
+    ) -> std::io::Result<Arc<Self>> {
         let meter = Arc::new(Self {
             levels: (0..channels).map(|_| AtomicU64::new(0)).collect(),
             measured_at: AtomicU64::new(0),
         });
         let shared = Arc::clone(&meter);
-        thread::Builder::new().name("meter".into()).spawn(move || shared.run(consumer, &metrics))?;
+        thread::Builder::new().name("meter".into()).spawn(move || shared.run(consumer, observe))?;
         Ok(meter)
     }
 
@@ -59,12 +61,12 @@ impl Meter {
         })
     }
 
-    fn run(&self, mut consumer: Consumer<Block>, metrics: &Metrics) {
+    fn run(&self, mut consumer: Consumer<Block>, mut observe: impl FnMut(Stamp)) {
         let mut windows = vec![Window::default(); self.levels.len()];
         let mut part_frames = 0;
         while let Ok(delivery) = consumer.recv() {
             let block = delivery.item;
-            metrics.dispatched(block.stamp.dispatched_at.since(block.stamp.captured_at));
+            observe(block.stamp);
             let channels = self.levels.len();
             for frame in block.samples().chunks_exact(channels) {
                 for (window, sample) in windows.iter_mut().zip(frame) {
