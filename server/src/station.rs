@@ -96,8 +96,10 @@ impl Station {
     pub fn new(config: Config, stream: &Stream, kind: SourceKind) -> Result<Arc<Self>, StationError> {
         let format = stream.format();
         let metrics = Metrics::new(format.channels());
-        let meter =
-            Meter::start(format.channels(), stream.subscribe(SubscribeOptions::default())?, Arc::clone(&metrics))?;
+        let observed = Arc::clone(&metrics);
+        let meter = Meter::start(format.channels(), stream.subscribe(SubscribeOptions::default())?, move |stamp| {
+            observed.dispatched(stamp.dispatched_at.since(stamp.captured_at));
+        })?;
         let history = format.blocks_in(config.history) as usize;
         let encoders = Encoders::new(stream.hub().clone(), history, format.blocks_in(ENCODER_BUFFER) as usize);
         Ok(Arc::new(Self {
