@@ -12,8 +12,8 @@ use crate::{
     SubscribeError, SubscribeOptions,
 };
 
-/// Most memory that a history may take: three quarters of an hour of 48 kHz stereo.
-const HISTORY_MIB_MOST: u64 = 1024;
+/// Most memory that a history may take: eleven minutes of 48 kHz stereo, which are there in a quarter of a second.
+const HISTORY_MIB_MOST: u64 = 256;
 
 /// How a [`Stream`] is set up.
 #[derive(Clone, Copy, Debug)]

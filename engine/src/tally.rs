@@ -161,6 +161,12 @@ impl Tally {
         self.doorbell.waker.wake();
     }
 
+    /// Whether the fan-out has taken the consumer in; until then it is offered nothing.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        self.offering.attached.load(Ordering::Acquire)
+    }
+
     /// Whether somebody called [`close`](Self::close).
     #[must_use]
     #[inline]

@@ -1,6 +1,7 @@
 //! The command line of `aircheck`.
 
 use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -174,7 +175,7 @@ impl Exit {
                 ExitCode::SUCCESS
             }
             Self::Wrong(error) => {
-                eprintln!("{error}");
+                let _ = writeln!(std::io::stderr(), "{error}");
                 ExitCode::from(2)
             }
         }

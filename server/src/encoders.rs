@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use aircheck_engine::{
-    Block, Consumer, EndReason, FanOut, FanOutOptions, Hub, Overflow, RecvError, Start, SubscribeError,
+    Block, Consumer, EndReason, FanOut, FanOutOptions, Hub, Item, Overflow, RecvError, Start, SubscribeError,
     SubscribeOptions, Timestamp,
 };
 use bytes::Bytes;
@@ -130,13 +130,15 @@ impl Encoder {
     /// what came after this encoder was asked for.
     fn catch_up(&mut self) -> Result<(), EndReason> {
         while self.packets.next_sequence() < self.live {
+            let attached = self.blocks.tally().is_attached();
             match self.blocks.recv_timeout(IDLE) {
                 Ok(delivery) if delivery.item.stamp.sequence < self.live => {
                     self.packets.remember(delivery.item.stamp, self.encoding.encode(&delivery.item));
                 }
-                Ok(delivery) => self.packets.push(delivery.item.stamp, self.encoding.encode(&delivery.item)),
-                // The history comes at once: there is no more of it.
-                Err(RecvError::Empty) => break,
+                Ok(delivery) => self.push(&delivery.item),
+                // The dispatcher hands the history over at once when it takes this consumer in: there is no more.
+                Err(RecvError::Empty) if attached => break,
+                Err(RecvError::Empty) => {}
                 Err(RecvError::Ended(end)) => return Err(self.ended(end)),
             }
         }
@@ -150,17 +152,24 @@ impl Encoder {
         let mut next = self.blocks.recv_timeout(IDLE);
         for _ in 0..BATCH {
             match next {
-                Ok(delivery) => self.packets.push(delivery.item.stamp, self.encoding.encode(&delivery.item)),
+                Ok(delivery) => self.push(&delivery.item),
                 Err(RecvError::Empty) => break,
                 Err(RecvError::Ended(end)) => return Err(self.ended(end)),
             }
             next = self.blocks.try_recv(Timestamp::now());
         }
         if let Ok(delivery) = next {
-            self.packets.push(delivery.item.stamp, self.encoding.encode(&delivery.item));
+            self.push(&delivery.item);
         }
         self.packets.flush();
         Ok(())
+    }
+
+    /// Encodes a block for the listeners; one from before live, which came too late for the history, is nobody's.
+    fn push(&mut self, block: &Item<Block>) {
+        if block.stamp.sequence >= self.packets.next_sequence() {
+            self.packets.push(block.stamp, self.encoding.encode(block));
+        }
     }
 
     /// What is missing at the end is missing for the listeners too.

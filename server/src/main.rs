@@ -1,10 +1,12 @@
 //! The `aircheck` command.
 
+use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
 
 use aircheck_engine::source;
 use aircheck_server::cli::{self, Command};
 use aircheck_server::run::run;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -15,27 +17,50 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Serve(config) => {
             log_to_stderr();
+            raise_file_limit();
             run(config).map_err(|error| error.to_string())
         }
         Command::Devices { json } => devices(json),
         Command::CheckConfig(checked) => {
-            print!("{checked}");
+            // Nobody is left to tell if stdout is closed; so it is below.
+            let _ = write!(io::stdout(), "{checked}");
             Ok(())
         }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("aircheck: {message}");
+            let _ = writeln!(io::stderr(), "aircheck: {}", one_line(&message));
             ExitCode::FAILURE
         }
     }
 }
 
+/// Lets as many connections be open as the system allows: each is a file, and the usual soft limit of 1024 is below
+/// the default of 1000 listeners and what comes with them.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // If it is not permitted, connections are refused earlier, and that is logged.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
 /// Logs what `RUST_LOG` asks for, or what an operator wants to know.
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        // A log that can't be written, because its reader is gone or its disk full, must not end the sound.
+        .log_internal_errors(false)
+        .with_target(false)
+        .init();
+}
+
+/// The message without line ends, which names in it may have.
+fn one_line(message: &str) -> String {
+    message.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// Lists the input devices.
@@ -56,7 +81,7 @@ fn devices(json: bool) -> Result<(), String> {
                 })
             })
             .collect();
-        println!("{:#}", serde_json::Value::Array(list));
+        let _ = writeln!(io::stdout(), "{:#}", serde_json::Value::Array(list));
         return Ok(());
     }
     let width = devices.iter().map(|device| device.name.chars().count()).max().unwrap_or(0);
@@ -66,8 +91,8 @@ fn devices(json: bool) -> Result<(), String> {
             (Some(rate_hz), Some(channels), Some(format)) => format!("{rate_hz:>6} Hz {channels:>2} ch {format:<4}"),
             _ => format!("{:<17}", "in use"),
         };
-        println!("{mark} {:<width$}  {format}  {}", device.name, device.id);
+        let _ = writeln!(io::stdout(), "{mark} {:<width$}  {format}  {}", device.name, device.id);
     }
-    println!("\n* is the default; choose another with --source \"mic:NAME\"");
+    let _ = writeln!(io::stdout(), "\n* is the default; choose another with --source \"mic:NAME\"");
     Ok(())
 }

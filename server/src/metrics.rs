@@ -4,7 +4,7 @@
 //! here, from the list of listeners, because the exporter never forgets a series: these are gone with the listener.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aircheck_engine::Loss;
@@ -69,6 +69,8 @@ pub struct Metrics {
     mounts: Vec<MountTotals>,
     by_mount: Vec<MountMetrics>,
     ring: Histogram,
+    /// Held from the first count to the last line, so that one answer does not mix moments.
+    rendering: Mutex<()>,
 }
 
 /// What a listener's body records as it goes.
@@ -169,6 +171,7 @@ impl Metrics {
                 })
                 .into(),
             ring: metrics::histogram!("aircheck_latency_seconds", "stage" => "ring"),
+            rendering: Mutex::new(()),
         }
     }
 
@@ -197,6 +200,7 @@ impl Metrics {
     /// Everything in Prometheus's text format.
     #[must_use]
     pub fn render(&self, capture: &aircheck_engine::CaptureTally, meter: &Meter, listeners: &Listeners) -> String {
+        let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         self.capture_blocks.absolute(capture.blocks());
         self.capture_overflow.absolute(capture.lost_overflow());
         self.capture_xrun.absolute(capture.lost_xrun());

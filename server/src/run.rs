@@ -2,21 +2,24 @@
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aircheck_engine::Stream;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::interval;
 
 use crate::config::Config;
 use crate::http;
 use crate::source::{self, OpenError};
-use crate::station::{SourceKind, Station, StationError};
+use crate::station::{SourceKind, Station};
 
 /// How often the end of the source is looked for.
 const END_LOOK: Duration = Duration::from_millis(20);
+/// A failed source whose stream goes on for so many looks has left silence behind, which is worth a line.
+const FAILED_LOOKS: u32 = 25;
 
 /// Why the service could not start, or why it ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -35,11 +38,11 @@ pub enum RunError {
     /// The source failed while it ran.
     #[error("the source has failed: {0}")]
     Failed(String),
-    /// No threads, no runtime.
-    #[error(transparent)]
-    Station(#[from] StationError),
-    /// The system refused something else.
-    #[error(transparent)]
+    /// Nobody can be told where it listens.
+    #[error("can't write to stdout: {0}")]
+    Announce(#[source] io::Error),
+    /// The system refused something else: threads, mostly.
+    #[error("the system refused: {0}")]
     System(#[from] io::Error),
 }
 
@@ -53,20 +56,25 @@ pub fn run(config: Config) -> Result<(), RunError> {
 }
 
 async fn serve(config: Config) -> Result<(), RunError> {
+    // First of all: whoever tells the process to end, however early, gets an orderly end.
+    let mut signals = Signals::listen()?;
     let address = config.listen;
     // Before the source, so that no microphone is opened for nothing.
     let listener = TcpListener::bind(address).await.map_err(|error| RunError::Listen { address, error })?;
     let local = listener.local_addr()?;
     let (stream, kind) = source::start(&config)?;
-    let capture = std::sync::Arc::clone(stream.capture());
-    announce(&stream, kind, local)?;
+    let capture = Arc::clone(stream.capture());
     let station = Station::new(config, &stream, kind)?;
     let (closing, closed) = oneshot::channel();
-    let server = tokio::spawn(http::serve(listener, station, async {
+    let mut server = tokio::spawn(http::serve(listener, station, async {
         // An error means that the sender is gone, which is a reason to end as well.
         let _ = closed.await;
     }));
-    until_the_end(&stream).await?;
+    announce(&stream, kind, local)?;
+    tokio::select! {
+        () = until_the_end(&stream, &mut signals) => {}
+        served = &mut server => return served.map_err(io::Error::other)?.map_err(RunError::System),
+    }
     // The stream first: every listener gets its end, and the connections close by themselves.
     tokio::task::spawn_blocking(move || stream.stop()).await.map_err(io::Error::other)?;
     let _ = closing.send(());
@@ -77,20 +85,33 @@ async fn serve(config: Config) -> Result<(), RunError> {
     }
 }
 
+/// The ways to tell the process to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+}
+
 /// Waits for the source's end or a signal.
-async fn until_the_end(stream: &Stream) -> io::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+async fn until_the_end(stream: &Stream, signals: &mut Signals) {
     let mut looks = interval(END_LOOK);
-    let mut failure_told = false;
+    let mut looks_failed = 0;
     loop {
         tokio::select! {
-            _ = interrupt.recv() => tracing::info!("interrupted: ending every stream"),
-            _ = terminate.recv() => tracing::info!("told to end: ending every stream"),
+            _ = signals.interrupt.recv() => tracing::info!("interrupted: ending every stream"),
+            _ = signals.terminate.recv() => tracing::info!("told to end: ending every stream"),
             _ = looks.tick() => {
-                if let (Some(failure), false) = (stream.capture().failure(), failure_told) {
-                    tracing::error!("the source has failed: {failure}");
-                    failure_told = true;
+                if let Some(failure) = stream.capture().failure() {
+                    looks_failed += 1;
+                    // Where the failure ends the program, that is told once, at the end.
+                    if looks_failed == FAILED_LOOKS {
+                        tracing::error!("the source has failed, and there is silence: {failure}");
+                    }
                 }
                 if !stream.is_finished() {
                     continue;
@@ -98,21 +119,20 @@ async fn until_the_end(stream: &Stream) -> io::Result<()> {
                 tracing::info!("the source has ended: ending every stream");
             }
         }
-        return Ok(());
+        return;
     }
 }
 
-fn announce(stream: &Stream, kind: SourceKind, local: SocketAddr) -> io::Result<()> {
+fn announce(stream: &Stream, kind: SourceKind, local: SocketAddr) -> Result<(), RunError> {
     let format = stream.format();
     let channels = format.channels();
     tracing::info!("on air: {}, {} Hz, {channels} ch", stream.description(), format.rate_hz());
-    if !local.ip().is_loopback() {
+    if !local.ip().to_canonical().is_loopback() {
         let what = if kind == SourceKind::Mic { "THIS MICROPHONE" } else { "this stream" };
         tracing::warn!("NOT PRIVATE: anyone who can reach {local} can listen to {what}");
     }
     let mut out = io::stdout().lock();
-    writeln!(out, "listening on http://{local}/")?;
-    out.flush()
+    writeln!(out, "listening on http://{local}/").and_then(|()| out.flush()).map_err(RunError::Announce)
 }
 
 /// The system's reason for a failed bind, in words that help.

@@ -1,9 +1,10 @@
 //! Everything that a request can reach: the stream, its encoders, its listeners and what is known of them.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aircheck_engine::{CaptureTally, Format, Hub, Recorder, Stream, SubscribeError, SubscribeOptions, Timestamp};
+use aircheck_engine::{CaptureTally, Format, Hub, Recorder, Stream, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -76,28 +77,17 @@ impl OnAir {
     }
 }
 
-/// Why a station could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum StationError {
-    /// The stream had ended before it was looked at.
-    #[error(transparent)]
-    Subscribe(#[from] SubscribeError),
-    /// The system gives no more threads.
-    #[error("no thread for the level meter: {0}")]
-    Thread(#[from] std::io::Error),
-}
-
 impl Station {
     /// A station for `stream`, with nobody listening yet.
     ///
     /// # Errors
     ///
-    /// When the stream has ended or there is no thread for its meter.
-    pub fn new(config: Config, stream: &Stream, kind: SourceKind) -> Result<Arc<Self>, StationError> {
+    /// When there is no thread for its meter.
+    pub fn new(config: Config, stream: &Stream, kind: SourceKind) -> io::Result<Arc<Self>> {
         let format = stream.format();
         let metrics = Metrics::new(format.channels());
         let observed = Arc::clone(&metrics);
-        let meter = Meter::start(format.channels(), stream.subscribe(SubscribeOptions::default())?, move |stamp| {
+        let meter = Meter::start(format.channels(), stream.hub(), move |stamp| {
             observed.dispatched(stamp.dispatched_at.since(stamp.captured_at));
         })?;
         let history = format.blocks_in(config.history) as usize;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 /// listener's 4 MB became 173 KB, most of it the receiver's own buffer; less than 16 KiB would split the packets of
 /// 10 ms of 8-channel float sound.
 pub const UNSENT_BYTES: u32 = 16 * 1024;
-/// A listener whose machine acknowledges nothing for this long is gone. Longer than a Wi-Fi roams or a laptop's
+/// A listener whose machine acknowledges nothing, or lets nothing more be sent, for this long is gone. Longer than a Wi-Fi roams or a laptop's
 /// short sleep, shorter than the 15 minutes that TCP itself would wait.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 
@@ -89,6 +89,8 @@ impl WireStream {
     pub fn new(stream: TcpStream, remote: SocketAddr) -> io::Result<Self> {
         let socket = SockRef::from(&stream);
         socket.set_tcp_nodelay(true)?;
+        // Somebody who vanished while there is nothing to send is found by this.
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(UNACKNOWLEDGED))?;
         #[cfg(target_os = "linux")]
         {
             socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;

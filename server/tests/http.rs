@@ -72,6 +72,11 @@ fn garbage_and_half_requests_disturb_nobody() {
 
     assert!(raw(server.address, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n").starts_with(b"HTTP/1.1 400"));
     assert!(raw(server.address, b"GET / HTTP/9.9\r\n\r\n").starts_with(b"HTTP/1.1 "));
+    let close = "Connection: close\r\n\r\n";
+    for hosts in ["", "Host: 127.0.0.1\r\nHost: evil.example\r\n"] {
+        let request = format!("GET / HTTP/1.1\r\n{hosts}{close}");
+        assert!(raw(server.address, request.as_bytes()).starts_with(b"HTTP/1.1 400"), "{hosts}");
+    }
     let many: String = (0..100).map(|n| format!("X-{n}: y\r\n")).collect();
     let request = format!("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n{many}\r\n");
     assert!(raw(server.address, request.as_bytes()).starts_with(b"HTTP/1.1 431"));

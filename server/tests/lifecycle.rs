@@ -138,3 +138,55 @@ fn the_environment_and_a_file_set_what_no_flag_sets() {
     assert_eq!(status["format"]["block_seconds"], 0.005);
     assert_eq!(status["max_listeners"], 7);
 }
+
+#[test]
+fn a_signal_right_after_the_start_ends_it_in_order() {
+    for _ in 0..5 {
+        let mut server = Server::start(&["--source", "tone:440"]);
+        server.terminate();
+        assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+    }
+}
+
+#[test]
+fn a_source_that_ends_at_once_is_no_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("short.wav");
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 48_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(&file, spec).unwrap();
+    writer.write_sample(1_i16).unwrap();
+    writer.finalize().unwrap();
+    for _ in 0..10 {
+        let mut server = Server::start(&["--source", &format!("wav:{}", file.display()), "--block", "1ms"]);
+        assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+    }
+}
+
+#[test]
+fn a_log_that_can_t_be_written_does_not_end_the_sound() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut server =
+        Server::start_with(&["--source", "tone:440", "--listen", "0.0.0.0:0"], |command| command.stderr(full));
+    eventually("sound", || (server.json("api/v1/status")["state"] == "live").then_some(()));
+    server.terminate();
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn an_encoder_starts_well_however_long_the_blocks() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--source", "tone:440", "--block", "100ms"]);
+    eventually("a history", || (server.json("api/v1/status")["head_sequence"].as_u64()? > 10).then_some(()));
+    for _ in 0..12 {
+        let listener = Listener::start(&server.url("stream.wav?name=one"), &directory.path().join("one"));
+        server.row_when("one", |row| row["delivered"].as_u64().unwrap() > 0);
+        drop(listener);
+        eventually("the end of the encoder", || (server.json("api/v1/status")["encoders"] == 0).then_some(()));
+    }
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}

@@ -95,12 +95,14 @@ pub struct Pcm<R> {
     channels: u16,
     encoding: PcmEncoding,
     bytes: Vec<u8>,
+    /// What is to be told once the whole frames before it have been handed over.
+    broken: Option<String>,
 }
 
 impl<R: Read> Pcm<R> {
     /// Samples from `reader`, which people know as `name`.
     pub fn new(reader: R, name: impl Into<String>, rate_hz: u32, channels: u16, encoding: PcmEncoding) -> Self {
-        Self { reader, name: name.into(), rate_hz, channels, encoding, bytes: Vec::new() }
+        Self { reader, name: name.into(), rate_hz, channels, encoding, bytes: Vec::new(), broken: None }
     }
 }
 
@@ -124,21 +126,31 @@ impl<R: Read + Send + 'static> Pull for Pcm<R> {
     fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String> {
         let frame_bytes = usize::from(self.channels) * self.encoding.sample_bytes();
         self.bytes.resize(samples.len() * self.encoding.sample_bytes(), 0);
+        if let Some(broken) = self.broken.take() {
+            return Err(broken);
+        }
         let mut read = 0;
         // Until there are whole frames: a pipe may hand over any number of bytes.
         while read == 0 || read % frame_bytes != 0 {
-            match self.reader.read(&mut self.bytes[read..]) {
+            let broken = match self.reader.read(&mut self.bytes[read..]) {
                 Ok(0) if read % frame_bytes == 0 => break,
-                Ok(0) => {
-                    let (left, name) = (read % frame_bytes, &self.name);
-                    return Err(format!(
-                        "{name}: ended inside a frame, {left} of {frame_bytes} bytes; check --channels and --sample"
-                    ));
+                Ok(0) => format!(
+                    "{}: ended inside a frame, {} of {frame_bytes} bytes; check --channels and --sample",
+                    self.name,
+                    read % frame_bytes
+                ),
+                Ok(bytes) => {
+                    read += bytes;
+                    continue;
                 }
-                Ok(bytes) => read += bytes,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(format!("{}: {error}", self.name)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => format!("{}: {error}", self.name),
+            };
+            read -= read % frame_bytes;
+            if read == 0 {
+                return Err(broken);
             }
+            self.broken = Some(broken);
         }
         let filled = read / self.encoding.sample_bytes();
         self.encoding.decode(&self.bytes[..read], &mut samples[..filled]);
@@ -199,6 +211,7 @@ mod tests {
     fn an_end_inside_a_frame_is_told() {
         let mut pcm = Pcm::new(&b"\0\0\0\0\0"[..], "pipe", 48_000, 2, PcmEncoding::S16Le);
         let mut samples = [0.0; 8];
+        assert_eq!(pcm.pull(&mut samples), Ok(2), "the whole frame before it is not lost");
         let error = pcm.pull(&mut samples).unwrap_err();
         assert!(error.contains("1 of 4 bytes"), "{error}");
     }

@@ -111,7 +111,10 @@ fn read_header(file: &File) -> Result<WavReader<BufReader<File>>, String> {
         // hound's own error for a file that ends too early; the system's errors have a code.
         hound::Error::IoError(io) if io.raw_os_error().is_none() => "is cut off inside its header".to_owned(),
         hound::Error::IoError(io) => format!("can't be read: {io}"),
-        error => format!("is no WAV file that can be read: {error}"),
+        error => format!(
+            "is no WAV file that can be read: {error}; one that was recorded from a live stream does not know its \
+             length, and ffmpeg -i FILE NEW.wav mends that"
+        ),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use http_body_util::Either;
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use serde_json::{Value, json};
 
 use crate::http::Connection;
@@ -74,7 +74,12 @@ impl<'a> Route<'a> {
 pub(super) fn answer<B>(station: &Station, connection: &Connection, request: &Request<B>) -> Reply {
     let config = station.config();
     let headers = request.headers();
+    let hosts = headers.get_all(header::HOST).iter().count();
     let mut reply = match guard::check(headers, &config.allow_hosts, &config.allow_origins) {
+        // As RFC 9112 has it; with two, it would depend on who reads which.
+        Ok(()) if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) => {
+            error(StatusCode::BAD_REQUEST, "a request has one Host header")
+        }
         Ok(()) => route(station, connection, request),
         Err((why, sentence)) => {
             station.metrics().refuse(why);
