@@ -57,7 +57,7 @@ install() {
 
 if ! command -v cargo >/dev/null; then
     # Debian 13 and newer have rustup as a package; before that, its own installer is the way.
-    if command -v apt-cache >/dev/null && apt-cache show rustup >/dev/null 2>&1; then
+    if command -v apt-cache >/dev/null && apt-cache policy rustup | grep -q 'Candidate: [0-9]'; then
         install rustup
         rustup default stable
     else

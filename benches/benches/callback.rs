@@ -21,7 +21,7 @@ const BLOCK_SAMPLES: usize = 960;
 /// Half of the ring, so that it never fills.
 const BATCH: usize = 16;
 /// The capture ring holds this many blocks at this block length.
-const RING_BLOCKS: usize = 50;
+const RING_BLOCKS: usize = 32;
 const ROUNDS: usize = 300;
 const TARGET: Target = Target::AtMost(3.0);
 

@@ -27,6 +27,8 @@ pub struct Listener {
     hang_up: Arc<Notify>,
     /// Bytes of the blocks handed over, to tell how long a queue of bytes sounds.
     block_bytes: AtomicU64,
+    /// The largest lag that anybody has looked at, in microseconds: a stall shows before it is over.
+    lag_most_micros: AtomicU64,
 }
 
 /// What a request says of a new listener.
@@ -75,7 +77,7 @@ pub struct Row {
     pub lag_p50_seconds: Option<f64>,
     /// 99 of 100 were.
     pub lag_p99_seconds: Option<f64>,
-    /// All were.
+    /// All were, and no lag that was looked at meanwhile was larger.
     pub lag_max_seconds: Option<f64>,
     /// How many times blocks were missing.
     pub gaps: u64,
@@ -119,8 +121,9 @@ impl Listener {
     /// A listener that comes now, to a stream of `format`.
     pub(crate) fn new(id: u64, joining: Joining, format: Format) -> Self {
         let Joining { name, mount, overflow, tally, wire, hang_up } = joining;
-        let (connected_at, block_bytes) = (Timestamp::now(), AtomicU64::new(0));
-        Self { id, name, mount, overflow, connected_at, format, tally, wire, hang_up, block_bytes }
+        let (block_bytes, lag_most_micros) = (AtomicU64::new(0), AtomicU64::new(0));
+        let connected_at = Timestamp::now();
+        Self { id, name, mount, overflow, connected_at, format, tally, wire, hang_up, block_bytes, lag_most_micros }
     }
 
     /// Unique while the server runs.
@@ -170,7 +173,14 @@ impl Listener {
     #[must_use]
     pub fn lag_seconds(&self) -> f64 {
         let snapshot = self.tally.snapshot();
-        self.seconds(snapshot.lag_items) + self.seconds_of_bytes(self.wire.queued_bytes(), &snapshot)
+        self.note_lag(&snapshot, self.seconds_of_bytes(self.wire.queued_bytes(), &snapshot))
+    }
+
+    /// The lag with what waits below the ring; remembered if it is the largest seen.
+    fn note_lag(&self, snapshot: &Snapshot, socket_queued_seconds: f64) -> f64 {
+        let lag_seconds = self.seconds(snapshot.lag_items) + socket_queued_seconds;
+        self.lag_most_micros.fetch_max((lag_seconds * 1e6) as u64, Ordering::AcqRel);
+        lag_seconds
     }
 
     /// Its row in the table.
@@ -181,6 +191,8 @@ impl Listener {
         let gaps = self.tally.gap_items().summary();
         let socket_queued_bytes = self.wire.queued_bytes();
         let socket_queued_seconds = self.seconds_of_bytes(socket_queued_bytes, &snapshot);
+        let lag_seconds = self.note_lag(&snapshot, socket_queued_seconds);
+        let lag_most = Duration::from_micros(self.lag_most_micros.load(Ordering::Acquire)).as_secs_f64();
         Row {
             id: self.id,
             name: self.name.clone(),
@@ -192,10 +204,10 @@ impl Listener {
             delivered: snapshot.delivered,
             lost: snapshot.lost.total(),
             queued: snapshot.queued,
-            lag_seconds: self.seconds(snapshot.lag_items) + socket_queued_seconds,
+            lag_seconds,
             lag_p50_seconds: lag.p50,
             lag_p99_seconds: lag.p99,
-            lag_max_seconds: lag.max,
+            lag_max_seconds: lag.max.map(|max| max.max(lag_most)),
             gaps: gaps.map_or(0, |gaps| gaps.count),
             gap_max_blocks: gaps.map_or(0, |gaps| gaps.max),
             socket_queued_bytes,

@@ -93,7 +93,7 @@ impl Source for Device {
     }
 
     fn description(&self) -> String {
-        format!("microphone `{}`", self.name)
+        format!("microphone “{}”", self.name)
     }
 
     fn start(self: Box<Self>, capture: Capture) -> Result<Box<dyn Running>, SourceError> {

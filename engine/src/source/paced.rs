@@ -129,7 +129,7 @@ impl Pacer {
             let filled = pull.pull(&mut samples)?;
             if filled == 0 {
                 // The last, short block needs room like any other.
-                self.wait_for_room();
+                self.wait_for_room(pull.arrival());
                 return Ok(());
             }
             let now = Timestamp::now();
@@ -144,17 +144,19 @@ impl Pacer {
             if self.capture.is_live() && self.pause(due.since(now)) {
                 return Ok(());
             }
-            if self.wait_for_room() {
+            if self.wait_for_room(pull.arrival()) {
                 return Ok(());
             }
             self.capture.write(&samples[..filled], captured_at);
         }
     }
 
-    /// Waits while the ring is full, where the source is not live; true if it was stopped.
-    fn wait_for_room(&self) -> bool {
+    /// Waits while the ring is full, which sound that is computed or on disk can do, and where the source is not live
+    /// any can; true if it was stopped.
+    fn wait_for_room(&self, arrival: Arrival) -> bool {
+        let patient = !self.capture.is_live() || arrival == Arrival::Computed;
         let mut stopped = !self.capture.is_live() && self.pause(Duration::ZERO);
-        while !stopped && !self.capture.is_live() && !self.capture.has_room() {
+        while !stopped && patient && !self.capture.has_room() {
             stopped = self.pause(FULL_RETRY);
         }
         stopped

@@ -71,7 +71,7 @@ impl Pull for Wav {
 
     fn description(&self) -> String {
         let again = if self.looped { ", again and again" } else { "" };
-        format!("file `{}`{again}", self.path.display())
+        format!("file “{}”{again}", self.path.display())
     }
 
     fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String> {
