@@ -131,6 +131,8 @@ fn route<B>(station: &Station, connection: &Connection, request: &Request<B>) ->
             Ok(id) => error(StatusCode::NOT_FOUND, format!("there is no listener {id} now")),
             Err(_) => error(StatusCode::NOT_FOUND, format!("`{id}` is no listener's number")),
         },
+        // Healthy is who need not be started again; ready is whom it makes sense to listen to.
+        Route::Health if station.on_air() == OnAir::Ended => word(StatusCode::SERVICE_UNAVAILABLE, "ended"),
         Route::Health => word(StatusCode::OK, "ok"),
         Route::Ready => {
             let on_air = station.on_air();
