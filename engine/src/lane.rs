@@ -186,7 +186,7 @@ impl<T: Send + Sync> Lane<T> {
 
     /// Whether it has ended, its consumer is gone, or somebody closed it.
     pub(crate) fn is_over(&self) -> bool {
-        self.over || self.tally.is_gone() || self.tally.is_closing()
+        self.over || self.tally.is_dismissed()
     }
 
     pub(crate) fn wake_if_armed(&self) {

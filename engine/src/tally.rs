@@ -37,7 +37,7 @@ struct Taking {
     passed: AtomicU64,
     lag_items: Recorder,
     queue_micros: Recorder,
-    /// Somebody wants it to end. Hardly ever written, so it may lie here.
+    /// Somebody wants it to end: the consumer's own copy of what the doorbell says, on a line that it has anyway.
     close: AtomicBool,
     gap_items: Recorder,
 }
@@ -48,7 +48,8 @@ struct Taking {
 struct Doorbell {
     armed: AtomicBool,
     waker: AtomicWaker,
-    gone: AtomicBool,
+    /// Somebody wants it to end, or the consumer has been dropped: nothing need be offered any more.
+    dismissed: AtomicBool,
     end: AtomicU8,
     final_next: AtomicU64,
     tail: AtomicU8,
@@ -158,6 +159,7 @@ impl Tally {
     /// Ends the consumer from outside: it gets [`EndReason::Closed`] next, whatever is still queued.
     pub fn close(&self) {
         self.taking.close.store(true, Ordering::Release);
+        self.doorbell.dismissed.store(true, Ordering::Release);
         self.doorbell.waker.wake();
     }
 
@@ -234,9 +236,10 @@ impl Tally {
         self.doorbell.waker.wake();
     }
 
-    /// Whether the consumer has been dropped.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.doorbell.gone.load(Ordering::Relaxed)
+    /// Whether nothing need be offered any more. Not asked of what the consumer writes: the producer looks at this for
+    /// every consumer at every flush, and would fetch that line from the other core each time.
+    pub(crate) fn is_dismissed(&self) -> bool {
+        self.doorbell.dismissed.load(Ordering::Relaxed)
     }
 
     /// Wakes the consumer if it waits. The caller has issued a sequentially consistent fence since it pushed.
@@ -299,7 +302,7 @@ impl Tally {
     /// Says that the consumer takes nothing more.
     pub(crate) fn leave(&self) {
         self.ended(EndReason::Left, self.head.next(), Loss::Overflow);
-        self.doorbell.gone.store(true, Ordering::Release);
+        self.doorbell.dismissed.store(true, Ordering::Release);
     }
 
     /// Announces that the consumer is about to wait. It must look at its ring once more before it does.
