@@ -2,21 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
+#[path = "common/ends.rs"]
+mod ends;
+
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
-use std::time::Duration;
 
 use aircheck_engine::{
     Consumer, EndReason, FanOut, FanOutOptions, Hub, Overflow, RecvError, Stamp, Start, SubscribeError,
     SubscribeOptions, Timestamp,
 };
+use ends::ends;
 
 const HAND_OVERS: u64 = 100_000;
-/// Only to end a test that hangs; no test passes or fails by how long it takes.
-const HANGS: Duration = Duration::from_secs(120);
 
 fn options(overflow: Overflow, buffer: usize) -> SubscribeOptions {
     SubscribeOptions { overflow, buffer, start: Start::Live }
@@ -33,18 +34,6 @@ fn waiting() -> FanOutOptions {
 fn send(fan_out: &mut FanOut<u64>) {
     let sequence = fan_out.next_sequence();
     fan_out.send(sequence, Timestamp::default());
-}
-
-/// Runs `work` on a thread of its own and fails when it does not come to an end.
-fn ends<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
-    let (done, ended) = mpsc::channel();
-    let worker = thread::spawn(move || {
-        let result = work();
-        let _ = done.send(());
-        result
-    });
-    assert_ne!(ended.recv_timeout(HANGS), Err(mpsc::RecvTimeoutError::Timeout), "it hangs");
-    worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Two threads throw a ball back and forth, so that each waits for every single item: one lost wakeup, and both wait

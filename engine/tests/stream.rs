@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
+#[path = "common/ends.rs"]
+mod ends;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -12,9 +15,7 @@ use aircheck_engine::{
     Block, Consumer, End, EndReason, Overflow, RecvError, Start, Stream, StreamOptions, SubscribeError,
     SubscribeOptions,
 };
-
-/// Only to end a test that hangs; no test passes or fails by how long it takes.
-const HANGS: Duration = Duration::from_secs(120);
+use ends::ends;
 
 /// Samples that tell their own position, a given number of frames of them, and then, if there is a gate, silence
 /// until it is opened or dropped.
@@ -84,18 +85,6 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn options(overflow: Overflow, buffer: usize, start: Start) -> SubscribeOptions {
     SubscribeOptions { overflow, buffer, start }
-}
-
-/// Runs `work` on a thread of its own and fails when it does not come to an end.
-fn ends<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
-    let (done, ended) = mpsc::channel();
-    let worker = thread::spawn(move || {
-        let result = work();
-        let _ = done.send(());
-        result
-    });
-    assert_ne!(ended.recv_timeout(HANGS), Err(mpsc::RecvTimeoutError::Timeout), "it hangs");
-    worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Everything up to the end, in order; a gap or a block whose inside does not belong to its stamp is a failure.

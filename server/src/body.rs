@@ -24,7 +24,6 @@ pub struct StreamBody {
     after_gap: Option<Bytes>,
     /// The end has been told.
     over: bool,
-    block_seconds: f64,
     metrics: MountMetrics,
     presence: Presence,
 }
@@ -36,11 +35,10 @@ impl StreamBody {
         packets: Consumer<Bytes>,
         encoding: Encoding,
         header: Option<Bytes>,
-        block_seconds: f64,
         metrics: MountMetrics,
         presence: Presence,
     ) -> Self {
-        Self { packets, encoding, header, after_gap: None, over: false, block_seconds, metrics, presence }
+        Self { packets, encoding, header, after_gap: None, over: false, metrics, presence }
     }
 
     /// The next piece, and whether it is a block.
@@ -58,7 +56,7 @@ impl StreamBody {
         let told = match ready!(self.packets.poll_recv(context, now)) {
             Ok(delivery) => {
                 let queued = now.since(delivery.item.stamp.dispatched_at);
-                self.metrics.delivered(delivery.lag_items as f64 * self.block_seconds, queued);
+                self.metrics.delivered(self.presence.listener().seconds(delivery.lag_items), queued);
                 let packet = delivery.item.value.clone();
                 let Some(gap) = delivery.gap else { return Poll::Ready(Some((packet, true))) };
                 self.metrics.gap(gap.blocks);

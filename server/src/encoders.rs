@@ -149,17 +149,15 @@ impl Encoder {
 
     /// Waits for a block, and encodes it and what waits behind it.
     fn encode_some(&mut self) -> Result<(), EndReason> {
-        let mut next = self.blocks.recv_timeout(IDLE);
-        for _ in 0..BATCH {
-            match next {
-                Ok(delivery) => self.push(&delivery.item),
-                Err(RecvError::Empty) => break,
-                Err(RecvError::Ended(end)) => return Err(self.ended(end)),
-            }
-            next = self.blocks.try_recv(Timestamp::now());
-        }
-        if let Ok(delivery) = next {
+        let mut received = self.blocks.recv_timeout(IDLE);
+        let mut encoded = 0;
+        while let Ok(delivery) = received {
             self.push(&delivery.item);
+            encoded += 1;
+            received = if encoded < BATCH { self.blocks.try_recv(Timestamp::now()) } else { Err(RecvError::Empty) };
+        }
+        if let Err(RecvError::Ended(end)) = received {
+            return Err(self.ended(end));
         }
         self.packets.flush();
         Ok(())

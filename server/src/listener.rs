@@ -216,7 +216,9 @@ impl Listener {
         }
     }
 
-    fn seconds(&self, blocks: u64) -> f64 {
+    /// How long so many blocks sound.
+    #[must_use]
+    pub fn seconds(&self, blocks: u64) -> f64 {
         self.format.span(self.format.position(blocks)).as_secs_f64()
     }
 

@@ -70,9 +70,8 @@ pub(super) fn listen(
         };
         let Ok(presence) = station.listeners().join(joining) else { return full(station) };
         let header = (mount == Mount::Wav).then(|| wav_header(format, samples));
-        let block_seconds = format.block_span().as_secs_f64();
         let metrics = station.metrics().mount(mount);
-        Response::new(Either::Right(StreamBody::new(packets, encoding, header, block_seconds, metrics, presence)))
+        Response::new(Either::Right(StreamBody::new(packets, encoding, header, metrics, presence)))
     };
     set(&mut reply, header::CONTENT_TYPE, mount.content_type());
     set(&mut reply, header::CACHE_CONTROL, "no-store");
