@@ -87,6 +87,16 @@ struct Flags {
     /// [default: skip-to-live] [env: AIRCHECK_OVERFLOW]
     #[arg(long, value_name = "P", verbatim_doc_comment)]
     overflow: Option<OsString>,
+    /// Lag beyond which a listener is skipped to live, or ended if its
+    /// policy is disconnect, unless its URL says otherwise
+    /// [default: off] [env: AIRCHECK_MAX_LAG]
+    #[arg(long, value_name = "D", verbatim_doc_comment)]
+    max_lag: Option<OsString>,
+    /// Sound that may wait in the kernel for each listener, 10ms to 10s:
+    /// less shows a stall earlier, more bridges longer hiccups
+    /// [default: 100ms] [env: AIRCHECK_SOCKET_BUFFER]
+    #[arg(long, value_name = "D", verbatim_doc_comment)]
+    socket_buffer: Option<OsString>,
     /// Most listeners at a time; more are told to come back later
     /// [default: 1000] [env: AIRCHECK_MAX_LISTENERS]
     #[arg(long, value_name = "N", verbatim_doc_comment)]
@@ -129,6 +139,8 @@ impl Flags {
             (Key::Buffer, self.buffer.clone()),
             (Key::History, self.history.clone()),
             (Key::Overflow, self.overflow.clone()),
+            (Key::MaxLag, self.max_lag.clone()),
+            (Key::SocketBuffer, self.socket_buffer.clone()),
             (Key::MaxListeners, self.max_listeners.clone()),
             (Key::Rate, self.rate.clone()),
             (Key::Channels, self.channels.clone()),

@@ -25,6 +25,9 @@ pub use report::Checked;
 pub(crate) use setting::Key;
 pub use source::{SourceSpec, UnknownSource};
 
+/// The least blocks that a lag objective may be: a healthy listener is one or two behind while others are served.
+pub const LAG_BLOCKS_LEAST: u32 = 4;
+
 /// All settings of a service, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -42,6 +45,11 @@ pub struct Config {
     pub history: Duration,
     /// Policy of a listener that asks for none. Never [`Overflow::Block`]: the service's sound is live.
     pub overflow: Overflow,
+    /// Lag beyond which a listener is skipped to live, or ended if that is its policy; at least [`LAG_BLOCKS_LEAST`]
+    /// blocks. `None`: only its ring's length counts.
+    pub max_lag: Option<Duration>,
+    /// Sound that may wait in the kernel for each listener, sent or not, on top of what is on its way: 10 ms to 10 s.
+    pub socket_buffer: Duration,
     /// Most listeners at a time, 1 to 100,000.
     pub max_listeners: usize,
     /// Frames per second of raw sound on stdin, or to ask the input device for. Only for sources where
@@ -69,6 +77,10 @@ impl Default for Config {
             buffer: Duration::from_secs(1),
             history: Duration::from_secs(10),
             overflow: Overflow::SkipToLive,
+            max_lag: None,
+            // Ten blocks: enough that a listener's machine gets on with its packets while ours is kept waiting, and a
+            // tenth of the ring, so that a stall shows in our own account almost at once.
+            socket_buffer: Duration::from_millis(100),
             max_listeners: 1000,
             rate_hz: None,
             channels: None,

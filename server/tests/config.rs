@@ -87,7 +87,7 @@ fn without_anything_the_defaults_of_the_table_run() {
 }
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 13] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 15] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
     ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0", "0.0.0.0:3"]),
@@ -95,6 +95,8 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 13] = [
     ("buffer", "AIRCHECK_BUFFER", "--buffer", ["'2s'", "3s", "1m"]),
     ("history", "AIRCHECK_HISTORY", "--history", ["'0s'", "3s", "10m"]),
     ("overflow", "AIRCHECK_OVERFLOW", "--overflow", ["'latest'", "disconnect", "drop-newest"]),
+    ("max_lag", "AIRCHECK_MAX_LAG", "--max-lag", ["'1s'", "10m", "off"]),
+    ("socket_buffer", "AIRCHECK_SOCKET_BUFFER", "--socket-buffer", ["'10ms'", "1s", "10s"]),
     ("max_listeners", "AIRCHECK_MAX_LISTENERS", "--max-listeners", ["0x10", "1", "100000"]),
     ("rate", "AIRCHECK_RATE", "--rate", ["1_000", "1", "768000"]),
     ("channels", "AIRCHECK_CHANNELS", "--channels", ["3", "1", "32"]),
@@ -113,6 +115,8 @@ fn value(config: &Config, name: &str) -> String {
         "buffer" => format!("{:?}", config.buffer),
         "history" => format!("{:?}", config.history),
         "overflow" => config.overflow.to_string(),
+        "max_lag" => config.max_lag.map_or("off".to_owned(), |max_lag| format!("{max_lag:?}")),
+        "socket_buffer" => format!("{:?}", config.socket_buffer),
         "max_listeners" => config.max_listeners.to_string(),
         "rate" => format!("{:?}", config.rate_hz),
         "channels" => format!("{:?}", config.channels),
@@ -133,6 +137,8 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["2s", "3s", "60s"],
         ["0ns", "3s", "600s"],
         ["latest", "disconnect", "drop-newest"],
+        ["1s", "600s", "off"],
+        ["10ms", "1s", "10s"],
         ["16", "1", "100000"],
         ["Some(1000)", "Some(1)", "Some(768000)"],
         ["Some(3)", "Some(1)", "Some(32)"],
@@ -230,11 +236,15 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         ("history", "601s", "must be from 0s to 10m, not 601s".to_owned()),
         ("overflow", "wait", not(POLICY, "wait")),
         ("overflow", "block", not(POLICY, "block") + ": live sound does not wait for a listener"),
+        ("max_lag", "39ms", "must be at least 4 blocks, 40ms, not 39ms".to_owned()),
+        ("max_lag", "11m", "must be from 1ms to 10m, not 11m".to_owned()),
+        ("max_lag", "never", not("a duration such as \"2s\", or off", "never")),
+        ("socket_buffer", "9ms", "must be from 10ms to 10s, not 9ms".to_owned()),
         ("sample", "s32le", not("s16le, s24le or f32le", "s32le")),
         ("sample", "s16le", "goes only with the source stdin, not with auto".to_owned()),
         ("loop", "true", "goes only with the source wav:PATH, not with auto".to_owned()),
     ];
-    for key in ["block", "buffer", "history"] {
+    for key in ["block", "buffer", "history", "socket_buffer"] {
         for value in ["10", "-1s", "soon"] {
             wrong.push((key, value, not(DURATION, value)));
         }
@@ -339,7 +349,7 @@ fn every_wrong_type_in_a_file_is_told() {
 
 #[test]
 fn every_unknown_key_is_told_with_its_line() {
-    let all = "source, loop, listen, block, buffer, history, overflow, max_listeners, rate, channels, sample, \
+    let all = "source, loop, listen, block, buffer, history, overflow, max_lag, socket_buffer, max_listeners, rate, channels, sample, \
                allow_hosts, allow_origins";
     let cases = [
         ("lissten = 1", 1, "unknown key `lissten`; did you mean `listen`?".to_owned()),
@@ -492,6 +502,8 @@ aircheck.toml is good; with it would run:
   buffer         1500ms          line 4
   history        10s             default
   overflow       skip-to-live    default
+  max_lag        off             default
+  socket_buffer  100ms           default
   max_listeners  1000            default
   rate           44100 Hz        line 3
   channels       2               default

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::setting::{Key, Origin};
-use super::{Config, ConfigError, SourceSpec, file};
+use super::{Config, ConfigError, LAG_BLOCKS_LEAST, SourceSpec, file};
 use crate::duration::Short;
 
 /// Settings so far, and where each comes from.
@@ -59,6 +59,11 @@ impl Layers {
             // The block is at fault only if it alone was asked for, which it can't: the default buffer is longer.
             let wrong = format!("must be at least one block of {}, not {}", Short(*block), Short(*buffer));
             return Err(self.wrong(Key::Buffer, &wrong));
+        }
+        if let Some(max_lag) = self.config.max_lag.filter(|max_lag| *max_lag < LAG_BLOCKS_LEAST * *block) {
+            let least = Short(LAG_BLOCKS_LEAST * *block);
+            let wrong = format!("must be at least {LAG_BLOCKS_LEAST} blocks, {least}, not {}", Short(max_lag));
+            return Err(self.wrong(Key::MaxLag, &wrong));
         }
         let takers = [
             (Key::Loop, self.config.looped, matches!(source, SourceSpec::Wav(_)), "wav:PATH"),

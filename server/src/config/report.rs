@@ -77,6 +77,8 @@ fn shown(config: &Config, key: Key) -> Option<String> {
         Key::Buffer => Short(config.buffer).to_string(),
         Key::History => Short(config.history).to_string(),
         Key::Overflow => config.overflow.to_string(),
+        Key::MaxLag => config.max_lag.map_or_else(|| "off".to_owned(), |max_lag| Short(max_lag).to_string()),
+        Key::SocketBuffer => Short(config.socket_buffer).to_string(),
         Key::MaxListeners => config.max_listeners.to_string(),
         Key::Rate if config.source.takes_format() => rate_hz.map_or_else(own, |hz| format!("{hz} Hz")),
         Key::Channels if config.source.takes_format() => channels.map_or_else(own, |channels| channels.to_string()),

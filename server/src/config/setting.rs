@@ -12,6 +12,8 @@ pub(crate) enum Key {
     Buffer,
     History,
     Overflow,
+    MaxLag,
+    SocketBuffer,
     MaxListeners,
     Rate,
     Channels,
@@ -35,7 +37,7 @@ pub(super) enum Kind {
 
 impl Key {
     /// All settings, in the order in which people think of them.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Source,
         Self::Loop,
         Self::Listen,
@@ -43,6 +45,8 @@ impl Key {
         Self::Buffer,
         Self::History,
         Self::Overflow,
+        Self::MaxLag,
+        Self::SocketBuffer,
         Self::MaxListeners,
         Self::Rate,
         Self::Channels,
@@ -61,6 +65,8 @@ impl Key {
             Self::Buffer => ("buffer", "AIRCHECK_BUFFER", "--buffer"),
             Self::History => ("history", "AIRCHECK_HISTORY", "--history"),
             Self::Overflow => ("overflow", "AIRCHECK_OVERFLOW", "--overflow"),
+            Self::MaxLag => ("max_lag", "AIRCHECK_MAX_LAG", "--max-lag"),
+            Self::SocketBuffer => ("socket_buffer", "AIRCHECK_SOCKET_BUFFER", "--socket-buffer"),
             Self::MaxListeners => ("max_listeners", "AIRCHECK_MAX_LISTENERS", "--max-listeners"),
             Self::Rate => ("rate", "AIRCHECK_RATE", "--rate"),
             Self::Channels => ("channels", "AIRCHECK_CHANNELS", "--channels"),
@@ -101,7 +107,8 @@ impl Key {
             Self::Source => super::source::TAKES,
             Self::Loop => "true or false",
             Self::Listen => "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:8700",
-            Self::Block | Self::Buffer | Self::History => duration::TAKES,
+            Self::Block | Self::Buffer | Self::History | Self::SocketBuffer => duration::TAKES,
+            Self::MaxLag => "a duration such as \"2s\", or off",
             Self::Overflow => "skip-to-live, drop-newest, latest or disconnect",
             Self::MaxListeners => "a number from 1 to 100000",
             Self::Rate => "a number of Hz from 1 to 768000",

@@ -19,6 +19,12 @@ const BUFFER: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::fr
 /// None is allowed: it only means no burst and no resume. Ten minutes of 48 kHz stereo are 230 MB, all of which is
 /// held in memory.
 const HISTORY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(600);
+/// An objective that a healthy listener keeps: it is a block or two behind while its machine is busy with others, which
+/// is checked once the block is known. Beyond ten minutes there is no ring or history to be behind in.
+const MAX_LAG: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(600);
+/// Shorter than 10 ms, and the kernel runs dry between a wake-up and the next; longer than 10 s, and a listener's lag is
+/// the kernel's before it is ours.
+const SOCKET_BUFFER: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(10);
 /// Each listener is a file descriptor and, at the default buffer, at most 64 KiB: 100,000 are 6.5 GB.
 const MAX_LISTENERS: RangeInclusive<usize> = 1..=100_000;
 /// The engine's bounds of a rate.
@@ -38,6 +44,9 @@ impl Config {
             Key::Buffer => self.buffer = span(key, text, &BUFFER)?,
             Key::History => self.history = span(key, text, &HISTORY)?,
             Key::Overflow => self.overflow = policy(text)?,
+            Key::MaxLag if text.eq_ignore_ascii_case("off") => self.max_lag = None,
+            Key::MaxLag => self.max_lag = Some(span(key, text, &MAX_LAG)?),
+            Key::SocketBuffer => self.socket_buffer = span(key, text, &SOCKET_BUFFER)?,
             Key::MaxListeners => self.max_listeners = number(key, text, &MAX_LISTENERS)?,
             Key::Rate => self.rate_hz = Some(number(key, text, &RATE_HZ)?),
             Key::Channels => self.channels = Some(number(key, text, &CHANNELS)?),
