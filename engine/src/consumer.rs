@@ -47,8 +47,11 @@ pub struct Consumer<T: Send + Sync> {
     burst: u64,
     /// The sequence number that comes next if nothing is lost; `None` before the first item.
     expected: Option<u64>,
-    /// Items skipped since the last delivery.
+    /// Items skipped since the last delivery, and why the last of them were.
     skipped: u64,
+    skipped_for: Loss,
+    /// Somebody said that the next item is to be the newest.
+    newest_next: bool,
     end: Option<End>,
     parking: Option<(Parker, Waker)>,
     head: Head,
@@ -57,7 +60,20 @@ pub struct Consumer<T: Send + Sync> {
 
 impl<T: Send + Sync> Consumer<T> {
     pub(crate) fn new(taker: Taker<T>, overflow: Overflow, buffer: u64, head: Head, tally: Arc<Tally>) -> Self {
-        Self { taker, overflow, buffer, burst: 0, expected: None, skipped: 0, end: None, parking: None, head, tally }
+        Self {
+            taker,
+            overflow,
+            buffer,
+            burst: 0,
+            expected: None,
+            skipped: 0,
+            skipped_for: Loss::Skipped,
+            newest_next: false,
+            end: None,
+            parking: None,
+            head,
+            tally,
+        }
     }
 
     /// The consumer's account, to be read from anywhere, also after the consumer is gone.
@@ -83,7 +99,9 @@ impl<T: Send + Sync> Consumer<T> {
         };
         let expected = self.begin(item.stamp.sequence);
         let head = self.head.next();
-        if self.overflow == Overflow::SkipToLive && self.is_stale(&item, head) {
+        if self.newest_next {
+            item = self.take_newest(item);
+        } else if self.overflow == Overflow::SkipToLive && self.is_stale(&item, head) {
             item = self.skip_to_live(item).ok_or(RecvError::Empty)?;
         }
         let Stamp { sequence, dispatched_at, .. } = item.stamp;
@@ -93,6 +111,26 @@ impl<T: Send + Sync> Consumer<T> {
         self.tally.delivered(sequence, now.micros_since(dispatched_at));
         let gap = if sequence == expected { None } else { Some(self.gap(expected, sequence)) };
         Ok(Delivery { gap, lag_items, item })
+    }
+
+    /// Passes over what is queued: the next item taken is the newest there is by then, and those before it are lost
+    /// ([`Loss::Late`]). For a consumer that is later than somebody is willing to accept, whatever its ring could
+    /// still hold.
+    pub fn skip_to_newest(&mut self) {
+        self.newest_next = true;
+    }
+
+    /// Whether something can be taken now, the end included; if not, registers the task to be woken for it.
+    pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.is_ready() {
+            return Poll::Ready(());
+        }
+        self.tally.arm(context.waker());
+        if self.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn is_ready(&mut self) -> bool {
+        self.end.is_some() || self.tally.is_closing() || !self.taker.is_empty() || self.tally.end_reason().is_some()
     }
 
     /// Takes the next item, or registers the task to be woken for it. The engine needs no async runtime for this.
@@ -202,12 +240,18 @@ impl<T: Send + Sync> Consumer<T> {
             && lag_of(item, head.min(self.tally.offered_next())) > self.buffer + self.burst
     }
 
-    /// Goes from a stale item to the newest one queued, and past that too if it is not live either: the ring was full,
-    /// and newer items were refused. But never twice in a row: where items come in batches longer than the ring, the
-    /// newest queued is always late, and better than nothing.
+    /// Goes from `item` to the newest one queued.
     #[cold]
-    fn skip_to_live(&mut self, item: Arc<Item<T>>) -> Option<Arc<Item<T>>> {
+    fn take_newest(&mut self, item: Arc<Item<T>>) -> Arc<Item<T>> {
+        self.newest_next = false;
         self.burst = 0;
+        let (newest, last, skipped) = self.drain(item);
+        self.skip(last, skipped, Loss::Late);
+        newest
+    }
+
+    /// The newest item queued from `item` on, the sequence number before it, and how many there were before it.
+    fn drain(&mut self, item: Arc<Item<T>>) -> (Arc<Item<T>>, u64, u64) {
         let mut newest = item;
         let mut skipped = 0;
         let mut last = newest.stamp.sequence;
@@ -216,16 +260,31 @@ impl<T: Send + Sync> Consumer<T> {
             newest = newer;
             skipped += 1;
         }
+        (newest, last, skipped)
+    }
+
+    fn skip(&mut self, last: u64, count: u64, reason: Loss) {
+        if count > 0 {
+            self.skipped += count;
+            self.skipped_for = reason;
+            self.tally.skipped(last, count, reason);
+        }
+    }
+
+    /// Goes from a stale item to the newest one queued, and past that too if it is not live either: the ring was full,
+    /// and newer items were refused. But never twice in a row: where items come in batches longer than the ring, the
+    /// newest queued is always late, and better than nothing.
+    #[cold]
+    fn skip_to_live(&mut self, item: Arc<Item<T>>) -> Option<Arc<Item<T>>> {
+        self.burst = 0;
+        let (newest, mut last, mut skipped) = self.drain(item);
         let followed = self.tally.refused_to() > newest.stamp.sequence;
         let stale = (followed || lag_of(&newest, self.tally.offered_next()) > self.buffer) && self.skipped == 0;
         if stale {
             last = newest.stamp.sequence;
             skipped += 1;
         }
-        if skipped > 0 {
-            self.skipped += skipped;
-            self.tally.skipped(last, skipped);
-        }
+        self.skip(last, skipped, Loss::Skipped);
         (!stale).then_some(newest)
     }
 
@@ -235,7 +294,7 @@ impl<T: Send + Sync> Consumer<T> {
         let blocks = sequence - expected;
         let skipped = std::mem::take(&mut self.skipped);
         let reason = match self.taker.reason(sequence) {
-            _ if skipped >= blocks - skipped => Loss::Skipped,
+            _ if skipped >= blocks - skipped => self.skipped_for,
             Some(reason) => reason,
             None if self.overflow == Overflow::Latest => Loss::Conflated,
             None => Loss::Overflow,
@@ -248,7 +307,7 @@ impl<T: Send + Sync> Consumer<T> {
     fn finish(&mut self, reason: EndReason, next: u64, tail: Loss) -> End {
         let expected = self.expected.or(self.tally.start().map(|(first, _)| first)).unwrap_or(next);
         let blocks = next.saturating_sub(expected);
-        let reason_lost = if self.skipped * 2 > blocks { Loss::Skipped } else { tail };
+        let reason_lost = if self.skipped * 2 > blocks { self.skipped_for } else { tail };
         let gap = (blocks > 0).then_some(Gap { from: expected, blocks, reason: reason_lost });
         if let Some(gap) = gap {
             self.tally.missed(gap);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::capture::{self, CaptureTally, HEADER_WORDS};
 use crate::patience::Patience;
 use crate::pool::Pool;
-use crate::{Block, EndReason, FanOut, Format, Precision, Recorder, Stamp, Timestamp};
+use crate::{Block, EndReason, FanOut, Format, Precision, SharedRecorder, Stamp, Timestamp};
 
 /// At most this many blocks go through at once, so that a long backlog does not keep consumers waiting for its end.
 const BATCH: usize = 32;
@@ -35,7 +35,7 @@ pub(crate) struct Dispatcher {
     fan_out: FanOut<Block>,
     capture: Arc<CaptureTally>,
     /// Stage `ring`: from the capture of a block's first frame to here, in microseconds.
-    ring_micros: Arc<Recorder>,
+    ring_micros: Arc<SharedRecorder>,
     stop: Arc<AtomicBool>,
     /// Nothing goes out until there are so many consumers.
     awaited: usize,
@@ -57,13 +57,13 @@ impl Dispatcher {
             pool: Pool::new(format, history + BATCH + 1),
             fan_out,
             capture,
-            ring_micros: Arc::new(Recorder::new(MAX_MICROS, Precision::TwoDigits)),
+            ring_micros: Arc::new(SharedRecorder::new(MAX_MICROS, Precision::TwoDigits)),
             stop: Arc::default(),
             awaited,
         }
     }
 
-    pub(crate) fn ring_micros(&self) -> &Arc<Recorder> {
+    pub(crate) fn ring_micros(&self) -> &Arc<SharedRecorder> {
         &self.ring_micros
     }
 

@@ -40,6 +40,14 @@ struct Hole {
 }
 
 impl<T: Send + Sync> Taker<T> {
+    /// Whether there is nothing to take now.
+    pub(crate) fn is_empty(&self) -> bool {
+        match &self.ring {
+            TakerRing::Queue(ring) => ring.is_empty(),
+            TakerRing::Latest(output) => !output.updated(),
+        }
+    }
+
     /// The next item, or the newest where only that is kept.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Arc<Item<T>>> {

@@ -32,6 +32,7 @@ mod fanout;
 mod lane;
 mod overflow;
 
+mod buckets;
 mod consumer;
 mod end;
 mod head;
@@ -42,6 +43,7 @@ mod tally;
 mod stream;
 
 pub use block::{Block, Item, Stamp};
+pub use buckets::Precision;
 pub use capture::{Capture, CaptureTally};
 // `Capture::write` takes any sample that has it, so whoever writes a source may need its name.
 pub use consumer::{Consumer, Delivery, RecvError};
@@ -52,7 +54,7 @@ pub use format::{Format, FormatError};
 pub use head::Head;
 pub use loss::{Gap, Loss, LossCounts};
 pub use overflow::{Overflow, UnknownOverflow};
-pub use recorder::{Precision, Recorder, Summary};
+pub use recorder::{Recorder, SharedRecorder, Summary};
 pub use stream::{Stream, StreamError, StreamOptions};
 pub use tally::{Snapshot, Tally};
 pub use time::Timestamp;

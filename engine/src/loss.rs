@@ -12,6 +12,9 @@ pub enum Loss {
     ///
     /// [`Overflow::SkipToLive`]: crate::Overflow::SkipToLive
     Skipped,
+    /// It was queued, but the consumer was told to go on with the newest
+    /// ([`Consumer::skip_to_newest`](crate::Consumer::skip_to_newest)).
+    Late,
     /// A newer one replaced it before it was taken ([`Overflow::Latest`]).
     ///
     /// [`Overflow::Latest`]: crate::Overflow::Latest
@@ -24,7 +27,8 @@ pub enum Loss {
 
 impl Loss {
     /// All reasons, in the order of [`LossCounts`].
-    pub const ALL: [Self; 5] = [Self::Overflow, Self::Skipped, Self::Conflated, Self::Source, Self::History];
+    pub const ALL: [Self; 6] =
+        [Self::Overflow, Self::Skipped, Self::Late, Self::Conflated, Self::Source, Self::History];
 
     /// The reason in one lower-case word, as metrics and JSON show it.
     #[must_use]
@@ -32,6 +36,7 @@ impl Loss {
         match self {
             Self::Overflow => "overflow",
             Self::Skipped => "skipped",
+            Self::Late => "late",
             Self::Conflated => "conflated",
             Self::Source => "source",
             Self::History => "history",

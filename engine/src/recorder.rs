@@ -1,44 +1,21 @@
-//! A histogram that one thread fills and any thread reads, neither waiting for the other.
+//! Histograms that are read while they are filled, neither side waiting for the other.
 //!
 //! hdrhistogram's own concurrent recorder allocates on the recording thread and hangs its reader while the recorder
 //! idles, so the counts live here, in atomics laid out on hdrhistogram's bucket edges; whoever reads gets an
 //! ordinary [`Histogram`], and the percentiles are computed there.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hdrhistogram::Histogram;
 
-/// How finely a [`Recorder`] tells values apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
-    /// One significant digit: buckets at most 1/16 of their value wide.
-    OneDigit,
-    /// Two significant digits: buckets at most 1/128 of their value wide.
-    TwoDigits,
-}
+use crate::buckets::{Buckets, Precision};
 
-impl Precision {
-    const fn digits(self) -> u8 {
-        match self {
-            Self::OneDigit => 1,
-            Self::TwoDigits => 2,
-        }
-    }
-
-    /// log2 of half the buckets of one power of two. hdrhistogram's rule: the smallest power of two that holds
-    /// `2 * 10^digits` values singly, halved.
-    const fn half_magnitude(self) -> u32 {
-        match self {
-            Self::OneDigit => 4,
-            Self::TwoDigits => 7,
-        }
-    }
-}
-
-/// Counts of recorded values, in hdrhistogram's buckets.
+/// Counts of recorded values, in hdrhistogram's buckets, filled by one thread.
 ///
-/// There must be one recording thread at a time; more than one lose counts, and nothing worse. A value above the
-/// maximum counts as the maximum, while [`max`](Recorder::max) keeps it as it was.
+/// There must be one recording thread at a time; more than one lose counts, and nothing worse: [`SharedRecorder`] is
+/// for those. A value above the maximum counts as the maximum, while [`max`](Recorder::max) keeps it as it was. A
+/// bucket holds up to 4,294,967,295 values, over a year of 100 a second, and then counts no more.
 ///
 /// ```
 /// use aircheck_engine::{Precision, Recorder};
@@ -53,8 +30,7 @@ impl Precision {
 #[derive(Debug)]
 pub struct Recorder {
     counts: Box<[AtomicU32]>,
-    max_trackable: u64,
-    precision: Precision,
+    buckets: Buckets,
     max: AtomicU64,
 }
 
@@ -67,25 +43,31 @@ impl Recorder {
     /// If `max_trackable` is below 2, which hdrhistogram can't lay out.
     #[must_use]
     pub fn new(max_trackable: u64, precision: Precision) -> Self {
-        assert!(max_trackable >= 2, "a histogram must reach 2 at least");
-        let buckets = index_of(max_trackable, precision) + 1;
-        Self {
-            counts: (0..buckets).map(|_| AtomicU32::new(0)).collect(),
-            max_trackable,
-            precision,
-            max: AtomicU64::new(0),
-        }
+        let buckets = Buckets::new(max_trackable, precision);
+        let counts = (0..buckets.count()).map(|_| AtomicU32::new(0)).collect();
+        Self { counts, buckets, max: AtomicU64::new(0) }
     }
 
     /// Counts `value` once. Never waits, never allocates.
     #[inline]
     pub fn record(&self, value: u64) {
-        let tracked = value.min(self.max_trackable);
-        let count = &self.counts[index_of(tracked, self.precision)];
-        count.store(count.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
-        if value > self.max.load(Ordering::Relaxed) {
-            self.max.store(value, Ordering::Relaxed);
+        self.add(self.buckets.index_of(value), 1);
+        self.raise_max(value);
+    }
+
+    /// Counts each value of a range once, at the cost of a count for each bucket.
+    pub fn record_each(&self, values: RangeInclusive<u64>) {
+        let (first, last) = values.into_inner();
+        if first > last {
+            return;
         }
+        let (lowest, highest) = (self.buckets.index_of(first), self.buckets.index_of(last));
+        for index in lowest..=highest {
+            let from = self.buckets.lowest_in(index).max(first);
+            let to = if index == highest { last } else { self.buckets.lowest_in(index + 1) - 1 };
+            self.add(index, to - from + 1);
+        }
+        self.raise_max(last);
     }
 
     /// The largest value so far, exactly; 0 if there was none.
@@ -95,33 +77,92 @@ impl Recorder {
     }
 
     /// What was recorded so far.
-    ///
-    /// # Panics
-    ///
-    /// Never: the bounds were checked when the recorder was made.
     #[must_use]
     pub fn histogram(&self) -> Histogram<u64> {
-        let mut histogram = Histogram::new_with_bounds(1, self.max_trackable, self.precision.digits())
-            .expect("bounds were checked in `new`");
-        for (index, count) in self.counts.iter().enumerate() {
-            let count = count.load(Ordering::Relaxed);
-            if count > 0 {
-                histogram
-                    .record_n(lowest_in(index, self.precision), u64::from(count))
-                    .expect("an index comes from a value within the bounds");
-            }
-        }
-        histogram
+        self.buckets.histogram(self.counts.iter().map(|count| u64::from(count.load(Ordering::Relaxed))))
     }
 
     /// Median, 99th percentile and largest value, in the unit of what was recorded; `None` if nothing was.
     #[must_use]
     pub fn summary(&self) -> Option<Summary> {
-        let histogram = self.histogram();
-        let max = self.max();
-        // A bucket is reported by its highest value, which may exceed the largest one seen.
-        let at = |quantile| histogram.value_at_quantile(quantile).min(max);
-        (!histogram.is_empty()).then(|| Summary { count: histogram.len(), p50: at(0.5), p99: at(0.99), max })
+        Summary::of(&self.histogram(), self.max())
+    }
+
+    fn add(&self, index: usize, times: u64) {
+        let count = &self.counts[index];
+        let sum = u64::from(count.load(Ordering::Relaxed)).saturating_add(times);
+        count.store(u32::try_from(sum).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    fn raise_max(&self, value: u64) {
+        if value > self.max.load(Ordering::Relaxed) {
+            self.max.store(value, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Counts of recorded values, in hdrhistogram's buckets, filled by any number of threads: three locked additions a
+/// value, and 8 bytes a bucket, which no program's life overflows.
+///
+/// ```
+/// use aircheck_engine::{Precision, SharedRecorder};
+///
+/// let micros = SharedRecorder::new(1_000_000, Precision::TwoDigits);
+/// std::thread::scope(|scope| {
+///     for _ in 0..2 {
+///         scope.spawn(|| micros.record(250));
+///     }
+/// });
+/// assert_eq!(micros.sum(), 500);
+/// assert_eq!(micros.histogram().len(), 2);
+/// ```
+#[derive(Debug)]
+pub struct SharedRecorder {
+    counts: Box<[AtomicU64]>,
+    buckets: Buckets,
+    max: AtomicU64,
+    sum: AtomicU64,
+}
+
+impl SharedRecorder {
+    /// An empty recorder for values from 0 to `max_trackable`, both included.
+    ///
+    /// # Panics
+    ///
+    /// If `max_trackable` is below 2, which hdrhistogram can't lay out.
+    #[must_use]
+    pub fn new(max_trackable: u64, precision: Precision) -> Self {
+        let buckets = Buckets::new(max_trackable, precision);
+        let counts = (0..buckets.count()).map(|_| AtomicU64::new(0)).collect();
+        Self { counts, buckets, max: AtomicU64::new(0), sum: AtomicU64::new(0) }
+    }
+
+    /// Counts `value` once. Never waits, never allocates.
+    #[inline]
+    pub fn record(&self, value: u64) {
+        self.sum.fetch_add(value, Ordering::Relaxed);
+        self.counts[self.buckets.index_of(value)].fetch_add(1, Ordering::Release);
+        if value > self.max.load(Ordering::Relaxed) {
+            self.max.fetch_max(value, Ordering::Relaxed);
+        }
+    }
+
+    /// The sum of all values, exactly; read after [`histogram`](Self::histogram), it has all of those in it.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.sum.load(Ordering::Relaxed)
+    }
+
+    /// What was recorded so far.
+    #[must_use]
+    pub fn histogram(&self) -> Histogram<u64> {
+        self.buckets.histogram(self.counts.iter().map(|count| count.load(Ordering::Acquire)))
+    }
+
+    /// Median, 99th percentile and largest value, in the unit of what was recorded; `None` if nothing was.
+    #[must_use]
+    pub fn summary(&self) -> Option<Summary> {
+        Summary::of(&self.histogram(), self.max.load(Ordering::Relaxed))
     }
 }
 
@@ -138,22 +179,12 @@ pub struct Summary {
     pub max: u64,
 }
 
-/// hdrhistogram's bucket of a value: linear up to twice the half count, then that half count for each power of two.
-#[inline]
-fn index_of(value: u64, precision: Precision) -> usize {
-    let half = precision.half_magnitude();
-    if value >> (half + 1) == 0 {
-        return value as usize;
+impl Summary {
+    fn of(histogram: &Histogram<u64>, max: u64) -> Option<Self> {
+        // A bucket is reported by its highest value, which may exceed the largest one seen.
+        let at = |quantile| histogram.value_at_quantile(quantile).min(max);
+        (!histogram.is_empty()).then(|| Self { count: histogram.len(), p50: at(0.5), p99: at(0.99), max })
     }
-    let power = u64::BITS - (half + 1) - value.leading_zeros();
-    ((power as usize) << half) + (value >> power) as usize
-}
-
-/// The lowest value of a bucket: the inverse of [`index_of`].
-fn lowest_in(index: usize, precision: Precision) -> u64 {
-    let half = precision.half_magnitude();
-    let power = (index >> half).saturating_sub(1);
-    ((index - (power << half)) as u64) << power
 }
 
 #[cfg(test)]
@@ -163,26 +194,32 @@ mod tests {
 
     proptest! {
         #[test]
-        fn buckets_lie_on_hdrhistogram_s_edges(value in 0u64..1 << 40, fine in any::<bool>()) {
-            let precision = if fine { Precision::TwoDigits } else { Precision::OneDigit };
-            let reference = Histogram::<u64>::new_with_bounds(1, 1 << 41, precision.digits()).unwrap();
-            prop_assert_eq!(lowest_in(index_of(value, precision), precision), reference.lowest_equivalent(value));
-        }
-
-        #[test]
-        fn it_holds_what_hdrhistogram_would(values in prop::collection::vec(0u64..1_000_000, 1..500)) {
+        fn both_hold_what_hdrhistogram_would(values in prop::collection::vec(0u64..1_000_000, 1..500)) {
             let recorder = Recorder::new(1_000_000, Precision::TwoDigits);
+            let shared = SharedRecorder::new(1_000_000, Precision::TwoDigits);
             let mut reference = Histogram::<u64>::new_with_bounds(1, 1_000_000, 2).unwrap();
             for &value in &values {
                 recorder.record(value);
+                shared.record(value);
                 reference.record(value).unwrap();
             }
-            let read = recorder.histogram();
-            prop_assert_eq!(read.len(), reference.len());
-            for quantile in [0.0, 0.25, 0.5, 0.9, 0.99, 1.0] {
-                prop_assert_eq!(read.value_at_quantile(quantile), reference.value_at_quantile(quantile));
+            for read in [recorder.histogram(), shared.histogram()] {
+                prop_assert_eq!(read.len(), reference.len());
+                for quantile in [0.0, 0.25, 0.5, 0.9, 0.99, 1.0] {
+                    prop_assert_eq!(read.value_at_quantile(quantile), reference.value_at_quantile(quantile));
+                }
             }
             prop_assert_eq!(recorder.max(), *values.iter().max().unwrap());
+            prop_assert_eq!(shared.sum(), values.iter().sum::<u64>());
+        }
+
+        #[test]
+        fn a_range_counts_like_its_values_one_by_one(first in 0u64..3000, count in 0u64..3000) {
+            let (at_once, singly) = (Recorder::new(2000, Precision::OneDigit), Recorder::new(2000, Precision::OneDigit));
+            at_once.record_each(first..=first + count);
+            (first..=first + count).for_each(|value| singly.record(value));
+            prop_assert_eq!(at_once.histogram(), singly.histogram());
+            prop_assert_eq!(at_once.max(), singly.max());
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::dispatcher::Dispatcher;
 use crate::source::{Running, Source, SourceError};
 use crate::{
-    Block, Capture, CaptureTally, Consumer, FanOut, FanOutOptions, Format, FormatError, Head, Hub, Recorder,
+    Block, Capture, CaptureTally, Consumer, FanOut, FanOutOptions, Format, FormatError, Head, Hub, SharedRecorder,
     SubscribeError, SubscribeOptions,
 };
 
@@ -83,7 +83,7 @@ pub struct Stream {
     description: String,
     hub: Hub<Block>,
     capture: Arc<CaptureTally>,
-    ring_micros: Arc<Recorder>,
+    ring_micros: Arc<SharedRecorder>,
     running: Option<Box<dyn Running>>,
     stop: Arc<AtomicBool>,
     dispatcher: Option<JoinHandle<()>>,
@@ -168,7 +168,7 @@ impl Stream {
     /// Stage `ring`: from the capture of each block's first frame to its dispatch, in microseconds. It includes
     /// the length of the block, which must be complete before it can go out.
     #[must_use]
-    pub fn ring_micros(&self) -> &Arc<Recorder> {
+    pub fn ring_micros(&self) -> &Arc<SharedRecorder> {
         &self.ring_micros
     }
 

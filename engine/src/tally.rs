@@ -33,6 +33,7 @@ struct Offering {
 struct Taking {
     delivered: AtomicU64,
     skipped: AtomicU64,
+    late: AtomicU64,
     /// One past the last sequence number that was delivered or skipped; 0 before the first.
     passed: AtomicU64,
     lag_items: Recorder,
@@ -78,7 +79,9 @@ pub struct Snapshot {
     pub lost: LossCounts,
     /// Items that wait in its ring.
     pub queued: u64,
-    /// How far its last item is behind the live head, in items. A position, not a time.
+    /// One past the last sequence number that it took or skipped; its first one before that.
+    pub next_sequence: u64,
+    /// How far that is behind the live head, in items. A position, not a time.
     pub lag_items: u64,
     /// How many items of the lag were asked for (burst or replay) rather than fallen behind, at the start.
     pub burst_items: u64,
@@ -91,6 +94,7 @@ impl Tally {
             taking: CachePadded::new(Taking {
                 delivered: AtomicU64::new(0),
                 skipped: AtomicU64::new(0),
+                late: AtomicU64::new(0),
                 passed: AtomicU64::new(0),
                 lag_items: Recorder::new(MAX_ITEMS, Precision::TwoDigits),
                 queue_micros: Recorder::new(MAX_MICROS, Precision::TwoDigits),
@@ -110,6 +114,7 @@ impl Tally {
     pub fn snapshot(&self) -> Snapshot {
         let delivered = self.taking.delivered.load(Ordering::Acquire);
         let skipped = self.taking.skipped.load(Ordering::Acquire);
+        let late = self.taking.late.load(Ordering::Acquire);
         let passed = self.taking.passed.load(Ordering::Acquire);
         let conflated = self.offering.conflated.load(Ordering::Acquire);
         let accepted = self.offering.accepted.load(Ordering::Acquire);
@@ -120,19 +125,24 @@ impl Tally {
         lost.add(Loss::History, self.offering.history.load(Ordering::Acquire));
         let refused = lost.total() - conflated;
         lost.add(Loss::Skipped, skipped);
+        lost.add(Loss::Late, late);
         let attached = self.offering.attached.load(Ordering::Acquire);
         let reached = passed.max(self.offering.first.load(Ordering::Acquire));
         Snapshot {
             offered: accepted + refused,
             delivered,
             lost,
-            queued: accepted - conflated - skipped - delivered,
+            queued: accepted - conflated - skipped - late - delivered,
+            next_sequence: reached,
             lag_items: if attached { self.live_next().saturating_sub(reached) } else { 0 },
             burst_items: self.offering.burst.load(Ordering::Acquire),
         }
     }
 
-    /// How far each delivered item was behind the live head when it was taken, in items.
+    /// How far the consumer was behind the live head, in items: one value for each item since its first. Of one that
+    /// was delivered, it is the lag at which it was taken; of one that was lost, how far the consumer was behind when
+    /// it was due, so that a stall shows in full although nothing was taken meanwhile. What was lost is known with the
+    /// next item, or with the end; what the history did not have was never due.
     #[must_use]
     pub fn lag_items(&self) -> &Recorder {
         &self.taking.lag_items
@@ -220,7 +230,7 @@ impl Tally {
         let counter = match reason {
             Loss::Source => &self.offering.source,
             Loss::History => &self.offering.history,
-            Loss::Overflow | Loss::Skipped | Loss::Conflated => &self.offering.overflow,
+            Loss::Overflow | Loss::Skipped | Loss::Late | Loss::Conflated => &self.offering.overflow,
         };
         grow(counter, count);
     }
@@ -259,8 +269,10 @@ impl Tally {
         self.taking.queue_micros.record(queued_micros);
     }
 
-    pub(crate) fn skipped(&self, last: u64, count: u64) {
-        grow(&self.taking.skipped, count);
+    /// So many were passed over, the last of them `last`: because of [`Loss::Late`] or [`Loss::Skipped`].
+    pub(crate) fn skipped(&self, last: u64, count: u64, reason: Loss) {
+        let counter = if reason == Loss::Late { &self.taking.late } else { &self.taking.skipped };
+        grow(counter, count);
         self.taking.passed.store(last + 1, Ordering::Release);
     }
 
@@ -270,6 +282,11 @@ impl Tally {
 
     pub(crate) fn missed(&self, gap: Gap) {
         self.taking.gap_items.record(gap.blocks);
+        // What the history did not have lies before everything else.
+        let at_start = gap.from == self.offering.first.load(Ordering::Acquire);
+        let never_due = if at_start { self.offering.history.load(Ordering::Acquire) } else { 0 };
+        // The first was due when the consumer was one behind, and so on.
+        self.taking.lag_items.record_each(1..=gap.blocks.saturating_sub(never_due));
     }
 
     /// One past the last item that did not fit into the ring.

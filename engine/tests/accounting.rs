@@ -46,6 +46,9 @@ enum Step {
     Close {
         who: usize,
     },
+    Skip {
+        who: usize,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -59,6 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (overflow, 1..6_usize, start)
             .prop_map(|(overflow, buffer, start)| Step::Subscribe { overflow, buffer, start }),
         7 => (0..8_usize, 1..12_usize).prop_map(|(who, most)| Step::Take { who, most }),
+        1 => (0..8_usize).prop_map(|who| Step::Skip { who }),
         1 => (0..8_usize).prop_map(|who| Step::Drop { who }),
         1 => (0..8_usize).prop_map(|who| Step::Close { who }),
     ]
@@ -96,6 +100,7 @@ struct Seen {
     gaps: Vec<Gap>,
     end: Option<End>,
     closed: bool,
+    told_to_skip: bool,
     last: Snapshot,
     /// Earlier snapshots: one past what was flushed by then, how many were received by then, and the snapshot.
     earlier: Vec<(u64, usize, Snapshot)>,
@@ -185,7 +190,8 @@ impl Seen {
         assert_eq!(now.lost.total(), seen, "every loss was seen in a gap, and no gap without a loss");
         assert_eq!(now.offered, self.offered(pushed));
         assert_eq!(tally.end_reason(), Some(end.reason));
-        assert_eq!(tally.lag_items().histogram().len(), self.received.len() as u64);
+        let due = now.delivered + now.lost.total() - now.lost.of(Loss::History);
+        assert_eq!(tally.lag_items().histogram().len(), due, "a lag for each item, delivered or lost");
         let gaps = self.gaps.len() + usize::from(end.gap.is_some());
         assert_eq!(tally.gap_items().histogram().len(), gaps as u64, "every gap is in the histogram");
         let longest = self.gaps.iter().chain(&end.gap).map(|gap| gap.blocks).max().unwrap_or(0);
@@ -199,17 +205,18 @@ impl Seen {
         let (stop, reasons) = (first + now.offered, &now.lost);
         let items = pushed.between(there, stop);
         // Each item that was there went somewhere, and each number without one was lost before the fan-out.
-        let of_items = [Loss::Overflow, Loss::Skipped, Loss::Conflated].map(|reason| reasons.of(reason));
+        let of_items = [Loss::Overflow, Loss::Skipped, Loss::Late, Loss::Conflated].map(|reason| reasons.of(reason));
         assert_eq!(items, now.delivered + of_items.iter().sum::<u64>());
         assert_eq!(reasons.of(Loss::History), there - first, "history that was gone");
         assert_eq!(reasons.of(Loss::Source), stop - there - items, "numbers that no item had");
         let may_lose: &[Loss] = match self.options.overflow {
-            Overflow::SkipToLive => &[Loss::Overflow, Loss::Skipped],
-            Overflow::DropNewest | Overflow::Disconnect => &[Loss::Overflow],
+            Overflow::SkipToLive => &[Loss::Overflow, Loss::Skipped, Loss::Late],
+            Overflow::DropNewest | Overflow::Disconnect => &[Loss::Overflow, Loss::Late],
             Overflow::Latest => &[Loss::Conflated],
-            Overflow::Block => &[],
+            Overflow::Block => &[Loss::Late],
         };
-        for reason in [Loss::Overflow, Loss::Skipped, Loss::Conflated] {
+        assert!(self.told_to_skip || reasons.of(Loss::Late) == 0, "nobody told it to skip");
+        for reason in [Loss::Overflow, Loss::Skipped, Loss::Late, Loss::Conflated] {
             assert!(may_lose.contains(&reason) || reasons.of(reason) == 0, "{reason:?}, {:?}", self.options);
         }
         if self.options.overflow == Overflow::Disconnect {
@@ -229,17 +236,25 @@ impl Seen {
             let came = since.count() as u64;
             match self.options.overflow {
                 Overflow::SkipToLive => {
-                    let skipped = last.lost.of(Loss::Skipped) - then.lost.of(Loss::Skipped);
+                    let skipped = passed_over(&last) - passed_over(then);
                     assert!(came <= then.queued && then.queued <= came + skipped, "{then:?}: {came} came");
                 }
                 Overflow::Latest => {
                     let conflated = last.lost.of(Loss::Conflated) - then.lost.of(Loss::Conflated);
                     assert!(then.queued <= 1 && came <= then.queued && then.queued <= came + conflated);
                 }
-                Overflow::DropNewest | Overflow::Disconnect | Overflow::Block => assert_eq!(came, then.queued),
+                Overflow::DropNewest | Overflow::Disconnect | Overflow::Block => {
+                    let late = passed_over(&last) - passed_over(then);
+                    assert!(came <= then.queued && then.queued <= came + late, "{then:?}: {came} came");
+                }
             }
         }
     }
+}
+
+/// What a consumer passed over although it was queued.
+fn passed_over(snapshot: &Snapshot) -> u64 {
+    snapshot.lost.of(Loss::Skipped) + snapshot.lost.of(Loss::Late)
 }
 
 /// A fan-out that is driven step by step, and what is known of it without looking inside.
@@ -341,6 +356,7 @@ impl Run {
                     gaps: Vec::new(),
                     end: None,
                     closed: false,
+                    told_to_skip: false,
                     last,
                     earlier: Vec::new(),
                     slowest: 0,
@@ -365,7 +381,20 @@ impl Run {
                 // One that had seen its end keeps that.
                 seen.closed |= seen.end.is_none();
             }
-            Step::Drop { .. } | Step::Close { .. } => {}
+            Step::Skip { who } if !self.seen.is_empty() => {
+                let who = who % self.seen.len();
+                let seen = &mut self.seen[who];
+                let queued = seen.consumer.tally().snapshot().queued;
+                seen.consumer.skip_to_newest();
+                seen.told_to_skip = true;
+                if queued > 0
+                    && let Ok(item) = seen.take(&self.pushed)
+                {
+                    let now = seen.consumer.tally().snapshot();
+                    assert_eq!(now.queued, 0, "{item} is not the newest");
+                }
+            }
+            Step::Drop { .. } | Step::Close { .. } | Step::Skip { .. } => {}
         }
         for seen in &mut self.seen {
             seen.check(&self.pushed);

@@ -1,0 +1,98 @@
+//! hdrhistogram's layout: which bucket a value falls into.
+
+use hdrhistogram::Histogram;
+
+/// How finely a histogram tells values apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// One significant digit: buckets at most 1/16 of their value wide.
+    OneDigit,
+    /// Two significant digits: buckets at most 1/128 of their value wide.
+    TwoDigits,
+}
+
+impl Precision {
+    const fn digits(self) -> u8 {
+        match self {
+            Self::OneDigit => 1,
+            Self::TwoDigits => 2,
+        }
+    }
+
+    /// log2 of half the buckets of one power of two. hdrhistogram's rule: the smallest power of two that holds
+    /// `2 * 10^digits` values singly, halved.
+    const fn half_magnitude(self) -> u32 {
+        match self {
+            Self::OneDigit => 4,
+            Self::TwoDigits => 7,
+        }
+    }
+}
+
+/// The buckets for values from 0 to a maximum.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Buckets {
+    max_trackable: u64,
+    precision: Precision,
+}
+
+impl Buckets {
+    /// # Panics
+    ///
+    /// If `max_trackable` is below 2, which hdrhistogram can't lay out.
+    pub(crate) fn new(max_trackable: u64, precision: Precision) -> Self {
+        assert!(max_trackable >= 2, "a histogram must reach 2 at least");
+        Self { max_trackable, precision }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(self) -> usize {
+        self.index_of(self.max_trackable) + 1
+    }
+
+    /// The bucket of a value; one above the maximum goes where the maximum does. They are linear up to twice the half
+    /// count, then that half count for each power of two.
+    #[inline]
+    pub(crate) fn index_of(self, value: u64) -> usize {
+        let value = value.min(self.max_trackable);
+        let half = self.precision.half_magnitude();
+        if value >> (half + 1) == 0 {
+            return value as usize;
+        }
+        let power = u64::BITS - (half + 1) - value.leading_zeros();
+        ((power as usize) << half) + (value >> power) as usize
+    }
+
+    /// The lowest value of a bucket: the inverse of [`index_of`](Self::index_of).
+    pub(crate) fn lowest_in(self, index: usize) -> u64 {
+        let half = self.precision.half_magnitude();
+        let power = (index >> half).saturating_sub(1);
+        ((index - (power << half)) as u64) << power
+    }
+
+    /// An ordinary histogram of these counts, one for each bucket.
+    pub(crate) fn histogram(self, counts: impl Iterator<Item = u64>) -> Histogram<u64> {
+        let mut histogram = Histogram::new_with_bounds(1, self.max_trackable, self.precision.digits())
+            .expect("bounds were checked in `new`");
+        for (index, count) in counts.enumerate().filter(|(_, count)| *count > 0) {
+            histogram.record_n(self.lowest_in(index), count).expect("an index comes from a value within the bounds");
+        }
+        histogram
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn they_lie_on_hdrhistogram_s_edges(value in 0u64..1 << 40, fine in any::<bool>()) {
+            let precision = if fine { Precision::TwoDigits } else { Precision::OneDigit };
+            let buckets = Buckets::new(1 << 41, precision);
+            let reference = Histogram::<u64>::new_with_bounds(1, 1 << 41, precision.digits()).unwrap();
+            prop_assert_eq!(buckets.lowest_in(buckets.index_of(value)), reference.lowest_equivalent(value));
+        }
+    }
+}
