@@ -79,6 +79,8 @@ pub struct Snapshot {
     pub lost: LossCounts,
     /// Items that wait in its ring.
     pub queued: u64,
+    /// The sequence number that it starts with; 0 before it is taken in.
+    pub first_sequence: u64,
     /// One past the last sequence number that it took or skipped; its first one before that.
     pub next_sequence: u64,
     /// How far that is behind the live head, in items. A position, not a time.
@@ -127,12 +129,14 @@ impl Tally {
         lost.add(Loss::Skipped, skipped);
         lost.add(Loss::Late, late);
         let attached = self.offering.attached.load(Ordering::Acquire);
-        let reached = passed.max(self.offering.first.load(Ordering::Acquire));
+        let first = self.offering.first.load(Ordering::Acquire);
+        let reached = passed.max(first);
         Snapshot {
             offered: accepted + refused,
             delivered,
             lost,
             queued: accepted - conflated - skipped - late - delivered,
+            first_sequence: first,
             next_sequence: reached,
             lag_items: if attached { self.live_next().saturating_sub(reached) } else { 0 },
             burst_items: self.offering.burst.load(Ordering::Acquire),

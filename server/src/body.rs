@@ -1,16 +1,23 @@
 //! The endless body of a listener's response: takes packets from its ring as fast as its connection takes them.
 
 use std::convert::Infallible;
+use std::future::Future as _;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use aircheck_engine::{Consumer, Timestamp};
+use aircheck_engine::{Consumer, Delivery, End, Gap, Timestamp};
 use bytes::Bytes;
 use http_body::{Body, Frame};
+use tokio::time::{Sleep, sleep};
 
 use crate::encode::Encoding;
+use crate::listener::Verdict;
 use crate::listeners::Presence;
-use crate::metrics::MountMetrics;
+
+/// How often a listener that is held, because too much waits below its ring, is looked at again.
+const HELD: Duration = Duration::from_millis(20);
 
 /// The body of a stream. It ends when the stream does, or when somebody disconnects the listener.
 #[derive(Debug)]
@@ -18,65 +25,127 @@ pub struct StreamBody {
     /// Dropped before `presence`, so that the account is final when the listener is taken off the list.
     packets: Consumer<Bytes>,
     encoding: Encoding,
-    /// What goes out before anything else.
-    header: Option<Bytes>,
-    /// A packet whose gap has just gone out.
-    after_gap: Option<Bytes>,
-    /// The end has been told.
+    /// A block of silence, for a listener who wants one in place of each that is lost.
+    silence: Option<Bytes>,
+    /// What goes out before anything else: a header, or the news of a gap.
+    first: Option<Bytes>,
+    /// Lost blocks whose silence has yet to go out.
+    silent: Range<u64>,
+    /// A packet that waits for these.
+    after: Option<Packet>,
+    /// There is no more to take.
     over: bool,
-    metrics: MountMetrics,
+    held: Option<Pin<Box<Sleep>>>,
     presence: Presence,
 }
 
+/// A block's bytes, and the sequence numbers that they bring the listener past.
+#[derive(Debug)]
+struct Packet {
+    numbers: Range<u64>,
+    bytes: Bytes,
+}
+
 impl StreamBody {
-    /// A body that starts with `header` and goes on with `packets`.
+    /// A body that starts with `header` and goes on with `packets`; with `silence`, if there is such, for each block
+    /// that is lost.
     #[must_use]
     pub fn new(
         packets: Consumer<Bytes>,
         encoding: Encoding,
         header: Option<Bytes>,
-        metrics: MountMetrics,
+        silence: Option<Bytes>,
         presence: Presence,
     ) -> Self {
-        Self { packets, encoding, header, after_gap: None, over: false, metrics, presence }
+        Self { packets, encoding, silence, first: header, silent: 0..0, after: None, over: false, held: None, presence }
     }
 
-    /// The next piece, and whether it is a block.
-    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<(Bytes, bool)>> {
-        if let Some(header) = self.header.take() {
-            return Poll::Ready(Some((header, false)));
+    /// Waits until hyper has written what it was given before, so that no more than one packet is ever in its buffer.
+    fn poll_clear(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let wire = self.presence.listener().wire();
+        if wire.is_clear() {
+            return Poll::Ready(());
         }
-        if let Some(packet) = self.after_gap.take() {
-            return Poll::Ready(Some((packet, true)));
+        // With nothing to hand over, the next packet's arrival is early enough.
+        let waits = self.first.is_some() || !self.silent.is_empty() || self.after.is_some() || self.over;
+        if waits || self.packets.poll_ready(context).is_ready() {
+            wire.want_clear();
         }
-        if self.over {
-            return Poll::Ready(None);
+        Poll::Pending
+    }
+
+    /// Waits for a packet, and for the listener's limit of lag to permit it; or for the end.
+    fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        ready!(self.packets.poll_ready(context));
+        if let Some(held) = &mut self.held {
+            ready!(held.as_mut().poll(context));
+            self.held = None;
         }
         let now = Timestamp::now();
-        let told = match ready!(self.packets.poll_recv(context, now)) {
+        let listener = self.presence.listener();
+        match listener.judge(now) {
+            Verdict::Deliver => {}
+            Verdict::SkipToLive => self.packets.skip_to_newest(),
+            Verdict::End => listener.end_as_too_late(),
+            Verdict::Hold => {
+                let mut held = Box::pin(sleep(HELD));
+                // It is new, so this only has it wake the task.
+                let _ = held.as_mut().poll(context);
+                self.held = Some(held);
+                return Poll::Pending;
+            }
+        }
+        match ready!(self.packets.poll_recv(context, now)) {
             Ok(delivery) => {
-                let queued = now.since(delivery.item.stamp.dispatched_at);
-                self.metrics.delivered(self.presence.listener().seconds(delivery.lag_items), queued);
-                let packet = delivery.item.value.clone();
-                let Some(gap) = delivery.gap else { return Poll::Ready(Some((packet, true))) };
-                self.metrics.gap(gap.blocks);
-                match self.encoding.encode_gap(gap) {
-                    Some(told) => {
-                        self.after_gap = Some(packet);
-                        Some(told)
-                    }
-                    None => return Poll::Ready(Some((packet, true))),
-                }
+                self.taken(delivery, now);
+                Poll::Ready(())
             }
-            Err(end) => {
+            Err(End { gap, .. }) => {
                 self.over = true;
-                end.gap.and_then(|gap| {
-                    self.metrics.gap(gap.blocks);
-                    self.encoding.encode_gap(gap)
-                })
+                if let Some(gap) = gap {
+                    self.missed(gap);
+                }
+                Poll::Ready(())
             }
-        };
-        Poll::Ready(told.map(|told| (told, false)))
+        }
+    }
+
+    fn taken(&mut self, delivery: Delivery<Bytes>, now: Timestamp) {
+        let stamp = delivery.item.stamp;
+        let mut numbers = stamp.sequence..stamp.sequence + 1;
+        if let Some(gap) = delivery.gap {
+            self.missed(gap);
+            numbers.start = gap.from;
+        }
+        self.presence.listener().took(numbers.clone(), delivery.lag_items, now.since(stamp.dispatched_at), now);
+        // The silence brings the listener past what is missing, or else the packet does.
+        numbers.start = numbers.start.max(self.silent.end);
+        self.after = Some(Packet { numbers, bytes: delivery.item.value.clone() });
+    }
+
+    fn missed(&mut self, gap: Gap) {
+        self.presence.listener().missed(gap.blocks);
+        self.first = self.encoding.encode_gap(gap);
+        if self.silence.is_some() {
+            self.silent = gap.from..gap.from + gap.blocks;
+        }
+    }
+
+    /// What goes out next of what was taken.
+    fn next_piece(&mut self) -> Option<Bytes> {
+        let listener = self.presence.listener();
+        if let Some(first) = self.first.take() {
+            listener.wire().hand_over();
+            return Some(first);
+        }
+        let now = Timestamp::now();
+        if let (Some(number), Some(silence)) = (self.silent.next(), &self.silence) {
+            listener.hand_over(number..number + 1, silence.len(), now);
+            return Some(silence.clone());
+        }
+        let Packet { numbers, bytes } = self.after.take()?;
+        listener.hand_over(numbers, bytes.len(), now);
+        Some(bytes)
     }
 }
 
@@ -88,10 +157,15 @@ impl Body for StreamBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let piece = ready!(self.poll_piece(context));
-        Poll::Ready(piece.map(|(bytes, is_block)| {
-            self.presence.listener().hand_over(bytes.len(), is_block);
-            Ok(Frame::data(bytes))
-        }))
+        ready!(self.poll_clear(context));
+        loop {
+            if let Some(piece) = self.next_piece() {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            if self.over {
+                return Poll::Ready(None);
+            }
+            ready!(self.poll_take(context));
+        }
     }
 }

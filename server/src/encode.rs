@@ -36,6 +36,27 @@ impl Encoding {
         }
     }
 
+    /// The bytes of a block of silence, for formats in which it can take the place of one that is lost.
+    #[must_use]
+    pub fn encode_silence(self, format: Format) -> Option<Bytes> {
+        match self {
+            // Zeros, in all of them.
+            Self::Pcm(encoding) => Some(vec![0; format.block_samples() * encoding.sample_bytes()].into()),
+            Self::Json | Self::Events => None,
+        }
+    }
+
+    /// Bytes of a block, at most or nearly so: what buffers are bounded by.
+    #[must_use]
+    pub fn block_bytes(self, format: Format) -> u64 {
+        let samples = format.block_samples() as u64;
+        match self {
+            Self::Pcm(encoding) => samples * encoding.sample_bytes() as u64,
+            // A float that came from 16 bits takes 10 to 13 characters with its comma, and the rest 150.
+            Self::Json | Self::Events => samples * 12 + 150,
+        }
+    }
+
     /// What tells a listener of a loss, where the format can.
     #[must_use]
     pub fn encode_gap(self, gap: Gap) -> Option<Bytes> {

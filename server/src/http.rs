@@ -1,30 +1,30 @@
 //! The HTTP server: its accept loop, and the way of a connection from its first byte to its last.
 
+mod events;
 mod guard;
 mod listen;
 mod query;
 mod reply;
 mod routes;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aircheck_engine::Timestamp;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::metrics::Refusal;
 use crate::station::Station;
-use crate::wire::{UNSENT_BYTES, Wire, WireStream};
+use crate::watch::watch;
+use crate::wire::{Wire, WireStream};
 
 /// A request's head must be there within this time, also on a connection that is kept open for the next one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,10 +32,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEADERS: usize = 64;
 /// Connections beside those of listeners: pages, scrapes, and those who have yet to say what they want.
 const OTHER_CONNECTIONS: usize = 256;
-/// How often ended listeners are looked after, and histograms folded.
-const UPKEEP: Duration = Duration::from_millis(500);
-/// How long a listener that has been disconnected may take to read its end.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// hyper's read buffer: a head of this size holds what browsers and proxies send, several times. Its write buffer is
+/// bounded by the bodies, which hand over one packet at a time.
+const HEAD_BYTES: usize = 16 * 1024;
 /// How long after the end of the stream connections may take to close: below the 5 s that are promised.
 const CLOSING: Duration = Duration::from_secs(4);
 /// After a failed accept: out of descriptors, most likely, and at once again.
@@ -60,7 +59,7 @@ pub async fn serve(listener: TcpListener, station: Arc<Station>, shutdown: impl 
     let local = listener.local_addr()?;
     let connections = Arc::new(Semaphore::new(station.config().max_listeners + OTHER_CONNECTIONS));
     let graceful = GracefulShutdown::new();
-    let upkeep = tokio::spawn(look_after(Arc::clone(&station)));
+    let watching = tokio::spawn(watch(Arc::clone(&station)));
     tokio::pin!(shutdown);
     loop {
         let (stream, remote) = tokio::select! {
@@ -86,10 +85,11 @@ pub async fn serve(listener: TcpListener, station: Arc<Station>, shutdown: impl 
         }
     }
     drop(listener);
+    station.events().finish();
     if timeout(CLOSING, graceful.shutdown()).await.is_err() {
         tracing::info!("hanging up on listeners who did not read the end of their streams");
     }
-    upkeep.abort();
+    watching.abort();
     Ok(())
 }
 
@@ -113,7 +113,7 @@ async fn connection(
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(UNSENT_BYTES as usize)
+        .max_buf_size(HEAD_BYTES)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     tokio::select! {
@@ -123,18 +123,6 @@ async fn connection(
             }
         }
         () = hang_up.notified() => tracing::info!(%remote, "hung up on a listener who did not read its end"),
-    }
-}
-
-/// Ends those who don't read their end, and keeps the metrics small.
-async fn look_after(station: Arc<Station>) {
-    let mut ticks = interval(UPKEEP);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut waiting = BTreeMap::new();
-    loop {
-        ticks.tick().await;
-        station.metrics().upkeep();
-        station.listeners().hang_up_on_ended(&mut waiting, LAST_WORDS, Timestamp::now());
     }
 }
 

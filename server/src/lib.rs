@@ -22,9 +22,18 @@ pub mod mount;
 
 pub mod body;
 pub mod http;
+mod journey;
+pub mod socket;
+pub mod unread;
 pub mod wire;
 
+mod lag;
 pub mod listener;
 pub mod listeners;
+mod watch;
+
+pub mod events;
+pub mod throttle;
+
 pub mod meter;
 pub mod metrics;

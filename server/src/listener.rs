@@ -1,16 +1,26 @@
 //! Somebody who listens, and what there is to tell of them: a row of `/api/v1/listeners`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aircheck_engine::{EndReason, Format, Overflow, Recorder, Snapshot, Tally, Timestamp};
+use aircheck_engine::{EndReason, Format, Overflow, Precision, Recorder, Snapshot, Summary, Tally, Timestamp};
 use serde::Serialize;
 use tokio::sync::Notify;
 
+use crate::journey::Journey;
+use crate::lag::Lags;
+use crate::metrics::MountRecorders;
 use crate::mount::Mount;
 use crate::wire::Wire;
+
+/// Lags and latencies are told apart up to this many microseconds: four minutes and a half.
+pub const MAX_MICROS: u64 = 1 << 28;
+/// While a listener is held because too much waits below its ring, it gets one packet in so long: by its
+/// acknowledgement we learn whether it reads again. A receive window that was never half closed says nothing by itself.
+const PROBE: Duration = Duration::from_millis(200);
 
 /// Somebody who listens.
 #[derive(Debug)]
@@ -19,16 +29,38 @@ pub struct Listener {
     name: String,
     mount: Mount,
     overflow: Overflow,
+    limits: Limits,
     connected_at: Timestamp,
     format: Format,
     tally: Arc<Tally>,
     wire: Arc<Wire>,
     /// Ends the connection when the listener does not read, so that its end can't be sent.
     hang_up: Arc<Notify>,
-    /// Bytes of the blocks handed over, to tell how long a queue of bytes sounds.
-    block_bytes: AtomicU64,
-    /// The largest lag that anybody has looked at, in microseconds: a stall shows before it is over.
-    lag_most_micros: AtomicU64,
+    /// Somebody ended it for being further behind than its limit.
+    too_late: AtomicBool,
+    account: Mutex<Account>,
+    /// The lag nobody asked for, and stage `socket`, in microseconds; recorded with the account locked.
+    lag_micros: Recorder,
+    socket_micros: Recorder,
+    recorders: Arc<MountRecorders>,
+}
+
+/// What is known of the way below the ring. Held for less than a microsecond at a time, never across a wait.
+#[derive(Debug, Default)]
+struct Account {
+    journey: Journey,
+    /// Known once the fan-out has taken the listener in.
+    lags: Option<Lags>,
+    handed_over_at: Timestamp,
+}
+
+/// How far behind a listener may be, in blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From here on it is said to have fallen behind.
+    pub behind: u64,
+    /// Beyond this it is skipped to live, or ended if its policy is [`Overflow::Disconnect`].
+    pub max_lag: Option<u64>,
 }
 
 /// What a request says of a new listener.
@@ -40,12 +72,88 @@ pub struct Joining {
     pub mount: Mount,
     /// Its overflow policy.
     pub overflow: Overflow,
+    /// How far behind it may be.
+    pub limits: Limits,
     /// Its account.
     pub tally: Arc<Tally>,
     /// Its connection.
     pub wire: Arc<Wire>,
     /// Ends its connection.
     pub hang_up: Arc<Notify>,
+    /// What it records to, with the others of its mount.
+    pub recorders: Arc<MountRecorders>,
+}
+
+/// Where a listener stands at one moment; lags in blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// Its account.
+    pub snapshot: Snapshot,
+    /// How much of the lag waits in its ring, or was refused by it.
+    pub ring: u64,
+    /// In hyper's buffer or the kernel's send queue.
+    pub socket: u64,
+    /// In its machine's receive buffer, read by nobody.
+    pub unread: u64,
+    /// How much of the lag was asked for.
+    pub burst: u64,
+    /// Bytes in hyper's buffer and in the send queue.
+    pub queued_bytes: u64,
+    /// More is unread than its machine would still take in.
+    pub closing: bool,
+    /// How long the packet has waited that has waited longest to leave.
+    pub waiting: Duration,
+}
+
+/// Who is to blame for a lag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fault {
+    /// This one: the socket would take more.
+    Server,
+    /// The way to the listener: what was sent is not acknowledged, though there is room for it.
+    Network,
+    /// The listener's program: its machine has what it does not read.
+    Listener,
+}
+
+impl Standing {
+    /// How far what was read is behind the live head, in blocks.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.ring + self.socket + self.unread
+    }
+
+    /// What nobody asked for of it.
+    #[must_use]
+    pub fn unwanted(&self) -> u64 {
+        self.lag() - self.burst
+    }
+
+    /// Who is to blame for it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        if self.closing || 2 * self.unread > self.lag() {
+            Fault::Listener
+        } else if self.socket > 0 {
+            Fault::Network
+        } else {
+            Fault::Server
+        }
+    }
+}
+
+/// What is to become of a listener's next packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is handed over.
+    Deliver,
+    /// It is the newest one: the listener is too far behind.
+    SkipToLive,
+    /// It waits: what was handed over before is too far behind already.
+    Hold,
+    /// There is none: the listener is ended.
+    End,
 }
 
 /// A row of `/api/v1/listeners`. Times are Unix seconds, spans seconds.
@@ -71,23 +179,31 @@ pub struct Row {
     pub lost: u64,
     /// Blocks in its ring.
     pub queued: u64,
-    /// How far behind the live head is what left this machine: its ring, hyper and the kernel together.
+    /// How far behind the live head its program has read, as far as that can be seen from here.
     pub lag_seconds: f64,
-    /// Half of the delivered blocks were at most this far behind when they were taken from the ring.
+    /// How much of that it asked for, by `burst` or `from`.
+    pub burst_seconds: f64,
+    /// The lag beyond which it is skipped to live or ended.
+    pub max_lag_seconds: Option<f64>,
+    /// At half of the blocks that it was due, it was at most this far behind, not counting what it asked for.
     pub lag_p50_seconds: Option<f64>,
-    /// 99 of 100 were.
+    /// At 99 of 100.
     pub lag_p99_seconds: Option<f64>,
-    /// All were, and no lag that was looked at meanwhile was larger.
+    /// At all.
     pub lag_max_seconds: Option<f64>,
     /// How many times blocks were missing.
     pub gaps: u64,
     /// The most that were missing in a row.
     pub gap_max_blocks: u64,
-    /// Bytes that were handed over and not acknowledged by its machine.
+    /// Bytes that have not left this machine: handed over, and not acknowledged by the listener's.
     pub socket_queued_bytes: u64,
     /// How long these sound.
     pub socket_queued_seconds: f64,
-    /// Time since the capture of a block, by stage; here `queue`, from the dispatcher to the connection.
+    /// How long that sounds which its machine has taken in and its program has not read.
+    pub unread_seconds: f64,
+    /// Who is to blame: `server`, `network` or `listener`, while it is behind.
+    pub fault: Option<Fault>,
+    /// Time by stage: `queue`, from the dispatcher to the connection; `socket`, from there out of this machine.
     pub latency_seconds: BTreeMap<&'static str, Spread>,
 }
 
@@ -100,30 +216,45 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// What `recorder` has, `seconds` being the seconds in so many of its units.
+    /// Of figures in microseconds.
     #[must_use]
-    pub fn of(recorder: &Recorder, seconds: impl Fn(u64) -> f64) -> Self {
-        recorder.summary().map_or_else(Self::default, |summary| Self {
+    pub fn of_micros(summary: Option<Summary>) -> Self {
+        let seconds = |micros| Duration::from_micros(micros).as_secs_f64();
+        summary.map_or_else(Self::default, |summary| Self {
             p50: Some(seconds(summary.p50)),
             p99: Some(seconds(summary.p99)),
             max: Some(seconds(summary.max)),
         })
     }
 
-    /// What a recorder of microseconds has.
-    #[must_use]
-    pub fn of_micros(recorder: &Recorder) -> Self {
-        Self::of(recorder, |micros| Duration::from_micros(micros).as_secs_f64())
+    /// With `span` among the values: one that is not over yet.
+    fn with(mut self, span: Duration) -> Self {
+        self.max = self.max.map(|max| max.max(span.as_secs_f64()));
+        self
     }
 }
 
 impl Listener {
     /// A listener that comes now, to a stream of `format`.
     pub(crate) fn new(id: u64, joining: Joining, format: Format) -> Self {
-        let Joining { name, mount, overflow, tally, wire, hang_up } = joining;
-        let (block_bytes, lag_most_micros) = (AtomicU64::new(0), AtomicU64::new(0));
-        let connected_at = Timestamp::now();
-        Self { id, name, mount, overflow, connected_at, format, tally, wire, hang_up, block_bytes, lag_most_micros }
+        let Joining { name, mount, overflow, limits, tally, wire, hang_up, recorders } = joining;
+        Self {
+            id,
+            name,
+            mount,
+            overflow,
+            limits,
+            connected_at: Timestamp::now(),
+            format,
+            tally,
+            wire,
+            hang_up,
+            too_late: AtomicBool::new(false),
+            account: Mutex::default(),
+            lag_micros: Recorder::new(MAX_MICROS, Precision::TwoDigits),
+            socket_micros: Recorder::new(MAX_MICROS, Precision::TwoDigits),
+            recorders,
+        }
     }
 
     /// Unique while the server runs.
@@ -144,6 +275,24 @@ impl Listener {
         &self.name
     }
 
+    /// Its overflow policy.
+    #[must_use]
+    pub fn overflow(&self) -> Overflow {
+        self.overflow
+    }
+
+    /// Its connection.
+    #[must_use]
+    pub fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    /// How far behind it may be.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Its account.
     #[must_use]
     pub fn tally(&self) -> &Tally {
@@ -161,38 +310,128 @@ impl Listener {
         self.hang_up.notify_one();
     }
 
-    /// Counts a piece of its body that goes to hyper; `is_block` unless it is a header or tells of a gap.
-    pub fn hand_over(&self, bytes: usize, is_block: bool) {
-        self.wire.hand_chunk(bytes);
-        if is_block {
-            self.block_bytes.fetch_add(bytes as u64, Ordering::AcqRel);
+    /// Ends it for being further behind than it may be.
+    pub fn end_as_too_late(&self) {
+        self.too_late.store(true, Ordering::Release);
+        self.tally.close();
+    }
+
+    /// Whether that was done.
+    #[must_use]
+    pub fn is_too_late(&self) -> bool {
+        self.too_late.load(Ordering::Acquire)
+    }
+
+    /// What is to become of its next packet, which is there.
+    #[must_use]
+    pub fn judge(&self, now: Timestamp) -> Verdict {
+        let Some(max_lag) = self.limits.max_lag else { return Verdict::Deliver };
+        let mut account = self.account();
+        let standing = self.look(&mut account, now);
+        if standing.unwanted() <= max_lag {
+            Verdict::Deliver
+        } else if self.overflow == Overflow::Disconnect {
+            Verdict::End
+        } else if (standing.socket + standing.unread).saturating_sub(standing.burst) <= max_lag {
+            Verdict::SkipToLive
+        } else if standing.socket == 0 && now.since(account.handed_over_at) >= PROBE {
+            Verdict::SkipToLive
+        } else {
+            Verdict::Hold
         }
     }
 
-    /// How far behind the live head is what has left this machine, in seconds.
-    #[must_use]
-    pub fn lag_seconds(&self) -> f64 {
-        let snapshot = self.tally.snapshot();
-        self.note_lag(&snapshot, self.seconds_of_bytes(self.wire.queued_bytes(), &snapshot))
+    /// A packet was taken from its ring: `numbers` begins with what is missing before it. `ring_lag` is how far it was
+    /// behind the live head, and `queued` how long since its dispatch.
+    pub fn took(&self, numbers: Range<u64>, ring_lag: u64, queued: Duration, now: Timestamp) {
+        self.recorders.queue_micros.record(micros(queued));
+        let mut account = self.account();
+        self.follow(&mut account, now);
+        let Account { journey, lags, .. } = &mut *account;
+        if let Some(lags) = lags {
+            // Up to where it had read when this packet, and what is missing before it, was not on its way yet.
+            let read = journey.reached(numbers.start).read;
+            let lag = ring_lag + numbers.start.saturating_sub(read);
+            lags.taken(numbers, lag, read, |lag| self.record_lag(lag));
+        }
     }
 
-    /// The lag with what waits below the ring; remembered if it is the largest seen.
-    fn note_lag(&self, snapshot: &Snapshot, socket_queued_seconds: f64) -> f64 {
-        let lag_seconds = self.seconds(snapshot.lag_items) + socket_queued_seconds;
-        self.lag_most_micros.fetch_max((lag_seconds * 1e6) as u64, Ordering::AcqRel);
-        lag_seconds
+    /// `bytes` bytes go to its connection, which bring it past `numbers`.
+    pub fn hand_over(&self, numbers: Range<u64>, bytes: usize, now: Timestamp) {
+        let mut account = self.account();
+        account.journey.hand_over(numbers, bytes, self.wire.hand_over(), now);
+        account.handed_over_at = now;
+    }
+
+    /// So many blocks are missing in a row.
+    pub fn missed(&self, blocks: u64) {
+        self.recorders.gap_blocks.record(blocks);
+    }
+
+    /// Where it stands now. What has become overdue is recorded.
+    #[must_use]
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        let mut account = self.account();
+        let standing = self.look(&mut account, now);
+        let next = standing.snapshot.next_sequence;
+        let head = next + standing.ring;
+        if let Some(lags) = &mut account.lags {
+            let read = next - standing.socket - standing.unread;
+            lags.looked_at(next, head, read, now, |lag| self.record_lag(lag));
+        }
+        standing
+    }
+
+    /// Follows its packets to where they are.
+    fn follow(&self, account: &mut Account, now: Timestamp) {
+        account.journey.advance(&self.wire.state(), now, |span| {
+            self.socket_micros.record(micros(span));
+            self.recorders.socket_micros.record(micros(span));
+        });
+        if account.lags.is_none() && self.tally.is_attached() {
+            let Snapshot { first_sequence, burst_items, .. } = self.tally.snapshot();
+            account.lags = Some(Lags::new(first_sequence, burst_items, now));
+        }
+    }
+
+    fn look(&self, account: &mut Account, now: Timestamp) -> Standing {
+        self.follow(account, now);
+        let Account { journey, lags, .. } = account;
+        let snapshot = self.tally.snapshot();
+        let next = snapshot.next_sequence;
+        let reached = journey.reached(next);
+        let (socket, unread) = (next.saturating_sub(reached.left), reached.left.saturating_sub(reached.read));
+        let lag = snapshot.lag_items + socket + unread;
+        let burst = lags.as_mut().map_or(0, |lags| {
+            lags.unwanted(lag);
+            lags.burst()
+        });
+        Standing {
+            snapshot,
+            ring: snapshot.lag_items,
+            socket,
+            unread,
+            burst,
+            queued_bytes: journey.queued_bytes(),
+            closing: journey.is_closing(),
+            waiting: journey.waiting_since().map_or(Duration::ZERO, |since| now.since(since)),
+        }
+    }
+
+    fn record_lag(&self, blocks: u64) {
+        let micros = micros(self.format.span(self.format.position(blocks)));
+        self.lag_micros.record(micros);
+        self.recorders.lag_micros.record(micros);
     }
 
     /// Its row in the table.
     #[must_use]
-    pub fn row(&self) -> Row {
-        let snapshot = self.tally.snapshot();
-        let lag = Spread::of(self.tally.lag_items(), |blocks| self.seconds(blocks));
+    pub fn row(&self, now: Timestamp) -> Row {
+        let standing = self.standing(now);
+        let snapshot = &standing.snapshot;
         let gaps = self.tally.gap_items().summary();
-        let socket_queued_bytes = self.wire.queued_bytes();
-        let socket_queued_seconds = self.seconds_of_bytes(socket_queued_bytes, &snapshot);
-        let lag_seconds = self.note_lag(&snapshot, socket_queued_seconds);
-        let lag_most = Duration::from_micros(self.lag_most_micros.load(Ordering::Acquire)).as_secs_f64();
+        let lag = Spread::of_micros(self.lag_micros.summary());
+        let behind = standing.unwanted() >= self.limits.behind;
         Row {
             id: self.id,
             name: self.name.clone(),
@@ -204,15 +443,22 @@ impl Listener {
             delivered: snapshot.delivered,
             lost: snapshot.lost.total(),
             queued: snapshot.queued,
-            lag_seconds,
+            lag_seconds: self.seconds(standing.lag()),
+            burst_seconds: self.seconds(standing.burst),
+            max_lag_seconds: self.limits.max_lag.map(|blocks| self.seconds(blocks)),
             lag_p50_seconds: lag.p50,
             lag_p99_seconds: lag.p99,
-            lag_max_seconds: lag.max.map(|max| max.max(lag_most)),
+            lag_max_seconds: lag.max,
             gaps: gaps.map_or(0, |gaps| gaps.count),
             gap_max_blocks: gaps.map_or(0, |gaps| gaps.max),
-            socket_queued_bytes,
-            socket_queued_seconds,
-            latency_seconds: BTreeMap::from([("queue", Spread::of_micros(self.tally.queue_micros()))]),
+            socket_queued_bytes: standing.queued_bytes,
+            socket_queued_seconds: self.seconds(standing.socket),
+            unread_seconds: self.seconds(standing.unread),
+            fault: behind.then(|| standing.fault()),
+            latency_seconds: BTreeMap::from([
+                ("queue", Spread::of_micros(self.tally.queue_micros().summary())),
+                ("socket", Spread::of_micros(self.socket_micros.summary()).with(standing.waiting)),
+            ]),
         }
     }
 
@@ -222,9 +468,11 @@ impl Listener {
         self.format.span(self.format.position(blocks)).as_secs_f64()
     }
 
-    /// How long `bytes` bytes sound, by the bytes of the blocks so far.
-    fn seconds_of_bytes(&self, bytes: u64, snapshot: &Snapshot) -> f64 {
-        let block_bytes = self.block_bytes.load(Ordering::Acquire);
-        if block_bytes == 0 { 0.0 } else { bytes as f64 / block_bytes as f64 * self.seconds(snapshot.delivered) }
+    fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }

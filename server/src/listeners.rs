@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use aircheck_engine::{Format, Loss, Snapshot, Timestamp};
+use aircheck_engine::{EndReason, Format, Loss, Snapshot};
 
+use crate::events::{Events, What};
 use crate::listener::{Joining, Listener};
 use crate::mount::Mount;
 
@@ -17,6 +17,7 @@ pub const LEFT: &str = "left";
 pub struct Listeners {
     format: Format,
     most: usize,
+    events: Arc<Events>,
     state: Mutex<State>,
 }
 
@@ -25,6 +26,49 @@ struct State {
     next_id: u64,
     present: BTreeMap<u64, Arc<Listener>>,
     gone: BTreeMap<Mount, Totals>,
+    left: [u64; Leaving::ALL.len()],
+}
+
+/// Why a listener is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// It left, or its connection broke.
+    Left,
+    /// Somebody disconnected it.
+    Closed,
+    /// Its ring was full, and its policy is to be ended then.
+    TooSlow,
+    /// It was further behind than it may be, likewise.
+    MaxLag,
+    /// The stream has ended.
+    Finished,
+}
+
+impl Leaving {
+    /// All reasons.
+    pub const ALL: [Self; 5] = [Self::Left, Self::Closed, Self::TooSlow, Self::MaxLag, Self::Finished];
+
+    /// The reason, as metrics and JSON show it.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Closed => "closed",
+            Self::TooSlow => "too_slow",
+            Self::MaxLag => "max_lag",
+            Self::Finished => "finished",
+        }
+    }
+
+    fn of(listener: &Listener) -> Self {
+        match listener.tally().end_reason() {
+            Some(EndReason::Closed) if listener.is_too_late() => Self::MaxLag,
+            Some(EndReason::Closed) => Self::Closed,
+            Some(EndReason::TooSlow) => Self::TooSlow,
+            Some(EndReason::Finished | EndReason::Abandoned) => Self::Finished,
+            Some(EndReason::Left) | None => Self::Left,
+        }
+    }
 }
 
 /// Sums over the listeners of a mount, present and gone.
@@ -54,15 +98,24 @@ impl Totals {
     }
 }
 
+/// Sums over everybody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllTotals {
+    /// By mount; one that nobody has listened to is not there.
+    pub by_mount: BTreeMap<Mount, Totals>,
+    /// Listeners who are gone, by [`Leaving`].
+    pub left: [u64; Leaving::ALL.len()],
+}
+
 /// The limit of listeners is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
 impl Listeners {
-    /// Nobody yet, and never more than `most`.
+    /// Nobody yet, and never more than `most`. Who comes and goes is told to `events`.
     #[must_use]
-    pub fn new(format: Format, most: usize) -> Arc<Self> {
-        Arc::new(Self { format, most, state: Mutex::default() })
+    pub fn new(format: Format, most: usize, events: Arc<Events>) -> Arc<Self> {
+        Arc::new(Self { format, most, events, state: Mutex::default() })
     }
 
     /// Whether one more would be too many.
@@ -85,6 +138,8 @@ impl Listeners {
         let id = state.next_id;
         let listener = Arc::new(Listener::new(id, joining, self.format));
         state.present.insert(id, Arc::clone(&listener));
+        drop(state);
+        self.events.tell_of(&listener, What::Joined);
         Ok(Presence { listener, listeners: Arc::clone(self) })
     }
 
@@ -102,17 +157,17 @@ impl Listeners {
 
     /// Sums by mount. None of them ever goes back, but `present` and `queued`.
     #[must_use]
-    pub fn totals(&self) -> BTreeMap<Mount, Totals> {
+    pub fn totals(&self) -> AllTotals {
         let state = self.state();
-        let mut totals = state.gone.clone();
+        let mut by_mount = state.gone.clone();
         for listener in state.present.values() {
-            let sums = totals.entry(listener.mount()).or_default();
+            let sums = by_mount.entry(listener.mount()).or_default();
             let snapshot = listener.tally().snapshot();
             sums.add(&snapshot);
             sums.present += 1;
             sums.queued += snapshot.queued;
         }
-        totals
+        AllTotals { by_mount, left: state.left }
     }
 
     /// Ends a listener; false if there is none with this number.
@@ -123,19 +178,6 @@ impl Listeners {
         true
     }
 
-    /// Hangs up on those who have ended but don't read the rest, `patience` after this was first seen. Called
-    /// regularly; `waiting` carries over who has been seen.
-    pub fn hang_up_on_ended(&self, waiting: &mut BTreeMap<u64, Timestamp>, patience: Duration, now: Timestamp) {
-        let present = self.present();
-        waiting.retain(|id, _| present.iter().any(|listener| listener.id() == *id));
-        for listener in present.iter().filter(|listener| listener.has_ended()) {
-            let since = *waiting.entry(listener.id()).or_insert(now);
-            if now.since(since) >= patience {
-                listener.hang_up();
-            }
-        }
-    }
-
     fn leave(&self, listener: &Listener) {
         let mut state = self.state();
         state.present.remove(&listener.id());
@@ -143,6 +185,12 @@ impl Listeners {
         let sums = state.gone.entry(listener.mount()).or_default();
         sums.add(&snapshot);
         sums.left += snapshot.queued;
+        let reason = Leaving::of(listener);
+        state.left[reason as usize] += 1;
+        drop(state);
+        let lost = snapshot.lost.total() + snapshot.queued;
+        let Snapshot { offered, delivered, .. } = snapshot;
+        self.events.tell_of(listener, What::Left { reason, offered, delivered, lost });
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use aircheck_engine::{Block, Consumer, Hub, Stamp, SubscribeOptions, Timestamp};
+use aircheck_engine::{Block, Consumer, Hub, SubscribeOptions, Timestamp};
 
 /// Peak and RMS are taken over this long: the integration time of a VU meter (IEC 60268-17).
 const WINDOW: Duration = Duration::from_millis(300);
@@ -33,24 +33,20 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Measures the blocks of `hub` until they end, and shows the stamp of each to `observe`. A stream that has ended
+    /// Measures the blocks of `hub` until they end. A stream that has ended
     /// already, as a very short file has, is silent.
     ///
     /// # Errors
     ///
     /// When the system gives no more threads.
-    pub fn start(
-        channels: u16,
-        hub: &Hub<Block>,
-        observe: impl FnMut(Stamp) + Send + 'static,
-    ) -> std::io::Result<Arc<Self>> {
+    pub fn start(channels: u16, hub: &Hub<Block>) -> std::io::Result<Arc<Self>> {
         let meter = Arc::new(Self {
             levels: (0..channels).map(|_| AtomicU64::new(0)).collect(),
             measured_at: AtomicU64::new(0),
         });
         let Ok(consumer) = hub.subscribe(SubscribeOptions::default()) else { return Ok(meter) };
         let shared = Arc::clone(&meter);
-        thread::Builder::new().name("meter".into()).spawn(move || shared.run(consumer, observe))?;
+        thread::Builder::new().name("meter".into()).spawn(move || shared.run(consumer))?;
         Ok(meter)
     }
 
@@ -63,12 +59,11 @@ impl Meter {
         })
     }
 
-    fn run(&self, mut consumer: Consumer<Block>, mut observe: impl FnMut(Stamp)) {
+    fn run(&self, mut consumer: Consumer<Block>) {
         let mut windows = vec![Window::default(); self.levels.len()];
         let mut part_frames = 0;
         while let Ok(delivery) = consumer.recv() {
             let block = delivery.item;
-            observe(block.stamp);
             let channels = self.levels.len();
             for frame in block.samples().chunks_exact(channels) {
                 for (window, sample) in windows.iter_mut().zip(frame) {

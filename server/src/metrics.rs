@@ -1,31 +1,57 @@
 //! What Prometheus reads.
 //!
-//! The process's totals go through the `metrics` crate and its Prometheus exporter. Per-listener series are written
-//! here, from the list of listeners, because the exporter never forgets a series: these are gone with the listener.
+//! The process's counters and gauges go through the `metrics` crate and its Prometheus exporter. Histograms are written
+//! from our own recorders, because the exporter's buckets are not exact and its histograms allocate where they are
+//! filled. Per-listener series are written from the list of listeners, because the exporter never forgets a series:
+//! these are gone with the listener.
+
+mod exposition;
+mod histogram;
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use aircheck_engine::Loss;
-use metrics::{Counter, Gauge, Histogram, Label};
+use aircheck_engine::{CaptureTally, Format, Loss, Precision, SharedRecorder, Timestamp};
+use metrics::{Counter, Gauge, Label};
 use metrics_exporter_prometheus::formatting::{sanitize_label_value, write_help_line, write_type_line};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
-use crate::listeners::{LEFT, Listeners, Totals};
+pub use self::exposition::Exposition;
+use self::histogram::Family;
+use crate::listener::{Listener, MAX_MICROS, Standing};
+use crate::listeners::{LEFT, Leaving, Listeners, Totals};
 use crate::meter::Meter;
 use crate::mount::Mount;
 
-/// Most listeners with a series of their own: those who lag most. A scrape stays below 100 lines for them, and
-/// Prometheus below the few thousand series that one target should have.
+/// Most listeners with series of their own: those who lag most. With six series each, Prometheus stays below the few
+/// thousand that one target should have.
 const LISTENER_SERIES: usize = 100;
 
-/// Bounds in seconds: from one block of 10 ms to what only a stalled listener reaches.
-const LAG_BOUNDS: [f64; 11] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
-/// Bounds in seconds: from a quick hand-over to a second.
-const LATENCY_BOUNDS: [f64; 12] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0];
-/// Bounds in blocks: from one to ten seconds of 10 ms blocks.
-const GAP_BOUNDS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
+/// Bounds in microseconds: from one block of 10 ms to what only a stalled listener reaches.
+const LAG_BOUNDS: [u64; 13] = [
+    5_000,
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    30_000_000,
+    120_000_000,
+];
+/// Bounds in microseconds: from a quick hand-over to a minute.
+const LATENCY_BOUNDS: [u64; 15] = [
+    100, 200, 500, 1_000, 2_000, 5_000, 10_000, 15_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000,
+    60_000_000,
+];
+/// Bounds in blocks: from one to a hundred seconds of 10 ms blocks.
+const GAP_BOUNDS: [u64; 11] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000];
+/// Gaps are told apart up to so many blocks: over two hours of 10 ms.
+const GAP_MOST: u64 = 1 << 20;
 
 /// Why a request to listen was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,20 +91,26 @@ pub struct Metrics {
     capture_xrun: Counter,
     capture_up: Gauge,
     refused: [Counter; Refusal::ALL.len()],
+    left: [Counter; Leaving::ALL.len()],
     levels: Vec<[Gauge; 2]>,
     mounts: Vec<MountTotals>,
-    by_mount: Vec<MountMetrics>,
-    ring: Histogram,
+    recorders: Vec<Arc<MountRecorders>>,
+    ring_micros: Arc<SharedRecorder>,
     /// Held from the first count to the last line, so that one answer does not mix moments.
     rendering: Mutex<()>,
 }
 
-/// What a listener's body records as it goes.
-#[derive(Clone, Debug)]
-pub struct MountMetrics {
-    lag_seconds: Histogram,
-    gap_blocks: Histogram,
-    queue_seconds: Histogram,
+/// What the listeners of a mount record as they go.
+#[derive(Debug)]
+pub struct MountRecorders {
+    /// One value for each block that one of them was due: how far behind it was, not counting what it asked for.
+    pub lag_micros: SharedRecorder,
+    /// Blocks missing in a row.
+    pub gap_blocks: SharedRecorder,
+    /// Stage `queue`, of all mounts: from the dispatcher to the listener's connection.
+    pub queue_micros: Arc<SharedRecorder>,
+    /// Stage `socket`, of all mounts: from there out of this machine's send queue.
+    pub socket_micros: Arc<SharedRecorder>,
 }
 
 #[derive(Debug)]
@@ -91,53 +123,33 @@ struct MountTotals {
     left: Counter,
 }
 
-impl MountMetrics {
-    /// A block was taken from the ring, this far behind the live head and this long after its dispatch.
-    pub fn delivered(&self, lag_seconds: f64, queued: Duration) {
-        self.lag_seconds.record(lag_seconds);
-        self.queue_seconds.record(queued.as_secs_f64());
-    }
-
-    /// So many blocks were missing in a row.
-    pub fn gap(&self, blocks: u64) {
-        self.gap_blocks.record(blocks as f64);
-    }
-}
-
 impl Metrics {
-    /// Metrics that all start from zero, for a stream of `channels` channels.
+    /// Metrics that all start from zero, for a stream of `format` whose stage `ring` is recorded in `ring_micros`.
     #[must_use]
-    pub fn new(channels: u16) -> Arc<Self> {
-        let bounds = [
-            ("aircheck_lag_seconds", &LAG_BOUNDS[..]),
-            ("aircheck_latency_seconds", &LATENCY_BOUNDS[..]),
-            ("aircheck_gap_blocks", &GAP_BOUNDS[..]),
-        ];
-        let builder = bounds.into_iter().fold(PrometheusBuilder::new(), |builder, (name, bounds)| {
-            // Fails only for an empty list of bounds, and then the exporter's summary is better than nothing.
-            builder
-                .set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)
-                .unwrap_or_else(|_| PrometheusBuilder::new())
-        });
-        let recorder = builder.build_recorder();
-        let metrics = metrics::with_local_recorder(&recorder, || Self::register(&recorder, channels));
-        Arc::new(metrics)
+    pub fn new(format: Format, ring_micros: Arc<SharedRecorder>) -> Arc<Self> {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let prometheus = recorder.handle();
+        Arc::new(metrics::with_local_recorder(&recorder, || Self::register(prometheus, format, ring_micros)))
     }
 
     /// Registers every series of the table with the recorder that is current.
-    fn register(recorder: &PrometheusRecorder, channels: u16) -> Self {
+    fn register(prometheus: PrometheusHandle, format: Format, ring_micros: Arc<SharedRecorder>) -> Self {
         describe();
-        let queue = metrics::histogram!("aircheck_latency_seconds", "stage" => "queue");
         metrics::counter!("aircheck_capture_restarts_total").absolute(0);
+        metrics::gauge!("aircheck_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        metrics::gauge!("aircheck_block_seconds").set(format.block_span().as_secs_f64());
+        let micros = || Arc::new(SharedRecorder::new(MAX_MICROS, Precision::TwoDigits));
+        let (queue, socket) = (micros(), micros());
         Self {
-            prometheus: recorder.handle(),
+            prometheus,
             capture_blocks: counter("aircheck_capture_blocks_total", vec![]),
             capture_overflow: counter("aircheck_capture_lost_blocks_total", labels([("reason", "overflow")])),
             capture_xrun: counter("aircheck_capture_lost_blocks_total", labels([("reason", "xrun")])),
             capture_up: metrics::gauge!("aircheck_capture_up"),
             refused: Refusal::ALL
                 .map(|why| counter("aircheck_listeners_refused_total", labels([("reason", why.label())]))),
-            levels: (0..channels)
+            left: Leaving::ALL.map(|why| counter("aircheck_listeners_left_total", labels([("reason", why.label())]))),
+            levels: (0..format.channels())
                 .map(|channel| {
                     ["peak", "rms"].map(|kind| {
                         let labels =
@@ -160,25 +172,25 @@ impl Metrics {
                     }
                 })
                 .into(),
-            by_mount: Mount::ALL
-                .map(|mount| {
-                    let format = labels([("format", mount.label())]);
-                    MountMetrics {
-                        lag_seconds: metrics::histogram!("aircheck_lag_seconds", format.clone()),
-                        gap_blocks: metrics::histogram!("aircheck_gap_blocks", format),
-                        queue_seconds: queue.clone(),
-                    }
+            recorders: Mount::ALL
+                .map(|_| {
+                    Arc::new(MountRecorders {
+                        lag_micros: SharedRecorder::new(MAX_MICROS, Precision::TwoDigits),
+                        gap_blocks: SharedRecorder::new(GAP_MOST, Precision::TwoDigits),
+                        queue_micros: Arc::clone(&queue),
+                        socket_micros: Arc::clone(&socket),
+                    })
                 })
                 .into(),
-            ring: metrics::histogram!("aircheck_latency_seconds", "stage" => "ring"),
+            ring_micros,
             rendering: Mutex::new(()),
         }
     }
 
     /// What a listener of this mount records to.
     #[must_use]
-    pub fn mount(&self, mount: Mount) -> MountMetrics {
-        self.by_mount[mount as usize].clone()
+    pub fn recorders(&self, mount: Mount) -> &Arc<MountRecorders> {
+        &self.recorders[mount as usize]
     }
 
     /// Somebody was refused.
@@ -186,20 +198,15 @@ impl Metrics {
         self.refused[why as usize].increment(1);
     }
 
-    /// A block reached the dispatcher this long after its first frame was captured.
-    pub fn dispatched(&self, latency: Duration) {
-        self.ring.record(latency.as_secs_f64());
-    }
-
-    /// Folds recorded histogram values together. Without it they pile up between scrapes; call it every few
-    /// seconds.
-    pub fn upkeep(&self) {
-        self.prometheus.run_upkeep();
-    }
-
-    /// Everything in Prometheus's text format.
+    /// Everything, as `exposition` has it. Nothing here waits for a listener.
     #[must_use]
-    pub fn render(&self, capture: &aircheck_engine::CaptureTally, meter: &Meter, listeners: &Listeners) -> String {
+    pub fn render(
+        &self,
+        exposition: Exposition,
+        capture: &CaptureTally,
+        meter: &Meter,
+        listeners: &Listeners,
+    ) -> String {
         let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         self.capture_blocks.absolute(capture.blocks());
         self.capture_overflow.absolute(capture.lost_overflow());
@@ -211,11 +218,54 @@ impl Metrics {
         }
         let totals = listeners.totals();
         for series in &self.mounts {
-            series.set(totals.get(&series.mount).unwrap_or(&Totals::default()));
+            series.set(totals.by_mount.get(&series.mount).unwrap_or(&Totals::default()));
+        }
+        for (counter, count) in self.left.iter().zip(totals.left) {
+            counter.absolute(count);
         }
         let mut text = self.prometheus.render();
+        for family in self.histograms() {
+            family.write(&mut text);
+        }
         write_listeners(&mut text, listeners);
-        text
+        exposition.of(text)
+    }
+
+    fn histograms(&self) -> [Family<'_>; 3] {
+        let by_mount = |pick: fn(&MountRecorders) -> &SharedRecorder| {
+            Mount::ALL.map(|mount| (mount.label(), pick(self.recorders(mount)))).into()
+        };
+        // The stages after the ring are the same of every mount.
+        let any = self.recorders(Mount::Wav);
+        [
+            Family {
+                name: "aircheck_lag_seconds",
+                help: "How far listeners were behind the live head at each block that they were due, whether they got \
+                       it or lost it; what they asked for (burst) is not counted.",
+                bounds: &LAG_BOUNDS,
+                scale: 1_000_000,
+                label: "format",
+                series: by_mount(|recorders| &recorders.lag_micros),
+            },
+            Family {
+                name: "aircheck_gap_blocks",
+                help: "Blocks that a listener missed in a row.",
+                bounds: &GAP_BOUNDS,
+                scale: 1,
+                label: "format",
+                series: by_mount(|recorders| &recorders.gap_blocks),
+            },
+            Family {
+                name: "aircheck_latency_seconds",
+                help: "Time by stage. ring: from the capture of a block's first frame to its dispatch; queue: from \
+                       there to a listener's connection; socket: from there out of this machine's kernel, \
+                       acknowledged by the listener's.",
+                bounds: &LATENCY_BOUNDS,
+                scale: 1_000_000,
+                label: "stage",
+                series: vec![("ring", &self.ring_micros), ("queue", &any.queue_micros), ("socket", &any.socket_micros)],
+            },
+        ]
     }
 }
 
@@ -231,25 +281,65 @@ impl MountTotals {
     }
 }
 
+/// A gauge of each of the listeners that lag most: its name, what it tells, an additional label, and its value.
+type ListenerGauge = (&'static str, &'static str, &'static str, fn(&Listener, &Standing) -> f64);
+
+const LISTENER_GAUGES: [ListenerGauge; 6] = [
+    (
+        "aircheck_listener_lag_seconds",
+        "How far each listener is behind the live head, as far as that can be seen from here; the 100 that lag most.",
+        "",
+        |listener, standing| listener.seconds(standing.lag()),
+    ),
+    ("aircheck_listener_burst_seconds", "How much of that lag it asked for.", "", |listener, standing| {
+        listener.seconds(standing.burst)
+    }),
+    (
+        "aircheck_listener_lag_part_seconds",
+        "Where its lag is. ring: waits here, or was refused; socket: sent or to be sent, not acknowledged; listener: \
+         taken in by its machine, not read by its program.",
+        r#",part="ring""#,
+        |listener, standing| listener.seconds(standing.ring),
+    ),
+    ("aircheck_listener_lag_part_seconds", "", r#",part="socket""#, |listener, standing| {
+        listener.seconds(standing.socket)
+    }),
+    ("aircheck_listener_lag_part_seconds", "", r#",part="listener""#, |listener, standing| {
+        listener.seconds(standing.unread)
+    }),
+    ("aircheck_listener_lost_blocks", "Blocks that it has lost so far.", "", |_, standing| {
+        standing.snapshot.lost.total() as f64
+    }),
+];
+
 fn write_listeners(text: &mut String, listeners: &Listeners) {
-    const NAME: &str = "aircheck_listener_lag_seconds";
-    let mut lags: Vec<_> = listeners.present().into_iter().map(|listener| (listener.lag_seconds(), listener)).collect();
-    lags.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-    lags.truncate(LISTENER_SERIES);
-    let help =
-        "How far each listener is behind the live head, what waits in the kernel included; the 100 that lag most.";
-    write_help_line(text, NAME, None, None, help);
-    write_type_line(text, NAME, None, None, "gauge");
-    for (lag, listener) in lags {
-        let (id, name, format) = (listener.id(), sanitize_label_value(listener.name()), listener.mount().label());
-        // Writing to a string can't fail.
-        let _ = writeln!(text, r#"{NAME}{{listener="{id}",name="{name}",format="{format}"}} {lag}"#);
+    let now = Timestamp::now();
+    let mut standings: Vec<_> =
+        listeners.present().into_iter().map(|listener| (listener.standing(now), listener)).collect();
+    standings.sort_by_key(|(standing, listener)| (std::cmp::Reverse(standing.lag()), listener.id()));
+    standings.truncate(LISTENER_SERIES);
+    let names: Vec<_> = standings.iter().map(|(_, listener)| sanitize_label_value(listener.name())).collect();
+    let mut family = "";
+    for (name, help, label, value) in LISTENER_GAUGES {
+        if name != family {
+            family = name;
+            write_help_line(text, name, None, None, help);
+            write_type_line(text, name, None, None, "gauge");
+        }
+        for ((standing, listener), listener_name) in standings.iter().zip(&names) {
+            let (id, format, value) = (listener.id(), listener.mount().label(), value(listener, standing));
+            // Writing to a string can't fail.
+            let _ =
+                writeln!(text, r#"{name}{{listener="{id}",name="{listener_name}",format="{format}"{label}}} {value}"#);
+        }
     }
 }
 
 fn describe() {
-    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    use metrics::{describe_counter, describe_gauge};
 
+    describe_gauge!("aircheck_build_info", "Which version this is.");
+    describe_gauge!("aircheck_block_seconds", "How long a block sounds.");
     describe_counter!("aircheck_capture_blocks_total", "Blocks captured.");
     describe_counter!(
         "aircheck_capture_lost_blocks_total",
@@ -260,21 +350,13 @@ fn describe() {
     describe_gauge!("aircheck_capture_level_dbfs", "Level of a channel over the last 300 ms; full scale is 0.");
     describe_gauge!("aircheck_listeners", "Who listens now.");
     describe_counter!("aircheck_listeners_refused_total", "Requests that were refused.");
+    describe_counter!("aircheck_listeners_left_total", "Listeners who are gone, and why.");
     describe_counter!("aircheck_offered_blocks_total", "Blocks offered to listeners.");
     describe_counter!("aircheck_delivered_blocks_total", "Blocks handed to listeners' connections.");
     describe_counter!(
         "aircheck_lost_blocks_total",
-        "Blocks that listeners never get; reason left: still queued when the listener went."
-    );
-    describe_histogram!(
-        "aircheck_lag_seconds",
-        "How far a delivered block was behind the live head when it was taken from the listener's ring."
-    );
-    describe_histogram!("aircheck_gap_blocks", "Blocks missing in a row.");
-    describe_histogram!(
-        "aircheck_latency_seconds",
-        "Time by stage: ring, from the capture of a block's first frame to its dispatch; queue, from there to a \
-         listener's connection."
+        "Blocks that listeners never get; reason late: skipped because of the lag limit; left: still queued when the \
+         listener went."
     );
 }
 

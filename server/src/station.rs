@@ -4,16 +4,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aircheck_engine::{CaptureTally, Format, Hub, Recorder, Stream, Timestamp};
+use aircheck_engine::{CaptureTally, Format, Hub, SharedRecorder, Stream, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::encoders::Encoders;
+use crate::events::Events;
 use crate::listener::Spread;
 use crate::listeners::Listeners;
 use crate::meter::Meter;
-use crate::metrics::Metrics;
+use crate::metrics::{Exposition, Metrics};
 
 /// A live source that wrote nothing for this long is silent: far beyond any device's period.
 const SILENT: Duration = Duration::from_secs(1);
@@ -30,9 +31,10 @@ pub struct Station {
     started_at: Timestamp,
     hub: Hub<aircheck_engine::Block>,
     capture: Arc<CaptureTally>,
-    ring_micros: Arc<Recorder>,
+    ring_micros: Arc<SharedRecorder>,
     encoders: Arc<Encoders>,
     listeners: Arc<Listeners>,
+    events: Arc<Events>,
     meter: Arc<Meter>,
     metrics: Arc<Metrics>,
 }
@@ -85,11 +87,9 @@ impl Station {
     /// When there is no thread for its meter.
     pub fn new(config: Config, stream: &Stream, kind: SourceKind) -> io::Result<Arc<Self>> {
         let format = stream.format();
-        let metrics = Metrics::new(format.channels());
-        let observed = Arc::clone(&metrics);
-        let meter = Meter::start(format.channels(), stream.hub(), move |stamp| {
-            observed.dispatched(stamp.dispatched_at.since(stamp.captured_at));
-        })?;
+        let metrics = Metrics::new(format, Arc::clone(stream.ring_micros()));
+        let meter = Meter::start(format.channels(), stream.hub())?;
+        let events = Arc::new(Events::new(stream.head().clone()));
         let history = format.blocks_in(config.history) as usize;
         let encoders = Encoders::new(stream.hub().clone(), history, format.blocks_in(ENCODER_BUFFER) as usize);
         Ok(Arc::new(Self {
@@ -101,7 +101,8 @@ impl Station {
             capture: Arc::clone(stream.capture()),
             ring_micros: Arc::clone(stream.ring_micros()),
             encoders,
-            listeners: Listeners::new(format, config.max_listeners),
+            listeners: Listeners::new(format, config.max_listeners, Arc::clone(&events)),
+            events,
             meter,
             metrics,
             config,
@@ -132,16 +133,28 @@ impl Station {
         &self.listeners
     }
 
+    /// What happens.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// What the capture has done so far.
+    #[must_use]
+    pub fn capture(&self) -> &CaptureTally {
+        &self.capture
+    }
+
     /// What Prometheus reads.
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    /// Everything in Prometheus's text format.
+    /// All metrics, as `exposition` has them.
     #[must_use]
-    pub fn render_metrics(&self) -> String {
-        self.metrics.render(&self.capture, &self.meter, &self.listeners)
+    pub fn render_metrics(&self, exposition: Exposition) -> String {
+        self.metrics.render(exposition, &self.capture, &self.meter, &self.listeners)
     }
 
     /// Whether sound comes.
@@ -191,7 +204,7 @@ impl Station {
                 "lost_xrun": self.capture.lost_xrun(),
             },
             "level": level,
-            "latency_seconds": {"ring": Spread::of_micros(&self.ring_micros)},
+            "latency_seconds": {"ring": Spread::of_micros(self.ring_micros.summary())},
             "listeners": self.listeners.count(),
             "max_listeners": self.config.max_listeners,
             "buffer_seconds": self.config.buffer.as_secs_f64(),

@@ -1,13 +1,13 @@
 //! One listener's connection below HTTP: its socket options, and what is still on its way to the kernel and in it.
 //!
 //! Kernel buffers hide lag: unbounded, they take in 20 seconds of sound from a server before it notices that nobody
-//! reads. So they are kept short, and what stays in them is counted.
+//! reads. So they are kept short, and what stays in them is followed.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,13 +16,18 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Not yet sent bytes above which the socket takes no more. With hyper's write buffer of the same size, a stalled
-/// listener's 4 MB became 173 KB, most of it the receiver's own buffer; less than 16 KiB would split the packets of
-/// 10 ms of 8-channel float sound.
-pub const UNSENT_BYTES: u32 = 16 * 1024;
+use crate::socket::{self, SocketState};
+
 /// A listener whose machine acknowledges nothing, or lets nothing more be sent, for this long is gone. Longer than a Wi-Fi roams or a laptop's
 /// short sleep, shorter than the 15 minutes that TCP itself would wait.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+/// What is on its way may be this many times what waits to be sent: at twice the stream's rate, that bridges a round
+/// trip of 200 ms by default, which is from one end of the world to the other.
+const ON_ITS_WAY: u64 = 4;
+/// Smallest bounds in bytes: a packet of the network is 1.5 KB, and the kernel's own smallest send buffer is 4.6 KB.
+const UNSENT_LEAST: u64 = 4 * 1024;
+/// Largest send buffer in bytes: Linux's own limit where nobody changed it.
+const SEND_BUFFER_MOST: u64 = 4 << 20;
 
 /// What is known of a connection from any thread.
 #[derive(Debug)]
@@ -30,13 +35,23 @@ pub struct Wire {
     remote: SocketAddr,
     /// The socket, as long as it is open.
     socket: Mutex<Option<RawFd>>,
-    /// Bytes of the response's body given to hyper, with the framing that hyper adds.
-    handed: AtomicU64,
     /// Bytes given to the kernel.
     written: AtomicU64,
-    /// `handed` and `written` when hyper last had nothing buffered: since then, they grow by the same bytes.
-    flushed_handed: AtomicU64,
-    flushed_written: AtomicU64,
+    /// `written` when hyper last had nothing buffered.
+    flushed: AtomicU64,
+    /// hyper has nothing buffered.
+    clear: AtomicBool,
+    /// A body waits for that.
+    wanted: AtomicBool,
+}
+
+/// A connection at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WireState {
+    /// Bytes given to the kernel by the time that hyper had none left; `None` while it has some.
+    pub flushed_bytes: Option<u64>,
+    /// What the kernel says; `None` once the socket is closed.
+    pub socket: Option<SocketState>,
 }
 
 impl Wire {
@@ -46,30 +61,47 @@ impl Wire {
         self.remote
     }
 
-    /// Counts a piece of a body that is given to hyper, which sends it as one HTTP chunk: its length in hexadecimal,
-    /// a line break, the bytes and another line break.
-    pub fn hand_chunk(&self, bytes: usize) {
-        let digits = (usize::BITS - bytes.leading_zeros()).div_ceil(4) as u64;
-        self.handed.fetch_add(digits + 4 + bytes as u64, Ordering::AcqRel);
+    /// Bounds what the kernel takes in for a stream of `bytes_per_second`, whose packets have up to `packet_bytes`:
+    /// so much sound that waits to be sent as sounds for `target`, and at least two packets; and on its way four times
+    /// that.
+    pub fn bound(&self, bytes_per_second: u64, packet_bytes: u64, target: Duration) {
+        let of_target = (u128::from(bytes_per_second) * target.as_nanos() / 1_000_000_000) as u64;
+        let unsent = of_target.max(2 * packet_bytes).max(UNSENT_LEAST).min(SEND_BUFFER_MOST);
+        let send_buffer = (unsent * ON_ITS_WAY).min(SEND_BUFFER_MOST);
+        self.with_socket(|socket| socket::bound(socket, unsent as u32, send_buffer as u32));
     }
 
-    /// Bytes that were handed over and have not left this machine's kernel: in hyper's buffer and in the socket's
-    /// send queue, which holds what the listener's machine has not acknowledged.
+    /// Whether hyper has written everything that it was given. A body that hands over nothing before keeps hyper's
+    /// buffer at one packet, whatever its size.
     #[must_use]
-    pub fn queued_bytes(&self) -> u64 {
-        // The marks first: the counts only grow beyond them.
-        let flushed_handed = self.flushed_handed.load(Ordering::Acquire);
-        let flushed_written = self.flushed_written.load(Ordering::Acquire);
-        let written = self.written.load(Ordering::Acquire) - flushed_written;
-        let handed = self.handed.load(Ordering::Acquire) - flushed_handed;
-        handed.saturating_sub(written) + self.send_queue_bytes()
+    pub fn is_clear(&self) -> bool {
+        self.clear.load(Ordering::Acquire)
     }
 
-    /// Bytes in the socket's send queue; 0 once it is closed.
-    fn send_queue_bytes(&self) -> u64 {
-        // Held during the call, so that the descriptor is not closed and used again for another socket meanwhile.
+    /// Has the connection's task polled again once [`is_clear`](Self::is_clear).
+    pub fn want_clear(&self) {
+        self.wanted.store(true, Ordering::Release);
+    }
+
+    /// Says that hyper is given something. Returns the bytes written so far.
+    pub fn hand_over(&self) -> u64 {
+        self.clear.store(false, Ordering::Release);
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// Where the connection stands now.
+    #[must_use]
+    pub fn state(&self) -> WireState {
+        let clear = self.is_clear();
+        let flushed = self.flushed.load(Ordering::Acquire);
+        WireState { flushed_bytes: clear.then_some(flushed), socket: self.with_socket(socket::state).flatten() }
+    }
+
+    /// The lock is held during the call, so that the descriptor is not closed and used again for another socket
+    /// meanwhile.
+    fn with_socket<T>(&self, ask: impl FnOnce(RawFd) -> T) -> Option<T> {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        socket.map_or(0, send_queue::bytes)
+        socket.map(ask)
     }
 }
 
@@ -92,17 +124,14 @@ impl WireStream {
         // Somebody who vanished while there is nothing to send is found by this.
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(UNACKNOWLEDGED))?;
         #[cfg(target_os = "linux")]
-        {
-            socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
-            socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-        }
+        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
         let wire = Arc::new(Wire {
             remote,
             socket: Mutex::new(Some(stream.as_raw_fd())),
-            handed: AtomicU64::new(0),
             written: AtomicU64::new(0),
-            flushed_handed: AtomicU64::new(0),
-            flushed_written: AtomicU64::new(0),
+            flushed: AtomicU64::new(0),
+            clear: AtomicBool::new(true),
+            wanted: AtomicBool::new(false),
         });
         Ok(Self { stream, wire })
     }
@@ -111,6 +140,12 @@ impl WireStream {
     #[must_use]
     pub fn wire(&self) -> &Arc<Wire> {
         &self.wire
+    }
+
+    fn count(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.wire.written.fetch_add(*bytes as u64, Ordering::AcqRel);
+        }
     }
 }
 
@@ -154,41 +189,15 @@ impl AsyncWrite for WireStream {
     /// hyper flushes once its own buffer is empty: here, all that was handed over is written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let wire = &self.wire;
-        wire.flushed_written.store(wire.written.load(Ordering::Acquire), Ordering::Release);
-        wire.flushed_handed.store(wire.handed.load(Ordering::Acquire), Ordering::Release);
+        wire.flushed.store(wire.written.load(Ordering::Acquire), Ordering::Release);
+        wire.clear.store(true, Ordering::Release);
+        if wire.wanted.swap(false, Ordering::AcqRel) {
+            context.waker().wake_by_ref();
+        }
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-impl WireStream {
-    fn count(&self, written: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(bytes)) = written {
-            self.wire.written.fetch_add(*bytes as u64, Ordering::AcqRel);
-        }
-    }
-}
-
-/// The one place of this crate that needs unsafe code: no safe crate asks a socket for its send queue.
-mod send_queue {
-    use std::os::fd::RawFd;
-
-    /// Bytes that the peer of `socket` has not acknowledged, sent or not; 0 where the system can't tell.
-    #[cfg(target_os = "linux")]
-    #[allow(unsafe_code, reason = "see the module's comment")]
-    pub(super) fn bytes(socket: RawFd) -> u64 {
-        let mut bytes: libc::c_int = 0;
-        // SAFETY: `SIOCOUTQ`, which has the number of `TIOCOUTQ`, writes one `int` to the pointer it is given and
-        // touches nothing else; on a descriptor that is closed or no socket it fails.
-        let failed = unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &raw mut bytes) } != 0;
-        if failed { 0 } else { u64::try_from(bytes).unwrap_or(0) }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    pub(super) fn bytes(_: RawFd) -> u64 {
-        0
     }
 }

@@ -236,8 +236,8 @@ fn prometheus_can_read_the_metrics() {
         "aircheck_listeners{format=\"pcm\"} 0\n",
         "aircheck_lag_seconds_count{format=\"wav\"} ",
         "aircheck_gap_blocks_count{format=\"json\"} 0\n",
-        "aircheck_latency_seconds_bucket{stage=\"ring\",le=\"0.05\"} ",
-        "aircheck_latency_seconds_bucket{stage=\"queue\",le=\"0.05\"} ",
+        "aircheck_latency_seconds_bucket{stage=\"ring\",le=\"0.020095\"} ",
+        "aircheck_latency_seconds_bucket{stage=\"queue\",le=\"0.020095\"} ",
         "aircheck_listener_lag_seconds{listener=\"1\",name=\"\\\"\\\\{}🎙\",format=\"wav\"} ",
     ] {
         assert!(text.contains(series), "{series} is missing in\n{text}");

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use aircheck_engine::SubscribeError;
-use http_body_util::Either;
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::header::{self, HeaderMap};
 use hyper::{Response, StatusCode};
 
@@ -11,7 +12,7 @@ use crate::body::StreamBody;
 use crate::encode::wav_header;
 use crate::encoders::EncoderError;
 use crate::http::Connection;
-use crate::http::query::Query;
+use crate::http::query::{Gaps, Query};
 use crate::http::reply::{Reply, error, set, set_display};
 use crate::listener::Joining;
 use crate::metrics::Refusal;
@@ -34,13 +35,16 @@ pub(super) fn listen(
         Ok(samples) => samples,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
-    let last_event = match last_event(mount, headers) {
+    if let Err(message) = query.check_gaps(mount) {
+        return error(StatusCode::BAD_REQUEST, message);
+    }
+    let last_event = match if mount == Mount::Events { last_event(headers) } else { Ok(None) } {
         Ok(last_event) => last_event,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
     let format = station.format();
     let mut reply = if head_only {
-        Response::new(Either::Left(Default::default()))
+        Response::new(UnsyncBoxBody::default())
     } else {
         let options = query.subscribe(station.config(), format, last_event);
         if station.listeners().is_full() {
@@ -61,17 +65,22 @@ pub(super) fn listen(
             }
         };
         let joining = Joining {
-            name: query.name.unwrap_or_default(),
+            name: query.name.clone().unwrap_or_default(),
             mount,
             overflow: options.overflow,
+            limits: query.limits(station.config(), format),
             tally: Arc::clone(packets.tally()),
             wire: Arc::clone(&connection.wire),
             hang_up: Arc::clone(&connection.hang_up),
+            recorders: Arc::clone(station.metrics().recorders(mount)),
         };
         let Ok(presence) = station.listeners().join(joining) else { return full(station) };
+        let block_bytes = encoding.block_bytes(format);
+        let bytes_per_second = (block_bytes as f64 / format.block_span().as_secs_f64()) as u64;
+        connection.wire.bound(bytes_per_second, block_bytes, station.config().socket_buffer);
         let header = (mount == Mount::Wav).then(|| wav_header(format, samples));
-        let metrics = station.metrics().mount(mount);
-        Response::new(Either::Right(StreamBody::new(packets, encoding, header, metrics, presence)))
+        let silence = if query.gaps == Some(Gaps::Silence) { encoding.encode_silence(format) } else { None };
+        Response::new(StreamBody::new(packets, encoding, header, silence, presence).boxed_unsync())
     };
     set(&mut reply, header::CONTENT_TYPE, mount.content_type());
     set(&mut reply, header::CACHE_CONTROL, "no-store");
@@ -92,9 +101,9 @@ fn full(station: &Station) -> Reply {
 }
 
 /// The sequence number of the last event that an EventSource saw before it lost its connection.
-fn last_event(mount: Mount, headers: &HeaderMap) -> Result<Option<u64>, String> {
+pub(super) fn last_event(headers: &HeaderMap) -> Result<Option<u64>, String> {
     match headers.get("last-event-id") {
-        Some(id) if mount == Mount::Events && !id.is_empty() => id
+        Some(id) if !id.is_empty() => id
             .to_str()
             .ok()
             .and_then(|id| id.parse().ok())

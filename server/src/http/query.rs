@@ -5,15 +5,35 @@ use std::time::Duration;
 use aircheck_engine::source::PcmEncoding;
 use aircheck_engine::{Format, Overflow, Start, SubscribeOptions};
 
-use crate::config::Config;
+use crate::config::{Config, LAG_BLOCKS_LEAST};
 use crate::duration::{self, Short};
+use crate::listener::Limits;
 use crate::mount::{Mount, PLANNED};
 
 /// Longest ring a listener may ask for, unless the operator's own default is longer: 1000 blocks of 10 ms are 80 KB
 /// of handles.
 const BUFFER_MOST: Duration = Duration::from_secs(10);
+/// Largest limit of lag, as for the server's own.
+const MAX_LAG_MOST: Duration = Duration::from_secs(600);
 /// Longest name: what fits into a column of the table.
 const NAME_MOST: usize = 64;
+
+/// A listener has fallen behind, where it has no limit of its own, with so much of its ring in use: a quarter, which
+/// leaves time to look.
+const BEHIND_SHARE: u32 = 4;
+
+/// What comes in place of lost blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gaps {
+    /// Nothing: what is next follows at once.
+    Skip,
+    /// As much silence, so that positions stay true.
+    Silence,
+}
+
+/// A limit of lag, or none whatever the server's own is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct MaxLag(Option<Duration>);
 
 /// A listener's wishes.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -24,6 +44,8 @@ pub(super) struct Query {
     from: Option<u64>,
     pub(super) name: Option<String>,
     sample: Option<PcmEncoding>,
+    max_lag: Option<MaxLag>,
+    pub(super) gaps: Option<Gaps>,
     /// Only of `/stream`.
     pub(super) format: Option<String>,
 }
@@ -50,12 +72,21 @@ impl Query {
                     once(&mut wishes.from, &key, number)?;
                 }
                 "name" => once(&mut wishes.name, &key, name(value))?,
+                "max_lag" => {
+                    let least = LAG_BLOCKS_LEAST * config.block;
+                    let limit = match value {
+                        "off" => Ok(MaxLag(None)),
+                        value => span(value, least, MAX_LAG_MOST).map(|span| MaxLag(Some(span))),
+                    };
+                    once(&mut wishes.max_lag, &key, limit)?;
+                }
+                "gaps" => once(&mut wishes.gaps, &key, gaps(value))?,
                 "sample" => once(&mut wishes.sample, &key, value.parse())?,
                 "format" => once(&mut wishes.format, &key, Ok(value.to_owned()))?,
                 "_" => {}
                 _ => {
                     return Err(format!(
-                        "`{key}` is no parameter here; there are overflow, buffer, burst, from, name and sample"
+                        "`{key}` is no parameter here; there are overflow, buffer, max_lag, burst, from, name, sample and gaps"
                     ));
                 }
             }
@@ -94,6 +125,31 @@ impl Query {
                 Err(format!("sample: {} has no choice of samples; wav and pcm have", mount.label()))
             }
             sample => Ok(sample.unwrap_or_default()),
+        }
+    }
+
+    /// Whether `mount` can do with gaps what is asked for.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, where it can't.
+    pub(super) fn check_gaps(&self, mount: Mount) -> Result<(), String> {
+        match self.gaps {
+            Some(Gaps::Silence) if !mount.has_samples() => {
+                Err(format!("gaps: {} tells of gaps itself; silence goes with wav and pcm", mount.label()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How far behind the listener may be.
+    pub(super) fn limits(&self, config: &Config, format: Format) -> Limits {
+        let max_lag = self.max_lag.map_or(config.max_lag, |MaxLag(limit)| limit);
+        let buffer = self.buffer.unwrap_or(config.buffer);
+        let behind = max_lag.map_or(buffer / BEHIND_SHARE, |max_lag| max_lag / 2);
+        Limits {
+            behind: format.blocks_in(behind).max(u64::from(LAG_BLOCKS_LEAST)),
+            max_lag: max_lag.map(|max_lag| format.blocks_in(max_lag)),
         }
     }
 
@@ -140,6 +196,14 @@ fn span(value: &str, least: Duration, most: Duration) -> Result<Duration, String
         Ok(span)
     } else {
         Err(format!("`{value}` is out of range; it takes {}", takes()))
+    }
+}
+
+fn gaps(value: &str) -> Result<Gaps, String> {
+    match value {
+        "skip" => Ok(Gaps::Skip),
+        "silence" => Ok(Gaps::Silence),
+        _ => Err(format!("`{value}` is no way to treat gaps; there are skip and silence")),
     }
 }
 

@@ -1,19 +1,20 @@
 //! Responses: JSON, text, files of the page, and errors that say what would work.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
-use http_body_util::{Either, Full};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
-use crate::body::StreamBody;
-
 /// A response of any kind.
-pub(super) type Reply = Response<Either<Full<Bytes>, StreamBody>>;
+pub(super) type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// A response with a whole body.
 pub(super) fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
-    let mut reply = Response::new(Either::Left(Full::new(body.into())));
+    let mut reply = Response::new(Full::new(body.into()).boxed_unsync());
     *reply.status_mut() = status;
     set(&mut reply, header::CONTENT_TYPE, content_type);
     set(&mut reply, header::CACHE_CONTROL, "no-store");

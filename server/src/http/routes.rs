@@ -1,15 +1,20 @@
 //! Which path is answered by what.
 
-use http_body_util::Either;
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use serde_json::{Value, json};
 
+use aircheck_engine::Timestamp;
+
 use crate::http::Connection;
+use crate::http::events::EventsBody;
 use crate::http::guard;
-use crate::http::listen::listen;
+use crate::http::listen::{last_event, listen};
 use crate::http::query::{Query, WrongFormat};
 use crate::http::reply::{Reply, error, json as json_reply, set, whole};
+use crate::metrics::Exposition;
 use crate::mount::{Mount, PLANNED};
 use crate::station::{OnAir, Station};
 
@@ -17,7 +22,6 @@ const PAGE_HTML: &str = include_str!("../../web/index.html");
 const PAGE_CSS: &str = include_str!("../../web/page.css");
 const PAGE_JS: &str = include_str!("../../web/page.js");
 const PAGE_ICON: &str = include_str!("../../web/icon.svg");
-const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What a path is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +34,7 @@ enum Route<'a> {
     Status,
     Listeners,
     Listener(&'a str),
+    Events,
     Health,
     Ready,
 }
@@ -45,6 +50,7 @@ impl<'a> Route<'a> {
             "/metrics" => Self::Metrics,
             "/api/v1/status" => Self::Status,
             "/api/v1/listeners" => Self::Listeners,
+            "/api/v1/events" => Self::Events,
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
             _ => {
@@ -89,7 +95,7 @@ pub(super) fn answer<B>(station: &Station, connection: &Connection, request: &Re
     harden(&mut reply, headers, &config.allow_origins);
     if request.method() == Method::HEAD {
         let (parts, _) = reply.into_parts();
-        reply = Response::from_parts(parts, Either::Left(Default::default()));
+        reply = Response::from_parts(parts, UnsyncBoxBody::default());
     }
     reply
 }
@@ -120,10 +126,15 @@ fn route<B>(station: &Station, connection: &Connection, request: &Request<B>) ->
             Err(message) => error(StatusCode::BAD_REQUEST, message),
         },
         Route::Planned(label) => planned(label),
-        Route::Metrics => whole(StatusCode::OK, PROMETHEUS_TEXT, station.render_metrics()),
+        Route::Metrics => {
+            let exposition = Exposition::for_accept(text(request.headers(), header::ACCEPT));
+            whole(StatusCode::OK, exposition.content_type(), station.render_metrics(exposition))
+        }
         Route::Status => json_reply(&station.status(connection.local)),
         Route::Listeners => {
-            let rows: Vec<_> = station.listeners().present().iter().map(|listener| json!(listener.row())).collect();
+            let now = Timestamp::now();
+            let present = station.listeners().present();
+            let rows: Vec<_> = present.iter().map(|listener| json!(listener.row(now))).collect();
             json_reply(&Value::Array(rows))
         }
         Route::Listener(id) => match id.parse() {
@@ -131,6 +142,7 @@ fn route<B>(station: &Station, connection: &Connection, request: &Request<B>) ->
             Ok(id) => error(StatusCode::NOT_FOUND, format!("there is no listener {id} now")),
             Err(_) => error(StatusCode::NOT_FOUND, format!("`{id}` is no listener's number")),
         },
+        Route::Events => events(station, request.headers(), head_only),
         // Healthy is who need not be started again; ready is whom it makes sense to listen to.
         Route::Health if station.on_air() == OnAir::Ended => word(StatusCode::SERVICE_UNAVAILABLE, "ended"),
         Route::Health => word(StatusCode::OK, "ok"),
@@ -145,19 +157,42 @@ fn route<B>(station: &Station, connection: &Connection, request: &Request<B>) ->
 /// `/stream`, whose format is up to `?format=` and `Accept`.
 fn stream<B>(station: &Station, connection: &Connection, request: &Request<B>, head_only: bool) -> Reply {
     let headers = request.headers();
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
-    if text(header::UPGRADE).eq_ignore_ascii_case("websocket") {
+    if text(headers, header::UPGRADE).eq_ignore_ascii_case("websocket") {
         return error(StatusCode::NOT_FOUND, "the WebSocket is not served yet; use /stream.wav or /stream.json");
     }
     let query = match query(station, request) {
         Ok(query) => query,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
-    match query.mount(text(header::ACCEPT)) {
+    match query.mount(text(headers, header::ACCEPT)) {
         Ok(mount) => listen(station, connection, mount, query, headers, head_only),
         Err(WrongFormat::Planned(label)) => planned(&label),
         Err(WrongFormat::Unknown(message)) => error(StatusCode::BAD_REQUEST, message),
     }
+}
+
+/// What happens from here on, or since the last event that somebody who comes back has seen.
+fn events(station: &Station, headers: &HeaderMap, head_only: bool) -> Reply {
+    let last = match last_event(headers) {
+        Ok(last) => last,
+        Err(message) => return error(StatusCode::BAD_REQUEST, message),
+    };
+    let mut reply = if head_only {
+        Response::new(UnsyncBoxBody::default())
+    } else {
+        match station.events().subscribe(last) {
+            Ok(events) => Response::new(EventsBody::new(events).boxed_unsync()),
+            Err(ended) => return error(StatusCode::SERVICE_UNAVAILABLE, ended.to_string()),
+        }
+    };
+    set(&mut reply, header::CONTENT_TYPE, "text/event-stream");
+    set(&mut reply, header::CACHE_CONTROL, "no-store");
+    reply
+}
+
+/// A field's value, or nothing.
+fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
+    headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default()
 }
 
 fn query<B>(station: &Station, request: &Request<B>) -> Result<Query, String> {

@@ -1,0 +1,132 @@
+//! One lag for each block that a listener was due: taken when the block was, or when it should have been.
+//!
+//! Who records the lag of what is delivered, and nothing else, never hears of a stall: while it lasts nothing is
+//! delivered, and after it the listener skips to live. (Gil Tene calls this coordinated omission.) So a block that is
+//! lost counts with the lag that the listener had when the block was due, and so does one that is overdue, as soon as
+//! somebody looks. No block counts twice.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use aircheck_engine::Timestamp;
+
+/// A listener that has taken nothing for so long stands still: what has become due meanwhile is overdue.
+const STILL: Duration = Duration::from_millis(100);
+
+/// Which blocks of one listener have been counted, and how much of its lag it asked for. Lags are in blocks.
+#[derive(Debug)]
+pub(crate) struct Lags {
+    /// The first block that was live when the listener came: those before it were never due.
+    live_from: u64,
+    /// One past the last block that has been counted.
+    counted: u64,
+    /// What is left of the lag that was asked for. It only ever shrinks: lag that comes back is not the one asked for.
+    burst: u64,
+    /// The next block to be taken, and since when it has been that.
+    still: (u64, Timestamp),
+}
+
+impl Lags {
+    /// For a listener that starts with block `first`, so many blocks behind on its own wish, now.
+    pub(crate) fn new(first: u64, burst: u64, now: Timestamp) -> Self {
+        Self { live_from: first + burst, counted: first, burst, still: (first, now) }
+    }
+
+    /// What is left of the lag that was asked for.
+    pub(crate) fn burst(&self) -> u64 {
+        self.burst
+    }
+
+    /// What nobody asked for of a lag that the listener has now.
+    pub(crate) fn unwanted(&mut self, lag: u64) -> u64 {
+        self.burst = self.burst.min(lag);
+        lag - self.burst
+    }
+
+    /// Block `numbers.end - 1` was taken, with `lag` when it was; those before it in `numbers` are lost. What was
+    /// read by then ended at `read`.
+    pub(crate) fn taken(&mut self, numbers: Range<u64>, lag: u64, read: u64, mut record: impl FnMut(u64)) {
+        let last = numbers.end - 1;
+        self.due(numbers.start.max(self.counted)..last, read, &mut record);
+        let unwanted = self.unwanted(lag);
+        if last >= self.counted {
+            record(unwanted);
+        }
+        self.counted = self.counted.max(numbers.end);
+    }
+
+    /// Somebody looks: `next` is the block to be taken next, and `head` the one to be published next.
+    pub(crate) fn looked_at(&mut self, next: u64, head: u64, read: u64, now: Timestamp, mut record: impl FnMut(u64)) {
+        if self.still.0 != next {
+            self.still = (next, now);
+        } else if now.since(self.still.1) >= STILL {
+            self.due(next.max(self.counted)..head, read, &mut record);
+            self.counted = self.counted.max(head);
+        }
+    }
+
+    /// Blocks that became due while the listener had read up to `read`.
+    fn due(&self, numbers: Range<u64>, read: u64, record: &mut impl FnMut(u64)) {
+        for number in numbers.start.max(self.live_from)..numbers.end {
+            record((number + 1).saturating_sub(read).saturating_sub(self.burst));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_nanos(1_000_000_000);
+
+    fn at(millis: u64) -> Timestamp {
+        START + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_stall_that_ends_in_a_skip_shows_in_full() {
+        let mut lags = Lags::new(0, 0, START);
+        let mut seen = Vec::new();
+        lags.taken(0..1, 0, 0, |lag| seen.push(lag));
+        // Five blocks are lost, and the sixth is taken live.
+        lags.taken(1..7, 0, 1, |lag| seen.push(lag));
+        assert_eq!(seen, [0, 1, 2, 3, 4, 5, 0]);
+    }
+
+    #[test]
+    fn a_stall_shows_while_it_lasts_and_counts_once() {
+        let mut lags = Lags::new(0, 0, START);
+        let mut seen = Vec::new();
+        lags.taken(0..1, 0, 0, |lag| seen.push(lag));
+        lags.looked_at(1, 1, 1, at(10), |lag| seen.push(lag));
+        lags.looked_at(1, 6, 1, at(60), |lag| seen.push(lag));
+        assert_eq!(seen, [0], "that may be a moment's delay");
+        lags.looked_at(1, 11, 1, at(110), |lag| seen.push(lag));
+        assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        lags.looked_at(1, 13, 1, at(130), |lag| seen.push(lag));
+        // What was queued comes late after all, and then what was not counted yet.
+        for number in 1..14 {
+            lags.taken(number..number + 1, 13 - number, number, |lag| seen.push(lag));
+        }
+        assert_eq!(seen[11..], [11, 12, 0], "13 blocks were counted when they were due");
+    }
+
+    #[test]
+    fn lag_that_was_asked_for_is_nobody_s_fault() {
+        let mut lags = Lags::new(100, 50, START);
+        let mut seen = Vec::new();
+        // It takes a block for each new one, and stays as far behind as it wished to be.
+        for number in 100..200 {
+            lags.taken(number..number + 1, 49, number, |lag| seen.push(lag));
+        }
+        assert_eq!(seen, [0; 100]);
+        assert_eq!(lags.burst(), 49);
+        // It falls ten blocks further behind.
+        lags.taken(200..201, 59, 200, |lag| seen.push(lag));
+        assert_eq!(seen[100], 10);
+        // It catches up with live sound: if it lags after that, nobody asked for it.
+        lags.taken(201..270, 0, 201, |_| {});
+        lags.taken(270..271, 5, 270, |lag| seen.push(lag));
+        assert_eq!(seen[101], 5);
+    }
+}

@@ -1,0 +1,126 @@
+//! What the listener's machine has taken in, but no program there has read: seen from here, by its receive window.
+//!
+//! A machine whose program reads everything offers the same window again and again. What it has taken in and nobody
+//! reads is missing from the window, so that much is known. But not more: while its buffer fills, Linux packs what
+//! waits in it more tightly and offers the room again, so the window's far edge moves on although nobody reads. With
+//! the default receive buffer of 131,072 bytes, frozen programs had taken in between 123,000 and 143,000 bytes by the
+//! time their window was closed, of which the window alone told 70,000 to 110,000, less where packets were small.
+//! So the movement of the edge counts as unread as well, up to the size of that buffer. For a program that reads
+//! nothing this is exact. One that reads slowly, behind a large buffer that is full, may seem to have up to a
+//! quarter of its window more unread than it has.
+
+use std::time::Duration;
+
+use aircheck_engine::Timestamp;
+
+/// What a default receive buffer was seen to take in before its window closed, in bytes, on Linux 6.18: 123,008 with
+/// packets of 1920 bytes, 127,488 with 11,520, 143,104 with 960. A machine that is ready for less is held to have a
+/// buffer of this size behind it.
+const DEFAULT_BUFFER: u64 = 139_264;
+/// A window that stays as narrow as it is for so long, while its edge moves on with the stream, is how wide it is now,
+/// or its owner keeps that much on purpose: a player's own buffer.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// Follows one connection's receive window.
+#[derive(Debug, Default)]
+pub struct Unread {
+    /// The window while nothing was unread.
+    widest: u64,
+    /// Where its far edge was then, in bytes of the stream.
+    edge: u64,
+    /// Since when the window has been about as narrow as this.
+    steady: Option<(Timestamp, u64)>,
+    bytes: u64,
+}
+
+impl Unread {
+    /// Bytes that are unread now, `acked` having been taken in by the listener's machine, which offers `window` more.
+    pub fn observe(&mut self, acked: u64, window: u64, now: Timestamp) -> u64 {
+        let edge = acked + window;
+        if window >= self.widest {
+            (self.widest, self.edge, self.steady, self.bytes) = (window, edge, None, 0);
+            return 0;
+        }
+        let narrowed = self.widest - window;
+        let moved = edge.saturating_sub(self.edge);
+        let hidden = DEFAULT_BUFFER.saturating_sub(self.widest).clamp(self.widest / 4, self.widest * 17 / 16);
+        self.bytes = (narrowed + moved.min(hidden)).min(acked);
+        match self.steady {
+            // Closed is not steady: a closed window does not move.
+            Some((since, width)) if width.abs_diff(window) <= self.widest / 16 && moved > self.widest => {
+                if now.since(since) >= STEADY {
+                    (self.widest, self.edge, self.steady, self.bytes) = (window, edge, None, 0);
+                }
+            }
+            _ => self.steady = Some((now, window)),
+        }
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_nanos(millis * 1_000_000)
+    }
+
+    #[test]
+    fn a_program_that_reads_everything_has_nothing_unread() {
+        let mut unread = Unread::default();
+        for n in 0..100 {
+            // The window grows while the connection warms up.
+            assert_eq!(unread.observe(n * 1920, 64_000 + n * 10, at(n * 10)), 0);
+        }
+    }
+
+    /// Acknowledged bytes and windows of a curl that was stopped after 384,000 bytes, as they were recorded.
+    const FROZEN: [(u64, u64); 8] = [
+        (395_520, 83_968),
+        (405_120, 78_848),
+        (414_720, 73_728),
+        (433_920, 62_464),
+        (462_720, 40_960),
+        (470_400, 33_792),
+        (504_960, 2048),
+        (507_008, 0),
+    ];
+
+    #[test]
+    fn what_a_frozen_program_was_sent_is_unread_to_the_byte() {
+        let mut unread = Unread::default();
+        unread.observe(384_000, 90_112, at(0));
+        for (n, (acked, window)) in FROZEN.into_iter().enumerate() {
+            assert_eq!(unread.observe(acked, window, at(n as u64 * 100)), acked - 384_000, "{acked} {window}");
+        }
+        // It stands still, for however long.
+        assert_eq!(unread.observe(507_008, 0, at(60_000)), 123_008);
+        // It reads everything, and its window is wider than ever.
+        assert_eq!(unread.observe(561_664, 650_240, at(60_100)), 0);
+    }
+
+    #[test]
+    fn a_slow_program_s_backlog_stays_within_its_buffer() {
+        let mut unread = Unread::default();
+        unread.observe(0, 90_112, at(0));
+        // It reads half of what comes; its buffer of 123,008 bytes is full after two of these.
+        for n in 1..1000_u64 {
+            let (acked, read) = (123_008 + n * 960, n * 960);
+            let told = unread.observe(acked, 0, at(n * 10));
+            assert!(told.abs_diff(acked - read) <= 90_112 / 4, "{told} at {n}");
+        }
+    }
+
+    #[test]
+    fn a_window_that_stays_narrower_is_no_backlog_for_ever() {
+        let mut unread = Unread::default();
+        unread.observe(0, 90_000, at(0));
+        assert!(unread.observe(90_000, 60_000, at(1000)) > 0);
+        let mut told = 0;
+        for n in 0..1200_u64 {
+            told = unread.observe(150_000 + n * 960, 60_000, at(2000 + n * 10));
+        }
+        assert_eq!(told, 0);
+    }
+}
