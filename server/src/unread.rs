@@ -16,7 +16,7 @@ use aircheck_engine::Timestamp;
 /// What a default receive buffer was seen to take in before its window closed, in bytes, on Linux 6.18: 123,008 with
 /// packets of 1920 bytes, 127,488 with 11,520, 143,104 with 960. A machine that is ready for less is held to have a
 /// buffer of this size behind it.
-const DEFAULT_BUFFER: u64 = 139_264;
+const DEFAULT_BUFFER: u64 = 144 * 1024;
 /// A window that stays as narrow as it is for so long, while its edge moves on with the stream, is how wide it is now,
 /// or its owner keeps that much on purpose: a player's own buffer.
 const STEADY: Duration = Duration::from_secs(10);
