@@ -136,3 +136,81 @@ impl Packet {
         self.end_byte.is_some_and(|end| end <= bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::socket::SocketState;
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_nanos((1000 + millis) * 1_000_000)
+    }
+
+    /// hyper has written up to `flushed`, and the far machine has taken in `acked` and offers `window`.
+    fn wire(flushed: u64, acked: u64, window: u64) -> WireState {
+        let socket =
+            SocketState { acked_bytes: acked, window_bytes: Some(window), since_ack: Duration::from_millis(2) };
+        WireState { flushed_bytes: Some(flushed), socket: Some(socket) }
+    }
+
+    const WINDOW: u64 = 65_536;
+
+    #[test]
+    fn a_packet_has_left_when_its_last_byte_is_acknowledged() {
+        let mut journey = Journey::default();
+        journey.advance(&wire(100, 100, WINDOW), at(0), |_| panic!("there is none"));
+        assert_eq!(journey.reached(5), Reached { left: 5, read: 5 }, "nothing is on its way");
+        // hyper sends it in a frame of its own, 7 bytes more than was handed over.
+        journey.hand_over(5..6, 960, 100, at(0));
+        assert_eq!(journey.queued_bytes(), 960);
+        let busy = WireState { flushed_bytes: None, ..wire(0, 500, WINDOW) };
+        journey.advance(&busy, at(1), |_| panic!("it is in hyper"));
+        assert_eq!(journey.reached(6), Reached { left: 5, read: 5 });
+        journey.advance(&wire(1067, 1066, WINDOW), at(2), |_| panic!("a byte is missing"));
+        assert_eq!(journey.waiting_since(), Some(at(0)));
+        let mut spans = Vec::new();
+        journey.advance(&wire(1067, 1067, WINDOW), at(12), |span| spans.push(span));
+        assert_eq!(spans, [Duration::from_millis(10)], "it was acknowledged 2 ms before this look");
+        assert_eq!(journey.reached(6), Reached { left: 6, read: 6 });
+        assert_eq!((journey.queued_bytes(), journey.waiting_since()), (0, None));
+    }
+
+    #[test]
+    fn what_is_unread_is_behind_and_so_is_what_was_lost_before_it() {
+        let mut journey = Journey::default();
+        journey.advance(&wire(0, 0, WINDOW), at(0), |_| {});
+        for number in 0..10_u64 {
+            journey.hand_over(number..number + 1, 1000, number * 1000, at(number));
+            let end = (number + 1) * 1000;
+            // From the fifth on, nobody reads.
+            let window = WINDOW - (number + 1).saturating_sub(5) * 1000;
+            journey.advance(&wire(end, end, window), at(number), |_| {});
+        }
+        assert_eq!(journey.reached(10), Reached { left: 10, read: 5 });
+        // Twenty are lost; the next one is sent, not acknowledged.
+        journey.hand_over(10..31, 1000, 10_000, at(31));
+        journey.advance(&wire(11_000, 10_000, WINDOW - 5000), at(32), |_| {});
+        assert_eq!(journey.reached(31), Reached { left: 10, read: 5 });
+        journey.advance(&wire(11_000, 11_000, WINDOW - 6000), at(33), |_| {});
+        assert_eq!(journey.reached(31), Reached { left: 31, read: 5 });
+        journey.advance(&wire(11_000, 11_000, WINDOW), at(34), |_| {});
+        assert_eq!(journey.reached(31), Reached { left: 31, read: 31 });
+    }
+
+    #[test]
+    fn more_packets_than_are_followed_blur_positions_and_nothing_else() {
+        let mut journey = Journey::default();
+        journey.advance(&wire(0, 0, WINDOW), at(0), |_| {});
+        let sent = 3 * PACKETS_MOST as u64;
+        for number in 0..sent {
+            journey.hand_over(number..number + 1, 10, number * 10, at(number));
+            journey.advance(&wire((number + 1) * 10, 0, WINDOW), at(number), |_| {});
+            assert!(journey.packets.len() <= PACKETS_MOST);
+        }
+        for acked in [0, sent * 5, sent * 10] {
+            journey.advance(&wire(sent * 10, acked, WINDOW), at(sent), |_| {});
+            let left = journey.reached(sent).left;
+            assert!(left <= acked / 10 && left + 8 >= acked / 10, "{left} of {acked}");
+        }
+    }
+}
