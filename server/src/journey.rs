@@ -82,6 +82,9 @@ impl Journey {
     /// A packet of `bytes` bytes goes to hyper, which has written everything before it: `written_bytes`. It brings the
     /// listener from one sequence number to another, over what is lost before it too.
     pub(crate) fn hand_over(&mut self, numbers: Range<u64>, bytes: usize, written_bytes: u64, now: Timestamp) {
+        if let Some(last) = self.packets.back_mut() {
+            last.end_byte.get_or_insert(written_bytes);
+        }
         self.handed_byte = written_bytes + bytes as u64;
         if self.left == self.packets.len() {
             self.left_next = numbers.start;
@@ -195,6 +198,11 @@ mod tests {
         assert_eq!(journey.reached(31), Reached { left: 31, read: 5 });
         journey.advance(&wire(11_000, 11_000, WINDOW), at(34), |_| {});
         assert_eq!(journey.reached(31), Reached { left: 31, read: 31 });
+        // Two in a row, with no look between.
+        journey.hand_over(31..32, 1000, 11_000, at(40));
+        journey.hand_over(32..33, 1000, 12_000, at(40));
+        journey.advance(&wire(13_000, 12_000, WINDOW), at(41), |_| {});
+        assert_eq!(journey.reached(33), Reached { left: 32, read: 32 });
     }
 
     #[test]

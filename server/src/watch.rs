@@ -77,13 +77,15 @@ impl Watch {
     }
 
     fn look_at_source(&mut self, station: &Station, now: Timestamp) {
-        let live = station.on_air() == OnAir::Live;
+        let on_air = station.on_air();
+        // Where it has ended, nothing is lost, and every listener hears of it.
+        let live = on_air != OnAir::Silent;
         match (self.is_live, live) {
             (Some(true), false) => station.events().tell(What::SourceLost),
             (Some(false), true) => station.events().tell(What::SourceBack),
             _ => {}
         }
-        if live || self.is_live.is_some() {
+        if on_air == OnAir::Live || self.is_live.is_some() {
             self.is_live = Some(live);
         }
         let lost = station.capture().lost_xrun() + station.capture().lost_overflow();

@@ -1,0 +1,237 @@
+//! How far behind a listener may be, what takes the place of what it lost, and who is told.
+
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use common::{Listener, Server, assert_identity, eventually, signal};
+use hound::{SampleFormat, WavSpec, WavWriter};
+use serde_json::Value;
+
+const FRAMES: usize = 480;
+const CHANNELS: usize = 2;
+/// Bytes of a block as `f32le`.
+const BLOCK_BYTES: usize = FRAMES * CHANNELS * 4;
+
+/// A minute of sound each of whose samples tells the number of its block, counted from 1: nothing in it is silent.
+fn numbered(directory: &Path) -> PathBuf {
+    let path = directory.join("numbered.wav");
+    let spec = WavSpec {
+        channels: CHANNELS as u16,
+        sample_rate: 48_000,
+        bits_per_sample: 32,
+        sample_format: SampleFormat::Float,
+    };
+    let mut writer = WavWriter::create(&path, spec).unwrap();
+    for block in 0..6000_u32 {
+        for _ in 0..FRAMES * CHANNELS {
+            writer.write_sample((block + 1) as f32 / 65_536.0).unwrap();
+        }
+    }
+    writer.finalize().unwrap();
+    path
+}
+
+/// The blocks in bytes of `f32le`: each the number of a block, counted from 0, or `None` for silence. A block that is
+/// not the same all over fails.
+fn blocks(bytes: &[u8]) -> Vec<Option<u32>> {
+    let number = |block: &[u8]| {
+        let samples: Vec<f32> = block.chunks_exact(4).map(|s| f32::from_le_bytes(s.try_into().unwrap())).collect();
+        assert!(samples.iter().all(|sample| *sample == samples[0]), "a block of more than one block");
+        ((samples[0] * 65_536.0) as u32).checked_sub(1)
+    };
+    bytes.chunks_exact(BLOCK_BYTES).map(number).collect()
+}
+
+/// A server of numbered sound, its directory, and a listener that has been taken in.
+fn listening(flags: &[&str], query: &str) -> (tempfile::TempDir, Server, Listener) {
+    let directory = tempfile::tempdir().unwrap();
+    let source = format!("wav:{}", numbered(directory.path()).display());
+    let server = Server::start(&[&["--source", &source], flags].concat());
+    let listener = Listener::start(
+        &server.url(&format!("stream.pcm?sample=f32le&name=one&{query}")),
+        &directory.path().join("heard"),
+    );
+    server.row_when("one", |row| row["delivered"].as_u64().unwrap() > 20);
+    (directory, server, listener)
+}
+
+fn seconds(row: &Value, key: &str) -> f64 {
+    row[key].as_f64().unwrap()
+}
+
+/// Samples of a metric by their labels, as they are written.
+fn metric(text: &str, name: &str) -> BTreeMap<String, f64> {
+    let samples = text.lines().filter_map(|line| line.strip_prefix(name)?.split_once(' '));
+    samples.map(|(labels, value)| (labels.to_owned(), value.parse().unwrap())).collect()
+}
+
+#[test]
+fn beyond_its_limit_a_listener_is_ended_if_that_is_its_policy() {
+    let (_directory, server, mut listener) = listening(&[], "overflow=disconnect&buffer=10s&max_lag=500ms");
+    assert_eq!(server.row_when("one", |_| true)["max_lag_seconds"], 0.5);
+    signal(listener.pid(), "STOP");
+    eventually("its end", || server.rows().is_empty().then_some(()));
+    signal(listener.pid(), "CONT");
+    listener.wait();
+    let left = metric(&server.text("metrics"), "aircheck_listeners_left_total");
+    assert_eq!(left["{reason=\"max_lag\"}"], 1.0, "{left:?}");
+    assert!(server.log().contains("left listener=1") && server.log().contains("reason=\"max_lag\""));
+}
+
+#[test]
+fn beyond_its_limit_a_listener_is_skipped_to_live_and_the_kernel_holds_no_more_than_that() {
+    let (directory, server, listener) = listening(&["--max-lag", "10s"], "buffer=2s&max_lag=300ms");
+    // After the first stall, its machine has a receive buffer of a megabyte, which would take in seconds of sound.
+    for _ in 0..2 {
+        let count = |row: &Value, key: &str| row[key].as_u64().unwrap();
+        signal(listener.pid(), "STOP");
+        let row = server.row_when("one", |_| true);
+        let (delivered, lost, offered) = (count(&row, "delivered"), count(&row, "lost"), count(&row, "offered"));
+        let row = server.row_when("one", |row| count(row, "offered") >= offered + 150);
+        assert_identity(&row);
+        // 300 ms, what was on its way, and a probe every 200 ms of the 1.2 s that are left, or a little more.
+        let went = count(&row, "delivered") - delivered;
+        assert!(went <= 30 + 2 + 8, "{went} blocks went into kernels: {row}");
+        signal(listener.pid(), "CONT");
+        let row = server.row_when("one", |row| count(row, "lost") > lost && seconds(row, "lag_seconds") < 0.1);
+        assert_identity(&row);
+    }
+    let text = server.text("metrics");
+    let late = metric(&text, "aircheck_lost_blocks_total")["{format=\"pcm\",reason=\"late\"}"];
+    assert!(late > 100.0, "{late} of some 250 blocks were lost for being late");
+    // It heard what is live again each time: in order, and no more holes than stalls and probes.
+    let heard = blocks(&std::fs::read(directory.path().join("heard")).unwrap());
+    assert!(heard.windows(2).all(|pair| pair[0] < pair[1]), "in order");
+    drop(listener);
+}
+
+#[test]
+fn a_lost_block_becomes_as_much_silence_if_the_listener_wants_it() {
+    let (directory, server, listener) = listening(&[], "buffer=200ms&gaps=silence");
+    signal(listener.pid(), "STOP");
+    let row = server.row_when("one", |row| row["lost"].as_u64().unwrap() > 50);
+    assert_identity(&row);
+    signal(listener.pid(), "CONT");
+    server.row_when("one", |row| row["gaps"].as_u64() > Some(0) && seconds(row, "lag_seconds") < 0.1);
+    let path = directory.path().join("heard");
+    eventually("sound after the gap", || {
+        let heard = blocks(&std::fs::read(&path).unwrap());
+        heard.last().copied().flatten().is_some().then_some(())
+    });
+    let lost = server.row_when("one", |_| true)["lost"].as_u64().unwrap();
+    drop(listener);
+    let heard = blocks(&std::fs::read(&path).unwrap());
+    let first = heard[0].unwrap();
+    for (position, block) in (first..).zip(&heard) {
+        assert!(block.is_none_or(|number| number == position), "{block:?} where {position} belongs");
+    }
+    let silent = heard.iter().filter(|block| block.is_none()).count();
+    assert_eq!(silent as u64, lost, "as much silence as was lost");
+    assert_eq!(server.ask(&[], "stream.json?gaps=silence").0, 400);
+}
+
+/// Events so far, without comments: number, name and data.
+fn events(text: &str) -> Vec<(u64, String, Value)> {
+    let event = |event: &str| {
+        let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+        Some((field("id: ")?.parse().unwrap(), field("event: ")?, serde_json::from_str(&field("data: ")?).unwrap()))
+    };
+    // What has no end yet is not whole.
+    let whole = text.rfind("\n\n").map_or("", |end| &text[..end]);
+    whole.split("\n\n").filter_map(event).collect()
+}
+
+#[test]
+fn what_happens_is_told_in_order_and_again_to_who_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--source", "tone:440"]);
+    let path = directory.path().join("events");
+    let watcher = Listener::start(&server.url("api/v1/events"), &path);
+    let told = |name: &str| {
+        eventually(&format!("the event {name}"), || {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            events(&text).into_iter().find(|(_, event, _)| event == name)
+        })
+    };
+    // The first comment says that it is connected.
+    eventually("the connection", || std::fs::read(&path).is_ok_and(|bytes| !bytes.is_empty()).then_some(()));
+
+    let url = server.url("stream.wav?sample=f32le&buffer=200ms&name=%22slow%22");
+    let slow = Listener::start(&url, &directory.path().join("slow"));
+    let (_, _, joined) = told("joined");
+    assert_eq!(joined["listener"]["name"], "\"slow\"");
+    assert_eq!(joined["listener"]["format"], "wav");
+    server.row_when("\"slow\"", |row| row["delivered"].as_u64().unwrap() > 20);
+    signal(slow.pid(), "STOP");
+    let (_, _, behind) = told("fell_behind");
+    assert_eq!(behind["fault"], "listener");
+    assert!(seconds(&behind, "lag_seconds") >= 0.05, "{behind}");
+    let (_, _, skipped) = told("skipped");
+    assert!(skipped["blocks"].as_u64().unwrap() > 0, "{skipped}");
+    signal(slow.pid(), "CONT");
+    told("caught_up");
+    drop(slow);
+    let (number, _, left) = told("left");
+    assert_eq!(left["reason"], "left");
+    let count = |key: &str| left[key].as_u64().unwrap();
+    assert_eq!(count("offered"), count("delivered") + count("lost"), "{left}");
+
+    let all = events(&std::fs::read_to_string(&path).unwrap());
+    assert!(all.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0), "numbered without a hole: {all:?}");
+    assert!(all.windows(2).all(|pair| pair[0].2["at"].as_f64() <= pair[1].2["at"].as_f64()), "{all:?}");
+    assert!(all.iter().all(|(_, _, data)| data["sequence"].is_u64()), "{all:?}");
+    drop(watcher);
+
+    // Somebody who saw all but the last one.
+    let again = directory.path().join("again");
+    let header = format!("Last-Event-ID: {}", number - 1);
+    let mut curl = common::curl(&["-H", &header, "--output", again.to_str().unwrap(), &server.url("api/v1/events")]);
+    let mut curl = curl.spawn().unwrap();
+    eventually("the event that was missed", || {
+        let text = std::fs::read_to_string(&again).unwrap_or_default();
+        events(&text).first().map(|first| assert_eq!((first.0, first.1.as_str()), (number, "left")))
+    });
+    server.terminate();
+    assert!(common::wait(&mut curl).success(), "it ends in its proper way");
+    for line in ["joined listener=1", "fell_behind listener=1", "skipped listener=1", "left listener=1"] {
+        assert!(server.log().contains(line), "{line}");
+    }
+}
+
+#[test]
+fn lag_that_was_asked_for_stands_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--source", "tone:440"]);
+    eventually("a history", || (server.json("api/v1/status")["head_sequence"].as_u64() > Some(250)).then_some(()));
+    // It reads at the pace of the sound, as players do, so it stays where it started.
+    let url = server.url("stream.pcm?burst=2s&name=patient");
+    let mut command = common::curl(&["--limit-rate", "96000", "--output"]);
+    command.arg(directory.path().join("patient")).arg(&url);
+    let mut patient = command.spawn().unwrap();
+    let row = server.row_when("patient", |row| row["delivered"].as_u64().unwrap() > 100);
+    let (lag, burst) = (seconds(&row, "lag_seconds"), seconds(&row, "burst_seconds"));
+    assert!(burst > 0.5 && lag >= burst, "{row}");
+    assert!(row["fault"].is_null(), "nobody is to blame for {burst} s that were asked for: {row}");
+    let text = server.text("metrics");
+    let gauge = metric(&text, "aircheck_listener_burst_seconds");
+    assert!(*gauge.first_key_value().unwrap().1 > 0.5, "{gauge:?}");
+    let _ = patient.kill();
+    let _ = patient.wait();
+}
+
+#[test]
+fn who_asks_for_open_metrics_gets_them() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let (status, response) = server.ask(&["-H", "Accept: application/openmetrics-text"], "metrics");
+    assert_eq!(status, 200);
+    assert!(response.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"));
+    assert!(response.ends_with("# EOF\n"), "{response}");
+    assert!(response.contains("# TYPE aircheck_offered_blocks counter\n"), "{response}");
+    assert!(response.contains("\naircheck_offered_blocks_total{format=\"wav\"} 0\n"), "{response}");
+    let (_, response) = server.ask(&[], "metrics");
+    assert!(response.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{response}");
+}

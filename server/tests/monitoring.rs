@@ -1,0 +1,370 @@
+//! What `deploy/` gives Prometheus and Grafana: the rules do what they say, and every query of every rule and panel
+//! finds data when a real Prometheus scrapes the real program, and points at the listener that is slow.
+
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Listener, PATIENCE, Server, curl, eventually, signal};
+use serde_json::Value;
+
+const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
+
+fn deployed(path: &str) -> String {
+    std::fs::read_to_string(Path::new(DEPLOY).join(path)).unwrap()
+}
+
+fn dashboard() -> Value {
+    serde_json::from_str(&deployed("grafana/dashboards/aircheck.json")).unwrap()
+}
+
+/// Panels that ask something; rows only part them.
+fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
+    dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row")
+}
+
+/// A running Prometheus that scrapes one server every second by the rules of `deploy/`, ended when dropped.
+struct Prometheus {
+    child: Child,
+    url: String,
+    log: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Prometheus {
+    /// Starts it with the files of `deploy/`, where only the address and the pace are others.
+    fn start(target: SocketAddr) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let inside = |name: &str| directory.path().join(name);
+        let config = deployed("prometheus/prometheus.yml");
+        assert!(config.contains("\"aircheck:8700\"") && config.contains("_interval: 5s"), "{config}");
+        let config = config.replace("aircheck:8700", &target.to_string()).replace("_interval: 5s", "_interval: 1s");
+        std::fs::write(inside("prometheus.yml"), config).unwrap();
+        std::fs::write(inside("aircheck.rules.yml"), deployed("prometheus/aircheck.rules.yml")).unwrap();
+        // It can't pick a free port and say which; nobody else takes this one in between.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let log = inside("log");
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", inside("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", inside("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let prometheus = Self { child, url: format!("http://{address}"), log, _directory: directory };
+        eventually("a ready Prometheus", || {
+            curl(&["--fail", &format!("{}/-/ready", prometheus.url)]).output().unwrap().status.success().then_some(())
+        });
+        prometheus
+    }
+
+    /// The data of an answer of its API; what it says is wrong with the question fails the test.
+    fn ask(&self, path: &str, arguments: &[&str]) -> Value {
+        let url = format!("{}/api/v1/{path}", self.url);
+        let output = curl(&[&["--get", &url], arguments].concat()).output().unwrap();
+        let mut answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer["status"], "success", "{path} {arguments:?}: {answer}");
+        answer["data"].take()
+    }
+
+    /// The labels and values of an expression.
+    fn query(&self, expression: &str) -> Vec<(Value, f64)> {
+        let answer = self.ask("query", &["--data-urlencode", &format!("query={expression}")]);
+        let value = |value: &Value| value[1].as_str().unwrap().parse().unwrap();
+        match answer["resultType"].as_str().unwrap() {
+            "vector" => {
+                let series = answer["result"].as_array().unwrap();
+                series.iter().map(|series| (series["metric"].clone(), value(&series["value"]))).collect()
+            }
+            "scalar" => vec![(Value::Null, value(&answer["result"]))],
+            other => panic!("{expression} is a {other}"),
+        }
+    }
+
+    /// Whether something can be shown for it: a quantile of nothing is not a number.
+    fn has_data(&self, expression: &str) -> bool {
+        self.query(expression).iter().any(|(_, value)| value.is_finite())
+    }
+
+    /// One label of each series of an expression, by the listener's name.
+    fn by_name(&self, expression: &str, label: &str) -> BTreeMap<String, String> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        self.query(expression).iter().map(|(labels, _)| (text(&labels["name"]), text(&labels[label]))).collect()
+    }
+
+    /// All rules, as it has read them.
+    fn rules(&self) -> Vec<Value> {
+        let groups = self.ask("rules", &[])["groups"].as_array().unwrap().clone();
+        groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("Prometheus's log:\n{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+        }
+    }
+}
+
+/// What an expression compares and combines: an alert that does not fire has no result, but what it looks at has. Goes
+/// into parentheses, not into functions.
+fn operands(expression: &str) -> Vec<String> {
+    let expression = expression.trim();
+    if let Some(inside) = expression.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'))
+        && end_of(inside, '(', ')').is_none()
+    {
+        return operands(inside);
+    }
+    let (mut parts, mut from, mut at) = (Vec::new(), 0, 0);
+    while at < expression.len() {
+        let rest = &expression[at..];
+        let bracket = [('(', ')'), ('{', '}'), ('[', ']')].into_iter().find(|(open, _)| rest.starts_with(*open));
+        if let Some((open, close)) = bracket {
+            at += 1 + end_of(&rest[1..], open, close).unwrap() + 1;
+            continue;
+        }
+        let starts_word = !expression[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_');
+        let word = rest.split(|c: char| !(c.is_alphanumeric() || "_:".contains(c))).next().unwrap();
+        let operator = ["==", "!=", "<=", ">=", "<", ">"].into_iter().find(|operator| rest.starts_with(operator));
+        let set = ["and", "or", "unless"].into_iter().find(|set| starts_word && word == *set);
+        if let Some(found) = operator.or(set) {
+            parts.push(&expression[from..at]);
+            from = at + found.len();
+            at = from;
+        } else {
+            at += rest.chars().next().unwrap().len_utf8();
+        }
+    }
+    if parts.is_empty() {
+        return vec![expression.to_owned()];
+    }
+    parts.push(&expression[from..]);
+    parts.into_iter().map(without_matching).filter(|part| part.parse::<f64>().is_err()).flat_map(operands).collect()
+}
+
+/// The place of the bracket that closes what was opened before `text`, if it is in there. Quoted ones don't count.
+fn end_of(text: &str, open: char, close: char) -> Option<usize> {
+    let (mut depth, mut quoted) = (1, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            '"' => quoted = !quoted,
+            _ if quoted => {}
+            _ if c == open => depth += 1,
+            _ if c == close => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+    None
+}
+
+/// An operand without the words on how it is matched that may stand before it.
+fn without_matching(operand: &str) -> &str {
+    let operand = operand.trim();
+    if let Some(rest) = operand.strip_prefix("bool ") {
+        return without_matching(rest);
+    }
+    for word in ["on", "ignoring", "group_left", "group_right"] {
+        if let Some(rest) = operand.strip_prefix(word).and_then(|rest| rest.trim_start().strip_prefix('(')) {
+            return without_matching(&rest[end_of(rest, '(', ')').unwrap() + 1..]);
+        }
+    }
+    operand
+}
+
+#[test]
+fn an_alert_is_taken_apart_where_it_compares() {
+    for (expression, expected) in [
+        ("up == 0", &["up"][..]),
+        ("rate(x{a=~\"b|c>d\"}[5m]) > 0.1", &["rate(x{a=~\"b|c>d\"}[5m])"]),
+        ("(a - on (job) group_left () b > 0.1)", &["a - on (job) group_left () b"]),
+        ("max by (job) (a) < -60 and on (job) b == 1", &["max by (job) (a)", "b"]),
+        ("(a > 1) and (b or ignoring (x) c)", &["a", "b", "c"]),
+        ("sum(a) / (sum(b) > 0)", &["sum(a) / (sum(b) > 0)"]),
+        ("aircheck:order:sum unless bandwidth", &["aircheck:order:sum", "bandwidth"]),
+    ] {
+        assert_eq!(operands(expression), expected, "{expression}");
+    }
+}
+
+#[test]
+fn promtool_has_nothing_against_the_rules_and_their_own_tests_pass() {
+    for arguments in [
+        &["check", "config", "prometheus.yml"][..],
+        &["check", "rules", "aircheck.rules.yml"],
+        &["test", "rules", "aircheck.rules.test.yml"],
+    ] {
+        let directory = Path::new(DEPLOY).join("prometheus");
+        let output = Command::new("promtool").args(arguments).current_dir(directory).output().unwrap();
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        assert!(output.status.success(), "promtool {arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn every_alert_is_tested() {
+    let rules = deployed("prometheus/aircheck.rules.yml");
+    let tests = deployed("prometheus/aircheck.rules.test.yml");
+    let alerts: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() >= 5, "{rules}");
+    for alert in alerts {
+        let fires = format!("alertname=\"{alert}\", alertstate=\"firing\"");
+        let told = format!("alertname: {alert}");
+        assert!(tests.contains(&fires) || tests.contains(&told), "nobody sees {alert} fire");
+    }
+}
+
+#[test]
+fn panels_lie_side_by_side_and_say_how_to_read_them() {
+    let dashboard = dashboard();
+    let mut taken = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let title = &panel["title"];
+        let place = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+        assert!(place("x") + place("w") <= 24, "{title} is wider than the page");
+        for x in place("x")..place("x") + place("w") {
+            for y in place("y")..place("y") + place("h") {
+                assert!(taken.insert((x, y)), "{title} lies over another panel");
+            }
+        }
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title} has the number of another panel");
+    }
+    for panel in panels(&dashboard) {
+        assert!(panel["description"].as_str().is_some_and(|words| words.len() > 20), "{}", panel["title"]);
+    }
+    let uid = dashboard["templating"]["list"][0]["current"]["value"].as_str().unwrap();
+    assert!(deployed("grafana/provisioning/datasources/prometheus.yaml").contains(&format!("uid: {uid}\n")));
+}
+
+/// A query with Grafana's variables filled in.
+fn filled(query: &str, server: &Server) -> String {
+    let query = [
+        // Four times a scrape interval of 15 s, as Grafana would for many; here it covers the whole test.
+        ("$__rate_interval", "1m"),
+        ("$__interval", "15s"),
+        ("$__range", "15m"),
+        ("$job", "aircheck"),
+        ("$instance", &server.address.to_string()),
+        ("$format", "wav|json"),
+    ]
+    .into_iter()
+    .fold(query.to_owned(), |query, (variable, value)| query.replace(variable, value));
+    assert!(!query.contains('$'), "{query} has a variable that nobody fills");
+    query
+}
+
+/// Everything that is asked by a rule or by the dashboard, and must have an answer, with who asks.
+fn questions(rules: &[Value], dashboard: &Value, server: &Server) -> Vec<(String, String)> {
+    let mut questions = Vec::new();
+    for rule in rules {
+        let name = rule["name"].as_str().unwrap();
+        let query = rule["query"].as_str().unwrap();
+        questions.extend(operands(query).into_iter().map(|operand| (format!("rule {name}"), operand)));
+        if rule["type"] == "recording" {
+            questions.push((format!("rule {name}"), query.to_owned()));
+            questions.push((format!("what {name} recorded"), name.to_owned()));
+        }
+    }
+    for panel in panels(dashboard) {
+        let title = format!("panel {}", panel["title"]);
+        let targets = panel["targets"].as_array().unwrap();
+        assert!(!targets.is_empty(), "{title} asks nothing");
+        for target in targets {
+            let query = filled(target["expr"].as_str().unwrap(), server);
+            questions.extend(operands(&query).into_iter().map(|operand| (title.clone(), operand)));
+            questions.push((title.clone(), query));
+        }
+    }
+    for variable in dashboard["templating"]["list"].as_array().unwrap() {
+        let Some(query) = variable["query"]["query"].as_str() else { continue };
+        let (series, label) =
+            query.strip_prefix("label_values(").unwrap().trim_end_matches(')').rsplit_once(", ").unwrap();
+        let query = format!("count by ({label}) ({})", filled(series, server));
+        questions.push((format!("variable {}", variable["name"]), query));
+    }
+    questions
+}
+
+#[test]
+fn every_query_has_an_answer_and_the_slow_listener_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--source", "tone:440", "--history", "500ms"]);
+    let prometheus = Prometheus::start(server.address);
+    // Once it has seen the counters at zero, what happens next is an increase.
+    eventually("a first scrape", || prometheus.has_data("up == 1").then_some(()));
+    eventually("a past that is forgotten", || {
+        (server.json("api/v1/status")["head_sequence"].as_u64()? > 60).then_some(())
+    });
+    let listen = |path: &str, file: &str| Listener::start(&server.url(path), &directory.path().join(file));
+    let _healthy = listen("stream.wav?name=healthy", "healthy");
+    let _nameless = listen("stream.json", "nameless");
+    let _burst = listen("stream.wav?name=burst&burst=300ms", "burst");
+    // Begins with a gap.
+    let _late = listen("stream.wav?name=late&from=0", "late");
+    let slow = listen("stream.wav?name=slow&sample=f32le&buffer=200ms", "slow");
+    server.row_when("slow", |row| row["delivered"].as_u64().unwrap() > 20);
+    signal(slow.pid(), "STOP");
+    server.row_when("slow", |row| row["lost"].as_u64().unwrap() > 0);
+
+    // First the panels and rules as a whole, all of them at once, because what is missing is best seen together.
+    let rules = prometheus.rules();
+    let dashboard = dashboard();
+    let mut unanswered = questions(&rules, &dashboard, &server);
+    assert!(unanswered.len() > 60, "{unanswered:?}");
+    let begin = Instant::now();
+    loop {
+        unanswered.retain(|(_, query)| !prometheus.has_data(query));
+        if unanswered.is_empty() {
+            break;
+        }
+        let list: String = unanswered.iter().map(|(who, query)| format!("\n{who}: {query}")).collect();
+        assert!(begin.elapsed() < PATIENCE, "no data for{list}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    for annotation in dashboard["annotations"]["list"].as_array().unwrap() {
+        // Nothing has fired yet: to be understood is all that can be asked for.
+        prometheus.query(&filled(annotation["target"]["expr"].as_str().unwrap(), &server));
+    }
+    eventually("rules that are all evaluated", || {
+        let rules = prometheus.rules();
+        for rule in &rules {
+            assert_eq!(rule["lastError"].as_str().unwrap_or_default(), "", "{rule}");
+        }
+        rules.iter().all(|rule| rule["health"] == "ok").then_some(())
+    });
+
+    // Who is slow, and why: its program does not read. The others keep up.
+    let named = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let healthy = [("", "none"), ("burst", "none"), ("healthy", "none"), ("late", "none")];
+    let expected = named(&[&healthy[..], &[("slow", "listener")]].concat());
+    eventually("the one slow listener, and why", || {
+        (prometheus.by_name("aircheck:listener_lag:cause_seconds", "part") == expected).then_some(())
+    });
+    let slowest = panels(&dashboard).find(|panel| panel["title"] == "Slowest listener").unwrap();
+    let slowest = filled(slowest["targets"][0]["expr"].as_str().unwrap(), &server);
+    assert_eq!(prometheus.by_name(&slowest, "format"), named(&[("slow", "wav")]));
+    eventually("an alert for nobody else", || {
+        let alerts = prometheus.by_name("ALERTS{alertname=\"AircheckListenerLags\"}", "severity");
+        (alerts == named(&[("slow", "warning")])).then_some(())
+    });
+
+    let targets = prometheus.ask("targets", &[])["activeTargets"].take();
+    assert_eq!(targets.as_array().unwrap().len(), 1, "{targets}");
+    assert_eq!((&targets[0]["health"], &targets[0]["lastError"]), (&"up".into(), &"".into()), "{targets}");
+}
