@@ -12,6 +12,9 @@ use aircheck_engine::Timestamp;
 
 /// A listener that has taken nothing for so long stands still: what has become due meanwhile is overdue.
 const STILL: Duration = Duration::from_millis(100);
+/// Lag that was asked for is over once a listener has not had it for so long. A player that fills its own buffer first
+/// reads faster than the sound goes, and then as fast; what it has read is not seen from here.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// Which blocks of one listener have been counted, and how much of its lag it asked for. Lags are in blocks.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub(crate) struct Lags {
     counted: u64,
     /// What is left of the lag that was asked for. It only ever shrinks: lag that comes back is not the one asked for.
     burst: u64,
+    /// The largest lag since then, for so long.
+    most: (u64, Timestamp),
     /// The next block to be taken, and since when it has been that.
     still: (u64, Timestamp),
 }
@@ -29,28 +34,34 @@ pub(crate) struct Lags {
 impl Lags {
     /// For a listener that starts with block `first`, so many blocks behind on its own wish, now.
     pub(crate) fn new(first: u64, burst: u64, now: Timestamp) -> Self {
-        Self { live_from: first + burst, counted: first, burst, still: (first, now) }
+        Self { live_from: first + burst, counted: first, burst, most: (0, now), still: (first, now) }
     }
 
-    /// What is left of the lag that was asked for.
-    pub(crate) fn burst(&self) -> u64 {
-        self.burst
-    }
-
-    /// What nobody asked for of a lag that the listener has now.
-    pub(crate) fn unwanted(&mut self, lag: u64) -> u64 {
-        self.burst = self.burst.min(lag);
-        lag - self.burst
+    /// How much was asked for of a lag that the listener has now.
+    pub(crate) fn asked_for(&mut self, lag: u64, now: Timestamp) -> u64 {
+        self.most.0 = self.most.0.max(lag);
+        if now.since(self.most.1) >= SETTLED {
+            self.burst = self.burst.min(self.most.0);
+            self.most = (lag, now);
+        }
+        self.burst.min(lag)
     }
 
     /// Block `numbers.end - 1` was taken, with `lag` when it was; those before it in `numbers` are lost. What was
     /// read by then ended at `read`.
-    pub(crate) fn taken(&mut self, numbers: Range<u64>, lag: u64, read: u64, mut record: impl FnMut(u64)) {
+    pub(crate) fn taken(
+        &mut self,
+        numbers: Range<u64>,
+        lag: u64,
+        read: u64,
+        now: Timestamp,
+        mut record: impl FnMut(u64),
+    ) {
         let last = numbers.end - 1;
         self.due(numbers.start.max(self.counted)..last, read, &mut record);
-        let unwanted = self.unwanted(lag);
+        let asked_for = self.asked_for(lag, now);
         if last >= self.counted {
-            record(unwanted);
+            record(lag - asked_for);
         }
         self.counted = self.counted.max(numbers.end);
     }
@@ -87,9 +98,9 @@ mod tests {
     fn a_stall_that_ends_in_a_skip_shows_in_full() {
         let mut lags = Lags::new(0, 0, START);
         let mut seen = Vec::new();
-        lags.taken(0..1, 0, 0, |lag| seen.push(lag));
+        lags.taken(0..1, 0, 0, START, |lag| seen.push(lag));
         // Five blocks are lost, and the sixth is taken live.
-        lags.taken(1..7, 0, 1, |lag| seen.push(lag));
+        lags.taken(1..7, 0, 1, at(60), |lag| seen.push(lag));
         assert_eq!(seen, [0, 1, 2, 3, 4, 5, 0]);
     }
 
@@ -97,7 +108,7 @@ mod tests {
     fn a_stall_shows_while_it_lasts_and_counts_once() {
         let mut lags = Lags::new(0, 0, START);
         let mut seen = Vec::new();
-        lags.taken(0..1, 0, 0, |lag| seen.push(lag));
+        lags.taken(0..1, 0, 0, START, |lag| seen.push(lag));
         lags.looked_at(1, 1, 1, at(10), |lag| seen.push(lag));
         lags.looked_at(1, 6, 1, at(60), |lag| seen.push(lag));
         assert_eq!(seen, [0], "that may be a moment's delay");
@@ -106,7 +117,7 @@ mod tests {
         lags.looked_at(1, 13, 1, at(130), |lag| seen.push(lag));
         // What was queued comes late after all, and then what was not counted yet.
         for number in 1..14 {
-            lags.taken(number..number + 1, 13 - number, number, |lag| seen.push(lag));
+            lags.taken(number..number + 1, 13 - number, number, at(130), |lag| seen.push(lag));
         }
         assert_eq!(seen[11..], [11, 12, 0], "13 blocks were counted when they were due");
     }
@@ -115,18 +126,20 @@ mod tests {
     fn lag_that_was_asked_for_is_nobody_s_fault() {
         let mut lags = Lags::new(100, 50, START);
         let mut seen = Vec::new();
-        // It takes a block for each new one, and stays as far behind as it wished to be.
-        for number in 100..200 {
-            lags.taken(number..number + 1, 49, number, |lag| seen.push(lag));
+        // It fills a buffer of its own first, and then takes a block for each new one, as far behind as it wished to be.
+        lags.taken(100..130, 19, 100, at(1), |lag| seen.push(lag));
+        for number in 130..1130 {
+            lags.taken(number..number + 1, 49, number, at(number * 10), |lag| seen.push(lag));
         }
-        assert_eq!(seen, [0; 100]);
-        assert_eq!(lags.burst(), 49);
+        assert_eq!(seen, [0; 1001]);
         // It falls ten blocks further behind.
-        lags.taken(200..201, 59, 200, |lag| seen.push(lag));
-        assert_eq!(seen[100], 10);
-        // It catches up with live sound: if it lags after that, nobody asked for it.
-        lags.taken(201..270, 0, 201, |_| {});
-        lags.taken(270..271, 5, 270, |lag| seen.push(lag));
-        assert_eq!(seen[101], 5);
+        lags.taken(1130..1131, 59, 1130, at(11_310), |lag| seen.push(lag));
+        assert_eq!(seen[1001], 10);
+        // It catches up with live sound: if it lags some time after that, nobody asked for it.
+        for number in 1131..2131 {
+            lags.taken(number..number + 1, 0, number, at(number * 10), |_| {});
+        }
+        lags.taken(2131..2132, 5, 2131, at(21_320), |lag| seen.push(lag));
+        assert_eq!(seen[1002], 5);
     }
 }

@@ -352,7 +352,7 @@ impl Listener {
             // Up to where it had read when this packet, and what is missing before it, was not on its way yet.
             let read = journey.reached(numbers.start).read;
             let lag = ring_lag + numbers.start.saturating_sub(read);
-            lags.taken(numbers, lag, read, |lag| self.record_lag(lag));
+            lags.taken(numbers, lag, read, now, |lag| self.record_lag(lag));
         }
     }
 
@@ -402,10 +402,7 @@ impl Listener {
         let reached = journey.reached(next);
         let (socket, unread) = (next.saturating_sub(reached.left), reached.left.saturating_sub(reached.read));
         let lag = snapshot.lag_items + socket + unread;
-        let burst = lags.as_mut().map_or(0, |lags| {
-            lags.unwanted(lag);
-            lags.burst()
-        });
+        let burst = lags.as_mut().map_or(0, |lags| lags.asked_for(lag, now));
         Standing {
             snapshot,
             ring: snapshot.lag_items,

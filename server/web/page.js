@@ -319,6 +319,12 @@ setVolume();
 
 const rows = new Map(); // id -> Row
 
+/** What `fault` means, in words that fit into a column. */
+const BLAME = { listener: "it does not read", network: "slow network", server: "this server is slow" };
+
+/** The lag that nobody asked for. */
+const unwanted = (listener) => Math.max(0, listener.lag_seconds - (listener.burst_seconds ?? 0));
+
 class Row {
   constructor(id) {
     Object.assign(this, stamp("listener"));
@@ -340,9 +346,11 @@ class Row {
     put(parts.format, listener.format);
     put(parts.overflow, listener.overflow ?? "");
 
-    const used = listener.lag_seconds / (status?.buffer_seconds || 1);
+    const lag = unwanted(listener);
+    const used = lag / (listener.max_lag_seconds || status?.buffer_seconds || 1);
     const level = verdict(used);
-    put(parts.lag, seconds(listener.lag_seconds));
+    put(parts.lag, seconds(lag));
+    put(parts.asked, listener.burst_seconds >= 0.1 ? `+ ${seconds(listener.burst_seconds)} asked for` : "");
     put(parts.verdict, level.replace("-", " "));
     parts.bar.style.setProperty("--share", `${Math.min(100, 100 * used).toFixed(0)}%`);
     this.root.className = level;
@@ -357,13 +365,29 @@ class Row {
     parts.gaps.className = listener.gaps > 0 ? "" : "zero";
     put(parts.gap_max, listener.gaps > 0 ? `max ${plural(listener.gap_max_blocks, "block")}` : "");
 
-    put(parts.kernel, seconds(listener.socket_queued_seconds));
-    parts.kernel.title = `${count(listener.socket_queued_bytes)} bytes`;
+    this.showWhere(listener, level);
 
     const now = status?.now ?? Date.now() / 1000;
     put(parts.since, clock(listener.connected_at, now));
     parts.since.dateTime = new Date(listener.connected_at * 1000).toISOString();
     put(parts.for, span(now - listener.connected_at));
+  }
+
+  /** Who is to blame for the lag, and where the most of it waits. */
+  showWhere(listener, level) {
+    const { lag_seconds, socket_queued_seconds: kernel, unread_seconds: unread } = listener;
+    const places = [
+      ["our ring", Math.max(0, lag_seconds - kernel - unread)],
+      ["our kernel", kernel],
+      ["its machine", unread],
+    ].filter(([, waits]) => waits >= 0.1).sort(([, a], [, b]) => b - a);
+    const [most = NOTHING, ...others] = places.map(([place, waits]) => `${place} ${seconds(waits)}`.replace(/ s$/, "\u00a0s"));
+    const blame = level ? BLAME[listener.fault] : null;
+    const { where, place } = this.parts;
+    put(where, blame ?? most);
+    where.className = places.length > 0 ? "" : "zero";
+    where.title = [most, ...others].join(", ");
+    put(place, blame ? most : "");
   }
 
   async disconnect() {
@@ -392,7 +416,7 @@ function verdict(used) {
 
 /** Furthest behind first. Below a tenth of a second it is a block or two: in order of their lag, rows would never rest. */
 function byLag(a, b) {
-  const lag = (listener) => (listener.lag_seconds < 0.1 ? 0 : listener.lag_seconds);
+  const lag = (listener) => (unwanted(listener) < 0.1 ? 0 : unwanted(listener));
   return lag(b) - lag(a) || String(a.id).localeCompare(String(b.id), "en", { numeric: true });
 }
 

@@ -1,0 +1,233 @@
+//! Sound whose blocks tell their own numbers, and what somebody got of it: the truth about a listener, whatever the
+//! server says.
+
+use std::io::{BufRead as _, BufWriter, Write as _};
+use std::ops::Range;
+use std::path::Path;
+
+use serde_json::Value;
+
+pub(crate) const BLOCK_SECONDS: f64 = 0.01;
+pub(crate) const BLOCK_BYTES: usize = FRAMES * FRAME_BYTES;
+/// Bytes of a block among server-sent events: its silence is written `0.0,`.
+pub(crate) const EVENT_BYTES: usize = 3990;
+const RATE_HZ: u32 = 48_000;
+const FRAMES: usize = 480;
+const FRAME_BYTES: usize = 4;
+const MARK_BYTES: usize = 2 * FRAME_BYTES;
+const WAV_HEADER_BYTES: usize = 44;
+
+/// Writes a file of 48 kHz, stereo, 16 bits, whose blocks of 10 ms are silent but for their marks, and returns it as a
+/// source.
+pub(crate) fn source(directory: &Path, seconds: u32) -> String {
+    let path = directory.join("numbered.wav");
+    let mut file = BufWriter::new(std::fs::File::create(&path).unwrap());
+    let bytes_per_second = RATE_HZ * FRAME_BYTES as u32;
+    let bytes = seconds * bytes_per_second;
+    let (riff, format) = (36 + bytes, [[16, 0, 0, 0], [1, 0, 2, 0]].concat());
+    let (rate, layout) = ([RATE_HZ, bytes_per_second].map(u32::to_le_bytes).concat(), [4, 0, 16, 0]);
+    for part in [&b"RIFF"[..], &riff.to_le_bytes(), b"WAVEfmt ", &format, &rate, &layout, b"data", &bytes.to_le_bytes()]
+    {
+        file.write_all(part).unwrap();
+    }
+    for number in 0..u64::from(seconds) * 100 {
+        file.write_all(&mark(number)).unwrap();
+        file.write_all(&[0; BLOCK_BYTES - MARK_BYTES]).unwrap();
+    }
+    file.flush().unwrap();
+    format!("wav:{}", path.display())
+}
+
+/// The first two frames of a block: its number and the number's complement, so that no other two frames look like it.
+fn mark(number: u64) -> [u8; MARK_BYTES] {
+    let number = u32::try_from(number).unwrap();
+    let mut mark = [0; MARK_BYTES];
+    mark[..FRAME_BYTES].copy_from_slice(&number.to_le_bytes());
+    mark[FRAME_BYTES..].copy_from_slice(&(!number).to_le_bytes());
+    mark
+}
+
+/// The mark as JSON has it: samples from -1 to 1.
+fn mark_json(number: u64) -> String {
+    let samples = mark(number);
+    let samples = samples.chunks_exact(2).map(|bytes| f32::from(i16::from_le_bytes([bytes[0], bytes[1]])) / 32_768.0);
+    samples.map(|sample| serde_json::to_string(&sample).unwrap() + ",").collect()
+}
+
+/// What somebody listens to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Format {
+    Pcm,
+    Wav,
+    Json,
+    Sse,
+}
+
+impl Format {
+    pub(crate) const ALL: [Self; 4] = [Self::Pcm, Self::Wav, Self::Json, Self::Sse];
+
+    /// As the table and the metrics name it.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Pcm => "pcm",
+            Self::Wav => "wav",
+            Self::Json => "json",
+            Self::Sse => "sse",
+        }
+    }
+
+    /// Path and query.
+    pub(crate) fn path(self, query: &str) -> String {
+        format!("stream?format={}&{query}", self.label())
+    }
+
+    /// Bytes of a block on the wire, or nearly so.
+    pub(crate) fn block_bytes(self) -> usize {
+        match self {
+            Self::Pcm | Self::Wav => BLOCK_BYTES,
+            Self::Json | Self::Sse => EVENT_BYTES,
+        }
+    }
+}
+
+/// What was received so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Received {
+    /// The number of the first block.
+    pub(crate) first: Option<u64>,
+    /// One past the number of the last whole block.
+    pub(crate) next: u64,
+    /// How many whole blocks.
+    pub(crate) blocks: u64,
+    /// How many blocks of silence, which stand for lost ones.
+    pub(crate) silent: u64,
+    /// Numbers that are missing between the first and the last block.
+    pub(crate) holes: Vec<Range<u64>>,
+    /// Numbers that the stream itself says are missing.
+    pub(crate) told: Vec<Range<u64>>,
+    /// When block 0 was captured, in Unix seconds, where the stream says so.
+    pub(crate) epoch: Option<f64>,
+}
+
+impl Received {
+    fn block(&mut self, number: u64) {
+        let next = if self.first.is_some() { self.next } else { number };
+        assert!(number >= next, "block {number} comes after {next}");
+        if number > next {
+            self.holes.push(next..number);
+        }
+        self.first.get_or_insert(number);
+        self.next = number + 1;
+        self.blocks += 1;
+    }
+
+    /// How many blocks are missing between the first and the last one.
+    pub(crate) fn missing(&self) -> u64 {
+        self.holes.iter().map(|hole| hole.end - hole.start).sum()
+    }
+}
+
+/// Reads a stream of numbered sound, in pieces of any size.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    format: Format,
+    rest: Vec<u8>,
+    id: Option<u64>,
+    gap_next: bool,
+    pub(crate) received: Received,
+}
+
+impl Reading {
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format, rest: Vec::new(), id: None, gap_next: false, received: Received::default() }
+    }
+
+    /// Takes in the next bytes. What is not as the interface says fails.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.rest.extend_from_slice(bytes);
+        let rest = std::mem::take(&mut self.rest);
+        let taken = match self.format {
+            Format::Pcm => self.blocks(&rest),
+            // The header goes first, and is no block.
+            Format::Wav if self.id.is_none() => {
+                let header = if rest.len() < WAV_HEADER_BYTES { 0 } else { WAV_HEADER_BYTES };
+                self.id = (header > 0).then_some(0);
+                header + self.blocks(&rest[header..])
+            }
+            Format::Wav => self.blocks(&rest),
+            Format::Json | Format::Sse => self.lines(&rest),
+        };
+        self.rest = rest;
+        self.rest.drain(..taken);
+    }
+
+    /// Reads whole blocks of samples; returns how many bytes that were.
+    fn blocks(&mut self, bytes: &[u8]) -> usize {
+        if self.format == Format::Wav && self.id.is_none() {
+            return 0;
+        }
+        let blocks = bytes.chunks_exact(BLOCK_BYTES);
+        let taken = bytes.len() - blocks.remainder().len();
+        for block in blocks {
+            let (head, tail) = block.split_at(MARK_BYTES);
+            assert!(tail == &[0; BLOCK_BYTES - MARK_BYTES][..], "the samples of a block have moved");
+            if head == [0; MARK_BYTES] {
+                self.received.silent += 1;
+                continue;
+            }
+            let number = u32::from_le_bytes(head[..4].try_into().unwrap()).into();
+            assert_eq!(head, mark(number), "no block begins like this");
+            self.received.block(number);
+        }
+        taken
+    }
+
+    /// Reads whole lines; returns how many bytes that were.
+    fn lines(&mut self, bytes: &[u8]) -> usize {
+        let mut rest = bytes;
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            // From memory.
+            rest.read_until(b'\n', &mut line).unwrap();
+            let Some((b'\n', line)) = line.split_last() else { return bytes.len() - rest.len() - line.len() };
+            self.line(std::str::from_utf8(line).unwrap());
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        if let Some(id) = line.strip_prefix("id: ") {
+            self.id = Some(id.parse().unwrap());
+        } else if let Some(event) = line.strip_prefix("event: ") {
+            assert_eq!(event, "gap");
+            self.gap_next = true;
+        } else if !line.is_empty() {
+            let data = if self.format == Format::Sse { line.strip_prefix("data: ").unwrap() } else { line };
+            if self.format == Format::Sse { self.gap_next } else { data.starts_with("{\"gap\"") } {
+                self.gap(data);
+            } else {
+                self.block_json(data);
+            }
+            self.gap_next = false;
+        }
+    }
+
+    fn gap(&mut self, data: &str) {
+        let gap: Value = serde_json::from_str(data).unwrap();
+        let (from, blocks) = (gap["gap"]["from"].as_u64().unwrap(), gap["gap"]["blocks"].as_u64().unwrap());
+        assert!(self.format == Format::Json || self.id == Some(from + blocks - 1), "{data} has the id {:?}", self.id);
+        self.received.told.push(from..from + blocks);
+    }
+
+    fn block_json(&mut self, data: &str) {
+        let after = data.strip_prefix("{\"sequence\":").unwrap();
+        let number: u64 = after.split(',').next().unwrap().parse().unwrap();
+        let head = format!("{number},\"position\":{},\"captured_at\":", number * FRAMES as u64);
+        let (captured_at, samples) = after.strip_prefix(&head).unwrap().split_once(",\"samples\":[").unwrap();
+        assert!(samples.starts_with(&mark_json(number)) && samples.ends_with(",0.0]}"), "{data}");
+        assert!(self.format == Format::Json || self.id == Some(number), "{number} has the id {:?}", self.id);
+        let epoch = || captured_at.parse::<f64>().unwrap() - number as f64 * BLOCK_SECONDS;
+        self.received.epoch.get_or_insert_with(epoch);
+        self.received.block(number);
+    }
+}
