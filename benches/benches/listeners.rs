@@ -47,6 +47,8 @@ const MANY: usize = 1000;
 const OTHER_FILES: usize = 100;
 /// Linux counts processor time for programs in hundredths of a second on every architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
+/// Enough that the processor time of one can be told from ticks of 10 ms.
+const SCRAPES: usize = 100;
 const MEMORY: Target = Target::AtMost(64.0);
 
 type Cell = [String; 2];
@@ -113,6 +115,7 @@ async fn measure(wav: &Path, listeners: usize, window: Duration) -> io::Result<V
     let (elapsed, cpu) = (start.elapsed(), server.cpu()?.since(cpu));
     let rows = server.listeners().await?;
     let with_all = server.memory()?;
+    let scrape = server.scrape(cpu.total() / elapsed.as_secs_f64()).await?;
 
     for row in &rows {
         server.ask("DELETE", &format!("/api/v1/listeners/{}", row["id"])).await?;
@@ -129,7 +132,8 @@ async fn measure(wav: &Path, listeners: usize, window: Duration) -> io::Result<V
     sleep(SETTLE).await;
     let again = server.memory()?;
     next.iter().for_each(|client| client.abort());
-    Ok(Measured { listeners, elapsed, cpu, rows, received, totals, before, with_one, with_all, after, again }.cells())
+    Ok(Measured { listeners, elapsed, cpu, scrape, rows, received, totals, before, with_one, with_all, after, again }
+        .cells())
 }
 
 /// Everything known of one server and its listeners.
@@ -137,6 +141,7 @@ struct Measured {
     listeners: usize,
     elapsed: Duration,
     cpu: Cpu,
+    scrape: Scrape,
     rows: Vec<Value>,
     received: Vec<Received>,
     totals: Totals,
@@ -148,7 +153,7 @@ struct Measured {
 }
 
 impl Measured {
-    const LABELS: [&str; 22] = [
+    const LABELS: [&str; 25] = [
         "listeners",
         "window, s",
         "blocks offered",
@@ -164,6 +169,9 @@ impl Measured {
         "server CPU, % of one core",
         "  of it in the kernel, %",
         "  us per listener and block",
+        "a scrape of /metrics, median and slowest, ms",
+        "  server CPU beyond that of the listeners, ms",
+        "  size, KiB",
         "memory before any listener, KiB (VmRSS)",
         "  with one, KiB",
         "  with all, KiB",
@@ -214,6 +222,9 @@ impl Measured {
             plain(format!("{:.1}", 100.0 * self.cpu.total() / self.elapsed.as_secs_f64())),
             plain(format!("{:.0}", 100.0 * self.cpu.system / self.cpu.total())),
             plain(format!("{:.2}", 1e6 * self.cpu.total() / blocks)),
+            plain(format!("{:.1}, {:.1}", self.scrape.median_ms, self.scrape.slowest_ms)),
+            plain(format!("{:.1}", self.scrape.cpu_ms)),
+            plain(format!("{:.0}", self.scrape.kib)),
             plain(self.before.to_string()),
             plain(self.with_one.to_string()),
             plain(self.with_all.to_string()),
@@ -290,6 +301,27 @@ impl Server {
         })
     }
 
+    /// What it costs to read the metrics, on top of `cpu_share` of a core for the listeners.
+    async fn scrape(&self, cpu_share: f64) -> io::Result<Scrape> {
+        let (start, cpu) = (Instant::now(), self.cpu()?);
+        let mut spans = Vec::new();
+        let mut bytes = 0;
+        for _ in 0..SCRAPES {
+            let begun = Instant::now();
+            bytes = self.ask("GET", "/metrics").await?.len();
+            spans.push(begun.elapsed().as_secs_f64() * 1000.0);
+            sleep(BLOCK).await;
+        }
+        let cpu = self.cpu()?.since(cpu).total() - cpu_share * start.elapsed().as_secs_f64();
+        spans.sort_by(f64::total_cmp);
+        Ok(Scrape {
+            median_ms: spans[SCRAPES / 2],
+            slowest_ms: spans[SCRAPES - 1],
+            cpu_ms: cpu * 1000.0 / SCRAPES as f64,
+            kib: bytes as f64 / 1024.0,
+        })
+    }
+
     /// The body of the response to a request on a connection of its own.
     async fn ask(&self, method: &str, path: &str) -> io::Result<String> {
         let mut stream = request(self.address, method, path).await?;
@@ -325,6 +357,14 @@ impl Cpu {
     fn total(self) -> f64 {
         self.user + self.system
     }
+}
+
+/// Reading `/metrics`, the clients being busy on the same machine.
+struct Scrape {
+    median_ms: f64,
+    slowest_ms: f64,
+    cpu_ms: f64,
+    kib: f64,
 }
 
 /// Resident memory.

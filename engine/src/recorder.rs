@@ -147,6 +147,12 @@ impl SharedRecorder {
         }
     }
 
+    /// The largest value so far, exactly; 0 if there was none.
+    #[must_use]
+    pub fn max(&self) -> u64 {
+        self.max.load(Ordering::Relaxed)
+    }
+
     /// The sum of all values, exactly; read after [`histogram`](Self::histogram), it has all of those in it.
     #[must_use]
     pub fn sum(&self) -> u64 {
@@ -162,7 +168,7 @@ impl SharedRecorder {
     /// Median, 99th percentile and largest value, in the unit of what was recorded; `None` if nothing was.
     #[must_use]
     pub fn summary(&self) -> Option<Summary> {
-        Summary::of(&self.histogram(), self.max.load(Ordering::Relaxed))
+        Summary::of(&self.histogram(), self.max())
     }
 }
 
