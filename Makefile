@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 # Where rustup puts cargo, also before a new login has it on its path.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
-.PHONY: help run test check bench setup setup-test
+.PHONY: help run test soak check bench setup setup-test
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -14,6 +14,9 @@ run: setup ## Go on the air with the microphone, or the demo sound: pass flags i
 
 test: setup-test check ## Check everything that CI checks
 	cargo test --workspace --locked
+
+soak: setup-test ## The long proofs in full: frozen listeners, a slow link, a minute of chaos
+	AIRCHECK_SOAK=1 cargo test --release --package aircheck-server --locked --test truth --test link --test chaos -- --nocapture
 
 check: setup ## Format, lints (of benches too) and documentation, without warnings
 	cargo fmt --all --check

@@ -18,6 +18,8 @@ use crate::wire::Wire;
 
 /// Lags and latencies are told apart up to this many microseconds: four minutes and a half.
 pub const MAX_MICROS: u64 = 1 << 28;
+/// A listener's own lags are told apart up to this many blocks: eleven minutes of 10 ms, in 5 KB.
+const MAX_BLOCKS: u64 = 1 << 16;
 /// While a listener is held because too much waits below its ring, it gets one packet in so long: by its
 /// acknowledgement we learn whether it reads again. A receive window that was never half closed says nothing by itself.
 const PROBE: Duration = Duration::from_millis(200);
@@ -39,8 +41,9 @@ pub struct Listener {
     /// Somebody ended it for being further behind than its limit.
     too_late: AtomicBool,
     account: Mutex<Account>,
-    /// The lag nobody asked for, and stage `socket`, in microseconds; recorded with the account locked.
-    lag_micros: Recorder,
+    /// The lag nobody asked for, in blocks, and stage `socket`, in microseconds and to a sixteenth: there may be a
+    /// thousand of these. Recorded with the account locked.
+    lag_blocks: Recorder,
     socket_micros: Recorder,
     recorders: Arc<MountRecorders>,
 }
@@ -219,7 +222,11 @@ impl Spread {
     /// Of figures in microseconds.
     #[must_use]
     pub fn of_micros(summary: Option<Summary>) -> Self {
-        let seconds = |micros| Duration::from_micros(micros).as_secs_f64();
+        Self::of(summary, |micros| Duration::from_micros(micros).as_secs_f64())
+    }
+
+    /// Of figures of which so many are so many seconds.
+    fn of(summary: Option<Summary>, seconds: impl Fn(u64) -> f64) -> Self {
         summary.map_or_else(Self::default, |summary| Self {
             p50: Some(seconds(summary.p50)),
             p99: Some(seconds(summary.p99)),
@@ -251,8 +258,8 @@ impl Listener {
             hang_up,
             too_late: AtomicBool::new(false),
             account: Mutex::default(),
-            lag_micros: Recorder::new(MAX_MICROS, Precision::TwoDigits),
-            socket_micros: Recorder::new(MAX_MICROS, Precision::TwoDigits),
+            lag_blocks: Recorder::new(MAX_BLOCKS, Precision::TwoDigits),
+            socket_micros: Recorder::new(MAX_MICROS, Precision::OneDigit),
             recorders,
         }
     }
@@ -416,9 +423,8 @@ impl Listener {
     }
 
     fn record_lag(&self, blocks: u64) {
-        let micros = micros(self.format.span(self.format.position(blocks)));
-        self.lag_micros.record(micros);
-        self.recorders.lag_micros.record(micros);
+        self.lag_blocks.record(blocks);
+        self.recorders.lag_micros.record(micros(self.format.span(self.format.position(blocks))));
     }
 
     /// Its row in the table.
@@ -427,7 +433,7 @@ impl Listener {
         let standing = self.standing(now);
         let snapshot = &standing.snapshot;
         let gaps = self.tally.gap_items().summary();
-        let lag = Spread::of_micros(self.lag_micros.summary());
+        let lag = Spread::of(self.lag_blocks.summary(), |blocks| self.seconds(blocks));
         let behind = standing.unwanted() >= self.limits.behind;
         Row {
             id: self.id,
