@@ -339,12 +339,10 @@ impl Listener {
             Verdict::Deliver
         } else if self.overflow == Overflow::Disconnect {
             Verdict::End
-        } else if (standing.socket + standing.unread).saturating_sub(standing.burst) <= max_lag {
-            Verdict::SkipToLive
-        } else if standing.socket == 0 && now.since(account.handed_over_at) >= PROBE {
-            Verdict::SkipToLive
         } else {
-            Verdict::Hold
+            let below = (standing.socket + standing.unread).saturating_sub(standing.burst);
+            let is_probe = standing.socket == 0 && now.since(account.handed_over_at) >= PROBE;
+            if below <= max_lag || is_probe { Verdict::SkipToLive } else { Verdict::Hold }
         }
     }
 

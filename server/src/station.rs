@@ -208,6 +208,8 @@ impl Station {
             "listeners": self.listeners.count(),
             "max_listeners": self.config.max_listeners,
             "buffer_seconds": self.config.buffer.as_secs_f64(),
+            "max_lag_seconds": self.config.max_lag.map(|max_lag| max_lag.as_secs_f64()),
+            "socket_buffer_seconds": self.config.socket_buffer.as_secs_f64(),
             "encoders": self.encoders.running(),
             "urls": [format!("http://{listen}/")],
         })

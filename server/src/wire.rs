@@ -18,8 +18,8 @@ use tokio::net::TcpStream;
 
 use crate::socket::{self, SocketState};
 
-/// A listener whose machine acknowledges nothing, or lets nothing more be sent, for this long is gone. Longer than a Wi-Fi roams or a laptop's
-/// short sleep, shorter than the 15 minutes that TCP itself would wait.
+/// A listener whose machine acknowledges nothing, or lets nothing more be sent, for this long is gone. Longer than a
+/// Wi-Fi roams or a laptop's short sleep, shorter than the 15 minutes that TCP itself would wait.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 /// What is on its way may be this many times what waits to be sent: at twice the stream's rate, that bridges a round
 /// trip of 200 ms by default, which is from one end of the world to the other.
@@ -66,7 +66,7 @@ impl Wire {
     /// that.
     pub fn bound(&self, bytes_per_second: u64, packet_bytes: u64, target: Duration) {
         let of_target = (u128::from(bytes_per_second) * target.as_nanos() / 1_000_000_000) as u64;
-        let unsent = of_target.max(2 * packet_bytes).max(UNSENT_LEAST).min(SEND_BUFFER_MOST);
+        let unsent = of_target.max(2 * packet_bytes).clamp(UNSENT_LEAST, SEND_BUFFER_MOST);
         let send_buffer = (unsent * ON_ITS_WAY).min(SEND_BUFFER_MOST);
         self.with_socket(|socket| socket::bound(socket, unsent as u32, send_buffer as u32));
     }
