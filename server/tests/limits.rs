@@ -5,11 +5,14 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use common::{Listener, Server, assert_identity, eventually, signal};
 use hound::{SampleFormat, WavSpec, WavWriter};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 const FRAMES: usize = 480;
 const CHANNELS: usize = 2;
@@ -234,4 +237,33 @@ fn who_asks_for_open_metrics_gets_them() {
     assert!(response.contains("\naircheck_offered_blocks_total{format=\"wav\"} 0\n"), "{response}");
     let (_, response) = server.ask(&[], "metrics");
     assert!(response.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{response}");
+}
+
+/// Blocks that went to a listener who reads nothing at all, and whose machine takes in next to nothing.
+fn taken_in_by_kernels(socket_buffer: &str) -> u64 {
+    let server = Server::start(&["--source", "tone:440", "--socket-buffer", socket_buffer]);
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    // Before it connects, or its window is agreed on already.
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&server.address.into()).unwrap();
+    let mut stream = TcpStream::from(socket);
+    write!(stream, "GET /stream.wav?name=deaf HTTP/1.1\r\nHost: {}\r\n\r\n", server.address).unwrap();
+    let row = server.row_when("deaf", |row| row["queued"].as_u64().unwrap() > 50);
+    assert_identity(&row);
+    // What is queued does not move: the kernel is full.
+    let delivered = row["delivered"].as_u64().unwrap();
+    let row = server.row_when("deaf", |row| row["queued"].as_u64().unwrap() > 80);
+    assert_eq!(row["delivered"], delivered);
+    let on_its_way = seconds(&row, "socket_queued_seconds") + seconds(&row, "unread_seconds");
+    assert!((on_its_way - delivered as f64 * 0.01).abs() <= 0.02, "of {delivered} blocks: {row}");
+    delivered
+}
+
+#[test]
+fn kernels_take_in_no_more_than_they_are_allowed_to() {
+    // A block has 960 bytes: 50 ms are 4800 bytes unsent, and what the listener's machine takes is some 4 KB more.
+    let little = taken_in_by_kernels("50ms");
+    assert!(little <= 20, "{little} blocks");
+    let much = taken_in_by_kernels("1s");
+    assert!((100..150).contains(&much), "{much} blocks");
 }
