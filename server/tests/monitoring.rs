@@ -6,6 +6,7 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -273,11 +274,11 @@ fn questions(rules: &[Value], dashboard: &Value, server: &Server) -> Vec<(String
     for rule in rules {
         let name = rule["name"].as_str().unwrap();
         let query = rule["query"].as_str().unwrap();
-        questions.extend(operands(query).into_iter().map(|operand| (format!("rule {name}"), operand)));
+        let mut parts = operands(query);
         if rule["type"] == "recording" {
-            questions.push((format!("rule {name}"), query.to_owned()));
-            questions.push((format!("what {name} recorded"), name.to_owned()));
+            parts.extend([query.to_owned(), name.to_owned()]);
         }
+        questions.extend(parts.into_iter().map(|part| (format!("rule {name}"), part)));
     }
     for panel in panels(dashboard) {
         let title = format!("panel {}", panel["title"]);
@@ -285,8 +286,7 @@ fn questions(rules: &[Value], dashboard: &Value, server: &Server) -> Vec<(String
         assert!(!targets.is_empty(), "{title} asks nothing");
         for target in targets {
             let query = filled(target["expr"].as_str().unwrap(), server);
-            questions.extend(operands(&query).into_iter().map(|operand| (title.clone(), operand)));
-            questions.push((title.clone(), query));
+            questions.extend(operands(&query).into_iter().chain([query]).map(|part| (title.clone(), part)));
         }
     }
     for variable in dashboard["templating"]["list"].as_array().unwrap() {
@@ -296,7 +296,18 @@ fn questions(rules: &[Value], dashboard: &Value, server: &Server) -> Vec<(String
         let query = format!("count by ({label}) ({})", filled(series, server));
         questions.push((format!("variable {}", variable["name"]), query));
     }
+    // Most are one operand.
+    questions.dedup();
     questions
+}
+
+/// Waits for an answer that will be as expected, and shows the one that was not.
+fn settles<T: PartialEq + Debug>(expected: &T, ask: impl Fn() -> T) {
+    let begin = Instant::now();
+    while ask() != *expected && begin.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(ask(), *expected);
 }
 
 #[test]
@@ -320,11 +331,11 @@ fn every_query_has_an_answer_and_the_slow_listener_is_found() {
     signal(slow.pid(), "STOP");
     server.row_when("slow", |row| row["lost"].as_u64().unwrap() > 0);
 
-    // First the panels and rules as a whole, all of them at once, because what is missing is best seen together.
+    // All questions at once, because what is missing is best seen together.
     let rules = prometheus.rules();
     let dashboard = dashboard();
     let mut unanswered = questions(&rules, &dashboard, &server);
-    assert!(unanswered.len() > 60, "{unanswered:?}");
+    assert!(unanswered.len() > 60, "only {} questions were found", unanswered.len());
     let begin = Instant::now();
     loop {
         unanswered.retain(|(_, query)| !prometheus.has_data(query));
@@ -353,16 +364,12 @@ fn every_query_has_an_answer_and_the_slow_listener_is_found() {
     };
     let healthy = [("", "none"), ("burst", "none"), ("healthy", "none"), ("late", "none")];
     let expected = named(&[&healthy[..], &[("slow", "listener")]].concat());
-    eventually("the one slow listener, and why", || {
-        (prometheus.by_name("aircheck:listener_lag:cause_seconds", "part") == expected).then_some(())
-    });
+    settles(&expected, || prometheus.by_name("aircheck:listener_lag:cause_seconds", "part"));
     let slowest = panels(&dashboard).find(|panel| panel["title"] == "Slowest listener").unwrap();
     let slowest = filled(slowest["targets"][0]["expr"].as_str().unwrap(), &server);
     assert_eq!(prometheus.by_name(&slowest, "format"), named(&[("slow", "wav")]));
-    eventually("an alert for nobody else", || {
-        let alerts = prometheus.by_name("ALERTS{alertname=\"AircheckListenerLags\"}", "severity");
-        (alerts == named(&[("slow", "warning")])).then_some(())
-    });
+    let alerts = || prometheus.by_name("ALERTS{alertname=\"AircheckListenerLags\"}", "severity");
+    settles(&named(&[("slow", "warning")]), alerts);
 
     let targets = prometheus.ask("targets", &[])["activeTargets"].take();
     assert_eq!(targets.as_array().unwrap().len(), 1, "{targets}");
