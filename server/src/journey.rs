@@ -61,8 +61,7 @@ impl Journey {
         }
         let Some(socket) = wire.socket else { return };
         self.acked_byte = socket.acked_bytes;
-        self.unread_bytes =
-            socket.window_bytes.map_or(0, |window| self.unread.observe(socket.acked_bytes, window, now));
+        self.unread_bytes = socket.window_bytes.map_or(0, |window| self.unread.observe(socket.acked_bytes, window));
         self.window_bytes = socket.window_bytes.unwrap_or(u64::MAX);
         // The last acknowledgement was then; earlier ones are not dated, so what they cover may seem to have left later.
         let left_at = now - socket.since_ack;

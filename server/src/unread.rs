@@ -9,52 +9,38 @@
 //! nothing this is exact. One that reads slowly, behind a large buffer that is full, may seem to have up to a
 //! third of its window more unread than it has.
 
-use std::time::Duration;
-
-use aircheck_engine::Timestamp;
-
 /// What a default receive buffer was seen to take in before its window closed, in bytes, on Linux 6.18: 123,008 with
 /// packets of 1920 bytes, 127,488 with 11,520, 143,104 with 960. A machine that is ready for less is held to have a
 /// buffer of this size behind it.
 const DEFAULT_BUFFER: u64 = 144 * 1024;
-/// A window that stays as narrow as it is for so long, while its edge moves on with the stream, is how wide it is now,
-/// or its owner keeps that much on purpose: a player's own buffer.
-const STEADY: Duration = Duration::from_secs(10);
+/// So many times what the window has narrowed by was sent since, and it is still more than half open: then somebody
+/// reads, and what is missing from the window is how wide it is now, or kept on purpose, a player's own buffer. Of a
+/// frozen program, the window narrowed by at least a fifteenth of what was sent.
+const READS: u64 = 32;
 
 /// Follows one connection's receive window.
 #[derive(Debug, Default)]
 pub struct Unread {
     /// The window while nothing was unread.
     widest: u64,
-    /// Where its far edge was then, in bytes of the stream.
-    edge: u64,
-    /// Since when the window has been about as narrow as this.
-    steady: Option<(Timestamp, u64)>,
-    bytes: u64,
+    /// What had been taken in then, in bytes of the stream.
+    acked: u64,
 }
 
 impl Unread {
     /// Bytes that are unread now, `acked` having been taken in by the listener's machine, which offers `window` more.
-    pub fn observe(&mut self, acked: u64, window: u64, now: Timestamp) -> u64 {
-        let edge = acked + window;
-        if window >= self.widest {
-            (self.widest, self.edge, self.steady, self.bytes) = (window, edge, None, 0);
+    pub fn observe(&mut self, acked: u64, window: u64) -> u64 {
+        let narrowed = self.widest.saturating_sub(window);
+        let sent = acked - self.acked.min(acked);
+        let is_read = narrowed <= self.widest / 2 && sent >= narrowed.saturating_mul(READS);
+        if narrowed == 0 || is_read {
+            (self.widest, self.acked) = (window, acked);
             return 0;
         }
-        let narrowed = self.widest - window;
-        let moved = edge.saturating_sub(self.edge);
+        // How far the window's edge has moved on.
+        let moved = sent.saturating_sub(narrowed);
         let hidden = DEFAULT_BUFFER.saturating_sub(self.widest).clamp(self.widest / 4, self.widest * 17 / 16);
-        self.bytes = (narrowed + moved.min(hidden)).min(acked);
-        match self.steady {
-            // Closed is not steady: a closed window does not move.
-            Some((since, width)) if width.abs_diff(window) <= self.widest / 16 && moved > self.widest => {
-                if now.since(since) >= STEADY {
-                    (self.widest, self.edge, self.steady, self.bytes) = (window, edge, None, 0);
-                }
-            }
-            _ => self.steady = Some((now, window)),
-        }
-        self.bytes
+        (narrowed + moved.min(hidden)).min(acked)
     }
 }
 
@@ -62,16 +48,12 @@ impl Unread {
 mod tests {
     use super::*;
 
-    fn at(millis: u64) -> Timestamp {
-        Timestamp::from_nanos(millis * 1_000_000)
-    }
-
     #[test]
     fn a_program_that_reads_everything_has_nothing_unread() {
         let mut unread = Unread::default();
         for n in 0..100 {
             // The window grows while the connection warms up.
-            assert_eq!(unread.observe(n * 1920, 64_000 + n * 10, at(n * 10)), 0);
+            assert_eq!(unread.observe(n * 1920, 64_000 + n * 10), 0);
         }
     }
 
@@ -90,24 +72,53 @@ mod tests {
     #[test]
     fn what_a_frozen_program_was_sent_is_unread_to_the_byte() {
         let mut unread = Unread::default();
-        unread.observe(384_000, 90_112, at(0));
-        for (n, (acked, window)) in FROZEN.into_iter().enumerate() {
-            assert_eq!(unread.observe(acked, window, at(n as u64 * 100)), acked - 384_000, "{acked} {window}");
+        unread.observe(384_000, 90_112);
+        for (acked, window) in FROZEN {
+            assert_eq!(unread.observe(acked, window), acked - 384_000, "{acked} {window}");
         }
         // It stands still, for however long.
-        assert_eq!(unread.observe(507_008, 0, at(60_000)), 123_008);
+        for _ in 0..10_000 {
+            assert_eq!(unread.observe(507_008, 0), 123_008);
+        }
         // It reads everything, and its window is wider than ever.
-        assert_eq!(unread.observe(561_664, 650_240, at(60_100)), 0);
+        assert_eq!(unread.observe(561_664, 650_240), 0);
+    }
+
+    #[test]
+    fn small_packets_are_packed_tightly_and_count_all_the_same() {
+        let mut unread = Unread::default();
+        unread.observe(192_000, 69_632);
+        // As they were recorded, of mono sound in packets of 960 bytes.
+        for (acked, window) in
+            [(197_760, 68_608), (207_360, 68_608), (221_760, 67_584), (236_160, 66_560), (335_104, 0), (335_104, 0)]
+        {
+            assert_eq!(unread.observe(acked, window), acked - 192_000, "{acked} {window}");
+        }
+    }
+
+    #[test]
+    fn a_window_that_flickers_on_a_slow_link_is_no_backlog() {
+        let mut unread = Unread::default();
+        let mut most = 0;
+        for n in 0..10_000_u64 {
+            most = most.max(unread.observe(n * 1448, 64_000 - [0, 1024, 2048, 1024, 512][n as usize % 5]));
+        }
+        assert!(most <= 5 * 1448, "{most}");
+        // And one that never comes back to where it was, by a little.
+        for n in 10_000..10_100_u64 {
+            most = unread.observe(n * 1448, 63_000);
+        }
+        assert_eq!(most, 0);
     }
 
     #[test]
     fn a_slow_program_s_backlog_stays_within_its_buffer() {
         let mut unread = Unread::default();
-        unread.observe(0, 90_112, at(0));
+        unread.observe(0, 90_112);
         // It reads half of what comes; its buffer of 123,008 bytes is full after two of these.
         for n in 1..1000_u64 {
             let (acked, read) = (123_008 + n * 960, n * 960);
-            let told = unread.observe(acked, 0, at(n * 10));
+            let told = unread.observe(acked, 0);
             assert!(told.abs_diff(acked - read) <= 90_112 / 3, "{told} at {n}");
         }
     }
@@ -115,11 +126,11 @@ mod tests {
     #[test]
     fn a_window_that_stays_narrower_is_no_backlog_for_ever() {
         let mut unread = Unread::default();
-        unread.observe(0, 90_000, at(0));
-        assert!(unread.observe(90_000, 60_000, at(1000)) > 0);
+        unread.observe(0, 90_000);
+        assert!(unread.observe(90_000, 60_000) > 0);
         let mut told = 0;
         for n in 0..1200_u64 {
-            told = unread.observe(150_000 + n * 960, 60_000, at(2000 + n * 10));
+            told = unread.observe(150_000 + n * 960, 60_000);
         }
         assert_eq!(told, 0);
     }
