@@ -24,6 +24,11 @@ pub trait Source: Send {
     /// Samples per frame.
     fn channels(&self) -> u16;
 
+    /// Bits of a sample, if it is a source of integers of a known width; `None` by default.
+    fn sample_bits(&self) -> Option<u16> {
+        None
+    }
+
     /// What it is, in a few words for people: "microphone `USB Audio`".
     fn description(&self) -> String;
 

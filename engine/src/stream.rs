@@ -81,6 +81,7 @@ pub enum StreamError {
 pub struct Stream {
     format: Format,
     description: String,
+    sample_bits: Option<u16>,
     hub: Hub<Block>,
     capture: Arc<CaptureTally>,
     ring_micros: Arc<SharedRecorder>,
@@ -98,6 +99,7 @@ impl Stream {
     pub fn start(source: Box<dyn Source>, options: StreamOptions) -> Result<Self, StreamError> {
         let format = Format::new(source.rate_hz(), source.channels(), options.block)?;
         let description = source.description();
+        let sample_bits = source.sample_bits();
         let history = history_blocks(format, options.history)?;
         let (capture, ring, capture_tally) = Capture::new(format, options.live);
         let (fan_out, hub) = FanOut::new(FanOutOptions { history, live: options.live, head: None });
@@ -115,6 +117,7 @@ impl Stream {
         let mut stream = Self {
             format,
             description,
+            sample_bits,
             hub,
             capture: capture_tally,
             ring_micros,
@@ -157,6 +160,12 @@ impl Stream {
     #[must_use]
     pub fn description(&self) -> &str {
         &self.description
+    }
+
+    /// Bits of the source's samples, if they are integers of a known width.
+    #[must_use]
+    pub fn sample_bits(&self) -> Option<u16> {
+        self.sample_bits
     }
 
     /// What the capture has done so far.

@@ -3,46 +3,143 @@
 use std::fmt::Write as _;
 
 use aircheck_engine::source::PcmEncoding;
-use aircheck_engine::{Block, Format, Gap, Item};
+use aircheck_engine::{Block, Format, Item, Stamp, Timestamp};
 use bytes::Bytes;
 
-/// What one encoder makes of blocks. `/stream.wav` and `/stream.pcm` with the same samples share one.
+use crate::codec::flac::FlacEncoder;
+use crate::codec::opus::{OpusEncoder, OpusPacket};
+use crate::message::{self, HEADER_BYTES, Payload};
+use crate::throttle::Throttle;
+
+/// What one encoder makes of blocks. `/stream.wav` and `/stream.pcm` with the same samples share one; so do
+/// `/stream.opus` and the WebSocket at the same bitrate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// Interleaved samples, one after the other.
     Pcm(PcmEncoding),
+    /// The same as messages of the WebSocket.
+    Message(Payload),
     /// One JSON object a line.
     Json,
     /// Server-sent events whose data are these objects.
     Events,
+    /// Packets of Opus at so many bits per second.
+    Opus {
+        /// Bits per second.
+        bitrate: u32,
+    },
+    /// Frames of FLAC with samples of so many bits.
+    Flac {
+        /// 16 or 24.
+        bits: u32,
+    },
+}
+
+/// What an encoder made of one block.
+#[derive(Clone, Debug)]
+pub enum Encoded {
+    /// All of it.
+    Whole(Bytes),
+    /// Packets of Opus: as many as became whole with this block.
+    Opus(Vec<OpusPacket>),
+}
+
+impl Encoded {
+    /// The binary messages that this is on the WebSocket.
+    pub fn messages(&self, stamp: Stamp) -> Vec<Bytes> {
+        match self {
+            Self::Whole(message) => vec![message.clone()],
+            Self::Opus(packets) => {
+                packets.iter().map(|packet| message::binary(Payload::Opus, stamp, &packet.bytes)).collect()
+            }
+        }
+    }
+}
+
+/// One encoder at work.
+#[derive(Debug)]
+pub struct Encoder {
+    work: Work,
+    complaints: Throttle,
+}
+
+#[derive(Debug)]
+enum Work {
+    /// Each block by itself.
+    Stateless(Encoding),
+    Opus(Box<OpusEncoder>),
+    Flac(Box<FlacEncoder>),
+}
+
+impl Encoder {
+    /// An encoder for blocks of `format`.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, where there is no such encoding of this format.
+    pub fn new(encoding: Encoding, format: Format) -> Result<Self, String> {
+        let work = match encoding {
+            Encoding::Opus { bitrate } => {
+                Work::Opus(Box::new(OpusEncoder::new(format, bitrate).map_err(|error| error.to_string())?))
+            }
+            Encoding::Flac { bits } => {
+                Work::Flac(Box::new(FlacEncoder::new(format, bits).map_err(|error| error.to_string())?))
+            }
+            stateless => Work::Stateless(stateless),
+        };
+        Ok(Self { work, complaints: Throttle::default() })
+    }
+
+    /// What becomes of one block.
+    pub fn encode(&mut self, block: &Item<Block>) -> Encoded {
+        let sequence = block.stamp.sequence;
+        let encoded = match &mut self.work {
+            Work::Stateless(encoding) => Ok(Encoded::Whole(encode(*encoding, block))),
+            Work::Opus(encoder) => {
+                let mut packets = Vec::new();
+                encoder.encode(sequence, block.samples(), &mut packets).map(|()| Encoded::Opus(packets))
+            }
+            Work::Flac(encoder) => encoder.encode(sequence, block.samples()).map(Encoded::Whole),
+        };
+        encoded.unwrap_or_else(|error| {
+            // Not expected of any of them. The block is heard as a hole.
+            if self.complaints.pass(Timestamp::now()).is_some() {
+                tracing::error!(sequence, "a block could not be encoded: {error}");
+            }
+            Encoded::Whole(Bytes::new())
+        })
+    }
+}
+
+/// The bytes of one block, where they depend on nothing else.
+fn encode(encoding: Encoding, block: &Item<Block>) -> Bytes {
+    match encoding {
+        Encoding::Pcm(encoding) => {
+            let mut bytes = Vec::new();
+            encoding.encode(block.samples(), &mut bytes);
+            bytes.into()
+        }
+        Encoding::Message(payload) => {
+            let mut bytes = Vec::new();
+            payload.samples().unwrap_or_default().encode(block.samples(), &mut bytes);
+            message::binary(payload, block.stamp, &bytes)
+        }
+        Encoding::Events => format!("id: {}\ndata: {}\n\n", block.stamp.sequence, block_json(block)).into(),
+        Encoding::Json | Encoding::Opus { .. } | Encoding::Flac { .. } => {
+            let mut line = block_json(block);
+            line.push('\n');
+            line.into()
+        }
+    }
 }
 
 impl Encoding {
-    /// The bytes of one block.
+    /// The sample rate of what comes out.
     #[must_use]
-    pub fn encode(self, block: &Item<Block>) -> Bytes {
+    pub fn rate_hz(self, format: Format) -> u32 {
         match self {
-            Self::Pcm(encoding) => {
-                let mut bytes = Vec::new();
-                encoding.encode(block.samples(), &mut bytes);
-                bytes.into()
-            }
-            Self::Json => {
-                let mut line = block_json(block);
-                line.push('\n');
-                line.into()
-            }
-            Self::Events => format!("id: {}\ndata: {}\n\n", block.stamp.sequence, block_json(block)).into(),
-        }
-    }
-
-    /// The bytes of a block of silence, for formats in which it can take the place of one that is lost.
-    #[must_use]
-    pub fn encode_silence(self, format: Format) -> Option<Bytes> {
-        match self {
-            // Zeros, in all of them.
-            Self::Pcm(encoding) => Some(vec![0; format.block_samples() * encoding.sample_bytes()].into()),
-            Self::Json | Self::Events => None,
+            Self::Opus { .. } => 48_000,
+            _ => format.rate_hz(),
         }
     }
 
@@ -52,21 +149,14 @@ impl Encoding {
         let samples = format.block_samples() as u64;
         match self {
             Self::Pcm(encoding) => samples * encoding.sample_bytes() as u64,
+            Self::Message(payload) => {
+                HEADER_BYTES as u64 + samples * payload.samples().unwrap_or_default().sample_bytes() as u64
+            }
             // A float that came from 16 bits takes 10 to 13 characters with its comma, and the rest 150.
             Self::Json | Self::Events => samples * 12 + 150,
-        }
-    }
-
-    /// What tells a listener of a loss, where the format can.
-    #[must_use]
-    pub fn encode_gap(self, gap: Gap) -> Option<Bytes> {
-        let json =
-            format!(r#"{{"gap":{{"from":{},"blocks":{},"reason":"{}"}}}}"#, gap.from, gap.blocks, gap.reason.label());
-        match self {
-            Self::Pcm(_) => None,
-            Self::Json => Some(format!("{json}\n").into()),
-            // With the last missing number as its id, a listener that reconnects is not told of the loss again.
-            Self::Events => Some(format!("id: {}\nevent: gap\ndata: {json}\n\n", gap.from + gap.blocks - 1).into()),
+            // And a page's or a message's header.
+            Self::Opus { bitrate } => (f64::from(bitrate) / 8.0 * format.block_span().as_secs_f64()) as u64 + 28,
+            Self::Flac { bits } => samples * u64::from(bits) / 8 + 20,
         }
     }
 }

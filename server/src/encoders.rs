@@ -6,12 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use aircheck_engine::{
-    Block, Consumer, EndReason, FanOut, FanOutOptions, Hub, Item, Overflow, RecvError, Start, SubscribeError,
+    Block, Consumer, EndReason, FanOut, FanOutOptions, Format, Hub, Item, Overflow, RecvError, Start, SubscribeError,
     SubscribeOptions, Timestamp,
 };
-use bytes::Bytes;
-
-use crate::encode::Encoding;
+use crate::encode::{Encoded, Encoder, Encoding};
 
 /// How often an encoder looks for new listeners while no sound comes.
 const IDLE: Duration = Duration::from_millis(50);
@@ -24,7 +22,8 @@ pub struct Encoders {
     blocks: Hub<Block>,
     history: usize,
     buffer: usize,
-    running: Mutex<HashMap<Encoding, Hub<Bytes>>>,
+    format: Format,
+    running: Mutex<HashMap<Encoding, Hub<Encoded>>>,
 }
 
 /// Why a listener could not be connected to its encoder.
@@ -33,17 +32,20 @@ pub enum EncoderError {
     /// The stream has ended, or does not allow these options.
     #[error(transparent)]
     Subscribe(#[from] SubscribeError),
+    /// There is no such encoding of this sound.
+    #[error("{0}")]
+    Encoding(String),
     /// The system gives no more threads.
     #[error("no thread for the encoder: {0}")]
     Thread(#[from] std::io::Error),
 }
 
 impl Encoders {
-    /// No encoder yet. `history` blocks are kept for listeners who start in the past; an encoder may fall `buffer`
+    /// No encoder yet, for blocks of `format`. `history` blocks are kept for listeners who start in the past; an encoder may fall `buffer`
     /// blocks behind before it skips to live.
     #[must_use]
-    pub fn new(blocks: Hub<Block>, history: usize, buffer: usize) -> Arc<Self> {
-        Arc::new(Self { blocks, history, buffer, running: Mutex::default() })
+    pub fn new(blocks: Hub<Block>, format: Format, history: usize, buffer: usize) -> Arc<Self> {
+        Arc::new(Self { blocks, format, history, buffer, running: Mutex::default() })
     }
 
     /// Adds a listener to the encoder for `encoding`, which is started if need be.
@@ -55,7 +57,7 @@ impl Encoders {
         self: &Arc<Self>,
         encoding: Encoding,
         options: SubscribeOptions,
-    ) -> Result<Consumer<Bytes>, EncoderError> {
+    ) -> Result<Consumer<Encoded>, EncoderError> {
         // Held until the listener has joined, so that the encoder can't end for lack of listeners meanwhile.
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(hub) = running.get(&encoding) {
@@ -77,7 +79,8 @@ impl Encoders {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    fn start(self: &Arc<Self>, encoding: Encoding) -> Result<Hub<Bytes>, EncoderError> {
+    fn start(self: &Arc<Self>, encoding: Encoding) -> Result<Hub<Encoded>, EncoderError> {
+        let encoder = Encoder::new(encoding, self.format).map_err(EncoderError::Encoding)?;
         let live = self.blocks.head().next();
         let blocks = self.blocks.subscribe(SubscribeOptions {
             overflow: Overflow::SkipToLive,
@@ -86,32 +89,33 @@ impl Encoders {
         })?;
         let (packets, hub) =
             FanOut::new(FanOutOptions { history: self.history, live: true, head: Some(self.blocks.head().clone()) });
-        let encoder = Encoder { encoding, blocks, packets, live };
+        let worker = Worker { encoding, encoder, blocks, packets, live };
         let encoders = Arc::clone(self);
-        thread::Builder::new().name("encoder".into()).spawn(move || encoder.run(&encoders))?;
+        thread::Builder::new().name("encoder".into()).spawn(move || worker.run(&encoders))?;
         Ok(hub)
     }
 
     /// Takes an encoder without listeners off the list; false if one has joined after all.
-    fn retire(&self, encoder: &mut Encoder) -> bool {
+    fn retire(&self, worker: &mut Worker) -> bool {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = encoder.packets.consumers() == 0;
+        let idle = worker.packets.consumers() == 0;
         if idle {
-            running.remove(&encoder.encoding);
+            running.remove(&worker.encoding);
         }
         idle
     }
 }
 
-struct Encoder {
+struct Worker {
     encoding: Encoding,
+    encoder: Encoder,
     blocks: Consumer<Block>,
-    packets: FanOut<Bytes>,
+    packets: FanOut<Encoded>,
     /// The sequence number from which on blocks are live.
     live: u64,
 }
 
-impl Encoder {
+impl Worker {
     fn run(mut self, encoders: &Encoders) {
         let reason = match self.catch_up() {
             Ok(()) => loop {
@@ -133,7 +137,7 @@ impl Encoder {
             let attached = self.blocks.tally().is_attached();
             match self.blocks.recv_timeout(IDLE) {
                 Ok(delivery) if delivery.item.stamp.sequence < self.live => {
-                    self.packets.remember(delivery.item.stamp, self.encoding.encode(&delivery.item));
+                    self.packets.remember(delivery.item.stamp, self.encoder.encode(&delivery.item));
                 }
                 Ok(delivery) => self.push(&delivery.item),
                 // The dispatcher hands the history over at once when it takes this consumer in: there is no more.
@@ -166,7 +170,7 @@ impl Encoder {
     /// Encodes a block for the listeners; one from before live, which came too late for the history, is nobody's.
     fn push(&mut self, block: &Item<Block>) {
         if block.stamp.sequence >= self.packets.next_sequence() {
-            self.packets.push(block.stamp, self.encoding.encode(block));
+            self.packets.push(block.stamp, self.encoder.encode(block));
         }
     }
 

@@ -6,6 +6,7 @@ mod listen;
 mod query;
 mod reply;
 mod routes;
+mod websocket;
 
 use std::future::Future;
 use std::io;
@@ -16,9 +17,8 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::metrics::Refusal;
@@ -47,6 +47,9 @@ struct Connection {
     local: SocketAddr,
     wire: Arc<Wire>,
     hang_up: Arc<Notify>,
+    /// Both are held for as long as the connection is, also as a WebSocket: its place, and what the end waits for.
+    _permit: OwnedSemaphorePermit,
+    _open: watch::Receiver<bool>,
 }
 
 /// Serves `station` on `listener` until `shutdown` resolves; then waits for the connections to end, a few seconds
@@ -58,7 +61,8 @@ struct Connection {
 pub async fn serve(listener: TcpListener, station: Arc<Station>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let local = listener.local_addr()?;
     let connections = Arc::new(Semaphore::new(station.config().max_listeners + OTHER_CONNECTIONS));
-    let graceful = GracefulShutdown::new();
+    // Every connection holds a receiver for as long as it is open.
+    let (closing, open) = watch::channel(false);
     let watching = tokio::spawn(watch(Arc::clone(&station)));
     tokio::pin!(shutdown);
     loop {
@@ -76,7 +80,7 @@ pub async fn serve(listener: TcpListener, station: Arc<Station>, shutdown: impl 
         match Arc::clone(&connections).try_acquire_owned() {
             Ok(permit) => {
                 let station = Arc::clone(&station);
-                tokio::spawn(connection(stream, remote, local, station, graceful.watcher(), permit));
+                tokio::spawn(connection(stream, remote, local, station, open.clone(), permit));
             }
             Err(_) => {
                 station.metrics().refuse(Refusal::Connections);
@@ -86,7 +90,10 @@ pub async fn serve(listener: TcpListener, station: Arc<Station>, shutdown: impl 
     }
     drop(listener);
     station.events().finish();
-    if timeout(CLOSING, graceful.shutdown()).await.is_err() {
+    drop(open);
+    // Nobody is there to be told if this fails.
+    let _ = closing.send(true);
+    if timeout(CLOSING, closing.closed()).await.is_err() {
         tracing::info!("hanging up on listeners who did not read the end of their streams");
     }
     watching.abort();
@@ -99,15 +106,21 @@ async fn connection(
     remote: SocketAddr,
     local: SocketAddr,
     station: Arc<Station>,
-    watcher: Watcher,
-    _permit: OwnedSemaphorePermit,
+    mut open: watch::Receiver<bool>,
+    permit: OwnedSemaphorePermit,
 ) {
     // Fails only for somebody who is gone already.
     let Ok(stream) = WireStream::new(stream, remote) else { return };
     let hang_up = Arc::new(Notify::new());
-    let about = Arc::new(Connection { local, wire: Arc::clone(stream.wire()), hang_up: Arc::clone(&hang_up) });
-    let service = service_fn(move |request| {
-        let reply = routes::answer(&station, &about, &request);
+    let about = Arc::new(Connection {
+        local,
+        wire: Arc::clone(stream.wire()),
+        hang_up: Arc::clone(&hang_up),
+        _permit: permit,
+        _open: open.clone(),
+    });
+    let service = service_fn(move |mut request| {
+        let reply = routes::answer(&station, &about, &mut request);
         async move { Ok::<_, std::convert::Infallible>(reply) }
     });
     let serving = http1::Builder::new()
@@ -115,9 +128,18 @@ async fn connection(
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(serving);
+    let ended = async {
+        tokio::select! {
+            result = &mut serving => return result,
+            _ = open.wait_for(|closing| *closing) => serving.as_mut().graceful_shutdown(),
+        }
+        serving.await
+    };
     tokio::select! {
-        result = watcher.watch(serving) => {
+        result = ended => {
             if let Err(error) = result {
                 tracing::debug!(%remote, "connection ended: {error}");
             }

@@ -16,13 +16,17 @@ pub mod run;
 pub mod source;
 pub mod station;
 
+pub mod codec;
 pub mod encode;
 pub mod encoders;
 pub mod mount;
 
 pub mod body;
+pub mod feed;
+pub mod framing;
 pub mod http;
 mod journey;
+pub mod message;
 pub mod socket;
 pub mod unread;
 pub mod wire;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aircheck_engine::{EndReason, Format, Overflow, Precision, Recorder, Snapshot, Summary, Tally, Timestamp};
@@ -45,6 +45,8 @@ pub struct Listener {
     /// thousand of these. Recorded with the account locked.
     lag_blocks: Recorder,
     socket_micros: Recorder,
+    /// Stage `ear`, of a listener that reports what it has heard.
+    ear_micros: OnceLock<Recorder>,
     recorders: Arc<MountRecorders>,
 }
 
@@ -206,7 +208,8 @@ pub struct Row {
     pub unread_seconds: f64,
     /// Who is to blame: `server`, `network` or `listener`, while it is behind.
     pub fault: Option<Fault>,
-    /// Time by stage: `queue`, from the dispatcher to the connection; `socket`, from there out of this machine.
+    /// Time by stage: `queue`, from the dispatcher to the connection; `socket`, from there out of this machine; `ear`,
+    /// from the capture to where it is heard, if the listener reports that.
     pub latency_seconds: BTreeMap<&'static str, Spread>,
 }
 
@@ -260,6 +263,7 @@ impl Listener {
             account: Mutex::default(),
             lag_blocks: Recorder::new(MAX_BLOCKS, Precision::TwoDigits),
             socket_micros: Recorder::new(MAX_MICROS, Precision::OneDigit),
+            ear_micros: OnceLock::new(),
             recorders,
         }
     }
@@ -368,6 +372,13 @@ impl Listener {
         account.handed_over_at = now;
     }
 
+    /// It has heard a block so long after that was captured, by its own word. One task at a time may say so.
+    pub fn heard(&self, latency: Duration) {
+        self.recorders.ear_micros.record(micros(latency));
+        let own = self.ear_micros.get_or_init(|| Recorder::new(MAX_MICROS, Precision::OneDigit));
+        own.record(micros(latency));
+    }
+
     /// So many blocks are missing in a row.
     pub fn missed(&self, blocks: u64) {
         self.recorders.gap_blocks.record(blocks);
@@ -456,11 +467,19 @@ impl Listener {
             socket_queued_seconds: self.seconds(standing.socket),
             unread_seconds: self.seconds(standing.unread),
             fault: behind.then(|| standing.fault()),
-            latency_seconds: BTreeMap::from([
-                ("queue", Spread::of_micros(self.tally.queue_micros().summary())),
-                ("socket", Spread::of_micros(self.socket_micros.summary()).with(standing.waiting)),
-            ]),
+            latency_seconds: self.latencies(&standing),
         }
+    }
+
+    fn latencies(&self, standing: &Standing) -> BTreeMap<&'static str, Spread> {
+        let mut latencies = BTreeMap::from([
+            ("queue", Spread::of_micros(self.tally.queue_micros().summary())),
+            ("socket", Spread::of_micros(self.socket_micros.summary()).with(standing.waiting)),
+        ]);
+        if let Some(ear) = self.ear_micros.get() {
+            latencies.insert("ear", Spread::of_micros(ear.summary()));
+        }
+        latencies
     }
 
     /// How long so many blocks sound.

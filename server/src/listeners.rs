@@ -60,7 +60,9 @@ impl Leaving {
         }
     }
 
-    fn of(listener: &Listener) -> Self {
+    /// Why this listener is gone, or is about to go.
+    #[must_use]
+    pub fn of(listener: &Listener) -> Self {
         match listener.tally().end_reason() {
             Some(EndReason::Closed) if listener.is_too_late() => Self::MaxLag,
             Some(EndReason::Closed) => Self::Closed,

@@ -111,6 +111,8 @@ pub struct MountRecorders {
     pub queue_micros: Arc<SharedRecorder>,
     /// Stage `socket`, of all mounts: from there out of this machine's send queue.
     pub socket_micros: Arc<SharedRecorder>,
+    /// Stage `ear`, of all listeners that report it: from the capture to where it is heard.
+    pub ear_micros: Arc<SharedRecorder>,
 }
 
 #[derive(Debug)]
@@ -139,7 +141,7 @@ impl Metrics {
         metrics::gauge!("aircheck_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         metrics::gauge!("aircheck_block_seconds").set(format.block_span().as_secs_f64());
         let micros = || Arc::new(SharedRecorder::new(MAX_MICROS, Precision::TwoDigits));
-        let (queue, socket) = (micros(), micros());
+        let (queue, socket, ear) = (micros(), micros(), micros());
         Self {
             prometheus,
             capture_blocks: counter("aircheck_capture_blocks_total", vec![]),
@@ -179,6 +181,7 @@ impl Metrics {
                         gap_blocks: SharedRecorder::new(GAP_MOST, Precision::TwoDigits),
                         queue_micros: Arc::clone(&queue),
                         socket_micros: Arc::clone(&socket),
+                        ear_micros: Arc::clone(&ear),
                     })
                 })
                 .into(),
@@ -259,11 +262,16 @@ impl Metrics {
                 name: "aircheck_latency_seconds",
                 help: "Time by stage. ring: from the capture of a block's first frame to its dispatch; queue: from \
                        there to a listener's connection; socket: from there out of this machine's kernel, \
-                       acknowledged by the listener's.",
+                       acknowledged by the listener's; ear: from the capture to where it is heard, by players that report it.",
                 bounds: &LATENCY_BOUNDS,
                 scale: 1_000_000,
                 label: "stage",
-                series: vec![("ring", &self.ring_micros), ("queue", &any.queue_micros), ("socket", &any.socket_micros)],
+                series: vec![
+                    ("ring", &self.ring_micros),
+                    ("queue", &any.queue_micros),
+                    ("socket", &any.socket_micros),
+                    ("ear", &any.ear_micros),
+                ],
             },
         ]
     }

@@ -1,9 +1,5 @@
 //! The streams that there are to listen to, and how a request picks one.
 
-use aircheck_engine::source::PcmEncoding;
-
-use crate::encode::Encoding;
-
 /// A stream's format, as its URL names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mount {
@@ -13,13 +9,20 @@ pub enum Mount {
     Pcm,
     /// `/stream.json`
     Json,
+    /// `/stream.flac`
+    Flac,
+    /// `/stream.opus`
+    Opus,
     /// `/stream` with `Accept: text/event-stream`
     Events,
+    /// `/stream` as a WebSocket
+    WebSocket,
 }
 
 impl Mount {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Wav, Self::Pcm, Self::Json, Self::Events];
+    pub const ALL: [Self; 7] =
+        [Self::Wav, Self::Pcm, Self::Json, Self::Flac, Self::Opus, Self::Events, Self::WebSocket];
 
     /// Its name in URLs, in the table and in metrics.
     #[must_use]
@@ -28,7 +31,10 @@ impl Mount {
             Self::Wav => "wav",
             Self::Pcm => "pcm",
             Self::Json => "json",
+            Self::Flac => "flac",
+            Self::Opus => "opus",
             Self::Events => "sse",
+            Self::WebSocket => "ws",
         }
     }
 
@@ -45,24 +51,24 @@ impl Mount {
             Self::Wav => "audio/wav",
             Self::Pcm => "application/octet-stream",
             Self::Json => "application/x-ndjson",
+            Self::Flac => "audio/flac",
+            Self::Opus => "audio/ogg; codecs=opus",
             Self::Events => "text/event-stream",
+            // It has no response of this kind.
+            Self::WebSocket => "application/octet-stream",
         }
     }
 
     /// Whether a listener may choose how its samples are written.
     #[must_use]
     pub const fn has_samples(self) -> bool {
-        matches!(self, Self::Wav | Self::Pcm)
+        matches!(self, Self::Wav | Self::Pcm | Self::Flac)
     }
 
-    /// What encodes it, with `samples` where there is a choice.
+    /// Whether it is reached by a path of its own, `/stream.LABEL`.
     #[must_use]
-    pub const fn encoding(self, samples: PcmEncoding) -> Encoding {
-        match self {
-            Self::Wav | Self::Pcm => Encoding::Pcm(samples),
-            Self::Json => Encoding::Json,
-            Self::Events => Encoding::Events,
-        }
+    pub const fn has_path(self) -> bool {
+        !matches!(self, Self::Events | Self::WebSocket)
     }
 
     /// The mount for an `Accept` header: the first of its types that one serves, WAV if none does.
@@ -73,6 +79,8 @@ impl Mount {
             match media_type.to_ascii_lowercase().as_str() {
                 "text/event-stream" => return Self::Events,
                 "application/x-ndjson" | "application/json" => return Self::Json,
+                "audio/flac" | "audio/x-flac" => return Self::Flac,
+                "audio/ogg" | "audio/opus" | "application/ogg" => return Self::Opus,
                 "audio/wav" | "audio/x-wav" | "audio/wave" | "audio/*" => return Self::Wav,
                 _ => {}
             }
@@ -80,6 +88,3 @@ impl Mount {
         Self::Wav
     }
 }
-
-/// A format that is known but not served yet.
-pub const PLANNED: [&str; 2] = ["flac", "opus"];

@@ -29,6 +29,7 @@ pub struct Station {
     description: String,
     kind: SourceKind,
     started_at: Timestamp,
+    sample_bits: Option<u16>,
     hub: Hub<aircheck_engine::Block>,
     capture: Arc<CaptureTally>,
     ring_micros: Arc<SharedRecorder>,
@@ -91,12 +92,13 @@ impl Station {
         let meter = Meter::start(format.channels(), stream.hub())?;
         let events = Arc::new(Events::new(stream.head().clone()));
         let history = format.blocks_in(config.history) as usize;
-        let encoders = Encoders::new(stream.hub().clone(), history, format.blocks_in(ENCODER_BUFFER) as usize);
+        let encoders = Encoders::new(stream.hub().clone(), format, history, format.blocks_in(ENCODER_BUFFER) as usize);
         Ok(Arc::new(Self {
             format,
             description: stream.description().to_owned(),
             kind,
             started_at: Timestamp::now(),
+            sample_bits: stream.sample_bits(),
             hub: stream.hub().clone(),
             capture: Arc::clone(stream.capture()),
             ring_micros: Arc::clone(stream.ring_micros()),
@@ -131,6 +133,12 @@ impl Station {
     #[must_use]
     pub fn listeners(&self) -> &Arc<Listeners> {
         &self.listeners
+    }
+
+    /// Bits of a sample with which FLAC loses nothing of an integer source: 24 if it has more than 16.
+    #[must_use]
+    pub fn flac_bits(&self) -> u32 {
+        if self.sample_bits.is_some_and(|bits| bits > 16) { 24 } else { 16 }
     }
 
     /// What happens.

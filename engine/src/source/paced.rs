@@ -25,6 +25,11 @@ pub trait Pull: Send + 'static {
     /// Samples per frame.
     fn channels(&self) -> u16;
 
+    /// Bits of a sample, if they are integers of a known width; `None` by default.
+    fn sample_bits(&self) -> Option<u16> {
+        None
+    }
+
     /// What it is, in a few words for people.
     fn description(&self) -> String;
 
@@ -69,6 +74,10 @@ impl<P: Pull> Source for Paced<P> {
 
     fn channels(&self) -> u16 {
         self.0.channels()
+    }
+
+    fn sample_bits(&self) -> Option<u16> {
+        self.0.sample_bits()
     }
 
     fn description(&self) -> String {

@@ -115,6 +115,10 @@ impl<R: Read + Send + 'static> Pull for Pcm<R> {
         self.channels
     }
 
+    fn sample_bits(&self) -> Option<u16> {
+        (self.encoding != PcmEncoding::F32Le).then_some(8 * self.encoding.sample_bytes() as u16)
+    }
+
     fn description(&self) -> String {
         format!("{} ({}, {} Hz, {} ch)", self.name, self.encoding.label(), self.rate_hz, self.channels)
     }

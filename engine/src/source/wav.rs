@@ -69,6 +69,11 @@ impl Pull for Wav {
         self.reader.spec().channels
     }
 
+    fn sample_bits(&self) -> Option<u16> {
+        let spec = self.reader.spec();
+        (spec.sample_format == SampleFormat::Int).then_some(spec.bits_per_sample)
+    }
+
     fn description(&self) -> String {
         let again = if self.looped { ", again and again" } else { "" };
         format!("file “{}”{again}", self.path.display())

@@ -2,19 +2,28 @@
 
 use std::sync::Arc;
 
-use aircheck_engine::SubscribeError;
+use aircheck_engine::{Format, SubscribeError, Timestamp};
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::header::{self, HeaderMap};
-use hyper::{Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
+use hyper_tungstenite::tungstenite::error::ProtocolError;
 
 use crate::body::StreamBody;
-use crate::encode::wav_header;
+use crate::codec::flac::FlacEncoder;
+use crate::codec::ogg::OggOpus;
+use crate::codec::opus::OpusEncoder;
+use crate::encode::{Encoding, wav_header};
 use crate::encoders::EncoderError;
+use crate::feed::Feed;
+use crate::framing::Framing;
 use crate::http::Connection;
 use crate::http::query::{Gaps, Query};
 use crate::http::reply::{Reply, error, set, set_display};
+use crate::http::websocket::{self, Session};
 use crate::listener::Joining;
+use crate::listeners::Full;
+use crate::message::{self, Payload};
 use crate::metrics::Refusal;
 use crate::mount::Mount;
 use crate::station::Station;
@@ -27,17 +36,14 @@ pub(super) fn listen(
     station: &Station,
     connection: &Connection,
     mount: Mount,
-    query: Query,
+    query: &Query,
     headers: &HeaderMap,
     head_only: bool,
 ) -> Reply {
-    let samples = match query.sample(mount) {
-        Ok(samples) => samples,
+    let encoding = match query.check_gaps(mount).and_then(|()| query.encoding(mount, station.flac_bits())) {
+        Ok(encoding) => encoding,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
-    if let Err(message) = query.check_gaps(mount) {
-        return error(StatusCode::BAD_REQUEST, message);
-    }
     let last_event = match if mount == Mount::Events { last_event(headers) } else { Ok(None) } {
         Ok(last_event) => last_event,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
@@ -46,50 +52,136 @@ pub(super) fn listen(
     let mut reply = if head_only {
         Response::new(UnsyncBoxBody::default())
     } else {
-        let options = query.subscribe(station.config(), format, last_event);
-        if station.listeners().is_full() {
-            return full(station);
+        let framing = match framing(mount, encoding, query, format) {
+            Ok(framing) => framing,
+            Err(message) => return error(StatusCode::BAD_REQUEST, message),
+        };
+        match join(station, connection, mount, encoding, query, last_event) {
+            Ok(feed) => Response::new(StreamBody::new(feed, framing).boxed_unsync()),
+            Err(reply) => return *reply,
         }
-        let encoding = mount.encoding(samples);
-        let packets = match station.encoders().subscribe(encoding, options) {
-            Ok(packets) => packets,
-            Err(EncoderError::Subscribe(SubscribeError::Ended)) => {
-                station.metrics().refuse(Refusal::Ended);
-                return error(StatusCode::SERVICE_UNAVAILABLE, "the stream has ended");
-            }
-            Err(EncoderError::Subscribe(refused @ SubscribeError::BlockOnLive)) => {
-                return error(StatusCode::BAD_REQUEST, format!("overflow: {refused}"));
-            }
-            Err(failed @ EncoderError::Thread(_)) => {
-                return error(StatusCode::INTERNAL_SERVER_ERROR, failed.to_string());
-            }
-        };
-        let joining = Joining {
-            name: query.name.clone().unwrap_or_default(),
-            mount,
-            overflow: options.overflow,
-            limits: query.limits(station.config(), format),
-            tally: Arc::clone(packets.tally()),
-            wire: Arc::clone(&connection.wire),
-            hang_up: Arc::clone(&connection.hang_up),
-            recorders: Arc::clone(station.metrics().recorders(mount)),
-        };
-        let Ok(presence) = station.listeners().join(joining) else { return full(station) };
-        let block_bytes = encoding.block_bytes(format);
-        let bytes_per_second = (block_bytes as f64 / format.block_span().as_secs_f64()) as u64;
-        connection.wire.bound(bytes_per_second, block_bytes, station.config().socket_buffer);
-        let header = (mount == Mount::Wav).then(|| wav_header(format, samples));
-        let silence = if query.gaps == Some(Gaps::Silence) { encoding.encode_silence(format) } else { None };
-        Response::new(StreamBody::new(packets, encoding, header, silence, presence).boxed_unsync())
     };
     set(&mut reply, header::CONTENT_TYPE, mount.content_type());
     set(&mut reply, header::CACHE_CONTROL, "no-store");
-    set_display(&mut reply, "x-audio-rate", format.rate_hz());
+    set_display(&mut reply, "x-audio-rate", encoding.rate_hz(format));
     set_display(&mut reply, "x-audio-channels", format.channels());
-    if mount.has_samples() {
+    if let Encoding::Pcm(samples) = encoding {
         set_display(&mut reply, "x-audio-sample", samples.label());
     }
     reply
+}
+
+/// The response to a request for the WebSocket, and what becomes of the connection after it.
+pub(super) fn websocket<B>(
+    station: &Station,
+    connection: &Arc<Connection>,
+    query: &Query,
+    request: &mut Request<B>,
+) -> Reply {
+    let encoding =
+        match query.check_gaps(Mount::WebSocket).and_then(|()| query.encoding(Mount::WebSocket, station.flac_bits())) {
+            Ok(encoding) => encoding,
+            Err(message) => return error(StatusCode::BAD_REQUEST, message),
+        };
+    let (reply, upgrading) = match hyper_tungstenite::upgrade(request, Some(websocket::config())) {
+        Ok(upgraded) => upgraded,
+        Err(refused) => return not_a_websocket(&refused),
+    };
+    let feed = match join(station, connection, Mount::WebSocket, encoding, query, None) {
+        Ok(feed) => feed,
+        Err(reply) => return *reply,
+    };
+    let payload = match encoding {
+        Encoding::Message(payload) => payload,
+        _ => Payload::Opus,
+    };
+    let hello = message::hello(station.format(), payload, feed.listener().id());
+    let connection = Arc::clone(connection);
+    tokio::spawn(async move {
+        let serving = async {
+            // Fails if the listener is gone before it is answered.
+            if let Ok(socket) = upgrading.await {
+                Session::new(socket, feed, hello).await;
+            }
+        };
+        tokio::select! {
+            () = serving => {}
+            () = connection.hang_up.notified() => {}
+        }
+    });
+    reply.map(|body| body.boxed_unsync())
+}
+
+fn not_a_websocket(refused: &ProtocolError) -> Reply {
+    let mut reply = error(StatusCode::UPGRADE_REQUIRED, format!("this is no WebSocket of version 13: {refused}"));
+    set(&mut reply, header::SEC_WEBSOCKET_VERSION, "13");
+    set(&mut reply, header::UPGRADE, "websocket");
+    reply
+}
+
+/// Takes a listener in.
+fn join(
+    station: &Station,
+    connection: &Connection,
+    mount: Mount,
+    encoding: Encoding,
+    query: &Query,
+    last_event: Option<u64>,
+) -> Result<Feed, Box<Reply>> {
+    let format = station.format();
+    let options = query.subscribe(station.config(), format, last_event);
+    if station.listeners().is_full() {
+        return Err(full(station).into());
+    }
+    let packets = station.encoders().subscribe(encoding, options).map_err(|refused| match refused {
+        EncoderError::Subscribe(SubscribeError::Ended) => {
+            station.metrics().refuse(Refusal::Ended);
+            error(StatusCode::SERVICE_UNAVAILABLE, "the stream has ended")
+        }
+        EncoderError::Subscribe(refused @ SubscribeError::BlockOnLive) => {
+            error(StatusCode::BAD_REQUEST, format!("overflow: {refused}"))
+        }
+        EncoderError::Encoding(sentence) => error(StatusCode::BAD_REQUEST, sentence),
+        failed @ EncoderError::Thread(_) => error(StatusCode::INTERNAL_SERVER_ERROR, failed.to_string()),
+    })?;
+    let joining = Joining {
+        name: query.name.clone().unwrap_or_default(),
+        mount,
+        overflow: options.overflow,
+        limits: query.limits(station.config(), format),
+        tally: Arc::clone(packets.tally()),
+        wire: Arc::clone(&connection.wire),
+        hang_up: Arc::clone(&connection.hang_up),
+        recorders: Arc::clone(station.metrics().recorders(mount)),
+    };
+    let presence = station.listeners().join(joining).map_err(|Full| full(station))?;
+    let block_bytes = encoding.block_bytes(format);
+    let bytes_per_second = (block_bytes as f64 / format.block_span().as_secs_f64()) as u64;
+    connection.wire.bound(bytes_per_second, block_bytes, station.config().socket_buffer);
+    Ok(Feed::new(packets, presence))
+}
+
+/// How the packets of `mount` become one listener's stream.
+fn framing(mount: Mount, encoding: Encoding, query: &Query, format: Format) -> Result<Framing, String> {
+    Ok(match (mount, encoding) {
+        (Mount::Wav | Mount::Pcm, Encoding::Pcm(samples)) => Framing::Plain {
+            header: (mount == Mount::Wav).then(|| wav_header(format, samples)),
+            silence: (query.gaps == Some(Gaps::Silence)).then(|| Framing::silence(format, samples.sample_bytes())),
+        },
+        (_, Encoding::Flac { bits }) => {
+            let encoder = FlacEncoder::new(format, bits).map_err(|error| error.to_string())?;
+            Framing::Plain { header: Some(encoder.header().map_err(|error| error.to_string())?), silence: None }
+        }
+        (_, Encoding::Opus { bitrate }) => {
+            let encoder = OpusEncoder::new(format, bitrate).map_err(|error| error.to_string())?;
+            // Chained streams must differ in it, and these have only one each; so the time will do.
+            let serial = Timestamp::now().as_nanos() as u32;
+            let channels = format.channels() as u8;
+            Framing::Ogg(Box::new(OggOpus::new(serial, channels, encoder.pre_skip(), format.rate_hz())))
+        }
+        (Mount::Events, _) => Framing::Events,
+        _ => Framing::Json,
+    })
 }
 
 fn full(station: &Station) -> Reply {

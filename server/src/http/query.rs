@@ -8,7 +8,9 @@ use aircheck_engine::{Format, Overflow, Start, SubscribeOptions};
 use crate::config::{Config, LAG_BLOCKS_LEAST};
 use crate::duration::{self, Short};
 use crate::listener::Limits;
-use crate::mount::{Mount, PLANNED};
+use crate::encode::Encoding;
+use crate::message::Payload;
+use crate::mount::Mount;
 
 /// Longest ring a listener may ask for, unless the operator's own default is longer: 1000 blocks of 10 ms are 80 KB
 /// of handles.
@@ -17,6 +19,12 @@ const BUFFER_MOST: Duration = Duration::from_secs(10);
 const MAX_LAG_MOST: Duration = Duration::from_secs(600);
 /// Longest name: what fits into a column of the table.
 const NAME_MOST: usize = 64;
+
+/// Bits per second of Opus where nothing is said: stereo music sounds transparent to most people (Opus's own
+/// recommendation for it is 64 to 128 kbit/s).
+const BITRATE: u32 = 96_000;
+/// Bits per second that Opus has (RFC 6716, section 2.1.1).
+const BITRATES: std::ops::RangeInclusive<u32> = 6000..=510_000;
 
 /// A listener has fallen behind, where it has no limit of its own, with so much of its ring in use: a quarter, which
 /// leaves time to look.
@@ -46,6 +54,10 @@ pub(super) struct Query {
     sample: Option<PcmEncoding>,
     max_lag: Option<MaxLag>,
     pub(super) gaps: Option<Gaps>,
+    /// Only of the WebSocket.
+    payload: Option<Payload>,
+    /// Bits per second, of Opus.
+    bitrate: Option<u32>,
     /// Only of `/stream`.
     pub(super) format: Option<String>,
 }
@@ -81,12 +93,15 @@ impl Query {
                     once(&mut wishes.max_lag, &key, limit)?;
                 }
                 "gaps" => once(&mut wishes.gaps, &key, gaps(value))?,
+                "payload" => once(&mut wishes.payload, &key, payload(value))?,
+                "bitrate" => once(&mut wishes.bitrate, &key, bitrate(value))?,
                 "sample" => once(&mut wishes.sample, &key, value.parse())?,
                 "format" => once(&mut wishes.format, &key, Ok(value.to_owned()))?,
                 "_" => {}
                 _ => {
                     return Err(format!(
-                        "`{key}` is no parameter here; there are overflow, buffer, max_lag, burst, from, name, sample and gaps"
+                        "`{key}` is no parameter here; there are overflow, buffer, max_lag, burst, from, name, sample, \
+                         bitrate, payload and gaps"
                     ));
                 }
             }
@@ -104,28 +119,51 @@ impl Query {
     ///
     /// # Errors
     ///
-    /// A sentence that names the formats there are, and whether the one asked for is to come.
-    pub(super) fn mount(&self, accept: &str) -> Result<Mount, WrongFormat> {
+    /// A sentence that names the formats there are.
+    pub(super) fn mount(&self, accept: &str) -> Result<Mount, String> {
         let Some(label) = &self.format else { return Ok(Mount::for_accept(accept)) };
         match Mount::from_label(label) {
-            Some(mount) => Ok(mount),
-            None if PLANNED.contains(&label.as_str()) => Err(WrongFormat::Planned(label.clone())),
-            None => Err(WrongFormat::Unknown(format!("format: `{label}` is none; there are wav, pcm, json and sse"))),
+            Some(mount) if mount != Mount::WebSocket => Ok(mount),
+            _ => Err(format!("format: `{label}` is none; there are wav, pcm, json, flac, opus and sse")),
         }
     }
 
-    /// How samples are written on `mount`.
+    /// How `mount` is encoded, with `flac_bits` as its bits where nothing is said.
     ///
     /// # Errors
     ///
-    /// A sentence, where there is no choice.
-    pub(super) fn sample(&self, mount: Mount) -> Result<PcmEncoding, String> {
-        match self.sample {
-            Some(_) if !mount.has_samples() => {
-                Err(format!("sample: {} has no choice of samples; wav and pcm have", mount.label()))
-            }
-            sample => Ok(sample.unwrap_or_default()),
+    /// A sentence, where something is asked for that it has no choice of.
+    pub(super) fn encoding(&self, mount: Mount, flac_bits: u32) -> Result<Encoding, String> {
+        let label = mount.label();
+        let payload = self.payload.filter(|_| mount == Mount::WebSocket);
+        if self.payload.is_some() && payload.is_none() {
+            return Err(format!("payload: {label} has none; the WebSocket has"));
         }
+        let is_opus = mount == Mount::Opus || payload == Some(Payload::Opus);
+        if self.bitrate.is_some() && !is_opus {
+            return Err(format!("bitrate: {label} has no choice of bitrate; opus has"));
+        }
+        if self.sample.is_some() && !mount.has_samples() {
+            return Err(format!("sample: {label} has no choice of samples; wav, pcm and flac have"));
+        }
+        let bitrate = self.bitrate.unwrap_or(BITRATE);
+        let samples = self.sample.unwrap_or_default();
+        Ok(match mount {
+            Mount::Wav | Mount::Pcm => Encoding::Pcm(samples),
+            Mount::Json => Encoding::Json,
+            Mount::Events => Encoding::Events,
+            Mount::Opus => Encoding::Opus { bitrate },
+            Mount::Flac => match self.sample {
+                None => Encoding::Flac { bits: flac_bits },
+                Some(PcmEncoding::S16Le) => Encoding::Flac { bits: 16 },
+                Some(PcmEncoding::S24Le) => Encoding::Flac { bits: 24 },
+                Some(PcmEncoding::F32Le) => return Err("sample: flac takes s16le and s24le".to_owned()),
+            },
+            Mount::WebSocket => match payload.unwrap_or(Payload::F32) {
+                Payload::Opus => Encoding::Opus { bitrate },
+                payload => Encoding::Message(payload),
+            },
+        })
     }
 
     /// Whether `mount` can do with gaps what is asked for.
@@ -135,7 +173,7 @@ impl Query {
     /// A sentence, where it can't.
     pub(super) fn check_gaps(&self, mount: Mount) -> Result<(), String> {
         match self.gaps {
-            Some(Gaps::Silence) if !mount.has_samples() => {
+            Some(Gaps::Silence) if !matches!(mount, Mount::Wav | Mount::Pcm) => {
                 Err(format!("gaps: {} tells of gaps itself; silence goes with wav and pcm", mount.label()))
             }
             _ => Ok(()),
@@ -168,15 +206,6 @@ impl Query {
     }
 }
 
-/// Why `/stream` can't serve a format.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum WrongFormat {
-    /// It is to come.
-    Planned(String),
-    /// There is none of that name; the sentence says which there are.
-    Unknown(String),
-}
-
 /// Puts a parameter's value where it belongs, unless it is wrong or there already.
 fn once<T>(place: &mut Option<T>, key: &str, value: Result<T, String>) -> Result<(), String> {
     match (place.is_some(), value) {
@@ -197,6 +226,21 @@ fn span(value: &str, least: Duration, most: Duration) -> Result<Duration, String
     } else {
         Err(format!("`{value}` is out of range; it takes {}", takes()))
     }
+}
+
+fn payload(value: &str) -> Result<Payload, String> {
+    Payload::ALL
+        .into_iter()
+        .find(|payload| payload.label() == value)
+        .ok_or_else(|| format!("`{value}` is no payload; there are f32, s16 and opus"))
+}
+
+/// Bits per second, as `96000` or `96k`.
+fn bitrate(value: &str) -> Result<u32, String> {
+    let takes = || format!("`{value}` is no bitrate; it takes {} to {} bits per second, such as 96k", BITRATES.start(), BITRATES.end());
+    let (digits, scale) = value.strip_suffix('k').map_or((value, 1), |digits| (digits, 1000));
+    let bitrate = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(scale)).ok_or_else(takes)?;
+    if BITRATES.contains(&bitrate) { Ok(bitrate) } else { Err(takes()) }
 }
 
 fn gaps(value: &str) -> Result<Gaps, String> {

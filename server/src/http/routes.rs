@@ -1,5 +1,7 @@
 //! Which path is answered by what.
 
+use std::sync::Arc;
+
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -11,11 +13,11 @@ use aircheck_engine::Timestamp;
 use crate::http::Connection;
 use crate::http::events::EventsBody;
 use crate::http::guard;
-use crate::http::listen::{last_event, listen};
-use crate::http::query::{Query, WrongFormat};
+use crate::http::listen::{last_event, listen, websocket};
+use crate::http::query::Query;
 use crate::http::reply::{Reply, error, json as json_reply, set, whole};
 use crate::metrics::Exposition;
-use crate::mount::{Mount, PLANNED};
+use crate::mount::Mount;
 use crate::station::{OnAir, Station};
 
 const PAGE_HTML: &str = include_str!("../../web/index.html");
@@ -29,7 +31,6 @@ enum Route<'a> {
     Page(&'static str, &'static str),
     Stream,
     Mount(Mount),
-    Planned(&'a str),
     Metrics,
     Status,
     Listeners,
@@ -57,13 +58,8 @@ impl<'a> Route<'a> {
                 if let Some(id) = path.strip_prefix("/api/v1/listeners/") {
                     return Some(Self::Listener(id));
                 }
-                let label = path.strip_prefix("/stream.")?;
-                match Mount::from_label(label) {
-                    // Server-sent events have no path of their own.
-                    Some(mount) if mount != Mount::Events => Self::Mount(mount),
-                    None if PLANNED.contains(&label) => Self::Planned(label),
-                    _ => return None,
-                }
+                let mount = Mount::from_label(path.strip_prefix("/stream.")?)?;
+                return mount.has_path().then_some(Self::Mount(mount));
             }
         })
     }
@@ -77,9 +73,10 @@ impl<'a> Route<'a> {
 }
 
 /// Answers a request. Everything here is quick; only a stream's body goes on afterwards.
-pub(super) fn answer<B>(station: &Station, connection: &Connection, request: &Request<B>) -> Reply {
+pub(super) fn answer<B>(station: &Station, connection: &Arc<Connection>, request: &mut Request<B>) -> Reply {
     let config = station.config();
-    let headers = request.headers();
+    // A request's own stays with it, to be upgraded.
+    let headers = &request.headers().clone();
     let hosts = headers.get_all(header::HOST).iter().count();
     let mut reply = match guard::check(headers, &config.allow_hosts, &config.allow_origins) {
         // As RFC 9112 has it; with two, it would depend on who reads which.
@@ -100,8 +97,9 @@ pub(super) fn answer<B>(station: &Station, connection: &Connection, request: &Re
     reply
 }
 
-fn route<B>(station: &Station, connection: &Connection, request: &Request<B>) -> Reply {
-    let Some(route) = Route::of(request.uri().path()) else {
+fn route<B>(station: &Station, connection: &Arc<Connection>, request: &mut Request<B>) -> Reply {
+    let uri = request.uri().clone();
+    let Some(route) = Route::of(uri.path()) else {
         return error(StatusCode::NOT_FOUND, "there is nothing here; the page is at /, the sound at /stream.wav");
     };
     let head_only = request.method() == Method::HEAD;
@@ -122,10 +120,9 @@ fn route<B>(station: &Station, connection: &Connection, request: &Request<B>) ->
             Ok(query) if query.format.is_some() => {
                 error(StatusCode::BAD_REQUEST, "format: the path says it already; only /stream takes it")
             }
-            Ok(query) => listen(station, connection, mount, query, request.headers(), head_only),
+            Ok(query) => listen(station, connection, mount, &query, request.headers(), head_only),
             Err(message) => error(StatusCode::BAD_REQUEST, message),
         },
-        Route::Planned(label) => planned(label),
         Route::Metrics => {
             let exposition = Exposition::for_accept(text(request.headers(), header::ACCEPT));
             whole(StatusCode::OK, exposition.content_type(), station.render_metrics(exposition))
@@ -155,19 +152,21 @@ fn route<B>(station: &Station, connection: &Connection, request: &Request<B>) ->
 }
 
 /// `/stream`, whose format is up to `?format=` and `Accept`.
-fn stream<B>(station: &Station, connection: &Connection, request: &Request<B>, head_only: bool) -> Reply {
-    let headers = request.headers();
-    if text(headers, header::UPGRADE).eq_ignore_ascii_case("websocket") {
-        return error(StatusCode::NOT_FOUND, "the WebSocket is not served yet; use /stream.wav or /stream.json");
-    }
+fn stream<B>(station: &Station, connection: &Arc<Connection>, request: &mut Request<B>, head_only: bool) -> Reply {
     let query = match query(station, request) {
         Ok(query) => query,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
+    if text(request.headers(), header::UPGRADE).eq_ignore_ascii_case("websocket") {
+        return match query.format {
+            Some(_) => error(StatusCode::BAD_REQUEST, "format: the WebSocket has none; it has a payload"),
+            None => websocket(station, connection, &query, request),
+        };
+    }
+    let headers = request.headers();
     match query.mount(text(headers, header::ACCEPT)) {
-        Ok(mount) => listen(station, connection, mount, query, headers, head_only),
-        Err(WrongFormat::Planned(label)) => planned(&label),
-        Err(WrongFormat::Unknown(message)) => error(StatusCode::BAD_REQUEST, message),
+        Ok(mount) => listen(station, connection, mount, &query, headers, head_only),
+        Err(message) => error(StatusCode::BAD_REQUEST, message),
     }
 }
 
@@ -197,10 +196,6 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
 
 fn query<B>(station: &Station, request: &Request<B>) -> Result<Query, String> {
     Query::parse(request.uri().query().unwrap_or_default(), station.config())
-}
-
-fn planned(label: &str) -> Reply {
-    error(StatusCode::NOT_FOUND, format!("{label} is not served yet; use /stream.wav"))
 }
 
 /// One word as text.

@@ -1,0 +1,117 @@
+//! What a listener gets next, whatever it listens with: packets out of its ring, as its limit of lag permits, with
+//! everything about them recorded.
+
+use std::future::Future as _;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use aircheck_engine::{Consumer, Delivery, End, Gap, Item, Timestamp};
+use tokio::time::{Sleep, sleep};
+
+use crate::encode::Encoded;
+use crate::listener::{Listener, Verdict};
+use crate::listeners::Presence;
+
+/// How often a listener that is held, because too much waits below its ring, is looked at again.
+const HELD: Duration = Duration::from_millis(20);
+
+/// A listener's packets.
+#[derive(Debug)]
+pub struct Feed {
+    /// Dropped before `presence`, so that the account is final when the listener is taken off the list.
+    packets: Consumer<Encoded>,
+    held: Option<Pin<Box<Sleep>>>,
+    presence: Presence,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub enum Fed {
+    /// A packet, and what is missing before it.
+    Packet {
+        /// What is missing directly before it.
+        gap: Option<Gap>,
+        /// The packet.
+        item: Arc<Item<Encoded>>,
+    },
+    /// There is no more; what is missing before the end.
+    End {
+        /// What is missing between the last packet and the end.
+        gap: Option<Gap>,
+    },
+}
+
+impl Fed {
+    /// What is missing before it.
+    #[must_use]
+    pub fn gap(&self) -> Option<Gap> {
+        match self {
+            Self::Packet { gap, .. } | Self::End { gap } => *gap,
+        }
+    }
+}
+
+impl Feed {
+    /// The packets of a listener who is present.
+    #[must_use]
+    pub fn new(packets: Consumer<Encoded>, presence: Presence) -> Self {
+        Self { packets, held: None, presence }
+    }
+
+    /// Whose they are.
+    #[must_use]
+    pub fn listener(&self) -> &Arc<Listener> {
+        self.presence.listener()
+    }
+
+    /// Whether something can be taken, the end included; if not, the task is woken when it can.
+    pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.packets.poll_ready(context)
+    }
+
+    /// Takes what comes next, as soon as it is there and the listener's limit of lag permits it. After the end, it must
+    /// not be asked again.
+    pub fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<Fed> {
+        ready!(self.packets.poll_ready(context));
+        if let Some(held) = &mut self.held {
+            ready!(held.as_mut().poll(context));
+            self.held = None;
+        }
+        let now = Timestamp::now();
+        let listener = self.presence.listener();
+        match listener.judge(now) {
+            Verdict::Deliver => {}
+            Verdict::SkipToLive => self.packets.skip_to_newest(),
+            Verdict::End => listener.end_as_too_late(),
+            Verdict::Hold => {
+                let mut held = Box::pin(sleep(HELD));
+                // It is new, so this only has it wake the task.
+                let _ = held.as_mut().poll(context);
+                self.held = Some(held);
+                return Poll::Pending;
+            }
+        }
+        let fed = match ready!(self.packets.poll_recv(context, now)) {
+            Ok(Delivery { gap, lag_items, item }) => {
+                let stamp = item.stamp;
+                let queued = now.since(stamp.dispatched_at);
+                listener.took(numbers(gap, stamp.sequence), lag_items, queued, now);
+                Fed::Packet { gap, item }
+            }
+            Err(End { gap, .. }) => Fed::End { gap },
+        };
+        if let Some(gap) = fed.gap() {
+            listener.missed(gap.blocks);
+        }
+        Poll::Ready(fed)
+    }
+}
+
+/// The sequence numbers that a packet brings its listener past: its own, and those of what is missing before it.
+#[must_use]
+pub fn numbers(gap: Option<Gap>, sequence: u64) -> Range<u64> {
+    gap.map_or(sequence, |gap| gap.from)..sequence + 1
+}

@@ -1,0 +1,182 @@
+//! `/stream` as a WebSocket: a listener with a way back, by which it tells what it has heard.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use aircheck_engine::Timestamp;
+use futures_core::Stream as _;
+use futures_sink::Sink as _;
+use hyper_tungstenite::HyperWebsocketStream;
+use hyper_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use hyper_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use hyper_tungstenite::tungstenite::{Error, Message};
+
+use crate::feed::{Fed, Feed, numbers};
+use crate::listeners::Leaving;
+use crate::message::{self, Captured, Said};
+use crate::throttle::Throttle;
+
+/// Largest message that a listener may send: its reports have 60 bytes.
+const SAID_MOST: usize = 1024;
+/// What is read at a time; reports are short and few.
+const READ_BYTES: usize = 4096;
+/// Messages that wait to go out before no more are read: a gap, the packets of a block, and answers.
+const ANSWERS_MOST: usize = 16;
+
+/// How the connection is set up. Every message is written at once and nothing is buffered beyond it, for a session
+/// sends the next one only when the last is flushed.
+pub(super) fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BYTES)
+        .write_buffer_size(0)
+        .max_message_size(Some(SAID_MOST))
+        .max_frame_size(Some(SAID_MOST))
+}
+
+/// One listener's WebSocket, until either side ends it. As a future, it is over when the connection is to be closed.
+#[derive(Debug)]
+pub(super) struct Session {
+    socket: HyperWebsocketStream,
+    feed: Feed,
+    captured: Captured,
+    /// What is to go out, one after the other: answers, and what the feed gave last.
+    out: VecDeque<Outgoing>,
+    /// A message was written and is not flushed yet.
+    flushing: bool,
+    /// Nothing comes after what is to go out.
+    over: bool,
+    complaints: Throttle,
+}
+
+/// A message, and the sequence numbers that it brings its listener past, if it is a block.
+#[derive(Debug)]
+struct Outgoing {
+    message: Message,
+    numbers: Option<Range<u64>>,
+}
+
+impl Session {
+    /// A session that begins with `hello`.
+    pub(super) fn new(socket: HyperWebsocketStream, feed: Feed, hello: String) -> Self {
+        let hello = Outgoing { message: Message::text(hello), numbers: None };
+        Self {
+            socket,
+            feed,
+            captured: Captured::default(),
+            out: VecDeque::from([hello]),
+            flushing: false,
+            over: false,
+            complaints: Throttle::default(),
+        }
+    }
+
+    /// Takes in what the listener says, without waiting for it.
+    fn listen(&mut self, context: &mut Context<'_>) -> Result<(), Error> {
+        // Who asks faster than it reads the answers is not read either, until it does.
+        while self.out.len() < ANSWERS_MOST {
+            match Pin::new(&mut self.socket).poll_next(context) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(None) => return Err(Error::ConnectionClosed),
+                Poll::Ready(Some(message)) => match message? {
+                    Message::Text(text) => self.hear(&text),
+                    Message::Binary(_) => self.close(CloseCode::Unsupported, "binary messages are not taken"),
+                    Message::Close(_) => return Err(Error::ConnectionClosed),
+                    // tungstenite answers pings itself.
+                    Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, text: &str) {
+        let now = Timestamp::now();
+        let told = match Said::parse(text) {
+            Ok(Said::Clock { asked }) => {
+                self.push(Message::text(message::clock(asked, now)), None);
+                return;
+            }
+            Ok(Said::Heard { sequence, at }) => self
+                .captured
+                .ear_seconds(sequence, at, now)
+                .map(|seconds| self.feed.listener().heard(Duration::from_secs_f64(seconds))),
+            Err(complaint) => Err(complaint),
+        };
+        if let Err(complaint) = told
+            && self.complaints.pass(now).is_some()
+        {
+            self.push(Message::text(message::error(&complaint)), None);
+        }
+    }
+
+    fn close(&mut self, code: CloseCode, reason: &'static str) {
+        self.push(Message::Close(Some(CloseFrame { code, reason: reason.into() })), None);
+        self.over = true;
+    }
+
+    fn push(&mut self, message: Message, numbers: Option<Range<u64>>) {
+        if !self.over {
+            self.out.push_back(Outgoing { message, numbers });
+        }
+    }
+
+    fn fed(&mut self, fed: &Fed) {
+        if let Some(gap) = fed.gap() {
+            self.push(Message::text(message::gap(gap)), None);
+        }
+        match fed {
+            Fed::Packet { gap, item } => {
+                self.captured.remember(item.stamp);
+                let mut numbers = Some(numbers(*gap, item.stamp.sequence));
+                for message in item.value.messages(item.stamp) {
+                    self.push(Message::Binary(message), numbers.take());
+                }
+            }
+            Fed::End { .. } => {
+                let reason = Leaving::of(self.feed.listener());
+                let code = if reason == Leaving::Finished { CloseCode::Normal } else { CloseCode::Policy };
+                self.close(code, reason.label());
+            }
+        }
+    }
+
+    fn poll_session(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            self.listen(context)?;
+            if self.flushing {
+                ready!(Pin::new(&mut self.socket).poll_flush(context))?;
+                self.flushing = false;
+            }
+            if !self.out.is_empty() {
+                ready!(Pin::new(&mut self.socket).poll_ready(context))?;
+                if let Some(Outgoing { message, numbers }) = self.out.pop_front() {
+                    let listener = self.feed.listener();
+                    match numbers {
+                        Some(numbers) => listener.hand_over(numbers, message.len(), Timestamp::now()),
+                        None => drop(listener.wire().hand_over()),
+                    }
+                    Pin::new(&mut self.socket).start_send(message)?;
+                    self.flushing = true;
+                }
+            } else if self.over {
+                return Poll::Ready(Ok(()));
+            } else {
+                let fed = ready!(self.feed.poll_take(context));
+                self.fed(&fed);
+            }
+        }
+    }
+}
+
+impl Future for Session {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // Whatever went wrong with the connection, it is over.
+        self.poll_session(context).map(|_| ())
+    }
+}
