@@ -6,6 +6,7 @@ set -euo pipefail
 # Program or file that shows whether a package is there, and the package.
 build=(
     cc:gcc
+    cmake:cmake
     pkg-config:pkg-config
     /usr/include/alsa/asoundlib.h:libasound2-dev
 )
