@@ -15,6 +15,7 @@ use crate::listener::Spread;
 use crate::listeners::Listeners;
 use crate::meter::Meter;
 use crate::metrics::{Exposition, Metrics};
+use crate::record::Recording;
 
 /// A live source that wrote nothing for this long is silent: far beyond any device's period.
 const SILENT: Duration = Duration::from_secs(1);
@@ -37,6 +38,7 @@ pub struct Station {
     events: Arc<Events>,
     meter: Arc<Meter>,
     metrics: Arc<Metrics>,
+    recording: Option<Arc<Recording>>,
 }
 
 /// What the sound is, which decides what the page says of it.
@@ -85,7 +87,12 @@ impl Station {
     /// # Errors
     ///
     /// When there is no thread for its meter.
-    pub fn new(config: Config, stream: &Stream, kind: SourceKind) -> io::Result<Arc<Self>> {
+    pub fn new(
+        config: Config,
+        stream: &Stream,
+        kind: SourceKind,
+        recording: Option<Arc<Recording>>,
+    ) -> io::Result<Arc<Self>> {
         let format = stream.format();
         let metrics = Metrics::new(format, Arc::clone(stream.ring_micros()));
         let meter = Meter::start(format.channels(), stream.hub())?;
@@ -105,6 +112,7 @@ impl Station {
             events,
             meter,
             metrics,
+            recording,
             config,
         }))
     }
@@ -143,6 +151,12 @@ impl Station {
     #[must_use]
     pub fn capture(&self) -> &CaptureTally {
         &self.capture
+    }
+
+    /// The recording, if there is one.
+    #[must_use]
+    pub fn recording(&self) -> Option<&Arc<Recording>> {
+        self.recording.as_ref()
     }
 
     /// What Prometheus reads.
@@ -211,6 +225,7 @@ impl Station {
             "max_lag_seconds": self.config.max_lag.map(|max_lag| max_lag.as_secs_f64()),
             "socket_buffer_seconds": self.config.socket_buffer.as_secs_f64(),
             "encoders": self.encoders.running(),
+            "recording": self.recording.as_ref().map(|recording| recording.status()),
             "urls": [format!("http://{listen}/")],
         })
     }
