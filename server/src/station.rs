@@ -153,12 +153,6 @@ impl Station {
         &self.capture
     }
 
-    /// The recording, if there is one.
-    #[must_use]
-    pub fn recording(&self) -> Option<&Arc<Recording>> {
-        self.recording.as_ref()
-    }
-
     /// What Prometheus reads.
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
@@ -168,7 +162,7 @@ impl Station {
     /// All metrics, as `exposition` has them.
     #[must_use]
     pub fn render_metrics(&self, exposition: Exposition) -> String {
-        self.metrics.render(exposition, &self.capture, &self.meter, &self.listeners)
+        self.metrics.render(exposition, &self.capture, &self.meter, &self.listeners, self.recording.as_deref())
     }
 
     /// Whether sound comes.
