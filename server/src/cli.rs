@@ -101,6 +101,16 @@ struct Flags {
     /// [default: 1000] [env: AIRCHECK_MAX_LISTENERS]
     #[arg(long, value_name = "N", verbatim_doc_comment)]
     max_listeners: Option<OsString>,
+    /// Directory to record to, made if it is missing; what is lost is
+    /// silence in the files, and told in a file beside each
+    /// [default: off] [env: AIRCHECK_RECORD]
+    #[arg(long, value_name = "DIR", verbatim_doc_comment)]
+    record: Option<OsString>,
+    /// When the recording goes on in a new file: a length such as 1h,
+    /// or a size such as 500MB, at most 4GiB
+    /// [default: 1h] [env: AIRCHECK_RECORD_SPLIT]
+    #[arg(long, value_name = "D", verbatim_doc_comment)]
+    record_split: Option<OsString>,
     /// Hz of the sound on stdin, or to ask the input device for
     /// [default: 48000 on stdin, else the device's] [env: AIRCHECK_RATE]
     #[arg(long, value_name = "HZ", verbatim_doc_comment)]
@@ -142,6 +152,8 @@ impl Flags {
             (Key::MaxLag, self.max_lag.clone()),
             (Key::SocketBuffer, self.socket_buffer.clone()),
             (Key::MaxListeners, self.max_listeners.clone()),
+            (Key::Record, self.record.clone()),
+            (Key::RecordSplit, self.record_split.clone()),
             (Key::Rate, self.rate.clone()),
             (Key::Channels, self.channels.clone()),
             (Key::Sample, self.sample.clone()),

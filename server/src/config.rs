@@ -11,9 +11,11 @@ mod nearest;
 mod report;
 mod setting;
 mod source;
+mod split;
 mod value;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aircheck_engine::Overflow;
@@ -24,6 +26,7 @@ pub use mistake::ConfigError;
 pub use report::Checked;
 pub(crate) use setting::Key;
 pub use source::{SourceSpec, UnknownSource};
+pub use split::RecordSplit;
 
 /// The least blocks that a lag objective may be: a healthy listener is one or two behind while others are served.
 pub const LAG_BLOCKS_LEAST: u32 = 4;
@@ -52,6 +55,10 @@ pub struct Config {
     pub socket_buffer: Duration,
     /// Most listeners at a time, 1 to 100,000.
     pub max_listeners: usize,
+    /// Directory to record to. `None`: nothing is recorded, because a microphone is private.
+    pub record: Option<PathBuf>,
+    /// When the recording goes on in a new file. Only with a directory to record to.
+    pub record_split: RecordSplit,
     /// Frames per second of raw sound on stdin, or to ask the input device for. Only for sources where
     /// [`SourceSpec::takes_format`].
     pub rate_hz: Option<u32>,
@@ -82,6 +89,8 @@ impl Default for Config {
             // tenth of the ring, so that a stall shows in our own account almost at once.
             socket_buffer: Duration::from_millis(100),
             max_listeners: 1000,
+            record: None,
+            record_split: RecordSplit::default(),
             rate_hz: None,
             channels: None,
             sample: None,

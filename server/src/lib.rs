@@ -4,7 +4,7 @@
 //! [`run`] opens the source that a [`config`] names and starts the engine's stream. A [`station::Station`] is what
 //! requests can reach: the [`encoders`], which turn blocks into bytes once per format, the [`listeners`], a level
 //! [`meter`] and the [`metrics`]. [`http`] answers requests; a listener's [`body`] takes packets from its own ring
-//! as fast as its [`wire`] takes them.
+//! as fast as its [`wire`] takes them. A [`record`]er, if there is one, writes the blocks to files.
 //!
 //! What is absent: the server knows nothing of sound devices, and keeps no sequence numbers or counts of its own.
 
@@ -41,3 +41,4 @@ pub mod throttle;
 
 pub mod meter;
 pub mod metrics;
+pub mod record;

@@ -22,6 +22,7 @@ use crate::listener::{Listener, MAX_MICROS, Standing};
 use crate::listeners::{LEFT, Leaving, Listeners, Totals};
 use crate::meter::Meter;
 use crate::mount::Mount;
+use crate::record::{RecordStatus, Recording};
 
 /// Most listeners with series of their own: those who lag most. With six series each, Prometheus stays below the few
 /// thousand that one target should have.
@@ -209,6 +210,7 @@ impl Metrics {
         capture: &CaptureTally,
         meter: &Meter,
         listeners: &Listeners,
+        recording: Option<&Recording>,
     ) -> String {
         let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         self.capture_blocks.absolute(capture.blocks());
@@ -229,6 +231,9 @@ impl Metrics {
         let mut text = self.prometheus.render();
         for family in self.histograms() {
             family.write(&mut text);
+        }
+        if let Some(recording) = recording {
+            write_recording(&mut text, &recording.status());
         }
         write_listeners(&mut text, listeners);
         exposition.of(text)
@@ -287,6 +292,21 @@ impl MountTotals {
         }
         self.left.absolute(totals.left);
     }
+}
+
+fn write_recording(text: &mut String, status: &RecordStatus) {
+    let series = [
+        ("aircheck_record_up", "gauge", "Whether the recorder can write.", u64::from(status.failing.is_none())),
+        ("aircheck_record_blocks_total", "counter", "Blocks of sound in recorded files.", status.blocks),
+        ("aircheck_record_lost_blocks_total", "counter", "Blocks that are silent or missing in them.", status.lost),
+    ];
+    for (name, kind, help, value) in series {
+        write_help_line(text, name, None, None, help);
+        write_type_line(text, name, None, None, kind);
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{name} {value}");
+    }
+    text.push('\n');
 }
 
 /// A gauge of each of the listeners that lag most: its name, what it tells, an additional label, and its value.

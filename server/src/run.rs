@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aircheck_engine::Stream;
 use tokio::net::TcpListener;
@@ -13,6 +13,7 @@ use tokio::time::interval;
 
 use crate::config::Config;
 use crate::http;
+use crate::record::{Archive, RecordError, Recording};
 use crate::source::{self, OpenError};
 use crate::station::{SourceKind, Station};
 
@@ -20,6 +21,10 @@ use crate::station::{SourceKind, Station};
 const END_LOOK: Duration = Duration::from_millis(20);
 /// A failed source whose stream goes on for so many looks has left silence behind, which is worth a line.
 const FAILED_LOOKS: u32 = 25;
+
+/// How long after the stream's end the recorder is waited for: the whole end may take 5 s, of which the source may have
+/// taken half of one.
+const RECORD_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Why the service could not start, or why it ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +37,9 @@ pub enum RunError {
         /// What the system says.
         error: io::Error,
     },
+    /// Nothing can be recorded.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// There is no sound.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -62,23 +70,32 @@ async fn serve(config: Config) -> Result<(), RunError> {
     // Before the source, so that no microphone is opened for nothing.
     let listener = TcpListener::bind(address).await.map_err(|error| RunError::Listen { address, error })?;
     let local = listener.local_addr()?;
+    let archive = config.record.as_deref().map(Archive::open).transpose()?;
     let (stream, kind) = source::start(&config)?;
+    let recording = match archive {
+        Some(archive) => Recording::start(&archive, config.record_split, &stream)?.map(Arc::new),
+        None => None,
+    };
     let capture = Arc::clone(stream.capture());
-    let station = Station::new(config, &stream, kind)?;
+    let station = Station::new(config, &stream, kind, recording.clone())?;
     let (closing, closed) = oneshot::channel();
     let mut server = tokio::spawn(http::serve(listener, station, async {
         // An error means that the sender is gone, which is a reason to end as well.
         let _ = closed.await;
     }));
-    announce(&stream, kind, local)?;
+    announce(&stream, kind, local, recording.as_deref())?;
     tokio::select! {
         () = until_the_end(&stream, &mut signals) => {}
         served = &mut server => return served.map_err(io::Error::other)?.map_err(RunError::System),
     }
     // The stream first: every listener gets its end, and the connections close by themselves.
     tokio::task::spawn_blocking(move || stream.stop()).await.map_err(io::Error::other)?;
+    let stopped_at = Instant::now();
     let _ = closing.send(());
     server.await.map_err(io::Error::other)??;
+    if let Some(recording) = recording {
+        finish(recording, RECORD_PATIENCE.saturating_sub(stopped_at.elapsed())).await?;
+    }
     match capture.failure() {
         Some(failure) => Err(RunError::Failed(failure.to_owned())),
         None => Ok(()),
@@ -123,10 +140,27 @@ async fn until_the_end(stream: &Stream, signals: &mut Signals) {
     }
 }
 
-fn announce(stream: &Stream, kind: SourceKind, local: SocketAddr) -> Result<(), RunError> {
+/// Waits for the recorder, which has had its end since the stream's.
+async fn finish(recording: Arc<Recording>, patience: Duration) -> io::Result<()> {
+    let finished = tokio::task::spawn_blocking(move || recording.finish(patience)).await.map_err(io::Error::other)?;
+    if !finished {
+        tracing::error!("the recording is not complete: the disk is too slow");
+    }
+    Ok(())
+}
+
+fn announce(
+    stream: &Stream,
+    kind: SourceKind,
+    local: SocketAddr,
+    recording: Option<&Recording>,
+) -> Result<(), RunError> {
     let format = stream.format();
     let channels = format.channels();
     tracing::info!("on air: {}, {} Hz, {channels} ch", stream.description(), format.rate_hz());
+    if let Some(recording) = recording {
+        tracing::info!("recording to {recording}");
+    }
     if !local.ip().to_canonical().is_loopback() {
         let what = if kind == SourceKind::Mic { "THIS MICROPHONE" } else { "this stream" };
         tracing::warn!("NOT PRIVATE: anyone who can reach {local} can listen to {what}");

@@ -15,6 +15,7 @@ use crate::listener::Spread;
 use crate::listeners::Listeners;
 use crate::meter::Meter;
 use crate::metrics::{Exposition, Metrics};
+use crate::record::Recording;
 
 /// A live source that wrote nothing for this long is silent: far beyond any device's period.
 const SILENT: Duration = Duration::from_secs(1);
@@ -38,6 +39,7 @@ pub struct Station {
     events: Arc<Events>,
     meter: Arc<Meter>,
     metrics: Arc<Metrics>,
+    recording: Option<Arc<Recording>>,
 }
 
 /// What the sound is, which decides what the page says of it.
@@ -86,7 +88,12 @@ impl Station {
     /// # Errors
     ///
     /// When there is no thread for its meter.
-    pub fn new(config: Config, stream: &Stream, kind: SourceKind) -> io::Result<Arc<Self>> {
+    pub fn new(
+        config: Config,
+        stream: &Stream,
+        kind: SourceKind,
+        recording: Option<Arc<Recording>>,
+    ) -> io::Result<Arc<Self>> {
         let format = stream.format();
         let metrics = Metrics::new(format, Arc::clone(stream.ring_micros()));
         let meter = Meter::start(format.channels(), stream.hub())?;
@@ -107,6 +114,7 @@ impl Station {
             events,
             meter,
             metrics,
+            recording,
             config,
         }))
     }
@@ -162,7 +170,7 @@ impl Station {
     /// All metrics, as `exposition` has them.
     #[must_use]
     pub fn render_metrics(&self, exposition: Exposition) -> String {
-        self.metrics.render(exposition, &self.capture, &self.meter, &self.listeners)
+        self.metrics.render(exposition, &self.capture, &self.meter, &self.listeners, self.recording.as_deref())
     }
 
     /// Whether sound comes.
@@ -219,6 +227,7 @@ impl Station {
             "max_lag_seconds": self.config.max_lag.map(|max_lag| max_lag.as_secs_f64()),
             "socket_buffer_seconds": self.config.socket_buffer.as_secs_f64(),
             "encoders": self.encoders.running(),
+            "recording": self.recording.as_ref().map(|recording| recording.status()),
             "urls": [format!("http://{listen}/")],
         })
     }

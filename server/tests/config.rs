@@ -83,11 +83,12 @@ fn without_anything_the_defaults_of_the_table_run() {
     assert_eq!(config.history, Duration::from_secs(10));
     assert_eq!(config.overflow, Overflow::SkipToLive);
     assert_eq!(config.max_listeners, 1000);
+    assert_eq!(config.record, None);
     assert_eq!(config.stdin_format(), (48_000, 2, PcmEncoding::S16Le));
 }
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 15] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 17] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
     ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0", "0.0.0.0:3"]),
@@ -98,6 +99,8 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 15] = [
     ("max_lag", "AIRCHECK_MAX_LAG", "--max-lag", ["'1s'", "10m", "off"]),
     ("socket_buffer", "AIRCHECK_SOCKET_BUFFER", "--socket-buffer", ["'10ms'", "1s", "10s"]),
     ("max_listeners", "AIRCHECK_MAX_LISTENERS", "--max-listeners", ["0x10", "1", "100000"]),
+    ("record", "AIRCHECK_RECORD", "--record", ["'takes'", "/tmp/takes", "off"]),
+    ("record_split", "AIRCHECK_RECORD_SPLIT", "--record-split", ["'90m'", "500MB", "4GiB"]),
     ("rate", "AIRCHECK_RATE", "--rate", ["1_000", "1", "768000"]),
     ("channels", "AIRCHECK_CHANNELS", "--channels", ["3", "1", "32"]),
     ("sample", "AIRCHECK_SAMPLE", "--sample", ["'s16le'", "s24le", "f32le"]),
@@ -118,6 +121,8 @@ fn value(config: &Config, name: &str) -> String {
         "max_lag" => config.max_lag.map_or("off".to_owned(), |max_lag| format!("{max_lag:?}")),
         "socket_buffer" => format!("{:?}", config.socket_buffer),
         "max_listeners" => config.max_listeners.to_string(),
+        "record" => config.record.as_ref().map_or("off".to_owned(), |path| path.display().to_string()),
+        "record_split" => config.record_split.to_string(),
         "rate" => format!("{:?}", config.rate_hz),
         "channels" => format!("{:?}", config.channels),
         "sample" => format!("{:?}", config.sample.map(PcmEncoding::label)),
@@ -140,6 +145,8 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["1s", "600s", "off"],
         ["10ms", "1s", "10s"],
         ["16", "1", "100000"],
+        ["takes", "/tmp/takes", "off"],
+        ["90m", "500MB", "4GiB"],
         ["Some(1000)", "Some(1)", "Some(768000)"],
         ["Some(3)", "Some(1)", "Some(32)"],
         ["Some(\"s16le\")", "Some(\"s24le\")", "Some(\"f32le\")"],
@@ -151,6 +158,7 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         let source = match name {
             "source" => "",
             "loop" => "source = 'wav:a.wav'\n",
+            "record_split" => "record = 'takes'\n",
             _ => "source = 'stdin'\n",
         };
         let arg = format!("{flag}={arg}");
@@ -212,6 +220,7 @@ fn a_device_may_be_asked_for_a_rate() {
     }
 }
 
+const SPLIT: &str = "a length such as \"1h\" or a size such as \"500MB\"";
 const DURATION: &str = "a duration such as \"10ms\"";
 const ADDRESS: &str = "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:8700";
 const SOURCE: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ or stdin";
@@ -240,6 +249,12 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         ("max_lag", "11m", "must be from 1ms to 10m, not 11m".to_owned()),
         ("max_lag", "never", not("a duration such as \"2s\", or off", "never")),
         ("socket_buffer", "9ms", "must be from 10ms to 10s, not 9ms".to_owned()),
+        ("record", "", not("a directory, or off", "")),
+        ("record_split", "999ms", "must be from 1s to 24h, not 999ms".to_owned()),
+        ("record_split", "25h", "must be from 1s to 24h, not 25h".to_owned()),
+        ("record_split", "999kB", "must be from 1MB to 4GiB, not 999kB".to_owned()),
+        ("record_split", "5GB", "must be from 1MB to 4GiB, not 5GB".to_owned()),
+        ("record_split", "1h", "goes only with a directory to record to: set --record".to_owned()),
         ("sample", "s32le", not("s16le, s24le or f32le", "s32le")),
         ("sample", "s16le", "goes only with the source stdin, not with auto".to_owned()),
         ("loop", "true", "goes only with the source wav:PATH, not with auto".to_owned()),
@@ -248,6 +263,9 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         for value in ["10", "-1s", "soon"] {
             wrong.push((key, value, not(DURATION, value)));
         }
+    }
+    for value in ["500", "500M", "1.5GB", "-1MB", "MB", "99999999999999999999GB", "soon"] {
+        wrong.push(("record_split", value, not(SPLIT, value)));
     }
     for value in [":8700", "8700", "127.0.0.1", "::1:8700", "radio.example:8700", "localhost:x", "1.2.3.4:70000"] {
         wrong.push(("listen", value, not(ADDRESS, value)));
@@ -349,7 +367,8 @@ fn every_wrong_type_in_a_file_is_told() {
 
 #[test]
 fn every_unknown_key_is_told_with_its_line() {
-    let all = "source, loop, listen, block, buffer, history, overflow, max_lag, socket_buffer, max_listeners, rate, channels, sample, \
+    let all = "source, loop, listen, block, buffer, history, overflow, max_lag, socket_buffer, max_listeners, record, \
+               record_split, rate, channels, sample, \
                allow_hosts, allow_origins";
     let cases = [
         ("lissten = 1", 1, "unknown key `lissten`; did you mean `listen`?".to_owned()),
@@ -505,6 +524,7 @@ aircheck.toml is good; with it would run:
   max_lag        off             default
   socket_buffer  100ms           default
   max_listeners  1000            default
+  record         off             default
   rate           44100 Hz        line 3
   channels       2               default
   sample         s16le           default
@@ -521,4 +541,9 @@ fn a_checked_file_says_what_the_environment_changes_and_who_can_listen() {
     assert!(text.contains("\n  listen         0.0.0.0:80                    AIRCHECK_LISTEN\n"), "{text}");
     assert!(text.ends_with("\nOther machines can reach 0.0.0.0:80: whoever can connect can listen.\n"), "{text}");
     assert!(!text.contains("  rate  "), "{text}");
+    assert!(!text.contains("  record_split  "), "{text}");
+    let text = checked(&Setup::new().file("record = 'takes'\nrecord_split = '500MB'\n"));
+    let rows: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(rows.contains(&vec!["record", "takes", "line", "1"]), "{text}");
+    assert!(rows.contains(&vec!["record_split", "500MB", "line", "2"]), "{text}");
 }

@@ -162,6 +162,7 @@ function showStatus(next) {
     `${format.rate_hz / 1000} kHz`,
     { 1: "mono", 2: "stereo" }[format.channels] ?? `${format.channels} channels`,
     `${+(format.block_seconds * 1000).toFixed(2)} ms blocks`,
+    ...recordingFacts(status.recording),
   ].map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ")); // lines break between facts, not in them
 
   put($("blocks"), count(capture.blocks));
@@ -172,6 +173,13 @@ function showStatus(next) {
 
   showLevel(status.level ?? [], status.on_air);
   showShare();
+}
+
+/** A microphone is private, so a recording is never hidden. */
+function recordingFacts(recording) {
+  if (!recording) return [];
+  if (recording.failing) return [`recording fails: ${recording.failing}`];
+  return [recording.lost > 0 ? `recording, ${plural(recording.lost, "block")} lost` : "recording"];
 }
 
 function showState(text, on_air) {

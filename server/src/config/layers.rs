@@ -76,6 +76,10 @@ impl Layers {
                 return Err(self.wrong(key, &format!("goes only with the source {takers}, not with {source}")));
             }
         }
+        if self.config.record.is_none() && self.origins.contains_key(&Key::RecordSplit) {
+            // Whoever says how long the files are to be believes that there are some.
+            return Err(self.wrong(Key::RecordSplit, "goes only with a directory to record to: set --record"));
+        }
         Ok(Finished { config: self.config, origins: self.origins })
     }
 

@@ -80,11 +80,13 @@ fn shown(config: &Config, key: Key) -> Option<String> {
         Key::MaxLag => config.max_lag.map_or_else(|| "off".to_owned(), |max_lag| Short(max_lag).to_string()),
         Key::SocketBuffer => Short(config.socket_buffer).to_string(),
         Key::MaxListeners => config.max_listeners.to_string(),
+        Key::Record => config.record.as_ref().map_or_else(|| "off".to_owned(), |path| path.display().to_string()),
+        Key::RecordSplit if config.record.is_some() => config.record_split.to_string(),
         Key::Rate if config.source.takes_format() => rate_hz.map_or_else(own, |hz| format!("{hz} Hz")),
         Key::Channels if config.source.takes_format() => channels.map_or_else(own, |channels| channels.to_string()),
         Key::Sample if is_stdin => stdin_sample.label().to_owned(),
         Key::AllowHosts => list(&config.allow_hosts, "addresses and localhost only"),
         Key::AllowOrigins => list(&config.allow_origins, "none"),
-        Key::Loop | Key::Rate | Key::Channels | Key::Sample => return None,
+        Key::Loop | Key::RecordSplit | Key::Rate | Key::Channels | Key::Sample => return None,
     })
 }

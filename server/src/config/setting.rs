@@ -15,6 +15,8 @@ pub(crate) enum Key {
     MaxLag,
     SocketBuffer,
     MaxListeners,
+    Record,
+    RecordSplit,
     Rate,
     Channels,
     Sample,
@@ -37,7 +39,7 @@ pub(super) enum Kind {
 
 impl Key {
     /// All settings, in the order in which people think of them.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Source,
         Self::Loop,
         Self::Listen,
@@ -48,6 +50,8 @@ impl Key {
         Self::MaxLag,
         Self::SocketBuffer,
         Self::MaxListeners,
+        Self::Record,
+        Self::RecordSplit,
         Self::Rate,
         Self::Channels,
         Self::Sample,
@@ -68,6 +72,8 @@ impl Key {
             Self::MaxLag => ("max_lag", "AIRCHECK_MAX_LAG", "--max-lag"),
             Self::SocketBuffer => ("socket_buffer", "AIRCHECK_SOCKET_BUFFER", "--socket-buffer"),
             Self::MaxListeners => ("max_listeners", "AIRCHECK_MAX_LISTENERS", "--max-listeners"),
+            Self::Record => ("record", "AIRCHECK_RECORD", "--record"),
+            Self::RecordSplit => ("record_split", "AIRCHECK_RECORD_SPLIT", "--record-split"),
             Self::Rate => ("rate", "AIRCHECK_RATE", "--rate"),
             Self::Channels => ("channels", "AIRCHECK_CHANNELS", "--channels"),
             Self::Sample => ("sample", "AIRCHECK_SAMPLE", "--sample"),
@@ -111,6 +117,8 @@ impl Key {
             Self::MaxLag => "a duration such as \"2s\", or off",
             Self::Overflow => "skip-to-live, drop-newest, latest or disconnect",
             Self::MaxListeners => "a number from 1 to 100000",
+            Self::Record => "a directory, or off",
+            Self::RecordSplit => super::split::TAKES,
             Self::Rate => "a number of Hz from 1 to 768000",
             Self::Channels => "a number from 1 to 32",
             Self::Sample => "s16le, s24le or f32le",

@@ -1,0 +1,105 @@
+//! How long the files of a recording are, as people write it: `1h`, or `500MB`.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::duration::{self, Short};
+
+/// What a split looks like, for messages: `must be {TAKES}`.
+pub(super) const TAKES: &str = "a length such as \"1h\" or a size such as \"500MB\"";
+
+/// Below a second, there would be a new file for each time that the last one's header is brought up to date. A day is
+/// more than a WAV file holds at any usual rate.
+const SPAN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+/// The least is a few seconds of stereo. At most, sizes in a WAV file are 32 bits wide.
+const BYTES: RangeInclusive<u64> = 1_000_000..=1 << 32;
+/// Units of a size, each before those that it ends in.
+const UNITS: [(&str, u64); 6] =
+    [("KIB", 1 << 10), ("MIB", 1 << 20), ("GIB", 1 << 30), ("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
+
+/// When a recording goes on in a new file.
+///
+/// ```
+/// use aircheck_server::config::RecordSplit;
+/// use std::time::Duration;
+///
+/// assert_eq!("90m".parse(), Ok(RecordSplit::Span(Duration::from_secs(5400))));
+/// assert_eq!("500MB".parse(), Ok(RecordSplit::Bytes(500_000_000)));
+/// assert_eq!(RecordSplit::default().to_string(), "1h");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordSplit {
+    /// After so much sound: a second to a day, but before the file is larger than 4 GiB.
+    Span(Duration),
+    /// Before the file is larger than so many bytes: 1 MB to 4 GiB.
+    Bytes(u64),
+}
+
+impl Default for RecordSplit {
+    /// An hour: at 48 kHz stereo 1.4 GB, and what is looked for is found by the hour of its name.
+    fn default() -> Self {
+        Self::Span(Duration::from_secs(3600))
+    }
+}
+
+impl fmt::Display for RecordSplit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Span(span) if span.subsec_nanos() == 0 && span.as_secs().is_multiple_of(3600) => {
+                write!(f, "{}h", span.as_secs() / 3600)
+            }
+            Self::Span(span) => Short(span).fmt(f),
+            Self::Bytes(bytes) => {
+                let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("GB", 1_000_000_000), ("MB", 1_000_000)];
+                match units.into_iter().find(|(_, unit_bytes)| bytes.is_multiple_of(*unit_bytes)) {
+                    Some((unit, unit_bytes)) => write!(f, "{}{unit}", bytes / unit_bytes),
+                    None if bytes.is_multiple_of(1 << 10) => write!(f, "{}KiB", bytes >> 10),
+                    None => write!(f, "{}kB", bytes as f64 / 1e3),
+                }
+            }
+        }
+    }
+}
+
+impl FromStr for RecordSplit {
+    type Err = String;
+
+    /// What is wrong is the end of a sentence that begins with the name of the setting.
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let unlike = || format!("must be {TAKES}, not `{word}`");
+        let (split, fits, bounds) = match bytes(word) {
+            Some(bytes) => (Self::Bytes(bytes), BYTES.contains(&bytes), "1MB to 4GiB"),
+            // `500M` is 500 months to the reader of durations, and megabytes to everybody else.
+            None if word.ends_with('M') => return Err(unlike()),
+            None => {
+                let span = duration::parse(word).ok_or_else(unlike)?;
+                (Self::Span(span), SPAN.contains(&span), "1s to 24h")
+            }
+        };
+        if fits { Ok(split) } else { Err(format!("must be from {bounds}, not {split}")) }
+    }
+}
+
+/// A whole number with a unit of [`UNITS`], in upper or lower case.
+fn bytes(word: &str) -> Option<u64> {
+    let upper = word.to_ascii_uppercase();
+    let (number, unit_bytes) = UNITS.iter().find_map(|(unit, bytes)| Some((upper.strip_suffix(unit)?, *bytes)))?;
+    number.trim_end().parse::<u64>().ok()?.checked_mul(unit_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_short_and_reads_back() {
+        for word in ["1s", "1500ms", "90m", "1h", "24h", "1MB", "1500kB", "500MB", "500MiB", "1025KiB", "4GB", "4GiB"] {
+            let split: RecordSplit = word.parse().unwrap();
+            assert_eq!(split.to_string(), word);
+        }
+        assert_eq!("2 gib".parse(), Ok(RecordSplit::Bytes(2 << 30)));
+        assert_eq!("1h 30m".parse::<RecordSplit>().unwrap().to_string(), "90m");
+    }
+}
