@@ -6,8 +6,7 @@ use aircheck_engine::source::PcmEncoding;
 use aircheck_engine::{Block, Format, Item, Stamp, Timestamp};
 use bytes::Bytes;
 
-use crate::codec::flac::FlacEncoder;
-use crate::codec::opus::{OpusEncoder, OpusPacket};
+use crate::codec::{FlacEncoder, OpusEncoder, OpusPacket};
 use crate::message::{self, HEADER_BYTES, Payload};
 use crate::throttle::Throttle;
 

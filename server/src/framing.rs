@@ -5,7 +5,7 @@ use std::ops::Range;
 use aircheck_engine::{Format, Gap};
 use bytes::Bytes;
 
-use crate::codec::ogg::OggOpus;
+use crate::codec::OggOpus;
 use crate::encode::Encoded;
 
 /// The state of one listener's stream. Packets are shared; what is here is the listener's own.

@@ -10,9 +10,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_tungstenite::tungstenite::error::ProtocolError;
 
 use crate::body::StreamBody;
-use crate::codec::flac::FlacEncoder;
-use crate::codec::ogg::OggOpus;
-use crate::codec::opus::OpusEncoder;
+use crate::codec::{FlacEncoder, OggOpus, OpusEncoder};
 use crate::encode::{Encoding, wav_header};
 use crate::encoders::EncoderError;
 use crate::feed::Feed;

@@ -84,7 +84,12 @@ impl Session {
                 Poll::Ready(Some(message)) => match message? {
                     Message::Text(text) => self.hear(&text),
                     Message::Binary(_) => self.close(CloseCode::Unsupported, "binary messages are not taken"),
-                    Message::Close(_) => return Err(Error::ConnectionClosed),
+                    Message::Close(_) => {
+                        // tungstenite has the answer ready; it has to go out.
+                        self.out.clear();
+                        (self.flushing, self.over) = (true, true);
+                        return Ok(());
+                    }
                     // tungstenite answers pings itself.
                     Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
                 },
@@ -146,7 +151,9 @@ impl Session {
 
     fn poll_session(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
-            self.listen(context)?;
+            if !self.over {
+                self.listen(context)?;
+            }
             if self.flushing {
                 ready!(Pin::new(&mut self.socket).poll_flush(context))?;
                 self.flushing = false;

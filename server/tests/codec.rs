@@ -1,0 +1,326 @@
+//! What the codecs make is decoded by ffmpeg, and compared with what went in.
+
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use aircheck_engine::Format;
+use aircheck_server::codec::{FlacEncoder, OggOpus, OpusEncoder, OpusPacket};
+
+const TAU: f64 = std::f64::consts::TAU;
+
+fn format(rate_hz: u32, channels: u16, block_ms: u64) -> Format {
+    Format::new(rate_hz, channels, Duration::from_millis(block_ms)).unwrap()
+}
+
+/// What `program` says of `bytes` in a file, which comes last of its arguments unless they have a `{}`. It must have
+/// nothing to complain about.
+fn ask(program: &str, arguments: &[&str], bytes: &[u8]) -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("stream");
+    std::fs::write(&path, bytes).unwrap();
+    let mut command = Command::new(program);
+    command.args(["-hide_banner", "-v", "warning"]);
+    command.args(arguments.iter().map(|argument| if *argument == "{}" { path.to_str().unwrap() } else { argument }));
+    let output = command.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{program} {arguments:?}");
+    assert!(output.status.success());
+    output.stdout
+}
+
+/// Numbers that ffprobe tells of each packet: when it starts in units of the stream's time, and its bytes.
+fn probe(bytes: &[u8]) -> Vec<(i64, usize)> {
+    let csv = ask("ffprobe", &["-show_entries", "packet=pts,size", "-of", "csv=p=0", "{}"], bytes);
+    let lines = String::from_utf8(csv).unwrap();
+    let number = |field: Option<&str>| field.unwrap().trim().parse::<i64>().unwrap();
+    let packet = |line: &str| {
+        let mut fields = line.split(',');
+        (number(fields.next()), number(fields.next()) as usize)
+    };
+    lines.lines().filter(|line| !line.is_empty()).map(packet).collect()
+}
+
+/// Integers of `bits` bits that no codec makes smaller, then some that it may: silence, full scale, a square.
+fn integers(bits: u32, samples: usize) -> Vec<i32> {
+    let (full, mut state) = (1_i32 << (bits - 1), 0x2545_F491_4F6C_DD1D_u64);
+    let mut noise = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state as i32) >> (32 - bits)
+    };
+    (0..samples)
+        .map(|index| match index * 8 / samples {
+            0..3 => noise(),
+            3 => 0,
+            4 if index % 2 == 0 => full - 1,
+            4 => -full,
+            5 if index / 37 % 2 == 0 => full - 1,
+            5 => -full,
+            6 => noise() >> (bits / 2),
+            _ => (f64::from(full - 1) * (index as f64 * 0.01).sin()) as i32,
+        })
+        .collect()
+}
+
+/// The frames for `integers`, block by block.
+fn flac(format: Format, bits: u32, integers: &[i32]) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let mut encoder = FlacEncoder::new(format, bits).unwrap();
+    let scale = (1_u32 << (bits - 1)) as f32;
+    let frames = integers.chunks(format.block_samples()).enumerate().map(|(sequence, block)| {
+        let samples: Vec<f32> = block.iter().map(|sample| *sample as f32 / scale).collect();
+        encoder.encode(sequence as u64, &samples).unwrap().to_vec()
+    });
+    let frames = frames.collect();
+    (encoder.header().unwrap().to_vec(), frames)
+}
+
+/// What ffmpeg makes of FLAC.
+fn decoded(bits: u32, flac: &[u8]) -> Vec<i32> {
+    let sample = if bits == 16 { "s16le" } else { "s24le" };
+    let codec = format!("pcm_{sample}");
+    let bytes = ask("ffmpeg", &["-i", "{}", "-f", sample, "-c:a", &codec, "-"], flac);
+    let width = bits as usize / 8;
+    let integer = |bytes: &[u8]| bytes.iter().rev().fold(0_i32, |value, byte| value << 8 | i32::from(*byte));
+    bytes.chunks(width).map(|bytes| integer(bytes) << (32 - bits) >> (32 - bits)).collect()
+}
+
+#[test]
+fn flac_is_the_source_sample_by_sample() {
+    for (rate_hz, channels, block_ms, bits) in [
+        (48_000, 2, 10, 16),
+        (48_000, 2, 10, 24),
+        (44_100, 1, 10, 16),
+        (44_100, 2, 3, 24),
+        (48_000, 6, 10, 24),
+        (44_100, 6, 100, 16),
+        (192_000, 2, 10, 24),
+        (8_000, 1, 2, 16),
+        (96_000, 8, 1, 24),
+    ] {
+        let format = format(rate_hz, channels, block_ms);
+        // A last block of seven frames: fewer than any other block may have.
+        let samples = (rate_hz / format.block_frames() * format.block_frames() + 7) as usize * usize::from(channels);
+        let source = integers(bits, samples);
+        let (header, frames) = flac(format, bits, &source);
+        let whole = [header, frames.concat()].concat();
+        assert!(decoded(bits, &whole) == source, "{rate_hz} Hz, {channels} channels, {bits} bits");
+        let raw = source.len() * bits as usize / 8;
+        assert!(whole.len() < raw, "{} bytes for {raw}: {rate_hz} Hz, {channels} channels, {bits} bits", whole.len());
+    }
+}
+
+#[test]
+fn flac_can_be_joined_late_and_shows_a_hole_where_it_is() {
+    let format = format(48_000, 2, 10);
+    let source = integers(16, 480 * 2 * 400);
+    let (header, frames) = flac(format, 16, &source);
+    let heard = [&frames[100..150], &frames[173..]].concat();
+    let stream = [header, heard.concat()].concat();
+    let expected = [&source[960 * 100..960 * 150], &source[960 * 173..]].concat();
+    assert!(decoded(16, &stream) == expected);
+    let starts: Vec<i64> = probe(&stream).iter().map(|(start, _)| *start).collect();
+    let numbers: Vec<i64> = (100..150).chain(173..400).map(|number| number * 480).collect();
+    assert_eq!(starts, numbers);
+}
+
+#[test]
+fn flac_clips_what_is_too_loud_and_silences_what_is_no_number() {
+    let format = format(48_000, 1, 10);
+    let mut encoder = FlacEncoder::new(format, 16).unwrap();
+    let mut block = vec![0.5; 480];
+    block[..6].copy_from_slice(&[2.0, -2.0, f32::NAN, f32::INFINITY, 1.0, f32::NEG_INFINITY]);
+    let stream = [encoder.header().unwrap(), encoder.encode(0, &block).unwrap()].concat();
+    assert_eq!(decoded(16, &stream)[..7], [32_767, -32_768, 0, 32_767, 32_767, -32_768, 16_384]);
+}
+
+#[test]
+fn flac_numbers_go_as_far_as_they_can() {
+    let format = format(48_000, 2, 10);
+    let mut encoder = FlacEncoder::new(format, 16).unwrap();
+    let source = integers(16, 960);
+    let samples: Vec<f32> = source.iter().map(|sample| *sample as f32 / 32_768.0).collect();
+    for (sequence, start) in [(127, 127), (128, 128), (1 << 26, 1 << 26), ((1 << 31) - 1, (1 << 31) - 1), (1 << 31, 0)] {
+        let stream = [encoder.header().unwrap(), encoder.encode(sequence, &samples).unwrap()].concat();
+        assert!(decoded(16, &stream) == source, "block {sequence}");
+        assert_eq!(probe(&stream)[0].0, start * 480, "block {sequence}");
+    }
+}
+
+/// A source of `frames` frames, all channels alike, at `position / rate_hz` seconds each.
+fn source(format: Format, frames: usize, sample: impl Fn(f64) -> f64) -> Vec<f32> {
+    let channels = usize::from(format.channels());
+    (0..frames * channels).map(|index| sample((index / channels) as f64 / f64::from(format.rate_hz())) as f32).collect()
+}
+
+/// A listener's whole file, of those blocks of `source` that are not in `missing` for the encoder.
+fn opus(format: Format, bitrate_bps: u32, source: &[f32], missing: std::ops::Range<usize>) -> (Vec<u8>, u16) {
+    let mut encoder = OpusEncoder::new(format, bitrate_bps).unwrap();
+    let mut ogg = OggOpus::new(7, format.channels() as u8, encoder.pre_skip(), format.rate_hz());
+    let mut file = ogg.header(Some("A test")).to_vec();
+    let mut packets = Vec::new();
+    for (sequence, block) in source.chunks(format.block_samples()).enumerate() {
+        if !missing.contains(&sequence) {
+            encoder.encode(sequence as u64, block, &mut packets).unwrap();
+            file.extend(ogg.page(&packets));
+            packets.clear();
+        }
+    }
+    let end = encoder.finish(&mut packets).unwrap();
+    file.extend(ogg.end(&packets, Some(end)));
+    (file, encoder.pre_skip())
+}
+
+/// What ffmpeg makes of Ogg Opus: its first channel.
+fn heard(channels: u16, file: &[u8]) -> Vec<f64> {
+    let bytes = ask("ffmpeg", &["-i", "{}", "-f", "f32le", "-c:a", "pcm_f32le", "-"], file);
+    let samples = bytes.chunks(4).map(|bytes| f64::from(f32::from_le_bytes(bytes.try_into().unwrap())));
+    samples.step_by(usize::from(channels)).collect()
+}
+
+/// Level and delay, in frames, of a tone of 1 kHz in `heard`, and the level of all else: levels as parts of 1.
+fn tone(heard: &[f64]) -> (f64, f64, f64) {
+    let angle = |n: usize| n as f64 / 48.0 * TAU;
+    let sum = |part: fn(f64) -> f64| {
+        heard.iter().enumerate().map(|(n, sample)| sample * part(angle(n))).sum::<f64>() * 2.0 / heard.len() as f64
+    };
+    let (sin, cos) = (sum(f64::sin), sum(f64::cos));
+    let rest = heard.iter().enumerate().map(|(n, s)| (s - sin * angle(n).sin() - cos * angle(n).cos()).powi(2));
+    (sin.hypot(cos), (-cos).atan2(sin) / TAU * 48.0, (rest.sum::<f64>() / heard.len() as f64).sqrt())
+}
+
+#[test]
+fn opus_keeps_pitch_level_timing_and_length() {
+    for (rate_hz, channels, block_ms, bitrate_bps) in [
+        (48_000, 2, 10, 96_000),
+        (44_100, 2, 10, 96_000),
+        (44_100, 1, 7, 64_000),
+        (16_000, 1, 20, 24_000),
+        (96_000, 2, 1, 128_000),
+        (22_050, 2, 100, 96_000),
+        (44_101, 1, 5, 96_000),
+    ] {
+        let format = format(rate_hz, channels, block_ms);
+        let frames = rate_hz as usize * 2 + 123;
+        let (file, _) = opus(format, bitrate_bps, &source(format, frames, |t| 0.5 * (t * 1000.0 * TAU).sin()), 0..0);
+        let heard = heard(channels, &file);
+        let name = format!("{rate_hz} Hz, {channels} channels, {block_ms} ms, {bitrate_bps} bit/s");
+        let due = (frames as f64 * 48_000.0 / f64::from(rate_hz)).round() as usize;
+        assert_eq!(heard.len(), due, "{name}");
+        let (level, delay, rest) = tone(&heard[24_000..72_000]);
+        assert!((level / 0.5).log10().abs() * 20.0 < 0.5, "{name}: a tone of 0.5 came as one of {level}");
+        assert!(delay.abs() < 2.0, "{name}: {delay} frames late");
+        assert!(rest < 0.02, "{name}: noise of {rest}");
+    }
+}
+
+#[test]
+fn a_click_is_heard_when_it_was_made() {
+    for (rate_hz, bitrate_bps) in [(48_000, 96_000), (44_100, 96_000), (48_000, 32_000)] {
+        let format = format(rate_hz, 2, 10);
+        let at = 0.7315;
+        let click = |t: f64| if (t - at).abs() < 0.000_25 { 0.9 } else { 0.0 };
+        let (file, _) = opus(format, bitrate_bps, &source(format, rate_hz as usize, click), 0..0);
+        let heard = heard(2, &file);
+        let loudest = (0..heard.len()).max_by(|a, b| heard[*a].abs().total_cmp(&heard[*b].abs())).unwrap();
+        let late = loudest as f64 / 48_000.0 - at;
+        assert!(late.abs() < 0.001, "{rate_hz} Hz, {bitrate_bps} bit/s: {late} s late");
+    }
+}
+
+#[test]
+fn a_hole_moves_granule_positions_and_not_the_sound_after_it() {
+    for rate_hz in [48_000, 44_100] {
+        let format = format(rate_hz, 2, 10);
+        let samples = source(format, 2 * rate_hz as usize, |t| 0.5 * (t * 1000.0 * TAU).sin());
+        // Half a second: 50 of 200 blocks.
+        let (file, pre_skip) = opus(format, 96_000, &samples, 70..120);
+        let starts: Vec<i64> = probe(&file).iter().map(|(start, _)| start + i64::from(pre_skip)).collect();
+        let jumps: Vec<_> = starts.windows(2).filter(|pair| pair[1] - pair[0] != 480).collect();
+        // One or two more packets carry what was still inside the encoder, which starts again with the packet that
+        // block 120 is in.
+        let first = 71 + i64::from(rate_hz != 48_000);
+        let [jump] = jumps[..] else { panic!("{rate_hz} Hz: one jump was due, not {jumps:?}") };
+        assert_eq!(jump, [(first - 1) * 480, 120 * 480], "{rate_hz} Hz");
+        // ffmpeg leaves the hole out, so what comes after it is as much earlier.
+        let heard = heard(2, &file);
+        let hole = (120 - first as usize) * 480;
+        assert_eq!(heard.len(), 96_000 - hole);
+        let after = 120 * 480 - hole + 4800;
+        let (level, delay, rest) = tone(&heard[after..after + 24_000]);
+        assert!((level / 0.5).log10().abs() * 20.0 < 0.5 && rest < 0.02, "{rate_hz} Hz: {level}, noise of {rest}");
+        assert!(delay.abs() < 2.0, "{rate_hz} Hz: {delay} frames late");
+    }
+}
+
+#[test]
+fn a_loss_can_be_concealed_for_one_listener() {
+    let format = format(48_000, 2, 10);
+    let mut encoder = OpusEncoder::new(format, 96_000).unwrap();
+    let mut packets = Vec::new();
+    for (sequence, block) in source(format, 96_000, |t| 0.5 * (t * 1000.0 * TAU).sin()).chunks(960).enumerate() {
+        encoder.encode(sequence as u64, block, &mut packets).unwrap();
+    }
+    // It joins at the twentieth packet, and loses three.
+    let mut ogg = OggOpus::new(1, 2, encoder.pre_skip(), 48_000);
+    let pages = [
+        ogg.header(None),
+        ogg.page(&packets[20..50]),
+        ogg.conceal(packets[53].position),
+        ogg.conceal(packets[53].position),
+        ogg.page(&packets[53..]),
+        ogg.end(&[], None),
+    ];
+    let file = pages.concat();
+    assert_eq!(heard(2, &file).len(), 180 * 480 - usize::from(encoder.pre_skip()));
+    let starts: Vec<i64> = probe(&file).iter().map(|(start, _)| *start + i64::from(encoder.pre_skip())).collect();
+    assert!(starts.windows(2).all(|pair| pair[1] - pair[0] == 480), "{starts:?}");
+    assert_eq!(starts[0], 0, "each listener's time starts when it does");
+}
+
+/// The median of what `work` takes for one block, in microseconds.
+fn median_us(blocks: usize, mut work: impl FnMut(u64)) -> f64 {
+    let mut times: Vec<Duration> = (0..blocks as u64)
+        .map(|sequence| {
+            let start = Instant::now();
+            work(sequence);
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[blocks / 2].as_secs_f64() * 1e6
+}
+
+/// `cargo test --release -p aircheck-server --test codec -- --ignored --nocapture`
+#[test]
+#[ignore = "tells figures, which depend on the machine"]
+fn what_a_block_of_10_ms_of_stereo_costs() {
+    let sound = |t: f64| 0.3 * (t * 440.0 * TAU).sin() + 0.2 * (t * 1330.0 * TAU).sin() + 0.1 * (t * t * 4000.0).sin();
+    for (rate_hz, bitrate_bps) in [(48_000, 96_000), (44_100, 96_000), (48_000, 24_000), (96_000, 256_000)] {
+        let format = format(rate_hz, 2, 10);
+        let samples = source(format, rate_hz as usize, sound);
+        let blocks: Vec<&[f32]> = samples.chunks(format.block_samples()).collect();
+        let mut encoder = OpusEncoder::new(format, bitrate_bps).unwrap();
+        let mut packets: Vec<OpusPacket> = Vec::new();
+        let us = median_us(2000, |sequence| {
+            packets.clear();
+            encoder.encode(sequence, blocks[sequence as usize % blocks.len()], &mut packets).unwrap();
+        });
+        println!("Opus, {bitrate_bps} bit/s from {rate_hz} Hz: {us:.0} us, {:.2} % of a core", us / 100.0);
+        let mut ogg = OggOpus::new(1, 2, encoder.pre_skip(), rate_hz);
+        println!("a page of it: {:.2} us", median_us(2000, |_| drop(ogg.page(&packets))));
+    }
+    for bits in [16, 24] {
+        let format = format(48_000, 2, 10);
+        let samples = source(format, 48_000, sound);
+        let mut encoder = FlacEncoder::new(format, bits).unwrap();
+        let mut bytes = 0;
+        let us = median_us(2000, |sequence| {
+            let block = samples.chunks(960).nth(sequence as usize % 100).unwrap();
+            bytes += encoder.encode(sequence, block).unwrap().len();
+        });
+        let part = bytes as f64 / (2000.0 * 960.0 * f64::from(bits / 8));
+        println!("FLAC, {bits} bits: {us:.0} us, {:.2} % of a core, {part:.2} of the size", us / 100.0);
+    }
+}
