@@ -40,7 +40,7 @@ pub enum CodecError {
         "FLAC carries sample rates up to 65,535 Hz and tens of Hz up to 655,350, and the source has {0} Hz; choose WAV"
     )]
     FlacRate(u32),
-    /// Blocks outside [`flac::BLOCK_FRAMES`].
+    /// Blocks outside [`FlacEncoder::BLOCK_FRAMES`].
     #[error("FLAC carries blocks of {least} to {most} frames, and the source's have {0}; choose another --block",
         least = FlacEncoder::BLOCK_FRAMES.start(), most = FlacEncoder::BLOCK_FRAMES.end())]
     FlacBlock(u32),

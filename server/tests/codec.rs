@@ -9,14 +9,16 @@ use aircheck_engine::Format;
 use aircheck_server::codec::{FlacEncoder, OggOpus, OpusEncoder, OpusPacket};
 
 const TAU: f64 = std::f64::consts::TAU;
+/// What ffmpeg says where a frame of FLAC is missing, as it should.
+const HOLE: &str = "sample/frame number mismatch in adjacent frames";
 
 fn format(rate_hz: u32, channels: u16, block_ms: u64) -> Format {
     Format::new(rate_hz, channels, Duration::from_millis(block_ms)).unwrap()
 }
 
-/// What `program` says of `bytes` in a file, which comes last of its arguments unless they have a `{}`. It must have
-/// nothing to complain about.
-fn ask(program: &str, arguments: &[&str], bytes: &[u8]) -> Vec<u8> {
+/// What `program` says of `bytes` in a file, which takes the place of `{}` among its arguments. It must have nothing
+/// to complain about but `complaint`.
+fn ask(program: &str, arguments: &[&str], bytes: &[u8], complaint: &str) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("stream");
     std::fs::write(&path, bytes).unwrap();
@@ -24,21 +26,20 @@ fn ask(program: &str, arguments: &[&str], bytes: &[u8]) -> Vec<u8> {
     command.args(["-hide_banner", "-v", "warning"]);
     command.args(arguments.iter().map(|argument| if *argument == "{}" { path.to_str().unwrap() } else { argument }));
     let output = command.output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{program} {arguments:?}");
+    let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        complaints.lines().all(|line| !complaint.is_empty() && line.contains(complaint)),
+        "{program}: {complaints}"
+    );
     assert!(output.status.success());
     output.stdout
 }
 
-/// Numbers that ffprobe tells of each packet: when it starts in units of the stream's time, and its bytes.
-fn probe(bytes: &[u8]) -> Vec<(i64, usize)> {
-    let csv = ask("ffprobe", &["-show_entries", "packet=pts,size", "-of", "csv=p=0", "{}"], bytes);
+/// When each packet starts, as ffprobe has it.
+fn probe(bytes: &[u8], complaint: &str) -> Vec<i64> {
+    let csv = ask("ffprobe", &["-show_entries", "packet=pts", "-of", "csv=p=0", "{}"], bytes, complaint);
     let lines = String::from_utf8(csv).unwrap();
-    let number = |field: Option<&str>| field.unwrap().trim().parse::<i64>().unwrap();
-    let packet = |line: &str| {
-        let mut fields = line.split(',');
-        (number(fields.next()), number(fields.next()) as usize)
-    };
-    lines.lines().filter(|line| !line.is_empty()).map(packet).collect()
+    lines.split_ascii_whitespace().map(|line| line.trim_end_matches(',').parse().unwrap()).collect()
 }
 
 /// Integers of `bits` bits that no codec makes smaller, then some that it may: silence, full scale, a square.
@@ -77,10 +78,11 @@ fn flac(format: Format, bits: u32, integers: &[i32]) -> (Vec<u8>, Vec<Vec<u8>>) 
 }
 
 /// What ffmpeg makes of FLAC.
-fn decoded(bits: u32, flac: &[u8]) -> Vec<i32> {
+fn decoded(bits: u32, flac: &[u8], complaint: &str) -> Vec<i32> {
     let sample = if bits == 16 { "s16le" } else { "s24le" };
     let codec = format!("pcm_{sample}");
-    let bytes = ask("ffmpeg", &["-i", "{}", "-f", sample, "-c:a", &codec, "-"], flac);
+    let bytes =
+        ask("ffmpeg", &["-err_detect", "crccheck", "-i", "{}", "-f", sample, "-c:a", &codec, "-"], flac, complaint);
     let width = bits as usize / 8;
     let integer = |bytes: &[u8]| bytes.iter().rev().fold(0_i32, |value, byte| value << 8 | i32::from(*byte));
     bytes.chunks(width).map(|bytes| integer(bytes) << (32 - bits) >> (32 - bits)).collect()
@@ -105,7 +107,7 @@ fn flac_is_the_source_sample_by_sample() {
         let source = integers(bits, samples);
         let (header, frames) = flac(format, bits, &source);
         let whole = [header, frames.concat()].concat();
-        assert!(decoded(bits, &whole) == source, "{rate_hz} Hz, {channels} channels, {bits} bits");
+        assert!(decoded(bits, &whole, "") == source, "{rate_hz} Hz, {channels} channels, {bits} bits");
         let raw = source.len() * bits as usize / 8;
         assert!(whole.len() < raw, "{} bytes for {raw}: {rate_hz} Hz, {channels} channels, {bits} bits", whole.len());
     }
@@ -116,13 +118,13 @@ fn flac_can_be_joined_late_and_shows_a_hole_where_it_is() {
     let format = format(48_000, 2, 10);
     let source = integers(16, 480 * 2 * 400);
     let (header, frames) = flac(format, 16, &source);
-    let heard = [&frames[100..150], &frames[173..]].concat();
-    let stream = [header, heard.concat()].concat();
+    let stream = [header.clone(), frames[100..].concat()].concat();
+    assert!(decoded(16, &stream, "") == source[960 * 100..]);
+    let stream = [header, frames[100..150].concat(), frames[173..].concat()].concat();
     let expected = [&source[960 * 100..960 * 150], &source[960 * 173..]].concat();
-    assert!(decoded(16, &stream) == expected);
-    let starts: Vec<i64> = probe(&stream).iter().map(|(start, _)| *start).collect();
+    assert!(decoded(16, &stream, HOLE) == expected);
     let numbers: Vec<i64> = (100..150).chain(173..400).map(|number| number * 480).collect();
-    assert_eq!(starts, numbers);
+    assert_eq!(probe(&stream, HOLE), numbers);
 }
 
 #[test]
@@ -130,9 +132,10 @@ fn flac_clips_what_is_too_loud_and_silences_what_is_no_number() {
     let format = format(48_000, 1, 10);
     let mut encoder = FlacEncoder::new(format, 16).unwrap();
     let mut block = vec![0.5; 480];
-    block[..6].copy_from_slice(&[2.0, -2.0, f32::NAN, f32::INFINITY, 1.0, f32::NEG_INFINITY]);
+    let odd = [2.0, -2.0, f32::NAN, f32::INFINITY, 1.0, f32::NEG_INFINITY, 100.6 / 32_768.0, -100.6 / 32_768.0];
+    block[..8].copy_from_slice(&odd);
     let stream = [encoder.header().unwrap(), encoder.encode(0, &block).unwrap()].concat();
-    assert_eq!(decoded(16, &stream)[..7], [32_767, -32_768, 0, 32_767, 32_767, -32_768, 16_384]);
+    assert_eq!(decoded(16, &stream, "")[..9], [32_767, -32_768, 0, 32_767, 32_767, -32_768, 101, -101, 16_384]);
 }
 
 #[test]
@@ -141,10 +144,11 @@ fn flac_numbers_go_as_far_as_they_can() {
     let mut encoder = FlacEncoder::new(format, 16).unwrap();
     let source = integers(16, 960);
     let samples: Vec<f32> = source.iter().map(|sample| *sample as f32 / 32_768.0).collect();
-    for (sequence, start) in [(127, 127), (128, 128), (1 << 26, 1 << 26), ((1 << 31) - 1, (1 << 31) - 1), (1 << 31, 0)] {
-        let stream = [encoder.header().unwrap(), encoder.encode(sequence, &samples).unwrap()].concat();
-        assert!(decoded(16, &stream) == source, "block {sequence}");
-        assert_eq!(probe(&stream)[0].0, start * 480, "block {sequence}");
+    for (first, start) in [(0, 0), (126, 126), (1 << 26, 1 << 26), ((1 << 31) - 3, (1 << 31) - 3), (1 << 31, 0)] {
+        let mut stream = encoder.header().unwrap().to_vec();
+        (first..first + 3).for_each(|sequence| stream.extend(encoder.encode(sequence, &samples).unwrap()));
+        assert!(decoded(16, &stream, "") == source.repeat(3), "block {first}");
+        assert_eq!(probe(&stream, ""), [start * 480, (start + 1) * 480, (start + 2) * 480], "block {first}");
     }
 }
 
@@ -167,14 +171,14 @@ fn opus(format: Format, bitrate_bps: u32, source: &[f32], missing: std::ops::Ran
             packets.clear();
         }
     }
-    let end = encoder.finish(&mut packets).unwrap();
-    file.extend(ogg.end(&packets, Some(end)));
+    encoder.finish(&mut packets).unwrap();
+    file.extend(ogg.end(&packets, None));
     (file, encoder.pre_skip())
 }
 
 /// What ffmpeg makes of Ogg Opus: its first channel.
 fn heard(channels: u16, file: &[u8]) -> Vec<f64> {
-    let bytes = ask("ffmpeg", &["-i", "{}", "-f", "f32le", "-c:a", "pcm_f32le", "-"], file);
+    let bytes = ask("ffmpeg", &["-i", "{}", "-f", "f32le", "-c:a", "pcm_f32le", "-"], file, "");
     let samples = bytes.chunks(4).map(|bytes| f64::from(f32::from_le_bytes(bytes.try_into().unwrap())));
     samples.step_by(usize::from(channels)).collect()
 }
@@ -229,23 +233,31 @@ fn a_click_is_heard_when_it_was_made() {
     }
 }
 
+/// The granule position of each packet's page, and whether that is the last page.
+fn granules(file: &[u8]) -> Vec<(u64, bool)> {
+    let mut reader = ogg::PacketReader::new(std::io::Cursor::new(file));
+    let packets = std::iter::from_fn(|| reader.read_packet().unwrap());
+    packets.skip(2).map(|packet| (packet.absgp_page(), packet.last_in_stream())).collect()
+}
+
 #[test]
 fn a_hole_moves_granule_positions_and_not_the_sound_after_it() {
-    for rate_hz in [48_000, 44_100] {
+    for (rate_hz, flushed) in [(48_000, 1), (44_100, 1)] {
         let format = format(rate_hz, 2, 10);
         let samples = source(format, 2 * rate_hz as usize, |t| 0.5 * (t * 1000.0 * TAU).sin());
-        // Half a second: 50 of 200 blocks.
         let (file, pre_skip) = opus(format, 96_000, &samples, 70..120);
-        let starts: Vec<i64> = probe(&file).iter().map(|(start, _)| start + i64::from(pre_skip)).collect();
-        let jumps: Vec<_> = starts.windows(2).filter(|pair| pair[1] - pair[0] != 480).collect();
-        // One or two more packets carry what was still inside the encoder, which starts again with the packet that
-        // block 120 is in.
-        let first = 71 + i64::from(rate_hz != 48_000);
-        let [jump] = jumps[..] else { panic!("{rate_hz} Hz: one jump was due, not {jumps:?}") };
-        assert_eq!(jump, [(first - 1) * 480, 120 * 480], "{rate_hz} Hz");
-        // ffmpeg leaves the hole out, so what comes after it is as much earlier.
+        let granules = granules(&file);
+        // What was in the encoder when block 70 did not come takes another packet.
+        let expected: Vec<u64> = (1..=70 + flushed).chain(121..=200).map(|packet| packet * 480).collect();
+        let (last, others) = granules.split_last().unwrap();
+        assert_eq!(others.iter().map(|(granule, _)| *granule).collect::<Vec<_>>(), expected, "{rate_hz} Hz");
+        assert!(others.iter().all(|(_, is_last)| !is_last));
+        assert_eq!(*last, (96_000 + u64::from(pre_skip), true), "{rate_hz} Hz: the end is where the sound ends");
+        // ffmpeg sees a hole of this length, and leaves it out, so what comes after it is as much earlier.
+        let hole = (50 - flushed as usize) * 480;
+        let steps: Vec<i64> = probe(&file, "").windows(2).map(|pair| pair[1] - pair[0] - 480).collect();
+        assert_eq!(steps.iter().filter(|step| **step != 0).collect::<Vec<_>>(), [&(hole as i64)], "{rate_hz} Hz");
         let heard = heard(2, &file);
-        let hole = (120 - first as usize) * 480;
         assert_eq!(heard.len(), 96_000 - hole);
         let after = 120 * 480 - hole + 4800;
         let (level, delay, rest) = tone(&heard[after..after + 24_000]);
@@ -274,7 +286,7 @@ fn a_loss_can_be_concealed_for_one_listener() {
     ];
     let file = pages.concat();
     assert_eq!(heard(2, &file).len(), 180 * 480 - usize::from(encoder.pre_skip()));
-    let starts: Vec<i64> = probe(&file).iter().map(|(start, _)| *start + i64::from(encoder.pre_skip())).collect();
+    let starts: Vec<i64> = probe(&file, "").iter().map(|start| start + i64::from(encoder.pre_skip())).collect();
     assert!(starts.windows(2).all(|pair| pair[1] - pair[0] == 480), "{starts:?}");
     assert_eq!(starts[0], 0, "each listener's time starts when it does");
 }
@@ -301,6 +313,9 @@ fn what_a_block_of_10_ms_of_stereo_costs() {
         let format = format(rate_hz, 2, 10);
         let samples = source(format, rate_hz as usize, sound);
         let blocks: Vec<&[f32]> = samples.chunks(format.block_samples()).collect();
+        let made = median_us(20, |_| drop(OpusEncoder::new(format, bitrate_bps).unwrap()));
+        let told = median_us(20, |_| assert!(OpusEncoder::pre_skip_for(format, bitrate_bps).is_ok()));
+        println!("an encoder from {rate_hz} Hz: {made:.0} us; what to skip for it: {told:.0} us");
         let mut encoder = OpusEncoder::new(format, bitrate_bps).unwrap();
         let mut packets: Vec<OpusPacket> = Vec::new();
         let us = median_us(2000, |sequence| {

@@ -133,3 +133,29 @@ fn renumbered(frame: &[u8], number: u64) -> Result<Bytes, CodecError> {
     bytes.extend(check.to_be_bytes());
     Ok(bytes.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn error(rate_hz: u32, channels: u16, block: Duration, bits: u32) -> String {
+        FlacEncoder::new(Format::new(rate_hz, channels, block).unwrap(), bits).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let block = Duration::from_millis(10);
+        assert!(error(48_000, 9, block, 16).contains("up to 8 channels, and the source has 9"));
+        assert!(error(48_000, 2, block, 20).contains("16 or 24 bits, not with 20"));
+        assert!(error(65_537, 2, block, 16).contains("65537 Hz"));
+        assert!(error(768_000, 2, block, 16).contains("768000 Hz"));
+        assert!(error(8_000, 1, Duration::from_millis(1), 16).contains("have 8; choose another --block"));
+    }
+
+    #[test]
+    fn a_block_without_samples_is_no_frame() {
+        let format = Format::new(48_000, 2, Duration::from_millis(10)).unwrap();
+        assert!(FlacEncoder::new(format, 16).unwrap().encode(3, &[]).unwrap().is_empty());
+    }
+}

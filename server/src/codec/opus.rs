@@ -18,6 +18,8 @@ pub(super) const RATE_HZ: u32 = 48_000;
 const PACKET_FRAMES: [u32; 4] = [960, 480, 240, 120];
 /// The most that one frame of Opus takes, with the byte that says what it is (RFC 6716, section 3.4).
 const MAX_PACKET_BYTES: usize = 1276;
+/// With fewer bytes a packet, libopus gives up and says nothing at all (`opus_encode_native` in `opus_encoder.c`).
+const LEAST_PACKET_BYTES: u32 = 3;
 /// From here on libopus never takes its speech codec, whatever it hears (`mode_thresholds` in `opus_encoder.c`).
 const ALWAYS_CELT_BPS: u32 = 64_000;
 
@@ -27,14 +29,17 @@ pub struct OpusPacket {
     /// What of the encoder's input it holds: the first frame, at 48 kHz since the start of the stream. The sound that
     /// it decodes to is [`pre_skip`](OpusEncoder::pre_skip) frames older.
     pub position: u64,
-    /// How many frames at 48 kHz it decodes to.
+    /// How many frames at 48 kHz it brings: as many as it decodes to, but for the stream's last packet, from which
+    /// the rest is to be cut off.
     pub frames: u32,
+    /// Whether it is the stream's last one.
+    pub is_last: bool,
     /// The packet.
     pub bytes: Bytes,
 }
 
 impl OpusPacket {
-    /// Position of the first frame that is not in it.
+    /// Position of the first frame that comes after it.
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.position + self.frames as u64
@@ -71,44 +76,25 @@ impl OpusEncoder {
     /// header has 16 bits.
     pub const MIN_RATE_HZ: u32 = 100;
 
-    /// An encoder for `format` that makes about `bitrate_bps` bits per second. Packets are as long as possible without
-    /// being longer than a block: a longer one would wait, shorter ones cost bits.
+    /// An encoder for `format` that makes about `bitrate_bps` bits per second; with packets of 2.5 ms not less than
+    /// 9,600. Packets are as long as possible without being longer than a block: a longer one would wait, shorter ones
+    /// cost bits.
     ///
     /// # Errors
     ///
     /// For more than two channels, a rate below [`MIN_RATE_HZ`](Self::MIN_RATE_HZ), or a bitrate that is not in
     /// [`BITRATES_BPS`](Self::BITRATES_BPS).
     pub fn new(format: Format, bitrate_bps: u32) -> Result<Self, CodecError> {
-        let channels = match format.channels() {
-            1 => Channels::Mono,
-            2 => Channels::Stereo,
-            channels => return Err(CodecError::OpusChannels(channels)),
-        };
-        if format.rate_hz() < Self::MIN_RATE_HZ {
-            return Err(CodecError::OpusRate(format.rate_hz()));
-        }
-        if !Self::BITRATES_BPS.contains(&bitrate_bps) {
-            return Err(CodecError::OpusBitrate(bitrate_bps));
-        }
-        let packet_frames = packet_frames(format);
-        // Low delay is CELT alone. Where nothing but CELT would be used anyhow, that is the same sound 4 ms earlier;
-        // below, speech is much better off with the choice.
-        let celt = bitrate_bps >= ALWAYS_CELT_BPS || packet_frames < 480;
-        let mut opus =
-            opus::Encoder::new(RATE_HZ, channels, if celt { Application::LowDelay } else { Application::Audio })?;
-        opus.set_bitrate(Bitrate::Bits(bitrate_bps as i32))?;
-        opus.set_vbr(true)?;
-        opus.set_vbr_constraint(true)?;
+        let (opus, packet_frames, pre_skip) = open(format, bitrate_bps)?;
         let resampler = (format.rate_hz() != RATE_HZ)
             .then(|| Resampler::new(format.rate_hz(), format.channels().into(), format.block_frames() as usize))
             .transpose()?;
-        let pre_skip = opus.get_lookahead()? as usize + resampler.as_ref().map_or(0, Resampler::delay);
         Ok(Self {
             opus,
             resampler,
             format,
             packet_frames,
-            pre_skip: u16::try_from(pre_skip).map_err(|_| CodecError::OpusRate(format.rate_hz()))?,
+            pre_skip,
             next: None,
             source_end: 0,
             position: 0,
@@ -116,6 +102,15 @@ impl OpusEncoder {
             block: Vec::with_capacity(format.block_samples()),
             packet: [0; MAX_PACKET_BYTES],
         })
+    }
+
+    /// The [`pre_skip`](Self::pre_skip) of an encoder like this, without the work of making one.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn pre_skip_for(format: Format, bitrate_bps: u32) -> Result<u16, CodecError> {
+        open(format, bitrate_bps).map(|(_, _, pre_skip)| pre_skip)
     }
 
     /// Frames of a packet, at 48 kHz: 960, 480, 240 or 120.
@@ -133,6 +128,7 @@ impl OpusEncoder {
 
     /// Encodes the block with this sequence number, and appends the packets that it completes: none, one or more.
     /// Sequence numbers only go up; if some are missing, what was begun before them is completed with silence first.
+    /// A block that is shorter than the others is the stream's last: it is [finished](Self::finish) with it.
     ///
     /// What is not a number becomes silence, and what is beyond full scale is clipped.
     ///
@@ -143,26 +139,43 @@ impl OpusEncoder {
         if self.next != Some(sequence) {
             self.jump(sequence, packets)?;
         }
-        self.feed(samples, packets)?;
-        self.next = Some(sequence + 1);
         let frames = samples.len() as u64 / u64::from(self.format.channels());
         self.source_end = self.at_48_khz(self.format.position(sequence) + frames);
-        Ok(())
+        self.next = Some(sequence + 1);
+        if frames == u64::from(self.format.block_frames()) {
+            return self.feed(samples, packets);
+        }
+        let before = packets.len();
+        self.feed(samples, packets)?;
+        self.drain(before, packets)
     }
 
-    /// Ends the stream: appends the packets in which the last of it is heard, and tells the position at which that
-    /// ends, which is inside the last packet as a rule.
+    /// Ends the stream: appends the packets in which the last of it is heard, and cuts the last one to what that is.
+    /// Nothing if it has been ended, or never begun.
     ///
     /// # Errors
     ///
     /// As [`encode`](Self::encode).
-    pub fn finish(&mut self, packets: &mut Vec<OpusPacket>) -> Result<u64, CodecError> {
-        if self.next.take().is_some() {
-            while !self.is_drained() {
-                self.feed(&[], packets)?;
-            }
+    pub fn finish(&mut self, packets: &mut Vec<OpusPacket>) -> Result<(), CodecError> {
+        self.drain(packets.len(), packets)
+    }
+
+    /// Feeds silence until all is out, of which packets from `before` on can be cut.
+    fn drain(&mut self, before: usize, packets: &mut Vec<OpusPacket>) -> Result<(), CodecError> {
+        if self.next.take().is_none() {
+            return Ok(());
         }
-        Ok(self.end())
+        while !self.is_drained() {
+            self.feed(&[], packets)?;
+        }
+        let end = self.end();
+        let needed = packets[before..].iter().take_while(|packet| packet.position < end).count();
+        packets.truncate(before + needed);
+        if let Some(last) = packets[before..].last_mut() {
+            last.frames = (end - last.position).min(u64::from(last.frames)) as u32;
+            last.is_last = true;
+        }
+        Ok(())
     }
 
     /// Where the packets in which the source's sound is heard so far end.
@@ -213,7 +226,7 @@ impl OpusEncoder {
         for samples in self.pending[..whole].chunks_exact(packet_samples) {
             let length = self.opus.encode_float(samples, &mut self.packet)?;
             let bytes = Bytes::copy_from_slice(&self.packet[..length]);
-            packets.push(OpusPacket { position: self.position, frames: self.packet_frames, bytes });
+            packets.push(OpusPacket { position: self.position, frames: self.packet_frames, is_last: false, bytes });
             self.position += u64::from(self.packet_frames);
         }
         self.pending.drain(..whole);
@@ -227,12 +240,43 @@ impl std::fmt::Debug for OpusEncoder {
     }
 }
 
+/// The encoder proper, the length of its packets, and the frames to skip for it and the resampler.
+fn open(format: Format, bitrate_bps: u32) -> Result<(opus::Encoder, u32, u16), CodecError> {
+    let channels = match format.channels() {
+        1 => Channels::Mono,
+        2 => Channels::Stereo,
+        channels => return Err(CodecError::OpusChannels(channels)),
+    };
+    if format.rate_hz() < OpusEncoder::MIN_RATE_HZ {
+        return Err(CodecError::OpusRate(format.rate_hz()));
+    }
+    if !OpusEncoder::BITRATES_BPS.contains(&bitrate_bps) {
+        return Err(CodecError::OpusBitrate(bitrate_bps));
+    }
+    let packet_frames = packet_frames(format);
+    // Low delay is CELT alone. Where nothing but CELT would be used anyhow, that is the same sound 4 ms earlier;
+    // below, speech is much better off with the choice.
+    let celt = bitrate_bps >= ALWAYS_CELT_BPS || packet_frames < 480;
+    let application = if celt { Application::LowDelay } else { Application::Audio };
+    let mut opus = opus::Encoder::new(RATE_HZ, channels, application)?;
+    let least_bps = LEAST_PACKET_BYTES * 8 * RATE_HZ / packet_frames;
+    opus.set_bitrate(Bitrate::Bits(bitrate_bps.max(least_bps) as i32))?;
+    opus.set_vbr(true)?;
+    opus.set_vbr_constraint(true)?;
+    let resampler = if format.rate_hz() == RATE_HZ { 0 } else { Resampler::delay(format.rate_hz()) };
+    let pre_skip = opus.get_lookahead()? as usize + resampler;
+    let pre_skip = u16::try_from(pre_skip).map_err(|_| CodecError::OpusRate(format.rate_hz()))?;
+    Ok((opus, packet_frames, pre_skip))
+}
+
 /// The longest packet that is no longer than a block, rounded to the source's frames as the block is; or the shortest.
 fn packet_frames(format: Format) -> u32 {
     let (rate_hz, [.., shortest]) = (u64::from(format.rate_hz()), PACKET_FRAMES);
     let fits = |frames: &u32| {
-        (u64::from(*frames) * rate_hz + u64::from(RATE_HZ / 2)) / u64::from(RATE_HZ)
-            <= u64::from(format.block_frames())
+        (u64::from(*frames) * rate_hz + u64::from(RATE_HZ / 2)) / u64::from(RATE_HZ) <= u64::from(format.block_frames())
     };
     PACKET_FRAMES.into_iter().find(fits).unwrap_or(shortest)
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,37 +20,23 @@ pub(super) struct Resampler {
     channels: usize,
     block_frames: usize,
     head: usize,
-    delay: usize,
 }
 
 impl Resampler {
     /// For blocks of `block_frames` frames of `channels` channels at `rate_hz`.
     pub(super) fn new(rate_hz: u32, channels: usize, block_frames: usize) -> Result<Self, CodecError> {
-        let ratio = f64::from(RATE_HZ) / f64::from(rate_hz);
-        // Going down, the same steepness below 24 kHz takes as many more taps as there are more samples.
-        let taps = TAPS * (rate_hz.div_ceil(RATE_HZ) as usize);
-        let sinc = Async::new_sinc(
-            ratio,
-            1.0,
-            &SincInterpolationParameters::new(taps, WindowFunction::BlackmanHarris)
-                .interpolation(SincInterpolationType::Linear)
-                .oversampling_factor(POINTS),
-            block_frames,
-            channels,
-            FixedAsync::Input,
-        )
-        .map_err(refused)?;
-        // rubato keeps the last two frames of a block for the next one. A little silence ahead makes up for them, so
-        // that every block brings what it is long; else every packet would wait for one more block.
-        let head = (3.0 * ratio).ceil() as usize + 1;
-        // Half the filter; but rubato takes a step before its first frame, and so is one frame early.
-        let delay = (taps as f64 / 2.0 * ratio).round() as usize - 1 + head;
-        Ok(Self { sinc, channels, block_frames, head, delay })
+        let parameters = SincInterpolationParameters::new(taps(rate_hz), WindowFunction::BlackmanHarris)
+            .interpolation(SincInterpolationType::Linear)
+            .oversampling_factor(POINTS);
+        let sinc = Async::new_sinc(ratio(rate_hz), 1.0, &parameters, block_frames, channels, FixedAsync::Input)
+            .map_err(refused)?;
+        Ok(Self { sinc, channels, block_frames, head: head(rate_hz) })
     }
 
-    /// How much later the sound comes out than it goes in, in frames at 48 kHz.
-    pub(super) const fn delay(&self) -> usize {
-        self.delay
+    /// How much later the sound of a source of this rate comes out than it goes in, in frames at 48 kHz.
+    pub(super) fn delay(rate_hz: u32) -> usize {
+        // Half the filter; but rubato takes a step before its first frame, and so is one frame early.
+        (taps(rate_hz) as f64 / 2.0 * ratio(rate_hz)).round() as usize - 1 + head(rate_hz)
     }
 
     /// Forgets what it was fed, and appends the silence that goes ahead of what comes.
@@ -64,11 +50,27 @@ impl Resampler {
         let (start, frames) = (resampled.len(), self.sinc.output_frames_next());
         resampled.resize(start + frames * self.channels, 0.0);
         let input = InterleavedSlice::new(block, self.channels, self.block_frames).map_err(refused)?;
-        let mut output =
-            InterleavedSlice::new_mut(&mut resampled[start..], self.channels, frames).map_err(refused)?;
+        let mut output = InterleavedSlice::new_mut(&mut resampled[start..], self.channels, frames).map_err(refused)?;
         self.sinc.process_into_buffer(&input, &mut output, None).map_err(refused)?;
         Ok(())
     }
+}
+
+/// Frames that come out for each that goes in.
+fn ratio(rate_hz: u32) -> f64 {
+    f64::from(RATE_HZ) / f64::from(rate_hz)
+}
+
+/// Length of the filter, in the source's frames. Going down, the same steepness below 24 kHz takes as many more as
+/// there are more samples.
+fn taps(rate_hz: u32) -> usize {
+    TAPS * rate_hz.div_ceil(RATE_HZ) as usize
+}
+
+/// Frames of silence that go ahead. rubato keeps the last two frames of a block for the next one; this makes up for
+/// them, so that every block brings what it is long. Else every packet would wait for one more block.
+fn head(rate_hz: u32) -> usize {
+    (3.0 * ratio(rate_hz)).ceil() as usize + 1
 }
 
 fn refused(error: impl std::fmt::Display) -> CodecError {
@@ -90,14 +92,21 @@ mod tests {
                 .collect();
             resampler.process(&block, &mut out).unwrap();
         }
-        (out, resampler.delay())
+        (out, Resampler::delay(rate_hz))
     }
 
     #[test]
     fn every_block_brings_what_it_is_long() {
-        for (rate_hz, block_frames) in
-            [(44_100, 441), (44_100, 110), (8_000, 80), (11_025, 110), (32_000, 32), (96_000, 960), (44_101, 441)]
-        {
+        for (rate_hz, block_frames) in [
+            (44_100, 441),
+            (44_100, 110),
+            (8_000, 80),
+            (11_025, 110),
+            (32_000, 32),
+            (96_000, 960),
+            (44_101, 441),
+            (100, 1),
+        ] {
             let mut resampler = Resampler::new(rate_hz, 2, block_frames).unwrap();
             let (mut out, block) = (Vec::new(), vec![0.0; 2 * block_frames]);
             resampler.restart(&mut out);

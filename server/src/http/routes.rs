@@ -20,10 +20,37 @@ use crate::metrics::Exposition;
 use crate::mount::Mount;
 use crate::station::{OnAir, Station};
 
-const PAGE_HTML: &str = include_str!("../../web/index.html");
-const PAGE_CSS: &str = include_str!("../../web/page.css");
-const PAGE_JS: &str = include_str!("../../web/page.js");
-const PAGE_ICON: &str = include_str!("../../web/icon.svg");
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+/// The page: path, content type and text of its files.
+const PAGE: &[(&str, &str, &str)] = &[
+    ("/", HTML, include_str!("../../web/index.html")),
+    ("/page.css", CSS, include_str!("../../web/page.css")),
+    ("/icon.svg", SVG, include_str!("../../web/icon.svg")),
+    ("/page.js", SCRIPT, include_str!("../../web/page.js")),
+    ("/text.js", SCRIPT, include_str!("../../web/text.js")),
+    ("/level.js", SCRIPT, include_str!("../../web/level.js")),
+    ("/listeners.js", SCRIPT, include_str!("../../web/listeners.js")),
+    ("/sparkline.js", SCRIPT, include_str!("../../web/sparkline.js")),
+    ("/share.js", SCRIPT, include_str!("../../web/share.js")),
+    ("/player.js", SCRIPT, include_str!("../../web/player.js")),
+    ("/live.js", SCRIPT, include_str!("../../web/live.js")),
+    ("/element.js", SCRIPT, include_str!("../../web/element.js")),
+    ("/latency.js", SCRIPT, include_str!("../../web/latency.js")),
+    ("/spectrogram.js", SCRIPT, include_str!("../../web/spectrogram.js")),
+    ("/receiver.js", SCRIPT, include_str!("../../web/receiver.js")),
+    ("/message.js", SCRIPT, include_str!("../../web/message.js")),
+    ("/clock.js", SCRIPT, include_str!("../../web/clock.js")),
+    ("/worklet.js", SCRIPT, include_str!("../../web/worklet.js")),
+    ("/playout.js", SCRIPT, include_str!("../../web/playout.js")),
+    ("/ring.js", SCRIPT, include_str!("../../web/ring.js")),
+    ("/jitter.js", SCRIPT, include_str!("../../web/jitter.js")),
+    ("/resampler.js", SCRIPT, include_str!("../../web/resampler.js")),
+    ("/conceal.js", SCRIPT, include_str!("../../web/conceal.js")),
+];
 
 /// What a path is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +70,6 @@ enum Route<'a> {
 impl<'a> Route<'a> {
     fn of(path: &'a str) -> Option<Self> {
         Some(match path {
-            "/" => Self::Page("text/html; charset=utf-8", PAGE_HTML),
-            "/page.css" => Self::Page("text/css; charset=utf-8", PAGE_CSS),
-            "/page.js" => Self::Page("text/javascript; charset=utf-8", PAGE_JS),
-            "/icon.svg" => Self::Page("image/svg+xml", PAGE_ICON),
             "/stream" => Self::Stream,
             "/metrics" => Self::Metrics,
             "/api/v1/status" => Self::Status,
@@ -57,6 +80,9 @@ impl<'a> Route<'a> {
             _ => {
                 if let Some(id) = path.strip_prefix("/api/v1/listeners/") {
                     return Some(Self::Listener(id));
+                }
+                if let Some((_, content_type, text)) = PAGE.iter().find(|(file, ..)| *file == path) {
+                    return Some(Self::Page(content_type, text));
                 }
                 let mount = Mount::from_label(path.strip_prefix("/stream.")?)?;
                 return mount.has_path().then_some(Self::Mount(mount));

@@ -1,0 +1,141 @@
+//! Packets of Opus: their length, their grid, and what is refused.
+
+use super::*;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+fn format(rate_hz: u32, channels: u16, block: Duration) -> Format {
+    Format::new(rate_hz, channels, block).unwrap()
+}
+
+#[test]
+fn packets_are_as_long_as_they_can_be_without_waiting() {
+    for (rate_hz, block_ms, frames) in [
+        (48_000, 1, 120),
+        (48_000, 3, 120),
+        (48_000, 5, 240),
+        (48_000, 9, 240),
+        (48_000, 10, 480),
+        (44_100, 10, 480),
+        (22_050, 10, 480),
+        (11_025, 5, 240),
+        (44_100, 20, 960),
+        (48_000, 100, 960),
+    ] {
+        assert_eq!(packet_frames(format(rate_hz, 2, Duration::from_millis(block_ms))), frames, "{block_ms} ms");
+    }
+}
+
+#[test]
+fn a_block_as_long_as_a_packet_is_one_at_once() {
+    for rate_hz in [48_000, 44_100, 96_000, 32_000, 16_000, 8_000] {
+        let format = format(rate_hz, 2, Duration::from_millis(10));
+        let mut encoder = OpusEncoder::new(format, 96_000).unwrap();
+        for sequence in 5..50 {
+            let mut packets = Vec::new();
+            encoder.encode(sequence, &vec![0.1; format.block_samples()], &mut packets).unwrap();
+            let [packet] = &packets[..] else { panic!("{rate_hz} Hz: {} packets", packets.len()) };
+            assert_eq!((packet.position, packet.frames), (480 * sequence, 480), "{rate_hz} Hz");
+        }
+    }
+}
+
+#[test]
+fn a_refusal_says_what_to_do() {
+    let error = |rate_hz, channels, bitrate_bps| {
+        OpusEncoder::new(format(rate_hz, channels, Duration::from_millis(10)), bitrate_bps).unwrap_err().to_string()
+    };
+    assert!(error(48_000, 6, 96_000).contains("the source has 6; FLAC"));
+    assert!(error(48_000, 2, 5_999).contains("6000 to 510000"));
+    assert!(error(99, 2, 96_000).contains("at least 100 Hz"));
+}
+
+#[test]
+fn every_bitrate_is_heard_at_every_length() {
+    for (block_us, bitrate_bps) in [(2500, 6_000), (5000, 6_000), (20_000, 6_000), (20_000, 510_000), (2500, 510_000)] {
+        let format = format(48_000, 2, Duration::from_micros(block_us));
+        let mut encoder = OpusEncoder::new(format, bitrate_bps).unwrap();
+        let mut decoder = opus::Decoder::new(RATE_HZ, Channels::Stereo).unwrap();
+        let (mut packets, mut heard, mut energy) = (Vec::new(), vec![0.0; format.block_samples()], 0.0);
+        for sequence in 0..100 {
+            let angle = |index| (sequence as usize * format.block_samples() + index) as f32 / 2.0 * 0.05;
+            let block: Vec<f32> = (0..format.block_samples()).map(|index| angle(index).sin() * 0.5).collect();
+            encoder.encode(sequence, &block, &mut packets).unwrap();
+        }
+        for packet in &packets {
+            decoder.decode_float(&packet.bytes, &mut heard, false).unwrap();
+            energy += heard.iter().map(|sample| sample * sample).sum::<f32>() / heard.len() as f32 / 100.0;
+        }
+        assert!((0.2..0.6).contains(&energy.sqrt()), "{block_us} us, {bitrate_bps} bit/s: {}", energy.sqrt());
+    }
+}
+
+#[test]
+fn loud_and_broken_samples_are_tamed() {
+    let format = format(48_000, 1, Duration::from_millis(20));
+    let mut encoder = OpusEncoder::new(format, 96_000).unwrap();
+    let mut decoder = opus::Decoder::new(RATE_HZ, Channels::Mono).unwrap();
+    let (mut packets, mut heard) = (Vec::new(), vec![0.0; 960]);
+    for sequence in 0..20 {
+        let mut block = vec![1e9; 960];
+        block[100] = f32::NAN;
+        block[200] = f32::NEG_INFINITY;
+        encoder.encode(sequence, &block, &mut packets).unwrap();
+    }
+    for packet in packets {
+        decoder.decode_float(&packet.bytes, &mut heard, false).unwrap();
+        assert!(heard.iter().all(|sample| sample.abs() < 3.0));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Blocks of any length, a hole, a short end: packets lie on their grid, leave out nothing but what is
+    /// missing, and last as long as the source.
+    #[test]
+    fn positions_are_true(
+        block_ms in 1_u64..=100,
+        rate_hz in prop::sample::select(vec![48_000_u32, 44_100, 16_000, 96_000, 11_025, 44_101]),
+        first in 0_u64..1_000_000,
+        before in 1_u64..12,
+        missing in 0_u64..12,
+        after in 1_u64..12,
+        short in 0.0..1.0_f64,
+    ) {
+        let format = format(rate_hz, 1, Duration::from_millis(block_ms));
+        let mut encoder = OpusEncoder::new(format, 64_000).unwrap();
+        let (packet, pre_skip) = (u64::from(encoder.packet_frames()), u64::from(encoder.pre_skip()));
+        let at_48_khz = |frames: u64| (frames as f64 * 48_000.0 / f64::from(rate_hz)).round() as u64;
+        let block = vec![0.1; format.block_samples()];
+        let (hole, end) = (first + before, first + before + missing + after);
+        let mut packets = Vec::new();
+        for sequence in (first..hole).chain(hole + missing..end) {
+            encoder.encode(sequence, &block, &mut packets).unwrap();
+        }
+        let frames = (short * f64::from(format.block_frames())) as usize;
+        if frames > 0 {
+            encoder.encode(end, &block[..frames], &mut packets).unwrap();
+        }
+        encoder.finish(&mut packets).unwrap();
+
+        let (start, last) = (at_48_khz(format.position(first)), packets.last().unwrap());
+        prop_assert!(last.is_last && last.frames > 0);
+        prop_assert_eq!(last.end(), at_48_khz(format.position(end) + frames as u64) + pre_skip);
+        prop_assert!(packets[0].position <= start && start < packets[0].position + packet);
+        prop_assert!(packets.iter().all(|p| p.position % packet == 0 && (p.is_last || u64::from(p.frames) == packet)));
+        let jumps: Vec<_> = packets.windows(2).filter(|pair| pair[1].position != pair[0].end()).collect();
+        prop_assert!(jumps.len() <= 1);
+        for jump in jumps {
+            // What was heard before the hole is out before it, and what comes after it is whole.
+            prop_assert!(jump[0].end() >= at_48_khz(format.position(hole)) + pre_skip);
+            prop_assert!(jump[1].position <= at_48_khz(format.position(hole + missing)));
+            prop_assert!(jump[0].end() < jump[1].position);
+        }
+        prop_assert!(packets.iter().all(|p| opus::packet::get_nb_samples(&p.bytes, RATE_HZ).unwrap() as u64 == packet));
+        let before = packets.len();
+        encoder.finish(&mut packets).unwrap();
+        prop_assert_eq!(packets.len(), before, "it has been finished");
+    }
+}

@@ -1,0 +1,64 @@
+// Your own latency, from the microphone to your ear, stage by stage.
+
+import { $, NOTHING, plural, put } from "/text.js";
+
+const LATEST = 10; // reports, about a second: the middle one is shown, since single ones jump by a sound card's period
+const SHOW_EVERY_SECONDS = 0.5; // numbers that change faster can't be read
+
+const STAGES = ["capture", "server", "network", "buffer", "output"];
+
+const tenths = (s) => `${(1000 * s).toFixed(1)} ms`;
+
+let latest = [];
+let shown_at = 0;
+
+const middle = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
+
+/** `figures` are the player's; `ring` and `queue` the server's medians of the first stages, if it knows them. */
+export function showLatency(figures, { ring = 0, queue = 0 }) {
+  if (figures.stages) latest = [...latest, figures.stages].slice(-LATEST);
+  const now = performance.now() / 1000;
+  if (now - shown_at < SHOW_EVERY_SECONDS || latest.length === 0) return;
+  shown_at = now;
+
+  const of = (stage) => middle(latest.map((stages) => stages[stage]));
+  const arrival = of("arrival");
+  const capture = Math.min(ring, arrival);
+  const server = Math.min(queue, arrival - capture);
+  const spans = {
+    capture,
+    server,
+    network: Math.max(0, arrival - capture - server),
+    buffer: of("buffer"),
+    output: of("output"),
+  };
+  const all = STAGES.reduce((sum, stage) => sum + spans[stage], 0);
+  for (const stage of STAGES) {
+    put($(`stage-${stage}`), tenths(spans[stage]));
+    $("stages").style.setProperty(`--${stage}`, spans[stage] / all);
+  }
+  put($("ear"), `${Math.round(1000 * of("ear"))} ms`);
+  put($("clock-error"), `± ${tenths(figures.clock_error)}`);
+  $("latency").classList.add("known");
+  showBuffer(figures);
+}
+
+function showBuffer({ target_seconds, jitter_seconds, faster, counts }) {
+  const { lost, late, skips } = counts;
+  put($("buffer-facts"), [
+    `target ${Math.round(1000 * target_seconds)} ms`,
+    `jitter ${Math.round(1000 * jitter_seconds)} ms`,
+    `speed ${faster < 0 ? "−" : "+"}${Math.abs(100 * faster).toFixed(3)} %`,
+  ].map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · "));
+  put($("interruptions"), `${plural(lost, "block")} lost · ran dry ${late} × · skipped ${skips} ×`);
+  $("interruptions").classList.toggle("warn", lost + late > 0);
+}
+
+/** Nobody listens here. */
+export function showNoLatency() {
+  latest = [];
+  $("latency").classList.remove("known");
+  for (const stage of STAGES) put($(`stage-${stage}`), NOTHING);
+  put($("ear"), NOTHING);
+  for (const id of ["clock-error", "buffer-facts", "interruptions"]) put($(id), "");
+}

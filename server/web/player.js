@@ -1,0 +1,211 @@
+// The Listen panel: one press and it sounds; live where the browser can, by its own player where it can't.
+
+import { Element } from "/element.js";
+import { showLatency, showNoLatency } from "/latency.js";
+import { Live, obstacle } from "/live.js";
+import { Spectrogram } from "/spectrogram.js";
+import { $, plural, put } from "/text.js";
+
+const WAITING_SECONDS = 0.5; // a silence that is worth a word
+
+const spectrogram = new Spectrogram($("spectrogram"));
+const live = new Live({ listening, lost, heard, held });
+const element = new Element($("audio"), {
+  playing: (name) => say(`Playing ${name} by the browser's own player.`),
+  waiting: () => say("Waiting for sound…"),
+  ended: () => breakOff("The stream has ended."),
+  failed: () => breakOff(isFull() ? full() : "The sound could not be played. Please try again."),
+  refused: () => stop("The browser did not allow it. Please press Play once more."),
+});
+
+/** What there is to know from outside: for the table, the page's own checks, and who is curious. */
+export const player = {
+  playing: false,
+  /** The number of this page's own listener, while it plays live. */
+  listener: null,
+  /** The last figures of the live player. */
+  figures: null,
+  status: null,
+  /** The server's medians of the first stages, in seconds. */
+  server: { ring: undefined, queue: undefined },
+  stop: () => stop(),
+  contactLost,
+  contactAgain,
+};
+
+let why_not_live = obstacle();
+let pressed_at = 0;
+let silent_since = null;
+let interruptions = 0;
+let broke_at = -Infinity; // when a stream of the browser's own player went away
+let resume = false; // it went away because the server did
+
+function start() {
+  player.playing = true;
+  resume = false;
+  say("Connecting…");
+  pressed_at = performance.now();
+  silent_since = null;
+  interruptions = 0;
+  if (why_not_live) element.start();
+  else startLive();
+}
+
+async function startLive() {
+  await live.start().catch(giveUpLive);
+  if (player.playing && !why_not_live) show(live.analyser);
+}
+
+function giveUpLive(error) {
+  console.warn("no live sound:", error);
+  if (live.playing) live.stop();
+  why_not_live = "it does not work in this browser";
+  showObstacle();
+  if (player.playing) element.start();
+}
+
+function stop(line = "Stopped.") {
+  player.playing = false;
+  player.listener = player.figures = null;
+  if (live.playing) live.stop();
+  if (element.playing) element.stop();
+  show(null);
+  showNoLatency();
+  say(line);
+}
+
+function show(analyser) {
+  spectrogram.watch(analyser);
+  $("spectrogram-hint").hidden = analyser !== null;
+}
+
+function say(line) {
+  put($("player-line"), line);
+  put($("play"), player.playing ? "Stop" : "Play");
+  $("play").classList.toggle("on", player.playing);
+}
+
+// ---- live ------------------------------------------------------------------------------
+
+function listening({ listener }) {
+  player.listener = listener;
+}
+
+function lost({ reason, failures }) {
+  player.listener = null;
+  if (failures > 1 && isFull()) say(full());
+  else if (reason === "finished") say("The stream has ended. If it comes back, so does the sound.");
+  else say("Connection lost, trying again…");
+}
+
+function heard(figures) {
+  player.figures = figures;
+  showLatency(figures, player.server);
+  const { lost, late } = figures.counts;
+  if (lost + late > interruptions) spectrogram.mark();
+  interruptions = lost + late;
+
+  const now = performance.now() / 1000;
+  if (figures.state === "playing") silent_since = null;
+  else silent_since ??= now;
+  if (player.listener === null) return; // what is heard are the last words of a lost connection
+  if (silent_since === null) say("Live.");
+  else if (figures.begun && now - silent_since > WAITING_SECONDS) say("Waiting for sound…");
+}
+
+function held(state) {
+  if (state !== "running") say("The browser has paused the sound.");
+}
+
+// ---- what may go wrong -----------------------------------------------------------------
+
+function isFull() {
+  const { status } = player;
+  return status !== null && status.listeners >= status.max_listeners;
+}
+
+function full() {
+  return `The server is full: ${plural(player.status.max_listeners, "listener")}. Trying again…`;
+}
+
+/** The end of a stream in the browser's own player, which does not come back by itself. */
+function breakOff(line) {
+  stop(line.replace("Trying again…", "Please try again in a while."));
+  broke_at = performance.now();
+  resume = document.body.classList.contains("unreachable");
+}
+
+/** The sound breaks off a moment before the polls notice: `notice_ms` at most. */
+function contactLost(notice_ms) {
+  resume = performance.now() - broke_at < notice_ms;
+}
+
+/** The server is back: so is the sound, for one who never asked for silence. */
+function contactAgain() {
+  if (player.playing && !why_not_live) live.again();
+  // From a fresh start: a browser that mends the old stream joins it anywhere, in the middle of a sample too.
+  else if (player.playing || resume) start();
+}
+
+/** The page is seen again, or the network is back. */
+function wake() {
+  if (!player.playing || document.hidden) return;
+  if (why_not_live) return element.resume();
+  live.resume();
+  live.again();
+}
+
+for (const event of ["online", "pageshow", "resume", "visibilitychange", "pointerdown", "keydown"]) {
+  (event === "visibilitychange" || event === "resume" ? document : window).addEventListener(event, wake);
+}
+
+// ---- the panel -------------------------------------------------------------------------
+
+$("play").addEventListener("click", () => (player.playing ? stop() : start()));
+
+function setVolume() {
+  put($("volume-percent"), `${$("volume").value} %`);
+  const volume = ($("volume").value / 100) ** 2; // ears hear loudness closer to this than to a straight line
+  live.setVolume(volume);
+  element.setVolume(volume);
+}
+$("volume").addEventListener("input", setVolume);
+setVolume();
+
+function setBuffer() {
+  const ms = Number($("buffer").value);
+  live.setLeast(ms / 1000);
+  put($("buffer-ms"), `${ms} ms`);
+  $("buffer").setAttribute("aria-valuetext", `${ms} milliseconds`);
+}
+$("buffer").addEventListener("input", setBuffer);
+setBuffer();
+
+function showObstacle() {
+  if (!why_not_live) return;
+  put($("obstacle"), `Not live: ${why_not_live}. Its own player is used, which is a second or more behind.`);
+  $("obstacle").hidden = false;
+  for (const element of document.querySelectorAll(".only-live")) element.hidden = true;
+  put($("spectrogram-hint"), "Only for sound that is played live.");
+}
+showObstacle();
+
+// Once the page is drawn: this holds it up for a moment.
+if (!why_not_live) (window.requestIdleCallback ?? setTimeout)(() => live.prepare().catch(giveUpLive));
+
+// ---- for checks and the curious ----------------------------------------------------------
+
+/** What comes out of the player now: level and strongest frequency. */
+function sound() {
+  const { analyser } = live;
+  if (!analyser) return null;
+  const samples = new Float32Array(analyser.fftSize);
+  analyser.getFloatTimeDomainData(samples);
+  const rms = Math.sqrt(samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length);
+  const bins = new Float32Array(analyser.frequencyBinCount);
+  analyser.getFloatFrequencyData(bins);
+  const peak = bins.indexOf(Math.max(...bins));
+  return { rms, hz: (peak * analyser.context.sampleRate) / analyser.fftSize };
+}
+
+window.aircheck = { player, live, sound };

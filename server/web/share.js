@@ -1,0 +1,53 @@
+// How to listen from elsewhere.
+
+import { $, announce, pause, put, stamp } from "/text.js";
+
+/** True for loopback, and for the "any address" that a server may listen on but nobody can dial. */
+function isLocal(url) {
+  return /^(localhost|127\..*|\[::1\]|0\.0\.0\.0|\[::\])$/.test(new URL(url).hostname);
+}
+
+/** An address that others can reach: the one this page came from, or else one that the server names. */
+function sharedUrl(urls) {
+  const own = `${location.origin}/`;
+  if (!isLocal(own)) return own;
+  return urls.find((url) => !isLocal(url)) ?? own;
+}
+
+export function showShare(urls) {
+  const url = sharedUrl(urls);
+  if (url === $("share-link").textContent) return;
+  put($("share-link"), url);
+  $("share-link").href = url;
+  $("loopback").hidden = !isLocal(url);
+  const stream = `${url}stream.wav`;
+  const commands = [
+    ["Browser", url],
+    ["curl", `curl -N -o aircheck.wav ${stream}`],
+    ["VLC", `vlc ${stream}`],
+    ["ffplay", `ffplay -nodisp -fflags nobuffer ${stream}`],
+  ];
+  $("commands").replaceChildren(...commands.map(([label, text]) => {
+    const { root, parts } = stamp("command");
+    put(parts.label, label);
+    put(parts.text, text);
+    parts.copy.setAttribute("aria-label", `Copy for ${label}`);
+    parts.copy.addEventListener("click", () => copy(parts));
+    return root;
+  }));
+}
+
+/** Copies a command. Where the clipboard is closed (plain http from afar), it is selected instead. */
+async function copy({ text, copy: button, label }) {
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+    put(button, "Copied");
+    announce(`Copied for ${label.textContent}.`);
+  } catch {
+    getSelection().selectAllChildren(text);
+    put(button, "Selected");
+    announce(`Selected for ${label.textContent}, ready to copy.`);
+  }
+  await pause(1500);
+  put(button, "Copy");
+}
