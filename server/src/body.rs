@@ -140,11 +140,11 @@ impl StreamBody {
         }
         let now = Timestamp::now();
         if let (Some(number), Some(silence)) = (self.silent.next(), &self.silence) {
-            listener.hand_over(number..number + 1, silence.len(), now);
+            listener.hand_over(number..number + 1, silence.len(), false, now);
             return Some(silence.clone());
         }
         let Packet { numbers, bytes } = self.after.take()?;
-        listener.hand_over(numbers, bytes.len(), now);
+        listener.hand_over(numbers, bytes.len(), true, now);
         Some(bytes)
     }
 }

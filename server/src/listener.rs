@@ -176,11 +176,11 @@ pub struct Row {
     pub connected_at: f64,
     /// Blocks since its first one.
     pub offered: u64,
-    /// Blocks handed to its connection.
+    /// Blocks written to its connection.
     pub delivered: u64,
     /// Blocks that it never gets.
     pub lost: u64,
-    /// Blocks in its ring.
+    /// Blocks in its ring, and the one that is being written.
     pub queued: u64,
     /// How far behind the live head its program has read, as far as that can be seen from here.
     pub lag_seconds: f64,
@@ -361,10 +361,10 @@ impl Listener {
         }
     }
 
-    /// `bytes` bytes go to its connection, which bring it past `numbers`.
-    pub fn hand_over(&self, numbers: Range<u64>, bytes: usize, now: Timestamp) {
+    /// `bytes` bytes go to its connection, which bring it past `numbers`: a block, or the silence in place of one.
+    pub fn hand_over(&self, numbers: Range<u64>, bytes: usize, is_block: bool, now: Timestamp) {
         let mut account = self.account();
-        account.journey.hand_over(numbers, bytes, self.wire.hand_over(), now);
+        account.journey.hand_over(numbers, bytes, is_block, self.wire.hand_over(), now);
         account.handed_over_at = now;
     }
 
@@ -399,10 +399,24 @@ impl Listener {
         }
     }
 
+    /// Its account: a block counts as delivered once all of it is written.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.settled(&mut self.account())
+    }
+
+    fn settled(&self, account: &mut Account) -> Snapshot {
+        let written = account.journey.written_blocks(&self.wire.state());
+        let mut snapshot = self.tally.snapshot();
+        snapshot.queued += snapshot.delivered - written;
+        snapshot.delivered = written;
+        snapshot
+    }
+
     fn look(&self, account: &mut Account, now: Timestamp) -> Standing {
         self.follow(account, now);
+        let snapshot = self.settled(account);
         let Account { journey, lags, .. } = account;
-        let snapshot = self.tally.snapshot();
         let next = snapshot.next_sequence;
         let reached = journey.reached(next);
         let (socket, unread) = (next.saturating_sub(reached.left), reached.left.saturating_sub(reached.read));

@@ -372,7 +372,7 @@ fn describe() {
     describe_counter!("aircheck_listeners_refused_total", "Requests that were refused.");
     describe_counter!("aircheck_listeners_left_total", "Listeners who are gone, and why.");
     describe_counter!("aircheck_offered_blocks_total", "Blocks offered to listeners.");
-    describe_counter!("aircheck_delivered_blocks_total", "Blocks handed to listeners' connections.");
+    describe_counter!("aircheck_delivered_blocks_total", "Blocks written to listeners' connections.");
     describe_counter!(
         "aircheck_lost_blocks_total",
         "Blocks that listeners never get; reason late: skipped because of the lag limit; left: still queued when the \
