@@ -15,8 +15,9 @@ use crate::wire::WireState;
 /// positions are only known to two packets.
 const PACKETS_MOST: usize = 4096;
 
-/// Over such a span it is told whether the listener's machine or the way to it keeps bytes here: its machine, if that
-/// was so for a quarter of the time.
+/// Over such a span it is told whether the listener's machine or the way to it keeps bytes here: its machine, if the
+/// kernel waited for its window for a quarter of the time while little was on its way, or while that window is a small
+/// one. Waiting alone says nothing: behind a slow link, all that a window permits is on its way.
 const LIMITED_SPAN: Duration = Duration::from_millis(200);
 
 /// One packet that was handed over.
@@ -42,6 +43,8 @@ pub(crate) struct Journey {
     read_next: u64,
     /// Where the last packet ends, by what hyper was given: without the framing that hyper adds.
     handed_byte: u64,
+    /// Length of the last packet.
+    packet_bytes: u64,
     acked_byte: u64,
     unread: Unread,
     unread_bytes: u64,
@@ -50,7 +53,9 @@ pub(crate) struct Journey {
     handed_blocks: u64,
     /// When it was last looked at how long the window had kept bytes here, and how long that was.
     limited: Option<(Timestamp, Duration)>,
-    /// Since then, it did.
+    /// Since then, there was a moment when little was on its way.
+    was_still: bool,
+    /// In the span before that, it was the listener's machine that kept bytes here.
     is_limited: bool,
 }
 
@@ -70,13 +75,17 @@ impl Journey {
         self.flushed(wire);
         let Some(socket) = wire.socket else { return };
         self.acked_byte = socket.acked_bytes;
-        self.unread_bytes = socket.window_bytes.map_or(0, |window| self.unread.observe(socket.acked_bytes, window));
+        self.unread_bytes =
+            socket.window_bytes.map_or(0, |window| self.unread.observe(socket.acked_bytes, window, self.packet_bytes));
         self.window_bytes = socket.window_bytes.unwrap_or(u64::MAX);
         let (looked_at, limited) = *self.limited.get_or_insert((now, socket.window_limited));
+        self.was_still |= 4 * socket.flying_bytes <= self.window_bytes + self.unread_bytes;
         let span = now.since(looked_at);
         if span >= LIMITED_SPAN {
-            self.is_limited = 4 * socket.window_limited.saturating_sub(limited) > span;
+            let is_own = self.was_still || self.unread.is_small();
+            self.is_limited = is_own && 4 * socket.window_limited.saturating_sub(limited) > span;
             self.limited = Some((now, socket.window_limited));
+            self.was_still = false;
         }
         // The last acknowledgement was then; earlier ones are not dated, so what they cover may seem to have left later.
         let left_at = now - socket.since_ack;
@@ -122,6 +131,7 @@ impl Journey {
             last.end_byte.get_or_insert(written_bytes);
         }
         self.handed_byte = written_bytes + bytes as u64;
+        self.packet_bytes = bytes as u64;
         if self.left == self.packets.len() {
             self.left_next = numbers.start;
         }
@@ -139,6 +149,16 @@ impl Journey {
         let left = if self.left == self.packets.len() { taken } else { self.left_next };
         let read = if self.packets.is_empty() { taken } else { self.read_next };
         Reached { left, read }
+    }
+
+    /// Packets that have not left this machine.
+    pub(crate) fn socket_packets(&self) -> u64 {
+        (self.packets.len() - self.left) as u64
+    }
+
+    /// Packets that have, and are unread.
+    pub(crate) fn unread_packets(&self) -> u64 {
+        self.left as u64
     }
 
     /// Bytes that have not left this machine.
@@ -192,6 +212,7 @@ mod tests {
             acked_bytes: acked,
             window_bytes: Some(window),
             since_ack: Duration::from_millis(2),
+            flying_bytes: 0,
             window_limited: Duration::ZERO,
         };
         WireState { flushed_bytes: Some(flushed), socket: Some(socket) }

@@ -102,7 +102,11 @@ pub struct Standing {
     pub burst: u64,
     /// Bytes in hyper's buffer and in the send queue.
     pub queued_bytes: u64,
-    /// More is unread than its machine would still take in.
+    /// Packets that have not left this machine, and those that are unread.
+    pub socket_packets: u64,
+    /// Likewise.
+    pub unread_packets: u64,
+    /// Its machine keeps what is here from leaving.
     pub closing: bool,
     /// How long the packet has waited that has waited longest to leave.
     pub waiting: Duration,
@@ -136,7 +140,8 @@ impl Standing {
     /// Who is to blame for it.
     #[must_use]
     pub fn fault(&self) -> Fault {
-        if self.closing || 2 * self.unread > self.lag() {
+        // In packets: one that follows a gap is many blocks.
+        if self.closing || self.unread_packets > self.socket_packets + self.snapshot.queued {
             Fault::Listener
         } else if self.socket > 0 {
             Fault::Network
@@ -429,6 +434,8 @@ impl Listener {
             unread,
             burst,
             queued_bytes: journey.queued_bytes(),
+            socket_packets: journey.socket_packets(),
+            unread_packets: journey.unread_packets(),
             closing: journey.is_closing(),
             waiting: journey.waiting_since().map_or(Duration::ZERO, |since| now.since(since)),
         }

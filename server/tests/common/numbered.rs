@@ -76,6 +76,11 @@ impl Format {
         }
     }
 
+    /// Whether its listeners are told of gaps.
+    pub(crate) fn tells_gaps(self) -> bool {
+        matches!(self, Self::Json | Self::Sse)
+    }
+
     /// Path and query.
     pub(crate) fn path(self, query: &str) -> String {
         format!("stream?format={}&{query}", self.label())
@@ -125,9 +130,19 @@ impl Received {
         self.numbers.last().map(|number| number + 1)
     }
 
-    /// How many blocks are missing between the first and the last one.
+    /// What is missing before the first block, which can be known only if the stream says so.
+    fn leading(&self) -> Option<&Range<u64>> {
+        self.told.first().filter(|gap| self.numbers.first() == Some(&gap.end))
+    }
+
+    /// The number of the first block that was due; `None` before any came.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.leading().map(|gap| gap.start).or(self.numbers.first().copied())
+    }
+
+    /// How many blocks are missing up to the last one.
     pub(crate) fn missing(&self) -> u64 {
-        self.holes.iter().map(|hole| hole.end - hole.start).sum()
+        self.holes.iter().chain(self.leading()).map(|hole| hole.end - hole.start).sum()
     }
 }
 
