@@ -25,7 +25,8 @@ const SHORT_PACKED: u64 = 15;
 /// has settled at another once as much was taken in while it was that.
 const MOMENT: u64 = 16;
 /// A window that was so wide only for a moment may settle at this many tenths of it: the kernel that had opened it for
-/// a burst of long packets counts the short ones that follow at a higher price. Seen: from 86 to 95 hundredths.
+/// a burst of long packets counts the short ones that follow at a higher price. Seen: from 86 to 95 hundredths. Until it
+/// has settled, what is unread of such a window's first three tenths is not known.
 const SETTLES_TENTHS: u64 = 7;
 /// Nobody's default buffer offers less than this. A program that offers less has set one itself, which takes in
 /// hardly more than it offers: at most 7 % more was seen, with buffers of 2 to 16 KB.
@@ -70,7 +71,7 @@ impl Unread {
             self.brief = self.widened.is_some_and(|widened| acked.saturating_sub(widened) <= window / MOMENT);
             return 0;
         }
-        if self.brief && self.widest <= 2 * DEFAULT_BUFFER && window * 10 >= self.widest * SETTLES_TENTHS {
+        if self.brief && window * 10 >= self.widest * SETTLES_TENTHS {
             if acked.saturating_sub(self.held.1) > self.widest / MOMENT {
                 (self.widest, self.acked, self.brief) = (window, acked, false);
             }
