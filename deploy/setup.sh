@@ -18,6 +18,7 @@ test=(
     sox:sox
     chromium:chromium
     promtool:prometheus
+    tc:iproute2
 )
 
 missing() {
