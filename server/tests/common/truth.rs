@@ -131,9 +131,10 @@ impl Scene {
         let head = scrape::head(self.address) as f64;
         let (status, answer) = server.ask(&["--request", "DELETE"], &format!("api/v1/listeners/{id}"));
         assert_eq!(status, 200, "{answer}");
-        let head_after = scrape::head(self.address) as f64;
         assert!(self.subjects[index].wait(), "{name} got a proper end");
         let offered = self.check_account(index, "closed");
+        // Until it had left, which is a moment after it was told to.
+        let head_after = scrape::head(self.address) as f64;
         let untold = self.subjects[index].role.untold() as f64;
         let end = (self.subjects[index].received().first().unwrap() + offered) as f64;
         let ends = head - ENCODER..=head_after + untold;
