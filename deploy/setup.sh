@@ -19,6 +19,7 @@ test=(
     sox:sox
     chromium:chromium
     promtool:prometheus
+    tc:iproute2
 )
 
 missing() {

@@ -1,6 +1,7 @@
 //! The endless body of a listener's response: takes packets from its ring as fast as its connection takes them.
 
 use std::convert::Infallible;
+use std::mem;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,7 +10,7 @@ use aircheck_engine::{Gap, Timestamp};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
-use crate::feed::{Fed, Feed, numbers};
+use crate::feed::{Begun, Fed, Feed};
 use crate::framing::{Framing, Instead};
 
 /// The body of a stream. It ends when the stream does, or when somebody disconnects the listener.
@@ -22,8 +23,10 @@ pub struct StreamBody {
     /// Lost blocks whose silence has yet to go out, and the silence of one.
     silent: Range<u64>,
     silence: Bytes,
-    /// A packet that waits for these, and the sequence numbers that it brings the listener past.
-    after: Option<(Range<u64>, Bytes)>,
+    /// A packet that waits for these.
+    after: Option<Bytes>,
+    /// The blocks that go out with the next packet.
+    begun: Begun,
     /// There is no more to take; what goes out last.
     over: bool,
     last: Option<Bytes>,
@@ -35,7 +38,7 @@ impl StreamBody {
     pub fn new(feed: Feed, mut framing: Framing) -> Self {
         let first = framing.header();
         let (silent, silence) = (0..0, Bytes::new());
-        Self { feed, framing, first, silent, silence, after: None, over: false, last: None }
+        Self { feed, framing, first, silent, silence, after: None, begun: Begun::default(), over: false, last: None }
     }
 
     /// Waits until hyper has written what it was given before, so that no more than one packet is ever in its buffer.
@@ -57,10 +60,10 @@ impl StreamBody {
         }
         match fed {
             Fed::Packet { gap, item } => {
-                let mut numbers = numbers(*gap, item.stamp.sequence);
-                // The silence brings the listener past what is missing, or else the packet does.
-                numbers.start = numbers.start.max(self.silent.end);
-                self.after = self.framing.packet(&item.value).map(|bytes| (numbers, bytes));
+                // Silence brings the listener past what is missing, or else the packet does.
+                let gap = gap.filter(|_| self.silent.is_empty());
+                self.begun.take(gap, item.stamp.sequence);
+                self.after = self.framing.packet(&item.value);
             }
             Fed::End { .. } => {
                 self.over = true;
@@ -86,16 +89,15 @@ impl StreamBody {
         }
         let now = Timestamp::now();
         if let Some(number) = self.silent.next() {
-            listener.hand_over(number..number + 1, self.silence.len(), now);
+            listener.hand_over(number..number + 1, self.silence.len(), 0, now);
             return Some(self.silence.clone());
         }
-        if let Some((numbers, bytes)) = self.after.take() {
-            listener.hand_over(numbers, bytes.len(), now);
-            return Some(bytes);
+        let bytes = self.after.take().or_else(|| self.last.take())?;
+        match mem::take(&mut self.begun) {
+            Begun { blocks: 0, .. } => drop(listener.wire().hand_over()),
+            Begun { numbers, blocks } => listener.hand_over(numbers, bytes.len(), blocks, now),
         }
-        let last = self.last.take()?;
-        listener.wire().hand_over();
-        Some(last)
+        Some(bytes)
     }
 }
 

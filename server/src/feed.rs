@@ -98,7 +98,8 @@ impl Feed {
             Ok(Delivery { gap, lag_items, item }) => {
                 let stamp = item.stamp;
                 let queued = now.since(stamp.dispatched_at);
-                listener.took(numbers(gap, stamp.sequence), lag_items, queued, now);
+                let first = gap.map_or(stamp.sequence, |gap| gap.from);
+                listener.took(first..stamp.sequence + 1, lag_items, queued, now);
                 Fed::Packet { gap, item }
             }
             Err(End { gap, .. }) => Fed::End { gap },
@@ -110,8 +111,21 @@ impl Feed {
     }
 }
 
-/// The sequence numbers that a packet brings its listener past: its own, and those of what is missing before it.
-#[must_use]
-pub fn numbers(gap: Option<Gap>, sequence: u64) -> Range<u64> {
-    gap.map_or(sequence, |gap| gap.from)..sequence + 1
+/// Blocks whose bytes have yet to go out: the one that was taken last, and those before it that an encoder keeps until
+/// it has a whole packet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Begun {
+    /// The sequence numbers that they bring the listener past, over those that are missing before them.
+    pub numbers: Range<u64>,
+    /// How many they are.
+    pub blocks: u64,
+}
+
+impl Begun {
+    /// One more was taken.
+    pub fn take(&mut self, gap: Option<Gap>, sequence: u64) {
+        let start = if self.blocks > 0 { self.numbers.start } else { gap.map_or(sequence, |gap| gap.from) };
+        self.numbers = start..sequence + 1;
+        self.blocks += 1;
+    }
 }

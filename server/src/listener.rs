@@ -104,7 +104,11 @@ pub struct Standing {
     pub burst: u64,
     /// Bytes in hyper's buffer and in the send queue.
     pub queued_bytes: u64,
-    /// More is unread than its machine would still take in.
+    /// Packets that have not left this machine, and those that are unread.
+    pub socket_packets: u64,
+    /// Likewise.
+    pub unread_packets: u64,
+    /// Its machine keeps what is here from leaving.
     pub closing: bool,
     /// How long the packet has waited that has waited longest to leave.
     pub waiting: Duration,
@@ -138,7 +142,8 @@ impl Standing {
     /// Who is to blame for it.
     #[must_use]
     pub fn fault(&self) -> Fault {
-        if self.closing || 2 * self.unread > self.lag() {
+        // In packets: one that follows a gap is many blocks.
+        if self.closing || self.unread_packets > self.socket_packets + self.snapshot.queued {
             Fault::Listener
         } else if self.socket > 0 {
             Fault::Network
@@ -178,11 +183,11 @@ pub struct Row {
     pub connected_at: f64,
     /// Blocks since its first one.
     pub offered: u64,
-    /// Blocks handed to its connection.
+    /// Blocks written to its connection.
     pub delivered: u64,
     /// Blocks that it never gets.
     pub lost: u64,
-    /// Blocks in its ring.
+    /// Blocks in its ring, and the one that is being written.
     pub queued: u64,
     /// How far behind the live head its program has read, as far as that can be seen from here.
     pub lag_seconds: f64,
@@ -365,10 +370,11 @@ impl Listener {
         }
     }
 
-    /// `bytes` bytes go to its connection, which bring it past `numbers`.
-    pub fn hand_over(&self, numbers: Range<u64>, bytes: usize, now: Timestamp) {
+    /// `bytes` bytes go to its connection, which bring it past `numbers`: so many blocks, none of them where they are
+    /// silence in place of a lost one.
+    pub fn hand_over(&self, numbers: Range<u64>, bytes: usize, blocks: u64, now: Timestamp) {
         let mut account = self.account();
-        account.journey.hand_over(numbers, bytes, self.wire.hand_over(), now);
+        account.journey.hand_over(numbers, bytes, blocks, self.wire.hand_over(), now);
         account.handed_over_at = now;
     }
 
@@ -410,10 +416,24 @@ impl Listener {
         }
     }
 
+    /// Its account: a block counts as delivered once all of it is written.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.settled(&mut self.account())
+    }
+
+    fn settled(&self, account: &mut Account) -> Snapshot {
+        let written = account.journey.written_blocks(&self.wire.state());
+        let mut snapshot = self.tally.snapshot();
+        snapshot.queued += snapshot.delivered - written;
+        snapshot.delivered = written;
+        snapshot
+    }
+
     fn look(&self, account: &mut Account, now: Timestamp) -> Standing {
         self.follow(account, now);
+        let snapshot = self.settled(account);
         let Account { journey, lags, .. } = account;
-        let snapshot = self.tally.snapshot();
         let next = snapshot.next_sequence;
         let reached = journey.reached(next);
         let (socket, unread) = (next.saturating_sub(reached.left), reached.left.saturating_sub(reached.read));
@@ -426,6 +446,8 @@ impl Listener {
             unread,
             burst,
             queued_bytes: journey.queued_bytes(),
+            socket_packets: journey.socket_packets(),
+            unread_packets: journey.unread_packets(),
             closing: journey.is_closing(),
             waiting: journey.waiting_since().map_or(Duration::ZERO, |since| now.since(since)),
         }

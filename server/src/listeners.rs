@@ -164,7 +164,7 @@ impl Listeners {
         let mut by_mount = state.gone.clone();
         for listener in state.present.values() {
             let sums = by_mount.entry(listener.mount()).or_default();
-            let snapshot = listener.tally().snapshot();
+            let snapshot = listener.snapshot();
             sums.add(&snapshot);
             sums.present += 1;
             sums.queued += snapshot.queued;
@@ -183,7 +183,7 @@ impl Listeners {
     fn leave(&self, listener: &Listener) {
         let mut state = self.state();
         state.present.remove(&listener.id());
-        let snapshot = listener.tally().snapshot();
+        let snapshot = listener.snapshot();
         let sums = state.gone.entry(listener.mount()).or_default();
         sums.add(&snapshot);
         sums.left += snapshot.queued;

@@ -221,6 +221,8 @@ impl Metrics {
             peak.set(f64::from(level.peak_dbfs));
             rms.set(f64::from(level.rms_dbfs));
         }
+        // Before the histograms: to look at a listener counts what has become overdue.
+        let standings = standings(listeners);
         let totals = listeners.totals();
         for series in &self.mounts {
             series.set(totals.by_mount.get(&series.mount).unwrap_or(&Totals::default()));
@@ -235,7 +237,7 @@ impl Metrics {
         if let Some(recording) = recording {
             write_recording(&mut text, &recording.status());
         }
-        write_listeners(&mut text, listeners);
+        write_listeners(&mut text, &standings);
         exposition.of(text)
     }
 
@@ -340,12 +342,17 @@ const LISTENER_GAUGES: [ListenerGauge; 6] = [
     }),
 ];
 
-fn write_listeners(text: &mut String, listeners: &Listeners) {
+/// Those who lag most, and where they stand.
+fn standings(listeners: &Listeners) -> Vec<(Standing, Arc<Listener>)> {
     let now = Timestamp::now();
     let mut standings: Vec<_> =
         listeners.present().into_iter().map(|listener| (listener.standing(now), listener)).collect();
     standings.sort_by_key(|(standing, listener)| (std::cmp::Reverse(standing.lag()), listener.id()));
     standings.truncate(LISTENER_SERIES);
+    standings
+}
+
+fn write_listeners(text: &mut String, standings: &[(Standing, Arc<Listener>)]) {
     let names: Vec<_> = standings.iter().map(|(_, listener)| sanitize_label_value(listener.name())).collect();
     let mut family = "";
     for (name, help, label, value) in LISTENER_GAUGES {
@@ -380,7 +387,7 @@ fn describe() {
     describe_counter!("aircheck_listeners_refused_total", "Requests that were refused.");
     describe_counter!("aircheck_listeners_left_total", "Listeners who are gone, and why.");
     describe_counter!("aircheck_offered_blocks_total", "Blocks offered to listeners.");
-    describe_counter!("aircheck_delivered_blocks_total", "Blocks handed to listeners' connections.");
+    describe_counter!("aircheck_delivered_blocks_total", "Blocks written to listeners' connections.");
     describe_counter!(
         "aircheck_lost_blocks_total",
         "Blocks that listeners never get; reason late: skipped because of the lag limit; left: still queued when the \

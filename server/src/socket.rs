@@ -15,6 +15,10 @@ pub struct SocketState {
     pub window_bytes: Option<u64>,
     /// How long ago it last acknowledged anything, to the kernel's tick of 1 to 10 ms.
     pub since_ack: Duration,
+    /// Bytes that are on their way: sent, and not acknowledged.
+    pub flying_bytes: u64,
+    /// For how long, in all, it would have been sent more if it had been ready to take more.
+    pub window_limited: Duration,
 }
 
 /// The state of a connected TCP socket; `None` if it is no such thing, or the system can't tell.
@@ -42,6 +46,11 @@ pub fn state(socket: RawFd) -> Option<SocketState> {
         acked_bytes: info.tcpi_bytes_acked,
         window_bytes: tells_window.then_some(u64::from(info.tcpi_snd_wnd)),
         since_ack: Duration::from_millis(u64::from(info.tcpi_last_ack_recv)),
+        flying_bytes: info
+            .tcpi_bytes_sent
+            .saturating_sub(info.tcpi_bytes_retrans)
+            .saturating_sub(info.tcpi_bytes_acked),
+        window_limited: Duration::from_micros(info.tcpi_rwnd_limited),
     })
 }
 

@@ -15,7 +15,7 @@ use crate::station::{OnAir, Station};
 const EVERY: Duration = Duration::from_millis(100);
 /// Losses of one listener, or of the source, are told at most this often, summed up.
 const LOSSES_EVERY: Duration = Duration::from_secs(1);
-/// How long a listener that has been ended may take to read its end.
+/// A listener that has been ended, and has read nothing for so long, does not read its end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Looks at the station's listeners and source for as long as it is polled.
@@ -43,8 +43,12 @@ struct Watch {
 struct Seen {
     is_behind: bool,
     losses: Told,
-    ended_since: Option<Timestamp>,
+    /// When it last read on after it had been ended, and where it was then.
+    last_words: Option<(Timestamp, LastWords)>,
 }
+
+/// Blocks delivered, bytes that have not left this machine, and blocks unread: who reads changes one of them.
+type LastWords = (u64, u64, u64);
 
 /// Losses that were told already.
 #[derive(Debug, Default)]
@@ -116,8 +120,13 @@ impl Seen {
         if listener.overflow() == Overflow::Disconnect && limits.max_lag.is_some_and(|most| unwanted > most) {
             listener.end_as_too_late();
         }
-        if listener.has_ended() && now.since(*self.ended_since.get_or_insert(now)) >= LAST_WORDS {
-            listener.hang_up();
+        if listener.has_ended() {
+            let progress = (standing.snapshot.delivered, standing.queued_bytes, standing.unread);
+            match self.last_words {
+                Some((since, last)) if last == progress && now.since(since) >= LAST_WORDS => listener.hang_up(),
+                Some((_, last)) if last == progress => {}
+                _ => self.last_words = Some((now, progress)),
+            }
         }
     }
 }

@@ -135,7 +135,7 @@ fn a_frozen_listener_can_be_disconnected_too() {
 fn the_policy_disconnect_ends_whoever_stands_still() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", "tone:440"]);
-    let url = server.url("stream.wav?name=one&overflow=disconnect&buffer=100ms");
+    let url = server.url("stream.wav?name=one&overflow=disconnect&buffer=500ms");
     let listener = Listener::start(&url, &directory.path().join("one"));
     server.row_when("one", |row| row["delivered"].as_u64().unwrap() > 0);
     common::signal(listener.pid(), "STOP");

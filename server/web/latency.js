@@ -45,12 +45,12 @@ export function showLatency(figures, { ring = 0, queue = 0 }) {
 
 function showBuffer({ target_seconds, jitter_seconds, faster, counts }) {
   const { lost, late, skips } = counts;
-  put($("buffer-facts"), [
-    `target ${Math.round(1000 * target_seconds)} ms`,
-    `jitter ${Math.round(1000 * jitter_seconds)} ms`,
-    `speed ${faster < 0 ? "−" : "+"}${Math.abs(100 * faster).toFixed(3)} %`,
-  ].map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · "));
-  put($("interruptions"), `${plural(lost, "block")} lost · ran dry ${late} × · skipped ${skips} ×`);
+  put($("target"), `target ${Math.round(1000 * target_seconds)} ms`);
+  put($("jitter"), `jitter ${Math.round(1000 * jitter_seconds)} ms`);
+  put($("speed"), `speed ${faster < 0 ? "−" : "+"}${Math.abs(100 * faster).toFixed(3)} %`);
+  put($("lost"), `${plural(lost, "block")} lost`);
+  put($("late"), `ran dry ${late} ×`);
+  put($("skips"), `skipped ${skips} ×`);
   $("interruptions").classList.toggle("warn", lost + late > 0);
 }
 
@@ -60,5 +60,5 @@ export function showNoLatency() {
   $("latency").classList.remove("known");
   for (const stage of STAGES) put($(`stage-${stage}`), NOTHING);
   put($("ear"), NOTHING);
-  for (const id of ["clock-error", "buffer-facts", "interruptions"]) put($(id), "");
+  for (const id of ["clock-error", "target", "jitter", "speed", "lost", "late", "skips"]) put($(id), "");
 }

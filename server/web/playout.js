@@ -34,6 +34,9 @@ export const FILLING = "filling"; // silence, until there is enough to begin wit
 export const PLAYING = "playing";
 export const ENDING = "ending"; // nothing came in time; the last sound fades out
 
+/** Blocks that came, blocks that never do; how often it ran dry and skipped to live, and how much. */
+const noCounts = () => ({ blocks: 0, lost: 0, late: 0, skips: 0, skipped_seconds: 0 });
+
 export class Playout {
   constructor({ rate_hz, output_hz, channels, block_frames, least_seconds }) {
     Object.assign(this, { rate_hz, output_hz, channels, block_frames, least_seconds });
@@ -56,7 +59,7 @@ export class Playout {
     this.first_at = null;
     this.next = null; // the sequence number that is due
     this.watch();
-    this.counts = { blocks: 0, lost: 0, late: 0, skips: 0, skipped_seconds: 0 };
+    this.counts = noCounts();
   }
 
   get target_seconds() {
@@ -94,6 +97,7 @@ export class Playout {
     this.marks.length = 0;
     this.begun = this.first_at = null;
     this.position = this.ring.written;
+    this.counts = noCounts();
   }
 
   // ---- what comes in ---------------------------------------------------------------------

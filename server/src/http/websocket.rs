@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::ops::Range;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use hyper_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use hyper_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use hyper_tungstenite::tungstenite::{Error, Message};
 
-use crate::feed::{Fed, Feed, numbers};
+use crate::feed::{Begun, Fed, Feed};
 use crate::listeners::Leaving;
 use crate::message::{self, Captured, Said};
 use crate::throttle::Throttle;
@@ -43,6 +43,8 @@ pub(super) struct Session {
     socket: HyperWebsocketStream,
     feed: Feed,
     captured: Captured,
+    /// The blocks that go out with the next message.
+    begun: Begun,
     /// What is to go out, one after the other: answers, and what the feed gave last.
     out: VecDeque<Outgoing>,
     /// A message was written and is not flushed yet.
@@ -52,21 +54,22 @@ pub(super) struct Session {
     complaints: Throttle,
 }
 
-/// A message, and the sequence numbers that it brings its listener past, if it is a block.
+/// A message, and the blocks that are complete with it.
 #[derive(Debug)]
 struct Outgoing {
     message: Message,
-    numbers: Option<Range<u64>>,
+    blocks: Option<Begun>,
 }
 
 impl Session {
     /// A session that begins with `hello`.
     pub(super) fn new(socket: HyperWebsocketStream, feed: Feed, hello: String) -> Self {
-        let hello = Outgoing { message: Message::text(hello), numbers: None };
+        let hello = Outgoing { message: Message::text(hello), blocks: None };
         Self {
             socket,
             feed,
             captured: Captured::default(),
+            begun: Begun::default(),
             out: VecDeque::from([hello]),
             flushing: false,
             over: false,
@@ -123,9 +126,9 @@ impl Session {
         self.over = true;
     }
 
-    fn push(&mut self, message: Message, numbers: Option<Range<u64>>) {
+    fn push(&mut self, message: Message, blocks: Option<Begun>) {
         if !self.over {
-            self.out.push_back(Outgoing { message, numbers });
+            self.out.push_back(Outgoing { message, blocks });
         }
     }
 
@@ -136,9 +139,11 @@ impl Session {
         match fed {
             Fed::Packet { gap, item } => {
                 self.captured.remember(item.stamp);
-                let mut numbers = Some(numbers(*gap, item.stamp.sequence));
-                for message in item.value.messages(item.stamp) {
-                    self.push(Message::Binary(message), numbers.take());
+                self.begun.take(*gap, item.stamp.sequence);
+                let mut messages = item.value.messages(item.stamp).into_iter().peekable();
+                while let Some(message) = messages.next() {
+                    let blocks = messages.peek().is_none().then(|| mem::take(&mut self.begun));
+                    self.push(Message::Binary(message), blocks);
                 }
             }
             Fed::End { .. } => {
@@ -160,10 +165,12 @@ impl Session {
             }
             if !self.out.is_empty() {
                 ready!(Pin::new(&mut self.socket).poll_ready(context))?;
-                if let Some(Outgoing { message, numbers }) = self.out.pop_front() {
+                if let Some(Outgoing { message, blocks }) = self.out.pop_front() {
                     let listener = self.feed.listener();
-                    match numbers {
-                        Some(numbers) => listener.hand_over(numbers, message.len(), Timestamp::now()),
+                    match blocks {
+                        Some(Begun { numbers, blocks }) => {
+                            listener.hand_over(numbers, message.len(), blocks, Timestamp::now());
+                        }
                         None => drop(listener.wire().hand_over()),
                     }
                     Pin::new(&mut self.socket).start_send(message)?;

@@ -3,15 +3,17 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::numbered::{Format, Reading, Received};
+use super::numbered::{BLOCK_SECONDS, Format, Reading, Received};
 
 /// A GET request on a connection of its own, which has a receive buffer of `receive_buffer` bytes if that is said.
 pub(crate) fn request(address: SocketAddr, path: &str, receive_buffer: Option<usize>) -> std::io::Result<TcpStream> {
@@ -28,7 +30,7 @@ pub(crate) fn request(address: SocketAddr, path: &str, receive_buffer: Option<us
 /// The text at `path`.
 pub(crate) fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = request(address, path, None).unwrap();
-    stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(crate::common::PATIENCE)).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -81,6 +83,7 @@ impl Chunks {
 /// A listener on a thread of this process, which reads whatever comes.
 #[derive(Debug)]
 pub(crate) struct Client {
+    pub(crate) format: Format,
     stream: TcpStream,
     heard: Arc<Mutex<Heard>>,
     thread: Option<JoinHandle<bool>>,
@@ -90,8 +93,8 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) struct Heard {
     reading: Reading,
-    /// Block numbers, and when they came, in Unix seconds.
-    arrivals: Vec<(u64, f64)>,
+    /// When each of its blocks came, in Unix seconds.
+    arrivals: Vec<f64>,
 }
 
 impl Client {
@@ -105,16 +108,14 @@ impl Client {
             while let Ok(1..) = stream.read(&mut buffer).inspect(|&bytes| {
                 let data = chunks.data(&buffer[..bytes]);
                 let mut heard = told.lock().unwrap();
-                let from = heard.reading.received.next;
                 heard.reading.push(&data);
-                let numbers = from..heard.reading.received.next;
-                if heard.reading.received.first >= Some(from) {
-                    heard.arrivals.extend(numbers.map(|number| (number, unix_now())));
-                }
+                let now = unix_now();
+                let blocks = heard.reading.received.blocks();
+                heard.arrivals.resize(blocks, now);
             }) {}
             chunks.ended
         });
-        Self { stream: ours, heard, thread: Some(thread) }
+        Self { format, stream: ours, heard, thread: Some(thread) }
     }
 
     fn heard(&self) -> MutexGuard<'_, Heard> {
@@ -126,13 +127,12 @@ impl Client {
         self.heard().reading.received.clone()
     }
 
-    /// From capture to arrival in seconds, of each block that came since `since`, block 0 having been captured at
+    /// From capture to arrival in seconds, of each block that came within `span`, block 0 having been captured at
     /// `epoch`; both in Unix seconds.
-    pub(crate) fn latencies(&self, epoch: f64, since: f64, until: f64) -> Vec<f64> {
+    pub(crate) fn latencies(&self, epoch: f64, span: &Range<f64>) -> Vec<f64> {
         let heard = self.heard();
-        let due = |number: u64| epoch + number as f64 * super::numbered::BLOCK_SECONDS;
-        let arrivals = heard.arrivals.iter().filter(|(_, at)| (since..until).contains(at));
-        arrivals.map(|(number, at)| at - due(*number)).collect()
+        let blocks = heard.reading.received.numbers.iter().zip(&heard.arrivals).filter(|(_, at)| span.contains(at));
+        blocks.map(|(number, at)| at - epoch - *number as f64 * BLOCK_SECONDS).collect()
     }
 
     /// Waits for the end of its stream; whether it was in order.
@@ -153,6 +153,39 @@ impl Drop for Client {
 
 pub(crate) fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+/// What happens at the server, as it tells of it.
+#[derive(Debug)]
+pub(crate) struct Events(Arc<Mutex<Vec<Value>>>);
+
+impl Events {
+    /// From now on, until the server ends.
+    pub(crate) fn start(address: SocketAddr) -> Self {
+        let mut stream = request(address, "api/v1/events", None).unwrap();
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&events);
+        std::thread::spawn(move || {
+            let (mut chunks, mut text) = (Chunks::default(), Vec::new());
+            let mut buffer = [0; 16 * 1024];
+            while let Ok(bytes @ 1..) = stream.read(&mut buffer) {
+                text.extend(chunks.data(&buffer[..bytes]));
+                while let Some(end) = text.iter().position(|&byte| byte == b'\n') {
+                    let line: Vec<_> = text.drain(..=end).collect();
+                    if let Some(event) = line.strip_prefix(b"data: ") {
+                        told.lock().unwrap().push(serde_json::from_slice(event).unwrap());
+                    }
+                }
+            }
+        });
+        Self(events)
+    }
+
+    /// Those about the listener called `name`.
+    pub(crate) fn of(&self, name: &str) -> Vec<Value> {
+        let events = self.0.lock().unwrap();
+        events.iter().filter(|event| event["listener"]["name"] == name).cloned().collect()
+    }
 }
 
 /// The numbered sound that another process writes to a file as it reads it.
@@ -196,17 +229,18 @@ pub(crate) struct Pace {
     pub(crate) slow_for: Duration,
 }
 
-/// Starts this test program again as a listener that writes what it reads to `file`. The program must have a test
-/// called `reader` that calls [`reader`].
-pub(crate) fn start_reader(address: SocketAddr, path: &str, file: &Path, pace: Pace) -> Child {
+/// This test program again, as a listener that writes what it reads to `file`. The program must have a test called
+/// `reader` that calls [`reader`].
+pub(crate) fn reader_command(address: SocketAddr, path: &str, file: &Path, pace: Pace) -> Command {
     let Pace { buffer, bytes_per_second, slow_for } = pace;
     let what = format!("{address} {path} {} {buffer} {bytes_per_second} {}", file.display(), slow_for.as_millis());
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "reader", "--ignored", "--nocapture"]).env(READER, what);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command
 }
 
-/// The other side of [`start_reader`]. Fails if the stream does not end in order.
+/// The other side of [`reader_command`]. Fails if the stream does not end in order.
 pub(crate) fn reader() {
     /// How often it reads: about as often as blocks come.
     const EVERY: Duration = Duration::from_millis(10);

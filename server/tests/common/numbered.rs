@@ -76,6 +76,11 @@ impl Format {
         }
     }
 
+    /// Whether its listeners are told of gaps.
+    pub(crate) fn tells_gaps(self) -> bool {
+        matches!(self, Self::Json | Self::Sse)
+    }
+
     /// Path and query.
     pub(crate) fn path(self, query: &str) -> String {
         format!("stream?format={}&{query}", self.label())
@@ -93,12 +98,8 @@ impl Format {
 /// What was received so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Received {
-    /// The number of the first block.
-    pub(crate) first: Option<u64>,
-    /// One past the number of the last whole block.
-    pub(crate) next: u64,
-    /// How many whole blocks.
-    pub(crate) blocks: u64,
+    /// The numbers of all whole blocks.
+    pub(crate) numbers: Vec<u64>,
     /// How many blocks of silence, which stand for lost ones.
     pub(crate) silent: u64,
     /// Numbers that are missing between the first and the last block.
@@ -111,19 +112,37 @@ pub(crate) struct Received {
 
 impl Received {
     fn block(&mut self, number: u64) {
-        let next = if self.first.is_some() { self.next } else { number };
+        let next = self.next().unwrap_or(number);
         assert!(number >= next, "block {number} comes after {next}");
         if number > next {
             self.holes.push(next..number);
         }
-        self.first.get_or_insert(number);
-        self.next = number + 1;
-        self.blocks += 1;
+        self.numbers.push(number);
     }
 
-    /// How many blocks are missing between the first and the last one.
+    /// How many blocks.
+    pub(crate) fn blocks(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// One past the last block's number.
+    pub(crate) fn next(&self) -> Option<u64> {
+        self.numbers.last().map(|number| number + 1)
+    }
+
+    /// What is missing before the first block, which can be known only if the stream says so.
+    fn leading(&self) -> Option<&Range<u64>> {
+        self.told.first().filter(|gap| self.numbers.first() == Some(&gap.end))
+    }
+
+    /// The number of the first block that was due; `None` before any came.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.leading().map(|gap| gap.start).or(self.numbers.first().copied())
+    }
+
+    /// How many blocks are missing up to the last one.
     pub(crate) fn missing(&self) -> u64 {
-        self.holes.iter().map(|hole| hole.end - hole.start).sum()
+        self.holes.iter().chain(self.leading()).map(|hole| hole.end - hole.start).sum()
     }
 }
 
@@ -202,8 +221,11 @@ impl Reading {
             assert_eq!(event, "gap");
             self.gap_next = true;
         } else if !line.is_empty() {
-            let data = if self.format == Format::Sse { line.strip_prefix("data: ").unwrap() } else { line };
-            if self.format == Format::Sse { self.gap_next } else { data.starts_with("{\"gap\"") } {
+            let (data, is_gap) = match self.format {
+                Format::Sse => (line.strip_prefix("data: ").unwrap(), self.gap_next),
+                _ => (line, line.starts_with("{\"gap\"")),
+            };
+            if is_gap {
                 self.gap(data);
             } else {
                 self.block_json(data);

@@ -13,10 +13,19 @@ pub(crate) fn rows(address: SocketAddr) -> BTreeMap<String, Value> {
     rows.into_iter().map(|row| (row["name"].as_str().unwrap().to_owned(), row)).collect()
 }
 
+pub(crate) fn status(address: SocketAddr) -> Value {
+    serde_json::from_str(&get(address, "api/v1/status")).unwrap()
+}
+
 /// One past the number of the newest block.
 pub(crate) fn head(address: SocketAddr) -> u64 {
-    let status: Value = serde_json::from_str(&get(address, "api/v1/status")).unwrap();
-    status["head_sequence"].as_u64().map_or(0, |sequence| sequence + 1)
+    status(address)["head_sequence"].as_u64().map_or(0, |sequence| sequence + 1)
+}
+
+/// How many blocks were lost before anybody could get them.
+pub(crate) fn captured_losses(address: SocketAddr) -> u64 {
+    let capture = &status(address)["capture"];
+    capture["lost_overflow"].as_u64().unwrap() + capture["lost_xrun"].as_u64().unwrap()
 }
 
 /// Everything at `/metrics`: values by series, as they are written.
@@ -27,9 +36,12 @@ impl Metrics {
     pub(crate) fn of(address: SocketAddr) -> Self {
         let text = get(address, "metrics");
         let samples = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-        Self(samples.map(|line| line.rsplit_once(' ').unwrap()).map(|(series, value)| {
-            (series.to_owned(), value.parse().unwrap())
-        }).collect())
+        Self(
+            samples
+                .map(|line| line.rsplit_once(' ').unwrap())
+                .map(|(series, value)| (series.to_owned(), value.parse().unwrap()))
+                .collect(),
+        )
     }
 
     /// The series called `name` with these labels, which are parts of the text between the braces.

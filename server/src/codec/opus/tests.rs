@@ -73,19 +73,58 @@ fn every_bitrate_is_heard_at_every_length() {
 
 #[test]
 fn loud_and_broken_samples_are_tamed() {
-    let format = format(48_000, 1, Duration::from_millis(20));
-    let mut encoder = OpusEncoder::new(format, 96_000).unwrap();
+    let packets = |odd: [f32; 6]| {
+        let mut encoder = OpusEncoder::new(format(44_100, 1, Duration::from_millis(20)), 96_000).unwrap();
+        let mut packets = Vec::new();
+        for sequence in 0..20 {
+            let mut block: Vec<f32> = (0..882).map(|index| (index as f32 * 0.05).sin() * 0.5).collect();
+            block[100..106].copy_from_slice(&odd);
+            encoder.encode(sequence, &block, &mut packets).unwrap();
+        }
+        packets
+    };
+    let tamed = packets([0.0, -1.0, 1.0, 1.0, -1.0, 0.5]);
+    assert!(packets([f32::NAN, f32::NEG_INFINITY, f32::INFINITY, 1e9, -1.1, 0.5]) == tamed);
+}
+
+/// Decodes packets to where their positions say that they belong.
+fn placed(packets: &[OpusPacket], pre_skip: u16, frames: usize) -> Vec<f32> {
     let mut decoder = opus::Decoder::new(RATE_HZ, Channels::Mono).unwrap();
-    let (mut packets, mut heard) = (Vec::new(), vec![0.0; 960]);
-    for sequence in 0..20 {
-        let mut block = vec![1e9; 960];
-        block[100] = f32::NAN;
-        block[200] = f32::NEG_INFINITY;
-        encoder.encode(sequence, &block, &mut packets).unwrap();
-    }
+    let (mut sound, mut decoded) = (vec![0.0; frames], vec![0.0; 960]);
     for packet in packets {
-        decoder.decode_float(&packet.bytes, &mut heard, false).unwrap();
-        assert!(heard.iter().all(|sample| sample.abs() < 3.0));
+        let length = decoder.decode_float(&packet.bytes, &mut decoded, false).unwrap();
+        for (index, sample) in decoded[..length].iter().enumerate() {
+            let position = (packet.position as usize + index).wrapping_sub(pre_skip.into());
+            if let Some(place) = sound.get_mut(position) {
+                *place = *sample;
+            }
+        }
+    }
+    sound
+}
+
+#[test]
+fn sound_is_where_its_position_says_wherever_blocks_start() {
+    for rate_hz in [48_000, 44_100] {
+        // Of three blocks, only one starts with a packet.
+        let format = format(rate_hz, 1, Duration::from_millis(13));
+        let mut encoder = OpusEncoder::new(format, 96_000).unwrap();
+        let mut packets = Vec::new();
+        let clicks = [7, 8, 12, 13, 20, 26, 29, 31];
+        for sequence in clicks {
+            let mut block = vec![0.0; format.block_samples()];
+            block[300..310].fill(0.8);
+            encoder.encode(sequence, &block, &mut packets).unwrap();
+        }
+        encoder.finish(&mut packets).unwrap();
+        let sound = placed(&packets, encoder.pre_skip(), 48_000);
+        for sequence in clicks {
+            let due = (format.position(sequence) + 305) as f64 * 48_000.0 / f64::from(rate_hz);
+            let around = due as usize - 200..due as usize + 200;
+            let loudest = around.max_by(|a, b| sound[*a].abs().total_cmp(&sound[*b].abs())).unwrap();
+            assert!((loudest as f64 - due).abs() < 10.0, "{rate_hz} Hz: due at {due}, heard at {loudest}");
+            assert!(sound[loudest] > 0.3, "{rate_hz} Hz: {} at {due}", sound[loudest]);
+        }
     }
 }
 
