@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::encode::{Encoded, Encoder, Encoding};
 use aircheck_engine::{
     Block, Consumer, EndReason, FanOut, FanOutOptions, Format, Hub, Item, Overflow, RecvError, Start, SubscribeError,
     SubscribeOptions, Timestamp,
 };
-use crate::encode::{Encoded, Encoder, Encoding};
 
 /// How often an encoder looks for new listeners while no sound comes.
 const IDLE: Duration = Duration::from_millis(50);

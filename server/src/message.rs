@@ -223,10 +223,19 @@ mod tests {
         let heard = Said::parse(r#"{"heard":{"sequence":7,"at":1790000000.5}}"#);
         assert_eq!(heard, Ok(Said::Heard { sequence: 7, at: 1_790_000_000.5 }));
         assert_eq!(Said::parse(r#"{"clock":3}"#), Ok(Said::Clock { asked: 3.0 }));
-        for text in
-            ["", "x", "{}", "[]", "7", r#"{"heard":{}}"#, r#"{"heard":{"sequence":-1,"at":0}}"#, r#"{"clock":null}"#,
-             r#"{"heard":{"sequence":1,"at":1e999}}"#, r#"{"clock":1,"heard":{"sequence":1,"at":1}}"#, r#"{"play":1}"#]
-        {
+        for text in [
+            "",
+            "x",
+            "{}",
+            "[]",
+            "7",
+            r#"{"heard":{}}"#,
+            r#"{"heard":{"sequence":-1,"at":0}}"#,
+            r#"{"clock":null}"#,
+            r#"{"heard":{"sequence":1,"at":1e999}}"#,
+            r#"{"clock":1,"heard":{"sequence":1,"at":1}}"#,
+            r#"{"play":1}"#,
+        ] {
             assert!(Said::parse(text).is_err_and(|error| error.contains("takes")), "{text}");
         }
     }

@@ -120,7 +120,8 @@ impl Browser {
     fn press(&mut self, selector: &str) {
         let rectangle = format!("document.querySelector('{selector}').getBoundingClientRect().toJSON()");
         let rectangle = self.value(&rectangle);
-        let middle = |from: &str, length: &str| rectangle[from].as_f64().unwrap() + rectangle[length].as_f64().unwrap() / 2.0;
+        let middle =
+            |from: &str, length: &str| rectangle[from].as_f64().unwrap() + rectangle[length].as_f64().unwrap() / 2.0;
         let (x, y) = (middle("x", "width"), middle("y", "height"));
         for kind in ["mousePressed", "mouseReleased"] {
             let params = json!({ "type": kind, "x": x, "y": y, "button": "left", "clickCount": 1 });
@@ -160,7 +161,8 @@ const PAUSE: Duration = Duration::from_secs(2);
 fn family(pid: u32) -> Vec<u32> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
-    let children: Vec<u32> = lists.flat_map(|list| list.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
+    let children: Vec<u32> =
+        lists.flat_map(|list| list.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect();
     [pid].into_iter().chain(children.into_iter().flat_map(family)).collect()
 }
 
@@ -194,7 +196,8 @@ fn it_plays_shows_who_listens_and_disconnects_them() {
     assert!((0.04..10.0).contains(&told), "heard {told} s after it was captured");
     let stages = browser.value("aircheck.player.figures.stages");
     println!("stages in seconds: {stages}");
-    let [arrival, buffer, output, ear] = ["arrival", "buffer", "output", "ear"].map(|key| stages[key].as_f64().unwrap());
+    let [arrival, buffer, output, ear] =
+        ["arrival", "buffer", "output", "ear"].map(|key| stages[key].as_f64().unwrap());
     assert!((arrival + buffer + output - ear).abs() < 1e-6 && arrival > 0.0 && output >= 0.0, "{stages}");
 
     browser.press("#play");
@@ -264,8 +267,8 @@ fn a_frozen_listener_is_seen_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let server = test_tone();
     let names = ["first", "second", "third"];
-    let listeners =
-        names.map(|name| Listener::start(&server.url(&format!("stream.wav?name={name}")), &directory.path().join(name)));
+    let listeners = names
+        .map(|name| Listener::start(&server.url(&format!("stream.wav?name={name}")), &directory.path().join(name)));
     for name in names {
         server.row_when(name, |_| true);
     }

@@ -7,8 +7,8 @@ use aircheck_engine::{Format, Overflow, Start, SubscribeOptions};
 
 use crate::config::{Config, LAG_BLOCKS_LEAST};
 use crate::duration::{self, Short};
-use crate::listener::Limits;
 use crate::encode::Encoding;
+use crate::listener::Limits;
 use crate::message::Payload;
 use crate::mount::Mount;
 
@@ -237,7 +237,13 @@ fn payload(value: &str) -> Result<Payload, String> {
 
 /// Bits per second, as `96000` or `96k`.
 fn bitrate(value: &str) -> Result<u32, String> {
-    let takes = || format!("`{value}` is no bitrate; it takes {} to {} bits per second, such as 96k", BITRATES.start(), BITRATES.end());
+    let takes = || {
+        format!(
+            "`{value}` is no bitrate; it takes {} to {} bits per second, such as 96k",
+            BITRATES.start(),
+            BITRATES.end()
+        )
+    };
     let (digits, scale) = value.strip_suffix('k').map_or((value, 1), |digits| (digits, 1000));
     let bitrate = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(scale)).ok_or_else(takes)?;
     if BITRATES.contains(&bitrate) { Ok(bitrate) } else { Err(takes()) }
