@@ -142,6 +142,15 @@ impl Encoding {
         }
     }
 
+    /// Bits per second, if it is Opus.
+    #[must_use]
+    pub const fn bitrate(self) -> Option<u32> {
+        match self {
+            Self::Opus { bitrate } => Some(bitrate),
+            _ => None,
+        }
+    }
+
     /// Bytes of a block, at most or nearly so: what buffers are bounded by.
     #[must_use]
     pub fn block_bytes(self, format: Format) -> u64 {

@@ -56,9 +56,9 @@ impl Dice {
         Duration::from_millis(least + self.roll(most - least))
     }
 
-    /// What somebody listens to, and the path for it.
-    fn wish(&mut self) -> (Format, String) {
-        let format = Format::ALL[self.roll(4) as usize];
+    /// What somebody listens to, of the first `formats`, and the path for it.
+    fn wish(&mut self, formats: usize) -> (Format, String) {
+        let format = Format::ALL[self.roll(formats as u64) as usize];
         let (policy, wish) = (POLICIES[self.roll(4) as usize], WISHES[self.roll(5) as usize]);
         let silence = if !format.tells_gaps() && self.roll(2) == 0 { "&gaps=silence" } else { "" };
         (format, format.path(&format!("buffer=200ms&overflow={policy}{wish}{silence}")))
@@ -69,10 +69,12 @@ impl Dice {
 async fn misbehave(address: SocketAddr, seed: u64, deadline: Instant, joined: Arc<AtomicU64>) {
     let mut dice = Dice::new(seed);
     while Instant::now() < deadline {
-        let (format, path) = dice.wish();
+        let (format, path) = dice.wish(Format::ALL.len());
         let Ok(mut stream) = TcpStream::connect(address).await else { continue };
         // A server that ends it meanwhile, because of its policy, is no trouble.
-        let _ = stream.write_all(format!("GET /{path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).await;
+        let fields = format.fields();
+        let request = format!("GET /{path} HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n");
+        let _ = stream.write_all(request.as_bytes()).await;
         joined.fetch_add(1, Ordering::Relaxed);
         let (way, until) = (dice.roll(5), deadline.min(Instant::now() + dice.millis(50, 2500)));
         let (mut chunks, mut reading) = (Chunks::default(), Reading::new(format));
@@ -106,7 +108,8 @@ async fn misbehave(address: SocketAddr, seed: u64, deadline: Instant, joined: Ar
 fn stop_and_go(server_url: &str, directory: &Path, deadline: Instant) {
     let mut dice = Dice::new(0);
     let mut start = |number: u64| {
-        let (format, path) = dice.wish();
+        // curl takes all but the WebSocket.
+        let (format, path) = dice.wish(Format::ALL.len() - 1);
         let file = directory.join(number.to_string());
         let url = format!("{server_url}{path}");
         let process = curl(&["--output", file.to_str().unwrap(), &url]).stderr(Stdio::null()).spawn().unwrap();

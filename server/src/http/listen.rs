@@ -139,6 +139,10 @@ fn join(
         EncoderError::Subscribe(refused @ SubscribeError::BlockOnLive) => {
             error(StatusCode::BAD_REQUEST, format!("overflow: {refused}"))
         }
+        full @ EncoderError::Bitrates(_) => {
+            station.metrics().refuse(Refusal::Limit);
+            busy(full.to_string())
+        }
         EncoderError::Encoding(sentence) => error(StatusCode::BAD_REQUEST, sentence),
         failed @ EncoderError::Thread(_) => error(StatusCode::INTERNAL_SERVER_ERROR, failed.to_string()),
     })?;
@@ -185,7 +189,11 @@ fn framing(mount: Mount, encoding: Encoding, query: &Query, format: Format) -> R
 fn full(station: &Station) -> Reply {
     station.metrics().refuse(Refusal::Limit);
     let most = station.config().max_listeners;
-    let mut reply = error(StatusCode::SERVICE_UNAVAILABLE, format!("all {most} places are taken; try again later"));
+    busy(format!("all {most} places are taken; try again later"))
+}
+
+fn busy(sentence: String) -> Reply {
+    let mut reply = error(StatusCode::SERVICE_UNAVAILABLE, sentence);
     set(&mut reply, header::RETRY_AFTER, RETRY_AFTER);
     reply
 }

@@ -14,6 +14,7 @@ use hyper_tungstenite::HyperWebsocketStream;
 use hyper_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use hyper_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use hyper_tungstenite::tungstenite::{Error, Message};
+use tokio::time::{Sleep, sleep};
 
 use crate::feed::{Begun, Fed, Feed};
 use crate::listeners::Leaving;
@@ -26,6 +27,8 @@ const SAID_MOST: usize = 1024;
 const READ_BYTES: usize = 4096;
 /// Messages that wait to go out before no more are read: a gap, the packets of a block, and answers.
 const ANSWERS_MOST: usize = 16;
+/// For the answer to a close: a round trip on any line. Whoever reads no more is not waited for.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How the connection is set up. Every message is written at once and nothing is buffered beyond it, for a session
 /// sends the next one only when the last is flushed.
@@ -51,6 +54,8 @@ pub(super) struct Session {
     flushing: bool,
     /// Nothing comes after what is to go out.
     over: bool,
+    /// How long its answer to the close is waited for.
+    patience: Option<Pin<Box<Sleep>>>,
     complaints: Throttle,
 }
 
@@ -73,6 +78,7 @@ impl Session {
             out: VecDeque::from([hello]),
             flushing: false,
             over: false,
+            patience: None,
             complaints: Throttle::default(),
         }
     }
@@ -84,9 +90,20 @@ impl Session {
             match Pin::new(&mut self.socket).poll_next(context) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(None) => return Err(Error::ConnectionClosed),
+                Poll::Ready(Some(Err(Error::Capacity(_)))) => {
+                    self.close(CloseCode::Size, "messages are too long");
+                    return Ok(());
+                }
+                Poll::Ready(Some(Err(Error::Protocol(_) | Error::Utf8(_)))) => {
+                    self.close(CloseCode::Protocol, "this is no WebSocket any more");
+                    return Ok(());
+                }
                 Poll::Ready(Some(message)) => match message? {
                     Message::Text(text) => self.hear(&text),
-                    Message::Binary(_) => self.close(CloseCode::Unsupported, "binary messages are not taken"),
+                    Message::Binary(_) => {
+                        self.close(CloseCode::Unsupported, "binary messages are not taken");
+                        return Ok(());
+                    }
                     Message::Close(_) => {
                         // tungstenite has the answer ready; it has to go out.
                         self.out.clear();
@@ -121,6 +138,7 @@ impl Session {
         }
     }
 
+    /// Ends it after what is to go out already.
     fn close(&mut self, code: CloseCode, reason: &'static str) {
         self.push(Message::Close(Some(CloseFrame { code, reason: reason.into() })), None);
         self.over = true;
@@ -154,15 +172,35 @@ impl Session {
         }
     }
 
+    /// Has the last message written.
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.flushing {
+            ready!(Pin::new(&mut self.socket).poll_flush(context))?;
+            self.flushing = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits for the answer to the close, for a while, or for the other side to hang up.
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(ANSWER_PATIENCE)));
+        loop {
+            match Pin::new(&mut self.socket).poll_next(context) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Pending => return patience.as_mut().poll(context),
+            }
+        }
+    }
+
     fn poll_session(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
+            // Before a close can come, after which nothing would say that what was written is written.
+            let _ = self.poll_flush(context)?;
             if !self.over {
                 self.listen(context)?;
             }
-            if self.flushing {
-                ready!(Pin::new(&mut self.socket).poll_flush(context))?;
-                self.flushing = false;
-            }
+            ready!(self.poll_flush(context))?;
             if !self.out.is_empty() {
                 ready!(Pin::new(&mut self.socket).poll_ready(context))?;
                 if let Some(Outgoing { message, blocks }) = self.out.pop_front() {
@@ -177,7 +215,7 @@ impl Session {
                     self.flushing = true;
                 }
             } else if self.over {
-                return Poll::Ready(Ok(()));
+                return self.poll_answer(context).map(Ok);
             } else {
                 let fed = ready!(self.feed.poll_take(context));
                 self.fed(&fed);

@@ -17,14 +17,18 @@ use super::numbered::{BLOCK_SECONDS, Format, Reading, Received};
 
 /// A GET request on a connection of its own, which has a receive buffer of `receive_buffer` bytes if that is said.
 pub(crate) fn request(address: SocketAddr, path: &str, receive_buffer: Option<usize>) -> std::io::Result<TcpStream> {
+    let mut stream = connect(address, receive_buffer)?;
+    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    Ok(stream)
+}
+
+fn connect(address: SocketAddr, receive_buffer: Option<usize>) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if let Some(bytes) = receive_buffer {
         socket.set_recv_buffer_size(bytes)?;
     }
     socket.connect(&SockAddr::from(address))?;
-    let mut stream = TcpStream::from(socket);
-    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    Ok(stream)
+    Ok(TcpStream::from(socket))
 }
 
 /// The text at `path`.
@@ -38,12 +42,14 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> String {
     body.to_owned()
 }
 
-/// Where a response stands whose body comes in chunks: RFC 9112, section 7.1, without extensions and trailers.
+/// Where a response stands whose body comes in chunks: RFC 9112, section 7.1, without extensions and trailers. What
+/// comes after a change to the WebSocket is passed on as it is.
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
     /// What came of the head, until it has ended.
     head: Vec<u8>,
     has_head: bool,
+    is_upgraded: bool,
     /// Bytes of the current chunk that are to come.
     left: usize,
     /// The length that is being read.
@@ -53,7 +59,7 @@ pub(crate) struct Chunks {
 }
 
 impl Chunks {
-    /// The data in the next `bytes`. Any answer but 200 fails.
+    /// The data in the next `bytes`. Any answer but 200 or 101 fails.
     pub(crate) fn data(&mut self, mut bytes: &[u8]) -> Vec<u8> {
         let mut data = Vec::new();
         while let Some(&byte) = bytes.first() {
@@ -61,7 +67,12 @@ impl Chunks {
             if !self.has_head {
                 self.head.push(byte);
                 self.has_head = self.head.ends_with(b"\r\n\r\n");
-                assert!(!self.has_head || self.head.starts_with(b"HTTP/1.1 200 "), "{:?}", self.head.escape_ascii());
+                self.is_upgraded = self.head.starts_with(b"HTTP/1.1 101 ");
+                let is_taken = self.is_upgraded || self.head.starts_with(b"HTTP/1.1 200 ");
+                assert!(!self.has_head || is_taken, "{:?}", self.head.escape_ascii());
+            } else if self.is_upgraded {
+                data.extend_from_slice(bytes);
+                return data;
             } else if self.left > 0 {
                 taken = self.left.min(bytes.len());
                 self.left -= taken;

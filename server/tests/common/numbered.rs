@@ -16,6 +16,10 @@ const FRAMES: usize = 480;
 const FRAME_BYTES: usize = 4;
 const MARK_BYTES: usize = 2 * FRAME_BYTES;
 const WAV_HEADER_BYTES: usize = 44;
+/// A binary message: its header and a block.
+const MESSAGE_BYTES: usize = 24 + BLOCK_BYTES;
+/// Of a WebSocket's frame that is longer than 125 and shorter than 64 Ki bytes (RFC 6455, section 5.2).
+const FRAME_HEADER_BYTES: usize = 4;
 
 /// Writes a file of 48 kHz, stereo, 16 bits, whose blocks of 10 ms are silent but for their marks, and returns it as a
 /// source.
@@ -61,10 +65,13 @@ pub(crate) enum Format {
     Wav,
     Json,
     Sse,
+    /// Samples of 16 bits by the WebSocket.
+    Ws,
 }
 
 impl Format {
-    pub(crate) const ALL: [Self; 4] = [Self::Pcm, Self::Wav, Self::Json, Self::Sse];
+    /// Those that curl can listen to come first.
+    pub(crate) const ALL: [Self; 5] = [Self::Pcm, Self::Wav, Self::Json, Self::Sse, Self::Ws];
 
     /// As the table and the metrics name it.
     pub(crate) fn label(self) -> &'static str {
@@ -73,23 +80,40 @@ impl Format {
             Self::Wav => "wav",
             Self::Json => "json",
             Self::Sse => "sse",
+            Self::Ws => "ws",
         }
     }
 
     /// Whether its listeners are told of gaps.
     pub(crate) fn tells_gaps(self) -> bool {
-        matches!(self, Self::Json | Self::Sse)
+        matches!(self, Self::Json | Self::Sse | Self::Ws)
     }
 
     /// Path and query.
     pub(crate) fn path(self, query: &str) -> String {
-        format!("stream?format={}&{query}", self.label())
+        match self {
+            Self::Ws => format!("stream?payload=s16&{query}"),
+            _ => format!("stream?format={}&{query}", self.label()),
+        }
+    }
+
+    /// What its requests say beside the path and the host.
+    pub(crate) fn fields(self) -> &'static str {
+        match self {
+            // The key is RFC 6455's own example.
+            Self::Ws => {
+                "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            }
+            _ => "",
+        }
     }
 
     /// Bytes of a block on the wire, or nearly so.
     pub(crate) fn block_bytes(self) -> usize {
         match self {
             Self::Pcm | Self::Wav => BLOCK_BYTES,
+            Self::Ws => MESSAGE_BYTES + FRAME_HEADER_BYTES,
             Self::Json | Self::Sse => EVENT_BYTES,
         }
     }
@@ -175,6 +199,7 @@ impl Reading {
             }
             Format::Wav => self.blocks(&rest),
             Format::Json | Format::Sse => self.lines(&rest),
+            Format::Ws => self.frames(&rest),
         };
         self.rest = rest;
         self.rest.drain(..taken);
@@ -199,6 +224,49 @@ impl Reading {
             self.received.block(number);
         }
         taken
+    }
+
+    /// Reads whole frames of a server's WebSocket; returns how many bytes that were.
+    fn frames(&mut self, bytes: &[u8]) -> usize {
+        const TEXT: u8 = 0x81;
+        const BINARY: u8 = 0x82;
+        const CLOSE: u8 = 0x88;
+        let mut rest = bytes;
+        while let [kind, length, after @ ..] = rest {
+            let (length, after) = match (length, after) {
+                (126, [high, low, after @ ..]) => (usize::from(u16::from_be_bytes([*high, *low])), after),
+                (0..126, after) => (usize::from(*length), after),
+                (126, _) => break,
+                (length, _) => panic!("a frame of length {length}"),
+            };
+            let Some((payload, after)) = after.split_at_checked(length) else { break };
+            match *kind {
+                BINARY => self.message(payload),
+                TEXT => {
+                    let text = std::str::from_utf8(payload).unwrap();
+                    if text.starts_with("{\"gap\"") {
+                        self.gap(text);
+                    } else {
+                        assert!(text.starts_with("{\"hello\"") && self.received.numbers.is_empty(), "{text}");
+                    }
+                }
+                CLOSE => assert!(after.is_empty(), "nothing comes after the end"),
+                kind => panic!("a frame of kind {kind:#x}"),
+            }
+            rest = after;
+        }
+        bytes.len() - rest.len()
+    }
+
+    fn message(&mut self, message: &[u8]) {
+        assert_eq!(message.len(), MESSAGE_BYTES);
+        let number = u64::from_le_bytes(message[8..16].try_into().unwrap());
+        let captured_at = u64::from_le_bytes(message[16..24].try_into().unwrap()) as f64 / 1e9;
+        let block = &message[24..];
+        assert!(block.starts_with(&mark(number)), "message {number} holds another block");
+        assert!(block[MARK_BYTES..] == [0; BLOCK_BYTES - MARK_BYTES], "the samples of a block have moved");
+        self.received.epoch.get_or_insert_with(|| captured_at - number as f64 * BLOCK_SECONDS);
+        self.received.block(number);
     }
 
     /// Reads whole lines; returns how many bytes that were.
@@ -237,7 +305,7 @@ impl Reading {
     fn gap(&mut self, data: &str) {
         let gap: Value = serde_json::from_str(data).unwrap();
         let (from, blocks) = (gap["gap"]["from"].as_u64().unwrap(), gap["gap"]["blocks"].as_u64().unwrap());
-        assert!(self.format == Format::Json || self.id == Some(from + blocks - 1), "{data} has the id {:?}", self.id);
+        assert!(self.format != Format::Sse || self.id == Some(from + blocks - 1), "{data} has the id {:?}", self.id);
         self.received.told.push(from..from + blocks);
     }
 
