@@ -65,9 +65,9 @@ impl StreamBody {
                 self.begun.take(gap, item.stamp.sequence);
                 self.after = self.framing.packet(&item.value);
             }
-            Fed::End { .. } => {
+            Fed::End { tail, .. } => {
                 self.over = true;
-                self.last = self.framing.end();
+                self.last = self.framing.end(tail.get().map_or(&[], Vec::as_slice));
             }
         }
     }

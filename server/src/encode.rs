@@ -108,6 +108,17 @@ impl Encoder {
             Encoded::Whole(Bytes::new())
         })
     }
+
+    /// What is left when there are no more blocks.
+    pub fn finish(&mut self) -> Vec<OpusPacket> {
+        let mut packets = Vec::new();
+        if let Work::Opus(encoder) = &mut self.work
+            && let Err(error) = encoder.finish(&mut packets)
+        {
+            tracing::error!("the end of the stream could not be encoded: {error}");
+        }
+        packets
+    }
 }
 
 /// The bytes of one block, where they depend on nothing else.

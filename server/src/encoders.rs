@@ -1,10 +1,11 @@
 //! One encoder for each format in use: it turns blocks into bytes once, for all its listeners.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::codec::OpusPacket;
 use crate::encode::{Encoded, Encoder, Encoding};
 use aircheck_engine::{
     Block, Consumer, EndReason, FanOut, FanOutOptions, Format, Hub, Item, Overflow, RecvError, Start, SubscribeError,
@@ -25,8 +26,27 @@ pub struct Encoders {
     history: usize,
     buffer: usize,
     format: Format,
-    running: Mutex<HashMap<Encoding, Hub<Encoded>>>,
+    running: Mutex<HashMap<Encoding, Running>>,
 }
+
+#[derive(Clone, Debug)]
+struct Running {
+    packets: Hub<Encoded>,
+    tail: Tail,
+}
+
+/// What a listener gets.
+#[derive(Debug)]
+pub struct Subscription {
+    /// A packet for each block.
+    pub packets: Consumer<Encoded>,
+    /// What comes after the last of them.
+    pub tail: Tail,
+}
+
+/// What an encoder still had when the stream ended, which belongs to no block any more: Opus is heard later than it
+/// goes in. Nothing before that.
+pub type Tail = Arc<OnceLock<Vec<OpusPacket>>>;
 
 /// Why a listener could not be connected to its encoder.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +66,8 @@ pub enum EncoderError {
 }
 
 impl Encoders {
-    /// No encoder yet, for blocks of `format`. `history` blocks are kept for listeners who start in the past; an encoder may fall `buffer`
-    /// blocks behind before it skips to live.
+    /// No encoder yet, for blocks of `format`. `history` blocks are kept for listeners who start in the past; an encoder
+    /// may fall `buffer` blocks behind before it skips to live.
     #[must_use]
     pub fn new(blocks: Hub<Block>, format: Format, history: usize, buffer: usize) -> Arc<Self> {
         Arc::new(Self { blocks, format, history, buffer, running: Mutex::default() })
@@ -62,11 +82,11 @@ impl Encoders {
         self: &Arc<Self>,
         encoding: Encoding,
         options: SubscribeOptions,
-    ) -> Result<Consumer<Encoded>, EncoderError> {
+    ) -> Result<Subscription, EncoderError> {
         // Held until the listener has joined, so that the encoder can't end for lack of listeners meanwhile.
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(hub) = running.get(&encoding) {
-            match hub.subscribe(options) {
+        if let Some(running) = running.get(&encoding) {
+            match running.subscribe(options) {
                 // It has ended in this moment, or its thread has died: a new one may do better.
                 Err(SubscribeError::Ended) => {}
                 result => return Ok(result?),
@@ -75,10 +95,10 @@ impl Encoders {
         if matches!(encoding, Encoding::Opus { .. }) {
             check_bitrates(&running)?;
         }
-        let hub = self.start(encoding)?;
-        let consumer = hub.subscribe(options)?;
-        running.insert(encoding, hub);
-        Ok(consumer)
+        let started = self.start(encoding)?;
+        let subscription = started.subscribe(options)?;
+        running.insert(encoding, started);
+        Ok(subscription)
     }
 
     /// How many encoders run.
@@ -87,7 +107,7 @@ impl Encoders {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    fn start(self: &Arc<Self>, encoding: Encoding) -> Result<Hub<Encoded>, EncoderError> {
+    fn start(self: &Arc<Self>, encoding: Encoding) -> Result<Running, EncoderError> {
         let encoder = Encoder::new(encoding, self.format).map_err(EncoderError::Encoding)?;
         let live = self.blocks.head().next();
         let blocks = self.blocks.subscribe(SubscribeOptions {
@@ -97,10 +117,11 @@ impl Encoders {
         })?;
         let (packets, hub) =
             FanOut::new(FanOutOptions { history: self.history, live: true, head: Some(self.blocks.head().clone()) });
-        let worker = Worker { encoding, encoder, blocks, packets, live };
+        let tail = Tail::default();
+        let worker = Worker { encoding, encoder, blocks, packets, tail: Arc::clone(&tail), live };
         let encoders = Arc::clone(self);
         thread::Builder::new().name("encoder".into()).spawn(move || worker.run(&encoders))?;
-        Ok(hub)
+        Ok(Running { packets: hub, tail })
     }
 
     /// Takes an encoder without listeners off the list; false if one has joined after all.
@@ -114,7 +135,13 @@ impl Encoders {
     }
 }
 
-fn check_bitrates(running: &HashMap<Encoding, Hub<Encoded>>) -> Result<(), EncoderError> {
+impl Running {
+    fn subscribe(&self, options: SubscribeOptions) -> Result<Subscription, SubscribeError> {
+        Ok(Subscription { packets: self.packets.subscribe(options)?, tail: Arc::clone(&self.tail) })
+    }
+}
+
+fn check_bitrates(running: &HashMap<Encoding, Running>) -> Result<(), EncoderError> {
     let mut bitrates: Vec<u32> = running.keys().filter_map(|encoding| encoding.bitrate()).collect();
     if bitrates.len() < BITRATES_MOST {
         return Ok(());
@@ -129,6 +156,7 @@ struct Worker {
     encoder: Encoder,
     blocks: Consumer<Block>,
     packets: FanOut<Encoded>,
+    tail: Tail,
     /// The sequence number from which on blocks are live.
     live: u64,
 }
@@ -145,6 +173,9 @@ impl Worker {
             },
             Err(reason) => reason,
         };
+        if reason == EndReason::Finished {
+            self.tail.get_or_init(|| self.encoder.finish());
+        }
         self.packets.finish(reason);
     }
 

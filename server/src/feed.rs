@@ -12,6 +12,7 @@ use aircheck_engine::{Consumer, Delivery, End, Gap, Item, Timestamp};
 use tokio::time::{Sleep, sleep};
 
 use crate::encode::Encoded;
+use crate::encoders::{Subscription, Tail};
 use crate::listener::{Listener, Verdict};
 use crate::listeners::Presence;
 
@@ -23,6 +24,7 @@ const HELD: Duration = Duration::from_millis(20);
 pub struct Feed {
     /// Dropped before `presence`, so that the account is final when the listener is taken off the list.
     packets: Consumer<Encoded>,
+    tail: Tail,
     held: Option<Pin<Box<Sleep>>>,
     presence: Presence,
 }
@@ -41,6 +43,8 @@ pub enum Fed {
     End {
         /// What is missing between the last packet and the end.
         gap: Option<Gap>,
+        /// What the encoder still had.
+        tail: Tail,
     },
 }
 
@@ -49,7 +53,7 @@ impl Fed {
     #[must_use]
     pub fn gap(&self) -> Option<Gap> {
         match self {
-            Self::Packet { gap, .. } | Self::End { gap } => *gap,
+            Self::Packet { gap, .. } | Self::End { gap, .. } => *gap,
         }
     }
 }
@@ -57,8 +61,9 @@ impl Fed {
 impl Feed {
     /// The packets of a listener who is present.
     #[must_use]
-    pub fn new(packets: Consumer<Encoded>, presence: Presence) -> Self {
-        Self { packets, held: None, presence }
+    pub fn new(subscription: Subscription, presence: Presence) -> Self {
+        let Subscription { packets, tail } = subscription;
+        Self { packets, tail, held: None, presence }
     }
 
     /// Whose they are.
@@ -102,7 +107,7 @@ impl Feed {
                 listener.took(first..stamp.sequence + 1, lag_items, queued, now);
                 Fed::Packet { gap, item }
             }
-            Err(End { gap, .. }) => Fed::End { gap },
+            Err(End { gap, .. }) => Fed::End { gap, tail: Arc::clone(&self.tail) },
         };
         if let Some(gap) = fed.gap() {
             listener.missed(gap.blocks);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use aircheck_engine::{Format, Gap};
 use bytes::Bytes;
 
-use crate::codec::OggOpus;
+use crate::codec::{OggOpus, OpusPacket};
 use crate::encode::Encoded;
 
 /// The state of one listener's stream. Packets are shared; what is here is the listener's own.
@@ -73,10 +73,10 @@ impl Framing {
         }
     }
 
-    /// What goes out last.
-    pub fn end(&mut self) -> Option<Bytes> {
+    /// What goes out last, `tail` being what the encoder still had.
+    pub fn end(&mut self, tail: &[OpusPacket]) -> Option<Bytes> {
         match self {
-            Self::Ogg(ogg) => Some(ogg.end(&[], None)),
+            Self::Ogg(ogg) => Some(ogg.end(tail, None)),
             Self::Plain { .. } | Self::Json | Self::Events => None,
         }
     }

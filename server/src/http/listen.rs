@@ -131,7 +131,7 @@ fn join(
     if station.listeners().is_full() {
         return Err(full(station).into());
     }
-    let packets = station.encoders().subscribe(encoding, options).map_err(|refused| match refused {
+    let subscription = station.encoders().subscribe(encoding, options).map_err(|refused| match refused {
         EncoderError::Subscribe(SubscribeError::Ended) => {
             station.metrics().refuse(Refusal::Ended);
             error(StatusCode::SERVICE_UNAVAILABLE, "the stream has ended")
@@ -151,7 +151,7 @@ fn join(
         mount,
         overflow: options.overflow,
         limits: query.limits(station.config(), format),
-        tally: Arc::clone(packets.tally()),
+        tally: Arc::clone(subscription.packets.tally()),
         wire: Arc::clone(&connection.wire),
         hang_up: Arc::clone(&connection.hang_up),
         recorders: Arc::clone(station.metrics().recorders(mount)),
@@ -160,7 +160,7 @@ fn join(
     let block_bytes = encoding.block_bytes(format);
     let bytes_per_second = (block_bytes as f64 / format.block_span().as_secs_f64()) as u64;
     connection.wire.bound(bytes_per_second, block_bytes, station.config().socket_buffer);
-    Ok(Feed::new(packets, presence))
+    Ok(Feed::new(subscription, presence))
 }
 
 /// How the packets of `mount` become one listener's stream.

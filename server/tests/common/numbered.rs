@@ -265,7 +265,7 @@ impl Reading {
         let block = &message[24..];
         assert!(block.starts_with(&mark(number)), "message {number} holds another block");
         assert!(block[MARK_BYTES..] == [0; BLOCK_BYTES - MARK_BYTES], "the samples of a block have moved");
-        self.received.epoch.get_or_insert_with(|| captured_at - number as f64 * BLOCK_SECONDS);
+        self.received.epoch.get_or_insert(captured_at - number as f64 * BLOCK_SECONDS);
         self.received.block(number);
     }
 

@@ -1,0 +1,233 @@
+//! `/stream.flac` and `/stream.opus` as listeners get them: decoded by ffmpeg, with the server in between.
+
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Listener, Server, assert_identity, eventually, signal, tone_and_rms};
+use hound::{SampleFormat, WavSpec, WavWriter};
+
+/// Writes a file of integers and returns it as a source.
+fn wav(path: &Path, spec: WavSpec, samples: &[i32]) -> String {
+    let mut writer = WavWriter::create(path, spec).unwrap();
+    samples.iter().for_each(|sample| writer.write_sample(*sample).unwrap());
+    writer.finalize().unwrap();
+    format!("wav:{}", path.display())
+}
+
+fn spec(channels: u16, sample_rate: u32, bits_per_sample: u16) -> WavSpec {
+    WavSpec { channels, sample_rate, bits_per_sample, sample_format: SampleFormat::Int }
+}
+
+/// `frames` frames of a tone at half of full scale, all channels alike.
+fn tone(spec: WavSpec, hz: f64, frames: u32) -> Vec<i32> {
+    let full = f64::from(1_i32 << (spec.bits_per_sample - 1));
+    let sample = |n: u32| (std::f64::consts::TAU * hz * f64::from(n) / f64::from(spec.sample_rate)).sin() / 2.0;
+    (0..frames).flat_map(|n| vec![(sample(n) * full) as i32; usize::from(spec.channels)]).collect()
+}
+
+/// The samples that ffmpeg decodes from a file, and what it complains about.
+fn decoded(file: &Path, encoding: &str) -> (Vec<u8>, String) {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "warning", "-nostdin", "-i"]).arg(file).args(["-f", encoding, "-"]);
+    let output = command.output().unwrap();
+    (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// What somebody gets who listens to all of `source`.
+fn all_of(source: &str, path: &str, directory: &Path) -> PathBuf {
+    let file = directory.join("heard");
+    let mut server = Server::start(&["--source", source]);
+    let mut listener = Listener::start(&server.url(path), &file);
+    assert!(listener.wait().success(), "the stream ends in its proper way");
+    assert!(server.wait().success());
+    file
+}
+
+fn flac_is_the_file(spec: WavSpec, path: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    // Not a whole number of blocks. Noise in the upper bits and in the lower ones, and a tone between.
+    let frames = spec.sample_rate + 123;
+    let mut samples = tone(spec, 440.0, frames);
+    for (n, sample) in samples.iter_mut().enumerate() {
+        let noise = (n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) as i32 >> (32 - spec.bits_per_sample);
+        *sample = if n % 3000 < 1000 { noise } else { *sample };
+    }
+    let source = wav(&directory.path().join("in.wav"), spec, &samples);
+    let file = all_of(&source, path, directory.path());
+    let (heard, complaints) = decoded(&file, "s32le");
+    assert_eq!(complaints, "");
+    let heard: Vec<i32> = heard.as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes)).collect();
+    let expected: Vec<i32> = samples.iter().map(|sample| sample << (32 - spec.bits_per_sample)).collect();
+    assert_eq!(heard.len(), expected.len());
+    assert!(heard == expected, "same length, other samples");
+}
+
+#[test]
+fn flac_of_sixteen_bits_is_the_file() {
+    flac_is_the_file(spec(2, 44_100, 16), "stream.flac?from=0");
+}
+
+#[test]
+fn flac_of_a_file_of_24_bits_has_24_bits() {
+    flac_is_the_file(spec(3, 48_000, 24), "stream.flac?from=0");
+}
+
+/// Delay of `heard` against the tone in `source`, in frames: where they agree best, within a period.
+fn best_shift(heard: &[f32], hz: f64) -> f64 {
+    let (mut sine, mut cosine) = (0.0, 0.0);
+    for (n, sample) in heard.iter().enumerate() {
+        let phase = std::f64::consts::TAU * hz * n as f64 / 48_000.0;
+        sine += f64::from(*sample) * phase.sin();
+        cosine += f64::from(*sample) * phase.cos();
+    }
+    -cosine.atan2(sine) / (std::f64::consts::TAU * hz) * 48_000.0
+}
+
+#[test]
+fn opus_has_the_pitch_the_level_the_place_and_the_length_of_the_file() {
+    // At Opus's own rate, and resampled; with a last block that is short, and with one that is not.
+    for (rate_hz, frames) in [(48_000, 96_123), (48_000, 96_000), (44_100, 88_200), (11_025, 22_100)] {
+        let directory = tempfile::tempdir().unwrap();
+        let spec = spec(2, rate_hz, 16);
+        let source = wav(&directory.path().join("in.wav"), spec, &tone(spec, 1000.0, frames));
+        let file = all_of(&source, "stream.opus?from=0", directory.path());
+        let (heard, complaints) = decoded(&file, "f32le");
+        assert_eq!(complaints, "", "{rate_hz}");
+        let samples: Vec<f32> = heard.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let left: Vec<f32> = samples.iter().step_by(2).copied().collect();
+        let expected = (f64::from(frames) * 48_000.0 / f64::from(rate_hz)).round() as i64;
+        assert!((left.len() as i64 - expected).abs() <= 1, "{rate_hz}: {} frames, not {expected}", left.len());
+        // A whole number of periods, away from both ends.
+        let middle = &left[24_000..72_000];
+        let (hz, rms) = tone_and_rms(middle, 48_000, &[500.0, 990.0, 1000.0, 1010.0, 2000.0]);
+        assert_eq!(hz, 1000.0);
+        assert!((rms - 0.5 / f64::sqrt(2.0)).abs() < 0.02, "{rate_hz}: {rms}");
+        let shift = best_shift(middle, 1000.0);
+        assert!(shift.abs() < 1.5, "{rate_hz}: {shift} frames late");
+    }
+}
+
+/// The granule position and the flags of each page of an Ogg file (RFC 3533, section 6).
+fn pages(file: &[u8]) -> Vec<(u64, u8)> {
+    let mut pages = Vec::new();
+    let mut rest = file;
+    while let Some((head, _)) = rest.split_at_checked(27) {
+        assert_eq!(&head[..4], b"OggS");
+        let segments = usize::from(head[26]);
+        let Some(lengths) = rest.get(27..27 + segments) else { break };
+        let length = 27 + segments + lengths.iter().map(|length| usize::from(*length)).sum::<usize>();
+        let Some(after) = rest.get(length..) else { break };
+        pages.push((u64::from_le_bytes(head[6..14].try_into().unwrap()), head[5]));
+        rest = after;
+    }
+    pages
+}
+
+#[test]
+fn opus_that_is_cut_off_has_a_last_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("heard.opus");
+    let mut server = Server::start(&["--source", "tone:440"]);
+    let mut listener = Listener::start(&server.url("stream.opus?name=one"), &file);
+    server.row_when("one", |row| row["delivered"].as_u64().unwrap() > 20);
+    server.terminate();
+    assert!(listener.wait().success());
+    assert!(server.wait().success());
+    let pages = pages(&std::fs::read(&file).unwrap());
+    let last = pages.iter().map(|(_, flags)| flags & 4 != 0).collect::<Vec<_>>();
+    assert_eq!(last.iter().position(|last| *last), Some(pages.len() - 1), "one page is the last");
+    assert_eq!(decoded(&file, "f32le").1, "");
+}
+
+#[test]
+fn the_granule_positions_jump_over_what_was_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("heard.opus");
+    let mut server = Server::start(&["--source", "tone:440", "--buffer", "200ms", "--socket-buffer", "20ms"]);
+    // Kernels hold seconds of Opus, so it takes its time until the ring is full.
+    let mut listener = Listener::start(&server.url("stream.opus?name=one&bitrate=510000"), &file);
+    let delivered = |row: &serde_json::Value| row["delivered"].as_u64().unwrap();
+    server.row_when("one", |row| delivered(row) > 10);
+    signal(listener.pid(), "STOP");
+    let lost = server.row_when("one", |row| row["lost"].as_u64().unwrap() > 50);
+    signal(listener.pid(), "CONT");
+    let row = server.row_when("one", |row| delivered(row) > delivered(&lost) + 50);
+    assert_identity(&row);
+    server.terminate();
+    assert!(listener.wait().success() && server.wait().success());
+
+    let pages = pages(&std::fs::read(&file).unwrap());
+    // Two pages of headers, one for each block of 10 ms, and the last one.
+    let blocks: Vec<u64> = pages[2..].iter().map(|(granule, _)| *granule).collect();
+    let steps: Vec<u64> = blocks.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let jumps: Vec<u64> = steps.iter().copied().filter(|step| *step > 480).collect();
+    let missing: u64 = jumps.iter().map(|jump| jump / 480 - 1).sum();
+    assert!(steps.iter().all(|step| step % 480 == 0 || Some(step) == steps.last()), "{steps:?}");
+    assert_eq!([Some(jumps.len() as u64), Some(missing)], [row["gaps"].as_u64(), row["lost"].as_u64()], "{jumps:?}");
+}
+
+/// Encoders that run: threads of this name.
+fn encoders(server: &Server) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    names.filter(|name| name.trim() == "encoder").count()
+}
+
+#[test]
+fn one_encoder_is_enough_for_all_and_none_for_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--source", "tone:440"]);
+    assert_eq!(encoders(&server), 0);
+    let listen = |n: usize| {
+        let path = format!("stream.opus?name=l{n}");
+        Listener::start(&server.url(&path), &directory.path().join(n.to_string()))
+    };
+    let listeners: Vec<_> = (0..20).map(listen).collect();
+    let all = || (server.rows().len() == 20).then_some(());
+    eventually("all of them", all);
+    for n in 0..20 {
+        server.row_when(&format!("l{n}"), |row| row["delivered"].as_u64().unwrap() > 10);
+    }
+    assert_eq!(encoders(&server), 1);
+    drop(listeners);
+    eventually("the encoder's end", || (encoders(&server) == 0).then_some(()));
+}
+
+#[test]
+fn there_is_a_limit_of_bitrates() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--source", "tone:440"]);
+    let listen = |n: usize| {
+        let path = format!("stream.opus?name=l{n}&bitrate={}", 32_000 + n);
+        Listener::start(&server.url(&path), &directory.path().join(n.to_string()))
+    };
+    let _listeners: Vec<_> = (0..8).map(listen).collect();
+    eventually("all of them", || (server.rows().len() == 8).then_some(()));
+    let (status, response) = server.ask(&[], "stream.opus?bitrate=64000");
+    assert_eq!(status, 503, "{response}");
+    assert!(response.contains("32000, 32001, ") && response.to_lowercase().contains("retry-after"), "{response}");
+    let _one_more = Listener::start(&server.url("stream.opus?name=more&bitrate=32003"), &directory.path().join("more"));
+    server.row_when("more", |row| row["delivered"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn what_a_codec_cannot_carry_is_refused_in_a_sentence() {
+    let directory = tempfile::tempdir().unwrap();
+    let six = spec(6, 48_000, 16);
+    let source = wav(&directory.path().join("six.wav"), six, &tone(six, 440.0, 48_000));
+    let server = Server::start(&["--source", &source, "--loop"]);
+    let (status, response) = server.ask(&[], "stream.opus");
+    assert_eq!(status, 400, "{response}");
+    assert!(response.contains("1 or 2 channels") && response.contains("FLAC"), "{response}");
+
+    let nine = spec(9, 48_000, 16);
+    let source = wav(&directory.path().join("nine.wav"), nine, &tone(nine, 440.0, 48_000));
+    let server = Server::start(&["--source", &source, "--loop"]);
+    let (status, response) = server.ask(&[], "stream.flac");
+    assert_eq!(status, 400, "{response}");
+    assert!(response.contains("8 channels"), "{response}");
+}
