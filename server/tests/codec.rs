@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aircheck_engine::Format;
-use aircheck_server::codec::{FlacEncoder, OggOpus, OpusEncoder, OpusPacket};
+use aircheck_server::codec::{FlacEncoder, OggOpus, OpusEncoder};
 
 const TAU: f64 = std::f64::consts::TAU;
 /// What ffmpeg says where a frame of FLAC is missing, as it should.
@@ -289,53 +289,4 @@ fn a_loss_can_be_concealed_for_one_listener() {
     let starts: Vec<i64> = probe(&file, "").iter().map(|start| start + i64::from(encoder.pre_skip())).collect();
     assert!(starts.windows(2).all(|pair| pair[1] - pair[0] == 480), "{starts:?}");
     assert_eq!(starts[0], 0, "each listener's time starts when it does");
-}
-
-/// The median of what `work` takes for one block, in microseconds.
-fn median_us(blocks: usize, mut work: impl FnMut(u64)) -> f64 {
-    let mut times: Vec<Duration> = (0..blocks as u64)
-        .map(|sequence| {
-            let start = Instant::now();
-            work(sequence);
-            start.elapsed()
-        })
-        .collect();
-    times.sort();
-    times[blocks / 2].as_secs_f64() * 1e6
-}
-
-/// `cargo test --release -p aircheck-server --test codec -- --ignored --nocapture`
-#[test]
-#[ignore = "tells figures, which depend on the machine"]
-fn what_a_block_of_10_ms_of_stereo_costs() {
-    let sound = |t: f64| 0.3 * (t * 440.0 * TAU).sin() + 0.2 * (t * 1330.0 * TAU).sin() + 0.1 * (t * t * 4000.0).sin();
-    for (rate_hz, bitrate_bps) in [(48_000, 96_000), (44_100, 96_000), (48_000, 24_000), (96_000, 256_000)] {
-        let format = format(rate_hz, 2, 10);
-        let samples = source(format, rate_hz as usize, sound);
-        let blocks: Vec<&[f32]> = samples.chunks(format.block_samples()).collect();
-        let made = median_us(20, |_| drop(OpusEncoder::new(format, bitrate_bps).unwrap()));
-        let told = median_us(20, |_| assert!(OpusEncoder::pre_skip_for(format, bitrate_bps).is_ok()));
-        println!("an encoder from {rate_hz} Hz: {made:.0} us; what to skip for it: {told:.0} us");
-        let mut encoder = OpusEncoder::new(format, bitrate_bps).unwrap();
-        let mut packets: Vec<OpusPacket> = Vec::new();
-        let us = median_us(2000, |sequence| {
-            packets.clear();
-            encoder.encode(sequence, blocks[sequence as usize % blocks.len()], &mut packets).unwrap();
-        });
-        println!("Opus, {bitrate_bps} bit/s from {rate_hz} Hz: {us:.0} us, {:.2} % of a core", us / 100.0);
-        let mut ogg = OggOpus::new(1, 2, encoder.pre_skip(), rate_hz);
-        println!("a page of it: {:.2} us", median_us(2000, |_| drop(ogg.page(&packets))));
-    }
-    for bits in [16, 24] {
-        let format = format(48_000, 2, 10);
-        let samples = source(format, 48_000, sound);
-        let mut encoder = FlacEncoder::new(format, bits).unwrap();
-        let mut bytes = 0;
-        let us = median_us(2000, |sequence| {
-            let block = samples.chunks(960).nth(sequence as usize % 100).unwrap();
-            bytes += encoder.encode(sequence, block).unwrap().len();
-        });
-        let part = bytes as f64 / (2000.0 * 960.0 * f64::from(bits / 8));
-        println!("FLAC, {bits} bits: {us:.0} us, {:.2} % of a core, {part:.2} of the size", us / 100.0);
-    }
 }

@@ -175,11 +175,11 @@ fn framing(mount: Mount, encoding: Encoding, query: &Query, format: Format) -> R
             Framing::Plain { header: Some(encoder.header().map_err(|error| error.to_string())?), silence: None }
         }
         (_, Encoding::Opus { bitrate }) => {
-            let encoder = OpusEncoder::new(format, bitrate).map_err(|error| error.to_string())?;
+            let pre_skip = OpusEncoder::pre_skip_for(format, bitrate).map_err(|error| error.to_string())?;
             // Chained streams must differ in it, and these have only one each; so the time will do.
             let serial = Timestamp::now().as_nanos() as u32;
             let channels = format.channels() as u8;
-            Framing::Ogg(Box::new(OggOpus::new(serial, channels, encoder.pre_skip(), format.rate_hz())))
+            Framing::Ogg(Box::new(OggOpus::new(serial, channels, pre_skip, format.rate_hz())))
         }
         (Mount::Events, _) => Framing::Events,
         _ => Framing::Json,

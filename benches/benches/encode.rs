@@ -1,0 +1,213 @@
+//! What it costs to encode a block, by format, block length and number of channels; and that many listeners of one
+//! format cost no second encode.
+//!
+//! The sound is 16-bit noise, chirps and tones from a file, as a codec has to work for; silence would flatter it.
+//! First criterion times single blocks on one thread. Then an encoder runs as the server runs it, on a thread of its
+//! own beside a live source, with one listener and with 500, and the kernel tells how long that thread ran.
+//! `% of a core` is the time per block over the time that the block sounds.
+
+use std::error::Error;
+use std::fs;
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aircheck_benches::{Table, Target};
+use aircheck_engine::source::{Paced, PcmEncoding, Wav};
+use aircheck_engine::{Block, Format, Item, Overflow, Stream, StreamOptions, SubscribeOptions, Timestamp};
+use aircheck_server::codec::{FlacEncoder, OpusEncoder};
+use aircheck_server::encode::{Encoded, Encoder, Encoding};
+use aircheck_server::encoders::Encoders;
+use aircheck_server::message::Payload;
+use criterion::{BenchmarkId, Criterion, Throughput};
+
+const RATE_HZ: u32 = 48_000;
+const BITRATE: u32 = 96_000;
+const OPUS: Encoding = Encoding::Opus { bitrate: BITRATE };
+const FLAC: Encoding = Encoding::Flac { bits: 16 };
+const ENCODINGS: [(&str, Encoding); 6] = [
+    ("s16le", Encoding::Pcm(PcmEncoding::S16Le)),
+    ("f32le", Encoding::Pcm(PcmEncoding::F32Le)),
+    ("ws f32", Encoding::Message(Payload::F32)),
+    ("json", Encoding::Json),
+    ("flac", FLAC),
+    ("opus 96k", OPUS),
+];
+const BLOCKS_MS: [u64; 5] = [1, 2, 5, 10, 20];
+const LISTENERS: [usize; 2] = [1, 500];
+/// How long each number of listeners listens.
+const WINDOW: Duration = Duration::from_secs(5);
+/// Of one stream of Opus, in per cent of a core.
+const OPUS_COST: Target = Target::AtMost(3.0);
+
+fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    let directory = tempfile::tempdir()?;
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_millis(700))
+        .sample_size(20)
+        .configure_from_args();
+    for channels in [1, 2, 8] {
+        let wav = directory.path().join(format!("{channels}.wav"));
+        write_wav(&wav, channels)?;
+        for millis in BLOCKS_MS {
+            let blocks = blocks(&wav, Duration::from_millis(millis))?;
+            for (name, encoding) in ENCODINGS {
+                one_block(&mut criterion, name, encoding, &blocks);
+            }
+        }
+    }
+    criterion.final_summary();
+    // `cargo test --benches` only wants to see that it runs.
+    if std::env::args().any(|argument| argument == "--test") {
+        return Ok(());
+    }
+    println!("an encoder beside a live source, 48 kHz stereo, blocks of 10 ms\n");
+    let mut table = Table::new(["what", "encoders", "us a block", "% of a core", "target"]);
+    for (name, encoding) in [("opus 96k", OPUS), ("flac", FLAC)] {
+        for listeners in LISTENERS {
+            let Ran { encoders, us_a_block } =
+                beside_a_live_source(&directory.path().join("2.wav"), encoding, listeners)?;
+            let percent = us_a_block / 100.0;
+            let target = if encoding == OPUS && listeners == 1 { OPUS_COST.verdict(percent) } else { String::new() };
+            let cells = [encoders.to_string(), format!("{us_a_block:.0}"), format!("{percent:.2}"), target];
+            table.row([format!("{name}, {listeners} listeners")].into_iter().chain(cells));
+        }
+    }
+    println!("{table}");
+    println!("What 500 listeners add is handing each packet to 500 rings and waking those who wait.");
+    Ok(())
+}
+
+/// Times one encoding, block after block. Formats that a codec can't carry are left out.
+fn one_block(criterion: &mut Criterion, name: &str, encoding: Encoding, blocks: &[Arc<Item<Block>>]) {
+    let format = blocks[0].format();
+    let Ok(mut work) = Work::new(encoding, format) else { return };
+    let mut group = criterion.benchmark_group(format!("encode/{name}"));
+    group.throughput(Throughput::Elements(1));
+    let id = format!("{} ms x {}", format.block_span().as_millis(), format.channels());
+    let mut sequence = 0;
+    group.bench_function(BenchmarkId::from_parameter(id), |bencher| {
+        bencher.iter(|| {
+            let block = &blocks[sequence as usize % blocks.len()];
+            work.encode(sequence, block);
+            sequence += 1;
+        });
+    });
+}
+
+/// An encoder that can be given the same blocks again and again: codecs want sequence numbers that go on.
+enum Work {
+    Stateless(Encoder),
+    Opus(OpusEncoder),
+    Flac(FlacEncoder),
+}
+
+impl Work {
+    fn new(encoding: Encoding, format: Format) -> Result<Self, String> {
+        Ok(match encoding {
+            Encoding::Opus { bitrate } => Self::Opus(OpusEncoder::new(format, bitrate).map_err(|e| e.to_string())?),
+            Encoding::Flac { bits } => Self::Flac(FlacEncoder::new(format, bits).map_err(|e| e.to_string())?),
+            stateless => Self::Stateless(Encoder::new(stateless, format)?),
+        })
+    }
+
+    fn encode(&mut self, sequence: u64, block: &Item<Block>) {
+        match self {
+            Self::Stateless(encoder) => drop(black_box::<Encoded>(encoder.encode(block))),
+            Self::Opus(encoder) => {
+                let mut packets = Vec::new();
+                encoder.encode(sequence, block.samples(), &mut packets).expect("libopus takes any samples");
+                black_box(packets);
+            }
+            Self::Flac(encoder) => {
+                black_box(encoder.encode(sequence, block.samples()).expect("FLAC takes any samples"));
+            }
+        }
+    }
+}
+
+/// How an encoder's thread fared.
+struct Ran {
+    encoders: usize,
+    us_a_block: f64,
+}
+
+/// Has `listeners` listeners take the packets of one encoder from the live pace, all on this thread.
+fn beside_a_live_source(wav: &Path, encoding: Encoding, listeners: usize) -> Result<Ran, Box<dyn Error + Send + Sync>> {
+    let stream = Stream::start(Box::new(Paced::new(Wav::open(wav, true)?)), StreamOptions::default())?;
+    let encoders = Encoders::new(stream.hub().clone(), stream.format(), 100, 100);
+    let options = SubscribeOptions::default();
+    let mut consumers = Vec::new();
+    for _ in 0..listeners {
+        consumers.push(encoders.subscribe(encoding, options)?.packets);
+    }
+    let mut take = |span: Duration| {
+        let (start, mut taken) = (Instant::now(), 0);
+        while start.elapsed() < span {
+            std::thread::sleep(Duration::from_millis(5));
+            for consumer in &mut consumers {
+                while consumer.try_recv(Timestamp::now()).is_ok() {
+                    taken += 1;
+                }
+            }
+        }
+        taken
+    };
+    take(Duration::from_secs(1));
+    let before = encoder_nanos()?;
+    let packets = take(WINDOW);
+    let nanos = encoder_nanos()? - before;
+    let ran = Ran {
+        encoders: encoders.running(),
+        us_a_block: nanos as f64 / 1000.0 / (f64::from(packets) / listeners as f64),
+    };
+    drop(consumers);
+    stream.stop();
+    Ok(ran)
+}
+
+/// Processor time of all threads called `encoder`, by the scheduler's account: proc_pid_schedstat(5).
+fn encoder_nanos() -> std::io::Result<u64> {
+    let mut nanos = 0;
+    for task in fs::read_dir("/proc/self/task")? {
+        let task = task?.path();
+        if fs::read_to_string(task.join("comm"))?.trim() == "encoder" {
+            let stat = fs::read_to_string(task.join("schedstat"))?;
+            nanos += stat.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).unwrap_or(0);
+        }
+    }
+    Ok(nanos)
+}
+
+/// The whole blocks of a file.
+fn blocks(wav: &Path, block: Duration) -> Result<Vec<Arc<Item<Block>>>, Box<dyn Error + Send + Sync>> {
+    let options = StreamOptions { block, live: false, await_consumers: 1, ..StreamOptions::default() };
+    let stream = Stream::start(Box::new(Paced::new(Wav::open(wav, false)?)), options)?;
+    let options = SubscribeOptions { overflow: Overflow::Block, ..SubscribeOptions::default() };
+    let mut consumer = stream.subscribe(options)?;
+    let mut blocks = Vec::new();
+    while let Ok(delivery) = consumer.recv() {
+        blocks.push(delivery.item);
+    }
+    stream.wait();
+    Ok(blocks)
+}
+
+/// A second of sound that is neither silent nor simple.
+fn write_wav(path: &Path, channels: u16) -> hound::Result<()> {
+    let spec =
+        hound::WavSpec { channels, sample_rate: RATE_HZ, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
+    let mut writer = hound::WavWriter::create(path, spec)?;
+    for frame in 0..RATE_HZ {
+        let t = f64::from(frame) / f64::from(RATE_HZ);
+        for channel in 0..channels {
+            let phase = |hz: f64| (std::f64::consts::TAU * t * (hz + 110.0 * f64::from(channel))).sin();
+            let noise = f64::from((frame * 31 + u32::from(channel)).wrapping_mul(2_654_435_761) >> 16) / 65_536.0 - 0.5;
+            let sample = 0.3 * phase(440.0) + 0.2 * phase(1330.0) + 0.1 * phase(4000.0 * t) + 0.02 * noise;
+            writer.write_sample((sample * 32_000.0) as i16)?;
+        }
+    }
+    writer.finalize()
+}
