@@ -100,14 +100,16 @@ fn one_block(criterion: &mut Criterion, name: &str, encoding: Encoding, blocks: 
 /// An encoder that can be given the same blocks again and again: codecs want sequence numbers that go on.
 enum Work {
     Stateless(Encoder),
-    Opus(OpusEncoder),
+    Opus(Box<OpusEncoder>),
     Flac(FlacEncoder),
 }
 
 impl Work {
     fn new(encoding: Encoding, format: Format) -> Result<Self, String> {
         Ok(match encoding {
-            Encoding::Opus { bitrate } => Self::Opus(OpusEncoder::new(format, bitrate).map_err(|e| e.to_string())?),
+            Encoding::Opus { bitrate } => {
+                Self::Opus(Box::new(OpusEncoder::new(format, bitrate).map_err(|e| e.to_string())?))
+            }
             Encoding::Flac { bits } => Self::Flac(FlacEncoder::new(format, bits).map_err(|e| e.to_string())?),
             stateless => Self::Stateless(Encoder::new(stateless, format)?),
         })
