@@ -11,6 +11,7 @@
 
 mod clock;
 mod rounds;
+mod steal;
 mod sum;
 mod table;
 mod tap;
@@ -18,6 +19,7 @@ mod target;
 
 pub use clock::clock_cost;
 pub use rounds::Rounds;
+pub use steal::Steal;
 pub use sum::sum;
 pub use table::Table;
 pub use tap::tap;

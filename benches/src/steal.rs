@@ -1,0 +1,29 @@
+//! How much time the machine below this one took away.
+
+use std::fs;
+
+/// Processor time since the system started, at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Steal {
+    stolen: u64,
+    total: u64,
+}
+
+impl Steal {
+    /// Now, from the first line of `/proc/stat`; `None` where there is no such file.
+    #[must_use]
+    pub fn now() -> Option<Self> {
+        // user, nice, system, idle, iowait, irq, softirq, steal: proc_stat(5). What follows is in `user` already.
+        let stat = fs::read_to_string("/proc/stat").ok()?;
+        let ticks: Vec<u64> =
+            stat.lines().next()?.split_whitespace().skip(1).take(8).map_while(|ticks| ticks.parse().ok()).collect();
+        Some(Self { stolen: *ticks.get(7)?, total: ticks.iter().sum() })
+    }
+
+    /// Of all processor time since then, so many per cent went to other machines.
+    #[must_use]
+    pub fn percent_since(self) -> f64 {
+        Self::now()
+            .map_or(f64::NAN, |now| 100.0 * (now.stolen - self.stolen) as f64 / (now.total - self.total).max(1) as f64)
+    }
+}
