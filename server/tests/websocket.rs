@@ -14,9 +14,13 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Error, Message, WebSocket};
 
+/// Messages after which what a test waits for comes no more: 50 s of sound.
+const MESSAGES_MOST: u64 = 5000;
+
 /// A listener by WebSocket.
 struct Client {
     socket: WebSocket<TcpStream>,
+    messages: u64,
     hello: Value,
 }
 
@@ -52,7 +56,7 @@ impl Client {
         let first = socket.read().unwrap();
         let Message::Text(hello) = first else { panic!("{first:?}") };
         let mut hello: Value = serde_json::from_str(&hello).unwrap();
-        Self { socket, hello: hello["hello"].take() }
+        Self { socket, messages: 0, hello: hello["hello"].take() }
     }
 
     fn say(&mut self, text: &Value) {
@@ -62,6 +66,8 @@ impl Client {
     /// The next message that is neither a ping nor a pong.
     fn message(&mut self) -> Message {
         loop {
+            self.messages += 1;
+            assert!(self.messages < MESSAGES_MOST, "it does not come");
             match self.socket.read().unwrap() {
                 Message::Ping(_) | Message::Pong(_) => {}
                 message => return message,
@@ -99,15 +105,20 @@ impl Client {
     }
 
     /// The code and reason with which the server ends it.
-    fn end(mut self) -> (CloseCode, String) {
+    fn close(&mut self) -> (CloseCode, String) {
         loop {
             if let Message::Close(frame) = self.message() {
                 let frame = frame.unwrap();
-                // The server waits for the answer, and closes the connection then.
-                assert!(matches!(self.socket.read(), Err(Error::ConnectionClosed)));
                 return (frame.code, frame.reason.to_string());
             }
         }
+    }
+
+    /// Likewise, where the server waits for the answer before it closes the connection.
+    fn end(mut self) -> (CloseCode, String) {
+        let close = self.close();
+        assert!(matches!(self.socket.read(), Err(Error::ConnectionClosed)));
+        close
     }
 
     fn row(&self, server: &Server) -> Value {
@@ -306,24 +317,12 @@ fn what_is_not_taken_ends_it_with_a_reason() {
 
     let mut client = Client::listen(&server, "");
     client.socket.send(Message::text("x".repeat(2000))).unwrap();
-    let ended = loop {
-        match client.socket.read() {
-            Ok(Message::Close(frame)) => break frame.unwrap(),
-            message => drop(message.unwrap()),
-        }
-    };
-    assert_eq!((ended.code, &*ended.reason), (CloseCode::Size, "messages are too long"));
+    assert_eq!(client.close(), (CloseCode::Size, "messages are too long".to_owned()));
 
     // A frame that a client may not send: without a mask.
     let mut client = Client::listen(&server, "");
     client.socket.get_mut().write_all(&[0x81, 1, b'x']).unwrap();
-    let ended = loop {
-        match client.socket.read() {
-            Ok(Message::Close(frame)) => break frame.unwrap(),
-            message => drop(message.unwrap()),
-        }
-    };
-    assert_eq!(ended.code, CloseCode::Protocol);
+    assert_eq!(client.close().0, CloseCode::Protocol);
     eventually("an empty table", || server.rows().is_empty().then_some(()));
 }
 
