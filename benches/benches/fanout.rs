@@ -9,6 +9,8 @@
 //! *One by one*, every block is sent by itself; *by 8*, eight at a time where the library has batches (the engine,
 //! disruptor, ringcast), as the dispatcher does when blocks wait.
 //!
+//! `-- NAME` measures only those whose name has NAME in it, for a profiler.
+//!
 //! A turn lasts from the first block to when every consumer has read the last one, about a millisecond; short, so that
 //! on a busy machine many turns run undisturbed. Contenders take turns. Shown are the median rate, and the median of
 //! the ratios of the same round, to the engine's: above 1 the engine is faster.
@@ -20,6 +22,7 @@ use std::thread;
 use std::time::Instant;
 
 use aircheck_benches::{Rounds, Table, Target, sum};
+use aircheck_engine::Timestamp;
 
 mod peers;
 
@@ -39,13 +42,17 @@ const JUDGED: [usize; 3] = [4, 16, 64];
 const BATCHES: [(usize, &str); 2] = [(1, "one by one"), (8, "by 8")];
 
 fn main() {
-    let quick = std::env::args().any(|argument| argument == "--test" || argument == "--quick");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let quick = arguments.iter().any(|argument| argument == "--test" || argument == "--quick");
+    let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
+    let is_wanted = |peer: &&Peer| wanted.is_none_or(|wanted| peer.name.contains(wanted.as_str()));
+    let peers: Vec<Peer> = PEERS.iter().filter(is_wanted).copied().collect();
     let rounds = if quick { 3 } else { ROUNDS };
     for (batch, how) in BATCHES {
         println!("{how}: thousand blocks/s, each read by every consumer; {rounds} paired rounds\n");
         let mut table = Table::new(["consumers", "who", "thousand/s", "best 10th", "aircheck / it", "target"]);
         for consumers in CONSUMERS {
-            compare(consumers, batch, rounds, &mut table);
+            compare(&peers, consumers, batch, rounds, &mut table);
         }
         println!("{table}");
     }
@@ -56,18 +63,18 @@ fn target(peer: &str) -> Target {
     if peer == "disruptor" { Target::AtLeast(0.9) } else { Target::AtLeast(1.3) }
 }
 
-fn compare(consumers: usize, batch: usize, rounds: usize, table: &mut Table) {
+fn compare(peers: &[Peer], consumers: usize, batch: usize, rounds: usize, table: &mut Table) {
     let blocks = (DELIVERIES / consumers).clamp(STRIDE, BLOCKS_MOST);
-    let mut lineups: Vec<Lineup> = PEERS.iter().map(|peer| Lineup::new(*peer, consumers, batch)).collect();
+    let mut lineups: Vec<Lineup> = peers.iter().map(|peer| Lineup::new(*peer, consumers, batch)).collect();
     let floor = Floor::new(consumers);
-    let rounds = Rounds::run(rounds, PEERS.len() + 1, |contender| match lineups.get_mut(contender) {
+    let rounds = Rounds::run(rounds, peers.len() + 1, |contender| match lineups.get_mut(contender) {
         Some(lineup) => lineup.turn(blocks),
         None => floor.turn(blocks),
     });
-    for contender in 0..=PEERS.len() {
-        let name = PEERS.get(contender).map_or("reading alone", |peer| peer.name);
+    for contender in 0..=peers.len() {
+        let name = peers.get(contender).map_or("reading alone", |peer| peer.name);
         let ratio = rounds.ratio(0, contender);
-        let judged = contender > 0 && contender < PEERS.len() && JUDGED.contains(&consumers);
+        let judged = contender > 0 && contender < peers.len() && JUDGED.contains(&consumers);
         table.row([
             consumers.to_string(),
             name.to_owned(),
@@ -137,9 +144,10 @@ impl Lineup {
 
 /// One visit to each; whether all have read up to `goal`.
 fn sweep(receivers: &mut [Box<dyn Taking>], read: &mut [u64], progress: &[Progress], goal: u64) -> bool {
+    let now = Timestamp::now();
     let mut all = true;
     for ((receiver, read), progress) in receivers.iter_mut().zip(read).zip(progress) {
-        let blocks = receiver.take(&mut read_all).blocks;
+        let blocks = receiver.take(now, &mut read_all).blocks;
         if blocks > 0 {
             *read += blocks;
             progress.0.store(*read, Ordering::Release);

@@ -19,6 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aircheck_benches::{Rounds, Steal, Table, Target, sum};
+use aircheck_engine::Timestamp;
 use hdrhistogram::Histogram;
 
 mod peers;
@@ -142,8 +143,9 @@ fn pace(start: Instant, sender: &mut dyn Sending, every: Duration, blocks: u64) 
 /// What is read, and how late.
 fn take_all(start: Instant, receivers: &mut [Box<dyn Taking>], seen: &mut Histogram<u64>) -> Taken {
     let mut all = Taken::default();
+    let now = Timestamp::now();
     for receiver in receivers {
-        let taken = receiver.take(&mut |block| {
+        let taken = receiver.take(now, &mut |block| {
             seen.saturating_record(nanos(start).saturating_sub(block.due_nanos));
             black_box(sum(&block.samples));
         });

@@ -195,8 +195,12 @@ fn packets_of_opus_decode_to_the_tone() {
     let channels = client.hello["channels"].as_u64().unwrap() as usize;
     let mut decoder = opus::Decoder::new(48_000, [opus::Channels::Mono, opus::Channels::Stereo][channels - 1]).unwrap();
     let (mut heard, mut next, mut bytes) = (Vec::new(), None, 0);
-    for _ in 0..100 {
-        let Block { kind, sequence, payload, .. } = client.block();
+    while heard.len() < 100 * 960 {
+        let Got::Block(Block { kind, sequence, payload, .. }) = client.next() else {
+            // On a machine that has too much to do. From there on anew.
+            (heard, next, bytes) = (Vec::new(), None, 0);
+            continue;
+        };
         assert_eq!((kind, sequence), (3, next.unwrap_or(sequence)));
         next = Some(sequence + 1);
         let mut samples = vec![0.0; 960 * channels];
@@ -217,7 +221,8 @@ fn who_stops_reading_is_told_of_every_block_that_it_lost() {
     let mut next = client.block().sequence + 1;
     server.row_when("slow", |row| row["lost"].as_u64().unwrap() > 30);
     let (mut told, mut gaps) = (0, 0);
-    while told == 0 || gaps == 0 || client.row(&server)["queued"].as_u64().unwrap() > 2 {
+    // It may lose more before it has caught up.
+    while told == 0 || client.row(&server)["lost"] != told {
         match client.next() {
             Got::Block(block) => {
                 assert_eq!(block.sequence, next);

@@ -39,8 +39,8 @@ pub(crate) trait Sending {
 
 /// A consuming end.
 pub(crate) trait Taking: Send {
-    /// Reads what is there now. Returns how many blocks that were, and how many it says were lost before them.
-    fn take(&mut self, read: &mut dyn FnMut(&Block)) -> Taken;
+    /// Reads what is there. The time is now, for who wants to know: one who visits many looks once. Returns how many blocks that were, and how many it says were lost before them.
+    fn take(&mut self, now: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken;
 }
 
 /// What one visit brought.
@@ -136,7 +136,7 @@ fn engine(ring: usize, consumers: usize) -> Ends {
     let options = SubscribeOptions { buffer: ring, ..SubscribeOptions::default() };
     let receivers = (0..consumers).map(|_| hub.subscribe(options).expect("a running fan-out"));
     let receivers = boxed(receivers.collect::<Vec<Consumer<Block>>>());
-    (Box::new(Engine { fan_out, pool: Pool::new(2 * ring) }), receivers)
+    (Box::new(Engine { fan_out, pool: Pool::new(ring) }), receivers)
 }
 
 impl Sending for Engine {
@@ -154,9 +154,8 @@ impl Sending for Engine {
 }
 
 impl Taking for Consumer<Block> {
-    fn take(&mut self, read: &mut dyn FnMut(&Block)) -> Taken {
+    fn take(&mut self, now: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken {
         let mut taken = Taken::default();
-        let now = Timestamp::now();
         while let Ok(delivery) = self.try_recv(now) {
             read(&delivery.item.value);
             taken.blocks += 1;
@@ -189,7 +188,7 @@ impl Sending for Handles<tokio::sync::broadcast::Sender<Arc<Block>>> {
 }
 
 impl Taking for tokio::sync::broadcast::Receiver<Arc<Block>> {
-    fn take(&mut self, read: &mut dyn FnMut(&Block)) -> Taken {
+    fn take(&mut self, _: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken {
         use tokio::sync::broadcast::error::TryRecvError;
         let mut taken = Taken::default();
         loop {
@@ -226,7 +225,7 @@ impl Sending for Handles<Vec<crossbeam_channel::Sender<Arc<Block>>>> {
 }
 
 impl Taking for crossbeam_channel::Receiver<Arc<Block>> {
-    fn take(&mut self, read: &mut dyn FnMut(&Block)) -> Taken {
+    fn take(&mut self, _: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken {
         let mut taken = Taken::default();
         for block in self.try_iter() {
             read(&block);
@@ -273,7 +272,7 @@ impl Sending for Disruptor {
 }
 
 impl Taking for EventPoller<Block, SingleProducerBarrier> {
-    fn take(&mut self, read: &mut dyn FnMut(&Block)) -> Taken {
+    fn take(&mut self, _: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken {
         let Ok(mut events) = self.poll() else { return Taken::default() };
         let mut blocks = 0;
         for event in &mut events {
@@ -310,7 +309,7 @@ impl Sending for Values {
 }
 
 impl Taking for ringcast::Receiver<Block> {
-    fn take(&mut self, read: &mut dyn FnMut(&Block)) -> Taken {
+    fn take(&mut self, _: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken {
         let mut taken = Taken::default();
         loop {
             match self.try_recv() {
@@ -343,7 +342,7 @@ impl Sending for Handles<bus::Bus<Arc<Block>>> {
 }
 
 impl Taking for bus::BusReader<Arc<Block>> {
-    fn take(&mut self, read: &mut dyn FnMut(&Block)) -> Taken {
+    fn take(&mut self, _: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken {
         let mut taken = Taken::default();
         while let Ok(block) = self.try_recv() {
             read(&block);
@@ -373,7 +372,7 @@ impl Sending for Handles<async_broadcast::Sender<Arc<Block>>> {
 }
 
 impl Taking for async_broadcast::Receiver<Arc<Block>> {
-    fn take(&mut self, read: &mut dyn FnMut(&Block)) -> Taken {
+    fn take(&mut self, _: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken {
         use async_broadcast::TryRecvError;
         let mut taken = Taken::default();
         loop {
@@ -409,7 +408,7 @@ impl Sending for rtrb::Producer<Block> {
 }
 
 impl Taking for rtrb::Consumer<Block> {
-    fn take(&mut self, read: &mut dyn FnMut(&Block)) -> Taken {
+    fn take(&mut self, _: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken {
         let Ok(chunk) = self.read_chunk(self.slots()) else { return Taken::default() };
         let (first, second) = chunk.as_slices();
         first.iter().chain(second).for_each(read);
