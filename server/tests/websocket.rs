@@ -360,11 +360,18 @@ fn no_handshake_no_listener() {
 #[test]
 fn whoever_ends_it_it_ends_in_order() {
     let mut server = Server::start(&["--source", "tone:440"]);
-    let mut client = Client::listen(&server, "name=leaves");
-    client.block();
-    client.socket.close(None).unwrap();
-    while client.socket.read().is_ok() {}
+    for _ in 0..10 {
+        let mut client = Client::listen(&server, "name=leaves");
+        client.block();
+        client.socket.close(None).unwrap();
+        while client.socket.read().is_ok() {}
+    }
     eventually("an empty table", || server.rows().is_empty().then_some(()));
+    // Each had read one. A block that crosses the listener's close counts as what it is.
+    let metrics = server.text("metrics");
+    let delivered =
+        metrics.lines().find_map(|line| line.strip_prefix("aircheck_delivered_blocks_total{format=\"ws\"} "));
+    assert!(delivered.is_some_and(|delivered| delivered.parse::<u64>().unwrap() >= 10), "{delivered:?}");
 
     let mut client = Client::listen(&server, "name=thrown-out");
     client.block();
