@@ -170,6 +170,17 @@ fn the_granule_positions_jump_over_what_was_lost() {
     assert_eq!([Some(jumps.len() as u64), Some(missing)], [row["gaps"].as_u64(), row["lost"].as_u64()], "{jumps:?}");
 }
 
+#[test]
+fn a_packet_of_several_blocks_delivers_them_all() {
+    let directory = tempfile::tempdir().unwrap();
+    // Packets have 2.5 ms.
+    let server = Server::start(&["--source", "tone:440", "--block", "1ms"]);
+    let _listener = Listener::start(&server.url("stream.opus?name=one"), &directory.path().join("heard"));
+    let row = server.row_when("one", |row| row["offered"].as_u64().unwrap() > 2000);
+    assert_identity(&row);
+    assert!(row["delivered"].as_u64().unwrap() > 1500, "{row}");
+}
+
 /// Encoders that run: threads of this name.
 fn encoders(server: &Server) -> usize {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();

@@ -1,0 +1,236 @@
+//! HdrHistogram's interval logs: histograms over time, one line each, of values in nanoseconds.
+//!
+//! A log of ours begins with comments that say where it comes from, and its intervals carry a tag: what was measured.
+//! Logs of other tools are read as well; untagged intervals are called `all`.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::interval_log::{
+    IntervalLogIterator, IntervalLogWriterBuilder, LogEntry, LogIteratorError, Tag,
+};
+use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
+
+/// How every version of the format begins.
+const MARK: &str = "#[Histogram log format version ";
+/// Versions that are read. They differ in how the histograms are compressed, which these say themselves.
+const VERSIONS: [&str; 3] = ["1.1", "1.2", "1.3"];
+/// The one that is written.
+const VERSION: &str = "1.3";
+/// The largest value of an interval is shown in milliseconds, as HdrHistogram's own tools have it.
+const NANOS_PER_SHOWN: f64 = 1e6;
+/// What intervals without a tag are called.
+const UNTAGGED: &str = "all";
+
+/// What a log holds.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Comments, but for the format's own.
+    pub comments: Vec<String>,
+    /// What was measured, in the order of first appearance.
+    pub series: Vec<Series>,
+}
+
+/// All intervals with one tag.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// The tag.
+    pub name: String,
+    /// Of all intervals together, in nanoseconds.
+    pub histogram: Histogram<u64>,
+}
+
+/// Why a log can't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {trouble}", path.display())]
+pub struct LogError {
+    path: PathBuf,
+    trouble: Trouble,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("it is empty")]
+    Empty,
+    #[error("it is no HdrHistogram log: such a file begins with `{MARK}1.3]`")]
+    Foreign,
+    #[error("it has version {version} of the format; what is read is {read}", read = VERSIONS.join(", "))]
+    Version { version: String },
+    #[error("it is cut off in line {0}; the run that wrote it may not have ended")]
+    Cut(usize),
+    #[error("line {0} is no interval")]
+    Line(usize),
+    #[error("line {0} holds no histogram")]
+    Histogram(usize),
+    #[error("there are no intervals in it")]
+    Nothing,
+}
+
+impl Log {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be read, is empty, cut off, no such log or one of another version, or holds nothing.
+    pub fn read(path: &Path) -> Result<Self, LogError> {
+        std::fs::read(path)
+            .map_err(Trouble::Io)
+            .and_then(|bytes| Self::parse(&bytes))
+            .map_err(|trouble| LogError { path: path.to_owned(), trouble })
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, Trouble> {
+        let text = String::from_utf8_lossy(bytes);
+        let lines: Vec<&str> = text.lines().collect();
+        let first = lines.iter().find(|line| !line.trim().is_empty()).ok_or(Trouble::Empty)?;
+        let version = first.strip_prefix(MARK).and_then(|rest| rest.split(']').next()).ok_or(Trouble::Foreign)?;
+        if !VERSIONS.contains(&version) {
+            return Err(Trouble::Version { version: version.to_owned() });
+        }
+        let mut log = Self { comments: Vec::new(), series: Vec::new() };
+        let mut places = BTreeMap::new();
+        for (index, line) in lines.iter().enumerate() {
+            if let Some(comment) = line.strip_prefix('#') {
+                if !comment.starts_with('[') {
+                    log.comments.push(comment.trim().to_owned());
+                }
+                continue;
+            }
+            // The last line of a log that was cut off is in pieces.
+            let is_cut = index + 1 == lines.len() && !text.ends_with('\n');
+            let broken = |trouble: AtLine| if is_cut { Trouble::Cut } else { trouble }(index + 1);
+            if is_cut {
+                return Err(Trouble::Cut(index + 1));
+            }
+            let Some((name, histogram)) = interval(line).map_err(broken)? else { continue };
+            let place = *places.entry(name.clone()).or_insert(log.series.len());
+            match log.series.get_mut(place) {
+                Some(series) => series.histogram.add(&histogram).map_err(|_| Trouble::Histogram(index + 1))?,
+                None => log.series.push(Series { name, histogram }),
+            }
+        }
+        if log.series.is_empty() { Err(Trouble::Nothing) } else { Ok(log) }
+    }
+}
+
+/// What is wrong with the line of a number.
+type AtLine = fn(usize) -> Trouble;
+
+/// The tag and histogram of one line; nothing for one that holds neither.
+fn interval(line: &str) -> Result<Option<(String, Histogram<u64>)>, AtLine> {
+    let line = format!("{line}\n");
+    let Some(entry) = IntervalLogIterator::new(line.as_bytes()).next() else { return Ok(None) };
+    let interval = match entry {
+        Ok(LogEntry::Interval(interval)) => interval,
+        Ok(LogEntry::StartTime(_) | LogEntry::BaseTime(_)) => return Ok(None),
+        Err(LogIteratorError::ParseError { .. }) => return Err(Trouble::Line),
+    };
+    let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, interval.encoded_histogram());
+    let bytes = bytes.map_err(|_| Trouble::Histogram as AtLine)?;
+    let histogram: Histogram<u64> =
+        Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(|_| Trouble::Histogram as AtLine)?;
+    // So that any two can be added, whatever range they were made for.
+    let mut any = Histogram::new(3).map_err(|_| Trouble::Histogram as AtLine)?;
+    any.add(&histogram).map_err(|_| Trouble::Histogram as AtLine)?;
+    Ok(Some((interval.tag().map_or(UNTAGGED, |tag| tag.as_str()).to_owned(), any)))
+}
+
+/// One interval to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Interval<'a> {
+    /// What was measured; no spaces, commas or line breaks.
+    pub tag: &'a str,
+    /// When it began, since the start of the log.
+    pub start: Duration,
+    /// How long it took.
+    pub span: Duration,
+    /// Values in nanoseconds.
+    pub histogram: &'a Histogram<u64>,
+}
+
+/// Writes a log whose comments say where it comes from.
+///
+/// # Errors
+///
+/// When the file can't be written, or a tag is not possible.
+pub fn write(path: &Path, comments: &[String], start: SystemTime, intervals: &[Interval<'_>]) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    // The crate's own writer leaves out the mark, without which HdrHistogram's other tools assume an old version.
+    writeln!(file, "{MARK}{VERSION}]")?;
+    let mut serializer = V2DeflateSerializer::new();
+    let mut builder = IntervalLogWriterBuilder::new();
+    for comment in comments {
+        builder.add_comment(comment);
+    }
+    builder.with_start_time(start).with_base_time(start).with_max_value_divisor(NANOS_PER_SHOWN);
+    let mut writer = builder.begin_log_with(&mut file, &mut serializer)?;
+    for Interval { tag, start, span, histogram } in intervals {
+        let tag = Tag::new(tag).ok_or_else(|| io::Error::other(format!("`{tag}` is no tag")))?;
+        writer
+            .write_histogram(histogram, *start, *span, Some(tag))
+            .map_err(|error| io::Error::other(format!("{error:?}")))?;
+    }
+    drop(writer);
+    file.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.hlog");
+        let mut histogram = Histogram::<u64>::new_with_bounds(1, 1_000_000_000, 3).unwrap();
+        (1..=1000).for_each(|n| histogram.record(n * 1000).unwrap());
+        let interval = |tag, start| Interval {
+            tag,
+            start: Duration::from_secs(start),
+            span: Duration::from_secs(1),
+            histogram: &histogram,
+        };
+        let intervals = [interval("ring", 0), interval("queue", 0), interval("ring", 1)];
+        write(&path, &["one machine".to_owned()], SystemTime::UNIX_EPOCH, &intervals).unwrap();
+        (directory, path)
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let (_directory, path) = sample();
+        let log = Log::read(&path).unwrap();
+        assert!(log.comments.contains(&"one machine".to_owned()));
+        assert_eq!(log.series.iter().map(|series| &*series.name).collect::<Vec<_>>(), ["ring", "queue"]);
+        assert_eq!(log.series[0].histogram.len(), 2000);
+        assert!((495_000..505_000).contains(&log.series[1].histogram.value_at_quantile(0.5)));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_in_a_sentence() {
+        let (_directory, path) = sample();
+        let whole = std::fs::read_to_string(&path).unwrap();
+        let body = whole.split_once('\n').unwrap().1;
+        let cut = &whole[..whole.len() - 20];
+        let cases = [
+            (String::new(), "empty"),
+            ("\n\n".to_owned(), "empty"),
+            ("a,b,c\n".to_owned(), "no HdrHistogram log"),
+            (format!("{MARK}2.0]\n{body}"), "version 2.0"),
+            (cut.to_owned(), "cut off in line"),
+            (format!("{MARK}1.3]\n#only words\n"), "no intervals"),
+            (format!("{MARK}1.3]\nnonsense\n"), "line 2 is no interval"),
+            (format!("{MARK}1.3]\nTag=a,0.1,1.0,2.0,AAAA\n"), "line 2 holds no histogram"),
+        ];
+        for (text, word) in cases {
+            std::fs::write(&path, &text).unwrap();
+            let error = Log::read(&path).unwrap_err().to_string();
+            assert!(error.contains(word) && error.contains("a.hlog"), "{error:?} should say {word:?}");
+        }
+        assert!(Log::read(Path::new("/nonexistent/b.hlog")).unwrap_err().to_string().contains("No such file"));
+    }
+}

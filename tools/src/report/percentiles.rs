@@ -1,0 +1,131 @@
+//! Percentiles as a table: of one log, or of two side by side.
+
+use hdrhistogram::Histogram;
+
+use crate::report::log::{Log, Series};
+
+/// The quantiles that are shown, and what they are called.
+pub const SHOWN: [(f64, &str); 6] =
+    [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (0.9999, "p99.99"), (1.0, "max")];
+
+/// A time in three significant digits with its unit: `850 ns`, `1.24 ms`.
+///
+/// ```
+/// use aircheck_tools::report::percentiles::nanos;
+///
+/// assert_eq!(nanos(850), "850 ns");
+/// assert_eq!(nanos(1_236_000), "1.24 ms");
+/// assert_eq!(nanos(64_000_000_000), "64.0 s");
+/// ```
+#[must_use]
+pub fn nanos(nanos: u64) -> String {
+    let (value, unit) = match nanos {
+        0..1000 => return format!("{nanos} ns"),
+        1000..1_000_000 => (nanos as f64 / 1e3, "us"),
+        1_000_000..1_000_000_000 => (nanos as f64 / 1e6, "ms"),
+        _ => (nanos as f64 / 1e9, "s"),
+    };
+    let decimals = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
+    format!("{value:.decimals$} {unit}")
+}
+
+/// One row for each series: how many values, and the quantiles.
+#[must_use]
+pub fn table(log: &Log) -> Vec<Vec<String>> {
+    let mut rows = vec![heading(&["what"])];
+    rows.extend(log.series.iter().map(|series| row(vec![series.name.clone()], &series.histogram)));
+    rows
+}
+
+/// For each series that both have: a row of each, and how many times as long the second takes.
+#[must_use]
+pub fn comparison(first: (&str, &Log), second: (&str, &Log)) -> Vec<Vec<String>> {
+    let mut rows = vec![heading(&["what", "run"])];
+    for a in &first.1.series {
+        let Some(b) = second.1.series.iter().find(|b| b.name == a.name) else { continue };
+        rows.push(row(vec![a.name.clone(), first.0.to_owned()], &a.histogram));
+        rows.push(row(vec![String::new(), second.0.to_owned()], &b.histogram));
+        rows.push(ratios(a, b));
+    }
+    rows
+}
+
+fn heading(first: &[&str]) -> Vec<String> {
+    let rest = SHOWN.iter().map(|(_, name)| *name);
+    first.iter().copied().chain(["values"]).chain(rest).map(str::to_owned).collect()
+}
+
+fn row(mut cells: Vec<String>, histogram: &Histogram<u64>) -> Vec<String> {
+    cells.push(histogram.len().to_string());
+    cells.extend(SHOWN.iter().map(|(quantile, _)| at(histogram, *quantile).map_or("-".to_owned(), nanos)));
+    cells
+}
+
+/// The value at a quantile, if there are so many values that it is not just the largest.
+#[must_use]
+pub fn at(histogram: &Histogram<u64>, quantile: f64) -> Option<u64> {
+    let told = histogram.len() as f64 * (1.0 - quantile) >= 1.0 || (quantile == 1.0 && !histogram.is_empty());
+    told.then(|| histogram.value_at_quantile(quantile))
+}
+
+fn ratios(a: &Series, b: &Series) -> Vec<String> {
+    let ratio = |(quantile, _): &(f64, &str)| match (at(&a.histogram, *quantile), at(&b.histogram, *quantile)) {
+        (Some(a), Some(b)) if a > 0 => format!("{:.2} x", b as f64 / a as f64),
+        _ => "-".to_owned(),
+    };
+    ["", "second / first", ""].map(str::to_owned).into_iter().chain(SHOWN.iter().map(ratio)).collect()
+}
+
+/// Rows under a heading, aligned: the first columns to the left, from `numbers` on to the right.
+#[must_use]
+pub fn aligned(rows: &[Vec<String>], numbers: usize) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let length = |row: &Vec<String>, column: usize| row.get(column).map_or(0, |cell| cell.chars().count());
+    let width = |column| rows.iter().map(|row| length(row, column)).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
+            if column < numbers { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(name: &str, factor: u64) -> Series {
+        let mut histogram = Histogram::<u64>::new(3).unwrap();
+        (1..=1000).for_each(|n| histogram.record(n * factor).unwrap());
+        Series { name: name.to_owned(), histogram }
+    }
+
+    #[test]
+    fn percentiles_that_so_few_values_do_not_have_are_left_out() {
+        let log = Log { comments: vec![], series: vec![series("ring", 1000)] };
+        let table = table(&log);
+        assert_eq!(table[1][..4], ["ring", "1000", "500 us", "900 us"]);
+        // The 10000th of 1000 values is none.
+        assert_eq!(table[1][6], "-");
+        assert_eq!(table[1][7], "1.00 ms");
+    }
+
+    #[test]
+    fn two_runs_are_compared_where_they_measured_the_same() {
+        let first = Log { comments: vec![], series: vec![series("ring", 1000), series("other", 1)] };
+        let second = Log { comments: vec![], series: vec![series("ring", 3000)] };
+        let rows = comparison(("a", &first), ("b", &second));
+        assert_eq!(rows.len(), 4);
+        assert_eq!(rows[3][3], "3.00 x");
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [vec!["a".to_owned(), "10".to_owned()], vec!["bcd".to_owned(), "5".to_owned()]];
+        assert_eq!(aligned(&rows, 1), "a    10\nbcd   5\n");
+    }
+}
