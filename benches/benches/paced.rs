@@ -213,7 +213,7 @@ fn slow(start: Instant, peer: Peer, run: Duration) -> Watched {
                     thread::sleep(Duration::from_micros(100));
                 }
                 read += slow
-                    .take(&mut |block| {
+                    .take(Timestamp::now(), &mut |block| {
                         first.get_or_insert(nanos(start).saturating_sub(block.due_nanos));
                         black_box(sum(&block.samples));
                     })
