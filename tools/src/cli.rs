@@ -30,9 +30,11 @@ pub(crate) enum Command {
 
 /// Listen to a server, count every loss, and record what arrived
 ///
-/// Reads the server's /stream.json and checks every block's sequence number
-/// and position itself. Gaps are shown as they happen and progress goes to
-/// stderr; a summary is printed to stdout at the end.
+/// Reads the server's /stream.json, or its WebSocket for a ws:// URL, and checks
+/// every block's sequence number and position itself. Gaps are shown as they
+/// happen and progress goes to stderr; a summary is printed to stdout at the
+/// end. Over the WebSocket the server is asked what time it is, so that the
+/// latency from capture to here is known whatever this machine's clock says.
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,
@@ -40,19 +42,21 @@ pub(crate) enum Command {
 Examples:
   aircheckctl listen localhost:8700
   aircheckctl listen localhost:8700 -o take.wav --for 10s
+  aircheckctl listen ws://localhost:8700
   aircheckctl listen 'http://localhost:8700/?from=0&name=check' --for 2m --strict
 
 Exit codes:
   0  it ended as it should: the stream's end, --for, Ctrl-C or SIGTERM
-  1  no connection, connection lost, an error from the server, nothing came,
-     or FILE can't be written
+  1  no connection, connection lost, an error from the server, ended by the
+     server, nothing came, or FILE can't be written
   2  wrong usage
   3  with --strict: blocks were lost, or the server's account of them didn't add up"
 )]
 pub(crate) struct ListenArgs {
-    /// The server, as HOST:PORT or http://HOST:PORT/, or its /stream.json
+    /// The server, as HOST:PORT or http://HOST:PORT/, or ws://HOST:PORT/ for its WebSocket
     ///
-    /// A query is passed on: ?from=SEQ, ?burst=D, ?name=TEXT, ?overflow=P, ?buffer=D.
+    /// A query is passed on: ?from=SEQ, ?burst=D, ?name=TEXT, ?overflow=P, ?buffer=D, and for the WebSocket
+    /// ?payload=f32 or s16.
     #[arg(value_name = "URL", value_parser = Target::parse)]
     pub(crate) target: Target,
 

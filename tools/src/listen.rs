@@ -6,17 +6,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
+use crate::block::{Block, Line};
 use crate::cli::ListenArgs;
-use crate::client::{self, Answer};
 use crate::complain;
 use crate::failure::Failure;
-use crate::feed::{Block, Feed, Line};
 use crate::progress::View;
 use crate::received::Received;
 use crate::recording::Recording;
 use crate::screen::{REDRAW_EVERY, Screen};
 use crate::signals::Signals;
-use crate::summary::summary;
+use crate::stream::{Event, Stream};
+use crate::summary::{Report, summary};
+use crate::timing::Timing;
 use crate::words;
 
 /// What `--strict` exits with when something was lost.
@@ -34,6 +35,9 @@ pub(crate) async fn listen(args: ListenArgs) -> ExitCode {
         }
     };
     let mut outcome = session.run().await;
+    if let Some(socket) = session.stream.websocket().filter(|_| outcome.is_ok()) {
+        socket.close().await;
+    }
     session.screen.finish(Instant::now());
     let written = match session.recording.take().map(Recording::finish).transpose() {
         Ok(written) => written,
@@ -42,7 +46,8 @@ pub(crate) async fn listen(args: ListenArgs) -> ExitCode {
             None
         }
     };
-    let _ = std::io::stdout().write_all(summary(&session.received, written.as_ref()).as_bytes());
+    let report = Report { received: &session.received, written: written.as_ref(), timing: session.timing.as_ref() };
+    let _ = std::io::stdout().write_all(summary(&report).as_bytes());
     let ledger = &session.received.ledger;
     match outcome {
         Err(failure) => {
@@ -66,8 +71,9 @@ struct Session {
     started: Instant,
     span: Option<Duration>,
     signals: Signals,
-    answer: Answer,
-    feed: Feed,
+    stream: Stream,
+    /// Where there is a way back, by which the server can be asked the time.
+    timing: Option<Timing>,
     received: Received,
     recording: Option<Recording>,
     screen: Screen,
@@ -78,23 +84,24 @@ impl Session {
         let started = Instant::now();
         let mut signals = Signals::watch().map_err(Failure::Signals)?;
         let patience = args.span.map(first_block_patience);
-        let answer = tokio::select! {
-            answer = client::ask(&args.target) => answer?,
+        let mut stream = tokio::select! {
+            stream = Stream::begin(&args.target) => stream?,
             () = signals.stop() => return Err(Failure::StoppedEarly),
             failure = run_out(started, patience) => return Err(failure),
         };
-        let format = answer.format;
+        let format = stream.format();
         // Only now: a server that refuses must not cost an older recording.
         let recording = args.output.as_deref().map(|path| Recording::create(path, format)).transpose()?;
         let mut screen = Screen::stderr(started);
         let (rate_hz, channels) = (format.rate_hz, words::count(u64::from(format.channels), "channel"));
         screen.line(&format!("listening to {}: {rate_hz} Hz, {channels}", args.target));
+        let timing = stream.websocket().map(|_| Timing::new(Instant::now()));
         Ok(Self {
             started,
             span: args.span,
             signals,
-            answer,
-            feed: Feed::new(format.channels),
+            stream,
+            timing,
             received: Received::new(format, args.target.first_sequence()),
             recording,
             screen,
@@ -112,10 +119,11 @@ impl Session {
                 None => (self.started, self.span.map(first_block_patience)),
             };
             tokio::select! {
-                bytes = self.answer.bytes() => match bytes? {
-                    Some(bytes) => self.take(&bytes)?,
-                    None => return self.feed.finish(),
+                event = self.stream.next() => match event? {
+                    Some(event) => self.take(event)?,
+                    None => return Ok(()),
                 },
+                () = due(self.timing.as_ref().map(Timing::ask_at)) => self.ask_time().await,
                 () = self.signals.stop() => {
                     return if since.is_some() { Ok(()) } else { Err(Failure::StoppedEarly) };
                 }
@@ -125,20 +133,34 @@ impl Session {
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    async fn ask_time(&mut self) {
+        if let (Some(timing), Some(socket)) = (&mut self.timing, self.stream.websocket()) {
+            socket.ask_time(timing.ask(Instant::now())).await;
+        }
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), Failure> {
         let now = Instant::now();
-        self.feed.push(bytes);
-        while let Some(Line { gap, block }) = self.feed.next_line()? {
-            if let Some(gap) = gap {
-                for notice in self.received.gap(&gap) {
-                    self.screen.notice(&notice, &self.received, now);
+        match event {
+            Event::Line(Line { gap, block }) => {
+                if let Some(gap) = gap {
+                    for notice in self.received.gap(&gap) {
+                        self.screen.notice(&notice, &self.received, now);
+                    }
                 }
+                block.map_or(Ok(()), |block| self.take_block(&block, now))
             }
-            if let Some(block) = block {
-                self.take_block(&block, now)?;
+            Event::Clock { asked, server } => {
+                if let Some(timing) = &mut self.timing {
+                    timing.answered(asked, server, now);
+                }
+                Ok(())
+            }
+            Event::Complaint(complaint) => {
+                self.screen.line(&format!("the server complains: {complaint}"));
+                Ok(())
             }
         }
-        Ok(())
     }
 
     fn take_block(&mut self, block: &Block, now: Instant) -> Result<(), Failure> {
@@ -146,10 +168,13 @@ impl Session {
         for notice in notices {
             self.screen.notice(&notice, &self.received, now);
         }
-        match &mut self.recording {
-            Some(recording) if usable => recording.write(&block.samples),
-            _ => Ok(()),
+        if !usable {
+            return Ok(());
         }
+        if let Some(timing) = &mut self.timing {
+            timing.arrived(block, now);
+        }
+        self.recording.as_mut().map_or(Ok(()), |recording| recording.write(&block.samples))
     }
 
     fn draw(&mut self) {
@@ -168,7 +193,8 @@ impl Session {
             gaps: received.ledger.gaps(),
             faults: received.ledger.faults().any(),
             behind_seconds: received.behind(unix_now),
-            same_clock: self.answer.same_machine,
+            same_clock: self.stream.same_machine(),
+            latency: self.timing.as_ref().and_then(|timing| timing.arrival.last()),
         };
         self.screen.progress(&view, now);
     }
@@ -176,6 +202,14 @@ impl Session {
 
 fn first_block_patience(span: Duration) -> Duration {
     span.saturating_add(FIRST_BLOCK_PATIENCE)
+}
+
+/// Returns at `instant`; never if there is none.
+async fn due(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Returns when `span` has passed since `from`; never if there is no such moment.

@@ -58,6 +58,10 @@ impl Server {
         format!("http://{}/{query}", self.authority)
     }
 
+    fn websocket(&self, query: &str) -> String {
+        format!("ws://{}/{query}", self.authority)
+    }
+
     /// What is said to a request without a body.
     fn ask(&self, method: &str, path: &str) -> String {
         let mut tcp = TcpStream::connect(&self.authority).expect("a connection");
@@ -201,8 +205,8 @@ fn bits(path: &Path) -> Vec<u32> {
     reader.samples::<f32>().map(|sample| sample.expect("whole samples").to_bits()).collect()
 }
 
-#[test]
-fn what_is_recorded_is_what_was_served() {
+/// Records a WAV of noise as it is served, all of it, and compares every bit.
+fn record_all(url: impl FnOnce(&Server) -> String) {
     let directory = tempfile::tempdir().expect("a directory");
     let [served, taken]: [PathBuf; 2] = ["in.wav", "take.wav"].map(|name| directory.path().join(name));
     // Not a whole number of blocks, so that the last one is short.
@@ -210,7 +214,7 @@ fn what_is_recorded_is_what_was_served() {
     let expected = noise(&served, frames);
     let mut server = Server::start(&["--source", &format!("wav:{}", served.display())]);
     let taken_name = taken.to_str().expect("UTF-8");
-    let ended = Listening::start(&[&server.url("?from=0&name=check"), "-o", taken_name, "--strict"]).finish();
+    let ended = Listening::start(&[&url(&server), "-o", taken_name, "--strict"]).finish();
 
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(ended.count("received", "frame"), Some(u64::from(frames)), "{ended:?}");
@@ -223,12 +227,23 @@ fn what_is_recorded_is_what_was_served() {
 }
 
 #[test]
-fn a_listener_that_stood_still_counts_what_the_server_counts() {
+fn what_is_recorded_is_what_was_served() {
+    record_all(|server| server.url("?from=0&name=check"));
+}
+
+#[test]
+fn the_websocket_brings_the_same_bits() {
+    record_all(|server| server.websocket("?from=0&name=check"));
+}
+
+/// A listener stands still until it has lost two seconds, comes back, and is then ended by the server, so that nothing
+/// is on its way when the two accounts are compared.
+fn stand_still(url: impl FnOnce(&Server) -> String, format: &str) -> Ended {
     let server = Server::start(&["--source", "tone:440"]);
-    let listening = Listening::start(&[&server.url("?name=slow&buffer=200ms"), "--strict"]);
+    let listening = Listening::start(&[&url(&server), "--strict"]);
     server.row_when("slow", |row| number(row, "delivered") > 20);
 
-    // Until it has lost two seconds: first its socket has to fill, then its ring.
+    // First its socket has to fill, then its ring.
     listening.signal("STOP");
     server.row_when("slow", |row| number(row, "lost") >= 200);
     listening.signal("CONT");
@@ -238,10 +253,8 @@ fn a_listener_that_stood_still_counts_what_the_server_counts() {
         number(row, "gaps") > 0 && row["lag_seconds"].as_f64().expect("seconds") < 0.2 && number(row, "queued") == 0
     });
     assert!(number(&row, "gap_max_blocks") >= 200, "{row}");
-    // The server ends it, so that nothing is on its way when the two accounts are compared.
     server.ask("DELETE", &format!("/api/v1/listeners/{}", row["id"]));
     let ended = listening.finish();
-    assert_eq!(ended.code, Some(3), "{ended:?}");
     assert!(ended.notices.contains("gap: "), "{ended:?}");
     assert!(!ended.summary.contains("faults"), "every loss is announced: {ended:?}");
 
@@ -249,11 +262,11 @@ fn a_listener_that_stood_still_counts_what_the_server_counts() {
     let received = ended.count("received", "block").expect("it received some");
     eventually("an empty table", || (server.ask("GET", "/api/v1/listeners").trim() == "[]").then_some(()));
     // What was still in its ring when it was ended never left the server: `left`.
-    let json = r#"format="json""#;
-    let left = server.metric("aircheck_lost_blocks_total", &[json, r#"reason="left""#]);
-    let all_lost = server.metric("aircheck_lost_blocks_total", &[json]);
+    let format = &format!(r#"format="{format}""#);
+    let left = server.metric("aircheck_lost_blocks_total", &[format, r#"reason="left""#]);
+    let all_lost = server.metric("aircheck_lost_blocks_total", &[format]);
     assert_eq!(lost, all_lost - left, "{row} {ended:?}");
-    assert_eq!(received, server.metric("aircheck_delivered_blocks_total", &[json]), "{row} {ended:?}");
+    assert_eq!(received, server.metric("aircheck_delivered_blocks_total", &[format]), "{row} {ended:?}");
     // On a machine that keeps up nothing is lost between the row and the end; elsewhere it can only become more.
     assert!(lost >= number(&row, "lost"), "{row} {ended:?}");
     if server.metric("aircheck_capture_lost_blocks_total", &[]) == 0
@@ -261,4 +274,39 @@ fn a_listener_that_stood_still_counts_what_the_server_counts() {
     {
         assert_eq!(lost, number(&row, "lost"), "{row} {ended:?}");
     }
+    ended
+}
+
+#[test]
+fn a_listener_that_stood_still_counts_what_the_server_counts() {
+    let ended = stand_still(|server| server.url("?name=slow&buffer=200ms"), "json");
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+}
+
+#[test]
+fn over_the_websocket_it_counts_the_same_and_is_told_why_it_was_ended() {
+    let ended = stand_still(|server| server.websocket("?name=slow&buffer=200ms"), "ws");
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.notices.contains("aircheckctl: the server ended it: closed (code 1008)"), "{ended:?}");
+}
+
+#[test]
+fn strict_listening_over_the_websocket_tells_a_loss_by_its_exit_code() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let listening = Listening::start(&[&server.websocket("?name=slow&buffer=200ms"), "--strict"]);
+    server.row_when("slow", |row| number(row, "delivered") > 20);
+    listening.signal("STOP");
+    server.row_when("slow", |row| number(row, "lost") > 0);
+    listening.signal("CONT");
+    // Some blocks after the gap, so that it has surely been told.
+    let row = server.row_when("slow", |row| number(row, "gaps") > 0);
+    server.row_when("slow", |later| {
+        number(later, "delivered") > number(&row, "delivered") + 20 && number(later, "queued") == 0
+    });
+    listening.signal("INT");
+    let ended = listening.finish();
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert!(ended.notices.contains("aircheckctl: --strict: "), "{ended:?}");
+    // It left by itself and said so: nobody took it for lost.
+    eventually("an empty table", || (server.ask("GET", "/api/v1/listeners").trim() == "[]").then_some(()));
 }
