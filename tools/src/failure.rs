@@ -33,6 +33,12 @@ pub(crate) enum Failure {
     /// The WebSocket was closed for another reason than that the stream is over.
     #[error("the server ended it: {why} (code {code})")]
     Ended { code: u16, why: String },
+    /// There is nothing to play on.
+    #[error("there is no loudspeaker: {0}; connect one or start the sound server, or leave out --play")]
+    NoSpeaker(String),
+    /// There is, but it doesn't play, or not any more.
+    #[error("can't play on {name}: {why}")]
+    Speaker { name: String, why: String },
     /// Not a block in all the time there was.
     #[error("nothing came: no block within {}", words::span(*.0))]
     NothingCame(Duration),

@@ -4,12 +4,13 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::block::{Block, Line};
 use crate::cli::ListenArgs;
 use crate::complain;
 use crate::failure::Failure;
+use crate::play::{CHECK_EVERY, Player, Speaker};
 use crate::progress::View;
 use crate::received::Received;
 use crate::recording::Recording;
@@ -25,8 +26,14 @@ const LOST: u8 = 3;
 /// What `--for` allows on top of its span for the first block to come.
 const FIRST_BLOCK_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often is looked whether what waits has been played: about a block.
+const PLAY_OUT_LOOK: Duration = Duration::from_millis(10);
+
 /// Runs the command and says how it ended. Whatever the end, the recording is completed.
-pub(crate) async fn listen(args: ListenArgs) -> ExitCode {
+pub(crate) async fn listen(mut args: ListenArgs) -> ExitCode {
+    if args.play {
+        args.target = args.target.over_websocket();
+    }
     let mut session = match Session::begin(&args).await {
         Ok(session) => session,
         Err(failure) => {
@@ -46,7 +53,13 @@ pub(crate) async fn listen(args: ListenArgs) -> ExitCode {
             None
         }
     };
-    let report = Report { received: &session.received, written: written.as_ref(), timing: session.timing.as_ref() };
+    let played = session.player.as_ref().map(Player::account);
+    let report = Report {
+        received: &session.received,
+        written: written.as_ref(),
+        timing: session.timing.as_ref(),
+        played: played.as_ref(),
+    };
     let _ = std::io::stdout().write_all(summary(&report).as_bytes());
     let ledger = &session.received.ledger;
     match outcome {
@@ -76,6 +89,7 @@ struct Session {
     timing: Option<Timing>,
     received: Received,
     recording: Option<Recording>,
+    player: Option<Player>,
     screen: Screen,
 }
 
@@ -84,8 +98,8 @@ impl Session {
         let started = Instant::now();
         let mut signals = Signals::watch().map_err(Failure::Signals)?;
         let patience = args.span.map(first_block_patience);
-        let mut stream = tokio::select! {
-            stream = Stream::begin(&args.target) => stream?,
+        let (mut stream, player) = tokio::select! {
+            begun = begin(args) => begun?,
             () = signals.stop() => return Err(Failure::StoppedEarly),
             failure = run_out(started, patience) => return Err(failure),
         };
@@ -104,6 +118,7 @@ impl Session {
             timing,
             received: Received::new(format, args.target.first_sequence()),
             recording,
+            player,
             screen,
         })
     }
@@ -112,6 +127,8 @@ impl Session {
     async fn run(&mut self) -> Result<(), Failure> {
         let mut redraw = interval(REDRAW_EVERY);
         redraw.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut check = interval(CHECK_EVERY);
+        check.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             let since = self.received.since();
             let (from, span) = match since {
@@ -121,8 +138,12 @@ impl Session {
             tokio::select! {
                 event = self.stream.next() => match event? {
                     Some(event) => self.take(event)?,
-                    None => return Ok(()),
+                    None => {
+                        self.play_out().await;
+                        return Ok(());
+                    }
                 },
+                _ = check.tick(), if self.player.is_some() => self.look_at_player().await?,
                 () = due(self.timing.as_ref().map(Timing::ask_at)) => self.ask_time().await,
                 () = self.signals.stop() => {
                     return if since.is_some() { Ok(()) } else { Err(Failure::StoppedEarly) };
@@ -136,6 +157,34 @@ impl Session {
     async fn ask_time(&mut self) {
         if let (Some(timing), Some(socket)) = (&mut self.timing, self.stream.websocket()) {
             socket.ask_time(timing.ask(Instant::now())).await;
+        }
+    }
+
+    /// Tells the server what is heard, and looks whether anything can be.
+    async fn look_at_player(&mut self) -> Result<(), Failure> {
+        let (Some(player), Some(timing)) = (&mut self.player, &mut self.timing) else { return Ok(()) };
+        let mut newest = None;
+        for heard in player.heard(Instant::now()) {
+            newest = timing.heard(heard).map(|at| (heard.sequence, at));
+        }
+        if let (Some((sequence, at)), Some(socket)) = (newest, self.stream.websocket()) {
+            socket.heard(sequence, at).await;
+        }
+        player.check()
+    }
+
+    /// The stream is over; what has come of it is still played.
+    async fn play_out(&mut self) {
+        let Some(player) = &mut self.player else { return };
+        player.end(Instant::now());
+        while !player.is_over(Instant::now()) {
+            tokio::select! {
+                () = sleep(PLAY_OUT_LOOK) => {}
+                () = self.signals.stop() => return,
+            }
+        }
+        if let Some(timing) = &mut self.timing {
+            player.heard(Instant::now()).for_each(|heard| _ = timing.heard(heard));
         }
     }
 
@@ -174,6 +223,9 @@ impl Session {
         if let Some(timing) = &mut self.timing {
             timing.arrived(block, now);
         }
+        if let Some(player) = &mut self.player {
+            player.push(block, now)?;
+        }
         self.recording.as_mut().map_or(Ok(()), |recording| recording.write(&block.samples))
     }
 
@@ -195,9 +247,23 @@ impl Session {
             behind_seconds: received.behind(unix_now),
             same_clock: self.stream.same_machine(),
             latency: self.timing.as_ref().and_then(|timing| timing.arrival.last()),
+            ear: self.timing.as_ref().and_then(|timing| timing.ear.last()),
+            late: self.player.as_ref().map_or(0, Player::late),
         };
         self.screen.progress(&view, now);
     }
+}
+
+/// The stream that is asked for, and what plays it. The device comes first: without one, no server need be bothered.
+async fn begin(args: &ListenArgs) -> Result<(Stream, Option<Player>), Failure> {
+    if !args.play {
+        return Ok((Stream::begin(&args.target).await?, None));
+    }
+    let (speaker, inlet) = Speaker::open(args.play_buffer).await?;
+    let mut stream = Stream::begin(&args.target).await?;
+    let hello = stream.websocket().map(|socket| socket.hello());
+    let player = hello.map(|hello| Player::new(speaker, inlet, hello, args.play_buffer)).transpose()?;
+    Ok((stream, player))
 }
 
 fn first_block_patience(span: Duration) -> Duration {

@@ -3,7 +3,7 @@
 //! `aircheckctl listen` flows one way: [`cli`] and [`target`] say what is wanted, [`client`] asks the server, and a
 //! [`stream`] of blocks and gaps begins: lines of JSON, which [`feed`] reads, or the messages ([`message`]) of a
 //! [`websocket`]. [`ledger`] checks that they add up, [`received`] keeps what arrived, [`timing`] how late it was by the
-//! server's [`clock`], [`recording`] writes it, and [`progress`], [`screen`] and [`summary`] show it. [`listen`] is the
+//! server's [`clock`], [`recording`] writes it, [`play`] makes it heard, and [`progress`], [`screen`] and [`summary`] show it. [`listen`] is the
 //! loop that joins them, and the only one that reads clocks.
 
 mod block;
@@ -19,6 +19,7 @@ mod level;
 mod listen;
 mod message;
 mod notices;
+mod play;
 mod progress;
 mod received;
 mod recording;

@@ -38,6 +38,10 @@ pub(crate) struct View {
     pub(crate) same_clock: bool,
     /// Of the newest block, where the server's clock is known; it says the same as the above, but better.
     pub(crate) latency: Option<Latency>,
+    /// Of the newest block that was heard, where it is played here.
+    pub(crate) ear: Option<Latency>,
+    /// How often sound came too late to be played in time.
+    pub(crate) late: u64,
 }
 
 /// A piece of the line.
@@ -95,6 +99,12 @@ impl View {
             parts.push(part(format!("latency {}", with_error(latency)), 1));
         } else if let Some(seconds) = self.behind_seconds {
             parts.push(part(behind(seconds, self.same_clock), 1));
+        }
+        if let Some(latency) = self.ear {
+            parts.push(part(format!("ear {}", with_error(latency)), 1));
+        }
+        if self.late > 0 {
+            parts.push(Part { text: format!("{} late", self.late), rank: 1, alarm: true });
         }
         parts
     }
@@ -181,6 +191,8 @@ mod tests {
             behind_seconds: Some(0.0123),
             same_clock: true,
             latency: None,
+            ear: None,
+            late: 0,
         }
     }
 
@@ -240,6 +252,15 @@ mod tests {
         let known = |seconds, error_seconds| View { latency: Some(Latency { seconds, error_seconds }), ..view() };
         assert!(known(0.0214, 0.0001).line(200, false).ends_with("3 lost in 1 gap  latency 21 ms"));
         assert!(known(0.0214, 0.0031).line(200, false).ends_with("  latency 21 ms ± 3 ms"));
+    }
+
+    #[test]
+    fn what_is_heard_and_what_came_too_late_is_told() {
+        let ear = Some(Latency { seconds: 0.095, error_seconds: 0.0 });
+        let playing = View { ear, late: 2, lost: 0, gaps: 0, ..view() };
+        assert!(playing.line(200, false).ends_with("0 lost  12 ms behind  ear 95 ms  2 late"));
+        assert!(playing.line(200, true).ends_with("\x1b[1;31m2 late\x1b[0m"));
+        assert!(View { late: 0, ..playing }.line(200, false).ends_with("ear 95 ms"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::format::Format;
 use crate::latency::Spread;
+use crate::play::Account;
 use crate::received::Received;
 use crate::recording::Written;
 use crate::timing::Timing;
@@ -16,18 +17,26 @@ pub(crate) struct Report<'a> {
     pub(crate) written: Option<&'a Written>,
     /// How late it was, where the server's clock is known.
     pub(crate) timing: Option<&'a Timing>,
+    /// How playing it went, if it was played.
+    pub(crate) played: Option<&'a Account>,
 }
 
-/// Two to six aligned lines: what came, what was lost, how it sounded, how late it was, the file, and what the stream
-/// did wrong.
+/// Two to eight aligned lines: what came, what was lost, how it sounded, how late it was, how it was played and heard,
+/// the file, and what the stream did wrong.
 pub(crate) fn summary(report: &Report<'_>) -> String {
-    let Report { received, written, timing } = *report;
+    let Report { received, written, timing, played } = *report;
     let mut lines = vec![("received", arrivals(received)), ("lost", losses(received))];
     if received.blocks > 0 {
         lines.push(("sound", sound(received)));
     }
     if let Some(spread) = timing.and_then(|timing| timing.arrival.spread()) {
         lines.push(("latency", format!("from capture to here {}", latency(spread))));
+    }
+    if let Some(account) = played {
+        lines.push(("played", playing(account)));
+    }
+    if let Some(spread) = timing.and_then(|timing| timing.ear.spread()) {
+        lines.push(("ear", format!("from capture to the loudspeaker {}", latency(spread))));
     }
     if let Some(written) = written {
         let span = words::span(received.format.span(written.frames));
@@ -44,6 +53,17 @@ fn latency(spread: Spread) -> String {
     let Spread { p50, p99, max, error_seconds } = spread;
     let ms = |seconds: f64| format!("{:.1} ms", seconds * 1e3);
     format!("p50 {}, p99 {}, max {}, each ± {}", ms(p50), ms(p99), ms(max), ms(error_seconds))
+}
+
+fn playing(account: &Account) -> String {
+    let Account { device, played, late, skipped, silent } = account;
+    let mut text = format!("{} on {device}; late {}", words::span(*played), words::count(*late, "time"));
+    for (span, what) in [(silent, "silence for lost blocks"), (skipped, "skipped to be closer to live")] {
+        if !span.is_zero() {
+            text.push_str(&format!(", {} {what}", words::span(*span)));
+        }
+    }
+    text
 }
 
 fn arrivals(received: &Received) -> String {
@@ -113,13 +133,31 @@ mod tests {
     }
 
     fn told(received: &Received) -> String {
-        summary(&Report { received, written: None, timing: None })
+        summary(&Report { received, written: None, timing: None, played: None })
     }
 
     #[test]
     fn a_latency_is_told_with_its_error() {
         let spread = Spread { p50: 0.0121, p99: 0.0143, max: 1.5, error_seconds: 0.0002 };
         assert_eq!(latency(spread), "p50 12.1 ms, p99 14.3 ms, max 1500.0 ms, each ± 0.2 ms");
+    }
+
+    #[test]
+    fn playing_is_told_with_what_went_wrong() {
+        let account = Account {
+            device: "Desk".to_owned(),
+            played: Duration::from_millis(10_200),
+            late: 0,
+            skipped: Duration::ZERO,
+            silent: Duration::ZERO,
+        };
+        assert_eq!(playing(&account), "10.20 s on Desk; late 0 times");
+        let account =
+            Account { late: 1, skipped: Duration::from_millis(40), silent: Duration::from_millis(10), ..account };
+        assert_eq!(
+            playing(&account),
+            "10.20 s on Desk; late 1 time, 10 ms silence for lost blocks, 40 ms skipped to be closer to live"
+        );
     }
 
     #[test]

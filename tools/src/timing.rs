@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::block::Block;
 use crate::clock::Clock;
 use crate::latency::Latencies;
+use crate::play::Heard;
 
 /// The clock of a server that can be asked, and how late its blocks are by it.
 #[derive(Debug)]
@@ -15,12 +16,14 @@ pub(crate) struct Timing {
     ask_at: Instant,
     /// From the capture of a block's first sample to when all of it had come.
     pub(crate) arrival: Latencies,
+    /// From the same to when that sample was heard.
+    pub(crate) ear: Latencies,
 }
 
 impl Timing {
     /// Nothing is known yet, and the time is to be asked at once.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { started: now, clock: Clock::default(), ask_at: now, arrival: Latencies::new() }
+        Self { started: now, clock: Clock::default(), ask_at: now, arrival: Latencies::new(), ear: Latencies::new() }
     }
 
     /// When to ask the time next.
@@ -45,6 +48,14 @@ impl Timing {
         if let Some(offset) = self.clock.offset(at) {
             self.arrival.enter(block.captured_at, at, offset);
         }
+    }
+
+    /// A block was heard. Tells when that was by the server's clock, in Unix seconds, if that is known.
+    pub(crate) fn heard(&mut self, heard: Heard) -> Option<f64> {
+        let at = self.seconds(heard.at);
+        let offset = self.clock.offset(at)?;
+        self.ear.enter(heard.captured_at, at, offset);
+        Some(at + offset.seconds)
     }
 
     fn seconds(&self, now: Instant) -> f64 {
