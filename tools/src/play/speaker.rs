@@ -22,9 +22,10 @@ use crate::words;
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long closing it may take before it is left behind.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
-/// What a device is asked for at a time: it holds two of them. A sound server serves less often, and is asked for more.
+/// What a device is asked for at a time: it holds two of them. A sound server gets as much as the engine asks one for
+/// where it records: with less, a busy machine was seen to lose sound.
 const PERIOD: Duration = Duration::from_millis(10);
-const SERVED_PERIOD: Duration = Duration::from_millis(20);
+const SERVED_PERIOD: Duration = Duration::from_millis(30);
 /// What the ring holds besides what is to wait in it and what is skipped only beyond that: the longest block and the
 /// longest period there are, twice.
 const SPARE: Duration = Duration::from_millis(400);
