@@ -30,9 +30,11 @@ pub(crate) enum Command {
 
 /// Listen to a server, count every loss, and record what arrived
 ///
-/// Reads the server's /stream.json and checks every block's sequence number
-/// and position itself. Gaps are shown as they happen and progress goes to
-/// stderr; a summary is printed to stdout at the end.
+/// Reads the server's /stream.json, or its WebSocket for a ws:// URL, and checks
+/// every block's sequence number and position itself. Gaps are shown as they
+/// happen and progress goes to stderr; a summary is printed to stdout at the
+/// end. Over the WebSocket the server is asked what time it is, so that the
+/// latency from capture to here is known whatever this machine's clock says.
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,
@@ -40,19 +42,22 @@ pub(crate) enum Command {
 Examples:
   aircheckctl listen localhost:8700
   aircheckctl listen localhost:8700 -o take.wav --for 10s
+  aircheckctl listen ws://localhost:8700
+  aircheckctl listen localhost:8700 --play
   aircheckctl listen 'http://localhost:8700/?from=0&name=check' --for 2m --strict
 
 Exit codes:
   0  it ended as it should: the stream's end, --for, Ctrl-C or SIGTERM
-  1  no connection, connection lost, an error from the server, nothing came,
-     or FILE can't be written
+  1  no connection, connection lost, an error from the server, ended by the
+     server, nothing came, FILE can't be written, or there is nothing to play on
   2  wrong usage
   3  with --strict: blocks were lost, or the server's account of them didn't add up"
 )]
 pub(crate) struct ListenArgs {
-    /// The server, as HOST:PORT or http://HOST:PORT/, or its /stream.json
+    /// The server, as HOST:PORT or http://HOST:PORT/, or ws://HOST:PORT/ for its WebSocket
     ///
-    /// A query is passed on: ?from=SEQ, ?burst=D, ?name=TEXT, ?overflow=P, ?buffer=D.
+    /// A query is passed on: ?from=SEQ, ?burst=D, ?name=TEXT, ?overflow=P, ?buffer=D, and for the WebSocket
+    /// ?payload=f32 or s16.
     #[arg(value_name = "URL", value_parser = Target::parse)]
     pub(crate) target: Target,
 
@@ -63,6 +68,18 @@ pub(crate) struct ListenArgs {
     /// 4 GiB: about 3 hours of 48 kHz stereo.
     #[arg(verbatim_doc_comment, short, long, value_name = "FILE", value_parser = wav_path)]
     pub(crate) output: Option<PathBuf>,
+
+    /// Play it on the default output; implies the WebSocket
+    ///
+    /// The server is told what is heard when, and shows it as the latency of
+    /// stage "ear". Lost blocks are silence. What comes too late to be played
+    /// in time is counted as late.
+    #[arg(verbatim_doc_comment, long)]
+    pub(crate) play: bool,
+
+    /// How much sound waits to be played, so that what comes late comes in time
+    #[arg(long, value_name = "D", default_value = "60ms", requires = "play", value_parser = play_buffer)]
+    pub(crate) play_buffer: Duration,
 
     /// Stop this long after the first block came: 10s, 2m, 1h 30m
     #[arg(long = "for", value_name = "D", value_parser = positive_span)]
@@ -120,6 +137,16 @@ fn positive_span(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn play_buffer(text: &str) -> Result<Duration, String> {
+    // Shorter than the shortest period of a device, or longer than anybody would call live: a slip of the pen.
+    let (least, most) = (Duration::from_millis(5), Duration::from_secs(2));
+    match humantime::parse_duration(text) {
+        Ok(span) if (least..=most).contains(&span) => Ok(span),
+        Ok(_) => Err("it must be 5ms to 2s".to_owned()),
+        Err(error) => Err(format!("{error}; write it as 60ms or 1s")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +179,8 @@ mod tests {
             (&["aircheckctl", "listen", "h:1", "--for", "soon"], "10s, 2m"),
             (&["aircheckctl", "listen", "h:1", "--for", "0s"], "longer than nothing"),
             (&["aircheckctl", "listen", "h:1", "-o", "-"], "stdout"),
+            (&["aircheckctl", "listen", "h:1", "--play", "--play-buffer", "1m"], "5ms to 2s"),
+            (&["aircheckctl", "listen", "h:1", "--play-buffer", "1s"], "--play"),
             (&["aircheckctl", "listen", "https://h/"], "https"),
         ];
         for (args, word) in cases {

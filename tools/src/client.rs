@@ -1,4 +1,4 @@
-//! The HTTP request, and what comes back.
+//! The HTTP request for a stream, and what comes back: the stream itself, or the way into a WebSocket.
 
 use std::time::Duration;
 
@@ -6,43 +6,27 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{HOST, HeaderMap, RETRY_AFTER, USER_AGENT};
-use hyper::{Request, Response, StatusCode};
+use hyper::header::{HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::upgrade::Upgraded;
+use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::failure::{Failure, io_words, root_cause};
+use crate::format::{Format, MAX_CHANNELS, MAX_RATE_HZ};
 use crate::target::Target;
 use crate::words;
 
 /// How long connecting and the answer's header may take, each. A server that lives answers at once; Linux would go
 /// on trying to connect for two minutes.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How much of an error's body is read, and for how long. Ours are one short line.
 const ERROR_BODY_BYTES: usize = 64 << 10;
 const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(2);
-/// Highest rate in Hz and most channels that aircheck streams; more is taken for a mistake.
-const MAX_RATE_HZ: u32 = 768_000;
-const MAX_CHANNELS: u16 = 32;
-
-/// Sample rate and channels of the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Format {
-    /// Frames per second.
-    pub(crate) rate_hz: u32,
-    /// Samples per frame.
-    pub(crate) channels: u16,
-}
-
-impl Format {
-    /// How long `frames` frames sound.
-    pub(crate) fn span(&self, frames: u64) -> Duration {
-        Duration::try_from_secs_f64(frames as f64 / f64::from(self.rate_hz)).unwrap_or(Duration::MAX)
-    }
-}
-
 /// A server's answer: a stream that has begun.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -86,17 +70,49 @@ pub(crate) async fn ask(target: &Target) -> Result<Answer, Failure> {
         (Ok(peer), Ok(local)) => peer.ip() == local.ip(),
         _ => false,
     };
-    let response = match timeout(PATIENCE, request(target, tcp)).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(why)) => return Err(no_answer(target, why)),
-        Err(_) => return Err(no_answer(target, format!("none within {}", words::span(PATIENCE)))),
-    };
+    let response = answer(target, tcp, HeaderMap::new()).await?;
     if response.status() != StatusCode::OK {
         return Err(refusal(response).await);
     }
-    let format = format(response.headers())
-        .map_err(|why| Failure::NotAStream { authority: target.authority().to_owned(), why })?;
+    let format = format(response.headers()).map_err(|why| not_a_stream(target, why))?;
     Ok(Answer { format, same_machine, body: response.into_body() })
+}
+
+/// Connects and asks for a WebSocket, as RFC 6455 wants it asked. Must run inside a runtime, as above.
+///
+/// # Errors
+///
+/// Whatever keeps it from being one.
+pub(crate) async fn upgrade(target: &Target) -> Result<Upgraded, Failure> {
+    let tcp = connect(target).await?;
+    // Messages to the server are short and rare; held back they would spoil the measurement of its clock.
+    let _ = tcp.set_nodelay(true);
+    let key = generate_key();
+    let sent = HeaderValue::from_str(&key).map_err(|error| no_answer(target, root_cause(&error)))?;
+    let headers = HeaderMap::from_iter([
+        (header::CONNECTION, HeaderValue::from_static("Upgrade")),
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+        (header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
+        (header::SEC_WEBSOCKET_KEY, sent),
+    ]);
+    let response = answer(target, tcp, headers).await?;
+    let status = response.status();
+    if status.is_success() {
+        return Err(not_a_stream(target, format!("it answers HTTP {} instead of a WebSocket", status.as_u16())));
+    }
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(refusal(response).await);
+    }
+    let accepted = response.headers().get(header::SEC_WEBSOCKET_ACCEPT);
+    if accepted.is_none_or(|accepted| accepted.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
+        return Err(not_a_stream(target, "it switches protocols, but not to a WebSocket of ours".to_owned()));
+    }
+    hyper::upgrade::on(response).await.map_err(|error| Failure::Lost(root_cause(&error)))
+}
+
+/// The failure of a server that speaks HTTP, but not as aircheck does.
+pub(crate) fn not_a_stream(target: &Target, why: String) -> Failure {
+    Failure::NotAStream { authority: target.authority().to_owned(), why }
 }
 
 async fn connect(target: &Target) -> Result<TcpStream, Failure> {
@@ -109,15 +125,25 @@ async fn connect(target: &Target) -> Result<TcpStream, Failure> {
     Err(Failure::Connect { authority: target.authority().to_owned(), why, hint })
 }
 
-async fn request(target: &Target, tcp: TcpStream) -> Result<Response<Incoming>, String> {
-    let request = Request::get(target.path_and_query())
+/// The answer to a request for the target with `headers` besides the usual ones.
+async fn answer(target: &Target, tcp: TcpStream, headers: HeaderMap) -> Result<Response<Incoming>, Failure> {
+    match timeout(PATIENCE, request(target, tcp, headers)).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(why)) => Err(no_answer(target, why)),
+        Err(_) => Err(no_answer(target, format!("none within {}", words::span(PATIENCE)))),
+    }
+}
+
+async fn request(target: &Target, tcp: TcpStream, headers: HeaderMap) -> Result<Response<Incoming>, String> {
+    let mut request = Request::get(target.path_and_query())
         .header(HOST, target.authority())
         .header(USER_AGENT, concat!("aircheckctl/", env!("CARGO_PKG_VERSION")))
         .body(Empty::<Bytes>::new())
         .map_err(|error| root_cause(&error))?;
+    request.headers_mut().extend(headers);
     let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await.map_err(|error| root_cause(&error))?;
-    // Its error, if any, also reaches the one who reads the body.
-    tokio::spawn(connection);
+    // Its error, if any, also reaches the one who reads the body, or the WebSocket.
+    tokio::spawn(connection.with_upgrades());
     sender.send_request(request).await.map_err(|error| root_cause(&error))
 }
 

@@ -27,6 +27,18 @@ pub(crate) enum Failure {
     /// A line that can't be read. Guessing on would make every count after it a guess.
     #[error("line {line} of the stream makes no sense: {why}: {excerpt}")]
     Malformed { line: u64, why: String, excerpt: String },
+    /// Likewise a message of the WebSocket.
+    #[error("message {number} of the stream makes no sense: {why}")]
+    Message { number: u64, why: String },
+    /// The WebSocket was closed for another reason than that the stream is over.
+    #[error("the server ended it: {why} (code {code})")]
+    Ended { code: u16, why: String },
+    /// There is nothing to play on.
+    #[error("there is no loudspeaker: {0}; connect one or start the sound server, or leave out --play")]
+    NoSpeaker(String),
+    /// There is, but it doesn't play, or not any more.
+    #[error("can't play on {name}: {why}")]
+    Speaker { name: String, why: String },
     /// Not a block in all the time there was.
     #[error("nothing came: no block within {}", words::span(*.0))]
     NothingCame(Duration),

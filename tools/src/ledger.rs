@@ -1,6 +1,6 @@
 //! The account of what came and what didn't. It believes the sequence numbers, not what is said about them.
 
-use crate::feed::{Block, Gap};
+use crate::block::{Block, Gap};
 use crate::words;
 
 /// How many different reasons are told apart, so that a server can't fill our memory with names. aircheck has five.

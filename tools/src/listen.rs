@@ -4,19 +4,21 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 
+use crate::block::{Block, Line};
 use crate::cli::ListenArgs;
-use crate::client::{self, Answer};
 use crate::complain;
 use crate::failure::Failure;
-use crate::feed::{Block, Feed, Line};
+use crate::play::{CHECK_EVERY, Player, Speaker};
 use crate::progress::View;
 use crate::received::Received;
 use crate::recording::Recording;
 use crate::screen::{REDRAW_EVERY, Screen};
 use crate::signals::Signals;
-use crate::summary::summary;
+use crate::stream::{Event, Stream};
+use crate::summary::{Report, summary};
+use crate::timing::Timing;
 use crate::words;
 
 /// What `--strict` exits with when something was lost.
@@ -24,8 +26,14 @@ const LOST: u8 = 3;
 /// What `--for` allows on top of its span for the first block to come.
 const FIRST_BLOCK_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often is looked whether what waits has been played: about a block.
+const PLAY_OUT_LOOK: Duration = Duration::from_millis(10);
+
 /// Runs the command and says how it ended. Whatever the end, the recording is completed.
-pub(crate) async fn listen(args: ListenArgs) -> ExitCode {
+pub(crate) async fn listen(mut args: ListenArgs) -> ExitCode {
+    if args.play {
+        args.target = args.target.over_websocket();
+    }
     let mut session = match Session::begin(&args).await {
         Ok(session) => session,
         Err(failure) => {
@@ -34,6 +42,9 @@ pub(crate) async fn listen(args: ListenArgs) -> ExitCode {
         }
     };
     let mut outcome = session.run().await;
+    if let Some(socket) = session.stream.websocket().filter(|_| outcome.is_ok()) {
+        socket.close().await;
+    }
     session.screen.finish(Instant::now());
     let written = match session.recording.take().map(Recording::finish).transpose() {
         Ok(written) => written,
@@ -42,7 +53,14 @@ pub(crate) async fn listen(args: ListenArgs) -> ExitCode {
             None
         }
     };
-    let _ = std::io::stdout().write_all(summary(&session.received, written.as_ref()).as_bytes());
+    let played = session.player.as_ref().map(Player::account);
+    let report = Report {
+        received: &session.received,
+        written: written.as_ref(),
+        timing: session.timing.as_ref(),
+        played: played.as_ref(),
+    };
+    let _ = std::io::stdout().write_all(summary(&report).as_bytes());
     let ledger = &session.received.ledger;
     match outcome {
         Err(failure) => {
@@ -66,10 +84,12 @@ struct Session {
     started: Instant,
     span: Option<Duration>,
     signals: Signals,
-    answer: Answer,
-    feed: Feed,
+    stream: Stream,
+    /// Where there is a way back, by which the server can be asked the time.
+    timing: Option<Timing>,
     received: Received,
     recording: Option<Recording>,
+    player: Option<Player>,
     screen: Screen,
 }
 
@@ -78,25 +98,27 @@ impl Session {
         let started = Instant::now();
         let mut signals = Signals::watch().map_err(Failure::Signals)?;
         let patience = args.span.map(first_block_patience);
-        let answer = tokio::select! {
-            answer = client::ask(&args.target) => answer?,
+        let (mut stream, player) = tokio::select! {
+            begun = begin(args) => begun?,
             () = signals.stop() => return Err(Failure::StoppedEarly),
             failure = run_out(started, patience) => return Err(failure),
         };
-        let format = answer.format;
+        let format = stream.format();
         // Only now: a server that refuses must not cost an older recording.
         let recording = args.output.as_deref().map(|path| Recording::create(path, format)).transpose()?;
         let mut screen = Screen::stderr(started);
         let (rate_hz, channels) = (format.rate_hz, words::count(u64::from(format.channels), "channel"));
         screen.line(&format!("listening to {}: {rate_hz} Hz, {channels}", args.target));
+        let timing = stream.websocket().map(|_| Timing::new(Instant::now()));
         Ok(Self {
             started,
             span: args.span,
             signals,
-            answer,
-            feed: Feed::new(format.channels),
+            stream,
+            timing,
             received: Received::new(format, args.target.first_sequence()),
             recording,
+            player,
             screen,
         })
     }
@@ -105,6 +127,8 @@ impl Session {
     async fn run(&mut self) -> Result<(), Failure> {
         let mut redraw = interval(REDRAW_EVERY);
         redraw.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut check = interval(CHECK_EVERY);
+        check.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             let since = self.received.since();
             let (from, span) = match since {
@@ -112,10 +136,15 @@ impl Session {
                 None => (self.started, self.span.map(first_block_patience)),
             };
             tokio::select! {
-                bytes = self.answer.bytes() => match bytes? {
-                    Some(bytes) => self.take(&bytes)?,
-                    None => return self.feed.finish(),
+                event = self.stream.next() => match event? {
+                    Some(event) => self.take(event)?,
+                    None => {
+                        self.play_out().await;
+                        return Ok(());
+                    }
                 },
+                _ = check.tick(), if self.player.is_some() => self.look_at_player().await?,
+                () = due(self.timing.as_ref().map(Timing::ask_at)) => self.ask_time().await,
                 () = self.signals.stop() => {
                     return if since.is_some() { Ok(()) } else { Err(Failure::StoppedEarly) };
                 }
@@ -125,20 +154,62 @@ impl Session {
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let now = Instant::now();
-        self.feed.push(bytes);
-        while let Some(Line { gap, block }) = self.feed.next_line()? {
-            if let Some(gap) = gap {
-                for notice in self.received.gap(&gap) {
-                    self.screen.notice(&notice, &self.received, now);
-                }
-            }
-            if let Some(block) = block {
-                self.take_block(&block, now)?;
+    async fn ask_time(&mut self) {
+        if let (Some(timing), Some(socket)) = (&mut self.timing, self.stream.websocket()) {
+            socket.ask_time(timing.ask(Instant::now())).await;
+        }
+    }
+
+    /// Tells the server what is heard, and looks whether anything can be.
+    async fn look_at_player(&mut self) -> Result<(), Failure> {
+        let (Some(player), Some(timing)) = (&mut self.player, &mut self.timing) else { return Ok(()) };
+        let mut newest = None;
+        for heard in player.heard(Instant::now()) {
+            newest = timing.heard(heard).map(|at| (heard.sequence, at));
+        }
+        if let (Some((sequence, at)), Some(socket)) = (newest, self.stream.websocket()) {
+            socket.heard(sequence, at).await;
+        }
+        player.check()
+    }
+
+    /// The stream is over; what has come of it is still played.
+    async fn play_out(&mut self) {
+        let Some(player) = &mut self.player else { return };
+        player.end(Instant::now());
+        while !player.is_over(Instant::now()) {
+            tokio::select! {
+                () = sleep(PLAY_OUT_LOOK) => {}
+                () = self.signals.stop() => return,
             }
         }
-        Ok(())
+        if let Some(timing) = &mut self.timing {
+            player.heard(Instant::now()).for_each(|heard| _ = timing.heard(heard));
+        }
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), Failure> {
+        let now = Instant::now();
+        match event {
+            Event::Line(Line { gap, block }) => {
+                if let Some(gap) = gap {
+                    for notice in self.received.gap(&gap) {
+                        self.screen.notice(&notice, &self.received, now);
+                    }
+                }
+                block.map_or(Ok(()), |block| self.take_block(&block, now))
+            }
+            Event::Clock { asked, server } => {
+                if let Some(timing) = &mut self.timing {
+                    timing.answered(asked, server, now);
+                }
+                Ok(())
+            }
+            Event::Complaint(complaint) => {
+                self.screen.line(&format!("the server complains: {complaint}"));
+                Ok(())
+            }
+        }
     }
 
     fn take_block(&mut self, block: &Block, now: Instant) -> Result<(), Failure> {
@@ -146,10 +217,16 @@ impl Session {
         for notice in notices {
             self.screen.notice(&notice, &self.received, now);
         }
-        match &mut self.recording {
-            Some(recording) if usable => recording.write(&block.samples),
-            _ => Ok(()),
+        if !usable {
+            return Ok(());
         }
+        if let Some(timing) = &mut self.timing {
+            timing.arrived(block, now);
+        }
+        if let Some(player) = &mut self.player {
+            player.push(block, now)?;
+        }
+        self.recording.as_mut().map_or(Ok(()), |recording| recording.write(&block.samples))
     }
 
     fn draw(&mut self) {
@@ -168,14 +245,37 @@ impl Session {
             gaps: received.ledger.gaps(),
             faults: received.ledger.faults().any(),
             behind_seconds: received.behind(unix_now),
-            same_clock: self.answer.same_machine,
+            same_clock: self.stream.same_machine(),
+            latency: self.timing.as_ref().and_then(|timing| timing.arrival.last()),
+            ear: self.timing.as_ref().and_then(|timing| timing.ear.last()),
+            late: self.player.as_ref().map_or(0, Player::late),
         };
         self.screen.progress(&view, now);
     }
 }
 
+/// The stream that is asked for, and what plays it. The device comes first: without one, no server need be bothered.
+async fn begin(args: &ListenArgs) -> Result<(Stream, Option<Player>), Failure> {
+    if !args.play {
+        return Ok((Stream::begin(&args.target).await?, None));
+    }
+    let (speaker, inlet) = Speaker::open(args.play_buffer).await?;
+    let mut stream = Stream::begin(&args.target).await?;
+    let hello = stream.websocket().map(|socket| socket.hello());
+    let player = hello.map(|hello| Player::new(speaker, inlet, hello, args.play_buffer)).transpose()?;
+    Ok((stream, player))
+}
+
 fn first_block_patience(span: Duration) -> Duration {
     span.saturating_add(FIRST_BLOCK_PATIENCE)
+}
+
+/// Returns at `instant`; never if there is none.
+async fn due(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Returns when `span` has passed since `from`; never if there is no such moment.

@@ -1,25 +1,35 @@
 //! The `aircheckctl` command: what people run beside an aircheck server.
 //!
-//! `aircheckctl listen` flows one way: [`cli`] and [`target`] say what is wanted, [`client`] asks the server,
-//! [`feed`] turns bytes into blocks and gaps, [`ledger`] checks that they add up, [`received`] keeps what arrived,
-//! [`recording`] writes it, and [`progress`], [`screen`] and [`summary`] show it. [`listen`] is the loop that joins
-//! them, and the only one that reads clocks.
+//! `aircheckctl listen` flows one way: [`cli`] and [`target`] say what is wanted, [`client`] asks the server, and a
+//! [`stream`] of blocks and gaps begins: lines of JSON, which [`feed`] reads, or the messages ([`message`]) of a
+//! [`websocket`]. [`ledger`] checks that they add up, [`received`] keeps what arrived, [`timing`] how late it was by the
+//! server's [`clock`], [`recording`] writes it, [`play`] makes it heard, and [`progress`], [`screen`] and [`summary`] show it. [`listen`] is the
+//! loop that joins them, and the only one that reads clocks.
 
+mod block;
 mod cli;
 mod client;
+mod clock;
 mod failure;
 mod feed;
+mod format;
+mod latency;
 mod ledger;
 mod level;
 mod listen;
+mod message;
 mod notices;
+mod play;
 mod progress;
 mod received;
 mod recording;
 mod screen;
 mod signals;
+mod stream;
 mod summary;
 mod target;
+mod timing;
+mod websocket;
 mod words;
 
 use std::io::Write;

@@ -81,8 +81,8 @@ impl Limiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Format;
-    use crate::feed::Block;
+    use crate::block::Block;
+    use crate::format::Format;
 
     #[test]
     fn lines_say_what_happened_and_how_long_it_is() {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::client::Format;
+use crate::format::Format;
+use crate::latency::Latency;
 use crate::level::Level;
 use crate::words;
 
@@ -35,6 +36,12 @@ pub(crate) struct View {
     pub(crate) behind_seconds: Option<f64>,
     /// Whether that compares one clock with itself.
     pub(crate) same_clock: bool,
+    /// Of the newest block, where the server's clock is known; it says the same as the above, but better.
+    pub(crate) latency: Option<Latency>,
+    /// Of the newest block that was heard, where it is played here.
+    pub(crate) ear: Option<Latency>,
+    /// How often sound came too late to be played in time.
+    pub(crate) late: u64,
 }
 
 /// A piece of the line.
@@ -88,8 +95,16 @@ impl View {
             part(words::count(self.blocks, "block"), 5),
             self.losses(),
         ];
-        if let Some(seconds) = self.behind_seconds {
+        if let Some(latency) = self.latency {
+            parts.push(part(format!("latency {}", with_error(latency)), 1));
+        } else if let Some(seconds) = self.behind_seconds {
             parts.push(part(behind(seconds, self.same_clock), 1));
+        }
+        if let Some(latency) = self.ear {
+            parts.push(part(format!("ear {}", with_error(latency)), 1));
+        }
+        if self.late > 0 {
+            parts.push(Part { text: format!("{} late", self.late), rank: 1, alarm: true });
         }
         parts
     }
@@ -112,6 +127,13 @@ fn behind(seconds: f64, same_clock: bool) -> String {
     }
     let behind = format!("{} behind", short(seconds.max(0.0)));
     if same_clock { behind } else { format!("{behind} by two clocks") }
+}
+
+/// With the error only where it is seen beside the figure.
+fn with_error(latency: Latency) -> String {
+    let Latency { seconds, error_seconds } = latency;
+    let figure = short(seconds.max(0.0));
+    if error_seconds < 0.0005 { figure } else { format!("{figure} ± {}", short(error_seconds)) }
 }
 
 /// Milliseconds up to one second, then tenths: no digit that changes too fast to be read.
@@ -168,6 +190,9 @@ mod tests {
             faults: false,
             behind_seconds: Some(0.0123),
             same_clock: true,
+            latency: None,
+            ear: None,
+            late: 0,
         }
     }
 
@@ -220,6 +245,22 @@ mod tests {
         assert_eq!(behind(2.34, true), "2.3 s behind");
         assert_eq!(behind(-0.004, true), "0 ms behind");
         assert_eq!(behind(-3.0, false), "clocks 3.0 s apart");
+    }
+
+    #[test]
+    fn a_known_clock_gives_a_latency_with_its_error() {
+        let known = |seconds, error_seconds| View { latency: Some(Latency { seconds, error_seconds }), ..view() };
+        assert!(known(0.0214, 0.0001).line(200, false).ends_with("3 lost in 1 gap  latency 21 ms"));
+        assert!(known(0.0214, 0.0031).line(200, false).ends_with("  latency 21 ms ± 3 ms"));
+    }
+
+    #[test]
+    fn what_is_heard_and_what_came_too_late_is_told() {
+        let ear = Some(Latency { seconds: 0.095, error_seconds: 0.0 });
+        let playing = View { ear, late: 2, lost: 0, gaps: 0, ..view() };
+        assert!(playing.line(200, false).ends_with("0 lost  12 ms behind  ear 95 ms  2 late"));
+        assert!(playing.line(200, true).ends_with("\x1b[1;31m2 late\x1b[0m"));
+        assert!(View { late: 0, ..playing }.line(200, false).ends_with("ear 95 ms"));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::Format;
-use crate::feed::{Block, Gap};
+use crate::block::{Block, Gap};
+use crate::format::Format;
 use crate::ledger::{Ledger, Notice};
 use crate::level::Level;
 

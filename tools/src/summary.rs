@@ -1,15 +1,42 @@
 //! What is said at the end, on stdout.
 
-use crate::client::Format;
+use crate::format::Format;
+use crate::latency::Spread;
+use crate::play::Account;
 use crate::received::Received;
 use crate::recording::Written;
+use crate::timing::Timing;
 use crate::words;
 
-/// Two to five aligned lines: what came, what was lost, how it sounded, the file, and what the stream did wrong.
-pub(crate) fn summary(received: &Received, written: Option<&Written>) -> String {
+/// What a summary is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Report<'a> {
+    /// What came.
+    pub(crate) received: &'a Received,
+    /// The file, if there is one.
+    pub(crate) written: Option<&'a Written>,
+    /// How late it was, where the server's clock is known.
+    pub(crate) timing: Option<&'a Timing>,
+    /// How playing it went, if it was played.
+    pub(crate) played: Option<&'a Account>,
+}
+
+/// Two to eight aligned lines: what came, what was lost, how it sounded, how late it was, how it was played and heard,
+/// the file, and what the stream did wrong.
+pub(crate) fn summary(report: &Report<'_>) -> String {
+    let Report { received, written, timing, played } = *report;
     let mut lines = vec![("received", arrivals(received)), ("lost", losses(received))];
     if received.blocks > 0 {
         lines.push(("sound", sound(received)));
+    }
+    if let Some(spread) = timing.and_then(|timing| timing.arrival.spread()) {
+        lines.push(("latency", format!("from capture to here {}", latency(spread))));
+    }
+    if let Some(account) = played {
+        lines.push(("played", playing(account)));
+    }
+    if let Some(spread) = timing.and_then(|timing| timing.ear.spread()) {
+        lines.push(("ear", format!("from capture to the loudspeaker {}", latency(spread))));
     }
     if let Some(written) = written {
         let span = words::span(received.format.span(written.frames));
@@ -20,6 +47,23 @@ pub(crate) fn summary(received: &Received, written: Option<&Written>) -> String 
         lines.push(("faults", faults(received)));
     }
     lines.iter().map(|(name, text)| format!("{name:<10}{text}\n")).collect()
+}
+
+fn latency(spread: Spread) -> String {
+    let Spread { p50, p99, max, error_seconds } = spread;
+    let ms = |seconds: f64| format!("{:.1} ms", seconds * 1e3);
+    format!("p50 {}, p99 {}, max {}, each ± {}", ms(p50), ms(p99), ms(max), ms(error_seconds))
+}
+
+fn playing(account: &Account) -> String {
+    let Account { device, played, late, skipped, silent } = account;
+    let mut text = format!("{} on {device}; late {}", words::span(*played), words::count(*late, "time"));
+    for (span, what) in [(silent, "silence for lost blocks"), (skipped, "skipped to be closer to live")] {
+        if !span.is_zero() {
+            text.push_str(&format!(", {} {what}", words::span(*span)));
+        }
+    }
+    text
 }
 
 fn arrivals(received: &Received) -> String {
@@ -82,10 +126,38 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::feed::{Block, Gap};
+    use crate::block::{Block, Gap};
 
     fn block(sequence: u64) -> Block {
         Block { sequence, position: sequence * 480, captured_at: 0.0, frames: 480, samples: vec![0.5; 480] }
+    }
+
+    fn told(received: &Received) -> String {
+        summary(&Report { received, written: None, timing: None, played: None })
+    }
+
+    #[test]
+    fn a_latency_is_told_with_its_error() {
+        let spread = Spread { p50: 0.0121, p99: 0.0143, max: 1.5, error_seconds: 0.0002 };
+        assert_eq!(latency(spread), "p50 12.1 ms, p99 14.3 ms, max 1500.0 ms, each ± 0.2 ms");
+    }
+
+    #[test]
+    fn playing_is_told_with_what_went_wrong() {
+        let account = Account {
+            device: "Desk".to_owned(),
+            played: Duration::from_millis(10_200),
+            late: 0,
+            skipped: Duration::ZERO,
+            silent: Duration::ZERO,
+        };
+        assert_eq!(playing(&account), "10.20 s on Desk; late 0 times");
+        let account =
+            Account { late: 1, skipped: Duration::from_millis(40), silent: Duration::from_millis(10), ..account };
+        assert_eq!(
+            playing(&account),
+            "10.20 s on Desk; late 1 time, 10 ms silence for lost blocks, 40 ms skipped to be closer to live"
+        );
     }
 
     #[test]
@@ -96,7 +168,7 @@ mod tests {
             received.block(&block(sequence), start + Duration::from_millis(sequence * 10));
         }
         assert_eq!(
-            summary(&received, None),
+            told(&received),
             "received  1.21 s of 48000 Hz 1 ch within 1.20 s: 121 blocks, 58080 frames\n\
              lost      nothing\n\
              sound     peak -6.0 dBFS, rms -6.0 dBFS; came at 48000 Hz, +0.00 % of nominal\n"
@@ -112,7 +184,7 @@ mod tests {
         received.block(&block(4), now);
         received.block(&block(6), now);
         assert_eq!(
-            summary(&received, None),
+            told(&received),
             "received  30 ms of 48000 Hz 1 ch within 0 ms: 3 blocks, 1440 frames\n\
              lost      4 blocks in 2 gaps, the longest 3 (30 ms); overflow 3, unannounced 1\n\
              sound     peak -6.0 dBFS, rms -6.0 dBFS; too short to measure its rate\n\
@@ -123,6 +195,6 @@ mod tests {
     #[test]
     fn nothing_is_said_plainly() {
         let received = Received::new(Format { rate_hz: 48_000, channels: 1 }, None);
-        assert_eq!(summary(&received, None), "received  nothing\nlost      nothing\n");
+        assert_eq!(told(&received), "received  nothing\nlost      nothing\n");
     }
 }

@@ -4,14 +4,38 @@ use std::fmt;
 
 use hyper::Uri;
 
-/// The only mount in which a listener can see sequence numbers and gaps with nothing but HTTP.
-const MOUNT: &str = "/stream.json";
 /// HTTP's own port, for a URL that names none.
 const HTTP_PORT: u16 = 80;
 
-/// A server and the query for its `/stream.json`.
+/// The two mounts in which a listener can see sequence numbers and gaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mount {
+    /// `/stream.json`: a line a block, with nothing but HTTP.
+    Lines,
+    /// `/stream`: a message a block, with a way back.
+    WebSocket,
+}
+
+impl Mount {
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Lines => "/stream.json",
+            Self::WebSocket => "/stream",
+        }
+    }
+
+    const fn scheme(self) -> &'static str {
+        match self {
+            Self::Lines => "http",
+            Self::WebSocket => "ws",
+        }
+    }
+}
+
+/// A server, which of its mounts, and the query for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
+    mount: Mount,
     authority: String,
     host: String,
     port: Option<u16>,
@@ -19,21 +43,24 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Reads `HOST:PORT`, `http://HOST:PORT/` or `http://HOST:PORT/stream.json`, each with or without a query.
+    /// Reads `HOST:PORT`, `http://HOST:PORT/` or `http://HOST:PORT/stream.json`, and for the WebSocket
+    /// `ws://HOST:PORT/` or anything with the path `/stream`, each with or without a query.
     ///
     /// # Errors
     ///
     /// Says in one line what is wrong with `text`, and what to write instead.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        const WANTED: &str = "write HOST:PORT or http://HOST:PORT/";
+        const WANTED: &str = "write HOST:PORT, http://HOST:PORT/ or ws://HOST:PORT/";
         let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = full.parse().map_err(|error| format!("not a URL ({error}); {WANTED}"))?;
         let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
-        match uri.scheme_str() {
-            Some("http") => {}
+        let is_ws = match uri.scheme_str() {
+            Some("http") => false,
+            Some("ws") => true,
             Some("https") => return Err(format!("https is not supported; aircheck serves http://{authority}/")),
+            Some("wss") => return Err(format!("wss is not supported; aircheck serves ws://{authority}/")),
             other => return Err(format!("'{}' is not supported; {WANTED}", other.unwrap_or_default())),
-        }
+        };
         if authority.contains('@') {
             return Err(format!("aircheck knows no user names or passwords; {WANTED}"));
         }
@@ -45,19 +72,33 @@ impl Target {
         if port == Some(0) || (port.is_none() && authority != host) {
             return Err(format!("no such port: {}; it must be 1 to 65535", &authority[host.len()..]));
         }
-        match uri.path() {
-            "" | "/" | MOUNT => {}
+        let mount = match uri.path() {
+            "/stream" => Mount::WebSocket,
+            "" | "/" if is_ws => Mount::WebSocket,
+            "" | "/" | "/stream.json" if !is_ws => Mount::Lines,
+            "/stream.json" => return Err(format!("/stream.json is no WebSocket; use ws://{authority}/")),
             path if path.starts_with("/stream") => {
                 return Err(format!("gaps can't be seen in {path}; use http://{authority}/"));
             }
             path => return Err(format!("no stream at {path}; use http://{authority}/")),
-        }
+        };
         Ok(Self {
+            mount,
             authority: authority.to_owned(),
             host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
             port,
             query: uri.query().map(str::to_owned),
         })
+    }
+
+    /// The same server's WebSocket.
+    pub(crate) fn over_websocket(self) -> Self {
+        Self { mount: Mount::WebSocket, ..self }
+    }
+
+    /// Which mount it is.
+    pub(crate) fn mount(&self) -> Mount {
+        self.mount
     }
 
     /// What to connect to.
@@ -78,8 +119,8 @@ impl Target {
     /// Path and query of the request.
     pub(crate) fn path_and_query(&self) -> String {
         match &self.query {
-            Some(query) => format!("{MOUNT}?{query}"),
-            None => MOUNT.to_owned(),
+            Some(query) => format!("{}?{query}", self.mount.path()),
+            None => self.mount.path().to_owned(),
         }
     }
 
@@ -92,7 +133,7 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.path_and_query())
+        write!(f, "{}://{}{}", self.mount.scheme(), self.authority, self.path_and_query())
     }
 }
 
@@ -108,6 +149,16 @@ mod tests {
             assert_eq!(target.to_string(), "http://localhost:8700/stream.json");
             assert_eq!(target.address(), ("localhost", 8700));
         }
+    }
+
+    #[test]
+    fn a_ws_url_or_the_path_stream_mean_the_websocket() {
+        for text in ["ws://h:1", "ws://h:1/", "ws://h:1/stream", "h:1/stream", "http://h:1/stream"] {
+            let target = Target::parse(text).unwrap();
+            assert_eq!((target.mount(), target.to_string()), (Mount::WebSocket, "ws://h:1/stream".to_owned()));
+        }
+        let target = Target::parse("h:1/?name=x").unwrap().over_websocket();
+        assert_eq!(target.to_string(), "ws://h:1/stream?name=x");
     }
 
     #[test]
@@ -137,7 +188,8 @@ mod tests {
     fn what_can_t_be_listened_to_is_refused_with_the_way_out() {
         let cases = [
             ("http://h:1/stream.wav", "gaps can't be seen in /stream.wav; use http://h:1/"),
-            ("http://h:1/stream", "use http://h:1/"),
+            ("ws://h:1/stream.json", "no WebSocket; use ws://h:1/"),
+            ("wss://h:1/", "wss is not supported"),
             ("http://h:1/metrics", "no stream at /metrics"),
             ("https://h:1/", "https is not supported"),
             ("ftp://h:1/", "'ftp' is not supported"),

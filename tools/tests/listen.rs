@@ -4,31 +4,12 @@ mod served;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
+use std::process::{Command, Output};
 
-use served::{HEAD, Served, block, end, gap, send};
-
-/// Far more than any of these takes: a hang must fail, not stop the run.
-const HANG: Duration = Duration::from_secs(60);
-
-fn aircheckctl(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_aircheckctl"));
-    command.arg("listen").args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
+use served::{HEAD, Served, aircheckctl, block, end, finish, gap, send, wav_bits};
 
 fn run(args: &[&str]) -> Output {
     finish(aircheckctl(args).spawn().expect("it should start"))
-}
-
-fn finish(child: Child) -> Output {
-    let (done, ended) = mpsc::channel();
-    thread::spawn(move || done.send(child.wait_with_output()));
-    ended.recv_timeout(HANG).expect("it should have ended").expect("its output")
 }
 
 fn code(output: &Output) -> i32 {
@@ -49,14 +30,6 @@ fn complaint(output: &Output) -> String {
     let complaints: Vec<&str> = text.lines().filter(|line| line.starts_with("aircheckctl: ")).collect();
     assert_eq!(complaints.len(), 1, "one complaint in {text:?}");
     complaints[0].to_owned()
-}
-
-fn wav_bits(path: &Path) -> Vec<u32> {
-    let mut reader = hound::WavReader::open(path).expect("a WAV");
-    let spec = reader.spec();
-    assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (2, 48_000, 32));
-    assert_eq!(spec.sample_format, hound::SampleFormat::Float);
-    reader.samples::<f32>().map(|sample| sample.expect("whole samples").to_bits()).collect()
 }
 
 fn expected_bits(sequences: impl IntoIterator<Item = u64>) -> Vec<u32> {

@@ -1,8 +1,18 @@
-//! A server that says what the test wants: one connection, one answer, by `std::net` alone.
+//! A server that says what the test wants: one connection, one answer, by `std::net` alone. And the real `aircheckctl`,
+//! run against it.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Far more than any of these takes: a hang must fail, not stop the run.
+pub(crate) const HANG: Duration = Duration::from_secs(60);
 
 /// The head of a stream's answer: 48 kHz stereo, chunked.
 pub(crate) const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nX-Audio-Rate: 48000\r\n\
@@ -33,6 +43,24 @@ impl Served {
             String::from_utf8(request).expect("a request is ASCII")
         });
         Self { address, thread }
+    }
+
+    /// Gives the connection to `talk` as soon as it is there.
+    pub(crate) fn raw(talk: impl FnOnce(TcpStream) + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let thread = thread::spawn(move || {
+            let (tcp, _) = listener.accept().expect("a connection");
+            tcp.set_nodelay(true).expect("Nagle off");
+            talk(tcp);
+            String::new()
+        });
+        Self { address, thread }
+    }
+
+    /// Its URL as a WebSocket's.
+    pub(crate) fn websocket(&self, path: &str) -> String {
+        format!("ws://{}{path}", self.address)
     }
 
     /// Its URL.
@@ -96,4 +124,52 @@ pub(crate) fn block(sequence: u64) -> String {
 /// The line of a gap.
 pub(crate) fn gap(from: u64, blocks: u64, reason: &str) -> String {
     format!(r#"{{"gap":{{"from":{from},"blocks":{blocks},"reason":"{reason}"}}}}"#) + "\n"
+}
+
+/// `aircheckctl listen`, about to start.
+pub(crate) fn aircheckctl(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aircheckctl"));
+    command.arg("listen").args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Its output, once it has ended.
+pub(crate) fn finish(child: Child) -> Output {
+    let (done, ended) = mpsc::channel();
+    thread::spawn(move || done.send(child.wait_with_output()));
+    ended.recv_timeout(HANG).expect("it should have ended").expect("its output")
+}
+
+/// How it ended, and what it said.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) summary: String,
+    pub(crate) notices: String,
+}
+
+impl Ended {
+    /// The line of stderr that is a complaint, which must be exactly one.
+    pub(crate) fn complaint(&self) -> &str {
+        let complaints: Vec<&str> = self.notices.lines().filter(|line| line.starts_with("aircheckctl: ")).collect();
+        assert_eq!(complaints.len(), 1, "one complaint in {self:?}");
+        complaints[0]
+    }
+}
+
+/// Listens until it ends.
+pub(crate) fn listen(args: &[&str]) -> Ended {
+    let output = finish(aircheckctl(args).spawn().expect("it should start"));
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    let code = output.status.code().expect("it should not die of a signal");
+    Ended { code, summary: text(output.stdout), notices: text(output.stderr) }
+}
+
+/// The samples of a recording.
+pub(crate) fn wav_bits(path: &Path) -> Vec<u32> {
+    let mut reader = hound::WavReader::open(path).expect("a WAV");
+    let spec = reader.spec();
+    assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (2, 48_000, 32));
+    assert_eq!(spec.sample_format, hound::SampleFormat::Float);
+    reader.samples::<f32>().map(|sample| sample.expect("whole samples").to_bits()).collect()
 }
