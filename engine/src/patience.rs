@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use crate::Timestamp;
 
-/// Added to the predicted time, so that a punctual block is there at the first look.
-const MARGIN: Duration = Duration::from_micros(15);
+/// A block that was there at the first look came some time before that. The next look is so much earlier, and each one
+/// after it by twice as much, until one is too early: then it is known again when blocks come.
+const ADVANCE: Duration = Duration::from_micros(20);
+/// And at most this part of the period: one that comes with jitter is not looked for half a period too early.
+const ADVANCE_PART: u32 = 8;
 /// First wait after a look that came too early.
 const RETRY: Duration = Duration::from_micros(20);
 /// Longest wait while blocks are late: a source that has fallen silent costs 200 looks a second.
@@ -14,30 +17,45 @@ const RETRY_MOST: Duration = Duration::from_millis(5);
 /// device was anyway, and a long silence does not keep the processor busy.
 const RETRY_PART: u32 = 8;
 
-/// Predicts when the next block comes. Measured against waking from the callback, it costs the capture thread
-/// nothing, and the dispatcher sees a punctual block some 20 us after it is there.
+/// Predicts when the next block comes. Measured against waking from the callback, it costs the capture thread nothing.
+///
+/// That the last block was *seen* at some time does not say that it *came* then: predicting from there, one late look
+/// would make all later ones as late, and half a period would be lost on average. So it feels its way to the moment when
+/// blocks come, and sees a punctual one some 20 us after it is there.
 #[derive(Debug)]
 pub(crate) struct Patience {
     period: Duration,
     due: Timestamp,
+    advance: Duration,
+    /// A look since then came too early.
+    looked_in_vain: bool,
 }
 
 impl Patience {
     /// For blocks that come every `period`.
     pub(crate) fn new(period: Duration, now: Timestamp) -> Self {
-        Self { period, due: now + period }
+        Self { period, due: now + period, advance: ADVANCE, looked_in_vain: false }
     }
 
-    /// A block came.
+    /// A block was there.
     pub(crate) fn came(&mut self, now: Timestamp) {
-        self.due = now + self.period + MARGIN;
+        if self.looked_in_vain {
+            self.due = now + self.period;
+            self.advance = ADVANCE;
+        } else {
+            self.advance = self.advance.min(self.period / ADVANCE_PART);
+            self.due = now + (self.period - self.advance);
+            self.advance *= 2;
+        }
+        self.looked_in_vain = false;
     }
 
-    /// How long to wait before the next look.
-    pub(crate) fn pause(&self, now: Timestamp) -> Duration {
+    /// No block was there: how long to wait before the next look.
+    pub(crate) fn pause(&mut self, now: Timestamp) -> Duration {
         if now < self.due {
             return self.due.since(now);
         }
+        self.looked_in_vain = true;
         (now.since(self.due) / RETRY_PART).clamp(RETRY, RETRY_MOST)
     }
 }
@@ -46,15 +64,48 @@ impl Patience {
 mod tests {
     use super::*;
 
+    const PERIOD: Duration = Duration::from_millis(10);
+
     #[test]
     fn it_sleeps_until_the_block_is_due_and_then_looks_ever_more_rarely() {
         let start = Timestamp::from_nanos(1_000_000_000);
-        let mut patience = Patience::new(Duration::from_millis(10), start);
-        patience.came(start);
-        assert_eq!(patience.pause(start), Duration::from_millis(10) + MARGIN);
-        let due = start + Duration::from_millis(10) + MARGIN;
+        let mut patience = Patience::new(PERIOD, start);
+        let due = start + PERIOD;
+        assert_eq!(patience.pause(start), PERIOD);
         assert_eq!(patience.pause(due), RETRY);
         assert_eq!(patience.pause(due + Duration::from_millis(8)), Duration::from_millis(1));
         assert_eq!(patience.pause(due + Duration::from_secs(60)), RETRY_MOST);
+    }
+
+    /// How late each of `blocks` blocks is seen that come every period, `phase` after the first look was due, by a
+    /// thread that wakes `slack` after it wanted to; and how many looks that takes.
+    fn lateness(blocks: u32, phase: Duration, slack: impl Fn(u32) -> Duration) -> (Vec<Duration>, u32) {
+        let start = Timestamp::from_nanos(1_000_000_000);
+        let mut patience = Patience::new(PERIOD, start);
+        let (mut now, mut seen, mut looks) = (start, Vec::new(), 0);
+        while seen.len() < blocks as usize {
+            let number = seen.len() as u32;
+            let came = start + phase + PERIOD * number;
+            looks += 1;
+            if now >= came {
+                seen.push(now.since(came));
+                patience.came(now);
+            } else {
+                now = now + patience.pause(now) + slack(number);
+            }
+        }
+        (seen, looks)
+    }
+
+    #[test]
+    fn one_late_look_does_not_make_all_later_ones_late() {
+        let micros = Duration::from_micros;
+        for phase in (0..10).map(Duration::from_millis) {
+            // Once it is kept from running for 7 ms.
+            let slack = |number| if number == 100 { Duration::from_millis(7) } else { micros(5) };
+            let (seen, looks) = lateness(200, phase, slack);
+            assert!(seen[20..100].iter().chain(&seen[120..]).all(|late| *late < micros(60)), "{phase:?}: {seen:?}");
+            assert!(looks < 5 * 200, "{looks} looks");
+        }
     }
 }

@@ -26,6 +26,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Listen(ListenArgs),
+    Report(ReportArgs),
 }
 
 /// Listen to a server, count every loss, and record what arrived
@@ -88,6 +89,41 @@ pub(crate) struct ListenArgs {
     /// Exit with 3 if anything was lost
     #[arg(long)]
     pub(crate) strict: bool,
+}
+
+/// Show what a run measured, from its log: percentiles, a plot, two runs side by side
+///
+/// Logs are HdrHistogram's interval logs (.hlog), as `cargo bench --bench latency` writes
+/// them, and others in nanoseconds. Of two logs, what both measured is compared.
+#[derive(Debug, Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Examples:
+  aircheckctl report target/latency/latency.hlog
+  aircheckctl report before.hlog after.hlog --only idle-16 --svg both.svg
+
+Exit codes:
+  0  it was shown
+  1  a log can't be read or holds nothing of the kind, or a file can't be written
+  2  wrong usage"
+)]
+pub(crate) struct ReportArgs {
+    /// The logs
+    #[arg(value_name = "FILE.hlog", required = true)]
+    pub(crate) logs: Vec<PathBuf>,
+
+    /// Show only what has NAME in its name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) only: Option<String>,
+
+    /// Draw the percentiles of all of it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+
+    /// Write a page with tables and plots
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// Reads the command line.
@@ -164,7 +200,7 @@ mod tests {
     #[test]
     fn flags_are_read() {
         let cli = Cli::try_parse_from(["aircheckctl", "listen", "h:1", "-o", "a.wav", "--for", "2m", "--strict"]);
-        let Command::Listen(args) = cli.unwrap().command;
+        let Command::Listen(args) = cli.unwrap().command else { panic!("another command") };
         assert_eq!(args.output.unwrap(), PathBuf::from("a.wav"));
         assert_eq!(args.span, Some(Duration::from_secs(120)));
         assert!(args.strict);

@@ -35,6 +35,8 @@ mod words;
 use std::io::Write;
 use std::process::ExitCode;
 
+use aircheck_tools::report::command::Report;
+
 fn main() -> ExitCode {
     let cli = match cli::parse() {
         Ok(cli) => cli,
@@ -50,10 +52,25 @@ fn main() -> ExitCode {
     };
     let code = match cli.command {
         cli::Command::Listen(args) => runtime.block_on(listen::listen(args)),
+        cli::Command::Report(args) => report(args),
     };
     // A name look-up that still runs must not hold up the exit.
     runtime.shutdown_background();
     code
+}
+
+fn report(args: cli::ReportArgs) -> ExitCode {
+    let cli::ReportArgs { logs, only, svg, html } = args;
+    match (Report { logs, only, svg, html }).make() {
+        Ok(text) => {
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// One line on stderr. That nobody reads it any more is no reason to fail.
