@@ -13,8 +13,9 @@ let sound, server, browser;
 before(async () => {
   browser = await launch();
   sound = await SoundServer.start();
+  const microphone = sound.hear(tone);
   server = await Server.start(["--source", "mic"], { env: sound.env });
-  sound.hear(tone); // only now: what is said while nobody records waits in the pipe, and makes everything late
+  microphone.recorded();
 });
 
 after(async () => {

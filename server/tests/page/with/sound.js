@@ -1,7 +1,7 @@
 // A sound server of a test's own, with a microphone that hears what the test says, sample by sample and when. It needs
 // no sound card, touches no other server, and changes nothing outside a directory of its own.
 
-import { constants, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { spawnSync } from "node:child_process";
@@ -60,11 +60,14 @@ export class SoundServer {
   }
 }
 
-/** Writes sound to the microphone's pipe as time passes. */
+/**
+ * Writes sound to the microphone's pipe as time passes. The sound server reads it only while somebody records, so until
+ * `recorded()` is called, what waits in the pipe is taken out again: it would make all that follows late.
+ */
 class Microphone {
   constructor(fifo, sampleAt) {
-    // Never waits: while nobody records, the pipe is full, and what does not fit was not heard.
-    this.pipe = openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK);
+    this.pipe = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK);
+    this.is_recorded = false;
     this.sampleAt = sampleAt;
     this.frame = 0;
     this.began_at = performance.now();
@@ -78,15 +81,30 @@ class Microphone {
     const samples = Int16Array.from({ length: due - this.frame }, (_, i) =>
       Math.round(32_767 * this.sampleAt(this.frame + i)));
     this.frame = due;
+    if (!this.is_recorded) this.empty();
     try {
       writeSync(this.pipe, samples);
+    } catch (error) {
+      if (error.code !== "EAGAIN") throw error; // full: not heard
+    }
+  }
+
+  empty() {
+    try {
+      while (readSync(this.pipe, Buffer.alloc(65_536)) > 0);
     } catch (error) {
       if (error.code !== "EAGAIN") throw error;
     }
   }
 
+  /** From here on somebody records. */
+  recorded() {
+    this.is_recorded = true;
+  }
+
   end() {
     clearInterval(this.timer);
+    closeSync(this.pipe);
   }
 }
 
