@@ -48,6 +48,11 @@ fn it_comes_back_to_live_by_itself() {
 }
 
 #[test]
+fn it_plays_opus_where_that_fits() {
+    prove("opus.test.js");
+}
+
+#[test]
 fn a_frozen_listener_is_seen_at_once() {
     prove("listeners.test.js");
 }

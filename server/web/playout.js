@@ -57,7 +57,7 @@ export class Playout {
     this.marks = []; // where blocks begin in the ring
     this.begun = null; // the last block that began to sound
     this.first_at = null;
-    this.next = null; // the sequence number that is due
+    this.next = null; // the number that is due
     this.watch();
     this.counts = noCounts();
   }
@@ -102,17 +102,21 @@ export class Playout {
 
   // ---- what comes in ---------------------------------------------------------------------
 
-  push({ sequence, captured_at, arrived_at, samples }) {
-    const missing = this.next === null ? 0 : sequence - this.next;
+  /**
+   * A block, or a part of one: `number` goes up by one from each to the next if none is missing. `ahead` says by how
+   * many seconds its sound is older than the block whose `sequence` it has, and is `null` within a block.
+   */
+  push({ sequence, number = sequence, captured_at, arrived_at, ahead = 0, samples }) {
+    const missing = this.next === null ? 0 : number - this.next;
     if (missing < 0) return; // it came before
     const follows = this.next !== null && missing === 0;
-    this.next = sequence + 1;
+    this.next = number + 1;
     this.counts.blocks += 1;
     this.counts.lost += missing;
     if (!follows && this.ring.written > 0) this.bridge(missing * this.block_frames, samples);
-    this.marks.push({ position: this.ring.written, sequence, captured_at, arrived_at });
+    if (ahead !== null) this.marks.push({ position: this.ring.written, sequence, captured_at, arrived_at, ahead });
     this.ring.write(samples);
-    this.jitter.arrived((this.clock - sequence * this.block_frames) / this.rate_hz, this.output_frames / this.output_hz);
+    this.jitter.arrived((this.clock - number * this.block_frames) / this.rate_hz, this.output_frames / this.output_hz);
     this.makeRoom();
   }
 
