@@ -69,10 +69,10 @@ export class Tab {
     return this.until(`document.getElementById(${JSON.stringify(id)}).textContent.includes(${JSON.stringify(text)})`);
   }
 
-  /** Runs a file of `inside/` on the page; it throws if something is not as it should be. */
-  run(file) {
-    const script = readFileSync(new URL(`../inside/${file}`, import.meta.url), "utf8");
-    return this.value(`(async () => {${script}})()`);
+  /** Runs files of `inside/` on the page, as one script; it throws if something is not as it should be. */
+  run(...files) {
+    const scripts = files.map((file) => readFileSync(new URL(`../inside/${file}`, import.meta.url), "utf8"));
+    return this.value(`(async () => {${scripts.join("\n")}})()`);
   }
 
   /** Presses Play, and waits for the tone. */

@@ -35,7 +35,7 @@ export class SoundServer {
     writeFileSync(script, [
       `load-module module-native-protocol-unix auth-anonymous=1 socket=${socket}`,
       `load-module module-pipe-source source_name=microphone file=${fifo} format=s16le rate=${RATE_HZ} channels=1`,
-      "load-module module-null-sink sink_name=loudspeaker norewinds=1",
+      `load-module module-null-sink sink_name=loudspeaker rate=${RATE_HZ} norewinds=1`,
       "set-default-source microphone",
       "set-default-sink loudspeaker",
     ].join("\n"));
