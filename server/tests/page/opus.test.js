@@ -2,10 +2,14 @@
 // be had.
 
 import assert from "node:assert";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 
 import { LIVE, Tab, TONE, launch, processes } from "./with/browser.js";
 import { Server, eventually } from "./with/program.js";
+import { wav } from "./with/wav.js";
 
 let browser;
 
@@ -32,6 +36,21 @@ for (const block of ["10ms", "7ms", "23ms", "1ms"]) {
     assert(codec >= 0.0025 && codec < 0.04, `${codec} s in the codec`);
     await tab.until("document.getElementById('stage-codec').checkVisibility()");
     await end();
+  });
+}
+
+// At a rate of Opus's own, and at one that is converted first; with packets as long as blocks, and not.
+for (const [rate_hz, block] of [[48_000, "10ms"], [44_100, "10ms"], [48_000, "7ms"], [44_100, "25ms"]]) {
+  test(`at ${rate_hz} Hz in blocks of ${block} its sound is where it belongs`, async () => {
+    const directory = mkdtempSync(join(tmpdir(), "aircheck-opus-"));
+    const click = (frame) => (frame > 9000 && frame < 9030 ? 28_000 : 0);
+    const source = wav(join(directory, "clicks.wav"), 24_000, click, rate_hz);
+    const server = await Server.start(["--source", source, "--loop", "--block", block]);
+    const tab = await Tab.open(browser, server.url);
+    console.log(await tab.run("opus.js"));
+    await tab.close();
+    await server.end();
+    rmSync(directory, { recursive: true });
   });
 }
 

@@ -1,13 +1,14 @@
 // The page says plainly what it plays when that is not a live microphone, and how it plays when that is not live.
 
 import assert from "node:assert";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 
 import { Tab, launch } from "./with/browser.js";
 import { Server, eventually } from "./with/program.js";
+import { wav } from "./with/wav.js";
 
 const directory = mkdtempSync(join(tmpdir(), "aircheck-page-"));
 let browser;
@@ -19,29 +20,9 @@ after(async () => {
   rmSync(directory, { recursive: true });
 });
 
-/** A second of a square wave, as a WAV file. */
-function square(name, level) {
-  const frames = 48_000;
-  const file = Buffer.alloc(44 + 2 * frames);
-  file.write("RIFF");
-  file.writeUInt32LE(36 + 2 * frames, 4);
-  file.write("WAVEfmt ", 8);
-  file.writeUInt32LE(16, 16);
-  file.writeUInt16LE(1, 20);
-  file.writeUInt16LE(1, 22);
-  file.writeUInt32LE(48_000, 24);
-  file.writeUInt32LE(96_000, 28);
-  file.writeUInt16LE(2, 32);
-  file.writeUInt16LE(16, 34);
-  file.write("data", 36);
-  file.writeUInt32LE(2 * frames, 40);
-  for (let frame = 0; frame < frames; frame += 1) {
-    file.writeInt16LE(Math.floor(frame / 50) % 2 ? -level : level, 44 + 2 * frame);
-  }
-  const path = join(directory, name);
-  writeFileSync(path, file);
-  return `wav:${path}`;
-}
+/** A second of a square wave. */
+const square = (name, level) =>
+  wav(join(directory, name), 48_000, (frame) => (Math.floor(frame / 50) % 2 ? -level : level));
 
 /** The badges that a server with some flags shows, once one of them does. */
 async function badges(flags, shown, options) {
