@@ -22,6 +22,8 @@ const SMOOTH_SECONDS = 1;
 
 const EXCESS_SECONDS = 0.06; // more than this above the target is skipped; less is gone in 12 s at 0.5 %
 const LOOK_SECONDS = 0.25; // if it has been there for so long; a burst comes before a pause
+const SETTLING_SECONDS = 1; // of sound after a silence: what a device that stumbles as it starts leaves behind
+const SETTLING_EXCESS_SECONDS = 0.005; // goes at once, for a skip is not heard among the first sounds
 const STALE_SECONDS = 0.3; // but so much is skipped at once: nobody took any sound out for a while
 const LIFT_SECONDS = 0.03; // a target raised by hand by more than this is waited for, not crept up to
 
@@ -50,6 +52,7 @@ export class Playout {
     this.gain = 0;
     this.faster = 0;
     this.learned = 0;
+    this.playing_seconds = 0; // since it was silent
     this.level = 0; // frames that wait, smoothed
     this.clock = 0; // frames that time has passed for, sounding or not
     this.output_frames = 0;
@@ -207,6 +210,7 @@ export class Playout {
   begin() {
     if (this.gain === 0) this.trim();
     this.state = PLAYING;
+    this.playing_seconds = 0;
     this.level = this.waiting - this.block_frames / 2; // blocks come whole: it is as much less on average
     this.watch();
   }
@@ -246,9 +250,11 @@ export class Playout {
 
     this.least_waiting = Math.min(this.least_waiting, this.waiting);
     this.watched_seconds += seconds;
+    this.playing_seconds += seconds;
     if (this.waiting > this.target + STALE_SECONDS * this.rate_hz) this.trim();
     if (this.watched_seconds < LOOK_SECONDS) return;
-    if (this.least_waiting > this.target + EXCESS_SECONDS * this.rate_hz) this.trim();
+    const most_seconds = this.playing_seconds < SETTLING_SECONDS ? SETTLING_EXCESS_SECONDS : EXCESS_SECONDS;
+    if (this.least_waiting > this.target + most_seconds * this.rate_hz) this.trim();
     this.watch();
   }
 

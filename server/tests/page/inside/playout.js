@@ -20,6 +20,11 @@ check(skipped.playout.counts.lost === 150, `skipped: ${skipped.playout.counts.lo
 check(skipped.step_most < steepest(48_000), `skipped: a step of ${skipped.step_most}`);
 check(skipped.latency(9, 10) < 0.06, `skipped: ${skipped.latency(9, 10)} s late afterwards`);
 
+// A sound device that stumbles when it starts leaves nothing behind.
+const stumble = play({ seconds: 5, stalled: (now) => now > 0.1 && now < 0.15 });
+check(stumble.latency(1, 2) < 0.055, `stumble: ${stumble.latency(1, 2)} s late after it`);
+check(stumble.step_most < steepest(48_000), `stumble: a step of ${stumble.step_most}`);
+
 // One stall is heard, and over afterwards; it is no reason to be later from then on.
 const stall = play({ seconds: 20, late: (_, at) => (at > 10 && at < 10.3 ? 10.3 - at : 0) });
 check(stall.playout.counts.late === 1, `stall: ran dry ${stall.playout.counts.late} times`);
