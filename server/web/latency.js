@@ -53,7 +53,8 @@ function showBuffer({ target_seconds, jitter_seconds, faster, counts }) {
   put($("lost"), `${plural(lost, "block")} lost`);
   put($("late"), `ran dry ${late} ×`);
   put($("skips"), `skipped ${skips} ×`);
-  $("interruptions").classList.toggle("warn", lost + late > 0);
+  $("lost").classList.toggle("warn", lost > 0);
+  $("late").classList.toggle("warn", late > 0);
 }
 
 /** Nobody listens here. */

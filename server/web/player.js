@@ -190,7 +190,7 @@ function showPayloads() {
   const names = { f32: "32-bit samples", s16: "16-bit samples", opus: "Opus" };
   const [fitting, , , opus] = $("payload").options;
   if (live.decodes_opus === null) return;
-  put(fitting, `what fits: ${names[live.fitting]}`);
+  put(fitting, `automatic: ${names[live.fitting]}`);
   opus.disabled = !live.opusFits();
   put(opus, live.opusFits() ? "Opus" : "Opus, not here");
   // Nobody misses it where nobody would take it.
