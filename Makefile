@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 # Where rustup puts cargo, also before a new login has it on its path.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
-.PHONY: help run test soak check bench setup setup-test
+.PHONY: help run test soak check bench bench-ear setup setup-test
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -25,6 +25,10 @@ check: setup ## Format, lints (of benches too) and documentation, without warnin
 
 bench: setup ## Measure: callback, push, fan-out, frozen consumer, memory, 200 listeners
 	cargo bench --package aircheck-benches --locked
+
+bench-ear: setup-test ## Measure: from the microphone to the ear, through a sound server and a browser
+	cargo build --quiet --release --locked --package aircheck-server --bin aircheck
+	AIRCHECK_PROGRAM=$${CARGO_TARGET_DIR:-target}/release/aircheck node server/tests/page/bench-ear.js
 
 setup: # What building takes
 	@deploy/setup.sh build

@@ -10,7 +10,8 @@ build=(
     pkg-config:pkg-config
     /usr/include/alsa/asoundlib.h:libasound2-dev
 )
-# What the tests use for real: a sound server with a microphone made of a null sink, players, a browser, a monitor.
+# What the tests use for real: a sound server with a microphone made of a pipe or a null sink, players, a browser and
+# what tells it what to do, a monitor.
 test=(
     pulseaudio:pulseaudio
     paplay:pulseaudio-utils
@@ -18,6 +19,8 @@ test=(
     ffmpeg:ffmpeg
     sox:sox
     chromium:chromium
+    node:nodejs
+    npm:npm
     promtool:prometheus
     tc:iproute2
 )
@@ -66,4 +69,11 @@ if ! command -v cargo >/dev/null; then
         echo "please install Rust 1.88 or newer, by rustup, and run this again" >&2
         exit 1
     fi
+fi
+
+# Playwright and axe, as the lock file has them; they are for the tests alone.
+page=$(dirname "$0")/../server/tests/page
+if [[ $1 == test && ! $page/node_modules/.package-lock.json -nt $page/package-lock.json ]]; then
+    echo "installing what the tests of the page take" >&2
+    npm ci --prefix "$page" --no-audit --no-fund --loglevel=error >/dev/null
 fi

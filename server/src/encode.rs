@@ -7,7 +7,7 @@ use aircheck_engine::{Block, Format, Item, Stamp, Timestamp};
 use bytes::Bytes;
 
 use crate::codec::{FlacEncoder, OpusEncoder, OpusPacket};
-use crate::message::{self, HEADER_BYTES, Payload};
+use crate::message::{self, HEADER_BYTES, Packets, Payload};
 use crate::throttle::Throttle;
 
 /// What one encoder makes of blocks. `/stream.wav` and `/stream.pcm` with the same samples share one; so do
@@ -144,6 +144,24 @@ fn encode(encoding: Encoding, block: &Item<Block>) -> Bytes {
 }
 
 impl Encoding {
+    /// What it is on the WebSocket.
+    #[must_use]
+    pub const fn payload(self) -> Payload {
+        match self {
+            Self::Message(payload) => payload,
+            _ => Payload::Opus,
+        }
+    }
+
+    /// How its packets lie, where there are packets.
+    #[must_use]
+    pub fn packets(self, format: Format) -> Option<Packets> {
+        let Self::Opus { bitrate } = self else { return None };
+        // Fails only where an encoder does, and then there is nobody to tell.
+        let pre_skip_frames = OpusEncoder::pre_skip_for(format, bitrate).ok()?;
+        Some(Packets { packet_frames: OpusEncoder::packet_frames_for(format), pre_skip_frames })
+    }
+
     /// The sample rate of what comes out.
     #[must_use]
     pub fn rate_hz(self, format: Format) -> u32 {

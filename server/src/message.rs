@@ -72,10 +72,19 @@ pub fn binary(payload: Payload, stamp: Stamp, bytes: &[u8]) -> Bytes {
     message.into()
 }
 
-/// The first message: what is to come.
+/// How packets lie in a stream, in frames at 48 kHz.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packets {
+    /// Each is this long: packet *n* starts at *n* times it.
+    pub packet_frames: u32,
+    /// What a packet decodes to is so much older than what it was made of.
+    pub pre_skip_frames: u16,
+}
+
+/// The first message: what is to come, and where it is Opus, in which packets.
 #[must_use]
-pub fn hello(format: Format, payload: Payload, listener: u64) -> String {
-    json!({"hello": {
+pub fn hello(format: Format, payload: Payload, packets: Option<Packets>, listener: u64) -> String {
+    let mut hello = json!({
         "version": VERSION,
         "listener": listener,
         "payload": payload.label(),
@@ -84,8 +93,12 @@ pub fn hello(format: Format, payload: Payload, listener: u64) -> String {
         "block_frames": format.block_frames(),
         "block_seconds": format.block_span().as_secs_f64(),
         "now": Timestamp::now().as_secs_f64(),
-    }})
-    .to_string()
+    });
+    if let Some(Packets { packet_frames, pre_skip_frames }) = packets {
+        hello["packet_frames"] = packet_frames.into();
+        hello["pre_skip_frames"] = pre_skip_frames.into();
+    }
+    json!({ "hello": hello }).to_string()
 }
 
 /// The news of a gap.

@@ -5,7 +5,7 @@ import { $, NOTHING, plural, put } from "/text.js";
 const LATEST = 10; // reports, about a second: the middle one is shown, since single ones jump by a sound card's period
 const SHOW_EVERY_SECONDS = 0.5; // numbers that change faster can't be read
 
-const STAGES = ["capture", "server", "network", "buffer", "output"];
+const STAGES = ["capture", "server", "network", "codec", "buffer", "output"];
 
 const tenths = (s) => `${(1000 * s).toFixed(1)} ms`;
 
@@ -29,6 +29,7 @@ export function showLatency(figures, { ring = 0, queue = 0 }) {
     capture,
     server,
     network: Math.max(0, arrival - capture - server),
+    codec: of("codec"),
     buffer: of("buffer"),
     output: of("output"),
   };
@@ -37,6 +38,7 @@ export function showLatency(figures, { ring = 0, queue = 0 }) {
     put($(`stage-${stage}`), tenths(spans[stage]));
     $("stages").style.setProperty(`--${stage}`, spans[stage] / all);
   }
+  $("codec").hidden = spans.codec === 0;
   put($("ear"), `${Math.round(1000 * of("ear"))} ms`);
   put($("clock-error"), `± ${tenths(figures.clock_error)}`);
   $("latency").classList.add("known");
@@ -51,7 +53,8 @@ function showBuffer({ target_seconds, jitter_seconds, faster, counts }) {
   put($("lost"), `${plural(lost, "block")} lost`);
   put($("late"), `ran dry ${late} ×`);
   put($("skips"), `skipped ${skips} ×`);
-  $("interruptions").classList.toggle("warn", lost + late > 0);
+  $("lost").classList.toggle("warn", lost > 0);
+  $("late").classList.toggle("warn", late > 0);
 }
 
 /** Nobody listens here. */

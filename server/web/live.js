@@ -1,6 +1,8 @@
 // Plays live, by WebSocket and AudioWorklet: receiver.js takes blocks in on a thread of its own, worklet.js plays them
 // on the audio thread, and here it is worked out when they are heard.
 
+import { decodesOpus } from "/opus.js";
+
 const TELL_SECONDS = 0.4; // how often the server is told what was heard
 const FADED_SECONDS = 0.05;
 const TIMES = 9; // the middle one of so many: single timestamps of a sound card jump by a period
@@ -16,14 +18,12 @@ export function obstacle() {
   return null;
 }
 
-/** Samples as they are heard are exact where bits cost nothing; elsewhere they are half as many. */
-function payload() {
-  return /^(localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname) ? "f32" : "s16";
-}
+const isLoopback = () => /^(localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname);
 
 /**
  * Calls back with what happens: `on.listening({listener, payload})`, `on.lost({code, reason})`,
- * `on.heard(figures)` some ten times a second, `on.held(state)` when the browser stops or resumes the sound.
+ * `on.heard(figures)` some ten times a second, `on.held(state)` when the browser stops or resumes the sound,
+ * `on.decoding()` when something has become known of what can be decoded.
  */
 export class Live {
   constructor(on) {
@@ -31,6 +31,9 @@ export class Live {
     this.context = null;
     this.volume = 1;
     this.least_seconds = 0.04;
+    this.wish = "auto"; // or the payload that it has to be
+    this.decodes_opus = null; // not known yet
+    this.channels = 2; // of the source, as far as is known
     this.playing = false;
     this.session = 0; // counts presses of Play, so that nothing of the last one is taken for this one's
     this.clock = null; // {offset, error} of the server's
@@ -51,6 +54,7 @@ export class Live {
   }
 
   async open() {
+    this.asking = decodesOpus(2).then((decodes) => this.setDecodes(decodes));
     const broken = new Promise((_, fail) => {
       this.worker = new Worker("/receiver.js", { type: "module" });
       this.worker.onmessage = ({ data }) => this.told(data);
@@ -77,19 +81,58 @@ export class Live {
     this.node.connect(this.analyser);
   }
 
+  setDecodes(decodes) {
+    this.decodes_opus = decodes;
+    this.on.decoding();
+  }
+
+  /** How sound is sent unless somebody wishes otherwise: exactly where bits cost nothing, else in as few as may be. */
+  get fitting() {
+    if (isLoopback()) return "f32";
+    return this.opusFits() ? "opus" : "s16";
+  }
+
+  get payload() {
+    if (this.wish === "opus" && !this.opusFits()) return "s16";
+    return this.wish === "auto" ? this.fitting : this.wish;
+  }
+
+  /** Whether the browser has it, and the source no more channels than it is sent with. */
+  opusFits() {
+    return this.decodes_opus === true && this.channels <= 2;
+  }
+
   /** @throws when the browser can't after all. */
   async start() {
     this.playing = true;
-    this.due.length = this.times.length = 0;
     this.started_at = pageSeconds();
     const ready = this.prepare();
     this.fade(this.volume);
-    const query = new URLSearchParams({ payload: payload(), name: "page" });
+    this.resume();
+    if (this.decodes_opus === null) await this.asking; // it was pressed very early
+    if (this.playing) this.listen();
+    await ready;
+  }
+
+  listen() {
+    this.due.length = this.times.length = 0;
+    const query = new URLSearchParams({ payload: this.payload, name: "page" });
     const url = `${location.origin.replace("http", "ws")}/stream?${query}`;
     this.session += 1;
     this.worker.postMessage({ listen: { url, session: this.session } });
-    this.resume();
-    await ready;
+  }
+
+  /** Somebody wishes a payload, or "auto". */
+  setWish(wish) {
+    const before = this.payload;
+    this.wish = wish;
+    if (this.playing && this.payload !== before) this.listen();
+  }
+
+  setChannels(channels) {
+    if (channels === this.channels) return;
+    this.channels = channels;
+    this.on.decoding();
   }
 
   /** After a pause that the browser made, or to begin with. */
@@ -124,9 +167,11 @@ export class Live {
     this.node?.port.postMessage({ least_seconds: seconds });
   }
 
-  told({ listening, lost, clock }) {
+  told({ listening, lost, clock, undecodable }) {
     if (clock) this.clock = clock;
+    if (undecodable) this.setDecodes(false);
     if (!this.playing) return;
+    if (undecodable) this.listen();
     if (listening) this.on.listening(listening);
     if (lost) this.on.lost(lost);
   }
@@ -166,17 +211,22 @@ export class Live {
     });
     if (!stages || heard_at - this.told_at < TELL_SECONDS) return;
     this.told_at = heard_at;
-    this.worker.postMessage({ heard: { sequence: begun.sequence, at: heard_at + this.clock.offset } });
+    const at = heard_at + begun.ahead + this.clock.offset;
+    this.worker.postMessage({ heard: { sequence: begun.sequence, at } });
   }
 
-  /** Where the time went, in seconds, between the capture of a block's first sample and the ear. */
-  stages({ captured_at, arrived_at }, heard_at) {
+  /**
+   * Where the time went, in seconds, between the capture of a sample and the ear. What a codec gives is `ahead` older
+   * than the block that it came with.
+   */
+  stages({ captured_at, arrived_at, ahead }, heard_at) {
     const output = Math.min(this.context.outputLatency || this.context.baseLatency || 0, heard_at - arrived_at);
     return {
       arrival: arrived_at + this.clock.offset - captured_at,
+      codec: ahead,
       buffer: heard_at - arrived_at - output,
       output,
-      ear: heard_at + this.clock.offset - captured_at,
+      ear: heard_at + ahead + this.clock.offset - captured_at,
     };
   }
 }

@@ -1,15 +1,17 @@
-// The binary messages of the WebSocket: a header of 24 bytes, little-endian, and samples.
+// The binary messages of the WebSocket: a header of 24 bytes, little-endian, and samples or a packet.
 
 export const HEADER_BYTES = 24;
 const VERSION = 1;
 const F32 = 1;
 const S16 = 2;
+const OPUS = 3;
 
 /** What the player makes of any number of channels: the odd ones left, the even ones right. */
 export const heardChannels = (channels) => Math.min(2, channels);
 
 /**
- * Reads one message of `channels` interleaved channels. Its samples come one channel after the other.
+ * Reads one message of `channels` interleaved channels. Its `samples` come one channel after the other; Opus has a
+ * `payload` instead, which is yet to be decoded.
  *
  * @throws {RangeError} where it is not as the interface says.
  */
@@ -20,11 +22,12 @@ export function parse(buffer, channels) {
   const bytes = header.getUint32(4, true);
   if (version !== VERSION) throw new RangeError(`messages of version ${version}`);
   if (bytes !== buffer.byteLength - HEADER_BYTES) throw new RangeError("a message of another length than it says");
-  return {
+  const stamp = {
     sequence: Number(header.getBigUint64(8, true)),
     captured_at: Number(header.getBigUint64(16, true) / 1000n) / 1e6, // seconds, to the microsecond
-    samples: planar(samplesOf(kind, buffer), channels),
   };
+  if (kind === OPUS) return { ...stamp, payload: new Uint8Array(buffer, HEADER_BYTES) };
+  return { ...stamp, samples: planar(samplesOf(kind, buffer), channels) };
 }
 
 // Typed arrays read in the machine's byte order; every machine that runs a browser today is little-endian.

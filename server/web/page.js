@@ -75,6 +75,7 @@ let status = null; // the last one that came
 
 function showStatus(next) {
   status = player.status = next;
+  player.setChannels(status.format.channels);
   const { source, format, capture } = status;
 
   if (status.state === "ended") showState("ended", false);

@@ -9,7 +9,7 @@ import { $, plural, put } from "/text.js";
 const WAITING_SECONDS = 0.5; // a silence that is worth a word
 
 const spectrogram = new Spectrogram($("spectrogram"));
-const live = new Live({ listening, lost, heard, held });
+const live = new Live({ listening, lost, heard, held, decoding: showPayloads });
 const element = new Element($("audio"), {
   playing: (name) => say(`Playing ${name} by the browser's own player.`),
   waiting: () => say("Waiting for sound…"),
@@ -23,12 +23,15 @@ export const player = {
   playing: false,
   /** The number of this page's own listener, while it plays live. */
   listener: null,
+  /** How its sound is sent. */
+  payload: null,
   /** The last figures of the live player. */
   figures: null,
   status: null,
   /** The server's medians of the first stages, in seconds. */
   server: { ring: undefined, queue: undefined },
   stop: () => stop(),
+  setChannels: (channels) => live.setChannels(channels),
   contactLost,
   contactAgain,
 };
@@ -66,7 +69,7 @@ function giveUpLive(error) {
 
 function stop(line = "Stopped.") {
   player.playing = false;
-  player.listener = player.figures = null;
+  player.listener = player.payload = player.figures = null;
   if (live.playing) live.stop();
   if (element.playing) element.stop();
   show(null);
@@ -87,8 +90,9 @@ function say(line) {
 
 // ---- live ------------------------------------------------------------------------------
 
-function listening({ listener }) {
+function listening({ listener, payload }) {
   player.listener = listener;
+  player.payload = payload;
 }
 
 function lost({ reason, failures }) {
@@ -180,6 +184,37 @@ function setBuffer() {
 }
 $("buffer").addEventListener("input", setBuffer);
 setBuffer();
+
+/** What fits, and what can't be had. */
+function showPayloads() {
+  const names = { f32: "32-bit samples", s16: "16-bit samples", opus: "Opus" };
+  const [fitting, , , opus] = $("payload").options;
+  if (live.decodes_opus === null) return;
+  put(fitting, `automatic: ${names[live.fitting]}`);
+  opus.disabled = !live.opusFits();
+  put(opus, live.opusFits() ? "Opus" : "Opus, not here");
+  // Nobody misses it where nobody would take it.
+  const is_missed = !live.opusFits() && (live.wish === "opus" || (live.wish === "auto" && live.fitting === "s16"));
+  $("no-opus").hidden = !is_missed || why_not_live !== null;
+  const why = live.decodes_opus ? "This has more channels than Opus is sent with" : "This browser can't decode Opus live";
+  const line = `${why}: it comes as 16-bit samples, with about ten times as many bits.`;
+  put($("no-opus"), is_missed ? line : "");
+}
+
+$("payload").addEventListener("change", () => {
+  live.setWish($("payload").value);
+  showPayloads();
+});
+
+/** The page's own address may say it, as in `?payload=opus`. */
+function readWish() {
+  const wish = new URLSearchParams(location.search).get("payload");
+  const known = [...$("payload").options].some(({ value }) => value === wish);
+  if (!known) return;
+  $("payload").value = wish;
+  live.setWish(wish);
+}
+readWish();
 
 function showObstacle() {
   if (!why_not_live) return;

@@ -22,6 +22,8 @@ const SMOOTH_SECONDS = 1;
 
 const EXCESS_SECONDS = 0.06; // more than this above the target is skipped; less is gone in 12 s at 0.5 %
 const LOOK_SECONDS = 0.25; // if it has been there for so long; a burst comes before a pause
+const SETTLING_SECONDS = 1; // of sound after a silence: what a device that stumbles as it starts leaves behind
+const SETTLING_EXCESS_SECONDS = 0.005; // goes at once, for a skip is not heard among the first sounds
 const STALE_SECONDS = 0.3; // but so much is skipped at once: nobody took any sound out for a while
 const LIFT_SECONDS = 0.03; // a target raised by hand by more than this is waited for, not crept up to
 
@@ -50,6 +52,7 @@ export class Playout {
     this.gain = 0;
     this.faster = 0;
     this.learned = 0;
+    this.playing_seconds = 0; // since it was silent
     this.level = 0; // frames that wait, smoothed
     this.clock = 0; // frames that time has passed for, sounding or not
     this.output_frames = 0;
@@ -57,7 +60,7 @@ export class Playout {
     this.marks = []; // where blocks begin in the ring
     this.begun = null; // the last block that began to sound
     this.first_at = null;
-    this.next = null; // the sequence number that is due
+    this.next = null; // the number that is due
     this.watch();
     this.counts = noCounts();
   }
@@ -102,17 +105,21 @@ export class Playout {
 
   // ---- what comes in ---------------------------------------------------------------------
 
-  push({ sequence, captured_at, arrived_at, samples }) {
-    const missing = this.next === null ? 0 : sequence - this.next;
+  /**
+   * A block, or a part of one: `number` goes up by one from each to the next if none is missing. `ahead` says by how
+   * many seconds its sound is older than the block whose `sequence` it has, and is `null` within a block.
+   */
+  push({ sequence, number = sequence, captured_at, arrived_at, ahead = 0, samples }) {
+    const missing = this.next === null ? 0 : number - this.next;
     if (missing < 0) return; // it came before
     const follows = this.next !== null && missing === 0;
-    this.next = sequence + 1;
+    this.next = number + 1;
     this.counts.blocks += 1;
     this.counts.lost += missing;
     if (!follows && this.ring.written > 0) this.bridge(missing * this.block_frames, samples);
-    this.marks.push({ position: this.ring.written, sequence, captured_at, arrived_at });
+    if (ahead !== null) this.marks.push({ position: this.ring.written, sequence, captured_at, arrived_at, ahead });
     this.ring.write(samples);
-    this.jitter.arrived((this.clock - sequence * this.block_frames) / this.rate_hz, this.output_frames / this.output_hz);
+    this.jitter.arrived((this.clock - number * this.block_frames) / this.rate_hz, this.output_frames / this.output_hz);
     this.makeRoom();
   }
 
@@ -203,6 +210,7 @@ export class Playout {
   begin() {
     if (this.gain === 0) this.trim();
     this.state = PLAYING;
+    this.playing_seconds = 0;
     this.level = this.waiting - this.block_frames / 2; // blocks come whole: it is as much less on average
     this.watch();
   }
@@ -242,9 +250,11 @@ export class Playout {
 
     this.least_waiting = Math.min(this.least_waiting, this.waiting);
     this.watched_seconds += seconds;
+    this.playing_seconds += seconds;
     if (this.waiting > this.target + STALE_SECONDS * this.rate_hz) this.trim();
     if (this.watched_seconds < LOOK_SECONDS) return;
-    if (this.least_waiting > this.target + EXCESS_SECONDS * this.rate_hz) this.trim();
+    const most_seconds = this.playing_seconds < SETTLING_SECONDS ? SETTLING_EXCESS_SECONDS : EXCESS_SECONDS;
+    if (this.least_waiting > this.target + most_seconds * this.rate_hz) this.trim();
     this.watch();
   }
 

@@ -5,6 +5,7 @@
 
 import { Clock } from "/clock.js";
 import { heardChannels, parse } from "/message.js";
+import { OpusDecoder } from "/opus.js";
 
 const RETRY_SECONDS = [0.1, 0.25, 0.5, 1, 2, 4]; // and so on; a server that is full says 5
 const ASK_SECONDS = 1; // for the time, which also shows that the connection lives
@@ -20,6 +21,7 @@ class Connection {
   constructor(url) {
     this.asked = 0;
     this.channels = 0;
+    this.opus = null; // the decoder, where there is something to decode
     this.spoke_at = this.looked_at = pageSeconds();
     this.dead_seconds = DEAD_SECONDS;
     this.socket = new WebSocket(url);
@@ -38,17 +40,25 @@ class Connection {
 
   block(data, arrived_at) {
     const block = { ...parse(data, this.channels), arrived_at };
+    if (this.opus) this.opus.take(block);
+    else this.give(block);
+  }
+
+  give(block) {
     audio.postMessage({ block }, [block.samples.buffer]);
   }
 
-  told({ hello, clock: answer, error }, at) {
+  told({ hello, gap, clock: answer, error }, at) {
     if (hello) {
-      const { rate_hz, channels, block_frames, block_seconds, listener, payload } = hello;
+      const { rate_hz, channels, block_frames, block_seconds, packet_frames, listener, payload } = hello;
       this.channels = channels;
-      audio.postMessage({ format: { rate_hz, channels: heardChannels(channels), block_frames }, session });
+      const unit_frames = packet_frames ?? block_frames;
+      audio.postMessage({ format: { rate_hz, channels: heardChannels(channels), block_frames: unit_frames }, session });
+      if (payload === "opus") this.opus = new OpusDecoder(hello, (block) => this.give(block), (error) => this.fail(error));
       failures = 0;
       postMessage({ listening: { listener, payload, block_seconds } });
     }
+    if (gap) this.opus?.lost(gap.blocks); // samples have it in their numbers
     if (answer) {
       clock.learn(answer.asked, answer.now, at);
       postMessage({ clock: clock.estimate(at) });
@@ -86,8 +96,17 @@ class Connection {
     postMessage({ lost: { code, reason, failures } });
   }
 
+  /** What comes can't be decoded. */
+  fail(error) {
+    console.warn("no Opus:", error);
+    this.close();
+    postMessage({ undecodable: true });
+  }
+
   close() {
     clearTimeout(this.timer);
+    this.opus?.close();
+    this.opus = null;
     this.socket.onmessage = this.socket.onclose = null;
     this.socket.close();
   }

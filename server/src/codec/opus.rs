@@ -104,6 +104,12 @@ impl OpusEncoder {
         })
     }
 
+    /// The [`packet_frames`](Self::packet_frames) of an encoder like this.
+    #[must_use]
+    pub fn packet_frames_for(format: Format) -> u32 {
+        packet_frames(format)
+    }
+
     /// The [`pre_skip`](Self::pre_skip) of an encoder like this, without the work of making one.
     ///
     /// # Errors

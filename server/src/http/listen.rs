@@ -21,7 +21,7 @@ use crate::http::reply::{Reply, error, set, set_display};
 use crate::http::websocket::{self, Session};
 use crate::listener::Joining;
 use crate::listeners::Full;
-use crate::message::{self, Payload};
+use crate::message;
 use crate::metrics::Refusal;
 use crate::mount::Mount;
 use crate::station::Station;
@@ -89,11 +89,8 @@ pub(super) fn websocket<B>(
         Ok(feed) => feed,
         Err(reply) => return *reply,
     };
-    let payload = match encoding {
-        Encoding::Message(payload) => payload,
-        _ => Payload::Opus,
-    };
-    let hello = message::hello(station.format(), payload, feed.listener().id());
+    let format = station.format();
+    let hello = message::hello(format, encoding.payload(), encoding.packets(format), feed.listener().id());
     let connection = Arc::clone(connection);
     tokio::spawn(async move {
         let serving = async {

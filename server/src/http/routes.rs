@@ -44,6 +44,7 @@ const PAGE: &[(&str, &str, &str)] = &[
     ("/receiver.js", SCRIPT, include_str!("../../web/receiver.js")),
     ("/message.js", SCRIPT, include_str!("../../web/message.js")),
     ("/clock.js", SCRIPT, include_str!("../../web/clock.js")),
+    ("/opus.js", SCRIPT, include_str!("../../web/opus.js")),
     ("/worklet.js", SCRIPT, include_str!("../../web/worklet.js")),
     ("/playout.js", SCRIPT, include_str!("../../web/playout.js")),
     ("/ring.js", SCRIPT, include_str!("../../web/ring.js")),

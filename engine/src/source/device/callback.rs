@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use cpal::{Data, ErrorKind, I24, InputStreamTimestamp, SampleFormat, U24};
 
@@ -13,9 +14,8 @@ use crate::{Capture, CaptureTally, Timestamp};
 const PORTION_SAMPLES: usize = 256;
 
 /// Writes one period to the capture: the samples in `data`, interleaved, of whatever format, the first of them
-/// captured as long ago as the device says.
-pub(super) fn deliver(capture: &mut Capture, data: &Data, timestamp: InputStreamTimestamp) {
-    let age = timestamp.callback.saturating_duration_since(timestamp.capture);
+/// captured `age` ago.
+pub(super) fn deliver(capture: &mut Capture, data: &Data, age: Duration) {
     let captured_at = Timestamp::now() - age;
     macro_rules! write {
         ($sample:ty) => {
@@ -100,18 +100,28 @@ pub(super) struct Loan {
     /// Gone only while this is dropped.
     capture: Option<Capture>,
     home: mpsc::Sender<Capture>,
+    is_served: bool,
 }
 
 impl Loan {
     /// Lends the capture; it comes back through `home`.
-    pub(super) fn new(capture: Capture, home: mpsc::Sender<Capture>) -> Self {
-        Self { capture: Some(capture), home }
+    ///
+    /// `is_served` says that the device is a sound server's. What cpal says of those is not taken: it asks for the
+    /// latency on another thread and adds the time since that answered, which was seen to be seconds ago; sound is up
+    /// to 100 ms older then than it is. The last sample of a period counts as captured when it is handed over, so a
+    /// latency of the server's own is not seen. What is handed over late the timeline straightens out.
+    pub(super) fn new(capture: Capture, home: mpsc::Sender<Capture>, is_served: bool) -> Self {
+        Self { capture: Some(capture), home, is_served }
     }
 
     /// The data callback.
     pub(super) fn period(&mut self, data: &Data, timestamp: InputStreamTimestamp, vitals: &Vitals) {
         if let Some(capture) = &mut self.capture {
-            deliver(capture, data, timestamp);
+            let said = timestamp.callback.saturating_duration_since(timestamp.capture);
+            let format = capture.format();
+            let frames = data.len() / usize::from(format.channels());
+            let age = if self.is_served { format.span(frames as u64) } else { said };
+            deliver(capture, data, age);
         }
         vitals.periods.fetch_add(1, Ordering::Release);
     }

@@ -124,7 +124,7 @@ fn open(
     let mut config = device.config.config();
     config.buffer_size = BufferSize::Fixed(frames);
     let stream = loop {
-        let mut loan = Loan::new(capture, home.clone());
+        let mut loan = Loan::new(capture, home.clone(), is_served);
         let (data_vitals, error_vitals) = (Arc::clone(vitals), Arc::clone(vitals));
         let error_tally = Arc::clone(tally);
         let built = device.device.build_input_stream_raw(

@@ -31,10 +31,15 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::of(false)
+    }
+
+    /// Of a sound server's device, or of one whose word is taken.
+    fn of(is_served: bool) -> Self {
         let format = Format::new(48_000, CHANNELS, Duration::from_millis(10)).unwrap();
         let (capture, reader, tally) = Capture::new(format, true);
         let (sender, home) = mpsc::channel();
-        Self { loan: Loan::new(capture, sender), vitals: Vitals::default(), reader, tally, home }
+        Self { loan: Loan::new(capture, sender, is_served), vitals: Vitals::default(), reader, tally, home }
     }
 
     /// One call of the data callback, with samples that were captured `age` ago.
@@ -231,4 +236,16 @@ fn a_dropped_callback_sends_the_capture_home() {
     assert!(bench.tally.is_open(), "the stream has not ended");
     drop(capture);
     assert!(!bench.tally.is_open());
+}
+
+#[test]
+fn what_a_sound_server_says_of_its_latency_is_not_taken() {
+    let mut bench = Bench::of(true);
+    let samples = Samples::new(SampleFormat::F32, |_| 0);
+    let before = Timestamp::now();
+    bench.period(&samples, 0..BLOCK_SAMPLES, Duration::from_millis(100));
+    let after = Timestamp::now();
+    let (_, captured_at, _) = bench.block().unwrap();
+    let length = Duration::from_millis(10);
+    assert!((before - length..=after - length).contains(&captured_at), "{captured_at:?}");
 }

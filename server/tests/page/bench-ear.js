@@ -1,0 +1,195 @@
+// How long sound takes from the microphone to the ear: clicks are written into a sound server's microphone at known
+// times, go through the real server and a real browser, and are found in what the page puts out, and once more at the
+// loudspeaker. Beside it, what the page itself says, and how long it takes from a press of Play to the first sound.
+
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+
+import { Tab, launch } from "./with/browser.js";
+import { Server, eventually, pause } from "./with/program.js";
+import { RATE_HZ, SoundServer } from "./with/sound.js";
+
+const RECORDER = readFileSync(new URL("with/recorder.js", import.meta.url), "utf8");
+const CLICKS = 50;
+const PLAYS = 25;
+const CLICK_FRAMES = 24; // half a millisecond
+const SETTLE_SECONDS = 6; // the timeline of captured sound needs two windows of two seconds
+
+const wallMs = () => performance.timeOrigin + performance.now();
+const sorted = (values) => values.toSorted?.((a, b) => a - b) ?? [...values].sort((a, b) => a - b);
+const quantile = (values, q) => sorted(values)[Math.min(values.length - 1, Math.floor(q * values.length))];
+const median = (values) => quantile(values, 0.5);
+const ms = (value) => (Number.isFinite(value) ? value.toFixed(1) : "-").padStart(7);
+
+/** What the microphone hears: a quiet tone, and clicks at frames that are noted with their times. */
+class Clicks {
+  constructor() {
+    this.at_frame = new Map(); // when each click is due, by its first frame
+    this.next = Infinity;
+    this.left = 0;
+  }
+
+  sampleAt = (frame) => {
+    if (frame >= this.next + CLICK_FRAMES) this.plan(frame);
+    if (frame >= this.next) {
+      if (frame === this.next) this.at_frame.set(frame, this.microphone.began_at + (1000 * frame) / RATE_HZ);
+      return 0.9;
+    }
+    return 0.01 * Math.sin((2 * Math.PI * 440 * frame) / RATE_HZ);
+  };
+
+  /** The next one comes at no fixed place of a block, and far enough from the last one to be told from it. */
+  plan(frame) {
+    this.left -= 1;
+    this.next = this.left > 0 ? frame + Math.floor(RATE_HZ * (0.6 + 0.4 * Math.random())) : Infinity;
+  }
+
+  begin(clicks) {
+    this.left = clicks + 1;
+    this.plan(this.microphone.frame);
+  }
+
+  /** The times of the clicks, in ms of Unix time. */
+  get times() {
+    return [...this.at_frame.values()].map((at) => performance.timeOrigin + at);
+  }
+}
+
+/** For each click the time from it to when it was found, as far as it was found. */
+function delays(clicks, found) {
+  return clicks.map((at) => found.find((heard) => heard > at && heard - at < 550) - at).filter(Number.isFinite);
+}
+
+/** Listens to the loudspeaker, which here is a sink's monitor. */
+function loudspeaker(sound) {
+  const found = [];
+  const recorder = spawn("parec", ["--device=loudspeaker.monitor", "--latency-msec=5", "--raw", "--format=s16le",
+    `--rate=${RATE_HZ}`, "--channels=1"], { env: { ...process.env, ...sound.env }, stdio: ["ignore", "pipe", "ignore"] });
+  let last = -1e9;
+  recorder.stdout.on("data", (bytes) => {
+    const now = wallMs();
+    const frames = bytes.length >> 1;
+    for (let frame = 0; frame < frames; frame += 1) {
+      if (Math.abs(bytes.readInt16LE(2 * frame)) < 0.35 * 32_768) continue;
+      const at = now - (1000 * (frames - frame)) / RATE_HZ;
+      if (at - last > 200) found.push(at);
+      last = at;
+    }
+  });
+  return { found, end: () => recorder.kill() };
+}
+
+/** Puts the recorder behind the player; what it finds is kept on the page in ms of Unix time. */
+async function record(tab) {
+  await tab.until("aircheck.live.node !== undefined");
+  await tab.value(`(async () => {
+    const { context, gain } = aircheck.live;
+    await context.audioWorklet.addModule(URL.createObjectURL(new Blob([${JSON.stringify(RECORDER)}], { type: "text/javascript" })));
+    const recorder = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0 });
+    gain.connect(recorder);
+    const found = (window.found = { clicks: [], sounds: [] });
+    const offsets = [];
+    // When a frame of the context is heard: the middle of many answers, since each jumps by a period of the sound card.
+    const offset = () => {
+      const { contextTime, performanceTime } = context.getOutputTimestamp();
+      if (contextTime > 0) offsets.push(performance.timeOrigin + performanceTime - 1000 * contextTime);
+      if (offsets.length > 50) offsets.shift();
+      return offsets.toSorted((a, b) => a - b)[offsets.length >> 1];
+    };
+    setInterval(() => context.state === "running" && offset(), 20);
+    context.addEventListener("statechange", () => (offsets.length = 0));
+    recorder.port.onmessage = ({ data: { click, sound } }) => setTimeout(() => {
+      if (click !== undefined) found.clicks.push(1000 * click + offset());
+      if (sound !== undefined) found.sounds.push(1000 * sound + offset());
+    }, 300);
+    window.arm = () => recorder.port.postMessage(null);
+    document.getElementById("play").addEventListener("pointerdown", () => (window.pressed_at = performance.timeOrigin + performance.now()), true);
+  })()`);
+}
+
+/** From the press of Play to the first sound, in ms, for each of some plays. */
+async function firstSounds(tab, server) {
+  const taken = [];
+  for (let play = 0; play < PLAYS; play += 1) {
+    await tab.value("void (window.found.sounds.length = 0)");
+    await tab.value("arm()");
+    await tab.page.click("#play");
+    await tab.until("window.found.sounds.length > 0");
+    taken.push(await tab.value("window.found.sounds[0] - window.pressed_at"));
+    await tab.page.click("#play");
+    await eventually("the end of the page's stream", async () => (await server.rows()).length === 0);
+    await tab.until("aircheck.live.context.state === 'suspended'");
+  }
+  return taken;
+}
+
+/** All figures for one way of sending. */
+async function measure(browser, sound, server, clicks, payload) {
+  // The page takes scripts from its server only, and the recorder is none of them.
+  const tab = await Tab.open(browser, `${server.url}?payload=${payload}`, { bypassCSP: true });
+  await record(tab);
+  const first_sounds = await firstSounds(tab, server);
+
+  const speaker = loudspeaker(sound);
+  await tab.page.click("#play");
+  await tab.until("aircheck.player.figures?.stages");
+  await pause(1000 * SETTLE_SECONDS);
+  clicks.at_frame.clear();
+  await tab.value("void (window.found.clicks.length = 0)");
+  clicks.begin(CLICKS);
+  const stages = [];
+  while (clicks.next < Infinity || clicks.at_frame.size < CLICKS) {
+    await pause(250);
+    stages.push(await tab.value(`(({ player }) =>
+      ({ ...player.figures.stages, ...player.server, target: player.figures.target_seconds }))(aircheck)`));
+  }
+  await pause(1500);
+  const { counts, clock_error } = await tab.value("aircheck.player.figures");
+  const heard = delays(clicks.times, await tab.value("window.found.clicks"));
+  const at_speaker = delays(clicks.times, speaker.found);
+  speaker.end();
+  await tab.close();
+  const stage = (name) => 1000 * median(stages.map((each) => each[name]).filter(Number.isFinite));
+  return { payload, first_sounds, heard, at_speaker, stage, counts, clock_error };
+}
+
+function report(all) {
+  const row = (title, value) => console.log(`${title.padEnd(52)}${all.map((each) => ms(value(each))).join("  ")}`);
+  console.log(`\n${"milliseconds, sent as".padEnd(52)}${all.map(({ payload }) => payload.padStart(7)).join("  ")}`);
+  row("microphone to ear, median", ({ heard }) => median(heard));
+  row("microphone to ear, p99", ({ heard }) => quantile(heard, 0.99));
+  row(`clicks found of ${CLICKS}`, ({ heard }) => heard.length);
+  row("the same at the loudspeaker's monitor, median", ({ at_speaker }) => median(at_speaker));
+  row("parts: device, until it is captured", ({ heard, stage }) => median(heard) - stage("ear"));
+  row("       server: a block, and until dispatched", ({ stage }) => stage("ring"));
+  row("       server: until it is in the socket", ({ stage }) => stage("queue"));
+  row("       network, and the browser", ({ stage }) => stage("arrival") - stage("ring") - stage("queue"));
+  row("       codec", ({ stage }) => stage("codec"));
+  row("       buffer", ({ stage }) => stage("buffer"));
+  row("       output", ({ stage }) => stage("output"));
+  row("the buffer's target", ({ stage }) => stage("target"));
+  row("what the page says", ({ stage }) => stage("ear"));
+  row("what was measured, beyond what the page says", ({ heard, stage }) => median(heard) - stage("ear"));
+  row("error of the page's clock, at most", ({ clock_error }) => 1000 * clock_error);
+  row(`Play to the first sound, median of ${PLAYS}`, ({ first_sounds }) => median(first_sounds));
+  row("Play to the first sound, p95", ({ first_sounds }) => quantile(first_sounds, 0.95));
+  for (const { payload, counts } of all) console.log(`${payload}: ${JSON.stringify(counts)}`);
+}
+
+const sound = await SoundServer.start();
+const clicks = new Clicks();
+clicks.microphone = sound.hear(clicks.sampleAt);
+const server = await Server.start(["--source", "mic", "--block", "10ms"], { env: sound.env });
+clicks.microphone.recorded();
+const browser = await launch({ env: sound.env, ignoreDefaultArgs: ["--mute-audio"] });
+try {
+  const all = [];
+  for (const payload of process.argv[2]?.split(",") ?? ["f32", "opus"]) {
+    all.push(await measure(browser, sound, server, clicks, payload));
+  }
+  report(all);
+} finally {
+  await browser.close();
+  await server.end();
+  await sound.end();
+}
