@@ -5,10 +5,12 @@ use std::mem;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use aircheck_engine::{Gap, Timestamp};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::feed::{Begun, Fed, Feed};
 use crate::framing::{Framing, Instead};
@@ -30,15 +32,43 @@ pub struct StreamBody {
     /// There is no more to take; what goes out last.
     over: bool,
     last: Option<Bytes>,
+    gathering: Option<Gathering>,
+}
+
+/// For a listener who would rather have packets seldom than soon.
+#[derive(Debug)]
+struct Gathering {
+    every: Duration,
+    /// Until it is over, nothing is taken.
+    pause: Pin<Box<Sleep>>,
+    bytes: BytesMut,
 }
 
 impl StreamBody {
-    /// What `feed` gives, as `framing` has it.
+    /// What `feed` gives, as `framing` has it. Packets are gathered for `gather`, if that is anything, and then go out
+    /// together; until then they wait in the listener's ring, and count as its lag.
     #[must_use]
-    pub fn new(feed: Feed, mut framing: Framing) -> Self {
+    pub fn new(feed: Feed, mut framing: Framing, gather: Duration) -> Self {
         let first = framing.header();
         let (silent, silence) = (0..0, Bytes::new());
-        Self { feed, framing, first, silent, silence, after: None, begun: Begun::default(), over: false, last: None }
+        let gathering = (!gather.is_zero()).then(|| Gathering {
+            every: gather,
+            // At first, what is there goes out at once.
+            pause: Box::pin(sleep(Duration::ZERO)),
+            bytes: BytesMut::new(),
+        });
+        Self {
+            feed,
+            framing,
+            first,
+            silent,
+            silence,
+            after: None,
+            begun: Begun::default(),
+            over: false,
+            last: None,
+            gathering,
+        }
     }
 
     /// Waits until hyper has written what it was given before, so that no more than one packet is ever in its buffer.
@@ -46,8 +76,12 @@ impl StreamBody {
         if self.feed.listener().wire().is_clear() {
             return Poll::Ready(());
         }
-        // With nothing to hand over, the next packet's arrival is early enough.
-        let waits = self.first.is_some() || !self.silent.is_empty() || self.after.is_some() || self.over;
+        // With nothing to hand over, the next packet's arrival is early enough. Who gathers is not woken by that.
+        let waits = self.gathering.is_some()
+            || self.first.is_some()
+            || !self.silent.is_empty()
+            || self.after.is_some()
+            || self.over;
         if waits || self.feed.poll_ready(context).is_ready() {
             self.feed.listener().wire().want_clear();
         }
@@ -99,6 +133,31 @@ impl StreamBody {
         }
         Some(bytes)
     }
+
+    /// Waits until enough time has passed, and takes all that is there by then.
+    fn poll_gathered(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(gathering) = &mut self.gathering else { return Poll::Ready(()) };
+        ready!(gathering.pause.as_mut().poll(context));
+        ready!(self.feed.poll_held(context));
+        gathering.pause.as_mut().reset(Instant::now() + gathering.every);
+        let mut bytes = mem::take(&mut gathering.bytes);
+        while !self.over
+            && let Some(fed) = self.feed.try_take()
+        {
+            self.fed(&fed);
+            // Silence in place of lost blocks is not gathered: there may be hours of it.
+            for piece in [self.first.take(), self.after.take()].into_iter().flatten() {
+                bytes.extend_from_slice(&piece);
+            }
+        }
+        if !bytes.is_empty() {
+            self.after = Some(bytes.split().freeze());
+        }
+        if let Some(gathering) = &mut self.gathering {
+            gathering.bytes = bytes;
+        }
+        Poll::Ready(())
+    }
 }
 
 impl Body for StreamBody {
@@ -116,6 +175,10 @@ impl Body for StreamBody {
             }
             if self.over {
                 return Poll::Ready(None);
+            }
+            if self.gathering.is_some() {
+                ready!(self.poll_gathered(context));
+                continue;
             }
             let fed = ready!(self.feed.poll_take(context));
             self.fed(&fed);

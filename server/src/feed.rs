@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use aircheck_engine::{Consumer, Delivery, End, Gap, Item, Timestamp};
+use aircheck_engine::{Consumer, Delivery, End, Gap, Item, RecvError, Timestamp};
 use tokio::time::{Sleep, sleep};
 
 use crate::encode::Encoded;
@@ -80,10 +80,28 @@ impl Feed {
     /// Takes what comes next, as soon as it is there and the listener's limit of lag permits it. After the end, it must
     /// not be asked again.
     pub fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<Fed> {
-        ready!(self.packets.poll_ready(context));
+        loop {
+            ready!(self.packets.poll_ready(context));
+            ready!(self.poll_held(context));
+            if let Some(fed) = self.try_take() {
+                return Poll::Ready(fed);
+            }
+        }
+    }
+
+    /// Waits for as long as the listener is held.
+    pub fn poll_held(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(held) = &mut self.held {
             ready!(held.as_mut().poll(context));
             self.held = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// Takes what comes next if it is there and the listener is not held. After the end, likewise.
+    pub fn try_take(&mut self) -> Option<Fed> {
+        if self.held.is_some() {
+            return None;
         }
         let now = Timestamp::now();
         let listener = self.presence.listener();
@@ -92,14 +110,11 @@ impl Feed {
             Verdict::SkipToLive => self.packets.skip_to_newest(),
             Verdict::End => listener.end_as_too_late(),
             Verdict::Hold => {
-                let mut held = Box::pin(sleep(HELD));
-                // It is new, so this only has it wake the task.
-                let _ = held.as_mut().poll(context);
-                self.held = Some(held);
-                return Poll::Pending;
+                self.held = Some(Box::pin(sleep(HELD)));
+                return None;
             }
         }
-        let fed = match ready!(self.packets.poll_recv(context, now)) {
+        let fed = match self.packets.try_recv(now) {
             Ok(Delivery { gap, lag_items, item }) => {
                 let stamp = item.stamp;
                 let queued = now.since(stamp.dispatched_at);
@@ -107,12 +122,13 @@ impl Feed {
                 listener.took(first..stamp.sequence + 1, lag_items, queued, now);
                 Fed::Packet { gap, item }
             }
-            Err(End { gap, .. }) => Fed::End { gap, tail: Arc::clone(&self.tail) },
+            Err(RecvError::Empty) => return None,
+            Err(RecvError::Ended(End { gap, .. })) => Fed::End { gap, tail: Arc::clone(&self.tail) },
         };
         if let Some(gap) = fed.gap() {
             listener.missed(gap.blocks);
         }
-        Poll::Ready(fed)
+        Some(fed)
     }
 }
 

@@ -29,7 +29,7 @@ use truth::numbered::{self, Format, Reading};
 use truth::scrape::Metrics;
 
 const POLICIES: [&str; 4] = ["skip-to-live", "drop-newest", "latest", "disconnect"];
-const WISHES: [&str; 5] = ["", "&max_lag=200ms", "&burst=1s", "&from=0", "&max_lag=100ms&burst=500ms"];
+const WISHES: [&str; 6] = ["", "&max_lag=200ms", "&burst=1s", "&from=0", "&max_lag=100ms&burst=500ms", "&gather=25ms"];
 /// Short enough to be full before the first round, so that all rounds find the same.
 const HISTORY: Duration = Duration::from_secs(1);
 /// Listeners that are processes of their own, and are stopped now and then.
@@ -59,8 +59,10 @@ impl Dice {
     /// What somebody listens to, of the first `formats`, and the path for it.
     fn wish(&mut self, formats: usize) -> (Format, String) {
         let format = Format::ALL[self.roll(formats as u64) as usize];
-        let (policy, wish) = (POLICIES[self.roll(4) as usize], WISHES[self.roll(5) as usize]);
-        let silence = if !format.tells_gaps() && self.roll(2) == 0 { "&gaps=silence" } else { "" };
+        let (policy, wish) = (POLICIES[self.roll(4) as usize], WISHES[self.roll(6) as usize]);
+        let may_be_silent = !format.tells_gaps() && !wish.contains("gather");
+        let silence = if may_be_silent && self.roll(2) == 0 { "&gaps=silence" } else { "" };
+        let wish = if format == Format::Ws { wish.trim_start_matches("&gather=25ms") } else { wish };
         (format, format.path(&format!("buffer=200ms&overflow={policy}{wish}{silence}")))
     }
 }

@@ -76,6 +76,11 @@ fn floats_as_pcm() {
 }
 
 #[test]
+fn samples_that_are_gathered() {
+    comes_out_as_it_went_in(spec(2, 48_000, 16, SampleFormat::Int), "stream.pcm?from=0&gather=100ms", 0);
+}
+
+#[test]
 fn floats_as_json() {
     let directory = tempfile::tempdir().unwrap();
     let (source, heard) = (directory.path().join("in.wav"), directory.path().join("out"));

@@ -5,7 +5,7 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
@@ -173,8 +173,12 @@ fn what_happens_is_told_in_order_and_again_to_who_comes_back() {
     assert_eq!(joined["listener"]["format"], "wav");
     server.row_when("\"slow\"", |row| row["delivered"].as_u64().unwrap() > 20);
     signal(slow.pid(), "STOP");
-    let (_, _, behind) = told("fell_behind");
-    assert_eq!(behind["fault"], "listener");
+    // A machine that has too much to do may have fallen behind before, by its own fault.
+    let behind = eventually("the listener's own fault", || {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let mut behind = events(&text).into_iter().filter(|(_, event, _)| event == "fell_behind");
+        behind.find_map(|(_, _, event)| (event["fault"] == "listener").then_some(event))
+    });
     assert!(seconds(&behind, "lag_seconds") >= 0.05, "{behind}");
     let (_, _, skipped) = told("skipped");
     assert!(skipped["blocks"].as_u64().unwrap() > 0, "{skipped}");
@@ -206,6 +210,53 @@ fn what_happens_is_told_in_order_and_again_to_who_comes_back() {
     for line in ["joined listener=1", "fell_behind listener=1", "skipped listener=1", "left listener=1"] {
         assert!(server.log().contains(line), "{line}");
     }
+}
+
+/// The lengths of a response's chunks: each is what was sent at once.
+fn chunks(stream: TcpStream) -> Vec<usize> {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        reader.read_line(&mut line).unwrap();
+    }
+    let mut chunks = Vec::new();
+    loop {
+        line.clear();
+        reader.read_line(&mut line).unwrap();
+        let length = usize::from_str_radix(line.trim(), 16).unwrap();
+        let mut chunk = vec![0; length + 2];
+        reader.read_exact(&mut chunk).unwrap();
+        if length == 0 {
+            return chunks;
+        }
+        chunks.push(length);
+    }
+}
+
+#[test]
+fn who_gathers_gets_all_of_it_seldom_and_is_told_to_be_behind() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    let host = server.address;
+    write!(stream, "GET /stream.pcm?name=seldom&buffer=4s&gather=500ms HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+    let reading = std::thread::spawn(move || chunks(stream));
+    // What is gathered waits, and that is told.
+    server.row_when("seldom", |row| seconds(row, "lag_seconds") > 0.2);
+    let row = server.row_when("seldom", |row| row["delivered"].as_u64().unwrap() > 350);
+    assert_identity(&row);
+    assert_eq!(row["lost"], 0, "{row}");
+    assert!(seconds(&row, "lag_p50_seconds") > 0.05, "{row}");
+    let id = &row["id"];
+    assert_eq!(server.ask(&["-X", "DELETE"], &format!("api/v1/listeners/{id}")).0, 200);
+
+    let chunks = reading.join().unwrap();
+    // The first and the last may be anything.
+    let between = &chunks[1..chunks.len() - 1];
+    let block_bytes = 480 * 2 * server.json("api/v1/status")["format"]["channels"].as_u64().unwrap() as usize;
+    assert!(between.iter().all(|chunk| chunk % block_bytes == 0), "{between:?}");
+    let mean = between.iter().sum::<usize>() / between.len() / block_bytes;
+    assert!((40..=60).contains(&mean), "{mean} blocks at a time: {chunks:?}");
 }
 
 #[test]

@@ -344,6 +344,7 @@ fn no_handshake_no_listener() {
         ("stream?bitrate=96000", format!("{upgrade}{key}Sec-WebSocket-Version: 13\r\n"), 400, "bitrate"),
         ("stream?payload=opus&bitrate=1", format!("{upgrade}{key}Sec-WebSocket-Version: 13\r\n"), 400, "bitrate"),
         ("stream?gaps=silence", format!("{upgrade}{key}Sec-WebSocket-Version: 13\r\n"), 400, "gaps"),
+        ("stream?gather=20ms", format!("{upgrade}{key}Sec-WebSocket-Version: 13\r\n"), 400, "gather"),
         ("stream?format=wav", format!("{upgrade}{key}Sec-WebSocket-Version: 13\r\n"), 400, "format"),
     ] {
         let host = server.address;

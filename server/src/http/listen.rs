@@ -1,6 +1,7 @@
 //! From a request for a stream to a response that does not end until the stream does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aircheck_engine::{Format, SubscribeError, Timestamp};
 use http_body_util::BodyExt as _;
@@ -42,6 +43,10 @@ pub(super) fn listen(
         Ok(encoding) => encoding,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
+    let gather = match query.gather(mount, station.config()) {
+        Ok(gather) => gather,
+        Err(message) => return error(StatusCode::BAD_REQUEST, message),
+    };
     let last_event = match if mount == Mount::Events { last_event(headers) } else { Ok(None) } {
         Ok(last_event) => last_event,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
@@ -54,8 +59,8 @@ pub(super) fn listen(
             Ok(framing) => framing,
             Err(message) => return error(StatusCode::BAD_REQUEST, message),
         };
-        match join(station, connection, mount, encoding, query, last_event) {
-            Ok(feed) => Response::new(StreamBody::new(feed, framing).boxed_unsync()),
+        match join(station, connection, mount, encoding, query, last_event, gather) {
+            Ok(feed) => Response::new(StreamBody::new(feed, framing, gather).boxed_unsync()),
             Err(reply) => return *reply,
         }
     };
@@ -85,7 +90,10 @@ pub(super) fn websocket<B>(
         Ok(upgraded) => upgraded,
         Err(refused) => return not_a_websocket(&refused),
     };
-    let feed = match join(station, connection, Mount::WebSocket, encoding, query, None) {
+    if let Err(message) = query.gather(Mount::WebSocket, station.config()) {
+        return error(StatusCode::BAD_REQUEST, message);
+    }
+    let feed = match join(station, connection, Mount::WebSocket, encoding, query, None, Duration::ZERO) {
         Ok(feed) => feed,
         Err(reply) => return *reply,
     };
@@ -122,6 +130,7 @@ fn join(
     encoding: Encoding,
     query: &Query,
     last_event: Option<u64>,
+    gather: Duration,
 ) -> Result<Feed, Box<Reply>> {
     let format = station.format();
     let options = query.subscribe(station.config(), format, last_event);
@@ -156,7 +165,8 @@ fn join(
     let presence = station.listeners().join(joining).map_err(|Full| full(station))?;
     let block_bytes = encoding.block_bytes(format);
     let bytes_per_second = (block_bytes as f64 / format.block_span().as_secs_f64()) as u64;
-    connection.wire.bound(bytes_per_second, block_bytes, station.config().socket_buffer);
+    let packet_bytes = block_bytes * format.blocks_in(gather).max(1);
+    connection.wire.bound(bytes_per_second, packet_bytes, station.config().socket_buffer);
     Ok(Feed::new(subscription, presence))
 }
 

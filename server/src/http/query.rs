@@ -30,6 +30,10 @@ const BITRATES: std::ops::RangeInclusive<u32> = 6000..=510_000;
 /// leaves time to look.
 const BEHIND_SHARE: u32 = 4;
 
+/// Gathering may take this share of what a listener may be behind: half of that at which it has fallen behind, so that
+/// it never looks like that.
+const GATHER_SHARE: u32 = 2 * BEHIND_SHARE;
+
 /// What comes in place of lost blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gaps {
@@ -54,6 +58,8 @@ pub(super) struct Query {
     sample: Option<PcmEncoding>,
     max_lag: Option<MaxLag>,
     pub(super) gaps: Option<Gaps>,
+    /// For how long packets are gathered, to be sent at once.
+    gather: Option<Duration>,
     /// Only of the WebSocket.
     payload: Option<Payload>,
     /// Bits per second, of Opus.
@@ -93,6 +99,7 @@ impl Query {
                     once(&mut wishes.max_lag, &key, limit)?;
                 }
                 "gaps" => once(&mut wishes.gaps, &key, gaps(value))?,
+                "gather" => once(&mut wishes.gather, &key, span(value, Duration::ZERO, BUFFER_MOST))?,
                 "payload" => once(&mut wishes.payload, &key, payload(value))?,
                 "bitrate" => once(&mut wishes.bitrate, &key, bitrate(value))?,
                 "sample" => once(&mut wishes.sample, &key, value.parse())?,
@@ -101,7 +108,7 @@ impl Query {
                 _ => {
                     return Err(format!(
                         "`{key}` is no parameter here; there are overflow, buffer, max_lag, burst, from, name, sample, \
-                         bitrate, payload and gaps"
+                         bitrate, payload, gaps and gather"
                     ));
                 }
             }
@@ -178,6 +185,31 @@ impl Query {
             }
             _ => Ok(()),
         }
+    }
+
+    /// For how long a listener of `mount` has its packets gathered.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, where that can't be.
+    pub(super) fn gather(&self, mount: Mount, config: &Config) -> Result<Duration, String> {
+        let Some(gather) = self.gather.filter(|gather| !gather.is_zero()) else { return Ok(Duration::ZERO) };
+        if mount == Mount::WebSocket {
+            return Err("gather: the WebSocket sends each block at once".to_owned());
+        }
+        if self.gaps == Some(Gaps::Silence) {
+            return Err("gather: goes without gaps=silence; silence may be long, and is sent bit by bit".to_owned());
+        }
+        let max_lag = self.max_lag.map_or(config.max_lag, |MaxLag(limit)| limit).unwrap_or(Duration::MAX);
+        let most = self.buffer.unwrap_or(config.buffer).min(max_lag) / GATHER_SHARE;
+        if gather > most {
+            let most = Short(most);
+            return Err(format!(
+                "gather: {} is too long; it takes up to {most}, an eighth of the buffer",
+                Short(gather)
+            ));
+        }
+        Ok(gather)
     }
 
     /// How far behind the listener may be.
