@@ -4,10 +4,10 @@
 .DEFAULT_GOAL := help
 # Where rustup puts cargo, also before a new login has it on its path.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
-.PHONY: help run test soak check bench bench-ear setup setup-test
+.PHONY: help run test soak check bench bench-ear bench-icecast setup setup-test
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
 run: setup ## Go on the air with the microphone, or the demo sound: pass flags in ARGS="--source tone:440"
 	cargo run --quiet --release --package aircheck-server --bin aircheck -- $(ARGS)
@@ -29,6 +29,13 @@ bench: setup ## Measure: callback, push, fan-out, frozen consumer, memory, 200 l
 bench-ear: setup-test ## Measure: from the microphone to the ear, through a sound server and a browser
 	cargo build --quiet --release --locked --package aircheck-server --bin aircheck
 	AIRCHECK_PROGRAM=$${CARGO_TARGET_DIR:-target}/release/aircheck node server/tests/page/bench-ear.js
+
+bench-icecast: setup ## Measure: beside Icecast, the same bytes to as many listeners
+	@command -v icecast2 >/dev/null || deploy/setup.sh icecast
+	cargo build --quiet --release --locked --package aircheck-server --package aircheck-tools --bins
+	AIRCHECK_PROGRAM=$$PWD/$${CARGO_TARGET_DIR:-target}/release/aircheck \
+	AIRCHECKCTL_PROGRAM=$$PWD/$${CARGO_TARGET_DIR:-target}/release/aircheckctl \
+	cargo bench --package aircheck-benches --locked --bench icecast
 
 setup: # What building takes
 	@deploy/setup.sh build

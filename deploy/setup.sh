@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, without a question: `setup.sh build` for building and running, `setup.sh test` for the
-# tests. Does nothing, and quickly, when everything is there.
+# tests, `setup.sh icecast` for measuring beside Icecast. Does nothing, and quickly, when everything is there.
 set -euo pipefail
 
 # Program or file that shows whether a package is there, and the package.
@@ -25,6 +25,11 @@ test=(
     tc:iproute2
 )
 
+icecast=(
+    icecast2:icecast2
+    curl:curl
+)
+
 missing() {
     local entry
     for entry in "$@"; do
@@ -39,8 +44,9 @@ missing() {
 case ${1:-} in
 build) mapfile -t packages < <(missing "${build[@]}") ;;
 test) mapfile -t packages < <(missing "${test[@]}") ;;
+icecast) mapfile -t packages < <(missing "${icecast[@]}") ;;
 *)
-    echo "usage: $0 build|test" >&2
+    echo "usage: $0 build|test|icecast" >&2
     exit 2
     ;;
 esac
