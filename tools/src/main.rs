@@ -6,6 +6,7 @@
 //! server's [`clock`], [`recording`] writes it, [`play`] makes it heard, and [`progress`], [`screen`] and [`summary`] show it. [`listen`] is the
 //! loop that joins them, and the only one that reads clocks.
 
+mod address;
 mod block;
 mod cli;
 mod client;
