@@ -89,12 +89,13 @@ impl Account {
             Some(next) if (next..next.saturating_add(self.stride)).contains(&sequence) => next,
             _ => sequence,
         };
-        for sequence in first..=sequence {
+        for each in first..=sequence {
             let frames = self.block.map_or(1, |block| block.frames);
             // Where the position or the length of blocks is not told, they lie as their numbers say.
-            let position = position.filter(|_| self.block.is_some()).unwrap_or_else(|| sequence.saturating_mul(frames));
+            let told = position.filter(|_| self.block.is_some() && each == sequence);
+            let position = told.unwrap_or_else(|| each.saturating_mul(frames));
             let before = self.ledger.faults().repeated_blocks;
-            self.ledger.block(&Block { sequence, position, captured_at: 0.0, frames, samples: Vec::new() });
+            self.ledger.block(&Block { sequence: each, position, captured_at: 0.0, frames, samples: Vec::new() });
             self.blocks += u64::from(self.ledger.faults().repeated_blocks == before);
         }
         self.next = self.next.max(Some(sequence.saturating_add(1)));

@@ -63,7 +63,7 @@ struct Before {
 pub(crate) async fn compare(address: &Address, slots: &[Rc<Slot>]) -> Result<Compared, Failure> {
     let mut compared = Compared::default();
     for asked in 1..=ASK_MOST {
-        let before: Vec<Before> = slots.iter().filter(|slot| slot.streams()).map(Before::of).collect();
+        let before: Vec<Before> = slots.iter().filter(|slot| stays(slot)).map(Before::of).collect();
         compared = Compared { rows: ask(address, &before).await?, ..Compared::default() };
         for before in &before {
             before.was_counted(&mut compared);
@@ -83,6 +83,11 @@ pub(crate) fn all_came(slot: &Slot, row: &Row) -> Option<String> {
     let blocks = listener.standing().1?;
     (blocks < row.delivered)
         .then(|| format!("load-{}: the server delivered {} blocks, and {blocks} came", listener.number, row.delivered))
+}
+
+/// Whether a listener is one whose row must be there: those who leave may still read when the server has forgotten them.
+fn stays(slot: &Slot) -> bool {
+    slot.streams() && !slot.is_leaving()
 }
 
 async fn ask(address: &Address, before: &[Before]) -> Result<HashMap<u64, Row>, Failure> {
@@ -138,7 +143,7 @@ impl Before {
         let number = self.number();
         let Some(Row { delivered, lost, .. }) = compared.rows.get(&number).cloned() else {
             // It may have ended meanwhile, which is told elsewhere.
-            if self.slot.streams() {
+            if stays(&self.slot) {
                 compared.tell(format!("load-{number}: the server has no row for it"));
             }
             return;
@@ -154,7 +159,7 @@ impl Before {
     }
 
     fn misses(&self, compared: &Compared) -> Option<String> {
-        if !self.slot.streams() {
+        if !stays(&self.slot) {
             return None;
         }
         let number = self.number();

@@ -5,6 +5,8 @@ use crate::load::reader::Item;
 
 /// Up to the number of segments, and with all of them.
 const PAGE_HEADER: usize = 27;
+/// How every page begins, with the version.
+const MARK: &[u8] = b"OggS\0";
 /// The header type's flag of a first page.
 const FIRST: u8 = 2;
 /// The header type's flag of a last page.
@@ -51,6 +53,10 @@ impl Pages {
                 let taken = bytes.len().min(whole - self.header.len());
                 self.header.extend(&bytes[..taken]);
                 bytes = &bytes[taken..];
+                // At once: what is no page may claim to have a long header.
+                if self.header.len() >= MARK.len() && !self.header.starts_with(MARK) {
+                    return Err(format!("page {} is no page of Ogg", self.pages + 1));
+                }
                 let whole = self.header.get(PAGE_HEADER - 1).map_or(PAGE_HEADER, |&n| PAGE_HEADER + usize::from(n));
                 if self.header.len() < whole {
                     if bytes.is_empty() {
@@ -93,7 +99,7 @@ impl Pages {
 impl Page {
     fn begin(header: &[u8]) -> Option<Self> {
         let granule = u64::from_le_bytes(*header.get(6..)?.first_chunk()?);
-        if !header.starts_with(b"OggS\0") || header[5] & FIRST != 0 && granule != 0 {
+        if header[5] & FIRST != 0 && granule != 0 {
             return None;
         }
         let mut packets = vec![0];
