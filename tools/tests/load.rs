@@ -23,6 +23,12 @@ fn assert_code(ended: &Ended, code: i32, words: &str) {
     assert!(said.contains(words), "it should say {words:?}: {ended:?}");
 }
 
+/// Everything that the server counts as delivered came. The other way round, a block that is being written in the moment
+/// in which its listener leaves may come and not be counted: one for each that left.
+fn assert_as_many(came: u64, delivered: u64, left: u64) {
+    assert!((delivered..=delivered + left).contains(&came), "{came} came, {delivered} were delivered");
+}
+
 /// All that a format has to do: fifty listeners, all of whose blocks are what the server says that it delivered.
 fn fifty(format: &str, label: &str) -> Value {
     let server = Server::start(&["--source", "tone:440"]);
@@ -43,7 +49,7 @@ fn fifty(format: &str, label: &str) -> Value {
     let delivered = server.metric("aircheck_delivered_blocks_total", &[&format]);
     assert!(delivered > 50, "{delivered}");
     if let Some(blocks) = healthy["blocks"].as_u64().filter(|_| label != "opus") {
-        assert_eq!(blocks, delivered, "{ended:?}");
+        assert_as_many(blocks, delivered, 50);
     }
     object
 }
@@ -90,7 +96,7 @@ fn those_who_leave_and_are_replaced_add_up_too() {
     assert_eq!(object["disagreements"], Value::Array(vec![]), "{ended:?}");
     station::eventually("an empty table", || (server.ask("GET", "/api/v1/listeners").trim() == "[]").then_some(()));
     let delivered = server.metric("aircheck_delivered_blocks_total", &[r#"format="ws""#]);
-    assert_eq!(number(healthy, "blocks"), delivered, "{ended:?}");
+    assert_as_many(number(healthy, "blocks"), delivered, 20 + churned);
 }
 
 #[test]
