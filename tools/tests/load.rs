@@ -209,7 +209,7 @@ fn more_listeners_than_descriptors_is_wrong_usage_that_says_how_many_fit() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     let fits = said.split("say --listeners ").nth(1).and_then(|rest| rest.split(',').next()).expect("a number");
-    // The soft limit alone would leave room for none of these.
+    assert!(fits.parse::<u64>().is_ok_and(|fits| (51..100).contains(&fits)), "more than the soft limit has: {fits}");
     let output = shell("ulimit -Sn 50 && ulimit -Hn 100;", fits);
     let said = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!(output.status.code(), Some(1), "there they fit, and nobody listens on that port: {said}");
