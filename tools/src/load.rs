@@ -100,7 +100,7 @@ async fn run(args: &LoadArgs) -> Result<u8, Failure> {
     crowd.roll(Instant::now()).map_err(|error| cant_log(args, &error))?;
     screen.finish(Instant::now());
     let nothing = Compared::default();
-    let tallies = crowd.tallies(compared.as_ref().unwrap_or(&nothing));
+    let tallies = crowd.tallies(compared.as_ref().unwrap_or(&nothing), Instant::now());
     let outcome = Outcome {
         url: args.mount.to_string(),
         elapsed,

@@ -93,6 +93,18 @@ fn a_page_is_no_stream() {
 }
 
 #[test]
+fn a_stream_without_a_byte_is_nothing() {
+    let address = serve(|tcp| {
+        let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg\r\n\r\n");
+        served::until_closed(tcp);
+    });
+    let flags = ["--listeners", "2", "--ramp", "500/s", "--for", "1s"];
+    let (code, stdout, stderr) = load(&format!("http://{address}/radio"), &flags);
+    assert_eq!(code, 1, "{stdout}{stderr}");
+    assert!(stdout.contains("failed: nothing came within "), "{stdout}");
+}
+
+#[test]
 fn what_is_no_http_is_told() {
     let address = serve(|tcp| {
         let _ = tcp.write_all(b"SSH-2.0-OpenSSH_9.9\r\n");

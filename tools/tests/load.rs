@@ -106,7 +106,8 @@ fn the_slow_and_the_frozen_lose_and_that_is_no_failure() {
     let loading = load(&[&url, "--listeners", "6", "--ramp", "500/s", "--slow", "1", "--frozen", "1", "--json"]);
     // The healthy ones are 1 to 4; then come the slow and the frozen one.
     for name in ["load-5", "load-6"] {
-        server.row_when(name, |row| number(row, "lost") > 0);
+        // More than a busy machine makes anybody lose.
+        server.row_when(name, |row| number(row, "lost") > 300);
     }
     loading.signal("INT");
     let ended = loading.finish();
@@ -114,7 +115,7 @@ fn the_slow_and_the_frozen_lose_and_that_is_no_failure() {
     let [healthy, slow, frozen] = ["healthy", "slow", "frozen"].map(|kind| &object["kinds"][kind]);
     assert!(number(slow, "lost") > 0 && number(frozen, "lost") > 0, "{ended:?}");
     assert!(number(frozen, "bytes") < number(slow, "bytes"), "{ended:?}");
-    assert!(number(slow, "bytes") < number(healthy, "bytes") / 4, "{ended:?}");
+    assert!(number(slow, "bytes") < number(healthy, "bytes") / 4 * 9 / 10, "{ended:?}");
     assert_eq!(ended.code, Some(if number(healthy, "lost") > 0 { 3 } else { 0 }), "{ended:?}");
 }
 

@@ -123,7 +123,7 @@ impl<'a> Crowd<'a> {
             self.late = self.late.max(now.saturating_duration_since(due));
             self.come(now);
             self.churn(now);
-            self.collect();
+            self.collect(now);
             self.ask_time(now);
             if now - self.rolled_at >= Duration::from_secs(1) {
                 self.second(now, screen)?;
@@ -175,12 +175,12 @@ impl<'a> Crowd<'a> {
     }
 
     /// Counts those who have ended.
-    fn collect(&mut self) {
+    fn collect(&mut self, now: Instant) {
         let gone = &mut self.gone;
         self.slots.retain(|slot| {
             let end = slot.end.borrow();
             if let Some(end) = &*end {
-                gone[slot.kind() as usize].enter(&slot.listener.borrow(), Some(end), None);
+                gone[slot.kind() as usize].enter(&slot.listener.borrow(), Some(end), None, now);
             }
             end.is_none()
         });
@@ -224,7 +224,7 @@ impl<'a> Crowd<'a> {
         if let Some(&pace) = paces.get(paces.len() / 2).filter(|&&pace| pace > 0.0) {
             self.shared.pace.set(Some(pace));
         }
-        let tallies = self.tallies(&Compared::default());
+        let tallies = self.tallies(&Compared::default(), now);
         let measures = self.shared.measures.borrow();
         let streaming =
             Kind::ALL.map(|kind| self.slots.iter().filter(|slot| slot.kind() == kind && slot.streams()).count() as u64);
@@ -310,12 +310,12 @@ impl<'a> Crowd<'a> {
     }
 
     /// What all come to, ended or not.
-    pub(crate) fn tallies(&self, compared: &Compared) -> [Tally; 3] {
+    pub(crate) fn tallies(&self, compared: &Compared, now: Instant) -> [Tally; 3] {
         let mut tallies = self.gone.clone();
         for slot in &self.slots {
             let listener = slot.listener.borrow();
             let row: Option<&Row> = compared.rows.get(&listener.number);
-            tallies[listener.kind as usize].enter(&listener, slot.end.borrow().as_ref(), row);
+            tallies[listener.kind as usize].enter(&listener, slot.end.borrow().as_ref(), row, now);
         }
         tallies
     }

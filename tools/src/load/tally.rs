@@ -1,10 +1,15 @@
 //! What the listeners of one kind come to.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use crate::load::head::NoStream;
 use crate::load::listener::{End, Listener};
 use crate::load::rows::Row;
+
+/// Whoever has a stream in which nothing has come for so long gets nothing. An encoder on a busy machine takes a second to
+/// start, and who came just before the end has had no time.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// All listeners of a kind that are counted so far.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +51,7 @@ pub(crate) struct Troubles {
 
 impl Tally {
     /// Enters a listener that has ended, or at least what it has so far.
-    pub(crate) fn enter(&mut self, listener: &Listener, end: Option<&End>, row: Option<&Row>) {
+    pub(crate) fn enter(&mut self, listener: &Listener, end: Option<&End>, row: Option<&Row>, now: Instant) {
         match end {
             Some(End::NoStream(NoStream::Refused { status, why })) => {
                 *self.refused.entry(*status).or_default() += 1;
@@ -68,7 +73,7 @@ impl Tally {
         self.lost += standing.lost.max(row.map_or(0, |row| row.lost));
         self.gaps += standing.gaps.max(row.map_or(0, |row| row.gaps));
         self.faulty += u64::from(standing.faulty);
-        self.silent += u64::from(listener.bytes == 0);
+        self.silent += u64::from(listener.bytes == 0 && now - listener.began_at > SILENCE);
     }
 
     /// All refusals.
