@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
+use crate::load::args::LoadArgs;
 use crate::target::Target;
 
 /// What a usage error exits with, as is the custom.
@@ -26,6 +27,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Listen(ListenArgs),
+    Load(Box<LoadArgs>),
     Report(ReportArgs),
 }
 
@@ -132,22 +134,32 @@ pub(crate) struct ReportArgs {
 ///
 /// The code to exit with, after the help or one line about the mistake was printed.
 pub(crate) fn parse() -> Result<Cli, ExitCode> {
-    Cli::try_parse().map_err(|error| {
+    let cli = Cli::try_parse().map_err(|error| {
         if !error.use_stderr() {
             return match error.print() {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(_) => ExitCode::FAILURE,
             };
         }
-        let _ = writeln!(std::io::stderr(), "aircheckctl: {}", one_line(&error));
-        ExitCode::from(USAGE)
-    })
+        wrong(&one_line(&error))
+    })?;
+    let command = match cli.command {
+        Command::Load(args) => Command::Load(Box::new(args.check().map_err(|why| wrong(&why))?)),
+        listen @ Command::Listen(_) => listen,
+    };
+    Ok(Cli { command })
+}
+
+fn wrong(why: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "aircheckctl: {why}");
+    ExitCode::from(USAGE)
 }
 
 /// clap's message without its usage paragraphs.
 fn one_line(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return "no command given: try `aircheckctl listen HOST:PORT`, or --help".to_owned();
+        return "no command given: try `aircheckctl listen HOST:PORT`, `aircheckctl load HOST:PORT`, or --help"
+            .to_owned();
     }
     let text = error.to_string();
     let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
@@ -165,7 +177,8 @@ fn wav_path(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-fn positive_span(text: &str) -> Result<Duration, String> {
+/// A span that is longer than nothing, as people write it.
+pub(crate) fn positive_span(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(span) if span.is_zero() => Err("it must be longer than nothing".to_owned()),
         Ok(span) => Ok(span),

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::address::Address;
 use crate::failure::{Failure, io_words, root_cause};
 use crate::format::{Format, MAX_CHANNELS, MAX_RATE_HZ};
 use crate::target::Target;
@@ -27,6 +28,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How much of an error's body is read, and for how long. Ours are one short line.
 const ERROR_BODY_BYTES: usize = 64 << 10;
 const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(2);
+/// Largest document that is read: the rows of 20 000 listeners.
+const DOCUMENT_BYTES: usize = 32 << 20;
 /// A server's answer: a stream that has begun.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -65,7 +68,7 @@ impl Answer {
 ///
 /// Whatever keeps the stream from beginning.
 pub(crate) async fn ask(target: &Target) -> Result<Answer, Failure> {
-    let tcp = connect(target).await?;
+    let tcp = connect(target.address()).await?;
     let same_machine = match (tcp.peer_addr(), tcp.local_addr()) {
         (Ok(peer), Ok(local)) => peer.ip() == local.ip(),
         _ => false,
@@ -84,11 +87,11 @@ pub(crate) async fn ask(target: &Target) -> Result<Answer, Failure> {
 ///
 /// Whatever keeps it from being one.
 pub(crate) async fn upgrade(target: &Target) -> Result<Upgraded, Failure> {
-    let tcp = connect(target).await?;
+    let tcp = connect(target.address()).await?;
     // Messages to the server are short and rare; held back they would spoil the measurement of its clock.
     let _ = tcp.set_nodelay(true);
     let key = generate_key();
-    let sent = HeaderValue::from_str(&key).map_err(|error| no_answer(target, root_cause(&error)))?;
+    let sent = HeaderValue::from_str(&key).map_err(|error| no_answer(target.address(), root_cause(&error)))?;
     let headers = HeaderMap::from_iter([
         (header::CONNECTION, HeaderValue::from_static("Upgrade")),
         (header::UPGRADE, HeaderValue::from_static("websocket")),
@@ -110,33 +113,64 @@ pub(crate) async fn upgrade(target: &Target) -> Result<Upgraded, Failure> {
     hyper::upgrade::on(response).await.map_err(|error| Failure::Lost(root_cause(&error)))
 }
 
-/// The failure of a server that speaks HTTP, but not as aircheck does.
-pub(crate) fn not_a_stream(target: &Target, why: String) -> Failure {
-    Failure::NotAStream { authority: target.authority().to_owned(), why }
+/// A whole document, such as `/api/v1/status`. Must run inside a runtime, as above.
+///
+/// # Errors
+///
+/// Whatever keeps it from coming, and any status but 200.
+pub(crate) async fn document(address: &Address, path: &str) -> Result<Bytes, Failure> {
+    let response = request(address, path, connect(address).await?, HeaderMap::new()).await?;
+    if response.status() != StatusCode::OK {
+        return Err(refusal(response).await);
+    }
+    match timeout(PATIENCE, Limited::new(response.into_body(), DOCUMENT_BYTES).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) => Err(no_answer(address, root_cause(&*error))),
+        Err(_) => Err(no_answer(address, format!("not all of it within {}", words::span(PATIENCE)))),
+    }
 }
 
-async fn connect(target: &Target) -> Result<TcpStream, Failure> {
-    let why = match timeout(PATIENCE, TcpStream::connect(target.address())).await {
+/// The failure of a server that speaks HTTP, but not as aircheck does.
+pub(crate) fn not_a_stream(target: &Target, why: String) -> Failure {
+    Failure::NotAStream { authority: target.address().authority().to_owned(), why }
+}
+
+/// A TCP connection.
+///
+/// # Errors
+///
+/// [`Failure::Connect`].
+pub(crate) async fn connect(address: &Address) -> Result<TcpStream, Failure> {
+    let why = match timeout(PATIENCE, TcpStream::connect(address.endpoint())).await {
         Ok(Ok(tcp)) => return Ok(tcp),
         Ok(Err(error)) => io_words(&error),
         Err(_) => format!("no answer within {}", words::span(PATIENCE)),
     };
-    let hint = if target.names_port() { "" } else { " (port 80, as none was given; aircheck's own is 8700)" };
-    Err(Failure::Connect { authority: target.authority().to_owned(), why, hint })
+    let hint = if address.names_port() { "" } else { " (port 80, as none was given; aircheck's own is 8700)" };
+    Err(Failure::Connect { authority: address.authority().to_owned(), why, hint })
 }
 
 /// The answer to a request for the target with `headers` besides the usual ones.
 async fn answer(target: &Target, tcp: TcpStream, headers: HeaderMap) -> Result<Response<Incoming>, Failure> {
-    match timeout(PATIENCE, request(target, tcp, headers)).await {
+    request(target.address(), &target.path_and_query(), tcp, headers).await
+}
+
+async fn request(
+    address: &Address,
+    path: &str,
+    tcp: TcpStream,
+    headers: HeaderMap,
+) -> Result<Response<Incoming>, Failure> {
+    match timeout(PATIENCE, send(address, path, tcp, headers)).await {
         Ok(Ok(response)) => Ok(response),
-        Ok(Err(why)) => Err(no_answer(target, why)),
-        Err(_) => Err(no_answer(target, format!("none within {}", words::span(PATIENCE)))),
+        Ok(Err(why)) => Err(no_answer(address, why)),
+        Err(_) => Err(no_answer(address, format!("none within {}", words::span(PATIENCE)))),
     }
 }
 
-async fn request(target: &Target, tcp: TcpStream, headers: HeaderMap) -> Result<Response<Incoming>, String> {
-    let mut request = Request::get(target.path_and_query())
-        .header(HOST, target.authority())
+async fn send(address: &Address, path: &str, tcp: TcpStream, headers: HeaderMap) -> Result<Response<Incoming>, String> {
+    let mut request = Request::get(path)
+        .header(HOST, address.authority())
         .header(USER_AGENT, concat!("aircheckctl/", env!("CARGO_PKG_VERSION")))
         .body(Empty::<Bytes>::new())
         .map_err(|error| root_cause(&error))?;
@@ -147,8 +181,8 @@ async fn request(target: &Target, tcp: TcpStream, headers: HeaderMap) -> Result<
     sender.send_request(request).await.map_err(|error| root_cause(&error))
 }
 
-fn no_answer(target: &Target, why: String) -> Failure {
-    Failure::NoAnswer { authority: target.authority().to_owned(), why }
+fn no_answer(address: &Address, why: String) -> Failure {
+    Failure::NoAnswer { authority: address.authority().to_owned(), why }
 }
 
 /// The server's own words for it, from `{"error":"…"}`; else the status's usual ones.

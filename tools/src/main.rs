@@ -4,8 +4,9 @@
 //! [`stream`] of blocks and gaps begins: lines of JSON, which [`feed`] reads, or the messages ([`message`]) of a
 //! [`websocket`]. [`ledger`] checks that they add up, [`received`] keeps what arrived, [`timing`] how late it was by the
 //! server's [`clock`], [`recording`] writes it, [`play`] makes it heard, and [`progress`], [`screen`] and [`summary`] show it. [`listen`] is the
-//! loop that joins them, and the only one that reads clocks.
+//! loop that joins them, and the only one that reads clocks. `aircheckctl load` is a world of its own, [`load`].
 
+mod address;
 mod block;
 mod cli;
 mod client;
@@ -17,6 +18,7 @@ mod latency;
 mod ledger;
 mod level;
 mod listen;
+mod load;
 mod message;
 mod notices;
 mod play;
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
     };
     let code = match cli.command {
         cli::Command::Listen(args) => runtime.block_on(listen::listen(args)),
+        cli::Command::Load(args) => runtime.block_on(load::load(*args)),
         cli::Command::Report(args) => report(args),
     };
     // A name look-up that still runs must not hold up the exit.

@@ -9,8 +9,9 @@ use crate::format::Format;
 use crate::words;
 
 /// The version of the protocol that is spoken here.
-const VERSION: u8 = 1;
-const HEADER_BYTES: usize = 24;
+pub(crate) const VERSION: u8 = 1;
+/// Bytes before the payload.
+pub(crate) const HEADER_BYTES: usize = 24;
 const KIND_F32: u8 = 1;
 const KIND_S16: u8 = 2;
 const KIND_OPUS: u8 = 3;

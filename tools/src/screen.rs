@@ -70,6 +70,22 @@ impl Screen {
         }
     }
 
+    /// Shows a line of state, cut to what fits.
+    pub(crate) fn status(&mut self, line: &str, now: Instant) {
+        if !self.is_due(now) {
+            return;
+        }
+        if self.in_place {
+            let line: String = line.chars().take(width().saturating_sub(1)).collect();
+            write(&format!("\r{line}\x1b[K"));
+            self.drawn = true;
+            self.next_at = now + REDRAW_EVERY;
+        } else {
+            self.line(line);
+            self.next_at = now + LOG_EVERY;
+        }
+    }
+
     /// Leaves the screen to what comes after: no progress line, nothing untold.
     pub(crate) fn finish(&mut self, now: Instant) {
         self.tell_rest(now, true);

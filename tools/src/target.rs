@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use hyper::Uri;
-
-/// HTTP's own port, for a URL that names none.
-const HTTP_PORT: u16 = 80;
+use crate::address::{Address, Location};
 
 /// The two mounts in which a listener can see sequence numbers and gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +33,7 @@ impl Mount {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     mount: Mount,
-    authority: String,
-    host: String,
-    port: Option<u16>,
+    address: Address,
     query: Option<String>,
 }
 
@@ -50,28 +45,8 @@ impl Target {
     ///
     /// Says in one line what is wrong with `text`, and what to write instead.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        const WANTED: &str = "write HOST:PORT, http://HOST:PORT/ or ws://HOST:PORT/";
-        let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let uri: Uri = full.parse().map_err(|error| format!("not a URL ({error}); {WANTED}"))?;
-        let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
-        let is_ws = match uri.scheme_str() {
-            Some("http") => false,
-            Some("ws") => true,
-            Some("https") => return Err(format!("https is not supported; aircheck serves http://{authority}/")),
-            Some("wss") => return Err(format!("wss is not supported; aircheck serves ws://{authority}/")),
-            other => return Err(format!("'{}' is not supported; {WANTED}", other.unwrap_or_default())),
-        };
-        if authority.contains('@') {
-            return Err(format!("aircheck knows no user names or passwords; {WANTED}"));
-        }
-        let host = uri.host().unwrap_or_default();
-        if host.is_empty() {
-            return Err(format!("no host in it; {WANTED}"));
-        }
-        let port = uri.port_u16();
-        if port == Some(0) || (port.is_none() && authority != host) {
-            return Err(format!("no such port: {}; it must be 1 to 65535", &authority[host.len()..]));
-        }
+        let Location { address, is_ws, uri } = Location::parse(text)?;
+        let authority = address.authority();
         let mount = match uri.path() {
             "/stream" => Mount::WebSocket,
             "" | "/" if is_ws => Mount::WebSocket,
@@ -82,13 +57,7 @@ impl Target {
             }
             path => return Err(format!("no stream at {path}; use http://{authority}/")),
         };
-        Ok(Self {
-            mount,
-            authority: authority.to_owned(),
-            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
-            port,
-            query: uri.query().map(str::to_owned),
-        })
+        Ok(Self { mount, query: uri.query().map(str::to_owned), address })
     }
 
     /// The same server's WebSocket.
@@ -102,18 +71,8 @@ impl Target {
     }
 
     /// What to connect to.
-    pub(crate) fn address(&self) -> (&str, u16) {
-        (&self.host, self.port.unwrap_or(HTTP_PORT))
-    }
-
-    /// Host and port as they were written: the request's `Host`.
-    pub(crate) fn authority(&self) -> &str {
-        &self.authority
-    }
-
-    /// Whether a port was named.
-    pub(crate) fn names_port(&self) -> bool {
-        self.port.is_some()
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Path and query of the request.
@@ -133,7 +92,7 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}{}", self.mount.scheme(), self.authority, self.path_and_query())
+        write!(f, "{}://{}{}", self.mount.scheme(), self.address.authority(), self.path_and_query())
     }
 }
 
@@ -147,7 +106,7 @@ mod tests {
         {
             let target = Target::parse(text).unwrap();
             assert_eq!(target.to_string(), "http://localhost:8700/stream.json");
-            assert_eq!(target.address(), ("localhost", 8700));
+            assert_eq!(target.address().endpoint(), ("localhost", 8700));
         }
     }
 
@@ -168,20 +127,6 @@ mod tests {
         assert_eq!(target.first_sequence(), Some(12));
         assert_eq!(Target::parse("h:1?from=7").unwrap().path_and_query(), "/stream.json?from=7");
         assert_eq!(Target::parse("h:1?from=x").unwrap().first_sequence(), None);
-    }
-
-    #[test]
-    fn addresses_of_ipv6_lose_their_brackets_only_where_they_are_connected_to() {
-        let target = Target::parse("[::1]:8700").unwrap();
-        assert_eq!(target.address(), ("::1", 8700));
-        assert_eq!(target.authority(), "[::1]:8700");
-    }
-
-    #[test]
-    fn no_port_means_http_s_own() {
-        let target = Target::parse("http://h/").unwrap();
-        assert_eq!(target.address(), ("h", 80));
-        assert!(!target.names_port());
     }
 
     #[test]

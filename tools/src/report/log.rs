@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::interval_log::{
     IntervalLogIterator, IntervalLogWriterBuilder, LogEntry, LogIteratorError, Tag,
 };
-use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
+use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 
 /// How every version of the format begins.
 const MARK: &str = "#[Histogram log format version ";
@@ -160,24 +160,64 @@ pub struct Interval<'a> {
 ///
 /// When the file can't be written, or a tag is not possible.
 pub fn write(path: &Path, comments: &[String], start: SystemTime, intervals: &[Interval<'_>]) -> io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    // The crate's own writer leaves out the mark, without which HdrHistogram's other tools assume an old version.
-    writeln!(file, "{MARK}{VERSION}]")?;
-    let mut serializer = V2DeflateSerializer::new();
-    let mut builder = IntervalLogWriterBuilder::new();
-    for comment in comments {
-        builder.add_comment(comment);
+    let mut writer = Writer::create(path, comments, start)?;
+    intervals.iter().try_for_each(|interval| writer.write(interval))?;
+    writer.flush()
+}
+
+/// Writes a log while a run goes on: what was written and flushed is there, whatever becomes of the run.
+pub struct Writer {
+    file: BufWriter<File>,
+    serializer: V2DeflateSerializer,
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    /// A log whose comments say where it comes from. An existing file is replaced.
+    ///
+    /// # Errors
+    ///
+    /// When the file can't be written.
+    pub fn create(path: &Path, comments: &[String], start: SystemTime) -> io::Result<Self> {
+        let mut file = BufWriter::new(File::create(path)?);
+        // The crate's own writer leaves out the mark, without which HdrHistogram's other tools assume an old version.
+        writeln!(file, "{MARK}{VERSION}]")?;
+        let mut serializer = V2DeflateSerializer::new();
+        let mut builder = IntervalLogWriterBuilder::new();
+        for comment in comments {
+            builder.add_comment(comment);
+        }
+        builder.with_start_time(start).with_base_time(start).with_max_value_divisor(NANOS_PER_SHOWN);
+        drop(builder.begin_log_with(&mut file, &mut serializer)?);
+        Ok(Self { file, serializer, bytes: Vec::new() })
     }
-    builder.with_start_time(start).with_base_time(start).with_max_value_divisor(NANOS_PER_SHOWN);
-    let mut writer = builder.begin_log_with(&mut file, &mut serializer)?;
-    for Interval { tag, start, span, histogram } in intervals {
+
+    /// Adds an interval. Its line is made here, because the crate's own writer borrows its file and so can't be kept.
+    ///
+    /// # Errors
+    ///
+    /// When the file can't be written, or the tag is not possible.
+    pub fn write(&mut self, interval: &Interval<'_>) -> io::Result<()> {
+        let Interval { tag, start, span, histogram } = interval;
         let tag = Tag::new(tag).ok_or_else(|| io::Error::other(format!("`{tag}` is no tag")))?;
-        writer
-            .write_histogram(histogram, *start, *span, Some(tag))
+        self.bytes.clear();
+        self.serializer
+            .serialize(histogram, &mut self.bytes)
             .map_err(|error| io::Error::other(format!("{error:?}")))?;
+        let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &self.bytes);
+        let (start, span) = (start.as_secs_f64(), span.as_secs_f64());
+        let shown = histogram.max() as f64 / NANOS_PER_SHOWN;
+        writeln!(self.file, "Tag={},{start:.3},{span:.3},{shown:.3},{text}", tag.as_str())
     }
-    drop(writer);
-    file.flush()
+
+    /// Hands what was written to the system.
+    ///
+    /// # Errors
+    ///
+    /// When the file can't be written.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 #[cfg(test)]

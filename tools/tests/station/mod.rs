@@ -106,7 +106,7 @@ impl Drop for Server {
     }
 }
 
-/// A running `aircheckctl listen`, ended when dropped.
+/// A running `aircheckctl`, ended when dropped.
 pub(crate) struct Listening(Option<Child>);
 
 impl Listening {
@@ -114,9 +114,18 @@ impl Listening {
         Self::launch(Command::new(env!("CARGO_BIN_EXE_aircheckctl")), arguments)
     }
 
+    /// Another command than `listen`.
+    pub(crate) fn command(name: &str, arguments: &[&str]) -> Self {
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_aircheckctl")), name, arguments)
+    }
+
     /// Likewise, with an environment of its own.
-    pub(crate) fn launch(mut command: Command, arguments: &[&str]) -> Self {
-        command.arg("listen").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub(crate) fn launch(command: Command, arguments: &[&str]) -> Self {
+        Self::spawn(command, "listen", arguments)
+    }
+
+    fn spawn(mut command: Command, name: &str, arguments: &[&str]) -> Self {
+        command.arg(name).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self(Some(command.spawn().expect("it should start")))
     }
 

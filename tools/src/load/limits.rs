@@ -1,0 +1,48 @@
+//! How many connections this process may have.
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// Descriptors for everything else: the server's table, a log, what the runtime opens.
+const RESERVE: u64 = 16;
+/// How long those that leave may stay beside those that replace them, in seconds.
+const FAREWELL_SECONDS: f64 = 2.0;
+
+/// Makes room for so many connections, of which `churn` are replaced in a second.
+///
+/// # Errors
+///
+/// Says how many fit.
+pub(crate) fn make_room(listeners: u64, churn: f64) -> Result<(), String> {
+    let mut limit = getrlimit(Resource::Nofile);
+    // The hard limit is what the operator allows; the soft one is only there for programs that use select().
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+    let open = std::fs::read_dir("/proc/self/fd").map_or(RESERVE, |entries| entries.count() as u64);
+    let beside = open + RESERVE + (churn * FAREWELL_SECONDS).ceil() as u64;
+    match getrlimit(Resource::Nofile).current {
+        Some(most) if listeners.saturating_add(beside) > most => {
+            let fits = most.saturating_sub(beside);
+            Err(format!(
+                "--listeners {listeners} are too many: this process may open {most} files, room for {fits} listeners; \
+                 say --listeners {fits}, or raise the limit by ulimit -Hn"
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_told_with_what_does() {
+        make_room(1, 0.0).unwrap();
+        if getrlimit(Resource::Nofile).maximum.is_some() {
+            let why = make_room(u64::MAX, 0.0).unwrap_err();
+            assert!(why.contains("say --listeners "), "{why}");
+        }
+    }
+}

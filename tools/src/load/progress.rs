@@ -1,0 +1,79 @@
+//! The line that is shown while it runs.
+
+use std::time::Duration;
+
+use aircheck_tools::report::percentiles::nanos;
+use hdrhistogram::Histogram;
+
+use crate::load::measures::Kind;
+use crate::words;
+
+/// The last second.
+pub(crate) struct Progress<'a> {
+    pub(crate) elapsed: Duration,
+    /// Who streams, in the order of [`Kind::ALL`].
+    pub(crate) streaming: [u64; 3],
+    pub(crate) wanted: u64,
+    pub(crate) bytes_per_second: f64,
+    /// Of healthy listeners, since the beginning.
+    pub(crate) lost: u64,
+    pub(crate) refused: u64,
+    pub(crate) latency: &'a Histogram<u64>,
+    pub(crate) stalls: u64,
+}
+
+impl Progress<'_> {
+    /// It in one line, the most important first: a narrow terminal cuts the rest off.
+    pub(crate) fn line(&self) -> String {
+        let mut line = format!("{}  {}", words::clock(self.elapsed), self.streaming.iter().sum::<u64>());
+        line += &format!(" of {}", words::count(self.wanted, "listener"));
+        line += &format!("  {} lost", self.lost);
+        if !self.latency.is_empty() {
+            let [p50, p99] = [0.5, 0.99].map(|quantile| nanos(self.latency.value_at_quantile(quantile)));
+            line += &format!("  latency {p50}, p99 {p99}");
+        }
+        if self.stalls > 0 {
+            line += &format!("  {}", words::count(self.stalls, "stall"));
+        }
+        line += &format!("  {}/s", words::bytes(self.bytes_per_second as u64));
+        for kind in [Kind::Slow, Kind::Frozen] {
+            let count = self.streaming[kind as usize];
+            if count > 0 {
+                line += &format!("  {count} {}", kind.label());
+            }
+        }
+        if self.refused > 0 {
+            line += &format!("  {} refused", self.refused);
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_what_there_is_to_say() {
+        let mut latency = Histogram::new(2).unwrap();
+        let elapsed = Duration::from_secs(12);
+        let mut progress = Progress {
+            elapsed,
+            streaming: [50, 0, 0],
+            wanted: 50,
+            bytes_per_second: 9.6e6,
+            lost: 0,
+            refused: 0,
+            latency: &Histogram::new(2).unwrap(),
+            stalls: 0,
+        };
+        assert_eq!(progress.line(), "00:12  50 of 50 listeners  0 lost  9.6 MB/s");
+        latency.record(1000).unwrap();
+        progress = Progress { latency: &latency, stalls: 2, refused: 3, streaming: [44, 2, 1], ..progress };
+        assert_eq!(
+            progress.line(),
+            "00:12  47 of 50 listeners  0 lost  latency 1.00 us, p99 1.00 us  2 stalls  9.6 MB/s  2 slow  1 frozen  \
+             3 refused"
+        );
+    }
+}
