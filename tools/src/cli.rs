@@ -145,7 +145,7 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
     })?;
     let command = match cli.command {
         Command::Load(args) => Command::Load(Box::new(args.check().map_err(|why| wrong(&why))?)),
-        listen @ Command::Listen(_) => listen,
+        other => other,
     };
     Ok(Cli { command })
 }
