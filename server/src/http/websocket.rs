@@ -14,6 +14,7 @@ use hyper_tungstenite::HyperWebsocketStream;
 use hyper_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use hyper_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use hyper_tungstenite::tungstenite::{Error, Message};
+use tokio::io::AsyncWrite as _;
 use tokio::time::{Sleep, sleep};
 
 use crate::feed::{Begun, Fed, Feed};
@@ -89,7 +90,7 @@ impl Session {
         while self.out.len() < ANSWERS_MOST {
             match Pin::new(&mut self.socket).poll_next(context) {
                 Poll::Pending => return Ok(()),
-                Poll::Ready(None) => return Err(Error::ConnectionClosed),
+                Poll::Ready(None) => return Err(Error::AlreadyClosed),
                 Poll::Ready(Some(Err(Error::Capacity(_)))) => {
                     self.close(CloseCode::Size, "messages are too long");
                     return Ok(());
@@ -228,7 +229,12 @@ impl Future for Session {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        // Whatever went wrong with the connection, it is over.
-        self.poll_session(context).map(|_| ())
+        let over = ready!(self.poll_session(context));
+        if let Err(Error::ConnectionClosed) = over {
+            // tungstenite has written everything, the answer to the close last, and did not say so to what is below.
+            let _ = Pin::new(self.socket.get_mut()).poll_flush(context);
+        }
+        // Whatever else went wrong with the connection, it is over.
+        Poll::Ready(())
     }
 }
