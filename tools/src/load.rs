@@ -8,6 +8,7 @@
 mod account;
 pub(crate) mod args;
 mod chunked;
+mod clocks;
 mod cpu;
 mod crowd;
 mod head;
@@ -37,6 +38,7 @@ use crate::complain;
 use crate::failure::{Failure, io_words};
 use crate::load::account::Blocks;
 use crate::load::args::LoadArgs;
+use crate::load::clocks::Clocks;
 use crate::load::crowd::{Crowd, Stop};
 use crate::load::listener::Run;
 use crate::load::log::SecondsLog;
@@ -81,7 +83,7 @@ async fn run(args: &LoadArgs) -> Result<u8, Failure> {
     let Probed { server, same_machine, blocks } = probed;
     let log = args.hlog.as_deref().map(|path| SecondsLog::create(path, &args.mount.to_string()));
     let log = log.transpose().map_err(|error| cant_log(args, &error))?;
-    let shared = Shared::new(Run { mount: args.mount.clone(), blocks }, crowd::clocks(same_machine));
+    let shared = Shared::new(Run { mount: args.mount.clone(), blocks }, Clocks::now(same_machine));
     let shared = Rc::new(shared.map_err(|error| Failure::Lost(error.to_string()))?);
 
     let mut screen = Screen::stderr(Instant::now());

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -10,7 +10,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::load::args::LoadArgs;
-use crate::load::listener::{Clocks, End, Listener};
+use crate::load::clocks::Clocks;
+use crate::load::listener::{End, Listener};
 use crate::load::log::SecondsLog;
 use crate::load::measures::{Kind, Measure, Measures};
 use crate::load::mount::Form;
@@ -319,11 +320,4 @@ impl<'a> Crowd<'a> {
         }
         tallies
     }
-}
-
-/// Our time and the server's, as far as they are the same.
-pub(crate) fn clocks(same_machine: bool) -> Clocks {
-    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let server_ns = same_machine.then_some(unix.as_nanos() as f64);
-    Clocks { epoch: Instant::now(), server_ns }
 }

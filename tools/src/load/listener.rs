@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::load::account::{Account, Blocks, Standing};
 use crate::load::chunked::Body;
+use crate::load::clocks::Clocks;
 use crate::load::head::{Head, NoStream, Request};
 use crate::load::measures::{Kind, Measure, Measures, STALL};
 use crate::load::mount::{Form, Mount};
@@ -17,15 +18,6 @@ pub(crate) struct Run {
     pub(crate) mount: Mount,
     /// Of aircheck: how its blocks are. Only such a server knows names.
     pub(crate) blocks: Option<Blocks>,
-}
-
-/// How late blocks are: what to add to our time, which counts from any moment, for the server's.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clocks {
-    /// Our time counts from here.
-    pub(crate) epoch: Instant,
-    /// The server's Unix time then, in nanoseconds, if that is known.
-    pub(crate) server_ns: Option<f64>,
 }
 
 /// How a listener ended.
@@ -236,14 +228,6 @@ impl Stream {
         };
         let packets = form == Form::Ws && run.mount.asks_for("payload=opus");
         Self { body: head.body, reader, account: Account::new(run.blocks, packets) }
-    }
-}
-
-impl Clocks {
-    fn latency(self, captured_at_ns: u64, now: Instant) -> Option<Duration> {
-        let at = self.server_ns? + (now - self.epoch).as_nanos() as f64;
-        // Before its capture nothing arrives: what looks like it is the clocks' error.
-        Some(Duration::from_nanos((at - captured_at_ns as f64).max(0.0) as u64))
     }
 }
 

@@ -6,7 +6,7 @@ use aircheck_tools::report::percentiles::{aligned, nanos};
 use serde_json::{Value, json};
 
 use crate::load::crowd::Stop;
-use crate::load::measures::{Kind, Measure, Measures, Spread};
+use crate::load::measures::{Kind, Measure, Measures, STALL, Spread};
 use crate::load::rows::Compared;
 use crate::load::tally::Tally;
 use crate::words;
@@ -65,7 +65,12 @@ impl Outcome<'_> {
         }
         let whys: Vec<String> = self.complaints(healthy, compared).into_iter().flatten().collect();
         if !whys.is_empty() {
-            return failed(LOST, whys.join("; "));
+            let mut text = whys.join("; ");
+            // A machine that stands still stops its listeners, too.
+            if healthy.lost > 0 && self.late > STALL {
+                text += &format!("; this process itself was late by {}, which may be why", words::span(self.late));
+            }
+            return failed(LOST, text);
         }
         let mut text = words::count(healthy.listeners, "healthy listener");
         text += &if self.counts_blocks {

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-use crate::load::listener::{Clocks, End, Listener, Run};
+use crate::load::clocks::Clocks;
+use crate::load::listener::{End, Listener, Run};
 use crate::load::measures::{Kind, Measures};
 
 /// Read at a time: several blocks of any form, so that a listener that stood still catches up quickly. It is one for
