@@ -115,7 +115,12 @@ pub(crate) fn not_a_stream(target: &Target, why: String) -> Failure {
     Failure::NotAStream { authority: target.authority().to_owned(), why }
 }
 
-async fn connect(target: &Target) -> Result<TcpStream, Failure> {
+/// A connection to the server.
+///
+/// # Errors
+///
+/// [`Failure::Connect`].
+pub(crate) async fn connect(target: &Target) -> Result<TcpStream, Failure> {
     let why = match timeout(PATIENCE, TcpStream::connect(target.address())).await {
         Ok(Ok(tcp)) => return Ok(tcp),
         Ok(Err(error)) => io_words(&error),
@@ -147,12 +152,13 @@ async fn request(target: &Target, tcp: TcpStream, headers: HeaderMap) -> Result<
     sender.send_request(request).await.map_err(|error| root_cause(&error))
 }
 
-fn no_answer(target: &Target, why: String) -> Failure {
+/// The failure of a server that took the connection, and said nothing useful.
+pub(crate) fn no_answer(target: &Target, why: String) -> Failure {
     Failure::NoAnswer { authority: target.authority().to_owned(), why }
 }
 
 /// The server's own words for it, from `{"error":"…"}`; else the status's usual ones.
-async fn refusal(response: Response<Incoming>) -> Failure {
+pub(crate) async fn refusal(response: Response<Incoming>) -> Failure {
     #[derive(Deserialize)]
     struct ErrorBody {
         error: String,

@@ -5,6 +5,8 @@
 //! [`websocket`]. [`ledger`] checks that they add up, [`received`] keeps what arrived, [`timing`] how late it was by the
 //! server's [`clock`], [`recording`] writes it, [`play`] makes it heard, and [`progress`], [`screen`] and [`summary`] show it. [`listen`] is the
 //! loop that joins them, and the only one that reads clocks.
+//!
+//! `aircheckctl top` is [`top`], with its parts below it.
 
 mod block;
 mod cli;
@@ -29,6 +31,7 @@ mod stream;
 mod summary;
 mod target;
 mod timing;
+mod top;
 mod websocket;
 mod words;
 
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
     };
     let code = match cli.command {
         cli::Command::Listen(args) => runtime.block_on(listen::listen(args)),
+        cli::Command::Top(args) => runtime.block_on(top::top(args)),
         cli::Command::Report(args) => report(args),
     };
     // A name look-up that still runs must not hold up the exit.

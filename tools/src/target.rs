@@ -91,6 +91,17 @@ impl Target {
         })
     }
 
+    /// The server alone, whatever of it `text` names: who pastes a stream's URL means that stream's server.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse).
+    pub(crate) fn parse_server(text: &str) -> Result<Self, String> {
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        Self::parse(&format!("{scheme}://{authority}/"))
+    }
+
     /// The same server's WebSocket.
     pub(crate) fn over_websocket(self) -> Self {
         Self { mount: Mount::WebSocket, ..self }
@@ -149,6 +160,15 @@ mod tests {
             assert_eq!(target.to_string(), "http://localhost:8700/stream.json");
             assert_eq!(target.address(), ("localhost", 8700));
         }
+    }
+
+    #[test]
+    fn a_server_is_found_in_whatever_url_of_it() {
+        for text in ["h:1", "http://h:1", "h:1/stream.wav?name=x", "http://h:1/metrics", "h:1?from=2"] {
+            assert_eq!(Target::parse_server(text).unwrap(), Target::parse("http://h:1/").unwrap(), "{text}");
+        }
+        assert!(Target::parse_server("https://h/").unwrap_err().contains("https is not supported"));
+        assert!(Target::parse_server("").unwrap_err().contains("not a URL"));
     }
 
     #[test]

@@ -1,0 +1,1 @@
+//! The whole screen without a terminal: keys in, lines out.
