@@ -10,7 +10,8 @@ build=(
     pkg-config:pkg-config
     /usr/include/alsa/asoundlib.h:libasound2-dev
 )
-# What the tests use for real: a sound server with a microphone made of a null sink, players, a browser, a monitor.
+# What the tests use for real: a sound server with a microphone made of a null sink, players, a browser, a monitor,
+# a terminal.
 test=(
     pulseaudio:pulseaudio
     paplay:pulseaudio-utils
@@ -20,6 +21,7 @@ test=(
     chromium:chromium
     promtool:prometheus
     tc:iproute2
+    tmux:tmux
 )
 
 missing() {
