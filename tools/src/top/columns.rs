@@ -113,13 +113,15 @@ impl Column {
     /// The cells it takes at least.
     const fn least(self) -> usize {
         match self {
-            Name => 12,
+            // An IPv4 address and its port on this machine, for who has no name.
+            Name => 15,
             // An IPv4 address and its port; longer ones are whole in the line below the table.
             Remote => 21,
             Format | Gaps => 6,
-            Lag | P99 | Max | Lost | Share => 8,
+            Lag | P99 | Max | Share => 7,
             Trend => 10,
-            Asked | Queue | Ear => 9,
+            // A million blocks, in lost ones: somebody who stood still for three hours.
+            Asked | Lost | Queue | Ear => 9,
             Socket => 10,
             Fault => 13,
             Waits => 19,

@@ -9,6 +9,9 @@ use super::state::{Contact, State};
 use super::text::line_of;
 use super::theme::{Theme, Tone};
 
+/// Below this a day's figures don't fit with all their words.
+const NARROW: usize = 80;
+
 /// State, source and server.
 pub(crate) fn title(state: &State, theme: Theme, cells: usize) -> Line<'static> {
     let status = &state.picture().status;
@@ -86,16 +89,18 @@ pub(crate) fn capture(status: &Status, theme: Theme, cells: usize) -> Line<'stat
     let lost = |blocks: u64| (figures::count(blocks), theme.style(if blocks > 0 { Tone::Bad } else { Tone::Plain }));
     let label = |text: &str| (text.to_owned(), quiet);
     let figure = |text: String| (text, Style::new());
+    // Where there is little room, words give way, not figures.
+    let is_narrow = cells < NARROW;
     let spans = vec![
-        label("captured "),
+        label(if is_narrow { "" } else { "captured " }),
         figure(figures::plural(capture.blocks, "block")),
         label(" · lost "),
         lost(capture.lost_xrun),
         label(" xrun "),
         lost(capture.lost_overflow),
-        label(" overflow · ring p50 "),
+        label(if is_narrow { " overflow · ring " } else { " overflow · ring p50 " }),
         figure(figures::milliseconds(ring.p50)),
-        label(" p99 "),
+        label(if is_narrow { ", " } else { " p99 " }),
         figure(figures::milliseconds(ring.p99)),
     ];
     line_of(spans, (String::new(), Style::new()), cells)
