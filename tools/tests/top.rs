@@ -164,6 +164,10 @@ fn in_a_terminal_the_frozen_one_stands_first_and_can_be_disconnected() {
         let rows = server.ask("GET", "/api/v1/listeners");
         (!rows.contains(&format!("\"id\":{id},"))).then_some(())
     });
+    // Somebody ended it: it did not go by itself, as one who acknowledges nothing does some day.
+    eventually("the reason", || {
+        (server.metric("aircheck_listeners_left_total", &["reason=\"closed\""]) == 1).then_some(())
+    });
     pane.until("an empty filter", |screen| screen.contains("0 of 1 listener match"));
     pane.press(&["Escape"]);
     pane.until("the healthy one", |screen| names(screen) == ["healthy"]);

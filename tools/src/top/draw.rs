@@ -34,9 +34,12 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &mut State, theme: Theme, now: 
     let lines = lines(state, theme, now, cells, height);
     frame.render_widget(Paragraph::new(lines), area);
     if matches!(state.contact, Contact::Lost { .. }) {
-        // These were true once. The first two lines say so, the last one the keys.
-        let stale = Rect { y: area.y + 2, height: area.height.saturating_sub(3), ..area };
-        frame.buffer_mut().set_style(stale, Style::reset().patch(theme.style(Tone::Quiet)));
+        // These were true once. What says so is not greyed, nor are the keys in the last line.
+        let facts = Rect { y: area.y + 1, height: 1, ..area };
+        let rest = Rect { y: area.y + 3, height: area.height.saturating_sub(4), ..area };
+        for stale in [facts, rest] {
+            frame.buffer_mut().set_style(stale, Style::reset().patch(theme.style(Tone::Quiet)));
+        }
     }
     if state.mode == Mode::Help {
         help(frame, theme);
@@ -66,13 +69,16 @@ fn lines(state: &mut State, theme: Theme, now: f64, cells: usize, height: usize)
 /// What stands above the rows.
 pub(crate) fn upper(state: &State, theme: Theme, now: f64, cells: usize, is_roomy: bool) -> Vec<Line<'static>> {
     let status = &state.picture().status;
-    let mut lines = vec![header::title(state, theme, cells)];
-    // In the facts' place, not above them: the rows must not jump when contact is lost.
-    lines.push(header::banner(state, theme, now, cells).unwrap_or_else(|| header::facts(status, theme, cells)));
-    if is_roomy {
-        lines.push(Line::default());
+    let mut lines = vec![header::title(state, theme, cells), header::facts(status, theme, cells)];
+    // In the place of air, or of the capture's figures, which stand still then: the rows must not jump.
+    let banner = header::banner(state, theme, now, cells);
+    let has_banner = banner.is_some();
+    if is_roomy || has_banner {
+        lines.push(banner.unwrap_or_default());
     }
-    lines.push(header::capture(status, theme, cells));
+    if is_roomy || !has_banner {
+        lines.push(header::capture(status, theme, cells));
+    }
     lines.extend(meters::meters(status, theme, if is_roomy { METERS_MOST } else { 1 }, cells));
     if is_roomy {
         lines.push(Line::default());
