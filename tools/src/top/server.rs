@@ -83,7 +83,12 @@ impl Server {
                 Ok(answer) => (answer, STATUS_EVERY),
                 Err(failure) => {
                     self.connection = None;
-                    (vec![News::Silence(failure.to_string())], RETRY_EVERY)
+                    let why = match failure {
+                        // Whose connection it is stands above.
+                        Failure::Connect { why, .. } => why,
+                        other => other.to_string(),
+                    };
+                    (vec![News::Silence(why)], RETRY_EVERY)
                 }
             };
             // After a failure everything is asked for at once.

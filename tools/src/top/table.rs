@@ -95,7 +95,7 @@ pub(crate) fn details(row: &Row, status: &Status, theme: Theme, cells: usize) ->
         gaps => format!("{}, at most {}", figures::plural(gaps, "gap"), figures::plural(row.gap_max_blocks, "block")),
     };
     let more = format!(
-        "waits in {waits} · {gaps} · p50 queue {} socket {} ear {}",
+        "p50 queue {} socket {} ear {} · {gaps} · waits in {waits}",
         stage("queue"),
         stage("socket"),
         stage("ear")
