@@ -39,7 +39,10 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        ratatui::restore();
+        // After a panic the hook has done it; once more would put the cursor back over the panic's message.
+        if !std::thread::panicking() {
+            ratatui::restore();
+        }
     }
 }
 
