@@ -63,6 +63,17 @@ impl Location {
 }
 
 impl Address {
+    /// The server in whatever URL of it: who pastes a stream's means that stream's server.
+    ///
+    /// # Errors
+    ///
+    /// As [`Location::parse`].
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        Location::parse(&format!("{scheme}://{authority}/")).map(|location| location.address)
+    }
+
     /// What to connect to.
     pub(crate) fn endpoint(&self) -> (&str, u16) {
         (&self.host, self.port.unwrap_or(HTTP_PORT))
@@ -85,6 +96,15 @@ mod tests {
 
     fn address(text: &str) -> Address {
         Location::parse(text).unwrap().address
+    }
+
+    #[test]
+    fn a_server_is_found_in_whatever_url_of_it() {
+        for text in ["h:1", "http://h:1", "h:1/stream.wav?name=x", "http://h:1/metrics", "h:1?from=2"] {
+            assert_eq!(Address::parse(text).unwrap().endpoint(), ("h", 1), "{text}");
+        }
+        assert!(Address::parse("https://h/").unwrap_err().contains("https is not supported"));
+        assert!(Address::parse("").is_err());
     }
 
     #[test]

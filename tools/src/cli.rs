@@ -9,10 +9,11 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::load::args::LoadArgs;
+use crate::address::Address;
 use crate::target::Target;
 
 /// What a usage error exits with, as is the custom.
-const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 
 /// Listens to an aircheck server and tells what really arrived.
 #[derive(Debug, Parser)]
@@ -28,6 +29,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Listen(ListenArgs),
     Load(Box<LoadArgs>),
+    Top(TopArgs),
     Report(ReportArgs),
 }
 
@@ -91,6 +93,37 @@ pub(crate) struct ListenArgs {
     /// Exit with 3 if anything was lost
     #[arg(long)]
     pub(crate) strict: bool,
+}
+
+/// Show in a terminal who listens, who lags and why, and how the capture does
+///
+/// The figures are those of the server's page and API. Those who are furthest
+/// behind stand first. Listeners can be sorted, filtered and disconnected: `?`
+/// shows the keys. If the server goes away its last figures stay, and it is
+/// asked again until it is back. With NO_COLOR set there are no colours.
+#[derive(Debug, Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Examples:
+  aircheckctl top localhost:8700
+  aircheckctl top http://localhost:8700/ --once
+
+Exit codes:
+  0  somebody quit: q, Esc, Ctrl-C or SIGTERM; or --once was shown
+  1  no connection, or it is no aircheck
+  2  wrong usage, or there is no terminal"
+)]
+pub(crate) struct TopArgs {
+    /// The server, as HOST:PORT or http://HOST:PORT/
+    #[arg(value_name = "URL", value_parser = Address::parse)]
+    pub(crate) address: Address,
+
+    /// Print it once as plain text, with all listeners, and exit
+    ///
+    /// As wide as the terminal; with every column if it goes to a file or a pipe.
+    #[arg(verbatim_doc_comment, long)]
+    pub(crate) once: bool,
 }
 
 /// Show what a run measured, from its log: percentiles, a plot, two runs side by side

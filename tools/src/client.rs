@@ -135,7 +135,7 @@ pub(crate) fn not_a_stream(target: &Target, why: String) -> Failure {
     Failure::NotAStream { authority: target.address().authority().to_owned(), why }
 }
 
-/// A TCP connection.
+/// A TCP connection to the server.
 ///
 /// # Errors
 ///
@@ -181,12 +181,13 @@ async fn send(address: &Address, path: &str, tcp: TcpStream, headers: HeaderMap)
     sender.send_request(request).await.map_err(|error| root_cause(&error))
 }
 
-fn no_answer(address: &Address, why: String) -> Failure {
+/// The failure of a server that took the connection, and said nothing useful.
+pub(crate) fn no_answer(address: &Address, why: String) -> Failure {
     Failure::NoAnswer { authority: address.authority().to_owned(), why }
 }
 
 /// The server's own words for it, from `{"error":"…"}`; else the status's usual ones.
-async fn refusal(response: Response<Incoming>) -> Failure {
+pub(crate) async fn refusal(response: Response<Incoming>) -> Failure {
     #[derive(Deserialize)]
     struct ErrorBody {
         error: String,

@@ -21,6 +21,12 @@ pub(crate) enum Failure {
     /// 200, but no stream that could be understood.
     #[error("{authority} doesn't send an aircheck stream: {why}")]
     NotAStream { authority: String, why: String },
+    /// It speaks HTTP, but its API isn't there or says something else.
+    #[error("{authority} is no aircheck: {why}")]
+    NotAircheck { authority: String, why: String },
+    /// The terminal could not be used, or is gone.
+    #[error("can't use the terminal: {0}; for plain text, say --once")]
+    Terminal(String),
     /// The connection ended in the middle.
     #[error("connection lost: {0}")]
     Lost(String),

@@ -4,7 +4,8 @@
 //! [`stream`] of blocks and gaps begins: lines of JSON, which [`feed`] reads, or the messages ([`message`]) of a
 //! [`websocket`]. [`ledger`] checks that they add up, [`received`] keeps what arrived, [`timing`] how late it was by the
 //! server's [`clock`], [`recording`] writes it, [`play`] makes it heard, and [`progress`], [`screen`] and [`summary`] show it. [`listen`] is the
-//! loop that joins them, and the only one that reads clocks. `aircheckctl load` is a world of its own, [`load`].
+//! loop that joins them, and the only one that reads clocks. `aircheckctl load` is a world of its own, [`load`], and so
+//! is `aircheckctl top`, [`top`].
 
 mod address;
 mod block;
@@ -31,6 +32,7 @@ mod stream;
 mod summary;
 mod target;
 mod timing;
+mod top;
 mod websocket;
 mod words;
 
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
     let code = match cli.command {
         cli::Command::Listen(args) => runtime.block_on(listen::listen(args)),
         cli::Command::Load(args) => runtime.block_on(load::load(*args)),
+        cli::Command::Top(args) => runtime.block_on(top::top(args)),
         cli::Command::Report(args) => report(args),
     };
     // A name look-up that still runs must not hold up the exit.

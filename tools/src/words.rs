@@ -54,7 +54,8 @@ pub(crate) fn quoted(text: &str, limit: usize) -> String {
 
 /// Neither a control character nor one that reorders the text around it.
 fn is_plain(c: char) -> bool {
-    !c.is_control() && !matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    !c.is_control()
+        && !matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

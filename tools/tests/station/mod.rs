@@ -28,6 +28,11 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the program that lies beside `aircheckctl`, and waits until it listens.
     pub(crate) fn start(flags: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", flags)
+    }
+
+    /// Likewise, at an address where one was before.
+    pub(crate) fn start_at(address: &str, flags: &[&str]) -> Self {
         let program = Path::new(env!("CARGO_BIN_EXE_aircheckctl")).with_file_name("aircheck");
         assert!(
             program.is_file(),
@@ -41,7 +46,7 @@ impl Server {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AIRCHECK_")) {
             command.env_remove(name);
         }
-        command.args(["--listen", "127.0.0.1:0"]).args(flags);
+        command.args(["--listen", address]).args(flags);
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("it should start");
         let mut line = String::new();

@@ -1,0 +1,153 @@
+//! The screen: what stands where, and what gives way when there is little room.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Clear, Padding, Paragraph};
+
+use super::keys::HELP;
+use super::state::{Contact, Mode, State};
+use super::text::{fit, line_of};
+use super::theme::{Theme, Tone};
+use super::{header, meters, table};
+
+/// Smaller than this, nothing useful can be said.
+pub(crate) const LEAST: (u16, u16) = (40, 10);
+/// From this height on there is air between the parts, and a line for each channel.
+const ROOMY: usize = 20;
+/// Most lines of meters, so that listeners keep theirs.
+const METERS_MOST: usize = 4;
+/// From this height on the selected one is described below the table.
+const WITH_DETAILS: usize = 15;
+
+/// Draws all of it.
+pub(crate) fn draw(frame: &mut Frame<'_>, state: &mut State, theme: Theme, now: f64) {
+    let area = frame.area();
+    if area.width < LEAST.0 || area.height < LEAST.1 {
+        let (width, height) = LEAST;
+        let text = format!("{width} x {height} needed, {} x {} here", area.width, area.height);
+        frame.render_widget(Line::raw(text), area);
+        return;
+    }
+    let (cells, height) = (usize::from(area.width), usize::from(area.height));
+    let lines = lines(state, theme, now, cells, height);
+    frame.render_widget(Paragraph::new(lines), area);
+    if matches!(state.contact, Contact::Lost { .. }) {
+        // These were true once. What says so is not greyed, nor are the keys in the last line.
+        let facts = Rect { y: area.y + 1, height: 1, ..area };
+        let rest = Rect { y: area.y + 3, height: area.height.saturating_sub(4), ..area };
+        for stale in [facts, rest] {
+            frame.buffer_mut().set_style(stale, Style::reset().patch(theme.style(Tone::Quiet)));
+        }
+    }
+    if state.mode == Mode::Help {
+        help(frame, theme);
+    }
+}
+
+fn lines(state: &mut State, theme: Theme, now: f64, cells: usize, height: usize) -> Vec<Line<'static>> {
+    let is_roomy = height >= ROOMY;
+    let mut upper = upper(state, theme, now, cells, is_roomy);
+    let mut lower = Vec::new();
+    if let Some(row) = state.selected_row().filter(|_| height >= WITH_DETAILS) {
+        if is_roomy {
+            lower.push(Line::default());
+        }
+        lower.extend(table::details(row, &state.picture().status, theme, cells));
+    }
+    lower.push(footer(state, theme, now, cells));
+    let room = height.saturating_sub(upper.len() + lower.len());
+    let window = state.window(room.saturating_sub(1));
+    let mut rows = table::rows(state, theme, window, cells);
+    rows.resize(room, Line::default());
+    upper.extend(rows);
+    upper.extend(lower);
+    upper
+}
+
+/// What stands above the rows.
+pub(crate) fn upper(state: &State, theme: Theme, now: f64, cells: usize, is_roomy: bool) -> Vec<Line<'static>> {
+    let status = &state.picture().status;
+    let mut lines = vec![header::title(state, theme, cells), header::facts(status, theme, cells)];
+    // In the place of air, or of the capture's figures, which stand still then: the rows must not jump.
+    let banner = header::banner(state, theme, now, cells);
+    let has_banner = banner.is_some();
+    if is_roomy || has_banner {
+        lines.push(banner.unwrap_or_default());
+    }
+    if is_roomy || !has_banner {
+        lines.push(header::capture(status, theme, cells));
+    }
+    lines.extend(meters::meters(status, theme, if is_roomy { METERS_MOST } else { 1 }, cells));
+    if is_roomy {
+        lines.push(Line::default());
+    }
+    lines.push(table::caption(state, theme, cells));
+    lines
+}
+
+/// What is being asked or written, what happened just now, or the keys.
+fn footer(state: &State, theme: Theme, now: f64, cells: usize) -> Line<'static> {
+    let one = |text: String, tone| line_of(vec![(text, theme.style(tone))], (String::new(), Style::new()), cells);
+    match &state.mode {
+        Mode::Question { title, .. } => {
+            // The answers stand first: a long name must not push them out.
+            one(format!("y / n: disconnect {title}?"), Tone::Strong)
+        }
+        Mode::Filter => one(format!("/{}▏ Enter keeps it, Esc clears it", state.filter), Tone::Strong),
+        Mode::Table | Mode::Help => match state.message(now) {
+            Some(message) => one(message.to_owned(), Tone::Strong),
+            None => keys(theme, cells),
+        },
+    }
+}
+
+fn keys(theme: Theme, cells: usize) -> Line<'static> {
+    const KEYS: [(&str, &str); 8] = [
+        ("q", "quit"),
+        ("?", "help"),
+        ("↑↓", "select"),
+        ("k", "kick"),
+        ("s", "sort"),
+        ("/", "filter"),
+        ("r", "reverse"),
+        ("p", "hold"),
+    ];
+    let mut spans = Vec::new();
+    let mut used = 0;
+    for (key, does) in KEYS {
+        let width = key.chars().count() + 1 + does.chars().count();
+        if used + width > cells {
+            break;
+        }
+        used += width + 3;
+        spans.push(Span::styled(key, theme.style(Tone::Strong)));
+        spans.push(Span::styled(format!(" {does}   "), theme.style(Tone::Quiet)));
+    }
+    Line::from(spans)
+}
+
+/// What each key does, over the middle of the screen.
+fn help(frame: &mut Frame<'_>, theme: Theme) {
+    let key_cells = 11;
+    let width = 2 + 4 + key_cells + HELP.iter().map(|(_, does)| does.chars().count()).max().unwrap_or(0);
+    let screen = frame.area();
+    let height = HELP.len() + 2;
+    let size = (screen.width.min(width as u16), screen.height.min(height as u16));
+    let area = Rect {
+        x: screen.x + (screen.width - size.0) / 2,
+        y: screen.y + (screen.height - size.1) / 2,
+        width: size.0,
+        height: size.1,
+    };
+    let lines: Vec<Line<'_>> = HELP
+        .iter()
+        .map(|(key, does)| {
+            Line::from(vec![Span::styled(fit(key, key_cells, false), theme.style(Tone::Strong)), Span::raw(*does)])
+        })
+        .collect();
+    frame.render_widget(Clear, area);
+    let block = Block::bordered().title(" keys ").padding(Padding::horizontal(1));
+    frame.render_widget(Paragraph::new(lines).block(block), area);
+}

@@ -1,0 +1,156 @@
+//! How loud it is: a bar for each channel, from -60 dBFS to full scale.
+
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+use super::api::{Level, Status};
+use super::figures;
+use super::text::fit;
+use super::theme::{Theme, Tone};
+
+/// The bar's left end, as on the server's page.
+const FLOOR_DBFS: f64 = -60.0;
+/// Where it begins to be loud, and where little is left.
+const LOUD_DBFS: f64 = -12.0;
+const HOT_DBFS: f64 = -3.0;
+/// A meter narrower than this says nothing: its label, 8 cells of bar and a figure.
+const WIDTH_LEAST: usize = 17;
+/// From here on there is room for the RMS as a figure, too.
+const WIDTH_WITH_RMS: usize = 50;
+/// Wider bars only take the eye longer.
+const WIDTH_MOST: usize = 100;
+const GAP: usize = 2;
+
+/// The meters of all channels in at most `lines` lines of `cells`, side by side where there are more channels than
+/// lines. The last one says how many didn't fit.
+pub(crate) fn meters(status: &Status, theme: Theme, lines: usize, cells: usize) -> Vec<Line<'static>> {
+    let levels = &status.level;
+    let lines = lines.min(levels.len());
+    if lines == 0 {
+        return Vec::new();
+    }
+    let abreast = levels.len().div_ceil(lines).min((cells + GAP) / (WIDTH_LEAST + GAP)).max(1);
+    let width = ((cells + GAP) / abreast).saturating_sub(GAP).min(WIDTH_MOST);
+    let shown = (lines * abreast).min(levels.len());
+    let mut drawn: Vec<Line<'static>> = Vec::new();
+    for (at, level) in levels.iter().take(shown).enumerate() {
+        let spans = meter(&label(at, levels.len()), *level, status.state == "live", theme, width);
+        if at % abreast == 0 {
+            drawn.push(Line::from(spans));
+        } else if let Some(line) = drawn.last_mut() {
+            line.push_span(Span::raw(" ".repeat(GAP)));
+            line.spans.extend(spans);
+        }
+    }
+    if shown < levels.len() {
+        drawn.pop();
+        let more = format!("{} more channels", levels.len() - abreast * drawn.len());
+        drawn.push(Line::styled(more, theme.style(Tone::Quiet)));
+    }
+    drawn
+}
+
+fn label(channel: usize, channels: usize) -> String {
+    match (channels, channel) {
+        (1, _) => "M".to_owned(),
+        (2, 0) => "L".to_owned(),
+        (2, _) => "R".to_owned(),
+        _ => (channel + 1).to_string(),
+    }
+}
+
+/// A heavy line as far as the RMS, a light one as far as the peak.
+fn meter(label: &str, level: Level, is_live: bool, theme: Theme, cells: usize) -> Vec<Span<'static>> {
+    let peak = level.peak_dbfs.filter(|_| is_live);
+    let rms = level.rms_dbfs.filter(|_| is_live);
+    let mut figures = format!(" {:>5}", figures::decibels(peak, is_live));
+    if cells >= WIDTH_WITH_RMS {
+        figures = format!("{figures} peak  {:>5} rms dBFS", figures::decibels(rms, is_live));
+    }
+    let bar = cells.saturating_sub(3 + figures.chars().count());
+    let reach = |dbfs: Option<f64>| dbfs.map_or(0, |dbfs| cells_to(dbfs, bar));
+    let (heavy, light) = (reach(rms), reach(peak));
+    let mut spans = vec![Span::styled(fit(label, 3, false), theme.style(Tone::Quiet))];
+    let zones = [
+        (0, cells_to(LOUD_DBFS, bar), Tone::Good),
+        (cells_to(LOUD_DBFS, bar), cells_to(HOT_DBFS, bar), Tone::Warning),
+        (cells_to(HOT_DBFS, bar), bar, Tone::Bad),
+    ];
+    for (from, to, tone) in zones {
+        let part = |until: usize| until.clamp(from, to) - from;
+        let text = "━".repeat(part(heavy)) + &"─".repeat(part(light.max(heavy)) - part(heavy));
+        spans.push(Span::styled(text, theme.style(tone)));
+    }
+    let tone = match peak {
+        Some(peak) if peak >= HOT_DBFS => Tone::Bad,
+        Some(peak) if peak >= LOUD_DBFS => Tone::Warning,
+        _ => Tone::Plain,
+    };
+    spans.push(Span::styled("·".repeat(bar - light.max(heavy).min(bar)), theme.style(Tone::Quiet)));
+    spans.push(Span::styled(figures, if peak.is_some() { theme.style(tone) } else { Style::new() }));
+    spans
+}
+
+/// How many of `bar` cells a level reaches.
+fn cells_to(dbfs: f64, bar: usize) -> usize {
+    let share = ((dbfs - FLOOR_DBFS) / -FLOOR_DBFS).clamp(0.0, 1.0);
+    (share * bar as f64).round() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::status;
+    use super::*;
+
+    const THEME: Theme = Theme { has_colour: true };
+
+    fn drawn(status: &Status, lines: usize, cells: usize) -> Vec<String> {
+        meters(status, THEME, lines, cells).iter().map(Line::to_string).collect()
+    }
+
+    #[test]
+    fn each_channel_has_a_bar_as_long_as_it_is_loud() {
+        assert_eq!(
+            drawn(&status(), 2, 29),
+            ["L  ━━━━━━━━━━━━━━━━━─··  −6.0", "R  ━━━━━━·············· −40.0"].map(|line| {
+                // 20 cells: a cell is 3 dB.
+                line.replace("━━━━━━·", "━━━━━━─")
+            })
+        );
+    }
+
+    #[test]
+    fn loud_parts_have_their_colours() {
+        let mut status = status();
+        status.level[0] = Level { peak_dbfs: Some(0.0), rms_dbfs: Some(0.0) };
+        let lines = meters(&status, THEME, 2, 29);
+        let parts: Vec<_> =
+            lines[0].spans[1..4].iter().map(|span| (span.content.chars().count(), span.style)).collect();
+        let wanted = [(16, Tone::Good), (3, Tone::Warning), (1, Tone::Bad)];
+        assert_eq!(parts, wanted.map(|(cells, tone)| (cells, THEME.style(tone))));
+    }
+
+    #[test]
+    fn where_lines_are_few_channels_stand_side_by_side_and_the_rest_is_counted() {
+        assert_eq!(drawn(&status(), 1, 40).len(), 1);
+        assert!(drawn(&status(), 1, 40)[0].contains("R  "));
+        let mut many = status();
+        many.level = vec![Level { peak_dbfs: None, rms_dbfs: None }; 32];
+        let lines = drawn(&many, 2, 40);
+        assert!(lines[0].contains("1 ") && lines[0].contains("2 ") && lines[0].contains("−∞"), "{lines:?}");
+        assert_eq!(lines[1], "30 more channels");
+        for cells in 0..200 {
+            for height in 0..5 {
+                let lines = meters(&many, THEME, height, cells);
+                assert!(lines.len() <= height);
+            }
+        }
+    }
+
+    #[test]
+    fn without_sound_there_is_no_level() {
+        let mut status = status();
+        status.state = "ended".to_owned();
+        assert!(drawn(&status, 2, 40).iter().all(|line| line.ends_with("—") && !line.contains('━')));
+    }
+}

@@ -1,0 +1,18 @@
+//! `--once`: the same screen as plain text, with every listener and every column that fits.
+
+use ratatui::text::Line;
+
+use super::state::State;
+use super::theme::Theme;
+use super::{draw, table};
+
+/// Where lines go into a file or to another program: wide enough for every column.
+pub(crate) const WIDTH_ELSEWHERE: usize = 240;
+
+/// Without colours, and without blanks at the ends of lines.
+pub(crate) fn text(state: &State, cells: usize) -> String {
+    let theme = Theme { has_colour: false };
+    let mut lines = draw::upper(state, theme, 0.0, cells, true);
+    lines.extend(table::rows(state, theme, 0..state.visible().len(), cells));
+    lines.iter().map(Line::to_string).map(|line| format!("{}\n", line.trim_end())).collect()
+}

@@ -1,0 +1,50 @@
+//! How things look. Colours only repeat what words and figures say, so without them nothing is lost.
+
+use ratatui::style::{Color, Modifier, Style};
+
+/// What something is, which decides its look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Plain,
+    /// Of less weight: labels, zeroes.
+    Quiet,
+    Strong,
+    Good,
+    Warning,
+    Bad,
+    /// A badge on a ground of its own.
+    GoodBadge,
+    BadBadge,
+    Selected,
+}
+
+/// With or without colours.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Theme {
+    pub(crate) has_colour: bool,
+}
+
+impl Theme {
+    /// As `NO_COLOR` wants it (no-color.org): without colours if it is set to anything.
+    pub(crate) fn from_environment() -> Self {
+        Self { has_colour: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
+    }
+
+    /// The terminal's own sixteen colours, which its user chose to be readable.
+    pub(crate) fn style(self, tone: Tone) -> Style {
+        let bold = Style::new().add_modifier(Modifier::BOLD);
+        let reversed = Style::new().add_modifier(Modifier::REVERSED);
+        let coloured = |style: Style, colour| if self.has_colour { style.fg(colour) } else { style };
+        match tone {
+            Tone::Plain => Style::new(),
+            Tone::Quiet => Style::new().add_modifier(Modifier::DIM),
+            Tone::Strong => bold,
+            Tone::Good => coloured(Style::new(), Color::Green),
+            Tone::Warning => coloured(Style::new(), Color::Yellow),
+            Tone::Bad => coloured(bold, Color::Red),
+            Tone::GoodBadge => coloured(reversed.patch(bold), Color::Green),
+            Tone::BadBadge => coloured(reversed.patch(bold), Color::Red),
+            Tone::Selected => reversed,
+        }
+    }
+}
