@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
-use crate::load::args::LoadArgs;
 use crate::address::Address;
+use crate::load::args::LoadArgs;
 use crate::target::Target;
 
 /// What a usage error exits with, as is the custom.

@@ -40,11 +40,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
+use crate::address::Address;
 use crate::cli::{TopArgs, USAGE};
 use crate::complain;
 use crate::failure::{Failure, io_words};
 use crate::signals::Signals;
-use crate::address::Address;
 use keys::Wish;
 use picture::Picture;
 use server::Server;

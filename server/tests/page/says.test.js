@@ -72,3 +72,28 @@ test("a browser that can't play live plays Opus by its own player, or else WAV",
   await tab.close();
   await server.end();
 });
+
+test("every format that a browser knows is heard in it, with its pitch", async () => {
+  const server = await Server.start(["--source", "tone:440"]);
+  const tab = await Tab.open(browser, server.url);
+  await tab.page.click("#play"); // so that the page may sound
+  for (const format of ["flac", "opus", "wav"]) {
+    const hz = await tab.page.evaluate(async (path) => {
+      const context = new AudioContext();
+      const audio = new Audio(path);
+      const analyser = new AnalyserNode(context, { fftSize: 8192 });
+      context.createMediaElementSource(audio).connect(analyser);
+      await Promise.all([audio.play(), context.resume()]);
+      while (audio.currentTime < 1) await new Promise((done) => setTimeout(done, 50));
+      const bins = new Float32Array(analyser.frequencyBinCount);
+      analyser.getFloatFrequencyData(bins);
+      audio.pause();
+      audio.removeAttribute("src");
+      audio.load();
+      return (bins.indexOf(Math.max(...bins)) * context.sampleRate) / analyser.fftSize;
+    }, `/stream.${format}`);
+    assert(Math.abs(hz - 440) < 10, `${format}: ${hz} Hz`);
+  }
+  await tab.close();
+  await server.end();
+});

@@ -15,9 +15,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::api::{Row, Status};
 use super::state::{Kicked, News};
+use crate::address::Address;
 use crate::client;
 use crate::failure::{Failure, root_cause};
-use crate::address::Address;
 use crate::words;
 
 /// The same pace as the server's page: fast enough for meters to look alive, and for somebody frozen to be seen soon.
