@@ -20,12 +20,21 @@ export async function eventually(what, ask) {
   }
 }
 
-/** A process, ended with the block that it was started in. */
+const started = new Set();
+
+// A test that fails ends nothing that it has started, and while that runs, neither does this. Not for what is no test.
+if (process.env.NODE_TEST_CONTEXT) {
+  const { after } = await import("node:test");
+  after(() => Promise.all([...started].map((process) => process.end())));
+}
+
+/** A process, ended by whoever started it, or else with the last test. */
 export class Process {
   constructor(program, flags, options = {}) {
     this.child = spawn(program, flags, { stdio: "ignore", ...options });
     this.ended = once(this.child, "exit").then(([code]) => code);
     this.ended.catch(() => {}); // it is told to whoever waits for it
+    started.add(this);
   }
 
   signal(name) {
@@ -33,6 +42,7 @@ export class Process {
   }
 
   async end() {
+    started.delete(this);
     if (this.child.exitCode === null && this.child.signalCode === null) this.child.kill("SIGKILL");
     await this.ended;
   }
