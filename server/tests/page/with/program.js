@@ -10,8 +10,8 @@ export const PATIENCE_MS = 60_000;
 export const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 /** Asks again until there is an answer. */
-export async function eventually(what, ask) {
-  const deadline = Date.now() + PATIENCE_MS;
+export async function eventually(what, ask, patience_ms = PATIENCE_MS) {
+  const deadline = Date.now() + patience_ms;
   for (;;) {
     const answer = await ask();
     if (answer) return answer;
@@ -82,9 +82,9 @@ export class Server extends Process {
   }
 
   /** The row of the listener called `name`, once there is one with `condition`. */
-  rowWhen(name, condition = () => true) {
+  rowWhen(name, condition = () => true, patience_ms = PATIENCE_MS) {
     return eventually(`a row for ${name}`, async () =>
-      (await this.rows()).find((row) => row.name === name && condition(row)));
+      (await this.rows()).find((row) => row.name === name && condition(row)), patience_ms);
   }
 
   async disconnect(id) {
