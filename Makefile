@@ -4,6 +4,8 @@
 .DEFAULT_GOAL := help
 # Where rustup puts cargo, also before a new login has it on its path.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
+# Where cargo puts the programs that benches run.
+RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target))/release
 .PHONY: help run test soak check bench bench-ear bench-icecast setup setup-test
 
 help: ## Show this list
@@ -28,13 +30,12 @@ bench: setup ## Measure: callback, push, fan-out, frozen consumer, memory, 200 l
 
 bench-ear: setup-test ## Measure: from the microphone to the ear, through a sound server and a browser
 	cargo build --quiet --release --locked --package aircheck-server --bin aircheck
-	AIRCHECK_PROGRAM=$${CARGO_TARGET_DIR:-target}/release/aircheck node server/tests/page/bench-ear.js
+	AIRCHECK_PROGRAM=$(RELEASE)/aircheck node server/tests/page/bench-ear.js
 
 bench-icecast: setup ## Measure: beside Icecast, the same bytes to as many listeners
 	@command -v icecast2 >/dev/null || deploy/setup.sh icecast
 	cargo build --quiet --release --locked --package aircheck-server --package aircheck-tools --bins
-	AIRCHECK_PROGRAM=$$PWD/$${CARGO_TARGET_DIR:-target}/release/aircheck \
-	AIRCHECKCTL_PROGRAM=$$PWD/$${CARGO_TARGET_DIR:-target}/release/aircheckctl \
+	AIRCHECK_PROGRAM=$(RELEASE)/aircheck AIRCHECKCTL_PROGRAM=$(RELEASE)/aircheckctl \
 	cargo bench --package aircheck-benches --locked --bench icecast
 
 setup: # What building takes
