@@ -63,6 +63,12 @@ impl Buckets {
         ((power as usize) << half) + (value >> power) as usize
     }
 
+    /// The first so many hold one value each, their own number.
+    #[inline]
+    pub(crate) fn singles(self) -> usize {
+        2 << self.precision.half_magnitude()
+    }
+
     /// The lowest value of a bucket: the inverse of [`index_of`](Self::index_of).
     pub(crate) fn lowest_in(self, index: usize) -> u64 {
         let half = self.precision.half_magnitude();
@@ -70,11 +76,11 @@ impl Buckets {
         ((index - (power << half)) as u64) << power
     }
 
-    /// An ordinary histogram of these counts, one for each bucket.
-    pub(crate) fn histogram(self, counts: impl Iterator<Item = u64>) -> Histogram<u64> {
+    /// An ordinary histogram of these counts, each with its bucket.
+    pub(crate) fn histogram(self, counts: impl Iterator<Item = (usize, u64)>) -> Histogram<u64> {
         let mut histogram = Histogram::new_with_bounds(1, self.max_trackable, self.precision.digits())
             .expect("bounds were checked in `new`");
-        for (index, count) in counts.enumerate().filter(|(_, count)| *count > 0) {
+        for (index, count) in counts.filter(|(_, count)| *count > 0) {
             histogram.record_n(self.lowest_in(index), count).expect("an index comes from a value within the bounds");
         }
         histogram

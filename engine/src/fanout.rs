@@ -207,9 +207,7 @@ impl<T: Send + Sync> FanOut<T> {
             self.head.advance(self.next);
         }
         for lane in &mut self.lanes {
-            for item in &self.batch {
-                lane.offer(item);
-            }
+            lane.offer_all(&self.batch);
         }
         // Pairs with the fence in `Tally::arm`: either the consumer sees the items, or this sees it armed.
         fence(Ordering::SeqCst);

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
+use rtrb::chunks::ReadChunk;
 use triple_buffer::TripleBuffer;
 
 use crate::{EndReason, Item, Loss, LossCounts, Overflow, Start, Tally};
@@ -55,6 +56,24 @@ impl<T: Send + Sync> Taker<T> {
             TakerRing::Queue(ring) => ring.pop().ok(),
             TakerRing::Latest(output) => output.update().then(|| output.output_buffer_mut().take()).flatten(),
         }
+    }
+
+    /// What is queued behind the item with the number `sequence` and follows it without a hole, up to `most` items.
+    /// Nothing where only the newest is kept.
+    pub(crate) fn following(&mut self, sequence: u64, most: usize) -> Option<ReadChunk<'_, Arc<Item<T>>>> {
+        let TakerRing::Queue(ring) = &mut self.ring else { return None };
+        let queued = ring.slots().min(most);
+        let chunk = ring.read_chunk(queued).ok()?;
+        let (front, back) = chunk.as_slices();
+        let last = back.last().or(front.last())?;
+        // Numbers only grow: where the last one is as far away as there are items, none is missing between.
+        let unbroken = if last.stamp.sequence == sequence + queued as u64 {
+            queued
+        } else {
+            let numbered = (sequence + 1..).zip(front.iter().chain(back));
+            numbered.take_while(|(number, item)| item.stamp.sequence == *number).count()
+        };
+        ring.read_chunk(unbroken).ok().filter(|chunk| !chunk.is_empty())
     }
 
     /// Why items are missing directly before the one with the number `sequence`, where the producing side refused
@@ -118,15 +137,37 @@ impl<T: Send + Sync> Lane<T> {
         self.expected = first.max(oldest);
         self.tally.attached(first, live - self.expected);
         self.refuse(Loss::History, self.expected - first);
-        for item in history.iter().filter(|item| item.stamp.sequence >= first) {
-            self.offer(item);
-        }
+        history.iter().filter(|item| item.stamp.sequence >= first).for_each(|item| self.offer(item));
         fence(Ordering::SeqCst);
         self.wake_if_armed();
     }
 
+    /// Puts the items into the ring, or counts why not.
+    pub(crate) fn offer_all(&mut self, items: &[Arc<Item<T>>]) {
+        if self.take_in(items).is_none() {
+            items.iter().for_each(|item| self.offer(item));
+        }
+    }
+
+    /// Puts several items into the ring at one go where nothing is to be said about them: none is missing before or
+    /// between them, and there is room for all.
+    fn take_in(&mut self, items: &[Arc<Item<T>>]) -> Option<()> {
+        let [_, .., last] = items else { return None };
+        let (count, next) = (items.len() as u64, last.stamp.sequence + 1);
+        let Ring::Queue(ring) = &mut self.ring else { return None };
+        if self.over || self.missing.total() > 0 || next != self.expected + count {
+            return None;
+        }
+        let chunk = ring.write_chunk_uninit(items.len()).ok()?;
+        self.expected = next;
+        // Before they can be seen: see `offer`.
+        self.tally.accepted(count);
+        chunk.fill_from_iter(items.iter().cloned());
+        Some(())
+    }
+
     /// Puts the item into the ring, or counts why not.
-    pub(crate) fn offer(&mut self, item: &Arc<Item<T>>) {
+    fn offer(&mut self, item: &Arc<Item<T>>) {
         if self.over {
             return;
         }
@@ -149,7 +190,7 @@ impl<T: Send + Sync> Lane<T> {
             let _ = self.holes.push(Hole { before: sequence, reason });
         }
         // Before the item can be seen, because the consumer may count it as delivered right after.
-        self.tally.accepted();
+        self.tally.accepted(1);
         match &mut self.ring {
             Ring::Queue(ring) => {
                 // There is room: only this thread fills the ring.

@@ -38,6 +38,7 @@ mod end;
 mod head;
 mod loss;
 mod recorder;
+mod run;
 mod tally;
 
 mod stream;
@@ -55,6 +56,7 @@ pub use head::Head;
 pub use loss::{Gap, Loss, LossCounts};
 pub use overflow::{Overflow, UnknownOverflow};
 pub use recorder::{Recorder, SharedRecorder, Summary};
+pub use run::Run;
 pub use stream::{Stream, StreamError, StreamOptions};
 pub use tally::{Snapshot, Tally};
 pub use time::Timestamp;

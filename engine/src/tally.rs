@@ -1,5 +1,6 @@
 //! The account of one consumer: written by the two threads it lies between, read by anyone.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use atomic_waker::AtomicWaker;
@@ -221,8 +222,8 @@ impl Tally {
         self.offering.attached.store(true, Ordering::Release);
     }
 
-    pub(crate) fn accepted(&self) {
-        grow(&self.offering.accepted, 1);
+    pub(crate) fn accepted(&self, items: u64) {
+        grow(&self.offering.accepted, items);
     }
 
     /// Must come after [`accepted`](Self::accepted) of the item that replaced it: see [`snapshot`](Self::snapshot).
@@ -267,10 +268,17 @@ impl Tally {
 
 /// What the consuming side writes, likewise alone, and reads.
 impl Tally {
-    pub(crate) fn delivered(&self, sequence: u64, queued_micros: u64) {
-        grow(&self.taking.delivered, 1);
-        self.taking.passed.store(sequence + 1, Ordering::Release);
-        self.taking.queue_micros.record(queued_micros);
+    /// So many were taken, the last of them `last`.
+    #[inline]
+    pub(crate) fn delivered(&self, last: u64, count: u64) {
+        grow(&self.taking.delivered, count);
+        self.taking.passed.store(last + 1, Ordering::Release);
+    }
+
+    /// So many had waited for so long.
+    #[inline]
+    pub(crate) fn waited(&self, micros: u64, count: u64) {
+        self.taking.queue_micros.record_n(micros, count);
     }
 
     /// So many were passed over, the last of them `last`: because of [`Loss::Late`] or [`Loss::Skipped`].
@@ -280,8 +288,10 @@ impl Tally {
         self.taking.passed.store(last + 1, Ordering::Release);
     }
 
-    pub(crate) fn lagged(&self, items: u64) {
-        self.taking.lag_items.record(items);
+    /// One was taken at each of these lags.
+    #[inline]
+    pub(crate) fn lagged(&self, items: RangeInclusive<u64>) {
+        self.taking.lag_items.record_each(items);
     }
 
     pub(crate) fn missed(&self, gap: Gap) {

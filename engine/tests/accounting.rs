@@ -40,6 +40,11 @@ enum Step {
         who: usize,
         most: usize,
     },
+    /// It takes up to so many items at one go.
+    TakeRun {
+        who: usize,
+        most: usize,
+    },
     Drop {
         who: usize,
     },
@@ -62,6 +67,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (overflow, 1..6_usize, start)
             .prop_map(|(overflow, buffer, start)| Step::Subscribe { overflow, buffer, start }),
         7 => (0..8_usize, 1..12_usize).prop_map(|(who, most)| Step::Take { who, most }),
+        4 => (0..8_usize, 0..12_usize).prop_map(|(who, most)| Step::TakeRun { who, most }),
         1 => (0..8_usize).prop_map(|who| Step::Skip { who }),
         1 => (0..8_usize).prop_map(|who| Step::Drop { who }),
         1 => (0..8_usize).prop_map(|who| Step::Close { who }),
@@ -117,31 +123,52 @@ impl Seen {
         let now = Timestamp::from_nanos(pushed.now);
         match self.consumer.try_recv(now) {
             Ok(Delivery { gap, lag_items, item }) => {
-                let Item { stamp, value: item } = *item;
-                assert!(!self.closed, "closed consumers get nothing more");
-                assert_eq!(stamp.sequence, item, "the stamp belongs to the item");
-                assert!(pushed.items.binary_search(&item).is_ok() && item < pushed.flushed, "{item} was never flushed");
-                assert_eq!(lag_items, pushed.head - (item + 1), "lag is the head minus the position");
-                let hole = item.checked_sub(self.next()).expect("sequence numbers only rise");
-                assert_eq!(gap.map_or(0, |gap| gap.blocks), hole, "the gap before {item} is the whole hole");
-                if let Some(gap) = gap {
-                    assert_eq!(gap.from, self.next(), "the gap starts where the last item ended");
-                    self.gaps.push(gap);
-                }
-                self.slowest = self.slowest.max(now.since(stamp.dispatched_at).as_micros() as u64);
-                self.received.push(item);
-                Ok(item)
+                self.received(pushed, gap, lag_items, &item);
+                Ok(item.value)
             }
-            Err(RecvError::Empty) => Err(RecvError::Empty),
-            Err(RecvError::Ended(end)) => {
-                if let Some(gap) = end.gap {
-                    assert_eq!(gap.from, self.next(), "the last gap starts where the last item ended");
-                    assert!(gap.blocks > 0);
-                }
-                assert!(self.end.replace(end).is_none_or(|before| before == end), "the end stays as it was");
-                Err(RecvError::Ended(end))
-            }
+            Err(error) => Err(self.refused(error)),
         }
+    }
+
+    /// Takes up to `most` items at one go.
+    fn take_run(&mut self, pushed: &Pushed, most: usize) -> Result<(), RecvError> {
+        let run = self.consumer.try_recv_run(Timestamp::from_nanos(pushed.now), most);
+        let taken = run.map(|run| (run.gap, run.lag_items, run.iter().cloned().collect::<Vec<_>>()));
+        let (gap, lag_items, items) = taken.map_err(|error| self.refused(error))?;
+        assert!((1..=most.max(1)).contains(&items.len()), "{} of at most {most}", items.len());
+        for (item, behind) in items.iter().zip(0..) {
+            assert!(behind == 0 || item.value == self.next(), "a run has no holes");
+            self.received(pushed, gap.filter(|_| behind == 0), lag_items - behind, item);
+        }
+        Ok(())
+    }
+
+    fn received(&mut self, pushed: &Pushed, gap: Option<Gap>, lag_items: u64, item: &Item<u64>) {
+        let now = Timestamp::from_nanos(pushed.now);
+        let Item { stamp, value: item } = *item;
+        assert!(!self.closed, "closed consumers get nothing more");
+        assert_eq!(stamp.sequence, item, "the stamp belongs to the item");
+        assert!(pushed.items.binary_search(&item).is_ok() && item < pushed.flushed, "{item} was never flushed");
+        assert_eq!(lag_items, pushed.head - (item + 1), "lag is the head minus the position");
+        let hole = item.checked_sub(self.next()).expect("sequence numbers only rise");
+        assert_eq!(gap.map_or(0, |gap| gap.blocks), hole, "the gap before {item} is the whole hole");
+        if let Some(gap) = gap {
+            assert_eq!(gap.from, self.next(), "the gap starts where the last item ended");
+            self.gaps.push(gap);
+        }
+        self.slowest = self.slowest.max(now.since(stamp.dispatched_at).as_micros() as u64);
+        self.received.push(item);
+    }
+
+    fn refused(&mut self, error: RecvError) -> RecvError {
+        if let RecvError::Ended(end) = error {
+            if let Some(gap) = end.gap {
+                assert_eq!(gap.from, self.next(), "the last gap starts where the last item ended");
+                assert!(gap.blocks > 0);
+            }
+            assert!(self.end.replace(end).is_none_or(|before| before == end), "the end stays as it was");
+        }
+        error
     }
 
     /// What was offered by what the consumer knows: up to the last item flushed, or up to its own end.
@@ -363,6 +390,13 @@ impl Run {
                 });
             }
             Step::Take { who, most } => self.take(who, most),
+            Step::TakeRun { who, most } => {
+                let count = self.seen.len();
+                if let Some(seen) = self.seen.get_mut(who % count.max(1)) {
+                    // Whether there is anything is what `Take` checks.
+                    let _ = seen.take_run(&self.pushed, most);
+                }
+            }
             Step::Drop { who } if !self.seen.is_empty() => {
                 let seen = self.seen.swap_remove(who % self.seen.len());
                 let tally = Arc::clone(seen.consumer.tally());
@@ -576,6 +610,47 @@ fn skip_to_live_does_not_skip_what_an_encoder_is_late_with() {
 }
 
 #[test]
+fn a_run_ends_where_something_is_missing() {
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
+    let mut consumer = subscribe(&hub, Overflow::DropNewest, 20);
+    let now = Timestamp::default();
+    send(&mut fan_out, 5);
+    fan_out.advance_to(8);
+    send(&mut fan_out, 3);
+    let mut run = |most| {
+        let run = consumer.try_recv_run(now, most).unwrap();
+        let items: Vec<u64> = run.iter().map(|item| item.value).collect();
+        assert_eq!(run.items(), items.len());
+        (run.gap.map(|gap| (gap.from, gap.blocks)), run.lag_items, items)
+    };
+    assert_eq!(run(2), (None, 10, vec![0, 1]));
+    assert_eq!(run(20), (None, 8, vec![2, 3, 4]));
+    assert_eq!(run(20), (Some((5, 3)), 2, vec![8, 9, 10]));
+    assert_eq!(consumer.try_recv_run(now, 20).err(), Some(RecvError::Empty));
+    let account = consumer.tally().snapshot();
+    assert_eq!((account.delivered, account.queued, account.next_sequence), (8, 0, 11));
+    let lags = consumer.tally().lag_items().histogram();
+    // Each that came at its own lag; and of the three that did not, the first was due when it was one behind.
+    let counted: Vec<u64> = (0..=11).map(|lag| lags.count_at(lag)).collect();
+    assert_eq!(counted, [1, 2, 2, 1, 0, 0, 1, 1, 1, 1, 1, 0]);
+    fan_out.finish(EndReason::Finished);
+    let end = End { reason: EndReason::Finished, gap: None };
+    assert_eq!(consumer.try_recv_run(now, 1).err(), Some(RecvError::Ended(end)));
+}
+
+/// What a run holds is taken: dropped unseen, it does not come again.
+#[test]
+fn a_run_that_nobody_looks_at_is_taken_all_the_same() {
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
+    let mut consumer = subscribe(&hub, Overflow::DropNewest, 4);
+    send(&mut fan_out, 4);
+    drop(consumer.try_recv_run(Timestamp::default(), 3).unwrap());
+    assert_eq!(drain_one(&mut consumer), (3, None));
+    send(&mut fan_out, 4);
+    assert_eq!(drain(&mut consumer).len(), 4, "their places are free again");
+}
+
+#[test]
 fn drop_newest_delivers_what_is_queued_in_order() {
     let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
     let mut consumer = subscribe(&hub, Overflow::DropNewest, 4);
@@ -679,6 +754,14 @@ fn the_account_is_right_while_it_is_written() {
                         next = delivery.item.value + 1;
                         received += 1;
                         missed += gap;
+                        // And now and then several at one go.
+                        if let Ok(run) = consumer.try_recv_run(Timestamp::now(), received as usize % 4) {
+                            next += run.gap.map_or(0, |gap| gap.blocks);
+                            missed += run.gap.map_or(0, |gap| gap.blocks);
+                            assert!(run.iter().map(|item| item.value).eq(next..next + run.items() as u64));
+                            next += run.items() as u64;
+                            received += run.items() as u64;
+                        }
                         // A stall now and then, as long as it takes to be overtaken.
                         for _ in 0..if received % 500 == 0 { 20_000 } else { 0 } {
                             hint::spin_loop();

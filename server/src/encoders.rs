@@ -202,25 +202,22 @@ impl Worker {
 
     /// Waits for a block, and encodes it and what waits behind it.
     fn encode_some(&mut self) -> Result<(), EndReason> {
-        let mut received = self.blocks.recv_timeout(IDLE);
-        let mut encoded = 0;
-        while let Ok(delivery) = received {
-            self.push(&delivery.item);
-            encoded += 1;
-            received = if encoded < BATCH { self.blocks.try_recv(Timestamp::now()) } else { Err(RecvError::Empty) };
+        match self.blocks.recv_timeout(IDLE) {
+            Ok(delivery) => self.push(&delivery.item),
+            Err(RecvError::Empty) => {}
+            Err(RecvError::Ended(end)) => return Err(self.ended(end)),
         }
-        if let Err(RecvError::Ended(end)) = received {
-            return Err(self.ended(end));
+        let Self { encoder, blocks, packets, .. } = self;
+        // The end, if there is no more, comes again.
+        if let Ok(run) = blocks.try_recv_run(Timestamp::now(), BATCH) {
+            run.iter().for_each(|block| push(encoder, packets, block));
         }
         self.packets.flush();
         Ok(())
     }
 
-    /// Encodes a block for the listeners; one from before live, which came too late for the history, is nobody's.
     fn push(&mut self, block: &Item<Block>) {
-        if block.stamp.sequence >= self.packets.next_sequence() {
-            self.packets.push(block.stamp, self.encoder.encode(block));
-        }
+        push(&mut self.encoder, &mut self.packets, block);
     }
 
     /// What is missing at the end is missing for the listeners too.
@@ -229,5 +226,12 @@ impl Worker {
             self.packets.advance_to(gap.from + gap.blocks);
         }
         end.reason
+    }
+}
+
+/// Encodes a block for the listeners; one from before live, which came too late for the history, is nobody's.
+fn push(encoder: &mut Encoder, packets: &mut FanOut<Encoded>, block: &Item<Block>) {
+    if block.stamp.sequence >= packets.next_sequence() {
+        packets.push(block.stamp, encoder.encode(block));
     }
 }

@@ -156,10 +156,10 @@ impl Sending for Engine {
 impl Taking for Consumer<Block> {
     fn take(&mut self, now: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken {
         let mut taken = Taken::default();
-        while let Ok(delivery) = self.try_recv(now) {
-            read(&delivery.item.value);
-            taken.blocks += 1;
-            taken.lost += delivery.gap.map_or(0, |gap| gap.blocks);
+        while let Ok(run) = self.try_recv_run(now, usize::MAX) {
+            taken.blocks += run.items() as u64;
+            taken.lost += run.gap.map_or(0, |gap| gap.blocks);
+            run.iter().for_each(|item| read(&item.value));
         }
         taken
     }
