@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! cargo bench -p aircheck-benches                    # everything, some minutes
-//! cargo bench -p aircheck-benches --bench fanout     # one of: steps encode callback push fanout paced latency frozen listeners memory
+//! cargo bench -p aircheck-benches --bench throughput # one of: steps encode callback push throughput paced latency frozen listeners memory
 //! ```
 
 mod clock;
