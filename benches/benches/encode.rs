@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aircheck_benches::{Table, Target};
+use aircheck_benches::{Table, Target, WAV_RATE_HZ, is_quick, write_wav};
 use aircheck_engine::source::{Paced, PcmEncoding, Wav};
 use aircheck_engine::{Block, Format, Item, Overflow, Stream, StreamOptions, SubscribeOptions, Timestamp};
 use aircheck_server::codec::{FlacEncoder, OpusEncoder};
@@ -22,7 +22,6 @@ use aircheck_server::encoders::Encoders;
 use aircheck_server::message::Payload;
 use criterion::{BenchmarkId, Criterion, Throughput};
 
-const RATE_HZ: u32 = 48_000;
 const BITRATE: u32 = 96_000;
 const OPUS: Encoding = Encoding::Opus { bitrate: BITRATE };
 const FLAC: Encoding = Encoding::Flac { bits: 16 };
@@ -50,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         .configure_from_args();
     for channels in [1, 2, 8] {
         let wav = directory.path().join(format!("{channels}.wav"));
-        write_wav(&wav, channels)?;
+        write_wav(&wav, channels, 1, busy)?;
         for millis in BLOCKS_MS {
             let blocks = blocks(&wav, Duration::from_millis(millis))?;
             for (name, encoding) in ENCODINGS {
@@ -60,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     }
     criterion.final_summary();
     // `cargo test --benches` only wants to see that it runs.
-    if std::env::args().any(|argument| argument == "--test") {
+    if is_quick() {
         return Ok(());
     }
     println!("an encoder beside a live source, 48 kHz stereo, blocks of 10 ms\n");
@@ -197,19 +196,10 @@ fn blocks(wav: &Path, block: Duration) -> Result<Vec<Arc<Item<Block>>>, Box<dyn 
     Ok(blocks)
 }
 
-/// A second of sound that is neither silent nor simple.
-fn write_wav(path: &Path, channels: u16) -> hound::Result<()> {
-    let spec =
-        hound::WavSpec { channels, sample_rate: RATE_HZ, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
-    let mut writer = hound::WavWriter::create(path, spec)?;
-    for frame in 0..RATE_HZ {
-        let t = f64::from(frame) / f64::from(RATE_HZ);
-        for channel in 0..channels {
-            let phase = |hz: f64| (std::f64::consts::TAU * t * (hz + 110.0 * f64::from(channel))).sin();
-            let noise = f64::from((frame * 31 + u32::from(channel)).wrapping_mul(2_654_435_761) >> 16) / 65_536.0 - 0.5;
-            let sample = 0.3 * phase(440.0) + 0.2 * phase(1330.0) + 0.1 * phase(4000.0 * t) + 0.02 * noise;
-            writer.write_sample((sample * 32_000.0) as i16)?;
-        }
-    }
-    writer.finalize()
+/// Sound that is neither silent nor simple.
+fn busy(frame: u32, channel: u16) -> f64 {
+    let t = f64::from(frame) / f64::from(WAV_RATE_HZ);
+    let phase = |hz: f64| (std::f64::consts::TAU * t * (hz + 110.0 * f64::from(channel))).sin();
+    let noise = f64::from((frame * 31 + u32::from(channel)).wrapping_mul(2_654_435_761) >> 16) / 65_536.0 - 0.5;
+    0.3 * phase(440.0) + 0.2 * phase(1330.0) + 0.1 * phase(4000.0 * t) + 0.02 * noise
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use aircheck_benches::{Table, sum};
+use aircheck_benches::{Table, is_quick, sum};
 use aircheck_engine::source::Tone;
 use aircheck_engine::{Overflow, Start, Stream, StreamOptions, SubscribeOptions};
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -58,7 +58,8 @@ struct Count {
 }
 
 fn main() {
-    println!("one of {CONSUMERS} consumers frozen 200 of every 500 ms for {} s\n", RUN.as_secs());
+    let run = if is_quick() { RUN / 8 } else { RUN };
+    println!("one of {CONSUMERS} consumers frozen 200 of every 500 ms for {} s\n", run.as_secs_f64());
     let mut table = Table::new([
         "engine",
         "consumer",
@@ -75,17 +76,17 @@ fn main() {
     for (overflow, freezing) in
         [(Overflow::SkipToLive, true), (Overflow::DropNewest, true), (Overflow::DropNewest, false)]
     {
-        engine(overflow, freezing, &mut table);
+        engine(overflow, freezing, run, &mut table);
     }
     println!("{table}");
     let mut table = Table::new(["peer", "buffer", "receiver", "sent", "received", "lagged", "verdict"]);
     for buffer in [FROZEN_BUFFER, BUFFER] {
-        tokio_broadcast(buffer, &mut table);
+        tokio_broadcast(buffer, run, &mut table);
     }
     println!("{table}");
 }
 
-fn engine(overflow: Overflow, freezing: bool, table: &mut Table) {
+fn engine(overflow: Overflow, freezing: bool, run: Duration, table: &mut Table) {
     let options = StreamOptions { block: BLOCK, history: Duration::from_millis(100), ..StreamOptions::default() };
     let stream = Stream::start(Box::new(Tone::new(440.0)), options).expect("a tone always starts");
     let consumers: Vec<_> = (0..CONSUMERS)
@@ -115,7 +116,7 @@ fn engine(overflow: Overflow, freezing: bool, table: &mut Table) {
             (tally, thread)
         })
         .collect();
-    thread::sleep(RUN);
+    thread::sleep(run);
     // The block's own length is in it.
     let due = Duration::from_micros(stream.ring_micros().max()).saturating_sub(BLOCK);
     stream.stop();
@@ -145,7 +146,7 @@ fn engine(overflow: Overflow, freezing: bool, table: &mut Table) {
     }
 }
 
-fn tokio_broadcast(buffer: usize, table: &mut Table) {
+fn tokio_broadcast(buffer: usize, run: Duration, table: &mut Table) {
     let (sender, _) = broadcast::channel::<Arc<[f32]>>(buffer);
     let receivers: Vec<JoinHandle<Count>> = (0..CONSUMERS)
         .map(|number| {
@@ -170,7 +171,7 @@ fn tokio_broadcast(buffer: usize, table: &mut Table) {
     let block: Arc<[f32]> = [0.25; BLOCK_SAMPLES].into();
     let start = Instant::now();
     let mut sent = 0;
-    while start.elapsed() < RUN {
+    while start.elapsed() < run {
         let _ = sender.send(Arc::clone(&block));
         sent += 1;
         thread::sleep((start + BLOCK * sent).saturating_duration_since(Instant::now()));

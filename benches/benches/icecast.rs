@@ -22,7 +22,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use aircheck_benches::{Steal, Table, Target};
+use aircheck_benches::{Cpu, Memory, Steal, Table, Target, WAV_RATE_HZ, write_wav};
 use serde_json::Value;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -31,8 +31,6 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 const GATHERED: &str = "gather=500ms&buffer=4s";
 /// For connections to settle after the last has come.
 const SETTLE: Duration = Duration::from_secs(2);
-/// Linux counts processor time for programs in hundredths of a second on every architecture.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 fn main() -> Result<()> {
     let (Some(aircheck), Some(ctl)) = (std::env::var_os("AIRCHECK_PROGRAM"), std::env::var_os("AIRCHECKCTL_PROGRAM"))
@@ -186,7 +184,7 @@ struct Server {
 impl Server {
     fn aircheck(program: &Path, directory: &Path) -> Result<Self> {
         let wav = directory.join("tone.wav");
-        write_wav(&wav)?;
+        write_wav(&wav, 2, 4, chirps)?;
         let source = format!("wav:{}", wav.display());
         let mut process = Command::new(program)
             .args(["--source", &source, "--loop", "--listen", "127.0.0.1:0", "--max-listeners", "1100"])
@@ -250,9 +248,7 @@ impl Server {
     }
 
     fn anon_kib(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
-        Ok(line.split_whitespace().next().and_then(|kib| kib.parse().ok()).ok_or("no RssAnon")?)
+        Ok(Memory::of(self.process.id())?.anon_kib)
     }
 }
 
@@ -295,11 +291,7 @@ impl Drop for Feed {
 
 /// Processor time of a process in seconds.
 fn cpu(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is the program's name in parentheses, which may hold anything; utime and stime are the 14th and
-    // 15th field: proc_pid_stat(5).
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
-    Ok(fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND)
+    Ok(Cpu::of(pid)?.total())
 }
 
 fn open_to_all(path: &Path) -> Result<()> {
@@ -307,21 +299,9 @@ fn open_to_all(path: &Path) -> Result<()> {
     Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o777))?)
 }
 
-/// Four seconds of chirps in stereo: something for a codec to do.
-fn write_wav(path: &Path) -> Result<()> {
-    let spec = hound::WavSpec {
-        channels: 2,
-        sample_rate: 48_000,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut writer = hound::WavWriter::create(path, spec)?;
-    for frame in 0..4 * 48_000_u32 {
-        let t = f64::from(frame) / 48_000.0;
-        for hz in [440.0, 660.0] {
-            let sample = (std::f64::consts::TAU * t * (hz + 300.0 * t)).sin() * 8000.0;
-            writer.write_sample(sample as i16)?;
-        }
-    }
-    Ok(writer.finalize()?)
+/// Chirps in stereo: something for a codec to do.
+fn chirps(frame: u32, channel: u16) -> f64 {
+    let t = f64::from(frame) / f64::from(WAV_RATE_HZ);
+    let hz = if channel == 0 { 440.0 } else { 660.0 };
+    0.25 * (std::f64::consts::TAU * t * (hz + 300.0 * t)).sin()
 }

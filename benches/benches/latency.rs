@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use aircheck_benches::{Steal, sum, tap};
+use aircheck_benches::{Steal, is_quick, sum, tap};
 use aircheck_engine::{Block, Consumer, StreamOptions, SubscribeOptions, Timestamp};
 use aircheck_tools::report::log::{Interval, Log, Series, write};
 use aircheck_tools::report::page::{Part, html};
@@ -75,7 +75,7 @@ struct Run {
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let arguments: Vec<String> = std::env::args().collect();
-    let quick = arguments.iter().any(|argument| argument == "--quick" || argument == "--test");
+    let quick = is_quick();
     let out = arguments.iter().position(|argument| argument == "--out").and_then(|at| arguments.get(at + 1));
     let out =
         out.map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/latency")), PathBuf::from);

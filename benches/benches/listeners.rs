@@ -14,7 +14,6 @@
 //!
 //! `AIRCHECK_BENCH_SECONDS` sets the window (10); `-- --quick` measures one second and leaves the second server out.
 
-use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -22,18 +21,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, iter};
 
-use aircheck_benches::{Table, Target};
+use aircheck_benches::{Cpu, Memory, Table, Target, WAV_RATE_HZ, is_quick, open_files, request, write_wav};
 use aircheck_server::config::{Config, SourceSpec};
 use aircheck_server::run::run;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt as _;
 use tokio::time::sleep;
 
 /// Set to a WAV file's path in the process that is to be the server.
 const SERVER: &str = "AIRCHECK_BENCH_SERVER";
-const RATE_HZ: u32 = 48_000;
-const CHANNELS: u16 = 2;
 const BLOCK: Duration = Duration::from_millis(10);
 /// Of 480 frames, two channels, two bytes.
 const BLOCK_BYTES: u64 = 1920;
@@ -45,8 +41,6 @@ const LISTENERS: usize = 200;
 const MANY: usize = 1000;
 /// For the listeners' sockets, in either process, other files come on top.
 const OTHER_FILES: usize = 100;
-/// Linux counts processor time for programs in hundredths of a second on every architecture.
-const TICKS_PER_SECOND: f64 = 100.0;
 /// Enough that the processor time of one can be told from ticks of 10 ms.
 const SCRAPES: usize = 100;
 const MEMORY: Target = Target::AtMost(64.0);
@@ -57,7 +51,7 @@ fn main() -> io::Result<()> {
     if let Some(wav) = env::var_os(SERVER) {
         return serve(wav.into());
     }
-    let quick = env::args().any(|argument| argument == "--quick" || argument == "--test");
+    let quick = is_quick();
     let seconds = env::var("AIRCHECK_BENCH_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
     let window = if quick { 1.0 } else { seconds.unwrap_or(10.0) };
     let mut phases = vec![(LISTENERS, window)];
@@ -67,7 +61,7 @@ fn main() -> io::Result<()> {
 
     let directory = tempfile::tempdir()?;
     let wav = directory.path().join("tone.wav");
-    write_wav(&wav).map_err(io::Error::other)?;
+    write_wav(&wav, 2, 2, tone).map_err(io::Error::other)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut results = Vec::new();
     for &(listeners, seconds) in &phases {
@@ -225,15 +219,20 @@ impl Measured {
             plain(format!("{:.1}, {:.1}", self.scrape.median_ms, self.scrape.slowest_ms)),
             plain(format!("{:.1}", self.scrape.cpu_ms)),
             plain(format!("{:.0}", self.scrape.kib)),
-            plain(self.before.to_string()),
-            plain(self.with_one.to_string()),
-            plain(self.with_all.to_string()),
+            plain(kib(self.before)),
+            plain(kib(self.with_one)),
+            plain(kib(self.with_all)),
             [format!("{first:.1}, further ones {further:.1}"), MEMORY.verdict(first)],
-            plain(self.after.to_string()),
-            plain(self.again.to_string()),
+            plain(kib(self.after)),
+            plain(kib(self.again)),
             [format!("{then:.1}"), MEMORY.verdict(then)],
         ]
     }
+}
+
+/// Both figures of it.
+fn kib(memory: Memory) -> String {
+    format!("{} ({})", memory.anon_kib, memory.all_kib)
 }
 
 /// Whether `offered = delivered + lost + queued` in a row of `/api/v1/listeners`.
@@ -261,23 +260,13 @@ impl Server {
         Ok(server)
     }
 
-    fn proc_file(&self, name: &str) -> io::Result<String> {
-        fs::read_to_string(format!("/proc/{}/{name}", self.process.id()))
-    }
-
     /// Processor time so far.
     fn cpu(&self) -> io::Result<Cpu> {
-        let stat = self.proc_file("stat")?;
-        // The second field is the program's name in parentheses, which may hold anything; utime and stime are the
-        // 14th and 15th field: proc_pid_stat(5).
-        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
-        let mut seconds = || fields.next().and_then(|ticks| ticks.parse().ok()).unwrap_or(f64::NAN) / TICKS_PER_SECOND;
-        Ok(Cpu { user: seconds(), system: seconds() })
+        Cpu::of(self.process.id())
     }
 
     fn memory(&self) -> io::Result<Memory> {
-        let status = self.proc_file("status")?;
-        Ok(Memory { anon_kib: number_after(&status, "RssAnon:"), all_kib: number_after(&status, "VmRSS:") })
+        Memory::of(self.process.id())
     }
 
     /// The rows of `/api/v1/listeners`.
@@ -342,42 +331,12 @@ impl Drop for Server {
     }
 }
 
-/// Processor time in seconds.
-#[derive(Clone, Copy)]
-struct Cpu {
-    user: f64,
-    system: f64,
-}
-
-impl Cpu {
-    fn since(self, earlier: Self) -> Self {
-        Self { user: self.user - earlier.user, system: self.system - earlier.system }
-    }
-
-    fn total(self) -> f64 {
-        self.user + self.system
-    }
-}
-
 /// Reading `/metrics`, the clients being busy on the same machine.
 struct Scrape {
     median_ms: f64,
     slowest_ms: f64,
     cpu_ms: f64,
     kib: f64,
-}
-
-/// Resident memory.
-#[derive(Clone, Copy)]
-struct Memory {
-    anon_kib: f64,
-    all_kib: f64,
-}
-
-impl std::fmt::Display for Memory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({})", self.anon_kib, self.all_kib)
-    }
 }
 
 /// Blocks of all listeners, from `/metrics`.
@@ -404,13 +363,6 @@ impl Received {
         let span = self.last_at.duration_since(self.first_at);
         blocks as i64 - 1 - (span.as_secs_f64() / BLOCK.as_secs_f64()).round() as i64
     }
-}
-
-async fn request(address: SocketAddr, method: &str, path: &str) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(address).await?;
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    Ok(stream)
 }
 
 /// Listens until the stream ends.
@@ -478,31 +430,8 @@ impl Chunks {
     }
 }
 
-/// Two seconds of a tone, another one on each side.
-fn write_wav(path: &Path) -> Result<(), hound::Error> {
-    let spec = hound::WavSpec {
-        channels: CHANNELS,
-        sample_rate: RATE_HZ,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut writer = hound::WavWriter::new(io::BufWriter::new(File::create(path)?), spec)?;
-    for frame in 0..2 * RATE_HZ {
-        for hz in [440.0, 660.0] {
-            let phase = f64::from(frame) / f64::from(RATE_HZ) * hz;
-            writer.write_sample(((phase * std::f64::consts::TAU).sin() * 8000.0) as i16)?;
-        }
-    }
-    writer.finalize()
-}
-
-/// Files that this process, and so the server too, may have open.
-fn open_files() -> io::Result<usize> {
-    Ok(number_after(&fs::read_to_string("/proc/self/limits")?, "Max open files") as usize)
-}
-
-/// The number that follows `label` in a file of `/proc`.
-fn number_after(text: &str, label: &str) -> f64 {
-    let rest = text.lines().find_map(|line| line.strip_prefix(label)).unwrap_or_default();
-    rest.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(f64::NAN)
+/// A tone, another one on each side.
+fn tone(frame: u32, channel: u16) -> f64 {
+    let hz = if channel == 0 { 440.0 } else { 660.0 };
+    0.25 * (std::f64::consts::TAU * hz * f64::from(frame) / f64::from(WAV_RATE_HZ)).sin()
 }

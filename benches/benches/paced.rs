@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aircheck_benches::{Rounds, Steal, Table, Target, sum};
+use aircheck_benches::{Rounds, Steal, Table, Target, is_quick, sum};
 use aircheck_engine::Timestamp;
 use hdrhistogram::Histogram;
 
@@ -39,7 +39,7 @@ const FREEZE: Duration = Duration::from_millis(200);
 const QUANTILES: [f64; 4] = [0.5, 0.99, 0.999, 1.0];
 
 fn main() {
-    let quick = std::env::args().any(|argument| argument == "--test" || argument == "--quick");
+    let quick = is_quick();
     let steal = Steal::now();
     let start = Instant::now();
     println!("paced latency in us: a block each ms, read by every consumer; medians of {ROUNDS} rounds\n");

@@ -6,21 +6,31 @@
 //!
 //! ```text
 //! cargo bench -p aircheck-benches                    # everything, some minutes
-//! cargo bench -p aircheck-benches --bench fanout     # one of: steps encode callback push fanout paced latency frozen listeners memory
+//! cargo bench -p aircheck-benches --bench throughput # one of: steps encode callback push throughput paced latency frozen listeners memory
 //! ```
 
 mod clock;
+mod process;
+mod quick;
+mod request;
 mod rounds;
+mod spin;
 mod steal;
 mod sum;
 mod table;
 mod tap;
 mod target;
+mod wav;
 
 pub use clock::clock_cost;
+pub use process::{Cpu, Memory, open_files};
+pub use quick::is_quick;
+pub use request::request;
 pub use rounds::Rounds;
+pub use spin::spin_until;
 pub use steal::Steal;
 pub use sum::sum;
 pub use table::Table;
 pub use tap::tap;
 pub use target::Target;
+pub use wav::{WAV_RATE_HZ, write_wav};

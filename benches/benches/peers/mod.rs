@@ -7,6 +7,7 @@
 //! visit as far as they are there.
 #![allow(dead_code, reason = "each benchmark is a program of its own and uses a part of this")]
 
+use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -39,7 +40,8 @@ pub(crate) trait Sending {
 
 /// A consuming end.
 pub(crate) trait Taking: Send {
-    /// Reads what is there. The time is now, for who wants to know: one who visits many looks once. Returns how many blocks that were, and how many it says were lost before them.
+    /// Reads what is there. The time is now, for who wants to know: one who visits many looks once. Returns how many
+    /// blocks that were, and how many it says were lost before them.
     fn take(&mut self, now: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken;
 }
 
@@ -122,6 +124,27 @@ fn boxed<R: Taking + 'static>(receivers: impl IntoIterator<Item = R>) -> Vec<Box
     receivers.into_iter().map(|receiver| Box::new(receiver) as Box<dyn Taking>).collect()
 }
 
+/// Reads what `receive` has. Its errors say how many blocks were lost, or, by `None`, that nothing is there.
+fn take_until_empty<B: Borrow<Block>, E>(
+    mut receive: impl FnMut() -> Result<B, E>,
+    read: &mut dyn FnMut(&Block),
+    lost: impl Fn(E) -> Option<u64>,
+) -> Taken {
+    let mut taken = Taken::default();
+    loop {
+        match receive() {
+            Ok(block) => {
+                read(block.borrow());
+                taken.blocks += 1;
+            }
+            Err(error) => match lost(error) {
+                Some(blocks) => taken.lost += blocks,
+                None => return taken,
+            },
+        }
+    }
+}
+
 // ---- the engine --------------------------------------------------------------------------
 
 struct Engine {
@@ -190,17 +213,14 @@ impl Sending for Handles<tokio::sync::broadcast::Sender<Arc<Block>>> {
 impl Taking for tokio::sync::broadcast::Receiver<Arc<Block>> {
     fn take(&mut self, _: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken {
         use tokio::sync::broadcast::error::TryRecvError;
-        let mut taken = Taken::default();
-        loop {
-            match self.try_recv() {
-                Ok(block) => {
-                    read(&block);
-                    taken.blocks += 1;
-                }
-                Err(TryRecvError::Lagged(blocks)) => taken.lost += blocks,
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return taken,
-            }
-        }
+        take_until_empty(
+            || self.try_recv(),
+            read,
+            |error| match error {
+                TryRecvError::Lagged(blocks) => Some(blocks),
+                TryRecvError::Empty | TryRecvError::Closed => None,
+            },
+        )
     }
 }
 
@@ -226,12 +246,7 @@ impl Sending for Handles<Vec<crossbeam_channel::Sender<Arc<Block>>>> {
 
 impl Taking for crossbeam_channel::Receiver<Arc<Block>> {
     fn take(&mut self, _: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken {
-        let mut taken = Taken::default();
-        for block in self.try_iter() {
-            read(&block);
-            taken.blocks += 1;
-        }
-        taken
+        take_until_empty(|| self.try_recv(), read, |_| None)
     }
 }
 
@@ -310,17 +325,14 @@ impl Sending for Values {
 
 impl Taking for ringcast::Receiver<Block> {
     fn take(&mut self, _: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken {
-        let mut taken = Taken::default();
-        loop {
-            match self.try_recv() {
-                Ok(block) => {
-                    read(&block);
-                    taken.blocks += 1;
-                }
-                Err(ringcast::RecvError::Overrun { lost }) => taken.lost += lost as u64,
-                Err(_) => return taken,
-            }
-        }
+        take_until_empty(
+            || self.try_recv(),
+            read,
+            |error| match error {
+                ringcast::RecvError::Overrun { lost } => Some(lost as u64),
+                _ => None,
+            },
+        )
     }
 }
 
@@ -343,12 +355,7 @@ impl Sending for Handles<bus::Bus<Arc<Block>>> {
 
 impl Taking for bus::BusReader<Arc<Block>> {
     fn take(&mut self, _: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken {
-        let mut taken = Taken::default();
-        while let Ok(block) = self.try_recv() {
-            read(&block);
-            taken.blocks += 1;
-        }
-        taken
+        take_until_empty(|| self.try_recv(), read, |_| None)
     }
 }
 
@@ -374,17 +381,14 @@ impl Sending for Handles<async_broadcast::Sender<Arc<Block>>> {
 impl Taking for async_broadcast::Receiver<Arc<Block>> {
     fn take(&mut self, _: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken {
         use async_broadcast::TryRecvError;
-        let mut taken = Taken::default();
-        loop {
-            match self.try_recv() {
-                Ok(block) => {
-                    read(&block);
-                    taken.blocks += 1;
-                }
-                Err(TryRecvError::Overflowed(blocks)) => taken.lost += blocks,
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return taken,
-            }
-        }
+        take_until_empty(
+            || self.try_recv(),
+            read,
+            |error| match error {
+                TryRecvError::Overflowed(blocks) => Some(blocks),
+                TryRecvError::Empty | TryRecvError::Closed => None,
+            },
+        )
     }
 }
 

@@ -15,13 +15,13 @@
 //! on a busy machine many turns run undisturbed. Contenders take turns. Shown are the median rate, and the median of
 //! the ratios of the same round, to the engine's: above 1 the engine is faster.
 
-use std::hint::{black_box, spin_loop};
+use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Instant;
 
-use aircheck_benches::{Rounds, Table, Target, sum};
+use aircheck_benches::{Rounds, Table, Target, is_quick, spin_until, sum};
 use aircheck_engine::Timestamp;
 
 mod peers;
@@ -43,7 +43,7 @@ const BATCHES: [(usize, &str); 2] = [(1, "one by one"), (8, "by 8")];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let quick = arguments.iter().any(|argument| argument == "--test" || argument == "--quick");
+    let quick = is_quick();
     let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
     let is_wanted = |peer: &&Peer| wanted.is_none_or(|wanted| peer.name.contains(wanted.as_str()));
     let peers: Vec<Peer> = PEERS.iter().filter(is_wanted).copied().collect();
@@ -114,7 +114,7 @@ impl Lineup {
             let mut read = vec![0; receivers.len()];
             while let Ok(goal) = goal.recv() {
                 let _ = ready.send(());
-                wait_until(|| sweep(&mut receivers, &mut read, &reached, goal));
+                spin_until(|| sweep(&mut receivers, &mut read, &reached, goal));
             }
         });
         let source = Block { samples: std::array::from_fn(|sample| sample as f32), ..Block::default() };
@@ -129,7 +129,7 @@ impl Lineup {
         let start = Instant::now();
         for _ in 0..blocks / STRIDE {
             let room = (self.sent + STRIDE as u64).saturating_sub(RING as u64);
-            wait_until(|| all_reached(&self.progress, room));
+            spin_until(|| all_reached(&self.progress, room));
             for _ in 0..STRIDE / self.batch {
                 let source = &self.source;
                 self.sender.send(self.batch, &mut |block| *block = *black_box(source));
@@ -137,7 +137,7 @@ impl Lineup {
             self.sent += STRIDE as u64;
         }
         // Nobody gets here without every block: what is lost is missing in the count for ever.
-        wait_until(|| all_reached(&self.progress, goal));
+        spin_until(|| all_reached(&self.progress, goal));
         blocks as f64 / start.elapsed().as_secs_f64()
     }
 }
@@ -184,15 +184,5 @@ impl Floor {
             }
         }
         blocks as f64 / start.elapsed().as_secs_f64()
-    }
-}
-
-/// Spins, because both threads have a core each; now and then lets others run, in case they have not.
-fn wait_until(mut done: impl FnMut() -> bool) {
-    for look in 1_u32.. {
-        if done() {
-            return;
-        }
-        if look.is_multiple_of(1000) { thread::yield_now() } else { spin_loop() }
     }
 }

@@ -1,0 +1,96 @@
+//! What the system says of a process: the time it ran, the memory it has, the files it may open.
+
+use std::{fs, io};
+
+/// Linux counts processor time for programs in hundredths of a second on every architecture.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Processor time in seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    /// In the program.
+    pub user: f64,
+    /// In the kernel, for it.
+    pub system: f64,
+}
+
+impl Cpu {
+    /// What a process has taken so far.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process, or no `/proc`.
+    pub fn of(pid: u32) -> io::Result<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The second field is the program's name in parentheses, which may hold anything; utime and stime are the
+        // 14th and 15th field: proc_pid_stat(5).
+        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
+        let mut seconds = || number(fields.next()).map(|ticks| ticks / TICKS_PER_SECOND);
+        Ok(Self { user: seconds()?, system: seconds()? })
+    }
+
+    /// What was taken since `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self { user: self.user - earlier.user, system: self.system - earlier.system }
+    }
+
+    /// Both kinds together.
+    #[must_use]
+    pub fn total(self) -> f64 {
+        self.user + self.system
+    }
+}
+
+/// Resident memory in KiB.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Anonymous: what the program has allocated.
+    pub anon_kib: f64,
+    /// With its own pages and those of other files, which come and go as the system likes.
+    pub all_kib: f64,
+}
+
+impl Memory {
+    /// What a process has now.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process, or no `/proc`.
+    pub fn of(pid: u32) -> io::Result<Self> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        Ok(Self { anon_kib: number_after(&status, "RssAnon:")?, all_kib: number_after(&status, "VmRSS:")? })
+    }
+}
+
+/// Files that this process, and so one that it starts, may have open.
+///
+/// # Errors
+///
+/// When there is no `/proc`.
+pub fn open_files() -> io::Result<usize> {
+    Ok(number_after(&fs::read_to_string("/proc/self/limits")?, "Max open files")? as usize)
+}
+
+/// The number that follows `label` in a file of `/proc`.
+fn number_after(text: &str, label: &str) -> io::Result<f64> {
+    number(text.lines().find_map(|line| line.strip_prefix(label)).and_then(|rest| rest.split_whitespace().next()))
+}
+
+fn number(word: Option<&str>) -> io::Result<f64> {
+    word.and_then(|word| word.parse().ok()).ok_or_else(|| io::Error::other("/proc says it in words unknown here"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_known() {
+        let pid = std::process::id();
+        assert!(Cpu::of(pid).expect("it runs").total() >= 0.0);
+        let memory = Memory::of(pid).expect("it runs");
+        assert!(memory.anon_kib > 0.0 && memory.all_kib >= memory.anon_kib, "{memory:?}");
+        assert!(open_files().expect("it may open some") > 2);
+    }
+}
