@@ -3,8 +3,10 @@
 //! aircheck encodes a looping WAV to Ogg Opus at 96 kbit/s (or serves it as PCM); what it serves is fed as it is to
 //! Icecast, which passes it on. `aircheckctl load` listens to one and then to the other, so that both have the machine
 //! to themselves, and counts first bytes and stalls. Processor time is `utime + stime` of `/proc/PID/stat` over the
-//! window alone, when all have come; memory is `RssAnon` of the server, beyond what it has with one listener. What the
-//! load tool takes is shown, and in neither.
+//! window alone, when all have come; the same with one listener is what the server takes anyway, which in aircheck's
+//! case is capturing, encoding and metering. Memory is `RssAnon` of the server, beyond what it has with one listener;
+//! each row has a server of its own, because what an allocator keeps from one crowd serves the next. What the load tool
+//! takes is shown, and in neither, and so is what feeds Icecast: another aircheck, which runs all the time.
 //!
 //! aircheck twice: sending each block as it is made, every 10 ms; and gathering them (`?gather=`), as is right for
 //! players that buffer a second anyway. Icecast adds what its clients' queues hold to a listener's delay, and tells
@@ -28,9 +30,11 @@ use serde_json::Value;
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// What players that gather a second anyway may ask for: an eighth of a buffer of 4 s.
-const GATHERED: &str = "gather=500ms&buffer=4s";
+const GATHERED: &str = "?gather=500ms&buffer=4s";
 /// For connections to settle after the last has come.
 const SETTLE: Duration = Duration::from_secs(2);
+/// How long one listener is alone.
+const ALONE: Duration = Duration::from_secs(4);
 
 fn main() -> Result<()> {
     let (Some(aircheck), Some(ctl)) = (std::env::var_os("AIRCHECK_PROGRAM"), std::env::var_os("AIRCHECKCTL_PROGRAM"))
@@ -42,9 +46,10 @@ fn main() -> Result<()> {
     let window = Duration::from_secs(if quick { 3 } else { 10 });
     let crowds: &[usize] = if quick { &[20] } else { &[100, 300, 1000] };
     let directory = tempfile::tempdir()?;
-    let (ctl, steal) = (PathBuf::from(ctl), Steal::now());
-    let own = Server::aircheck(aircheck.as_ref(), directory.path())?;
-    let icecast = Server::icecast(directory.path())?;
+    let (aircheck, ctl, steal) = (PathBuf::from(aircheck), PathBuf::from(ctl), Steal::now());
+    let wav = directory.path().join("tone.wav");
+    write_wav(&wav, 2, 4, chirps)?;
+    let origin = Server::aircheck(&aircheck, &wav)?;
     let mut table = Table::new([
         "stream",
         "server",
@@ -54,65 +59,70 @@ fn main() -> Result<()> {
         "target",
         "KiB a listener",
         "/ icecast",
+        "target",
         "first byte p50 ms",
         "p99",
         "worst stall ms",
         "server CPU %",
+        "with one",
         "load CPU %",
         "lost",
     ]);
+    let mut growths = Vec::new();
     for (stream, path, crowds) in [("opus", "stream.opus", crowds), ("pcm", "stream.pcm", &crowds[..1])] {
-        let feed = Feed::start(&own.url(path), &icecast.url(stream), stream)?;
         let mut first = [f64::NAN; 3];
         for &listeners in crowds {
             let mut of_icecast = None;
-            for (number, (server, name, url)) in [
-                (&icecast, "icecast", icecast.url(stream)),
-                (&own, "aircheck", own.url(path)),
-                (&own, "aircheck, gathered", format!("{}?{GATHERED}", own.url(path))),
-            ]
-            .into_iter()
-            .enumerate()
-            {
-                let seen = measure(&ctl, server, &url, listeners, window)?;
-                let icecast = of_icecast.get_or_insert_with(|| seen.clone());
-                let cost = |seen: &Seen| 3600.0 * seen.server_cpu / (listeners as f64 * seen.seconds);
-                let (ratio, memory) = (cost(&seen) / cost(icecast), seen.kib_a_listener / icecast.kib_a_listener);
-                if first[number].is_nan() {
-                    first[number] = cost(&seen);
-                }
-                let verdict = match (number, listeners, stream) {
-                    (1.., 1000, "opus") => Target::AtMost(0.7).verdict(ratio),
-                    _ => String::new(),
+            for (number, name) in ["icecast", "aircheck", "aircheck, gathered"].into_iter().enumerate() {
+                let (server, feed, url) = if number == 0 {
+                    let icecast = Server::icecast(directory.path())?;
+                    let url = icecast.url(stream);
+                    (icecast, Some(Feed::start(&origin.url(path), &url, stream)?), url)
+                } else {
+                    let own = Server::aircheck(&aircheck, &wav)?;
+                    let query = if number == 1 { "" } else { GATHERED };
+                    let url = format!("{}{query}", own.url(path));
+                    (own, None, url)
                 };
+                let seen = measure(&ctl, &server, &url, listeners, window)?;
+                drop((feed, server));
+                let cost = |seen: &Seen| 3600.0 * seen.server_cpu / (listeners as f64 * seen.seconds);
+                let icecast = of_icecast.get_or_insert_with(|| seen.clone());
+                let (ratio, memory) = (cost(&seen) / cost(icecast), seen.kib_a_listener / icecast.kib_a_listener);
+                let is_judged = number > 0 && listeners == 1000 && stream == "opus";
+                let judge = |most, ratio| if is_judged { Target::AtMost(most).verdict(ratio) } else { String::new() };
+                let percent = |seconds: f64| format!("{:.0}", 100.0 * seconds / seen.seconds);
+                let millis = |seconds: f64| format!("{:.1}", 1000.0 * seconds);
                 table.row([
                     stream.to_owned(),
                     name.to_owned(),
                     listeners.to_string(),
                     format!("{:.2}", cost(&seen)),
                     format!("{ratio:.2}"),
-                    verdict,
+                    judge(0.7, ratio),
                     format!("{:.1}", seen.kib_a_listener),
-                    format!("{memory:.2}"),
-                    format!("{:.1}", 1000.0 * seen.first_byte[0]),
-                    format!("{:.1}", 1000.0 * seen.first_byte[1]),
-                    format!("{:.0}", 1000.0 * seen.worst_stall),
-                    format!("{:.0}", 100.0 * seen.server_cpu / seen.seconds),
-                    format!("{:.0}", 100.0 * seen.load_cpu / seen.seconds),
+                    format!("{memory:.1}"),
+                    judge(1.0, memory),
+                    millis(seen.first_byte[0]),
+                    millis(seen.first_byte[1]),
+                    seen.worst_stall.map_or_else(|| "none".to_owned(), |stall| format!("{:.0}", 1000.0 * stall)),
+                    percent(seen.server_cpu),
+                    percent(seen.server_cpu_with_one),
+                    percent(seen.load_cpu),
                     seen.lost.clone(),
                 ]);
-                if listeners == 1000 {
+                if first[number].is_nan() {
+                    first[number] = cost(&seen);
+                } else if listeners == 1000 {
                     let growth = cost(&seen) / first[number];
-                    println!(
-                        "{stream}, {name}: a listener among 1000 costs {growth:.2} x one among 100: {}",
-                        Target::AtMost(1.2).verdict(growth)
-                    );
+                    let verdict = Target::AtMost(1.2).verdict(growth);
+                    growths.push(format!("{stream}, {name}: one of 1000 costs {growth:.2} x one of 100: {verdict}"));
                 }
             }
         }
-        drop(feed);
     }
-    println!("\n{table}");
+    println!("{table}");
+    growths.iter().for_each(|growth| println!("{growth}"));
     println!("steal: {:.2} % of the time", steal.map_or(f64::NAN, Steal::percent_since));
     Ok(())
 }
@@ -122,17 +132,23 @@ fn main() -> Result<()> {
 struct Seen {
     seconds: f64,
     server_cpu: f64,
+    /// With one listener, in as many seconds.
+    server_cpu_with_one: f64,
     load_cpu: f64,
     kib_a_listener: f64,
     first_byte: [f64; 2],
-    worst_stall: f64,
+    /// In seconds; `None` where nobody waited for longer than `aircheckctl load` calls a stall.
+    worst_stall: Option<f64>,
     lost: String,
 }
 
 fn measure(ctl: &Path, server: &Server, url: &str, listeners: usize, window: Duration) -> Result<Seen> {
-    // Alone: what the server holds that no listener adds to.
-    let mut one = load(ctl, url, 1, Duration::from_secs(3)).spawn()?;
+    // Alone: what the server takes and holds that no listener adds to.
+    let mut one = load(ctl, url, 1, SETTLE + ALONE + SETTLE).spawn()?;
     sleep(SETTLE);
+    let (start, alone) = (Instant::now(), server.cpu()?);
+    sleep(ALONE);
+    let alone = (server.cpu()? - alone) / start.elapsed().as_secs_f64();
     let before = server.anon_kib()?;
     one.wait()?;
 
@@ -156,10 +172,11 @@ fn measure(ctl: &Path, server: &Server, url: &str, listeners: usize, window: Dur
     Ok(Seen {
         seconds,
         server_cpu,
+        server_cpu_with_one: alone * seconds,
         load_cpu,
         kib_a_listener,
         first_byte: [number(&healthy["first_byte_seconds"]["p50"]), number(&healthy["first_byte_seconds"]["p99"])],
-        worst_stall: number(&healthy["worst_stall_seconds"]),
+        worst_stall: healthy["worst_stall_seconds"].as_f64(),
         lost,
     })
 }
@@ -182,9 +199,7 @@ struct Server {
 }
 
 impl Server {
-    fn aircheck(program: &Path, directory: &Path) -> Result<Self> {
-        let wav = directory.join("tone.wav");
-        write_wav(&wav, 2, 4, chirps)?;
+    fn aircheck(program: &Path, wav: &Path) -> Result<Self> {
         let source = format!("wav:{}", wav.display());
         let mut process = Command::new(program)
             .args(["--source", &source, "--loop", "--listen", "127.0.0.1:0", "--max-listeners", "1100"])
@@ -201,7 +216,7 @@ impl Server {
     fn icecast(directory: &Path) -> Result<Self> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let logs = directory.join("icecast");
-        fs::create_dir(&logs)?;
+        fs::create_dir_all(&logs)?;
         let config = directory.join("icecast.xml");
         // Its own defaults, but for the number of clients. It does not run as root, and so must be somebody else.
         fs::write(
