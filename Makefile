@@ -25,7 +25,7 @@ check: setup ## Format, lints (of benches too) and documentation, without warnin
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps --locked
 
-bench: setup ## Measure: callback, push, fan-out, frozen consumer, memory, 200 listeners
+bench: setup ## Measure: what each part costs as it grows, peers side by side, latency, memory, 200 listeners
 	cargo bench --package aircheck-benches --locked
 
 bench-ear: setup-test ## Measure: from the microphone to the ear, through a sound server and a browser

@@ -1,24 +1,43 @@
-//! The callback path beside a plain copy: `Capture::write` of one 480-frame stereo block.
+//! The callback path: `Capture::write` of one block, as blocks, channels and consumers grow, by criterion; and then
+//! beside a plain copy.
 //!
-//! The ring is the real one of a 48 kHz stereo stream in 10 ms blocks, drained by the real dispatcher on its own
-//! thread. Each reading is the mean of [`BATCH`] writes or copies in a row; before each, the ring is waited empty,
-//! outside of the timed part. So the ring's memory was last read by another core, which a plain copy into memory of
-//! one's own never sees. Therefore four copies: into the same block over and over (in the first-level cache), through
-//! as much memory as the ring has, and through as much that another thread has read meanwhile (the fair floor); and
-//! of `i16`, half the bytes.
+//! The ring is the real one of a 48 kHz stream at its live pace, drained by the real dispatcher on its own thread. Only
+//! writes are timed, up to half a ring of them in a row; before each batch the ring is waited empty, outside of the
+//! timed part, so none finds it full, which is asserted. Consumers, where there are any, are read by a thread of their
+//! own, and waited for as well. What is left out: the pace of a device, which lets caches grow cold between blocks, and
+//! what consumers do meanwhile (`push` has both).
+//!
+//! The table is of one 480-frame stereo block; each of its readings is the mean of [`BATCH`] writes or copies in a row.
+//! The ring's memory was last read by another core, which a plain copy into memory of one's own never sees. Therefore
+//! four copies: into the same block over and over (in the first-level cache), through as much memory as the ring has,
+//! and through as much that another thread has read meanwhile (the fair floor); and of `i16`, half the bytes.
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aircheck_benches::{Rounds, Table, Target, sum, tap};
-use aircheck_engine::{Capture, Format, Stream, StreamOptions, Timestamp};
+use aircheck_benches::{Rounds, Table, Target, is_quick, sum, tap};
+use aircheck_engine::{
+    Block, Capture, Consumer, Format, FromSample, RecvError, Stream, StreamOptions, SubscribeOptions, Timestamp,
+};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 
 const RATE_HZ: u32 = 48_000;
+/// Block length in milliseconds, and channels.
+const FORMATS: [(u64, u16); 8] = [(1, 2), (2, 2), (5, 2), (10, 1), (10, 2), (10, 4), (10, 8), (20, 2)];
+const CONSUMERS: [usize; 4] = [1, 16, 256, 1024];
+/// Half of the sound that the capture ring holds, so that it never fills.
+const BATCH_SPAN: Duration = Duration::from_millis(160);
+/// How long a thread that waits for another one lets it work.
+const NAP: Duration = Duration::from_micros(200);
+
+// The table's.
+const BLOCK: Duration = Duration::from_millis(10);
 const CHANNELS: u16 = 2;
 const BLOCK_SAMPLES: usize = 960;
-/// Half of the ring, so that it never fills.
+/// Half of the ring.
 const BATCH: usize = 16;
 /// The capture ring holds this many blocks at this block length.
 const RING_BLOCKS: usize = 32;
@@ -35,7 +54,43 @@ const CONTENDERS: [&str; 6] = [
 ];
 
 fn main() {
-    let mut callback = Callback::start();
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .sample_size(20)
+        .configure_from_args();
+    for (millis, channels) in FORMATS {
+        let id = format!("{millis} ms x {channels}");
+        let block = Duration::from_millis(millis);
+        growth(&mut criterion, BenchmarkId::new("f32", &id), Callback::start(block, channels, 0), 0.25_f32);
+        growth(&mut criterion, BenchmarkId::new("i16", &id), Callback::start(block, channels, 0), 8192_i16);
+    }
+    for consumers in CONSUMERS {
+        let callback = Callback::start(BLOCK, CHANNELS, consumers);
+        growth(&mut criterion, BenchmarkId::new("f32, by consumers", consumers), callback, 0.25_f32);
+    }
+    criterion.final_summary();
+    if !is_quick() {
+        beside_copies();
+    }
+}
+
+/// Times writes of one block; the report counts a sample as one element.
+fn growth<S: Copy>(criterion: &mut Criterion, id: BenchmarkId, mut callback: Callback, sample: S)
+where
+    f32: FromSample<S>,
+{
+    let block = vec![sample; callback.format.block_samples()];
+    let mut group = criterion.benchmark_group("callback");
+    // What is waited for is most of the time: there is no line to be laid through few and many writes.
+    group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(block.len() as u64));
+    group.bench_function(id, |bencher| bencher.iter_custom(|writes| callback.time(writes, &block)));
+    callback.assert_no_loss();
+}
+
+/// Writes and copies, in turn.
+fn beside_copies() {
+    let mut callback = Callback::start(BLOCK, CHANNELS, 0);
     let mut shared = SharedMemory::start();
     let f32_block = [0.25_f32; BLOCK_SAMPLES];
     let i16_block = [8192_i16; BLOCK_SAMPLES];
@@ -47,15 +102,15 @@ fn main() {
         // All of them come out of the same wait.
         callback.drain();
         match contender {
-            0 => mean_nanos(|| callback.write_f32(black_box(&f32_block))),
-            1 => mean_nanos(|| callback.write_i16(black_box(&i16_block))),
+            0 => mean_nanos(|| callback.write(black_box(&f32_block))),
+            1 => mean_nanos(|| callback.write(black_box(&i16_block))),
             2 => mean_nanos(|| black_box(&mut cached).copy_from_slice(black_box(&f32_block))),
             3 => mean_nanos(|| copy_to(&mut memory, places.next().unwrap_or(0), black_box(&f32_block))),
             4 => shared.copy(&f32_block),
             _ => mean_nanos(|| black_box(&mut cached_i16).copy_from_slice(black_box(&i16_block))),
         }
     });
-    assert_eq!(callback.stream.capture().lost_overflow(), 0, "the ring was to be drained in time");
+    callback.assert_no_loss();
 
     println!("callback path, one block of 480 frames stereo; median of {ROUNDS} paired rounds\n");
     let mut table = Table::new(["what", "ns", "write f32 / it", "write i16 / it", "target for f32"]);
@@ -91,36 +146,92 @@ struct Callback {
     format: Format,
     epoch: Timestamp,
     written: u64,
+    consumers: usize,
+    /// Blocks that they have read, all together.
+    read: Arc<AtomicU64>,
 }
 
 impl Callback {
-    fn start() -> Self {
-        let options = StreamOptions { history: Duration::from_secs(1), ..StreamOptions::default() };
-        let (stream, capture) = tap(RATE_HZ, CHANNELS, options);
-        Self { capture, format: stream.format(), stream, epoch: Timestamp::now(), written: 0 }
-    }
-
-    fn write_f32(&mut self, block: &[f32]) {
-        let captured_at = self.next_time();
-        self.capture.write(block, captured_at);
-    }
-
-    fn write_i16(&mut self, block: &[i16]) {
-        let captured_at = self.next_time();
-        self.capture.write(block, captured_at);
-    }
-
-    /// The time at which the next block begins by the stream's own clock.
-    fn next_time(&mut self) -> Timestamp {
-        self.written += 1;
-        self.format.time_of(self.epoch, self.format.position(self.written - 1))
-    }
-
-    /// Waits until the dispatcher has taken everything.
-    fn drain(&self) {
-        while self.stream.head().next() < self.written {
-            thread::sleep(Duration::from_micros(200));
+    fn start(block: Duration, channels: u16, consumers: usize) -> Self {
+        let options = StreamOptions { block, history: Duration::from_secs(1), ..StreamOptions::default() };
+        let (stream, capture) = tap(RATE_HZ, channels, options);
+        let read = Arc::default();
+        if consumers > 0 {
+            let subscribe = |_| stream.subscribe(SubscribeOptions::default()).expect("a running stream");
+            let crowd: Vec<_> = (0..consumers).map(subscribe).collect();
+            while !crowd.iter().all(|consumer| consumer.tally().is_attached()) {
+                thread::sleep(NAP);
+            }
+            let read = Arc::clone(&read);
+            thread::spawn(move || read_all(crowd, &read));
         }
+        Self { capture, format: stream.format(), stream, epoch: Timestamp::now(), written: 0, consumers, read }
+    }
+
+    /// Writes a block for the time at which it begins by the stream's own clock.
+    fn write<S: Copy>(&mut self, block: &[S])
+    where
+        f32: FromSample<S>,
+    {
+        let captured_at = self.format.time_of(self.epoch, self.format.position(self.written));
+        self.written += 1;
+        self.capture.write(block, captured_at);
+    }
+
+    /// The time that so many writes take, without the waiting between batches.
+    fn time<S: Copy>(&mut self, writes: u64, block: &[S]) -> Duration
+    where
+        f32: FromSample<S>,
+    {
+        let (mut left, mut time) = (writes, Duration::ZERO);
+        while left > 0 {
+            let batch = left.min(self.format.blocks_in(BATCH_SPAN));
+            left -= batch;
+            self.drain();
+            let start = Instant::now();
+            for _ in 0..batch {
+                self.write(black_box(block));
+            }
+            time += start.elapsed();
+        }
+        time
+    }
+
+    /// Waits until the dispatcher has taken everything, and every consumer has read it.
+    fn drain(&self) {
+        self.assert_no_loss();
+        let all_read = self.written * self.consumers as u64;
+        while self.stream.head().next() < self.written || self.read.load(Ordering::Acquire) < all_read {
+            thread::sleep(NAP);
+        }
+    }
+
+    /// What was lost would have cost nothing, and would be waited for in vain.
+    fn assert_no_loss(&self) {
+        assert_eq!(self.stream.capture().lost_overflow(), 0, "the ring was to be drained in time");
+        assert_eq!(self.stream.capture().lost_xrun(), 0, "the times were to be those of the samples");
+    }
+}
+
+/// Goes round all consumers until their stream ends.
+fn read_all(mut consumers: Vec<Consumer<Block>>, read: &AtomicU64) {
+    loop {
+        let now = Timestamp::now();
+        for consumer in &mut consumers {
+            let mut blocks = 0;
+            let end = loop {
+                match consumer.try_recv(now) {
+                    Ok(delivery) => black_box(sum(delivery.item.samples())),
+                    Err(end) => break end,
+                };
+                blocks += 1;
+            };
+            read.fetch_add(blocks, Ordering::Release);
+            if matches!(end, RecvError::Ended(_)) {
+                return;
+            }
+        }
+        thread::sleep(NAP);
     }
 }
 

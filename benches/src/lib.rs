@@ -1,12 +1,14 @@
 //! What the benchmarks share.
 //!
 //! Absolute times are the machine's, and other programs disturb them; so every claim is a *ratio* of contenders that
-//! ran in turn within one run ([`Rounds`]), printed beside its [`Target`] in a [`Table`]. No benchmark fails because
-//! of a number: people judge, and a slow machine is no defect. Each names its method in its first lines.
+//! ran in turn within one run ([`Rounds`]), printed beside its [`Target`] in a [`Table`]. How a cost grows, with
+//! consumers, blocks, channels or listeners, is criterion's to show. No benchmark fails because of a number: people
+//! judge, and a slow machine is no defect. Each names its method in its first lines.
 //!
 //! ```text
 //! cargo bench -p aircheck-benches                    # everything, some minutes
-//! cargo bench -p aircheck-benches --bench throughput # one of: steps encode callback push throughput paced latency frozen listeners memory
+//! cargo bench -p aircheck-benches --bench ring       # how a cost grows: steps callback ring fanout encode scrape
+//! cargo bench -p aircheck-benches --bench throughput # side by side: push throughput paced latency frozen listeners memory
 //! ```
 
 mod clock;

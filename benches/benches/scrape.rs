@@ -1,0 +1,197 @@
+//! What it costs to look at a server while so many listen, by criterion: one scrape of `/metrics`, and the list at
+//! `/api/v1/listeners`.
+//!
+//! *Render* is the text alone, made on this thread; the others are whole requests on one connection that is kept open,
+//! from the first byte sent to the last one received. The server is the library's own, in this process, with a tone
+//! for a source. Its listeners are TCP connections of this process to `/stream.wav`, which read all they get; a
+//! measurement begins when each has got some. They come on top of those before them, up to 1024.
+//!
+//! Sound goes on all the while, as a look into a server that stands still would flatter it: each listener's packets
+//! are followed through the kernel at each look. But in blocks of 100 ms instead of 10, so that serving 1024 listeners
+//! leaves most of two processors to what is measured. What a look costs a server with less to spare is in `listeners`.
+//! The table at the end has the sizes of the answers, and what listeners lost.
+
+use std::error::Error;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{self, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aircheck_benches::{Table, open_files, request};
+use aircheck_engine::Stream;
+use aircheck_server::config::{Config, SourceSpec};
+use aircheck_server::metrics::Exposition;
+use aircheck_server::station::Station;
+use aircheck_server::{http, source};
+use criterion::{BenchmarkId, Criterion};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::sleep;
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+const LISTENERS: [usize; 6] = [0, 1, 16, 64, 256, 1024];
+const MOST: usize = 1024;
+const BLOCK: Duration = Duration::from_millis(100);
+const METRICS: &str = "/metrics";
+const LIST: &str = "/api/v1/listeners";
+/// How long listeners may take to come and to get their first sound.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// For the bursts of those who have just come, and for histograms with something in them.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Besides the two ends of each listener's connection, this process has other files.
+const OTHER_FILES: usize = 100;
+
+fn main() -> Result<()> {
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .sample_size(20)
+        .configure_from_args();
+    let server = Server::start()?;
+    // Not on the server's threads, where an answer would wait for those who read, too.
+    let audience = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let mut table = Table::new(["listeners", "/metrics, KiB", "/api/v1/listeners, KiB", "offered", "lost"]);
+    let mut present = 0;
+    for listeners in LISTENERS {
+        if 2 * listeners + OTHER_FILES > open_files()? {
+            println!("{listeners} listeners were left out, because `ulimit -n` is too low");
+            break;
+        }
+        for _ in present..listeners {
+            audience.spawn(listen(server.address));
+        }
+        present = listeners;
+        audience.block_on(server.heard_by(listeners))?;
+
+        render(&mut criterion, &server.station, listeners);
+        let metrics = answer(&mut criterion, server.address, METRICS, listeners)?;
+        let list = answer(&mut criterion, server.address, LIST, listeners)?;
+        assert_eq!(server.station.listeners().count(), listeners, "they were to stay");
+        let (offered, lost) = server.account();
+        let kib = |bytes: usize| format!("{:.1}", bytes as f64 / 1024.0);
+        table.row([listeners.to_string(), kib(metrics), kib(list), offered.to_string(), lost.to_string()]);
+    }
+    criterion.final_summary();
+    println!("{table}");
+    Ok(())
+}
+
+/// The text by itself, as the server makes it.
+fn render(criterion: &mut Criterion, station: &Station, listeners: usize) {
+    criterion.benchmark_group("scrape").bench_function(BenchmarkId::new("render", listeners), |bencher| {
+        bencher.iter(|| station.render_metrics(Exposition::Prometheus));
+    });
+}
+
+/// A request and its answer; returns how large that is.
+fn answer(criterion: &mut Criterion, address: SocketAddr, path: &str, listeners: usize) -> io::Result<usize> {
+    let mut asking = Asking::connect(address, path)?;
+    let size = asking.ask()?;
+    criterion.benchmark_group("scrape").bench_function(BenchmarkId::new(format!("GET {path}"), listeners), |bencher| {
+        bencher.iter(|| asking.ask().expect("the server answers"));
+    });
+    Ok(size)
+}
+
+/// A connection that asks for the same again and again.
+struct Asking {
+    connection: BufReader<net::TcpStream>,
+    request: String,
+    line: String,
+    body: Vec<u8>,
+}
+
+impl Asking {
+    fn connect(address: SocketAddr, path: &str) -> io::Result<Self> {
+        let connection = net::TcpStream::connect(address)?;
+        connection.set_nodelay(true)?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        Ok(Self { connection: BufReader::new(connection), request, line: String::new(), body: Vec::new() })
+    }
+
+    /// Reads an answer up to its end; returns the length of its body.
+    fn ask(&mut self) -> io::Result<usize> {
+        self.connection.get_mut().write_all(self.request.as_bytes())?;
+        if !self.head_line()?.starts_with("HTTP/1.1 200 ") {
+            return Err(io::Error::other(self.line.clone()));
+        }
+        let mut length = 0;
+        while !self.head_line()?.is_empty() {
+            if let Some(("content-length", value)) = self.line.split_once(':') {
+                length = value.trim().parse().map_err(io::Error::other)?;
+            }
+        }
+        self.body.resize(length, 0);
+        self.connection.read_exact(&mut self.body)?;
+        Ok(length)
+    }
+
+    /// The next line of the head, with names in lower case, as the server writes them.
+    fn head_line(&mut self) -> io::Result<&str> {
+        self.line.clear();
+        self.connection.read_line(&mut self.line)?;
+        Ok(self.line.trim_end())
+    }
+}
+
+/// A server in this process, for as long as this lives.
+struct Server {
+    address: SocketAddr,
+    station: Arc<Station>,
+    _stream: Stream,
+    _runtime: Runtime,
+}
+
+impl Server {
+    fn start() -> Result<Self> {
+        let config = Config {
+            source: SourceSpec::Tone(440.0),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            block: BLOCK,
+            max_listeners: MOST,
+            ..Config::default()
+        };
+        let runtime = Builder::new_multi_thread().enable_all().build()?;
+        let listener = runtime.block_on(TcpListener::bind(config.listen))?;
+        let address = listener.local_addr()?;
+        let (stream, kind) = source::start(&config)?;
+        let station = Station::new(config, &stream, kind, None)?;
+        runtime.spawn(http::serve(listener, Arc::clone(&station), std::future::pending()));
+        Ok(Self { address, station, _stream: stream, _runtime: runtime })
+    }
+
+    /// Waits until so many listeners have sound.
+    async fn heard_by(&self, listeners: usize) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let present = self.station.listeners().present();
+            let hearing = present.iter().filter(|listener| listener.snapshot().delivered > 0).count();
+            if hearing == listeners {
+                break;
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("{hearing} of {listeners} listeners have sound after {PATIENCE:?}").into());
+            }
+            sleep(BLOCK).await;
+        }
+        sleep(SETTLE).await;
+        Ok(())
+    }
+
+    /// Blocks that listeners were offered and lost so far.
+    fn account(&self) -> (u64, u64) {
+        let totals = self.station.listeners().totals();
+        totals
+            .by_mount
+            .values()
+            .fold((0, 0), |(offered, lost), mount| (offered + mount.offered, lost + mount.lost.iter().sum::<u64>()))
+    }
+}
+
+/// Reads what a listener gets, for as long as the server sends.
+async fn listen(address: SocketAddr) -> io::Result<()> {
+    let mut stream = request(address, "GET", "/stream.wav").await?;
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+    Ok(())
+}
