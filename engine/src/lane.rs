@@ -155,7 +155,7 @@ impl<T: Send + Sync> Lane<T> {
         let [_, .., last] = items else { return None };
         let (count, next) = (items.len() as u64, last.stamp.sequence + 1);
         let Ring::Queue(ring) = &mut self.ring else { return None };
-        if self.over || self.missing.total() > 0 || next != self.expected + count {
+        if self.missing.total() > 0 || next != self.expected + count {
             return None;
         }
         let chunk = ring.write_chunk_uninit(items.len()).ok()?;

@@ -660,6 +660,26 @@ fn drop_newest_delivers_what_is_queued_in_order() {
     assert_eq!(drain(&mut consumer), [(10, Some(Gap { from: 4, blocks: 6, reason: Loss::Overflow }))]);
 }
 
+/// Each hole has its own reason, also where a whole batch went into the ring between two of them.
+#[test]
+fn a_reason_is_not_carried_over_to_the_next_hole() {
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
+    let mut consumer = subscribe(&hub, Overflow::DropNewest, 4);
+    let mut push = |sequences: std::ops::Range<u64>| {
+        for sequence in sequences {
+            fan_out.push(Stamp { sequence, ..Stamp::default() }, sequence);
+        }
+        fan_out.flush();
+    };
+    push(0..8);
+    assert_eq!(drain(&mut consumer).len(), 4);
+    push(8..10);
+    push(11..13);
+    let gaps: Vec<_> = drain(&mut consumer).into_iter().filter_map(|(_, gap)| gap).collect();
+    let told = |from, blocks, reason| Gap { from, blocks, reason };
+    assert_eq!(gaps, [told(4, 4, Loss::Overflow), told(10, 1, Loss::Source)]);
+}
+
 #[test]
 fn latest_gives_the_newest_only() {
     let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
@@ -788,15 +808,19 @@ fn the_account_is_right_while_it_is_written() {
 #[test]
 fn an_item_is_counted_before_it_can_be_taken() {
     const ITEMS: u64 = 100_000;
-    for overflow in [Overflow::Block, Overflow::Latest] {
+    for (overflow, batch) in [(Overflow::Block, 1), (Overflow::Block, 2), (Overflow::Latest, 1)] {
         let (mut fan_out, hub) = FanOut::new(FanOutOptions { live: false, ..FanOutOptions::default() });
         let mut consumer = hub.subscribe(SubscribeOptions { overflow, buffer: 8, start: Start::Live }).unwrap();
         let producer = thread::spawn(move || {
-            for item in 0..ITEMS {
-                while !fan_out.has_room(1) {
+            while fan_out.next_sequence() < ITEMS {
+                while !fan_out.has_room(batch) {
                     thread::yield_now();
                 }
-                fan_out.send(item, Timestamp::default());
+                for _ in 0..batch {
+                    let sequence = fan_out.next_sequence();
+                    fan_out.push(Stamp { sequence, ..Stamp::default() }, sequence);
+                }
+                fan_out.flush();
             }
         });
         let mut next = 0;
