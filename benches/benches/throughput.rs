@@ -50,11 +50,14 @@ fn main() {
     let rounds = if quick { 3 } else { ROUNDS };
     for (batch, how) in BATCHES {
         println!("{how}: thousand blocks/s, each read by every consumer; {rounds} paired rounds\n");
-        let mut table = Table::new(["consumers", "who", "thousand/s", "best 10th", "aircheck / it", "target"]);
-        for consumers in CONSUMERS {
-            compare(&peers, consumers, batch, rounds, &mut table);
-        }
+        let mut table =
+            Table::new(["consumers", "who", "thousand/s", "best 10th", "aircheck / it", "target", "slow consumer"]);
+        let faster = CONSUMERS.map(|consumers| compare(&peers, consumers, batch, rounds, &mut table));
         println!("{table}");
+        for (consumers, faster) in CONSUMERS.iter().zip(faster).filter(|(_, faster)| !faster.is_empty()) {
+            println!("faster than aircheck with {consumers}: {}", faster.join(", "));
+        }
+        println!();
     }
 }
 
@@ -63,7 +66,8 @@ fn target(peer: &str) -> Target {
     if peer == "disruptor" { Target::AtLeast(0.9) } else { Target::AtLeast(1.3) }
 }
 
-fn compare(peers: &[Peer], consumers: usize, batch: usize, rounds: usize, table: &mut Table) {
+/// Measures them with so many consumers; returns who was faster than the engine, and how much.
+fn compare(peers: &[Peer], consumers: usize, batch: usize, rounds: usize, table: &mut Table) -> Vec<String> {
     let blocks = (DELIVERIES / consumers).clamp(STRIDE, BLOCKS_MOST);
     let mut lineups: Vec<Lineup> = peers.iter().map(|peer| Lineup::new(*peer, consumers, batch)).collect();
     let floor = Floor::new(consumers);
@@ -71,6 +75,7 @@ fn compare(peers: &[Peer], consumers: usize, batch: usize, rounds: usize, table:
         Some(lineup) => lineup.turn(blocks),
         None => floor.turn(blocks),
     });
+    let mut faster = Vec::new();
     for contender in 0..=peers.len() {
         let name = peers.get(contender).map_or("reading alone", |peer| peer.name);
         let ratio = rounds.ratio(0, contender);
@@ -82,8 +87,13 @@ fn compare(peers: &[Peer], consumers: usize, batch: usize, rounds: usize, table:
             format!("{:.0}", rounds.quantile(contender, 0.9) / 1000.0),
             if contender == 0 { String::new() } else { format!("{ratio:.2}") },
             if judged { target(name).verdict(ratio) } else { String::new() },
+            peers.get(contender).map_or("", |peer| peer.slow).to_owned(),
         ]);
+        if contender < peers.len() && ratio < 1.0 {
+            faster.push(format!("{name} ({:.2} x)", ratio.recip()));
+        }
     }
+    faster
 }
 
 /// How many blocks a consumer has read, on a cache line of its own (two, because they are fetched in pairs).

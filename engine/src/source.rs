@@ -8,7 +8,7 @@ mod wav;
 
 use std::fmt;
 
-pub use device::{Device, DeviceError, DeviceInfo, Wanted, devices};
+pub use device::{Device, DeviceError, DeviceInfo, Wanted, devices, host};
 pub use paced::{Arrival, Paced, Pull};
 pub use pcm::{Pcm, PcmEncoding};
 pub use synth::{Demo, Tone};

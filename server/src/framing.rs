@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::codec::{OggOpus, OpusPacket};
 use crate::encode::Encoded;
+use crate::message;
 
 /// The state of one listener's stream. Packets are shared; what is here is the listener's own.
 #[derive(Debug)]
@@ -49,16 +50,15 @@ impl Framing {
 
     /// What takes the place of lost blocks.
     pub fn instead(&mut self, gap: Gap) -> Instead {
-        let Gap { from, blocks, reason } = gap;
-        let json = || format!(r#"{{"gap":{{"from":{from},"blocks":{blocks},"reason":"{}"}}}}"#, reason.label());
+        let end = gap.from + gap.blocks;
         match self {
-            Self::Plain { silence: Some(silence), .. } => Instead::Silence(silence.clone(), from..from + blocks),
+            Self::Plain { silence: Some(silence), .. } => Instead::Silence(silence.clone(), gap.from..end),
             // Pages know their positions, so a gap shows by itself.
             Self::Plain { .. } | Self::Ogg(_) => Instead::Nothing,
-            Self::Json => Instead::News(format!("{}\n", json()).into()),
+            Self::Json => Instead::News(format!("{}\n", message::gap(gap)).into()),
             // With the last missing number as its id, a listener that reconnects is not told of the loss again.
             Self::Events => {
-                Instead::News(format!("id: {}\nevent: gap\ndata: {}\n\n", from + blocks - 1, json()).into())
+                Instead::News(format!("id: {}\nevent: gap\ndata: {}\n\n", end - 1, message::gap(gap)).into())
             }
         }
     }

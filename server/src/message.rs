@@ -101,11 +101,11 @@ pub fn hello(format: Format, payload: Payload, packets: Option<Packets>, listene
     json!({ "hello": hello }).to_string()
 }
 
-/// The news of a gap.
+/// The news of a gap, here and in every other format that tells of it in JSON.
 #[must_use]
 pub fn gap(gap: Gap) -> String {
     let Gap { from, blocks, reason } = gap;
-    json!({"gap": {"from": from, "blocks": blocks, "reason": reason.label()}}).to_string()
+    format!(r#"{{"gap":{{"from":{from},"blocks":{blocks},"reason":"{}"}}}}"#, reason.label())
 }
 
 /// What was wrong with something that the listener said.

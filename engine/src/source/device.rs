@@ -6,6 +6,7 @@
 mod callback;
 mod choice;
 mod error;
+mod host;
 mod listing;
 mod supervisor;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use cpal::SupportedStreamConfig;
 
 pub use choice::Wanted;
 pub use error::DeviceError;
+pub use host::host;
 pub use listing::{DeviceInfo, devices};
 
 use crate::Capture;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use aircheck_engine::source::PcmEncoding;
 use aircheck_engine::{Format, Overflow, Start, SubscribeOptions};
 
+use crate::codec::OpusEncoder;
 use crate::config::{Config, LAG_BLOCKS_LEAST};
 use crate::duration::{self, Short};
 use crate::encode::Encoding;
@@ -23,8 +24,6 @@ const NAME_MOST: usize = 64;
 /// Bits per second of Opus where nothing is said: stereo music sounds transparent to most people (Opus's own
 /// recommendation for it is 64 to 128 kbit/s).
 const BITRATE: u32 = 96_000;
-/// Bits per second that Opus has (RFC 6716, section 2.1.1).
-const BITRATES: std::ops::RangeInclusive<u32> = 6000..=510_000;
 
 /// A listener has fallen behind, where it has no limit of its own, with so much of its ring in use: a quarter, which
 /// leaves time to look.
@@ -272,13 +271,13 @@ fn bitrate(value: &str) -> Result<u32, String> {
     let takes = || {
         format!(
             "`{value}` is no bitrate; it takes {} to {} bits per second, such as 96k",
-            BITRATES.start(),
-            BITRATES.end()
+            OpusEncoder::BITRATES_BPS.start(),
+            OpusEncoder::BITRATES_BPS.end()
         )
     };
     let (digits, scale) = value.strip_suffix('k').map_or((value, 1), |digits| (digits, 1000));
     let bitrate = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(scale)).ok_or_else(takes)?;
-    if BITRATES.contains(&bitrate) { Ok(bitrate) } else { Err(takes()) }
+    if OpusEncoder::BITRATES_BPS.contains(&bitrate) { Ok(bitrate) } else { Err(takes()) }
 }
 
 fn gaps(value: &str) -> Result<Gaps, String> {

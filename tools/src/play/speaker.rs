@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use aircheck_engine::source::{DeviceError, host};
 use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, SupportedStreamConfig};
 use tokio::sync::oneshot;
@@ -88,7 +89,10 @@ impl Drop for Speaker {
 }
 
 fn open(wish: Duration) -> Result<(cpal::Stream, String, Inlet), Failure> {
-    let host = host()?;
+    let host = host().map_err(|error| match error {
+        DeviceError::NoDevice(why) => Failure::NoSpeaker(why),
+        error => Failure::NoSpeaker(error.to_string()),
+    })?;
     let no_output = || Failure::NoSpeaker("the sound system has no output".to_owned());
     let device = host.default_output_device().ok_or_else(no_output)?;
     if device.id().is_ok_and(|id| id.id() == DUMMY) {
@@ -153,37 +157,6 @@ fn start(
 
 fn frames(span: Duration, config: &SupportedStreamConfig) -> usize {
     (span.as_secs_f64() * f64::from(config.sample_rate())).ceil() as usize
-}
-
-/// The sound server where one answers, else ALSA.
-#[cfg(target_os = "linux")]
-fn host() -> Result<cpal::Host, Failure> {
-    use cpal::HostId;
-
-    let has_server = cpal::available_hosts().contains(&HostId::PulseAudio);
-    if has_server && let Ok(host) = cpal::host_from_id(HostId::PulseAudio) {
-        return Ok(host);
-    }
-    if !has_server && !alsa_may_have_outputs() {
-        return Err(Failure::NoSpeaker("no sound server answers, and there is no sound card".to_owned()));
-    }
-    cpal::host_from_id(HostId::Alsa).map_err(|error| Failure::NoSpeaker(one_line(&error)))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn host() -> Result<cpal::Host, Failure> {
-    Ok(cpal::default_host())
-}
-
-/// Whether there is a sound card, or a configuration that may lead ALSA elsewhere. Without them it is not asked: it
-/// would only fill stderr with lines of its own.
-#[cfg(target_os = "linux")]
-fn alsa_may_have_outputs() -> bool {
-    let is_card = |name: &str| name.strip_prefix("card").is_some_and(|rest| rest.parse::<u32>().is_ok());
-    let cards = std::fs::read_dir("/proc/asound").into_iter().flatten().flatten();
-    cards.into_iter().any(|entry| entry.file_name().to_str().is_some_and(is_card))
-        || std::env::var_os("ALSA_CONFIG_PATH").is_some()
-        || std::env::var("PULSE_SERVER").is_ok_and(|server| !server.starts_with("unix:"))
 }
 
 fn one_line(error: &cpal::Error) -> String {
