@@ -80,6 +80,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let out =
         out.map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/latency")), PathBuf::from);
     fs::create_dir_all(&out)?;
+    let out = out.canonicalize()?;
     let (start, steal) = (Instant::now(), Steal::now());
     let began = SystemTime::now();
     let mut runs = Vec::new();

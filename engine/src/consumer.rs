@@ -115,8 +115,9 @@ impl<T: Send + Sync> Consumer<T> {
         Ok(Delivery { gap, lag_items, item })
     }
 
-    /// Takes what is queued at one go, at least one item and at most `most`: the same as one by one, but that their
-    /// account is written once for all of them. For those whose items come in batches, or who look seldom.
+    /// Takes several queued items at one go, at least one and at most `most`: the same as one by one, but that their
+    /// account is written once for all of them. For those whose items come in batches, or who look seldom. There may be
+    /// more: after a gap, or come meanwhile; so ask again until it is [`RecvError::Empty`].
     ///
     /// All of them count as taken now, whatever becomes of them. Their places in the ring are free once the [`Run`] is
     /// dropped.

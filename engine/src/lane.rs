@@ -58,11 +58,12 @@ impl<T: Send + Sync> Taker<T> {
         }
     }
 
-    /// What is queued behind the item with the number `sequence` and follows it without a hole, up to `most` items.
-    /// Nothing where only the newest is kept.
+    /// What is queued behind the item with the number `sequence` and follows it without a hole, up to `most` items: as
+    /// far as is known from the last look at the producer's end, because to look again would take that line from the
+    /// producer once more for each item, where items come one by one. Nothing where only the newest is kept.
     pub(crate) fn following(&mut self, sequence: u64, most: usize) -> Option<ReadChunk<'_, Arc<Item<T>>>> {
         let TakerRing::Queue(ring) = &mut self.ring else { return None };
-        let queued = ring.slots().min(most);
+        let queued = ring.cached_slots().min(most);
         let chunk = ring.read_chunk(queued).ok()?;
         let (front, back) = chunk.as_slices();
         let last = back.last().or(front.last())?;
