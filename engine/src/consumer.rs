@@ -108,7 +108,7 @@ impl<T: Send + Sync> Consumer<T> {
         let Stamp { sequence, dispatched_at, .. } = item.stamp;
         let lag_items = head.saturating_sub(sequence + 1);
         self.expected = Some(sequence + 1);
-        self.tally.lagged(lag_items..=lag_items);
+        self.tally.lagged(lag_items);
         self.tally.waited(now.micros_since(dispatched_at), 1);
         self.tally.delivered(sequence, 1);
         let gap = if sequence == expected { None } else { Some(self.gap(expected, sequence)) };
@@ -150,7 +150,7 @@ impl<T: Send + Sync> Consumer<T> {
             self.expected = Some(last + 1);
             // Looked at again, because the ring may have got more meanwhile.
             let head = self.head.next();
-            self.tally.lagged(head.saturating_sub(last + 1)..=head.saturating_sub(sequence + 2));
+            self.tally.lagged_each(head.saturating_sub(last + 1)..=head.saturating_sub(sequence + 2));
             let (front, back) = rest.as_slices();
             waited(&self.tally, front.iter().chain(back), now);
             self.tally.delivered(last, rest.len() as u64);

@@ -288,9 +288,15 @@ impl Tally {
         self.taking.passed.store(last + 1, Ordering::Release);
     }
 
-    /// One was taken at each of these lags.
+    /// One was taken at this lag.
     #[inline]
-    pub(crate) fn lagged(&self, items: RangeInclusive<u64>) {
+    pub(crate) fn lagged(&self, items: u64) {
+        self.taking.lag_items.record(items);
+    }
+
+    /// One was taken at each of these.
+    #[inline]
+    pub(crate) fn lagged_each(&self, items: RangeInclusive<u64>) {
         self.taking.lag_items.record_each(items);
     }
 
