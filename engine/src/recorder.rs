@@ -2,7 +2,7 @@
 //!
 //! hdrhistogram's own concurrent recorder grows on the recording thread (205 µs at worst) and hangs its reader while the
 //! recorder idles, so the counts live here, in atomics laid out on hdrhistogram's bucket edges; whoever reads gets an
-//! ordinary [`Histogram`], and the percentiles are computed there.
+//! ordinary [`Histogram`], or the three figures that people read first.
 
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
@@ -104,17 +104,22 @@ impl Recorder {
     /// What was recorded so far.
     #[must_use]
     pub fn histogram(&self) -> Histogram<u64> {
-        let counts = self.pages.iter().enumerate().filter_map(|(page, counts)| Some((page, counts.get()?)));
-        self.buckets.histogram(counts.flat_map(|(page, counts)| {
-            let counts = counts.iter().map(|count| u64::from(count.load(Ordering::Relaxed)));
-            (page * PAGE..).zip(counts)
-        }))
+        self.buckets.histogram(self.counts())
     }
 
     /// Median, 99th percentile and largest value, in the unit of what was recorded; `None` if nothing was.
     #[must_use]
     pub fn summary(&self) -> Option<Summary> {
-        Summary::of(&self.histogram(), self.max())
+        Summary::of(self.buckets, self.counts(), self.max())
+    }
+
+    /// The counts of buckets that have memory.
+    fn counts(&self) -> impl Iterator<Item = (usize, u64)> {
+        let pages = self.pages.iter().enumerate().filter_map(|(page, counts)| Some((page, counts.get()?)));
+        pages.flat_map(|(page, counts)| {
+            let counts = counts.iter().map(|count| u64::from(count.load(Ordering::Relaxed)));
+            (page * PAGE..).zip(counts)
+        })
     }
 
     /// The page of a bucket.
@@ -199,13 +204,17 @@ impl SharedRecorder {
     /// What was recorded so far.
     #[must_use]
     pub fn histogram(&self) -> Histogram<u64> {
-        self.buckets.histogram(self.counts.iter().map(|count| count.load(Ordering::Acquire)).enumerate())
+        self.buckets.histogram(self.counts())
     }
 
     /// Median, 99th percentile and largest value, in the unit of what was recorded; `None` if nothing was.
     #[must_use]
     pub fn summary(&self) -> Option<Summary> {
-        Summary::of(&self.histogram(), self.max())
+        Summary::of(self.buckets, self.counts(), self.max())
+    }
+
+    fn counts(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.counts.iter().map(|count| count.load(Ordering::Acquire)).enumerate()
     }
 }
 
@@ -223,10 +232,22 @@ pub struct Summary {
 }
 
 impl Summary {
-    fn of(histogram: &Histogram<u64>, max: u64) -> Option<Self> {
-        // A bucket is reported by its highest value, which may exceed the largest one seen.
-        let at = |quantile| histogram.value_at_quantile(quantile).min(max);
-        (!histogram.is_empty()).then(|| Self { count: histogram.len(), p50: at(0.5), p99: at(0.99), max })
+    /// Of counts, each with its bucket, in order. What hdrhistogram would say, without a histogram of 20 KB being made for
+    /// it, four times for each listener in a list that may have a thousand.
+    fn of(buckets: Buckets, counts: impl Iterator<Item = (usize, u64)>, max: u64) -> Option<Self> {
+        let counts: Vec<(usize, u64)> = counts.filter(|(_, count)| *count > 0).collect();
+        let total = counts.iter().map(|(_, count)| count).sum::<u64>();
+        let at = |quantile: f64| {
+            let rank = ((quantile * total as f64).ceil() as u64).max(1);
+            let mut passed = 0;
+            let reached = counts.iter().find(|(_, count)| {
+                passed += count;
+                passed >= rank
+            });
+            // A bucket is reported by its highest value, which may exceed the largest one seen.
+            reached.map_or(max, |(bucket, _)| (buckets.lowest_in(bucket + 1) - 1).min(max))
+        };
+        (total > 0).then(|| Self { count: total, p50: at(0.5), p99: at(0.99), max })
     }
 }
 
@@ -252,7 +273,13 @@ mod tests {
                     prop_assert_eq!(read.value_at_quantile(quantile), reference.value_at_quantile(quantile));
                 }
             }
-            prop_assert_eq!(recorder.max(), *values.iter().max().unwrap());
+            let max = *values.iter().max().unwrap();
+            for summary in [recorder.summary(), shared.summary()] {
+                let at = |quantile| reference.value_at_quantile(quantile).min(max);
+                let expected = Summary { count: reference.len(), p50: at(0.5), p99: at(0.99), max };
+                prop_assert_eq!(summary, Some(expected));
+            }
+            prop_assert_eq!(recorder.max(), max);
             prop_assert_eq!(shared.sum(), values.iter().sum::<u64>());
         }
 

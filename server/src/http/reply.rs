@@ -7,6 +7,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
+use serde::Serialize;
 use serde_json::json;
 
 /// A response of any kind.
@@ -22,8 +23,12 @@ pub(super) fn whole(status: StatusCode, content_type: &'static str, body: impl I
 }
 
 /// A JSON document.
-pub(super) fn json(value: &serde_json::Value) -> Reply {
-    whole(StatusCode::OK, "application/json", value.to_string())
+pub(super) fn json(value: &impl Serialize) -> Reply {
+    match serde_json::to_vec(value) {
+        Ok(body) => whole(StatusCode::OK, "application/json", body),
+        // Not expected of anything that is answered here.
+        Err(failure) => error(StatusCode::INTERNAL_SERVER_ERROR, failure.to_string()),
+    }
 }
 
 /// An error, in one sentence.

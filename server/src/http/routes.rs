@@ -6,7 +6,7 @@ use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use aircheck_engine::Timestamp;
 
@@ -158,8 +158,7 @@ fn route<B>(station: &Station, connection: &Arc<Connection>, request: &mut Reque
         Route::Listeners => {
             let now = Timestamp::now();
             let present = station.listeners().present();
-            let rows: Vec<_> = present.iter().map(|listener| json!(listener.row(now))).collect();
-            json_reply(&Value::Array(rows))
+            json_reply(&present.iter().map(|listener| listener.row(now)).collect::<Vec<_>>())
         }
         Route::Listener(id) => match id.parse() {
             Ok(id) if station.listeners().disconnect(id) => json_reply(&json!({ "disconnected": id })),
