@@ -257,6 +257,9 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        // What fails is printed; a file of seeds would only hold what broken code was tried with.
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn both_hold_what_hdrhistogram_would(values in prop::collection::vec(0u64..1_000_000, 1..500)) {
             let recorder = Recorder::new(1_000_000, Precision::TwoDigits);
