@@ -146,14 +146,14 @@ impl<T: Send + Sync> Consumer<T> {
         let sequence = item.stamp.sequence;
         let rest = self.taker.following(sequence, most.saturating_sub(1));
         if let Some(rest) = &rest {
-            let last = sequence + rest.len() as u64;
+            let count = rest.len() as u64;
+            let last = sequence + count;
             self.expected = Some(last + 1);
-            // Looked at again, because the ring may have got more meanwhile.
-            let head = self.head.next();
-            self.tally.lagged_each(head.saturating_sub(last + 1)..=head.saturating_sub(sequence + 2));
+            // Each is one less behind than the one before it. All were in the ring before the head was looked at.
+            self.tally.lagged_each(lag_items.saturating_sub(count)..=lag_items.saturating_sub(1));
             let (front, back) = rest.as_slices();
             waited(&self.tally, front.iter().chain(back), now);
-            self.tally.delivered(last, rest.len() as u64);
+            self.tally.delivered(last, count);
         }
         Ok(Run::new(gap, lag_items, item, rest))
     }
