@@ -24,7 +24,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use aircheck_benches::{Cpu, Memory, Steal, Table, Target, WAV_RATE_HZ, write_wav};
+use aircheck_benches::{Cpu, Memory, Steal, Table, Target, WAV_RATE_HZ, is_quick, write_wav};
 use serde_json::Value;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -42,7 +42,7 @@ fn main() -> Result<()> {
         println!("icecast: `make bench-icecast` runs this; it takes the programs themselves");
         return Ok(());
     };
-    let quick = std::env::args().any(|argument| argument == "--quick" || argument == "--test");
+    let quick = is_quick();
     let window = Duration::from_secs(if quick { 3 } else { 10 });
     let crowds: &[usize] = if quick { &[20] } else { &[100, 300, 1000] };
     let directory = tempfile::tempdir()?;
