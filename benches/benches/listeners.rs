@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use std::{env, iter};
 
 use aircheck_benches::{Cpu, Memory, Table, Target, WAV_RATE_HZ, is_quick, open_files, request, write_wav};
+use aircheck_server::app::run;
 use aircheck_server::config::{Config, SourceSpec};
-use aircheck_server::run::run;
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::sleep;

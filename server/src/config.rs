@@ -4,6 +4,8 @@
 //! Every layer is read in full, so that a mistake is told even where a later layer hides it. A mistake is one line
 //! that names the place and says what would be right.
 
+pub mod cli;
+pub mod duration;
 mod file;
 mod layers;
 mod mistake;

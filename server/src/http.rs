@@ -2,10 +2,10 @@
 
 mod events;
 mod guard;
-mod listen;
 mod query;
 mod reply;
 mod routes;
+mod stream;
 mod websocket;
 
 use std::future::Future;
@@ -21,10 +21,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::metrics::Refusal;
-use crate::station::Station;
-use crate::watch::watch;
-use crate::wire::{Wire, WireStream};
+use crate::delivery::tracked_stream::{Wire, WireStream};
+use crate::mount::station::Station;
+use crate::telemetry::metrics::Refusal;
+use crate::telemetry::watch::watch;
 
 /// A request's head must be there within this time, also on a connection that is kept open for the next one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);

@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
 
 use aircheck_engine::source;
-use aircheck_server::cli::{self, Command};
-use aircheck_server::run::run;
+use aircheck_server::app::run;
+use aircheck_server::config::cli::{self, Command};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 

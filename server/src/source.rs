@@ -4,7 +4,7 @@ use aircheck_engine::source::{Demo, Device, DeviceError, Paced, Pcm, Source, Ton
 use aircheck_engine::{Stream, StreamError, StreamOptions};
 
 use crate::config::{Config, SourceSpec};
-use crate::station::SourceKind;
+use crate::mount::station::SourceKind;
 
 /// Why there is no sound.
 #[derive(Debug, thiserror::Error)]

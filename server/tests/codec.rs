@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use aircheck_engine::Format;
-use aircheck_server::codec::{FlacEncoder, OggOpus, OpusEncoder};
+use aircheck_server::rendition::codec::{FlacEncoder, OpusEncoder};
+use aircheck_server::rendition::container::ogg::OggOpus;
 
 const TAU: f64 = std::f64::consts::TAU;
 /// What ffmpeg says where a frame of FLAC is missing, as it should.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aircheck_engine::Overflow;
 use aircheck_engine::source::PcmEncoding;
-use aircheck_server::cli::{Command, Exit, parse};
+use aircheck_server::config::cli::{Command, Exit, parse};
 use aircheck_server::config::{Config, SourceSpec};
 use tempfile::TempDir;
 

@@ -1,6 +1,6 @@
 //! The table of settings: how each is called in a file, in the environment and as a flag.
 
-use crate::duration;
+use crate::config::duration;
 
 /// A setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

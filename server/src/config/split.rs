@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::duration::{self, Short};
+use crate::config::duration::{self, Short};
 
 /// What a split looks like, for messages: `must be {TAKES}`.
 pub(super) const TAKES: &str = "a length such as \"1h\" or a size such as \"500MB\"";

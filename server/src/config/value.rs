@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use aircheck_engine::Overflow;
 
+use crate::config::duration::{self, Short};
 use crate::config::{Config, Key};
-use crate::duration::{self, Short};
 
 /// The engine's bounds of a block.
 const BLOCK: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(100);

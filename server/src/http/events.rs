@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::events::Event;
+use crate::mount::event_log::Event;
 
 /// While nothing happens, a comment goes out so often: below the minute after which proxies hang up.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

@@ -5,13 +5,13 @@ use std::time::Duration;
 use aircheck_engine::source::PcmEncoding;
 use aircheck_engine::{Format, Overflow, Start, SubscribeOptions};
 
-use crate::codec::OpusEncoder;
+use crate::config::duration::{self, Short};
 use crate::config::{Config, LAG_BLOCKS_LEAST};
-use crate::duration::{self, Short};
-use crate::encode::Encoding;
-use crate::listener::Limits;
-use crate::message::Payload;
-use crate::mount::Mount;
+use crate::delivery::listener::Limits;
+use crate::rendition::codec::OpusEncoder;
+use crate::rendition::container::message::Payload;
+use crate::rendition::encoder::Encoding;
+use crate::rendition::name::Mount;
 
 /// Longest ring a listener may ask for, unless the operator's own default is longer: 1000 blocks of 10 ms are 80 KB
 /// of handles.

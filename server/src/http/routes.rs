@@ -13,12 +13,12 @@ use aircheck_engine::Timestamp;
 use crate::http::Connection;
 use crate::http::events::EventsBody;
 use crate::http::guard;
-use crate::http::listen::{last_event, listen, websocket};
 use crate::http::query::Query;
 use crate::http::reply::{Reply, error, json as json_reply, set, whole};
-use crate::metrics::Exposition;
-use crate::mount::Mount;
-use crate::station::{OnAir, Station};
+use crate::http::stream::{last_event, listen, websocket};
+use crate::mount::station::{OnAir, Station};
+use crate::rendition::name::Mount;
+use crate::telemetry::metrics::Exposition;
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";

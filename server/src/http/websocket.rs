@@ -17,10 +17,10 @@ use hyper_tungstenite::tungstenite::{Error, Message};
 use tokio::io::AsyncWrite as _;
 use tokio::time::{Sleep, sleep};
 
-use crate::feed::{Begun, Fed, Feed};
-use crate::listeners::Leaving;
-use crate::message::{self, Captured, Said};
-use crate::throttle::Throttle;
+use crate::delivery::listeners::Leaving;
+use crate::delivery::packet_reader::{Begun, Fed, Feed};
+use crate::rendition::container::message::{self, Captured, Said};
+use crate::telemetry::throttle::Throttle;
 
 /// Largest message that a listener may send: its reports have 60 bytes.
 const SAID_MOST: usize = 1024;

@@ -1,0 +1,5 @@
+//! The socket below a listener.
+
+pub(crate) mod in_flight;
+pub mod receive_window;
+pub mod tcp_info;

@@ -1,0 +1,3 @@
+//! Consumers that are no HTTP listeners.
+
+pub mod recorder;

@@ -1,0 +1,5 @@
+//! What is told of the server.
+
+pub mod metrics;
+pub mod throttle;
+pub(crate) mod watch;
