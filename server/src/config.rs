@@ -5,7 +5,6 @@
 //! that names the place and says what would be right.
 
 pub mod cli;
-pub mod duration;
 mod file;
 mod layers;
 mod mistake;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::setting::{Key, Origin};
 use super::{Config, ConfigError, LAG_BLOCKS_LEAST, SourceSpec, file};
-use crate::config::duration::Short;
+use aircheck_api::span::Short;
 
 /// Settings so far, and where each comes from.
 #[derive(Debug, Default)]

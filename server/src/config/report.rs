@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::layers::Finished;
 use super::setting::{Key, Origin};
 use super::{Config, SourceSpec};
-use crate::config::duration::Short;
+use aircheck_api::span::Short;
 
 /// A file that was checked. It shows as a table of every setting, its value and where that comes from, ending in a
 /// line break.

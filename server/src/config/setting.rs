@@ -1,6 +1,6 @@
 //! The table of settings: how each is called in a file, in the environment and as a flag.
 
-use crate::config::duration;
+use aircheck_api::span;
 
 /// A setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,7 +113,7 @@ impl Key {
             Self::Source => super::source::TAKES,
             Self::Loop => "true or false",
             Self::Listen => "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:8700",
-            Self::Block | Self::Buffer | Self::History | Self::SocketBuffer => duration::TAKES,
+            Self::Block | Self::Buffer | Self::History | Self::SocketBuffer => span::TAKES,
             Self::MaxLag => "a duration such as \"2s\", or off",
             Self::Overflow => "skip-to-live, drop-newest, latest or disconnect",
             Self::MaxListeners => "a number from 1 to 100000",

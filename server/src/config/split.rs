@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::config::duration::{self, Short};
+use aircheck_api::span::{self, Short};
 
 /// What a split looks like, for messages: `must be {TAKES}`.
 pub(super) const TAKES: &str = "a length such as \"1h\" or a size such as \"500MB\"";
@@ -74,7 +74,7 @@ impl FromStr for RecordSplit {
             // `500M` is 500 months to the reader of durations, and megabytes to everybody else.
             None if word.ends_with('M') => return Err(unlike()),
             None => {
-                let span = duration::parse(word).ok_or_else(unlike)?;
+                let span = span::parse(word).ok_or_else(unlike)?;
                 (Self::Span(span), SPAN.contains(&span), "1s to 24h")
             }
         };

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use aircheck_engine::Overflow;
 
-use crate::config::duration::{self, Short};
 use crate::config::{Config, Key};
+use aircheck_api::span::{self, Short};
 
 /// The engine's bounds of a block.
 const BLOCK: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(100);
@@ -83,7 +83,7 @@ fn address(text: &str) -> Option<SocketAddr> {
 }
 
 fn span(key: Key, text: &str, bounds: &RangeInclusive<Duration>) -> Result<Duration, String> {
-    let span = duration::parse(text).ok_or_else(|| unlike(key, text))?;
+    let span = span::parse(text).ok_or_else(|| unlike(key, text))?;
     if bounds.contains(&span) {
         return Ok(span);
     }

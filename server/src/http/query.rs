@@ -5,13 +5,13 @@ use std::time::Duration;
 use aircheck_engine::source::PcmEncoding;
 use aircheck_engine::{Format, Overflow, Start, SubscribeOptions};
 
-use crate::config::duration::{self, Short};
 use crate::config::{Config, LAG_BLOCKS_LEAST};
 use crate::delivery::listener::Limits;
 use crate::rendition::codec::OpusEncoder;
 use crate::rendition::container::message::Payload;
 use crate::rendition::encoder::Encoding;
 use crate::rendition::name::Mount;
+use aircheck_api::span::{self, Short};
 
 /// Longest ring a listener may ask for, unless the operator's own default is longer: 1000 blocks of 10 ms are 80 KB
 /// of handles.
@@ -251,7 +251,7 @@ fn once<T>(place: &mut Option<T>, key: &str, value: Result<T, String>) -> Result
 
 fn span(value: &str, least: Duration, most: Duration) -> Result<Duration, String> {
     let takes = || format!("a duration from {} to {}, such as 500ms", Short(least), Short(most));
-    let span = duration::parse(value).ok_or_else(|| format!("`{value}` is not {}", takes()))?;
+    let span = span::parse(value).ok_or_else(|| format!("`{value}` is not {}", takes()))?;
     if (least..=most).contains(&span) {
         Ok(span)
     } else {

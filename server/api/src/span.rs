@@ -9,7 +9,7 @@ pub const TAKES: &str = "a duration such as \"10ms\"";
 /// Reads a span: a number and its unit, or several in a row.
 ///
 /// ```
-/// use aircheck_server::config::duration::parse;
+/// use aircheck_api::span::parse;
 /// use std::time::Duration;
 ///
 /// assert_eq!(parse("10ms"), Some(Duration::from_millis(10)));
@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> Option<Duration> {
 /// of. [`parse`] reads it back.
 ///
 /// ```
-/// use aircheck_server::config::duration::Short;
+/// use aircheck_api::span::Short;
 /// use std::time::Duration;
 ///
 /// assert_eq!(Short(Duration::from_millis(10)).to_string(), "10ms");
