@@ -14,12 +14,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aircheck_benches::{Table, Target, WAV_RATE_HZ, is_quick, write_wav};
+use aircheck_api::Payload;
 use aircheck_engine::source::{Paced, PcmEncoding, Wav};
 use aircheck_engine::{Block, Format, Item, Overflow, Stream, StreamOptions, SubscribeOptions, Timestamp};
 use aircheck_server::rendition::codec::{FlacEncoder, OpusEncoder};
-use aircheck_server::rendition::container::message::Payload;
-use aircheck_server::rendition::encoder::{Encoded, Encoder, Encoding};
+use aircheck_server::rendition::encoder::{Encoded, Encoder};
 use aircheck_server::rendition::encoders::Encoders;
+use aircheck_server::rendition::encoding::Encoding;
 use criterion::{BenchmarkId, Criterion, Throughput};
 
 const BITRATE: u32 = 96_000;

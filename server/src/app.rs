@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aircheck_api::SourceKind;
 use aircheck_engine::Stream;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,7 +14,8 @@ use tokio::time::interval;
 
 use crate::config::Config;
 use crate::http;
-use crate::mount::station::{SourceKind, Station};
+use crate::http::server::{ServedMount, Server};
+use crate::mount::Mount;
 use crate::sink::recorder::{Archive, RecordError, Recording};
 use crate::source::{self, OpenError};
 
@@ -77,22 +79,23 @@ async fn serve(config: Config) -> Result<(), RunError> {
         None => None,
     };
     let capture = Arc::clone(stream.capture());
-    let station = Station::new(config, &stream, kind, recording.clone())?;
+    let mount = ServedMount::new(Mount::new(&stream, kind)?, recording.clone(), &config);
+    let server = Server::new(config, mount);
     let (closing, closed) = oneshot::channel();
-    let mut server = tokio::spawn(http::serve(listener, station, async {
+    let mut serving = tokio::spawn(http::serve(listener, server, async {
         // An error means that the sender is gone, which is a reason to end as well.
         let _ = closed.await;
     }));
     announce(&stream, kind, local, recording.as_deref())?;
     tokio::select! {
         () = until_the_end(&stream, &mut signals) => {}
-        served = &mut server => return served.map_err(io::Error::other)?.map_err(RunError::System),
+        served = &mut serving => return served.map_err(io::Error::other)?.map_err(RunError::System),
     }
     // The stream first: every listener gets its end, and the connections close by themselves.
     tokio::task::spawn_blocking(move || stream.stop()).await.map_err(io::Error::other)?;
     let stopped_at = Instant::now();
     let _ = closing.send(());
-    server.await.map_err(io::Error::other)??;
+    serving.await.map_err(io::Error::other)??;
     if let Some(recording) = recording {
         finish(recording, RECORD_PATIENCE.saturating_sub(stopped_at.elapsed())).await?;
     }

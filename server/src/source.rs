@@ -1,10 +1,10 @@
 //! From the words of a configuration to a source that runs.
 
+use aircheck_api::SourceKind;
 use aircheck_engine::source::{Demo, Device, DeviceError, Paced, Pcm, Source, Tone, Wanted, Wav, WavError};
 use aircheck_engine::{Stream, StreamError, StreamOptions};
 
 use crate::config::{Config, SourceSpec};
-use crate::mount::station::SourceKind;
 
 /// Why there is no sound.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,6 @@
-//! What is told of the server.
+//! What the server says of itself: metrics for Prometheus, and the watch that looks at every listener and at the source.
+//!
+//! The types of events are plain data in `aircheck-api`; the log that carries them belongs to the mount.
 
 pub mod metrics;
-pub mod throttle;
-pub(crate) mod watch;
+pub mod watch;

@@ -12,13 +12,13 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::delivery::packet_reader::{Begun, Fed, Feed};
-use crate::rendition::container::{Framing, Instead};
+use crate::delivery::packet_reader::{Next, PacketReader, PendingBlocks};
+use crate::rendition::container::framing::{Framing, GapFill};
 
 /// The body of a stream. It ends when the stream does, or when somebody disconnects the listener.
 #[derive(Debug)]
 pub struct StreamBody {
-    feed: Feed,
+    packets: PacketReader,
     framing: Framing,
     /// What goes out before anything else: a header, or the news of a gap.
     first: Option<Bytes>,
@@ -28,7 +28,7 @@ pub struct StreamBody {
     /// A packet that waits for these.
     after: Option<Bytes>,
     /// The blocks that go out with the next packet.
-    begun: Begun,
+    pending: PendingBlocks,
     /// There is no more to take; what goes out last.
     over: bool,
     last: Option<Bytes>,
@@ -45,10 +45,10 @@ struct Gathering {
 }
 
 impl StreamBody {
-    /// What `feed` gives, as `framing` has it. Packets are gathered for `gather`, if that is anything, and then go out
+    /// What `packets` gives, as `framing` has it. Packets are gathered for `gather`, if that is anything, and then go out
     /// together; until then they wait in the listener's ring, and count as its lag.
     #[must_use]
-    pub fn new(feed: Feed, mut framing: Framing, gather: Duration) -> Self {
+    pub fn new(packets: PacketReader, mut framing: Framing, gather: Duration) -> Self {
         let first = framing.header();
         let (silent, silence) = (0..0, Bytes::new());
         let gathering = (!gather.is_zero()).then(|| Gathering {
@@ -58,13 +58,13 @@ impl StreamBody {
             bytes: BytesMut::new(),
         });
         Self {
-            feed,
+            packets,
             framing,
             first,
             silent,
             silence,
             after: None,
-            begun: Begun::default(),
+            pending: PendingBlocks::default(),
             over: false,
             last: None,
             gathering,
@@ -73,7 +73,7 @@ impl StreamBody {
 
     /// Waits until hyper has written what it was given before, so that no more than one packet is ever in its buffer.
     fn poll_clear(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.feed.listener().wire().is_clear() {
+        if self.packets.listener().socket().is_clear() {
             return Poll::Ready(());
         }
         // With nothing to hand over, the next packet's arrival is early enough. Who gathers is not woken by that.
@@ -82,24 +82,24 @@ impl StreamBody {
             || !self.silent.is_empty()
             || self.after.is_some()
             || self.over;
-        if waits || self.feed.poll_ready(context).is_ready() {
-            self.feed.listener().wire().want_clear();
+        if waits || self.packets.poll_ready(context).is_ready() {
+            self.packets.listener().socket().want_clear();
         }
         Poll::Pending
     }
 
-    fn fed(&mut self, fed: &Fed) {
-        if let Some(gap) = fed.gap() {
+    fn taken(&mut self, taken: &Next) {
+        if let Some(gap) = taken.gap() {
             self.missed(gap);
         }
-        match fed {
-            Fed::Packet { gap, item } => {
+        match taken {
+            Next::Packet { gap, item } => {
                 // Silence brings the listener past what is missing, or else the packet does.
                 let gap = gap.filter(|_| self.silent.is_empty());
-                self.begun.take(gap, item.stamp.sequence);
+                self.pending.add(gap, item.stamp.sequence);
                 self.after = self.framing.packet(&item.value);
             }
-            Fed::End { tail, .. } => {
+            Next::End { tail, .. } => {
                 self.over = true;
                 self.last = self.framing.end(tail.get().map_or(&[], Vec::as_slice));
             }
@@ -108,28 +108,28 @@ impl StreamBody {
 
     fn missed(&mut self, gap: Gap) {
         match self.framing.instead(gap) {
-            Instead::Nothing => {}
-            Instead::News(news) => self.first = Some(news),
-            Instead::Silence(silence, numbers) => (self.silence, self.silent) = (silence, numbers),
+            GapFill::Nothing => {}
+            GapFill::News(news) => self.first = Some(news),
+            GapFill::Silence(silence, numbers) => (self.silence, self.silent) = (silence, numbers),
         }
     }
 
     /// What goes out next of what was taken.
     fn next_piece(&mut self) -> Option<Bytes> {
-        let listener = self.feed.listener();
+        let listener = self.packets.listener();
         if let Some(first) = self.first.take() {
-            listener.wire().hand_over();
+            listener.socket().write();
             return Some(first);
         }
         let now = Timestamp::now();
         if let Some(number) = self.silent.next() {
-            listener.hand_over(number..number + 1, self.silence.len(), 0, now);
+            listener.write(number..number + 1, self.silence.len(), 0, now);
             return Some(self.silence.clone());
         }
         let bytes = self.after.take().or_else(|| self.last.take())?;
-        match mem::take(&mut self.begun) {
-            Begun { blocks: 0, .. } => drop(listener.wire().hand_over()),
-            Begun { numbers, blocks } => listener.hand_over(numbers, bytes.len(), blocks, now),
+        match mem::take(&mut self.pending) {
+            PendingBlocks { blocks: 0, .. } => drop(listener.socket().write()),
+            PendingBlocks { numbers, blocks } => listener.write(numbers, bytes.len(), blocks, now),
         }
         Some(bytes)
     }
@@ -138,13 +138,13 @@ impl StreamBody {
     fn poll_gathered(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(gathering) = &mut self.gathering else { return Poll::Ready(()) };
         ready!(gathering.pause.as_mut().poll(context));
-        ready!(self.feed.poll_held(context));
+        ready!(self.packets.poll_hold(context));
         gathering.pause.as_mut().reset(Instant::now() + gathering.every);
         let mut bytes = mem::take(&mut gathering.bytes);
         while !self.over
-            && let Some(fed) = self.feed.try_take()
+            && let Some(taken) = self.packets.try_next()
         {
-            self.fed(&fed);
+            self.taken(&taken);
             // Silence in place of lost blocks is not gathered: there may be hours of it.
             for piece in [self.first.take(), self.after.take()].into_iter().flatten() {
                 bytes.extend_from_slice(&piece);
@@ -180,8 +180,8 @@ impl Body for StreamBody {
                 ready!(self.poll_gathered(context));
                 continue;
             }
-            let fed = ready!(self.feed.poll_take(context));
-            self.fed(&fed);
+            let taken = ready!(self.packets.poll_next(context));
+            self.taken(&taken);
         }
     }
 }

@@ -1,23 +1,20 @@
-//! Who listens now, and the totals over everybody, present and gone.
+//! The listeners of the server, and the totals over all of them, present and gone.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aircheck_engine::{EndReason, Format, Loss, Snapshot};
+use aircheck_api::{EventKind, LeaveReason, Rendition};
+use aircheck_engine::{Loss, Snapshot};
 
-use crate::delivery::listener::{Joining, Listener};
-use crate::mount::event_log::{Events, What};
-use crate::rendition::name::Mount;
+use crate::delivery::listener::{JoinRequest, Listener};
+use crate::delivery::recorders::{RenditionRecorders, StageRecorders};
 
-/// The reason under which blocks count that a listener left in its queue when it went.
-pub const LEFT: &str = "left";
-
-/// All who listen now, and the sums over those who are gone.
+/// The listeners that are present, and the totals over those that are gone.
 #[derive(Debug)]
 pub struct Listeners {
-    format: Format,
-    most: usize,
-    events: Arc<Events>,
+    max_listeners: usize,
+    recorders: BTreeMap<Rendition, Arc<RenditionRecorders>>,
+    stages: Arc<StageRecorders>,
     state: Mutex<State>,
 }
 
@@ -25,58 +22,14 @@ pub struct Listeners {
 struct State {
     next_id: u64,
     present: BTreeMap<u64, Arc<Listener>>,
-    gone: BTreeMap<Mount, Totals>,
-    left: [u64; Leaving::ALL.len()],
+    gone: BTreeMap<Rendition, Totals>,
+    left: BTreeMap<LeaveReason, u64>,
 }
 
-/// Why a listener is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leaving {
-    /// It left, or its connection broke.
-    Left,
-    /// Somebody disconnected it.
-    Closed,
-    /// Its ring was full, and its policy is to be ended then.
-    TooSlow,
-    /// It was further behind than it may be, likewise.
-    MaxLag,
-    /// The stream has ended.
-    Finished,
-}
-
-impl Leaving {
-    /// All reasons.
-    pub const ALL: [Self; 5] = [Self::Left, Self::Closed, Self::TooSlow, Self::MaxLag, Self::Finished];
-
-    /// The reason, as metrics and JSON show it.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Left => "left",
-            Self::Closed => "closed",
-            Self::TooSlow => "too_slow",
-            Self::MaxLag => "max_lag",
-            Self::Finished => "finished",
-        }
-    }
-
-    /// Why this listener is gone, or is about to go.
-    #[must_use]
-    pub fn of(listener: &Listener) -> Self {
-        match listener.tally().end_reason() {
-            Some(EndReason::Closed) if listener.is_too_late() => Self::MaxLag,
-            Some(EndReason::Closed) => Self::Closed,
-            Some(EndReason::TooSlow) => Self::TooSlow,
-            Some(EndReason::Finished | EndReason::Abandoned) => Self::Finished,
-            Some(EndReason::Left) | None => Self::Left,
-        }
-    }
-}
-
-/// Sums over the listeners of a mount, present and gone.
+/// Totals over the listeners of one rendition, present and gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// How many listen now.
+    /// Listeners that are present.
     pub present: u64,
     /// Blocks offered.
     pub offered: u64,
@@ -84,9 +37,9 @@ pub struct Totals {
     pub delivered: u64,
     /// Blocks lost, by [`Loss`].
     pub lost: [u64; Loss::ALL.len()],
-    /// Blocks in the queues of listeners when they went.
+    /// Blocks that were queued for listeners when they left.
     pub left: u64,
-    /// Blocks in the queues of those who listen now.
+    /// Blocks that are queued for those that are present.
     pub queued: u64,
 }
 
@@ -100,13 +53,13 @@ impl Totals {
     }
 }
 
-/// Sums over everybody.
+/// Totals over all listeners.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllTotals {
-    /// By mount; one that nobody has listened to is not there.
-    pub by_mount: BTreeMap<Mount, Totals>,
-    /// Listeners who are gone, by [`Leaving`].
-    pub left: [u64; Leaving::ALL.len()],
+    /// By rendition. One that has had no listener is absent.
+    pub by_rendition: BTreeMap<Rendition, Totals>,
+    /// Listeners that are gone, by reason. A reason that has not occurred is absent.
+    pub left: BTreeMap<LeaveReason, u64>,
 }
 
 /// The limit of listeners is reached.
@@ -114,65 +67,83 @@ pub struct AllTotals {
 pub struct Full;
 
 impl Listeners {
-    /// Nobody yet, and never more than `most`. Who comes and goes is told to `events`.
+    /// Makes an empty list that accepts at most `max_listeners` at a time.
     #[must_use]
-    pub fn new(format: Format, most: usize, events: Arc<Events>) -> Arc<Self> {
-        Arc::new(Self { format, most, events, state: Mutex::default() })
+    pub fn new(max_listeners: usize) -> Arc<Self> {
+        let stages = Arc::<StageRecorders>::default();
+        let recorders = Rendition::ALL
+            .into_iter()
+            .map(|rendition| (rendition, Arc::new(RenditionRecorders::new(Arc::clone(&stages)))))
+            .collect();
+        Arc::new(Self { max_listeners, recorders, stages, state: Mutex::default() })
     }
 
-    /// Whether one more would be too many.
+    /// Returns whether the limit is reached.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.state().present.len() >= self.most
+        self.state().present.len() >= self.max_listeners
     }
 
-    /// Takes a listener in. It is gone when the returned guard is dropped.
+    /// Adds a listener. It is present until the returned registration is dropped.
     ///
     /// # Errors
     ///
-    /// When there are as many as there may be.
-    pub fn join(self: &Arc<Self>, joining: Joining) -> Result<Presence, Full> {
+    /// When the limit is reached.
+    pub fn join(self: &Arc<Self>, request: JoinRequest) -> Result<Registration, Full> {
+        let recorders = Arc::clone(&self.recorders[&request.rendition]);
         let mut state = self.state();
-        if state.present.len() >= self.most {
+        if state.present.len() >= self.max_listeners {
             return Err(Full);
         }
         state.next_id += 1;
         let id = state.next_id;
-        let listener = Arc::new(Listener::new(id, joining, self.format));
+        let listener = Arc::new(Listener::new(id, request, recorders));
         state.present.insert(id, Arc::clone(&listener));
         drop(state);
-        self.events.tell_of(&listener, What::Joined);
-        Ok(Presence { listener, listeners: Arc::clone(self) })
+        listener.publish(EventKind::Joined);
+        Ok(Registration { listener, listeners: Arc::clone(self) })
     }
 
-    /// Everyone who listens now, the longest first.
+    /// Returns the listeners that are present, in the order in which they joined.
     #[must_use]
     pub fn present(&self) -> Vec<Arc<Listener>> {
         self.state().present.values().cloned().collect()
     }
 
-    /// How many listen now.
+    /// Returns the number of listeners that are present.
     #[must_use]
     pub fn count(&self) -> usize {
         self.state().present.len()
     }
 
-    /// Sums by mount. None of them ever goes back, but `present` and `queued`.
+    /// Returns the histograms of each rendition.
+    #[must_use]
+    pub fn recorders(&self) -> &BTreeMap<Rendition, Arc<RenditionRecorders>> {
+        &self.recorders
+    }
+
+    /// Returns the latencies by stage.
+    #[must_use]
+    pub fn stages(&self) -> &StageRecorders {
+        &self.stages
+    }
+
+    /// Returns the totals. None of them ever decreases, except `present` and `queued`.
     #[must_use]
     pub fn totals(&self) -> AllTotals {
         let state = self.state();
-        let mut by_mount = state.gone.clone();
+        let mut by_rendition = state.gone.clone();
         for listener in state.present.values() {
-            let sums = by_mount.entry(listener.mount()).or_default();
+            let sums = by_rendition.entry(listener.rendition()).or_default();
             let snapshot = listener.snapshot();
             sums.add(&snapshot);
             sums.present += 1;
             sums.queued += snapshot.queued;
         }
-        AllTotals { by_mount, left: state.left }
+        AllTotals { by_rendition, left: state.left.clone() }
     }
 
-    /// Ends a listener; false if there is none with this number.
+    /// Disconnects a listener. Returns false if none with this number is present.
     #[must_use]
     pub fn disconnect(&self, id: u64) -> bool {
         let Some(listener) = self.state().present.get(&id).cloned() else { return false };
@@ -180,19 +151,19 @@ impl Listeners {
         true
     }
 
-    fn leave(&self, listener: &Listener) {
+    fn remove(&self, listener: &Listener) {
         let mut state = self.state();
         state.present.remove(&listener.id());
         let snapshot = listener.snapshot();
-        let sums = state.gone.entry(listener.mount()).or_default();
+        let sums = state.gone.entry(listener.rendition()).or_default();
         sums.add(&snapshot);
         sums.left += snapshot.queued;
-        let reason = Leaving::of(listener);
-        state.left[reason as usize] += 1;
+        let reason = listener.leave_reason();
+        *state.left.entry(reason).or_default() += 1;
         drop(state);
         let lost = snapshot.lost.total() + snapshot.queued;
         let Snapshot { offered, delivered, .. } = snapshot;
-        self.events.tell_of(listener, What::Left { reason, offered, delivered, lost });
+        listener.publish(EventKind::Left { reason, offered, delivered, lost });
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -200,23 +171,23 @@ impl Listeners {
     }
 }
 
-/// A listener is there as long as this is.
+/// Keeps a listener present for as long as it exists.
 #[derive(Debug)]
-pub struct Presence {
+pub struct Registration {
     listener: Arc<Listener>,
     listeners: Arc<Listeners>,
 }
 
-impl Presence {
-    /// The listener.
+impl Registration {
+    /// Returns the listener.
     #[must_use]
     pub fn listener(&self) -> &Arc<Listener> {
         &self.listener
     }
 }
 
-impl Drop for Presence {
+impl Drop for Registration {
     fn drop(&mut self) {
-        self.listeners.leave(&self.listener);
+        self.listeners.remove(&self.listener);
     }
 }

@@ -1,5 +1,4 @@
-//! What a listener gets next, whatever it listens with: packets out of its ring, as its limit of lag permits, with
-//! everything about them recorded.
+//! Takes a listener's packets out of its ring, as its limit of lag permits, and records each of them.
 
 use std::future::Future as _;
 use std::ops::Range;
@@ -11,45 +10,46 @@ use std::time::Duration;
 use aircheck_engine::{Consumer, Delivery, End, Gap, Item, RecvError, Timestamp};
 use tokio::time::{Sleep, sleep};
 
-use crate::delivery::listener::{Listener, Verdict};
-use crate::delivery::listeners::Presence;
+use crate::delivery::listener::Listener;
+use crate::delivery::listeners::Registration;
+use crate::delivery::standing::Decision;
 use crate::rendition::encoder::Encoded;
 use crate::rendition::encoders::{Subscription, Tail};
 
-/// How often a listener that is held, because too much waits below its ring, is looked at again.
-const HELD: Duration = Duration::from_millis(20);
+/// How often a listener is looked at again that is held because too much waits below its ring.
+const HOLD_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A listener's packets.
+/// The reading end of one listener's ring.
 #[derive(Debug)]
-pub struct Feed {
-    /// Dropped before `presence`, so that the account is final when the listener is taken off the list.
+pub struct PacketReader {
+    /// Dropped before `registration`, so that the account is final when the listener is taken off the list.
     packets: Consumer<Encoded>,
     tail: Tail,
-    held: Option<Pin<Box<Sleep>>>,
-    presence: Presence,
+    hold: Option<Pin<Box<Sleep>>>,
+    registration: Registration,
 }
 
-/// What comes next.
+/// What comes next out of the ring.
 #[derive(Debug)]
-pub enum Fed {
-    /// A packet, and what is missing before it.
+pub enum Next {
+    /// A packet.
     Packet {
-        /// What is missing directly before it.
+        /// Blocks that are missing directly before it.
         gap: Option<Gap>,
         /// The packet.
         item: Arc<Item<Encoded>>,
     },
-    /// There is no more; what is missing before the end.
+    /// The end.
     End {
-        /// What is missing between the last packet and the end.
+        /// Blocks that are missing between the last packet and the end.
         gap: Option<Gap>,
-        /// What the encoder still had.
+        /// What the encoder still had when the stream ended.
         tail: Tail,
     },
 }
 
-impl Fed {
-    /// What is missing before it.
+impl Next {
+    /// Returns the blocks that are missing before it.
     #[must_use]
     pub fn gap(&self) -> Option<Gap> {
         match self {
@@ -58,93 +58,93 @@ impl Fed {
     }
 }
 
-impl Feed {
-    /// The packets of a listener who is present.
+impl PacketReader {
+    /// Makes the reader of a registered listener.
     #[must_use]
-    pub fn new(subscription: Subscription, presence: Presence) -> Self {
+    pub fn new(subscription: Subscription, registration: Registration) -> Self {
         let Subscription { packets, tail } = subscription;
-        Self { packets, tail, held: None, presence }
+        Self { packets, tail, hold: None, registration }
     }
 
-    /// Whose they are.
+    /// Returns the listener.
     #[must_use]
     pub fn listener(&self) -> &Arc<Listener> {
-        self.presence.listener()
+        self.registration.listener()
     }
 
-    /// Whether something can be taken, the end included; if not, the task is woken when it can.
+    /// Polls whether a packet or the end is there. If not, the task is woken when it is.
     pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.packets.poll_ready(context)
     }
 
-    /// Takes what comes next, as soon as it is there and the listener's limit of lag permits it. After the end, it must
-    /// not be asked again.
-    pub fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<Fed> {
+    /// Polls for the next packet or the end, as the listener's limit of lag permits. Must not be called after the end.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Next> {
         loop {
             ready!(self.packets.poll_ready(context));
-            ready!(self.poll_held(context));
-            if let Some(fed) = self.try_take() {
-                return Poll::Ready(fed);
+            ready!(self.poll_hold(context));
+            if let Some(next) = self.try_next() {
+                return Poll::Ready(next);
             }
         }
     }
 
-    /// Waits for as long as the listener is held.
-    pub fn poll_held(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if let Some(held) = &mut self.held {
-            ready!(held.as_mut().poll(context));
-            self.held = None;
+    /// Polls whether the listener is no longer held.
+    pub fn poll_hold(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(hold) = &mut self.hold {
+            ready!(hold.as_mut().poll(context));
+            self.hold = None;
         }
         Poll::Ready(())
     }
 
-    /// Takes what comes next if it is there and the listener is not held. After the end, likewise.
-    pub fn try_take(&mut self) -> Option<Fed> {
-        if self.held.is_some() {
+    /// Takes the next packet or the end, unless the ring is empty or the listener is held. Must not be called after the
+    /// end.
+    pub fn try_next(&mut self) -> Option<Next> {
+        if self.hold.is_some() {
             return None;
         }
         let now = Timestamp::now();
-        let listener = self.presence.listener();
-        match listener.judge(now) {
-            Verdict::Deliver => {}
-            Verdict::SkipToLive => self.packets.skip_to_newest(),
-            Verdict::End => listener.end_as_too_late(),
-            Verdict::Hold => {
-                self.held = Some(Box::pin(sleep(HELD)));
+        let listener = self.registration.listener();
+        match listener.decide(now) {
+            Decision::Deliver => {}
+            Decision::SkipToLive => self.packets.skip_to_newest(),
+            Decision::End => listener.end_as_too_late(),
+            Decision::Hold => {
+                self.hold = Some(Box::pin(sleep(HOLD_INTERVAL)));
                 return None;
             }
         }
-        let fed = match self.packets.try_recv(now) {
+        let next = match self.packets.try_recv(now) {
             Ok(Delivery { gap, lag_items, item }) => {
                 let stamp = item.stamp;
                 let queued = now.since(stamp.dispatched_at);
                 let first = gap.map_or(stamp.sequence, |gap| gap.from);
                 listener.took(first..stamp.sequence + 1, lag_items, queued, now);
-                Fed::Packet { gap, item }
+                Next::Packet { gap, item }
             }
             Err(RecvError::Empty) => return None,
-            Err(RecvError::Ended(End { gap, .. })) => Fed::End { gap, tail: Arc::clone(&self.tail) },
+            Err(RecvError::Ended(End { gap, .. })) => Next::End { gap, tail: Arc::clone(&self.tail) },
         };
-        if let Some(gap) = fed.gap() {
+        if let Some(gap) = next.gap() {
             listener.missed(gap.blocks);
         }
-        Some(fed)
+        Some(next)
     }
 }
 
-/// Blocks whose bytes have yet to go out: the one that was taken last, and those before it that an encoder keeps until
-/// it has a whole packet.
+/// Blocks that were taken from the ring and not yet written: the last one, and those before it that an encoder keeps
+/// until a packet is complete.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Begun {
-    /// The sequence numbers that they bring the listener past, over those that are missing before them.
+pub struct PendingBlocks {
+    /// Sequence numbers that they bring the listener past, including what is missing before them.
     pub numbers: Range<u64>,
-    /// How many they are.
+    /// Number of blocks.
     pub blocks: u64,
 }
 
-impl Begun {
-    /// One more was taken.
-    pub fn take(&mut self, gap: Option<Gap>, sequence: u64) {
+impl PendingBlocks {
+    /// Adds the block with this sequence number and the gap before it.
+    pub fn add(&mut self, gap: Option<Gap>, sequence: u64) {
         let start = if self.blocks > 0 { self.numbers.start } else { gap.map_or(sequence, |gap| gap.from) };
         self.numbers = start..sequence + 1;
         self.blocks += 1;

@@ -3,3 +3,4 @@
 pub(crate) mod in_flight;
 pub mod receive_window;
 pub mod tcp_info;
+pub mod tracked_stream;

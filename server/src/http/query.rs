@@ -6,12 +6,12 @@ use aircheck_engine::source::PcmEncoding;
 use aircheck_engine::{Format, Overflow, Start, SubscribeOptions};
 
 use crate::config::{Config, LAG_BLOCKS_LEAST};
-use crate::delivery::listener::Limits;
+use crate::delivery::standing::Limits;
 use crate::rendition::codec::OpusEncoder;
-use crate::rendition::container::message::Payload;
-use crate::rendition::encoder::Encoding;
-use crate::rendition::name::Mount;
+use crate::rendition::content_type::accepted;
+use crate::rendition::encoding::Encoding;
 use aircheck_api::span::{self, Short};
+use aircheck_api::{Payload, Rendition};
 
 /// Longest ring a listener may ask for, unless the operator's own default is longer: 1000 blocks of 10 ms are 80 KB
 /// of handles.
@@ -121,79 +121,79 @@ impl Query {
         Ok(wishes)
     }
 
-    /// The mount that `/stream` means: by `format`, or by the `Accept` header.
+    /// The rendition that `/stream` means: by `format`, or by the `Accept` header.
     ///
     /// # Errors
     ///
     /// A sentence that names the formats there are.
-    pub(super) fn mount(&self, accept: &str) -> Result<Mount, String> {
-        let Some(label) = &self.format else { return Ok(Mount::for_accept(accept)) };
-        match Mount::from_label(label) {
-            Some(mount) if mount != Mount::WebSocket => Ok(mount),
+    pub(super) fn rendition(&self, accept: &str) -> Result<Rendition, String> {
+        let Some(label) = &self.format else { return Ok(accepted(accept)) };
+        match Rendition::from_name(label) {
+            Some(rendition) if rendition != Rendition::WebSocket => Ok(rendition),
             _ => Err(format!("format: `{label}` is none; there are wav, pcm, json, flac, opus and sse")),
         }
     }
 
-    /// How `mount` is encoded, with `flac_bits` as its bits where nothing is said.
+    /// How `rendition` is encoded, with `flac_bits` as its bits where nothing is said.
     ///
     /// # Errors
     ///
     /// A sentence, where something is asked for that it has no choice of.
-    pub(super) fn encoding(&self, mount: Mount, flac_bits: u32) -> Result<Encoding, String> {
-        let label = mount.label();
-        let payload = self.payload.filter(|_| mount == Mount::WebSocket);
+    pub(super) fn encoding(&self, rendition: Rendition, flac_bits: u32) -> Result<Encoding, String> {
+        let label = rendition.name();
+        let payload = self.payload.filter(|_| rendition == Rendition::WebSocket);
         if self.payload.is_some() && payload.is_none() {
             return Err(format!("payload: {label} has none; the WebSocket has"));
         }
-        let is_opus = mount == Mount::Opus || payload == Some(Payload::Opus);
+        let is_opus = rendition == Rendition::Opus || payload == Some(Payload::Opus);
         if self.bitrate.is_some() && !is_opus {
             return Err(format!("bitrate: {label} has no choice of bitrate; opus has"));
         }
-        if self.sample.is_some() && !mount.has_samples() {
+        if self.sample.is_some() && !matches!(rendition, Rendition::Wav | Rendition::Pcm | Rendition::Flac) {
             return Err(format!("sample: {label} has no choice of samples; wav, pcm and flac have"));
         }
         let bitrate = self.bitrate.unwrap_or(BITRATE);
         let samples = self.sample.unwrap_or_default();
-        Ok(match mount {
-            Mount::Wav | Mount::Pcm => Encoding::Pcm(samples),
-            Mount::Json => Encoding::Json,
-            Mount::Events => Encoding::Events,
-            Mount::Opus => Encoding::Opus { bitrate },
-            Mount::Flac => match self.sample {
+        Ok(match rendition {
+            Rendition::Wav | Rendition::Pcm => Encoding::Pcm(samples),
+            Rendition::Json => Encoding::Json,
+            Rendition::Events => Encoding::Events,
+            Rendition::Opus => Encoding::Opus { bitrate },
+            Rendition::Flac => match self.sample {
                 None => Encoding::Flac { bits: flac_bits },
                 Some(PcmEncoding::S16Le) => Encoding::Flac { bits: 16 },
                 Some(PcmEncoding::S24Le) => Encoding::Flac { bits: 24 },
                 Some(PcmEncoding::F32Le) => return Err("sample: flac takes s16le and s24le".to_owned()),
             },
-            Mount::WebSocket => match payload.unwrap_or(Payload::F32) {
+            Rendition::WebSocket => match payload.unwrap_or(Payload::F32) {
                 Payload::Opus => Encoding::Opus { bitrate },
                 payload => Encoding::Message(payload),
             },
         })
     }
 
-    /// Whether `mount` can do with gaps what is asked for.
+    /// Whether `rendition` can do with gaps what is asked for.
     ///
     /// # Errors
     ///
     /// A sentence, where it can't.
-    pub(super) fn check_gaps(&self, mount: Mount) -> Result<(), String> {
+    pub(super) fn check_gaps(&self, rendition: Rendition) -> Result<(), String> {
         match self.gaps {
-            Some(Gaps::Silence) if !matches!(mount, Mount::Wav | Mount::Pcm) => {
-                Err(format!("gaps: {} tells of gaps itself; silence goes with wav and pcm", mount.label()))
+            Some(Gaps::Silence) if !matches!(rendition, Rendition::Wav | Rendition::Pcm) => {
+                Err(format!("gaps: {} tells of gaps itself; silence goes with wav and pcm", rendition.name()))
             }
             _ => Ok(()),
         }
     }
 
-    /// For how long a listener of `mount` has its packets gathered.
+    /// For how long a listener of `rendition` has its packets gathered.
     ///
     /// # Errors
     ///
     /// A sentence, where that can't be.
-    pub(super) fn gather(&self, mount: Mount, config: &Config) -> Result<Duration, String> {
+    pub(super) fn gather(&self, rendition: Rendition, config: &Config) -> Result<Duration, String> {
         let Some(gather) = self.gather.filter(|gather| !gather.is_zero()) else { return Ok(Duration::ZERO) };
-        if mount == Mount::WebSocket {
+        if rendition == Rendition::WebSocket {
             return Err("gather: the WebSocket sends each block at once".to_owned());
         }
         if self.gaps == Some(Gaps::Silence) {
@@ -211,13 +211,15 @@ impl Query {
         Ok(gather)
     }
 
-    /// How far behind the listener may be.
+    /// Returns the limits of the listener's lag.
     pub(super) fn limits(&self, config: &Config, format: Format) -> Limits {
         let max_lag = self.max_lag.map_or(config.max_lag, |MaxLag(limit)| limit);
-        let buffer = self.buffer.unwrap_or(config.buffer);
-        let behind = max_lag.map_or(buffer / BEHIND_SHARE, |max_lag| max_lag / 2);
+        let limit = max_lag.unwrap_or_else(|| self.buffer.unwrap_or(config.buffer));
+        let behind = if max_lag.is_some() { limit / 2 } else { limit / BEHIND_SHARE };
+        let least = u64::from(LAG_BLOCKS_LEAST);
         Limits {
-            behind: format.blocks_in(behind).max(u64::from(LAG_BLOCKS_LEAST)),
+            behind: format.blocks_in(behind).max(least),
+            far_behind: format.blocks_in(limit * 3 / 4).max(least),
             max_lag: max_lag.map(|max_lag| format.blocks_in(max_lag)),
         }
     }
@@ -260,10 +262,7 @@ fn span(value: &str, least: Duration, most: Duration) -> Result<Duration, String
 }
 
 fn payload(value: &str) -> Result<Payload, String> {
-    Payload::ALL
-        .into_iter()
-        .find(|payload| payload.label() == value)
-        .ok_or_else(|| format!("`{value}` is no payload; there are f32, s16 and opus"))
+    Payload::from_name(value).ok_or_else(|| format!("`{value}` is no payload; there are f32, s16 and opus"))
 }
 
 /// Bits per second, as `96000` or `96k`.

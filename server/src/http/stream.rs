@@ -11,61 +11,64 @@ use hyper::{Request, Response, StatusCode};
 use hyper_tungstenite::tungstenite::error::ProtocolError;
 
 use crate::delivery::body::StreamBody;
-use crate::delivery::listener::Joining;
+use crate::delivery::listener::JoinRequest;
 use crate::delivery::listeners::Full;
-use crate::delivery::packet_reader::Feed;
+use crate::delivery::packet_reader::PacketReader;
 use crate::http::Connection;
 use crate::http::query::{Gaps, Query};
 use crate::http::reply::{Reply, error, set, set_display};
+use crate::http::server::Server;
 use crate::http::websocket::{self, Session};
-use crate::mount::station::Station;
 use crate::rendition::codec::{FlacEncoder, OpusEncoder};
-use crate::rendition::container::Framing;
+use crate::rendition::container::framing::Framing;
 use crate::rendition::container::message;
 use crate::rendition::container::ogg::OggOpus;
-use crate::rendition::encoder::{Encoding, wav_header};
+use crate::rendition::container::wav::wav_header;
+use crate::rendition::content_type::content_type;
 use crate::rendition::encoders::EncoderError;
-use crate::rendition::name::Mount;
+use crate::rendition::encoding::Encoding;
 use crate::telemetry::metrics::Refusal;
+use aircheck_api::Rendition;
 
 /// Seconds after which somebody who was one too many may try again.
 const RETRY_AFTER: &str = "5";
 
-/// The response to a request for `mount`: the stream from here on, or why not.
+/// The response to a request for `rendition`: the stream from here on, or why not.
 pub(super) fn listen(
-    station: &Station,
+    server: &Server,
     connection: &Connection,
-    mount: Mount,
+    rendition: Rendition,
     query: &Query,
     headers: &HeaderMap,
     head_only: bool,
 ) -> Reply {
-    let encoding = match query.check_gaps(mount).and_then(|()| query.encoding(mount, station.flac_bits())) {
-        Ok(encoding) => encoding,
-        Err(message) => return error(StatusCode::BAD_REQUEST, message),
-    };
-    let gather = match query.gather(mount, station.config()) {
+    let encoding =
+        match query.check_gaps(rendition).and_then(|()| query.encoding(rendition, server.mount().mount.flac_bits())) {
+            Ok(encoding) => encoding,
+            Err(message) => return error(StatusCode::BAD_REQUEST, message),
+        };
+    let gather = match query.gather(rendition, server.config()) {
         Ok(gather) => gather,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
-    let last_event = match if mount == Mount::Events { last_event(headers) } else { Ok(None) } {
+    let last_event = match if rendition == Rendition::Events { last_event(headers) } else { Ok(None) } {
         Ok(last_event) => last_event,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
-    let format = station.format();
+    let format = server.mount().mount.format();
     let mut reply = if head_only {
         Response::new(UnsyncBoxBody::default())
     } else {
-        let framing = match framing(mount, encoding, query, format) {
+        let framing = match framing(rendition, encoding, query, format) {
             Ok(framing) => framing,
             Err(message) => return error(StatusCode::BAD_REQUEST, message),
         };
-        match join(station, connection, mount, encoding, query, last_event, gather) {
-            Ok(feed) => Response::new(StreamBody::new(feed, framing, gather).boxed_unsync()),
+        match join(server, connection, rendition, encoding, query, last_event, gather) {
+            Ok(packets) => Response::new(StreamBody::new(packets, framing, gather).boxed_unsync()),
             Err(reply) => return *reply,
         }
     };
-    set(&mut reply, header::CONTENT_TYPE, mount.content_type());
+    set(&mut reply, header::CONTENT_TYPE, content_type(rendition));
     set(&mut reply, header::CACHE_CONTROL, "no-store");
     set_display(&mut reply, "x-audio-rate", encoding.rate_hz(format));
     set_display(&mut reply, "x-audio-channels", format.channels());
@@ -77,35 +80,37 @@ pub(super) fn listen(
 
 /// The response to a request for the WebSocket, and what becomes of the connection after it.
 pub(super) fn websocket<B>(
-    station: &Station,
+    server: &Server,
     connection: &Arc<Connection>,
     query: &Query,
     request: &mut Request<B>,
 ) -> Reply {
-    let encoding =
-        match query.check_gaps(Mount::WebSocket).and_then(|()| query.encoding(Mount::WebSocket, station.flac_bits())) {
-            Ok(encoding) => encoding,
-            Err(message) => return error(StatusCode::BAD_REQUEST, message),
-        };
+    let encoding = match query
+        .check_gaps(Rendition::WebSocket)
+        .and_then(|()| query.encoding(Rendition::WebSocket, server.mount().mount.flac_bits()))
+    {
+        Ok(encoding) => encoding,
+        Err(message) => return error(StatusCode::BAD_REQUEST, message),
+    };
     let (reply, upgrading) = match hyper_tungstenite::upgrade(request, Some(websocket::config())) {
         Ok(upgraded) => upgraded,
         Err(refused) => return not_a_websocket(&refused),
     };
-    if let Err(message) = query.gather(Mount::WebSocket, station.config()) {
+    if let Err(message) = query.gather(Rendition::WebSocket, server.config()) {
         return error(StatusCode::BAD_REQUEST, message);
     }
-    let feed = match join(station, connection, Mount::WebSocket, encoding, query, None, Duration::ZERO) {
-        Ok(feed) => feed,
+    let packets = match join(server, connection, Rendition::WebSocket, encoding, query, None, Duration::ZERO) {
+        Ok(packets) => packets,
         Err(reply) => return *reply,
     };
-    let format = station.format();
-    let hello = message::hello(format, encoding.payload(), encoding.packets(format), feed.listener().id());
+    let format = server.mount().mount.format();
+    let hello = message::hello(format, encoding.payload(), encoding.packets(format), packets.listener().id());
     let connection = Arc::clone(connection);
     tokio::spawn(async move {
         let serving = async {
             // Fails if the listener is gone before it is answered.
             if let Ok(socket) = upgrading.await {
-                Session::new(socket, feed, hello).await;
+                Session::new(socket, packets, hello).await;
             }
         };
         tokio::select! {
@@ -125,57 +130,57 @@ fn not_a_websocket(refused: &ProtocolError) -> Reply {
 
 /// Takes a listener in.
 fn join(
-    station: &Station,
+    server: &Server,
     connection: &Connection,
-    mount: Mount,
+    rendition: Rendition,
     encoding: Encoding,
     query: &Query,
     last_event: Option<u64>,
     gather: Duration,
-) -> Result<Feed, Box<Reply>> {
-    let format = station.format();
-    let options = query.subscribe(station.config(), format, last_event);
-    if station.listeners().is_full() {
-        return Err(full(station).into());
+) -> Result<PacketReader, Box<Reply>> {
+    let format = server.mount().mount.format();
+    let options = query.subscribe(server.config(), format, last_event);
+    if server.listeners().is_full() {
+        return Err(full(server).into());
     }
-    let subscription = station.encoders().subscribe(encoding, options).map_err(|refused| match refused {
+    let subscription = server.mount().encoders.subscribe(encoding, options).map_err(|refused| match refused {
         EncoderError::Subscribe(SubscribeError::Ended) => {
-            station.metrics().refuse(Refusal::Ended);
+            server.metrics().refuse(Refusal::Ended);
             error(StatusCode::SERVICE_UNAVAILABLE, "the stream has ended")
         }
         EncoderError::Subscribe(refused @ SubscribeError::BlockOnLive) => {
             error(StatusCode::BAD_REQUEST, format!("overflow: {refused}"))
         }
         full @ EncoderError::Bitrates(_) => {
-            station.metrics().refuse(Refusal::Limit);
+            server.metrics().refuse(Refusal::Limit);
             busy(full.to_string())
         }
         EncoderError::Encoding(sentence) => error(StatusCode::BAD_REQUEST, sentence),
         failed @ EncoderError::Thread(_) => error(StatusCode::INTERNAL_SERVER_ERROR, failed.to_string()),
     })?;
-    let joining = Joining {
+    let joining = JoinRequest {
         name: query.name.clone().unwrap_or_default(),
-        mount,
+        mount: Arc::clone(&server.mount().mount),
+        rendition,
         overflow: options.overflow,
-        limits: query.limits(station.config(), format),
+        limits: query.limits(server.config(), format),
         tally: Arc::clone(subscription.packets.tally()),
-        wire: Arc::clone(&connection.wire),
+        socket: Arc::clone(&connection.socket),
         hang_up: Arc::clone(&connection.hang_up),
-        recorders: Arc::clone(station.metrics().recorders(mount)),
     };
-    let presence = station.listeners().join(joining).map_err(|Full| full(station))?;
+    let presence = server.listeners().join(joining).map_err(|Full| full(server))?;
     let block_bytes = encoding.block_bytes(format);
     let bytes_per_second = (block_bytes as f64 / format.block_span().as_secs_f64()) as u64;
     let packet_bytes = block_bytes * format.blocks_in(gather).max(1);
-    connection.wire.bound(bytes_per_second, packet_bytes, station.config().socket_buffer);
-    Ok(Feed::new(subscription, presence))
+    connection.socket.bound(bytes_per_second, packet_bytes, server.config().socket_buffer);
+    Ok(PacketReader::new(subscription, presence))
 }
 
-/// How the packets of `mount` become one listener's stream.
-fn framing(mount: Mount, encoding: Encoding, query: &Query, format: Format) -> Result<Framing, String> {
-    Ok(match (mount, encoding) {
-        (Mount::Wav | Mount::Pcm, Encoding::Pcm(samples)) => Framing::Plain {
-            header: (mount == Mount::Wav).then(|| wav_header(format, samples)),
+/// How the packets of `rendition` become one listener's stream.
+fn framing(rendition: Rendition, encoding: Encoding, query: &Query, format: Format) -> Result<Framing, String> {
+    Ok(match (rendition, encoding) {
+        (Rendition::Wav | Rendition::Pcm, Encoding::Pcm(samples)) => Framing::Plain {
+            header: (rendition == Rendition::Wav).then(|| wav_header(format, samples)),
             silence: (query.gaps == Some(Gaps::Silence)).then(|| Framing::silence(format, samples.sample_bytes())),
         },
         (_, Encoding::Flac { bits }) => {
@@ -189,14 +194,14 @@ fn framing(mount: Mount, encoding: Encoding, query: &Query, format: Format) -> R
             let channels = format.channels() as u8;
             Framing::Ogg(Box::new(OggOpus::new(serial, channels, pre_skip, format.rate_hz())))
         }
-        (Mount::Events, _) => Framing::Events,
+        (Rendition::Events, _) => Framing::Events,
         _ => Framing::Json,
     })
 }
 
-fn full(station: &Station) -> Reply {
-    station.metrics().refuse(Refusal::Limit);
-    let most = station.config().max_listeners;
+fn full(server: &Server) -> Reply {
+    server.metrics().refuse(Refusal::Limit);
+    let most = server.config().max_listeners;
     busy(format!("all {most} places are taken; try again later"))
 }
 

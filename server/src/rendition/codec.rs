@@ -5,6 +5,7 @@
 //! [`OggOpus`] puts Opus packets into pages for one listener.
 
 mod flac;
+pub(super) mod json;
 
 mod opus;
 mod resample;

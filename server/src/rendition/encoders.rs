@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::rendition::codec::OpusPacket;
-use crate::rendition::encoder::{Encoded, Encoder, Encoding};
+use crate::rendition::encoder::{Encoded, Encoder};
+use crate::rendition::encoding::Encoding;
 use aircheck_engine::{
     Block, Consumer, EndReason, FanOut, FanOutOptions, Format, Hub, Item, Overflow, RecvError, Start, SubscribeError,
     SubscribeOptions, Timestamp,

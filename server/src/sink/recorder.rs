@@ -32,11 +32,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use aircheck_api::RecordingStatus;
 use aircheck_engine::{
     Block, Consumer, End, Format, Head, Overflow, RecvError, Start, Stream, SubscribeError, SubscribeOptions, Tally,
     Timestamp,
 };
-use serde::Serialize;
 
 use crate::config::RecordSplit;
 use length::{block_bytes, take_blocks};
@@ -87,28 +87,6 @@ pub struct Recording {
     take_blocks: u64,
     tally: Arc<Tally>,
     shared: Arc<Shared>,
-}
-
-/// What a recording has come to, as `/api/v1/status` shows it. Each block that it was offered is among `blocks`, `lost`
-/// or `queued`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct RecordStatus {
-    /// The directory.
-    pub directory: PathBuf,
-    /// The file that is being written; none before the first block, after the last, and while the disk fails.
-    pub file: Option<PathBuf>,
-    /// Files so far.
-    pub files: u64,
-    /// Blocks of sound in them.
-    pub blocks: u64,
-    /// Blocks that are silence in them, or that are missing; at the end, also those that the disk did not take.
-    pub lost: u64,
-    /// Blocks that wait to be written.
-    pub queued: u64,
-    /// Bytes of samples in the files, silence included.
-    pub bytes: u64,
-    /// What keeps it from recording now.
-    pub failing: Option<String>,
 }
 
 /// The part of the status that the recorder's thread knows.
@@ -172,13 +150,13 @@ impl Recording {
 
     /// What it has come to.
     #[must_use]
-    pub fn status(&self) -> RecordStatus {
+    pub fn status(&self) -> RecordingStatus {
         // In this order: what has been written was taken before.
         let Progress { file, files, blocks, bytes, failing, is_over } = self.shared.progress().clone();
         let account = self.tally.snapshot();
         let waiting = (account.delivered + account.queued).saturating_sub(blocks);
         let (abandoned, queued) = if is_over { (waiting, 0) } else { (0, waiting) };
-        RecordStatus {
+        RecordingStatus {
             directory: self.path.clone(),
             file,
             files,

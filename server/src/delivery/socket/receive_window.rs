@@ -34,7 +34,7 @@ const DEFAULT_WINDOW_LEAST: u64 = 60_000;
 
 /// Follows one connection's receive window.
 #[derive(Debug, Default)]
-pub struct Unread {
+pub struct ReceiveWindow {
     /// The window while nothing was unread.
     widest: u64,
     /// What had been taken in then, in bytes of the stream.
@@ -47,7 +47,7 @@ pub struct Unread {
     held: (u64, u64),
 }
 
-impl Unread {
+impl ReceiveWindow {
     /// Whether the listener's program has set itself a smaller buffer than the system's.
     pub fn is_small(&self) -> bool {
         self.widest < DEFAULT_WINDOW_LEAST
@@ -98,13 +98,13 @@ impl Unread {
 mod tests {
     use super::*;
 
-    fn observe(unread: &mut Unread, acked: u64, window: u64) -> u64 {
+    fn observe(unread: &mut ReceiveWindow, acked: u64, window: u64) -> u64 {
         unread.observe(acked, window, 1920)
     }
 
     #[test]
     fn a_program_that_reads_everything_has_nothing_unread() {
-        let mut unread = Unread::default();
+        let mut unread = ReceiveWindow::default();
         for n in 0..100 {
             // The window grows while the connection warms up.
             assert_eq!(observe(&mut unread, n * 1920, 64_000 + n * 10), 0);
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn what_a_frozen_program_was_sent_is_unread_to_the_byte() {
-        let mut unread = Unread::default();
+        let mut unread = ReceiveWindow::default();
         observe(&mut unread, 384_000, 90_112);
         for (acked, window) in FROZEN {
             assert_eq!(observe(&mut unread, acked, window), acked - 384_000, "{acked} {window}");
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn small_packets_are_packed_tightly_and_count_all_the_same() {
-        let mut unread = Unread::default();
+        let mut unread = ReceiveWindow::default();
         unread.observe(192_000, 69_632, 960);
         // As they were recorded, of mono sound in packets of 960 bytes.
         for (acked, window) in
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_window_that_flickers_on_a_slow_link_is_no_backlog() {
-        let mut unread = Unread::default();
+        let mut unread = ReceiveWindow::default();
         let mut most = 0;
         for n in 0..10_000_u64 {
             most = most.max(observe(&mut unread, n * 1448, 64_000 - [0, 1024, 2048, 1024, 512][n as usize % 5]));
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_window_that_was_wide_for_a_moment_settles() {
-        let mut unread = Unread::default();
+        let mut unread = ReceiveWindow::default();
         observe(&mut unread, 0, 64_000);
         // Opened for a burst of long packets; what follows is short, and costs more room.
         observe(&mut unread, 60_000, 110_000);
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_small_buffer_takes_in_what_it_offers() {
-        let mut unread = Unread::default();
+        let mut unread = ReceiveWindow::default();
         observe(&mut unread, 100_000, 4096);
         assert_eq!(observe(&mut unread, 104_096, 0), 4096);
         // Behind it, a program reads half of what comes.
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_slow_program_s_backlog_stays_within_its_buffer() {
-        let mut unread = Unread::default();
+        let mut unread = ReceiveWindow::default();
         observe(&mut unread, 0, 90_112);
         // It reads half of what comes; its buffer of 123,008 bytes is full after two of these.
         for n in 1..1000_u64 {
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_window_that_stays_narrower_is_no_backlog_for_ever() {
-        let mut unread = Unread::default();
+        let mut unread = ReceiveWindow::default();
         observe(&mut unread, 0, 90_000);
         assert!(observe(&mut unread, 90_000, 60_000) > 0);
         let mut told = 0;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// A connection at one moment, as the kernel sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SocketState {
+pub struct TcpInfo {
     /// Bytes that the listener's machine has acknowledged since the connection began. What was written and is not
     /// among them is in the send queue, sent or not (`SIOCOUTQ`).
     pub acked_bytes: u64,
@@ -25,7 +25,7 @@ pub struct SocketState {
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "see the module's comment")]
 #[must_use]
-pub fn state(socket: RawFd) -> Option<SocketState> {
+pub fn state(socket: RawFd) -> Option<TcpInfo> {
     use std::mem::{MaybeUninit, offset_of};
 
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
@@ -42,7 +42,7 @@ pub fn state(socket: RawFd) -> Option<SocketState> {
         return None;
     }
     let tells_window = has(offset_of!(libc::tcp_info, tcpi_snd_wnd), size_of::<u32>());
-    Some(SocketState {
+    Some(TcpInfo {
         acked_bytes: info.tcpi_bytes_acked,
         window_bytes: tells_window.then_some(u64::from(info.tcpi_snd_wnd)),
         since_ack: Duration::from_millis(u64::from(info.tcpi_last_ack_recv)),
@@ -74,7 +74,7 @@ fn set(socket: RawFd, level: libc::c_int, option: libc::c_int, value: u32) {
 
 #[cfg(not(target_os = "linux"))]
 #[must_use]
-pub fn state(_: RawFd) -> Option<SocketState> {
+pub fn state(_: RawFd) -> Option<TcpInfo> {
     None
 }
 

@@ -47,7 +47,7 @@ impl Exposition {
 
     /// Prometheus's text in this format. OpenMetrics names a counter's family without `_total`, has no empty lines,
     /// and says where it ends.
-    pub(super) fn of(self, text: String) -> String {
+    pub(super) fn convert(self, text: String) -> String {
         if self == Self::Prometheus {
             return text;
         }
@@ -89,7 +89,7 @@ mod tests {
     fn a_counter_s_family_has_no_suffix_in_open_metrics() {
         let text = "# HELP a_total A total.\n# TYPE a_total counter\na_total 1\n\n# HELP b_total B.\n# TYPE b_total gauge\nb_total 2\n";
         let open = "# HELP a A total.\n# TYPE a counter\na_total 1\n# HELP b_total B.\n# TYPE b_total gauge\nb_total 2\n# EOF\n";
-        assert_eq!(Exposition::OpenMetrics.of(text.to_owned()), open);
-        assert_eq!(Exposition::Prometheus.of(text.to_owned()), text);
+        assert_eq!(Exposition::OpenMetrics.convert(text.to_owned()), open);
+        assert_eq!(Exposition::Prometheus.convert(text.to_owned()), text);
     }
 }

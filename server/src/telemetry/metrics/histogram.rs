@@ -1,45 +1,46 @@
 //! Prometheus histograms that are exact: their bounds lie on hdrhistogram's bucket edges, so that every `_bucket` is
 //! the true number of recorded values up to its bound, and none is shared out by guess.
 
-use std::fmt::Write as _;
-
 use aircheck_engine::SharedRecorder;
-use metrics_exporter_prometheus::formatting::{write_help_line, write_type_line};
+use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
+
+use super::{label_set, labels};
 
 /// A histogram of several series, in the order in which they are written.
-pub(super) struct Family<'a> {
+pub(super) struct HistogramFamily<'a> {
     pub(super) name: &'static str,
     pub(super) help: &'static str,
-    /// Bounds wished for, in the unit of the recorders; each becomes the highest value of the bucket it falls into.
+    /// Wanted bounds, in the unit of the recorders. Each becomes the highest value of the bucket that it falls into.
     pub(super) bounds: &'static [u64],
-    /// Units of the recorders in one of the metric's.
+    /// Units of the recorders in one unit of the metric.
     pub(super) scale: u64,
-    /// A label's name.
+    /// The name of the label that tells the series apart.
     pub(super) label: &'static str,
-    /// Its values, and what was recorded.
+    /// The label's values, and the recorded values.
     pub(super) series: Vec<(&'static str, &'a SharedRecorder)>,
 }
 
-impl Family<'_> {
+impl HistogramFamily<'_> {
     /// Writes the family as text.
     pub(super) fn write(&self, text: &mut String) {
-        let Self { name, label, scale, .. } = self;
+        let Self { name, .. } = self;
         write_help_line(text, name, None, None, self.help);
         write_type_line(text, name, None, None, "histogram");
         for (value, recorder) in &self.series {
+            let labels = label_set(labels(&[(self.label, value)]));
             let histogram = recorder.histogram();
             for bound in self.bounds {
                 let edge = histogram.highest_equivalent(*bound);
                 let count = histogram.count_between(0, edge);
-                let le = edge as f64 / *scale as f64;
-                // Writing to a string can't fail; so it is below.
-                let _ = writeln!(text, r#"{name}_bucket{{{label}="{value}",le="{le:?}"}} {count}"#);
+                // With a decimal point, as OpenMetrics asks for.
+                let le = format!("{:?}", edge as f64 / self.scale as f64);
+                write_metric_line(text, name, Some("bucket"), &labels, Some(("le", le)), count, None);
             }
             let count = histogram.len();
-            let sum = recorder.sum() as f64 / *scale as f64;
-            let _ = writeln!(text, r#"{name}_bucket{{{label}="{value}",le="+Inf"}} {count}"#);
-            let _ = writeln!(text, r#"{name}_sum{{{label}="{value}"}} {sum}"#);
-            let _ = writeln!(text, r#"{name}_count{{{label}="{value}"}} {count}"#);
+            let sum = recorder.sum() as f64 / self.scale as f64;
+            write_metric_line(text, name, Some("bucket"), &labels, Some(("le", "+Inf")), count, None);
+            write_metric_line::<&str, _>(text, name, Some("sum"), &labels, None, sum, None);
+            write_metric_line::<&str, _>(text, name, Some("count"), &labels, None, count, None);
         }
         text.push('\n');
     }
@@ -63,7 +64,7 @@ mod tests {
             recorder.record(value);
             values.push(value);
         }
-        let family = Family {
+        let family = HistogramFamily {
             name: "x_seconds",
             help: "X.",
             bounds: &[500, 10_000, 1_000_000],

@@ -16,7 +16,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::delivery::socket::tcp_info::{self, SocketState};
+use crate::delivery::socket::tcp_info::{self, TcpInfo};
 
 /// A listener whose machine acknowledges nothing, or lets nothing more be sent, for this long is gone. Longer than a
 /// Wi-Fi roams or a laptop's short sleep, shorter than the 15 minutes that TCP itself would wait.
@@ -31,7 +31,7 @@ const SEND_BUFFER_MOST: u64 = 4 << 20;
 
 /// What is known of a connection from any thread.
 #[derive(Debug)]
-pub struct Wire {
+pub struct TrackedSocket {
     remote: SocketAddr,
     /// The socket, as long as it is open.
     socket: Mutex<Option<RawFd>>,
@@ -47,14 +47,14 @@ pub struct Wire {
 
 /// A connection at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WireState {
+pub struct TrackedState {
     /// Bytes given to the kernel by the time that hyper had none left; `None` while it has some.
     pub flushed_bytes: Option<u64>,
     /// What the kernel says; `None` once the socket is closed.
-    pub socket: Option<SocketState>,
+    pub socket: Option<TcpInfo>,
 }
 
-impl Wire {
+impl TrackedSocket {
     /// The listener's address.
     #[must_use]
     pub fn remote(&self) -> SocketAddr {
@@ -84,17 +84,17 @@ impl Wire {
     }
 
     /// Says that hyper is given something. Returns the bytes written so far.
-    pub fn hand_over(&self) -> u64 {
+    pub fn write(&self) -> u64 {
         self.clear.store(false, Ordering::Release);
         self.written.load(Ordering::Acquire)
     }
 
     /// Where the connection stands now.
     #[must_use]
-    pub fn state(&self) -> WireState {
+    pub fn state(&self) -> TrackedState {
         let clear = self.is_clear();
         let flushed = self.flushed.load(Ordering::Acquire);
-        WireState { flushed_bytes: clear.then_some(flushed), socket: self.with_socket(tcp_info::state).flatten() }
+        TrackedState { flushed_bytes: clear.then_some(flushed), socket: self.with_socket(tcp_info::state).flatten() }
     }
 
     /// The lock is held during the call, so that the descriptor is not closed and used again for another socket
@@ -107,12 +107,12 @@ impl Wire {
 
 /// The connection as hyper sees it.
 #[derive(Debug)]
-pub struct WireStream {
+pub struct TrackedStream {
     stream: TcpStream,
-    wire: Arc<Wire>,
+    socket: Arc<TrackedSocket>,
 }
 
-impl WireStream {
+impl TrackedStream {
     /// Sets the socket up for live sound.
     ///
     /// # Errors
@@ -125,7 +125,7 @@ impl WireStream {
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(UNACKNOWLEDGED))?;
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-        let wire = Arc::new(Wire {
+        let tracked = Arc::new(TrackedSocket {
             remote,
             socket: Mutex::new(Some(stream.as_raw_fd())),
             written: AtomicU64::new(0),
@@ -133,29 +133,29 @@ impl WireStream {
             clear: AtomicBool::new(true),
             wanted: AtomicBool::new(false),
         });
-        Ok(Self { stream, wire })
+        Ok(Self { stream, socket: tracked })
     }
 
     /// What others may know of it.
     #[must_use]
-    pub fn wire(&self) -> &Arc<Wire> {
-        &self.wire
+    pub fn socket(&self) -> &Arc<TrackedSocket> {
+        &self.socket
     }
 
     fn count(&self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = written {
-            self.wire.written.fetch_add(*bytes as u64, Ordering::AcqRel);
+            self.socket.written.fetch_add(*bytes as u64, Ordering::AcqRel);
         }
     }
 }
 
-impl Drop for WireStream {
+impl Drop for TrackedStream {
     fn drop(&mut self) {
-        *self.wire.socket.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.socket.socket.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
-impl AsyncRead for WireStream {
+impl AsyncRead for TrackedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -165,7 +165,7 @@ impl AsyncRead for WireStream {
     }
 }
 
-impl AsyncWrite for WireStream {
+impl AsyncWrite for TrackedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.count(&written);
@@ -188,10 +188,10 @@ impl AsyncWrite for WireStream {
 
     /// hyper flushes once its own buffer is empty: here, all that was handed over is written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let wire = &self.wire;
-        wire.flushed.store(wire.written.load(Ordering::Acquire), Ordering::Release);
-        wire.clear.store(true, Ordering::Release);
-        if wire.wanted.swap(false, Ordering::AcqRel) {
+        let socket = &self.socket;
+        socket.flushed.store(socket.written.load(Ordering::Acquire), Ordering::Release);
+        socket.clear.store(true, Ordering::Release);
+        if socket.wanted.swap(false, Ordering::AcqRel) {
             context.waker().wake_by_ref();
         }
         Pin::new(&mut self.stream).poll_flush(context)

@@ -1,0 +1,26 @@
+//! Blocks as JSON.
+
+use std::fmt::Write as _;
+
+use aircheck_engine::{Block, Item};
+
+/// The block as `/stream.json` shows it. Floats are written as short as they can be and still be read back exactly;
+/// one that is not a number is `null`.
+pub(in crate::rendition) fn block_json(block: &Item<Block>) -> String {
+    let stamp = block.stamp;
+    let nanos = stamp.captured_at.as_nanos();
+    // A sample takes up to 14 characters with its comma.
+    let mut json = String::with_capacity(100 + 14 * block.samples().len());
+    // Writing to a string can't fail.
+    let _ = write!(
+        json,
+        r#"{{"sequence":{},"position":{},"captured_at":{}.{:06},"samples":"#,
+        stamp.sequence,
+        block.position(),
+        nanos / 1_000_000_000,
+        nanos / 1000 % 1_000_000
+    );
+    json.push_str(&serde_json::to_string(block.samples()).unwrap_or_else(|_| "[]".to_owned()));
+    json.push('}');
+    json
+}

@@ -1,0 +1,87 @@
+//! The encodings that listeners can share: what an encoder makes of blocks.
+
+use aircheck_api::{HEADER_BYTES, Payload};
+use aircheck_engine::Format;
+use aircheck_engine::source::PcmEncoding;
+
+use crate::rendition::codec::OpusEncoder;
+use crate::rendition::container::message::{self, PacketLayout};
+
+/// What one encoder makes of blocks. `/stream.wav` and `/stream.pcm` with the same samples share one; so do
+/// `/stream.opus` and the WebSocket at the same bitrate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// Interleaved samples, one after the other.
+    Pcm(PcmEncoding),
+    /// The same as messages of the WebSocket.
+    Message(Payload),
+    /// One JSON object a line.
+    Json,
+    /// Server-sent events whose data are these objects.
+    Events,
+    /// Packets of Opus at so many bits per second.
+    Opus {
+        /// Bits per second.
+        bitrate: u32,
+    },
+    /// Frames of FLAC with samples of so many bits.
+    Flac {
+        /// 16 or 24.
+        bits: u32,
+    },
+}
+
+impl Encoding {
+    /// What it is on the WebSocket.
+    #[must_use]
+    pub const fn payload(self) -> Payload {
+        match self {
+            Self::Message(payload) => payload,
+            _ => Payload::Opus,
+        }
+    }
+
+    /// How its packets lie, where there are packets.
+    #[must_use]
+    pub fn packets(self, format: Format) -> Option<PacketLayout> {
+        let Self::Opus { bitrate } = self else { return None };
+        // Fails only where an encoder does, and then there is nobody to tell.
+        let pre_skip_frames = OpusEncoder::pre_skip_for(format, bitrate).ok()?;
+        Some(PacketLayout { packet_frames: OpusEncoder::packet_frames_for(format), pre_skip_frames })
+    }
+
+    /// The sample rate of what comes out.
+    #[must_use]
+    pub fn rate_hz(self, format: Format) -> u32 {
+        match self {
+            Self::Opus { .. } => 48_000,
+            _ => format.rate_hz(),
+        }
+    }
+
+    /// Bits per second, if it is Opus.
+    #[must_use]
+    pub const fn bitrate(self) -> Option<u32> {
+        match self {
+            Self::Opus { bitrate } => Some(bitrate),
+            _ => None,
+        }
+    }
+
+    /// Bytes of a block, at most or nearly so: what buffers are bounded by.
+    #[must_use]
+    pub fn block_bytes(self, format: Format) -> u64 {
+        let samples = format.block_samples() as u64;
+        match self {
+            Self::Pcm(encoding) => samples * encoding.sample_bytes() as u64,
+            Self::Message(payload) => {
+                HEADER_BYTES as u64 + samples * message::samples(payload).unwrap_or_default().sample_bytes() as u64
+            }
+            // A float that came from 16 bits takes 10 to 13 characters with its comma, and the rest 150.
+            Self::Json | Self::Events => samples * 12 + 150,
+            // And a page's or a message's header.
+            Self::Opus { bitrate } => (f64::from(bitrate) / 8.0 * format.block_span().as_secs_f64()) as u64 + 28,
+            Self::Flac { bits } => samples * u64::from(bits) / 8 + 20,
+        }
+    }
+}
