@@ -297,3 +297,22 @@ fn a_configured_name_and_site_are_let_in() {
     assert_eq!(status, 200);
     assert!(response.contains("access-control-allow-origin: https://radio.example\r\n"), "{response}");
 }
+
+#[test]
+fn browsers_take_nothing_into_the_page_that_is_not_its_own() {
+    let server = Server::start(&["--source", "tone:440"]);
+    for path in ["", "api/v1/status", "nothing"] {
+        let (_, response) = server.ask(&[], path);
+        let policy = response.lines().find_map(|line| line.strip_prefix("content-security-policy: ")).unwrap();
+        let mut directives: Vec<_> = policy.split("; ").collect();
+        directives.sort_unstable();
+        let expected = [
+            "base-uri 'none'",
+            "default-src 'self'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+            "object-src 'none'",
+        ];
+        assert_eq!(directives, expected, "{path}");
+    }
+}
