@@ -11,13 +11,17 @@ mod connections;
 mod context;
 mod events;
 mod guard;
+mod listener_table;
 mod page;
 mod query;
 mod refusal;
 mod reply;
 mod routes;
 pub mod server;
+mod shared;
 mod stream;
+mod table_query;
+mod watch;
 mod websocket;
 
 pub use accept::serve;

@@ -93,7 +93,7 @@ pub(super) async fn serve(
         socket: Arc::clone(stream.socket()),
         hang_up: Arc::new(Notify::new()),
         place,
-        _closing: closing.clone(),
+        closing: closing.clone(),
     });
     let of_requests = Arc::clone(&context);
     let service = service_fn(move |mut request| {

@@ -18,5 +18,5 @@ pub(super) struct Context {
     pub(super) hang_up: Arc<Notify>,
     pub(super) place: Place,
     /// Becomes true when the server ends. The end waits until every receiver is dropped.
-    pub(super) _closing: watch::Receiver<bool>,
+    pub(super) closing: watch::Receiver<bool>,
 }

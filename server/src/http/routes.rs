@@ -1,7 +1,9 @@
 //! Which path is answered by what.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -17,6 +19,8 @@ use crate::http::query::Query;
 use crate::http::reply::{Reply, busy, error, json as json_reply, set, whole};
 use crate::http::server::Server;
 use crate::http::stream::{last_event, listen, websocket};
+use crate::http::table_query::TableQuery;
+use crate::http::watch::WatchBody;
 use crate::telemetry::metrics::{Exposition, Refusal};
 use aircheck_api::{Rendition, StreamState};
 
@@ -36,6 +40,7 @@ enum Route<'a> {
     Listeners,
     Listener(&'a str),
     Events,
+    Watch,
     Health,
     Ready,
 }
@@ -48,6 +53,7 @@ impl<'a> Route<'a> {
             "/api/v1/status" => Self::Status,
             "/api/v1/listeners" => Self::Listeners,
             "/api/v1/events" => Self::Events,
+            "/api/v1/watch" => Self::Watch,
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
             _ => {
@@ -69,7 +75,7 @@ impl<'a> Route<'a> {
         match self {
             Self::Stream | Self::Rendition(_) => true,
             Self::Health | Self::Ready | Self::Metrics | Self::Status | Self::Listeners | Self::Listener(_) => true,
-            Self::Page(_) | Self::Events => false,
+            Self::Page(_) | Self::Events | Self::Watch => false,
         }
     }
 
@@ -82,7 +88,7 @@ impl<'a> Route<'a> {
 }
 
 /// Answers a request. Everything here is quick; only a stream's body goes on afterwards.
-pub(super) async fn answer<B>(server: &Server, context: &Arc<Context>, request: &mut Request<B>) -> Reply {
+pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, request: &mut Request<B>) -> Reply {
     let config = server.config();
     // A request's own stays with it, to be upgraded.
     let headers = &request.headers().clone();
@@ -92,7 +98,7 @@ pub(super) async fn answer<B>(server: &Server, context: &Arc<Context>, request: 
         Ok(()) if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) => {
             error(StatusCode::BAD_REQUEST, "a request has one Host header")
         }
-        Ok(()) => route(server, context, request),
+        Ok(()) => route(server, context, request).await,
         Err((why, sentence)) => {
             server.metrics().refuse(why);
             error(StatusCode::FORBIDDEN, sentence)
@@ -110,7 +116,7 @@ pub(super) async fn answer<B>(server: &Server, context: &Arc<Context>, request: 
     reply
 }
 
-fn route<B>(server: &Server, context: &Arc<Context>, request: &mut Request<B>) -> Reply {
+async fn route<B>(server: &Arc<Server>, context: &Arc<Context>, request: &mut Request<B>) -> Reply {
     let uri = request.uri().clone();
     let Some(route) = Route::of(uri.path()) else {
         return error(StatusCode::NOT_FOUND, "there is nothing here; the page is at /, the sound at /stream.wav");
@@ -144,7 +150,15 @@ fn route<B>(server: &Server, context: &Arc<Context>, request: &mut Request<B>) -
             whole(StatusCode::OK, exposition.content_type(), server.render_metrics(exposition))
         }
         Route::Status => json_reply(&api::status(server, context.local)),
-        Route::Listeners => json_reply(&api::listeners(server)),
+        Route::Listeners => match TableQuery::parse(request.uri().query().unwrap_or_default()) {
+            Ok(query) => whole(StatusCode::OK, "application/json", server.fresh_table().await.json(&query)),
+            Err(message) => error(StatusCode::BAD_REQUEST, message),
+        },
+        Route::Watch if head_only => event_stream(UnsyncBoxBody::default()),
+        Route::Watch => {
+            let body = WatchBody::new(Arc::clone(server), context.local, context.closing.clone());
+            event_stream(body.boxed_unsync())
+        }
         Route::Listener(id) => match id.parse() {
             Ok(id) if server.listeners().disconnect(id) => json_reply(&json!({ "disconnected": id })),
             Ok(id) => error(StatusCode::NOT_FOUND, format!("there is no listener {id} now")),
@@ -200,14 +214,18 @@ fn events(server: &Server, headers: &HeaderMap, head_only: bool) -> Reply {
         Ok(last) => last,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
-    let mut reply = if head_only {
-        Response::new(UnsyncBoxBody::default())
-    } else {
-        match server.mount().mount.events().subscribe(last) {
-            Ok(events) => Response::new(EventsBody::new(events).boxed_unsync()),
-            Err(ended) => return error(StatusCode::SERVICE_UNAVAILABLE, ended.to_string()),
-        }
-    };
+    if head_only {
+        return event_stream(UnsyncBoxBody::default());
+    }
+    match server.mount().mount.events().subscribe(last) {
+        Ok(events) => event_stream(EventsBody::new(events).boxed_unsync()),
+        Err(ended) => error(StatusCode::SERVICE_UNAVAILABLE, ended.to_string()),
+    }
+}
+
+/// A response of server-sent events.
+fn event_stream(body: UnsyncBoxBody<Bytes, Infallible>) -> Reply {
+    let mut reply = Response::new(body);
     set(&mut reply, header::CONTENT_TYPE, "text/event-stream");
     set(&mut reply, header::CACHE_CONTROL, "no-store");
     reply
