@@ -113,8 +113,8 @@ function orderIsHeld() {
   return pointing || $("rows").querySelector(":focus-visible") !== null;
 }
 
-/** `own` is the number of this page's own listener, and `stopOwn` what its button does. */
-export function showListeners(listeners, status, own, stopOwn) {
+/** `listeners` are the worst of `all`, `own` is the number of this page's own listener, and `stopOwn` what its button does. */
+export function showListeners(listeners, all, status, own, stopOwn) {
   const worst = [...listeners].sort(byLag).slice(0, ROWS_MAX);
   const ids = new Set(worst.map((listener) => listener.id));
 
@@ -135,13 +135,13 @@ export function showListeners(listeners, status, own, stopOwn) {
     else if (!held && there !== row.root) $("rows").insertBefore(row.root, there);
   });
 
-  const nobody = listeners.length === 0;
+  const nobody = all === 0;
   if (nobody && $("nobody").hidden) $("share").open = true;
   if (!nobody && !$("nobody").hidden) $("share").open = false;
   $("nobody").hidden = !nobody;
   $("table").hidden = nobody;
   $("order").hidden = nobody;
-  put($("count"), nobody ? "" : count(listeners.length));
-  const those = listeners.length > ROWS_MAX ? `the ${ROWS_MAX} furthest behind of ${count(listeners.length)}` : "furthest behind first";
+  put($("count"), nobody ? "" : count(all));
+  const those = all > worst.length ? `the ${worst.length} furthest behind of ${count(all)}` : "furthest behind first";
   put($("order"), held ? "order held while you are here" : those);
 }

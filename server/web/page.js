@@ -1,7 +1,7 @@
 // The page of aircheck: what is on air, how loud it is, who listens and who lags.
 //
-// Two polls feed it, /api/v1/status and /api/v1/listeners. Whatever comes from a listener
-// (its name above all) is written as text, never as markup.
+// One connection feeds it, /api/v1/watch. Whatever comes from a listener (its name above
+// all) is written as text, never as markup.
 
 import { showLevel, showNoLevel } from "/level.js";
 import { showListeners } from "/listeners.js";
@@ -9,13 +9,11 @@ import { player } from "/player.js";
 import { showShare } from "/share.js";
 import { $, count, milliseconds, pause, plural, put, span } from "/text.js";
 
-const STATUS_EVERY_MS = 200; // the meters' pace; page.css glides over the same time
-const LISTENERS_EVERY_MS = 500; // a frozen one is to be seen within 2 s, on a busy machine too
-const MANY = 100; // of so many listeners a row each is 50 KB: half as often will do
+const WATCH = "/api/v1/watch";
 const RETRY_EVERY_MS = 1000;
-const GIVE_UP_AFTER_MS = 2000; // a reply takes milliseconds: one this late means a server in trouble
+const GIVE_UP_AFTER_MS = 2000; // a status comes every 200 ms: one this late means a server in trouble
 
-// ---- polling ---------------------------------------------------------------------------
+// ---- what the server pushes ------------------------------------------------------------
 
 /** Resolves at once while the page is seen, else when it is seen again. */
 function seen() {
@@ -23,39 +21,54 @@ function seen() {
   return new Promise((done) => document.addEventListener("visibilitychange", done, { once: true })).then(seen);
 }
 
-const unreachable = new Set(); // the paths that failed twice in a row
+let failures = 0; // in a row
 
-/** Fetches `path` again and again, one request at a time, and hands each reply to `show`, which may ask for a longer pause. */
-async function poll(path, every_ms, show) {
-  let failures = 0;
+/** Reads events until the page is hidden, or the connection fails or says nothing for too long. */
+function read(shows) {
+  return new Promise((done) => {
+    const events = new EventSource(WATCH);
+    let timer;
+    const end = (failed) => {
+      clearTimeout(timer);
+      events.close();
+      document.removeEventListener("visibilitychange", hide);
+      if (failed) failures += 1;
+      showContact();
+      done();
+    };
+    const hide = () => document.hidden && end(false); // browsers have few connections to spare for pages that nobody sees
+    const wait = () => {
+      clearTimeout(timer);
+      timer = setTimeout(end, GIVE_UP_AFTER_MS, true);
+    };
+    for (const [name, show] of Object.entries(shows)) {
+      events.addEventListener(name, ({ data }) => {
+        failures = 0;
+        showContact();
+        wait();
+        try {
+          show(JSON.parse(data));
+        } catch (error) {
+          console.error(name, error); // one odd event must not end the rest
+        }
+      });
+    }
+    events.addEventListener("error", () => end(true));
+    document.addEventListener("visibilitychange", hide);
+    wait();
+  });
+}
+
+async function watch(shows) {
   for (;;) {
     await seen();
-    const began = performance.now();
-    const reply = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(GIVE_UP_AFTER_MS) })
-      .then((response) => (response.ok ? response.json() : null))
-      .catch(() => null);
-
-    if (reply) {
-      failures = 0;
-      unreachable.delete(path);
-    } else {
-      failures += 1;
-      if (failures >= 2) unreachable.add(path);
-    }
-    showContact();
-    let times = 1;
-    try {
-      if (reply) times = show(reply) ?? 1;
-    } catch (error) {
-      console.error(path, error); // one odd reply must not end the polling
-    }
-    const wait_ms = reply ? every_ms * times : RETRY_EVERY_MS;
-    await pause(Math.max(0, wait_ms - (performance.now() - began)));
+    await read(shows);
+    if (failures > 0) await pause(RETRY_EVERY_MS);
   }
 }
 
 function showContact() {
-  const away = unreachable.size > 0;
+  const away = failures >= 2;
   if (away === document.body.classList.contains("unreachable")) return;
   document.body.classList.toggle("unreachable", away);
   put($("unreachable"), away ? "Server unreachable, trying again." : "");
@@ -125,12 +138,10 @@ function showLoss(element, blocks) {
   element.classList.toggle("bad", blocks > 0);
 }
 
-function showWho(listeners) {
-  const own = listeners.find(({ id }) => id === player.listener);
+function showWho({ count, rows }) {
+  const own = rows.find(({ id }) => id === player.listener);
   player.server.queue = own?.latency_seconds?.queue?.p50 ?? undefined;
-  showListeners(listeners, status, player.listener, player.stop);
-  return listeners.length > MANY ? 2 : 1;
+  showListeners(rows, count, status, player.listener, player.stop);
 }
 
-poll("/api/v1/status", STATUS_EVERY_MS, showStatus);
-poll("/api/v1/listeners", LISTENERS_EVERY_MS, showWho);
+watch({ status: showStatus, listeners: showWho });
