@@ -391,7 +391,7 @@ fn a_directory_that_can_t_be_written_to_is_refused_before_the_source_is_opened()
 }
 
 #[test]
-fn the_status_tells_what_is_recorded_and_the_directory_is_private() {
+fn the_status_tells_what_is_recorded_and_the_recording_is_private() {
     let setup = Setup::noise(2, 8000, SampleFormat::Int, 10 * 8000);
     let server = setup.start(&[]);
     let status = status_when(&server, "sound", |status| status["blocks"].as_u64().unwrap() > 100);
@@ -402,7 +402,9 @@ fn the_status_tells_what_is_recorded_and_the_directory_is_private() {
     assert!(name.starts_with("aircheck-2") && name.ends_with("Z-0000000000.wav"), "{name}");
     assert_eq!(status["bytes"].as_u64(), status["blocks"].as_u64().map(|blocks| blocks * 80 * 8));
     assert_eq!((&status["files"], &status["lost"], &status["failing"]), (&1.into(), &0.into(), &Value::Null));
-    assert_eq!(fs::metadata(setup.directory()).unwrap().permissions().mode() & 0o777, 0o700);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let modes = [setup.directory(), file.clone(), file.with_extension("jsonl")].map(|path| mode(&path));
+    assert_eq!(modes, [0o700, 0o600, 0o600], "of the directory, the file and its sidecar");
 
     let server = Server::start(&["--source", "tone:440"]);
     assert_eq!(server.json("api/v1/status")["recording"], Value::Null);

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,10 +42,9 @@ impl Directory {
     /// When it can't be made, or no file can be made in it.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        // Asking for rights would not tell of a file system that is read-only.
-        let probe = path.join(format!(".aircheck-{}", std::process::id()));
-        File::create(&probe)?;
-        fs::remove_file(&probe)?;
+        // Only making a file tells of a file system that is read-only. This one has no name, or a random one, so that no
+        // link can be planted in its place and none is left behind.
+        tempfile::tempfile_in(path)?;
         Ok(Self(path.to_path_buf()))
     }
 }
@@ -54,7 +53,8 @@ impl Shelf for Directory {
     type Medium = DiskFile;
 
     fn create(&mut self, name: &str) -> io::Result<DiskFile> {
-        let file = OpenOptions::new().write(true).create_new(true).open(self.0.join(name))?;
+        // `create_new` follows no link either.
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.0.join(name))?;
         // So that its name survives a loss of power too. Not every file system can do that for a directory.
         let _ = File::open(&self.0).and_then(|directory| directory.sync_all());
         Ok(DiskFile(Arc::new(file)))
@@ -101,5 +101,53 @@ impl Write for DiskFile {
 impl Seek for DiskFile {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         (&*self.0).seek(to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    /// The name of the file that earlier versions made to try the directory, and left there if they were killed.
+    fn earlier_probe() -> String {
+        format!(".aircheck-{}", std::process::id())
+    }
+
+    #[test]
+    fn a_planted_link_does_not_lead_to_a_file_outside_the_directory() {
+        let (outside, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let private = outside.path().join("private");
+        fs::write(&private, "private").unwrap();
+        symlink(&private, folder.path().join(earlier_probe())).unwrap();
+        symlink(&private, folder.path().join("a.wav")).unwrap();
+        symlink(outside.path().join("missing"), folder.path().join("b.wav")).unwrap();
+        let mut directory = Directory::open(folder.path()).unwrap();
+        for name in ["a.wav", "b.wav"] {
+            assert_eq!(directory.create(name).unwrap_err().kind(), ErrorKind::AlreadyExists, "{name}");
+        }
+        assert_eq!(fs::read_to_string(&private).unwrap(), "private");
+        assert_eq!(outside.path().read_dir().unwrap().count(), 1);
+        assert_eq!(folder.path().read_dir().unwrap().count(), 3, "the links are still there");
+    }
+
+    #[test]
+    fn a_leftover_probe_does_not_keep_a_directory_from_being_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join(earlier_probe())).unwrap();
+        Directory::open(folder.path()).unwrap();
+        Directory::open(folder.path()).unwrap();
+        assert_eq!(folder.path().read_dir().unwrap().count(), 1, "opening leaves nothing behind");
+    }
+
+    #[test]
+    fn files_and_new_directories_are_for_their_user_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/recording");
+        Directory::open(&path).unwrap().create("a.wav").unwrap();
+        for (path, mode) in [(path.clone(), 0o700), (path.join("a.wav"), 0o600)] {
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode, "{}", path.display());
+        }
     }
 }
