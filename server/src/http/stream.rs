@@ -151,10 +151,6 @@ fn join(
         EncoderError::Subscribe(refused @ SubscribeError::BlockOnLive) => {
             error(StatusCode::BAD_REQUEST, format!("overflow: {refused}"))
         }
-        full @ EncoderError::Bitrates(_) => {
-            server.metrics().refuse(Refusal::Limit);
-            busy(full.to_string())
-        }
         EncoderError::Encoding(sentence) => error(StatusCode::BAD_REQUEST, sentence),
         failed @ EncoderError::Thread(_) => error(StatusCode::INTERNAL_SERVER_ERROR, failed.to_string()),
     })?;
