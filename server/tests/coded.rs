@@ -227,6 +227,24 @@ fn odd_bitrates_keep_no_listener_from_opus() {
 }
 
 #[test]
+fn a_response_says_at_which_bitrate_it_is() {
+    let server = Server::start(&["--source", "tone:440"]);
+    for (path, bitrate) in [
+        ("stream.opus", Some("96000")),
+        ("stream.opus?bitrate=64k", Some("64000")),
+        ("stream.opus?bitrate=100000", Some("96000")),
+        ("stream.flac", None),
+    ] {
+        let (status, response) = server.ask(&["--head"], path);
+        let told = response
+            .to_lowercase()
+            .lines()
+            .find_map(|line| line.strip_prefix("x-audio-bitrate:").map(|bitrate| bitrate.trim().to_owned()));
+        assert_eq!((status, told.as_deref()), (200, bitrate), "{path}: {response}");
+    }
+}
+
+#[test]
 fn what_a_codec_cannot_carry_is_refused_in_a_sentence() {
     let directory = tempfile::tempdir().unwrap();
     let six = spec(6, 48_000, 16);

@@ -75,6 +75,9 @@ pub(super) fn listen(
     if let Encoding::Pcm(samples) = encoding {
         set_display(&mut reply, "x-audio-sample", samples.label());
     }
+    if let Some(bitrate) = encoding.bitrate() {
+        set_display(&mut reply, "x-audio-bitrate", bitrate.bits_per_second());
+    }
     reply
 }
 
