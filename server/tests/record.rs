@@ -425,3 +425,18 @@ fn what_was_recorded_before_is_not_touched() {
         runs.push(bytes);
     }
 }
+
+#[test]
+fn unit_and_container_have_the_directory_that_they_name() {
+    let deployed =
+        |name: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)).unwrap();
+    let lines = |name: &str, wanted: &[&str]| {
+        let text = deployed(name);
+        for line in wanted {
+            assert!(text.lines().any(|found| found.trim().starts_with(line)), "{name}: {line} is missing");
+        }
+    };
+    lines("aircheck.service", &["StateDirectory=aircheck", "StateDirectoryMode=0700"]);
+    lines("Containerfile", &["RUN install --directory --owner=nobody --group=nogroup --mode=0700 /var/lib/aircheck"]);
+    lines("compose.yaml", &["- recording:/var/lib/aircheck", "AIRCHECK_RECORD: ${AIRCHECK_RECORD:-off}", "recording:"]);
+}
