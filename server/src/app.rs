@@ -26,7 +26,7 @@ const FAILED_LOOKS: u32 = 25;
 
 /// How long after the stream's end the recorder is waited for: the whole end may take 5 s, of which the source may have
 /// taken half of one.
-const RECORD_PATIENCE: Duration = Duration::from_secs(4);
+const RECORDER_STOP_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Why the service could not start, or why it ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +97,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let _ = closing.send(());
     serving.await.map_err(io::Error::other)??;
     if let Some(recording) = recording {
-        finish(recording, RECORD_PATIENCE.saturating_sub(stopped_at.elapsed())).await?;
+        finish(recording, RECORDER_STOP_TIMEOUT.saturating_sub(stopped_at.elapsed())).await?;
     }
     match capture.failure() {
         Some(failure) => Err(RunError::Failed(failure.to_owned())),
@@ -144,8 +144,8 @@ async fn until_the_end(stream: &Stream, signals: &mut Signals) {
 }
 
 /// Waits for the recorder, which has had its end since the stream's.
-async fn finish(recording: Arc<Recording>, patience: Duration) -> io::Result<()> {
-    let finished = tokio::task::spawn_blocking(move || recording.finish(patience)).await.map_err(io::Error::other)?;
+async fn finish(recording: Arc<Recording>, timeout: Duration) -> io::Result<()> {
+    let finished = tokio::task::spawn_blocking(move || recording.finish(timeout)).await.map_err(io::Error::other)?;
     if !finished {
         tracing::error!("the recording is not complete: the disk is too slow");
     }

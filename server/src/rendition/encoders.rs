@@ -1,24 +1,25 @@
-//! One encoder for each format in use: it turns blocks into bytes once, for all its listeners.
+//! The encoders in use: one for each encoding, which encodes a block once for all its listeners.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use aircheck_engine::{
+    Block, Consumer, End, EndReason, FanOut, FanOutOptions, Format, Hub, Item, Overflow, RecvError, Start,
+    SubscribeError, SubscribeOptions, Timestamp,
+};
+
 use crate::rendition::codec::OpusPacket;
 use crate::rendition::encoder::{Encoded, Encoder};
 use crate::rendition::encoding::Encoding;
-use aircheck_engine::{
-    Block, Consumer, EndReason, FanOut, FanOutOptions, Format, Hub, Item, Overflow, RecvError, Start, SubscribeError,
-    SubscribeOptions, Timestamp,
-};
 
-/// How often an encoder looks for new listeners while no sound comes.
-const IDLE: Duration = Duration::from_millis(50);
-/// Blocks encoded before the listeners are woken, where a backlog waits.
-const BATCH: usize = 32;
+/// How often an encoder checks for new listeners and for its last one while no sound comes.
+const IDLE_INTERVAL: Duration = Duration::from_millis(50);
+/// Most blocks that are encoded before the listeners are woken, while a backlog waits.
+const MAX_BATCH: usize = 32;
 
-/// The encoders that run, each on a thread of its own. One starts with its first listener and ends with its last.
+/// The running encoders, each on a thread of its own. An encoder starts with its first listener and ends with its last.
 #[derive(Debug)]
 pub struct Encoders {
     blocks: Hub<Block>,
@@ -34,26 +35,25 @@ struct Running {
     tail: Tail,
 }
 
-/// What a listener gets.
+/// A listener's connection to its encoder.
 #[derive(Debug)]
 pub struct Subscription {
     /// A packet for each block.
     pub packets: Consumer<Encoded>,
-    /// What comes after the last of them.
+    /// The packets after the last block's.
     pub tail: Tail,
 }
 
-/// What an encoder still had when the stream ended, which belongs to no block any more: Opus is heard later than it
-/// goes in. Nothing before that.
+/// The packets that complete a stream after its last block: an Opus encoder holds sound back. Unset until the stream ends.
 pub type Tail = Arc<OnceLock<Vec<OpusPacket>>>;
 
-/// Why a listener could not be connected to its encoder.
+/// The reason why a listener could not be connected to its encoder.
 #[derive(Debug, thiserror::Error)]
 pub enum EncoderError {
     /// The stream has ended, or does not allow these options.
     #[error(transparent)]
     Subscribe(#[from] SubscribeError),
-    /// There is no such encoding of this sound.
+    /// The source's format has no such encoding.
     #[error("{0}")]
     Encoding(String),
     /// The system gives no more threads.
@@ -62,28 +62,29 @@ pub enum EncoderError {
 }
 
 impl Encoders {
-    /// No encoder yet, for blocks of `format`. `history` blocks are kept for listeners who start in the past; an encoder
-    /// may fall `buffer` blocks behind before it skips to live.
+    /// Makes a set without encoders for blocks of `format`. Each encoder keeps `history` blocks for listeners that start
+    /// in the past, and may fall `buffer` blocks behind before it skips to live.
     #[must_use]
     pub fn new(blocks: Hub<Block>, format: Format, history: usize, buffer: usize) -> Arc<Self> {
         Arc::new(Self { blocks, format, history, buffer, running: Mutex::default() })
     }
 
-    /// Adds a listener to the encoder for `encoding`, which is started if need be.
+    /// Adds a listener to the encoder for `encoding`, and starts that encoder if it does not run.
     ///
     /// # Errors
     ///
-    /// When the stream has ended, the options don't fit a live stream, or there is no thread to be had.
+    /// When the stream has ended, the options don't fit a live stream, the format has no such encoding, or the system
+    /// gives no more threads.
     pub fn subscribe(
         self: &Arc<Self>,
         encoding: Encoding,
         options: SubscribeOptions,
     ) -> Result<Subscription, EncoderError> {
-        // Held until the listener has joined, so that the encoder can't end for lack of listeners meanwhile.
+        // The lock is held until the listener has joined, so that the encoder can't end for lack of listeners meanwhile.
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = running.get(&encoding) {
             match running.subscribe(options) {
-                // It has ended in this moment, or its thread has died: a new one may do better.
+                // The encoder has just ended, or its thread has died: a new one is started.
                 Err(SubscribeError::Ended) => {}
                 result => return Ok(result?),
             }
@@ -94,7 +95,7 @@ impl Encoders {
         Ok(subscription)
     }
 
-    /// How many encoders run.
+    /// Returns how many encoders run.
     #[must_use]
     pub fn running(&self) -> usize {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).len()
@@ -117,14 +118,14 @@ impl Encoders {
         Ok(Running { packets: hub, tail })
     }
 
-    /// Takes an encoder without listeners off the list; false if one has joined after all.
+    /// Removes an encoder that has no listeners; returns false if one has joined meanwhile.
     fn retire(&self, worker: &mut Worker) -> bool {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = worker.packets.consumers() == 0;
-        if idle {
+        let is_idle = worker.packets.consumers() == 0;
+        if is_idle {
             running.remove(&worker.encoding);
         }
-        idle
+        is_idle
     }
 }
 
@@ -140,7 +141,7 @@ struct Worker {
     blocks: Consumer<Block>,
     packets: FanOut<Encoded>,
     tail: Tail,
-    /// The sequence number from which on blocks are live.
+    /// First sequence number that was not captured yet when the encoder was started.
     live: u64,
 }
 
@@ -148,7 +149,7 @@ impl Worker {
     fn run(mut self, encoders: &Encoders) {
         let reason = match self.catch_up() {
             Ok(()) => loop {
-                match self.encode_some() {
+                match self.encode_next() {
                     Ok(()) if self.packets.consumers() == 0 && encoders.retire(&mut self) => return,
                     Ok(()) => {}
                     Err(reason) => break reason,
@@ -162,37 +163,37 @@ impl Worker {
         self.packets.finish(reason);
     }
 
-    /// Encodes what the dispatcher's history has, before anybody is let in: a listener may start there, but live is
-    /// what came after this encoder was asked for.
+    /// Encodes the blocks of the dispatcher's history before the first listener is taken in: a listener may start there,
+    /// but one that starts live gets blocks that were captured after the encoder was started.
     fn catch_up(&mut self) -> Result<(), EndReason> {
         while self.packets.next_sequence() < self.live {
             let attached = self.blocks.tally().is_attached();
-            match self.blocks.recv_timeout(IDLE) {
+            match self.blocks.recv_timeout(IDLE_INTERVAL) {
                 Ok(delivery) if delivery.item.stamp.sequence < self.live => {
                     self.packets.remember(delivery.item.stamp, self.encoder.encode(&delivery.item));
                 }
                 Ok(delivery) => self.push(&delivery.item),
-                // The dispatcher hands the history over at once when it takes this consumer in: there is no more.
+                // The dispatcher hands over its history at once when it attaches this consumer, so there is no more.
                 Err(RecvError::Empty) if attached => break,
                 Err(RecvError::Empty) => {}
                 Err(RecvError::Ended(end)) => return Err(self.ended(end)),
             }
         }
-        // Nobody is there yet to miss what the history did not have.
+        // Blocks that the history no longer has are no listener's loss: there is none yet.
         self.packets.advance_to(self.live);
         Ok(())
     }
 
-    /// Waits for a block, and encodes it and what waits behind it.
-    fn encode_some(&mut self) -> Result<(), EndReason> {
-        match self.blocks.recv_timeout(IDLE) {
+    /// Waits for a block, and encodes it and the blocks that wait behind it.
+    fn encode_next(&mut self) -> Result<(), EndReason> {
+        match self.blocks.recv_timeout(IDLE_INTERVAL) {
             Ok(delivery) => self.push(&delivery.item),
             Err(RecvError::Empty) => {}
             Err(RecvError::Ended(end)) => return Err(self.ended(end)),
         }
         let Self { encoder, blocks, packets, .. } = self;
-        // The end, if there is no more, comes again.
-        if let Ok(run) = blocks.try_recv_run(Timestamp::now(), BATCH) {
+        // If this is the end of the stream, the next call gets it again.
+        if let Ok(run) = blocks.try_recv_run(Timestamp::now(), MAX_BATCH) {
             run.iter().for_each(|block| push(encoder, packets, block));
         }
         self.packets.flush();
@@ -203,8 +204,8 @@ impl Worker {
         push(&mut self.encoder, &mut self.packets, block);
     }
 
-    /// What is missing at the end is missing for the listeners too.
-    fn ended(&mut self, end: aircheck_engine::End) -> EndReason {
+    /// Passes a gap at the end on to the listeners.
+    fn ended(&mut self, end: End) -> EndReason {
         if let Some(gap) = end.gap {
             self.packets.advance_to(gap.from + gap.blocks);
         }
@@ -212,7 +213,7 @@ impl Worker {
     }
 }
 
-/// Encodes a block for the listeners; one from before live, which came too late for the history, is nobody's.
+/// Encodes a block for the listeners. One from before live that came too late for the history is dropped.
 fn push(encoder: &mut Encoder, packets: &mut FanOut<Encoded>, block: &Item<Block>) {
     if block.stamp.sequence >= packets.next_sequence() {
         packets.push(block.stamp, encoder.encode(block));
