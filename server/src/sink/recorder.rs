@@ -5,10 +5,10 @@
 //! a file plus the position of the file is the sample's position in the stream. The consumer's
 //! [`Tally`](aircheck_engine::Tally) counts lost and waiting blocks; nothing is counted twice.
 //!
-//! A [`SegmentWriter`](segment_writer::SegmentWriter) decides which [`Part`](parts::Part) of the stream goes into which
-//! [`Segment`](segment::Segment), a WAV with its [`Sidecar`](sidecar::Sidecar), in a [`Storage`](storage::Storage), the
-//! directory. While the disk fails, the recorder takes nothing from its ring. The ring holds the sound as long as it can,
-//! so that the next segment continues where the last one ends; afterwards it counts the blocks that it refuses.
+//! A `SegmentWriter` decides which `Part` of the stream goes into which `Segment`, a WAV with its `Sidecar`, in a
+//! `Storage`, the directory. While the disk fails, the recorder takes nothing from its ring. The ring holds the sound as
+//! long as it can, so that the next segment continues where the last one ends; afterwards it counts the blocks that it
+//! refuses.
 //!
 //! The recorder never delays the source or another consumer, and never opens or overwrites an existing file.
 
