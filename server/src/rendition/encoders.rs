@@ -1,25 +1,24 @@
-//! The encoders in use: one for each encoding, which encodes a block once for all its listeners.
+//! The encoders in use: each turns blocks into packets once, for all its listeners.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use aircheck_engine::{
-    Block, Consumer, End, EndReason, FanOut, FanOutOptions, Format, Hub, Item, Overflow, RecvError, Start,
-    SubscribeError, SubscribeOptions, Timestamp,
-};
-
 use crate::rendition::codec::OpusPacket;
 use crate::rendition::encoder::{Encoded, Encoder};
 use crate::rendition::encoding::Encoding;
+use aircheck_engine::{
+    Block, Consumer, EndReason, FanOut, FanOutOptions, Format, Hub, Item, Overflow, RecvError, Start, SubscribeError,
+    SubscribeOptions, Timestamp,
+};
 
-/// How often an encoder checks for new listeners and for its last one while no sound comes.
+/// How often an encoder looks for listeners while no sound comes.
 const IDLE_INTERVAL: Duration = Duration::from_millis(50);
-/// Most blocks that are encoded before the listeners are woken, while a backlog waits.
+/// Blocks of a backlog that are encoded before listeners are woken.
 const MAX_BATCH: usize = 32;
 
-/// The running encoders, each on a thread of its own. An encoder starts with its first listener and ends with its last.
+/// The encoders that run, each on a thread of its own. An encoder starts with its first listener and ends with its last.
 #[derive(Debug)]
 pub struct Encoders {
     blocks: Hub<Block>,
@@ -35,56 +34,56 @@ struct Running {
     tail: Tail,
 }
 
-/// A listener's connection to its encoder.
+/// A listener's end of an encoder.
 #[derive(Debug)]
 pub struct Subscription {
-    /// A packet for each block.
+    /// The ring of packets, one for each block.
     pub packets: Consumer<Encoded>,
-    /// The packets after the last block's.
+    /// What follows the last packet.
     pub tail: Tail,
 }
 
-/// The packets that complete a stream after its last block: an Opus encoder holds sound back. Unset until the stream ends.
+/// Packets that an encoder still had when the stream ended, which belong to no block: Opus delays its input. Empty before
+/// the end.
 pub type Tail = Arc<OnceLock<Vec<OpusPacket>>>;
 
-/// The reason why a listener could not be connected to its encoder.
+/// Why a listener could not subscribe at an encoder.
 #[derive(Debug, thiserror::Error)]
 pub enum EncoderError {
     /// The stream has ended, or does not allow these options.
     #[error(transparent)]
     Subscribe(#[from] SubscribeError),
-    /// The source's format has no such encoding.
+    /// The sound cannot be encoded so.
     #[error("{0}")]
     Encoding(String),
-    /// The system gives no more threads.
+    /// The system gives no thread.
     #[error("no thread for the encoder: {0}")]
     Thread(#[from] std::io::Error),
 }
 
 impl Encoders {
-    /// Makes a set without encoders for blocks of `format`. Each encoder keeps `history` blocks for listeners that start
-    /// in the past, and may fall `buffer` blocks behind before it skips to live.
+    /// Makes an empty set of encoders for blocks of `format`. Each keeps `history` packets for listeners that start in the
+    /// past, and may fall `buffer` blocks behind before it skips to live.
     #[must_use]
     pub fn new(blocks: Hub<Block>, format: Format, history: usize, buffer: usize) -> Arc<Self> {
         Arc::new(Self { blocks, format, history, buffer, running: Mutex::default() })
     }
 
-    /// Adds a listener to the encoder for `encoding`, and starts that encoder if it does not run.
+    /// Subscribes a listener at the encoder for `encoding`, which is started if it does not run.
     ///
     /// # Errors
     ///
-    /// When the stream has ended, the options don't fit a live stream, the format has no such encoding, or the system
-    /// gives no more threads.
+    /// When the stream has ended, when the options do not fit a live stream, or when the system gives no thread.
     pub fn subscribe(
         self: &Arc<Self>,
         encoding: Encoding,
         options: SubscribeOptions,
     ) -> Result<Subscription, EncoderError> {
-        // The lock is held until the listener has joined, so that the encoder can't end for lack of listeners meanwhile.
+        // Locked until the listener has joined, so that the encoder cannot end for lack of listeners meanwhile.
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = running.get(&encoding) {
             match running.subscribe(options) {
-                // The encoder has just ended, or its thread has died: a new one is started.
+                // The encoder has ended in this moment, or its thread has died. A new one is started.
                 Err(SubscribeError::Ended) => {}
                 result => return Ok(result?),
             }
@@ -95,7 +94,7 @@ impl Encoders {
         Ok(subscription)
     }
 
-    /// Returns how many encoders run.
+    /// Returns the number of encoders that run.
     #[must_use]
     pub fn running(&self) -> usize {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).len()
@@ -118,14 +117,14 @@ impl Encoders {
         Ok(Running { packets: hub, tail })
     }
 
-    /// Removes an encoder that has no listeners; returns false if one has joined meanwhile.
+    /// Removes an encoder without listeners. Returns false if one has joined meanwhile.
     fn retire(&self, worker: &mut Worker) -> bool {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_idle = worker.packets.consumers() == 0;
-        if is_idle {
+        let idle = worker.packets.consumers() == 0;
+        if idle {
             running.remove(&worker.encoding);
         }
-        is_idle
+        idle
     }
 }
 
@@ -141,7 +140,7 @@ struct Worker {
     blocks: Consumer<Block>,
     packets: FanOut<Encoded>,
     tail: Tail,
-    /// First sequence number that was not captured yet when the encoder was started.
+    /// Sequence number of the first live block.
     live: u64,
 }
 
@@ -149,7 +148,7 @@ impl Worker {
     fn run(mut self, encoders: &Encoders) {
         let reason = match self.catch_up() {
             Ok(()) => loop {
-                match self.encode_next() {
+                match self.encode_some() {
                     Ok(()) if self.packets.consumers() == 0 && encoders.retire(&mut self) => return,
                     Ok(()) => {}
                     Err(reason) => break reason,
@@ -163,8 +162,8 @@ impl Worker {
         self.packets.finish(reason);
     }
 
-    /// Encodes the blocks of the dispatcher's history before the first listener is taken in: a listener may start there,
-    /// but one that starts live gets blocks that were captured after the encoder was started.
+    /// Encodes the dispatcher's history before any listener is admitted. A listener may start in it, but blocks count as
+    /// live only from when this encoder was started.
     fn catch_up(&mut self) -> Result<(), EndReason> {
         while self.packets.next_sequence() < self.live {
             let attached = self.blocks.tally().is_attached();
@@ -173,26 +172,26 @@ impl Worker {
                     self.packets.remember(delivery.item.stamp, self.encoder.encode(&delivery.item));
                 }
                 Ok(delivery) => self.push(&delivery.item),
-                // The dispatcher hands over its history at once when it attaches this consumer, so there is no more.
+                // The dispatcher pushes the whole history when it admits this consumer, so this was all.
                 Err(RecvError::Empty) if attached => break,
                 Err(RecvError::Empty) => {}
                 Err(RecvError::Ended(end)) => return Err(self.ended(end)),
             }
         }
-        // Blocks that the history no longer has are no listener's loss: there is none yet.
+        // No listener is there yet that could miss what the history did not have.
         self.packets.advance_to(self.live);
         Ok(())
     }
 
-    /// Waits for a block, and encodes it and the blocks that wait behind it.
-    fn encode_next(&mut self) -> Result<(), EndReason> {
+    /// Waits for a block, and encodes it and the backlog behind it.
+    fn encode_some(&mut self) -> Result<(), EndReason> {
         match self.blocks.recv_timeout(IDLE_INTERVAL) {
             Ok(delivery) => self.push(&delivery.item),
             Err(RecvError::Empty) => {}
             Err(RecvError::Ended(end)) => return Err(self.ended(end)),
         }
         let Self { encoder, blocks, packets, .. } = self;
-        // If this is the end of the stream, the next call gets it again.
+        // If this is the end, the next call gets it again.
         if let Ok(run) = blocks.try_recv_run(Timestamp::now(), MAX_BATCH) {
             run.iter().for_each(|block| push(encoder, packets, block));
         }
@@ -204,8 +203,8 @@ impl Worker {
         push(&mut self.encoder, &mut self.packets, block);
     }
 
-    /// Passes a gap at the end on to the listeners.
-    fn ended(&mut self, end: End) -> EndReason {
+    /// Passes the gap before the end on to the listeners.
+    fn ended(&mut self, end: aircheck_engine::End) -> EndReason {
         if let Some(gap) = end.gap {
             self.packets.advance_to(gap.from + gap.blocks);
         }
@@ -213,7 +212,7 @@ impl Worker {
     }
 }
 
-/// Encodes a block for the listeners. One from before live that came too late for the history is dropped.
+/// Encodes a block for the listeners, unless it is older than the first live one: it came too late for the history.
 fn push(encoder: &mut Encoder, packets: &mut FanOut<Encoded>, block: &Item<Block>) {
     if block.stamp.sequence >= packets.next_sequence() {
         packets.push(block.stamp, encoder.encode(block));
