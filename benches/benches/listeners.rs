@@ -23,7 +23,7 @@ use std::{env, iter};
 
 use aircheck_benches::{Cpu, Memory, Table, Target, WAV_RATE_HZ, is_quick, open_files, request, write_wav};
 use aircheck_server::app::run;
-use aircheck_server::config::{Config, SourceSpec};
+use aircheck_server::config::{CaptureConfig, Config, HttpConfig, Number, SourceSpec, Span};
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::sleep;
@@ -83,11 +83,19 @@ fn main() -> io::Result<()> {
 /// The server's side: runs until it is killed.
 fn serve(wav: PathBuf) -> io::Result<()> {
     let config = Config {
-        source: SourceSpec::Wav(wav),
-        looped: true,
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        history: HISTORY,
-        max_listeners: MANY,
+        capture: CaptureConfig {
+            source: SourceSpec::Wav(wav),
+            looped: true,
+            history: Span::from_millis(HISTORY.as_millis() as u64),
+            ..CaptureConfig::default()
+        },
+        http: HttpConfig {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            max_listeners: Number::new(MANY as u32),
+            // All of them come from this machine.
+            max_connections_per_address: Number::new(2 * MANY as u32),
+            ..HttpConfig::default()
+        },
         ..Config::default()
     };
     run(config).map_err(io::Error::other)

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use aircheck_benches::{Table, open_files, request};
 use aircheck_engine::Stream;
-use aircheck_server::config::{Config, SourceSpec};
+use aircheck_server::config::{CaptureConfig, Config, HttpConfig, Number, SourceSpec, Span};
 use aircheck_server::http::server::{ServedMount, Server};
 use aircheck_server::mount::Mount;
 use aircheck_server::telemetry::metrics::Exposition;
@@ -147,16 +147,24 @@ struct Running {
 impl Running {
     fn start() -> Result<Self> {
         let config = Config {
-            source: SourceSpec::Tone(440.0),
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            block: BLOCK,
-            max_listeners: MOST,
+            capture: CaptureConfig {
+                source: SourceSpec::Tone(440.0),
+                block: Span::from_millis(BLOCK.as_millis() as u64),
+                ..CaptureConfig::default()
+            },
+            http: HttpConfig {
+                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+                max_listeners: Number::new(MOST as u32),
+                // All of them come from this machine.
+                max_connections_per_address: Number::new(2 * MOST as u32),
+                ..HttpConfig::default()
+            },
             ..Config::default()
         };
         let runtime = Builder::new_multi_thread().enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind(config.listen))?;
+        let listener = runtime.block_on(TcpListener::bind(config.http.listen))?;
         let address = listener.local_addr()?;
-        let (stream, kind) = source::start(&config)?;
+        let (stream, kind) = source::start(&config.capture)?;
         let server = Server::new(config.clone(), ServedMount::new(Mount::new(&stream, kind)?, None, &config));
         runtime.spawn(http::serve(listener, Arc::clone(&server), std::future::pending()));
         Ok(Self { address, server, _stream: stream, _runtime: runtime })

@@ -68,14 +68,14 @@ pub fn run(config: Config) -> Result<(), RunError> {
 async fn serve(config: Config) -> Result<(), RunError> {
     // First of all: whoever tells the process to end, however early, gets an orderly end.
     let mut signals = Signals::listen()?;
-    let address = config.listen;
+    let address = config.http.listen;
     // Before the source, so that no microphone is opened for nothing.
     let listener = TcpListener::bind(address).await.map_err(|error| RunError::Listen { address, error })?;
     let local = listener.local_addr()?;
-    let archive = config.record.as_deref().map(Archive::open).transpose()?;
-    let (stream, kind) = source::start(&config)?;
+    let archive = config.recorder.record.as_deref().map(Archive::open).transpose()?;
+    let (stream, kind) = source::start(&config.capture)?;
     let recording = match archive {
-        Some(archive) => Recording::start(&archive, config.record_split, &stream)?.map(Arc::new),
+        Some(archive) => Recording::start(&archive, config.recorder.record_split, &stream)?.map(Arc::new),
         None => None,
     };
     let capture = Arc::clone(stream.capture());

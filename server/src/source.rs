@@ -4,7 +4,7 @@ use aircheck_api::SourceKind;
 use aircheck_engine::source::{Demo, Device, DeviceError, Paced, Pcm, Source, Tone, Wanted, Wav, WavError};
 use aircheck_engine::{Stream, StreamError, StreamOptions};
 
-use crate::config::{Config, SourceSpec};
+use crate::config::{CaptureConfig, SourceSpec};
 
 /// Why there is no sound.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +38,7 @@ pub enum OpenError {
 /// # Errors
 ///
 /// When it can't be opened or started; but `auto` falls back to the demo sound where there is no microphone.
-pub fn start(config: &Config) -> Result<(Stream, SourceKind), OpenError> {
+pub fn start(config: &CaptureConfig) -> Result<(Stream, SourceKind), OpenError> {
     if config.source != SourceSpec::Auto {
         let (source, kind) = open(config, &config.source)?;
         return Ok((start_stream(config, &config.source, source)?, kind));
@@ -51,11 +51,11 @@ pub fn start(config: &Config) -> Result<(Stream, SourceKind), OpenError> {
     })
 }
 
-fn open(config: &Config, spec: &SourceSpec) -> Result<(Box<dyn Source>, SourceKind), OpenError> {
+fn open(config: &CaptureConfig, spec: &SourceSpec) -> Result<(Box<dyn Source>, SourceKind), OpenError> {
     Ok(match spec {
         SourceSpec::Auto | SourceSpec::Mic(_) => {
             let name = if let SourceSpec::Mic(name) = spec { name.as_deref() } else { None };
-            let wanted = Wanted { rate_hz: config.rate_hz, channels: config.channels };
+            let wanted = Wanted { rate_hz: config.rate_hz(), channels: config.channel_count() };
             let device =
                 Device::open(name, wanted).map_err(|error| OpenError::Device { spec: spec.to_string(), error })?;
             (Box::new(device), SourceKind::Mic)
@@ -71,7 +71,7 @@ fn open(config: &Config, spec: &SourceSpec) -> Result<(Box<dyn Source>, SourceKi
     })
 }
 
-fn start_stream(config: &Config, spec: &SourceSpec, source: Box<dyn Source>) -> Result<Stream, OpenError> {
-    let options = StreamOptions { block: config.block, history: config.history, ..StreamOptions::default() };
+fn start_stream(config: &CaptureConfig, spec: &SourceSpec, source: Box<dyn Source>) -> Result<Stream, OpenError> {
+    let options = StreamOptions { block: *config.block, history: *config.history, ..StreamOptions::default() };
     Stream::start(source, options).map_err(|error| OpenError::Start { spec: spec.to_string(), error })
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use aircheck_engine::Overflow;
 use aircheck_engine::source::PcmEncoding;
 use aircheck_server::config::cli::{Command, Exit, parse};
-use aircheck_server::config::{Config, SourceSpec};
+use aircheck_server::config::{Config, Number, SourceSpec, Span};
 use tempfile::TempDir;
 
 /// A command line, an environment and a file, none of which are the process's own.
@@ -76,19 +76,20 @@ fn file_wrong(text: impl AsRef<[u8]>) -> String {
 fn without_anything_the_defaults_of_the_table_run() {
     let config = Setup::new().config(&[]);
     assert_eq!(config, Config::default());
-    assert_eq!(config.source, SourceSpec::Auto);
-    assert_eq!(config.listen, "127.0.0.1:8700".parse::<SocketAddr>().unwrap());
-    assert_eq!(config.block, Duration::from_millis(10));
-    assert_eq!(config.buffer, Duration::from_secs(1));
-    assert_eq!(config.history, Duration::from_secs(10));
-    assert_eq!(config.overflow, Overflow::SkipToLive);
-    assert_eq!(config.max_listeners, 1000);
-    assert_eq!(config.record, None);
-    assert_eq!(config.stdin_format(), (48_000, 2, PcmEncoding::S16Le));
+    assert_eq!(config.capture.source, SourceSpec::Auto);
+    assert_eq!(config.capture.stdin_format(), (48_000, 2, PcmEncoding::S16Le));
+    assert_eq!(*config.capture.block, Duration::from_millis(10));
+    assert_eq!(*config.capture.history, Duration::from_secs(10));
+    assert_eq!(*config.delivery.buffer, Duration::from_secs(1));
+    assert_eq!(config.delivery.overflow, Overflow::SkipToLive);
+    assert_eq!(config.recorder.record, None);
+    assert_eq!(config.http.listen, "127.0.0.1:8700".parse::<SocketAddr>().unwrap());
+    assert_eq!(*config.http.max_listeners, 1000);
+    assert_eq!(*config.http.max_connections_per_address, 64);
 }
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 17] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 18] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
     ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0", "0.0.0.0:3"]),
@@ -99,6 +100,12 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 17] = [
     ("max_lag", "AIRCHECK_MAX_LAG", "--max-lag", ["'1s'", "10m", "off"]),
     ("socket_buffer", "AIRCHECK_SOCKET_BUFFER", "--socket-buffer", ["'10ms'", "1s", "10s"]),
     ("max_listeners", "AIRCHECK_MAX_LISTENERS", "--max-listeners", ["0x10", "1", "100000"]),
+    (
+        "max_connections_per_address",
+        "AIRCHECK_MAX_CONNECTIONS_PER_ADDRESS",
+        "--max-connections-per-address",
+        ["65", "1", "100000"],
+    ),
     ("record", "AIRCHECK_RECORD", "--record", ["'takes'", "/tmp/takes", "off"]),
     ("record_split", "AIRCHECK_RECORD_SPLIT", "--record-split", ["'90m'", "500MB", "4GiB"]),
     ("rate", "AIRCHECK_RATE", "--rate", ["1_000", "1", "768000"]),
@@ -110,24 +117,26 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 17] = [
 
 /// One setting of a configuration, as text.
 fn value(config: &Config, name: &str) -> String {
+    let Config { capture, delivery, recorder, http } = config;
     match name {
-        "source" => config.source.to_string(),
-        "loop" => config.looped.to_string(),
-        "listen" => config.listen.to_string(),
-        "block" => format!("{:?}", config.block),
-        "buffer" => format!("{:?}", config.buffer),
-        "history" => format!("{:?}", config.history),
-        "overflow" => config.overflow.to_string(),
-        "max_lag" => config.max_lag.map_or("off".to_owned(), |max_lag| format!("{max_lag:?}")),
-        "socket_buffer" => format!("{:?}", config.socket_buffer),
-        "max_listeners" => config.max_listeners.to_string(),
-        "record" => config.record.as_ref().map_or("off".to_owned(), |path| path.display().to_string()),
-        "record_split" => config.record_split.to_string(),
-        "rate" => format!("{:?}", config.rate_hz),
-        "channels" => format!("{:?}", config.channels),
-        "sample" => format!("{:?}", config.sample.map(PcmEncoding::label)),
-        "allow_hosts" => config.allow_hosts.join(" "),
-        "allow_origins" => config.allow_origins.join(" "),
+        "source" => capture.source.to_string(),
+        "loop" => capture.looped.to_string(),
+        "listen" => http.listen.to_string(),
+        "block" => format!("{:?}", *capture.block),
+        "buffer" => format!("{:?}", *delivery.buffer),
+        "history" => format!("{:?}", *capture.history),
+        "overflow" => delivery.overflow.to_string(),
+        "max_lag" => delivery.max_lag.map_or("off".to_owned(), |max_lag| format!("{:?}", *max_lag)),
+        "socket_buffer" => format!("{:?}", *delivery.socket_buffer),
+        "max_listeners" => http.max_listeners.to_string(),
+        "max_connections_per_address" => http.max_connections_per_address.to_string(),
+        "record" => recorder.record.as_ref().map_or("off".to_owned(), |path| path.display().to_string()),
+        "record_split" => recorder.record_split.to_string(),
+        "rate" => format!("{:?}", capture.rate_hz()),
+        "channels" => format!("{:?}", capture.channel_count()),
+        "sample" => capture.sample.label().to_owned(),
+        "allow_hosts" => http.allow_hosts.join(" "),
+        "allow_origins" => http.allow_origins.join(" "),
         _ => panic!("{name}"),
     }
 }
@@ -145,11 +154,12 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["1s", "600s", "off"],
         ["10ms", "1s", "10s"],
         ["16", "1", "100000"],
+        ["65", "1", "100000"],
         ["takes", "/tmp/takes", "off"],
         ["90m", "500MB", "4GiB"],
         ["Some(1000)", "Some(1)", "Some(768000)"],
         ["Some(3)", "Some(1)", "Some(32)"],
-        ["Some(\"s16le\")", "Some(\"s24le\")", "Some(\"f32le\")"],
+        ["s16le", "s24le", "f32le"],
         ["a b.example", "c d", "e"],
         ["http://a", "http://b http://c:81", "https://d"],
     ];
@@ -175,12 +185,10 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
 fn a_layer_changes_only_what_it_names() {
     let setup = Setup::new().file("block = '5ms'\nhistory = '1s'\n").env("AIRCHECK_HISTORY", "2s");
     let config = setup.config(&["--max-listeners", "7"]);
-    let expected = Config {
-        block: Duration::from_millis(5),
-        history: Duration::from_secs(2),
-        max_listeners: 7,
-        ..Config::default()
-    };
+    let mut expected = Config::default();
+    expected.capture.block = Span::from_millis(5);
+    expected.capture.history = Span::from_millis(2000);
+    expected.http.max_listeners = Number::new(7);
     assert_eq!(config, expected);
 }
 
@@ -189,7 +197,7 @@ fn the_flag_names_another_file_than_the_variable() {
     let setup = Setup::new().file("block = '5ms'\n");
     let other = setup.folder.path().join("other.toml");
     std::fs::write(&other, "\u{feff}block = '7ms'\r\n").unwrap();
-    assert_eq!(setup.config(&["--config", other.to_str().unwrap()]).block, Duration::from_millis(7));
+    assert_eq!(setup.config(&["--config", other.to_str().unwrap()]).capture.block, Span::from_millis(7));
 }
 
 #[test]
@@ -201,22 +209,22 @@ fn an_empty_variable_is_not_set() {
 #[test]
 fn flags_that_repeat_make_a_list() {
     let config = Setup::new().env("AIRCHECK_ALLOW_HOST", "z").config(&["--allow-host", "a", "--allow-host", "B.c"]);
-    assert_eq!(config.allow_hosts, ["a", "b.c"]);
+    assert_eq!(config.http.allow_hosts, ["a", "b.c"]);
 }
 
 #[test]
 fn loop_can_be_switched_off_again() {
     let setup = Setup::new().file("source = 'wav:a'\nloop = true\n");
-    assert!(setup.config(&[]).looped);
-    assert!(!setup.config(&["--loop=false"]).looped);
-    assert!(setup.env("AIRCHECK_LOOP", "off").config(&["--loop"]).looped);
+    assert!(setup.config(&[]).capture.looped);
+    assert!(!setup.config(&["--loop=false"]).capture.looped);
+    assert!(setup.env("AIRCHECK_LOOP", "off").config(&["--loop"]).capture.looped);
 }
 
 #[test]
 fn a_device_may_be_asked_for_a_rate() {
     for source in ["auto", "mic", "mic:x", "stdin"] {
         let config = Setup::new().config(&["--source", source, "--rate", "44100", "--channels", "1"]);
-        assert_eq!((config.rate_hz, config.channels), (Some(44_100), Some(1)), "{source}");
+        assert_eq!((config.capture.rate_hz(), config.capture.channel_count()), (Some(44_100), Some(1)), "{source}");
     }
 }
 
@@ -247,7 +255,7 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         ("overflow", "block", not(POLICY, "block") + ": live sound does not wait for a listener"),
         ("max_lag", "39ms", "must be at least 4 blocks, 40ms, not 39ms".to_owned()),
         ("max_lag", "11m", "must be from 1ms to 10m, not 11m".to_owned()),
-        ("max_lag", "never", not("a duration such as \"2s\", or off", "never")),
+        ("max_lag", "never", not("a duration such as \"10ms\", or off", "never")),
         ("socket_buffer", "9ms", "must be from 10ms to 10s, not 9ms".to_owned()),
         ("record", "", not("a directory, or off", "")),
         ("record_split", "999ms", "must be from 1s to 24h, not 999ms".to_owned()),
@@ -272,6 +280,7 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
     }
     for (key, takes, most) in [
         ("max_listeners", "a number from 1 to 100000", "100001"),
+        ("max_connections_per_address", "a number from 1 to 100000", "100001"),
         ("rate", "a number of Hz from 1 to 768000", "768001"),
         ("channels", "a number from 1 to 32", "33"),
     ] {
@@ -310,8 +319,10 @@ fn every_wrong_value_of_a_key_names_the_file_the_line_and_the_key() {
         let toml = match name {
             "loop" if value == "true" => value.to_owned(),
             "loop" => continue,
-            "max_listeners" | "rate" | "channels" if value.parse::<i64>().is_ok() => value.to_owned(),
-            "max_listeners" | "rate" | "channels" => continue,
+            "max_listeners" | "max_connections_per_address" | "rate" | "channels" => match value.parse::<i64>() {
+                Ok(_) => value.to_owned(),
+                Err(_) => continue,
+            },
             "allow_hosts" | "allow_origins" => format!("[{value:?}]"),
             _ => format!("{value:?}"),
         };
@@ -357,7 +368,7 @@ fn every_wrong_type_in_a_file_is_told() {
         ("rate = '48000'", "`rate` must be a number of Hz from 1 to 768000, not a string".to_owned()),
         ("channels = 2.0", "`channels` must be a number from 1 to 32, not a float".to_owned()),
         ("allow_hosts = 'a'", format!("`allow_hosts` must be a list of {HOSTS}, not a string")),
-        ("allow_hosts = ['a', 1]", format!("`allow_hosts` must be a list of {HOSTS}, not of integers")),
+        ("allow_hosts = ['a', 1]", format!("`allow_hosts` must be {HOSTS}, not an integer")),
         ("[block]\nms = 10", format!("`block` must be {DURATION}, not a table")),
     ];
     for (text, line) in cases {
@@ -367,9 +378,8 @@ fn every_wrong_type_in_a_file_is_told() {
 
 #[test]
 fn every_unknown_key_is_told_with_its_line() {
-    let all = "source, loop, listen, block, buffer, history, overflow, max_lag, socket_buffer, max_listeners, record, \
-               record_split, rate, channels, sample, \
-               allow_hosts, allow_origins";
+    let all = "source, loop, rate, channels, sample, block, history, buffer, overflow, max_lag, socket_buffer, record, \
+               record_split, listen, max_listeners, max_connections_per_address, allow_hosts, allow_origins";
     let cases = [
         ("lissten = 1", 1, "unknown key `lissten`; did you mean `listen`?".to_owned()),
         (
@@ -489,9 +499,8 @@ fn help_is_narrow_and_knows_every_flag_variable_and_default() {
         let entry = help.split("\n      --").find(|entry| entry.starts_with(&flag[2..])).unwrap();
         assert!(entry.contains(&format!("[env: {variable}")), "{entry}");
         let default = match name {
-            "rate" => config.stdin_format().0.to_string(),
-            "channels" => config.stdin_format().1.to_string(),
-            "sample" => config.stdin_format().2.label().to_owned(),
+            "rate" => config.capture.stdin_format().0.to_string(),
+            "channels" => config.capture.stdin_format().1.to_string(),
             "allow_hosts" | "allow_origins" => continue,
             name => value(&config, name),
         };
@@ -515,21 +524,22 @@ fn a_checked_file_is_shown_as_a_table() {
     let setup = Setup::new().file("source = 'stdin'\n\nrate = 44100\nbuffer = '1500ms'\nallow_hosts = ['a.b', 'c']\n");
     let table = "\
 aircheck.toml is good; with it would run:
-  source         stdin           line 1
-  listen         127.0.0.1:8700  default
-  block          10ms            default
-  buffer         1500ms          line 4
-  history        10s             default
-  overflow       skip-to-live    default
-  max_lag        off             default
-  socket_buffer  100ms           default
-  max_listeners  1000            default
-  record         off             default
-  rate           44100 Hz        line 3
-  channels       2               default
-  sample         s16le           default
-  allow_hosts    a.b, c          line 5
-  allow_origins  none            default
+  source                       stdin           line 1
+  rate                         44100 Hz        line 3
+  channels                     2               default
+  sample                       s16le           default
+  block                        10ms            default
+  history                      10s             default
+  buffer                       1500ms          line 4
+  overflow                     skip-to-live    default
+  max_lag                      off             default
+  socket_buffer                100ms           default
+  record                       off             default
+  listen                       127.0.0.1:8700  default
+  max_listeners                1000            default
+  max_connections_per_address  64              default
+  allow_hosts                  a.b, c          line 5
+  allow_origins                none            default
 ";
     assert_eq!(checked(&setup), table);
 }
@@ -537,9 +547,12 @@ aircheck.toml is good; with it would run:
 #[test]
 fn a_checked_file_says_what_the_environment_changes_and_who_can_listen() {
     let text = checked(&Setup::new().file("source = 'wav:a'\n").env("AIRCHECK_LISTEN", "0.0.0.0:80"));
-    assert!(text.contains("\n  loop           false                         default\n"), "{text}");
-    assert!(text.contains("\n  listen         0.0.0.0:80                    AIRCHECK_LISTEN\n"), "{text}");
-    assert!(text.ends_with("\nOther machines can reach 0.0.0.0:80: whoever can connect can listen.\n"), "{text}");
+    assert!(text.contains("\n  loop                         false                         default\n"), "{text}");
+    assert!(
+        text.contains("\n  listen                       0.0.0.0:80                    AIRCHECK_LISTEN\n"),
+        "{text}"
+    );
+    assert!(text.ends_with("\nOther machines can reach 0.0.0.0:80: anyone who can connect can listen.\n"), "{text}");
     assert!(!text.contains("  rate  "), "{text}");
     assert!(!text.contains("  record_split  "), "{text}");
     let text = checked(&Setup::new().file("record = 'takes'\nrecord_split = '500MB'\n"));

@@ -1,4 +1,4 @@
-//! How long the files of a recording are, as people write it: `1h`, or `500MB`.
+//! The length or size of a recording's files: `1h`, or `500MB`.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use aircheck_api::span::{self, Short};
 
-/// What a split looks like, for messages: `must be {TAKES}`.
-pub(super) const TAKES: &str = "a length such as \"1h\" or a size such as \"500MB\"";
+use super::ValueError;
+use super::text::Text;
 
-/// Below a second, there would be a new file for each time that the last one's header is brought up to date. A day is
-/// more than a WAV file holds at any usual rate.
+/// Bounds of a length. Headers are brought up to date once a second, so a shorter file would be closed before that. A day
+/// is more than a WAV file holds at any usual rate.
 const SPAN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
-/// The least is a few seconds of stereo. At most, sizes in a WAV file are 32 bits wide.
+/// Bounds of a size: a few seconds of stereo, and the 32 bits of a size in a WAV file.
 const BYTES: RangeInclusive<u64> = 1_000_000..=1 << 32;
 /// Units of a size, each before those that it ends in.
 const UNITS: [(&str, u64); 6] =
     [("KIB", 1 << 10), ("MIB", 1 << 20), ("GIB", 1 << 30), ("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
 
-/// When a recording goes on in a new file.
+/// The point at which a recording goes on in a new file.
 ///
 /// ```
 /// use aircheck_server::config::RecordSplit;
@@ -31,14 +31,14 @@ const UNITS: [(&str, u64); 6] =
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordSplit {
-    /// After so much sound: a second to a day, but before the file is larger than 4 GiB.
+    /// After so much sound, 1 s to 24 h, but before the file is larger than 4 GiB.
     Span(Duration),
     /// Before the file is larger than so many bytes: 1 MB to 4 GiB.
     Bytes(u64),
 }
 
 impl Default for RecordSplit {
-    /// An hour: at 48 kHz stereo 1.4 GB, and what is looked for is found by the hour of its name.
+    /// An hour: 1.4 GB of 48 kHz stereo, and a time of day is found by the hour in the file's name.
     fn default() -> Self {
         Self::Span(Duration::from_secs(3600))
     }
@@ -63,26 +63,38 @@ impl fmt::Display for RecordSplit {
     }
 }
 
-impl FromStr for RecordSplit {
-    type Err = String;
+impl Text for RecordSplit {
+    fn takes() -> String {
+        "a length such as \"1h\" or a size such as \"500MB\"".to_owned()
+    }
 
-    /// What is wrong is the end of a sentence that begins with the name of the setting.
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        let unlike = || format!("must be {TAKES}, not `{word}`");
-        let (split, fits, bounds) = match bytes(word) {
-            Some(bytes) => (Self::Bytes(bytes), BYTES.contains(&bytes), "1MB to 4GiB"),
-            // `500M` is 500 months to the reader of durations, and megabytes to everybody else.
-            None if word.ends_with('M') => return Err(unlike()),
-            None => {
-                let span = span::parse(word).ok_or_else(unlike)?;
-                (Self::Span(span), SPAN.contains(&span), "1s to 24h")
-            }
-        };
-        if fits { Ok(split) } else { Err(format!("must be from {bounds}, not {split}")) }
+    fn read(text: &str) -> Result<Self, ValueError> {
+        text.parse()
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
     }
 }
 
-/// A whole number with a unit of [`UNITS`], in upper or lower case.
+impl FromStr for RecordSplit {
+    type Err = ValueError;
+
+    fn from_str(word: &str) -> Result<Self, ValueError> {
+        let (split, fits, bounds) = match bytes(word) {
+            Some(bytes) => (Self::Bytes(bytes), BYTES.contains(&bytes), "1MB to 4GiB"),
+            // `500M` is 500 months to the reader of durations, and megabytes to everyone else.
+            None if word.ends_with('M') => return Err(ValueError::Form),
+            None => {
+                let span = span::parse(word).ok_or(ValueError::Form)?;
+                (Self::Span(span), SPAN.contains(&span), "1s to 24h")
+            }
+        };
+        if fits { Ok(split) } else { Err(ValueError::Because(format!("must be from {bounds}, not {split}"))) }
+    }
+}
+
+/// Reads a whole number with a unit of [`UNITS`], in upper or lower case.
 fn bytes(word: &str) -> Option<u64> {
     let upper = word.to_ascii_uppercase();
     let (number, unit_bytes) = UNITS.iter().find_map(|(unit, bytes)| Some((upper.strip_suffix(unit)?, *bytes)))?;
