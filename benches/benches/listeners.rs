@@ -23,7 +23,7 @@ use std::{env, iter};
 
 use aircheck_benches::{Cpu, Memory, Table, Target, WAV_RATE_HZ, is_quick, open_files, request, write_wav};
 use aircheck_server::app::run;
-use aircheck_server::config::{CaptureConfig, Config, HttpConfig, Number, SourceSpec, Span};
+use aircheck_server::config::{CaptureConfig, Config, HttpConfig, SourceSpec};
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::sleep;
@@ -86,14 +86,14 @@ fn serve(wav: PathBuf) -> io::Result<()> {
         capture: CaptureConfig {
             source: SourceSpec::Wav(wav),
             looped: true,
-            history: Span::from_millis(HISTORY.as_millis() as u64),
+            history: HISTORY,
             ..CaptureConfig::default()
         },
         http: HttpConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            max_listeners: Number::new(MANY as u32),
+            max_listeners: MANY,
             // All of them come from this machine.
-            max_connections_per_address: Number::new(2 * MANY as u32),
+            max_connections_per_address: 2 * MANY,
             ..HttpConfig::default()
         },
         ..Config::default()

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use aircheck_benches::{Table, open_files, request};
 use aircheck_engine::Stream;
-use aircheck_server::config::{CaptureConfig, Config, HttpConfig, Number, SourceSpec, Span};
+use aircheck_server::config::{CaptureConfig, Config, HttpConfig, SourceSpec};
 use aircheck_server::http::server::{ServedMount, Server};
 use aircheck_server::mount::Mount;
 use aircheck_server::telemetry::metrics::Exposition;
@@ -147,16 +147,12 @@ struct Running {
 impl Running {
     fn start() -> Result<Self> {
         let config = Config {
-            capture: CaptureConfig {
-                source: SourceSpec::Tone(440.0),
-                block: Span::from_millis(BLOCK.as_millis() as u64),
-                ..CaptureConfig::default()
-            },
+            capture: CaptureConfig { source: SourceSpec::Tone(440.0), block: BLOCK, ..CaptureConfig::default() },
             http: HttpConfig {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-                max_listeners: Number::new(MOST as u32),
+                max_listeners: MOST,
                 // All of them come from this machine.
-                max_connections_per_address: Number::new(2 * MOST as u32),
+                max_connections_per_address: 2 * MOST,
                 ..HttpConfig::default()
             },
             ..Config::default()

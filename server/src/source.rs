@@ -55,7 +55,7 @@ fn open(config: &CaptureConfig, spec: &SourceSpec) -> Result<(Box<dyn Source>, S
     Ok(match spec {
         SourceSpec::Auto | SourceSpec::Mic(_) => {
             let name = if let SourceSpec::Mic(name) = spec { name.as_deref() } else { None };
-            let wanted = Wanted { rate_hz: config.rate_hz(), channels: config.channel_count() };
+            let wanted = Wanted { rate_hz: config.rate_hz, channels: config.channels };
             let device =
                 Device::open(name, wanted).map_err(|error| OpenError::Device { spec: spec.to_string(), error })?;
             (Box::new(device), SourceKind::Mic)
@@ -72,6 +72,6 @@ fn open(config: &CaptureConfig, spec: &SourceSpec) -> Result<(Box<dyn Source>, S
 }
 
 fn start_stream(config: &CaptureConfig, spec: &SourceSpec, source: Box<dyn Source>) -> Result<Stream, OpenError> {
-    let options = StreamOptions { block: *config.block, history: *config.history, ..StreamOptions::default() };
+    let options = StreamOptions { block: config.block, history: config.history, ..StreamOptions::default() };
     Stream::start(source, options).map_err(|error| OpenError::Start { spec: spec.to_string(), error })
 }

@@ -14,14 +14,14 @@ impl Config {
         if let SourceSpec::Nats { .. } = self.capture.source {
             return Err(("source", format!("{} is not supported yet", self.capture.source)));
         }
-        let (block, buffer) = (*self.capture.block, *self.delivery.buffer);
+        let (block, buffer) = (self.capture.block, self.delivery.buffer);
         if buffer < block {
             let (block, buffer) = (Short(block), Short(buffer));
             return Err(("buffer", format!("must be at least one block of {block}, not {buffer}")));
         }
         let min_lag = MIN_LAG_BLOCKS * block;
-        if let Some(max_lag) = self.delivery.max_lag.filter(|max_lag| **max_lag < min_lag) {
-            let min_lag = Short(min_lag);
+        if let Some(max_lag) = self.delivery.max_lag.filter(|max_lag| *max_lag < min_lag) {
+            let (min_lag, max_lag) = (Short(min_lag), Short(max_lag));
             return Err(("max_lag", format!("must be at least {MIN_LAG_BLOCKS} blocks, {min_lag}, not {max_lag}")));
         }
         let mut idle = given.iter().filter_map(|&key| Some((key, self.why_idle(key)?)));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use aircheck_api::span::{self, Short};
 
 use super::ValueError;
-use super::text::Text;
+use super::notation::Notation;
 
 /// Bounds of a length. Headers are brought up to date once a second, so a shorter file would be closed before that. A day
 /// is more than a WAV file holds at any usual rate.
@@ -63,7 +63,9 @@ impl fmt::Display for RecordSplit {
     }
 }
 
-impl Text for RecordSplit {
+impl Notation for RecordSplit {
+    type Value = Self;
+
     fn takes() -> String {
         "a length such as \"1h\" or a size such as \"500MB\"".to_owned()
     }
@@ -72,8 +74,8 @@ impl Text for RecordSplit {
         text.parse()
     }
 
-    fn show(&self) -> String {
-        self.to_string()
+    fn show(value: &Self) -> String {
+        value.to_string()
     }
 }
 

@@ -3,40 +3,44 @@
 use std::net::Ipv6Addr;
 
 use super::ValueError;
-use super::text::Text;
+use super::notation::Notation;
 
 /// A host name as it stands in a request, in lower case: letters, digits, hyphens, underscores and dots.
-pub(super) struct HostName(String);
+pub(super) struct HostName;
 
-impl Text for HostName {
+impl Notation for HostName {
+    type Value = String;
+
     fn takes() -> String {
         "host names such as radio.example, without scheme or port".to_owned()
     }
 
-    fn read(text: &str) -> Result<Self, ValueError> {
-        if is_host(text) { Ok(Self(text.to_ascii_lowercase())) } else { Err(ValueError::Form) }
+    fn read(text: &str) -> Result<String, ValueError> {
+        if is_host(text) { Ok(text.to_ascii_lowercase()) } else { Err(ValueError::Form) }
     }
 
-    fn show(&self) -> String {
-        self.0.clone()
+    fn show(value: &String) -> String {
+        value.clone()
     }
 }
 
 /// The origin of a web site as a browser sends it: scheme and host in lower case, and no port where it is the scheme's
 /// own (RFC 6454, section 6.2).
-pub(super) struct WebOrigin(String);
+pub(super) struct WebOrigin;
 
-impl Text for WebOrigin {
+impl Notation for WebOrigin {
+    type Value = String;
+
     fn takes() -> String {
         "origins such as https://radio.example or http://localhost:3000, without a path".to_owned()
     }
 
-    fn read(text: &str) -> Result<Self, ValueError> {
-        origin(&text.to_ascii_lowercase()).map(Self).ok_or(ValueError::Form)
+    fn read(text: &str) -> Result<String, ValueError> {
+        origin(&text.to_ascii_lowercase()).ok_or(ValueError::Form)
     }
 
-    fn show(&self) -> String {
-        self.0.clone()
+    fn show(value: &String) -> String {
+        value.clone()
     }
 }
 
@@ -86,7 +90,7 @@ mod tests {
             ("chrome-extension://abcdef", "chrome-extension://abcdef"),
         ];
         for (word, sent) in good {
-            assert_eq!(WebOrigin::read(word).map(|origin| origin.show()).as_deref(), Ok(sent));
+            assert_eq!(WebOrigin::read(word).as_deref(), Ok(sent));
         }
         let bad = [
             "",
@@ -107,7 +111,7 @@ mod tests {
             "http://[x]",
         ];
         for word in bad {
-            assert!(WebOrigin::read(word).is_err(), "{word}");
+            assert_eq!(WebOrigin::read(word), Err(ValueError::Form), "{word}");
         }
     }
 }

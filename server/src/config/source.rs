@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::ValueError;
-use super::text::Text;
+use super::notation::Notation;
 
 /// The sources there are, for messages. NATS joins when it is supported.
 const TAKES: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ or stdin";
@@ -67,7 +67,9 @@ impl fmt::Display for SourceSpec {
     }
 }
 
-impl Text for SourceSpec {
+impl Notation for SourceSpec {
+    type Value = Self;
+
     fn takes() -> String {
         TAKES.to_owned()
     }
@@ -76,8 +78,8 @@ impl Text for SourceSpec {
         text.parse()
     }
 
-    fn show(&self) -> String {
-        self.to_string()
+    fn show(value: &Self) -> String {
+        value.to_string()
     }
 }
 

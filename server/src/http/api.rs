@@ -45,7 +45,7 @@ pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
             .collect(),
         latency_seconds: SourceLatency { ring: percentiles(mount.ring_micros().summary()) },
         listeners: server.listeners().count(),
-        max_listeners: *config.http.max_listeners as usize,
+        max_listeners: config.http.max_listeners,
         buffer_seconds: config.delivery.buffer.as_secs_f64(),
         max_lag_seconds: config.delivery.max_lag.map(|max_lag| max_lag.as_secs_f64()),
         socket_buffer_seconds: config.delivery.socket_buffer.as_secs_f64(),
