@@ -51,7 +51,7 @@ impl Layers {
 
     fn set_text(&mut self, setting: &'static Setting, text: OsString, name: &str) -> Result<(), ConfigError> {
         match text.into_string() {
-            Ok(text) => self.set(setting, Value::Text(text), Origin::named(name)),
+            Ok(text) => self.set(setting, Value::from_text(text, &setting.default), Origin::named(name)),
             Err(_) => Err(ConfigError::new(format!("{name} must be UTF-8 text"))),
         }
     }

@@ -21,9 +21,10 @@ use super::ValueError;
 pub(super) trait Notation {
     /// The value that is written.
     type Value;
-
-    /// Returns what the setting takes, for messages: `must be {takes}`.
-    fn takes() -> String;
+    /// The texts that are read, for messages: `must be {TAKES}`.
+    const TAKES: &str;
+    /// Whether `off` is read, too.
+    const CAN_BE_OFF: bool = false;
 
     /// Reads a text without white space around it.
     fn read(text: &str) -> Result<Self::Value, ValueError>;
@@ -52,10 +53,7 @@ pub(super) struct Address;
 
 impl Notation for Address {
     type Value = SocketAddr;
-
-    fn takes() -> String {
-        "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:8700".to_owned()
-    }
+    const TAKES: &str = "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:8700";
 
     fn read(text: &str) -> Result<SocketAddr, ValueError> {
         let address = match text.strip_prefix("localhost:") {
@@ -75,17 +73,15 @@ pub(super) struct Policy;
 
 impl Notation for Policy {
     type Value = Overflow;
-
-    fn takes() -> String {
-        "skip-to-live, drop-newest, latest or disconnect".to_owned()
-    }
+    const TAKES: &str = "skip-to-live, drop-newest, latest or disconnect";
 
     fn read(text: &str) -> Result<Overflow, ValueError> {
         match text.parse() {
             Ok(Overflow::Block) => {
-                let takes = Self::takes();
-                let because = format!("must be {takes}, not `block`: live sound does not wait for a listener");
-                Err(ValueError::Because(because))
+                let takes = Self::TAKES;
+                Err(ValueError::Because(format!(
+                    "must be {takes}, not `block`: live sound does not wait for a listener"
+                )))
             }
             policy => policy.map_err(|_| ValueError::Form),
         }
@@ -101,10 +97,7 @@ pub(super) struct Encoding;
 
 impl Notation for Encoding {
     type Value = PcmEncoding;
-
-    fn takes() -> String {
-        "s16le, s24le or f32le".to_owned()
-    }
+    const TAKES: &str = "s16le, s24le or f32le";
 
     fn read(text: &str) -> Result<PcmEncoding, ValueError> {
         text.parse().map_err(|_| ValueError::Form)
@@ -120,10 +113,7 @@ pub(super) struct Directory;
 
 impl Notation for Directory {
     type Value = PathBuf;
-
-    fn takes() -> String {
-        "a directory".to_owned()
-    }
+    const TAKES: &str = "a directory";
 
     fn read(text: &str) -> Result<PathBuf, ValueError> {
         if text.is_empty() { Err(ValueError::Form) } else { Ok(text.into()) }
@@ -143,10 +133,7 @@ impl<const MIN: u64, const MAX: u64> Span<MIN, MAX> {
 
 impl<const MIN: u64, const MAX: u64> Notation for Span<MIN, MAX> {
     type Value = Duration;
-
-    fn takes() -> String {
-        span::TAKES.to_owned()
-    }
+    const TAKES: &str = span::TAKES;
 
     fn read(text: &str) -> Result<Duration, ValueError> {
         let span = span::parse(text).ok_or(ValueError::Form)?;
@@ -167,10 +154,8 @@ pub(super) struct OrOff<N>(PhantomData<N>);
 
 impl<N: Notation> Notation for OrOff<N> {
     type Value = Option<N::Value>;
-
-    fn takes() -> String {
-        format!("{}, or off", N::takes())
-    }
+    const TAKES: &str = N::TAKES;
+    const CAN_BE_OFF: bool = true;
 
     fn read(text: &str) -> Result<Self::Value, ValueError> {
         if text.eq_ignore_ascii_case("off") { Ok(None) } else { N::read(text).map(Some) }
@@ -187,7 +172,7 @@ impl<N: Notation + ?Sized> Visitor<'_> for TextVisitor<N> {
     type Value = N::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&N::takes())
+        write!(f, "{}{}", N::TAKES, if N::CAN_BE_OFF { ", or off" } else { "" })
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<N::Value, E> {
@@ -205,7 +190,7 @@ impl<'de, N: Notation + ?Sized> Visitor<'de> for ListVisitor<N> {
     type Value = Vec<N::Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a list of {}", N::takes())
+        write!(f, "a list of {}", N::TAKES)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {

@@ -11,7 +11,7 @@ impl<const MIN: u32, const MAX: u32, const HZ: bool> Number<MIN, MAX, HZ> {
     /// Reads a field of a serde struct.
     pub(super) fn deserialize<'de, T: TryFrom<u32>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
         let number = deserializer.deserialize_i64(Self)?;
-        T::try_from(number).map_err(|_| D::Error::invalid_value(Unexpected::Unsigned(number.into()), &Self))
+        T::try_from(number).map_err(|_| D::Error::invalid_value(Unexpected::Signed(number.into()), &Self))
     }
 
     /// Reads a field that is `None` where the key is missing.

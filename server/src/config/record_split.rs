@@ -15,9 +15,9 @@ use super::notation::Notation;
 const SPAN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 /// Bounds of a size: a few seconds of stereo, and the 32 bits of a size in a WAV file.
 const BYTES: RangeInclusive<u64> = 1_000_000..=1 << 32;
-/// Units of a size, each before those that it ends in.
+/// Units of a size; one is shown in the first that it is a whole number of.
 const UNITS: [(&str, u64); 6] =
-    [("KIB", 1 << 10), ("MIB", 1 << 20), ("GIB", 1 << 30), ("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
+    [("GiB", 1 << 30), ("MiB", 1 << 20), ("GB", 1_000_000_000), ("MB", 1_000_000), ("KiB", 1 << 10), ("kB", 1_000)];
 
 /// The point at which a recording goes on in a new file.
 ///
@@ -51,24 +51,17 @@ impl fmt::Display for RecordSplit {
                 write!(f, "{}h", span.as_secs() / 3600)
             }
             Self::Span(span) => Short(span).fmt(f),
-            Self::Bytes(bytes) => {
-                let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("GB", 1_000_000_000), ("MB", 1_000_000)];
-                match units.into_iter().find(|(_, unit_bytes)| bytes.is_multiple_of(*unit_bytes)) {
-                    Some((unit, unit_bytes)) => write!(f, "{}{unit}", bytes / unit_bytes),
-                    None if bytes.is_multiple_of(1 << 10) => write!(f, "{}KiB", bytes >> 10),
-                    None => write!(f, "{}kB", bytes as f64 / 1e3),
-                }
-            }
+            Self::Bytes(bytes) => match UNITS.into_iter().find(|(_, unit_bytes)| bytes.is_multiple_of(*unit_bytes)) {
+                Some((unit, unit_bytes)) => write!(f, "{}{unit}", bytes / unit_bytes),
+                None => write!(f, "{}kB", bytes as f64 / 1e3),
+            },
         }
     }
 }
 
 impl Notation for RecordSplit {
     type Value = Self;
-
-    fn takes() -> String {
-        "a length such as \"1h\" or a size such as \"500MB\"".to_owned()
-    }
+    const TAKES: &str = "a length such as \"1h\" or a size such as \"500MB\"";
 
     fn read(text: &str) -> Result<Self, ValueError> {
         text.parse()
@@ -98,8 +91,9 @@ impl FromStr for RecordSplit {
 
 /// Reads a whole number with a unit of [`UNITS`], in upper or lower case.
 fn bytes(word: &str) -> Option<u64> {
-    let upper = word.to_ascii_uppercase();
-    let (number, unit_bytes) = UNITS.iter().find_map(|(unit, bytes)| Some((upper.strip_suffix(unit)?, *bytes)))?;
+    let word = word.to_ascii_lowercase();
+    let (number, unit_bytes) =
+        UNITS.into_iter().find_map(|(unit, bytes)| Some((word.strip_suffix(&unit.to_ascii_lowercase())?, bytes)))?;
     number.trim_end().parse::<u64>().ok()?.checked_mul(unit_bytes)
 }
 

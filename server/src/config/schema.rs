@@ -18,7 +18,7 @@ pub struct Setting {
     pub flag: String,
     /// What it means, in a sentence without a stop.
     pub help: String,
-    default: toml::Value,
+    pub(super) default: toml::Value,
 }
 
 impl Setting {

@@ -10,10 +10,7 @@ pub(super) struct HostName;
 
 impl Notation for HostName {
     type Value = String;
-
-    fn takes() -> String {
-        "host names such as radio.example, without scheme or port".to_owned()
-    }
+    const TAKES: &str = "host names such as radio.example, without scheme or port";
 
     fn read(text: &str) -> Result<String, ValueError> {
         if is_host(text) { Ok(text.to_ascii_lowercase()) } else { Err(ValueError::Form) }
@@ -30,10 +27,7 @@ pub(super) struct WebOrigin;
 
 impl Notation for WebOrigin {
     type Value = String;
-
-    fn takes() -> String {
-        "origins such as https://radio.example or http://localhost:3000, without a path".to_owned()
-    }
+    const TAKES: &str = "origins such as https://radio.example or http://localhost:3000, without a path";
 
     fn read(text: &str) -> Result<String, ValueError> {
         origin(&text.to_ascii_lowercase()).ok_or(ValueError::Form)

@@ -69,10 +69,7 @@ impl fmt::Display for SourceSpec {
 
 impl Notation for SourceSpec {
     type Value = Self;
-
-    fn takes() -> String {
-        TAKES.to_owned()
-    }
+    const TAKES: &str = TAKES;
 
     fn read(text: &str) -> Result<Self, ValueError> {
         text.parse()

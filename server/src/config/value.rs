@@ -2,12 +2,9 @@
 
 use std::fmt;
 
-use serde::de::value::{MapDeserializer, SeqDeserializer};
+use serde::de::value::SeqDeserializer;
 use serde::de::{Deserializer, Error, Expected, IntoDeserializer, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
-
-/// What a switch takes, for messages.
-const SWITCH: &str = "true or false";
 
 /// A value that a setting does not take.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,87 +25,77 @@ impl Error for ValueError {
     fn invalid_type(found: Unexpected<'_>, takes: &dyn Expected) -> Self {
         let found = match found {
             Unexpected::Bool(_) => "a boolean",
-            Unexpected::Signed(_) | Unexpected::Unsigned(_) => "an integer",
-            Unexpected::Float(_) => "a float",
+            Unexpected::Signed(_) => "an integer",
             Unexpected::Seq => "a list",
-            Unexpected::Map => "a table",
             Unexpected::Other(kind) => kind,
             _ => "a string",
         };
-        // serde's own visitor expects "a boolean".
-        let takes = takes.to_string().replace("a boolean", SWITCH);
-        Self::Because(format!("must be {takes}, not {found}"))
+        Self::Because(format!("must be {}, not {found}", words(takes)))
     }
 
     fn invalid_value(found: Unexpected<'_>, takes: &dyn Expected) -> Self {
-        Self::Because(match found {
-            Unexpected::Str(text) => format!("must be {takes}, not `{text}`"),
-            Unexpected::Signed(number) => format!("must be {takes}, not `{number}`"),
-            Unexpected::Unsigned(number) => format!("must be {takes}, not `{number}`"),
-            found => format!("must be {takes}, not {found}"),
-        })
+        let found = match found {
+            Unexpected::Str(text) => text.to_owned(),
+            Unexpected::Signed(number) => number.to_string(),
+            other => other.to_string(),
+        };
+        Self::Because(format!("must be {}, not `{found}`", words(takes)))
     }
 }
 
-/// A value of a setting, not read yet.
+/// Says what a setting takes; serde's own visitor of a switch expects "a boolean".
+fn words(takes: &dyn Expected) -> String {
+    takes.to_string().replace("a boolean", "true or false")
+}
+
+/// A value that serde reads into a setting.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
-    /// A flag's or a variable's text, which becomes what the setting takes: a number, a switch, a list or itself.
-    Text(String),
-    /// A value in a file, which must have the setting's type.
+    /// A value in TOML.
     Toml(toml::Value),
+    /// A text that is not of the type that the setting takes.
+    Misfit(String),
+}
+
+impl Value {
+    /// Makes a value out of the text of a flag or a variable, of the same type as `like`. A list has commas between its
+    /// words.
+    pub(super) fn from_text(text: String, like: &toml::Value) -> Self {
+        let word = text.trim();
+        let value = match like {
+            toml::Value::Integer(_) => word.parse().ok().map(toml::Value::Integer),
+            toml::Value::Boolean(_) => match word.to_ascii_lowercase().as_str() {
+                "true" | "yes" | "on" | "1" => Some(toml::Value::Boolean(true)),
+                "false" | "no" | "off" | "0" => Some(toml::Value::Boolean(false)),
+                _ => None,
+            },
+            toml::Value::Array(_) => {
+                let words = word.split(',').map(str::trim).filter(|word| !word.is_empty());
+                Some(words.map(toml::Value::from).collect::<Vec<_>>().into())
+            }
+            _ => Some(toml::Value::from(word)),
+        };
+        value.map_or(Self::Misfit(text), Self::Toml)
+    }
 }
 
 impl<'de> Deserializer<'de> for Value {
     type Error = ValueError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
-        match self {
-            Self::Text(text) | Self::Toml(toml::Value::String(text)) => visitor.visit_str(&text),
-            Self::Toml(toml::Value::Integer(number)) => visitor.visit_i64(number),
-            Self::Toml(toml::Value::Float(number)) => visitor.visit_f64(number),
-            Self::Toml(toml::Value::Boolean(is_on)) => visitor.visit_bool(is_on),
+        let kind = match self {
+            Self::Misfit(text) => return Err(ValueError::invalid_value(Unexpected::Str(&text), &visitor)),
+            Self::Toml(toml::Value::String(text)) => return visitor.visit_str(&text),
+            Self::Toml(toml::Value::Integer(number)) => return visitor.visit_i64(number),
+            Self::Toml(toml::Value::Boolean(is_on)) => return visitor.visit_bool(is_on),
             Self::Toml(toml::Value::Array(items)) => {
-                visitor.visit_seq(SeqDeserializer::new(items.into_iter().map(Self::Toml)))
+                return visitor.visit_seq(SeqDeserializer::new(items.into_iter().map(Self::Toml)));
             }
-            Self::Toml(toml::Value::Table(table)) => {
-                visitor.visit_map(MapDeserializer::new(table.into_iter().map(|(key, value)| (key, Self::Toml(value)))))
-            }
-            Self::Toml(toml::Value::Datetime(_)) => {
-                Err(ValueError::invalid_type(Unexpected::Other("a date or time"), &visitor))
-            }
-        }
-    }
-
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
-        match self {
-            Self::Text(text) => match text.trim().to_ascii_lowercase().as_str() {
-                "true" | "yes" | "on" | "1" => visitor.visit_bool(true),
-                "false" | "no" | "off" | "0" => visitor.visit_bool(false),
-                _ => Err(ValueError::invalid_value(Unexpected::Str(&text), &SWITCH)),
-            },
-            toml => toml.deserialize_any(visitor),
-        }
-    }
-
-    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
-        match self {
-            Self::Text(text) => match text.trim().parse() {
-                Ok(number) => visitor.visit_i64(number),
-                Err(_) => Err(ValueError::invalid_value(Unexpected::Str(&text), &visitor)),
-            },
-            toml => toml.deserialize_any(visitor),
-        }
-    }
-
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
-        match self {
-            Self::Text(text) => {
-                let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-                visitor.visit_seq(SeqDeserializer::new(words.map(|word| Self::Text(word.to_owned()))))
-            }
-            toml => toml.deserialize_any(visitor),
-        }
+            Self::Toml(toml::Value::Float(_)) => "a float",
+            Self::Toml(toml::Value::Datetime(_)) => "a date or time",
+            Self::Toml(toml::Value::Table(_)) => "a table",
+        };
+        Err(ValueError::invalid_type(Unexpected::Other(kind), &visitor))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
@@ -121,8 +108,8 @@ impl<'de> Deserializer<'de> for Value {
     }
 
     forward_to_deserialize_any! {
-        i8 i16 i32 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct newtype_struct
-        tuple tuple_struct map struct enum identifier
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier
     }
 }
 
