@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use aircheck_benches::{Table, open_files, request};
 use aircheck_engine::Stream;
-use aircheck_server::config::{CaptureConfig, Config, HttpConfig, SourceSpec};
+use aircheck_server::config::{Config, SourceSpec};
 use aircheck_server::http::server::{ServedMount, Server};
 use aircheck_server::mount::Mount;
 use aircheck_server::telemetry::metrics::Exposition;
@@ -146,17 +146,13 @@ struct Running {
 
 impl Running {
     fn start() -> Result<Self> {
-        let config = Config {
-            capture: CaptureConfig { source: SourceSpec::Tone(440.0), block: BLOCK, ..CaptureConfig::default() },
-            http: HttpConfig {
-                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-                max_listeners: MOST,
-                // All of them come from this machine.
-                max_connections_per_address: 2 * MOST,
-                ..HttpConfig::default()
-            },
-            ..Config::default()
-        };
+        let mut config = Config::default();
+        config.capture.source = SourceSpec::Tone(440.0);
+        config.capture.block = BLOCK;
+        config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        config.http.max_listeners = MOST;
+        // All of them come from this machine.
+        config.http.max_connections_per_address = 2 * MOST;
         let runtime = Builder::new_multi_thread().enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind(config.http.listen))?;
         let address = listener.local_addr()?;

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aircheck_engine::Overflow;
 use aircheck_engine::source::PcmEncoding;
+use aircheck_engine::{Format, Overflow};
 use aircheck_server::config::cli::{Command, Exit, parse};
-use aircheck_server::config::{Config, SourceSpec};
+use aircheck_server::config::{Config, Setting, SourceSpec, settings};
 use tempfile::TempDir;
 
 /// A command line, an environment and a file, none of which are the process's own.
@@ -76,6 +76,7 @@ fn file_wrong(text: impl AsRef<[u8]>) -> String {
 fn without_anything_the_defaults_of_the_table_run() {
     let config = Setup::new().config(&[]);
     assert_eq!(config, Config::default());
+    assert!(settings().iter().map(|setting| setting.key.as_str()).eq(KEYS));
     assert_eq!(config.capture.source, SourceSpec::Auto);
     assert_eq!(config.capture.stdin_format(), (48_000, 2, PcmEncoding::S16Le));
     assert_eq!(config.capture.block, Duration::from_millis(10));
@@ -87,6 +88,28 @@ fn without_anything_the_defaults_of_the_table_run() {
     assert_eq!(config.http.max_listeners, 1000);
     assert_eq!(config.http.max_connections_per_address, 64);
 }
+
+/// All keys, in the order in which they are listed.
+const KEYS: [&str; EVERYTHING.len()] = [
+    "source",
+    "loop",
+    "rate",
+    "channels",
+    "sample",
+    "block",
+    "history",
+    "buffer",
+    "overflow",
+    "max_lag",
+    "socket_buffer",
+    "record",
+    "record_split",
+    "listen",
+    "max_listeners",
+    "max_connections_per_address",
+    "allow_hosts",
+    "allow_origins",
+];
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
 const EVERYTHING: [(&str, &str, &str, [&str; 3]); 18] = [
@@ -378,10 +401,12 @@ fn every_wrong_type_in_a_file_is_told() {
 
 #[test]
 fn every_unknown_key_is_told_with_its_line() {
-    let all = "source, loop, rate, channels, sample, block, history, buffer, overflow, max_lag, socket_buffer, record, \
-               record_split, listen, max_listeners, max_connections_per_address, allow_hosts, allow_origins";
+    let all = KEYS.join(", ");
     let cases = [
         ("lissten = 1", 1, "unknown key `lissten`; did you mean `listen`?".to_owned()),
+        ("litsen = 1", 1, "unknown key `litsen`; did you mean `listen`?".to_owned()),
+        ("rat = 1", 1, "unknown key `rat`; did you mean `rate`?".to_owned()),
+        ("volume = 1", 1, format!("unknown key `volume`; there are {all}")),
         (
             "block = '5ms'\n\nmax-listeners = 3",
             3,
@@ -499,14 +524,88 @@ fn help_is_narrow_and_knows_every_flag_variable_and_default() {
         let entry = help.split("\n      --").find(|entry| entry.starts_with(&flag[2..])).unwrap();
         assert!(entry.contains(&format!("[env: {variable}")), "{entry}");
         let default = match name {
-            "rate" => config.capture.stdin_format().0.to_string(),
-            "channels" => config.capture.stdin_format().1.to_string(),
+            "rate" => "(48000 if not given)".to_owned(),
+            "channels" => "(2 if not given)".to_owned(),
             "allow_hosts" | "allow_origins" => continue,
-            name => value(&config, name),
+            name => format!("[default: {}]", value(&config, name)),
         };
-        assert!(entry.contains(&format!("[default: {default}")), "{entry}");
+        assert!(entry.contains(&default), "{entry}");
     }
     assert!(help.contains("[env: AIRCHECK_CONFIG]"), "{help}");
+}
+
+#[test]
+fn help_states_the_bounds_that_are_checked() {
+    for (setting, wrong) in settings().iter().flat_map(|setting| {
+        let wrong: &[&str] = match setting.key.as_str() {
+            "record_split" => &["25h", "5GiB"],
+            "block" | "history" | "socket_buffer" => &["61m"],
+            "max_listeners" | "max_connections_per_address" => &["0"],
+            _ => &[],
+        };
+        wrong.iter().map(move |wrong| (setting, wrong))
+    }) {
+        let line = Setup::new().wrong(&[&format!("{}={wrong}", setting.flag)]);
+        let bounds = line.split_once(" from ").and_then(|(_, bounds)| bounds.split(", not ").next()).unwrap();
+        assert!(setting.help.contains(bounds), "{}: `{}` does not say {bounds}", setting.flag, setting.help);
+    }
+}
+
+#[test]
+fn the_bounds_of_the_format_are_the_engines() {
+    for (rate, channels, block, is_good) in [
+        ("1", "1", "1ms", true),
+        ("768000", "32", "100ms", true),
+        ("768001", "1", "1ms", false),
+        ("1", "33", "1ms", false),
+        ("1", "1", "999us", false),
+        ("1", "1", "100001us", false),
+    ] {
+        let args = ["--source=stdin".to_owned(), format!("--rate={rate}"), format!("--channels={channels}")];
+        let block_flag = format!("--block={block}");
+        let args: Vec<_> = args.iter().chain([&block_flag]).map(String::as_str).collect();
+        assert_eq!(Setup::new().parse(&args).is_ok(), is_good, "{args:?}");
+        let block = aircheck_api::span::parse(block).unwrap();
+        let format = Format::new(rate.parse().unwrap(), channels.parse().unwrap(), block);
+        assert_eq!(format.is_ok(), is_good, "{args:?}");
+    }
+}
+
+/// The table of settings as the documents have it. A default is written as in the file; none is an empty list, or another
+/// setting decides.
+fn table() -> String {
+    let mut table = "| flag | variable | key in the file | default | meaning |\n|---|---|---|---|---|\n".to_owned();
+    for Setting { key, env, flag, default, help, .. } in settings() {
+        let default = default.as_ref().map_or(String::new(), |default| {
+            let is_bare = default.parse::<i64>().is_ok() || default.parse::<bool>().is_ok();
+            if is_bare { format!("`{default}`") } else { format!("`{default:?}`") }
+        });
+        let help = help.replace('|', "\\|");
+        table += &format!("| `{flag}` | `{env}` | `{key}` | {default} | {help} |\n");
+    }
+    table
+}
+
+#[test]
+fn the_table_in_the_documentation_is_that_of_the_schema() {
+    const START: &str = "<!-- settings: this table is checked by server/tests/config.rs -->\n";
+    const END: &str = "<!-- end of settings -->";
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let tables: Vec<_> = ["docs/configuration.md", "README.md"]
+        .into_iter()
+        .filter_map(|name| {
+            let text = std::fs::read_to_string(root.join(name)).ok()?;
+            let (_, rest) = text.split_once(START)?;
+            Some((name, rest.split_once(END)?.0.trim().to_owned()))
+        })
+        .collect();
+    assert_eq!(tables.len(), 1, "one document has the table, between {START:?} and {END:?}");
+    let (name, written) = &tables[0];
+    assert!(
+        *written == table().trim(),
+        "{name} has another table of settings than the schema; this is right:\n\n{}",
+        table()
+    );
 }
 
 fn checked(setup: &Setup) -> String {
@@ -555,6 +654,8 @@ fn a_checked_file_says_what_the_environment_changes_and_who_can_listen() {
     assert!(text.ends_with("\nOther machines can reach 0.0.0.0:80: anyone who can connect can listen.\n"), "{text}");
     assert!(!text.contains("  rate  "), "{text}");
     assert!(!text.contains("  record_split  "), "{text}");
+    let text = checked(&Setup::new().file("allow_hosts = []\n"));
+    assert!(text.contains("  addresses and localhost only  line 1\n"), "{text}");
     let text = checked(&Setup::new().file("record = 'takes'\nrecord_split = '500MB'\n"));
     let rows: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     assert!(rows.contains(&vec!["record", "takes", "line", "1"]), "{text}");

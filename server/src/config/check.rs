@@ -10,7 +10,7 @@ impl Config {
     /// # Errors
     ///
     /// The key that is wrong, and the end of a sentence that begins with it.
-    pub(super) fn check(&self, given: &[&'static str]) -> Result<(), (&'static str, String)> {
+    pub(super) fn check(&self, given: impl Iterator<Item = &'static str>) -> Result<(), (&'static str, String)> {
         if let SourceSpec::Nats { .. } = self.capture.source {
             return Err(("source", format!("{} is not supported yet", self.capture.source)));
         }
@@ -24,7 +24,7 @@ impl Config {
             let (min_lag, max_lag) = (Short(min_lag), Short(max_lag));
             return Err(("max_lag", format!("must be at least {MIN_LAG_BLOCKS} blocks, {min_lag}, not {max_lag}")));
         }
-        let mut idle = given.iter().filter_map(|&key| Some((key, self.why_idle(key)?)));
+        let mut idle = given.filter_map(|key| Some((key, self.why_idle(key)?)));
         // `loop = false` says nothing that could be wrong.
         match idle.find(|(key, _)| *key != "loop" || self.capture.looped) {
             Some((key, why)) => Err((key, format!("goes only with {why}"))),

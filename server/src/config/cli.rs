@@ -146,7 +146,7 @@ fn config(matches: &ArgMatches, env: impl Fn(&str) -> Option<OsString>) -> Resul
         let is_given = matches.value_source(&setting.key) == Some(ValueSource::CommandLine);
         is_given.then(|| words.join(OsStr::new(",")))
     })?;
-    Ok(layers.finish()?.0)
+    layers.finish()
 }
 
 /// Returns the settings of `aircheck --config FILE` in this environment.
@@ -154,7 +154,7 @@ fn check(path: PathBuf, env: impl Fn(&str) -> Option<OsString>) -> Result<Checke
     let mut layers = Layers::default();
     layers.file(&path)?;
     layers.env(env)?;
-    Ok(Checked::new(path, layers.finish()?))
+    Checked::new(path, layers)
 }
 
 /// Returns clap's many lines as one.

@@ -51,31 +51,33 @@ impl Layers {
 
     fn set_text(&mut self, setting: &'static Setting, text: OsString, name: &str) -> Result<(), ConfigError> {
         match text.into_string() {
-            Ok(text) => self.set(setting, Value::from_text(text, &setting.default), Origin::named(name)),
+            Ok(text) => self.set(setting, Value::Text(text), Origin::named(name)),
             Err(_) => Err(ConfigError::new(format!("{name} must be UTF-8 text"))),
         }
     }
 
     /// Sets a value. It is read here, on its own, so that a mistake in it is told even if a later layer hides it.
     fn set(&mut self, setting: &'static Setting, value: Value, origin: Origin) -> Result<(), ConfigError> {
-        let key = setting.key.as_str();
-        Config::read(std::iter::once((key, value.clone())))
+        Config::read(|key| (key == setting.key).then(|| value.clone()))
             .map_err(|error| ConfigError::new(format!("{} {error}", origin.subject)))?;
-        self.0.insert(key, (value, origin));
+        self.0.insert(&setting.key, (value, origin));
         Ok(())
     }
 
-    /// Returns the settings, checked against each other, and the origin of each that is not a default.
-    pub(super) fn finish(self) -> Result<(Config, HashMap<&'static str, Origin>), ConfigError> {
-        let config = Config::read(self.0.iter().map(|(key, (value, _))| (*key, value.clone())))
+    /// Returns the settings, checked against each other.
+    pub(super) fn finish(&self) -> Result<Config, ConfigError> {
+        let config = Config::read(|key| self.get(key).map(|(value, _)| value.clone()))
             .map_err(|error| ConfigError::new(error.to_string()))?;
-        let origins: HashMap<_, _> = self.0.into_iter().map(|(key, (_, origin))| (key, origin)).collect();
-        let given: Vec<_> =
-            settings().iter().map(|setting| setting.key.as_str()).filter(|key| origins.contains_key(key)).collect();
-        config.check(&given).map_err(|(key, wrong)| {
-            let subject = origins.get(key).map_or_else(|| format!("`{key}`"), |origin| origin.subject.clone());
+        let keys = settings().iter().map(|setting| setting.key.as_str());
+        config.check(keys.filter(|key| self.get(key).is_some())).map_err(|(key, wrong)| {
+            let subject = self.get(key).map_or_else(|| format!("`{key}`"), |(_, origin)| origin.subject.clone());
             ConfigError::new(format!("{subject} {wrong}"))
         })?;
-        Ok((config, origins))
+        Ok(config)
+    }
+
+    /// Returns the value of a setting and its origin, if it was given.
+    pub(super) fn get(&self, key: &str) -> Option<&(Value, Origin)> {
+        self.0.get(key)
     }
 }

@@ -1,6 +1,6 @@
 //! The ways to write a setting as text, in the file, the environment and flags alike.
 //!
-//! A notation stands in a field's `#[serde(with = "…")]`, and the field has the plain type of its value.
+//! A notation stands in a field's `#[serde(deserialize_with = "…")]`, and the field has the plain type of its value.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,7 +13,6 @@ use aircheck_api::span::{self, Short};
 use aircheck_engine::Overflow;
 use aircheck_engine::source::PcmEncoding;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Unexpected, Visitor};
-use serde::ser::Serializer;
 
 use super::ValueError;
 
@@ -29,17 +28,9 @@ pub(super) trait Notation {
     /// Reads a text without white space around it.
     fn read(text: &str) -> Result<Self::Value, ValueError>;
 
-    /// Shows a value as [`read`](Self::read) takes it.
-    fn show(value: &Self::Value) -> String;
-
     /// Reads a field of a serde struct.
     fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(TextVisitor::<Self>(PhantomData))
-    }
-
-    /// Writes a field of a serde struct.
-    fn serialize<S: Serializer>(value: &Self::Value, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&Self::show(value))
     }
 
     /// Reads a list: an array in the file, words with commas between them elsewhere.
@@ -62,10 +53,6 @@ impl Notation for Address {
         };
         address.ok_or(ValueError::Form)
     }
-
-    fn show(address: &SocketAddr) -> String {
-        address.to_string()
-    }
 }
 
 /// An overflow policy other than [`Overflow::Block`], because live sound does not wait for a listener.
@@ -86,10 +73,6 @@ impl Notation for Policy {
             policy => policy.map_err(|_| ValueError::Form),
         }
     }
-
-    fn show(policy: &Overflow) -> String {
-        policy.to_string()
-    }
 }
 
 /// An encoding of samples.
@@ -102,10 +85,6 @@ impl Notation for Encoding {
     fn read(text: &str) -> Result<PcmEncoding, ValueError> {
         text.parse().map_err(|_| ValueError::Form)
     }
-
-    fn show(encoding: &PcmEncoding) -> String {
-        encoding.label().to_owned()
-    }
 }
 
 /// A directory, which need not be there yet.
@@ -117,10 +96,6 @@ impl Notation for Directory {
 
     fn read(text: &str) -> Result<PathBuf, ValueError> {
         if text.is_empty() { Err(ValueError::Form) } else { Ok(text.into()) }
-    }
-
-    fn show(directory: &PathBuf) -> String {
-        directory.display().to_string()
     }
 }
 
@@ -143,10 +118,6 @@ impl<const MIN: u64, const MAX: u64> Notation for Span<MIN, MAX> {
         let (min, max) = (Short(*Self::BOUNDS.start()), Short(*Self::BOUNDS.end()));
         Err(ValueError::Because(format!("must be from {min} to {max}, not {}", Short(span))))
     }
-
-    fn show(span: &Duration) -> String {
-        Short(*span).to_string()
-    }
 }
 
 /// A setting that can be `off`.
@@ -159,10 +130,6 @@ impl<N: Notation> Notation for OrOff<N> {
 
     fn read(text: &str) -> Result<Self::Value, ValueError> {
         if text.eq_ignore_ascii_case("off") { Ok(None) } else { N::read(text).map(Some) }
-    }
-
-    fn show(value: &Self::Value) -> String {
-        value.as_ref().map_or_else(|| "off".to_owned(), N::show)
     }
 }
 

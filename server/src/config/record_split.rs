@@ -27,7 +27,7 @@ const UNITS: [(&str, u64); 6] =
 ///
 /// assert_eq!("90m".parse(), Ok(RecordSplit::Span(Duration::from_secs(5400))));
 /// assert_eq!("500MB".parse(), Ok(RecordSplit::Bytes(500_000_000)));
-/// assert_eq!(RecordSplit::default().to_string(), "1h");
+/// assert_eq!(RecordSplit::Bytes(1 << 30).to_string(), "1GiB");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordSplit {
@@ -35,13 +35,6 @@ pub enum RecordSplit {
     Span(Duration),
     /// Before the file is larger than so many bytes: 1 MB to 4 GiB.
     Bytes(u64),
-}
-
-impl Default for RecordSplit {
-    /// An hour: 1.4 GB of 48 kHz stereo, and a time of day is found by the hour in the file's name.
-    fn default() -> Self {
-        Self::Span(Duration::from_secs(3600))
-    }
 }
 
 impl fmt::Display for RecordSplit {
@@ -65,10 +58,6 @@ impl Notation for RecordSplit {
 
     fn read(text: &str) -> Result<Self, ValueError> {
         text.parse()
-    }
-
-    fn show(value: &Self) -> String {
-        value.to_string()
     }
 }
 

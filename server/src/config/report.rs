@@ -1,12 +1,10 @@
 //! The report of `aircheck check-config`.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::layers::Origin;
-use super::schema::{show, values};
-use super::{Config, SourceSpec, settings};
+use super::layers::Layers;
+use super::{Config, ConfigError, SourceSpec, settings};
 
 /// A file that was checked. It shows as a table of every setting that has an effect, its value and its origin, ending in
 /// a line break.
@@ -14,12 +12,13 @@ use super::{Config, SourceSpec, settings};
 pub struct Checked {
     path: PathBuf,
     config: Config,
-    origins: HashMap<&'static str, Origin>,
+    layers: Layers,
 }
 
 impl Checked {
-    pub(super) fn new(path: PathBuf, (config, origins): (Config, HashMap<&'static str, Origin>)) -> Self {
-        Self { path, config, origins }
+    /// Checks the settings of `layers`, of which the file at `path` is one.
+    pub(super) fn new(path: PathBuf, layers: Layers) -> Result<Self, ConfigError> {
+        Ok(Self { config: layers.finish()?, path, layers })
     }
 
     /// Returns the settings that would run.
@@ -37,24 +36,23 @@ impl Checked {
 
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut config = self.config.clone();
-        if config.capture.source == SourceSpec::Stdin {
-            config.capture = config.capture.with_stdin_format();
-        }
-        let values = values(config);
+        let (stdin_rate_hz, stdin_channels, _) = self.config.capture.stdin_format();
+        let is_stdin = self.config.capture.source == SourceSpec::Stdin;
         let rows: Vec<_> = settings()
             .iter()
-            .map(|setting| setting.key.as_str())
-            .filter(|key| self.config.why_idle(key).is_none())
-            .map(|key| {
-                let value = match (key, values.get(key).map(show)) {
-                    (_, None) => "the device's own".to_owned(),
-                    ("rate", Some(rate)) => format!("{rate} Hz"),
-                    ("allow_hosts", Some(list)) if list.is_empty() => "addresses and localhost only".to_owned(),
-                    (_, Some(list)) if list.is_empty() => "none".to_owned(),
-                    (_, Some(value)) => value,
+            .filter(|setting| self.config.why_idle(&setting.key).is_none())
+            .map(|setting| {
+                let given = self.layers.get(&setting.key);
+                let value = given.map(|(value, _)| value.to_string()).or_else(|| setting.default.clone());
+                let value = match (setting.key.as_str(), value.filter(|value| !value.is_empty())) {
+                    ("rate", None) if is_stdin => format!("{stdin_rate_hz} Hz"),
+                    ("rate", Some(rate_hz)) => format!("{rate_hz} Hz"),
+                    ("channels", None) if is_stdin => stdin_channels.to_string(),
+                    ("rate" | "channels", None) => "the device's own".to_owned(),
+                    ("allow_hosts", None) => "addresses and localhost only".to_owned(),
+                    (_, value) => value.unwrap_or_else(|| "none".to_owned()),
                 };
-                (key, value, self.origins.get(key).map_or("default", |origin| &origin.label))
+                (&setting.key, value, given.map_or("default", |(_, origin)| &origin.label))
             })
             .collect();
         let key_width = rows.iter().map(|(key, ..)| key.len()).max().unwrap_or(0);

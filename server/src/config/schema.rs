@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use clap::{Args as _, Command};
 
-use super::Config;
+use super::{Config, Value};
 
 /// A setting: its names, its default and its meaning.
 #[derive(Debug)]
@@ -16,61 +16,46 @@ pub struct Setting {
     pub env: String,
     /// Its flag, such as `--max-listeners`.
     pub flag: String,
-    /// What it means, in a sentence without a stop.
+    /// Its default as a flag takes it; `None` for an empty list, and where another setting decides.
+    pub default: Option<String>,
+    /// Its meaning, in a sentence without a stop.
     pub help: String,
-    pub(super) default: toml::Value,
-}
-
-impl Setting {
-    /// Returns the default as it is written in a file.
-    #[must_use]
-    pub fn default_in_toml(&self) -> String {
-        self.default.to_string()
-    }
 }
 
 /// Returns all settings, in the order in which users read them.
 #[must_use]
 pub fn settings() -> &'static [Setting] {
     static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
-        let mut defaults =
-            values(Config { capture: Config::default().capture.with_stdin_format(), ..Config::default() });
         let command = Config::augment_args(Command::new("settings"));
         let settings = command.get_arguments().map(|arg| {
-            let key = arg.get_id().to_string();
-            let flag = format!("--{}", arg.get_long().unwrap_or_default());
-            let env = format!("AIRCHECK_{}", flag[2..].replace('-', "_").to_uppercase());
-            let default = defaults.remove(&key).unwrap_or_else(|| unreachable!("`{key}` has no default"));
-            Setting { key, env, flag, help: arg.get_help().unwrap_or_default().to_string(), default }
+            let flag = arg.get_long().unwrap_or_default();
+            Setting {
+                key: arg.get_id().to_string(),
+                env: format!("AIRCHECK_{}", flag.replace('-', "_").to_uppercase()),
+                flag: format!("--{flag}"),
+                default: arg.get_default_values().first().map(|default| default.to_string_lossy().into_owned()),
+                help: arg.get_help().unwrap_or_default().to_string(),
+            }
         });
         settings.collect()
     });
     &SETTINGS
 }
 
+impl Setting {
+    /// Returns the default as a value.
+    pub(super) fn default_value(&self) -> Option<Value> {
+        self.default.clone().map(Value::Text)
+    }
+}
+
 /// Adds a flag for each setting, which takes any text: the flags are read as the other layers are.
 pub(super) fn add_flags(command: Command) -> Command {
     let mut settings = settings().iter();
-    Config::augment_args(command).mut_args(|arg| {
-        let Some(Setting { env, help, default, .. }) = settings.next() else { return arg };
-        let note = match show(default) {
-            default if default.is_empty() => format!("[env: {env}, with commas]"),
-            default => format!("[default: {default}] [env: {env}]"),
-        };
-        arg.required(false).value_parser(clap::value_parser!(OsString)).help(format!("{help}\n{note}"))
+    Config::augment_args(command).mut_args(|arg| match settings.next() {
+        Some(Setting { env, help, .. }) => {
+            arg.required(false).value_parser(clap::value_parser!(OsString)).help(format!("{help}\n[env: {env}]"))
+        }
+        None => arg,
     })
-}
-
-/// Returns the value of each key.
-pub(super) fn values(config: Config) -> toml::Table {
-    toml::Table::try_from(config).unwrap_or_else(|error| unreachable!("settings are TOML: {error}"))
-}
-
-/// Shows a value as a flag takes it.
-pub(super) fn show(value: &toml::Value) -> String {
-    match value {
-        toml::Value::String(text) => text.clone(),
-        toml::Value::Array(items) => items.iter().map(show).collect::<Vec<_>>().join(", "),
-        other => other.to_string(),
-    }
 }

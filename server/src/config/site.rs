@@ -15,10 +15,6 @@ impl Notation for HostName {
     fn read(text: &str) -> Result<String, ValueError> {
         if is_host(text) { Ok(text.to_ascii_lowercase()) } else { Err(ValueError::Form) }
     }
-
-    fn show(value: &String) -> String {
-        value.clone()
-    }
 }
 
 /// The origin of a web site as a browser sends it: scheme and host in lower case, and no port where it is the scheme's
@@ -31,10 +27,6 @@ impl Notation for WebOrigin {
 
     fn read(text: &str) -> Result<String, ValueError> {
         origin(&text.to_ascii_lowercase()).ok_or(ValueError::Form)
-    }
-
-    fn show(value: &String) -> String {
-        value.clone()
     }
 }
 

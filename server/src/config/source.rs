@@ -74,10 +74,6 @@ impl Notation for SourceSpec {
     fn read(text: &str) -> Result<Self, ValueError> {
         text.parse()
     }
-
-    fn show(value: &Self) -> String {
-        value.to_string()
-    }
 }
 
 impl FromStr for SourceSpec {

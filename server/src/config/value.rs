@@ -48,34 +48,27 @@ fn words(takes: &dyn Expected) -> String {
     takes.to_string().replace("a boolean", "true or false")
 }
 
-/// A value that serde reads into a setting.
+/// A value as it was given, which serde reads into a setting.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
-    /// A value in TOML.
+    /// A value in a file, which must have the setting's type.
     Toml(toml::Value),
-    /// A text that is not of the type that the setting takes.
-    Misfit(String),
+    /// A text in a flag, a variable or a default, which becomes what the setting takes: a number, a switch or a list, which
+    /// has commas between its words.
+    Text(String),
 }
 
-impl Value {
-    /// Makes a value out of the text of a flag or a variable, of the same type as `like`. A list has commas between its
-    /// words.
-    pub(super) fn from_text(text: String, like: &toml::Value) -> Self {
-        let word = text.trim();
-        let value = match like {
-            toml::Value::Integer(_) => word.parse().ok().map(toml::Value::Integer),
-            toml::Value::Boolean(_) => match word.to_ascii_lowercase().as_str() {
-                "true" | "yes" | "on" | "1" => Some(toml::Value::Boolean(true)),
-                "false" | "no" | "off" | "0" => Some(toml::Value::Boolean(false)),
-                _ => None,
-            },
-            toml::Value::Array(_) => {
-                let words = word.split(',').map(str::trim).filter(|word| !word.is_empty());
-                Some(words.map(toml::Value::from).collect::<Vec<_>>().into())
+/// Shows a value as a flag takes it.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) | Self::Toml(toml::Value::String(text)) => f.write_str(text),
+            Self::Toml(toml::Value::Array(items)) => {
+                let words: Vec<_> = items.iter().map(|item| Self::Toml(item.clone()).to_string()).collect();
+                f.write_str(&words.join(", "))
             }
-            _ => Some(toml::Value::from(word)),
-        };
-        value.map_or(Self::Misfit(text), Self::Toml)
+            Self::Toml(value) => value.fmt(f),
+        }
     }
 }
 
@@ -84,8 +77,7 @@ impl<'de> Deserializer<'de> for Value {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         let kind = match self {
-            Self::Misfit(text) => return Err(ValueError::invalid_value(Unexpected::Str(&text), &visitor)),
-            Self::Toml(toml::Value::String(text)) => return visitor.visit_str(&text),
+            Self::Text(text) | Self::Toml(toml::Value::String(text)) => return visitor.visit_str(&text),
             Self::Toml(toml::Value::Integer(number)) => return visitor.visit_i64(number),
             Self::Toml(toml::Value::Boolean(is_on)) => return visitor.visit_bool(is_on),
             Self::Toml(toml::Value::Array(items)) => {
@@ -98,8 +90,27 @@ impl<'de> Deserializer<'de> for Value {
         Err(ValueError::invalid_type(Unexpected::Other(kind), &visitor))
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
-        visitor.visit_some(self)
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
+        let Self::Text(text) = self else { return self.deserialize_any(visitor) };
+        match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" => visitor.visit_bool(true),
+            "false" | "no" | "off" | "0" => visitor.visit_bool(false),
+            _ => Err(ValueError::invalid_value(Unexpected::Str(&text), &visitor)),
+        }
+    }
+
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
+        let Self::Text(text) = self else { return self.deserialize_any(visitor) };
+        match text.trim().parse() {
+            Ok(number) => visitor.visit_i64(number),
+            Err(_) => Err(ValueError::invalid_value(Unexpected::Str(&text), &visitor)),
+        }
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
+        let Self::Text(text) = self else { return self.deserialize_any(visitor) };
+        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        visitor.visit_seq(SeqDeserializer::new(words.map(|word| Self::Text(word.to_owned()))))
     }
 
     /// Skips a key of another group.
@@ -108,8 +119,8 @@ impl<'de> Deserializer<'de> for Value {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
-        newtype_struct seq tuple tuple_struct map struct enum identifier
+        i8 i16 i32 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct tuple tuple_struct map struct enum identifier
     }
 }
 

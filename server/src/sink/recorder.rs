@@ -272,7 +272,7 @@ mod tests {
             thread::sleep(stream.format().block_span());
         }
         let archive = Archive::open(folder.path()).unwrap();
-        let recording = Recording::start(&archive, RecordSplit::default(), &stream).unwrap().unwrap();
+        let recording = Recording::start(&archive, "1h".parse().unwrap(), &stream).unwrap().unwrap();
         assert!(!recording.finish(Duration::ZERO), "it goes on until the stream ends");
         let head = stream.head().clone();
         stream.stop();
