@@ -1,6 +1,6 @@
 //! One listener: its place in the account, from the moment it joins until it is gone.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
@@ -274,7 +274,7 @@ impl Listener {
             // Up to where it had read when this packet, and what is missing before it, was not on its way yet.
             let read = in_flight.reached(numbers.start).read;
             let lag = ring_lag + numbers.start.saturating_sub(read);
-            lags.taken(numbers, lag, read, now, |lag| self.record_lag(lag));
+            lags.taken(numbers, lag, read, now, |lags, times| self.record_lags(lags, times));
         }
     }
 
@@ -307,7 +307,7 @@ impl Listener {
         let head = next + standing.undelivered;
         if let Some(lags) = &mut downstream.lags {
             let read = next - standing.socket - standing.unread;
-            lags.looked_at(next, head, read, now, |lag| self.record_lag(lag));
+            lags.looked_at(next, head, read, now, |lags, times| self.record_lags(lags, times));
         }
         standing
     }
@@ -359,10 +359,15 @@ impl Listener {
         }
     }
 
-    fn record_lag(&self, blocks: u64) {
+    fn record_lags(&self, blocks: RangeInclusive<u64>, times: u64) {
         let format = self.mount.format();
-        self.lag_blocks.record(blocks);
-        self.recorders.lag_micros.record(micros(format.span(format.position(blocks))));
+        let block_micros = |blocks| micros(format.span(format.position(blocks)));
+        self.recorders.lag_micros.record_scaled(blocks.clone(), times, block_micros);
+        if times == 1 {
+            self.lag_blocks.record_each(blocks);
+        } else {
+            self.lag_blocks.record_n(*blocks.start(), times);
+        }
     }
 
     fn downstream(&self) -> MutexGuard<'_, Downstream> {
