@@ -387,6 +387,7 @@ fn every_wrong_type_in_a_file_is_told() {
         ("listen = 8700", format!("`listen` must be {ADDRESS}, not an integer")),
         ("listen = { port = 1 }", format!("`listen` must be {ADDRESS}, not a table")),
         ("history = 00:10:00", format!("`history` must be {DURATION}, not a date or time")),
+        ("rate = 99999999999999999999", "`rate` is too large a number".to_owned()),
         ("loop = 'yes'", "`loop` must be true or false, not a string".to_owned()),
         ("rate = '48000'", "`rate` must be a number of Hz from 1 to 768000, not a string".to_owned()),
         ("channels = 2.0", "`channels` must be a number from 1 to 32, not a float".to_owned()),

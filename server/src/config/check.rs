@@ -2,7 +2,8 @@
 
 use aircheck_api::span::Short;
 
-use super::{Config, MIN_LAG_BLOCKS, SourceSpec};
+use super::schema::{Config, MIN_LAG_BLOCKS};
+use super::source::SourceSpec;
 
 impl Config {
     /// Checks the settings against each other, `given` ones against those that they depend on.

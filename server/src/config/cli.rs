@@ -9,9 +9,11 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, FromArgMatches as _, Subcommand};
 
+use super::error::ConfigError;
 use super::layers::Layers;
-use super::schema::add_flags;
-use super::{Checked, Config, ConfigError};
+use super::report::Checked;
+use super::schema::Config;
+use super::settings::add_flags;
 
 /// Variable of `--config`.
 const CONFIG_ENV: &str = "AIRCHECK_CONFIG";
@@ -183,7 +185,7 @@ fn one_line(error: &clap::Error) -> ConfigError {
         (ErrorKind::InvalidValue | ErrorKind::NoEquals, Some(flag), _) => format!("{flag} needs a value"),
         (ErrorKind::TooManyValues, Some(flag), _) => format!("{flag} takes no value"),
         (ErrorKind::MissingRequiredArgument, ..) => "check-config needs a FILE".to_owned(),
-        // clap's own first line.
+        // Anything else: clap's own first line.
         _ => {
             let text = error.to_string();
             text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()

@@ -4,7 +4,11 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::{Config, ConfigError, Setting, Value, file, settings};
+use super::error::ConfigError;
+use super::file;
+use super::schema::Config;
+use super::settings::{Setting, settings};
+use super::value::Value;
 
 /// The place where a value was given.
 #[derive(Clone, Debug)]
@@ -15,13 +19,6 @@ pub(super) struct Origin {
     pub(super) label: String,
 }
 
-impl Origin {
-    /// Returns the origin of a value that has the name of its variable or flag.
-    fn named(name: &str) -> Self {
-        Self { subject: name.to_owned(), label: name.to_owned() }
-    }
-}
-
 /// The values that were given so far, each by the last layer that has one.
 #[derive(Debug, Default)]
 pub(super) struct Layers(HashMap<&'static str, (Value, Origin)>);
@@ -29,7 +26,10 @@ pub(super) struct Layers(HashMap<&'static str, (Value, Origin)>);
 impl Layers {
     /// Lays the settings of a file over the earlier layers.
     pub(super) fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        file::entries(path)?.into_iter().try_for_each(|(setting, value, origin)| self.set(setting, value, origin))
+        file::entries(path)?.into_iter().try_for_each(|(setting, value, line)| {
+            let subject = format!("{}:{line}: `{}`", path.display(), setting.key);
+            self.set(setting, value, Origin { subject, label: format!("line {line}") })
+        })
     }
 
     /// Lays the environment over the earlier layers. An empty variable counts as not set: so container files and shells
@@ -51,7 +51,9 @@ impl Layers {
 
     fn set_text(&mut self, setting: &'static Setting, text: OsString, name: &str) -> Result<(), ConfigError> {
         match text.into_string() {
-            Ok(text) => self.set(setting, Value::Text(text), Origin::named(name)),
+            Ok(text) => {
+                self.set(setting, Value::Text(text), Origin { subject: name.to_owned(), label: name.to_owned() })
+            }
             Err(_) => Err(ConfigError::new(format!("{name} must be UTF-8 text"))),
         }
     }

@@ -14,7 +14,7 @@ use aircheck_engine::Overflow;
 use aircheck_engine::source::PcmEncoding;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Unexpected, Visitor};
 
-use super::ValueError;
+use super::value::ValueError;
 
 /// A way to write a value as text.
 pub(super) trait Notation {

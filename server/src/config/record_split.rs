@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use aircheck_api::span::{self, Short};
 
-use super::ValueError;
 use super::notation::Notation;
+use super::value::ValueError;
 
 /// Bounds of a length. Headers are brought up to date once a second, so a shorter file would be closed before that. A day
 /// is more than a WAV file holds at any usual rate.

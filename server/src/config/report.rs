@@ -3,8 +3,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::error::ConfigError;
 use super::layers::Layers;
-use super::{Config, ConfigError, SourceSpec, settings};
+use super::schema::Config;
+use super::settings::settings;
+use super::source::SourceSpec;
 
 /// A file that was checked. It shows as a table of every setting that has an effect, its value and its origin, ending in
 /// a line break.

@@ -2,8 +2,8 @@
 
 use std::net::Ipv6Addr;
 
-use super::ValueError;
 use super::notation::Notation;
+use super::value::ValueError;
 
 /// A host name as it stands in a request, in lower case: letters, digits, hyphens, underscores and dots.
 pub(super) struct HostName;

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::ValueError;
 use super::notation::Notation;
+use super::value::ValueError;
 
 /// The sources there are, for messages. NATS joins when it is supported.
 const TAKES: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ or stdin";
