@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         }
         Command::Devices { json } => devices(json),
         Command::CheckConfig(checked) => {
-            // Nobody is left to tell if stdout is closed; so it is below.
+            // If stdout is closed, there is no place to report that; the same holds below.
             let _ = write!(io::stdout(), "{checked}");
             Ok(())
         }

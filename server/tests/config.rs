@@ -1,4 +1,4 @@
-//! Configuration, from the outside: which layer wins, and what every mistake is told as.
+//! The configuration from outside: the order of the layers, and the message of every mistake.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -54,7 +54,7 @@ impl Setup {
         }
     }
 
-    /// The one line of what is wrong, without the folder of the file.
+    /// Returns the error's line, without the folder of the file.
     fn wrong(&self, args: &[&str]) -> String {
         match self.parse(args) {
             Err(Exit::Wrong(error)) => {
@@ -67,13 +67,13 @@ impl Setup {
     }
 }
 
-/// The line for a file.
+/// Returns the error's line for a file.
 fn file_wrong(text: impl AsRef<[u8]>) -> String {
     Setup::new().file(text).wrong(&[])
 }
 
 #[test]
-fn without_anything_the_defaults_of_the_table_run() {
+fn without_settings_the_defaults_run() {
     let config = Setup::new().config(&[]);
     assert_eq!(config, Config::default());
     assert!(settings().iter().map(|setting| setting.key.as_str()).eq(KEYS));
@@ -138,7 +138,7 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 18] = [
     ("allow_origins", "AIRCHECK_ALLOW_ORIGIN", "--allow-origin", ["['http://a']", "http://b,http://c:81", "https://d"]),
 ];
 
-/// One setting of a configuration, as text.
+/// Shows one setting of a configuration.
 fn value(config: &Config, name: &str) -> String {
     let Config { capture, delivery, recorder, http } = config;
     match name {
@@ -187,7 +187,7 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["http://a", "http://b http://c:81", "https://d"],
     ];
     for ((name, variable, flag, [toml, env, arg]), read) in EVERYTHING.into_iter().zip(read) {
-        // A source that the setting goes with. Where it is the source itself that is tried, there is none.
+        // A line that gives the setting an effect.
         let source = match name {
             "source" => "",
             "loop" => "source = 'wav:a.wav'\n",
@@ -205,7 +205,7 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
 }
 
 #[test]
-fn a_layer_changes_only_what_it_names() {
+fn a_layer_changes_only_the_settings_that_it_names() {
     let setup = Setup::new().file("block = '5ms'\nhistory = '1s'\n").env("AIRCHECK_HISTORY", "2s");
     let config = setup.config(&["--max-listeners", "7"]);
     let mut expected = Config::default();
@@ -213,6 +213,15 @@ fn a_layer_changes_only_what_it_names() {
     expected.capture.history = Duration::from_secs(2);
     expected.http.max_listeners = 7;
     assert_eq!(config, expected);
+}
+
+#[test]
+fn a_mistake_that_a_later_layer_hides_is_reported() {
+    let setup = Setup::new().file("block = '5s'\n");
+    assert_eq!(setup.wrong(&["--block=5ms"]), "aircheck.toml:1: `block` must be from 1ms to 100ms, not 5s");
+    let setup = Setup::new().env("AIRCHECK_MAX_LISTENERS", "0");
+    let line = "AIRCHECK_MAX_LISTENERS must be a number from 1 to 100000, not `0`";
+    assert_eq!(setup.wrong(&["--max-listeners=5"]), line);
 }
 
 #[test]
@@ -355,7 +364,7 @@ fn every_wrong_value_of_a_key_names_the_file_the_line_and_the_key() {
 }
 
 #[test]
-fn a_setting_that_the_source_does_not_take_is_told() {
+fn a_setting_without_effect_on_the_source_is_refused() {
     let cases: [(&[&str], &str); 5] = [
         (
             &["--source=tone:440", "--rate=44100"],
@@ -372,13 +381,13 @@ fn a_setting_that_the_source_does_not_take_is_told() {
     for (args, line) in cases {
         assert_eq!(Setup::new().wrong(args), line);
     }
-    // It is told of the layer that asked for it.
+    // The message names the layer that the setting comes from.
     let setup = Setup::new().file("\nsample = 'f32le'\n").env("AIRCHECK_SOURCE", "mic");
     assert_eq!(setup.wrong(&[]), "aircheck.toml:2: `sample` goes only with the source stdin, not with mic");
 }
 
 #[test]
-fn every_wrong_type_in_a_file_is_told() {
+fn every_wrong_type_in_a_file_is_reported() {
     let cases = [
         ("block = 10", format!("`block` must be {DURATION}, not an integer")),
         ("block = 0.5", format!("`block` must be {DURATION}, not a float")),
@@ -401,7 +410,7 @@ fn every_wrong_type_in_a_file_is_told() {
 }
 
 #[test]
-fn every_unknown_key_is_told_with_its_line() {
+fn every_unknown_key_is_reported_with_its_line() {
     let all = KEYS.join(", ");
     let cases = [
         ("lissten = 1", 1, "unknown key `lissten`; did you mean `listen`?".to_owned()),
@@ -425,7 +434,7 @@ fn every_unknown_key_is_told_with_its_line() {
 }
 
 #[test]
-fn what_is_not_toml_is_told_with_its_line() {
+fn invalid_toml_is_reported_with_its_line() {
     for (text, at) in
         [("block = ", 1), ("\nblock", 2), ("block = '1s'\nblock = '2s'\n", 2), ("\n\n= 1", 3), ("a = 'x", 1)]
     {
@@ -436,7 +445,7 @@ fn what_is_not_toml_is_told_with_its_line() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_told_with_the_reason() {
+fn an_unreadable_file_is_reported_with_the_reason() {
     let missing = "cannot read aircheck.toml: No such file or directory (os error 2)";
     assert_eq!(Setup::new().with_config().wrong(&[]), missing);
     let setup = Setup::new();
@@ -453,7 +462,7 @@ fn a_file_that_cannot_be_read_is_told_with_the_reason() {
 }
 
 #[test]
-fn a_variable_that_names_a_wrong_file_is_named() {
+fn a_missing_file_is_reported_with_the_variable_that_names_it() {
     let setup = Setup::new().env("AIRCHECK_CONFIG", "/nowhere/a.toml");
     let Err(Exit::Wrong(error)) = setup.parse(&[]) else { panic!() };
     let line = "AIRCHECK_CONFIG: cannot read /nowhere/a.toml: No such file or directory (os error 2)";
@@ -462,7 +471,7 @@ fn a_variable_that_names_a_wrong_file_is_named() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_not_utf8_is_told() {
+fn text_that_is_not_utf8_is_refused() {
     use std::os::unix::ffi::OsStringExt as _;
     let text = OsString::from_vec(vec![b'a', 0xff]);
     assert_eq!(Setup::new().env("AIRCHECK_SOURCE", text.clone()).wrong(&[]), "AIRCHECK_SOURCE must be UTF-8 text");
@@ -499,14 +508,14 @@ fn a_wrong_command_line_is_one_line() {
 }
 
 #[test]
-fn a_wrong_environment_does_not_keep_devices_from_being_listed() {
+fn devices_are_listed_whatever_the_environment() {
     let setup = Setup::new().env("AIRCHECK_BLOCK", "x");
     assert!(matches!(setup.parse(&["devices"]), Ok(Command::Devices { json: false })));
     assert!(matches!(setup.parse(&["devices", "--json"]), Ok(Command::Devices { json: true })));
 }
 
 #[test]
-fn help_and_version_are_not_mistakes() {
+fn help_and_version_are_no_errors() {
     for args in [["--help"], ["-h"], ["--version"], ["-V"]] {
         assert!(matches!(Setup::new().parse(&args), Err(Exit::Help(_))), "{args:?}");
     }
@@ -514,7 +523,7 @@ fn help_and_version_are_not_mistakes() {
 }
 
 #[test]
-fn help_is_narrow_and_knows_every_flag_variable_and_default() {
+fn help_fits_100_columns_and_lists_every_flag_variable_and_default() {
     let Err(Exit::Help(help)) = Setup::new().parse(&["--help"]) else { panic!() };
     let help = help.to_string();
     for line in help.lines() {
@@ -645,7 +654,7 @@ aircheck.toml is good; with it would run:
 }
 
 #[test]
-fn a_checked_file_says_what_the_environment_changes_and_who_can_listen() {
+fn a_checked_file_shows_the_environment_s_values_and_warns_of_a_public_address() {
     let text = checked(&Setup::new().file("source = 'wav:a'\n").env("AIRCHECK_LISTEN", "0.0.0.0:80"));
     assert!(text.contains("\n  loop                         false                         default\n"), "{text}");
     assert!(

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_is_short_and_reads_back() {
+    fn the_shown_text_is_short_and_reads_back() {
         for word in ["1s", "1500ms", "90m", "1h", "24h", "1MB", "1500kB", "500MB", "500MiB", "1025KiB", "4GB", "4GiB"] {
             let split: RecordSplit = word.parse().unwrap();
             assert_eq!(split.to_string(), word);

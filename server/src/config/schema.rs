@@ -41,13 +41,13 @@ pub struct Config {
     /// The source, and the blocks that are made of it.
     #[command(flatten)]
     pub capture: CaptureConfig,
-    /// What a listener gets if its URL does not say otherwise.
+    /// Delivery to a listener whose URL does not say otherwise.
     #[command(flatten)]
     pub delivery: DeliveryConfig,
     /// The recording.
     #[command(flatten)]
     pub recorder: RecorderConfig,
-    /// Connections.
+    /// The address, and limits of connections.
     #[command(flatten)]
     pub http: HttpConfig,
 }
@@ -98,7 +98,7 @@ pub struct CaptureConfig {
     pub history: Duration,
 }
 
-/// What a listener gets if its URL does not say otherwise.
+/// Delivery to a listener whose URL does not say otherwise.
 #[derive(Clone, Debug, PartialEq, Args, Deserialize)]
 #[command(next_help_heading = "Listeners")]
 pub struct DeliveryConfig {
@@ -108,7 +108,7 @@ pub struct DeliveryConfig {
     #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "1s")]
     #[serde(deserialize_with = "Span::<1, 60_000>::deserialize")]
     pub buffer: Duration,
-    /// What happens to a listener that is too slow: skip-to-live, drop-newest, latest or disconnect
+    /// Policy for a listener that is too slow: skip-to-live, drop-newest, latest or disconnect
     #[arg(long, value_name = "P", default_value = "skip-to-live")]
     #[serde(deserialize_with = "Policy::deserialize")]
     pub overflow: Overflow,
@@ -117,8 +117,8 @@ pub struct DeliveryConfig {
     #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "off")]
     #[serde(deserialize_with = "OrOff::<Span<1, 600_000>>::deserialize")]
     pub max_lag: Option<Duration>,
-    /// Sound that may wait in the kernel for each listener, 10ms to 10s: less shows a stall earlier, more bridges longer
-    /// pauses
+    /// Sound that may wait in the kernel for each listener, 10ms to 10s; a shorter buffer shows stalls earlier, a longer
+    /// one bridges longer pauses
     // Below 10 ms the kernel runs dry between two wake-ups; beyond 10 s the lag is the kernel's before it is ours.
     // The default is ten blocks: enough that a listener's machine gets on with its packets while ours is kept waiting, and a
     // tenth of the buffer, so that a stall shows in our own account almost at once.
@@ -144,7 +144,7 @@ pub struct RecorderConfig {
     pub record_split: RecordSplit,
 }
 
-/// Connections.
+/// The address, and limits of connections.
 #[derive(Clone, Debug, PartialEq, Args, Deserialize)]
 #[command(next_help_heading = "Connections")]
 pub struct HttpConfig {
