@@ -75,6 +75,9 @@ pub(super) fn listen(
     if let Encoding::Pcm(samples) = encoding {
         set_display(&mut reply, "x-audio-sample", samples.label());
     }
+    if let Some(bitrate) = encoding.bitrate() {
+        set_display(&mut reply, "x-audio-bitrate", bitrate.bits_per_second());
+    }
     reply
 }
 
@@ -150,10 +153,6 @@ fn join(
         }
         EncoderError::Subscribe(refused @ SubscribeError::BlockOnLive) => {
             error(StatusCode::BAD_REQUEST, format!("overflow: {refused}"))
-        }
-        full @ EncoderError::Bitrates(_) => {
-            server.metrics().refuse(Refusal::Limit);
-            busy(full.to_string())
         }
         EncoderError::Encoding(sentence) => error(StatusCode::BAD_REQUEST, sentence),
         failed @ EncoderError::Thread(_) => error(StatusCode::INTERNAL_SERVER_ERROR, failed.to_string()),
