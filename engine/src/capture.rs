@@ -18,7 +18,7 @@ use crate::{Format, Timestamp};
 /// 48 kHz stereo 125 KB, which stay in the second-level cache. With a second of it, the callback took 20 % longer.
 const RING_SPAN: Duration = Duration::from_millis(320);
 /// And at least this many blocks, for block lengths near 100 ms.
-const RING_BLOCKS_MIN: u64 = 8;
+const MIN_RING_BLOCKS: u64 = 8;
 /// Words before a block's samples: sequence, capture time (two words each) and number of frames.
 pub(crate) const HEADER_WORDS: usize = 5;
 
@@ -118,7 +118,7 @@ impl Capture {
     /// The capture and the other end of its ring. Whether it is `live` only matters to the source: see
     /// [`Capture::is_live`].
     pub(crate) fn new(format: Format, live: bool) -> (Self, rtrb::Consumer<u32>, Arc<CaptureTally>) {
-        let blocks = format.blocks_in(RING_SPAN).max(RING_BLOCKS_MIN) as usize;
+        let blocks = format.blocks_in(RING_SPAN).max(MIN_RING_BLOCKS) as usize;
         let (ring, reader) = rtrb::RingBuffer::new(blocks * block_words(format));
         let tally = Arc::new(CaptureTally::default());
         tally.live.store(true, Ordering::Release);

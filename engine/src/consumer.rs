@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_utils::sync::{Parker, Unparker};
 
-use crate::lane::Taker;
+use crate::ring_reader::RingReader;
 use crate::run::Run;
 use crate::{End, EndReason, Gap, Head, Item, Loss, Overflow, Stamp, Tally, Timestamp};
 
 /// Longest wait: a century. An `Instant` further away may be more than the system's clock can hold.
-const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+const MAX_WAIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// An item as a consumer gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub enum RecvError {
 /// from async code, and [`try_recv`](Self::try_recv) where time is yours. Dropping it unsubscribes.
 #[derive(Debug)]
 pub struct Consumer<T: Send + Sync> {
-    taker: Taker<T>,
+    reader: RingReader<T>,
     overflow: Overflow,
     buffer: u64,
     /// Items of lag that were asked for at the start and are still there.
@@ -60,9 +60,9 @@ pub struct Consumer<T: Send + Sync> {
 }
 
 impl<T: Send + Sync> Consumer<T> {
-    pub(crate) fn new(taker: Taker<T>, overflow: Overflow, buffer: u64, head: Head, tally: Arc<Tally>) -> Self {
+    pub(crate) fn new(reader: RingReader<T>, overflow: Overflow, buffer: u64, head: Head, tally: Arc<Tally>) -> Self {
         Self {
-            taker,
+            reader,
             overflow,
             buffer,
             burst: 0,
@@ -94,7 +94,7 @@ impl<T: Send + Sync> Consumer<T> {
         if self.end.is_some() || self.tally.is_closing() {
             return Err(RecvError::Ended(self.over()));
         }
-        let mut item = match self.taker.pop() {
+        let mut item = match self.reader.pop() {
             Some(item) => item,
             None => self.last_look()?,
         };
@@ -144,7 +144,7 @@ impl<T: Send + Sync> Consumer<T> {
     pub fn try_recv_run(&mut self, now: Timestamp, most: usize) -> Result<Run<'_, T>, RecvError> {
         let Delivery { gap, lag_items, item } = self.try_recv(now)?;
         let sequence = item.stamp.sequence;
-        let rest = self.taker.following(sequence, most.saturating_sub(1));
+        let rest = self.reader.following(sequence, most.saturating_sub(1));
         if let Some(rest) = &rest {
             let count = rest.len() as u64;
             let last = sequence + count;
@@ -175,7 +175,7 @@ impl<T: Send + Sync> Consumer<T> {
     }
 
     fn is_ready(&mut self) -> bool {
-        self.end.is_some() || self.tally.is_closing() || !self.taker.is_empty() || self.tally.end_reason().is_some()
+        self.end.is_some() || self.tally.is_closing() || !self.reader.is_empty() || self.tally.end_reason().is_some()
     }
 
     /// Takes the next item, or registers the task to be woken for it. The engine needs no async runtime for this.
@@ -208,7 +208,7 @@ impl<T: Send + Sync> Consumer<T> {
     /// The end, once everything queued has been taken.
     pub fn recv(&mut self) -> Result<Delivery<T>, End> {
         loop {
-            match self.recv_timeout(FOREVER) {
+            match self.recv_timeout(MAX_WAIT) {
                 Ok(delivery) => return Ok(delivery),
                 Err(RecvError::Ended(end)) => return Err(end),
                 Err(RecvError::Empty) => {}
@@ -223,7 +223,7 @@ impl<T: Send + Sync> Consumer<T> {
     /// [`RecvError::Empty`] when none came in time, [`RecvError::Ended`] once everything queued has been taken.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Delivery<T>, RecvError> {
         match self.try_recv(Timestamp::now()) {
-            Err(RecvError::Empty) => self.wait(Instant::now() + timeout.min(FOREVER)),
+            Err(RecvError::Empty) => self.wait(Instant::now() + timeout.min(MAX_WAIT)),
             received => received,
         }
     }
@@ -260,7 +260,7 @@ impl<T: Send + Sync> Consumer<T> {
     #[cold]
     fn last_look(&mut self) -> Result<Arc<Item<T>>, RecvError> {
         let (reason, next, tail) = self.tally.end().ok_or(RecvError::Empty)?;
-        self.taker.pop().ok_or_else(|| RecvError::Ended(self.finish(reason, next, tail)))
+        self.reader.pop().ok_or_else(|| RecvError::Ended(self.finish(reason, next, tail)))
     }
 
     /// The sequence number to expect, and the burst, as the fan-out fixed them when it took this consumer in.
@@ -300,7 +300,7 @@ impl<T: Send + Sync> Consumer<T> {
         let mut newest = item;
         let mut skipped = 0;
         let mut last = newest.stamp.sequence;
-        while let Some(newer) = self.taker.pop() {
+        while let Some(newer) = self.reader.pop() {
             last = newest.stamp.sequence;
             newest = newer;
             skipped += 1;
@@ -338,7 +338,7 @@ impl<T: Send + Sync> Consumer<T> {
     fn gap(&mut self, expected: u64, sequence: u64) -> Gap {
         let blocks = sequence - expected;
         let skipped = std::mem::take(&mut self.skipped);
-        let reason = match self.taker.reason(sequence) {
+        let reason = match self.reader.reason(sequence) {
             _ if skipped >= blocks - skipped => self.skipped_for,
             Some(reason) => reason,
             None if self.overflow == Overflow::Latest => Loss::Conflated,

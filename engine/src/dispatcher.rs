@@ -6,12 +6,12 @@ use std::thread;
 use std::time::Duration;
 
 use crate::capture::{self, CaptureTally, HEADER_WORDS};
-use crate::patience::Patience;
+use crate::poll_schedule::PollSchedule;
 use crate::pool::Pool;
 use crate::{Block, EndReason, FanOut, Format, Precision, SharedRecorder, Stamp, Timestamp};
 
 /// At most this many blocks go through at once, so that a long backlog does not keep consumers waiting for its end.
-const BATCH: usize = 32;
+const MAX_BATCH_BLOCKS: usize = 32;
 /// The `ring` stage is told apart up to this many microseconds: 67 s.
 const MAX_MICROS: u64 = 1 << 26;
 
@@ -54,7 +54,7 @@ impl Dispatcher {
             ring,
             format,
             // The history, one batch on its way, and one to spare.
-            pool: Pool::new(format, history + BATCH + 1),
+            pool: Pool::new(format, history + MAX_BATCH_BLOCKS + 1),
             fan_out,
             capture,
             ring_micros: Arc::new(SharedRecorder::new(MAX_MICROS, Precision::TwoDigits)),
@@ -83,7 +83,7 @@ impl Dispatcher {
             self.awaited = 0;
         }
         // Who stops the stream does not wait for a consumer that may never come or never read again.
-        while taken < BATCH
+        while taken < MAX_BATCH_BLOCKS
             && self.ring.slots() >= words
             && (stopping || (self.awaited == 0 && self.fan_out.has_room(1)))
         {
@@ -109,11 +109,11 @@ impl Dispatcher {
     pub(crate) fn run(mut self, period: Duration) {
         #[cfg(target_os = "linux")]
         be_punctual();
-        let mut patience = Patience::new(period, Timestamp::now());
+        let mut schedule = PollSchedule::new(period, Timestamp::now());
         loop {
             match self.step(Timestamp::now()) {
-                Step::Dispatched => patience.came(Timestamp::now()),
-                Step::Idle => thread::sleep(patience.pause(Timestamp::now())),
+                Step::Dispatched => schedule.came(Timestamp::now()),
+                Step::Idle => thread::sleep(schedule.pause(Timestamp::now())),
                 Step::Ended => break,
             }
         }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, mpsc};
 
-use crate::lane::Lane;
+use crate::consumer_ring::ConsumerRing;
 use crate::{Consumer, EndReason, Head, Item, Overflow, Stamp, Tally, Timestamp};
 
 /// How a [`FanOut`] is set up.
@@ -89,8 +89,8 @@ pub enum SubscribeError {
 /// ```
 #[derive(Debug)]
 pub struct FanOut<T: Send + Sync> {
-    lanes: Vec<Lane<T>>,
-    joining: mpsc::Receiver<Lane<T>>,
+    rings: Vec<ConsumerRing<T>>,
+    joining: mpsc::Receiver<ConsumerRing<T>>,
     batch: Vec<Arc<Item<T>>>,
     history: VecDeque<Arc<Item<T>>>,
     history_items: usize,
@@ -111,7 +111,7 @@ impl<T: Send + Sync> Drop for FanOut<T> {
 /// The way to subscribe to a [`FanOut`], from any thread and at any time. Cheap to clone.
 #[derive(Debug)]
 pub struct Hub<T: Send + Sync> {
-    joining: mpsc::Sender<Lane<T>>,
+    joining: mpsc::Sender<ConsumerRing<T>>,
     head: Head,
     history_items: usize,
     live: bool,
@@ -138,7 +138,7 @@ impl<T: Send + Sync> FanOut<T> {
         let owns_head = options.head.is_none();
         let head = options.head.unwrap_or_default();
         let fan_out = Self {
-            lanes: Vec::new(),
+            rings: Vec::new(),
             joining,
             batch: Vec::new(),
             history: VecDeque::with_capacity(options.history + 1),
@@ -206,14 +206,14 @@ impl<T: Send + Sync> FanOut<T> {
         if self.owns_head {
             self.head.advance(self.next);
         }
-        for lane in &mut self.lanes {
-            lane.offer_all(&self.batch);
+        for ring in &mut self.rings {
+            ring.offer_all(&self.batch);
         }
         // Pairs with the fence in `Tally::arm`: either the consumer sees the items, or this sees it armed.
         fence(Ordering::SeqCst);
-        self.lanes.retain(|lane| {
-            lane.wake_if_armed();
-            !lane.is_over()
+        self.rings.retain(|ring| {
+            ring.wake_if_armed();
+            !ring.is_over()
         });
         self.history.extend(self.batch.drain(..));
         let surplus = self.history.len().saturating_sub(self.history_items);
@@ -231,8 +231,8 @@ impl<T: Send + Sync> FanOut<T> {
     /// How many consumers there are. Lets in who subscribed and lets go who left, also while nothing is pushed.
     pub fn consumers(&mut self) -> usize {
         self.admit();
-        self.lanes.retain(|lane| !lane.is_over());
-        self.lanes.len()
+        self.rings.retain(|ring| !ring.is_over());
+        self.rings.len()
     }
 
     /// One past the last sequence number pushed.
@@ -246,14 +246,14 @@ impl<T: Send + Sync> FanOut<T> {
     pub fn has_room(&mut self, items: usize) -> bool {
         self.admit();
         let waiting = self.batch.len();
-        self.lanes.iter().filter(|lane| lane.blocks()).all(|lane| lane.has_room(items + waiting))
+        self.rings.iter().filter(|ring| ring.blocks()).all(|ring| ring.has_room(items + waiting))
     }
 
     /// Flushes, and ends every consumer after what it still has queued.
     pub fn finish(mut self, reason: EndReason) {
         self.flush();
-        for lane in &mut self.lanes {
-            lane.end(reason, self.next);
+        for ring in &mut self.rings {
+            ring.end(reason, self.next);
         }
     }
 
@@ -261,10 +261,10 @@ impl<T: Send + Sync> FanOut<T> {
     /// consumer may be behind, not for a batch that was begun, and checked for room, before it was there.
     fn admit(&mut self) {
         while self.batch.is_empty()
-            && let Ok(mut lane) = self.joining.try_recv()
+            && let Ok(mut ring) = self.joining.try_recv()
         {
-            lane.start(self.next, &self.history);
-            self.lanes.push(lane);
+            ring.start(self.next, &self.history);
+            self.rings.push(ring);
         }
     }
 }
@@ -287,9 +287,9 @@ impl<T: Send + Sync> Hub<T> {
             Start::From(_) => self.history_items,
         };
         let tally = Arc::new(Tally::new(self.head.clone()));
-        let (lane, taker) = Lane::new(options.overflow, buffer, past, options.start, Arc::clone(&tally));
-        self.joining.send(lane).map_err(|_| SubscribeError::Ended)?;
-        Ok(Consumer::new(taker, options.overflow, buffer as u64, self.head.clone(), tally))
+        let (ring, reader) = ConsumerRing::new(options.overflow, buffer, past, options.start, Arc::clone(&tally));
+        self.joining.send(ring).map_err(|_| SubscribeError::Ended)?;
+        Ok(Consumer::new(reader, options.overflow, buffer as u64, self.head.clone(), tally))
     }
 
     /// Whether the fan-out has ended: nobody can subscribe any more.

@@ -26,11 +26,12 @@ mod capture;
 mod timeline;
 
 mod dispatcher;
-mod patience;
+mod poll_schedule;
 
+mod consumer_ring;
 mod fanout;
-mod lane;
 mod overflow;
+mod ring_reader;
 
 mod buckets;
 mod consumer;

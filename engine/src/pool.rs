@@ -7,7 +7,7 @@ use crate::{Block, Format, Item, Stamp};
 
 /// How many handed-back blocks [`Pool::take`] looks at before it makes a new one. A slow consumer holds blocks in
 /// runs, so a longer search mostly finds more of the same.
-const LOOKS: usize = 4;
+const MAX_TRIES: usize = 4;
 
 /// Blocks that fell off the history. One that a slow consumer still holds is passed over, never waited for: a pool
 /// that waits would make every consumer as slow as the slowest. What is held at most is bounded by the consumers'
@@ -17,19 +17,19 @@ pub(crate) struct Pool {
     format: Format,
     blocks: VecDeque<Arc<Item<Block>>>,
     /// More than this many are freed: only blocks that consumers held back beyond the history come on top.
-    most: usize,
+    capacity: usize,
 }
 
 impl Pool {
-    /// A pool with `most` blocks ready, and never more.
-    pub(crate) fn new(format: Format, most: usize) -> Self {
-        let blocks = (0..most).map(|_| silent(format)).collect();
-        Self { format, blocks, most }
+    /// A pool with `capacity` blocks ready, and never more.
+    pub(crate) fn new(format: Format, capacity: usize) -> Self {
+        let blocks = (0..capacity).map(|_| silent(format)).collect();
+        Self { format, blocks, capacity }
     }
 
     /// A block that nobody else holds.
     pub(crate) fn take(&mut self) -> Arc<Item<Block>> {
-        for _ in 0..LOOKS.min(self.blocks.len()) {
+        for _ in 0..MAX_TRIES.min(self.blocks.len()) {
             let Some(mut block) = self.blocks.pop_front() else { break };
             if Arc::get_mut(&mut block).is_some() {
                 return block;
@@ -41,7 +41,7 @@ impl Pool {
 
     /// Hands a block back, held by others or not.
     pub(crate) fn give(&mut self, block: Arc<Item<Block>>) {
-        if self.blocks.len() < self.most {
+        if self.blocks.len() < self.capacity {
             self.blocks.push_back(block);
         }
     }
@@ -56,8 +56,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn pool(most: usize) -> Pool {
-        Pool::new(Format::new(48_000, 1, Duration::from_millis(1)).unwrap(), most)
+    fn pool(capacity: usize) -> Pool {
+        Pool::new(Format::new(48_000, 1, Duration::from_millis(1)).unwrap(), capacity)
     }
 
     #[test]

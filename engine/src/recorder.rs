@@ -14,7 +14,7 @@ use crate::buckets::{Buckets, Precision};
 
 /// Buckets of a [`Recorder`] that get their memory together, 256 bytes of it. One listener's values mostly lie in three or
 /// four such pages, of 40 that there may be.
-const PAGE: usize = 64;
+const PAGE_BUCKETS: usize = 64;
 
 /// Counts of recorded values, in hdrhistogram's buckets, filled by one thread.
 ///
@@ -39,7 +39,7 @@ pub struct Recorder {
     max: AtomicU64,
 }
 
-type Page = [AtomicU32; PAGE];
+type Page = [AtomicU32; PAGE_BUCKETS];
 
 impl Recorder {
     /// An empty recorder for values from 0 to `max_trackable`, both included. It takes 16 bytes for each 64 buckets, half
@@ -51,7 +51,7 @@ impl Recorder {
     #[must_use]
     pub fn new(max_trackable: u64, precision: Precision) -> Self {
         let buckets = Buckets::new(max_trackable, precision);
-        let pages = (0..buckets.count().div_ceil(PAGE)).map(|_| OnceLock::new()).collect();
+        let pages = (0..buckets.count().div_ceil(PAGE_BUCKETS)).map(|_| OnceLock::new()).collect();
         Self { pages, buckets, max: AtomicU64::new(0) }
     }
 
@@ -65,7 +65,7 @@ impl Recorder {
     #[inline]
     pub fn record_n(&self, value: u64, times: u64) {
         let index = self.buckets.index_of(value);
-        raise(&self.page(index)[index % PAGE], times);
+        raise(&self.page(index)[index % PAGE_BUCKETS], times);
         self.raise_max(value);
     }
 
@@ -77,8 +77,8 @@ impl Recorder {
         }
         let (mut index, highest) = (self.buckets.index_of(from), self.buckets.index_of(last));
         while index <= highest {
-            let end = highest.min(index / PAGE * PAGE + PAGE - 1);
-            let counts = &self.page(index)[index % PAGE..=end % PAGE];
+            let end = highest.min(index / PAGE_BUCKETS * PAGE_BUCKETS + PAGE_BUCKETS - 1);
+            let counts = &self.page(index)[index % PAGE_BUCKETS..=end % PAGE_BUCKETS];
             if end < self.buckets.singles() {
                 counts.iter().for_each(|count| raise(count, 1));
                 from = end as u64 + 1;
@@ -118,14 +118,14 @@ impl Recorder {
         let pages = self.pages.iter().enumerate().filter_map(|(page, counts)| Some((page, counts.get()?)));
         pages.flat_map(|(page, counts)| {
             let counts = counts.iter().map(|count| u64::from(count.load(Ordering::Relaxed)));
-            (page * PAGE..).zip(counts)
+            (page * PAGE_BUCKETS..).zip(counts)
         })
     }
 
     /// The page of a bucket.
     #[inline]
     fn page(&self, index: usize) -> &Page {
-        self.pages[index / PAGE].get_or_init(|| Box::new([const { AtomicU32::new(0) }; PAGE]))
+        self.pages[index / PAGE_BUCKETS].get_or_init(|| Box::new([const { AtomicU32::new(0) }; PAGE_BUCKETS]))
     }
 
     #[inline]

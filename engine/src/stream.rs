@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Most memory that a history may take: eleven minutes of 48 kHz stereo, which are there in a quarter of a second.
-const HISTORY_MIB_MOST: u64 = 256;
+const MAX_HISTORY_MIB: u64 = 256;
 
 /// How a [`Stream`] is set up.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +47,7 @@ pub enum StreamError {
     Source(#[from] SourceError),
     /// The history would take more memory than anybody can mean.
     #[error(
-        "a history of {history:?} takes {mib} MiB at {rate_hz} Hz and {channels} channels; it may take {HISTORY_MIB_MOST}"
+        "a history of {history:?} takes {mib} MiB at {rate_hz} Hz and {channels} channels; it may take {MAX_HISTORY_MIB}"
     )]
     History {
         /// The span asked for.
@@ -224,7 +224,7 @@ fn history_blocks(format: Format, history: Duration) -> Result<usize, StreamErro
     let blocks = format.blocks_in(history);
     let bytes = blocks.saturating_mul(size_of::<f32>() as u64 * format.block_samples() as u64);
     let mib = bytes >> 20;
-    if mib > HISTORY_MIB_MOST {
+    if mib > MAX_HISTORY_MIB {
         let (rate_hz, channels) = (format.rate_hz(), format.channels());
         return Err(StreamError::History { history, mib, rate_hz, channels });
     }

@@ -19,11 +19,11 @@ const TONE_HZ: f64 = 440.0;
 const TONE_PEAK: f64 = 0.25;
 /// Rounding to 16 bits leaves 2 steps at most, a server that converts the rate has been seen to leave 5; where the tone
 /// breaks off it is a thousand and more.
-const RESIDUE_MAX: f64 = 16.0 / 32_768.0;
+const MAX_RESIDUE: f64 = 16.0 / 32_768.0;
 /// How long a busy machine may take to let one second pass undisturbed.
-const PATIENCE_SECONDS: u32 = 25;
+const MAX_SECONDS: u32 = 25;
 /// Stopping takes half a second at most, and on a busy machine what its scheduler adds; a hang takes for ever.
-const STOP_BOUND: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The null sink works 2 s ahead until a player with a short latency is there.
 const PLAYER_SETTLES: Duration = Duration::from_millis(2500);
 
@@ -66,7 +66,7 @@ fn hear_the_tone(device: Device) {
     let rate_hz = f64::from(stream.format().rate_hz());
     let mut listener = stream.subscribe(SubscribeOptions::default()).expect("a listener");
     let mut heard = Vec::new();
-    for _ in 0..PATIENCE_SECONDS {
+    for _ in 0..MAX_SECONDS {
         let mut samples = Vec::new();
         while samples.len() < rate_hz as usize {
             let Delivery { gap, item: block, .. } = listener.recv_timeout(Duration::from_secs(5)).expect("a block");
@@ -86,12 +86,12 @@ fn hear_the_tone(device: Device) {
     assert!(stream.capture().is_open() && stream.capture().failure().is_none());
     let stopping = Instant::now();
     stream.stop();
-    assert!(stopping.elapsed() < STOP_BOUND, "stopping took {:?}", stopping.elapsed());
+    assert!(stopping.elapsed() < STOP_TIMEOUT, "stopping took {:?}", stopping.elapsed());
 }
 
 fn is_the_tone((hz, level, residue): (f64, f64, f64)) -> bool {
     let expected = TONE_PEAK / 2.0_f64.sqrt();
-    (hz - TONE_HZ).abs() < 0.1 && (level / expected - 1.0).abs() < 0.01 && residue < RESIDUE_MAX
+    (hz - TONE_HZ).abs() < 0.1 && (level / expected - 1.0).abs() < 0.01 && residue < MAX_RESIDUE
 }
 
 /// The most that three neighbouring samples miss the equation of a sine of the tone's frequency by,
@@ -217,7 +217,7 @@ fn outlive_the_server() {
     let stopping = Instant::now();
     stream.stop();
     println!("stopped within {:?}", stopping.elapsed());
-    assert!(stopping.elapsed() < STOP_BOUND, "stopping took {:?}", stopping.elapsed());
+    assert!(stopping.elapsed() < STOP_TIMEOUT, "stopping took {:?}", stopping.elapsed());
 }
 
 /// Processor time of this process, all threads, user and system.

@@ -28,7 +28,7 @@ use crate::source::{Running, Source, SourceError};
 
 /// How long a sound server or a device may take to answer. Ready ones take milliseconds; a source that idles hands
 /// its first sound over after as much as 2 s (measured with PulseAudio's null sink).
-const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An input device, opened: a microphone, or whatever else the system records from.
 ///
@@ -118,5 +118,5 @@ fn patiently<T: Send + 'static>(
         })
         .map_err(|error| DeviceError::Refused { device: what.to_owned(), reason: error.to_string() })?;
     let unresponsive = |_| DeviceError::Unresponsive { what: what.to_owned() };
-    result.recv_timeout(ANSWER_PATIENCE).map_err(unresponsive)?
+    result.recv_timeout(ANSWER_TIMEOUT).map_err(unresponsive)?
 }

@@ -11,11 +11,11 @@ use crate::{Capture, Timestamp};
 /// Frames are read and written in portions of this length: well below a block, so that its last frame is not late.
 const PORTION: Duration = Duration::from_millis(2);
 /// How often a full ring is looked at where the source waits for its consumers.
-const FULL_RETRY: Duration = Duration::from_micros(100);
+const FULL_RING_RETRY_INTERVAL: Duration = Duration::from_micros(100);
 /// A source with [`Arrival::External`] that is later than this has paused: its clock is set anew.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long [`Running::stop`] waits for a thread that may hang in a read.
-const STOP_PATIENCE: Duration = Duration::from_millis(500);
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Sound that is there when asked for.
 pub trait Pull: Send + 'static {
@@ -111,7 +111,7 @@ impl Running for RunningPacer {
     fn stop(self: Box<Self>) {
         drop(self.stop);
         // The thread hangs in a read if nothing comes from a pipe; nothing depends on its end then.
-        let _ = self.ended.recv_timeout(STOP_PATIENCE);
+        let _ = self.ended.recv_timeout(STOP_TIMEOUT);
     }
 }
 
@@ -166,7 +166,7 @@ impl Pacer {
         let patient = !self.capture.is_live() || arrival == Arrival::Computed;
         let mut stopped = !self.capture.is_live() && self.pause(Duration::ZERO);
         while !stopped && patient && !self.capture.has_room() {
-            stopped = self.pause(FULL_RETRY);
+            stopped = self.pause(FULL_RING_RETRY_INTERVAL);
         }
         stopped
     }

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 /// Says to a child that it is one.
 const MARKER: &str = "AIRCHECK_TEST_INSIDE_PULSE";
 /// It takes 0.12 s on an idle machine.
-const READY_PATIENCE: Duration = Duration::from_secs(20);
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Whether this process is the child that [`PulseServer::rerun`] starts.
 pub(crate) fn is_inside() -> bool {
@@ -71,7 +71,7 @@ impl PulseServer {
     }
 
     fn wait_until_ready(&mut self) {
-        let deadline = Instant::now() + READY_PATIENCE;
+        let deadline = Instant::now() + READY_TIMEOUT;
         loop {
             let mut info = self.command("pactl", Way::Pulse);
             let mut asking = spawn(info.arg("info").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));

@@ -7,7 +7,7 @@ use super::error::one_line;
 use super::{DeviceError, host, patiently};
 
 /// PulseAudio plays to this when it has no output at all, and then offers what it plays as the default input.
-const DUMMY: &str = "auto_null.monitor";
+const DUMMY_SOURCE_ID: &str = "auto_null.monitor";
 
 /// What is known of an input device without recording from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +45,8 @@ pub fn devices() -> Result<Vec<DeviceInfo>, DeviceError> {
 pub(super) fn find(name: Option<&str>) -> Result<(cpal::Device, String, SupportedStreamConfig), DeviceError> {
     let host = host()?;
     let Some(name) = name else {
-        let device = host.default_input_device().map(|device| Input::new(device, None)).filter(|d| d.id != DUMMY);
+        let device =
+            host.default_input_device().map(|device| Input::new(device, None)).filter(|d| d.id != DUMMY_SOURCE_ID);
         let input = device.ok_or_else(|| DeviceError::NoDevice("the sound system has no input".to_owned()))?;
         return match input.device.default_input_config() {
             Ok(config) => Ok((input.device, input.name, config)),
@@ -106,7 +107,7 @@ impl Inputs {
         let devices = host.input_devices().map_err(|error| DeviceError::refused("the sound server", &error))?;
         let inputs: Vec<_> = devices
             .map(|device| Input::new(device, default))
-            .filter(|input| input.id != DUMMY && !is_plug_in(&input.id))
+            .filter(|input| input.id != DUMMY_SOURCE_ID && !is_plug_in(&input.id))
             .collect();
         if inputs.is_empty() {
             return Err(DeviceError::NoDevice("the sound system has no input".to_owned()));

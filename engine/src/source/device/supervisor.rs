@@ -14,18 +14,18 @@ use cpal::traits::{DeviceTrait, StreamTrait};
 use cpal::{BufferSize, SupportedBufferSize};
 
 use super::callback::{Loan, Vitals};
-use super::{ANSWER_PATIENCE, Device, DeviceError};
+use super::{ANSWER_TIMEOUT, Device, DeviceError};
 use crate::source::{Running, SourceError};
 use crate::{Capture, CaptureTally};
 
 /// How often the device is looked at. A dead one may burn a core for so long.
-const TICK: Duration = Duration::from_millis(100);
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// A device that complains more often than this within a tick, and hands over nothing, is dead. ALSA has been seen
 /// to complain 50,000 times in that time; a signal that interrupts a system call is one complaint.
-const TICK_COMPLAINTS: u64 = 20;
+const MAX_INTERVAL_ERRORS: u64 = 20;
 /// Ticks without a period after which a device is dead: 10 s. A sound server that idles hands over sound every 2 s,
 /// and one that was frozen for a few seconds comes back.
-const SILENT_TICKS: u32 = 100;
+const MAX_SILENT_INTERVALS: u32 = 100;
 /// The periods that a device is asked for: a default block. ALSA's own ring then holds two of them.
 const PERIOD: Duration = Duration::from_millis(10);
 /// What a sound server is asked for instead; it then hands over periods of half of this. cpal gives it no more room
@@ -33,9 +33,9 @@ const PERIOD: Duration = Duration::from_millis(10);
 /// word. Measured for 10 s at a time on two cores with ten busy programs: holes with 5, 10, 20 and 40 ms, none with 60.
 const SERVER_BUFFER: Duration = Duration::from_millis(60);
 /// How long the capture may take to come home when its callback was dropped: the sound server confirms first.
-const HOME_PATIENCE: Duration = Duration::from_millis(300);
+const RETURN_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long [`Running::stop`] waits: longer than the above, well below a second.
-const STOP_PATIENCE: Duration = Duration::from_millis(500);
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Starts the device; returns when it records.
 pub(super) fn start(device: Device, capture: Capture) -> Result<Box<dyn Running>, SourceError> {
@@ -50,7 +50,7 @@ pub(super) fn start(device: Device, capture: Capture) -> Result<Box<dyn Running>
             drop(done);
         })
         .map_err(SourceError::Thread)?;
-    match started.recv_timeout(ANSWER_PATIENCE) {
+    match started.recv_timeout(ANSWER_TIMEOUT) {
         Ok(result) => result?,
         Err(_) => return Err(DeviceError::Unresponsive { what }.into()),
     }
@@ -67,7 +67,7 @@ impl Running for Supervised {
     fn stop(self: Box<Self>) {
         drop(self.stop);
         // If the thread hangs, it is left behind with the capture in its hands: no more blocks come.
-        let _ = self.ended.recv_timeout(STOP_PATIENCE);
+        let _ = self.ended.recv_timeout(STOP_TIMEOUT);
     }
 }
 
@@ -102,7 +102,7 @@ fn supervise(
         let _ = stopped.recv();
     }
     // Its drop sends the last, begun block.
-    drop(homecoming.recv_timeout(HOME_PATIENCE));
+    drop(homecoming.recv_timeout(RETURN_TIMEOUT));
 }
 
 /// Opens the device's stream and starts it: with periods of our length, or if it refuses those, of its own.
@@ -132,13 +132,13 @@ fn open(
             device.config.sample_format(),
             move |data, info| loan.period(data, info.timestamp(), &data_vitals),
             move |error| error_vitals.complaint(error.kind(), &error_tally),
-            Some(ANSWER_PATIENCE),
+            Some(ANSWER_TIMEOUT),
         );
         match built {
             Ok(stream) => break stream,
             Err(error) if config.buffer_size == BufferSize::Default => return Err(refused(error)),
             // The refused callback has been dropped, so the capture is home; if not, the server hangs.
-            Err(error) => capture = homecoming.recv_timeout(HOME_PATIENCE).map_err(|_| refused(error))?,
+            Err(error) => capture = homecoming.recv_timeout(RETURN_TIMEOUT).map_err(|_| refused(error))?,
         }
         config.buffer_size = BufferSize::Default;
     };
@@ -150,7 +150,7 @@ fn open(
 fn watch(vitals: &Vitals, stopped: &mpsc::Receiver<()>) -> Option<&'static str> {
     let mut watchdog = Watchdog::default();
     loop {
-        match stopped.recv_timeout(TICK) {
+        match stopped.recv_timeout(WATCH_INTERVAL) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return None,
         }
@@ -180,9 +180,9 @@ impl Watchdog {
         self.silent_ticks = if is_silent { self.silent_ticks + 1 } else { 0 };
         if vitals.is_gone.load(Ordering::Acquire) {
             Some("the device or its sound server is gone; start again when it is back")
-        } else if is_silent && tick_complaints > TICK_COMPLAINTS {
+        } else if is_silent && tick_complaints > MAX_INTERVAL_ERRORS {
             Some("the device does nothing but complain; start again when it works")
-        } else if self.silent_ticks >= SILENT_TICKS {
+        } else if self.silent_ticks >= MAX_SILENT_INTERVALS {
             Some("nothing has come from the device for 10 s; see whether the sound server hangs, and start again")
         } else {
             None
@@ -228,9 +228,9 @@ mod tests {
         let vitals = Vitals::default();
         let mut watchdog = Watchdog::default();
         let mut silence = |ticks: u32| (0..ticks).find_map(|_| watchdog.tick(&vitals));
-        assert_eq!(silence(SILENT_TICKS - 1), None);
+        assert_eq!(silence(MAX_SILENT_INTERVALS - 1), None);
         vitals.periods.fetch_add(1, Ordering::Release);
-        assert_eq!(silence(SILENT_TICKS), None, "the first of these saw a period");
+        assert_eq!(silence(MAX_SILENT_INTERVALS), None, "the first of these saw a period");
         assert!(silence(1).is_some_and(|cause| cause.contains("10 s")));
     }
 }

@@ -10,9 +10,9 @@ const ADVANCE: Duration = Duration::from_micros(20);
 /// And at most this part of the period: one that comes with jitter is not looked for half a period too early.
 const ADVANCE_PART: u32 = 8;
 /// First wait after a look that came too early.
-const RETRY: Duration = Duration::from_micros(20);
+const MIN_RETRY_INTERVAL: Duration = Duration::from_micros(20);
 /// Longest wait while blocks are late: a source that has fallen silent costs 200 looks a second.
-const RETRY_MOST: Duration = Duration::from_millis(5);
+const MAX_RETRY_INTERVAL: Duration = Duration::from_millis(5);
 /// Each retry waits this part of the lateness so far. So what waiting adds is at most an eighth of how late the
 /// device was anyway, and a long silence does not keep the processor busy.
 const RETRY_PART: u32 = 8;
@@ -23,7 +23,7 @@ const RETRY_PART: u32 = 8;
 /// would make all later ones as late, and half a period would be lost on average. So it feels its way to the moment when
 /// blocks come, and sees a punctual one some 20 us after it is there.
 #[derive(Debug)]
-pub(crate) struct Patience {
+pub(crate) struct PollSchedule {
     period: Duration,
     due: Timestamp,
     advance: Duration,
@@ -31,7 +31,7 @@ pub(crate) struct Patience {
     looked_in_vain: bool,
 }
 
-impl Patience {
+impl PollSchedule {
     /// For blocks that come every `period`.
     pub(crate) fn new(period: Duration, now: Timestamp) -> Self {
         Self { period, due: now + period, advance: ADVANCE, looked_in_vain: false }
@@ -56,7 +56,7 @@ impl Patience {
             return self.due.since(now);
         }
         self.looked_in_vain = true;
-        (now.since(self.due) / RETRY_PART).clamp(RETRY, RETRY_MOST)
+        (now.since(self.due) / RETRY_PART).clamp(MIN_RETRY_INTERVAL, MAX_RETRY_INTERVAL)
     }
 }
 
@@ -69,19 +69,19 @@ mod tests {
     #[test]
     fn it_sleeps_until_the_block_is_due_and_then_looks_ever_more_rarely() {
         let start = Timestamp::from_nanos(1_000_000_000);
-        let mut patience = Patience::new(PERIOD, start);
+        let mut schedule = PollSchedule::new(PERIOD, start);
         let due = start + PERIOD;
-        assert_eq!(patience.pause(start), PERIOD);
-        assert_eq!(patience.pause(due), RETRY);
-        assert_eq!(patience.pause(due + Duration::from_millis(8)), Duration::from_millis(1));
-        assert_eq!(patience.pause(due + Duration::from_secs(60)), RETRY_MOST);
+        assert_eq!(schedule.pause(start), PERIOD);
+        assert_eq!(schedule.pause(due), MIN_RETRY_INTERVAL);
+        assert_eq!(schedule.pause(due + Duration::from_millis(8)), Duration::from_millis(1));
+        assert_eq!(schedule.pause(due + Duration::from_secs(60)), MAX_RETRY_INTERVAL);
     }
 
     /// How late each of `blocks` blocks is seen that come every period, `phase` after the first look was due, by a
     /// thread that wakes `slack` after it wanted to; and how many looks that takes.
     fn lateness(blocks: u32, phase: Duration, slack: impl Fn(u32) -> Duration) -> (Vec<Duration>, u32) {
         let start = Timestamp::from_nanos(1_000_000_000);
-        let mut patience = Patience::new(PERIOD, start);
+        let mut schedule = PollSchedule::new(PERIOD, start);
         let (mut now, mut seen, mut looks) = (start, Vec::new(), 0);
         while seen.len() < blocks as usize {
             let number = seen.len() as u32;
@@ -89,9 +89,9 @@ mod tests {
             looks += 1;
             if now >= came {
                 seen.push(now.since(came));
-                patience.came(now);
+                schedule.came(now);
             } else {
-                now = now + patience.pause(now) + slack(number);
+                now = now + schedule.pause(now) + slack(number);
             }
         }
         (seen, looks)
