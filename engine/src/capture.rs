@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use cpal::FromSample;
 use crossbeam_utils::CachePadded;
+use dasp_sample::FromSample;
 
 use crate::timeline::Timeline;
 use crate::{Format, Timestamp};
@@ -93,6 +93,7 @@ impl CaptureTally {
     }
 
     /// Says that the device reported an xrun; the next written samples account for it. Fit for a callback.
+    #[cfg(feature = "device")]
     pub(crate) fn xrun_reported(&self) {
         self.counts.xruns_reported.fetch_add(1, Ordering::Release);
     }

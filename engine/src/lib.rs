@@ -47,9 +47,9 @@ mod stream;
 pub use block::{Block, Item, Stamp};
 pub use buckets::Precision;
 pub use capture::{Capture, CaptureTally};
-// `Capture::write` takes any sample that has it, so whoever writes a source may need its name.
 pub use consumer::{Consumer, Delivery, RecvError};
-pub use cpal::FromSample;
+// `Capture::write` takes any sample that converts to `f32`: a generic source needs the name of that trait.
+pub use dasp_sample::FromSample;
 pub use end::{End, EndReason};
 pub use fanout::{FanOut, FanOutOptions, Hub, Start, SubscribeError, SubscribeOptions};
 pub use format::{Format, FormatError};

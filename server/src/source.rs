@@ -1,6 +1,6 @@
 //! From the words of a configuration to a source that runs.
 
-use aircheck_engine::source::{Demo, Device, DeviceError, Paced, Pcm, Source, Tone, Wanted, Wav, WavError};
+use aircheck_engine::source::{Demo, Device, DeviceError, Paced, Pcm, Source, Tone, DeviceOptions, Wav, WavError};
 use aircheck_engine::{Stream, StreamError, StreamOptions};
 
 use crate::config::{Config, SourceSpec};
@@ -55,7 +55,7 @@ fn open(config: &Config, spec: &SourceSpec) -> Result<(Box<dyn Source>, SourceKi
     Ok(match spec {
         SourceSpec::Auto | SourceSpec::Mic(_) => {
             let name = if let SourceSpec::Mic(name) = spec { name.as_deref() } else { None };
-            let wanted = Wanted { rate_hz: config.rate_hz, channels: config.channels };
+            let wanted = DeviceOptions { rate_hz: config.rate_hz, channels: config.channels };
             let device =
                 Device::open(name, wanted).map_err(|error| OpenError::Device { spec: spec.to_string(), error })?;
             (Box::new(device), SourceKind::Mic)

@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read};
 
-use crate::source::{Arrival, Pull};
+use crate::source::pull::{Arrival, Pull};
 
 /// How a raw sample is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

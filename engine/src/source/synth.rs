@@ -3,7 +3,9 @@
 use std::f64::consts::TAU;
 
 use crate::Capture;
-use crate::source::{Paced, Pull, Running, Source, SourceError};
+use crate::source::interface::{Running, Source, SourceError};
+use crate::source::paced::Paced;
+use crate::source::pull::Pull;
 
 /// Rate of synthesised sound, in Hz: what most sound cards run at.
 const RATE_HZ: u32 = 48_000;

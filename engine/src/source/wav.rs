@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use hound::{SampleFormat, WavReader};
 
-use crate::source::Pull;
+use crate::source::pull::Pull;
 
 /// A WAV file: 8, 16, 24 or 32-bit integers or 32-bit floats, at any rate, with up to 32 channels. Integers become
 /// floats from -1 to 1; up to 24 bits of them survive exactly.
