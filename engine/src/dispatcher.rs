@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::capture::{self, CaptureTally, HEADER_WORDS};
+use crate::clock;
 use crate::poll_schedule::PollSchedule;
 use crate::pool::Pool;
 use crate::{Block, EndReason, FanOut, Format, Precision, SharedRecorder, Stamp, Timestamp};
@@ -14,6 +15,9 @@ use crate::{Block, EndReason, FanOut, Format, Precision, SharedRecorder, Stamp, 
 const MAX_BATCH_BLOCKS: usize = 32;
 /// The `ring` stage is told apart up to this many microseconds: 67 s.
 const MAX_MICROS: u64 = 1 << 26;
+
+/// Time between two looks at the wall clock: after a step, times are wrong for no longer.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a [`Dispatcher::step`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,11 +113,20 @@ impl Dispatcher {
     pub(crate) fn run(mut self, period: Duration) {
         #[cfg(target_os = "linux")]
         be_punctual();
-        let mut schedule = PollSchedule::new(period, Timestamp::now());
+        let start = Timestamp::now();
+        let mut schedule = PollSchedule::new(period, start);
+        let mut followed_at = start;
         loop {
             match self.step(Timestamp::now()) {
                 Step::Dispatched => schedule.came(Timestamp::now()),
-                Step::Idle => thread::sleep(schedule.pause(Timestamp::now())),
+                Step::Idle => {
+                    let now = Timestamp::now();
+                    if now.since(followed_at) >= FOLLOW_INTERVAL {
+                        followed_at = now;
+                        clock::follow_wall_clock();
+                    }
+                    thread::sleep(schedule.pause(now));
+                }
                 Step::Ended => break,
             }
         }

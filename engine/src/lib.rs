@@ -13,6 +13,7 @@
 //! What is absent: the engine knows nothing of HTTP, async runtimes or JSON. It never overwrites what a consumer
 //! has not read, and never waits for one, unless told to by [`Overflow::Block`] where nothing is live.
 
+mod clock;
 mod time;
 
 mod format;

@@ -130,7 +130,7 @@ impl Event {
     pub fn json(&self) -> Value {
         let mut object = Map::new();
         object.insert("event".to_owned(), json!(self.what.label()));
-        object.insert("at".to_owned(), json!(self.at.as_secs_f64()));
+        object.insert("at".to_owned(), json!(self.at.unix_seconds()));
         object.insert("sequence".to_owned(), json!(self.sequence));
         if let Some(Who { id, name, format, remote }) = &self.who {
             let listener = json!({"id": id, "name": name, "format": format, "remote": remote});

@@ -472,7 +472,7 @@ impl Listener {
             remote: self.wire.remote().to_string(),
             format: self.mount.label(),
             overflow: self.overflow.label(),
-            connected_at: self.connected_at.as_secs_f64(),
+            connected_at: self.connected_at.unix_seconds(),
             offered: snapshot.offered,
             delivered: snapshot.delivered,
             lost: snapshot.lost.total(),

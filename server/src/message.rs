@@ -67,7 +67,7 @@ pub fn binary(payload: Payload, stamp: Stamp, bytes: &[u8]) -> Bytes {
     message.extend([VERSION, payload.kind(), 0, 0]);
     message.extend((bytes.len() as u32).to_le_bytes());
     message.extend(stamp.sequence.to_le_bytes());
-    message.extend(stamp.captured_at.as_nanos().to_le_bytes());
+    message.extend(stamp.captured_at.unix_nanos().to_le_bytes());
     message.extend_from_slice(bytes);
     message.into()
 }
@@ -92,7 +92,7 @@ pub fn hello(format: Format, payload: Payload, packets: Option<Packets>, listene
         "channels": format.channels(),
         "block_frames": format.block_frames(),
         "block_seconds": format.block_span().as_secs_f64(),
-        "now": Timestamp::now().as_secs_f64(),
+        "now": Timestamp::now().unix_seconds(),
     });
     if let Some(Packets { packet_frames, pre_skip_frames }) = packets {
         hello["packet_frames"] = packet_frames.into();
@@ -167,7 +167,7 @@ impl Said {
 /// The answer to a question for the time.
 #[must_use]
 pub fn clock(asked: f64, now: Timestamp) -> String {
-    let answer: Value = json!({"clock": {"asked": asked, "now": now.as_secs_f64()}});
+    let answer: Value = json!({"clock": {"asked": asked, "now": now.unix_seconds()}});
     answer.to_string()
 }
 
@@ -202,10 +202,10 @@ impl Captured {
             .binary_search_by_key(&sequence, |(sequence, _)| *sequence)
             .map(|index| self.stamps[index].1)
             .map_err(|_| format!("heard: block {sequence} was not sent to you, or too long ago"))?;
-        if at > now.as_secs_f64() + AHEAD_SECONDS {
+        if at > now.unix_seconds() + AHEAD_SECONDS {
             return Err("heard: `at` is in the future".to_owned());
         }
-        let seconds = at - captured_at.as_secs_f64();
+        let seconds = at - captured_at.unix_seconds();
         if seconds < 0.0 {
             return Err("heard: `at` is before the block was captured".to_owned());
         }

@@ -1,6 +1,6 @@
 //! From the words of a configuration to a source that runs.
 
-use aircheck_engine::source::{Demo, Device, DeviceError, Paced, Pcm, Source, Tone, DeviceOptions, Wav, WavError};
+use aircheck_engine::source::{Demo, Device, DeviceError, DeviceOptions, Paced, Pcm, Source, Tone, Wav, WavError};
 use aircheck_engine::{Stream, StreamError, StreamOptions};
 
 use crate::config::{Config, SourceSpec};

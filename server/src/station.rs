@@ -211,8 +211,8 @@ impl Station {
                 "block_frames": self.format.block_frames(),
                 "block_seconds": self.format.block_span().as_secs_f64(),
             },
-            "started_at": self.started_at.as_secs_f64(),
-            "now": Timestamp::now().as_secs_f64(),
+            "started_at": self.started_at.unix_seconds(),
+            "now": Timestamp::now().unix_seconds(),
             "head_sequence": self.hub.head().next().checked_sub(1),
             "capture": {
                 "blocks": self.capture.blocks(),

@@ -7,7 +7,7 @@ use aircheck_engine::Timestamp;
 /// The name, without its ending, of a take whose first frame was captured `at` and belongs to the block `sequence`: in
 /// UTC, so that it does not depend on where the machine stands, and sorted by time.
 pub(crate) fn stem(at: Timestamp, sequence: u64) -> String {
-    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_nanos(at.as_nanos())).to_string();
+    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_nanos(at.unix_nanos())).to_string();
     format!("aircheck-{}-{sequence:010}", time.replace(['-', ':'], ""))
 }
 
