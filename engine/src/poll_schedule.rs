@@ -1,61 +1,61 @@
-//! When to look at the capture ring again: the callback wakes nobody, so the dispatcher predicts the next block.
+//! The times at which the dispatcher polls the capture ring: a callback can't wake it, so it predicts the next block.
 
 use std::time::Duration;
 
 use crate::Timestamp;
 
-/// A block that was there at the first look came some time before that. The next look is so much earlier, and each one
-/// after it by twice as much, until one is too early: then it is known again when blocks come.
-const ADVANCE: Duration = Duration::from_micros(20);
-/// And at most this part of the period: one that comes with jitter is not looked for half a period too early.
-const ADVANCE_PART: u32 = 8;
-/// First wait after a look that came too early.
+/// A block that is there at the first poll came some time before. The next poll is earlier by this, and each one after it
+/// by twice as much, until one is too early: that poll shows when blocks come.
+const MIN_ADVANCE: Duration = Duration::from_micros(20);
+/// Largest advance, as a part of the period: a block with jitter is not polled for half a period too early.
+const MAX_ADVANCE_PART: u32 = 8;
+/// First wait after a poll that was too early.
 const MIN_RETRY_INTERVAL: Duration = Duration::from_micros(20);
-/// Longest wait while blocks are late: a source that has fallen silent costs 200 looks a second.
+/// Longest wait while blocks are late: a silent source costs 200 polls a second.
 const MAX_RETRY_INTERVAL: Duration = Duration::from_millis(5);
-/// Each retry waits this part of the lateness so far. So what waiting adds is at most an eighth of how late the
-/// device was anyway, and a long silence does not keep the processor busy.
+/// Each retry waits this part of the lateness so far. So waiting adds at most an eighth to the device's own lateness,
+/// and a long silence does not keep the processor busy.
 const RETRY_PART: u32 = 8;
 
-/// Predicts when the next block comes. Measured against waking from the callback, it costs the capture thread nothing.
+/// Predicts when the next block comes. Unlike a wake-up from the callback, this costs the capture thread nothing.
 ///
-/// That the last block was *seen* at some time does not say that it *came* then: predicting from there, one late look
-/// would make all later ones as late, and half a period would be lost on average. So it feels its way to the moment when
-/// blocks come, and sees a punctual one some 20 us after it is there.
+/// The time at which a block was *seen* is not the time at which it *came*. A prediction from the former would make all
+/// polls as late as the latest one, and add half a period on average. So the schedule searches for the moment at which
+/// blocks come, and finds a punctual block some 20 us after that.
 #[derive(Debug)]
 pub(crate) struct PollSchedule {
     period: Duration,
     due: Timestamp,
     advance: Duration,
-    /// A look since then came too early.
-    looked_in_vain: bool,
+    /// Whether a poll for the current block was too early.
+    was_early: bool,
 }
 
 impl PollSchedule {
-    /// For blocks that come every `period`.
+    /// Creates a schedule for blocks that come every `period`.
     pub(crate) fn new(period: Duration, now: Timestamp) -> Self {
-        Self { period, due: now + period, advance: ADVANCE, looked_in_vain: false }
+        Self { period, due: now + period, advance: MIN_ADVANCE, was_early: false }
     }
 
-    /// A block was there.
+    /// Notes that a poll found a block.
     pub(crate) fn came(&mut self, now: Timestamp) {
-        if self.looked_in_vain {
+        if self.was_early {
             self.due = now + self.period;
-            self.advance = ADVANCE;
+            self.advance = MIN_ADVANCE;
         } else {
-            self.advance = self.advance.min(self.period / ADVANCE_PART);
+            self.advance = self.advance.min(self.period / MAX_ADVANCE_PART);
             self.due = now + (self.period - self.advance);
             self.advance *= 2;
         }
-        self.looked_in_vain = false;
+        self.was_early = false;
     }
 
-    /// No block was there: how long to wait before the next look.
+    /// Notes that a poll found no block. Returns how long to wait before the next poll.
     pub(crate) fn pause(&mut self, now: Timestamp) -> Duration {
         if now < self.due {
             return self.due.since(now);
         }
-        self.looked_in_vain = true;
+        self.was_early = true;
         (now.since(self.due) / RETRY_PART).clamp(MIN_RETRY_INTERVAL, MAX_RETRY_INTERVAL)
     }
 }
@@ -67,7 +67,7 @@ mod tests {
     const PERIOD: Duration = Duration::from_millis(10);
 
     #[test]
-    fn it_sleeps_until_the_block_is_due_and_then_looks_ever_more_rarely() {
+    fn it_sleeps_until_the_block_is_due_and_then_polls_less_and_less_often() {
         let start = Timestamp::from_nanos(1_000_000_000);
         let mut schedule = PollSchedule::new(PERIOD, start);
         let due = start + PERIOD;
@@ -77,16 +77,16 @@ mod tests {
         assert_eq!(schedule.pause(due + Duration::from_secs(60)), MAX_RETRY_INTERVAL);
     }
 
-    /// How late each of `blocks` blocks is seen that come every period, `phase` after the first look was due, by a
-    /// thread that wakes `slack` after it wanted to; and how many looks that takes.
+    /// Simulates blocks that come every period, `phase` after the first poll, and a thread that wakes `slack` too late.
+    /// Returns the lateness at which each block is seen, and the number of polls.
     fn lateness(blocks: u32, phase: Duration, slack: impl Fn(u32) -> Duration) -> (Vec<Duration>, u32) {
         let start = Timestamp::from_nanos(1_000_000_000);
         let mut schedule = PollSchedule::new(PERIOD, start);
-        let (mut now, mut seen, mut looks) = (start, Vec::new(), 0);
+        let (mut now, mut seen, mut polls) = (start, Vec::new(), 0);
         while seen.len() < blocks as usize {
             let number = seen.len() as u32;
             let came = start + phase + PERIOD * number;
-            looks += 1;
+            polls += 1;
             if now >= came {
                 seen.push(now.since(came));
                 schedule.came(now);
@@ -94,18 +94,18 @@ mod tests {
                 now = now + schedule.pause(now) + slack(number);
             }
         }
-        (seen, looks)
+        (seen, polls)
     }
 
     #[test]
-    fn one_late_look_does_not_make_all_later_ones_late() {
+    fn one_late_poll_does_not_make_all_later_ones_late() {
         let micros = Duration::from_micros;
         for phase in (0..10).map(Duration::from_millis) {
-            // Once it is kept from running for 7 ms.
+            // Once, the thread does not run for 7 ms.
             let slack = |number| if number == 100 { Duration::from_millis(7) } else { micros(5) };
-            let (seen, looks) = lateness(200, phase, slack);
+            let (seen, polls) = lateness(200, phase, slack);
             assert!(seen[20..100].iter().chain(&seen[120..]).all(|late| *late < micros(60)), "{phase:?}: {seen:?}");
-            assert!(looks < 5 * 200, "{looks} looks");
+            assert!(polls < 5 * 200, "{polls} polls");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `offered = delivered + lost + queued`, for every consumer at every moment, against a model that knows only the
 //! sequence numbers: what was pushed, what each consumer received, and which gaps it saw.
 
-#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a test fails on anything unexpected")]
 
 #[path = "common/ends.rs"]
 mod ends;
