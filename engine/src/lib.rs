@@ -60,3 +60,8 @@ pub use run::Run;
 pub use stream::{Stream, StreamError, StreamOptions};
 pub use tally::{Snapshot, Tally};
 pub use time::Timestamp;
+
+/// Runs the example of docs/library.md as a documentation test.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/library.md")]
+struct LibraryPage;
