@@ -190,8 +190,9 @@ fn samples_come_as_they_are_in_the_file_and_the_end_is_told() {
 #[test]
 fn packets_of_opus_decode_to_the_tone() {
     let server = Server::start(&["--source", "tone:440", "--block", "20ms"]);
-    let mut client = Client::listen(&server, "payload=opus&bitrate=64000");
-    assert_eq!([&client.hello["payload"], &client.hello["rate_hz"]], [&json!("opus"), &json!(48_000)]);
+    let mut client = Client::listen(&server, "payload=opus&bitrate=65000");
+    let hello = ["payload", "rate_hz", "bitrate"].map(|member| client.hello[member].clone());
+    assert_eq!(hello, [json!("opus"), json!(48_000), json!(64_000)], "the nearest bitrate is 64000");
     let channels = client.hello["channels"].as_u64().unwrap() as usize;
     let mut decoder = opus::Decoder::new(48_000, [opus::Channels::Mono, opus::Channels::Stereo][channels - 1]).unwrap();
     let (mut heard, mut next, mut bytes) = (Vec::new(), None, 0);

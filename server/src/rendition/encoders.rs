@@ -15,8 +15,6 @@ use aircheck_engine::{
 
 /// How often an encoder looks for listeners while no sound comes.
 const IDLE_INTERVAL: Duration = Duration::from_millis(50);
-/// Bitrates of Opus at a time. Each is an encoder that takes up to 3 % of a core, and there are half a million to ask for.
-const BITRATES_MOST: usize = 8;
 /// Blocks of a backlog that are encoded before listeners are woken.
 const MAX_BATCH: usize = 32;
 
@@ -58,9 +56,6 @@ pub enum EncoderError {
     /// The sound cannot be encoded so.
     #[error("{0}")]
     Encoding(String),
-    /// Opus is being encoded at as many bitrates as there may be.
-    #[error("opus is encoded at {BITRATES_MOST} bitrates already, and no more; take one of them: {0} bit/s")]
-    Bitrates(String),
     /// The system gives no thread.
     #[error("no thread for the encoder: {0}")]
     Thread(#[from] std::io::Error),
@@ -92,9 +87,6 @@ impl Encoders {
                 Err(SubscribeError::Ended) => {}
                 result => return Ok(result?),
             }
-        }
-        if matches!(encoding, Encoding::Opus { .. }) {
-            check_bitrates(&running)?;
         }
         let started = self.start(encoding)?;
         let subscription = started.subscribe(options)?;
@@ -140,16 +132,6 @@ impl Running {
     fn subscribe(&self, options: SubscribeOptions) -> Result<Subscription, SubscribeError> {
         Ok(Subscription { packets: self.packets.subscribe(options)?, tail: Arc::clone(&self.tail) })
     }
-}
-
-fn check_bitrates(running: &HashMap<Encoding, Running>) -> Result<(), EncoderError> {
-    let mut bitrates: Vec<u32> = running.keys().filter_map(|encoding| encoding.bitrate()).collect();
-    if bitrates.len() < BITRATES_MOST {
-        return Ok(());
-    }
-    bitrates.sort_unstable();
-    let bitrates: Vec<_> = bitrates.iter().map(u32::to_string).collect();
-    Err(EncoderError::Bitrates(bitrates.join(", ")))
 }
 
 struct Worker {

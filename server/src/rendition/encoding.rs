@@ -4,7 +4,7 @@ use aircheck_api::{HEADER_BYTES, Payload};
 use aircheck_engine::Format;
 use aircheck_engine::source::PcmEncoding;
 
-use crate::rendition::codec::OpusEncoder;
+use crate::rendition::codec::{OpusBitrate, OpusEncoder};
 use crate::rendition::container::message::{self, PacketLayout};
 
 /// What an encoder makes of blocks. `/stream.wav` and `/stream.pcm` with the same samples share an encoder, and so do
@@ -21,8 +21,8 @@ pub enum Encoding {
     Events,
     /// Packets of Opus.
     Opus {
-        /// Bits per second.
-        bitrate: u32,
+        /// The bitrate.
+        bitrate: OpusBitrate,
     },
     /// Frames of FLAC.
     Flac {
@@ -47,7 +47,7 @@ impl Encoding {
         let Self::Opus { bitrate } = self else { return None };
         // Fails only where the encoder fails too, and then there is no stream.
         let pre_skip_frames = OpusEncoder::pre_skip_for(format, bitrate).ok()?;
-        Some(PacketLayout { packet_frames: OpusEncoder::packet_frames_for(format), pre_skip_frames })
+        Some(PacketLayout { packet_frames: OpusEncoder::packet_frames_for(format), pre_skip_frames, bitrate })
     }
 
     /// Returns the sample rate of the decoded stream.
@@ -61,7 +61,7 @@ impl Encoding {
 
     /// Returns the bitrate of Opus; `None` for other encodings.
     #[must_use]
-    pub const fn bitrate(self) -> Option<u32> {
+    pub const fn bitrate(self) -> Option<OpusBitrate> {
         match self {
             Self::Opus { bitrate } => Some(bitrate),
             _ => None,
@@ -80,7 +80,9 @@ impl Encoding {
             // A float that came from 16 bits takes 10 to 13 characters with its comma, and the other members 150.
             Self::Json | Self::Events => samples * 12 + 150,
             // With the header of a page or a message.
-            Self::Opus { bitrate } => (f64::from(bitrate) / 8.0 * format.block_span().as_secs_f64()) as u64 + 28,
+            Self::Opus { bitrate } => {
+                (f64::from(bitrate.bits_per_second()) / 8.0 * format.block_span().as_secs_f64()) as u64 + 28
+            }
             Self::Flac { bits } => samples * u64::from(bits) / 8 + 20,
         }
     }
