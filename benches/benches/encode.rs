@@ -13,8 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aircheck_benches::{Table, Target, WAV_RATE_HZ, is_quick, write_wav};
 use aircheck_api::Payload;
+use aircheck_benches::{Table, Target, WAV_RATE_HZ, is_quick, write_wav};
 use aircheck_engine::source::{Paced, PcmEncoding, Wav};
 use aircheck_engine::{Block, Format, Item, Overflow, Stream, StreamOptions, SubscribeOptions, Timestamp};
 use aircheck_server::rendition::codec::{FlacEncoder, OpusEncoder};

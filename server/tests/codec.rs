@@ -90,7 +90,7 @@ fn decoded(bits: u32, flac: &[u8], complaint: &str) -> Vec<i32> {
 }
 
 #[test]
-fn flac_is_the_source_sample_by_sample() {
+fn flac_decodes_to_the_source_sample_by_sample() {
     for (rate_hz, channels, block_ms, bits) in [
         (48_000, 2, 10, 16),
         (48_000, 2, 10, 24),
@@ -115,7 +115,7 @@ fn flac_is_the_source_sample_by_sample() {
 }
 
 #[test]
-fn flac_can_be_joined_late_and_shows_a_hole_where_it_is() {
+fn flac_can_be_joined_late_and_a_missing_frame_is_detected() {
     let format = format(48_000, 2, 10);
     let source = integers(16, 480 * 2 * 400);
     let (header, frames) = flac(format, 16, &source);
@@ -129,7 +129,7 @@ fn flac_can_be_joined_late_and_shows_a_hole_where_it_is() {
 }
 
 #[test]
-fn flac_clips_what_is_too_loud_and_silences_what_is_no_number() {
+fn flac_clips_samples_beyond_full_scale_and_silences_nan() {
     let format = format(48_000, 1, 10);
     let mut encoder = FlacEncoder::new(format, 16).unwrap();
     let mut block = vec![0.5; 480];
@@ -140,7 +140,7 @@ fn flac_clips_what_is_too_loud_and_silences_what_is_no_number() {
 }
 
 #[test]
-fn flac_numbers_go_as_far_as_they_can() {
+fn flac_frame_numbers_reach_their_maximum() {
     let format = format(48_000, 2, 10);
     let mut encoder = FlacEncoder::new(format, 16).unwrap();
     let source = integers(16, 960);
@@ -242,7 +242,7 @@ fn granules(file: &[u8]) -> Vec<(u64, bool)> {
 }
 
 #[test]
-fn a_hole_moves_granule_positions_and_not_the_sound_after_it() {
+fn a_gap_advances_granule_positions_and_keeps_later_sound_in_place() {
     for (rate_hz, flushed) in [(48_000, 1), (44_100, 1)] {
         let format = format(rate_hz, 2, 10);
         let samples = source(format, 2 * rate_hz as usize, |t| 0.5 * (t * 1000.0 * TAU).sin());

@@ -67,12 +67,12 @@ fn flac_is_the_file(spec: WavSpec, path: &str) {
 }
 
 #[test]
-fn flac_of_sixteen_bits_is_the_file() {
+fn flac_of_a_16_bit_file_decodes_to_the_file() {
     flac_is_the_file(spec(2, 44_100, 16), "stream.flac?from=0");
 }
 
 #[test]
-fn flac_of_a_file_of_24_bits_has_24_bits() {
+fn flac_of_a_24_bit_file_has_24_bits() {
     flac_is_the_file(spec(3, 48_000, 24), "stream.flac?from=0");
 }
 
@@ -88,7 +88,7 @@ fn best_shift(heard: &[f32], hz: f64) -> f64 {
 }
 
 #[test]
-fn opus_has_the_pitch_the_level_the_place_and_the_length_of_the_file() {
+fn opus_keeps_pitch_level_timing_and_length_of_the_file() {
     // At Opus's own rate, and resampled; with a last block that is short, and with one that is not.
     for (rate_hz, frames) in [(48_000, 96_123), (48_000, 96_000), (44_100, 88_200), (11_025, 22_100)] {
         let directory = tempfile::tempdir().unwrap();
@@ -128,7 +128,7 @@ fn pages(file: &[u8]) -> Vec<(u64, u8)> {
 }
 
 #[test]
-fn opus_that_is_cut_off_has_a_last_page() {
+fn opus_has_a_last_page_when_the_server_ends() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("heard.opus");
     let mut server = Server::start(&["--source", "tone:440"]);
@@ -144,7 +144,7 @@ fn opus_that_is_cut_off_has_a_last_page() {
 }
 
 #[test]
-fn the_granule_positions_jump_over_what_was_lost() {
+fn granule_positions_jump_over_lost_blocks() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("heard.opus");
     let mut server = Server::start(&["--source", "tone:440", "--buffer", "200ms", "--socket-buffer", "20ms"]);
@@ -173,7 +173,7 @@ fn the_granule_positions_jump_over_what_was_lost() {
 }
 
 #[test]
-fn a_packet_of_several_blocks_delivers_them_all() {
+fn a_packet_of_several_blocks_counts_all_of_them_as_delivered() {
     let directory = tempfile::tempdir().unwrap();
     // Packets have 2.5 ms.
     let server = Server::start(&["--source", "tone:440", "--block", "1ms"]);
@@ -191,7 +191,7 @@ fn encoders(server: &Server) -> usize {
 }
 
 #[test]
-fn one_encoder_is_enough_for_all_and_none_for_nobody() {
+fn listeners_share_one_encoder_which_ends_with_the_last_of_them() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", "tone:440"]);
     assert_eq!(encoders(&server), 0);
@@ -211,7 +211,7 @@ fn one_encoder_is_enough_for_all_and_none_for_nobody() {
 }
 
 #[test]
-fn there_is_a_limit_of_bitrates() {
+fn the_number_of_bitrates_is_limited() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", "tone:440"]);
     let listen = |n: usize| {
@@ -228,7 +228,7 @@ fn there_is_a_limit_of_bitrates() {
 }
 
 #[test]
-fn what_a_codec_cannot_carry_is_refused_in_a_sentence() {
+fn more_channels_than_a_codec_has_are_refused_with_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let six = spec(6, 48_000, 16);
     let source = wav(&directory.path().join("six.wav"), six, &tone(six, 440.0, 48_000));

@@ -45,7 +45,7 @@ fn a_tone_played_to_the_microphone_is_heard_at_its_pitch_and_level() {
 }
 
 #[test]
-fn losing_the_sound_server_ends_nothing_else() {
+fn a_lost_sound_server_leaves_silence_and_exit_code_1() {
     let mut sound_server = PulseServer::start();
     let program = sound_server.command(env!("CARGO_BIN_EXE_aircheck"), Way::Pulse);
     let mut server = Server::launch(program, &["--source", "mic"], |command| command);
@@ -58,6 +58,7 @@ fn losing_the_sound_server_ends_nothing_else() {
     assert!(status["source"]["failure"].is_string(), "{status}");
     assert!(server.text("metrics").contains("aircheck_capture_up 0\n"));
     server.terminate();
-    // It says what failed, and ends in order.
-    assert!(server.wait().code().is_some(), "{}", server.log());
+    // A source that failed is an error at the end, too.
+    assert_eq!(server.wait().code(), Some(1), "{}", server.log());
+    assert!(server.log().lines().last().unwrap().contains("the source has failed: "), "{}", server.log());
 }

@@ -187,7 +187,7 @@ fn without_matching(operand: &str) -> &str {
 }
 
 #[test]
-fn an_alert_is_taken_apart_where_it_compares() {
+fn operands_of_an_alert_are_found() {
     for (expression, expected) in [
         ("up == 0", &["up"][..]),
         ("rate(x{a=~\"b|c>d\"}[5m]) > 0.1", &["rate(x{a=~\"b|c>d\"}[5m])"]),
@@ -202,7 +202,7 @@ fn an_alert_is_taken_apart_where_it_compares() {
 }
 
 #[test]
-fn promtool_has_nothing_against_the_rules_and_their_own_tests_pass() {
+fn promtool_accepts_the_rules_and_their_tests_pass() {
     for arguments in [
         &["check", "config", "prometheus.yml"][..],
         &["check", "rules", "aircheck.rules.yml"],
@@ -229,7 +229,7 @@ fn every_alert_is_tested() {
 }
 
 #[test]
-fn panels_lie_side_by_side_and_say_how_to_read_them() {
+fn panels_do_not_overlap_and_have_descriptions() {
     let dashboard = dashboard();
     let mut taken = BTreeSet::new();
     let mut ids = BTreeSet::new();
@@ -311,7 +311,7 @@ fn settles<T: PartialEq + Debug>(expected: &T, ask: impl Fn() -> T) {
 }
 
 #[test]
-fn every_query_has_an_answer_and_the_slow_listener_is_found() {
+fn every_query_returns_data_and_finds_the_slow_listener() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", "tone:440", "--history", "500ms"]);
     let prometheus = Prometheus::start(server.address);

@@ -185,7 +185,7 @@ fn lines_with(log: &str, words: &str) -> usize {
 }
 
 /// Records a file to its end in files of a second, and compares.
-fn comes_out_as_it_went_in(setup: &Setup, block: &str, block_frames: usize, rate_hz: usize) {
+fn is_recorded_unchanged(setup: &Setup, block: &str, block_frames: usize, rate_hz: usize) {
     let mut server = setup.start(&["--record-split", "1s", "--block", block]);
     assert!(server.wait().success());
     let overlay = setup.lay_over();
@@ -215,19 +215,19 @@ fn comes_out_as_it_went_in(setup: &Setup, block: &str, block_frames: usize, rate
 }
 
 #[test]
-fn sixteen_bits_come_out_as_they_went_in() {
+fn a_16_bit_file_is_recorded_sample_by_sample() {
     let setup = Setup::noise(2, 44_100, SampleFormat::Int, 3 * 44_100 + 12_345);
-    comes_out_as_it_went_in(&setup, "10ms", 441, 44_100);
+    is_recorded_unchanged(&setup, "10ms", 441, 44_100);
 }
 
 #[test]
-fn floats_come_out_as_they_went_in_with_blocks_that_no_second_is_made_of() {
+fn a_float_file_is_recorded_sample_by_sample_in_blocks_of_7_ms() {
     let setup = Setup::noise(1, 48_000, SampleFormat::Float, 2 * 48_000 + 12_345);
-    comes_out_as_it_went_in(&setup, "7ms", 336, 48_000);
+    is_recorded_unchanged(&setup, "7ms", 336, 48_000);
 }
 
 #[test]
-fn a_disk_that_is_away_for_less_than_the_ring_lasts_costs_nothing() {
+fn a_short_disk_failure_loses_nothing() {
     let setup = Setup::noise(2, 8000, SampleFormat::Int, 7 * 8000 + 33);
     let mut server = setup.start(&["--record-split", "1s", "--history", "500ms"]);
     status_when(&server, "sound", |status| status["blocks"].as_u64().unwrap() > 20);
@@ -250,7 +250,7 @@ fn a_disk_that_is_away_for_less_than_the_ring_lasts_costs_nothing() {
 }
 
 #[test]
-fn a_disk_that_is_away_for_longer_costs_a_gap_that_is_told() {
+fn a_long_disk_failure_leaves_a_documented_gap() {
     let setup = Setup::noise(1, 8000, SampleFormat::Int, 15 * 8000 + 33);
     // Whoever may start in the past has a ring that is longer by that.
     let mut server = setup.start(&["--record-split", "1s", "--history", "500ms"]);
@@ -280,7 +280,7 @@ fn a_disk_that_is_away_for_longer_costs_a_gap_that_is_told() {
 }
 
 #[test]
-fn a_disk_that_is_full_again_and_again_costs_nothing() {
+fn a_disk_that_fills_repeatedly_loses_nothing() {
     let setup = Setup::noise(2, 48_000, SampleFormat::Int, 4 * 48_000);
     // Each file may take so many half kilobytes, and more is refused with an error.
     let mut limited = Command::new("sh");
@@ -313,7 +313,7 @@ fn a_disk_that_is_full_again_and_again_costs_nothing() {
 }
 
 #[test]
-fn a_kill_takes_less_than_the_last_second() {
+fn a_killed_server_loses_less_than_a_second_of_its_recording() {
     for blocks in [120, 177, 233] {
         let setup = Setup::noise(2, 48_000, SampleFormat::Int, 20 * 48_000);
         let mut server = setup.start(&["--record-split", "2s"]);
@@ -338,7 +338,7 @@ fn a_kill_takes_less_than_the_last_second() {
 }
 
 #[test]
-fn told_to_end_it_records_to_the_last_block() {
+fn a_signal_ends_the_recording_at_the_last_block() {
     let folder = tempfile::tempdir().unwrap();
     let (directory, heard) = (folder.path().join("takes"), folder.path().join("heard"));
     let mut server = Server::start(&["--source", "tone:440", "--record", directory.to_str().unwrap()]);
@@ -364,7 +364,7 @@ fn told_to_end_it_records_to_the_last_block() {
 }
 
 #[test]
-fn what_a_silent_source_has_sent_is_in_the_file() {
+fn sound_before_a_silence_of_the_source_is_in_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("takes");
     let flags = ["--source", "stdin", "--rate", "8000", "--channels", "1", "--record", directory.to_str().unwrap()];
@@ -377,7 +377,7 @@ fn what_a_silent_source_has_sent_is_in_the_file() {
 }
 
 #[test]
-fn a_directory_that_can_t_be_written_to_is_refused_before_the_source_is_opened() {
+fn an_unwritable_directory_is_refused_before_the_source_is_opened() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
@@ -391,7 +391,7 @@ fn a_directory_that_can_t_be_written_to_is_refused_before_the_source_is_opened()
 }
 
 #[test]
-fn the_status_tells_what_is_recorded_and_the_directory_is_private() {
+fn the_status_reports_the_recording_and_its_directory_is_private() {
     let setup = Setup::noise(2, 8000, SampleFormat::Int, 10 * 8000);
     let server = setup.start(&[]);
     let status = status_when(&server, "sound", |status| status["blocks"].as_u64().unwrap() > 100);
@@ -410,7 +410,7 @@ fn the_status_tells_what_is_recorded_and_the_directory_is_private() {
 }
 
 #[test]
-fn what_was_recorded_before_is_not_touched() {
+fn earlier_recordings_are_not_touched() {
     let setup = Setup::noise(1, 8000, SampleFormat::Int, 1000);
     let mut runs = Vec::new();
     for run in 1..=3 {

@@ -36,7 +36,7 @@ const ENDED: Duration = Duration::from_secs(2);
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 #[test]
-fn a_frozen_listener_is_as_late_as_the_server_says_and_the_others_lose_nothing() {
+fn the_reported_lag_of_frozen_listeners_is_true_and_others_lose_nothing() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let [alone, frozen] = if is_soak() { [5, 10] } else { [2, 3] }.map(Duration::from_secs);
     freeze(&roles(&["", BRIEF]), alone, frozen);
@@ -46,7 +46,7 @@ fn a_frozen_listener_is_as_late_as_the_server_says_and_the_others_lose_nothing()
 }
 
 #[test]
-fn a_slow_reader_is_as_late_as_the_server_says_and_the_others_lose_nothing() {
+fn the_reported_lag_of_slow_readers_is_true_and_others_lose_nothing() {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let slow_for = Duration::from_secs(if is_soak() { 30 } else { 5 });
     let directory = tempfile::tempdir().unwrap();

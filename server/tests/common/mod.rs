@@ -141,9 +141,11 @@ pub(crate) fn command() -> Command {
     command
 }
 
-/// Runs the program with arguments that it should refuse; its exit code and what it says on stderr.
+/// Runs the program with arguments that it should refuse, and returns its exit code and its stderr. Without `--listen`
+/// it would take a free port: an aircheck on the default one is not in the way.
 pub(crate) fn refused(arguments: &[&str]) -> (i32, String) {
     let mut command = command();
+    command.env("AIRCHECK_LISTEN", "127.0.0.1:0");
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let Output { status, stderr, .. } = command.output().unwrap();
     (status.code().unwrap(), String::from_utf8(stderr).unwrap())
