@@ -57,6 +57,8 @@ struct Downstream {
     /// Known once the fan-out has admitted the listener.
     lags: Option<Lags>,
     written_at: Timestamp,
+    /// When the socket was asked last.
+    followed_at: Option<Timestamp>,
 }
 
 /// What a new listener brings along.
@@ -288,8 +290,11 @@ impl Listener {
         standing
     }
 
-    /// Follows its packets to where they are now.
+    /// Follows its packets to where they are now. A second call for the same moment does not ask the kernel again.
     fn follow(&self, downstream: &mut Downstream, now: Timestamp) {
+        if downstream.followed_at.replace(now) == Some(now) {
+            return;
+        }
         downstream.in_flight.advance(&self.socket.state(), now, |span| {
             self.socket_micros.record(micros(span));
             self.recorders.stages.socket_micros.record(micros(span));
@@ -303,14 +308,14 @@ impl Listener {
     /// Returns its account. A block counts as delivered once all of it is written.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let written = self.downstream().in_flight.written_blocks(&self.socket.state());
+        let written = self.downstream().in_flight.written_blocks(self.socket.flushed_bytes());
         settled(self.tally.snapshot(), written)
     }
 
     fn look(&self, downstream: &mut Downstream, now: Timestamp) -> Standing {
         self.follow(downstream, now);
         let Downstream { in_flight, lags, .. } = downstream;
-        let written = in_flight.written_blocks(&self.socket.state());
+        let written = in_flight.written_blocks(self.socket.flushed_bytes());
         let snapshot = self.tally.snapshot();
         let next = snapshot.next_sequence;
         let reached = in_flight.reached(next);

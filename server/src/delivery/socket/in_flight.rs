@@ -72,7 +72,7 @@ impl InFlight {
     /// Follows the packets to where they are now, and tells `departed` how long each that has left was on its way
     /// through hyper and the kernel.
     pub(crate) fn advance(&mut self, wire: &TrackedState, now: Timestamp, mut departed: impl FnMut(Duration)) {
-        self.flushed(wire);
+        self.flushed(wire.flushed_bytes);
         let Some(socket) = wire.socket else { return };
         self.acked_byte = socket.acked_bytes;
         self.unread_bytes =
@@ -103,15 +103,15 @@ impl InFlight {
     }
 
     /// Where hyper has written everything it was given, the last packet ends there.
-    fn flushed(&mut self, wire: &TrackedState) {
-        if let (Some(flushed), Some(last)) = (wire.flushed_bytes, self.packets.back_mut()) {
+    fn flushed(&mut self, flushed_bytes: Option<u64>) {
+        if let (Some(flushed), Some(last)) = (flushed_bytes, self.packets.back_mut()) {
             last.end_byte.get_or_insert(flushed);
         }
     }
 
-    /// Blocks that hyper has written in full.
-    pub(crate) fn written_blocks(&mut self, wire: &TrackedState) -> u64 {
-        self.flushed(wire);
+    /// Returns the number of blocks that hyper has written in full, `flushed_bytes` being where it has nothing left.
+    pub(crate) fn written_blocks(&mut self, flushed_bytes: Option<u64>) -> u64 {
+        self.flushed(flushed_bytes);
         let pending = self.packets.back().filter(|last| last.end_byte.is_none()).map_or(0, |last| last.blocks);
         self.written_total - pending
     }

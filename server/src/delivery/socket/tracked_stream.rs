@@ -43,6 +43,9 @@ pub struct TrackedSocket {
     clear: AtomicBool,
     /// A body waits for that.
     wanted: AtomicBool,
+    /// Number of calls of `state`.
+    #[cfg(test)]
+    pub(crate) asked: AtomicU64,
 }
 
 /// A connection at one moment.
@@ -89,12 +92,21 @@ impl TrackedSocket {
         self.written.load(Ordering::Acquire)
     }
 
-    /// Where the connection stands now.
+    /// Returns the bytes given to the kernel by the time that hyper had none left; `None` while it has some. Unlike
+    /// [`state`](Self::state), this asks nothing of the kernel.
     #[must_use]
-    pub fn state(&self) -> TrackedState {
+    pub fn flushed_bytes(&self) -> Option<u64> {
         let clear = self.is_clear();
         let flushed = self.flushed.load(Ordering::Acquire);
-        TrackedState { flushed_bytes: clear.then_some(flushed), socket: self.with_socket(tcp_info::state).flatten() }
+        clear.then_some(flushed)
+    }
+
+    /// Returns where the connection stands now. It costs a system call of a microsecond or two.
+    #[must_use]
+    pub fn state(&self) -> TrackedState {
+        #[cfg(test)]
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        TrackedState { flushed_bytes: self.flushed_bytes(), socket: self.with_socket(tcp_info::state).flatten() }
     }
 
     /// The lock is held during the call, so that the descriptor is not closed and used again for another socket
@@ -132,6 +144,8 @@ impl TrackedStream {
             flushed: AtomicU64::new(0),
             clear: AtomicBool::new(true),
             wanted: AtomicBool::new(false),
+            #[cfg(test)]
+            asked: AtomicU64::new(0),
         });
         Ok(Self { stream, socket: tracked })
     }
