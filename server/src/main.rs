@@ -1,13 +1,19 @@
 //! The `aircheck` command.
 
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use aircheck_engine::source;
 use aircheck_server::app::run;
 use aircheck_server::config::cli::{self, Command};
+use aircheck_server::telemetry::log;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tracing_subscriber::EnvFilter;
+
+/// How long the reader of standard error is waited for at the end.
+const PRINT_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os(), |name| std::env::var_os(name)) {
@@ -16,7 +22,7 @@ fn main() -> ExitCode {
     };
     let result = match command {
         Command::Serve(config) => {
-            log_to_stderr();
+            let _log = log::init();
             raise_file_limit();
             run(config).map_err(|error| error.to_string())
         }
@@ -30,7 +36,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            let _ = writeln!(io::stderr(), "aircheck: {}", one_line(&message));
+            print_error(format!("aircheck: {}\n", one_line(&message)));
             ExitCode::FAILURE
         }
     }
@@ -45,17 +51,15 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-/// Logs what `RUST_LOG` asks for, or what an operator wants to know.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        // A log that can't be written, because its reader is gone or its disk full, must not end the sound.
-        .log_internal_errors(false)
-        .with_target(false)
-        .init();
+/// Writes to standard error, but waits no longer than a moment for its reader.
+fn print_error(line: String) {
+    let (done, written) = mpsc::channel();
+    thread::spawn(move || {
+        // Nothing can be done if it fails.
+        let _ = io::stderr().write_all(line.as_bytes());
+        let _ = done.send(());
+    });
+    let _ = written.recv_timeout(PRINT_TIMEOUT);
 }
 
 /// The message without line ends, which names in it may have.

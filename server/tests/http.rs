@@ -132,6 +132,24 @@ fn a_disconnected_listener_gets_a_proper_end() {
 }
 
 #[test]
+fn a_listener_that_gathers_for_longer_than_the_end_may_take_gets_a_proper_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&["--source", "tone:440"]);
+    let listen = |name: &str| {
+        let url = server.url(&format!("stream.wav?name={name}&gather=1250ms&buffer=10s"));
+        Listener::start(&url, &directory.path().join(name))
+    };
+    let (mut one, mut two) = (listen("one"), listen("two"));
+    let id = server.row_when("one", |row| row["delivered"].as_u64().unwrap() > 100)["id"].clone();
+    server.row_when("two", |row| row["delivered"].as_u64().unwrap() > 100);
+    assert_eq!(server.ask(&["-X", "DELETE"], &format!("api/v1/listeners/{id}")).0, 200);
+    assert!(one.wait().success(), "disconnected");
+    server.terminate();
+    assert!(two.wait().success(), "at the end of the stream");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
 fn a_frozen_listener_can_be_disconnected() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", "tone:440"]);

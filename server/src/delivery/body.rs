@@ -137,7 +137,13 @@ impl StreamBody {
     /// Waits until enough time has passed, and takes all that is there by then.
     fn poll_gathered(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(gathering) = &mut self.gathering else { return Poll::Ready(()) };
-        ready!(gathering.pause.as_mut().poll(context));
+        let listener = self.packets.listener();
+        listener.wake_at_end(context.waker());
+        if listener.is_ending() {
+            ready!(self.packets.poll_ready(context));
+        } else {
+            ready!(gathering.pause.as_mut().poll(context));
+        }
         ready!(self.packets.poll_hold(context));
         gathering.pause.as_mut().reset(Instant::now() + gathering.every);
         let mut bytes = mem::take(&mut gathering.bytes);

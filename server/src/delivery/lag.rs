@@ -5,7 +5,7 @@
 //! lost counts with the lag that the listener had when the block was due, and so does one that is overdue, as soon as
 //! somebody looks. No block counts twice.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use aircheck_engine::Timestamp;
@@ -55,19 +55,26 @@ impl Lags {
         lag: u64,
         read: u64,
         now: Timestamp,
-        mut record: impl FnMut(u64),
+        mut record: impl FnMut(RangeInclusive<u64>, u64),
     ) {
         let last = numbers.end - 1;
         self.due(numbers.start.max(self.counted)..last, read, &mut record);
         let asked_for = self.asked_for(lag, now);
         if last >= self.counted {
-            record(lag - asked_for);
+            record(lag - asked_for..=lag - asked_for, 1);
         }
         self.counted = self.counted.max(numbers.end);
     }
 
     /// Somebody looks: `next` is the block to be taken next, and `head` the one to be published next.
-    pub(crate) fn looked_at(&mut self, next: u64, head: u64, read: u64, now: Timestamp, mut record: impl FnMut(u64)) {
+    pub(crate) fn looked_at(
+        &mut self,
+        next: u64,
+        head: u64,
+        read: u64,
+        now: Timestamp,
+        mut record: impl FnMut(RangeInclusive<u64>, u64),
+    ) {
         if self.still.0 != next {
             self.still = (next, now);
         } else if now.since(self.still.1) >= STILL {
@@ -76,10 +83,16 @@ impl Lags {
         }
     }
 
-    /// Blocks that became due while the listener had read up to `read`.
-    fn due(&self, numbers: Range<u64>, read: u64, record: &mut impl FnMut(u64)) {
-        for number in numbers.start.max(self.live_from)..numbers.end {
-            record((number + 1).saturating_sub(read).saturating_sub(self.burst));
+    /// Records the blocks that became due while the listener had read up to `read`. However many they are, that is two
+    /// calls: those that it had asked to be behind, with a lag of 0, and the rest, each one block later than the last.
+    fn due(&self, numbers: Range<u64>, read: u64, record: &mut impl FnMut(RangeInclusive<u64>, u64)) {
+        let first = numbers.start.max(self.live_from);
+        let late_from = (read + self.burst).max(first).min(numbers.end.max(first));
+        if late_from > first {
+            record(0..=0, late_from - first);
+        }
+        if late_from < numbers.end {
+            record(late_from + 1 - read - self.burst..=numbers.end - read - self.burst, 1);
         }
     }
 }
@@ -94,13 +107,28 @@ mod tests {
         START + Duration::from_millis(millis)
     }
 
+    fn push(seen: &mut Vec<u64>, lags: RangeInclusive<u64>, times: u64) {
+        (0..times).for_each(|_| seen.extend(lags.clone()));
+    }
+
+    #[test]
+    fn a_gap_of_years_is_recorded_at_once() {
+        let mut lags = Lags::new(0, 50, START);
+        let mut calls = Vec::new();
+        let end = 1 << 50;
+        lags.taken(0..1, 0, 0, START, |_, _| {});
+        lags.taken(1..end, 0, 1, at(10), |lags, times| calls.push((lags, times)));
+        // The first 49 were live before it came, and asked for. The one that it took is not late.
+        assert_eq!(calls, [(0..=0, 1), (1..=end - 52, 1), (0..=0, 1)]);
+    }
+
     #[test]
     fn a_stall_that_ends_in_a_skip_shows_in_full() {
         let mut lags = Lags::new(0, 0, START);
         let mut seen = Vec::new();
-        lags.taken(0..1, 0, 0, START, |lag| seen.push(lag));
+        lags.taken(0..1, 0, 0, START, |lags, times| push(&mut seen, lags, times));
         // Five blocks are lost, and the sixth is taken live.
-        lags.taken(1..7, 0, 1, at(60), |lag| seen.push(lag));
+        lags.taken(1..7, 0, 1, at(60), |lags, times| push(&mut seen, lags, times));
         assert_eq!(seen, [0, 1, 2, 3, 4, 5, 0]);
     }
 
@@ -108,16 +136,16 @@ mod tests {
     fn a_stall_shows_while_it_lasts_and_counts_once() {
         let mut lags = Lags::new(0, 0, START);
         let mut seen = Vec::new();
-        lags.taken(0..1, 0, 0, START, |lag| seen.push(lag));
-        lags.looked_at(1, 1, 1, at(10), |lag| seen.push(lag));
-        lags.looked_at(1, 6, 1, at(60), |lag| seen.push(lag));
+        lags.taken(0..1, 0, 0, START, |lags, times| push(&mut seen, lags, times));
+        lags.looked_at(1, 1, 1, at(10), |lags, times| push(&mut seen, lags, times));
+        lags.looked_at(1, 6, 1, at(60), |lags, times| push(&mut seen, lags, times));
         assert_eq!(seen, [0], "that may be a moment's delay");
-        lags.looked_at(1, 11, 1, at(110), |lag| seen.push(lag));
+        lags.looked_at(1, 11, 1, at(110), |lags, times| push(&mut seen, lags, times));
         assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
-        lags.looked_at(1, 13, 1, at(130), |lag| seen.push(lag));
+        lags.looked_at(1, 13, 1, at(130), |lags, times| push(&mut seen, lags, times));
         // What was queued comes late after all, and then what was not counted yet.
         for number in 1..14 {
-            lags.taken(number..number + 1, 13 - number, number, at(130), |lag| seen.push(lag));
+            lags.taken(number..number + 1, 13 - number, number, at(130), |lags, times| push(&mut seen, lags, times));
         }
         assert_eq!(seen[11..], [11, 12, 0], "13 blocks were counted when they were due");
     }
@@ -127,19 +155,19 @@ mod tests {
         let mut lags = Lags::new(100, 50, START);
         let mut seen = Vec::new();
         // It fills a buffer of its own first, and then takes a block for each new one, as far behind as it wished to be.
-        lags.taken(100..130, 19, 100, at(1), |lag| seen.push(lag));
+        lags.taken(100..130, 19, 100, at(1), |lags, times| push(&mut seen, lags, times));
         for number in 130..1130 {
-            lags.taken(number..number + 1, 49, number, at(number * 10), |lag| seen.push(lag));
+            lags.taken(number..number + 1, 49, number, at(number * 10), |lags, times| push(&mut seen, lags, times));
         }
         assert_eq!(seen, [0; 1001]);
         // It falls ten blocks further behind.
-        lags.taken(1130..1131, 59, 1130, at(11_310), |lag| seen.push(lag));
+        lags.taken(1130..1131, 59, 1130, at(11_310), |lags, times| push(&mut seen, lags, times));
         assert_eq!(seen[1001], 10);
         // It catches up with live sound: if it lags some time after that, nobody asked for it.
         for number in 1131..2131 {
-            lags.taken(number..number + 1, 0, number, at(number * 10), |_| {});
+            lags.taken(number..number + 1, 0, number, at(number * 10), |_, _| {});
         }
-        lags.taken(2131..2132, 5, 2131, at(21_320), |lag| seen.push(lag));
+        lags.taken(2131..2132, 5, 2131, at(21_320), |lags, times| push(&mut seen, lags, times));
         assert_eq!(seen[1002], 5);
     }
 }

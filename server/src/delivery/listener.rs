@@ -1,12 +1,14 @@
 //! One listener: its place in the account, from the moment it joins until it is gone.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use aircheck_api::{EventKind, EventListener, LeaveReason, Rendition};
 use aircheck_engine::{EndReason, Overflow, Precision, Recorder, Snapshot, Tally, Timestamp};
+use atomic_waker::AtomicWaker;
 use tokio::sync::Notify;
 
 use crate::delivery::lag::Lags;
@@ -36,6 +38,8 @@ pub struct Listener {
     socket: Arc<TrackedSocket>,
     /// Closes the connection without the stream's end, for a listener that does not read.
     hang_up: Arc<Notify>,
+    /// Wakes a body that gathers, so that it does not make the end wait.
+    end_waker: AtomicWaker,
     /// It has fallen behind and not caught up since.
     is_behind: AtomicBool,
     /// It was ended for being further behind than its limit.
@@ -97,6 +101,7 @@ impl Listener {
             tally,
             socket,
             hang_up,
+            end_waker: AtomicWaker::new(),
             is_behind: AtomicBool::new(false),
             is_too_late: AtomicBool::new(false),
             downstream: Mutex::default(),
@@ -184,6 +189,23 @@ impl Listener {
         self.mount.events().publish(Some(listener), kind);
     }
 
+    /// Returns whether the end of its stream is all that is left, after what is queued.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.tally.is_closing() || self.tally.end_reason().is_some()
+    }
+
+    /// Has a task woken once the listener [is ending](Self::is_ending), which the watch sees. The caller looks again
+    /// after this.
+    pub fn wake_at_end(&self, waker: &Waker) {
+        self.end_waker.register(waker);
+    }
+
+    /// Wakes the task that waits for the end.
+    pub fn wake_for_end(&self) {
+        self.end_waker.wake();
+    }
+
     /// Returns whether its stream is over, although it may not have read the end yet.
     #[must_use]
     pub fn has_ended(&self) -> bool {
@@ -252,7 +274,7 @@ impl Listener {
             // Up to where it had read when this packet, and what is missing before it, was not on its way yet.
             let read = in_flight.reached(numbers.start).read;
             let lag = ring_lag + numbers.start.saturating_sub(read);
-            lags.taken(numbers, lag, read, now, |lag| self.record_lag(lag));
+            lags.taken(numbers, lag, read, now, |lags, times| self.record_lags(lags, times));
         }
     }
 
@@ -285,7 +307,7 @@ impl Listener {
         let head = next + standing.undelivered;
         if let Some(lags) = &mut downstream.lags {
             let read = next - standing.socket - standing.unread;
-            lags.looked_at(next, head, read, now, |lag| self.record_lag(lag));
+            lags.looked_at(next, head, read, now, |lags, times| self.record_lags(lags, times));
         }
         standing
     }
@@ -337,10 +359,15 @@ impl Listener {
         }
     }
 
-    fn record_lag(&self, blocks: u64) {
+    fn record_lags(&self, blocks: RangeInclusive<u64>, times: u64) {
         let format = self.mount.format();
-        self.lag_blocks.record(blocks);
-        self.recorders.lag_micros.record(micros(format.span(format.position(blocks))));
+        let block_micros = |blocks| micros(format.span(format.position(blocks)));
+        self.recorders.lag_micros.record_scaled(blocks.clone(), times, block_micros);
+        if times == 1 {
+            self.lag_blocks.record_each(blocks);
+        } else {
+            self.lag_blocks.record_n(*blocks.start(), times);
+        }
     }
 
     fn downstream(&self) -> MutexGuard<'_, Downstream> {
