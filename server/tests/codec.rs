@@ -1,4 +1,4 @@
-//! What the codecs make is decoded by ffmpeg, and compared with what went in.
+//! The output of the codecs, decoded by ffmpeg and compared with their input.
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
@@ -10,15 +10,15 @@ use aircheck_server::rendition::codec::{FlacEncoder, OpusEncoder};
 use aircheck_server::rendition::container::ogg::OggOpus;
 
 const TAU: f64 = std::f64::consts::TAU;
-/// What ffmpeg says where a frame of FLAC is missing, as it should.
-const HOLE: &str = "sample/frame number mismatch in adjacent frames";
+/// The warning of ffmpeg where a frame of FLAC is missing.
+const MISSING_FRAME: &str = "sample/frame number mismatch in adjacent frames";
 
 fn format(rate_hz: u32, channels: u16, block_ms: u64) -> Format {
     Format::new(rate_hz, channels, Duration::from_millis(block_ms)).unwrap()
 }
 
-/// What `program` says of `bytes` in a file, which takes the place of `{}` among its arguments. It must have nothing
-/// to complain about but `complaint`.
+/// Runs `program` with a file of `bytes`, whose path replaces `{}` among its arguments, and returns its stdout. Fails at
+/// any warning but `complaint`.
 fn ask(program: &str, arguments: &[&str], bytes: &[u8], complaint: &str) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("stream");
@@ -36,14 +36,14 @@ fn ask(program: &str, arguments: &[&str], bytes: &[u8], complaint: &str) -> Vec<
     output.stdout
 }
 
-/// When each packet starts, as ffprobe has it.
+/// Returns when each packet starts, as ffprobe reports it.
 fn probe(bytes: &[u8], complaint: &str) -> Vec<i64> {
     let csv = ask("ffprobe", &["-show_entries", "packet=pts", "-of", "csv=p=0", "{}"], bytes, complaint);
     let lines = String::from_utf8(csv).unwrap();
     lines.split_ascii_whitespace().map(|line| line.trim_end_matches(',').parse().unwrap()).collect()
 }
 
-/// Integers of `bits` bits that no codec makes smaller, then some that it may: silence, full scale, a square.
+/// Returns integers of `bits` bits: noise, which no codec compresses, then silence, full scale and a square wave.
 fn integers(bits: u32, samples: usize) -> Vec<i32> {
     let (full, mut state) = (1_i32 << (bits - 1), 0x2545_F491_4F6C_DD1D_u64);
     let mut noise = || {
@@ -123,9 +123,9 @@ fn flac_can_be_joined_late_and_a_missing_frame_is_detected() {
     assert!(decoded(16, &stream, "") == source[960 * 100..]);
     let stream = [header, frames[100..150].concat(), frames[173..].concat()].concat();
     let expected = [&source[960 * 100..960 * 150], &source[960 * 173..]].concat();
-    assert!(decoded(16, &stream, HOLE) == expected);
+    assert!(decoded(16, &stream, MISSING_FRAME) == expected);
     let numbers: Vec<i64> = (100..150).chain(173..400).map(|number| number * 480).collect();
-    assert_eq!(probe(&stream, HOLE), numbers);
+    assert_eq!(probe(&stream, MISSING_FRAME), numbers);
 }
 
 #[test]

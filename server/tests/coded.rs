@@ -1,4 +1,4 @@
-//! `/stream.flac` and `/stream.opus` as listeners get them: decoded by ffmpeg, with the server in between.
+//! `/stream.flac` and `/stream.opus` of the real server, decoded by ffmpeg.
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
@@ -37,7 +37,7 @@ fn decoded(file: &Path, encoding: &str) -> (Vec<u8>, String) {
     (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// What somebody gets who listens to all of `source`.
+/// Returns the file of a listener that received all of `source`.
 fn all_of(source: &str, path: &str, directory: &Path) -> PathBuf {
     let file = directory.join("heard");
     let mut server = Server::start(&["--source", source]);
@@ -139,7 +139,11 @@ fn opus_has_a_last_page_when_the_server_ends() {
     assert!(server.wait().success());
     let pages = pages(&std::fs::read(&file).unwrap());
     let last = pages.iter().map(|(_, flags)| flags & 4 != 0).collect::<Vec<_>>();
-    assert_eq!(last.iter().position(|last| *last), Some(pages.len() - 1), "one page is the last");
+    assert_eq!(
+        last.iter().position(|last| *last),
+        Some(pages.len() - 1),
+        "the last page, and no other, is marked as the last"
+    );
     assert_eq!(decoded(&file, "f32le").1, "");
 }
 
@@ -148,7 +152,7 @@ fn granule_positions_jump_over_lost_blocks() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("heard.opus");
     let mut server = Server::start(&["--source", "tone:440", "--buffer", "200ms", "--socket-buffer", "20ms"]);
-    // Kernels hold seconds of Opus, so it takes its time until the ring is full.
+    // Kernels hold seconds of Opus, so the ring is full only after seconds.
     let mut listener = Listener::start(&server.url("stream.opus?name=one&bitrate=510000"), &file);
     let delivered = |row: &serde_json::Value| row["delivered"].as_u64().unwrap();
     server.row_when("one", |row| delivered(row) > 10);
@@ -164,7 +168,7 @@ fn granule_positions_jump_over_lost_blocks() {
     // Two pages of headers, one for each block of 10 ms, and the last one.
     let blocks: Vec<u64> = pages[2..].iter().map(|(granule, _)| *granule).collect();
     let mut steps: Vec<u64> = blocks.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    // The last one ends with the sound: a block that was begun, and what Opus still had.
+    // The last one ends with the sound: an incomplete block and the rest in the encoder.
     steps.pop();
     let jumps: Vec<u64> = steps.iter().copied().filter(|step| *step > 480).collect();
     let missing: u64 = jumps.iter().map(|jump| jump / 480 - 1).sum();
@@ -183,7 +187,7 @@ fn a_packet_of_several_blocks_counts_all_of_them_as_delivered() {
     assert!(row["delivered"].as_u64().unwrap() > 1500, "{row}");
 }
 
-/// Encoders that run: threads of this name.
+/// Returns the number of running encoders, which are threads of that name.
 fn encoders(server: &Server) -> usize {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
@@ -201,7 +205,7 @@ fn listeners_share_one_encoder_which_ends_with_the_last_of_them() {
     };
     let listeners: Vec<_> = (0..20).map(listen).collect();
     let all = || (server.rows().len() == 20).then_some(());
-    eventually("all of them", all);
+    eventually("all listeners", all);
     for n in 0..20 {
         server.row_when(&format!("l{n}"), |row| row["delivered"].as_u64().unwrap() > 10);
     }
@@ -219,7 +223,7 @@ fn the_number_of_bitrates_is_limited() {
         Listener::start(&server.url(&path), &directory.path().join(n.to_string()))
     };
     let _listeners: Vec<_> = (0..8).map(listen).collect();
-    eventually("all of them", || (server.rows().len() == 8).then_some(()));
+    eventually("all listeners", || (server.rows().len() == 8).then_some(()));
     let (status, response) = server.ask(&[], "stream.opus?bitrate=64000");
     assert_eq!(status, 503, "{response}");
     assert!(response.contains("32000, 32001, ") && response.to_lowercase().contains("retry-after"), "{response}");

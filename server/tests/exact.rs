@@ -1,4 +1,4 @@
-//! A WAV file that is streamed through everything comes out as it went in, bit for bit.
+//! A WAV file that is streamed through the whole server comes out bit for bit.
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
@@ -10,7 +10,7 @@ use std::process::Command;
 use common::{Listener, Server};
 use hound::{SampleFormat, WavSpec, WavWriter};
 
-/// Writes `frames` frames of noise that no codec would survive, and returns their bytes.
+/// Writes `frames` frames of noise, which no lossy codec keeps, and returns their bytes.
 fn noise(path: &Path, spec: WavSpec, frames: u32) -> Vec<u8> {
     let mut writer = WavWriter::create(path, spec).unwrap();
     let mut state = 0x2545_F491_4F6C_DD1D_u64;
@@ -48,11 +48,11 @@ fn streams_unchanged(spec: WavSpec, path: &str, header: usize) {
     let expected = noise(&source, spec, 2 * spec.sample_rate + 123);
     let mut server = Server::start(&["--source", &format!("wav:{}", source.display())]);
     let mut listener = Listener::start(&server.url(path), &heard);
-    assert!(listener.wait().success(), "the stream ends in its proper way");
+    assert!(listener.wait().success(), "the stream ends properly");
     assert!(server.wait().success());
     let heard = std::fs::read(&heard).unwrap();
     assert_eq!(heard.len() - header, expected.len());
-    assert!(heard[header..] == expected[..], "same length, other samples");
+    assert!(heard[header..] == expected[..], "the same length with other samples");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Paths, parameters, methods and headers: every wrong one gets its answer, and nobody else hears of it.
+//! Paths, parameters, methods and headers. A wrong request gets an answer and disturbs no listener.
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
@@ -8,11 +8,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use common::{Listener, PATIENCE, Server, curl, eventually, raw};
+use common::{Listener, Server, TEST_TIMEOUT, curl, eventually, raw};
 use serde_json::Value;
 
-/// The sentence of an error response.
-fn sentence(response: &str) -> String {
+/// Returns the message of an error response.
+fn error_of(response: &str) -> String {
     let body = response.split("\r\n\r\n").nth(1).unwrap_or_default();
     serde_json::from_str::<Value>(body).unwrap()["error"].as_str().unwrap().to_owned()
 }
@@ -64,12 +64,12 @@ fn a_wrong_request_gets_an_error_that_says_what_would_work() {
     for (arguments, path, status, named) in cases {
         let (got, response) = server.ask(arguments, path);
         assert_eq!(got, *status, "{path}: {response}");
-        assert!(sentence(&response).contains(named), "{path}: {response}");
+        assert!(error_of(&response).contains(named), "{path}: {response}");
         if *status == 405 {
             assert!(response.to_lowercase().contains("\r\nallow: "), "{response}");
         }
     }
-    assert!(server.rows().is_empty(), "nobody was let in");
+    assert!(server.rows().is_empty(), "no listener was added");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn the_policy_disconnect_ends_a_frozen_listener() {
 #[test]
 fn server_sent_events_resume_after_the_last_event_id() {
     let server = Server::start(&["--source", "tone:440"]);
-    // So that the numbers asked for are in the history, not ahead.
+    // Until the requested blocks are in the history.
     eventually("sound", || (server.json("api/v1/status")["head_sequence"].as_u64()? > 10).then_some(()));
     let mut listener = curl(&["--max-time", "20", "-H", "Accept: text/event-stream", "-H", "Last-Event-ID: 4"])
         .arg(server.url("stream"))
@@ -201,7 +201,7 @@ fn blocks_that_the_history_no_longer_has_are_a_counted_gap() {
     let server = Server::start(&["--source", "tone:440", "--history", "100ms"]);
     eventually("a short history", || (server.json("api/v1/status")["head_sequence"].as_u64()? > 50).then_some(()));
     let mut stream = TcpStream::connect(server.address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     stream.write_all(b"GET /stream.json?from=3&name=late HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
     let mut text = String::new();
     let mut buffer = [0; 4096];
@@ -237,7 +237,7 @@ fn a_format_is_chosen_by_accept_header_and_by_name() {
         assert!(response.contains(&format!("content-type: {content_type}\r\n")), "{path}: {response}");
         assert!(response.contains("x-audio-rate: 48000\r\nx-audio-channels: 1\r\n"), "{path}: {response}");
     }
-    assert!(server.rows().is_empty(), "HEAD lets nobody in");
+    assert!(server.rows().is_empty(), "HEAD adds no listener");
 }
 
 #[test]

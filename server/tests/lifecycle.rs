@@ -1,4 +1,4 @@
-//! How it starts, what it refuses to start with, and how it ends.
+//! Start, refused starts, and orderly ends of the program.
 
 mod common;
 
@@ -79,7 +79,7 @@ fn stdin_that_ends_inside_a_frame_is_an_error() {
 #[test]
 fn without_a_microphone_the_demo_sound_plays_with_a_notice() {
     let server = Server::start(&[]);
-    assert!(server.log().contains("NOT A MICROPHONE"), "{}", server.log());
+    server.wait_for_log("NOT A MICROPHONE");
     let status = server.json("api/v1/status");
     assert_eq!(status["source"]["kind"], "demo");
     eventually("sound", || (server.json("api/v1/status")["state"] == "live").then_some(()));
@@ -88,7 +88,7 @@ fn without_a_microphone_the_demo_sound_plays_with_a_notice() {
 #[test]
 fn listening_beyond_loopback_is_logged_as_a_warning() {
     let server = Server::start(&["--source", "tone:440", "--listen", "0.0.0.0:0"]);
-    assert!(server.log().contains("NOT PRIVATE"), "{}", server.log());
+    server.wait_for_log("NOT PRIVATE");
 }
 
 #[test]

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use common::Server;
 use truth::numbered::{self, Format};
-use truth::subject::Role;
-use truth::{Scene, is_soak};
+use truth::slow_listener::Role;
+use truth::{LagCheck, is_soak};
 
 /// After this long the server is sure of the cause.
 const CLEAR: Duration = Duration::from_millis(1500);
@@ -96,10 +96,10 @@ fn the_fault_of_a_slow_link_is_the_network_and_its_lag_is_true() {
     let directory = tempfile::tempdir().unwrap();
     let source = numbered::source(directory.path(), 120);
     let server = Server::start(&["--source", &source, "--listen", &format!("{}:0", namespace.address)]);
-    let mut scene = Scene::new(&server, 10);
-    scene.subjects = roles.iter().map(|role| role.curl_within(&namespace.name, &server, directory.path())).collect();
+    let mut check = LagCheck::new(&server, 10);
+    check.slow = roles.iter().map(|role| role.curl_within(&namespace.name, &server, directory.path())).collect();
     let mut network_faults = 0;
-    scene.scrape_for(span, |_, scrape, elapsed| {
+    check.scrape_for(span, |_, scrape, elapsed| {
         for role in roles.iter().filter(|_| elapsed > CLEAR) {
             let row = &scrape.rows[&role.name()];
             assert!(row["fault"].is_null() || row["fault"] == "network", "{row}");
@@ -108,7 +108,7 @@ fn the_fault_of_a_slow_link_is_the_network_and_its_lag_is_true() {
     });
     assert!(network_faults > 0, "no listener was ever behind");
     for index in 0..roles.len() {
-        scene.dismiss(&server, index);
+        check.disconnect(&server, index);
     }
-    scene.finish();
+    check.finish();
 }

@@ -1,4 +1,4 @@
-//! A real sound server's microphone, all the way: what is played into it is heard at `/stream.wav`.
+//! The microphone of a real sound server: the sound that is played into it comes out at `/stream.wav`.
 
 mod common;
 #[path = "../../engine/tests/common/pulse.rs"]
@@ -24,7 +24,7 @@ fn a_tone_played_to_the_microphone_is_heard_at_its_pitch_and_level() {
     assert_eq!(status["source"]["kind"], "mic", "{status}");
     assert_eq!(status["format"]["rate_hz"], 48_000, "{status}");
 
-    // A stumble of the sound server on a busy machine spoils one second or another; a fault of ours spoils all.
+    // On a busy machine the sound server may spoil single seconds; a fault of aircheck spoils all.
     let mut listener = curl(&[&server.url("stream.wav?sample=f32le")]).stdout(Stdio::piped()).spawn().unwrap();
     let mut sound = listener.stdout.take().unwrap();
     sound.read_exact(&mut [0; 44]).unwrap();

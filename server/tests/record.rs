@@ -1,5 +1,5 @@
-//! Recordings of the real program: they are the source, sample by sample, and silence with a line of why where it is
-//! missing, also after a kill, and after a disk that failed.
+//! Recordings of the real program equal the source sample by sample, with documented silence for lost blocks, also after
+//! a kill and after disk failures.
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
@@ -252,7 +252,7 @@ fn a_short_disk_failure_loses_nothing() {
 #[test]
 fn a_long_disk_failure_leaves_a_documented_gap() {
     let setup = Setup::noise(1, 8000, SampleFormat::Int, 15 * 8000 + 33);
-    // Whoever may start in the past has a ring that is longer by that.
+    // A listener that may start in the history has a ring that is longer by the history.
     let mut server = setup.start(&["--record-split", "1s", "--history", "500ms"]);
     let listener = Listener::start(&server.url("stream.wav?from=0&name=one"), &setup.folder.path().join("heard"));
     status_when(&server, "sound", |status| status["blocks"].as_u64().unwrap() > 20);
