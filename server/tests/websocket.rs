@@ -196,8 +196,9 @@ fn samples_arrive_unchanged_with_capture_times_and_a_close_message() {
 #[test]
 fn opus_packets_decode_to_the_tone() {
     let server = Server::start(&["--source", "tone:440", "--block", "20ms"]);
-    let mut client = Client::listen(&server, "payload=opus&bitrate=64000");
-    assert_eq!([&client.hello["payload"], &client.hello["rate_hz"]], [&json!("opus"), &json!(48_000)]);
+    let mut client = Client::listen(&server, "payload=opus&bitrate=65000");
+    let hello = ["payload", "rate_hz", "bitrate"].map(|member| client.hello[member].clone());
+    assert_eq!(hello, [json!("opus"), json!(48_000), json!(64_000)], "the nearest bitrate is 64000");
     let channels = client.hello["channels"].as_u64().unwrap() as usize;
     let mut decoder = opus::Decoder::new(48_000, [opus::Channels::Mono, opus::Channels::Stereo][channels - 1]).unwrap();
     let (mut heard, mut next, mut bytes) = (Vec::new(), None, 0);
