@@ -3,7 +3,7 @@
 pub mod devices;
 
 use aircheck_api::SourceKind;
-use aircheck_engine::source::{Demo, Device, DeviceError, Paced, Pcm, Source, Tone, Wanted, Wav, WavError};
+use aircheck_engine::source::{Demo, Device, DeviceError, DeviceOptions, Paced, Pcm, Source, Tone, Wav, WavError};
 use aircheck_engine::{Stream, StreamError, StreamOptions};
 
 use crate::config::{CaptureConfig, SourceSpec};
@@ -57,7 +57,7 @@ fn open(config: &CaptureConfig, spec: &SourceSpec) -> Result<(Box<dyn Source>, S
     Ok(match spec {
         SourceSpec::Auto | SourceSpec::Mic(_) => {
             let name = if let SourceSpec::Mic(name) = spec { name.as_deref() } else { None };
-            let wanted = Wanted { rate_hz: config.rate_hz, channels: config.channels };
+            let wanted = DeviceOptions { rate_hz: config.rate_hz, channels: config.channels };
             let device =
                 Device::open(name, wanted).map_err(|error| OpenError::Device { spec: spec.to_string(), error })?;
             (Box::new(device), SourceKind::Mic)

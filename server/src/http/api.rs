@@ -30,8 +30,8 @@ pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
             block_frames: format.block_frames(),
             block_seconds: format.block_span().as_secs_f64(),
         },
-        started_at: server.started_at().as_secs_f64(),
-        now: Timestamp::now().as_secs_f64(),
+        started_at: server.started_at().unix_seconds(),
+        now: Timestamp::now().unix_seconds(),
         head_sequence: mount.hub().head().next().checked_sub(1),
         capture: CaptureStatus {
             blocks: capture.blocks(),

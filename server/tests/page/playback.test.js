@@ -1,17 +1,17 @@
-// From the microphone to the ear: what is played into a microphone is rendered, with its level, its pitch and the time
-// that it took; by the mouse and by the keyboard; and who listens can be seen and disconnected.
+// From the microphone to the ear: the page plays the sound of a microphone and shows its level and latency. Mouse and
+// keyboard both suffice, and listeners can be disconnected.
 
 import assert from "node:assert";
 import { after, before, test } from "node:test";
 
-import { Tab, launch } from "./with/browser.js";
-import { eventually, Server } from "./with/program.js";
-import { SoundServer, tone } from "./with/sound.js";
+import { Tab, openBrowser } from "./support/browser.js";
+import { eventually, Server } from "./support/program.js";
+import { SoundServer, tone } from "./support/sound.js";
 
 let sound, server, browser;
 
 before(async () => {
-  browser = await launch();
+  browser = await openBrowser();
   sound = await SoundServer.start();
   const microphone = sound.hear(tone);
   server = await Server.start(["--source", "mic"], { env: sound.env });
@@ -24,7 +24,7 @@ after(async () => {
   await sound?.end();
 });
 
-test("one press, and the microphone sounds", async () => {
+test("a press of Play plays the microphone", async () => {
   const tab = await Tab.open(browser, server.url);
   await tab.until("document.getElementById('state').textContent === 'ON AIR'");
   await tab.untilText("source", "icrophone");
@@ -37,7 +37,7 @@ test("one press, and the microphone sounds", async () => {
   const first = await tab.value("aircheck.player.figures.first_sound_seconds");
   console.log(`from the press of Play to the first sound: ${(1000 * first).toFixed(0)} ms`);
 
-  // What the page works out is what it tells the server.
+  // The page reports to the server the latency that it shows.
   const row = await server.rowWhen("page", ({ latency_seconds }) => latency_seconds.ear?.p50 > 0);
   const told = row.latency_seconds.ear.max;
   assert(told > 0.04 && told < 10, `heard ${told} s after it was captured`);
@@ -53,7 +53,7 @@ test("one press, and the microphone sounds", async () => {
   await tab.close();
 });
 
-test("a keyboard is enough", async () => {
+test("the page can be used by keyboard alone", async () => {
   const tab = await Tab.open(browser, server.url);
   const focused = () => tab.value("document.activeElement.id || document.activeElement.dataset.field");
   const tabTo = (id) => eventually(`the focus on ${id}`, async () => {
@@ -77,7 +77,7 @@ test("a keyboard is enough", async () => {
   await tab.page.focus("#rows tr:has-text('other') button");
   await tab.page.keyboard.press("Enter");
   assert.equal(await other.ended, 0);
-  // Nobody is left without a focus when the row goes that had it.
+  // The focus moves to the heading when its row disappears.
   await tab.until("!document.getElementById('rows').textContent.includes('other')");
   assert.equal(await focused(), "listeners-title");
 
@@ -87,7 +87,7 @@ test("a keyboard is enough", async () => {
   await tab.close();
 });
 
-test("a listener's name is text, whatever it is", async () => {
+test("a listener's name is never markup", async () => {
   const tab = await Tab.open(browser, server.url);
   const listener = await server.listener("<img src=x onerror=document.title=1>");
   await tab.untilText("rows", "onerror");

@@ -1,5 +1,5 @@
-// A sound server of a test's own, with a microphone that hears what the test says, sample by sample and when. It needs
-// no sound card, touches no other server, and changes nothing outside a directory of its own.
+// A sound server of the test's own, whose microphone hears the samples that the test gives, at their time. It needs no
+// sound card, uses no other server, and changes nothing outside its own directory.
 
 import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,7 +9,7 @@ import { spawnSync } from "node:child_process";
 import { Process, eventually } from "./program.js";
 
 export const RATE_HZ = 48_000;
-const CHUNK_MS = 2; // what a sound card's microphone hands over at a time is longer
+const CHUNK_MS = 2; // shorter than the period of a sound card
 
 export class SoundServer {
   static async start() {
@@ -22,7 +22,7 @@ export class SoundServer {
   constructor(directory) {
     this.directory = directory;
     const socket = join(directory, "socket");
-    /** What a program needs to find this server, and only this one. */
+    /** The environment in which a program finds this server, and only this one. */
     this.env = {
       PULSE_SERVER: `unix:${socket}`,
       PULSE_RUNTIME_PATH: join(directory, "run"),
@@ -39,7 +39,7 @@ export class SoundServer {
       "set-default-source microphone",
       "set-default-sink loudspeaker",
     ].join("\n"));
-    // Every client must show 256 bytes, even where none is asked who it is.
+    // Every client must show a cookie of 256 bytes, although its content is not checked.
     writeFileSync(this.env.PULSE_COOKIE, Buffer.alloc(256));
     const flags = ["-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--realtime=no", "-F", script];
     this.process = new Process("pulseaudio", flags, { env: { ...process.env, ...this.env } });
@@ -52,7 +52,7 @@ export class SoundServer {
     rmSync(this.directory, { recursive: true, force: true });
   }
 
-  /** Has the microphone hear `sampleAt(frame)` from now on, in real time. */
+  /** Makes the microphone hear `sampleAt(frame)` from now on, in real time. */
   hear(sampleAt) {
     this.microphone?.end();
     this.microphone = new Microphone(this.fifo, sampleAt);
@@ -61,8 +61,8 @@ export class SoundServer {
 }
 
 /**
- * Writes sound to the microphone's pipe as time passes. The sound server reads it only while somebody records, so until
- * `recorded()` is called, what waits in the pipe is taken out again: it would make all that follows late.
+ * Writes sound to the microphone's pipe as time passes. The sound server reads the pipe only while a program records, so
+ * until `recorded()` is called, the pipe is emptied: old sound would delay all later sound.
  */
 class Microphone {
   constructor(fifo, sampleAt) {
@@ -74,7 +74,7 @@ class Microphone {
     this.timer = setInterval(() => this.write(), CHUNK_MS);
   }
 
-  /** Whatever is due by now; called with nothing due, it does nothing. */
+  /** Writes the samples that are due by now. */
   write() {
     const due = Math.floor(((performance.now() - this.began_at) * RATE_HZ) / 1000);
     if (due <= this.frame) return;
@@ -85,7 +85,7 @@ class Microphone {
     try {
       writeSync(this.pipe, samples);
     } catch (error) {
-      if (error.code !== "EAGAIN") throw error; // full: not heard
+      if (error.code !== "EAGAIN") throw error; // the pipe is full: these samples are not heard
     }
   }
 
@@ -97,7 +97,7 @@ class Microphone {
     }
   }
 
-  /** From here on somebody records. */
+  /** A program records from now on. */
   recorded() {
     this.is_recorded = true;
   }
@@ -108,5 +108,5 @@ class Microphone {
   }
 }
 
-/** The tone of 440 Hz at -12 dBFS that the tests know again. */
+/** A tone of 440 Hz at -12 dBFS. */
 export const tone = (frame) => 0.25 * Math.sin((2 * Math.PI * 440 * frame) / RATE_HZ);

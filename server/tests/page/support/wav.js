@@ -1,8 +1,8 @@
-// A WAV file, made by a test.
+// Writes WAV files.
 
 import { writeFileSync } from "node:fs";
 
-/** Writes `frames` samples of 16 bits, one channel, as `sampleAt(frame)` gives them; returns the source that it is. */
+/** Writes `frames` samples of 16 bits, one channel, as `sampleAt(frame)` gives them; returns it as a source. */
 export function wav(path, frames, sampleAt, rate_hz = 48_000) {
   const file = Buffer.alloc(44 + 2 * frames);
   file.write("RIFF");

@@ -1,11 +1,11 @@
-// Where the sound of a packet belongs: the same clicks, once as samples and once decoded, are captured at the same time.
+// Compares the capture times of the same clicks, once as samples and once decoded from Opus. Runs on the page.
 
 const { parse } = await import("/message.js");
 const { OpusDecoder } = await import("/opus.js");
 
 const CLICKS = 6;
 
-/** When clicks were captured, in seconds, by what comes with a payload. */
+/** Returns when clicks were captured, in seconds, by the stream of a payload. */
 function clicks(payload) {
   return new Promise((done, fail) => {
     const found = [];
@@ -13,7 +13,7 @@ function clicks(payload) {
     socket.binaryType = "arraybuffer";
     let [channels, rate_hz, decoder, began_at] = [0, 0, null, 0];
     const look = ({ captured_at, ahead = 0, samples }) => {
-      // Within a block time goes on by itself.
+      // Within a block, the time follows from the count of frames.
       if (ahead !== null) began_at = captured_at - ahead;
       const row = samples.subarray(0, samples.length / channels);
       row.forEach((sample, frame) => {
@@ -43,7 +43,7 @@ function clicks(payload) {
 
 const [exact, decoded] = await Promise.all([clicks("f32"), clicks("opus")]);
 const off = decoded.map((at) => Math.min(...exact.map((other) => Math.abs(at - other))));
-const near = off.filter((seconds) => seconds < 0.1).sort((a, b) => a - b); // the others were found by one only
+const near = off.filter((seconds) => seconds < 0.1).sort((a, b) => a - b); // the others were found in one stream only
 if (!(near.length >= CLICKS / 2)) throw new Error(`${near.length} clicks were found twice: ${exact}; ${decoded}`);
 const worst = near.at(-1);
 if (worst > 0.0015) throw new Error(`Opus is ${1000 * worst} ms beside the samples: ${near}`);

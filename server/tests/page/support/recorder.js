@@ -1,6 +1,6 @@
-// Runs on the page's audio thread: says when a click, and the first sound after a silence, is put out.
+// Runs on the page's audio thread: reports when a click, or the first sound after a silence, is played.
 
-const CLICK = 0.35; // of full scale; the rest of what the microphone hears is far below
+const CLICK = 0.35; // of full scale; other sound of the microphone is far below
 const SOUND = 0.002;
 const APART_SECONDS = 0.2;
 

@@ -1,11 +1,11 @@
-// Whatever keeps the page from playing for a while: afterwards it is back, and as close to live as before.
+// After every kind of interruption the page plays again, as close to live as before.
 
 import assert from "node:assert";
 import { after, before, test } from "node:test";
 
-import { LIVE, Tab, launch, processes } from "./with/browser.js";
-import { Server, pause } from "./with/program.js";
-import { Relay } from "./with/relay.js";
+import { LIVE, Tab, openBrowser, processes } from "./support/browser.js";
+import { Server, pause } from "./support/program.js";
+import { Relay } from "./support/relay.js";
 
 const PAUSE_MS = 3000; // longer than what LIVE takes for live
 const TONE_SOURCE = ["--source", "tone:440"];
@@ -14,7 +14,7 @@ let server, browser, tab;
 
 before(async () => {
   server = await Server.start(TONE_SOURCE);
-  browser = await launch();
+  browser = await openBrowser();
   tab = await Tab.open(browser, server.url);
   await tab.play();
   await tab.until(LIVE);
@@ -25,20 +25,20 @@ after(async () => {
   await server?.end();
 });
 
-/** Waits until what is heard is live, and was captured after now: nothing that was heard or known before counts. */
+/** Waits until live sound is heard that was captured after now. */
 async function untilLiveAnew(tab) {
   const { capture } = await server.json("api/v1/status");
   await tab.until(`${LIVE} && aircheck.player.figures.begun.sequence >= ${capture.blocks}`);
 }
 
-/** Lets processes stand still for a while; their memory and their connections stay. */
+/** Stops processes for a while. They keep their memory and their connections. */
 async function stall(ids) {
   for (const id of ids) process.kill(id, "SIGSTOP");
   await pause(PAUSE_MS);
   for (const id of ids) process.kill(id, "SIGCONT");
 }
 
-test("the browser takes the sound away, as in a call", async () => {
+test("the browser suspends the sound, as in a call", async () => {
   await tab.value("aircheck.live.context.suspend()");
   await pause(PAUSE_MS);
   await tab.value("aircheck.live.context.resume()");
@@ -46,12 +46,12 @@ test("the browser takes the sound away, as in a call", async () => {
   assert.equal((await server.rows()).length, 1);
 });
 
-test("the tab is frozen: its process stands still", async () => {
+test("the process of the tab is stopped", async () => {
   await stall(await processes(browser, "renderer"));
   await untilLiveAnew(tab);
 });
 
-test("the machine sleeps, as far as the browser can tell", async () => {
+test("all processes of the browser are stopped, as when a machine sleeps", async () => {
   await stall(await processes(browser));
   await untilLiveAnew(tab);
 });
@@ -64,7 +64,7 @@ test("the connection is lost", async () => {
   await untilLiveAnew(tab);
 });
 
-test("the network is cut, without a word, and comes back", async () => {
+test("the network is cut and comes back", async () => {
   const relay = await Relay.to(server.port);
   const away = await Tab.open(browser, relay.url);
   await away.play();
@@ -82,7 +82,7 @@ test("the network is cut, without a word, and comes back", async () => {
   relay.end();
 });
 
-test("the server ends, and later there is another one", async () => {
+test("the server is replaced by a new one", async () => {
   const listen = ["--listen", `127.0.0.1:${server.port}`];
   await server.end();
   await tab.until("document.body.classList.contains('unreachable')");

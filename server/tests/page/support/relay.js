@@ -1,4 +1,4 @@
-// A line between the page and the server that can be cut.
+// A connection between the page and the server that can be cut.
 
 import { connect, createServer } from "node:net";
 import { once } from "node:events";
@@ -28,12 +28,12 @@ export class Relay {
     });
   }
 
-  /** Nothing gets through, and nobody is told: as when a cable is pulled. */
+  /** Drops all data and closes nothing, as when a cable is pulled. */
   cut() {
     this.is_cut = true;
   }
 
-  /** What was lost is lost, so old connections end, as they do in time by themselves. */
+  /** Closes the old connections, whose data was lost, and relays new ones. */
   mend() {
     this.is_cut = false;
     for (const pair of this.pairs) for (const socket of pair) socket.destroy();
