@@ -1,7 +1,10 @@
 //! `offered = delivered + lost + queued`, for every consumer at every moment, against a model that knows only the
 //! sequence numbers: what was pushed, what each consumer received, and which gaps it saw.
 
-#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a test fails on anything unexpected")]
+
+#[path = "common/ends.rs"]
+mod ends;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +16,7 @@ use aircheck_engine::{
     Consumer, Delivery, End, EndReason, FanOut, FanOutOptions, Gap, Hub, Item, Loss, Overflow, RecvError, Snapshot,
     Stamp, Start, SubscribeOptions, Tally, Timestamp,
 };
+use ends::ends;
 use proptest::prelude::*;
 
 /// One step of a schedule. Numbers choose among what is there at that moment.
@@ -717,6 +721,35 @@ fn what_is_lost_at_the_end_is_a_gap_too() {
     let gap = |from, blocks, reason| Some(Gap { from, blocks, reason });
     assert_eq!(slow.recv().unwrap_err().gap.map(|gap| (gap.from, gap.blocks)), Some((2, 6)));
     assert_eq!(idle.recv().unwrap_err(), End { reason: EndReason::Finished, gap: gap(5, 3, Loss::Source) });
+}
+
+/// A source that was away for hours costs a consumer no more than one that lost a block: a loop over the missing blocks
+/// would take weeks here.
+#[test]
+fn the_length_of_a_gap_costs_nothing() {
+    const MISSING: u64 = 1_000_000_000_000_000;
+    ends(|| {
+        for overflow in [Overflow::SkipToLive, Overflow::DropNewest, Overflow::Latest, Overflow::Disconnect] {
+            let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 4, ..FanOutOptions::default() });
+            let mut consumer = subscribe(&hub, overflow, 8);
+            send(&mut fan_out, 1);
+            assert_eq!(drain(&mut consumer), [(0, None)]);
+            fan_out.advance_to(1 + MISSING);
+            send(&mut fan_out, 1);
+            let gap = consumer.try_recv(Timestamp::default()).unwrap().gap.unwrap();
+            assert_eq!((gap.from, gap.blocks), (1, MISSING), "{overflow}");
+            assert!(overflow == Overflow::Latest || gap.reason == Loss::Source, "{overflow}: {gap:?}");
+            // And the same at the end, where no item shows it.
+            fan_out.advance_to(2 + 2 * MISSING);
+            fan_out.finish(EndReason::Finished);
+            let end = consumer.recv().unwrap_err();
+            assert_eq!(end.gap, Some(Gap { from: 2 + MISSING, blocks: MISSING, reason: Loss::Source }), "{overflow}");
+            let snapshot = consumer.tally().snapshot();
+            assert_eq!((snapshot.offered, snapshot.delivered), (2 + 2 * MISSING, 2));
+            assert_eq!(snapshot.lost.of(Loss::Source), 2 * MISSING);
+            assert_eq!((consumer.tally().lag_items().max(), consumer.tally().gap_items().max()), (MISSING, MISSING));
+        }
+    });
 }
 
 /// Somebody who reads the account all the time, while both its ends are being written.

@@ -1,14 +1,14 @@
-//! One line about what is wrong.
+//! The error of a configuration.
 
 use std::fmt;
 
-/// A setting, flag or file that is wrong: one line for people that names it and says what would be right.
+/// A setting, flag or file that is wrong: one line that names the place and says what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(String);
 
 impl ConfigError {
-    /// Line breaks and other control characters, which a file or an argument may bring in, are escaped.
-    pub(crate) fn new(line: impl AsRef<str>) -> Self {
+    /// Escapes line breaks and other control characters, which a file or an argument may bring in.
+    pub(super) fn new(line: impl AsRef<str>) -> Self {
         let mut clean = String::new();
         for c in line.as_ref().chars() {
             if c.is_control() { clean.extend(c.escape_default()) } else { clean.push(c) }
