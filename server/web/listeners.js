@@ -77,15 +77,15 @@ class Row {
       ["on the way", listener.socket_queued_seconds],
       ["not read", listener.unread_seconds],
     ].filter(([, waits]) => waits >= 0.1).sort(([, a], [, b]) => b - a)
-      .map(([place, waits]) => `${place} ${seconds(waits)}`.replace(/ s$/, "\u00a0s"));
-    if (lost >= 0.1) places.push(`${seconds(lost)} of it lost`.replace(" s ", "\u00a0s "));
+      .map(([place, waits]) => `${place} ${seconds(waits)}`.replaceAll(" ", "\u00a0"));
+    if (lost >= 0.1) places.push(`${seconds(lost)} of it lost`.replaceAll(" ", "\u00a0"));
     const [first = NOTHING, ...others] = places;
     const fault = FAULTS[listener.fault];
     const { where, place } = this.parts;
     put(where, fault ?? first);
     where.className = places.length > 0 ? "" : "zero";
     where.title = [first, ...others].join(", ");
-    put(place, fault ? [first, ...others.filter((text) => text.endsWith("lost"))].join(", ") : "");
+    put(place, fault ? [first, ...others.filter((text) => text.endsWith("lost"))].join("\n") : "");
   }
 
   async disconnect() {
