@@ -12,7 +12,8 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
 run: setup ## Go on the air with the microphone, or the demo sound: pass flags in ARGS="--source tone:440"
-	cargo run --quiet --release --package aircheck-server --bin aircheck -- $(ARGS)
+	@# Cargo's progress goes to stderr: stdout has the one line "listening on ...".
+	@cargo run --release --package aircheck-server --bin aircheck -- $(ARGS)
 
 test: setup-test check ## Check everything that CI checks
 	cargo test --workspace --locked

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use std::{env, iter};
 
 use aircheck_benches::{Cpu, Memory, Table, Target, WAV_RATE_HZ, is_quick, open_files, request, write_wav};
+use aircheck_server::app::run;
 use aircheck_server::config::{Config, SourceSpec};
-use aircheck_server::run::run;
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::sleep;
@@ -82,14 +82,14 @@ fn main() -> io::Result<()> {
 
 /// The server's side: runs until it is killed.
 fn serve(wav: PathBuf) -> io::Result<()> {
-    let config = Config {
-        source: SourceSpec::Wav(wav),
-        looped: true,
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        history: HISTORY,
-        max_listeners: MANY,
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.capture.source = SourceSpec::Wav(wav);
+    config.capture.looped = true;
+    config.capture.history = HISTORY;
+    config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.http.max_listeners = MANY;
+    // All of them come from this machine.
+    config.http.max_connections_per_address = 2 * MANY;
     run(config).map_err(io::Error::other)
 }
 

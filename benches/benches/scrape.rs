@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 use aircheck_benches::{Table, open_files, request};
 use aircheck_engine::Stream;
 use aircheck_server::config::{Config, SourceSpec};
-use aircheck_server::metrics::Exposition;
-use aircheck_server::station::Station;
+use aircheck_server::http::server::{ServedMount, Server};
+use aircheck_server::mount::Mount;
+use aircheck_server::telemetry::metrics::Exposition;
 use aircheck_server::{http, source};
 use criterion::{BenchmarkId, Criterion};
 use tokio::net::TcpListener;
@@ -48,7 +49,7 @@ fn main() -> Result<()> {
         .measurement_time(Duration::from_secs(2))
         .sample_size(20)
         .configure_from_args();
-    let server = Server::start()?;
+    let running = Running::start()?;
     // Not on the server's threads, where an answer would wait for those who read, too.
     let audience = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut table = Table::new(["listeners", "/metrics, KiB", "/api/v1/listeners, KiB", "offered", "lost"]);
@@ -59,16 +60,16 @@ fn main() -> Result<()> {
             break;
         }
         for _ in present..listeners {
-            audience.spawn(listen(server.address));
+            audience.spawn(listen(running.address));
         }
         present = listeners;
-        audience.block_on(server.heard_by(listeners))?;
+        audience.block_on(running.heard_by(listeners))?;
 
-        render(&mut criterion, &server.station, listeners);
-        let metrics = answer(&mut criterion, server.address, METRICS, listeners)?;
-        let list = answer(&mut criterion, server.address, LIST, listeners)?;
-        assert_eq!(server.station.listeners().count(), listeners, "they were to stay");
-        let (offered, lost) = server.account();
+        render(&mut criterion, &running.server, listeners);
+        let metrics = answer(&mut criterion, running.address, METRICS, listeners)?;
+        let list = answer(&mut criterion, running.address, LIST, listeners)?;
+        assert_eq!(running.server.listeners().count(), listeners, "they were to stay");
+        let (offered, lost) = running.account();
         let kib = |bytes: usize| format!("{:.1}", bytes as f64 / 1024.0);
         table.row([listeners.to_string(), kib(metrics), kib(list), offered.to_string(), lost.to_string()]);
     }
@@ -78,9 +79,9 @@ fn main() -> Result<()> {
 }
 
 /// The text by itself, as the server makes it.
-fn render(criterion: &mut Criterion, station: &Station, listeners: usize) {
+fn render(criterion: &mut Criterion, server: &Server, listeners: usize) {
     criterion.benchmark_group("scrape").bench_function(BenchmarkId::new("render", listeners), |bencher| {
-        bencher.iter(|| station.render_metrics(Exposition::Prometheus));
+        bencher.iter(|| server.render_metrics(Exposition::Prometheus));
     });
 }
 
@@ -136,36 +137,36 @@ impl Asking {
 }
 
 /// A server in this process, for as long as this lives.
-struct Server {
+struct Running {
     address: SocketAddr,
-    station: Arc<Station>,
+    server: Arc<Server>,
     _stream: Stream,
     _runtime: Runtime,
 }
 
-impl Server {
+impl Running {
     fn start() -> Result<Self> {
-        let config = Config {
-            source: SourceSpec::Tone(440.0),
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            block: BLOCK,
-            max_listeners: MOST,
-            ..Config::default()
-        };
+        let mut config = Config::default();
+        config.capture.source = SourceSpec::Tone(440.0);
+        config.capture.block = BLOCK;
+        config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        config.http.max_listeners = MOST;
+        // All of them come from this machine.
+        config.http.max_connections_per_address = 2 * MOST;
         let runtime = Builder::new_multi_thread().enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind(config.listen))?;
+        let listener = runtime.block_on(TcpListener::bind(config.http.listen))?;
         let address = listener.local_addr()?;
-        let (stream, kind) = source::start(&config)?;
-        let station = Station::new(config, &stream, kind, None)?;
-        runtime.spawn(http::serve(listener, Arc::clone(&station), std::future::pending()));
-        Ok(Self { address, station, _stream: stream, _runtime: runtime })
+        let (stream, kind) = source::start(&config.capture)?;
+        let server = Server::new(config.clone(), ServedMount::new(Mount::new(&stream, kind)?, None, &config));
+        runtime.spawn(http::serve(listener, Arc::clone(&server), std::future::pending()));
+        Ok(Self { address, server, _stream: stream, _runtime: runtime })
     }
 
     /// Waits until so many listeners have sound.
     async fn heard_by(&self, listeners: usize) -> Result<()> {
         let begun = Instant::now();
         loop {
-            let present = self.station.listeners().present();
+            let present = self.server.listeners().present();
             let hearing = present.iter().filter(|listener| listener.snapshot().delivered > 0).count();
             if hearing == listeners {
                 break;
@@ -181,9 +182,9 @@ impl Server {
 
     /// Blocks that listeners were offered and lost so far.
     fn account(&self) -> (u64, u64) {
-        let totals = self.station.listeners().totals();
+        let totals = self.server.listeners().totals();
         totals
-            .by_mount
+            .by_rendition
             .values()
             .fold((0, 0), |(offered, lost), mount| (offered + mount.offered, lost + mount.lost.iter().sum::<u64>()))
     }

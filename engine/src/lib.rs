@@ -77,3 +77,8 @@ pub use subscribe::{Start, SubscribeError, SubscribeOptions};
 pub use summary::Summary;
 pub use tally::{Snapshot, Tally};
 pub use time::Timestamp;
+
+/// Runs the example of docs/library.md as a documentation test.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/library.md")]
+struct LibraryPage;

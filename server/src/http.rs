@@ -1,11 +1,14 @@
 //! The HTTP server: its accept loop, and the way of a connection from its first byte to its last.
 
+pub mod server;
+
+mod api;
 mod events;
 mod guard;
-mod listen;
 mod query;
 mod reply;
 mod routes;
+mod stream;
 mod websocket;
 
 use std::future::Future;
@@ -21,10 +24,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::metrics::Refusal;
-use crate::station::Station;
-use crate::watch::watch;
-use crate::wire::{Wire, WireStream};
+use crate::delivery::socket::tracked_stream::{TrackedSocket, TrackedStream};
+use crate::http::server::Server;
+use crate::telemetry::metrics::Refusal;
+use crate::telemetry::watch::watch;
 
 /// A request's head must be there within this time, also on a connection that is kept open for the next one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,25 +48,25 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 struct Connection {
     /// Where the server listens.
     local: SocketAddr,
-    wire: Arc<Wire>,
+    socket: Arc<TrackedSocket>,
     hang_up: Arc<Notify>,
     /// Both are held for as long as the connection is, also as a WebSocket: its place, and what the end waits for.
     _permit: OwnedSemaphorePermit,
     _open: watch::Receiver<bool>,
 }
 
-/// Serves `station` on `listener` until `shutdown` resolves; then waits for the connections to end, a few seconds
-/// at most. Streams end when the station's stream does, so that should have been stopped by then.
+/// Serves `server` on `listener` until `shutdown` resolves; then waits for the connections to end, a few seconds
+/// at most. Streams end when the server's stream does, so that should have been stopped by then.
 ///
 /// # Errors
 ///
 /// When the listening socket has no address.
-pub async fn serve(listener: TcpListener, station: Arc<Station>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, server: Arc<Server>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let local = listener.local_addr()?;
-    let connections = Arc::new(Semaphore::new(station.config().max_listeners + OTHER_CONNECTIONS));
+    let connections = Arc::new(Semaphore::new(server.config().http.max_listeners + OTHER_CONNECTIONS));
     // Every connection holds a receiver for as long as it is open.
     let (closing, open) = watch::channel(false);
-    let watching = tokio::spawn(watch(Arc::clone(&station)));
+    let watching = tokio::spawn(watch(Arc::clone(&server.mount().mount), Arc::clone(server.listeners())));
     tokio::pin!(shutdown);
     loop {
         let (stream, remote) = tokio::select! {
@@ -79,17 +82,17 @@ pub async fn serve(listener: TcpListener, station: Arc<Station>, shutdown: impl 
         };
         match Arc::clone(&connections).try_acquire_owned() {
             Ok(permit) => {
-                let station = Arc::clone(&station);
-                tokio::spawn(connection(stream, remote, local, station, open.clone(), permit));
+                let server = Arc::clone(&server);
+                tokio::spawn(connection(stream, remote, local, server, open.clone(), permit));
             }
             Err(_) => {
-                station.metrics().refuse(Refusal::Connections);
+                server.metrics().refuse(Refusal::Connections);
                 turn_away(&stream);
             }
         }
     }
     drop(listener);
-    station.events().finish();
+    server.mount().mount.events().finish();
     drop(open);
     // Nobody is there to be told if this fails.
     let _ = closing.send(true);
@@ -105,22 +108,22 @@ async fn connection(
     stream: TcpStream,
     remote: SocketAddr,
     local: SocketAddr,
-    station: Arc<Station>,
+    server: Arc<Server>,
     mut open: watch::Receiver<bool>,
     permit: OwnedSemaphorePermit,
 ) {
     // Fails only for somebody who is gone already.
-    let Ok(stream) = WireStream::new(stream, remote) else { return };
+    let Ok(stream) = TrackedStream::new(stream, remote) else { return };
     let hang_up = Arc::new(Notify::new());
     let about = Arc::new(Connection {
         local,
-        wire: Arc::clone(stream.wire()),
+        socket: Arc::clone(stream.socket()),
         hang_up: Arc::clone(&hang_up),
         _permit: permit,
         _open: open.clone(),
     });
     let service = service_fn(move |mut request| {
-        let reply = routes::answer(&station, &about, &mut request);
+        let reply = routes::answer(&server, &about, &mut request);
         async move { Ok::<_, std::convert::Infallible>(reply) }
     });
     let serving = http1::Builder::new()

@@ -1,44 +1,28 @@
-//! The aircheck service: one stream of live sound, served over HTTP to many listeners, each of whom can be told how
-//! late it is and exactly what it lost.
+//! The aircheck service: streams live sound over HTTP to many listeners, and tells for each of them how late it is and
+//! exactly what it lost.
 //!
-//! [`run`] opens the source that a [`config`] names and starts the engine's stream. A [`station::Station`] is what
-//! requests can reach: the [`encoders`], which turn blocks into bytes once per format, the [`listeners`], a level
-//! [`meter`] and the [`metrics`]. [`http`] answers requests; a listener's [`body`] takes packets from its own ring
-//! as fast as its [`wire`] takes them. A [`record`]er, if there is one, writes the blocks to files.
+//! [`app`] opens the [`source`] that a [`config`] names and puts it on the air as a [`mount`]. Its [`rendition`]s turn
+//! blocks into packets, once for all listeners; [`delivery`] takes the packets to each listener and keeps its account;
+//! a [`sink`] such as the recorder takes blocks elsewhere. [`http`] answers requests, and [`telemetry`] says how all of
+//! that goes.
 //!
-//! What is absent: the server knows nothing of sound devices, and keeps no sequence numbers or counts of its own.
+//! A folder uses only what stands before it: config, source, mount, rendition, delivery, sink, telemetry, http, app. The
+//! types that go over the wire are in the crate `aircheck-api`.
+//!
+//! What is absent: the server knows nothing of sound devices, and invents no sequence numbers: all of them are the
+//! capture's.
 
-pub mod cli;
 pub mod config;
-pub mod duration;
-
-pub mod run;
 pub mod source;
-pub mod station;
 
-pub mod codec;
-pub mod encode;
-pub mod encoders;
 pub mod mount;
+pub mod rendition;
 
-pub mod body;
-pub mod feed;
-pub mod framing;
+pub mod delivery;
+pub mod sink;
+
+pub mod telemetry;
+
 pub mod http;
-mod journey;
-pub mod message;
-pub mod socket;
-pub mod unread;
-pub mod wire;
 
-mod lag;
-pub mod listener;
-pub mod listeners;
-mod watch;
-
-pub mod events;
-pub mod throttle;
-
-pub mod meter;
-pub mod metrics;
-pub mod record;
+pub mod app;

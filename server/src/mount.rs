@@ -1,90 +1,132 @@
-//! The streams that there are to listen to, and how a request picks one.
+//! One source on the air: the engine's stream and what belongs to it, whatever it is sent as.
+//!
+//! A [`Mount`] has the stream's hub, from which renditions, recorder and meter take their blocks; its [`meter`]; and its
+//! [`event_log`].
+//!
+//! What is absent: a mount knows none of its consumers. They subscribe at its hub.
 
-/// A stream's format, as its URL names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mount {
-    /// `/stream.wav`
-    Wav,
-    /// `/stream.pcm`
-    Pcm,
-    /// `/stream.json`
-    Json,
-    /// `/stream.flac`
-    Flac,
-    /// `/stream.opus`
-    Opus,
-    /// `/stream` with `Accept: text/event-stream`
-    Events,
-    /// `/stream` as a WebSocket
-    WebSocket,
+pub mod event_log;
+pub mod meter;
+pub mod throttle;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aircheck_api::{SourceKind, StreamState};
+use aircheck_engine::{Block, CaptureTally, Format, Hub, SharedRecorder, Stream, Timestamp};
+
+use event_log::EventLog;
+use meter::Meter;
+
+/// A live source that has written nothing for this long counts as silent: far beyond the period of any device.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
+
+/// One source on the air.
+#[derive(Debug)]
+pub struct Mount {
+    format: Format,
+    description: String,
+    kind: SourceKind,
+    sample_bits: Option<u16>,
+    hub: Hub<Block>,
+    capture: Arc<CaptureTally>,
+    ring_micros: Arc<SharedRecorder>,
+    meter: Arc<Meter>,
+    events: EventLog,
 }
 
 impl Mount {
-    /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Wav, Self::Pcm, Self::Json, Self::Flac, Self::Opus, Self::Events, Self::WebSocket];
+    /// Puts a running stream on the air and starts its meter.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread for the meter.
+    pub fn new(stream: &Stream, kind: SourceKind) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            format: stream.format(),
+            description: stream.description().to_owned(),
+            kind,
+            sample_bits: stream.sample_bits(),
+            hub: stream.hub().clone(),
+            capture: Arc::clone(stream.capture()),
+            ring_micros: Arc::clone(stream.ring_micros()),
+            meter: Meter::start(stream.format().channels(), stream.hub())?,
+            events: EventLog::new(stream.head().clone()),
+        }))
+    }
 
-    /// Its name in URLs, in the table and in metrics.
+    /// Returns rate, channels and block length, which never change.
     #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Wav => "wav",
-            Self::Pcm => "pcm",
-            Self::Json => "json",
-            Self::Flac => "flac",
-            Self::Opus => "opus",
-            Self::Events => "sse",
-            Self::WebSocket => "ws",
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Returns the source in words.
+    #[must_use]
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// Returns the kind of the source.
+    #[must_use]
+    pub fn kind(&self) -> SourceKind {
+        self.kind
+    }
+
+    /// Returns the bits of a sample with which FLAC loses nothing of an integer source: 24 if the source has more than
+    /// 16, else 16.
+    #[must_use]
+    pub fn flac_bits(&self) -> u32 {
+        if self.sample_bits.is_some_and(|bits| bits > 16) { 24 } else { 16 }
+    }
+
+    /// Returns the hub at which consumers subscribe.
+    #[must_use]
+    pub fn hub(&self) -> &Hub<Block> {
+        &self.hub
+    }
+
+    /// Returns the counts of the capture.
+    #[must_use]
+    pub fn capture(&self) -> &CaptureTally {
+        &self.capture
+    }
+
+    /// Returns the latencies of stage `ring`, in microseconds.
+    #[must_use]
+    pub fn ring_micros(&self) -> &SharedRecorder {
+        &self.ring_micros
+    }
+
+    /// Returns the level meter.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// Returns the log of what happens to this mount and its listeners.
+    #[must_use]
+    pub fn events(&self) -> &EventLog {
+        &self.events
+    }
+
+    /// Returns whether sound comes.
+    #[must_use]
+    pub fn state(&self) -> StreamState {
+        let is_fresh = |written_at| Timestamp::now().since(written_at) < SILENT_AFTER;
+        if self.hub.is_ended() {
+            StreamState::Ended
+        } else if self.capture.written_at().is_some_and(is_fresh) {
+            StreamState::Live
+        } else {
+            StreamState::Silent
         }
     }
 
-    /// The mount of this name.
+    /// Returns how long so many blocks sound, in seconds.
     #[must_use]
-    pub fn from_label(label: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mount| mount.label() == label)
-    }
-
-    /// The `Content-Type` of its responses.
-    #[must_use]
-    pub const fn content_type(self) -> &'static str {
-        match self {
-            Self::Wav => "audio/wav",
-            Self::Pcm => "application/octet-stream",
-            Self::Json => "application/x-ndjson",
-            Self::Flac => "audio/flac",
-            Self::Opus => "audio/ogg; codecs=opus",
-            Self::Events => "text/event-stream",
-            // It has no response of this kind.
-            Self::WebSocket => "application/octet-stream",
-        }
-    }
-
-    /// Whether a listener may choose how its samples are written.
-    #[must_use]
-    pub const fn has_samples(self) -> bool {
-        matches!(self, Self::Wav | Self::Pcm | Self::Flac)
-    }
-
-    /// Whether it is reached by a path of its own, `/stream.LABEL`.
-    #[must_use]
-    pub const fn has_path(self) -> bool {
-        !matches!(self, Self::Events | Self::WebSocket)
-    }
-
-    /// The mount for an `Accept` header: the first of its types that one serves, WAV if none does.
-    #[must_use]
-    pub fn for_accept(accept: &str) -> Self {
-        let types = accept.split(',').map(|range| range.split(';').next().unwrap_or_default().trim());
-        for media_type in types {
-            match media_type.to_ascii_lowercase().as_str() {
-                "text/event-stream" => return Self::Events,
-                "application/x-ndjson" | "application/json" => return Self::Json,
-                "audio/flac" | "audio/x-flac" => return Self::Flac,
-                "audio/ogg" | "audio/opus" | "application/ogg" => return Self::Opus,
-                "audio/wav" | "audio/x-wav" | "audio/wave" | "audio/*" => return Self::Wav,
-                _ => {}
-            }
-        }
-        Self::Wav
+    pub fn seconds(&self, blocks: u64) -> f64 {
+        self.format.span(self.format.position(blocks)).as_secs_f64()
     }
 }

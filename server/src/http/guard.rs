@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use hyper::header::{self, HeaderMap};
 
-use crate::metrics::Refusal;
+use crate::telemetry::metrics::Refusal;
 
 /// What the guard found wrong: the sentence for the answer, and the reason for the count.
 pub(super) type Refused = (Refusal, String);

@@ -5,13 +5,13 @@ use std::time::Duration;
 use aircheck_engine::source::PcmEncoding;
 use aircheck_engine::{Format, Overflow, Start, SubscribeOptions};
 
-use crate::codec::OpusEncoder;
-use crate::config::{Config, LAG_BLOCKS_LEAST};
-use crate::duration::{self, Short};
-use crate::encode::Encoding;
-use crate::listener::Limits;
-use crate::message::Payload;
-use crate::mount::Mount;
+use crate::config::{Config, MIN_LAG_BLOCKS};
+use crate::delivery::standing::Limits;
+use crate::rendition::codec::OpusBitrate;
+use crate::rendition::content_type::accepted;
+use crate::rendition::encoding::Encoding;
+use aircheck_api::span::{self, Short};
+use aircheck_api::{Payload, Rendition};
 
 /// Longest ring a listener may ask for, unless the operator's own default is longer: 1000 blocks of 10 ms are 80 KB
 /// of handles.
@@ -20,10 +20,6 @@ const BUFFER_MOST: Duration = Duration::from_secs(10);
 const MAX_LAG_MOST: Duration = Duration::from_secs(600);
 /// Longest name: what fits into a column of the table.
 const NAME_MOST: usize = 64;
-
-/// Bits per second of Opus where nothing is said: stereo music sounds transparent to most people (Opus's own
-/// recommendation for it is 64 to 128 kbit/s).
-const BITRATE: u32 = 96_000;
 
 /// A listener has fallen behind, where it has no limit of its own, with so much of its ring in use: a quarter, which
 /// leaves time to look.
@@ -61,8 +57,8 @@ pub(super) struct Query {
     gather: Option<Duration>,
     /// Only of the WebSocket.
     payload: Option<Payload>,
-    /// Bits per second, of Opus.
-    bitrate: Option<u32>,
+    /// Only of Opus.
+    bitrate: Option<OpusBitrate>,
     /// Only of `/stream`.
     pub(super) format: Option<String>,
 }
@@ -80,17 +76,17 @@ impl Query {
             match key.as_ref() {
                 "overflow" => once(&mut wishes.overflow, &key, value.parse::<Overflow>().map_err(|e| e.to_string()))?,
                 "buffer" => {
-                    let most = BUFFER_MOST.max(config.buffer);
-                    once(&mut wishes.buffer, &key, span(value, config.block, most))?;
+                    let most = BUFFER_MOST.max(config.delivery.buffer);
+                    once(&mut wishes.buffer, &key, span(value, config.capture.block, most))?;
                 }
-                "burst" => once(&mut wishes.burst, &key, span(value, Duration::ZERO, config.history))?,
+                "burst" => once(&mut wishes.burst, &key, span(value, Duration::ZERO, config.capture.history))?,
                 "from" => {
                     let number = value.parse().map_err(|_| format!("`{value}` is no sequence number, such as 1200"));
                     once(&mut wishes.from, &key, number)?;
                 }
                 "name" => once(&mut wishes.name, &key, name(value))?,
                 "max_lag" => {
-                    let least = LAG_BLOCKS_LEAST * config.block;
+                    let least = MIN_LAG_BLOCKS * config.capture.block;
                     let limit = match value {
                         "off" => Ok(MaxLag(None)),
                         value => span(value, least, MAX_LAG_MOST).map(|span| MaxLag(Some(span))),
@@ -121,86 +117,86 @@ impl Query {
         Ok(wishes)
     }
 
-    /// The mount that `/stream` means: by `format`, or by the `Accept` header.
+    /// The rendition that `/stream` means: by `format`, or by the `Accept` header.
     ///
     /// # Errors
     ///
     /// A sentence that names the formats there are.
-    pub(super) fn mount(&self, accept: &str) -> Result<Mount, String> {
-        let Some(label) = &self.format else { return Ok(Mount::for_accept(accept)) };
-        match Mount::from_label(label) {
-            Some(mount) if mount != Mount::WebSocket => Ok(mount),
+    pub(super) fn rendition(&self, accept: &str) -> Result<Rendition, String> {
+        let Some(label) = &self.format else { return Ok(accepted(accept)) };
+        match Rendition::from_name(label) {
+            Some(rendition) if rendition != Rendition::WebSocket => Ok(rendition),
             _ => Err(format!("format: `{label}` is none; there are wav, pcm, json, flac, opus and sse")),
         }
     }
 
-    /// How `mount` is encoded, with `flac_bits` as its bits where nothing is said.
+    /// How `rendition` is encoded, with `flac_bits` as its bits where nothing is said.
     ///
     /// # Errors
     ///
     /// A sentence, where something is asked for that it has no choice of.
-    pub(super) fn encoding(&self, mount: Mount, flac_bits: u32) -> Result<Encoding, String> {
-        let label = mount.label();
-        let payload = self.payload.filter(|_| mount == Mount::WebSocket);
+    pub(super) fn encoding(&self, rendition: Rendition, flac_bits: u32) -> Result<Encoding, String> {
+        let label = rendition.name();
+        let payload = self.payload.filter(|_| rendition == Rendition::WebSocket);
         if self.payload.is_some() && payload.is_none() {
             return Err(format!("payload: {label} has none; the WebSocket has"));
         }
-        let is_opus = mount == Mount::Opus || payload == Some(Payload::Opus);
+        let is_opus = rendition == Rendition::Opus || payload == Some(Payload::Opus);
         if self.bitrate.is_some() && !is_opus {
             return Err(format!("bitrate: {label} has no choice of bitrate; opus has"));
         }
-        if self.sample.is_some() && !mount.has_samples() {
+        if self.sample.is_some() && !matches!(rendition, Rendition::Wav | Rendition::Pcm | Rendition::Flac) {
             return Err(format!("sample: {label} has no choice of samples; wav, pcm and flac have"));
         }
-        let bitrate = self.bitrate.unwrap_or(BITRATE);
+        let bitrate = self.bitrate.unwrap_or_default();
         let samples = self.sample.unwrap_or_default();
-        Ok(match mount {
-            Mount::Wav | Mount::Pcm => Encoding::Pcm(samples),
-            Mount::Json => Encoding::Json,
-            Mount::Events => Encoding::Events,
-            Mount::Opus => Encoding::Opus { bitrate },
-            Mount::Flac => match self.sample {
+        Ok(match rendition {
+            Rendition::Wav | Rendition::Pcm => Encoding::Pcm(samples),
+            Rendition::Json => Encoding::Json,
+            Rendition::Events => Encoding::Events,
+            Rendition::Opus => Encoding::Opus { bitrate },
+            Rendition::Flac => match self.sample {
                 None => Encoding::Flac { bits: flac_bits },
                 Some(PcmEncoding::S16Le) => Encoding::Flac { bits: 16 },
                 Some(PcmEncoding::S24Le) => Encoding::Flac { bits: 24 },
                 Some(PcmEncoding::F32Le) => return Err("sample: flac takes s16le and s24le".to_owned()),
             },
-            Mount::WebSocket => match payload.unwrap_or(Payload::F32) {
+            Rendition::WebSocket => match payload.unwrap_or(Payload::F32) {
                 Payload::Opus => Encoding::Opus { bitrate },
                 payload => Encoding::Message(payload),
             },
         })
     }
 
-    /// Whether `mount` can do with gaps what is asked for.
+    /// Whether `rendition` can do with gaps what is asked for.
     ///
     /// # Errors
     ///
     /// A sentence, where it can't.
-    pub(super) fn check_gaps(&self, mount: Mount) -> Result<(), String> {
+    pub(super) fn check_gaps(&self, rendition: Rendition) -> Result<(), String> {
         match self.gaps {
-            Some(Gaps::Silence) if !matches!(mount, Mount::Wav | Mount::Pcm) => {
-                Err(format!("gaps: {} tells of gaps itself; silence goes with wav and pcm", mount.label()))
+            Some(Gaps::Silence) if !matches!(rendition, Rendition::Wav | Rendition::Pcm) => {
+                Err(format!("gaps: {} tells of gaps itself; silence goes with wav and pcm", rendition.name()))
             }
             _ => Ok(()),
         }
     }
 
-    /// For how long a listener of `mount` has its packets gathered.
+    /// For how long a listener of `rendition` has its packets gathered.
     ///
     /// # Errors
     ///
     /// A sentence, where that can't be.
-    pub(super) fn gather(&self, mount: Mount, config: &Config) -> Result<Duration, String> {
+    pub(super) fn gather(&self, rendition: Rendition, config: &Config) -> Result<Duration, String> {
         let Some(gather) = self.gather.filter(|gather| !gather.is_zero()) else { return Ok(Duration::ZERO) };
-        if mount == Mount::WebSocket {
+        if rendition == Rendition::WebSocket {
             return Err("gather: the WebSocket sends each block at once".to_owned());
         }
         if self.gaps == Some(Gaps::Silence) {
             return Err("gather: goes without gaps=silence; silence may be long, and is sent bit by bit".to_owned());
         }
-        let max_lag = self.max_lag.map_or(config.max_lag, |MaxLag(limit)| limit).unwrap_or(Duration::MAX);
-        let most = self.buffer.unwrap_or(config.buffer).min(max_lag) / GATHER_SHARE;
+        let max_lag = self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit).unwrap_or(Duration::MAX);
+        let most = self.buffer.unwrap_or(config.delivery.buffer).min(max_lag) / GATHER_SHARE;
         if gather > most {
             let most = Short(most);
             return Err(format!(
@@ -211,13 +207,15 @@ impl Query {
         Ok(gather)
     }
 
-    /// How far behind the listener may be.
+    /// Returns the limits of the listener's lag.
     pub(super) fn limits(&self, config: &Config, format: Format) -> Limits {
-        let max_lag = self.max_lag.map_or(config.max_lag, |MaxLag(limit)| limit);
-        let buffer = self.buffer.unwrap_or(config.buffer);
-        let behind = max_lag.map_or(buffer / BEHIND_SHARE, |max_lag| max_lag / 2);
+        let max_lag = self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit);
+        let limit = max_lag.unwrap_or_else(|| self.buffer.unwrap_or(config.delivery.buffer));
+        let behind = if max_lag.is_some() { limit / 2 } else { limit / BEHIND_SHARE };
+        let least = u64::from(MIN_LAG_BLOCKS);
         Limits {
-            behind: format.blocks_in(behind).max(u64::from(LAG_BLOCKS_LEAST)),
+            behind: format.blocks_in(behind).max(least),
+            far_behind: format.blocks_in(limit * 3 / 4).max(least),
             max_lag: max_lag.map(|max_lag| format.blocks_in(max_lag)),
         }
     }
@@ -230,8 +228,8 @@ impl Query {
             (None, None) => Start::Live,
         };
         SubscribeOptions {
-            overflow: self.overflow.unwrap_or(config.overflow),
-            buffer: format.blocks_in(self.buffer.unwrap_or(config.buffer)) as usize,
+            overflow: self.overflow.unwrap_or(config.delivery.overflow),
+            buffer: format.blocks_in(self.buffer.unwrap_or(config.delivery.buffer)) as usize,
             start,
         }
     }
@@ -251,7 +249,7 @@ fn once<T>(place: &mut Option<T>, key: &str, value: Result<T, String>) -> Result
 
 fn span(value: &str, least: Duration, most: Duration) -> Result<Duration, String> {
     let takes = || format!("a duration from {} to {}, such as 500ms", Short(least), Short(most));
-    let span = duration::parse(value).ok_or_else(|| format!("`{value}` is not {}", takes()))?;
+    let span = span::parse(value).ok_or_else(|| format!("`{value}` is not {}", takes()))?;
     if (least..=most).contains(&span) {
         Ok(span)
     } else {
@@ -260,24 +258,18 @@ fn span(value: &str, least: Duration, most: Duration) -> Result<Duration, String
 }
 
 fn payload(value: &str) -> Result<Payload, String> {
-    Payload::ALL
-        .into_iter()
-        .find(|payload| payload.label() == value)
-        .ok_or_else(|| format!("`{value}` is no payload; there are f32, s16 and opus"))
+    Payload::from_name(value).ok_or_else(|| format!("`{value}` is no payload; there are f32, s16 and opus"))
 }
 
-/// Bits per second, as `96000` or `96k`.
-fn bitrate(value: &str) -> Result<u32, String> {
-    let takes = || {
-        format!(
-            "`{value}` is no bitrate; it takes {} to {} bits per second, such as 96k",
-            OpusEncoder::BITRATES_BPS.start(),
-            OpusEncoder::BITRATES_BPS.end()
-        )
-    };
+/// Returns the bitrate that is nearest to one in bits per second, written as `96000` or `96k`.
+fn bitrate(value: &str) -> Result<OpusBitrate, String> {
+    let (lowest, highest) = (OpusBitrate::LOWEST.bits_per_second(), OpusBitrate::HIGHEST.bits_per_second());
     let (digits, scale) = value.strip_suffix('k').map_or((value, 1), |digits| (digits, 1000));
-    let bitrate = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(scale)).ok_or_else(takes)?;
-    if OpusEncoder::BITRATES_BPS.contains(&bitrate) { Ok(bitrate) } else { Err(takes()) }
+    let bits_per_second = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(scale));
+    bits_per_second
+        .filter(|bits_per_second| (lowest..=highest).contains(bits_per_second))
+        .map(OpusBitrate::nearest)
+        .ok_or_else(|| format!("`{value}` is no bitrate; it takes {lowest} to {highest} bits per second, such as 96k"))
 }
 
 fn gaps(value: &str) -> Result<Gaps, String> {

@@ -8,17 +8,16 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use serde_json::json;
 
-use aircheck_engine::Timestamp;
-
 use crate::http::Connection;
+use crate::http::api;
 use crate::http::events::EventsBody;
 use crate::http::guard;
-use crate::http::listen::{last_event, listen, websocket};
 use crate::http::query::Query;
 use crate::http::reply::{Reply, error, json as json_reply, set, whole};
-use crate::metrics::Exposition;
-use crate::mount::Mount;
-use crate::station::{OnAir, Station};
+use crate::http::server::Server;
+use crate::http::stream::{last_event, listen, websocket};
+use crate::telemetry::metrics::Exposition;
+use aircheck_api::{Rendition, StreamState};
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -58,7 +57,7 @@ const PAGE: &[(&str, &str, &str)] = &[
 enum Route<'a> {
     Page(&'static str, &'static str),
     Stream,
-    Mount(Mount),
+    Rendition(Rendition),
     Metrics,
     Status,
     Listeners,
@@ -85,8 +84,8 @@ impl<'a> Route<'a> {
                 if let Some((_, content_type, text)) = PAGE.iter().find(|(file, ..)| *file == path) {
                     return Some(Self::Page(content_type, text));
                 }
-                let mount = Mount::from_label(path.strip_prefix("/stream.")?)?;
-                return mount.has_path().then_some(Self::Mount(mount));
+                let rendition = Rendition::from_name(path.strip_prefix("/stream.")?)?;
+                return rendition.path().map(|_| Self::Rendition(rendition));
             }
         })
     }
@@ -100,23 +99,23 @@ impl<'a> Route<'a> {
 }
 
 /// Answers a request. Everything here is quick; only a stream's body goes on afterwards.
-pub(super) fn answer<B>(station: &Station, connection: &Arc<Connection>, request: &mut Request<B>) -> Reply {
-    let config = station.config();
+pub(super) fn answer<B>(server: &Server, connection: &Arc<Connection>, request: &mut Request<B>) -> Reply {
+    let config = server.config();
     // A request's own stays with it, to be upgraded.
     let headers = &request.headers().clone();
     let hosts = headers.get_all(header::HOST).iter().count();
-    let mut reply = match guard::check(headers, &config.allow_hosts, &config.allow_origins) {
+    let mut reply = match guard::check(headers, &config.http.allow_hosts, &config.http.allow_origins) {
         // As RFC 9112 has it; with two, it would depend on who reads which.
         Ok(()) if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) => {
             error(StatusCode::BAD_REQUEST, "a request has one Host header")
         }
-        Ok(()) => route(station, connection, request),
+        Ok(()) => route(server, connection, request),
         Err((why, sentence)) => {
-            station.metrics().refuse(why);
+            server.metrics().refuse(why);
             error(StatusCode::FORBIDDEN, sentence)
         }
     };
-    harden(&mut reply, headers, &config.allow_origins);
+    harden(&mut reply, headers, &config.http.allow_origins);
     if request.method() == Method::HEAD {
         let (parts, _) = reply.into_parts();
         reply = Response::from_parts(parts, UnsyncBoxBody::default());
@@ -124,7 +123,7 @@ pub(super) fn answer<B>(station: &Station, connection: &Arc<Connection>, request
     reply
 }
 
-fn route<B>(station: &Station, connection: &Arc<Connection>, request: &mut Request<B>) -> Reply {
+fn route<B>(server: &Server, connection: &Arc<Connection>, request: &mut Request<B>) -> Reply {
     let uri = request.uri().clone();
     let Some(route) = Route::of(uri.path()) else {
         return error(StatusCode::NOT_FOUND, "there is nothing here; the page is at /, the sound at /stream.wav");
@@ -142,62 +141,60 @@ fn route<B>(station: &Station, connection: &Arc<Connection>, request: &mut Reque
     }
     match route {
         Route::Page(content_type, text) => whole(StatusCode::OK, content_type, text),
-        Route::Stream => stream(station, connection, request, head_only),
-        Route::Mount(mount) => match query(station, request) {
+        Route::Stream => stream(server, connection, request, head_only),
+        Route::Rendition(rendition) => match query(server, request) {
             Ok(query) if query.format.is_some() => {
                 error(StatusCode::BAD_REQUEST, "format: the path says it already; only /stream takes it")
             }
-            Ok(query) => listen(station, connection, mount, &query, request.headers(), head_only),
+            Ok(query) => listen(server, connection, rendition, &query, request.headers(), head_only),
             Err(message) => error(StatusCode::BAD_REQUEST, message),
         },
         Route::Metrics => {
             let exposition = Exposition::for_accept(text(request.headers(), header::ACCEPT));
-            whole(StatusCode::OK, exposition.content_type(), station.render_metrics(exposition))
+            whole(StatusCode::OK, exposition.content_type(), server.render_metrics(exposition))
         }
-        Route::Status => json_reply(&station.status(connection.local)),
-        Route::Listeners => {
-            let now = Timestamp::now();
-            let present = station.listeners().present();
-            json_reply(&present.iter().map(|listener| listener.row(now)).collect::<Vec<_>>())
-        }
+        Route::Status => json_reply(&api::status(server, connection.local)),
+        Route::Listeners => json_reply(&api::listeners(server)),
         Route::Listener(id) => match id.parse() {
-            Ok(id) if station.listeners().disconnect(id) => json_reply(&json!({ "disconnected": id })),
+            Ok(id) if server.listeners().disconnect(id) => json_reply(&json!({ "disconnected": id })),
             Ok(id) => error(StatusCode::NOT_FOUND, format!("there is no listener {id} now")),
             Err(_) => error(StatusCode::NOT_FOUND, format!("`{id}` is no listener's number")),
         },
-        Route::Events => events(station, request.headers(), head_only),
+        Route::Events => events(server, request.headers(), head_only),
         // Healthy is who need not be started again; ready is whom it makes sense to listen to.
-        Route::Health if station.on_air() == OnAir::Ended => word(StatusCode::SERVICE_UNAVAILABLE, "ended"),
+        Route::Health if server.mount().mount.state() == StreamState::Ended => {
+            word(StatusCode::SERVICE_UNAVAILABLE, "ended")
+        }
         Route::Health => word(StatusCode::OK, "ok"),
         Route::Ready => {
-            let on_air = station.on_air();
-            let status = if on_air == OnAir::Live { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            word(status, on_air.label())
+            let state = server.mount().mount.state();
+            let status = if state == StreamState::Live { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            word(status, state.name())
         }
     }
 }
 
 /// `/stream`, whose format is up to `?format=` and `Accept`.
-fn stream<B>(station: &Station, connection: &Arc<Connection>, request: &mut Request<B>, head_only: bool) -> Reply {
-    let query = match query(station, request) {
+fn stream<B>(server: &Server, connection: &Arc<Connection>, request: &mut Request<B>, head_only: bool) -> Reply {
+    let query = match query(server, request) {
         Ok(query) => query,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
     if text(request.headers(), header::UPGRADE).eq_ignore_ascii_case("websocket") {
         return match query.format {
             Some(_) => error(StatusCode::BAD_REQUEST, "format: the WebSocket has none; it has a payload"),
-            None => websocket(station, connection, &query, request),
+            None => websocket(server, connection, &query, request),
         };
     }
     let headers = request.headers();
-    match query.mount(text(headers, header::ACCEPT)) {
-        Ok(mount) => listen(station, connection, mount, &query, headers, head_only),
+    match query.rendition(text(headers, header::ACCEPT)) {
+        Ok(rendition) => listen(server, connection, rendition, &query, headers, head_only),
         Err(message) => error(StatusCode::BAD_REQUEST, message),
     }
 }
 
 /// What happens from here on, or since the last event that somebody who comes back has seen.
-fn events(station: &Station, headers: &HeaderMap, head_only: bool) -> Reply {
+fn events(server: &Server, headers: &HeaderMap, head_only: bool) -> Reply {
     let last = match last_event(headers) {
         Ok(last) => last,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
@@ -205,7 +202,7 @@ fn events(station: &Station, headers: &HeaderMap, head_only: bool) -> Reply {
     let mut reply = if head_only {
         Response::new(UnsyncBoxBody::default())
     } else {
-        match station.events().subscribe(last) {
+        match server.mount().mount.events().subscribe(last) {
             Ok(events) => Response::new(EventsBody::new(events).boxed_unsync()),
             Err(ended) => return error(StatusCode::SERVICE_UNAVAILABLE, ended.to_string()),
         }
@@ -220,8 +217,8 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
     headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default()
 }
 
-fn query<B>(station: &Station, request: &Request<B>) -> Result<Query, String> {
-    Query::parse(request.uri().query().unwrap_or_default(), station.config())
+fn query<B>(server: &Server, request: &Request<B>) -> Result<Query, String> {
+    Query::parse(request.uri().query().unwrap_or_default(), server.config())
 }
 
 /// One word as text.

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use aircheck_api::{ClientText, Clock, LeaveReason, ServerText};
 use aircheck_engine::Timestamp;
 use futures_core::Stream as _;
 use futures_sink::Sink as _;
@@ -17,10 +18,10 @@ use hyper_tungstenite::tungstenite::{Error, Message};
 use tokio::io::AsyncWrite as _;
 use tokio::time::{Sleep, sleep};
 
-use crate::feed::{Begun, Fed, Feed};
-use crate::listeners::Leaving;
-use crate::message::{self, Captured, Said};
-use crate::throttle::Throttle;
+use crate::delivery::heard::HeardReports;
+use crate::delivery::packet_reader::{Next, PacketReader, PendingBlocks};
+use crate::mount::throttle::Throttle;
+use crate::rendition::container::message;
 
 /// Largest message that a listener may send: its reports have 60 bytes.
 const SAID_MOST: usize = 1024;
@@ -45,11 +46,11 @@ pub(super) fn config() -> WebSocketConfig {
 #[derive(Debug)]
 pub(super) struct Session {
     socket: HyperWebsocketStream,
-    feed: Feed,
-    captured: Captured,
+    packets: PacketReader,
+    heard: HeardReports,
     /// The blocks that go out with the next message.
-    begun: Begun,
-    /// What is to go out, one after the other: answers, and what the feed gave last.
+    pending: PendingBlocks,
+    /// What is to go out, one after the other: answers, and what the packets gave last.
     out: VecDeque<Outgoing>,
     /// A message was written and is not flushed yet.
     flushing: bool,
@@ -64,18 +65,18 @@ pub(super) struct Session {
 #[derive(Debug)]
 struct Outgoing {
     message: Message,
-    blocks: Option<Begun>,
+    blocks: Option<PendingBlocks>,
 }
 
 impl Session {
     /// A session that begins with `hello`.
-    pub(super) fn new(socket: HyperWebsocketStream, feed: Feed, hello: String) -> Self {
+    pub(super) fn new(socket: HyperWebsocketStream, packets: PacketReader, hello: String) -> Self {
         let hello = Outgoing { message: Message::text(hello), blocks: None };
         Self {
             socket,
-            feed,
-            captured: Captured::default(),
-            begun: Begun::default(),
+            packets,
+            heard: HeardReports::default(),
+            pending: PendingBlocks::default(),
             out: VecDeque::from([hello]),
             flushing: false,
             over: false,
@@ -121,21 +122,21 @@ impl Session {
 
     fn hear(&mut self, text: &str) {
         let now = Timestamp::now();
-        let told = match Said::parse(text) {
-            Ok(Said::Clock { asked }) => {
-                self.push(Message::text(message::clock(asked, now)), None);
+        let told = match ClientText::parse(text) {
+            Ok(ClientText::Clock(asked)) => {
+                let answer = ServerText::Clock(Clock { asked, now: now.unix_seconds() });
+                self.push(Message::text(answer.to_json()), None);
                 return;
             }
-            Ok(Said::Heard { sequence, at }) => self
-                .captured
-                .ear_seconds(sequence, at, now)
-                .map(|seconds| self.feed.listener().heard(Duration::from_secs_f64(seconds))),
+            Ok(ClientText::Heard(heard)) => {
+                self.heard.latency(heard, now).map(|latency| self.packets.listener().heard(latency))
+            }
             Err(complaint) => Err(complaint),
         };
         if let Err(complaint) = told
             && self.complaints.pass(now).is_some()
         {
-            self.push(Message::text(message::error(&complaint)), None);
+            self.push(Message::text(ServerText::Error(complaint).to_json()), None);
         }
     }
 
@@ -145,30 +146,30 @@ impl Session {
         self.over = true;
     }
 
-    fn push(&mut self, message: Message, blocks: Option<Begun>) {
+    fn push(&mut self, message: Message, blocks: Option<PendingBlocks>) {
         if !self.over {
             self.out.push_back(Outgoing { message, blocks });
         }
     }
 
-    fn fed(&mut self, fed: &Fed) {
-        if let Some(gap) = fed.gap() {
+    fn taken(&mut self, taken: &Next) {
+        if let Some(gap) = taken.gap() {
             self.push(Message::text(message::gap(gap)), None);
         }
-        match fed {
-            Fed::Packet { gap, item } => {
-                self.captured.remember(item.stamp);
-                self.begun.take(*gap, item.stamp.sequence);
+        match taken {
+            Next::Packet { gap, item } => {
+                self.heard.sent(item.stamp);
+                self.pending.add(*gap, item.stamp.sequence);
                 let mut messages = item.value.messages(item.stamp).into_iter().peekable();
                 while let Some(message) = messages.next() {
-                    let blocks = messages.peek().is_none().then(|| mem::take(&mut self.begun));
+                    let blocks = messages.peek().is_none().then(|| mem::take(&mut self.pending));
                     self.push(Message::Binary(message), blocks);
                 }
             }
-            Fed::End { .. } => {
-                let reason = Leaving::of(self.feed.listener());
-                let code = if reason == Leaving::Finished { CloseCode::Normal } else { CloseCode::Policy };
-                self.close(code, reason.label());
+            Next::End { .. } => {
+                let reason = self.packets.listener().leave_reason();
+                let code = if reason == LeaveReason::Finished { CloseCode::Normal } else { CloseCode::Policy };
+                self.close(code, reason.name());
             }
         }
     }
@@ -205,12 +206,12 @@ impl Session {
             if !self.out.is_empty() {
                 ready!(Pin::new(&mut self.socket).poll_ready(context))?;
                 if let Some(Outgoing { message, blocks }) = self.out.pop_front() {
-                    let listener = self.feed.listener();
+                    let listener = self.packets.listener();
                     match blocks {
-                        Some(Begun { numbers, blocks }) => {
-                            listener.hand_over(numbers, message.len(), blocks, Timestamp::now());
+                        Some(PendingBlocks { numbers, blocks }) => {
+                            listener.write(numbers, message.len(), blocks, Timestamp::now());
                         }
-                        None => drop(listener.wire().hand_over()),
+                        None => drop(listener.socket().write()),
                     }
                     Pin::new(&mut self.socket).start_send(message)?;
                     self.flushing = true;
@@ -218,8 +219,8 @@ impl Session {
             } else if self.over {
                 return self.poll_answer(context).map(Ok);
             } else {
-                let fed = ready!(self.feed.poll_take(context));
-                self.fed(&fed);
+                let taken = ready!(self.packets.poll_next(context));
+                self.taken(&taken);
             }
         }
     }

@@ -1,0 +1,193 @@
+//! Something that happened to a listener or to the source.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Rendition;
+
+/// An event of `/api/v1/events`. In JSON, the fields of [`EventKind`] stand beside those of the event.
+///
+/// ```
+/// use aircheck_api::{Event, EventKind};
+///
+/// let event = Event { kind: EventKind::Xrun { blocks: 3 }, at: 1_790_000_000.5, sequence: Some(7), listener: None };
+/// let json = r#"{"event":"xrun","blocks":3,"at":1790000000.5,"sequence":7}"#;
+/// assert_eq!(serde_json::to_string(&event)?, json);
+/// assert_eq!(serde_json::from_str::<Event>(json)?, event);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+    /// When it happened.
+    pub at: f64,
+    /// Sequence number of the newest block at that time; `null` before the first block.
+    pub sequence: Option<u64>,
+    /// The listener that it happened to; absent if it happened to the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<EventListener>,
+}
+
+/// What an event says of its listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventListener {
+    /// The listener's number in `/api/v1/listeners`.
+    pub id: u64,
+    /// The name that it gave itself, or an empty string.
+    pub name: String,
+    /// The rendition that it listens to.
+    pub format: Rendition,
+    /// Address and port of the connection's far end.
+    pub remote: String,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum EventKind {
+    /// A listener connected.
+    Joined,
+    /// A listener's stream is over.
+    Left {
+        /// Why it is over.
+        reason: LeaveReason,
+        /// Blocks that were offered to it.
+        offered: u64,
+        /// Blocks that were delivered.
+        delivered: u64,
+        /// Blocks that were lost, including those that were still queued.
+        lost: u64,
+    },
+    /// A listener has fallen behind.
+    FellBehind {
+        /// Its lag, without the lag that it asked for.
+        lag_seconds: f64,
+        /// Where the cause is.
+        fault: Fault,
+    },
+    /// A listener lost blocks.
+    Skipped {
+        /// Blocks since the last such event of this listener.
+        blocks: u64,
+        /// Why most of them were lost.
+        reason: Cow<'static, str>,
+    },
+    /// A listener that had fallen behind keeps up again.
+    CaughtUp {
+        /// The lag that is left.
+        lag_seconds: f64,
+    },
+    /// The source delivers no sound any more.
+    SourceLost,
+    /// The source delivers sound again.
+    SourceBack,
+    /// Sound was lost at the capture.
+    Xrun {
+        /// Blocks since the last such event.
+        blocks: u64,
+    },
+}
+
+impl EventKind {
+    /// Returns the name of the kind, as `event` shows it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Joined => "joined",
+            Self::Left { .. } => "left",
+            Self::FellBehind { .. } => "fell_behind",
+            Self::Skipped { .. } => "skipped",
+            Self::CaughtUp { .. } => "caught_up",
+            Self::SourceLost => "source_lost",
+            Self::SourceBack => "source_back",
+            Self::Xrun { .. } => "xrun",
+        }
+    }
+
+    /// Returns whether sound is missing or late.
+    #[must_use]
+    pub const fn is_trouble(&self) -> bool {
+        matches!(self, Self::FellBehind { .. } | Self::Skipped { .. } | Self::SourceLost | Self::Xrun { .. })
+    }
+}
+
+/// Where the cause of a listener's lag is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// In this server: the socket would take more.
+    Server,
+    /// In the network: what was sent is not acknowledged, although the listener's machine has room for it.
+    Network,
+    /// At the listener: its machine has received what its program does not read.
+    Listener,
+}
+
+/// Why a listener's stream is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaveReason {
+    /// The listener closed the connection, or the connection broke.
+    Left,
+    /// The listener was disconnected through the API.
+    Closed,
+    /// The listener's ring was full, and its overflow policy is `disconnect`.
+    TooSlow,
+    /// The listener was further behind than its limit of lag, and its overflow policy is `disconnect`.
+    MaxLag,
+    /// The stream has ended.
+    Finished,
+}
+
+impl LeaveReason {
+    /// All reasons.
+    pub const ALL: [Self; 5] = [Self::Left, Self::Closed, Self::TooSlow, Self::MaxLag, Self::Finished];
+
+    /// Returns the name that JSON and metrics use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Closed => "closed",
+            Self::TooSlow => "too_slow",
+            Self::MaxLag => "max_lag",
+            Self::Finished => "finished",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_the_same_in_json_and_in_metrics() {
+        for reason in LeaveReason::ALL {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
+        }
+        for kind in [EventKind::Joined, EventKind::SourceLost, EventKind::CaughtUp { lag_seconds: 0.0 }] {
+            assert_eq!(serde_json::to_value(&kind).unwrap()["event"], kind.name());
+        }
+    }
+
+    #[test]
+    fn an_event_of_a_listener_reads_back() {
+        let event = Event {
+            kind: EventKind::Left { reason: LeaveReason::TooSlow, offered: 9, delivered: 5, lost: 4 },
+            at: 1.5,
+            sequence: None,
+            listener: Some(EventListener {
+                id: 3,
+                name: "kitchen".to_owned(),
+                format: Rendition::WebSocket,
+                remote: "127.0.0.1:5".to_owned(),
+            }),
+        };
+        let json = serde_json::to_string(&event).unwrap();
+        assert!(json.starts_with(r#"{"event":"left","reason":"too_slow","offered":9,"#), "{json}");
+        assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
+    }
+}

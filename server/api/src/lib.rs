@@ -1,0 +1,34 @@
+//! The types that aircheck's server, tools and tests exchange: JSON documents of the API, messages of the WebSocket, and
+//! the words of a stream's URL. Each stands here once.
+//!
+//! - [`ListenerRow`]: one listener in `/api/v1/listeners`, with its lag, losses and [`Verdict`].
+//! - [`Status`]: the server and its source in `/api/v1/status`.
+//! - [`Event`]: something that happened, in `/api/v1/events`.
+//! - [`MessageHeader`], [`ServerText`], [`ClientText`]: what goes through the WebSocket.
+//! - [`Rendition`], [`Payload`], [`StreamParam`]: the names in a stream's URL; [`span`]: durations written as `10ms`.
+//!
+//! Times are Unix seconds and spans are seconds, as floating-point numbers, unless a name says otherwise. Readers ignore
+//! fields that they do not know, so that a newer server can say more.
+//!
+//! What is absent: sound, sockets and clocks. This crate depends on nothing that can do something.
+
+mod event;
+mod listener;
+mod message;
+mod param;
+mod rendition;
+pub mod span;
+mod status;
+
+pub use event::{Event, EventKind, EventListener, Fault, LeaveReason};
+pub use listener::{LatencyByStage, ListenerRow, Percentiles, Verdict};
+pub use message::{
+    ClientText, Clock, GapNotice, HEADER_BYTES, HeaderError, Heard, Hello, MessageHeader, PROTOCOL_VERSION, Payload,
+    ServerText,
+};
+pub use param::StreamParam;
+pub use rendition::Rendition;
+pub use status::{
+    CaptureStatus, ChannelLevel, RecordingStatus, SourceKind, SourceLatency, SourceStatus, Status, StreamFormat,
+    StreamState,
+};

@@ -1,0 +1,111 @@
+//! One listener as the API shows it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Fault, Rendition};
+
+/// A row of `/api/v1/listeners`. Times are Unix seconds, spans are seconds.
+///
+/// At every moment `offered = delivered + lost + queued`, in blocks counted from the listener's first one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListenerRow {
+    /// Unique while the server runs.
+    pub id: u64,
+    /// The name that the listener gave itself, or an empty string.
+    pub name: String,
+    /// Address and port of the connection's far end.
+    pub remote: String,
+    /// The rendition that it listens to.
+    pub format: Rendition,
+    /// The overflow policy.
+    pub overflow: String,
+    /// When it connected.
+    pub connected_at: f64,
+    /// Blocks since its first one.
+    pub offered: u64,
+    /// Blocks written to its connection.
+    pub delivered: u64,
+    /// Blocks that it never gets.
+    pub lost: u64,
+    /// Blocks in its ring, and the one that is being written.
+    pub queued: u64,
+    /// How far the last block that its program has read is behind the live head, as far as the server can see.
+    pub lag_seconds: f64,
+    /// The part of the lag that the listener asked for with `burst` or `from`.
+    #[serde(default)]
+    pub burst_seconds: f64,
+    /// The lag beyond which it is skipped to live or ended; `null` without a limit.
+    #[serde(default)]
+    pub max_lag_seconds: Option<f64>,
+    /// Median over the blocks that were due to it of how far it was behind, without the lag that it asked for.
+    pub lag_p50_seconds: Option<f64>,
+    /// The 99th percentile of the same.
+    pub lag_p99_seconds: Option<f64>,
+    /// The maximum of the same.
+    pub lag_max_seconds: Option<f64>,
+    /// Number of gaps.
+    pub gaps: u64,
+    /// Blocks of the longest gap.
+    pub gap_max_blocks: u64,
+    /// The part of the lag that the server has not handed to the connection: queued in its ring, or lost there.
+    #[serde(default)]
+    pub undelivered_seconds: f64,
+    /// The part of `undelivered_seconds` that is lost, because the ring was full.
+    #[serde(default)]
+    pub undelivered_lost_seconds: f64,
+    /// Bytes handed to the connection and not yet acknowledged by the listener's machine.
+    pub socket_queued_bytes: u64,
+    /// How long these bytes sound.
+    pub socket_queued_seconds: f64,
+    /// How long the sound is that the listener's machine has received and its program has not read.
+    #[serde(default)]
+    pub unread_seconds: f64,
+    /// How bad the lag is.
+    #[serde(default)]
+    pub verdict: Verdict,
+    /// Where the cause of the lag is; `null` while `verdict` is `ok`.
+    #[serde(default)]
+    pub fault: Option<Fault>,
+    /// Latencies by stage.
+    #[serde(default)]
+    pub latency_seconds: LatencyByStage,
+}
+
+/// The server's verdict on a listener's lag, without the lag that the listener asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The listener keeps up.
+    #[default]
+    Ok,
+    /// It has used a quarter of its buffer, or half of its limit of lag.
+    Behind,
+    /// It has used three quarters of its buffer or of its limit of lag.
+    FarBehind,
+}
+
+/// Latencies of one listener by stage, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LatencyByStage {
+    /// From the dispatch of a block to the listener's connection.
+    #[serde(default)]
+    pub queue: Percentiles,
+    /// From the connection until the listener's machine has acknowledged the block.
+    #[serde(default)]
+    pub socket: Percentiles,
+    /// From the capture of a block until the listener's player says that it is heard. Absent without such reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ear: Option<Percentiles>,
+}
+
+/// Median, 99th percentile and maximum in seconds; `null` before the first value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// The median.
+    pub p50: Option<f64>,
+    /// The 99th percentile.
+    pub p99: Option<f64>,
+    /// The maximum.
+    #[serde(default)]
+    pub max: Option<f64>,
+}

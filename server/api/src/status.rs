@@ -1,0 +1,166 @@
+//! The server and its source as the API shows them.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Percentiles;
+
+/// The document at `/api/v1/status`. Times are Unix seconds, spans are seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The server's version.
+    pub version: String,
+    /// Whether `state` is `live`.
+    pub on_air: bool,
+    /// Whether sound comes.
+    pub state: StreamState,
+    /// Where the sound comes from.
+    pub source: SourceStatus,
+    /// Rate, channels and block length.
+    pub format: StreamFormat,
+    /// When the server started.
+    pub started_at: f64,
+    /// The server's clock.
+    pub now: f64,
+    /// Sequence number of the newest block; `null` before the first block.
+    pub head_sequence: Option<u64>,
+    /// What the capture has done so far.
+    pub capture: CaptureStatus,
+    /// The level of each channel.
+    pub level: Vec<ChannelLevel>,
+    /// Latencies before the listeners' rings.
+    #[serde(default)]
+    pub latency_seconds: SourceLatency,
+    /// Number of listeners.
+    pub listeners: usize,
+    /// The most listeners that the server accepts at a time.
+    pub max_listeners: usize,
+    /// The buffer of a listener that asks for no other.
+    pub buffer_seconds: f64,
+    /// The limit of lag of a listener that asks for no other; `null` without a limit.
+    pub max_lag_seconds: Option<f64>,
+    /// How much sound may wait in the kernel for each listener.
+    pub socket_buffer_seconds: f64,
+    /// Number of encoders that run.
+    pub encoders: usize,
+    /// The recording; `null` if nothing is recorded.
+    pub recording: Option<RecordingStatus>,
+    /// Where the page is.
+    pub urls: Vec<String>,
+}
+
+/// Whether sound comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StreamState {
+    /// It does.
+    Live,
+    /// The source is open, but no sound has come for a while, or none yet.
+    Silent,
+    /// The source has ended.
+    Ended,
+}
+
+impl StreamState {
+    /// Returns the state in one word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Silent => "silent",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// Where the sound comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// The source in words.
+    pub description: String,
+    /// Its kind.
+    pub kind: SourceKind,
+    /// Why it failed; `null` while it works.
+    #[serde(default)]
+    pub failure: Option<String>,
+}
+
+/// The kind of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceKind {
+    /// A microphone or another input device.
+    Mic,
+    /// A WAV file.
+    Wav,
+    /// The test tone.
+    Tone,
+    /// The built-in demo sound.
+    Demo,
+    /// Samples from standard input.
+    Stdin,
+}
+
+/// Rate, channels and block length of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamFormat {
+    /// Frames per second.
+    pub rate_hz: u32,
+    /// Samples per frame.
+    pub channels: u16,
+    /// Frames per block.
+    pub block_frames: u32,
+    /// Length of a block.
+    pub block_seconds: f64,
+}
+
+/// What the capture has done so far, in blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureStatus {
+    /// Blocks captured.
+    pub blocks: u64,
+    /// Blocks lost because the capture ring was full.
+    pub lost_overflow: u64,
+    /// Blocks that the device missed.
+    pub lost_xrun: u64,
+}
+
+/// Level of one channel in dB relative to full scale; `null` where there is no sound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ChannelLevel {
+    /// The largest sample.
+    pub peak_dbfs: Option<f32>,
+    /// The root of the mean square.
+    pub rms_dbfs: Option<f32>,
+}
+
+/// Latencies before the listeners' rings, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceLatency {
+    /// From the capture of a block's first frame to its dispatch.
+    #[serde(default)]
+    pub ring: Percentiles,
+}
+
+/// What a recording has come to. Each block that was offered to the recorder is among `blocks`, `lost` or `queued`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordingStatus {
+    /// The directory.
+    pub directory: PathBuf,
+    /// The file that is being written; `null` before the first block, after the last one, and while the disk fails.
+    pub file: Option<PathBuf>,
+    /// Files so far.
+    pub files: u64,
+    /// Blocks of sound in the files.
+    pub blocks: u64,
+    /// Blocks that are silence in the files or missing; at the end also those that the disk did not take.
+    pub lost: u64,
+    /// Blocks that wait to be written.
+    pub queued: u64,
+    /// Bytes of samples in the files, including silence.
+    pub bytes: u64,
+    /// Why nothing can be written now; `null` while it works.
+    #[serde(default)]
+    pub failing: Option<String>,
+}

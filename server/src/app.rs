@@ -1,0 +1,185 @@
+//! From a configuration to a running service, and its orderly end.
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aircheck_api::SourceKind;
+use aircheck_engine::Stream;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::interval;
+
+use crate::config::Config;
+use crate::http;
+use crate::http::server::{ServedMount, Server};
+use crate::mount::Mount;
+use crate::sink::recorder::{RecordError, Recording, RecordingDirectory};
+use crate::source::{self, OpenError};
+
+/// How often the stream is checked for its end.
+const END_INTERVAL: Duration = Duration::from_millis(20);
+/// Checks after which a failed source whose stream goes on, as silence, is logged.
+const FAILED_CHECKS: u32 = 25;
+
+/// How long the recorder may take after the end of the stream. The whole stop may take 5 s, of which the source may have
+/// taken half a second.
+const RECORDER_STOP_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Why the service could not start, or why it ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The address is not available.
+    #[error("cannot listen on {address}: {} (choose another with --listen)", reason(.error))]
+    Listen {
+        /// The configured address.
+        address: SocketAddr,
+        /// The system's error.
+        error: io::Error,
+    },
+    /// The recording cannot start.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The source cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The source failed while it ran.
+    #[error("the source has failed: {0}")]
+    Failed(String),
+    /// The address cannot be announced.
+    #[error("cannot write to stdout: {0}")]
+    Announce(#[source] io::Error),
+    /// The system refused something else, most likely a thread.
+    #[error("the system refused: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Serves until the source ends or the process receives SIGINT or SIGTERM.
+///
+/// # Errors
+///
+/// When it can't start, or when the source fails.
+pub fn run(config: Config) -> Result<(), RunError> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), RunError> {
+    // Before anything else, so that a signal leads to an orderly stop however early it comes.
+    let mut signals = Signals::listen()?;
+    let address = config.http.listen;
+    // Before the source, so that no microphone is opened for nothing.
+    let listener = TcpListener::bind(address).await.map_err(|error| RunError::Listen { address, error })?;
+    let local = listener.local_addr()?;
+    let directory = config.recorder.record.as_deref().map(RecordingDirectory::open).transpose()?;
+    let (stream, kind) = source::start(&config.capture)?;
+    let recording = match directory {
+        Some(directory) => Recording::start(&directory, config.recorder.record_split, &stream)?.map(Arc::new),
+        None => None,
+    };
+    let capture = Arc::clone(stream.capture());
+    let mount = ServedMount::new(Mount::new(&stream, kind)?, recording.clone(), &config);
+    let server = Server::new(config, mount);
+    let (closing, closed) = oneshot::channel();
+    let mut serving = tokio::spawn(http::serve(listener, server, async {
+        // An error means that the sender is gone, which is a reason to stop as well.
+        let _ = closed.await;
+    }));
+    announce(&stream, kind, local, recording.as_deref())?;
+    tokio::select! {
+        () = until_the_end(&stream, &mut signals) => {}
+        served = &mut serving => return served.map_err(io::Error::other)?.map_err(RunError::System),
+    }
+    // The stream first: every listener gets the end, and the connections close by themselves.
+    tokio::task::spawn_blocking(move || stream.stop()).await.map_err(io::Error::other)?;
+    let stopped_at = Instant::now();
+    let _ = closing.send(());
+    serving.await.map_err(io::Error::other)??;
+    if let Some(recording) = recording {
+        finish(recording, RECORDER_STOP_TIMEOUT.saturating_sub(stopped_at.elapsed())).await?;
+    }
+    match capture.failure() {
+        Some(failure) => Err(RunError::Failed(failure.to_owned())),
+        None => Ok(()),
+    }
+}
+
+/// The signals that stop the process.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+}
+
+/// Waits for the end of the source, or for a signal.
+async fn until_the_end(stream: &Stream, signals: &mut Signals) {
+    let mut checks = interval(END_INTERVAL);
+    let mut failed_checks = 0;
+    loop {
+        tokio::select! {
+            _ = signals.interrupt.recv() => tracing::info!("SIGINT received: ending every stream"),
+            _ = signals.terminate.recv() => tracing::info!("SIGTERM received: ending every stream"),
+            _ = checks.tick() => {
+                if let Some(failure) = stream.capture().failure() {
+                    failed_checks += 1;
+                    // A failure that ends the program is printed once, at the end.
+                    if failed_checks == FAILED_CHECKS {
+                        tracing::error!("the source has failed, and listeners get silence: {failure}");
+                    }
+                }
+                if !stream.is_finished() {
+                    continue;
+                }
+                tracing::info!("the source has ended: ending every stream");
+            }
+        }
+        return;
+    }
+}
+
+/// Waits until the recorder has written everything that it got before the end of the stream.
+async fn finish(recording: Arc<Recording>, timeout: Duration) -> io::Result<()> {
+    let finished = tokio::task::spawn_blocking(move || recording.finish(timeout)).await.map_err(io::Error::other)?;
+    if !finished {
+        tracing::error!("the recording is not complete: the disk is too slow");
+    }
+    Ok(())
+}
+
+fn announce(
+    stream: &Stream,
+    kind: SourceKind,
+    local: SocketAddr,
+    recording: Option<&Recording>,
+) -> Result<(), RunError> {
+    let format = stream.format();
+    let channels = format.channels();
+    tracing::info!("on air: {}, {} Hz, {channels} ch", stream.description(), format.rate_hz());
+    if let Some(recording) = recording {
+        tracing::info!("recording to {recording}");
+    }
+    if !local.ip().to_canonical().is_loopback() {
+        let what = if kind == SourceKind::Mic { "THIS MICROPHONE" } else { "this stream" };
+        tracing::warn!("NOT PRIVATE: every machine that can reach {local} can listen to {what}");
+    }
+    let mut out = io::stdout().lock();
+    writeln!(out, "listening on http://{local}/").and_then(|()| out.flush()).map_err(RunError::Announce)
+}
+
+/// Returns the reason for a failed bind in words that help.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "the system does not permit it (ports below 1024 need a privilege)".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,198 @@
+//! The command line of `aircheck`.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, FromArgMatches as _, Subcommand};
+
+use super::error::ConfigError;
+use super::layers::Layers;
+use super::report::Checked;
+use super::schema::Config;
+use super::settings::add_flags;
+
+/// Variable of `--config`.
+const CONFIG_ENV: &str = "AIRCHECK_CONFIG";
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the input devices
+    Devices {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check a configuration file and show the settings that would run
+    CheckConfig {
+        /// The TOML file
+        file: PathBuf,
+    },
+}
+
+fn grammar() -> clap::Command {
+    let command = clap::Command::new("aircheck")
+        .version(env!("CARGO_PKG_VERSION"))
+        .max_term_width(100)
+        .args_conflicts_with_subcommands(true)
+        .disable_help_subcommand(true)
+        .allow_negative_numbers(true);
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_parser(clap::value_parser!(PathBuf))
+        .help(format!("TOML file with any of these settings [env: {CONFIG_ENV}]"))
+        .help_heading(None);
+    Action::augment_subcommands(add_flags(command))
+        .about("Streams live sound to many listeners, and shows the lag and the losses of each")
+        .arg(config)
+        .after_help(
+            "Flags beat the environment, which beats the file. In the file, --max-listeners is \
+             `max_listeners = 1000`, and a flag that may be repeated is a list: `allow_hosts = [\"NAME\"]`.",
+        )
+}
+
+/// The task of the program.
+#[derive(Debug)]
+pub enum Command {
+    /// Serve.
+    Serve(Config),
+    /// List the input devices.
+    Devices {
+        /// Print JSON.
+        json: bool,
+    },
+    /// Print the settings that would run with a file.
+    CheckConfig(Checked),
+}
+
+/// The reason for an end before anything ran.
+#[derive(Debug)]
+pub enum Exit {
+    /// The text of `--help` or `--version`.
+    Help(clap::Error),
+    /// A flag, a variable or the file is wrong.
+    Wrong(ConfigError),
+}
+
+impl Exit {
+    /// Prints help to stdout or the error's line to stderr, and returns the exit code: 0 or 2.
+    #[must_use]
+    pub fn print(&self) -> ExitCode {
+        match self {
+            Self::Help(help) => {
+                // If stdout is closed, there is no place to report that.
+                let _ = help.print();
+                ExitCode::SUCCESS
+            }
+            Self::Wrong(error) => {
+                let _ = writeln!(std::io::stderr(), "{error}");
+                ExitCode::from(2)
+            }
+        }
+    }
+}
+
+impl From<ConfigError> for Exit {
+    fn from(error: ConfigError) -> Self {
+        Self::Wrong(error)
+    }
+}
+
+/// Reads the arguments, the first of which is the program's name, and for a server the file and the environment, which
+/// `env` looks up.
+///
+/// # Errors
+///
+/// For `--help` and `--version`, and when anything is wrong.
+///
+/// ```
+/// use aircheck_server::config::cli::{Command, parse};
+///
+/// let env = |name: &str| (name == "AIRCHECK_SOURCE").then(|| "tone:440".into());
+/// let Ok(Command::Serve(config)) = parse(["aircheck", "--block", "5ms"], env) else { panic!() };
+/// assert_eq!(config.capture.source.to_string(), "tone:440");
+/// assert_eq!(config.capture.block.as_millis(), 5);
+/// ```
+pub fn parse<A>(args: impl IntoIterator<Item = A>, env: impl Fn(&str) -> Option<OsString>) -> Result<Command, Exit>
+where
+    A: Into<OsString> + Clone,
+{
+    let exit = |error: clap::Error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Help(error),
+        _ => Exit::Wrong(one_line(&error)),
+    };
+    let matches = grammar().try_get_matches_from(args).map_err(exit)?;
+    if matches.subcommand_name().is_none() {
+        return Ok(Command::Serve(config(&matches, env)?));
+    }
+    match Action::from_arg_matches(&matches).map_err(exit)? {
+        Action::Devices { json } => Ok(Command::Devices { json }),
+        Action::CheckConfig { file } => Ok(Command::CheckConfig(check(file, env)?)),
+    }
+}
+
+fn config(matches: &ArgMatches, env: impl Fn(&str) -> Option<OsString>) -> Result<Config, ConfigError> {
+    let mut layers = Layers::default();
+    if let Some(path) = matches.get_one::<PathBuf>("config") {
+        layers.file(path)?;
+    } else if let Some(path) = env(CONFIG_ENV).filter(|path| !path.is_empty()) {
+        layers.file(Path::new(&path)).map_err(|error| ConfigError::new(format!("{CONFIG_ENV}: {error}")))?;
+    }
+    layers.env(env)?;
+    layers.flags(|setting| {
+        let words: Vec<_> = matches.get_raw(&setting.key)?.collect();
+        let is_given = matches.value_source(&setting.key) == Some(ValueSource::CommandLine);
+        is_given.then(|| words.join(OsStr::new(",")))
+    })?;
+    layers.finish()
+}
+
+/// Returns the settings of `aircheck --config FILE` in this environment.
+fn check(path: PathBuf, env: impl Fn(&str) -> Option<OsString>) -> Result<Checked, ConfigError> {
+    let mut layers = Layers::default();
+    layers.file(&path)?;
+    layers.env(env)?;
+    Checked::new(path, layers)
+}
+
+/// Returns clap's many lines as one.
+fn one_line(error: &clap::Error) -> ConfigError {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => texts.first().cloned(),
+        _ => None,
+    };
+    // `--listen <ADDR>` is shown as `--listen`.
+    let flag_of = |kind| context(kind).and_then(|arg| arg.split([' ', '[']).next().map(str::to_owned));
+    let flag = flag_of(ContextKind::InvalidArg);
+    let meant = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand].into_iter().find_map(context);
+    let line = match (error.kind(), flag, context(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::UnknownArgument, Some(flag), _) if flag.starts_with('-') => format!("unknown flag `{flag}`"),
+        (ErrorKind::UnknownArgument, Some(word), _) => format!("unknown argument `{word}`"),
+        (ErrorKind::InvalidSubcommand, _, Some(word)) => format!("unknown command `{word}`"),
+        (ErrorKind::ArgumentConflict, _, Some(word)) if !grammar().get_subcommands().any(|c| c.get_name() == word) => {
+            format!("unknown argument `{word}`")
+        }
+        (ErrorKind::ArgumentConflict, _, Some(command)) => {
+            let flag = flag_of(ContextKind::PriorArg).unwrap_or_default();
+            format!("{flag} does not go with the command `{command}`")
+        }
+        (ErrorKind::ArgumentConflict, Some(flag), None) => format!("{flag} is given more than once"),
+        (ErrorKind::InvalidValue | ErrorKind::NoEquals, Some(flag), _) => format!("{flag} needs a value"),
+        (ErrorKind::TooManyValues, Some(flag), _) => format!("{flag} takes no value"),
+        (ErrorKind::MissingRequiredArgument, ..) => "check-config needs a FILE".to_owned(),
+        // Anything else: clap's own first line.
+        _ => {
+            let text = error.to_string();
+            text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+        }
+    };
+    ConfigError::new(match meant {
+        Some(meant) => format!("{line}; did you mean `{meant}`?"),
+        None => format!("{line}; see --help"),
+    })
+}

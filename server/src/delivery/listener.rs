@@ -1,0 +1,381 @@
+//! One listener: its place in the account, from the moment it joins until it is gone.
+
+use std::ops::{Range, RangeInclusive};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+use aircheck_api::{EventKind, EventListener, LeaveReason, Rendition};
+use aircheck_engine::{EndReason, Overflow, Precision, Recorder, Snapshot, Tally, Timestamp};
+use atomic_waker::AtomicWaker;
+use tokio::sync::Notify;
+
+use crate::delivery::lag::Lags;
+use crate::delivery::recorders::{MAX_MICROS, RenditionRecorders, micros};
+use crate::delivery::socket::in_flight::InFlight;
+use crate::delivery::socket::tracked_stream::TrackedSocket;
+use crate::delivery::standing::{Decision, Limits, Standing};
+use crate::mount::Mount;
+
+/// A listener's own lags are recorded up to this many blocks: eleven minutes of 10 ms, in 5 KB.
+const MAX_LAG_BLOCKS: u64 = 1 << 16;
+/// How often a listener that is held, because too much waits below its ring, gets a single packet. Its acknowledgement
+/// shows whether the listener reads again: a receive window that was never half closed says nothing by itself.
+const PROBE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// A listener of a mount.
+#[derive(Debug)]
+pub struct Listener {
+    id: u64,
+    name: String,
+    mount: Arc<Mount>,
+    rendition: Rendition,
+    overflow: Overflow,
+    limits: Limits,
+    connected_at: Timestamp,
+    tally: Arc<Tally>,
+    socket: Arc<TrackedSocket>,
+    /// Closes the connection without the stream's end, for a listener that does not read.
+    hang_up: Arc<Notify>,
+    /// Wakes a body that gathers, so that it does not make the end wait.
+    end_waker: AtomicWaker,
+    /// It has fallen behind and not caught up since.
+    is_behind: AtomicBool,
+    /// It was ended for being further behind than its limit.
+    is_too_late: AtomicBool,
+    downstream: Mutex<Downstream>,
+    /// The lag that was not asked for, in blocks, and stage `socket`, in microseconds and to a sixteenth, because there
+    /// may be a thousand of these. Recorded while `downstream` is locked.
+    lag_blocks: Recorder,
+    socket_micros: Recorder,
+    /// Stage `ear`, of a listener that reports what it has heard.
+    ear_micros: OnceLock<Recorder>,
+    recorders: Arc<RenditionRecorders>,
+}
+
+/// What is known of the listener below its ring. Locked for less than a microsecond at a time, never across a wait.
+#[derive(Debug, Default)]
+struct Downstream {
+    in_flight: InFlight,
+    /// Known once the fan-out has admitted the listener.
+    lags: Option<Lags>,
+    written_at: Timestamp,
+    /// When the socket was asked last.
+    followed_at: Option<Timestamp>,
+}
+
+/// What a new listener brings along.
+#[derive(Debug)]
+pub struct JoinRequest {
+    /// The name that it gave itself, or an empty string.
+    pub name: String,
+    /// The mount that it listens to.
+    pub mount: Arc<Mount>,
+    /// The form in which it gets it.
+    pub rendition: Rendition,
+    /// The overflow policy.
+    pub overflow: Overflow,
+    /// The limits of its lag.
+    pub limits: Limits,
+    /// The account of its ring.
+    pub tally: Arc<Tally>,
+    /// Its connection.
+    pub socket: Arc<TrackedSocket>,
+    /// Closes its connection.
+    pub hang_up: Arc<Notify>,
+}
+
+impl Listener {
+    /// Makes a listener that connects now.
+    pub(super) fn new(id: u64, request: JoinRequest, recorders: Arc<RenditionRecorders>) -> Self {
+        let JoinRequest { name, mount, rendition, overflow, limits, tally, socket, hang_up } = request;
+        Self {
+            id,
+            name,
+            mount,
+            rendition,
+            overflow,
+            limits,
+            connected_at: Timestamp::now(),
+            tally,
+            socket,
+            hang_up,
+            end_waker: AtomicWaker::new(),
+            is_behind: AtomicBool::new(false),
+            is_too_late: AtomicBool::new(false),
+            downstream: Mutex::default(),
+            lag_blocks: Recorder::new(MAX_LAG_BLOCKS, Precision::TwoDigits),
+            socket_micros: Recorder::new(MAX_MICROS, Precision::OneDigit),
+            ear_micros: OnceLock::new(),
+            recorders,
+        }
+    }
+
+    /// Returns the listener's number, which is unique while the server runs.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Returns the name that the listener gave itself, or an empty string.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the mount that it listens to.
+    #[must_use]
+    pub fn mount(&self) -> &Mount {
+        &self.mount
+    }
+
+    /// Returns the form in which it gets the mount.
+    #[must_use]
+    pub fn rendition(&self) -> Rendition {
+        self.rendition
+    }
+
+    /// Returns the overflow policy.
+    #[must_use]
+    pub fn overflow(&self) -> Overflow {
+        self.overflow
+    }
+
+    /// Returns the limits of its lag.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Returns when it connected.
+    #[must_use]
+    pub fn connected_at(&self) -> Timestamp {
+        self.connected_at
+    }
+
+    /// Returns its connection.
+    #[must_use]
+    pub fn socket(&self) -> &TrackedSocket {
+        &self.socket
+    }
+
+    /// Returns the account of its ring.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    pub(super) fn lag_blocks(&self) -> &Recorder {
+        &self.lag_blocks
+    }
+
+    pub(super) fn socket_micros(&self) -> &Recorder {
+        &self.socket_micros
+    }
+
+    pub(super) fn ear_micros(&self) -> Option<&Recorder> {
+        self.ear_micros.get()
+    }
+
+    /// Publishes an event of this listener.
+    pub fn publish(&self, kind: EventKind) {
+        let listener = EventListener {
+            id: self.id,
+            name: self.name.clone(),
+            format: self.rendition,
+            remote: self.socket.remote().to_string(),
+        };
+        self.mount.events().publish(Some(listener), kind);
+    }
+
+    /// Returns whether the end of its stream is all that is left, after what is queued.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.tally.is_closing() || self.tally.end_reason().is_some()
+    }
+
+    /// Has a task woken once the listener [is ending](Self::is_ending), which the watch sees. The caller looks again
+    /// after this.
+    pub fn wake_at_end(&self, waker: &Waker) {
+        self.end_waker.register(waker);
+    }
+
+    /// Wakes the task that waits for the end.
+    pub fn wake_for_end(&self) {
+        self.end_waker.wake();
+    }
+
+    /// Returns whether its stream is over, although it may not have read the end yet.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.tally.is_closing() || self.tally.end_reason() == Some(EndReason::TooSlow)
+    }
+
+    /// Returns why its stream is over, or why it is over if the listener goes now.
+    #[must_use]
+    pub fn leave_reason(&self) -> LeaveReason {
+        match self.tally.end_reason() {
+            Some(EndReason::Closed) if self.is_too_late.load(Ordering::Acquire) => LeaveReason::MaxLag,
+            Some(EndReason::Closed) => LeaveReason::Closed,
+            Some(EndReason::TooSlow) => LeaveReason::TooSlow,
+            Some(EndReason::Finished | EndReason::Abandoned) => LeaveReason::Finished,
+            Some(EndReason::Left) | None => LeaveReason::Left,
+        }
+    }
+
+    /// Returns whether it has fallen behind and not caught up since, by the watch's last look.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.is_behind.load(Ordering::Acquire)
+    }
+
+    /// Notes whether it has fallen behind. Only the watch does so.
+    pub fn set_behind(&self, is_behind: bool) {
+        self.is_behind.store(is_behind, Ordering::Release);
+    }
+
+    /// Closes its connection as it is.
+    pub fn hang_up(&self) {
+        self.hang_up.notify_one();
+    }
+
+    /// Ends its stream, because it is further behind than its limit.
+    pub fn end_as_too_late(&self) {
+        self.is_too_late.store(true, Ordering::Release);
+        self.tally.close();
+    }
+
+    /// Decides what is done with its next packet.
+    #[must_use]
+    pub fn decide(&self, now: Timestamp) -> Decision {
+        let Some(max_lag) = self.limits.max_lag else { return Decision::Deliver };
+        let mut downstream = self.downstream();
+        let standing = self.look(&mut downstream, now);
+        if standing.unwanted() <= max_lag {
+            Decision::Deliver
+        } else if self.overflow == Overflow::Disconnect {
+            Decision::End
+        } else {
+            let below = (standing.socket + standing.unread).saturating_sub(standing.burst);
+            let is_probe = standing.socket == 0 && now.since(downstream.written_at) >= PROBE_INTERVAL;
+            if below <= max_lag || is_probe { Decision::SkipToLive } else { Decision::Hold }
+        }
+    }
+
+    /// Records that a packet was taken from its ring. `numbers` begins with what is missing before the packet, `ring_lag`
+    /// is how many blocks it was behind the live head, and `queued` is the time since its dispatch.
+    pub fn took(&self, numbers: Range<u64>, ring_lag: u64, queued: Duration, now: Timestamp) {
+        self.recorders.stages.queue_micros.record(micros(queued));
+        let mut downstream = self.downstream();
+        self.follow(&mut downstream, now);
+        let Downstream { in_flight, lags, .. } = &mut *downstream;
+        if let Some(lags) = lags {
+            // Up to where it had read when this packet, and what is missing before it, was not on its way yet.
+            let read = in_flight.reached(numbers.start).read;
+            let lag = ring_lag + numbers.start.saturating_sub(read);
+            lags.record_taken(numbers, lag, read, now, |lags, times| self.record_lags(lags, times));
+        }
+    }
+
+    /// Records that `bytes` bytes are written to its connection, which bring it past `numbers`. They carry `blocks` blocks:
+    /// none if they are silence in place of lost ones.
+    pub fn write(&self, numbers: Range<u64>, bytes: usize, blocks: u64, now: Timestamp) {
+        let mut downstream = self.downstream();
+        downstream.in_flight.write(numbers, bytes, blocks, self.socket.write(), now);
+        downstream.written_at = now;
+    }
+
+    /// Records a report that a block is heard so long after its capture. One task at a time may call this.
+    pub fn heard(&self, latency: Duration) {
+        self.recorders.stages.ear_micros.record(micros(latency));
+        let own = self.ear_micros.get_or_init(|| Recorder::new(MAX_MICROS, Precision::OneDigit));
+        own.record(micros(latency));
+    }
+
+    /// Records a gap of so many blocks.
+    pub fn missed(&self, blocks: u64) {
+        self.recorders.gap_blocks.record(blocks);
+    }
+
+    /// Returns where it stands now, and records the lag of blocks that have become overdue.
+    #[must_use]
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        let mut downstream = self.downstream();
+        let standing = self.look(&mut downstream, now);
+        let next = standing.snapshot.next_sequence;
+        let head = next + standing.undelivered;
+        if let Some(lags) = &mut downstream.lags {
+            let read = next - standing.socket - standing.unread;
+            lags.record_overdue(next, head, read, now, |lags, times| self.record_lags(lags, times));
+        }
+        standing
+    }
+
+    /// Follows its packets to where they are now. A second call for the same moment does not ask the kernel again.
+    fn follow(&self, downstream: &mut Downstream, now: Timestamp) {
+        if downstream.followed_at.replace(now) == Some(now) {
+            return;
+        }
+        downstream.in_flight.advance(&self.socket.state(), now, |span| {
+            self.socket_micros.record(micros(span));
+            self.recorders.stages.socket_micros.record(micros(span));
+        });
+        if downstream.lags.is_none() && self.tally.is_attached() {
+            let Snapshot { first_sequence, burst_items, .. } = self.tally.snapshot();
+            downstream.lags = Some(Lags::new(first_sequence, burst_items, now));
+        }
+    }
+
+    /// Returns its account. A block counts as delivered once all of it is written.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let written = self.downstream().in_flight.written_blocks(self.socket.flushed_bytes());
+        settled(self.tally.snapshot(), written)
+    }
+
+    fn look(&self, downstream: &mut Downstream, now: Timestamp) -> Standing {
+        self.follow(downstream, now);
+        let Downstream { in_flight, lags, .. } = downstream;
+        let written = in_flight.written_blocks(self.socket.flushed_bytes());
+        let snapshot = self.tally.snapshot();
+        let next = snapshot.next_sequence;
+        let reached = in_flight.reached(next);
+        let (socket, unread) = (next.saturating_sub(reached.acked), reached.acked.saturating_sub(reached.read));
+        let lag = snapshot.lag_items + socket + unread;
+        let burst = lags.as_mut().map_or(0, |lags| lags.burst_of(lag, now));
+        Standing {
+            snapshot: settled(snapshot, written),
+            undelivered: snapshot.lag_items,
+            undelivered_lost: (snapshot.first_sequence + snapshot.offered).saturating_sub(next + snapshot.queued),
+            socket,
+            unread,
+            burst,
+            queued_bytes: in_flight.queued_bytes(),
+            socket_packets: in_flight.socket_packets(),
+            unread_packets: in_flight.unread_packets(),
+            is_window_limited: in_flight.is_window_limited(),
+            waiting: in_flight.waiting_since().map_or(Duration::ZERO, |since| now.since(since)),
+        }
+    }
+
+    fn record_lags(&self, blocks: RangeInclusive<u64>, times: u64) {
+        let format = self.mount.format();
+        let block_micros = |blocks| micros(format.span(format.position(blocks)));
+        self.recorders.lag_micros.record_scaled(blocks.clone(), times, block_micros);
+        if times == 1 {
+            self.lag_blocks.record_each(blocks);
+        } else {
+            self.lag_blocks.record_n(*blocks.start(), times);
+        }
+    }
+
+    fn downstream(&self) -> MutexGuard<'_, Downstream> {
+        self.downstream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns an account in which a block counts as delivered once it is written, not when it was taken from the ring.
+fn settled(taken: Snapshot, written: u64) -> Snapshot {
+    Snapshot { delivered: written, queued: taken.queued + taken.delivered - written, ..taken }
+}

@@ -1,0 +1,193 @@
+//! The listeners of the server, and the totals over all of them, present and gone.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aircheck_api::{EventKind, LeaveReason, Rendition};
+use aircheck_engine::{Loss, Snapshot};
+
+use crate::delivery::listener::{JoinRequest, Listener};
+use crate::delivery::recorders::{RenditionRecorders, StageRecorders};
+
+/// The listeners that are present, and the totals over those that are gone.
+#[derive(Debug)]
+pub struct Listeners {
+    max_listeners: usize,
+    recorders: BTreeMap<Rendition, Arc<RenditionRecorders>>,
+    stages: Arc<StageRecorders>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next_id: u64,
+    present: BTreeMap<u64, Arc<Listener>>,
+    gone: BTreeMap<Rendition, Totals>,
+    left: BTreeMap<LeaveReason, u64>,
+}
+
+/// Totals over the listeners of one rendition, present and gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Listeners that are present.
+    pub present: u64,
+    /// Blocks offered.
+    pub offered: u64,
+    /// Blocks delivered.
+    pub delivered: u64,
+    /// Blocks lost, by [`Loss`].
+    pub lost: [u64; Loss::ALL.len()],
+    /// Blocks that were queued for listeners when they left.
+    pub left: u64,
+    /// Blocks that are queued for those that are present.
+    pub queued: u64,
+}
+
+impl Totals {
+    fn add(&mut self, snapshot: &Snapshot) {
+        self.offered += snapshot.offered;
+        self.delivered += snapshot.delivered;
+        for (sum, reason) in self.lost.iter_mut().zip(Loss::ALL) {
+            *sum += snapshot.lost.of(reason);
+        }
+    }
+}
+
+/// Totals over all listeners.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllTotals {
+    /// By rendition. One that has had no listener is absent.
+    pub by_rendition: BTreeMap<Rendition, Totals>,
+    /// Listeners that are gone, by reason. A reason that has not occurred is absent.
+    pub left: BTreeMap<LeaveReason, u64>,
+}
+
+/// The limit of listeners is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl Listeners {
+    /// Makes an empty list that accepts at most `max_listeners` at a time.
+    #[must_use]
+    pub fn new(max_listeners: usize) -> Arc<Self> {
+        let stages = Arc::<StageRecorders>::default();
+        let recorders = Rendition::ALL
+            .into_iter()
+            .map(|rendition| (rendition, Arc::new(RenditionRecorders::new(Arc::clone(&stages)))))
+            .collect();
+        Arc::new(Self { max_listeners, recorders, stages, state: Mutex::default() })
+    }
+
+    /// Returns whether the limit is reached.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.state().present.len() >= self.max_listeners
+    }
+
+    /// Adds a listener. It is present until the returned registration is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the limit is reached.
+    pub fn join(self: &Arc<Self>, request: JoinRequest) -> Result<Registration, Full> {
+        let recorders = Arc::clone(&self.recorders[&request.rendition]);
+        let mut state = self.state();
+        if state.present.len() >= self.max_listeners {
+            return Err(Full);
+        }
+        state.next_id += 1;
+        let id = state.next_id;
+        let listener = Arc::new(Listener::new(id, request, recorders));
+        state.present.insert(id, Arc::clone(&listener));
+        drop(state);
+        listener.publish(EventKind::Joined);
+        Ok(Registration { listener, listeners: Arc::clone(self) })
+    }
+
+    /// Returns the listeners that are present, in the order in which they joined.
+    #[must_use]
+    pub fn present(&self) -> Vec<Arc<Listener>> {
+        self.state().present.values().cloned().collect()
+    }
+
+    /// Returns the number of listeners that are present.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.state().present.len()
+    }
+
+    /// Returns the histograms of each rendition.
+    #[must_use]
+    pub fn recorders(&self) -> &BTreeMap<Rendition, Arc<RenditionRecorders>> {
+        &self.recorders
+    }
+
+    /// Returns the latencies by stage.
+    #[must_use]
+    pub fn stages(&self) -> &StageRecorders {
+        &self.stages
+    }
+
+    /// Returns the totals. None of them ever decreases, except `present` and `queued`.
+    #[must_use]
+    pub fn totals(&self) -> AllTotals {
+        let state = self.state();
+        let mut by_rendition = state.gone.clone();
+        for listener in state.present.values() {
+            let sums = by_rendition.entry(listener.rendition()).or_default();
+            let snapshot = listener.snapshot();
+            sums.add(&snapshot);
+            sums.present += 1;
+            sums.queued += snapshot.queued;
+        }
+        AllTotals { by_rendition, left: state.left.clone() }
+    }
+
+    /// Disconnects a listener. Returns false if none with this number is present.
+    #[must_use]
+    pub fn disconnect(&self, id: u64) -> bool {
+        let Some(listener) = self.state().present.get(&id).cloned() else { return false };
+        listener.tally().close();
+        true
+    }
+
+    fn remove(&self, listener: &Listener) {
+        let mut state = self.state();
+        state.present.remove(&listener.id());
+        let snapshot = listener.snapshot();
+        let sums = state.gone.entry(listener.rendition()).or_default();
+        sums.add(&snapshot);
+        sums.left += snapshot.queued;
+        let reason = listener.leave_reason();
+        *state.left.entry(reason).or_default() += 1;
+        drop(state);
+        let lost = snapshot.lost.total() + snapshot.queued;
+        let Snapshot { offered, delivered, .. } = snapshot;
+        listener.publish(EventKind::Left { reason, offered, delivered, lost });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a listener present for as long as it exists.
+#[derive(Debug)]
+pub struct Registration {
+    listener: Arc<Listener>,
+    listeners: Arc<Listeners>,
+}
+
+impl Registration {
+    /// Returns the listener.
+    #[must_use]
+    pub fn listener(&self) -> &Arc<Listener> {
+        &self.listener
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.listeners.remove(&self.listener);
+    }
+}

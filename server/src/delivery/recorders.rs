@@ -1,0 +1,57 @@
+//! The histograms that all listeners of a rendition record into.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aircheck_engine::{Precision, SharedRecorder};
+
+/// Lags and latencies are recorded up to this many microseconds: four and a half minutes.
+pub const MAX_MICROS: u64 = 1 << 28;
+/// Gaps are recorded up to this many blocks: over two hours of 10 ms.
+const MAX_GAP_BLOCKS: u64 = 1 << 20;
+
+/// The histograms of the listeners of one rendition.
+#[derive(Debug)]
+pub struct RenditionRecorders {
+    /// For each block that was due to a listener, how far behind it was, without the lag that it asked for.
+    pub lag_micros: SharedRecorder,
+    /// Blocks missing in a row.
+    pub gap_blocks: SharedRecorder,
+    /// Latencies by stage, which all renditions of a mount share.
+    pub stages: Arc<StageRecorders>,
+}
+
+/// Latencies of a mount's listeners by stage, in microseconds.
+#[derive(Debug)]
+pub struct StageRecorders {
+    /// From the dispatch of a block to the listener's connection.
+    pub queue_micros: SharedRecorder,
+    /// From there until the listener's machine has acknowledged it.
+    pub socket_micros: SharedRecorder,
+    /// From the capture of a block until a player reports that it is heard.
+    pub ear_micros: SharedRecorder,
+}
+
+impl RenditionRecorders {
+    /// Makes empty histograms of a rendition whose listeners record latencies into `stages`.
+    #[must_use]
+    pub fn new(stages: Arc<StageRecorders>) -> Self {
+        Self {
+            lag_micros: SharedRecorder::new(MAX_MICROS, Precision::TwoDigits),
+            gap_blocks: SharedRecorder::new(MAX_GAP_BLOCKS, Precision::TwoDigits),
+            stages,
+        }
+    }
+}
+
+impl Default for StageRecorders {
+    fn default() -> Self {
+        let micros = || SharedRecorder::new(MAX_MICROS, Precision::TwoDigits);
+        Self { queue_micros: micros(), socket_micros: micros(), ear_micros: micros() }
+    }
+}
+
+/// Returns a span in whole microseconds.
+pub(super) fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}

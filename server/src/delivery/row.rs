@@ -1,0 +1,75 @@
+//! A listener's row in `/api/v1/listeners`.
+
+use std::time::Duration;
+
+use aircheck_api::{LatencyByStage, ListenerRow, Percentiles, Verdict};
+use aircheck_engine::{Summary, Timestamp};
+
+use crate::delivery::listener::Listener;
+use crate::delivery::standing::Standing;
+
+impl Listener {
+    /// Returns the listener's row.
+    #[must_use]
+    pub fn row(&self, now: Timestamp) -> ListenerRow {
+        let standing = self.standing(now);
+        let snapshot = &standing.snapshot;
+        let gaps = self.tally().gap_items().summary();
+        let seconds = |blocks| self.mount().seconds(blocks);
+        let lag = percentiles_of(self.lag_blocks().summary(), seconds);
+        let verdict = standing.verdict(&self.limits());
+        ListenerRow {
+            id: self.id(),
+            name: self.name().to_owned(),
+            remote: self.socket().remote().to_string(),
+            format: self.rendition(),
+            overflow: self.overflow().label().to_owned(),
+            connected_at: self.connected_at().unix_seconds(),
+            offered: snapshot.offered,
+            delivered: snapshot.delivered,
+            lost: snapshot.lost.total(),
+            queued: snapshot.queued,
+            lag_seconds: seconds(standing.lag()),
+            burst_seconds: seconds(standing.burst),
+            max_lag_seconds: self.limits().max_lag.map(seconds),
+            lag_p50_seconds: lag.p50,
+            lag_p99_seconds: lag.p99,
+            lag_max_seconds: lag.max,
+            gaps: gaps.map_or(0, |gaps| gaps.count),
+            gap_max_blocks: gaps.map_or(0, |gaps| gaps.max),
+            undelivered_seconds: seconds(standing.undelivered),
+            undelivered_lost_seconds: seconds(standing.undelivered_lost),
+            socket_queued_bytes: standing.queued_bytes,
+            socket_queued_seconds: seconds(standing.socket),
+            unread_seconds: seconds(standing.unread),
+            verdict,
+            fault: (verdict != Verdict::Ok).then(|| standing.fault()),
+            latency_seconds: self.latencies(&standing),
+        }
+    }
+
+    fn latencies(&self, standing: &Standing) -> LatencyByStage {
+        let mut socket = percentiles(self.socket_micros().summary());
+        // A packet that still waits has waited that long already.
+        socket.max = socket.max.map(|max| max.max(standing.waiting.as_secs_f64()));
+        LatencyByStage {
+            queue: percentiles(self.tally().queue_micros().summary()),
+            socket,
+            ear: self.ear_micros().map(|ear| percentiles(ear.summary())),
+        }
+    }
+}
+
+/// Converts figures in microseconds.
+#[must_use]
+pub fn percentiles(micros: Option<Summary>) -> Percentiles {
+    percentiles_of(micros, |micros| Duration::from_micros(micros).as_secs_f64())
+}
+
+fn percentiles_of(summary: Option<Summary>, seconds: impl Fn(u64) -> f64) -> Percentiles {
+    summary.map_or_else(Percentiles::default, |summary| Percentiles {
+        p50: Some(seconds(summary.p50)),
+        p99: Some(seconds(summary.p99)),
+        max: Some(seconds(summary.max)),
+    })
+}

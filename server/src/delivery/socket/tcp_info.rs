@@ -1,0 +1,81 @@
+//! The kernel's view of a connection, from `TCP_INFO`. The only unsafe code of this crate is here, because no safe crate
+//! asks a socket for it.
+
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+/// A connection at one moment, as the kernel sees it (`tcp_info` in `linux/tcp.h`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// Bytes that the listener's machine has acknowledged since the connection began. Written bytes that are not
+    /// acknowledged are in the send queue, sent or not (`SIOCOUTQ`).
+    pub acked_bytes: u64,
+    /// The receive window that the listener's machine last offered, in bytes; `None` before Linux 5.4.
+    pub window_bytes: Option<u64>,
+    /// Time since its last acknowledgement, to the kernel's tick of 1 to 10 ms.
+    pub since_ack: Duration,
+    /// Bytes that are sent and not acknowledged.
+    pub in_flight_bytes: u64,
+    /// Total time in which the receive window kept the kernel from sending more.
+    pub window_limited: Duration,
+}
+
+/// Returns the state of a connected TCP socket; `None` for any other descriptor, or where the system cannot tell.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "see the module's comment")]
+#[must_use]
+pub fn state(socket: RawFd) -> Option<TcpInfo> {
+    use std::mem::{MaybeUninit, offset_of};
+
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: `TCP_INFO` writes at most `length` bytes to the pointer it is given, and how many to `length`; on a
+    // descriptor that is closed or no TCP socket it fails.
+    let failed = unsafe {
+        libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut length)
+    } != 0;
+    // SAFETY: every field is an integer, for which zeros are a value; what an older kernel leaves out stays zero.
+    let info = unsafe { info.assume_init() };
+    let has = |offset: usize, bytes: usize| length as usize >= offset + bytes;
+    if failed || !has(offset_of!(libc::tcp_info, tcpi_bytes_acked), size_of::<u64>()) {
+        return None;
+    }
+    let tells_window = has(offset_of!(libc::tcp_info, tcpi_snd_wnd), size_of::<u32>());
+    Some(TcpInfo {
+        acked_bytes: info.tcpi_bytes_acked,
+        window_bytes: tells_window.then_some(u64::from(info.tcpi_snd_wnd)),
+        since_ack: Duration::from_millis(u64::from(info.tcpi_last_ack_recv)),
+        in_flight_bytes: info
+            .tcpi_bytes_sent
+            .saturating_sub(info.tcpi_bytes_retrans)
+            .saturating_sub(info.tcpi_bytes_acked),
+        window_limited: Duration::from_micros(info.tcpi_rwnd_limited),
+    })
+}
+
+/// Bounds the kernel's buffers: `unsent` bytes that wait to be sent, and `send_buffer` bytes including those in flight,
+/// which the kernel doubles for its own bookkeeping. Does nothing to a closed socket.
+#[cfg(target_os = "linux")]
+pub fn bound_buffers(socket: RawFd, unsent: u32, send_buffer: u32) {
+    set(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, unsent);
+    set(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, send_buffer);
+}
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "see the module's comment")]
+fn set(socket: RawFd, level: libc::c_int, option: libc::c_int, value: u32) {
+    // SAFETY: the system reads the length it is given from the pointer it is given; on a descriptor that is closed or
+    // no TCP socket it fails.
+    let _ = unsafe {
+        libc::setsockopt(socket, level, option, (&raw const value).cast(), size_of::<u32>() as libc::socklen_t)
+    };
+}
+
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn state(_: RawFd) -> Option<TcpInfo> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn bound_buffers(_: RawFd, _: u32, _: u32) {}

@@ -1,0 +1,144 @@
+//! How far behind a listener is at one moment, how bad that is, and where the cause is.
+
+use std::time::Duration;
+
+use aircheck_api::{Fault, Verdict};
+use aircheck_engine::Snapshot;
+
+/// Limits of a listener's lag, in blocks, without the lag that it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From here on its verdict is [`Verdict::Behind`].
+    pub behind: u64,
+    /// From here on its verdict is [`Verdict::FarBehind`].
+    pub far_behind: u64,
+    /// Beyond this it is skipped to live, or ended if its overflow policy is `disconnect`.
+    pub max_lag: Option<u64>,
+}
+
+/// Where a listener stands at one moment. Lags are in blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// The account.
+    pub snapshot: Snapshot,
+    /// The part of the lag that was not handed to the connection: queued in the ring, or lost there.
+    pub undelivered: u64,
+    /// The part of `undelivered` that is lost: refused by the full ring since the listener last took from it.
+    pub undelivered_lost: u64,
+    /// The part that was handed over and is not acknowledged by the listener's machine.
+    pub socket: u64,
+    /// The part that the listener's machine has received and its program has not read.
+    pub unread: u64,
+    /// The part of the whole lag that the listener asked for.
+    pub burst: u64,
+    /// Bytes that were handed over and are not acknowledged.
+    pub queued_bytes: u64,
+    /// Packets that are not acknowledged.
+    pub socket_packets: u64,
+    /// Packets that are acknowledged and unread.
+    pub unread_packets: u64,
+    /// The listener's machine keeps packets from being sent: its receive window is too small.
+    pub is_window_limited: bool,
+    /// How long the oldest unacknowledged packet has waited.
+    pub waiting: Duration,
+}
+
+/// What is done with the next packet of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Hand it over.
+    Deliver,
+    /// Hand over the newest packet instead: the listener is too far behind.
+    SkipToLive,
+    /// Wait: what was handed over before is too far behind already.
+    Hold,
+    /// End the listener.
+    End,
+}
+
+impl Standing {
+    /// Returns how far the last block that was read is behind the live head, in blocks.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.undelivered + self.socket + self.unread
+    }
+
+    /// Returns the lag without the part that the listener asked for.
+    #[must_use]
+    pub fn unwanted(&self) -> u64 {
+        self.lag() - self.burst
+    }
+
+    /// Returns how bad the unwanted lag is.
+    #[must_use]
+    pub fn verdict(&self, limits: &Limits) -> Verdict {
+        match self.unwanted() {
+            lag if lag >= limits.far_behind => Verdict::FarBehind,
+            lag if lag >= limits.behind => Verdict::Behind,
+            _ => Verdict::Ok,
+        }
+    }
+
+    /// Returns where the cause of the lag is.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        // Compared in packets: a packet that follows a gap stands for many blocks.
+        if self.is_window_limited || self.unread_packets > self.socket_packets + self.snapshot.queued {
+            Fault::Listener
+        } else if self.socket > 0 {
+            Fault::Network
+        } else {
+            Fault::Server
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aircheck_engine::LossCounts;
+
+    use super::*;
+
+    fn standing(undelivered: u64, socket: u64, unread: u64, burst: u64) -> Standing {
+        let snapshot = Snapshot {
+            offered: 0,
+            delivered: 0,
+            lost: LossCounts::default(),
+            queued: 0,
+            first_sequence: 0,
+            next_sequence: 0,
+            lag_items: undelivered,
+            burst_items: burst,
+        };
+        Standing {
+            snapshot,
+            undelivered,
+            undelivered_lost: undelivered,
+            socket,
+            unread,
+            burst,
+            queued_bytes: 0,
+            socket_packets: socket,
+            unread_packets: unread,
+            is_window_limited: false,
+            waiting: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_verdict_follows_from_the_lag_that_was_not_asked_for() {
+        let limits = Limits { behind: 25, far_behind: 75, max_lag: None };
+        assert_eq!(standing(10, 10, 4, 0).verdict(&limits), Verdict::Ok);
+        assert_eq!(standing(10, 10, 5, 0).verdict(&limits), Verdict::Behind);
+        assert_eq!(standing(75, 0, 0, 0).verdict(&limits), Verdict::FarBehind);
+        assert_eq!(standing(500, 0, 0, 480).verdict(&limits), Verdict::Ok);
+    }
+
+    #[test]
+    fn the_fault_is_where_most_packets_wait() {
+        assert_eq!(standing(50, 0, 0, 0).fault(), Fault::Server);
+        assert_eq!(standing(50, 3, 2, 0).fault(), Fault::Network);
+        assert_eq!(standing(50, 3, 4, 0).fault(), Fault::Listener);
+        assert_eq!(Standing { is_window_limited: true, ..standing(50, 3, 0, 0) }.fault(), Fault::Listener);
+    }
+}

@@ -1,0 +1,62 @@
+//! The documents of `/api/v1`.
+
+use std::net::SocketAddr;
+
+use aircheck_api::{
+    CaptureStatus, ChannelLevel, ListenerRow, SourceLatency, SourceStatus, Status, StreamFormat, StreamState,
+};
+use aircheck_engine::Timestamp;
+
+use crate::delivery::percentiles;
+use crate::http::server::{ServedMount, Server};
+
+/// Returns the document of `/api/v1/status`, for a request at the address `local`.
+pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
+    let ServedMount { mount, encoders, recording } = &**server.mount();
+    let (config, format, capture, state) = (server.config(), mount.format(), mount.capture(), mount.state());
+    let decibels = |level: f32| level.is_finite().then_some(level);
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        on_air: state == StreamState::Live,
+        state,
+        source: SourceStatus {
+            description: mount.description().to_owned(),
+            kind: mount.kind(),
+            failure: capture.failure().map(str::to_owned),
+        },
+        format: StreamFormat {
+            rate_hz: format.rate_hz(),
+            channels: format.channels(),
+            block_frames: format.block_frames(),
+            block_seconds: format.block_span().as_secs_f64(),
+        },
+        started_at: server.started_at().unix_seconds(),
+        now: Timestamp::now().unix_seconds(),
+        head_sequence: mount.hub().head().next().checked_sub(1),
+        capture: CaptureStatus {
+            blocks: capture.blocks(),
+            lost_overflow: capture.lost_overflow(),
+            lost_xrun: capture.lost_xrun(),
+        },
+        level: mount
+            .meter()
+            .levels()
+            .map(|level| ChannelLevel { peak_dbfs: decibels(level.peak_dbfs), rms_dbfs: decibels(level.rms_dbfs) })
+            .collect(),
+        latency_seconds: SourceLatency { ring: percentiles(mount.ring_micros().summary()) },
+        listeners: server.listeners().count(),
+        max_listeners: config.http.max_listeners,
+        buffer_seconds: config.delivery.buffer.as_secs_f64(),
+        max_lag_seconds: config.delivery.max_lag.map(|max_lag| max_lag.as_secs_f64()),
+        socket_buffer_seconds: config.delivery.socket_buffer.as_secs_f64(),
+        encoders: encoders.running(),
+        recording: recording.as_ref().map(|recording| recording.status()),
+        urls: vec![format!("http://{local}/")],
+    }
+}
+
+/// Returns the rows of `/api/v1/listeners`.
+pub(super) fn listeners(server: &Server) -> Vec<ListenerRow> {
+    let now = Timestamp::now();
+    server.listeners().present().iter().map(|listener| listener.row(now)).collect()
+}

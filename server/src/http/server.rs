@@ -1,0 +1,97 @@
+//! Everything that a request can reach.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aircheck_engine::Timestamp;
+
+use crate::config::Config;
+use crate::delivery::listeners::Listeners;
+use crate::mount::Mount;
+use crate::rendition::encoders::Encoders;
+use crate::sink::recorder::Recording;
+use crate::telemetry::metrics::{Exposition, Metrics};
+
+/// How far an encoder may fall behind before it skips to live.
+const ENCODER_BUFFER: Duration = Duration::from_secs(1);
+
+/// The mounts, the listeners, the configuration and the metrics of one process.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    started_at: Timestamp,
+    mount: Arc<ServedMount>,
+    listeners: Arc<Listeners>,
+    metrics: Metrics,
+}
+
+/// A mount and its consumers.
+#[derive(Debug)]
+pub struct ServedMount {
+    /// The source on the air.
+    pub mount: Arc<Mount>,
+    /// The encoders that run for its listeners.
+    pub encoders: Arc<Encoders>,
+    /// The recording of it, if there is one.
+    pub recording: Option<Arc<Recording>>,
+}
+
+impl ServedMount {
+    /// Serves a mount with the settings of `config`.
+    #[must_use]
+    pub fn new(mount: Arc<Mount>, recording: Option<Arc<Recording>>, config: &Config) -> Self {
+        let format = mount.format();
+        let history = format.blocks_in(config.capture.history) as usize;
+        let buffer = format.blocks_in(ENCODER_BUFFER) as usize;
+        let encoders = Encoders::new(mount.hub().clone(), format, history, buffer);
+        Self { mount, encoders, recording }
+    }
+}
+
+impl Server {
+    /// Makes a server without listeners for one mount, which is at `/stream*`.
+    #[must_use]
+    pub fn new(config: Config, mount: ServedMount) -> Arc<Self> {
+        let listeners = Listeners::new(config.http.max_listeners);
+        let metrics = Metrics::new(&mount.mount);
+        Arc::new(Self { config, started_at: Timestamp::now(), mount: Arc::new(mount), listeners, metrics })
+    }
+
+    /// Returns the configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns when the server started.
+    #[must_use]
+    pub fn started_at(&self) -> Timestamp {
+        self.started_at
+    }
+
+    /// Returns the mount at `/stream*`.
+    #[must_use]
+    pub fn mount(&self) -> &Arc<ServedMount> {
+        &self.mount
+    }
+
+    /// Returns the listeners of all mounts.
+    #[must_use]
+    pub fn listeners(&self) -> &Arc<Listeners> {
+        &self.listeners
+    }
+
+    /// Returns the metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Returns all metrics as text.
+    #[must_use]
+    pub fn render_metrics(&self, exposition: Exposition) -> String {
+        let ServedMount { mount, recording, .. } = &*self.mount;
+        let recording = recording.as_ref().map(|recording| recording.status());
+        self.metrics.render(exposition, mount, recording.as_ref(), &self.listeners)
+    }
+}

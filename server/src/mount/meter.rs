@@ -1,0 +1,136 @@
+//! The level meter: a consumer like any other, on a thread of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use aircheck_engine::{Block, Consumer, Hub, SubscribeOptions, Timestamp};
+
+/// Peak and RMS are taken over this long: the integration time of a VU meter (IEC 60268-17).
+const WINDOW: Duration = Duration::from_millis(300);
+/// Number of parts of a window. Levels are updated after each.
+const PARTS: u32 = 6;
+/// Levels older than this are not shown, because no sound comes.
+const STALE_AFTER: Duration = Duration::from_secs(1);
+
+/// Level of one channel in dB relative to full scale. Silence is minus infinity; a sine at full scale has a peak of
+/// 0 and an RMS of -3.01 (0 is a square wave's, as in AES17 without its correction for sines).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Level {
+    /// The largest sample.
+    pub peak_dbfs: f32,
+    /// The root of the mean square.
+    pub rms_dbfs: f32,
+}
+
+/// The level of each channel, readable from anywhere.
+#[derive(Debug)]
+pub struct Meter {
+    /// Peak and RMS of each channel as bits of two floats, so that they are read together.
+    levels: Vec<AtomicU64>,
+    measured_at: AtomicU64,
+}
+
+impl Meter {
+    /// Starts a meter of the blocks of `hub`. A stream that has ended already, such as a very short file, stays silent.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread.
+    pub fn start(channels: u16, hub: &Hub<Block>) -> std::io::Result<Arc<Self>> {
+        let meter = Arc::new(Self {
+            levels: (0..channels).map(|_| AtomicU64::new(0)).collect(),
+            measured_at: AtomicU64::new(0),
+        });
+        let Ok(consumer) = hub.subscribe(SubscribeOptions::default()) else { return Ok(meter) };
+        let shared = Arc::clone(&meter);
+        thread::Builder::new().name("meter".into()).spawn(move || shared.run(consumer))?;
+        Ok(meter)
+    }
+
+    /// Returns the level of each channel; minus infinity while no sound comes.
+    pub fn levels(&self) -> impl Iterator<Item = Level> {
+        let stale =
+            Timestamp::now().since(Timestamp::from_nanos(self.measured_at.load(Ordering::Acquire))) > STALE_AFTER;
+        self.levels.iter().map(move |level| match level.load(Ordering::Acquire) {
+            _ if stale => Level { peak_dbfs: f32::NEG_INFINITY, rms_dbfs: f32::NEG_INFINITY },
+            bits => Level { peak_dbfs: f32::from_bits((bits >> 32) as u32), rms_dbfs: f32::from_bits(bits as u32) },
+        })
+    }
+
+    fn run(&self, mut consumer: Consumer<Block>) {
+        let mut windows = vec![Window::default(); self.levels.len()];
+        let mut part_frames = 0;
+        while let Ok(delivery) = consumer.recv() {
+            let block = delivery.item;
+            let channels = self.levels.len();
+            for frame in block.samples().chunks_exact(channels) {
+                for (window, sample) in windows.iter_mut().zip(frame) {
+                    window.add(*sample);
+                }
+            }
+            part_frames += u64::from(block.frames());
+            if block.format().span(part_frames) >= WINDOW / PARTS {
+                for (window, level) in windows.iter_mut().zip(&self.levels) {
+                    let Level { peak_dbfs, rms_dbfs } = window.turn(part_frames);
+                    let bits = u64::from(peak_dbfs.to_bits()) << 32 | u64::from(rms_dbfs.to_bits());
+                    level.store(bits, Ordering::Release);
+                }
+                part_frames = 0;
+                self.measured_at.store(Timestamp::now().as_nanos(), Ordering::Release);
+            }
+        }
+    }
+}
+
+/// The window of one channel: its last parts.
+#[derive(Clone, Debug, Default)]
+struct Window {
+    peak: f32,
+    square_sum: f64,
+    parts: [(f32, f64, u64); PARTS as usize],
+    oldest: usize,
+}
+
+impl Window {
+    fn add(&mut self, sample: f32) {
+        self.peak = self.peak.max(sample.abs());
+        self.square_sum += f64::from(sample) * f64::from(sample);
+    }
+
+    /// Ends a part of `frames` frames. Returns the level of the whole window.
+    fn turn(&mut self, frames: u64) -> Level {
+        self.parts[self.oldest] = (std::mem::take(&mut self.peak), std::mem::take(&mut self.square_sum), frames);
+        self.oldest = (self.oldest + 1) % self.parts.len();
+        let peak = self.parts.iter().fold(0.0_f32, |peak, part| peak.max(part.0));
+        let square_sum: f64 = self.parts.iter().map(|part| part.1).sum();
+        let frames: u64 = self.parts.iter().map(|part| part.2).sum();
+        Level { peak_dbfs: 20.0 * peak.log10(), rms_dbfs: (10.0 * (square_sum / frames.max(1) as f64).log10()) as f32 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sine_at_full_scale_has_the_levels_that_theory_gives() {
+        let mut window = Window::default();
+        let mut level = None;
+        for _ in 0..PARTS {
+            for n in 0..4800 {
+                window.add((std::f32::consts::TAU * 0.01 * n as f32).sin());
+            }
+            level = Some(window.turn(4800));
+        }
+        let level = level.unwrap();
+        assert!(level.peak_dbfs.abs() < 0.01, "{level:?}");
+        assert!((level.rms_dbfs + 3.01).abs() < 0.01, "{level:?}");
+    }
+
+    #[test]
+    fn silence_has_no_level() {
+        assert_eq!(Window::default().turn(10).rms_dbfs, f32::NEG_INFINITY);
+    }
+}

@@ -1,0 +1,89 @@
+//! The encodings that listeners can share: what an encoder makes of blocks.
+
+use aircheck_api::{HEADER_BYTES, Payload};
+use aircheck_engine::Format;
+use aircheck_engine::source::PcmEncoding;
+
+use crate::rendition::codec::{OpusBitrate, OpusEncoder};
+use crate::rendition::container::message::{self, PacketLayout};
+
+/// What an encoder makes of blocks. `/stream.wav` and `/stream.pcm` with the same samples share an encoder, and so do
+/// `/stream.opus` and the WebSocket at the same bitrate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// Interleaved samples.
+    Pcm(PcmEncoding),
+    /// Interleaved samples in messages of the WebSocket.
+    Message(Payload),
+    /// One JSON object a line.
+    Json,
+    /// Server-sent events with one JSON object each.
+    Events,
+    /// Packets of Opus.
+    Opus {
+        /// The bitrate.
+        bitrate: OpusBitrate,
+    },
+    /// Frames of FLAC.
+    Flac {
+        /// Bits of a sample: 16 or 24.
+        bits: u32,
+    },
+}
+
+impl Encoding {
+    /// Returns the payload that it is on the WebSocket.
+    #[must_use]
+    pub const fn payload(self) -> Payload {
+        match self {
+            Self::Message(payload) => payload,
+            _ => Payload::Opus,
+        }
+    }
+
+    /// Returns how packets of Opus lie in the stream; `None` for other encodings.
+    #[must_use]
+    pub fn packets(self, format: Format) -> Option<PacketLayout> {
+        let Self::Opus { bitrate } = self else { return None };
+        // Fails only where the encoder fails too, and then there is no stream.
+        let pre_skip_frames = OpusEncoder::pre_skip_for(format, bitrate).ok()?;
+        Some(PacketLayout { packet_frames: OpusEncoder::packet_frames_for(format), pre_skip_frames, bitrate })
+    }
+
+    /// Returns the sample rate of the decoded stream.
+    #[must_use]
+    pub fn rate_hz(self, format: Format) -> u32 {
+        match self {
+            Self::Opus { .. } => 48_000,
+            _ => format.rate_hz(),
+        }
+    }
+
+    /// Returns the bitrate of Opus; `None` for other encodings.
+    #[must_use]
+    pub const fn bitrate(self) -> Option<OpusBitrate> {
+        match self {
+            Self::Opus { bitrate } => Some(bitrate),
+            _ => None,
+        }
+    }
+
+    /// Returns the bytes of a block, at most or nearly so. Buffers are bounded by it.
+    #[must_use]
+    pub fn block_bytes(self, format: Format) -> u64 {
+        let samples = format.block_samples() as u64;
+        match self {
+            Self::Pcm(encoding) => samples * encoding.sample_bytes() as u64,
+            Self::Message(payload) => {
+                HEADER_BYTES as u64 + samples * message::samples(payload).unwrap_or_default().sample_bytes() as u64
+            }
+            // A float that came from 16 bits takes 10 to 13 characters with its comma, and the other members 150.
+            Self::Json | Self::Events => samples * 12 + 150,
+            // With the header of a page or a message.
+            Self::Opus { bitrate } => {
+                (f64::from(bitrate.bits_per_second()) / 8.0 * format.block_span().as_secs_f64()) as u64 + 28
+            }
+            Self::Flac { bits } => samples * u64::from(bits) / 8 + 20,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Consumers of a mount that are no HTTP listeners.
+
+pub mod recorder;

@@ -1,0 +1,334 @@
+//! The metrics that Prometheus reads.
+//!
+//! Counters and gauges go through the `metrics` crate and its Prometheus exporter. Histograms are written from our own
+//! recorders, because the exporter's buckets are not exact and its histograms allocate where they are filled. The series
+//! of single listeners are written from the list of listeners, because the exporter never forgets a series; these are
+//! gone with the listener. The exporter formats all of it.
+
+mod exposition;
+mod histogram;
+mod listeners;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use aircheck_api::{LeaveReason, RecordingStatus, Rendition};
+use aircheck_engine::{Loss, SharedRecorder};
+use metrics::{Counter, Gauge, Label};
+use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
+use metrics_exporter_prometheus::{LabelSet, PrometheusBuilder, PrometheusHandle};
+
+pub use self::exposition::Exposition;
+use self::histogram::HistogramFamily;
+use crate::delivery::listeners::{Listeners, Totals};
+use crate::delivery::recorders::RenditionRecorders;
+use crate::mount::Mount;
+
+/// The loss reason of blocks that were queued for a listener when it left.
+const LEFT: &str = "left";
+
+/// Bounds in microseconds: from half a block of 10 ms to what only a stalled listener reaches.
+const LAG_BOUNDS: [u64; 13] = [
+    5_000,
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    30_000_000,
+    120_000_000,
+];
+/// Bounds in microseconds: from a quick hand-over to a minute.
+const LATENCY_BOUNDS: [u64; 15] = [
+    100, 200, 500, 1_000, 2_000, 5_000, 10_000, 15_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000,
+    60_000_000,
+];
+/// Bounds in blocks: from one to a hundred seconds of 10 ms blocks.
+const GAP_BOUNDS: [u64; 11] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000];
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusal {
+    /// The limit of listeners is reached.
+    Limit,
+    /// The limit of connections is reached.
+    Connections,
+    /// The `Host` header has a name that is not allowed.
+    Host,
+    /// The request comes from another web site.
+    Origin,
+    /// The stream has ended.
+    Ended,
+}
+
+impl Refusal {
+    const ALL: [Self; 5] = [Self::Limit, Self::Connections, Self::Host, Self::Origin, Self::Ended];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Limit => "limit",
+            Self::Connections => "connections",
+            Self::Host => "host",
+            Self::Origin => "origin",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// The metrics of one server.
+#[derive(Debug)]
+pub struct Metrics {
+    prometheus: PrometheusHandle,
+    refused: BTreeMap<Refusal, Counter>,
+    left: BTreeMap<LeaveReason, Counter>,
+    renditions: BTreeMap<Rendition, RenditionTotals>,
+    capture: CaptureMetrics,
+    /// Held from the first count to the last line, so that no answer mixes two moments.
+    rendering: Mutex<()>,
+}
+
+/// The metrics of a mount's capture.
+#[derive(Debug)]
+struct CaptureMetrics {
+    blocks: Counter,
+    lost_overflow: Counter,
+    lost_xrun: Counter,
+    up: Gauge,
+    /// Peak and RMS of each channel.
+    levels: Vec<[Gauge; 2]>,
+}
+
+/// The counts of the listeners of one rendition.
+#[derive(Debug)]
+struct RenditionTotals {
+    present: Gauge,
+    offered: Counter,
+    delivered: Counter,
+    lost: [Counter; Loss::ALL.len()],
+    left: Counter,
+}
+
+impl Metrics {
+    /// Makes the metrics of a server for one mount. Counters start from zero.
+    #[must_use]
+    pub fn new(mount: &Mount) -> Self {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let prometheus = recorder.handle();
+        metrics::with_local_recorder(&recorder, || Self::register(prometheus, mount))
+    }
+
+    /// Registers every series with the current recorder.
+    fn register(prometheus: PrometheusHandle, mount: &Mount) -> Self {
+        describe();
+        metrics::counter!("aircheck_capture_restarts_total").absolute(0);
+        metrics::gauge!("aircheck_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        metrics::gauge!("aircheck_block_seconds").set(mount.format().block_span().as_secs_f64());
+        let by_reason = |name: &'static str, reason| counter(name, &[("reason", reason)]);
+        Self {
+            prometheus,
+            refused: Refusal::ALL
+                .map(|reason| (reason, by_reason("aircheck_listeners_refused_total", reason.name())))
+                .into(),
+            left: LeaveReason::ALL
+                .map(|reason| (reason, by_reason("aircheck_listeners_left_total", reason.name())))
+                .into(),
+            renditions: Rendition::ALL.map(|rendition| (rendition, RenditionTotals::register(rendition))).into(),
+            capture: CaptureMetrics::register(mount.format().channels()),
+            rendering: Mutex::new(()),
+        }
+    }
+
+    /// Counts a refused request.
+    pub fn refuse(&self, reason: Refusal) {
+        if let Some(counter) = self.refused.get(&reason) {
+            counter.increment(1);
+        }
+    }
+
+    /// Returns all metrics as text.
+    #[must_use]
+    pub fn render(
+        &self,
+        exposition: Exposition,
+        mount: &Mount,
+        recording: Option<&RecordingStatus>,
+        listeners: &Listeners,
+    ) -> String {
+        let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
+        self.capture.set(mount);
+        let totals = listeners.totals();
+        let none = Totals::default();
+        for (rendition, metrics) in &self.renditions {
+            metrics.set(totals.by_rendition.get(rendition).unwrap_or(&none));
+        }
+        for (reason, counter) in &self.left {
+            counter.absolute(totals.left.get(reason).copied().unwrap_or_default());
+        }
+        let mut text = self.prometheus.render();
+        for family in histograms(mount, listeners) {
+            family.write(&mut text);
+        }
+        if let Some(recording) = recording {
+            write_recording(&mut text, recording);
+        }
+        listeners::write(&mut text, listeners);
+        exposition.convert(text)
+    }
+}
+
+impl CaptureMetrics {
+    fn register(channels: u16) -> Self {
+        let lost = |reason| counter("aircheck_capture_lost_blocks_total", &[("reason", reason)]);
+        let level = |channel: u16, kind| {
+            let labels = vec![Label::new("channel", channel.to_string()), Label::from_static_parts("kind", kind)];
+            metrics::gauge!("aircheck_capture_level_dbfs", labels)
+        };
+        Self {
+            blocks: counter("aircheck_capture_blocks_total", &[]),
+            lost_overflow: lost("overflow"),
+            lost_xrun: lost("xrun"),
+            up: metrics::gauge!("aircheck_capture_up"),
+            levels: (0..channels).map(|channel| ["peak", "rms"].map(|kind| level(channel, kind))).collect(),
+        }
+    }
+
+    fn set(&self, mount: &Mount) {
+        let capture = mount.capture();
+        self.blocks.absolute(capture.blocks());
+        self.lost_overflow.absolute(capture.lost_overflow());
+        self.lost_xrun.absolute(capture.lost_xrun());
+        self.up.set(if capture.is_open() { 1.0 } else { 0.0 });
+        for ([peak, rms], level) in self.levels.iter().zip(mount.meter().levels()) {
+            peak.set(f64::from(level.peak_dbfs));
+            rms.set(f64::from(level.rms_dbfs));
+        }
+    }
+}
+
+impl RenditionTotals {
+    fn register(rendition: Rendition) -> Self {
+        let format = ("format", rendition.name());
+        let lost = |reason| counter("aircheck_lost_blocks_total", &[format, ("reason", reason)]);
+        Self {
+            present: metrics::gauge!("aircheck_listeners", labels(&[format])),
+            offered: counter("aircheck_offered_blocks_total", &[format]),
+            delivered: counter("aircheck_delivered_blocks_total", &[format]),
+            lost: Loss::ALL.map(|reason| lost(reason.label())),
+            left: lost(LEFT),
+        }
+    }
+
+    fn set(&self, totals: &Totals) {
+        self.present.set(totals.present as f64);
+        self.offered.absolute(totals.offered);
+        self.delivered.absolute(totals.delivered);
+        for (counter, lost) in self.lost.iter().zip(totals.lost) {
+            counter.absolute(lost);
+        }
+        self.left.absolute(totals.left);
+    }
+}
+
+fn histograms<'a>(mount: &'a Mount, listeners: &'a Listeners) -> [HistogramFamily<'a>; 3] {
+    let by_rendition = |pick: fn(&RenditionRecorders) -> &SharedRecorder| {
+        listeners.recorders().iter().map(|(rendition, recorders)| (rendition.name(), pick(recorders))).collect()
+    };
+    let stages = listeners.stages();
+    [
+        HistogramFamily {
+            name: "aircheck_lag_seconds",
+            help: "How far listeners were behind the live head at each block that was due to them, whether it was \
+                   delivered or lost, without the lag that they asked for (burst).",
+            bounds: &LAG_BOUNDS,
+            scale: 1_000_000,
+            label: "format",
+            series: by_rendition(|recorders| &recorders.lag_micros),
+        },
+        HistogramFamily {
+            name: "aircheck_gap_blocks",
+            help: "Blocks that a listener missed in a row.",
+            bounds: &GAP_BOUNDS,
+            scale: 1,
+            label: "format",
+            series: by_rendition(|recorders| &recorders.gap_blocks),
+        },
+        HistogramFamily {
+            name: "aircheck_latency_seconds",
+            help: "Time by stage. ring: from the capture of a block's first frame to its dispatch; queue: from there to \
+                   a listener's connection; socket: from there until the listener's machine has acknowledged it; ear: \
+                   from the capture until a player reports that it is heard.",
+            bounds: &LATENCY_BOUNDS,
+            scale: 1_000_000,
+            label: "stage",
+            series: vec![
+                ("ring", mount.ring_micros()),
+                ("queue", &stages.queue_micros),
+                ("socket", &stages.socket_micros),
+                ("ear", &stages.ear_micros),
+            ],
+        },
+    ]
+}
+
+fn write_recording(text: &mut String, status: &RecordingStatus) {
+    let series = [
+        ("aircheck_record_up", "gauge", "Whether the recorder can write.", u64::from(status.failing.is_none())),
+        ("aircheck_record_blocks_total", "counter", "Blocks of sound in recorded files.", status.blocks),
+        (
+            "aircheck_record_lost_blocks_total",
+            "counter",
+            "Blocks that are silent or missing in recorded files.",
+            status.lost,
+        ),
+    ];
+    for (name, kind, help, value) in series {
+        write_help_line(text, name, None, None, help);
+        write_type_line(text, name, None, None, kind);
+        write_metric_line::<&str, _>(text, name, None, &label_set(vec![]), None, value, None);
+    }
+    text.push('\n');
+}
+
+fn describe() {
+    use metrics::{describe_counter, describe_gauge};
+
+    describe_gauge!("aircheck_build_info", "Version of the server.");
+    describe_gauge!("aircheck_block_seconds", "Length of a block.");
+    describe_counter!("aircheck_capture_blocks_total", "Blocks captured.");
+    describe_counter!(
+        "aircheck_capture_lost_blocks_total",
+        "Blocks lost at the capture: overflow (the dispatcher was late) or xrun (the device missed them)."
+    );
+    describe_gauge!("aircheck_capture_up", "Whether the source is open.");
+    describe_counter!("aircheck_capture_restarts_total", "Number of times that the source was opened again.");
+    describe_gauge!("aircheck_capture_level_dbfs", "Level of a channel over the last 300 ms; full scale is 0.");
+    describe_gauge!("aircheck_listeners", "Listeners that are present.");
+    describe_counter!("aircheck_listeners_refused_total", "Requests that were refused.");
+    describe_counter!("aircheck_listeners_left_total", "Listeners that are gone, by reason.");
+    describe_counter!("aircheck_offered_blocks_total", "Blocks offered to listeners.");
+    describe_counter!("aircheck_delivered_blocks_total", "Blocks written to listeners' connections.");
+    describe_counter!(
+        "aircheck_lost_blocks_total",
+        "Blocks that listeners never get. late: skipped because of the limit of lag; left: still queued when the \
+         listener left."
+    );
+}
+
+fn labels(labels: &[(&'static str, &'static str)]) -> Vec<Label> {
+    labels.iter().map(|(name, value)| Label::from_static_parts(name, value)).collect()
+}
+
+fn label_set(labels: Vec<Label>) -> LabelSet {
+    LabelSet::from_key_and_global(&metrics::Key::from_parts("", labels), &Default::default())
+}
+
+fn counter(name: &'static str, pairs: &[(&'static str, &'static str)]) -> Counter {
+    let counter = metrics::counter!(name, labels(pairs));
+    counter.absolute(0);
+    counter
+}

@@ -1,0 +1,143 @@
+//! The watch: looks at every listener and at the source many times a second, publishes what changes, and ends listeners
+//! that must be ended.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aircheck_api::{EventKind, StreamState};
+use aircheck_engine::{Loss, LossCounts, Overflow, Timestamp};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::delivery::listener::Listener;
+use crate::delivery::listeners::Listeners;
+use crate::mount::Mount;
+
+/// How often every listener is looked at: often enough for a limit of some blocks, at a microsecond or two for each.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Losses of one listener, or of the source, are published at most this often, summed up.
+const LOSS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long an ended listener may read nothing before its connection is closed without the end of its stream.
+const END_READ_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Watches a mount and the listeners for as long as it is polled.
+pub async fn watch(mount: Arc<Mount>, listeners: Arc<Listeners>) {
+    let mut ticks = interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watch = Watch::default();
+    loop {
+        ticks.tick().await;
+        watch.look(&mount, &listeners, Timestamp::now());
+    }
+}
+
+/// What was seen at the last look.
+#[derive(Debug, Default)]
+struct Watch {
+    listeners: BTreeMap<u64, ListenerWatch>,
+    /// Whether sound came; `None` until it first did.
+    is_live: Option<bool>,
+    captured_losses: PublishedLosses,
+}
+
+/// What was seen of one listener.
+#[derive(Debug, Default)]
+struct ListenerWatch {
+    losses: PublishedLosses,
+    /// When the listener last made progress after it was ended, and how far it was.
+    end: Option<(Timestamp, Progress)>,
+}
+
+/// Blocks delivered, bytes that are not acknowledged, and blocks unread: a listener that reads changes one of them.
+type Progress = (u64, u64, u64);
+
+/// Losses that have been published.
+#[derive(Debug, Default)]
+struct PublishedLosses {
+    blocks: u64,
+    at: Option<Timestamp>,
+}
+
+impl PublishedLosses {
+    /// Returns how many of `blocks` are to be published now: all that have not been, unless some were a moment ago.
+    fn take_new(&mut self, blocks: u64, now: Timestamp) -> Option<u64> {
+        let new = blocks - self.blocks;
+        if new == 0 || self.at.is_some_and(|at| now.since(at) < LOSS_INTERVAL) {
+            return None;
+        }
+        *self = Self { blocks, at: Some(now) };
+        Some(new)
+    }
+}
+
+impl Watch {
+    fn look(&mut self, mount: &Mount, listeners: &Listeners, now: Timestamp) {
+        let present = listeners.present();
+        // Both are in the order of their numbers.
+        self.listeners.retain(|id, _| present.binary_search_by_key(id, |listener| listener.id()).is_ok());
+        for listener in &present {
+            self.listeners.entry(listener.id()).or_default().look(listener, now);
+        }
+        self.look_at_source(mount, now);
+    }
+
+    fn look_at_source(&mut self, mount: &Mount, now: Timestamp) {
+        let state = mount.state();
+        // A source that has ended loses nothing, and every listener gets the end.
+        let is_live = state != StreamState::Silent;
+        match (self.is_live, is_live) {
+            (Some(true), false) => mount.events().publish(None, EventKind::SourceLost),
+            (Some(false), true) => mount.events().publish(None, EventKind::SourceBack),
+            _ => {}
+        }
+        if state == StreamState::Live || self.is_live.is_some() {
+            self.is_live = Some(is_live);
+        }
+        let lost = mount.capture().lost_xrun() + mount.capture().lost_overflow();
+        if let Some(blocks) = self.captured_losses.take_new(lost, now) {
+            mount.events().publish(None, EventKind::Xrun { blocks });
+        }
+    }
+}
+
+impl ListenerWatch {
+    fn look(&mut self, listener: &Listener, now: Timestamp) {
+        let standing = listener.standing(now);
+        let (unwanted, limits) = (standing.unwanted(), listener.limits());
+        let lag_seconds = listener.mount().seconds(unwanted);
+        // Between half of the limit and the limit, it stays what it was: a listener at the edge must not flap.
+        if !listener.is_behind() && unwanted >= limits.behind {
+            listener.set_behind(true);
+            listener.publish(EventKind::FellBehind { lag_seconds, fault: standing.fault() });
+        } else if listener.is_behind() && unwanted * 2 <= limits.behind {
+            listener.set_behind(false);
+            listener.publish(EventKind::CaughtUp { lag_seconds });
+        }
+        // Without what the source lost, and what a listener with the policy `latest` does not want.
+        let lost = &standing.snapshot.lost;
+        let own = lost.total() - lost.of(Loss::Conflated) - lost.of(Loss::Source);
+        if let Some(blocks) = self.losses.take_new(own, now) {
+            listener.publish(EventKind::Skipped { blocks, reason: main_reason(lost).label().into() });
+        }
+        if listener.overflow() == Overflow::Disconnect && limits.max_lag.is_some_and(|max_lag| unwanted > max_lag) {
+            listener.end_as_too_late();
+        }
+        if listener.is_ending() {
+            listener.wake_for_end();
+        }
+        if listener.has_ended() {
+            let progress = (standing.snapshot.delivered, standing.queued_bytes, standing.unread);
+            match self.end {
+                Some((since, last)) if last == progress && now.since(since) >= END_READ_TIMEOUT => listener.hang_up(),
+                Some((_, last)) if last == progress => {}
+                _ => self.end = Some((now, progress)),
+            }
+        }
+    }
+}
+
+/// Returns the reason for most of a listener's losses, of the reasons that are published.
+fn main_reason(lost: &LossCounts) -> Loss {
+    let published = [Loss::Overflow, Loss::Skipped, Loss::Late, Loss::History];
+    published.into_iter().max_by_key(|reason| lost.of(*reason)).unwrap_or(Loss::Overflow)
+}
