@@ -1,7 +1,7 @@
-// The page of aircheck: what is on air, how loud it is, who listens and who lags.
+// The page of aircheck: the source on air, its level, the listeners and their lag.
 //
-// One connection feeds it, /api/v1/watch. Whatever comes from a listener (its name above
-// all) is written as text, never as markup.
+// The server pushes all that it shows, through one connection to /api/v1/watch. All text that a listener chooses, above all
+// its name, is written as text, never as markup.
 
 import { showLevel, showNoLevel } from "/level.js";
 import { showListeners } from "/listeners.js";
@@ -11,19 +11,22 @@ import { $, count, milliseconds, pause, plural, put, span } from "/text.js";
 
 const WATCH = "/api/v1/watch";
 const RETRY_EVERY_MS = 1000;
-const GIVE_UP_AFTER_MS = 2000; // a status comes every 200 ms: one this late means a server in trouble
+const SILENCE_TIMEOUT_MS = 2000; // a status comes every 200 ms; one as late as this means that the server has a problem
 
 // ---- what the server pushes ------------------------------------------------------------
 
-/** Resolves at once while the page is seen, else when it is seen again. */
-function seen() {
+/** Resolves at once while the page is visible, else when it is visible again. */
+function visible() {
   if (!document.hidden) return Promise.resolve();
-  return new Promise((done) => document.addEventListener("visibilitychange", done, { once: true })).then(seen);
+  return new Promise((done) => document.addEventListener("visibilitychange", done, { once: true })).then(visible);
 }
 
 let failures = 0; // in a row
 
-/** Reads events until the page is hidden, or the connection fails or says nothing for too long. */
+/**
+ * Reads events until the page is hidden, or the connection fails or is silent for too long. `shows` has a function for
+ * each event.
+ */
 function read(shows) {
   return new Promise((done) => {
     const events = new EventSource(WATCH);
@@ -36,10 +39,11 @@ function read(shows) {
       showContact();
       done();
     };
-    const hide = () => document.hidden && end(false); // browsers have few connections to spare for pages that nobody sees
+    // A browser has few connections for all pages of a server; hidden pages need none.
+    const hide = () => document.hidden && end(false);
     const wait = () => {
       clearTimeout(timer);
-      timer = setTimeout(end, GIVE_UP_AFTER_MS, true);
+      timer = setTimeout(end, SILENCE_TIMEOUT_MS, true);
     };
     for (const [name, show] of Object.entries(shows)) {
       events.addEventListener(name, ({ data }) => {
@@ -49,7 +53,7 @@ function read(shows) {
         try {
           show(JSON.parse(data));
         } catch (error) {
-          console.error(name, error); // one odd event must not end the rest
+          console.error(name, error); // one malformed event must not end the rest
         }
       });
     }
@@ -59,9 +63,10 @@ function read(shows) {
   });
 }
 
+/** Reads events again and again while the page is visible. */
 async function watch(shows) {
   for (;;) {
-    await seen();
+    await visible();
     await read(shows);
     if (failures > 0) await pause(RETRY_EVERY_MS);
   }
@@ -75,16 +80,16 @@ function showContact() {
   if (away) {
     showState("no contact", false);
     showNoLevel();
-    $("gone").hidden = true;
-    player.contactLost(RETRY_EVERY_MS + 2 * GIVE_UP_AFTER_MS);
+    $("source-lost").hidden = true;
+    player.contactLost(RETRY_EVERY_MS + 2 * SILENCE_TIMEOUT_MS);
   } else {
     player.contactAgain();
   }
 }
 
-// ---- what is on air --------------------------------------------------------------------
+// ---- the source on air --------------------------------------------------------------------
 
-let status = null; // the last one that came
+let status = null; // the latest reply
 
 function showStatus(next) {
   status = player.status = next;
@@ -97,7 +102,7 @@ function showStatus(next) {
   put($("source"), source.description);
   $("source").title = source.description;
   $("demo").hidden = source.kind !== "demo";
-  $("gone").hidden = status.state !== "silent";
+  $("source-lost").hidden = status.state !== "silent";
   $("failure").hidden = !source.failure;
   put($("failure"), source.failure ?? "");
 
@@ -121,7 +126,7 @@ function showStatus(next) {
   showShare(status.urls ?? []);
 }
 
-/** A microphone is private, so a recording is never hidden. */
+/** Facts on the recording. It is always shown, because a microphone is private. */
 function recordingFacts(recording) {
   if (!recording) return [];
   if (recording.failing) return [`recording fails: ${recording.failing}`];
@@ -138,10 +143,10 @@ function showLoss(element, blocks) {
   element.classList.toggle("bad", blocks > 0);
 }
 
-function showWho({ count, rows }) {
+function showRows({ count, rows }) {
   const own = rows.find(({ id }) => id === player.listener);
   player.server.queue = own?.latency_seconds?.queue?.p50 ?? undefined;
   showListeners(rows, count, status, player.listener, player.stop);
 }
 
-watch({ status: showStatus, listeners: showWho });
+watch({ status: showStatus, listeners: showRows });

@@ -274,7 +274,7 @@ impl Listener {
             // Up to where it had read when this packet, and what is missing before it, was not on its way yet.
             let read = in_flight.reached(numbers.start).read;
             let lag = ring_lag + numbers.start.saturating_sub(read);
-            lags.taken(numbers, lag, read, now, |lags, times| self.record_lags(lags, times));
+            lags.record_taken(numbers, lag, read, now, |lags, times| self.record_lags(lags, times));
         }
     }
 
@@ -307,7 +307,7 @@ impl Listener {
         let head = next + standing.undelivered;
         if let Some(lags) = &mut downstream.lags {
             let read = next - standing.socket - standing.unread;
-            lags.looked_at(next, head, read, now, |lags, times| self.record_lags(lags, times));
+            lags.record_overdue(next, head, read, now, |lags, times| self.record_lags(lags, times));
         }
         standing
     }
@@ -341,9 +341,9 @@ impl Listener {
         let snapshot = self.tally.snapshot();
         let next = snapshot.next_sequence;
         let reached = in_flight.reached(next);
-        let (socket, unread) = (next.saturating_sub(reached.left), reached.left.saturating_sub(reached.read));
+        let (socket, unread) = (next.saturating_sub(reached.acked), reached.acked.saturating_sub(reached.read));
         let lag = snapshot.lag_items + socket + unread;
-        let burst = lags.as_mut().map_or(0, |lags| lags.asked_for(lag, now));
+        let burst = lags.as_mut().map_or(0, |lags| lags.burst_of(lag, now));
         Standing {
             snapshot: settled(snapshot, written),
             undelivered: snapshot.lag_items,

@@ -17,8 +17,6 @@ use crate::http::server::Server;
 use crate::mount::throttle::Throttle;
 use crate::telemetry::watch::watch;
 
-/// Connections of one address that are not listeners.
-const MAX_CONNECTIONS_PER_ADDRESS: usize = 64;
 /// How long after the end of the stream connections may take to close: below the 5 s that are promised.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Pause after an accept for which the system lacked a file descriptor or memory.
@@ -73,7 +71,7 @@ struct Acceptor {
 
 impl Acceptor {
     fn new(server: Arc<Server>, local: SocketAddr) -> Self {
-        let limits = Limits::new(server.config().max_listeners, MAX_CONNECTIONS_PER_ADDRESS);
+        let limits = Limits::new(&server.config().http);
         let refusals = Refusals(Arc::new(Semaphore::new(MAX_DRAINING)));
         let failures = Throttle::new(1, ACCEPT_LOG_INTERVAL);
         Self { server, local, connections: Connections::new(limits), refusals, failures }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::config::HttpConfig;
+
 /// Regular places beyond one for each listener, for scrapes, tools and pages that only look. Each listener's page has one
 /// connection beside its stream.
 const OTHER_PLACES: usize = 256;
@@ -32,9 +34,14 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Returns the limits of a server with this many listeners and regular places per address.
-    pub(super) fn new(max_listeners: usize, per_address: usize) -> Self {
-        Self { per_address, regular: max_listeners + OTHER_PLACES, spare: max_listeners + OTHER_SPARE_PLACES }
+    /// Returns the limits for a configuration.
+    pub(super) fn new(config: &HttpConfig) -> Self {
+        let HttpConfig { max_listeners, max_connections_per_address, .. } = *config;
+        Self {
+            per_address: max_connections_per_address,
+            regular: max_listeners + OTHER_PLACES,
+            spare: max_listeners + OTHER_SPARE_PLACES,
+        }
     }
 }
 

@@ -93,7 +93,7 @@ pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, requ
     // A request's own stays with it, to be upgraded.
     let headers = &request.headers().clone();
     let hosts = headers.get_all(header::HOST).iter().count();
-    let mut reply = match guard::check(headers, &config.allow_hosts, &config.allow_origins) {
+    let mut reply = match guard::check(headers, &config.http.allow_hosts, &config.http.allow_origins) {
         // As RFC 9112 has it; with two, it would depend on who reads which.
         Ok(()) if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) => {
             error(StatusCode::BAD_REQUEST, "a request has one Host header")
@@ -108,7 +108,7 @@ pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, requ
         // A spare place serves one request.
         set(&mut reply, header::CONNECTION, "close");
     }
-    harden(&mut reply, headers, &config.allow_origins);
+    harden(&mut reply, headers, &config.http.allow_origins);
     if request.method() == Method::HEAD {
         let (parts, _) = reply.into_parts();
         reply = Response::from_parts(parts, UnsyncBoxBody::default());
