@@ -16,7 +16,8 @@ run: setup ## Go on the air with the microphone, or the demo sound: pass flags i
 	@cargo run --release --package aircheck-server --bin aircheck -- $(ARGS)
 
 test: setup-test check ## Check everything that CI checks
-	cargo test --workspace --locked --no-fail-fast
+	# More threads than a small machine has cores, because most tests wait for sound.
+	RUST_TEST_THREADS=4 cargo test --workspace --locked --no-fail-fast
 
 picture: setup-test ## Take the README's picture of the page anew: a minute, on a machine with nothing else to do
 	cargo build --quiet --release --locked --package aircheck-server --bin aircheck
