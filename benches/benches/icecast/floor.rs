@@ -1,15 +1,15 @@
 //! The floor: a loop that sends each page to every socket, and nothing else.
 //!
-//! It runs in a process of its own, this program again. One thread answers requests; the thread called [`SENDER`] waits
-//! for a page and sends it. A socket that can't take all of a page is tried again each millisecond until the next page is
+//! It runs in a process of its own, this program again. One thread answers requests, another one makes the pages; the
+//! thread called [`SENDER`] is handed each page and sends it. A socket that can't take all of a page is tried again each millisecond until the next page is
 //! there; sockets that still have not got all of it are counted in `GET /short`, since a floor that leaves bytes out
 //! would be too cheap.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
-use std::sync::{Arc, mpsc::Receiver};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,13 +31,22 @@ pub(crate) fn run(order: &str) -> Result<()> {
     let [stream, millis, origin] = words[..] else { return Err(format!("no order for the floor: {order}").into()) };
     let stream = Stream::named(stream).ok_or("the floor knows opus and pcm")?;
     let page = Duration::from_millis(millis.parse()?);
-    let feed = Feed::open(origin.parse()?, stream, page)?;
+    let mut feed = Feed::open(origin.parse()?, stream, page)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     println!("listening on http://{}/", listener.local_addr()?);
     let (joining, joined) = mpsc::channel();
+    let (made, pages) = mpsc::channel();
+    thread::spawn(move || {
+        // An error means that the origin has ended.
+        while let Ok(bytes) = feed.next_page() {
+            if made.send(bytes).is_err() {
+                break;
+            }
+        }
+    });
     let short = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&short);
-    thread::Builder::new().name(SENDER.to_owned()).spawn(move || send_pages(feed, page, &joined, &counter))?;
+    thread::Builder::new().name(SENDER.to_owned()).spawn(move || send_pages(&pages, page, &joined, &counter))?;
     loop {
         let (connection, _) = listener.accept()?;
         // An error is one listener's, who has gone.
@@ -74,10 +83,9 @@ fn answer(mut connection: TcpStream, short: &AtomicU64) -> io::Result<Option<Tcp
 }
 
 /// The loop.
-fn send_pages(mut feed: Feed, page: Duration, joined: &Receiver<TcpStream>, short: &AtomicU64) {
+fn send_pages(pages: &Receiver<Vec<u8>>, page: Duration, joined: &Receiver<TcpStream>, short: &AtomicU64) {
     let mut sockets: Vec<(TcpStream, usize)> = Vec::new();
-    // An error means that the origin has ended.
-    while let Ok(bytes) = feed.next_page() {
+    for bytes in pages {
         sockets.extend(joined.try_iter().map(|socket| (socket, 0)));
         let start = Instant::now();
         sockets.iter_mut().for_each(|(_, sent)| *sent = 0);
