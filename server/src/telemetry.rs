@@ -1,6 +1,7 @@
-//! What the server says of itself: metrics for Prometheus, and the watch that looks at every listener and at the source.
+//! What the server says of itself: its log, metrics for Prometheus, and the watch that looks at every listener and at the source.
 //!
 //! The types of events are plain data in `aircheck-api`; the log that carries them belongs to the mount.
 
+pub mod log;
 pub mod metrics;
 pub mod watch;

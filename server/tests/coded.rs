@@ -211,20 +211,37 @@ fn one_encoder_is_enough_for_all_and_none_for_nobody() {
 }
 
 #[test]
-fn there_is_a_limit_of_bitrates() {
+fn odd_bitrates_keep_no_listener_from_opus() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", "tone:440"]);
-    let listen = |n: usize| {
-        let path = format!("stream.opus?name=l{n}&bitrate={}", 32_000 + n);
-        Listener::start(&server.url(&path), &directory.path().join(n.to_string()))
+    let listen = |name: &str, query: &str| {
+        Listener::start(&server.url(&format!("stream.opus?name={name}{query}")), &directory.path().join(name))
     };
-    let _listeners: Vec<_> = (0..8).map(listen).collect();
-    eventually("all of them", || (server.rows().len() == 8).then_some(()));
-    let (status, response) = server.ask(&[], "stream.opus?bitrate=64000");
-    assert_eq!(status, 503, "{response}");
-    assert!(response.contains("32000, 32001, ") && response.to_lowercase().contains("retry-after"), "{response}");
-    let _one_more = Listener::start(&server.url("stream.opus?name=more&bitrate=32003"), &directory.path().join("more"));
-    server.row_when("more", |row| row["delivered"].as_u64().unwrap() > 0);
+    let _odd: Vec<_> = (0..20).map(|n| listen(&format!("l{n}"), &format!("&bitrate={}", 31_990 + n))).collect();
+    eventually("all of them", || (server.rows().len() == 20).then_some(()));
+    let _others = [listen("default", ""), listen("low", "&bitrate=6k"), listen("high", "&bitrate=510k")];
+    for name in ["l0", "l19", "default", "low", "high"] {
+        server.row_when(name, |row| row["delivered"].as_u64().unwrap() > 0);
+    }
+    assert_eq!(encoders(&server), 4, "all odd bitrates are nearest to 32000");
+}
+
+#[test]
+fn a_response_says_at_which_bitrate_it_is() {
+    let server = Server::start(&["--source", "tone:440"]);
+    for (path, bitrate) in [
+        ("stream.opus", Some("96000")),
+        ("stream.opus?bitrate=64k", Some("64000")),
+        ("stream.opus?bitrate=100000", Some("96000")),
+        ("stream.flac", None),
+    ] {
+        let (status, response) = server.ask(&["--head"], path);
+        let told = response
+            .to_lowercase()
+            .lines()
+            .find_map(|line| line.strip_prefix("x-audio-bitrate:").map(|bitrate| bitrate.trim().to_owned()));
+        assert_eq!((status, told.as_deref()), (200, bitrate), "{path}: {response}");
+    }
 }
 
 #[test]

@@ -129,6 +129,24 @@ fn a_listener_can_be_disconnected_and_gets_a_proper_end() {
 }
 
 #[test]
+fn a_listener_that_gathers_for_longer_than_the_end_may_take_gets_a_proper_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&["--source", "tone:440"]);
+    let listen = |name: &str| {
+        let url = server.url(&format!("stream.wav?name={name}&gather=1250ms&buffer=10s"));
+        Listener::start(&url, &directory.path().join(name))
+    };
+    let (mut one, mut two) = (listen("one"), listen("two"));
+    let id = server.row_when("one", |row| row["delivered"].as_u64().unwrap() > 100)["id"].clone();
+    server.row_when("two", |row| row["delivered"].as_u64().unwrap() > 100);
+    assert_eq!(server.ask(&["-X", "DELETE"], &format!("api/v1/listeners/{id}")).0, 200);
+    assert!(one.wait().success(), "disconnected");
+    server.terminate();
+    assert!(two.wait().success(), "at the end of the stream");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
 fn a_frozen_listener_can_be_disconnected_too() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", "tone:440"]);
@@ -224,8 +242,12 @@ fn prometheus_can_read_the_metrics() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", "tone:440"]);
     let hostile = server.url("stream.wav?name=%22%5C%7B%7D%F0%9F%8E%99");
-    let _listener = Listener::start(&hostile, &directory.path().join("one"));
+    let listener = Listener::start(&hostile, &directory.path().join("one"));
     server.row_when("\"\\{}🎙", |row| row["delivered"].as_u64().unwrap() > 10);
+    assert!(!server.text("metrics").contains("aircheck_listener_lag_seconds{"), "a healthy listener has no series");
+    common::signal(listener.pid(), "STOP");
+    let series = "aircheck_listener_lag_seconds{listener=\"1\",name=\"\\\"\\\\{}🎙\",format=\"wav\"} ";
+    eventually("a series of the listener that is behind", || server.text("metrics").contains(series).then_some(()));
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -247,7 +269,6 @@ fn prometheus_can_read_the_metrics() {
         "aircheck_gap_blocks_count{format=\"json\"} 0\n",
         "aircheck_latency_seconds_bucket{stage=\"ring\",le=\"0.020095\"} ",
         "aircheck_latency_seconds_bucket{stage=\"queue\",le=\"0.020095\"} ",
-        "aircheck_listener_lag_seconds{listener=\"1\",name=\"\\\"\\\\{}🎙\",format=\"wav\"} ",
     ] {
         assert!(text.contains(series), "{series} is missing in\n{text}");
     }

@@ -178,6 +178,28 @@ fn a_log_that_can_t_be_written_does_not_end_the_sound() {
 }
 
 #[test]
+fn a_log_that_is_not_read_stops_neither_the_sound_nor_the_end() {
+    // Held open and never read. The first twenty lines of events are not throttled, and names make them long.
+    let (_reader, writer) = std::io::pipe().unwrap();
+    rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
+    let mut server = Server::start_with(&["--source", "tone:440"], |command| command.stderr(writer));
+    let brief = server.url(&format!("stream.wav?name={}", "%F0%9F%8E%99".repeat(64)));
+    let directory = tempfile::tempdir().unwrap();
+    let _healthy = Listener::start(&server.url("stream.wav?name=healthy"), &directory.path().join("healthy"));
+    let long_name = "🎙".repeat(64);
+    for _ in 0..30 {
+        let _brief = Listener::start(&brief, &directory.path().join("brief"));
+        server.row_when(&long_name, |_| true);
+        assert_eq!(server.ask(&[], "healthz").0, 200);
+    }
+    let delivered = |row: &serde_json::Value| row["delivered"].as_u64().unwrap();
+    let before = delivered(&server.row_when("healthy", |_| true));
+    server.row_when("healthy", |row| delivered(row) > before + 20);
+    server.terminate();
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
 fn an_encoder_starts_well_however_long_the_blocks() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", "tone:440", "--block", "100ms"]);

@@ -269,13 +269,16 @@ fn lag_that_was_asked_for_stands_apart() {
     let mut command = common::curl(&["--limit-rate", "96000", "--output"]);
     command.arg(directory.path().join("patient")).arg(&url);
     let mut patient = command.spawn().unwrap();
-    let row = server.row_when("patient", |row| row["delivered"].as_u64().unwrap() > 100);
+    let row = server.row_when("patient", |row| {
+        // At first its kernel takes in more than its window shows.
+        row["delivered"].as_u64().unwrap() > 100 && seconds(row, "burst_seconds") > 0.5
+    });
     let (lag, burst) = (seconds(&row, "lag_seconds"), seconds(&row, "burst_seconds"));
     assert!(burst > 0.5 && lag >= burst, "{row}");
     assert!(row["fault"].is_null(), "nobody is to blame for {burst} s that were asked for: {row}");
+    assert_eq!(row["verdict"], "ok");
     let text = server.text("metrics");
-    let gauge = metric(&text, "aircheck_listener_burst_seconds");
-    assert!(*gauge.first_key_value().unwrap().1 > 0.5, "{gauge:?}");
+    assert!(!text.contains("aircheck_listener_burst_seconds{"), "only listeners that are behind have series: {text}");
     let _ = patient.kill();
     let _ = patient.wait();
 }

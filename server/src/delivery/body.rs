@@ -1,4 +1,4 @@
-//! The endless body of a listener's response: takes packets from its ring as fast as its connection takes them.
+//! The endless body of a listener's response: writes packets as fast as the connection takes them.
 
 use std::convert::Infallible;
 use std::mem;
@@ -15,118 +15,119 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::delivery::packet_reader::{Next, PacketReader, PendingBlocks};
 use crate::rendition::container::framing::{Framing, GapFill};
 
-/// The body of a stream. It ends when the stream does, or when somebody disconnects the listener.
+/// The body of a stream. It ends with the stream, or when the listener is disconnected.
 #[derive(Debug)]
 pub struct StreamBody {
     packets: PacketReader,
     framing: Framing,
-    /// What goes out before anything else: a header, or the news of a gap.
-    first: Option<Bytes>,
-    /// Lost blocks whose silence has yet to go out, and the silence of one.
-    silent: Range<u64>,
+    /// Bytes that are written before anything else: a header, or the notice of a gap.
+    head_bytes: Option<Bytes>,
+    /// Lost blocks whose silence is still to be written, and the silence of one block.
+    silent_numbers: Range<u64>,
     silence: Bytes,
-    /// A packet that waits for these.
-    after: Option<Bytes>,
-    /// The blocks that go out with the next packet.
+    /// The packet that is written after these.
+    packet: Option<Bytes>,
+    /// Blocks that are written with the next packet.
     pending: PendingBlocks,
-    /// There is no more to take; what goes out last.
-    over: bool,
-    last: Option<Bytes>,
+    /// Nothing more comes out of the ring.
+    is_over: bool,
+    /// Bytes that are written last.
+    end_bytes: Option<Bytes>,
     gathering: Option<Gathering>,
 }
 
-/// For a listener who would rather have packets seldom than soon.
+/// The state of a listener that gets its packets several at a time.
 #[derive(Debug)]
 struct Gathering {
-    every: Duration,
-    /// Until it is over, nothing is taken.
+    interval: Duration,
+    /// Nothing is taken from the ring until it is over.
     pause: Pin<Box<Sleep>>,
     bytes: BytesMut,
 }
 
 impl StreamBody {
-    /// What `packets` gives, as `framing` has it. Packets are gathered for `gather`, if that is anything, and then go out
-    /// together; until then they wait in the listener's ring, and count as its lag.
+    /// Makes the body of the packets that `packets` reads, framed by `framing`. With a `gather` above zero, packets wait in
+    /// the listener's ring for that long, count as its lag there, and are written together.
     #[must_use]
     pub fn new(packets: PacketReader, mut framing: Framing, gather: Duration) -> Self {
-        let first = framing.header();
-        let (silent, silence) = (0..0, Bytes::new());
+        let head_bytes = framing.header();
         let gathering = (!gather.is_zero()).then(|| Gathering {
-            every: gather,
-            // At first, what is there goes out at once.
+            interval: gather,
+            // The first time, packets that are there are written at once.
             pause: Box::pin(sleep(Duration::ZERO)),
             bytes: BytesMut::new(),
         });
         Self {
             packets,
             framing,
-            first,
-            silent,
-            silence,
-            after: None,
+            head_bytes,
+            silent_numbers: 0..0,
+            silence: Bytes::new(),
+            packet: None,
             pending: PendingBlocks::default(),
-            over: false,
-            last: None,
+            is_over: false,
+            end_bytes: None,
             gathering,
         }
     }
 
-    /// Waits until hyper has written what it was given before, so that no more than one packet is ever in its buffer.
-    fn poll_clear(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.packets.listener().socket().is_clear() {
+    /// Polls whether hyper has written what it was given before, so that its buffer never holds more than one packet.
+    fn poll_flushed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.packets.listener().socket().is_flushed() {
             return Poll::Ready(());
         }
-        // With nothing to hand over, the next packet's arrival is early enough. Who gathers is not woken by that.
-        let waits = self.gathering.is_some()
-            || self.first.is_some()
-            || !self.silent.is_empty()
-            || self.after.is_some()
-            || self.over;
-        if waits || self.packets.poll_ready(context).is_ready() {
-            self.packets.listener().socket().want_clear();
+        // Without anything to write, the arrival of the next packet is early enough. Gathering listeners are not woken by
+        // single packets.
+        let has_bytes = self.gathering.is_some()
+            || self.head_bytes.is_some()
+            || !self.silent_numbers.is_empty()
+            || self.packet.is_some()
+            || self.is_over;
+        if has_bytes || self.packets.poll_ready(context).is_ready() {
+            self.packets.listener().socket().await_flush();
         }
         Poll::Pending
     }
 
-    fn taken(&mut self, taken: &Next) {
-        if let Some(gap) = taken.gap() {
-            self.missed(gap);
+    fn accept(&mut self, next: &Next) {
+        if let Some(gap) = next.gap() {
+            self.fill(gap);
         }
-        match taken {
+        match next {
             Next::Packet { gap, item } => {
-                // Silence brings the listener past what is missing, or else the packet does.
-                let gap = gap.filter(|_| self.silent.is_empty());
+                // Silence, if there is any, brings the listener past the gap; else the packet does.
+                let gap = gap.filter(|_| self.silent_numbers.is_empty());
                 self.pending.add(gap, item.stamp.sequence);
-                self.after = self.framing.packet(&item.value);
+                self.packet = self.framing.packet(&item.value);
             }
             Next::End { tail, .. } => {
-                self.over = true;
-                self.last = self.framing.end(tail.get().map_or(&[], Vec::as_slice));
+                self.is_over = true;
+                self.end_bytes = self.framing.end(tail.get().map_or(&[], Vec::as_slice));
             }
         }
     }
 
-    fn missed(&mut self, gap: Gap) {
-        match self.framing.instead(gap) {
+    fn fill(&mut self, gap: Gap) {
+        match self.framing.fill(gap) {
             GapFill::Nothing => {}
-            GapFill::News(news) => self.first = Some(news),
-            GapFill::Silence(silence, numbers) => (self.silence, self.silent) = (silence, numbers),
+            GapFill::Notice(notice) => self.head_bytes = Some(notice),
+            GapFill::Silence(silence, numbers) => (self.silence, self.silent_numbers) = (silence, numbers),
         }
     }
 
-    /// What goes out next of what was taken.
-    fn next_piece(&mut self) -> Option<Bytes> {
+    /// Returns the next bytes to write of what was taken from the ring.
+    fn next_bytes(&mut self) -> Option<Bytes> {
         let listener = self.packets.listener();
-        if let Some(first) = self.first.take() {
+        if let Some(first) = self.head_bytes.take() {
             listener.socket().write();
             return Some(first);
         }
         let now = Timestamp::now();
-        if let Some(number) = self.silent.next() {
+        if let Some(number) = self.silent_numbers.next() {
             listener.write(number..number + 1, self.silence.len(), 0, now);
             return Some(self.silence.clone());
         }
-        let bytes = self.after.take().or_else(|| self.last.take())?;
+        let bytes = self.packet.take().or_else(|| self.end_bytes.take())?;
         match mem::take(&mut self.pending) {
             PendingBlocks { blocks: 0, .. } => drop(listener.socket().write()),
             PendingBlocks { numbers, blocks } => listener.write(numbers, bytes.len(), blocks, now),
@@ -134,24 +135,30 @@ impl StreamBody {
         Some(bytes)
     }
 
-    /// Waits until enough time has passed, and takes all that is there by then.
+    /// Polls whether the pause is over, and takes all packets that are there by then.
     fn poll_gathered(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(gathering) = &mut self.gathering else { return Poll::Ready(()) };
-        ready!(gathering.pause.as_mut().poll(context));
+        let listener = self.packets.listener();
+        listener.wake_at_end(context.waker());
+        if listener.is_ending() {
+            ready!(self.packets.poll_ready(context));
+        } else {
+            ready!(gathering.pause.as_mut().poll(context));
+        }
         ready!(self.packets.poll_hold(context));
-        gathering.pause.as_mut().reset(Instant::now() + gathering.every);
+        gathering.pause.as_mut().reset(Instant::now() + gathering.interval);
         let mut bytes = mem::take(&mut gathering.bytes);
-        while !self.over
-            && let Some(taken) = self.packets.try_next()
+        while !self.is_over
+            && let Some(next) = self.packets.try_next()
         {
-            self.taken(&taken);
-            // Silence in place of lost blocks is not gathered: there may be hours of it.
-            for piece in [self.first.take(), self.after.take()].into_iter().flatten() {
-                bytes.extend_from_slice(&piece);
+            self.accept(&next);
+            // Silence in place of lost blocks is not gathered, because there may be hours of it.
+            for part in [self.head_bytes.take(), self.packet.take()].into_iter().flatten() {
+                bytes.extend_from_slice(&part);
             }
         }
         if !bytes.is_empty() {
-            self.after = Some(bytes.split().freeze());
+            self.packet = Some(bytes.split().freeze());
         }
         if let Some(gathering) = &mut self.gathering {
             gathering.bytes = bytes;
@@ -168,20 +175,20 @@ impl Body for StreamBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        ready!(self.poll_clear(context));
+        ready!(self.poll_flushed(context));
         loop {
-            if let Some(piece) = self.next_piece() {
-                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            if let Some(bytes) = self.next_bytes() {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
-            if self.over {
+            if self.is_over {
                 return Poll::Ready(None);
             }
             if self.gathering.is_some() {
                 ready!(self.poll_gathered(context));
                 continue;
             }
-            let taken = ready!(self.packets.poll_next(context));
-            self.taken(&taken);
+            let next = ready!(self.packets.poll_next(context));
+            self.accept(&next);
         }
     }
 }

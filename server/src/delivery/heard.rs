@@ -6,30 +6,23 @@ use std::time::Duration;
 use aircheck_api::Heard;
 use aircheck_engine::{Stamp, Timestamp};
 
-use crate::mount::throttle::Throttle;
-
 /// Blocks whose capture time is kept for reports: 20 s of 10 ms, in 32 KB. A player with more in its own buffer is not
 /// live.
 const MAX_STAMPS: usize = 2048;
 /// How far a report may be ahead of the server's clock, because the player knows that clock only so well.
 const MAX_AHEAD: f64 = 0.1;
-/// Reports that may come at once, after a pause. The throttle lets five a second pass.
-const REPORT_BURST: u64 = 2;
+/// Reports that count in any second. Our own players send two.
+const MAX_REPORTS_PER_SECOND: usize = 5;
 
 /// Checks the reports of one player.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct HeardReports {
     /// Sequence numbers and capture times of the blocks that were sent last.
     sent: VecDeque<(u64, Timestamp)>,
     /// The newest block that was reported.
     last: Option<u64>,
-    throttle: Throttle,
-}
-
-impl Default for HeardReports {
-    fn default() -> Self {
-        Self { sent: VecDeque::new(), last: None, throttle: Throttle::with_burst(REPORT_BURST) }
-    }
+    /// When the reports of the last second came.
+    counted_at: VecDeque<Timestamp>,
 }
 
 impl HeardReports {
@@ -64,9 +57,11 @@ impl HeardReports {
         if seconds < 0.0 {
             return Err("heard: `at` is before the block was captured".to_owned());
         }
-        if self.throttle.pass(now).is_none() {
-            return Err("heard: reports come too often (send at most 5 a second)".to_owned());
+        self.counted_at.retain(|at| now.since(*at) < Duration::from_secs(1));
+        if self.counted_at.len() >= MAX_REPORTS_PER_SECOND {
+            return Err(format!("heard: reports come too often (send at most {MAX_REPORTS_PER_SECOND} a second)"));
         }
+        self.counted_at.push_back(now);
         self.last = Some(sequence);
         // Bounded by the checks above: the block is in the past, and `at` is not ahead of the clock.
         Ok(Duration::from_secs_f64(seconds))
@@ -117,6 +112,6 @@ mod tests {
         let accepted = (0..2000)
             .filter(|sequence| reports.latency(report(*sequence), start + Duration::from_millis(*sequence)).is_ok())
             .count() as u64;
-        assert_eq!(accepted, 2 * 5 + REPORT_BURST - 1);
+        assert_eq!(accepted, 2 * MAX_REPORTS_PER_SECOND as u64);
     }
 }

@@ -1,12 +1,14 @@
 //! One listener: its place in the account, from the moment it joins until it is gone.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use aircheck_api::{EventKind, EventListener, LeaveReason, Rendition};
 use aircheck_engine::{EndReason, Overflow, Precision, Recorder, Snapshot, Tally, Timestamp};
+use atomic_waker::AtomicWaker;
 use tokio::sync::Notify;
 
 use crate::delivery::lag::Lags;
@@ -36,6 +38,8 @@ pub struct Listener {
     socket: Arc<TrackedSocket>,
     /// Closes the connection without the stream's end, for a listener that does not read.
     hang_up: Arc<Notify>,
+    /// Wakes a body that gathers, so that it does not make the end wait.
+    end_waker: AtomicWaker,
     /// It has fallen behind and not caught up since.
     is_behind: AtomicBool,
     /// It was ended for being further behind than its limit.
@@ -57,6 +61,8 @@ struct Downstream {
     /// Known once the fan-out has admitted the listener.
     lags: Option<Lags>,
     written_at: Timestamp,
+    /// When the socket was asked last.
+    followed_at: Option<Timestamp>,
 }
 
 /// What a new listener brings along.
@@ -95,6 +101,7 @@ impl Listener {
             tally,
             socket,
             hang_up,
+            end_waker: AtomicWaker::new(),
             is_behind: AtomicBool::new(false),
             is_too_late: AtomicBool::new(false),
             downstream: Mutex::default(),
@@ -182,6 +189,23 @@ impl Listener {
         self.mount.events().publish(Some(listener), kind);
     }
 
+    /// Returns whether the end of its stream is all that is left, after what is queued.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.tally.is_closing() || self.tally.end_reason().is_some()
+    }
+
+    /// Has a task woken once the listener [is ending](Self::is_ending), which the watch sees. The caller looks again
+    /// after this.
+    pub fn wake_at_end(&self, waker: &Waker) {
+        self.end_waker.register(waker);
+    }
+
+    /// Wakes the task that waits for the end.
+    pub fn wake_for_end(&self) {
+        self.end_waker.wake();
+    }
+
     /// Returns whether its stream is over, although it may not have read the end yet.
     #[must_use]
     pub fn has_ended(&self) -> bool {
@@ -250,7 +274,7 @@ impl Listener {
             // Up to where it had read when this packet, and what is missing before it, was not on its way yet.
             let read = in_flight.reached(numbers.start).read;
             let lag = ring_lag + numbers.start.saturating_sub(read);
-            lags.taken(numbers, lag, read, now, |lag| self.record_lag(lag));
+            lags.record_taken(numbers, lag, read, now, |lags, times| self.record_lags(lags, times));
         }
     }
 
@@ -283,13 +307,16 @@ impl Listener {
         let head = next + standing.undelivered;
         if let Some(lags) = &mut downstream.lags {
             let read = next - standing.socket - standing.unread;
-            lags.looked_at(next, head, read, now, |lag| self.record_lag(lag));
+            lags.record_overdue(next, head, read, now, |lags, times| self.record_lags(lags, times));
         }
         standing
     }
 
-    /// Follows its packets to where they are now.
+    /// Follows its packets to where they are now. A second call for the same moment does not ask the kernel again.
     fn follow(&self, downstream: &mut Downstream, now: Timestamp) {
+        if downstream.followed_at.replace(now) == Some(now) {
+            return;
+        }
         downstream.in_flight.advance(&self.socket.state(), now, |span| {
             self.socket_micros.record(micros(span));
             self.recorders.stages.socket_micros.record(micros(span));
@@ -303,20 +330,20 @@ impl Listener {
     /// Returns its account. A block counts as delivered once all of it is written.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let written = self.downstream().in_flight.written_blocks(&self.socket.state());
+        let written = self.downstream().in_flight.written_blocks(self.socket.flushed_bytes());
         settled(self.tally.snapshot(), written)
     }
 
     fn look(&self, downstream: &mut Downstream, now: Timestamp) -> Standing {
         self.follow(downstream, now);
         let Downstream { in_flight, lags, .. } = downstream;
-        let written = in_flight.written_blocks(&self.socket.state());
+        let written = in_flight.written_blocks(self.socket.flushed_bytes());
         let snapshot = self.tally.snapshot();
         let next = snapshot.next_sequence;
         let reached = in_flight.reached(next);
-        let (socket, unread) = (next.saturating_sub(reached.left), reached.left.saturating_sub(reached.read));
+        let (socket, unread) = (next.saturating_sub(reached.acked), reached.acked.saturating_sub(reached.read));
         let lag = snapshot.lag_items + socket + unread;
-        let burst = lags.as_mut().map_or(0, |lags| lags.asked_for(lag, now));
+        let burst = lags.as_mut().map_or(0, |lags| lags.burst_of(lag, now));
         Standing {
             snapshot: settled(snapshot, written),
             undelivered: snapshot.lag_items,
@@ -332,10 +359,15 @@ impl Listener {
         }
     }
 
-    fn record_lag(&self, blocks: u64) {
+    fn record_lags(&self, blocks: RangeInclusive<u64>, times: u64) {
         let format = self.mount.format();
-        self.lag_blocks.record(blocks);
-        self.recorders.lag_micros.record(micros(format.span(format.position(blocks))));
+        let block_micros = |blocks| micros(format.span(format.position(blocks)));
+        self.recorders.lag_micros.record_scaled(blocks.clone(), times, block_micros);
+        if times == 1 {
+            self.lag_blocks.record_each(blocks);
+        } else {
+            self.lag_blocks.record_n(*blocks.start(), times);
+        }
     }
 
     fn downstream(&self) -> MutexGuard<'_, Downstream> {

@@ -150,3 +150,55 @@ impl PendingBlocks {
         self.blocks += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use aircheck_api::{Rendition, SourceKind};
+    use aircheck_engine::source::{PcmEncoding, Tone};
+    use aircheck_engine::{Overflow, Stream, StreamOptions, SubscribeOptions};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::delivery::listener::JoinRequest;
+    use crate::delivery::listeners::Listeners;
+    use crate::delivery::socket::tracked_stream::TrackedStream;
+    use crate::delivery::standing::Limits;
+    use crate::mount::Mount;
+    use crate::rendition::encoders::Encoders;
+    use crate::rendition::encoding::Encoding;
+
+    #[tokio::test]
+    async fn the_kernel_is_asked_once_for_a_packet_and_never_for_the_totals() {
+        let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
+        let mount = Mount::new(&stream, SourceKind::Tone).unwrap();
+        let accepting = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (far_end, accepted) = tokio::join!(TcpStream::connect(accepting.local_addr().unwrap()), accepting.accept());
+        let (near_end, remote) = accepted.unwrap();
+        let tracked = TrackedStream::new(near_end, remote).unwrap();
+        let encoders = Encoders::new(mount.hub().clone(), mount.format(), 100, 100);
+        let options = SubscribeOptions::default();
+        let subscription = encoders.subscribe(Encoding::Pcm(PcmEncoding::S16Le), options).unwrap();
+        let listeners = Listeners::new(1);
+        let request = JoinRequest {
+            name: String::new(),
+            mount,
+            rendition: Rendition::Pcm,
+            overflow: Overflow::SkipToLive,
+            limits: Limits { behind: 25, far_behind: 75, max_lag: Some(100) },
+            tally: Arc::clone(subscription.packets.tally()),
+            socket: Arc::clone(tracked.socket()),
+            hang_up: Arc::default(),
+        };
+        let mut reader = PacketReader::new(subscription, listeners.join(request).unwrap());
+        for packets in 1..20 {
+            assert!(matches!(std::future::poll_fn(|context| reader.poll_next(context)).await, Next::Packet { .. }));
+            assert_eq!(listeners.totals().by_rendition[&Rendition::Pcm].present, 1);
+            assert!(tracked.socket().asked.load(Ordering::Relaxed) <= packets);
+        }
+        assert!(tracked.socket().asked.load(Ordering::Relaxed) > 0, "or nothing is followed");
+        drop(far_end);
+        stream.stop();
+    }
+}

@@ -2,34 +2,20 @@
 
 use aircheck_engine::Timestamp;
 
-/// How many pass at once unless said otherwise.
-const DEFAULT_BURST: u64 = 20;
+/// How many pass at once.
+const BURST: u64 = 20;
 /// Time after which one more passes: five a second.
 const INTERVAL_NANOS: u64 = 200_000_000;
 
-/// Lets a burst pass, and then five a second (the generic cell rate algorithm, ITU-T I.371).
-#[derive(Debug)]
+/// Lets a burst of 20 pass, and then five a second (the generic cell rate algorithm, ITU-T I.371).
+#[derive(Debug, Default)]
 pub struct Throttle {
-    burst: u64,
     /// When all that has passed would have been due at the steady rate, in nanoseconds.
     due_at: u64,
     withheld: u64,
 }
 
-impl Default for Throttle {
-    /// With a burst of 20.
-    fn default() -> Self {
-        Self::with_burst(DEFAULT_BURST)
-    }
-}
-
 impl Throttle {
-    /// Makes a throttle that lets `burst` pass at once.
-    #[must_use]
-    pub const fn with_burst(burst: u64) -> Self {
-        Self { burst, due_at: 0, withheld: 0 }
-    }
-
     /// Returns how many were withheld since the last one that passed, or `None` if this one is withheld.
     ///
     /// ```
@@ -46,7 +32,7 @@ impl Throttle {
     pub fn pass(&mut self, now: Timestamp) -> Option<u64> {
         let now = now.as_nanos();
         let due_at = self.due_at.max(now) + INTERVAL_NANOS;
-        if due_at > now + self.burst * INTERVAL_NANOS {
+        if due_at > now + BURST * INTERVAL_NANOS {
             self.withheld += 1;
             return None;
         }

@@ -122,6 +122,9 @@ impl ListenerWatch {
         if listener.overflow() == Overflow::Disconnect && limits.max_lag.is_some_and(|max_lag| unwanted > max_lag) {
             listener.end_as_too_late();
         }
+        if listener.is_ending() {
+            listener.wake_for_end();
+        }
         if listener.has_ended() {
             let progress = (standing.snapshot.delivered, standing.queued_bytes, standing.unread);
             match self.end {

@@ -18,6 +18,8 @@ pub(crate) const DISCONNECT: &str = "disconnect";
 const REPLACED_FIRST: u64 = 3;
 /// A listener this close to the live head has come back.
 const LIVE: u64 = 10;
+/// With so much lag, a listener has been behind for long enough that the server has noticed: its buffer is half a second.
+const CERTAINLY_BEHIND_SECONDS: f64 = 1.0;
 
 /// What a [`Subject`] is to be.
 #[derive(Clone, Copy, Debug)]
@@ -170,10 +172,18 @@ impl Subject {
         self.settled |= is_live && lost.contains(&count("lost"));
     }
 
-    /// Takes down the lag of its series.
-    pub(crate) fn check_series(&mut self, metrics: &Metrics, before: Moment, after: Moment) {
+    /// Notes the lag of its series, which it has if it is behind. `row_lag` is the lag of its row, which was read before.
+    pub(crate) fn check_series(&mut self, metrics: &Metrics, row_lag: f64, before: Moment, after: Moment) {
         let labels = [&*format!("name=\"{}\"", self.name())];
         let sum = |name: &str| metrics.sum(name, &labels);
+        if metrics.with("aircheck_listener_lag_seconds", &labels).next().is_none() {
+            // It was behind long before that: its buffer is half a second.
+            assert!(
+                row_lag < CERTAINLY_BEHIND_SECONDS || self.role.overflow == DISCONNECT,
+                "{row_lag} s and no series"
+            );
+            return;
+        }
         let lag = sum("aircheck_listener_lag_seconds");
         let parts = sum("aircheck_listener_lag_part_seconds");
         assert!((lag - parts).abs() < 1e-6, "{lag} s are not {parts} s");

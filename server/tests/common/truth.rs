@@ -88,7 +88,8 @@ impl Scene {
             let Some(row) = rows.get(&subject.name()) else { continue };
             if let (Some(before), Some(between), Some(after)) = (before[index], between[index], after[index]) {
                 subject.check_row(row, before, between);
-                subject.check_series(&metrics, between, after);
+                let row_lag = row["lag_seconds"].as_f64().unwrap();
+                subject.check_series(&metrics, row_lag, between, after);
             }
         }
         Scrape { head, head_after, rows, metrics }

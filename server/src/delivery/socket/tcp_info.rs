@@ -1,27 +1,26 @@
-//! What the kernel knows of a connection, and the one place of this crate that needs unsafe code: no safe crate asks
-//! a socket for it.
+//! The kernel's view of a connection, from `TCP_INFO`. The only unsafe code of this crate is here, because no safe crate
+//! asks a socket for it.
 
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-/// A connection at one moment, as the kernel sees it.
+/// A connection at one moment, as the kernel sees it (`tcp_info` in `linux/tcp.h`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpInfo {
-    /// Bytes that the listener's machine has acknowledged since the connection began. What was written and is not
-    /// among them is in the send queue, sent or not (`SIOCOUTQ`).
+    /// Bytes that the listener's machine has acknowledged since the connection began. Written bytes that are not
+    /// acknowledged are in the send queue, sent or not (`SIOCOUTQ`).
     pub acked_bytes: u64,
-    /// Bytes that the listener's machine is ready to take, by its last word; `None` where the kernel does not tell
-    /// (Linux does from 5.4 on).
+    /// The receive window that the listener's machine last offered, in bytes; `None` before Linux 5.4.
     pub window_bytes: Option<u64>,
-    /// How long ago it last acknowledged anything, to the kernel's tick of 1 to 10 ms.
+    /// Time since its last acknowledgement, to the kernel's tick of 1 to 10 ms.
     pub since_ack: Duration,
-    /// Bytes that are on their way: sent, and not acknowledged.
-    pub flying_bytes: u64,
-    /// For how long, in all, it would have been sent more if it had been ready to take more.
+    /// Bytes that are sent and not acknowledged.
+    pub in_flight_bytes: u64,
+    /// Total time in which the receive window kept the kernel from sending more.
     pub window_limited: Duration,
 }
 
-/// The state of a connected TCP socket; `None` if it is no such thing, or the system can't tell.
+/// Returns the state of a connected TCP socket; `None` for any other descriptor, or where the system cannot tell.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "see the module's comment")]
 #[must_use]
@@ -46,7 +45,7 @@ pub fn state(socket: RawFd) -> Option<TcpInfo> {
         acked_bytes: info.tcpi_bytes_acked,
         window_bytes: tells_window.then_some(u64::from(info.tcpi_snd_wnd)),
         since_ack: Duration::from_millis(u64::from(info.tcpi_last_ack_recv)),
-        flying_bytes: info
+        in_flight_bytes: info
             .tcpi_bytes_sent
             .saturating_sub(info.tcpi_bytes_retrans)
             .saturating_sub(info.tcpi_bytes_acked),
@@ -54,10 +53,10 @@ pub fn state(socket: RawFd) -> Option<TcpInfo> {
     })
 }
 
-/// Bounds what the kernel takes in: `unsent` bytes that wait to be sent, and `send_buffer` with what is on its way,
-/// which the kernel doubles for its own bookkeeping. A socket that is closed already stays as it is.
+/// Bounds the kernel's buffers: `unsent` bytes that wait to be sent, and `send_buffer` bytes including those in flight,
+/// which the kernel doubles for its own bookkeeping. Does nothing to a closed socket.
 #[cfg(target_os = "linux")]
-pub fn bound(socket: RawFd, unsent: u32, send_buffer: u32) {
+pub fn bound_buffers(socket: RawFd, unsent: u32, send_buffer: u32) {
     set(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, unsent);
     set(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, send_buffer);
 }
@@ -79,4 +78,4 @@ pub fn state(_: RawFd) -> Option<TcpInfo> {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub fn bound(_: RawFd, _: u32, _: u32) {}
+pub fn bound_buffers(_: RawFd, _: u32, _: u32) {}

@@ -1,7 +1,7 @@
-//! One listener's connection below HTTP: its socket options, and what is still on its way to the kernel and in it.
+//! A connection below HTTP: its socket options, and how many of its bytes hyper has written.
 //!
-//! Kernel buffers hide lag: unbounded, they take in 20 seconds of sound from a server before it notices that nobody
-//! reads. So they are kept short, and what stays in them is followed.
+//! Kernel buffers hide lag: unbounded, they take 20 seconds of sound before a server notices that the listener does not
+//! read. So they are kept short, and the bytes in them are followed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,87 +18,97 @@ use tokio::net::TcpStream;
 
 use crate::delivery::socket::tcp_info::{self, TcpInfo};
 
-/// A listener whose machine acknowledges nothing, or lets nothing more be sent, for this long is gone. Longer than a
-/// Wi-Fi roams or a laptop's short sleep, shorter than the 15 minutes that TCP itself would wait.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
-/// What is on its way may be this many times what waits to be sent: at twice the stream's rate, that bridges a round
-/// trip of 200 ms by default, which is from one end of the world to the other.
-const ON_ITS_WAY: u64 = 4;
-/// Smallest bounds in bytes: a packet of the network is 1.5 KB, and the kernel's own smallest send buffer is 4.6 KB.
-const UNSENT_LEAST: u64 = 4 * 1024;
-/// Largest send buffer in bytes: Linux's own limit where nobody changed it.
-const SEND_BUFFER_MOST: u64 = 4 << 20;
+/// How long a listener's machine may acknowledge nothing, or keep its window closed, before the connection is reset.
+/// Longer than a change of Wi-Fi cells or a laptop's short sleep, shorter than the 15 minutes that TCP itself would wait.
+const ACK_TIMEOUT: Duration = Duration::from_secs(60);
+/// The send buffer, with bytes in flight, in units of the bound on unsent bytes: at twice the stream's rate, that bridges a
+/// round trip of 200 ms by default, which is half around the world.
+const SEND_BUFFER_FACTOR: u64 = 4;
+/// Smallest bound on unsent bytes: a packet of the network is 1.5 KB, and the kernel's own smallest send buffer is 4.6 KB.
+const MIN_UNSENT_BYTES: u64 = 4 * 1024;
+/// Largest send buffer: the default limit of Linux.
+const MAX_SEND_BUFFER_BYTES: u64 = 4 << 20;
 
-/// What is known of a connection from any thread.
+/// A connection as other threads see it.
 #[derive(Debug)]
 pub struct TrackedSocket {
     remote: SocketAddr,
-    /// The socket, as long as it is open.
+    /// The descriptor; `None` once it is closed.
     socket: Mutex<Option<RawFd>>,
-    /// Bytes given to the kernel.
+    /// Bytes that the kernel has taken.
     written: AtomicU64,
     /// `written` when hyper last had nothing buffered.
     flushed: AtomicU64,
     /// hyper has nothing buffered.
-    clear: AtomicBool,
-    /// A body waits for that.
-    wanted: AtomicBool,
+    is_flushed: AtomicBool,
+    /// A body waits until hyper has nothing buffered.
+    is_flush_awaited: AtomicBool,
+    /// Number of calls of `state`.
+    #[cfg(test)]
+    pub(crate) asked: AtomicU64,
 }
 
 /// A connection at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrackedState {
-    /// Bytes given to the kernel by the time that hyper had none left; `None` while it has some.
+    /// Bytes that the kernel had taken when hyper had none left; `None` while hyper has some.
     pub flushed_bytes: Option<u64>,
-    /// What the kernel says; `None` once the socket is closed.
+    /// The kernel's view; `None` once the socket is closed.
     pub socket: Option<TcpInfo>,
 }
 
 impl TrackedSocket {
-    /// The listener's address.
+    /// Returns the address of the far end.
     #[must_use]
     pub fn remote(&self) -> SocketAddr {
         self.remote
     }
 
-    /// Bounds what the kernel takes in for a stream of `bytes_per_second`, whose packets have up to `packet_bytes`:
-    /// so much sound that waits to be sent as sounds for `target`, and at least two packets; and on its way four times
-    /// that.
-    pub fn bound(&self, bytes_per_second: u64, packet_bytes: u64, target: Duration) {
+    /// Bounds the kernel's buffers for a stream of `bytes_per_second` in packets of up to `packet_bytes`: unsent bytes to
+    /// `target` of sound, at least two packets; the send buffer to four times that.
+    pub fn bound_buffers(&self, bytes_per_second: u64, packet_bytes: u64, target: Duration) {
         let of_target = (u128::from(bytes_per_second) * target.as_nanos() / 1_000_000_000) as u64;
-        let unsent = of_target.max(2 * packet_bytes).clamp(UNSENT_LEAST, SEND_BUFFER_MOST);
-        let send_buffer = (unsent * ON_ITS_WAY).min(SEND_BUFFER_MOST);
-        self.with_socket(|socket| tcp_info::bound(socket, unsent as u32, send_buffer as u32));
+        let unsent = of_target.max(2 * packet_bytes).clamp(MIN_UNSENT_BYTES, MAX_SEND_BUFFER_BYTES);
+        let send_buffer = (unsent * SEND_BUFFER_FACTOR).min(MAX_SEND_BUFFER_BYTES);
+        self.with_socket(|socket| tcp_info::bound_buffers(socket, unsent as u32, send_buffer as u32));
     }
 
-    /// Whether hyper has written everything that it was given. A body that hands over nothing before keeps hyper's
-    /// buffer at one packet, whatever its size.
+    /// Returns whether hyper has written everything that it was given. A body that gives it nothing before keeps hyper's
+    /// buffer at one packet.
     #[must_use]
-    pub fn is_clear(&self) -> bool {
-        self.clear.load(Ordering::Acquire)
+    pub fn is_flushed(&self) -> bool {
+        self.is_flushed.load(Ordering::Acquire)
     }
 
-    /// Has the connection's task polled again once [`is_clear`](Self::is_clear).
-    pub fn want_clear(&self) {
-        self.wanted.store(true, Ordering::Release);
+    /// Has the connection's task polled again once [`is_flushed`](Self::is_flushed) is true.
+    pub fn await_flush(&self) {
+        self.is_flush_awaited.store(true, Ordering::Release);
     }
 
-    /// Says that hyper is given something. Returns the bytes written so far.
+    /// Notes that hyper is given bytes. Returns the bytes written so far.
     pub fn write(&self) -> u64 {
-        self.clear.store(false, Ordering::Release);
+        self.is_flushed.store(false, Ordering::Release);
         self.written.load(Ordering::Acquire)
     }
 
-    /// Where the connection stands now.
+    /// Returns the bytes that the kernel had taken when hyper had none left; `None` while hyper has some. Unlike
+    /// [`state`](Self::state), this asks nothing of the kernel.
     #[must_use]
-    pub fn state(&self) -> TrackedState {
-        let clear = self.is_clear();
+    pub fn flushed_bytes(&self) -> Option<u64> {
+        let is_flushed = self.is_flushed();
         let flushed = self.flushed.load(Ordering::Acquire);
-        TrackedState { flushed_bytes: clear.then_some(flushed), socket: self.with_socket(tcp_info::state).flatten() }
+        is_flushed.then_some(flushed)
     }
 
-    /// The lock is held during the call, so that the descriptor is not closed and used again for another socket
-    /// meanwhile.
+    /// Returns where the connection stands now. It costs a system call of a microsecond or two.
+    #[must_use]
+    pub fn state(&self) -> TrackedState {
+        #[cfg(test)]
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        TrackedState { flushed_bytes: self.flushed_bytes(), socket: self.with_socket(tcp_info::state).flatten() }
+    }
+
+    /// Calls `ask` with the descriptor, under a lock, so that the descriptor is not closed and reused meanwhile.
     fn with_socket<T>(&self, ask: impl FnOnce(RawFd) -> T) -> Option<T> {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         socket.map(ask)
@@ -113,7 +123,7 @@ pub struct TrackedStream {
 }
 
 impl TrackedStream {
-    /// Sets the socket up for live sound.
+    /// Sets the options of the socket for live sound.
     ///
     /// # Errors
     ///
@@ -121,22 +131,24 @@ impl TrackedStream {
     pub fn new(stream: TcpStream, remote: SocketAddr) -> io::Result<Self> {
         let socket = SockRef::from(&stream);
         socket.set_tcp_nodelay(true)?;
-        // Somebody who vanished while there is nothing to send is found by this.
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(UNACKNOWLEDGED))?;
+        // Finds a machine that is gone while there is nothing to send.
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(ACK_TIMEOUT))?;
         #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+        socket.set_tcp_user_timeout(Some(ACK_TIMEOUT))?;
         let tracked = Arc::new(TrackedSocket {
             remote,
             socket: Mutex::new(Some(stream.as_raw_fd())),
             written: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
-            clear: AtomicBool::new(true),
-            wanted: AtomicBool::new(false),
+            is_flushed: AtomicBool::new(true),
+            is_flush_awaited: AtomicBool::new(false),
+            #[cfg(test)]
+            asked: AtomicU64::new(0),
         });
         Ok(Self { stream, socket: tracked })
     }
 
-    /// What others may know of it.
+    /// Returns what other threads may see of it.
     #[must_use]
     pub fn socket(&self) -> &Arc<TrackedSocket> {
         &self.socket
@@ -186,12 +198,12 @@ impl AsyncWrite for TrackedStream {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes once its own buffer is empty: here, all that was handed over is written.
+    /// hyper flushes once its own buffer is empty, so everything that it was given is written here.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let socket = &self.socket;
         socket.flushed.store(socket.written.load(Ordering::Acquire), Ordering::Release);
-        socket.clear.store(true, Ordering::Release);
-        if socket.wanted.swap(false, Ordering::AcqRel) {
+        socket.is_flushed.store(true, Ordering::Release);
+        if socket.is_flush_awaited.swap(false, Ordering::AcqRel) {
             context.waker().wake_by_ref();
         }
         Pin::new(&mut self.stream).poll_flush(context)

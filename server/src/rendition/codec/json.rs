@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use aircheck_engine::{Block, Item};
 
-/// The block as `/stream.json` shows it. Floats are written as short as they can be and still be read back exactly;
+/// Returns the block as a line of `/stream.json`, without its end. A float has the fewest digits that read back exactly;
 /// one that is not a number is `null`.
 pub(in crate::rendition) fn block_json(block: &Item<Block>) -> String {
     let stamp = block.stamp;

@@ -1,4 +1,4 @@
-//! How packets become the bytes of one listener's stream: its header, what tells of a gap, and its end.
+//! Framing: the header, the packets, the notices of gaps and the end of one listener's stream.
 
 use std::ops::Range;
 
@@ -11,14 +11,14 @@ use crate::rendition::codec::OpusPacket;
 use crate::rendition::container::ogg::OggOpus;
 use crate::rendition::encoder::Encoded;
 
-/// The state of one listener's stream. Packets are shared; what is here is the listener's own.
+/// The framing of one listener's stream. Packets are shared by all listeners; this state is the listener's own.
 #[derive(Debug)]
 pub enum Framing {
     /// Packets follow each other, after a header if there is one.
     Plain {
-        /// What goes out first.
+        /// Bytes before the first packet.
         header: Option<Bytes>,
-        /// A block of silence, for a listener who wants one in place of each that is lost.
+        /// A block of silence, for a listener that wants one in place of each lost block.
         silence: Option<Bytes>,
     },
     /// Lines of JSON.
@@ -29,19 +29,19 @@ pub enum Framing {
     Ogg(Box<OggOpus>),
 }
 
-/// What takes the place of lost blocks.
+/// What is written in place of lost blocks.
 #[derive(Debug)]
 pub enum GapFill {
     /// Nothing.
     Nothing,
-    /// The news of it.
-    News(Bytes),
-    /// So many times the same, for each of the blocks.
+    /// A notice of the gap.
+    Notice(Bytes),
+    /// A block of silence for each of these sequence numbers.
     Silence(Bytes, Range<u64>),
 }
 
 impl Framing {
-    /// What goes out first.
+    /// Returns the bytes before the first packet.
     pub fn header(&mut self) -> Option<Bytes> {
         match self {
             Self::Plain { header, .. } => header.take(),
@@ -50,32 +50,32 @@ impl Framing {
         }
     }
 
-    /// What takes the place of lost blocks.
-    pub fn instead(&mut self, gap: Gap) -> GapFill {
+    /// Returns what is written in place of lost blocks.
+    pub fn fill(&mut self, gap: Gap) -> GapFill {
         let end = gap.from + gap.blocks;
         match self {
             Self::Plain { silence: Some(silence), .. } => GapFill::Silence(silence.clone(), gap.from..end),
-            // Pages know their positions, so a gap shows by itself.
+            // Pages carry their positions, so a gap shows without a notice.
             Self::Plain { .. } | Self::Ogg(_) => GapFill::Nothing,
-            Self::Json => GapFill::News(format!("{}\n", message::gap(gap)).into()),
-            // With the last missing number as its id, a listener that reconnects is not told of the loss again.
+            Self::Json => GapFill::Notice(format!("{}\n", message::gap(gap)).into()),
+            // The id is the last missing number, so that a listener that reconnects is not told of the loss again.
             Self::Events => {
-                GapFill::News(format!("id: {}\nevent: gap\ndata: {}\n\n", end - 1, message::gap(gap)).into())
+                GapFill::Notice(format!("id: {}\nevent: gap\ndata: {}\n\n", end - 1, message::gap(gap)).into())
             }
         }
     }
 
-    /// The bytes of a packet; none if it is not whole yet.
+    /// Returns the bytes of a packet; `None` while an encoder keeps them for a later packet.
     pub fn packet(&mut self, encoded: &Encoded) -> Option<Bytes> {
         match (self, encoded) {
             (Self::Ogg(ogg), Encoded::Opus(packets)) => (!packets.is_empty()).then(|| ogg.page(packets)),
             (_, Encoded::Whole(bytes)) => (!bytes.is_empty()).then(|| bytes.clone()),
-            // No mount pairs them.
+            // No rendition pairs them.
             (_, Encoded::Opus(_)) => None,
         }
     }
 
-    /// What goes out last, `tail` being what the encoder still had.
+    /// Returns the bytes after the last packet. `tail` is what the encoder still had when the stream ended.
     pub fn end(&mut self, tail: &[OpusPacket]) -> Option<Bytes> {
         match self {
             Self::Ogg(ogg) => Some(ogg.end(tail, None)),
@@ -83,7 +83,7 @@ impl Framing {
         }
     }
 
-    /// The block of silence for samples that are `sample_bytes` bytes long: zeros, in all encodings.
+    /// Returns a block of silence for samples of `sample_bytes` bytes: zeros, in all encodings.
     #[must_use]
     pub fn silence(format: Format, sample_bytes: usize) -> Bytes {
         vec![0; format.block_samples() * sample_bytes].into()
