@@ -41,8 +41,8 @@ bench-icecast: setup ## Measure: beside Icecast and a bare loop of send, in equa
 	AIRCHECK_PROGRAM=$(RELEASE)/aircheck AIRCHECKCTL_PROGRAM=$(RELEASE)/aircheckctl \
 	cargo bench --package aircheck-benches --locked --bench icecast -- $(ARGS)
 
-setup: # What building takes
+setup: # Installs the packages for building
 	@deploy/setup.sh build
 
-setup-test: setup # What the tests take on top: a sound server, players, a browser, Prometheus
+setup-test: setup # Installs the packages for tests, too: a sound server, players, a browser, Prometheus
 	@deploy/setup.sh test

@@ -60,7 +60,7 @@ struct Count {
     missed: u64,
 }
 
-/// What is measured: the engine with a policy, with or without a frozen consumer, or tokio with a buffer.
+/// One measurement: the engine with a policy, with or without a frozen consumer, or tokio with a buffer.
 #[derive(Clone, Copy)]
 enum Case {
     Engine(Overflow, bool),

@@ -10,7 +10,7 @@
 //!
 //! *Bare rtrb* is one ring of `f32`, as long as the capture ring. This thread fills it by `write_chunk_uninit`; another
 //! one empties it by `read_chunk` and reads every sample. That is one copy and one passage between cores instead of two
-//! of each, without numbers, times, counts or sleep. The ratio of the two is what the engine adds.
+//! of each, without numbers, times, counts or sleep. The ratio of the two is the engine's share.
 //!
 //! Left out are the costs of many consumers (`fanout`, `throughput`) and of the pace of live sound (`latency`). The report
 //! counts a sample as one element.

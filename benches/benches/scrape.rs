@@ -8,7 +8,7 @@
 //!
 //! Sound goes on all the while, because a request to a server that stands still would be too cheap: each listener's
 //! packets are followed through the kernel at each request. But blocks are 100 ms long instead of 10, so that serving
-//! 1024 listeners leaves most of two processors to what is measured. `listeners` has the cost for a server with less to
+//! 1024 listeners leaves most of two processors to the measurement. `listeners` has the cost for a server with less to
 //! spare. The table at the end has the sizes of the answers, and the blocks that listeners lost.
 //!
 //! `-- render/64` measures only that case; a number of listeners without a wanted case is left out.

@@ -1,4 +1,4 @@
-//! The cost of reading the clock, to be subtracted from what was timed with it.
+//! The cost of reading the clock, to be subtracted from times that were measured with it.
 
 use std::time::{Duration, Instant};
 

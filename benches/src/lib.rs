@@ -1,4 +1,4 @@
-//! What the benchmarks share.
+//! Helpers that the benchmarks share.
 //!
 //! Absolute times belong to one machine, and other programs disturb them. So every claim is a *ratio* of contenders
 //! that ran in turn within one run ([`Rounds`]), printed beside its [`Target`] in a [`Table`]. criterion shows how a

@@ -6,7 +6,7 @@ use std::time::Duration;
 pub(crate) const RATE_HZ: u32 = 48_000;
 /// A frame of 16-bit stereo.
 pub(crate) const FRAME_BYTES: usize = 4;
-/// Pages of one block, of what players buffer anyway, and of a radio's usual length.
+/// A block of aircheck, a length that no listener notices, and half of what players buffer anyway.
 const PAGES_MS: [u64; 3] = [10, 100, 500];
 
 /// The form of the sound.

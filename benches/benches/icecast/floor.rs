@@ -49,7 +49,7 @@ pub(crate) fn run(order: &str) -> Result<()> {
     thread::Builder::new().name(SENDER.to_owned()).spawn(move || send_pages(&pages, page, &joined, &counter))?;
     loop {
         let (connection, _) = listener.accept()?;
-        // An error is one listener's, who has gone.
+        // An error means that this listener has gone.
         if let Ok(Some(socket)) = answer(connection, &short) {
             joining.send(socket)?;
         }
@@ -104,7 +104,7 @@ fn send_pages(pages: &Receiver<Vec<u8>>, page: Duration, joined: &Receiver<TcpSt
     }
 }
 
-/// Sends what is left of a page. Returns false where the listener has gone.
+/// Sends the rest of a page. Returns false where the listener has gone.
 fn send(socket: &mut TcpStream, bytes: &[u8], sent: &mut usize) -> bool {
     if *sent == bytes.len() {
         return true;

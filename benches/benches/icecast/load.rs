@@ -47,7 +47,7 @@ pub(crate) fn measure(ctl: &Path, server: &Server, url: &str, listeners: usize, 
 
     let ramp = Duration::from_secs_f64(listeners as f64 / RAMP);
     let mut all = load(ctl, url, listeners, ramp + SETTLE + window + SETTLE).stdout(Stdio::piped()).spawn()?;
-    let load_time = |pid| thread_time(pid, |_| true);
+    let load_time = |pid| thread_time(pid, |_| true).map_err(|error| format!("aircheckctl load has ended: {error}"));
     sleep(ramp + SETTLE);
     let (start, cpu, load_cpu) = (Instant::now(), server.cpu()?, load_time(all.id())?);
     sleep(window);
@@ -74,7 +74,7 @@ pub(crate) fn measure(ctl: &Path, server: &Server, url: &str, listeners: usize, 
     })
 }
 
-/// Returns what was lost: by sequence numbers, by the floor's own count, or that it is not known.
+/// Returns the losses in words: by sequence numbers, or by the floor's own count. Icecast's are not known.
 fn lost(healthy: &Value, short_pages: Option<u64>) -> String {
     match (&healthy["lost"], &healthy["blocks"], short_pages) {
         (_, _, Some(pages)) => format!("{pages} pages"),

@@ -33,7 +33,7 @@ mod result;
 mod server;
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aircheck_benches::{Arguments, Steal, WAV_RATE_HZ, write_wav};
@@ -76,30 +76,54 @@ fn main() -> Result<()> {
     let origin = Server::aircheck(&aircheck, &wav)?;
     let mut results = Results::default();
     for case in cases {
-        let (server, url) = match case.contender {
-            Contender::Floor => {
-                let floor = Server::floor(&case, &origin)?;
-                let url = floor.url("floor");
-                (floor, url)
-            }
-            Contender::Icecast => {
-                let icecast = Server::icecast(directory.path())?;
-                Feed::open(origin.address(), case.stream, case.page)?.pass_to_icecast(icecast.address())?;
-                let url = icecast.url("live");
-                (icecast, url)
-            }
-            Contender::Aircheck => {
-                let own = Server::aircheck(&aircheck, &wav)?;
-                let url = own.url(&case.path_and_query());
-                (own, url)
-            }
-        };
         eprintln!("{}", case.name());
-        results.add(case, measure(&ctl, &server, &url, case.listeners, window)?);
+        let programs = Programs { aircheck: &aircheck, wav: &wav, directory: directory.path(), origin: &origin };
+        let listened = programs.start(&case).and_then(|(server, url)| {
+            let name = case.contender.name();
+            measure(&ctl, &server, &url, case.listeners, window).map_err(|error| format!("{name}: {error}").into())
+        });
+        match listened {
+            Ok(listened) => results.add(case, listened),
+            Err(error) => eprintln!("left out: {error}"),
+        }
     }
     print!("{results}");
     println!("steal: {:.2} % of the time", steal.map_or(f64::NAN, Steal::percent_since));
     Ok(())
+}
+
+/// All that starting a contender takes.
+struct Programs<'a> {
+    aircheck: &'a Path,
+    wav: &'a Path,
+    /// For Icecast's configuration and logs.
+    directory: &'a Path,
+    origin: &'a Server,
+}
+
+impl Programs<'_> {
+    /// Starts a contender. Returns it with the URL of its stream.
+    fn start(&self, case: &Case) -> Result<(Server, String)> {
+        Ok(match case.contender {
+            Contender::Floor => {
+                let floor = Server::floor(case, self.origin)?;
+                let url = floor.url("floor");
+                (floor, url)
+            }
+            Contender::Icecast => {
+                let icecast = Server::icecast(self.directory)?;
+                let feed = Feed::open(self.origin.address(), case.stream, case.page)?;
+                feed.pass_to_icecast(icecast.address())?;
+                let url = icecast.url("live");
+                (icecast, url)
+            }
+            Contender::Aircheck => {
+                let own = Server::aircheck(self.aircheck, self.wav)?;
+                let url = own.url(&case.path_and_query());
+                (own, url)
+            }
+        })
+    }
 }
 
 /// Chirps in stereo, which a codec has to work for.

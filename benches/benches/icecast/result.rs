@@ -1,4 +1,4 @@
-//! The table: each row beside the floor's and Icecast's of the same work, and who wins.
+//! The table: each row beside those of the floor and of Icecast with the same work, and the winner.
 
 use std::fmt;
 

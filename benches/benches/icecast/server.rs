@@ -107,8 +107,9 @@ impl Server {
     }
 
     /// Returns the processor time so far.
-    pub(crate) fn cpu(&self) -> io::Result<Duration> {
-        thread_time(self.process.id(), |name| self.thread.is_none_or(|thread| thread == name))
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let time = thread_time(self.process.id(), |name| self.thread.is_none_or(|thread| thread == name));
+        time.map_err(|error| format!("the server has ended: {error}").into())
     }
 
     pub(crate) fn anon_kib(&self) -> io::Result<f64> {

@@ -26,7 +26,7 @@ const FROZEN_BUFFER: usize = 50;
 const FREEZE_EVERY: Duration = Duration::from_millis(500);
 const FREEZE: Duration = Duration::from_millis(200);
 
-/// What one case came to.
+/// The result of one case.
 pub(crate) struct Run {
     pub(crate) case: Case,
     /// When it began, since the start of the benchmark.
@@ -64,7 +64,7 @@ impl Run {
         format!("{}/{stage}", self.case.name())
     }
 
-    /// Returns a sentence on what was lost.
+    /// Returns a sentence on the losses.
     pub(crate) fn lost(&self) -> String {
         let frozen = self.frozen.map(|losses| format!("; the frozen consumer lost {losses}")).unwrap_or_default();
         format!("{}: {} blocks lost{frozen}", self.case.name(), self.losses)

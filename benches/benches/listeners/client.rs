@@ -1,4 +1,4 @@
-//! A listener of `/stream.wav` that counts what it receives.
+//! A listener of `/stream.wav` that counts its blocks.
 
 use std::io;
 use std::net::SocketAddr;

@@ -38,7 +38,7 @@ pub(crate) enum Contender {
     RingTaskBroadcast,
     /// The whole fan-out on the capture thread.
     Broadcast,
-    /// A plain copy of the block in the same rhythm, which shows what the machine itself adds.
+    /// A plain copy of the block in the same rhythm, which shows the machine's own part.
     Nothing,
 }
 
@@ -134,7 +134,7 @@ fn receivers(runtime: &Runtime, sender: &broadcast::Sender<Arc<[f32]>>) -> Vec<J
     (0..PEER_RECEIVERS).map(receiver).collect()
 }
 
-/// Waits for the receivers' end, and enters what they lost.
+/// Waits for the receivers' end and counts the blocks that they lost.
 fn count(runtime: &Runtime, readers: Vec<JoinHandle<u64>>, rhythm: Rhythm, spans: Histogram<u64>) -> Calls {
     let offered = rhythm.blocks() * PEER_RECEIVERS as u64;
     let readers = readers.into_iter();
@@ -149,7 +149,7 @@ fn ring_task_broadcast(runtime: &Runtime, rhythm: Rhythm, clock: Duration) -> Ca
     let task = runtime.spawn(async move {
         let mut pause = tokio::time::interval(BLOCK);
         loop {
-            // Asked first: what was pushed before the end is then there.
+            // Read before the ring: all that was pushed before the end is then in it.
             let has_ended = filled.is_abandoned();
             while let Ok(chunk) = filled.read_chunk(BLOCK_SAMPLES) {
                 // A whole number of blocks fits, so none wraps around the ring's end.
