@@ -81,7 +81,9 @@ fn engine(runtime: &Runtime, consumers: usize, rhythm: Rhythm, clock: Duration) 
     let (stream, mut capture) = tap(RATE_HZ, 2, options);
     let readers: Vec<_> = (0..consumers)
         .map(|_| {
-            let mut consumer = stream.subscribe(SubscribeOptions::default()).expect("a running stream");
+            // As many blocks as the peers' channel holds.
+            let options = SubscribeOptions { buffer: PEER_CAPACITY, ..SubscribeOptions::default() };
+            let mut consumer = stream.subscribe(options).expect("a running stream");
             let tally = Arc::clone(consumer.tally());
             let reader = runtime.spawn(async move {
                 let mut total = 0.0;
