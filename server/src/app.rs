@@ -68,14 +68,14 @@ pub fn run(config: Config) -> Result<(), RunError> {
 async fn serve(config: Config) -> Result<(), RunError> {
     // Before anything else, so that a signal leads to an orderly stop however early it comes.
     let mut signals = Signals::listen()?;
-    let address = config.listen;
+    let address = config.http.listen;
     // Before the source, so that no microphone is opened for nothing.
     let listener = TcpListener::bind(address).await.map_err(|error| RunError::Listen { address, error })?;
     let local = listener.local_addr()?;
-    let directory = config.record.as_deref().map(RecordingDirectory::open).transpose()?;
-    let (stream, kind) = source::start(&config)?;
+    let directory = config.recorder.record.as_deref().map(RecordingDirectory::open).transpose()?;
+    let (stream, kind) = source::start(&config.capture)?;
     let recording = match directory {
-        Some(directory) => Recording::start(&directory, config.record_split, &stream)?.map(Arc::new),
+        Some(directory) => Recording::start(&directory, config.recorder.record_split, &stream)?.map(Arc::new),
         None => None,
     };
     let capture = Arc::clone(stream.capture());

@@ -32,7 +32,9 @@ impl Server {
     pub(crate) fn aircheck(program: &Path, wav: &Path) -> Result<Self> {
         let source = format!("wav:{}", wav.display());
         let mut command = Command::new(program);
-        command.args(["--source", &source, "--loop", "--listen", "127.0.0.1:0", "--max-listeners", "1100"]);
+        command.args(["--source", &source, "--loop", "--listen", "127.0.0.1:0"]);
+        // All listeners come from this machine.
+        command.args(["--max-listeners", "1100", "--max-connections-per-address", "2200"]);
         Self::announced(&mut command, None)
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aircheck_engine::source::PcmEncoding;
 use aircheck_engine::{Format, Overflow, Start, SubscribeOptions};
 
-use crate::config::{Config, LAG_BLOCKS_LEAST};
+use crate::config::{Config, MIN_LAG_BLOCKS};
 use crate::delivery::standing::Limits;
 use crate::rendition::codec::OpusBitrate;
 use crate::rendition::content_type::accepted;
@@ -76,17 +76,17 @@ impl Query {
             match key.as_ref() {
                 "overflow" => once(&mut wishes.overflow, &key, value.parse::<Overflow>().map_err(|e| e.to_string()))?,
                 "buffer" => {
-                    let most = BUFFER_MOST.max(config.buffer);
-                    once(&mut wishes.buffer, &key, span(value, config.block, most))?;
+                    let most = BUFFER_MOST.max(config.delivery.buffer);
+                    once(&mut wishes.buffer, &key, span(value, config.capture.block, most))?;
                 }
-                "burst" => once(&mut wishes.burst, &key, span(value, Duration::ZERO, config.history))?,
+                "burst" => once(&mut wishes.burst, &key, span(value, Duration::ZERO, config.capture.history))?,
                 "from" => {
                     let number = value.parse().map_err(|_| format!("`{value}` is no sequence number, such as 1200"));
                     once(&mut wishes.from, &key, number)?;
                 }
                 "name" => once(&mut wishes.name, &key, name(value))?,
                 "max_lag" => {
-                    let least = LAG_BLOCKS_LEAST * config.block;
+                    let least = MIN_LAG_BLOCKS * config.capture.block;
                     let limit = match value {
                         "off" => Ok(MaxLag(None)),
                         value => span(value, least, MAX_LAG_MOST).map(|span| MaxLag(Some(span))),
@@ -195,8 +195,8 @@ impl Query {
         if self.gaps == Some(Gaps::Silence) {
             return Err("gather: goes without gaps=silence; silence may be long, and is sent bit by bit".to_owned());
         }
-        let max_lag = self.max_lag.map_or(config.max_lag, |MaxLag(limit)| limit).unwrap_or(Duration::MAX);
-        let most = self.buffer.unwrap_or(config.buffer).min(max_lag) / GATHER_SHARE;
+        let max_lag = self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit).unwrap_or(Duration::MAX);
+        let most = self.buffer.unwrap_or(config.delivery.buffer).min(max_lag) / GATHER_SHARE;
         if gather > most {
             let most = Short(most);
             return Err(format!(
@@ -209,10 +209,10 @@ impl Query {
 
     /// Returns the limits of the listener's lag.
     pub(super) fn limits(&self, config: &Config, format: Format) -> Limits {
-        let max_lag = self.max_lag.map_or(config.max_lag, |MaxLag(limit)| limit);
-        let limit = max_lag.unwrap_or_else(|| self.buffer.unwrap_or(config.buffer));
+        let max_lag = self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit);
+        let limit = max_lag.unwrap_or_else(|| self.buffer.unwrap_or(config.delivery.buffer));
         let behind = if max_lag.is_some() { limit / 2 } else { limit / BEHIND_SHARE };
-        let least = u64::from(LAG_BLOCKS_LEAST);
+        let least = u64::from(MIN_LAG_BLOCKS);
         Limits {
             behind: format.blocks_in(behind).max(least),
             far_behind: format.blocks_in(limit * 3 / 4).max(least),
@@ -228,8 +228,8 @@ impl Query {
             (None, None) => Start::Live,
         };
         SubscribeOptions {
-            overflow: self.overflow.unwrap_or(config.overflow),
-            buffer: format.blocks_in(self.buffer.unwrap_or(config.buffer)) as usize,
+            overflow: self.overflow.unwrap_or(config.delivery.overflow),
+            buffer: format.blocks_in(self.buffer.unwrap_or(config.delivery.buffer)) as usize,
             start,
         }
     }

@@ -171,7 +171,7 @@ fn join(
     let block_bytes = encoding.block_bytes(format);
     let bytes_per_second = (block_bytes as f64 / format.block_span().as_secs_f64()) as u64;
     let packet_bytes = block_bytes * format.blocks_in(gather).max(1);
-    connection.socket.bound_buffers(bytes_per_second, packet_bytes, server.config().socket_buffer);
+    connection.socket.bound_buffers(bytes_per_second, packet_bytes, server.config().delivery.socket_buffer);
     Ok(PacketReader::new(subscription, presence))
 }
 
@@ -200,7 +200,7 @@ fn framing(rendition: Rendition, encoding: Encoding, query: &Query, format: Form
 
 fn full(server: &Server) -> Reply {
     server.metrics().refuse(Refusal::Limit);
-    let most = server.config().max_listeners;
+    let most = server.config().http.max_listeners;
     busy(format!("all {most} places are taken; try again later"))
 }
 

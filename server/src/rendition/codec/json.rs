@@ -8,7 +8,7 @@ use aircheck_engine::{Block, Item};
 /// one that is not a number is `null`.
 pub(in crate::rendition) fn block_json(block: &Item<Block>) -> String {
     let stamp = block.stamp;
-    let nanos = stamp.captured_at.as_nanos();
+    let nanos = stamp.captured_at.unix_nanos();
     // A sample takes up to 14 characters with its comma.
     let mut json = String::with_capacity(100 + 14 * block.samples().len());
     // Writing to a string can't fail.

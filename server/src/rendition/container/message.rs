@@ -24,7 +24,7 @@ pub fn binary(payload: Payload, stamp: Stamp, bytes: &[u8]) -> Bytes {
         payload,
         payload_bytes: bytes.len() as u32,
         sequence: stamp.sequence,
-        captured_at_nanos: stamp.captured_at.as_nanos(),
+        captured_at_nanos: stamp.captured_at.unix_nanos(),
     };
     let mut message = Vec::with_capacity(HEADER_BYTES + bytes.len());
     message.extend(header.to_bytes());
@@ -54,7 +54,7 @@ pub fn hello(format: Format, payload: Payload, layout: Option<PacketLayout>, lis
         channels: format.channels(),
         block_frames: format.block_frames(),
         block_seconds: format.block_span().as_secs_f64(),
-        now: Timestamp::now().as_secs_f64(),
+        now: Timestamp::now().unix_seconds(),
         packet_frames: layout.map(|layout| layout.packet_frames),
         pre_skip_frames: layout.map(|layout| layout.pre_skip_frames),
         bitrate: layout.map(|layout| layout.bitrate.bits_per_second()),

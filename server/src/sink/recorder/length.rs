@@ -44,6 +44,6 @@ mod tests {
             }
         }
         let format = Format::new(48_000, 2, span).unwrap();
-        assert_eq!(segment_blocks(RecordSplit::default(), format), 360_000);
+        assert_eq!(segment_blocks("1h".parse().unwrap(), format), 360_000);
     }
 }

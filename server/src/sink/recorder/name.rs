@@ -7,7 +7,7 @@ use aircheck_engine::Timestamp;
 /// Returns the name, without its ending, of the segment whose first block is `sequence` and was captured `at`. Names have
 /// the time in UTC, so that they do not depend on the machine's time zone, and sort by it.
 pub(crate) fn stem(at: Timestamp, sequence: u64) -> String {
-    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_nanos(at.as_nanos())).to_string();
+    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_nanos(at.unix_nanos())).to_string();
     format!("aircheck-{}-{sequence:010}", time.replace(['-', ':'], ""))
 }
 

@@ -126,7 +126,7 @@ mod tests {
             thread::sleep(stream.format().block_span());
         }
         let directory = RecordingDirectory::open(folder.path()).unwrap();
-        let recording = Recording::start(&directory, RecordSplit::default(), &stream).unwrap().unwrap();
+        let recording = Recording::start(&directory, "1h".parse().unwrap(), &stream).unwrap().unwrap();
         assert!(!recording.finish(Duration::ZERO), "it runs until the stream ends");
         let head = stream.head().clone();
         stream.stop();

@@ -53,7 +53,7 @@ impl<F: StorageFile> Sidecar<F> {
             "block_frames": format.block_frames(),
             "first_sequence": first,
             "position": format.position(first),
-            "captured_at": captured_at.as_secs_f64(),
+            "captured_at": captured_at.unix_seconds(),
             "continues": continues,
         }}))?;
         Ok(sidecar)
@@ -67,7 +67,7 @@ impl<F: StorageFile> Sidecar<F> {
             "gap": {"from": from, "blocks": blocks, "reason": reason.label()},
             "frame": frame,
             "frames": frames,
-            "at": note.at.as_secs_f64(),
+            "at": note.at.unix_seconds(),
         });
         if let Some(error) = &note.error {
             line["error"] = json!(error);
