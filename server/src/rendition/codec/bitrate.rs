@@ -2,8 +2,9 @@
 
 /// A bitrate of Opus: a rung of the [`LADDER`](Self::LADDER).
 ///
-/// Each bitrate in use is an encoder of its own, so the ladder's length bounds how many of them listeners can start,
-/// and no listener can keep another from any bitrate.
+/// Each bitrate in use is an encoder of its own, so the ladder's length bounds how many of them listeners can start, and
+/// no listener can keep another from any bitrate. All of them together took 15 % of a core for stereo noise in blocks of
+/// 10 ms, on a virtual machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OpusBitrate(u32);
 
