@@ -77,15 +77,15 @@ class Row {
       ["on the way", listener.socket_queued_seconds],
       ["not read", listener.unread_seconds],
     ].filter(([, waits]) => waits >= 0.1).sort(([, a], [, b]) => b - a)
-      .map(([place, waits]) => `${place} ${seconds(waits)}`.replace(/ s$/, "\u00a0s"));
-    if (lost >= 0.1) places.push(`${seconds(lost)} of it lost`.replace(" s ", "\u00a0s "));
+      .map(([place, waits]) => `${place} ${seconds(waits)}`.replaceAll(" ", "\u00a0"));
+    if (lost >= 0.1) places.push(`${seconds(lost)} of it lost`.replaceAll(" ", "\u00a0"));
     const [first = NOTHING, ...others] = places;
     const fault = FAULTS[listener.fault];
     const { where, place } = this.parts;
     put(where, fault ?? first);
     where.className = places.length > 0 ? "" : "zero";
     where.title = [first, ...others].join(", ");
-    put(place, fault ? [first, ...others.filter((text) => text.endsWith("lost"))].join(", ") : "");
+    put(place, fault ? [first, ...others.filter((text) => text.endsWith("lost"))].join("\n") : "");
   }
 
   async disconnect() {
@@ -116,8 +116,11 @@ function orderIsHeld() {
   return pointing || $("rows").querySelector(":focus-visible") !== null;
 }
 
-/** Shows the rows. `own` is the number of this page's own listener; its button calls `stopOwn`. */
-export function showListeners(listeners, status, own, stopOwn) {
+/**
+ * Shows the rows of the listeners furthest behind, of `all` in number. `own` is the number of this page's own listener;
+ * its button calls `stopOwn`.
+ */
+export function showListeners(listeners, all, status, own, stopOwn) {
   const worst = [...listeners].sort(byLag).slice(0, MAX_ROWS);
   const ids = new Set(worst.map((listener) => listener.id));
 
@@ -138,13 +141,13 @@ export function showListeners(listeners, status, own, stopOwn) {
     else if (!held && there !== row.root) $("rows").insertBefore(row.root, there);
   });
 
-  const none = listeners.length === 0;
+  const none = all === 0;
   if (none && $("no-listeners").hidden) $("share").open = true;
   if (!none && !$("no-listeners").hidden) $("share").open = false;
   $("no-listeners").hidden = !none;
   $("table").hidden = none;
   $("order").hidden = none;
-  put($("count"), none ? "" : count(listeners.length));
-  const order = listeners.length > MAX_ROWS ? `the ${MAX_ROWS} furthest behind of ${count(listeners.length)}` : "furthest behind first";
+  put($("count"), none ? "" : count(all));
+  const order = all > worst.length ? `the ${worst.length} furthest behind of ${count(all)}` : "furthest behind first";
   put($("order"), held ? "order held while you point at a row" : order);
 }

@@ -10,6 +10,9 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
+/// Seconds after which a request that was refused for want of a place may be sent again.
+pub(super) const RETRY_AFTER: &str = "5";
+
 /// A response of any kind.
 pub(super) type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
@@ -34,6 +37,13 @@ pub(super) fn json(value: &impl Serialize) -> Reply {
 /// An error, in one sentence.
 pub(super) fn error(status: StatusCode, message: impl AsRef<str>) -> Reply {
     whole(status, "application/json", json!({ "error": message.as_ref() }).to_string())
+}
+
+/// A 503 in one sentence, with the time after which it makes sense to try again.
+pub(super) fn busy(message: impl AsRef<str>) -> Reply {
+    let mut reply = error(StatusCode::SERVICE_UNAVAILABLE, message);
+    set(&mut reply, header::RETRY_AFTER, RETRY_AFTER);
+    reply
 }
 
 /// Sets a header field to a value that was checked when it was written down here.

@@ -14,9 +14,9 @@ use crate::delivery::body::StreamBody;
 use crate::delivery::listener::JoinRequest;
 use crate::delivery::listeners::Full;
 use crate::delivery::packet_reader::PacketReader;
-use crate::http::Connection;
+use crate::http::context::Context;
 use crate::http::query::{Gaps, Query};
-use crate::http::reply::{Reply, error, set, set_display};
+use crate::http::reply::{Reply, busy, error, set, set_display};
 use crate::http::server::Server;
 use crate::http::websocket::{self, Session};
 use crate::rendition::codec::{FlacEncoder, OpusEncoder};
@@ -30,13 +30,10 @@ use crate::rendition::encoding::Encoding;
 use crate::telemetry::metrics::Refusal;
 use aircheck_api::Rendition;
 
-/// Seconds after which somebody who was one too many may try again.
-const RETRY_AFTER: &str = "5";
-
 /// The response to a request for `rendition`: the stream from here on, or why not.
 pub(super) fn listen(
     server: &Server,
-    connection: &Connection,
+    context: &Context,
     rendition: Rendition,
     query: &Query,
     headers: &HeaderMap,
@@ -63,7 +60,7 @@ pub(super) fn listen(
             Ok(framing) => framing,
             Err(message) => return error(StatusCode::BAD_REQUEST, message),
         };
-        match join(server, connection, rendition, encoding, query, last_event, gather) {
+        match join(server, context, rendition, encoding, query, last_event, gather) {
             Ok(packets) => Response::new(StreamBody::new(packets, framing, gather).boxed_unsync()),
             Err(reply) => return *reply,
         }
@@ -82,12 +79,7 @@ pub(super) fn listen(
 }
 
 /// The response to a request for the WebSocket, and what becomes of the connection after it.
-pub(super) fn websocket<B>(
-    server: &Server,
-    connection: &Arc<Connection>,
-    query: &Query,
-    request: &mut Request<B>,
-) -> Reply {
+pub(super) fn websocket<B>(server: &Server, context: &Arc<Context>, query: &Query, request: &mut Request<B>) -> Reply {
     let encoding = match query
         .check_gaps(Rendition::WebSocket)
         .and_then(|()| query.encoding(Rendition::WebSocket, server.mount().mount.flac_bits()))
@@ -102,13 +94,13 @@ pub(super) fn websocket<B>(
     if let Err(message) = query.gather(Rendition::WebSocket, server.config()) {
         return error(StatusCode::BAD_REQUEST, message);
     }
-    let packets = match join(server, connection, Rendition::WebSocket, encoding, query, None, Duration::ZERO) {
+    let packets = match join(server, context, Rendition::WebSocket, encoding, query, None, Duration::ZERO) {
         Ok(packets) => packets,
         Err(reply) => return *reply,
     };
     let format = server.mount().mount.format();
     let hello = message::hello(format, encoding.payload(), encoding.packets(format), packets.listener().id());
-    let connection = Arc::clone(connection);
+    let context = Arc::clone(context);
     tokio::spawn(async move {
         let serving = async {
             // Fails if the listener is gone before it is answered.
@@ -118,7 +110,7 @@ pub(super) fn websocket<B>(
         };
         tokio::select! {
             () = serving => {}
-            () = connection.hang_up.notified() => {}
+            () = context.hang_up.notified() => {}
         }
     });
     reply.map(|body| body.boxed_unsync())
@@ -134,7 +126,7 @@ fn not_a_websocket(refused: &ProtocolError) -> Reply {
 /// Takes a listener in.
 fn join(
     server: &Server,
-    connection: &Connection,
+    context: &Context,
     rendition: Rendition,
     encoding: Encoding,
     query: &Query,
@@ -164,14 +156,15 @@ fn join(
         overflow: options.overflow,
         limits: query.limits(server.config(), format),
         tally: Arc::clone(subscription.packets.tally()),
-        socket: Arc::clone(&connection.socket),
-        hang_up: Arc::clone(&connection.hang_up),
+        socket: Arc::clone(&context.socket),
+        hang_up: Arc::clone(&context.hang_up),
     };
     let presence = server.listeners().join(joining).map_err(|Full| full(server))?;
+    context.place.become_listener();
     let block_bytes = encoding.block_bytes(format);
     let bytes_per_second = (block_bytes as f64 / format.block_span().as_secs_f64()) as u64;
     let packet_bytes = block_bytes * format.blocks_in(gather).max(1);
-    connection.socket.bound_buffers(bytes_per_second, packet_bytes, server.config().delivery.socket_buffer);
+    context.socket.bound_buffers(bytes_per_second, packet_bytes, server.config().delivery.socket_buffer);
     Ok(PacketReader::new(subscription, presence))
 }
 
@@ -202,12 +195,6 @@ fn full(server: &Server) -> Reply {
     server.metrics().refuse(Refusal::Limit);
     let most = server.config().http.max_listeners;
     busy(format!("all {most} places are taken; try again later"))
-}
-
-fn busy(sentence: String) -> Reply {
-    let mut reply = error(StatusCode::SERVICE_UNAVAILABLE, sentence);
-    set(&mut reply, header::RETRY_AFTER, RETRY_AFTER);
-    reply
 }
 
 /// The sequence number of the last event that an EventSource saw before it lost its connection.

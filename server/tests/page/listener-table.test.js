@@ -47,7 +47,7 @@ test("a frozen listener is marked, at the top and up to date", async () => {
     const row = await server.rowWhen("third", ({ undelivered_lost_seconds }) => undelivered_lost_seconds > 2);
     assert.equal(row.verdict, "far_behind");
     await tab.until("document.querySelector('#rows tr').textContent.includes('slow listener')");
-    await tab.until("/not delivered [\\d.]+.s, [\\d.]+.s of it lost/.test(document.querySelector('#rows tr').textContent)");
+    await tab.until("/not.delivered.[\\d.]+.s\\s[\\d.]+.s.of.it.lost/.test(document.querySelector('#rows tr').textContent)");
     await tab.until("document.querySelector('#rows tr .history path.line').getAttribute('d').includes('L')");
 
     listeners[2].signal("SIGCONT");

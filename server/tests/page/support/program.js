@@ -92,9 +92,10 @@ export class Server extends Process {
     if (!response.ok) throw new Error(`listener ${id}: ${response.status}`);
   }
 
-  /** Starts a listener of /stream.wav and waits for its row. */
-  async listener(name, query = "") {
-    const url = new URL(`stream.wav?name=${encodeURIComponent(name)}${query}`, this.url);
+  /** Starts a listener of `path` and waits for its row. */
+  async listener(name, path = "stream.wav") {
+    const url = new URL(path, this.url);
+    url.searchParams.set("name", name);
     const listener = new Process("curl", ["--silent", "--output", "/dev/null", url.href]);
     await this.rowWhen(name);
     return listener;
