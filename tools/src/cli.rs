@@ -8,9 +8,12 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
-use crate::address::Address;
+use crate::client::url::Address;
+use crate::failure::complain;
+use crate::listen::target::Target;
 use crate::load::args::LoadArgs;
-use crate::target::Target;
+use crate::report::command::Report;
+use crate::{listen, load, top};
 
 /// What a usage error exits with, as is the custom.
 pub(crate) const USAGE: u8 = 2;
@@ -159,6 +162,46 @@ pub(crate) struct ReportArgs {
     /// Write a page with tables and plots
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
+}
+
+/// Runs the command that the command line names, and returns what the process exits with.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    // One thread is enough: a stream takes it a few percent of a core.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("can't start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = match cli.command {
+        Command::Listen(args) => runtime.block_on(listen::listen(args)),
+        Command::Load(args) => runtime.block_on(load::load(*args)),
+        Command::Top(args) => runtime.block_on(top::top(args)),
+        Command::Report(args) => report(args),
+    };
+    // A name look-up that still runs must not hold up the exit.
+    runtime.shutdown_background();
+    code
+}
+
+fn report(args: ReportArgs) -> ExitCode {
+    let ReportArgs { logs, only, svg, html } = args;
+    match (Report { logs, only, svg, html }).make() {
+        Ok(text) => {
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Reads the command line.

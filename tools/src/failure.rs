@@ -1,10 +1,10 @@
 //! Why listening failed: each is one line that says what to do, where something can be done.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::words;
+use crate::units as words;
 
 /// A reason to exit with 1.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +57,11 @@ pub(crate) enum Failure {
     /// The recording could not be made, written or completed.
     #[error("can't write {path}: {why}", path = .path.display())]
     Write { path: PathBuf, why: String },
+}
+
+/// Writes one line to stderr. That nobody reads it any more is no reason to fail.
+pub(crate) fn complain(what: &str) {
+    let _ = writeln!(io::stderr(), "aircheckctl: {what}");
 }
 
 /// An I/O error in words, without the number of the system's.

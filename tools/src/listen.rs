@@ -1,25 +1,36 @@
 //! `aircheckctl listen`: the loop that joins the stream, the clocks, the signals, the file and the screen.
 
+mod feed;
+mod gap_log;
+mod level;
+mod progress;
+mod received;
+mod recording;
+pub(crate) mod screen;
+mod stream;
+mod summary;
+pub(crate) mod target;
+mod timing;
+
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 
-use crate::block::{Block, Line};
 use crate::cli::ListenArgs;
-use crate::complain;
-use crate::failure::Failure;
+use crate::client::block::{Block, Line};
+use crate::failure::{Failure, complain};
+use crate::listen::progress::View;
+use crate::listen::received::Received;
+use crate::listen::recording::Recording;
+use crate::listen::screen::{REDRAW_EVERY, Screen};
+use crate::listen::stream::{Event, Stream};
+use crate::listen::summary::{Report, summary};
+use crate::listen::timing::Timing;
 use crate::play::{CHECK_EVERY, Player, Speaker};
-use crate::progress::View;
-use crate::received::Received;
-use crate::recording::Recording;
-use crate::screen::{REDRAW_EVERY, Screen};
 use crate::signals::Signals;
-use crate::stream::{Event, Stream};
-use crate::summary::{Report, summary};
-use crate::timing::Timing;
-use crate::words;
+use crate::units as words;
 
 /// What `--strict` exits with when something was lost.
 const LOST: u8 = 3;

@@ -33,9 +33,9 @@ use std::time::Instant;
 use serde::Deserialize;
 use tokio::task::LocalSet;
 
-use crate::client;
-use crate::complain;
-use crate::failure::{Failure, io_words};
+use crate::client::http as client;
+use crate::failure::{Failure, complain, io_words};
+use crate::listen::screen::Screen;
 use crate::load::account::Blocks;
 use crate::load::args::LoadArgs;
 use crate::load::clocks::Clocks;
@@ -46,7 +46,6 @@ use crate::load::mount::{Form, Mount};
 use crate::load::outcome::Outcome;
 use crate::load::rows::Compared;
 use crate::load::shared::Shared;
-use crate::screen::Screen;
 use crate::signals::Signals;
 
 /// What a usage error exits with, as is the custom.

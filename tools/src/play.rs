@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 pub(crate) use playout::Heard;
 pub(crate) use speaker::Speaker;
 
-use crate::block::Block;
+use crate::client::block::Block;
+use crate::client::message::Hello;
 use crate::failure::Failure;
-use crate::message::Hello;
 use outlet::{Inlet, Link};
 use playout::Playout;
 

@@ -26,7 +26,6 @@ mod table;
 mod terminal;
 #[cfg(test)]
 mod tests;
-mod text;
 mod theme;
 
 use std::io::Write;
@@ -40,10 +39,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
-use crate::address::Address;
 use crate::cli::{TopArgs, USAGE};
-use crate::complain;
-use crate::failure::{Failure, io_words};
+use crate::client::url::Address;
+use crate::failure::{Failure, complain, io_words};
 use crate::signals::Signals;
 use keys::Wish;
 use picture::Picture;

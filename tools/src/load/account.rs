@@ -1,7 +1,7 @@
 //! What one listener got, as far as its stream tells: blocks, and what is missing between them.
 
-use crate::block::Block;
-use crate::ledger::Ledger;
+use crate::check::ledger::Ledger;
+use crate::client::block::Block;
 use crate::load::reader::Item;
 
 /// The longest packet of Opus (RFC 6716, section 3.2.5): so many blocks may end in one.
@@ -122,7 +122,7 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::Gap;
+    use crate::client::block::Gap;
 
     const BLOCKS: Blocks = Blocks { frames: 480, seconds: 0.01, channels: 2 };
 

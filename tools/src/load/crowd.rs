@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::clock::Clock;
+use crate::check::clock::Clock;
+use crate::client::message;
 use crate::failure::Failure;
+use crate::listen::screen::Screen;
 use crate::load::args::LoadArgs;
 use crate::load::clocks::Clocks;
 use crate::load::listener::{End, Listener};
@@ -21,8 +23,6 @@ use crate::load::rows::{self, Compared, Row};
 use crate::load::shared::{Shared, Slot};
 use crate::load::tally::{Tally, Troubles};
 use crate::load::task;
-use crate::message;
-use crate::screen::Screen;
 use crate::signals::Signals;
 
 /// How often is looked who is to come or go, and who has ended.

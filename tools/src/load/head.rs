@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::load::chunked::{Body, Chunked};
 use crate::load::mount::{Form, Mount};
-use crate::words;
+use crate::units as words;
 
 /// Longest head that is taken.
 const HEAD_MOST: usize = 32 << 10;

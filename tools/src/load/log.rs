@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use aircheck_tools::report::log::{Interval, Writer};
+use crate::report::log::{Interval, Writer};
 
 use crate::load::measures::{Measure, Measures};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aircheck_tools::report::percentiles;
+use crate::report::percentiles;
 use hdrhistogram::Histogram;
 
 /// Highest value told apart: an hour. What is above counts as that.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use clap::ValueEnum;
 
-use crate::address::{Address, Location};
+use crate::client::url::{Address, Location};
 
 /// The form of a stream, which says what of it can be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use aircheck_tools::report::percentiles::{aligned, nanos};
+use crate::report::percentiles::{aligned, nanos};
 use serde_json::{Value, json};
 
 use crate::load::crowd::Stop;
 use crate::load::measures::{Kind, Measure, Measures, STALL, Spread};
 use crate::load::rows::Compared;
 use crate::load::tally::Tally;
-use crate::words;
+use crate::units as words;
 
 /// What the program exits with when a healthy listener lost something.
 const LOST: u8 = 3;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use aircheck_tools::report::percentiles::nanos;
+use crate::report::percentiles::nanos;
 use hdrhistogram::Histogram;
 
 use crate::load::measures::Kind;
-use crate::words;
+use crate::units as words;
 
 /// The last second.
 pub(crate) struct Progress<'a> {

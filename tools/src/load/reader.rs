@@ -11,7 +11,7 @@ pub(crate) use lines::Lines;
 pub(crate) use pages::Pages;
 pub(crate) use plain::Plain;
 
-use crate::block::Gap;
+use crate::client::block::Gap;
 
 /// What a stream says.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use crate::address::Address;
-use crate::client;
+use crate::client::http as client;
+use crate::client::url::Address;
 use crate::failure::Failure;
 use crate::load::account::Standing;
 use crate::load::measures::Kind;

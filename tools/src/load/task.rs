@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::client::PATIENCE;
+use crate::client::http::PATIENCE;
 use crate::failure::io_words;
 use crate::load::head::NoStream;
 use crate::load::listener::{End, Todo};
@@ -20,7 +20,7 @@ use crate::load::measures::Kind;
 use crate::load::mount::Form;
 use crate::load::reader::{Sent, masked};
 use crate::load::shared::{Shared, Slot};
-use crate::words;
+use crate::units as words;
 
 /// How long what is on its way to a listener that leaves may take.
 const FAREWELL: Duration = Duration::from_secs(2);

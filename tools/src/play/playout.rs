@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::drift::Drift;
 use super::outlet::{FADE, Inlet, Taken};
 use super::resampler::Resampler;
-use crate::block::Block;
-use crate::message::Hello;
+use crate::client::block::Block;
+use crate::client::message::Hello;
 
 /// More than this above the target is skipped; less is gone in 12 s of playing a little faster.
 pub(super) const EXCESS: Duration = Duration::from_millis(60);

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::outlet::{Inlet, ring};
 use super::playout::EXCESS;
 use crate::failure::Failure;
-use crate::words;
+use crate::units as words;
 
 /// How long a sound server or a device may take to answer. Ready ones take milliseconds.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);

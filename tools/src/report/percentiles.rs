@@ -11,7 +11,7 @@ pub const SHOWN: [(f64, &str); 6] =
 /// A time in three significant digits with its unit: `850 ns`, `1.24 ms`.
 ///
 /// ```
-/// use aircheck_tools::report::percentiles::nanos;
+/// use crate::report::percentiles::nanos;
 ///
 /// assert_eq!(nanos(850), "850 ns");
 /// assert_eq!(nanos(1_236_000), "1.24 ms");

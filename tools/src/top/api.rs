@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::words;
+use crate::units as words;
 
 /// Longer than any name that a server takes: a bound for what is no aircheck's.
 const TEXT_MOST: usize = 300;

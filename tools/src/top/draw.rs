@@ -8,9 +8,9 @@ use ratatui::widgets::{Block, Clear, Padding, Paragraph};
 
 use super::keys::HELP;
 use super::state::{Contact, Mode, State};
-use super::text::{fit, line_of};
 use super::theme::{Theme, Tone};
 use super::{header, meters, table};
+use crate::table::{fit, line_of};
 
 /// Smaller than this, nothing useful can be said.
 pub(crate) const LEAST: (u16, u16) = (40, 10);

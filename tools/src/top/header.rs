@@ -6,8 +6,8 @@ use ratatui::text::Line;
 use super::api::{Recording, Status};
 use super::figures;
 use super::state::{Contact, State};
-use super::text::line_of;
 use super::theme::{Theme, Tone};
+use crate::table::line_of;
 
 /// Below this a day's figures don't fit with all their words.
 const NARROW: usize = 80;

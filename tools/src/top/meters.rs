@@ -5,8 +5,8 @@ use ratatui::text::{Line, Span};
 
 use super::api::{Level, Status};
 use super::figures;
-use super::text::fit;
 use super::theme::{Theme, Tone};
+use crate::table::fit;
 
 /// The bar's left end, as on the server's page.
 const FLOOR_DBFS: f64 = -60.0;

@@ -15,10 +15,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::api::{Row, Status};
 use super::state::{Kicked, News};
-use crate::address::Address;
-use crate::client;
+use crate::client::http as client;
+use crate::client::url::Address;
 use crate::failure::{Failure, root_cause};
-use crate::words;
+use crate::units as words;
 
 /// The same pace as the server's page: fast enough for meters to look alive, and for somebody frozen to be seen soon.
 const STATUS_EVERY: Duration = Duration::from_millis(250);

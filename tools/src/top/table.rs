@@ -9,8 +9,8 @@ use super::columns::{Column, GAP, that_fit};
 use super::figures::{self, NOTHING};
 use super::picture::Picture;
 use super::state::State;
-use super::text::{fit, line_of};
 use super::theme::{Theme, Tone};
+use crate::table::{fit, line_of};
 
 /// In front of each row: whether it is selected, so that this shows without colours and in a screenshot, too.
 const MARK: usize = 2;

@@ -4,9 +4,9 @@
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
+use crate::client::message::{self, HEADER_BYTES, Said, VERSION};
 use crate::load::reader::Item;
-use crate::message::{self, HEADER_BYTES, Said, VERSION};
-use crate::words;
+use crate::units as words;
 
 /// Opcode, and 7, 16 or 64 bits of length.
 const FRAME_HEADER_MOST: usize = 10;
@@ -180,7 +180,7 @@ pub(crate) fn masked(sent: Sent, payload: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::Gap;
+    use crate::client::block::Gap;
 
     fn unmasked(opcode: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![FINAL | opcode];

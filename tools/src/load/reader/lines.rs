@@ -3,9 +3,9 @@
 
 use serde::Deserialize;
 
-use crate::block::Gap;
+use crate::client::block::Gap;
 use crate::load::reader::Item;
-use crate::words;
+use crate::units as words;
 
 /// How much of a line is kept: the numbers before the samples take 110 bytes at most, a line about a gap less.
 const HEAD_BYTES: usize = 256;

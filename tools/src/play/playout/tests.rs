@@ -2,7 +2,7 @@
 
 use super::super::outlet::{Outlet, ring};
 use super::*;
-use crate::format::Format;
+use crate::client::format::Format;
 
 const RATE_HZ: u32 = 48_000;
 const BLOCK_FRAMES: u32 = 480;

@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 
-use crate::clock::Offset;
+use crate::check::clock::Offset;
 
 /// Highest latency told apart, in microseconds: an hour. What is above counts as that.
 const MAX_MICROS: u64 = 3_600_000_000;

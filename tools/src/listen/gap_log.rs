@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::ledger::Notice;
-use crate::received::Received;
-use crate::words;
+use crate::check::ledger::Notice;
+use crate::listen::received::Received;
+use crate::units as words;
 
 /// Most lines in a second. A listener that loses every other block would else flood its own terminal.
 const LINES_PER_WINDOW: u32 = 10;
@@ -81,8 +81,8 @@ impl Limiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::Block;
-    use crate::format::Format;
+    use crate::client::block::Block;
+    use crate::client::format::Format;
 
     #[test]
     fn lines_say_what_happened_and_how_long_it_is() {

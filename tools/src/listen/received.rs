@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::block::{Block, Gap};
-use crate::format::Format;
-use crate::ledger::{Ledger, Notice};
-use crate::level::Level;
+use crate::check::ledger::{Ledger, Notice};
+use crate::client::block::{Block, Gap};
+use crate::client::format::Format;
+use crate::listen::level::Level;
 
 /// Shortest time over which a rate is measured. A 10 ms block more or less is 1 % of it.
 const RATE_SPAN: Duration = Duration::from_secs(1);

@@ -3,10 +3,10 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
-use crate::ledger::Notice;
-use crate::notices::{self, Limiter};
-use crate::progress::View;
-use crate::received::Received;
+use crate::check::ledger::Notice;
+use crate::listen::gap_log::{self as notices, Limiter};
+use crate::listen::progress::View;
+use crate::listen::received::Received;
 
 /// Fast enough to look alive, slow enough to be read.
 pub(crate) const REDRAW_EVERY: Duration = Duration::from_millis(200);

@@ -1,13 +1,13 @@
 //! A stream that has begun, whichever way it comes: as lines over HTTP, or as messages of a WebSocket.
 
-use crate::block::Line;
-use crate::client::{self, Answer};
+use crate::client::block::Line;
+use crate::client::format::Format;
+use crate::client::http::{self as client, Answer};
+use crate::client::message::Said;
+use crate::client::websocket::WebSocket;
 use crate::failure::Failure;
-use crate::feed::Feed;
-use crate::format::Format;
-use crate::message::Said;
-use crate::target::{Mount, Target};
-use crate::websocket::WebSocket;
+use crate::listen::feed::Feed;
+use crate::listen::target::{Mount, Target};
 
 /// What can come.
 #[derive(Debug)]

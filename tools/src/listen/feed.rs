@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Deserializer};
 
-use crate::block::{Block, Gap, Line};
+use crate::client::block::{Block, Gap, Line};
 use crate::failure::Failure;
-use crate::words;
+use crate::units as words;
 
 /// Longest line taken. The longest that aircheck makes, 100 ms of 32 channels at 768 kHz with 12 characters a
 /// sample, has 30 MB; without a bound, a server that never ends its line would take all memory.

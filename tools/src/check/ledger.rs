@@ -1,7 +1,7 @@
 //! The account of what came and what didn't. It believes the sequence numbers, not what is said about them.
 
-use crate::block::{Block, Gap};
-use crate::words;
+use crate::client::block::{Block, Gap};
+use crate::units as words;
 
 /// How many different reasons are told apart, so that a server can't fill our memory with names. aircheck has five.
 const MAX_REASONS: usize = 16;

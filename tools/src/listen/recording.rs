@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use hound::{SampleFormat, WavSpec, WavWriter};
 
+use crate::client::format::Format;
 use crate::failure::{Failure, io_words};
-use crate::format::Format;
 
 const SAMPLE_BYTES: u64 = 4;
 /// A WAV states its length in 32 bits, header included, which has less than 100 bytes here.

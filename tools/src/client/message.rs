@@ -4,9 +4,9 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::block::{Block, Gap};
-use crate::format::Format;
-use crate::words;
+use crate::client::block::{Block, Gap};
+use crate::client::format::Format;
+use crate::units as words;
 
 /// The version of the protocol that is spoken here.
 pub(crate) const VERSION: u8 = 1;

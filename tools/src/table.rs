@@ -5,12 +5,12 @@ use ratatui::text::{Line, Span};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Cells that `text` takes.
-pub(crate) fn width(text: &str) -> usize {
+pub fn width(text: &str) -> usize {
     text.width()
 }
 
 /// `text` in at most `cells` cells, with `…` where something was left out.
-pub(crate) fn clip(text: &str, cells: usize) -> String {
+pub fn clip(text: &str, cells: usize) -> String {
     if width(text) <= cells {
         return text.to_owned();
     }
@@ -31,7 +31,7 @@ pub(crate) fn clip(text: &str, cells: usize) -> String {
 }
 
 /// `text` in exactly `cells` cells, at the left or the right of them.
-pub(crate) fn fit(text: &str, cells: usize, to_the_right: bool) -> String {
+pub fn fit(text: &str, cells: usize, to_the_right: bool) -> String {
     let text = clip(text, cells);
     let room = " ".repeat(cells.saturating_sub(width(&text)));
     if to_the_right { room + &text } else { text + &room }
@@ -39,7 +39,7 @@ pub(crate) fn fit(text: &str, cells: usize, to_the_right: bool) -> String {
 
 /// Spans of which the last ones are left out if they don't fit in `cells`; `right` stands at the far end, if there is
 /// room for it.
-pub(crate) fn line_of(left: Vec<(String, Style)>, right: (String, Style), cells: usize) -> Line<'static> {
+pub fn line_of(left: Vec<(String, Style)>, right: (String, Style), cells: usize) -> Line<'static> {
     let mut spans = Vec::new();
     let mut used = 0;
     for (text, style) in left {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::address::{Address, Location};
+use crate::client::url::{Address, Location};
 
 /// The two mounts in which a listener can see sequence numbers and gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

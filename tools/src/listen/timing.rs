@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use crate::block::Block;
-use crate::clock::Clock;
-use crate::latency::Latencies;
+use crate::check::clock::Clock;
+use crate::check::latency::Latencies;
+use crate::client::block::Block;
 use crate::play::Heard;
 
 /// The clock of a server that can be asked, and how late its blocks are by it.

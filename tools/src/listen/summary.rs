@@ -1,12 +1,12 @@
 //! What is said at the end, on stdout.
 
-use crate::format::Format;
-use crate::latency::Spread;
+use crate::check::latency::Spread;
+use crate::client::format::Format;
+use crate::listen::received::Received;
+use crate::listen::recording::Written;
+use crate::listen::timing::Timing;
 use crate::play::Account;
-use crate::received::Received;
-use crate::recording::Written;
-use crate::timing::Timing;
-use crate::words;
+use crate::units as words;
 
 /// What a summary is made of.
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +126,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::block::{Block, Gap};
+    use crate::client::block::{Block, Gap};
 
     fn block(sequence: u64) -> Block {
         Block { sequence, position: sequence * 480, captured_at: 0.0, frames: 480, samples: vec![0.5; 480] }

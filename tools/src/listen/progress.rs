@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::format::Format;
-use crate::latency::Latency;
-use crate::level::Level;
-use crate::words;
+use crate::check::latency::Latency;
+use crate::client::format::Format;
+use crate::listen::level::Level;
+use crate::units as words;
 
 /// The meter's lower end. Below it a microphone's own noise begins.
 const METER_FLOOR_DBFS: f64 = -60.0;

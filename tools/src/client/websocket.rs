@@ -11,11 +11,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
-use crate::client::{self, PATIENCE, not_a_stream};
+use crate::client::http::{self as client, PATIENCE, not_a_stream};
+use crate::client::message::{self, Hello, Said};
 use crate::failure::{Failure, root_cause};
-use crate::message::{self, Hello, Said};
-use crate::target::Target;
-use crate::words;
+use crate::listen::target::Target;
+use crate::units as words;
 
 /// Longest message taken. The longest that aircheck makes, 100 ms of 32 channels at 768 kHz, has 9.9 MB.
 const MAX_MESSAGE_BYTES: usize = 10 << 20;
