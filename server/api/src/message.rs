@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::StreamFormat;
+
 /// Version of the protocol, in the header of each binary message and in the hello.
 pub const PROTOCOL_VERSION: u8 = 1;
 /// Length of the header of a binary message.
@@ -170,6 +172,15 @@ pub struct Hello {
     /// Frames at 48 kHz by which a decoded packet is older than the sound that it was made of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_skip_frames: Option<u16>,
+}
+
+impl Hello {
+    /// Returns rate, channels and block length.
+    #[must_use]
+    pub fn format(&self) -> StreamFormat {
+        let Self { rate_hz, channels, block_frames, block_seconds, .. } = *self;
+        StreamFormat { rate_hz, channels, block_frames, block_seconds }
+    }
 }
 
 /// A loss, as every rendition tells it that can tell one.
