@@ -1,5 +1,9 @@
-//! Checking a stream: what came and what is missing, what time it is at the server, and how late sound is by that.
+//! Checking a stream: what came and what is missing, and how late it is by the server's clock.
 
-pub(crate) mod clock;
-pub(crate) mod latency;
-pub(crate) mod ledger;
+mod clock;
+mod latency;
+mod ledger;
+
+pub(crate) use clock::ServerClock;
+pub(crate) use latency::{Latencies, Latency};
+pub(crate) use ledger::{Ledger, Notice};

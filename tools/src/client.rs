@@ -1,8 +1,13 @@
-//! Talking to a server: its URL, HTTP requests, the WebSocket.
+//! Talking to a server: its URL, HTTP requests, its JSON API, its WebSocket.
 
-pub(crate) mod block;
-pub(crate) mod format;
-pub(crate) mod http;
-pub(crate) mod message;
-pub(crate) mod url;
-pub(crate) mod websocket;
+mod api;
+mod block;
+mod http;
+mod url;
+mod websocket;
+
+pub(crate) use api::{ApiClient, Disconnected};
+pub(crate) use block::Block;
+pub(crate) use http::{Exchange, TIMEOUT, connect, get};
+pub(crate) use url::{Address, Url};
+pub(crate) use websocket::{Message, WebSocket};

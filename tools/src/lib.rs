@@ -1,18 +1,23 @@
 //! The `aircheckctl` command: what people run beside an aircheck server.
 //!
-//! A module uses those that stand above it. Numbers as people read them ([`units`]), text in columns ([`table`]) and
-//! errors come first; `client` talks to a server, `check` finds out what a stream lost and how late it is, `play` makes
-//! it heard. Above them stand the commands, which do not know each other: `listen`, `load`, `top` and [`report`], whose
-//! logs and tables the benchmarks use too. `cli` reads the command line and runs one of them.
+//! A module uses those that stand above it. First come numbers as people read them ([`units`]), text in columns
+//! ([`table`]), foreign text made harmless, errors and signals. `client` talks to a server, `check` finds out what a
+//! stream lost and how late it is, `play` makes it heard. [`report`] shows logs, whose format `load` and the benchmarks
+//! write too. The commands do not know each other: `listen`, `load`, `top`. `cli` reads the command line and runs one.
 
 pub mod table;
 pub mod units;
 
+mod args;
 mod failure;
+mod sanitize;
 mod signals;
+mod status_line;
+
+mod client;
 
 mod check;
-mod client;
+
 mod play;
 
 pub mod report;

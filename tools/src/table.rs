@@ -1,16 +1,26 @@
-//! Text in columns: how wide it is in a terminal, and how it is made as wide as wanted.
+//! Text in columns: how wide it is in a terminal, and tables that are aligned by that.
 
-use ratatui::style::Style;
-use ratatui::text::{Line, Span};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Cells that `text` takes.
-pub fn width(text: &str) -> usize {
+/// Between two columns.
+pub(crate) const COLUMN_GAP: usize = 2;
+
+/// Where a cell's text stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Align {
+    /// Words.
+    Left,
+    /// Numbers, so that their digits stand below each other.
+    Right,
+}
+
+/// Returns the cells that `text` takes in a terminal.
+pub(crate) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// `text` in at most `cells` cells, with `…` where something was left out.
-pub fn clip(text: &str, cells: usize) -> String {
+/// Returns `text` in at most `cells` cells, with `…` where something was left out.
+pub(crate) fn clip(text: &str, cells: usize) -> String {
     if width(text) <= cells {
         return text.to_owned();
     }
@@ -30,29 +40,33 @@ pub fn clip(text: &str, cells: usize) -> String {
     clipped
 }
 
-/// `text` in exactly `cells` cells, at the left or the right of them.
-pub fn fit(text: &str, cells: usize, to_the_right: bool) -> String {
+/// Returns `text` in exactly `cells` cells.
+pub(crate) fn fit(text: &str, cells: usize, align: Align) -> String {
     let text = clip(text, cells);
     let room = " ".repeat(cells.saturating_sub(width(&text)));
-    if to_the_right { room + &text } else { text + &room }
+    match align {
+        Align::Left => text + &room,
+        Align::Right => room + &text,
+    }
 }
 
-/// Spans of which the last ones are left out if they don't fit in `cells`; `right` stands at the far end, if there is
-/// room for it.
-pub fn line_of(left: Vec<(String, Style)>, right: (String, Style), cells: usize) -> Line<'static> {
-    let mut spans = Vec::new();
-    let mut used = 0;
-    for (text, style) in left {
-        let text = clip(&text, cells.saturating_sub(used));
-        used += width(&text);
-        spans.push(Span::styled(text, style));
+/// Aligns rows: the first columns to the left, from `numbers` on to the right. Each column is as wide as its widest
+/// cell.
+#[must_use]
+pub fn aligned(rows: &[Vec<String>], numbers: usize) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width_of = |row: &Vec<String>, column: usize| row.get(column).map_or(0, |cell| width(cell));
+    let widths: Vec<usize> =
+        (0..columns).map(|column| rows.iter().map(|row| width_of(row, column)).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &cells))| {
+            fit(cell, cells, if column < numbers { Align::Left } else { Align::Right })
+        });
+        text += cells.collect::<Vec<_>>().join(&" ".repeat(COLUMN_GAP)).trim_end();
+        text.push('\n');
     }
-    let needed = width(&right.0);
-    if needed > 0 && used + 2 + needed <= cells {
-        spans.push(Span::raw(" ".repeat(cells - used - needed)));
-        spans.push(Span::styled(right.0, right.1));
-    }
-    Line::from(spans)
+    text
 }
 
 #[cfg(test)]
@@ -60,24 +74,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_made_as_wide_as_wanted_whatever_it_is_written_in() {
+    fn text_fits_its_cells_in_every_script() {
         for text in ["kitchen", "kit", "", "日本語の名前", "e\u{301}e\u{301}e\u{301}e\u{301}e\u{301}", "🎧🎧🎧"]
         {
             for cells in 0..9 {
-                assert_eq!(width(&fit(text, cells, false)), cells, "{text} in {cells}");
-                assert_eq!(width(&fit(text, cells, true)), cells, "{text} in {cells}");
+                assert_eq!(width(&fit(text, cells, Align::Left)), cells, "{text} in {cells}");
+                assert_eq!(width(&fit(text, cells, Align::Right)), cells, "{text} in {cells}");
             }
         }
         assert_eq!(clip("kitchen", 4), "kit…");
-        assert_eq!(fit("kit", 5, true), "  kit");
+        assert_eq!(fit("kit", 5, Align::Right), "  kit");
     }
 
     #[test]
-    fn what_stands_at_the_right_gives_way() {
-        let plain = Style::new();
-        let line = |cells| line_of(vec![("left".into(), plain)], ("right".into(), plain), cells).to_string();
-        assert_eq!(line(12), "left   right");
-        assert_eq!(line(10), "left");
-        assert_eq!(line(3), "le…");
+    fn columns_are_aligned() {
+        let rows = [vec!["a".to_owned(), "10".to_owned()], vec!["bcd".to_owned(), "5".to_owned()]];
+        assert_eq!(aligned(&rows, 1), "a    10\nbcd   5\n");
     }
 }

@@ -1,74 +1,75 @@
-//! What time it is at the server. Each question and its answer bound the offset between the two clocks from both sides;
-//! the quickest round trip bounds it best.
+//! The server's clock, seen from here. Each question and its answer bound the offset between the two clocks from both
+//! sides; the quickest round trip bounds it best.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Round trips that are kept: half a minute of one a second.
-const KEEP: usize = 32;
-/// How far two ordinary clocks part, in seconds a second: what was learned ages at this rate.
-const DRIFT: f64 = 100e-6;
+const MAX_ROUND_TRIPS: usize = 32;
+/// Drift of two ordinary clocks in seconds a second. The error of a round trip grows at this rate.
+const CLOCK_DRIFT: f64 = 100e-6;
 /// The first questions come fast, so that the time is well known within half a second.
-const ASK_FIRST: u32 = 8;
-const ASK_FIRST_EVERY: Duration = Duration::from_millis(50);
-const ASK_EVERY: Duration = Duration::from_secs(1);
+const FIRST_QUESTIONS: u32 = 8;
+const FIRST_QUESTION_INTERVAL: Duration = Duration::from_millis(50);
+const QUESTION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How far the server's clock is ahead of ours, as far as that is known. All times are in seconds; ours count from any
 /// moment, and never jump.
 #[derive(Debug, Default)]
-pub(crate) struct Clock {
-    exchanges: VecDeque<Exchange>,
-    asked: u32,
+pub(crate) struct ServerClock {
+    round_trips: VecDeque<RoundTrip>,
+    questions: u32,
 }
 
-/// The server's time minus ours, and by how much that may be wrong at most, in seconds.
+/// The server's time minus ours, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Offset {
     /// What to add to our time.
     pub(crate) seconds: f64,
-    /// Half the round trip, and what the clocks may have parted since.
+    /// The most by which it may be wrong: half the round trip, and the drift of the clocks since.
     pub(crate) error_seconds: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Exchange {
+struct RoundTrip {
     offset: f64,
     error: f64,
     at: f64,
 }
 
-impl Exchange {
+impl RoundTrip {
     fn error_at(&self, now: f64) -> f64 {
-        self.error + DRIFT * (now - self.at).max(0.0)
+        self.error + CLOCK_DRIFT * (now - self.at).max(0.0)
     }
 }
 
-impl Clock {
-    /// A question is sent; tells when to send the next one.
+impl ServerClock {
+    /// Notes that a question is sent, and returns when to send the next one.
     pub(crate) fn ask(&mut self) -> Duration {
-        self.asked = self.asked.saturating_add(1);
-        if self.asked < ASK_FIRST { ASK_FIRST_EVERY } else { ASK_EVERY }
+        self.questions = self.questions.saturating_add(1);
+        if self.questions < FIRST_QUESTIONS { FIRST_QUESTION_INTERVAL } else { QUESTION_INTERVAL }
     }
 
-    /// The server said `server` to a question asked at `asked`, and that was heard at `answered`.
+    /// Learns from an answer: the server's clock said `server`, the question was sent at `asked`, and the answer came at
+    /// `answered`.
     pub(crate) fn learn(&mut self, asked: f64, server: f64, answered: f64) {
-        // An answer to what was never asked would bound the offset by nothing.
+        // An answer without a question would bound the offset by nothing.
         if !(0.0..=answered).contains(&asked) || !server.is_finite() {
             return;
         }
         let fresh =
-            Exchange { offset: server - (asked + answered) / 2.0, error: (answered - asked) / 2.0, at: answered };
-        // Two that can't both be right: one of the clocks was set, or stood still while its machine slept.
-        self.exchanges.retain(|old| (old.offset - fresh.offset).abs() <= old.error_at(answered) + fresh.error);
-        if self.exchanges.len() == KEEP {
-            self.exchanges.pop_front();
+            RoundTrip { offset: server - (asked + answered) / 2.0, error: (answered - asked) / 2.0, at: answered };
+        // If two can't both be right, one of the clocks was set, or stood still while its machine slept.
+        self.round_trips.retain(|old| (old.offset - fresh.offset).abs() <= old.error_at(answered) + fresh.error);
+        if self.round_trips.len() == MAX_ROUND_TRIPS {
+            self.round_trips.pop_front();
         }
-        self.exchanges.push_back(fresh);
+        self.round_trips.push_back(fresh);
     }
 
-    /// The best that is known at `now`; `None` before the first answer.
+    /// Returns the best estimate at `now`, or `None` before the first answer.
     pub(crate) fn offset(&self, now: f64) -> Option<Offset> {
-        let best = self.exchanges.iter().min_by(|a, b| a.error_at(now).total_cmp(&b.error_at(now)))?;
+        let best = self.round_trips.iter().min_by(|a, b| a.error_at(now).total_cmp(&b.error_at(now)))?;
         Some(Offset { seconds: best.offset, error_seconds: best.error_at(now) })
     }
 }
@@ -79,7 +80,7 @@ mod tests {
 
     #[test]
     fn the_quickest_round_trip_wins() {
-        let mut clock = Clock::default();
+        let mut clock = ServerClock::default();
         assert_eq!(clock.offset(0.0), None);
         // The server is 1000 s ahead; the answers are late by 30, 1 and 80 ms, all of it on the way back.
         for (asked, late) in [(1.0, 0.03), (2.0, 0.001), (3.0, 0.08)] {
@@ -87,29 +88,29 @@ mod tests {
         }
         let offset = clock.offset(3.1).unwrap();
         assert!((offset.seconds - 999.9995).abs() < 1e-9, "{offset:?}");
-        assert!((offset.error_seconds - 0.0005 - 1.099 * DRIFT).abs() < 1e-9, "{offset:?}");
+        assert!((offset.error_seconds - 0.0005 - 1.099 * CLOCK_DRIFT).abs() < 1e-9, "{offset:?}");
         assert!((offset.seconds - 1000.0).abs() <= offset.error_seconds, "the truth lies within the error");
     }
 
     #[test]
-    fn a_clock_that_was_set_is_learned_anew() {
-        let mut clock = Clock::default();
+    fn a_clock_that_was_set_is_learned_again() {
+        let mut clock = ServerClock::default();
         clock.learn(1.0, 1001.0, 1.001);
         clock.learn(2.0, 5002.0, 2.1);
         assert!((clock.offset(2.1).unwrap().seconds - 4999.95).abs() < 1e-6);
     }
 
     #[test]
-    fn what_was_learned_ages_until_a_worse_round_trip_is_better() {
-        let mut clock = Clock::default();
+    fn an_old_round_trip_gives_way_to_a_slower_new_one() {
+        let mut clock = ServerClock::default();
         clock.learn(0.0, 1000.0, 0.002);
         clock.learn(100.0, 1100.001, 100.004);
         assert!((clock.offset(100.1).unwrap().seconds - 999.999).abs() < 1e-6);
     }
 
     #[test]
-    fn answers_to_what_was_not_asked_are_left_out() {
-        let mut clock = Clock::default();
+    fn answers_without_a_question_are_ignored() {
+        let mut clock = ServerClock::default();
         for (asked, server) in [(f64::NAN, 1.0), (-1.0, 1.0), (9.0, 1.0), (1.0, f64::INFINITY)] {
             clock.learn(asked, server, 2.0);
         }

@@ -1,47 +1,45 @@
-//! The account of what came and what didn't. It believes the sequence numbers, not what is said about them.
+//! The account of what came and what is missing. It believes the sequence numbers, not the server's notices of gaps.
 
-use crate::client::block::{Block, Gap};
-use crate::units as words;
+use aircheck_api::GapNotice;
 
-/// How many different reasons are told apart, so that a server can't fill our memory with names. aircheck has five.
+use crate::sanitize::sanitize;
+
+/// Different reasons that are told apart; later ones count as `other`, so that a server can't fill our memory. aircheck
+/// has six.
 const MAX_REASONS: usize = 16;
 const OTHER: &str = "other";
-/// How many stretches of one gap are kept apart until a block ends it; older ones are settled early.
+/// Stretches of one gap that are kept apart until a block ends it; older ones are settled early.
 const MAX_STRETCHES: usize = 64;
-/// Longest reason shown.
-const REASON_CHARS: usize = 24;
-/// What a loss is put down to when no gap line announces it.
+/// Longest reason that is kept.
+const MAX_REASON_CHARS: usize = 24;
+/// The reason of a loss without a notice.
 const UNANNOUNCED: &str = "unannounced";
 
-/// Something that is worth a line of its own.
+/// An entry that is worth a line of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// A loss that the server told.
+    /// A loss that the server announced.
     Gap { from: u64, blocks: u64, reason: String },
-    /// A hole in the sequence numbers that no gap line announced.
+    /// A hole in the sequence numbers that the server did not announce.
     Unannounced { from: u64, blocks: u64 },
-    /// A gap line that the sequence numbers contradict: `blocks` of what it says were not, or not newly, lost.
+    /// A notice of a gap that the sequence numbers contradict: `blocks` of its blocks were not lost, or were lost before.
     Mismatch { blocks: u64, at: u64 },
-    /// A block whose number was already passed. It is left out of everything.
+    /// A block whose number was already passed. It must not be used.
     Repeated { sequence: u64, expected: u64 },
-    /// A block that doesn't lie where the one before it ended.
-    Misplaced { sequence: u64, position: u64, expected: u64 },
 }
 
-/// What came and what was lost, in blocks.
+/// Blocks that came and blocks that were lost.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
-    /// Where the stream was asked to start.
+    /// The sequence number that the stream was asked to start at.
     asked_from: Option<u64>,
-    /// The sequence number that must come now; `None` before anything did.
+    /// The sequence number that is due; `None` before the first block or notice.
     next: Option<u64>,
-    /// The one after the last block that came.
+    /// The number after that of the last block that came.
     after_block: u64,
-    /// The position after the last block that came.
-    end_position: Option<u64>,
     /// The gap since the last block, by reason, oldest first: it may still turn out to be shorter than announced.
     open: Vec<(String, u64)>,
-    /// Its part that is already in `lost`.
+    /// The part of it that is already in `lost`.
     open_settled: u64,
     lost: Vec<(String, u64)>,
     gaps: u64,
@@ -52,31 +50,29 @@ pub(crate) struct Ledger {
 /// How often the stream contradicted itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults {
-    /// Blocks that are missing without a gap line.
+    /// Blocks that are missing without a notice.
     pub(crate) unannounced_blocks: u64,
-    /// Gap lines that the sequence numbers contradict.
+    /// Notices of gaps that the sequence numbers contradict.
     pub(crate) mismatched_gaps: u64,
     /// Blocks that came again, or out of order.
     pub(crate) repeated_blocks: u64,
-    /// Blocks that don't lie where the one before them ended.
-    pub(crate) misplaced_blocks: u64,
 }
 
 impl Faults {
-    /// Whether there was any.
+    /// Returns whether there was any.
     pub(crate) fn any(&self) -> bool {
         *self != Self::default()
     }
 }
 
 impl Ledger {
-    /// An empty account of a stream that was asked to start at `asked_from`, or just now.
+    /// Makes an empty account of a stream that was asked to start at `asked_from`, or at the live head.
     pub(crate) fn new(asked_from: Option<u64>) -> Self {
         Self { asked_from, ..Self::default() }
     }
 
-    /// Enters a gap line.
-    pub(crate) fn gap(&mut self, gap: &Gap) -> Vec<Notice> {
+    /// Enters a notice of a gap.
+    pub(crate) fn gap(&mut self, gap: &GapNotice) -> Vec<Notice> {
         let mut notices = Vec::new();
         let next = self.expect_up_to(gap.from, &mut notices);
         let end = gap.from.saturating_add(gap.blocks);
@@ -86,7 +82,7 @@ impl Ledger {
             notices.push(Notice::Mismatch { blocks: gap.blocks - blocks, at: gap.from });
         }
         if blocks > 0 {
-            let reason = words::quoted(&gap.reason, REASON_CHARS);
+            let reason = sanitize(&gap.reason, MAX_REASON_CHARS);
             notices.push(Notice::Gap { from: next, blocks, reason: reason.clone() });
             self.miss(&reason, blocks);
             self.next = Some(end);
@@ -94,10 +90,9 @@ impl Ledger {
         notices
     }
 
-    /// Enters a block. It is to be used unless [`Notice::Repeated`] is among the notices.
-    pub(crate) fn block(&mut self, block: &Block) -> Vec<Notice> {
+    /// Enters a block by its number. It is to be used unless [`Notice::Repeated`] is among the notices.
+    pub(crate) fn block(&mut self, sequence: u64) -> Vec<Notice> {
         let mut notices = Vec::new();
-        let sequence = block.sequence;
         let next = self.expect_up_to(sequence, &mut notices);
         if sequence < self.after_block {
             self.faults.repeated_blocks += 1;
@@ -106,29 +101,20 @@ impl Ledger {
         if sequence < next {
             self.faults.mismatched_gaps += 1;
             notices.push(Notice::Mismatch { blocks: next - sequence, at: sequence });
-            self.find(next - sequence);
-        }
-        let after_gap = self.open_blocks() > 0;
-        match self.end_position {
-            Some(expected) if block.position < expected || (block.position > expected && !after_gap) => {
-                self.faults.misplaced_blocks += 1;
-                notices.push(Notice::Misplaced { sequence, position: block.position, expected });
-            }
-            _ => {}
+            self.take_back(next - sequence);
         }
         self.close_gap();
         self.after_block = sequence.saturating_add(1);
         self.next = Some(self.after_block);
-        self.end_position = Some(block.position.saturating_add(block.frames));
         notices
     }
 
-    /// How many blocks were lost so far.
+    /// Returns how many blocks were lost so far.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.iter().chain(&self.open).fold(0, |sum, (_, blocks)| sum.saturating_add(*blocks))
     }
 
-    /// Lost blocks by reason, in the order in which the reasons came up.
+    /// Returns the lost blocks by reason, in the order in which the reasons came up.
     pub(crate) fn lost_by_reason(&self) -> Vec<(String, u64)> {
         let mut all = self.lost.clone();
         for (reason, blocks) in &self.open {
@@ -137,25 +123,25 @@ impl Ledger {
         all
     }
 
-    /// How many times in a row blocks were lost: two gap lines without a block between them are one gap.
+    /// Returns the number of gaps. Two notices without a block between them are one gap.
     pub(crate) fn gaps(&self) -> u64 {
         self.gaps + u64::from(self.open_blocks() > 0)
     }
 
-    /// The most blocks lost in a row.
+    /// Returns the length of the longest gap in blocks.
     pub(crate) fn largest(&self) -> u64 {
         self.largest.max(self.open_blocks())
     }
 
-    /// How often the stream contradicted itself.
+    /// Returns how often the stream contradicted itself.
     pub(crate) fn faults(&self) -> Faults {
         self.faults
     }
 
-    /// What must come now, after whatever lies before `sequence` was entered as lost without a word.
+    /// Enters all that is missing before `sequence` as lost without a notice, and returns the number that is due then.
     fn expect_up_to(&mut self, sequence: u64, notices: &mut Vec<Notice>) -> u64 {
         let next = *self.next.get_or_insert_with(|| {
-            // A server that can't look ahead starts before the one that was asked for, which is no loss.
+            // A stream that was asked for a future block starts before it, which is no loss.
             let first = self.asked_from.map_or(sequence, |from| from.min(sequence));
             self.after_block = first;
             first
@@ -183,8 +169,8 @@ impl Ledger {
         }
     }
 
-    /// Takes back what came after all, from the newest part of the open gap.
-    fn find(&mut self, mut blocks: u64) {
+    /// Takes back blocks that came after all, from the newest part of the open gap.
+    fn take_back(&mut self, mut blocks: u64) {
         while let Some((_, count)) = self.open.last_mut() {
             let found = blocks.min(*count);
             *count -= found;
@@ -211,12 +197,12 @@ impl Ledger {
     }
 }
 
-fn enter(account: &mut Vec<(String, u64)>, reason: &str, blocks: u64) {
-    let known = account.iter().any(|(known, _)| known == reason);
-    let reason = if known || account.len() < MAX_REASONS || reason == UNANNOUNCED { reason } else { OTHER };
-    match account.iter_mut().find(|(known, _)| known == reason) {
+fn enter(losses: &mut Vec<(String, u64)>, reason: &str, blocks: u64) {
+    let known = losses.iter().any(|(known, _)| known == reason);
+    let reason = if known || losses.len() < MAX_REASONS || reason == UNANNOUNCED { reason } else { OTHER };
+    match losses.iter_mut().find(|(known, _)| known == reason) {
         Some((_, count)) => *count = count.saturating_add(blocks),
-        None => account.push((reason.to_owned(), blocks)),
+        None => losses.push((reason.to_owned(), blocks)),
     }
 }
 

@@ -1,259 +1,213 @@
-//! The HTTP request for a stream, and what comes back: the stream itself, or the way into a WebSocket.
+//! One HTTP request over one connection, and what comes back.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Incoming;
+use http_body_util::Empty;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
-use hyper::upgrade::Upgraded;
-use hyper::{Request, Response, StatusCode, header};
+use hyper::header::{HOST, HeaderMap, RETRY_AFTER, USER_AGENT};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::handshake::client::generate_key;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::client::format::{Format, MAX_CHANNELS, MAX_RATE_HZ};
-use crate::client::url::Address;
+use super::url::Address;
 use crate::failure::{Failure, io_words, root_cause};
-use crate::listen::target::Target;
-use crate::units as words;
+use crate::sanitize::sanitize;
+use crate::units;
 
-/// How long connecting and the answer's header may take, each. A server that lives answers at once; Linux would go
-/// on trying to connect for two minutes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// How much of an error's body is read, and for how long. Ours are one short line.
-const ERROR_BODY_BYTES: usize = 64 << 10;
-const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(2);
-/// Largest document that is read: the rows of 20 000 listeners.
-const DOCUMENT_BYTES: usize = 32 << 20;
-/// A server's answer: a stream that has begun.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    /// What the headers say.
-    pub(crate) format: Format,
-    /// Whether its clock is ours: the connection's two ends have the same address.
-    pub(crate) same_machine: bool,
-    body: Incoming,
-}
+/// How long connecting and the head of the answer may take, each. A healthy server answers at once; Linux would go on
+/// trying to connect for two minutes.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of an error's body is read, and for how long. aircheck's are one short line.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest error that is shown.
+const MAX_ERROR_CHARS: usize = 300;
+/// What hyper reads ahead at most: several blocks of any rendition, so that a listener that stood still catches up
+/// quickly, and little beside what the kernel buffers.
+const MAX_READ_BYTES: usize = 64 << 10;
 
-impl Answer {
-    /// The next bytes; `None` when the server has ended the stream properly.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Lost`] if the connection ends before the stream does.
-    pub(crate) async fn bytes(&mut self) -> Result<Option<Bytes>, Failure> {
-        loop {
-            match self.body.frame().await {
-                None => return Ok(None),
-                Some(Err(error)) => return Err(Failure::Lost(root_cause(&error))),
-                // A frame that isn't data is a trailer.
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Ok(Some(data));
-                    }
-                }
-            }
-        }
-    }
-}
+/// A request of this crate: none has a body.
+pub(super) type EmptyRequest = Request<Empty<Bytes>>;
 
-/// Connects and asks for the stream. Must run inside a runtime, on which it leaves the connection's task.
-///
-/// # Errors
-///
-/// Whatever keeps the stream from beginning.
-pub(crate) async fn ask(target: &Target) -> Result<Answer, Failure> {
-    let tcp = connect(target.address()).await?;
-    let same_machine = match (tcp.peer_addr(), tcp.local_addr()) {
-        (Ok(peer), Ok(local)) => peer.ip() == local.ip(),
-        _ => false,
-    };
-    let response = answer(target, tcp, HeaderMap::new()).await?;
-    if response.status() != StatusCode::OK {
-        return Err(refusal(response).await);
-    }
-    let format = format(response.headers()).map_err(|why| not_a_stream(target, why))?;
-    Ok(Answer { format, same_machine, body: response.into_body() })
-}
-
-/// Connects and asks for a WebSocket, as RFC 6455 wants it asked. Must run inside a runtime, as above.
-///
-/// # Errors
-///
-/// Whatever keeps it from being one.
-pub(crate) async fn upgrade(target: &Target) -> Result<Upgraded, Failure> {
-    let tcp = connect(target.address()).await?;
-    // Messages to the server are short and rare; held back they would spoil the measurement of its clock.
-    let _ = tcp.set_nodelay(true);
-    let key = generate_key();
-    let sent = HeaderValue::from_str(&key).map_err(|error| no_answer(target.address(), root_cause(&error)))?;
-    let headers = HeaderMap::from_iter([
-        (header::CONNECTION, HeaderValue::from_static("Upgrade")),
-        (header::UPGRADE, HeaderValue::from_static("websocket")),
-        (header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
-        (header::SEC_WEBSOCKET_KEY, sent),
-    ]);
-    let response = answer(target, tcp, headers).await?;
-    let status = response.status();
-    if status.is_success() {
-        return Err(not_a_stream(target, format!("it answers HTTP {} instead of a WebSocket", status.as_u16())));
-    }
-    if status != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(refusal(response).await);
-    }
-    let accepted = response.headers().get(header::SEC_WEBSOCKET_ACCEPT);
-    if accepted.is_none_or(|accepted| accepted.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes()) {
-        return Err(not_a_stream(target, "it switches protocols, but not to a WebSocket of ours".to_owned()));
-    }
-    hyper::upgrade::on(response).await.map_err(|error| Failure::Lost(root_cause(&error)))
-}
-
-/// A whole document, such as `/api/v1/status`. Must run inside a runtime, as above.
-///
-/// # Errors
-///
-/// Whatever keeps it from coming, and any status but 200.
-pub(crate) async fn document(address: &Address, path: &str) -> Result<Bytes, Failure> {
-    let response = request(address, path, connect(address).await?, HeaderMap::new()).await?;
-    if response.status() != StatusCode::OK {
-        return Err(refusal(response).await);
-    }
-    match timeout(PATIENCE, Limited::new(response.into_body(), DOCUMENT_BYTES).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) => Err(no_answer(address, root_cause(&*error))),
-        Err(_) => Err(no_answer(address, format!("not all of it within {}", words::span(PATIENCE)))),
-    }
-}
-
-/// The failure of a server that speaks HTTP, but not as aircheck does.
-pub(crate) fn not_a_stream(target: &Target, why: String) -> Failure {
-    Failure::NotAStream { authority: target.address().authority().to_owned(), why }
-}
-
-/// A TCP connection to the server.
+/// Connects to the server.
 ///
 /// # Errors
 ///
 /// [`Failure::Connect`].
 pub(crate) async fn connect(address: &Address) -> Result<TcpStream, Failure> {
-    let why = match timeout(PATIENCE, TcpStream::connect(address.endpoint())).await {
+    let why = match timeout(TIMEOUT, TcpStream::connect(address.endpoint())).await {
         Ok(Ok(tcp)) => return Ok(tcp),
         Ok(Err(error)) => io_words(&error),
-        Err(_) => format!("no answer within {}", words::span(PATIENCE)),
+        Err(_) => format!("no answer within {}", units::span(TIMEOUT)),
     };
-    let hint = if address.names_port() { "" } else { " (port 80, as none was given; aircheck's own is 8700)" };
-    Err(Failure::Connect { authority: address.authority().to_owned(), why, hint })
+    Err(Failure::Connect { authority: address.authority().to_owned(), why, hint: address.hint() })
 }
 
-/// The answer to a request for the target with `headers` besides the usual ones.
-async fn answer(target: &Target, tcp: TcpStream, headers: HeaderMap) -> Result<Response<Incoming>, Failure> {
-    request(target.address(), &target.path_and_query(), tcp, headers).await
+/// Makes a request with the headers that all have.
+///
+/// # Errors
+///
+/// [`Failure::NoAnswer`] if the path can't be asked for.
+pub(super) fn request(method: Method, address: &Address, path: &str) -> Result<EmptyRequest, Failure> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, address.authority())
+        .header(USER_AGENT, concat!("aircheckctl/", env!("CARGO_PKG_VERSION")))
+        .body(Empty::new())
+        .map_err(|error| no_answer(address, root_cause(&error)))
 }
 
-async fn request(
+/// Asks for a path with headers besides the usual ones.
+///
+/// # Errors
+///
+/// [`Failure::NoAnswer`] if no head of an answer comes.
+pub(crate) async fn get<T: AsyncRead + AsyncWrite + Unpin>(
+    io: T,
     address: &Address,
     path: &str,
-    tcp: TcpStream,
     headers: HeaderMap,
-) -> Result<Response<Incoming>, Failure> {
-    match timeout(PATIENCE, send(address, path, tcp, headers)).await {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(why)) => Err(no_answer(address, why)),
-        Err(_) => Err(no_answer(address, format!("none within {}", words::span(PATIENCE)))),
+) -> Result<Exchange<T>, Failure> {
+    let mut request = request(Method::GET, address, path)?;
+    request.headers_mut().extend(headers);
+    match timeout(TIMEOUT, Exchange::begin(io, request)).await {
+        Ok(Ok(exchange)) => Ok(exchange),
+        Ok(Err(error)) => Err(no_answer(address, root_cause(&error))),
+        Err(_) => Err(no_answer(address, format!("none within {}", units::span(TIMEOUT)))),
     }
 }
 
-async fn send(address: &Address, path: &str, tcp: TcpStream, headers: HeaderMap) -> Result<Response<Incoming>, String> {
-    let mut request = Request::get(path)
-        .header(HOST, address.authority())
-        .header(USER_AGENT, concat!("aircheckctl/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| root_cause(&error))?;
-    request.headers_mut().extend(headers);
-    let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await.map_err(|error| root_cause(&error))?;
-    // Its error, if any, also reaches the one who reads the body, or the WebSocket.
-    tokio::spawn(connection.with_upgrades());
-    sender.send_request(request).await.map_err(|error| root_cause(&error))
-}
-
-/// The failure of a server that took the connection, and said nothing useful.
-pub(crate) fn no_answer(address: &Address, why: String) -> Failure {
+/// Returns the failure of a server that took the connection and sent nothing useful.
+pub(super) fn no_answer(address: &Address, why: String) -> Failure {
     Failure::NoAnswer { authority: address.authority().to_owned(), why }
 }
 
-/// The server's own words for it, from `{"error":"…"}`; else the status's usual ones.
-pub(crate) async fn refusal(response: Response<Incoming>) -> Failure {
+/// A request whose answer has begun. The connection has no task of its own: it goes on while the body is polled, and
+/// stands still otherwise, so that nothing is read ahead of its reader but [`MAX_READ_BYTES`].
+#[derive(Debug)]
+pub(crate) struct Exchange<T: AsyncRead + AsyncWrite + Unpin> {
+    connection: Connection<T>,
+    response: Response<Incoming>,
+}
+
+/// A connection, which must not be polled any more once it is done.
+#[derive(Debug)]
+struct Connection<T: AsyncRead + AsyncWrite + Unpin> {
+    inner: http1::Connection<TokioIo<T>, Empty<Bytes>>,
+    is_done: bool,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Exchange<T> {
+    async fn begin(io: T, request: EmptyRequest) -> Result<Self, hyper::Error> {
+        let (mut sender, inner) =
+            http1::Builder::new().max_buf_size(MAX_READ_BYTES).handshake(TokioIo::new(io)).await?;
+        let mut connection = Connection { inner, is_done: false };
+        let mut response = std::pin::pin!(sender.send_request(request));
+        let response = std::future::poll_fn(|context| {
+            let driven = connection.drive(context);
+            // What was answered before the connection broke counts.
+            match response.as_mut().poll(context) {
+                Poll::Ready(response) => Poll::Ready(response),
+                Poll::Pending => match driven {
+                    Err(error) => Poll::Ready(Err(error)),
+                    Ok(()) => Poll::Pending,
+                },
+            }
+        })
+        .await?;
+        Ok(Self { connection, response })
+    }
+
+    /// Returns the status of the answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// Returns a header of the answer, if it is there and text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok().map(str::trim)
+    }
+
+    /// Returns the next piece of the body, or `None` at its end.
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, hyper::Error>> {
+        loop {
+            let driven = self.connection.drive(context);
+            match Pin::new(self.response.body_mut()).poll_frame(context) {
+                Poll::Ready(None) => return Poll::Ready(Ok(None)),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(Some(Ok(frame))) => {
+                    // A frame that is not data is a trailer.
+                    if let Ok(data) = frame.into_data() {
+                        return Poll::Ready(Ok(Some(data)));
+                    }
+                }
+                Poll::Pending => return driven.map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Pending),
+            }
+        }
+    }
+
+    /// Reads the body of an error, and returns it as the server's refusal.
+    pub(crate) async fn refusal(mut self) -> Failure {
+        let mut body = Vec::new();
+        let reading = std::future::poll_fn(|context| {
+            while let Ok(Some(piece)) = ready!(self.poll_next(context)) {
+                body.extend(piece);
+                if body.len() > MAX_ERROR_BYTES {
+                    break;
+                }
+            }
+            Poll::Ready(())
+        });
+        // What has come by then is all that is known.
+        let _ = timeout(ERROR_BODY_TIMEOUT, reading).await;
+        refused(self.status(), self.response.headers(), &body)
+    }
+
+    /// Takes the connection out, with the bytes that were read of it after the head.
+    pub(super) fn into_io(self) -> (T, Bytes) {
+        let parts = self.connection.inner.into_parts();
+        (parts.io.into_inner(), parts.read_buf)
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
+    /// Reads and writes what can be at once.
+    fn drive(&mut self, context: &mut Context<'_>) -> Result<(), hyper::Error> {
+        if self.is_done {
+            return Ok(());
+        }
+        // Without a shutdown, as the socket may become a WebSocket's.
+        match self.inner.poll_without_shutdown(context) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(result) => {
+                self.is_done = true;
+                result
+            }
+        }
+    }
+}
+
+/// Returns the server's refusal in its own words, from `{"error":"…"}`, or else in the status's usual ones.
+pub(super) fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
     #[derive(Deserialize)]
     struct ErrorBody {
         error: String,
     }
-    let status = response.status();
-    let hint = match response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()) {
+    let hint = match headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()) {
         Some(seconds) if seconds.parse::<u32>().is_ok() => format!("; try again in {seconds} s"),
         _ => String::new(),
     };
-    let body = Limited::new(response.into_body(), ERROR_BODY_BYTES).collect();
-    let said = match timeout(ERROR_BODY_PATIENCE, body).await {
-        Ok(Ok(body)) => serde_json::from_slice(&body.to_bytes()).ok().map(|ErrorBody { error }| error),
-        _ => None,
-    };
-    let why = match said {
-        Some(error) => words::quoted(&error, 300),
-        None => status.canonical_reason().unwrap_or("no reason given").to_lowercase(),
+    let why = match serde_json::from_slice(body) {
+        Ok(ErrorBody { error }) => sanitize(&error, MAX_ERROR_CHARS),
+        Err(_) => status.canonical_reason().unwrap_or("no reason given").to_lowercase(),
     };
     Failure::Refused { status: status.as_u16(), why, hint }
-}
-
-fn format(headers: &HeaderMap) -> Result<Format, String> {
-    let rate_hz = number(headers, "X-Audio-Rate", MAX_RATE_HZ)?;
-    let channels = number(headers, "X-Audio-Channels", u32::from(MAX_CHANNELS))?;
-    Ok(Format { rate_hz, channels: u16::try_from(channels).unwrap_or(MAX_CHANNELS) })
-}
-
-fn number(headers: &HeaderMap, name: &str, max: u32) -> Result<u32, String> {
-    let value = headers.get(name).ok_or_else(|| format!("its answer has no {name} header"))?;
-    let text = String::from_utf8_lossy(value.as_bytes());
-    match text.trim().parse() {
-        Ok(number) if (1..=max).contains(&number) => Ok(number),
-        _ => Err(format!("its {name} is '{}', not a number from 1 to {max}", words::quoted(&text, 40))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(rate: Option<&'static str>, channels: Option<&'static str>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        rate.map(|value| headers.insert("X-Audio-Rate", value.parse().unwrap()));
-        channels.map(|value| headers.insert("X-Audio-Channels", value.parse().unwrap()));
-        headers
-    }
-
-    #[test]
-    fn the_format_comes_from_the_headers() {
-        let stereo = format(&headers(Some("48000"), Some("2"))).unwrap();
-        assert_eq!(stereo, Format { rate_hz: 48_000, channels: 2 });
-        assert_eq!(stereo.span(480), Duration::from_millis(10));
-    }
-
-    #[test]
-    fn a_missing_or_impossible_header_is_named() {
-        let cases = [
-            (None, Some("2"), "no X-Audio-Rate"),
-            (Some("48000"), None, "no X-Audio-Channels"),
-            (Some("0"), Some("2"), "X-Audio-Rate is '0'"),
-            (Some("48000"), Some("33"), "1 to 32"),
-            (Some("fast"), Some("2"), "'fast'"),
-        ];
-        for (rate, channels, words) in cases {
-            let why = format(&headers(rate, channels)).unwrap_err();
-            assert!(why.contains(words), "{why:?} should say {words:?}");
-        }
-    }
 }

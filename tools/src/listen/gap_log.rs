@@ -1,40 +1,36 @@
-//! Notices as lines, and a bound on how many of them are shown.
+//! Notices as lines of the log, and a limit on how many of them are shown.
 
 use std::time::{Duration, Instant};
 
-use crate::check::ledger::Notice;
-use crate::listen::received::Received;
-use crate::units as words;
+use super::reception::Reception;
+use crate::check::Notice;
+use crate::units;
 
 /// Most lines in a second. A listener that loses every other block would else flood its own terminal.
-const LINES_PER_WINDOW: u32 = 10;
+const MAX_LINES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// What a notice says: a gap as `gap: …`, what the stream must not do as `fault: …`.
-pub(crate) fn line(notice: &Notice, received: &Received) -> String {
-    let blocks = |number: &u64| words::count(*number, "block");
+/// Returns a notice as a line: a gap as `gap: …`, a contradiction of the stream as `fault: …`.
+pub(crate) fn line(notice: &Notice, reception: &Reception) -> String {
+    let blocks = |number: &u64| units::count(*number, "block");
     match notice {
         Notice::Gap { from, blocks: lost, reason } => {
-            let span = received.span_of(*lost).map(|span| format!(", {}", words::span(span))).unwrap_or_default();
-            format!("gap: {} from {from} ({reason}){span}", blocks(lost))
+            format!("gap: {} from {from} ({reason}), {}", blocks(lost), units::span(reception.span_of(*lost)))
         }
         Notice::Unannounced { from, blocks: lost } => {
-            format!("fault: {} from {from} missing, and no gap line says so", blocks(lost))
+            format!("fault: {} from {from} missing without a notice", blocks(lost))
         }
-        Notice::Mismatch { blocks: 0, at } => format!("fault: a gap line at {at} that names no block"),
+        Notice::Mismatch { blocks: 0, at } => format!("fault: a notice of a gap at {at} that names no block"),
         Notice::Mismatch { blocks: number, at } => {
-            format!("fault: a gap line claims {} at {at} that the sequence says came", blocks(number))
+            format!("fault: a notice of a gap at {at} names {} that came", blocks(number))
         }
         Notice::Repeated { sequence, expected } => {
             format!("fault: block {sequence} came where {expected} was due; left out")
         }
-        Notice::Misplaced { sequence, position, expected } => {
-            format!("fault: block {sequence} is at frame {position}, not at {expected} where the last one ended")
-        }
     }
 }
 
-/// Lets so many lines a second through, and counts the rest.
+/// Lets [`MAX_LINES`] lines a second through, and counts the others.
 #[derive(Debug, Default)]
 pub(crate) struct Limiter {
     window_start: Option<Instant>,
@@ -44,13 +40,13 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    /// Whether the line for `notice` may be shown at `now`. If not, it is counted.
+    /// Returns whether the line of `notice` may be shown at `now`. If not, it is counted.
     pub(crate) fn admit(&mut self, notice: &Notice, now: Instant) -> bool {
         if self.window_start.is_none_or(|start| now.duration_since(start) >= WINDOW) {
             self.window_start = Some(now);
             self.shown = 0;
         }
-        if self.shown < LINES_PER_WINDOW {
+        if self.shown < MAX_LINES {
             self.shown += 1;
             return true;
         }
@@ -61,7 +57,7 @@ impl Limiter {
         false
     }
 
-    /// What to say about lines that were held back: once their second is over, or `at_once`.
+    /// Returns a line about those that were held back, once their second is over, or `at_once`.
     pub(crate) fn rest(&mut self, now: Instant, at_once: bool) -> Option<String> {
         let over = self.window_start.is_some_and(|start| now.duration_since(start) >= WINDOW);
         if !(over || at_once) {
@@ -71,29 +67,27 @@ impl Limiter {
         let faults = std::mem::take(&mut self.faults_held_back);
         match (gaps, faults) {
             (0, 0) => None,
-            (_, 0) => Some(format!("… {}", words::count(gaps, "more gap"))),
-            (0, _) => Some(format!("… {}", words::count(faults, "more fault"))),
-            _ => Some(format!("… {} and {}", words::count(gaps, "more gap"), words::count(faults, "fault"))),
+            (_, 0) => Some(format!("… {}", units::count(gaps, "more gap"))),
+            (0, _) => Some(format!("… {}", units::count(faults, "more fault"))),
+            _ => Some(format!("… {} and {}", units::count(gaps, "more gap"), units::count(faults, "fault"))),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use aircheck_api::StreamFormat;
+
     use super::*;
-    use crate::client::block::Block;
-    use crate::client::format::Format;
 
     #[test]
     fn lines_say_what_happened_and_how_long_it_is() {
-        let mut received = Received::new(Format { rate_hz: 48_000, channels: 1 }, None);
+        let format = StreamFormat { rate_hz: 48_000, channels: 1, block_frames: 480, block_seconds: 0.01 };
+        let reception = Reception::new(format, None);
         let gap = Notice::Gap { from: 8, blocks: 3, reason: "overflow".to_owned() };
-        assert_eq!(line(&gap, &received), "gap: 3 blocks from 8 (overflow)");
-        let block = Block { sequence: 0, position: 0, captured_at: 0.0, frames: 480, samples: vec![0.0; 480] };
-        received.block(&block, Instant::now());
-        assert_eq!(line(&gap, &received), "gap: 3 blocks from 8 (overflow), 30 ms");
+        assert_eq!(line(&gap, &reception), "gap: 3 blocks from 8 (overflow), 30 ms");
         let hole = Notice::Unannounced { from: 4, blocks: 1 };
-        assert_eq!(line(&hole, &received), "fault: 1 block from 4 missing, and no gap line says so");
+        assert_eq!(line(&hole, &reception), "fault: 1 block from 4 missing without a notice");
     }
 
     const GAP: Notice = Notice::Gap { from: 0, blocks: 1, reason: String::new() };
@@ -112,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_nothing_stays_untold() {
+    fn at_the_end_held_back_lines_are_counted() {
         let start = Instant::now();
         let mut limiter = Limiter::default();
         while limiter.admit(&GAP, start) {}

@@ -1,60 +1,64 @@
-//! What is shown while it runs: one line, never wider than it may be.
+//! The status line of `listen`, never wider than its room.
 
 use std::time::Duration;
 
-use crate::check::latency::Latency;
-use crate::client::format::Format;
-use crate::listen::level::Level;
-use crate::units as words;
+use aircheck_api::StreamFormat;
 
-/// The meter's lower end. Below it a microphone's own noise begins.
+use super::level::LevelMeter;
+use crate::check::Latency;
+use crate::status_line::Room;
+use crate::units;
+
+/// The meter's lower end: about a microphone's own noise.
 const METER_FLOOR_DBFS: f64 = -60.0;
-/// 6 dB a cell.
+/// Of 6 dB each.
 const METER_CELLS: usize = 10;
-/// How far a block may seem to come from the future on one machine: the server's clock runs free of the system's
-/// after it was set by it once.
-const CLOCK_SLACK_SECONDS: f64 = 0.02;
-
 /// The state at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
-    /// Since the first block; `None` before it.
+    /// Time since the first block; `None` before it.
     pub(crate) elapsed: Option<Duration>,
-    /// Rate and channels.
-    pub(crate) format: Format,
-    /// The level since the last view.
-    pub(crate) level: Level,
+    /// Rate, channels and block length.
+    pub(crate) format: StreamFormat,
+    /// Level since the last view.
+    pub(crate) level: LevelMeter,
     /// Blocks that came.
     pub(crate) blocks: u64,
     /// Blocks that were lost.
     pub(crate) lost: u64,
-    /// In how many gaps.
+    /// Number of gaps.
     pub(crate) gaps: u64,
-    /// How many times the stream contradicted itself.
+    /// Whether the stream contradicted itself.
     pub(crate) faults: bool,
-    /// How far the newest sample lies in the past, in seconds.
-    pub(crate) behind_seconds: Option<f64>,
-    /// Whether that compares one clock with itself.
-    pub(crate) same_clock: bool,
-    /// Of the newest block, where the server's clock is known; it says the same as the above, but better.
+    /// Latency of the newest block, once the server's clock is known.
     pub(crate) latency: Option<Latency>,
-    /// Of the newest block that was heard, where it is played here.
+    /// Latency of the newest block that was heard, if the stream is played here.
     pub(crate) ear: Option<Latency>,
     /// How often sound came too late to be played in time.
     pub(crate) late: u64,
 }
 
-/// A piece of the line.
+/// A part of the line.
 struct Part {
     text: String,
-    /// What goes first when there isn't room: the highest. 0 stays.
+    /// Where there is little room, the part with the highest rank goes first. 0 stays.
     rank: u8,
     alarm: bool,
 }
 
 impl View {
-    /// The line in at most `width` characters. Colour comes on top, where `colour` allows it: a loss is red.
-    pub(crate) fn line(&self, width: usize, colour: bool) -> String {
+    /// Returns the line for its room. In a terminal a loss is red; in a log there is no meter.
+    pub(crate) fn text(&self, room: Room) -> String {
+        match room {
+            Room::Terminal { cells, has_colour } => self.line(cells, has_colour),
+            Room::Log => {
+                join(&self.parts().into_iter().filter(|part| !part.text.starts_with('▕')).collect::<Vec<_>>(), false)
+            }
+        }
+    }
+
+    /// Returns the line in at most `width` characters, to which `colour` adds its codes.
+    fn line(&self, width: usize, colour: bool) -> String {
         let mut parts = self.parts();
         while line_width(&parts) > width {
             let Some(index) = (0..parts.len()).filter(|&i| parts[i].rank > 0).max_by_key(|&i| parts[i].rank) else {
@@ -69,12 +73,6 @@ impl View {
         join(&parts, colour)
     }
 
-    /// The line without a bound and without the meter, for a log.
-    pub(crate) fn log_line(&self) -> String {
-        let parts: Vec<Part> = self.parts().into_iter().filter(|part| !part.text.starts_with('▕')).collect();
-        join(&parts, false)
-    }
-
     fn parts(&self) -> Vec<Part> {
         let part = |text: String, rank| Part { text, rank, alarm: false };
         let Some(elapsed) = self.elapsed else {
@@ -84,21 +82,19 @@ impl View {
             }
             return parts;
         };
-        let Format { rate_hz, channels } = self.format;
+        let StreamFormat { rate_hz, channels, .. } = self.format;
         let peak = self.level.peak_dbfs();
         let mut parts = vec![
-            part(words::clock(elapsed), 0),
+            part(units::stopwatch(elapsed), 0),
             part(format!("{rate_hz} Hz {channels} ch"), 6),
-            part(format!("{} dBFS peak", words::decibels(peak)), 2),
-            part(format!("{} rms", words::decibels(self.level.rms_dbfs())), 4),
+            part(format!("{} dBFS peak", units::dbfs(peak)), 2),
+            part(format!("{} rms", units::dbfs(self.level.rms_dbfs())), 4),
             part(meter(peak), 3),
-            part(words::count(self.blocks, "block"), 5),
+            part(units::count(self.blocks, "block"), 5),
             self.losses(),
         ];
         if let Some(latency) = self.latency {
             parts.push(part(format!("latency {}", with_error(latency)), 1));
-        } else if let Some(seconds) = self.behind_seconds {
-            parts.push(part(behind(seconds, self.same_clock), 1));
         }
         if let Some(latency) = self.ear {
             parts.push(part(format!("ear {}", with_error(latency)), 1));
@@ -112,7 +108,7 @@ impl View {
     fn losses(&self) -> Part {
         let mut text = match self.lost {
             0 => "0 lost".to_owned(),
-            lost => format!("{lost} lost in {}", words::count(self.gaps, "gap")),
+            lost => format!("{lost} lost in {}", units::count(self.gaps, "gap")),
         };
         if self.faults {
             text.push_str(", faulty");
@@ -121,22 +117,14 @@ impl View {
     }
 }
 
-fn behind(seconds: f64, same_clock: bool) -> String {
-    if seconds < -CLOCK_SLACK_SECONDS {
-        return format!("clocks {} apart", short(-seconds));
-    }
-    let behind = format!("{} behind", short(seconds.max(0.0)));
-    if same_clock { behind } else { format!("{behind} by two clocks") }
-}
-
-/// With the error only where it is seen beside the figure.
+/// Writes a latency, with its error only where that is seen beside the figure.
 fn with_error(latency: Latency) -> String {
     let Latency { seconds, error_seconds } = latency;
     let figure = short(seconds.max(0.0));
     if error_seconds < 0.0005 { figure } else { format!("{figure} ± {}", short(error_seconds)) }
 }
 
-/// Milliseconds up to one second, then tenths: no digit that changes too fast to be read.
+/// Writes milliseconds up to one second, then tenths of a second: no digit changes too fast to be read.
 fn short(seconds: f64) -> String {
     if seconds < 0.9995 { format!("{:.0} ms", seconds * 1e3) } else { format!("{seconds:.1} s") }
 }
@@ -178,37 +166,35 @@ mod tests {
     use super::*;
 
     fn view() -> View {
-        let mut level = Level::default();
+        let mut level = LevelMeter::default();
         level.add(&[0.1, 0.05]);
         View {
             elapsed: Some(Duration::from_secs(12)),
-            format: Format { rate_hz: 48_000, channels: 2 },
+            format: StreamFormat { rate_hz: 48_000, channels: 2, block_frames: 480, block_seconds: 0.01 },
             level,
             blocks: 1200,
             lost: 3,
             gaps: 1,
             faults: false,
-            behind_seconds: Some(0.0123),
-            same_clock: true,
-            latency: None,
+            latency: Some(Latency { seconds: 0.0123, error_seconds: 0.0 }),
             ear: None,
             late: 0,
         }
     }
 
     #[test]
-    fn with_room_it_says_everything() {
+    fn a_wide_line_has_every_part() {
         assert_eq!(
             view().line(200, false),
-            "00:12  48000 Hz 2 ch  -20.0 dBFS peak  -22.0 rms  ▕██████▋   ▏  1200 blocks  3 lost in 1 gap  12 ms behind"
+            "00:12  48000 Hz 2 ch  -20.0 dBFS peak  -22.0 rms  ▕██████▋   ▏  1200 blocks  3 lost in 1 gap  latency 12 ms"
         );
     }
 
     #[test]
-    fn it_is_never_wider_than_it_may_be_and_keeps_the_losses_longest() {
+    fn the_line_fits_its_room_and_keeps_the_losses_longest() {
         let mut busy = view();
         (busy.blocks, busy.lost, busy.gaps, busy.faults) = (123_456_789, 98_765_432, 1_234_567, true);
-        (busy.behind_seconds, busy.same_clock) = (Some(86_400.0), false);
+        busy.latency = Some(Latency { seconds: 86_400.0, error_seconds: 1.0 });
         for view in [view(), busy] {
             for width in 0..150 {
                 assert!(view.line(width, false).chars().count() <= width, "width {width}");
@@ -216,9 +202,9 @@ mod tests {
         }
         assert_eq!(
             view().line(79, false),
-            "00:12  -20.0 dBFS peak  -22.0 rms  ▕██████▋   ▏  3 lost in 1 gap  12 ms behind"
+            "00:12  -20.0 dBFS peak  -22.0 rms  ▕██████▋   ▏  3 lost in 1 gap  latency 12 ms"
         );
-        assert_eq!(view().line(36, false), "00:12  3 lost in 1 gap  12 ms behind");
+        assert_eq!(view().line(37, false), "00:12  3 lost in 1 gap  latency 12 ms");
         assert_eq!(view().line(24, false), "00:12  3 lost in 1 gap");
     }
 
@@ -239,26 +225,17 @@ mod tests {
     }
 
     #[test]
-    fn behind_says_whose_clocks_it_compares() {
-        assert_eq!(behind(0.012, true), "12 ms behind");
-        assert_eq!(behind(0.012, false), "12 ms behind by two clocks");
-        assert_eq!(behind(2.34, true), "2.3 s behind");
-        assert_eq!(behind(-0.004, true), "0 ms behind");
-        assert_eq!(behind(-3.0, false), "clocks 3.0 s apart");
-    }
-
-    #[test]
-    fn a_known_clock_gives_a_latency_with_its_error() {
+    fn a_latency_stands_with_its_error() {
         let known = |seconds, error_seconds| View { latency: Some(Latency { seconds, error_seconds }), ..view() };
         assert!(known(0.0214, 0.0001).line(200, false).ends_with("3 lost in 1 gap  latency 21 ms"));
         assert!(known(0.0214, 0.0031).line(200, false).ends_with("  latency 21 ms ± 3 ms"));
     }
 
     #[test]
-    fn what_is_heard_and_what_came_too_late_is_told() {
+    fn playing_adds_the_latency_at_the_ear_and_late_sound() {
         let ear = Some(Latency { seconds: 0.095, error_seconds: 0.0 });
         let playing = View { ear, late: 2, lost: 0, gaps: 0, ..view() };
-        assert!(playing.line(200, false).ends_with("0 lost  12 ms behind  ear 95 ms  2 late"));
+        assert!(playing.line(200, false).ends_with("0 lost  latency 12 ms  ear 95 ms  2 late"));
         assert!(playing.line(200, true).ends_with("\x1b[1;31m2 late\x1b[0m"));
         assert!(View { late: 0, ..playing }.line(200, false).ends_with("ear 95 ms"));
     }

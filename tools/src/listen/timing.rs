@@ -1,60 +1,60 @@
-//! What is known of time at the server, and so of latencies: from a block's capture to a stage on this side.
+//! Latencies of a stream's blocks by the server's clock: until they arrive, and until they are heard.
 
 use std::time::Instant;
 
-use crate::check::clock::Clock;
-use crate::check::latency::Latencies;
-use crate::client::block::Block;
-use crate::play::Heard;
+use aircheck_api::Clock;
 
-/// The clock of a server that can be asked, and how late its blocks are by it.
+use crate::check::{Latencies, ServerClock};
+
+/// The server's clock, and how late blocks are by it.
 #[derive(Debug)]
 pub(crate) struct Timing {
     /// Our time counts from here: unlike the system's it never jumps.
     started: Instant,
-    clock: Clock,
+    clock: ServerClock,
     ask_at: Instant,
-    /// From the capture of a block's first sample to when all of it had come.
+    /// From the capture of a block's first sample until all of the block has come.
     pub(crate) arrival: Latencies,
-    /// From the same to when that sample was heard.
+    /// From the same until that sample is heard.
     pub(crate) ear: Latencies,
 }
 
 impl Timing {
-    /// Nothing is known yet, and the time is to be asked at once.
+    /// Begins without knowledge; the first question is due at once.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { started: now, clock: Clock::default(), ask_at: now, arrival: Latencies::new(), ear: Latencies::new() }
+        let clock = ServerClock::default();
+        Self { started: now, clock, ask_at: now, arrival: Latencies::new(), ear: Latencies::new() }
     }
 
-    /// When to ask the time next.
+    /// Returns when the next question is due.
     pub(crate) fn ask_at(&self) -> Instant {
         self.ask_at
     }
 
-    /// The question that is sent at `now`.
+    /// Returns the number of a question that is sent at `now`.
     pub(crate) fn ask(&mut self, now: Instant) -> f64 {
         self.ask_at = now + self.clock.ask();
         self.seconds(now)
     }
 
-    /// The answer to the question `asked`, which came at `now`.
-    pub(crate) fn answered(&mut self, asked: f64, server: f64, now: Instant) {
-        self.clock.learn(asked, server, self.seconds(now));
+    /// Takes the answer to a question, which came at `now`.
+    pub(crate) fn answered(&mut self, answer: Clock, now: Instant) {
+        self.clock.learn(answer.asked, answer.now, self.seconds(now));
     }
 
-    /// A block came at `now`. Before anything is known of the clock, that tells nothing.
-    pub(crate) fn arrived(&mut self, block: &Block, now: Instant) {
+    /// Enters a block that came at `now`. Before the first answer it is not counted.
+    pub(crate) fn arrived(&mut self, captured_at: f64, now: Instant) {
         let at = self.seconds(now);
         if let Some(offset) = self.clock.offset(at) {
-            self.arrival.enter(block.captured_at, at, offset);
+            self.arrival.enter(captured_at, at, offset);
         }
     }
 
-    /// A block was heard. Tells when that was by the server's clock, in Unix seconds, if that is known.
-    pub(crate) fn heard(&mut self, heard: Heard) -> Option<f64> {
-        let at = self.seconds(heard.at);
+    /// Enters a block that was heard, and returns when that was in Unix seconds by the server's clock, if that is known.
+    pub(crate) fn heard(&mut self, captured_at: f64, heard_at: Instant) -> Option<f64> {
+        let at = self.seconds(heard_at);
         let offset = self.clock.offset(at)?;
-        self.ear.enter(heard.captured_at, at, offset);
+        self.ear.enter(captured_at, at, offset);
         Some(at + offset.seconds)
     }
 

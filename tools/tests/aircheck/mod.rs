@@ -1,21 +1,43 @@
-//! The real `aircheck` on a port of its own, and the real `aircheckctl listen` at it.
+//! The real `aircheck` on a port of its own, and the real `aircheckctl` against it.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Nothing here takes as long as this, however loaded the machine is: a hang must fail, not stop the run.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Far more than anything here takes on a loaded machine: a hang must fail, not stop the run.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Returns the server's program: that of `AIRCHECK_PROGRAM`, or else a fresh build beside `aircheckctl`. A build that
+/// has nothing to do takes less than a second, and a stale program would test nothing.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        if let Some(program) = std::env::var_os("AIRCHECK_PROGRAM") {
+            return program.into();
+        }
+        let program = Path::new(env!("CARGO_BIN_EXE_aircheckctl")).with_file_name("aircheck");
+        let profile_directory = program.parent().expect("the profile's directory");
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--package", "aircheck-server", "--bin", "aircheck"]);
+        build.arg("--target-dir").arg(profile_directory.parent().expect("the target directory"));
+        if profile_directory.ends_with("release") {
+            build.arg("--release");
+        }
+        let output = build.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo should start");
+        assert!(output.status.success(), "the server should build: {}", String::from_utf8_lossy(&output.stderr));
+        program
+    })
+}
 
 /// A running `aircheck` on a port of its own, ended when dropped.
 pub(crate) struct Server {
@@ -26,22 +48,16 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the program that lies beside `aircheckctl`, and waits until it listens.
+    /// Starts the server, and waits until it listens.
     pub(crate) fn start(flags: &[&str]) -> Self {
         Self::start_at("127.0.0.1:0", flags)
     }
 
-    /// Likewise, at an address where one was before.
+    /// Starts it at an address where one was before.
     pub(crate) fn start_at(address: &str, flags: &[&str]) -> Self {
-        let program = Path::new(env!("CARGO_BIN_EXE_aircheckctl")).with_file_name("aircheck");
-        assert!(
-            program.is_file(),
-            "this test needs the server, and there is no {}: run `cargo build --workspace` first",
-            program.display()
-        );
         let directory = tempfile::tempdir().expect("a directory");
         let log = File::create(directory.path().join("log")).expect("its log");
-        let mut command = Command::new(program);
+        let mut command = Command::new(program());
         // No settings but those of the test.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AIRCHECK_")) {
             command.env_remove(name);
@@ -51,7 +67,7 @@ impl Server {
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("it should start");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("its stdout")).read_line(&mut line).expect("UTF-8");
-        // Made before the line is looked at, so that its log is shown and the process ended if it is wrong.
+        // Made before the line is read, so that a wrong one shows the log and ends the process.
         let mut server = Self { child, authority: String::new(), directory };
         let url = line.trim().strip_prefix("listening on http://").expect("it should say where it listens");
         server.authority = url.trim_end_matches('/').to_owned();
@@ -66,10 +82,10 @@ impl Server {
         format!("ws://{}/{query}", self.authority)
     }
 
-    /// What is said to a request without a body.
+    /// Returns the answer to a request without a body.
     pub(crate) fn ask(&self, method: &str, path: &str) -> String {
         let mut tcp = TcpStream::connect(&self.authority).expect("a connection");
-        tcp.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        tcp.set_read_timeout(Some(TIMEOUT)).expect("a time-out");
         let request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.authority);
         tcp.write_all(request.as_bytes()).expect("it should take a request");
         let mut answer = String::new();
@@ -79,7 +95,7 @@ impl Server {
         body.to_owned()
     }
 
-    /// The row of the listener called `name`, once there is one with `condition`.
+    /// Returns the row of the listener called `name`, once there is one that fulfils `condition`.
     pub(crate) fn row_when(&self, name: &str, condition: impl Fn(&Value) -> bool) -> Value {
         eventually(&format!("the row for {name}"), || {
             let rows: Vec<Value> = serde_json::from_str(&self.ask("GET", "/api/v1/listeners")).expect("rows");
@@ -88,7 +104,7 @@ impl Server {
         })
     }
 
-    /// The sum of the series of a metric that have all of `labels`.
+    /// Returns the sum of a metric's series that have all of `labels`.
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> u64 {
         let text = self.ask("GET", "/metrics");
         let series = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once("} "));
@@ -119,12 +135,12 @@ impl Listening {
         Self::launch(Command::new(env!("CARGO_BIN_EXE_aircheckctl")), arguments)
     }
 
-    /// Another command than `listen`.
+    /// Starts another command than `listen`.
     pub(crate) fn command(name: &str, arguments: &[&str]) -> Self {
         Self::spawn(Command::new(env!("CARGO_BIN_EXE_aircheckctl")), name, arguments)
     }
 
-    /// Likewise, with an environment of its own.
+    /// Starts `listen` with an environment of its own.
     pub(crate) fn launch(command: Command, arguments: &[&str]) -> Self {
         Self::spawn(command, "listen", arguments)
     }
@@ -142,7 +158,7 @@ impl Listening {
         let child = self.0.take().expect("it runs");
         let (done, ended) = mpsc::channel();
         thread::spawn(move || done.send(child.wait_with_output()));
-        let Output { status, stdout, stderr } = ended.recv_timeout(PATIENCE).expect("its end").expect("its output");
+        let Output { status, stdout, stderr } = ended.recv_timeout(TIMEOUT).expect("its end").expect("its output");
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
         Ended { code: status.code(), summary: text(stdout), notices: text(stderr) }
     }
@@ -157,7 +173,7 @@ impl Drop for Listening {
     }
 }
 
-/// How it ended, and what it said.
+/// How a program ended, and what it said.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -166,7 +182,7 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// The number before `noun` in the summary's line called `line`; nothing if it does not say so.
+    /// Returns the number before `noun` in the summary's line called `line`, if it is there.
     pub(crate) fn count(&self, line: &str, noun: &str) -> Option<u64> {
         let line = self.summary.lines().find_map(|text| text.strip_prefix(line))?;
         let words: Vec<&str> = line.split([' ', ',', ':']).filter(|word| !word.is_empty()).collect();
@@ -181,14 +197,14 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().expect("kill").success());
 }
 
-/// Asks again until there is an answer.
+/// Repeats a question until there is an answer.
 pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(start.elapsed() < PATIENCE, "{what} did not come");
+        assert!(start.elapsed() < TIMEOUT, "{what} did not come");
         thread::sleep(Duration::from_millis(20));
     }
 }

@@ -1,35 +1,35 @@
-//! The recording: a WAV of 32-bit floats, exactly the samples that came.
+//! The file of `-o`: a WAV of 32-bit floats, exactly the samples that came.
 
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
+use aircheck_api::StreamFormat;
 use hound::{SampleFormat, WavSpec, WavWriter};
 
-use crate::client::format::Format;
 use crate::failure::{Failure, io_words};
 
 const SAMPLE_BYTES: u64 = 4;
-/// A WAV states its length in 32 bits, header included, which has less than 100 bytes here.
+/// A WAV states its length in 32 bits, header included, and the header has less than 100 bytes here.
 const MAX_DATA_BYTES: u64 = u32::MAX as u64 - 100;
 
 /// A WAV file being written. Its header is brought up to date every second, so that even a killed process leaves a
 /// file that plays.
-pub(crate) struct Recording {
+pub(crate) struct OutputFile {
     writer: WavWriter<BufWriter<File>>,
     path: PathBuf,
-    format: Format,
+    format: StreamFormat,
     frames: u64,
     frames_in_header: u64,
 }
 
-impl Recording {
-    /// Makes the file, in place of one that may be there.
+impl OutputFile {
+    /// Creates the file; an existing one is replaced.
     ///
     /// # Errors
     ///
     /// [`Failure::Write`], as for everything here.
-    pub(crate) fn create(path: &Path, format: Format) -> Result<Self, Failure> {
+    pub(crate) fn create(path: &Path, format: StreamFormat) -> Result<Self, Failure> {
         let spec = WavSpec {
             channels: format.channels,
             sample_rate: format.rate_hz,
@@ -44,10 +44,10 @@ impl Recording {
     ///
     /// # Errors
     ///
-    /// Also when the file holds as much as a WAV can.
+    /// [`Failure::Write`], also when the file holds as much as a WAV can.
     pub(crate) fn write(&mut self, samples: &[f32]) -> Result<(), Failure> {
         if self.bytes() + samples.len() as u64 * SAMPLE_BYTES > MAX_DATA_BYTES {
-            let why = "it is full, a WAV holds no more than 4 GiB; use --for to end sooner".to_owned();
+            let why = "it is full, as a WAV holds at most 4 GiB (use --for to end sooner)".to_owned();
             return Err(Failure::Write { path: self.path.clone(), why });
         }
         for &sample in samples {
@@ -65,7 +65,7 @@ impl Recording {
     ///
     /// # Errors
     ///
-    /// The last samples may be missing then.
+    /// [`Failure::Write`]; the last samples may be missing then.
     pub(crate) fn finish(self) -> Result<Written, Failure> {
         let written = Written { path: self.path, frames: self.frames, format: self.format };
         match self.writer.finalize() {
@@ -79,18 +79,18 @@ impl Recording {
     }
 }
 
-/// A recording that is complete.
+/// A file that is complete.
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
-    /// The file.
+    /// Its path.
     pub(crate) path: PathBuf,
     /// Frames in it.
     pub(crate) frames: u64,
-    format: Format,
+    format: StreamFormat,
 }
 
 impl Written {
-    /// Bytes of sound in it.
+    /// Returns the bytes of sound in it.
     pub(crate) fn bytes(&self) -> u64 {
         self.frames * u64::from(self.format.channels) * SAMPLE_BYTES
     }
@@ -108,16 +108,16 @@ fn failure(path: &Path, error: &hound::Error) -> Failure {
 mod tests {
     use super::*;
 
-    const FORMAT: Format = Format { rate_hz: 100, channels: 3 };
+    const FORMAT: StreamFormat = StreamFormat { rate_hz: 100, channels: 3, block_frames: 1, block_seconds: 0.01 };
 
     #[test]
     fn samples_come_back_bit_for_bit() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("take.wav");
         let samples = [0.1, -0.0, f32::MIN_POSITIVE, 1.5, -1.0, f32::NAN];
-        let mut recording = Recording::create(&path, FORMAT).unwrap();
-        recording.write(&samples).unwrap();
-        assert_eq!(recording.finish().unwrap().frames, 2);
+        let mut file = OutputFile::create(&path, FORMAT).unwrap();
+        file.write(&samples).unwrap();
+        assert_eq!(file.finish().unwrap().frames, 2);
         let mut reader = hound::WavReader::open(&path).unwrap();
         assert_eq!((reader.spec().sample_rate, reader.spec().channels), (100, 3));
         let read: Vec<u32> = reader.samples::<f32>().map(|sample| sample.unwrap().to_bits()).collect();
@@ -125,30 +125,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_a_second_old_survives_a_kill() {
+    fn sound_older_than_a_second_survives_a_kill() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("take.wav");
-        let mut recording = Recording::create(&path, FORMAT).unwrap();
+        let mut file = OutputFile::create(&path, FORMAT).unwrap();
         for _ in 0..150 {
-            recording.write(&[0.5; 3]).unwrap();
+            file.write(&[0.5; 3]).unwrap();
         }
         assert_eq!(hound::WavReader::open(&path).unwrap().duration(), 100);
-        std::mem::forget(recording);
+        std::mem::forget(file);
     }
 
     #[test]
     fn a_full_file_is_an_error_before_its_length_wraps() {
         let directory = tempfile::tempdir().unwrap();
-        let mut recording = Recording::create(&directory.path().join("take.wav"), FORMAT).unwrap();
-        recording.frames = MAX_DATA_BYTES / SAMPLE_BYTES / 3;
-        let error = recording.write(&[0.0; 3]).unwrap_err();
+        let mut file = OutputFile::create(&directory.path().join("take.wav"), FORMAT).unwrap();
+        file.frames = MAX_DATA_BYTES / SAMPLE_BYTES / 3;
+        let error = file.write(&[0.0; 3]).unwrap_err();
         assert!(error.to_string().contains("4 GiB"), "{error}");
     }
 
     #[test]
-    fn a_path_that_can_t_be_written_is_named() {
+    fn a_path_that_cannot_be_written_is_named() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Recording::create(directory.path(), FORMAT).err().unwrap().to_string();
-        assert!(error.contains("can't write") && error.contains("Is a directory"), "{error}");
+        let error = OutputFile::create(directory.path(), FORMAT).err().unwrap().to_string();
+        assert!(error.contains("cannot write") && error.contains("Is a directory"), "{error}");
     }
 }
