@@ -6,16 +6,21 @@
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 # Where cargo puts the programs that benches run.
 RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target))/release
-.PHONY: help run test soak check bench bench-ear bench-icecast setup setup-test
+.PHONY: help run test picture soak check bench bench-ear bench-icecast setup setup-test
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
 run: setup ## Go on the air with the microphone, or the demo sound: pass flags in ARGS="--source tone:440"
-	cargo run --quiet --release --package aircheck-server --bin aircheck -- $(ARGS)
+	@# Cargo's progress goes to stderr: stdout has the one line "listening on ...".
+	@cargo run --release --package aircheck-server --bin aircheck -- $(ARGS)
 
 test: setup-test check ## Check everything that CI checks
-	cargo test --workspace --locked
+	cargo test --workspace --locked --no-fail-fast
+
+picture: setup-test ## Take the README's picture of the page anew: a minute, on a machine with nothing else to do
+	cargo build --quiet --release --locked --package aircheck-server --bin aircheck
+	AIRCHECK_PROGRAM=$(RELEASE)/aircheck node server/tests/page/picture.js docs/page.png
 
 soak: setup-test ## The long proofs in full: frozen listeners, a slow link, a minute of chaos
 	AIRCHECK_SOAK=1 cargo test --release --package aircheck-server --locked --test truth --test link --test chaos -- --nocapture

@@ -17,14 +17,13 @@ use aircheck_api::Payload;
 use aircheck_benches::{Table, Target, WAV_RATE_HZ, is_quick, write_wav};
 use aircheck_engine::source::{Paced, PcmEncoding, Wav};
 use aircheck_engine::{Block, Format, Item, Overflow, Stream, StreamOptions, SubscribeOptions, Timestamp};
-use aircheck_server::rendition::codec::{FlacEncoder, OpusEncoder};
+use aircheck_server::rendition::codec::{FlacEncoder, OpusBitrate, OpusEncoder};
 use aircheck_server::rendition::encoder::{Encoded, Encoder};
 use aircheck_server::rendition::encoders::Encoders;
 use aircheck_server::rendition::encoding::Encoding;
 use criterion::{BenchmarkId, Criterion, Throughput};
 
-const BITRATE: u32 = 96_000;
-const OPUS: Encoding = Encoding::Opus { bitrate: BITRATE };
+const OPUS: Encoding = Encoding::Opus { bitrate: OpusBitrate::DEFAULT };
 const FLAC: Encoding = Encoding::Flac { bits: 16 };
 const ENCODINGS: [(&str, Encoding); 6] = [
     ("s16le", Encoding::Pcm(PcmEncoding::S16Le)),

@@ -82,14 +82,14 @@ fn main() -> io::Result<()> {
 
 /// The server's side: runs until it is killed.
 fn serve(wav: PathBuf) -> io::Result<()> {
-    let config = Config {
-        source: SourceSpec::Wav(wav),
-        looped: true,
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        history: HISTORY,
-        max_listeners: MANY,
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.capture.source = SourceSpec::Wav(wav);
+    config.capture.looped = true;
+    config.capture.history = HISTORY;
+    config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.http.max_listeners = MANY;
+    // All of them come from this machine.
+    config.http.max_connections_per_address = 2 * MANY;
     run(config).map_err(io::Error::other)
 }
 

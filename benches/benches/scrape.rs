@@ -146,17 +146,17 @@ struct Running {
 
 impl Running {
     fn start() -> Result<Self> {
-        let config = Config {
-            source: SourceSpec::Tone(440.0),
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            block: BLOCK,
-            max_listeners: MOST,
-            ..Config::default()
-        };
+        let mut config = Config::default();
+        config.capture.source = SourceSpec::Tone(440.0);
+        config.capture.block = BLOCK;
+        config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        config.http.max_listeners = MOST;
+        // All of them come from this machine.
+        config.http.max_connections_per_address = 2 * MOST;
         let runtime = Builder::new_multi_thread().enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind(config.listen))?;
+        let listener = runtime.block_on(TcpListener::bind(config.http.listen))?;
         let address = listener.local_addr()?;
-        let (stream, kind) = source::start(&config)?;
+        let (stream, kind) = source::start(&config.capture)?;
         let server = Server::new(config.clone(), ServedMount::new(Mount::new(&stream, kind)?, None, &config));
         runtime.spawn(http::serve(listener, Arc::clone(&server), std::future::pending()));
         Ok(Self { address, server, _stream: stream, _runtime: runtime })

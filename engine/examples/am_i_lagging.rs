@@ -1,7 +1,7 @@
-//! Is my worker keeping up, and if not, how far is it behind, and what did it miss?
+//! How far is my worker behind, and which items has it lost?
 //!
-//! Every item says how far it was behind the live head when it was taken, and what is missing before it. So a worker
-//! can warn while there is still time, and knows its losses to the item when there is not.
+//! Every delivery has the lag at which the item was taken, and the gap before it. So a worker can warn before it loses
+//! items, and counts every item that it loses.
 
 use std::error::Error;
 use std::thread;
@@ -11,7 +11,7 @@ use aircheck_engine::{EndReason, FanOut, FanOutOptions, Overflow, Start, Subscri
 
 const TICKS: u32 = 400;
 const BUFFER: usize = 40;
-/// Warn when half of what it may be behind is used up.
+/// Lag of a warning: half of the buffer.
 const WARN_ITEMS: u64 = BUFFER as u64 / 2;
 
 fn main() -> Result<(), Box<dyn Error>> {

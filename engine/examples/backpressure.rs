@@ -1,7 +1,7 @@
-//! How do I copy from file to file through this, with nothing lost, however slow a copy is?
+//! How do I copy a file through a stream without losses, at any pace?
 //!
-//! A file need not be played at its own pace: the stream is not live, and the policy `block` makes it wait for the
-//! slowest. Two copies are written, one of them slowly, and both are the original, sample for sample.
+//! A file need not be played at its own pace. The stream is not live, and the policy `block` makes it wait for the slowest
+//! consumer. Two copies are written, one of them slowly, and both equal the original, sample for sample.
 
 use std::error::Error;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     }
     writer.finalize()?;
 
-    // Nothing runs until both copies are there to get the beginning.
+    // The sound waits for both copies, so that both receive its beginning.
     let options = StreamOptions { live: false, await_consumers: 2, ..StreamOptions::default() };
     let started = Instant::now();
     let stream = Stream::start(Box::new(Paced::new(Wav::open(&original, false)?)), options)?;

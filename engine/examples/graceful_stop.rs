@@ -1,7 +1,7 @@
-//! How do I stop, so that everybody finishes what they have, learns that it is over, and nothing hangs?
+//! How do I stop a stream, so that every consumer finishes its queued items and then ends?
 //!
-//! `stop` ends the source, sends out what was captured, and gives every consumer its end after what it has queued: a
-//! loop over `recv` simply ends, on a thread that waits as well as on one that is busy.
+//! `stop` ends the source, dispatches the captured blocks, and ends every consumer after its queued items. A loop over
+//! `recv` then ends, on a waiting thread as well as on a busy one.
 
 use std::error::Error;
 use std::sync::mpsc;
@@ -25,11 +25,11 @@ fn main() -> Result<(), Box<dyn Error>> {
                     Err(end) => break end,
                 }
             };
-            // Here files are closed and good-byes are said.
+            // Close files and connections here.
             let _ = done.send((name, end, consumer.tally().snapshot()));
         });
     }
-    // Gone when the last consumer is.
+    // Now the channel closes with the last consumer.
     drop(done);
 
     thread::sleep(Duration::from_millis(500));

@@ -1,7 +1,7 @@
-//! How do I read from anything that implements `Read` once, and give all of it to many?
+//! How do I read from any `Read` once, and give all of it to many consumers?
 //!
-//! A reader can wait, so the fan-out is not live, and the policy is `block`: whoever reads asks whether there is
-//! room, and every consumer gets every byte, however different their pace.
+//! A reader can wait, so the fan-out is not live, and the policy is `block`. The producer checks for room before each
+//! read, and every consumer receives every byte at its own pace.
 
 use std::error::Error;
 use std::io::{self, Read, Write};
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }));
     }
 
-    // A file, a socket, a child's output: here, a million bytes that no two chunks share.
+    // In place of a file, a socket or a child's output: a million bytes, different in each chunk.
     let original: Vec<u8> = (0..1_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     multiplex(original.as_slice(), chunks)?;
     for copy in copies {
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Reads to the end. The slowest consumer sets the pace.
+/// Reads to the end, at the pace of the slowest consumer.
 fn multiplex(mut reader: impl Read, mut chunks: FanOut<Arc<[u8]>>) -> io::Result<()> {
     let mut buffer = [0; CHUNK_BYTES];
     loop {

@@ -1,7 +1,7 @@
-//! How do I always work on the newest value, and never on a stale one?
+//! How do I always work on the newest value?
 //!
-//! With the policy `latest` a new value takes the place of one that nobody has taken yet. The worker may be as slow
-//! as it likes: what it gets is what is true now, and how many values it did without is known.
+//! With the policy `latest` a new value replaces the one that has not been taken yet. However slow the worker is, it
+//! receives the current value, and the replaced values are counted.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ const PRICES: u32 = 500;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (mut prices, hub) = FanOut::new(FanOutOptions::default());
-    // The ring is of one, whatever `buffer` says.
+    // The policy ignores `buffer`: it keeps one value.
     let options = SubscribeOptions { overflow: Overflow::Latest, buffer: 1, start: Start::Live };
     let mut worker = hub.subscribe(options)?;
     let market = Arc::new(AtomicU32::new(0));

@@ -1,7 +1,7 @@
-//! How do I give one live source to many listeners, so that each gets all of it while it is being made?
+//! How do I give one live source to many listeners?
 //!
-//! Each has a ring of its own, filled with handles to the same blocks: nothing is copied, and nobody waits for
-//! anybody. One who comes late starts in the past if it likes.
+//! Each listener has a ring of its own, with handles to the same blocks. Nothing is copied, and no listener waits for
+//! another one. A late listener can start in the past.
 
 use std::error::Error;
 use std::thread;
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let consumer = listen_from(Start::From(0))?;
         listeners.push(thread::spawn(move || listen(name, consumer)));
     }
-    // Half of it has gone out when the last one joins; the history still has it.
+    // The last listener joins when half of the blocks have gone out; the history still has them.
     let mut head = listen_from(Start::Live)?;
     while head.recv().map_err(RecvError::Ended)?.item.stamp.sequence < BLOCKS / 2 {}
     let consumer = listen_from(Start::From(0))?;

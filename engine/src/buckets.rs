@@ -1,8 +1,8 @@
-//! hdrhistogram's layout: which bucket a value falls into.
+//! hdrhistogram's layout of buckets: which bucket holds a value.
 
 use hdrhistogram::Histogram;
 
-/// How finely a histogram tells values apart.
+/// Resolution of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// One significant digit: buckets at most 1/16 of their value wide.
@@ -45,13 +45,13 @@ impl Buckets {
         Self { max_trackable, precision }
     }
 
-    /// How many there are.
+    /// Returns the number of buckets.
     pub(crate) fn count(self) -> usize {
         self.index_of(self.max_trackable) + 1
     }
 
-    /// The bucket of a value; one above the maximum goes where the maximum does. They are linear up to twice the half
-    /// count, then that half count for each power of two.
+    /// Returns the bucket of a value. A value above the maximum goes into the maximum's. Buckets hold one value each up to
+    /// twice the half count; after that, each power of two has a half count of them.
     #[inline]
     pub(crate) fn index_of(self, value: u64) -> usize {
         let value = value.min(self.max_trackable);
@@ -63,20 +63,20 @@ impl Buckets {
         ((power as usize) << half) + (value >> power) as usize
     }
 
-    /// The first so many hold one value each, their own number.
+    /// Returns how many of the first buckets hold a single value each: their own number.
     #[inline]
     pub(crate) fn singles(self) -> usize {
         2 << self.precision.half_magnitude()
     }
 
-    /// The lowest value of a bucket: the inverse of [`index_of`](Self::index_of).
+    /// Returns the lowest value of a bucket: the inverse of [`index_of`](Self::index_of).
     pub(crate) fn lowest_in(self, index: usize) -> u64 {
         let half = self.precision.half_magnitude();
         let power = (index >> half).saturating_sub(1);
         ((index - (power << half)) as u64) << power
     }
 
-    /// An ordinary histogram of these counts, each with its bucket.
+    /// Makes an ordinary histogram of counts, each with its bucket.
     pub(crate) fn histogram(self, counts: impl Iterator<Item = (usize, u64)>) -> Histogram<u64> {
         let mut histogram = Histogram::new_with_bounds(1, self.max_trackable, self.precision.digits())
             .expect("bounds were checked in `new`");
@@ -94,7 +94,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn they_lie_on_hdrhistogram_s_edges(value in 0u64..1 << 40, fine in any::<bool>()) {
+        fn buckets_lie_on_hdrhistogram_s_edges(value in 0u64..1 << 40, fine in any::<bool>()) {
             let precision = if fine { Precision::TwoDigits } else { Precision::OneDigit };
             let buckets = Buckets::new(1 << 41, precision);
             let reference = Histogram::<u64>::new_with_bounds(1, 1 << 41, precision.digits()).unwrap();

@@ -1,4 +1,4 @@
-//! The receiving end of a fan-out: items in order, each with the gap before it, from a thread or from async code.
+//! The receiving end of a fan-out: items in order, each with the gap before it, for threads and for async code.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -6,52 +6,31 @@ use std::time::{Duration, Instant};
 
 use crossbeam_utils::sync::{Parker, Unparker};
 
-use crate::lane::Taker;
+use crate::ring_reader::RingReader;
 use crate::run::Run;
-use crate::{End, EndReason, Gap, Head, Item, Loss, Overflow, Stamp, Tally, Timestamp};
+use crate::{Delivery, End, EndReason, Gap, Head, Item, Loss, Overflow, RecvError, Stamp, Tally, Timestamp};
 
-/// Longest wait: a century. An `Instant` further away may be more than the system's clock can hold.
-const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// Longest wait: a century. The system's clock may not represent an `Instant` further away.
+const MAX_WAIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// An item as a consumer gets it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery<T> {
-    /// What is missing directly before this item. It comes with the item, so that no loop can overlook it.
-    pub gap: Option<Gap>,
-    /// How far this item was behind the live head when it was taken, in items.
-    pub lag_items: u64,
-    /// The item: a value with its sequence number and times, shared with the other consumers.
-    pub item: Arc<Item<T>>,
-}
-
-/// Why there is no item.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RecvError {
-    /// Nothing is there, or nothing came in time; there may be something later.
-    #[error("nothing there yet")]
-    Empty,
-    /// Nothing more will come.
-    #[error(transparent)]
-    Ended(#[from] End),
-}
-
-/// Takes the items of a [`FanOut`](crate::FanOut), made by [`Hub::subscribe`](crate::Hub::subscribe).
+/// Receives the items of a [`FanOut`](crate::FanOut). Created by [`Hub::subscribe`](crate::Hub::subscribe).
 ///
-/// Use [`recv`](Self::recv) or [`recv_timeout`](Self::recv_timeout) from a thread, [`poll_recv`](Self::poll_recv)
-/// from async code, and [`try_recv`](Self::try_recv) where time is yours. Dropping it unsubscribes.
+/// A thread uses [`recv`](Self::recv) or [`recv_timeout`](Self::recv_timeout), async code
+/// [`poll_recv`](Self::poll_recv), and a caller with its own clock [`try_recv`](Self::try_recv). Dropping the consumer
+/// unsubscribes it.
 #[derive(Debug)]
 pub struct Consumer<T: Send + Sync> {
-    taker: Taker<T>,
+    reader: RingReader<T>,
     overflow: Overflow,
     buffer: u64,
-    /// Items of lag that were asked for at the start and are still there.
+    /// Items of deliberate lag, from the start in the past, that are still there.
     burst: u64,
     /// The sequence number that comes next if nothing is lost; `None` before the first item.
     expected: Option<u64>,
-    /// Items skipped since the last delivery, and why the last of them were.
+    /// Items skipped since the last delivery, and the reason for the last of them.
     skipped: u64,
     skipped_for: Loss,
-    /// Somebody said that the next item is to be the newest.
+    /// Whether the next item must be the newest: see `skip_to_newest`.
     newest_next: bool,
     end: Option<End>,
     parking: Option<(Parker, Waker)>,
@@ -60,9 +39,9 @@ pub struct Consumer<T: Send + Sync> {
 }
 
 impl<T: Send + Sync> Consumer<T> {
-    pub(crate) fn new(taker: Taker<T>, overflow: Overflow, buffer: u64, head: Head, tally: Arc<Tally>) -> Self {
+    pub(crate) fn new(reader: RingReader<T>, overflow: Overflow, buffer: u64, head: Head, tally: Arc<Tally>) -> Self {
         Self {
-            taker,
+            reader,
             overflow,
             buffer,
             burst: 0,
@@ -77,24 +56,24 @@ impl<T: Send + Sync> Consumer<T> {
         }
     }
 
-    /// The consumer's account, to be read from anywhere, also after the consumer is gone.
+    /// Returns the consumer's counts. They can be read from any thread, also after the consumer was dropped.
     #[must_use]
     pub fn tally(&self) -> &Arc<Tally> {
         &self.tally
     }
 
-    /// Takes the next item if there is one. `now` is the time that its latency is measured to.
+    /// Takes the next item if one is queued. Its latency is measured up to `now`.
     ///
     /// # Errors
     ///
-    /// [`RecvError::Empty`] when nothing is there, [`RecvError::Ended`] when nothing will be.
-    // In one piece, and inlined: handing a delivery from function to function costs more than making it.
+    /// [`RecvError::Empty`] when nothing is queued, [`RecvError::Ended`] when no more items will come.
+    // One function, and inlined: passing a delivery between functions costs more than making it.
     #[inline]
     pub fn try_recv(&mut self, now: Timestamp) -> Result<Delivery<T>, RecvError> {
         if self.end.is_some() || self.tally.is_closing() {
-            return Err(RecvError::Ended(self.over()));
+            return Err(RecvError::Ended(self.end_or_close()));
         }
-        let mut item = match self.taker.pop() {
+        let mut item = match self.reader.pop() {
             Some(item) => item,
             None => self.last_look()?,
         };
@@ -115,12 +94,12 @@ impl<T: Send + Sync> Consumer<T> {
         Ok(Delivery { gap, lag_items, item })
     }
 
-    /// Takes several queued items at one go, at least one and at most `most`: the same as one by one, but that their
-    /// account is written once for all of them. For those whose items come in batches, or who look seldom. There may be
-    /// more: after a gap, or come meanwhile; so ask again until it is [`RecvError::Empty`].
+    /// Takes several queued items at once, at least one and at most `max_items`. The result is the same as one by one,
+    /// but the counts are written once for all of them. Useful where items come in batches, or are taken rarely. More
+    /// items may be queued, after a gap or since; repeat until it is [`RecvError::Empty`].
     ///
-    /// All of them count as taken now, whatever becomes of them. Their places in the ring are free once the [`Run`] is
-    /// dropped.
+    /// All of them count as delivered, whether they are used or not. Their slots in the ring are free once the [`Run`]
+    /// is dropped.
     ///
     /// ```
     /// use aircheck_engine::{FanOut, FanOutOptions, SubscribeOptions, Timestamp};
@@ -139,33 +118,32 @@ impl<T: Send + Sync> Consumer<T> {
     ///
     /// # Errors
     ///
-    /// [`RecvError::Empty`] when nothing is there, [`RecvError::Ended`] when nothing will be.
+    /// [`RecvError::Empty`] when nothing is queued, [`RecvError::Ended`] when no more items will come.
     #[inline]
-    pub fn try_recv_run(&mut self, now: Timestamp, most: usize) -> Result<Run<'_, T>, RecvError> {
+    pub fn try_recv_run(&mut self, now: Timestamp, max_items: usize) -> Result<Run<'_, T>, RecvError> {
         let Delivery { gap, lag_items, item } = self.try_recv(now)?;
         let sequence = item.stamp.sequence;
-        let rest = self.taker.following(sequence, most.saturating_sub(1));
+        let rest = self.reader.following(sequence, max_items.saturating_sub(1));
         if let Some(rest) = &rest {
             let count = rest.len() as u64;
             let last = sequence + count;
             self.expected = Some(last + 1);
-            // Each is one less behind than the one before it. All were in the ring before the head was looked at.
+            // Each is one less behind than the one before it. All were in the ring before the head was read.
             self.tally.lagged_each(lag_items.saturating_sub(count)..=lag_items.saturating_sub(1));
             let (front, back) = rest.as_slices();
-            waited(&self.tally, front.iter().chain(back), now);
+            record_waits(&self.tally, front.iter().chain(back), now);
             self.tally.delivered(last, count);
         }
         Ok(Run::new(gap, lag_items, item, rest))
     }
 
-    /// Passes over what is queued: the next item taken is the newest there is by then, and those before it are lost
-    /// ([`Loss::Late`]). For a consumer that is later than somebody is willing to accept, whatever its ring could
-    /// still hold.
+    /// Skips the queued items: the next item taken is the newest of that moment, and the ones before it are lost
+    /// ([`Loss::Late`]). For a limit of lag that is tighter than the consumer's ring.
     pub fn skip_to_newest(&mut self) {
         self.newest_next = true;
     }
 
-    /// Whether something can be taken now, the end included; if not, registers the task to be woken for it.
+    /// Returns whether an item or the end can be taken now; if not, registers the task to be woken for it.
     pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.is_ready() {
             return Poll::Ready(());
@@ -175,15 +153,15 @@ impl<T: Send + Sync> Consumer<T> {
     }
 
     fn is_ready(&mut self) -> bool {
-        self.end.is_some() || self.tally.is_closing() || !self.taker.is_empty() || self.tally.end_reason().is_some()
+        self.end.is_some() || self.tally.is_closing() || !self.reader.is_empty() || self.tally.end_reason().is_some()
     }
 
-    /// Takes the next item, or registers the task to be woken for it. The engine needs no async runtime for this.
-    /// Who takes several items at one waking may read the clock once for all of them.
+    /// Takes the next item, or registers the task to be woken for it. This needs no async runtime. One reading of the
+    /// clock is enough for several items in a row.
     ///
     /// # Errors
     ///
-    /// The end, once everything queued has been taken.
+    /// The end, once all queued items have been taken.
     #[inline]
     pub fn poll_recv(&mut self, context: &mut Context<'_>, now: Timestamp) -> Poll<Result<Delivery<T>, End>> {
         match self.try_recv(now) {
@@ -201,14 +179,14 @@ impl<T: Send + Sync> Consumer<T> {
         }
     }
 
-    /// Waits on this thread for the next item, for as long as it takes.
+    /// Blocks the thread until the next item.
     ///
     /// # Errors
     ///
-    /// The end, once everything queued has been taken.
+    /// The end, once all queued items have been taken.
     pub fn recv(&mut self) -> Result<Delivery<T>, End> {
         loop {
-            match self.recv_timeout(FOREVER) {
+            match self.recv_timeout(MAX_WAIT) {
                 Ok(delivery) => return Ok(delivery),
                 Err(RecvError::Ended(end)) => return Err(end),
                 Err(RecvError::Empty) => {}
@@ -216,14 +194,14 @@ impl<T: Send + Sync> Consumer<T> {
         }
     }
 
-    /// Waits on this thread for the next item, `timeout` at most.
+    /// Blocks the thread until the next item, for `timeout` at most.
     ///
     /// # Errors
     ///
-    /// [`RecvError::Empty`] when none came in time, [`RecvError::Ended`] once everything queued has been taken.
+    /// [`RecvError::Empty`] when none came in time, [`RecvError::Ended`] once all queued items have been taken.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Delivery<T>, RecvError> {
         match self.try_recv(Timestamp::now()) {
-            Err(RecvError::Empty) => self.wait(Instant::now() + timeout.min(FOREVER)),
+            Err(RecvError::Empty) => self.wait(Instant::now() + timeout.min(MAX_WAIT)),
             received => received,
         }
     }
@@ -245,9 +223,9 @@ impl<T: Send + Sync> Consumer<T> {
         received
     }
 
-    /// The end, or `Closed` if somebody has asked for it.
+    /// Returns the end that was seen before, or else ends the consumer because it was closed.
     #[cold]
-    fn over(&mut self) -> End {
+    fn end_or_close(&mut self) -> End {
         let (tally, head) = (&self.tally, &self.head);
         *self.end.get_or_insert_with(|| {
             tally.ended(EndReason::Closed, head.next(), Loss::Overflow);
@@ -255,15 +233,16 @@ impl<T: Send + Sync> Consumer<T> {
         })
     }
 
-    /// What to do when nothing is queued: if the fan-out has ended, look once more, because what it pushed before that
-    /// is visible by now.
+    /// Decides between the end and `Empty` when nothing is queued. If the fan-out has ended, the ring is read once more,
+    /// because the items that were pushed before the end are visible by now.
     #[cold]
     fn last_look(&mut self) -> Result<Arc<Item<T>>, RecvError> {
         let (reason, next, tail) = self.tally.end().ok_or(RecvError::Empty)?;
-        self.taker.pop().ok_or_else(|| RecvError::Ended(self.finish(reason, next, tail)))
+        self.reader.pop().ok_or_else(|| RecvError::Ended(self.finish(reason, next, tail)))
     }
 
-    /// The sequence number to expect, and the burst, as the fan-out fixed them when it took this consumer in.
+    /// Returns the expected sequence number. The first time, takes it and the burst over from the fan-out, which set
+    /// them when it admitted this consumer.
     #[inline]
     fn begin(&mut self, sequence: u64) -> u64 {
         *self.expected.get_or_insert_with(|| {
@@ -273,19 +252,19 @@ impl<T: Send + Sync> Consumer<T> {
         })
     }
 
-    /// Whether `item` is too far behind `head`.
+    /// Returns whether `item` is too far behind `head`.
     #[inline]
     fn is_stale(&mut self, item: &Item<T>, head: u64) -> bool {
         let lag = lag_of(item, head);
         self.burst = self.burst.min(lag);
-        // After the end there is no live sound to skip to. And the head may be ahead of the fan-out, which is an
-        // encoder at work or has a batch on its way: there is nothing to skip to yet.
+        // After the end there is no live item to skip to. And the head may be ahead of the fan-out, which may be an
+        // encoder at work or have a batch on its way: there is no newer item to skip to yet.
         lag > self.buffer + self.burst
             && self.tally.end_reason().is_none()
             && lag_of(item, head.min(self.tally.offered_next())) > self.buffer + self.burst
     }
 
-    /// Goes from `item` to the newest one queued.
+    /// Skips from `item` to the newest one queued.
     #[cold]
     fn take_newest(&mut self, item: Arc<Item<T>>) -> Arc<Item<T>> {
         self.newest_next = false;
@@ -295,12 +274,13 @@ impl<T: Send + Sync> Consumer<T> {
         newest
     }
 
-    /// The newest item queued from `item` on, the sequence number before it, and how many there were before it.
+    /// Empties the ring. Returns the newest item from `item` on, the sequence number before it, and the number of items
+    /// before it.
     fn drain(&mut self, item: Arc<Item<T>>) -> (Arc<Item<T>>, u64, u64) {
         let mut newest = item;
         let mut skipped = 0;
         let mut last = newest.stamp.sequence;
-        while let Some(newer) = self.taker.pop() {
+        while let Some(newer) = self.reader.pop() {
             last = newest.stamp.sequence;
             newest = newer;
             skipped += 1;
@@ -316,9 +296,9 @@ impl<T: Send + Sync> Consumer<T> {
         }
     }
 
-    /// Goes from a stale item to the newest one queued, and past that too if it is not live either: the ring was full,
-    /// and newer items were refused. But never twice in a row: where items come in batches longer than the ring, the
-    /// newest queued is always late, and better than nothing.
+    /// Skips from a stale item to the newest one queued, and past that too if it is stale itself, because the ring was
+    /// full and refused newer items. It never skips that one twice in a row: where batches are longer than the ring, the
+    /// newest queued item is always late, and late is better than nothing.
     #[cold]
     fn skip_to_live(&mut self, item: Arc<Item<T>>) -> Option<Arc<Item<T>>> {
         self.burst = 0;
@@ -333,12 +313,12 @@ impl<T: Send + Sync> Consumer<T> {
         (!stale).then_some(newest)
     }
 
-    /// The gap from `expected` to an item with `sequence`, counted.
+    /// Counts and returns the gap from `expected` to the item with `sequence`.
     #[cold]
     fn gap(&mut self, expected: u64, sequence: u64) -> Gap {
         let blocks = sequence - expected;
         let skipped = std::mem::take(&mut self.skipped);
-        let reason = match self.taker.reason(sequence) {
+        let reason = match self.reader.reason(sequence) {
             _ if skipped >= blocks - skipped => self.skipped_for,
             Some(reason) => reason,
             None if self.overflow == Overflow::Latest => Loss::Conflated,
@@ -367,9 +347,9 @@ impl<T: Send + Sync> Drop for Consumer<T> {
     }
 }
 
-/// Records how long these items have waited. Those of one batch were dispatched at the same time.
+/// Records how long these items were queued. Items of one batch were dispatched at the same time.
 #[inline]
-fn waited<'i, T: 'i>(tally: &Tally, items: impl Iterator<Item = &'i Arc<Item<T>>>, now: Timestamp) {
+fn record_waits<'i, T: 'i>(tally: &Tally, items: impl Iterator<Item = &'i Arc<Item<T>>>, now: Timestamp) {
     let mut dispatched = items.map(|item| item.stamp.dispatched_at);
     let Some(mut since) = dispatched.next() else { return };
     let mut count = 1;
@@ -387,7 +367,7 @@ fn lag_of<T>(item: &Item<T>, head: u64) -> u64 {
     head.saturating_sub(item.stamp.sequence + 1)
 }
 
-/// Wakes a thread that waits in [`Consumer::recv_timeout`].
+/// Wakes a thread that is blocked in [`Consumer::recv_timeout`].
 struct Unpark(Unparker);
 
 impl Wake for Unpark {

@@ -1,32 +1,36 @@
-//! From the capture ring to the consumers: makes each block shared and immutable, once, and fans out its handle.
+//! The thread between the capture ring and the consumers: makes each block shared and immutable once, and fans it out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::capture::{self, CaptureTally, HEADER_WORDS};
-use crate::patience::Patience;
+use crate::capture::{self, HEADER_WORDS};
+use crate::clock;
+use crate::poll_schedule::PollSchedule;
 use crate::pool::Pool;
-use crate::{Block, EndReason, FanOut, Format, Precision, SharedRecorder, Stamp, Timestamp};
+use crate::{Block, CaptureTally, EndReason, FanOut, Format, Precision, SharedRecorder, Stamp, Timestamp};
 
-/// At most this many blocks go through at once, so that a long backlog does not keep consumers waiting for its end.
-const BATCH: usize = 32;
-/// The `ring` stage is told apart up to this many microseconds: 67 s.
+/// Most blocks in one batch, so that consumers do not wait for the end of a long backlog.
+const MAX_BATCH_BLOCKS: usize = 32;
+/// Longest latency of the stage `ring` that its histogram distinguishes: 67 s.
 const MAX_MICROS: u64 = 1 << 26;
 
-/// What a [`Dispatcher::step`] came to.
+/// Time between two looks at the wall clock: after a step, times are wrong for no longer.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Outcome of a [`Dispatcher::step`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Blocks went out.
     Dispatched,
-    /// Nothing to do yet.
+    /// Nothing was to do.
     Idle,
-    /// The source is done, and everything it wrote went out.
+    /// The source has ended, and all of its blocks went out.
     Ended,
 }
 
-/// The dispatcher's state. Time is an argument; [`run`](Self::run) is the edge that reads the clock.
+/// State of the dispatcher. Time is an argument; only [`run`](Self::run) reads the clock.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     ring: rtrb::Consumer<u32>,
@@ -37,7 +41,7 @@ pub(crate) struct Dispatcher {
     /// Stage `ring`: from the capture of a block's first frame to here, in microseconds.
     ring_micros: Arc<SharedRecorder>,
     stop: Arc<AtomicBool>,
-    /// Nothing goes out until there are so many consumers.
+    /// Number of consumers that the first block waits for.
     awaited: usize,
 }
 
@@ -53,8 +57,8 @@ impl Dispatcher {
         Self {
             ring,
             format,
-            // The history, one batch on its way, and one to spare.
-            pool: Pool::new(format, history + BATCH + 1),
+            // The history, one batch on its way, and a spare one.
+            pool: Pool::new(format, history + MAX_BATCH_BLOCKS + 1),
             fan_out,
             capture,
             ring_micros: Arc::new(SharedRecorder::new(MAX_MICROS, Precision::TwoDigits)),
@@ -67,14 +71,15 @@ impl Dispatcher {
         &self.ring_micros
     }
 
-    /// Set, it ends the dispatcher after what is in the ring, even if a stuck device never lets go of the capture.
+    /// Returns the flag that ends the dispatcher after the blocks in the ring, even if a hanging device never drops the
+    /// capture.
     pub(crate) fn stop_flag(&self) -> &Arc<AtomicBool> {
         &self.stop
     }
 
-    /// Moves what is in the capture ring to the consumers.
+    /// Moves the blocks in the capture ring to the consumers.
     pub(crate) fn step(&mut self, now: Timestamp) -> Step {
-        // In this order: nothing is written after the end, so what is seen after the end has been seen is all.
+        // Read before the ring: no block is written after the end, so the ring then has the last ones.
         let stopping = self.stop.load(Ordering::Acquire);
         let ending = self.ring.is_abandoned() || stopping;
         let words = capture::block_words(self.format);
@@ -82,8 +87,8 @@ impl Dispatcher {
         if self.awaited > 0 && self.fan_out.consumers() >= self.awaited {
             self.awaited = 0;
         }
-        // Who stops the stream does not wait for a consumer that may never come or never read again.
-        while taken < BATCH
+        // A stream that is stopped does not wait for a consumer, which may never come or never read again.
+        while taken < MAX_BATCH_BLOCKS
             && self.ring.slots() >= words
             && (stopping || (self.awaited == 0 && self.fan_out.has_room(1)))
         {
@@ -91,8 +96,8 @@ impl Dispatcher {
             taken += 1;
         }
         if taken > 0 {
-            for fallen in self.fan_out.flush() {
-                self.pool.give(fallen);
+            for expired in self.fan_out.flush() {
+                self.pool.give(expired);
             }
             return Step::Dispatched;
         }
@@ -100,20 +105,29 @@ impl Dispatcher {
             self.fan_out.advance_to(self.capture.next_sequence());
             return Step::Ended;
         }
-        // Lets in who subscribed and lets go who left, also while the source is silent.
+        // Admits new consumers and removes those that left, also while the source is silent.
         self.fan_out.consumers();
         Step::Idle
     }
 
-    /// Runs until the source ends, and then ends every consumer in order. Blocks are expected every `period`.
+    /// Runs until the source ends, then ends every consumer in order. Blocks are expected every `period`.
     pub(crate) fn run(mut self, period: Duration) {
         #[cfg(target_os = "linux")]
-        be_punctual();
-        let mut patience = Patience::new(period, Timestamp::now());
+        raise_priority();
+        let start = Timestamp::now();
+        let mut schedule = PollSchedule::new(period, start);
+        let mut followed_at = start;
         loop {
             match self.step(Timestamp::now()) {
-                Step::Dispatched => patience.came(Timestamp::now()),
-                Step::Idle => thread::sleep(patience.pause(Timestamp::now())),
+                Step::Dispatched => schedule.came(Timestamp::now()),
+                Step::Idle => {
+                    let now = Timestamp::now();
+                    if now.since(followed_at) >= FOLLOW_INTERVAL {
+                        followed_at = now;
+                        clock::follow_wall_clock();
+                    }
+                    thread::sleep(schedule.pause(now));
+                }
                 Step::Ended => break,
             }
         }
@@ -138,13 +152,14 @@ impl Dispatcher {
     }
 }
 
-/// Best effort, for the calling thread: without the timer slack, each wait may take 50 us longer; without the
-/// priority, which not everybody may have, a busy machine may keep it from running for longer than the ring lasts.
+/// Makes the calling thread punctual, as far as the system permits. With the default timer slack each wait may take
+/// 50 us longer. Without the priority, which needs a privilege, a busy machine may stop the thread for longer than the
+/// ring lasts.
 #[cfg(target_os = "linux")]
-fn be_punctual() {
-    /// Before what is ordinary, after the sound server, which takes -11.
+fn raise_priority() {
+    /// Above ordinary threads, below the sound server, which has -11.
     const NICENESS: i32 = -10;
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
-    // On Linux, the process without a number is the calling thread.
+    // On Linux, no process id means the calling thread.
     let _ = rustix::process::setpriority_process(None, NICENESS);
 }

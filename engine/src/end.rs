@@ -1,24 +1,24 @@
-//! How a consumer's stream ends, and why.
+//! The end of a consumer's stream, and its reason.
 
 use crate::Gap;
 
-/// Why a consumer gets nothing more.
+/// Why a consumer receives no more items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
     /// The source ended or was stopped, in order.
     Finished,
-    /// It fell behind and its policy is [`Overflow::Disconnect`](crate::Overflow::Disconnect).
+    /// The consumer fell behind, and its policy is [`Overflow::Disconnect`](crate::Overflow::Disconnect).
     TooSlow,
-    /// Somebody called [`Tally::close`](crate::Tally::close).
+    /// [`Tally::close`](crate::Tally::close) was called.
     Closed,
     /// The consumer was dropped.
     Left,
-    /// The producing side went away without a word: a thread ended early.
+    /// The producing end was dropped without [`FanOut::finish`](crate::FanOut::finish): its thread ended early.
     Abandoned,
 }
 
 impl EndReason {
-    /// The reason in a few lower-case words.
+    /// Returns the reason in a few lower-case words.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -52,12 +52,12 @@ impl EndReason {
     }
 }
 
-/// The end of what a consumer gets.
+/// The end of a consumer's items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the stream has ended: {}", .reason.label())]
 pub struct End {
-    /// Why.
+    /// The reason.
     pub reason: EndReason,
-    /// What is missing between the last item delivered and the end: a loss that no later item would have shown.
+    /// The gap between the last delivered item and the end, which no later item can show.
     pub gap: Option<Gap>,
 }

@@ -1,14 +1,15 @@
-//! The shape of the sound: fixed when a stream is built, never changed inside it.
+//! The format of the sound, fixed when a stream is built.
 
 use std::time::Duration;
 
 use crate::Timestamp;
 
-/// Highest sample rate taken, in Hz: the highest that PulseAudio carries is 8 times 48 kHz times 2.
+/// Highest sample rate, in Hz: PulseAudio carries up to 16 times 48 kHz.
 const MAX_RATE_HZ: u32 = 768_000;
-/// Most channels taken: the most that a PulseAudio sample specification may have.
+/// Most channels: the limit of a PulseAudio sample specification.
 const MAX_CHANNELS: u16 = 32;
-/// Shortest and longest block. Below 1 ms the cost is all hand-over; above 100 ms the block itself is audible lag.
+/// Shortest and longest block. Below 1 ms nearly all of the cost is the hand-over; above 100 ms the block itself is an
+/// audible lag.
 const BLOCK_SPAN: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(100);
 
 /// Sample rate, channels and block length of a stream. Samples are interleaved `f32`, nominally -1 to 1.
@@ -30,7 +31,7 @@ pub struct Format {
     block_frames: u32,
 }
 
-/// A sample rate, channel count or block length that no stream can have.
+/// A sample rate, channel count or block length out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// Outside 1 to 768,000 Hz.
@@ -45,7 +46,7 @@ pub enum FormatError {
 }
 
 impl Format {
-    /// A format whose blocks last `block`, to the nearest frame and at least one.
+    /// Creates a format with blocks of length `block`, rounded to the nearest frame and at least one frame.
     ///
     /// # Errors
     ///
@@ -88,35 +89,35 @@ impl Format {
         self.block_frames as usize * self.channels as usize
     }
 
-    /// How long one block sounds.
+    /// Returns the length of a block.
     #[must_use]
     pub const fn block_span(&self) -> Duration {
         self.span(self.block_frames as u64)
     }
 
-    /// How long `frames` frames sound.
+    /// Returns the length of `frames` frames.
     #[must_use]
     pub const fn span(&self, frames: u64) -> Duration {
-        // Whole seconds apart, so that no product needs more than 64 bits: this is computed in the callback.
+        // Whole seconds are separate, so that no product needs more than 64 bits: the callback computes this.
         let rate = self.rate_hz as u64;
         Duration::new(frames / rate, (frames % rate * 1_000_000_000 / rate) as u32)
     }
 
-    /// How many whole blocks cover `span`: rounded up, so that asking for a second gives at least a second.
+    /// Returns how many blocks cover `span`, rounded up, so that a second means at least a second.
     #[must_use]
     pub const fn blocks_in(&self, span: Duration) -> u64 {
         let frames = (span.as_nanos() * self.rate_hz as u128).div_ceil(1_000_000_000);
         frames.div_ceil(self.block_frames as u128) as u64
     }
 
-    /// Position of a block's first frame. Blocks lie on a fixed grid: block 0 starts at frame 0, and a loss is a
-    /// whole number of blocks.
+    /// Returns the position of a block's first frame. Blocks lie on a fixed grid: block 0 starts at frame 0, and a loss is
+    /// a whole number of blocks.
     #[must_use]
     pub const fn position(&self, sequence: u64) -> u64 {
         sequence * self.block_frames as u64
     }
 
-    /// When the frame at `position` was due, if frame 0 was captured at `epoch`.
+    /// Returns when the frame at `position` was due, if frame 0 was captured at `epoch`.
     #[must_use]
     pub fn time_of(&self, epoch: Timestamp, position: u64) -> Timestamp {
         epoch + self.span(position)

@@ -1,62 +1,84 @@
-//! Live sound to many consumers, each of whom knows how late it is and exactly what it lost.
+//! Live sound for many consumers, each with an exact account of its lag and its losses.
 //!
-//! Sound flows one way. A [`source`] writes samples of any type and in any portion to its [`Capture`], which
-//! assembles blocks, numbers and stamps them and pushes them into the capture ring, never waiting. The dispatcher
-//! takes them out, makes each [`Block`] shared and immutable once, keeps it in the history, and hands it to every
-//! [`Consumer`] through a [`FanOut`]. A [`Stream`] is all of this, started.
+//! Sound flows one way. A [`source`] writes samples of any type, in portions of any length, to its [`Capture`]. The
+//! capture assembles blocks, numbers and stamps them, and pushes them into the capture ring; it never waits. The
+//! dispatcher takes each [`Block`] out, makes it shared and immutable once, keeps it in the history, and hands it to
+//! every [`Consumer`] through a [`FanOut`]. A [`Stream`] is all of this, started.
 //!
-//! A [`FanOut`] carries anything: ticks, log lines, packets. Each consumer has a bounded ring of its own and an
-//! [`Overflow`] policy for when that is full, so that no consumer can slow the source or another consumer. What it
-//! missed comes with the next item as a [`Gap`]; its [`Tally`] says at any moment what it was offered, got, lost
-//! and has queued, and how far it lags.
+//! A [`FanOut`] carries any type: ticks, log lines, packets. Each consumer has a bounded ring of its own and an
+//! [`Overflow`] policy for a full ring, so that no consumer can slow the source or another consumer. Lost items come as a
+//! [`Gap`] with the next item. A consumer's [`Tally`] tells at any moment how many items were offered, delivered, lost
+//! and queued, and how far the consumer lags.
 //!
-//! What is absent: the engine knows nothing of HTTP, async runtimes or JSON. It never overwrites what a consumer
-//! has not read, and never waits for one, unless told to by [`Overflow::Block`] where nothing is live.
+//! The engine knows nothing of HTTP, async runtimes or JSON. It never overwrites an item that a consumer has not read,
+//! and it never waits for a consumer, except with [`Overflow::Block`] on a stream that is not live.
 
+mod clock;
 mod time;
 
 mod format;
 
 mod block;
+mod item;
 mod pool;
 
 pub mod source;
 
 mod capture;
+mod capture_tally;
 mod timeline;
 
 mod dispatcher;
-mod patience;
+mod poll_schedule;
 
+mod consumer_ring;
 mod fanout;
-mod lane;
+mod hub;
 mod overflow;
+mod ring_reader;
+mod subscribe;
 
-mod buckets;
 mod consumer;
+mod delivery;
 mod end;
 mod head;
 mod loss;
-mod recorder;
 mod run;
+
+mod buckets;
+mod recorder;
+mod shared_recorder;
+mod summary;
 mod tally;
 
 mod stream;
 
-pub use block::{Block, Item, Stamp};
+pub use block::Block;
 pub use buckets::Precision;
-pub use capture::{Capture, CaptureTally};
-// `Capture::write` takes any sample that has it, so whoever writes a source may need its name.
-pub use consumer::{Consumer, Delivery, RecvError};
-pub use cpal::FromSample;
+pub use capture::Capture;
+pub use capture_tally::CaptureTally;
+pub use consumer::Consumer;
+pub use delivery::{Delivery, RecvError};
+// `Capture::write` takes any sample that converts to `f32`: a generic source needs the name of that trait.
+pub use dasp_sample::FromSample;
 pub use end::{End, EndReason};
-pub use fanout::{FanOut, FanOutOptions, Hub, Start, SubscribeError, SubscribeOptions};
+pub use fanout::{FanOut, FanOutOptions};
 pub use format::{Format, FormatError};
 pub use head::Head;
+pub use hub::Hub;
+pub use item::{Item, Stamp};
 pub use loss::{Gap, Loss, LossCounts};
 pub use overflow::{Overflow, UnknownOverflow};
-pub use recorder::{Recorder, SharedRecorder, Summary};
+pub use recorder::Recorder;
 pub use run::Run;
+pub use shared_recorder::SharedRecorder;
 pub use stream::{Stream, StreamError, StreamOptions};
+pub use subscribe::{Start, SubscribeError, SubscribeOptions};
+pub use summary::Summary;
 pub use tally::{Snapshot, Tally};
 pub use time::Timestamp;
+
+/// Runs the example of docs/library.md as a documentation test.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/library.md")]
+struct LibraryPage;

@@ -1,27 +1,27 @@
-//! What was lost, where, and why.
+//! Lost items: the reasons, the counts, and a gap as a consumer sees it.
 
 /// Why a consumer did not get an item that it was offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-// As wide as what stands beside it in a delivery: an odd byte would make the compiler move the rest in odd pieces,
-// which stalls the processor for longer than everything else that a delivery costs.
+// As wide as its neighbours in a delivery. With a single byte here, the compiler moves the rest in odd pieces, and the
+// processor then stalls for longer than the whole delivery takes.
 #[repr(u64)]
 pub enum Loss {
     /// The consumer's ring was full.
     Overflow,
-    /// It was queued, but the consumer came back so late that it skipped to live ([`Overflow::SkipToLive`]).
+    /// It was queued, but the consumer was so late that it skipped to live ([`Overflow::SkipToLive`]).
     ///
     /// [`Overflow::SkipToLive`]: crate::Overflow::SkipToLive
     Skipped,
-    /// It was queued, but the consumer was told to go on with the newest
+    /// It was queued, but the consumer was told to go on with the newest item
     /// ([`Consumer::skip_to_newest`](crate::Consumer::skip_to_newest)).
     Late,
-    /// A newer one replaced it before it was taken ([`Overflow::Latest`]).
+    /// A newer item replaced it before it was taken ([`Overflow::Latest`]).
     ///
     /// [`Overflow::Latest`]: crate::Overflow::Latest
     Conflated,
     /// It never reached the fan-out: lost at the capture, or by an encoder that fell behind.
     Source,
-    /// It was asked for, but the history no longer had it.
+    /// The consumer started before the oldest item in the history.
     History,
 }
 
@@ -30,7 +30,7 @@ impl Loss {
     pub const ALL: [Self; 6] =
         [Self::Overflow, Self::Skipped, Self::Late, Self::Conflated, Self::Source, Self::History];
 
-    /// The reason in one lower-case word, as metrics and JSON show it.
+    /// Returns the reason in one lower-case word, as metrics and JSON show it.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ impl Loss {
     }
 }
 
-/// Lost items by reason.
+/// Number of lost items by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LossCounts {
     by_reason: [u64; Loss::ALL.len()],
@@ -52,13 +52,13 @@ pub struct LossCounts {
 }
 
 impl LossCounts {
-    /// How many were lost for `reason`.
+    /// Returns how many were lost for `reason`.
     #[must_use]
     pub const fn of(&self, reason: Loss) -> u64 {
         self.by_reason[reason as usize]
     }
 
-    /// How many were lost in all.
+    /// Returns how many were lost in all.
     #[must_use]
     pub const fn total(&self) -> u64 {
         self.total
@@ -69,7 +69,7 @@ impl LossCounts {
         self.total += count;
     }
 
-    /// The reason for most of it; `Overflow` if nothing was lost.
+    /// Returns the reason for most losses; `Overflow` if there are none.
     pub(crate) fn main_reason(&self) -> Loss {
         let mut main = Loss::Overflow;
         for reason in Loss::ALL {
@@ -88,6 +88,6 @@ pub struct Gap {
     pub from: u64,
     /// How many are missing in a row; at least 1.
     pub blocks: u64,
-    /// Why, or why for most of them.
+    /// The reason, or the one for most of them.
     pub reason: Loss,
 }

@@ -1,4 +1,4 @@
-//! What happens to a consumer that does not keep up.
+//! Policies for a consumer that does not keep up.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,17 +13,17 @@ use std::str::FromStr;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Overflow {
-    /// New items are refused and counted; when the consumer comes back it drops what is stale, sees one gap, and
-    /// goes on at the live head. For players.
+    /// New items are refused and counted. When the consumer takes items again, it skips the stale ones, sees one gap,
+    /// and goes on at the live head. For players.
     #[default]
     SkipToLive,
-    /// New items are refused and counted; what is queued is still delivered in order.
+    /// New items are refused and counted; the queued ones are still delivered in order.
     DropNewest,
     /// Only the newest item is kept. For meters and tickers.
     Latest,
-    /// The consumer gets what is queued, and then its end.
+    /// The consumer receives its queued items, and then its end.
     Disconnect,
-    /// The source waits. Refused where the source is live, because sound does not wait.
+    /// The source waits. Refused for a live source, which can't wait.
     Block,
 }
 
@@ -31,7 +31,7 @@ impl Overflow {
     /// All policies.
     pub const ALL: [Self; 5] = [Self::SkipToLive, Self::DropNewest, Self::Latest, Self::Disconnect, Self::Block];
 
-    /// The policy as users write it.
+    /// Returns the policy as users write it.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -50,9 +50,9 @@ impl fmt::Display for Overflow {
     }
 }
 
-/// A word that names no overflow policy.
+/// A word that is not an overflow policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no overflow policy; there are skip-to-live, drop-newest, latest, disconnect and block")]
+#[error("`{0}` is not an overflow policy; there are skip-to-live, drop-newest, latest, disconnect and block")]
 pub struct UnknownOverflow(String);
 
 impl FromStr for Overflow {

@@ -1,4 +1,4 @@
-//! Several items that a consumer takes at one go.
+//! Several items that a consumer takes at once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,13 +7,13 @@ use rtrb::chunks::ReadChunk;
 
 use crate::{Gap, Item};
 
-/// Items that follow each other without a hole, in order: what [`Consumer::try_recv_run`](crate::Consumer::try_recv_run)
-/// gives. All of them have been taken, whether they are looked at or not. They are lent, because letting each go by
-/// itself costs more than looking at it; clone those that you keep.
+/// Consecutive items without a gap between them, from [`Consumer::try_recv_run`](crate::Consumer::try_recv_run). All of
+/// them count as delivered, whether they are used or not. They are borrowed, because dropping each one by itself costs
+/// more than reading it; clone the ones to keep.
 pub struct Run<'c, T> {
-    /// What is missing directly before the first of them.
+    /// The gap directly before the first item.
     pub gap: Option<Gap>,
-    /// How far the first of them was behind the live head when they were taken, in items.
+    /// How far the first item was behind the live head when the run was taken, in items.
     pub lag_items: u64,
     first: Arc<Item<T>>,
     rest: Option<ReadChunk<'c, Arc<Item<T>>>>,
@@ -29,14 +29,14 @@ impl<'c, T> Run<'c, T> {
         Self { gap, lag_items, first, rest }
     }
 
-    /// The items: at least one.
+    /// Iterates over the items: at least one.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Item<T>>> {
         let (front, back) = self.rest.as_ref().map_or((&[][..], &[][..]), ReadChunk::as_slices);
         std::iter::once(&self.first).chain(front).chain(back)
     }
 
-    /// How many items.
+    /// Returns the number of items.
     #[must_use]
     #[inline]
     pub fn items(&self) -> usize {
@@ -46,7 +46,7 @@ impl<'c, T> Run<'c, T> {
 
 impl<T> Drop for Run<'_, T> {
     fn drop(&mut self) {
-        // They are counted as taken, so they must not be there for the next one to take.
+        // They count as delivered, so they must leave the ring.
         if let Some(rest) = self.rest.take() {
             rest.commit_all();
         }

@@ -1,4 +1,4 @@
-//! A source, its capture and its dispatcher, put together and started.
+//! A running stream: a source, its capture and its dispatcher.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,20 +12,21 @@ use crate::{
     SubscribeError, SubscribeOptions,
 };
 
-/// Most memory that a history may take: eleven minutes of 48 kHz stereo, which are there in a quarter of a second.
-const HISTORY_MIB_MOST: u64 = 256;
+/// Most memory of a history: eleven minutes of 48 kHz stereo, which take a quarter of a second to allocate.
+const MAX_HISTORY_MIB: u64 = 256;
 
-/// How a [`Stream`] is set up.
+/// Options of a [`Stream`].
 #[derive(Clone, Copy, Debug)]
 pub struct StreamOptions {
     /// Length of a block, 1 ms to 100 ms.
     pub block: Duration,
-    /// Sound kept for consumers that start in the past.
+    /// Length of the sound kept for consumers that start in the past.
     pub history: Duration,
-    /// Whether the sound comes at its own pace. If not, it comes as fast as it is taken, and consumers may use
-    /// [`Overflow::Block`](crate::Overflow::Block), for which it then waits.
+    /// Whether the sound comes at its own pace. If not, it comes as fast as it is taken, and waits for consumers with
+    /// [`Overflow::Block`](crate::Overflow::Block).
     pub live: bool,
-    /// Where it is not live: how many consumers the sound waits for before it starts, so that all get its beginning.
+    /// Number of consumers that the sound waits for before it starts, so that all receive its beginning. Ignored for a
+    /// live stream.
     pub await_consumers: usize,
 }
 
@@ -39,32 +40,32 @@ impl Default for StreamOptions {
 /// Why a stream could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// The source has a rate or channel count, or the options a block length, that no stream can have.
+    /// The source's rate or channel count, or the block length, is out of range.
     #[error(transparent)]
     Format(#[from] FormatError),
     /// The source did not start.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The history would take more memory than anybody can mean.
+    /// The history would take too much memory.
     #[error(
-        "a history of {history:?} takes {mib} MiB at {rate_hz} Hz and {channels} channels; it may take {HISTORY_MIB_MOST}"
+        "a history of {history:?} takes {mib} MiB at {rate_hz} Hz and {channels} channels; the limit is {MAX_HISTORY_MIB} MiB"
     )]
     History {
-        /// The span asked for.
+        /// The requested length.
         history: Duration,
-        /// What it takes.
+        /// Its memory.
         mib: u64,
         /// The source's rate.
         rate_hz: u32,
         /// The source's channels.
         channels: u16,
     },
-    /// The system gives no more threads.
-    #[error("no thread for the dispatcher: {0}")]
+    /// The system refused a thread.
+    #[error("cannot start a thread for the dispatcher: {0} (raise the limit of threads)")]
     Thread(#[source] std::io::Error),
 }
 
-/// Sound on its way: it is captured and dispatched whether or not anyone listens, until the source ends or
+/// A running stream. Sound is captured and dispatched, with or without consumers, until the source ends or
 /// [`stop`](Self::stop) is called.
 ///
 /// ```
@@ -95,7 +96,7 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// When the source can't be started, or its format is not one that a stream can have.
+    /// When the source can't be started, or its format or the options are out of range.
     pub fn start(source: Box<dyn Source>, options: StreamOptions) -> Result<Self, StreamError> {
         let format = Format::new(source.rate_hz(), source.channels(), options.block)?;
         let description = source.description();
@@ -107,13 +108,13 @@ impl Stream {
         let dispatcher = Dispatcher::new(format, ring, Arc::clone(&capture_tally), fan_out, history, awaited);
         let ring_micros = Arc::clone(dispatcher.ring_micros());
         let stop = Arc::clone(dispatcher.stop_flag());
-        // Where the source waits, the next block is there at once.
+        // If the source waits for its consumers, the next block is there at once.
         let period = if options.live { format.block_span() } else { Duration::ZERO };
         let dispatcher = thread::Builder::new()
             .name("dispatcher".into())
             .spawn(move || dispatcher.run(period))
             .map_err(StreamError::Thread)?;
-        // From here on, dropping the stream ends the dispatcher.
+        // If the source does not start, the drop of the stream ends the dispatcher.
         let mut stream = Self {
             format,
             description,
@@ -138,71 +139,71 @@ impl Stream {
         self.hub.subscribe(options)
     }
 
-    /// The way to subscribe from elsewhere.
+    /// Returns the hub, where other threads can subscribe.
     #[must_use]
     pub fn hub(&self) -> &Hub<Block> {
         &self.hub
     }
 
-    /// The live head.
+    /// Returns the live head.
     #[must_use]
     pub fn head(&self) -> &Head {
         self.hub.head()
     }
 
-    /// Rate, channels and block length.
+    /// Returns rate, channels and block length.
     #[must_use]
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// What the source is, for people.
+    /// Returns a few words for people about the source.
     #[must_use]
     pub fn description(&self) -> &str {
         &self.description
     }
 
-    /// Bits of the source's samples, if they are integers of a known width.
+    /// Returns the bits of the source's samples, if they are integers of a known width.
     #[must_use]
     pub fn sample_bits(&self) -> Option<u16> {
         self.sample_bits
     }
 
-    /// What the capture has done so far.
+    /// Returns the counts and the state of the capture.
     #[must_use]
     pub fn capture(&self) -> &Arc<CaptureTally> {
         &self.capture
     }
 
-    /// Stage `ring`: from the capture of each block's first frame to its dispatch, in microseconds. It includes
-    /// the length of the block, which must be complete before it can go out.
+    /// Returns the histogram of stage `ring`: from the capture of each block's first frame to its dispatch, in
+    /// microseconds. It includes the length of the block, which must be complete before it can go out.
     #[must_use]
     pub fn ring_micros(&self) -> &Arc<SharedRecorder> {
         &self.ring_micros
     }
 
-    /// Whether the dispatcher has ended: every consumer gets its end after what it has queued.
+    /// Returns whether the dispatcher has ended. Every consumer then receives its end after its queued items.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.dispatcher.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Stops the source, lets the dispatcher hand out what was captured, and ends every consumer in order. It waits
-    /// for no consumer: what one with [`Overflow::Block`](crate::Overflow::Block) has no room for now is lost and
-    /// counted. [`wait`](Self::wait) loses nothing.
+    /// Stops the source, dispatches the captured blocks, and ends every consumer in order. It does not wait for consumers:
+    /// blocks for which one with [`Overflow::Block`](crate::Overflow::Block) has no room are lost and counted.
+    /// [`wait`](Self::wait) loses nothing.
     pub fn stop(mut self) {
-        self.wind_up();
+        self.shut_down();
     }
 
     /// Waits until the source ends by itself and every block went out.
     pub fn wait(mut self) {
         if let Some(dispatcher) = self.dispatcher.take() {
-            // A panic there has been reported by its own thread already.
+            // Its own thread has reported a panic already.
             let _ = dispatcher.join();
         }
     }
 
-    fn wind_up(&mut self) {
+    fn shut_down(&mut self) {
         if let Some(running) = self.running.take() {
             running.stop();
         }
@@ -215,16 +216,16 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.wind_up();
+        self.shut_down();
     }
 }
 
-/// The blocks that a history of this span has.
+/// Returns the number of blocks in a history of this length.
 fn history_blocks(format: Format, history: Duration) -> Result<usize, StreamError> {
     let blocks = format.blocks_in(history);
     let bytes = blocks.saturating_mul(size_of::<f32>() as u64 * format.block_samples() as u64);
     let mib = bytes >> 20;
-    if mib > HISTORY_MIB_MOST {
+    if mib > MAX_HISTORY_MIB {
         let (rate_hz, channels) = (format.rate_hz(), format.channels());
         return Err(StreamError::History { history, mib, rate_hz, channels });
     }

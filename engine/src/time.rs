@@ -1,12 +1,16 @@
-//! Instants as plain numbers: the engine computes with them, and only its edges read a clock.
+//! Moments as plain numbers. The engine computes with them, and only its edges read a clock.
 
-use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-/// A moment, in nanoseconds since the Unix epoch.
+use crate::clock;
+
+/// A moment on the clock of this process, in nanoseconds.
 ///
-/// All timestamps of a process come from one monotonic clock that is anchored to the wall clock once, when it is
-/// first read. So differences are never disturbed by a stepped wall clock, and a step made after that is not seen.
+/// All timestamps of a process come from one steady clock, so a span between two of them is right even if the wall clock
+/// was set meanwhile. On Linux the clock goes on while the machine is suspended. It counts from the Unix epoch, by the
+/// wall clock as it stood at the first reading; [`unix_nanos`](Self::unix_nanos) and
+/// [`unix_seconds`](Self::unix_seconds) add the steps that the wall clock has made since. Use these two for every time
+/// that leaves the process.
 ///
 /// ```
 /// use aircheck_engine::Timestamp;
@@ -23,52 +27,55 @@ pub struct Timestamp(u64);
 impl Timestamp {
     /// Reads the clock. Takes no lock and makes no system call after the first reading.
     #[must_use]
+    #[inline]
     pub fn now() -> Self {
-        static ANCHOR: OnceLock<(Instant, u64)> = OnceLock::new();
-        let (instant, unix) = ANCHOR.get_or_init(|| {
-            let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            (Instant::now(), nanos(unix))
-        });
-        Self(unix + nanos(instant.elapsed()))
+        Self(clock::now_nanos())
     }
 
-    /// The moment `nanos` nanoseconds after the Unix epoch.
+    /// Creates the moment `nanos` on the process's clock: the inverse of [`as_nanos`](Self::as_nanos).
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// Nanoseconds since the Unix epoch.
+    /// Returns the nanoseconds on the process's clock.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// Seconds since the Unix epoch, as JSON shows them (a double keeps a quarter of a microsecond here).
+    /// Returns Unix time in nanoseconds, as the wall clock stands now: within a second of a step while a
+    /// [`Stream`](crate::Stream) runs.
     #[must_use]
-    pub fn as_secs_f64(self) -> f64 {
-        self.0 as f64 / 1e9
+    pub fn unix_nanos(self) -> u64 {
+        clock::unix_nanos(self.0)
     }
 
-    /// How long after `earlier` this is; zero if it is before.
+    /// Returns Unix time in seconds, as the wall clock stands now. A double keeps a quarter of a microsecond here.
+    #[must_use]
+    pub fn unix_seconds(self) -> f64 {
+        self.unix_nanos() as f64 / 1e9
+    }
+
+    /// Returns how long after `earlier` this is; zero if it is before.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// How long after `earlier` this is, in whole microseconds; 0 if it is before.
+    /// Returns how long after `earlier` this is, in whole microseconds; 0 if it is before.
     #[must_use]
     pub const fn micros_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0) / 1000
     }
 
-    /// Nanoseconds from `other` to this moment, negative if this is earlier.
+    /// Returns the nanoseconds from `other` to this moment, negative if this is earlier.
     #[must_use]
     pub const fn offset_from(self, other: Self) -> i64 {
         self.0.wrapping_sub(other.0) as i64
     }
 
-    /// This moment moved by a signed number of nanoseconds.
+    /// Returns this moment moved by a signed number of nanoseconds.
     #[must_use]
     pub const fn offset_by(self, nanos: i64) -> Self {
         Self(self.0.saturating_add_signed(nanos))
@@ -91,7 +98,7 @@ impl std::ops::Sub<Duration> for Timestamp {
     }
 }
 
-/// A span in nanoseconds; 584 years, the most a `u64` holds, for anything longer.
+/// Converts a span to nanoseconds; a longer one than the 584 years of a `u64` becomes those.
 fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,19 +1,22 @@
-//! When each frame was captured: a straight line through the device's jittery timestamps.
+//! The capture time of each frame: a straight line through the device's jittery timestamps.
 //!
 //! The line is `epoch + position / rate`. A timestamp can be late (the period was handed over late) but hardly ever
-//! early, so the smallest offset from the line within a window tells how the line lies: a little off is clock drift,
-//! and the line follows; far off for a whole window means that the device lost sound without saying so.
+//! early, so the smallest offset from the line within a window tells how good the line is. A small offset is clock
+//! drift, and the line follows it. A large one for a whole window means that the device lost sound without reporting it.
 
 use std::time::Duration;
 
 use crate::{Format, Timestamp};
 
-/// A window is at least this long. A sound server that was frozen for a second and a half delivers everything in one
-/// burst afterwards; in a shorter window that would look like a loss.
+/// Least length of a window. A sound server that was frozen for a second and a half delivers everything in one burst
+/// afterwards; in a shorter window that would look like a loss.
 const WINDOW: Duration = Duration::from_secs(2);
 /// An offset beyond this, for a whole window, is a loss. Well above the jitter of a sound server's periods (some
 /// milliseconds), and above what drift of 1000 ppm adds within a window (2 ms).
-const LOSS_NANOS: i64 = 60_000_000;
+const MIN_LOSS_NANOS: i64 = 60_000_000;
+/// An offset beyond this is a loss at once: no sound server holds so much sound back. The machine was suspended, or this
+/// process was stopped.
+const MAX_BURST_NANOS: i64 = 60_000_000_000;
 
 /// The line from frame positions to capture times.
 #[derive(Debug)]
@@ -29,43 +32,52 @@ impl Timeline {
         Self { format, epoch: None, window_start: Timestamp::default(), window_min: i64::MAX }
     }
 
-    /// When the frame at `position` was captured, by the line. Before the first observation, the Unix epoch.
+    /// Returns when the frame at `position` was captured, by the line. Before the first observation, the Unix epoch.
     pub(crate) fn time_of(&self, position: u64) -> Timestamp {
         self.format.time_of(self.epoch.unwrap_or_default(), position)
     }
 
-    /// How far `measured` is after the line at `position`, in nanoseconds.
+    /// Returns how far `measured` is after the line at `position`, in nanoseconds.
     pub(crate) fn offset(&self, position: u64, measured: Timestamp) -> i64 {
         if self.epoch.is_some() { measured.offset_from(self.time_of(position)) } else { 0 }
     }
 
-    /// Takes note that the frame at `position` has the device's timestamp `measured`. Returns how many frames the
-    /// device must have lost, if that has become certain; the caller then moves its position on.
+    /// Takes the device's timestamp `measured` of the frame at `position` into account. Returns how many frames the
+    /// device has lost, once that is certain; the caller then advances its position by them.
     pub(crate) fn observe(&mut self, position: u64, measured: Timestamp) -> u64 {
         let Some(epoch) = self.epoch else {
             self.rebase(position, measured);
             return 0;
         };
-        self.window_min = self.window_min.min(self.offset(position, measured));
+        let offset = self.offset(position, measured);
+        if offset > MAX_BURST_NANOS {
+            return self.frames_in(offset);
+        }
+        self.window_min = self.window_min.min(offset);
         if measured.since(self.window_start) < WINDOW {
             return 0;
         }
         let offset = self.window_min;
         self.window_start = measured;
         self.window_min = i64::MAX;
-        if offset > LOSS_NANOS {
-            return (offset as u128 * u128::from(self.format.rate_hz()) / 1_000_000_000) as u64;
+        if offset > MIN_LOSS_NANOS {
+            return self.frames_in(offset);
         }
-        // Early means that the line lay too late, at once; late is followed slowly, because it may be jitter.
+        // An early frame proves that the line was late, so it moves at once. A late one may be jitter: it moves slowly.
         self.epoch = Some(epoch.offset_by(if offset < 0 { offset } else { offset / 4 }));
         0
     }
 
-    /// Lays the line anew, so that the frame at `position` was captured at `measured`.
+    /// Moves the line so that the frame at `position` was captured at `measured`.
     pub(crate) fn rebase(&mut self, position: u64, measured: Timestamp) {
         self.epoch = Some(measured - self.format.span(position));
         self.window_start = measured;
         self.window_min = i64::MAX;
+    }
+
+    /// Returns the whole frames in a positive number of nanoseconds.
+    fn frames_in(&self, nanos: i64) -> u64 {
+        (nanos as u128 * u128::from(self.format.rate_hz()) / 1_000_000_000) as u64
     }
 }
 
@@ -79,7 +91,7 @@ mod tests {
         Timeline::new(Format::new(48_000, 1, Duration::from_millis(10)).unwrap())
     }
 
-    /// Feeds periods of 480 frames; `late` gives each one's lateness in ns by its number. Returns the lost frames.
+    /// Feeds periods of 480 frames, each late by `late` of its number, in ns. Returns the lost frames.
     fn feed(timeline: &mut Timeline, periods: std::ops::Range<u64>, late: impl Fn(u64) -> i64) -> u64 {
         periods.map(|n| timeline.observe(n * 480, (START + Duration::from_millis(10 * n)).offset_by(late(n)))).sum()
     }
@@ -92,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn drift_is_followed_and_is_no_loss() {
+    fn drift_is_followed_and_not_a_loss() {
         let mut timeline = timeline();
         // 100 ppm slow for an hour: 360 ms in all.
         assert_eq!(feed(&mut timeline, 0..360_000, |n| n as i64 * 1000), 0);
@@ -110,10 +122,19 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_after_a_freeze_is_no_loss() {
+    fn a_burst_after_a_freeze_is_not_a_loss() {
         let mut timeline = timeline();
         // Periods 500 to 649 all arrive at period 650's time.
         let frozen = |n| if (500..650).contains(&n) { (650 - n as i64) * 10_000_000 } else { 0 };
         assert_eq!(feed(&mut timeline, 0..1500, frozen), 0);
+    }
+
+    /// Before, two seconds of sound were stamped as of before the suspend.
+    #[test]
+    fn a_suspend_is_a_loss_at_once() {
+        let mut timeline = timeline();
+        assert_eq!(feed(&mut timeline, 0..100, |_| 0), 0);
+        let resumed = START + Duration::from_secs(3601);
+        assert_eq!(timeline.observe(48_000, resumed), 3600 * 48_000);
     }
 }

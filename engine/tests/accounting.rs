@@ -1,7 +1,10 @@
-//! `offered = delivered + lost + queued`, for every consumer at every moment, against a model that knows only the
-//! sequence numbers: what was pushed, what each consumer received, and which gaps it saw.
+//! `offered = delivered + lost + queued`, for every consumer at every moment. The counts are checked against a model of
+//! sequence numbers alone: the pushed ones, the ones that each consumer received, and the gaps that it saw.
 
-#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a test fails on anything unexpected")]
+
+#[path = "common/ends.rs"]
+mod ends;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,34 +16,35 @@ use aircheck_engine::{
     Consumer, Delivery, End, EndReason, FanOut, FanOutOptions, Gap, Hub, Item, Loss, Overflow, RecvError, Snapshot,
     Stamp, Start, SubscribeOptions, Tally, Timestamp,
 };
+use ends::ends;
 use proptest::prelude::*;
 
-/// One step of a schedule. Numbers choose among what is there at that moment.
+/// One action of a schedule. `who` chooses among the consumers of that moment.
 #[derive(Clone, Debug)]
-enum Step {
-    /// Puts items into the batch, the first of them after a hole.
+enum Action {
+    /// Pushes items into the batch, the first of them after a hole in the sequence.
     Push {
         hole: u64,
         items: u64,
     },
     Flush,
-    /// The source lost something, and nothing comes after it for now.
+    /// The source loses items, and no item follows yet.
     Advance {
         hole: u64,
     },
-    /// Time goes by while nothing comes.
+    /// Time passes without an item.
     Look,
     Subscribe {
         overflow: Overflow,
         buffer: usize,
         start: Start,
     },
-    /// A consumer comes back and takes up to so many items. Between two of these it stalls.
+    /// A consumer takes up to `most` items. Between two of these actions it stalls.
     Take {
         who: usize,
         most: usize,
     },
-    /// It takes up to so many items at one go.
+    /// A consumer takes up to `most` items at once.
     TakeRun {
         who: usize,
         most: usize,
@@ -56,27 +60,27 @@ enum Step {
     },
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn action() -> impl Strategy<Value = Action> {
     let overflow = prop::sample::select(Overflow::ALL.to_vec());
     let start = prop_oneof![Just(Start::Live), (0..20_u64).prop_map(Start::Back), (0..60_u64).prop_map(Start::From)];
     prop_oneof![
-        6 => (prop_oneof![4 => Just(0), 1 => 1..4_u64], 1..8_u64).prop_map(|(hole, items)| Step::Push { hole, items }),
-        5 => Just(Step::Flush),
-        1 => (1..4_u64).prop_map(|hole| Step::Advance { hole }),
-        1 => Just(Step::Look),
+        6 => (prop_oneof![4 => Just(0), 1 => 1..4_u64], 1..8_u64).prop_map(|(hole, items)| Action::Push { hole, items }),
+        5 => Just(Action::Flush),
+        1 => (1..4_u64).prop_map(|hole| Action::Advance { hole }),
+        1 => Just(Action::Look),
         2 => (overflow, 1..6_usize, start)
-            .prop_map(|(overflow, buffer, start)| Step::Subscribe { overflow, buffer, start }),
-        7 => (0..8_usize, 1..12_usize).prop_map(|(who, most)| Step::Take { who, most }),
-        4 => (0..8_usize, 0..12_usize).prop_map(|(who, most)| Step::TakeRun { who, most }),
-        1 => (0..8_usize).prop_map(|who| Step::Skip { who }),
-        1 => (0..8_usize).prop_map(|who| Step::Drop { who }),
-        1 => (0..8_usize).prop_map(|who| Step::Close { who }),
+            .prop_map(|(overflow, buffer, start)| Action::Subscribe { overflow, buffer, start }),
+        7 => (0..8_usize, 1..12_usize).prop_map(|(who, most)| Action::Take { who, most }),
+        4 => (0..8_usize, 0..12_usize).prop_map(|(who, most)| Action::TakeRun { who, most }),
+        1 => (0..8_usize).prop_map(|who| Action::Skip { who }),
+        1 => (0..8_usize).prop_map(|who| Action::Drop { who }),
+        1 => (0..8_usize).prop_map(|who| Action::Close { who }),
     ]
 }
 
-/// What the producing side did, in sequence numbers alone.
+/// Model of the producing end, in sequence numbers alone.
 #[derive(Default)]
-struct Pushed {
+struct ProducerModel {
     /// Every sequence number that has an item, whether flushed or not.
     items: Vec<u64>,
     next: u64,
@@ -89,17 +93,17 @@ struct Pushed {
     now: u64,
 }
 
-impl Pushed {
+impl ProducerModel {
     fn between(&self, from: u64, to: u64) -> u64 {
         self.items.iter().filter(|sequence| (from..to).contains(sequence)).count() as u64
     }
 }
 
-/// One consumer, and what it has seen with its own eyes.
-struct Seen {
+/// A consumer, and the items and gaps that it has received.
+struct ConsumerModel {
     consumer: Consumer<u64>,
     options: SubscribeOptions,
-    /// First sequence number and the first one that is not lost to the history, once the fan-out has taken it in.
+    /// First sequence number, and the first one that the history still has, once the fan-out has admitted the consumer.
     first: Option<(u64, u64)>,
     burst: u64,
     received: Vec<u64>,
@@ -108,18 +112,18 @@ struct Seen {
     closed: bool,
     told_to_skip: bool,
     last: Snapshot,
-    /// Earlier snapshots: one past what was flushed by then, how many were received by then, and the snapshot.
+    /// Earlier snapshots, each with one past the last flushed item and the number of received items of that moment.
     earlier: Vec<(u64, usize, Snapshot)>,
     slowest: u64,
 }
 
-impl Seen {
+impl ConsumerModel {
     fn next(&self) -> u64 {
         let after_received = self.received.last().map(|sequence| sequence + 1);
         after_received.or(self.first.map(|(first, _)| first)).unwrap_or(0)
     }
 
-    fn take(&mut self, pushed: &Pushed) -> Result<u64, RecvError> {
+    fn take(&mut self, pushed: &ProducerModel) -> Result<u64, RecvError> {
         let now = Timestamp::from_nanos(pushed.now);
         match self.consumer.try_recv(now) {
             Ok(Delivery { gap, lag_items, item }) => {
@@ -130,20 +134,20 @@ impl Seen {
         }
     }
 
-    /// Takes up to `most` items at one go.
-    fn take_run(&mut self, pushed: &Pushed, most: usize) -> Result<(), RecvError> {
+    /// Takes up to `most` items at once.
+    fn take_run(&mut self, pushed: &ProducerModel, most: usize) -> Result<(), RecvError> {
         let run = self.consumer.try_recv_run(Timestamp::from_nanos(pushed.now), most);
         let taken = run.map(|run| (run.gap, run.lag_items, run.iter().cloned().collect::<Vec<_>>()));
         let (gap, lag_items, items) = taken.map_err(|error| self.refused(error))?;
         assert!((1..=most.max(1)).contains(&items.len()), "{} of at most {most}", items.len());
         for (item, behind) in items.iter().zip(0..) {
-            assert!(behind == 0 || item.value == self.next(), "a run has no holes");
+            assert!(behind == 0 || item.value == self.next(), "a run has no gaps");
             self.received(pushed, gap.filter(|_| behind == 0), lag_items - behind, item);
         }
         Ok(())
     }
 
-    fn received(&mut self, pushed: &Pushed, gap: Option<Gap>, lag_items: u64, item: &Item<u64>) {
+    fn received(&mut self, pushed: &ProducerModel, gap: Option<Gap>, lag_items: u64, item: &Item<u64>) {
         let now = Timestamp::from_nanos(pushed.now);
         let Item { stamp, value: item } = *item;
         assert!(!self.closed, "closed consumers get nothing more");
@@ -151,7 +155,7 @@ impl Seen {
         assert!(pushed.items.binary_search(&item).is_ok() && item < pushed.flushed, "{item} was never flushed");
         assert_eq!(lag_items, pushed.head - (item + 1), "lag is the head minus the position");
         let hole = item.checked_sub(self.next()).expect("sequence numbers only rise");
-        assert_eq!(gap.map_or(0, |gap| gap.blocks), hole, "the gap before {item} is the whole hole");
+        assert_eq!(gap.map_or(0, |gap| gap.blocks), hole, "the gap before {item} covers all missing numbers");
         if let Some(gap) = gap {
             assert_eq!(gap.from, self.next(), "the gap starts where the last item ended");
             self.gaps.push(gap);
@@ -171,8 +175,8 @@ impl Seen {
         error
     }
 
-    /// What was offered by what the consumer knows: up to the last item flushed, or up to its own end.
-    fn offered(&self, pushed: &Pushed) -> u64 {
+    /// Returns the number of offered items by the model: up to the last flushed item, or up to the consumer's end.
+    fn offered(&self, pushed: &ProducerModel) -> u64 {
         let Some((first, there)) = self.first else { return 0 };
         match self.end {
             Some(End { gap, .. }) => self.next() + gap.map_or(0, |gap| gap.blocks) - first,
@@ -181,16 +185,16 @@ impl Seen {
     }
 
     /// Checks the snapshot of this moment.
-    fn check(&mut self, pushed: &Pushed) {
+    fn check(&mut self, pushed: &ProducerModel) {
         let now = self.consumer.tally().snapshot();
         let queued_and_lost = now.lost.total() + now.queued;
         assert_eq!(now.offered, now.delivered + queued_and_lost, "the identity");
-        assert_eq!(now.delivered, self.received.len() as u64, "delivered is what was received");
+        assert_eq!(now.delivered, self.received.len() as u64, "delivered equals received");
         assert!(now.offered >= self.last.offered && now.delivered >= self.last.delivered, "counters went back");
         assert!(Loss::ALL.iter().all(|reason| now.lost.of(*reason) >= self.last.lost.of(*reason)), "losses went back");
         let seen: u64 = self.gaps.iter().map(|gap| gap.blocks).sum();
         assert!(now.lost.total() + now.queued >= seen, "a gap that was seen is not counted");
-        // Where it ended it stands still, and a `TooSlow` may come before the consumer knows of it.
+        // After the end the counts stand still, and `TooSlow` may come before the consumer has read its end.
         let ended = self.consumer.tally().end_reason().is_some();
         if !ended && !self.closed {
             assert_eq!(now.offered, self.offered(pushed), "offered is every number from the first");
@@ -208,12 +212,12 @@ impl Seen {
     }
 
     /// Checks everything once the consumer has seen its end.
-    fn check_ended(&self, pushed: &Pushed) {
+    fn check_ended(&self, pushed: &ProducerModel) {
         let end = self.end.expect("it ended");
         let now = self.consumer.tally().snapshot();
         let tally = self.consumer.tally();
         let seen = self.gaps.iter().map(|gap| gap.blocks).sum::<u64>() + end.gap.map_or(0, |gap| gap.blocks);
-        assert_eq!(now.queued, 0, "everything was taken before the end");
+        assert_eq!(now.queued, 0, "all queued items were taken before the end");
         assert_eq!(now.lost.total(), seen, "every loss was seen in a gap, and no gap without a loss");
         assert_eq!(now.offered, self.offered(pushed));
         assert_eq!(tally.end_reason(), Some(end.reason));
@@ -226,12 +230,12 @@ impl Seen {
         assert_eq!(tally.queue_micros().histogram().len(), self.received.len() as u64);
         assert_eq!(tally.queue_micros().max(), self.slowest, "latency is measured to the given time");
         let Some((first, there)) = self.first else {
-            assert_eq!(now.offered, 0, "it was never taken in");
+            assert_eq!(now.offered, 0, "it was never admitted");
             return;
         };
         let (stop, reasons) = (first + now.offered, &now.lost);
         let items = pushed.between(there, stop);
-        // Each item that was there went somewhere, and each number without one was lost before the fan-out.
+        // Each item was delivered or lost, and each number without an item was lost at the source.
         let of_items = [Loss::Overflow, Loss::Skipped, Loss::Late, Loss::Conflated].map(|reason| reasons.of(reason));
         assert_eq!(items, now.delivered + of_items.iter().sum::<u64>());
         assert_eq!(reasons.of(Loss::History), there - first, "history that was gone");
@@ -242,7 +246,7 @@ impl Seen {
             Overflow::Latest => &[Loss::Conflated],
             Overflow::Block => &[Loss::Late],
         };
-        assert!(self.told_to_skip || reasons.of(Loss::Late) == 0, "nobody told it to skip");
+        assert!(self.told_to_skip || reasons.of(Loss::Late) == 0, "it was not told to skip");
         for reason in [Loss::Overflow, Loss::Skipped, Loss::Late, Loss::Conflated] {
             assert!(may_lose.contains(&reason) || reasons.of(reason) == 0, "{reason:?}, {:?}", self.options);
         }
@@ -255,7 +259,7 @@ impl Seen {
         self.check_queued(there);
     }
 
-    /// What was queued at an earlier moment must have been received or skipped since: `queued` is no invention.
+    /// Checks that items queued at earlier moments were received or skipped since.
     fn check_queued(&self, there: u64) {
         let last = self.consumer.tally().snapshot();
         for (flushed, received, then) in &self.earlier {
@@ -263,7 +267,7 @@ impl Seen {
             let came = since.count() as u64;
             match self.options.overflow {
                 Overflow::SkipToLive => {
-                    let skipped = passed_over(&last) - passed_over(then);
+                    let skipped = skipped_items(&last) - skipped_items(then);
                     assert!(came <= then.queued && then.queued <= came + skipped, "{then:?}: {came} came");
                 }
                 Overflow::Latest => {
@@ -271,7 +275,7 @@ impl Seen {
                     assert!(then.queued <= 1 && came <= then.queued && then.queued <= came + conflated);
                 }
                 Overflow::DropNewest | Overflow::Disconnect | Overflow::Block => {
-                    let late = passed_over(&last) - passed_over(then);
+                    let late = skipped_items(&last) - skipped_items(then);
                     assert!(came <= then.queued && then.queued <= came + late, "{then:?}: {came} came");
                 }
             }
@@ -279,27 +283,27 @@ impl Seen {
     }
 }
 
-/// What a consumer passed over although it was queued.
-fn passed_over(snapshot: &Snapshot) -> u64 {
+/// Returns the queued items that a consumer skipped.
+fn skipped_items(snapshot: &Snapshot) -> u64 {
     snapshot.lost.of(Loss::Skipped) + snapshot.lost.of(Loss::Late)
 }
 
-/// A fan-out that is driven step by step, and what is known of it without looking inside.
-struct Run {
+/// A fan-out that is driven action by action, beside its model.
+struct Driver {
     fan_out: FanOut<u64>,
     hub: Hub<u64>,
     history_items: usize,
-    pushed: Pushed,
-    seen: Vec<Seen>,
+    pushed: ProducerModel,
+    seen: Vec<ConsumerModel>,
 }
 
-impl Run {
+impl Driver {
     fn new(history_items: usize) -> Self {
         let (fan_out, hub) = FanOut::new(FanOutOptions { history: history_items, live: false, head: None });
-        Self { fan_out, hub, history_items, pushed: Pushed::default(), seen: Vec::new() }
+        Self { fan_out, hub, history_items, pushed: ProducerModel::default(), seen: Vec::new() }
     }
 
-    /// The fan-out lets consumers in: not while a batch is begun, or they would be handed its rest.
+    /// Models the admission of consumers, which does not happen within a batch.
     fn admitted(&mut self) {
         if self.pushed.begun {
             return;
@@ -331,18 +335,18 @@ impl Run {
     }
 
     fn flush(&mut self) {
-        let fallen: Vec<u64> = self.fan_out.flush().map(|item| item.value).collect();
+        let expired: Vec<u64> = self.fan_out.flush().map(|item| item.value).collect();
         let before: Vec<u64> = self.pushed.history.iter().copied().collect();
         self.flushed();
         let kept = self.pushed.history.front().copied().unwrap_or(u64::MAX);
-        assert!(fallen.iter().all(|item| *item < kept), "{fallen:?} fell, {kept} was kept");
-        assert!(before.iter().all(|item| *item >= kept || fallen.contains(item)), "what falls is handed back");
+        assert!(expired.iter().all(|item| *item < kept), "{expired:?} expired, {kept} was kept");
+        assert!(before.iter().all(|item| *item >= kept || expired.contains(item)), "expired items are returned");
     }
 
-    fn step(&mut self, step: &Step) {
+    fn act(&mut self, action: &Action) {
         self.pushed.now += 1_700_000;
-        match *step {
-            Step::Push { hole, items } => {
+        match *action {
+            Action::Push { hole, items } => {
                 for number in 0..items {
                     self.admitted();
                     if !self.fan_out.has_room(1) {
@@ -358,23 +362,23 @@ impl Run {
                     assert_eq!(self.fan_out.next_sequence(), self.pushed.next);
                 }
             }
-            Step::Flush => self.flush(),
-            Step::Advance { hole } => {
+            Action::Flush => self.flush(),
+            Action::Advance { hole } => {
                 self.pushed.next += hole;
                 self.fan_out.advance_to(self.pushed.next);
             }
-            Step::Look => {
+            Action::Look => {
                 self.admitted();
                 let there = self.seen.iter().filter(|seen| {
                     seen.first.is_some() && !seen.closed && seen.consumer.tally().end_reason().is_none()
                 });
                 assert_eq!(there.count(), self.fan_out.consumers());
             }
-            Step::Subscribe { overflow, buffer, start } => {
+            Action::Subscribe { overflow, buffer, start } => {
                 let options = SubscribeOptions { overflow, buffer, start };
                 let consumer = self.hub.subscribe(options).expect("the fan-out is there");
                 let last = consumer.tally().snapshot();
-                self.seen.push(Seen {
+                self.seen.push(ConsumerModel {
                     consumer,
                     options,
                     first: None,
@@ -389,15 +393,15 @@ impl Run {
                     slowest: 0,
                 });
             }
-            Step::Take { who, most } => self.take(who, most),
-            Step::TakeRun { who, most } => {
+            Action::Take { who, most } => self.take(who, most),
+            Action::TakeRun { who, most } => {
                 let count = self.seen.len();
                 if let Some(seen) = self.seen.get_mut(who % count.max(1)) {
-                    // Whether there is anything is what `Take` checks.
+                    // `Take` checks whether an item must be there.
                     let _ = seen.take_run(&self.pushed, most);
                 }
             }
-            Step::Drop { who } if !self.seen.is_empty() => {
+            Action::Drop { who } if !self.seen.is_empty() => {
                 let seen = self.seen.swap_remove(who % self.seen.len());
                 let tally = Arc::clone(seen.consumer.tally());
                 let before = tally.snapshot();
@@ -408,14 +412,14 @@ impl Run {
                 assert_eq!(after.offered, after.delivered + after.lost.total() + after.queued);
                 assert_eq!(before.delivered, after.delivered);
             }
-            Step::Close { who } if !self.seen.is_empty() => {
+            Action::Close { who } if !self.seen.is_empty() => {
                 let who = who % self.seen.len();
                 let seen = &mut self.seen[who];
                 seen.consumer.tally().close();
-                // One that had seen its end keeps that.
+                // A consumer that has read its end keeps it.
                 seen.closed |= seen.end.is_none();
             }
-            Step::Skip { who } if !self.seen.is_empty() => {
+            Action::Skip { who } if !self.seen.is_empty() => {
                 let who = who % self.seen.len();
                 let seen = &mut self.seen[who];
                 let queued = seen.consumer.tally().snapshot().queued;
@@ -428,7 +432,7 @@ impl Run {
                     assert_eq!(now.queued, 0, "{item} is not the newest");
                 }
             }
-            Step::Drop { .. } | Step::Close { .. } | Step::Skip { .. } => {}
+            Action::Drop { .. } | Action::Close { .. } | Action::Skip { .. } => {}
         }
         for seen in &mut self.seen {
             seen.check(&self.pushed);
@@ -443,7 +447,7 @@ impl Run {
             let before = seen.consumer.tally().snapshot();
             match seen.take(&self.pushed) {
                 Ok(item) if seen.options.overflow == Overflow::Latest => {
-                    assert_eq!(item + 1, flushed, "a value that is not the newest is stale");
+                    assert_eq!(item + 1, flushed, "with `latest` each value is the newest");
                 }
                 Ok(item) if seen.options.overflow == Overflow::SkipToLive => {
                     let lag = flushed - (item + 1);
@@ -454,7 +458,7 @@ impl Run {
                 Ok(_) => {}
                 Err(RecvError::Empty) => {
                     let skip = seen.options.overflow == Overflow::SkipToLive;
-                    assert!(skip || before.queued == 0, "something is queued, and it says it is empty");
+                    assert!(skip || before.queued == 0, "`Empty` although an item is queued");
                     assert_eq!(seen.consumer.tally().snapshot().queued, 0);
                     break;
                 }
@@ -467,12 +471,12 @@ impl Run {
         }
     }
 
-    /// Ends the fan-out, in order or not, and has every consumer take what is left.
+    /// Ends the fan-out, in order or not, and lets every consumer take its queued items.
     fn finish(mut self, in_order: bool) {
         if in_order {
             self.flushed();
         } else {
-            // What was not flushed was never offered to anybody.
+            // Items that were not flushed were never offered.
             self.pushed.items.retain(|item| *item < self.pushed.flushed);
         }
         let Self { fan_out, pushed, mut seen, .. } = self;
@@ -503,18 +507,18 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_is_lost_unseen_in_any_schedule(
+    fn every_loss_is_counted_in_any_schedule(
         history in 0..16_usize,
-        steps in prop::collection::vec(step(), 1..120),
+        actions in prop::collection::vec(action(), 1..120),
         in_order in any::<bool>(),
     ) {
-        let mut run = Run::new(history);
-        // Two are there from the start; schedules that begin with nobody are found often enough.
-        run.step(&Step::Subscribe { overflow: Overflow::SkipToLive, buffer: 3, start: Start::Live });
-        for step in &steps {
-            run.step(step);
+        let mut driver = Driver::new(history);
+        // One consumer is there from the start.
+        driver.act(&Action::Subscribe { overflow: Overflow::SkipToLive, buffer: 3, start: Start::Live });
+        for action in &actions {
+            driver.act(action);
         }
-        run.finish(in_order);
+        driver.finish(in_order);
     }
 }
 
@@ -534,7 +538,7 @@ fn drain_one(consumer: &mut Consumer<u64>) -> (u64, Option<Gap>) {
     (delivery.item.value, delivery.gap)
 }
 
-/// Takes what is there: sequence numbers, and the gap before each.
+/// Takes the queued items: sequence numbers, and the gap before each.
 fn drain(consumer: &mut Consumer<u64>) -> Vec<(u64, Option<Gap>)> {
     std::iter::from_fn(|| consumer.try_recv(Timestamp::default()).ok()).map(|d| (d.item.value, d.gap)).collect()
 }
@@ -548,14 +552,14 @@ fn skip_to_live_goes_to_the_newest_with_one_gap() {
     // A little late: within its buffer it loses nothing.
     send(&mut fan_out, 10);
     assert_eq!(drain(&mut consumer), (5..15).map(|item| (item, None)).collect::<Vec<_>>());
-    // Too late, but the ring was not full: on to the newest, at once.
+    // Too late, but the ring was not full: it skips to the newest at once.
     send(&mut fan_out, 15);
     let gap = Gap { from: 15, blocks: 14, reason: Loss::Skipped };
     assert_eq!(drain(&mut consumer), [(29, Some(gap))]);
-    // Far too late, and even the newest that the ring took is stale: on with the next one, and one gap for it all.
+    // Far too late, and even the newest item in the ring is stale: it goes on with the next one, after a single gap.
     send(&mut fan_out, 100);
     assert_eq!(drain(&mut consumer), []);
-    assert_eq!(consumer.tally().snapshot().lag_items, 80, "what it skipped is behind it");
+    assert_eq!(consumer.tally().snapshot().lag_items, 80, "skipped items do not count as lag");
     send(&mut fan_out, 2);
     let gap = Gap { from: 30, blocks: 100, reason: Loss::Overflow };
     assert_eq!(drain(&mut consumer), [(130, Some(gap)), (131, None)]);
@@ -564,7 +568,7 @@ fn skip_to_live_goes_to_the_newest_with_one_gap() {
 }
 
 #[test]
-fn skip_to_live_keeps_the_lag_that_was_asked_for_and_no_more() {
+fn skip_to_live_keeps_deliberate_lag_and_no_more() {
     let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 100, ..FanOutOptions::default() });
     send(&mut fan_out, 100);
     let options = SubscribeOptions { overflow: Overflow::SkipToLive, buffer: 10, start: Start::Back(50) };
@@ -572,8 +576,8 @@ fn skip_to_live_keeps_the_lag_that_was_asked_for_and_no_more() {
     send(&mut fan_out, 10);
     assert_eq!(consumer.tally().snapshot().burst_items, 50);
     let taken: Vec<u64> = (0..40).map(|_| consumer.try_recv(Timestamp::default()).unwrap().item.value).collect();
-    assert_eq!(taken, (50..90).collect::<Vec<_>>(), "the burst is no lag to skip");
-    // It has read up all but 20 of the burst: these and its buffer are what it may be behind, and not one more.
+    assert_eq!(taken, (50..90).collect::<Vec<_>>(), "the burst is not skipped");
+    // All but 20 items of the burst are read. It may be behind by these and its buffer, and not one more.
     send(&mut fan_out, 11);
     assert_eq!(drain_one(&mut consumer), (90, None));
     send(&mut fan_out, 2);
@@ -581,7 +585,7 @@ fn skip_to_live_keeps_the_lag_that_was_asked_for_and_no_more() {
 }
 
 #[test]
-fn skip_to_live_gets_something_however_long_the_batches() {
+fn skip_to_live_delivers_items_of_batches_longer_than_the_ring() {
     let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
     let mut consumer = subscribe(&hub, Overflow::SkipToLive, 1);
     for _ in 0..10 {
@@ -592,11 +596,11 @@ fn skip_to_live_gets_something_however_long_the_batches() {
         drain(&mut consumer);
     }
     let delivered = consumer.tally().snapshot().delivered;
-    assert!(delivered >= 5, "{delivered} of ten batches left anything");
+    assert!(delivered >= 5, "only {delivered} items from ten batches");
 }
 
 #[test]
-fn skip_to_live_does_not_skip_what_an_encoder_is_late_with() {
+fn skip_to_live_does_not_skip_the_lag_of_an_encoder() {
     let (mut blocks, block_hub) = FanOut::new(FanOutOptions::default());
     let head = Some(block_hub.head().clone());
     let (mut packets, hub) = FanOut::new(FanOutOptions { head, ..FanOutOptions::default() });
@@ -610,7 +614,7 @@ fn skip_to_live_does_not_skip_what_an_encoder_is_late_with() {
 }
 
 #[test]
-fn a_run_ends_where_something_is_missing() {
+fn a_run_ends_at_a_gap() {
     let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
     let mut consumer = subscribe(&hub, Overflow::DropNewest, 20);
     let now = Timestamp::default();
@@ -630,7 +634,7 @@ fn a_run_ends_where_something_is_missing() {
     let account = consumer.tally().snapshot();
     assert_eq!((account.delivered, account.queued, account.next_sequence), (8, 0, 11));
     let lags = consumer.tally().lag_items().histogram();
-    // Each that came at its own lag; and of the three that did not, the first was due when it was one behind.
+    // Each delivered item counts at its own lag. Of the three missing ones, the first was due at a lag of one.
     let counted: Vec<u64> = (0..=11).map(|lag| lags.count_at(lag)).collect();
     assert_eq!(counted, [1, 2, 2, 1, 0, 0, 1, 1, 1, 1, 1, 0]);
     fan_out.finish(EndReason::Finished);
@@ -638,20 +642,20 @@ fn a_run_ends_where_something_is_missing() {
     assert_eq!(consumer.try_recv_run(now, 1).err(), Some(RecvError::Ended(end)));
 }
 
-/// What a run holds is taken: dropped unseen, it does not come again.
+/// The items of a run count as delivered. Dropped unread, they do not come again.
 #[test]
-fn a_run_that_nobody_looks_at_is_taken_all_the_same() {
+fn an_unread_run_is_delivered() {
     let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
     let mut consumer = subscribe(&hub, Overflow::DropNewest, 4);
     send(&mut fan_out, 4);
     drop(consumer.try_recv_run(Timestamp::default(), 3).unwrap());
     assert_eq!(drain_one(&mut consumer), (3, None));
     send(&mut fan_out, 4);
-    assert_eq!(drain(&mut consumer).len(), 4, "their places are free again");
+    assert_eq!(drain(&mut consumer).len(), 4, "their slots are free again");
 }
 
 #[test]
-fn drop_newest_delivers_what_is_queued_in_order() {
+fn drop_newest_delivers_queued_items_in_order() {
     let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
     let mut consumer = subscribe(&hub, Overflow::DropNewest, 4);
     send(&mut fan_out, 10);
@@ -660,9 +664,9 @@ fn drop_newest_delivers_what_is_queued_in_order() {
     assert_eq!(drain(&mut consumer), [(10, Some(Gap { from: 4, blocks: 6, reason: Loss::Overflow }))]);
 }
 
-/// Each hole has its own reason, also where a whole batch went into the ring between two of them.
+/// Each gap has its own reason, also where a whole batch went into the ring between two gaps.
 #[test]
-fn a_reason_is_not_carried_over_to_the_next_hole() {
+fn a_reason_does_not_carry_over_to_the_next_gap() {
     let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
     let mut consumer = subscribe(&hub, Overflow::DropNewest, 4);
     let mut push = |sequences: std::ops::Range<u64>| {
@@ -676,8 +680,8 @@ fn a_reason_is_not_carried_over_to_the_next_hole() {
     push(8..10);
     push(11..13);
     let gaps: Vec<_> = drain(&mut consumer).into_iter().filter_map(|(_, gap)| gap).collect();
-    let told = |from, blocks, reason| Gap { from, blocks, reason };
-    assert_eq!(gaps, [told(4, 4, Loss::Overflow), told(10, 1, Loss::Source)]);
+    let gap = |from, blocks, reason| Gap { from, blocks, reason };
+    assert_eq!(gaps, [gap(4, 4, Loss::Overflow), gap(10, 1, Loss::Source)]);
 }
 
 #[test]
@@ -692,11 +696,11 @@ fn latest_gives_the_newest_only() {
 }
 
 #[test]
-fn disconnect_ends_after_what_is_queued() {
+fn disconnect_ends_after_the_queued_items() {
     let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
     let mut consumer = subscribe(&hub, Overflow::Disconnect, 4);
     send(&mut fan_out, 10);
-    assert_eq!(fan_out.consumers(), 0, "the fan-out has let it go");
+    assert_eq!(fan_out.consumers(), 0, "the fan-out has removed it");
     assert_eq!(drain(&mut consumer).len(), 4);
     let end = consumer.recv().unwrap_err();
     let gap = Gap { from: 4, blocks: 1, reason: Loss::Overflow };
@@ -705,7 +709,7 @@ fn disconnect_ends_after_what_is_queued() {
 }
 
 #[test]
-fn what_is_lost_at_the_end_is_a_gap_too() {
+fn a_loss_at_the_end_is_a_gap_too() {
     let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
     let mut slow = subscribe(&hub, Overflow::DropNewest, 2);
     let mut idle = subscribe(&hub, Overflow::SkipToLive, 10);
@@ -719,7 +723,36 @@ fn what_is_lost_at_the_end_is_a_gap_too() {
     assert_eq!(idle.recv().unwrap_err(), End { reason: EndReason::Finished, gap: gap(5, 3, Loss::Source) });
 }
 
-/// Somebody who reads the account all the time, while both its ends are being written.
+/// A source that was away for hours costs a consumer no more than one that lost a block: a loop over the missing blocks
+/// would take weeks here.
+#[test]
+fn the_length_of_a_gap_costs_nothing() {
+    const MISSING: u64 = 1_000_000_000_000_000;
+    ends(|| {
+        for overflow in [Overflow::SkipToLive, Overflow::DropNewest, Overflow::Latest, Overflow::Disconnect] {
+            let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 4, ..FanOutOptions::default() });
+            let mut consumer = subscribe(&hub, overflow, 8);
+            send(&mut fan_out, 1);
+            assert_eq!(drain(&mut consumer), [(0, None)]);
+            fan_out.advance_to(1 + MISSING);
+            send(&mut fan_out, 1);
+            let gap = consumer.try_recv(Timestamp::default()).unwrap().gap.unwrap();
+            assert_eq!((gap.from, gap.blocks), (1, MISSING), "{overflow}");
+            assert!(overflow == Overflow::Latest || gap.reason == Loss::Source, "{overflow}: {gap:?}");
+            // And the same at the end, where no item shows it.
+            fan_out.advance_to(2 + 2 * MISSING);
+            fan_out.finish(EndReason::Finished);
+            let end = consumer.recv().unwrap_err();
+            assert_eq!(end.gap, Some(Gap { from: 2 + MISSING, blocks: MISSING, reason: Loss::Source }), "{overflow}");
+            let snapshot = consumer.tally().snapshot();
+            assert_eq!((snapshot.offered, snapshot.delivered), (2 + 2 * MISSING, 2));
+            assert_eq!(snapshot.lost.of(Loss::Source), 2 * MISSING);
+            assert_eq!((consumer.tally().lag_items().max(), consumer.tally().gap_items().max()), (MISSING, MISSING));
+        }
+    });
+}
+
+/// Reads the counts all the time, while both ends write them.
 fn watch(tally: &Tally, begin: &Barrier, done: &AtomicBool) {
     let mut last = tally.snapshot();
     begin.wait();
@@ -738,8 +771,8 @@ fn watch(tally: &Tally, begin: &Barrier, done: &AtomicBool) {
 }
 
 #[test]
-fn the_account_is_right_while_it_is_written() {
-    /// Bounds the test by count; some hundred thousand snapshots are taken meanwhile.
+fn the_counts_are_right_while_they_are_written() {
+    /// Length of the test. Some hundred thousand snapshots are taken meanwhile.
     const ITEMS: u64 = 100_000;
     for overflow in [Overflow::SkipToLive, Overflow::DropNewest, Overflow::Latest, Overflow::Block] {
         let (mut fan_out, hub) = FanOut::new(FanOutOptions { live: false, ..FanOutOptions::default() });
@@ -774,7 +807,7 @@ fn the_account_is_right_while_it_is_written() {
                         next = delivery.item.value + 1;
                         received += 1;
                         missed += gap;
-                        // And now and then several at one go.
+                        // Sometimes several at once.
                         if let Ok(run) = consumer.try_recv_run(Timestamp::now(), received as usize % 4) {
                             next += run.gap.map_or(0, |gap| gap.blocks);
                             missed += run.gap.map_or(0, |gap| gap.blocks);
@@ -782,7 +815,7 @@ fn the_account_is_right_while_it_is_written() {
                             next += run.items() as u64;
                             received += run.items() as u64;
                         }
-                        // A stall now and then, as long as it takes to be overtaken.
+                        // Stalls sometimes, until the producer has filled the ring.
                         for _ in 0..if received % 500 == 0 { 20_000 } else { 0 } {
                             hint::spin_loop();
                         }
@@ -803,8 +836,8 @@ fn the_account_is_right_while_it_is_written() {
     }
 }
 
-/// Whoever takes an item and looks at the account at once must find it offered: counted any later, a snapshot between
-/// the two would have more delivered than offered. The window is a nanosecond wide, so this looks very often.
+/// A consumer that takes an item and reads the counts at once finds it offered. Counted later, a snapshot in between would
+/// have more items delivered than offered. That window is a nanosecond wide, so the test reads very often.
 #[test]
 fn an_item_is_counted_before_it_can_be_taken() {
     const ITEMS: u64 = 100_000;
@@ -839,7 +872,7 @@ fn an_item_is_counted_before_it_can_be_taken() {
 }
 
 #[test]
-fn a_wait_has_no_longest_time() {
+fn a_timeout_may_be_as_long_as_possible() {
     let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
     let mut consumer = subscribe(&hub, Overflow::SkipToLive, 1);
     send(&mut fan_out, 1);

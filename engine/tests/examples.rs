@@ -1,11 +1,11 @@
-//! Every example runs to its end and says what it promises.
+//! Every example runs to its end and prints the expected lines.
 
-#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a test fails on anything unexpected")]
 
 use std::env;
 use std::process::Command;
 
-/// Runs an example, which cargo builds for every `cargo test`, and returns what it prints.
+/// Runs an example, which cargo builds for every `cargo test`, and returns its output.
 fn run(name: &str) -> String {
     // This test lies in `deps`, the examples beside that.
     let this = env::current_exe().unwrap();
@@ -15,7 +15,7 @@ fn run(name: &str) -> String {
     let output = Command::new(program).output().unwrap();
     let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{name}: {}\n{printed}{errors}", output.status);
-    assert_eq!(errors, "", "{name} complains");
+    assert_eq!(errors, "", "{name} writes to stderr");
     assert!(printed.lines().count() <= 30, "{name} prints more than a few lines:\n{printed}");
     printed.into_owned()
 }
@@ -44,7 +44,7 @@ fn io_reader_loses_nothing() {
 }
 
 #[test]
-fn am_i_lagging_warns_and_knows_what_it_missed() {
+fn am_i_lagging_warns_and_counts_its_losses() {
     let printed = run("am_i_lagging");
     let warning = printed.lines().find(|line| line.contains("warning")).expect("it warns");
     assert!(numbers(warning)[1] > 20, "{printed}");
@@ -52,7 +52,7 @@ fn am_i_lagging_warns_and_knows_what_it_missed() {
     let account = numbers(printed.lines().last().unwrap());
     let &[offered, done, lost] = account.as_slice() else { panic!("{printed}") };
     assert_eq!((offered, lost), (400, offered - done));
-    // What is missing at the very end comes with the end, which has no tick.
+    // Losses at the very end come with the end, and not with a tick.
     assert!(missed > 0 && missed <= lost, "{printed}");
 }
 
@@ -76,7 +76,7 @@ fn backpressure_makes_two_perfect_copies() {
 }
 
 #[test]
-fn graceful_stop_ends_everybody() {
+fn graceful_stop_ends_all_consumers() {
     let printed = run("graceful_stop");
     for name in ["player", "archive", "slow archive"] {
         let line = printed.lines().find(|line| line.starts_with(&format!("{name}: "))).expect(name);

@@ -1,6 +1,6 @@
-//! The fan-out itself: wakeups, coming and going, endings, and that no consumer can disturb another.
+//! The fan-out: wake-ups, joining and leaving, endings, and the isolation of consumers.
 
-#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a test fails on anything unexpected")]
 
 #[path = "common/ends.rs"]
 mod ends;
@@ -36,7 +36,7 @@ fn send(fan_out: &mut FanOut<u64>) {
     fan_out.send(sequence, Timestamp::default());
 }
 
-/// Two threads throw a ball back and forth, so that each waits for every single item: one lost wakeup, and both wait
+/// Two threads send an item back and forth, so that each waits for every single item. After one lost wake-up, both wait
 /// for ever.
 #[test]
 fn no_wakeup_is_lost_between_threads() {
@@ -61,7 +61,7 @@ fn no_wakeup_is_lost_between_threads() {
     assert_eq!(received, HAND_OVERS);
 }
 
-/// A task's waker that only remembers.
+/// A task's waker that only stores that it was woken.
 #[derive(Default)]
 struct Remember(AtomicBool);
 
@@ -80,8 +80,8 @@ fn reach(counter: &AtomicU64, value: u64) {
     }
 }
 
-/// In each round one thread hands an item over while the other one looks for it and is about to wait. If it was told
-/// to wait, then it must have been woken by the time that the hand-over is complete. No time is involved.
+/// In each round one thread sends an item while the other one polls for it. If the poll is pending, its waker must have
+/// been called by the time that the send is complete. The test does not depend on time.
 #[test]
 fn no_wakeup_is_lost_by_a_task() {
     ends(|| {
@@ -93,7 +93,7 @@ fn no_wakeup_is_lost_by_a_task() {
             thread::spawn(move || {
                 for round in 1..=HAND_OVERS {
                     reach(&begun, round);
-                    // Sweeps over the other thread's few hundred nanoseconds.
+                    // Varies the delay over the few hundred nanoseconds of the poll.
                     for _ in 0..round % 128 {
                         std::hint::spin_loop();
                     }
@@ -110,17 +110,17 @@ fn no_wakeup_is_lost_by_a_task() {
             let polled = consumer.poll_recv(&mut Context::from_waker(&waker), Timestamp::default());
             reach(&done, round);
             if polled.is_pending() {
-                assert!(remember.0.load(Ordering::Acquire), "round {round}: it waits, and nobody woke it");
+                assert!(remember.0.load(Ordering::Acquire), "round {round}: it waits and was not woken");
                 waited += 1;
-                consumer.try_recv(Timestamp::default()).expect("what it was woken for");
+                consumer.try_recv(Timestamp::default()).expect("the item that it was woken for");
             }
         }
         producer.join().unwrap();
-        assert!(waited > HAND_OVERS / 100, "only {waited} rounds put this to the test");
+        assert!(waited > HAND_OVERS / 100, "only {waited} rounds were pending");
     });
 }
 
-/// Drives a future on this thread.
+/// Runs a future on this thread.
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(thread::Thread);
     impl Wake for Unpark {
@@ -165,9 +165,9 @@ fn async_code_needs_no_runtime() {
     assert_eq!(received, 10_000);
 }
 
-/// Every way in which a wait can end, on a consumer that waits: it must be seen, also where nothing is pushed.
+/// A waiting consumer sees every kind of end, also where nothing is pushed.
 #[test]
-fn whoever_waits_learns_of_every_ending() {
+fn a_waiting_consumer_sees_every_end() {
     for reason in [EndReason::Finished, EndReason::Closed, EndReason::Abandoned] {
         let end = ends(move || {
             let (fan_out, hub) = FanOut::<u64>::new(FanOutOptions::default());
@@ -193,7 +193,7 @@ fn whoever_waits_learns_of_every_ending() {
 }
 
 #[test]
-fn an_ending_wakes_a_task() {
+fn an_end_wakes_a_task() {
     for close in [true, false] {
         let (mut fan_out, hub) = FanOut::<u64>::new(FanOutOptions::default());
         let mut consumer = subscribe(&hub, Overflow::Latest, 1);
@@ -213,7 +213,7 @@ fn an_ending_wakes_a_task() {
 }
 
 #[test]
-fn who_joins_a_silent_fan_out_is_woken_by_the_history() {
+fn the_history_wakes_a_new_consumer_of_a_silent_fan_out() {
     let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 4, ..FanOutOptions::default() });
     send(&mut fan_out);
     let mut consumer =
@@ -227,7 +227,7 @@ fn who_joins_a_silent_fan_out_is_woken_by_the_history() {
 }
 
 #[test]
-fn who_leaves_is_let_go_with_all_it_held() {
+fn a_dropped_consumer_releases_its_items() {
     let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
     let item = Arc::new(());
     let consumers: Vec<_> = Overflow::ALL[..4].iter().map(|overflow| subscribe(&hub, *overflow, 8)).collect();
@@ -237,20 +237,20 @@ fn who_leaves_is_let_go_with_all_it_held() {
     assert_eq!(fan_out.consumers(), 4);
     assert_eq!(Arc::strong_count(&item), 1 + 4, "the rings share each item");
     drop(consumers);
-    // Also where nothing is pushed any more.
+    // Also while nothing is pushed.
     assert_eq!(fan_out.consumers(), 0);
-    assert_eq!(Arc::strong_count(&item), 1, "nobody holds it any more");
+    assert_eq!(Arc::strong_count(&item), 1, "no ring holds it any more");
 }
 
 #[test]
-fn who_is_closed_is_let_go_before_it_notices() {
+fn a_closed_consumer_is_removed_before_it_reads_its_end() {
     let (mut fan_out, hub) = FanOut::new(waiting());
     let mut frozen = subscribe(&hub, Overflow::Block, 1);
     let mut other = subscribe(&hub, Overflow::Block, 8);
     send(&mut fan_out);
     assert!(!fan_out.has_room(1));
     frozen.tally().close();
-    assert!(fan_out.has_room(1), "nobody waits for a closed consumer");
+    assert!(fan_out.has_room(1), "the source does not wait for a closed consumer");
     send(&mut fan_out);
     assert_eq!(fan_out.consumers(), 1);
     assert_eq!(
@@ -263,7 +263,7 @@ fn who_is_closed_is_let_go_before_it_notices() {
 }
 
 #[test]
-fn nobody_joins_what_has_ended() {
+fn an_ended_fan_out_refuses_consumers() {
     let (fan_out, hub) = FanOut::<u64>::new(FanOutOptions::default());
     let mut early = subscribe(&hub, Overflow::SkipToLive, 1);
     fan_out.finish(EndReason::Finished);
@@ -277,9 +277,9 @@ fn nobody_joins_what_has_ended() {
     );
 }
 
-/// What is queued is still there after the producing side has gone, whether in order or not.
+/// Queued items are still delivered after the producing end was finished or dropped.
 #[test]
-fn what_was_queued_comes_before_the_end() {
+fn queued_items_come_before_the_end() {
     for in_order in [true, false] {
         let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
         let mut consumer = subscribe(&hub, Overflow::DropNewest, 8);
@@ -294,14 +294,14 @@ fn what_was_queued_comes_before_the_end() {
         assert_eq!((0..5).map(|_| consumer.recv().unwrap().item.value).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
         let end = consumer.recv().unwrap_err();
         assert_eq!((end.reason, end.gap), (reason, None));
-        assert_eq!(consumer.recv().unwrap_err(), end, "an end stays one");
+        assert_eq!(consumer.recv().unwrap_err(), end, "the end stays the same");
     }
 }
 
-/// One that never reads, next to those that do: they lose nothing, it holds no more than its ring, and what it lost
-/// is known to the last item.
+/// Frozen consumers beside healthy ones: the healthy ones lose nothing, and the frozen ones hold no more than their rings
+/// and count every loss.
 #[test]
-fn a_frozen_consumer_disturbs_nobody() {
+fn a_frozen_consumer_does_not_disturb_others() {
     const ITEMS: u64 = 10_000;
     const BUFFER: u64 = 16;
     let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 4, ..FanOutOptions::default() });
@@ -325,9 +325,9 @@ fn a_frozen_consumer_disturbs_nobody() {
     }
 }
 
-/// A ring takes the history that was asked for on top of what its consumer may be behind, and never more.
+/// A ring has room for the requested history and the consumer's buffer, and no more.
 #[test]
-fn a_ring_is_as_long_as_was_asked_for() {
+fn a_ring_holds_history_and_buffer() {
     for (start, past) in [(Start::Live, 0), (Start::Back(3), 3), (Start::Back(100), 20), (Start::From(0), 20)] {
         let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 20, ..FanOutOptions::default() });
         (0..50).for_each(|_| send(&mut fan_out));
@@ -339,9 +339,9 @@ fn a_ring_is_as_long_as_was_asked_for() {
     }
 }
 
-/// A batch that was begun before a consumer came is not for it: it would not have been asked for room.
+/// A batch that began before a consumer subscribed is not offered to it, because its ring was not checked for room.
 #[test]
-fn who_joins_in_the_middle_of_a_batch_starts_after_it() {
+fn a_consumer_that_subscribes_within_a_batch_starts_after_it() {
     let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 8, ..waiting() });
     let push = |fan_out: &mut FanOut<u64>| {
         let sequence = fan_out.next_sequence();
@@ -362,9 +362,9 @@ fn who_joins_in_the_middle_of_a_batch_starts_after_it() {
     assert_eq!((live.tally().snapshot().lost.total(), back.tally().snapshot().lost.total()), (0, 0));
 }
 
-/// People come and go on other threads while it flows; whoever stays loses nothing.
+/// Consumers join and leave on other threads while items flow. A steady consumer loses nothing.
 #[test]
-fn coming_and_going_does_not_disturb_the_flow() {
+fn joining_and_leaving_does_not_disturb_the_flow() {
     const ITEMS: u64 = 20_000;
     ends(|| {
         let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 8, ..waiting() });

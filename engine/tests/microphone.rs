@@ -1,4 +1,4 @@
-//! A real microphone, at a real sound server that this test starts: what is played into it comes out of a stream.
+//! A microphone of a real sound server that this test starts: sound played into it comes out of a stream.
 
 #[path = "common/pulse.rs"]
 mod pulse;
@@ -10,24 +10,25 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use aircheck_engine::source::{Device, DeviceError, Source, Wanted, devices};
+use aircheck_engine::source::{Device, DeviceError, DeviceOptions, Source, devices};
 use aircheck_engine::{Delivery, Stream, StreamOptions, SubscribeOptions};
 use pulse::{PulseServer, Way, is_inside};
 
 const RATE_HZ: u32 = 48_000;
 const TONE_HZ: f64 = 440.0;
 const TONE_PEAK: f64 = 0.25;
-/// Rounding to 16 bits leaves 2 steps at most, a server that converts the rate has been seen to leave 5; where the tone
-/// breaks off it is a thousand and more.
-const RESIDUE_MAX: f64 = 16.0 / 32_768.0;
-/// How long a busy machine may take to let one second pass undisturbed.
-const PATIENCE_SECONDS: u32 = 25;
-/// Stopping takes half a second at most, and on a busy machine what its scheduler adds; a hang takes for ever.
-const STOP_BOUND: Duration = Duration::from_secs(5);
-/// The null sink works 2 s ahead until a player with a short latency is there.
-const PLAYER_SETTLES: Duration = Duration::from_millis(2500);
+/// Largest residue of an undisturbed tone. Rounding to 16 bits leaves 2 steps at most, and a server that converts the
+/// rate was seen to leave 5. A break in the tone leaves a thousand and more.
+const MAX_RESIDUE: f64 = 16.0 / 32_768.0;
+/// Seconds recorded until one is undisturbed by other programs on a busy machine.
+const MAX_SECONDS: u32 = 25;
+/// How long stopping may take. It takes half a second at most, and more only by the scheduler of a busy machine; a hang
+/// takes for ever.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait for a new player. The null sink works 2 s ahead until a player with a short latency is connected.
+const PLAYER_START_TIME: Duration = Duration::from_millis(2500);
 
-/// Runs `inside` in a child process at a fresh sound server to which a tone is played.
+/// Runs `inside` in a child process, with a new sound server to which a tone is played.
 fn with_tone(test: &str, way: Way, inside: fn()) {
     if is_inside() {
         return inside();
@@ -36,12 +37,12 @@ fn with_tone(test: &str, way: Way, inside: fn()) {
     let file = server.path("tone.wav");
     write_tone(&file);
     let _player = server.play(&file);
-    thread::sleep(PLAYER_SETTLES);
+    thread::sleep(PLAYER_START_TIME);
     let status = server.rerun(test, way).status().expect("this test again");
     assert!(status.success(), "the part of the test inside the child process failed");
 }
 
-/// A minute of the tone: longer than any test takes.
+/// Writes a minute of the tone, which is longer than any test.
 fn write_tone(path: &Path) {
     let spec = hound::WavSpec {
         channels: 1,
@@ -58,15 +59,15 @@ fn write_tone(path: &Path) {
 }
 
 /// Records until one whole second is the tone: its frequency, its level, and nothing else. On a busy machine the player
-/// or the sound server may stumble, which makes a hole in one second or another; a fault of ours, at the seam of two
-/// blocks or in the conversion, would be in every second.
-fn hear_the_tone(device: Device) {
+/// or the sound server may be late, which disturbs some seconds. A fault of the engine, at the boundary of two blocks or
+/// in the conversion, would disturb every second.
+fn record_the_tone(device: Device) {
     let channels = usize::from(device.channels());
     let stream = Stream::start(Box::new(device), StreamOptions::default()).expect("the microphone starts");
     let rate_hz = f64::from(stream.format().rate_hz());
     let mut listener = stream.subscribe(SubscribeOptions::default()).expect("a listener");
     let mut heard = Vec::new();
-    for _ in 0..PATIENCE_SECONDS {
+    for _ in 0..MAX_SECONDS {
         let mut samples = Vec::new();
         while samples.len() < rate_hz as usize {
             let Delivery { gap, item: block, .. } = listener.recv_timeout(Duration::from_secs(5)).expect("a block");
@@ -86,16 +87,16 @@ fn hear_the_tone(device: Device) {
     assert!(stream.capture().is_open() && stream.capture().failure().is_none());
     let stopping = Instant::now();
     stream.stop();
-    assert!(stopping.elapsed() < STOP_BOUND, "stopping took {:?}", stopping.elapsed());
+    assert!(stopping.elapsed() < STOP_TIMEOUT, "stopping took {:?}", stopping.elapsed());
 }
 
 fn is_the_tone((hz, level, residue): (f64, f64, f64)) -> bool {
     let expected = TONE_PEAK / 2.0_f64.sqrt();
-    (hz - TONE_HZ).abs() < 0.1 && (level / expected - 1.0).abs() < 0.01 && residue < RESIDUE_MAX
+    (hz - TONE_HZ).abs() < 0.1 && (level / expected - 1.0).abs() < 0.01 && residue < MAX_RESIDUE
 }
 
-/// The most that three neighbouring samples miss the equation of a sine of the tone's frequency by,
-/// `x(n) - 2 cos(w) x(n-1) + x(n-2) = 0`: small for the tone at any level and phase, large where it breaks off.
+/// Returns the largest error of three neighbouring samples in the equation of a sine of the tone's frequency,
+/// `x(n) - 2 cos(w) x(n-1) + x(n-2) = 0`. It is small for the tone at any level and phase, and large at a break.
 fn residue(samples: &[f64], rate_hz: f64) -> f64 {
     let turn = 2.0 * (TAU * TONE_HZ / rate_hz).cos();
     samples.windows(3).map(|x| (x[2] - turn * x[1] + x[0]).abs()).fold(0.0, f64::max)
@@ -105,7 +106,7 @@ fn rms(samples: &[f64]) -> f64 {
     (samples.iter().map(|sample| sample * sample).sum::<f64>() / samples.len() as f64).sqrt()
 }
 
-/// From the first to the last upward crossing of zero, each placed between two samples by a straight line.
+/// Measures the frequency between the first and the last upward crossing of zero, each interpolated between two samples.
 fn frequency(samples: &[f64], rate_hz: f64) -> f64 {
     let crossings: Vec<f64> = (1..samples.len())
         .filter(|&n| samples[n - 1] < 0.0 && samples[n] >= 0.0)
@@ -116,32 +117,32 @@ fn frequency(samples: &[f64], rate_hz: f64) -> f64 {
 }
 
 #[test]
-fn a_tone_is_heard_as_it_was_played() {
-    with_tone("a_tone_is_heard_as_it_was_played", Way::Pulse, || {
-        let device = Device::open(None, Wanted::default()).expect("the default microphone");
+fn a_tone_is_recorded_as_it_was_played() {
+    with_tone("a_tone_is_recorded_as_it_was_played", Way::Pulse, || {
+        let device = Device::open(None, DeviceOptions::default()).expect("the default microphone");
         assert_eq!((device.rate_hz(), device.channels(), device.sample_format()), (RATE_HZ, 1, "f32".to_owned()));
-        hear_the_tone(device);
+        record_the_tone(device);
     });
 }
 
 #[test]
-fn a_tone_is_heard_through_alsa_too() {
-    with_tone("a_tone_is_heard_through_alsa_too", Way::Alsa, || {
+fn a_tone_is_recorded_through_alsa_too() {
+    with_tone("a_tone_is_recorded_through_alsa_too", Way::Alsa, || {
         let listed = devices().expect("ALSA's devices");
         assert!(listed.iter().all(|device| device.host == "ALSA"), "{listed:?}");
-        hear_the_tone(Device::open(None, Wanted::default()).expect("the default microphone"));
+        record_the_tone(Device::open(None, DeviceOptions::default()).expect("the default microphone"));
     });
 }
 
 #[test]
-fn a_device_records_as_it_is_asked_to() {
-    with_tone("a_device_records_as_it_is_asked_to", Way::Pulse, || {
-        let wanted = Wanted { rate_hz: Some(44_100), channels: Some(2) };
-        let device = Device::open(Some("vmic"), wanted).expect("the server converts");
+fn a_device_records_with_the_requested_options() {
+    with_tone("a_device_records_with_the_requested_options", Way::Pulse, || {
+        let options = DeviceOptions { rate_hz: Some(44_100), channels: Some(2) };
+        let device = Device::open(Some("vmic"), options).expect("the server converts");
         assert_eq!((device.rate_hz(), device.channels()), (44_100, 2));
-        hear_the_tone(device);
-        let wanted = Wanted { rate_hz: Some(10_000_000), channels: None };
-        let error = Device::open(Some("vmic"), wanted).expect_err("nothing records that fast");
+        record_the_tone(device);
+        let options = DeviceOptions { rate_hz: Some(10_000_000), channels: None };
+        let error = Device::open(Some("vmic"), options).expect_err("nothing records that fast");
         assert!(matches!(error, DeviceError::Unsupported { .. }), "{error:?}");
         println!("{error}");
         assert!(error.to_string().contains("10000000 Hz; it can do 1 to "), "{error}");
@@ -159,14 +160,14 @@ fn devices_are_listed_and_found_by_name() {
         assert_eq!(listed.iter().filter(|device| device.is_default).count(), 1);
         assert!(listed.iter().any(|device| device.id == "mic_in.monitor"));
 
-        let error = Device::open(Some("nonsense"), Wanted::default()).expect_err("there is none of that name");
+        let error = Device::open(Some("nonsense"), DeviceOptions::default()).expect_err("there is none of that name");
         let line = error.to_string();
         println!("{line}");
         assert!(matches!(error, DeviceError::Unknown { .. }), "{error:?}");
         assert!(line.contains("`nonsense`") && line.contains("`vmic`") && line.contains("`mic_in.monitor`"), "{line}");
         assert!(!line.contains('\n'), "{line}");
 
-        let error = Device::open(Some("mic"), Wanted::default()).expect_err("there are two of that name");
+        let error = Device::open(Some("mic"), DeviceOptions::default()).expect_err("there are two of that name");
         let line = error.to_string();
         println!("{line}");
         assert!(matches!(error, DeviceError::Ambiguous { .. }), "{error:?}");
@@ -174,7 +175,7 @@ fn devices_are_listed_and_found_by_name() {
     });
 }
 
-/// Kills the server while a child records from it; `inside` is the rest of that child.
+/// Kills the server while a child records from it.
 fn with_dying_server(test: &str, way: Way) {
     if is_inside() {
         return outlive_the_server();
@@ -192,7 +193,7 @@ fn with_dying_server(test: &str, way: Way) {
 }
 
 fn outlive_the_server() {
-    let device = Device::open(None, Wanted::default()).expect("the default microphone");
+    let device = Device::open(None, DeviceOptions::default()).expect("the default microphone");
     let stream = Stream::start(Box::new(device), StreamOptions::default()).expect("the microphone starts");
     let mut listener = stream.subscribe(SubscribeOptions::default()).expect("a listener");
     let block = Duration::from_secs(5);
@@ -200,7 +201,7 @@ fn outlive_the_server() {
         listener.recv_timeout(block).expect("a block");
     }
     println!("recording");
-    // Ten seconds of silence, counted in looks that come late on a busy machine.
+    // The watchdog waits for ten seconds of silence, counted in checks, which are late on a busy machine.
     let deadline = Instant::now() + Duration::from_secs(60);
     while stream.capture().failure().is_none() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(10));
@@ -217,10 +218,10 @@ fn outlive_the_server() {
     let stopping = Instant::now();
     stream.stop();
     println!("stopped within {:?}", stopping.elapsed());
-    assert!(stopping.elapsed() < STOP_BOUND, "stopping took {:?}", stopping.elapsed());
+    assert!(stopping.elapsed() < STOP_TIMEOUT, "stopping took {:?}", stopping.elapsed());
 }
 
-/// Processor time of this process, all threads, user and system.
+/// Returns the processor time of this process: all threads, user and system.
 fn cpu_seconds() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").expect("proc(5)");
     let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields after the name").split(' ').collect();
@@ -242,7 +243,7 @@ fn a_killed_server_behind_alsa_is_noticed_and_nothing_spins() {
 #[test]
 fn without_a_server_and_a_card_there_is_no_device_and_no_noise() {
     if is_inside() {
-        let error = Device::open(None, Wanted::default()).expect_err("there is nothing to record from");
+        let error = Device::open(None, DeviceOptions::default()).expect_err("there is nothing to record from");
         assert!(matches!(error, DeviceError::NoDevice(_)), "{error:?}");
         assert!(matches!(devices(), Err(DeviceError::NoDevice(_))));
         return println!("{error}");

@@ -1,6 +1,6 @@
-//! A whole stream: source, capture, dispatcher and consumers, each on its thread.
+//! A whole stream: source, capture, dispatcher and consumers, each on its own thread.
 
-#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a test fails on anything unexpected")]
 
 #[path = "common/ends.rs"]
 mod ends;
@@ -17,8 +17,8 @@ use aircheck_engine::{
 };
 use ends::ends;
 
-/// Samples that tell their own position, a given number of frames of them, and then, if there is a gate, silence
-/// until it is opened or dropped.
+/// A source whose samples are their own positions. After its frames it ends, or, with a gate, stays silent until the gate
+/// is opened or dropped.
 struct Counting {
     rate_hz: u32,
     channels: u16,
@@ -34,7 +34,7 @@ impl Counting {
         Self { rate_hz, channels, next: 0, samples, pulls: Arc::default(), gate: None }
     }
 
-    /// With the way to end its silence.
+    /// Adds a gate that ends the silence.
     fn gated(mut self) -> (Self, mpsc::Sender<()>) {
         let (open, gate) = mpsc::channel();
         self.gate = Some(gate);
@@ -42,7 +42,7 @@ impl Counting {
     }
 }
 
-/// Exact in `f32` for 24 bits of positions, and different for every one of them.
+/// Returns the sample at a position: exact in `f32` and unique for 24 bits of positions.
 fn sample(position: u64) -> f32 {
     position as f32 / (1 << 24) as f32
 }
@@ -87,8 +87,8 @@ fn options(overflow: Overflow, buffer: usize, start: Start) -> SubscribeOptions 
     SubscribeOptions { overflow, buffer, start }
 }
 
-/// Everything up to the end, in order; a gap or a block whose inside does not belong to its stamp is a failure.
-fn listen(mut consumer: Consumer<Block>, mut each: impl FnMut(u64)) -> (Vec<f32>, End) {
+/// Receives everything up to the end. A gap fails the test.
+fn read_all(mut consumer: Consumer<Block>, mut each: impl FnMut(u64)) -> (Vec<f32>, End) {
     let mut samples = Vec::new();
     loop {
         match consumer.recv() {
@@ -109,7 +109,7 @@ fn reach(stream: &Stream, blocks: u64) {
     }
 }
 
-/// Opens a stream whose first block waits until everybody has subscribed.
+/// A source that starts only when the channel is closed, so that all consumers receive its beginning.
 struct Held {
     counting: Counting,
     begin: mpsc::Receiver<()>,
@@ -129,7 +129,7 @@ impl Pull for Held {
     }
 
     fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String> {
-        // Once it is dropped, at once.
+        // Returns at once after the sender was dropped.
         let _ = self.begin.recv();
         self.counting.pull(samples)
     }
@@ -141,19 +141,19 @@ fn held(counting: Counting, options: StreamOptions) -> (Stream, mpsc::Sender<()>
 }
 
 #[test]
-fn every_sample_reaches_everybody_bit_for_bit() {
+fn every_sample_reaches_every_consumer_bit_for_bit() {
     for (rate_hz, channels, block, buffers) in
         [(48_000, 2, BLOCK, [1, 7]), (44_100, 1, Duration::from_millis(3), [3, 64]), (11_025, 5, BLOCK, [2, 2])]
     {
         ends(move || {
-            // Half a second and a bit, which is no whole number of blocks.
+            // Half a second and 17 frames, which is not a whole number of blocks.
             let frames = u64::from(rate_hz) / 2 + 17;
             let (stream, begin) = held(Counting::new(rate_hz, channels, frames), waiting(block, 20 * block));
             let listeners = buffers.map(|buffer| {
                 let consumer = stream.subscribe(options(Overflow::Block, buffer, Start::Live)).unwrap();
-                // One of them takes its time now and then.
+                // One of them pauses now and then.
                 thread::spawn(move || {
-                    listen(consumer, |number| {
+                    read_all(consumer, |number| {
                         for _ in 0..if buffer > 2 && number % 8 == 0 { 100 } else { 0 } {
                             thread::yield_now();
                         }
@@ -164,7 +164,7 @@ fn every_sample_reaches_everybody_bit_for_bit() {
             drop(begin);
             for listener in listeners {
                 let (samples, end) = listener.join().unwrap();
-                assert_eq!(samples.len() as u64, frames * u64::from(channels), "also the short block at the end");
+                assert_eq!(samples.len() as u64, frames * u64::from(channels), "including the short block at the end");
                 let wrong = (0..).zip(&samples).find(|(position, got)| sample(*position).to_bits() != got.to_bits());
                 assert_eq!(wrong, None);
                 assert_eq!(end, End { reason: EndReason::Finished, gap: None });
@@ -178,16 +178,16 @@ fn every_sample_reaches_everybody_bit_for_bit() {
     }
 }
 
-/// What a frozen consumer still holds is filled again by nobody, waited for by nobody, and comes out as it went in.
+/// A block that a frozen consumer still holds is neither reused nor waited for, and keeps its samples.
 #[test]
-fn blocks_that_somebody_holds_are_left_alone() {
+fn held_blocks_are_not_reused() {
     ends(|| {
         const BLOCKS: u64 = 300;
         let (stream, begin) = held(Counting::new(48_000, 1, BLOCKS * 480), waiting(BLOCK, 4 * BLOCK));
         let mut frozen = stream.subscribe(options(Overflow::DropNewest, 100, Start::Live)).unwrap();
         let mut keeps = stream.subscribe(options(Overflow::Block, 4, Start::Live)).unwrap();
         let healthy = stream.subscribe(options(Overflow::Block, 4, Start::Live)).unwrap();
-        let healthy = thread::spawn(move || listen(healthy, |_| {}));
+        let healthy = thread::spawn(move || read_all(healthy, |_| {}));
         drop(begin);
         let mut kept = Vec::new();
         while let Ok(delivery) = keeps.recv() {
@@ -203,7 +203,7 @@ fn blocks_that_somebody_holds_are_left_alone() {
             assert_eq!(delivery.item.stamp.sequence, number);
             assert_eq!(delivery.item.position(), number * 480);
             let fine = (number * 480..).zip(delivery.item.samples()).all(|(position, got)| sample(position) == *got);
-            assert!(fine, "block {number} has somebody else's samples");
+            assert!(fine, "block {number} has the samples of another block");
         }
         assert_eq!(frozen.tally().snapshot().lost.total(), BLOCKS - 100);
         stream.wait();
@@ -211,7 +211,7 @@ fn blocks_that_somebody_holds_are_left_alone() {
 }
 
 #[test]
-fn a_live_stream_waits_for_nobody() {
+fn a_live_stream_refuses_the_policy_block() {
     let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
     let refused = stream.subscribe(options(Overflow::Block, 10, Start::Live)).unwrap_err();
     assert_eq!(refused, SubscribeError::BlockOnLive);
@@ -220,7 +220,7 @@ fn a_live_stream_waits_for_nobody() {
 }
 
 #[test]
-fn stop_ends_everybody_in_order() {
+fn stop_ends_all_consumers_in_order() {
     ends(|| {
         let stream = Stream::start(
             Box::new(Tone::new(440.0)),
@@ -233,7 +233,7 @@ fn stop_ends_everybody_in_order() {
             .map(|overflow| {
                 let consumer = stream.subscribe(options(overflow, 10_000, Start::Live)).unwrap();
                 let heard = heard.clone();
-                thread::spawn(move || listen(consumer, |_| heard.send(()).unwrap_or_default()).1)
+                thread::spawn(move || read_all(consumer, |_| heard.send(()).unwrap_or_default()).1)
             })
             .collect();
         let mut frozen = stream.subscribe(options(Overflow::DropNewest, 1, Start::Live)).unwrap();
@@ -252,9 +252,9 @@ fn stop_ends_everybody_in_order() {
                 Err(end) => break end,
             }
         };
-        let gap = end.gap.expect("it never read");
+        let gap = end.gap.expect("the frozen consumer has lost blocks");
         assert!(next.is_none_or(|next| next == gap.from));
-        assert_eq!(gap.from + gap.blocks, capture.next_sequence(), "whoever was frozen learns of all it missed");
+        assert_eq!(gap.from + gap.blocks, capture.next_sequence(), "the last gap reaches the end of the stream");
         assert_eq!(hub.subscribe(SubscribeOptions::default()).unwrap_err(), SubscribeError::Ended);
     });
 }
@@ -266,7 +266,7 @@ fn stop_waits_for_no_consumer() {
         let (stream, begin) = held(counting, waiting(BLOCK, SECOND));
         let mut frozen = stream.subscribe(options(Overflow::Block, 2, Start::Live)).unwrap();
         drop(begin);
-        // All of it fits into the capture's ring and the consumer's own.
+        // All blocks fit into the capture ring and the consumer's ring.
         while stream.capture().next_sequence() < 20 {
             thread::yield_now();
         }
@@ -278,29 +278,29 @@ fn stop_waits_for_no_consumer() {
     });
 }
 
-/// A source that would never end is told to: nothing pulls on it once the stream has stopped.
+/// `stop` ends an endless source: it is not pulled once the stream has stopped.
 #[test]
-fn stop_ends_a_source_without_end() {
+fn stop_ends_an_endless_source() {
     ends(|| {
         let counting = Counting::new(48_000, 1, 1 << 60);
         let pulls = Arc::clone(&counting.pulls);
         let stream = Stream::start(Box::new(Paced::new(counting)), waiting(BLOCK, SECOND)).unwrap();
         reach(&stream, 10);
         stream.stop();
-        // Only the source itself holds the count, as long as its thread runs.
+        // The source holds the count as long as its thread runs.
         assert_eq!(
             Arc::strong_count(&pulls),
             1,
-            "it is still being pulled on, {} times",
+            "the source is still pulled, {} times so far",
             pulls.load(Ordering::Acquire)
         );
     });
 }
 
-/// A block of 1 ms is shorter than what the pacer reads at once.
+/// A block of 1 ms is shorter than the portions of the pacer.
 #[test]
-fn the_shortest_blocks_lose_nothing_either() {
-    // The blocks that fit in between are odd in number for one of these, and the portions of two blocks do not fit.
+fn the_shortest_blocks_lose_nothing() {
+    // For one of these, the rings have room for an odd number of blocks, and portions of two blocks do not fit.
     for buffer in [1, 2] {
         ends(move || {
             const BLOCKS: u64 = 10_000;
@@ -308,48 +308,57 @@ fn the_shortest_blocks_lose_nothing_either() {
                 held(Counting::new(48_000, 1, BLOCKS * 48), waiting(Duration::from_millis(1), SECOND));
             let consumer = stream.subscribe(options(Overflow::Block, buffer, Start::Live)).unwrap();
             drop(begin);
-            // Begins to read when everything is full, by all appearances.
-            let (mut before, mut looks) = (0, 0);
-            while before == 0 || looks < 10_000 {
+            // Reads only when all rings seem to be full, because the sequence stands still.
+            let (mut before, mut unchanged) = (0, 0);
+            while before == 0 || unchanged < 10_000 {
                 thread::yield_now();
                 let next = stream.capture().next_sequence();
-                looks = if next == before { looks + 1 } else { 0 };
+                unchanged = if next == before { unchanged + 1 } else { 0 };
                 before = next;
             }
-            let (samples, end) = listen(consumer, |_| {});
+            let (samples, end) = read_all(consumer, |_| {});
             assert_eq!((samples.len() as u64, end.gap, stream.capture().lost_overflow()), (BLOCKS * 48, None, 0));
         });
     }
 }
 
 #[test]
-fn dropping_it_on_the_thread_that_listens_hangs_nobody() {
+fn a_stream_can_be_dropped_on_its_consumer_s_thread() {
     ends(|| {
         let (stream, begin) = held(Counting::new(48_000, 1, 48_000), waiting(BLOCK, SECOND));
         let mut consumer = stream.subscribe(options(Overflow::Block, 1, Start::Live)).unwrap();
         drop(begin);
-        let first = consumer.recv();
+        consumer.recv().unwrap();
+        let capture = Arc::clone(stream.capture());
         drop(stream);
-        let mut next = first.map(|delivery| delivery.item.stamp.sequence + 1).unwrap_or(0);
-        while let Ok(delivery) = consumer.recv() {
-            next = delivery.item.stamp.sequence + 1;
-        }
-        let lost = consumer.tally().snapshot().lost.total();
-        assert!(next <= 100 && lost <= 100);
+        let mut received = 1;
+        let end = loop {
+            match consumer.recv() {
+                Ok(delivery) => {
+                    assert_eq!((delivery.item.stamp.sequence, delivery.gap), (received, None));
+                    received += 1;
+                }
+                Err(end) => break end,
+            }
+        };
+        // Everything that was captured was received, or is in the last gap.
+        let captured = capture.next_sequence();
+        let gap = (received < captured).then_some((received, captured - received));
+        assert_eq!((end.reason, end.gap.map(|gap| (gap.from, gap.blocks))), (EndReason::Finished, gap));
+        assert_eq!(consumer.tally().snapshot().lost.total(), captured - received);
     });
 }
 
-/// The sound goes on without anybody; whoever comes late, and even while nothing more comes, gets what the history
-/// has.
+/// A stream runs without consumers. A late consumer receives the history, even while no more blocks come.
 #[test]
-fn it_goes_on_without_consumers_and_the_history_serves_latecomers() {
+fn the_history_serves_late_consumers() {
     ends(|| {
         let (counting, gate) = Counting::new(48_000, 2, 480 * 100).gated();
         let (stream, begin) = held(counting, waiting(BLOCK, 20 * BLOCK));
         drop(begin);
         reach(&stream, 100);
         assert_eq!(stream.capture().blocks(), 100);
-        // The source is silent now: these are let in by the dispatcher all the same.
+        // The source is silent now. The dispatcher admits these consumers all the same.
         let mut back = stream.subscribe(options(Overflow::Block, 4, Start::Back(5))).unwrap();
         let mut from = stream.subscribe(options(Overflow::SkipToLive, 1, Start::From(3))).unwrap();
         let mut all = stream.subscribe(options(Overflow::DropNewest, 1, Start::Back(u64::MAX))).unwrap();
@@ -372,9 +381,9 @@ fn it_goes_on_without_consumers_and_the_history_serves_latecomers() {
     });
 }
 
-/// Whoever leaves while the source is silent takes what it held with it: the history alone keeps blocks.
+/// Consumers that leave while the source is silent release their blocks; only the history keeps them.
 #[test]
-fn who_leaves_a_silent_stream_is_let_go() {
+fn a_silent_stream_releases_the_blocks_of_dropped_consumers() {
     ends(|| {
         let (counting, gate) = Counting::new(48_000, 1, 480 * 20).gated();
         let (stream, begin) = held(counting, waiting(BLOCK, 10 * BLOCK));
@@ -386,7 +395,7 @@ fn who_leaves_a_silent_stream_is_let_go() {
             let mut guest = stream.subscribe(options(Overflow::Block, 1, Start::Back(2))).unwrap();
             guest.recv().unwrap();
         }
-        // The history, this test, and nobody who has left.
+        // The history, this test, and no dropped consumer.
         while Arc::strong_count(&block) > 2 {
             thread::yield_now();
         }
@@ -396,7 +405,7 @@ fn who_leaves_a_silent_stream_is_let_go() {
 }
 
 #[test]
-fn a_failing_source_ends_it_and_says_why() {
+fn a_failing_source_ends_the_stream_with_its_reason() {
     struct Failing;
     impl Pull for Failing {
         fn rate_hz(&self) -> u32 {
@@ -427,7 +436,7 @@ fn a_failing_source_ends_it_and_says_why() {
 }
 
 #[test]
-fn what_no_stream_can_have_is_refused() {
+fn options_out_of_range_are_refused() {
     let error = |counting, options| Stream::start(Box::new(Paced::new(counting)), options).unwrap_err().to_string();
     let usual = StreamOptions::default();
     assert_eq!(error(Counting::new(48_000, 0, 1), usual), "0 channels are not possible; there must be 1 to 32");

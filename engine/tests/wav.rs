@@ -1,6 +1,6 @@
-//! WAV files through a whole stream, bit for bit, and the files that are none.
+//! WAV files through a whole stream, bit for bit, and files that are refused.
 
-#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+#![allow(clippy::unwrap_used, reason = "a test fails on anything unexpected")]
 
 use std::fs;
 use std::io::Write;
@@ -13,14 +13,14 @@ use aircheck_engine::{Block, Consumer, EndReason, Overflow, Start, Stream, Strea
 use hound::{SampleFormat, WavSpec, WavWriter};
 use tempfile::TempDir;
 
-/// Integers over the whole range of `bits`, with both its ends.
+/// Returns integers over the whole range of `bits`, including both ends.
 fn integers(bits: u16, samples: usize) -> Vec<i32> {
     let (low, high) = (-(1_i64 << (bits - 1)), (1_i64 << (bits - 1)) - 1);
     let spread = (0..).map(|n: i64| low + (n * 2_654_435_761).rem_euclid(high - low + 1));
     [low, high, 0, -1, 1].into_iter().chain(spread).map(|value| value as i32).take(samples).collect()
 }
 
-/// Floats that a hasty conversion would change: subnormal, tiny, beyond full scale, minus zero.
+/// Returns floats that a careless conversion would change: subnormal, tiny, beyond full scale, minus zero.
 fn floats(samples: usize) -> Vec<f32> {
     let odd = [0.0, -0.0, 1.0, -1.0, 1.5, f32::MIN_POSITIVE / 2.0, f32::EPSILON, -3.4e38];
     odd.into_iter()
@@ -47,7 +47,7 @@ fn write_floats(path: &Path, spec: WavSpec, samples: &[f32]) {
     writer.finalize().unwrap();
 }
 
-/// A source that waits for its first consumer: nothing may be gone before that is there.
+/// A file that starts only when the channel is closed, so that the consumer receives its beginning.
 struct Held(Wav, std::sync::mpsc::Receiver<()>);
 
 impl Pull for Held {
@@ -69,7 +69,7 @@ impl Pull for Held {
     }
 }
 
-/// Subscribes without loss to a stream of the file. It begins with the first block.
+/// Starts a stream of the file, with a consumer that loses nothing and starts with the first block.
 fn stream(wav: Wav) -> (Stream, Consumer<Block>) {
     let (begin, begun) = std::sync::mpsc::channel();
     let options = StreamOptions { live: false, ..StreamOptions::default() };
@@ -80,8 +80,8 @@ fn stream(wav: Wav) -> (Stream, Consumer<Block>) {
     (stream, consumer)
 }
 
-/// Everything that the file has, through a stream.
-fn listen(path: &Path, rate_hz: u32, channels: u16) -> Vec<f32> {
+/// Reads the whole file through a stream.
+fn read_all(path: &Path, rate_hz: u32, channels: u16) -> Vec<f32> {
     let (stream, mut consumer) = stream(Wav::open(path, false).unwrap());
     assert_eq!((stream.format().rate_hz(), stream.format().channels()), (rate_hz, channels));
     let mut samples = Vec::new();
@@ -110,7 +110,7 @@ fn assert_same(got: &[f32], wanted: &[f32], what: &str) {
 fn every_kind_of_file_comes_through_bit_for_bit() {
     let directory = TempDir::new().unwrap();
     for (rate_hz, channels) in [(48_000, 1), (44_100, 2), (11_025, 5), (96_000, 2), (8_000, 1)] {
-        // A fifth of a second and a bit: the last block is short.
+        // A fifth of a second and 7 frames: the last block is short.
         let samples = (rate_hz as usize / 5 + 7) * usize::from(channels);
         for bits in [8, 16, 24, 32] {
             let path = directory.path().join(format!("{rate_hz}-{channels}-{bits}.wav"));
@@ -118,7 +118,7 @@ fn every_kind_of_file_comes_through_bit_for_bit() {
             write_ints(&path, spec(rate_hz, channels, bits, SampleFormat::Int), &values);
             let full_scale = 2_f64.powi(i32::from(bits) - 1);
             let wanted: Vec<f32> = values.iter().map(|value| (f64::from(*value) / full_scale) as f32).collect();
-            let got = listen(&path, rate_hz, channels);
+            let got = read_all(&path, rate_hz, channels);
             assert_same(&got, &wanted, &format!("{path:?}"));
             if bits <= 24 {
                 let back = got.iter().map(|sample| (f64::from(*sample) * full_scale) as i32);
@@ -128,19 +128,19 @@ fn every_kind_of_file_comes_through_bit_for_bit() {
         let path = directory.path().join(format!("{rate_hz}-{channels}-float.wav"));
         let values = floats(samples);
         write_floats(&path, spec(rate_hz, channels, 32, SampleFormat::Float), &values);
-        assert_same(&listen(&path, rate_hz, channels), &values, &format!("{path:?}"));
+        assert_same(&read_all(&path, rate_hz, channels), &values, &format!("{path:?}"));
     }
 }
 
 #[test]
-fn a_looped_file_has_no_seam() {
+fn a_looped_file_has_no_break() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("loop.wav");
-    // 700 frames are neither whole blocks nor whole portions of the reader.
+    // 700 frames are not a whole number of blocks, nor of the reader's portions.
     let values = integers(16, 1400);
     write_ints(&path, spec(44_100, 2, 16, SampleFormat::Int), &values);
     let (stream, mut consumer) = stream(Wav::open(&path, true).unwrap());
-    assert!(stream.description().ends_with("again and again"), "{}", stream.description());
+    assert!(stream.description().ends_with("looped"), "{}", stream.description());
     let mut got = Vec::new();
     while got.len() < 10 * values.len() {
         got.extend_from_slice(consumer.recv().unwrap().item.samples());
@@ -151,7 +151,7 @@ fn a_looped_file_has_no_seam() {
     stream.stop();
 }
 
-/// The one line that such a file gets, without its path.
+/// Returns the one-line error for a file that is refused, without its path.
 fn refused(path: &Path) -> String {
     let error = Wav::open(path, false).map(|_| ()).expect_err("it can't be streamed").to_string();
     let (start, reason) = error.split_at(path.to_str().unwrap().len());
@@ -160,13 +160,13 @@ fn refused(path: &Path) -> String {
     reason.strip_prefix(": ").expect("a colon").to_owned()
 }
 
-struct Bench {
+struct Fixture {
     directory: TempDir,
     /// A correct file of 100 frames, 16 bits, stereo.
     good: Vec<u8>,
 }
 
-impl Bench {
+impl Fixture {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("good.wav");
@@ -182,60 +182,60 @@ impl Bench {
 }
 
 #[test]
-fn a_file_that_is_none_gets_one_line() {
-    let bench = Bench::new();
-    let missing = refused(&bench.directory.path().join("missing.wav"));
+fn a_file_that_is_not_wav_is_refused_in_one_line() {
+    let fixture = Fixture::new();
+    let missing = refused(&fixture.directory.path().join("missing.wav"));
     assert!(missing.starts_with("can't be opened: No such file"), "{missing}");
-    let directory = refused(bench.directory.path());
+    let directory = refused(fixture.directory.path());
     assert!(directory.starts_with("can't be read: "), "{directory}");
-    assert_eq!(refused(&bench.file(b"")), "is cut off inside its header");
-    let junk = refused(&bench.file(&b"This is a letter to my aunt, and no sound. ".repeat(9)));
-    assert!(junk.starts_with("is no WAV file that can be read: "), "{junk}");
-    let mut silent = bench.good[..44].to_vec();
+    assert_eq!(refused(&fixture.file(b"")), "is cut off inside its header");
+    let junk = refused(&fixture.file(&b"This is a letter to my aunt, and no sound. ".repeat(9)));
+    assert!(junk.starts_with("is not a WAV file that can be read: "), "{junk}");
+    let mut silent = fixture.good[..44].to_vec();
     silent[40..44].fill(0);
-    assert_eq!(refused(&bench.file(&silent)), "has no sound in it");
+    assert_eq!(refused(&fixture.file(&silent)), "has no sound in it");
 }
 
 #[test]
-fn a_file_that_is_cut_off_says_so() {
-    let bench = Bench::new();
+fn a_truncated_file_is_refused() {
+    let fixture = Fixture::new();
     for length in 0..44 {
-        let reason = refused(&bench.file(&bench.good[..length]));
+        let reason = refused(&fixture.file(&fixture.good[..length]));
         assert!(reason == "is cut off inside its header", "{length} bytes: {reason}");
     }
-    for length in 44..bench.good.len() {
-        let reason = refused(&bench.file(&bench.good[..length]));
+    for length in 44..fixture.good.len() {
+        let reason = refused(&fixture.file(&fixture.good[..length]));
         let frames = (length - 44) / 4;
         assert_eq!(reason, format!("is cut off: its header promises 100 frames, {frames} are there"));
     }
-    Wav::open(bench.file(&bench.good), false).expect("whole, it is fine");
+    Wav::open(fixture.file(&fixture.good), false).expect("whole, it is fine");
 }
 
 #[test]
 fn no_channels_and_no_rate_are_refused() {
-    let bench = Bench::new();
-    for field in [22..24, 24..28] {
-        let mut bytes = bench.good.clone();
+    let fixture = Fixture::new();
+    for (field, reason) in [(22..24, "zero channels"), (24..28, "a sample rate of 0 Hz")] {
+        let mut bytes = fixture.good.clone();
         bytes[field.clone()].fill(0);
         // In a consistent file, what follows from it is zero too.
         bytes[28..32].fill(0);
         if field.start == 22 {
             bytes[32..34].fill(0);
         }
-        let reason = refused(&bench.file(&bytes));
-        assert!(!reason.is_empty());
+        let refused = refused(&fixture.file(&bytes));
+        assert!(refused.contains(reason), "{refused}");
     }
 }
 
-/// Whatever stands in the header, it is a line or a file that can be read to an end, and never a panic.
+/// With any byte in the header, the file is refused in one line or can be read to its end, without a panic.
 #[test]
-fn a_damaged_header_harms_nobody() {
-    let bench = Bench::new();
+fn a_damaged_header_never_panics() {
+    let fixture = Fixture::new();
     for offset in 0..44 {
         for value in [0, 1, 2, 3, 7, 17, 33, 64, 127, 128, 254, 255] {
-            let mut bytes = bench.good.clone();
+            let mut bytes = fixture.good.clone();
             bytes[offset] = value;
-            let path = bench.file(&bytes);
+            let path = fixture.file(&bytes);
             match Wav::open(&path, false) {
                 Err(_) => drop(refused(&path)),
                 Ok(mut wav) => {
@@ -252,7 +252,7 @@ fn a_damaged_header_harms_nobody() {
     }
 }
 
-/// A file that shrinks while it is read ends the stream after what was there, and says why.
+/// A file that shrinks while it is read ends the stream after the remaining samples, with a reason.
 #[test]
 fn a_file_that_shrinks_ends_the_stream_with_its_reason() {
     let directory = TempDir::new().unwrap();

@@ -16,47 +16,47 @@ use crate::config::Config;
 use crate::http;
 use crate::http::server::{ServedMount, Server};
 use crate::mount::Mount;
-use crate::sink::recorder::{Archive, RecordError, Recording};
+use crate::sink::recorder::{RecordError, Recording, RecordingDirectory};
 use crate::source::{self, OpenError};
 
-/// How often the end of the source is looked for.
-const END_LOOK: Duration = Duration::from_millis(20);
-/// A failed source whose stream goes on for so many looks has left silence behind, which is worth a line.
-const FAILED_LOOKS: u32 = 25;
+/// How often the stream is checked for its end.
+const END_INTERVAL: Duration = Duration::from_millis(20);
+/// Checks after which a failed source whose stream goes on, as silence, is logged.
+const FAILED_CHECKS: u32 = 25;
 
-/// How long after the stream's end the recorder is waited for: the whole end may take 5 s, of which the source may have
-/// taken half of one.
-const RECORD_PATIENCE: Duration = Duration::from_secs(4);
+/// How long the recorder may take after the end of the stream. The whole stop may take 5 s, of which the source may have
+/// taken half a second.
+const RECORDER_STOP_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Why the service could not start, or why it ended before it was told to.
+/// Why the service could not start, or why it ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The address can't be listened on.
-    #[error("can't listen on {address}: {}; choose another with --listen", reason(.error))]
+    /// The address is not available.
+    #[error("cannot listen on {address}: {} (choose another with --listen)", reason(.error))]
     Listen {
-        /// The address asked for.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
-    /// Nothing can be recorded.
+    /// The recording cannot start.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// There is no sound.
+    /// The source cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The source failed while it ran.
     #[error("the source has failed: {0}")]
     Failed(String),
-    /// Nobody can be told where it listens.
-    #[error("can't write to stdout: {0}")]
+    /// The address cannot be announced.
+    #[error("cannot write to stdout: {0}")]
     Announce(#[source] io::Error),
-    /// The system refused something else: threads, mostly.
+    /// The system refused something else, most likely a thread.
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
 }
 
-/// Serves until the source ends or the process is told to end by SIGINT or SIGTERM.
+/// Serves until the source ends or the process receives SIGINT or SIGTERM.
 ///
 /// # Errors
 ///
@@ -66,16 +66,16 @@ pub fn run(config: Config) -> Result<(), RunError> {
 }
 
 async fn serve(config: Config) -> Result<(), RunError> {
-    // First of all: whoever tells the process to end, however early, gets an orderly end.
+    // Before anything else, so that a signal leads to an orderly stop however early it comes.
     let mut signals = Signals::listen()?;
-    let address = config.listen;
+    let address = config.http.listen;
     // Before the source, so that no microphone is opened for nothing.
     let listener = TcpListener::bind(address).await.map_err(|error| RunError::Listen { address, error })?;
     let local = listener.local_addr()?;
-    let archive = config.record.as_deref().map(Archive::open).transpose()?;
-    let (stream, kind) = source::start(&config)?;
-    let recording = match archive {
-        Some(archive) => Recording::start(&archive, config.record_split, &stream)?.map(Arc::new),
+    let directory = config.recorder.record.as_deref().map(RecordingDirectory::open).transpose()?;
+    let (stream, kind) = source::start(&config.capture)?;
+    let recording = match directory {
+        Some(directory) => Recording::start(&directory, config.recorder.record_split, &stream)?.map(Arc::new),
         None => None,
     };
     let capture = Arc::clone(stream.capture());
@@ -83,7 +83,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let server = Server::new(config, mount);
     let (closing, closed) = oneshot::channel();
     let mut serving = tokio::spawn(http::serve(listener, server, async {
-        // An error means that the sender is gone, which is a reason to end as well.
+        // An error means that the sender is gone, which is a reason to stop as well.
         let _ = closed.await;
     }));
     announce(&stream, kind, local, recording.as_deref())?;
@@ -91,13 +91,13 @@ async fn serve(config: Config) -> Result<(), RunError> {
         () = until_the_end(&stream, &mut signals) => {}
         served = &mut serving => return served.map_err(io::Error::other)?.map_err(RunError::System),
     }
-    // The stream first: every listener gets its end, and the connections close by themselves.
+    // The stream first: every listener gets the end, and the connections close by themselves.
     tokio::task::spawn_blocking(move || stream.stop()).await.map_err(io::Error::other)?;
     let stopped_at = Instant::now();
     let _ = closing.send(());
     serving.await.map_err(io::Error::other)??;
     if let Some(recording) = recording {
-        finish(recording, RECORD_PATIENCE.saturating_sub(stopped_at.elapsed())).await?;
+        finish(recording, RECORDER_STOP_TIMEOUT.saturating_sub(stopped_at.elapsed())).await?;
     }
     match capture.failure() {
         Some(failure) => Err(RunError::Failed(failure.to_owned())),
@@ -105,7 +105,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     }
 }
 
-/// The ways to tell the process to end.
+/// The signals that stop the process.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -117,20 +117,20 @@ impl Signals {
     }
 }
 
-/// Waits for the source's end or a signal.
+/// Waits for the end of the source, or for a signal.
 async fn until_the_end(stream: &Stream, signals: &mut Signals) {
-    let mut looks = interval(END_LOOK);
-    let mut looks_failed = 0;
+    let mut checks = interval(END_INTERVAL);
+    let mut failed_checks = 0;
     loop {
         tokio::select! {
-            _ = signals.interrupt.recv() => tracing::info!("interrupted: ending every stream"),
-            _ = signals.terminate.recv() => tracing::info!("told to end: ending every stream"),
-            _ = looks.tick() => {
+            _ = signals.interrupt.recv() => tracing::info!("SIGINT received: ending every stream"),
+            _ = signals.terminate.recv() => tracing::info!("SIGTERM received: ending every stream"),
+            _ = checks.tick() => {
                 if let Some(failure) = stream.capture().failure() {
-                    looks_failed += 1;
-                    // Where the failure ends the program, that is told once, at the end.
-                    if looks_failed == FAILED_LOOKS {
-                        tracing::error!("the source has failed, and there is silence: {failure}");
+                    failed_checks += 1;
+                    // A failure that ends the program is printed once, at the end.
+                    if failed_checks == FAILED_CHECKS {
+                        tracing::error!("the source has failed, and listeners get silence: {failure}");
                     }
                 }
                 if !stream.is_finished() {
@@ -143,9 +143,9 @@ async fn until_the_end(stream: &Stream, signals: &mut Signals) {
     }
 }
 
-/// Waits for the recorder, which has had its end since the stream's.
-async fn finish(recording: Arc<Recording>, patience: Duration) -> io::Result<()> {
-    let finished = tokio::task::spawn_blocking(move || recording.finish(patience)).await.map_err(io::Error::other)?;
+/// Waits until the recorder has written everything that it got before the end of the stream.
+async fn finish(recording: Arc<Recording>, timeout: Duration) -> io::Result<()> {
+    let finished = tokio::task::spawn_blocking(move || recording.finish(timeout)).await.map_err(io::Error::other)?;
     if !finished {
         tracing::error!("the recording is not complete: the disk is too slow");
     }
@@ -166,13 +166,13 @@ fn announce(
     }
     if !local.ip().to_canonical().is_loopback() {
         let what = if kind == SourceKind::Mic { "THIS MICROPHONE" } else { "this stream" };
-        tracing::warn!("NOT PRIVATE: anyone who can reach {local} can listen to {what}");
+        tracing::warn!("NOT PRIVATE: every machine that can reach {local} can listen to {what}");
     }
     let mut out = io::stdout().lock();
     writeln!(out, "listening on http://{local}/").and_then(|()| out.flush()).map_err(RunError::Announce)
 }
 
-/// The system's reason for a failed bind, in words that help.
+/// Returns the reason for a failed bind in words that help.
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => "another program listens there".to_owned(),

@@ -63,7 +63,7 @@ struct Connection {
 /// When the listening socket has no address.
 pub async fn serve(listener: TcpListener, server: Arc<Server>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let local = listener.local_addr()?;
-    let connections = Arc::new(Semaphore::new(server.config().max_listeners + OTHER_CONNECTIONS));
+    let connections = Arc::new(Semaphore::new(server.config().http.max_listeners + OTHER_CONNECTIONS));
     // Every connection holds a receiver for as long as it is open.
     let (closing, open) = watch::channel(false);
     let watching = tokio::spawn(watch(Arc::clone(&server.mount().mount), Arc::clone(server.listeners())));

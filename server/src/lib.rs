@@ -1,7 +1,17 @@
-//! The aircheck service: one stream of live sound, served over HTTP to many listeners, each of whom can be told how
-//! late it is and exactly what it lost.
+//! The aircheck service: streams live sound over HTTP to many listeners, and tells for each of them how late it is and
+//! exactly what it lost.
+//!
+//! [`app`] opens the [`source`] that a [`config`] names and puts it on the air as a [`mount`]. Its [`rendition`]s turn
+//! blocks into packets, once for all listeners; [`delivery`] takes the packets to each listener and keeps its account;
+//! a [`sink`] such as the recorder takes blocks elsewhere. [`http`] answers requests, and [`telemetry`] says how all of
+//! that goes.
+//!
+//! A folder uses only what stands before it: config, source, mount, rendition, delivery, sink, telemetry, http, app. The
+//! types that go over the wire are in the crate `aircheck-api`.
+//!
+//! What is absent: the server knows nothing of sound devices, and invents no sequence numbers: all of them are the
+//! capture's.
 
-pub mod app;
 pub mod config;
 pub mod source;
 
@@ -11,5 +21,8 @@ pub mod rendition;
 pub mod delivery;
 pub mod sink;
 
-pub mod http;
 pub mod telemetry;
+
+pub mod http;
+
+pub mod app;

@@ -6,9 +6,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use aircheck_engine::source;
 use aircheck_server::app::run;
 use aircheck_server::config::cli::{self, Command};
+use aircheck_server::source::devices;
 use aircheck_server::telemetry::log;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -26,10 +26,9 @@ fn main() -> ExitCode {
             raise_file_limit();
             run(config).map_err(|error| error.to_string())
         }
-        Command::Devices { json } => devices(json),
+        Command::Devices { json } => devices::list(json).map(|list| print(&list)),
         Command::CheckConfig(checked) => {
-            // Nobody is left to tell if stdout is closed; so it is below.
-            let _ = write!(io::stdout(), "{checked}");
+            print(&checked.to_string());
             Ok(())
         }
     };
@@ -42,12 +41,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// Lets as many connections be open as the system allows: each is a file, and the usual soft limit of 1024 is below
-/// the default of 1000 listeners and what comes with them.
+/// Prints a text to standard output. A closed standard output is no failure: its reader has seen enough.
+fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// Raises the limit of open files to what the system allows. Each connection is a file, and the usual soft limit of 1024
+/// is below what 1000 listeners need.
 fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // If it is not permitted, connections are refused earlier, and that is logged.
+    // If this is not permitted, connections are refused earlier, which is logged.
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
@@ -62,41 +66,7 @@ fn print_error(line: String) {
     let _ = written.recv_timeout(PRINT_TIMEOUT);
 }
 
-/// The message without line ends, which names in it may have.
+/// Returns the message in one line: names in it may have line ends.
 fn one_line(message: &str) -> String {
     message.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
-}
-
-/// Lists the input devices.
-fn devices(json: bool) -> Result<(), String> {
-    let devices = source::devices().map_err(|error| error.to_string())?;
-    if json {
-        let list: Vec<_> = devices
-            .iter()
-            .map(|device| {
-                serde_json::json!({
-                    "name": device.name,
-                    "id": device.id,
-                    "host": device.host,
-                    "default": device.is_default,
-                    "rate_hz": device.rate_hz,
-                    "channels": device.channels,
-                    "sample_format": device.sample_format,
-                })
-            })
-            .collect();
-        let _ = writeln!(io::stdout(), "{:#}", serde_json::Value::Array(list));
-        return Ok(());
-    }
-    let width = devices.iter().map(|device| device.name.chars().count()).max().unwrap_or(0);
-    for device in &devices {
-        let mark = if device.is_default { '*' } else { ' ' };
-        let format = match (device.rate_hz, device.channels, &device.sample_format) {
-            (Some(rate_hz), Some(channels), Some(format)) => format!("{rate_hz:>6} Hz {channels:>2} ch {format:<4}"),
-            _ => format!("{:<17}", "in use"),
-        };
-        let _ = writeln!(io::stdout(), "{mark} {:<width$}  {format}  {}", device.name, device.id);
-    }
-    let _ = writeln!(io::stdout(), "\n* is the default; choose another with --source \"mic:NAME\"");
-    Ok(())
 }

@@ -1,3 +1,3 @@
-//! Consumers that are no HTTP listeners.
+//! Consumers of a mount that are no HTTP listeners.
 
 pub mod recorder;

@@ -1,44 +1,46 @@
-//! From the words of a configuration to a source that runs.
+//! From a configuration to a running source.
+
+pub mod devices;
 
 use aircheck_api::SourceKind;
-use aircheck_engine::source::{Demo, Device, DeviceError, Paced, Pcm, Source, Tone, Wanted, Wav, WavError};
+use aircheck_engine::source::{Demo, Device, DeviceError, DeviceOptions, Paced, Pcm, Source, Tone, Wav, WavError};
 use aircheck_engine::{Stream, StreamError, StreamOptions};
 
-use crate::config::{Config, SourceSpec};
+use crate::config::{CaptureConfig, SourceSpec};
 
-/// Why there is no sound.
+/// Why a source cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The device can't be used.
+    /// The device cannot be used.
     #[error("source `{spec}`: {error}")]
     Device {
-        /// What was asked for.
+        /// The configured source.
         spec: String,
-        /// What the engine says.
+        /// The engine's error.
         error: DeviceError,
     },
-    /// The file can't be used.
+    /// The file cannot be used.
     #[error("source `wav`: {0}")]
     Wav(#[from] WavError),
-    /// It was opened but did not start.
+    /// The source was opened but did not start.
     #[error("source `{spec}`: {error}")]
     Start {
-        /// What was asked for.
+        /// The configured source.
         spec: String,
-        /// What the engine says.
+        /// The engine's error.
         error: StreamError,
     },
-    /// This build can't do it.
+    /// This build does not have it.
     #[error("source `{0}` is not supported by this version")]
     Unsupported(String),
 }
 
-/// Opens and starts the source of `config`. What people should know of the choice is logged.
+/// Opens and starts the source of `config`, and logs if it is not the expected one.
 ///
 /// # Errors
 ///
-/// When it can't be opened or started; but `auto` falls back to the demo sound where there is no microphone.
-pub fn start(config: &Config) -> Result<(Stream, SourceKind), OpenError> {
+/// When the source cannot be opened or started. `auto` falls back to the demo sound instead.
+pub fn start(config: &CaptureConfig) -> Result<(Stream, SourceKind), OpenError> {
     if config.source != SourceSpec::Auto {
         let (source, kind) = open(config, &config.source)?;
         return Ok((start_stream(config, &config.source, source)?, kind));
@@ -51,11 +53,11 @@ pub fn start(config: &Config) -> Result<(Stream, SourceKind), OpenError> {
     })
 }
 
-fn open(config: &Config, spec: &SourceSpec) -> Result<(Box<dyn Source>, SourceKind), OpenError> {
+fn open(config: &CaptureConfig, spec: &SourceSpec) -> Result<(Box<dyn Source>, SourceKind), OpenError> {
     Ok(match spec {
         SourceSpec::Auto | SourceSpec::Mic(_) => {
             let name = if let SourceSpec::Mic(name) = spec { name.as_deref() } else { None };
-            let wanted = Wanted { rate_hz: config.rate_hz, channels: config.channels };
+            let wanted = DeviceOptions { rate_hz: config.rate_hz, channels: config.channels };
             let device =
                 Device::open(name, wanted).map_err(|error| OpenError::Device { spec: spec.to_string(), error })?;
             (Box::new(device), SourceKind::Mic)
@@ -71,7 +73,7 @@ fn open(config: &Config, spec: &SourceSpec) -> Result<(Box<dyn Source>, SourceKi
     })
 }
 
-fn start_stream(config: &Config, spec: &SourceSpec, source: Box<dyn Source>) -> Result<Stream, OpenError> {
+fn start_stream(config: &CaptureConfig, spec: &SourceSpec, source: Box<dyn Source>) -> Result<Stream, OpenError> {
     let options = StreamOptions { block: config.block, history: config.history, ..StreamOptions::default() };
     Stream::start(source, options).map_err(|error| OpenError::Start { spec: spec.to_string(), error })
 }

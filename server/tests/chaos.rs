@@ -1,6 +1,6 @@
-//! Accounting under chaos: listeners who come, go, freeze and trickle, on a machine that has too much to do. Whatever
-//! they do, every account adds up at every look, no counter ever goes back, what they get is in order, and nothing of
-//! them stays behind.
+//! Accounting under chaos: listeners join, leave, freeze and trickle on a machine that has too much to do. At every
+//! moment all accounts add up, no counter goes back and the sound is in order; afterwards no thread, file or memory of a
+//! listener stays behind.
 //!
 //! Short rounds by default; with `AIRCHECK_SOAK=1`, as `make soak` runs it, 200 listeners for a minute, twice.
 
@@ -10,87 +10,95 @@ mod common;
 #[path = "common/truth.rs"]
 mod truth;
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Server, assert_identity, curl, eventually, raw, signal};
+use common::{Server, TEST_TIMEOUT, assert_identity, curl, eventually, raw, signal};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-use truth::client::{Chunks, Take, get};
+use truth::client::{ChunkedResponse, SavedStream, get};
 use truth::is_soak;
-use truth::numbered::{self, Format, Reading};
+use truth::numbered::{self, Format, StreamParser};
 use truth::scrape::Metrics;
 
 const POLICIES: [&str; 4] = ["skip-to-live", "drop-newest", "latest", "disconnect"];
-const WISHES: [&str; 6] = ["", "&max_lag=200ms", "&burst=1s", "&from=0", "&max_lag=100ms&burst=500ms", "&gather=25ms"];
+const QUERIES: [&str; 6] = ["", "&max_lag=200ms", "&burst=1s", "&from=0", "&max_lag=100ms&burst=500ms", "&gather=25ms"];
 /// Short enough to be full before the first round, so that all rounds find the same.
 const HISTORY: Duration = Duration::from_secs(1);
-/// Listeners that are processes of their own, and are stopped now and then.
+/// Listeners that are processes of their own and are stopped now and then.
 const PROCESSES: u64 = 6;
 /// Seconds of sound: more than any server here plays.
 const SOUND: u32 = 240;
+/// Listeners in a round of those that come and leave, one after the other.
+const VISITORS: usize = 500;
+const MEMORY_ROUNDS: usize = 5;
+/// A page of memory that the allocator adds now and then makes 8 bytes for each listener.
+const MAX_LEAK_BYTES: u64 = 32;
+/// Two servers with all their listeners would be too much for a small machine.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Numbers that look random and are the same in every run (xorshift64).
-struct Dice(u64);
+/// Pseudo-random numbers that are the same in every run (xorshift64).
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    fn roll(&mut self, sides: u64) -> u64 {
+    fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        self.0 % sides
+        self.0 % end
     }
 
     fn millis(&mut self, least: u64, most: u64) -> Duration {
-        Duration::from_millis(least + self.roll(most - least))
+        Duration::from_millis(least + self.below(most - least))
     }
 
-    /// What somebody listens to, of the first `formats`, and the path for it.
-    fn wish(&mut self, formats: usize) -> (Format, String) {
-        let format = Format::ALL[self.roll(formats as u64) as usize];
-        let (policy, wish) = (POLICIES[self.roll(4) as usize], WISHES[self.roll(6) as usize]);
-        let may_be_silent = !format.tells_gaps() && !wish.contains("gather");
-        let silence = if may_be_silent && self.roll(2) == 0 { "&gaps=silence" } else { "" };
-        let wish = if format == Format::Ws { wish.trim_start_matches("&gather=25ms") } else { wish };
-        (format, format.path(&format!("buffer=200ms&overflow={policy}{wish}{silence}")))
+    /// Returns one of the first `formats` and a path for it with further parameters.
+    fn request(&mut self, formats: usize) -> (Format, String) {
+        let format = Format::ALL[self.below(formats as u64) as usize];
+        let (policy, query) = (POLICIES[self.below(4) as usize], QUERIES[self.below(6) as usize]);
+        let may_be_silent = !format.reports_gaps() && !query.contains("gather");
+        let silence = if may_be_silent && self.below(2) == 0 { "&gaps=silence" } else { "" };
+        let query = if format == Format::Ws { query.trim_start_matches("&gather=25ms") } else { query };
+        (format, format.path(&format!("buffer=200ms&overflow={policy}{query}{silence}")))
     }
 }
 
-/// Listens in one way or another until `deadline`, again and again, and checks what comes.
+/// Listens repeatedly until `deadline`, each time with another behaviour, and checks the stream.
 async fn misbehave(address: SocketAddr, seed: u64, deadline: Instant, joined: Arc<AtomicU64>) {
-    let mut dice = Dice::new(seed);
+    let mut random = Random::new(seed);
     while Instant::now() < deadline {
-        let (format, path) = dice.wish(Format::ALL.len());
+        let (format, path) = random.request(Format::ALL.len());
         let Ok(mut stream) = TcpStream::connect(address).await else { continue };
-        // A server that ends it meanwhile, because of its policy, is no trouble.
+        // The server may end it meanwhile because of its policy.
         let fields = format.fields();
         let request = format!("GET /{path} HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n");
         let _ = stream.write_all(request.as_bytes()).await;
         joined.fetch_add(1, Ordering::Relaxed);
-        let (way, until) = (dice.roll(5), deadline.min(Instant::now() + dice.millis(50, 2500)));
-        let (mut chunks, mut reading) = (Chunks::default(), Reading::new(format));
+        let (way, until) = (random.below(5), deadline.min(Instant::now() + random.millis(50, 2500)));
+        let (mut chunks, mut reading) = (ChunkedResponse::default(), StreamParser::new(format));
         let mut buffer = vec![0; 16 * 1024];
         while Instant::now() < until {
             let (pause, most) = match way {
-                // A good one.
+                // It reads all.
                 0 | 1 => (Duration::ZERO, buffer.len()),
-                // One that trickles.
+                // It reads slowly.
                 2 => (Duration::from_millis(20), 300),
-                // One that freezes now and then.
-                3 if dice.roll(10) == 0 => (dice.millis(100, 1500), buffer.len()),
+                // It freezes now and then.
+                3 if random.below(10) == 0 => (random.millis(100, 1500), buffer.len()),
                 3 => (Duration::ZERO, buffer.len()),
-                // One that never reads.
+                // It never reads.
                 _ => (Duration::from_millis(200), 0),
             };
             sleep(pause.min(until.saturating_duration_since(Instant::now()))).await;
@@ -106,25 +114,25 @@ async fn misbehave(address: SocketAddr, seed: u64, deadline: Instant, joined: Ar
     }
 }
 
-/// Stops the processes that it starts, and has them go on, until `deadline`; then checks what they got.
+/// Starts processes, stops and continues them until `deadline`, and checks their streams.
 fn stop_and_go(server_url: &str, directory: &Path, deadline: Instant) {
-    let mut dice = Dice::new(0);
+    let mut random = Random::new(0);
     let mut start = |number: u64| {
-        // curl takes all but the WebSocket.
-        let (format, path) = dice.wish(Format::ALL.len() - 1);
+        // curl reads all formats but the WebSocket.
+        let (format, path) = random.request(Format::ALL.len() - 1);
         let file = directory.join(number.to_string());
         let url = format!("{server_url}{path}");
         let process = curl(&["--output", file.to_str().unwrap(), &url]).stderr(Stdio::null()).spawn().unwrap();
-        (process, Take::new(file, format))
+        (process, SavedStream::new(file, format))
     };
-    let mut processes: Vec<(Child, Take)> = (0..PROCESSES).map(&mut start).collect();
-    let mut dice = Dice::new(1);
+    let mut processes: Vec<(Child, SavedStream)> = (0..PROCESSES).map(&mut start).collect();
+    let mut random = Random::new(1);
     while Instant::now() < deadline {
-        let (process, _) = &mut processes[dice.roll(PROCESSES) as usize];
+        let (process, _) = &mut processes[random.below(PROCESSES) as usize];
         if process.try_wait().unwrap().is_none() {
-            signal(process.id(), ["STOP", "CONT"][dice.roll(2) as usize]);
+            signal(process.id(), ["STOP", "CONT"][random.below(2) as usize]);
         }
-        std::thread::sleep(dice.millis(50, 300));
+        std::thread::sleep(random.millis(50, 300));
     }
     for (process, take) in &mut processes {
         // Fails if it was ended.
@@ -134,12 +142,12 @@ fn stop_and_go(server_url: &str, directory: &Path, deadline: Instant) {
     }
 }
 
-/// What must hold at every moment, given what was seen before.
+/// Asserts what must hold at every time, given an earlier scrape.
 fn check(before: &Metrics, now: &Metrics) {
     for (series, value) in &before.0 {
         let name = series.split('{').next().unwrap();
         if ["_total", "_bucket", "_count", "_sum"].iter().any(|suffix| name.ends_with(suffix)) {
-            let now = now.0.get(series).unwrap_or_else(|| panic!("{series} is gone"));
+            let now = now.0.get(series).unwrap_or_else(|| panic!("{series} has disappeared"));
             assert!(now >= value, "{series} went back from {value} to {now}");
         }
     }
@@ -149,7 +157,7 @@ fn check(before: &Metrics, now: &Metrics) {
     }
 }
 
-/// Blocks offered, delivered and lost, and lags counted.
+/// Returns the blocks offered, delivered and lost, and the number of lags.
 fn account(metrics: &Metrics, format: Format) -> [f64; 4] {
     let label = [&*format!("format=\"{}\"", format.label())];
     let names = ["offered_blocks_total", "delivered_blocks_total", "lost_blocks_total", "lag_seconds_count"];
@@ -160,21 +168,34 @@ fn rows(address: SocketAddr) -> Vec<Value> {
     serde_json::from_str(&get(address, "api/v1/listeners")).unwrap()
 }
 
-/// What a process holds: threads, open files, and memory of its own in KiB.
-fn holdings(pid: u32) -> (usize, usize, u64) {
-    let count = |what: &str| std::fs::read_dir(format!("/proc/{pid}/{what}")).unwrap().count();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    (count("task"), count("fd"), line.trim().trim_end_matches(" kB").parse().unwrap())
+/// How many threads and open files a process has.
+#[derive(Clone, Copy, Debug)]
+struct Resources {
+    threads: usize,
+    files: usize,
 }
 
-/// Two threads that take what processor time they can get, until told otherwise.
+impl Resources {
+    fn of(pid: u32) -> Self {
+        let count = |directory: &str| std::fs::read_dir(format!("/proc/{pid}/{directory}")).unwrap().count();
+        Self { threads: count("task"), files: count("fd") }
+    }
+}
+
+/// The private memory of a process.
+fn memory_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Starts two threads that use all processor time they get, until `calm` is set.
 fn stress(calm: &Arc<AtomicBool>) -> Vec<JoinHandle<()>> {
     let spin = |calm: Arc<AtomicBool>| move || while !calm.load(Ordering::Relaxed) {};
     (0..2).map(|_| std::thread::spawn(spin(Arc::clone(calm)))).collect()
 }
 
-/// One round of chaos; what the metrics are when everybody is gone, and how many listeners there were or more.
+/// Runs one round of chaos. Returns the metrics after all listeners have left, and an upper bound of their number.
 fn round(server: &Server, listeners: u64, span: Duration, mut seen: Metrics) -> (Metrics, u64) {
     let address = server.address;
     let directory = tempfile::tempdir().unwrap();
@@ -198,15 +219,15 @@ fn round(server: &Server, listeners: u64, span: Duration, mut seen: Metrics) -> 
         let (url, directory) = (server.url.clone(), directory.path().to_owned());
         std::thread::spawn(move || stop_and_go(&url, &directory, deadline))
     };
-    let (mut looks, mut dice) = (0, Dice::new(2));
+    let (mut looks, mut random) = (0, Random::new(2));
     while Instant::now() < deadline {
         let now = Metrics::of(address);
         check(&seen, &now);
         seen = now;
         let rows = rows(address);
         rows.iter().for_each(assert_identity);
-        if let Some(row) = rows.get(dice.roll(rows.len().max(1) as u64) as usize) {
-            // An operator ends one, who may have left by now.
+        if let Some(row) = rows.get(random.below(rows.len().max(1) as u64) as usize) {
+            // Disconnects a listener, which may have left by now.
             let end = format!("DELETE /api/v1/listeners/{} HTTP/1.1\r\nHost: {address}\r\n", row["id"]);
             raw(address, format!("{end}Connection: close\r\n\r\n").as_bytes());
         }
@@ -225,57 +246,90 @@ fn round(server: &Server, listeners: u64, span: Duration, mut seen: Metrics) -> 
     check(&seen, &last);
     for format in Format::ALL {
         let [offered, delivered, lost, lags] = account(&last, format);
-        assert_eq!(offered, delivered + lost, "{format:?}, all being gone");
+        assert_eq!(offered, delivered + lost, "{format:?}, after all have left");
         assert!(lags <= offered, "{format:?}: {lags} lags of {offered} blocks");
-        assert!(delivered > 0.0 && lost > 0.0, "somebody got and lost {format:?}");
+        assert!(delivered > 0.0 && lost > 0.0, "blocks of {format:?} were delivered and lost");
     }
     let left_over: Vec<_> = last.0.keys().filter(|series| series.starts_with("aircheck_listener_")).collect();
     assert!(left_over.is_empty(), "series stay behind: {left_over:?}");
     (last, joined + PROCESSES)
 }
 
-/// Who comes next has the number after all who came: that many have left.
+/// Asserts that all have left: the id of the next listener is one more than the number that have left.
 fn check_all_left(server: &Server, seen: &Metrics, most: u64) {
     let left = seen.sum("aircheck_listeners_left_total", &[]);
     let client = truth::client::Client::start(server.address, Format::Pcm, "name=next");
     let id = server.row_when("next", |_| true)["id"].as_u64().unwrap();
-    assert_eq!(left, (id - 1) as f64, "not everybody who came has left");
+    assert_eq!(left, (id - 1) as f64, "not all have left");
     assert!(left <= most as f64, "{left} left, of {most}");
     drop(client);
     eventually("an empty table", || rows(server.address).is_empty().then_some(()));
 }
 
 #[test]
-fn every_account_adds_up_and_nothing_stays_behind() {
+fn every_account_adds_up_and_no_thread_or_file_stays_behind() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let (listeners, span) = if is_soak() { (200, Duration::from_secs(60)) } else { (100, Duration::from_secs(5)) };
     let directory = tempfile::tempdir().unwrap();
-    let source = numbered::source(directory.path(), SOUND);
+    let (server, resources) = server_with_full_history(directory.path());
+    let (seen, joined) = round(&server, listeners, span, Metrics::default());
+    let (seen, joined_again) = round(&server, listeners, span, seen);
+    check_all_left(&server, &seen, joined + joined_again);
+    wait_for_release(&server, resources);
+}
+
+#[test]
+fn listeners_that_have_left_keep_no_memory() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let directory = tempfile::tempdir().unwrap();
+    let (server, resources) = server_with_full_history(directory.path());
+    let visit = |number: usize| {
+        let format = Format::ALL[number % Format::ALL.len()];
+        let fields = format.fields();
+        let path = format.path("buffer=200ms&name=visitor");
+        let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+        write!(stream, "GET /{path} HTTP/1.1\r\nHost: {}\r\n{fields}\r\n", server.address).unwrap();
+        // The listener is registered before its response begins.
+        stream.read_exact(&mut [0; 12]).unwrap();
+    };
+    let grown_kib = |_| {
+        let before = memory_kib(server.pid());
+        (0..VISITORS).for_each(visit);
+        eventually("an empty table", || rows(server.address).is_empty().then_some(()));
+        memory_kib(server.pid()).saturating_sub(before)
+    };
+    // The first rounds fill the memory allocator's own reserves. A leak grows in every round, a reserve does not.
+    let grown: Vec<u64> = (0..MEMORY_ROUNDS).map(grown_kib).collect();
+    println!("memory: {grown:?} KiB more after each round of {VISITORS} listeners");
+    let least = grown.iter().min().unwrap() * 1024 / VISITORS as u64;
+    assert!(least < MAX_LEAK_BYTES, "each listener leaves {least} bytes behind: {grown:?} KiB");
+    wait_for_release(&server, resources);
+}
+
+/// A server whose history is full and that has no connection but those it always has, and its threads and files.
+fn server_with_full_history(directory: &Path) -> (Server, Resources) {
+    let source = numbered::source(directory, SOUND);
     let history = format!("{}s", HISTORY.as_secs());
-    let server = Server::start(&["--source", &source, "--history", &history]);
-    // Until the history is full, and nothing is open but what always is.
+    // With one arena and no padding, the memory allocator's reserves hide little of a leak.
+    let server = Server::start_with(&["--source", &source, "--history", &history], |command| {
+        command.env("MALLOC_ARENA_MAX", "1").env("MALLOC_TOP_PAD_", "0")
+    });
     eventually("a full history", || (truth::scrape::head(server.address) > 150).then_some(()));
     std::thread::sleep(Duration::from_millis(100));
-    let (threads, files, _) = holdings(server.pid());
-    let (seen, joined) = round(&server, listeners, span, Metrics::default());
-    let (_, _, after_one) = holdings(server.pid());
-    let (seen, joined_again) = round(&server, listeners, span, seen);
-    let (_, _, after_two) = holdings(server.pid());
-    check_all_left(&server, &seen, joined + joined_again);
-    // Encoders end a moment after their last listener, and sockets are closed a moment after they are left.
+    let resources = Resources::of(server.pid());
+    (server, resources)
+}
+
+/// Waits until the server has no more threads and files than `before`: encoders end a moment after their last listener,
+/// and sockets are closed a moment after they are left.
+fn wait_for_release(server: &Server, before: Resources) {
     let start = Instant::now();
     loop {
-        let (now_threads, now_files, _) = holdings(server.pid());
-        if now_threads <= threads && now_files <= files {
+        let now = Resources::of(server.pid());
+        if now.threads <= before.threads && now.files <= before.files {
             break;
         }
-        let now = format!("{now_threads} threads of {threads}, {now_files} files of {files}");
-        assert!(start.elapsed() < PATIENCE, "something stays behind: {now}");
+        assert!(start.elapsed() < TEST_TIMEOUT, "something stays behind: {now:?}, and {before:?} at first");
         std::thread::sleep(Duration::from_millis(20));
     }
-    // A listener holds 40 KiB and more. If each that came left a third of that behind, it would show; the memory
-    // allocator's own reserves differ by less from round to round.
-    let most = 12 * joined_again;
-    let grown = after_two.saturating_sub(after_one);
-    println!("memory: {after_one} KiB after one round, {after_two} KiB after two");
-    assert!(grown <= most, "{grown} KiB more after the second round, and {most} would be a leak");
 }

@@ -1,4 +1,4 @@
-//! What the codecs make is decoded by ffmpeg, and compared with what went in.
+//! The output of the codecs, decoded by ffmpeg and compared with their input.
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
@@ -6,19 +6,19 @@ use std::process::Command;
 use std::time::Duration;
 
 use aircheck_engine::Format;
-use aircheck_server::rendition::codec::{FlacEncoder, OpusEncoder};
+use aircheck_server::rendition::codec::{FlacEncoder, OpusBitrate, OpusEncoder};
 use aircheck_server::rendition::container::ogg::OggOpus;
 
 const TAU: f64 = std::f64::consts::TAU;
-/// What ffmpeg says where a frame of FLAC is missing, as it should.
-const HOLE: &str = "sample/frame number mismatch in adjacent frames";
+/// The warning of ffmpeg where a frame of FLAC is missing.
+const MISSING_FRAME: &str = "sample/frame number mismatch in adjacent frames";
 
 fn format(rate_hz: u32, channels: u16, block_ms: u64) -> Format {
     Format::new(rate_hz, channels, Duration::from_millis(block_ms)).unwrap()
 }
 
-/// What `program` says of `bytes` in a file, which takes the place of `{}` among its arguments. It must have nothing
-/// to complain about but `complaint`.
+/// Runs `program` with a file of `bytes`, whose path replaces `{}` among its arguments, and returns its stdout. Fails at
+/// any warning but `complaint`.
 fn ask(program: &str, arguments: &[&str], bytes: &[u8], complaint: &str) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("stream");
@@ -36,14 +36,14 @@ fn ask(program: &str, arguments: &[&str], bytes: &[u8], complaint: &str) -> Vec<
     output.stdout
 }
 
-/// When each packet starts, as ffprobe has it.
+/// Returns when each packet starts, as ffprobe reports it.
 fn probe(bytes: &[u8], complaint: &str) -> Vec<i64> {
     let csv = ask("ffprobe", &["-show_entries", "packet=pts", "-of", "csv=p=0", "{}"], bytes, complaint);
     let lines = String::from_utf8(csv).unwrap();
     lines.split_ascii_whitespace().map(|line| line.trim_end_matches(',').parse().unwrap()).collect()
 }
 
-/// Integers of `bits` bits that no codec makes smaller, then some that it may: silence, full scale, a square.
+/// Returns integers of `bits` bits: noise, which no codec compresses, then silence, full scale and a square wave.
 fn integers(bits: u32, samples: usize) -> Vec<i32> {
     let (full, mut state) = (1_i32 << (bits - 1), 0x2545_F491_4F6C_DD1D_u64);
     let mut noise = || {
@@ -90,7 +90,7 @@ fn decoded(bits: u32, flac: &[u8], complaint: &str) -> Vec<i32> {
 }
 
 #[test]
-fn flac_is_the_source_sample_by_sample() {
+fn flac_decodes_to_the_source_sample_by_sample() {
     for (rate_hz, channels, block_ms, bits) in [
         (48_000, 2, 10, 16),
         (48_000, 2, 10, 24),
@@ -115,7 +115,7 @@ fn flac_is_the_source_sample_by_sample() {
 }
 
 #[test]
-fn flac_can_be_joined_late_and_shows_a_hole_where_it_is() {
+fn flac_can_be_joined_late_and_a_missing_frame_is_detected() {
     let format = format(48_000, 2, 10);
     let source = integers(16, 480 * 2 * 400);
     let (header, frames) = flac(format, 16, &source);
@@ -123,13 +123,13 @@ fn flac_can_be_joined_late_and_shows_a_hole_where_it_is() {
     assert!(decoded(16, &stream, "") == source[960 * 100..]);
     let stream = [header, frames[100..150].concat(), frames[173..].concat()].concat();
     let expected = [&source[960 * 100..960 * 150], &source[960 * 173..]].concat();
-    assert!(decoded(16, &stream, HOLE) == expected);
+    assert!(decoded(16, &stream, MISSING_FRAME) == expected);
     let numbers: Vec<i64> = (100..150).chain(173..400).map(|number| number * 480).collect();
-    assert_eq!(probe(&stream, HOLE), numbers);
+    assert_eq!(probe(&stream, MISSING_FRAME), numbers);
 }
 
 #[test]
-fn flac_clips_what_is_too_loud_and_silences_what_is_no_number() {
+fn flac_clips_samples_beyond_full_scale_and_silences_nan() {
     let format = format(48_000, 1, 10);
     let mut encoder = FlacEncoder::new(format, 16).unwrap();
     let mut block = vec![0.5; 480];
@@ -140,7 +140,7 @@ fn flac_clips_what_is_too_loud_and_silences_what_is_no_number() {
 }
 
 #[test]
-fn flac_numbers_go_as_far_as_they_can() {
+fn flac_frame_numbers_reach_their_maximum() {
     let format = format(48_000, 2, 10);
     let mut encoder = FlacEncoder::new(format, 16).unwrap();
     let source = integers(16, 960);
@@ -161,7 +161,7 @@ fn source(format: Format, frames: usize, sample: impl Fn(f64) -> f64) -> Vec<f32
 
 /// A listener's whole file, of those blocks of `source` that are not in `missing` for the encoder.
 fn opus(format: Format, bitrate_bps: u32, source: &[f32], missing: std::ops::Range<usize>) -> (Vec<u8>, u16) {
-    let mut encoder = OpusEncoder::new(format, bitrate_bps).unwrap();
+    let mut encoder = OpusEncoder::new(format, OpusBitrate::nearest(bitrate_bps)).unwrap();
     let mut ogg = OggOpus::new(7, format.channels() as u8, encoder.pre_skip(), format.rate_hz());
     let mut file = ogg.header(Some("A test")).to_vec();
     let mut packets = Vec::new();
@@ -242,7 +242,7 @@ fn granules(file: &[u8]) -> Vec<(u64, bool)> {
 }
 
 #[test]
-fn a_hole_moves_granule_positions_and_not_the_sound_after_it() {
+fn a_gap_advances_granule_positions_and_keeps_later_sound_in_place() {
     for (rate_hz, flushed) in [(48_000, 1), (44_100, 1)] {
         let format = format(rate_hz, 2, 10);
         let samples = source(format, 2 * rate_hz as usize, |t| 0.5 * (t * 1000.0 * TAU).sin());
@@ -270,7 +270,7 @@ fn a_hole_moves_granule_positions_and_not_the_sound_after_it() {
 #[test]
 fn a_loss_can_be_concealed_for_one_listener() {
     let format = format(48_000, 2, 10);
-    let mut encoder = OpusEncoder::new(format, 96_000).unwrap();
+    let mut encoder = OpusEncoder::new(format, OpusBitrate::default()).unwrap();
     let mut packets = Vec::new();
     for (sequence, block) in source(format, 96_000, |t| 0.5 * (t * 1000.0 * TAU).sin()).chunks(960).enumerate() {
         encoder.encode(sequence as u64, block, &mut packets).unwrap();

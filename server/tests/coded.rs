@@ -1,4 +1,4 @@
-//! `/stream.flac` and `/stream.opus` as listeners get them: decoded by ffmpeg, with the server in between.
+//! `/stream.flac` and `/stream.opus` of the real server, decoded by ffmpeg.
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
@@ -37,7 +37,7 @@ fn decoded(file: &Path, encoding: &str) -> (Vec<u8>, String) {
     (output.stdout, String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// What somebody gets who listens to all of `source`.
+/// Returns the file of a listener that received all of `source`.
 fn all_of(source: &str, path: &str, directory: &Path) -> PathBuf {
     let file = directory.join("heard");
     let mut server = Server::start(&["--source", source]);
@@ -67,12 +67,12 @@ fn flac_is_the_file(spec: WavSpec, path: &str) {
 }
 
 #[test]
-fn flac_of_sixteen_bits_is_the_file() {
+fn flac_of_a_16_bit_file_decodes_to_the_file() {
     flac_is_the_file(spec(2, 44_100, 16), "stream.flac?from=0");
 }
 
 #[test]
-fn flac_of_a_file_of_24_bits_has_24_bits() {
+fn flac_of_a_24_bit_file_has_24_bits() {
     flac_is_the_file(spec(3, 48_000, 24), "stream.flac?from=0");
 }
 
@@ -88,7 +88,7 @@ fn best_shift(heard: &[f32], hz: f64) -> f64 {
 }
 
 #[test]
-fn opus_has_the_pitch_the_level_the_place_and_the_length_of_the_file() {
+fn opus_keeps_pitch_level_timing_and_length_of_the_file() {
     // At Opus's own rate, and resampled; with a last block that is short, and with one that is not.
     for (rate_hz, frames) in [(48_000, 96_123), (48_000, 96_000), (44_100, 88_200), (11_025, 22_100)] {
         let directory = tempfile::tempdir().unwrap();
@@ -128,7 +128,7 @@ fn pages(file: &[u8]) -> Vec<(u64, u8)> {
 }
 
 #[test]
-fn opus_that_is_cut_off_has_a_last_page() {
+fn opus_has_a_last_page_when_the_server_ends() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("heard.opus");
     let mut server = Server::start(&["--source", "tone:440"]);
@@ -139,16 +139,20 @@ fn opus_that_is_cut_off_has_a_last_page() {
     assert!(server.wait().success());
     let pages = pages(&std::fs::read(&file).unwrap());
     let last = pages.iter().map(|(_, flags)| flags & 4 != 0).collect::<Vec<_>>();
-    assert_eq!(last.iter().position(|last| *last), Some(pages.len() - 1), "one page is the last");
+    assert_eq!(
+        last.iter().position(|last| *last),
+        Some(pages.len() - 1),
+        "the last page, and no other, is marked as the last"
+    );
     assert_eq!(decoded(&file, "f32le").1, "");
 }
 
 #[test]
-fn the_granule_positions_jump_over_what_was_lost() {
+fn granule_positions_jump_over_lost_blocks() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("heard.opus");
     let mut server = Server::start(&["--source", "tone:440", "--buffer", "200ms", "--socket-buffer", "20ms"]);
-    // Kernels hold seconds of Opus, so it takes its time until the ring is full.
+    // Kernels hold seconds of Opus, so the ring is full only after seconds.
     let mut listener = Listener::start(&server.url("stream.opus?name=one&bitrate=510000"), &file);
     let delivered = |row: &serde_json::Value| row["delivered"].as_u64().unwrap();
     server.row_when("one", |row| delivered(row) > 10);
@@ -164,7 +168,7 @@ fn the_granule_positions_jump_over_what_was_lost() {
     // Two pages of headers, one for each block of 10 ms, and the last one.
     let blocks: Vec<u64> = pages[2..].iter().map(|(granule, _)| *granule).collect();
     let mut steps: Vec<u64> = blocks.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    // The last one ends with the sound: a block that was begun, and what Opus still had.
+    // The last one ends with the sound: an incomplete block and the rest in the encoder.
     steps.pop();
     let jumps: Vec<u64> = steps.iter().copied().filter(|step| *step > 480).collect();
     let missing: u64 = jumps.iter().map(|jump| jump / 480 - 1).sum();
@@ -173,7 +177,7 @@ fn the_granule_positions_jump_over_what_was_lost() {
 }
 
 #[test]
-fn a_packet_of_several_blocks_delivers_them_all() {
+fn a_packet_of_several_blocks_counts_all_of_them_as_delivered() {
     let directory = tempfile::tempdir().unwrap();
     // Packets have 2.5 ms.
     let server = Server::start(&["--source", "tone:440", "--block", "1ms"]);
@@ -183,7 +187,7 @@ fn a_packet_of_several_blocks_delivers_them_all() {
     assert!(row["delivered"].as_u64().unwrap() > 1500, "{row}");
 }
 
-/// Encoders that run: threads of this name.
+/// Returns the number of running encoders, which are threads of that name.
 fn encoders(server: &Server) -> usize {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
@@ -191,7 +195,7 @@ fn encoders(server: &Server) -> usize {
 }
 
 #[test]
-fn one_encoder_is_enough_for_all_and_none_for_nobody() {
+fn listeners_share_one_encoder_which_ends_with_the_last_of_them() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", "tone:440"]);
     assert_eq!(encoders(&server), 0);
@@ -201,7 +205,7 @@ fn one_encoder_is_enough_for_all_and_none_for_nobody() {
     };
     let listeners: Vec<_> = (0..20).map(listen).collect();
     let all = || (server.rows().len() == 20).then_some(());
-    eventually("all of them", all);
+    eventually("all listeners", all);
     for n in 0..20 {
         server.row_when(&format!("l{n}"), |row| row["delivered"].as_u64().unwrap() > 10);
     }
@@ -211,24 +215,41 @@ fn one_encoder_is_enough_for_all_and_none_for_nobody() {
 }
 
 #[test]
-fn there_is_a_limit_of_bitrates() {
+fn odd_bitrates_keep_no_listener_from_opus() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", "tone:440"]);
-    let listen = |n: usize| {
-        let path = format!("stream.opus?name=l{n}&bitrate={}", 32_000 + n);
-        Listener::start(&server.url(&path), &directory.path().join(n.to_string()))
+    let listen = |name: &str, query: &str| {
+        Listener::start(&server.url(&format!("stream.opus?name={name}{query}")), &directory.path().join(name))
     };
-    let _listeners: Vec<_> = (0..8).map(listen).collect();
-    eventually("all of them", || (server.rows().len() == 8).then_some(()));
-    let (status, response) = server.ask(&[], "stream.opus?bitrate=64000");
-    assert_eq!(status, 503, "{response}");
-    assert!(response.contains("32000, 32001, ") && response.to_lowercase().contains("retry-after"), "{response}");
-    let _one_more = Listener::start(&server.url("stream.opus?name=more&bitrate=32003"), &directory.path().join("more"));
-    server.row_when("more", |row| row["delivered"].as_u64().unwrap() > 0);
+    let _odd: Vec<_> = (0..20).map(|n| listen(&format!("l{n}"), &format!("&bitrate={}", 31_990 + n))).collect();
+    eventually("all of them", || (server.rows().len() == 20).then_some(()));
+    let _others = [listen("default", ""), listen("low", "&bitrate=6k"), listen("high", "&bitrate=510k")];
+    for name in ["l0", "l19", "default", "low", "high"] {
+        server.row_when(name, |row| row["delivered"].as_u64().unwrap() > 0);
+    }
+    assert_eq!(encoders(&server), 4, "all odd bitrates are nearest to 32000");
 }
 
 #[test]
-fn what_a_codec_cannot_carry_is_refused_in_a_sentence() {
+fn a_response_says_at_which_bitrate_it_is() {
+    let server = Server::start(&["--source", "tone:440"]);
+    for (path, bitrate) in [
+        ("stream.opus", Some("96000")),
+        ("stream.opus?bitrate=64k", Some("64000")),
+        ("stream.opus?bitrate=100000", Some("96000")),
+        ("stream.flac", None),
+    ] {
+        let (status, response) = server.ask(&["--head"], path);
+        let told = response
+            .to_lowercase()
+            .lines()
+            .find_map(|line| line.strip_prefix("x-audio-bitrate:").map(|bitrate| bitrate.trim().to_owned()));
+        assert_eq!((status, told.as_deref()), (200, bitrate), "{path}: {response}");
+    }
+}
+
+#[test]
+fn more_channels_than_a_codec_has_are_refused_with_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let six = spec(6, 48_000, 16);
     let source = wav(&directory.path().join("six.wav"), six, &tone(six, 440.0, 48_000));

@@ -1,4 +1,4 @@
-//! Configuration, from the outside: which layer wins, and what every mistake is told as.
+//! The configuration from outside: the order of the layers, and the message of every mistake.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aircheck_engine::Overflow;
 use aircheck_engine::source::PcmEncoding;
+use aircheck_engine::{Format, Overflow};
 use aircheck_server::config::cli::{Command, Exit, parse};
-use aircheck_server::config::{Config, SourceSpec};
+use aircheck_server::config::{Config, Setting, SourceSpec, settings};
 use tempfile::TempDir;
 
 /// A command line, an environment and a file, none of which are the process's own.
@@ -54,7 +54,7 @@ impl Setup {
         }
     }
 
-    /// The one line of what is wrong, without the folder of the file.
+    /// Returns the error's line, without the folder of the file.
     fn wrong(&self, args: &[&str]) -> String {
         match self.parse(args) {
             Err(Exit::Wrong(error)) => {
@@ -67,28 +67,52 @@ impl Setup {
     }
 }
 
-/// The line for a file.
+/// Returns the error's line for a file.
 fn file_wrong(text: impl AsRef<[u8]>) -> String {
     Setup::new().file(text).wrong(&[])
 }
 
 #[test]
-fn without_anything_the_defaults_of_the_table_run() {
+fn without_settings_the_defaults_run() {
     let config = Setup::new().config(&[]);
     assert_eq!(config, Config::default());
-    assert_eq!(config.source, SourceSpec::Auto);
-    assert_eq!(config.listen, "127.0.0.1:8700".parse::<SocketAddr>().unwrap());
-    assert_eq!(config.block, Duration::from_millis(10));
-    assert_eq!(config.buffer, Duration::from_secs(1));
-    assert_eq!(config.history, Duration::from_secs(10));
-    assert_eq!(config.overflow, Overflow::SkipToLive);
-    assert_eq!(config.max_listeners, 1000);
-    assert_eq!(config.record, None);
-    assert_eq!(config.stdin_format(), (48_000, 2, PcmEncoding::S16Le));
+    assert!(settings().iter().map(|setting| setting.key.as_str()).eq(KEYS));
+    assert_eq!(config.capture.source, SourceSpec::Auto);
+    assert_eq!(config.capture.stdin_format(), (48_000, 2, PcmEncoding::S16Le));
+    assert_eq!(config.capture.block, Duration::from_millis(10));
+    assert_eq!(config.capture.history, Duration::from_secs(10));
+    assert_eq!(config.delivery.buffer, Duration::from_secs(1));
+    assert_eq!(config.delivery.overflow, Overflow::SkipToLive);
+    assert_eq!(config.recorder.record, None);
+    assert_eq!(config.http.listen, "127.0.0.1:8700".parse::<SocketAddr>().unwrap());
+    assert_eq!(config.http.max_listeners, 1000);
+    assert_eq!(config.http.max_connections_per_address, 64);
 }
 
+/// All keys, in the order in which they are listed.
+const KEYS: [&str; EVERYTHING.len()] = [
+    "source",
+    "loop",
+    "rate",
+    "channels",
+    "sample",
+    "block",
+    "history",
+    "buffer",
+    "overflow",
+    "max_lag",
+    "socket_buffer",
+    "record",
+    "record_split",
+    "listen",
+    "max_listeners",
+    "max_connections_per_address",
+    "allow_hosts",
+    "allow_origins",
+];
+
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 17] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 18] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
     ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0", "0.0.0.0:3"]),
@@ -99,6 +123,12 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 17] = [
     ("max_lag", "AIRCHECK_MAX_LAG", "--max-lag", ["'1s'", "10m", "off"]),
     ("socket_buffer", "AIRCHECK_SOCKET_BUFFER", "--socket-buffer", ["'10ms'", "1s", "10s"]),
     ("max_listeners", "AIRCHECK_MAX_LISTENERS", "--max-listeners", ["0x10", "1", "100000"]),
+    (
+        "max_connections_per_address",
+        "AIRCHECK_MAX_CONNECTIONS_PER_ADDRESS",
+        "--max-connections-per-address",
+        ["65", "1", "100000"],
+    ),
     ("record", "AIRCHECK_RECORD", "--record", ["'takes'", "/tmp/takes", "off"]),
     ("record_split", "AIRCHECK_RECORD_SPLIT", "--record-split", ["'90m'", "500MB", "4GiB"]),
     ("rate", "AIRCHECK_RATE", "--rate", ["1_000", "1", "768000"]),
@@ -108,26 +138,28 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 17] = [
     ("allow_origins", "AIRCHECK_ALLOW_ORIGIN", "--allow-origin", ["['http://a']", "http://b,http://c:81", "https://d"]),
 ];
 
-/// One setting of a configuration, as text.
+/// Shows one setting of a configuration.
 fn value(config: &Config, name: &str) -> String {
+    let Config { capture, delivery, recorder, http } = config;
     match name {
-        "source" => config.source.to_string(),
-        "loop" => config.looped.to_string(),
-        "listen" => config.listen.to_string(),
-        "block" => format!("{:?}", config.block),
-        "buffer" => format!("{:?}", config.buffer),
-        "history" => format!("{:?}", config.history),
-        "overflow" => config.overflow.to_string(),
-        "max_lag" => config.max_lag.map_or("off".to_owned(), |max_lag| format!("{max_lag:?}")),
-        "socket_buffer" => format!("{:?}", config.socket_buffer),
-        "max_listeners" => config.max_listeners.to_string(),
-        "record" => config.record.as_ref().map_or("off".to_owned(), |path| path.display().to_string()),
-        "record_split" => config.record_split.to_string(),
-        "rate" => format!("{:?}", config.rate_hz),
-        "channels" => format!("{:?}", config.channels),
-        "sample" => format!("{:?}", config.sample.map(PcmEncoding::label)),
-        "allow_hosts" => config.allow_hosts.join(" "),
-        "allow_origins" => config.allow_origins.join(" "),
+        "source" => capture.source.to_string(),
+        "loop" => capture.looped.to_string(),
+        "listen" => http.listen.to_string(),
+        "block" => format!("{:?}", capture.block),
+        "buffer" => format!("{:?}", delivery.buffer),
+        "history" => format!("{:?}", capture.history),
+        "overflow" => delivery.overflow.to_string(),
+        "max_lag" => delivery.max_lag.map_or("off".to_owned(), |max_lag| format!("{:?}", max_lag)),
+        "socket_buffer" => format!("{:?}", delivery.socket_buffer),
+        "max_listeners" => http.max_listeners.to_string(),
+        "max_connections_per_address" => http.max_connections_per_address.to_string(),
+        "record" => recorder.record.as_ref().map_or("off".to_owned(), |path| path.display().to_string()),
+        "record_split" => recorder.record_split.to_string(),
+        "rate" => format!("{:?}", capture.rate_hz),
+        "channels" => format!("{:?}", capture.channels),
+        "sample" => capture.sample.label().to_owned(),
+        "allow_hosts" => http.allow_hosts.join(" "),
+        "allow_origins" => http.allow_origins.join(" "),
         _ => panic!("{name}"),
     }
 }
@@ -145,16 +177,17 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["1s", "600s", "off"],
         ["10ms", "1s", "10s"],
         ["16", "1", "100000"],
+        ["65", "1", "100000"],
         ["takes", "/tmp/takes", "off"],
         ["90m", "500MB", "4GiB"],
         ["Some(1000)", "Some(1)", "Some(768000)"],
         ["Some(3)", "Some(1)", "Some(32)"],
-        ["Some(\"s16le\")", "Some(\"s24le\")", "Some(\"f32le\")"],
+        ["s16le", "s24le", "f32le"],
         ["a b.example", "c d", "e"],
         ["http://a", "http://b http://c:81", "https://d"],
     ];
     for ((name, variable, flag, [toml, env, arg]), read) in EVERYTHING.into_iter().zip(read) {
-        // A source that the setting goes with. Where it is the source itself that is tried, there is none.
+        // A line that gives the setting an effect.
         let source = match name {
             "source" => "",
             "loop" => "source = 'wav:a.wav'\n",
@@ -172,16 +205,23 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
 }
 
 #[test]
-fn a_layer_changes_only_what_it_names() {
+fn a_layer_changes_only_the_settings_that_it_names() {
     let setup = Setup::new().file("block = '5ms'\nhistory = '1s'\n").env("AIRCHECK_HISTORY", "2s");
     let config = setup.config(&["--max-listeners", "7"]);
-    let expected = Config {
-        block: Duration::from_millis(5),
-        history: Duration::from_secs(2),
-        max_listeners: 7,
-        ..Config::default()
-    };
+    let mut expected = Config::default();
+    expected.capture.block = Duration::from_millis(5);
+    expected.capture.history = Duration::from_secs(2);
+    expected.http.max_listeners = 7;
     assert_eq!(config, expected);
+}
+
+#[test]
+fn a_mistake_that_a_later_layer_hides_is_reported() {
+    let setup = Setup::new().file("block = '5s'\n");
+    assert_eq!(setup.wrong(&["--block=5ms"]), "aircheck.toml:1: `block` must be from 1ms to 100ms, not 5s");
+    let setup = Setup::new().env("AIRCHECK_MAX_LISTENERS", "0");
+    let line = "AIRCHECK_MAX_LISTENERS must be a number from 1 to 100000, not `0`";
+    assert_eq!(setup.wrong(&["--max-listeners=5"]), line);
 }
 
 #[test]
@@ -189,7 +229,7 @@ fn the_flag_names_another_file_than_the_variable() {
     let setup = Setup::new().file("block = '5ms'\n");
     let other = setup.folder.path().join("other.toml");
     std::fs::write(&other, "\u{feff}block = '7ms'\r\n").unwrap();
-    assert_eq!(setup.config(&["--config", other.to_str().unwrap()]).block, Duration::from_millis(7));
+    assert_eq!(setup.config(&["--config", other.to_str().unwrap()]).capture.block, Duration::from_millis(7));
 }
 
 #[test]
@@ -201,22 +241,22 @@ fn an_empty_variable_is_not_set() {
 #[test]
 fn flags_that_repeat_make_a_list() {
     let config = Setup::new().env("AIRCHECK_ALLOW_HOST", "z").config(&["--allow-host", "a", "--allow-host", "B.c"]);
-    assert_eq!(config.allow_hosts, ["a", "b.c"]);
+    assert_eq!(config.http.allow_hosts, ["a", "b.c"]);
 }
 
 #[test]
 fn loop_can_be_switched_off_again() {
     let setup = Setup::new().file("source = 'wav:a'\nloop = true\n");
-    assert!(setup.config(&[]).looped);
-    assert!(!setup.config(&["--loop=false"]).looped);
-    assert!(setup.env("AIRCHECK_LOOP", "off").config(&["--loop"]).looped);
+    assert!(setup.config(&[]).capture.looped);
+    assert!(!setup.config(&["--loop=false"]).capture.looped);
+    assert!(setup.env("AIRCHECK_LOOP", "off").config(&["--loop"]).capture.looped);
 }
 
 #[test]
 fn a_device_may_be_asked_for_a_rate() {
     for source in ["auto", "mic", "mic:x", "stdin"] {
         let config = Setup::new().config(&["--source", source, "--rate", "44100", "--channels", "1"]);
-        assert_eq!((config.rate_hz, config.channels), (Some(44_100), Some(1)), "{source}");
+        assert_eq!((config.capture.rate_hz, config.capture.channels), (Some(44_100), Some(1)), "{source}");
     }
 }
 
@@ -247,7 +287,7 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         ("overflow", "block", not(POLICY, "block") + ": live sound does not wait for a listener"),
         ("max_lag", "39ms", "must be at least 4 blocks, 40ms, not 39ms".to_owned()),
         ("max_lag", "11m", "must be from 1ms to 10m, not 11m".to_owned()),
-        ("max_lag", "never", not("a duration such as \"2s\", or off", "never")),
+        ("max_lag", "never", not("a duration such as \"10ms\", or off", "never")),
         ("socket_buffer", "9ms", "must be from 10ms to 10s, not 9ms".to_owned()),
         ("record", "", not("a directory, or off", "")),
         ("record_split", "999ms", "must be from 1s to 24h, not 999ms".to_owned()),
@@ -272,6 +312,7 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
     }
     for (key, takes, most) in [
         ("max_listeners", "a number from 1 to 100000", "100001"),
+        ("max_connections_per_address", "a number from 1 to 100000", "100001"),
         ("rate", "a number of Hz from 1 to 768000", "768001"),
         ("channels", "a number from 1 to 32", "33"),
     ] {
@@ -310,8 +351,10 @@ fn every_wrong_value_of_a_key_names_the_file_the_line_and_the_key() {
         let toml = match name {
             "loop" if value == "true" => value.to_owned(),
             "loop" => continue,
-            "max_listeners" | "rate" | "channels" if value.parse::<i64>().is_ok() => value.to_owned(),
-            "max_listeners" | "rate" | "channels" => continue,
+            "max_listeners" | "max_connections_per_address" | "rate" | "channels" => match value.parse::<i64>() {
+                Ok(_) => value.to_owned(),
+                Err(_) => continue,
+            },
             "allow_hosts" | "allow_origins" => format!("[{value:?}]"),
             _ => format!("{value:?}"),
         };
@@ -321,7 +364,7 @@ fn every_wrong_value_of_a_key_names_the_file_the_line_and_the_key() {
 }
 
 #[test]
-fn a_setting_that_the_source_does_not_take_is_told() {
+fn a_setting_without_effect_on_the_source_is_refused() {
     let cases: [(&[&str], &str); 5] = [
         (
             &["--source=tone:440", "--rate=44100"],
@@ -338,13 +381,13 @@ fn a_setting_that_the_source_does_not_take_is_told() {
     for (args, line) in cases {
         assert_eq!(Setup::new().wrong(args), line);
     }
-    // It is told of the layer that asked for it.
+    // The message names the layer that the setting comes from.
     let setup = Setup::new().file("\nsample = 'f32le'\n").env("AIRCHECK_SOURCE", "mic");
     assert_eq!(setup.wrong(&[]), "aircheck.toml:2: `sample` goes only with the source stdin, not with mic");
 }
 
 #[test]
-fn every_wrong_type_in_a_file_is_told() {
+fn every_wrong_type_in_a_file_is_reported() {
     let cases = [
         ("block = 10", format!("`block` must be {DURATION}, not an integer")),
         ("block = 0.5", format!("`block` must be {DURATION}, not a float")),
@@ -353,11 +396,12 @@ fn every_wrong_type_in_a_file_is_told() {
         ("listen = 8700", format!("`listen` must be {ADDRESS}, not an integer")),
         ("listen = { port = 1 }", format!("`listen` must be {ADDRESS}, not a table")),
         ("history = 00:10:00", format!("`history` must be {DURATION}, not a date or time")),
+        ("rate = 99999999999999999999", "`rate` is too large a number".to_owned()),
         ("loop = 'yes'", "`loop` must be true or false, not a string".to_owned()),
         ("rate = '48000'", "`rate` must be a number of Hz from 1 to 768000, not a string".to_owned()),
         ("channels = 2.0", "`channels` must be a number from 1 to 32, not a float".to_owned()),
         ("allow_hosts = 'a'", format!("`allow_hosts` must be a list of {HOSTS}, not a string")),
-        ("allow_hosts = ['a', 1]", format!("`allow_hosts` must be a list of {HOSTS}, not of integers")),
+        ("allow_hosts = ['a', 1]", format!("`allow_hosts` must be {HOSTS}, not an integer")),
         ("[block]\nms = 10", format!("`block` must be {DURATION}, not a table")),
     ];
     for (text, line) in cases {
@@ -366,12 +410,13 @@ fn every_wrong_type_in_a_file_is_told() {
 }
 
 #[test]
-fn every_unknown_key_is_told_with_its_line() {
-    let all = "source, loop, listen, block, buffer, history, overflow, max_lag, socket_buffer, max_listeners, record, \
-               record_split, rate, channels, sample, \
-               allow_hosts, allow_origins";
+fn every_unknown_key_is_reported_with_its_line() {
+    let all = KEYS.join(", ");
     let cases = [
         ("lissten = 1", 1, "unknown key `lissten`; did you mean `listen`?".to_owned()),
+        ("litsen = 1", 1, "unknown key `litsen`; did you mean `listen`?".to_owned()),
+        ("rat = 1", 1, "unknown key `rat`; did you mean `rate`?".to_owned()),
+        ("volume = 1", 1, format!("unknown key `volume`; there are {all}")),
         (
             "block = '5ms'\n\nmax-listeners = 3",
             3,
@@ -389,7 +434,7 @@ fn every_unknown_key_is_told_with_its_line() {
 }
 
 #[test]
-fn what_is_not_toml_is_told_with_its_line() {
+fn invalid_toml_is_reported_with_its_line() {
     for (text, at) in
         [("block = ", 1), ("\nblock", 2), ("block = '1s'\nblock = '2s'\n", 2), ("\n\n= 1", 3), ("a = 'x", 1)]
     {
@@ -400,7 +445,7 @@ fn what_is_not_toml_is_told_with_its_line() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_told_with_the_reason() {
+fn an_unreadable_file_is_reported_with_the_reason() {
     let missing = "cannot read aircheck.toml: No such file or directory (os error 2)";
     assert_eq!(Setup::new().with_config().wrong(&[]), missing);
     let setup = Setup::new();
@@ -417,7 +462,7 @@ fn a_file_that_cannot_be_read_is_told_with_the_reason() {
 }
 
 #[test]
-fn a_variable_that_names_a_wrong_file_is_named() {
+fn a_missing_file_is_reported_with_the_variable_that_names_it() {
     let setup = Setup::new().env("AIRCHECK_CONFIG", "/nowhere/a.toml");
     let Err(Exit::Wrong(error)) = setup.parse(&[]) else { panic!() };
     let line = "AIRCHECK_CONFIG: cannot read /nowhere/a.toml: No such file or directory (os error 2)";
@@ -426,7 +471,7 @@ fn a_variable_that_names_a_wrong_file_is_named() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_not_utf8_is_told() {
+fn text_that_is_not_utf8_is_refused() {
     use std::os::unix::ffi::OsStringExt as _;
     let text = OsString::from_vec(vec![b'a', 0xff]);
     assert_eq!(Setup::new().env("AIRCHECK_SOURCE", text.clone()).wrong(&[]), "AIRCHECK_SOURCE must be UTF-8 text");
@@ -463,14 +508,14 @@ fn a_wrong_command_line_is_one_line() {
 }
 
 #[test]
-fn a_wrong_environment_does_not_keep_devices_from_being_listed() {
+fn devices_are_listed_whatever_the_environment() {
     let setup = Setup::new().env("AIRCHECK_BLOCK", "x");
     assert!(matches!(setup.parse(&["devices"]), Ok(Command::Devices { json: false })));
     assert!(matches!(setup.parse(&["devices", "--json"]), Ok(Command::Devices { json: true })));
 }
 
 #[test]
-fn help_and_version_are_not_mistakes() {
+fn help_and_version_are_no_errors() {
     for args in [["--help"], ["-h"], ["--version"], ["-V"]] {
         assert!(matches!(Setup::new().parse(&args), Err(Exit::Help(_))), "{args:?}");
     }
@@ -478,7 +523,7 @@ fn help_and_version_are_not_mistakes() {
 }
 
 #[test]
-fn help_is_narrow_and_knows_every_flag_variable_and_default() {
+fn help_fits_100_columns_and_lists_every_flag_variable_and_default() {
     let Err(Exit::Help(help)) = Setup::new().parse(&["--help"]) else { panic!() };
     let help = help.to_string();
     for line in help.lines() {
@@ -489,15 +534,88 @@ fn help_is_narrow_and_knows_every_flag_variable_and_default() {
         let entry = help.split("\n      --").find(|entry| entry.starts_with(&flag[2..])).unwrap();
         assert!(entry.contains(&format!("[env: {variable}")), "{entry}");
         let default = match name {
-            "rate" => config.stdin_format().0.to_string(),
-            "channels" => config.stdin_format().1.to_string(),
-            "sample" => config.stdin_format().2.label().to_owned(),
+            "rate" => "(48000 if not given)".to_owned(),
+            "channels" => "(2 if not given)".to_owned(),
             "allow_hosts" | "allow_origins" => continue,
-            name => value(&config, name),
+            name => format!("[default: {}]", value(&config, name)),
         };
-        assert!(entry.contains(&format!("[default: {default}")), "{entry}");
+        assert!(entry.contains(&default), "{entry}");
     }
     assert!(help.contains("[env: AIRCHECK_CONFIG]"), "{help}");
+}
+
+#[test]
+fn help_states_the_bounds_that_are_checked() {
+    for (setting, wrong) in settings().iter().flat_map(|setting| {
+        let wrong: &[&str] = match setting.key.as_str() {
+            "record_split" => &["25h", "5GiB"],
+            "block" | "history" | "socket_buffer" => &["61m"],
+            "max_listeners" | "max_connections_per_address" => &["0"],
+            _ => &[],
+        };
+        wrong.iter().map(move |wrong| (setting, wrong))
+    }) {
+        let line = Setup::new().wrong(&[&format!("{}={wrong}", setting.flag)]);
+        let bounds = line.split_once(" from ").and_then(|(_, bounds)| bounds.split(", not ").next()).unwrap();
+        assert!(setting.help.contains(bounds), "{}: `{}` does not say {bounds}", setting.flag, setting.help);
+    }
+}
+
+#[test]
+fn the_bounds_of_the_format_are_the_engines() {
+    for (rate, channels, block, is_good) in [
+        ("1", "1", "1ms", true),
+        ("768000", "32", "100ms", true),
+        ("768001", "1", "1ms", false),
+        ("1", "33", "1ms", false),
+        ("1", "1", "999us", false),
+        ("1", "1", "100001us", false),
+    ] {
+        let args = ["--source=stdin".to_owned(), format!("--rate={rate}"), format!("--channels={channels}")];
+        let block_flag = format!("--block={block}");
+        let args: Vec<_> = args.iter().chain([&block_flag]).map(String::as_str).collect();
+        assert_eq!(Setup::new().parse(&args).is_ok(), is_good, "{args:?}");
+        let block = aircheck_api::span::parse(block).unwrap();
+        let format = Format::new(rate.parse().unwrap(), channels.parse().unwrap(), block);
+        assert_eq!(format.is_ok(), is_good, "{args:?}");
+    }
+}
+
+/// The table of settings as the documents have it. A default is written as in the file; none is an empty list, or another
+/// setting decides.
+fn table() -> String {
+    let mut table = "| flag | variable | key in the file | default | meaning |\n|---|---|---|---|---|\n".to_owned();
+    for Setting { key, env, flag, default, help, .. } in settings() {
+        let default = default.as_ref().map_or(String::new(), |default| {
+            let is_bare = default.parse::<i64>().is_ok() || default.parse::<bool>().is_ok();
+            if is_bare { format!("`{default}`") } else { format!("`{default:?}`") }
+        });
+        let help = help.replace('|', "\\|");
+        table += &format!("| `{flag}` | `{env}` | `{key}` | {default} | {help} |\n");
+    }
+    table
+}
+
+#[test]
+fn the_table_in_the_documentation_is_that_of_the_schema() {
+    const START: &str = "<!-- settings: this table is checked by server/tests/config.rs -->\n";
+    const END: &str = "<!-- end of settings -->";
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let tables: Vec<_> = ["docs/configuration.md", "README.md"]
+        .into_iter()
+        .filter_map(|name| {
+            let text = std::fs::read_to_string(root.join(name)).ok()?;
+            let (_, rest) = text.split_once(START)?;
+            Some((name, rest.split_once(END)?.0.trim().to_owned()))
+        })
+        .collect();
+    assert_eq!(tables.len(), 1, "one document has the table, between {START:?} and {END:?}");
+    let (name, written) = &tables[0];
+    assert!(
+        *written == table().trim(),
+        "{name} has another table of settings than the schema; this is right:\n\n{}",
+        table()
+    );
 }
 
 fn checked(setup: &Setup) -> String {
@@ -515,33 +633,39 @@ fn a_checked_file_is_shown_as_a_table() {
     let setup = Setup::new().file("source = 'stdin'\n\nrate = 44100\nbuffer = '1500ms'\nallow_hosts = ['a.b', 'c']\n");
     let table = "\
 aircheck.toml is good; with it would run:
-  source         stdin           line 1
-  listen         127.0.0.1:8700  default
-  block          10ms            default
-  buffer         1500ms          line 4
-  history        10s             default
-  overflow       skip-to-live    default
-  max_lag        off             default
-  socket_buffer  100ms           default
-  max_listeners  1000            default
-  record         off             default
-  rate           44100 Hz        line 3
-  channels       2               default
-  sample         s16le           default
-  allow_hosts    a.b, c          line 5
-  allow_origins  none            default
+  source                       stdin           line 1
+  rate                         44100 Hz        line 3
+  channels                     2               default
+  sample                       s16le           default
+  block                        10ms            default
+  history                      10s             default
+  buffer                       1500ms          line 4
+  overflow                     skip-to-live    default
+  max_lag                      off             default
+  socket_buffer                100ms           default
+  record                       off             default
+  listen                       127.0.0.1:8700  default
+  max_listeners                1000            default
+  max_connections_per_address  64              default
+  allow_hosts                  a.b, c          line 5
+  allow_origins                none            default
 ";
     assert_eq!(checked(&setup), table);
 }
 
 #[test]
-fn a_checked_file_says_what_the_environment_changes_and_who_can_listen() {
+fn a_checked_file_shows_the_environment_s_values_and_warns_of_a_public_address() {
     let text = checked(&Setup::new().file("source = 'wav:a'\n").env("AIRCHECK_LISTEN", "0.0.0.0:80"));
-    assert!(text.contains("\n  loop           false                         default\n"), "{text}");
-    assert!(text.contains("\n  listen         0.0.0.0:80                    AIRCHECK_LISTEN\n"), "{text}");
-    assert!(text.ends_with("\nOther machines can reach 0.0.0.0:80: whoever can connect can listen.\n"), "{text}");
+    assert!(text.contains("\n  loop                         false                         default\n"), "{text}");
+    assert!(
+        text.contains("\n  listen                       0.0.0.0:80                    AIRCHECK_LISTEN\n"),
+        "{text}"
+    );
+    assert!(text.ends_with("\nOther machines can reach 0.0.0.0:80: anyone who can connect can listen.\n"), "{text}");
     assert!(!text.contains("  rate  "), "{text}");
     assert!(!text.contains("  record_split  "), "{text}");
+    let text = checked(&Setup::new().file("allow_hosts = []\n"));
+    assert!(text.contains("  addresses and localhost only  line 1\n"), "{text}");
     let text = checked(&Setup::new().file("record = 'takes'\nrecord_split = '500MB'\n"));
     let rows: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     assert!(rows.contains(&vec!["record", "takes", "line", "1"]), "{text}");

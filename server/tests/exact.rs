@@ -1,4 +1,4 @@
-//! A WAV file that is streamed through everything comes out as it went in, bit for bit.
+//! A WAV file that is streamed through the whole server comes out bit for bit.
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
@@ -10,7 +10,7 @@ use std::process::Command;
 use common::{Listener, Server};
 use hound::{SampleFormat, WavSpec, WavWriter};
 
-/// Writes `frames` frames of noise that no codec would survive, and returns their bytes.
+/// Writes `frames` frames of noise, which no lossy codec keeps, and returns their bytes.
 fn noise(path: &Path, spec: WavSpec, frames: u32) -> Vec<u8> {
     let mut writer = WavWriter::create(path, spec).unwrap();
     let mut state = 0x2545_F491_4F6C_DD1D_u64;
@@ -41,47 +41,47 @@ fn spec(channels: u16, sample_rate: u32, bits_per_sample: u16, sample_format: Sa
 }
 
 /// Streams a file of `spec` and compares what `path` gives, after `header` bytes, with the file's samples.
-fn comes_out_as_it_went_in(spec: WavSpec, path: &str, header: usize) {
+fn streams_unchanged(spec: WavSpec, path: &str, header: usize) {
     let directory = tempfile::tempdir().unwrap();
     let (source, heard) = (directory.path().join("in.wav"), directory.path().join("out"));
     // Not a whole number of blocks, so that the last one is short.
     let expected = noise(&source, spec, 2 * spec.sample_rate + 123);
     let mut server = Server::start(&["--source", &format!("wav:{}", source.display())]);
     let mut listener = Listener::start(&server.url(path), &heard);
-    assert!(listener.wait().success(), "the stream ends in its proper way");
+    assert!(listener.wait().success(), "the stream ends properly");
     assert!(server.wait().success());
     let heard = std::fs::read(&heard).unwrap();
     assert_eq!(heard.len() - header, expected.len());
-    assert!(heard[header..] == expected[..], "same length, other samples");
+    assert!(heard[header..] == expected[..], "the same length with other samples");
 }
 
 #[test]
-fn sixteen_bits_as_wav() {
-    comes_out_as_it_went_in(spec(2, 44_100, 16, SampleFormat::Int), "stream.wav?from=0", 44);
+fn a_16_bit_file_comes_out_as_wav_bit_for_bit() {
+    streams_unchanged(spec(2, 44_100, 16, SampleFormat::Int), "stream.wav?from=0", 44);
 }
 
 #[test]
-fn twenty_four_bits_of_six_channels_as_wav() {
-    comes_out_as_it_went_in(spec(6, 48_000, 24, SampleFormat::Int), "stream.wav?sample=s24le&from=0", 68);
+fn a_24_bit_file_of_six_channels_comes_out_as_wav_bit_for_bit() {
+    streams_unchanged(spec(6, 48_000, 24, SampleFormat::Int), "stream.wav?sample=s24le&from=0", 68);
 }
 
 #[test]
-fn floats_as_wav() {
-    comes_out_as_it_went_in(spec(2, 48_000, 32, SampleFormat::Float), "stream.wav?sample=f32le&from=0", 44);
+fn a_float_file_comes_out_as_wav_bit_for_bit() {
+    streams_unchanged(spec(2, 48_000, 32, SampleFormat::Float), "stream.wav?sample=f32le&from=0", 44);
 }
 
 #[test]
-fn floats_as_pcm() {
-    comes_out_as_it_went_in(spec(1, 11_025, 32, SampleFormat::Float), "stream.pcm?sample=f32le&from=0", 0);
+fn a_float_file_comes_out_as_pcm_bit_for_bit() {
+    streams_unchanged(spec(1, 11_025, 32, SampleFormat::Float), "stream.pcm?sample=f32le&from=0", 0);
 }
 
 #[test]
-fn samples_that_are_gathered() {
-    comes_out_as_it_went_in(spec(2, 48_000, 16, SampleFormat::Int), "stream.pcm?from=0&gather=100ms", 0);
+fn gathered_samples_come_out_bit_for_bit() {
+    streams_unchanged(spec(2, 48_000, 16, SampleFormat::Int), "stream.pcm?from=0&gather=100ms", 0);
 }
 
 #[test]
-fn floats_as_json() {
+fn a_float_file_comes_out_as_json_bit_for_bit() {
     let directory = tempfile::tempdir().unwrap();
     let (source, heard) = (directory.path().join("in.wav"), directory.path().join("out"));
     let expected = noise(&source, spec(2, 8000, 32, SampleFormat::Float), 16_123);

@@ -1,4 +1,4 @@
-//! Paths, parameters, methods and headers: every wrong one gets its answer, and nobody else hears of it.
+//! Paths, parameters, methods and headers. A wrong request gets an answer and disturbs no listener.
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
@@ -8,17 +8,17 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use common::{Listener, PATIENCE, Server, curl, eventually, raw};
+use common::{Listener, Server, TEST_TIMEOUT, curl, eventually, raw};
 use serde_json::Value;
 
-/// The sentence of an error response.
-fn sentence(response: &str) -> String {
+/// Returns the message of an error response.
+fn error_of(response: &str) -> String {
     let body = response.split("\r\n\r\n").nth(1).unwrap_or_default();
     serde_json::from_str::<Value>(body).unwrap()["error"].as_str().unwrap().to_owned()
 }
 
 #[test]
-fn wrong_requests_are_told_what_would_work() {
+fn a_wrong_request_gets_an_error_that_says_what_would_work() {
     let server = Server::start(&["--source", "tone:440"]);
     let cases: &[(&[&str], &str, u16, &str)] = &[
         (&[], "nothing", 404, "/stream.wav"),
@@ -64,23 +64,23 @@ fn wrong_requests_are_told_what_would_work() {
     for (arguments, path, status, named) in cases {
         let (got, response) = server.ask(arguments, path);
         assert_eq!(got, *status, "{path}: {response}");
-        assert!(sentence(&response).contains(named), "{path}: {response}");
+        assert!(error_of(&response).contains(named), "{path}: {response}");
         if *status == 405 {
             assert!(response.to_lowercase().contains("\r\nallow: "), "{response}");
         }
     }
-    assert!(server.rows().is_empty(), "nobody was let in");
+    assert!(server.rows().is_empty(), "no listener was added");
 }
 
 #[test]
-fn garbage_and_half_requests_disturb_nobody() {
+fn malformed_and_incomplete_requests_do_not_disturb_listeners() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", "tone:440"]);
     let _healthy = Listener::start(&server.url("stream.wav?name=healthy"), &directory.path().join("healthy"));
     server.row_when("healthy", |row| row["delivered"].as_u64().unwrap() > 0);
 
     assert!(raw(server.address, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n").starts_with(b"HTTP/1.1 400"));
-    assert!(raw(server.address, b"GET / HTTP/9.9\r\n\r\n").starts_with(b"HTTP/1.1 "));
+    assert!(raw(server.address, b"GET / HTTP/9.9\r\n\r\n").starts_with(b"HTTP/1.1 400"));
     let close = "Connection: close\r\n\r\n";
     for hosts in ["", "Host: 127.0.0.1\r\nHost: evil.example\r\n"] {
         let request = format!("GET / HTTP/1.1\r\n{hosts}{close}");
@@ -91,9 +91,12 @@ fn garbage_and_half_requests_disturb_nobody() {
     assert!(raw(server.address, request.as_bytes()).starts_with(b"HTTP/1.1 431"));
     let long = format!("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: {}\r\n\r\n", "y".repeat(40_000));
     assert!(raw(server.address, long.as_bytes()).starts_with(b"HTTP/1.1 431"));
-    // Half a request is hung up on, in its time; so is silence.
-    assert_eq!(raw(server.address, b"GET / HTTP/1.1\r\nHost: 127"), b"");
-    assert_eq!(raw(server.address, b""), b"");
+    // The connection of half a request is closed after a timeout, and so is a silent one.
+    std::thread::scope(|scope| {
+        for sent in [&b"GET / HTTP/1.1\r\nHost: 127"[..], b""] {
+            scope.spawn(move || assert_eq!(raw(server.address, sent), b"", "{}", sent.escape_ascii()));
+        }
+    });
 
     let before = server.row_when("healthy", |_| true);
     let after = server.row_when("healthy", |row| row["delivered"].as_u64() > before["delivered"].as_u64());
@@ -102,7 +105,7 @@ fn garbage_and_half_requests_disturb_nobody() {
 }
 
 #[test]
-fn there_is_a_limit_of_listeners() {
+fn the_number_of_listeners_is_limited() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", "tone:440", "--max-listeners", "1"]);
     let first = Listener::start(&server.url("stream.wav?name=first"), &directory.path().join("first"));
@@ -118,7 +121,7 @@ fn there_is_a_limit_of_listeners() {
 }
 
 #[test]
-fn a_listener_can_be_disconnected_and_gets_a_proper_end() {
+fn a_disconnected_listener_gets_a_proper_end() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", "tone:440"]);
     let mut listener = Listener::start(&server.url("stream.wav?name=one"), &directory.path().join("one"));
@@ -147,7 +150,7 @@ fn a_listener_that_gathers_for_longer_than_the_end_may_take_gets_a_proper_end() 
 }
 
 #[test]
-fn a_frozen_listener_can_be_disconnected_too() {
+fn a_frozen_listener_can_be_disconnected() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", "tone:440"]);
     let listener = Listener::start(&server.url("stream.wav?name=one"), &directory.path().join("one"));
@@ -159,7 +162,7 @@ fn a_frozen_listener_can_be_disconnected_too() {
 }
 
 #[test]
-fn the_policy_disconnect_ends_whoever_stands_still() {
+fn the_policy_disconnect_ends_a_frozen_listener() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", "tone:440"]);
     let url = server.url("stream.wav?name=one&overflow=disconnect&buffer=500ms");
@@ -170,9 +173,9 @@ fn the_policy_disconnect_ends_whoever_stands_still() {
 }
 
 #[test]
-fn events_can_be_taken_up_where_they_were_left() {
+fn server_sent_events_resume_after_the_last_event_id() {
     let server = Server::start(&["--source", "tone:440"]);
-    // So that the numbers asked for are in the history, not ahead.
+    // Until the requested blocks are in the history.
     eventually("sound", || (server.json("api/v1/status")["head_sequence"].as_u64()? > 10).then_some(()));
     let mut listener = curl(&["--max-time", "20", "-H", "Accept: text/event-stream", "-H", "Last-Event-ID: 4"])
         .arg(server.url("stream"))
@@ -194,11 +197,11 @@ fn events_can_be_taken_up_where_they_were_left() {
 }
 
 #[test]
-fn what_the_history_no_longer_has_is_a_counted_gap() {
+fn blocks_that_the_history_no_longer_has_are_a_counted_gap() {
     let server = Server::start(&["--source", "tone:440", "--history", "100ms"]);
     eventually("a short history", || (server.json("api/v1/status")["head_sequence"].as_u64()? > 50).then_some(()));
     let mut stream = TcpStream::connect(server.address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     stream.write_all(b"GET /stream.json?from=3&name=late HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
     let mut text = String::new();
     let mut buffer = [0; 4096];
@@ -219,7 +222,7 @@ fn what_the_history_no_longer_has_is_a_counted_gap() {
 }
 
 #[test]
-fn formats_are_found_by_accept_and_by_name() {
+fn a_format_is_chosen_by_accept_header_and_by_name() {
     let server = Server::start(&["--source", "tone:440"]);
     for (arguments, path, content_type) in [
         (&["--head"][..], "stream", "audio/wav"),
@@ -234,7 +237,7 @@ fn formats_are_found_by_accept_and_by_name() {
         assert!(response.contains(&format!("content-type: {content_type}\r\n")), "{path}: {response}");
         assert!(response.contains("x-audio-rate: 48000\r\nx-audio-channels: 1\r\n"), "{path}: {response}");
     }
-    assert!(server.rows().is_empty(), "HEAD lets nobody in");
+    assert!(server.rows().is_empty(), "HEAD adds no listener");
 }
 
 #[test]
@@ -275,7 +278,7 @@ fn prometheus_can_read_the_metrics() {
 }
 
 #[test]
-fn health_is_one_word() {
+fn health_and_readiness_are_one_word() {
     let server = Server::start(&["--source", "tone:440"]);
     assert_eq!(server.text("healthz"), "ok");
     eventually("readiness", || (server.ask(&[], "readyz").0 == 200).then_some(()));
@@ -283,7 +286,7 @@ fn health_is_one_word() {
 }
 
 #[test]
-fn a_configured_name_and_site_are_let_in() {
+fn a_configured_host_and_origin_are_accepted() {
     let server = Server::start(&[
         "--source",
         "tone:440",

@@ -1,4 +1,4 @@
-//! A real sound server's microphone, all the way: what is played into it is heard at `/stream.wav`.
+//! The microphone of a real sound server: the sound that is played into it comes out at `/stream.wav`.
 
 mod common;
 #[path = "../../engine/tests/common/pulse.rs"]
@@ -24,7 +24,7 @@ fn a_tone_played_to_the_microphone_is_heard_at_its_pitch_and_level() {
     assert_eq!(status["source"]["kind"], "mic", "{status}");
     assert_eq!(status["format"]["rate_hz"], 48_000, "{status}");
 
-    // A stumble of the sound server on a busy machine spoils one second or another; a fault of ours spoils all.
+    // On a busy machine the sound server may spoil single seconds; a fault of aircheck spoils all.
     let mut listener = curl(&[&server.url("stream.wav?sample=f32le")]).stdout(Stdio::piped()).spawn().unwrap();
     let mut sound = listener.stdout.take().unwrap();
     sound.read_exact(&mut [0; 44]).unwrap();
@@ -45,7 +45,7 @@ fn a_tone_played_to_the_microphone_is_heard_at_its_pitch_and_level() {
 }
 
 #[test]
-fn losing_the_sound_server_ends_nothing_else() {
+fn a_lost_sound_server_leaves_silence_and_exit_code_1() {
     let mut sound_server = PulseServer::start();
     let program = sound_server.command(env!("CARGO_BIN_EXE_aircheck"), Way::Pulse);
     let mut server = Server::launch(program, &["--source", "mic"], |command| command);
@@ -58,6 +58,7 @@ fn losing_the_sound_server_ends_nothing_else() {
     assert!(status["source"]["failure"].is_string(), "{status}");
     assert!(server.text("metrics").contains("aircheck_capture_up 0\n"));
     server.terminate();
-    // It says what failed, and ends in order.
-    assert!(server.wait().code().is_some(), "{}", server.log());
+    // A source that failed is an error at the end, too.
+    assert_eq!(server.wait().code(), Some(1), "{}", server.log());
+    assert!(server.log().lines().last().unwrap().contains("the source has failed: "), "{}", server.log());
 }

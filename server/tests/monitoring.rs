@@ -1,5 +1,5 @@
-//! What `deploy/` gives Prometheus and Grafana: the rules do what they say, and every query of every rule and panel
-//! finds data when a real Prometheus scrapes the real program, and points at the listener that is slow.
+//! The rules and the dashboard of `deploy/`: the rules pass their tests, and every query returns data when a real
+//! Prometheus scrapes the real program, and finds the slow listener.
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Listener, PATIENCE, Server, curl, eventually, signal};
+use common::{Listener, Server, TEST_TIMEOUT, curl, eventually, signal};
 use serde_json::Value;
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
@@ -25,7 +25,7 @@ fn dashboard() -> Value {
     serde_json::from_str(&deployed("grafana/dashboards/aircheck.json")).unwrap()
 }
 
-/// Panels that ask something; rows only part them.
+/// Returns the panels that have queries, without the rows between them.
 fn panels(dashboard: &Value) -> impl Iterator<Item = &Value> {
     dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row")
 }
@@ -39,7 +39,7 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts it with the files of `deploy/`, where only the address and the pace are others.
+    /// Starts it with the files of `deploy/`, in which only the address and the interval are replaced.
     fn start(target: SocketAddr) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let inside = |name: &str| directory.path().join(name);
@@ -48,7 +48,7 @@ impl Prometheus {
         let config = config.replace("aircheck:8700", &target.to_string()).replace("_interval: 5s", "_interval: 1s");
         std::fs::write(inside("prometheus.yml"), config).unwrap();
         std::fs::write(inside("aircheck.rules.yml"), deployed("prometheus/aircheck.rules.yml")).unwrap();
-        // It can't pick a free port and say which; nobody else takes this one in between.
+        // Prometheus can't choose a free port and report it. No other program is likely to take this one meanwhile.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let log = inside("log");
         let child = Command::new("prometheus")
@@ -67,7 +67,7 @@ impl Prometheus {
         prometheus
     }
 
-    /// The data of an answer of its API; what it says is wrong with the question fails the test.
+    /// Returns the data of an answer of its API. Fails if the query is wrong.
     fn ask(&self, path: &str, arguments: &[&str]) -> Value {
         let url = format!("{}/api/v1/{path}", self.url);
         let output = curl(&[&["--get", &url], arguments].concat()).output().unwrap();
@@ -76,7 +76,7 @@ impl Prometheus {
         answer["data"].take()
     }
 
-    /// The labels and values of an expression.
+    /// Returns the labels and values of an expression.
     fn query(&self, expression: &str) -> Vec<(Value, f64)> {
         let answer = self.ask("query", &["--data-urlencode", &format!("query={expression}")]);
         let value = |value: &Value| value[1].as_str().unwrap().parse().unwrap();
@@ -90,18 +90,18 @@ impl Prometheus {
         }
     }
 
-    /// Whether something can be shown for it: a quantile of nothing is not a number.
+    /// Returns whether an expression has a finite value. A quantile without data is not a number.
     fn has_data(&self, expression: &str) -> bool {
         self.query(expression).iter().any(|(_, value)| value.is_finite())
     }
 
-    /// One label of each series of an expression, by the listener's name.
+    /// Returns one label of each series of an expression, by the listener's name.
     fn by_name(&self, expression: &str, label: &str) -> BTreeMap<String, String> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         self.query(expression).iter().map(|(labels, _)| (text(&labels["name"]), text(&labels[label]))).collect()
     }
 
-    /// All rules, as it has read them.
+    /// Returns all rules that it has loaded.
     fn rules(&self) -> Vec<Value> {
         let groups = self.ask("rules", &[])["groups"].as_array().unwrap().clone();
         groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
@@ -118,8 +118,8 @@ impl Drop for Prometheus {
     }
 }
 
-/// What an expression compares and combines: an alert that does not fire has no result, but what it looks at has. Goes
-/// into parentheses, not into functions.
+/// Splits an expression at its comparisons and set operators: an alert that does not fire has no result, but its operands
+/// have. Splits inside parentheses, not inside functions.
 fn operands(expression: &str) -> Vec<String> {
     let expression = expression.trim();
     if let Some(inside) = expression.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'))
@@ -187,7 +187,7 @@ fn without_matching(operand: &str) -> &str {
 }
 
 #[test]
-fn an_alert_is_taken_apart_where_it_compares() {
+fn operands_of_an_alert_are_found() {
     for (expression, expected) in [
         ("up == 0", &["up"][..]),
         ("rate(x{a=~\"b|c>d\"}[5m]) > 0.1", &["rate(x{a=~\"b|c>d\"}[5m])"]),
@@ -202,7 +202,7 @@ fn an_alert_is_taken_apart_where_it_compares() {
 }
 
 #[test]
-fn promtool_has_nothing_against_the_rules_and_their_own_tests_pass() {
+fn promtool_accepts_the_rules_and_their_tests_pass() {
     for arguments in [
         &["check", "config", "prometheus.yml"][..],
         &["check", "rules", "aircheck.rules.yml"],
@@ -229,7 +229,7 @@ fn every_alert_is_tested() {
 }
 
 #[test]
-fn panels_lie_side_by_side_and_say_how_to_read_them() {
+fn panels_do_not_overlap_and_have_descriptions() {
     let dashboard = dashboard();
     let mut taken = BTreeSet::new();
     let mut ids = BTreeSet::new();
@@ -268,7 +268,7 @@ fn filled(query: &str, server: &Server) -> String {
     query
 }
 
-/// Everything that is asked by a rule or by the dashboard, and must have an answer, with who asks.
+/// Returns all queries of rules and panels, each with the name of its rule or panel.
 fn questions(rules: &[Value], dashboard: &Value, server: &Server) -> Vec<(String, String)> {
     let mut questions = Vec::new();
     for rule in rules {
@@ -304,14 +304,14 @@ fn questions(rules: &[Value], dashboard: &Value, server: &Server) -> Vec<(String
 /// Waits for an answer that will be as expected, and shows the one that was not.
 fn settles<T: PartialEq + Debug>(expected: &T, ask: impl Fn() -> T) {
     let begin = Instant::now();
-    while ask() != *expected && begin.elapsed() < PATIENCE {
+    while ask() != *expected && begin.elapsed() < TEST_TIMEOUT {
         std::thread::sleep(Duration::from_millis(200));
     }
     assert_eq!(ask(), *expected);
 }
 
 #[test]
-fn every_query_has_an_answer_and_the_slow_listener_is_found() {
+fn every_query_returns_data_and_finds_the_slow_listener() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", "tone:440", "--history", "500ms"]);
     let prometheus = Prometheus::start(server.address);
@@ -343,7 +343,7 @@ fn every_query_has_an_answer_and_the_slow_listener_is_found() {
             break;
         }
         let list: String = unanswered.iter().map(|(who, query)| format!("\n{who}: {query}")).collect();
-        assert!(begin.elapsed() < PATIENCE, "no data for{list}");
+        assert!(begin.elapsed() < TEST_TIMEOUT, "no data for{list}");
         std::thread::sleep(Duration::from_millis(200));
     }
     for annotation in dashboard["annotations"]["list"].as_array().unwrap() {
@@ -358,7 +358,7 @@ fn every_query_has_an_answer_and_the_slow_listener_is_found() {
         rules.iter().all(|rule| rule["health"] == "ok").then_some(())
     });
 
-    // Who is slow, and why: its program does not read. The others keep up.
+    // The slow listener is found with its cause: its program does not read. The others keep up.
     let named = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     };

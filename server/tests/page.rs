@@ -1,68 +1,112 @@
-//! The page in a real browser: each test here is a script of `page/`, which Node runs with Playwright and Chromium
-//! against this program. What they need on top, `make setup-test` installs.
+//! The page: each test is a script of `page/` that Node runs, most of them against this program in one Chromium that
+//! Playwright controls. `make setup-test` installs what they need.
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
-use std::path::Path;
-use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// Runs one script. One at a time: what is heard in a browser is to be compared with what is sent, and a small machine
-/// can play only so much at once.
-fn prove(script: &str) {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page");
-    assert!(
-        directory.join("node_modules/playwright-core").exists(),
-        "Playwright is not installed: `make setup-test` or `npm ci` in {}",
-        directory.display()
-    );
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page")
+}
+
+/// The browser that all scripts share. It ends when its stdin closes, which is with this process.
+struct Browser {
+    _process: Child,
+    endpoint: String,
+}
+
+impl Browser {
+    fn shared() -> &'static Self {
+        static SHARED: OnceLock<Browser> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            assert!(
+                directory().join("node_modules/playwright-core").exists(),
+                "Playwright is not installed: `make setup-test` or `npm ci` in {}",
+                directory().display()
+            );
+            let mut node = Command::new("node");
+            node.arg("support/shared-browser.js").current_dir(directory()).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut process = node.spawn().expect("Node runs: Debian's package is nodejs");
+            let mut endpoint = String::new();
+            BufReader::new(process.stdout.take().unwrap()).read_line(&mut endpoint).unwrap();
+            Self { _process: process, endpoint: endpoint.trim().to_owned() }
+        })
+    }
+}
+
+/// Runs a script that needs no browser.
+fn run(script: &str) {
+    run_with(script, &mut Command::new("node"));
+}
+
+/// Runs a script in the shared browser. One at a time: the sound that a browser plays is compared with the sound that is
+/// sent, some scripts stop all processes of the browser, and a small machine can play only so much at once.
+fn run_in_browser(script: &str) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mut node = Command::new("node");
-    node.arg("--test").args(["--test-reporter", "spec"]).arg(script).current_dir(directory);
+    node.env("AIRCHECK_BROWSER_ENDPOINT", &Browser::shared().endpoint);
     node.env("AIRCHECK_PROGRAM", env!("CARGO_BIN_EXE_aircheck"));
     if std::env::var_os("AIRCHECK_PICTURES").is_none() {
-        // `target/tmp`, and beside it what is for people.
+        // Beside `target/tmp`.
         let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("page");
         println!("pictures are in {}", pictures.display());
         node.env("AIRCHECK_PICTURES", pictures);
     }
+    run_with(script, &mut node);
+}
+
+fn run_with(script: &str, node: &mut Command) {
+    node.args(["--test", "--test-reporter", "spec", script]).current_dir(directory());
     let output = node.output().expect("Node runs: Debian's package is nodejs");
     print!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{script}: {}", output.status);
 }
 
 #[test]
-fn it_plays_the_microphone_shows_who_listens_and_disconnects_them() {
-    prove("plays.test.js");
+fn the_clock_and_messages() {
+    run("clock.test.js");
 }
 
 #[test]
-fn its_buffer_and_clock_keep_their_promises() {
-    prove("buffer.test.js");
+fn the_player_conceals_losses_and_stays_live() {
+    run("playout.test.js");
 }
 
 #[test]
-fn it_comes_back_to_live_by_itself() {
-    prove("returns.test.js");
+fn the_player_stays_live_for_an_hour() {
+    run("hour.test.js");
 }
 
 #[test]
-fn it_plays_opus_where_that_fits() {
-    prove("opus.test.js");
+fn the_microphone_is_played_and_listeners_are_disconnected() {
+    run_in_browser("playback.test.js");
 }
 
 #[test]
-fn a_frozen_listener_is_seen_at_once() {
-    prove("listeners.test.js");
+fn the_page_recovers_from_interruptions() {
+    run_in_browser("recovery.test.js");
 }
 
 #[test]
-fn it_says_what_it_plays_and_how() {
-    prove("says.test.js");
+fn opus_is_played_where_the_browser_decodes_it() {
+    run_in_browser("opus.test.js");
 }
 
 #[test]
-fn it_can_be_read_by_everybody_everywhere() {
-    prove("looks.test.js");
+fn a_frozen_listener_stands_out_in_the_table() {
+    run_in_browser("listener-table.test.js");
+}
+
+#[test]
+fn badges_and_the_fallback_to_the_browser_s_own_player() {
+    run_in_browser("fallback.test.js");
+}
+
+#[test]
+fn every_state_of_the_page_is_accessible() {
+    run_in_browser("accessibility.test.js");
 }

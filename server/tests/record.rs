@@ -1,5 +1,5 @@
-//! Recordings of the real program: they are the source, sample by sample, and silence with a line of why where it is
-//! missing, also after a kill, and after a disk that failed.
+//! Tests of the real program's recordings: they equal the source, sample by sample, and have silence with a note where a
+//! block is missing, also after a kill and after a failure of the disk.
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
@@ -18,16 +18,16 @@ use hound::{SampleFormat, WavReader, WavSpec, WavWriter};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A source, and a directory for its recording, which is made by the recorder.
+/// A source, and a directory for its recording, which the recorder makes.
 struct Setup {
     folder: TempDir,
     channels: usize,
-    /// The source's samples, interleaved; none of them is silent.
+    /// The source's samples, interleaved. None is silent.
     samples: Vec<f32>,
 }
 
 impl Setup {
-    /// Noise of so many frames in a WAV file.
+    /// Writes so many frames of noise to a WAV file.
     fn noise(channels: u16, sample_rate: u32, sample_format: SampleFormat, frames: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bits_per_sample = if sample_format == SampleFormat::Int { 16 } else { 32 };
@@ -43,7 +43,7 @@ impl Setup {
                 writer.write_sample(integer).unwrap();
                 f32::from(integer) / 32_768.0
             } else {
-                // Beyond full scale too.
+                // Some samples are beyond full scale.
                 let float = (state as i32 | 1) as f32 / 1_500_000_000.0;
                 writer.write_sample(float).unwrap();
                 float
@@ -55,11 +55,11 @@ impl Setup {
     }
 
     fn directory(&self) -> PathBuf {
-        self.folder.path().join("deep/takes")
+        self.folder.path().join("deep/recording")
     }
 
-    /// What takes the directory's place and keeps files from being made there.
-    fn away(&self) -> PathBuf {
+    /// Returns the name to which the directory is moved, so that no file can be made in it.
+    fn moved_directory(&self) -> PathBuf {
         self.folder.path().join("away")
     }
 
@@ -78,43 +78,43 @@ impl Setup {
         self.samples.len() / self.channels
     }
 
-    /// Lays the recording over the source.
-    fn lay_over(&self) -> Overlay {
-        let mut overlay = Overlay { files: takes(&self.directory()), ..Overlay::default() };
+    /// Reads the recording, and compares it with the source.
+    fn read_back(&self) -> Recorded {
+        let mut recorded = Recorded { files: segments(&self.directory()), ..Recorded::default() };
         let mut position = 0;
-        for take in &overlay.files {
-            assert_eq!(take.position, position, "{}", take.path.display());
-            let counted = &take.samples[..take.frames * self.channels];
+        for segment in &recorded.files {
+            assert_eq!(segment.position, position, "{}", segment.path.display());
+            let counted = &segment.samples[..segment.frames * self.channels];
             for (frame, samples) in counted.chunks_exact(self.channels).enumerate() {
                 let start = (position + frame) * self.channels;
-                if take.gaps.iter().any(|gap| (gap.frame..gap.frame + gap.frames).contains(&frame)) {
-                    assert!(samples.iter().all(|sample| *sample == 0.0), "{}: {frame}", take.path.display());
-                    overlay.silent_frames += 1;
+                if segment.gaps.iter().any(|gap| (gap.frame..gap.frame + gap.frames).contains(&frame)) {
+                    assert!(samples.iter().all(|sample| *sample == 0.0), "{}: {frame}", segment.path.display());
+                    recorded.silent_frames += 1;
                 } else {
                     let source = &self.samples[start..start + self.channels];
-                    assert_eq!(samples, source, "{}: {frame}", take.path.display());
+                    assert_eq!(samples, source, "{}: {frame}", segment.path.display());
                 }
             }
-            overlay.missing.extend(take.gaps.iter().flat_map(|gap| gap.from..gap.from + gap.blocks));
-            position += take.frames;
+            recorded.missing.extend(segment.gaps.iter().flat_map(|gap| gap.from..gap.from + gap.blocks));
+            position += segment.frames;
         }
-        overlay.end = position;
-        overlay
+        recorded.end = position;
+        recorded
     }
 }
 
 #[derive(Default)]
-struct Overlay {
-    files: Vec<Take>,
-    /// One past the last frame.
+struct Recorded {
+    files: Vec<Segment>,
+    /// Number of frames in all files.
     end: usize,
     silent_frames: usize,
-    /// Sequence numbers that a sidecar tells to be missing.
+    /// Sequence numbers that a sidecar notes as missing.
     missing: BTreeSet<u64>,
 }
 
-/// A file of a recording and what its sidecar says.
-struct Take {
+/// A file of a recording with its sidecar.
+struct Segment {
     path: PathBuf,
     recording: Value,
     position: usize,
@@ -135,15 +135,15 @@ struct Gap {
     at: f64,
 }
 
-/// All takes in the order of their names.
-fn takes(directory: &Path) -> Vec<Take> {
+/// Reads all segments in the order of their names.
+fn segments(directory: &Path) -> Vec<Segment> {
     let mut paths: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "wav"));
     paths.sort();
-    paths.into_iter().map(take).collect()
+    paths.into_iter().map(segment).collect()
 }
 
-fn take(path: PathBuf) -> Take {
+fn segment(path: PathBuf) -> Segment {
     let number = |value: &Value| value.as_u64().unwrap() as usize;
     let text = fs::read_to_string(path.with_extension("jsonl")).unwrap();
     let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -172,10 +172,10 @@ fn take(path: PathBuf) -> Take {
             end = Some(line["end"].take());
         }
     }
-    Take { path, position: number(&recording["position"]), recording, samples, frames, gaps, end }
+    Segment { path, position: number(&recording["position"]), recording, samples, frames, gaps, end }
 }
 
-/// The recorder's part of the status, once `condition` holds.
+/// Waits until `condition` holds for the recorder's part of the status, and returns that.
 fn status_when(server: &Server, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
     eventually(what, || Some(server.json("api/v1/status")["recording"].take()).filter(|status| condition(status)))
 }
@@ -184,18 +184,18 @@ fn lines_with(log: &str, words: &str) -> usize {
     log.lines().filter(|line| line.contains(words)).count()
 }
 
-/// Records a file to its end in files of a second, and compares.
-fn comes_out_as_it_went_in(setup: &Setup, block: &str, block_frames: usize, rate_hz: usize) {
+/// Records a source to its end in files of a second, and compares.
+fn check_recording_equals_source(setup: &Setup, block: &str, block_frames: usize, rate_hz: usize) {
     let mut server = setup.start(&["--record-split", "1s", "--block", block]);
     assert!(server.wait().success());
-    let overlay = setup.lay_over();
-    assert_eq!((overlay.end, overlay.silent_frames, overlay.missing.len()), (setup.frames(), 0, 0));
-    // Whole blocks, and at least a second, in each but the last.
+    let recorded = setup.read_back();
+    assert_eq!((recorded.end, recorded.silent_frames, recorded.missing.len()), (setup.frames(), 0, 0));
+    // All files but the last have whole blocks, and at least a second.
     let full = rate_hz.div_ceil(block_frames) * block_frames;
-    let (last, others) = overlay.files.split_last().unwrap();
+    let (last, others) = recorded.files.split_last().unwrap();
     assert_eq!(others.len(), (setup.frames() - 1) / full);
     let mut continues = Value::Null;
-    for file in &overlay.files {
+    for file in &recorded.files {
         assert_eq!(file.samples.len(), file.frames * setup.channels);
         assert_eq!(file.recording["first_sequence"].as_u64().unwrap() as usize * block_frames, file.position);
         assert_eq!(file.recording["continues"], continues);
@@ -203,8 +203,8 @@ fn comes_out_as_it_went_in(setup: &Setup, block: &str, block_frames: usize, rate
     }
     assert!(others.iter().all(|file| file.frames == full && file.end.as_ref().unwrap()["reason"] == "split"));
     assert_eq!(last.end.as_ref().unwrap()["reason"], "finished");
-    let began = |file: &Take| file.recording["captured_at"].as_f64().unwrap();
-    let apart = began(last) - began(&overlay.files[0]);
+    let began = |file: &Segment| file.recording["captured_at"].as_f64().unwrap();
+    let apart = began(last) - began(&recorded.files[0]);
     assert!((apart - last.position as f64 / rate_hz as f64).abs() < 0.001, "{apart}");
     let log = server.log();
     assert_eq!(
@@ -215,74 +215,74 @@ fn comes_out_as_it_went_in(setup: &Setup, block: &str, block_frames: usize, rate
 }
 
 #[test]
-fn sixteen_bits_come_out_as_they_went_in() {
+fn a_recording_equals_a_source_of_16_bits() {
     let setup = Setup::noise(2, 44_100, SampleFormat::Int, 3 * 44_100 + 12_345);
-    comes_out_as_it_went_in(&setup, "10ms", 441, 44_100);
+    check_recording_equals_source(&setup, "10ms", 441, 44_100);
 }
 
 #[test]
-fn floats_come_out_as_they_went_in_with_blocks_that_no_second_is_made_of() {
+fn a_recording_equals_a_source_of_floats_with_blocks_that_do_not_divide_a_second() {
     let setup = Setup::noise(1, 48_000, SampleFormat::Float, 2 * 48_000 + 12_345);
-    comes_out_as_it_went_in(&setup, "7ms", 336, 48_000);
+    check_recording_equals_source(&setup, "7ms", 336, 48_000);
 }
 
 #[test]
-fn a_disk_that_is_away_for_less_than_the_ring_lasts_costs_nothing() {
+fn a_disk_failure_shorter_than_the_ring_loses_nothing() {
     let setup = Setup::noise(2, 8000, SampleFormat::Int, 7 * 8000 + 33);
     let mut server = setup.start(&["--record-split", "1s", "--history", "500ms"]);
     status_when(&server, "sound", |status| status["blocks"].as_u64().unwrap() > 20);
-    fs::rename(setup.directory(), setup.away()).unwrap();
+    fs::rename(setup.directory(), setup.moved_directory()).unwrap();
     let status = status_when(&server, "a failure", |status| !status["failing"].is_null());
     let failing = status["failing"].as_str().unwrap();
     assert!(failing.contains(setup.directory().to_str().unwrap()) && failing.contains("os error 2"), "{failing}");
     assert!(status["file"].is_null());
-    // Longer than between two tries.
+    // The failure lasts longer than the time between two attempts.
     status_when(&server, "a queue", |status| status["queued"].as_u64().unwrap() > 250);
-    fs::rename(setup.away(), setup.directory()).unwrap();
+    fs::rename(setup.moved_directory(), setup.directory()).unwrap();
     let status = status_when(&server, "its end", |status| status["failing"].is_null());
     assert_eq!(status["lost"], 0);
     assert!(server.wait().success());
-    let overlay = setup.lay_over();
-    assert_eq!((overlay.end, overlay.silent_frames, overlay.missing.len()), (setup.frames(), 0, 0));
+    let recorded = setup.read_back();
+    assert_eq!((recorded.end, recorded.silent_frames, recorded.missing.len()), (setup.frames(), 0, 0));
     let log = server.log();
     assert_eq!(lines_with(&log, "can't record, trying again: "), 1, "{log}");
     assert_eq!(lines_with(&log, "recording again to "), 1, "{log}");
 }
 
 #[test]
-fn a_disk_that_is_away_for_longer_costs_a_gap_that_is_told() {
+fn a_disk_failure_longer_than_the_ring_loses_a_noted_gap() {
     let setup = Setup::noise(1, 8000, SampleFormat::Int, 15 * 8000 + 33);
-    // Whoever may start in the past has a ring that is longer by that.
+    // A consumer that may start in the past has a ring that is longer by the history.
     let mut server = setup.start(&["--record-split", "1s", "--history", "500ms"]);
     let listener = Listener::start(&server.url("stream.wav?from=0&name=one"), &setup.folder.path().join("heard"));
     status_when(&server, "sound", |status| status["blocks"].as_u64().unwrap() > 20);
-    fs::rename(setup.directory(), setup.away()).unwrap();
+    fs::rename(setup.directory(), setup.moved_directory()).unwrap();
     status_when(&server, "a loss", |status| status["lost"].as_u64().unwrap() > 30);
-    fs::rename(setup.away(), setup.directory()).unwrap();
+    fs::rename(setup.moved_directory(), setup.directory()).unwrap();
     status_when(&server, "its end", |status| status["failing"].is_null());
     let status = status_when(&server, "all that waited", |status| status["queued"].as_u64().unwrap() < 10);
     let lost = status["lost"].as_u64().unwrap();
-    assert_eq!(server.row_when("one", |_| true)["lost"], 0, "the sound goes on for everybody else");
+    assert_eq!(server.row_when("one", |_| true)["lost"], 0, "other listeners lose nothing");
     assert!(server.wait().success());
     drop(listener);
-    let overlay = setup.lay_over();
-    assert_eq!((overlay.end, overlay.missing.len()), (setup.frames(), lost as usize));
-    assert_eq!(overlay.silent_frames, 80 * overlay.missing.len());
-    let gaps: Vec<_> = overlay.files.iter().flat_map(|file| &file.gaps).collect();
+    let recorded = setup.read_back();
+    assert_eq!((recorded.end, recorded.missing.len()), (setup.frames(), lost as usize));
+    assert_eq!(recorded.silent_frames, 80 * recorded.missing.len());
+    let gaps: Vec<_> = recorded.files.iter().flat_map(|file| &file.gaps).collect();
     for gap in &gaps {
         assert_eq!((gap.reason.as_str(), gap.blocks), ("overflow", lost));
         assert!(gap.error.as_ref().unwrap().contains("os error 2"), "{:?}", gap.error);
     }
-    // It is told where it begins, and again in the file that it goes on in.
-    assert_eq!(gaps.iter().map(|gap| gap.frames).sum::<usize>(), overlay.silent_frames);
-    let began = overlay.files[0].recording["captured_at"].as_f64().unwrap();
+    // It is noted where it begins, and again in the file in which it continues.
+    assert_eq!(gaps.iter().map(|gap| gap.frames).sum::<usize>(), recorded.silent_frames);
+    let began = recorded.files[0].recording["captured_at"].as_f64().unwrap();
     assert!((gaps[0].at - began - gaps[0].from as f64 / 100.0).abs() < 0.001);
 }
 
 #[test]
-fn a_disk_that_is_full_again_and_again_costs_nothing() {
+fn a_disk_that_is_full_again_and_again_loses_nothing() {
     let setup = Setup::noise(2, 48_000, SampleFormat::Int, 4 * 48_000);
-    // Each file may take so many half kilobytes, and more is refused with an error.
+    // The system refuses files of more than 800 half kilobytes.
     let mut limited = Command::new("sh");
     let script = "trap '' XFSZ; ulimit -f 800; exec \"$0\" \"$@\"";
     limited.args(["-c", script, env!("CARGO_BIN_EXE_aircheck")]);
@@ -297,23 +297,23 @@ fn a_disk_that_is_full_again_and_again_costs_nothing() {
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
     let mut server = Server::launch(limited, &flags, |command| command);
     assert!(server.wait().success());
-    let overlay = setup.lay_over();
-    assert_eq!((overlay.end, overlay.silent_frames, overlay.missing.len()), (setup.frames(), 0, 0));
-    let (last, others) = overlay.files.split_last().unwrap();
+    let recorded = setup.read_back();
+    assert_eq!((recorded.end, recorded.silent_frames, recorded.missing.len()), (setup.frames(), 0, 0));
+    let (last, others) = recorded.files.split_last().unwrap();
     assert!(others.len() >= 3, "{}", others.len());
     for file in others {
         let end = file.end.as_ref().unwrap();
         assert_eq!(end["reason"], "failed");
         assert!(end["error"].as_str().unwrap().contains("os error 27"), "{end}");
         let bytes = fs::metadata(&file.path).unwrap().len();
-        assert_eq!(bytes, 68 + 8 * file.frames as u64, "it is cut off where it is good");
+        assert_eq!(bytes, 68 + 8 * file.frames as u64, "it is cut off after its good frames");
     }
     assert_eq!(last.end.as_ref().unwrap()["reason"], "finished");
     assert_eq!(lines_with(&server.log(), "can't record"), 1, "{}", server.log());
 }
 
 #[test]
-fn a_kill_takes_less_than_the_last_second() {
+fn a_kill_loses_less_than_the_last_second() {
     for blocks in [120, 177, 233] {
         let setup = Setup::noise(2, 48_000, SampleFormat::Int, 20 * 48_000);
         let mut server = setup.start(&["--record-split", "2s"]);
@@ -321,11 +321,11 @@ fn a_kill_takes_less_than_the_last_second() {
         let head = server.json("api/v1/status")["head_sequence"].as_u64().unwrap() as usize;
         signal(server.pid(), "KILL");
         assert!(!server.wait().success());
-        let overlay = setup.lay_over();
-        assert!(overlay.end + 48_000 > (head + 1) * 480, "{} of {}", overlay.end, (head + 1) * 480);
-        assert_eq!((overlay.silent_frames, overlay.missing.len()), (0, 0));
-        let last = overlay.files.last().unwrap();
-        assert!(last.end.is_none(), "nobody was there to tell of an end");
+        let recorded = setup.read_back();
+        assert!(recorded.end + 48_000 > (head + 1) * 480, "{} of {}", recorded.end, (head + 1) * 480);
+        assert_eq!((recorded.silent_frames, recorded.missing.len()), (0, 0));
+        let last = recorded.files.last().unwrap();
+        assert!(last.end.is_none(), "a killed recorder writes no end");
         for (program, arguments) in [
             ("sox", &["--info", "-s"][..]),
             ("ffprobe", &["-v", "error", "-show_entries", "stream=duration_ts", "-of", "csv=p=0"]),
@@ -338,9 +338,9 @@ fn a_kill_takes_less_than_the_last_second() {
 }
 
 #[test]
-fn told_to_end_it_records_to_the_last_block() {
+fn a_terminated_server_records_to_the_last_block() {
     let folder = tempfile::tempdir().unwrap();
-    let (directory, heard) = (folder.path().join("takes"), folder.path().join("heard"));
+    let (directory, heard) = (folder.path().join("recording"), folder.path().join("heard"));
     let mut server = Server::start(&["--source", "tone:440", "--record", directory.to_str().unwrap()]);
     let mut listener = Listener::start(&server.url("stream.json?from=0"), &heard);
     status_when(&server, "sound", |status| status["blocks"].as_u64().unwrap() > 120);
@@ -355,7 +355,7 @@ fn told_to_end_it_records_to_the_last_block() {
         assert_eq!(block["sequence"], number);
         samples.extend(block["samples"].as_array().unwrap().iter().map(|sample| sample.as_f64().unwrap() as f32));
     }
-    let files = takes(&directory);
+    let files = segments(&directory);
     assert_eq!(files.len(), 1);
     assert!(files[0].samples == samples, "{} and {} samples", files[0].samples.len(), samples.len());
     let end = files[0].end.as_ref().unwrap();
@@ -364,24 +364,24 @@ fn told_to_end_it_records_to_the_last_block() {
 }
 
 #[test]
-fn what_a_silent_source_has_sent_is_in_the_file() {
+fn the_sound_of_a_source_that_stalls_is_in_the_file() {
     let folder = tempfile::tempdir().unwrap();
-    let directory = folder.path().join("takes");
+    let directory = folder.path().join("recording");
     let flags = ["--source", "stdin", "--rate", "8000", "--channels", "1", "--record", directory.to_str().unwrap()];
     let (reader, mut pipe) = std::io::pipe().unwrap();
     let server = Server::start_with(&flags, |command| command.stdin(reader));
     pipe.write_all(&[1; 1600]).unwrap();
-    // Nothing more comes, and the pipe stays open.
+    // No more samples come, and the pipe stays open.
     status_when(&server, "its sound", |status| status["blocks"] == 10);
-    eventually("a header that counts it", || (takes(&directory)[0].frames == 800).then_some(()));
+    eventually("a header that counts it", || (segments(&directory)[0].frames == 800).then_some(()));
 }
 
 #[test]
-fn a_directory_that_can_t_be_written_to_is_refused_before_the_source_is_opened() {
+fn a_read_only_directory_is_refused_before_the_source_is_opened() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    for directory in [file.as_path(), &file.join("below"), Path::new("/proc"), Path::new("/proc/takes")] {
+    for directory in [file.as_path(), &file.join("below"), Path::new("/proc"), Path::new("/proc/recording")] {
         let directory = directory.to_str().unwrap();
         let (code, stderr) = refused(&["--source", "wav:missing.wav", "--record", directory]);
         assert_eq!((code, stderr.lines().count()), (1, 1), "{stderr}");
@@ -391,7 +391,7 @@ fn a_directory_that_can_t_be_written_to_is_refused_before_the_source_is_opened()
 }
 
 #[test]
-fn the_status_tells_what_is_recorded_and_the_directory_is_private() {
+fn the_status_has_the_recording_and_its_files_are_private() {
     let setup = Setup::noise(2, 8000, SampleFormat::Int, 10 * 8000);
     let server = setup.start(&[]);
     let status = status_when(&server, "sound", |status| status["blocks"].as_u64().unwrap() > 100);
@@ -402,7 +402,9 @@ fn the_status_tells_what_is_recorded_and_the_directory_is_private() {
     assert!(name.starts_with("aircheck-2") && name.ends_with("Z-0000000000.wav"), "{name}");
     assert_eq!(status["bytes"].as_u64(), status["blocks"].as_u64().map(|blocks| blocks * 80 * 8));
     assert_eq!((&status["files"], &status["lost"], &status["failing"]), (&1.into(), &0.into(), &Value::Null));
-    assert_eq!(fs::metadata(setup.directory()).unwrap().permissions().mode() & 0o777, 0o700);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let modes = [setup.directory(), file.clone(), file.with_extension("jsonl")].map(|path| mode(&path));
+    assert_eq!(modes, [0o700, 0o600, 0o600], "of the directory, the file and its sidecar");
 
     let server = Server::start(&["--source", "tone:440"]);
     assert_eq!(server.json("api/v1/status")["recording"], Value::Null);
@@ -410,16 +412,31 @@ fn the_status_tells_what_is_recorded_and_the_directory_is_private() {
 }
 
 #[test]
-fn what_was_recorded_before_is_not_touched() {
+fn an_earlier_recording_is_not_touched() {
     let setup = Setup::noise(1, 8000, SampleFormat::Int, 1000);
     let mut runs = Vec::new();
     for run in 1..=3 {
         assert!(setup.start(&[]).wait().success());
-        let files = takes(&setup.directory());
+        let files = segments(&setup.directory());
         assert_eq!(files.len(), run);
         assert!(files.iter().all(|file| file.samples == setup.samples));
         let bytes: BTreeSet<_> = files.iter().map(|file| (file.path.clone(), fs::read(&file.path).unwrap())).collect();
         assert!(runs.iter().all(|before: &BTreeSet<_>| before.is_subset(&bytes)));
         runs.push(bytes);
     }
+}
+
+#[test]
+fn unit_and_container_have_the_directory_that_they_name() {
+    let deployed =
+        |name: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)).unwrap();
+    let lines = |name: &str, wanted: &[&str]| {
+        let text = deployed(name);
+        for line in wanted {
+            assert!(text.lines().any(|found| found.trim().starts_with(line)), "{name}: {line} is missing");
+        }
+    };
+    lines("aircheck.service", &["StateDirectory=aircheck", "StateDirectoryMode=0700"]);
+    lines("Containerfile", &["RUN install --directory --owner=nobody --group=nogroup --mode=0700 /var/lib/aircheck"]);
+    lines("compose.yaml", &["- recording:/var/lib/aircheck", "AIRCHECK_RECORD: ${AIRCHECK_RECORD:-off}", "recording:"]);
 }

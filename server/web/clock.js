@@ -1,22 +1,22 @@
-// What time it is at the server. Each question and its answer bound the offset between the two clocks from both sides;
+// Estimates the time of the server. Each question and its answer bound the offset between the two clocks from both sides;
 // the quickest round trip bounds it best.
 
 const KEEP = 32;
-const DRIFT = 100e-6; // how far two ordinary clocks part, in seconds a second: what was learned ages at this rate
+const DRIFT = 100e-6; // of two ordinary clocks, in seconds per second: the error of an exchange grows at this rate
 
 export class Clock {
   exchanges = [];
 
-  /** The server said `server` to a question asked at `asked`, and that was heard at `answered`; all in seconds. */
+  /** Adds an exchange, in seconds: `asked` at our time, answered with the time `server`, which came at `answered`. */
   learn(asked, server, answered) {
     const fresh = { offset: server - (asked + answered) / 2, error: (answered - asked) / 2, at: answered };
-    // Two that can't both be right: one of the clocks was set, or stood still while the machine slept.
+    // Two exchanges that contradict each other mean that a clock was set, or stood still while the machine slept.
     const agrees = (old) => Math.abs(old.offset - fresh.offset) <= old.error + fresh.error + age(old, answered);
     this.exchanges = this.exchanges.filter(agrees).slice(1 - KEEP);
     this.exchanges.push(fresh);
   }
 
-  /** Server time minus ours, and how wrong that may be at most; `null` while nothing is known. */
+  /** Returns server time minus ours and its maximum error; `null` before the first answer. */
   estimate(now) {
     let best = null;
     for (const { offset, error, at } of this.exchanges) {

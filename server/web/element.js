@@ -1,11 +1,11 @@
-// Plays by the browser's own player, where it can't play live: Opus, or WAV where that is not known. Such players keep
-// a second of sound or more, and say nothing about what was heard when.
+// Plays by the browser's own player where the page can't play live: Opus, or WAV in a browser without it. Such players
+// buffer a second of sound or more, and do not report when a block was heard.
 
 const FORMATS = [
   { path: "/stream.opus", type: 'audio/ogg; codecs="opus"', name: "Opus" },
   { path: "/stream.wav", type: "audio/wav", name: "WAV" },
 ];
-const TOO_FAR_SECONDS = 3; // held back beyond what players keep anyway: it begins again, at live
+const MAX_BEHIND_SECONDS = 3; // more than players buffer by themselves: beyond it the stream is started again, at live
 
 /** Calls back with `on.playing(name)`, `on.waiting()`, `on.ended()`, `on.failed()`, `on.refused()`. */
 export class Element {
@@ -13,7 +13,7 @@ export class Element {
     this.audio = audio;
     this.on = on;
     this.playing = false;
-    this.left = []; // formats that may still work
+    this.left = []; // formats that are yet to be tried
     audio.addEventListener("playing", () => this.playing && on.playing(this.format.name));
     audio.addEventListener("waiting", () => this.playing && audio.currentTime > 0 && on.waiting());
     audio.addEventListener("ended", () => this.playing && on.ended());
@@ -28,11 +28,11 @@ export class Element {
 
   next() {
     this.format = this.left.shift() ?? FORMATS.at(-1);
-    // A number that never comes twice keeps every cache and the browser's own media cache out of it.
+    // A number that is never used twice, so that no cache answers, the browser's media cache included.
     this.audio.src = `${this.format.path}?name=page&_=${Date.now()}`;
     this.audio.play().catch((error) => {
       if (error.name === "NotAllowedError" && this.playing) this.on.refused();
-      // Whatever else goes wrong arrives as an "error" event; a Stop while connecting is no error.
+      // Other failures arrive as an "error" event; a press of Stop while connecting is no error.
     });
   }
 
@@ -41,7 +41,7 @@ export class Element {
     else this.on.failed();
   }
 
-  /** Ends the connection too: a paused element would go on holding it, and lag. */
+  /** Ends the connection too: a paused element would keep it open, and lag. */
   stop() {
     this.playing = false;
     this.audio.pause();
@@ -49,11 +49,11 @@ export class Element {
     this.audio.load();
   }
 
-  /** After a pause that the browser made: to live, from a fresh start, if it has fallen behind. */
+  /** Starts the stream again, at live, if it has fallen behind in a pause that the browser made. */
   resume() {
     const { buffered, currentTime, paused } = this.audio;
     const behind = buffered.length > 0 ? buffered.end(buffered.length - 1) - currentTime : 0;
-    if (this.playing && (paused || behind > TOO_FAR_SECONDS)) this.start();
+    if (this.playing && (paused || behind > MAX_BEHIND_SECONDS)) this.start();
   }
 
   setVolume(volume) {

@@ -1,12 +1,12 @@
-// How much sound has to wait, so that blocks which come late still come in time.
+// Measures how much sound has to be buffered so that late blocks are still in time.
 
-const WINDOW_SECONDS = 16; // long enough to see a habit, short enough to get over it
-/** What the audio thread takes at a time, and the end of the resampling filter, with something to spare. */
+const WINDOW_SECONDS = 16; // long enough to see a pattern, short enough to forget it
+/** For what the audio thread takes at a time and the end of the resampling filter, with a reserve. */
 const MARGIN_SECONDS = 0.005;
-const MARGIN_SHARE = 0.15; // of the jitter: what is yet to come may be worse
-/** Blocks never come early by so much: what looks like it is a clock that stood still. */
+const MARGIN_SHARE = 0.15; // of the jitter: later blocks may be later still
+/** A block that seems to come early by more than this shows that a clock stood still. */
 const EARLY_SECONDS = 0.05;
-/** Where nothing comes for so long, something else is wrong than that blocks are late. */
+/** A pause of this length is no jitter. */
 const PAUSE_SECONDS = 1;
 
 /** Measures how late each block is, compared with the one that came quickest. */
@@ -39,7 +39,7 @@ export class Jitter {
     }
     latest.sum += late;
     latest.blocks += 1;
-    if (late >= latest.least && late <= latest.most) return; // nothing new
+    if (late >= latest.least && late <= latest.most) return; // no new extreme
     latest.least = Math.min(latest.least, late);
     latest.most = Math.max(latest.most, late);
     this.judge();
@@ -55,9 +55,9 @@ export class Jitter {
       else if (each.most > second) second = each.most;
     }
     this.worst_seconds = first - base;
-    // One late second is an accident, two are a habit. Half a block, because the level falls by one between two blocks.
-    const habit = Number.isFinite(second) ? second : first;
-    const margin = MARGIN_SECONDS + MARGIN_SHARE * (habit - base);
-    this.needed_seconds = habit - sum / blocks + this.block_seconds / 2 + margin;
+    // One late second is an accident, two are a pattern. Half a block, because the level falls by one between two blocks.
+    const usual = Number.isFinite(second) ? second : first;
+    const margin = MARGIN_SECONDS + MARGIN_SHARE * (usual - base);
+    this.needed_seconds = usual - sum / blocks + this.block_seconds / 2 + margin;
   }
 }

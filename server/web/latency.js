@@ -1,8 +1,8 @@
-// Your own latency, from the microphone to your ear, stage by stage.
+// The latency from the microphone to the ear of this page, stage by stage.
 
 import { $, NOTHING, plural, put } from "/text.js";
 
-const LATEST = 10; // reports, about a second: the middle one is shown, since single ones jump by a sound card's period
+const MEDIAN_OF = 10; // reports, about a second; single ones jump by a sound card's period
 const SHOW_EVERY_SECONDS = 0.5; // numbers that change faster can't be read
 
 const STAGES = ["capture", "server", "network", "codec", "buffer", "output"];
@@ -12,16 +12,16 @@ const tenths = (s) => `${(1000 * s).toFixed(1)} ms`;
 let latest = [];
 let shown_at = 0;
 
-const middle = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
+const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
 
-/** `figures` are the player's; `ring` and `queue` the server's medians of the first stages, if it knows them. */
+/** Shows the player's `figures`. `ring` and `queue` are the server's medians of the first stages, if it knows them. */
 export function showLatency(figures, { ring = 0, queue = 0 }) {
-  if (figures.stages) latest = [...latest, figures.stages].slice(-LATEST);
+  if (figures.stages) latest = [...latest, figures.stages].slice(-MEDIAN_OF);
   const now = performance.now() / 1000;
   if (now - shown_at < SHOW_EVERY_SECONDS || latest.length === 0) return;
   shown_at = now;
 
-  const of = (stage) => middle(latest.map((stages) => stages[stage]));
+  const of = (stage) => median(latest.map((stages) => stages[stage]));
   const arrival = of("arrival");
   const capture = Math.min(ring, arrival);
   const server = Math.min(queue, arrival - capture);
@@ -51,13 +51,13 @@ function showBuffer({ target_seconds, jitter_seconds, faster, counts }) {
   put($("jitter"), `jitter ${Math.round(1000 * jitter_seconds)} ms`);
   put($("speed"), `speed ${faster < 0 ? "−" : "+"}${Math.abs(100 * faster).toFixed(3)} %`);
   put($("lost"), `${plural(lost, "block")} lost`);
-  put($("late"), `ran dry ${late} ×`);
-  put($("skips"), `skipped ${skips} ×`);
+  put($("late"), plural(late, "underrun"));
+  put($("skips"), plural(skips, "skip"));
   $("lost").classList.toggle("warn", lost > 0);
   $("late").classList.toggle("warn", late > 0);
 }
 
-/** Nobody listens here. */
+/** Clears the panel: the page does not play. */
 export function showNoLatency() {
   latest = [];
   $("latency").classList.remove("known");

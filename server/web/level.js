@@ -1,4 +1,4 @@
-// How loud it is, and what is to be said of that: clipped, silent.
+// The level meters, and the badges for clipping and silence.
 
 import { $, NOTHING, decibels, put, stamp } from "/text.js";
 
@@ -7,7 +7,7 @@ const FALL_DB_PER_SECOND = 20 / 1.7; // the return time of IEC 60268-10, type I
 const HOLD_SECONDS = 1.5;
 
 const CLIPPED_DBFS = -0.1; // converters that clip end a little below full scale
-const CLIPPED_SECONDS = 5; // it is said for so long after the last time
+const CLIPPED_SECONDS = 5; // the badge stays for so long after the last time
 const SILENT_SECONDS = 5; // a pause between two sentences is shorter
 
 const now = () => performance.now() / 1000;
@@ -58,11 +58,11 @@ export function showLevel(levels, on_air) {
     meters = levels.map((_, i) => new Meter(names?.[i] ?? `Channel ${i + 1}`));
     $("meters").replaceChildren(...meters.map((meter) => meter.root));
   }
-  levels.forEach((level, i) => meters[i].show(on_air ? level : null, on_air)); // off air it would be an old one
+  levels.forEach((level, i) => meters[i].show(on_air ? level : null, on_air)); // off air it is an old one
   warn(Math.max(...levels.map((level) => level.peak_dbfs ?? -Infinity)), on_air);
 }
 
-/** Nothing is known of the level. */
+/** Clears the meters: the level is not known. */
 export function showNoLevel() {
   for (const meter of meters) meter.show(null, false);
   warn(-Infinity, false);

@@ -1,17 +1,20 @@
-// Who listens, and who lags: the table, worst first.
+// The table of listeners with their lag and losses, the furthest behind first.
 
 import { Sparkline } from "/sparkline.js";
 import { $, NOTHING, announce, brief, count, percent, plural, put, seconds, span, stamp, timeOfDay } from "/text.js";
 
-const ROWS_MAX = 200; // nobody reads more, and a browser lays out 200 rows in passing
+const MAX_ROWS = 200; // more are not read, and a browser lays out 200 rows in passing
 
 const rows = new Map(); // id -> Row
 
-/** What `fault` means, in words that fit into a column. */
-const BLAME = { listener: "it does not read", network: "slow network", server: "this server is slow" };
+/** The server's verdict on a lag, as a class and as text. */
+const VERDICTS = { ok: "", behind: "behind", far_behind: "far-behind" };
 
-/** The lag that nobody asked for. */
-const unwanted = (listener) => Math.max(0, listener.lag_seconds - (listener.burst_seconds ?? 0));
+/** Where the server sees the cause of a lag, in words that fit into a column. */
+const FAULTS = { listener: "slow listener", network: "slow network", server: "slow server" };
+
+/** The lag without the burst that the listener requested. */
+const excessLag = (listener) => Math.max(0, listener.lag_seconds - (listener.burst_seconds ?? 0));
 
 class Row {
   constructor(id, stopOwn) {
@@ -31,7 +34,7 @@ class Row {
       this.own = own;
       parts.name.title = name;
       put(parts.disconnect, own ? "Stop" : "Disconnect");
-      parts.disconnect.setAttribute("aria-label", own ? "Stop, this is you" : `Disconnect ${name}`);
+      parts.disconnect.setAttribute("aria-label", own ? "Stop, this is your own listener" : `Disconnect ${name}`);
     }
     parts.you.hidden = !own;
     put(parts.name, name);
@@ -40,11 +43,11 @@ class Row {
     put(parts.overflow, listener.overflow ?? "");
 
     const now = status?.now ?? Date.now() / 1000;
-    const lag = unwanted(listener);
+    const lag = excessLag(listener);
     const limit = listener.max_lag_seconds || status?.buffer_seconds || 1;
-    const level = verdict(lag / limit);
+    const level = VERDICTS[listener.verdict] ?? "";
     put(parts.lag, seconds(lag));
-    put(parts.asked, listener.burst_seconds >= 0.1 ? `+ ${seconds(listener.burst_seconds)} asked for` : "");
+    put(parts.burst, listener.burst_seconds >= 0.1 ? `+ ${seconds(listener.burst_seconds)} burst` : "");
     put(parts.verdict, level.replace("-", " "));
     this.sparkline.show(lag, limit, performance.now() / 1000);
     this.root.className = level;
@@ -59,32 +62,34 @@ class Row {
     parts.gaps.className = listener.gaps > 0 ? "" : "zero";
     put(parts.gap_max, listener.gaps > 0 ? `max ${plural(listener.gap_max_blocks, "block")}` : "");
 
-    this.showWhere(listener, level);
+    this.showCause(listener);
 
     put(parts.since, timeOfDay(listener.connected_at, now));
     parts.since.dateTime = new Date(listener.connected_at * 1000).toISOString();
     put(parts.for, span(now - listener.connected_at));
   }
 
-  /** Who is to blame for the lag, and where the most of it waits. */
-  showWhere(listener, level) {
-    const { lag_seconds, socket_queued_seconds: kernel, unread_seconds: unread } = listener;
+  /** The cause of the lag, and the place where most of the sound waits. */
+  showCause(listener) {
+    const lost = listener.undelivered_lost_seconds;
     const places = [
-      ["our ring", Math.max(0, lag_seconds - kernel - unread)],
-      ["our kernel", kernel],
-      ["its machine", unread],
-    ].filter(([, waits]) => waits >= 0.1).sort(([, a], [, b]) => b - a);
-    const [most = NOTHING, ...others] = places.map(([place, waits]) => `${place} ${seconds(waits)}`.replace(/ s$/, "\u00a0s"));
-    const blame = level ? BLAME[listener.fault] : null;
+      ["not delivered", listener.undelivered_seconds],
+      ["on the way", listener.socket_queued_seconds],
+      ["not read", listener.unread_seconds],
+    ].filter(([, waits]) => waits >= 0.1).sort(([, a], [, b]) => b - a)
+      .map(([place, waits]) => `${place} ${seconds(waits)}`.replaceAll(" ", "\u00a0"));
+    if (lost >= 0.1) places.push(`${seconds(lost)} of it lost`.replaceAll(" ", "\u00a0"));
+    const [first = NOTHING, ...others] = places;
+    const fault = FAULTS[listener.fault];
     const { where, place } = this.parts;
-    put(where, blame ?? most);
+    put(where, fault ?? first);
     where.className = places.length > 0 ? "" : "zero";
-    where.title = [most, ...others].join(", ");
-    put(place, blame ? most : "");
+    where.title = [first, ...others].join(", ");
+    put(place, fault ? [first, ...others.filter((text) => text.endsWith("lost"))].join("\n") : "");
   }
 
   async disconnect() {
-    if (this.leaving) return; // a flag, not `disabled`, which would take the keyboard's focus away
+    if (this.leaving) return; // a flag, because `disabled` would take the keyboard's focus away
     this.leaving = true;
     this.root.classList.add("leaving");
     const path = `/api/v1/listeners/${encodeURIComponent(this.id)}`;
@@ -96,26 +101,24 @@ class Row {
   }
 }
 
-/** How much of the buffer is used before it is worth a word: a quarter, then three. */
-function verdict(used) {
-  return used >= 0.75 ? "far-behind" : used >= 0.25 ? "behind" : "";
-}
-
-/** Furthest behind first. Below a tenth of a second it is a block or two: in order of their lag, rows would never rest. */
+/**
+ * Compares by lag, the largest first. Below a tenth of a second, which is a block or two, rows keep the order of their
+ * numbers: in order of their lag they would never rest.
+ */
 function byLag(a, b) {
-  const lag = (listener) => (unwanted(listener) < 0.1 ? 0 : unwanted(listener));
+  const lag = (listener) => (excessLag(listener) < 0.1 ? 0 : excessLag(listener));
   return lag(b) - lag(a) || String(a.id).localeCompare(String(b.id), "en", { numeric: true });
 }
 
-/** True while someone is about to press a button: rows must not move under their hand. */
+/** True while the pointer or the keyboard's focus is on a row: rows must not move under a hand that presses a button. */
 function orderIsHeld() {
   const pointing = matchMedia("(hover: hover)").matches && $("rows").matches(":hover");
   return pointing || $("rows").querySelector(":focus-visible") !== null;
 }
 
-/** `own` is the number of this page's own listener, and `stopOwn` what its button does. */
+/** Shows the rows. `own` is the number of this page's own listener; its button calls `stopOwn`. */
 export function showListeners(listeners, status, own, stopOwn) {
-  const worst = [...listeners].sort(byLag).slice(0, ROWS_MAX);
+  const worst = [...listeners].sort(byLag).slice(0, MAX_ROWS);
   const ids = new Set(worst.map((listener) => listener.id));
 
   for (const [id, row] of rows) {
@@ -135,13 +138,13 @@ export function showListeners(listeners, status, own, stopOwn) {
     else if (!held && there !== row.root) $("rows").insertBefore(row.root, there);
   });
 
-  const nobody = listeners.length === 0;
-  if (nobody && $("nobody").hidden) $("share").open = true;
-  if (!nobody && !$("nobody").hidden) $("share").open = false;
-  $("nobody").hidden = !nobody;
-  $("table").hidden = nobody;
-  $("order").hidden = nobody;
-  put($("count"), nobody ? "" : count(listeners.length));
-  const those = listeners.length > ROWS_MAX ? `the ${ROWS_MAX} furthest behind of ${count(listeners.length)}` : "furthest behind first";
-  put($("order"), held ? "order held while you are here" : those);
+  const none = listeners.length === 0;
+  if (none && $("no-listeners").hidden) $("share").open = true;
+  if (!none && !$("no-listeners").hidden) $("share").open = false;
+  $("no-listeners").hidden = !none;
+  $("table").hidden = none;
+  $("order").hidden = none;
+  put($("count"), none ? "" : count(listeners.length));
+  const order = listeners.length > MAX_ROWS ? `the ${MAX_ROWS} furthest behind of ${count(listeners.length)}` : "furthest behind first";
+  put($("order"), held ? "order held while you point at a row" : order);
 }

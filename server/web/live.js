@@ -1,15 +1,15 @@
-// Plays live, by WebSocket and AudioWorklet: receiver.js takes blocks in on a thread of its own, worklet.js plays them
-// on the audio thread, and here it is worked out when they are heard.
+// Plays live, by WebSocket and AudioWorklet: receiver.js receives blocks on a thread of its own, worklet.js plays them on
+// the audio thread, and this file computes when they are heard.
 
 import { decodesOpus } from "/opus.js";
 
-const TELL_SECONDS = 0.4; // how often the server is told what was heard
-const FADED_SECONDS = 0.05;
-const TIMES = 9; // the middle one of so many: single timestamps of a sound card jump by a period
+const HEARD_INTERVAL_SECONDS = 0.4; // between two reports to the server of what was heard
+const FADE_SECONDS = 0.05;
+const MEDIAN_OF = 9; // timestamps; single ones of a sound card jump by a period
 
 const pageSeconds = () => (performance.timeOrigin + performance.now()) / 1000;
 
-/** Why this browser can't play live, or nothing. */
+/** Returns why this browser can't play live, or null. */
 export function obstacle() {
   if (typeof AudioContext === "undefined") return "this browser has no Web Audio";
   if (!window.isSecureContext) return "browsers play live only over https, or from the machine they run on";
@@ -21,9 +21,9 @@ export function obstacle() {
 const isLoopback = () => /^(localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname);
 
 /**
- * Calls back with what happens: `on.listening({listener, payload})`, `on.lost({code, reason})`,
+ * Reports by callbacks: `on.listening({listener, payload})`, `on.lost({code, reason})`,
  * `on.heard(figures)` some ten times a second, `on.held(state)` when the browser stops or resumes the sound,
- * `on.decoding()` when something has become known of what can be decoded.
+ * `on.decoding()` when it becomes known what the browser can decode.
  */
 export class Live {
   constructor(on) {
@@ -31,20 +31,20 @@ export class Live {
     this.context = null;
     this.volume = 1;
     this.least_seconds = 0.04;
-    this.wish = "auto"; // or the payload that it has to be
+    this.selected = "auto"; // or the payload that the user selected
     this.decodes_opus = null; // not known yet
     this.channels = 2; // of the source, as far as is known
     this.playing = false;
     this.session = 0; // counts presses of Play, so that nothing of the last one is taken for this one's
     this.clock = null; // {offset, error} of the server's
-    this.told_at = 0;
+    this.reported_at = 0;
     this.due = []; // reports on blocks that are not heard yet
     this.times = [];
   }
 
   /**
-   * Gets everything ready but the connection: a browser's first sound takes it up to half a second to set up.
-   * Nothing sounds, and nothing may, before somebody presses something.
+   * Prepares everything but the connection: setting up its first sound takes a browser up to half a second. No sound is
+   * played, and none may be, before a user presses a key or a button.
    *
    * @throws when the browser can't play live after all.
    */
@@ -57,7 +57,7 @@ export class Live {
     this.asking = decodesOpus(2).then((decodes) => this.setDecodes(decodes));
     const broken = new Promise((_, fail) => {
       this.worker = new Worker("/receiver.js", { type: "module" });
-      this.worker.onmessage = ({ data }) => this.told(data);
+      this.worker.onmessage = ({ data }) => this.onReceiver(data);
       this.worker.onerror = ({ message }) => fail(new Error(message || "the receiver does not start"));
     });
     const { port1, port2 } = new MessageChannel();
@@ -86,18 +86,18 @@ export class Live {
     this.on.decoding();
   }
 
-  /** How sound is sent unless somebody wishes otherwise: exactly where bits cost nothing, else in as few as may be. */
+  /** The payload for "auto": exact samples where bits cost nothing, else as few bits as possible. */
   get fitting() {
     if (isLoopback()) return "f32";
     return this.opusFits() ? "opus" : "s16";
   }
 
   get payload() {
-    if (this.wish === "opus" && !this.opusFits()) return "s16";
-    return this.wish === "auto" ? this.fitting : this.wish;
+    if (this.selected === "opus" && !this.opusFits()) return "s16";
+    return this.selected === "auto" ? this.fitting : this.selected;
   }
 
-  /** Whether the browser has it, and the source no more channels than it is sent with. */
+  /** Whether the browser decodes Opus, and the source has no more channels than Opus is sent with. */
   opusFits() {
     return this.decodes_opus === true && this.channels <= 2;
   }
@@ -109,7 +109,7 @@ export class Live {
     const ready = this.prepare();
     this.fade(this.volume);
     this.resume();
-    if (this.decodes_opus === null) await this.asking; // it was pressed very early
+    if (this.decodes_opus === null) await this.asking; // Play was pressed early
     if (this.playing) this.listen();
     await ready;
   }
@@ -122,10 +122,10 @@ export class Live {
     this.worker.postMessage({ listen: { url, session: this.session } });
   }
 
-  /** Somebody wishes a payload, or "auto". */
-  setWish(wish) {
+  /** Sets the payload that the user selected, or "auto". */
+  setPayload(payload) {
     const before = this.payload;
-    this.wish = wish;
+    this.selected = payload;
     if (this.playing && this.payload !== before) this.listen();
   }
 
@@ -135,12 +135,12 @@ export class Live {
     this.on.decoding();
   }
 
-  /** After a pause that the browser made, or to begin with. */
+  /** Starts the sound, at first or after a pause that the browser made. */
   resume() {
     if (this.playing && this.context?.state !== "running") this.context?.resume().catch(() => {});
   }
 
-  /** The network may be back, or the page: waits no longer to connect again. */
+  /** Connects again without further waiting: the network or the page may be back. */
   again() {
     if (this.playing) this.worker?.postMessage({ again: true });
   }
@@ -149,7 +149,7 @@ export class Live {
     this.playing = false;
     this.worker?.postMessage({ stop: true });
     this.fade(0);
-    setTimeout(() => !this.playing && this.context?.suspend(), 1000 * FADED_SECONDS);
+    setTimeout(() => !this.playing && this.context?.suspend(), 1000 * FADE_SECONDS);
   }
 
   setVolume(volume) {
@@ -157,9 +157,9 @@ export class Live {
     if (this.playing) this.fade(volume);
   }
 
-  /** Not at once: that would click. */
+  /** Changes the volume gradually: at once it would click. */
   fade(volume) {
-    this.gain?.gain.setTargetAtTime(volume, this.context.currentTime, FADED_SECONDS / 5);
+    this.gain?.gain.setTargetAtTime(volume, this.context.currentTime, FADE_SECONDS / 5);
   }
 
   setLeast(seconds) {
@@ -167,7 +167,7 @@ export class Live {
     this.node?.port.postMessage({ least_seconds: seconds });
   }
 
-  told({ listening, lost, clock, undecodable }) {
+  onReceiver({ listening, lost, clock, undecodable }) {
     if (clock) this.clock = clock;
     if (undecodable) this.setDecodes(false);
     if (!this.playing) return;
@@ -176,7 +176,7 @@ export class Live {
     if (lost) this.on.lost(lost);
   }
 
-  /** The audio thread's report: what has begun, and is on its way to the ear. */
+  /** Takes a report of the audio thread: which block has begun, and is on its way to the ear. */
   reported(report) {
     if (!this.playing || report.session !== this.session) return;
     const offset = this.outputOffset();
@@ -184,10 +184,10 @@ export class Live {
     if (report.begun) this.due.push({ ...report, heard_at: report.begun.at + offset });
     else this.on.heard({ ...report, stages: null });
     while (this.due.length > 0 && this.due[0].heard_at <= now) this.heard(this.due.shift(), offset);
-    if (this.due.length > 100) this.due.shift(); // an output that is seconds late, or a clock that is not to be trusted
+    if (this.due.length > 100) this.due.shift(); // an output that is seconds late, or a wrong clock
   }
 
-  /** What to add to the context's time for the page's time at which that is heard. */
+  /** Returns what to add to a time of the audio context to get the page's time at which its sound is heard. */
   outputOffset() {
     const { contextTime, performanceTime } = this.context.getOutputTimestamp();
     const { currentTime, outputLatency = 0 } = this.context;
@@ -196,7 +196,7 @@ export class Live {
     const offset = contextTime > 0 && Math.abs(fine - rough) < 0.25 ? fine : rough;
     if (Math.abs(offset - this.times.at(-1)) > 0.1) this.times.length = 0; // it was suspended
     this.times.push(offset);
-    if (this.times.length > TIMES) this.times.shift();
+    if (this.times.length > MEDIAN_OF) this.times.shift();
     return this.times.toSorted((a, b) => a - b)[this.times.length >> 1];
   }
 
@@ -209,15 +209,15 @@ export class Live {
       clock_error: this.clock?.error,
       first_sound_seconds: first_at === null ? null : first_at + offset - this.started_at,
     });
-    if (!stages || heard_at - this.told_at < TELL_SECONDS) return;
-    this.told_at = heard_at;
+    if (!stages || heard_at - this.reported_at < HEARD_INTERVAL_SECONDS) return;
+    this.reported_at = heard_at;
     const at = heard_at + begun.ahead + this.clock.offset;
     this.worker.postMessage({ heard: { sequence: begun.sequence, at } });
   }
 
   /**
-   * Where the time went, in seconds, between the capture of a sample and the ear. What a codec gives is `ahead` older
-   * than the block that it came with.
+   * Splits the latency from capture to ear into stages, in seconds. The sound that a codec returns is `ahead` older than
+   * the block that it came with.
    */
   stages({ captured_at, arrived_at, ahead }, heard_at) {
     const output = Math.min(this.context.outputLatency || this.context.baseLatency || 0, heard_at - arrived_at);

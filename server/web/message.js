@@ -6,14 +6,14 @@ const F32 = 1;
 const S16 = 2;
 const OPUS = 3;
 
-/** What the player makes of any number of channels: the odd ones left, the even ones right. */
+/** Returns how many channels are played: odd ones go to the left, even ones to the right. */
 export const heardChannels = (channels) => Math.min(2, channels);
 
 /**
- * Reads one message of `channels` interleaved channels. Its `samples` come one channel after the other; Opus has a
- * `payload` instead, which is yet to be decoded.
+ * Parses one message of `channels` interleaved channels. Its `samples` are one channel after the other; an Opus message
+ * has an encoded `payload` instead.
  *
- * @throws {RangeError} where it is not as the interface says.
+ * @throws {RangeError} if the message is malformed.
  */
 export function parse(buffer, channels) {
   if (buffer.byteLength < HEADER_BYTES) throw new RangeError("a message without a header");

@@ -1,4 +1,4 @@
-// Opus, decoded by the browser: packets come in, blocks of samples go out.
+// Decodes Opus by the browser: packets come in, blocks of samples go out.
 //
 // Packets lie on a grid of their own, which need not be that of the blocks: a block may complete two packets, or none.
 // So they are numbered here, one after the other, with a hole where the server tells of a gap.
@@ -8,26 +8,26 @@ const ROUNDING_FRAMES = 1; // of the server, where blocks of another rate are co
 
 const config = (channels) => ({ codec: "opus", sampleRate: RATE_HZ, numberOfChannels: channels });
 
-/** Whether this browser decodes it. */
+/** Returns whether this browser decodes Opus. */
 export async function decodesOpus(channels) {
   if (typeof AudioDecoder === "undefined") return false;
   return AudioDecoder.isConfigSupported(config(channels)).then(({ supported }) => supported, () => false);
 }
 
 export class OpusDecoder {
-  /** `hello` is the server's; `give` takes a block, `fail` an error after which nothing comes any more. */
+  /** `hello` is the server's message; `give` takes a block, `fail` an error after which no block comes. */
   constructor({ channels, block_frames, block_seconds, packet_frames, pre_skip_frames }, give, fail) {
     const source_hz = Math.round(block_frames / block_seconds);
     Object.assign(this, { channels, packet_frames, pre_skip_frames, give });
-    this.block_frames = (block_frames * RATE_HZ) / source_hz; // at Opus's rate, and no whole number perhaps
+    this.block_frames = (block_frames * RATE_HZ) / source_hz; // at Opus's rate; may be fractional
     this.number = 0;
     this.sequence = null;
-    this.coming = []; // packets that are being decoded, without their sound
+    this.coming = []; // headers of the packets that are being decoded
     this.decoder = new AudioDecoder({ output: (data) => this.decoded(data), error: fail });
     this.decoder.configure(config(channels));
   }
 
-  /** Blocks that never come. */
+  /** Advances by `blocks` that are lost. */
   lost(blocks) {
     this.number += Math.round((blocks * this.block_frames) / this.packet_frames);
   }
@@ -43,8 +43,8 @@ export class OpusDecoder {
   }
 
   /**
-   * By how much the first sound of the first packet that a block completes was captured before the block, in seconds:
-   * the packet may have begun in the block before, and what it decodes to is the codec's delay older.
+   * Returns by how many seconds the sound of the first packet that a block completes was captured before the block: the
+   * packet may have begun in the block before, and its sound is older by the codec's delay.
    */
   ahead(sequence) {
     const into_packet = (sequence * this.block_frames + ROUNDING_FRAMES) % this.packet_frames;

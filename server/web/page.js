@@ -1,7 +1,7 @@
-// The page of aircheck: what is on air, how loud it is, who listens and who lags.
+// The page of aircheck: the source on air, its level, the listeners and their lag.
 //
-// Two polls feed it, /api/v1/status and /api/v1/listeners. Whatever comes from a listener
-// (its name above all) is written as text, never as markup.
+// Two polls feed it, /api/v1/status and /api/v1/listeners. All text that a listener chooses, above all its name, is
+// written as text, never as markup.
 
 import { showLevel, showNoLevel } from "/level.js";
 import { showListeners } from "/listeners.js";
@@ -10,28 +10,31 @@ import { showShare } from "/share.js";
 import { $, count, milliseconds, pause, plural, put, span } from "/text.js";
 
 const STATUS_EVERY_MS = 200; // the meters' pace; page.css glides over the same time
-const LISTENERS_EVERY_MS = 500; // a frozen one is to be seen within 2 s, on a busy machine too
-const MANY = 100; // of so many listeners a row each is 50 KB: half as often will do
+const LISTENERS_EVERY_MS = 500; // a frozen listener is marked a second after its stop, on a busy machine within two
+const MANY_LISTENERS = 100; // their rows are 50 KB: half as often is enough
 const RETRY_EVERY_MS = 1000;
-const GIVE_UP_AFTER_MS = 2000; // a reply takes milliseconds: one this late means a server in trouble
+const REPLY_TIMEOUT_MS = 2000; // a reply takes milliseconds; one as late as this means that the server has a problem
 
 // ---- polling ---------------------------------------------------------------------------
 
-/** Resolves at once while the page is seen, else when it is seen again. */
-function seen() {
+/** Resolves at once while the page is visible, else when it is visible again. */
+function visible() {
   if (!document.hidden) return Promise.resolve();
-  return new Promise((done) => document.addEventListener("visibilitychange", done, { once: true })).then(seen);
+  return new Promise((done) => document.addEventListener("visibilitychange", done, { once: true })).then(visible);
 }
 
 const unreachable = new Set(); // the paths that failed twice in a row
 
-/** Fetches `path` again and again, one request at a time, and hands each reply to `show`, which may ask for a longer pause. */
+/**
+ * Fetches `path` repeatedly, one request at a time, and passes each reply to `show`, which may return by how many times
+ * the pause is to be longer.
+ */
 async function poll(path, every_ms, show) {
   let failures = 0;
   for (;;) {
-    await seen();
+    await visible();
     const began = performance.now();
-    const reply = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(GIVE_UP_AFTER_MS) })
+    const reply = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(REPLY_TIMEOUT_MS) })
       .then((response) => (response.ok ? response.json() : null))
       .catch(() => null);
 
@@ -47,7 +50,7 @@ async function poll(path, every_ms, show) {
     try {
       if (reply) times = show(reply) ?? 1;
     } catch (error) {
-      console.error(path, error); // one odd reply must not end the polling
+      console.error(path, error); // one malformed reply must not end the polling
     }
     const wait_ms = reply ? every_ms * times : RETRY_EVERY_MS;
     await pause(Math.max(0, wait_ms - (performance.now() - began)));
@@ -62,16 +65,16 @@ function showContact() {
   if (away) {
     showState("no contact", false);
     showNoLevel();
-    $("gone").hidden = true;
-    player.contactLost(RETRY_EVERY_MS + 2 * GIVE_UP_AFTER_MS);
+    $("source-lost").hidden = true;
+    player.contactLost(RETRY_EVERY_MS + 2 * REPLY_TIMEOUT_MS);
   } else {
     player.contactAgain();
   }
 }
 
-// ---- what is on air --------------------------------------------------------------------
+// ---- the source on air --------------------------------------------------------------------
 
-let status = null; // the last one that came
+let status = null; // the latest reply
 
 function showStatus(next) {
   status = player.status = next;
@@ -84,7 +87,7 @@ function showStatus(next) {
   put($("source"), source.description);
   $("source").title = source.description;
   $("demo").hidden = source.kind !== "demo";
-  $("gone").hidden = status.state !== "silent";
+  $("source-lost").hidden = status.state !== "silent";
   $("failure").hidden = !source.failure;
   put($("failure"), source.failure ?? "");
 
@@ -108,7 +111,7 @@ function showStatus(next) {
   showShare(status.urls ?? []);
 }
 
-/** A microphone is private, so a recording is never hidden. */
+/** Facts on the recording. It is always shown, because a microphone is private. */
 function recordingFacts(recording) {
   if (!recording) return [];
   if (recording.failing) return [`recording fails: ${recording.failing}`];
@@ -125,12 +128,12 @@ function showLoss(element, blocks) {
   element.classList.toggle("bad", blocks > 0);
 }
 
-function showWho(listeners) {
+function showRows(listeners) {
   const own = listeners.find(({ id }) => id === player.listener);
   player.server.queue = own?.latency_seconds?.queue?.p50 ?? undefined;
   showListeners(listeners, status, player.listener, player.stop);
-  return listeners.length > MANY ? 2 : 1;
+  return listeners.length > MANY_LISTENERS ? 2 : 1;
 }
 
 poll("/api/v1/status", STATUS_EVERY_MS, showStatus);
-poll("/api/v1/listeners", LISTENERS_EVERY_MS, showWho);
+poll("/api/v1/listeners", LISTENERS_EVERY_MS, showRows);

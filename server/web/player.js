@@ -1,4 +1,4 @@
-// The Listen panel: one press and it sounds; live where the browser can, by its own player where it can't.
+// The Listen panel: plays live where the browser can, and by the browser's own player where it can't.
 
 import { Element } from "/element.js";
 import { showLatency, showNoLatency } from "/latency.js";
@@ -6,24 +6,24 @@ import { Live, obstacle } from "/live.js";
 import { Spectrogram } from "/spectrogram.js";
 import { $, plural, put } from "/text.js";
 
-const WAITING_SECONDS = 0.5; // a silence that is worth a word
+const WAITING_SECONDS = 0.5; // a shorter silence is not reported
 
 const spectrogram = new Spectrogram($("spectrogram"));
 const live = new Live({ listening, lost, heard, held, decoding: showPayloads });
 const element = new Element($("audio"), {
-  playing: (name) => say(`Playing ${name} by the browser's own player.`),
+  playing: (name) => say(`Playing ${name} with the browser's own player.`),
   waiting: () => say("Waiting for sound…"),
-  ended: () => breakOff("The stream has ended."),
-  failed: () => breakOff(isFull() ? full() : "The sound could not be played. Please try again."),
-  refused: () => stop("The browser did not allow it. Please press Play once more."),
+  ended: () => endStream("The stream has ended."),
+  failed: () => endStream(isFull() ? full() : "The sound could not be played. Please try again."),
+  refused: () => stop("The browser did not allow sound. Please press Play once more."),
 });
 
-/** What there is to know from outside: for the table, the page's own checks, and who is curious. */
+/** The state of the player, for the table, the page's tests and the browser's console. */
 export const player = {
   playing: false,
   /** The number of this page's own listener, while it plays live. */
   listener: null,
-  /** How its sound is sent. */
+  /** The payload in which its sound is sent. */
   payload: null,
   /** The last figures of the live player. */
   figures: null,
@@ -40,8 +40,8 @@ let why_not_live = obstacle();
 let pressed_at = 0;
 let silent_since = null;
 let interruptions = 0;
-let broke_at = -Infinity; // when a stream of the browser's own player went away
-let resume = false; // it went away because the server did
+let broke_at = -Infinity; // when a stream of the browser's own player ended
+let resume = false; // it ended because the server became unreachable
 
 function start() {
   player.playing = true;
@@ -98,7 +98,7 @@ function listening({ listener, payload }) {
 function lost({ reason, failures }) {
   player.listener = null;
   if (failures > 1 && isFull()) say(full());
-  else if (reason === "finished") say("The stream has ended. If it comes back, so does the sound.");
+  else if (reason === "finished") say("The stream has ended. It resumes when the server streams again.");
   else say("Connection lost, trying again…");
 }
 
@@ -112,7 +112,7 @@ function heard(figures) {
   const now = performance.now() / 1000;
   if (figures.state === "playing") silent_since = null;
   else silent_since ??= now;
-  if (player.listener === null) return; // what is heard are the last words of a lost connection
+  if (player.listener === null) return; // what is heard is the rest of a lost connection
   if (silent_since === null) say("Live.");
   else if (figures.begun && now - silent_since > WAITING_SECONDS) say("Waiting for sound…");
 }
@@ -121,7 +121,7 @@ function held(state) {
   if (state !== "running") say("The browser has paused the sound.");
 }
 
-// ---- what may go wrong -----------------------------------------------------------------
+// ---- failures -----------------------------------------------------------------
 
 function isFull() {
   const { status } = player;
@@ -132,26 +132,26 @@ function full() {
   return `The server is full: ${plural(player.status.max_listeners, "listener")}. Trying again…`;
 }
 
-/** The end of a stream in the browser's own player, which does not come back by itself. */
-function breakOff(line) {
+/** Ends a stream of the browser's own player, which does not resume by itself. */
+function endStream(line) {
   stop(line.replace("Trying again…", "Please try again in a while."));
   broke_at = performance.now();
   resume = document.body.classList.contains("unreachable");
 }
 
-/** The sound breaks off a moment before the polls notice: `notice_ms` at most. */
+/** The server is unreachable. A stream that ended up to `notice_ms` ago ended because of that. */
 function contactLost(notice_ms) {
   resume = performance.now() - broke_at < notice_ms;
 }
 
-/** The server is back: so is the sound, for one who never asked for silence. */
+/** The server is reachable again. Resumes the sound, unless Stop was pressed. */
 function contactAgain() {
   if (player.playing && !why_not_live) live.again();
-  // From a fresh start: a browser that mends the old stream joins it anywhere, in the middle of a sample too.
+  // As a new stream: a browser that continues the old one joins it anywhere, even in the middle of a sample.
   else if (player.playing || resume) start();
 }
 
-/** The page is seen again, or the network is back. */
+/** The page is visible again, or the network is back. */
 function wake() {
   if (!player.playing || document.hidden) return;
   if (why_not_live) return element.resume();
@@ -169,7 +169,7 @@ $("play").addEventListener("click", () => (player.playing ? stop() : start()));
 
 function setVolume() {
   put($("volume-percent"), `${$("volume").value} %`);
-  const volume = ($("volume").value / 100) ** 2; // ears hear loudness closer to this than to a straight line
+  const volume = ($("volume").value / 100) ** 2; // closer to perceived loudness than a straight line
   live.setVolume(volume);
   element.setVolume(volume);
 }
@@ -185,52 +185,52 @@ function setBuffer() {
 $("buffer").addEventListener("input", setBuffer);
 setBuffer();
 
-/** What fits, and what can't be had. */
+/** Shows the payload that "automatic" selects, and whether Opus is available. */
 function showPayloads() {
   const names = { f32: "32-bit samples", s16: "16-bit samples", opus: "Opus" };
   const [fitting, , , opus] = $("payload").options;
   if (live.decodes_opus === null) return;
   put(fitting, `automatic: ${names[live.fitting]}`);
   opus.disabled = !live.opusFits();
-  put(opus, live.opusFits() ? "Opus" : "Opus, not here");
-  // Nobody misses it where nobody would take it.
-  const is_missed = !live.opusFits() && (live.wish === "opus" || (live.wish === "auto" && live.fitting === "s16"));
+  put(opus, live.opusFits() ? "Opus" : "Opus (not available)");
+  // The note is shown only where Opus would be used if it were available.
+  const is_missed = !live.opusFits() && (live.selected === "opus" || (live.selected === "auto" && live.fitting === "s16"));
   $("no-opus").hidden = !is_missed || why_not_live !== null;
-  const why = live.decodes_opus ? "This has more channels than Opus is sent with" : "This browser can't decode Opus live";
-  const line = `${why}: it comes as 16-bit samples, with about ten times as many bits.`;
+  const why = live.decodes_opus ? "The source has more channels than Opus is sent with" : "This browser can't decode Opus live";
+  const line = `${why}. The stream is sent as 16-bit samples, which take about ten times as many bits.`;
   put($("no-opus"), is_missed ? line : "");
 }
 
 $("payload").addEventListener("change", () => {
-  live.setWish($("payload").value);
+  live.setPayload($("payload").value);
   showPayloads();
 });
 
-/** The page's own address may say it, as in `?payload=opus`. */
-function readWish() {
-  const wish = new URLSearchParams(location.search).get("payload");
-  const known = [...$("payload").options].some(({ value }) => value === wish);
+/** Takes the payload from the page's own address, as in `?payload=opus`. */
+function readPayload() {
+  const payload = new URLSearchParams(location.search).get("payload");
+  const known = [...$("payload").options].some(({ value }) => value === payload);
   if (!known) return;
-  $("payload").value = wish;
-  live.setWish(wish);
+  $("payload").value = payload;
+  live.setPayload(payload);
 }
-readWish();
+readPayload();
 
 function showObstacle() {
   if (!why_not_live) return;
-  put($("obstacle"), `Not live: ${why_not_live}. Its own player is used, which is a second or more behind.`);
+  put($("obstacle"), `Not live: ${why_not_live}. The browser's own player is used, which is a second or more behind.`);
   $("obstacle").hidden = false;
   for (const element of document.querySelectorAll(".only-live")) element.hidden = true;
-  put($("spectrogram-hint"), "Only for sound that is played live.");
+  put($("spectrogram-hint"), "Shown only while sound is played live.");
 }
 showObstacle();
 
-// Once the page is drawn: this holds it up for a moment.
+// Once the page is drawn, because this blocks it for a moment.
 if (!why_not_live) (window.requestIdleCallback ?? setTimeout)(() => live.prepare().catch(giveUpLive));
 
-// ---- for checks and the curious ----------------------------------------------------------
+// ---- for tests and the browser's console --------------------------------------------------
 
-/** What comes out of the player now: level and strongest frequency. */
+/** Returns the level and the strongest frequency of the sound that is played now. */
 function sound() {
   const { analyser } = live;
   if (!analyser) return null;

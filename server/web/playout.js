@@ -1,11 +1,11 @@
-// The player's buffer: blocks come when they come, sound goes out evenly, and as close to live as that allows.
+// The player's buffer: blocks come unevenly, sound goes out evenly, as close to live as possible.
 //
-// - How much waits is held at a target by playing a little faster or slower, which also evens out that the source's
-//   clock and ours differ. The target follows the jitter, and is never below what the listener asked for.
+// - The buffered sound is held at a target by playing a little faster or slower, which also corrects the drift of the
+//   source's clock. The target follows the jitter, and is never below the minimum that the user set.
 // - Far above the target, as after a pause, it skips to live.
-// - Where sound is missing, or does not come in time, the last sound goes on and fades out, and the next one fades in.
+// - Where sound is missing or late, the last sound is extrapolated and fades out, and the next one fades in.
 //
-// It knows no browser: time is the count of frames put out, so an hour passes as fast as it is computed.
+// It uses nothing of a browser: time is the count of frames put out, so tests run faster than real time.
 
 import { goOn } from "./conceal.js";
 import { Jitter } from "./jitter.js";
@@ -13,30 +13,30 @@ import { Resampler } from "./resampler.js";
 import { Ring } from "./ring.js";
 
 const RING_SECONDS = 2.5;
-const TARGET_MOST = 1.5; // must fit into the ring with room for a block and a skip
+const MAX_TARGET_SECONDS = 1.5; // must fit into the ring with room for a block and a skip
 
-const FASTER_MOST = 0.005; // 9 cents, which nobody hears, and more than two clocks ever differ
-const PULL_SECONDS = 10; // an excess is worn down in about this time
-const LEARN_SECONDS = 4 * PULL_SECONDS; // the difference of the clocks is learned in this: critically damped
+const MAX_FASTER = 0.005; // 9 cents, which is not audible, and more than two clocks ever differ
+const PULL_SECONDS = 10; // an excess is reduced in about this time
+const LEARN_SECONDS = 4 * PULL_SECONDS; // of the drift between the clocks: critically damped
 const SMOOTH_SECONDS = 1;
 
 const EXCESS_SECONDS = 0.06; // more than this above the target is skipped; less is gone in 12 s at 0.5 %
-const LOOK_SECONDS = 0.25; // if it has been there for so long; a burst comes before a pause
-const SETTLING_SECONDS = 1; // of sound after a silence: what a device that stumbles as it starts leaves behind
-const SETTLING_EXCESS_SECONDS = 0.005; // goes at once, for a skip is not heard among the first sounds
-const STALE_SECONDS = 0.3; // but so much is skipped at once: nobody took any sound out for a while
-const LIFT_SECONDS = 0.03; // a target raised by hand by more than this is waited for, not crept up to
+const WATCH_SECONDS = 0.25; // if the excess lasts for so long; a burst comes before a pause
+const SETTLING_SECONDS = 1; // of sound after a silence, in which a device may stumble as it starts:
+const SETTLING_EXCESS_SECONDS = 0.005; // a smaller excess is skipped, which is not audible among the first sounds
+const STALE_SECONDS = 0.3; // so much is skipped at once: the output stood still for a while
+const LIFT_SECONDS = 0.03; // if the user raises the target by more than this, it is silent until the buffer is full
 
 const BLEND_SECONDS = 0.01;
 const FADE_SECONDS = 0.005;
-const TAIL_SECONDS = 0.04; // as long as the last sound goes on
+const TAIL_SECONDS = 0.04; // for which the last sound is extrapolated
 
-/** What is happening. */
-export const FILLING = "filling"; // silence, until there is enough to begin with
+/** States. */
+export const FILLING = "filling"; // silent until the target is reached
 export const PLAYING = "playing";
-export const ENDING = "ending"; // nothing came in time; the last sound fades out
+export const ENDING = "ending"; // underrun: the last sound fades out
 
-/** Blocks that came, blocks that never do; how often it ran dry and skipped to live, and how much. */
+/** Blocks received and lost, underruns, skips to live and the time that was skipped. */
 const noCounts = () => ({ blocks: 0, lost: 0, late: 0, skips: 0, skipped_seconds: 0 });
 
 export class Playout {
@@ -45,28 +45,28 @@ export class Playout {
     this.ring = new Ring(channels, RING_SECONDS * rate_hz);
     this.resampler = new Resampler(rate_hz, output_hz);
     this.jitter = new Jitter(block_frames / rate_hz);
-    this.position = 0; // in the ring, of what is put out next
-    this.ghost = 0; // likewise, of what is blended out after a skip
-    this.blending = 0; // frames of output that this goes on for
+    this.position = 0; // in the ring, of the next frame
+    this.ghost = 0; // in the ring, of the sound that is blended out after a skip
+    this.blending = 0; // frames of output that are left of it
     this.state = FILLING;
     this.gain = 0;
     this.faster = 0;
     this.learned = 0;
-    this.playing_seconds = 0; // since it was silent
-    this.level = 0; // frames that wait, smoothed
-    this.clock = 0; // frames that time has passed for, sounding or not
+    this.playing_seconds = 0; // since the last silence
+    this.level = 0; // buffered frames, smoothed
+    this.clock = 0; // frames of time passed, sounding or not
     this.output_frames = 0;
-    this.tail_end = 0; // in the ring, where the sound that was made up has ended
-    this.marks = []; // where blocks begin in the ring
+    this.tail_end = 0; // in the ring, the end of the extrapolated sound
+    this.marks = []; // positions of blocks in the ring
     this.begun = null; // the last block that began to sound
     this.first_at = null;
-    this.next = null; // the number that is due
+    this.next = null; // the next number
     this.watch();
     this.counts = noCounts();
   }
 
   get target_seconds() {
-    return Math.min(TARGET_MOST, Math.max(this.least_seconds, this.jitter.needed_seconds));
+    return Math.min(MAX_TARGET_SECONDS, Math.max(this.least_seconds, this.jitter.needed_seconds));
   }
 
   get target() {
@@ -77,7 +77,7 @@ export class Playout {
     return this.ring.written - this.position;
   }
 
-  /** The listener's wish. */
+  /** Sets the minimum of the target. */
   setLeast(seconds) {
     const before = this.target;
     this.least_seconds = seconds;
@@ -86,13 +86,13 @@ export class Playout {
     else if (this.target < before) this.trim();
   }
 
-  /** A new connection: what comes next follows on nothing. */
+  /** Begins with a new connection: its first block follows no other. */
   rejoin() {
     this.next = null;
     this.jitter.reset();
   }
 
-  /** Silence at once, and as if nothing had come. */
+  /** Falls silent at once and discards all sound. */
   reset() {
     this.rejoin();
     this.state = FILLING;
@@ -103,15 +103,15 @@ export class Playout {
     this.counts = noCounts();
   }
 
-  // ---- what comes in ---------------------------------------------------------------------
+  // ---- input ---------------------------------------------------------------------
 
   /**
-   * A block, or a part of one: `number` goes up by one from each to the next if none is missing. `ahead` says by how
-   * many seconds its sound is older than the block whose `sequence` it has, and is `null` within a block.
+   * Adds a block, or a part of one: `number` rises by one from each to the next if none is missing. `ahead` is by how many
+   * seconds its sound is older than the block of that `sequence`, and is `null` within a block.
    */
   push({ sequence, number = sequence, captured_at, arrived_at, ahead = 0, samples }) {
     const missing = this.next === null ? 0 : number - this.next;
-    if (missing < 0) return; // it came before
+    if (missing < 0) return; // a duplicate
     const follows = this.next !== null && missing === 0;
     this.next = number + 1;
     this.counts.blocks += 1;
@@ -123,39 +123,39 @@ export class Playout {
     this.makeRoom();
   }
 
-  /** Fills what is missing as far as time has not passed over it, and leads over into `samples`. */
+  /** Conceals the missing frames that are still to be played, and blends into `samples`. */
   bridge(missing, samples) {
     const room = this.state === PLAYING ? this.target + this.block_frames - this.waiting : 0;
     const fill = Math.max(0, Math.min(missing, Math.floor(room)));
     const frames = samples.length / this.channels;
     const blend = Math.min(frames, Math.ceil(BLEND_SECONDS * this.rate_hz));
-    const made_up = goOn(this.ring, fill + blend, this.rate_hz);
+    const concealed = goOn(this.ring, fill + blend, this.rate_hz);
     const filling = new Float32Array(this.channels * fill);
     for (let channel = 0; channel < this.channels; channel += 1) {
       const from = channel * (fill + blend);
-      filling.set(made_up.subarray(from, from + fill), channel * fill);
+      filling.set(concealed.subarray(from, from + fill), channel * fill);
       for (let frame = 0; frame < blend; frame += 1) {
         const share = (frame + 1) / (blend + 1);
         const i = channel * frames + frame;
-        samples[i] = share * samples[i] + (1 - share) * made_up[from + fill + frame];
+        samples[i] = share * samples[i] + (1 - share) * concealed[from + fill + frame];
       }
     }
     this.ring.write(filling);
   }
 
-  /** While nobody takes anything out, as when the browser sleeps, the oldest goes. */
+  /** Discards the oldest sound while the output stands still, as when the browser sleeps. */
   makeRoom() {
     const oldest = this.ring.written - this.ring.length + this.resampler.taps;
     const behind = oldest - Math.min(this.position, this.blending > 0 ? this.ghost : Infinity);
     if (behind <= 0) return;
     this.blending = 0;
     if (oldest > this.position) this.moveTo(this.ring.written - this.target - this.block_frames / 2);
-    if (this.state === PLAYING) this.gain = 0; // it could not be blended out any more
+    if (this.state === PLAYING) this.gain = 0; // it can't be blended out any more
   }
 
-  // ---- what goes out ---------------------------------------------------------------------
+  // ---- output ---------------------------------------------------------------------
 
-  /** Fills `outputs`, an array of samples for each channel of the output; their first is put out at `at`. */
+  /** Fills `outputs`, an array of samples for each channel of the output. Their first one is heard at `at`. */
   render(outputs, at) {
     const frames = outputs[0].length;
     this.steer(frames);
@@ -201,21 +201,21 @@ export class Playout {
     this.position += ratio;
   }
 
-  /** Whether there is sound for `frames` more frames of the ring. */
+  /** Returns whether there is sound for `frames` more frames of the ring. */
   isCovered(frames) {
     return this.position + frames + this.resampler.half < this.ring.written;
   }
 
-  /** Enough has come. */
+  /** Starts to play: the target is reached. */
   begin() {
     if (this.gain === 0) this.trim();
     this.state = PLAYING;
     this.playing_seconds = 0;
-    this.level = this.waiting - this.block_frames / 2; // blocks come whole: it is as much less on average
+    this.level = this.waiting - this.block_frames / 2; // blocks come whole, so the average is half a block less
     this.watch();
   }
 
-  /** Nothing came in time. */
+  /** Begins to fade out: no block came in time. */
   end() {
     this.counts.late += 1;
     this.state = ENDING;
@@ -223,13 +223,13 @@ export class Playout {
     this.tail_end = this.ring.written - this.resampler.half;
   }
 
-  /** The last sound has faded out; what has come since waits until it is enough. */
+  /** Falls silent after the last sound has faded out, until the target is reached again. */
   fallSilent() {
     this.state = FILLING;
     this.gain = 0;
   }
 
-  /** The blocks that have begun to sound. */
+  /** Notes which blocks have begun to sound. */
   mark(at) {
     while (this.marks.length > 0 && this.marks[0].position <= this.position) {
       this.begun = { ...this.marks.shift(), at };
@@ -237,7 +237,7 @@ export class Playout {
     }
   }
 
-  // ---- as close to live as it should be ----------------------------------------------------
+  // ---- latency control ----------------------------------------------------
 
   steer(frames) {
     const seconds = frames / this.output_hz;
@@ -245,16 +245,16 @@ export class Playout {
     this.level += (this.waiting - this.level) * Math.min(1, seconds / SMOOTH_SECONDS);
     const excess_seconds = (this.level - this.target) / this.rate_hz;
     const wanted = excess_seconds / PULL_SECONDS + this.learned;
-    this.faster = Math.min(FASTER_MOST, Math.max(-FASTER_MOST, wanted));
+    this.faster = Math.min(MAX_FASTER, Math.max(-MAX_FASTER, wanted));
     if (this.faster === wanted) this.learned += (excess_seconds * seconds) / (PULL_SECONDS * LEARN_SECONDS);
 
     this.least_waiting = Math.min(this.least_waiting, this.waiting);
     this.watched_seconds += seconds;
     this.playing_seconds += seconds;
     if (this.waiting > this.target + STALE_SECONDS * this.rate_hz) this.trim();
-    if (this.watched_seconds < LOOK_SECONDS) return;
-    const most_seconds = this.playing_seconds < SETTLING_SECONDS ? SETTLING_EXCESS_SECONDS : EXCESS_SECONDS;
-    if (this.least_waiting > this.target + most_seconds * this.rate_hz) this.trim();
+    if (this.watched_seconds < WATCH_SECONDS) return;
+    const max_seconds = this.playing_seconds < SETTLING_SECONDS ? SETTLING_EXCESS_SECONDS : EXCESS_SECONDS;
+    if (this.least_waiting > this.target + max_seconds * this.rate_hz) this.trim();
     this.watch();
   }
 
@@ -263,7 +263,7 @@ export class Playout {
     this.watched_seconds = 0;
   }
 
-  /** Skips what waits beyond the target. */
+  /** Skips the sound beyond the target. */
   trim() {
     const excess = this.waiting - this.target - this.block_frames / 2;
     if (excess <= 0) return;

@@ -1,18 +1,18 @@
-// The connection, on a thread of its own, so that nothing that the page does makes sound late. Blocks go straight to
-// the audio thread; the page hears how the connection is, and what time it is at the server.
+// The connection, on a thread of its own, so that no work of the page delays the sound. Blocks go directly to the audio
+// thread; the page gets the state of the connection and the time of the server.
 //
-// Once told to listen it never gives up: a connection that is lost, or says nothing any more, is made again.
+// It never gives up: a connection that is lost, or silent for too long, is made again.
 
 import { Clock } from "/clock.js";
 import { heardChannels, parse } from "/message.js";
 import { OpusDecoder } from "/opus.js";
 
 const RETRY_SECONDS = [0.1, 0.25, 0.5, 1, 2, 4]; // and so on; a server that is full says 5
-const ASK_SECONDS = 1; // for the time, which also shows that the connection lives
-const ASK_FIRST_SECONDS = 0.05;
-const ASK_FIRST = 8; // so often, to know the time well within half a second
-const DEAD_SECONDS = 4; // without a word; four answers are due in that
-const WOKE_SECONDS = 1; // after a sleep there is nothing to be patient about
+const CLOCK_INTERVAL_SECONDS = 1; // between questions for the time, whose answers also show that the connection lives
+const FIRST_INTERVAL_SECONDS = 0.05;
+const FIRST_QUESTIONS = 8; // at the shorter interval, so that the time is known within half a second
+const SILENCE_TIMEOUT_SECONDS = 4; // four answers are due in that time
+const WAKE_TIMEOUT_SECONDS = 1; // the same, after the machine slept
 
 const pageSeconds = () => (performance.timeOrigin + performance.now()) / 1000;
 
@@ -21,19 +21,19 @@ class Connection {
   constructor(url) {
     this.asked = 0;
     this.channels = 0;
-    this.opus = null; // the decoder, where there is something to decode
-    this.spoke_at = this.looked_at = pageSeconds();
-    this.dead_seconds = DEAD_SECONDS;
+    this.opus = null; // the decoder, if the payload is Opus
+    this.received_at = this.checked_at = pageSeconds();
+    this.timeout_seconds = SILENCE_TIMEOUT_SECONDS;
     this.socket = new WebSocket(url);
     this.socket.binaryType = "arraybuffer";
     this.socket.onmessage = ({ data }) => this.received(data);
     this.socket.onclose = ({ code, reason }) => this.lost(code, reason);
-    this.timer = setTimeout(() => this.look(), 1000 * ASK_FIRST_SECONDS);
+    this.timer = setTimeout(() => this.check(), 1000 * FIRST_INTERVAL_SECONDS);
   }
 
   received(data) {
     const arrived_at = pageSeconds();
-    this.spoke_at = arrived_at;
+    this.received_at = arrived_at;
     if (typeof data === "string") this.told(JSON.parse(data), arrived_at);
     else this.block(data, arrived_at);
   }
@@ -58,30 +58,30 @@ class Connection {
       failures = 0;
       postMessage({ listening: { listener, payload, block_seconds } });
     }
-    if (gap) this.opus?.lost(gap.blocks); // samples have it in their numbers
+    if (gap) this.opus?.lost(gap.blocks); // with samples, their sequence numbers show it
     if (answer) {
       clock.learn(answer.asked, answer.now, at);
       postMessage({ clock: clock.estimate(at) });
     }
-    if (error) console.warn("the server says:", error);
+    if (error) console.warn("error from the server:", error);
   }
 
-  /** Asks for the time, and gives up a connection that does not answer. */
-  look() {
+  /** Asks for the time, and replaces a connection that does not answer. */
+  check() {
     const now = pageSeconds();
-    const slept = now - this.looked_at > DEAD_SECONDS;
-    if (slept) [this.spoke_at, this.dead_seconds] = [now, WOKE_SECONDS]; // it may have survived
-    this.looked_at = now;
-    if (now - this.spoke_at > this.dead_seconds) {
+    const slept = now - this.checked_at > SILENCE_TIMEOUT_SECONDS;
+    if (slept) [this.received_at, this.timeout_seconds] = [now, WAKE_TIMEOUT_SECONDS]; // the connection may have survived
+    this.checked_at = now;
+    if (now - this.received_at > this.timeout_seconds) {
       this.lost(0, "silent");
       return;
     }
-    if (now - this.spoke_at < ASK_SECONDS) this.dead_seconds = DEAD_SECONDS;
+    if (now - this.received_at < CLOCK_INTERVAL_SECONDS) this.timeout_seconds = SILENCE_TIMEOUT_SECONDS;
     if (this.socket.readyState === WebSocket.OPEN) {
       this.say({ clock: now });
       this.asked += 1;
     }
-    this.timer = setTimeout(() => this.look(), 1000 * (this.asked < ASK_FIRST ? ASK_FIRST_SECONDS : ASK_SECONDS));
+    this.timer = setTimeout(() => this.check(), 1000 * (this.asked < FIRST_QUESTIONS ? FIRST_INTERVAL_SECONDS : CLOCK_INTERVAL_SECONDS));
   }
 
   say(message) {
@@ -96,7 +96,7 @@ class Connection {
     postMessage({ lost: { code, reason, failures } });
   }
 
-  /** What comes can't be decoded. */
+  /** Reports that this browser can't decode the payload. */
   fail(error) {
     console.warn("no Opus:", error);
     this.close();
@@ -113,8 +113,8 @@ class Connection {
 }
 
 const clock = new Clock();
-let url = null; // what to listen to
-let session = 0; // since which press of Play
+let url = null; // of the stream
+let session = 0; // counts presses of Play
 let audio = null; // the port of the audio thread
 let connection = null;
 let retry = null;

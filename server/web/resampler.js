@@ -2,13 +2,13 @@
 
 const PHASES = 256; // between two of them the filter is interpolated, which is good to 100 dB
 const HALF = 16; // zero crossings on each side: flat to 20 kHz at 48 kHz
-const HALF_MOST = 64;
+const MAX_HALF = 64;
 const BETA = 8; // of the Kaiser window: 80 dB
 
 export class Resampler {
   constructor(rate_hz, output_hz) {
-    const cutoff = Math.min(1, output_hz / rate_hz); // above the lower of the two there is nothing to keep
-    this.half = Math.min(HALF_MOST, Math.ceil(HALF / cutoff));
+    const cutoff = Math.min(1, output_hz / rate_hz); // the lower rate has no sound above this
+    this.half = Math.min(MAX_HALF, Math.ceil(HALF / cutoff));
     this.taps = 2 * this.half;
     this.filter = new Float32Array((PHASES + 1) * this.taps);
     for (let phase = 0; phase <= PHASES; phase += 1) {
@@ -25,7 +25,7 @@ export class Resampler {
     this.share = 0;
   }
 
-  /** Gets ready to read at `position`, in frames; returns the first frame of the `taps` that it takes. */
+  /** Prepares to read at `position`, in frames; returns the first frame of the `taps` that it takes. */
   seek(position) {
     const frame = Math.floor(position);
     const at = (position - frame) * PHASES;
@@ -35,7 +35,7 @@ export class Resampler {
     return frame - this.half + 1;
   }
 
-  /** The sample there, of a row that has those frames from `from` on. */
+  /** Returns the sample at that position, of a row that has those frames from `from` on. */
   read(row, from) {
     const { taps, filter, low, share } = this;
     let below = 0;

@@ -1,19 +1,19 @@
-// The last few seconds of sound, one row of samples a channel. Frames are counted from the first one and never again.
+// The last few seconds of sound, one row of samples a channel. The count of frames never restarts.
 
 export class Ring {
   constructor(channels, frames) {
     this.length = 2 ** Math.ceil(Math.log2(frames));
-    // Everything is there twice, a length apart, so that any stretch of it is in one piece somewhere.
+    // Each sample is stored twice, a length apart, so that any stretch is contiguous somewhere.
     this.rows = Array.from({ length: channels }, () => new Float32Array(2 * this.length));
     this.written = 0;
   }
 
-  /** Where `frame` is in a row, followed by the frames after it. */
+  /** Returns the index of `frame` in a row; the frames after it follow. */
   index(frame) {
     return frame & (this.length - 1);
   }
 
-  /** Takes in frames whose channels come one after the other; the oldest make room. */
+  /** Writes frames whose channels come one after the other over the oldest ones. */
   write(samples) {
     const frames = samples.length / this.rows.length;
     this.rows.forEach((row, channel) => {
@@ -26,7 +26,7 @@ export class Ring {
     this.written += frames;
   }
 
-  /** The last `frames` samples of a channel, as far as there are so many. */
+  /** Returns the last `frames` samples of a channel, or as many as there are. */
   last(channel, frames) {
     const have = Math.min(frames, this.written, this.length);
     const from = this.index(this.written - have);

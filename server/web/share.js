@@ -1,13 +1,13 @@
-// How to listen from elsewhere.
+// The commands and addresses for listening from another program or machine.
 
 import { $, announce, pause, put, stamp } from "/text.js";
 
-/** True for loopback, and for the "any address" that a server may listen on but nobody can dial. */
+/** True for loopback, and for the "any address", which a server can listen on and no program can connect to. */
 function isLocal(url) {
   return /^(localhost|127\..*|\[::1\]|0\.0\.0\.0|\[::\])$/.test(new URL(url).hostname);
 }
 
-/** An address that others can reach: the one this page came from, or else one that the server names. */
+/** Returns an address that other machines can reach: that of this page, or else one that the server names. */
 function sharedUrl(urls) {
   const own = `${location.origin}/`;
   if (!isLocal(own)) return own;

@@ -1,8 +1,8 @@
-// A listener's lag over the last minute, as a line of a few pixels.
+// A small chart of a listener's lag over the last minute.
 
 const SECONDS = 60;
 const [WIDTH, HEIGHT] = [120, 20];
-const STEP_SECONDS = 0.9; // more points than pixels would only cost time
+const STEP_SECONDS = 0.9; // more points than pixels cost time and show nothing
 const SVG = "http://www.w3.org/2000/svg";
 
 export class Sparkline {
@@ -18,7 +18,7 @@ export class Sparkline {
     holder.replaceChildren(svg);
   }
 
-  /** `limit` is the lag that fills the height, unless there was more. */
+  /** Adds a lag and draws the line. `limit` is the lag that fills the height, unless there was more. */
   show(lag, limit, now) {
     const { points } = this;
     // The newest point is always now's; the one before it stays once it is old enough.

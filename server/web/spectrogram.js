@@ -1,4 +1,5 @@
-// What you hear, as a picture that scrolls: time to the right, pitch upwards. Interruptions are marked at its foot.
+// The spectrogram of the sound that is played. It scrolls with time, frequencies rise upwards, and interruptions are
+// marked at its foot.
 
 import { $, put } from "/text.js";
 
@@ -10,14 +11,14 @@ const MARK_PX = 3;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
-/** Of an analyser, while it has one. Columns are kept, to be drawn again at another size or in other colours. */
+/** Draws what an analyser hears. Columns are kept, to be drawn again at another size or in other colours. */
 export class Spectrogram {
   constructor(canvas) {
     this.canvas = canvas;
     this.pen = canvas.getContext("2d", { alpha: false });
     this.analyser = null;
     this.columns = []; // loudness by frequency, and whether there was an interruption
-    this.place = 0; // where the next column goes, if nothing is to move
+    this.place = 0; // of the next column, if the picture does not scroll
     this.marked = false;
     new ResizeObserver(() => this.fit()).observe(canvas);
     dark.addEventListener("change", () => this.fit());
@@ -48,7 +49,7 @@ export class Spectrogram {
     this.drawn_at += due / COLUMNS_PER_SECOND;
     const bins = new Uint8Array(this.analyser.frequencyBinCount);
     this.analyser.getByteFrequencyData(bins);
-    // A page that was not seen for a while has nothing to show for it.
+    // A page that was hidden for a while has no columns for that time.
     for (let i = 0; i < Math.min(due, 5); i += 1) this.add({ bins, marked: this.marked && i === 0 });
     this.marked = false;
   }
@@ -82,7 +83,7 @@ export class Spectrogram {
     }
   }
 
-  /** Sets up for the size and the colours that there are now. */
+  /** Adapts to the present size and colours. */
   fit() {
     const { canvas } = this;
     const [width, height] = [Math.round(canvas.clientWidth), Math.round(canvas.clientHeight)];
@@ -109,7 +110,7 @@ export class Spectrogram {
   }
 }
 
-/** 256 colours from the first to the last of some. */
+/** Returns 256 colours, from the first to the last of `colors`. */
 function gradient(colors) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [256, 1];

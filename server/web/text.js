@@ -1,13 +1,13 @@
-// Writing on the page: always as text, never as markup; and numbers as words.
+// Writes text into elements, never as markup, and formats numbers.
 
 export const $ = (id) => document.getElementById(id);
 
-/** Writes text only where it differs, so that selections and screen readers are left in peace. */
+/** Writes text only where it differs, so that selections stay and screen readers do not repeat it. */
 export function put(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** A copy of a <template>'s one element, and its parts by their `data-field`. */
+/** Returns a copy of a <template>'s one element, and its parts by their `data-field`. */
 export function stamp(template) {
   const root = $(template).content.firstElementChild.cloneNode(true);
   const parts = {};
@@ -15,7 +15,7 @@ export function stamp(template) {
   return { root, parts };
 }
 
-/** Says in passing what a press of a button came to. */
+/** Shows the result of a press of a button for a few seconds. */
 export function announce(text) {
   put($("announce"), text);
   clearTimeout(announce.timer);
@@ -46,7 +46,7 @@ export function decibels(db) {
   return db.toFixed(1).replace("-", "−");
 }
 
-/** A share in percent that never rounds a loss away, nor a remainder. */
+/** Formats a share in percent. Neither a small loss nor a small remainder is rounded to zero. */
 export function percent(part, all) {
   const p = all > 0 ? (100 * part) / all : 0;
   if (p > 0 && p < 0.01) return "<0.01 %";
@@ -54,7 +54,7 @@ export function percent(part, all) {
   return `${p < 10 ? p.toFixed(2) : p.toFixed(1)} %`;
 }
 
-/** 3 s, 2 min 3 s, 1 h 2 min, 4 d 1 h: the two units that matter. */
+/** Formats a span in its two largest units: 3 s, 2 min 3 s, 1 h 2 min, 4 d 1 h. */
 export function span(s) {
   const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
   let rest = Math.max(0, Math.floor(s));
@@ -69,7 +69,7 @@ export function span(s) {
   return words.join(" ");
 }
 
-/** The time of day, with the date in front of it when that was not today. */
+/** Formats the time of day, with the date before it unless that is today. */
 export function timeOfDay(unix, now) {
   const then = new Date(unix * 1000);
   const time = then.toLocaleTimeString("en-GB");
@@ -77,7 +77,7 @@ export function timeOfDay(unix, now) {
   return today ? time : `${then.toLocaleDateString("en-GB", { day: "numeric", month: "short" })}, ${time}`;
 }
 
-/** A name that fits into a sentence; the isolates keep its writing direction to itself. */
+/** Shortens a name for a sentence. The isolates keep its writing direction from the text around it. */
 export function brief(name) {
   const letters = [...name];
   return `\u2068${letters.length > 40 ? `${letters.slice(0, 39).join("")}…` : name}\u2069`;

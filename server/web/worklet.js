@@ -1,4 +1,4 @@
-// The audio thread's part of the player: blocks come in by a port from receiver.js, reports go out to live.js.
+// The player on the audio thread: blocks come in by a port from receiver.js, reports go out to live.js.
 
 import { Playout } from "/playout.js";
 
@@ -8,7 +8,7 @@ class Player extends AudioWorkletProcessor {
   constructor({ processorOptions }) {
     super();
     this.least_seconds = processorOptions.least_seconds;
-    this.playout = null; // until it is known what comes
+    this.playout = null; // until the format is known
     this.reported_at = 0;
     this.port.onmessage = ({ data }) => this.told(data);
   }

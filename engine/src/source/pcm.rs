@@ -2,9 +2,9 @@
 
 use std::io::{ErrorKind, Read};
 
-use crate::source::{Arrival, Pull};
+use crate::source::pull::{Arrival, Pull};
 
-/// How a raw sample is written.
+/// Encoding of a raw sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PcmEncoding {
     /// Signed 16-bit integer, little-endian.
@@ -20,7 +20,7 @@ impl PcmEncoding {
     /// All encodings.
     pub const ALL: [Self; 3] = [Self::S16Le, Self::S24Le, Self::F32Le];
 
-    /// The encoding as users write it.
+    /// Returns the encoding as users write it.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -30,7 +30,7 @@ impl PcmEncoding {
         }
     }
 
-    /// Bytes of one sample.
+    /// Returns the bytes of one sample.
     #[must_use]
     pub const fn sample_bytes(self) -> usize {
         match self {
@@ -40,8 +40,8 @@ impl PcmEncoding {
         }
     }
 
-    /// Appends samples as bytes. Integers are rounded to the nearest and clipped to their range; what is not a
-    /// number becomes silence. Samples that came from integers of at most this width come out bit for bit.
+    /// Appends samples as bytes. Integers are rounded to the nearest and clipped to their range; NaN becomes silence.
+    /// Samples that came from integers of at most this width come out bit for bit.
     pub fn encode(self, samples: &[f32], bytes: &mut Vec<u8>) {
         bytes.reserve(samples.len() * self.sample_bytes());
         match self {
@@ -55,7 +55,7 @@ impl PcmEncoding {
         }
     }
 
-    /// Reads samples from as many bytes as they take; the inverse of [`encode`](Self::encode).
+    /// Decodes as many bytes as the samples take: the inverse of [`encode`](Self::encode).
     fn decode(self, bytes: &[u8], samples: &mut [f32]) {
         for (sample, bytes) in samples.iter_mut().zip(bytes.chunks_exact(self.sample_bytes())) {
             *sample = match *bytes {
@@ -75,14 +75,14 @@ impl std::str::FromStr for PcmEncoding {
         Self::ALL
             .into_iter()
             .find(|encoding| encoding.label() == word)
-            .ok_or_else(|| format!("`{word}` is no sample encoding; there are s16le, s24le and f32le"))
+            .ok_or_else(|| format!("`{word}` is not a sample encoding; there are s16le, s24le and f32le"))
     }
 }
 
-/// `sample` as a signed integer of `bits` bits and a sign.
+/// Converts `sample` to an integer of `bits` bits and a sign.
 fn quantise(sample: f32, bits: u32) -> i32 {
     let scale = (1_u32 << bits) as f32;
-    // A cast from float saturates and turns what is not a number into 0.
+    // A cast from float saturates, and turns NaN into 0.
     ((sample * scale).round() as i32).clamp(-(1 << bits), (1 << bits) - 1)
 }
 
@@ -95,14 +95,14 @@ pub struct Pcm<R> {
     channels: u16,
     encoding: PcmEncoding,
     bytes: Vec<u8>,
-    /// What is to be told once the whole frames before it have been handed over.
-    broken: Option<String>,
+    /// The failure to return after the whole frames before it.
+    failure: Option<String>,
 }
 
 impl<R: Read> Pcm<R> {
-    /// Samples from `reader`, which people know as `name`.
+    /// Creates a source of the samples in `reader`. `name` is for people.
     pub fn new(reader: R, name: impl Into<String>, rate_hz: u32, channels: u16, encoding: PcmEncoding) -> Self {
-        Self { reader, name: name.into(), rate_hz, channels, encoding, bytes: Vec::new(), broken: None }
+        Self { reader, name: name.into(), rate_hz, channels, encoding, bytes: Vec::new(), failure: None }
     }
 }
 
@@ -130,13 +130,13 @@ impl<R: Read + Send + 'static> Pull for Pcm<R> {
     fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String> {
         let frame_bytes = usize::from(self.channels) * self.encoding.sample_bytes();
         self.bytes.resize(samples.len() * self.encoding.sample_bytes(), 0);
-        if let Some(broken) = self.broken.take() {
-            return Err(broken);
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
         }
         let mut read = 0;
-        // Until there are whole frames: a pipe may hand over any number of bytes.
+        // Until there are whole frames: a pipe may return any number of bytes.
         while read == 0 || read % frame_bytes != 0 {
-            let broken = match self.reader.read(&mut self.bytes[read..]) {
+            let failure = match self.reader.read(&mut self.bytes[read..]) {
                 Ok(0) if read % frame_bytes == 0 => break,
                 Ok(0) => format!(
                     "{}: ended inside a frame, {} of {frame_bytes} bytes; check --channels and --sample",
@@ -152,9 +152,9 @@ impl<R: Read + Send + 'static> Pull for Pcm<R> {
             };
             read -= read % frame_bytes;
             if read == 0 {
-                return Err(broken);
+                return Err(failure);
             }
-            self.broken = Some(broken);
+            self.failure = Some(failure);
         }
         let filled = read / self.encoding.sample_bytes();
         self.encoding.decode(&self.bytes[..read], &mut samples[..filled]);
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_integer_survives_the_way_through_floats() {
+    fn every_integer_survives_the_conversion_to_floats() {
         for encoding in [PcmEncoding::S16Le, PcmEncoding::S24Le] {
             let bytes: Vec<u8> = match encoding {
                 PcmEncoding::S16Le => (i16::MIN..=i16::MAX).flat_map(i16::to_le_bytes).collect(),
@@ -185,25 +185,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_loud_is_clipped_and_what_is_no_number_is_silent() {
+    fn loud_samples_are_clipped_and_nan_is_silent() {
         let mut bytes = Vec::new();
         PcmEncoding::S16Le.encode(&[2.0, -2.0, f32::NAN, f32::INFINITY, 1.0], &mut bytes);
         let values: Vec<i16> = bytes.chunks(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
         assert_eq!(values, [32767, -32768, 0, 32767, 32767]);
     }
 
-    /// A reader that hands over one byte at a time.
+    /// A reader that returns one byte at a time.
     struct Trickle(std::io::Cursor<Vec<u8>>);
 
     impl Read for Trickle {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-            let most = buffer.len().min(1);
-            self.0.read(&mut buffer[..most])
+            let length = buffer.len().min(1);
+            self.0.read(&mut buffer[..length])
         }
     }
 
     #[test]
-    fn frames_stay_whole_however_the_bytes_come() {
+    fn frames_stay_whole_when_bytes_come_singly() {
         let bytes: Vec<u8> = (0..12_i16).flat_map(i16::to_le_bytes).collect();
         let mut pcm = Pcm::new(Trickle(std::io::Cursor::new(bytes)), "pipe", 48_000, 2, PcmEncoding::S16Le);
         let mut samples = [0.0; 8];
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_inside_a_frame_is_told() {
+    fn an_end_inside_a_frame_is_an_error() {
         let mut pcm = Pcm::new(&b"\0\0\0\0\0"[..], "pipe", 48_000, 2, PcmEncoding::S16Le);
         let mut samples = [0.0; 8];
         assert_eq!(pcm.pull(&mut samples), Ok(2), "the whole frame before it is not lost");

@@ -1,11 +1,13 @@
-//! Sound that the program makes itself: a test tone, and the demo for machines without a microphone.
+//! Synthesised sound: a test tone, and the demo for machines without a microphone.
 
 use std::f64::consts::TAU;
 
 use crate::Capture;
-use crate::source::{Paced, Pull, Running, Source, SourceError};
+use crate::source::interface::{Running, Source, SourceError};
+use crate::source::paced::Paced;
+use crate::source::pull::Pull;
 
-/// Rate of synthesised sound, in Hz: what most sound cards run at.
+/// Rate of synthesised sound, in Hz: the usual rate of sound cards.
 const RATE_HZ: u32 = 48_000;
 /// Peak of the test tone: -12 dBFS, loud enough to measure and mild enough to hear.
 const TONE_PEAK: f64 = 0.251_188_643_150_958;
@@ -17,14 +19,15 @@ pub struct Tone {
 }
 
 impl Tone {
-    /// A tone of `hz` Hz. Anything that is not between 0 and half the sample rate is silence or an alias.
+    /// Creates a tone of `hz` Hz. Outside of 0 to half the sample rate it is silence or an alias.
     #[must_use]
     pub const fn new(hz: f64) -> Self {
         Self { hz }
     }
 }
 
-/// The demo sound: four soft chords that come and go, stereo, 48 kHz. It is not a microphone, and says so.
+/// The demo sound: four soft chords that swell and fade, stereo, 48 kHz. Its description says that it is not a
+/// microphone.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Demo;
 
@@ -45,7 +48,7 @@ struct Synth<F> {
     channels: u16,
     description: String,
     position: u64,
-    /// Sample of a channel at a time in seconds.
+    /// Returns the sample of a channel at a time in seconds.
     voice: F,
 }
 
@@ -89,7 +92,7 @@ impl Source for Tone {
 
     fn start(self: Box<Self>, capture: Capture) -> Result<Box<dyn Running>, SourceError> {
         let hz = self.hz;
-        // The phase of whole cycles is taken off before the sine, so that the tone stays pure for days.
+        // Only the fraction of a cycle goes into the sine, so that the tone stays pure for days.
         let voice = move |_, seconds: f64| TONE_PEAK * (TAU * (hz * seconds).fract()).sin();
         let synth = Synth { channels: 1, description: self.description(), position: 0, voice };
         Box::new(Paced::new(synth)).start(capture)
@@ -115,7 +118,8 @@ impl Source for Demo {
     }
 }
 
-/// Each chord swells and fades within its time; the upper voices lean to the right, the lower to the left.
+/// Computes a sample of the demo. Each chord swells and fades within its time; the upper voices are to the right, the
+/// lower ones to the left.
 fn demo_sample(channel: u16, seconds: f64) -> f64 {
     let chord = CHORDS[(seconds / CHORD_SECONDS) as usize % CHORDS.len()];
     let part = (seconds / CHORD_SECONDS).fract();

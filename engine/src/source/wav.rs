@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use hound::{SampleFormat, WavReader};
 
-use crate::source::Pull;
+use crate::source::pull::Pull;
 
 /// A WAV file: 8, 16, 24 or 32-bit integers or 32-bit floats, at any rate, with up to 32 channels. Integers become
 /// floats from -1 to 1; up to 24 bits of them survive exactly.
@@ -32,11 +32,12 @@ pub struct WavError {
 }
 
 impl Wav {
-    /// Opens the file; with `looped`, it starts again at its end.
+    /// Opens the file. With `looped`, it starts again at its end.
     ///
     /// # Errors
     ///
-    /// When it can't be read, is no WAV file, has no channels, no rate or no sound, or has samples of another kind.
+    /// When the file can't be read, is not a WAV file, has no channels, no rate or no sound, or has samples of another
+    /// kind.
     pub fn open(path: impl AsRef<Path>, looped: bool) -> Result<Self, WavError> {
         let path = path.as_ref().to_path_buf();
         let failed = |reason: String| WavError { path: path.clone(), reason };
@@ -50,7 +51,7 @@ impl Wav {
         let filled = match spec.sample_format {
             SampleFormat::Float => fill(samples, self.reader.samples::<f32>()),
             SampleFormat::Int => {
-                // The largest magnitude of the type is 1: of 16 bits, -32768 becomes -1 and 32767 just below 1.
+                // The largest magnitude of the type becomes 1: of 16 bits, -32768 becomes -1, and 32767 just below 1.
                 let scale = 1.0 / (1_u64 << (spec.bits_per_sample - 1)) as f64;
                 let integers = self.reader.samples::<i32>();
                 fill(samples, integers.map(|value| value.map(|value| (f64::from(value) * scale) as f32)))
@@ -75,8 +76,8 @@ impl Pull for Wav {
     }
 
     fn description(&self) -> String {
-        let again = if self.looped { ", again and again" } else { "" };
-        format!("file “{}”{again}", self.path.display())
+        let looped = if self.looped { ", looped" } else { "" };
+        format!("file “{}”{looped}", self.path.display())
     }
 
     fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String> {
@@ -94,7 +95,10 @@ fn open(path: &Path) -> Result<WavReader<BufReader<File>>, String> {
     let length = file.metadata().map_err(|error| format!("can't be read: {error}"))?.len();
     let reader = read_header(&file)?;
     let spec = reader.spec();
-    if reader.duration() == 0 || spec.sample_rate == 0 {
+    if spec.sample_rate == 0 {
+        return Err("has a sample rate of 0 Hz in its header".to_owned());
+    }
+    if reader.duration() == 0 {
         return Err("has no sound in it".to_owned());
     }
     let frame_bytes = u64::from(spec.channels) * u64::from(spec.bits_per_sample.div_ceil(8));
@@ -113,12 +117,12 @@ fn open(path: &Path) -> Result<WavReader<BufReader<File>>, String> {
 fn read_header(file: &File) -> Result<WavReader<BufReader<File>>, String> {
     let file = file.try_clone().map_err(|error| format!("can't be read: {error}"))?;
     WavReader::new(BufReader::new(file)).map_err(|error| match error {
-        // hound's own error for a file that ends too early; the system's errors have a code.
+        // hound's own error for a file that ends too early has no code; the system's errors have one.
         hound::Error::IoError(io) if io.raw_os_error().is_none() => "is cut off inside its header".to_owned(),
         hound::Error::IoError(io) => format!("can't be read: {io}"),
         error => format!(
-            "is no WAV file that can be read: {error}; one that was recorded from a live stream does not know its \
-             length, and ffmpeg -i FILE NEW.wav mends that"
+            "is not a WAV file that can be read: {error} (a file recorded from a live stream has no length in its \
+             header; ffmpeg -i FILE NEW.wav adds it)"
         ),
     })
 }

@@ -1,13 +1,13 @@
-//! A guard for tests of things that might hang.
+//! A time limit for tests of code that might hang.
 
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// Only to end a test that hangs; no test passes or fails by how long it takes.
-const HANGS: Duration = Duration::from_secs(120);
+/// Ends a test that hangs. No passing test comes near it.
+const HANG_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Runs `work` on a thread of its own and fails when it does not come to an end.
+/// Runs `work` on a thread of its own, and fails if it does not end.
 pub(crate) fn ends<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
     let (done, ended) = mpsc::channel();
     let worker = thread::spawn(move || {
@@ -15,6 +15,6 @@ pub(crate) fn ends<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static)
         let _ = done.send(());
         result
     });
-    assert_ne!(ended.recv_timeout(HANGS), Err(mpsc::RecvTimeoutError::Timeout), "it hangs");
+    assert_ne!(ended.recv_timeout(HANG_TIMEOUT), Err(mpsc::RecvTimeoutError::Timeout), "it hangs");
     worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -1,8 +1,8 @@
-//! A sound server of a test's own, with a microphone that hears what is played to it. Needs no sound card, touches no
-//! other server, and changes nothing outside a directory of its own.
+//! A sound server for one test, with a microphone that records the sound played to it. It needs no sound card, affects no
+//! other server, and changes nothing outside of its own directory.
 //!
-//! Programs reach it only with the variables of [`PulseServer::command`], so a test that records runs the recording
-//! part in a child process: see [`PulseServer::rerun`].
+//! Programs reach it only with the environment of [`PulseServer::command`]. So a test that records runs the recording part
+//! in a child process: see [`PulseServer::rerun`].
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -13,27 +13,27 @@ use std::{env, thread};
 
 use tempfile::TempDir;
 
-/// Says to a child that it is one.
+/// Environment variable that marks a child process.
 const MARKER: &str = "AIRCHECK_TEST_INSIDE_PULSE";
-/// It takes 0.12 s on an idle machine.
-const READY_PATIENCE: Duration = Duration::from_secs(20);
+/// How long the server may take to answer. It takes 0.12 s on an idle machine.
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Whether this process is the child that [`PulseServer::rerun`] starts.
+/// Returns whether this process is a child of [`PulseServer::rerun`].
 pub(crate) fn is_inside() -> bool {
     env::var_os(MARKER).is_some()
 }
 
-/// Which of cpal's hosts a child finds the server by.
+/// The host of cpal by which a child reaches the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// cpal's own client of the server.
     Pulse,
-    /// ALSA's plug-in, which asks the server through libpulse.
+    /// ALSA's plug-in, which uses libpulse.
     Alsa,
 }
 
-/// A running server. Its sink `mic_in` is heard by the microphones `mic_in.monitor` and `vmic`, the default one:
-/// mono, 48 kHz, 32-bit floats. Dropping it ends the server.
+/// A running server. Sound played to its sink `mic_in` reaches the microphones `mic_in.monitor` and `vmic`, the default
+/// one: mono, 48 kHz, 32-bit floats. Dropping it ends the server.
 #[derive(Debug)]
 pub(crate) struct PulseServer {
     directory: TempDir,
@@ -54,7 +54,7 @@ impl PulseServer {
         ];
         let loads = modules.iter().map(|module| format!("load-module {module}\n")).collect::<String>();
         fs::write(&script, loads + "set-default-sink mic_in\nset-default-source vmic\n").expect("its script");
-        // Every client must show 256 bytes, even where none is asked who it is; libpulse makes them up, cpal does not.
+        // Every client must present 256 bytes, even where none is authenticated. libpulse invents them, cpal does not.
         fs::write(directory.path().join("cookie"), [0; 256]).expect("its cookie");
         let log = File::create(directory.path().join("log")).expect("its log");
         let mut command = command_at(directory.path(), "pulseaudio", Way::Pulse);
@@ -71,7 +71,7 @@ impl PulseServer {
     }
 
     fn wait_until_ready(&mut self) {
-        let deadline = Instant::now() + READY_PATIENCE;
+        let deadline = Instant::now() + READY_TIMEOUT;
         loop {
             let mut info = self.command("pactl", Way::Pulse);
             let mut asking = spawn(info.arg("info").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
@@ -81,18 +81,18 @@ impl PulseServer {
             let ended = self.process.try_wait().is_ok_and(|status| status.is_some());
             if ended || Instant::now() > deadline {
                 let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
-                panic!("the sound server for this test does not start; it says:\n{log}");
+                panic!("the sound server for this test does not start; its log:\n{log}");
             }
             thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// A command whose process finds this server, and only this one.
+    /// Creates a command whose process finds this server, and only this one.
     pub(crate) fn command(&self, program: impl AsRef<Path>, way: Way) -> Command {
         command_at(self.directory.path(), program.as_ref(), way)
     }
 
-    /// This test program again, to run only `test`, in which [`is_inside`] is then true.
+    /// Creates a command that runs `test` of this test program, with [`is_inside`] true.
     pub(crate) fn rerun(&self, test: &str, way: Way) -> Command {
         let program = env::current_exe().expect("the path of this test");
         let mut command = self.command(program, way);
@@ -107,12 +107,12 @@ impl PulseServer {
         Player(spawn(&mut command))
     }
 
-    /// A path in the server's own directory.
+    /// Returns a path in the server's own directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// Ends the server at once, as a crash would: its socket stays, and nobody answers there.
+    /// Ends the server at once, as a crash would: its socket file stays.
     pub(crate) fn kill(&mut self) {
         end(&mut self.process);
     }
@@ -163,7 +163,7 @@ fn spawn(command: &mut Command) -> Child {
 }
 
 fn end(child: &mut Child) {
-    // It may have ended by itself.
+    // Fails if it has ended by itself.
     let _ = child.kill();
     let _ = child.wait();
 }

@@ -172,6 +172,9 @@ pub struct Hello {
     /// Frames at 48 kHz by which a decoded packet is older than the sound that it was made of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_skip_frames: Option<u16>,
+    /// Bits per second of Opus: the bitrate that is nearest to the one in the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bitrate: Option<u32>,
 }
 
 impl Hello {

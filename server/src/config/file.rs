@@ -4,56 +4,44 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use toml::de::{DeTable, DeValue};
+use serde::Deserialize as _;
+use toml::de::{DeTable, ValueDeserializer};
 
-use super::ConfigError;
-use super::nearest::nearest;
-use super::setting::{Key, Kind, Origin};
+use super::error::ConfigError;
+use super::settings::{Setting, settings};
+use super::value::Value;
 
-/// Most that is read of a file, in bytes. Every setting there is takes less than 1 KiB; the rest is for comments and
-/// long lists. It keeps a path such as `/dev/zero` from filling the memory.
+/// Largest file, in bytes: the settings take a few KiB, the rest is for comments and long lists. The limit keeps a path
+/// such as `/dev/zero` from filling the memory.
 const MAX_BYTES: u64 = 1 << 20;
+/// Least similarity of a key to an unknown one, for a suggestion: one or two typing mistakes in ten letters.
+const MIN_SIMILARITY: f64 = 0.7;
 
-/// A setting as it stands in a file.
-pub(super) struct Entry {
-    pub(super) key: Key,
-    /// The value as text; a list has commas between its words.
-    pub(super) text: String,
-    pub(super) origin: Origin,
-}
-
-/// Reads a file. How the values are written is checked, what they are is not.
-pub(super) fn entries(path: &Path) -> Result<Vec<Entry>, ConfigError> {
+/// Returns the settings in a file, each with its line, in the file's order, so that the first mistake is told first.
+pub(super) fn entries(path: &Path) -> Result<Vec<(&'static Setting, Value, usize)>, ConfigError> {
     let path_text = path.display().to_string();
     let text = read(path).map_err(|error| ConfigError::new(format!("cannot read {path_text}: {error}")))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let place = |offset: usize| {
-        let before = text.get(..offset).unwrap_or(text);
-        (path_text.clone(), 1 + before.matches('\n').count())
-    };
-    let fail = |offset: usize, message: String| {
-        let (path, line) = place(offset);
-        ConfigError::new(format!("{path}:{line}: {message}"))
-    };
+    let line = |offset: usize| 1 + text.get(..offset).unwrap_or(text).matches('\n').count();
+    let fail = |line: usize, message: String| ConfigError::new(format!("{path_text}:{line}: {message}"));
 
     let table = DeTable::parse(text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
-        fail(offset, format!("not TOML: {}", error.message().replace('\n', "; ")))
+        fail(line(offset), format!("not TOML: {}", error.message().replace('\n', "; ")))
     })?;
-    let mut items: Vec<_> = table.get_ref().iter().collect();
-    // In the order of the file, so that the first mistake is told first.
+    let mut items: Vec<_> = table.into_inner().into_iter().collect();
     items.sort_by_key(|(name, _)| name.span().start);
-    let mut entries = Vec::new();
-    for (name, value) in items {
-        let Some(key) = Key::ALL.into_iter().find(|key| key.name() == name.get_ref().as_ref()) else {
-            return Err(fail(name.span().start, unknown(name.get_ref())));
-        };
-        let text = write(key, value.get_ref())
-            .map_err(|found| fail(name.span().start, format!("`{}` must be {}", key.name(), found)))?;
-        let (path, line) = place(name.span().start);
-        entries.push(Entry { key, text, origin: Origin::File { path, line } });
-    }
-    Ok(entries)
+    let entries = items.into_iter().map(|(name, value)| {
+        let line = line(name.span().start);
+        let name = name.into_inner();
+        let setting =
+            settings().iter().find(|setting| setting.key == name).ok_or_else(|| fail(line, unknown(&name)))?;
+        // TOML's numbers have no bounds; these have 64 bits.
+        let value = toml::Value::deserialize(ValueDeserializer::from(value))
+            .map_err(|_| fail(line, format!("`{name}` is too large a number")))?;
+        Ok((setting, Value::Toml(value), line))
+    });
+    entries.collect()
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -66,55 +54,12 @@ fn read(path: &Path) -> io::Result<String> {
 }
 
 fn unknown(name: &str) -> String {
-    let names = Key::ALL.map(Key::name);
-    match nearest(name, names) {
-        Some(meant) => format!("unknown key `{name}`; did you mean `{meant}`?"),
-        None => format!("unknown key `{name}`; there are {}", names.join(", ")),
-    }
-}
-
-/// The value as text, or what it must be and is not.
-fn write(key: Key, value: &DeValue<'_>) -> Result<String, String> {
-    match (key.kind(), value) {
-        (Kind::Text, DeValue::String(text)) => Ok(text.to_string()),
-        (Kind::Switch, DeValue::Boolean(on)) => Ok(on.to_string()),
-        (Kind::Number, DeValue::Integer(integer)) => {
-            // One that does not fit is out of bounds, which is told with the text as it stands.
-            let number = i64::from_str_radix(integer.as_str(), integer.radix());
-            Ok(number.map_or_else(|_| integer.to_string(), |number| number.to_string()))
+    let keys: Vec<_> = settings().iter().map(|setting| setting.key.as_str()).collect();
+    let similar = keys.iter().map(|key| (strsim::normalized_damerau_levenshtein(name, key), key));
+    match similar.max_by(|(one, _), (other, _)| one.total_cmp(other)) {
+        Some((similarity, key)) if similarity >= MIN_SIMILARITY => {
+            format!("unknown key `{name}`; did you mean `{key}`?")
         }
-        (Kind::List, DeValue::Array(items)) => {
-            let words = items.iter().map(|item| match item.get_ref() {
-                DeValue::String(word) => Ok(word.as_ref()),
-                other => Err(format!("a list of {}, not of {}", key.takes(), plural(other))),
-            });
-            Ok(words.collect::<Result<Vec<_>, _>>()?.join(","))
-        }
-        (Kind::List, other) => Err(format!("a list of {}, not {}", key.takes(), singular(other))),
-        (_, other) => Err(format!("{}, not {}", key.takes(), singular(other))),
-    }
-}
-
-fn singular(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "an integer",
-        DeValue::Float(_) => "a float",
-        DeValue::Boolean(_) => "a boolean",
-        DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
-    }
-}
-
-fn plural(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "strings",
-        DeValue::Integer(_) => "integers",
-        DeValue::Float(_) => "floats",
-        DeValue::Boolean(_) => "booleans",
-        DeValue::Datetime(_) => "dates or times",
-        DeValue::Array(_) => "lists",
-        DeValue::Table(_) => "tables",
+        _ => format!("unknown key `{name}`; there are {}", keys.join(", ")),
     }
 }

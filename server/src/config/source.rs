@@ -1,15 +1,18 @@
-//! Where the sound is to come from, as people write it.
+//! The source of the sound, as users write it.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// What a source may be, for messages: `must be {TAKES}`. NATS joins when it is supported.
-pub(super) const TAKES: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ or stdin";
+use super::notation::Notation;
+use super::value::ValueError;
+
+/// The sources there are, for messages. NATS joins when it is supported.
+const TAKES: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ or stdin";
 /// Highest test tone in Hz: the upper end of hearing, and below half of the 48 kHz at which tones are made.
 const MAX_TONE_HZ: f64 = 20_000.0;
 
-/// A source that was asked for, not opened yet.
+/// A source that is not opened yet.
 ///
 /// ```
 /// use aircheck_server::config::SourceSpec;
@@ -30,7 +33,7 @@ pub enum SourceSpec {
     Tone(f64),
     /// Raw sound on stdin.
     Stdin,
-    /// Another aircheck's blocks by NATS. Recognised, but not supported yet.
+    /// The blocks of another aircheck server through NATS. It is read, but not supported yet.
     Nats {
         /// Host name or address of the NATS server; an IPv6 address is in brackets.
         host: String,
@@ -42,8 +45,8 @@ pub enum SourceSpec {
 }
 
 impl SourceSpec {
-    /// Whether a rate and a channel count can be asked for: raw sound has none of its own, and a device may have
-    /// several.
+    /// Returns whether the source takes a rate and a channel count: raw sound has none of its own, and a device may
+    /// offer several.
     #[must_use]
     pub const fn takes_format(&self) -> bool {
         matches!(self, Self::Auto | Self::Mic(_) | Self::Stdin)
@@ -64,62 +67,50 @@ impl fmt::Display for SourceSpec {
     }
 }
 
-/// Words that name no source.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a source must be {takes}, not `{word}`{hint}")]
-pub struct UnknownSource {
-    takes: &'static str,
-    word: String,
-    hint: String,
-}
+impl Notation for SourceSpec {
+    type Value = Self;
+    const TAKES: &str = TAKES;
 
-impl UnknownSource {
-    fn new(takes: &'static str, word: &str) -> Self {
-        Self { takes, word: word.to_owned(), hint: String::new() }
-    }
-
-    /// The same as the end of a sentence that begins with the name of the setting.
-    pub(super) fn predicate(&self) -> String {
-        format!("must be {}, not `{}`{}", self.takes, self.word, self.hint)
+    fn read(text: &str) -> Result<Self, ValueError> {
+        text.parse()
     }
 }
 
 impl FromStr for SourceSpec {
-    type Err = UnknownSource;
+    type Err = ValueError;
 
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
+    fn from_str(word: &str) -> Result<Self, ValueError> {
+        let must_be = |takes: &str| ValueError::Because(format!("must be {takes}, not `{word}`"));
         let (kind, detail) = match word.split_once(':') {
             Some((kind, detail)) => (kind, Some(detail)),
             None => (word, None),
         };
-        let spec = match (kind, detail) {
+        match (kind, detail) {
             ("auto", None) => Ok(Self::Auto),
             ("mic", None) => Ok(Self::Mic(None)),
-            ("mic", Some(name)) if name.trim().is_empty() => Err("mic:NAME with a name, or mic for the default device"),
+            ("mic", Some(name)) if name.trim().is_empty() => {
+                Err(must_be("mic:NAME with a name, or mic for the default device"))
+            }
             ("mic", Some(name)) => Ok(Self::Mic(Some(name.to_owned()))),
-            ("wav", None | Some("")) => Err("wav:PATH with a path"),
+            ("wav", None | Some("")) => Err(must_be("wav:PATH with a path")),
             ("wav", Some(path)) => Ok(Self::Wav(path.into())),
             ("tone", hz) => match hz.and_then(|hz| hz.parse::<f64>().ok()) {
                 Some(hz) if hz > 0.0 && hz <= MAX_TONE_HZ => Ok(Self::Tone(hz)),
-                _ => Err("tone:HZ with a number above 0 and at most 20000"),
+                _ => Err(must_be("tone:HZ with a number above 0 and at most 20000")),
             },
             ("stdin", None) => Ok(Self::Stdin),
-            ("nats", detail) => {
-                detail.and_then(nats).ok_or("nats://HOST:PORT/SUBJECT with a port and a subject without wildcards")
+            ("nats", detail) => detail
+                .and_then(nats)
+                .ok_or_else(|| must_be("nats://HOST:PORT/SUBJECT with a port and a subject without wildcards")),
+            _ if word.to_ascii_lowercase().ends_with(".wav") => {
+                Err(ValueError::Because(format!("must be {TAKES}, not `{word}`; did you mean `wav:{word}`?")))
             }
-            _ => Err(TAKES),
-        };
-        spec.map_err(|takes| {
-            let mut error = UnknownSource::new(takes, word);
-            if takes == TAKES && word.to_ascii_lowercase().ends_with(".wav") {
-                error.hint = format!("; did you mean `wav:{word}`?");
-            }
-            error
-        })
+            _ => Err(ValueError::Form),
+        }
     }
 }
 
-/// What follows `nats:`.
+/// Reads a NATS source, from behind `nats:`.
 fn nats(detail: &str) -> Option<SourceSpec> {
     let (server, subject) = detail.strip_prefix("//")?.split_once('/')?;
     let (host, port) = server.rsplit_once(':')?;
@@ -162,12 +153,10 @@ mod tests {
 
     #[test]
     fn every_wrong_source_says_what_would_be_right() {
+        for word in ["", "auto:x", "stdin:", "Mic", "http://example/x"] {
+            assert_eq!(word.parse::<SourceSpec>(), Err(ValueError::Form));
+        }
         let wrong = [
-            ("", TAKES),
-            ("auto:x", TAKES),
-            ("stdin:", TAKES),
-            ("Mic", TAKES),
-            ("http://example/x", TAKES),
             ("mic:", "mic:NAME with a name, or mic for the default device"),
             ("mic:  ", "mic:NAME with a name, or mic for the default device"),
             ("wav", "wav:PATH with a path"),
@@ -193,12 +182,12 @@ mod tests {
         let nats = nats.map(|word| (word, "nats://HOST:PORT/SUBJECT with a port and a subject without wildcards"));
         for (word, takes) in wrong.into_iter().chain(tones).chain(nats) {
             let error = word.parse::<SourceSpec>().unwrap_err();
-            assert_eq!(error.to_string(), format!("a source must be {takes}, not `{word}`"));
+            assert_eq!(error.to_string(), format!("must be {takes}, not `{word}`"));
         }
     }
 
     #[test]
-    fn a_bare_file_is_understood() {
+    fn a_bare_wav_file_gets_a_suggestion() {
         let error = "song.WAV".parse::<SourceSpec>().unwrap_err();
         assert!(error.to_string().ends_with("not `song.WAV`; did you mean `wav:song.WAV`?"), "{error}");
     }

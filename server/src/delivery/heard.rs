@@ -50,10 +50,10 @@ impl HeardReports {
         if let Some(last) = self.last.filter(|last| sequence <= *last) {
             return Err(format!("heard: block {sequence} is not newer than {last}, which was reported before"));
         }
-        if at > now.as_secs_f64() + MAX_AHEAD {
+        if at > now.unix_seconds() + MAX_AHEAD {
             return Err("heard: `at` is in the future".to_owned());
         }
-        let seconds = at - captured_at.as_secs_f64();
+        let seconds = at - captured_at.unix_seconds();
         if seconds < 0.0 {
             return Err("heard: `at` is before the block was captured".to_owned());
         }

@@ -24,7 +24,7 @@ impl Listener {
             remote: self.socket().remote().to_string(),
             format: self.rendition(),
             overflow: self.overflow().label().to_owned(),
-            connected_at: self.connected_at().as_secs_f64(),
+            connected_at: self.connected_at().unix_seconds(),
             offered: snapshot.offered,
             delivered: snapshot.delivered,
             lost: snapshot.lost.total(),

@@ -5,9 +5,9 @@ use std::time::Duration;
 use aircheck_engine::source::PcmEncoding;
 use aircheck_engine::{Format, Overflow, Start, SubscribeOptions};
 
-use crate::config::{Config, LAG_BLOCKS_LEAST};
+use crate::config::{Config, MIN_LAG_BLOCKS};
 use crate::delivery::standing::Limits;
-use crate::rendition::codec::OpusEncoder;
+use crate::rendition::codec::OpusBitrate;
 use crate::rendition::content_type::accepted;
 use crate::rendition::encoding::Encoding;
 use aircheck_api::span::{self, Short};
@@ -20,10 +20,6 @@ const BUFFER_MOST: Duration = Duration::from_secs(10);
 const MAX_LAG_MOST: Duration = Duration::from_secs(600);
 /// Longest name: what fits into a column of the table.
 const NAME_MOST: usize = 64;
-
-/// Bits per second of Opus where nothing is said: stereo music sounds transparent to most people (Opus's own
-/// recommendation for it is 64 to 128 kbit/s).
-const BITRATE: u32 = 96_000;
 
 /// A listener has fallen behind, where it has no limit of its own, with so much of its ring in use: a quarter, which
 /// leaves time to look.
@@ -61,8 +57,8 @@ pub(super) struct Query {
     gather: Option<Duration>,
     /// Only of the WebSocket.
     payload: Option<Payload>,
-    /// Bits per second, of Opus.
-    bitrate: Option<u32>,
+    /// Only of Opus.
+    bitrate: Option<OpusBitrate>,
     /// Only of `/stream`.
     pub(super) format: Option<String>,
 }
@@ -80,17 +76,17 @@ impl Query {
             match key.as_ref() {
                 "overflow" => once(&mut wishes.overflow, &key, value.parse::<Overflow>().map_err(|e| e.to_string()))?,
                 "buffer" => {
-                    let most = BUFFER_MOST.max(config.buffer);
-                    once(&mut wishes.buffer, &key, span(value, config.block, most))?;
+                    let most = BUFFER_MOST.max(config.delivery.buffer);
+                    once(&mut wishes.buffer, &key, span(value, config.capture.block, most))?;
                 }
-                "burst" => once(&mut wishes.burst, &key, span(value, Duration::ZERO, config.history))?,
+                "burst" => once(&mut wishes.burst, &key, span(value, Duration::ZERO, config.capture.history))?,
                 "from" => {
                     let number = value.parse().map_err(|_| format!("`{value}` is no sequence number, such as 1200"));
                     once(&mut wishes.from, &key, number)?;
                 }
                 "name" => once(&mut wishes.name, &key, name(value))?,
                 "max_lag" => {
-                    let least = LAG_BLOCKS_LEAST * config.block;
+                    let least = MIN_LAG_BLOCKS * config.capture.block;
                     let limit = match value {
                         "off" => Ok(MaxLag(None)),
                         value => span(value, least, MAX_LAG_MOST).map(|span| MaxLag(Some(span))),
@@ -152,7 +148,7 @@ impl Query {
         if self.sample.is_some() && !matches!(rendition, Rendition::Wav | Rendition::Pcm | Rendition::Flac) {
             return Err(format!("sample: {label} has no choice of samples; wav, pcm and flac have"));
         }
-        let bitrate = self.bitrate.unwrap_or(BITRATE);
+        let bitrate = self.bitrate.unwrap_or_default();
         let samples = self.sample.unwrap_or_default();
         Ok(match rendition {
             Rendition::Wav | Rendition::Pcm => Encoding::Pcm(samples),
@@ -199,8 +195,8 @@ impl Query {
         if self.gaps == Some(Gaps::Silence) {
             return Err("gather: goes without gaps=silence; silence may be long, and is sent bit by bit".to_owned());
         }
-        let max_lag = self.max_lag.map_or(config.max_lag, |MaxLag(limit)| limit).unwrap_or(Duration::MAX);
-        let most = self.buffer.unwrap_or(config.buffer).min(max_lag) / GATHER_SHARE;
+        let max_lag = self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit).unwrap_or(Duration::MAX);
+        let most = self.buffer.unwrap_or(config.delivery.buffer).min(max_lag) / GATHER_SHARE;
         if gather > most {
             let most = Short(most);
             return Err(format!(
@@ -213,10 +209,10 @@ impl Query {
 
     /// Returns the limits of the listener's lag.
     pub(super) fn limits(&self, config: &Config, format: Format) -> Limits {
-        let max_lag = self.max_lag.map_or(config.max_lag, |MaxLag(limit)| limit);
-        let limit = max_lag.unwrap_or_else(|| self.buffer.unwrap_or(config.buffer));
+        let max_lag = self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit);
+        let limit = max_lag.unwrap_or_else(|| self.buffer.unwrap_or(config.delivery.buffer));
         let behind = if max_lag.is_some() { limit / 2 } else { limit / BEHIND_SHARE };
-        let least = u64::from(LAG_BLOCKS_LEAST);
+        let least = u64::from(MIN_LAG_BLOCKS);
         Limits {
             behind: format.blocks_in(behind).max(least),
             far_behind: format.blocks_in(limit * 3 / 4).max(least),
@@ -232,8 +228,8 @@ impl Query {
             (None, None) => Start::Live,
         };
         SubscribeOptions {
-            overflow: self.overflow.unwrap_or(config.overflow),
-            buffer: format.blocks_in(self.buffer.unwrap_or(config.buffer)) as usize,
+            overflow: self.overflow.unwrap_or(config.delivery.overflow),
+            buffer: format.blocks_in(self.buffer.unwrap_or(config.delivery.buffer)) as usize,
             start,
         }
     }
@@ -265,18 +261,15 @@ fn payload(value: &str) -> Result<Payload, String> {
     Payload::from_name(value).ok_or_else(|| format!("`{value}` is no payload; there are f32, s16 and opus"))
 }
 
-/// Bits per second, as `96000` or `96k`.
-fn bitrate(value: &str) -> Result<u32, String> {
-    let takes = || {
-        format!(
-            "`{value}` is no bitrate; it takes {} to {} bits per second, such as 96k",
-            OpusEncoder::BITRATES_BPS.start(),
-            OpusEncoder::BITRATES_BPS.end()
-        )
-    };
+/// Returns the bitrate that is nearest to one in bits per second, written as `96000` or `96k`.
+fn bitrate(value: &str) -> Result<OpusBitrate, String> {
+    let (lowest, highest) = (OpusBitrate::LOWEST.bits_per_second(), OpusBitrate::HIGHEST.bits_per_second());
     let (digits, scale) = value.strip_suffix('k').map_or((value, 1), |digits| (digits, 1000));
-    let bitrate = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(scale)).ok_or_else(takes)?;
-    if OpusEncoder::BITRATES_BPS.contains(&bitrate) { Ok(bitrate) } else { Err(takes()) }
+    let bits_per_second = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(scale));
+    bits_per_second
+        .filter(|bits_per_second| (lowest..=highest).contains(bits_per_second))
+        .map(OpusBitrate::nearest)
+        .ok_or_else(|| format!("`{value}` is no bitrate; it takes {lowest} to {highest} bits per second, such as 96k"))
 }
 
 fn gaps(value: &str) -> Result<Gaps, String> {

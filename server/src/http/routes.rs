@@ -104,7 +104,7 @@ pub(super) fn answer<B>(server: &Server, connection: &Arc<Connection>, request: 
     // A request's own stays with it, to be upgraded.
     let headers = &request.headers().clone();
     let hosts = headers.get_all(header::HOST).iter().count();
-    let mut reply = match guard::check(headers, &config.allow_hosts, &config.allow_origins) {
+    let mut reply = match guard::check(headers, &config.http.allow_hosts, &config.http.allow_origins) {
         // As RFC 9112 has it; with two, it would depend on who reads which.
         Ok(()) if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) => {
             error(StatusCode::BAD_REQUEST, "a request has one Host header")
@@ -115,7 +115,7 @@ pub(super) fn answer<B>(server: &Server, connection: &Arc<Connection>, request: 
             error(StatusCode::FORBIDDEN, sentence)
         }
     };
-    harden(&mut reply, headers, &config.allow_origins);
+    harden(&mut reply, headers, &config.http.allow_origins);
     if request.method() == Method::HEAD {
         let (parts, _) = reply.into_parts();
         reply = Response::from_parts(parts, UnsyncBoxBody::default());

@@ -41,7 +41,7 @@ impl ServedMount {
     #[must_use]
     pub fn new(mount: Arc<Mount>, recording: Option<Arc<Recording>>, config: &Config) -> Self {
         let format = mount.format();
-        let history = format.blocks_in(config.history) as usize;
+        let history = format.blocks_in(config.capture.history) as usize;
         let buffer = format.blocks_in(ENCODER_BUFFER) as usize;
         let encoders = Encoders::new(mount.hub().clone(), format, history, buffer);
         Self { mount, encoders, recording }
@@ -52,7 +52,7 @@ impl Server {
     /// Makes a server without listeners for one mount, which is at `/stream*`.
     #[must_use]
     pub fn new(config: Config, mount: ServedMount) -> Arc<Self> {
-        let listeners = Listeners::new(config.max_listeners);
+        let listeners = Listeners::new(config.http.max_listeners);
         let metrics = Metrics::new(&mount.mount);
         Arc::new(Self { config, started_at: Timestamp::now(), mount: Arc::new(mount), listeners, metrics })
     }

@@ -75,6 +75,9 @@ pub(super) fn listen(
     if let Encoding::Pcm(samples) = encoding {
         set_display(&mut reply, "x-audio-sample", samples.label());
     }
+    if let Some(bitrate) = encoding.bitrate() {
+        set_display(&mut reply, "x-audio-bitrate", bitrate.bits_per_second());
+    }
     reply
 }
 
@@ -151,10 +154,6 @@ fn join(
         EncoderError::Subscribe(refused @ SubscribeError::BlockOnLive) => {
             error(StatusCode::BAD_REQUEST, format!("overflow: {refused}"))
         }
-        full @ EncoderError::Bitrates(_) => {
-            server.metrics().refuse(Refusal::Limit);
-            busy(full.to_string())
-        }
         EncoderError::Encoding(sentence) => error(StatusCode::BAD_REQUEST, sentence),
         failed @ EncoderError::Thread(_) => error(StatusCode::INTERNAL_SERVER_ERROR, failed.to_string()),
     })?;
@@ -172,7 +171,7 @@ fn join(
     let block_bytes = encoding.block_bytes(format);
     let bytes_per_second = (block_bytes as f64 / format.block_span().as_secs_f64()) as u64;
     let packet_bytes = block_bytes * format.blocks_in(gather).max(1);
-    connection.socket.bound_buffers(bytes_per_second, packet_bytes, server.config().socket_buffer);
+    connection.socket.bound_buffers(bytes_per_second, packet_bytes, server.config().delivery.socket_buffer);
     Ok(PacketReader::new(subscription, presence))
 }
 
@@ -201,7 +200,7 @@ fn framing(rendition: Rendition, encoding: Encoding, query: &Query, format: Form
 
 fn full(server: &Server) -> Reply {
     server.metrics().refuse(Refusal::Limit);
-    let most = server.config().max_listeners;
+    let most = server.config().http.max_listeners;
     busy(format!("all {most} places are taken; try again later"))
 }
 

@@ -124,7 +124,7 @@ impl Session {
         let now = Timestamp::now();
         let told = match ClientText::parse(text) {
             Ok(ClientText::Clock(asked)) => {
-                let answer = ServerText::Clock(Clock { asked, now: now.as_secs_f64() });
+                let answer = ServerText::Clock(Clock { asked, now: now.unix_seconds() });
                 self.push(Message::text(answer.to_json()), None);
                 return;
             }

@@ -46,7 +46,7 @@ impl EventLog {
     /// Publishes an event, of a listener or of the source, and writes it to the process's log at a bounded rate.
     pub fn publish(&self, listener: Option<EventListener>, kind: EventKind) {
         let now = Timestamp::now();
-        let event = Event { kind, at: now.as_secs_f64(), sequence: self.head.next().checked_sub(1), listener };
+        let event = Event { kind, at: now.unix_seconds(), sequence: self.head.next().checked_sub(1), listener };
         let mut publisher = self.publisher();
         let throttle = if event.kind.is_trouble() { &mut publisher.troubles } else { &mut publisher.routine };
         let log_entry = throttle.pass(now).map(|withheld| (event.clone(), withheld));

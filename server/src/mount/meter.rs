@@ -1,4 +1,4 @@
-//! How loud it is: a consumer like any other, on a thread of its own.
+//! The level meter: a consumer like any other, on a thread of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,10 +9,10 @@ use aircheck_engine::{Block, Consumer, Hub, SubscribeOptions, Timestamp};
 
 /// Peak and RMS are taken over this long: the integration time of a VU meter (IEC 60268-17).
 const WINDOW: Duration = Duration::from_millis(300);
-/// Levels are told this often within a window.
+/// Number of parts of a window. Levels are updated after each.
 const PARTS: u32 = 6;
-/// Levels older than this are not shown: no sound comes.
-const STALE: Duration = Duration::from_secs(1);
+/// Levels older than this are not shown, because no sound comes.
+const STALE_AFTER: Duration = Duration::from_secs(1);
 
 /// Level of one channel in dB relative to full scale. Silence is minus infinity; a sine at full scale has a peak of
 /// 0 and an RMS of -3.01 (0 is a square wave's, as in AES17 without its correction for sines).
@@ -27,18 +27,17 @@ pub struct Level {
 /// The level of each channel, readable from anywhere.
 #[derive(Debug)]
 pub struct Meter {
-    /// Peak and RMS as bits of two floats, so that they are read together.
+    /// Peak and RMS of each channel as bits of two floats, so that they are read together.
     levels: Vec<AtomicU64>,
     measured_at: AtomicU64,
 }
 
 impl Meter {
-    /// Measures the blocks of `hub` until they end. A stream that has ended
-    /// already, as a very short file has, is silent.
+    /// Starts a meter of the blocks of `hub`. A stream that has ended already, such as a very short file, stays silent.
     ///
     /// # Errors
     ///
-    /// When the system gives no more threads.
+    /// When the system gives no thread.
     pub fn start(channels: u16, hub: &Hub<Block>) -> std::io::Result<Arc<Self>> {
         let meter = Arc::new(Self {
             levels: (0..channels).map(|_| AtomicU64::new(0)).collect(),
@@ -50,9 +49,10 @@ impl Meter {
         Ok(meter)
     }
 
-    /// The level of each channel; minus infinity where no sound comes.
+    /// Returns the level of each channel; minus infinity while no sound comes.
     pub fn levels(&self) -> impl Iterator<Item = Level> {
-        let stale = Timestamp::now().since(Timestamp::from_nanos(self.measured_at.load(Ordering::Acquire))) > STALE;
+        let stale =
+            Timestamp::now().since(Timestamp::from_nanos(self.measured_at.load(Ordering::Acquire))) > STALE_AFTER;
         self.levels.iter().map(move |level| match level.load(Ordering::Acquire) {
             _ if stale => Level { peak_dbfs: f32::NEG_INFINITY, rms_dbfs: f32::NEG_INFINITY },
             bits => Level { peak_dbfs: f32::from_bits((bits >> 32) as u32), rms_dbfs: f32::from_bits(bits as u32) },
@@ -84,7 +84,7 @@ impl Meter {
     }
 }
 
-/// The last parts of one channel.
+/// The window of one channel: its last parts.
 #[derive(Clone, Debug, Default)]
 struct Window {
     peak: f32,
@@ -99,7 +99,7 @@ impl Window {
         self.square_sum += f64::from(sample) * f64::from(sample);
     }
 
-    /// Ends a part of `frames` frames and tells the level of the whole window.
+    /// Ends a part of `frames` frames. Returns the level of the whole window.
     fn turn(&mut self, frames: u64) -> Level {
         self.parts[self.oldest] = (std::mem::take(&mut self.peak), std::mem::take(&mut self.square_sum), frames);
         self.oldest = (self.oldest + 1) % self.parts.len();

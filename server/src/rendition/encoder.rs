@@ -10,17 +10,17 @@ use crate::rendition::codec::{FlacEncoder, OpusEncoder, OpusPacket};
 use crate::rendition::container::message::{self, samples};
 use crate::rendition::encoding::Encoding;
 
-/// What an encoder made of one block.
+/// What an encoder has made of one block.
 #[derive(Clone, Debug)]
 pub enum Encoded {
-    /// All of it.
+    /// The whole block.
     Whole(Bytes),
-    /// Packets of Opus: as many as became whole with this block.
+    /// The packets of Opus that were completed by this block.
     Opus(Vec<OpusPacket>),
 }
 
 impl Encoded {
-    /// The binary messages that this is on the WebSocket.
+    /// Returns the binary messages of the WebSocket that carry it.
     pub fn messages(&self, stamp: Stamp) -> Vec<Bytes> {
         match self {
             Self::Whole(message) => vec![message.clone()],
@@ -31,73 +31,73 @@ impl Encoded {
     }
 }
 
-/// One encoder at work.
+/// Encodes one stream of blocks.
 #[derive(Debug)]
 pub struct Encoder {
-    work: Work,
-    complaints: Throttle,
+    codec: Codec,
+    error_log: Throttle,
 }
 
 #[derive(Debug)]
-enum Work {
-    /// Each block by itself.
+enum Codec {
+    /// Each block is encoded by itself.
     Stateless(Encoding),
     Opus(Box<OpusEncoder>),
     Flac(Box<FlacEncoder>),
 }
 
 impl Encoder {
-    /// An encoder for blocks of `format`.
+    /// Makes an encoder for blocks of `format`.
     ///
     /// # Errors
     ///
-    /// A sentence, where there is no such encoding of this format.
+    /// A sentence that says why this format cannot be encoded so.
     pub fn new(encoding: Encoding, format: Format) -> Result<Self, String> {
-        let work = match encoding {
+        let codec = match encoding {
             Encoding::Opus { bitrate } => {
-                Work::Opus(Box::new(OpusEncoder::new(format, bitrate).map_err(|error| error.to_string())?))
+                Codec::Opus(Box::new(OpusEncoder::new(format, bitrate).map_err(|error| error.to_string())?))
             }
             Encoding::Flac { bits } => {
-                Work::Flac(Box::new(FlacEncoder::new(format, bits).map_err(|error| error.to_string())?))
+                Codec::Flac(Box::new(FlacEncoder::new(format, bits).map_err(|error| error.to_string())?))
             }
-            stateless => Work::Stateless(stateless),
+            stateless => Codec::Stateless(stateless),
         };
-        Ok(Self { work, complaints: Throttle::default() })
+        Ok(Self { codec, error_log: Throttle::default() })
     }
 
-    /// What becomes of one block.
+    /// Encodes one block.
     pub fn encode(&mut self, block: &Item<Block>) -> Encoded {
         let sequence = block.stamp.sequence;
-        let encoded = match &mut self.work {
-            Work::Stateless(encoding) => Ok(Encoded::Whole(encode(*encoding, block))),
-            Work::Opus(encoder) => {
+        let encoded = match &mut self.codec {
+            Codec::Stateless(encoding) => Ok(Encoded::Whole(encode(*encoding, block))),
+            Codec::Opus(encoder) => {
                 let mut packets = Vec::new();
                 encoder.encode(sequence, block.samples(), &mut packets).map(|()| Encoded::Opus(packets))
             }
-            Work::Flac(encoder) => encoder.encode(sequence, block.samples()).map(Encoded::Whole),
+            Codec::Flac(encoder) => encoder.encode(sequence, block.samples()).map(Encoded::Whole),
         };
         encoded.unwrap_or_else(|error| {
-            // Not expected of any of them. The block is heard as a hole.
-            if self.complaints.pass(Timestamp::now()).is_some() {
-                tracing::error!(sequence, "a block could not be encoded: {error}");
+            // Not expected of any codec. The block becomes a hole in the sound.
+            if self.error_log.pass(Timestamp::now()).is_some() {
+                tracing::error!("cannot encode block {sequence}: {error}");
             }
             Encoded::Whole(Bytes::new())
         })
     }
 
-    /// What is left when there are no more blocks.
+    /// Returns the packets that are left after the last block.
     pub fn finish(&mut self) -> Vec<OpusPacket> {
         let mut packets = Vec::new();
-        if let Work::Opus(encoder) = &mut self.work
+        if let Codec::Opus(encoder) = &mut self.codec
             && let Err(error) = encoder.finish(&mut packets)
         {
-            tracing::error!("the end of the stream could not be encoded: {error}");
+            tracing::error!("cannot encode the end of the stream: {error}");
         }
         packets
     }
 }
 
-/// The bytes of one block, where they depend on nothing else.
+/// Encodes a block on its own.
 fn encode(encoding: Encoding, block: &Item<Block>) -> Bytes {
     match encoding {
         Encoding::Pcm(encoding) => {

@@ -1,4 +1,4 @@
-//! One encoder for each format in use: it turns blocks into bytes once, for all its listeners.
+//! The encoders in use: each turns blocks into packets once, for all its listeners.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,14 +13,12 @@ use aircheck_engine::{
     SubscribeOptions, Timestamp,
 };
 
-/// How often an encoder looks for new listeners while no sound comes.
-const IDLE: Duration = Duration::from_millis(50);
-/// Bitrates of Opus at a time. Each is an encoder that takes up to 3 % of a core, and there are half a million to ask for.
-const BITRATES_MOST: usize = 8;
-/// Blocks encoded before the listeners are woken, where a backlog waits.
-const BATCH: usize = 32;
+/// How often an encoder looks for listeners while no sound comes.
+const IDLE_INTERVAL: Duration = Duration::from_millis(50);
+/// Blocks of a backlog that are encoded before listeners are woken.
+const MAX_BATCH: usize = 32;
 
-/// The encoders that run, each on a thread of its own. One starts with its first listener and ends with its last.
+/// The encoders that run, each on a thread of its own. An encoder starts with its first listener and ends with its last.
 #[derive(Debug)]
 pub struct Encoders {
     blocks: Hub<Block>,
@@ -36,65 +34,59 @@ struct Running {
     tail: Tail,
 }
 
-/// What a listener gets.
+/// A listener's end of an encoder.
 #[derive(Debug)]
 pub struct Subscription {
-    /// A packet for each block.
+    /// The ring of packets, one for each block.
     pub packets: Consumer<Encoded>,
-    /// What comes after the last of them.
+    /// What follows the last packet.
     pub tail: Tail,
 }
 
-/// What an encoder still had when the stream ended, which belongs to no block any more: Opus is heard later than it
-/// goes in. Nothing before that.
+/// Packets that an encoder still had when the stream ended, which belong to no block: Opus delays its input. Empty before
+/// the end.
 pub type Tail = Arc<OnceLock<Vec<OpusPacket>>>;
 
-/// Why a listener could not be connected to its encoder.
+/// Why a listener could not subscribe at an encoder.
 #[derive(Debug, thiserror::Error)]
 pub enum EncoderError {
     /// The stream has ended, or does not allow these options.
     #[error(transparent)]
     Subscribe(#[from] SubscribeError),
-    /// There is no such encoding of this sound.
+    /// The sound cannot be encoded so.
     #[error("{0}")]
     Encoding(String),
-    /// Opus is being encoded at as many bitrates as there may be.
-    #[error("opus is encoded at {BITRATES_MOST} bitrates already, and no more; take one of them: {0} bit/s")]
-    Bitrates(String),
-    /// The system gives no more threads.
+    /// The system gives no thread.
     #[error("no thread for the encoder: {0}")]
     Thread(#[from] std::io::Error),
 }
 
 impl Encoders {
-    /// No encoder yet, for blocks of `format`. `history` blocks are kept for listeners who start in the past; an encoder
-    /// may fall `buffer` blocks behind before it skips to live.
+    /// Makes an empty set of encoders for blocks of `format`. Each keeps `history` packets for listeners that start in the
+    /// past, and may fall `buffer` blocks behind before it skips to live.
     #[must_use]
     pub fn new(blocks: Hub<Block>, format: Format, history: usize, buffer: usize) -> Arc<Self> {
         Arc::new(Self { blocks, format, history, buffer, running: Mutex::default() })
     }
 
-    /// Adds a listener to the encoder for `encoding`, which is started if need be.
+    /// Subscribes a listener at the encoder for `encoding`, which is started if it does not run.
     ///
     /// # Errors
     ///
-    /// When the stream has ended, the options don't fit a live stream, or there is no thread to be had.
+    /// When the stream has ended, when the options do not fit a live stream, or when the system gives no thread.
     pub fn subscribe(
         self: &Arc<Self>,
         encoding: Encoding,
         options: SubscribeOptions,
     ) -> Result<Subscription, EncoderError> {
-        // Held until the listener has joined, so that the encoder can't end for lack of listeners meanwhile.
+        // Locked until the listener has joined, so that the encoder cannot end for lack of listeners meanwhile.
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = running.get(&encoding) {
             match running.subscribe(options) {
-                // It has ended in this moment, or its thread has died: a new one may do better.
+                // The encoder has ended in this moment, or its thread has died. A new one is started.
                 Err(SubscribeError::Ended) => {}
                 result => return Ok(result?),
             }
-        }
-        if matches!(encoding, Encoding::Opus { .. }) {
-            check_bitrates(&running)?;
         }
         let started = self.start(encoding)?;
         let subscription = started.subscribe(options)?;
@@ -102,7 +94,7 @@ impl Encoders {
         Ok(subscription)
     }
 
-    /// How many encoders run.
+    /// Returns the number of encoders that run.
     #[must_use]
     pub fn running(&self) -> usize {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).len()
@@ -125,7 +117,7 @@ impl Encoders {
         Ok(Running { packets: hub, tail })
     }
 
-    /// Takes an encoder without listeners off the list; false if one has joined after all.
+    /// Removes an encoder without listeners. Returns false if one has joined meanwhile.
     fn retire(&self, worker: &mut Worker) -> bool {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = worker.packets.consumers() == 0;
@@ -142,23 +134,13 @@ impl Running {
     }
 }
 
-fn check_bitrates(running: &HashMap<Encoding, Running>) -> Result<(), EncoderError> {
-    let mut bitrates: Vec<u32> = running.keys().filter_map(|encoding| encoding.bitrate()).collect();
-    if bitrates.len() < BITRATES_MOST {
-        return Ok(());
-    }
-    bitrates.sort_unstable();
-    let bitrates: Vec<_> = bitrates.iter().map(u32::to_string).collect();
-    Err(EncoderError::Bitrates(bitrates.join(", ")))
-}
-
 struct Worker {
     encoding: Encoding,
     encoder: Encoder,
     blocks: Consumer<Block>,
     packets: FanOut<Encoded>,
     tail: Tail,
-    /// The sequence number from which on blocks are live.
+    /// Sequence number of the first live block.
     live: u64,
 }
 
@@ -180,37 +162,37 @@ impl Worker {
         self.packets.finish(reason);
     }
 
-    /// Encodes what the dispatcher's history has, before anybody is let in: a listener may start there, but live is
-    /// what came after this encoder was asked for.
+    /// Encodes the dispatcher's history before any listener is admitted. A listener may start in it, but blocks count as
+    /// live only from when this encoder was started.
     fn catch_up(&mut self) -> Result<(), EndReason> {
         while self.packets.next_sequence() < self.live {
             let attached = self.blocks.tally().is_attached();
-            match self.blocks.recv_timeout(IDLE) {
+            match self.blocks.recv_timeout(IDLE_INTERVAL) {
                 Ok(delivery) if delivery.item.stamp.sequence < self.live => {
                     self.packets.remember(delivery.item.stamp, self.encoder.encode(&delivery.item));
                 }
                 Ok(delivery) => self.push(&delivery.item),
-                // The dispatcher hands the history over at once when it takes this consumer in: there is no more.
+                // The dispatcher pushes the whole history when it admits this consumer, so this was all.
                 Err(RecvError::Empty) if attached => break,
                 Err(RecvError::Empty) => {}
                 Err(RecvError::Ended(end)) => return Err(self.ended(end)),
             }
         }
-        // Nobody is there yet to miss what the history did not have.
+        // No listener is there yet that could miss what the history did not have.
         self.packets.advance_to(self.live);
         Ok(())
     }
 
-    /// Waits for a block, and encodes it and what waits behind it.
+    /// Waits for a block, and encodes it and the backlog behind it.
     fn encode_some(&mut self) -> Result<(), EndReason> {
-        match self.blocks.recv_timeout(IDLE) {
+        match self.blocks.recv_timeout(IDLE_INTERVAL) {
             Ok(delivery) => self.push(&delivery.item),
             Err(RecvError::Empty) => {}
             Err(RecvError::Ended(end)) => return Err(self.ended(end)),
         }
         let Self { encoder, blocks, packets, .. } = self;
-        // The end, if there is no more, comes again.
-        if let Ok(run) = blocks.try_recv_run(Timestamp::now(), BATCH) {
+        // If this is the end, the next call gets it again.
+        if let Ok(run) = blocks.try_recv_run(Timestamp::now(), MAX_BATCH) {
             run.iter().for_each(|block| push(encoder, packets, block));
         }
         self.packets.flush();
@@ -221,7 +203,7 @@ impl Worker {
         push(&mut self.encoder, &mut self.packets, block);
     }
 
-    /// What is missing at the end is missing for the listeners too.
+    /// Passes the gap before the end on to the listeners.
     fn ended(&mut self, end: aircheck_engine::End) -> EndReason {
         if let Some(gap) = end.gap {
             self.packets.advance_to(gap.from + gap.blocks);
@@ -230,7 +212,7 @@ impl Worker {
     }
 }
 
-/// Encodes a block for the listeners; one from before live, which came too late for the history, is nobody's.
+/// Encodes a block for the listeners, unless it is older than the first live one: it came too late for the history.
 fn push(encoder: &mut Encoder, packets: &mut FanOut<Encoded>, block: &Item<Block>) {
     if block.stamp.sequence >= packets.next_sequence() {
         packets.push(block.stamp, encoder.encode(block));

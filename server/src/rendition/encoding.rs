@@ -4,35 +4,35 @@ use aircheck_api::{HEADER_BYTES, Payload};
 use aircheck_engine::Format;
 use aircheck_engine::source::PcmEncoding;
 
-use crate::rendition::codec::OpusEncoder;
+use crate::rendition::codec::{OpusBitrate, OpusEncoder};
 use crate::rendition::container::message::{self, PacketLayout};
 
-/// What one encoder makes of blocks. `/stream.wav` and `/stream.pcm` with the same samples share one; so do
+/// What an encoder makes of blocks. `/stream.wav` and `/stream.pcm` with the same samples share an encoder, and so do
 /// `/stream.opus` and the WebSocket at the same bitrate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
-    /// Interleaved samples, one after the other.
+    /// Interleaved samples.
     Pcm(PcmEncoding),
-    /// The same as messages of the WebSocket.
+    /// Interleaved samples in messages of the WebSocket.
     Message(Payload),
     /// One JSON object a line.
     Json,
-    /// Server-sent events whose data are these objects.
+    /// Server-sent events with one JSON object each.
     Events,
-    /// Packets of Opus at so many bits per second.
+    /// Packets of Opus.
     Opus {
-        /// Bits per second.
-        bitrate: u32,
+        /// The bitrate.
+        bitrate: OpusBitrate,
     },
-    /// Frames of FLAC with samples of so many bits.
+    /// Frames of FLAC.
     Flac {
-        /// 16 or 24.
+        /// Bits of a sample: 16 or 24.
         bits: u32,
     },
 }
 
 impl Encoding {
-    /// What it is on the WebSocket.
+    /// Returns the payload that it is on the WebSocket.
     #[must_use]
     pub const fn payload(self) -> Payload {
         match self {
@@ -41,16 +41,16 @@ impl Encoding {
         }
     }
 
-    /// How its packets lie, where there are packets.
+    /// Returns how packets of Opus lie in the stream; `None` for other encodings.
     #[must_use]
     pub fn packets(self, format: Format) -> Option<PacketLayout> {
         let Self::Opus { bitrate } = self else { return None };
-        // Fails only where an encoder does, and then there is nobody to tell.
+        // Fails only where the encoder fails too, and then there is no stream.
         let pre_skip_frames = OpusEncoder::pre_skip_for(format, bitrate).ok()?;
-        Some(PacketLayout { packet_frames: OpusEncoder::packet_frames_for(format), pre_skip_frames })
+        Some(PacketLayout { packet_frames: OpusEncoder::packet_frames_for(format), pre_skip_frames, bitrate })
     }
 
-    /// The sample rate of what comes out.
+    /// Returns the sample rate of the decoded stream.
     #[must_use]
     pub fn rate_hz(self, format: Format) -> u32 {
         match self {
@@ -59,16 +59,16 @@ impl Encoding {
         }
     }
 
-    /// Bits per second, if it is Opus.
+    /// Returns the bitrate of Opus; `None` for other encodings.
     #[must_use]
-    pub const fn bitrate(self) -> Option<u32> {
+    pub const fn bitrate(self) -> Option<OpusBitrate> {
         match self {
             Self::Opus { bitrate } => Some(bitrate),
             _ => None,
         }
     }
 
-    /// Bytes of a block, at most or nearly so: what buffers are bounded by.
+    /// Returns the bytes of a block, at most or nearly so. Buffers are bounded by it.
     #[must_use]
     pub fn block_bytes(self, format: Format) -> u64 {
         let samples = format.block_samples() as u64;
@@ -77,10 +77,12 @@ impl Encoding {
             Self::Message(payload) => {
                 HEADER_BYTES as u64 + samples * message::samples(payload).unwrap_or_default().sample_bytes() as u64
             }
-            // A float that came from 16 bits takes 10 to 13 characters with its comma, and the rest 150.
+            // A float that came from 16 bits takes 10 to 13 characters with its comma, and the other members 150.
             Self::Json | Self::Events => samples * 12 + 150,
-            // And a page's or a message's header.
-            Self::Opus { bitrate } => (f64::from(bitrate) / 8.0 * format.block_span().as_secs_f64()) as u64 + 28,
+            // With the header of a page or a message.
+            Self::Opus { bitrate } => {
+                (f64::from(bitrate.bits_per_second()) / 8.0 * format.block_span().as_secs_f64()) as u64 + 28
+            }
             Self::Flac { bits } => samples * u64::from(bits) / 8 + 20,
         }
     }

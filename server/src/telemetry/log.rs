@@ -17,7 +17,6 @@ const MAX_LINES: usize = 1000;
 
 /// Starts the log with the filter of `RUST_LOG`, or with what an operator wants to know. Lines that wait are written when
 /// the guard is dropped, as far as the reader takes them within a second.
-#[must_use]
 pub fn init() -> WorkerGuard {
     let (writer, guard) = bounded(io::stderr(), MAX_LINES);
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));

@@ -1,5 +1,5 @@
-//! Listeners to numbered sound over plain sockets: as many as one likes on threads of this process, or one that is a
-//! process of its own and can be stopped like any.
+//! Listeners to numbered sound over plain sockets, on threads of this process or in a process of their own, which can be
+//! stopped.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -13,9 +13,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::numbered::{BLOCK_SECONDS, Format, Reading, Received};
+use super::numbered::{BLOCK_SECONDS, Format, Received, StreamParser};
 
-/// A GET request on a connection of its own, which has a receive buffer of `receive_buffer` bytes if that is said.
+/// Sends a GET request on a connection of its own, with a receive buffer of `receive_buffer` bytes if given.
 pub(crate) fn request(address: SocketAddr, path: &str, receive_buffer: Option<usize>) -> std::io::Result<TcpStream> {
     let mut stream = connect(address, receive_buffer)?;
     write!(stream, "GET /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
@@ -31,10 +31,10 @@ fn connect(address: SocketAddr, receive_buffer: Option<usize>) -> std::io::Resul
     Ok(TcpStream::from(socket))
 }
 
-/// The text at `path`.
+/// Returns the text at `path`.
 pub(crate) fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = request(address, path, None).unwrap();
-    stream.set_read_timeout(Some(crate::common::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(crate::common::TEST_TIMEOUT)).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -42,24 +42,24 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> String {
     body.to_owned()
 }
 
-/// Where a response stands whose body comes in chunks: RFC 9112, section 7.1, without extensions and trailers. What
-/// comes after a change to the WebSocket is passed on as it is.
+/// A parser of a response with a chunked body (RFC 9112, section 7.1, without extensions and trailers). Data after an
+/// upgrade to WebSocket is passed on unchanged.
 #[derive(Debug, Default)]
-pub(crate) struct Chunks {
-    /// What came of the head, until it has ended.
+pub(crate) struct ChunkedResponse {
+    /// The head so far.
     head: Vec<u8>,
     has_head: bool,
     is_upgraded: bool,
-    /// Bytes of the current chunk that are to come.
+    /// The rest of the current chunk, in bytes.
     left: usize,
-    /// The length that is being read.
+    /// The chunk length that is being parsed.
     length: Option<usize>,
     /// Whether the last chunk has come.
     pub(crate) ended: bool,
 }
 
-impl Chunks {
-    /// The data in the next `bytes`. Any answer but 200 or 101 fails.
+impl ChunkedResponse {
+    /// Returns the data in the next `bytes`. Fails at any status but 200 and 101.
     pub(crate) fn data(&mut self, mut bytes: &[u8]) -> Vec<u8> {
         let mut data = Vec::new();
         while let Some(&byte) = bytes.first() {
@@ -91,19 +91,19 @@ impl Chunks {
     }
 }
 
-/// A listener on a thread of this process, which reads whatever comes.
+/// A listener on a thread of this process that reads all it gets.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) format: Format,
     stream: TcpStream,
-    heard: Arc<Mutex<Heard>>,
+    stream_so_far: Arc<Mutex<ReceivedStream>>,
     thread: Option<JoinHandle<bool>>,
 }
 
-/// What a [`Client`] got.
+/// The stream that a [`Client`] received.
 #[derive(Debug)]
-pub(crate) struct Heard {
-    reading: Reading,
+pub(crate) struct ReceivedStream {
+    reading: StreamParser,
     /// When each of its blocks came, in Unix seconds.
     arrivals: Vec<f64>,
 }
@@ -111,42 +111,49 @@ pub(crate) struct Heard {
 impl Client {
     pub(crate) fn start(address: SocketAddr, format: Format, query: &str) -> Self {
         let mut stream = request(address, &format.path(query), None).unwrap();
-        let heard = Arc::new(Mutex::new(Heard { reading: Reading::new(format), arrivals: Vec::new() }));
-        let (ours, told) = (stream.try_clone().unwrap(), Arc::clone(&heard));
+        let stream_so_far =
+            Arc::new(Mutex::new(ReceivedStream { reading: StreamParser::new(format), arrivals: Vec::new() }));
+        let (ours, writer) = (stream.try_clone().unwrap(), Arc::clone(&stream_so_far));
         let thread = std::thread::spawn(move || {
-            let mut chunks = Chunks::default();
+            let mut chunks = ChunkedResponse::default();
             let mut buffer = [0; 16 * 1024];
             while let Ok(1..) = stream.read(&mut buffer).inspect(|&bytes| {
                 let data = chunks.data(&buffer[..bytes]);
-                let mut heard = told.lock().unwrap();
-                heard.reading.push(&data);
+                let mut stream_so_far = writer.lock().unwrap();
+                stream_so_far.reading.push(&data);
                 let now = unix_now();
-                let blocks = heard.reading.received.blocks();
-                heard.arrivals.resize(blocks, now);
+                let blocks = stream_so_far.reading.received.blocks();
+                stream_so_far.arrivals.resize(blocks, now);
             }) {}
             chunks.ended
         });
-        Self { format, stream: ours, heard, thread: Some(thread) }
+        Self { format, stream: ours, stream_so_far, thread: Some(thread) }
     }
 
-    fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap()
+    fn received_stream(&self) -> MutexGuard<'_, ReceivedStream> {
+        self.stream_so_far.lock().unwrap()
     }
 
-    /// What it got so far.
+    /// Returns the blocks that it has received so far.
     pub(crate) fn received(&self) -> Received {
-        self.heard().reading.received.clone()
+        self.received_stream().reading.received.clone()
     }
 
-    /// From capture to arrival in seconds, of each block that came within `span`, block 0 having been captured at
-    /// `epoch`; both in Unix seconds.
+    /// Returns the seconds from capture to arrival of each block that arrived within `span`. Block 0 was captured at
+    /// `epoch`; both are in Unix seconds.
     pub(crate) fn latencies(&self, epoch: f64, span: &Range<f64>) -> Vec<f64> {
-        let heard = self.heard();
-        let blocks = heard.reading.received.numbers.iter().zip(&heard.arrivals).filter(|(_, at)| span.contains(at));
+        let stream_so_far = self.received_stream();
+        let blocks = stream_so_far
+            .reading
+            .received
+            .numbers
+            .iter()
+            .zip(&stream_so_far.arrivals)
+            .filter(|(_, at)| span.contains(at));
         blocks.map(|(number, at)| at - epoch - *number as f64 * BLOCK_SECONDS).collect()
     }
 
-    /// Waits for the end of its stream; whether it was in order.
+    /// Waits for the end of its stream; returns whether it ended properly.
     pub(crate) fn wait(&mut self) -> bool {
         self.thread.take().unwrap().join().unwrap()
     }
@@ -166,25 +173,25 @@ pub(crate) fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-/// What happens at the server, as it tells of it.
+/// The events of a server.
 #[derive(Debug)]
 pub(crate) struct Events(Arc<Mutex<Vec<Value>>>);
 
 impl Events {
-    /// From now on, until the server ends.
+    /// Collects events from now on until the server ends.
     pub(crate) fn start(address: SocketAddr) -> Self {
         let mut stream = request(address, "api/v1/events", None).unwrap();
         let events = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&events);
+        let writer = Arc::clone(&events);
         std::thread::spawn(move || {
-            let (mut chunks, mut text) = (Chunks::default(), Vec::new());
+            let (mut chunks, mut text) = (ChunkedResponse::default(), Vec::new());
             let mut buffer = [0; 16 * 1024];
             while let Ok(bytes @ 1..) = stream.read(&mut buffer) {
                 text.extend(chunks.data(&buffer[..bytes]));
                 while let Some(end) = text.iter().position(|&byte| byte == b'\n') {
                     let line: Vec<_> = text.drain(..=end).collect();
                     if let Some(event) = line.strip_prefix(b"data: ") {
-                        told.lock().unwrap().push(serde_json::from_slice(event).unwrap());
+                        writer.lock().unwrap().push(serde_json::from_slice(event).unwrap());
                     }
                 }
             }
@@ -192,27 +199,27 @@ impl Events {
         Self(events)
     }
 
-    /// Those about the listener called `name`.
+    /// Returns the events of the listener called `name`.
     pub(crate) fn of(&self, name: &str) -> Vec<Value> {
         let events = self.0.lock().unwrap();
         events.iter().filter(|event| event["listener"]["name"] == name).cloned().collect()
     }
 }
 
-/// The numbered sound that another process writes to a file as it reads it.
+/// Numbered sound that another process writes to a file as it receives it.
 #[derive(Debug)]
-pub(crate) struct Take {
+pub(crate) struct SavedStream {
     path: PathBuf,
     file: Option<std::fs::File>,
-    reading: Reading,
+    reading: StreamParser,
 }
 
-impl Take {
+impl SavedStream {
     pub(crate) fn new(path: PathBuf, format: Format) -> Self {
-        Self { path, file: None, reading: Reading::new(format) }
+        Self { path, file: None, reading: StreamParser::new(format) }
     }
 
-    /// What is in the file by now.
+    /// Returns the blocks that are in the file by now.
     pub(crate) fn received(&mut self) -> &Received {
         if self.file.is_none() {
             self.file = std::fs::File::open(&self.path).ok();
@@ -226,51 +233,51 @@ impl Take {
     }
 }
 
-/// Where a test program finds the [`Pace`] of the listener that it is to be, and what else it needs.
+/// The environment variable with the arguments of [`reader`].
 const READER: &str = "AIRCHECK_TEST_READER";
 
-/// How a [`reader`] reads.
+/// The pace at which a [`reader`] reads.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
+pub(crate) struct ReadPace {
     /// Receive buffer in bytes.
     pub(crate) buffer: usize,
-    /// So many bytes a second, at most.
+    /// The most bytes a second.
     pub(crate) bytes_per_second: usize,
-    /// For so long; as fast as it can after that.
+    /// For this long; afterwards it reads as fast as it can.
     pub(crate) slow_for: Duration,
 }
 
-/// This test program again, as a listener that writes what it reads to `file`. The program must have a test called
-/// `reader` that calls [`reader`].
-pub(crate) fn reader_command(address: SocketAddr, path: &str, file: &Path, pace: Pace) -> Command {
-    let Pace { buffer, bytes_per_second, slow_for } = pace;
-    let what = format!("{address} {path} {} {buffer} {bytes_per_second} {}", file.display(), slow_for.as_millis());
+/// Returns a command that runs this test program as a listener which writes its stream to `file`. The program must have a
+/// test called `reader` that calls [`reader`].
+pub(crate) fn reader_command(address: SocketAddr, path: &str, file: &Path, pace: ReadPace) -> Command {
+    let ReadPace { buffer, bytes_per_second, slow_for } = pace;
+    let arguments = format!("{address} {path} {} {buffer} {bytes_per_second} {}", file.display(), slow_for.as_millis());
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "reader", "--ignored", "--nocapture"]).env(READER, what);
+    command.args(["--exact", "reader", "--ignored", "--nocapture"]).env(READER, arguments);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command
 }
 
-/// The other side of [`reader_command`]. Fails if the stream does not end in order.
+/// Listens as [`reader_command`] asks. Fails if the stream does not end properly.
 pub(crate) fn reader() {
-    /// How often it reads: about as often as blocks come.
-    const EVERY: Duration = Duration::from_millis(10);
+    /// Between two reads: about the length of a block.
+    const READ_INTERVAL: Duration = Duration::from_millis(10);
 
-    let Ok(what) = std::env::var(READER) else { return };
-    let mut words = what.split(' ');
+    let Ok(arguments) = std::env::var(READER) else { return };
+    let mut words = arguments.split(' ');
     let mut word = || words.next().unwrap();
     let (address, path, file) = (word().parse().unwrap(), word(), word());
     let [buffer, bytes_per_second, slow_for] = [(); 3].map(|()| word().parse::<usize>().unwrap());
     let slow_for = Duration::from_millis(slow_for as u64);
     let mut stream = request(address, path, Some(buffer)).unwrap();
     let mut file = std::fs::File::create(file).unwrap();
-    let mut chunks = Chunks::default();
+    let mut chunks = ChunkedResponse::default();
     let mut bytes = vec![0; 64 * 1024];
     let (start, mut read) = (Instant::now(), 0);
     loop {
         let mut most = bytes.len();
         if start.elapsed() < slow_for {
-            std::thread::sleep(EVERY);
+            std::thread::sleep(READ_INTERVAL);
             most = ((start.elapsed().as_secs_f64() * bytes_per_second as f64) as usize).saturating_sub(read).min(most);
             if most == 0 {
                 continue;
@@ -286,5 +293,5 @@ pub(crate) fn reader() {
             Err(error) => panic!("{error}"),
         }
     }
-    assert!(chunks.ended, "the stream ends in order");
+    assert!(chunks.ended, "the stream ends properly");
 }

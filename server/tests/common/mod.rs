@@ -1,4 +1,4 @@
-//! What the tests of the real program share: it is started, asked with curl, and ended by its own process id.
+//! Starts the real program for a test, sends requests to it with curl, and ends it by its process id.
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Nothing here should take as long as this, however loaded the machine is.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// The limit of every wait. Nothing takes as long, however loaded the machine is.
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running `aircheck`, ended when dropped.
 pub(crate) struct Server {
@@ -24,17 +24,17 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it with `flags` on a free port, and waits until it listens.
+    /// Starts it with `flags` on a free port and waits until it listens.
     pub(crate) fn start(flags: &[&str]) -> Self {
         Self::start_with(flags, |command| command)
     }
 
-    /// Likewise, with a last word on the command: its environment, its stdin.
+    /// Starts it like [`start`](Self::start), after `prepare` has changed the command: its environment, its stdin.
     pub(crate) fn start_with(flags: &[&str], prepare: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         Self::launch(command(), flags, prepare)
     }
 
-    /// Likewise, from a command that has an environment already.
+    /// Starts it like [`start_with`](Self::start_with), from a command that has an environment already.
     pub(crate) fn launch(
         mut command: Command,
         flags: &[&str],
@@ -67,26 +67,31 @@ impl Server {
         self.child.id()
     }
 
-    /// What it logged so far.
+    /// Returns its log so far. Lines are written a moment after their event.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    /// The JSON at `path`.
+    /// Waits until its log contains `text`.
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        eventually(&format!("{text:?} in the log"), || self.log().contains(text).then_some(()));
+    }
+
+    /// Returns the JSON at `path`.
     pub(crate) fn json(&self, path: &str) -> Value {
         let output = curl(&["--fail", &self.url(path)]).output().unwrap();
         assert!(output.status.success(), "{path}: {output:?}");
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    /// The text at `path`.
+    /// Returns the text at `path`.
     pub(crate) fn text(&self, path: &str) -> String {
         let output = curl(&["--fail", &self.url(path)]).output().unwrap();
         assert!(output.status.success(), "{path}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Status code and whole response (head and body) for curl's arguments and a path.
+    /// Requests `path` with further arguments of curl; returns the status code and the whole response, head and body.
     pub(crate) fn ask(&self, arguments: &[&str], path: &str) -> (u16, String) {
         let url = self.url(path);
         let output = curl(&[&["--include", "--max-time", "30"], arguments, &[&url]].concat()).output().unwrap();
@@ -95,19 +100,19 @@ impl Server {
         (status, text)
     }
 
-    /// The rows of the listeners' table.
+    /// Returns the rows of all listeners.
     pub(crate) fn rows(&self) -> Vec<Value> {
         self.json("api/v1/listeners").as_array().unwrap().clone()
     }
 
-    /// The row of the listener called `name`, once there is one with `condition`.
+    /// Waits for a row of the listener called `name` that meets `condition`, and returns it.
     pub(crate) fn row_when(&self, name: &str, condition: impl Fn(&Value) -> bool) -> Value {
         eventually(&format!("a row for {name}"), || {
             self.rows().into_iter().find(|row| row["name"] == name && condition(row))
         })
     }
 
-    /// Asks it to end, as an operator would.
+    /// Sends it SIGTERM.
     pub(crate) fn terminate(&self) {
         signal(self.pid(), "TERM");
     }
@@ -130,20 +135,22 @@ impl Drop for Server {
     }
 }
 
-/// The program, with no settings but those of the test.
+/// Returns a command of the program without any settings from outside the test.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aircheck"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AIRCHECK_") || name == "RUST_LOG") {
         command.env_remove(name);
     }
-    // No sound server of the machine that this runs on.
+    // Not the sound server of this machine.
     command.env("PULSE_SERVER", "unix:/nonexistent/pulse.sock").env("NO_COLOR", "1");
     command
 }
 
-/// Runs the program with arguments that it should refuse; its exit code and what it says on stderr.
+/// Runs the program with arguments that it should refuse, and returns its exit code and its stderr. Without `--listen`
+/// it would take a free port: an aircheck on the default one is not in the way.
 pub(crate) fn refused(arguments: &[&str]) -> (i32, String) {
     let mut command = command();
+    command.env("AIRCHECK_LISTEN", "127.0.0.1:0");
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let Output { status, stderr, .. } = command.output().unwrap();
     (status.code().unwrap(), String::from_utf8(stderr).unwrap())
@@ -161,7 +168,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Writes what it hears to `file`.
+    /// Starts it; it writes what it receives to `file`.
     pub(crate) fn start(url: &str, file: &Path) -> Self {
         let output = file.to_str().unwrap();
         Self { child: curl(&["--output", output, url]).stderr(Stdio::null()).spawn().unwrap() }
@@ -189,42 +196,41 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(status.success());
 }
 
-/// Waits for a child's end, and fails if it does not come.
+/// Waits for the end of a child.
 pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     eventually("the end of a process", || child.try_wait().unwrap())
 }
 
-/// Asks again until there is an answer; fails after [`PATIENCE`].
+/// Calls `ask` until it returns a value; fails after [`TEST_TIMEOUT`].
 pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(start.elapsed() < PATIENCE, "{what} did not come");
+        assert!(start.elapsed() < TEST_TIMEOUT, "timeout while waiting for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Sends bytes as they are, closes the sending side if `close`, and reads what comes back until the end.
+/// Sends `bytes` on a connection of their own and returns all that the server answers until it closes the connection.
 pub(crate) fn raw(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     stream.write_all(bytes).unwrap();
     let mut answer = Vec::new();
-    // A reset is an answer too.
+    // A reset also ends the answer.
     let _ = stream.read_to_end(&mut answer);
     answer
 }
 
-/// `offered = delivered + lost + queued` for a row.
+/// Asserts that `offered = delivered + lost + queued` in a row.
 pub(crate) fn assert_identity(row: &Value) {
     let count = |key: &str| row[key].as_u64().unwrap();
     assert_eq!(count("offered"), count("delivered") + count("lost") + count("queued"), "{row}");
 }
 
-/// Interleaved samples of the first channel's strongest tone among `candidates` Hz, by Goertzel's algorithm, and the
-/// RMS of all samples.
+/// Returns the strongest tone of `samples` among `candidates` Hz, by Goertzel's algorithm, and the RMS.
 pub(crate) fn tone_and_rms(samples: &[f32], rate_hz: u32, candidates: &[f64]) -> (f64, f64) {
     let power = |hz: f64| {
         let coefficient = 2.0 * (std::f64::consts::TAU * hz / f64::from(rate_hz)).cos();

@@ -1,5 +1,4 @@
-//! Sound whose blocks tell their own numbers, and what somebody got of it: the truth about a listener, whatever the
-//! server says.
+//! Sound whose blocks contain their own numbers, and parsers of received streams: the ground truth about a listener.
 
 use std::io::{BufRead as _, BufWriter, Write as _};
 use std::ops::Range;
@@ -21,7 +20,7 @@ const MESSAGE_BYTES: usize = 24 + BLOCK_BYTES;
 /// Of a WebSocket's frame that is longer than 125 and shorter than 64 Ki bytes (RFC 6455, section 5.2).
 const FRAME_HEADER_BYTES: usize = 4;
 
-/// Writes a file of 48 kHz, stereo, 16 bits, whose blocks of 10 ms are silent but for their marks, and returns it as a
+/// Writes a file of 48 kHz, stereo, 16 bits, whose blocks of 10 ms are silent except for their marks; returns it as a
 /// source.
 pub(crate) fn source(directory: &Path, seconds: u32) -> String {
     let path = directory.join("numbered.wav");
@@ -42,7 +41,7 @@ pub(crate) fn source(directory: &Path, seconds: u32) -> String {
     format!("wav:{}", path.display())
 }
 
-/// The first two frames of a block: its number and the number's complement, so that no other two frames look like it.
+/// Returns the first two frames of a block: its number and the number's complement, which no other two frames equal.
 fn mark(number: u64) -> [u8; MARK_BYTES] {
     let number = u32::try_from(number).unwrap();
     let mut mark = [0; MARK_BYTES];
@@ -51,29 +50,29 @@ fn mark(number: u64) -> [u8; MARK_BYTES] {
     mark
 }
 
-/// The mark as JSON has it: samples from -1 to 1.
+/// Returns the mark as in JSON: samples from -1 to 1.
 fn mark_json(number: u64) -> String {
     let samples = mark(number);
     let samples = samples.chunks_exact(2).map(|bytes| f32::from(i16::from_le_bytes([bytes[0], bytes[1]])) / 32_768.0);
     samples.map(|sample| serde_json::to_string(&sample).unwrap() + ",").collect()
 }
 
-/// What somebody listens to.
+/// The format of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Format {
     Pcm,
     Wav,
     Json,
     Sse,
-    /// Samples of 16 bits by the WebSocket.
+    /// Samples of 16 bits by WebSocket.
     Ws,
 }
 
 impl Format {
-    /// Those that curl can listen to come first.
+    /// All formats; those that curl can read come first.
     pub(crate) const ALL: [Self; 5] = [Self::Pcm, Self::Wav, Self::Json, Self::Sse, Self::Ws];
 
-    /// As the table and the metrics name it.
+    /// Returns its name in rows and metrics.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Pcm => "pcm",
@@ -84,12 +83,12 @@ impl Format {
         }
     }
 
-    /// Whether its listeners are told of gaps.
-    pub(crate) fn tells_gaps(self) -> bool {
+    /// Returns whether the stream reports gaps.
+    pub(crate) fn reports_gaps(self) -> bool {
         matches!(self, Self::Json | Self::Sse | Self::Ws)
     }
 
-    /// Path and query.
+    /// Returns path and query.
     pub(crate) fn path(self, query: &str) -> String {
         match self {
             Self::Ws => format!("stream?payload=s16&{query}"),
@@ -97,7 +96,7 @@ impl Format {
         }
     }
 
-    /// What its requests say beside the path and the host.
+    /// Returns the header fields of its requests without the host.
     pub(crate) fn fields(self) -> &'static str {
         match self {
             // The key is RFC 6455's own example.
@@ -109,7 +108,7 @@ impl Format {
         }
     }
 
-    /// Bytes of a block on the wire, or nearly so.
+    /// Returns the bytes of a block on the wire, approximately for JSON.
     pub(crate) fn block_bytes(self) -> usize {
         match self {
             Self::Pcm | Self::Wav => BLOCK_BYTES,
@@ -119,18 +118,18 @@ impl Format {
     }
 }
 
-/// What was received so far.
+/// The blocks that were received so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Received {
     /// The numbers of all whole blocks.
     pub(crate) numbers: Vec<u64>,
-    /// How many blocks of silence, which stand for lost ones.
+    /// The number of silent blocks, which replace lost ones.
     pub(crate) silent: u64,
-    /// Numbers that are missing between the first and the last block.
+    /// The numbers that are missing between the first and the last block.
     pub(crate) holes: Vec<Range<u64>>,
-    /// Numbers that the stream itself says are missing.
-    pub(crate) told: Vec<Range<u64>>,
-    /// When block 0 was captured, in Unix seconds, where the stream says so.
+    /// The gaps that the stream itself reports.
+    pub(crate) reported_gaps: Vec<Range<u64>>,
+    /// When block 0 was captured, in Unix seconds, if the stream has capture times.
     pub(crate) epoch: Option<f64>,
 }
 
@@ -144,35 +143,35 @@ impl Received {
         self.numbers.push(number);
     }
 
-    /// How many blocks.
+    /// Returns the number of blocks.
     pub(crate) fn blocks(&self) -> usize {
         self.numbers.len()
     }
 
-    /// One past the last block's number.
+    /// Returns one past the number of the last block.
     pub(crate) fn next(&self) -> Option<u64> {
         self.numbers.last().map(|number| number + 1)
     }
 
-    /// What is missing before the first block, which can be known only if the stream says so.
-    fn leading(&self) -> Option<&Range<u64>> {
-        self.told.first().filter(|gap| self.numbers.first() == Some(&gap.end))
+    /// Returns the gap before the first block, if the stream reports one.
+    fn leading_gap(&self) -> Option<&Range<u64>> {
+        self.reported_gaps.first().filter(|gap| self.numbers.first() == Some(&gap.end))
     }
 
-    /// The number of the first block that was due; `None` before any came.
+    /// Returns the number of the first block that was due; `None` before the first block.
     pub(crate) fn first(&self) -> Option<u64> {
-        self.leading().map(|gap| gap.start).or(self.numbers.first().copied())
+        self.leading_gap().map(|gap| gap.start).or(self.numbers.first().copied())
     }
 
-    /// How many blocks are missing up to the last one.
+    /// Returns the number of blocks that are missing up to the last one.
     pub(crate) fn missing(&self) -> u64 {
-        self.holes.iter().chain(self.leading()).map(|hole| hole.end - hole.start).sum()
+        self.holes.iter().chain(self.leading_gap()).map(|hole| hole.end - hole.start).sum()
     }
 }
 
-/// Reads a stream of numbered sound, in pieces of any size.
+/// A parser of streams of numbered sound, which may come in parts of any size.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub(crate) struct StreamParser {
     format: Format,
     rest: Vec<u8>,
     id: Option<u64>,
@@ -180,18 +179,18 @@ pub(crate) struct Reading {
     pub(crate) received: Received,
 }
 
-impl Reading {
+impl StreamParser {
     pub(crate) fn new(format: Format) -> Self {
         Self { format, rest: Vec::new(), id: None, gap_next: false, received: Received::default() }
     }
 
-    /// Takes in the next bytes. What is not as the interface says fails.
+    /// Parses the next bytes. Fails if they violate the interface.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.rest.extend_from_slice(bytes);
         let rest = std::mem::take(&mut self.rest);
         let taken = match self.format {
             Format::Pcm => self.blocks(&rest),
-            // The header goes first, and is no block.
+            // The header comes first.
             Format::Wav if self.id.is_none() => {
                 let header = if rest.len() < WAV_HEADER_BYTES { 0 } else { WAV_HEADER_BYTES };
                 self.id = (header > 0).then_some(0);
@@ -205,7 +204,7 @@ impl Reading {
         self.rest.drain(..taken);
     }
 
-    /// Reads whole blocks of samples; returns how many bytes that were.
+    /// Parses complete blocks of samples; returns their length in bytes.
     fn blocks(&mut self, bytes: &[u8]) -> usize {
         if self.format == Format::Wav && self.id.is_none() {
             return 0;
@@ -226,7 +225,7 @@ impl Reading {
         taken
     }
 
-    /// Reads whole frames of a server's WebSocket; returns how many bytes that were.
+    /// Parses complete frames of a server's WebSocket; returns their length in bytes.
     fn frames(&mut self, bytes: &[u8]) -> usize {
         const TEXT: u8 = 0x81;
         const BINARY: u8 = 0x82;
@@ -250,7 +249,7 @@ impl Reading {
                         assert!(text.starts_with("{\"hello\"") && self.received.numbers.is_empty(), "{text}");
                     }
                 }
-                CLOSE => assert!(after.is_empty(), "nothing comes after the end"),
+                CLOSE => assert!(after.is_empty(), "no frame comes after the close frame"),
                 kind => panic!("a frame of kind {kind:#x}"),
             }
             rest = after;
@@ -269,13 +268,13 @@ impl Reading {
         self.received.block(number);
     }
 
-    /// Reads whole lines; returns how many bytes that were.
+    /// Parses complete lines; returns their length in bytes.
     fn lines(&mut self, bytes: &[u8]) -> usize {
         let mut rest = bytes;
         let mut line = Vec::new();
         loop {
             line.clear();
-            // From memory.
+            // Reading from memory does not fail.
             rest.read_until(b'\n', &mut line).unwrap();
             let Some((b'\n', line)) = line.split_last() else { return bytes.len() - rest.len() - line.len() };
             self.line(std::str::from_utf8(line).unwrap());
@@ -306,7 +305,7 @@ impl Reading {
         let gap: Value = serde_json::from_str(data).unwrap();
         let (from, blocks) = (gap["gap"]["from"].as_u64().unwrap(), gap["gap"]["blocks"].as_u64().unwrap());
         assert!(self.format != Format::Sse || self.id == Some(from + blocks - 1), "{data} has the id {:?}", self.id);
-        self.received.told.push(from..from + blocks);
+        self.received.reported_gaps.push(from..from + blocks);
     }
 
     fn block_json(&mut self, data: &str) {

@@ -1,4 +1,4 @@
-//! What the server says of its listeners, in figures.
+//! Reads rows, status and metrics of the server.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::client::get;
 
-/// The rows of the table by the listeners' names.
+/// Returns the rows by the listeners' names.
 pub(crate) fn rows(address: SocketAddr) -> BTreeMap<String, Value> {
     let rows: Vec<Value> = serde_json::from_str(&get(address, "api/v1/listeners")).unwrap();
     rows.into_iter().map(|row| (row["name"].as_str().unwrap().to_owned(), row)).collect()
@@ -17,18 +17,18 @@ pub(crate) fn status(address: SocketAddr) -> Value {
     serde_json::from_str(&get(address, "api/v1/status")).unwrap()
 }
 
-/// One past the number of the newest block.
+/// Returns one past the number of the newest block.
 pub(crate) fn head(address: SocketAddr) -> u64 {
     status(address)["head_sequence"].as_u64().map_or(0, |sequence| sequence + 1)
 }
 
-/// How many blocks were lost before anybody could get them.
+/// Returns how many blocks were lost at the capture, for all listeners.
 pub(crate) fn captured_losses(address: SocketAddr) -> u64 {
     let capture = &status(address)["capture"];
     capture["lost_overflow"].as_u64().unwrap() + capture["lost_xrun"].as_u64().unwrap()
 }
 
-/// Everything at `/metrics`: values by series, as they are written.
+/// The samples at `/metrics`: values by series, as they are written.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics(pub(crate) BTreeMap<String, f64>);
 
@@ -44,7 +44,7 @@ impl Metrics {
         )
     }
 
-    /// The series called `name` with these labels, which are parts of the text between the braces.
+    /// Returns the series called `name` whose text between the braces contains all `labels`.
     pub(crate) fn with<'a>(&'a self, name: &'a str, labels: &'a [&'a str]) -> impl Iterator<Item = (&'a str, f64)> {
         let fits = move |series: &str| {
             let (family, rest) = series.split_once('{').unwrap_or((series, ""));

@@ -1,4 +1,4 @@
-//! A tone for a microphone to hear.
+//! A tone that is played into a microphone.
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
 use std::f64::consts::TAU;
@@ -9,7 +9,7 @@ use crate::pulse::{Player, PulseServer};
 pub(crate) const HZ: f64 = 440.0;
 /// -12 dBFS.
 pub(crate) const PEAK: f64 = 0.25;
-/// The null sink works 2 s ahead until a player with a short latency is there.
+/// The null sink renders 2 s ahead until a player with a short latency connects.
 const PLAYER_SETTLES: Duration = Duration::from_millis(2500);
 
 /// Plays the tone to the sound server's microphones for a minute, which is longer than any test takes.

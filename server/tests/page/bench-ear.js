@@ -5,11 +5,11 @@
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 
-import { Tab, launch } from "./with/browser.js";
-import { Server, eventually, pause } from "./with/program.js";
-import { RATE_HZ, SoundServer } from "./with/sound.js";
+import { Tab, launch } from "./support/browser.js";
+import { Server, eventually, pause } from "./support/program.js";
+import { RATE_HZ, SoundServer } from "./support/sound.js";
 
-const RECORDER = readFileSync(new URL("with/recorder.js", import.meta.url), "utf8");
+const RECORDER = readFileSync(new URL("support/recorder.js", import.meta.url), "utf8");
 const CLICKS = 50;
 const PLAYS = 25;
 const CLICK_FRAMES = 24; // half a millisecond

@@ -159,6 +159,7 @@ pub(crate) fn hello(payload: Payload) -> String {
         now: 1.5,
         packet_frames: None,
         pre_skip_frames: None,
+        bitrate: None,
     };
     ServerText::Hello(hello).to_json().replace(r#""now":1.5"#, r#""now":1.5,"new":[]"#)
 }

@@ -1,21 +1,64 @@
-//! What runs on cpal's threads: the way from a period of samples, or from a complaint, into the capture.
+//! The data callback of an input device: writes a period of samples, in any of cpal's formats, to the capture.
 //!
-//! Nothing here allocates, frees, locks, logs or waits.
+//! Runs on cpal's threads. It never allocates, frees, locks, logs or waits.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use cpal::{Data, ErrorKind, I24, InputStreamTimestamp, SampleFormat, U24};
+use cpal::{Data, I24, InputStreamTimestamp, SampleFormat, U24};
 
-use crate::{Capture, CaptureTally, Timestamp};
+use super::health::DeviceHealth;
+use crate::{Capture, Timestamp};
 
-/// The 24-bit samples that are converted at a time, on the stack; a frame has 32 at most.
+/// 24-bit samples that are converted at a time, on the stack. A frame has 32 at most.
 const PORTION_SAMPLES: usize = 256;
 
-/// Writes one period to the capture: the samples in `data`, interleaved, of whatever format, the first of them
-/// captured `age` ago.
-pub(super) fn deliver(capture: &mut Capture, data: &Data, age: Duration) {
+/// The data callback. It borrows the capture: when cpal drops the callback, which may be when the sound server ends and
+/// on any thread, the capture is sent back instead of dropped, because its drop would end the stream.
+#[derive(Debug)]
+pub(super) struct InputCallback {
+    /// `None` only while this is dropped.
+    capture: Option<Capture>,
+    give_back: mpsc::Sender<Capture>,
+    is_served: bool,
+}
+
+impl InputCallback {
+    /// Creates the callback of a device. It sends the capture back through `give_back`.
+    ///
+    /// `is_served` says that the device belongs to a sound server. cpal's latency is ignored for those: cpal asks for it
+    /// on another thread and adds the time since the answer, which was seen to be seconds; sound then appears up to
+    /// 100 ms older than it is. Instead, the last sample of a period counts as captured when the period is handed over,
+    /// so latency inside the server is not seen. The timeline smooths periods that are handed over late.
+    pub(super) fn new(capture: Capture, give_back: mpsc::Sender<Capture>, is_served: bool) -> Self {
+        Self { capture: Some(capture), give_back, is_served }
+    }
+
+    /// Takes one period.
+    pub(super) fn period(&mut self, data: &Data, timestamp: InputStreamTimestamp, health: &DeviceHealth) {
+        if let Some(capture) = &mut self.capture {
+            let reported = timestamp.callback.saturating_duration_since(timestamp.capture);
+            let format = capture.format();
+            let frames = data.len() / usize::from(format.channels());
+            let age = if self.is_served { format.span(frames as u64) } else { reported };
+            write_period(capture, data, age);
+        }
+        health.period();
+    }
+}
+
+impl Drop for InputCallback {
+    fn drop(&mut self) {
+        if let Some(capture) = self.capture.take() {
+            // Fails if the stream has been stopped: the capture is dropped here then.
+            let _ = self.give_back.send(capture);
+        }
+    }
+}
+
+/// Writes one period to the capture: the interleaved samples in `data`, of any format, the first of them captured `age`
+/// ago.
+fn write_period(capture: &mut Capture, data: &Data, age: Duration) {
     let captured_at = Timestamp::now() - age;
     macro_rules! write {
         ($sample:ty) => {
@@ -35,7 +78,7 @@ pub(super) fn deliver(capture: &mut Capture, data: &Data, age: Duration) {
         SampleFormat::U8 => write!(u8),
         SampleFormat::U16 => write!(u16),
         SampleFormat::U24 => {
-            // Turning over the highest of the 24 bits takes the origin from 2^23 to 0.
+            // Inverting the highest of the 24 bits moves the origin from 2^23 to 0.
             let signed = |sample: U24| sample.inner() ^ (1 << 23);
             write_24_bits(capture, data.as_slice().unwrap_or_default(), signed, captured_at);
         }
@@ -43,13 +86,13 @@ pub(super) fn deliver(capture: &mut Capture, data: &Data, age: Duration) {
         SampleFormat::U64 => write!(u64),
         SampleFormat::F32 => write!(f32),
         SampleFormat::F64 => write!(f64),
-        // DSD, or what a later cpal adds: `choice` opens no device in such a format.
+        // DSD, or a format that a later cpal adds: `choice` opens no device in such a format.
         _ => {}
     }
 }
 
-/// Writes samples whose value is in the low 24 bits of 32. What the upper eight hold differs: the sign with some
-/// drivers, zeros with PulseAudio, garbage with others. So they are not looked at.
+/// Writes samples whose value is in the low 24 bits of 32. The upper eight bits are ignored, because they differ: the
+/// sign with some drivers, zeros with PulseAudio, garbage with others.
 fn write_24_bits<S: Copy>(capture: &mut Capture, samples: &[S], bits: impl Fn(S) -> i32, captured_at: Timestamp) {
     let format = capture.format();
     let channels = usize::from(format.channels());
@@ -61,77 +104,5 @@ fn write_24_bits<S: Copy>(capture: &mut Capture, samples: &[S], bits: impl Fn(S)
         }
         let position = (index * portion / channels) as u64;
         capture.write(&floats[..portion_samples.len()], format.time_of(captured_at, position));
-    }
-}
-
-/// Signs of life from cpal's threads, read by the supervisor.
-#[derive(Debug, Default)]
-pub(super) struct Vitals {
-    /// Periods that came.
-    pub(super) periods: AtomicU64,
-    /// Complaints of any kind.
-    pub(super) complaints: AtomicU64,
-    /// Whether the device has said that it is gone.
-    pub(super) is_gone: AtomicBool,
-}
-
-impl Vitals {
-    /// Takes a complaint from cpal, which may come half a million times a second.
-    pub(super) fn complaint(&self, kind: ErrorKind, tally: &CaptureTally) {
-        match kind {
-            ErrorKind::Xrun => tally.xrun_reported(),
-            ErrorKind::DeviceNotAvailable
-            | ErrorKind::StreamInvalidated
-            | ErrorKind::HostUnavailable
-            | ErrorKind::PermissionDenied => self.is_gone.store(true, Ordering::Release),
-            // Sound goes on: at a usual priority, from the device that the system chose.
-            ErrorKind::RealtimeDenied | ErrorKind::DeviceChanged => return,
-            // A system call that a signal interrupted, say; if it is more, there will be no end of it.
-            _ => {}
-        }
-        self.complaints.fetch_add(1, Ordering::Release);
-    }
-}
-
-/// The capture, lent to a callback. When cpal drops the callback, which may be when the sound server ends and on any
-/// thread, the capture comes home instead of being dropped too: that would end the stream.
-#[derive(Debug)]
-pub(super) struct Loan {
-    /// Gone only while this is dropped.
-    capture: Option<Capture>,
-    home: mpsc::Sender<Capture>,
-    is_served: bool,
-}
-
-impl Loan {
-    /// Lends the capture; it comes back through `home`.
-    ///
-    /// `is_served` says that the device is a sound server's. What cpal says of those is not taken: it asks for the
-    /// latency on another thread and adds the time since that answered, which was seen to be seconds ago; sound is up
-    /// to 100 ms older then than it is. The last sample of a period counts as captured when it is handed over, so a
-    /// latency of the server's own is not seen. What is handed over late the timeline straightens out.
-    pub(super) fn new(capture: Capture, home: mpsc::Sender<Capture>, is_served: bool) -> Self {
-        Self { capture: Some(capture), home, is_served }
-    }
-
-    /// The data callback.
-    pub(super) fn period(&mut self, data: &Data, timestamp: InputStreamTimestamp, vitals: &Vitals) {
-        if let Some(capture) = &mut self.capture {
-            let said = timestamp.callback.saturating_duration_since(timestamp.capture);
-            let format = capture.format();
-            let frames = data.len() / usize::from(format.channels());
-            let age = if self.is_served { format.span(frames as u64) } else { said };
-            deliver(capture, data, age);
-        }
-        vitals.periods.fetch_add(1, Ordering::Release);
-    }
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        if let Some(capture) = self.capture.take() {
-            // If nobody is at home any more, the stream has been stopped, and the capture is dropped here.
-            let _ = self.home.send(capture);
-        }
     }
 }

@@ -1,38 +1,39 @@
-//! At which rate, with how many channels and in which sample format a device records.
+//! The configuration in which a device records: rate, channels and sample format.
 
 use std::cmp::Reverse;
 
 use cpal::traits::DeviceTrait;
 use cpal::{SampleFormat, SupportedStreamConfig, SupportedStreamConfigRange};
 
-use super::DeviceError;
+use super::error::DeviceError;
 
-/// What is asked of a device; what is `None` is left to it.
+/// Requested configuration of a device. `None` leaves the choice to the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DeviceOptions {
     /// Frames per second.
     pub rate_hz: Option<u32>,
     /// Samples per frame.
     pub channels: Option<u16>,
 }
 
-/// The configuration of `device`, called `name`, that comes nearest to its default and is what is wanted.
+/// Returns the configuration of `device`, called `name`, that fits `wanted` and is nearest to the device's default.
 pub(super) fn choose(
     device: &cpal::Device,
     name: &str,
     default: SupportedStreamConfig,
-    wanted: Wanted,
+    wanted: DeviceOptions,
 ) -> Result<SupportedStreamConfig, DeviceError> {
     let ranges = device.supported_input_configs().map_err(|error| DeviceError::refused(name, &error))?;
     choose_from(&ranges.collect::<Vec<_>>(), name, default, wanted)
 }
 
-/// [`choose`] from all that the device can do. Samples are `f32` if they can be: then nothing is lost or converted.
+/// Does the work of [`choose`] on the device's configurations. It prefers samples of `f32`, because those need no
+/// conversion.
 pub(super) fn choose_from(
     ranges: &[SupportedStreamConfigRange],
     name: &str,
     default: SupportedStreamConfig,
-    wanted: Wanted,
+    wanted: DeviceOptions,
 ) -> Result<SupportedStreamConfig, DeviceError> {
     let pcm: Vec<_> = ranges.iter().filter(|range| !range.sample_format().is_dsd()).collect();
     if pcm.is_empty() {
@@ -51,21 +52,25 @@ pub(super) fn choose_from(
     };
     let nearest = pcm.iter().filter(|range| has_rate(range) && has_channels(range)).min_by_key(|range| distance(range));
     let Some(nearest) = nearest else {
-        return Err(DeviceError::Unsupported { device: name.to_owned(), wanted: spell(wanted), can: abilities(&pcm) });
+        return Err(DeviceError::Unsupported {
+            device: name.to_owned(),
+            wanted: describe(wanted),
+            can: supported(&pcm),
+        });
     };
     let rate = wanted.rate_hz.unwrap_or(default.sample_rate());
     let at_standard_rate = || nearest.try_with_standard_sample_rate().unwrap_or_else(|| nearest.with_max_sample_rate());
     Ok(nearest.try_with_sample_rate(rate).unwrap_or_else(at_standard_rate))
 }
 
-fn spell(wanted: Wanted) -> String {
+fn describe(wanted: DeviceOptions) -> String {
     let channels = wanted.channels.map(|channels| format!("{channels} channels"));
     let rate = wanted.rate_hz.map(|rate| format!("{rate} Hz"));
     channels.into_iter().chain(rate).collect::<Vec<_>>().join(" at ")
 }
 
-/// "1 to 8 channels at 44100, 48000 Hz": what the ranges hold, in one line.
-fn abilities(ranges: &[&SupportedStreamConfigRange]) -> String {
+/// Describes the ranges in one line: "1 to 8 channels at 44100, 48000 Hz".
+fn supported(ranges: &[&SupportedStreamConfigRange]) -> String {
     let mut counts: Vec<_> = ranges.iter().map(|range| range.channels()).collect();
     counts.sort_unstable();
     counts.dedup();
@@ -98,7 +103,7 @@ mod tests {
         SupportedStreamConfig::new(channels, rate, Unknown, format)
     }
 
-    /// What is chosen of a sound card that does 16 bits, and 32-bit floats only in stereo.
+    /// Chooses from a sound card that has 16 bits, and 32-bit floats only in stereo.
     fn chosen(rate_hz: Option<u32>, channels: Option<u16>) -> Result<(u16, u32, SampleFormat), String> {
         let ranges = [
             range(1, 44_100, 44_100, SampleFormat::I16),
@@ -108,12 +113,13 @@ mod tests {
             range(2, 48_000, 48_000, SampleFormat::F32),
             range(2, 48_000, 48_000, SampleFormat::DsdU8),
         ];
-        let card = choose_from(&ranges, "card", default(2, 48_000, SampleFormat::I16), Wanted { rate_hz, channels });
+        let card =
+            choose_from(&ranges, "card", default(2, 48_000, SampleFormat::I16), DeviceOptions { rate_hz, channels });
         card.map(|card| (card.channels(), card.sample_rate(), card.sample_format())).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn floats_are_preferred_where_they_are_there() {
+    fn floats_are_preferred() {
         assert_eq!(chosen(None, None), Ok((2, 48_000, SampleFormat::F32)));
         assert_eq!(chosen(Some(44_100), None), Ok((2, 44_100, SampleFormat::I16)));
         assert_eq!(chosen(None, Some(1)), Ok((1, 48_000, SampleFormat::I16)));
@@ -121,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_device_cannot_do_is_told_with_what_it_can() {
+    fn an_error_lists_the_supported_configurations() {
         let can = "it can do 1 or 2 channels at 44100, 48000 Hz";
         assert_eq!(chosen(Some(96_000), None), Err(format!("`card` can't record 96000 Hz; {can}")));
         assert_eq!(chosen(None, Some(3)), Err(format!("`card` can't record 3 channels; {can}")));
@@ -129,9 +135,9 @@ mod tests {
     }
 
     #[test]
-    fn a_default_rate_that_the_wanted_channels_do_not_have_is_replaced() {
+    fn a_default_rate_without_the_wanted_channels_is_replaced() {
         let ranges = [range(4, 8_000, 16_000, SampleFormat::I16), range(4, 32_000, 44_100, SampleFormat::I16)];
-        let wanted = Wanted { rate_hz: None, channels: Some(4) };
+        let wanted = DeviceOptions { rate_hz: None, channels: Some(4) };
         let config = choose_from(&ranges[..1], "card", default(2, 48_000, SampleFormat::I16), wanted).unwrap();
         assert_eq!(config.sample_rate(), 16_000);
         let config = choose_from(&ranges[1..], "card", default(2, 48_000, SampleFormat::I16), wanted).unwrap();
@@ -142,7 +148,7 @@ mod tests {
     fn one_bit_samples_are_refused() {
         let ranges = [range(2, 352_800, 352_800, SampleFormat::DsdU32)];
         let config = default(2, 352_800, SampleFormat::DsdU32);
-        let error = choose_from(&ranges, "card", config, Wanted::default()).unwrap_err().to_string();
+        let error = choose_from(&ranges, "card", config, DeviceOptions::default()).unwrap_err().to_string();
         assert!(error.contains("only DSD"), "{error}");
     }
 }

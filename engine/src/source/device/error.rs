@@ -1,63 +1,63 @@
-//! Why a device can't be used, in one line each that says what to do next.
+//! Why a device can't be used: one line each, with the next step.
 
 use cpal::ErrorKind;
 
 /// Why an input device can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
-    /// There is nothing to record from: no sound server answers and there is no sound card, or neither has an input.
+    /// There is no input: no sound server answers and there is no sound card, or neither has an input.
     #[error("there is no microphone: {0}; connect one or start the sound server, or choose another source")]
     NoDevice(String),
-    /// No device has this name. `there` lists the ones there are.
+    /// No device has this name.
     #[error("no input device is called `{name}`; there are {there}")]
     Unknown {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// The devices there are, by id and name.
+        /// The existing devices, by id and name.
         there: String,
     },
     /// Several devices have this in their names.
-    #[error("`{name}` may mean {candidates}; say more of the name, or the whole id")]
+    #[error("`{name}` fits several input devices: {candidates}; use more of the name, or the whole id")]
     Ambiguous {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// The devices that it may mean, by id and name.
+        /// The devices that it fits, by id and name.
         candidates: String,
     },
-    /// The device can't record at this rate or with so many channels.
+    /// The device does not support the requested rate or number of channels.
     #[error("`{device}` can't record {wanted}; it can do {can}")]
     Unsupported {
         /// Name of the device.
         device: String,
-        /// What was asked for.
+        /// The requested configuration.
         wanted: String,
-        /// What may be asked for.
+        /// The supported configurations.
         can: String,
     },
-    /// The device hands out nothing but one-bit samples.
+    /// The device records only one-bit samples.
     #[error("`{0}` records only DSD, which can't be streamed here; switch it to PCM, or choose another device")]
     Dsd(String),
-    /// The device or the sound server said no.
+    /// The device or the sound server refused.
     #[error("`{device}` can't be opened: {reason}")]
     Refused {
         /// Name of the device.
         device: String,
-        /// What it said.
+        /// Its reason.
         reason: String,
     },
-    /// A call into the sound system did not come back.
+    /// A call into the sound system did not return in time.
     #[error("{what} does not answer; start the sound server again, or connect the device again")]
     Unresponsive {
-        /// Who was asked.
+        /// The device or server that was called.
         what: String,
     },
 }
 
 impl DeviceError {
-    /// What cpal says of a device.
+    /// Translates an error that cpal reports for `device`.
     pub(super) fn refused(device: &str, error: &cpal::Error) -> Self {
         let reason = match error.kind() {
-            ErrorKind::DeviceBusy => "another program holds it; end that first".to_owned(),
+            ErrorKind::DeviceBusy => "another program uses it; end that first".to_owned(),
             ErrorKind::PermissionDenied => {
                 "the system does not permit it; allow microphones (on Linux, join the group `audio`)".to_owned()
             }
@@ -67,7 +67,7 @@ impl DeviceError {
     }
 }
 
-/// A message that goes into another one: without line ends and without a full stop.
+/// Formats an error as part of another message: without line ends and without a full stop.
 pub(super) fn one_line(error: &cpal::Error) -> String {
     let words = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
     words.trim_end_matches('.').to_owned()

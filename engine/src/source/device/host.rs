@@ -1,13 +1,13 @@
-//! The sound system that devices are asked from.
+//! cpal's host: the sound system whose devices are used.
 
-use super::DeviceError;
+use super::error::DeviceError;
 
-/// The sound server where one answers, else ALSA; elsewhere than on Linux, what the system has. For inputs and for
-/// outputs.
+/// Returns the sound server where one answers, else ALSA; on other systems than Linux, cpal's default. For inputs and
+/// for outputs.
 ///
 /// # Errors
 ///
-/// [`DeviceError::NoDevice`] where there is neither a server nor a sound card.
+/// [`DeviceError::NoDevice`] on Linux, if there is neither a server nor a sound card.
 #[cfg(target_os = "linux")]
 pub fn host() -> Result<cpal::Host, DeviceError> {
     use cpal::HostId;
@@ -16,25 +16,26 @@ pub fn host() -> Result<cpal::Host, DeviceError> {
     if has_server && let Ok(host) = cpal::host_from_id(HostId::PulseAudio) {
         return Ok(host);
     }
-    // A server that refuses cpal (which has no cookie where no other program ever made one) may still answer ALSA.
+    // A server may refuse cpal and still answer ALSA: cpal has no cookie where no other program ever made one.
     if !has_server && !alsa_may_have_devices() {
         return Err(DeviceError::NoDevice("no sound server answers, and there is no sound card".to_owned()));
     }
     cpal::host_from_id(HostId::Alsa).map_err(|error| DeviceError::NoDevice(super::error::one_line(&error)))
 }
 
-/// Likewise.
+/// Returns the sound server where one answers, else ALSA; on other systems than Linux, cpal's default. For inputs and
+/// for outputs.
 ///
 /// # Errors
 ///
-/// None here.
+/// [`DeviceError::NoDevice`] on Linux, if there is neither a server nor a sound card.
 #[cfg(not(target_os = "linux"))]
 pub fn host() -> Result<cpal::Host, DeviceError> {
     Ok(cpal::default_host())
 }
 
-/// Whether there is a sound card, or a configuration that may lead ALSA elsewhere: its own, or that of a server which
-/// is not reached by a local socket. Without them it is not asked: it would only fill stderr with lines of its own.
+/// Returns whether there is a sound card, or a configuration that may lead ALSA elsewhere: its own, or that of a server
+/// without a local socket. ALSA is not tried otherwise, because it would only write lines of its own to stderr.
 #[cfg(target_os = "linux")]
 fn alsa_may_have_devices() -> bool {
     use std::path::Path;

@@ -1,55 +1,59 @@
-//! Which inputs there are, and which of them a name means.
+//! The inputs of the system, and the search for one by its name.
 
 use cpal::traits::{DeviceTrait, HostTrait};
 use cpal::{ErrorKind, SupportedStreamConfig};
 
-use super::error::one_line;
-use super::{DeviceError, host, patiently};
+use super::error::{DeviceError, one_line};
+use super::host::host;
+use super::timeout::with_timeout;
 
-/// PulseAudio plays to this when it has no output at all, and then offers what it plays as the default input.
-const DUMMY: &str = "auto_null.monitor";
+/// The monitor of the dummy sink that PulseAudio makes if it has no output at all. It is then the default input, and
+/// not a microphone.
+const DUMMY_SOURCE_ID: &str = "auto_null.monitor";
 
-/// What is known of an input device without recording from it.
+/// Description of an input device, found without recording from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceInfo {
-    /// Its name for people; not always unique.
+    /// Name for people; not always unique.
     pub name: String,
-    /// Its name for programs: unique, and the same tomorrow.
+    /// Name for programs: unique and stable.
     pub id: String,
-    /// Who offers it: `PulseAudio`, `ALSA`, `CoreAudio`, `WASAPI`, …
+    /// Sound system that offers it: `PulseAudio`, `ALSA`, `CoreAudio`, `WASAPI`, …
     pub host: &'static str,
-    /// Whether it is the one that is opened when none is named.
+    /// Whether it is opened if no name is given.
     pub is_default: bool,
-    /// Its default sample rate, in Hz. This and the two below are unknown while another program holds the device.
+    /// Default sample rate, in Hz. This and the two fields below are `None` while another program uses the device.
     pub rate_hz: Option<u32>,
-    /// Its default number of channels.
+    /// Default number of channels.
     pub channels: Option<u16>,
-    /// The samples that it hands over by default: `f32`, `i16`, …
+    /// Default sample format: `f32`, `i16`, …
     pub sample_format: Option<String>,
 }
 
-/// The input devices there are; never an empty list.
+/// Lists the input devices; never an empty list.
 ///
 /// # Errors
 ///
-/// [`DeviceError::NoDevice`] if there are none; otherwise when the sound server refuses or does not answer.
+/// [`DeviceError::NoDevice`] if there is none; another one if the sound server refuses or does not answer.
 pub fn devices() -> Result<Vec<DeviceInfo>, DeviceError> {
-    patiently("the sound server", || {
+    with_timeout("the sound server", || {
         let host = host()?;
         let inputs = Inputs::of(&host)?;
         Ok(inputs.0.iter().map(|input| input.info(host.id().name())).collect())
     })
 }
 
-/// The device that `name` means, its name for people, and its default configuration.
+/// Finds the device that `name` fits, or the default one. Returns it with its name for people and its default
+/// configuration.
 pub(super) fn find(name: Option<&str>) -> Result<(cpal::Device, String, SupportedStreamConfig), DeviceError> {
     let host = host()?;
     let Some(name) = name else {
-        let device = host.default_input_device().map(|device| Input::new(device, None)).filter(|d| d.id != DUMMY);
+        let device =
+            host.default_input_device().map(|device| Input::new(device, None)).filter(|d| d.id != DUMMY_SOURCE_ID);
         let input = device.ok_or_else(|| DeviceError::NoDevice("the sound system has no input".to_owned()))?;
         return match input.device.default_input_config() {
             Ok(config) => Ok((input.device, input.name, config)),
-            // ALSA always has a default device, and only opening it shows whether there is anything behind it.
+            // ALSA always has a default device; only opening it shows whether it is a real one.
             Err(error) if is_absence(error.kind()) => Err(DeviceError::NoDevice(one_line(&error))),
             Err(error) => Err(DeviceError::refused(&input.name, &error)),
         };
@@ -94,19 +98,19 @@ impl Input {
     }
 }
 
-/// All inputs of a host; at least one.
+/// The inputs of a host; at least one.
 struct Inputs(Vec<Input>);
 
 impl Inputs {
     fn of(host: &cpal::Host) -> Result<Self, DeviceError> {
         let default = host.default_input_device().and_then(|device| device.id().ok());
         let default = default.as_ref().map(|id| id.id());
-        // ALSA also lists its plug-ins (`null`, rate converters, …); a microphone is the default or on a card.
+        // ALSA also lists its plug-ins (`null`, rate converters, …). A microphone is the default or on a card.
         let is_plug_in = |id: &str| host.id().name() == "ALSA" && id != "default" && !id.contains("CARD=");
         let devices = host.input_devices().map_err(|error| DeviceError::refused("the sound server", &error))?;
         let inputs: Vec<_> = devices
             .map(|device| Input::new(device, default))
-            .filter(|input| input.id != DUMMY && !is_plug_in(&input.id))
+            .filter(|input| input.id != DUMMY_SOURCE_ID && !is_plug_in(&input.id))
             .collect();
         if inputs.is_empty() {
             return Err(DeviceError::NoDevice("the sound system has no input".to_owned()));
@@ -114,7 +118,7 @@ impl Inputs {
         Ok(Self(inputs))
     }
 
-    /// The one that `name` means.
+    /// Takes the input that `name` fits out of the list.
     fn take(mut self, name: &str) -> Result<Input, DeviceError> {
         let labels: Vec<_> = self.0.iter().map(|input| (input.id.as_str(), input.name.as_str())).collect();
         let index = match_name(name, &labels)?;
@@ -122,7 +126,8 @@ impl Inputs {
     }
 }
 
-/// Index of the device that `name` means, among devices with an id and a name: an exact id or name before a part.
+/// Returns the index of the device that `name` fits, among devices with an id and a name. An exact id or name goes
+/// before a part of one.
 fn match_name(name: &str, devices: &[(&str, &str)]) -> Result<usize, DeviceError> {
     let matching = |fits: &dyn Fn(&str) -> bool| -> Vec<usize> {
         (0..devices.len()).filter(|&index| fits(devices[index].0) || fits(devices[index].1)).collect()
@@ -173,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_none_or_several_lists_them_in_one_line() {
+    fn a_name_that_fits_none_or_several_lists_them_in_one_line() {
         assert_eq!(
             matched("guitar").unwrap_err(),
             "no input device is called `guitar`; there are `usb1` (USB Audio), `usb2` (USB Audio), `usb` (Webcam), \
@@ -181,7 +186,8 @@ mod tests {
         );
         assert_eq!(
             matched("USB Audio").unwrap_err(),
-            "`USB Audio` may mean `usb1` (USB Audio), `usb2` (USB Audio); say more of the name, or the whole id"
+            "`USB Audio` fits several input devices: `usb1` (USB Audio), `usb2` (USB Audio); use more of the name, or the \
+             whole id"
         );
         assert!(matched("audio").unwrap_err().contains("`line` (Line In, USB Audio)"));
     }

@@ -1,4 +1,4 @@
-//! The real callback path under an allocator that aborts the process when it is used inside `assert_no_alloc`.
+//! The real callback path, under an allocator that aborts the process if it is used inside `assert_no_alloc`.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -7,42 +7,45 @@ use std::time::Duration;
 use assert_no_alloc::{AllocDisabler, assert_no_alloc};
 use cpal::{Data, ErrorKind, InputStreamTimestamp, SampleFormat, StreamInstant};
 
-use super::callback::{Loan, Vitals};
+use super::callback::InputCallback;
+use super::health::DeviceHealth;
 use crate::capture::{HEADER_WORDS, parse_header};
 use crate::{Capture, CaptureTally, Format, Timestamp};
 
-/// For all unit tests of the crate. Outside `assert_no_alloc` it only passes on.
+/// Serves all unit tests of the crate. Outside `assert_no_alloc` it only forwards to the system's allocator.
 #[global_allocator]
 static ALLOCATOR: AllocDisabler = AllocDisabler;
 
-/// What devices have been seen to hand over, and less and more than any of it.
+/// Periods that devices were seen to hand over, and a shorter and a longer one.
 const PERIODS_FRAMES: [usize; 6] = [1, 85, 120, 320, 480, 1024];
 const CHANNELS: u16 = 2;
 const BLOCK_SAMPLES: usize = 480 * CHANNELS as usize;
 
-/// A capture as a device's callback has it, and the far end of its ring.
-struct Bench {
-    loan: Loan,
-    vitals: Vitals,
+/// A callback with its capture, and the reading end of the capture ring.
+struct Fixture {
+    callback: InputCallback,
+    health: DeviceHealth,
     reader: rtrb::Consumer<u32>,
     tally: Arc<CaptureTally>,
-    home: mpsc::Receiver<Capture>,
+    given_back: mpsc::Receiver<Capture>,
 }
 
-impl Bench {
+impl Fixture {
+    /// A device whose timestamps are used.
     fn new() -> Self {
-        Self::of(false)
+        Self::with(false)
     }
 
-    /// Of a sound server's device, or of one whose word is taken.
-    fn of(is_served: bool) -> Self {
+    /// A device of a sound server (`is_served`), or one whose timestamps are used.
+    fn with(is_served: bool) -> Self {
         let format = Format::new(48_000, CHANNELS, Duration::from_millis(10)).unwrap();
         let (capture, reader, tally) = Capture::new(format, true);
-        let (sender, home) = mpsc::channel();
-        Self { loan: Loan::new(capture, sender, is_served), vitals: Vitals::default(), reader, tally, home }
+        let (give_back, given_back) = mpsc::channel();
+        let callback = InputCallback::new(capture, give_back, is_served);
+        Self { callback, health: DeviceHealth::default(), reader, tally, given_back }
     }
 
-    /// One call of the data callback, with samples that were captured `age` ago.
+    /// Calls the data callback with samples that were captured `age` ago.
     fn period(&mut self, samples: &Samples, range: std::ops::Range<usize>, age: Duration) {
         let width = samples.format.sample_size();
         let start = samples.words.as_ptr().cast::<u8>().wrapping_add(range.start * width);
@@ -52,14 +55,14 @@ impl Bench {
         let data = unsafe { Data::from_parts(start.cast::<()>().cast_mut(), range.len(), samples.format) };
         let callback = StreamInstant::from_millis(1_000_000);
         let capture = callback.checked_sub(age).unwrap();
-        assert_no_alloc(|| self.loan.period(&data, InputStreamTimestamp { callback, capture }, &self.vitals));
+        assert_no_alloc(|| self.callback.period(&data, InputStreamTimestamp { callback, capture }, &self.health));
     }
 
-    fn complain(&self, kind: ErrorKind) {
-        assert_no_alloc(|| self.vitals.complaint(kind, &self.tally));
+    fn report(&self, kind: ErrorKind) {
+        assert_no_alloc(|| self.health.error(kind, &self.tally));
     }
 
-    /// Sequence number, capture time and samples of the next block.
+    /// Takes the next block: sequence number, capture time and samples.
     fn block(&mut self) -> Option<(u64, Timestamp, Vec<f32>)> {
         let words: Vec<u32> = (0..HEADER_WORDS + BLOCK_SAMPLES).map_while(|_| self.reader.pop().ok()).collect();
         let (sequence, captured_at, frames) = (!words.is_empty()).then(|| parse_header(&words))?;
@@ -75,15 +78,15 @@ struct Samples {
 }
 
 impl Samples {
-    /// Little more than the samples that a test needs: all 8-bit values, again and again.
+    /// Enough for every test: all 8-bit values, repeated.
     const COUNT: usize = 40 * BLOCK_SAMPLES;
 
-    /// What each sample is worth: every format has these values exactly.
+    /// Value of each sample. Every format represents these values exactly.
     fn value(index: usize) -> f32 {
         (index % 256) as f32 / 128.0 - 1.0
     }
 
-    /// The values of [`value`](Self::value) in `format`; `upper` is what 24-bit samples have above their 24 bits.
+    /// Encodes the values of [`value`](Self::value) in `format`. `upper` gives the bits above the 24 of 24-bit samples.
     fn new(format: SampleFormat, upper: fn(i32) -> i32) -> Self {
         let encode = |index: usize| -> Vec<u8> {
             let value = (index % 256) as i64 - 128;
@@ -108,7 +111,7 @@ impl Samples {
     }
 }
 
-/// All formats, the 24-bit ones with the sign, zeros and garbage above their 24 bits.
+/// Samples in all formats; the 24-bit ones with the sign, zeros and garbage above their 24 bits.
 fn all_samples() -> impl Iterator<Item = Samples> {
     let plain = [
         SampleFormat::I8,
@@ -129,9 +132,9 @@ fn all_samples() -> impl Iterator<Item = Samples> {
 }
 
 #[test]
-fn every_format_comes_through_in_periods_of_any_size() {
+fn every_format_passes_in_periods_of_any_size() {
     for samples in all_samples() {
-        let mut bench = Bench::new();
+        let mut fixture = Fixture::new();
         let age = Duration::from_millis(7);
         let (mut sent, mut received) = (0, 0);
         let before = Timestamp::now();
@@ -141,10 +144,10 @@ fn every_format_comes_through_in_periods_of_any_size() {
             if end > Samples::COUNT {
                 break;
             }
-            bench.period(&samples, sent..end, age);
+            fixture.period(&samples, sent..end, age);
             after.get_or_insert_with(Timestamp::now);
             sent = end;
-            while let Some((sequence, captured_at, block)) = bench.block() {
+            while let Some((sequence, captured_at, block)) = fixture.block() {
                 assert_eq!(sequence, (received / BLOCK_SAMPLES) as u64, "{}", samples.format);
                 if sequence == 0 {
                     assert!(before - age <= captured_at && Some(captured_at + age) <= after, "{}", samples.format);
@@ -155,59 +158,59 @@ fn every_format_comes_through_in_periods_of_any_size() {
             }
         }
         assert_eq!(received, sent - sent % BLOCK_SAMPLES, "{}", samples.format);
-        assert_eq!(bench.tally.blocks(), (sent / BLOCK_SAMPLES) as u64, "{}", samples.format);
-        assert_eq!((bench.tally.lost_overflow(), bench.tally.lost_xrun()), (0, 0), "{}", samples.format);
+        assert_eq!(fixture.tally.blocks(), (sent / BLOCK_SAMPLES) as u64, "{}", samples.format);
+        assert_eq!((fixture.tally.lost_overflow(), fixture.tally.lost_xrun()), (0, 0), "{}", samples.format);
     }
 }
 
 #[test]
-fn a_full_ring_loses_and_counts_and_the_sequence_goes_on() {
+fn a_full_ring_counts_losses_and_the_sequence_goes_on() {
     for samples in all_samples() {
-        let mut bench = Bench::new();
-        let room = (bench.reader.buffer().capacity() / (HEADER_WORDS + BLOCK_SAMPLES)) as u64;
+        let mut fixture = Fixture::new();
+        let room = (fixture.reader.buffer().capacity() / (HEADER_WORDS + BLOCK_SAMPLES)) as u64;
         let sent = room + 48;
         // Two blocks in three periods.
         let period = BLOCK_SAMPLES * 2 / 3;
         for index in 0..sent as usize * BLOCK_SAMPLES / period {
             let start = index * period % (Samples::COUNT - period);
-            bench.period(&samples, start..start + period, Duration::ZERO);
+            fixture.period(&samples, start..start + period, Duration::ZERO);
         }
-        let tally = Arc::clone(&bench.tally);
+        let tally = Arc::clone(&fixture.tally);
         assert_eq!((tally.blocks(), tally.lost_overflow(), tally.next_sequence()), (room, sent - room, sent));
         for expected in 0..room {
-            assert_eq!(bench.block().map(|block| block.0), Some(expected));
+            assert_eq!(fixture.block().map(|block| block.0), Some(expected));
         }
-        assert_eq!(bench.block(), None);
-        bench.period(&samples, 0..BLOCK_SAMPLES, Duration::ZERO);
-        assert_eq!(bench.block().map(|block| block.0), Some(sent), "{}", samples.format);
+        assert_eq!(fixture.block(), None);
+        fixture.period(&samples, 0..BLOCK_SAMPLES, Duration::ZERO);
+        assert_eq!(fixture.block().map(|block| block.0), Some(sent), "{}", samples.format);
     }
 }
 
 #[test]
-fn an_xrun_loses_what_is_missing_and_the_sequence_goes_on() {
+fn an_xrun_counts_the_missing_blocks_and_the_sequence_goes_on() {
     for samples in all_samples() {
-        let mut bench = Bench::new();
-        // 10 blocks and a begun one, of sound that is half a second old.
+        let mut fixture = Fixture::new();
+        // 10 blocks and half a block, of sound that is half a second old.
         let start = Timestamp::now();
         let half = BLOCK_SAMPLES / 2;
-        bench.period(&samples, 0..10 * BLOCK_SAMPLES + half, Duration::from_millis(500));
-        bench.complain(ErrorKind::Xrun);
+        fixture.period(&samples, 0..10 * BLOCK_SAMPLES + half, Duration::from_millis(500));
+        fixture.report(ErrorKind::Xrun);
         // The next frame is due at 500 - 105 = 395 ms ago, and comes 50 ms later than that.
-        bench.period(&samples, 0..BLOCK_SAMPLES, Duration::from_millis(345));
+        fixture.period(&samples, 0..BLOCK_SAMPLES, Duration::from_millis(345));
         let took = Timestamp::now().since(start).as_millis() as u64;
-        let lost = bench.tally.lost_xrun();
-        // The begun block, and the 50 ms after it: 5 ms end that block, 45 ms reach into the fifth after it. The
-        // time that this test takes comes on top.
+        let lost = fixture.tally.lost_xrun();
+        // The incomplete block, and the 50 ms after it: 5 ms complete that block, 45 ms reach into the fifth after it.
+        // The time that this test takes is added to that.
         assert!((6..=6 + took.div_ceil(10)).contains(&lost), "{lost} lost in {took} ms");
-        assert_eq!((bench.tally.blocks(), bench.tally.next_sequence()), (11, 11 + lost));
-        let sequences: Vec<u64> = std::iter::from_fn(|| bench.block()).map(|block| block.0).collect();
+        assert_eq!((fixture.tally.blocks(), fixture.tally.next_sequence()), (11, 11 + lost));
+        let sequences: Vec<u64> = std::iter::from_fn(|| fixture.block()).map(|block| block.0).collect();
         assert_eq!(sequences, (0..10).chain([10 + lost]).collect::<Vec<_>>());
     }
 }
 
 #[test]
-fn no_complaint_allocates() {
-    let bench = Bench::new();
+fn no_error_report_allocates() {
+    let fixture = Fixture::new();
     for kind in [
         ErrorKind::DeviceBusy,
         ErrorKind::DeviceChanged,
@@ -224,28 +227,28 @@ fn no_complaint_allocates() {
         ErrorKind::BackendError,
         ErrorKind::Other,
     ] {
-        bench.complain(kind);
+        fixture.report(kind);
     }
 }
 
 #[test]
-fn a_dropped_callback_sends_the_capture_home() {
-    let bench = Bench::new();
-    drop(bench.loan);
-    let capture = bench.home.try_recv().expect("the capture is home");
-    assert!(bench.tally.is_open(), "the stream has not ended");
+fn a_dropped_callback_gives_the_capture_back() {
+    let fixture = Fixture::new();
+    drop(fixture.callback);
+    let capture = fixture.given_back.try_recv().expect("the capture is back");
+    assert!(fixture.tally.is_open(), "the stream has not ended");
     drop(capture);
-    assert!(!bench.tally.is_open());
+    assert!(!fixture.tally.is_open());
 }
 
 #[test]
-fn what_a_sound_server_says_of_its_latency_is_not_taken() {
-    let mut bench = Bench::of(true);
+fn the_latency_that_a_sound_server_reports_is_ignored() {
+    let mut fixture = Fixture::with(true);
     let samples = Samples::new(SampleFormat::F32, |_| 0);
     let before = Timestamp::now();
-    bench.period(&samples, 0..BLOCK_SAMPLES, Duration::from_millis(100));
+    fixture.period(&samples, 0..BLOCK_SAMPLES, Duration::from_millis(100));
     let after = Timestamp::now();
-    let (_, captured_at, _) = bench.block().unwrap();
+    let (_, captured_at, _) = fixture.block().unwrap();
     let length = Duration::from_millis(10);
     assert!((before - length..=after - length).contains(&captured_at), "{captured_at:?}");
 }

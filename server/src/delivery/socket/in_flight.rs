@@ -242,7 +242,7 @@ mod tests {
         for number in 0..10_u64 {
             in_flight.write(number..number + 1, 1000, 1, number * 1000, at(number));
             let end = (number + 1) * 1000;
-            // From the fifth on, nobody reads.
+            // From the fifth on, the program does not read.
             let window = WINDOW - (number + 1).saturating_sub(5) * 1000;
             in_flight.advance(&wire(end, end, window), at(number), |_| {});
         }

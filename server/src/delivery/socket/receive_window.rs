@@ -1,60 +1,61 @@
-//! What the listener's machine has taken in, but no program there has read: seen from here, by its receive window.
+//! The receive window of a listener's machine, and what it says about bytes that the machine has received and the
+//! listener's program has not read.
 //!
-//! A machine whose program reads everything offers the same window again and again. What it has taken in and nobody
-//! reads is missing from the window, so that much is known. But not more: while its buffer fills, Linux packs what
-//! waits in it more tightly and offers the room again, so the window's far edge moves on although nobody reads. With
-//! the default receive buffer of 131,072 bytes, frozen programs had taken in between 123,000 and 143,000 bytes by the
-//! time their window was closed, of which the window alone told 70,000 to 110,000, less where packets were small.
-//! So the movement of the edge counts as unread as well, up to the size of that buffer. For a program that reads
-//! nothing this is exact. One that reads slowly, behind a large buffer that is full, may seem to have up to a
-//! third of its window more unread than it has.
+//! The machine of a program that reads everything offers the same window again and again. Unread bytes are missing from
+//! the window, so that many are certain. There may be more: while the buffer fills, Linux packs its content more tightly
+//! and offers the room again, so the far edge of the window moves on although the program does not read. With the default
+//! receive buffer of 131,072 bytes, the machines of frozen programs received between 123,000 and 143,000 bytes before
+//! their window was closed; the window alone showed 70,000 to 110,000 of them, and less with small packets. So the movement
+//! of the edge counts as unread too, up to the size of that buffer. For a program that reads nothing this is exact. For
+//! one that reads slowly out of a large full buffer, up to a third of its window too much may be reported.
 
-/// What a default receive buffer was seen to take in before its window closed, in bytes, on Linux 6.18: 123,008 with
-/// packets of 1920 bytes, 127,488 with 11,520, 143,104 with 960. A machine that is ready for less is held to have a
-/// buffer of this size behind it.
+/// What a default receive buffer received before its window closed, in bytes, on Linux 6.18: 123,008 with packets of 1920
+/// bytes, 127,488 with 11,520, 143,104 with 960. A machine that offers a smaller window is taken to have a buffer of this
+/// size.
 const DEFAULT_BUFFER: u64 = 144 * 1024;
-/// So many times what the window has narrowed by was sent since, and it is still more than half open: then somebody
-/// reads, and what is missing from the window is how wide it is now, or kept on purpose, a player's own buffer. Of a
-/// frozen program, the window narrowed by at least a fifteenth of what was sent.
-const READS: u64 = 32;
-/// Packets shorter than a segment of an Ethernet are packed more tightly than others: a frozen program was sent up to
-/// 14 times what its window had narrowed by in packets of 960 bytes, and up to 1.9 times in packets of 1920.
-const SEGMENT: u64 = 1448;
-const SHORT_PACKED: u64 = 15;
-/// A window held its greatest width for a moment only if no more than this part of that was taken in meanwhile; and it
-/// has settled at another once as much was taken in while it was that.
-const MOMENT: u64 = 16;
-/// A window that was so wide only for a moment may settle at this many tenths of it: the kernel that had opened it for
-/// a burst of long packets counts the short ones that follow at a higher price. Seen: from 86 to 95 hundredths. Until it
-/// has settled, what is unread of such a window's first three tenths is not known.
-const SETTLES_TENTHS: u64 = 7;
-/// Nobody's default buffer offers less than this. A program that offers less has set one itself, which takes in
-/// hardly more than it offers: at most 7 % more was seen, with buffers of 2 to 16 KB.
-const DEFAULT_WINDOW_LEAST: u64 = 60_000;
+/// A program reads if this many times as much was sent as the window has narrowed by, and the window is more than half
+/// open. What is missing from the window then is its new width, or the buffer of a player. The window of a frozen
+/// program narrowed by at least a fifteenth of what was sent.
+const READING_FACTOR: u64 = 32;
+/// Packets shorter than an Ethernet segment are packed more tightly than others: a frozen program was sent up to 14 times
+/// what its window had narrowed by in packets of 960 bytes, and up to 1.9 times in packets of 1920.
+const SEGMENT_BYTES: u64 = 1448;
+/// The most bytes that were sent for each byte by which the window narrowed, with such packets.
+const SHORT_PACKET_FACTOR: u64 = 15;
+/// The greatest width of a window was brief if no more than this part of it was received meanwhile. The window has settled
+/// at another width once as much was received at that.
+const BRIEF_PART: u64 = 16;
+/// A window whose greatest width was brief may settle at this many tenths of it: a kernel that opened it for a burst of
+/// long packets counts the short ones that follow at a higher price. Seen: 86 to 95 hundredths. Until the window has
+/// settled, unread bytes in the first three tenths are unknown.
+const SETTLED_TENTHS: u64 = 7;
+/// No default buffer offers less than this. A program that offers less has set a buffer of its own, which receives hardly
+/// more than it offers: at most 7 % more was seen, with buffers of 2 to 16 KB.
+const MIN_DEFAULT_WINDOW: u64 = 60_000;
 
-/// Follows one connection's receive window.
+/// The receive window of one connection, followed from look to look.
 #[derive(Debug, Default)]
 pub struct ReceiveWindow {
     /// The window while nothing was unread.
     widest: u64,
-    /// What had been taken in then, in bytes of the stream.
+    /// Bytes that had been received then.
     acked: u64,
-    /// What had been taken in when the window became so wide; `None` if it always was.
+    /// Bytes that had been received when the window became so wide; `None` if it always was.
     widened: Option<u64>,
-    /// It was that wide for a moment only.
-    brief: bool,
-    /// The window, and since how much had been taken in it has been that.
+    /// The greatest width was brief.
+    is_brief: bool,
+    /// The current window, and the bytes that had been received when it became that.
     held: (u64, u64),
 }
 
 impl ReceiveWindow {
-    /// Whether the listener's program has set itself a smaller buffer than the system's.
+    /// Returns whether the listener's program has set a smaller buffer than the system's default.
     pub fn is_small(&self) -> bool {
-        self.widest < DEFAULT_WINDOW_LEAST
+        self.widest < MIN_DEFAULT_WINDOW
     }
 
-    /// Bytes that are unread now, `acked` having been taken in by the listener's machine, which offers `window` more.
-    /// They came in packets of some `packet_bytes`.
+    /// Returns the number of unread bytes, after the listener's machine has acknowledged `acked` bytes and offered
+    /// `window`. The bytes came in packets of about `packet_bytes`.
     pub fn observe(&mut self, acked: u64, window: u64, packet_bytes: u64) -> u64 {
         let before = self.held.0;
         if before != window {
@@ -65,31 +66,31 @@ impl ReceiveWindow {
         }
         let narrowed = self.widest.saturating_sub(window);
         let sent = acked - self.acked.min(acked);
-        let is_read = narrowed <= self.widest / 2 && sent >= narrowed.saturating_mul(READS);
-        if narrowed == 0 || is_read {
+        let is_reading = narrowed <= self.widest / 2 && sent >= narrowed.saturating_mul(READING_FACTOR);
+        if narrowed == 0 || is_reading {
             (self.widest, self.acked) = (window, acked);
-            self.brief = self.widened.is_some_and(|widened| acked.saturating_sub(widened) <= window / MOMENT);
+            self.is_brief = self.widened.is_some_and(|widened| acked.saturating_sub(widened) <= window / BRIEF_PART);
             return 0;
         }
-        if self.brief && window * 10 >= self.widest * SETTLES_TENTHS {
-            if acked.saturating_sub(self.held.1) > self.widest / MOMENT {
-                (self.widest, self.acked, self.brief) = (window, acked, false);
+        if self.is_brief && window * 10 >= self.widest * SETTLED_TENTHS {
+            if acked.saturating_sub(self.held.1) > self.widest / BRIEF_PART {
+                (self.widest, self.acked, self.is_brief) = (window, acked, false);
             }
             return 0;
         }
         if window > before && narrowed <= self.widest / 4 {
-            // It opens again, so somebody reads, and what the window still misses is all there is.
+            // The window opens again, so the program reads, and what is missing from the window is all that is unread.
             self.acked = acked.saturating_sub(narrowed);
             return narrowed.min(acked);
         }
-        // How far the window's edge has moved on.
+        // How far the edge of the window has moved on.
         let moved = sent.saturating_sub(narrowed);
         let hidden = if self.is_small() {
             self.widest / 14
         } else {
             DEFAULT_BUFFER.saturating_sub(self.widest).clamp(self.widest / 4, self.widest * 17 / 16)
         };
-        let packed = if packet_bytes < SEGMENT { SHORT_PACKED } else { 1 };
+        let packed = if packet_bytes < SEGMENT_BYTES { SHORT_PACKET_FACTOR } else { 1 };
         (narrowed + moved.min(hidden).min(packed * narrowed)).min(acked)
     }
 }
@@ -124,13 +125,13 @@ mod tests {
     ];
 
     #[test]
-    fn what_a_frozen_program_was_sent_is_unread_to_the_byte() {
+    fn all_that_a_frozen_program_was_sent_is_unread() {
         let mut unread = ReceiveWindow::default();
         observe(&mut unread, 384_000, 90_112);
         for (acked, window) in FROZEN {
             assert_eq!(observe(&mut unread, acked, window), acked - 384_000, "{acked} {window}");
         }
-        // It stands still, for however long.
+        // It stands still for long.
         for _ in 0..10_000 {
             assert_eq!(observe(&mut unread, 507_008, 0), 123_008);
         }
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn small_packets_are_packed_tightly_and_count_all_the_same() {
+    fn small_packets_count_although_they_are_packed_tightly() {
         let mut unread = ReceiveWindow::default();
         unread.observe(192_000, 69_632, 960);
         // As they were recorded, of mono sound in packets of 960 bytes.
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_flickers_on_a_slow_link_is_no_backlog() {
+    fn a_flickering_window_on_a_slow_link_is_no_backlog() {
         let mut unread = ReceiveWindow::default();
         let mut most = 0;
         for n in 0..10_000_u64 {
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_was_wide_for_a_moment_settles() {
+    fn a_window_that_was_briefly_wide_settles() {
         let mut unread = ReceiveWindow::default();
         observe(&mut unread, 0, 64_000);
         // Opened for a burst of long packets; what follows is short, and costs more room.
@@ -174,12 +175,12 @@ mod tests {
         for n in 0..100 {
             assert_eq!(observe(&mut unread, 61_000 + n * 960, 96_000), 0, "{n}");
         }
-        // From there on it is as with any other.
+        // From there on it is like any other.
         assert_eq!(observe(&mut unread, 161_000, 92_000), 161_000 - 156_040);
     }
 
     #[test]
-    fn a_small_buffer_takes_in_what_it_offers() {
+    fn a_small_buffer_receives_what_it_offers() {
         let mut unread = ReceiveWindow::default();
         observe(&mut unread, 100_000, 4096);
         assert_eq!(observe(&mut unread, 104_096, 0), 4096);
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_program_s_backlog_stays_within_its_buffer() {
+    fn the_backlog_of_a_slow_program_stays_within_its_buffer() {
         let mut unread = ReceiveWindow::default();
         observe(&mut unread, 0, 90_112);
         // It reads half of what comes; its buffer of 123,008 bytes is full after two of these.
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_stays_narrower_is_no_backlog_for_ever() {
+    fn a_window_that_stays_narrow_is_no_backlog_for_ever() {
         let mut unread = ReceiveWindow::default();
         observe(&mut unread, 0, 90_000);
         assert!(observe(&mut unread, 90_000, 60_000) > 0);

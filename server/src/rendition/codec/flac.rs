@@ -1,4 +1,4 @@
-//! FLAC: one frame for each block, sample by sample what the source's integers were (RFC 9639).
+//! FLAC: one frame for each block, lossless for sources of up to 24 bits (RFC 9639).
 
 use std::num::NonZero;
 use std::ops::RangeInclusive;
@@ -10,17 +10,17 @@ use flac_codec::encode::{FlacStreamWriter, Options};
 use flac_codec::metadata::{Streaminfo, write_blocks};
 use flac_codec::stream::{FrameHeader, FrameNumber, SampleRate};
 
-use crate::rendition::codec::CodecError;
+use super::error::CodecError;
 
-/// Most channels.
+/// Channels that FLAC has codes for (RFC 9639, section 9.1.3).
 const MAX_CHANNELS: u16 = 8;
-/// Frame numbers have 31 bits (RFC 9639, section 9.1.5): 248 days of 10 ms blocks, after which they start again.
+/// Frame numbers have 31 bits (RFC 9639, section 9.1.5): they start again after 248 days of 10 ms blocks.
 const FRAME_NUMBERS: u64 = 1 << 31;
-/// The check of a whole frame: polynomial 0x8005, from 0, nothing reflected (RFC 9639, section 9.3).
+/// The checksum of a whole frame: polynomial 0x8005, initial value 0, not reflected (RFC 9639, section 9.3).
 const FRAME_CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_UMTS);
 
-/// Encodes blocks to frames. Every frame stands for itself, and carries its block's sequence number, so a listener can
-/// start at any one and sees where one is missing.
+/// The encoder from blocks to frames. Each frame can be decoded by itself and carries its block's sequence number, so a
+/// listener can start at any frame and sees a missing one.
 pub struct FlacEncoder {
     format: Format,
     bits: u32,
@@ -30,15 +30,15 @@ pub struct FlacEncoder {
 }
 
 impl FlacEncoder {
-    /// Frames that blocks of a fixed size may have (RFC 9639, section 8.2).
+    /// Lengths of a block that FLAC carries with a fixed block size (RFC 9639, section 8.2).
     pub const BLOCK_FRAMES: RangeInclusive<u32> = 16..=65_535;
 
-    /// An encoder for `format` with 16 or 24 bits.
+    /// Makes an encoder for `format` with samples of 16 or 24 bits.
     ///
     /// # Errors
     ///
-    /// For other bits, more than 8 channels, blocks that are not in [`BLOCK_FRAMES`](Self::BLOCK_FRAMES), or a rate that a frame can't
-    /// say: above 65,535 Hz it must be a multiple of ten, and none is above 655,350 Hz.
+    /// For other bits, more than 8 channels, blocks that are not in [`BLOCK_FRAMES`](Self::BLOCK_FRAMES), or a rate that
+    /// has no code in a frame: above 65,535 Hz it must be a multiple of ten, and none is above 655,350 Hz.
     pub fn new(format: Format, bits: u32) -> Result<Self, CodecError> {
         if ![16, 24].contains(&bits) {
             return Err(CodecError::FlacBits(bits));
@@ -47,23 +47,23 @@ impl FlacEncoder {
             return Err(CodecError::FlacChannels(format.channels()));
         }
         if !Self::BLOCK_FRAMES.contains(&format.block_frames()) {
-            return Err(CodecError::FlacBlock(format.block_frames()));
+            return Err(CodecError::FlacBlock { block_frames: format.block_frames(), possible: Self::BLOCK_FRAMES });
         }
         if matches!(SampleRate::try_from(format.rate_hz()), Ok(SampleRate::Streaminfo(_)) | Err(_)) {
             return Err(CodecError::FlacRate(format.rate_hz()));
         }
-        // Encoded once for all, so it may take a little longer. Blocks are too short for more partitions, and trying
-        // all couplings of two channels takes twice as long for half a percent.
+        // A frame is encoded once for all listeners, so it may take a little longer. Blocks are too short for more
+        // partitions, and trying all couplings of two channels takes twice as long and saves half a percent.
         let options = Options::default().max_partition_order(3).map_err(|_| CodecError::FlacBits(bits))?;
         let options = options.fast_channel_correlation(true);
         Ok(Self { format, bits, options, integers: Vec::new(), frame: Vec::new() })
     }
 
-    /// What goes first: the mark of FLAC, and a description that leaves the length and the checksum open.
+    /// Returns the header of a stream: FLAC's marker, and a description with unknown length and checksum.
     ///
     /// # Errors
     ///
-    /// None that [`new`](Self::new) has not told already.
+    /// Only when the library fails: [`new`](Self::new) has checked the format.
     pub fn header(&self) -> Result<Bytes, CodecError> {
         let mut bytes = Vec::new();
         let block_frames = self.format.block_frames() as u16;
@@ -82,12 +82,12 @@ impl FlacEncoder {
         Ok(bytes.into())
     }
 
-    /// The frame for the block with this sequence number; nothing for a block without samples. Only the stream's last
-    /// block may be shorter than the others.
+    /// Encodes the block with this sequence number to a frame; a block without samples to no bytes. Only the stream's
+    /// last block may be shorter than the others.
     ///
-    /// Samples are rounded to the nearest and clipped, and what is not a number becomes silence, as
-    /// [`PcmEncoding::encode`](aircheck_engine::source::PcmEncoding::encode) does it: what came from integers of at
-    /// most this width is bit for bit what it was.
+    /// Samples are rounded to the nearest integer and clipped, and a sample that is not a number becomes silence, as in
+    /// [`PcmEncoding::encode`](aircheck_engine::source::PcmEncoding::encode). So samples that came from integers of at
+    /// most this width are the same integers again.
     ///
     /// # Errors
     ///
@@ -98,11 +98,11 @@ impl FlacEncoder {
         }
         let full = 1_i32 << (self.bits - 1);
         self.integers.clear();
-        // A cast from float saturates and turns what is not a number into 0.
+        // A cast from float saturates, and makes 0 of NaN.
         self.integers
             .extend(samples.iter().map(|sample| ((sample * full as f32).round() as i32).clamp(-full, full - 1)));
         self.frame.clear();
-        // A writer counts its frames from 0 and can't be told otherwise, so each has a new one, and is renumbered.
+        // The library's writer always counts from 0, so each frame has a new writer and is renumbered.
         FlacStreamWriter::new(&mut self.frame, self.options.clone()).write(
             self.format.rate_hz(),
             self.format.channels() as u8,
@@ -119,13 +119,13 @@ impl std::fmt::Debug for FlacEncoder {
     }
 }
 
-/// The same frame with another number. That is in its header, which has a check of its own; the check of the whole
-/// frame is its last two bytes.
+/// Returns the frame with another number. The number is in the header, which has a checksum of its own; the last two
+/// bytes are the checksum of the whole frame.
 fn renumbered(frame: &[u8], number: u64) -> Result<Bytes, CodecError> {
     let mut rest = frame;
     let mut header = FrameHeader::read_subset(&mut rest)?;
     header.frame_number = FrameNumber(number % FRAME_NUMBERS);
-    // A number takes up to five bytes more than 0 does.
+    // A number takes up to five bytes more than the number 0.
     let mut bytes = Vec::with_capacity(frame.len() + 5);
     header.write_subset(&mut bytes)?;
     bytes.extend_from_slice(rest.split_last_chunk::<2>().map_or(rest, |(body, _)| body));
@@ -144,17 +144,17 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_to_do() {
+    fn a_refusal_says_what_would_work() {
         let block = Duration::from_millis(10);
         assert!(error(48_000, 9, block, 16).contains("up to 8 channels, and the source has 9"));
         assert!(error(48_000, 2, block, 20).contains("16 or 24 bits, not with 20"));
         assert!(error(65_537, 2, block, 16).contains("65537 Hz"));
         assert!(error(768_000, 2, block, 16).contains("768000 Hz"));
-        assert!(error(8_000, 1, Duration::from_millis(1), 16).contains("have 8; choose another --block"));
+        assert!(error(8_000, 1, Duration::from_millis(1), 16).contains("have 8 (choose another --block)"));
     }
 
     #[test]
-    fn a_block_without_samples_is_no_frame() {
+    fn a_block_without_samples_makes_no_frame() {
         let format = Format::new(48_000, 2, Duration::from_millis(10)).unwrap();
         assert!(FlacEncoder::new(format, 16).unwrap().encode(3, &[]).unwrap().is_empty());
     }

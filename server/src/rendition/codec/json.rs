@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use aircheck_engine::{Block, Item};
 
-/// The block as `/stream.json` shows it. Floats are written as short as they can be and still be read back exactly;
+/// Returns the block as a line of `/stream.json`, without its end. A float has the fewest digits that read back exactly;
 /// one that is not a number is `null`.
 pub(in crate::rendition) fn block_json(block: &Item<Block>) -> String {
     let stamp = block.stamp;
-    let nanos = stamp.captured_at.as_nanos();
+    let nanos = stamp.captured_at.unix_nanos();
     // A sample takes up to 14 characters with its comma.
     let mut json = String::with_capacity(100 + 14 * block.samples().len());
     // Writing to a string can't fail.

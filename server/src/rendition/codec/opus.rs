@@ -1,91 +1,88 @@
-//! Opus: blocks of any length and rate to packets on a grid of their own.
+//! Opus: from blocks of any length and rate to packets on a grid of their own.
 //!
 //! Packets lie on a fixed grid at 48 kHz, as blocks do at the source's rate: packet *n* starts at *n* times its
 //! length. So a packet's position alone tells where it belongs, whatever was lost before it.
-
-use std::ops::RangeInclusive;
 
 use aircheck_engine::Format;
 use bytes::Bytes;
 use opus::{Application, Bitrate, Channels};
 
-use crate::rendition::codec::CodecError;
-use crate::rendition::codec::resample::Resampler;
+use super::bitrate::OpusBitrate;
+use super::error::CodecError;
+use super::resample::{OUTPUT_RATE_HZ, Resampler};
 
-/// Frames per second in which positions, packets and Ogg's granules count, whatever the source's rate.
-pub(super) const RATE_HZ: u32 = 48_000;
+/// The rate at which packets are encoded, and in which their positions and Ogg's granules are counted.
+const RATE_HZ: u32 = OUTPUT_RATE_HZ;
 /// Packet lengths in frames: 20, 10, 5 and 2.5 ms. Opus has longer ones, which gain next to nothing and cost delay.
 const PACKET_FRAMES: [u32; 4] = [960, 480, 240, 120];
-/// The most that one frame of Opus takes, with the byte that says what it is (RFC 6716, section 3.4).
+/// The longest packet with one frame of Opus: its first byte and 1275 of the frame (RFC 6716, section 3.4).
 const MAX_PACKET_BYTES: usize = 1276;
-/// With fewer bytes a packet, libopus gives up and says nothing at all (`opus_encode_native` in `opus_encoder.c`).
-const LEAST_PACKET_BYTES: u32 = 3;
-/// From here on libopus never takes its speech codec, whatever it hears (`mode_thresholds` in `opus_encoder.c`).
-const ALWAYS_CELT_BPS: u32 = 64_000;
+/// libopus encodes silence where the bitrate leaves fewer bytes for a packet (`opus_encode_native` in
+/// `opus_encoder.c`).
+const MIN_PACKET_BYTES: u32 = 3;
+/// From this bitrate on, libopus never uses its speech codec (`mode_thresholds` in `opus_encoder.c`).
+const CELT_ONLY_BPS: u32 = 64_000;
 
 /// One Opus packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpusPacket {
-    /// What of the encoder's input it holds: the first frame, at 48 kHz since the start of the stream. The sound that
-    /// it decodes to is [`pre_skip`](OpusEncoder::pre_skip) frames older.
+    /// Position in the encoder's input of its first frame, in frames at 48 kHz since the start of the stream. The sound
+    /// that it decodes to is [`pre_skip`](OpusEncoder::pre_skip) frames older.
     pub position: u64,
-    /// How many frames at 48 kHz it brings: as many as it decodes to, but for the stream's last packet, from which
-    /// the rest is to be cut off.
+    /// Frames at 48 kHz that count of it: all that it decodes to, except in the stream's last packet, of which a player
+    /// cuts off the rest.
     pub frames: u32,
-    /// Whether it is the stream's last one.
+    /// Whether the stream ends with it.
     pub is_last: bool,
-    /// The packet.
+    /// The packet as the decoder takes it.
     pub bytes: Bytes,
 }
 
 impl OpusPacket {
-    /// Position of the first frame that comes after it.
+    /// Returns the position of the first frame after it.
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.position + self.frames as u64
     }
 }
 
-/// Encodes a stream. Constrained VBR: packets are as long as what they hold asks for, within what a line of the
-/// bitrate carries without a buffer.
+/// The encoder of one stream, with constrained VBR: a packet takes the bytes that its sound needs, as long as a line of
+/// the bitrate carries them without a buffer.
 ///
-/// A hole between blocks counts as silence, except that packets in which nothing is heard are left out: the next one's
-/// position has jumped.
+/// A hole between blocks counts as silence. Packets that hold nothing but the hole are left out, and the next packet's
+/// position jumps over them.
 pub struct OpusEncoder {
     opus: opus::Encoder,
     resampler: Option<Resampler>,
     format: Format,
     packet_frames: u32,
     pre_skip: u16,
-    /// The sequence number that would go on without a hole.
+    /// The sequence number that would follow without a hole.
     next: Option<u64>,
-    /// Where the source's sound ends so far, in frames at 48 kHz.
+    /// The end of the source's sound so far, in frames at 48 kHz.
     source_end: u64,
-    /// Where `pending` starts.
+    /// Position of the first frame in `pending`.
     position: u64,
-    /// Frames that are no whole packet yet.
+    /// Samples at 48 kHz that do not fill a packet yet.
     pending: Vec<f32>,
     block: Vec<f32>,
     packet: [u8; MAX_PACKET_BYTES],
 }
 
 impl OpusEncoder {
-    /// Bitrates that Opus is specified for (RFC 6716, section 2.1.1), in bits per second.
-    pub const BITRATES_BPS: RangeInclusive<u32> = 6_000..=510_000;
-    /// Lowest rate of a source, in Hz. Half the resampler's taps at it last 30,720 frames at 48 kHz; the pre-skip of a
+    /// Lowest rate of a source. There, half the resampler's taps last 30,720 frames at 48 kHz, and the pre-skip in a
     /// header has 16 bits.
     pub const MIN_RATE_HZ: u32 = 100;
 
-    /// An encoder for `format` that makes about `bitrate_bps` bits per second; with packets of 2.5 ms not less than
-    /// 9,600. Packets are as long as possible without being longer than a block: a longer one would wait, shorter ones
-    /// cost bits.
+    /// Makes an encoder for `format` at about `bitrate`; with packets of 2.5 ms at 9,600 bits per second or more.
+    /// Packets are as long as possible without being longer than a block: a longer one would wait for the next block,
+    /// and shorter ones cost bits.
     ///
     /// # Errors
     ///
-    /// For more than two channels, a rate below [`MIN_RATE_HZ`](Self::MIN_RATE_HZ), or a bitrate that is not in
-    /// [`BITRATES_BPS`](Self::BITRATES_BPS).
-    pub fn new(format: Format, bitrate_bps: u32) -> Result<Self, CodecError> {
-        let (opus, packet_frames, pre_skip) = open(format, bitrate_bps)?;
+    /// For more than two channels, or a rate below [`MIN_RATE_HZ`](Self::MIN_RATE_HZ).
+    pub fn new(format: Format, bitrate: OpusBitrate) -> Result<Self, CodecError> {
+        let (opus, packet_frames, pre_skip) = configure(format, bitrate)?;
         let resampler = (format.rate_hz() != RATE_HZ)
             .then(|| Resampler::new(format.rate_hz(), format.channels().into(), format.block_frames() as usize))
             .transpose()?;
@@ -104,39 +101,39 @@ impl OpusEncoder {
         })
     }
 
-    /// The [`packet_frames`](Self::packet_frames) of an encoder like this.
+    /// Returns the [`packet_frames`](Self::packet_frames) of an encoder for `format`.
     #[must_use]
     pub fn packet_frames_for(format: Format) -> u32 {
         packet_frames(format)
     }
 
-    /// The [`pre_skip`](Self::pre_skip) of an encoder like this, without the work of making one.
+    /// Returns the [`pre_skip`](Self::pre_skip) of such an encoder, without the cost of making its resampler.
     ///
     /// # Errors
     ///
     /// As [`new`](Self::new).
-    pub fn pre_skip_for(format: Format, bitrate_bps: u32) -> Result<u16, CodecError> {
-        open(format, bitrate_bps).map(|(_, _, pre_skip)| pre_skip)
+    pub fn pre_skip_for(format: Format, bitrate: OpusBitrate) -> Result<u16, CodecError> {
+        configure(format, bitrate).map(|(_, _, pre_skip)| pre_skip)
     }
 
-    /// Frames of a packet, at 48 kHz: 960, 480, 240 or 120.
+    /// Returns the length of a packet in frames at 48 kHz: 960, 480, 240 or 120.
     #[must_use]
     pub const fn packet_frames(&self) -> u32 {
         self.packet_frames
     }
 
-    /// How many frames at 48 kHz the sound comes out after it went in: by resampler and encoder. A player that drops
-    /// as many at the beginning has the source's own timing.
+    /// Returns the delay of resampler and encoder in frames at 48 kHz. A player that drops as many frames at the
+    /// beginning has the source's own timing.
     #[must_use]
     pub const fn pre_skip(&self) -> u16 {
         self.pre_skip
     }
 
     /// Encodes the block with this sequence number, and appends the packets that it completes: none, one or more.
-    /// Sequence numbers only go up; if some are missing, what was begun before them is completed with silence first.
-    /// A block that is shorter than the others is the stream's last: it is [finished](Self::finish) with it.
+    /// Sequence numbers only go up; if some are missing, the packet begun before them is completed with silence first.
+    /// A block that is shorter than the others is the stream's last, and [finishes](Self::finish) it.
     ///
-    /// What is not a number becomes silence, and what is beyond full scale is clipped.
+    /// A sample that is not a number becomes silence, and samples beyond full scale are clipped.
     ///
     /// # Errors
     ///
@@ -149,15 +146,15 @@ impl OpusEncoder {
         self.source_end = self.at_48_khz(self.format.position(sequence) + frames);
         self.next = Some(sequence + 1);
         if frames == u64::from(self.format.block_frames()) {
-            return self.feed(samples, packets);
+            return self.encode_block(samples, packets);
         }
         let before = packets.len();
-        self.feed(samples, packets)?;
+        self.encode_block(samples, packets)?;
         self.drain(before, packets)
     }
 
-    /// Ends the stream: appends the packets in which the last of it is heard, and cuts the last one to what that is.
-    /// Nothing if it has been ended, or never begun.
+    /// Ends the stream: appends the packets that hold the end of its sound, and sets the length of the last one to
+    /// where that is. Appends nothing if the stream has ended already, or never began.
     ///
     /// # Errors
     ///
@@ -166,13 +163,14 @@ impl OpusEncoder {
         self.drain(packets.len(), packets)
     }
 
-    /// Feeds silence until all is out, of which packets from `before` on can be cut.
+    /// Encodes silence until the source's sound is in packets, and removes those that hold none of it, of the packets
+    /// from index `before` on.
     fn drain(&mut self, before: usize, packets: &mut Vec<OpusPacket>) -> Result<(), CodecError> {
         if self.next.take().is_none() {
             return Ok(());
         }
         while !self.is_drained() {
-            self.feed(&[], packets)?;
+            self.encode_block(&[], packets)?;
         }
         let end = self.end();
         let needed = packets[before..].iter().take_while(|packet| packet.position < end).count();
@@ -184,7 +182,7 @@ impl OpusEncoder {
         Ok(())
     }
 
-    /// Where the packets in which the source's sound is heard so far end.
+    /// Returns the position up to which packets hold the source's sound so far.
     fn end(&self) -> u64 {
         self.source_end + u64::from(self.pre_skip)
     }
@@ -198,10 +196,10 @@ impl OpusEncoder {
         (position * u64::from(RATE_HZ) + rate_hz / 2) / rate_hz
     }
 
-    /// Goes on at another block than the next one.
+    /// Continues at another block than the next one.
     fn jump(&mut self, sequence: u64, packets: &mut Vec<OpusPacket>) -> Result<(), CodecError> {
         while let Some(next) = self.next.filter(|next| *next < sequence && !self.is_drained()) {
-            self.feed(&[], packets)?;
+            self.encode_block(&[], packets)?;
             self.next = Some(next + 1);
         }
         if self.next == Some(sequence) {
@@ -218,8 +216,8 @@ impl OpusEncoder {
         Ok(())
     }
 
-    /// Takes a block's samples, with silence for those that are missing of a whole one.
-    fn feed(&mut self, samples: &[f32], packets: &mut Vec<OpusPacket>) -> Result<(), CodecError> {
+    /// Encodes a block's samples, with silence for those that a whole block has more.
+    fn encode_block(&mut self, samples: &[f32], packets: &mut Vec<OpusPacket>) -> Result<(), CodecError> {
         self.block.clear();
         self.block.extend(samples.iter().map(|sample| if sample.is_nan() { 0.0 } else { sample.clamp(-1.0, 1.0) }));
         self.block.resize(self.format.block_samples(), 0.0);
@@ -246,36 +244,38 @@ impl std::fmt::Debug for OpusEncoder {
     }
 }
 
-/// The encoder proper, the length of its packets, and the frames to skip for it and the resampler.
-fn open(format: Format, bitrate_bps: u32) -> Result<(opus::Encoder, u32, u16), CodecError> {
+/// Returns libopus's encoder, the length of its packets, and the delay of encoder and resampler.
+fn configure(format: Format, bitrate: OpusBitrate) -> Result<(opus::Encoder, u32, u16), CodecError> {
     let channels = match format.channels() {
         1 => Channels::Mono,
         2 => Channels::Stereo,
         channels => return Err(CodecError::OpusChannels(channels)),
     };
     if format.rate_hz() < OpusEncoder::MIN_RATE_HZ {
-        return Err(CodecError::OpusRate(format.rate_hz()));
-    }
-    if !OpusEncoder::BITRATES_BPS.contains(&bitrate_bps) {
-        return Err(CodecError::OpusBitrate(bitrate_bps));
+        return Err(rate_too_low(format));
     }
     let packet_frames = packet_frames(format);
-    // Low delay is CELT alone. Where nothing but CELT would be used anyhow, that is the same sound 4 ms earlier;
-    // below, speech is much better off with the choice.
-    let celt = bitrate_bps >= ALWAYS_CELT_BPS || packet_frames < 480;
-    let application = if celt { Application::LowDelay } else { Application::Audio };
+    // The low delay mode is CELT alone. Where libopus would choose CELT anyway, its sound is the same and comes 4 ms
+    // earlier; below, speech sounds much better with the speech codec.
+    let is_celt_only = bitrate.bits_per_second() >= CELT_ONLY_BPS || packet_frames < 480;
+    let application = if is_celt_only { Application::LowDelay } else { Application::Audio };
     let mut opus = opus::Encoder::new(RATE_HZ, channels, application)?;
-    let least_bps = LEAST_PACKET_BYTES * 8 * RATE_HZ / packet_frames;
-    opus.set_bitrate(Bitrate::Bits(bitrate_bps.max(least_bps) as i32))?;
+    let min_bps = MIN_PACKET_BYTES * 8 * RATE_HZ / packet_frames;
+    opus.set_bitrate(Bitrate::Bits(bitrate.bits_per_second().max(min_bps) as i32))?;
     opus.set_vbr(true)?;
     opus.set_vbr_constraint(true)?;
     let resampler = if format.rate_hz() == RATE_HZ { 0 } else { Resampler::delay(format.rate_hz()) };
     let pre_skip = opus.get_lookahead()? as usize + resampler;
-    let pre_skip = u16::try_from(pre_skip).map_err(|_| CodecError::OpusRate(format.rate_hz()))?;
+    let pre_skip = u16::try_from(pre_skip).map_err(|_| rate_too_low(format))?;
     Ok((opus, packet_frames, pre_skip))
 }
 
-/// The longest packet that is no longer than a block, rounded to the source's frames as the block is; or the shortest.
+fn rate_too_low(format: Format) -> CodecError {
+    CodecError::OpusRate { rate_hz: format.rate_hz(), lowest_hz: OpusEncoder::MIN_RATE_HZ }
+}
+
+/// Returns the longest packet that is no longer than a block, or else the shortest. Lengths are rounded to the source's
+/// frames, as the block's is.
 fn packet_frames(format: Format) -> u32 {
     let (rate_hz, [.., shortest]) = (u64::from(format.rate_hz()), PACKET_FRAMES);
     let fits = |frames: &u32| {

@@ -1,51 +1,53 @@
-//! A source of any rate to Opus's 48 kHz, block by block.
+//! Resampling of blocks of any rate to the 48 kHz of Opus.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Async, FixedAsync, Resampler as _, SincInterpolationParameters, SincInterpolationType, WindowFunction};
 
-use crate::rendition::codec::CodecError;
-use crate::rendition::codec::opus::RATE_HZ;
+use super::error::CodecError;
 
-/// Taps of the filter at sources of up to 48 kHz. At 44.1 kHz that passes everything up to 20 kHz, which is where
-/// Opus ends, and delays by 1.5 ms; twice as many would delay by twice as much for nothing that is heard.
+/// The rate of what comes out.
+pub(super) const OUTPUT_RATE_HZ: u32 = 48_000;
+/// Taps of the filter for sources of up to 48 kHz. At 44.1 kHz it passes everything up to 20 kHz, which is the bandwidth
+/// of Opus, and delays by 1.5 ms; twice as many would double the delay without being heard.
 const TAPS: usize = 128;
-/// Points between two samples at which the filter is there; between them, it is a straight line. They are all that
-/// 44.1 and 22.05 kHz need; at other rates the line errs by -100 dB.
+/// Points of the filter that are computed for the time between two samples; it is interpolated linearly between them.
+/// 44.1 and 22.05 kHz need these points only; at other rates interpolation errs by -100 dB.
 const POINTS: usize = 320;
 
-/// Resamples at a fixed ratio. The filter is windowed sinc in the time domain, because it takes blocks of any length
-/// at any rate; rubato's FFT resampler works in chunks of whole periods of the two rates, which may be a second long.
+/// A resampler with a fixed ratio. Its filter is a windowed sinc in the time domain, which takes blocks of any length at
+/// any rate; rubato's FFT resampler takes chunks of whole periods of both rates, which may be a second long.
 pub(super) struct Resampler {
     sinc: Async<f32>,
     channels: usize,
     block_frames: usize,
-    head: usize,
+    /// Frames of silence ahead of the sound, see [`lead_frames`].
+    lead_frames: usize,
 }
 
 impl Resampler {
-    /// For blocks of `block_frames` frames of `channels` channels at `rate_hz`.
+    /// Makes a resampler for blocks of `block_frames` frames of `channels` channels at `rate_hz`.
     pub(super) fn new(rate_hz: u32, channels: usize, block_frames: usize) -> Result<Self, CodecError> {
         let parameters = SincInterpolationParameters::new(taps(rate_hz), WindowFunction::BlackmanHarris)
             .interpolation(SincInterpolationType::Linear)
             .oversampling_factor(POINTS);
         let sinc = Async::new_sinc(ratio(rate_hz), 1.0, &parameters, block_frames, channels, FixedAsync::Input)
             .map_err(refused)?;
-        Ok(Self { sinc, channels, block_frames, head: head(rate_hz) })
+        Ok(Self { sinc, channels, block_frames, lead_frames: lead_frames(rate_hz) })
     }
 
-    /// How much later the sound of a source of this rate comes out than it goes in, in frames at 48 kHz.
+    /// Returns the delay of a resampler for sources of this rate, in frames at 48 kHz.
     pub(super) fn delay(rate_hz: u32) -> usize {
-        // Half the filter; but rubato takes a step before its first frame, and so is one frame early.
-        (taps(rate_hz) as f64 / 2.0 * ratio(rate_hz)).round() as usize - 1 + head(rate_hz)
+        // Half the filter, less one frame: rubato makes a step before its first frame.
+        (taps(rate_hz) as f64 / 2.0 * ratio(rate_hz)).round() as usize - 1 + lead_frames(rate_hz)
     }
 
-    /// Forgets what it was fed, and appends the silence that goes ahead of what comes.
+    /// Forgets all blocks so far, and appends the silence that leads the next ones.
     pub(super) fn restart(&mut self, resampled: &mut Vec<f32>) {
         self.sinc.reset();
-        resampled.resize(resampled.len() + self.head * self.channels, 0.0);
+        resampled.resize(resampled.len() + self.lead_frames * self.channels, 0.0);
     }
 
-    /// Appends what a whole block becomes, interleaved like the block.
+    /// Resamples a whole block and appends the result, interleaved like the block.
     pub(super) fn process(&mut self, block: &[f32], resampled: &mut Vec<f32>) -> Result<(), CodecError> {
         let (start, frames) = (resampled.len(), self.sinc.output_frames_next());
         resampled.resize(start + frames * self.channels, 0.0);
@@ -56,20 +58,20 @@ impl Resampler {
     }
 }
 
-/// Frames that come out for each that goes in.
+/// Returns the frames at 48 kHz for each frame of the source.
 fn ratio(rate_hz: u32) -> f64 {
-    f64::from(RATE_HZ) / f64::from(rate_hz)
+    f64::from(OUTPUT_RATE_HZ) / f64::from(rate_hz)
 }
 
-/// Length of the filter, in the source's frames. Going down, the same steepness below 24 kHz takes as many more as
-/// there are more samples.
+/// Returns the length of the filter in the source's frames. Above 48 kHz, the same steepness below 24 kHz takes more of
+/// them, in proportion to the rate.
 fn taps(rate_hz: u32) -> usize {
-    TAPS * rate_hz.div_ceil(RATE_HZ) as usize
+    TAPS * rate_hz.div_ceil(OUTPUT_RATE_HZ) as usize
 }
 
-/// Frames of silence that go ahead. rubato keeps the last two frames of a block for the next one; this makes up for
-/// them, so that every block brings what it is long. Else every packet would wait for one more block.
-fn head(rate_hz: u32) -> usize {
+/// Returns the frames of silence that lead the sound. rubato keeps the last two frames of a block for the next one; the
+/// silence makes up for them, so that each block yields its whole length and no packet waits for one more block.
+fn lead_frames(rate_hz: u32) -> usize {
     (3.0 * ratio(rate_hz)).ceil() as usize + 1
 }
 
@@ -81,7 +83,7 @@ fn refused(error: impl std::fmt::Display) -> CodecError {
 mod tests {
     use super::*;
 
-    /// All that comes out for `blocks` blocks, of which `sample` tells the frames.
+    /// Resamples `blocks` blocks whose frames are `sample` of their time in seconds, and returns the result and its delay.
     fn resample(rate_hz: u32, block_frames: usize, blocks: usize, sample: impl Fn(f64) -> f64) -> (Vec<f32>, usize) {
         let mut resampler = Resampler::new(rate_hz, 1, block_frames).unwrap();
         let mut out = Vec::new();
@@ -96,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn every_block_brings_what_it_is_long() {
+    fn every_block_yields_its_own_length() {
         for (rate_hz, block_frames) in [
             (44_100, 441),
             (44_100, 110),
@@ -114,13 +116,13 @@ mod tests {
                 resampler.process(&block, &mut out).unwrap();
                 let due = blocks * block_frames * 48_000 / rate_hz as usize;
                 let ahead = out.len() / 2 - due;
-                assert!(ahead <= 2 * resampler.head, "{rate_hz} Hz, {blocks} blocks: {ahead} frames ahead");
+                assert!(ahead <= 2 * resampler.lead_frames, "{rate_hz} Hz, {blocks} blocks: {ahead} frames ahead");
             }
         }
     }
 
     #[test]
-    fn a_tone_keeps_its_level_and_comes_when_the_delay_says() {
+    fn a_tone_keeps_its_level_and_is_late_by_the_delay() {
         for (rate_hz, block_frames) in [(44_100, 441), (16_000, 160), (96_000, 960), (22_050, 221), (192_000, 1920)] {
             let (out, delay) = resample(rate_hz, block_frames, 100, |t| (t * 1000.0 * std::f64::consts::TAU).sin());
             let worst = (delay + 4800..delay + 9600)
@@ -129,13 +131,13 @@ mod tests {
                     (f64::from(out[n]) - (t * 1000.0 * std::f64::consts::TAU).sin()).abs()
                 })
                 .fold(0.0, f64::max);
-            // A frame at 48 kHz is 0.13 of this tone's height at most; the delay is rounded to the nearest.
+            // The delay is rounded to whole frames, and this tone changes by up to 0.13 in a frame at 48 kHz.
             assert!(worst < 0.07, "{rate_hz} Hz: {worst} off");
         }
     }
 
     #[test]
-    fn what_48_khz_cannot_carry_is_filtered_out() {
+    fn frequencies_above_24_khz_are_filtered_out() {
         let (out, _) = resample(96_000, 960, 100, |t| (t * 30_000.0 * std::f64::consts::TAU).sin());
         let peak = out[4800..].iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
         assert!(peak < 1e-4, "30 kHz came back at {peak}");

@@ -5,6 +5,8 @@ use aircheck_engine::source::PcmEncoding;
 use aircheck_engine::{Format, Gap, Stamp, Timestamp};
 use bytes::Bytes;
 
+use crate::rendition::codec::OpusBitrate;
+
 /// Returns how the samples of a payload are written; `None` for Opus.
 #[must_use]
 pub const fn samples(payload: Payload) -> Option<PcmEncoding> {
@@ -22,7 +24,7 @@ pub fn binary(payload: Payload, stamp: Stamp, bytes: &[u8]) -> Bytes {
         payload,
         payload_bytes: bytes.len() as u32,
         sequence: stamp.sequence,
-        captured_at_nanos: stamp.captured_at.as_nanos(),
+        captured_at_nanos: stamp.captured_at.unix_nanos(),
     };
     let mut message = Vec::with_capacity(HEADER_BYTES + bytes.len());
     message.extend(header.to_bytes());
@@ -30,13 +32,15 @@ pub fn binary(payload: Payload, stamp: Stamp, bytes: &[u8]) -> Bytes {
     message.into()
 }
 
-/// How packets of Opus lie in a stream, in frames at 48 kHz.
+/// How packets of Opus lie in a stream, in frames at 48 kHz, and their bitrate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PacketLayout {
     /// Length of a packet: packet *n* starts at *n* times it.
     pub packet_frames: u32,
     /// Frames by which a decoded packet is older than the sound that it was made of.
     pub pre_skip_frames: u16,
+    /// The bitrate at which packets are encoded.
+    pub bitrate: OpusBitrate,
 }
 
 /// Returns the first message: what is to come, and for Opus how its packets lie.
@@ -50,9 +54,10 @@ pub fn hello(format: Format, payload: Payload, layout: Option<PacketLayout>, lis
         channels: format.channels(),
         block_frames: format.block_frames(),
         block_seconds: format.block_span().as_secs_f64(),
-        now: Timestamp::now().as_secs_f64(),
+        now: Timestamp::now().unix_seconds(),
         packet_frames: layout.map(|layout| layout.packet_frames),
         pre_skip_frames: layout.map(|layout| layout.pre_skip_frames),
+        bitrate: layout.map(|layout| layout.bitrate.bits_per_second()),
     };
     ServerText::Hello(hello).to_json()
 }

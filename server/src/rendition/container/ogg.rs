@@ -1,22 +1,22 @@
-//! Ogg pages around Opus packets, for one listener (RFC 3533 and RFC 7845).
+//! Ogg pages with Opus packets, for one listener (RFC 3533 and RFC 7845).
 //!
-//! Packets are shared by all listeners; pages are not, because each listener's file starts when that listener does.
+//! All listeners share packets. Pages are each listener's own, because its file starts when the listener does.
 
 use bytes::Bytes;
 use ogg::{PacketWriteEndInfo, PacketWriter};
 
 use crate::rendition::codec::OpusPacket;
 
-/// Who has encoded, for the comment header.
+/// The encoder's name in the comment header.
 const VENDOR: &str = concat!("aircheck ", env!("CARGO_PKG_VERSION"));
-/// A fullband CELT frame of 20 ms, in the first byte of a packet (RFC 6716, section 3.1).
+/// The first byte of a packet with one fullband CELT frame of 20 ms (RFC 6716, section 3.1).
 const CELT_20_MS: u8 = 31 << 3;
-/// The flag for stereo in that byte.
+/// The flag in that byte for stereo.
 const STEREO: u8 = 1 << 2;
 
-/// The identification header of Ogg Opus, which WebCodecs takes as a description, too.
+/// Returns the identification header of Ogg Opus, which is also the description that WebCodecs takes.
 ///
-/// `pre_skip` is in frames at 48 kHz; `input_rate_hz` is only told.
+/// `pre_skip` is in frames at 48 kHz. `input_rate_hz` is information only: a decoder does not use it.
 #[must_use]
 pub fn opus_head(channels: u8, pre_skip: u16, input_rate_hz: u32) -> [u8; 19] {
     let mut head = *b"OpusHead\x01\0\0\0\0\0\0\0\0\0\0";
@@ -26,25 +26,26 @@ pub fn opus_head(channels: u8, pre_skip: u16, input_rate_hz: u32) -> [u8; 19] {
     head
 }
 
-/// The Ogg stream of one listener. The first packet that it is given starts at its time 0.
+/// The Ogg stream of one listener. Its time 0 is the start of the first packet.
 pub struct OggOpus {
     writer: PacketWriter<'static, Vec<u8>>,
     serial: u32,
     head: [u8; 19],
     pre_skip: u16,
-    /// The position that granule position 0 stands for.
+    /// Position of the first packet, which is granule position 0.
     origin: Option<u64>,
-    /// The last page's granule position.
+    /// Granule position of the last page.
     granule: u64,
-    /// What the last packet was like: one to conceal a loss is best the same (RFC 7845, section 4.1).
+    /// Length of the last packet. A packet that conceals a loss should be like the one before (RFC 7845, section 4.1).
     frames: u32,
+    /// First byte of the last packet.
     toc: u8,
     has_ended: bool,
 }
 
 impl OggOpus {
-    /// A stream with this serial number, which should be random. `pre_skip` is the encoder's, in frames at 48 kHz, and
-    /// `input_rate_hz` is the source's rate, which is only told.
+    /// Makes a stream with this serial number, which should be random. `pre_skip` is the encoder's, in frames at 48 kHz,
+    /// and `input_rate_hz` the source's rate.
     #[must_use]
     pub fn new(serial: u32, channels: u8, pre_skip: u16, input_rate_hz: u32) -> Self {
         Self {
@@ -60,7 +61,7 @@ impl OggOpus {
         }
     }
 
-    /// The two header pages, which go first. `title` is what players show.
+    /// Returns the two header pages, which come first. Players show `title`.
     #[must_use]
     pub fn header(&mut self, title: Option<&str>) -> Bytes {
         let mut tags = b"OpusTags".to_vec();
@@ -74,19 +75,20 @@ impl OggOpus {
         self.take()
     }
 
-    /// Packets in a page, or in one more at each jump of their positions. Nothing for no packets.
+    /// Returns a page with these packets, and a further page from each jump of their positions on. Without packets,
+    /// returns nothing.
     ///
-    /// Granule positions go with the packets' positions. So they jump where packets are missing, which players take
-    /// differently; [`conceal`](Self::conceal) fills the hole instead.
+    /// Granule positions follow the packets' positions, so they jump where packets are missing. Players treat such a jump
+    /// in different ways; [`conceal`](Self::conceal) fills the hole instead.
     #[must_use]
     pub fn page(&mut self, packets: &[OpusPacket]) -> Bytes {
-        self.pages(packets, None);
+        self.write_pages(packets, None);
         self.take()
     }
 
-    /// Stands in for what is missing up to `position`, where the next packet starts: packets that ask the decoder to
-    /// conceal a loss. That is how RFC 7845, section 4.1, wants gaps of live streams, and keeps the time of the stream
-    /// true in every player; but a listener that has fallen behind stays as far behind.
+    /// Fills the hole up to `position`, where the next packet starts, with packets that ask the decoder to conceal a loss.
+    /// RFC 7845, section 4.1, recommends this for gaps of live streams. It keeps the time of the stream true in every
+    /// player, but a listener that has fallen behind stays as far behind.
     #[must_use]
     pub fn conceal(&mut self, position: u64) -> Bytes {
         let Some(origin) = self.origin else { return Bytes::new() };
@@ -100,24 +102,24 @@ impl OggOpus {
         self.take()
     }
 
-    /// The last packets, and with them the end of the stream: at the position `end`, or where they end. Without packets
-    /// there still is a last page, which adds nothing to what is heard.
+    /// Ends the stream with these packets, at the position `end` or else where they end. Without packets, the last page
+    /// adds no sound.
     ///
-    /// Nothing if the stream has ended already, with the packet that [says so](OpusPacket::is_last).
+    /// Returns nothing if the stream has ended already, with a packet that [is the last](OpusPacket::is_last).
     #[must_use]
     pub fn end(&mut self, packets: &[OpusPacket], end: Option<u64>) -> Bytes {
-        self.pages(packets, Some(end.unwrap_or(u64::MAX)));
+        self.write_pages(packets, Some(end.unwrap_or(u64::MAX)));
         if !self.has_ended {
-            // Another packet, because a page needs one. A granule position that does not move cuts it off; if it is
-            // the only one, it is all in the pre-skip.
+            // A page needs a packet. A granule position that stays the same cuts its sound off, and if it is the only
+            // packet, all of it lies in the pre-skip.
             let granule = if self.origin.is_some() { self.granule } else { self.pre_skip.into() };
             self.write(self.lost_packet(), PacketWriteEndInfo::EndStream, granule);
         }
         self.take()
     }
 
-    /// Packets in as many pages as there are runs without a jump; the last one ends the stream if there is an `end`.
-    fn pages(&mut self, packets: &[OpusPacket], end: Option<u64>) {
+    /// Writes packets, with a page for each run without a jump. If there is an `end`, the last page ends the stream.
+    fn write_pages(&mut self, packets: &[OpusPacket], end: Option<u64>) {
         for (index, packet) in packets.iter().enumerate() {
             let next = packets.get(index + 1);
             let end = if packet.is_last { Some(packet.end()) } else { end.filter(|_| next.is_none()) };
@@ -131,13 +133,13 @@ impl OggOpus {
             if !packet.is_last {
                 self.frames = packet.frames;
             }
-            // The lowest bits would say that there are more frames in it.
+            // The lowest two bits are a code for the number of frames; 0 stands for one frame.
             self.toc = packet.bytes.first().map_or(self.toc, |toc| toc & !0b11);
             self.write(packet.bytes.to_vec(), info, self.granule);
         }
     }
 
-    /// A packet with nothing in it but what it is: a loss to be concealed (RFC 6716, section 3.2.1).
+    /// Returns a packet with a first byte only, which a decoder conceals as a loss (RFC 6716, section 3.2.1).
     fn lost_packet(&self) -> Vec<u8> {
         vec![self.toc]
     }
@@ -159,7 +161,7 @@ impl std::fmt::Debug for OggOpus {
     }
 }
 
-/// Appends a text with its length, as comment headers have it.
+/// Appends a text with its length before it, as in a comment header.
 fn push_text(bytes: &mut Vec<u8>, text: &str) {
     bytes.extend((text.len() as u32).to_le_bytes());
     bytes.extend(text.as_bytes());
@@ -176,14 +178,14 @@ mod tests {
         OpusPacket { position, frames, is_last, bytes: Bytes::from(vec![CELT_20_MS | STEREO | 1, 1, 2, 3]) }
     }
 
-    /// What a reader that checks every page's checksum finds.
+    /// Reads pages, and checks the checksum of each.
     fn read(pages: &[Bytes]) -> Vec<Packet> {
         let mut reader = PacketReader::new(Cursor::new(pages.concat()));
         std::iter::from_fn(|| reader.read_packet().unwrap()).collect()
     }
 
     #[test]
-    fn the_headers_are_what_rfc_7845_asks_for() {
+    fn the_headers_have_the_layout_of_rfc_7845() {
         let packets = read(&[OggOpus::new(77, 2, 312, 44_100).header(Some("Café"))]);
         assert_eq!(packets[0].data, b"OpusHead\x01\x02\x38\x01\x44\xAC\0\0\0\0\0");
         assert!(packets[0].first_in_stream() && packets[0].last_in_page());
@@ -209,13 +211,13 @@ mod tests {
         assert!(packets[5].last_in_stream());
         let numbers: Vec<u8> =
             pages.concat().windows(19).filter(|page| page.starts_with(b"OggS")).map(|page| page[18]).collect();
-        assert_eq!(numbers, [0, 1, 2, 3, 4], "pages are counted, whatever is missing");
+        assert_eq!(numbers, [0, 1, 2, 3, 4], "page numbers do not jump");
     }
 
     #[test]
     fn a_hole_is_filled_with_packets_like_the_one_before() {
         let mut ogg = OggOpus::new(1, 2, 312, 48_000);
-        assert!(ogg.conceal(5000).is_empty(), "nothing is missing before the first packet");
+        assert!(ogg.conceal(5000).is_empty(), "there is no hole before the first packet");
         let pages =
             [ogg.header(None), ogg.page(&[packet(960, 960, false)]), ogg.conceal(960 * 500), ogg.conceal(960 * 500)];
         let packets = read(&pages);
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_packets_end_the_stream_where_they_are_told_to() {
+    fn the_last_packets_end_the_stream_at_the_given_position() {
         let mut ogg = OggOpus::new(1, 2, 312, 48_000);
         let last = [packet(960, 960, false), packet(1920, 960, false)];
         let packets = read(&[ogg.header(None), ogg.end(&last, Some(2000)), ogg.end(&[], None)]);
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_cut_off_ends_where_it_was() {
+    fn a_stream_without_last_packets_ends_where_it_was() {
         let mut ogg = OggOpus::new(1, 1, 312, 48_000);
         let pages = [ogg.header(None), ogg.page(&[packet(960, 960, false)]), ogg.end(&[], None), ogg.end(&[], None)];
         let packets = read(&pages);

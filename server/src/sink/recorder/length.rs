@@ -1,21 +1,21 @@
-//! How much goes into one file.
+//! The length of a full segment.
 
 use aircheck_engine::Format;
 
-use super::segment::{DATA_BYTES_MOST, HEADER_BYTES, frame_bytes};
+use super::segment::{HEADER_BYTES, MAX_DATA_BYTES, frame_bytes};
 use crate::config::RecordSplit;
 
-/// Blocks of a full file: whole ones, so that each file begins with a sequence number. A length is rounded up and a size
-/// down, and neither goes beyond what a WAV file holds, which is 44 s of the widest format.
-pub(crate) fn take_blocks(split: RecordSplit, format: Format) -> u64 {
-    let most = DATA_BYTES_MOST / block_bytes(format);
+/// Returns the blocks of a full segment: whole ones, so that each file begins with a sequence number. A length in time is
+/// rounded up and a size down. Both are limited to what a WAV file can hold, which is 44 s of the widest format.
+pub(crate) fn segment_blocks(split: RecordSplit, format: Format) -> u64 {
+    let max_blocks = MAX_DATA_BYTES / block_bytes(format);
     match split {
-        RecordSplit::Span(span) => format.blocks_in(span).min(most),
-        RecordSplit::Bytes(bytes) => (bytes.saturating_sub(HEADER_BYTES) / block_bytes(format)).clamp(1, most),
+        RecordSplit::Span(span) => format.blocks_in(span).min(max_blocks),
+        RecordSplit::Bytes(bytes) => (bytes.saturating_sub(HEADER_BYTES) / block_bytes(format)).clamp(1, max_blocks),
     }
 }
 
-/// Bytes of a full block in a file.
+/// Returns the bytes of a full block in a file.
 pub(crate) fn block_bytes(format: Format) -> u64 {
     u64::from(format.block_frames()) * frame_bytes(format)
 }
@@ -27,12 +27,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_file_is_larger_than_asked_for_or_than_a_wav_can_be() {
+    fn a_file_is_no_larger_than_the_setting_and_than_a_wav_can_be() {
         let span = Duration::from_millis(10);
         for (rate_hz, channels) in [(8000, 1), (48_000, 2), (768_000, 32)] {
             let format = Format::new(rate_hz, channels, span).unwrap();
             for (split, most) in [("24h", 1 << 32), ("4GiB", 1 << 32), ("1MB", 1_000_000), ("1h", 1 << 32)] {
-                let blocks = take_blocks(split.parse().unwrap(), format);
+                let blocks = segment_blocks(split.parse().unwrap(), format);
                 let bytes = |blocks| HEADER_BYTES + blocks * block_bytes(format);
                 assert!(blocks == 1 || bytes(blocks) <= most, "{split} of {rate_hz} Hz and {channels} ch: {blocks}");
                 assert!(
@@ -44,6 +44,6 @@ mod tests {
             }
         }
         let format = Format::new(48_000, 2, span).unwrap();
-        assert_eq!(take_blocks(RecordSplit::default(), format), 360_000);
+        assert_eq!(segment_blocks("1h".parse().unwrap(), format), 360_000);
     }
 }

@@ -1,4 +1,4 @@
-//! What is on its way into the files, in order, and kept until the disk has it.
+//! The parts of a stream on their way into the files, in order, kept until the disk has confirmed them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,23 +7,23 @@ use aircheck_engine::{Block, Item};
 
 use super::sidecar::GapNote;
 
-/// Something that goes into the files.
+/// A part of a stream: a block of sound, or a gap.
 #[derive(Clone, Debug)]
-pub(crate) enum Piece {
+pub(crate) enum Part {
     Sound(Arc<Item<Block>>),
-    Missing {
+    Gap {
         note: GapNote,
-        /// Nothing follows.
+        /// Whether the stream ends with it.
         is_last: bool,
     },
 }
 
-impl Piece {
-    /// One past its last sequence number.
+impl Part {
+    /// Returns the sequence number after its last one.
     pub(crate) fn end(&self) -> u64 {
         match self {
             Self::Sound(item) => item.stamp.sequence + 1,
-            Self::Missing { note, .. } => note.gap.from + note.gap.blocks,
+            Self::Gap { note, .. } => note.gap.from + note.gap.blocks,
         }
     }
 
@@ -32,40 +32,42 @@ impl Piece {
     }
 }
 
-/// Pieces that are written but may be lost again, and behind them pieces that wait.
+/// A queue of parts: first those that are written but not confirmed, then those that wait to be written.
 #[derive(Debug, Default)]
-pub(crate) struct Pieces {
-    queue: VecDeque<Piece>,
+pub(crate) struct Parts {
+    queue: VecDeque<Part>,
     written: usize,
 }
 
-impl Pieces {
-    pub(crate) fn push(&mut self, piece: Piece) {
-        self.queue.push_back(piece);
+impl Parts {
+    /// Appends a part that waits to be written.
+    pub(crate) fn push(&mut self, part: Part) {
+        self.queue.push_back(part);
     }
 
-    /// The first that waits.
-    pub(crate) fn waiting(&self) -> Option<&Piece> {
+    /// Returns the first part that waits to be written.
+    pub(crate) fn first_waiting(&self) -> Option<&Part> {
         self.queue.get(self.written)
     }
 
-    /// The first that waited was written.
-    pub(crate) fn wrote(&mut self) {
+    /// Marks the first waiting part as written.
+    pub(crate) fn mark_written(&mut self) {
         self.written += 1;
     }
 
-    /// Lets go of what was written and ends before the sequence number `next`: the disk has it.
-    pub(crate) fn forget(&mut self, next: u64) {
-        while self.written > 0 && self.queue.front().is_some_and(|piece| piece.end() <= next) {
+    /// Removes written parts that end at or before the sequence number `next`: the disk has confirmed them.
+    pub(crate) fn confirm(&mut self, next: u64) {
+        while self.written > 0 && self.queue.front().is_some_and(|part| part.end() <= next) {
             self.queue.pop_front();
             self.written -= 1;
         }
     }
 
-    /// Likewise; but everything after that waits again. Says how many blocks of sound that are which were written.
+    /// Removes parts as [`confirm`](Self::confirm) does, and lets all other written parts wait again. Returns how many
+    /// blocks of sound these are.
     pub(crate) fn rewind(&mut self, next: u64) -> u64 {
-        self.forget(next);
+        self.confirm(next);
         let written = std::mem::take(&mut self.written);
-        self.queue.iter().take(written).filter(|piece| piece.is_sound()).count() as u64
+        self.queue.iter().take(written).filter(|part| part.is_sound()).count() as u64
     }
 }

@@ -1,68 +1,68 @@
-//! One WAV file of a recording, with its sidecar.
+//! A segment of a recording: one WAV file with its sidecar.
 
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{self, BufWriter};
 
 use aircheck_engine::Format;
 use hound::{SampleFormat, WavSpec, WavWriter};
 
-use super::sidecar::{Beginning, GapNote, Sidecar};
-use super::storage::Medium;
+use super::fail_stop::{FailStop, StopFlag};
+use super::sidecar::{GapNote, SegmentStart, Sidecar};
+use super::storage::StorageFile;
 
-/// Bytes before the samples in what hound writes for 32-bit samples: RIFF, an extensible `fmt ` and `data`.
+/// Bytes before the samples in the header that hound writes for 32-bit samples: RIFF, an extensible `fmt ` and `data`.
 pub(crate) const HEADER_BYTES: u64 = 68;
-/// Most bytes of samples: the size of all but the first 8 bytes must fit into 32 bits. hound does not look.
-pub(crate) const DATA_BYTES_MOST: u64 = u32::MAX as u64 - (HEADER_BYTES - 8);
-/// Handed to the system in portions of this size: six a second of 48 kHz stereo.
-const PORTION: usize = 1 << 16;
+/// Most bytes of samples in a file: the size in the header has 32 bits and leaves out the first 8 bytes. hound does not
+/// check that.
+pub(crate) const MAX_DATA_BYTES: u64 = u32::MAX as u64 - (HEADER_BYTES - 8);
+/// Samples are handed to the system in writes of this size: six a second at 48 kHz stereo.
+const WRITE_BUFFER_BYTES: usize = 1 << 16;
 
-/// Bytes of a frame in a take. Samples are 32-bit floats, because that is what the engine has: integers of up to 24
-/// bits and floats of any size come out of the file bit for bit. 24-bit integers would take a quarter less room and
-/// change whatever is a float, or beyond full scale.
+/// Returns the bytes of a frame in a file. Samples are 32-bit floats, as in the engine: integers of up to 24 bits and
+/// floats come out of the file bit for bit. Integers of 24 bits would take a quarter less room, but change samples that
+/// are floats or beyond full scale.
 pub(crate) const fn frame_bytes(format: Format) -> u64 {
     size_of::<f32>() as u64 * format.channels() as u64
 }
 
-/// A file that is being recorded. What is [flushed](Self::flush) stays readable if the program is killed, what is
-/// [synced](Self::sync) stays if the power fails.
-pub(crate) struct Take<M: Medium> {
-    wav: WavWriter<BufWriter<Guard<M>>>,
-    medium: M,
-    sidecar: Sidecar<M>,
-    broken: Arc<AtomicBool>,
+/// A segment that is being written. [Flushed](Self::flush) sound stays readable if the program is killed, and
+/// [synced](Self::sync) sound stays if the power fails.
+pub(crate) struct Segment<F: StorageFile> {
+    wav: WavWriter<BufWriter<FailStop<F>>>,
+    file: F,
+    sidecar: Sidecar<F>,
+    stop: StopFlag,
     format: Format,
     first: u64,
     room_blocks: u64,
     frames: u64,
     flushed_frames: u64,
     synced_frames: u64,
-    /// The disk has not confirmed what is between synced and flushed, and won't.
+    /// Whether a sync has failed, so that frames between synced and flushed may be lost.
     is_doubtful: bool,
 }
 
-impl<M: Medium> Take<M> {
-    /// Begins a take of at most `most_blocks` blocks in two new files. The WAV is a valid one from here on.
-    pub(crate) fn begin(medium: M, sidecar: M, beginning: Beginning<'_>, most_blocks: u64) -> io::Result<Self> {
-        let Beginning { format, first, .. } = beginning;
+impl<F: StorageFile> Segment<F> {
+    /// Begins a segment of at most `max_blocks` blocks in two new files. The WAV is valid from here on.
+    pub(crate) fn begin(file: F, sidecar: F, start: SegmentStart<'_>, max_blocks: u64) -> io::Result<Self> {
+        let SegmentStart { format, first, .. } = start;
         let spec = WavSpec {
             channels: format.channels(),
             sample_rate: format.rate_hz(),
             bits_per_sample: 32,
             sample_format: SampleFormat::Float,
         };
-        let broken = Arc::new(AtomicBool::new(false));
-        let guard = Guard { medium: medium.clone(), broken: Arc::clone(&broken) };
-        let mut wav = WavWriter::new(BufWriter::with_capacity(PORTION, guard), spec).map_err(of_hound)?;
-        wav.flush().map_err(of_hound)?;
+        let stop = StopFlag::default();
+        let buffered = BufWriter::with_capacity(WRITE_BUFFER_BYTES, FailStop::new(file.clone(), stop.clone()));
+        let mut wav = WavWriter::new(buffered, spec).map_err(from_hound)?;
+        wav.flush().map_err(from_hound)?;
         Ok(Self {
             wav,
-            medium,
-            sidecar: Sidecar::begin(sidecar, beginning)?,
-            broken,
+            file,
+            sidecar: Sidecar::begin(sidecar, start)?,
+            stop,
             format,
             first,
-            room_blocks: most_blocks,
+            room_blocks: max_blocks,
             frames: 0,
             flushed_frames: 0,
             synced_frames: 0,
@@ -70,66 +70,66 @@ impl<M: Medium> Take<M> {
         })
     }
 
-    /// Sequence number of its first block.
+    /// Returns the sequence number of its first block.
     pub(crate) fn first(&self) -> u64 {
         self.first
     }
 
-    /// How many more blocks fit.
+    /// Returns how many more blocks fit.
     pub(crate) fn room_blocks(&self) -> u64 {
         self.room_blocks
     }
 
-    /// Bytes of its samples, written or about to be.
+    /// Returns the bytes of its samples, buffered ones included.
     pub(crate) fn bytes(&self) -> u64 {
         self.frames * frame_bytes(self.format)
     }
 
-    /// Frames that a kill would take.
+    /// Returns how many frames would be lost if the program were killed.
     pub(crate) fn unflushed_frames(&self) -> u64 {
         self.frames - self.flushed_frames
     }
 
-    /// Whether its header still says that nothing is in it, which some programs take for a length that is not known.
-    pub(crate) fn is_unheard_of(&self) -> bool {
-        self.flushed_frames == 0 && self.frames > 0
-    }
-
-    /// Frames that a loss of power would take.
+    /// Returns how many frames would be lost if the power failed.
     pub(crate) fn unsynced_frames(&self) -> u64 {
         self.frames - self.synced_frames
     }
 
-    /// Appends a block.
+    /// Returns whether it has sound, but its header still says 0, which some programs take for an unknown length.
+    pub(crate) fn has_empty_header(&self) -> bool {
+        self.flushed_frames == 0 && self.frames > 0
+    }
+
+    /// Appends the samples of a block.
     pub(crate) fn write(&mut self, samples: &[f32]) -> io::Result<()> {
         for sample in samples {
-            self.wav.write_sample(*sample).map_err(of_hound)?;
+            self.wav.write_sample(*sample).map_err(from_hound)?;
         }
         self.frames += samples.len() as u64 / u64::from(self.format.channels());
         self.room_blocks -= 1;
         Ok(())
     }
 
-    /// Says that blocks are missing, and appends as much silence.
+    /// Notes a gap, and appends `blocks` blocks of silence for it.
     pub(crate) fn write_silence(&mut self, note: &GapNote, blocks: u64) -> io::Result<()> {
         let frames = self.format.position(blocks);
         self.sidecar.gap(note, self.frames, frames)?;
         for _ in 0..frames * u64::from(self.format.channels()) {
-            self.wav.write_sample(0.0_f32).map_err(of_hound)?;
+            self.wav.write_sample(0.0_f32).map_err(from_hound)?;
         }
         self.frames += frames;
         self.room_blocks -= blocks;
         Ok(())
     }
 
-    /// Says that blocks are missing here that are too many to be silence.
+    /// Notes a gap that is too long to be filled with silence.
     pub(crate) fn note(&mut self, note: &GapNote) -> io::Result<()> {
         self.sidecar.gap(note, self.frames, 0)
     }
 
-    /// Hands everything to the system, and brings the header up to date.
+    /// Hands everything to the system, and updates the length in the header.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.wav.flush().map_err(of_hound)?;
+        self.wav.flush().map_err(from_hound)?;
         self.flushed_frames = self.frames;
         Ok(())
     }
@@ -137,86 +137,52 @@ impl<M: Medium> Take<M> {
     /// Waits until everything is on the disk.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.flush()?;
-        // An error of the disk itself is told here or never, and what it was about may be gone.
+        // The system reports a failed write to the disk once, and the data may be gone then.
         self.is_doubtful = true;
-        self.confirm()?;
+        self.sync_files()?;
         self.is_doubtful = false;
         self.synced_frames = self.flushed_frames;
         Ok(())
     }
 
-    /// Waits for the disk: for what is said of gaps before their silence, so that there is none without a reason.
-    fn confirm(&self) -> io::Result<()> {
+    /// Syncs the sidecar before the WAV, so that no silence is on the disk without its reason.
+    fn sync_files(&self) -> io::Result<()> {
         self.sidecar.sync()?;
-        self.medium.sync()
+        self.file.sync()
     }
 
-    /// Ends it in order. If that fails, [`abandon`](Self::abandon) it.
+    /// Ends the segment in order. If that fails, [`abandon`](Self::abandon) it.
     pub(crate) fn close(&mut self, reason: &str) -> io::Result<()> {
         self.sync()?;
         self.sidecar.end(reason, self.frames, None)?;
         self.sidecar.sync()
     }
 
-    /// Ends it after something failed, and says how many of its frames count: those that were flushed, after which it
-    /// is cut off, or if the disk does not confirm these, those that were synced. `None` if there is nothing in it.
+    /// Ends the segment after a failure, and returns how many of its frames count: the flushed ones, after which the
+    /// file is cut off, or the synced ones if the disk does not confirm the flushed ones. Returns `None` if the files
+    /// hold nothing.
     pub(crate) fn abandon(mut self, error: &str) -> Option<u64> {
         if !self.is_doubtful {
-            // If it can't be cut off: the header counts only what was flushed.
-            let _ = self.medium.cut(HEADER_BYTES + self.flushed_frames * frame_bytes(self.format));
-            self.is_doubtful = self.flushed_frames > 0 && self.confirm().is_err();
+            // If this fails, the length in the header still says which frames count.
+            let _ = self.file.truncate(HEADER_BYTES + self.flushed_frames * frame_bytes(self.format));
+            self.is_doubtful = self.flushed_frames > 0 && self.sync_files().is_err();
         }
         let good_frames = if self.is_doubtful { self.synced_frames } else { self.flushed_frames };
-        // Best effort: on a full disk there may be no room for it, and then the header says it.
+        // A full disk may have no room for this line; the length in the header says the same.
         let _ = self.sidecar.end("failed", good_frames, Some(error)).and_then(|()| self.sidecar.sync());
         (good_frames > 0 || self.is_doubtful).then_some(good_frames)
     }
 }
 
-/// hound writes what it has, and the header once more, when it is dropped. After a failure that would count again what
-/// goes to another file; otherwise, there is nothing to write.
-impl<M: Medium> Drop for Take<M> {
+/// Keeps hound from writing its buffer and the header once more when it is dropped. In order, everything is written by
+/// then; after a failure, those samples go to another file.
+impl<F: StorageFile> Drop for Segment<F> {
     fn drop(&mut self) {
-        self.broken.store(true, Ordering::Relaxed);
+        self.stop.set();
     }
 }
 
-/// Passes on what is written until something has failed: half of a frame would spoil the file.
-struct Guard<M> {
-    medium: M,
-    broken: Arc<AtomicBool>,
-}
-
-impl<M> Guard<M> {
-    fn check<T>(&mut self, act: impl FnOnce(&mut M) -> io::Result<T>) -> io::Result<T> {
-        if self.broken.load(Ordering::Relaxed) {
-            return Err(io::Error::other("an earlier write has failed"));
-        }
-        let result = act(&mut self.medium);
-        if result.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::Interrupted) {
-            self.broken.store(true, Ordering::Relaxed);
-        }
-        result
-    }
-}
-
-impl<M: Medium> Write for Guard<M> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.check(|medium| medium.write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.check(Write::flush)
-    }
-}
-
-impl<M: Medium> Seek for Guard<M> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.check(|medium| medium.seek(to))
-    }
-}
-
-fn of_hound(error: hound::Error) -> io::Error {
+fn from_hound(error: hound::Error) -> io::Error {
     match error {
         hound::Error::IoError(error) => error,
         other => io::Error::other(other),

@@ -1,4 +1,4 @@
-//! What of the sound goes into which file, whatever is missing and whatever the disk does. Time is an argument.
+//! The distribution of a stream over segments, with its gaps, and through failures of the disk. Time is an argument.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,140 +6,143 @@ use std::time::Duration;
 
 use aircheck_engine::{Block, Delivery, End, Format, Gap, Loss, Timestamp};
 
-use super::Progress;
-use super::complaint::Complaint;
+use super::failure_log::FailureLog;
 use super::name::stem;
-use super::parts::{Piece, Pieces};
-use super::segment::{Take, frame_bytes};
-use super::sidecar::{Beginning, GapNote};
-use super::storage::Shelf;
+use super::parts::{Part, Parts};
+use super::progress::Progress;
+use super::segment::{Segment, frame_bytes};
+use super::sidecar::{GapNote, SegmentStart};
+use super::storage::Storage;
 
-/// What a kill may take, in sound and in time: half of the second that is promised, so that a thread that is kept
-/// waiting keeps the promise too.
-const FLUSH: Duration = Duration::from_millis(500);
-/// What a loss of power may take: as long as ext4 waits before it writes its journal. Every second would be as much
-/// work again for a memory card; and what the disk has not confirmed is kept in memory.
-const SYNC: Duration = Duration::from_secs(5);
-/// How long after a failure the next file is tried: often enough that nothing is lost meanwhile, because the ring is ten
-/// times as long.
-const RETRY: Duration = Duration::from_secs(1);
-/// The longest silence that is written for a gap, 23 MB of 48 kHz stereo. After a longer gap, such as the night in which
-/// a machine was frozen, a new file begins, whose name and sidecar say where.
-const SILENCE_MOST: Duration = Duration::from_secs(60);
-/// Names tried for a file: so many recordings can begin in the same directory, in the same second, at the same block.
-const NAMES: u32 = 100;
+/// Sound that may be lost if the program is killed. The documentation promises a second; half of it leaves time for a
+/// thread that has to wait for a processor.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+/// Sound that may be lost if the power fails: as long as ext4 waits before it writes its journal. Syncing every second
+/// would be as much work again for a memory card. Parts that the disk has not confirmed are kept in memory.
+const SYNC_INTERVAL: Duration = Duration::from_secs(5);
+/// Time from a failure to the next attempt. The ring is ten times as long, so nothing is lost meanwhile.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest silence that is written for a gap, 23 MB at 48 kHz stereo. After a longer gap, such as the night in which a
+/// machine was suspended, a new file begins; its name and sidecar have the position.
+const MAX_SILENCE: Duration = Duration::from_secs(60);
+/// Names that are tried for a file, which is how many recordings can begin in the same directory, in the same second and
+/// at the same block.
+const MAX_NAMES: u32 = 100;
 
-/// Something that a file system said.
+/// An error of the storage, with the file that it is about.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {error}", .path.display())]
-struct Fault {
+struct StorageError {
     path: PathBuf,
     error: io::Error,
 }
 
-/// A recording: take after take, on one shelf.
-pub(crate) struct Reel<S: Shelf> {
-    shelf: S,
+/// The writer of a recording: segment after segment, in one storage.
+pub(crate) struct SegmentWriter<S: Storage> {
+    storage: S,
     format: Format,
     source: String,
-    /// Blocks of a full take.
-    take_blocks: u64,
-    take: Option<Take<S::Medium>>,
+    /// Blocks of a full segment.
+    segment_blocks: u64,
+    segment: Option<Segment<S::File>>,
+    /// Name of the present or last segment, without its ending.
     stem: String,
-    /// The take before that.
+    /// Name of the WAV file that the next segment continues.
     continues: Option<String>,
-    /// What the disk has not confirmed yet, to be written again if it fails. At most [`SYNC`] and what one failure left.
-    pieces: Pieces,
-    /// One past the last sequence number that was written.
+    /// Parts that the disk has not confirmed yet, to be written again if it fails: at most [`SYNC_INTERVAL`] and those
+    /// that one failure left.
+    parts: Parts,
+    /// The sequence number after the last one that was written.
     next: u64,
-    /// A gap too long to be filled before the next take, or before the present one until the disk has that.
-    before: Option<GapNote>,
-    /// When the next block is due, by the last one that came.
+    /// A gap that is too long to be filled and that the next segment notes first; kept until the disk has confirmed it.
+    gap_before: Option<GapNote>,
+    /// The time at which the next block is due, by the last one that came.
     due: Option<Timestamp>,
     flushed_at: Timestamp,
     synced_at: Timestamp,
-    /// Something has failed; when to try again.
+    /// The time of the next attempt, after a failure.
     retry_at: Option<Timestamp>,
-    /// What the disk said, until it is clear what sound it has cost.
-    blame: Option<String>,
-    complaint: Complaint,
-    /// Bytes of sound in takes that have ended.
+    /// The disk's last error, until the gap that it caused has come or it is clear that it caused none.
+    last_error: Option<String>,
+    failure_log: FailureLog,
+    /// Bytes of samples in segments that have ended.
     bytes: u64,
     progress: Progress,
 }
 
-impl<S: Shelf> Reel<S> {
-    /// A recording of `source` that takes a new file after `take_blocks` blocks. Nothing is written yet.
-    pub(crate) fn new(shelf: S, format: Format, source: String, take_blocks: u64) -> Self {
+impl<S: Storage> SegmentWriter<S> {
+    /// Makes a writer for a recording of `source` that begins a new segment after `segment_blocks` blocks. Nothing is
+    /// written yet.
+    pub(crate) fn new(storage: S, format: Format, source: String, segment_blocks: u64) -> Self {
         Self {
-            shelf,
+            storage,
             format,
             source,
-            take_blocks,
-            take: None,
+            segment_blocks,
+            segment: None,
             stem: String::new(),
             continues: None,
-            pieces: Pieces::default(),
+            parts: Parts::default(),
             next: 0,
-            before: None,
+            gap_before: None,
             due: None,
             flushed_at: Timestamp::default(),
             synced_at: Timestamp::default(),
             retry_at: None,
-            blame: None,
-            complaint: Complaint::default(),
+            last_error: None,
+            failure_log: FailureLog::default(),
             bytes: 0,
             progress: Progress::default(),
         }
     }
 
-    /// Records a block, and before it the silence of the gap that it came with.
+    /// Records a block, and before it the silence of the gap with which it came.
     pub(crate) fn record(&mut self, delivery: Delivery<Block>, now: Timestamp) {
         let Delivery { gap, lag_items, item } = delivery;
         if let Some(gap) = gap {
             let before_item = item.stamp.captured_at - self.format.span(self.format.position(gap.blocks));
             let at = self.due.unwrap_or(before_item);
-            let note = GapNote { gap, at, error: self.cause(gap) };
-            self.pieces.push(Piece::Missing { note, is_last: false });
+            let note = GapNote { gap, at, error: self.take_cause(gap) };
+            self.parts.push(Part::Gap { note, is_last: false });
         }
         if lag_items == 0 {
-            // All that waited has been taken: whatever the disk did before has cost no more than was told.
-            self.blame = None;
+            // The ring is empty, so the disk's failure has caused no gap that is not noted by now.
+            self.last_error = None;
         }
         self.due = Some(item.stamp.captured_at + self.format.block_span());
-        self.pieces.push(Piece::Sound(item));
+        self.parts.push(Part::Sound(item));
         self.advance(now);
     }
 
-    /// Makes what there is safe, because nothing comes for a while.
-    pub(crate) fn rest(&mut self, now: Timestamp) {
-        if self.take.as_ref().is_some_and(|take| take.unsynced_frames() > 0)
-            && let Err(fault) = self.sync(now)
+    /// Syncs everything to the disk, because no block comes for a while.
+    pub(crate) fn sync_idle(&mut self, now: Timestamp) {
+        if self.segment.as_ref().is_some_and(|segment| segment.unsynced_frames() > 0)
+            && let Err(error) = self.sync(now)
         {
-            self.fail(&fault, now);
+            self.fail(&error, now);
         }
     }
 
-    /// When to [`retry`](Self::retry). Until then nothing should be recorded: what waits in a ring is kept there, and
-    /// what that can't hold is counted.
+    /// Returns when to [`retry`](Self::retry), after a failure. Until then nothing should be recorded: the ring keeps
+    /// waiting blocks, and counts those that it can't hold.
     pub(crate) fn retry_at(&self) -> Option<Timestamp> {
         self.retry_at
     }
 
-    /// Tries again after a failure, and says whether it is over.
+    /// Tries again after a failure, and returns whether it is over.
     pub(crate) fn retry(&mut self, now: Timestamp) -> bool {
         self.advance(now);
         self.retry_at.is_none()
     }
 
-    /// Ends the recording in order, with what is missing at its end.
+    /// Ends the recording in order, with the gap at its end.
     pub(crate) fn finish(&mut self, end: End, now: Timestamp) {
         if let Some(gap) = end.gap {
             let at = self.due.unwrap_or(now);
-            let note = GapNote { gap, at, error: self.cause(gap) };
-            self.pieces.push(Piece::Missing { note, is_last: true });
+            let note = GapNote { gap, at, error: self.take_cause(gap) };
+            self.parts.push(Part::Gap { note, is_last: true });
         }
-        // If it fails, once more in a new file.
+        // After a failure, there is one more attempt in a new file.
         for _ in 0..2 {
             self.advance(now);
             if self.retry_at.is_some() {
@@ -147,197 +150,196 @@ impl<S: Shelf> Reel<S> {
             }
             match self.close(end.reason.label()) {
                 Ok(()) => break,
-                Err(fault) => self.fail(&fault, now),
+                Err(error) => self.fail(&error, now),
             }
         }
     }
 
-    /// One past the last sequence number that is in a file or told as a gap.
-    pub(crate) fn next(&self) -> u64 {
+    /// Returns the sequence number after the last one that is in a file or noted as a gap.
+    pub(crate) fn next_sequence(&self) -> u64 {
         self.next
     }
 
-    /// What there is to tell.
+    /// Returns the progress of the recording.
     pub(crate) fn progress(&mut self) -> &Progress {
-        self.progress.bytes = self.bytes + self.take.as_ref().map_or(0, Take::bytes);
+        self.progress.bytes = self.bytes + self.segment.as_ref().map_or(0, Segment::bytes);
         &self.progress
     }
 
-    /// What the disk said, if it is why the ring was full.
-    fn cause(&mut self, gap: Gap) -> Option<String> {
-        if gap.reason == Loss::Overflow { self.blame.take() } else { None }
+    /// Takes the disk's last error, if it is why the ring was full.
+    fn take_cause(&mut self, gap: Gap) -> Option<String> {
+        if gap.reason == Loss::Overflow { self.last_error.take() } else { None }
     }
 
-    /// Writes what waits. A failure that lasted is over when that is done and flushed.
+    /// Writes all waiting parts. A failure is over when they are written and flushed.
     fn advance(&mut self, now: Timestamp) {
         match self.write_all(now) {
             Ok(()) => self.recover(),
-            Err(fault) => self.fail(&fault, now),
+            Err(error) => self.fail(&error, now),
         }
     }
 
-    fn write_all(&mut self, now: Timestamp) -> Result<(), Fault> {
-        while let Some(piece) = self.pieces.waiting().cloned() {
-            self.write(&piece)?;
-            self.pieces.wrote();
+    fn write_all(&mut self, now: Timestamp) -> Result<(), StorageError> {
+        while let Some(part) = self.parts.first_waiting().cloned() {
+            self.write(&part)?;
+            self.parts.mark_written();
         }
-        let Some(take) = &self.take else { return Ok(()) };
+        let Some(segment) = &self.segment else { return Ok(()) };
         let is_due =
             |frames, since, limit| frames > 0 && (self.format.span(frames) >= limit || now.since(since) >= limit);
-        if is_due(take.unsynced_frames(), self.synced_at, SYNC) {
+        if is_due(segment.unsynced_frames(), self.synced_at, SYNC_INTERVAL) {
             self.sync(now)
-        } else if is_due(take.unflushed_frames(), self.flushed_at, FLUSH)
-            || take.is_unheard_of()
+        } else if is_due(segment.unflushed_frames(), self.flushed_at, FLUSH_INTERVAL)
+            || segment.has_empty_header()
             || self.retry_at.is_some()
         {
             self.flushed_at = now;
-            self.with_take(Take::flush)
+            self.with_segment(Segment::flush)
         } else {
             Ok(())
         }
     }
 
-    fn write(&mut self, piece: &Piece) -> Result<(), Fault> {
-        match piece {
-            Piece::Sound(item) => {
+    fn write(&mut self, part: &Part) -> Result<(), StorageError> {
+        match part {
+            Part::Sound(item) => {
                 self.make_room(item.stamp.sequence, item.stamp.captured_at)?;
-                self.with_take(|take| take.write(item.samples()))?;
+                self.with_segment(|segment| segment.write(item.samples()))?;
                 self.progress.blocks += 1;
             }
-            Piece::Missing { note, is_last }
-                if self.format.span(self.format.position(note.gap.blocks)) > SILENCE_MOST =>
-            {
+            Part::Gap { note, is_last } if self.format.span(self.format.position(note.gap.blocks)) > MAX_SILENCE => {
                 if *is_last {
                     self.make_room(note.gap.from, note.at)?;
-                    self.with_take(|take| take.note(note))?;
+                    self.with_segment(|segment| segment.note(note))?;
                 } else {
                     self.close("gap")?;
-                    self.before = Some(note.clone());
+                    self.gap_before = Some(note.clone());
                 }
             }
-            Piece::Missing { note, .. } => {
+            Part::Gap { note, .. } => {
                 let mut from = note.gap.from.max(self.next);
-                while from < piece.end() {
+                while from < part.end() {
                     let at = note.at + self.format.span(self.format.position(from - note.gap.from));
-                    let blocks = self.make_room(from, at)?.min(piece.end() - from);
-                    self.with_take(|take| take.write_silence(note, blocks))?;
+                    let blocks = self.make_room(from, at)?.min(part.end() - from);
+                    self.with_segment(|segment| segment.write_silence(note, blocks))?;
                     from += blocks;
                     self.next = from;
                 }
             }
         }
-        self.next = piece.end();
+        self.next = part.end();
         Ok(())
     }
 
-    /// Makes sure that there is a take with room for the block `sequence`, and says for how many blocks from there.
-    fn make_room(&mut self, sequence: u64, at: Timestamp) -> Result<u64, Fault> {
-        if self.take.as_ref().is_some_and(|take| take.room_blocks() == 0) {
+    /// Makes sure that there is a segment with room for the block `sequence`, and returns for how many blocks.
+    fn make_room(&mut self, sequence: u64, at: Timestamp) -> Result<u64, StorageError> {
+        if self.segment.as_ref().is_some_and(|segment| segment.room_blocks() == 0) {
             self.close("split")?;
         }
-        if self.take.is_none() {
+        if self.segment.is_none() {
             self.open(sequence, at)?;
         }
-        Ok(self.take.as_ref().map_or(0, Take::room_blocks))
+        Ok(self.segment.as_ref().map_or(0, Segment::room_blocks))
     }
 
-    fn open(&mut self, first: u64, captured_at: Timestamp) -> Result<(), Fault> {
+    /// Begins a segment under the first name that is free.
+    fn open(&mut self, first: u64, captured_at: Timestamp) -> Result<(), StorageError> {
         let name = stem(captured_at, first);
-        let mut taken = io::Error::from(io::ErrorKind::AlreadyExists);
-        for number in 1..=NAMES {
-            // An underscore sorts after the dot of the name without one.
+        let mut exists = io::Error::from(io::ErrorKind::AlreadyExists);
+        for number in 1..=MAX_NAMES {
+            // An underscore sorts after the dot that follows the name without a number.
             let stem = if number == 1 { name.clone() } else { format!("{name}_{number}") };
             match self.begin(&stem, first, captured_at) {
-                Ok(take) => {
-                    let path = self.shelf.path(&wav(&stem));
+                Ok(segment) => {
+                    let path = self.storage.path(&wav(&stem));
                     tracing::debug!("recording to {}", path.display());
                     self.progress.file = Some(path);
-                    self.take = Some(take);
+                    self.segment = Some(segment);
                     self.stem = stem;
                     self.progress.files += 1;
                     return Ok(());
                 }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => taken = error,
-                Err(error) => return Err(Fault { path: self.shelf.path(&wav(&stem)), error }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => exists = error,
+                Err(error) => return Err(StorageError { path: self.storage.path(&wav(&stem)), error }),
             }
         }
-        Err(Fault { path: self.shelf.path(&wav(&name)), error: taken })
+        Err(StorageError { path: self.storage.path(&wav(&name)), error: exists })
     }
 
-    /// Makes the two files of a take, or neither.
-    fn begin(&mut self, stem: &str, first: u64, captured_at: Timestamp) -> io::Result<Take<S::Medium>> {
-        let medium = self.shelf.create(&wav(stem))?;
-        let sidecar = self.shelf.create(&jsonl(stem)).inspect_err(|_| self.shelf.remove(&wav(stem)))?;
+    /// Makes the two files of a segment, or neither.
+    fn begin(&mut self, stem: &str, first: u64, captured_at: Timestamp) -> io::Result<Segment<S::File>> {
+        let file = self.storage.create(&wav(stem))?;
+        let sidecar = self.storage.create(&jsonl(stem)).inspect_err(|_| self.storage.remove(&wav(stem)))?;
         let continues = self.continues.as_deref();
-        let beginning = Beginning { format: self.format, source: &self.source, first, captured_at, continues };
-        let begun = Take::begin(medium, sidecar, beginning, self.take_blocks).and_then(|mut take| {
-            self.before.iter().try_for_each(|note| take.note(note))?;
-            Ok(take)
+        let start = SegmentStart { format: self.format, source: &self.source, first, captured_at, continues };
+        let begun = Segment::begin(file, sidecar, start, self.segment_blocks).and_then(|mut segment| {
+            self.gap_before.iter().try_for_each(|note| segment.note(note))?;
+            Ok(segment)
         });
         begun.inspect_err(|_| {
-            self.shelf.remove(&wav(stem));
-            self.shelf.remove(&jsonl(stem));
+            self.storage.remove(&wav(stem));
+            self.storage.remove(&jsonl(stem));
         })
     }
 
-    fn sync(&mut self, now: Timestamp) -> Result<(), Fault> {
-        self.with_take(Take::sync)?;
+    fn sync(&mut self, now: Timestamp) -> Result<(), StorageError> {
+        self.with_segment(Segment::sync)?;
         (self.flushed_at, self.synced_at) = (now, now);
-        self.before = None;
-        self.pieces.forget(self.next);
+        self.gap_before = None;
+        self.parts.confirm(self.next);
         Ok(())
     }
 
-    /// Ends the take, if there is one.
-    fn close(&mut self, reason: &str) -> Result<(), Fault> {
-        if self.take.is_some() {
-            self.with_take(|take| take.close(reason))?;
-            self.bytes += self.take.take().map_or(0, |take| take.bytes());
+    /// Ends the segment, if there is one.
+    fn close(&mut self, reason: &str) -> Result<(), StorageError> {
+        if self.segment.is_some() {
+            self.with_segment(|segment| segment.close(reason))?;
+            self.bytes += self.segment.take().map_or(0, |segment| segment.bytes());
             self.progress.file = None;
             self.continues = Some(wav(&self.stem));
-            self.before = None;
-            self.pieces.forget(self.next);
+            self.gap_before = None;
+            self.parts.confirm(self.next);
         }
         Ok(())
     }
 
-    fn with_take(&mut self, act: impl FnOnce(&mut Take<S::Medium>) -> io::Result<()>) -> Result<(), Fault> {
-        let Some(take) = &mut self.take else { return Ok(()) };
-        act(take).map_err(|error| Fault { path: self.shelf.path(&wav(&self.stem)), error })
+    fn with_segment(&mut self, act: impl FnOnce(&mut Segment<S::File>) -> io::Result<()>) -> Result<(), StorageError> {
+        let Some(segment) = &mut self.segment else { return Ok(()) };
+        act(segment).map_err(|error| StorageError { path: self.storage.path(&wav(&self.stem)), error })
     }
 
-    /// Goes back to what is safe. All after that is written again, to another file.
-    fn fail(&mut self, fault: &Fault, now: Timestamp) {
-        let error = fault.to_string();
-        if let Some(take) = self.take.take() {
+    /// Goes back to the last frame that the disk is known to have. Everything after it is written again, to a new segment.
+    fn fail(&mut self, error: &StorageError, now: Timestamp) {
+        let error = error.to_string();
+        if let Some(segment) = self.segment.take() {
             self.progress.file = None;
-            let first = take.first();
-            let left = take.abandon(&error);
+            let first = segment.first();
+            let left = segment.abandon(&error);
             let good_frames = left.unwrap_or(0);
             self.next = first + good_frames.div_ceil(u64::from(self.format.block_frames()));
             self.bytes += good_frames * frame_bytes(self.format);
             if good_frames > 0 {
-                self.before = None;
+                self.gap_before = None;
             }
             if left.is_some() {
                 self.continues = Some(wav(&self.stem));
             } else {
-                self.shelf.remove(&wav(&self.stem));
-                self.shelf.remove(&jsonl(&self.stem));
+                self.storage.remove(&wav(&self.stem));
+                self.storage.remove(&jsonl(&self.stem));
                 self.progress.files -= 1;
             }
         }
-        self.progress.blocks -= self.pieces.rewind(self.next);
-        self.complaint.failed(&error, now);
-        self.blame = Some(error.clone());
+        self.progress.blocks -= self.parts.rewind(self.next);
+        self.failure_log.failed(&error, now);
+        self.last_error = Some(error.clone());
         self.progress.failing = Some(error);
-        self.retry_at = Some(now + RETRY);
+        self.retry_at = Some(now + RETRY_INTERVAL);
     }
 
     fn recover(&mut self) {
         self.progress.failing = None;
         if self.retry_at.take().is_some() {
-            self.complaint.over(&self.shelf.path(&wav(&self.stem)));
+            self.failure_log.recovered(&self.storage.path(&wav(&self.stem)));
         }
     }
 }

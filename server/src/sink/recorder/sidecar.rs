@@ -1,49 +1,50 @@
-//! The file beside a take that says what is in it: a JSON object a line.
+//! The sidecar of a segment: a file with one JSON object a line that describes the WAV beside it.
 
 use std::io::{self, SeekFrom};
 
 use aircheck_engine::{Format, Gap, Timestamp};
 use serde_json::{Value, json};
 
-use super::storage::Medium;
+use super::storage::StorageFile;
 
-/// A gap as it is told, in this take and, if it does not fit, in the ones after it.
+/// A gap with what is noted of it, in one segment, or in several if its silence does not fit into one.
 #[derive(Clone, Debug)]
 pub(crate) struct GapNote {
     pub(crate) gap: Gap,
     /// When its first frame was due.
     pub(crate) at: Timestamp,
-    /// What the disk said, if that was why nothing was taken.
+    /// The disk's error, if that is why the recorder's ring was full.
     pub(crate) error: Option<String>,
 }
 
-/// What a take begins with.
+/// The description with which a segment starts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Beginning<'a> {
+pub(crate) struct SegmentStart<'a> {
     pub(crate) format: Format,
-    /// The source, for people.
+    /// The source in words.
     pub(crate) source: &'a str,
     /// Sequence number of the first block.
     pub(crate) first: u64,
     pub(crate) captured_at: Timestamp,
-    /// The file before this one.
+    /// Name of the WAV file before this one.
     pub(crate) continues: Option<&'a str>,
 }
 
-/// The lines of one take. Each is handed to the system at once and whole, so that it is there before the sound is, also
-/// if the program is killed.
+/// The lines of one segment. Each line is handed to the system at once, so that it is there before its sound is, also if
+/// the program is killed.
 #[derive(Debug)]
-pub(crate) struct Sidecar<M> {
-    medium: M,
-    /// Bytes of whole lines.
-    whole: u64,
+pub(crate) struct Sidecar<F> {
+    file: F,
+    /// Bytes of complete lines.
+    complete_bytes: u64,
 }
 
-impl<M: Medium> Sidecar<M> {
-    pub(crate) fn begin(medium: M, beginning: Beginning<'_>) -> io::Result<Self> {
-        let Beginning { format, source, first, captured_at, continues } = beginning;
-        let mut sidecar = Self { medium, whole: 0 };
-        sidecar.line(&json!({"recording": {
+impl<F: StorageFile> Sidecar<F> {
+    /// Writes the first line: what the segment holds and where it belongs.
+    pub(crate) fn begin(file: F, start: SegmentStart<'_>) -> io::Result<Self> {
+        let SegmentStart { format, source, first, captured_at, continues } = start;
+        let mut sidecar = Self { file, complete_bytes: 0 };
+        sidecar.write_line(&json!({"recording": {
             "version": env!("CARGO_PKG_VERSION"),
             "source": source,
             "rate_hz": format.rate_hz(),
@@ -52,49 +53,50 @@ impl<M: Medium> Sidecar<M> {
             "block_frames": format.block_frames(),
             "first_sequence": first,
             "position": format.position(first),
-            "captured_at": captured_at.as_secs_f64(),
+            "captured_at": captured_at.unix_seconds(),
             "continues": continues,
         }}))?;
         Ok(sidecar)
     }
 
-    /// Says that from `frame` of the take on, `frames` frames are silence because of a gap. None are if the gap is too
-    /// long to be filled.
+    /// Writes that `frames` frames from `frame` of the segment on are silence because of a gap; 0 if the gap is too long
+    /// to be filled.
     pub(crate) fn gap(&mut self, note: &GapNote, frame: u64, frames: u64) -> io::Result<()> {
         let Gap { from, blocks, reason } = note.gap;
         let mut line = json!({
             "gap": {"from": from, "blocks": blocks, "reason": reason.label()},
             "frame": frame,
             "frames": frames,
-            "at": note.at.as_secs_f64(),
+            "at": note.at.unix_seconds(),
         });
         if let Some(error) = &note.error {
             line["error"] = json!(error);
         }
-        self.line(&line)
+        self.write_line(&line)
     }
 
-    /// Says why the take ends, and how many frames of it count.
+    /// Writes why the segment ends, and how many frames of it count.
     pub(crate) fn end(&mut self, reason: &str, frames: u64, error: Option<&str>) -> io::Result<()> {
         let mut end = json!({"reason": reason, "frames": frames});
         if let Some(error) = error {
             end["error"] = json!(error);
         }
-        self.line(&json!({"end": end}))
+        self.write_line(&json!({"end": end}))
     }
 
+    /// Waits until all lines are on the disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.medium.sync()
+        self.file.sync()
     }
 
-    fn line(&mut self, line: &Value) -> io::Result<()> {
+    fn write_line(&mut self, line: &Value) -> io::Result<()> {
         let text = format!("{line}\n");
         let written =
-            self.medium.seek(SeekFrom::Start(self.whole)).and_then(|_| self.medium.write_all(text.as_bytes()));
+            self.file.seek(SeekFrom::Start(self.complete_bytes)).and_then(|_| self.file.write_all(text.as_bytes()));
         match written {
-            Ok(()) => self.whole += text.len() as u64,
-            // Half a line on a full disk would spoil the next one; if this fails too, it is the last.
-            Err(_) => drop(self.medium.cut(self.whole)),
+            Ok(()) => self.complete_bytes += text.len() as u64,
+            // Half a line, as a full disk leaves it, would spoil the next one. If this fails too, no line follows.
+            Err(_) => drop(self.file.truncate(self.complete_bytes)),
         }
         written
     }

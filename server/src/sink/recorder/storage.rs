@@ -1,105 +1,29 @@
-//! Where the files of a recording stand: a directory, or in tests something that fails when it is told to.
+//! Where the files of a recording are made: a directory, or in tests a storage that fails when it is told to.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::io::{self, Seek, Write};
+use std::path::PathBuf;
 
-/// A file that is written. Its clones are the same file, with the same position.
-pub(crate) trait Medium: Clone + Write + Seek {
-    /// Waits until what was written would survive a loss of power.
+/// A file that is being written. Its clones are the same file, with the same position.
+pub(crate) trait StorageFile: Clone + Write + Seek {
+    /// Waits until everything that was written would survive a loss of power.
     fn sync(&self) -> io::Result<()>;
 
-    /// Cuts it off after so many bytes.
-    fn cut(&self, bytes: u64) -> io::Result<()>;
+    /// Cuts the file off after so many bytes.
+    fn truncate(&self, bytes: u64) -> io::Result<()>;
 }
 
-/// Where files are made.
-pub(crate) trait Shelf {
-    /// What is made.
-    type Medium: Medium;
+/// A place for new files.
+pub(crate) trait Storage {
+    /// The files of this storage.
+    type File: StorageFile;
 
-    /// Makes a file. One that exists is [`ErrorKind::AlreadyExists`], never written over.
-    fn create(&mut self, name: &str) -> io::Result<Self::Medium>;
+    /// Makes a new file. If there is one of this name, fails with [`AlreadyExists`](io::ErrorKind::AlreadyExists) and
+    /// does not touch it.
+    fn create(&mut self, name: &str) -> io::Result<Self::File>;
 
-    /// Removes a file that was made here and has nothing in it.
+    /// Removes a file that was made here and holds nothing.
     fn remove(&mut self, name: &str);
 
-    /// What people find a file by.
+    /// Returns the path of a file, for messages and the status.
     fn path(&self, name: &str) -> PathBuf;
-}
-
-/// A directory.
-#[derive(Clone, Debug)]
-pub(crate) struct Directory(PathBuf);
-
-impl Directory {
-    /// The directory at `path`. If it is missing it is made, for this user alone: what is recorded may be private.
-    ///
-    /// # Errors
-    ///
-    /// When it can't be made, or no file can be made in it.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        // Asking for rights would not tell of a file system that is read-only.
-        let probe = path.join(format!(".aircheck-{}", std::process::id()));
-        File::create(&probe)?;
-        fs::remove_file(&probe)?;
-        Ok(Self(path.to_path_buf()))
-    }
-}
-
-impl Shelf for Directory {
-    type Medium = DiskFile;
-
-    fn create(&mut self, name: &str) -> io::Result<DiskFile> {
-        let file = OpenOptions::new().write(true).create_new(true).open(self.0.join(name))?;
-        // So that its name survives a loss of power too. Not every file system can do that for a directory.
-        let _ = File::open(&self.0).and_then(|directory| directory.sync_all());
-        Ok(DiskFile(Arc::new(file)))
-    }
-
-    fn remove(&mut self, name: &str) {
-        // What is left then is an empty file.
-        let _ = fs::remove_file(self.0.join(name));
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-/// A file in a [`Directory`].
-#[derive(Clone, Debug)]
-pub(crate) struct DiskFile(Arc<File>);
-
-impl Medium for DiskFile {
-    fn sync(&self) -> io::Result<()> {
-        match self.0.sync_data() {
-            // A file system that has no such thing: no news is good news there.
-            Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::InvalidInput) => Ok(()),
-            result => result,
-        }
-    }
-
-    fn cut(&self, bytes: u64) -> io::Result<()> {
-        self.0.set_len(bytes)
-    }
-}
-
-impl Write for DiskFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&*self.0).write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        (&*self.0).flush()
-    }
-}
-
-impl Seek for DiskFile {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        (&*self.0).seek(to)
-    }
 }

@@ -1,6 +1,6 @@
-//! The two formats in which metrics are read: Prometheus's text, and OpenMetrics for those who ask for it.
+//! The two text formats of metrics: Prometheus's own and OpenMetrics.
 
-/// How metrics are written.
+/// A text format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
     /// Prometheus's text format, version 0.0.4.
@@ -10,7 +10,7 @@ pub enum Exposition {
 }
 
 impl Exposition {
-    /// What an `Accept` header asks for: OpenMetrics if it is named with at least the weight of plain text.
+    /// Returns the format for an `Accept` header: OpenMetrics if it is named with at least the weight of plain text.
     ///
     /// ```
     /// use aircheck_server::telemetry::metrics::Exposition;
@@ -36,7 +36,7 @@ impl Exposition {
         if open > 0.0 && open >= weight("text/plain") { Self::OpenMetrics } else { Self::Prometheus }
     }
 
-    /// The `Content-Type` of the answer.
+    /// Returns the `Content-Type` of the answer.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -45,8 +45,8 @@ impl Exposition {
         }
     }
 
-    /// Prometheus's text in this format. OpenMetrics names a counter's family without `_total`, has no empty lines,
-    /// and says where it ends.
+    /// Converts Prometheus's text to this format. OpenMetrics names a counter's family without `_total`, has no empty
+    /// lines, and marks its end.
     pub(super) fn convert(self, text: String) -> String {
         if self == Self::Prometheus {
             return text;

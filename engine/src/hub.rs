@@ -1,0 +1,76 @@
+//! The place where consumers subscribe to a fan-out, from any thread.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+
+use crate::consumer_ring::ConsumerRing;
+use crate::{Consumer, Head, Overflow, Start, SubscribeError, SubscribeOptions, Tally};
+
+/// Subscribes consumers to a [`FanOut`](crate::FanOut), from any thread and at any time. Cheap to clone.
+#[derive(Debug)]
+pub struct Hub<T: Send + Sync> {
+    joining: mpsc::Sender<ConsumerRing<T>>,
+    head: Head,
+    history_items: usize,
+    is_live: bool,
+    ended: Arc<AtomicBool>,
+}
+
+impl<T: Send + Sync> Clone for Hub<T> {
+    fn clone(&self) -> Self {
+        Self {
+            joining: self.joining.clone(),
+            head: self.head.clone(),
+            history_items: self.history_items,
+            is_live: self.is_live,
+            ended: Arc::clone(&self.ended),
+        }
+    }
+}
+
+impl<T: Send + Sync> Hub<T> {
+    /// Creates a hub that sends the rings of new consumers to `joining`. `ended` is set once the fan-out has ended.
+    pub(crate) fn new(
+        joining: mpsc::Sender<ConsumerRing<T>>,
+        head: Head,
+        history_items: usize,
+        is_live: bool,
+        ended: Arc<AtomicBool>,
+    ) -> Self {
+        Self { joining, head, history_items, is_live, ended }
+    }
+
+    /// Adds a consumer. It starts when the producer next flushes or looks, without disturbing other consumers. Its
+    /// memory is allocated here, on the caller's thread.
+    ///
+    /// # Errors
+    ///
+    /// When the fan-out has ended, or for [`Overflow::Block`] on a live one.
+    pub fn subscribe(&self, options: SubscribeOptions) -> Result<Consumer<T>, SubscribeError> {
+        if options.overflow == Overflow::Block && self.is_live {
+            return Err(SubscribeError::BlockOnLive);
+        }
+        let buffer = options.buffer.max(1);
+        let past = match options.start {
+            Start::Live => 0,
+            Start::Back(items) => usize::try_from(items).unwrap_or(usize::MAX).min(self.history_items),
+            Start::From(_) => self.history_items,
+        };
+        let tally = Arc::new(Tally::new(self.head.clone()));
+        let (ring, reader) = ConsumerRing::new(options.overflow, buffer, past, options.start, Arc::clone(&tally));
+        self.joining.send(ring).map_err(|_| SubscribeError::Ended)?;
+        Ok(Consumer::new(reader, options.overflow, buffer as u64, self.head.clone(), tally))
+    }
+
+    /// Returns whether the fan-out has ended and refuses new consumers.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Returns the head that lag is measured against.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+}

@@ -1,0 +1,84 @@
+//! The consuming end of a [`ConsumerRing`](crate::consumer_ring::ConsumerRing): queued items, and why others are missing.
+
+use std::sync::Arc;
+
+use rtrb::chunks::ReadChunk;
+
+use crate::{Item, Loss};
+
+/// Takes a consumer's items out of its ring.
+#[derive(Debug)]
+pub(crate) struct RingReader<T: Send + Sync> {
+    items: ReadEnd<T>,
+    reasons: rtrb::Consumer<GapReason>,
+}
+
+/// The reading end of the storage that the overflow policy needs.
+#[derive(Debug)]
+pub(crate) enum ReadEnd<T: Send + Sync> {
+    /// Handles in order.
+    Queue(rtrb::Consumer<Arc<Item<T>>>),
+    /// A triple buffer with the newest handle.
+    Latest(triple_buffer::Output<Option<Arc<Item<T>>>>),
+}
+
+/// Why items are missing directly before the item with the sequence number `before`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GapReason {
+    pub(crate) before: u64,
+    pub(crate) reason: Loss,
+}
+
+impl<T: Send + Sync> RingReader<T> {
+    pub(crate) fn new(items: ReadEnd<T>, reasons: rtrb::Consumer<GapReason>) -> Self {
+        Self { items, reasons }
+    }
+
+    /// Returns whether no item is queued now.
+    pub(crate) fn is_empty(&self) -> bool {
+        match &self.items {
+            ReadEnd::Queue(ring) => ring.is_empty(),
+            ReadEnd::Latest(output) => !output.updated(),
+        }
+    }
+
+    /// Takes the next item, or the newest one where only that is kept.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<Arc<Item<T>>> {
+        match &mut self.items {
+            ReadEnd::Queue(ring) => ring.pop().ok(),
+            ReadEnd::Latest(output) => output.update().then(|| output.output_buffer_mut().take()).flatten(),
+        }
+    }
+
+    /// Returns up to `max_items` queued items that follow `sequence` without a gap. `None` where only the newest item
+    /// is kept.
+    ///
+    /// Sees only the items that the last look at the producer's index showed. Another look for each item would fetch
+    /// that cache line from the producer's core again and again where items come one by one.
+    pub(crate) fn following(&mut self, sequence: u64, max_items: usize) -> Option<ReadChunk<'_, Arc<Item<T>>>> {
+        let ReadEnd::Queue(ring) = &mut self.items else { return None };
+        let queued = ring.cached_slots().min(max_items);
+        let chunk = ring.read_chunk(queued).ok()?;
+        let (front, back) = chunk.as_slices();
+        let last = back.last().or(front.last())?;
+        // Sequence numbers only rise: if the last one is as far away as there are items, none is missing between.
+        let unbroken = if last.stamp.sequence == sequence + queued as u64 {
+            queued
+        } else {
+            let numbered = (sequence + 1..).zip(front.iter().chain(back));
+            numbered.take_while(|(number, item)| item.stamp.sequence == *number).count()
+        };
+        ring.read_chunk(unbroken).ok().filter(|chunk| !chunk.is_empty())
+    }
+
+    /// Returns why items are missing directly before the item with the number `sequence`, if the producing end refused
+    /// them.
+    pub(crate) fn reason(&mut self, sequence: u64) -> Option<Loss> {
+        let mut reason = None;
+        while self.reasons.peek().is_ok_and(|gap| gap.before <= sequence) {
+            reason = self.reasons.pop().ok().filter(|gap| gap.before == sequence).map(|gap| gap.reason);
+        }
+        reason
+    }
+}

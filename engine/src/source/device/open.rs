@@ -1,0 +1,64 @@
+//! An input device that is opened but not started.
+
+use cpal::SupportedStreamConfig;
+
+use super::choice::{self, DeviceOptions};
+use super::error::DeviceError;
+use super::listing;
+use super::timeout::with_timeout;
+
+/// An input device, opened: a microphone, or another input of the system.
+///
+/// Its samples, of any format but DSD, become `f32`. The capture time of each period comes from the device's
+/// timestamps.
+///
+/// **When the device is lost** (unplugged, its sound server ended, or no period for 10 s), the stream stays:
+/// [`CaptureTally::failure`](crate::CaptureTally::failure) gives the cause, no more blocks come, and consumers wait
+/// until the stream is stopped. The device's own stream is closed, because a dead one may keep a core busy with error
+/// reports; if closing hangs, its thread is left behind.
+///
+/// ```no_run
+/// use aircheck_engine::source::{Device, DeviceOptions};
+/// use aircheck_engine::{Stream, StreamOptions};
+///
+/// let microphone = Device::open(None, DeviceOptions::default())?;
+/// let stream = Stream::start(Box::new(microphone), StreamOptions::default())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Device {
+    pub(super) device: cpal::Device,
+    pub(super) name: String,
+    pub(super) config: SupportedStreamConfig,
+}
+
+impl Device {
+    /// Opens the input device called `name`, or the default one. `name` is the exact name or id of a device, or any
+    /// part of them that no other device has, in capital or small letters. Options that are `None` are left to the
+    /// device's default.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::NoDevice`] if there is no input at all; otherwise, if the name fits none or several, the device
+    /// does not support the options, or the device or the sound server refuses or does not answer within 5 s.
+    pub fn open(name: Option<&str>, options: DeviceOptions) -> Result<Self, DeviceError> {
+        let name = name.map(str::to_owned);
+        with_timeout("the sound server", move || {
+            let (device, name, default) = listing::find(name.as_deref())?;
+            let config = choice::choose(&device, &name, default, options)?;
+            Ok(Self { device, name, config })
+        })
+    }
+
+    /// Name of the device, as the system shows it to people.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Label of the format in which the device hands samples over, before they become `f32`: `f32`, `i16`, …
+    #[must_use]
+    pub fn sample_format(&self) -> String {
+        self.config.sample_format().to_string()
+    }
+}

@@ -1,0 +1,50 @@
+//! The traits of a source, before and after it was started.
+
+use std::fmt;
+
+#[cfg(feature = "device")]
+use super::device::error::DeviceError;
+use crate::Capture;
+
+/// Sound that is opened but not started. Its format does not change any more.
+pub trait Source: Send {
+    /// Frames per second.
+    fn rate_hz(&self) -> u32;
+
+    /// Samples per frame.
+    fn channels(&self) -> u16;
+
+    /// Bits of a sample, for a source of integers of a known width; `None` by default.
+    fn sample_bits(&self) -> Option<u16> {
+        None
+    }
+
+    /// A few words for people: "microphone `USB Audio`".
+    fn description(&self) -> String;
+
+    /// Starts the source. It writes to `capture` from a thread of its own until it ends or is stopped, and then drops
+    /// `capture`.
+    ///
+    /// # Errors
+    ///
+    /// When the device or the system refuses.
+    fn start(self: Box<Self>, capture: Capture) -> Result<Box<dyn Running>, SourceError>;
+}
+
+/// A source that was started.
+pub trait Running: Send + fmt::Debug {
+    /// Stops the source. Returns within a second even if the device hangs; the source's thread is left behind then.
+    fn stop(self: Box<Self>);
+}
+
+/// Why a source did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The device refused.
+    #[cfg(feature = "device")]
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The system refused a thread.
+    #[error("cannot start a thread for the source: {0} (raise the limit of threads)")]
+    Thread(#[source] std::io::Error),
+}

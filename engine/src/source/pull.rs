@@ -1,0 +1,40 @@
+//! Sound that is read on request.
+
+/// A source of samples that a [`Paced`](super::Paced) reads at their own rate.
+pub trait Pull: Send + 'static {
+    /// Frames per second.
+    fn rate_hz(&self) -> u32;
+
+    /// Samples per frame.
+    fn channels(&self) -> u16;
+
+    /// Bits of a sample, for integers of a known width; `None` by default.
+    fn sample_bits(&self) -> Option<u16> {
+        None
+    }
+
+    /// A few words for people.
+    fn description(&self) -> String;
+
+    /// How the samples become available.
+    fn arrival(&self) -> Arrival {
+        Arrival::Computed
+    }
+
+    /// Fills `samples` (interleaved) from the start and returns how many it filled, always whole frames; 0 means the
+    /// end.
+    ///
+    /// # Errors
+    ///
+    /// The failure in one line. It ends the source after the samples that were read before.
+    fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String>;
+}
+
+/// How samples become available to [`Pull::pull`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// The samples are computed or on disk: each has its intended time, however late the thread runs.
+    Computed,
+    /// The samples come from outside, and `pull` waits for them. After a pause, time starts anew.
+    External,
+}

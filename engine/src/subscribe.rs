@@ -1,0 +1,45 @@
+//! How a consumer subscribes to a fan-out: its policy, its limit of lag and its first item.
+
+use crate::Overflow;
+
+/// The first item of a consumer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// The next item.
+    #[default]
+    Live,
+    /// The item this many back, or the oldest in the history. This lag is deliberate: no policy acts on it.
+    Back(u64),
+    /// The item with this sequence number. Items that have left the history are lost and counted. A number in the
+    /// future means the next item.
+    From(u64),
+}
+
+/// Options of a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscribeOptions {
+    /// Policy for a consumer that does not keep up.
+    pub overflow: Overflow,
+    /// Items that it may be behind before the policy acts; at least 1.
+    pub buffer: usize,
+    /// Its first item.
+    pub start: Start,
+}
+
+impl Default for SubscribeOptions {
+    /// Live, skip-to-live, 100 items: a second of 10 ms blocks.
+    fn default() -> Self {
+        Self { overflow: Overflow::default(), buffer: 100, start: Start::Live }
+    }
+}
+
+/// Why a subscription was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubscribeError {
+    /// The fan-out has ended.
+    #[error("the stream has ended")]
+    Ended,
+    /// [`Overflow::Block`] on a live fan-out.
+    #[error("overflow policy `block` is refused: the source is live and can't wait; use it from file to file")]
+    BlockOnLive,
+}

@@ -1,0 +1,50 @@
+//! Rules between settings.
+
+use aircheck_api::span::Short;
+
+use super::schema::{Config, MIN_LAG_BLOCKS};
+use super::source::SourceSpec;
+
+impl Config {
+    /// Checks the settings against each other, `given` ones against those that they depend on.
+    ///
+    /// # Errors
+    ///
+    /// The key that is wrong, and the end of a sentence that begins with it.
+    pub(super) fn check(&self, given: impl Iterator<Item = &'static str>) -> Result<(), (&'static str, String)> {
+        if let SourceSpec::Nats { .. } = self.capture.source {
+            return Err(("source", format!("{} is not supported yet", self.capture.source)));
+        }
+        let (block, buffer) = (self.capture.block, self.delivery.buffer);
+        if buffer < block {
+            let (block, buffer) = (Short(block), Short(buffer));
+            return Err(("buffer", format!("must be at least one block of {block}, not {buffer}")));
+        }
+        let min_lag = MIN_LAG_BLOCKS * block;
+        if let Some(max_lag) = self.delivery.max_lag.filter(|max_lag| *max_lag < min_lag) {
+            let (min_lag, max_lag) = (Short(min_lag), Short(max_lag));
+            return Err(("max_lag", format!("must be at least {MIN_LAG_BLOCKS} blocks, {min_lag}, not {max_lag}")));
+        }
+        let mut idle = given.filter_map(|key| Some((key, self.why_idle(key)?)));
+        // `loop = false` says nothing that could be wrong.
+        match idle.find(|(key, _)| *key != "loop" || self.capture.looped) {
+            Some((key, why)) => Err((key, format!("goes only with {why}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns what a setting goes with, if the other settings leave it without effect.
+    pub(super) fn why_idle(&self, key: &str) -> Option<String> {
+        let source = &self.capture.source;
+        let (has_effect, sources) = match key {
+            "loop" => (matches!(source, SourceSpec::Wav(_)), "wav:PATH"),
+            "rate" | "channels" => (source.takes_format(), "stdin, mic or auto"),
+            "sample" => (*source == SourceSpec::Stdin, "stdin"),
+            "record_split" if self.recorder.record.is_none() => {
+                return Some("a directory to record to: set --record".to_owned());
+            }
+            _ => return None,
+        };
+        (!has_effect).then(|| format!("the source {sources}, not with {source}"))
+    }
+}

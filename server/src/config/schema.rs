@@ -1,0 +1,196 @@
+//! The schema: every setting with its names, its default, its bounds and its meaning.
+//!
+//! A setting is one field of the structs below, and a new one needs no other place:
+//!
+//! - its doc comment is the text of `--help` and of docs/configuration.md,
+//! - its name is the key in the file, its `long` is the flag, and the flag in capitals after `AIRCHECK_` is the variable,
+//! - its `default_value` is the only copy of the default,
+//! - its `deserialize_with` reads and bounds the value, whether it stands in the file, a variable, a flag or a default.
+//!
+//! The groups are nested, and the keys in the file are flat: `settings.rs` reads each group from the same table.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aircheck_engine::Overflow;
+use aircheck_engine::source::PcmEncoding;
+use clap::{ArgAction, Args};
+use humantime::parse_duration;
+use serde::Deserialize;
+
+use super::notation::{Address, Directory, Encoding, Notation as _, OrOff, Policy, Span};
+use super::number::Number;
+use super::record_split::RecordSplit;
+use super::site::{HostName, WebOrigin};
+use super::source::SourceSpec;
+
+/// Smallest limit of lag, in blocks: a healthy listener is one or two behind while others are served.
+pub const MIN_LAG_BLOCKS: u32 = 4;
+
+/// Sample rate in Hz of the sound on stdin if none is given: most tools write this and [`STDIN_CHANNELS`] when asked for raw
+/// sound.
+const STDIN_RATE_HZ: u32 = 48_000;
+/// Channels of the sound on stdin if none are given.
+const STDIN_CHANNELS: u16 = 2;
+
+/// All settings of a server.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Config {
+    /// The source, and the blocks that are made of it.
+    #[command(flatten)]
+    pub capture: CaptureConfig,
+    /// Delivery to a listener whose URL does not say otherwise.
+    #[command(flatten)]
+    pub delivery: DeliveryConfig,
+    /// The recording.
+    #[command(flatten)]
+    pub recorder: RecorderConfig,
+    /// The address, and limits of connections.
+    #[command(flatten)]
+    pub http: HttpConfig,
+}
+
+/// The source, and the blocks that are made of it.
+#[derive(Clone, Debug, PartialEq, Args, Deserialize)]
+#[command(next_help_heading = "Source")]
+pub struct CaptureConfig {
+    /// Source of the sound: auto, mic, mic:NAME, wav:PATH, tone:HZ or stdin; auto is the default input device, or a
+    /// demo sound if there is none
+    #[arg(long, value_name = "S", default_value = "auto")]
+    #[serde(deserialize_with = "SourceSpec::deserialize")]
+    pub source: SourceSpec,
+    /// Start a WAV file again at its end; --loop=false overrides the file
+    #[arg(
+        id = "loop",
+        long = "loop",
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true"
+    )]
+    #[serde(rename = "loop")]
+    pub looped: bool,
+    /// Sample rate of the sound on stdin, or to ask an input device for, in Hz
+    // The engine's bounds; so are those of `channels` and `block`.
+    #[arg(id = "rate", long = "rate", value_name = "HZ", help = format!("Sample rate in Hz {}", on_stdin(STDIN_RATE_HZ)))]
+    #[serde(rename = "rate", default, deserialize_with = "Number::<1, 768_000, true>::some")]
+    pub rate_hz: Option<u32>,
+    /// Channels of the sound on stdin, or to ask an input device for
+    #[arg(long, value_name = "N", help = format!("Channels {}", on_stdin(STDIN_CHANNELS)))]
+    #[serde(default, deserialize_with = "Number::<1, 32>::some")]
+    pub channels: Option<u16>,
+    /// Encoding of the samples on stdin: s16le, s24le or f32le
+    #[arg(long, value_name = "FMT", default_value = "s16le")]
+    #[serde(deserialize_with = "Encoding::deserialize")]
+    pub sample: PcmEncoding,
+    /// Length of a block, 1ms to 100ms
+    #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "10ms")]
+    #[serde(deserialize_with = "Span::<1, 100>::deserialize")]
+    pub block: Duration,
+    /// Sound that is kept for listeners that start in the past, 0s to 10m
+    // None of it: no burst and no resume. Ten minutes of 48 kHz stereo are 230 MB, all of them in memory.
+    #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "10s")]
+    #[serde(deserialize_with = "Span::<0, 600_000>::deserialize")]
+    pub history: Duration,
+}
+
+/// Delivery to a listener whose URL does not say otherwise.
+#[derive(Clone, Debug, PartialEq, Args, Deserialize)]
+#[command(next_help_heading = "Listeners")]
+pub struct DeliveryConfig {
+    /// Sound that a listener may be behind before it loses blocks, one block to 1m; with skip-to-live the ring is twice as
+    /// long, so up to twice that is queued until the listener reads again
+    // A minute behind is no longer live, and is 60,000 handles of blocks of 1 ms, half a megabyte for each listener.
+    #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "1s")]
+    #[serde(deserialize_with = "Span::<1, 60_000>::deserialize")]
+    pub buffer: Duration,
+    /// Policy for a listener that is too slow: skip-to-live, drop-newest, latest or disconnect
+    #[arg(long, value_name = "P", default_value = "skip-to-live")]
+    #[serde(deserialize_with = "Policy::deserialize")]
+    pub overflow: Overflow,
+    /// Lag at which a listener is skipped to live, or disconnected if that is its policy: 4 blocks to 10m, or off
+    // Beyond ten minutes there is neither ring nor history to be behind in.
+    #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "off")]
+    #[serde(deserialize_with = "OrOff::<Span<1, 600_000>>::deserialize")]
+    pub max_lag: Option<Duration>,
+    /// Sound that may wait in the kernel for each listener, 10ms to 10s; a shorter buffer shows stalls earlier, a longer
+    /// one bridges longer pauses
+    // Below 10 ms the kernel runs dry between two wake-ups; beyond 10 s the lag is the kernel's before it is ours.
+    // The default is ten blocks: enough that a listener's machine gets on with its packets while ours is kept waiting, and a
+    // tenth of the buffer, so that a stall shows in our own account almost at once.
+    #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "100ms")]
+    #[serde(deserialize_with = "Span::<10, 10_000>::deserialize")]
+    pub socket_buffer: Duration,
+}
+
+/// The recording.
+#[derive(Clone, Debug, PartialEq, Args, Deserialize)]
+#[command(next_help_heading = "Recording")]
+pub struct RecorderConfig {
+    /// Directory to record to, made if it is missing, or off; a lost block is silence in the file, and is listed in a
+    /// second file beside it
+    // Off unless the operator asks for it, because a microphone is private.
+    #[arg(long, value_name = "DIR", default_value = "off")]
+    #[serde(deserialize_with = "OrOff::<Directory>::deserialize")]
+    pub record: Option<PathBuf>,
+    /// Length of each file, 1s to 24h, such as 1h; or its size, 1MB to 4GiB, such as 500MB
+    // The default is 1.4 GB of 48 kHz stereo, and a time of day is found by the hour in the file's name.
+    #[arg(long, value_name = "D", default_value = "1h")]
+    #[serde(deserialize_with = "RecordSplit::deserialize")]
+    pub record_split: RecordSplit,
+}
+
+/// The address, and limits of connections.
+#[derive(Clone, Debug, PartialEq, Args, Deserialize)]
+#[command(next_help_heading = "Connections")]
+pub struct HttpConfig {
+    /// Address to listen on; port 0 picks a free one
+    // The default is loopback: a microphone is private.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8700")]
+    #[serde(deserialize_with = "Address::deserialize")]
+    pub listen: SocketAddr,
+    /// Listeners at a time, 1 to 100000; further ones are told to come back later
+    // A listener is a file descriptor and, with the default buffer, at most 64 KiB: 100,000 are 6.5 GB.
+    #[arg(long, value_name = "N", default_value = "1000")]
+    #[serde(deserialize_with = "Number::<1, 100_000>::deserialize")]
+    pub max_listeners: usize,
+    /// Connections that one address may have open at a time, 1 to 100000
+    // A page takes three connections: twenty pages behind one router, and some to spare.
+    #[arg(long, value_name = "N", default_value = "64")]
+    #[serde(deserialize_with = "Number::<1, 100_000>::deserialize")]
+    pub max_connections_per_address: usize,
+    /// Host name under which requests are accepted, besides addresses and localhost; may be repeated
+    #[arg(long = "allow-host", value_name = "NAME")]
+    #[serde(default, deserialize_with = "HostName::list")]
+    pub allow_hosts: Vec<String>,
+    /// Web site whose pages may read the streams, SCHEME://HOST:PORT; may be repeated
+    #[arg(long = "allow-origin", value_name = "ORIGIN")]
+    #[serde(default, deserialize_with = "WebOrigin::list")]
+    pub allow_origins: Vec<String>,
+}
+
+/// Returns the end of the help of a setting whose default depends on the source.
+fn on_stdin(default: impl Display) -> String {
+    format!("of the sound on stdin ({default} if not given), or to ask an input device for")
+}
+
+impl CaptureConfig {
+    /// Returns rate in Hz, channels and encoding of the raw sound on stdin.
+    ///
+    /// ```
+    /// use aircheck_engine::source::PcmEncoding;
+    /// use aircheck_server::config::Config;
+    ///
+    /// let mut config = Config::default();
+    /// config.capture.channels = Some(1);
+    /// assert_eq!(config.capture.stdin_format(), (48_000, 1, PcmEncoding::S16Le));
+    /// ```
+    #[must_use]
+    pub fn stdin_format(&self) -> (u32, u16, PcmEncoding) {
+        (self.rate_hz.unwrap_or(STDIN_RATE_HZ), self.channels.unwrap_or(STDIN_CHANNELS), self.sample)
+    }
+}

@@ -1,0 +1,82 @@
+//! The table of settings, read off the fields of [`Config`].
+
+use std::ffi::OsString;
+use std::sync::LazyLock;
+
+use clap::{Args as _, Command};
+use serde::Deserialize as _;
+use serde::de::value::MapDeserializer;
+
+use super::schema::{CaptureConfig, Config, DeliveryConfig, HttpConfig, RecorderConfig};
+use super::value::{Value, ValueError};
+
+/// A setting: its names, its default and its meaning.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its key in a file, such as `max_listeners`.
+    pub key: String,
+    /// Its environment variable, such as `AIRCHECK_MAX_LISTENERS`.
+    pub env: String,
+    /// Its flag, such as `--max-listeners`.
+    pub flag: String,
+    /// Its default as a flag takes it; `None` for an empty list, and where another setting decides.
+    pub default: Option<String>,
+    /// Its meaning, in a sentence without a stop.
+    pub help: String,
+}
+
+/// Returns all settings, in the order in which users read them.
+#[must_use]
+pub fn settings() -> &'static [Setting] {
+    static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
+        let command = Config::augment_args(Command::new("settings"));
+        let settings = command.get_arguments().map(|arg| {
+            let flag = arg.get_long().unwrap_or_default();
+            Setting {
+                key: arg.get_id().to_string(),
+                env: format!("AIRCHECK_{}", flag.replace('-', "_").to_uppercase()),
+                flag: format!("--{flag}"),
+                default: arg.get_default_values().first().map(|default| default.to_string_lossy().into_owned()),
+                help: arg.get_help().unwrap_or_default().to_string(),
+            }
+        });
+        settings.collect()
+    });
+    &SETTINGS
+}
+
+/// Adds a flag for each setting, which takes any text: the flags are read as the other layers are.
+pub(super) fn add_flags(command: Command) -> Command {
+    let mut settings = settings().iter();
+    Config::augment_args(command).mut_args(|arg| match settings.next() {
+        Some(Setting { env, help, .. }) => {
+            arg.required(false).value_parser(clap::value_parser!(OsString)).help(format!("{help}\n[env: {env}]"))
+        }
+        None => arg,
+    })
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::read(|_| None).unwrap_or_else(|error| unreachable!("a default {error}"))
+    }
+}
+
+impl Config {
+    /// Reads settings from what `given` has for their keys, or else from their defaults.
+    ///
+    /// Each group reads the keys that it knows from the same flat table: serde's `flatten` would forget which type a text
+    /// is to become. Unknown keys are found before, where the line is known.
+    pub(super) fn read(given: impl Fn(&str) -> Option<Value>) -> Result<Self, ValueError> {
+        let values = settings().iter().filter_map(|setting| {
+            let value = given(&setting.key).or_else(|| setting.default.clone().map(Value::Text))?;
+            Some((setting.key.as_str(), value))
+        });
+        Ok(Self {
+            capture: CaptureConfig::deserialize(MapDeserializer::new(values.clone()))?,
+            delivery: DeliveryConfig::deserialize(MapDeserializer::new(values.clone()))?,
+            recorder: RecorderConfig::deserialize(MapDeserializer::new(values.clone()))?,
+            http: HttpConfig::deserialize(MapDeserializer::new(values))?,
+        })
+    }
+}

@@ -1,0 +1,142 @@
+//! A running recording, as the rest of the server sees it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aircheck_api::RecordingStatus;
+use aircheck_engine::{Format, Overflow, Start, Stream, SubscribeError, SubscribeOptions, Tally};
+
+use super::directory::RecordingDirectory;
+use super::length::{block_bytes, segment_blocks};
+use super::progress::SharedProgress;
+use super::segment_writer::SegmentWriter;
+use super::worker;
+use crate::config::RecordSplit;
+
+/// Length of the recorder's ring: how long a disk can stall, because it is busy, wakes from its sleep or fails, before
+/// sound is lost. At 48 kHz stereo it takes 3.8 MB. The engine adds the history, because the recorder may start there.
+const RING_SPAN: Duration = Duration::from_secs(10);
+
+/// A running recording.
+#[derive(Debug)]
+pub struct Recording {
+    path: PathBuf,
+    format: Format,
+    segment_blocks: u64,
+    tally: Arc<Tally>,
+    progress: Arc<SharedProgress>,
+}
+
+impl Recording {
+    /// Records the blocks of `stream` from its first one on, until the stream ends. Returns `None`, and logs that, if it
+    /// has ended already, as the stream of a very short file has.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no more threads.
+    pub fn start(directory: &RecordingDirectory, split: RecordSplit, stream: &Stream) -> io::Result<Option<Self>> {
+        let format = stream.format();
+        let subscribed = stream.subscribe(SubscribeOptions {
+            overflow: Overflow::DropNewest,
+            buffer: format.blocks_in(RING_SPAN) as usize,
+            start: Start::From(0),
+        });
+        let consumer = match subscribed {
+            Ok(consumer) => consumer,
+            Err(error @ (SubscribeError::Ended | SubscribeError::BlockOnLive)) => {
+                tracing::error!("nothing is recorded: {error}");
+                return Ok(None);
+            }
+        };
+        let segment_blocks = segment_blocks(split, format);
+        let recording = Self {
+            path: directory.path().to_path_buf(),
+            format,
+            segment_blocks,
+            tally: Arc::clone(consumer.tally()),
+            progress: Arc::default(),
+        };
+        let writer = SegmentWriter::new(directory.clone(), format, stream.description().to_owned(), segment_blocks);
+        worker::spawn(writer, consumer, stream.head().clone(), Arc::clone(&recording.progress))?;
+        Ok(Some(recording))
+    }
+
+    /// Returns the recorder's account as a consumer.
+    #[must_use]
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
+    }
+
+    /// Returns the state of the recording. Each block that was offered to it is among `blocks`, `lost` or `queued`.
+    #[must_use]
+    pub fn status(&self) -> RecordingStatus {
+        // Progress is read before the account: a block that was written by now was taken from the ring before.
+        let (progress, is_finished) = self.progress.get();
+        let account = self.tally.snapshot();
+        let waiting = (account.delivered + account.queued).saturating_sub(progress.blocks);
+        let (abandoned, queued) = if is_finished { (waiting, 0) } else { (0, waiting) };
+        RecordingStatus {
+            directory: self.path.clone(),
+            file: progress.file,
+            files: progress.files,
+            blocks: progress.blocks,
+            lost: account.lost.total() + abandoned,
+            queued,
+            bytes: progress.bytes,
+            failing: progress.failing,
+        }
+    }
+
+    /// Waits until everything is written after the end of the stream; returns false if that takes longer than `timeout`.
+    #[must_use]
+    pub fn finish(&self, timeout: Duration) -> bool {
+        self.progress.wait_finished(timeout)
+    }
+}
+
+impl fmt::Display for Recording {
+    /// Writes the directory, and the length and size of a full file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let span = self.format.span(self.format.position(self.segment_blocks));
+        // Fractions of a second mean nothing in a length of more than a minute.
+        let span = if span > Duration::from_secs(60) { Duration::from_secs(span.as_secs()) } else { span };
+        let megabytes = (self.segment_blocks * block_bytes(self.format)) as f64 / 1e6;
+        let span = humantime::format_duration(span);
+        write!(f, "{}, a new file every {span} ({megabytes:.1} MB)", self.path.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use aircheck_engine::StreamOptions;
+    use aircheck_engine::source::Tone;
+
+    use super::*;
+
+    #[test]
+    fn a_recording_that_starts_late_has_the_stream_from_its_first_block() {
+        let folder = tempfile::tempdir().unwrap();
+        let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
+        while stream.head().next() < 20 {
+            thread::sleep(stream.format().block_span());
+        }
+        let directory = RecordingDirectory::open(folder.path()).unwrap();
+        let recording = Recording::start(&directory, "1h".parse().unwrap(), &stream).unwrap().unwrap();
+        assert!(!recording.finish(Duration::ZERO), "it runs until the stream ends");
+        let head = stream.head().clone();
+        stream.stop();
+        assert!(recording.finish(Duration::from_secs(60)));
+        let status = recording.status();
+        assert_eq!((status.blocks, status.lost, status.queued), (head.next(), 0, 0));
+        assert!(folder.path().read_dir().unwrap().any(|entry| {
+            let name = entry.unwrap().file_name();
+            name.to_str().unwrap().ends_with("Z-0000000000.wav")
+        }));
+        assert_eq!(folder.path().read_dir().unwrap().count(), 2, "the file and its sidecar");
+    }
+}

@@ -1,0 +1,104 @@
+// The badges of the source, and the fallback to the browser's own player where the page can't play live.
+
+import assert from "node:assert";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+
+import { Tab, openBrowser } from "./support/browser.js";
+import { TIMEOUT_MS, Server, eventually } from "./support/program.js";
+import { wav } from "./support/wav.js";
+
+const directory = mkdtempSync(join(tmpdir(), "aircheck-page-"));
+let browser;
+
+before(async () => (browser = await openBrowser()));
+
+after(async () => {
+  await browser?.close();
+  rmSync(directory, { recursive: true });
+});
+
+/** Writes a second of a square wave. */
+const square = (name, level) =>
+  wav(join(directory, name), 48_000, (frame) => (Math.floor(frame / 50) % 2 ? -level : level));
+
+/** Returns the badges that a server with `flags` shows, once `shown` is among them. */
+async function badges(flags, shown, options) {
+  const server = await Server.start(flags, options);
+  const tab = await Tab.open(browser, server.url);
+  await tab.until(`document.getElementById('${shown}').checkVisibility()`);
+  const all = await tab.value("[...document.querySelectorAll('.badges .badge')].filter((badge) => !badge.hidden).map(({ id }) => id)");
+  await tab.close();
+  await server.end();
+  return all;
+}
+
+describe("badges and the fallback", { concurrency: true }, () => {
+  test("a clipped source", async () => {
+    assert.deepEqual(await badges(["--source", square("loud.wav", 32_767), "--loop"], "clipped"), ["clipped"]);
+  });
+
+  test("a silent source", async () => {
+    assert.deepEqual(await badges(["--source", square("quiet.wav", 10), "--loop"], "silent"), ["silent"]);
+  });
+
+  test("the demo sound", async () => {
+    assert.deepEqual(await badges(["--source", "auto"], "demo"), ["demo"]);
+  });
+
+  test("a lost source", async () => {
+    // An open pipe without data.
+    assert.deepEqual(await badges(["--source", "stdin"], "source-lost", { stdin: "pipe" }), ["source-lost"]);
+  });
+
+  test("without AudioWorklet the browser's own player plays Opus, or WAV", async () => {
+    const server = await Server.start(["--source", "tone:440"]);
+    const tab = await Tab.open(browser, null, { before: "delete window.AudioWorkletNode" });
+    await tab.go(server.url);
+    await tab.untilText("obstacle", "AudioWorklet");
+    await tab.page.click("#play");
+    await tab.until("document.getElementById('audio').currentTime > 1");
+    await tab.untilText("player-line", "Opus");
+    await server.rowWhen("page", ({ format }) => format === "opus");
+
+    await tab.page.click("#play");
+    await eventually("the end of the page's stream", async () => (await server.rows()).length === 0);
+    await tab.value("void (HTMLMediaElement.prototype.canPlayType = (type) => type.includes('wav') ? 'maybe' : '')");
+    await tab.page.click("#play");
+    await tab.until("document.getElementById('audio').currentTime > 1");
+    await server.rowWhen("page", ({ format }) => format === "wav");
+    assert.deepEqual(tab.errors, []);
+    await tab.close();
+    await server.end();
+  });
+
+  test("the browser's own player plays FLAC, Opus and WAV at the right pitch", async () => {
+    const server = await Server.start(["--source", "tone:440"]);
+    const tab = await Tab.open(browser, server.url);
+    await tab.page.click("#play"); // so that the browser allows sound
+    for (const format of ["flac", "opus", "wav"]) {
+      const hz = await tab.page.evaluate(async ([path, timeout_ms]) => {
+        const context = new AudioContext();
+        const audio = new Audio(path);
+        const analyser = new AnalyserNode(context, { fftSize: 8192 });
+        context.createMediaElementSource(audio).connect(analyser);
+        await Promise.all([audio.play(), context.resume()]);
+        const bins = new Float32Array(analyser.frequencyBinCount).fill(-Infinity);
+        // Its time does not show that it sounds: that of FLAC begins at its frames' numbers.
+        for (const end = Date.now() + timeout_ms; Math.max(...bins) < -40 && Date.now() < end; ) {
+          await new Promise((done) => setTimeout(done, 50));
+          analyser.getFloatFrequencyData(bins);
+        }
+        audio.pause();
+        audio.removeAttribute("src");
+        audio.load();
+        return (bins.indexOf(Math.max(...bins)) * context.sampleRate) / analyser.fftSize;
+      }, [`/stream.${format}`, TIMEOUT_MS]);
+      assert(Math.abs(hz - 440) < 10, `${format}: ${hz} Hz`);
+    }
+    await tab.close();
+    await server.end();
+  });
+});

@@ -1,0 +1,103 @@
+// The real server and its listeners, as processes that are ended by the test that started them.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+
+/** The limit of every wait. Nothing takes as long, however busy the machine is. */
+export const TIMEOUT_MS = 60_000;
+
+export const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+
+/** Asks repeatedly until there is an answer. */
+export async function eventually(what, ask, timeout_ms = TIMEOUT_MS) {
+  const deadline = Date.now() + timeout_ms;
+  for (;;) {
+    const answer = await ask();
+    if (answer) return answer;
+    if (Date.now() > deadline) throw new Error(`timeout while waiting for ${what}`);
+    await pause(20);
+  }
+}
+
+const started = new Set();
+
+// A failed test does not end its processes, and Node does not end before them. Only under node:test.
+if (process.env.NODE_TEST_CONTEXT) {
+  const { after } = await import("node:test");
+  after(() => Promise.all([...started].map((process) => process.end())));
+}
+
+/** A process that ends with `end()`, or after the last test. */
+export class Process {
+  constructor(program, flags, options = {}) {
+    this.child = spawn(program, flags, { stdio: "ignore", ...options });
+    this.ended = once(this.child, "exit").then(([code]) => code);
+    this.ended.catch(() => {}); // an error is reported where it is awaited
+    started.add(this);
+  }
+
+  signal(name) {
+    this.child.kill(name);
+  }
+
+  async end() {
+    started.delete(this);
+    if (this.child.exitCode === null && this.child.signalCode === null) this.child.kill("SIGKILL");
+    await this.ended;
+  }
+}
+
+/** A running `aircheck`, of the file that AIRCHECK_PROGRAM names. */
+export class Server extends Process {
+  /** Starts it with `flags`, on a free port unless they name one, and waits until it listens. */
+  static async start(flags, { env = {}, stdin = "ignore" } = {}) {
+    const program = process.env.AIRCHECK_PROGRAM;
+    if (!program) throw new Error("AIRCHECK_PROGRAM must name the program to test, as `cargo test` does");
+    const inherited = Object.entries(process.env).filter(([name]) => !/^(AIRCHECK_|RUST_LOG$)/.test(name));
+    const listen = flags.includes("--listen") ? [] : ["--listen", "127.0.0.1:0"];
+    const server = new Server(program, [...flags, ...listen], {
+      stdio: [stdin, "pipe", "pipe"],
+      // Not the sound server of this machine.
+      env: { ...Object.fromEntries(inherited), PULSE_SERVER: "unix:/nonexistent/pulse.sock", NO_COLOR: "1", ...env },
+    });
+    let log = "";
+    server.child.stderr.on("data", (text) => (log += text));
+    const lines = createInterface(server.child.stdout);
+    const first = await Promise.race([once(lines, "line").then(([line]) => line), server.ended]);
+    server.url = /^listening on (http:\S+)$/.exec(first)?.[1];
+    if (!server.url) throw new Error(`aircheck does not start: ${log}`);
+    server.port = Number(new URL(server.url).port);
+    return server;
+  }
+
+  async json(path) {
+    const response = await fetch(new URL(path, this.url));
+    if (!response.ok) throw new Error(`${path}: ${response.status}`);
+    return response.json();
+  }
+
+  rows() {
+    return this.json("api/v1/listeners");
+  }
+
+  /** Waits for a row of the listener called `name` that meets `condition`, and returns it. */
+  rowWhen(name, condition = () => true, timeout_ms = TIMEOUT_MS) {
+    return eventually(`a row for ${name}`, async () =>
+      (await this.rows()).find((row) => row.name === name && condition(row)), timeout_ms);
+  }
+
+  async disconnect(id) {
+    const response = await fetch(new URL(`api/v1/listeners/${id}`, this.url), { method: "DELETE" });
+    if (!response.ok) throw new Error(`listener ${id}: ${response.status}`);
+  }
+
+  /** Starts a listener of `path` and waits for its row. */
+  async listener(name, path = "stream.wav") {
+    const url = new URL(path, this.url);
+    url.searchParams.set("name", name);
+    const listener = new Process("curl", ["--silent", "--output", "/dev/null", url.href]);
+    await this.rowWhen(name);
+    return listener;
+  }
+}
