@@ -3,31 +3,12 @@
 use hdrhistogram::Histogram;
 
 use crate::report::log::{Log, Series};
+pub use crate::table::aligned;
+use crate::units::nanos;
 
 /// The quantiles that are shown, and what they are called.
 pub const SHOWN: [(f64, &str); 6] =
     [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (0.9999, "p99.99"), (1.0, "max")];
-
-/// A time in three significant digits with its unit: `850 ns`, `1.24 ms`.
-///
-/// ```
-/// use aircheck_tools::report::percentiles::nanos;
-///
-/// assert_eq!(nanos(850), "850 ns");
-/// assert_eq!(nanos(1_236_000), "1.24 ms");
-/// assert_eq!(nanos(64_000_000_000), "64.0 s");
-/// ```
-#[must_use]
-pub fn nanos(nanos: u64) -> String {
-    let (value, unit) = match nanos {
-        0..1000 => return format!("{nanos} ns"),
-        1000..1_000_000 => (nanos as f64 / 1e3, "us"),
-        1_000_000..1_000_000_000 => (nanos as f64 / 1e6, "ms"),
-        _ => (nanos as f64 / 1e9, "s"),
-    };
-    let decimals = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
-    format!("{value:.decimals$} {unit}")
-}
 
 /// One row for each series: how many values, and the quantiles.
 #[must_use]
@@ -95,24 +76,6 @@ fn ratios(a: &Series, b: &Series) -> Vec<String> {
     ["", "second / first", ""].map(str::to_owned).into_iter().chain(SHOWN.iter().map(ratio)).collect()
 }
 
-/// Rows under a heading, aligned: the first columns to the left, from `numbers` on to the right.
-#[must_use]
-pub fn aligned(rows: &[Vec<String>], numbers: usize) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let length = |row: &Vec<String>, column: usize| row.get(column).map_or(0, |cell| cell.chars().count());
-    let width = |column| rows.iter().map(|row| length(row, column)).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
-            if column < numbers { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-        });
-        text += cells.collect::<Vec<_>>().join("  ").trim_end();
-        text.push('\n');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,11 +102,5 @@ mod tests {
         let rows = comparison(("a", &first), ("b", &second));
         assert_eq!(rows.len(), 4);
         assert_eq!(rows[3][3], "3.00 x");
-    }
-
-    #[test]
-    fn columns_are_aligned() {
-        let rows = [vec!["a".to_owned(), "10".to_owned()], vec!["bcd".to_owned(), "5".to_owned()]];
-        assert_eq!(aligned(&rows, 1), "a    10\nbcd   5\n");
     }
 }
