@@ -136,8 +136,11 @@ fn a_refused_connection_reads_its_whole_answer() {
         let mut refused = connect(&server, 2);
         // Bytes that the server has not read when it closes would reset the connection, and the answer would be lost.
         let request = format!("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: {}\r\n\r\n", "y".repeat(10_000));
-        refused.write_all(request.as_bytes()).unwrap();
-        std::thread::sleep(Duration::from_millis(50));
+        // In pieces, as a slow line brings it: the server takes them after it has closed its side, too.
+        for piece in request.as_bytes().chunks(4000) {
+            refused.write_all(piece).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let mut response = String::new();
         refused.read_to_string(&mut response).unwrap();
         assert_whole_refusal(&response);

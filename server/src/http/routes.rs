@@ -1,4 +1,4 @@
-//! Which path is answered by what.
+//! The paths of the server, and their answers.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use aircheck_api::{Rendition, StreamState};
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
      object-src 'none'";
 
-/// What a path is for.
+/// The meaning of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route<'a> {
     Page(PageFile),
@@ -87,16 +87,16 @@ impl<'a> Route<'a> {
     }
 }
 
-/// Answers a request. Everything here is quick; only a stream's body goes on afterwards.
+/// Answers a request. The table of listeners may take up to 250 ms; all other answers are there at once.
 pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, request: &mut Request<B>) -> Reply {
     let config = server.config();
-    // A request's own stays with it, to be upgraded.
+    // A copy, because the request is changed when it is upgraded.
     let headers = &request.headers().clone();
     let hosts = headers.get_all(header::HOST).iter().count();
     let mut reply = match guard::check(headers, &config.http.allow_hosts, &config.http.allow_origins) {
-        // As RFC 9112 has it; with two, it would depend on who reads which.
+        // RFC 9112, section 3.2. With two of them, a proxy and this server could take different ones.
         Ok(()) if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) => {
-            error(StatusCode::BAD_REQUEST, "a request has one Host header")
+            error(StatusCode::BAD_REQUEST, "a request needs exactly one Host header")
         }
         Ok(()) => route(server, context, request).await,
         Err((why, sentence)) => {
@@ -119,7 +119,7 @@ pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, requ
 async fn route<B>(server: &Arc<Server>, context: &Arc<Context>, request: &mut Request<B>) -> Reply {
     let uri = request.uri().clone();
     let Some(route) = Route::of(uri.path()) else {
-        return error(StatusCode::NOT_FOUND, "there is nothing here; the page is at /, the sound at /stream.wav");
+        return error(StatusCode::NOT_FOUND, "nothing is at this path (the page is at /, the sound at /stream.wav)");
     };
     let head_only = request.method() == Method::HEAD;
     let method_fits = match route {
@@ -140,7 +140,7 @@ async fn route<B>(server: &Arc<Server>, context: &Arc<Context>, request: &mut Re
         Route::Stream => stream(server, context, request, head_only),
         Route::Rendition(rendition) => match query(server, request) {
             Ok(query) if query.format.is_some() => {
-                error(StatusCode::BAD_REQUEST, "format: the path says it already; only /stream takes it")
+                error(StatusCode::BAD_REQUEST, "format: only /stream takes it; this path has its format already")
             }
             Ok(query) => listen(server, context, rendition, &query, request.headers(), head_only),
             Err(message) => error(StatusCode::BAD_REQUEST, message),
@@ -161,11 +161,11 @@ async fn route<B>(server: &Arc<Server>, context: &Arc<Context>, request: &mut Re
         }
         Route::Listener(id) => match id.parse() {
             Ok(id) if server.listeners().disconnect(id) => json_reply(&json!({ "disconnected": id })),
-            Ok(id) => error(StatusCode::NOT_FOUND, format!("there is no listener {id} now")),
-            Err(_) => error(StatusCode::NOT_FOUND, format!("`{id}` is no listener's number")),
+            Ok(id) => error(StatusCode::NOT_FOUND, format!("no listener {id} is present")),
+            Err(_) => error(StatusCode::NOT_FOUND, format!("`{id}` is not the number of a listener")),
         },
         Route::Events => events(server, request.headers(), head_only),
-        // Healthy is who need not be started again; ready is whom it makes sense to listen to.
+        // A server is healthy if a restart would not help it, and ready if sound comes.
         Route::Health if server.mount().mount.state() == StreamState::Ended => {
             word(StatusCode::SERVICE_UNAVAILABLE, "ended")
         }
@@ -189,7 +189,7 @@ fn no_place(server: &Server, context: &Context) -> Reply {
     ))
 }
 
-/// `/stream`, whose format is up to `?format=` and `Accept`.
+/// Answers `/stream`, in the format of `?format=` or `Accept`, or as a WebSocket.
 fn stream<B>(server: &Server, context: &Arc<Context>, request: &mut Request<B>, head_only: bool) -> Reply {
     let query = match query(server, request) {
         Ok(query) => query,
@@ -197,7 +197,7 @@ fn stream<B>(server: &Server, context: &Arc<Context>, request: &mut Request<B>, 
     };
     if text(request.headers(), header::UPGRADE).eq_ignore_ascii_case("websocket") {
         return match query.format {
-            Some(_) => error(StatusCode::BAD_REQUEST, "format: the WebSocket has none; it has a payload"),
+            Some(_) => error(StatusCode::BAD_REQUEST, "format: the WebSocket does not take it; it takes payload"),
             None => websocket(server, context, &query, request),
         };
     }
@@ -208,7 +208,7 @@ fn stream<B>(server: &Server, context: &Arc<Context>, request: &mut Request<B>, 
     }
 }
 
-/// What happens from here on, or since the last event that somebody who comes back has seen.
+/// Answers `/api/v1/events`: with the events from now on, or from the one after `Last-Event-ID`.
 fn events(server: &Server, headers: &HeaderMap, head_only: bool) -> Reply {
     let last = match last_event(headers) {
         Ok(last) => last,
@@ -231,7 +231,7 @@ fn event_stream(body: UnsyncBoxBody<Bytes, Infallible>) -> Reply {
     reply
 }
 
-/// A field's value, or nothing.
+/// Returns a field's value, or an empty string.
 fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
     headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default()
 }
@@ -240,12 +240,12 @@ fn query<B>(server: &Server, request: &Request<B>) -> Result<Query, String> {
     Query::parse(request.uri().query().unwrap_or_default(), server.config())
 }
 
-/// One word as text.
+/// Makes a response of one word.
 fn word(status: StatusCode, word: &'static str) -> Reply {
     whole(status, "text/plain; charset=utf-8", word)
 }
 
-/// What browsers should keep other pages from doing with a response.
+/// Sets the header fields by which browsers keep a response from other sites.
 fn harden(reply: &mut Reply, request: &HeaderMap, origins: &[String]) {
     set(reply, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(reply, header::X_FRAME_OPTIONS, "DENY");

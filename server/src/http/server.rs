@@ -1,4 +1,4 @@
-//! Everything that a request can reach.
+//! The server as its requests reach it: mounts, listeners, configuration, metrics and shared documents.
 
 use std::sync::Arc;
 use std::time::Duration;

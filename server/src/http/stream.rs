@@ -1,4 +1,4 @@
-//! From a request for a stream to a response that does not end until the stream does.
+//! From a request for a stream to its endless response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use crate::rendition::encoding::Encoding;
 use crate::telemetry::metrics::Refusal;
 use aircheck_api::Rendition;
 
-/// The response to a request for `rendition`: the stream from here on, or why not.
+/// Answers a request for `rendition`: with the stream from here on, or with an error.
 pub(super) fn listen(
     server: &Server,
     context: &Context,
@@ -78,7 +78,7 @@ pub(super) fn listen(
     reply
 }
 
-/// The response to a request for the WebSocket, and what becomes of the connection after it.
+/// Answers a request for the WebSocket, and starts its session.
 pub(super) fn websocket<B>(server: &Server, context: &Arc<Context>, query: &Query, request: &mut Request<B>) -> Reply {
     let encoding = match query
         .check_gaps(Rendition::WebSocket)
@@ -103,7 +103,7 @@ pub(super) fn websocket<B>(server: &Server, context: &Arc<Context>, query: &Quer
     let context = Arc::clone(context);
     tokio::spawn(async move {
         let serving = async {
-            // Fails if the listener is gone before it is answered.
+            // Fails if the listener leaves before it is answered.
             if let Ok(socket) = upgrading.await {
                 Session::new(socket, packets, hello).await;
             }
@@ -117,13 +117,13 @@ pub(super) fn websocket<B>(server: &Server, context: &Arc<Context>, query: &Quer
 }
 
 fn not_a_websocket(refused: &ProtocolError) -> Reply {
-    let mut reply = error(StatusCode::UPGRADE_REQUIRED, format!("this is no WebSocket of version 13: {refused}"));
+    let mut reply = error(StatusCode::UPGRADE_REQUIRED, format!("not a WebSocket of version 13: {refused}"));
     set(&mut reply, header::SEC_WEBSOCKET_VERSION, "13");
     set(&mut reply, header::UPGRADE, "websocket");
     reply
 }
 
-/// Takes a listener in.
+/// Adds a listener, and returns the reader of its packets, or the answer that refuses it.
 fn join(
     server: &Server,
     context: &Context,
@@ -168,7 +168,7 @@ fn join(
     Ok(PacketReader::new(subscription, presence))
 }
 
-/// How the packets of `rendition` become one listener's stream.
+/// Returns the container of one listener's stream.
 fn framing(rendition: Rendition, encoding: Encoding, query: &Query, format: Format) -> Result<Framing, String> {
     Ok(match (rendition, encoding) {
         (Rendition::Wav | Rendition::Pcm, Encoding::Pcm(samples)) => Framing::Plain {
@@ -181,7 +181,7 @@ fn framing(rendition: Rendition, encoding: Encoding, query: &Query, format: Form
         }
         (_, Encoding::Opus { bitrate }) => {
             let pre_skip = OpusEncoder::pre_skip_for(format, bitrate).map_err(|error| error.to_string())?;
-            // Chained streams must differ in it, and these have only one each; so the time will do.
+            // The serial numbers of chained streams must differ; this is a stream by itself, so the time is enough.
             let serial = Timestamp::now().as_nanos() as u32;
             let channels = format.channels() as u8;
             Framing::Ogg(Box::new(OggOpus::new(serial, channels, pre_skip, format.rate_hz())))
@@ -194,10 +194,10 @@ fn framing(rendition: Rendition, encoding: Encoding, query: &Query, format: Form
 fn full(server: &Server) -> Reply {
     server.metrics().refuse(Refusal::Limit);
     let most = server.config().http.max_listeners;
-    busy(format!("all {most} places are taken; try again later"))
+    busy(format!("all {most} places of listeners are taken (try again later)"))
 }
 
-/// The sequence number of the last event that an EventSource saw before it lost its connection.
+/// Returns the number of the last event that an EventSource received before it lost its connection.
 pub(super) fn last_event(headers: &HeaderMap) -> Result<Option<u64>, String> {
     match headers.get("last-event-id") {
         Some(id) if !id.is_empty() => id
@@ -205,7 +205,7 @@ pub(super) fn last_event(headers: &HeaderMap) -> Result<Option<u64>, String> {
             .ok()
             .and_then(|id| id.parse().ok())
             .map(Some)
-            .ok_or_else(|| format!("Last-Event-ID: {id:?} is no sequence number")),
+            .ok_or_else(|| format!("Last-Event-ID: {id:?} is not a sequence number")),
         _ => Ok(None),
     }
 }
