@@ -1,65 +1,72 @@
-//! Why listening failed: each is one line that says what to do, where something can be done.
+//! Why a command failed, in one line each: what failed, why, and what would work.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::words;
+use crate::units;
+
+/// Exit code of a usage error.
+pub(crate) const USAGE: u8 = 2;
+/// Exit code of `--strict` and of `load` when sound was lost.
+pub(crate) const LOST: u8 = 3;
 
 /// A reason to exit with 1.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// No TCP connection.
-    #[error("can't connect to {authority}: {why}{hint}")]
+    /// There is no TCP connection.
+    #[error("cannot connect to {authority}: {why}{hint}")]
     Connect { authority: String, why: String, hint: &'static str },
-    /// It took the connection, but what it says isn't HTTP, or it says nothing.
+    /// The connection is there, but what comes is not HTTP, or nothing comes.
     #[error("no HTTP answer from {authority}: {why}")]
     NoAnswer { authority: String, why: String },
-    /// Any status but 200, with the server's own words.
+    /// The answer has an error status; the words are the server's own.
     #[error("the server refused: {why} (HTTP {status}){hint}")]
     Refused { status: u16, why: String, hint: String },
-    /// 200, but no stream that could be understood.
-    #[error("{authority} doesn't send an aircheck stream: {why}")]
+    /// The answer is a success, but no stream that can be read.
+    #[error("{authority} does not send an aircheck stream: {why}")]
     NotAStream { authority: String, why: String },
-    /// It speaks HTTP, but its API isn't there or says something else.
-    #[error("{authority} is no aircheck: {why}")]
+    /// The API is not there, or says something else.
+    #[error("{authority} is not an aircheck server: {why}")]
     NotAircheck { authority: String, why: String },
     /// The terminal could not be used, or is gone.
-    #[error("can't use the terminal: {0}; for plain text, say --once")]
+    #[error("cannot use the terminal: {0} (--once prints plain text)")]
     Terminal(String),
-    /// The connection ended in the middle.
+    /// The connection ended within the stream.
     #[error("connection lost: {0}")]
     Lost(String),
-    /// A line that can't be read. Guessing on would make every count after it a guess.
-    #[error("line {line} of the stream makes no sense: {why}: {excerpt}")]
-    Malformed { line: u64, why: String, excerpt: String },
-    /// Likewise a message of the WebSocket.
-    #[error("message {number} of the stream makes no sense: {why}")]
+    /// A message can't be read. Reading on would make every later count a guess.
+    #[error("cannot read message {number} of the stream: {why}")]
     Message { number: u64, why: String },
-    /// The WebSocket was closed for another reason than that the stream is over.
-    #[error("the server ended it: {why} (code {code})")]
+    /// The server closed the WebSocket for another reason than the end of the stream.
+    #[error("the server ended this listener: {why} (code {code})")]
     Ended { code: u16, why: String },
-    /// There is nothing to play on.
-    #[error("there is no loudspeaker: {0}; connect one or start the sound server, or leave out --play")]
-    NoSpeaker(String),
-    /// There is, but it doesn't play, or not any more.
-    #[error("can't play on {name}: {why}")]
-    Speaker { name: String, why: String },
-    /// Not a block in all the time there was.
-    #[error("nothing came: no block within {}", words::span(*.0))]
+    /// There is no output device.
+    #[error("no audio output device: {0} (connect one or start the sound server, or leave out --play)")]
+    NoOutput(String),
+    /// The output device does not play, or no longer.
+    #[error("cannot play on {name}: {why}")]
+    Output { name: String, why: String },
+    /// No block came in the time that there was.
+    #[error("nothing came: no block within {}", units::span(*.0))]
     NothingCame(Duration),
-    /// A signal, before the first block.
+    /// A signal came before the first block.
     #[error("nothing came: stopped before the first block")]
     StoppedEarly,
-    /// The signals could not be watched, so a recording could not be finished properly.
-    #[error("can't watch for Ctrl-C: {0}")]
+    /// The signals could not be watched, so a recording could not be completed.
+    #[error("cannot watch for Ctrl-C: {}", io_words(.0))]
     Signals(io::Error),
-    /// The recording could not be made, written or completed.
-    #[error("can't write {path}: {why}", path = .path.display())]
+    /// A file could not be made, written or completed.
+    #[error("cannot write {path}: {why}", path = .path.display())]
     Write { path: PathBuf, why: String },
 }
 
-/// An I/O error in words, without the number of the system's.
+/// Writes one line to stderr. A reader that is gone is no reason to fail.
+pub(crate) fn complain(what: &str) {
+    let _ = writeln!(io::stderr(), "aircheckctl: {what}");
+}
+
+/// Returns an I/O error in words, without the number that the system gives it.
 pub(crate) fn io_words(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error") {
@@ -68,7 +75,7 @@ pub(crate) fn io_words(error: &io::Error) -> String {
     }
 }
 
-/// The innermost cause of an error, which says more than its wrappers.
+/// Returns the words of an error's innermost cause, which says more than its wrappers.
 pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {

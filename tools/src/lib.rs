@@ -1,3 +1,31 @@
-//! What the commands of `aircheckctl` share with the benchmarks: reports on what a run showed.
+//! The `aircheckctl` command: what people run beside an aircheck server.
+//!
+//! A module uses those that stand above it. First come numbers as people read them ([`units`]), text in columns
+//! ([`table`]), foreign text made harmless, errors and signals. `client` talks to a server, `check` finds out what a
+//! stream lost and how late it is, `play` makes it heard. [`report`] shows logs, whose format `load` and the benchmarks
+//! write too. The commands do not know each other: `listen`, `load`, `top`. `cli` reads the command line and runs one.
+
+pub mod table;
+pub mod units;
+
+mod args;
+mod failure;
+mod sanitize;
+mod signals;
+mod status_line;
+
+mod client;
+
+mod check;
+
+mod play;
 
 pub mod report;
+
+mod listen;
+mod load;
+mod top;
+
+mod cli;
+
+pub use cli::run;

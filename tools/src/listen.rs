@@ -1,39 +1,46 @@
-//! `aircheckctl listen`: the loop that joins the stream, the clocks, the signals, the file and the screen.
+//! `aircheckctl listen`: the loop that joins the stream, the clocks, the signals, the file, the player and the status
+//! line. Only this file reads clocks.
+
+pub(crate) mod args;
+mod gap_log;
+mod level;
+mod output;
+mod progress;
+mod reception;
+mod summary;
+mod timing;
+mod url;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use aircheck_api::{ClientText, Heard};
+use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 
-use crate::block::{Block, Line};
-use crate::cli::ListenArgs;
-use crate::complain;
-use crate::failure::Failure;
-use crate::play::{CHECK_EVERY, Player, Speaker};
-use crate::progress::View;
-use crate::received::Received;
-use crate::recording::Recording;
-use crate::screen::{REDRAW_EVERY, Screen};
+use self::args::ListenArgs;
+use self::gap_log::Limiter;
+use self::output::OutputFile;
+use self::progress::View;
+use self::reception::Reception;
+use self::summary::Summary;
+use self::timing::Timing;
+use crate::check::Notice;
+use crate::client::{Block, Message, WebSocket, connect};
+use crate::failure::{Failure, LOST, complain};
+use crate::play::{CHECK_INTERVAL, OpenOutput, Player};
 use crate::signals::Signals;
-use crate::stream::{Event, Stream};
-use crate::summary::{Report, summary};
-use crate::timing::Timing;
-use crate::words;
+use crate::status_line::{REDRAW_INTERVAL, StatusLine};
+use crate::units;
 
-/// What `--strict` exits with when something was lost.
-const LOST: u8 = 3;
 /// What `--for` allows on top of its span for the first block to come.
-const FIRST_BLOCK_PATIENCE: Duration = Duration::from_secs(5);
+const FIRST_BLOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often is checked whether all sound has been played: about a block.
+const PLAY_OUT_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How often is looked whether what waits has been played: about a block.
-const PLAY_OUT_LOOK: Duration = Duration::from_millis(10);
-
-/// Runs the command and says how it ended. Whatever the end, the recording is completed.
-pub(crate) async fn listen(mut args: ListenArgs) -> ExitCode {
-    if args.play {
-        args.target = args.target.over_websocket();
-    }
+/// Runs the command. The file is completed however it ends.
+pub(crate) async fn listen(args: ListenArgs) -> ExitCode {
     let mut session = match Session::begin(&args).await {
         Ok(session) => session,
         Err(failure) => {
@@ -42,37 +49,38 @@ pub(crate) async fn listen(mut args: ListenArgs) -> ExitCode {
         }
     };
     let mut outcome = session.run().await;
-    if let Some(socket) = session.stream.websocket().filter(|_| outcome.is_ok()) {
-        socket.close().await;
+    if outcome.is_ok() {
+        session.stream.close().await;
     }
-    session.screen.finish(Instant::now());
-    let written = match session.recording.take().map(Recording::finish).transpose() {
+    session.log_held_back(Instant::now(), true);
+    session.status.clear();
+    let written = match session.output.take().map(OutputFile::finish).transpose() {
         Ok(written) => written,
         Err(failure) => {
             outcome = outcome.and(Err(failure));
             None
         }
     };
-    let played = session.player.as_ref().map(Player::account);
-    let report = Report {
-        received: &session.received,
+    let played = session.player.as_ref().map(Player::stats);
+    let summary = Summary {
+        reception: &session.reception,
         written: written.as_ref(),
-        timing: session.timing.as_ref(),
+        timing: &session.timing,
         played: played.as_ref(),
     };
-    let _ = std::io::stdout().write_all(summary(&report).as_bytes());
-    let ledger = &session.received.ledger;
+    let _ = std::io::stdout().write_all(summary.text().as_bytes());
+    let ledger = &session.reception.ledger;
     match outcome {
         Err(failure) => {
             complain(&failure.to_string());
             ExitCode::FAILURE
         }
         Ok(()) if args.strict && ledger.lost() > 0 => {
-            complain(&format!("--strict: {} lost", words::count(ledger.lost(), "block")));
+            complain(&format!("--strict: {} lost", units::count(ledger.lost(), "block")));
             ExitCode::from(LOST)
         }
         Ok(()) if args.strict && ledger.faults().any() => {
-            complain("--strict: the server's account doesn't add up");
+            complain("--strict: the server's notices of gaps contradict the sequence numbers");
             ExitCode::from(LOST)
         }
         Ok(()) => ExitCode::SUCCESS,
@@ -84,67 +92,69 @@ struct Session {
     started: Instant,
     span: Option<Duration>,
     signals: Signals,
-    stream: Stream,
-    /// Where there is a way back, by which the server can be asked the time.
-    timing: Option<Timing>,
-    received: Received,
-    recording: Option<Recording>,
+    stream: WebSocket<TcpStream>,
+    timing: Timing,
+    reception: Reception,
+    output: Option<OutputFile>,
     player: Option<Player>,
-    screen: Screen,
+    status: StatusLine,
+    limiter: Limiter,
 }
 
 impl Session {
     async fn begin(args: &ListenArgs) -> Result<Self, Failure> {
         let started = Instant::now();
         let mut signals = Signals::watch().map_err(Failure::Signals)?;
-        let patience = args.span.map(first_block_patience);
-        let (mut stream, player) = tokio::select! {
+        let timeout = args.span.map(first_block_timeout);
+        let (stream, player) = tokio::select! {
             begun = begin(args) => begun?,
             () = signals.stop() => return Err(Failure::StoppedEarly),
-            failure = run_out(started, patience) => return Err(failure),
+            failure = run_out(started, timeout) => return Err(failure),
         };
         let format = stream.format();
         // Only now: a server that refuses must not cost an older recording.
-        let recording = args.output.as_deref().map(|path| Recording::create(path, format)).transpose()?;
-        let mut screen = Screen::stderr(started);
-        let (rate_hz, channels) = (format.rate_hz, words::count(u64::from(format.channels), "channel"));
-        screen.line(&format!("listening to {}: {rate_hz} Hz, {channels}", args.target));
-        let timing = stream.websocket().map(|_| Timing::new(Instant::now()));
+        let output = args.output.as_deref().map(|path| OutputFile::create(path, format)).transpose()?;
+        let mut status = StatusLine::stderr(started);
+        let (rate_hz, channels) = (format.rate_hz, units::count(u64::from(format.channels), "channel"));
+        status.log(&format!("listening to {}: {rate_hz} Hz, {channels}", args.url));
         Ok(Self {
             started,
             span: args.span,
             signals,
             stream,
-            timing,
-            received: Received::new(format, args.target.first_sequence()),
-            recording,
+            timing: Timing::new(Instant::now()),
+            reception: Reception::new(format, args.url.first_sequence()),
+            output,
             player,
-            screen,
+            status,
+            limiter: Limiter::default(),
         })
     }
 
-    /// Takes in the stream until it ends, `--for` is over or a signal comes: all three are proper ends.
+    /// Takes the stream until it ends, `--for` is over or a signal comes: all three are proper ends.
     async fn run(&mut self) -> Result<(), Failure> {
-        let mut redraw = interval(REDRAW_EVERY);
+        let mut redraw = interval(REDRAW_INTERVAL);
         redraw.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut check = interval(CHECK_EVERY);
+        let mut check = interval(CHECK_INTERVAL);
         check.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
-            let since = self.received.since();
+            let since = self.reception.since();
             let (from, span) = match since {
                 Some(first_at) => (first_at, self.span),
-                None => (self.started, self.span.map(first_block_patience)),
+                None => (self.started, self.span.map(first_block_timeout)),
             };
             tokio::select! {
-                event = self.stream.next() => match event? {
-                    Some(event) => self.take(event)?,
+                message = self.stream.next() => match message? {
+                    Some(message) => self.take(message)?,
                     None => {
                         self.play_out().await;
                         return Ok(());
                     }
                 },
-                _ = check.tick(), if self.player.is_some() => self.look_at_player().await?,
-                () = due(self.timing.as_ref().map(Timing::ask_at)) => self.ask_time().await,
+                _ = check.tick(), if self.player.is_some() => self.check_player().await?,
+                () = sleep_until(self.timing.ask_at().into()) => {
+                    self.stream.send(ClientText::Clock(self.timing.ask(Instant::now()))).await;
+                }
                 () = self.signals.stop() => {
                     return if since.is_some() { Ok(()) } else { Err(Failure::StoppedEarly) };
                 }
@@ -154,128 +164,126 @@ impl Session {
         }
     }
 
-    async fn ask_time(&mut self) {
-        if let (Some(timing), Some(socket)) = (&mut self.timing, self.stream.websocket()) {
-            socket.ask_time(timing.ask(Instant::now())).await;
-        }
-    }
-
-    /// Tells the server what is heard, and looks whether anything can be.
-    async fn look_at_player(&mut self) -> Result<(), Failure> {
-        let (Some(player), Some(timing)) = (&mut self.player, &mut self.timing) else { return Ok(()) };
+    /// Reports to the server what is heard, and checks that the device still plays.
+    async fn check_player(&mut self) -> Result<(), Failure> {
+        let Some(player) = &mut self.player else { return Ok(()) };
         let mut newest = None;
-        for heard in player.heard(Instant::now()) {
-            newest = timing.heard(heard).map(|at| (heard.sequence, at));
+        for block in player.heard(Instant::now()) {
+            newest = self.timing.heard(block.captured_at, block.at).map(|at| Heard { sequence: block.sequence, at });
         }
-        if let (Some((sequence, at)), Some(socket)) = (newest, self.stream.websocket()) {
-            socket.heard(sequence, at).await;
+        if let Some(heard) = newest {
+            self.stream.send(ClientText::Heard(heard)).await;
         }
         player.check()
     }
 
-    /// The stream is over; what has come of it is still played.
+    /// Waits until all sound has been played, or a signal comes.
     async fn play_out(&mut self) {
         let Some(player) = &mut self.player else { return };
         player.end(Instant::now());
         while !player.is_over(Instant::now()) {
             tokio::select! {
-                () = sleep(PLAY_OUT_LOOK) => {}
+                () = sleep(PLAY_OUT_INTERVAL) => {}
                 () = self.signals.stop() => return,
             }
         }
-        if let Some(timing) = &mut self.timing {
-            player.heard(Instant::now()).for_each(|heard| _ = timing.heard(heard));
+        for block in player.heard(Instant::now()) {
+            self.timing.heard(block.captured_at, block.at);
         }
     }
 
-    fn take(&mut self, event: Event) -> Result<(), Failure> {
+    fn take(&mut self, message: Message) -> Result<(), Failure> {
         let now = Instant::now();
-        match event {
-            Event::Line(Line { gap, block }) => {
-                if let Some(gap) = gap {
-                    for notice in self.received.gap(&gap) {
-                        self.screen.notice(&notice, &self.received, now);
-                    }
-                }
-                block.map_or(Ok(()), |block| self.take_block(&block, now))
+        match message {
+            Message::Block(header, payload) => {
+                let block = Block::decode(&header, &payload, &self.reception.format);
+                let number = self.stream.messages();
+                self.take_block(&block.map_err(|why| Failure::Message { number, why })?, now)
             }
-            Event::Clock { asked, server } => {
-                if let Some(timing) = &mut self.timing {
-                    timing.answered(asked, server, now);
-                }
+            Message::Gap(gap) => {
+                let notices = self.reception.gap(&gap);
+                self.log_notices(&notices, now);
                 Ok(())
             }
-            Event::Complaint(complaint) => {
-                self.screen.line(&format!("the server complains: {complaint}"));
+            Message::Clock(answer) => {
+                self.timing.answered(answer, now);
                 Ok(())
             }
+            Message::Error(error) => {
+                self.status.log(&format!("the server reports an error: {error}"));
+                Ok(())
+            }
+            Message::Unknown => Ok(()),
         }
     }
 
     fn take_block(&mut self, block: &Block, now: Instant) -> Result<(), Failure> {
-        let (usable, notices) = self.received.block(block, now);
-        for notice in notices {
-            self.screen.notice(&notice, &self.received, now);
-        }
-        if !usable {
+        let (is_usable, notices) = self.reception.block(block, now);
+        self.log_notices(&notices, now);
+        if !is_usable {
             return Ok(());
         }
-        if let Some(timing) = &mut self.timing {
-            timing.arrived(block, now);
-        }
+        self.timing.arrived(block.captured_at, now);
         if let Some(player) = &mut self.player {
             player.push(block, now)?;
         }
-        self.recording.as_mut().map_or(Ok(()), |recording| recording.write(&block.samples))
+        self.output.as_mut().map_or(Ok(()), |output| output.write(&block.samples))
+    }
+
+    fn log_notices(&mut self, notices: &[Notice], now: Instant) {
+        for notice in notices {
+            self.log_held_back(now, false);
+            if self.limiter.admit(notice, now) {
+                self.status.log(&gap_log::line(notice, &self.reception));
+            }
+        }
+    }
+
+    /// Tells how many notices were held back: when their second is over, or `at_once`.
+    fn log_held_back(&mut self, now: Instant, at_once: bool) {
+        if let Some(rest) = self.limiter.rest(now, at_once) {
+            self.status.log(&rest);
+        }
     }
 
     fn draw(&mut self) {
         let now = Instant::now();
-        if !self.screen.is_due(now) {
+        if !self.status.is_due(now) {
             return;
         }
-        let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let received = &mut self.received;
+        self.log_held_back(now, false);
+        let reception = &mut self.reception;
         let view = View {
-            elapsed: received.since().map(|first_at| now - first_at),
-            format: received.format,
-            level: received.take_recent_level(),
-            blocks: received.blocks,
-            lost: received.ledger.lost(),
-            gaps: received.ledger.gaps(),
-            faults: received.ledger.faults().any(),
-            behind_seconds: received.behind(unix_now),
-            same_clock: self.stream.same_machine(),
-            latency: self.timing.as_ref().and_then(|timing| timing.arrival.last()),
-            ear: self.timing.as_ref().and_then(|timing| timing.ear.last()),
+            elapsed: reception.since().map(|first_at| now - first_at),
+            format: reception.format,
+            level: reception.take_recent_level(),
+            blocks: reception.blocks,
+            lost: reception.ledger.lost(),
+            gaps: reception.ledger.gaps(),
+            faults: reception.ledger.faults().any(),
+            latency: self.timing.arrival.last(),
+            ear: self.timing.ear.last(),
             late: self.player.as_ref().map_or(0, Player::late),
         };
-        self.screen.progress(&view, now);
+        self.status.draw(now, |room| view.text(room));
     }
 }
 
-/// The stream that is asked for, and what plays it. The device comes first: without one, no server need be bothered.
-async fn begin(args: &ListenArgs) -> Result<(Stream, Option<Player>), Failure> {
-    if !args.play {
-        return Ok((Stream::begin(&args.target).await?, None));
-    }
-    let (speaker, inlet) = Speaker::open(args.play_buffer).await?;
-    let mut stream = Stream::begin(&args.target).await?;
-    let hello = stream.websocket().map(|socket| socket.hello());
-    let player = hello.map(|hello| Player::new(speaker, inlet, hello, args.play_buffer)).transpose()?;
+/// Opens the stream, and what plays it. The device comes first: without one, the server need not be asked.
+async fn begin(args: &ListenArgs) -> Result<(WebSocket<TcpStream>, Option<Player>), Failure> {
+    let output = if args.play { Some(OpenOutput::open(args.play_buffer).await?) } else { None };
+    let tcp = connect(args.url.address()).await?;
+    // Messages to the server are short and rare; held back they would spoil the measurement of its clock.
+    let _ = tcp.set_nodelay(true);
+    let stream = WebSocket::open(tcp, args.url.address(), &args.url.path_and_query()).await?;
+    Block::check_payload(stream.payload())
+        .map_err(|why| Failure::NotAStream { authority: args.url.address().authority().to_owned(), why })?;
+    let player = output.map(|output| Player::new(output, &stream.format())).transpose()?;
     Ok((stream, player))
 }
 
-fn first_block_patience(span: Duration) -> Duration {
-    span.saturating_add(FIRST_BLOCK_PATIENCE)
-}
-
-/// Returns at `instant`; never if there is none.
-async fn due(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant.into()).await,
-        None => std::future::pending().await,
-    }
+fn first_block_timeout(span: Duration) -> Duration {
+    span.saturating_add(FIRST_BLOCK_TIMEOUT)
 }
 
 /// Returns when `span` has passed since `from`; never if there is no such moment.

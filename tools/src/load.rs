@@ -1,62 +1,57 @@
-//! `aircheckctl load`: many listeners in one process, each of which checks what it gets.
+//! `aircheckctl load`: many listeners in one process, each of which checks its own stream.
 //!
-//! Everything runs on one thread. [`crowd`] starts and ends listeners; each has a [`task`] that reads its socket into one
-//! buffer that all share, and a [`listener`] that takes the answer's [`head`] and [`chunked`] body apart, has the
-//! [`reader`] look at headers and numbers, and keeps an [`account`]. At the end [`rows`] compares all accounts with the
-//! server's own, and [`outcome`] says what they come to.
+//! Everything runs on one thread. The run starts and ends listeners; each has a session, a task that reads its socket
+//! through a gate, which decides how fast, and passes what comes to the listener. The listener's reader looks at headers
+//! and numbers, and its account counts blocks and losses. At the end the comparison holds all accounts against the
+//! server's rows, and the outcome says whether they add up.
 
 mod account;
 pub(crate) mod args;
-mod chunked;
 mod clocks;
+mod comparison;
 mod cpu;
-mod crowd;
-mod head;
+mod gate;
+mod handle;
 mod limits;
 mod listener;
 mod log;
 mod measures;
-mod mount;
 mod outcome;
 mod progress;
 mod reader;
-mod rows;
-mod shared;
-mod tally;
-mod task;
+mod run;
+mod session;
+mod totals;
+mod url;
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Instant;
 
-use serde::Deserialize;
+use aircheck_api::{Rendition, StreamFormat};
 use tokio::task::LocalSet;
 
-use crate::client;
-use crate::complain;
-use crate::failure::{Failure, io_words};
-use crate::load::account::Blocks;
-use crate::load::args::LoadArgs;
-use crate::load::clocks::Clocks;
-use crate::load::crowd::{Crowd, Stop};
-use crate::load::listener::Run;
-use crate::load::log::SecondsLog;
-use crate::load::mount::{Form, Mount};
-use crate::load::outcome::Outcome;
-use crate::load::rows::Compared;
-use crate::load::shared::Shared;
-use crate::screen::Screen;
+use self::args::LoadArgs;
+use self::clocks::Clocks;
+use self::comparison::Comparison;
+use self::handle::Shared;
+use self::listener::Plan;
+use self::log::SecondsLog;
+use self::outcome::Outcome;
+use self::run::{LoadRun, Stop};
+use self::url::LoadUrl;
+use crate::client::{ApiClient, TIMEOUT, connect};
+use crate::failure::{Failure, USAGE, complain, io_words};
 use crate::signals::Signals;
+use crate::status_line::StatusLine;
 
-/// What a usage error exits with, as is the custom.
-const USAGE: u8 = 2;
-
-/// Runs the command and says how it ended.
+/// Runs the command.
 pub(crate) async fn load(args: LoadArgs) -> ExitCode {
     let possible = limits::make_room(args.listeners, args.churn).and_then(|()| match args.pid {
         Some(pid) if cpu::seconds(&pid.to_string()).is_none() => {
-            Err(format!("--pid {pid}: no such process, or its CPU time can't be read; leave it out"))
+            Err(format!("--pid {pid}: there is no such process, or its CPU time cannot be read (leave it out)"))
         }
         _ => Ok(()),
     });
@@ -75,102 +70,99 @@ pub(crate) async fn load(args: LoadArgs) -> ExitCode {
 
 async fn run(args: &LoadArgs) -> Result<u8, Failure> {
     let mut signals = Signals::watch().map_err(Failure::Signals)?;
-    // Connected once before: whoever is not there need not be asked by a thousand, and names are looked up once.
+    // Connected once before: a server that is not there need not be tried a thousand times, and its name is looked up
+    // once.
     let probed = tokio::select! {
-        probed = probe(&args.mount) => probed?,
+        probed = probe(&args.url) => probed?,
         () = signals.stop() => return Err(Failure::StoppedEarly),
     };
-    let Probed { server, same_machine, blocks } = probed;
-    let log = args.hlog.as_deref().map(|path| SecondsLog::create(path, &args.mount.to_string()));
-    let log = log.transpose().map_err(|error| cant_log(args, &error))?;
-    let shared = Shared::new(Run { mount: args.mount.clone(), blocks }, Clocks::now(same_machine));
+    let Probed { server, same_machine, format } = probed;
+    let log = args.hlog.as_deref().map(|path| SecondsLog::create(path, &args.url.to_string()));
+    let log = log.transpose().map_err(|error| cannot_log(args, &error))?;
+    let shared = Shared::new(Plan { url: args.url.clone(), format }, Clocks::now(same_machine));
     let shared = Rc::new(shared.map_err(|error| Failure::Lost(error.to_string()))?);
 
-    let mut screen = Screen::stderr(Instant::now());
-    let what = if blocks.is_some() { "" } else { ", which is no aircheck: bytes, first bytes and stalls are measured" };
-    screen.line(&format!("loading {}{what}", args.mount));
+    let mut status = StatusLine::stderr(Instant::now());
+    let what = match format {
+        Some(_) => "",
+        None => ", which is not an aircheck server: bytes, first bytes and stalls are measured",
+    };
+    status.log(&format!("loading {}{what}", args.url));
     let server_process = args.pid.map(|pid| pid.to_string());
     let server_cpu = || server_process.as_deref().and_then(cpu::seconds);
     let (own_before, server_before) = (cpu::seconds("self"), server_cpu());
-    let mut crowd = Crowd::new(args, server, Rc::clone(&shared), same_machine, log);
-    let stop = crowd.run(&mut signals, &mut screen).await.map_err(|error| cant_log(args, &error))?;
-    let elapsed = crowd.began_at().elapsed();
+    let mut run = LoadRun::new(args, server, Rc::clone(&shared), same_machine, log);
+    let stop = run.run(&mut signals, &mut status).await.map_err(|error| cannot_log(args, &error))?;
+    let elapsed = run.began_at().elapsed();
     let spent = |after: Option<f64>, before: Option<f64>| Some(after? - before?);
     let (own, server) = (spent(cpu::seconds("self"), own_before), spent(server_cpu(), server_before));
 
-    let compared = crowd.leave(&stop).await;
-    crowd.roll(Instant::now()).map_err(|error| cant_log(args, &error))?;
-    screen.finish(Instant::now());
-    let nothing = Compared::default();
-    let tallies = crowd.tallies(compared.as_ref().unwrap_or(&nothing), Instant::now());
+    let comparison = run.leave(&stop).await;
+    run.roll(Instant::now()).map_err(|error| cannot_log(args, &error))?;
+    status.clear();
+    let nothing = Comparison::default();
+    let totals = run.totals(comparison.as_ref().unwrap_or(&nothing), Instant::now());
     let outcome = Outcome {
-        url: args.mount.to_string(),
+        url: args.url.to_string(),
         elapsed,
-        tallies: &tallies,
+        totals: &totals,
         measures: &shared.measures.borrow(),
-        compared: compared.as_ref().map_err(ToString::to_string),
-        churned: crowd.churned(),
+        comparison: comparison.as_ref().map_err(ToString::to_string),
+        churned: run.churned(),
         wanted: args.listeners,
-        counts_blocks: blocks.is_some() && args.mount.form != Form::Flac,
+        counts_blocks: format.is_some() && args.url.rendition != Some(Rendition::Flac),
         cpu_seconds: own,
         server_cpu_seconds: server,
-        late: crowd.late,
+        late: run.late(),
         stop,
     };
-    Ok(tell(args, &outcome))
+    Ok(print(args, &outcome))
 }
 
-/// Prints what there is to print, and says what to exit with.
-fn tell(args: &LoadArgs, outcome: &Outcome<'_>) -> u8 {
-    let verdict = outcome.verdict();
-    let nothing = matches!(outcome.stop, Stop::Nothing(_));
+/// Prints the outcome, and returns the exit code.
+fn print(args: &LoadArgs, outcome: &Outcome<'_>) -> u8 {
+    let conclusion = outcome.conclusion();
+    let is_empty = matches!(outcome.stop, Stop::Nothing(_));
     if args.json {
         let _ = writeln!(std::io::stdout(), "{:#}", outcome.json());
-    } else if !nothing {
+    } else if !is_empty {
         let _ = std::io::stdout().write_all(outcome.text().as_bytes());
     }
     // The table ends with it.
-    if verdict.code != 0 && (args.json || nothing) {
-        complain(&verdict.text);
+    if conclusion.code != 0 && (args.json || is_empty) {
+        complain(&conclusion.text);
     }
-    verdict.code
+    conclusion.code
 }
 
-/// What is known of a server before anybody listens.
+/// What is known of a server before the first listener.
 struct Probed {
-    server: std::net::SocketAddr,
+    server: SocketAddr,
     same_machine: bool,
-    /// If it is aircheck: how its blocks are.
-    blocks: Option<Blocks>,
+    /// The format of its blocks, if it is an aircheck.
+    format: Option<StreamFormat>,
 }
 
-async fn probe(mount: &Mount) -> Result<Probed, Failure> {
-    let tcp = client::connect(&mount.address).await?;
+async fn probe(url: &LoadUrl) -> Result<Probed, Failure> {
+    let tcp = connect(url.address()).await?;
     let lost = |error: std::io::Error| Failure::Lost(io_words(&error));
     let (server, local) = (tcp.peer_addr().map_err(lost)?, tcp.local_addr().map_err(lost)?);
     drop(tcp);
-    let blocks = if mount.form == Form::Other { None } else { blocks(mount).await };
-    Ok(Probed { server, same_machine: server.ip() == local.ip(), blocks })
+    let format = if url.rendition.is_none() { None } else { format_of(url).await };
+    Ok(Probed { server, same_machine: server.ip() == local.ip(), format })
 }
 
-/// How the blocks of an aircheck are; of any other server nothing is known.
-async fn blocks(mount: &Mount) -> Option<Blocks> {
-    #[derive(Deserialize)]
-    struct Status {
-        format: Format,
-    }
-    #[derive(Deserialize)]
-    struct Format {
-        block_frames: u64,
-        block_seconds: f64,
-        channels: u64,
-    }
-    let document = client::document(&mount.address, "/api/v1/status").await.ok()?;
-    let Format { block_frames: frames, block_seconds: seconds, channels } =
-        serde_json::from_slice::<Status>(&document).ok()?.format;
-    (frames > 0 && channels > 0 && seconds > 0.0 && seconds < 60.0).then_some(Blocks { frames, seconds, channels })
+/// Returns the format of an aircheck's blocks; `None` for any other server.
+async fn format_of(url: &LoadUrl) -> Option<StreamFormat> {
+    let format = ApiClient::new(url.address().clone(), TIMEOUT).status().await.ok()?.format;
+    let is_possible = format.block_frames > 0
+        && format.channels > 0
+        && format.rate_hz > 0
+        && (0.0..60.0).contains(&format.block_seconds)
+        && format.block_seconds > 0.0;
+    is_possible.then_some(format)
 }
 
-fn cant_log(args: &LoadArgs, error: &std::io::Error) -> Failure {
+fn cannot_log(args: &LoadArgs, error: &std::io::Error) -> Failure {
     Failure::Write { path: args.hlog.clone().unwrap_or_default(), why: io_words(error) }
 }

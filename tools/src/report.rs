@@ -1,6 +1,7 @@
 //! What runs showed, for people: percentile tables, plots, and two runs side by side. Logs are HdrHistogram's interval
 //! logs, so that its other tools read them too.
 
+pub(crate) mod args;
 pub mod command;
 pub mod log;
 pub mod page;

@@ -1,10 +1,10 @@
-//! The ways in which somebody tells us to stop.
+//! The signals that end a command.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Ctrl-C, SIGTERM and the closing of the terminal. Once made, none of them ends the process by itself.
+/// Ctrl-C, SIGTERM and the closing of the terminal. Once they are watched, none of them ends the process by itself.
 #[derive(Debug)]
 pub(crate) struct Signals {
     interrupt: Signal,
@@ -13,11 +13,11 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Begins to watch. Must run inside a runtime.
+    /// Begins to watch them. Must run inside a runtime.
     ///
     /// # Errors
     ///
-    /// When the system refuses a handler.
+    /// If the system refuses a handler.
     pub(crate) fn watch() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -26,7 +26,7 @@ impl Signals {
         })
     }
 
-    /// Returns when one has come.
+    /// Returns when one of them has come.
     pub(crate) async fn stop(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

@@ -1,33 +1,31 @@
-//! `aircheckctl top`: who listens and who lags, in a terminal.
+//! `aircheckctl top`: which listeners lag and why, in a terminal.
 //!
-//! [`server`] asks the server's API, [`api`] is what it says, and [`picture`] what is known of it so far: with each
-//! listener's [`history`], and by [`standing`] what its figures mean. [`state`] holds what decides the screen, and
-//! [`keys`] change it. [`draw`] makes lines of it: [`header`], [`meters`] and [`table`], whose [`columns`] give way to
-//! each other, in [`figures`] as the server's page writes them. [`terminal`] is where they are seen, [`once`] where not.
+//! The watch asks the server's API, and the snapshot keeps the answers, with each listener's history. The state holds
+//! everything that decides the screen, and keys change it; it has neither clock nor terminal. `draw` makes lines of it:
+//! header, meters, and the table, whose columns give way to each other. The terminal shows them, or `once` prints them.
 //! Only this file reads the clock.
 
-mod api;
+pub(crate) mod args;
 mod columns;
 mod draw;
-mod figures;
 #[cfg(test)]
 mod fixture;
 mod header;
 mod history;
 mod keys;
+mod line;
 mod meters;
 mod once;
 mod order;
-mod picture;
-mod server;
-mod standing;
+mod row;
+mod snapshot;
 mod state;
 mod table;
 mod terminal;
 #[cfg(test)]
 mod tests;
-mod text;
 mod theme;
+mod watch;
 
 use std::io::Write;
 use std::pin::pin;
@@ -40,24 +38,22 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
-use crate::address::Address;
-use crate::cli::{TopArgs, USAGE};
-use crate::complain;
-use crate::failure::{Failure, io_words};
+use self::args::TopArgs;
+use self::keys::Action;
+use self::snapshot::Snapshot;
+use self::state::State;
+use self::terminal::Screen;
+use crate::client::{Address, ApiClient, Disconnected};
+use crate::failure::{Failure, USAGE, complain, io_words};
 use crate::signals::Signals;
-use keys::Wish;
-use picture::Picture;
-use server::Server;
-use state::{Kicked, State};
-use terminal::Screen;
 
-/// Messages end and the time without contact grows, although nothing comes.
-const REDRAW_EVERY: Duration = Duration::from_secs(1);
+/// Messages end and the time without contact grows even if nothing comes.
+const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Runs the command and says how it ended.
+/// Runs the command.
 pub(crate) async fn top(args: TopArgs) -> ExitCode {
     if !args.once && !terminal::is_there() {
-        complain("top takes a terminal; for its text, say --once");
+        complain("top needs a terminal (--once prints plain text)");
         return ExitCode::from(USAGE);
     }
     match run(args).await {
@@ -72,64 +68,64 @@ pub(crate) async fn top(args: TopArgs) -> ExitCode {
 async fn run(args: TopArgs) -> Result<(), Failure> {
     let mut signals = Signals::watch().map_err(Failure::Signals)?;
     let clock = Instant::now();
-    let mut server = Server::new(args.address.clone());
-    // Before the terminal is taken: what never was there is told in one line, not in a screen of nothing.
-    let first = async { Ok::<_, Failure>((server.status().await?, server.listeners().await?)) };
+    let mut api = watch::client(&args.address);
+    // Before the terminal is taken: a server that is not there is one line, not an empty screen.
+    let first = async { Ok::<_, Failure>((api.status().await?, api.listeners().await?)) };
     let (status, rows) = tokio::select! {
         first = first => first?,
         () = signals.stop() => return Ok(()),
     };
-    let mut state = State::new(args.address.authority().to_owned(), Picture::new(status, rows, 0.0));
+    let mut state = State::new(args.address.authority().to_owned(), Snapshot::new(status, rows, 0.0));
     if args.once {
-        let cells = terminal::columns().unwrap_or(once::WIDTH_ELSEWHERE);
-        // Nobody reads it any more: no reason to fail.
+        let cells = terminal::columns().unwrap_or(once::DEFAULT_WIDTH);
+        // A reader that is gone is no failure.
         let _ = std::io::stdout().write_all(once::text(&state, cells).as_bytes());
         return Ok(());
     }
     let mut screen = Screen::take().map_err(|error| Failure::Terminal(io_words(&error)))?;
-    watch(&mut screen, &mut state, server, &args.address, &mut signals, clock)
+    watch(&mut screen, &mut state, api, &args.address, &mut signals, clock)
         .await
         .map_err(|error| Failure::Terminal(io_words(&error)))
 }
 
-/// Shows what comes until somebody has seen enough.
+/// Shows updates until a key or a signal ends it.
 async fn watch(
     screen: &mut Screen,
     state: &mut State,
-    server: Server,
+    api: ApiClient,
     address: &Address,
     signals: &mut Signals,
     clock: Instant,
 ) -> std::io::Result<()> {
-    // A status and rows, and the next one: more can't wait, as the one who asks waits for room.
-    let (sender, mut news) = mpsc::channel(2);
-    // Not a task of its own: if it panics, so does this, and the terminal is given back.
-    let mut asking = pin!(server.watch(sender));
-    let mut kicks: JoinSet<(String, Kicked)> = JoinSet::new();
+    // Room for a status and rows: the watch waits until they are taken.
+    let (sender, mut updates) = mpsc::channel(2);
+    // Not a task of its own: if it panics, so does this, and the terminal is restored.
+    let mut asking = pin!(watch::watch(api, sender));
+    let mut disconnects: JoinSet<(String, Disconnected)> = JoinSet::new();
     let mut events = EventStream::new();
-    let mut redraw = interval(REDRAW_EVERY);
+    let mut redraw = interval(REDRAW_INTERVAL);
     redraw.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         screen.draw(state, clock.elapsed().as_secs_f64())?;
         tokio::select! {
             () = &mut asking => return Ok(()),
-            Some(one) = news.recv() => state.take(one, clock.elapsed().as_secs_f64()),
+            Some(update) = updates.recv() => state.take(update, clock.elapsed().as_secs_f64()),
             event = events.next() => match event {
                 Some(Ok(Event::Key(key))) => match state.press(key, clock.elapsed().as_secs_f64()) {
-                    Wish::Quit => return Ok(()),
-                    Wish::Kick { id, title } => {
-                        let mut server = Server::new(address.clone());
-                        kicks.spawn(async move { (title, server.kick(id).await) });
+                    Action::Quit => return Ok(()),
+                    Action::Disconnect { id, title } => {
+                        let mut api = watch::client(address);
+                        disconnects.spawn(async move { (title, api.disconnect(id).await) });
                     }
-                    Wish::Nothing => {}
+                    Action::Nothing => {}
                 },
-                // A new size: the next drawing asks for it.
+                // A new size, which the next drawing asks for.
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(error),
                 None => return Ok(()),
             },
-            Some(Ok((title, kicked))) = kicks.join_next() => {
-                state.kicked(&title, &kicked, clock.elapsed().as_secs_f64());
+            Some(Ok((title, disconnected))) = disconnects.join_next() => {
+                state.disconnected(&title, &disconnected, clock.elapsed().as_secs_f64());
             }
             _ = redraw.tick() => {}
             () = signals.stop() => return Ok(()),

@@ -1,6 +1,6 @@
-//! `aircheckctl load` against servers that are no aircheck: bytes are counted, and what is no stream is told.
+//! `aircheckctl load` against servers that are not aircheck: bytes are counted, and answers without a stream are named.
 
-mod served;
+mod scripted;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,7 +9,8 @@ use std::thread;
 
 use serde_json::Value;
 
-/// A server that lets `answer` write to every connection that asks for `/radio` or `/stream.json`, and answers 404 to everything else.
+/// Starts a server that lets `answer` write to every connection that asks for `/radio` or `/stream.json`, and answers 404
+/// to everything else.
 fn serve(answer: impl Fn(&mut TcpStream) + Send + Sync + Copy + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
@@ -37,7 +38,7 @@ fn serve(answer: impl Fn(&mut TcpStream) + Send + Sync + Copy + 'static) -> Sock
 
 fn load(url: &str, flags: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aircheckctl"));
-    let output = served::finish(
+    let output = scripted::output(
         command
             .args(["load", url])
             .args(flags)
@@ -50,9 +51,9 @@ fn load(url: &str, flags: &[&str]) -> (i32, String, String) {
     (output.status.code().expect("no signal"), text(output.stdout), text(output.stderr))
 }
 
-/// How often a radio of the tests sends.
+/// How often the radio sends.
 const EVERY: std::time::Duration = std::time::Duration::from_millis(10);
-/// What it sends then.
+/// The bytes that it sends.
 const PIECE: [u8; 100] = [7; 100];
 
 #[test]
@@ -68,7 +69,7 @@ fn any_stream_of_bytes_is_measured() {
     let flags = ["--listeners", "5", "--ramp", "500/s", "--churn", "5/s", "--for", "2s"];
     let (code, stdout, stderr) = load(&url, &[&flags[..], &["--json"]].concat());
     assert_eq!(code, 0, "{stdout}{stderr}");
-    assert!(stderr.contains("which is no aircheck"), "{stderr}");
+    assert!(stderr.contains("which is not an aircheck server"), "{stderr}");
     let object: Value = serde_json::from_str(&stdout).expect("an object");
     let healthy = &object["kinds"]["healthy"];
     assert!(healthy["bytes"].as_u64().is_some_and(|bytes| bytes > 5 * 100), "{object}");
@@ -80,23 +81,37 @@ fn any_stream_of_bytes_is_measured() {
 }
 
 #[test]
-fn a_page_is_no_stream() {
+fn a_stream_of_shoutcast_is_measured() {
+    let address = serve(|tcp| {
+        let mut sent = tcp.write_all(b"ICY 200 OK\r\nicy-br: 80\r\n\r\n");
+        while sent.is_ok() {
+            sent = tcp.write_all(&PIECE);
+            thread::sleep(EVERY);
+        }
+    });
+    let (code, stdout, stderr) = load(&format!("http://{address}/radio"), &["--listeners", "2", "--for", "1s"]);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(stdout.lines().last().is_some_and(|line| line.starts_with("ok: 2 healthy listeners got ")), "{stdout}");
+}
+
+#[test]
+fn a_page_is_not_a_stream() {
     let address = serve(|tcp| {
         let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\nhello");
     });
     let (code, stdout, stderr) = load(&format!("http://{address}/radio"), &["--listeners", "5"]);
     assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
-    assert!(stderr.contains("nothing could be listened to: no stream, but 5 bytes of text/html"), "{stderr}");
+    assert!(stderr.contains("there was nothing to listen to: not a stream, but 5 bytes of text/html"), "{stderr}");
     let (code, _, stderr) = load(&format!("http://{address}/nothing"), &["--listeners", "5", "--ramp", "500/s"]);
     assert_eq!(code, 1, "{stderr}");
     assert!(stderr.contains("the server refused all 5: not found (HTTP 404)"), "{stderr}");
 }
 
 #[test]
-fn a_stream_without_a_byte_is_nothing() {
+fn an_empty_stream_is_a_failure() {
     let address = serve(|tcp| {
         let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg\r\n\r\n");
-        served::until_closed(tcp);
+        scripted::until_closed(tcp);
     });
     let flags = ["--listeners", "2", "--ramp", "500/s", "--for", "1s"];
     let (code, stdout, stderr) = load(&format!("http://{address}/radio"), &flags);
@@ -105,7 +120,7 @@ fn a_stream_without_a_byte_is_nothing() {
 }
 
 #[test]
-fn what_is_no_http_is_told() {
+fn an_answer_that_is_not_http_is_named() {
     let address = serve(|tcp| {
         let _ = tcp.write_all(b"SSH-2.0-OpenSSH_9.9\r\n");
     });
@@ -115,7 +130,7 @@ fn what_is_no_http_is_told() {
 }
 
 #[test]
-fn a_stream_that_breaks_off_is_a_server_that_died() {
+fn a_stream_that_breaks_off_means_that_the_server_died() {
     let address = serve(|tcp| {
         let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
     });
@@ -125,16 +140,16 @@ fn a_stream_that_breaks_off_is_a_server_that_died() {
 }
 
 #[test]
-fn aircheck_s_own_lines_are_checked_wherever_they_come_from() {
-    // A block is missing, and nothing says so.
+fn lines_of_json_are_checked_on_any_server() {
+    // A block is missing without a notice.
     let address = serve(|tcp| {
         let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
         for sequence in [7, 8, 10] {
-            served::send(tcp, &served::chunk(&served::block(sequence)));
+            scripted::send(tcp, &scripted::chunk(&scripted::line(sequence)));
         }
-        served::end(tcp);
+        scripted::send(tcp, "0\r\n\r\n");
     });
     let (code, stdout, stderr) = load(&format!("http://{address}/stream.json"), &["--listeners", "1"]);
     assert_eq!(code, 3, "{stdout}{stderr}");
-    assert!(stdout.contains("lost 1 block in 1 gap; what 1 stream told and what it sent differ"), "{stdout}");
+    assert!(stdout.contains("lost 1 block in 1 gap; 1 stream contradicted itself"), "{stdout}");
 }

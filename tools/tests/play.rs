@@ -1,21 +1,21 @@
-//! `aircheckctl listen --play` on a real sound server: what its loudspeaker's monitor hears, and what the server knows of
-//! the ear.
+//! `aircheckctl listen --play` on a real sound server: the sound at its output's monitor, and the latency that the server
+//! knows of the ear.
 
+mod aircheck;
 #[path = "../../engine/tests/common/pulse.rs"]
 #[allow(dead_code, reason = "the engine's tests use the rest")]
 mod pulse;
-mod station;
 
 use std::f64::consts::{SQRT_2, TAU};
 use std::io::Read;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use aircheck::{Listening, Server, eventually, number, signal};
 use hound::{SampleFormat, WavSpec, WavWriter};
 use pulse::{PulseServer, Way};
-use station::{Listening, Server, eventually, number, signal};
 
 const RATE_HZ: u32 = 48_000;
-/// What `tone:` sounds like: -12 dBFS.
+/// The level of `tone:`, -12 dBFS.
 const PEAK: f64 = 0.25;
 /// A quarter of a second: enough to tell tones 10 Hz apart. A stumble of a busy machine spoils one or another window, a
 /// fault of ours spoils all.
@@ -25,7 +25,7 @@ fn aircheckctl(sound_server: &PulseServer) -> Command {
     sound_server.command(env!("CARGO_BIN_EXE_aircheckctl"), Way::Pulse)
 }
 
-/// What the loudspeaker of a sound server gets, ended when dropped.
+/// The sound that a sound server's output gets, ended when dropped.
 struct Monitor {
     parec: Child,
     sound: ChildStdout,
@@ -71,7 +71,7 @@ impl Drop for Monitor {
     }
 }
 
-/// How much of a tone is in it.
+/// Returns the power of a tone in it.
 fn power(samples: &[f32], hz: f64) -> f64 {
     let (mut sine, mut cosine) = (0.0, 0.0);
     for (n, sample) in samples.iter().enumerate() {
@@ -87,7 +87,6 @@ fn a_tone_is_heard_at_its_pitch_and_level_and_the_server_knows_when() {
     let sound_server = PulseServer::start();
     let mut monitor = Monitor::start(&sound_server);
     let server = Server::start(&["--source", "tone:440"]);
-    // A plain address: playing implies the WebSocket.
     let address = format!("{}/?name=ear", server.authority);
     let listening = Listening::launch(aircheckctl(&sound_server), &[&address, "--play"]);
     monitor.hear_tone();
@@ -109,12 +108,12 @@ fn a_tone_is_heard_at_its_pitch_and_level_and_the_server_knows_when() {
     for words in [" on ", "late ", "from capture to the loudspeaker p50"] {
         assert!(ended.summary.contains(words), "{words}: {ended:?}");
     }
-    assert!(!ended.notices.contains("complains"), "the server takes every report: {ended:?}");
+    assert!(!ended.notices.contains("reports an error"), "the server takes every report: {ended:?}");
     monitor.hear_silence();
 }
 
 #[test]
-fn sound_that_does_not_come_in_time_is_silence_and_counted_as_late() {
+fn late_sound_is_silence_and_is_counted() {
     let sound_server = PulseServer::start();
     let mut monitor = Monitor::start(&sound_server);
     let server = Server::start(&["--source", "tone:440"]);
@@ -165,7 +164,7 @@ fn another_rate_is_heard_at_its_pitch_recorded_untouched_and_played_to_its_end()
 }
 
 #[test]
-fn a_sound_server_that_goes_away_ends_it_with_one_line() {
+fn a_sound_server_that_dies_ends_it_with_one_line() {
     let mut sound_server = PulseServer::start();
     let server = Server::start(&["--source", "tone:440"]);
     let listening = Listening::launch(aircheckctl(&sound_server), &[&server.websocket("?name=x"), "--play"]);
@@ -173,12 +172,12 @@ fn a_sound_server_that_goes_away_ends_it_with_one_line() {
     sound_server.kill();
     let ended = listening.finish();
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.notices.contains("aircheckctl: can't play on "), "{ended:?}");
+    assert!(ended.notices.contains("aircheckctl: cannot play on "), "{ended:?}");
     assert!(ended.notices.contains("is gone"), "{ended:?}");
 }
 
 #[test]
-fn without_a_loudspeaker_it_says_so_before_it_listens() {
+fn without_an_output_device_it_fails_before_it_listens() {
     let server = Server::start(&["--source", "tone:440"]);
     let directory = tempfile::tempdir().expect("a directory");
     let nothing = directory.path().join("nothing");
@@ -191,6 +190,6 @@ fn without_a_loudspeaker_it_says_so_before_it_listens() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let complaints: Vec<&str> = ended.notices.lines().filter(|line| line.starts_with("aircheckctl: ")).collect();
     assert_eq!(complaints.len(), 1, "{ended:?}");
-    assert!(complaints[0].contains("there is no loudspeaker: ") && complaints[0].contains("--play"), "{ended:?}");
+    assert!(complaints[0].contains("no audio output device: ") && complaints[0].contains("--play"), "{ended:?}");
     assert_eq!(ended.summary, "", "nothing was listened to");
 }

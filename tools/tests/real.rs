@@ -1,14 +1,14 @@
-//! `aircheckctl listen` against the real `aircheck`, over TCP: what it records and counts is what the server says.
+//! `aircheckctl listen` against the real `aircheck`, over TCP: it records the samples that were served, and counts what
+//! the server counts.
 
-mod station;
+mod aircheck;
 
 use std::path::{Path, PathBuf};
 
+use aircheck::{Listening, Server, eventually, number};
 use hound::{SampleFormat, WavSpec, WavWriter};
 
-use station::{Ended, Listening, Server, eventually, number};
-
-/// A WAV of its own for every test: 48 kHz, so a block of 10 ms is 480 frames.
+/// A block of 10 ms has 480 frames.
 const RATE_HZ: u32 = 48_000;
 
 /// Noise that no codec would survive, as a stereo WAV of 32-bit floats, and its bits.
@@ -36,8 +36,8 @@ fn bits(path: &Path) -> Vec<u32> {
     reader.samples::<f32>().map(|sample| sample.expect("whole samples").to_bits()).collect()
 }
 
-/// Records a WAV of noise as it is served, all of it, and compares every bit.
-fn record_all(url: impl FnOnce(&Server) -> String) {
+#[test]
+fn the_recording_has_the_bits_that_were_served() {
     let directory = tempfile::tempdir().expect("a directory");
     let [served, taken]: [PathBuf; 2] = ["in.wav", "take.wav"].map(|name| directory.path().join(name));
     // Not a whole number of blocks, so that the last one is short.
@@ -45,7 +45,7 @@ fn record_all(url: impl FnOnce(&Server) -> String) {
     let expected = noise(&served, frames);
     let mut server = Server::start(&["--source", &format!("wav:{}", served.display())]);
     let taken_name = taken.to_str().expect("UTF-8");
-    let ended = Listening::start(&[&url(&server), "-o", taken_name, "--strict"]).finish();
+    let ended = Listening::start(&[&server.url("?from=0&name=check"), "-o", taken_name, "--strict"]).finish();
 
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(ended.count("received", "frame"), Some(u64::from(frames)), "{ended:?}");
@@ -57,21 +57,12 @@ fn record_all(url: impl FnOnce(&Server) -> String) {
     assert!(status.success(), "{status}");
 }
 
+/// The listener stands still until it has lost two seconds, comes back, and is then disconnected by the server, so that
+/// nothing is on its way when the two accounts are compared.
 #[test]
-fn what_is_recorded_is_what_was_served() {
-    record_all(|server| server.url("?from=0&name=check"));
-}
-
-#[test]
-fn the_websocket_brings_the_same_bits() {
-    record_all(|server| server.websocket("?from=0&name=check"));
-}
-
-/// A listener stands still until it has lost two seconds, comes back, and is then ended by the server, so that nothing
-/// is on its way when the two accounts are compared.
-fn stand_still(url: impl FnOnce(&Server) -> String, format: &str) -> Ended {
+fn a_listener_that_stood_still_counts_what_the_server_counts() {
     let server = Server::start(&["--source", "tone:440"]);
-    let listening = Listening::start(&[&url(&server), "--strict"]);
+    let listening = Listening::start(&[&server.url("?name=slow&buffer=200ms"), "--strict"]);
     server.row_when("slow", |row| number(row, "delivered") > 20);
 
     // First its socket has to fill, then its ring.
@@ -92,8 +83,8 @@ fn stand_still(url: impl FnOnce(&Server) -> String, format: &str) -> Ended {
     let lost = ended.count("lost", "block").expect("it lost some");
     let received = ended.count("received", "block").expect("it received some");
     eventually("an empty table", || (server.ask("GET", "/api/v1/listeners").trim() == "[]").then_some(()));
-    // What was still in its ring when it was ended never left the server: `left`.
-    let format = &format!(r#"format="{format}""#);
+    // Blocks that were still in its ring when it was ended never left the server: `left`.
+    let format = r#"format="ws""#;
     let left = server.metric("aircheck_lost_blocks_total", &[format, r#"reason="left""#]);
     let all_lost = server.metric("aircheck_lost_blocks_total", &[format]);
     assert_eq!(lost, all_lost - left, "{row} {ended:?}");
@@ -105,31 +96,19 @@ fn stand_still(url: impl FnOnce(&Server) -> String, format: &str) -> Ended {
     {
         assert_eq!(lost, number(&row, "lost"), "{row} {ended:?}");
     }
-    ended
-}
-
-#[test]
-fn a_listener_that_stood_still_counts_what_the_server_counts() {
-    let ended = stand_still(|server| server.url("?name=slow&buffer=200ms"), "json");
-    assert_eq!(ended.code, Some(3), "{ended:?}");
-}
-
-#[test]
-fn over_the_websocket_it_counts_the_same_and_is_told_why_it_was_ended() {
-    let ended = stand_still(|server| server.websocket("?name=slow&buffer=200ms"), "ws");
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.notices.contains("aircheckctl: the server ended it: closed (code 1008)"), "{ended:?}");
+    assert!(ended.notices.contains("aircheckctl: the server ended this listener: closed (code 1008)"), "{ended:?}");
 }
 
 #[test]
-fn strict_listening_over_the_websocket_tells_a_loss_by_its_exit_code() {
+fn strict_exits_with_3_after_a_loss() {
     let server = Server::start(&["--source", "tone:440"]);
-    let listening = Listening::start(&[&server.websocket("?name=slow&buffer=200ms"), "--strict"]);
+    let listening = Listening::start(&[&server.url("?name=slow&buffer=200ms"), "--strict"]);
     server.row_when("slow", |row| number(row, "delivered") > 20);
     listening.signal("STOP");
     server.row_when("slow", |row| number(row, "lost") > 0);
     listening.signal("CONT");
-    // Some blocks after the gap, so that it has surely been told.
+    // Some blocks after the gap, so that the notice has come.
     let row = server.row_when("slow", |row| number(row, "gaps") > 0);
     server.row_when("slow", |later| {
         number(later, "delivered") > number(&row, "delivered") + 20 && number(later, "queued") == 0
@@ -138,6 +117,6 @@ fn strict_listening_over_the_websocket_tells_a_loss_by_its_exit_code() {
     let ended = listening.finish();
     assert_eq!(ended.code, Some(3), "{ended:?}");
     assert!(ended.notices.contains("aircheckctl: --strict: "), "{ended:?}");
-    // It left by itself and said so: nobody took it for lost.
+    // It closed the WebSocket, so the server has no row for it any more.
     eventually("an empty table", || (server.ask("GET", "/api/v1/listeners").trim() == "[]").then_some(()));
 }

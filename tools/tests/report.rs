@@ -1,4 +1,4 @@
-//! `aircheckctl report` as people run it: on a log of its own server's load, on two, and on what is no log.
+//! `aircheckctl report` on a log, on two, and on files that are not logs.
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
@@ -31,7 +31,7 @@ fn log(path: &Path, factor: u64) -> String {
 }
 
 #[test]
-fn one_log_is_told_two_are_compared_and_drawn() {
+fn one_log_is_shown_and_two_are_compared_and_drawn() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let (before, after) = (log(&at("before.hlog"), 1), log(&at("after.hlog"), 3));
@@ -51,7 +51,7 @@ fn one_log_is_told_two_are_compared_and_drawn() {
 }
 
 #[test]
-fn what_is_wrong_is_one_line() {
+fn a_failure_is_one_line() {
     let directory = tempfile::tempdir().unwrap();
     let good = log(&directory.path().join("good.hlog"), 1);
     let text = std::fs::read_to_string(&good).unwrap();
@@ -69,7 +69,7 @@ fn what_is_wrong_is_one_line() {
         (&[&cut], 1, "cut off"),
         (&[&other], 1, "version 9.0"),
         (&[&good, "--only", "ear"], 1, "ring, queue"),
-        (&[&good, "--svg", "/nonexistent/a.svg"], 1, "can't write"),
+        (&[&good, "--svg", "/nonexistent/a.svg"], 1, "cannot write"),
     ];
     for (arguments, status, word) in cases {
         let (code, _, err) = report(arguments);

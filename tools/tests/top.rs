@@ -1,13 +1,12 @@
-//! The real `aircheckctl top` in a real terminal, tmux's, at a real server with real listeners.
+//! The real `aircheckctl top` in a real terminal, tmux's, on a real server with real listeners.
 
-#[path = "station/mod.rs"]
-mod station;
+mod aircheck;
 
 use std::io::Read;
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 
-use station::{Server, eventually, signal};
+use aircheck::{Server, eventually, signal};
 
 /// A terminal in which `aircheckctl top` runs, ended when dropped. Each has a tmux server of its own.
 struct Pane {
@@ -15,7 +14,7 @@ struct Pane {
 }
 
 impl Pane {
-    /// Runs top in a shell that tells how it ended, and what became of the terminal.
+    /// Runs top in a shell that then shows its exit code and the state of the terminal.
     fn open(name: &str, url: &str, environment: &str) -> Self {
         let pane = Self { socket: format!("aircheck-top-{name}-{}", std::process::id()) };
         let program = env!("CARGO_BIN_EXE_aircheckctl");
@@ -104,7 +103,7 @@ impl Drop for Curl {
     }
 }
 
-/// The rows' names, from above: what stands first in each line below the columns' titles.
+/// Returns the names of the rows, from above: the first column below the titles.
 fn names(screen: &str) -> Vec<&str> {
     let rows = screen.lines().skip_while(|line| !line.contains("listener  ")).skip(1);
     let rows = rows.take_while(|line| !line.trim().is_empty());
@@ -164,7 +163,7 @@ fn in_a_terminal_the_frozen_one_stands_first_and_can_be_disconnected() {
         let rows = server.ask("GET", "/api/v1/listeners");
         (!rows.contains(&format!("\"id\":{id},"))).then_some(())
     });
-    // Somebody ended it: it did not go by itself, as one who acknowledges nothing does some day.
+    // It was disconnected; it did not time out for want of acknowledgements.
     eventually("the reason", || {
         (server.metric("aircheck_listeners_left_total", &["reason=\"closed\""]) == 1).then_some(())
     });
@@ -177,7 +176,7 @@ fn in_a_terminal_the_frozen_one_stands_first_and_can_be_disconnected() {
 }
 
 #[test]
-fn a_server_that_dies_is_asked_again_until_it_is_back() {
+fn a_server_that_died_is_asked_again_until_it_is_back() {
     let server = Server::start(&["--source", "tone:440"]);
     let address = server.authority.clone();
     let pane = Pane::open("dies", &server.url(""), "NO_COLOR=1");
@@ -196,7 +195,7 @@ fn a_server_that_dies_is_asked_again_until_it_is_back() {
 }
 
 #[test]
-fn sigterm_gives_the_terminal_back() {
+fn sigterm_restores_the_terminal() {
     let server = Server::start(&["--source", "tone:440"]);
     let pane = Pane::open("term", &server.url(""), "");
     pane.until("the server", |screen| screen.contains("ON AIR"));
@@ -220,8 +219,8 @@ fn once_prints_the_same_table_as_text() {
 }
 
 #[test]
-fn what_can_t_be_shown_is_one_line() {
-    // Somebody else's web server: it answers everything with a page.
+fn a_failure_is_one_line() {
+    // Another web server, which answers everything with a page.
     let other = TcpListener::bind("127.0.0.1:0").expect("a port");
     let page_url = format!("http://{}/", other.local_addr().expect("its address"));
     std::thread::spawn(move || {
@@ -235,7 +234,7 @@ fn what_can_t_be_shown_is_one_line() {
     // A port that was free a moment ago.
     let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").to_string();
     let cases = [
-        (&[page_url.as_str(), "--once"][..], 1, "is no aircheck"),
+        (&[page_url.as_str(), "--once"][..], 1, "is not an aircheck server"),
         (&[&nobody, "--once"], 1, "Connection refused"),
         (&[&nobody], 2, "--once"),
         (&["ftp://x/", "--once"], 2, "'ftp' is not supported"),

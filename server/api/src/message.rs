@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::StreamFormat;
+
 /// Version of the protocol, in the header of each binary message and in the hello.
 pub const PROTOCOL_VERSION: u8 = 1;
 /// Length of the header of a binary message.
@@ -173,6 +175,15 @@ pub struct Hello {
     /// Bits per second of Opus: the bitrate that is nearest to the one in the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bitrate: Option<u32>,
+}
+
+impl Hello {
+    /// Returns rate, channels and block length.
+    #[must_use]
+    pub fn format(&self) -> StreamFormat {
+        let Self { rate_hz, channels, block_frames, block_seconds, .. } = *self;
+        StreamFormat { rate_hz, channels, block_frames, block_seconds }
+    }
 }
 
 /// A loss, as every rendition tells it that can tell one.

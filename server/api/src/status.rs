@@ -1,6 +1,7 @@
 //! The server and its source as the API shows them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +114,14 @@ pub struct StreamFormat {
     pub block_frames: u32,
     /// Length of a block.
     pub block_seconds: f64,
+}
+
+impl StreamFormat {
+    /// Returns how long so many frames sound.
+    #[must_use]
+    pub fn span(&self, frames: u64) -> Duration {
+        Duration::try_from_secs_f64(frames as f64 / f64::from(self.rate_hz)).unwrap_or(Duration::MAX)
+    }
 }
 
 /// What the capture has done so far, in blocks.

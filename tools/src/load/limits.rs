@@ -1,26 +1,26 @@
-//! How many connections this process may have.
+//! The number of connections that this process may have.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Descriptors for everything else: the server's table, a log, what the runtime opens.
+/// Descriptors for everything else: the API, a log, the runtime.
 const RESERVE: u64 = 16;
-/// How long those that leave may stay beside those that replace them, in seconds.
-const FAREWELL_SECONDS: f64 = 2.0;
+/// How long a listener that leaves may stay beside the one that replaces it.
+const DRAIN_SECONDS: f64 = 2.0;
 
-/// Makes room for so many connections, of which `churn` are replaced in a second.
+/// Raises the limit for so many connections, of which `churn` are replaced in a second.
 ///
 /// # Errors
 ///
-/// Says how many fit.
+/// Says how many connections are possible.
 pub(crate) fn make_room(listeners: u64, churn: f64) -> Result<(), String> {
     let mut limit = getrlimit(Resource::Nofile);
-    // The hard limit is what the operator allows; the soft one is only there for programs that use select().
+    // The operator sets the hard limit; the soft one only protects programs that use select().
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
         let _ = setrlimit(Resource::Nofile, limit);
     }
     let open = std::fs::read_dir("/proc/self/fd").map_or(RESERVE, |entries| entries.count() as u64);
-    let beside = open + RESERVE + (churn * FAREWELL_SECONDS).ceil() as u64;
+    let beside = open + RESERVE + (churn * DRAIN_SECONDS).ceil() as u64;
     match getrlimit(Resource::Nofile).current {
         Some(most) if listeners.saturating_add(beside) > most => {
             let fits = most.saturating_sub(beside);
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_told_with_what_does() {
+    fn too_many_listeners_are_refused_with_the_number_that_fits() {
         make_room(1, 0.0).unwrap();
         if getrlimit(Resource::Nofile).maximum.is_some() {
             let why = make_room(u64::MAX, 0.0).unwrap_err();

@@ -1,21 +1,20 @@
-//! The line that is shown while it runs.
+//! The status line of `load`.
 
 use std::time::Duration;
 
-use aircheck_tools::report::percentiles::nanos;
 use hdrhistogram::Histogram;
 
-use crate::load::measures::Kind;
-use crate::words;
+use super::measures::ListenerKind;
+use crate::units::{self, nanos};
 
-/// The last second.
+/// A run as it is, with the measurements of the last second.
 pub(crate) struct Progress<'a> {
     pub(crate) elapsed: Duration,
-    /// Who streams, in the order of [`Kind::ALL`].
+    /// Listeners that have a stream, in the order of [`ListenerKind::ALL`].
     pub(crate) streaming: [u64; 3],
     pub(crate) wanted: u64,
     pub(crate) bytes_per_second: f64,
-    /// Of healthy listeners, since the beginning.
+    /// Blocks that healthy listeners lost since the beginning.
     pub(crate) lost: u64,
     pub(crate) refused: u64,
     pub(crate) latency: &'a Histogram<u64>,
@@ -23,20 +22,20 @@ pub(crate) struct Progress<'a> {
 }
 
 impl Progress<'_> {
-    /// It in one line, the most important first: a narrow terminal cuts the rest off.
+    /// Returns the line, the most important first: a narrow terminal cuts off the rest.
     pub(crate) fn line(&self) -> String {
-        let mut line = format!("{}  {}", words::clock(self.elapsed), self.streaming.iter().sum::<u64>());
-        line += &format!(" of {}", words::count(self.wanted, "listener"));
+        let mut line = format!("{}  {}", units::stopwatch(self.elapsed), self.streaming.iter().sum::<u64>());
+        line += &format!(" of {}", units::count(self.wanted, "listener"));
         line += &format!("  {} lost", self.lost);
         if !self.latency.is_empty() {
             let [p50, p99] = [0.5, 0.99].map(|quantile| nanos(self.latency.value_at_quantile(quantile)));
             line += &format!("  latency {p50}, p99 {p99}");
         }
         if self.stalls > 0 {
-            line += &format!("  {}", words::count(self.stalls, "stall"));
+            line += &format!("  {}", units::count(self.stalls, "stall"));
         }
-        line += &format!("  {}/s", words::bytes(self.bytes_per_second as u64));
-        for kind in [Kind::Slow, Kind::Frozen] {
+        line += &format!("  {}/s", units::bytes(self.bytes_per_second as u64));
+        for kind in [ListenerKind::Slow, ListenerKind::Frozen] {
             let count = self.streaming[kind as usize];
             if count > 0 {
                 line += &format!("  {count} {}", kind.label());
@@ -54,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_says_what_there_is_to_say() {
+    fn the_line_has_only_what_there_is() {
         let mut latency = Histogram::new(2).unwrap();
         let elapsed = Duration::from_secs(12);
         let mut progress = Progress {

@@ -1,85 +1,88 @@
-//! From the bytes of a stream to what they say. Only headers are looked at: a load test of a thousand listeners has no
-//! time for samples. Nothing is kept of what was read but the header that is not whole yet.
+//! From the bytes of a stream to its blocks. Only headers are read: a load test of a thousand listeners has no time for
+//! samples. Nothing is kept but a header or page that is not complete yet.
 
-mod frames;
+mod byte_counter;
 mod lines;
 mod pages;
-mod plain;
 
-pub(crate) use frames::{Frames, Sent, masked};
-pub(crate) use lines::Lines;
-pub(crate) use pages::Pages;
-pub(crate) use plain::Plain;
+use aircheck_api::{GapNotice, Rendition, StreamFormat, StreamParam};
 
-use crate::block::Gap;
+pub(crate) use self::byte_counter::ByteCounter;
+use self::lines::Lines;
+use self::pages::Pages;
+use super::url::LoadUrl;
 
-/// What a stream says.
+/// A finding in a stream.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Item {
-    /// All of a block is there, or of a packet that ends in it.
+    /// A block is complete, or a packet that ends in it.
     Block {
         /// Its number.
         sequence: u64,
-        /// Position of its first frame, where that is told.
+        /// Position of its first frame, if the stream tells it.
         position: Option<u64>,
         /// When that was captured, in nanoseconds of Unix time by the server's clock.
-        captured_at_ns: u64,
+        captured_at_nanos: u64,
     },
-    /// A loss, as the server announces it.
-    Gap(Gap),
-    /// What time it was at the server when it read the question that was asked at `asked`.
-    Clock {
-        /// As it was sent with the question.
-        asked: f64,
-        /// Unix seconds.
-        now: f64,
-    },
-    /// So many frames of sound, in positions that follow each other.
+    /// A loss that the server announces.
+    Gap(GapNotice),
+    /// Frames of sound whose position follows the last one.
     Sound {
-        /// At 48 kHz.
+        /// Their number at 48 kHz.
         frames: u64,
     },
-    /// So many frames are missing before what comes next.
+    /// Frames that are missing before the next sound.
     Hole {
-        /// At 48 kHz.
+        /// Their number at 48 kHz.
         frames: u64,
-    },
-    /// What a WebSocket must answer with the same bytes.
-    Ping(Vec<u8>),
-    /// The WebSocket is closed, with this code and reason; 1005 stands for none.
-    Closed {
-        /// As RFC 6455 has them.
-        code: u16,
-        /// As the server says it.
-        why: String,
     },
 }
 
-/// One stream as it is read.
+/// The reader of one stream's body.
 #[derive(Debug)]
 pub(crate) enum Reader {
-    /// Bytes.
-    Plain(Plain),
-    /// Lines of JSON, or events that hold them.
+    /// Counts bytes.
+    Bytes(ByteCounter),
+    /// Reads lines of JSON, or events that hold them.
     Lines(Lines),
-    /// Frames of a WebSocket.
-    Frames(Frames),
-    /// Pages of Ogg.
+    /// Reads pages of Ogg.
     Pages(Pages),
+    /// The WebSocket brings items itself.
+    Messages,
 }
 
 impl Reader {
-    /// Takes in what arrived, and tells what it says.
+    /// Makes the reader of a stream of this rendition. `sample_bytes` and `format` are what the server says of it.
+    pub(crate) fn new(url: &LoadUrl, format: Option<&StreamFormat>, sample_bytes: Option<u64>) -> Self {
+        let block_bytes = match (format, sample_bytes) {
+            // Silence in place of lost blocks is not delivered sound.
+            _ if url.asks_for(StreamParam::Gaps, "silence") => None,
+            (Some(format), Some(sample_bytes)) => {
+                Some(u64::from(format.block_frames) * u64::from(format.channels) * sample_bytes)
+            }
+            _ => None,
+        };
+        match url.rendition {
+            Some(Rendition::Json) => Self::Lines(Lines::new(false)),
+            Some(Rendition::Events) => Self::Lines(Lines::new(true)),
+            Some(Rendition::WebSocket) => Self::Messages,
+            Some(Rendition::Opus) => Self::Pages(Pages::new()),
+            Some(Rendition::Wav) => Self::Bytes(ByteCounter::new(block_bytes, true)),
+            Some(Rendition::Pcm | Rendition::Flac) | None => Self::Bytes(ByteCounter::new(block_bytes, false)),
+        }
+    }
+
+    /// Reads bytes that arrived, and passes on what it finds.
     ///
     /// # Errors
     ///
-    /// A sentence about what makes no sense; after that there is nothing to go on with.
-    pub(crate) fn push(&mut self, bytes: &[u8], tell: &mut dyn FnMut(Item)) -> Result<(), String> {
+    /// A sentence about what can't be read; there is nothing to go on with then.
+    pub(crate) fn push(&mut self, bytes: &[u8], found: &mut dyn FnMut(Item)) -> Result<(), String> {
         match self {
-            Self::Plain(plain) => plain.push(bytes),
-            Self::Lines(lines) => return lines.push(bytes, tell),
-            Self::Frames(frames) => return frames.push(bytes, tell),
-            Self::Pages(pages) => return pages.push(bytes, tell),
+            Self::Bytes(counter) => counter.push(bytes),
+            Self::Lines(lines) => return lines.push(bytes, found),
+            Self::Pages(pages) => return pages.push(bytes, found),
+            Self::Messages => {}
         }
         Ok(())
     }

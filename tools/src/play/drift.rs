@@ -1,32 +1,32 @@
-//! How much faster or slower to play, so that as much sound waits as should: the jitter of what comes is evened out,
-//! and that the source's clock and the device's differ is made up for.
+//! How much faster or slower to play, so that the right amount of sound waits: this evens out the jitter of arrival and
+//! the difference between the source's clock and the device's.
 
 use std::time::Instant;
 
-use super::FASTER_MOST;
-
+/// How much faster or slower sound is played at most: 9 cents, which nobody hears, and more than two clocks ever differ.
+pub(super) const MAX_FASTER: f64 = 0.005;
 /// An excess is worn down in about this time.
 const PULL_SECONDS: f64 = 10.0;
-/// The difference of the clocks is learned in this: critically damped.
+/// The difference of the clocks is learned in this time, which makes the loop critically damped.
 const LEARN_SECONDS: f64 = 4.0 * PULL_SECONDS;
-/// Over which time the level is averaged.
+/// The level is averaged over this time.
 const SMOOTH_SECONDS: f64 = 1.0;
 
-/// Holds the level. Time is given to it.
+/// The control loop. The time is an argument.
 #[derive(Debug, Default)]
 pub(super) struct Drift {
-    /// Seconds that wait, smoothed, and when that was.
+    /// Smoothed seconds that wait, and when they did.
     level: Option<(f64, Instant)>,
     learned: f64,
 }
 
 impl Drift {
-    /// Sound has stopped; what was learned of the clocks stays true.
+    /// Forgets the level, as sound has stopped. The difference of the clocks stays true.
     pub(super) fn pause(&mut self) {
         self.level = None;
     }
 
-    /// By which share to play faster, where `waiting` seconds wait and `target` seconds should.
+    /// Returns by which share to play faster, where `waiting` seconds wait and `target` seconds should.
     pub(super) fn faster(&mut self, waiting: f64, target: f64, now: Instant) -> f64 {
         let (mut level, before) = self.level.unwrap_or((waiting, now));
         let passed = now.saturating_duration_since(before).as_secs_f64();
@@ -34,7 +34,7 @@ impl Drift {
         self.level = Some((level, now));
         let excess = level - target;
         let wanted = excess / PULL_SECONDS + self.learned;
-        let faster = wanted.clamp(-FASTER_MOST, FASTER_MOST);
+        let faster = wanted.clamp(-MAX_FASTER, MAX_FASTER);
         if faster == wanted {
             self.learned += excess * passed.min(SMOOTH_SECONDS) / (PULL_SECONDS * LEARN_SECONDS);
         }
@@ -48,7 +48,7 @@ mod tests {
 
     use super::*;
 
-    /// The seconds that wait after ten minutes with a source that is faster than the device by `ahead`.
+    /// Returns the seconds that wait after ten minutes with a source that is faster than the device by `ahead`.
     fn settle(ahead: f64, start: f64) -> (f64, f64) {
         let begin = Instant::now();
         let (mut drift, mut waiting, mut faster) = (Drift::default(), start, 0.0);
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn the_level_comes_to_its_target_whatever_the_clocks_differ_by() {
+    fn the_level_reaches_its_target_with_any_difference_of_the_clocks() {
         for ahead in [0.0, 0.0002, -0.0002, 0.003] {
             for start in [0.02, 0.06, 0.12] {
                 let (waiting, faster) = settle(ahead, start);
@@ -71,9 +71,9 @@ mod tests {
     }
 
     #[test]
-    fn it_is_never_so_fast_that_it_is_heard() {
+    fn the_change_of_speed_stays_inaudible() {
         let now = Instant::now();
-        assert_eq!(Drift::default().faster(2.0, 0.06, now), FASTER_MOST);
-        assert_eq!(Drift::default().faster(0.0, 2.0, now), -FASTER_MOST);
+        assert_eq!(Drift::default().faster(2.0, 0.06, now), MAX_FASTER);
+        assert_eq!(Drift::default().faster(0.0, 2.0, now), -MAX_FASTER);
     }
 }

@@ -1,35 +1,27 @@
-//! The jitter buffer: blocks come when they come, sound goes out evenly. What waits lies in the device's ring; this is
-//! the side that puts it there, and knows which block is heard when.
+//! The jitter buffer: blocks come unevenly, sound goes out evenly. The sound that waits lies in the device's ring; this
+//! is the side that writes it, and knows when each block is heard.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use aircheck_api::StreamFormat;
+
 use super::drift::Drift;
-use super::outlet::{FADE, Inlet, Taken};
 use super::resampler::Resampler;
-use crate::block::Block;
-use crate::message::Hello;
+use super::ring::{FADE, RingWriter, Taken};
+use super::stats::HeardBlock;
+use crate::client::Block;
 
-/// More than this above the target is skipped; less is gone in 12 s of playing a little faster.
-pub(super) const EXCESS: Duration = Duration::from_millis(60);
-/// What has to wait besides the device's period and a block, so that a device that asks early finds something.
+/// An excess above the target that is larger than this is skipped; a smaller one is gone in 12 s of playing a little
+/// faster.
+pub(super) const MAX_EXCESS: Duration = Duration::from_millis(60);
+/// Sound that has to wait besides the device's period and a block, so that a device that asks early finds some.
 const MARGIN_SECONDS: f64 = 0.005;
-/// Blocks whose time to be heard is known and has not come: 4 s of 1 ms. A device that is later than that is not live.
-const HEARD_MOST: usize = 4096;
+/// Blocks whose time to be heard is known and has not come: 4 s of 1 ms. A device with a longer delay is not live.
+const MAX_HEARD: usize = 4096;
 
-/// A block that begins to be heard.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Heard {
-    /// Its number in the stream.
-    pub(crate) sequence: u64,
-    /// When it was captured, in Unix seconds by the server's clock.
-    pub(crate) captured_at: f64,
-    /// When it is heard.
-    pub(crate) at: Instant,
-}
-
-/// Where in the ring a block begins.
+/// The place in the ring at which a block begins.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     frame: u64,
@@ -37,47 +29,48 @@ struct Mark {
     captured_at: f64,
 }
 
-/// Puts blocks into the device's ring.
+/// Writes blocks into the device's ring.
 #[derive(Debug)]
-pub(crate) struct Playout {
-    inlet: Inlet,
+pub(super) struct Playout {
+    writer: RingWriter,
     resampler: Resampler,
     drift: Drift,
-    hello: Hello,
-    /// What the listener asked for.
-    wish: Duration,
+    format: StreamFormat,
+    /// Length of the sound that is to wait in the ring.
+    target_buffer: Duration,
     next: Option<u64>,
-    /// Frames put into the ring.
+    /// Frames written into the ring.
     written: u64,
     taken: Option<Taken>,
     marks: VecDeque<Mark>,
-    heard: VecDeque<Heard>,
+    heard: VecDeque<HeardBlock>,
     is_skipping: bool,
-    /// Frames of the stream that were left out to be closer to live, and that silence stood for.
+    /// Frames of the stream that were left out to be closer to live.
     skipped_frames: u64,
+    /// Frames of silence in place of lost blocks.
     silent_frames: u64,
-    /// The last frame that went in.
+    /// The last frame that was resampled.
     last: Vec<f32>,
-    /// Where sound breaks off: its last frame, and for how many more frames the next sound fades in over it.
+    /// The last frame before a break, and for how many more frames the next sound fades in over it.
     broken: Vec<f32>,
     seam: usize,
 }
 
 impl Playout {
-    /// For the stream that `hello` announces; `wish` is to wait in the ring.
+    /// Begins a stream of this format; `target_buffer` is the length of the sound that is to wait in the ring.
     ///
     /// # Errors
     ///
-    /// Says what can't be resampled.
-    pub(crate) fn new(inlet: Inlet, hello: Hello, wish: Duration) -> Result<Self, String> {
-        let channels = usize::from(hello.format.channels);
-        let resampler = Resampler::new(hello.format.rate_hz, inlet.rate_hz, channels, hello.block_frames as usize)?;
+    /// Says why the stream can't be resampled.
+    pub(super) fn new(writer: RingWriter, format: StreamFormat, target_buffer: Duration) -> Result<Self, String> {
+        let channels = usize::from(format.channels);
+        let resampler = Resampler::new(format.rate_hz, writer.rate_hz, channels, format.block_frames as usize)?;
         let playout = Self {
-            inlet,
+            writer,
             resampler,
             drift: Drift::default(),
-            hello,
-            wish,
+            format,
+            target_buffer,
             next: None,
             written: 0,
             taken: None,
@@ -94,18 +87,18 @@ impl Playout {
         Ok(playout)
     }
 
-    /// A block came. What is missing before it becomes silence, as far as its time has not passed yet.
+    /// Takes a block that came. Blocks missing before it become silence, as far as their time has not passed yet.
     ///
     /// # Errors
     ///
     /// The resampler's words.
-    pub(crate) fn push(&mut self, block: &Block, now: Instant) -> Result<(), String> {
+    pub(super) fn push(&mut self, block: &Block, now: Instant) -> Result<(), String> {
         self.look();
         self.set_start();
         let missing = self.next.map_or(0, |next| block.sequence.saturating_sub(next));
         self.next = Some(block.sequence.saturating_add(1));
         let (waiting, target) = (self.waiting_seconds(now), self.target_seconds());
-        let limit = if self.is_skipping { self.block_seconds() } else { EXCESS.as_secs_f64() };
+        let limit = if self.is_skipping { self.block_seconds() } else { MAX_EXCESS.as_secs_f64() };
         self.is_skipping = waiting > target + limit;
         if self.is_skipping {
             self.skipped_frames += block.frames;
@@ -113,9 +106,9 @@ impl Playout {
             return Ok(());
         }
         if missing > 0 {
-            let room = (target - waiting).max(0.0) * f64::from(self.hello.format.rate_hz);
+            let room = (target - waiting).max(0.0) * f64::from(self.format.rate_hz);
             let silence =
-                if self.is_sounding() { (missing * u64::from(self.hello.block_frames)).min(room as u64) } else { 0 };
+                if self.is_sounding() { (missing * u64::from(self.format.block_frames)).min(room as u64) } else { 0 };
             self.silence(silence as usize)?;
             self.break_off();
         }
@@ -132,78 +125,78 @@ impl Playout {
         self.feed(&block.samples)
     }
 
-    /// Nothing more comes: what waits is played to its end.
+    /// Ends the stream: the sound that waits is played to its end.
     ///
     /// # Errors
     ///
     /// The resampler's words.
-    pub(crate) fn end(&mut self) -> Result<(), String> {
-        let rates = f64::from(self.hello.format.rate_hz) / f64::from(self.inlet.rate_hz);
+    pub(super) fn end(&mut self) -> Result<(), String> {
+        let rates = f64::from(self.format.rate_hz) / f64::from(self.writer.rate_hz);
         let tail = (self.resampler.delay_frames() as f64 * rates) as usize + self.fade_frames();
         self.break_off();
         let result = self.feed(&vec![0.0; tail * self.last.len()]);
-        self.inlet.link.is_ending.store(true, Ordering::Release);
+        self.writer.shared.is_ending.store(true, Ordering::Release);
         result
     }
 
-    /// Whether all that was put in has been heard.
-    pub(crate) fn is_over(&mut self, now: Instant) -> bool {
+    /// Returns whether all sound has been heard.
+    pub(super) fn is_over(&mut self, now: Instant) -> bool {
         self.look();
         let end = |taken: Taken| taken.asked_at + taken.latency + self.span(taken.frames);
         self.frames_in_ring() == 0 && self.taken.is_none_or(|taken| now >= end(taken))
     }
 
-    /// The blocks that have begun to be heard since this was asked last, oldest first.
-    pub(crate) fn heard(&mut self, now: Instant) -> impl Iterator<Item = Heard> + '_ {
+    /// Returns the blocks that have begun to be heard since the last call, oldest first.
+    pub(super) fn heard(&mut self, now: Instant) -> impl Iterator<Item = HeardBlock> + '_ {
         self.look();
         let count = self.heard.iter().take_while(|heard| heard.at <= now).count();
         self.heard.drain(..count)
     }
 
-    /// How long sound has come out.
-    pub(crate) fn played(&self) -> Duration {
+    /// Returns how long sound was played.
+    pub(super) fn played(&self) -> Duration {
         self.span(self.taken.map_or(0, |taken| taken.from + taken.frames))
     }
 
-    /// How often it ran dry.
-    pub(crate) fn late(&self) -> u64 {
-        self.inlet.link.late.load(Ordering::Acquire)
+    /// Returns how often the ring ran dry.
+    pub(super) fn late(&self) -> u64 {
+        self.writer.shared.late.load(Ordering::Acquire)
     }
 
-    /// How much was left out to be closer to live, and for how much silence stood.
-    pub(crate) fn skipped_and_silent(&self) -> (Duration, Duration) {
-        let format = self.hello.format;
+    /// Returns how much sound was left out to be closer to live, and how much silence replaced lost blocks.
+    pub(super) fn skipped_and_silent(&self) -> (Duration, Duration) {
+        let format = &self.format;
         (format.span(self.skipped_frames), format.span(self.silent_frames))
     }
 
     fn is_sounding(&self) -> bool {
-        self.inlet.link.is_sounding.load(Ordering::Acquire)
+        self.writer.shared.is_sounding.load(Ordering::Acquire)
     }
 
     fn block_seconds(&self) -> f64 {
-        f64::from(self.hello.block_frames) / f64::from(self.hello.format.rate_hz)
+        f64::from(self.format.block_frames) / f64::from(self.format.rate_hz)
     }
 
-    /// What is to wait: what was wished, but no less than the device takes at a time and a block brings.
+    /// Returns the seconds that are to wait: the target buffer, but no less than a period of the device and a block.
     fn target_seconds(&self) -> f64 {
-        let period = self.inlet.link.period_frames.load(Ordering::Acquire) as f64 / f64::from(self.inlet.rate_hz);
-        self.wish.as_secs_f64().max(period + self.block_seconds() + MARGIN_SECONDS)
+        let period = self.writer.shared.period_frames.load(Ordering::Acquire) as f64 / f64::from(self.writer.rate_hz);
+        self.target_buffer.as_secs_f64().max(period + self.block_seconds() + MARGIN_SECONDS)
     }
 
     fn set_start(&self) {
-        let frames = self.target_seconds() * f64::from(self.inlet.rate_hz);
+        let frames = self.target_seconds() * f64::from(self.writer.rate_hz);
         // No more than fits, or it would never begin.
-        let most = self.inlet.sound.buffer().capacity() / self.inlet.channels / 2;
-        self.inlet.link.start_frames.store((frames as usize).min(most), Ordering::Release);
+        let most = self.writer.sound.buffer().capacity() / self.writer.channels / 2;
+        self.writer.shared.start_frames.store((frames as usize).min(most), Ordering::Release);
     }
 
     fn frames_in_ring(&self) -> usize {
-        (self.inlet.sound.buffer().capacity() - self.inlet.sound.slots()) / self.inlet.channels
+        (self.writer.sound.buffer().capacity() - self.writer.sound.slots()) / self.writer.channels
     }
 
-    /// What waits now, as if the device took it evenly and not a period at a time.
+    /// Returns the seconds that wait now, as if the device took them evenly and not a period at a time.
     fn waiting_seconds(&self, now: Instant) -> f64 {
-        let rate = f64::from(self.inlet.rate_hz);
+        let rate = f64::from(self.writer.rate_hz);
         match self.taken.filter(|_| self.is_sounding()) {
             Some(taken) => {
                 let passed = now.saturating_duration_since(taken.asked_at).as_secs_f64() * rate;
@@ -214,33 +207,33 @@ impl Playout {
         }
     }
 
-    /// Takes in what the device has taken out, and so when blocks are heard.
+    /// Reads the callback's reports, and so learns when blocks are heard.
     fn look(&mut self) {
-        while let Ok(taken) = self.inlet.taken.pop() {
+        while let Ok(taken) = self.writer.taken.pop() {
             self.taken = Some(taken);
             let end = taken.from + taken.frames;
             while let Some(mark) = self.marks.front().copied().filter(|mark| mark.frame < end) {
                 self.marks.pop_front();
-                // One that is missed here belonged to a report for which there was no room.
+                // A mark before the report belonged to one for which there was no room.
                 let Some(frames) = mark.frame.checked_sub(taken.from) else { continue };
-                if self.heard.len() == HEARD_MOST {
+                if self.heard.len() == MAX_HEARD {
                     self.heard.pop_front();
                 }
                 let at = taken.asked_at + taken.latency + self.span(frames);
-                self.heard.push_back(Heard { sequence: mark.sequence, captured_at: mark.captured_at, at });
+                self.heard.push_back(HeardBlock { sequence: mark.sequence, captured_at: mark.captured_at, at });
             }
         }
     }
 
     fn span(&self, device_frames: u64) -> Duration {
-        Duration::from_secs_f64(device_frames as f64 / f64::from(self.inlet.rate_hz))
+        Duration::from_secs_f64(device_frames as f64 / f64::from(self.writer.rate_hz))
     }
 
     fn fade_frames(&self) -> usize {
-        (FADE.as_secs_f64() * f64::from(self.hello.format.rate_hz)) as usize
+        (FADE.as_secs_f64() * f64::from(self.format.rate_hz)) as usize
     }
 
-    /// What comes next does not follow on what was before.
+    /// Marks a break: the next sound does not continue the last one.
     fn break_off(&mut self) {
         self.seam = self.fade_frames();
         self.broken.copy_from_slice(&self.last);
@@ -252,8 +245,7 @@ impl Playout {
         self.feed(&vec![0.0; frames * self.last.len()])
     }
 
-    /// Resamples whole frames and puts them into the ring. Where they don't follow on what was before, that fades out
-    /// and they fade in.
+    /// Resamples whole frames and writes them into the ring. After a break, the old sound fades out and the new one in.
     fn feed(&mut self, samples: &[f32]) -> Result<(), String> {
         let channels = self.last.len();
         let fade = self.fade_frames() as f32;
@@ -262,7 +254,7 @@ impl Playout {
             for frame in portion.chunks_exact_mut(channels) {
                 let old = self.seam as f32 / (fade + 1.0);
                 for (sample, broken) in frame.iter_mut().zip(&self.broken) {
-                    // What is not a number would stay in the filter for as long as that is.
+                    // A sample that is not a number would spoil the filter for its whole length.
                     let new = if sample.is_finite() { *sample } else { 0.0 };
                     *sample = new + (broken - new) * old;
                 }
@@ -271,12 +263,12 @@ impl Playout {
             }
             let resampled = self.resampler.process(&portion)?;
             let frames = resampled.len() / channels;
-            match self.inlet.sound.write_chunk_uninit(frames * self.inlet.channels) {
+            match self.writer.sound.write_chunk_uninit(frames * self.writer.channels) {
                 Ok(chunk) => {
-                    chunk.fill_from_iter(spread(resampled, channels, self.inlet.channels));
+                    chunk.fill_from_iter(spread(resampled, channels, self.writer.channels));
                     self.written += frames as u64;
                 }
-                // The device has stopped asking; what comes meanwhile is skipped.
+                // The device has stopped asking for sound; blocks that come meanwhile are skipped.
                 Err(_) => {
                     self.skipped_frames += (portion.len() / channels) as u64;
                     self.break_off();
@@ -287,8 +279,8 @@ impl Playout {
     }
 }
 
-/// Frames of `from` channels as frames of `to`: as they are as far as there are so many, from the first again beyond
-/// that, and all of them together where there is only one.
+/// Maps frames of `from` channels to frames of `to`: each channel to the same one, then from the first again; all of them
+/// together if `to` is one.
 fn spread(samples: &[f32], from: usize, to: usize) -> impl Iterator<Item = f32> + '_ {
     samples.chunks_exact(from).flat_map(move |frame| {
         (0..to).map(

@@ -1,4 +1,4 @@
-//! From the stream's rate to the device's, at a ratio that follows how the two clocks differ.
+//! Conversion from the stream's rate to the device's, at a ratio that follows the difference of the two clocks.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{
@@ -6,11 +6,11 @@ use rubato::{
     SincInterpolationType, WindowFunction,
 };
 
-use super::FASTER_MOST;
+use super::drift::MAX_FASTER;
 
 /// Taps of the filter: at 48 kHz it delays by 1.3 ms.
 const TAPS: usize = 128;
-/// Points between two samples at which the filter is there; between them, it is a straight line, good to 90 dB.
+/// Points between two samples at which the filter is tabulated; between them it is a straight line, good to 90 dB.
 const POINTS: usize = 256;
 
 /// A windowed sinc in the time domain: it takes portions of any length, and its ratio may change at any time.
@@ -29,11 +29,11 @@ impl std::fmt::Debug for Resampler {
 }
 
 impl Resampler {
-    /// For portions of up to `max_frames` frames of `channels` channels.
+    /// Makes a resampler for portions of up to `max_frames` frames of `channels` channels.
     ///
     /// # Errors
     ///
-    /// rubato's words, for numbers that make no sense to it.
+    /// rubato's words, for impossible rates or lengths.
     pub(super) fn new(from_hz: u32, to_hz: u32, channels: usize, max_frames: usize) -> Result<Self, String> {
         let ratio = f64::from(to_hz) / f64::from(from_hz);
         // Going down, the same steepness takes as many more taps as there are more samples.
@@ -41,29 +41,33 @@ impl Resampler {
         let parameters = SincInterpolationParameters::new(taps, WindowFunction::BlackmanHarris)
             .interpolation(SincInterpolationType::Linear)
             .oversampling_factor(POINTS);
-        let slack = 1.0 + 2.0 * FASTER_MOST;
+        let slack = 1.0 + 2.0 * MAX_FASTER;
         let sinc = Async::new_sinc(ratio, slack, &parameters, max_frames, channels, FixedAsync::Input)
             .map_err(|error| error.to_string())?;
         let out = vec![0.0; sinc.output_frames_max() * channels];
         Ok(Self { sinc, channels, max_frames, ratio, out })
     }
 
-    /// The sound is to go faster by this share, from here on.
+    /// Makes the sound faster by this share from here on.
+    ///
+    /// # Errors
+    ///
+    /// rubato's words, for an impossible share.
     pub(super) fn set_faster(&mut self, faster: f64) -> Result<(), String> {
         self.sinc.set_resample_ratio(self.ratio / (1.0 + faster), true).map_err(|error| error.to_string())
     }
 
-    /// How much later a frame comes out than it goes in, in frames of the device.
+    /// Returns the delay of a frame, in frames of the device.
     pub(super) fn delay_frames(&self) -> usize {
         self.sinc.output_delay()
     }
 
-    /// The most frames that go in at a time.
+    /// Returns the most frames that go in at a time.
     pub(super) fn max_frames(&self) -> usize {
         self.max_frames
     }
 
-    /// What whole frames become, interleaved as they are.
+    /// Resamples whole interleaved frames.
     ///
     /// # Errors
     ///
@@ -94,7 +98,7 @@ mod tests {
         let mut at = 0;
         for (turn, frames) in [441, 100, 1, 441, 37].into_iter().cycle().take(500).enumerate() {
             let tone: Vec<f32> = (at..at + frames).map(|n| (n as f32 / 44.1 * std::f32::consts::TAU).sin()).collect();
-            resampler.set_faster(if turn % 100 < 50 { FASTER_MOST } else { -FASTER_MOST }).unwrap();
+            resampler.set_faster(if turn % 100 < 50 { MAX_FASTER } else { -MAX_FASTER }).unwrap();
             out.extend_from_slice(resampler.process(&tone).unwrap());
             at += frames;
         }

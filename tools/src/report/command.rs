@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::report::log::{Log, LogError, Series};
 use crate::report::page::{Part, html};
-use crate::report::percentiles::{aligned, comparison, table};
+use crate::report::percentiles::{comparison, table};
 use crate::report::plot::svg;
+use crate::table::aligned;
 
 /// What to read and what to write.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +42,7 @@ pub enum ReportError {
     #[error("the two logs have nothing in common to compare: `{0}` and `{1}`")]
     Different(String, String),
     /// A file can't be written.
-    #[error("can't write {}: {error}", path.display())]
+    #[error("cannot write {}: {error}", path.display())]
     Write {
         /// Its path.
         path: PathBuf,

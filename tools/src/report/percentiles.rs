@@ -3,31 +3,12 @@
 use hdrhistogram::Histogram;
 
 use crate::report::log::{Log, Series};
+pub use crate::table::aligned;
+use crate::units::nanos;
 
 /// The quantiles that are shown, and what they are called.
 pub const SHOWN: [(f64, &str); 6] =
     [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (0.9999, "p99.99"), (1.0, "max")];
-
-/// A time in three significant digits with its unit: `850 ns`, `1.24 ms`.
-///
-/// ```
-/// use aircheck_tools::report::percentiles::nanos;
-///
-/// assert_eq!(nanos(850), "850 ns");
-/// assert_eq!(nanos(1_236_000), "1.24 ms");
-/// assert_eq!(nanos(64_000_000_000), "64.0 s");
-/// ```
-#[must_use]
-pub fn nanos(nanos: u64) -> String {
-    let (value, unit) = match nanos {
-        0..1000 => return format!("{nanos} ns"),
-        1000..1_000_000 => (nanos as f64 / 1e3, "us"),
-        1_000_000..1_000_000_000 => (nanos as f64 / 1e6, "ms"),
-        _ => (nanos as f64 / 1e9, "s"),
-    };
-    let decimals = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
-    format!("{value:.decimals$} {unit}")
-}
 
 /// One row for each series: how many values, and the quantiles.
 #[must_use]
@@ -61,11 +42,30 @@ fn row(mut cells: Vec<String>, histogram: &Histogram<u64>) -> Vec<String> {
     cells
 }
 
-/// The value at a quantile, if there are so many values that it is not just the largest.
+/// Values that must lie beyond a quantile: with fewer, the next run may show anything else. 2000 values have no p99.9.
+const MIN_VALUES_BEYOND: f64 = 10.0;
+
+/// Returns the value at a quantile, or `None` where [too few values](has_quantile) say what it is.
 #[must_use]
 pub fn at(histogram: &Histogram<u64>, quantile: f64) -> Option<u64> {
-    let told = histogram.len() as f64 * (1.0 - quantile) >= 1.0 || (quantile == 1.0 && !histogram.is_empty());
-    told.then(|| histogram.value_at_quantile(quantile))
+    has_quantile(histogram.len(), quantile).then(|| histogram.value_at_quantile(quantile))
+}
+
+/// Returns whether so many values have a quantile: at least ten must lie beyond it. The largest value needs only to
+/// exist.
+///
+/// ```
+/// use aircheck_tools::report::percentiles::has_quantile;
+///
+/// assert!(has_quantile(10_000, 0.999));
+/// assert!(!has_quantile(2_000, 0.999));
+/// assert!(has_quantile(1, 1.0));
+/// ```
+#[must_use]
+pub fn has_quantile(values: u64, quantile: f64) -> bool {
+    // 0.999 is not exact in binary: of 10,000 values, 9.999999999998899 lie beyond it.
+    let beyond = values as f64 * (1.0 - quantile) + 1e-6;
+    beyond >= MIN_VALUES_BEYOND || (quantile == 1.0 && values > 0)
 }
 
 fn ratios(a: &Series, b: &Series) -> Vec<String> {
@@ -74,24 +74,6 @@ fn ratios(a: &Series, b: &Series) -> Vec<String> {
         _ => "-".to_owned(),
     };
     ["", "second / first", ""].map(str::to_owned).into_iter().chain(SHOWN.iter().map(ratio)).collect()
-}
-
-/// Rows under a heading, aligned: the first columns to the left, from `numbers` on to the right.
-#[must_use]
-pub fn aligned(rows: &[Vec<String>], numbers: usize) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let length = |row: &Vec<String>, column: usize| row.get(column).map_or(0, |cell| cell.chars().count());
-    let width = |column| rows.iter().map(|row| length(row, column)).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
-            if column < numbers { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-        });
-        text += cells.collect::<Vec<_>>().join("  ").trim_end();
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]
@@ -109,9 +91,8 @@ mod tests {
         let log = Log { comments: vec![], series: vec![series("ring", 1000)] };
         let table = table(&log);
         assert_eq!(table[1][..4], ["ring", "1000", "500 us", "900 us"]);
-        // The 10000th of 1000 values is none.
-        assert_eq!(table[1][6], "-");
-        assert_eq!(table[1][7], "1.00 ms");
+        // Ten of 1000 values lie beyond p99, but only one beyond p99.9.
+        assert_eq!(table[1][4..], ["990 us", "-", "-", "1.00 ms"]);
     }
 
     #[test]
@@ -121,11 +102,5 @@ mod tests {
         let rows = comparison(("a", &first), ("b", &second));
         assert_eq!(rows.len(), 4);
         assert_eq!(rows[3][3], "3.00 x");
-    }
-
-    #[test]
-    fn columns_are_aligned() {
-        let rows = [vec!["a".to_owned(), "10".to_owned()], vec!["bcd".to_owned(), "5".to_owned()]];
-        assert_eq!(aligned(&rows, 1), "a    10\nbcd   5\n");
     }
 }

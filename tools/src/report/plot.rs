@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use hdrhistogram::Histogram;
 
 use crate::report::log::Series;
-use crate::report::percentiles::nanos;
+use crate::units::nanos;
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 360.0;

@@ -1,13 +1,15 @@
-//! The table's columns: what each says of a listener, and which of them fit.
+//! The table's columns: what each shows of a listener, and which of them fit.
 
-use super::api::{Row, Status};
-use super::figures::{self, NOTHING};
-use super::order::Key;
-use super::picture::Picture;
-use super::standing::Verdict;
+use aircheck_api::{ListenerRow, Verdict};
+
+use super::order::SortKey;
+use super::row;
+use super::snapshot::Snapshot;
 use super::theme::Tone;
+use crate::table::{Align, COLUMN_GAP};
+use crate::units::{self, NOTHING};
 
-/// A column, in the order in which they stand.
+/// A column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Column {
     Name,
@@ -33,25 +35,23 @@ use Column::{
     Asked, Ear, Fault, Format, Gaps, Here, Lag, Lost, Max, Name, P99, Queue, Remote, Share, Socket, Trend, Waits,
 };
 
-/// As they stand.
+/// All columns in the order in which they stand.
 const ALL: [Column; 17] =
     [Name, Remote, Format, Lag, Trend, Asked, Fault, Waits, Lost, Share, Gaps, P99, Max, Queue, Socket, Ear, Here];
-/// As they fall away, the last one first. The first three are there in the smallest terminal.
+/// All columns by importance: where there is little room, the last one goes first. The smallest terminal has three.
 const BY_IMPORTANCE: [Column; 17] =
     [Name, Lag, Lost, Fault, Trend, Asked, Waits, P99, Share, Max, Format, Gaps, Remote, Queue, Socket, Ear, Here];
-/// Between two columns.
-pub(crate) const GAP: usize = 2;
-/// What names and trends may take of the room that is left over.
-const NAME_MOST: usize = 28;
-const TREND_MOST: usize = 20;
+/// Most cells of names and trends, which share the room that is left over.
+const MAX_NAME_CELLS: usize = 28;
+const MAX_TREND_CELLS: usize = 20;
 
-/// The columns that fit into `cells`, each with its width.
-pub(crate) fn that_fit(picture: &Picture, cells: usize) -> Vec<(Column, usize)> {
+/// Returns the columns that fit into `cells`, each with its width.
+pub(crate) fn that_fit(snapshot: &Snapshot, cells: usize) -> Vec<(Column, usize)> {
     let mut chosen: Vec<Column> = Vec::new();
     let mut used = 0;
     for column in BY_IMPORTANCE {
-        let more = column.least() + if chosen.is_empty() { 0 } else { GAP };
-        if column.is_wanted(picture) && used + more <= cells {
+        let more = column.least() + if chosen.is_empty() { 0 } else { COLUMN_GAP };
+        if column.is_wanted(snapshot) && used + more <= cells {
             used += more;
             chosen.push(column);
         }
@@ -62,7 +62,7 @@ pub(crate) fn that_fit(picture: &Picture, cells: usize) -> Vec<(Column, usize)> 
         spare -= more;
         column.least() + more
     };
-    let (name, trend) = (wide(Name, NAME_MOST), wide(Trend, TREND_MOST));
+    let (name, trend) = (wide(Name, MAX_NAME_CELLS), wide(Trend, MAX_TREND_CELLS));
     let width = |column| match column {
         Name => name,
         Trend => trend,
@@ -72,6 +72,7 @@ pub(crate) fn that_fit(picture: &Picture, cells: usize) -> Vec<(Column, usize)> 
 }
 
 impl Column {
+    /// Returns the title.
     pub(crate) const fn title(self) -> &'static str {
         match self {
             Name => "listener",
@@ -81,7 +82,7 @@ impl Column {
             Trend => "last min",
             Asked => "asked for",
             Fault => "fault",
-            Waits => "waits in",
+            Waits => "most of it",
             Lost => "lost",
             Share => "of all",
             Gaps => "gaps",
@@ -94,33 +95,36 @@ impl Column {
         }
     }
 
-    /// What rows are sorted by when they are sorted by this.
-    pub(crate) const fn key(self) -> Option<Key> {
+    /// Returns the key that sorts rows by this column.
+    pub(crate) const fn key(self) -> Option<SortKey> {
         match self {
-            Name => Some(Key::Name),
-            Lag => Some(Key::Lag),
-            Lost => Some(Key::Lost),
-            Here => Some(Key::Connected),
+            Name => Some(SortKey::Name),
+            Lag => Some(SortKey::Lag),
+            Lost => Some(SortKey::Lost),
+            Here => Some(SortKey::Connected),
             _ => None,
         }
     }
 
-    /// Numbers stand at the right, below each other.
-    pub(crate) const fn is_right(self) -> bool {
-        !matches!(self, Name | Remote | Format | Trend | Fault | Waits)
+    /// Returns where its cells' text stands.
+    pub(crate) const fn align(self) -> Align {
+        match self {
+            Name | Remote | Format | Trend | Fault | Waits => Align::Left,
+            _ => Align::Right,
+        }
     }
 
-    /// The cells it takes at least.
+    /// Returns its least width.
     const fn least(self) -> usize {
         match self {
-            // An IPv4 address and its port on this machine, for who has no name.
+            // An IPv4 address and its port on this machine, for a listener without a name.
             Name => 15,
-            // An IPv4 address and its port; longer ones are whole in the line below the table.
+            // An IPv4 address and its port; the line below the table has longer ones.
             Remote => 21,
             Format | Gaps => 6,
             Lag | P99 | Max | Share => 7,
             Trend => 10,
-            // A million blocks, in lost ones: somebody who stood still for three hours.
+            // A million lost blocks: a listener that stood still for three hours.
             Asked | Lost | Queue | Ear => 9,
             Socket => 10,
             Fault => 13,
@@ -129,58 +133,53 @@ impl Column {
         }
     }
 
-    /// Whether there is something in it.
-    fn is_wanted(self, picture: &Picture) -> bool {
+    /// Returns whether a cell of it has content.
+    fn is_wanted(self, snapshot: &Snapshot) -> bool {
         match self {
-            Asked => picture.rows.iter().any(|row| row.asked_seconds().is_some()),
-            Ear => picture.rows.iter().any(|row| row.latency_seconds.contains_key("ear")),
+            Asked => snapshot.rows.iter().any(|row| row::asked_seconds(row).is_some()),
+            Ear => snapshot.rows.iter().any(|row| row.latency_seconds.ear.is_some()),
             _ => true,
         }
     }
 
-    /// What it says of `row`, and how.
-    pub(crate) fn cell(self, row: &Row, picture: &Picture, cells: usize) -> (String, Tone) {
-        let status = &picture.status;
-        let verdict = tone(row.verdict(status));
-        let stage = |name| row.latency_seconds.get(name).and_then(|spread| spread.p50);
+    /// Returns the text of a row's cell, and its look.
+    pub(crate) fn cell(self, row: &ListenerRow, snapshot: &Snapshot, cells: usize) -> (String, Tone) {
+        let verdict = tone(row.verdict);
+        let stages = &row.latency_seconds;
         let or_nothing = |text: Option<String>| {
             let tone = if text.is_some() { Tone::Plain } else { Tone::Quiet };
             (text.unwrap_or_else(|| NOTHING.to_owned()), tone)
         };
-        let time = |span: Option<f64>| or_nothing(span.map(|span| figures::milliseconds(Some(span))));
+        let time = |span: Option<f64>| or_nothing(span.map(|span| units::latency(Some(span))));
         match self {
-            Name => (row.title(), Tone::Plain),
+            Name => (row::title(row), Tone::Plain),
             Remote => (row.remote.clone(), Tone::Quiet),
-            Format => (row.format.clone(), Tone::Plain),
-            Lag => (figures::seconds(Some(row.unwanted_seconds())), verdict),
-            Trend => (picture.bars(row, cells), if verdict == Tone::Plain { Tone::Quiet } else { verdict }),
-            Asked => or_nothing(row.asked_seconds().map(|asked| format!("+ {}", figures::seconds(Some(asked))))),
-            Fault => fault(row, status),
-            Waits => or_nothing(row.most()),
-            Lost => (figures::count(row.lost), if row.lost > 0 { Tone::Bad } else { Tone::Quiet }),
-            Share if row.lost > 0 => (figures::percent(row.lost, row.offered), Tone::Plain),
+            Format => (row.format.name().to_owned(), Tone::Plain),
+            Lag => (units::lag(row::unwanted_seconds(row)), verdict),
+            Trend => (snapshot.bars(row, cells), if verdict == Tone::Plain { Tone::Quiet } else { verdict }),
+            Asked => or_nothing(row::asked_seconds(row).map(|asked| format!("+ {}", units::lag(asked)))),
+            Fault => match row::fault(row) {
+                Some(fault) => (fault.to_owned(), verdict),
+                None => (NOTHING.to_owned(), Tone::Quiet),
+            },
+            Waits => or_nothing(row::largest_part(row)),
+            Lost => (units::grouped(row.lost), if row.lost > 0 { Tone::Bad } else { Tone::Quiet }),
+            Share if row.lost > 0 => (units::percent(row.lost, row.offered), Tone::Plain),
             Share => or_nothing(None),
-            Gaps => (figures::count(row.gaps), if row.gaps > 0 { Tone::Plain } else { Tone::Quiet }),
-            P99 => or_nothing(row.lag_p99_seconds.map(|lag| figures::seconds(Some(lag)))),
-            Max => or_nothing(row.lag_max_seconds.map(|lag| figures::seconds(Some(lag)))),
-            Queue => time(stage("queue")),
-            Socket => time(stage("socket")),
-            Ear => time(stage("ear")),
-            Here => (figures::span(status.now - row.connected_at), Tone::Quiet),
+            Gaps => (units::grouped(row.gaps), if row.gaps > 0 { Tone::Plain } else { Tone::Quiet }),
+            P99 => or_nothing(row.lag_p99_seconds.map(units::lag)),
+            Max => or_nothing(row.lag_max_seconds.map(units::lag)),
+            Queue => time(stages.queue.p50),
+            Socket => time(stages.socket.p50),
+            Ear => time(stages.ear.and_then(|ear| ear.p50)),
+            Here => (units::age(snapshot.status.now - row.connected_at), Tone::Quiet),
         }
-    }
-}
-
-fn fault(row: &Row, status: &Status) -> (String, Tone) {
-    match row.blame(status) {
-        Some(blame) => (blame.to_owned(), tone(row.verdict(status))),
-        None => (NOTHING.to_owned(), Tone::Quiet),
     }
 }
 
 const fn tone(verdict: Verdict) -> Tone {
     match verdict {
-        Verdict::Fine => Tone::Plain,
+        Verdict::Ok => Tone::Plain,
         Verdict::Behind => Tone::Warning,
         Verdict::FarBehind => Tone::Bad,
     }

@@ -1,4 +1,4 @@
-//! The screen: what stands where, and what gives way when there is little room.
+//! The screen: the place of each part, and which parts give way when there is little room.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -7,25 +7,26 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Padding, Paragraph};
 
 use super::keys::HELP;
+use super::line::line_with;
 use super::state::{Contact, Mode, State};
-use super::text::{fit, line_of};
 use super::theme::{Theme, Tone};
 use super::{header, meters, table};
+use crate::table::{Align, fit};
 
-/// Smaller than this, nothing useful can be said.
-pub(crate) const LEAST: (u16, u16) = (40, 10);
-/// From this height on there is air between the parts, and a line for each channel.
+/// Width and height of the smallest screen that is useful.
+pub(crate) const MIN_SIZE: (u16, u16) = (40, 10);
+/// From this height on there are empty lines between the parts, and a line for each channel.
 const ROOMY: usize = 20;
-/// Most lines of meters, so that listeners keep theirs.
-const METERS_MOST: usize = 4;
-/// From this height on the selected one is described below the table.
+/// Most lines of meters, so that room is left for listeners.
+const MAX_METER_LINES: usize = 4;
+/// From this height on the selected listener is described below the table.
 const WITH_DETAILS: usize = 15;
 
-/// Draws all of it.
+/// Draws the screen.
 pub(crate) fn draw(frame: &mut Frame<'_>, state: &mut State, theme: Theme, now: f64) {
     let area = frame.area();
-    if area.width < LEAST.0 || area.height < LEAST.1 {
-        let (width, height) = LEAST;
+    if area.width < MIN_SIZE.0 || area.height < MIN_SIZE.1 {
+        let (width, height) = MIN_SIZE;
         let text = format!("{width} x {height} needed, {} x {} here", area.width, area.height);
         frame.render_widget(Line::raw(text), area);
         return;
@@ -34,7 +35,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &mut State, theme: Theme, now: 
     let lines = lines(state, theme, now, cells, height);
     frame.render_widget(Paragraph::new(lines), area);
     if matches!(state.contact, Contact::Lost { .. }) {
-        // These were true once. What says so is not greyed, nor are the keys in the last line.
+        // These figures are old. The banner that says so is not greyed, nor are the keys in the last line.
         let facts = Rect { y: area.y + 1, height: 1, ..area };
         let rest = Rect { y: area.y + 3, height: area.height.saturating_sub(4), ..area };
         for stale in [facts, rest] {
@@ -54,7 +55,7 @@ fn lines(state: &mut State, theme: Theme, now: f64, cells: usize, height: usize)
         if is_roomy {
             lower.push(Line::default());
         }
-        lower.extend(table::details(row, &state.picture().status, theme, cells));
+        lower.extend(table::details(row, &state.snapshot().status, theme, cells));
     }
     lower.push(footer(state, theme, now, cells));
     let room = height.saturating_sub(upper.len() + lower.len());
@@ -66,11 +67,11 @@ fn lines(state: &mut State, theme: Theme, now: f64, cells: usize, height: usize)
     upper
 }
 
-/// What stands above the rows.
+/// Returns the lines above the rows.
 pub(crate) fn upper(state: &State, theme: Theme, now: f64, cells: usize, is_roomy: bool) -> Vec<Line<'static>> {
-    let status = &state.picture().status;
+    let status = &state.snapshot().status;
     let mut lines = vec![header::title(state, theme, cells), header::facts(status, theme, cells)];
-    // In the place of air, or of the capture's figures, which stand still then: the rows must not jump.
+    // In the place of an empty line, or of the capture's figures, which stand still then: the rows must not jump.
     let banner = header::banner(state, theme, now, cells);
     let has_banner = banner.is_some();
     if is_roomy || has_banner {
@@ -79,7 +80,7 @@ pub(crate) fn upper(state: &State, theme: Theme, now: f64, cells: usize, is_room
     if is_roomy || !has_banner {
         lines.push(header::capture(status, theme, cells));
     }
-    lines.extend(meters::meters(status, theme, if is_roomy { METERS_MOST } else { 1 }, cells));
+    lines.extend(meters::meters(status, theme, if is_roomy { MAX_METER_LINES } else { 1 }, cells));
     if is_roomy {
         lines.push(Line::default());
     }
@@ -87,9 +88,9 @@ pub(crate) fn upper(state: &State, theme: Theme, now: f64, cells: usize, is_room
     lines
 }
 
-/// What is being asked or written, what happened just now, or the keys.
+/// Returns the last line: a question, the filter, a message, or the keys.
 fn footer(state: &State, theme: Theme, now: f64, cells: usize) -> Line<'static> {
-    let one = |text: String, tone| line_of(vec![(text, theme.style(tone))], (String::new(), Style::new()), cells);
+    let one = |text: String, tone| line_with(text, theme.style(tone), cells);
     match &state.mode {
         Mode::Question { title, .. } => {
             // The answers stand first: a long name must not push them out.
@@ -108,7 +109,7 @@ fn keys(theme: Theme, cells: usize) -> Line<'static> {
         ("q", "quit"),
         ("?", "help"),
         ("↑↓", "select"),
-        ("k", "kick"),
+        ("k", "disconnect"),
         ("s", "sort"),
         ("/", "filter"),
         ("r", "reverse"),
@@ -128,7 +129,7 @@ fn keys(theme: Theme, cells: usize) -> Line<'static> {
     Line::from(spans)
 }
 
-/// What each key does, over the middle of the screen.
+/// Draws the effect of each key over the middle of the screen.
 fn help(frame: &mut Frame<'_>, theme: Theme) {
     let key_cells = 11;
     let width = 2 + 4 + key_cells + HELP.iter().map(|(_, does)| does.chars().count()).max().unwrap_or(0);
@@ -144,7 +145,10 @@ fn help(frame: &mut Frame<'_>, theme: Theme) {
     let lines: Vec<Line<'_>> = HELP
         .iter()
         .map(|(key, does)| {
-            Line::from(vec![Span::styled(fit(key, key_cells, false), theme.style(Tone::Strong)), Span::raw(*does)])
+            Line::from(vec![
+                Span::styled(fit(key, key_cells, Align::Left), theme.style(Tone::Strong)),
+                Span::raw(*does),
+            ])
         })
         .collect();
     frame.render_widget(Clear, area);

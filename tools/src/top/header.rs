@@ -1,27 +1,27 @@
-//! The upper part of the screen: what is on air, for how long, who may listen, and how the capture does.
+//! The upper part of the screen: the source, the number of listeners, and how the capture does.
 
+use aircheck_api::{RecordingStatus, Status, StreamState};
 use ratatui::style::Style;
 use ratatui::text::Line;
 
-use super::api::{Recording, Status};
-use super::figures;
+use super::line::{line_of, line_with};
 use super::state::{Contact, State};
-use super::text::line_of;
 use super::theme::{Theme, Tone};
+use crate::units;
 
-/// Below this a day's figures don't fit with all their words.
+/// Below this width a day's figures don't fit with all their words.
 const NARROW: usize = 80;
 
-/// State, source and server.
+/// Returns the line with state, source and server.
 pub(crate) fn title(state: &State, theme: Theme, cells: usize) -> Line<'static> {
-    let status = &state.picture().status;
-    let (badge, tone) = match status.state.as_str() {
-        "live" => (" ON AIR ", Tone::GoodBadge),
-        "ended" => (" ENDED ", Tone::BadBadge),
-        _ if status.source.failure.is_some() => (" OFF AIR ", Tone::BadBadge),
-        _ => (" SILENT ", Tone::BadBadge),
+    let status = &state.snapshot().status;
+    let (badge, tone) = match status.state {
+        StreamState::Live => (" ON AIR ", Tone::GoodBadge),
+        StreamState::Ended => (" ENDED ", Tone::BadBadge),
+        StreamState::Silent if status.source.failure.is_some() => (" OFF AIR ", Tone::BadBadge),
+        StreamState::Silent => (" SILENT ", Tone::BadBadge),
     };
-    // What was true at the last contact is not said as if it were true.
+    // Without contact the last state may be wrong.
     let (badge, tone) = if state.contact == Contact::Fine { (badge, tone) } else { (" NO CONTACT ", Tone::BadBadge) };
     let left = vec![
         (badge.to_owned(), theme.style(tone)),
@@ -30,7 +30,7 @@ pub(crate) fn title(state: &State, theme: Theme, cells: usize) -> Line<'static> 
     line_of(left, (state.authority.clone(), theme.style(Tone::Quiet)), cells)
 }
 
-/// The facts that change slowly, as many as fit.
+/// Returns the line with the facts that change slowly.
 pub(crate) fn facts(status: &Status, theme: Theme, cells: usize) -> Line<'static> {
     let Status { format, listeners, max_listeners, .. } = status;
     let channels = match format.channels {
@@ -40,13 +40,16 @@ pub(crate) fn facts(status: &Status, theme: Theme, cells: usize) -> Line<'static
     };
     let quiet = theme.style(Tone::Quiet);
     let mut facts = vec![
-        (format!("{} of {} listeners", figures::count(*listeners), figures::count(*max_listeners)), Style::new()),
-        (format!("up {}", figures::span(status.now - status.started_at)), quiet),
+        (
+            format!("{} of {} listeners", units::grouped(*listeners as u64), units::grouped(*max_listeners as u64)),
+            Style::new(),
+        ),
+        (format!("up {}", units::age(status.now - status.started_at)), quiet),
         (format!("{} kHz {channels}", f64::from(format.rate_hz) / 1e3), quiet),
         (format!("{} ms blocks", (format.block_seconds * 1e5).round() / 1e2), quiet),
     ];
     if let Some(recording) = &status.recording {
-        // A microphone is private, so a recording is never what falls away.
+        // A microphone is private, so the recording stands in front, where it never gives way.
         facts.insert(1, recorded(recording, theme));
     }
     let mut spans = Vec::new();
@@ -59,49 +62,49 @@ pub(crate) fn facts(status: &Status, theme: Theme, cells: usize) -> Line<'static
     line_of(spans, (String::new(), Style::new()), cells)
 }
 
-fn recorded(recording: &Recording, theme: Theme) -> (String, Style) {
+fn recorded(recording: &RecordingStatus, theme: Theme) -> (String, Style) {
     match &recording.failing {
         Some(why) => (format!("recording fails: {why}"), theme.style(Tone::Bad)),
         None if recording.lost > 0 => {
-            (format!("recording, {} lost", figures::plural(recording.lost, "block")), theme.style(Tone::Warning))
+            (format!("recording, {} lost", units::grouped_count(recording.lost, "block")), theme.style(Tone::Warning))
         }
         None => ("recording".to_owned(), theme.style(Tone::Warning)),
     }
 }
 
-/// What needs to be known now: that there is no contact, or why there is no sound. Else nothing.
+/// Returns the line of an alarm: no contact, or no sound and why.
 pub(crate) fn banner(state: &State, theme: Theme, now: f64, cells: usize) -> Option<Line<'static>> {
-    let text = match (&state.contact, &state.picture().status.source.failure) {
+    let text = match (&state.contact, &state.snapshot().status.source.failure) {
         (Contact::Lost { since, why }, _) => {
-            format!("no contact for {}, trying again: {why}", figures::span(now - since))
+            format!("no contact for {}, trying again: {why}", units::age(now - since))
         }
         (Contact::Fine, Some(failure)) => failure.clone(),
         (Contact::Fine, None) => return None,
     };
-    Some(line_of(vec![(text, theme.style(Tone::Bad))], (String::new(), Style::new()), cells))
+    Some(line_with(text, theme.style(Tone::Bad), cells))
 }
 
-/// Blocks, losses by reason, and how long blocks wait in the ring.
+/// Returns the line with blocks, losses by reason, and the latency of the ring.
 pub(crate) fn capture(status: &Status, theme: Theme, cells: usize) -> Line<'static> {
     let capture = &status.capture;
-    let ring = status.latency_seconds.get("ring").copied().unwrap_or_default();
+    let ring = status.latency_seconds.ring;
     let quiet = theme.style(Tone::Quiet);
-    let lost = |blocks: u64| (figures::count(blocks), theme.style(if blocks > 0 { Tone::Bad } else { Tone::Plain }));
+    let lost = |blocks: u64| (units::grouped(blocks), theme.style(if blocks > 0 { Tone::Bad } else { Tone::Plain }));
     let label = |text: &str| (text.to_owned(), quiet);
     let figure = |text: String| (text, Style::new());
-    // Where there is little room, words give way, not figures.
+    // Where there is little room, words give way to figures.
     let is_narrow = cells < NARROW;
     let spans = vec![
         label(if is_narrow { "" } else { "captured " }),
-        figure(figures::plural(capture.blocks, "block")),
+        figure(units::grouped_count(capture.blocks, "block")),
         label(" · lost "),
         lost(capture.lost_xrun),
         label(" xrun "),
         lost(capture.lost_overflow),
         label(if is_narrow { " overflow · ring " } else { " overflow · ring p50 " }),
-        figure(figures::milliseconds(ring.p50)),
+        figure(units::latency(ring.p50)),
         label(if is_narrow { ", " } else { " p99 " }),
-        figure(figures::milliseconds(ring.p99)),
+        figure(units::latency(ring.p99)),
     ];
     line_of(spans, (String::new(), Style::new()), cells)
 }

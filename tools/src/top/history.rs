@@ -2,35 +2,35 @@
 
 use std::collections::VecDeque;
 
-/// How far back it goes.
+/// The length of the history.
 pub(crate) const SECONDS: f64 = 60.0;
-/// More points than any column has cells would only cost memory: two a second.
-const POINTS_MOST: usize = 128;
+/// Two points a second; more than a column has cells would only cost memory.
+const MAX_POINTS: usize = 128;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// A listener's lags, oldest first, each with its time; both in seconds.
+/// A listener's lags, oldest first, each with its time, in seconds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
     points: VecDeque<(f64, f64)>,
 }
 
 impl History {
-    /// It was `lag` behind at `now`.
+    /// Adds the lag at `now`.
     pub(crate) fn add(&mut self, lag: f64, now: f64) {
         self.points.push_back((now, lag));
-        while self.points.len() > POINTS_MOST || self.points.front().is_some_and(|(at, _)| *at < now - SECONDS) {
+        while self.points.len() > MAX_POINTS || self.points.front().is_some_and(|(at, _)| *at < now - SECONDS) {
             self.points.pop_front();
         }
     }
 
-    /// The minute before `now` in `cells` characters, newest on the right, each as high as the largest lag in it. A lag
-    /// of `limit` fills the height, unless there was a larger one. Where nothing is known yet it is blank.
-    pub(crate) fn bars(&self, cells: usize, limit: f64, now: f64) -> String {
+    /// Returns the minute before `now` in `cells` characters, newest on the right, each as high as the largest lag in it.
+    /// A lag of `full` fills the height, unless there was a larger one. Unknown times are blank.
+    pub(crate) fn bars(&self, cells: usize, full: f64, now: f64) -> String {
         if cells == 0 {
             return String::new();
         }
         let step = SECONDS / cells as f64;
-        // Cells begin at fixed times: if they slid with the clock, every bar would tremble with each look.
+        // Cells begin at fixed times: if they slid with the clock, every bar would tremble.
         let newest = (now / step).floor();
         let mut largest: Vec<Option<f64>> = vec![None; cells];
         for (at, lag) in &self.points {
@@ -40,13 +40,13 @@ impl History {
                 *cell = Some(cell.unwrap_or(0.0).max(*lag));
             }
         }
-        // A look that came late leaves a hole that says nothing of the listener.
+        // A late answer leaves a hole that says nothing of the listener.
         for cell in 1..cells {
             if largest[cell].is_none() && largest[cell + 1..].iter().any(Option::is_some) {
                 largest[cell] = largest[cell - 1];
             }
         }
-        let most = largest.iter().flatten().fold(limit, |most, lag| most.max(*lag));
+        let most = largest.iter().flatten().fold(full, |most, lag| most.max(*lag));
         let bar = |lag: f64| BARS[((lag / most * BARS.len() as f64) as usize).min(BARS.len() - 1)];
         largest.into_iter().map(|lag| lag.map_or(' ', bar)).collect()
     }
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_between_two_looks_is_filled_with_what_was_before() {
+    fn a_hole_between_two_answers_is_filled_with_the_lag_before() {
         let mut history = History::default();
         history.add(1.0, 71.0);
         history.add(0.0, 91.0);
@@ -90,7 +90,7 @@ mod tests {
         for look in 0..10_000 {
             history.add(1.0, f64::from(look) * 0.01);
         }
-        assert!(history.points.len() <= POINTS_MOST);
+        assert!(history.points.len() <= MAX_POINTS);
         history.add(0.0, 1_000.0);
         assert_eq!(history.points.len(), 1);
     }

@@ -1,25 +1,26 @@
-//! What each key does.
+//! The effect of each key.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
+use super::row;
 use super::state::{Contact, Mode, State};
 
-/// What a key asks for beyond another look of the screen.
+/// What a key asks for beyond a change of the screen.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum Action {
     Nothing,
     Quit,
-    /// Disconnect this one.
-    Kick {
+    /// Disconnect this listener.
+    Disconnect {
         id: u64,
         title: String,
     },
 }
 
-/// Longest filter: as much as a name may have.
-const FILTER_MOST: usize = 64;
+/// Longest filter, as long as a name.
+const MAX_FILTER_CHARS: usize = 64;
 
-/// The keys as the help shows them, most needed first.
+/// The keys as the help shows them, the most important first.
 pub(crate) const HELP: [(&str, &str); 10] = [
     ("↑ ↓", "select a listener"),
     ("PgUp PgDn", "a page up or down"),
@@ -27,21 +28,21 @@ pub(crate) const HELP: [(&str, &str); 10] = [
     ("s", "sort by lag, lost, name, connected"),
     ("r", "reverse the order"),
     ("/", "filter by name or address; Esc clears"),
-    ("k", "disconnect the selected one"),
-    ("p", "hold the picture still"),
+    ("k", "disconnect the selected listener"),
+    ("p", "hold the figures still"),
     ("?", "this help"),
     ("q  Esc", "quit"),
 ];
 
 impl State {
-    /// Does what `key` is for.
-    pub(crate) fn press(&mut self, key: KeyEvent, now: f64) -> Wish {
+    /// Applies a key.
+    pub(crate) fn press(&mut self, key: KeyEvent, now: f64) -> Action {
         if key.kind == KeyEventKind::Release {
-            return Wish::Nothing;
+            return Action::Nothing;
         }
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         if control && key.code == KeyCode::Char('c') {
-            return Wish::Quit;
+            return Action::Quit;
         }
         match self.mode.clone() {
             Mode::Table if !control => self.press_in_table(key.code, now),
@@ -49,21 +50,21 @@ impl State {
             Mode::Question { id, title } => self.answer(key.code, id, title),
             Mode::Help => {
                 self.mode = Mode::Table;
-                Wish::Nothing
+                Action::Nothing
             }
-            Mode::Table | Mode::Filter => Wish::Nothing,
+            Mode::Table | Mode::Filter => Action::Nothing,
         }
     }
 
-    fn press_in_table(&mut self, key: KeyCode, now: f64) -> Wish {
-        // All but one of the rows, so that the eye finds its place again.
+    fn press_in_table(&mut self, key: KeyCode, now: f64) -> Action {
+        // All rows but one, so that the eye finds its place again.
         let page = self.page.saturating_sub(1).max(1).cast_signed();
         match key {
             KeyCode::Esc if !self.filter.is_empty() => {
                 self.filter.clear();
                 self.settle();
             }
-            KeyCode::Char('q') | KeyCode::Esc => return Wish::Quit,
+            KeyCode::Char('q') | KeyCode::Esc => return Action::Quit,
             KeyCode::Down => self.select_by(1),
             KeyCode::Up => self.select_by(-1),
             KeyCode::PageDown => self.select_by(page),
@@ -75,14 +76,14 @@ impl State {
             KeyCode::Char('/') => self.mode = Mode::Filter,
             KeyCode::Char('p') => self.pause(),
             KeyCode::Char('?') => self.mode = Mode::Help,
-            KeyCode::Char('k') => self.ask_to_kick(now),
+            KeyCode::Char('k') => self.ask_to_disconnect(now),
             _ => {}
         }
         self.settle();
-        Wish::Nothing
+        Action::Nothing
     }
 
-    fn press_in_filter(&mut self, key: KeyCode) -> Wish {
+    fn press_in_filter(&mut self, key: KeyCode) -> Action {
         match key {
             KeyCode::Esc => {
                 self.filter.clear();
@@ -92,40 +93,40 @@ impl State {
             KeyCode::Backspace => {
                 self.filter.pop();
             }
-            KeyCode::Char(letter) if !letter.is_control() && self.filter.chars().count() < FILTER_MOST => {
+            KeyCode::Char(letter) if !letter.is_control() && self.filter.chars().count() < MAX_FILTER_CHARS => {
                 self.filter.push(letter);
             }
-            // To look through what is left while it is being written.
+            // Moves among the matches while the filter is edited.
             KeyCode::Down => self.select_by(1),
             KeyCode::Up => self.select_by(-1),
             _ => {}
         }
         self.settle();
-        Wish::Nothing
+        Action::Nothing
     }
 
-    fn ask_to_kick(&mut self, now: f64) {
-        let chosen = self.selected_row().map(|row| (row.id, row.title()));
+    fn ask_to_disconnect(&mut self, now: f64) {
+        let chosen = self.selected_row().map(|row| (row.id, row::title(row)));
         match (&self.contact, chosen) {
-            (Contact::Lost { .. }, _) => self.say("nobody can be disconnected without contact".to_owned(), now),
+            (Contact::Lost { .. }, _) => self.say("cannot disconnect without contact".to_owned(), now),
             (Contact::Fine, Some((id, title))) => self.mode = Mode::Question { id, title },
             (Contact::Fine, None) => self.say("select a listener first, with ↑ and ↓".to_owned(), now),
         }
     }
 
-    /// Only a clear yes is one, and nothing but a no or a yes ends the question: keys that were meant for something else
-    /// must not throw anybody out.
-    fn answer(&mut self, key: KeyCode, id: u64, title: String) -> Wish {
+    /// Answers the question. Only a yes or a no ends it: keys that were meant for something else must not disconnect a
+    /// listener.
+    fn answer(&mut self, key: KeyCode, id: u64, title: String) -> Action {
         match key {
             KeyCode::Char('y' | 'Y') => {
                 self.mode = Mode::Table;
-                Wish::Kick { id, title }
+                Action::Disconnect { id, title }
             }
             KeyCode::Char('n' | 'N' | 'q') | KeyCode::Esc => {
                 self.mode = Mode::Table;
-                Wish::Nothing
+                Action::Nothing
             }
-            _ => Wish::Nothing,
+            _ => Action::Nothing,
         }
     }
 }

@@ -1,44 +1,44 @@
-//! How loud it is: a bar for each channel, from -60 dBFS to full scale.
+//! The level of each channel as a bar, from -60 dBFS to full scale.
 
+use aircheck_api::{ChannelLevel, Status, StreamState};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::api::{Level, Status};
-use super::figures;
-use super::text::fit;
 use super::theme::{Theme, Tone};
+use crate::table::{Align, COLUMN_GAP, fit};
+use crate::units;
 
 /// The bar's left end, as on the server's page.
-const FLOOR_DBFS: f64 = -60.0;
-/// Where it begins to be loud, and where little is left.
-const LOUD_DBFS: f64 = -12.0;
-const HOT_DBFS: f64 = -3.0;
-/// A meter narrower than this says nothing: its label, 8 cells of bar and a figure.
-const WIDTH_LEAST: usize = 17;
-/// From here on there is room for the RMS as a figure, too.
+const FLOOR_DBFS: f32 = -60.0;
+/// From here on the level is loud.
+const LOUD_DBFS: f32 = -12.0;
+/// From here on little room is left.
+const HOT_DBFS: f32 = -3.0;
+/// Least width of a meter: its label, 8 cells of bar and a figure.
+const MIN_WIDTH: usize = 17;
+/// From this width on the RMS stands as a figure too.
 const WIDTH_WITH_RMS: usize = 50;
-/// Wider bars only take the eye longer.
-const WIDTH_MOST: usize = 100;
-const GAP: usize = 2;
+/// Most cells of a meter: a wider bar only takes longer to read.
+const MAX_WIDTH: usize = 100;
 
-/// The meters of all channels in at most `lines` lines of `cells`, side by side where there are more channels than
-/// lines. The last one says how many didn't fit.
+/// Returns the meters of all channels in at most `lines` lines, side by side if there are more channels than lines. The
+/// last line says how many did not fit.
 pub(crate) fn meters(status: &Status, theme: Theme, lines: usize, cells: usize) -> Vec<Line<'static>> {
     let levels = &status.level;
     let lines = lines.min(levels.len());
     if lines == 0 {
         return Vec::new();
     }
-    let abreast = levels.len().div_ceil(lines).min((cells + GAP) / (WIDTH_LEAST + GAP)).max(1);
-    let width = ((cells + GAP) / abreast).saturating_sub(GAP).min(WIDTH_MOST);
+    let abreast = levels.len().div_ceil(lines).min((cells + COLUMN_GAP) / (MIN_WIDTH + COLUMN_GAP)).max(1);
+    let width = ((cells + COLUMN_GAP) / abreast).saturating_sub(COLUMN_GAP).min(MAX_WIDTH);
     let shown = (lines * abreast).min(levels.len());
     let mut drawn: Vec<Line<'static>> = Vec::new();
     for (at, level) in levels.iter().take(shown).enumerate() {
-        let spans = meter(&label(at, levels.len()), *level, status.state == "live", theme, width);
+        let spans = meter(&label(at, levels.len()), *level, status.state == StreamState::Live, theme, width);
         if at % abreast == 0 {
             drawn.push(Line::from(spans));
         } else if let Some(line) = drawn.last_mut() {
-            line.push_span(Span::raw(" ".repeat(GAP)));
+            line.push_span(Span::raw(" ".repeat(COLUMN_GAP)));
             line.spans.extend(spans);
         }
     }
@@ -59,18 +59,18 @@ fn label(channel: usize, channels: usize) -> String {
     }
 }
 
-/// A heavy line as far as the RMS, a light one as far as the peak.
-fn meter(label: &str, level: Level, is_live: bool, theme: Theme, cells: usize) -> Vec<Span<'static>> {
+/// Returns a heavy line up to the RMS and a light one up to the peak.
+fn meter(label: &str, level: ChannelLevel, is_live: bool, theme: Theme, cells: usize) -> Vec<Span<'static>> {
     let peak = level.peak_dbfs.filter(|_| is_live);
     let rms = level.rms_dbfs.filter(|_| is_live);
-    let mut figures = format!(" {:>5}", figures::decibels(peak, is_live));
+    let mut figures = format!(" {:>5}", units::page_dbfs(peak, is_live));
     if cells >= WIDTH_WITH_RMS {
-        figures = format!("{figures} peak  {:>5} rms dBFS", figures::decibels(rms, is_live));
+        figures = format!("{figures} peak  {:>5} rms dBFS", units::page_dbfs(rms, is_live));
     }
     let bar = cells.saturating_sub(3 + figures.chars().count());
-    let reach = |dbfs: Option<f64>| dbfs.map_or(0, |dbfs| cells_to(dbfs, bar));
+    let reach = |dbfs: Option<f32>| dbfs.map_or(0, |dbfs| cells_to(dbfs, bar));
     let (heavy, light) = (reach(rms), reach(peak));
-    let mut spans = vec![Span::styled(fit(label, 3, false), theme.style(Tone::Quiet))];
+    let mut spans = vec![Span::styled(fit(label, 3, Align::Left), theme.style(Tone::Quiet))];
     let zones = [
         (0, cells_to(LOUD_DBFS, bar), Tone::Good),
         (cells_to(LOUD_DBFS, bar), cells_to(HOT_DBFS, bar), Tone::Warning),
@@ -91,10 +91,10 @@ fn meter(label: &str, level: Level, is_live: bool, theme: Theme, cells: usize) -
     spans
 }
 
-/// How many of `bar` cells a level reaches.
-fn cells_to(dbfs: f64, bar: usize) -> usize {
+/// Returns how many of `bar` cells a level reaches.
+fn cells_to(dbfs: f32, bar: usize) -> usize {
     let share = ((dbfs - FLOOR_DBFS) / -FLOOR_DBFS).clamp(0.0, 1.0);
-    (share * bar as f64).round() as usize
+    (share * bar as f32).round() as usize
 }
 
 #[cfg(test)]
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn loud_parts_have_their_colours() {
         let mut status = status();
-        status.level[0] = Level { peak_dbfs: Some(0.0), rms_dbfs: Some(0.0) };
+        status.level[0] = ChannelLevel { peak_dbfs: Some(0.0), rms_dbfs: Some(0.0) };
         let lines = meters(&status, THEME, 2, 29);
         let parts: Vec<_> =
             lines[0].spans[1..4].iter().map(|span| (span.content.chars().count(), span.style)).collect();
@@ -131,11 +131,11 @@ mod tests {
     }
 
     #[test]
-    fn where_lines_are_few_channels_stand_side_by_side_and_the_rest_is_counted() {
+    fn in_few_lines_channels_stand_side_by_side_and_the_rest_is_counted() {
         assert_eq!(drawn(&status(), 1, 40).len(), 1);
         assert!(drawn(&status(), 1, 40)[0].contains("R  "));
         let mut many = status();
-        many.level = vec![Level { peak_dbfs: None, rms_dbfs: None }; 32];
+        many.level = vec![ChannelLevel { peak_dbfs: None, rms_dbfs: None }; 32];
         let lines = drawn(&many, 2, 40);
         assert!(lines[0].contains("1 ") && lines[0].contains("2 ") && lines[0].contains("−∞"), "{lines:?}");
         assert_eq!(lines[1], "30 more channels");
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn without_sound_there_is_no_level() {
         let mut status = status();
-        status.state = "ended".to_owned();
+        status.state = StreamState::Ended;
         assert!(drawn(&status, 2, 40).iter().all(|line| line.ends_with("—") && !line.contains('━')));
     }
 }

@@ -1,4 +1,4 @@
-//! `--once`: the same screen as plain text, with every listener and every column that fits.
+//! The screen as plain text for `--once`, with every listener and every column that fits.
 
 use ratatui::text::Line;
 
@@ -6,10 +6,10 @@ use super::state::State;
 use super::theme::Theme;
 use super::{draw, table};
 
-/// Where lines go into a file or to another program: wide enough for every column.
-pub(crate) const WIDTH_ELSEWHERE: usize = 240;
+/// Width in a file or a pipe: enough for every column.
+pub(crate) const DEFAULT_WIDTH: usize = 240;
 
-/// Without colours, and without blanks at the ends of lines.
+/// Returns the text, without colours and without spaces at the ends of lines.
 pub(crate) fn text(state: &State, cells: usize) -> String {
     let theme = Theme { has_colour: false };
     let mut lines = draw::upper(state, theme, 0.0, cells, true);

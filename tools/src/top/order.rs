@@ -1,12 +1,14 @@
-//! In which order listeners stand, and which of them are shown.
+//! The order of the listeners, and the filter.
 
 use std::cmp::Ordering;
 
-use super::api::Row;
+use aircheck_api::ListenerRow;
 
-/// What they are sorted by.
+use super::row;
+
+/// The column that rows are sorted by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Key {
+pub(crate) enum SortKey {
     #[default]
     Lag,
     Lost,
@@ -17,51 +19,51 @@ pub(crate) enum Key {
 /// An order of rows.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Order {
-    pub(crate) key: Key,
+    pub(crate) key: SortKey,
     pub(crate) is_reversed: bool,
 }
 
 impl Order {
-    /// The next one of four, in its natural direction.
+    /// Changes to the next column, in its natural direction.
     pub(crate) fn cycle(&mut self) {
         let key = match self.key {
-            Key::Lag => Key::Lost,
-            Key::Lost => Key::Name,
-            Key::Name => Key::Connected,
-            Key::Connected => Key::Lag,
+            SortKey::Lag => SortKey::Lost,
+            SortKey::Lost => SortKey::Name,
+            SortKey::Name => SortKey::Connected,
+            SortKey::Connected => SortKey::Lag,
         };
         *self = Self { key, is_reversed: false };
     }
 
-    /// What comes first, in words.
+    /// Returns in words which rows come first.
     pub(crate) fn label(self) -> &'static str {
         match (self.key, self.is_reversed) {
-            (Key::Lag, false) => "furthest behind first",
-            (Key::Lag, true) => "least behind first",
-            (Key::Lost, false) => "most lost first",
-            (Key::Lost, true) => "least lost first",
-            (Key::Name, false) => "by name",
-            (Key::Name, true) => "by name, reversed",
-            (Key::Connected, false) => "longest here first",
-            (Key::Connected, true) => "newest first",
+            (SortKey::Lag, false) => "furthest behind first",
+            (SortKey::Lag, true) => "least behind first",
+            (SortKey::Lost, false) => "most lost first",
+            (SortKey::Lost, true) => "least lost first",
+            (SortKey::Name, false) => "by name",
+            (SortKey::Name, true) => "by name, reversed",
+            (SortKey::Connected, false) => "longest here first",
+            (SortKey::Connected, true) => "newest first",
         }
     }
 
-    /// Which of two comes first. Equals stand in the order in which they came, so that rows rest.
-    pub(crate) fn compare(self, a: &Row, b: &Row) -> Ordering {
+    /// Compares two rows. Equal ones stand in the order in which they connected, so that rows rest.
+    pub(crate) fn compare(self, a: &ListenerRow, b: &ListenerRow) -> Ordering {
         let by_key = match self.key {
-            Key::Lag => b.notable_seconds().total_cmp(&a.notable_seconds()),
-            Key::Lost => b.lost.cmp(&a.lost),
-            Key::Name => a.title().to_lowercase().cmp(&b.title().to_lowercase()),
-            Key::Connected => a.connected_at.total_cmp(&b.connected_at),
+            SortKey::Lag => row::notable_seconds(b).total_cmp(&row::notable_seconds(a)),
+            SortKey::Lost => b.lost.cmp(&a.lost),
+            SortKey::Name => row::title(a).to_lowercase().cmp(&row::title(b).to_lowercase()),
+            SortKey::Connected => a.connected_at.total_cmp(&b.connected_at),
         };
         let by_key = if self.is_reversed { by_key.reverse() } else { by_key };
         by_key.then(a.id.cmp(&b.id))
     }
 }
 
-/// Whether `row` has `text` in its name or its address; capitals don't matter.
-pub(crate) fn matches(row: &Row, text: &str) -> bool {
+/// Returns whether `row` has `text` in its name or its address, in capitals or not.
+pub(crate) fn matches(row: &ListenerRow, text: &str) -> bool {
     let text = text.to_lowercase();
     row.name.to_lowercase().contains(&text) || row.remote.to_lowercase().contains(&text)
 }
@@ -71,8 +73,8 @@ mod tests {
     use super::super::fixture::row;
     use super::*;
 
-    fn ids(order: Order, rows: &[Row]) -> Vec<u64> {
-        let mut rows: Vec<&Row> = rows.iter().collect();
+    fn ids(order: Order, rows: &[ListenerRow]) -> Vec<u64> {
+        let mut rows: Vec<&ListenerRow> = rows.iter().collect();
         rows.sort_by(|a, b| order.compare(a, b));
         rows.iter().map(|row| row.id).collect()
     }
@@ -94,11 +96,11 @@ mod tests {
         order.cycle();
         assert_eq!(ids(order, &rows), [3, 1, 2, 4]);
         order.cycle();
-        assert_eq!((order.key, order.is_reversed), (Key::Lag, false));
+        assert_eq!((order.key, order.is_reversed), (SortKey::Lag, false));
     }
 
     #[test]
-    fn lag_that_was_asked_for_is_no_reason_to_stand_first() {
+    fn requested_lag_does_not_count() {
         let mut rows = [row(1, "a", 2.0), row(2, "b", 0.5)];
         rows[0].burst_seconds = 2.0;
         assert_eq!(ids(Order::default(), &rows), [2, 1]);

@@ -2,26 +2,28 @@
 
 use std::ops::Range;
 
+use aircheck_api::{ListenerRow, Status};
 use ratatui::text::{Line, Span};
 
-use super::api::{Row, Status};
-use super::columns::{Column, GAP, that_fit};
-use super::figures::{self, NOTHING};
-use super::picture::Picture;
+use super::columns::{Column, that_fit};
+use super::line::{line_of, line_with};
+use super::row;
+use super::snapshot::Snapshot;
 use super::state::State;
-use super::text::{fit, line_of};
 use super::theme::{Theme, Tone};
+use crate::table::{COLUMN_GAP, fit};
+use crate::units::{self, NOTHING};
 
-/// In front of each row: whether it is selected, so that this shows without colours and in a screenshot, too.
+/// Cells in front of each row, which mark the selected one even without colours.
 const MARK: usize = 2;
 
-/// How many there are, which are shown, and in which order.
+/// Returns a line with the number of listeners, the filter and the order.
 pub(crate) fn caption(state: &State, theme: Theme, cells: usize) -> Line<'static> {
-    let (shown, all) = (state.visible().len() as u64, state.picture().rows.len() as u64);
+    let (shown, all) = (state.visible().len() as u64, state.snapshot().rows.len() as u64);
     let count = match all {
-        0 => "nobody listens".to_owned(),
-        _ if state.filter.is_empty() => figures::plural(all, "listener"),
-        _ => format!("{} of {} match “{}”", figures::count(shown), figures::plural(all, "listener"), state.filter),
+        0 => "no listeners".to_owned(),
+        _ if state.filter.is_empty() => units::grouped_count(all, "listener"),
+        _ => format!("{} of {} match “{}”", units::grouped(shown), units::grouped_count(all, "listener"), state.filter),
     };
     let mut left = vec![(count, theme.style(Tone::Strong))];
     if all > 0 {
@@ -31,17 +33,17 @@ pub(crate) fn caption(state: &State, theme: Theme, cells: usize) -> Line<'static
     line_of(left, (right.to_owned(), theme.style(Tone::BadBadge)), cells)
 }
 
-/// The columns' titles and the rows in `window`; those of one width stand below each other.
+/// Returns the columns' titles and the rows in `window`.
 pub(crate) fn rows(state: &State, theme: Theme, window: Range<usize>, cells: usize) -> Vec<Line<'static>> {
-    let picture = state.picture();
-    let columns = that_fit(picture, cells.saturating_sub(MARK));
+    let snapshot = state.snapshot();
+    let columns = that_fit(snapshot, cells.saturating_sub(MARK));
     let visible = state.visible();
     let mut lines = Vec::with_capacity(1 + window.len());
-    if !picture.rows.is_empty() {
+    if !snapshot.rows.is_empty() {
         lines.push(titles(&columns, state, theme));
     }
     for row in visible.get(window).unwrap_or_default() {
-        lines.push(line(row, picture, &columns, theme, state.selected == Some(row.id)));
+        lines.push(line(row, snapshot, &columns, theme, state.selected == Some(row.id)));
     }
     lines
 }
@@ -50,59 +52,65 @@ fn titles(columns: &[(Column, usize)], state: &State, theme: Theme) -> Line<'sta
     let mut spans = vec![Span::raw(" ".repeat(MARK))];
     for (at, (column, cells)) in columns.iter().enumerate() {
         let is_key = column.key() == Some(state.order.key);
-        let title = fit(column.title(), *cells, column.is_right());
+        let title = fit(column.title(), *cells, column.align());
         spans.push(Span::styled(title, theme.style(if is_key { Tone::Strong } else { Tone::Quiet })));
         if at + 1 < columns.len() {
-            spans.push(Span::raw(" ".repeat(GAP)));
+            spans.push(Span::raw(" ".repeat(COLUMN_GAP)));
         }
     }
     Line::from(spans)
 }
 
-fn line(row: &Row, picture: &Picture, columns: &[(Column, usize)], theme: Theme, is_selected: bool) -> Line<'static> {
+fn line(
+    row: &ListenerRow,
+    snapshot: &Snapshot,
+    columns: &[(Column, usize)],
+    theme: Theme,
+    is_selected: bool,
+) -> Line<'static> {
     let mut spans = vec![Span::raw(if is_selected { "▶ " } else { "  " })];
     for (at, (column, cells)) in columns.iter().enumerate() {
-        let (text, tone) = column.cell(row, picture, *cells);
+        let (text, tone) = column.cell(row, snapshot, *cells);
         // On the selected row's ground, colours and faint text are hard to read.
         let tone = if is_selected { Tone::Plain } else { tone };
-        spans.push(Span::styled(fit(&text, *cells, column.is_right()), theme.style(tone)));
+        spans.push(Span::styled(fit(&text, *cells, column.align()), theme.style(tone)));
         if at + 1 < columns.len() {
-            spans.push(Span::raw(" ".repeat(GAP)));
+            spans.push(Span::raw(" ".repeat(COLUMN_GAP)));
         }
     }
     let line = Line::from(spans);
     if is_selected { line.style(theme.style(Tone::Selected)) } else { line }
 }
 
-/// Everything of the selected one that may have found no column, in two lines.
-pub(crate) fn details(row: &Row, status: &Status, theme: Theme, cells: usize) -> [Line<'static>; 2] {
+/// Returns two lines with everything of the selected listener that may have found no column.
+pub(crate) fn details(row: &ListenerRow, status: &Status, theme: Theme, cells: usize) -> [Line<'static>; 2] {
     let quiet = theme.style(Tone::Quiet);
-    let asked = row.asked_seconds().map(|asked| format!(" · + {} asked for", figures::seconds(Some(asked))));
+    let asked = row::asked_seconds(row).map(|asked| format!(" · + {} asked for", units::lag(asked)));
     let address = if row.name.is_empty() { String::new() } else { format!(" · {}", row.remote) };
     let facts = format!(
         "{address} · {} · {} · here for {}{}",
         row.format,
         row.overflow,
-        figures::span(status.now - row.connected_at),
+        units::age(status.now - row.connected_at),
         asked.unwrap_or_default(),
     );
-    let places: Vec<String> =
-        row.places().iter().map(|(place, waits)| format!("{place} {}", figures::seconds(Some(*waits)))).collect();
-    let stage = |name| figures::milliseconds(row.latency_seconds.get(name).and_then(|spread| spread.p50));
-    let waits = if places.is_empty() { NOTHING.to_owned() } else { places.join(", ") };
+    let parts: Vec<String> =
+        row::parts(row).iter().map(|(place, seconds)| format!("{place} {}", units::lag(*seconds))).collect();
+    let parts = if parts.is_empty() { NOTHING.to_owned() } else { parts.join(", ") };
+    let stages = &row.latency_seconds;
+    let [queue, socket, ear] =
+        [stages.queue.p50, stages.socket.p50, stages.ear.and_then(|ear| ear.p50)].map(units::latency);
     let gaps = match row.gaps {
         0 => "no gap".to_owned(),
-        gaps => format!("{}, at most {}", figures::plural(gaps, "gap"), figures::plural(row.gap_max_blocks, "block")),
+        gaps => format!(
+            "{}, at most {}",
+            units::grouped_count(gaps, "gap"),
+            units::grouped_count(row.gap_max_blocks, "block")
+        ),
     };
-    let more = format!(
-        "p50 queue {} socket {} ear {} · {gaps} · waits in {waits}",
-        stage("queue"),
-        stage("socket"),
-        stage("ear")
-    );
-    let none = || (String::new(), quiet);
+    let more = format!("p50 queue {queue} socket {socket} ear {ear} · {gaps} · lag {parts}");
     [
-        line_of(vec![(row.title(), theme.style(Tone::Strong)), (facts, quiet)], none(), cells),
-        line_of(vec![(more, quiet)], none(), cells),
+        line_of(vec![(row::title(row), theme.style(Tone::Strong)), (facts, quiet)], (String::new(), quiet), cells),
+        line_with(more, quiet, cells),
     ]
 }

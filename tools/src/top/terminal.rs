@@ -1,4 +1,4 @@
-//! The terminal, borrowed: it is given back as it was, whatever happens.
+//! The terminal, which is restored however the program ends.
 
 use std::io::{self, IsTerminal, Stdout, stdin, stdout};
 
@@ -9,8 +9,8 @@ use super::draw::draw;
 use super::state::State;
 use super::theme::Theme;
 
-/// The alternate screen in raw mode, until dropped. ratatui's own hook does the same before a panic's message is
-/// printed, so that this is seen.
+/// The alternate screen in raw mode, until dropped. ratatui's own hook restores the terminal before the message of a
+/// panic is printed, so that it can be read.
 #[derive(Debug)]
 pub(crate) struct Screen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
@@ -22,7 +22,7 @@ impl Screen {
     ///
     /// # Errors
     ///
-    /// What the terminal refuses.
+    /// If the terminal refuses.
     pub(crate) fn take() -> io::Result<Self> {
         Ok(Self { terminal: ratatui::try_init()?, theme: Theme::from_environment() })
     }
@@ -31,7 +31,7 @@ impl Screen {
     ///
     /// # Errors
     ///
-    /// When the terminal is gone.
+    /// If the terminal is gone.
     pub(crate) fn draw(&mut self, state: &mut State, now: f64) -> io::Result<()> {
         self.terminal.draw(|frame| draw(frame, state, self.theme, now)).map(|_| ())
     }
@@ -39,20 +39,20 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // After a panic the hook has done it; once more would put the cursor back over the panic's message.
+        // After a panic the hook has done it; again would put the cursor over the panic's message.
         if !std::thread::panicking() {
             ratatui::restore();
         }
     }
 }
 
-/// Whether there is somebody to look at it, and to press keys.
+/// Returns whether there is a terminal that can be drawn on and read from.
 pub(crate) fn is_there() -> bool {
     let can_draw = std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     stdout().is_terminal() && stdin().is_terminal() && can_draw
 }
 
-/// Columns of the terminal that stdout is, if it is one.
+/// Returns the columns of the terminal that stdout is, if it is one.
 pub(crate) fn columns() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(stdout()).ok()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)

@@ -1,25 +1,26 @@
 //! The whole screen without a terminal: keys in, lines out.
 
+use aircheck_api::ListenerRow;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::{Color, Modifier};
-
 use unicode_width::UnicodeWidthStr;
 
-use super::api::Row;
 use super::draw::draw;
 use super::fixture::{row, status};
-use super::keys::Wish;
-use super::once;
-use super::picture::Picture;
-use super::state::{Contact, Kicked, Mode, News, State};
+use super::keys::Action;
+use super::snapshot::Snapshot;
+use super::state::{Contact, Mode, State};
 use super::theme::Theme;
+use super::watch::Update;
+use super::{once, row as rows_of};
+use crate::client::Disconnected;
 
 const THEME: Theme = Theme { has_colour: true };
 
-fn state(rows: Vec<Row>) -> State {
-    State::new("127.0.0.1:8700".to_owned(), Picture::new(status(), rows, 0.0))
+fn state(rows: Vec<ListenerRow>) -> State {
+    State::new("127.0.0.1:8700".to_owned(), Snapshot::new(status(), rows, 0.0))
 }
 
 fn three() -> State {
@@ -38,9 +39,9 @@ fn lines(state: &mut State, width: u16, height: u16) -> Vec<String> {
     cells.chunks(usize::from(width)).map(|line| line.iter().map(|cell| cell.symbol()).collect()).collect()
 }
 
-/// The names in the first column, from above, and the one that is marked.
+/// Returns the names in the first column, from above, and the one that is marked.
 fn names(state: &mut State) -> (Vec<String>, Option<String>) {
-    let known: Vec<String> = state.picture().rows.iter().map(Row::title).collect();
+    let known: Vec<String> = state.snapshot().rows.iter().map(rows_of::title).collect();
     let lines = lines(state, 120, 40);
     let rows = lines.iter().skip_while(|line| !line.contains("listener  ")).skip(1);
     let at_start = |line: &&String, name: &String| line.trim_start_matches(['▶', ' ']).starts_with(name.as_str());
@@ -56,17 +57,17 @@ fn names(state: &mut State) -> (Vec<String>, Option<String>) {
     (found, marked)
 }
 
-fn press(state: &mut State, keys: &[KeyCode]) -> Wish {
+fn press(state: &mut State, keys: &[KeyCode]) -> Action {
     let pressed = |_, key: &KeyCode| state.press(KeyEvent::new(*key, KeyModifiers::NONE), 10.0);
-    keys.iter().fold(Wish::Nothing, pressed)
+    keys.iter().fold(Action::Nothing, pressed)
 }
 
-fn typed(state: &mut State, text: &str) -> Wish {
+fn typed(state: &mut State, text: &str) -> Action {
     press(state, &text.chars().map(KeyCode::Char).collect::<Vec<_>>())
 }
 
 #[test]
-fn the_worst_stands_first_with_whose_fault_it_is() {
+fn the_worst_stands_first_with_its_fault() {
     let lines = lines(&mut three(), 120, 40);
     let first = lines.iter().find(|line| line.contains("frozen")).unwrap();
     for word in ["wav", "12.0 s", "does not read", "its machine 12.0 s"] {
@@ -94,10 +95,10 @@ fn every_size_is_drawn_and_keeps_what_matters() {
 }
 
 #[test]
-fn columns_stand_below_each_other_whatever_the_names() {
+fn columns_stand_below_each_other_with_any_names() {
     let names = ["日本語の名前", "e\u{301}tage", "🎧 ear", "", "a name that is longer than its column is wide"];
     let rows = names.iter().enumerate().map(|(id, name)| row(id as u64, name, 0.0)).collect();
-    let text = once::text(&state(rows), once::WIDTH_ELSEWHERE);
+    let text = once::text(&state(rows), once::DEFAULT_WIDTH);
     let column = |line: &str| line[..line.find(" wav ").unwrap()].width();
     let at: Vec<usize> = text.lines().filter(|line| line.contains(" wav ")).map(column).collect();
     assert_eq!(at.len(), names.len());
@@ -110,12 +111,12 @@ fn the_selection_follows_the_listener_not_its_place() {
     press(&mut state, &[KeyCode::Down]);
     assert_eq!(names(&mut state).1.unwrap(), "frozen");
     let rows = vec![row(1, "kitchen", 3.0), row(2, "frozen", 0.0), row(3, "hall", 0.5)];
-    state.take(News::Listeners(rows), 1.0);
+    state.take(Update::Listeners(rows), 1.0);
     assert_eq!(names(&mut state), (["kitchen", "hall", "frozen"].map(str::to_owned).to_vec(), Some("frozen".into())));
-    // When it leaves, who then stands in its place.
-    state.take(News::Listeners(vec![row(1, "kitchen", 3.0), row(3, "hall", 0.5)]), 2.0);
+    // When it leaves, the listener in its place is selected.
+    state.take(Update::Listeners(vec![row(1, "kitchen", 3.0), row(3, "hall", 0.5)]), 2.0);
     assert_eq!(names(&mut state).1.unwrap(), "hall");
-    state.take(News::Listeners(Vec::new()), 3.0);
+    state.take(Update::Listeners(Vec::new()), 3.0);
     assert_eq!(state.selected, None);
 }
 
@@ -146,19 +147,19 @@ fn s_and_r_change_the_order() {
 #[test]
 fn a_filter_hides_the_others_until_esc() {
     let mut state = three();
-    // What would be keys are letters here.
+    // Keys are letters here.
     typed(&mut state, "/kqs");
     assert_eq!(state.filter, "kqs");
     assert!(names(&mut state).0.is_empty());
     press(&mut state, &[KeyCode::Backspace, KeyCode::Backspace, KeyCode::Enter]);
     assert_eq!(names(&mut state).0, ["kitchen"]);
-    assert_eq!(press(&mut state, &[KeyCode::Esc]), Wish::Nothing);
+    assert_eq!(press(&mut state, &[KeyCode::Esc]), Action::Nothing);
     assert_eq!(names(&mut state).0.len(), 3);
-    assert_eq!(press(&mut state, &[KeyCode::Esc]), Wish::Quit);
+    assert_eq!(press(&mut state, &[KeyCode::Esc]), Action::Quit);
 }
 
 #[test]
-fn nobody_is_disconnected_without_a_yes() {
+fn a_listener_is_disconnected_only_after_a_yes() {
     let mut state = three();
     typed(&mut state, "k");
     assert_eq!(state.mode, Mode::Table);
@@ -166,23 +167,23 @@ fn nobody_is_disconnected_without_a_yes() {
     press(&mut state, &[KeyCode::Down]);
     typed(&mut state, "k");
     assert!(lines(&mut state, 80, 24)[23].contains("y / n: disconnect frozen?"));
-    // The rows move under the question; it stays the same one's.
-    state.take(News::Listeners(vec![row(1, "kitchen", 30.0), row(2, "frozen", 0.0)]), 1.0);
-    assert_eq!(typed(&mut state, "xk "), Wish::Nothing);
+    // The rows move under the question, which keeps its listener.
+    state.take(Update::Listeners(vec![row(1, "kitchen", 30.0), row(2, "frozen", 0.0)]), 1.0);
+    assert_eq!(typed(&mut state, "xk "), Action::Nothing);
     assert!(matches!(state.mode, Mode::Question { id: 2, .. }));
-    assert_eq!(typed(&mut state, "n"), Wish::Nothing);
+    assert_eq!(typed(&mut state, "n"), Action::Nothing);
     assert_eq!(state.mode, Mode::Table);
-    assert_eq!(typed(&mut state, "ky"), Wish::Kick { id: 2, title: "frozen".to_owned() });
-    state.kicked("frozen", &Kicked::Gone, 10.0);
+    assert_eq!(typed(&mut state, "ky"), Action::Disconnect { id: 2, title: "frozen".to_owned() });
+    state.disconnected("frozen", &Disconnected::Done, 10.0);
     assert!(lines(&mut state, 80, 24)[23].contains("frozen disconnected"));
     assert_eq!(state.message(16.0), None);
 }
 
 #[test]
-fn p_holds_the_picture_and_lets_it_go() {
+fn p_holds_the_figures_still() {
     let mut state = three();
     typed(&mut state, "p");
-    state.take(News::Listeners(vec![row(9, "new", 0.0)]), 1.0);
+    state.take(Update::Listeners(vec![row(9, "new", 0.0)]), 1.0);
     assert_eq!(names(&mut state).0.len(), 3);
     assert!(lines(&mut state, 80, 24).iter().any(|line| line.contains("HELD")));
     typed(&mut state, "p");
@@ -192,8 +193,8 @@ fn p_holds_the_picture_and_lets_it_go() {
 #[test]
 fn without_contact_the_last_figures_stay_but_are_greyed() {
     let mut state = three();
-    state.take(News::Silence("connection refused".to_owned()), 3.0);
-    state.take(News::Silence("connection refused".to_owned()), 4.0);
+    state.take(Update::Unreachable("connection refused".to_owned()), 3.0);
+    state.take(Update::Unreachable("connection refused".to_owned()), 4.0);
     let lines_now = lines(&mut state, 80, 24);
     assert!(lines_now[0].contains("NO CONTACT") && !lines_now[0].contains("ON AIR"));
     assert!(lines_now[2].contains("no contact for 7 s, trying again: connection refused"), "{}", lines_now[2]);
@@ -205,19 +206,19 @@ fn without_contact_the_last_figures_stay_but_are_greyed() {
     };
     assert!(lines_now.iter().any(|line| line.contains("12.0 s")));
     assert!(greyed(&mut state));
-    state.take(News::Status(Box::new(status())), 5.0);
+    state.take(Update::Status(Box::new(status())), 5.0);
     assert_eq!(state.contact, Contact::Fine);
     assert!(lines(&mut state, 80, 24)[0].contains("ON AIR"));
     assert!(!greyed(&mut state));
 }
 
 #[test]
-fn another_server_s_numbers_mean_others() {
+fn another_run_of_the_server_clears_the_selection() {
     let mut state = three();
     press(&mut state, &[KeyCode::Down, KeyCode::Char('k')]);
     let mut another = status();
     another.started_at += 60.0;
-    state.take(News::Status(Box::new(another)), 5.0);
+    state.take(Update::Status(Box::new(another)), 5.0);
     assert_eq!((state.selected, state.mode.clone()), (None, Mode::Table));
 }
 
@@ -239,7 +240,7 @@ fn the_help_shows_every_key_and_ends_with_any() {
     for (key, does) in super::keys::HELP {
         assert!(shown.contains(key) && shown.contains(does), "{key} {does} in\n{shown}");
     }
-    assert_eq!(typed(&mut state, "q"), Wish::Nothing);
+    assert_eq!(typed(&mut state, "q"), Action::Nothing);
     assert_eq!(state.mode, Mode::Table);
-    assert_eq!(typed(&mut state, "q"), Wish::Quit);
+    assert_eq!(typed(&mut state, "q"), Action::Quit);
 }

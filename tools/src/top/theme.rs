@@ -1,18 +1,18 @@
-//! How things look. Colours only repeat what words and figures say, so without them nothing is lost.
+//! Colours and weights. They only repeat what words and figures say, so nothing is lost without them.
 
 use ratatui::style::{Color, Modifier, Style};
 
-/// What something is, which decides its look.
+/// The meaning of a text, which decides its look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
     Plain,
-    /// Of less weight: labels, zeroes.
+    /// Labels and zeroes.
     Quiet,
     Strong,
     Good,
     Warning,
     Bad,
-    /// A badge on a ground of its own.
+    /// A badge with a background.
     GoodBadge,
     BadBadge,
     Selected,
@@ -25,12 +25,12 @@ pub(crate) struct Theme {
 }
 
 impl Theme {
-    /// As `NO_COLOR` wants it (no-color.org): without colours if it is set to anything.
+    /// Has no colours if `NO_COLOR` is set to anything (no-color.org).
     pub(crate) fn from_environment() -> Self {
         Self { has_colour: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
     }
 
-    /// The terminal's own sixteen colours, which its user chose to be readable.
+    /// Returns the look of a text, in the terminal's own sixteen colours, which its user chose to be readable.
     pub(crate) fn style(self, tone: Tone) -> Style {
         let bold = Style::new().add_modifier(Modifier::BOLD);
         let reversed = Style::new().add_modifier(Modifier::REVERSED);

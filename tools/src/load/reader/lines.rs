@@ -1,20 +1,20 @@
 //! Blocks as lines of JSON, or as server-sent events with such a line as their data. Of a block's line only the beginning
 //! is read, `{"sequence":…,"position":…,"captured_at":…,"samples":[`, in the order in which aircheck writes it.
 
+use aircheck_api::GapNotice;
 use serde::Deserialize;
 
-use crate::block::Gap;
-use crate::load::reader::Item;
-use crate::words;
+use super::Item;
+use crate::sanitize::sanitize;
 
-/// How much of a line is kept: the numbers before the samples take 110 bytes at most, a line about a gap less.
+/// How much of a line is kept: the numbers before the samples take at most 110 bytes, and a notice of a gap less.
 const HEAD_BYTES: usize = 256;
 const EXCERPT_CHARS: usize = 60;
 
-/// Lines as they come, in pieces of any size.
+/// The lines of a stream in pieces of any size.
 #[derive(Debug)]
 pub(crate) struct Lines {
-    /// Whether they are the fields of events.
+    /// Whether the lines are fields of events.
     events: bool,
     head: Vec<u8>,
     /// The last byte of the line so far.
@@ -23,17 +23,17 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// A stream of lines, or of server-sent events.
+    /// Makes a reader of lines, or of server-sent events.
     pub(crate) fn new(events: bool) -> Self {
         Self { events, head: Vec::with_capacity(HEAD_BYTES), last: 0, lines: 0 }
     }
 
-    /// Takes in what arrived, and tells what the lines say that end in it.
+    /// Reads bytes that arrived, and passes on the findings of the lines that end in them.
     ///
     /// # Errors
     ///
-    /// A sentence about the line that makes no sense.
-    pub(crate) fn push(&mut self, mut bytes: &[u8], tell: &mut dyn FnMut(Item)) -> Result<(), String> {
+    /// A sentence about the line that can't be read.
+    pub(crate) fn push(&mut self, mut bytes: &[u8], found: &mut dyn FnMut(Item)) -> Result<(), String> {
         while !bytes.is_empty() {
             let end = memchr::memchr(b'\n', bytes);
             let line = &bytes[..end.unwrap_or(bytes.len())];
@@ -43,14 +43,13 @@ impl Lines {
             let Some(end) = end else { return Ok(()) };
             bytes = &bytes[end + 1..];
             self.lines += 1;
-            let said = self.read();
-            let told = said.map_err(|why| {
-                let excerpt = words::quoted(&String::from_utf8_lossy(&self.head), EXCERPT_CHARS);
-                format!("line {} makes no sense: {why}: {excerpt}", self.lines)
+            let item = self.read().map_err(|why| {
+                let excerpt = sanitize(&String::from_utf8_lossy(&self.head), EXCERPT_CHARS);
+                format!("cannot read line {} of the stream: {why}: {excerpt}", self.lines)
             })?;
             self.head.clear();
             self.last = 0;
-            told.into_iter().for_each(&mut *tell);
+            item.into_iter().for_each(&mut *found);
         }
         Ok(())
     }
@@ -59,7 +58,7 @@ impl Lines {
         let line = if self.events {
             match self.head.strip_prefix(b"data: ") {
                 Some(data) => data,
-                // The number and the kind are in the data, too; comments keep a connection alive.
+                // Number and kind are in the data too; comments keep a connection alive.
                 None => return Ok(None),
             }
         } else {
@@ -74,16 +73,16 @@ impl Lines {
         if line.starts_with(br#"{"gap""#) {
             return gap(line).map(Some);
         }
-        block(line).map(Some).ok_or_else(|| "it does not begin as a block's does".to_owned())
+        block(line).map(Some).ok_or_else(|| "it does not begin as a block does".to_owned())
     }
 }
 
 fn gap(line: &[u8]) -> Result<Item, String> {
     #[derive(Deserialize)]
-    struct News {
-        gap: Gap,
+    struct Notice {
+        gap: GapNotice,
     }
-    serde_json::from_slice(line).map(|News { gap }| Item::Gap(gap)).map_err(|error| error.to_string())
+    serde_json::from_slice(line).map(|Notice { gap }| Item::Gap(gap)).map_err(|error| error.to_string())
 }
 
 fn block(line: &[u8]) -> Option<Item> {
@@ -99,11 +98,11 @@ fn block(line: &[u8]) -> Option<Item> {
         None => (0, line),
     };
     line.strip_prefix(br#","samples":["#)?;
-    let captured_at_ns = seconds.checked_mul(1_000_000_000)?.checked_add(fraction)?;
-    Some(Item::Block { sequence, position: Some(position), captured_at_ns })
+    let captured_at_nanos = seconds.checked_mul(1_000_000_000)?.checked_add(fraction)?;
+    Some(Item::Block { sequence, position: Some(position), captured_at_nanos })
 }
 
-/// The digits at the beginning, and what follows them.
+/// Splits the digits at the beginning from the rest.
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
     let length = text.iter().position(|byte| !byte.is_ascii_digit())?;
     let digits = std::str::from_utf8(&text[..length]).ok()?;
@@ -115,7 +114,7 @@ mod tests {
     use super::*;
 
     const BLOCK: &str = r#"{"sequence":7,"position":3360,"captured_at":1790000000.123456,"samples":[0.5,-1.0]}"#;
-    const NEWS: &str = r#"{"gap":{"from":8,"blocks":3,"reason":"overflow"}}"#;
+    const NOTICE: &str = r#"{"gap":{"from":8,"blocks":3,"reason":"overflow"}}"#;
 
     fn read(events: bool, text: &str, piece: usize) -> Result<Vec<Item>, String> {
         let mut lines = Lines::new(events);
@@ -125,18 +124,18 @@ mod tests {
     }
 
     fn expected() -> Vec<Item> {
-        let captured_at_ns = 1_790_000_000_123_456_000;
+        let captured_at_nanos = 1_790_000_000_123_456_000;
         vec![
-            Item::Block { sequence: 7, position: Some(3360), captured_at_ns },
-            Item::Gap(Gap { from: 8, blocks: 3, reason: "overflow".to_owned() }),
+            Item::Block { sequence: 7, position: Some(3360), captured_at_nanos },
+            Item::Gap(GapNotice { from: 8, blocks: 3, reason: "overflow".into() }),
         ]
     }
 
     #[test]
-    fn numbers_and_gaps_are_read_in_whatever_pieces_they_come() {
+    fn numbers_and_gaps_are_read_from_pieces_of_any_size() {
         for piece in [1, 7, 1000] {
-            assert_eq!(read(false, &format!("{BLOCK}\n{NEWS}\n"), piece).unwrap(), expected());
-            let events = format!(":\n\nid: 7\ndata: {BLOCK}\n\nid: 10\nevent: gap\ndata: {NEWS}\n\n");
+            assert_eq!(read(false, &format!("{BLOCK}\n{NOTICE}\n"), piece).unwrap(), expected());
+            let events = format!(":\n\nid: 7\ndata: {BLOCK}\n\nid: 10\nevent: gap\ndata: {NOTICE}\n\n");
             assert_eq!(read(true, &events, piece).unwrap(), expected());
         }
     }
@@ -156,10 +155,10 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_told_with_its_line() {
+    fn an_unreadable_line_is_named() {
         let cases = [
-            ("<html>}\n".to_owned(), "line 1 makes no sense: it does not begin"),
-            (format!("{BLOCK}\n{}\n", &BLOCK[..70]), "line 2 makes no sense: it breaks off"),
+            ("<html>}\n".to_owned(), "cannot read line 1 of the stream: it does not begin"),
+            (format!("{BLOCK}\n{}\n", &BLOCK[..70]), "cannot read line 2 of the stream: it breaks off"),
             (BLOCK.replace("3360", "-1") + "\n", "does not begin"),
             (r#"{"gap":{"from":1}}"#.to_owned() + "\n", "missing field"),
         ];

@@ -1,12 +1,11 @@
 //! The playout against the device's end of the ring, in a time of the test's own.
 
-use super::super::outlet::{Outlet, ring};
+use super::super::output_callback::{OutputCallback, ring};
 use super::*;
-use crate::format::Format;
 
 const RATE_HZ: u32 = 48_000;
 const BLOCK_FRAMES: u32 = 480;
-const WISH: Duration = Duration::from_millis(60);
+const TARGET_BUFFER: Duration = Duration::from_millis(60);
 const DEVICE_LATENCY: Duration = Duration::from_millis(30);
 const STEP: Duration = Duration::from_millis(1);
 /// Not a whole number of periods in a block, so that a block that is missing leaves a jump.
@@ -17,24 +16,23 @@ const CAPTURED: f64 = 1_790_000_000.0;
 /// A device and what is played on it, with one clock that is the test's.
 struct Bench {
     playout: Playout,
-    outlet: Outlet,
+    callback: OutputCallback,
     now: Instant,
     /// The device asks for so many milliseconds at a time.
     period: u32,
     millis: u32,
     device_channels: usize,
     out: Vec<f32>,
-    heard: Vec<Heard>,
+    heard: Vec<HeardBlock>,
 }
 
 impl Bench {
     fn new(stream_hz: u32, device_hz: u32, channels: u16, device_channels: usize, period: u32) -> Self {
-        let (inlet, outlet) = ring(device_hz, device_channels, device_hz as usize);
-        let format = Format { rate_hz: stream_hz, channels };
-        let hello = Hello { format, block_frames: stream_hz / 100 };
-        let playout = Playout::new(inlet, hello, WISH).unwrap();
+        let (writer, callback) = ring(device_hz, device_channels, device_hz as usize);
+        let format = StreamFormat { rate_hz: stream_hz, channels, block_frames: stream_hz / 100, block_seconds: 0.01 };
+        let playout = Playout::new(writer, format, TARGET_BUFFER).unwrap();
         let now = Instant::now();
-        Self { playout, outlet, now, period, millis: 0, device_channels, out: Vec::new(), heard: Vec::new() }
+        Self { playout, callback, now, period, millis: 0, device_channels, out: Vec::new(), heard: Vec::new() }
     }
 
     fn plain() -> Self {
@@ -43,24 +41,24 @@ impl Bench {
 
     /// A block of a tone that goes on from block to block, at the same loudness on every channel.
     fn push(&mut self, sequence: u64) {
-        let Hello { format, block_frames } = self.playout.hello;
-        let frames = u64::from(block_frames);
+        let format = self.playout.format;
+        let frames = u64::from(format.block_frames);
         let samples = (sequence * frames..(sequence + 1) * frames).flat_map(|n| {
             let phase = n as f64 / f64::from(format.rate_hz) * TONE_HZ * std::f64::consts::TAU;
             vec![0.5 * phase.sin() as f32; usize::from(format.channels)]
         });
         let captured_at = CAPTURED + sequence as f64;
-        let block = Block { sequence, position: sequence * frames, captured_at, frames, samples: samples.collect() };
+        let block = Block { sequence, captured_at, frames, samples: samples.collect() };
         self.playout.push(&block, self.now).unwrap();
     }
 
     /// A millisecond goes by.
     fn tick(&mut self) {
         if self.millis.is_multiple_of(self.period) {
-            let frames = (self.playout.inlet.rate_hz * self.period / 1000) as usize;
+            let frames = (self.playout.writer.rate_hz * self.period / 1000) as usize;
             let start = self.out.len();
             self.out.resize(start + frames * self.device_channels, 0.0);
-            self.outlet.fill(&mut self.out[start..], self.now, DEVICE_LATENCY);
+            self.callback.fill(&mut self.out[start..], self.now, DEVICE_LATENCY);
         }
         let now = self.now;
         self.heard.extend(self.playout.heard(now));
@@ -190,7 +188,7 @@ fn at_the_end_everything_is_played_and_then_it_is_over() {
 fn what_is_not_a_number_is_silence_and_does_not_stay() {
     let mut bench = Bench::plain();
     let samples = vec![f32::NAN; BLOCK_FRAMES as usize];
-    let block = Block { sequence: 0, position: 0, captured_at: 0.0, frames: u64::from(BLOCK_FRAMES), samples };
+    let block = Block { sequence: 0, captured_at: 0.0, frames: u64::from(BLOCK_FRAMES), samples };
     bench.playout.push(&block, bench.now).unwrap();
     bench.play(1..100, |_| true);
     assert!(bench.out.iter().all(|sample| sample.is_finite()));

@@ -1,0 +1,163 @@
+//! The server's JSON API, over one connection that is kept.
+
+use std::time::Duration;
+
+use aircheck_api::{ListenerRow, Status};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Method, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::http;
+use super::url::Address;
+use crate::failure::{Failure, root_cause};
+use crate::sanitize::{sanitize, sanitize_cell};
+use crate::units;
+
+/// Largest document that is read: the rows of 20 000 listeners.
+const MAX_BODY_BYTES: usize = 32 << 20;
+/// Longest text of a row or of the status that is kept. A name has 64 characters at most.
+const MAX_TEXT_CHARS: usize = 300;
+
+/// A server's API, and the connection to it while there is one.
+#[derive(Debug)]
+pub(crate) struct ApiClient {
+    address: Address,
+    /// How long an answer may take.
+    timeout: Duration,
+    connection: Option<SendRequest<Empty<Bytes>>>,
+}
+
+/// What came of an attempt to disconnect a listener.
+#[derive(Debug)]
+pub(crate) enum Disconnected {
+    /// The listener is disconnected.
+    Done,
+    /// The listener had left by itself.
+    HadLeft,
+    /// The server did not do it.
+    Failed(String),
+}
+
+impl ApiClient {
+    /// Makes a client that has not connected yet. Each answer may take `timeout`.
+    pub(crate) fn new(address: Address, timeout: Duration) -> Self {
+        Self { address, timeout, connection: None }
+    }
+
+    /// Asks for `/api/v1/status`. Its texts are harmless in a terminal.
+    ///
+    /// # Errors
+    ///
+    /// Any failure that keeps it from being known.
+    pub(crate) async fn status(&mut self) -> Result<Status, Failure> {
+        let mut status: Status = self.get("/api/v1/status").await?;
+        clean(&mut status.source.description);
+        status.source.failure.as_mut().map(clean);
+        status.recording.as_mut().and_then(|recording| recording.failing.as_mut()).map(clean);
+        Ok(status)
+    }
+
+    /// Asks for `/api/v1/listeners`. Its texts are harmless in a terminal: each listener chooses its own name.
+    ///
+    /// # Errors
+    ///
+    /// As for [`status`](Self::status).
+    pub(crate) async fn listeners(&mut self) -> Result<Vec<ListenerRow>, Failure> {
+        let mut rows: Vec<ListenerRow> = self.get("/api/v1/listeners").await?;
+        rows.iter_mut().for_each(|row| [&mut row.name, &mut row.remote, &mut row.overflow].into_iter().for_each(clean));
+        Ok(rows)
+    }
+
+    /// Disconnects a listener.
+    pub(crate) async fn disconnect(&mut self, id: u64) -> Disconnected {
+        match self.ask(&Method::DELETE, &format!("/api/v1/listeners/{id}")).await {
+            Ok(response) if response.status().is_success() => Disconnected::Done,
+            Ok(response) if response.status() == StatusCode::NOT_FOUND => Disconnected::HadLeft,
+            Ok(response) => Disconnected::Failed(self.refused(response).await.to_string()),
+            Err(failure) => Disconnected::Failed(failure.to_string()),
+        }
+    }
+
+    async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Failure> {
+        let response = self.ask(&Method::GET, path).await?;
+        let status = response.status();
+        if status == StatusCode::NOT_FOUND || status.is_redirection() {
+            return Err(self.not_aircheck(format!("HTTP {} at {path}", status.as_u16())));
+        }
+        if status != StatusCode::OK {
+            return Err(self.refused(response).await);
+        }
+        let body = self.body(response).await?;
+        serde_json::from_slice(&body).map_err(|error| {
+            let why = sanitize(&error.to_string(), 120);
+            self.not_aircheck(format!("its answer at {path} cannot be read ({why})"))
+        })
+    }
+
+    /// Asks over the connection that there is, or over a new one.
+    async fn ask(&mut self, method: &Method, path: &str) -> Result<Response<Incoming>, Failure> {
+        if let Some(mut connection) = self.connection.take() {
+            // A server may close a connection that was idle, or have been started anew. That is a failure only if a new
+            // connection fails too.
+            if connection.ready().await.is_ok() {
+                let request = http::request(method.clone(), &self.address, path)?;
+                match timeout(self.timeout, connection.send_request(request)).await {
+                    Ok(Ok(response)) => {
+                        self.connection = Some(connection);
+                        return Ok(response);
+                    }
+                    Ok(Err(_)) => {}
+                    Err(_) => return Err(self.silent()),
+                }
+            }
+        }
+        let tcp = http::connect(&self.address).await?;
+        let request = http::request(method.clone(), &self.address, path)?;
+        let asked = async {
+            let (mut connection, driver) = http1::handshake(TokioIo::new(tcp)).await?;
+            // Its error also reaches the call that waits for the answer.
+            tokio::spawn(driver);
+            let response = connection.send_request(request).await?;
+            Ok::<_, hyper::Error>((connection, response))
+        };
+        match timeout(self.timeout, asked).await {
+            Ok(Ok((connection, response))) => {
+                self.connection = Some(connection);
+                Ok(response)
+            }
+            Ok(Err(error)) => Err(http::no_answer(&self.address, root_cause(&error))),
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    async fn body(&self, response: Response<Incoming>) -> Result<Bytes, Failure> {
+        match timeout(self.timeout, Limited::new(response.into_body(), MAX_BODY_BYTES).collect()).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) => Err(Failure::Lost(root_cause(error.as_ref()))),
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    async fn refused(&self, response: Response<Incoming>) -> Failure {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = self.body(response).await.unwrap_or_default();
+        http::refused(status, &headers, &body)
+    }
+
+    fn silent(&self) -> Failure {
+        http::no_answer(&self.address, format!("none within {}", units::span(self.timeout)))
+    }
+
+    fn not_aircheck(&self, why: String) -> Failure {
+        Failure::NotAircheck { authority: self.address.authority().to_owned(), why }
+    }
+}
+
+fn clean(text: &mut String) {
+    *text = sanitize_cell(text, MAX_TEXT_CHARS);
+}

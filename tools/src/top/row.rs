@@ -1,0 +1,118 @@
+//! A listener's row in words: its title, its lag, where its sound waits, and where the fault is.
+
+use aircheck_api::{Fault, ListenerRow, Status, Verdict};
+
+use crate::units;
+
+/// Below this a lag is a block or two: ordered by such lags rows would never rest, and no place is worth a name.
+const NOTABLE_SECONDS: f64 = 0.1;
+
+/// Returns what to call a listener.
+pub(crate) fn title(row: &ListenerRow) -> String {
+    match (row.name.is_empty(), row.remote.is_empty()) {
+        (false, _) => row.name.clone(),
+        (true, false) => row.remote.clone(),
+        (true, true) => format!("listener {}", row.id),
+    }
+}
+
+/// Returns the lag without the part that the listener asked for, in seconds.
+pub(crate) fn unwanted_seconds(row: &ListenerRow) -> f64 {
+    (row.lag_seconds - row.burst_seconds).max(0.0)
+}
+
+/// Returns the same if it is worth an order, and else 0.
+pub(crate) fn notable_seconds(row: &ListenerRow) -> f64 {
+    Some(unwanted_seconds(row)).filter(|lag| *lag >= NOTABLE_SECONDS).unwrap_or(0.0)
+}
+
+/// Returns the lag that the listener asked for, if it is worth a word.
+pub(crate) fn asked_seconds(row: &ListenerRow) -> Option<f64> {
+    Some(row.burst_seconds).filter(|asked| *asked >= NOTABLE_SECONDS)
+}
+
+/// Returns the lag that fills the height of a listener's trend: its limit, or the server's buffer.
+pub(crate) fn full_scale_seconds(row: &ListenerRow, status: &Status) -> f64 {
+    let limit = row.max_lag_seconds.unwrap_or(status.buffer_seconds);
+    if limit > 0.0 { limit } else { 1.0 }
+}
+
+/// Returns where the fault is, in words, while the listener is behind.
+pub(crate) fn fault(row: &ListenerRow) -> Option<&'static str> {
+    if row.verdict == Verdict::Ok {
+        return None;
+    }
+    row.fault.map(|fault| match fault {
+        Fault::Listener => "does not read",
+        Fault::Network => "slow network",
+        Fault::Server => "slow server",
+    })
+}
+
+/// Returns the notable parts of the lag with their seconds, most first: sound that waits in a place, and sound that is
+/// lost for good.
+pub(crate) fn parts(row: &ListenerRow) -> Vec<(&'static str, f64)> {
+    let mut parts = vec![
+        ("our ring", row.undelivered_seconds - row.undelivered_lost_seconds),
+        ("lost", row.undelivered_lost_seconds),
+        ("our kernel", row.socket_queued_seconds),
+        ("its machine", row.unread_seconds),
+    ];
+    parts.retain(|(_, seconds)| *seconds >= NOTABLE_SECONDS);
+    parts.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    parts
+}
+
+/// Returns the largest part in words.
+pub(crate) fn largest_part(row: &ListenerRow) -> Option<String> {
+    parts(row).first().map(|(place, seconds)| format!("{place} {}", units::lag(*seconds)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{row, status};
+    use super::*;
+
+    #[test]
+    fn a_fault_stands_only_beside_a_verdict() {
+        let mut behind = row(1, "x", 0.8);
+        assert_eq!(fault(&behind), Some("does not read"));
+        behind.verdict = Verdict::Ok;
+        assert_eq!(fault(&behind), None);
+        behind.burst_seconds = 2.0;
+        assert_eq!((asked_seconds(&behind), unwanted_seconds(&behind)), (Some(2.0), 0.0));
+    }
+
+    #[test]
+    fn the_scale_is_the_listener_s_limit_or_the_server_s_buffer() {
+        let mut row = row(1, "x", 0.8);
+        assert_eq!(full_scale_seconds(&row, &status()), 1.0);
+        row.max_lag_seconds = Some(2.0);
+        assert_eq!(full_scale_seconds(&row, &status()), 2.0);
+        row.max_lag_seconds = Some(0.0);
+        assert_eq!(full_scale_seconds(&row, &status()), 1.0);
+    }
+
+    #[test]
+    fn lost_sound_does_not_wait_in_the_ring() {
+        // It stands still: a ring of 1 s is full, and everything after that is lost.
+        let mut row = row(1, "x", 22.0);
+        (row.undelivered_seconds, row.undelivered_lost_seconds) = (21.1, 20.1);
+        (row.socket_queued_seconds, row.unread_seconds) = (0.05, 0.9);
+        assert_eq!(largest_part(&row).unwrap(), "lost 20.1 s");
+        assert_eq!(
+            parts(&row).iter().map(|(place, _)| *place).collect::<Vec<_>>(),
+            ["lost", "our ring", "its machine"]
+        );
+        (row.undelivered_seconds, row.undelivered_lost_seconds, row.unread_seconds) = (0.0, 0.0, 0.0);
+        assert_eq!(largest_part(&row), None);
+    }
+
+    #[test]
+    fn a_listener_without_a_name_is_called_by_its_address() {
+        let mut row = row(7, "", 0.0);
+        assert_eq!(title(&row), "127.0.0.1:40007");
+        row.remote.clear();
+        assert_eq!(title(&row), "listener 7");
+    }
+}
