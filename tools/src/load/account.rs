@@ -2,7 +2,7 @@
 
 use aircheck_api::{Payload, Rendition, StreamFormat, StreamParam};
 
-use super::listener::Plan;
+use super::plan::Plan;
 use super::reader::Item;
 use crate::check::Ledger;
 

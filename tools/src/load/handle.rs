@@ -9,8 +9,9 @@ use std::time::Instant;
 use aircheck_api::Clock;
 
 use super::clocks::Clocks;
-use super::listener::{Ending, Listener, Plan};
+use super::listener::{Ending, Listener};
 use super::measures::{ListenerKind, Measures};
+use super::plan::Plan;
 
 /// What all listeners use.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use aircheck_api::GapNotice;
 use serde::Deserialize;
 
-use super::Item;
+use super::item::Item;
 use crate::sanitize::sanitize;
 
 /// How much of a line is kept: the numbers before the samples take at most 110 bytes, and a notice of a gap less.

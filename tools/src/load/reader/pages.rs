@@ -3,7 +3,7 @@
 
 use ogg::reading::{BasePacketReader, PageParser};
 
-use super::Item;
+use super::item::Item;
 
 /// Length of a page's header before its table of segments.
 const HEADER_BYTES: usize = 27;
