@@ -6,7 +6,7 @@
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 # Where cargo puts the programs that benches run.
 RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target))/release
-.PHONY: help run test picture soak check bench bench-ear bench-icecast setup setup-test
+.PHONY: help run test picture soak check bench latency bench-ear bench-icecast setup setup-test
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -16,7 +16,8 @@ run: setup ## Go on the air with the microphone, or the demo sound: pass flags i
 	@cargo run --release --package aircheck-server --bin aircheck -- $(ARGS)
 
 test: setup-test check ## Check everything that CI checks
-	cargo test --workspace --locked --no-fail-fast
+	# More threads than a small machine has cores, because most tests wait for sound.
+	RUST_TEST_THREADS=4 cargo test --workspace --locked --no-fail-fast
 
 picture: setup-test ## Take the README's picture of the page anew: a minute, on a machine with nothing else to do
 	cargo build --quiet --release --locked --package aircheck-server --bin aircheck
@@ -33,18 +34,21 @@ check: setup ## Format, lints (of benches too) and documentation, without warnin
 bench: setup ## Measure: what each part costs as it grows, peers side by side, latency, memory, 200 listeners
 	cargo bench --package aircheck-benches --locked
 
+latency: setup ## Measure: latency by stage, as a page that it names; one case by ARGS=idle-16
+	cargo bench --package aircheck-benches --locked --bench latency -- $(ARGS)
+
 bench-ear: setup-test ## Measure: from the microphone to the ear, through a sound server and a browser
 	cargo build --quiet --release --locked --package aircheck-server --bin aircheck
 	AIRCHECK_PROGRAM=$(RELEASE)/aircheck node server/tests/page/bench-ear.js
 
-bench-icecast: setup ## Measure: beside Icecast, the same bytes to as many listeners
+bench-icecast: setup ## Measure: beside Icecast and a bare loop of send, in equal pages; some cases by ARGS="opus/500"
 	@command -v icecast2 >/dev/null || deploy/setup.sh icecast
 	cargo build --quiet --release --locked --package aircheck-server --package aircheck-tools --bins
 	AIRCHECK_PROGRAM=$(RELEASE)/aircheck AIRCHECKCTL_PROGRAM=$(RELEASE)/aircheckctl \
-	cargo bench --package aircheck-benches --locked --bench icecast
+	cargo bench --package aircheck-benches --locked --bench icecast -- $(ARGS)
 
-setup: # What building takes
+setup: # Installs the packages for building
 	@deploy/setup.sh build
 
-setup-test: setup # What the tests take on top: a sound server, players, a browser, Prometheus
+setup-test: setup # Installs the packages for tests, too: a sound server, players, a browser, Prometheus
 	@deploy/setup.sh test

@@ -2,15 +2,17 @@
 //! beside a plain copy.
 //!
 //! The ring is the real one of a 48 kHz stream at its live pace, drained by the real dispatcher on its own thread. Only
-//! writes are timed, up to half a ring of them in a row; before each batch the ring is waited empty, outside of the
-//! timed part, so none finds it full, which is asserted. Consumers, where there are any, are read by a thread of their
-//! own, and waited for as well. What is left out: the pace of a device, which lets caches grow cold between blocks, and
-//! what consumers do meanwhile (`push` has both).
+//! writes are timed, up to half a ring of them in a row. Before each batch, outside of the timed part, the bench waits
+//! until the ring is empty, so that no write finds it full, which is asserted. A thread of its own reads the consumers,
+//! where there are any, and is waited for as well. Left out are the pace of a device, which lets caches grow cold between
+//! blocks, and the work of consumers meanwhile (`push` has both).
 //!
 //! The table is of one 480-frame stereo block; each of its readings is the mean of [`BATCH`] writes or copies in a row.
-//! The ring's memory was last read by another core, which a plain copy into memory of one's own never sees. Therefore
-//! four copies: into the same block over and over (in the first-level cache), through as much memory as the ring has,
-//! and through as much that another thread has read meanwhile (the fair floor); and of `i16`, half the bytes.
+//! The ring's memory was last read by another core; the memory of a plain copy was not. Therefore four copies: into the
+//! same block again and again (in the first-level cache); through as much memory as the ring has; through as much memory
+//! that another thread has read meanwhile (the fair floor); and of `i16`, half the bytes.
+//!
+//! `-- f32` measures only the cases with that in their name; the table is the case `beside copies`.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +20,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aircheck_benches::{Rounds, Table, Target, is_quick, sum, tap};
+use aircheck_benches::{Arguments, Rounds, Table, Target, sum, tap};
 use aircheck_engine::{
     Block, Capture, Consumer, Format, FromSample, RecvError, Stream, StreamOptions, SubscribeOptions, Timestamp,
 };
@@ -30,8 +32,8 @@ const FORMATS: [(u64, u16); 8] = [(1, 2), (2, 2), (5, 2), (10, 1), (10, 2), (10,
 const CONSUMERS: [usize; 4] = [1, 16, 256, 1024];
 /// Half of the sound that the capture ring holds, so that it never fills.
 const BATCH_SPAN: Duration = Duration::from_millis(160);
-/// How long a thread that waits for another one lets it work.
-const NAP: Duration = Duration::from_micros(200);
+/// The pause between two looks of a thread that waits for another.
+const POLL_INTERVAL: Duration = Duration::from_micros(200);
 
 // The table's.
 const BLOCK: Duration = Duration::from_millis(10);
@@ -70,8 +72,9 @@ fn main() {
         growth(&mut criterion, BenchmarkId::new("f32, by consumers", consumers), callback, 0.25_f32);
     }
     criterion.final_summary();
-    if !is_quick() {
-        beside_copies();
+    let arguments = Arguments::read();
+    if arguments.wants("beside copies") {
+        beside_copies(if arguments.is_quick() { 1 } else { ROUNDS });
     }
 }
 
@@ -82,14 +85,14 @@ where
 {
     let block = vec![sample; callback.format.block_samples()];
     let mut group = criterion.benchmark_group("callback");
-    // What is waited for is most of the time: there is no line to be laid through few and many writes.
+    // Most of the time is waiting, so criterion's line through few and many writes would show nothing.
     group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Elements(block.len() as u64));
     group.bench_function(id, |bencher| bencher.iter_custom(|writes| callback.time(writes, &block)));
     callback.assert_no_loss();
 }
 
 /// Writes and copies, in turn.
-fn beside_copies() {
+fn beside_copies(rounds: usize) {
     let mut callback = Callback::start(BLOCK, CHANNELS, 0);
     let mut shared = SharedMemory::start();
     let f32_block = [0.25_f32; BLOCK_SAMPLES];
@@ -98,8 +101,8 @@ fn beside_copies() {
     let mut cached_i16 = [0; BLOCK_SAMPLES];
     let mut memory = vec![0.0; BLOCK_SAMPLES * RING_BLOCKS];
     let mut places = (0..RING_BLOCKS).cycle();
-    let rounds = Rounds::run(ROUNDS, CONTENDERS.len(), |contender| {
-        // All of them come out of the same wait.
+    let readings = Rounds::run(rounds, CONTENDERS.len(), |contender| {
+        // Each contender comes after the same wait.
         callback.drain();
         match contender {
             0 => mean_nanos(|| callback.write(black_box(&f32_block))),
@@ -112,13 +115,13 @@ fn beside_copies() {
     });
     callback.assert_no_loss();
 
-    println!("callback path, one block of 480 frames stereo; median of {ROUNDS} paired rounds\n");
+    println!("callback path, one block of 480 frames stereo; median of {rounds} paired rounds\n");
     let mut table = Table::new(["what", "ns", "write f32 / it", "write i16 / it", "target for f32"]);
     for (contender, name) in CONTENDERS.iter().enumerate() {
-        let mut row = vec![(*name).to_owned(), format!("{:.0}", rounds.median(contender))];
+        let mut row = vec![(*name).to_owned(), format!("{:.0}", readings.median(contender))];
         if contender >= 2 {
-            let ratio = rounds.ratio(0, contender);
-            row.extend([format!("{ratio:.2}"), format!("{:.2}", rounds.ratio(1, contender))]);
+            let ratio = readings.ratio(0, contender);
+            row.extend([format!("{ratio:.2}"), format!("{:.2}", readings.ratio(1, contender))]);
             row.extend((contender < 5).then(|| TARGET.verdict(ratio)));
         }
         table.row(row);
@@ -126,7 +129,7 @@ fn beside_copies() {
     println!("{table}");
 }
 
-/// Nanoseconds per call, over a batch of them.
+/// Returns the nanoseconds of a call, as the mean of a batch.
 fn mean_nanos(mut call: impl FnMut()) -> f64 {
     let start = Instant::now();
     for _ in 0..BATCH {
@@ -139,7 +142,7 @@ fn copy_to(memory: &mut [f32], place: usize, block: &[f32]) {
     black_box(&mut memory[place * BLOCK_SAMPLES..][..BLOCK_SAMPLES]).copy_from_slice(block);
 }
 
-/// The capture of a running stream, written to at the times that its samples say.
+/// The capture of a running stream. Blocks are written for the times that their positions stand for.
 struct Callback {
     capture: Capture,
     stream: Stream,
@@ -147,7 +150,7 @@ struct Callback {
     epoch: Timestamp,
     written: u64,
     consumers: usize,
-    /// Blocks that they have read, all together.
+    /// Blocks that all consumers together have read.
     read: Arc<AtomicU64>,
 }
 
@@ -158,12 +161,12 @@ impl Callback {
         let read = Arc::default();
         if consumers > 0 {
             let subscribe = |_| stream.subscribe(SubscribeOptions::default()).expect("a running stream");
-            let crowd: Vec<_> = (0..consumers).map(subscribe).collect();
-            while !crowd.iter().all(|consumer| consumer.tally().is_attached()) {
-                thread::sleep(NAP);
+            let subscribed: Vec<_> = (0..consumers).map(subscribe).collect();
+            while !subscribed.iter().all(|consumer| consumer.tally().is_attached()) {
+                thread::sleep(POLL_INTERVAL);
             }
             let read = Arc::clone(&read);
-            thread::spawn(move || read_all(crowd, &read));
+            thread::spawn(move || read_all(subscribed, &read));
         }
         Self { capture, format: stream.format(), stream, epoch: Timestamp::now(), written: 0, consumers, read }
     }
@@ -178,7 +181,7 @@ impl Callback {
         self.capture.write(block, captured_at);
     }
 
-    /// The time that so many writes take, without the waiting between batches.
+    /// Returns the time of so many writes, without the waits between batches.
     fn time<S: Copy>(&mut self, writes: u64, block: &[S]) -> Duration
     where
         f32: FromSample<S>,
@@ -202,18 +205,18 @@ impl Callback {
         self.assert_no_loss();
         let all_read = self.written * self.consumers as u64;
         while self.stream.head().next() < self.written || self.read.load(Ordering::Acquire) < all_read {
-            thread::sleep(NAP);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
-    /// What was lost would have cost nothing, and would be waited for in vain.
+    /// Asserts that no block was lost: it would have cost nothing, and [`drain`](Self::drain) would wait for it for ever.
     fn assert_no_loss(&self) {
         assert_eq!(self.stream.capture().lost_overflow(), 0, "the ring was to be drained in time");
         assert_eq!(self.stream.capture().lost_xrun(), 0, "the times were to be those of the samples");
     }
 }
 
-/// Goes round all consumers until their stream ends.
+/// Visits all consumers in turn until their stream ends.
 fn read_all(mut consumers: Vec<Consumer<Block>>, read: &AtomicU64) {
     loop {
         let now = Timestamp::now();
@@ -231,11 +234,11 @@ fn read_all(mut consumers: Vec<Consumer<Block>>, read: &AtomicU64) {
                 return;
             }
         }
-        thread::sleep(NAP);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// Memory that one thread writes and another reads, in turn.
+/// Memory that one thread writes and another reads, by turns.
 struct SharedMemory {
     memory: Arc<Mutex<Vec<f32>>>,
     read: mpsc::SyncSender<()>,
@@ -251,7 +254,7 @@ impl SharedMemory {
         let reader = Arc::clone(&memory);
         thread::spawn(move || {
             while asked.recv().is_ok() {
-                let total = sum(&reader.lock().expect("nobody panics"));
+                let total = sum(&reader.lock().expect("no thread panics"));
                 if answer.send(total).is_err() {
                     break;
                 }
@@ -261,7 +264,7 @@ impl SharedMemory {
     }
 
     fn copy(&mut self, block: &[f32]) -> f64 {
-        let mut memory = self.memory.lock().expect("nobody panics");
+        let mut memory = self.memory.lock().expect("no thread panics");
         let nanos = mean_nanos(|| {
             copy_to(&mut memory, self.place, black_box(block));
             self.place = (self.place + 1) % RING_BLOCKS;

@@ -1,12 +1,12 @@
-//! What a delivery costs as consumers, batches and blocks grow, by criterion: the fan-out by itself, on one thread.
+//! The cost of a delivery as consumers, batches and blocks grow, by criterion: the fan-out by itself, on one thread.
 //!
-//! An iteration pushes one item, or eight in a row, flushes, and then every consumer takes what it was given. The items
-//! are handles of blocks, 48 kHz stereo, that are made once and sent again and again. With *handles alone*, nobody
-//! looks into them; otherwise every consumer reads every sample. The report counts a delivery, one item to one
-//! consumer, as one element: `thrpt` is deliveries a second.
+//! An iteration pushes one item, or eight in a row, flushes, and then lets every consumer take its items. The items are
+//! handles of blocks, 48 kHz stereo, that are made once and sent again and again. With *handles alone*, consumers do not
+//! read the samples; otherwise every consumer reads all of them. The report counts a delivery, one item to one consumer,
+//! as one element: `thrpt` is deliveries per second.
 //!
-//! Left out is what comes with other threads: cache lines on their way from core to core (`throughput` has them) and
-//! waking who waits (`push`, `latency`).
+//! Left out are the costs of other threads: cache lines that move from core to core (`throughput` has them), and waking
+//! consumers (`push`, `latency`).
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -33,36 +33,36 @@ fn deliveries(criterion: &mut Criterion) {
     }
 }
 
-/// Blocks of so many milliseconds, of which each consumer does `read`.
+/// Times blocks of so many milliseconds, which each consumer gives to `read`.
 fn growth(criterion: &mut Criterion, name: &str, millis: usize, read: impl Fn(&[f32])) {
     let mut group = criterion.benchmark_group(format!("fanout/{name}"));
     for (batch, how) in BATCHES {
         let blocks: Vec<Arc<[f32]>> = (0..batch).map(|_| vec![0.25; millis * MILLISECOND].into()).collect();
         for consumers in CONSUMERS {
-            let mut crowd = Crowd::new(consumers);
+            let mut lineup = Lineup::new(consumers);
             group.throughput(Throughput::Elements((batch * consumers) as u64));
             group.bench_function(BenchmarkId::new(how, consumers), |bencher| {
-                bencher.iter(|| crowd.carry(&blocks, &read));
+                bencher.iter(|| lineup.carry(&blocks, &read));
             });
         }
     }
 }
 
 /// A fan-out and its consumers.
-struct Crowd {
+struct Lineup {
     fan_out: FanOut<Arc<[f32]>>,
     consumers: Vec<Consumer<Arc<[f32]>>>,
     now: Timestamp,
 }
 
-impl Crowd {
+impl Lineup {
     fn new(consumers: usize) -> Self {
         let (fan_out, hub) = FanOut::new(FanOutOptions::default());
         let subscribe = |_| hub.subscribe(SubscribeOptions::default()).expect("a running fan-out");
         Self { fan_out, consumers: (0..consumers).map(subscribe).collect(), now: Timestamp::now() }
     }
 
-    /// From the first push to the last consumer's last block.
+    /// Pushes the blocks and lets every consumer take them.
     fn carry(&mut self, blocks: &[Arc<[f32]>], read: impl Fn(&[f32])) {
         for block in blocks {
             let sequence = self.fan_out.next_sequence();

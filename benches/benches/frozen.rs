@@ -1,24 +1,27 @@
-//! One of four consumers freezes for 200 of every 500 ms: what do the others lose, and is its own loss counted?
+//! One of four consumers freezes for 200 of every 500 ms: the losses of the others, and whether its own is counted.
 //!
 //! A live test tone in 2 ms blocks, and consumers on threads of their own that wait for each block and add up its
-//! samples. The frozen one may be 100 ms behind, so that each freeze must cost something; the others a second, the
-//! server's default, so that a busy machine costs them nothing: after a pause of all its threads for longer than a
-//! buffer, the sound of the pause comes at once and does not fit. How late they are tells whether the frozen one
-//! holds them up: `dispatch` is the time from when a block was due to when it was dispatched, `queue` from there to
-//! the consumer. The same with nobody frozen, in the same run, shows what of it is the machine's.
+//! samples. The frozen one has a buffer of 100 ms, so that each freeze must cost something. The others have a second, the
+//! server's default, so that a busy machine costs them nothing: after a pause of the whole machine that is longer than a
+//! buffer, the blocks of the pause come at once and do not fit. Their lateness tells whether the frozen one holds them
+//! up: `dispatch` is the time from when a block was due until it was dispatched, `queue` from then until the consumer has
+//! it. The same run without a frozen consumer shows the machine's part of it.
 //!
-//! Every consumer counts what it got and the gaps that came with it; the table holds that against the engine's own
-//! account of it. Beside it, tokio's broadcast channel, where all share one buffer: of the frozen one's size, and of
-//! the others'.
+//! Every consumer counts its blocks and the gaps that came with them, and the table compares that with the engine's own
+//! account. Beside it stands tokio's broadcast channel, where all consumers share one buffer: of the frozen one's size,
+//! and of the others'.
+//!
+//! `-- drop-newest`, or `-- tokio`, measures only those cases.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use aircheck_benches::{Table, is_quick, sum};
+use aircheck_benches::{Arguments, Table, sum};
 use aircheck_engine::source::Tone;
-use aircheck_engine::{Overflow, Start, Stream, StreamOptions, SubscribeOptions};
+use aircheck_engine::{Overflow, Start, Stream, StreamOptions, SubscribeOptions, Summary};
+use aircheck_tools::report::percentiles::has_quantile;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 const BLOCK: Duration = Duration::from_millis(2);
@@ -49,18 +52,45 @@ impl Freezer {
     }
 }
 
-/// What a consumer counted for itself.
+/// A consumer's own count.
 #[derive(Clone, Copy, Default)]
 struct Count {
     received: u64,
-    /// Sum of the gaps that it was told of, the one at the end included.
+    /// The sum of the gaps that it was told of, including the one at the end.
     missed: u64,
 }
 
+/// One measurement: the engine with a policy, with or without a frozen consumer, or tokio with a buffer.
+#[derive(Clone, Copy)]
+enum Case {
+    Engine(Overflow, bool),
+    Tokio(usize),
+}
+
+impl Case {
+    fn name(&self) -> String {
+        match self {
+            Self::Engine(overflow, true) => format!("engine/{overflow}"),
+            Self::Engine(overflow, false) => format!("engine/{overflow}/none frozen"),
+            Self::Tokio(buffer) => format!("tokio/{buffer}"),
+        }
+    }
+}
+
+const CASES: [Case; 5] = [
+    Case::Engine(Overflow::SkipToLive, true),
+    Case::Engine(Overflow::DropNewest, true),
+    Case::Engine(Overflow::DropNewest, false),
+    Case::Tokio(FROZEN_BUFFER),
+    Case::Tokio(BUFFER),
+];
+
 fn main() {
-    let run = if is_quick() { RUN / 8 } else { RUN };
+    let arguments = Arguments::read();
+    let cases = arguments.choose(CASES, Case::name);
+    let run = if arguments.is_quick() { RUN / 8 } else { RUN };
     println!("one of {CONSUMERS} consumers frozen 200 of every 500 ms for {} s\n", run.as_secs_f64());
-    let mut table = Table::new([
+    let mut of_engine = Table::new([
         "engine",
         "consumer",
         "offered",
@@ -73,17 +103,19 @@ fn main() {
         "queue max ms",
         "verdict",
     ]);
-    for (overflow, freezing) in
-        [(Overflow::SkipToLive, true), (Overflow::DropNewest, true), (Overflow::DropNewest, false)]
-    {
-        engine(overflow, freezing, run, &mut table);
+    let mut of_tokio = Table::new(["peer", "buffer", "receiver", "sent", "received", "lagged", "verdict"]);
+    for case in &cases {
+        match *case {
+            Case::Engine(overflow, freezing) => engine(overflow, freezing, run, &mut of_engine),
+            Case::Tokio(buffer) => tokio_broadcast(buffer, run, &mut of_tokio),
+        }
     }
-    println!("{table}");
-    let mut table = Table::new(["peer", "buffer", "receiver", "sent", "received", "lagged", "verdict"]);
-    for buffer in [FROZEN_BUFFER, BUFFER] {
-        tokio_broadcast(buffer, run, &mut table);
+    if cases.iter().any(|case| matches!(case, Case::Engine(..))) {
+        println!("{of_engine}");
     }
-    println!("{table}");
+    if cases.iter().any(|case| matches!(case, Case::Tokio(_))) {
+        println!("{of_tokio}");
+    }
 }
 
 fn engine(overflow: Overflow, freezing: bool, run: Duration, table: &mut Table) {
@@ -124,8 +156,10 @@ fn engine(overflow: Overflow, freezing: bool, run: Duration, table: &mut Table) 
         let count = thread.join().expect("no consumer panics");
         let account = tally.snapshot();
         let lost = account.lost.total();
-        let queue = tally.queue_micros().summary().map_or([0, 0], |late| [late.p99, late.max]);
-        let [p99, max] = queue.map(|micros| milliseconds(Duration::from_micros(micros)));
+        let queue = tally.queue_micros().summary();
+        let queue = |of: fn(&Summary) -> u64| queue.as_ref().map(|late| milliseconds(Duration::from_micros(of(late))));
+        let p99 = queue(|late| late.p99).filter(|_| has_quantile(count.received, 0.99)).unwrap_or_else(none);
+        let max = queue(|late| late.max).unwrap_or_else(none);
         let freezes = freezing && number == 0;
         let exact = account.delivered == count.received
             && lost == count.missed
@@ -190,6 +224,10 @@ fn tokio_broadcast(buffer: usize, run: Duration, table: &mut Table) {
             verdict(number == 0, exact, count.missed),
         ]);
     }
+}
+
+fn none() -> String {
+    "-".to_owned()
 }
 
 fn milliseconds(span: Duration) -> String {

@@ -1,32 +1,39 @@
-//! What a subscribed consumer takes: bytes on the heap, counted by the allocator.
+//! Heap of one subscribed consumer, counted by the allocator.
 //!
-//! Measured on the fan-out that the server uses twice, with its default buffer and once with each overflow policy: when
-//! it has subscribed, when it has waited, and when it has taken a thousand items whose latencies lie anywhere below 5 ms,
-//! which its histograms keep counts for. Items are shared and not counted; a ring holds their handles.
+//! Measured on the fan-out that the server uses twice, with the default buffer and with each overflow policy: after the
+//! consumer has subscribed, after it has waited, and after it has taken a thousand items. Their latencies are spread over
+//! 5 ms, so that its histograms have counts to keep. Items are shared and not counted; a ring holds their handles.
+//!
+//! `-- latest` measures only that policy.
 
 use std::alloc::System;
 use std::time::Duration;
 
-use aircheck_benches::{Table, Target};
+use aircheck_benches::{Arguments, Table, Target};
 use aircheck_engine::{FanOut, FanOutOptions, Overflow, RecvError, Stamp, SubscribeOptions, Timestamp};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Consumers to take the mean of; the fan-out's list of them grows in powers of two.
+/// The mean of these is shown. A power of two, in which the fan-out's list of consumers grows.
 const CONSUMERS: usize = 64;
 const TARGET: Target = Target::AtMost(64.0);
 
-/// Taken by each, with latencies up to this.
+/// Items that each consumer takes.
 const ITEMS: u64 = 1000;
-const LATENCIES_MICROS: u64 = 5000;
+/// Their latencies are below this.
+const MAX_LATENCY_MICROS: u64 = 5000;
 
 fn main() {
+    let policies = Arguments::read().choose(Overflow::ALL, |overflow| overflow.label().to_owned());
+    if policies.is_empty() {
+        return;
+    }
     let default = SubscribeOptions::default();
     println!("heap of one consumer, mean of {CONSUMERS}; default buffer of {} items\n", default.buffer);
     let mut table = Table::new(["overflow", "KiB", "KiB, has waited", "KiB, has taken 1000", "allocations", "target"]);
-    for overflow in Overflow::ALL {
+    for overflow in policies {
         table.row(row(SubscribeOptions { overflow, ..default }));
     }
     println!("{table}");
@@ -35,7 +42,7 @@ fn main() {
 fn row(options: SubscribeOptions) -> [String; 6] {
     let (mut fan_out, hub) = FanOut::<u64>::new(FanOutOptions { live: false, ..FanOutOptions::default() });
     let mut consumers = Vec::with_capacity(CONSUMERS);
-    // What grows with the first item and belongs to the fan-out.
+    // The first item makes the fan-out's own lists grow, which is no consumer's heap.
     fan_out.send(0, Timestamp::now());
     let region = Region::new(ALLOCATOR);
     consumers.extend((0..CONSUMERS).map(|_| hub.subscribe(options).expect("a running fan-out")));
@@ -47,8 +54,8 @@ fn row(options: SubscribeOptions) -> [String; 6] {
     let waited = region.change();
     for item in 1..=ITEMS {
         let now = Timestamp::now();
-        // The multiplier scatters them.
-        let dispatched_at = now - Duration::from_micros(item * 37 % LATENCIES_MICROS);
+        // The multiplier spreads them.
+        let dispatched_at = now - Duration::from_micros(item * 37 % MAX_LATENCY_MICROS);
         fan_out.push(Stamp { sequence: item, captured_at: dispatched_at, dispatched_at }, item);
         fan_out.flush();
         for consumer in &mut consumers {

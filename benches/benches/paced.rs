@@ -1,30 +1,35 @@
-//! Latency at the pace of live sound, of the engine's fan-out and of its peers; and what one slow consumer does.
+//! Latency at the pace of live sound, of the engine's fan-out and of its peers; and the effect of one slow consumer.
 //!
-//! A block is due each millisecond by the clock, whether the last one is out or not: each carries the time that it was
-//! due at, and latency is from then to where a consumer has it in its hands (no coordinated omission: what a producer
-//! that waits adds is in it). The producer, on this thread, spins until a block is due; one other thread goes round all
-//! consumers, reading every sample. *One ring, one consumer* is the floor: an rtrb ring of blocks that are filled and
-//! read in place, one slab and one cursor. For more consumers the disruptor is that.
+//! A block is due each millisecond by the clock, whether the last one is out or not. Each carries the time at which it
+//! was due, and latency is from then until a consumer has it (no coordinated omission: the delay that a waiting producer
+//! adds is in it). The producer, on this thread, spins until a block is due. One other thread visits all consumers in
+//! turn and reads every sample. *One ring, one consumer* is the floor: an rtrb ring of blocks that are filled and read
+//! in place. For more consumers, disruptor, which has one ring for all, stands for it.
 //!
-//! Contenders take turns, in [`ROUNDS`] rounds of [`TURN_BLOCKS`] blocks. Quantiles are of each turn; shown are their
-//! medians over the rounds, and medians of ratios within a round. From p99 on they are the machine's: a floor of the
-//! same run stands beside them, and the share of time that the hypervisor took away (steal) below.
+//! Contenders take turns, in [`ROUNDS`] rounds of [`TURN_BLOCKS`] blocks. Quantiles are of all rounds together, and left
+//! out where fewer than ten values lie beyond them; ratios are of the medians of one round, and the median of these is
+//! shown. A lost block has no latency, so the share of lost blocks stands beside. From p99 on the machine is measured:
+//! compare with the floor of the same run, and with the share of time that the hypervisor took away (steal) below.
 //!
-//! Then four consumers, of which one, on a thread of its own, stands still for 200 of every 500 ms, with room for 100
-//! ms of blocks. What it gets first when it comes back has an age; the others lose something, or wait, or don't.
+//! Then four consumers, of which one, on a thread of its own, stands still for 200 of every 500 ms, with room for 128 ms
+//! of blocks. Shown are the age of the first block that it gets when it is back, and the losses and latencies of the
+//! other three.
+//!
+//! `-- "64/aircheck"`, or `-- slow/`, measures only those cases.
 
 use std::hint::{black_box, spin_loop};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aircheck_benches::{Rounds, Steal, Table, Target, is_quick, sum};
+use aircheck_benches::{Arguments, Rounds, Steal, Table, Target, number, sum};
 use aircheck_engine::Timestamp;
+use aircheck_tools::report::percentiles::at;
 use hdrhistogram::Histogram;
 
-mod peers;
+mod carriers;
 
-use peers::{FLOOR, PEERS, Peer, Sending, Taken, Taking};
+use carriers::{AIRCHECK, BlockReceiver, BlockSender, CARRIERS, Carrier, DISRUPTOR, FLOOR, TOKIO, Taken};
 
 const EVERY: Duration = Duration::from_millis(1);
 /// A consumer's ring, in blocks.
@@ -32,53 +37,55 @@ const RING: usize = 128;
 const TURN_BLOCKS: u64 = 500;
 const ROUNDS: usize = 7;
 const CONSUMERS: [usize; 5] = [1, 4, 16, 64, 256];
+/// The most consumers of a short run.
+const QUICK_CONSUMERS: usize = 4;
 /// How long each contender is watched with a slow consumer.
 const SLOW_RUN: Duration = Duration::from_secs(4);
 const FREEZE_EVERY: Duration = Duration::from_millis(500);
 const FREEZE: Duration = Duration::from_millis(200);
 const QUANTILES: [f64; 4] = [0.5, 0.99, 0.999, 1.0];
 
+/// The second half's: a block every 2 ms, so that a ring of 64 holds 128 ms.
+const SLOW_EVERY: Duration = Duration::from_millis(2);
+const SLOW_RING: usize = 64;
+const SLOW_CONSUMERS: u64 = 4;
+
 fn main() {
-    let quick = is_quick();
+    let arguments = Arguments::read();
     let steal = Steal::now();
     let start = Instant::now();
-    println!("paced latency in us: a block each ms, read by every consumer; medians of {ROUNDS} rounds\n");
-    let mut table = Table::new(["consumers", "who", "p50", "p99", "p99.9", "max", "/ floor", "/ tokio", "target"]);
-    for consumers in if quick { &CONSUMERS[..1] } else { &CONSUMERS[..] } {
-        latency(start, *consumers, if quick { 1 } else { ROUNDS }, &mut table);
+    let max_consumers = if arguments.is_quick() { QUICK_CONSUMERS } else { usize::MAX };
+    let cases = CONSUMERS.into_iter().filter(|consumers| *consumers <= max_consumers).flat_map(|consumers| {
+        let floor = (consumers == 1).then_some(FLOOR);
+        CARRIERS.into_iter().chain(floor).map(move |carrier| (Some(consumers), carrier))
+    });
+    let cases = cases.chain(CARRIERS.map(|carrier| (None, carrier)));
+    let cases = arguments.choose(cases, |(consumers, carrier)| match consumers {
+        Some(consumers) => format!("{consumers}/{}", carrier.name),
+        None => format!("slow/{}", carrier.name),
+    });
+    let with = |consumers: Option<usize>| {
+        let is_in = |case: &&(Option<usize>, Carrier)| case.0 == consumers;
+        cases.iter().filter(is_in).map(|(_, carrier)| *carrier).collect::<Vec<Carrier>>()
+    };
+
+    let rounds = if arguments.is_quick() { 1 } else { ROUNDS };
+    let mut table =
+        Table::new(["consumers", "contender", "lost", "p50 us", "p99", "p99.9", "max", "/ floor", "/ tokio", "target"]);
+    let groups: Vec<(usize, Vec<Carrier>)> =
+        CONSUMERS.into_iter().map(|consumers| (consumers, with(Some(consumers)))).collect();
+    for (consumers, contenders) in groups.iter().filter(|(_, contenders)| !contenders.is_empty()) {
+        latency(start, *consumers, contenders, rounds, &mut table);
     }
-    println!("{table}");
-    println!("one of four consumers stands still for 200 of every 500 ms, with room for 100 ms\n");
-    let mut table = Table::new([
-        "who",
-        "its blocks lost",
-        "the others'",
-        "age after a stall, ms",
-        "/ tokio",
-        "target",
-        "others' p50, ms",
-        "p99, ms",
-        "what it does",
-    ]);
-    let watched: Vec<Watched> =
-        PEERS.iter().map(|peer| slow(start, *peer, if quick { FREEZE_EVERY } else { SLOW_RUN })).collect();
-    for (peer, seen) in PEERS.iter().zip(&watched) {
-        let age = |seen: &Watched| seen.age.value_at_quantile(0.5) as f64 / 1e6;
-        let ratio = age(seen) / age(&watched[1]);
-        let ms = |quantile| format!("{:.2}", seen.healthy.value_at_quantile(quantile) as f64 / 1e6);
-        table.row([
-            peer.name.to_owned(),
-            seen.slow_lost.to_string(),
-            seen.others_lost.to_string(),
-            format!("{:.2}", age(seen)),
-            format!("{ratio:.2}"),
-            if peer.name == "aircheck" { Target::AtMost(1.1).verdict(ratio) } else { String::new() },
-            ms(0.5),
-            ms(0.99),
-            peer.slow.to_owned(),
-        ]);
+    if groups.iter().any(|(_, contenders)| !contenders.is_empty()) {
+        println!("paced latency: a block each ms, read by every consumer; {rounds} rounds of {TURN_BLOCKS} blocks\n");
+        println!("{table}");
     }
-    println!("{table}");
+    let contenders = with(None);
+    if !contenders.is_empty() {
+        println!("one of four consumers stands still for 200 of every 500 ms, with room for 128 ms\n");
+        println!("{}", slow_table(start, &contenders, if arguments.is_quick() { FREEZE_EVERY } else { SLOW_RUN }));
+    }
     println!("steal: {:.2} % of the time", steal.map_or(f64::NAN, Steal::percent_since));
 }
 
@@ -87,46 +94,101 @@ fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 10_000_000_000, 3).expect("possible bounds")
 }
 
-/// Who is measured beside whom, with so many consumers: the peers, and the floor where it can be had.
-fn latency(start: Instant, consumers: usize, rounds: usize, table: &mut Table) {
-    let mut contenders = PEERS.to_vec();
-    if consumers == 1 {
-        contenders.push(FLOOR);
+/// Lost blocks and their share: `12 (0.4 %)`.
+fn share(lost: u64, of: u64) -> String {
+    if lost == 0 { "0".to_owned() } else { format!("{lost} ({:.2} %)", 100.0 * lost as f64 / of as f64) }
+}
+
+/// The latencies that consumers saw, in nanoseconds, and the number of blocks that they read.
+struct Latencies {
+    histogram: Histogram<u64>,
+    read: u64,
+}
+
+impl Latencies {
+    fn new() -> Self {
+        Self { histogram: histogram(), read: 0 }
     }
-    let mut turns = vec![Vec::new(); contenders.len()];
+
+    fn add(&mut self, other: &Self) {
+        self.histogram.add(&other.histogram).expect("the same bounds");
+        self.read += other.read;
+    }
+}
+
+/// Measures contenders with the same number of consumers.
+fn latency(start: Instant, consumers: usize, contenders: &[Carrier], rounds: usize, table: &mut Table) {
+    let mut seen: Vec<Latencies> = contenders.iter().map(|_| Latencies::new()).collect();
     let p50 = Rounds::run(rounds, contenders.len(), |contender| {
         let (sender, receivers) = (contenders[contender].open)(RING, consumers);
-        let seen = turn(start, sender, receivers);
-        let reading = seen.value_at_quantile(0.5) as f64;
-        turns[contender].push(seen);
-        reading
+        let turn = turn(start, sender, receivers);
+        seen[contender].add(&turn);
+        turn.histogram.value_at_quantile(0.5) as f64
     });
-    let place = |name| contenders.iter().position(|peer| peer.name == name).unwrap_or(0);
-    let (tokio, floor) = (place("tokio broadcast"), place(if consumers == 1 { FLOOR.name } else { "disruptor" }));
-    for (contender, (peer, turns)) in contenders.iter().zip(&turns).enumerate() {
-        let median = |quantile| {
-            let mut values: Vec<u64> = turns.iter().map(|turn| turn.value_at_quantile(quantile)).collect();
-            values.sort_unstable();
-            values[values.len() / 2] as f64 / 1000.0
-        };
-        let (to_floor, to_tokio) = (p50.ratio(contender, floor), p50.ratio(contender, tokio));
-        let verdict = match (contender, consumers) {
-            (0, 1) => Target::AtMost(1.15).verdict(to_floor) + " (floor)",
-            (0, 16 | 64) => Target::AtMost(1.0).verdict(to_tokio) + " (tokio)",
+    let place = |name| contenders.iter().position(|carrier| carrier.name == name);
+    let (tokio, floor) = (place(TOKIO), place(if consumers == 1 { FLOOR.name } else { DISRUPTOR }));
+    let offered = rounds as u64 * TURN_BLOCKS * consumers as u64;
+    for (contender, (carrier, seen)) in contenders.iter().zip(&seen).enumerate() {
+        let to = |base: Option<usize>| base.map(|base| p50.ratio(contender, base));
+        let (to_floor, to_tokio) = (to(floor), to(tokio));
+        let verdict = match (carrier.name, consumers, to_floor, to_tokio) {
+            (AIRCHECK, 1, Some(ratio), _) => Target::AtMost(1.15).verdict(ratio) + " (floor)",
+            (AIRCHECK, 16 | 64, _, Some(ratio)) => Target::AtMost(1.0).verdict(ratio) + " (tokio)",
             _ => String::new(),
         };
-        let quantiles = QUANTILES.iter().map(|quantile| format!("{:.1}", median(*quantile)));
-        let ratios = [format!("{to_floor:.2}"), format!("{to_tokio:.2}"), verdict];
-        table.row([consumers.to_string(), peer.name.to_owned()].into_iter().chain(quantiles).chain(ratios));
+        let micros = |quantile| number(at(&seen.histogram, quantile).map(|nanos| nanos as f64 / 1000.0), 1);
+        table.row(
+            [consumers.to_string(), carrier.name.to_owned(), share(offered - seen.read, offered)]
+                .into_iter()
+                .chain(QUANTILES.map(micros))
+                .chain([number(to_floor, 2), number(to_tokio, 2), verdict]),
+        );
     }
+}
+
+/// Measures contenders with one slow consumer.
+fn slow_table(start: Instant, contenders: &[Carrier], run: Duration) -> Table {
+    let mut table = Table::new([
+        "contender",
+        "its blocks lost",
+        "it was told of",
+        "the others' lost",
+        "age after a stall, ms",
+        "/ tokio",
+        "target",
+        "others' p50, ms",
+        "p99, ms",
+        "what it does",
+    ]);
+    let watched: Vec<Watched> = contenders.iter().map(|carrier| slow(start, *carrier, run)).collect();
+    let age = |seen: &Watched| seen.age.value_at_quantile(0.5) as f64 / 1e6;
+    let tokio = contenders.iter().position(|carrier| carrier.name == TOKIO);
+    for (carrier, seen) in contenders.iter().zip(&watched) {
+        let ratio = tokio.map(|tokio| age(seen) / age(&watched[tokio]));
+        let millis = |quantile| number(at(&seen.healthy.histogram, quantile).map(|nanos| nanos as f64 / 1e6), 2);
+        let is_judged = carrier.name == AIRCHECK;
+        table.row([
+            carrier.name.to_owned(),
+            share(seen.blocks - seen.slow_read, seen.blocks),
+            seen.slow_told.to_string(),
+            share((SLOW_CONSUMERS - 1) * seen.blocks - seen.healthy.read, (SLOW_CONSUMERS - 1) * seen.blocks),
+            format!("{:.2}", age(seen)),
+            number(ratio, 2),
+            ratio.filter(|_| is_judged).map(|ratio| Target::AtMost(1.1).verdict(ratio)).unwrap_or_default(),
+            millis(0.5),
+            millis(0.99),
+            carrier.slow.to_owned(),
+        ]);
+    }
+    table
 }
 
 fn nanos(start: Instant) -> u64 {
     start.elapsed().as_nanos() as u64
 }
 
-/// Sends a block each time one is due, for so many; each is told when it was due.
-fn pace(start: Instant, sender: &mut dyn Sending, every: Duration, blocks: u64) {
+/// Sends so many blocks, each when it is due.
+fn pace(start: Instant, sender: &mut dyn BlockSender, every: Duration, blocks: u64) {
     let first = nanos(start) + 2_000_000;
     for sequence in 0..blocks {
         let due_nanos = first + sequence * every.as_nanos() as u64;
@@ -140,30 +202,30 @@ fn pace(start: Instant, sender: &mut dyn Sending, every: Duration, blocks: u64) 
     }
 }
 
-/// What is read, and how late.
-fn take_all(start: Instant, receivers: &mut [Box<dyn Taking>], seen: &mut Histogram<u64>) -> Taken {
-    let mut all = Taken::default();
+/// Reads all that the consumers have, and enters how late it is.
+fn take_all(start: Instant, receivers: &mut [Box<dyn BlockReceiver>], seen: &mut Latencies) {
     let now = Timestamp::now();
     for receiver in receivers {
-        let taken = receiver.take(now, &mut |block| {
-            seen.saturating_record(nanos(start).saturating_sub(block.due_nanos));
-            black_box(sum(&block.samples));
-        });
-        all.blocks += taken.blocks;
-        all.lost += taken.lost;
+        seen.read += receiver
+            .take(now, &mut |block| {
+                seen.histogram.saturating_record(nanos(start).saturating_sub(block.due_nanos));
+                black_box(sum(&block.samples));
+            })
+            .blocks;
     }
-    all
 }
 
 /// One turn: all consumers on another thread.
-fn turn(start: Instant, mut sender: Box<dyn Sending>, mut receivers: Vec<Box<dyn Taking>>) -> Histogram<u64> {
+fn turn(start: Instant, mut sender: Box<dyn BlockSender>, mut receivers: Vec<Box<dyn BlockReceiver>>) -> Latencies {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let reading = scope.spawn(|| {
-            let mut seen = histogram();
+            let mut seen = Latencies::new();
             while !over.load(Ordering::Relaxed) {
                 take_all(start, &mut receivers, &mut seen);
             }
+            // A thread that was put aside may not have seen the last blocks before it was told to end.
+            take_all(start, &mut receivers, &mut seen);
             seen
         });
         pace(start, &mut *sender, EVERY, TURN_BLOCKS);
@@ -173,34 +235,35 @@ fn turn(start: Instant, mut sender: Box<dyn Sending>, mut receivers: Vec<Box<dyn
     })
 }
 
-/// What one slow consumer of four did.
+/// One slow consumer of four.
 struct Watched {
-    slow_lost: u64,
-    others_lost: u64,
+    blocks: u64,
+    slow_read: u64,
+    /// Lost blocks that the library told the slow one of.
+    slow_told: u64,
     /// Of the first block that it got after each stall, in nanoseconds.
     age: Histogram<u64>,
-    /// Latencies of the others.
-    healthy: Histogram<u64>,
+    /// The other three.
+    healthy: Latencies,
 }
 
-fn slow(start: Instant, peer: Peer, run: Duration) -> Watched {
-    const SLOW_EVERY: Duration = Duration::from_millis(2);
-    const SLOW_RING: usize = 64;
-    let (mut sender, mut receivers) = (peer.open)(SLOW_RING, 4);
+fn slow(start: Instant, carrier: Carrier, run: Duration) -> Watched {
+    let (mut sender, mut receivers) = (carrier.open)(SLOW_RING, SLOW_CONSUMERS as usize);
     let mut slow = receivers.pop().expect("there are four");
     let blocks = (run.as_nanos() / SLOW_EVERY.as_nanos()) as u64;
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let healthy = scope.spawn(|| {
-            let (mut seen, mut read) = (histogram(), 0);
+            let mut seen = Latencies::new();
             while !over.load(Ordering::Relaxed) {
-                read += take_all(start, &mut receivers, &mut seen).blocks;
+                take_all(start, &mut receivers, &mut seen);
                 thread::sleep(Duration::from_micros(100));
             }
-            (seen, read)
+            take_all(start, &mut receivers, &mut seen);
+            seen
         });
         let slow = scope.spawn(|| {
-            let (mut age, mut read) = (histogram(), 0);
+            let (mut age, mut all) = (histogram(), Taken::default());
             let begun = Instant::now();
             let mut stalls = 0;
             while !over.load(Ordering::Relaxed) {
@@ -212,23 +275,23 @@ fn slow(start: Instant, peer: Peer, run: Duration) -> Watched {
                 } else {
                     thread::sleep(Duration::from_micros(100));
                 }
-                read += slow
-                    .take(Timestamp::now(), &mut |block| {
-                        first.get_or_insert(nanos(start).saturating_sub(block.due_nanos));
-                        black_box(sum(&block.samples));
-                    })
-                    .blocks;
+                let taken = slow.take(Timestamp::now(), &mut |block| {
+                    first.get_or_insert(nanos(start).saturating_sub(block.due_nanos));
+                    black_box(sum(&block.samples));
+                });
+                all.blocks += taken.blocks;
+                all.lost += taken.lost;
                 if let Some(first) = first.filter(|_| is_due) {
                     age.saturating_record(first);
                 }
             }
-            (age, read)
+            (age, all)
         });
         pace(start, &mut *sender, SLOW_EVERY, blocks);
         thread::sleep(FREEZE);
         over.store(true, Ordering::Relaxed);
-        let (healthy, others_read) = healthy.join().expect("no reader panics");
-        let (age, slow_read) = slow.join().expect("no reader panics");
-        Watched { slow_lost: blocks - slow_read, others_lost: 3 * blocks - others_read, age, healthy }
+        let healthy = healthy.join().expect("no reader panics");
+        let (age, slow) = slow.join().expect("no reader panics");
+        Watched { blocks, slow_read: slow.blocks, slow_told: slow.lost, age, healthy }
     })
 }

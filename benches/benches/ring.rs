@@ -1,19 +1,19 @@
-//! Blocks through the rings, as fast as they go, by criterion: from `Capture::write` to a consumer that reads every
+//! Blocks through the rings as fast as possible, by criterion: from `Capture::write` to a consumer that reads every
 //! sample; and through a bare ring, as the floor.
 //!
 //! *Capture to consumer* is all that a stream does: the capture ring, the dispatcher on its own thread, a block of the
-//! pool, the consumer's ring. This thread writes while there is room and then takes what has come, so that two threads
-//! run on two cores. The stream is not live and its consumer has the policy `block`: each side waits for the other,
-//! nothing is lost (which is asserted), and a measured batch lasts until its last block is in the consumer's hands. When
-//! the dispatcher is ahead it sleeps, 20 us or more, as it does from file to file: that is in it. The history is the
-//! default, 10 s, whose memory all blocks go through in turn.
+//! pool, the consumer's ring. This thread writes while there is room and then takes the blocks that have come, so that
+//! two threads run on two cores. The stream is not live and its consumer has the policy `block`: each side waits for the
+//! other, nothing is lost (which is asserted), and a measured batch lasts until the consumer has its last block. A
+//! dispatcher that is ahead sleeps for 20 us or more, as it does from file to file; that is part of the figure. The
+//! history has its default length, 10 s, and all blocks go through its memory in turn.
 //!
-//! *Bare rtrb* is one ring of `f32`, as long as the capture ring, that this thread fills by `write_chunk_uninit` and
-//! another one empties by `read_chunk`, reading every sample: one copy and one way across instead of two of each,
-//! without numbers, times, counts, or anybody who sleeps. A ratio of the two is what the engine adds.
+//! *Bare rtrb* is one ring of `f32`, as long as the capture ring. This thread fills it by `write_chunk_uninit`; another
+//! one empties it by `read_chunk` and reads every sample. That is one copy and one passage between cores instead of two
+//! of each, without numbers, times, counts or sleep. The ratio of the two is the engine's share.
 //!
-//! Left out is what many consumers cost (`fanout`, `throughput`) and what the pace of live sound does (`latency`).
-//! The report counts a sample as one element.
+//! Left out are the costs of many consumers (`fanout`, `throughput`) and of the pace of live sound (`latency`). The report
+//! counts a sample as one element.
 
 use std::hint::{black_box, spin_loop};
 use std::sync::Arc;
@@ -39,11 +39,11 @@ fn throughput(criterion: &mut Criterion) {
         let id = format!("{millis} ms x {channels}");
         group.throughput(Throughput::Elements(block.len() as u64));
 
-        let mut way = Way::start(format);
+        let mut path = Path::start(format);
         group.bench_function(BenchmarkId::new("capture to consumer", &id), |bencher| {
-            bencher.iter_custom(|blocks| way.carry(blocks, &block));
+            bencher.iter_custom(|blocks| path.carry(blocks, &block));
         });
-        way.finish();
+        path.finish();
 
         let mut bare = Bare::start(format);
         group.bench_function(BenchmarkId::new("bare rtrb", &id), |bencher| {
@@ -53,7 +53,7 @@ fn throughput(criterion: &mut Criterion) {
 }
 
 /// A stream with one consumer.
-struct Way {
+struct Path {
     capture: Capture,
     consumer: Consumer<Block>,
     stream: Stream,
@@ -62,7 +62,7 @@ struct Way {
     received: u64,
 }
 
-impl Way {
+impl Path {
     fn start(format: Format) -> Self {
         let options =
             StreamOptions { block: format.block_span(), live: false, await_consumers: 1, ..StreamOptions::default() };
@@ -73,7 +73,7 @@ impl Way {
         Self { capture, consumer, stream, epoch: Timestamp::now(), written: 0, received: 0 }
     }
 
-    /// The time from the first write of so many blocks to when the last one is read.
+    /// Returns the time from the first write of so many blocks until the last one is read.
     fn carry(&mut self, blocks: u64, block: &[f32]) -> Duration {
         let format = self.stream.format();
         let goal = self.written + blocks;
@@ -92,11 +92,11 @@ impl Way {
         start.elapsed()
     }
 
-    /// Nothing may have been lost on the way.
+    /// Asserts that nothing was lost.
     fn finish(self) {
         let account = self.consumer.tally().snapshot();
-        assert_eq!((account.delivered, account.lost.total()), (self.written, 0), "everything was to arrive");
-        assert_eq!(self.stream.capture().lost_overflow(), 0, "there was room for every block");
+        assert_eq!((account.delivered, account.lost.total()), (self.written, 0), "every block arrives");
+        assert_eq!(self.stream.capture().lost_overflow(), 0, "the capture ring has room for every block");
     }
 }
 
@@ -130,7 +130,7 @@ impl Bare {
         Self { ring, written: 0, read }
     }
 
-    /// The time from the first write of so many blocks to when the last one is read.
+    /// Returns the time from the first write of so many blocks until the last one is read.
     fn carry(&mut self, blocks: u64, block: &[f32]) -> Duration {
         let start = Instant::now();
         for _ in 0..blocks {

@@ -1,15 +1,17 @@
-//! What it costs to look at a server while so many listen, by criterion: one scrape of `/metrics`, and the list at
+//! The cost of watching a server by number of listeners, with criterion: one scrape of `/metrics`, and the list at
 //! `/api/v1/listeners`.
 //!
-//! *Render* is the text alone, made on this thread; the others are whole requests on one connection that is kept open,
+//! *Render* is making the text alone, on this thread; the others are whole requests on one connection that is kept open,
 //! from the first byte sent to the last one received. The server is the library's own, in this process, with a tone
-//! for a source. Its listeners are TCP connections of this process to `/stream.wav`, which read all they get; a
-//! measurement begins when each has got some. They come on top of those before them, up to 1024.
+//! as its source. Its listeners are TCP connections of this process to `/stream.wav` that read all they get; a
+//! measurement begins when each has got some sound. More join for each further number, up to 1024.
 //!
-//! Sound goes on all the while, as a look into a server that stands still would flatter it: each listener's packets
-//! are followed through the kernel at each look. But in blocks of 100 ms instead of 10, so that serving 1024 listeners
-//! leaves most of two processors to what is measured. What a look costs a server with less to spare is in `listeners`.
-//! The table at the end has the sizes of the answers, and what listeners lost.
+//! Sound goes on all the while, because a request to a server that stands still would be too cheap: each listener's
+//! packets are followed through the kernel at each request. But blocks are 100 ms long instead of 10, so that serving
+//! 1024 listeners leaves most of two processors to the measurement. `listeners` has the cost for a server with less to
+//! spare. The table at the end has the sizes of the answers, and the blocks that listeners lost.
+//!
+//! `-- render/64` measures only that case; a number of listeners without a wanted case is left out.
 
 use std::error::Error;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -17,7 +19,7 @@ use std::net::{self, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aircheck_benches::{Table, open_files, request};
+use aircheck_benches::{Arguments, Table, open_files, request};
 use aircheck_engine::Stream;
 use aircheck_server::config::{Config, SourceSpec};
 use aircheck_server::http::server::{ServedMount, Server};
@@ -32,15 +34,17 @@ use tokio::time::sleep;
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const LISTENERS: [usize; 6] = [0, 1, 16, 64, 256, 1024];
-const MOST: usize = 1024;
+const MAX_LISTENERS: usize = 1024;
+/// The most listeners of a short run.
+const QUICK_LISTENERS: usize = 64;
 const BLOCK: Duration = Duration::from_millis(100);
 const METRICS: &str = "/metrics";
 const LIST: &str = "/api/v1/listeners";
-/// How long listeners may take to come and to get their first sound.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// For the bursts of those who have just come, and for histograms with something in them.
+/// The time that listeners may take to connect and to get their first sound.
+const FIRST_SOUND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for new listeners' first packets, and for values in their histograms.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Besides the two ends of each listener's connection, this process has other files.
+/// Files that this process has open besides the two ends of each listener's connection.
 const OTHER_FILES: usize = 100;
 
 fn main() -> Result<()> {
@@ -50,60 +54,69 @@ fn main() -> Result<()> {
         .sample_size(20)
         .configure_from_args();
     let running = Running::start()?;
-    // Not on the server's threads, where an answer would wait for those who read, too.
-    let audience = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    // Not on the server's threads, where an answer would wait for the listeners' reads, too.
+    let listening = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let arguments = Arguments::read();
+    let is_wanted = |listeners: usize| {
+        ["render", &format!("GET {METRICS}"), &format!("GET {LIST}")]
+            .iter()
+            .any(|what| arguments.wants(&format!("scrape/{what}/{listeners}")))
+    };
+    let max_listeners = if arguments.is_quick() { QUICK_LISTENERS } else { MAX_LISTENERS };
     let mut table = Table::new(["listeners", "/metrics, KiB", "/api/v1/listeners, KiB", "offered", "lost"]);
     let mut present = 0;
-    for listeners in LISTENERS {
+    for listeners in LISTENERS.into_iter().filter(|listeners| *listeners <= max_listeners && is_wanted(*listeners)) {
         if 2 * listeners + OTHER_FILES > open_files()? {
             println!("{listeners} listeners were left out, because `ulimit -n` is too low");
             break;
         }
         for _ in present..listeners {
-            audience.spawn(listen(running.address));
+            listening.spawn(listen(running.address));
         }
         present = listeners;
-        audience.block_on(running.heard_by(listeners))?;
+        listening.block_on(running.wait_for_sound(listeners))?;
 
         render(&mut criterion, &running.server, listeners);
         let metrics = answer(&mut criterion, running.address, METRICS, listeners)?;
         let list = answer(&mut criterion, running.address, LIST, listeners)?;
-        assert_eq!(running.server.listeners().count(), listeners, "they were to stay");
+        assert_eq!(running.server.listeners().count(), listeners, "listeners stay");
         let (offered, lost) = running.account();
         let kib = |bytes: usize| format!("{:.1}", bytes as f64 / 1024.0);
         table.row([listeners.to_string(), kib(metrics), kib(list), offered.to_string(), lost.to_string()]);
     }
     criterion.final_summary();
-    println!("{table}");
+    if LISTENERS.into_iter().any(is_wanted) {
+        println!("{table}");
+    }
     Ok(())
 }
 
-/// The text by itself, as the server makes it.
+/// Times making the text, as the server makes it.
 fn render(criterion: &mut Criterion, server: &Server, listeners: usize) {
     criterion.benchmark_group("scrape").bench_function(BenchmarkId::new("render", listeners), |bencher| {
         bencher.iter(|| server.render_metrics(Exposition::Prometheus));
     });
 }
 
-/// A request and its answer; returns how large that is.
+/// Times a request and its answer. Returns the length of the answer's body.
 fn answer(criterion: &mut Criterion, address: SocketAddr, path: &str, listeners: usize) -> io::Result<usize> {
-    let mut asking = Asking::connect(address, path)?;
-    let size = asking.ask()?;
+    let mut connection = KeptConnection::connect(address, path)?;
+    let size = connection.ask()?;
     criterion.benchmark_group("scrape").bench_function(BenchmarkId::new(format!("GET {path}"), listeners), |bencher| {
-        bencher.iter(|| asking.ask().expect("the server answers"));
+        bencher.iter(|| connection.ask().expect("the server answers"));
     });
     Ok(size)
 }
 
-/// A connection that asks for the same again and again.
-struct Asking {
+/// A connection that is kept open for the same request again and again.
+struct KeptConnection {
     connection: BufReader<net::TcpStream>,
     request: String,
     line: String,
     body: Vec<u8>,
 }
 
-impl Asking {
+impl KeptConnection {
     fn connect(address: SocketAddr, path: &str) -> io::Result<Self> {
         let connection = net::TcpStream::connect(address)?;
         connection.set_nodelay(true)?;
@@ -111,7 +124,7 @@ impl Asking {
         Ok(Self { connection: BufReader::new(connection), request, line: String::new(), body: Vec::new() })
     }
 
-    /// Reads an answer up to its end; returns the length of its body.
+    /// Sends the request and reads the answer up to its end. Returns the length of its body.
     fn ask(&mut self) -> io::Result<usize> {
         self.connection.get_mut().write_all(self.request.as_bytes())?;
         if !self.head_line()?.starts_with("HTTP/1.1 200 ") {
@@ -128,7 +141,7 @@ impl Asking {
         Ok(length)
     }
 
-    /// The next line of the head, with names in lower case, as the server writes them.
+    /// Reads the next line of the head. The server writes names in lower case.
     fn head_line(&mut self) -> io::Result<&str> {
         self.line.clear();
         self.connection.read_line(&mut self.line)?;
@@ -136,7 +149,7 @@ impl Asking {
     }
 }
 
-/// A server in this process, for as long as this lives.
+/// A server in this process; it ends when this is dropped.
 struct Running {
     address: SocketAddr,
     server: Arc<Server>,
@@ -150,9 +163,9 @@ impl Running {
         config.capture.source = SourceSpec::Tone(440.0);
         config.capture.block = BLOCK;
         config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        config.http.max_listeners = MOST;
-        // All of them come from this machine.
-        config.http.max_connections_per_address = 2 * MOST;
+        config.http.max_listeners = MAX_LISTENERS;
+        // All listeners come from this machine.
+        config.http.max_connections_per_address = 2 * MAX_LISTENERS;
         let runtime = Builder::new_multi_thread().enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind(config.http.listen))?;
         let address = listener.local_addr()?;
@@ -162,8 +175,8 @@ impl Running {
         Ok(Self { address, server, _stream: stream, _runtime: runtime })
     }
 
-    /// Waits until so many listeners have sound.
-    async fn heard_by(&self, listeners: usize) -> Result<()> {
+    /// Waits until so many listeners have got sound.
+    async fn wait_for_sound(&self, listeners: usize) -> Result<()> {
         let begun = Instant::now();
         loop {
             let present = self.server.listeners().present();
@@ -171,8 +184,10 @@ impl Running {
             if hearing == listeners {
                 break;
             }
-            if begun.elapsed() > PATIENCE {
-                return Err(format!("{hearing} of {listeners} listeners have sound after {PATIENCE:?}").into());
+            if begun.elapsed() > FIRST_SOUND_TIMEOUT {
+                return Err(
+                    format!("{hearing} of {listeners} listeners have sound after {FIRST_SOUND_TIMEOUT:?}").into()
+                );
             }
             sleep(BLOCK).await;
         }
@@ -180,7 +195,7 @@ impl Running {
         Ok(())
     }
 
-    /// Blocks that listeners were offered and lost so far.
+    /// Returns the blocks that listeners were offered and lost so far.
     fn account(&self) -> (u64, u64) {
         let totals = self.server.listeners().totals();
         totals
@@ -190,7 +205,7 @@ impl Running {
     }
 }
 
-/// Reads what a listener gets, for as long as the server sends.
+/// Listens until the server ends the stream, and drops the sound.
 async fn listen(address: SocketAddr) -> io::Result<()> {
     let mut stream = request(address, "GET", "/stream.wav").await?;
     tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;

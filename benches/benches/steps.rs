@@ -1,4 +1,4 @@
-//! The smallest steps, which every block takes for every consumer, by criterion: reading the clock, recording a value.
+//! The smallest steps, by criterion, which are taken for every block and consumer: reading the clock, recording a value.
 
 use std::hint::black_box;
 

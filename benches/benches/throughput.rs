@@ -1,19 +1,20 @@
-//! Blocks a second to consumers that read every sample: the engine's fan-out beside its peers.
+//! Blocks per second to consumers that read every sample: the engine's fan-out beside its peers.
 //!
-//! Everybody reads everything: the producer, on this thread, looks every [`STRIDE`] blocks at how far the consumers
-//! are, and waits until all have room for as many more, so that no policy for slow ones is ever asked. One other thread
-//! owns all consumers and goes round them, reading what each has; so two threads run on two cores, and what is
-//! measured is the carrying, not the scheduler. *Reading alone* is the limit: the same blocks, read as often from an
-//! array by that thread.
+//! No carrier loses anything: the producer, on this thread, looks at the consumers' progress every [`STRIDE`] blocks and
+//! waits until all have room for as many more, so no policy for slow consumers comes into play. One other thread owns
+//! all consumers and visits them in turn, reading all that each has. So two threads run on two cores, and the carrying
+//! is measured, not the scheduler. *Reading alone* is the limit: the same blocks, read as often from an array by that
+//! thread.
 //!
 //! *One by one*, every block is sent by itself; *by 8*, eight at a time where the library has batches (the engine,
 //! disruptor, ringcast), as the dispatcher does when blocks wait.
 //!
-//! `-- NAME` measures only those whose name has NAME in it, for a profiler.
+//! A turn lasts from the first block until every consumer has read the last one, about a millisecond: so short that on a
+//! busy machine many turns run undisturbed. Contenders take turns. The table shows the median rate, and the median of
+//! the ratios of the engine's rate to it in the same round: above 1 the engine is faster.
 //!
-//! A turn lasts from the first block to when every consumer has read the last one, about a millisecond; short, so that
-//! on a busy machine many turns run undisturbed. Contenders take turns. Shown are the median rate, and the median of
-//! the ratios of the same round, to the engine's: above 1 the engine is faster.
+//! `-- disruptor`, or `-- "by 8/64/"`, measures only those cases, for a profiler. Without the engine among them there
+//! are no ratios.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,101 +22,155 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Instant;
 
-use aircheck_benches::{Rounds, Table, Target, is_quick, spin_until, sum};
+use aircheck_benches::{Arguments, Rounds, Table, Target, number, spin_until, sum};
 use aircheck_engine::Timestamp;
 
-mod peers;
+mod carriers;
 
-use peers::{Block, PEERS, Peer, Sending, Taking};
+use carriers::{AIRCHECK, Block, BlockReceiver, BlockSender, CARRIERS, Carrier, DISRUPTOR};
 
 /// A consumer's ring, in blocks. A power of two, because most round up to one.
 const RING: usize = 128;
-/// How many blocks go out between two looks at who has room.
+/// Blocks that are sent between two looks at the consumers' progress.
 const STRIDE: usize = 32;
-/// Deliveries in one turn, up to [`BLOCKS_MOST`] blocks: about a millisecond.
+/// Deliveries in one turn, up to [`MAX_BLOCKS`] blocks: about a millisecond.
 const DELIVERIES: usize = 16_384;
-const BLOCKS_MOST: usize = 2_048;
+const MAX_BLOCKS: usize = 2_048;
 const ROUNDS: usize = 201;
 const CONSUMERS: [usize; 6] = [1, 4, 16, 64, 256, 1024];
+/// The most consumers of a short run.
+const QUICK_CONSUMERS: usize = 16;
 /// Numbers of consumers for which there are targets.
 const JUDGED: [usize; 3] = [4, 16, 64];
 const BATCHES: [(usize, &str); 2] = [(1, "one by one"), (8, "by 8")];
 
+/// The name of the limit in the table.
+const LIMIT: &str = "reading alone";
+
+/// One contender of a table's row: a carrier, or the limit.
+#[derive(Clone, Copy)]
+struct Case {
+    batch: (usize, &'static str),
+    consumers: usize,
+    carrier: Option<Carrier>,
+}
+
+impl Case {
+    fn contender(&self) -> &'static str {
+        self.carrier.map_or(LIMIT, |carrier| carrier.name)
+    }
+
+    fn name(&self) -> String {
+        format!("{}/{}/{}", self.batch.1, self.consumers, self.contender())
+    }
+}
+
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let quick = is_quick();
-    let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
-    let is_wanted = |peer: &&Peer| wanted.is_none_or(|wanted| peer.name.contains(wanted.as_str()));
-    let peers: Vec<Peer> = PEERS.iter().filter(is_wanted).copied().collect();
-    let rounds = if quick { 3 } else { ROUNDS };
-    for (batch, how) in BATCHES {
-        println!("{how}: thousand blocks/s, each read by every consumer; {rounds} paired rounds\n");
-        let mut table =
-            Table::new(["consumers", "who", "thousand/s", "best 10th", "aircheck / it", "target", "slow consumer"]);
-        let faster = CONSUMERS.map(|consumers| compare(&peers, consumers, batch, rounds, &mut table));
-        println!("{table}");
-        for (consumers, faster) in CONSUMERS.iter().zip(faster).filter(|(_, faster)| !faster.is_empty()) {
-            println!("faster than aircheck with {consumers}: {}", faster.join(", "));
+    let arguments = Arguments::read();
+    let contenders = || CARRIERS.into_iter().map(Some).chain([None]);
+    let max_consumers = if arguments.is_quick() { QUICK_CONSUMERS } else { usize::MAX };
+    let cases = BATCHES.into_iter().flat_map(|batch| {
+        CONSUMERS
+            .into_iter()
+            .filter(move |consumers| *consumers <= max_consumers)
+            .flat_map(move |consumers| contenders().map(move |carrier| Case { batch, consumers, carrier }))
+    });
+    let cases = arguments.choose(cases, Case::name);
+    let rounds = if arguments.is_quick() { 1 } else { ROUNDS };
+    for batch in BATCHES {
+        let with = |consumers: usize| {
+            let is_in = |case: &&Case| case.batch == batch && case.consumers == consumers;
+            cases.iter().filter(is_in).copied().collect::<Vec<Case>>()
+        };
+        let groups: Vec<Vec<Case>> = CONSUMERS.into_iter().map(with).filter(|group| !group.is_empty()).collect();
+        if groups.is_empty() {
+            continue;
         }
+        println!("{}: thousand blocks/s, each read by every consumer; {rounds} paired rounds\n", batch.1);
+        let mut table = Table::new([
+            "consumers",
+            "contender",
+            "thousand/s",
+            "best 10th",
+            "aircheck / it",
+            "target",
+            "slow consumer",
+        ]);
+        let faster: Vec<String> = groups.iter().filter_map(|group| compare(group, rounds, &mut table)).collect();
+        println!("{table}");
+        faster.iter().for_each(|line| println!("{line}"));
         println!();
     }
 }
 
-/// What the engine's rate ought to be, as a multiple of a peer's.
+/// Returns the target for the engine's rate as a multiple of a peer's.
 fn target(peer: &str) -> Target {
-    if peer == "disruptor" { Target::AtLeast(0.9) } else { Target::AtLeast(1.3) }
+    if peer == DISRUPTOR { Target::AtLeast(0.9) } else { Target::AtLeast(1.3) }
 }
 
-/// Measures them with so many consumers; returns who was faster than the engine, and how much.
-fn compare(peers: &[Peer], consumers: usize, batch: usize, rounds: usize, table: &mut Table) -> Vec<String> {
-    let blocks = (DELIVERIES / consumers).clamp(STRIDE, BLOCKS_MOST);
-    let mut lineups: Vec<Lineup> = peers.iter().map(|peer| Lineup::new(*peer, consumers, batch)).collect();
-    let floor = Floor::new(consumers);
-    let rounds = Rounds::run(rounds, peers.len() + 1, |contender| match lineups.get_mut(contender) {
-        Some(lineup) => lineup.turn(blocks),
-        None => floor.turn(blocks),
-    });
+/// Measures contenders with the same number of consumers. Returns a line on the peers that were faster than the engine,
+/// if there are any.
+fn compare(cases: &[Case], rounds: usize, table: &mut Table) -> Option<String> {
+    let consumers = cases[0].consumers;
+    let blocks = (DELIVERIES / consumers).clamp(STRIDE, MAX_BLOCKS);
+    let mut turns: Vec<_> = cases.iter().map(turns).collect();
+    let rounds = Rounds::run(rounds, cases.len(), |contender| turns[contender](blocks));
+    let aircheck = cases.iter().position(|case| case.contender() == AIRCHECK);
     let mut faster = Vec::new();
-    for contender in 0..=peers.len() {
-        let name = peers.get(contender).map_or("reading alone", |peer| peer.name);
-        let ratio = rounds.ratio(0, contender);
-        let judged = contender > 0 && contender < peers.len() && JUDGED.contains(&consumers);
+    for (contender, case) in cases.iter().enumerate() {
+        let ratio = aircheck.filter(|engine| *engine != contender).map(|engine| rounds.ratio(engine, contender));
+        let is_judged = case.carrier.is_some() && JUDGED.contains(&consumers);
         table.row([
             consumers.to_string(),
-            name.to_owned(),
+            case.contender().to_owned(),
             format!("{:.0}", rounds.median(contender) / 1000.0),
             format!("{:.0}", rounds.quantile(contender, 0.9) / 1000.0),
-            if contender == 0 { String::new() } else { format!("{ratio:.2}") },
-            if judged { target(name).verdict(ratio) } else { String::new() },
-            peers.get(contender).map_or("", |peer| peer.slow).to_owned(),
+            number(ratio, 2),
+            ratio.filter(|_| is_judged).map(|ratio| target(case.contender()).verdict(ratio)).unwrap_or_default(),
+            case.carrier.map_or("", |carrier| carrier.slow).to_owned(),
         ]);
-        if contender < peers.len() && ratio < 1.0 {
-            faster.push(format!("{name} ({:.2} x)", ratio.recip()));
+        if let Some(ratio) = ratio.filter(|ratio| *ratio < 1.0 && case.carrier.is_some()) {
+            faster.push(format!("{} ({:.2} x)", case.contender(), ratio.recip()));
         }
     }
-    faster
+    (!faster.is_empty()).then(|| format!("faster than aircheck with {consumers}: {}", faster.join(", ")))
 }
 
-/// How many blocks a consumer has read, on a cache line of its own (two, because they are fetched in pairs).
+/// Starts a contender. Returns its turn, which is given a number of blocks and returns blocks per second.
+fn turns(case: &Case) -> Box<dyn FnMut(usize) -> f64> {
+    match case.carrier {
+        Some(carrier) => {
+            let mut lineup = Lineup::new(carrier, case.consumers, case.batch.0);
+            Box::new(move |blocks| lineup.turn(blocks))
+        }
+        None => {
+            let limit = Limit::new(case.consumers);
+            Box::new(move |blocks| limit.turn(blocks))
+        }
+    }
+}
+
+/// The number of blocks that a consumer has read, on two cache lines of its own, because lines are fetched in pairs.
 #[repr(align(128))]
 #[derive(Default)]
 struct Progress(AtomicU64);
 
-/// A producer, and the thread that goes round its consumers.
+/// A producer, and the thread that visits its consumers in turn.
 struct Lineup {
-    sender: Box<dyn Sending>,
+    sender: Box<dyn BlockSender>,
     batch: usize,
     progress: Arc<[Progress]>,
     sent: u64,
     source: Block,
-    /// Tells the sweeping thread how far to go; it answers when it is running.
+    /// Sends the visiting thread the number of blocks at which the turn ends.
     goals: mpsc::Sender<u64>,
+    /// The visiting thread's answer that it is running.
     running: mpsc::Receiver<()>,
 }
 
 impl Lineup {
-    fn new(peer: Peer, consumers: usize, batch: usize) -> Self {
-        let (sender, mut receivers) = (peer.open)(RING, consumers);
+    fn new(carrier: Carrier, consumers: usize, batch: usize) -> Self {
+        let (sender, mut receivers) = (carrier.open)(RING, consumers);
         let progress: Arc<[Progress]> = (0..consumers).map(|_| Progress::default()).collect();
         let (goals, goal) = mpsc::channel();
         let (ready, running) = mpsc::channel();
@@ -124,18 +179,18 @@ impl Lineup {
             let mut read = vec![0; receivers.len()];
             while let Ok(goal) = goal.recv() {
                 let _ = ready.send(());
-                spin_until(|| sweep(&mut receivers, &mut read, &reached, goal));
+                spin_until(|| visit_all(&mut receivers, &mut read, &reached, goal));
             }
         });
         let source = Block { samples: std::array::from_fn(|sample| sample as f32), ..Block::default() };
         Self { sender, batch, progress, sent: 0, source, goals, running }
     }
 
-    /// Sends `blocks` blocks and waits until everyone has read them. Returns blocks a second.
+    /// Sends `blocks` blocks and waits until every consumer has read them.
     fn turn(&mut self, blocks: usize) -> f64 {
         let goal = self.sent + blocks as u64;
-        self.goals.send(goal).expect("the sweeper lives");
-        self.running.recv().expect("the sweeper answers");
+        self.goals.send(goal).expect("the visiting thread lives");
+        self.running.recv().expect("the visiting thread answers");
         let start = Instant::now();
         for _ in 0..blocks / STRIDE {
             let room = (self.sent + STRIDE as u64).saturating_sub(RING as u64);
@@ -146,14 +201,14 @@ impl Lineup {
             }
             self.sent += STRIDE as u64;
         }
-        // Nobody gets here without every block: what is lost is missing in the count for ever.
+        // A lost block would be missing in the count, and this would never end.
         spin_until(|| all_reached(&self.progress, goal));
         blocks as f64 / start.elapsed().as_secs_f64()
     }
 }
 
-/// One visit to each; whether all have read up to `goal`.
-fn sweep(receivers: &mut [Box<dyn Taking>], read: &mut [u64], progress: &[Progress], goal: u64) -> bool {
+/// Visits each consumer once. Returns whether all have read up to `goal`.
+fn visit_all(receivers: &mut [Box<dyn BlockReceiver>], read: &mut [u64], progress: &[Progress], goal: u64) -> bool {
     let now = Timestamp::now();
     let mut all = true;
     for ((receiver, read), progress) in receivers.iter_mut().zip(read).zip(progress) {
@@ -175,13 +230,13 @@ fn all_reached(progress: &[Progress], goal: u64) -> bool {
     progress.iter().all(|reached| reached.0.load(Ordering::Acquire) >= goal)
 }
 
-/// Reading a block as many times as there are consumers: a ring's worth of blocks, with nothing to carry.
-struct Floor {
+/// The limit: each block of a ring is read as many times as there are consumers, and nothing is carried.
+struct Limit {
     consumers: usize,
     blocks: Vec<Block>,
 }
 
-impl Floor {
+impl Limit {
     fn new(consumers: usize) -> Self {
         Self { consumers, blocks: vec![Block::default(); RING] }
     }

@@ -1,5 +1,6 @@
-//! What the system says of a process: the time it ran, the memory it has, the files it may open.
+//! A process in the books of the system: the time it ran, the memory it has, the files it may open.
 
+use std::time::Duration;
 use std::{fs, io};
 
 /// Linux counts processor time for programs in hundredths of a second on every architecture.
@@ -15,7 +16,7 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// What a process has taken so far.
+    /// Returns the time that a process has taken so far.
     ///
     /// # Errors
     ///
@@ -29,13 +30,13 @@ impl Cpu {
         Ok(Self { user: seconds()?, system: seconds()? })
     }
 
-    /// What was taken since `earlier`.
+    /// Returns the time taken since `earlier`.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self { user: self.user - earlier.user, system: self.system - earlier.system }
     }
 
-    /// Both kinds together.
+    /// Returns both kinds together.
     #[must_use]
     pub fn total(self) -> f64 {
         self.user + self.system
@@ -45,14 +46,14 @@ impl Cpu {
 /// Resident memory in KiB.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
-    /// Anonymous: what the program has allocated.
+    /// Anonymous memory, which the program has allocated.
     pub anon_kib: f64,
-    /// With its own pages and those of other files, which come and go as the system likes.
+    /// All resident memory, with pages of the program and of other files, which the system takes away and reads again.
     pub all_kib: f64,
 }
 
 impl Memory {
-    /// What a process has now.
+    /// Returns the memory that a process has now.
     ///
     /// # Errors
     ///
@@ -63,7 +64,7 @@ impl Memory {
     }
 }
 
-/// Files that this process, and so one that it starts, may have open.
+/// Returns the number of files that this process, or one that it starts, may have open.
 ///
 /// # Errors
 ///
@@ -72,13 +73,34 @@ pub fn open_files() -> io::Result<usize> {
     Ok(number_after(&fs::read_to_string("/proc/self/limits")?, "Max open files")? as usize)
 }
 
-/// The number that follows `label` in a file of `/proc`.
+/// Returns the time that the threads of a process have run so far, in nanoseconds by the scheduler's account
+/// (proc_pid_schedstat(5)). `counts` is given each thread's name. A thread that has ended is not in it any more.
+///
+/// # Errors
+///
+/// When there is no such process, or no `/proc`.
+pub fn thread_time(pid: u32, counts: impl Fn(&str) -> bool) -> io::Result<Duration> {
+    let mut nanos = 0.0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = task?.path();
+        // A thread may end between two readings.
+        let Ok(name) = fs::read_to_string(task.join("comm")) else { continue };
+        let Ok(stat) = fs::read_to_string(task.join("schedstat")) else { continue };
+        if counts(name.trim_end()) {
+            nanos += number(stat.split_whitespace().next())?;
+        }
+    }
+    Ok(Duration::from_nanos(nanos as u64))
+}
+
+/// Returns the number that follows `label` in a file of `/proc`.
 fn number_after(text: &str, label: &str) -> io::Result<f64> {
     number(text.lines().find_map(|line| line.strip_prefix(label)).and_then(|rest| rest.split_whitespace().next()))
 }
 
 fn number(word: Option<&str>) -> io::Result<f64> {
-    word.and_then(|word| word.parse().ok()).ok_or_else(|| io::Error::other("/proc says it in words unknown here"))
+    word.and_then(|word| word.parse().ok())
+        .ok_or_else(|| io::Error::other("a file of /proc has no number where one was expected"))
 }
 
 #[cfg(test)]
@@ -91,6 +113,8 @@ mod tests {
         assert!(Cpu::of(pid).expect("it runs").total() >= 0.0);
         let memory = Memory::of(pid).expect("it runs");
         assert!(memory.anon_kib > 0.0 && memory.all_kib >= memory.anon_kib, "{memory:?}");
+        let all = thread_time(pid, |_| true).expect("it runs");
+        assert!(all > Duration::ZERO && thread_time(pid, |_| false).expect("it runs") == Duration::ZERO);
         assert!(open_files().expect("it may open some") > 2);
     }
 }

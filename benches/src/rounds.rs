@@ -1,4 +1,4 @@
-//! Contenders measured in turn, so that whatever disturbs the machine disturbs all of them.
+//! Contenders measured in turn, so that a disturbance of the machine disturbs all of them.
 
 /// Readings of several contenders over a number of rounds.
 ///
@@ -11,13 +11,13 @@
 /// ```
 #[derive(Clone, Debug)]
 pub struct Rounds {
-    /// One row a round, one reading for each contender.
+    /// A row for each round, with a reading for each contender.
     readings: Vec<Vec<f64>>,
 }
 
 impl Rounds {
-    /// Calls `measure` with each contender's number, 0 to `contenders`, in each round. Every round begins with
-    /// another one, so that none is always first after a pause.
+    /// Calls `measure` in each round with the number of each contender, from 0 on. Every round begins with another
+    /// contender, so that none is always the first after a pause.
     pub fn run(rounds: usize, contenders: usize, mut measure: impl FnMut(usize) -> f64) -> Self {
         let round = |number: usize| {
             let mut readings = vec![0.0; contenders];
@@ -30,26 +30,26 @@ impl Rounds {
         Self { readings: (0..rounds).map(round).collect() }
     }
 
-    /// The median reading of a contender.
+    /// Returns the median reading of a contender.
     #[must_use]
     pub fn median(&self, contender: usize) -> f64 {
         self.quantile(contender, 0.5)
     }
 
-    /// The reading of a contender that `quantile` (0 to 1) of its readings do not exceed.
+    /// Returns the reading at a quantile (0 to 1) of a contender's readings.
     #[must_use]
     pub fn quantile(&self, contender: usize, quantile: f64) -> f64 {
         at(quantile, self.readings.iter().map(|round| round[contender]))
     }
 
-    /// The median of what `contender` reads divided by what `base` reads in the same round.
+    /// Returns the median of the ratios of `contender` to `base`, each of two readings of the same round.
     #[must_use]
     pub fn ratio(&self, contender: usize, base: usize) -> f64 {
         at(0.5, self.readings.iter().map(|round| round[contender] / round[base]))
     }
 }
 
-/// The value at a quantile, the upper one of two; not a number if there is none.
+/// Returns the value at a quantile, the upper one of two; not a number if there are no values.
 fn at(quantile: f64, values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_unstable_by(f64::total_cmp);

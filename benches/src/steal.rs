@@ -1,4 +1,4 @@
-//! How much time the machine below this one took away.
+//! Processor time that the hypervisor gave to other machines.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ pub struct Steal {
 }
 
 impl Steal {
-    /// Now, from the first line of `/proc/stat`; `None` where there is no such file.
+    /// Reads the first line of `/proc/stat`; `None` where there is no such file.
     #[must_use]
     pub fn now() -> Option<Self> {
         // user, nice, system, idle, iowait, irq, softirq, steal: proc_stat(5). What follows is in `user` already.
@@ -20,7 +20,7 @@ impl Steal {
         Some(Self { stolen: *ticks.get(7)?, total: ticks.iter().sum() })
     }
 
-    /// Of all processor time since then, so many per cent went to other machines.
+    /// Returns the share of all processor time since then that went to other machines, in per cent.
     #[must_use]
     pub fn percent_since(self) -> f64 {
         Self::now()

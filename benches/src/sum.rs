@@ -1,9 +1,10 @@
 //! The work of a consumer that reads every sample and does nothing else.
 
-/// As many sums as fill two vector registers of the smallest x86-64: one sum would wait for its own last addition.
+/// Partial sums; they fill four vector registers of the smallest x86-64. A single sum would wait for its own last
+/// addition.
 const LANES: usize = 16;
 
-/// The sum of all samples.
+/// Returns the sum of all samples.
 #[must_use]
 pub fn sum(samples: &[f32]) -> f32 {
     let mut lanes = [0.0; LANES];

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Rows of cells under a heading; the first column to the left, the others to the right.
+/// Rows of cells under a heading. The first column is aligned to the left, the others to the right.
 ///
 /// ```
 /// use aircheck_benches::Table;
@@ -17,22 +17,35 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table with these column headings.
+    /// Begins a table with these column headings.
     #[must_use]
     pub fn new<const COLUMNS: usize>(heading: [&str; COLUMNS]) -> Self {
         Self { rows: vec![heading.map(str::to_owned).into()] }
     }
 
-    /// Adds a row. Cells that are missing stay empty.
+    /// Adds a row. Missing cells are empty.
     pub fn row<Cell: Into<String>>(&mut self, cells: impl IntoIterator<Item = Cell>) {
         self.rows.push(cells.into_iter().map(Into::into).collect());
     }
 
-    /// The width of each column: its widest cell's.
+    /// Returns the width of each column, which is that of its widest cell.
     fn widths(&self) -> Vec<usize> {
         let width = |column: usize| self.rows.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max();
         (0..self.rows[0].len()).map(|column| width(column).unwrap_or(0)).collect()
     }
+}
+
+/// Returns a number with so many decimals, or `-` where there is none.
+///
+/// ```
+/// use aircheck_benches::number;
+///
+/// assert_eq!(number(Some(2.346), 2), "2.35");
+/// assert_eq!(number(None, 2), "-");
+/// ```
+#[must_use]
+pub fn number(value: Option<f64>, decimals: usize) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.decimals$}"))
 }
 
 impl fmt::Display for Table {

@@ -1,16 +1,16 @@
-//! A stream whose capture the benchmark itself writes to.
+//! A stream that the benchmark itself writes blocks to.
 
 use std::sync::mpsc;
 
 use aircheck_engine::source::{Running, Source, SourceError};
 use aircheck_engine::{Capture, Stream, StreamOptions};
 
-/// Starts a stream and hands out its capture. Its dispatcher runs on its own thread, as always. Drop the capture
-/// before the stream.
+/// Starts a stream and returns it with its capture. The dispatcher runs on a thread of its own, as always. Drop the
+/// capture before the stream.
 ///
 /// # Panics
 ///
-/// If the stream can't be started: the rate, the channels or the options are not possible.
+/// When the stream can't be started, because the rate, the channels or the options are not possible.
 #[must_use]
 pub fn tap(rate_hz: u32, channels: u16, options: StreamOptions) -> (Stream, Capture) {
     let (sender, receiver) = mpsc::channel();
@@ -19,7 +19,7 @@ pub fn tap(rate_hz: u32, channels: u16, options: StreamOptions) -> (Stream, Capt
     (stream, capture)
 }
 
-/// A source that makes no sound of its own: whoever gets its capture does.
+/// A source without sound of its own: it sends its capture to [`tap`].
 struct Tap {
     rate_hz: u32,
     channels: u16,

@@ -1,16 +1,16 @@
-//! What a number ought to be.
+//! The bound of a measured number.
 
-/// The bound that a ratio, or any other number, is held against.
+/// A bound for a ratio or any other number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
-    /// Smaller is better, and this is the most.
+    /// The largest value that meets the target.
     AtMost(f64),
-    /// Larger is better, and this is the least.
+    /// The smallest value that meets the target.
     AtLeast(f64),
 }
 
 impl Target {
-    /// The bound and whether `value` keeps it, in a few characters for a table.
+    /// Returns the bound and whether `value` meets it, in a few characters for a table.
     ///
     /// ```
     /// use aircheck_benches::Target;

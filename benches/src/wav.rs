@@ -1,4 +1,4 @@
-//! Sound in a file, for sources that play one.
+//! WAV files for sources that play one.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use hound::{SampleFormat, WavSpec, WavWriter};
 
 /// Frames per second of every such file.
 pub const WAV_RATE_HZ: u32 = 48_000;
-/// Full scale, but for a little room at the top.
+/// A little below full scale.
 const FULL_SCALE: f64 = 32_000.0;
 
-/// Writes a 16-bit WAV of so many channels and seconds. `sample` is given the number of a frame and of a channel, and
+/// Writes a 16-bit WAV of so many channels and seconds. `sample` is given the number of a frame and of a channel and
 /// returns a value from -1 to 1.
 ///
 /// # Errors

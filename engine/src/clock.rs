@@ -41,6 +41,12 @@ pub(crate) fn follow_wall_clock() {
     }
 }
 
+/// Makes the clock believe that the wall clock has stepped ahead.
+#[cfg(test)]
+pub(crate) fn pretend_step(nanos: i64) {
+    CLOCK.get_or_init(|| Clock::new(Reading::take())).step.store(nanos, Ordering::Relaxed);
+}
+
 /// Both clocks at one moment, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 struct Reading {

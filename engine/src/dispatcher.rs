@@ -163,3 +163,28 @@ fn raise_priority() {
     // On Linux, no process id means the calling thread.
     let _ = rustix::process::setpriority_process(None, NICENESS);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Capture, FanOutOptions};
+
+    #[test]
+    fn it_follows_the_wall_clock_while_it_runs() {
+        const HOUR_NANOS: u64 = 3_600_000_000_000;
+        let format = Format::new(48_000, 1, Duration::from_millis(10)).unwrap();
+        let (capture, ring, tally) = Capture::new(format, true);
+        let (fan_out, _hub) = FanOut::new(FanOutOptions::default());
+        let dispatcher = Dispatcher::new(format, ring, tally, fan_out, 0, 0);
+        clock::pretend_step(HOUR_NANOS as i64);
+        let now = Timestamp::now();
+        assert_eq!(now.unix_nanos(), now.as_nanos() + HOUR_NANOS);
+        let running = thread::spawn(move || dispatcher.run(format.block_span()));
+        // Hangs if the dispatcher does not look.
+        while now.unix_nanos().abs_diff(now.as_nanos()) > HOUR_NANOS / 2 {
+            thread::sleep(Duration::from_millis(10));
+        }
+        drop(capture);
+        running.join().unwrap();
+    }
+}

@@ -4,9 +4,11 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{Listener, Server, TEST_TIMEOUT, curl, eventually, raw};
 use serde_json::Value;
@@ -299,4 +301,103 @@ fn a_configured_host_and_origin_are_accepted() {
     let (status, response) = server.ask(&["-H", "Origin: https://radio.example"], "api/v1/status");
     assert_eq!(status, 200);
     assert!(response.contains("access-control-allow-origin: https://radio.example\r\n"), "{response}");
+}
+
+#[test]
+fn browsers_take_nothing_into_the_page_that_is_not_its_own() {
+    let server = Server::start(&["--source", "tone:440"]);
+    for path in ["", "api/v1/status", "nothing"] {
+        let (_, response) = server.ask(&[], path);
+        let policy = response.lines().find_map(|line| line.strip_prefix("content-security-policy: ")).unwrap();
+        let mut directives: Vec<_> = policy.split("; ").collect();
+        directives.sort_unstable();
+        let expected = [
+            "base-uri 'none'",
+            "default-src 'self'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+            "object-src 'none'",
+        ];
+        assert_eq!(directives, expected, "{path}");
+    }
+}
+
+#[test]
+fn the_table_of_listeners_can_be_sorted_filtered_and_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--source", "tone:440"]);
+    let _listeners = ["bar", "attic", "Bar 2"].map(|name| {
+        let url = server.url(&format!("stream.opus?name={}", name.replace(' ', "%20")));
+        let listener = Listener::start(&url, &directory.path().join(name));
+        server.row_when(name, |_| true);
+        listener
+    });
+    let names = |query: &str| {
+        let rows = server.json(&format!("api/v1/listeners{query}"));
+        rows.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(""), ["bar", "attic", "Bar 2"]);
+    assert_eq!(names("?sort=name&_=7"), ["Bar 2", "attic", "bar"]);
+    assert_eq!(names("?name=BAR"), ["bar", "Bar 2"]);
+    assert_eq!(names("?limit=2&sort=id"), ["bar", "attic"]);
+    for (query, named) in
+        [("limit=0", "limit"), ("limit=x", "1 or more"), ("sort=mood", "lag"), ("order=id", "`order`")]
+    {
+        let (status, response) = server.ask(&[], &format!("api/v1/listeners?{query}"));
+        assert_eq!(status, 400, "{query}: {response}");
+        assert!(error_of(&response).contains(named), "{query}: {response}");
+    }
+}
+
+#[test]
+fn the_table_of_listeners_is_made_four_times_a_second_at_most_and_is_true_for_its_request() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--source", "tone:440"]);
+    let _listener = Listener::start(&server.url("stream.wav?name=one"), &directory.path().join("one"));
+    server.row_when("one", |row| row["delivered"].as_u64() > Some(0));
+    let begun = Instant::now();
+    let url = server.url("api/v1/listeners");
+    // Each of four readers asks 10 times in a row.
+    let readers = [(); 4].map(|()| {
+        let url = url.clone();
+        std::thread::spawn(move || {
+            let tables = (0..10).map(|_| curl(&[&url]).output().unwrap().stdout);
+            tables.map(|table| String::from_utf8(table).unwrap()).collect::<Vec<_>>()
+        })
+    });
+    let tables = readers.map(|reader| reader.join().unwrap());
+    let all: BTreeSet<&String> = tables.iter().flatten().collect();
+    let most = begun.elapsed().as_millis() / 250 + 2;
+    assert!(all.len() as u128 <= most, "{} different tables in {:?}", all.len(), begun.elapsed());
+    for of_reader in &tables {
+        assert!(of_reader.windows(2).all(|pair| pair[0] != pair[1]), "a table was older than the request for it");
+    }
+}
+
+#[test]
+fn status_and_listeners_are_pushed() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--source", "tone:440"]);
+    let _listener = Listener::start(&server.url("stream.wav?name=one"), &directory.path().join("one"));
+    server.row_when("one", |_| true);
+    let mut watching = curl(&["--include", &server.url("api/v1/watch")]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    assert!(head.contains(&"content-type: text/event-stream".to_owned()), "{head:?}");
+    let mut counts = BTreeMap::<String, usize>::new();
+    let begun = Instant::now();
+    while counts.get("status").is_none_or(|count| *count < 15) {
+        let event = lines.next().unwrap().strip_prefix("event: ").unwrap().to_owned();
+        let data: Value = serde_json::from_str(lines.next().unwrap().strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!(lines.next().unwrap(), "");
+        match event.as_str() {
+            "status" => assert_eq!((&data["state"], &data["listeners"]), (&"live".into(), &1.into())),
+            _ => assert_eq!((&data["count"], &data["rows"][0]["name"]), (&1.into(), &"one".into())),
+        }
+        *counts.entry(event).or_default() += 1;
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(2500), "15 in {:?}", begun.elapsed());
+    assert_eq!(counts["listeners"], 5, "with every third status");
+    server.terminate();
+    assert!(common::wait(&mut watching).success(), "it ends with the server, in its proper way");
 }

@@ -116,8 +116,11 @@ function orderIsHeld() {
   return pointing || $("rows").querySelector(":focus-visible") !== null;
 }
 
-/** Shows the rows. `own` is the number of this page's own listener; its button calls `stopOwn`. */
-export function showListeners(listeners, status, own, stopOwn) {
+/**
+ * Shows the rows of the listeners furthest behind, of `all` in number. `own` is the number of this page's own listener;
+ * its button calls `stopOwn`.
+ */
+export function showListeners(listeners, all, status, own, stopOwn) {
   const worst = [...listeners].sort(byLag).slice(0, MAX_ROWS);
   const ids = new Set(worst.map((listener) => listener.id));
 
@@ -138,13 +141,13 @@ export function showListeners(listeners, status, own, stopOwn) {
     else if (!held && there !== row.root) $("rows").insertBefore(row.root, there);
   });
 
-  const none = listeners.length === 0;
+  const none = all === 0;
   if (none && $("no-listeners").hidden) $("share").open = true;
   if (!none && !$("no-listeners").hidden) $("share").open = false;
   $("no-listeners").hidden = !none;
   $("table").hidden = none;
   $("order").hidden = none;
-  put($("count"), none ? "" : count(listeners.length));
-  const order = listeners.length > MAX_ROWS ? `the ${MAX_ROWS} furthest behind of ${count(listeners.length)}` : "furthest behind first";
+  put($("count"), none ? "" : count(all));
+  const order = all > worst.length ? `the ${worst.length} furthest behind of ${count(all)}` : "furthest behind first";
   put($("order"), held ? "order held while you point at a row" : order);
 }

@@ -1,7 +1,7 @@
 // The page of aircheck: the source on air, its level, the listeners and their lag.
 //
-// Two polls feed it, /api/v1/status and /api/v1/listeners. All text that a listener chooses, above all its name, is
-// written as text, never as markup.
+// The server pushes all that it shows, through one connection to /api/v1/watch. All text that a listener chooses, above all
+// its name, is written as text, never as markup.
 
 import { showLevel, showNoLevel } from "/level.js";
 import { showListeners } from "/listeners.js";
@@ -9,13 +9,11 @@ import { player } from "/player.js";
 import { showShare } from "/share.js";
 import { $, count, milliseconds, pause, plural, put, span } from "/text.js";
 
-const STATUS_EVERY_MS = 200; // the meters' pace; page.css glides over the same time
-const LISTENERS_EVERY_MS = 500; // a frozen listener is marked a second after its stop, on a busy machine within two
-const MANY_LISTENERS = 100; // their rows are 50 KB: half as often is enough
+const WATCH = "/api/v1/watch";
 const RETRY_EVERY_MS = 1000;
-const REPLY_TIMEOUT_MS = 2000; // a reply takes milliseconds; one as late as this means that the server has a problem
+const SILENCE_TIMEOUT_MS = 2000; // a status comes every 200 ms; one as late as this means that the server has a problem
 
-// ---- polling ---------------------------------------------------------------------------
+// ---- what the server pushes ------------------------------------------------------------
 
 /** Resolves at once while the page is visible, else when it is visible again. */
 function visible() {
@@ -23,42 +21,59 @@ function visible() {
   return new Promise((done) => document.addEventListener("visibilitychange", done, { once: true })).then(visible);
 }
 
-const unreachable = new Set(); // the paths that failed twice in a row
+let failures = 0; // in a row
 
 /**
- * Fetches `path` repeatedly, one request at a time, and passes each reply to `show`, which may return by how many times
- * the pause is to be longer.
+ * Reads events until the page is hidden, or the connection fails or is silent for too long. `shows` has a function for
+ * each event.
  */
-async function poll(path, every_ms, show) {
-  let failures = 0;
+function read(shows) {
+  return new Promise((done) => {
+    const events = new EventSource(WATCH);
+    let timer;
+    const end = (failed) => {
+      clearTimeout(timer);
+      events.close();
+      document.removeEventListener("visibilitychange", hide);
+      if (failed) failures += 1;
+      showContact();
+      done();
+    };
+    // A browser has few connections for all pages of a server; hidden pages need none.
+    const hide = () => document.hidden && end(false);
+    const wait = () => {
+      clearTimeout(timer);
+      timer = setTimeout(end, SILENCE_TIMEOUT_MS, true);
+    };
+    for (const [name, show] of Object.entries(shows)) {
+      events.addEventListener(name, ({ data }) => {
+        failures = 0;
+        showContact();
+        wait();
+        try {
+          show(JSON.parse(data));
+        } catch (error) {
+          console.error(name, error); // one malformed event must not end the rest
+        }
+      });
+    }
+    events.addEventListener("error", () => end(true));
+    document.addEventListener("visibilitychange", hide);
+    wait();
+  });
+}
+
+/** Reads events again and again while the page is visible. */
+async function watch(shows) {
   for (;;) {
     await visible();
-    const began = performance.now();
-    const reply = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(REPLY_TIMEOUT_MS) })
-      .then((response) => (response.ok ? response.json() : null))
-      .catch(() => null);
-
-    if (reply) {
-      failures = 0;
-      unreachable.delete(path);
-    } else {
-      failures += 1;
-      if (failures >= 2) unreachable.add(path);
-    }
-    showContact();
-    let times = 1;
-    try {
-      if (reply) times = show(reply) ?? 1;
-    } catch (error) {
-      console.error(path, error); // one malformed reply must not end the polling
-    }
-    const wait_ms = reply ? every_ms * times : RETRY_EVERY_MS;
-    await pause(Math.max(0, wait_ms - (performance.now() - began)));
+    await read(shows);
+    if (failures > 0) await pause(RETRY_EVERY_MS);
   }
 }
 
 function showContact() {
-  const away = unreachable.size > 0;
+  const away = failures >= 2;
   if (away === document.body.classList.contains("unreachable")) return;
   document.body.classList.toggle("unreachable", away);
   put($("unreachable"), away ? "Server unreachable, trying again." : "");
@@ -66,7 +81,7 @@ function showContact() {
     showState("no contact", false);
     showNoLevel();
     $("source-lost").hidden = true;
-    player.contactLost(RETRY_EVERY_MS + 2 * REPLY_TIMEOUT_MS);
+    player.contactLost(RETRY_EVERY_MS + 2 * SILENCE_TIMEOUT_MS);
   } else {
     player.contactAgain();
   }
@@ -128,12 +143,10 @@ function showLoss(element, blocks) {
   element.classList.toggle("bad", blocks > 0);
 }
 
-function showRows(listeners) {
-  const own = listeners.find(({ id }) => id === player.listener);
+function showRows({ count, rows }) {
+  const own = rows.find(({ id }) => id === player.listener);
   player.server.queue = own?.latency_seconds?.queue?.p50 ?? undefined;
-  showListeners(listeners, status, player.listener, player.stop);
-  return listeners.length > MANY_LISTENERS ? 2 : 1;
+  showListeners(rows, count, status, player.listener, player.stop);
 }
 
-poll("/api/v1/status", STATUS_EVERY_MS, showStatus);
-poll("/api/v1/listeners", LISTENERS_EVERY_MS, showRows);
+watch({ status: showStatus, listeners: showRows });

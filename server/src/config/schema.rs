@@ -158,8 +158,8 @@ pub struct HttpConfig {
     #[arg(long, value_name = "N", default_value = "1000")]
     #[serde(deserialize_with = "Number::<1, 100_000>::deserialize")]
     pub max_listeners: usize,
-    /// Connections that one address may have open at a time, 1 to 100000
-    // A page takes three connections: twenty pages behind one router, and some to spare.
+    /// Connections that one address may have open at a time without those of listeners, 1 to 100000
+    // A page takes one connection besides its stream, and six while it loads: some fifty pages behind one router.
     #[arg(long, value_name = "N", default_value = "64")]
     #[serde(deserialize_with = "Number::<1, 100_000>::deserialize")]
     pub max_connections_per_address: usize,

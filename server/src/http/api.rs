@@ -1,11 +1,10 @@
-//! The documents of `/api/v1`.
+//! The status of the server, for `/api/v1/status` and `/api/v1/watch`.
 
 use std::net::SocketAddr;
 
-use aircheck_api::{
-    CaptureStatus, ChannelLevel, ListenerRow, SourceLatency, SourceStatus, Status, StreamFormat, StreamState,
-};
+use aircheck_api::{CaptureStatus, ChannelLevel, SourceLatency, SourceStatus, Status, StreamFormat, StreamState};
 use aircheck_engine::Timestamp;
+use bytes::Bytes;
 
 use crate::delivery::percentiles;
 use crate::http::server::{ServedMount, Server};
@@ -55,8 +54,9 @@ pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
     }
 }
 
-/// Returns the rows of `/api/v1/listeners`.
-pub(super) fn listeners(server: &Server) -> Vec<ListenerRow> {
-    let now = Timestamp::now();
-    server.listeners().present().iter().map(|listener| listener.row(now)).collect()
+/// Returns the same as JSON, at most a moment old, for all pages to which it is pushed.
+pub(super) fn recent_status(server: &Server, local: SocketAddr) -> Bytes {
+    // Fails for maps without string keys and for failing writers, of which there are none.
+    let make = |_| serde_json::to_vec(&status(server, local)).unwrap_or_default().into();
+    server.shared_status().recent(make).as_ref().clone()
 }

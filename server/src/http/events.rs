@@ -1,4 +1,4 @@
-//! The endless body of `/api/v1/events`: what happens, as server-sent events.
+//! The endless body of `/api/v1/events`: the log of events, as server-sent events.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -11,14 +11,14 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// While nothing happens, a comment goes out so often: below the minute after which proxies hang up.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Without events, a comment is sent this often: below the minute after which proxies close a connection.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Events as they happen. It ends when the server does.
+/// Sends events as they happen, until the server ends.
 #[derive(Debug)]
 pub(super) struct EventsBody {
     events: Consumer<Event>,
-    /// An event whose gap has just gone out.
+    /// The event that follows the notice of a gap.
     after_gap: Option<Bytes>,
     keep_alive: Interval,
     over: bool,
@@ -26,8 +26,8 @@ pub(super) struct EventsBody {
 
 impl EventsBody {
     pub(super) fn new(events: Consumer<Event>) -> Self {
-        // The first tick comes at once: the listener learns that the connection stands.
-        let mut keep_alive = interval(KEEP_ALIVE);
+        // The first tick comes at once, and shows the reader that the connection works.
+        let mut keep_alive = interval(KEEP_ALIVE_INTERVAL);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { events, after_gap: None, keep_alive, over: false }
     }
@@ -65,7 +65,7 @@ fn text(number: u64, event: &Event) -> Bytes {
     format!("id: {number}\nevent: {}\ndata: {}\n\n", event.kind.name(), json).into()
 }
 
-/// Who reads too slowly, or comes back too late, is told how many events it missed.
+/// Returns the notice of missed events, for a reader that is too slow or comes back too late.
 fn gap_text(gap: Gap) -> Bytes {
     let last = gap.from + gap.blocks - 1;
     format!("id: {last}\nevent: gap\ndata: {{\"event\":\"gap\",\"from\":{},\"events\":{}}}\n\n", gap.from, gap.blocks)

@@ -1,8 +1,8 @@
-//! Who may ask at all: a microphone is private.
+//! Refuses requests that come from other web sites: a microphone is private.
 //!
-//! A server on loopback is still reachable from every web page that its user opens. Such a page can point a name of
-//! its own at 127.0.0.1 (DNS rebinding), which shows in the `Host` header; or it can ask across origins, which
-//! browsers tell in `Origin` or `Sec-Fetch-Site`.
+//! A server on loopback can be reached from every web page that its user opens. Such a page can point a name of its own
+//! at 127.0.0.1 (DNS rebinding), which shows in the `Host` header; or it can send requests across origins, which browsers
+//! report in `Origin` or `Sec-Fetch-Site`.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use hyper::header::{self, HeaderMap};
 
 use crate::telemetry::metrics::Refusal;
 
-/// What the guard found wrong: the sentence for the answer, and the reason for the count.
+/// The reason of a refusal, for the count, and its sentence, for the answer.
 pub(super) type Refused = (Refusal, String);
 
 /// Checks a request's headers.
@@ -20,7 +20,7 @@ pub(super) fn check(headers: &HeaderMap, hosts: &[String], origins: &[String]) -
         && !host_is_ours(host, hosts)
     {
         let sentence = format!(
-            "this server does not answer to the name `{host}`; use its address, or start it with --allow-host {}",
+            "the name `{host}` is not one of this server's (use its address, or start it with --allow-host {})",
             without_port(host)
         );
         return Err((Refusal::Host, sentence));
@@ -29,34 +29,38 @@ pub(super) fn check(headers: &HeaderMap, hosts: &[String], origins: &[String]) -
         let own =
             host.is_some_and(|host| origin.strip_prefix("http://").or(origin.strip_prefix("https://")) == Some(host));
         if !own && !allows(origins, origin) {
-            let sentence =
-                format!("the web site {origin} may not listen in; if it should, start with --allow-origin {origin}");
+            let sentence = format!(
+                "the web site {origin} may not use this server (start it with --allow-origin {origin} to allow that)"
+            );
             return Err((Refusal::Origin, sentence));
         }
         return Ok(());
     }
-    // Without `Origin`, an element such as `<audio>` on another site's page still says where it comes from. A link
-    // that somebody follows is no listening in: the page that opens is ours.
+    // Requests of an element such as `<audio>` have no `Origin`, but browsers report that they come from another site. A
+    // link may come from there: the page that it opens is ours.
     let foreign = matches!(field(headers, "sec-fetch-site"), Some("cross-site" | "same-site"));
     let followed =
         field(headers, "sec-fetch-mode") == Some("navigate") && field(headers, "sec-fetch-dest") == Some("document");
     if foreign && !followed {
-        return Err((Refusal::Origin, "another web site may not listen in".to_owned()));
+        return Err((
+            Refusal::Origin,
+            "another web site may not use this server (start it with --allow-origin to allow that)".to_owned(),
+        ));
     }
     Ok(())
 }
 
-/// Whether `origin` is on the list of sites that may read the streams.
+/// Returns whether `origin` is on the list of sites that may read the streams.
 pub(super) fn allows(origins: &[String], origin: &str) -> bool {
     origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
 }
 
-/// A field's value as text; what is not ASCII counts as a value that nothing matches.
+/// Returns a field's value as text. One that is not ASCII becomes a value that matches nothing.
 fn field<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).map(|value| value.to_str().unwrap_or("?"))
 }
 
-/// An address can't be rebound, and `localhost` always means this machine.
+/// Returns whether a `Host` header names this server. An address cannot be rebound, and `localhost` is always this machine.
 fn host_is_ours(host: &str, hosts: &[String]) -> bool {
     let name = without_port(host);
     let address = name.trim_start_matches('[').trim_end_matches(']');
@@ -100,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn another_site_may_not_listen_in() {
+    fn another_site_is_refused() {
         let host = ("host", "127.0.0.1:8700");
         for (fields, refused) in [
             (vec![("origin", "http://127.0.0.1:8700")], false),

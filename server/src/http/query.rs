@@ -1,4 +1,4 @@
-//! What a listener may say in its query, checked: every wrong value gets an answer that names it.
+//! The query of a stream's URL, checked: every wrong value gets an answer that names it.
 
 use std::time::Duration;
 
@@ -11,38 +11,37 @@ use crate::rendition::codec::OpusBitrate;
 use crate::rendition::content_type::accepted;
 use crate::rendition::encoding::Encoding;
 use aircheck_api::span::{self, Short};
-use aircheck_api::{Payload, Rendition};
+use aircheck_api::{Payload, Rendition, StreamParam};
 
-/// Longest ring a listener may ask for, unless the operator's own default is longer: 1000 blocks of 10 ms are 80 KB
-/// of handles.
-const BUFFER_MOST: Duration = Duration::from_secs(10);
-/// Largest limit of lag, as for the server's own.
-const MAX_LAG_MOST: Duration = Duration::from_secs(600);
-/// Longest name: what fits into a column of the table.
-const NAME_MOST: usize = 64;
+/// The longest buffer that a query may have, unless the server's own default is longer: 1000 blocks of 10 ms are 80 KB of
+/// handles.
+const MAX_BUFFER: Duration = Duration::from_secs(10);
+/// The largest limit of lag, which is that of the configuration.
+const MAX_MAX_LAG: Duration = Duration::from_secs(600);
+/// Characters of a name: as many as fit into a column of the table.
+const MAX_NAME_CHARS: usize = 64;
 
-/// A listener has fallen behind, where it has no limit of its own, with so much of its ring in use: a quarter, which
-/// leaves time to look.
+/// Without a limit of lag, a listener is behind when a quarter of its buffer is in use, which leaves time to look.
 const BEHIND_SHARE: u32 = 4;
 
-/// Gathering may take this share of what a listener may be behind: half of that at which it has fallen behind, so that
-/// it never looks like that.
+/// Gathering may take an eighth of what a listener may be behind: half of the lag at which it is called behind, so that
+/// gathering alone never makes it look so.
 const GATHER_SHARE: u32 = 2 * BEHIND_SHARE;
 
-/// What comes in place of lost blocks.
+/// The replacement of lost blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gaps {
-    /// Nothing: what is next follows at once.
+    /// Nothing: the next block follows at once.
     Skip,
     /// As much silence, so that positions stay true.
     Silence,
 }
 
-/// A limit of lag, or none whatever the server's own is.
+/// A limit of lag. `None` stands for no limit, even if the server has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct MaxLag(Option<Duration>);
 
-/// A listener's wishes.
+/// The parameters of a stream's URL. `None` stands for the server's default.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Query {
     overflow: Option<Overflow>,
@@ -53,7 +52,7 @@ pub(super) struct Query {
     sample: Option<PcmEncoding>,
     max_lag: Option<MaxLag>,
     pub(super) gaps: Option<Gaps>,
-    /// For how long packets are gathered, to be sent at once.
+    /// How much sound is gathered, to be sent at once.
     gather: Option<Duration>,
     /// Only of the WebSocket.
     payload: Option<Payload>,
@@ -64,89 +63,94 @@ pub(super) struct Query {
 }
 
 impl Query {
-    /// Reads a query string. `_` is there to make a URL new to a browser's cache, and means nothing.
+    /// Reads a query string. `_` has no meaning: it makes a URL new to a browser's cache.
     ///
     /// # Errors
     ///
     /// A sentence that names the parameter and what it takes.
     pub(super) fn parse(query: &str, config: &Config) -> Result<Self, String> {
-        let mut wishes = Self::default();
+        let mut parsed = Self::default();
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-            let value = value.as_ref();
-            match key.as_ref() {
-                "overflow" => once(&mut wishes.overflow, &key, value.parse::<Overflow>().map_err(|e| e.to_string()))?,
-                "buffer" => {
-                    let most = BUFFER_MOST.max(config.delivery.buffer);
-                    once(&mut wishes.buffer, &key, span(value, config.capture.block, most))?;
-                }
-                "burst" => once(&mut wishes.burst, &key, span(value, Duration::ZERO, config.capture.history))?,
-                "from" => {
-                    let number = value.parse().map_err(|_| format!("`{value}` is no sequence number, such as 1200"));
-                    once(&mut wishes.from, &key, number)?;
-                }
-                "name" => once(&mut wishes.name, &key, name(value))?,
-                "max_lag" => {
-                    let least = MIN_LAG_BLOCKS * config.capture.block;
-                    let limit = match value {
-                        "off" => Ok(MaxLag(None)),
-                        value => span(value, least, MAX_LAG_MOST).map(|span| MaxLag(Some(span))),
-                    };
-                    once(&mut wishes.max_lag, &key, limit)?;
-                }
-                "gaps" => once(&mut wishes.gaps, &key, gaps(value))?,
-                "gather" => once(&mut wishes.gather, &key, span(value, Duration::ZERO, BUFFER_MOST))?,
-                "payload" => once(&mut wishes.payload, &key, payload(value))?,
-                "bitrate" => once(&mut wishes.bitrate, &key, bitrate(value))?,
-                "sample" => once(&mut wishes.sample, &key, value.parse())?,
-                "format" => once(&mut wishes.format, &key, Ok(value.to_owned()))?,
-                "_" => {}
-                _ => {
-                    return Err(format!(
-                        "`{key}` is no parameter here; there are overflow, buffer, max_lag, burst, from, name, sample, \
-                         bitrate, payload, gaps and gather"
-                    ));
-                }
+            if key == "_" {
+                continue;
             }
+            let Some(param) = StreamParam::from_name(&key) else {
+                let names = StreamParam::ALL.map(StreamParam::name).join(", ");
+                return Err(format!("`{key}` is not a parameter of a stream; it takes {names}"));
+            };
+            parsed.set(param, &value, config)?;
         }
-        if wishes.from.is_some() && wishes.burst.is_some() {
+        if parsed.from.is_some() && parsed.burst.is_some() {
             return Err("`from` and `burst` both say where to start; give one of them".to_owned());
         }
-        if wishes.overflow == Some(Overflow::Block) {
-            return Err("overflow: `block` would make the source wait, and it is live; use it from file to file".into());
+        if parsed.overflow == Some(Overflow::Block) {
+            return Err("overflow: `block` is for sources that can wait, and this one is live (it takes skip-to-live, drop-newest, latest and disconnect)".into());
         }
-        Ok(wishes)
+        Ok(parsed)
     }
 
-    /// The rendition that `/stream` means: by `format`, or by the `Accept` header.
+    fn set(&mut self, param: StreamParam, value: &str, config: &Config) -> Result<(), String> {
+        match param {
+            StreamParam::Overflow => {
+                set_once(&mut self.overflow, param, value.parse::<Overflow>().map_err(|e| e.to_string()))
+            }
+            StreamParam::Buffer => {
+                let most = MAX_BUFFER.max(config.delivery.buffer);
+                set_once(&mut self.buffer, param, span(value, config.capture.block, most))
+            }
+            StreamParam::MaxLag => {
+                let least = MIN_LAG_BLOCKS * config.capture.block;
+                let limit = match value {
+                    "off" => Ok(MaxLag(None)),
+                    value => span(value, least, MAX_MAX_LAG).map(|span| MaxLag(Some(span))),
+                };
+                set_once(&mut self.max_lag, param, limit)
+            }
+            StreamParam::Burst => set_once(&mut self.burst, param, span(value, Duration::ZERO, config.capture.history)),
+            StreamParam::From => {
+                let number = value.parse().map_err(|_| format!("`{value}` is not a sequence number, such as 1200"));
+                set_once(&mut self.from, param, number)
+            }
+            StreamParam::Name => set_once(&mut self.name, param, name(value)),
+            StreamParam::Sample => set_once(&mut self.sample, param, value.parse()),
+            StreamParam::Bitrate => set_once(&mut self.bitrate, param, bitrate(value)),
+            StreamParam::Payload => set_once(&mut self.payload, param, payload(value)),
+            StreamParam::Gaps => set_once(&mut self.gaps, param, gaps(value)),
+            StreamParam::Gather => set_once(&mut self.gather, param, span(value, Duration::ZERO, MAX_BUFFER)),
+            StreamParam::Format => set_once(&mut self.format, param, Ok(value.to_owned())),
+        }
+    }
+
+    /// Returns the rendition of `/stream`: that of `format`, or else of the `Accept` header.
     ///
     /// # Errors
     ///
-    /// A sentence that names the formats there are.
+    /// A sentence that names the formats.
     pub(super) fn rendition(&self, accept: &str) -> Result<Rendition, String> {
         let Some(label) = &self.format else { return Ok(accepted(accept)) };
         match Rendition::from_name(label) {
             Some(rendition) if rendition != Rendition::WebSocket => Ok(rendition),
-            _ => Err(format!("format: `{label}` is none; there are wav, pcm, json, flac, opus and sse")),
+            _ => Err(format!("format: `{label}` is not a format; it takes wav, pcm, json, flac, opus and sse")),
         }
     }
 
-    /// How `rendition` is encoded, with `flac_bits` as its bits where nothing is said.
+    /// Returns the encoding of `rendition`. FLAC has `flac_bits` a sample unless the query says otherwise.
     ///
     /// # Errors
     ///
-    /// A sentence, where something is asked for that it has no choice of.
+    /// A sentence, if the rendition does not take a parameter that is given.
     pub(super) fn encoding(&self, rendition: Rendition, flac_bits: u32) -> Result<Encoding, String> {
         let label = rendition.name();
         let payload = self.payload.filter(|_| rendition == Rendition::WebSocket);
         if self.payload.is_some() && payload.is_none() {
-            return Err(format!("payload: {label} has none; the WebSocket has"));
+            return Err(format!("payload: {label} does not take it; the WebSocket does"));
         }
         let is_opus = rendition == Rendition::Opus || payload == Some(Payload::Opus);
         if self.bitrate.is_some() && !is_opus {
-            return Err(format!("bitrate: {label} has no choice of bitrate; opus has"));
+            return Err(format!("bitrate: {label} does not take it; opus does"));
         }
         if self.sample.is_some() && !matches!(rendition, Rendition::Wav | Rendition::Pcm | Rendition::Flac) {
-            return Err(format!("sample: {label} has no choice of samples; wav, pcm and flac have"));
+            return Err(format!("sample: {label} does not take it; wav, pcm and flac do"));
         }
         let bitrate = self.bitrate.unwrap_or_default();
         let samples = self.sample.unwrap_or_default();
@@ -168,32 +172,32 @@ impl Query {
         })
     }
 
-    /// Whether `rendition` can do with gaps what is asked for.
+    /// Checks that `rendition` can have the replacement of lost blocks that is asked for.
     ///
     /// # Errors
     ///
-    /// A sentence, where it can't.
+    /// A sentence, if it cannot.
     pub(super) fn check_gaps(&self, rendition: Rendition) -> Result<(), String> {
         match self.gaps {
             Some(Gaps::Silence) if !matches!(rendition, Rendition::Wav | Rendition::Pcm) => {
-                Err(format!("gaps: {} tells of gaps itself; silence goes with wav and pcm", rendition.name()))
+                Err(format!("gaps: {} reports gaps itself; wav and pcm take silence", rendition.name()))
             }
             _ => Ok(()),
         }
     }
 
-    /// For how long a listener of `rendition` has its packets gathered.
+    /// Returns how much sound is gathered for a listener of `rendition`.
     ///
     /// # Errors
     ///
-    /// A sentence, where that can't be.
+    /// A sentence, if that is too much, or if the rendition does not gather.
     pub(super) fn gather(&self, rendition: Rendition, config: &Config) -> Result<Duration, String> {
         let Some(gather) = self.gather.filter(|gather| !gather.is_zero()) else { return Ok(Duration::ZERO) };
         if rendition == Rendition::WebSocket {
-            return Err("gather: the WebSocket sends each block at once".to_owned());
+            return Err("gather: the WebSocket does not take it, because it sends each block at once".to_owned());
         }
         if self.gaps == Some(Gaps::Silence) {
-            return Err("gather: goes without gaps=silence; silence may be long, and is sent bit by bit".to_owned());
+            return Err("gather: cannot be combined with gaps=silence, because the silence of a long gap does not fit into one packet".to_owned());
         }
         let max_lag = self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit).unwrap_or(Duration::MAX);
         let most = self.buffer.unwrap_or(config.delivery.buffer).min(max_lag) / GATHER_SHARE;
@@ -220,7 +224,8 @@ impl Query {
         }
     }
 
-    /// How to subscribe. `last_event` is the last sequence number that a listener who comes back has seen.
+    /// Returns the options of the listener's ring. `last_event` is the last sequence number that a reconnecting listener
+    /// has received.
     pub(super) fn subscribe(&self, config: &Config, format: Format, last_event: Option<u64>) -> SubscribeOptions {
         let start = match (self.from.or(last_event.map(|id| id.saturating_add(1))), self.burst) {
             (Some(sequence), _) => Start::From(sequence),
@@ -235,15 +240,12 @@ impl Query {
     }
 }
 
-/// Puts a parameter's value where it belongs, unless it is wrong or there already.
-fn once<T>(place: &mut Option<T>, key: &str, value: Result<T, String>) -> Result<(), String> {
-    match (place.is_some(), value) {
-        (true, _) => Err(format!("{key}: is given more than once")),
-        (false, Ok(value)) => {
-            *place = Some(value);
-            Ok(())
-        }
-        (false, Err(reason)) => Err(format!("{key}: {reason}")),
+/// Sets a parameter, unless its value is wrong or it is set already.
+fn set_once<T>(field: &mut Option<T>, param: StreamParam, value: Result<T, String>) -> Result<(), String> {
+    let value = value.map_err(|reason| format!("{}: {reason}", param.name()))?;
+    match field.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(format!("{}: is given more than once", param.name())),
     }
 }
 
@@ -258,7 +260,7 @@ fn span(value: &str, least: Duration, most: Duration) -> Result<Duration, String
 }
 
 fn payload(value: &str) -> Result<Payload, String> {
-    Payload::from_name(value).ok_or_else(|| format!("`{value}` is no payload; there are f32, s16 and opus"))
+    Payload::from_name(value).ok_or_else(|| format!("`{value}` is not a payload; it takes f32, s16 and opus"))
 }
 
 /// Returns the bitrate that is nearest to one in bits per second, written as `96000` or `96k`.
@@ -276,13 +278,13 @@ fn gaps(value: &str) -> Result<Gaps, String> {
     match value {
         "skip" => Ok(Gaps::Skip),
         "silence" => Ok(Gaps::Silence),
-        _ => Err(format!("`{value}` is no way to treat gaps; there are skip and silence")),
+        _ => Err(format!("`{value}` is not a treatment of gaps; it takes skip and silence")),
     }
 }
 
 fn name(value: &str) -> Result<String, String> {
-    if value.chars().count() > NAME_MOST || value.chars().any(char::is_control) {
-        return Err(format!("takes up to {NAME_MOST} printable characters"));
+    if value.chars().count() > MAX_NAME_CHARS || value.chars().any(char::is_control) {
+        return Err(format!("takes up to {MAX_NAME_CHARS} printable characters"));
     }
     Ok(value.to_owned())
 }

@@ -1,4 +1,4 @@
-//! Responses: JSON, text, files of the page, and errors that say what would work.
+//! Responses with a whole body: JSON, text, files, and errors of one sentence.
 
 use std::convert::Infallible;
 
@@ -10,10 +10,13 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
+/// Seconds after which a request that was refused for want of a place may be sent again.
+pub(super) const RETRY_AFTER: &str = "5";
+
 /// A response of any kind.
 pub(super) type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
-/// A response with a whole body.
+/// Makes a response with a whole body.
 pub(super) fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
     let mut reply = Response::new(Full::new(body.into()).boxed_unsync());
     *reply.status_mut() = status;
@@ -22,21 +25,28 @@ pub(super) fn whole(status: StatusCode, content_type: &'static str, body: impl I
     reply
 }
 
-/// A JSON document.
+/// Makes a response with a JSON document.
 pub(super) fn json(value: &impl Serialize) -> Reply {
     match serde_json::to_vec(value) {
         Ok(body) => whole(StatusCode::OK, "application/json", body),
-        // Not expected of anything that is answered here.
+        // Fails for maps without string keys and for failing writers, of which there are none.
         Err(failure) => error(StatusCode::INTERNAL_SERVER_ERROR, failure.to_string()),
     }
 }
 
-/// An error, in one sentence.
+/// Makes an error response of one sentence.
 pub(super) fn error(status: StatusCode, message: impl AsRef<str>) -> Reply {
     whole(status, "application/json", json!({ "error": message.as_ref() }).to_string())
 }
 
-/// Sets a header field to a value that was checked when it was written down here.
+/// Makes a 503 of one sentence, with the time after which it makes sense to try again.
+pub(super) fn busy(message: impl AsRef<str>) -> Reply {
+    let mut reply = error(StatusCode::SERVICE_UNAVAILABLE, message);
+    set(&mut reply, header::RETRY_AFTER, RETRY_AFTER);
+    reply
+}
+
+/// Sets a header field to a constant.
 pub(super) fn set(reply: &mut Reply, name: HeaderName, value: &'static str) {
     reply.headers_mut().insert(name, HeaderValue::from_static(value));
 }

@@ -1,61 +1,38 @@
-//! Which path is answered by what.
+//! The paths of the server, and their answers.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use serde_json::json;
 
-use crate::http::Connection;
 use crate::http::api;
+use crate::http::context::Context;
 use crate::http::events::EventsBody;
 use crate::http::guard;
+use crate::http::page::{self, PageFile};
 use crate::http::query::Query;
-use crate::http::reply::{Reply, error, json as json_reply, set, whole};
+use crate::http::reply::{Reply, busy, error, json as json_reply, set, whole};
 use crate::http::server::Server;
 use crate::http::stream::{last_event, listen, websocket};
-use crate::telemetry::metrics::Exposition;
+use crate::http::table_query::TableQuery;
+use crate::http::watch::WatchBody;
+use crate::telemetry::metrics::{Exposition, Refusal};
 use aircheck_api::{Rendition, StreamState};
 
-const HTML: &str = "text/html; charset=utf-8";
-const CSS: &str = "text/css; charset=utf-8";
-const SCRIPT: &str = "text/javascript; charset=utf-8";
-const SVG: &str = "image/svg+xml";
+/// The page takes everything from here, has no forms and no plug-ins, and is in no frame; `base-uri`, `form-action` and
+/// `frame-ancestors` don't follow `default-src` (CSP Level 3, section 6).
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+     object-src 'none'";
 
-/// The page: path, content type and text of its files.
-const PAGE: &[(&str, &str, &str)] = &[
-    ("/", HTML, include_str!("../../web/index.html")),
-    ("/page.css", CSS, include_str!("../../web/page.css")),
-    ("/icon.svg", SVG, include_str!("../../web/icon.svg")),
-    ("/page.js", SCRIPT, include_str!("../../web/page.js")),
-    ("/text.js", SCRIPT, include_str!("../../web/text.js")),
-    ("/level.js", SCRIPT, include_str!("../../web/level.js")),
-    ("/listeners.js", SCRIPT, include_str!("../../web/listeners.js")),
-    ("/sparkline.js", SCRIPT, include_str!("../../web/sparkline.js")),
-    ("/share.js", SCRIPT, include_str!("../../web/share.js")),
-    ("/player.js", SCRIPT, include_str!("../../web/player.js")),
-    ("/live.js", SCRIPT, include_str!("../../web/live.js")),
-    ("/element.js", SCRIPT, include_str!("../../web/element.js")),
-    ("/latency.js", SCRIPT, include_str!("../../web/latency.js")),
-    ("/spectrogram.js", SCRIPT, include_str!("../../web/spectrogram.js")),
-    ("/receiver.js", SCRIPT, include_str!("../../web/receiver.js")),
-    ("/message.js", SCRIPT, include_str!("../../web/message.js")),
-    ("/clock.js", SCRIPT, include_str!("../../web/clock.js")),
-    ("/opus.js", SCRIPT, include_str!("../../web/opus.js")),
-    ("/worklet.js", SCRIPT, include_str!("../../web/worklet.js")),
-    ("/playout.js", SCRIPT, include_str!("../../web/playout.js")),
-    ("/ring.js", SCRIPT, include_str!("../../web/ring.js")),
-    ("/jitter.js", SCRIPT, include_str!("../../web/jitter.js")),
-    ("/resampler.js", SCRIPT, include_str!("../../web/resampler.js")),
-    ("/conceal.js", SCRIPT, include_str!("../../web/conceal.js")),
-];
-
-/// What a path is for.
+/// The meaning of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route<'a> {
-    Page(&'static str, &'static str),
+    Page(PageFile),
     Stream,
     Rendition(Rendition),
     Metrics,
@@ -63,6 +40,7 @@ enum Route<'a> {
     Listeners,
     Listener(&'a str),
     Events,
+    Watch,
     Health,
     Ready,
 }
@@ -75,19 +53,30 @@ impl<'a> Route<'a> {
             "/api/v1/status" => Self::Status,
             "/api/v1/listeners" => Self::Listeners,
             "/api/v1/events" => Self::Events,
+            "/api/v1/watch" => Self::Watch,
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
             _ => {
                 if let Some(id) = path.strip_prefix("/api/v1/listeners/") {
                     return Some(Self::Listener(id));
                 }
-                if let Some((_, content_type, text)) = PAGE.iter().find(|(file, ..)| *file == path) {
-                    return Some(Self::Page(content_type, text));
+                if let Some(file) = page::file(path) {
+                    return Some(Self::Page(file));
                 }
                 let rendition = Rendition::from_name(path.strip_prefix("/stream.")?)?;
                 return rendition.path().map(|_| Self::Rendition(rendition));
             }
         })
+    }
+
+    /// Returns whether the route is answered on a spare place: it is one of those that show how the server is and end
+    /// what goes wrong, with a short answer, or the stream of a listener, which takes no place.
+    const fn needs_no_regular_place(self) -> bool {
+        match self {
+            Self::Stream | Self::Rendition(_) => true,
+            Self::Health | Self::Ready | Self::Metrics | Self::Status | Self::Listeners | Self::Listener(_) => true,
+            Self::Page(_) | Self::Events | Self::Watch => false,
+        }
     }
 
     const fn allow(self) -> &'static str {
@@ -98,23 +87,27 @@ impl<'a> Route<'a> {
     }
 }
 
-/// Answers a request. Everything here is quick; only a stream's body goes on afterwards.
-pub(super) fn answer<B>(server: &Server, connection: &Arc<Connection>, request: &mut Request<B>) -> Reply {
+/// Answers a request. The table of listeners may take up to 250 ms; all other answers are there at once.
+pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, request: &mut Request<B>) -> Reply {
     let config = server.config();
-    // A request's own stays with it, to be upgraded.
+    // A copy, because the request is changed when it is upgraded.
     let headers = &request.headers().clone();
     let hosts = headers.get_all(header::HOST).iter().count();
     let mut reply = match guard::check(headers, &config.http.allow_hosts, &config.http.allow_origins) {
-        // As RFC 9112 has it; with two, it would depend on who reads which.
+        // RFC 9112, section 3.2. With two of them, a proxy and this server could take different ones.
         Ok(()) if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) => {
-            error(StatusCode::BAD_REQUEST, "a request has one Host header")
+            error(StatusCode::BAD_REQUEST, "a request needs exactly one Host header")
         }
-        Ok(()) => route(server, connection, request),
+        Ok(()) => route(server, context, request).await,
         Err((why, sentence)) => {
             server.metrics().refuse(why);
             error(StatusCode::FORBIDDEN, sentence)
         }
     };
+    if !context.place.is_regular() {
+        // A spare place serves one request.
+        set(&mut reply, header::CONNECTION, "close");
+    }
     harden(&mut reply, headers, &config.http.allow_origins);
     if request.method() == Method::HEAD {
         let (parts, _) = reply.into_parts();
@@ -123,10 +116,10 @@ pub(super) fn answer<B>(server: &Server, connection: &Arc<Connection>, request: 
     reply
 }
 
-fn route<B>(server: &Server, connection: &Arc<Connection>, request: &mut Request<B>) -> Reply {
+async fn route<B>(server: &Arc<Server>, context: &Arc<Context>, request: &mut Request<B>) -> Reply {
     let uri = request.uri().clone();
     let Some(route) = Route::of(uri.path()) else {
-        return error(StatusCode::NOT_FOUND, "there is nothing here; the page is at /, the sound at /stream.wav");
+        return error(StatusCode::NOT_FOUND, "nothing is at this path (the page is at /, the sound at /stream.wav)");
     };
     let head_only = request.method() == Method::HEAD;
     let method_fits = match route {
@@ -139,29 +132,40 @@ fn route<B>(server: &Server, connection: &Arc<Connection>, request: &mut Request
         set(&mut reply, header::ALLOW, allow);
         return reply;
     }
+    if !route.needs_no_regular_place() && !context.place.is_regular() {
+        return no_place(server, context);
+    }
     match route {
-        Route::Page(content_type, text) => whole(StatusCode::OK, content_type, text),
-        Route::Stream => stream(server, connection, request, head_only),
+        Route::Page(PageFile { content_type, text }) => whole(StatusCode::OK, content_type, text),
+        Route::Stream => stream(server, context, request, head_only),
         Route::Rendition(rendition) => match query(server, request) {
             Ok(query) if query.format.is_some() => {
-                error(StatusCode::BAD_REQUEST, "format: the path says it already; only /stream takes it")
+                error(StatusCode::BAD_REQUEST, "format: only /stream takes it; this path has its format already")
             }
-            Ok(query) => listen(server, connection, rendition, &query, request.headers(), head_only),
+            Ok(query) => listen(server, context, rendition, &query, request.headers(), head_only),
             Err(message) => error(StatusCode::BAD_REQUEST, message),
         },
         Route::Metrics => {
             let exposition = Exposition::for_accept(text(request.headers(), header::ACCEPT));
             whole(StatusCode::OK, exposition.content_type(), server.render_metrics(exposition))
         }
-        Route::Status => json_reply(&api::status(server, connection.local)),
-        Route::Listeners => json_reply(&api::listeners(server)),
+        Route::Status => json_reply(&api::status(server, context.local)),
+        Route::Listeners => match TableQuery::parse(request.uri().query().unwrap_or_default()) {
+            Ok(query) => whole(StatusCode::OK, "application/json", server.fresh_table().await.json(&query)),
+            Err(message) => error(StatusCode::BAD_REQUEST, message),
+        },
+        Route::Watch if head_only => event_stream(UnsyncBoxBody::default()),
+        Route::Watch => {
+            let body = WatchBody::new(Arc::clone(server), context.local, context.closing.clone());
+            event_stream(body.boxed_unsync())
+        }
         Route::Listener(id) => match id.parse() {
             Ok(id) if server.listeners().disconnect(id) => json_reply(&json!({ "disconnected": id })),
-            Ok(id) => error(StatusCode::NOT_FOUND, format!("there is no listener {id} now")),
-            Err(_) => error(StatusCode::NOT_FOUND, format!("`{id}` is no listener's number")),
+            Ok(id) => error(StatusCode::NOT_FOUND, format!("no listener {id} is present")),
+            Err(_) => error(StatusCode::NOT_FOUND, format!("`{id}` is not the number of a listener")),
         },
         Route::Events => events(server, request.headers(), head_only),
-        // Healthy is who need not be started again; ready is whom it makes sense to listen to.
+        // A server is healthy if a restart would not help it, and ready if sound comes.
         Route::Health if server.mount().mount.state() == StreamState::Ended => {
             word(StatusCode::SERVICE_UNAVAILABLE, "ended")
         }
@@ -174,45 +178,60 @@ fn route<B>(server: &Server, connection: &Arc<Connection>, request: &mut Request
     }
 }
 
-/// `/stream`, whose format is up to `?format=` and `Accept`.
-fn stream<B>(server: &Server, connection: &Arc<Connection>, request: &mut Request<B>, head_only: bool) -> Reply {
+/// The answer to a request that needs a regular place, on a connection that has none.
+fn no_place(server: &Server, context: &Context) -> Reply {
+    server.metrics().refuse(Refusal::Connections);
+    let most = context.place.limits().per_address;
+    busy(format!(
+        "too many connections: {} has {most}, or the server has all that it can have (close some, or try again later; \
+         --max-connections-per-address allows more of one address)",
+        context.socket.remote().ip().to_canonical()
+    ))
+}
+
+/// Answers `/stream`, in the format of `?format=` or `Accept`, or as a WebSocket.
+fn stream<B>(server: &Server, context: &Arc<Context>, request: &mut Request<B>, head_only: bool) -> Reply {
     let query = match query(server, request) {
         Ok(query) => query,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
     if text(request.headers(), header::UPGRADE).eq_ignore_ascii_case("websocket") {
         return match query.format {
-            Some(_) => error(StatusCode::BAD_REQUEST, "format: the WebSocket has none; it has a payload"),
-            None => websocket(server, connection, &query, request),
+            Some(_) => error(StatusCode::BAD_REQUEST, "format: the WebSocket does not take it; it takes payload"),
+            None => websocket(server, context, &query, request),
         };
     }
     let headers = request.headers();
     match query.rendition(text(headers, header::ACCEPT)) {
-        Ok(rendition) => listen(server, connection, rendition, &query, headers, head_only),
+        Ok(rendition) => listen(server, context, rendition, &query, headers, head_only),
         Err(message) => error(StatusCode::BAD_REQUEST, message),
     }
 }
 
-/// What happens from here on, or since the last event that somebody who comes back has seen.
+/// Answers `/api/v1/events`: with the events from now on, or from the one after `Last-Event-ID`.
 fn events(server: &Server, headers: &HeaderMap, head_only: bool) -> Reply {
     let last = match last_event(headers) {
         Ok(last) => last,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
-    let mut reply = if head_only {
-        Response::new(UnsyncBoxBody::default())
-    } else {
-        match server.mount().mount.events().subscribe(last) {
-            Ok(events) => Response::new(EventsBody::new(events).boxed_unsync()),
-            Err(ended) => return error(StatusCode::SERVICE_UNAVAILABLE, ended.to_string()),
-        }
-    };
+    if head_only {
+        return event_stream(UnsyncBoxBody::default());
+    }
+    match server.mount().mount.events().subscribe(last) {
+        Ok(events) => event_stream(EventsBody::new(events).boxed_unsync()),
+        Err(ended) => error(StatusCode::SERVICE_UNAVAILABLE, ended.to_string()),
+    }
+}
+
+/// A response of server-sent events.
+fn event_stream(body: UnsyncBoxBody<Bytes, Infallible>) -> Reply {
+    let mut reply = Response::new(body);
     set(&mut reply, header::CONTENT_TYPE, "text/event-stream");
     set(&mut reply, header::CACHE_CONTROL, "no-store");
     reply
 }
 
-/// A field's value, or nothing.
+/// Returns a field's value, or an empty string.
 fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
     headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default()
 }
@@ -221,17 +240,17 @@ fn query<B>(server: &Server, request: &Request<B>) -> Result<Query, String> {
     Query::parse(request.uri().query().unwrap_or_default(), server.config())
 }
 
-/// One word as text.
+/// Makes a response of one word.
 fn word(status: StatusCode, word: &'static str) -> Reply {
     whole(status, "text/plain; charset=utf-8", word)
 }
 
-/// What browsers should keep other pages from doing with a response.
+/// Sets the header fields by which browsers keep a response from other sites.
 fn harden(reply: &mut Reply, request: &HeaderMap, origins: &[String]) {
     set(reply, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(reply, header::X_FRAME_OPTIONS, "DENY");
     set(reply, header::REFERRER_POLICY, "no-referrer");
-    set(reply, header::CONTENT_SECURITY_POLICY, "default-src 'self'; frame-ancestors 'none'");
+    set(reply, header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
     let origin = request.get(header::ORIGIN);
     match origin.filter(|origin| origin.to_str().is_ok_and(|origin| guard::allows(origins, origin))) {
         Some(origin) => {

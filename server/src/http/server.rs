@@ -1,17 +1,22 @@
-//! Everything that a request can reach.
+//! The server as its requests reach it: mounts, listeners, configuration, metrics and shared documents.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use aircheck_engine::Timestamp;
+use bytes::Bytes;
 
 use crate::config::Config;
 use crate::delivery::listeners::Listeners;
+use crate::http::listener_table::{ListenerTable, TABLE_INTERVAL};
+use crate::http::shared::Shared;
 use crate::mount::Mount;
 use crate::rendition::encoders::Encoders;
 use crate::sink::recorder::Recording;
 use crate::telemetry::metrics::{Exposition, Metrics};
 
+/// The status that is pushed to pages is made at most this often: twice for each of its events.
+const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 /// How far an encoder may fall behind before it skips to live.
 const ENCODER_BUFFER: Duration = Duration::from_secs(1);
 
@@ -23,6 +28,8 @@ pub struct Server {
     mount: Arc<ServedMount>,
     listeners: Arc<Listeners>,
     metrics: Metrics,
+    table: Shared<ListenerTable>,
+    status: Shared<Bytes>,
 }
 
 /// A mount and its consumers.
@@ -54,7 +61,15 @@ impl Server {
     pub fn new(config: Config, mount: ServedMount) -> Arc<Self> {
         let listeners = Listeners::new(config.http.max_listeners);
         let metrics = Metrics::new(&mount.mount);
-        Arc::new(Self { config, started_at: Timestamp::now(), mount: Arc::new(mount), listeners, metrics })
+        Arc::new(Self {
+            config,
+            started_at: Timestamp::now(),
+            mount: Arc::new(mount),
+            listeners,
+            metrics,
+            table: Shared::new(TABLE_INTERVAL),
+            status: Shared::new(STATUS_INTERVAL),
+        })
     }
 
     /// Returns the configuration.
@@ -79,6 +94,21 @@ impl Server {
     #[must_use]
     pub fn listeners(&self) -> &Arc<Listeners> {
         &self.listeners
+    }
+
+    /// Returns the table of listeners, made after the call.
+    pub(super) async fn fresh_table(&self) -> Arc<ListenerTable> {
+        self.table.fresh(|now| ListenerTable::look(&self.listeners, now)).await
+    }
+
+    /// Returns a table of listeners that is at most [`TABLE_INTERVAL`] old.
+    pub(super) fn recent_table(&self) -> Arc<ListenerTable> {
+        self.table.recent(|now| ListenerTable::look(&self.listeners, now))
+    }
+
+    /// Returns the last status that was pushed to pages.
+    pub(super) fn shared_status(&self) -> &Shared<Bytes> {
+        &self.status
     }
 
     /// Returns the metrics.

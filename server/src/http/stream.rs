@@ -1,4 +1,4 @@
-//! From a request for a stream to a response that does not end until the stream does.
+//! From a request for a stream to its endless response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::delivery::body::StreamBody;
 use crate::delivery::listener::JoinRequest;
 use crate::delivery::listeners::Full;
 use crate::delivery::packet_reader::PacketReader;
-use crate::http::Connection;
+use crate::http::context::Context;
 use crate::http::query::{Gaps, Query};
-use crate::http::reply::{Reply, error, set, set_display};
+use crate::http::reply::{Reply, busy, error, set, set_display};
 use crate::http::server::Server;
 use crate::http::websocket::{self, Session};
 use crate::rendition::codec::{FlacEncoder, OpusEncoder};
@@ -30,13 +30,10 @@ use crate::rendition::encoding::Encoding;
 use crate::telemetry::metrics::Refusal;
 use aircheck_api::Rendition;
 
-/// Seconds after which somebody who was one too many may try again.
-const RETRY_AFTER: &str = "5";
-
-/// The response to a request for `rendition`: the stream from here on, or why not.
+/// Answers a request for `rendition`: with the stream from here on, or with an error.
 pub(super) fn listen(
     server: &Server,
-    connection: &Connection,
+    context: &Context,
     rendition: Rendition,
     query: &Query,
     headers: &HeaderMap,
@@ -63,7 +60,7 @@ pub(super) fn listen(
             Ok(framing) => framing,
             Err(message) => return error(StatusCode::BAD_REQUEST, message),
         };
-        match join(server, connection, rendition, encoding, query, last_event, gather) {
+        match join(server, context, rendition, encoding, query, last_event, gather) {
             Ok(packets) => Response::new(StreamBody::new(packets, framing, gather).boxed_unsync()),
             Err(reply) => return *reply,
         }
@@ -81,13 +78,8 @@ pub(super) fn listen(
     reply
 }
 
-/// The response to a request for the WebSocket, and what becomes of the connection after it.
-pub(super) fn websocket<B>(
-    server: &Server,
-    connection: &Arc<Connection>,
-    query: &Query,
-    request: &mut Request<B>,
-) -> Reply {
+/// Answers a request for the WebSocket, and starts its session.
+pub(super) fn websocket<B>(server: &Server, context: &Arc<Context>, query: &Query, request: &mut Request<B>) -> Reply {
     let encoding = match query
         .check_gaps(Rendition::WebSocket)
         .and_then(|()| query.encoding(Rendition::WebSocket, server.mount().mount.flac_bits()))
@@ -102,39 +94,39 @@ pub(super) fn websocket<B>(
     if let Err(message) = query.gather(Rendition::WebSocket, server.config()) {
         return error(StatusCode::BAD_REQUEST, message);
     }
-    let packets = match join(server, connection, Rendition::WebSocket, encoding, query, None, Duration::ZERO) {
+    let packets = match join(server, context, Rendition::WebSocket, encoding, query, None, Duration::ZERO) {
         Ok(packets) => packets,
         Err(reply) => return *reply,
     };
     let format = server.mount().mount.format();
     let hello = message::hello(format, encoding.payload(), encoding.packets(format), packets.listener().id());
-    let connection = Arc::clone(connection);
+    let context = Arc::clone(context);
     tokio::spawn(async move {
         let serving = async {
-            // Fails if the listener is gone before it is answered.
+            // Fails if the listener leaves before it is answered.
             if let Ok(socket) = upgrading.await {
                 Session::new(socket, packets, hello).await;
             }
         };
         tokio::select! {
             () = serving => {}
-            () = connection.hang_up.notified() => {}
+            () = context.hang_up.notified() => {}
         }
     });
     reply.map(|body| body.boxed_unsync())
 }
 
 fn not_a_websocket(refused: &ProtocolError) -> Reply {
-    let mut reply = error(StatusCode::UPGRADE_REQUIRED, format!("this is no WebSocket of version 13: {refused}"));
+    let mut reply = error(StatusCode::UPGRADE_REQUIRED, format!("not a WebSocket of version 13: {refused}"));
     set(&mut reply, header::SEC_WEBSOCKET_VERSION, "13");
     set(&mut reply, header::UPGRADE, "websocket");
     reply
 }
 
-/// Takes a listener in.
+/// Adds a listener, and returns the reader of its packets, or the answer that refuses it.
 fn join(
     server: &Server,
-    connection: &Connection,
+    context: &Context,
     rendition: Rendition,
     encoding: Encoding,
     query: &Query,
@@ -164,18 +156,19 @@ fn join(
         overflow: options.overflow,
         limits: query.limits(server.config(), format),
         tally: Arc::clone(subscription.packets.tally()),
-        socket: Arc::clone(&connection.socket),
-        hang_up: Arc::clone(&connection.hang_up),
+        socket: Arc::clone(&context.socket),
+        hang_up: Arc::clone(&context.hang_up),
     };
     let presence = server.listeners().join(joining).map_err(|Full| full(server))?;
+    context.place.become_listener();
     let block_bytes = encoding.block_bytes(format);
     let bytes_per_second = (block_bytes as f64 / format.block_span().as_secs_f64()) as u64;
     let packet_bytes = block_bytes * format.blocks_in(gather).max(1);
-    connection.socket.bound_buffers(bytes_per_second, packet_bytes, server.config().delivery.socket_buffer);
+    context.socket.bound_buffers(bytes_per_second, packet_bytes, server.config().delivery.socket_buffer);
     Ok(PacketReader::new(subscription, presence))
 }
 
-/// How the packets of `rendition` become one listener's stream.
+/// Returns the container of one listener's stream.
 fn framing(rendition: Rendition, encoding: Encoding, query: &Query, format: Format) -> Result<Framing, String> {
     Ok(match (rendition, encoding) {
         (Rendition::Wav | Rendition::Pcm, Encoding::Pcm(samples)) => Framing::Plain {
@@ -188,7 +181,7 @@ fn framing(rendition: Rendition, encoding: Encoding, query: &Query, format: Form
         }
         (_, Encoding::Opus { bitrate }) => {
             let pre_skip = OpusEncoder::pre_skip_for(format, bitrate).map_err(|error| error.to_string())?;
-            // Chained streams must differ in it, and these have only one each; so the time will do.
+            // The serial numbers of chained streams must differ; this is a stream by itself, so the time is enough.
             let serial = Timestamp::now().as_nanos() as u32;
             let channels = format.channels() as u8;
             Framing::Ogg(Box::new(OggOpus::new(serial, channels, pre_skip, format.rate_hz())))
@@ -201,16 +194,10 @@ fn framing(rendition: Rendition, encoding: Encoding, query: &Query, format: Form
 fn full(server: &Server) -> Reply {
     server.metrics().refuse(Refusal::Limit);
     let most = server.config().http.max_listeners;
-    busy(format!("all {most} places are taken; try again later"))
+    busy(format!("all {most} places of listeners are taken (try again later)"))
 }
 
-fn busy(sentence: String) -> Reply {
-    let mut reply = error(StatusCode::SERVICE_UNAVAILABLE, sentence);
-    set(&mut reply, header::RETRY_AFTER, RETRY_AFTER);
-    reply
-}
-
-/// The sequence number of the last event that an EventSource saw before it lost its connection.
+/// Returns the number of the last event that an EventSource received before it lost its connection.
 pub(super) fn last_event(headers: &HeaderMap) -> Result<Option<u64>, String> {
     match headers.get("last-event-id") {
         Some(id) if !id.is_empty() => id
@@ -218,7 +205,7 @@ pub(super) fn last_event(headers: &HeaderMap) -> Result<Option<u64>, String> {
             .ok()
             .and_then(|id| id.parse().ok())
             .map(Some)
-            .ok_or_else(|| format!("Last-Event-ID: {id:?} is no sequence number")),
+            .ok_or_else(|| format!("Last-Event-ID: {id:?} is not a sequence number")),
         _ => Ok(None),
     }
 }

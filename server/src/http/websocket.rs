@@ -1,4 +1,4 @@
-//! `/stream` as a WebSocket: a listener with a way back, by which it tells what it has heard.
+//! `/stream` as a WebSocket: packets to the listener, and its reports of what it has heard.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -23,26 +23,26 @@ use crate::delivery::packet_reader::{Next, PacketReader, PendingBlocks};
 use crate::mount::throttle::Throttle;
 use crate::rendition::container::message;
 
-/// Largest message that a listener may send: its reports have 60 bytes.
-const SAID_MOST: usize = 1024;
-/// What is read at a time; reports are short and few.
+/// The largest message that a listener may send. Its reports have 60 bytes.
+const MAX_MESSAGE_BYTES: usize = 1024;
+/// The buffer of what the listener sends: reports are short and few.
 const READ_BYTES: usize = 4096;
-/// Messages that wait to go out before no more are read: a gap, the packets of a block, and answers.
-const ANSWERS_MOST: usize = 16;
-/// For the answer to a close: a round trip on any line. Whoever reads no more is not waited for.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+/// With so many messages to send, no more are read: a gap, the packets of a block, and answers.
+const MAX_OUTGOING: usize = 16;
+/// How long the listener may take to answer a close: a round trip on any line.
+const CLOSE_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How the connection is set up. Every message is written at once and nothing is buffered beyond it, for a session
-/// sends the next one only when the last is flushed.
+/// Returns the settings of the connection. Every message is written at once and nothing is buffered beyond it, because a
+/// session sends a message only when the one before is flushed.
 pub(super) fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BYTES)
         .write_buffer_size(0)
-        .max_message_size(Some(SAID_MOST))
-        .max_frame_size(Some(SAID_MOST))
+        .max_message_size(Some(MAX_MESSAGE_BYTES))
+        .max_frame_size(Some(MAX_MESSAGE_BYTES))
 }
 
-/// One listener's WebSocket, until either side ends it. As a future, it is over when the connection is to be closed.
+/// One listener's WebSocket, until either side ends it. As a future, it resolves when the connection is to be closed.
 #[derive(Debug)]
 pub(super) struct Session {
     socket: HyperWebsocketStream,
@@ -50,14 +50,14 @@ pub(super) struct Session {
     heard: HeardReports,
     /// The blocks that go out with the next message.
     pending: PendingBlocks,
-    /// What is to go out, one after the other: answers, and what the packets gave last.
+    /// Messages to send, in this order: answers, and those of the last packet.
     out: VecDeque<Outgoing>,
-    /// A message was written and is not flushed yet.
+    /// A message is written and not flushed yet.
     flushing: bool,
-    /// Nothing comes after what is to go out.
+    /// No message follows those in `out`.
     over: bool,
-    /// How long its answer to the close is waited for.
-    patience: Option<Pin<Box<Sleep>>>,
+    /// Runs while the listener has not answered the close.
+    close_timeout: Option<Pin<Box<Sleep>>>,
     complaints: Throttle,
 }
 
@@ -69,7 +69,7 @@ struct Outgoing {
 }
 
 impl Session {
-    /// A session that begins with `hello`.
+    /// Makes a session that begins with the message `hello`.
     pub(super) fn new(socket: HyperWebsocketStream, packets: PacketReader, hello: String) -> Self {
         let hello = Outgoing { message: Message::text(hello), blocks: None };
         Self {
@@ -80,15 +80,15 @@ impl Session {
             out: VecDeque::from([hello]),
             flushing: false,
             over: false,
-            patience: None,
+            close_timeout: None,
             complaints: Throttle::default(),
         }
     }
 
-    /// Takes in what the listener says, without waiting for it.
-    fn listen(&mut self, context: &mut Context<'_>) -> Result<(), Error> {
-        // Who asks faster than it reads the answers is not read either, until it does.
-        while self.out.len() < ANSWERS_MOST {
+    /// Reads the listener's messages that have arrived.
+    fn read_messages(&mut self, context: &mut Context<'_>) -> Result<(), Error> {
+        // A listener that asks faster than it reads the answers is not read either, until it does.
+        while self.out.len() < MAX_OUTGOING {
             match Pin::new(&mut self.socket).poll_next(context) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(None) => return Err(Error::AlreadyClosed),
@@ -97,17 +97,17 @@ impl Session {
                     return Ok(());
                 }
                 Poll::Ready(Some(Err(Error::Protocol(_) | Error::Utf8(_)))) => {
-                    self.close(CloseCode::Protocol, "this is no WebSocket any more");
+                    self.close(CloseCode::Protocol, "this is not a WebSocket message");
                     return Ok(());
                 }
                 Poll::Ready(Some(message)) => match message? {
-                    Message::Text(text) => self.hear(&text),
+                    Message::Text(text) => self.receive(&text),
                     Message::Binary(_) => {
                         self.close(CloseCode::Unsupported, "binary messages are not taken");
                         return Ok(());
                     }
                     Message::Close(_) => {
-                        // tungstenite has the answer ready; it has to go out.
+                        // tungstenite has the answer ready; it has to be flushed.
                         self.out.clear();
                         (self.flushing, self.over) = (true, true);
                         return Ok(());
@@ -120,9 +120,10 @@ impl Session {
         Ok(())
     }
 
-    fn hear(&mut self, text: &str) {
+    /// Takes a report or a question of the listener's.
+    fn receive(&mut self, text: &str) {
         let now = Timestamp::now();
-        let told = match ClientText::parse(text) {
+        let taken = match ClientText::parse(text) {
             Ok(ClientText::Clock(asked)) => {
                 let answer = ServerText::Clock(Clock { asked, now: now.unix_seconds() });
                 self.push(Message::text(answer.to_json()), None);
@@ -133,14 +134,14 @@ impl Session {
             }
             Err(complaint) => Err(complaint),
         };
-        if let Err(complaint) = told
+        if let Err(complaint) = taken
             && self.complaints.pass(now).is_some()
         {
             self.push(Message::text(ServerText::Error(complaint).to_json()), None);
         }
     }
 
-    /// Ends it after what is to go out already.
+    /// Ends the session after the messages that are to be sent already.
     fn close(&mut self, code: CloseCode, reason: &'static str) {
         self.push(Message::Close(Some(CloseFrame { code, reason: reason.into() })), None);
         self.over = true;
@@ -152,7 +153,8 @@ impl Session {
         }
     }
 
-    fn taken(&mut self, taken: &Next) {
+    /// Makes the messages of what was taken from the ring.
+    fn push_next(&mut self, taken: &Next) {
         if let Some(gap) = taken.gap() {
             self.push(Message::text(message::gap(gap)), None);
         }
@@ -174,7 +176,7 @@ impl Session {
         }
     }
 
-    /// Has the last message written.
+    /// Flushes the last message.
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.flushing {
             ready!(Pin::new(&mut self.socket).poll_flush(context))?;
@@ -183,24 +185,24 @@ impl Session {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits for the answer to the close, for a while, or for the other side to hang up.
+    /// Waits until the listener answers the close or closes the connection, or until it has had time to.
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(ANSWER_PATIENCE)));
+        let timeout = self.close_timeout.get_or_insert_with(|| Box::pin(sleep(CLOSE_ANSWER_TIMEOUT)));
         loop {
             match Pin::new(&mut self.socket).poll_next(context) {
                 Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
-                Poll::Pending => return patience.as_mut().poll(context),
+                Poll::Pending => return timeout.as_mut().poll(context),
             }
         }
     }
 
     fn poll_session(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
-            // Before a close can come, after which nothing would say that what was written is written.
+            // Before a close is read: after it, nothing would report that the last message is flushed.
             let _ = self.poll_flush(context)?;
             if !self.over {
-                self.listen(context)?;
+                self.read_messages(context)?;
             }
             ready!(self.poll_flush(context))?;
             if !self.out.is_empty() {
@@ -220,7 +222,7 @@ impl Session {
                 return self.poll_answer(context).map(Ok);
             } else {
                 let taken = ready!(self.packets.poll_next(context));
-                self.taken(&taken);
+                self.push_next(&taken);
             }
         }
     }
@@ -232,10 +234,10 @@ impl Future for Session {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let over = ready!(self.poll_session(context));
         if let Err(Error::ConnectionClosed) = over {
-            // tungstenite has written everything, the answer to the close last, and did not say so to what is below.
+            // tungstenite has written everything, the answer to the close last, but has not flushed it.
             let _ = Pin::new(self.socket.get_mut()).poll_flush(context);
         }
-        // Whatever else went wrong with the connection, it is over.
+        // Any other error ends the connection as well.
         Poll::Ready(())
     }
 }

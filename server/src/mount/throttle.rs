@@ -1,21 +1,33 @@
 //! A bound on how often something is said: in the log, so that a thousand troubles fill no disk, and over a connection.
 
+use std::time::Duration;
+
 use aircheck_engine::Timestamp;
 
-/// How many pass at once.
-const BURST: u64 = 20;
-/// Time after which one more passes: five a second.
-const INTERVAL_NANOS: u64 = 200_000_000;
-
-/// Lets a burst of 20 pass, and then five a second (the generic cell rate algorithm, ITU-T I.371).
-#[derive(Debug, Default)]
+/// Lets a burst pass, and then one in each interval: 20 and five a second unless it is made otherwise (the generic cell
+/// rate algorithm, ITU-T I.371).
+#[derive(Debug)]
 pub struct Throttle {
+    burst: u64,
+    interval_nanos: u64,
     /// When all that has passed would have been due at the steady rate, in nanoseconds.
     due_at: u64,
     withheld: u64,
 }
 
+impl Default for Throttle {
+    fn default() -> Self {
+        Self::new(20, Duration::from_millis(200))
+    }
+}
+
 impl Throttle {
+    /// Makes a throttle that lets `burst` pass at once, at least one, and then one in each `interval`.
+    #[must_use]
+    pub const fn new(burst: u64, interval: Duration) -> Self {
+        Self { burst, interval_nanos: interval.as_nanos() as u64, due_at: 0, withheld: 0 }
+    }
+
     /// Returns how many were withheld since the last one that passed, or `None` if this one is withheld.
     ///
     /// ```
@@ -31,8 +43,8 @@ impl Throttle {
     /// ```
     pub fn pass(&mut self, now: Timestamp) -> Option<u64> {
         let now = now.as_nanos();
-        let due_at = self.due_at.max(now) + INTERVAL_NANOS;
-        if due_at > now + BURST * INTERVAL_NANOS {
+        let due_at = self.due_at.max(now) + self.interval_nanos;
+        if due_at > now + self.burst * self.interval_nanos {
             self.withheld += 1;
             return None;
         }

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { Tab, openBrowser } from "./support/browser.js";
 import { Server } from "./support/program.js";
 
-/** The page asks twice a second. The lag of a frozen listener grows by as much between two updates of its row. */
+/** The rows are updated at least twice a second, and the lag of a frozen listener grows as fast as time passes. */
 const MAX_STEP_SECONDS = 1;
 
 /** Records each state of the row called `third` on the page: its lag, verdict and place. */

@@ -42,11 +42,30 @@ fn row(mut cells: Vec<String>, histogram: &Histogram<u64>) -> Vec<String> {
     cells
 }
 
-/// The value at a quantile, if there are so many values that it is not just the largest.
+/// Values that must lie beyond a quantile: with fewer, the next run may show anything else. 2000 values have no p99.9.
+const MIN_VALUES_BEYOND: f64 = 10.0;
+
+/// Returns the value at a quantile, or `None` where [too few values](has_quantile) say what it is.
 #[must_use]
 pub fn at(histogram: &Histogram<u64>, quantile: f64) -> Option<u64> {
-    let told = histogram.len() as f64 * (1.0 - quantile) >= 1.0 || (quantile == 1.0 && !histogram.is_empty());
-    told.then(|| histogram.value_at_quantile(quantile))
+    has_quantile(histogram.len(), quantile).then(|| histogram.value_at_quantile(quantile))
+}
+
+/// Returns whether so many values have a quantile: at least ten must lie beyond it. The largest value needs only to
+/// exist.
+///
+/// ```
+/// use aircheck_tools::report::percentiles::has_quantile;
+///
+/// assert!(has_quantile(10_000, 0.999));
+/// assert!(!has_quantile(2_000, 0.999));
+/// assert!(has_quantile(1, 1.0));
+/// ```
+#[must_use]
+pub fn has_quantile(values: u64, quantile: f64) -> bool {
+    // 0.999 is not exact in binary: of 10,000 values, 9.999999999998899 lie beyond it.
+    let beyond = values as f64 * (1.0 - quantile) + 1e-6;
+    beyond >= MIN_VALUES_BEYOND || (quantile == 1.0 && values > 0)
 }
 
 fn ratios(a: &Series, b: &Series) -> Vec<String> {
@@ -72,9 +91,8 @@ mod tests {
         let log = Log { comments: vec![], series: vec![series("ring", 1000)] };
         let table = table(&log);
         assert_eq!(table[1][..4], ["ring", "1000", "500 us", "900 us"]);
-        // The 10000th of 1000 values is none.
-        assert_eq!(table[1][6], "-");
-        assert_eq!(table[1][7], "1.00 ms");
+        // Ten of 1000 values lie beyond p99, but only one beyond p99.9.
+        assert_eq!(table[1][4..], ["990 us", "-", "-", "1.00 ms"]);
     }
 
     #[test]

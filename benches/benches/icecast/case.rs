@@ -1,0 +1,106 @@
+//! One row of the table: a stream in pages of some length, from one contender to so many listeners.
+
+use std::time::Duration;
+
+/// Frames per second, of PCM and of Opus' positions.
+pub(crate) const RATE_HZ: u32 = 48_000;
+/// A frame of 16-bit stereo.
+pub(crate) const FRAME_BYTES: usize = 4;
+/// A block of aircheck, a length that no listener notices, and half of what players buffer anyway.
+const PAGES_MS: [u64; 3] = [10, 100, 500];
+
+/// The form of the sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Opus,
+    Pcm,
+}
+
+impl Stream {
+    pub(crate) const ALL: [Self; 2] = [Self::Opus, Self::Pcm];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Opus => "opus",
+            Self::Pcm => "pcm",
+        }
+    }
+
+    /// Reads a name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stream| stream.name() == name)
+    }
+
+    pub(crate) const fn content_type(self) -> &'static str {
+        match self {
+            Self::Opus => "application/ogg",
+            Self::Pcm => "application/octet-stream",
+        }
+    }
+}
+
+/// A server, or the loop that is the floor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contender {
+    Floor,
+    Icecast,
+    Aircheck,
+}
+
+impl Contender {
+    pub(crate) const ALL: [Self; 3] = [Self::Floor, Self::Icecast, Self::Aircheck];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::Icecast => "icecast",
+            Self::Aircheck => "aircheck",
+        }
+    }
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    pub(crate) stream: Stream,
+    /// The length of sound that is sent in one piece.
+    pub(crate) page: Duration,
+    pub(crate) listeners: usize,
+    pub(crate) contender: Contender,
+}
+
+impl Case {
+    /// Returns all cases, those beside each other that are compared.
+    pub(crate) fn all(listeners: &[usize]) -> Vec<Self> {
+        let mut cases = Vec::new();
+        for stream in Stream::ALL {
+            for page in PAGES_MS.map(Duration::from_millis) {
+                for &listeners in listeners {
+                    cases.extend(Contender::ALL.map(|contender| Self { stream, page, listeners, contender }));
+                }
+            }
+        }
+        cases
+    }
+
+    pub(crate) fn name(&self) -> String {
+        let Self { stream, page, listeners, contender } = self;
+        format!("{}/{} ms/{listeners}/{}", stream.name(), page.as_millis(), contender.name())
+    }
+
+    /// Returns whether another contender has the same work.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        (self.stream, self.page, self.listeners) == (other.stream, other.page, other.listeners)
+    }
+
+    /// Returns where aircheck serves the stream in pieces of that length. An eighth of the buffer may be gathered; zero
+    /// sends each block, of 10 ms, at once.
+    pub(crate) fn path_and_query(&self) -> String {
+        let (gather, buffer) = match self.page.as_millis() {
+            10 => (0, "1s"),
+            gather @ ..=125 => (gather, "1s"),
+            gather => (gather, "4s"),
+        };
+        format!("stream.{}?gather={gather}ms&buffer={buffer}", self.stream.name())
+    }
+}

@@ -1,0 +1,140 @@
+//! A contender in a process of its own.
+
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use aircheck_benches::{Memory, thread_time};
+
+use crate::Result;
+use crate::case::Case;
+use crate::floor;
+
+/// The time that Icecast may take to open its port.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
+const START_POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A server that ends when it is dropped.
+pub(crate) struct Server {
+    process: Child,
+    address: SocketAddr,
+    /// The only thread whose processor time counts, if not all do.
+    thread: Option<&'static str>,
+}
+
+impl Server {
+    /// Starts an aircheck that plays `wav` in a loop.
+    pub(crate) fn aircheck(program: &Path, wav: &Path) -> Result<Self> {
+        let source = format!("wav:{}", wav.display());
+        let mut command = Command::new(program);
+        command.args(["--source", &source, "--loop", "--listen", "127.0.0.1:0"]);
+        // All listeners come from this machine.
+        command.args(["--max-listeners", "1100", "--max-connections-per-address", "2200"]);
+        Self::announced(&mut command, None)
+    }
+
+    /// Starts the floor for a case, this program again.
+    pub(crate) fn floor(case: &Case, origin: &Self) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let Case { stream, page, .. } = case;
+        command.env(floor::ORDER, format!("{} {} {}", stream.name(), page.as_millis(), origin.address));
+        Self::announced(&mut command, Some(floor::SENDER))
+    }
+
+    /// Starts a server that prints its address.
+    fn announced(command: &mut Command, thread: Option<&'static str>) -> Result<Self> {
+        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().ok_or("no output")?).read_line(&mut line)?;
+        let mut server = Self { process, address: (Ipv4Addr::LOCALHOST, 0).into(), thread };
+        let url = line.trim().strip_prefix("listening on http://").ok_or("the server did not start")?;
+        server.address = url.trim_end_matches('/').parse()?;
+        Ok(server)
+    }
+
+    /// Starts an Icecast with its own defaults but for the number of clients.
+    pub(crate) fn icecast(directory: &Path) -> Result<Self> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let logs = directory.join("icecast");
+        fs::create_dir_all(&logs)?;
+        let config = directory.join("icecast.xml");
+        // It refuses to run as root, and so is told to change to another account.
+        fs::write(
+            &config,
+            format!(
+                "<icecast><limits><clients>1200</clients><sources>4</sources></limits>\
+                 <authentication><source-password>source</source-password><admin-password>admin</admin-password>\
+                 </authentication><hostname>localhost</hostname>\
+                 <listen-socket><port>{port}</port><bind-address>127.0.0.1</bind-address></listen-socket>\
+                 <paths><logdir>{logs}</logdir><webroot>/usr/share/icecast2/web</webroot>\
+                 <adminroot>/usr/share/icecast2/admin</adminroot></paths>\
+                 <logging><accesslog>access.log</accesslog><errorlog>error.log</errorlog><loglevel>1</loglevel></logging>\
+                 <security><chroot>0</chroot><changeowner><user>nobody</user><group>nogroup</group></changeowner>\
+                 </security></icecast>",
+                logs = logs.display()
+            ),
+        )?;
+        for path in [directory, &logs] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
+        }
+        let process = Command::new("icecast2")
+            .arg("-c")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("icecast2 does not start: {error} (Debian's package is icecast2)"))?;
+        let server = Self { process, address: (Ipv4Addr::LOCALHOST, port).into(), thread: None };
+        for _ in 0..START_TIMEOUT.as_millis() / START_POLL_INTERVAL.as_millis() {
+            if TcpStream::connect(server.address).is_ok() {
+                return Ok(server);
+            }
+            sleep(START_POLL_INTERVAL);
+        }
+        Err("icecast2 does not open its port".into())
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.address)
+    }
+
+    /// Returns the processor time so far.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let time = thread_time(self.process.id(), |name| self.thread.is_none_or(|thread| thread == name));
+        time.map_err(|error| format!("the server has ended: {error}").into())
+    }
+
+    pub(crate) fn anon_kib(&self) -> io::Result<f64> {
+        Ok(Memory::of(self.process.id())?.anon_kib)
+    }
+
+    /// Returns how often the floor left a part of a page out, if this is the floor.
+    pub(crate) fn short_pages(&self) -> Result<Option<u64>> {
+        if self.thread.is_none() {
+            return Ok(None);
+        }
+        let mut connection = TcpStream::connect(self.address)?;
+        connection.write_all(b"GET /short HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer)?;
+        Ok(Some(answer.rsplit("\r\n").next().unwrap_or_default().parse()?))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // An error means that it has ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

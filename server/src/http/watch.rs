@@ -1,0 +1,82 @@
+//! The endless body of `/api/v1/watch`: the status and the listeners furthest behind, as server-sent events.
+//!
+//! Event `status` is the document of `/api/v1/status`, five times a second. Event `listeners` has the number of listeners
+//! as `count`, and as `rows` the 200 that are furthest behind, twice a second, or once where there are many.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http_body::{Body, Frame};
+use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::http::api;
+use crate::http::server::Server;
+
+/// The pace of the level meters.
+const STATUS_INTERVAL: Duration = Duration::from_millis(200);
+/// The table comes with every third status, so that a listener that stands still is seen within a second or two.
+const TABLE_TICKS: u32 = 3;
+/// With so many rows, which are 50 KB, the table comes half as often.
+const MANY_LISTENERS: usize = 100;
+
+/// What a page shows, pushed to it until it or the server ends. A reader that is too slow gets the newest, less often.
+#[derive(Debug)]
+pub(super) struct WatchBody {
+    server: Arc<Server>,
+    local: SocketAddr,
+    closing: watch::Receiver<bool>,
+    ticks: Interval,
+    /// Ticks until the table is sent again.
+    until_table: u32,
+}
+
+impl WatchBody {
+    /// Makes the body for a request at the address `local`. It ends once `closing` is true.
+    pub(super) fn new(server: Arc<Server>, local: SocketAddr, closing: watch::Receiver<bool>) -> Self {
+        // The first tick comes at once.
+        let mut ticks = interval(STATUS_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { server, local, closing, ticks, until_table: 0 }
+    }
+
+    fn events(&mut self) -> Bytes {
+        let mut events = BytesMut::new();
+        write_event(&mut events, "status", &api::recent_status(&self.server, self.local));
+        if self.until_table == 0 {
+            let table = self.server.recent_table();
+            write_event(&mut events, "listeners", &table.pushed());
+            let times = if table.count() > MANY_LISTENERS { 2 } else { 1 };
+            self.until_table = TABLE_TICKS * times;
+        }
+        self.until_table -= 1;
+        events.freeze()
+    }
+}
+
+fn write_event(events: &mut BytesMut, name: &str, json: &[u8]) {
+    for part in [b"event: ", name.as_bytes(), b"\ndata: ", json, b"\n\n"] {
+        events.put_slice(part);
+    }
+}
+
+impl Body for WatchBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        ready!(self.ticks.poll_tick(context));
+        if *self.closing.borrow() {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(Ok(Frame::data(self.events()))))
+    }
+}

@@ -1,0 +1,216 @@
+//! Limits of connections: one client cannot take the places of others, and a refused one gets its answer.
+
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+
+mod common;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::{Server, TEST_TIMEOUT, eventually};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use socket2::{Domain, Socket, Type};
+
+const ATTACKER: u8 = 66;
+const HEAD_END: &str = "\r\n\r\n";
+/// Connections that one address may have by default, without listeners.
+const MAX_PER_ADDRESS: usize = 64;
+
+/// Connects from `127.0.0.last`: each such address is another client.
+fn connect(server: &Server, last: u8) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into()).unwrap();
+    socket.connect(&server.address.into()).unwrap();
+    socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    socket.into()
+}
+
+fn send(stream: &mut TcpStream, path: &str) {
+    write!(stream, "GET /{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
+}
+
+/// Reads up to `end`, or to the end of the connection.
+fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
+    while !String::from_utf8_lossy(&text).contains(end) {
+        match stream.read(&mut buffer).unwrap() {
+            0 => break,
+            bytes => text.extend_from_slice(&buffer[..bytes]),
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Asks for `path` on a connection of its own; returns the status code and the whole response.
+fn ask_from(server: &Server, last: u8, path: &str) -> (u16, String) {
+    let mut stream = connect(server, last);
+    write!(stream, "GET /{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").unwrap();
+    let response = read_until(&mut stream, "no such text");
+    let status = response.split_whitespace().nth(1).and_then(|code| code.parse().ok()).unwrap_or_default();
+    (status, response)
+}
+
+/// Asks for `path`, keeps the connection, and reads its answer up to `end`.
+fn keep(server: &Server, last: u8, path: &str, end: &str) -> TcpStream {
+    let mut stream = connect(server, last);
+    send(&mut stream, path);
+    let response = read_until(&mut stream, end);
+    assert!(response.starts_with("HTTP/1.1 200 "), "{path}: {response}");
+    stream
+}
+
+/// Returns what a connection says within a moment: `None` if it says nothing and is still open.
+fn said(stream: &mut TcpStream) -> Option<String> {
+    stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    let mut text = Vec::new();
+    match stream.read_to_end(&mut text) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock && text.is_empty() => None,
+        result => {
+            result.unwrap();
+            Some(String::from_utf8(text).unwrap())
+        }
+    }
+}
+
+/// Lets this process have as many files as the system allows.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
+
+/// Checks that a response is a whole 503, up to the last byte of its body.
+fn assert_whole_refusal(response: &str) {
+    assert!(response.starts_with("HTTP/1.1 503 "), "{:?}", response.chars().take(200).collect::<String>());
+    assert!(response.to_lowercase().contains("\r\nretry-after: "), "{response}");
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    let length = head.to_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    assert_eq!(length, Some(body.len()), "{response}");
+    assert!(serde_json::from_str::<serde_json::Value>(body).unwrap()["error"].is_string(), "{response}");
+}
+
+#[test]
+fn silent_connections_of_one_client_take_no_place_of_others() {
+    raise_file_limit();
+    let server = Server::start(&["--source", "tone:440"]);
+    let mut silent: Vec<TcpStream> = (0..1300).map(|_| connect(&server, ATTACKER)).collect();
+    for path in ["healthz", "metrics", "api/v1/status", "api/v1/listeners", ""] {
+        let (status, response) = ask_from(&server, 1, path);
+        assert_eq!(status, 200, "{path}: {response}");
+    }
+    let _listener = keep(&server, 1, "stream.wav?name=listener", HEAD_END);
+    server.row_when("listener", |row| row["delivered"].as_u64() > Some(0));
+    let mut told = Vec::new();
+    eventually("no more silent connections than one address may have", || {
+        silent.retain_mut(|stream| match said(stream) {
+            Some(response) => {
+                told.push(response);
+                false
+            }
+            None => true,
+        });
+        (silent.len() <= MAX_PER_ADDRESS).then_some(())
+    });
+    // Those that are left when this looks for the last time may have been silent for too long, too.
+    assert!(told.len() >= 1300 - 2 * MAX_PER_ADDRESS, "{} were told", told.len());
+    let closed = told.iter().filter(|response| response.is_empty()).count();
+    assert!(closed <= MAX_PER_ADDRESS, "{closed} were closed without a word");
+    told.iter().filter(|response| !response.is_empty()).for_each(|response| assert_whole_refusal(response));
+    let (status, response) = ask_from(&server, ATTACKER, "healthz");
+    assert_eq!(status, 200, "the client itself sees how the server is: {response}");
+    let metrics = server.text("metrics");
+    let refused =
+        metrics.lines().find_map(|line| line.strip_prefix("aircheck_listeners_refused_total{reason=\"connections\"} "));
+    assert!(refused.unwrap().parse::<u64>().unwrap() >= 1000, "{refused:?}");
+}
+
+#[test]
+fn a_refused_connection_reads_its_whole_answer() {
+    // 64 regular places for one address, which stay in use, and 65 spare ones, which are free again after two seconds.
+    let server = Server::start(&["--source", "tone:440", "--max-listeners", "1"]);
+    let _readers: Vec<TcpStream> = (0..MAX_PER_ADDRESS).map(|_| keep(&server, 2, "api/v1/events", HEAD_END)).collect();
+    eventually("a connection without even a spare place", || {
+        let _silent: Vec<TcpStream> = (0..65).map(|_| connect(&server, 2)).collect();
+        let mut refused = connect(&server, 2);
+        // Bytes that the server has not read when it closes would reset the connection, and the answer would be lost.
+        let request = format!("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: {}\r\n\r\n", "y".repeat(10_000));
+        // In pieces, as a slow line brings it: the server takes them after it has closed its side, too.
+        for piece in request.as_bytes().chunks(4000) {
+            refused.write_all(piece).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let mut response = String::new();
+        refused.read_to_string(&mut response).unwrap();
+        assert_whole_refusal(&response);
+        response.contains("no place for another connection").then_some(())
+    });
+}
+
+#[test]
+fn an_idle_connection_gives_way_to_a_new_one() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let mut idle: Vec<TcpStream> = (0..MAX_PER_ADDRESS).map(|_| keep(&server, 2, "healthz", "\r\n\r\nok")).collect();
+    // Each was idle at once after its answer, the first one for the longest time.
+    assert_eq!(ask_from(&server, 2, "").0, 200, "a file of the page, for which a spare place would not do");
+    assert_eq!(said(&mut idle[0]).as_deref(), Some(""), "it is closed without another word");
+    idle[1..].iter_mut().for_each(|stream| assert_eq!(said(stream), None));
+}
+
+#[test]
+fn an_address_beyond_its_limit_can_still_listen_and_see_how_the_server_is() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let readers: Vec<TcpStream> = (0..MAX_PER_ADDRESS).map(|_| keep(&server, 2, "api/v1/events", HEAD_END)).collect();
+    for path in ["", "api/v1/events"] {
+        let (status, response) = ask_from(&server, 2, path);
+        assert_eq!(status, 503, "{path}: {response}");
+        assert_whole_refusal(&response);
+        assert!(response.contains("127.0.0.2 has 64") && response.contains("--max-connections-per-address"));
+        assert_eq!(ask_from(&server, 3, "").0, 200, "another address has its own places");
+    }
+    for path in ["healthz", "readyz", "metrics", "api/v1/status", "api/v1/listeners"] {
+        assert_eq!(ask_from(&server, 2, path).0, 200, "{path}");
+    }
+    let _listener = keep(&server, 2, "stream.pcm?name=listener", HEAD_END);
+    drop(readers);
+    eventually("a place for the page", || (ask_from(&server, 2, "").0 == 200).then_some(()));
+}
+
+#[test]
+fn all_listeners_of_a_load_test_may_connect_at_once_from_one_address() {
+    // As many as the system queues for a server that has no time: 128.
+    let server = Server::start(&["--source", "tone:440", "--max-listeners", "120"]);
+    let mut listeners: Vec<TcpStream> = (0..120).map(|_| connect(&server, 2)).collect();
+    listeners.iter_mut().for_each(|stream| send(stream, "stream.opus"));
+    for stream in &mut listeners {
+        let response = read_until(stream, HEAD_END);
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+    }
+    assert_eq!(ask_from(&server, 2, "").0, 200, "they have no places");
+    let (status, response) = ask_from(&server, 2, "stream.opus");
+    assert_eq!(status, 503, "{response}");
+    assert!(response.contains("120"), "{response}");
+}
+
+#[test]
+fn without_a_free_file_the_server_waits_and_says_so_once() {
+    let program = common::command();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -n 60 && exec \"$@\"", "sh"]).arg(program.get_program());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    let server = Server::launch(shell, &["--source", "tone:440"], |command| command);
+    let begun = Instant::now();
+    let silent: Vec<TcpStream> = (0..100).map(|_| connect(&server, 2)).collect();
+    std::thread::sleep(Duration::from_secs(3).saturating_sub(begun.elapsed()));
+    let failures = server.log().lines().filter(|line| line.contains("cannot accept a connection")).count();
+    assert_eq!(failures, 1, "{}", server.log());
+    assert!(server.log().contains("ulimit -n"), "{}", server.log());
+    drop(silent);
+    assert_eq!(ask_from(&server, 1, "healthz").0, 200);
+}
