@@ -3,7 +3,6 @@
 use hdrhistogram::Histogram;
 
 use crate::report::log::{Log, Series};
-pub use crate::table::aligned;
 use crate::units::nanos;
 
 /// The quantiles that are shown, and what they are called.
