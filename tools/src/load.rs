@@ -1,9 +1,9 @@
 //! `aircheckctl load`: many listeners in one process, each of which checks its own stream.
 //!
 //! Everything runs on one thread. The run starts and ends listeners; each has a session, a task that reads its socket
-//! through a gate, which decides how fast, and passes what comes to the listener. The listener's reader looks at headers
-//! and numbers, and its account counts blocks and losses. At the end the comparison holds all accounts against the
-//! server's rows, and the outcome says whether they add up.
+//! through a gate, which decides how fast, and passes what comes to the listener. The listener's reader looks at
+//! headers and numbers, and its account counts blocks and losses. At the end the comparison holds all accounts against
+//! the server's rows, and the outcome says whether they add up.
 
 mod account;
 pub(crate) mod args;
@@ -136,7 +136,7 @@ fn print(args: &LoadArgs, outcome: &Outcome<'_>) -> u8 {
     conclusion.code
 }
 
-/// What is known of a server before the first listener.
+/// Facts about a server before the first listener.
 struct Probed {
     server: SocketAddr,
     same_machine: bool,

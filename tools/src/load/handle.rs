@@ -1,4 +1,5 @@
-//! What the listeners of a run share with the loop that starts and ends them. All run on one thread: nothing here locks.
+//! State that the listeners of a run share with the loop that starts and ends them. All run on one thread, so nothing
+//! here locks.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -13,7 +14,7 @@ use super::listener::{Ending, Listener};
 use super::measures::{ListenerKind, Measures};
 use super::plan::Plan;
 
-/// What all listeners use.
+/// State of the run.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) plan: Plan,

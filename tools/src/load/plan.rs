@@ -1,4 +1,4 @@
-//! What all listeners of a run have in common.
+//! The stream of a run, which all its listeners have in common.
 
 use aircheck_api::StreamFormat;
 

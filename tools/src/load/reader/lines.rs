@@ -1,5 +1,6 @@
-//! Blocks as lines of JSON, or as server-sent events with such a line as their data. Of a block's line only the beginning
-//! is read, `{"sequence":…,"position":…,"captured_at":…,"samples":[`, in the order in which aircheck writes it.
+//! Blocks as lines of JSON, or as server-sent events with such a line as their data. Of a block's line only the
+//! beginning is read, `{"sequence":…,"position":…,"captured_at":…,"samples":[`, in the order in which aircheck writes
+//! it.
 
 use aircheck_api::GapNotice;
 use serde::Deserialize;
