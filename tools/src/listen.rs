@@ -34,7 +34,7 @@ use crate::signals::Signals;
 use crate::status_line::{REDRAW_INTERVAL, StatusLine};
 use crate::units;
 
-/// What `--for` allows on top of its span for the first block to come.
+/// How long the first block may take, on top of the span of `--for`.
 const FIRST_BLOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often is checked whether all sound has been played: about a block.
 const PLAY_OUT_INTERVAL: Duration = Duration::from_millis(10);

@@ -1,9 +1,9 @@
 //! `aircheckctl load`: many listeners in one process, each of which checks its own stream.
 //!
 //! Everything runs on one thread. The run starts and ends listeners; each has a session, a task that reads its socket
-//! through a gate, which decides how fast, and passes what comes to the listener. The listener's reader looks at headers
-//! and numbers, and its account counts blocks and losses. At the end the comparison holds all accounts against the
-//! server's rows, and the outcome says whether they add up.
+//! through a gate, which decides how fast, and passes what comes to the listener. The listener's reader looks at
+//! headers and numbers, and its account counts blocks and losses. At the end the comparison holds all accounts against
+//! the server's rows, and the outcome says whether they add up.
 
 mod account;
 pub(crate) mod args;
@@ -17,6 +17,7 @@ mod listener;
 mod log;
 mod measures;
 mod outcome;
+mod plan;
 mod progress;
 mod reader;
 mod run;
@@ -37,9 +38,9 @@ use self::args::LoadArgs;
 use self::clocks::Clocks;
 use self::comparison::Comparison;
 use self::handle::Shared;
-use self::listener::Plan;
 use self::log::SecondsLog;
 use self::outcome::Outcome;
+use self::plan::Plan;
 use self::run::{LoadRun, Stop};
 use self::url::LoadUrl;
 use crate::client::{ApiClient, TIMEOUT, connect};
@@ -135,7 +136,7 @@ fn print(args: &LoadArgs, outcome: &Outcome<'_>) -> u8 {
     conclusion.code
 }
 
-/// What is known of a server before the first listener.
+/// Facts about a server before the first listener.
 struct Probed {
     server: SocketAddr,
     same_machine: bool,

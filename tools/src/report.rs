@@ -1,4 +1,4 @@
-//! What runs showed, for people: percentile tables, plots, and two runs side by side. Logs are HdrHistogram's interval
+//! Measurements of runs as tables of percentiles and plots, and two runs side by side. Logs are HdrHistogram's interval
 //! logs, so that its other tools read them too.
 
 pub(crate) mod args;

@@ -9,8 +9,8 @@ use std::thread;
 
 use serde_json::Value;
 
-/// Starts a server that lets `answer` write to every connection that asks for `/radio` or `/stream.json`, and answers 404
-/// to everything else.
+/// Starts a server that lets `answer` write to every connection that asks for `/radio` or `/stream.json`, and answers
+/// 404 to everything else.
 fn serve(answer: impl Fn(&mut TcpStream) + Send + Sync + Copy + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");

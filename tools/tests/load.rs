@@ -229,6 +229,6 @@ fn more_listeners_than_descriptors_is_wrong_usage_with_the_number_that_fits() {
     assert!(fits.parse::<u64>().is_ok_and(|fits| (51..100).contains(&fits)), "more than the soft limit has: {fits}");
     let output = shell("ulimit -Sn 50 && ulimit -Hn 100;", fits);
     let said = String::from_utf8(output.stderr).expect("UTF-8");
-    assert_eq!(output.status.code(), Some(1), "there they fit, and nobody listens on that port: {said}");
+    assert_eq!(output.status.code(), Some(1), "so many fit, and no server is on that port: {said}");
     assert!(said.contains("cannot connect to 127.0.0.1:9"), "{said}");
 }

@@ -1,5 +1,5 @@
-//! `aircheckctl listen --play` on a real sound server: the sound at its output's monitor, and the latency that the server
-//! knows of the ear.
+//! `aircheckctl listen --play` on a real sound server: the sound at its output's monitor, and the latency that the
+//! server knows of the ear.
 
 mod aircheck;
 #[path = "../../engine/tests/common/pulse.rs"]

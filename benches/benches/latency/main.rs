@@ -27,7 +27,7 @@ use std::time::{Duration, Instant, SystemTime};
 use aircheck_benches::{Arguments, Steal};
 use aircheck_tools::report::log::Log;
 use aircheck_tools::report::page::html;
-use aircheck_tools::report::percentiles::aligned;
+use aircheck_tools::table::aligned;
 
 use case::Case;
 use report::{facts, parts, table_with_losses, write_log};

@@ -24,7 +24,7 @@ pub(crate) struct ServerClock {
 /// The server's time minus ours, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Offset {
-    /// What to add to our time.
+    /// Seconds to add to our time.
     pub(crate) seconds: f64,
     /// The most by which it may be wrong: half the round trip, and the drift of the clocks since.
     pub(crate) error_seconds: f64,
@@ -50,8 +50,8 @@ impl ServerClock {
         if self.questions < FIRST_QUESTIONS { FIRST_QUESTION_INTERVAL } else { QUESTION_INTERVAL }
     }
 
-    /// Learns from an answer: the server's clock said `server`, the question was sent at `asked`, and the answer came at
-    /// `answered`.
+    /// Learns from an answer: the server's clock said `server`, the question was sent at `asked`, and the answer came
+    /// at `answered`.
     pub(crate) fn learn(&mut self, asked: f64, server: f64, answered: f64) {
         // An answer without a question would bound the offset by nothing.
         if !(0.0..=answered).contains(&asked) || !server.is_finite() {

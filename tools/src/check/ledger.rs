@@ -22,7 +22,8 @@ pub(crate) enum Notice {
     Gap { from: u64, blocks: u64, reason: String },
     /// A hole in the sequence numbers that the server did not announce.
     Unannounced { from: u64, blocks: u64 },
-    /// A notice of a gap that the sequence numbers contradict: `blocks` of its blocks were not lost, or were lost before.
+    /// A notice of a gap that the sequence numbers contradict: `blocks` of its blocks were not lost, or were lost
+    /// before.
     Mismatch { blocks: u64, at: u64 },
     /// A block whose number was already passed. It must not be used.
     Repeated { sequence: u64, expected: u64 },

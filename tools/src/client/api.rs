@@ -32,7 +32,7 @@ pub(crate) struct ApiClient {
     connection: Option<SendRequest<Empty<Bytes>>>,
 }
 
-/// What came of an attempt to disconnect a listener.
+/// The result of disconnecting a listener.
 #[derive(Debug)]
 pub(crate) enum Disconnected {
     /// The listener is disconnected.

@@ -29,8 +29,8 @@ const MAX_ERROR_BYTES: usize = 64 << 10;
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest error that is shown.
 const MAX_ERROR_CHARS: usize = 300;
-/// What hyper reads ahead at most: several blocks of any rendition, so that a listener that stood still catches up
-/// quickly, and little beside what the kernel buffers.
+/// The most that hyper reads ahead: several blocks of any rendition, so that a listener that stood still catches up
+/// quickly, and little beside the kernel's buffer.
 const MAX_READ_BYTES: usize = 64 << 10;
 
 /// A request of this crate: none has a body.
@@ -54,7 +54,7 @@ pub(crate) async fn connect(address: &Address) -> Result<TcpStream, Failure> {
 ///
 /// # Errors
 ///
-/// [`Failure::NoAnswer`] if the path can't be asked for.
+/// [`Failure::NoAnswer`] if the path is impossible.
 pub(super) fn request(method: Method, address: &Address, path: &str) -> Result<EmptyRequest, Failure> {
     Request::builder()
         .method(method)
@@ -113,7 +113,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Exchange<T> {
         let mut response = std::pin::pin!(sender.send_request(request));
         let response = std::future::poll_fn(|context| {
             let driven = connection.drive(context);
-            // What was answered before the connection broke counts.
+            // An answer that came before the connection broke counts.
             match response.as_mut().poll(context) {
                 Poll::Ready(response) => Poll::Ready(response),
                 Poll::Pending => match driven {
@@ -166,7 +166,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Exchange<T> {
             }
             Poll::Ready(())
         });
-        // What has come by then is all that is known.
+        // After the time-out the bytes so far must do.
         let _ = timeout(ERROR_BODY_TIMEOUT, reading).await;
         refused(self.status(), self.response.headers(), &body)
     }

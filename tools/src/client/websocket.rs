@@ -26,7 +26,7 @@ use crate::units;
 
 /// Longest message that is taken. The longest that aircheck makes, 100 ms of 32 channels at 768 kHz, has 9.9 MB.
 const MAX_MESSAGE_BYTES: usize = 10 << 20;
-/// What is read at a time: more than a few blocks, so that a listener that stood still catches up quickly.
+/// Bytes that are read at a time: several blocks, so that a listener that stood still catches up quickly.
 const READ_BYTES: usize = 64 << 10;
 /// How long a message to the server and the answer to a close may take; both are only a courtesy.
 const SEND_TIMEOUT: Duration = Duration::from_millis(200);
@@ -52,7 +52,7 @@ pub(crate) struct WebSocket<T> {
     closed: Option<Option<CloseFrame>>,
 }
 
-/// What the server sends after its hello.
+/// A message of the server after its hello.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Message {
     /// A block or a packet.
@@ -61,7 +61,7 @@ pub(crate) enum Message {
     Gap(GapNotice),
     /// The answer to a question for the time.
     Clock(Clock),
-    /// What was wrong with a message of ours.
+    /// An error about a message of ours.
     Error(String),
     /// A message of a kind that is not known here: a newer server may say more.
     Unknown,
@@ -159,7 +159,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
             self.messages += 1;
             return Poll::Ready(read.map(Some).map_err(|why| Failure::Message { number: self.messages, why }));
         }
-        // tungstenite has the answer to the close ready. Where it can't go out at once, the server does not wait for it.
+        // tungstenite has the answer to the close ready. Where it can't go out at once, the server does not wait for
+        // it.
         let _ = std::pin::Pin::new(&mut self.socket).poll_flush(context);
         Poll::Ready(match self.closed.as_ref().and_then(Option::as_ref) {
             Some(CloseFrame { code: CloseCode::Normal, .. }) => Ok(None),

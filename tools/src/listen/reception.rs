@@ -1,4 +1,4 @@
-//! What arrived so far: the account, the level and the pace. The time is an argument.
+//! The stream so far: its account, level and pace. The time is an argument.
 
 use std::time::{Duration, Instant};
 

@@ -50,7 +50,8 @@ impl Timing {
         }
     }
 
-    /// Enters a block that was heard, and returns when that was in Unix seconds by the server's clock, if that is known.
+    /// Enters a block that was heard, and returns when that was in Unix seconds by the server's clock, if that is
+    /// known.
     pub(crate) fn heard(&mut self, captured_at: f64, heard_at: Instant) -> Option<f64> {
         let at = self.seconds(heard_at);
         let offset = self.clock.offset(at)?;

@@ -2,7 +2,7 @@
 
 use aircheck_api::{Payload, Rendition, StreamFormat, StreamParam};
 
-use super::listener::Plan;
+use super::plan::Plan;
 use super::reader::Item;
 use crate::check::Ledger;
 
@@ -38,8 +38,8 @@ pub(crate) struct Counts {
     pub(crate) lost: u64,
     /// Number of gaps.
     pub(crate) gaps: u64,
-    /// Whether the stream contradicts itself: a hole without a notice, a notice of blocks that came, a block twice or at
-    /// a wrong position.
+    /// Whether the stream contradicts itself: a hole without a notice, a notice of blocks that came, a block twice or
+    /// at a wrong position.
     pub(crate) is_faulty: bool,
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct Comparison {
     pub(crate) ended_frozen: u64,
 }
 
-/// A listener's account before its row was asked for.
+/// A listener's account from before the request for its row.
 struct Before {
     handle: Rc<ListenerHandle>,
     counts: Counts,

@@ -4,7 +4,8 @@ use std::fs;
 
 use rustix::param::clock_ticks_per_second;
 
-/// Returns the CPU seconds of a process so far, of all its threads together, if they can be read. `self` is this process.
+/// Returns the CPU seconds of a process so far, of all its threads together, if they can be read. `self` is this
+/// process.
 pub(crate) fn seconds(process: &str) -> Option<f64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     Some(ticks(&stat)? as f64 / clock_ticks_per_second() as f64)

@@ -1,5 +1,5 @@
-//! The socket of a listener, and how fast it is read. Nothing reads ahead of it: what a slow or frozen listener does not
-//! read stays in the kernel, as with a real one.
+//! The socket of a listener, and how fast it is read. Nothing reads ahead of it: what a slow or frozen listener does
+//! not read stays in the kernel, as with a real one.
 
 use std::future::Future as _;
 use std::io;
@@ -35,7 +35,7 @@ pub(crate) struct Gate {
     is_closed: bool,
 }
 
-/// What a slow listener may read.
+/// The allowance of a slow listener.
 #[derive(Debug)]
 struct Ration {
     since: Instant,

@@ -1,4 +1,5 @@
-//! What the listeners of a run share with the loop that starts and ends them. All run on one thread: nothing here locks.
+//! State that the listeners of a run share with the loop that starts and ends them. All run on one thread, so nothing
+//! here locks.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -9,10 +10,11 @@ use std::time::Instant;
 use aircheck_api::Clock;
 
 use super::clocks::Clocks;
-use super::listener::{Ending, Listener, Plan};
+use super::listener::{Ending, Listener};
 use super::measures::{ListenerKind, Measures};
+use super::plan::Plan;
 
-/// What all listeners use.
+/// State of the run.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) plan: Plan,

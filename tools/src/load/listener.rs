@@ -3,22 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use aircheck_api::{HEADER_BYTES, MessageHeader, StreamFormat};
+use aircheck_api::{HEADER_BYTES, MessageHeader};
 
 use super::account::{Account, Counts};
 use super::clocks::Clocks;
 use super::measures::{ListenerKind, Measure, Measures, STALL};
+use super::plan::Plan;
 use super::reader::{Item, Reader};
-use super::url::LoadUrl;
-
-/// What all listeners of a run have in common.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    /// The stream that they listen to.
-    pub(crate) url: LoadUrl,
-    /// The format of an aircheck's blocks; `None` of other servers, which have no rows and no names.
-    pub(crate) format: Option<StreamFormat>,
-}
 
 /// How a listener ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,6 +188,9 @@ fn record_stall(measures: &mut Measures, plan: &Plan, pause: Duration) {
 
 #[cfg(test)]
 mod tests {
+    use aircheck_api::StreamFormat;
+
+    use super::super::url::LoadUrl;
     use super::*;
 
     const FORMAT: StreamFormat = StreamFormat { rate_hz: 200, channels: 1, block_frames: 2, block_seconds: 0.01 };

@@ -23,7 +23,7 @@ pub(crate) struct Outcome<'a> {
     /// The comparison with the server's rows, or why it does not answer.
     pub(crate) comparison: Result<&'a Comparison, String>,
     pub(crate) churned: u64,
-    /// Number of listeners that were asked for.
+    /// Number of listeners by `--listeners`.
     pub(crate) wanted: u64,
     /// Whether whole blocks can be counted.
     pub(crate) counts_blocks: bool,

@@ -2,41 +2,17 @@
 //! samples. Nothing is kept but a header or page that is not complete yet.
 
 mod byte_counter;
+mod item;
 mod lines;
 mod pages;
 
-use aircheck_api::{GapNotice, Rendition, StreamFormat, StreamParam};
+use aircheck_api::{Rendition, StreamFormat, StreamParam};
 
 pub(crate) use self::byte_counter::ByteCounter;
+pub(crate) use self::item::Item;
 use self::lines::Lines;
 use self::pages::Pages;
 use super::url::LoadUrl;
-
-/// A finding in a stream.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Item {
-    /// A block is complete, or a packet that ends in it.
-    Block {
-        /// Its number.
-        sequence: u64,
-        /// Position of its first frame, if the stream tells it.
-        position: Option<u64>,
-        /// When that was captured, in nanoseconds of Unix time by the server's clock.
-        captured_at_nanos: u64,
-    },
-    /// A loss that the server announces.
-    Gap(GapNotice),
-    /// Frames of sound whose position follows the last one.
-    Sound {
-        /// Their number at 48 kHz.
-        frames: u64,
-    },
-    /// Frames that are missing before the next sound.
-    Hole {
-        /// Their number at 48 kHz.
-        frames: u64,
-    },
-}
 
 /// The reader of one stream's body.
 #[derive(Debug)]

@@ -57,13 +57,13 @@ enum Stream {
     WebSocket(Box<WebSocket<Gate>>),
 }
 
-/// What comes of a stream.
+/// A piece of a stream.
 enum Arrival {
     Bytes(Bytes),
     Message(Message),
 }
 
-/// What a listener does next.
+/// The next step of a listener.
 enum Step {
     Take(Arrival),
     /// Asks the server for the time.

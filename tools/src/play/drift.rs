@@ -3,7 +3,8 @@
 
 use std::time::Instant;
 
-/// How much faster or slower sound is played at most: 9 cents, which nobody hears, and more than two clocks ever differ.
+/// The most by which sound is played faster or slower: 9 cents, which is inaudible and more than two clocks ever
+/// differ.
 pub(super) const MAX_FASTER: f64 = 0.005;
 /// An excess is worn down in about this time.
 const PULL_SECONDS: f64 = 10.0;

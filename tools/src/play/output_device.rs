@@ -1,7 +1,7 @@
 //! The default output device, through cpal, and the thread that owns its stream.
 //!
-//! A stream of cpal hangs while it is opened or dropped if the sound server hangs. So a thread of its own does both, and
-//! may be left behind.
+//! A stream of cpal hangs while it is opened or dropped if the sound server hangs. So a thread of its own does both,
+//! and may be left behind.
 
 use std::sync::Arc;
 use std::sync::mpsc;

@@ -19,7 +19,7 @@ const MAX_SILENT_CHECKS: u32 = 20;
 /// A device that reports more errors than this between two checks, and asks for nothing, is dead. ALSA has been seen to
 /// report half a million a second.
 const MAX_ERRORS_PER_CHECK: u64 = 20;
-/// What playing to the end may take beyond the sound that waits: a device that takes longer has stopped.
+/// How much longer than the sound that waits playing to the end may take. A device that takes longer has stopped.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// An open output device for which no stream has come yet.

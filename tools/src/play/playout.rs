@@ -279,8 +279,8 @@ impl Playout {
     }
 }
 
-/// Maps frames of `from` channels to frames of `to`: each channel to the same one, then from the first again; all of them
-/// together if `to` is one.
+/// Maps frames of `from` channels to frames of `to`: each channel to the same one, then from the first again; all of
+/// them together if `to` is one.
 fn spread(samples: &[f32], from: usize, to: usize) -> impl Iterator<Item = f32> + '_ {
     samples.chunks_exact(from).flat_map(move |frame| {
         (0..to).map(

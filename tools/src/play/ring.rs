@@ -12,8 +12,8 @@ pub(super) const FADE: Duration = Duration::from_millis(5);
 /// Reports that may wait: those of a second, with the shortest periods that devices have, 1 ms.
 const MAX_REPORTS: usize = 1024;
 
-/// A report of the callback: frames that it took out of the ring at once. Frames are numbered from the first one that was
-/// ever written.
+/// A report of the callback: frames that it took out of the ring at once. Frames are numbered from the first one that
+/// was ever written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taken {
     /// The first frame.

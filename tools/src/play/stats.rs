@@ -1,4 +1,4 @@
-//! What is known of a stream that is played.
+//! Blocks that are heard, and how playing went.
 
 use std::time::{Duration, Instant};
 

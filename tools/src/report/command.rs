@@ -1,4 +1,4 @@
-//! `aircheckctl report`: what logs say, as text, and as pictures if they are asked for.
+//! `aircheckctl report`: logs as tables, and as plots.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,33 +9,33 @@ use crate::report::percentiles::{comparison, table};
 use crate::report::plot::svg;
 use crate::table::aligned;
 
-/// What to read and what to write.
+/// A report's logs and the files that it writes.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// The logs; two are compared.
+    /// The logs; two of them are compared.
     pub logs: Vec<PathBuf>,
-    /// Where a plot of all of them goes.
+    /// File for a plot of all logs.
     pub svg: Option<PathBuf>,
-    /// Where a page with tables and plots goes.
+    /// File for a page with tables and plots.
     pub html: Option<PathBuf>,
-    /// Only what was measured under names that this is a part of.
+    /// Restricts the report to measurements with this in their name.
     pub only: Option<String>,
 }
 
-/// Why there is no report.
+/// A reason that there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// A log can't be read.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// Nothing was measured under such a name.
-    #[error("nothing in {} is called `{only}`; there is {names}", path.display())]
+    /// No measurement has such a name.
+    #[error("no measurement in {} is called `{only}`; there are {names}", path.display())]
     Nothing {
         /// The log.
         path: PathBuf,
-        /// The name asked for.
+        /// The name of `--only`.
         only: String,
-        /// Names that there are.
+        /// The names that there are.
         names: String,
     },
     /// Two logs that measured different things.
@@ -46,18 +46,18 @@ pub enum ReportError {
     Write {
         /// Its path.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         error: std::io::Error,
     },
 }
 
 impl Report {
-    /// Reads the logs, writes the pictures, and returns the tables.
+    /// Reads the logs, writes the plots, and returns the tables.
     ///
     /// # Errors
     ///
-    /// When a log can't be read, there is nothing to show, or a file can't be written. Nothing is written unless all
-    /// logs could be read.
+    /// If a log can't be read or has no such measurement, or a file can't be written. Nothing is written unless all
+    /// logs can be read.
     pub fn make(&self) -> Result<String, ReportError> {
         let mut logs = Vec::new();
         for path in &self.logs {
@@ -80,7 +80,7 @@ impl Report {
         Ok(text)
     }
 
-    /// What was asked for of a log.
+    /// Returns the log with the measurements of `--only`.
     fn chosen(&self, path: &Path, mut log: Log) -> Result<Log, ReportError> {
         let Some(only) = &self.only else { return Ok(log) };
         let names = log.series.iter().map(|series| series.name.clone()).collect::<Vec<_>>().join(", ");
@@ -91,7 +91,7 @@ impl Report {
         Ok(log)
     }
 
-    /// All curves, named after their log where there are several.
+    /// Returns all curves, named after their log if there are several.
     fn series(&self, logs: &[(String, Log)]) -> Vec<Series> {
         let full = |log: &str, series: &Series| match logs.len() {
             1 => series.name.clone(),
@@ -104,7 +104,7 @@ impl Report {
     }
 }
 
-/// A log's short name, or its path where two share that.
+/// Returns a log's short name, or its path if two share that.
 fn name(path: &Path, all: &[PathBuf]) -> String {
     let is_alone = all.iter().filter(|other| other.file_name() == path.file_name()).count() == 1;
     let short = path.file_stem().filter(|_| is_alone).unwrap_or(path.as_os_str());

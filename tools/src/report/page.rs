@@ -1,4 +1,4 @@
-//! One HTML file with all of a report in it: tables and plots, where it comes from and how to repeat it.
+//! A report as one HTML file: tables, plots, origin, and how to repeat it.
 
 use std::fmt::Write as _;
 
@@ -16,18 +16,18 @@ th:first-child, td:first-child { text-align: left; padding-left: 0; }
 .scroll { overflow-x: auto; } svg { width: 100%; height: auto; margin-top: 1rem; }
 dt { font-weight: 600; } dd { margin: 0 0 .5rem; } code { overflow-wrap: anywhere; }";
 
-/// A part of the page: one log under a heading, with a sentence on what it is.
+/// A part of the page: one log under a heading.
 #[derive(Clone, Debug)]
 pub struct Part {
     /// The heading.
     pub title: String,
-    /// What was done, in a sentence or two.
+    /// The circumstances, in a sentence or two.
     pub about: String,
-    /// What was measured.
+    /// The measurements.
     pub log: Log,
 }
 
-/// The page. `facts` stand at its top: what they are of, and what they are.
+/// Returns the page. `facts` stand at its top, each with its name.
 #[must_use]
 pub fn html(title: &str, facts: &[(String, String)], parts: &[Part]) -> String {
     let title = escape(title);

@@ -3,14 +3,13 @@
 use hdrhistogram::Histogram;
 
 use crate::report::log::{Log, Series};
-pub use crate::table::aligned;
 use crate::units::nanos;
 
-/// The quantiles that are shown, and what they are called.
+/// The quantiles that are shown, with their names.
 pub const SHOWN: [(f64, &str); 6] =
     [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (0.9999, "p99.99"), (1.0, "max")];
 
-/// One row for each series: how many values, and the quantiles.
+/// Returns a row for each series, with the number of values and the quantiles.
 #[must_use]
 pub fn table(log: &Log) -> Vec<Vec<String>> {
     let mut rows = vec![heading(&["what"])];
@@ -18,7 +17,7 @@ pub fn table(log: &Log) -> Vec<Vec<String>> {
     rows
 }
 
-/// For each series that both have: a row of each, and how many times as long the second takes.
+/// Returns two rows for each series that both logs have, and a third with the ratios.
 #[must_use]
 pub fn comparison(first: (&str, &Log), second: (&str, &Log)) -> Vec<Vec<String>> {
     let mut rows = vec![heading(&["what", "run"])];

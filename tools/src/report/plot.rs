@@ -1,5 +1,5 @@
-//! Percentiles as a picture: how late, against which share of all values is not later. Both axes are logarithmic, the
-//! lower one in nines, as HdrHistogram's own plots have it, because what matters happens at its end.
+//! A plot of percentiles: the value against the share of all values that are not larger. Both axes are logarithmic, the
+//! lower one in nines, as in HdrHistogram's own plots, because the last percentiles matter most.
 
 use std::fmt::Write as _;
 
@@ -14,14 +14,14 @@ const LEFT: f64 = 64.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 40.0;
-/// Room for a line of the legend.
+/// Height of a line of the legend.
 const LEGEND_LINE: f64 = 20.0;
 /// Points of a curve.
 const STEPS: u32 = 240;
-/// Okabe and Ito's colours, which people with any colour vision tell apart; after them, dashes.
+/// Okabe and Ito's colours, which people with any colour vision tell apart; further curves are dashed.
 const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a6a6a"];
 
-/// A drawing that stands for itself: text and lines take the colour of what surrounds them.
+/// Returns an SVG. Text and lines take the colour of the page around them.
 #[must_use]
 pub fn svg(title: &str, series: &[Series]) -> String {
     let series: Vec<&Series> = series.iter().filter(|series| !series.histogram.is_empty()).collect();
@@ -88,7 +88,7 @@ pub fn svg(title: &str, series: &[Series]) -> String {
     svg + "</svg>\n"
 }
 
-/// How many nines the last value of a histogram stands for.
+/// Returns how many nines the last value of a histogram stands for.
 fn nines(histogram: &Histogram<u64>) -> f64 {
     (histogram.len() as f64).log10().clamp(1.0, 6.0)
 }
@@ -104,7 +104,7 @@ fn curve(histogram: &Histogram<u64>, x: impl Fn(f64) -> f64, y: impl Fn(f64) -> 
     path
 }
 
-/// Text as XML has it.
+/// Escapes text for XML.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_measured_is_an_empty_picture() {
+    fn without_values_the_plot_is_empty() {
         assert!(svg("nothing", &[]).ends_with("</svg>\n"));
     }
 }

@@ -82,7 +82,7 @@ impl Column {
             Trend => "last min",
             Asked => "asked for",
             Fault => "fault",
-            Waits => "most of it",
+            Waits => "most of the lag",
             Lost => "lost",
             Share => "of all",
             Gaps => "gaps",

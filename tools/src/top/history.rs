@@ -23,8 +23,8 @@ impl History {
         }
     }
 
-    /// Returns the minute before `now` in `cells` characters, newest on the right, each as high as the largest lag in it.
-    /// A lag of `full` fills the height, unless there was a larger one. Unknown times are blank.
+    /// Returns the minute before `now` in `cells` characters, newest on the right, each as high as the largest lag in
+    /// it. A lag of `full` fills the height, unless there was a larger one. Unknown times are blank.
     pub(crate) fn bars(&self, cells: usize, full: f64, now: f64) -> String {
         if cells == 0 {
             return String::new();

@@ -5,7 +5,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use super::row;
 use super::state::{Contact, Mode, State};
 
-/// What a key asks for beyond a change of the screen.
+/// An effect of a key beyond the screen.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Nothing,

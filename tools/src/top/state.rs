@@ -11,7 +11,7 @@ use crate::client::Disconnected;
 /// How long a message stays.
 const MESSAGE_SECONDS: f64 = 5.0;
 
-/// What the keyboard is for at the moment.
+/// The use of the keyboard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Mode {
     #[default]

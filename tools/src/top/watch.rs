@@ -17,7 +17,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an answer may take. A healthy server answers within milliseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What came from the server.
+/// An answer of the server.
 #[derive(Debug)]
 pub(crate) enum Update {
     Status(Box<Status>),
@@ -48,7 +48,7 @@ pub(crate) async fn watch(mut api: ApiClient, updates: mpsc::Sender<Update>) {
                 (vec![Update::Unreachable(why)], RETRY_INTERVAL)
             }
         };
-        // After a failure everything is asked for at once.
+        // After a failure the rows come with the first status.
         looks = if pause == STATUS_INTERVAL { looks + 1 } else { 0 };
         for update in answers {
             if let Update::Listeners(rows) = &update {

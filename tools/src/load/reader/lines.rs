@@ -1,10 +1,11 @@
-//! Blocks as lines of JSON, or as server-sent events with such a line as their data. Of a block's line only the beginning
-//! is read, `{"sequence":…,"position":…,"captured_at":…,"samples":[`, in the order in which aircheck writes it.
+//! Blocks as lines of JSON, or as server-sent events with such a line as their data. Of a block's line only the
+//! beginning is read, `{"sequence":…,"position":…,"captured_at":…,"samples":[`, in the order in which aircheck writes
+//! it.
 
 use aircheck_api::GapNotice;
 use serde::Deserialize;
 
-use super::Item;
+use super::item::Item;
 use crate::sanitize::sanitize;
 
 /// How much of a line is kept: the numbers before the samples take at most 110 bytes, and a notice of a gap less.

@@ -1,9 +1,9 @@
-//! The pages of an Ogg Opus stream (RFC 3533, RFC 7845). Each page says at which position its last packet ends, and each
-//! packet's first bytes say how long it sounds. Where the position rises by more than that, sound is missing.
+//! The pages of an Ogg Opus stream (RFC 3533, RFC 7845). Each page says at which position its last packet ends, and
+//! each packet's first bytes say how long it sounds. Where the position rises by more than that, sound is missing.
 
 use ogg::reading::{BasePacketReader, PageParser};
 
-use super::Item;
+use super::item::Item;
 
 /// Length of a page's header before its table of segments.
 const HEADER_BYTES: usize = 27;

@@ -82,8 +82,8 @@ impl Bench {
     }
 }
 
-/// A tone of 470 Hz at 0.5 changes by 0.031 a frame at most, and that may stop or begin at once. A click is ten times as
-/// much.
+/// A tone of 470 Hz at 0.5 changes by 0.031 a frame at most, and that may stop or begin at once. A click is ten times
+/// as much.
 const SMOOTH: f32 = 0.036;
 
 #[test]
