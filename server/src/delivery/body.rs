@@ -29,7 +29,7 @@ pub struct StreamBody {
     packet: Option<Bytes>,
     /// Blocks that are written with the next packet.
     pending: PendingBlocks,
-    /// Nothing more comes out of the ring.
+    /// Whether the ring is empty for good.
     is_over: bool,
     /// Bytes that are written last.
     end_bytes: Option<Bytes>,
@@ -40,7 +40,7 @@ pub struct StreamBody {
 #[derive(Debug)]
 struct Gathering {
     interval: Duration,
-    /// Nothing is taken from the ring until it is over.
+    /// The wait before packets are taken from the ring again.
     pause: Pin<Box<Sleep>>,
     bytes: BytesMut,
 }
@@ -119,18 +119,18 @@ impl StreamBody {
     fn next_bytes(&mut self) -> Option<Bytes> {
         let listener = self.packets.listener();
         if let Some(first) = self.head_bytes.take() {
-            listener.socket().write();
+            listener.socket().begin_write();
             return Some(first);
         }
         let now = Timestamp::now();
         if let Some(number) = self.silent_numbers.next() {
-            listener.write(number..number + 1, self.silence.len(), 0, now);
+            listener.record_write(number..number + 1, self.silence.len(), 0, now);
             return Some(self.silence.clone());
         }
         let bytes = self.packet.take().or_else(|| self.end_bytes.take())?;
         match mem::take(&mut self.pending) {
-            PendingBlocks { blocks: 0, .. } => drop(listener.socket().write()),
-            PendingBlocks { numbers, blocks } => listener.write(numbers, bytes.len(), blocks, now),
+            PendingBlocks { blocks: 0, .. } => drop(listener.socket().begin_write()),
+            PendingBlocks { numbers, blocks } => listener.record_write(numbers, bytes.len(), blocks, now),
         }
         Some(bytes)
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use aircheck_engine::Timestamp;
 
 /// A listener that has taken nothing for this long stands still: blocks that have become due meanwhile are overdue.
-const OVERDUE_AFTER: Duration = Duration::from_millis(100);
+const STALL_TIMEOUT: Duration = Duration::from_millis(100);
 /// Lag that was asked for is over once the listener has not had it for this long. A player that fills its own buffer first
 /// reads faster than the sound goes, and then as fast; the server does not see what it has read.
 const BURST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -76,7 +76,7 @@ impl Lags {
     ) {
         if self.next.0 != next {
             self.next = (next, now);
-        } else if now.since(self.next.1) >= OVERDUE_AFTER {
+        } else if now.since(self.next.1) >= STALL_TIMEOUT {
             self.due(next.max(self.counted)..head, read, &mut record);
             self.counted = self.counted.max(head);
         }

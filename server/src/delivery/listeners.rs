@@ -1,4 +1,4 @@
-//! The listeners of the server, and the totals over all of them, present and gone.
+//! The list of listeners, and the totals over all of them, present and gone.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aircheck_api::{EventKind, LeaveReason, Rendition};
 use aircheck_engine::{Loss, Snapshot};
 
+use crate::delivery::histograms::{RenditionHistograms, StageHistograms};
 use crate::delivery::listener::{JoinRequest, Listener};
-use crate::delivery::recorders::{RenditionRecorders, StageRecorders};
 
 /// The listeners that are present, and the totals over those that are gone.
 #[derive(Debug)]
 pub struct Listeners {
     max_listeners: usize,
-    recorders: BTreeMap<Rendition, Arc<RenditionRecorders>>,
-    stages: Arc<StageRecorders>,
+    histograms: BTreeMap<Rendition, Arc<RenditionHistograms>>,
+    stages: Arc<StageHistograms>,
     state: Mutex<State>,
 }
 
@@ -22,13 +22,13 @@ pub struct Listeners {
 struct State {
     next_id: u64,
     present: BTreeMap<u64, Arc<Listener>>,
-    gone: BTreeMap<Rendition, Totals>,
+    gone: BTreeMap<Rendition, RenditionTotals>,
     left: BTreeMap<LeaveReason, u64>,
 }
 
 /// Totals over the listeners of one rendition, present and gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
+pub struct RenditionTotals {
     /// Listeners that are present.
     pub present: u64,
     /// Blocks offered.
@@ -38,12 +38,12 @@ pub struct Totals {
     /// Blocks lost, by [`Loss`].
     pub lost: [u64; Loss::ALL.len()],
     /// Blocks that were queued for listeners when they left.
-    pub left: u64,
+    pub left_queued: u64,
     /// Blocks that are queued for those that are present.
     pub queued: u64,
 }
 
-impl Totals {
+impl RenditionTotals {
     fn add(&mut self, snapshot: &Snapshot) {
         self.offered += snapshot.offered;
         self.delivered += snapshot.delivered;
@@ -55,9 +55,9 @@ impl Totals {
 
 /// Totals over all listeners.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllTotals {
+pub struct Totals {
     /// By rendition. One that has had no listener is absent.
-    pub by_rendition: BTreeMap<Rendition, Totals>,
+    pub by_rendition: BTreeMap<Rendition, RenditionTotals>,
     /// Listeners that are gone, by reason. A reason that has not occurred is absent.
     pub left: BTreeMap<LeaveReason, u64>,
 }
@@ -70,12 +70,12 @@ impl Listeners {
     /// Makes an empty list that accepts at most `max_listeners` at a time.
     #[must_use]
     pub fn new(max_listeners: usize) -> Arc<Self> {
-        let stages = Arc::<StageRecorders>::default();
-        let recorders = Rendition::ALL
+        let stages = Arc::<StageHistograms>::default();
+        let histograms = Rendition::ALL
             .into_iter()
-            .map(|rendition| (rendition, Arc::new(RenditionRecorders::new(Arc::clone(&stages)))))
+            .map(|rendition| (rendition, Arc::new(RenditionHistograms::new(Arc::clone(&stages)))))
             .collect();
-        Arc::new(Self { max_listeners, recorders, stages, state: Mutex::default() })
+        Arc::new(Self { max_listeners, histograms, stages, state: Mutex::default() })
     }
 
     /// Returns whether the limit is reached.
@@ -90,14 +90,14 @@ impl Listeners {
     ///
     /// When the limit is reached.
     pub fn join(self: &Arc<Self>, request: JoinRequest) -> Result<Registration, Full> {
-        let recorders = Arc::clone(&self.recorders[&request.rendition]);
+        let histograms = Arc::clone(&self.histograms[&request.rendition]);
         let mut state = self.state();
         if state.present.len() >= self.max_listeners {
             return Err(Full);
         }
         state.next_id += 1;
         let id = state.next_id;
-        let listener = Arc::new(Listener::new(id, request, recorders));
+        let listener = Arc::new(Listener::new(id, request, histograms));
         state.present.insert(id, Arc::clone(&listener));
         drop(state);
         listener.publish(EventKind::Joined);
@@ -118,19 +118,19 @@ impl Listeners {
 
     /// Returns the histograms of each rendition.
     #[must_use]
-    pub fn recorders(&self) -> &BTreeMap<Rendition, Arc<RenditionRecorders>> {
-        &self.recorders
+    pub fn histograms(&self) -> &BTreeMap<Rendition, Arc<RenditionHistograms>> {
+        &self.histograms
     }
 
     /// Returns the latencies by stage.
     #[must_use]
-    pub fn stages(&self) -> &StageRecorders {
+    pub fn stages(&self) -> &StageHistograms {
         &self.stages
     }
 
     /// Returns the totals. None of them ever decreases, except `present` and `queued`.
     #[must_use]
-    pub fn totals(&self) -> AllTotals {
+    pub fn totals(&self) -> Totals {
         let state = self.state();
         let mut by_rendition = state.gone.clone();
         for listener in state.present.values() {
@@ -140,7 +140,7 @@ impl Listeners {
             sums.present += 1;
             sums.queued += snapshot.queued;
         }
-        AllTotals { by_rendition, left: state.left.clone() }
+        Totals { by_rendition, left: state.left.clone() }
     }
 
     /// Disconnects a listener. Returns false if none with this number is present.
@@ -157,7 +157,7 @@ impl Listeners {
         let snapshot = listener.snapshot();
         let sums = state.gone.entry(listener.rendition()).or_default();
         sums.add(&snapshot);
-        sums.left += snapshot.queued;
+        sums.left_queued += snapshot.queued;
         let reason = listener.leave_reason();
         *state.left.entry(reason).or_default() += 1;
         drop(state);

@@ -16,7 +16,7 @@ use crate::delivery::standing::Decision;
 use crate::rendition::encoder::Encoded;
 use crate::rendition::encoders::{Subscription, Tail};
 
-/// How often a listener is looked at again that is held because too much waits below its ring.
+/// Time until a held listener, with too much waiting below its ring, is checked again.
 const HOLD_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The reading end of one listener's ring.
@@ -29,7 +29,7 @@ pub struct PacketReader {
     registration: Registration,
 }
 
-/// What comes next out of the ring.
+/// The next content of the ring.
 #[derive(Debug)]
 pub enum Next {
     /// A packet.
@@ -43,7 +43,7 @@ pub enum Next {
     End {
         /// Blocks that are missing between the last packet and the end.
         gap: Option<Gap>,
-        /// What the encoder still had when the stream ended.
+        /// Packets that the encoder still had when the stream ended.
         tail: Tail,
     },
 }
@@ -119,14 +119,14 @@ impl PacketReader {
                 let stamp = item.stamp;
                 let queued = now.since(stamp.dispatched_at);
                 let first = gap.map_or(stamp.sequence, |gap| gap.from);
-                listener.took(first..stamp.sequence + 1, lag_items, queued, now);
+                listener.record_taken(first..stamp.sequence + 1, lag_items, queued, now);
                 Next::Packet { gap, item }
             }
             Err(RecvError::Empty) => return None,
             Err(RecvError::Ended(End { gap, .. })) => Next::End { gap, tail: Arc::clone(&self.tail) },
         };
         if let Some(gap) = next.gap() {
-            listener.missed(gap.blocks);
+            listener.record_gap(gap.blocks);
         }
         Some(next)
     }

@@ -1,4 +1,4 @@
-//! How far behind a listener is at one moment, how bad that is, and where the cause is.
+//! The standing of a listener at one moment: its lag, the verdict on it, and where the cause is.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub struct Limits {
     pub max_lag: Option<u64>,
 }
 
-/// Where a listener stands at one moment. Lags are in blocks.
+/// The lag of a listener at one moment, by the places where it waits, in blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
     /// The account.
@@ -37,20 +37,20 @@ pub struct Standing {
     pub socket_packets: u64,
     /// Packets that are acknowledged and unread.
     pub unread_packets: u64,
-    /// The listener's machine keeps packets from being sent: its receive window is too small.
+    /// Whether the listener's machine keeps packets from being sent: its receive window is too small.
     pub is_window_limited: bool,
     /// How long the oldest unacknowledged packet has waited.
     pub waiting: Duration,
 }
 
-/// What is done with the next packet of a listener.
+/// The decision on the next packet of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Hand it over.
+    /// Deliver it.
     Deliver,
-    /// Hand over the newest packet instead: the listener is too far behind.
+    /// Deliver the newest packet instead: the listener is too far behind.
     SkipToLive,
-    /// Wait: what was handed over before is too far behind already.
+    /// Wait: packets that were delivered before are too far behind already.
     Hold,
     /// End the listener.
     End,

@@ -20,8 +20,8 @@ use metrics_exporter_prometheus::{LabelSet, PrometheusBuilder, PrometheusHandle}
 
 pub use self::exposition::Exposition;
 use self::histogram::HistogramFamily;
-use crate::delivery::listeners::{Listeners, Totals};
-use crate::delivery::recorders::RenditionRecorders;
+use crate::delivery::histograms::RenditionHistograms;
+use crate::delivery::listeners::{Listeners, RenditionTotals};
 use crate::mount::Mount;
 
 /// The loss reason of blocks that were queued for a listener when it left.
@@ -51,7 +51,7 @@ const LATENCY_BOUNDS: [u64; 15] = [
 /// Bounds in blocks: from one to a hundred seconds of 10 ms blocks.
 const GAP_BOUNDS: [u64; 11] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000];
 
-/// Why a request was refused.
+/// The reason for which a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
     /// The limit of listeners is reached.
@@ -86,7 +86,7 @@ pub struct Metrics {
     prometheus: PrometheusHandle,
     refused: BTreeMap<Refusal, Counter>,
     left: BTreeMap<LeaveReason, Counter>,
-    renditions: BTreeMap<Rendition, RenditionTotals>,
+    renditions: BTreeMap<Rendition, RenditionMetrics>,
     capture: CaptureMetrics,
     /// Held from the first count to the last line, so that no answer mixes two moments.
     rendering: Mutex<()>,
@@ -103,9 +103,9 @@ struct CaptureMetrics {
     levels: Vec<[Gauge; 2]>,
 }
 
-/// The counts of the listeners of one rendition.
+/// The metrics of the listeners of one rendition.
 #[derive(Debug)]
-struct RenditionTotals {
+struct RenditionMetrics {
     present: Gauge,
     offered: Counter,
     delivered: Counter,
@@ -137,7 +137,7 @@ impl Metrics {
             left: LeaveReason::ALL
                 .map(|reason| (reason, by_reason("aircheck_listeners_left_total", reason.name())))
                 .into(),
-            renditions: Rendition::ALL.map(|rendition| (rendition, RenditionTotals::register(rendition))).into(),
+            renditions: Rendition::ALL.map(|rendition| (rendition, RenditionMetrics::register(rendition))).into(),
             capture: CaptureMetrics::register(mount.format().channels()),
             rendering: Mutex::new(()),
         }
@@ -162,7 +162,7 @@ impl Metrics {
         let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         self.capture.set(mount);
         let totals = listeners.totals();
-        let none = Totals::default();
+        let none = RenditionTotals::default();
         for (rendition, metrics) in &self.renditions {
             metrics.set(totals.by_rendition.get(rendition).unwrap_or(&none));
         }
@@ -210,7 +210,7 @@ impl CaptureMetrics {
     }
 }
 
-impl RenditionTotals {
+impl RenditionMetrics {
     fn register(rendition: Rendition) -> Self {
         let format = ("format", rendition.name());
         let lost = |reason| counter("aircheck_lost_blocks_total", &[format, ("reason", reason)]);
@@ -223,20 +223,20 @@ impl RenditionTotals {
         }
     }
 
-    fn set(&self, totals: &Totals) {
+    fn set(&self, totals: &RenditionTotals) {
         self.present.set(totals.present as f64);
         self.offered.absolute(totals.offered);
         self.delivered.absolute(totals.delivered);
         for (counter, lost) in self.lost.iter().zip(totals.lost) {
             counter.absolute(lost);
         }
-        self.left.absolute(totals.left);
+        self.left.absolute(totals.left_queued);
     }
 }
 
 fn histograms<'a>(mount: &'a Mount, listeners: &'a Listeners) -> [HistogramFamily<'a>; 3] {
-    let by_rendition = |pick: fn(&RenditionRecorders) -> &SharedRecorder| {
-        listeners.recorders().iter().map(|(rendition, recorders)| (rendition.name(), pick(recorders))).collect()
+    let by_rendition = |pick: fn(&RenditionHistograms) -> &SharedRecorder| {
+        listeners.histograms().iter().map(|(rendition, histograms)| (rendition.name(), pick(histograms))).collect()
     };
     let stages = listeners.stages();
     [
@@ -247,7 +247,7 @@ fn histograms<'a>(mount: &'a Mount, listeners: &'a Listeners) -> [HistogramFamil
             bounds: &LAG_BOUNDS,
             scale: 1_000_000,
             label: "format",
-            series: by_rendition(|recorders| &recorders.lag_micros),
+            series: by_rendition(|histograms| &histograms.lag_micros),
         },
         HistogramFamily {
             name: "aircheck_gap_blocks",
@@ -255,7 +255,7 @@ fn histograms<'a>(mount: &'a Mount, listeners: &'a Listeners) -> [HistogramFamil
             bounds: &GAP_BOUNDS,
             scale: 1,
             label: "format",
-            series: by_rendition(|recorders| &recorders.gap_blocks),
+            series: by_rendition(|histograms| &histograms.gap_blocks),
         },
         HistogramFamily {
             name: "aircheck_latency_seconds",

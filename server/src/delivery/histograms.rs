@@ -1,4 +1,4 @@
-//! The histograms that all listeners of a rendition record into.
+//! The histograms over all listeners of a rendition, and over all listeners of the server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +12,18 @@ const MAX_GAP_BLOCKS: u64 = 1 << 20;
 
 /// The histograms of the listeners of one rendition.
 #[derive(Debug)]
-pub struct RenditionRecorders {
+pub struct RenditionHistograms {
     /// For each block that was due to a listener, how far behind it was, without the lag that it asked for.
     pub lag_micros: SharedRecorder,
     /// Blocks missing in a row.
     pub gap_blocks: SharedRecorder,
-    /// Latencies by stage, which all renditions of a mount share.
-    pub stages: Arc<StageRecorders>,
+    /// Latencies by stage, which all renditions share.
+    pub stages: Arc<StageHistograms>,
 }
 
-/// Latencies of a mount's listeners by stage, in microseconds.
+/// The histograms of latencies by stage, in microseconds, over all listeners.
 #[derive(Debug)]
-pub struct StageRecorders {
+pub struct StageHistograms {
     /// From the dispatch of a block to the listener's connection.
     pub queue_micros: SharedRecorder,
     /// From there until the listener's machine has acknowledged it.
@@ -32,10 +32,10 @@ pub struct StageRecorders {
     pub ear_micros: SharedRecorder,
 }
 
-impl RenditionRecorders {
+impl RenditionHistograms {
     /// Makes empty histograms of a rendition whose listeners record latencies into `stages`.
     #[must_use]
-    pub fn new(stages: Arc<StageRecorders>) -> Self {
+    pub fn new(stages: Arc<StageHistograms>) -> Self {
         Self {
             lag_micros: SharedRecorder::new(MAX_MICROS, Precision::TwoDigits),
             gap_blocks: SharedRecorder::new(MAX_GAP_BLOCKS, Precision::TwoDigits),
@@ -44,7 +44,7 @@ impl RenditionRecorders {
     }
 }
 
-impl Default for StageRecorders {
+impl Default for StageHistograms {
     fn default() -> Self {
         let micros = || SharedRecorder::new(MAX_MICROS, Precision::TwoDigits);
         Self { queue_micros: micros(), socket_micros: micros(), ear_micros: micros() }
