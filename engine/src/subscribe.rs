@@ -1,4 +1,4 @@
-//! How a consumer subscribes to a fan-out: its policy, its limit of lag and its first item.
+//! The options of a consumer: its policy, its limit of lag and its first item.
 
 use crate::Overflow;
 
@@ -33,7 +33,7 @@ impl Default for SubscribeOptions {
     }
 }
 
-/// Why a subscription was refused.
+/// The reason why a subscription was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
     /// The fan-out has ended.

@@ -55,15 +55,15 @@ pub struct ListenerRow {
     pub undelivered_lost_seconds: f64,
     /// Bytes handed to the connection and not yet acknowledged by the listener's machine.
     pub socket_queued_bytes: u64,
-    /// How long these bytes sound.
+    /// The part of the lag in these bytes.
     pub socket_queued_seconds: f64,
-    /// How long the sound is that the listener's machine has received and its program has not read.
+    /// The part of the lag that the listener's machine has received and its program has not read.
     #[serde(default)]
     pub unread_seconds: f64,
-    /// How bad the lag is.
+    /// The server's verdict on the lag.
     #[serde(default)]
     pub verdict: Verdict,
-    /// Where the cause of the lag is; `null` while `verdict` is `ok`.
+    /// The place where the cause of the lag is; `null` while `verdict` is `ok`.
     #[serde(default)]
     pub fault: Option<Fault>,
     /// Latencies by stage.

@@ -1,6 +1,6 @@
 //! The query parameters of a stream's URL.
 
-/// A query parameter of a stream's URL. What each takes depends on the server's configuration; the server answers a
+/// A query parameter of a stream's URL. The range of each depends on the server's configuration; the server answers a
 /// wrong value with a 400 that names the parameter and its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamParam {
@@ -22,7 +22,7 @@ pub enum StreamParam {
     Bitrate,
     /// [`Payload`](crate::Payload) of the WebSocket.
     Payload,
-    /// What takes the place of lost blocks in `wav` and `pcm`: `skip` or `silence`.
+    /// Replacement of lost blocks in `wav` and `pcm`: `skip` or `silence`.
     Gaps,
     /// Send so much sound at a time, as a span.
     Gather,

@@ -50,7 +50,7 @@ pub enum Decision {
     Deliver,
     /// Deliver the newest packet instead: the listener is too far behind.
     SkipToLive,
-    /// Wait: packets that were delivered before are too far behind already.
+    /// Wait: packets that were delivered before are already too far behind.
     Hold,
     /// End the listener.
     End,

@@ -51,7 +51,7 @@ const LATENCY_BOUNDS: [u64; 15] = [
 /// Bounds in blocks: from one to a hundred seconds of 10 ms blocks.
 const GAP_BOUNDS: [u64; 11] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000];
 
-/// The reason for which a request is refused.
+/// The reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
     /// The limit of listeners is reached.

@@ -13,11 +13,11 @@ use crate::delivery::listener::Listener;
 use crate::delivery::listeners::Listeners;
 use crate::mount::Mount;
 
-/// How often every listener is looked at: often enough for a limit of some blocks, at a microsecond or two for each.
+/// Time between two looks at every listener: short enough for a limit of some blocks. A look takes a microsecond or two.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Losses of one listener, or of the source, are published at most this often, summed up.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
-/// How long an ended listener may read nothing before its connection is closed without the end of its stream.
+/// Time for which an ended listener may read nothing before its connection is closed without its stream's end.
 const END_READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Watches a mount and the listeners for as long as it is polled.
@@ -31,25 +31,25 @@ pub async fn watch(mount: Arc<Mount>, listeners: Arc<Listeners>) {
     }
 }
 
-/// What was seen at the last look.
+/// The state of everything at the last look.
 #[derive(Debug, Default)]
 struct Watch {
     listeners: BTreeMap<u64, ListenerWatch>,
-    /// Whether sound came; `None` until it first did.
+    /// Whether sound came; `None` before the first sound.
     is_live: Option<bool>,
     captured_losses: PublishedLosses,
 }
 
-/// What was seen of one listener.
+/// The state of one listener at the last look.
 #[derive(Debug, Default)]
 struct ListenerWatch {
     losses: PublishedLosses,
-    /// When the listener last made progress after it was ended, and how far it was.
-    end: Option<(Timestamp, Progress)>,
+    /// When the listener last read something after it was ended, and its state then.
+    end: Option<(Timestamp, ReadState)>,
 }
 
 /// Blocks delivered, bytes that are not acknowledged, and blocks unread: a listener that reads changes one of them.
-type Progress = (u64, u64, u64);
+type ReadState = (u64, u64, u64);
 
 /// Losses that have been published.
 #[derive(Debug, Default)]
@@ -126,11 +126,11 @@ impl ListenerWatch {
             listener.wake_for_end();
         }
         if listener.has_ended() {
-            let progress = (standing.snapshot.delivered, standing.queued_bytes, standing.unread);
+            let state = (standing.snapshot.delivered, standing.queued_bytes, standing.unread);
             match self.end {
-                Some((since, last)) if last == progress && now.since(since) >= END_READ_TIMEOUT => listener.hang_up(),
-                Some((_, last)) if last == progress => {}
-                _ => self.end = Some((now, progress)),
+                Some((since, last)) if last == state && now.since(since) >= END_READ_TIMEOUT => listener.hang_up(),
+                Some((_, last)) if last == state => {}
+                _ => self.end = Some((now, state)),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Where the files of a recording are made: a directory, or in tests a storage that fails when it is told to.
+//! The place where a recording makes its files: a directory, or in tests a storage that fails on demand.
 
 use std::io::{self, Seek, Write};
 use std::path::PathBuf;
