@@ -8,7 +8,7 @@ pub enum Start {
     /// The next item.
     #[default]
     Live,
-    /// The item this many back, or the oldest in the history. This lag is deliberate: no policy acts on it.
+    /// The item this many back, or the oldest in the history. This lag is requested: no policy acts on it.
     Back(u64),
     /// The item with this sequence number. Items that have left the history are lost and counted. A number in the
     /// future means the next item.

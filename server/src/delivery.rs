@@ -1,4 +1,4 @@
-//! The listeners: what each of them gets, how far behind it is, and what it lost.
+//! The listeners: the delivery to each of them, its lag and its losses.
 //!
 //! A [`listener`] that joins the [`listeners`] has a ring of packets. A [`packet_reader`] takes packets out of it as the
 //! listener's limit of lag permits, and a [`body`] (or a WebSocket session) writes them to the connection. Below it,
@@ -6,7 +6,7 @@
 //! listener is, how bad that is and where the cause is. `lag` counts the lag once for each block that was due, into the
 //! [`histograms`], and `row` shows it in the API. [`heard`] checks the reports of players.
 //!
-//! What is absent: HTTP routes, and other consumers than listeners.
+//! This folder knows no HTTP route, and no consumer other than listeners.
 
 pub mod body;
 pub mod heard;

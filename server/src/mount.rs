@@ -3,7 +3,7 @@
 //! A [`Mount`] has the stream's hub, from which renditions, recorder and meter take their blocks; its [`meter`]; and its
 //! [`event_log`].
 //!
-//! What is absent: a mount knows none of its consumers. They subscribe at its hub.
+//! A mount knows none of its consumers: they subscribe at its hub.
 
 pub mod event_log;
 pub mod meter;

@@ -63,7 +63,7 @@ pub enum EventKind {
     },
     /// A listener has fallen behind.
     FellBehind {
-        /// Its lag, without the lag that it asked for.
+        /// Its lag, without the requested part.
         lag_seconds: f64,
         /// The place of the cause.
         fault: Fault,

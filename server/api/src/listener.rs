@@ -29,15 +29,15 @@ pub struct ListenerRow {
     pub lost: u64,
     /// Blocks in its ring, and the one that is being written.
     pub queued: u64,
-    /// How far the last block that its program has read is behind the live head, as far as the server can see.
+    /// The distance from the last block that its program has read to the live head, as far as the server can see.
     pub lag_seconds: f64,
-    /// The part of the lag that the listener asked for with `burst` or `from`.
+    /// The part of the lag that the listener requested with `burst` or `from`.
     #[serde(default)]
     pub burst_seconds: f64,
     /// The lag beyond which it is skipped to live or ended; `null` without a limit.
     #[serde(default)]
     pub max_lag_seconds: Option<f64>,
-    /// Median over the blocks that were due to it of how far it was behind, without the lag that it asked for.
+    /// The median of its lag over the blocks that were due to it, without the requested part.
     pub lag_p50_seconds: Option<f64>,
     /// The 99th percentile of the same.
     pub lag_p99_seconds: Option<f64>,
@@ -71,7 +71,7 @@ pub struct ListenerRow {
     pub latency_seconds: LatencyByStage,
 }
 
-/// The server's verdict on a listener's lag, without the lag that the listener asked for.
+/// The server's verdict on a listener's lag, without the requested part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {

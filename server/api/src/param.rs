@@ -10,7 +10,7 @@ pub enum StreamParam {
     Buffer,
     /// Lag beyond which the listener is skipped to live or ended, as a span or `off`.
     MaxLag,
-    /// Start so far in the past, as a span.
+    /// Start this far in the past, as a span.
     Burst,
     /// Start at this sequence number.
     From,
@@ -24,7 +24,7 @@ pub enum StreamParam {
     Payload,
     /// Replacement of lost blocks in `wav` and `pcm`: `skip` or `silence`.
     Gaps,
-    /// Send so much sound at a time, as a span.
+    /// Length of the sound that is sent at a time, as a span.
     Gather,
     /// [`Rendition`](crate::Rendition) that `/stream` answers with.
     Format,

@@ -37,9 +37,9 @@ pub struct Status {
     pub listeners: usize,
     /// The most listeners that the server accepts at a time.
     pub max_listeners: usize,
-    /// The buffer of a listener that asks for no other.
+    /// The buffer of a listener whose URL has none.
     pub buffer_seconds: f64,
-    /// The limit of lag of a listener that asks for no other; `null` without a limit.
+    /// The limit of lag of a listener whose URL has none; `null` without a limit.
     pub max_lag_seconds: Option<f64>,
     /// Length of the sound that may wait in the kernel for each listener.
     pub socket_buffer_seconds: f64,
@@ -117,7 +117,7 @@ pub struct StreamFormat {
 }
 
 impl StreamFormat {
-    /// Returns how long so many frames sound.
+    /// Returns the length of `frames` frames.
     #[must_use]
     pub fn span(&self, frames: u64) -> Duration {
         Duration::try_from_secs_f64(frames as f64 / f64::from(self.rate_hz)).unwrap_or(Duration::MAX)

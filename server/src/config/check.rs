@@ -10,7 +10,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// The key that is wrong, and the end of a sentence that begins with it.
+    /// The wrong key, and the rest of the sentence that begins with it.
     pub(super) fn check(&self, given: impl Iterator<Item = &'static str>) -> Result<(), (&'static str, String)> {
         if let SourceSpec::Nats { .. } = self.capture.source {
             return Err(("source", format!("{} is not supported yet", self.capture.source)));

@@ -31,9 +31,9 @@ const UNITS: [(&str, u64); 6] =
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordSplit {
-    /// After so much sound, 1 s to 24 h, but before the file is larger than 4 GiB.
+    /// After this length of sound, 1 s to 24 h, but before the file is larger than 4 GiB.
     Span(Duration),
-    /// Before the file is larger than so many bytes: 1 MB to 4 GiB.
+    /// Before the file is larger than this many bytes: 1 MB to 4 GiB.
     Bytes(u64),
 }
 

@@ -71,7 +71,7 @@ impl StreamBody {
         }
     }
 
-    /// Polls whether hyper has written what it was given before, so that its buffer never holds more than one packet.
+    /// Polls whether hyper has written all earlier bytes, so that its buffer never holds more than one packet.
     fn poll_flushed(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.packets.listener().socket().is_flushed() {
             return Poll::Ready(());
@@ -115,7 +115,7 @@ impl StreamBody {
         }
     }
 
-    /// Returns the next bytes to write of what was taken from the ring.
+    /// Returns the next bytes to write, made of packets that were taken from the ring.
     fn next_bytes(&mut self) -> Option<Bytes> {
         let listener = self.packets.listener();
         if let Some(first) = self.head_bytes.take() {
@@ -135,7 +135,7 @@ impl StreamBody {
         Some(bytes)
     }
 
-    /// Polls whether the pause is over, and takes all packets that are there by then.
+    /// Polls whether the pause is over, and then takes all packets from the ring.
     fn poll_gathered(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(gathering) = &mut self.gathering else { return Poll::Ready(()) };
         let listener = self.packets.listener();

@@ -13,7 +13,7 @@ const MAX_GAP_BLOCKS: u64 = 1 << 20;
 /// The histograms of the listeners of one rendition.
 #[derive(Debug)]
 pub struct RenditionHistograms {
-    /// For each block that was due to a listener, how far behind it was, without the lag that it asked for.
+    /// The lag of its listener at each block that was due, without the requested part.
     pub lag_micros: SharedRecorder,
     /// Blocks missing in a row.
     pub gap_blocks: SharedRecorder,

@@ -45,11 +45,11 @@ pub struct Listener {
     /// Whether it was ended for being further behind than its limit.
     is_too_late: AtomicBool,
     downstream: Mutex<Downstream>,
-    /// The lag that was not asked for, in blocks, and stage `socket`, in microseconds and to a sixteenth, because there
+    /// The lag without the requested part, in blocks, and stage `socket`, in microseconds and to a sixteenth, because there
     /// may be a thousand of these. Recorded while `downstream` is locked.
     lag_blocks: Recorder,
     socket_micros: Recorder,
-    /// Stage `ear`, of a listener that reports what it has heard.
+    /// Stage `ear`, of a listener whose player reports it.
     ear_micros: OnceLock<Recorder>,
     histograms: Arc<RenditionHistograms>,
 }
@@ -252,7 +252,7 @@ impl Listener {
         let Some(max_lag) = self.limits.max_lag else { return Decision::Deliver };
         let mut downstream = self.downstream();
         let standing = self.look(&mut downstream, now);
-        if standing.unwanted() <= max_lag {
+        if standing.unrequested() <= max_lag {
             Decision::Deliver
         } else if self.overflow == Overflow::Disconnect {
             Decision::End
@@ -263,7 +263,7 @@ impl Listener {
         }
     }
 
-    /// Records that a packet was taken from its ring. `numbers` begins with what is missing before the packet, `ring_lag`
+    /// Records that a packet was taken from its ring. `numbers` begins with the blocks lost before the packet, `ring_lag`
     /// is how many blocks it was behind the live head, and `queued` is the time since its dispatch.
     pub fn record_taken(&self, numbers: Range<u64>, ring_lag: u64, queued: Duration, now: Timestamp) {
         self.histograms.stages.queue_micros.record(micros(queued));

@@ -1,4 +1,4 @@
-//! Takes a listener's packets out of its ring, as its limit of lag permits, and records each of them.
+//! The reader of a listener's ring: takes packets out as the limit of lag permits, and records each of them.
 
 use std::future::Future as _;
 use std::ops::Range;
@@ -136,7 +136,7 @@ impl PacketReader {
 /// until a packet is complete.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PendingBlocks {
-    /// Sequence numbers that they bring the listener past, including what is missing before them.
+    /// Sequence numbers that they bring the listener past, including lost ones before them.
     pub numbers: Range<u64>,
     /// Number of blocks.
     pub blocks: u64,

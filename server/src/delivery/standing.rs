@@ -5,7 +5,7 @@ use std::time::Duration;
 use aircheck_api::{Fault, Verdict};
 use aircheck_engine::Snapshot;
 
-/// Limits of a listener's lag, in blocks, without the lag that it asked for.
+/// Limits of a listener's lag, in blocks, without the requested lag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// From here on its verdict is [`Verdict::Behind`].
@@ -29,7 +29,7 @@ pub struct Standing {
     pub socket: u64,
     /// The part that the listener's machine has received and its program has not read.
     pub unread: u64,
-    /// The part of the whole lag that the listener asked for.
+    /// The requested part of the whole lag.
     pub burst: u64,
     /// Bytes that were handed over and are not acknowledged.
     pub queued_bytes: u64,
@@ -63,16 +63,16 @@ impl Standing {
         self.undelivered + self.socket + self.unread
     }
 
-    /// Returns the lag without the part that the listener asked for.
+    /// Returns the lag without the requested part.
     #[must_use]
-    pub fn unwanted(&self) -> u64 {
+    pub fn unrequested(&self) -> u64 {
         self.lag() - self.burst
     }
 
-    /// Returns how bad the unwanted lag is.
+    /// Returns how bad the unrequested lag is.
     #[must_use]
     pub fn verdict(&self, limits: &Limits) -> Verdict {
-        match self.unwanted() {
+        match self.unrequested() {
             lag if lag >= limits.far_behind => Verdict::FarBehind,
             lag if lag >= limits.behind => Verdict::Behind,
             _ => Verdict::Ok,

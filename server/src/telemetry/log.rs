@@ -109,7 +109,7 @@ mod tests {
         for number in 0..100 {
             log.write_all(format!("line {number}\n").as_bytes()).unwrap();
         }
-        // From here on it reads, and each further line tells of what was dropped before it.
+        // From here on it reads, and each further line follows the count of the lines dropped before it.
         (0..1000).for_each(|_| allow.send(()).unwrap());
         let (mut read, mut missed, mut sent) = (0, 0, 100);
         while missed == 0 || read + missed < sent {

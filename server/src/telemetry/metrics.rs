@@ -243,7 +243,7 @@ fn histograms<'a>(mount: &'a Mount, listeners: &'a Listeners) -> [HistogramFamil
         HistogramFamily {
             name: "aircheck_lag_seconds",
             help: "How far listeners were behind the live head at each block that was due to them, whether it was \
-                   delivered or lost, without the lag that they asked for (burst).",
+                   delivered or lost, without the requested lag (burst).",
             bounds: &LAG_BOUNDS,
             scale: 1_000_000,
             label: "format",

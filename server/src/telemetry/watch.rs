@@ -103,13 +103,13 @@ impl Watch {
 impl ListenerWatch {
     fn look(&mut self, listener: &Listener, now: Timestamp) {
         let standing = listener.standing(now);
-        let (unwanted, limits) = (standing.unwanted(), listener.limits());
-        let lag_seconds = listener.mount().seconds(unwanted);
-        // Between half of the limit and the limit, it stays what it was: a listener at the edge must not flap.
-        if !listener.is_behind() && unwanted >= limits.behind {
+        let (unrequested, limits) = (standing.unrequested(), listener.limits());
+        let lag_seconds = listener.mount().seconds(unrequested);
+        // Between half of the limit and the limit, nothing changes, so that a listener at the edge does not flap.
+        if !listener.is_behind() && unrequested >= limits.behind {
             listener.set_behind(true);
             listener.publish(EventKind::FellBehind { lag_seconds, fault: standing.fault() });
-        } else if listener.is_behind() && unwanted * 2 <= limits.behind {
+        } else if listener.is_behind() && unrequested * 2 <= limits.behind {
             listener.set_behind(false);
             listener.publish(EventKind::CaughtUp { lag_seconds });
         }
@@ -119,7 +119,7 @@ impl ListenerWatch {
         if let Some(blocks) = self.losses.take_new(own, now) {
             listener.publish(EventKind::Skipped { blocks, reason: main_reason(lost).label().into() });
         }
-        if listener.overflow() == Overflow::Disconnect && limits.max_lag.is_some_and(|max_lag| unwanted > max_lag) {
+        if listener.overflow() == Overflow::Disconnect && limits.max_lag.is_some_and(|max_lag| unrequested > max_lag) {
             listener.end_as_too_late();
         }
         if listener.is_ending() {

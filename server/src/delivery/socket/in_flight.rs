@@ -1,6 +1,6 @@
 //! Packets in flight: taken from a listener's ring, and not yet read by its program. They are in hyper, in the kernel's
 //! send queue, or in the receive buffer of the listener's machine. Their sequence numbers say how far the listener is
-//! behind, including what was lost between them.
+//! behind, including the losses between them.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -51,7 +51,7 @@ pub(crate) struct InFlight {
     window_bytes: u64,
     /// Blocks given to hyper, without silence.
     written_total: u64,
-    /// The last time of the decision on the window's limit, and how long in all the window had kept bytes here by then.
+    /// The time of the last decision on the window's limit, and the total time in which the window had kept bytes here by then.
     limited: Option<(Timestamp, Duration)>,
     /// Whether little was in flight at some moment since then.
     was_idle: bool,

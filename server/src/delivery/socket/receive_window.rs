@@ -1,5 +1,5 @@
-//! The receive window of a listener's machine, and what it says about bytes that the machine has received and the
-//! listener's program has not read.
+//! The receive window of a listener's machine, from which follows how many received bytes the listener's program has not
+//! read.
 //!
 //! The machine of a program that reads everything offers the same window again and again. Unread bytes are missing from
 //! the window, so that many are certain. There may be more: while the buffer fills, Linux packs its content more tightly
@@ -14,7 +14,7 @@
 /// size.
 const DEFAULT_BUFFER_BYTES: u64 = 144 * 1024;
 /// A program reads if this many times as much was sent as the window has narrowed by, and the window is more than half
-/// open. What is missing from the window then is its new width, or the buffer of a player. The window of a frozen
+/// open. The missing part of the window then is its new width, or the buffer of a player. The window of a frozen
 /// program narrowed by at least a fifteenth of what was sent.
 const READING_FACTOR: u64 = 32;
 /// Packets shorter than an Ethernet segment are packed more tightly than others: a frozen program was sent up to 14 times

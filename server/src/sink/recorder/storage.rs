@@ -8,7 +8,7 @@ pub(crate) trait StorageFile: Clone + Write + Seek {
     /// Waits until everything that was written would survive a loss of power.
     fn sync(&self) -> io::Result<()>;
 
-    /// Cuts the file off after so many bytes.
+    /// Cuts the file off after `bytes` bytes.
     fn truncate(&self, bytes: u64) -> io::Result<()>;
 }
 
