@@ -1,4 +1,4 @@
-//! The counts of a capture, shared with every thread that watches it.
+//! The account of a capture, shared with every thread that watches it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::Timestamp;
 
-/// Counts and state of a capture. Written by the capturing thread, read by any thread.
+/// The account and the state of a capture. Written by the capturing thread, read by any thread.
 #[derive(Debug, Default)]
 pub struct CaptureTally {
     counts: CachePadded<Counts>,

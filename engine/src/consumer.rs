@@ -56,7 +56,7 @@ impl<T: Send + Sync> Consumer<T> {
         }
     }
 
-    /// Returns the consumer's counts. They can be read from any thread, also after the consumer was dropped.
+    /// Returns the consumer's account. It can be read from any thread, also after the consumer was dropped.
     #[must_use]
     pub fn tally(&self) -> &Arc<Tally> {
         &self.tally

@@ -48,7 +48,7 @@ pub enum StreamError {
     Source(#[from] SourceError),
     /// The history would take too much memory.
     #[error(
-        "a history of {history:?} takes {mib} MiB at {rate_hz} Hz and {channels} channels; the limit is {MAX_HISTORY_MIB} MiB"
+        "a history of {history:?} takes {mib} MiB at {rate_hz} Hz and {channels} channels, more than {MAX_HISTORY_MIB} (choose a shorter one)"
     )]
     History {
         /// The requested length.
@@ -169,7 +169,7 @@ impl Stream {
         self.sample_bits
     }
 
-    /// Returns the counts and the state of the capture.
+    /// Returns the account and the state of the capture.
     #[must_use]
     pub fn capture(&self) -> &Arc<CaptureTally> {
         &self.capture

@@ -1,4 +1,4 @@
-//! The counts of one consumer: written by its producing and its consuming thread, read by any thread.
+//! The account of one consumer: counts that its producing and its consuming thread write, and any thread reads.
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -44,7 +44,7 @@ struct ConsumerCounts {
     gap_items: Recorder,
 }
 
-/// Wakes the consumer and tells it its end. Apart from the counts, so that the producer's read of `armed` does not fetch
+/// The flags that wake the consumer and end it. Apart from the counts, so that the producer's read of `armed` does not fetch
 /// a cache line that the consumer keeps writing.
 #[derive(Debug, Default)]
 struct Signals {
@@ -57,7 +57,7 @@ struct Signals {
     tail: AtomicU8,
 }
 
-/// Counts of the items that one consumer was offered, received and lost, and its lag. Reading them delays no thread.
+/// The account of one consumer: items offered, received and lost, and its lag. Reading it delays no thread.
 ///
 /// At every moment `offered = delivered + lost + queued`, counted from the consumer's first item. See
 /// [`Tally::snapshot`].

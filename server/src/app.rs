@@ -147,7 +147,7 @@ async fn wait_for_end(stream: &Stream, signals: &mut Signals) {
 async fn finish(recording: Arc<Recording>, timeout: Duration) -> io::Result<()> {
     let finished = tokio::task::spawn_blocking(move || recording.finish(timeout)).await.map_err(io::Error::other)?;
     if !finished {
-        tracing::error!("the recording is not complete: the disk is too slow");
+        tracing::error!("the recording is not complete: the disk is too slow (record to a faster one)");
     }
     Ok(())
 }

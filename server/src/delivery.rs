@@ -15,6 +15,7 @@ mod lag;
 pub mod listener;
 pub mod listeners;
 pub mod packet_reader;
+pub mod pending_blocks;
 mod row;
 pub mod socket;
 pub mod standing;

@@ -87,7 +87,7 @@ impl Mount {
         &self.hub
     }
 
-    /// Returns the counts of the capture.
+    /// Returns the account of the capture.
     #[must_use]
     pub fn capture(&self) -> &CaptureTally {
         &self.capture

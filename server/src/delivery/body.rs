@@ -12,7 +12,8 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::delivery::packet_reader::{Next, PacketReader, PendingBlocks};
+use crate::delivery::packet_reader::{Next, PacketReader};
+use crate::delivery::pending_blocks::PendingBlocks;
 use crate::rendition::container::framing::{Framing, GapFill};
 
 /// The body of a stream. It ends with the stream, or when the listener is disconnected.

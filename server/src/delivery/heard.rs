@@ -51,11 +51,13 @@ impl HeardReports {
             return Err(format!("heard: block {sequence} is not newer than {last}, which was reported before"));
         }
         if at > now.unix_seconds() + MAX_AHEAD {
-            return Err("heard: `at` is in the future".to_owned());
+            return Err("heard: `at` is in the future by the server's clock (ask for that with `clock`)".to_owned());
         }
         let seconds = at - captured_at.unix_seconds();
         if seconds < 0.0 {
-            return Err("heard: `at` is before the block was captured".to_owned());
+            return Err(
+                "heard: `at` is before the capture of the block (ask for the server's clock with `clock`)".to_owned()
+            );
         }
         self.counted_at.retain(|at| now.since(*at) < Duration::from_secs(1));
         if self.counted_at.len() >= MAX_REPORTS_PER_SECOND {

@@ -1,7 +1,6 @@
 //! The reader of a listener's ring: takes packets out as the limit of lag permits, and records each of them.
 
 use std::future::Future as _;
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -129,25 +128,6 @@ impl PacketReader {
             listener.record_gap(gap.blocks);
         }
         Some(next)
-    }
-}
-
-/// Blocks that were taken from the ring and not yet written: the last one, and those before it that an encoder keeps
-/// until a packet is complete.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PendingBlocks {
-    /// Sequence numbers that they bring the listener past, including lost ones before them.
-    pub numbers: Range<u64>,
-    /// Number of blocks.
-    pub blocks: u64,
-}
-
-impl PendingBlocks {
-    /// Adds the block with this sequence number and the gap before it.
-    pub fn add(&mut self, gap: Option<Gap>, sequence: u64) {
-        let start = if self.blocks > 0 { self.numbers.start } else { gap.map_or(sequence, |gap| gap.from) };
-        self.numbers = start..sequence + 1;
-        self.blocks += 1;
     }
 }
 

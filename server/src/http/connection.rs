@@ -25,7 +25,7 @@ use crate::http::refusal;
 use crate::http::reply::Reply;
 use crate::http::routes;
 use crate::http::server::Server;
-use crate::telemetry::metrics::Refusal;
+use crate::telemetry::metrics::RefusalReason;
 
 /// A request's head must be there within this time, also on a connection that is kept open for the next one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,7 +46,7 @@ pub(super) struct Refusals(pub(super) Arc<Semaphore>);
 impl Refusals {
     /// Counts a refused connection, answers it, and drains it in a task of its own.
     pub(super) fn refuse(&self, server: &Server, stream: TcpStream) {
-        server.metrics().refuse(Refusal::Connections);
+        server.metrics().refuse(RefusalReason::Connections);
         match Arc::clone(&self.0).try_acquire_owned() {
             Ok(permit) => {
                 tokio::spawn(async move {

@@ -8,10 +8,10 @@ use std::net::IpAddr;
 
 use hyper::header::{self, HeaderMap};
 
-use crate::telemetry::metrics::Refusal;
+use crate::telemetry::metrics::RefusalReason;
 
 /// The reason of a refusal, for the count, and its sentence, for the answer.
-pub(super) type Refused = (Refusal, String);
+pub(super) type Refused = (RefusalReason, String);
 
 /// Checks a request's headers.
 pub(super) fn check(headers: &HeaderMap, hosts: &[String], origins: &[String]) -> Result<(), Refused> {
@@ -23,7 +23,7 @@ pub(super) fn check(headers: &HeaderMap, hosts: &[String], origins: &[String]) -
             "the name `{host}` is not one of this server's (use its address, or start it with --allow-host {})",
             without_port(host)
         );
-        return Err((Refusal::Host, sentence));
+        return Err((RefusalReason::Host, sentence));
     }
     if let Some(origin) = field(headers, header::ORIGIN.as_str()) {
         let own =
@@ -32,7 +32,7 @@ pub(super) fn check(headers: &HeaderMap, hosts: &[String], origins: &[String]) -
             let sentence = format!(
                 "the web site {origin} may not use this server (start it with --allow-origin {origin} to allow that)"
             );
-            return Err((Refusal::Origin, sentence));
+            return Err((RefusalReason::Origin, sentence));
         }
         return Ok(());
     }
@@ -43,7 +43,7 @@ pub(super) fn check(headers: &HeaderMap, hosts: &[String], origins: &[String]) -
         field(headers, "sec-fetch-mode") == Some("navigate") && field(headers, "sec-fetch-dest") == Some("document");
     if foreign && !followed {
         return Err((
-            Refusal::Origin,
+            RefusalReason::Origin,
             "another web site may not use this server (start it with --allow-origin to allow that)".to_owned(),
         ));
     }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use hyper::header::{HeaderName, HeaderValue};
 
-    fn verdict(fields: &[(&str, &str)]) -> Option<Refusal> {
+    fn verdict(fields: &[(&str, &str)]) -> Option<RefusalReason> {
         let headers = fields
             .iter()
             .map(|(name, value)| (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap()))
@@ -99,7 +99,7 @@ mod tests {
             assert_eq!(verdict(&[("host", host)]), None, "{host}");
         }
         for host in ["evil.example", "evil.example:8700", "127.0.0.1.evil.example", "localhost.evil.example", ""] {
-            assert_eq!(verdict(&[("host", host)]), Some(Refusal::Host), "{host}");
+            assert_eq!(verdict(&[("host", host)]), Some(RefusalReason::Host), "{host}");
         }
     }
 
@@ -126,7 +126,7 @@ mod tests {
             ),
         ] {
             let verdict = verdict(&[&[host], &fields[..]].concat());
-            assert_eq!(verdict, refused.then_some(Refusal::Origin), "{fields:?}");
+            assert_eq!(verdict, refused.then_some(RefusalReason::Origin), "{fields:?}");
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::http::server::Server;
 use crate::http::stream::{last_event, listen, websocket};
 use crate::http::table_query::TableQuery;
 use crate::http::watch::WatchBody;
-use crate::telemetry::metrics::{Exposition, Refusal};
+use crate::telemetry::metrics::{Exposition, RefusalReason};
 use aircheck_api::{Rendition, StreamState};
 
 /// The page takes everything from here, has no forms and no plug-ins, and is in no frame; `base-uri`, `form-action` and
@@ -180,7 +180,7 @@ async fn route<B>(server: &Arc<Server>, context: &Arc<Context>, request: &mut Re
 
 /// The answer to a request that needs a regular place, on a connection that has none.
 fn no_place(server: &Server, context: &Context) -> Reply {
-    server.metrics().refuse(Refusal::Connections);
+    server.metrics().refuse(RefusalReason::Connections);
     let most = context.place.limits().per_address;
     busy(format!(
         "too many connections: {} has {most}, or the server has all that it can have (close some, or try again later; \

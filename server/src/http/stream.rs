@@ -27,7 +27,7 @@ use crate::rendition::container::wav::wav_header;
 use crate::rendition::content_type::content_type;
 use crate::rendition::encoders::EncoderError;
 use crate::rendition::encoding::Encoding;
-use crate::telemetry::metrics::Refusal;
+use crate::telemetry::metrics::RefusalReason;
 use aircheck_api::Rendition;
 
 /// Answers a request for `rendition`: with the stream from here on, or with an error.
@@ -140,7 +140,7 @@ fn join(
     }
     let subscription = server.mount().encoders.subscribe(encoding, options).map_err(|refused| match refused {
         EncoderError::Subscribe(SubscribeError::Ended) => {
-            server.metrics().refuse(Refusal::Ended);
+            server.metrics().refuse(RefusalReason::Ended);
             error(StatusCode::SERVICE_UNAVAILABLE, "the stream has ended")
         }
         EncoderError::Subscribe(refused @ SubscribeError::BlockOnLive) => {
@@ -192,7 +192,7 @@ fn framing(rendition: Rendition, encoding: Encoding, query: &Query, format: Form
 }
 
 fn full(server: &Server) -> Reply {
-    server.metrics().refuse(Refusal::Limit);
+    server.metrics().refuse(RefusalReason::Limit);
     let most = server.config().http.max_listeners;
     busy(format!("all {most} places of listeners are taken (try again later)"))
 }

@@ -19,7 +19,8 @@ use tokio::io::AsyncWrite as _;
 use tokio::time::{Sleep, sleep};
 
 use crate::delivery::heard::HeardReports;
-use crate::delivery::packet_reader::{Next, PacketReader, PendingBlocks};
+use crate::delivery::packet_reader::{Next, PacketReader};
+use crate::delivery::pending_blocks::PendingBlocks;
 use crate::mount::throttle::Throttle;
 use crate::rendition::container::message;
 

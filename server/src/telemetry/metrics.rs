@@ -53,7 +53,7 @@ const GAP_BOUNDS: [u64; 11] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000]
 
 /// The reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Refusal {
+pub enum RefusalReason {
     /// The limit of listeners is reached.
     Limit,
     /// The limit of connections is reached.
@@ -66,7 +66,7 @@ pub enum Refusal {
     Ended,
 }
 
-impl Refusal {
+impl RefusalReason {
     const ALL: [Self; 5] = [Self::Limit, Self::Connections, Self::Host, Self::Origin, Self::Ended];
 
     const fn name(self) -> &'static str {
@@ -84,7 +84,7 @@ impl Refusal {
 #[derive(Debug)]
 pub struct Metrics {
     prometheus: PrometheusHandle,
-    refused: BTreeMap<Refusal, Counter>,
+    refused: BTreeMap<RefusalReason, Counter>,
     left: BTreeMap<LeaveReason, Counter>,
     renditions: BTreeMap<Rendition, RenditionMetrics>,
     capture: CaptureMetrics,
@@ -131,7 +131,7 @@ impl Metrics {
         let by_reason = |name: &'static str, reason| counter(name, &[("reason", reason)]);
         Self {
             prometheus,
-            refused: Refusal::ALL
+            refused: RefusalReason::ALL
                 .map(|reason| (reason, by_reason("aircheck_listeners_refused_total", reason.name())))
                 .into(),
             left: LeaveReason::ALL
@@ -144,7 +144,7 @@ impl Metrics {
     }
 
     /// Counts a refused request.
-    pub fn refuse(&self, reason: Refusal) {
+    pub fn refuse(&self, reason: RefusalReason) {
         if let Some(counter) = self.refused.get(&reason) {
             counter.increment(1);
         }

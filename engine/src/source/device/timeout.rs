@@ -10,18 +10,18 @@ use super::error::DeviceError;
 /// first sound after as much as 2 s (measured with PulseAudio's null sink).
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs `work` on a thread of its own and waits for its result. If `what` does not answer in time, the thread is left
+/// Runs `call` on a thread of its own and waits for its result. If `what` does not answer in time, the thread is left
 /// behind.
 pub(super) fn with_timeout<T: Send + 'static>(
     what: &str,
-    work: impl FnOnce() -> Result<T, DeviceError> + Send + 'static,
+    call: impl FnOnce() -> Result<T, DeviceError> + Send + 'static,
 ) -> Result<T, DeviceError> {
     let (done, result) = mpsc::channel();
     thread::Builder::new()
         .name("sound-system".into())
         .spawn(move || {
             // Fails if the time is over: the result is no longer needed then.
-            let _ = done.send(work());
+            let _ = done.send(call());
         })
         .map_err(|error| DeviceError::Refused { device: what.to_owned(), reason: error.to_string() })?;
     let unresponsive = |_| DeviceError::Unresponsive { what: what.to_owned() };
