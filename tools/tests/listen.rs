@@ -55,7 +55,7 @@ fn frame(message: &Message) -> Vec<u8> {
         other => other.clone().into_data().to_vec(),
     };
     let mut bytes = Vec::new();
-    FrameHeader { opcode, ..FrameHeader::default() }.format(payload.len() as u64, &mut bytes).unwrap();
+    FrameHeader { opcode, ..FrameHeader::default() }.format(payload.len() as u64, &mut bytes).expect("a frame");
     [bytes, payload].concat()
 }
 
