@@ -1,8 +1,9 @@
 //! The HTTP server, in the way of a request.
 //!
-//! [`accept`] gives each connection a place among the `connections`, or its `refusal`. A `connection` reads requests; the
-//! `guard` refuses those of strangers, and `routes` finds what is asked for: the `page`, a `stream` or a `websocket` as
-//! its `query` has it, a document of the `api`, or `events`. Every answer is a `reply`. [`server`] is what they all reach.
+//! `accept` gives each connection a place among the `connections`, or a `refusal`. A `connection` reads requests, the `guard`
+//! refuses those of other sites, and `routes` finds the answer: a file of the `page`, a `stream` or a `websocket` with the
+//! parameters of its `query`, the status (`api`), the `listener_table`, the log of `events`, or status and table pushed
+//! (`watch`). Every answer is a `reply`. [`server`] has the mounts, listeners and documents that they all reach.
 
 mod accept;
 mod api;

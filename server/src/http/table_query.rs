@@ -1,7 +1,5 @@
 //! The query parameters of `/api/v1/listeners`.
 
-use std::borrow::Cow;
-
 /// Names of the parameters, for errors.
 const PARAMETERS: &str = "limit, sort and name";
 
@@ -67,12 +65,12 @@ impl TableQuery {
     }
 }
 
-fn read_limit(value: &Cow<'_, str>) -> Result<usize, String> {
+fn read_limit(value: &str) -> Result<usize, String> {
     let limit = value.parse().ok().filter(|limit| *limit > 0);
     limit.ok_or_else(|| format!("limit: `{value}` is not a number of rows; it takes 1 or more"))
 }
 
-fn read_sort(value: &Cow<'_, str>) -> Result<Sort, String> {
+fn read_sort(value: &str) -> Result<Sort, String> {
     let names = Sort::ALL.map(|(name, _)| name).join(", ");
     Sort::from_name(value).ok_or_else(|| format!("sort: `{value}` is not an order; it takes one of {names}"))
 }
