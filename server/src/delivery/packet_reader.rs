@@ -163,6 +163,7 @@ mod tests {
     use super::*;
     use crate::delivery::listener::JoinRequest;
     use crate::delivery::listeners::Listeners;
+    use crate::delivery::recorders::MountRecorders;
     use crate::delivery::socket::tracked_stream::TrackedStream;
     use crate::delivery::standing::Limits;
     use crate::mount::Mount;
@@ -185,6 +186,7 @@ mod tests {
             name: String::new(),
             mount,
             rendition: Rendition::Pcm,
+            recorders: Arc::clone(&MountRecorders::default().renditions[&Rendition::Pcm]),
             overflow: Overflow::SkipToLive,
             limits: Limits { behind: 25, far_behind: 75, max_lag: Some(100) },
             tally: Arc::clone(subscription.packets.tally()),

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use aircheck_api::{LeaveReason, RecordingStatus, Rendition};
-use aircheck_engine::{Loss, SharedRecorder};
+use aircheck_engine::{Format, Loss, SharedRecorder};
 use metrics::{Counter, Gauge, Label};
 use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
 use metrics_exporter_prometheus::{LabelSet, PrometheusBuilder, PrometheusHandle};
@@ -21,7 +21,7 @@ use metrics_exporter_prometheus::{LabelSet, PrometheusBuilder, PrometheusHandle}
 pub use self::exposition::Exposition;
 use self::histogram::HistogramFamily;
 use crate::delivery::listeners::{Listeners, Totals};
-use crate::delivery::recorders::RenditionRecorders;
+use crate::delivery::recorders::{MountRecorders, RenditionRecorders, StageRecorders};
 use crate::mount::Mount;
 
 /// The loss reason of blocks that were queued for a listener when it left.
@@ -87,9 +87,21 @@ pub struct Metrics {
     refused: BTreeMap<Refusal, Counter>,
     left: BTreeMap<LeaveReason, Counter>,
     renditions: BTreeMap<Rendition, RenditionTotals>,
-    capture: CaptureMetrics,
+    /// By mount.
+    captures: Vec<CaptureMetrics>,
     /// Held from the first count to the last line, so that no answer mixes two moments.
     rendering: Mutex<()>,
+}
+
+/// What the metrics show of a mount.
+#[derive(Debug)]
+pub struct MountView<'a> {
+    /// The source on the air.
+    pub mount: &'a Mount,
+    /// What its listeners have recorded.
+    pub recorders: &'a MountRecorders,
+    /// Its recording, if there is one.
+    pub recording: Option<RecordingStatus>,
 }
 
 /// The metrics of a mount's capture.
@@ -114,20 +126,19 @@ struct RenditionTotals {
 }
 
 impl Metrics {
-    /// Makes the metrics of a server for one mount. Counters start from zero.
+    /// Makes the metrics of a server with these mounts. Counters start from zero.
     #[must_use]
-    pub fn new(mount: &Mount) -> Self {
+    pub fn new<'a>(mounts: impl Iterator<Item = &'a Mount>) -> Self {
         let recorder = PrometheusBuilder::new().build_recorder();
         let prometheus = recorder.handle();
-        metrics::with_local_recorder(&recorder, || Self::register(prometheus, mount))
+        metrics::with_local_recorder(&recorder, || Self::register(prometheus, mounts))
     }
 
     /// Registers every series with the current recorder.
-    fn register(prometheus: PrometheusHandle, mount: &Mount) -> Self {
+    fn register<'a>(prometheus: PrometheusHandle, mounts: impl Iterator<Item = &'a Mount>) -> Self {
         describe();
         metrics::counter!("aircheck_capture_restarts_total").absolute(0);
         metrics::gauge!("aircheck_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-        metrics::gauge!("aircheck_block_seconds").set(mount.format().block_span().as_secs_f64());
         let by_reason = |name: &'static str, reason| counter(name, &[("reason", reason)]);
         Self {
             prometheus,
@@ -138,7 +149,7 @@ impl Metrics {
                 .map(|reason| (reason, by_reason("aircheck_listeners_left_total", reason.name())))
                 .into(),
             renditions: Rendition::ALL.map(|rendition| (rendition, RenditionTotals::register(rendition))).into(),
-            capture: CaptureMetrics::register(mount.format().channels()),
+            captures: mounts.map(|mount| CaptureMetrics::register(mount.format())).collect(),
             rendering: Mutex::new(()),
         }
     }
@@ -152,15 +163,9 @@ impl Metrics {
 
     /// Returns all metrics as text.
     #[must_use]
-    pub fn render(
-        &self,
-        exposition: Exposition,
-        mount: &Mount,
-        recording: Option<&RecordingStatus>,
-        listeners: &Listeners,
-    ) -> String {
+    pub fn render(&self, exposition: Exposition, mounts: &[MountView<'_>], listeners: &Listeners) -> String {
         let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
-        self.capture.set(mount);
+        self.captures.iter().zip(mounts).for_each(|(capture, view)| capture.set(view.mount));
         let totals = listeners.totals();
         let none = Totals::default();
         for (rendition, metrics) in &self.renditions {
@@ -170,10 +175,10 @@ impl Metrics {
             counter.absolute(totals.left.get(reason).copied().unwrap_or_default());
         }
         let mut text = self.prometheus.render();
-        for family in histograms(mount, listeners) {
+        for family in histograms(mounts) {
             family.write(&mut text);
         }
-        if let Some(recording) = recording {
+        for recording in mounts.iter().filter_map(|view| view.recording.as_ref()) {
             write_recording(&mut text, recording);
         }
         listeners::write(&mut text, listeners);
@@ -182,7 +187,8 @@ impl Metrics {
 }
 
 impl CaptureMetrics {
-    fn register(channels: u16) -> Self {
+    fn register(format: Format) -> Self {
+        metrics::gauge!("aircheck_block_seconds").set(format.block_span().as_secs_f64());
         let lost = |reason| counter("aircheck_capture_lost_blocks_total", &[("reason", reason)]);
         let level = |channel: u16, kind| {
             let labels = vec![Label::new("channel", channel.to_string()), Label::from_static_parts("kind", kind)];
@@ -193,7 +199,7 @@ impl CaptureMetrics {
             lost_overflow: lost("overflow"),
             lost_xrun: lost("xrun"),
             up: metrics::gauge!("aircheck_capture_up"),
-            levels: (0..channels).map(|channel| ["peak", "rms"].map(|kind| level(channel, kind))).collect(),
+            levels: (0..format.channels()).map(|channel| ["peak", "rms"].map(|kind| level(channel, kind))).collect(),
         }
     }
 
@@ -234,11 +240,15 @@ impl RenditionTotals {
     }
 }
 
-fn histograms<'a>(mount: &'a Mount, listeners: &'a Listeners) -> [HistogramFamily<'a>; 3] {
+fn histograms<'a>(mounts: &'a [MountView<'a>]) -> [HistogramFamily<'a>; 3] {
     let by_rendition = |pick: fn(&RenditionRecorders) -> &SharedRecorder| {
-        listeners.recorders().iter().map(|(rendition, recorders)| (rendition.name(), pick(recorders))).collect()
+        let renditions = mounts.iter().flat_map(|view| &view.recorders.renditions);
+        renditions.map(|(rendition, recorders)| (rendition.name(), pick(recorders))).collect()
     };
-    let stages = listeners.stages();
+    let stages = |view: &MountView<'a>| {
+        let StageRecorders { queue_micros, socket_micros, ear_micros } = &*view.recorders.stages;
+        [("ring", view.mount.ring_micros()), ("queue", queue_micros), ("socket", socket_micros), ("ear", ear_micros)]
+    };
     [
         HistogramFamily {
             name: "aircheck_lag_seconds",
@@ -265,12 +275,7 @@ fn histograms<'a>(mount: &'a Mount, listeners: &'a Listeners) -> [HistogramFamil
             bounds: &LATENCY_BOUNDS,
             scale: 1_000_000,
             label: "stage",
-            series: vec![
-                ("ring", mount.ring_micros()),
-                ("queue", &stages.queue_micros),
-                ("socket", &stages.socket_micros),
-                ("ear", &stages.ear_micros),
-            ],
+            series: mounts.iter().flat_map(stages).collect(),
         },
     ]
 }
