@@ -1,9 +1,9 @@
-//! The clock of this process: steady within, and followed to the wall clock where people read times.
+//! The clock of this process: steady inside, and corrected by the steps of the wall clock where times are shown.
 //!
-//! Two clocks have to agree, and neither will do alone. A steady clock never jumps, so lags and latencies are measured
-//! with it, but it knows no date. The wall clock knows the date, but it jumps when it is set: in both directions, and by
-//! any amount. So all moments of a process lie on the steady clock, anchored to the wall clock at the first reading. The
-//! later steps of the wall clock are added only when a moment leaves the process as Unix time.
+//! It takes two clocks. A steady clock never jumps, so lags and latencies are measured with it, but it knows no date.
+//! The wall clock knows the date, but it jumps when it is set: in both directions, and by any amount. So all moments of
+//! a process lie on the steady clock, anchored to the wall clock at the first reading. The later steps of the wall clock
+//! are added only when a moment leaves the process as Unix time.
 //!
 //! On Linux the steady clock counts the time that the machine was suspended. Elsewhere a suspend looks like a step.
 
@@ -30,8 +30,7 @@ pub(crate) fn unix_nanos(nanos: u64) -> u64 {
     CLOCK.get().map_or(nanos, |clock| clock.unix_nanos(nanos))
 }
 
-/// Compares the two clocks, and takes over a step of the wall clock. To be called now and then by a thread that may
-/// read clocks.
+/// Compares the two clocks, and takes over a step of the wall clock. The dispatcher calls this once a second.
 pub(crate) fn follow_wall_clock() {
     let reading = Reading::take();
     if let Some(clock) = CLOCK.get()

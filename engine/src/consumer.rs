@@ -23,7 +23,7 @@ pub struct Consumer<T: Send + Sync> {
     reader: RingReader<T>,
     overflow: Overflow,
     buffer: u64,
-    /// Items of deliberate lag, from the start in the past, that are still there.
+    /// Items of requested lag, from the start in the past, that are still there.
     burst: u64,
     /// The sequence number that comes next if nothing is lost; `None` before the first item.
     expected: Option<u64>,

@@ -15,11 +15,11 @@ pub struct Delivery<T> {
     pub item: Arc<Item<T>>,
 }
 
-/// Why there is no item.
+/// The reason why there is no item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecvError {
     /// Nothing is queued, or nothing came in time. An item may come later.
-    #[error("nothing there yet")]
+    #[error("no item is queued yet")]
     Empty,
     /// No more items will come.
     #[error(transparent)]

@@ -16,7 +16,7 @@ const MAX_BATCH_BLOCKS: usize = 32;
 /// Longest latency of the stage `ring` that its histogram distinguishes: 67 s.
 const MAX_MICROS: u64 = 1 << 26;
 
-/// Time between two looks at the wall clock: after a step, times are wrong for no longer.
+/// Time between two readings of the wall clock. After a step, times are wrong for at most this long.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Outcome of a [`Dispatcher::step`].

@@ -2,7 +2,7 @@
 
 use crate::Gap;
 
-/// Why a consumer receives no more items.
+/// The reason why a consumer receives no more items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
     /// The source ended or was stopped, in order.

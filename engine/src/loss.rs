@@ -1,6 +1,6 @@
 //! Lost items: the reasons, the counts, and a gap as a consumer sees it.
 
-/// Why a consumer did not get an item that it was offered.
+/// The reason why a consumer did not get an item that it was offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 // As wide as its neighbours in a delivery. With a single byte here, the compiler moves the rest in odd pieces, and the
 // processor then stalls for longer than the whole delivery takes.

@@ -22,7 +22,7 @@ pub(crate) enum ReadEnd<T: Send + Sync> {
     Latest(triple_buffer::Output<Option<Arc<Item<T>>>>),
 }
 
-/// Why items are missing directly before the item with the sequence number `before`.
+/// The reason why items are missing directly before the item with the sequence number `before`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GapReason {
     pub(crate) before: u64,

@@ -1,4 +1,4 @@
-//! Where sound comes from: the [`Source`] trait, and one file for each source.
+//! The sources of sound: the [`Source`] trait, and one file for each source.
 //!
 //! A source writes its samples to a [`Capture`](crate::Capture) from a thread of its own. A [`Pull`] is simpler: it
 //! returns samples on request, and [`Paced`] makes a source of it. Microphones need the feature `device`, which is on

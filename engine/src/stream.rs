@@ -37,7 +37,7 @@ impl Default for StreamOptions {
     }
 }
 
-/// Why a stream could not start.
+/// The reason why a stream could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
     /// The source's rate or channel count, or the block length, is out of range.

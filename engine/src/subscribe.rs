@@ -1,4 +1,4 @@
-//! How a consumer subscribes to a fan-out: its policy, its limit of lag and its first item.
+//! The options of a consumer: its policy, its limit of lag and its first item.
 
 use crate::Overflow;
 
@@ -8,7 +8,7 @@ pub enum Start {
     /// The next item.
     #[default]
     Live,
-    /// The item this many back, or the oldest in the history. This lag is deliberate: no policy acts on it.
+    /// The item this many back, or the oldest in the history. This lag is requested: no policy acts on it.
     Back(u64),
     /// The item with this sequence number. Items that have left the history are lost and counted. A number in the
     /// future means the next item.
@@ -33,7 +33,7 @@ impl Default for SubscribeOptions {
     }
 }
 
-/// Why a subscription was refused.
+/// The reason why a subscription was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
     /// The fan-out has ended.

@@ -86,7 +86,7 @@ pub struct Snapshot {
     pub next_sequence: u64,
     /// Distance from there to the live head, in items. A position, not a time.
     pub lag_items: u64,
-    /// Items of deliberate lag (burst or replay) at the start.
+    /// Items of requested lag (burst or replay) at the start.
     pub burst_items: u64,
 }
 

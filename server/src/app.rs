@@ -1,4 +1,4 @@
-//! From a configuration to a running service, and its orderly end.
+//! The service: its start from a configuration, and its orderly end.
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -19,16 +19,16 @@ use crate::mount::Mount;
 use crate::sink::recorder::{RecordError, Recording, RecordingDirectory};
 use crate::source::{self, OpenError};
 
-/// How often the stream is checked for its end.
+/// Time between two checks of the stream for its end.
 const END_INTERVAL: Duration = Duration::from_millis(20);
-/// Checks after which a failed source whose stream goes on, as silence, is logged.
-const FAILED_CHECKS: u32 = 25;
+/// Checks after which the failure of a source is logged if its stream has not ended: listeners get silence then.
+const MAX_FAILED_CHECKS: u32 = 25;
 
-/// How long the recorder may take after the end of the stream. The whole stop may take 5 s, of which the source may have
-/// taken half a second.
+/// Time that the recorder may take after the end of the stream. The whole stop may take 5 s, of which the source may
+/// have taken half a second.
 const RECORDER_STOP_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Why the service could not start, or why it ended by itself.
+/// The reason why the service could not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The address is not available.
@@ -49,7 +49,7 @@ pub enum RunError {
     #[error("the source has failed: {0}")]
     Failed(String),
     /// The address cannot be announced.
-    #[error("cannot write to stdout: {0}")]
+    #[error("cannot write the address to stdout: {0}")]
     Announce(#[source] io::Error),
     /// The system refused something else, most likely a thread.
     #[error("the system refused: {0}")]
@@ -88,7 +88,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     }));
     announce(&stream, kind, local, recording.as_deref())?;
     tokio::select! {
-        () = until_the_end(&stream, &mut signals) => {}
+        () = wait_for_end(&stream, &mut signals) => {}
         served = &mut serving => return served.map_err(io::Error::other)?.map_err(RunError::System),
     }
     // The stream first: every listener gets the end, and the connections close by themselves.
@@ -118,7 +118,7 @@ impl Signals {
 }
 
 /// Waits for the end of the source, or for a signal.
-async fn until_the_end(stream: &Stream, signals: &mut Signals) {
+async fn wait_for_end(stream: &Stream, signals: &mut Signals) {
     let mut checks = interval(END_INTERVAL);
     let mut failed_checks = 0;
     loop {
@@ -129,7 +129,7 @@ async fn until_the_end(stream: &Stream, signals: &mut Signals) {
                 if let Some(failure) = stream.capture().failure() {
                     failed_checks += 1;
                     // A failure that ends the program is printed once, at the end.
-                    if failed_checks == FAILED_CHECKS {
+                    if failed_checks == MAX_FAILED_CHECKS {
                         tracing::error!("the source has failed, and listeners get silence: {failure}");
                     }
                 }

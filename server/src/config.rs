@@ -6,7 +6,7 @@
 //!
 //! The files, each of which uses only those above it:
 //!
-//! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `source`, `site` and
+//! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `source`, `origin` and
 //!   `record_split` for those with more to read.
 //! - `schema`: the settings, one field each. Its first lines tell how to add one.
 //! - `settings`: the table of settings that flags, variables, keys and the documentation come from.
@@ -21,11 +21,11 @@ mod file;
 mod layers;
 mod notation;
 mod number;
+mod origin;
 mod record_split;
 mod report;
 mod schema;
 mod settings;
-mod site;
 mod source;
 mod value;
 

@@ -1,16 +1,15 @@
-//! The aircheck service: streams live sound over HTTP to many listeners, and tells for each of them how late it is and
-//! exactly what it lost.
+//! The aircheck service: streams live sound over HTTP to many listeners, and keeps for each an exact account of its lag
+//! and its losses.
 //!
 //! [`app`] opens the [`source`] that a [`config`] names and puts it on the air as a [`mount`]. Its [`rendition`]s turn
 //! blocks into packets, once for all listeners; [`delivery`] takes the packets to each listener and keeps its account;
-//! a [`sink`] such as the recorder takes blocks elsewhere. [`http`] answers requests, and [`telemetry`] says how all of
-//! that goes.
+//! a [`sink`] such as the recorder takes blocks elsewhere. [`http`] answers requests, and [`telemetry`] reports on all of
+//! that.
 //!
 //! A folder uses only what stands before it: config, source, mount, rendition, delivery, sink, telemetry, http, app. The
 //! types that go over the wire are in the crate `aircheck-api`.
 //!
-//! What is absent: the server knows nothing of sound devices, and invents no sequence numbers: all of them are the
-//! capture's.
+//! The server knows no sound device, and it invents no sequence number: all of them are the capture's.
 
 pub mod config;
 pub mod source;

@@ -12,7 +12,7 @@ use aircheck_server::source::devices;
 use aircheck_server::telemetry::log;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// How long the reader of standard error is waited for at the end.
+/// Longest wait for the reader of standard error at the end.
 const PRINT_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
@@ -55,7 +55,7 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-/// Writes to standard error, but waits no longer than a moment for its reader.
+/// Writes to standard error. Waits at most [`PRINT_TIMEOUT`] for its reader.
 fn print_error(line: String) {
     let (done, written) = mpsc::channel();
     thread::spawn(move || {

@@ -1,9 +1,9 @@
-//! One source on the air: the engine's stream and what belongs to it, whatever it is sent as.
+//! One source on the air: the engine's stream and everything that belongs to it in each rendition.
 //!
 //! A [`Mount`] has the stream's hub, from which renditions, recorder and meter take their blocks; its [`meter`]; and its
 //! [`event_log`].
 //!
-//! What is absent: a mount knows none of its consumers. They subscribe at its hub.
+//! A mount knows none of its consumers: they subscribe at its hub.
 
 pub mod event_log;
 pub mod meter;
@@ -20,7 +20,7 @@ use event_log::EventLog;
 use meter::Meter;
 
 /// A live source that has written nothing for this long counts as silent: far beyond the period of any device.
-const SILENT_AFTER: Duration = Duration::from_secs(1);
+const SOUND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One source on the air.
 #[derive(Debug)]
@@ -111,10 +111,10 @@ impl Mount {
         &self.events
     }
 
-    /// Returns whether sound comes.
+    /// Returns whether the source delivers sound now.
     #[must_use]
     pub fn state(&self) -> StreamState {
-        let is_fresh = |written_at| Timestamp::now().since(written_at) < SILENT_AFTER;
+        let is_fresh = |written_at| Timestamp::now().since(written_at) < SOUND_TIMEOUT;
         if self.hub.is_ended() {
             StreamState::Ended
         } else if self.capture.written_at().is_some_and(is_fresh) {
@@ -124,7 +124,7 @@ impl Mount {
         }
     }
 
-    /// Returns how long so many blocks sound, in seconds.
+    /// Returns the length of `blocks` blocks in seconds.
     #[must_use]
     pub fn seconds(&self, blocks: u64) -> f64 {
         self.format.span(self.format.position(blocks)).as_secs_f64()

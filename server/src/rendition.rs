@@ -1,4 +1,4 @@
-//! What can be sent of a mount.
+//! The renditions of a mount: encodings, the threads that make them, and containers.
 //!
 //! An [`encoding`] says what is made of blocks. The [`encoders`] that are in use each run an [`encoder`] on a thread of
 //! their own, which makes a packet of each block with a [`codec`], once for all listeners. A [`container`] makes one

@@ -1,4 +1,4 @@
-//! From a configuration to a running source.
+//! The start of the source that a configuration names.
 
 pub mod devices;
 
@@ -8,7 +8,7 @@ use aircheck_engine::{Stream, StreamError, StreamOptions};
 
 use crate::config::{CaptureConfig, SourceSpec};
 
-/// Why a source cannot be opened.
+/// The reason why a source cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The device cannot be used.
@@ -30,7 +30,7 @@ pub enum OpenError {
         /// The engine's error.
         error: StreamError,
     },
-    /// This build does not have it.
+    /// This version does not have it.
     #[error("source `{0}` is not supported by this version")]
     Unsupported(String),
 }

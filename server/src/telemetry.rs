@@ -1,4 +1,4 @@
-//! What the server says of itself: its log, metrics for Prometheus, and the watch that looks at every listener and at the source.
+//! The server's reports on itself: its log, metrics for Prometheus, and the watch over every listener and the source.
 //!
 //! The types of events are plain data in `aircheck-api`; the log that carries them belongs to the mount.
 

@@ -37,7 +37,7 @@ pub trait Running: Send + fmt::Debug {
     fn stop(self: Box<Self>);
 }
 
-/// Why a source did not start.
+/// The reason why a source did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The device refused.

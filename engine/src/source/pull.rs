@@ -30,7 +30,7 @@ pub trait Pull: Send + 'static {
     fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String>;
 }
 
-/// How samples become available to [`Pull::pull`].
+/// The way in which samples become available to [`Pull::pull`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// The samples are computed or on disk: each has its intended time, however late the thread runs.

@@ -23,7 +23,7 @@ impl fmt::Debug for Wav {
     }
 }
 
-/// Why a file can't be streamed.
+/// The reason why a file can't be streamed.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {reason}", path = path.display())]
 pub struct WavError {

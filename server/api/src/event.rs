@@ -1,4 +1,4 @@
-//! Something that happened to a listener or to the source.
+//! Events of a listener or of the source.
 
 use std::borrow::Cow;
 
@@ -19,7 +19,7 @@ use crate::Rendition;
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// What happened.
+    /// The kind, with its details.
     #[serde(flatten)]
     pub kind: EventKind,
     /// When it happened.
@@ -31,7 +31,7 @@ pub struct Event {
     pub listener: Option<EventListener>,
 }
 
-/// What an event says of its listener.
+/// The listener of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventListener {
     /// The listener's number in `/api/v1/listeners`.
@@ -44,7 +44,7 @@ pub struct EventListener {
     pub remote: String,
 }
 
-/// What happened.
+/// The kind of an event, with its details.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum EventKind {
@@ -52,7 +52,7 @@ pub enum EventKind {
     Joined,
     /// A listener's stream is over.
     Left {
-        /// Why it is over.
+        /// The reason.
         reason: LeaveReason,
         /// Blocks that were offered to it.
         offered: u64,
@@ -63,16 +63,16 @@ pub enum EventKind {
     },
     /// A listener has fallen behind.
     FellBehind {
-        /// Its lag, without the lag that it asked for.
+        /// Its lag, without the requested part.
         lag_seconds: f64,
-        /// Where the cause is.
+        /// The place of the cause.
         fault: Fault,
     },
     /// A listener lost blocks.
     Skipped {
         /// Blocks since the last such event of this listener.
         blocks: u64,
-        /// Why most of them were lost.
+        /// The reason for most of them.
         reason: Cow<'static, str>,
     },
     /// A listener that had fallen behind keeps up again.
@@ -114,19 +114,19 @@ impl EventKind {
     }
 }
 
-/// Where the cause of a listener's lag is.
+/// The place where the cause of a listener's lag is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// In this server: the socket would take more.
     Server,
-    /// In the network: what was sent is not acknowledged, although the listener's machine has room for it.
+    /// In the network: sent bytes are not acknowledged, although the listener's machine has room for them.
     Network,
-    /// At the listener: its machine has received what its program does not read.
+    /// At the listener: its machine has received sound that its program does not read.
     Listener,
 }
 
-/// Why a listener's stream is over.
+/// The reason why a listener's stream is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeaveReason {

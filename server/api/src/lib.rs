@@ -3,14 +3,14 @@
 //!
 //! - [`ListenerRow`]: one listener in `/api/v1/listeners`, with its lag, losses and [`Verdict`].
 //! - [`Status`]: the server and its source in `/api/v1/status`.
-//! - [`Event`]: something that happened, in `/api/v1/events`.
-//! - [`MessageHeader`], [`ServerText`], [`ClientText`]: what goes through the WebSocket.
+//! - [`Event`]: an event of a listener or of the source, in `/api/v1/events`.
+//! - [`MessageHeader`], [`ServerText`], [`ClientText`]: the messages of the WebSocket.
 //! - [`Rendition`], [`Payload`], [`StreamParam`]: the names in a stream's URL; [`span`]: durations written as `10ms`.
 //!
 //! Times are Unix seconds and spans are seconds, as floating-point numbers, unless a name says otherwise. Readers ignore
 //! fields that they do not know, so that a newer server can say more.
 //!
-//! What is absent: sound, sockets and clocks. This crate depends on nothing that can do something.
+//! This crate is data only: it plays no sound, opens no socket and reads no clock.
 
 mod event;
 mod listener;

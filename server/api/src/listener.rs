@@ -29,15 +29,15 @@ pub struct ListenerRow {
     pub lost: u64,
     /// Blocks in its ring, and the one that is being written.
     pub queued: u64,
-    /// How far the last block that its program has read is behind the live head, as far as the server can see.
+    /// The distance from the last block that its program has read to the live head, as far as the server can see.
     pub lag_seconds: f64,
-    /// The part of the lag that the listener asked for with `burst` or `from`.
+    /// The part of the lag that the listener requested with `burst` or `from`.
     #[serde(default)]
     pub burst_seconds: f64,
     /// The lag beyond which it is skipped to live or ended; `null` without a limit.
     #[serde(default)]
     pub max_lag_seconds: Option<f64>,
-    /// Median over the blocks that were due to it of how far it was behind, without the lag that it asked for.
+    /// The median of its lag over the blocks that were due to it, without the requested part.
     pub lag_p50_seconds: Option<f64>,
     /// The 99th percentile of the same.
     pub lag_p99_seconds: Option<f64>,
@@ -55,15 +55,15 @@ pub struct ListenerRow {
     pub undelivered_lost_seconds: f64,
     /// Bytes handed to the connection and not yet acknowledged by the listener's machine.
     pub socket_queued_bytes: u64,
-    /// How long these bytes sound.
+    /// The part of the lag in these bytes.
     pub socket_queued_seconds: f64,
-    /// How long the sound is that the listener's machine has received and its program has not read.
+    /// The part of the lag that the listener's machine has received and its program has not read.
     #[serde(default)]
     pub unread_seconds: f64,
-    /// How bad the lag is.
+    /// The server's verdict on the lag.
     #[serde(default)]
     pub verdict: Verdict,
-    /// Where the cause of the lag is; `null` while `verdict` is `ok`.
+    /// The place where the cause of the lag is; `null` while `verdict` is `ok`.
     #[serde(default)]
     pub fault: Option<Fault>,
     /// Latencies by stage.
@@ -71,7 +71,7 @@ pub struct ListenerRow {
     pub latency_seconds: LatencyByStage,
 }
 
-/// The server's verdict on a listener's lag, without the lag that the listener asked for.
+/// The server's verdict on a listener's lag, without the requested part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {

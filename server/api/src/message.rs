@@ -11,7 +11,7 @@ pub const PROTOCOL_VERSION: u8 = 1;
 /// Length of the header of a binary message.
 pub const HEADER_BYTES: usize = 24;
 
-/// What the payload of a binary message is.
+/// The content of a binary message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Payload {
@@ -73,9 +73,9 @@ impl Payload {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageHeader {
-    /// What follows.
+    /// The kind of the payload.
     pub payload: Payload,
-    /// Length of what follows.
+    /// Length of the payload.
     pub payload_bytes: u32,
     /// Sequence number of the block.
     pub sequence: u64,
@@ -83,7 +83,7 @@ pub struct MessageHeader {
     pub captured_at_nanos: u64,
 }
 
-/// Why a binary message could not be read.
+/// The reason why a binary message could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// The message ends within the header.
@@ -147,14 +147,14 @@ impl MessageHeader {
     }
 }
 
-/// The first text message of the server: what is to come.
+/// The first text message of the server: the format of the stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
     /// [`PROTOCOL_VERSION`].
     pub version: u8,
     /// The listener's number in `/api/v1/listeners`.
     pub listener: u64,
-    /// What binary messages carry.
+    /// The payload of binary messages.
     pub payload: Payload,
     /// Frames per second of what the payload decodes to.
     pub rate_hz: u32,
@@ -186,7 +186,7 @@ impl Hello {
     }
 }
 
-/// A loss, as every rendition tells it that can tell one.
+/// The notice of a gap, which is the same in every rendition with notices.
 ///
 /// ```
 /// use aircheck_api::GapNotice;
@@ -200,7 +200,7 @@ pub struct GapNotice {
     pub from: u64,
     /// Number of lost blocks.
     pub blocks: u64,
-    /// Why they were lost.
+    /// The reason.
     pub reason: Cow<'static, str>,
 }
 
@@ -237,13 +237,13 @@ pub struct Clock {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ServerText {
-    /// What is to come.
+    /// The format of the stream.
     Hello(Hello),
     /// A loss.
     Gap(GapNotice),
     /// The time.
     Clock(Clock),
-    /// What was wrong with a message of the client.
+    /// The fault in a message of the client.
     Error(String),
 }
 

@@ -1,6 +1,6 @@
 //! The query parameters of a stream's URL.
 
-/// A query parameter of a stream's URL. What each takes depends on the server's configuration; the server answers a
+/// A query parameter of a stream's URL. The range of each depends on the server's configuration; the server answers a
 /// wrong value with a 400 that names the parameter and its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamParam {
@@ -10,7 +10,7 @@ pub enum StreamParam {
     Buffer,
     /// Lag beyond which the listener is skipped to live or ended, as a span or `off`.
     MaxLag,
-    /// Start so far in the past, as a span.
+    /// Start this far in the past, as a span.
     Burst,
     /// Start at this sequence number.
     From,
@@ -22,9 +22,9 @@ pub enum StreamParam {
     Bitrate,
     /// [`Payload`](crate::Payload) of the WebSocket.
     Payload,
-    /// What takes the place of lost blocks in `wav` and `pcm`: `skip` or `silence`.
+    /// Replacement of lost blocks in `wav` and `pcm`: `skip` or `silence`.
     Gaps,
-    /// Send so much sound at a time, as a span.
+    /// Length of the sound that is sent at a time, as a span.
     Gather,
     /// [`Rendition`](crate::Rendition) that `/stream` answers with.
     Format,

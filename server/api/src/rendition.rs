@@ -1,4 +1,4 @@
-//! The forms in which a mount can be had.
+//! The renditions of a mount.
 
 use std::fmt;
 

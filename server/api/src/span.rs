@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// What a span looks like, for messages: `must be {TAKES}`.
+/// The form of a span, for messages: `must be {TAKES}`.
 pub const TAKES: &str = "a duration such as \"10ms\"";
 
 /// Reads a span: a number and its unit, or several in a row.

@@ -14,9 +14,9 @@ pub struct Status {
     pub version: String,
     /// Whether `state` is `live`.
     pub on_air: bool,
-    /// Whether sound comes.
+    /// Whether sound comes, or why not.
     pub state: StreamState,
-    /// Where the sound comes from.
+    /// The source.
     pub source: SourceStatus,
     /// Rate, channels and block length.
     pub format: StreamFormat,
@@ -26,7 +26,7 @@ pub struct Status {
     pub now: f64,
     /// Sequence number of the newest block; `null` before the first block.
     pub head_sequence: Option<u64>,
-    /// What the capture has done so far.
+    /// The counts of the capture.
     pub capture: CaptureStatus,
     /// The level of each channel.
     pub level: Vec<ChannelLevel>,
@@ -37,25 +37,25 @@ pub struct Status {
     pub listeners: usize,
     /// The most listeners that the server accepts at a time.
     pub max_listeners: usize,
-    /// The buffer of a listener that asks for no other.
+    /// The buffer of a listener whose URL has none.
     pub buffer_seconds: f64,
-    /// The limit of lag of a listener that asks for no other; `null` without a limit.
+    /// The limit of lag of a listener whose URL has none; `null` without a limit.
     pub max_lag_seconds: Option<f64>,
-    /// How much sound may wait in the kernel for each listener.
+    /// Length of the sound that may wait in the kernel for each listener.
     pub socket_buffer_seconds: f64,
     /// Number of encoders that run.
     pub encoders: usize,
     /// The recording; `null` if nothing is recorded.
     pub recording: Option<RecordingStatus>,
-    /// Where the page is.
+    /// The addresses of the page.
     pub urls: Vec<String>,
 }
 
-/// Whether sound comes.
+/// Whether sound comes, or why not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StreamState {
-    /// It does.
+    /// Sound comes.
     Live,
     /// The source is open, but no sound has come for a while, or none yet.
     Silent,
@@ -75,14 +75,14 @@ impl StreamState {
     }
 }
 
-/// Where the sound comes from.
+/// The source of the sound.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceStatus {
     /// The source in words.
     pub description: String,
     /// Its kind.
     pub kind: SourceKind,
-    /// Why it failed; `null` while it works.
+    /// The reason why it failed; `null` while it works.
     #[serde(default)]
     pub failure: Option<String>,
 }
@@ -117,14 +117,14 @@ pub struct StreamFormat {
 }
 
 impl StreamFormat {
-    /// Returns how long so many frames sound.
+    /// Returns the length of `frames` frames.
     #[must_use]
     pub fn span(&self, frames: u64) -> Duration {
         Duration::try_from_secs_f64(frames as f64 / f64::from(self.rate_hz)).unwrap_or(Duration::MAX)
     }
 }
 
-/// What the capture has done so far, in blocks.
+/// The counts of the capture, in blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaptureStatus {
     /// Blocks captured.
@@ -152,7 +152,7 @@ pub struct SourceLatency {
     pub ring: Percentiles,
 }
 
-/// What a recording has come to. Each block that was offered to the recorder is among `blocks`, `lost` or `queued`.
+/// The state of a recording. Each block that was offered to the recorder is among `blocks`, `lost` or `queued`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordingStatus {
     /// The directory.
@@ -169,7 +169,7 @@ pub struct RecordingStatus {
     pub queued: u64,
     /// Bytes of samples in the files, including silence.
     pub bytes: u64,
-    /// Why nothing can be written now; `null` while it works.
+    /// The reason why nothing can be written now; `null` while the disk works.
     #[serde(default)]
     pub failing: Option<String>,
 }

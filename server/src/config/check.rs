@@ -10,7 +10,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// The key that is wrong, and the end of a sentence that begins with it.
+    /// The wrong key, and the rest of the sentence that begins with it.
     pub(super) fn check(&self, given: impl Iterator<Item = &'static str>) -> Result<(), (&'static str, String)> {
         if let SourceSpec::Nats { .. } = self.capture.source {
             return Err(("source", format!("{} is not supported yet", self.capture.source)));
@@ -25,16 +25,16 @@ impl Config {
             let (min_lag, max_lag) = (Short(min_lag), Short(max_lag));
             return Err(("max_lag", format!("must be at least {MIN_LAG_BLOCKS} blocks, {min_lag}, not {max_lag}")));
         }
-        let mut idle = given.filter_map(|key| Some((key, self.why_idle(key)?)));
+        let mut without_effect = given.filter_map(|key| Some((key, self.unmet_condition(key)?)));
         // `loop = false` says nothing that could be wrong.
-        match idle.find(|(key, _)| *key != "loop" || self.capture.looped) {
-            Some((key, why)) => Err((key, format!("goes only with {why}"))),
+        match without_effect.find(|(key, _)| *key != "loop" || self.capture.looped) {
+            Some((key, condition)) => Err((key, format!("goes only with {condition}"))),
             None => Ok(()),
         }
     }
 
-    /// Returns what a setting goes with, if the other settings leave it without effect.
-    pub(super) fn why_idle(&self, key: &str) -> Option<String> {
+    /// Returns the condition under which a setting has an effect, if the other settings do not meet it.
+    pub(super) fn unmet_condition(&self, key: &str) -> Option<String> {
         let source = &self.capture.source;
         let (has_effect, sources) = match key {
             "loop" => (matches!(source, SourceSpec::Wav(_)), "wav:PATH"),

@@ -12,9 +12,9 @@ use super::value::ValueError;
 
 /// Bounds of a length. Headers are brought up to date once a second, so a shorter file would be closed before that. A day
 /// is more than a WAV file holds at any usual rate.
-const SPAN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+const SPAN_BOUNDS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 /// Bounds of a size: a few seconds of stereo, and the 32 bits of a size in a WAV file.
-const BYTES: RangeInclusive<u64> = 1_000_000..=1 << 32;
+const BYTES_BOUNDS: RangeInclusive<u64> = 1_000_000..=1 << 32;
 /// Units of a size; one is shown in the first that it is a whole number of.
 const UNITS: [(&str, u64); 6] =
     [("GiB", 1 << 30), ("MiB", 1 << 20), ("GB", 1_000_000_000), ("MB", 1_000_000), ("KiB", 1 << 10), ("kB", 1_000)];
@@ -31,9 +31,9 @@ const UNITS: [(&str, u64); 6] =
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordSplit {
-    /// After so much sound, 1 s to 24 h, but before the file is larger than 4 GiB.
+    /// After this length of sound, 1 s to 24 h, but before the file is larger than 4 GiB.
     Span(Duration),
-    /// Before the file is larger than so many bytes: 1 MB to 4 GiB.
+    /// Before the file is larger than this many bytes: 1 MB to 4 GiB.
     Bytes(u64),
 }
 
@@ -66,12 +66,12 @@ impl FromStr for RecordSplit {
 
     fn from_str(word: &str) -> Result<Self, ValueError> {
         let (split, fits, bounds) = match bytes(word) {
-            Some(bytes) => (Self::Bytes(bytes), BYTES.contains(&bytes), "1MB to 4GiB"),
-            // `500M` is 500 months to the reader of durations, and megabytes to everyone else.
+            Some(bytes) => (Self::Bytes(bytes), BYTES_BOUNDS.contains(&bytes), "1MB to 4GiB"),
+            // The parser of durations takes `500M` for 500 months; the user means megabytes.
             None if word.ends_with('M') => return Err(ValueError::Form),
             None => {
                 let span = span::parse(word).ok_or(ValueError::Form)?;
-                (Self::Span(span), SPAN.contains(&span), "1s to 24h")
+                (Self::Span(span), SPAN_BOUNDS.contains(&span), "1s to 24h")
             }
         };
         if fits { Ok(split) } else { Err(ValueError::Because(format!("must be from {bounds}, not {split}"))) }

@@ -43,7 +43,7 @@ impl fmt::Display for Checked {
         let is_stdin = self.config.capture.source == SourceSpec::Stdin;
         let rows: Vec<_> = settings()
             .iter()
-            .filter(|setting| self.config.why_idle(&setting.key).is_none())
+            .filter(|setting| self.config.unmet_condition(&setting.key).is_none())
             .map(|setting| {
                 let given = self.layers.get(&setting.key);
                 let value = given.map(|(value, _)| value.to_string()).or_else(|| setting.default.clone());

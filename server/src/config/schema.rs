@@ -22,8 +22,8 @@ use serde::Deserialize;
 
 use super::notation::{Address, Directory, Encoding, Notation as _, OrOff, Policy, Span};
 use super::number::Number;
+use super::origin::{HostName, WebOrigin};
 use super::record_split::RecordSplit;
-use super::site::{HostName, WebOrigin};
 use super::source::SourceSpec;
 
 /// Smallest limit of lag, in blocks: a healthy listener is one or two behind while others are served.

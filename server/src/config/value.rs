@@ -30,7 +30,7 @@ impl Error for ValueError {
             Unexpected::Other(kind) => kind,
             _ => "a string",
         };
-        Self::Because(format!("must be {}, not {found}", words(takes)))
+        Self::Because(format!("must be {}, not {found}", expectation(takes)))
     }
 
     fn invalid_value(found: Unexpected<'_>, takes: &dyn Expected) -> Self {
@@ -39,12 +39,12 @@ impl Error for ValueError {
             Unexpected::Signed(number) => number.to_string(),
             other => other.to_string(),
         };
-        Self::Because(format!("must be {}, not `{found}`", words(takes)))
+        Self::Because(format!("must be {}, not `{found}`", expectation(takes)))
     }
 }
 
-/// Says what a setting takes; serde's own visitor of a switch expects "a boolean".
-fn words(takes: &dyn Expected) -> String {
+/// Returns the values that a setting takes, in words. serde's own visitor of a switch expects "a boolean".
+fn expectation(takes: &dyn Expected) -> String {
     takes.to_string().replace("a boolean", "true or false")
 }
 

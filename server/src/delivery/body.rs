@@ -29,7 +29,7 @@ pub struct StreamBody {
     packet: Option<Bytes>,
     /// Blocks that are written with the next packet.
     pending: PendingBlocks,
-    /// Nothing more comes out of the ring.
+    /// Whether the ring is empty for good.
     is_over: bool,
     /// Bytes that are written last.
     end_bytes: Option<Bytes>,
@@ -40,7 +40,7 @@ pub struct StreamBody {
 #[derive(Debug)]
 struct Gathering {
     interval: Duration,
-    /// Nothing is taken from the ring until it is over.
+    /// The wait before packets are taken from the ring again.
     pause: Pin<Box<Sleep>>,
     bytes: BytesMut,
 }
@@ -71,7 +71,7 @@ impl StreamBody {
         }
     }
 
-    /// Polls whether hyper has written what it was given before, so that its buffer never holds more than one packet.
+    /// Polls whether hyper has written all earlier bytes, so that its buffer never holds more than one packet.
     fn poll_flushed(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.packets.listener().socket().is_flushed() {
             return Poll::Ready(());
@@ -115,27 +115,27 @@ impl StreamBody {
         }
     }
 
-    /// Returns the next bytes to write of what was taken from the ring.
+    /// Returns the next bytes to write, made of packets that were taken from the ring.
     fn next_bytes(&mut self) -> Option<Bytes> {
         let listener = self.packets.listener();
         if let Some(first) = self.head_bytes.take() {
-            listener.socket().write();
+            listener.socket().begin_write();
             return Some(first);
         }
         let now = Timestamp::now();
         if let Some(number) = self.silent_numbers.next() {
-            listener.write(number..number + 1, self.silence.len(), 0, now);
+            listener.record_write(number..number + 1, self.silence.len(), 0, now);
             return Some(self.silence.clone());
         }
         let bytes = self.packet.take().or_else(|| self.end_bytes.take())?;
         match mem::take(&mut self.pending) {
-            PendingBlocks { blocks: 0, .. } => drop(listener.socket().write()),
-            PendingBlocks { numbers, blocks } => listener.write(numbers, bytes.len(), blocks, now),
+            PendingBlocks { blocks: 0, .. } => drop(listener.socket().begin_write()),
+            PendingBlocks { numbers, blocks } => listener.record_write(numbers, bytes.len(), blocks, now),
         }
         Some(bytes)
     }
 
-    /// Polls whether the pause is over, and takes all packets that are there by then.
+    /// Polls whether the pause is over, and then takes all packets from the ring.
     fn poll_gathered(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(gathering) = &mut self.gathering else { return Poll::Ready(()) };
         let listener = self.packets.listener();

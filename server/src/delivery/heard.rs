@@ -1,4 +1,4 @@
-//! Reports of players about what they have heard, and what is believed of them.
+//! The reports of players about heard blocks, and the checks that they must pass.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -38,7 +38,7 @@ impl HeardReports {
     ///
     /// # Errors
     ///
-    /// A sentence that says why the report is not believed: the block was not sent, it is not newer than the last one,
+    /// A sentence that says why the report does not count: the block was not sent, it is not newer than the last one,
     /// the time cannot be, or reports come too often. So a player can put at most five values a second into histograms.
     pub fn latency(&mut self, heard: Heard, now: Timestamp) -> Result<Duration, String> {
         let Heard { sequence, at } = heard;

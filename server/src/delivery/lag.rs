@@ -10,19 +10,19 @@ use std::time::Duration;
 use aircheck_engine::Timestamp;
 
 /// A listener that has taken nothing for this long stands still: blocks that have become due meanwhile are overdue.
-const OVERDUE_AFTER: Duration = Duration::from_millis(100);
-/// Lag that was asked for is over once the listener has not had it for this long. A player that fills its own buffer first
-/// reads faster than the sound goes, and then as fast; the server does not see what it has read.
+const STALL_TIMEOUT: Duration = Duration::from_millis(100);
+/// Requested lag is over once the listener has been less behind for this long. A player that fills its own buffer first
+/// reads faster than the sound goes, and then as fast; the server does not see the content of that buffer.
 const BURST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The blocks of one listener that have been counted, and the part of its lag that it asked for. Lags are in blocks.
+/// The blocks of one listener that have been counted, and its requested lag. Lags are in blocks.
 #[derive(Debug)]
 pub(crate) struct Lags {
     /// The first block that was live when the listener joined. The blocks before it were never due.
     live_from: u64,
     /// One past the last block that has been counted.
     counted: u64,
-    /// The rest of the lag that was asked for. It only shrinks, because lag that comes back was not asked for.
+    /// The rest of the requested lag. It only shrinks: lag that comes back was not requested.
     burst: u64,
     /// The largest lag since a moment, and that moment.
     max_lag: (u64, Timestamp),
@@ -31,12 +31,12 @@ pub(crate) struct Lags {
 }
 
 impl Lags {
-    /// Makes the lags of a listener that starts now with block `first` and asked to be `burst` blocks behind.
+    /// Makes the lags of a listener that starts now with block `first` and requested to be `burst` blocks behind.
     pub(crate) fn new(first: u64, burst: u64, now: Timestamp) -> Self {
         Self { live_from: first + burst, counted: first, burst, max_lag: (0, now), next: (first, now) }
     }
 
-    /// Returns the part that was asked for of the lag that the listener has now.
+    /// Returns the requested part of the present lag `lag`.
     pub(crate) fn burst_of(&mut self, lag: u64, now: Timestamp) -> u64 {
         self.max_lag.0 = self.max_lag.0.max(lag);
         if now.since(self.max_lag.1) >= BURST_TIMEOUT {
@@ -76,14 +76,14 @@ impl Lags {
     ) {
         if self.next.0 != next {
             self.next = (next, now);
-        } else if now.since(self.next.1) >= OVERDUE_AFTER {
+        } else if now.since(self.next.1) >= STALL_TIMEOUT {
             self.due(next.max(self.counted)..head, read, &mut record);
             self.counted = self.counted.max(head);
         }
     }
 
     /// Records the blocks that became due while the listener had read up to `read`. However many they are, that is two
-    /// calls: those that it had asked to be behind, with a lag of 0, and the rest, each one block later than the last.
+    /// calls: those within its requested lag, with a lag of 0, and the rest, each one block later than the last.
     fn due(&self, numbers: Range<u64>, read: u64, record: &mut impl FnMut(RangeInclusive<u64>, u64)) {
         let first = numbers.start.max(self.live_from);
         let late_from = (read + self.burst).max(first).min(numbers.end.max(first));
@@ -117,7 +117,7 @@ mod tests {
         let end = 1 << 50;
         lags.record_taken(0..1, 0, 0, START, |_, _| {});
         lags.record_taken(1..end, 0, 1, at(10), |lags, times| calls.push((lags, times)));
-        // The first 49 were live before it came, and asked for. The one that it took is not late.
+        // The first 49 were live before it came, and requested. The one that it took is not late.
         assert_eq!(calls, [(0..=0, 1), (1..=end - 52, 1), (0..=0, 1)]);
     }
 
@@ -166,7 +166,7 @@ mod tests {
         // It falls ten blocks further behind.
         lags.record_taken(1130..1131, 59, 1130, at(11_310), |lags, times| push(&mut seen, lags, times));
         assert_eq!(seen[1001], 10);
-        // It catches up with live sound. Lag some time after that was not asked for.
+        // It catches up with live sound. Lag some time after that was not requested.
         for number in 1131..2131 {
             lags.record_taken(number..number + 1, 0, number, at(number * 10), |_, _| {});
         }

@@ -1,4 +1,4 @@
-//! One listener: its place in the account, from the moment it joins until it is gone.
+//! One listener, from when it joins until it leaves: its settings, its account, its lag and its end.
 
 use std::ops::{Range, RangeInclusive};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,8 +11,8 @@ use aircheck_engine::{EndReason, Overflow, Precision, Recorder, Snapshot, Tally,
 use atomic_waker::AtomicWaker;
 use tokio::sync::Notify;
 
+use crate::delivery::histograms::{MAX_MICROS, RenditionHistograms, micros};
 use crate::delivery::lag::Lags;
-use crate::delivery::recorders::{MAX_MICROS, RenditionRecorders, micros};
 use crate::delivery::socket::in_flight::InFlight;
 use crate::delivery::socket::tracked_stream::TrackedSocket;
 use crate::delivery::standing::{Decision, Limits, Standing};
@@ -38,23 +38,23 @@ pub struct Listener {
     socket: Arc<TrackedSocket>,
     /// Closes the connection without the stream's end, for a listener that does not read.
     hang_up: Arc<Notify>,
-    /// Wakes a body that gathers, so that it does not make the end wait.
+    /// Wakes a body that gathers, so that the end does not wait for the pause between two writes.
     end_waker: AtomicWaker,
-    /// It has fallen behind and not caught up since.
+    /// Whether it has fallen behind and not caught up since.
     is_behind: AtomicBool,
-    /// It was ended for being further behind than its limit.
+    /// Whether it was ended for being further behind than its limit.
     is_too_late: AtomicBool,
     downstream: Mutex<Downstream>,
-    /// The lag that was not asked for, in blocks, and stage `socket`, in microseconds and to a sixteenth, because there
+    /// The lag without the requested part, in blocks, and stage `socket`, in microseconds and to a sixteenth, because there
     /// may be a thousand of these. Recorded while `downstream` is locked.
     lag_blocks: Recorder,
     socket_micros: Recorder,
-    /// Stage `ear`, of a listener that reports what it has heard.
+    /// Stage `ear`, of a listener whose player reports it.
     ear_micros: OnceLock<Recorder>,
-    recorders: Arc<RenditionRecorders>,
+    histograms: Arc<RenditionHistograms>,
 }
 
-/// What is known of the listener below its ring. Locked for less than a microsecond at a time, never across a wait.
+/// The state of the listener below its ring: packets in flight, and lags that have been counted. Locked for less than a microsecond at a time, never across a wait.
 #[derive(Debug, Default)]
 struct Downstream {
     in_flight: InFlight,
@@ -65,17 +65,17 @@ struct Downstream {
     followed_at: Option<Timestamp>,
 }
 
-/// What a new listener brings along.
+/// The settings and the connection of a listener that joins.
 #[derive(Debug)]
 pub struct JoinRequest {
     /// The name that it gave itself, or an empty string.
     pub name: String,
     /// The mount that it listens to.
     pub mount: Arc<Mount>,
-    /// The form in which it gets it.
+    /// The rendition that it gets.
     pub rendition: Rendition,
     /// What it records into, together with the other listeners of this rendition.
-    pub recorders: Arc<RenditionRecorders>,
+    pub histograms: Arc<RenditionHistograms>,
     /// The overflow policy.
     pub overflow: Overflow,
     /// The limits of its lag.
@@ -91,7 +91,7 @@ pub struct JoinRequest {
 impl Listener {
     /// Makes a listener that connects now.
     pub(super) fn new(id: u64, request: JoinRequest) -> Self {
-        let JoinRequest { name, mount, rendition, recorders, overflow, limits, tally, socket, hang_up } = request;
+        let JoinRequest { name, mount, rendition, histograms, overflow, limits, tally, socket, hang_up } = request;
         Self {
             id,
             name,
@@ -110,7 +110,7 @@ impl Listener {
             lag_blocks: Recorder::new(MAX_LAG_BLOCKS, Precision::TwoDigits),
             socket_micros: Recorder::new(MAX_MICROS, Precision::OneDigit),
             ear_micros: OnceLock::new(),
-            recorders,
+            histograms,
         }
     }
 
@@ -132,7 +132,7 @@ impl Listener {
         &self.mount
     }
 
-    /// Returns the form in which it gets the mount.
+    /// Returns the rendition that it gets.
     #[must_use]
     pub fn rendition(&self) -> Rendition {
         self.rendition
@@ -191,14 +191,14 @@ impl Listener {
         self.mount.events().publish(Some(listener), kind);
     }
 
-    /// Returns whether the end of its stream is all that is left, after what is queued.
+    /// Returns whether only queued packets and the end of its stream are left.
     #[must_use]
     pub fn is_ending(&self) -> bool {
         self.tally.is_closing() || self.tally.end_reason().is_some()
     }
 
-    /// Has a task woken once the listener [is ending](Self::is_ending), which the watch sees. The caller looks again
-    /// after this.
+    /// Registers a task to be woken once the listener [is ending](Self::is_ending), which the watch sees. The caller must
+    /// check again after this.
     pub fn wake_at_end(&self, waker: &Waker) {
         self.end_waker.register(waker);
     }
@@ -214,7 +214,7 @@ impl Listener {
         self.tally.is_closing() || self.tally.end_reason() == Some(EndReason::TooSlow)
     }
 
-    /// Returns why its stream is over, or why it is over if the listener goes now.
+    /// Returns why its stream is over; while it is not, the reason if the listener left now.
     #[must_use]
     pub fn leave_reason(&self) -> LeaveReason {
         match self.tally.end_reason() {
@@ -254,7 +254,7 @@ impl Listener {
         let Some(max_lag) = self.limits.max_lag else { return Decision::Deliver };
         let mut downstream = self.downstream();
         let standing = self.look(&mut downstream, now);
-        if standing.unwanted() <= max_lag {
+        if standing.unrequested() <= max_lag {
             Decision::Deliver
         } else if self.overflow == Overflow::Disconnect {
             Decision::End
@@ -265,15 +265,15 @@ impl Listener {
         }
     }
 
-    /// Records that a packet was taken from its ring. `numbers` begins with what is missing before the packet, `ring_lag`
+    /// Records that a packet was taken from its ring. `numbers` begins with the blocks lost before the packet, `ring_lag`
     /// is how many blocks it was behind the live head, and `queued` is the time since its dispatch.
-    pub fn took(&self, numbers: Range<u64>, ring_lag: u64, queued: Duration, now: Timestamp) {
-        self.recorders.stages.queue_micros.record(micros(queued));
+    pub fn record_taken(&self, numbers: Range<u64>, ring_lag: u64, queued: Duration, now: Timestamp) {
+        self.histograms.stages.queue_micros.record(micros(queued));
         let mut downstream = self.downstream();
         self.follow(&mut downstream, now);
         let Downstream { in_flight, lags, .. } = &mut *downstream;
         if let Some(lags) = lags {
-            // Up to where it had read when this packet, and what is missing before it, was not on its way yet.
+            // The position up to which it had read before this packet, and the gap before it, were on their way.
             let read = in_flight.reached(numbers.start).read;
             let lag = ring_lag + numbers.start.saturating_sub(read);
             lags.record_taken(numbers, lag, read, now, |lags, times| self.record_lags(lags, times));
@@ -282,25 +282,26 @@ impl Listener {
 
     /// Records that `bytes` bytes are written to its connection, which bring it past `numbers`. They carry `blocks` blocks:
     /// none if they are silence in place of lost ones.
-    pub fn write(&self, numbers: Range<u64>, bytes: usize, blocks: u64, now: Timestamp) {
+    pub fn record_write(&self, numbers: Range<u64>, bytes: usize, blocks: u64, now: Timestamp) {
         let mut downstream = self.downstream();
-        downstream.in_flight.write(numbers, bytes, blocks, self.socket.write(), now);
+        downstream.in_flight.write(numbers, bytes, blocks, self.socket.begin_write(), now);
         downstream.written_at = now;
     }
 
-    /// Records a report that a block is heard so long after its capture. One task at a time may call this.
-    pub fn heard(&self, latency: Duration) {
-        self.recorders.stages.ear_micros.record(micros(latency));
+    /// Records the report of the listener's player that a block was heard `latency` after its capture. Only one task at a time
+    /// may call this.
+    pub fn record_heard(&self, latency: Duration) {
+        self.histograms.stages.ear_micros.record(micros(latency));
         let own = self.ear_micros.get_or_init(|| Recorder::new(MAX_MICROS, Precision::OneDigit));
         own.record(micros(latency));
     }
 
-    /// Records a gap of so many blocks.
-    pub fn missed(&self, blocks: u64) {
-        self.recorders.gap_blocks.record(blocks);
+    /// Records a gap of `blocks` blocks.
+    pub fn record_gap(&self, blocks: u64) {
+        self.histograms.gap_blocks.record(blocks);
     }
 
-    /// Returns where it stands now, and records the lag of blocks that have become overdue.
+    /// Returns its standing now, and records the lag of blocks that have become overdue.
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> Standing {
         let mut downstream = self.downstream();
@@ -321,7 +322,7 @@ impl Listener {
         }
         downstream.in_flight.advance(&self.socket.state(), now, |span| {
             self.socket_micros.record(micros(span));
-            self.recorders.stages.socket_micros.record(micros(span));
+            self.histograms.stages.socket_micros.record(micros(span));
         });
         if downstream.lags.is_none() && self.tally.is_attached() {
             let Snapshot { first_sequence, burst_items, .. } = self.tally.snapshot();
@@ -333,7 +334,7 @@ impl Listener {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let written = self.downstream().in_flight.written_blocks(self.socket.flushed_bytes());
-        settled(self.tally.snapshot(), written)
+        with_delivered(self.tally.snapshot(), written)
     }
 
     fn look(&self, downstream: &mut Downstream, now: Timestamp) -> Standing {
@@ -347,7 +348,7 @@ impl Listener {
         let lag = snapshot.lag_items + socket + unread;
         let burst = lags.as_mut().map_or(0, |lags| lags.burst_of(lag, now));
         Standing {
-            snapshot: settled(snapshot, written),
+            snapshot: with_delivered(snapshot, written),
             undelivered: snapshot.lag_items,
             undelivered_lost: (snapshot.first_sequence + snapshot.offered).saturating_sub(next + snapshot.queued),
             socket,
@@ -364,7 +365,7 @@ impl Listener {
     fn record_lags(&self, blocks: RangeInclusive<u64>, times: u64) {
         let format = self.mount.format();
         let block_micros = |blocks| micros(format.span(format.position(blocks)));
-        self.recorders.lag_micros.record_scaled(blocks.clone(), times, block_micros);
+        self.histograms.lag_micros.record_scaled(blocks.clone(), times, block_micros);
         if times == 1 {
             self.lag_blocks.record_each(blocks);
         } else {
@@ -377,7 +378,8 @@ impl Listener {
     }
 }
 
-/// Returns an account in which a block counts as delivered once it is written, not when it was taken from the ring.
-fn settled(taken: Snapshot, written: u64) -> Snapshot {
+/// Returns the account with `written` blocks delivered: a block counts as delivered once it is written, not when it was taken
+/// from the ring.
+fn with_delivered(taken: Snapshot, written: u64) -> Snapshot {
     Snapshot { delivered: written, queued: taken.queued + taken.delivered - written, ..taken }
 }

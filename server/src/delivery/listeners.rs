@@ -1,4 +1,4 @@
-//! The listeners of the server, and the totals over all of them, present and gone.
+//! The list of listeners, and the totals over all of them, present and gone.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,13 +19,13 @@ pub struct Listeners {
 struct State {
     next_id: u64,
     present: BTreeMap<u64, Arc<Listener>>,
-    gone: BTreeMap<Rendition, Totals>,
+    gone: BTreeMap<Rendition, RenditionTotals>,
     left: BTreeMap<LeaveReason, u64>,
 }
 
 /// Totals over the listeners of one rendition, present and gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
+pub struct RenditionTotals {
     /// Listeners that are present.
     pub present: u64,
     /// Blocks offered.
@@ -35,12 +35,12 @@ pub struct Totals {
     /// Blocks lost, by [`Loss`].
     pub lost: [u64; Loss::ALL.len()],
     /// Blocks that were queued for listeners when they left.
-    pub left: u64,
+    pub left_queued: u64,
     /// Blocks that are queued for those that are present.
     pub queued: u64,
 }
 
-impl Totals {
+impl RenditionTotals {
     fn add(&mut self, snapshot: &Snapshot) {
         self.offered += snapshot.offered;
         self.delivered += snapshot.delivered;
@@ -52,9 +52,9 @@ impl Totals {
 
 /// Totals over all listeners.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllTotals {
+pub struct Totals {
     /// By rendition. One that has had no listener is absent.
-    pub by_rendition: BTreeMap<Rendition, Totals>,
+    pub by_rendition: BTreeMap<Rendition, RenditionTotals>,
     /// Listeners that are gone, by reason. A reason that has not occurred is absent.
     pub left: BTreeMap<LeaveReason, u64>,
 }
@@ -109,7 +109,7 @@ impl Listeners {
 
     /// Returns the totals. None of them ever decreases, except `present` and `queued`.
     #[must_use]
-    pub fn totals(&self) -> AllTotals {
+    pub fn totals(&self) -> Totals {
         let state = self.state();
         let mut by_rendition = state.gone.clone();
         for listener in state.present.values() {
@@ -119,7 +119,7 @@ impl Listeners {
             sums.present += 1;
             sums.queued += snapshot.queued;
         }
-        AllTotals { by_rendition, left: state.left.clone() }
+        Totals { by_rendition, left: state.left.clone() }
     }
 
     /// Disconnects a listener. Returns false if none with this number is present.
@@ -136,7 +136,7 @@ impl Listeners {
         let snapshot = listener.snapshot();
         let sums = state.gone.entry(listener.rendition()).or_default();
         sums.add(&snapshot);
-        sums.left += snapshot.queued;
+        sums.left_queued += snapshot.queued;
         let reason = listener.leave_reason();
         *state.left.entry(reason).or_default() += 1;
         drop(state);

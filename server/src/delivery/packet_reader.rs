@@ -1,4 +1,4 @@
-//! Takes a listener's packets out of its ring, as its limit of lag permits, and records each of them.
+//! The reader of a listener's ring: takes packets out as the limit of lag permits, and records each of them.
 
 use std::future::Future as _;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::delivery::standing::Decision;
 use crate::rendition::encoder::Encoded;
 use crate::rendition::encoders::{Subscription, Tail};
 
-/// How often a listener is looked at again that is held because too much waits below its ring.
+/// Time until a held listener, with too much waiting below its ring, is checked again.
 const HOLD_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The reading end of one listener's ring.
@@ -29,7 +29,7 @@ pub struct PacketReader {
     registration: Registration,
 }
 
-/// What comes next out of the ring.
+/// The next content of the ring.
 #[derive(Debug)]
 pub enum Next {
     /// A packet.
@@ -43,7 +43,7 @@ pub enum Next {
     End {
         /// Blocks that are missing between the last packet and the end.
         gap: Option<Gap>,
-        /// What the encoder still had when the stream ended.
+        /// Packets that the encoder still had when the stream ended.
         tail: Tail,
     },
 }
@@ -119,14 +119,14 @@ impl PacketReader {
                 let stamp = item.stamp;
                 let queued = now.since(stamp.dispatched_at);
                 let first = gap.map_or(stamp.sequence, |gap| gap.from);
-                listener.took(first..stamp.sequence + 1, lag_items, queued, now);
+                listener.record_taken(first..stamp.sequence + 1, lag_items, queued, now);
                 Next::Packet { gap, item }
             }
             Err(RecvError::Empty) => return None,
             Err(RecvError::Ended(End { gap, .. })) => Next::End { gap, tail: Arc::clone(&self.tail) },
         };
         if let Some(gap) = next.gap() {
-            listener.missed(gap.blocks);
+            listener.record_gap(gap.blocks);
         }
         Some(next)
     }
@@ -136,7 +136,7 @@ impl PacketReader {
 /// until a packet is complete.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PendingBlocks {
-    /// Sequence numbers that they bring the listener past, including what is missing before them.
+    /// Sequence numbers that they bring the listener past, including lost ones before them.
     pub numbers: Range<u64>,
     /// Number of blocks.
     pub blocks: u64,
@@ -161,9 +161,9 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::delivery::histograms::MountHistograms;
     use crate::delivery::listener::JoinRequest;
     use crate::delivery::listeners::Listeners;
-    use crate::delivery::recorders::MountRecorders;
     use crate::delivery::socket::tracked_stream::TrackedStream;
     use crate::delivery::standing::Limits;
     use crate::mount::Mount;
@@ -186,7 +186,7 @@ mod tests {
             name: String::new(),
             mount,
             rendition: Rendition::Pcm,
-            recorders: Arc::clone(&MountRecorders::default().renditions[&Rendition::Pcm]),
+            histograms: Arc::clone(&MountHistograms::default().renditions[&Rendition::Pcm]),
             overflow: Overflow::SkipToLive,
             limits: Limits { behind: 25, far_behind: 75, max_lag: Some(100) },
             tally: Arc::clone(subscription.packets.tally()),

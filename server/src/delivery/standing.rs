@@ -1,11 +1,11 @@
-//! How far behind a listener is at one moment, how bad that is, and where the cause is.
+//! The standing of a listener at one moment: its lag, the verdict on it, and where the cause is.
 
 use std::time::Duration;
 
 use aircheck_api::{Fault, Verdict};
 use aircheck_engine::Snapshot;
 
-/// Limits of a listener's lag, in blocks, without the lag that it asked for.
+/// Limits of a listener's lag, in blocks, without the requested lag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// From here on its verdict is [`Verdict::Behind`].
@@ -16,7 +16,7 @@ pub struct Limits {
     pub max_lag: Option<u64>,
 }
 
-/// Where a listener stands at one moment. Lags are in blocks.
+/// The lag of a listener at one moment, by the places where it waits, in blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
     /// The account.
@@ -29,7 +29,7 @@ pub struct Standing {
     pub socket: u64,
     /// The part that the listener's machine has received and its program has not read.
     pub unread: u64,
-    /// The part of the whole lag that the listener asked for.
+    /// The requested part of the whole lag.
     pub burst: u64,
     /// Bytes that were handed over and are not acknowledged.
     pub queued_bytes: u64,
@@ -37,20 +37,20 @@ pub struct Standing {
     pub socket_packets: u64,
     /// Packets that are acknowledged and unread.
     pub unread_packets: u64,
-    /// The listener's machine keeps packets from being sent: its receive window is too small.
+    /// Whether the listener's machine keeps packets from being sent: its receive window is too small.
     pub is_window_limited: bool,
     /// How long the oldest unacknowledged packet has waited.
     pub waiting: Duration,
 }
 
-/// What is done with the next packet of a listener.
+/// The decision on the next packet of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Hand it over.
+    /// Deliver it.
     Deliver,
-    /// Hand over the newest packet instead: the listener is too far behind.
+    /// Deliver the newest packet instead: the listener is too far behind.
     SkipToLive,
-    /// Wait: what was handed over before is too far behind already.
+    /// Wait: packets that were delivered before are already too far behind.
     Hold,
     /// End the listener.
     End,
@@ -63,16 +63,16 @@ impl Standing {
         self.undelivered + self.socket + self.unread
     }
 
-    /// Returns the lag without the part that the listener asked for.
+    /// Returns the lag without the requested part.
     #[must_use]
-    pub fn unwanted(&self) -> u64 {
+    pub fn unrequested(&self) -> u64 {
         self.lag() - self.burst
     }
 
-    /// Returns how bad the unwanted lag is.
+    /// Returns how bad the unrequested lag is.
     #[must_use]
     pub fn verdict(&self, limits: &Limits) -> Verdict {
-        match self.unwanted() {
+        match self.unrequested() {
             lag if lag >= limits.far_behind => Verdict::FarBehind,
             lag if lag >= limits.behind => Verdict::Behind,
             _ => Verdict::Ok,

@@ -7,8 +7,8 @@ use aircheck_engine::Timestamp;
 use bytes::Bytes;
 
 use crate::config::Config;
+use crate::delivery::histograms::MountHistograms;
 use crate::delivery::listeners::Listeners;
-use crate::delivery::recorders::MountRecorders;
 use crate::http::listener_table::{ListenerTable, TABLE_INTERVAL};
 use crate::http::shared::Shared;
 use crate::mount::Mount;
@@ -42,7 +42,7 @@ pub struct ServedMount {
     /// The encoders that run for its listeners.
     pub encoders: Arc<Encoders>,
     /// What its listeners record into.
-    pub recorders: MountRecorders,
+    pub histograms: MountHistograms,
     /// The recording of it, if there is one.
     pub recording: Option<Arc<Recording>>,
 }
@@ -55,7 +55,7 @@ impl ServedMount {
         let history = format.blocks_in(config.capture.history) as usize;
         let buffer = format.blocks_in(ENCODER_BUFFER) as usize;
         let encoders = Encoders::new(mount.hub().clone(), format, history, buffer);
-        Self { mount, encoders, recorders: MountRecorders::default(), recording }
+        Self { mount, encoders, histograms: MountHistograms::default(), recording }
     }
 }
 
@@ -140,7 +140,7 @@ impl Server {
             .iter()
             .map(|served| MountView {
                 mount: &served.mount,
-                recorders: &served.recorders,
+                histograms: &served.histograms,
                 recording: served.recording.as_ref().map(|recording| recording.status()),
             })
             .collect();

@@ -155,7 +155,7 @@ fn join(
         name: query.name.clone().unwrap_or_default(),
         mount: Arc::clone(&server.first_mount().mount),
         rendition,
-        recorders: Arc::clone(&server.first_mount().recorders.renditions[&rendition]),
+        histograms: Arc::clone(&server.first_mount().histograms.renditions[&rendition]),
         overflow: options.overflow,
         limits: query.limits(server.config(), format),
         tally: Arc::clone(subscription.packets.tally()),

@@ -130,7 +130,7 @@ impl Session {
                 return;
             }
             Ok(ClientText::Heard(heard)) => {
-                self.heard.latency(heard, now).map(|latency| self.packets.listener().heard(latency))
+                self.heard.latency(heard, now).map(|latency| self.packets.listener().record_heard(latency))
             }
             Err(complaint) => Err(complaint),
         };
@@ -211,9 +211,9 @@ impl Session {
                     let listener = self.packets.listener();
                     match blocks {
                         Some(PendingBlocks { numbers, blocks }) => {
-                            listener.write(numbers, message.len(), blocks, Timestamp::now());
+                            listener.record_write(numbers, message.len(), blocks, Timestamp::now());
                         }
-                        None => drop(listener.socket().write()),
+                        None => drop(listener.socket().begin_write()),
                     }
                     Pin::new(&mut self.socket).start_send(message)?;
                     self.flushing = true;

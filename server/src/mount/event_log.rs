@@ -1,6 +1,6 @@
 //! The log of events of a mount, for `/api/v1/events` and for the process's log.
 //!
-//! Events go through a fan-out of their own, so a reader that is too slow is told how many it missed.
+//! Events go through a fan-out of their own, so a reader that is too slow gets the number of missed events.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -53,7 +53,7 @@ impl EventLog {
         if let Some(out) = &mut publisher.out {
             out.send(event, now);
         }
-        // A slow reader of the log must not hold up those who publish.
+        // Unlocked first: a slow reader of the log must not delay other publishers.
         drop(publisher);
         if let Some((event, withheld)) = log_entry {
             log(&event, withheld);

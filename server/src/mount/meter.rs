@@ -11,8 +11,8 @@ use aircheck_engine::{Block, Consumer, Hub, SubscribeOptions, Timestamp};
 const WINDOW: Duration = Duration::from_millis(300);
 /// Number of parts of a window. Levels are updated after each.
 const PARTS: u32 = 6;
-/// Levels older than this are not shown, because no sound comes.
-const STALE_AFTER: Duration = Duration::from_secs(1);
+/// Levels older than this are shown as silence, because no sound comes.
+const LEVEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Level of one channel in dB relative to full scale. Silence is minus infinity; a sine at full scale has a peak of
 /// 0 and an RMS of -3.01 (0 is a square wave's, as in AES17 without its correction for sines).
@@ -52,7 +52,7 @@ impl Meter {
     /// Returns the level of each channel; minus infinity while no sound comes.
     pub fn levels(&self) -> impl Iterator<Item = Level> {
         let stale =
-            Timestamp::now().since(Timestamp::from_nanos(self.measured_at.load(Ordering::Acquire))) > STALE_AFTER;
+            Timestamp::now().since(Timestamp::from_nanos(self.measured_at.load(Ordering::Acquire))) > LEVEL_TIMEOUT;
         self.levels.iter().map(move |level| match level.load(Ordering::Acquire) {
             _ if stale => Level { peak_dbfs: f32::NEG_INFINITY, rms_dbfs: f32::NEG_INFINITY },
             bits => Level { peak_dbfs: f32::from_bits((bits >> 32) as u32), rms_dbfs: f32::from_bits(bits as u32) },
@@ -73,7 +73,7 @@ impl Meter {
             part_frames += u64::from(block.frames());
             if block.format().span(part_frames) >= WINDOW / PARTS {
                 for (window, level) in windows.iter_mut().zip(&self.levels) {
-                    let Level { peak_dbfs, rms_dbfs } = window.turn(part_frames);
+                    let Level { peak_dbfs, rms_dbfs } = window.end_part(part_frames);
                     let bits = u64::from(peak_dbfs.to_bits()) << 32 | u64::from(rms_dbfs.to_bits());
                     level.store(bits, Ordering::Release);
                 }
@@ -100,7 +100,7 @@ impl Window {
     }
 
     /// Ends a part of `frames` frames. Returns the level of the whole window.
-    fn turn(&mut self, frames: u64) -> Level {
+    fn end_part(&mut self, frames: u64) -> Level {
         self.parts[self.oldest] = (std::mem::take(&mut self.peak), std::mem::take(&mut self.square_sum), frames);
         self.oldest = (self.oldest + 1) % self.parts.len();
         let peak = self.parts.iter().fold(0.0_f32, |peak, part| peak.max(part.0));
@@ -122,7 +122,7 @@ mod tests {
             for n in 0..4800 {
                 window.add((std::f32::consts::TAU * 0.01 * n as f32).sin());
             }
-            level = Some(window.turn(4800));
+            level = Some(window.end_part(4800));
         }
         let level = level.unwrap();
         assert!(level.peak_dbfs.abs() < 0.01, "{level:?}");
@@ -131,6 +131,6 @@ mod tests {
 
     #[test]
     fn silence_has_no_level() {
-        assert_eq!(Window::default().turn(10).rms_dbfs, f32::NEG_INFINITY);
+        assert_eq!(Window::default().end_part(10).rms_dbfs, f32::NEG_INFINITY);
     }
 }

@@ -1,11 +1,11 @@
-//! A bound on how often something is said: in the log, so that a thousand troubles fill no disk, and over a connection.
+//! A rate limit for log lines, so that a thousand troubles fill no disk, and for messages over a connection.
 
 use std::time::Duration;
 
 use aircheck_engine::Timestamp;
 
-/// Lets a burst pass, and then one in each interval: 20 and five a second unless it is made otherwise (the generic cell
-/// rate algorithm, ITU-T I.371).
+/// A rate limit: lets a burst pass, and then one in each interval. The default is 20, and then five a second. (It is the
+/// generic cell rate algorithm, ITU-T I.371.)
 #[derive(Debug)]
 pub struct Throttle {
     burst: u64,
@@ -28,7 +28,8 @@ impl Throttle {
         Self { burst, interval_nanos: interval.as_nanos() as u64, due_at: 0, withheld: 0 }
     }
 
-    /// Returns how many were withheld since the last one that passed, or `None` if this one is withheld.
+    /// Asks whether one may pass at `now`. Returns the number of withheld ones since the last that passed, or `None` if
+    /// this one is withheld.
     ///
     /// ```
     /// use aircheck_engine::Timestamp;

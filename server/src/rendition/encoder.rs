@@ -10,7 +10,7 @@ use crate::rendition::codec::{FlacEncoder, OpusEncoder, OpusPacket};
 use crate::rendition::container::message::{self, samples};
 use crate::rendition::encoding::Encoding;
 
-/// What an encoder has made of one block.
+/// The output of an encoder for one block.
 #[derive(Clone, Debug)]
 pub enum Encoded {
     /// The whole block.
@@ -51,7 +51,7 @@ impl Encoder {
     ///
     /// # Errors
     ///
-    /// A sentence that says why this format cannot be encoded so.
+    /// A sentence with the reason, if this format cannot be encoded so.
     pub fn new(encoding: Encoding, format: Format) -> Result<Self, String> {
         let codec = match encoding {
             Encoding::Opus { bitrate } => {

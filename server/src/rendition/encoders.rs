@@ -13,7 +13,7 @@ use aircheck_engine::{
     SubscribeOptions, Timestamp,
 };
 
-/// How often an encoder looks for listeners while no sound comes.
+/// Time between two counts of an encoder's listeners while no sound comes.
 const IDLE_INTERVAL: Duration = Duration::from_millis(50);
 /// Blocks of a backlog that are encoded before listeners are woken.
 const MAX_BATCH: usize = 32;
@@ -39,7 +39,7 @@ struct Running {
 pub struct Subscription {
     /// The ring of packets, one for each block.
     pub packets: Consumer<Encoded>,
-    /// What follows the last packet.
+    /// The packets after the last block.
     pub tail: Tail,
 }
 
@@ -47,17 +47,17 @@ pub struct Subscription {
 /// the end.
 pub type Tail = Arc<OnceLock<Vec<OpusPacket>>>;
 
-/// Why a listener could not subscribe at an encoder.
+/// The reason why a listener could not subscribe at an encoder.
 #[derive(Debug, thiserror::Error)]
 pub enum EncoderError {
     /// The stream has ended, or does not allow these options.
     #[error(transparent)]
     Subscribe(#[from] SubscribeError),
-    /// The sound cannot be encoded so.
+    /// The format cannot be encoded so.
     #[error("{0}")]
     Encoding(String),
     /// The system gives no thread.
-    #[error("no thread for the encoder: {0}")]
+    #[error("cannot start a thread for the encoder: {0} (raise the limit of threads)")]
     Thread(#[from] std::io::Error),
 }
 
@@ -120,11 +120,11 @@ impl Encoders {
     /// Removes an encoder without listeners. Returns false if one has joined meanwhile.
     fn retire(&self, worker: &mut Worker) -> bool {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = worker.packets.consumers() == 0;
-        if idle {
+        let is_idle = worker.packets.consumers() == 0;
+        if is_idle {
             running.remove(&worker.encoding);
         }
-        idle
+        is_idle
     }
 }
 

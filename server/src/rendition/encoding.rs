@@ -1,4 +1,4 @@
-//! The encodings that listeners can share: what an encoder makes of blocks.
+//! The encodings of blocks that listeners can share.
 
 use aircheck_api::{HEADER_BYTES, Payload};
 use aircheck_engine::Format;
@@ -7,7 +7,7 @@ use aircheck_engine::source::PcmEncoding;
 use crate::rendition::codec::{OpusBitrate, OpusEncoder};
 use crate::rendition::container::message::{self, PacketLayout};
 
-/// What an encoder makes of blocks. `/stream.wav` and `/stream.pcm` with the same samples share an encoder, and so do
+/// The output of an encoder. `/stream.wav` and `/stream.pcm` with the same samples share an encoder, and so do
 /// `/stream.opus` and the WebSocket at the same bitrate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {

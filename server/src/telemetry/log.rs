@@ -1,7 +1,7 @@
 //! The process's log on standard error, which never waits for its reader.
 //!
-//! Lines go through a bounded queue to a thread of their own. A terminal that is held or a pipe that nobody reads fills
-//! the queue; further lines are dropped, counted, and the count is the first line that gets through again.
+//! Lines go through a bounded queue to a thread of their own. A terminal that is held or a pipe without a reader
+//! fills the queue. Further lines are dropped and counted, and their count precedes the next line that fits.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tracing_subscriber::fmt::MakeWriter;
 /// are 200 KB.
 const MAX_LINES: usize = 1000;
 
-/// Starts the log with the filter of `RUST_LOG`, or with what an operator wants to know. Lines that wait are written when
+/// Starts the log with the filter of `RUST_LOG`, or at level `info`. Lines that wait are written when
 /// the guard is dropped, as far as the reader takes them within a second.
 pub fn init() -> WorkerGuard {
     let (writer, guard) = bounded(io::stderr(), MAX_LINES);
@@ -37,12 +37,12 @@ fn bounded(out: impl Write + Send + 'static, max_lines: usize) -> (BoundedLog, W
     (BoundedLog { queue, dropped, reported: Arc::default() }, guard)
 }
 
-/// Puts lines into the queue, and says how many were dropped.
+/// Puts lines into the queue, and before them the number of dropped ones.
 #[derive(Clone, Debug)]
 struct BoundedLog {
     queue: NonBlocking,
     dropped: ErrorCounter,
-    /// Dropped lines that a line in the queue tells of.
+    /// Dropped lines whose count is in the queue or was written.
     reported: Arc<AtomicUsize>,
 }
 
@@ -109,7 +109,7 @@ mod tests {
         for number in 0..100 {
             log.write_all(format!("line {number}\n").as_bytes()).unwrap();
         }
-        // From here on it reads, and each further line tells of what was dropped before it.
+        // From here on it reads, and each further line follows the count of the lines dropped before it.
         (0..1000).for_each(|_| allow.send(()).unwrap());
         let (mut read, mut missed, mut sent) = (0, 0, 100);
         while missed == 0 || read + missed < sent {

@@ -1,7 +1,7 @@
 //! The metrics that Prometheus reads.
 //!
 //! Counters and gauges go through the `metrics` crate and its Prometheus exporter. Histograms are written from our own
-//! recorders, because the exporter's buckets are not exact and its histograms allocate where they are filled. The series
+//! histograms, because the exporter's buckets are not exact and its histograms allocate where they are filled. The series
 //! of single listeners are written from the list of listeners, because the exporter never forgets a series; these are
 //! gone with the listener. The exporter formats all of it.
 
@@ -20,8 +20,8 @@ use metrics_exporter_prometheus::{LabelSet, PrometheusBuilder, PrometheusHandle}
 
 pub use self::exposition::Exposition;
 use self::histogram::HistogramFamily;
-use crate::delivery::listeners::{Listeners, Totals};
-use crate::delivery::recorders::{MountRecorders, RenditionRecorders, StageRecorders};
+use crate::delivery::histograms::{MountHistograms, RenditionHistograms, StageHistograms};
+use crate::delivery::listeners::{Listeners, RenditionTotals};
 use crate::mount::Mount;
 
 /// The loss reason of blocks that were queued for a listener when it left.
@@ -51,7 +51,7 @@ const LATENCY_BOUNDS: [u64; 15] = [
 /// Bounds in blocks: from one to a hundred seconds of 10 ms blocks.
 const GAP_BOUNDS: [u64; 11] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000];
 
-/// Why a request was refused.
+/// The reason why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
     /// The limit of listeners is reached.
@@ -86,7 +86,7 @@ pub struct Metrics {
     prometheus: PrometheusHandle,
     refused: BTreeMap<Refusal, Counter>,
     left: BTreeMap<LeaveReason, Counter>,
-    renditions: BTreeMap<Rendition, RenditionTotals>,
+    renditions: BTreeMap<Rendition, RenditionMetrics>,
     /// By mount.
     captures: Vec<CaptureMetrics>,
     /// Held from the first count to the last line, so that no answer mixes two moments.
@@ -99,7 +99,7 @@ pub struct MountView<'a> {
     /// The source on the air.
     pub mount: &'a Mount,
     /// What its listeners have recorded.
-    pub recorders: &'a MountRecorders,
+    pub histograms: &'a MountHistograms,
     /// Its recording, if there is one.
     pub recording: Option<RecordingStatus>,
 }
@@ -115,9 +115,9 @@ struct CaptureMetrics {
     levels: Vec<[Gauge; 2]>,
 }
 
-/// The counts of the listeners of one rendition.
+/// The metrics of the listeners of one rendition.
 #[derive(Debug)]
-struct RenditionTotals {
+struct RenditionMetrics {
     present: Gauge,
     offered: Counter,
     delivered: Counter,
@@ -148,7 +148,7 @@ impl Metrics {
             left: LeaveReason::ALL
                 .map(|reason| (reason, by_reason("aircheck_listeners_left_total", reason.name())))
                 .into(),
-            renditions: Rendition::ALL.map(|rendition| (rendition, RenditionTotals::register(rendition))).into(),
+            renditions: Rendition::ALL.map(|rendition| (rendition, RenditionMetrics::register(rendition))).into(),
             captures: mounts.map(|mount| CaptureMetrics::register(mount.format())).collect(),
             rendering: Mutex::new(()),
         }
@@ -167,7 +167,7 @@ impl Metrics {
         let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         self.captures.iter().zip(mounts).for_each(|(capture, view)| capture.set(view.mount));
         let totals = listeners.totals();
-        let none = Totals::default();
+        let none = RenditionTotals::default();
         for (rendition, metrics) in &self.renditions {
             metrics.set(totals.by_rendition.get(rendition).unwrap_or(&none));
         }
@@ -216,7 +216,7 @@ impl CaptureMetrics {
     }
 }
 
-impl RenditionTotals {
+impl RenditionMetrics {
     fn register(rendition: Rendition) -> Self {
         let format = ("format", rendition.name());
         let lost = |reason| counter("aircheck_lost_blocks_total", &[format, ("reason", reason)]);
@@ -229,35 +229,35 @@ impl RenditionTotals {
         }
     }
 
-    fn set(&self, totals: &Totals) {
+    fn set(&self, totals: &RenditionTotals) {
         self.present.set(totals.present as f64);
         self.offered.absolute(totals.offered);
         self.delivered.absolute(totals.delivered);
         for (counter, lost) in self.lost.iter().zip(totals.lost) {
             counter.absolute(lost);
         }
-        self.left.absolute(totals.left);
+        self.left.absolute(totals.left_queued);
     }
 }
 
 fn histograms<'a>(mounts: &'a [MountView<'a>]) -> [HistogramFamily<'a>; 3] {
-    let by_rendition = |pick: fn(&RenditionRecorders) -> &SharedRecorder| {
-        let renditions = mounts.iter().flat_map(|view| &view.recorders.renditions);
-        renditions.map(|(rendition, recorders)| (rendition.name(), pick(recorders))).collect()
+    let by_rendition = |pick: fn(&RenditionHistograms) -> &SharedRecorder| {
+        let renditions = mounts.iter().flat_map(|view| &view.histograms.renditions);
+        renditions.map(|(rendition, histograms)| (rendition.name(), pick(histograms))).collect()
     };
     let stages = |view: &MountView<'a>| {
-        let StageRecorders { queue_micros, socket_micros, ear_micros } = &*view.recorders.stages;
+        let StageHistograms { queue_micros, socket_micros, ear_micros } = &*view.histograms.stages;
         [("ring", view.mount.ring_micros()), ("queue", queue_micros), ("socket", socket_micros), ("ear", ear_micros)]
     };
     [
         HistogramFamily {
             name: "aircheck_lag_seconds",
             help: "How far listeners were behind the live head at each block that was due to them, whether it was \
-                   delivered or lost, without the lag that they asked for (burst).",
+                   delivered or lost, without the requested lag (burst).",
             bounds: &LAG_BOUNDS,
             scale: 1_000_000,
             label: "format",
-            series: by_rendition(|recorders| &recorders.lag_micros),
+            series: by_rendition(|histograms| &histograms.lag_micros),
         },
         HistogramFamily {
             name: "aircheck_gap_blocks",
@@ -265,7 +265,7 @@ fn histograms<'a>(mounts: &'a [MountView<'a>]) -> [HistogramFamily<'a>; 3] {
             bounds: &GAP_BOUNDS,
             scale: 1,
             label: "format",
-            series: by_rendition(|recorders| &recorders.gap_blocks),
+            series: by_rendition(|histograms| &histograms.gap_blocks),
         },
         HistogramFamily {
             name: "aircheck_latency_seconds",

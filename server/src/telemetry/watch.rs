@@ -13,11 +13,11 @@ use crate::delivery::listener::Listener;
 use crate::delivery::listeners::Listeners;
 use crate::mount::Mount;
 
-/// How often every listener is looked at: often enough for a limit of some blocks, at a microsecond or two for each.
+/// Time between two looks at every listener: short enough for a limit of some blocks. A look takes a microsecond or two.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Losses of one listener, or of the source, are published at most this often, summed up.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
-/// How long an ended listener may read nothing before its connection is closed without the end of its stream.
+/// Time for which an ended listener may read nothing before its connection is closed without its stream's end.
 const END_READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Watches the mounts and their listeners for as long as it is polled.
@@ -31,14 +31,14 @@ pub async fn watch(mounts: Vec<Arc<Mount>>, listeners: Arc<Listeners>) {
     }
 }
 
-/// What was seen at the last look.
+/// The state of everything at the last look.
 #[derive(Debug)]
 struct Watch {
     sources: Vec<SourceWatch>,
     listeners: BTreeMap<u64, ListenerWatch>,
 }
 
-/// What was seen of the source of one mount.
+/// The state of the source of one mount at the last look.
 #[derive(Debug)]
 struct SourceWatch {
     mount: Arc<Mount>,
@@ -47,16 +47,16 @@ struct SourceWatch {
     losses: PublishedLosses,
 }
 
-/// What was seen of one listener.
+/// The state of one listener at the last look.
 #[derive(Debug, Default)]
 struct ListenerWatch {
     losses: PublishedLosses,
-    /// When the listener last made progress after it was ended, and how far it was.
-    end: Option<(Timestamp, Progress)>,
+    /// When the listener last read something after it was ended, and its state then.
+    end: Option<(Timestamp, ReadState)>,
 }
 
 /// Blocks delivered, bytes that are not acknowledged, and blocks unread: a listener that reads changes one of them.
-type Progress = (u64, u64, u64);
+type ReadState = (u64, u64, u64);
 
 /// Losses that have been published.
 #[derive(Debug, Default)]
@@ -117,13 +117,13 @@ impl SourceWatch {
 impl ListenerWatch {
     fn look(&mut self, listener: &Listener, now: Timestamp) {
         let standing = listener.standing(now);
-        let (unwanted, limits) = (standing.unwanted(), listener.limits());
-        let lag_seconds = listener.mount().seconds(unwanted);
-        // Between half of the limit and the limit, it stays what it was: a listener at the edge must not flap.
-        if !listener.is_behind() && unwanted >= limits.behind {
+        let (unrequested, limits) = (standing.unrequested(), listener.limits());
+        let lag_seconds = listener.mount().seconds(unrequested);
+        // Between half of the limit and the limit, nothing changes, so that a listener at the edge does not flap.
+        if !listener.is_behind() && unrequested >= limits.behind {
             listener.set_behind(true);
             listener.publish(EventKind::FellBehind { lag_seconds, fault: standing.fault() });
-        } else if listener.is_behind() && unwanted * 2 <= limits.behind {
+        } else if listener.is_behind() && unrequested * 2 <= limits.behind {
             listener.set_behind(false);
             listener.publish(EventKind::CaughtUp { lag_seconds });
         }
@@ -133,18 +133,18 @@ impl ListenerWatch {
         if let Some(blocks) = self.losses.take_new(own, now) {
             listener.publish(EventKind::Skipped { blocks, reason: main_reason(lost).label().into() });
         }
-        if listener.overflow() == Overflow::Disconnect && limits.max_lag.is_some_and(|max_lag| unwanted > max_lag) {
+        if listener.overflow() == Overflow::Disconnect && limits.max_lag.is_some_and(|max_lag| unrequested > max_lag) {
             listener.end_as_too_late();
         }
         if listener.is_ending() {
             listener.wake_for_end();
         }
         if listener.has_ended() {
-            let progress = (standing.snapshot.delivered, standing.queued_bytes, standing.unread);
+            let state = (standing.snapshot.delivered, standing.queued_bytes, standing.unread);
             match self.end {
-                Some((since, last)) if last == progress && now.since(since) >= END_READ_TIMEOUT => listener.hang_up(),
-                Some((_, last)) if last == progress => {}
-                _ => self.end = Some((now, progress)),
+                Some((since, last)) if last == state && now.since(since) >= END_READ_TIMEOUT => listener.hang_up(),
+                Some((_, last)) if last == state => {}
+                _ => self.end = Some((now, state)),
             }
         }
     }

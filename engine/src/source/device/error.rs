@@ -1,8 +1,8 @@
-//! Why a device can't be used: one line each, with the next step.
+//! The reasons why a device can't be used: one line each, with the next step.
 
 use cpal::ErrorKind;
 
-/// Why an input device can't be used.
+/// The reason why an input device can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// There is no input: no sound server answers and there is no sound card, or neither has an input.

@@ -1,6 +1,6 @@
 //! Packets in flight: taken from a listener's ring, and not yet read by its program. They are in hyper, in the kernel's
 //! send queue, or in the receive buffer of the listener's machine. Their sequence numbers say how far the listener is
-//! behind, including what was lost between them.
+//! behind, including the losses between them.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -15,7 +15,7 @@ use crate::delivery::socket::tracked_stream::TrackedState;
 /// are known to two packets.
 const MAX_PACKETS: usize = 4096;
 
-/// How often it is decided whether the listener's machine or the network keeps bytes here. It is the machine if the kernel
+/// Time between two decisions whether the listener's machine or the network keeps bytes here. It is the machine if the kernel
 /// waited for its receive window for a quarter of this span while little was in flight, or while that window is small.
 /// Waiting alone says nothing: on a slow link, all that the window permits is in flight.
 const WINDOW_LIMIT_INTERVAL: Duration = Duration::from_millis(200);
@@ -46,20 +46,20 @@ pub(crate) struct InFlight {
     /// Length of the last packet.
     packet_bytes: u64,
     acked_byte: u64,
-    unread: ReceiveWindow,
+    receive_window: ReceiveWindow,
     unread_bytes: u64,
     window_bytes: u64,
     /// Blocks given to hyper, without silence.
     written_total: u64,
-    /// The last time of the decision on the window's limit, and how long in all the window had kept bytes here by then.
+    /// The time of the last decision on the window's limit, and the total time in which the window had kept bytes here by then.
     limited: Option<(Timestamp, Duration)>,
-    /// Little was in flight at some moment since then.
+    /// Whether little was in flight at some moment since then.
     was_idle: bool,
-    /// The last decision: the listener's machine kept bytes here.
+    /// The last decision: whether the listener's machine kept bytes here.
     was_window_limited: bool,
 }
 
-/// How far the packets of a listener got. Each position is one past the sequence number of the last packet that got there.
+/// Progress of a listener's packets. Each position is one past the sequence number of the last packet that got there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reached {
     /// Acknowledged by the listener's machine.
@@ -71,18 +71,19 @@ pub(crate) struct Reached {
 impl InFlight {
     /// Follows the packets to where they are now, and calls `on_acked` for each newly acknowledged packet with the time
     /// that it spent in hyper, the kernel and the network.
-    pub(crate) fn advance(&mut self, wire: &TrackedState, now: Timestamp, mut on_acked: impl FnMut(Duration)) {
-        self.note_end(wire.flushed_bytes);
-        let Some(socket) = wire.socket else { return };
+    pub(crate) fn advance(&mut self, state: &TrackedState, now: Timestamp, mut on_acked: impl FnMut(Duration)) {
+        self.note_end(state.flushed_bytes);
+        let Some(socket) = state.socket else { return };
         self.acked_byte = socket.acked_bytes;
-        self.unread_bytes =
-            socket.window_bytes.map_or(0, |window| self.unread.observe(socket.acked_bytes, window, self.packet_bytes));
+        self.unread_bytes = socket
+            .window_bytes
+            .map_or(0, |window| self.receive_window.observe(socket.acked_bytes, window, self.packet_bytes));
         self.window_bytes = socket.window_bytes.unwrap_or(u64::MAX);
         let (looked_at, limited) = *self.limited.get_or_insert((now, socket.window_limited));
         self.was_idle |= 4 * socket.in_flight_bytes <= self.window_bytes + self.unread_bytes;
         let span = now.since(looked_at);
         if span >= WINDOW_LIMIT_INTERVAL {
-            let is_own = self.was_idle || self.unread.is_small();
+            let is_own = self.was_idle || self.receive_window.is_small();
             self.was_window_limited = is_own && 4 * socket.window_limited.saturating_sub(limited) > span;
             self.limited = Some((now, socket.window_limited));
             self.was_idle = false;
@@ -202,7 +203,7 @@ mod tests {
 
     /// Returns the state in which hyper has written `flushed` bytes, and the listener's machine has acknowledged `acked` and
     /// offers `window`.
-    fn wire(flushed: u64, acked: u64, window: u64) -> TrackedState {
+    fn state(flushed: u64, acked: u64, window: u64) -> TrackedState {
         let socket = TcpInfo {
             acked_bytes: acked,
             window_bytes: Some(window),
@@ -218,18 +219,18 @@ mod tests {
     #[test]
     fn a_packet_is_acknowledged_with_its_last_byte() {
         let mut in_flight = InFlight::default();
-        in_flight.advance(&wire(100, 100, WINDOW), at(0), |_| panic!("there is none"));
+        in_flight.advance(&state(100, 100, WINDOW), at(0), |_| panic!("there is none"));
         assert_eq!(in_flight.reached(5), Reached { acked: 5, read: 5 }, "nothing is on its way");
         // hyper sends it in a frame of its own, 7 bytes more than was handed over.
         in_flight.write(5..6, 960, 1, 100, at(0));
         assert_eq!(in_flight.queued_bytes(), 960);
-        let busy = TrackedState { flushed_bytes: None, ..wire(0, 500, WINDOW) };
+        let busy = TrackedState { flushed_bytes: None, ..state(0, 500, WINDOW) };
         in_flight.advance(&busy, at(1), |_| panic!("it is in hyper"));
         assert_eq!(in_flight.reached(6), Reached { acked: 5, read: 5 });
-        in_flight.advance(&wire(1067, 1066, WINDOW), at(2), |_| panic!("a byte is missing"));
+        in_flight.advance(&state(1067, 1066, WINDOW), at(2), |_| panic!("a byte is missing"));
         assert_eq!(in_flight.waiting_since(), Some(at(0)));
         let mut spans = Vec::new();
-        in_flight.advance(&wire(1067, 1067, WINDOW), at(12), |span| spans.push(span));
+        in_flight.advance(&state(1067, 1067, WINDOW), at(12), |span| spans.push(span));
         assert_eq!(spans, [Duration::from_millis(10)], "it was acknowledged 2 ms before this look");
         assert_eq!(in_flight.reached(6), Reached { acked: 6, read: 6 });
         assert_eq!((in_flight.queued_bytes(), in_flight.waiting_since()), (0, None));
@@ -238,42 +239,42 @@ mod tests {
     #[test]
     fn unread_packets_count_as_lag_with_the_gap_before_them() {
         let mut in_flight = InFlight::default();
-        in_flight.advance(&wire(0, 0, WINDOW), at(0), |_| {});
+        in_flight.advance(&state(0, 0, WINDOW), at(0), |_| {});
         for number in 0..10_u64 {
             in_flight.write(number..number + 1, 1000, 1, number * 1000, at(number));
             let end = (number + 1) * 1000;
             // From the fifth on, the program does not read.
             let window = WINDOW - (number + 1).saturating_sub(5) * 1000;
-            in_flight.advance(&wire(end, end, window), at(number), |_| {});
+            in_flight.advance(&state(end, end, window), at(number), |_| {});
         }
         assert_eq!(in_flight.reached(10), Reached { acked: 10, read: 5 });
         // Twenty are lost; the next one is sent, not acknowledged.
         in_flight.write(10..31, 1000, 1, 10_000, at(31));
-        in_flight.advance(&wire(11_000, 10_000, WINDOW - 5000), at(32), |_| {});
+        in_flight.advance(&state(11_000, 10_000, WINDOW - 5000), at(32), |_| {});
         assert_eq!(in_flight.reached(31), Reached { acked: 10, read: 5 });
-        in_flight.advance(&wire(11_000, 11_000, WINDOW - 6000), at(33), |_| {});
+        in_flight.advance(&state(11_000, 11_000, WINDOW - 6000), at(33), |_| {});
         assert_eq!(in_flight.reached(31), Reached { acked: 31, read: 5 });
-        in_flight.advance(&wire(11_000, 11_000, WINDOW), at(34), |_| {});
+        in_flight.advance(&state(11_000, 11_000, WINDOW), at(34), |_| {});
         assert_eq!(in_flight.reached(31), Reached { acked: 31, read: 31 });
         // Two in a row, with no look between.
         in_flight.write(31..32, 1000, 1, 11_000, at(40));
         in_flight.write(32..33, 1000, 1, 12_000, at(40));
-        in_flight.advance(&wire(13_000, 12_000, WINDOW), at(41), |_| {});
+        in_flight.advance(&state(13_000, 12_000, WINDOW), at(41), |_| {});
         assert_eq!(in_flight.reached(33), Reached { acked: 32, read: 32 });
     }
 
     #[test]
     fn more_packets_than_are_followed_only_blur_positions() {
         let mut in_flight = InFlight::default();
-        in_flight.advance(&wire(0, 0, WINDOW), at(0), |_| {});
+        in_flight.advance(&state(0, 0, WINDOW), at(0), |_| {});
         let sent = 3 * MAX_PACKETS as u64;
         for number in 0..sent {
             in_flight.write(number..number + 1, 10, 1, number * 10, at(number));
-            in_flight.advance(&wire((number + 1) * 10, 0, WINDOW), at(number), |_| {});
+            in_flight.advance(&state((number + 1) * 10, 0, WINDOW), at(number), |_| {});
             assert!(in_flight.packets.len() <= MAX_PACKETS);
         }
         for acked in [0, sent * 5, sent * 10] {
-            in_flight.advance(&wire(sent * 10, acked, WINDOW), at(sent), |_| {});
+            in_flight.advance(&state(sent * 10, acked, WINDOW), at(sent), |_| {});
             let left = in_flight.reached(sent).acked;
             assert!(left <= acked / 10 && left + 8 >= acked / 10, "{left} of {acked}");
         }

@@ -1,5 +1,5 @@
-//! The receive window of a listener's machine, and what it says about bytes that the machine has received and the
-//! listener's program has not read.
+//! The receive window of a listener's machine, from which follows how many received bytes the listener's program has not
+//! read.
 //!
 //! The machine of a program that reads everything offers the same window again and again. Unread bytes are missing from
 //! the window, so that many are certain. There may be more: while the buffer fills, Linux packs its content more tightly
@@ -9,12 +9,12 @@
 //! of the edge counts as unread too, up to the size of that buffer. For a program that reads nothing this is exact. For
 //! one that reads slowly out of a large full buffer, up to a third of its window too much may be reported.
 
-/// What a default receive buffer received before its window closed, in bytes, on Linux 6.18: 123,008 with packets of 1920
+/// Bytes that a default receive buffer took before its window closed, on Linux 6.18: 123,008 with packets of 1920
 /// bytes, 127,488 with 11,520, 143,104 with 960. A machine that offers a smaller window is taken to have a buffer of this
 /// size.
-const DEFAULT_BUFFER: u64 = 144 * 1024;
+const DEFAULT_BUFFER_BYTES: u64 = 144 * 1024;
 /// A program reads if this many times as much was sent as the window has narrowed by, and the window is more than half
-/// open. What is missing from the window then is its new width, or the buffer of a player. The window of a frozen
+/// open. The missing part of the window then is its new width, or the buffer of a player. The window of a frozen
 /// program narrowed by at least a fifteenth of what was sent.
 const READING_FACTOR: u64 = 32;
 /// Packets shorter than an Ethernet segment are packed more tightly than others: a frozen program was sent up to 14 times
@@ -31,7 +31,7 @@ const BRIEF_PART: u64 = 16;
 const SETTLED_TENTHS: u64 = 7;
 /// No default buffer offers less than this. A program that offers less has set a buffer of its own, which receives hardly
 /// more than it offers: at most 7 % more was seen, with buffers of 2 to 16 KB.
-const MIN_DEFAULT_WINDOW: u64 = 60_000;
+const MIN_DEFAULT_WINDOW_BYTES: u64 = 60_000;
 
 /// The receive window of one connection, followed from look to look.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ pub struct ReceiveWindow {
     acked: u64,
     /// Bytes that had been received when the window became so wide; `None` if it always was.
     widened: Option<u64>,
-    /// The greatest width was brief.
+    /// Whether the greatest width was brief.
     is_brief: bool,
     /// The current window, and the bytes that had been received when it became that.
     held: (u64, u64),
@@ -51,7 +51,7 @@ pub struct ReceiveWindow {
 impl ReceiveWindow {
     /// Returns whether the listener's program has set a smaller buffer than the system's default.
     pub fn is_small(&self) -> bool {
-        self.widest < MIN_DEFAULT_WINDOW
+        self.widest < MIN_DEFAULT_WINDOW_BYTES
     }
 
     /// Returns the number of unread bytes, after the listener's machine has acknowledged `acked` bytes and offered
@@ -88,7 +88,7 @@ impl ReceiveWindow {
         let hidden = if self.is_small() {
             self.widest / 14
         } else {
-            DEFAULT_BUFFER.saturating_sub(self.widest).clamp(self.widest / 4, self.widest * 17 / 16)
+            DEFAULT_BUFFER_BYTES.saturating_sub(self.widest).clamp(self.widest / 4, self.widest * 17 / 16)
         };
         let packed = if packet_bytes < SEGMENT_BYTES { SHORT_PACKET_FACTOR } else { 1 };
         (narrowed + moved.min(hidden).min(packed * narrowed)).min(acked)

@@ -39,9 +39,9 @@ pub struct TrackedSocket {
     written: AtomicU64,
     /// `written` when hyper last had nothing buffered.
     flushed: AtomicU64,
-    /// hyper has nothing buffered.
+    /// Whether hyper has nothing buffered.
     is_flushed: AtomicBool,
-    /// A body waits until hyper has nothing buffered.
+    /// Whether a body waits until hyper has nothing buffered.
     is_flush_awaited: AtomicBool,
     /// Number of calls of `state`.
     #[cfg(test)]
@@ -80,13 +80,13 @@ impl TrackedSocket {
         self.is_flushed.load(Ordering::Acquire)
     }
 
-    /// Has the connection's task polled again once [`is_flushed`](Self::is_flushed) is true.
+    /// Wakes the connection's task once [`is_flushed`](Self::is_flushed) is true.
     pub fn await_flush(&self) {
         self.is_flush_awaited.store(true, Ordering::Release);
     }
 
-    /// Notes that hyper is given bytes. Returns the bytes written so far.
-    pub fn write(&self) -> u64 {
+    /// Notes that hyper is about to get bytes. Returns the bytes written so far.
+    pub fn begin_write(&self) -> u64 {
         self.is_flushed.store(false, Ordering::Release);
         self.written.load(Ordering::Acquire)
     }
@@ -100,7 +100,7 @@ impl TrackedSocket {
         is_flushed.then_some(flushed)
     }
 
-    /// Returns where the connection stands now. It costs a system call of a microsecond or two.
+    /// Returns the state of the connection now. Costs a system call of a microsecond or two.
     #[must_use]
     pub fn state(&self) -> TrackedState {
         #[cfg(test)]
@@ -148,7 +148,7 @@ impl TrackedStream {
         Ok(Self { stream, socket: tracked })
     }
 
-    /// Returns what other threads may see of it.
+    /// Returns the part of it that other threads may use.
     #[must_use]
     pub fn socket(&self) -> &Arc<TrackedSocket> {
         &self.socket

@@ -1,4 +1,4 @@
-//! Why a codec can't carry a source, each with what would work.
+//! The reasons why a codec can't carry a source, each with a format that works.
 
 use std::ops::RangeInclusive;
 

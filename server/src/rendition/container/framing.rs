@@ -5,9 +5,8 @@ use std::ops::Range;
 use aircheck_engine::{Format, Gap};
 use bytes::Bytes;
 
-use crate::rendition::container::message;
-
 use crate::rendition::codec::OpusPacket;
+use crate::rendition::container::message;
 use crate::rendition::container::ogg::OggOpus;
 use crate::rendition::encoder::Encoded;
 
@@ -29,7 +28,7 @@ pub enum Framing {
     Ogg(Box<OggOpus>),
 }
 
-/// What is written in place of lost blocks.
+/// The replacement of lost blocks.
 #[derive(Debug)]
 pub enum GapFill {
     /// Nothing.
@@ -50,7 +49,7 @@ impl Framing {
         }
     }
 
-    /// Returns what is written in place of lost blocks.
+    /// Returns the replacement of lost blocks.
     pub fn fill(&mut self, gap: Gap) -> GapFill {
         let end = gap.from + gap.blocks;
         match self {
@@ -58,7 +57,7 @@ impl Framing {
             // Pages carry their positions, so a gap shows without a notice.
             Self::Plain { .. } | Self::Ogg(_) => GapFill::Nothing,
             Self::Json => GapFill::Notice(format!("{}\n", message::gap(gap)).into()),
-            // The id is the last missing number, so that a listener that reconnects is not told of the loss again.
+            // The id is the last missing number, so that a listener that reconnects does not get the notice again.
             Self::Events => {
                 GapFill::Notice(format!("id: {}\nevent: gap\ndata: {}\n\n", end - 1, message::gap(gap)).into())
             }
@@ -75,7 +74,7 @@ impl Framing {
         }
     }
 
-    /// Returns the bytes after the last packet. `tail` is what the encoder still had when the stream ended.
+    /// Returns the bytes after the last packet. `tail` is the [`Tail`](crate::rendition::encoders::Tail) of the encoder.
     pub fn end(&mut self, tail: &[OpusPacket]) -> Option<Bytes> {
         match self {
             Self::Ogg(ogg) => Some(ogg.end(tail, None)),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::rendition::codec::OpusBitrate;
 
-/// Returns how the samples of a payload are written; `None` for Opus.
+/// Returns the encoding of a payload's samples; `None` for Opus.
 #[must_use]
 pub const fn samples(payload: Payload) -> Option<PcmEncoding> {
     match payload {
@@ -32,7 +32,7 @@ pub fn binary(payload: Payload, stamp: Stamp, bytes: &[u8]) -> Bytes {
     message.into()
 }
 
-/// How packets of Opus lie in a stream, in frames at 48 kHz, and their bitrate.
+/// The layout of Opus packets in a stream, in frames at 48 kHz, and their bitrate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PacketLayout {
     /// Length of a packet: packet *n* starts at *n* times it.
@@ -43,7 +43,7 @@ pub struct PacketLayout {
     pub bitrate: OpusBitrate,
 }
 
-/// Returns the first message: what is to come, and for Opus how its packets lie.
+/// Returns the first message: the format of the stream, and for Opus the layout of its packets.
 #[must_use]
 pub fn hello(format: Format, payload: Payload, layout: Option<PacketLayout>, listener: u64) -> String {
     let hello = Hello {
@@ -62,7 +62,7 @@ pub fn hello(format: Format, payload: Payload, layout: Option<PacketLayout>, lis
     ServerText::Hello(hello).to_json()
 }
 
-/// Returns the notice of a gap in JSON, as every rendition has it that can tell of gaps.
+/// Returns the notice of a gap in JSON, which is the same in every rendition with notices.
 #[must_use]
 pub fn gap(gap: Gap) -> String {
     GapNotice { from: gap.from, blocks: gap.blocks, reason: gap.reason.label().into() }.to_json()

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::storage::StorageFile;
 
-/// A gap with what is noted of it, in one segment, or in several if its silence does not fit into one.
+/// A gap with its note, which goes into one segment, or into several if its silence does not fit into one.
 #[derive(Clone, Debug)]
 pub(crate) struct GapNote {
     pub(crate) gap: Gap,

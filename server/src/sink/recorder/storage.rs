@@ -1,4 +1,4 @@
-//! Where the files of a recording are made: a directory, or in tests a storage that fails when it is told to.
+//! The place where a recording makes its files: a directory, or in tests a storage that fails on demand.
 
 use std::io::{self, Seek, Write};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ pub(crate) trait StorageFile: Clone + Write + Seek {
     /// Waits until everything that was written would survive a loss of power.
     fn sync(&self) -> io::Result<()>;
 
-    /// Cuts the file off after so many bytes.
+    /// Cuts the file off after `bytes` bytes.
     fn truncate(&self, bytes: u64) -> io::Result<()>;
 }
 

@@ -13,7 +13,7 @@ use super::segment_writer::SegmentWriter;
 
 /// After this time without a block, all blocks so far are synced to the disk.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(500);
-/// How often the end of the stream is looked for while the disk fails.
+/// Time between two checks for the end of the stream while the disk fails.
 const END_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Starts the thread. It ends with the stream; `head` is the stream's, to tell blocks that are missing then.

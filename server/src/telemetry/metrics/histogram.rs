@@ -10,9 +10,9 @@ use super::{label_set, labels};
 pub(super) struct HistogramFamily<'a> {
     pub(super) name: &'static str,
     pub(super) help: &'static str,
-    /// Wanted bounds, in the unit of the recorders. Each becomes the highest value of the bucket that it falls into.
+    /// Wanted bounds, in the unit of the recorded values. Each becomes the highest value of the bucket that it falls into.
     pub(super) bounds: &'static [u64],
-    /// Units of the recorders in one unit of the metric.
+    /// Units of the recorded values in one unit of the metric.
     pub(super) scale: u64,
     /// The name of the label that tells the series apart.
     pub(super) label: &'static str,

@@ -1,6 +1,6 @@
 //! The series of single listeners: those that are behind, and no others.
 //!
-//! A series costs memory in Prometheus for as long as its data is kept, so healthy listeners, who come and go all day,
+//! A series costs memory in Prometheus for as long as its data is kept, so healthy listeners, which come and go all day,
 //! have none. A listener that was behind has its series until it keeps up again ([`Listener::is_behind`]).
 
 use std::cmp::Reverse;
@@ -33,7 +33,7 @@ const GAUGES: [ListenerGauge; 6] = [
     ),
     (
         "aircheck_listener_burst_seconds",
-        "The part of that lag that the listener asked for.",
+        "The part of that lag that the listener requested.",
         None,
         |listener, standing| listener.mount().seconds(standing.burst),
     ),

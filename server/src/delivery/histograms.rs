@@ -14,27 +14,27 @@ const MAX_GAP_BLOCKS: u64 = 1 << 20;
 
 /// The histograms of the listeners of one mount.
 #[derive(Debug)]
-pub struct MountRecorders {
+pub struct MountHistograms {
     /// By rendition.
-    pub renditions: BTreeMap<Rendition, Arc<RenditionRecorders>>,
+    pub renditions: BTreeMap<Rendition, Arc<RenditionHistograms>>,
     /// Latencies by stage, of all renditions.
-    pub stages: Arc<StageRecorders>,
+    pub stages: Arc<StageHistograms>,
 }
 
 /// The histograms of the listeners of one rendition.
 #[derive(Debug)]
-pub struct RenditionRecorders {
-    /// For each block that was due to a listener, how far behind it was, without the lag that it asked for.
+pub struct RenditionHistograms {
+    /// The lag of its listener at each block that was due, without the requested part.
     pub lag_micros: SharedRecorder,
     /// Blocks missing in a row.
     pub gap_blocks: SharedRecorder,
-    /// Latencies by stage, which all renditions of a mount share.
-    pub stages: Arc<StageRecorders>,
+    /// Latencies by stage, which all renditions share.
+    pub stages: Arc<StageHistograms>,
 }
 
-/// Latencies of a mount's listeners by stage, in microseconds.
+/// The histograms of latencies by stage, in microseconds, over all listeners.
 #[derive(Debug)]
-pub struct StageRecorders {
+pub struct StageHistograms {
     /// From the dispatch of a block to the listener's connection.
     pub queue_micros: SharedRecorder,
     /// From there until the listener's machine has acknowledged it.
@@ -43,10 +43,10 @@ pub struct StageRecorders {
     pub ear_micros: SharedRecorder,
 }
 
-impl RenditionRecorders {
+impl RenditionHistograms {
     /// Makes empty histograms of a rendition whose listeners record latencies into `stages`.
     #[must_use]
-    pub fn new(stages: Arc<StageRecorders>) -> Self {
+    pub fn new(stages: Arc<StageHistograms>) -> Self {
         Self {
             lag_micros: SharedRecorder::new(MAX_MICROS, Precision::TwoDigits),
             gap_blocks: SharedRecorder::new(MAX_GAP_BLOCKS, Precision::TwoDigits),
@@ -55,18 +55,18 @@ impl RenditionRecorders {
     }
 }
 
-impl Default for StageRecorders {
+impl Default for StageHistograms {
     fn default() -> Self {
         let micros = || SharedRecorder::new(MAX_MICROS, Precision::TwoDigits);
         Self { queue_micros: micros(), socket_micros: micros(), ear_micros: micros() }
     }
 }
 
-impl Default for MountRecorders {
+impl Default for MountHistograms {
     fn default() -> Self {
-        let stages = Arc::<StageRecorders>::default();
+        let stages = Arc::<StageHistograms>::default();
         let renditions =
-            Rendition::ALL.map(|rendition| (rendition, Arc::new(RenditionRecorders::new(Arc::clone(&stages))))).into();
+            Rendition::ALL.map(|rendition| (rendition, Arc::new(RenditionHistograms::new(Arc::clone(&stages))))).into();
         Self { renditions, stages }
     }
 }

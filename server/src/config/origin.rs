@@ -1,4 +1,4 @@
-//! Host names and web sites, as requests name them.
+//! Host names and origins of web sites, as requests carry them.
 
 use std::net::Ipv6Addr;
 
