@@ -174,7 +174,7 @@ impl Running {
         let listener = runtime.block_on(TcpListener::bind(config.http.listen))?;
         let address = listener.local_addr()?;
         let (stream, kind) = source::start(&config.capture)?;
-        let server = Server::new(config.clone(), ServedMount::new(Mount::new(&stream, kind)?, None, &config));
+        let server = Server::new(config.clone(), vec![ServedMount::new(Mount::new(&stream, kind)?, None, &config)]);
         runtime.spawn(http::serve(listener, Arc::clone(&server), std::future::pending()));
         Ok(Self { address, server, _stream: stream, _runtime: runtime })
     }

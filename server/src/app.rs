@@ -80,7 +80,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     };
     let capture = Arc::clone(stream.capture());
     let mount = ServedMount::new(Mount::new(&stream, kind)?, recording.clone(), &config);
-    let server = Server::new(config, mount);
+    let server = Server::new(config, vec![mount]);
     let (closing, closed) = oneshot::channel();
     let mut serving = tokio::spawn(http::serve(listener, server, async {
         // An error means that the sender is gone, which is a reason to stop as well.

@@ -41,7 +41,14 @@ pub(crate) enum Failure {
     /// The server closed the WebSocket for another reason than the end of the stream.
     #[error("the server ended this listener: {why} (code {code})")]
     Ended { code: u16, why: String },
+    /// This program can't play.
+    #[cfg(not(feature = "play"))]
+    #[error(
+        "cannot play: this aircheckctl was built without the feature `play` (build it with that, or leave out --play)"
+    )]
+    CannotPlay,
     /// There is no output device.
+    #[cfg(feature = "play")]
     #[error("no audio output device: {0} (connect one or start the sound server, or leave out --play)")]
     NoOutput(String),
     /// The output device does not play, or no longer.

@@ -55,7 +55,7 @@ fn frame(message: &Message) -> Vec<u8> {
         other => other.clone().into_data().to_vec(),
     };
     let mut bytes = Vec::new();
-    FrameHeader { opcode, ..FrameHeader::default() }.format(payload.len() as u64, &mut bytes).unwrap();
+    FrameHeader { opcode, ..FrameHeader::default() }.format(payload.len() as u64, &mut bytes).expect("a frame");
     [bytes, payload].concat()
 }
 
@@ -239,7 +239,7 @@ fn a_server_that_is_not_there_is_one_line() {
 #[test]
 fn wrong_usage_is_one_line_and_2() {
     let cases: [(&[&str], &str); 5] = [
-        (&["http://h:1/stream.wav"], "gaps cannot be seen in /stream.wav; use http://h:1/"),
+        (&["http://h:1/stream.wav"], "gaps cannot be seen in /stream.wav (use http://h:1/)"),
         (&["https://h/"], "https is not supported"),
         (&["ht tp"], "not a URL"),
         (&["h:1", "--for", "ages"], "--for"),

@@ -225,7 +225,7 @@ fn more_listeners_than_descriptors_is_wrong_usage_with_the_number_that_fits() {
     let said = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
-    let fits = said.split("say --listeners ").nth(1).and_then(|rest| rest.split(',').next()).expect("a number");
+    let fits = said.split("write --listeners ").nth(1).and_then(|rest| rest.split(',').next()).expect("a number");
     assert!(fits.parse::<u64>().is_ok_and(|fits| (51..100).contains(&fits)), "more than the soft limit has: {fits}");
     let output = shell("ulimit -Sn 50 && ulimit -Hn 100;", fits);
     let said = String::from_utf8(output.stderr).expect("UTF-8");

@@ -1,14 +1,25 @@
-//! The histograms over all listeners of a rendition, and over all listeners of the server.
+//! The histograms that all listeners of a mount record into.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aircheck_api::Rendition;
 use aircheck_engine::{Precision, SharedRecorder};
 
 /// Lags and latencies are recorded up to this many microseconds: four and a half minutes.
 pub const MAX_MICROS: u64 = 1 << 28;
 /// Gaps are recorded up to this many blocks: over two hours of 10 ms.
 const MAX_GAP_BLOCKS: u64 = 1 << 20;
+
+/// The histograms of the listeners of one mount.
+#[derive(Debug)]
+pub struct MountHistograms {
+    /// By rendition.
+    pub renditions: BTreeMap<Rendition, Arc<RenditionHistograms>>,
+    /// Latencies by stage, of all renditions.
+    pub stages: Arc<StageHistograms>,
+}
 
 /// The histograms of the listeners of one rendition.
 #[derive(Debug)]
@@ -48,6 +59,15 @@ impl Default for StageHistograms {
     fn default() -> Self {
         let micros = || SharedRecorder::new(MAX_MICROS, Precision::TwoDigits);
         Self { queue_micros: micros(), socket_micros: micros(), ear_micros: micros() }
+    }
+}
+
+impl Default for MountHistograms {
+    fn default() -> Self {
+        let stages = Arc::<StageHistograms>::default();
+        let renditions =
+            Rendition::ALL.map(|rendition| (rendition, Arc::new(RenditionHistograms::new(Arc::clone(&stages))))).into();
+        Self { renditions, stages }
     }
 }
 

@@ -74,6 +74,8 @@ pub struct JoinRequest {
     pub mount: Arc<Mount>,
     /// The rendition that it gets.
     pub rendition: Rendition,
+    /// What it records into, together with the other listeners of this rendition.
+    pub histograms: Arc<RenditionHistograms>,
     /// The overflow policy.
     pub overflow: Overflow,
     /// The limits of its lag.
@@ -88,8 +90,8 @@ pub struct JoinRequest {
 
 impl Listener {
     /// Makes a listener that connects now.
-    pub(super) fn new(id: u64, request: JoinRequest, histograms: Arc<RenditionHistograms>) -> Self {
-        let JoinRequest { name, mount, rendition, overflow, limits, tally, socket, hang_up } = request;
+    pub(super) fn new(id: u64, request: JoinRequest) -> Self {
+        let JoinRequest { name, mount, rendition, histograms, overflow, limits, tally, socket, hang_up } = request;
         Self {
             id,
             name,

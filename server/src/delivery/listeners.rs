@@ -6,15 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aircheck_api::{EventKind, LeaveReason, Rendition};
 use aircheck_engine::{Loss, Snapshot};
 
-use crate::delivery::histograms::{RenditionHistograms, StageHistograms};
 use crate::delivery::listener::{JoinRequest, Listener};
 
 /// The listeners that are present, and the totals over those that are gone.
 #[derive(Debug)]
 pub struct Listeners {
     max_listeners: usize,
-    histograms: BTreeMap<Rendition, Arc<RenditionHistograms>>,
-    stages: Arc<StageHistograms>,
     state: Mutex<State>,
 }
 
@@ -70,12 +67,7 @@ impl Listeners {
     /// Makes an empty list that accepts at most `max_listeners` at a time.
     #[must_use]
     pub fn new(max_listeners: usize) -> Arc<Self> {
-        let stages = Arc::<StageHistograms>::default();
-        let histograms = Rendition::ALL
-            .into_iter()
-            .map(|rendition| (rendition, Arc::new(RenditionHistograms::new(Arc::clone(&stages)))))
-            .collect();
-        Arc::new(Self { max_listeners, histograms, stages, state: Mutex::default() })
+        Arc::new(Self { max_listeners, state: Mutex::default() })
     }
 
     /// Returns whether the limit is reached.
@@ -90,14 +82,13 @@ impl Listeners {
     ///
     /// When the limit is reached.
     pub fn join(self: &Arc<Self>, request: JoinRequest) -> Result<Registration, Full> {
-        let histograms = Arc::clone(&self.histograms[&request.rendition]);
         let mut state = self.state();
         if state.present.len() >= self.max_listeners {
             return Err(Full);
         }
         state.next_id += 1;
         let id = state.next_id;
-        let listener = Arc::new(Listener::new(id, request, histograms));
+        let listener = Arc::new(Listener::new(id, request));
         state.present.insert(id, Arc::clone(&listener));
         drop(state);
         listener.publish(EventKind::Joined);
@@ -114,18 +105,6 @@ impl Listeners {
     #[must_use]
     pub fn count(&self) -> usize {
         self.state().present.len()
-    }
-
-    /// Returns the histograms of each rendition.
-    #[must_use]
-    pub fn histograms(&self) -> &BTreeMap<Rendition, Arc<RenditionHistograms>> {
-        &self.histograms
-    }
-
-    /// Returns the latencies by stage.
-    #[must_use]
-    pub fn stages(&self) -> &StageHistograms {
-        &self.stages
     }
 
     /// Returns the totals. None of them ever decreases, except `present` and `queued`.

@@ -141,6 +141,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::delivery::histograms::MountHistograms;
     use crate::delivery::listener::JoinRequest;
     use crate::delivery::listeners::Listeners;
     use crate::delivery::socket::tracked_stream::TrackedStream;
@@ -165,6 +166,7 @@ mod tests {
             name: String::new(),
             mount,
             rendition: Rendition::Pcm,
+            histograms: Arc::clone(&MountHistograms::default().renditions[&Rendition::Pcm]),
             overflow: Overflow::SkipToLive,
             limits: Limits { behind: 25, far_behind: 75, max_lag: Some(100) },
             tally: Arc::clone(subscription.packets.tally()),

@@ -36,7 +36,8 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>, shutdown: impl Fu
     let local = listener.local_addr()?;
     // Every connection holds a receiver for as long as it is open.
     let (closing, open) = watch::channel(false);
-    let watching = tokio::spawn(watch(Arc::clone(&server.mount().mount), Arc::clone(server.listeners())));
+    let mounts = server.mounts().iter().map(|served| Arc::clone(&served.mount)).collect();
+    let watching = tokio::spawn(watch(mounts, Arc::clone(server.listeners())));
     let mut acceptor = Acceptor::new(Arc::clone(&server), local);
     tokio::pin!(shutdown);
     loop {
@@ -49,7 +50,7 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>, shutdown: impl Fu
         }
     }
     drop((listener, acceptor));
-    server.mount().mount.events().finish();
+    server.mounts().iter().for_each(|served| served.mount.events().finish());
     drop(open);
     // Fails if no connection is open.
     let _ = closing.send(true);

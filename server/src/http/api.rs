@@ -11,7 +11,7 @@ use crate::http::server::{ServedMount, Server};
 
 /// Returns the document of `/api/v1/status`, for a request at the address `local`.
 pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
-    let ServedMount { mount, encoders, recording } = &**server.mount();
+    let ServedMount { mount, encoders, recording, .. } = &**server.first_mount();
     let (config, format, capture, state) = (server.config(), mount.format(), mount.capture(), mount.state());
     let decibels = |level: f32| level.is_finite().then_some(level);
     Status {

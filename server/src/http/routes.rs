@@ -166,12 +166,12 @@ async fn route<B>(server: &Arc<Server>, context: &Arc<Context>, request: &mut Re
         },
         Route::Events => events(server, request.headers(), head_only),
         // A server is healthy if a restart would not help it, and ready if sound comes.
-        Route::Health if server.mount().mount.state() == StreamState::Ended => {
+        Route::Health if server.first_mount().mount.state() == StreamState::Ended => {
             word(StatusCode::SERVICE_UNAVAILABLE, "ended")
         }
         Route::Health => word(StatusCode::OK, "ok"),
         Route::Ready => {
-            let state = server.mount().mount.state();
+            let state = server.first_mount().mount.state();
             let status = if state == StreamState::Live { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             word(status, state.name())
         }
@@ -217,7 +217,7 @@ fn events(server: &Server, headers: &HeaderMap, head_only: bool) -> Reply {
     if head_only {
         return event_stream(UnsyncBoxBody::default());
     }
-    match server.mount().mount.events().subscribe(last) {
+    match server.first_mount().mount.events().subscribe(last) {
         Ok(events) => event_stream(EventsBody::new(events).boxed_unsync()),
         Err(ended) => error(StatusCode::SERVICE_UNAVAILABLE, ended.to_string()),
     }

@@ -7,13 +7,14 @@ use aircheck_engine::Timestamp;
 use bytes::Bytes;
 
 use crate::config::Config;
+use crate::delivery::histograms::MountHistograms;
 use crate::delivery::listeners::Listeners;
 use crate::http::listener_table::{ListenerTable, TABLE_INTERVAL};
 use crate::http::shared::Shared;
 use crate::mount::Mount;
 use crate::rendition::encoders::Encoders;
 use crate::sink::recorder::Recording;
-use crate::telemetry::metrics::{Exposition, Metrics};
+use crate::telemetry::metrics::{Exposition, Metrics, MountView};
 
 /// The status that is pushed to pages is made at most this often: twice for each of its events.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
@@ -25,7 +26,8 @@ const ENCODER_BUFFER: Duration = Duration::from_secs(1);
 pub struct Server {
     config: Config,
     started_at: Timestamp,
-    mount: Arc<ServedMount>,
+    /// Never empty.
+    mounts: Vec<Arc<ServedMount>>,
     listeners: Arc<Listeners>,
     metrics: Metrics,
     table: Shared<ListenerTable>,
@@ -39,6 +41,8 @@ pub struct ServedMount {
     pub mount: Arc<Mount>,
     /// The encoders that run for its listeners.
     pub encoders: Arc<Encoders>,
+    /// What its listeners record into.
+    pub histograms: MountHistograms,
     /// The recording of it, if there is one.
     pub recording: Option<Arc<Recording>>,
 }
@@ -51,20 +55,25 @@ impl ServedMount {
         let history = format.blocks_in(config.capture.history) as usize;
         let buffer = format.blocks_in(ENCODER_BUFFER) as usize;
         let encoders = Encoders::new(mount.hub().clone(), format, history, buffer);
-        Self { mount, encoders, recording }
+        Self { mount, encoders, histograms: MountHistograms::default(), recording }
     }
 }
 
 impl Server {
-    /// Makes a server without listeners for one mount, which is at `/stream*`.
+    /// Makes a server without listeners. The first of `mounts` is at `/stream*`.
+    ///
+    /// # Panics
+    ///
+    /// Without a mount.
     #[must_use]
-    pub fn new(config: Config, mount: ServedMount) -> Arc<Self> {
+    pub fn new(config: Config, mounts: Vec<ServedMount>) -> Arc<Self> {
+        assert!(!mounts.is_empty(), "a server has a mount");
         let listeners = Listeners::new(config.http.max_listeners);
-        let metrics = Metrics::new(&mount.mount);
+        let metrics = Metrics::new(mounts.iter().map(|served| &*served.mount));
         Arc::new(Self {
             config,
             started_at: Timestamp::now(),
-            mount: Arc::new(mount),
+            mounts: mounts.into_iter().map(Arc::new).collect(),
             listeners,
             metrics,
             table: Shared::new(TABLE_INTERVAL),
@@ -86,8 +95,14 @@ impl Server {
 
     /// Returns the mount at `/stream*`.
     #[must_use]
-    pub fn mount(&self) -> &Arc<ServedMount> {
-        &self.mount
+    pub fn first_mount(&self) -> &Arc<ServedMount> {
+        &self.mounts[0]
+    }
+
+    /// Returns all mounts.
+    #[must_use]
+    pub fn mounts(&self) -> &[Arc<ServedMount>] {
+        &self.mounts
     }
 
     /// Returns the listeners of all mounts.
@@ -120,8 +135,15 @@ impl Server {
     /// Returns all metrics as text.
     #[must_use]
     pub fn render_metrics(&self, exposition: Exposition) -> String {
-        let ServedMount { mount, recording, .. } = &*self.mount;
-        let recording = recording.as_ref().map(|recording| recording.status());
-        self.metrics.render(exposition, mount, recording.as_ref(), &self.listeners)
+        let mounts: Vec<_> = self
+            .mounts
+            .iter()
+            .map(|served| MountView {
+                mount: &served.mount,
+                histograms: &served.histograms,
+                recording: served.recording.as_ref().map(|recording| recording.status()),
+            })
+            .collect();
+        self.metrics.render(exposition, &mounts, &self.listeners)
     }
 }

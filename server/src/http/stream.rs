@@ -39,11 +39,13 @@ pub(super) fn listen(
     headers: &HeaderMap,
     head_only: bool,
 ) -> Reply {
-    let encoding =
-        match query.check_gaps(rendition).and_then(|()| query.encoding(rendition, server.mount().mount.flac_bits())) {
-            Ok(encoding) => encoding,
-            Err(message) => return error(StatusCode::BAD_REQUEST, message),
-        };
+    let encoding = match query
+        .check_gaps(rendition)
+        .and_then(|()| query.encoding(rendition, server.first_mount().mount.flac_bits()))
+    {
+        Ok(encoding) => encoding,
+        Err(message) => return error(StatusCode::BAD_REQUEST, message),
+    };
     let gather = match query.gather(rendition, server.config()) {
         Ok(gather) => gather,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
@@ -52,7 +54,7 @@ pub(super) fn listen(
         Ok(last_event) => last_event,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
-    let format = server.mount().mount.format();
+    let format = server.first_mount().mount.format();
     let mut reply = if head_only {
         Response::new(UnsyncBoxBody::default())
     } else {
@@ -82,7 +84,7 @@ pub(super) fn listen(
 pub(super) fn websocket<B>(server: &Server, context: &Arc<Context>, query: &Query, request: &mut Request<B>) -> Reply {
     let encoding = match query
         .check_gaps(Rendition::WebSocket)
-        .and_then(|()| query.encoding(Rendition::WebSocket, server.mount().mount.flac_bits()))
+        .and_then(|()| query.encoding(Rendition::WebSocket, server.first_mount().mount.flac_bits()))
     {
         Ok(encoding) => encoding,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
@@ -98,7 +100,7 @@ pub(super) fn websocket<B>(server: &Server, context: &Arc<Context>, query: &Quer
         Ok(packets) => packets,
         Err(reply) => return *reply,
     };
-    let format = server.mount().mount.format();
+    let format = server.first_mount().mount.format();
     let hello = message::hello(format, encoding.payload(), encoding.packets(format), packets.listener().id());
     let context = Arc::clone(context);
     tokio::spawn(async move {
@@ -133,12 +135,12 @@ fn join(
     last_event: Option<u64>,
     gather: Duration,
 ) -> Result<PacketReader, Box<Reply>> {
-    let format = server.mount().mount.format();
+    let format = server.first_mount().mount.format();
     let options = query.subscribe(server.config(), format, last_event);
     if server.listeners().is_full() {
         return Err(full(server).into());
     }
-    let subscription = server.mount().encoders.subscribe(encoding, options).map_err(|refused| match refused {
+    let subscription = server.first_mount().encoders.subscribe(encoding, options).map_err(|refused| match refused {
         EncoderError::Subscribe(SubscribeError::Ended) => {
             server.metrics().refuse(RefusalReason::Ended);
             error(StatusCode::SERVICE_UNAVAILABLE, "the stream has ended")
@@ -151,8 +153,9 @@ fn join(
     })?;
     let joining = JoinRequest {
         name: query.name.clone().unwrap_or_default(),
-        mount: Arc::clone(&server.mount().mount),
+        mount: Arc::clone(&server.first_mount().mount),
         rendition,
+        histograms: Arc::clone(&server.first_mount().histograms.renditions[&rendition]),
         overflow: options.overflow,
         limits: query.limits(server.config(), format),
         tally: Arc::clone(subscription.packets.tally()),

@@ -1,7 +1,7 @@
 //! The metrics that Prometheus reads.
 //!
 //! Counters and gauges go through the `metrics` crate and its Prometheus exporter. Histograms are written from our own
-//! recorders, because the exporter's buckets are not exact and its histograms allocate where they are filled. The series
+//! histograms, because the exporter's buckets are not exact and its histograms allocate where they are filled. The series
 //! of single listeners are written from the list of listeners, because the exporter never forgets a series; these are
 //! gone with the listener. The exporter formats all of it.
 
@@ -13,14 +13,14 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use aircheck_api::{LeaveReason, RecordingStatus, Rendition};
-use aircheck_engine::{Loss, SharedRecorder};
+use aircheck_engine::{Format, Loss, SharedRecorder};
 use metrics::{Counter, Gauge, Label};
 use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
 use metrics_exporter_prometheus::{LabelSet, PrometheusBuilder, PrometheusHandle};
 
 pub use self::exposition::Exposition;
 use self::histogram::HistogramFamily;
-use crate::delivery::histograms::RenditionHistograms;
+use crate::delivery::histograms::{MountHistograms, RenditionHistograms, StageHistograms};
 use crate::delivery::listeners::{Listeners, RenditionTotals};
 use crate::mount::Mount;
 
@@ -87,9 +87,21 @@ pub struct Metrics {
     refused: BTreeMap<RefusalReason, Counter>,
     left: BTreeMap<LeaveReason, Counter>,
     renditions: BTreeMap<Rendition, RenditionMetrics>,
-    capture: CaptureMetrics,
+    /// By mount.
+    captures: Vec<CaptureMetrics>,
     /// Held from the first count to the last line, so that no answer mixes two moments.
     rendering: Mutex<()>,
+}
+
+/// What the metrics show of a mount.
+#[derive(Debug)]
+pub struct MountView<'a> {
+    /// The source on the air.
+    pub mount: &'a Mount,
+    /// What its listeners have recorded.
+    pub histograms: &'a MountHistograms,
+    /// Its recording, if there is one.
+    pub recording: Option<RecordingStatus>,
 }
 
 /// The metrics of a mount's capture.
@@ -114,20 +126,19 @@ struct RenditionMetrics {
 }
 
 impl Metrics {
-    /// Makes the metrics of a server for one mount. Counters start from zero.
+    /// Makes the metrics of a server with these mounts. Counters start from zero.
     #[must_use]
-    pub fn new(mount: &Mount) -> Self {
+    pub fn new<'a>(mounts: impl Iterator<Item = &'a Mount>) -> Self {
         let recorder = PrometheusBuilder::new().build_recorder();
         let prometheus = recorder.handle();
-        metrics::with_local_recorder(&recorder, || Self::register(prometheus, mount))
+        metrics::with_local_recorder(&recorder, || Self::register(prometheus, mounts))
     }
 
     /// Registers every series with the current recorder.
-    fn register(prometheus: PrometheusHandle, mount: &Mount) -> Self {
+    fn register<'a>(prometheus: PrometheusHandle, mounts: impl Iterator<Item = &'a Mount>) -> Self {
         describe();
         metrics::counter!("aircheck_capture_restarts_total").absolute(0);
         metrics::gauge!("aircheck_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-        metrics::gauge!("aircheck_block_seconds").set(mount.format().block_span().as_secs_f64());
         let by_reason = |name: &'static str, reason| counter(name, &[("reason", reason)]);
         Self {
             prometheus,
@@ -138,7 +149,7 @@ impl Metrics {
                 .map(|reason| (reason, by_reason("aircheck_listeners_left_total", reason.name())))
                 .into(),
             renditions: Rendition::ALL.map(|rendition| (rendition, RenditionMetrics::register(rendition))).into(),
-            capture: CaptureMetrics::register(mount.format().channels()),
+            captures: mounts.map(|mount| CaptureMetrics::register(mount.format())).collect(),
             rendering: Mutex::new(()),
         }
     }
@@ -152,15 +163,9 @@ impl Metrics {
 
     /// Returns all metrics as text.
     #[must_use]
-    pub fn render(
-        &self,
-        exposition: Exposition,
-        mount: &Mount,
-        recording: Option<&RecordingStatus>,
-        listeners: &Listeners,
-    ) -> String {
+    pub fn render(&self, exposition: Exposition, mounts: &[MountView<'_>], listeners: &Listeners) -> String {
         let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
-        self.capture.set(mount);
+        self.captures.iter().zip(mounts).for_each(|(capture, view)| capture.set(view.mount));
         let totals = listeners.totals();
         let none = RenditionTotals::default();
         for (rendition, metrics) in &self.renditions {
@@ -170,10 +175,10 @@ impl Metrics {
             counter.absolute(totals.left.get(reason).copied().unwrap_or_default());
         }
         let mut text = self.prometheus.render();
-        for family in histograms(mount, listeners) {
+        for family in histograms(mounts) {
             family.write(&mut text);
         }
-        if let Some(recording) = recording {
+        for recording in mounts.iter().filter_map(|view| view.recording.as_ref()) {
             write_recording(&mut text, recording);
         }
         listeners::write(&mut text, listeners);
@@ -182,7 +187,8 @@ impl Metrics {
 }
 
 impl CaptureMetrics {
-    fn register(channels: u16) -> Self {
+    fn register(format: Format) -> Self {
+        metrics::gauge!("aircheck_block_seconds").set(format.block_span().as_secs_f64());
         let lost = |reason| counter("aircheck_capture_lost_blocks_total", &[("reason", reason)]);
         let level = |channel: u16, kind| {
             let labels = vec![Label::new("channel", channel.to_string()), Label::from_static_parts("kind", kind)];
@@ -193,7 +199,7 @@ impl CaptureMetrics {
             lost_overflow: lost("overflow"),
             lost_xrun: lost("xrun"),
             up: metrics::gauge!("aircheck_capture_up"),
-            levels: (0..channels).map(|channel| ["peak", "rms"].map(|kind| level(channel, kind))).collect(),
+            levels: (0..format.channels()).map(|channel| ["peak", "rms"].map(|kind| level(channel, kind))).collect(),
         }
     }
 
@@ -234,11 +240,15 @@ impl RenditionMetrics {
     }
 }
 
-fn histograms<'a>(mount: &'a Mount, listeners: &'a Listeners) -> [HistogramFamily<'a>; 3] {
+fn histograms<'a>(mounts: &'a [MountView<'a>]) -> [HistogramFamily<'a>; 3] {
     let by_rendition = |pick: fn(&RenditionHistograms) -> &SharedRecorder| {
-        listeners.histograms().iter().map(|(rendition, histograms)| (rendition.name(), pick(histograms))).collect()
+        let renditions = mounts.iter().flat_map(|view| &view.histograms.renditions);
+        renditions.map(|(rendition, histograms)| (rendition.name(), pick(histograms))).collect()
     };
-    let stages = listeners.stages();
+    let stages = |view: &MountView<'a>| {
+        let StageHistograms { queue_micros, socket_micros, ear_micros } = &*view.histograms.stages;
+        [("ring", view.mount.ring_micros()), ("queue", queue_micros), ("socket", socket_micros), ("ear", ear_micros)]
+    };
     [
         HistogramFamily {
             name: "aircheck_lag_seconds",
@@ -265,12 +275,7 @@ fn histograms<'a>(mount: &'a Mount, listeners: &'a Listeners) -> [HistogramFamil
             bounds: &LATENCY_BOUNDS,
             scale: 1_000_000,
             label: "stage",
-            series: vec![
-                ("ring", mount.ring_micros()),
-                ("queue", &stages.queue_micros),
-                ("socket", &stages.socket_micros),
-                ("ear", &stages.ear_micros),
-            ],
+            series: mounts.iter().flat_map(stages).collect(),
         },
     ]
 }

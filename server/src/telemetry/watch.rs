@@ -20,24 +20,31 @@ const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for which an ended listener may read nothing before its connection is closed without its stream's end.
 const END_READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Watches a mount and the listeners for as long as it is polled.
-pub async fn watch(mount: Arc<Mount>, listeners: Arc<Listeners>) {
+/// Watches the mounts and their listeners for as long as it is polled.
+pub async fn watch(mounts: Vec<Arc<Mount>>, listeners: Arc<Listeners>) {
     let mut ticks = interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watch = Watch::default();
+    let mut watch = Watch { sources: mounts.into_iter().map(SourceWatch::new).collect(), listeners: BTreeMap::new() };
     loop {
         ticks.tick().await;
-        watch.look(&mount, &listeners, Timestamp::now());
+        watch.look(&listeners, Timestamp::now());
     }
 }
 
 /// The state of everything at the last look.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Watch {
+    sources: Vec<SourceWatch>,
     listeners: BTreeMap<u64, ListenerWatch>,
-    /// Whether sound came; `None` before the first sound.
+}
+
+/// The state of the source of one mount at the last look.
+#[derive(Debug)]
+struct SourceWatch {
+    mount: Arc<Mount>,
+    /// Whether sound came; `None` until it first did.
     is_live: Option<bool>,
-    captured_losses: PublishedLosses,
+    losses: PublishedLosses,
 }
 
 /// The state of one listener at the last look.
@@ -71,30 +78,37 @@ impl PublishedLosses {
 }
 
 impl Watch {
-    fn look(&mut self, mount: &Mount, listeners: &Listeners, now: Timestamp) {
+    fn look(&mut self, listeners: &Listeners, now: Timestamp) {
         let present = listeners.present();
         // Both are in the order of their numbers.
         self.listeners.retain(|id, _| present.binary_search_by_key(id, |listener| listener.id()).is_ok());
         for listener in &present {
             self.listeners.entry(listener.id()).or_default().look(listener, now);
         }
-        self.look_at_source(mount, now);
+        self.sources.iter_mut().for_each(|source| source.look(now));
+    }
+}
+
+impl SourceWatch {
+    fn new(mount: Arc<Mount>) -> Self {
+        Self { mount, is_live: None, losses: PublishedLosses::default() }
     }
 
-    fn look_at_source(&mut self, mount: &Mount, now: Timestamp) {
+    fn look(&mut self, now: Timestamp) {
+        let Self { mount, is_live, losses } = self;
         let state = mount.state();
         // A source that has ended loses nothing, and every listener gets the end.
-        let is_live = state != StreamState::Silent;
-        match (self.is_live, is_live) {
+        let has_sound = state != StreamState::Silent;
+        match (*is_live, has_sound) {
             (Some(true), false) => mount.events().publish(None, EventKind::SourceLost),
             (Some(false), true) => mount.events().publish(None, EventKind::SourceBack),
             _ => {}
         }
-        if state == StreamState::Live || self.is_live.is_some() {
-            self.is_live = Some(is_live);
+        if state == StreamState::Live || is_live.is_some() {
+            *is_live = Some(has_sound);
         }
         let lost = mount.capture().lost_xrun() + mount.capture().lost_overflow();
-        if let Some(blocks) = self.captured_losses.take_new(lost, now) {
+        if let Some(blocks) = losses.take_new(lost, now) {
             mount.events().publish(None, EventKind::Xrun { blocks });
         }
     }

@@ -41,21 +41,21 @@ impl Url {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let has_scheme = text.contains("://");
         let full = if has_scheme { text.to_owned() } else { format!("http://{text}") };
-        let uri: Uri = full.parse().map_err(|error| format!("not a URL ({error}); {ACCEPTED}"))?;
+        let uri: Uri = full.parse().map_err(|error| format!("not a URL: {error} ({ACCEPTED})"))?;
         let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
         let is_ws = match uri.scheme_str() {
             Some("http") => false,
             Some("ws") => true,
-            Some("https") => return Err(format!("https is not supported; aircheck serves http://{authority}/")),
-            Some("wss") => return Err(format!("wss is not supported; aircheck serves ws://{authority}/")),
-            other => return Err(format!("'{}' is not supported; {ACCEPTED}", other.unwrap_or_default())),
+            Some("https") => return Err(format!("https is not supported (aircheck serves http://{authority}/)")),
+            Some("wss") => return Err(format!("wss is not supported (aircheck serves ws://{authority}/)")),
+            other => return Err(format!("'{}' is not supported ({ACCEPTED})", other.unwrap_or_default())),
         };
         if authority.contains('@') {
-            return Err(format!("aircheck has no user names or passwords; {ACCEPTED}"));
+            return Err(format!("aircheck has no user names or passwords ({ACCEPTED})"));
         }
         let host = uri.host().unwrap_or_default();
         if host.is_empty() {
-            return Err(format!("there is no host in it; {ACCEPTED}"));
+            return Err(format!("there is no host in it ({ACCEPTED})"));
         }
         let named = uri.port_u16();
         if named == Some(0) || (named.is_none() && authority != host) {

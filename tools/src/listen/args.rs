@@ -75,7 +75,7 @@ pub(crate) struct ListenArgs {
 fn wav_path(text: &str) -> Result<PathBuf, String> {
     match text {
         "" => Err("a file name is needed".to_owned()),
-        "-" => Err("a WAV's header is completed at the end, so it cannot go to stdout; name a file".to_owned()),
+        "-" => Err("a WAV's header is completed at the end, so it cannot go to stdout (name a file)".to_owned()),
         _ => Ok(PathBuf::from(text)),
     }
 }

@@ -23,11 +23,11 @@ impl ListenUrl {
             "" | "/" | "/stream" => Ok(Self { url }),
             // The same blocks and gaps come through the WebSocket.
             "/stream.json" if !url.is_ws => Ok(Self { url }),
-            "/stream.json" => Err(format!("/stream.json is not a WebSocket; use ws://{authority}/")),
+            "/stream.json" => Err(format!("/stream.json is not a WebSocket (use ws://{authority}/)")),
             path if path.starts_with("/stream") => {
-                Err(format!("gaps cannot be seen in {path}; use http://{authority}/"))
+                Err(format!("gaps cannot be seen in {path} (use http://{authority}/)"))
             }
-            path => Err(format!("there is no stream at {path}; use http://{authority}/")),
+            path => Err(format!("there is no stream at {path} (use http://{authority}/)")),
         }
     }
 
@@ -85,8 +85,8 @@ mod tests {
     #[test]
     fn a_url_without_such_a_stream_is_refused_with_the_way_out() {
         let cases = [
-            ("http://h:1/stream.wav", "gaps cannot be seen in /stream.wav; use http://h:1/"),
-            ("ws://h:1/stream.json", "not a WebSocket; use ws://h:1/"),
+            ("http://h:1/stream.wav", "gaps cannot be seen in /stream.wav (use http://h:1/)"),
+            ("ws://h:1/stream.json", "not a WebSocket (use ws://h:1/)"),
             ("wss://h:1/", "wss is not supported"),
             ("http://h:1/metrics", "there is no stream at /metrics"),
             ("https://h:1/", "https is not supported"),

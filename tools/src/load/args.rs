@@ -106,13 +106,13 @@ impl LoadArgs {
         if impaired > self.listeners {
             let (slow, frozen, listeners) = (self.slow, self.frozen, self.listeners);
             return Err(format!(
-                "--slow {slow} and --frozen {frozen} are among --listeners {listeners}; say --listeners {impaired} or \
-                 more"
+                "--slow {slow} and --frozen {frozen} are among --listeners {listeners} (write --listeners {impaired} or \
+                 more)"
             ));
         }
         if self.slow > 0 && impaired == self.listeners {
             return Err(format!(
-                "--slow takes the stream's pace from healthy listeners, and there is none; say --listeners {} or more",
+                "--slow takes the stream's pace from healthy listeners, and there is none (write --listeners {} or more)",
                 impaired + 1
             ));
         }

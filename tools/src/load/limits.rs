@@ -25,8 +25,8 @@ pub(crate) fn make_room(listeners: u64, churn: f64) -> Result<(), String> {
         Some(most) if listeners.saturating_add(beside) > most => {
             let fits = most.saturating_sub(beside);
             Err(format!(
-                "--listeners {listeners} are too many: this process may open {most} files, room for {fits} listeners; \
-                 say --listeners {fits}, or raise the limit by ulimit -Hn"
+                "--listeners {listeners} are too many: this process may open {most} files, room for {fits} listeners \
+                 (write --listeners {fits}, or raise the limit by ulimit -Hn)"
             ))
         }
         _ => Ok(()),
@@ -42,7 +42,7 @@ mod tests {
         make_room(1, 0.0).unwrap();
         if getrlimit(Resource::Nofile).maximum.is_some() {
             let why = make_room(u64::MAX, 0.0).unwrap_err();
-            assert!(why.contains("say --listeners "), "{why}");
+            assert!(why.contains("write --listeners "), "{why}");
         }
     }
 }

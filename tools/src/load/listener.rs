@@ -20,7 +20,9 @@ pub(crate) enum Ending {
     Torn,
     /// The stream ended properly.
     Finished,
-    /// The connection broke, or the server ended it before the stream's end.
+    /// The server closed the connection before the stream's end.
+    Closed,
+    /// The connection broke, or the server ended this listener.
     Broken(String),
     /// The server refused it.
     Refused { status: u16, why: String },
@@ -36,7 +38,7 @@ pub(crate) struct Listener {
     /// The number in its name.
     pub(crate) number: u64,
     pub(crate) kind: ListenerKind,
-    stream: Option<Stream>,
+    stream: Option<StreamCheck>,
     pub(crate) began_at: Instant,
     /// When bytes of the stream came last.
     read_at: Option<Instant>,
@@ -46,9 +48,9 @@ pub(crate) struct Listener {
     is_measured: bool,
 }
 
-/// A stream that has begun.
+/// The check of a stream that has begun.
 #[derive(Debug)]
-struct Stream {
+struct StreamCheck {
     reader: Reader,
     account: Account,
 }
@@ -67,7 +69,7 @@ impl Listener {
     /// Begins its stream. `sample_bytes` is the length of a sample, if the server tells it.
     pub(crate) fn begin(&mut self, plan: &Plan, sample_bytes: Option<u64>) {
         let reader = Reader::new(&plan.url, plan.format.as_ref(), sample_bytes);
-        self.stream = Some(Stream { reader, account: Account::new(plan) });
+        self.stream = Some(StreamCheck { reader, account: Account::new(plan) });
     }
 
     /// Returns whether it has a stream.
@@ -89,7 +91,7 @@ impl Listener {
         measures: &mut Measures,
     ) -> Result<(), Ending> {
         let is_measured = self.is_measured;
-        if let Some(Stream { reader, account }) = &mut self.stream {
+        if let Some(StreamCheck { reader, account }) = &mut self.stream {
             let mut enter = |item: Item| {
                 account.enter(&item);
                 if is_measured {
@@ -122,7 +124,7 @@ impl Listener {
 
     /// Takes a finding that has no bytes of its own.
     pub(crate) fn enter(&mut self, item: &Item) {
-        if let Some(Stream { account, .. }) = &mut self.stream {
+        if let Some(StreamCheck { account, .. }) = &mut self.stream {
             account.enter(item);
         }
     }
@@ -147,7 +149,7 @@ impl Listener {
 
     /// Returns its account, and how many whole blocks came if they can be counted.
     pub(crate) fn counts(&self) -> (Counts, Option<u64>) {
-        let Some(Stream { reader, account }) = &self.stream else { return (Counts::default(), None) };
+        let Some(StreamCheck { reader, account }) = &self.stream else { return (Counts::default(), None) };
         let counts = account.counts();
         match reader {
             Reader::Bytes(counter) => {
@@ -162,7 +164,7 @@ impl Listener {
 
     /// Returns whether its blocks come with their numbers.
     pub(crate) fn has_numbers(&self) -> bool {
-        matches!(&self.stream, Some(Stream { reader: Reader::Lines(_) | Reader::Messages, .. }))
+        matches!(&self.stream, Some(StreamCheck { reader: Reader::Lines(_) | Reader::Messages, .. }))
     }
 
     /// Returns whether sound is missing in its stream, even less than a block.

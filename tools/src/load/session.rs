@@ -58,14 +58,14 @@ enum Stream {
 }
 
 /// A piece of a stream.
-enum Arrival {
+enum Piece {
     Bytes(Bytes),
     Message(Message),
 }
 
 /// The next step of a listener.
 enum Step {
-    Take(Arrival),
+    Take(Piece),
     /// Asks the server for the time.
     Ask(f64),
     Leave,
@@ -140,7 +140,7 @@ async fn read(shared: &Shared, handle: &ListenerHandle, stream: &mut Stream) -> 
             stream.poll_next(context).map_ok(Step::Take)
         });
         match step.await? {
-            Step::Take(arrival) => take(shared, handle, arrival)?,
+            Step::Take(piece) => take(shared, handle, piece)?,
             Step::Ask(asked) => {
                 if let Stream::WebSocket(socket) = stream {
                     socket.send(ClientText::Clock(asked)).await;
@@ -151,19 +151,19 @@ async fn read(shared: &Shared, handle: &ListenerHandle, stream: &mut Stream) -> 
     }
 }
 
-fn take(shared: &Shared, handle: &ListenerHandle, arrival: Arrival) -> Result<(), Ending> {
+fn take(shared: &Shared, handle: &ListenerHandle, piece: Piece) -> Result<(), Ending> {
     let (now, clocks) = (Instant::now(), shared.clocks.get());
     let mut measures = shared.measures.borrow_mut();
     let measures = &mut measures[handle.kind as usize];
     let mut listener = handle.listener.borrow_mut();
-    match arrival {
-        Arrival::Bytes(bytes) => listener.take(&bytes, now, &shared.plan, clocks, measures)?,
-        Arrival::Message(Message::Block(header, _)) => {
+    match piece {
+        Piece::Bytes(bytes) => listener.take(&bytes, now, &shared.plan, clocks, measures)?,
+        Piece::Message(Message::Block(header, _)) => {
             listener.take_block(&header, now, &shared.plan, clocks, measures);
         }
-        Arrival::Message(Message::Gap(gap)) => listener.enter(&Item::Gap(gap)),
-        Arrival::Message(Message::Clock(answer)) => shared.answers.borrow_mut().push((answer, now)),
-        Arrival::Message(Message::Error(_) | Message::Unknown) => {}
+        Piece::Message(Message::Gap(gap)) => listener.enter(&Item::Gap(gap)),
+        Piece::Message(Message::Clock(answer)) => shared.answers.borrow_mut().push((answer, now)),
+        Piece::Message(Message::Error(_) | Message::Unknown) => {}
     }
     Ok(())
 }
@@ -182,10 +182,11 @@ async fn drain_and_close(shared: &Shared, handle: &ListenerHandle, stream: &mut 
             socket.close().await;
         }
         loop {
-            match poll_fn(|context| stream.poll_next(context)).await.and_then(|arrival| take(shared, handle, arrival)) {
+            match poll_fn(|context| stream.poll_next(context)).await.and_then(|piece| take(shared, handle, piece)) {
                 Ok(()) => {}
                 Err(Ending::Finished) => return Ending::Left,
-                Err(Ending::Broken(why)) if why == CLOSED => return Ending::Left,
+                // The server has closed its side too.
+                Err(Ending::Closed) => return Ending::Left,
                 Err(Ending::Broken(_)) => return Ending::Torn,
                 Err(ending) => return ending,
             }
@@ -194,23 +195,18 @@ async fn drain_and_close(shared: &Shared, handle: &ListenerHandle, stream: &mut 
     timeout(DRAIN_TIMEOUT, draining).await.unwrap_or(Ending::Torn)
 }
 
-/// Why a stream broke that the server ended by closing the connection.
-const CLOSED: &str = "the server closed the connection";
-
 impl Stream {
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Arrival, Ending>> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Piece, Ending>> {
         match self {
-            Self::Http { exchange, has_end } => exchange.poll_next(context).map(|piece| match piece {
-                Ok(Some(bytes)) => Ok(Arrival::Bytes(bytes)),
+            Self::Http { exchange, has_end } => exchange.poll_next(context).map(|bytes| match bytes {
+                Ok(Some(bytes)) => Ok(Piece::Bytes(bytes)),
                 Ok(None) if *has_end => Err(Ending::Finished),
-                Ok(None) => Err(Ending::Broken(CLOSED.to_owned())),
-                Err(error) if error.is_incomplete_message() || is_end_of_file(&error) => {
-                    Err(Ending::Broken(CLOSED.to_owned()))
-                }
+                Ok(None) => Err(Ending::Closed),
+                Err(error) if error.is_incomplete_message() || is_end_of_file(&error) => Err(Ending::Closed),
                 Err(error) => Err(Ending::Broken(root_cause(&error))),
             }),
             Self::WebSocket(socket) => socket.poll_next(context).map(|message| match message {
-                Ok(Some(message)) => Ok(Arrival::Message(message)),
+                Ok(Some(message)) => Ok(Piece::Message(message)),
                 Ok(None) => Err(Ending::Finished),
                 Err(failure @ Failure::Message { .. }) => Err(Ending::Malformed(failure.to_string())),
                 Err(Failure::Lost(why)) => Err(Ending::Broken(why)),

@@ -64,6 +64,7 @@ impl KindTotals {
                 self.first_refusal.get_or_insert_with(|| format!("{why} (HTTP {status})"));
             }
             Some(Ending::Failed(why)) => self.failed.add(why),
+            Some(Ending::Closed) => self.broken.add("the server closed the connection"),
             Some(Ending::Broken(why)) => self.broken.add(why),
             Some(Ending::Malformed(why)) => self.malformed.add(why),
             Some(Ending::Finished) => self.finished += 1,

@@ -29,7 +29,7 @@ impl LoadUrl {
         let named = Rendition::ALL.into_iter().find(|rendition| rendition.path().as_ref() == Some(&url.path));
         if url.is_ws && !is_root {
             let (authority, path) = (url.address.authority(), &url.path);
-            return Err(format!("{path} is not a WebSocket; use ws://{authority}/, or http://{authority}{path}"));
+            return Err(format!("{path} is not a WebSocket (use ws://{authority}/, or http://{authority}{path})"));
         }
         let rendition = match (is_root, url.is_ws) {
             (true, true) => Some(Rendition::WebSocket),
@@ -38,7 +38,7 @@ impl LoadUrl {
         };
         let is_open = is_root && !url.is_ws;
         if url.has_key(StreamParam::Name.name()) {
-            return Err("each listener has a name of its own, load-1 and so on; leave out name=".to_owned());
+            return Err("each listener has a name of its own, load-1 and so on (leave out name=)".to_owned());
         }
         if is_open && url.has_key(StreamParam::Format.name()) {
             return Err("name the format by --format, not in the query".to_owned());
@@ -54,7 +54,7 @@ impl LoadUrl {
     pub(crate) fn with_rendition(self, rendition: Rendition) -> Result<Self, String> {
         if !self.is_open && Some(rendition) != self.rendition {
             let named = self.rendition.map_or("other bytes", Rendition::name);
-            return Err(format!("--format {rendition}, but the URL names {named}; leave one of them out"));
+            return Err(format!("--format {rendition}, but the URL names {named} (leave one of them out)"));
         }
         Ok(Self { rendition: Some(rendition), ..self })
     }

@@ -24,7 +24,7 @@ impl OpenOutput {
     ///
     /// Always.
     pub(crate) async fn open(_: Duration) -> Result<Self, Failure> {
-        Err(Failure::NoOutput("this aircheckctl was built without the feature `play`".to_owned()))
+        Err(Failure::CannotPlay)
     }
 }
 

@@ -1,7 +1,7 @@
 //! HdrHistogram's interval logs: histograms over time, one line each, of values in nanoseconds.
 //!
-//! A log of ours begins with comments that say where it comes from, and its intervals carry a tag: what was measured.
-//! Logs of other tools are read as well; untagged intervals are called `all`.
+//! A log of ours begins with comments on its origin, and the tag of an interval names its measurement. Logs of other
+//! tools are read as well; untagged intervals are called `all`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,23 +15,23 @@ use hdrhistogram::serialization::interval_log::{
 };
 use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 
-/// How every version of the format begins.
+/// The first line of every version of the format begins with this.
 const MARK: &str = "#[Histogram log format version ";
-/// Versions that are read. They differ in how the histograms are compressed, which these say themselves.
+/// Versions that are read. They differ in the compression of the histograms, which a histogram names itself.
 const VERSIONS: [&str; 3] = ["1.1", "1.2", "1.3"];
-/// The one that is written.
+/// The version that is written.
 const VERSION: &str = "1.3";
 /// The largest value of an interval is shown in milliseconds, as HdrHistogram's own tools have it.
 const NANOS_PER_SHOWN: f64 = 1e6;
-/// What intervals without a tag are called.
+/// Name of intervals without a tag.
 const UNTAGGED: &str = "all";
 
-/// What a log holds.
+/// The content of a log.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// Comments, but for the format's own.
+    /// Comments, without the format's own.
     pub comments: Vec<String>,
-    /// What was measured, in the order of first appearance.
+    /// The measurements, in the order of first appearance.
     pub series: Vec<Series>,
 }
 
@@ -40,11 +40,11 @@ pub struct Log {
 pub struct Series {
     /// The tag.
     pub name: String,
-    /// Of all intervals together, in nanoseconds.
+    /// The histogram of all intervals together, in nanoseconds.
     pub histogram: Histogram<u64>,
 }
 
-/// Why a log can't be read.
+/// A reason that a log can't be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {trouble}", path.display())]
 pub struct LogError {
@@ -58,17 +58,17 @@ enum Trouble {
     Io(#[from] io::Error),
     #[error("it is empty")]
     Empty,
-    #[error("it is no HdrHistogram log: such a file begins with `{MARK}1.3]`")]
+    #[error("it is not an HdrHistogram log, which begins with `{MARK}1.3]`")]
     Foreign,
-    #[error("it has version {version} of the format; what is read is {read}", read = VERSIONS.join(", "))]
+    #[error("it has version {version} of the format, and {read} can be read", read = VERSIONS.join(", "))]
     Version { version: String },
-    #[error("it is cut off in line {0}; the run that wrote it may not have ended")]
+    #[error("it is cut off in line {0} (has the run that writes it ended?)")]
     Cut(usize),
-    #[error("line {0} is no interval")]
+    #[error("line {0} is not an interval")]
     Line(usize),
-    #[error("line {0} holds no histogram")]
+    #[error("line {0} has no histogram")]
     Histogram(usize),
-    #[error("there are no intervals in it")]
+    #[error("it has no intervals")]
     Nothing,
 }
 
@@ -77,7 +77,7 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// When it can't be read, is empty, cut off, no such log or one of another version, or holds nothing.
+    /// If it can't be read, is empty or cut off, is not such a log or of another version, or has no intervals.
     pub fn read(path: &Path) -> Result<Self, LogError> {
         std::fs::read(path)
             .map_err(Trouble::Io)
@@ -119,10 +119,10 @@ impl Log {
     }
 }
 
-/// What is wrong with the line of a number.
+/// A fault in the line of a number.
 type AtLine = fn(usize) -> Trouble;
 
-/// The tag and histogram of one line; nothing for one that holds neither.
+/// Reads the tag and the histogram of a line; `None` if it has neither.
 fn interval(line: &str) -> Result<Option<(String, Histogram<u64>)>, AtLine> {
     let line = format!("{line}\n");
     let Some(entry) = IntervalLogIterator::new(line.as_bytes()).next() else { return Ok(None) };
@@ -144,28 +144,28 @@ fn interval(line: &str) -> Result<Option<(String, Histogram<u64>)>, AtLine> {
 /// One interval to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct Interval<'a> {
-    /// What was measured; no spaces, commas or line breaks.
+    /// The name of the measurement, without spaces, commas or line breaks.
     pub tag: &'a str,
-    /// When it began, since the start of the log.
+    /// Its beginning, from the start of the log.
     pub start: Duration,
-    /// How long it took.
+    /// Its length.
     pub span: Duration,
     /// Values in nanoseconds.
     pub histogram: &'a Histogram<u64>,
 }
 
-/// Writes a log whose comments say where it comes from.
+/// Writes a log, with comments on its origin.
 ///
 /// # Errors
 ///
-/// When the file can't be written, or a tag is not possible.
+/// If the file can't be written, or a tag is not possible.
 pub fn write(path: &Path, comments: &[String], start: SystemTime, intervals: &[Interval<'_>]) -> io::Result<()> {
     let mut writer = Writer::create(path, comments, start)?;
     intervals.iter().try_for_each(|interval| writer.write(interval))?;
     writer.flush()
 }
 
-/// Writes a log while a run goes on: what was written and flushed is there, whatever becomes of the run.
+/// Writes a log while a run goes on. Intervals that were flushed are kept if the run breaks off.
 pub struct Writer {
     file: BufWriter<File>,
     serializer: V2DeflateSerializer,
@@ -173,11 +173,11 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A log whose comments say where it comes from. An existing file is replaced.
+    /// Creates a log, with comments on its origin. An existing file is replaced.
     ///
     /// # Errors
     ///
-    /// When the file can't be written.
+    /// If the file can't be written.
     pub fn create(path: &Path, comments: &[String], start: SystemTime) -> io::Result<Self> {
         let mut file = BufWriter::new(File::create(path)?);
         // The crate's own writer leaves out the mark, without which HdrHistogram's other tools assume an old version.
@@ -196,7 +196,7 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// When the file can't be written, or the tag is not possible.
+    /// If the file can't be written, or the tag is not possible.
     pub fn write(&mut self, interval: &Interval<'_>) -> io::Result<()> {
         let Interval { tag, start, span, histogram } = interval;
         let tag = Tag::new(tag).ok_or_else(|| io::Error::other(format!("`{tag}` is no tag")))?;
@@ -210,11 +210,11 @@ impl Writer {
         writeln!(self.file, "Tag={},{start:.3},{span:.3},{shown:.3},{text}", tag.as_str())
     }
 
-    /// Hands what was written to the system.
+    /// Writes buffered intervals to the file.
     ///
     /// # Errors
     ///
-    /// When the file can't be written.
+    /// If the file can't be written.
     pub fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read() {
+    fn a_written_log_reads_back() {
         let (_directory, path) = sample();
         let log = Log::read(&path).unwrap();
         assert!(log.comments.contains(&"one machine".to_owned()));
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_in_a_sentence() {
+    fn an_unreadable_log_is_an_error_in_a_sentence() {
         let (_directory, path) = sample();
         let whole = std::fs::read_to_string(&path).unwrap();
         let body = whole.split_once('\n').unwrap().1;
@@ -284,12 +284,12 @@ mod tests {
         let cases = [
             (String::new(), "empty"),
             ("\n\n".to_owned(), "empty"),
-            ("a,b,c\n".to_owned(), "no HdrHistogram log"),
+            ("a,b,c\n".to_owned(), "not an HdrHistogram log"),
             (format!("{MARK}2.0]\n{body}"), "version 2.0"),
             (cut.to_owned(), "cut off in line"),
             (format!("{MARK}1.3]\n#only words\n"), "no intervals"),
-            (format!("{MARK}1.3]\nnonsense\n"), "line 2 is no interval"),
-            (format!("{MARK}1.3]\nTag=a,0.1,1.0,2.0,AAAA\n"), "line 2 holds no histogram"),
+            (format!("{MARK}1.3]\nnonsense\n"), "line 2 is not an interval"),
+            (format!("{MARK}1.3]\nTag=a,0.1,1.0,2.0,AAAA\n"), "line 2 has no histogram"),
         ];
         for (text, word) in cases {
             std::fs::write(&path, &text).unwrap();

@@ -80,10 +80,10 @@ impl Lines {
 
 fn gap(line: &[u8]) -> Result<Item, String> {
     #[derive(Deserialize)]
-    struct Notice {
+    struct GapLine {
         gap: GapNotice,
     }
-    serde_json::from_slice(line).map(|Notice { gap }| Item::Gap(gap)).map_err(|error| error.to_string())
+    serde_json::from_slice(line).map(|GapLine { gap }| Item::Gap(gap)).map_err(|error| error.to_string())
 }
 
 fn block(line: &[u8]) -> Option<Item> {
