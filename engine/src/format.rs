@@ -35,13 +35,13 @@ pub struct Format {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// Outside 1 to 768,000 Hz.
-    #[error("a sample rate of {0} Hz is not possible; it must be 1 to {MAX_RATE_HZ}")]
+    #[error("a sample rate of {0} Hz is not possible (choose 1 to {MAX_RATE_HZ})")]
     Rate(u32),
     /// Outside 1 to 32.
-    #[error("{0} channels are not possible; there must be 1 to {MAX_CHANNELS}")]
+    #[error("{0} channels are not possible (choose 1 to {MAX_CHANNELS})")]
     Channels(u16),
     /// Outside 1 ms to 100 ms.
-    #[error("a block of {0:?} is not possible; it must be 1ms to 100ms")]
+    #[error("a block of {0:?} is not possible (choose 1ms to 100ms)")]
     Block(Duration),
 }
 

@@ -52,7 +52,7 @@ impl fmt::Display for Overflow {
 
 /// A word that is not an overflow policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an overflow policy; there are skip-to-live, drop-newest, latest, disconnect and block")]
+#[error("`{0}` is not an overflow policy (there are skip-to-live, drop-newest, latest, disconnect and block)")]
 pub struct UnknownOverflow(String);
 
 impl FromStr for Overflow {

@@ -145,7 +145,7 @@ fn a_device_records_with_the_requested_options() {
         let error = Device::open(Some("vmic"), options).expect_err("nothing records that fast");
         assert!(matches!(error, DeviceError::Unsupported { .. }), "{error:?}");
         println!("{error}");
-        assert!(error.to_string().contains("10000000 Hz; it can do 1 to "), "{error}");
+        assert!(error.to_string().contains("10000000 Hz (it can do 1 to "), "{error}");
     });
 }
 

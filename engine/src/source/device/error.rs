@@ -6,7 +6,7 @@ use cpal::ErrorKind;
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// There is no input: no sound server answers and there is no sound card, or neither has an input.
-    #[error("there is no microphone: {0}; connect one or start the sound server, or choose another source")]
+    #[error("there is no microphone: {0} (connect one, start the sound server, or choose another source)")]
     NoDevice(String),
     /// No device has this name.
     #[error("no input device is called `{name}`; there are {there}")]
@@ -17,7 +17,7 @@ pub enum DeviceError {
         there: String,
     },
     /// Several devices have this in their names.
-    #[error("`{name}` fits several input devices: {candidates}; use more of the name, or the whole id")]
+    #[error("`{name}` fits several input devices: {candidates} (use more of the name, or the whole id)")]
     Ambiguous {
         /// The requested name.
         name: String,
@@ -25,7 +25,7 @@ pub enum DeviceError {
         candidates: String,
     },
     /// The device does not support the requested rate or number of channels.
-    #[error("`{device}` can't record {wanted}; it can do {can}")]
+    #[error("`{device}` can't record {wanted} (it can do {can})")]
     Unsupported {
         /// Name of the device.
         device: String,
@@ -35,7 +35,7 @@ pub enum DeviceError {
         can: String,
     },
     /// The device records only one-bit samples.
-    #[error("`{0}` records only DSD, which can't be streamed here; switch it to PCM, or choose another device")]
+    #[error("`{0}` records only DSD, which can't be streamed (switch it to PCM, or choose another device)")]
     Dsd(String),
     /// The device or the sound server refused.
     #[error("`{device}` can't be opened: {reason}")]
@@ -46,7 +46,7 @@ pub enum DeviceError {
         reason: String,
     },
     /// A call into the sound system did not return in time.
-    #[error("{what} does not answer; start the sound server again, or connect the device again")]
+    #[error("{what} does not answer (start the sound server again, or connect the device again)")]
     Unresponsive {
         /// The device or server that was called.
         what: String,
@@ -57,9 +57,9 @@ impl DeviceError {
     /// Translates an error that cpal reports for `device`.
     pub(super) fn refused(device: &str, error: &cpal::Error) -> Self {
         let reason = match error.kind() {
-            ErrorKind::DeviceBusy => "another program uses it; end that first".to_owned(),
+            ErrorKind::DeviceBusy => "another program uses it (end that first)".to_owned(),
             ErrorKind::PermissionDenied => {
-                "the system does not permit it; allow microphones (on Linux, join the group `audio`)".to_owned()
+                "the system does not permit it (allow microphones; on Linux, join the group `audio`)".to_owned()
             }
             _ => one_line(error),
         };

@@ -186,8 +186,8 @@ mod tests {
         );
         assert_eq!(
             matched("USB Audio").unwrap_err(),
-            "`USB Audio` fits several input devices: `usb1` (USB Audio), `usb2` (USB Audio); use more of the name, or the \
-             whole id"
+            "`USB Audio` fits several input devices: `usb1` (USB Audio), `usb2` (USB Audio) (use more of the name, or the \
+             whole id)"
         );
         assert!(matched("audio").unwrap_err().contains("`line` (Line In, USB Audio)"));
     }
