@@ -439,7 +439,7 @@ fn a_failing_source_ends_the_stream_with_its_reason() {
 fn options_out_of_range_are_refused() {
     let error = |counting, options| Stream::start(Box::new(Paced::new(counting)), options).unwrap_err().to_string();
     let usual = StreamOptions::default();
-    assert_eq!(error(Counting::new(48_000, 0, 1), usual), "0 channels are not possible; there must be 1 to 32");
+    assert_eq!(error(Counting::new(48_000, 0, 1), usual), "0 channels are not possible (choose 1 to 32)");
     assert_eq!(error(Counting::new(0, 1, 1), usual), "a sample rate of 0 Hz is not possible (choose 1 to 768000)");
     let options = StreamOptions { block: SECOND, ..usual };
     assert_eq!(error(Counting::new(48_000, 1, 1), options), "a block of 1s is not possible (choose 1ms to 100ms)");
