@@ -7,11 +7,13 @@
 
 mod account;
 pub(crate) mod args;
+mod body;
 mod clocks;
 mod comparison;
 mod cpu;
 mod gate;
 mod handle;
+mod head;
 mod limits;
 mod listener;
 mod log;

@@ -70,7 +70,7 @@ pub(super) fn request(method: Method, address: &Address, path: &str) -> Result<E
 /// # Errors
 ///
 /// [`Failure::NoAnswer`] if no head of an answer comes.
-pub(crate) async fn get<T: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn get<T: AsyncRead + AsyncWrite + Unpin>(
     io: T,
     address: &Address,
     path: &str,
@@ -196,7 +196,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 }
 
 /// Returns the server's refusal in its own words, from `{"error":"…"}`, or else in the status's usual ones.
-pub(super) fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
+pub(crate) fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
     #[derive(Deserialize)]
     struct ErrorBody {
         error: String,

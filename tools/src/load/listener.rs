@@ -147,6 +147,11 @@ impl Listener {
         self.is_measured = false;
     }
 
+    /// Returns whether its stream may end here.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.stream.as_ref().is_none_or(|stream| stream.reader.is_complete())
+    }
+
     /// Returns its account, and how many whole blocks came if they can be counted.
     pub(crate) fn counts(&self) -> (Counts, Option<u64>) {
         let Some(StreamCheck { reader, account }) = &self.stream else { return (Counts::default(), None) };
