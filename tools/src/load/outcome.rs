@@ -232,6 +232,7 @@ impl Outcome<'_> {
             "first_byte_seconds": measures.percentiles(Measure::FirstByte),
             "latency_seconds": measures.percentiles(Measure::Latency),
             "stalls": measures.count(Measure::Stall),
+            "longest_pause_seconds": measures.percentiles(Measure::LongestPause),
             "worst_stall_seconds": measures.percentiles(Measure::Stall).and_then(|stall| stall.max),
         })
     }

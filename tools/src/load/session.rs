@@ -50,7 +50,7 @@ pub(crate) async fn listen(shared: Rc<Shared>, handle: Rc<ListenerHandle>, serve
 
 fn end_measuring(shared: &Shared, handle: &ListenerHandle) {
     let mut measures = shared.measures.borrow_mut();
-    handle.listener.borrow_mut().end_measuring(&shared.plan, Instant::now(), &mut measures[handle.kind as usize]);
+    handle.listener.borrow_mut().end_measuring(Instant::now(), &mut measures[handle.kind as usize]);
 }
 
 /// A stream that has begun.
@@ -179,7 +179,7 @@ fn take_bytes(shared: &Shared, handle: &ListenerHandle, body: &mut Body, mut byt
     let measures = &mut shared.measures.borrow_mut()[handle.kind as usize];
     let mut listener = handle.listener.borrow_mut();
     while let Some(data) = body.next(&mut bytes).map_err(|why| Ending::Malformed(why.to_owned()))? {
-        listener.take(data, now, &shared.plan, clocks, measures)?;
+        listener.take(data, now, clocks, measures)?;
     }
     match body.has_ended() {
         true if listener.is_complete() => Err(Ending::Finished),
@@ -193,7 +193,7 @@ fn take_message(shared: &Shared, handle: &ListenerHandle, message: Message) {
     let measures = &mut shared.measures.borrow_mut()[handle.kind as usize];
     let mut listener = handle.listener.borrow_mut();
     match message {
-        Message::Block(header, _) => listener.take_block(&header, now, &shared.plan, clocks, measures),
+        Message::Block(header, _) => listener.take_block(&header, now, clocks, measures),
         Message::Gap(gap) => listener.enter(&Item::Gap(gap)),
         Message::Clock(answer) => shared.answers.borrow_mut().push((answer, now)),
         Message::Error(_) | Message::Unknown => {}
