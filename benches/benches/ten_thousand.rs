@@ -94,7 +94,11 @@ fn promises(seen: &Measured, many: usize, few: usize, growth: f64) -> usize {
         (first_byte <= MAX_FIRST_BYTE, "first bytes come within 1 s (p99)", ms(first_byte)),
         (seen.table <= MAX_TABLE, "the table's worst 100 come within 50 ms", ms(seen.table)),
         (seen.scrape <= MAX_SCRAPE, "a scrape takes at most 100 ms", ms(seen.scrape)),
-        (seen.memory_mb <= MAX_MEMORY_MB, "the server takes at most 60 MB", format!("{:.1} MB", seen.memory_mb)),
+        (
+            seen.memory_mb <= MAX_MEMORY_MB,
+            "the server's resident memory is at most 60 MB",
+            format!("{:.1} MB, of which it has allocated {:.1}", seen.memory_mb, seen.allocated_mb),
+        ),
         (seen.stop <= MAX_STOP, "SIGTERM ends the server within 5 s", format!("{:.2} s", seen.stop)),
         (
             count("finished") == many,
@@ -102,7 +106,8 @@ fn promises(seen: &Measured, many: usize, few: usize, growth: f64) -> usize {
             format!("{} of {many}", count("finished")),
         ),
         (
-            growth <= MAX_GROWTH,
+            // A server that loses saves processor time.
+            growth <= MAX_GROWTH && lost == 0,
             "a listener costs at most 1.2 x as much as among few",
             format!("{growth:.2} x that of one among {few}"),
         ),
@@ -131,6 +136,8 @@ struct Measured {
     scrape: f64,
     /// The most resident memory.
     memory_mb: f64,
+    /// The same without pages of the program itself.
+    allocated_mb: f64,
     /// From SIGTERM until the server had ended.
     stop: f64,
     /// The object of `aircheckctl load --json`.
@@ -159,11 +166,12 @@ impl Programs {
         sleep(window / 3);
         let share = |spent: Duration| spent.as_secs_f64() / start.elapsed().as_secs_f64();
         let (cpu, load_cpu) = (share(server.cpu()? - cpu), share(load_time()? - load_cpu));
-        let (mut table, mut scrape, mut memory_kib) = (0.0_f64, 0.0_f64, 0.0_f64);
+        let (mut table, mut scrape, mut memory) = (0.0_f64, 0.0_f64, [0.0_f64; 2]);
         while start.elapsed() < window {
             table = table.max(server.get("/api/v1/listeners?limit=100&sort=lag")?.1.as_secs_f64());
             scrape = scrape.max(server.get("/metrics")?.1.as_secs_f64());
-            memory_kib = memory_kib.max(Memory::of(server.process.0.id())?.all_kib);
+            let Memory { all_kib, anon_kib } = Memory::of(server.process.0.id())?;
+            memory = [memory[0].max(all_kib), memory[1].max(anon_kib)];
             sleep(QUESTION_INTERVAL);
         }
         let lost_by_metrics = server.metric("aircheck_lost_blocks_total")?;
@@ -183,8 +191,19 @@ impl Programs {
         }
         let text = reading.join().map_err(|_| "the reader of the load's output failed")??;
         let outcome = serde_json::from_str(&text).map_err(|error| format!("no result of the load: {error}"))?;
-        let memory_mb = memory_kib * 1024.0 / 1e6;
-        Ok(Measured { cpu, load_cpu, listening, lost_by_metrics, table, scrape, memory_mb, stop, outcome })
+        let [memory_mb, allocated_mb] = memory.map(|kib| kib * 1024.0 / 1e6);
+        Ok(Measured {
+            cpu,
+            load_cpu,
+            listening,
+            lost_by_metrics,
+            table,
+            scrape,
+            memory_mb,
+            allocated_mb,
+            stop,
+            outcome,
+        })
     }
 }
 
