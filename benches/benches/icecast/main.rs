@@ -9,7 +9,7 @@
 //!   accounts or late listeners: no server that writes to each socket can be cheaper.
 //!
 //! Longer pages are fewer system calls, so only rows of the same page length can be compared. `aircheckctl load` is the
-//! listeners, 1000 of whom come in a second, of one contender after the other, so that each has the machine to itself.
+//! listeners, 200 to 1000 of whom come in a second, of one contender after the other, so that each has the machine to itself.
 //! Each run has a server of its own, because the memory that an allocator keeps from one set of listeners serves the
 //! next. There are three repetitions, each of which begins with another contender; rows have their medians.
 //!

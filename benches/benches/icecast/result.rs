@@ -77,11 +77,13 @@ fn lost(runs: &[Listened]) -> String {
     let sum = |count: fn(&Lost) -> Option<u64>| runs.iter().map(|run| count(&run.lost)).sum::<Option<u64>>();
     let blocks = sum(|lost| if let Lost::Blocks(blocks) = lost { Some(*blocks) } else { None });
     let pages = sum(|lost| if let Lost::Pages(pages) = lost { Some(*pages) } else { None });
-    match (blocks, pages) {
+    let lost = match (blocks, pages) {
         (Some(blocks), _) => format!("{blocks} blocks"),
         (_, Some(pages)) => format!("{pages} pages"),
         _ => "not known".to_owned(),
-    }
+    };
+    let missing: u64 = runs.iter().map(|run| run.missing).sum();
+    if missing > 0 { format!("{lost}; {missing} had no stream") } else { lost }
 }
 
 fn lowest(runs: &[Listened], of: impl Fn(&Listened) -> f64) -> f64 {

@@ -111,7 +111,7 @@ mod tests {
         for piece in [1, 2, 3, 7, 1000] {
             let whole = ("helloabcdefghijklmnopqrstuvwxyz".to_owned(), true);
             assert_eq!(decode(text, piece), Ok(whole), "in pieces of {piece}");
-            assert_eq!(decode(&text[..text.len() - 6], piece).unwrap().1, false, "without the last line break");
+            assert!(!decode(&text[..text.len() - 6], piece).unwrap().1, "without the last line break");
         }
     }
 
