@@ -102,7 +102,7 @@ impl Case {
 
     /// Returns what all contenders of a group have to do.
     pub(crate) fn work(&self) -> String {
-        format!("{}/{} ms/{}", self.stream.name(), self.page.as_millis(), self.listeners)
+        format!("{}/{}ms/{}", self.stream.name(), self.page.as_millis(), self.listeners)
     }
 
     /// Returns whether another contender has the same work.
