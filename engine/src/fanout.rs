@@ -162,7 +162,7 @@ impl<T: Send + Sync> FanOut<T> {
 
     /// Pushes one value with the next sequence number, stamped `now`, and flushes.
     pub fn send(&mut self, value: T, now: Timestamp) {
-        self.push(Stamp { sequence: self.next, captured_at: now, dispatched_at: now }, value);
+        self.push(Stamp { sequence: self.next, captured_at: now, dispatched_at: now, preceding: 0 }, value);
         self.flush();
     }
 

@@ -354,7 +354,8 @@ impl Driver {
                     }
                     self.pushed.next += if number == 0 { hole } else { 0 };
                     let time = Timestamp::from_nanos(self.pushed.now);
-                    let stamp = Stamp { sequence: self.pushed.next, captured_at: time, dispatched_at: time };
+                    let stamp =
+                        Stamp { sequence: self.pushed.next, captured_at: time, dispatched_at: time, preceding: 0 };
                     self.fan_out.push(stamp, stamp.sequence);
                     self.pushed.items.push(stamp.sequence);
                     self.pushed.next += 1;

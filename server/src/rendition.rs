@@ -7,6 +7,9 @@
 pub mod codec;
 pub mod container;
 pub mod content_type;
+pub mod doorbell;
 pub mod encoder;
 pub mod encoders;
 pub mod encoding;
+pub mod packet;
+pub mod packet_log;

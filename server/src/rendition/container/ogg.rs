@@ -26,6 +26,13 @@ pub fn opus_head(channels: u8, pre_skip: u16, input_rate_hz: u32) -> [u8; 19] {
     head
 }
 
+/// An Ogg page in shared bytes, as its encoder numbered it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Where it starts in the payload of its packet.
+    start: usize,
+}
+
 /// The Ogg stream of one listener. Its time 0 is the start of the first packet.
 pub struct OggOpus {
     writer: PacketWriter<'static, Vec<u8>>,
