@@ -299,7 +299,7 @@ struct Driver {
 
 impl Driver {
     fn new(history_items: usize) -> Self {
-        let (fan_out, hub) = FanOut::new(FanOutOptions { history: history_items, live: false, head: None });
+        let (fan_out, hub) = FanOut::new(FanOutOptions { history: history_items, group: 1, live: false, head: None });
         Self { fan_out, hub, history_items, pushed: ProducerModel::default(), seen: Vec::new() }
     }
 
