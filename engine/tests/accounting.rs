@@ -1,5 +1,6 @@
 //! `offered = delivered + lost + queued`, for every consumer at every moment. The counts are checked against a model of
-//! sequence numbers alone: the pushed ones, the ones that each consumer received, and the gaps that it saw.
+//! stamps alone: the pushed ones, the ones that each consumer received, and the gaps that it saw. Items stand for one
+//! block or for several, and all counts are in blocks.
 
 #![allow(clippy::unwrap_used, reason = "a test fails on anything unexpected")]
 
@@ -17,15 +18,16 @@ use aircheck_engine::{
     Stamp, Start, SubscribeOptions, Tally, Timestamp,
 };
 use ends::ends;
+use hdrhistogram::Histogram;
 use proptest::prelude::*;
 
 /// One action of a schedule. `who` chooses among the consumers of that moment.
 #[derive(Clone, Debug)]
 enum Action {
-    /// Pushes items into the batch, the first of them after a hole in the sequence.
+    /// Pushes an item into the batch for each number of blocks, the first of them after a hole in the sequence.
     Push {
         hole: u64,
-        items: u64,
+        items: Vec<u64>,
     },
     Flush,
     /// The source loses items, and no item follows yet.
@@ -62,13 +64,20 @@ enum Action {
 
 fn action() -> impl Strategy<Value = Action> {
     let overflow = prop::sample::select(Overflow::ALL.to_vec());
-    let start = prop_oneof![Just(Start::Live), (0..20_u64).prop_map(Start::Back), (0..60_u64).prop_map(Start::From)];
+    let start = prop_oneof![
+        Just(Start::Live),
+        prop_oneof![0..20_u64, 0..80_u64].prop_map(Start::Back),
+        prop_oneof![0..60_u64, 0..300_u64].prop_map(Start::From)
+    ];
+    // Mostly full, as an encoder makes them.
+    let blocks = prop_oneof![1 => 1..=MAX_GROUP, 1 => Just(MAX_GROUP)];
+    let items = prop::collection::vec(blocks, 1..8);
     prop_oneof![
-        6 => (prop_oneof![4 => Just(0), 1 => 1..4_u64], 1..8_u64).prop_map(|(hole, items)| Action::Push { hole, items }),
+        6 => (prop_oneof![4 => Just(0), 1 => 1..4_u64], items).prop_map(|(hole, items)| Action::Push { hole, items }),
         5 => Just(Action::Flush),
         1 => (1..4_u64).prop_map(|hole| Action::Advance { hole }),
         1 => Just(Action::Look),
-        2 => (overflow, 1..6_usize, start)
+        2 => (overflow, prop_oneof![1..6_usize, 1..40_usize], start)
             .prop_map(|(overflow, buffer, start)| Action::Subscribe { overflow, buffer, start }),
         7 => (0..8_usize, 1..12_usize).prop_map(|(who, most)| Action::Take { who, most }),
         4 => (0..8_usize, 0..12_usize).prop_map(|(who, most)| Action::TakeRun { who, most }),
@@ -78,25 +87,39 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// Model of the producing end, in sequence numbers alone.
+/// Blocks that an item stands for, at most.
+const MAX_GROUP: u64 = 10;
+
+/// Model of the producing end, in stamps alone.
 #[derive(Default)]
 struct ProducerModel {
-    /// Every sequence number that has an item, whether flushed or not.
-    items: Vec<u64>,
+    /// The stamp of every item, whether flushed or not.
+    items: Vec<Stamp>,
     next: u64,
     /// One past the last item that was flushed.
     flushed: u64,
     /// `next` as of the last flush: where the live head stands.
     head: u64,
     begun: bool,
-    history: VecDeque<u64>,
+    history: VecDeque<Stamp>,
     now: u64,
 }
 
 impl ProducerModel {
+    /// Returns how many of these sequence numbers have an item.
     fn between(&self, from: u64, to: u64) -> u64 {
-        self.items.iter().filter(|sequence| (from..to).contains(sequence)).count() as u64
+        self.items.iter().map(|stamp| stamp.next().min(to).saturating_sub(stamp.first().max(from))).sum()
     }
+
+    /// Returns the stamp of the item with this last block.
+    fn stamp(&self, sequence: u64) -> Option<Stamp> {
+        self.items.binary_search_by_key(&sequence, |stamp| stamp.sequence).ok().map(|index| self.items[index])
+    }
+}
+
+/// Returns the blocks of these items.
+fn blocks<'s>(stamps: impl IntoIterator<Item = &'s Stamp>) -> u64 {
+    stamps.into_iter().map(Stamp::blocks).sum()
 }
 
 /// A consumer, and the items and gaps that it has received.
@@ -106,7 +129,9 @@ struct ConsumerModel {
     /// First sequence number, and the first one that the history still has, once the fan-out has admitted the consumer.
     first: Option<(u64, u64)>,
     burst: u64,
-    received: Vec<u64>,
+    received: Vec<Stamp>,
+    /// Lag of each block that was received or missed, and was due.
+    lags: Histogram<u64>,
     gaps: Vec<Gap>,
     end: Option<End>,
     closed: bool,
@@ -119,7 +144,7 @@ struct ConsumerModel {
 
 impl ConsumerModel {
     fn next(&self) -> u64 {
-        let after_received = self.received.last().map(|sequence| sequence + 1);
+        let after_received = self.received.last().map(Stamp::next);
         after_received.or(self.first.map(|(first, _)| first)).unwrap_or(0)
     }
 
@@ -137,11 +162,14 @@ impl ConsumerModel {
     /// Takes up to `most` items at once.
     fn take_run(&mut self, pushed: &ProducerModel, most: usize) -> Result<(), RecvError> {
         let run = self.consumer.try_recv_run(Timestamp::from_nanos(pushed.now), most);
-        let taken = run.map(|run| (run.gap, run.lag_items, run.iter().cloned().collect::<Vec<_>>()));
-        let (gap, lag_items, items) = taken.map_err(|error| self.refused(error))?;
+        let taken = run.map(|run| (run.gap, run.lag_items, run.blocks(), run.iter().cloned().collect::<Vec<_>>()));
+        let (gap, lag_items, run_blocks, items) = taken.map_err(|error| self.refused(error))?;
         assert!((1..=most.max(1)).contains(&items.len()), "{} of at most {most}", items.len());
-        for (item, behind) in items.iter().zip(0..) {
-            assert!(behind == 0 || item.value == self.next(), "a run has no gaps");
+        assert_eq!(run_blocks, blocks(items.iter().map(|item| &item.stamp)));
+        let first = items[0].stamp.sequence;
+        for item in &items {
+            let behind = item.stamp.sequence - first;
+            assert!(behind == 0 || item.stamp.first() == self.next(), "a run has no gaps");
             self.received(pushed, gap.filter(|_| behind == 0), lag_items - behind, item);
         }
         Ok(())
@@ -152,16 +180,25 @@ impl ConsumerModel {
         let Item { stamp, value: item } = *item;
         assert!(!self.closed, "closed consumers get nothing more");
         assert_eq!(stamp.sequence, item, "the stamp belongs to the item");
-        assert!(pushed.items.binary_search(&item).is_ok() && item < pushed.flushed, "{item} was never flushed");
+        assert!(pushed.stamp(item) == Some(stamp) && item < pushed.flushed, "{item} was never flushed");
         assert_eq!(lag_items, pushed.head - (item + 1), "lag is the head minus the position");
-        let hole = item.checked_sub(self.next()).expect("sequence numbers only rise");
+        let hole = stamp.first().checked_sub(self.next()).expect("sequence numbers only rise");
         assert_eq!(gap.map_or(0, |gap| gap.blocks), hole, "the gap before {item} covers all missing numbers");
         if let Some(gap) = gap {
             assert_eq!(gap.from, self.next(), "the gap starts where the last item ended");
+            self.missed(gap);
             self.gaps.push(gap);
         }
+        (lag_items..lag_items + stamp.blocks()).for_each(|lag| self.lags.record(lag).unwrap());
         self.slowest = self.slowest.max(now.since(stamp.dispatched_at).as_micros() as u64);
-        self.received.push(item);
+        self.received.push(stamp);
+    }
+
+    /// Models the lag of each missing block: the first was due at a lag of one. Those that the history no longer had were
+    /// never due.
+    fn missed(&mut self, gap: Gap) {
+        let never_due = self.first.filter(|(first, _)| *first == gap.from).map_or(0, |(first, there)| there - first);
+        (1..=gap.blocks - never_due).for_each(|lag| self.lags.record(lag).unwrap());
     }
 
     fn refused(&mut self, error: RecvError) -> RecvError {
@@ -169,6 +206,9 @@ impl ConsumerModel {
             if let Some(gap) = end.gap {
                 assert_eq!(gap.from, self.next(), "the last gap starts where the last item ended");
                 assert!(gap.blocks > 0);
+                if self.end.is_none() {
+                    self.missed(gap);
+                }
             }
             assert!(self.end.replace(end).is_none_or(|before| before == end), "the end stays as it was");
         }
@@ -189,7 +229,7 @@ impl ConsumerModel {
         let now = self.consumer.tally().snapshot();
         let queued_and_lost = now.lost.total() + now.queued;
         assert_eq!(now.offered, now.delivered + queued_and_lost, "the identity");
-        assert_eq!(now.delivered, self.received.len() as u64, "delivered equals received");
+        assert_eq!(now.delivered, blocks(&self.received), "delivered equals received");
         assert!(now.offered >= self.last.offered && now.delivered >= self.last.delivered, "counters went back");
         assert!(Loss::ALL.iter().all(|reason| now.lost.of(*reason) >= self.last.lost.of(*reason)), "losses went back");
         let seen: u64 = self.gaps.iter().map(|gap| gap.blocks).sum();
@@ -198,6 +238,9 @@ impl ConsumerModel {
         let ended = self.consumer.tally().end_reason().is_some();
         if !ended && !self.closed {
             assert_eq!(now.offered, self.offered(pushed), "offered is every number from the first");
+            if let Some((first, _)) = self.first {
+                assert_eq!((now.first_sequence, now.burst_items), (first, self.burst), "it starts with a whole item");
+            }
             let reached = self.next().max(self.first.map_or(0, |(first, _)| first));
             let skipped_past = now.lag_items <= pushed.head.saturating_sub(reached);
             assert!(skipped_past, "lag is at most the head minus the last delivered");
@@ -222,7 +265,8 @@ impl ConsumerModel {
         assert_eq!(now.offered, self.offered(pushed));
         assert_eq!(tally.end_reason(), Some(end.reason));
         let due = now.delivered + now.lost.total() - now.lost.of(Loss::History);
-        assert_eq!(tally.lag_items().histogram().len(), due, "a lag for each item, delivered or lost");
+        assert_eq!(tally.lag_items().histogram().len(), due, "a lag for each block, delivered or lost");
+        assert_eq!(tally.lag_items().histogram(), self.lags, "each block has the lag at which it was due or taken");
         let gaps = self.gaps.len() + usize::from(end.gap.is_some());
         assert_eq!(tally.gap_items().histogram().len(), gaps as u64, "every gap is in the histogram");
         let longest = self.gaps.iter().chain(&end.gap).map(|gap| gap.blocks).max().unwrap_or(0);
@@ -235,7 +279,7 @@ impl ConsumerModel {
         };
         let (stop, reasons) = (first + now.offered, &now.lost);
         let items = pushed.between(there, stop);
-        // Each item was delivered or lost, and each number without an item was lost at the source.
+        // Each block was delivered or lost, and each number without an item was lost at the source.
         let of_items = [Loss::Overflow, Loss::Skipped, Loss::Late, Loss::Conflated].map(|reason| reasons.of(reason));
         assert_eq!(items, now.delivered + of_items.iter().sum::<u64>());
         assert_eq!(reasons.of(Loss::History), there - first, "history that was gone");
@@ -252,7 +296,8 @@ impl ConsumerModel {
         }
         if self.options.overflow == Overflow::Disconnect {
             let too_slow = end.reason == EndReason::TooSlow;
-            assert_eq!(reasons.of(Loss::Overflow), u64::from(too_slow), "it ends at the first item that is refused");
+            let refused = pushed.stamp(stop.wrapping_sub(1)).filter(|_| too_slow).map_or(0, |stamp| stamp.blocks());
+            assert_eq!(reasons.of(Loss::Overflow), refused, "it ends at the first item that is refused");
         } else {
             assert_ne!(end.reason, EndReason::TooSlow);
         }
@@ -263,8 +308,8 @@ impl ConsumerModel {
     fn check_queued(&self, there: u64) {
         let last = self.consumer.tally().snapshot();
         for (flushed, received, then) in &self.earlier {
-            let since = self.received[*received..].iter().filter(|sequence| **sequence < (*flushed).max(there));
-            let came = since.count() as u64;
+            let since = self.received[*received..].iter().filter(|stamp| stamp.sequence < (*flushed).max(there));
+            let came = blocks(since);
             match self.options.overflow {
                 Overflow::SkipToLive => {
                     let skipped = skipped_items(&last) - skipped_items(then);
@@ -272,7 +317,8 @@ impl ConsumerModel {
                 }
                 Overflow::Latest => {
                     let conflated = last.lost.of(Loss::Conflated) - then.lost.of(Loss::Conflated);
-                    assert!(then.queued <= 1 && came <= then.queued && then.queued <= came + conflated);
+                    let whole = came == 0 || came == then.queued;
+                    assert!(then.queued <= MAX_GROUP && whole && then.queued <= came + conflated);
                 }
                 Overflow::DropNewest | Overflow::Disconnect | Overflow::Block => {
                     let late = skipped_items(&last) - skipped_items(then);
@@ -292,15 +338,16 @@ fn skipped_items(snapshot: &Snapshot) -> u64 {
 struct Driver {
     fan_out: FanOut<u64>,
     hub: Hub<u64>,
-    history_items: usize,
+    history: u64,
+    group: u64,
     pushed: ProducerModel,
     seen: Vec<ConsumerModel>,
 }
 
 impl Driver {
-    fn new(history_items: usize) -> Self {
-        let (fan_out, hub) = FanOut::new(FanOutOptions { history: history_items, group: 1, live: false, head: None });
-        Self { fan_out, hub, history_items, pushed: ProducerModel::default(), seen: Vec::new() }
+    fn new(history: usize, group: u64) -> Self {
+        let (fan_out, hub) = FanOut::new(FanOutOptions { history, group: group as usize, live: false, head: None });
+        Self { fan_out, hub, history: history as u64, group, pushed: ProducerModel::default(), seen: Vec::new() }
     }
 
     /// Models the admission of consumers, which does not happen within a batch.
@@ -309,13 +356,15 @@ impl Driver {
             return;
         }
         let live = self.pushed.next;
-        let oldest = self.pushed.history.front().copied().unwrap_or(live);
+        let oldest = self.pushed.history.front().map_or(live, Stamp::first);
         for seen in self.seen.iter_mut().filter(|seen| seen.first.is_none() && !seen.closed) {
-            let first = match seen.options.start {
+            let requested = match seen.options.start {
                 Start::Live => live,
-                Start::Back(items) => live.saturating_sub(items).max(oldest),
+                Start::Back(blocks) => live.saturating_sub(blocks).max(oldest),
                 Start::From(sequence) => sequence.min(live),
             };
+            let inside = |stamp: &&Stamp| (stamp.first()..stamp.next()).contains(&requested);
+            let first = self.pushed.history.iter().find(inside).map_or(requested, Stamp::first);
             let there = first.max(oldest);
             seen.first = Some((first, there));
             seen.burst = live - there;
@@ -324,11 +373,13 @@ impl Driver {
 
     fn flushed(&mut self) {
         let pushed = &mut self.pushed;
-        let fresh: Vec<u64> = pushed.items.iter().copied().filter(|item| *item >= pushed.flushed).collect();
-        pushed.flushed = fresh.last().map_or(pushed.flushed, |item| item + 1);
+        let fresh: Vec<Stamp> = pushed.items.iter().copied().filter(|item| item.sequence >= pushed.flushed).collect();
+        pushed.flushed = fresh.last().map_or(pushed.flushed, Stamp::next);
         pushed.history.extend(fresh);
-        let surplus = pushed.history.len().saturating_sub(self.history_items);
-        pushed.history.drain(..surplus);
+        // The oldest item goes once the others have enough blocks.
+        while !pushed.history.is_empty() && blocks(pushed.history.iter().skip(1)) >= self.history {
+            pushed.history.pop_front();
+        }
         pushed.head = pushed.next;
         pushed.begun = false;
         self.admitted();
@@ -336,9 +387,9 @@ impl Driver {
 
     fn flush(&mut self) {
         let expired: Vec<u64> = self.fan_out.flush().map(|item| item.value).collect();
-        let before: Vec<u64> = self.pushed.history.iter().copied().collect();
+        let before: Vec<u64> = self.pushed.history.iter().map(|stamp| stamp.sequence).collect();
         self.flushed();
-        let kept = self.pushed.history.front().copied().unwrap_or(u64::MAX);
+        let kept = self.pushed.history.front().map_or(u64::MAX, |stamp| stamp.sequence);
         assert!(expired.iter().all(|item| *item < kept), "{expired:?} expired, {kept} was kept");
         assert!(before.iter().all(|item| *item >= kept || expired.contains(item)), "expired items are returned");
     }
@@ -346,19 +397,24 @@ impl Driver {
     fn act(&mut self, action: &Action) {
         self.pushed.now += 1_700_000;
         match *action {
-            Action::Push { hole, items } => {
-                for number in 0..items {
+            Action::Push { hole, ref items } => {
+                for (number, blocks) in items.iter().enumerate() {
                     self.admitted();
                     if !self.fan_out.has_room(1) {
                         break;
                     }
                     self.pushed.next += if number == 0 { hole } else { 0 };
                     let time = Timestamp::from_nanos(self.pushed.now);
-                    let stamp =
-                        Stamp { sequence: self.pushed.next, captured_at: time, dispatched_at: time, preceding: 0 };
+                    let preceding = *blocks.min(&self.group) - 1;
+                    let stamp = Stamp {
+                        sequence: self.pushed.next + preceding,
+                        captured_at: time,
+                        dispatched_at: time,
+                        preceding: preceding as u32,
+                    };
                     self.fan_out.push(stamp, stamp.sequence);
-                    self.pushed.items.push(stamp.sequence);
-                    self.pushed.next += 1;
+                    self.pushed.items.push(stamp);
+                    self.pushed.next = stamp.next();
                     self.pushed.begun = true;
                     assert_eq!(self.fan_out.next_sequence(), self.pushed.next);
                 }
@@ -385,6 +441,7 @@ impl Driver {
                     first: None,
                     burst: 0,
                     received: Vec::new(),
+                    lags: Histogram::new_with_bounds(1, 1 << 20, 2).unwrap(),
                     gaps: Vec::new(),
                     end: None,
                     closed: false,
@@ -478,7 +535,7 @@ impl Driver {
             self.flushed();
         } else {
             // Items that were not flushed were never offered.
-            self.pushed.items.retain(|item| *item < self.pushed.flushed);
+            self.pushed.items.retain(|item| item.sequence < self.pushed.flushed);
         }
         let Self { fan_out, pushed, mut seen, .. } = self;
         if in_order {
@@ -509,11 +566,12 @@ proptest! {
 
     #[test]
     fn every_loss_is_counted_in_any_schedule(
-        history in 0..16_usize,
+        history in prop_oneof![0..16_usize, 0..80_usize],
+        group in prop_oneof![Just(1), 2..=MAX_GROUP, Just(MAX_GROUP)],
         actions in prop::collection::vec(action(), 1..120),
         in_order in any::<bool>(),
     ) {
-        let mut driver = Driver::new(history);
+        let mut driver = Driver::new(history, group);
         // One consumer is there from the start.
         driver.act(&Action::Subscribe { overflow: Overflow::SkipToLive, buffer: 3, start: Start::Live });
         for action in &actions {
