@@ -782,6 +782,191 @@ fn a_loss_at_the_end_is_a_gap_too() {
     assert_eq!(idle.recv().unwrap_err(), End { reason: EndReason::Finished, gap: gap(5, 3, Loss::Source) });
 }
 
+fn grouped(group: usize, history: usize) -> (FanOut<u64>, Hub<u64>) {
+    FanOut::new(FanOutOptions { group, history, ..FanOutOptions::default() })
+}
+
+/// Sends an item for each of these numbers of blocks.
+fn send_items(fan_out: &mut FanOut<u64>, items: impl IntoIterator<Item = u64>) {
+    for blocks in items {
+        push_item(fan_out, blocks);
+        fan_out.flush();
+    }
+}
+
+fn push_item(fan_out: &mut FanOut<u64>, blocks: u64) {
+    let sequence = fan_out.next_sequence() + blocks - 1;
+    fan_out.push(Stamp { sequence, preceding: blocks as u32 - 1, ..Stamp::default() }, sequence);
+}
+
+#[test]
+fn each_block_of_an_item_has_its_own_lag() {
+    let (mut fan_out, hub) = grouped(10, 0);
+    let mut consumer = subscribe(&hub, Overflow::DropNewest, 100);
+    send_items(&mut fan_out, [10]);
+    assert_eq!(consumer.try_recv(Timestamp::default()).unwrap().lag_items, 0);
+    send_items(&mut fan_out, [10, 3, 10]);
+    let run = consumer.try_recv_run(Timestamp::default(), 10).unwrap();
+    assert_eq!((run.lag_items, run.items(), run.blocks()), (13, 3, 23));
+    drop(run);
+    let lags = consumer.tally().lag_items().histogram();
+    let counted: Vec<u64> = (0..24).map(|lag| lags.count_at(lag)).collect();
+    let expected: Vec<u64> = (0..24).map(|lag| u64::from(lag < 10) + u64::from(lag < 23)).collect();
+    assert_eq!(counted, expected, "9 to 0 for the item at the head, then 22 to 0 for the run");
+    assert_eq!(consumer.tally().queue_micros().histogram().len(), 4, "a wait for each item");
+    let account = consumer.tally().snapshot();
+    assert_eq!((account.offered, account.delivered, account.next_sequence), (33, 33, 33));
+}
+
+#[test]
+fn a_start_inside_an_item_is_at_its_first_block() {
+    let starts = [
+        (Start::Back(1), 30),
+        (Start::Back(10), 30),
+        (Start::Back(11), 20),
+        (Start::Back(1000), 10),
+        (Start::From(15), 10),
+        (Start::From(20), 20),
+        (Start::From(39), 30),
+        (Start::From(40), 40),
+        (Start::Live, 40),
+    ];
+    for (start, first) in starts {
+        let (mut fan_out, hub) = grouped(10, 25);
+        send_items(&mut fan_out, [10; 4]);
+        let mut consumer =
+            hub.subscribe(SubscribeOptions { overflow: Overflow::Disconnect, buffer: 1, start }).unwrap();
+        fan_out.consumers();
+        let account = consumer.tally().snapshot();
+        assert_eq!((account.first_sequence, account.burst_items), (first, 40 - first), "{start:?}");
+        assert_eq!((account.queued, account.lost.total()), (40 - first, 0), "{start:?}");
+        let items = drain(&mut consumer);
+        assert!(items.into_iter().eq((first + 9..40).step_by(10).map(|last| (last, None))), "{start:?}");
+    }
+    // Blocks that have left the history are lost.
+    let (mut fan_out, hub) = grouped(10, 25);
+    send_items(&mut fan_out, [10; 4]);
+    let mut consumer =
+        hub.subscribe(SubscribeOptions { start: Start::From(5), ..SubscribeOptions::default() }).unwrap();
+    fan_out.consumers();
+    assert_eq!(drain_one(&mut consumer), (19, Some(Gap { from: 5, blocks: 5, reason: Loss::History })));
+}
+
+/// The limits are those of single blocks, exceeded by less than an item.
+#[test]
+fn limits_are_in_blocks() {
+    for (blocks, queued) in [(1, 100), (3, 102), (10, 100)] {
+        let limits = [
+            (Overflow::DropNewest, queued),
+            (Overflow::Disconnect, queued),
+            (Overflow::SkipToLive, 200_u64.next_multiple_of(blocks)),
+        ];
+        for (overflow, limit) in limits {
+            // Single blocks do not come in rings for ten.
+            let (mut fan_out, hub) = grouped(blocks as usize, 0);
+            let mut consumer = subscribe(&hub, overflow, 100);
+            send_items(&mut fan_out, (0..300).map(|_| blocks));
+            let account = consumer.tally().snapshot();
+            assert_eq!(account.queued, limit, "{overflow}, items of {blocks}");
+            assert_eq!(account.offered, account.queued + account.lost.of(Loss::Overflow));
+            if overflow == Overflow::Disconnect {
+                assert_eq!(account.lost.of(Loss::Overflow), blocks, "the first item that does not fit");
+            }
+            drain(&mut consumer);
+        }
+    }
+}
+
+/// A batch is as long as the limit allows, also where the ring has more slots.
+#[test]
+fn a_batch_does_not_pass_the_limit() {
+    for batch in [2, 3, 7] {
+        let (mut fan_out, hub) = grouped(10, 0);
+        let consumer = subscribe(&hub, Overflow::DropNewest, 30);
+        for _ in 0..10 {
+            (0..batch).for_each(|_| push_item(&mut fan_out, 10));
+            fan_out.flush();
+        }
+        assert_eq!(consumer.tally().snapshot().queued, 30, "batches of {batch}");
+    }
+}
+
+/// The ring of a fan-out of ten blocks an item has few slots. Items of single blocks fill it before its limit: a loss that
+/// is counted, and nothing else.
+#[test]
+fn short_items_may_fill_a_ring_early() {
+    let (mut fan_out, hub) = grouped(10, 0);
+    let mut consumer = subscribe(&hub, Overflow::DropNewest, 100);
+    send_items(&mut fan_out, (0..100).map(|_| 1));
+    let account = consumer.tally().snapshot();
+    assert_eq!((account.queued, account.lost.of(Loss::Overflow)), (18, 82), "ten slots, and eight for short items");
+    assert_eq!(drain(&mut consumer).len(), 18);
+    // Eight of them fit, as an encoder makes them before gaps.
+    send_items(&mut fan_out, (0..18).map(|item| if item % 2 == 0 { 2 } else { 9 }));
+    assert_eq!(drain(&mut consumer).len(), 18);
+    assert_eq!(consumer.tally().snapshot().lost.total(), 82);
+}
+
+/// A history of single blocks has more items than rings for ten blocks an item usually hold.
+#[test]
+fn a_history_of_short_items_ends_no_consumer() {
+    for overflow in [Overflow::Disconnect, Overflow::Block] {
+        let (mut fan_out, hub) = FanOut::new(FanOutOptions { group: 10, history: 100, live: false, head: None });
+        send_items(&mut fan_out, (0..100).map(|_| 1));
+        let mut consumer = hub.subscribe(SubscribeOptions { overflow, buffer: 10, start: Start::Back(100) }).unwrap();
+        fan_out.consumers();
+        send_items(&mut fan_out, [10]);
+        let account = consumer.tally().snapshot();
+        assert_eq!((account.queued, account.lost.total()), (110, 0), "{overflow}");
+        assert_eq!(drain(&mut consumer).len(), 101);
+    }
+}
+
+#[test]
+fn a_skip_counts_blocks() {
+    let (mut fan_out, hub) = grouped(10, 0);
+    let mut consumer = subscribe(&hub, Overflow::SkipToLive, 20);
+    send_items(&mut fan_out, [10, 10, 10, 4]);
+    let gap = Gap { from: 0, blocks: 30, reason: Loss::Skipped };
+    assert_eq!(drain(&mut consumer), [(33, Some(gap))], "24 behind is too late");
+    send_items(&mut fan_out, [7, 7]);
+    consumer.skip_to_newest();
+    assert_eq!(drain(&mut consumer), [(47, Some(Gap { from: 34, blocks: 7, reason: Loss::Late }))]);
+    let account = consumer.tally().snapshot();
+    assert_eq!((account.lost.of(Loss::Skipped), account.lost.of(Loss::Late), account.delivered), (30, 7, 11));
+}
+
+#[test]
+fn latest_replaces_whole_items() {
+    let (mut fan_out, hub) = grouped(10, 0);
+    let mut consumer = subscribe(&hub, Overflow::Latest, 1);
+    send_items(&mut fan_out, [10, 3, 5]);
+    let account = consumer.tally().snapshot();
+    assert_eq!((account.queued, account.lost.of(Loss::Conflated)), (5, 13));
+    assert_eq!(drain(&mut consumer), [(17, Some(Gap { from: 0, blocks: 13, reason: Loss::Conflated }))]);
+}
+
+#[test]
+#[should_panic(expected = "sequence number 14 less 5 is below 10, the next one")]
+fn items_do_not_overlap() {
+    let (mut fan_out, _hub) = grouped(10, 0);
+    send_items(&mut fan_out, [10]);
+    fan_out.push(Stamp { sequence: 14, preceding: 5, ..Stamp::default() }, 14);
+}
+
+#[test]
+#[should_panic(expected = "sequence number 3 less 4 is below 0, the next one")]
+fn no_block_is_before_the_first() {
+    let (mut fan_out, _hub) = grouped(10, 0);
+    fan_out.push(Stamp { sequence: 3, preceding: 4, ..Stamp::default() }, 3);
+}
+
+#[test]
+#[should_panic(expected = "an item of 11 blocks is longer than 10")]
+fn an_item_is_no_longer_than_agreed() {
+    send_items(&mut grouped(10, 0).0, [11]);
+}
+
 /// A source that was away for hours costs a consumer no more than one that lost a block: a loop over the missing blocks
 /// would take weeks here.
 #[test]
@@ -832,9 +1017,10 @@ fn watch(tally: &Tally, begin: &Barrier, done: &AtomicBool) {
 #[test]
 fn the_counts_are_right_while_they_are_written() {
     /// Length of the test. Some hundred thousand snapshots are taken meanwhile.
-    const ITEMS: u64 = 100_000;
-    for overflow in [Overflow::SkipToLive, Overflow::DropNewest, Overflow::Latest, Overflow::Block] {
-        let (mut fan_out, hub) = FanOut::new(FanOutOptions { live: false, ..FanOutOptions::default() });
+    const BLOCKS: u64 = 100_000;
+    let policies = [Overflow::SkipToLive, Overflow::DropNewest, Overflow::Latest, Overflow::Block];
+    for (overflow, group) in policies.into_iter().flat_map(|overflow| [(overflow, 1), (overflow, 10)]) {
+        let (mut fan_out, hub) = FanOut::new(FanOutOptions { live: false, group, ..FanOutOptions::default() });
         let mut consumer = subscribe(&hub, overflow, 16);
         let tally = Arc::clone(consumer.tally());
         let (begin, done) = (Barrier::new(2), AtomicBool::new(false));
@@ -843,39 +1029,46 @@ fn the_counts_are_right_while_they_are_written() {
             let begin = &begin;
             scope.spawn(move || {
                 begin.wait();
-                while fan_out.next_sequence() < ITEMS {
-                    let hole = u64::from(fan_out.next_sequence() % 1000 == 999);
+                while fan_out.next_sequence() < BLOCKS {
+                    let hole = u64::from(fan_out.next_sequence() % 1000 >= 1000 - group as u64);
                     for _ in 0..1 + fan_out.next_sequence() % 7 {
                         while !fan_out.has_room(1) {
                             fan_out.flush();
                             thread::yield_now();
                         }
-                        let sequence = fan_out.next_sequence() + hole;
-                        fan_out.push(Stamp { sequence, ..Stamp::default() }, sequence);
+                        let first = fan_out.next_sequence() + hole;
+                        let preceding = (first / 3 % group as u64) as u32;
+                        let sequence = first + u64::from(preceding);
+                        fan_out.push(Stamp { sequence, preceding, ..Stamp::default() }, sequence);
                     }
                     fan_out.flush();
                 }
                 fan_out.finish(EndReason::Finished);
             });
-            let (mut received, mut missed, mut next) = (0, 0, 0);
+            let (mut received, mut missed, mut next, mut taken) = (0, 0, 0, 0_u64);
             let end = loop {
                 match consumer.recv() {
                     Ok(delivery) => {
                         let gap = delivery.gap.map_or(0, |gap| gap.blocks);
-                        assert_eq!(delivery.item.value, next + gap);
-                        next = delivery.item.value + 1;
-                        received += 1;
+                        let stamp = delivery.item.stamp;
+                        assert_eq!(stamp.first(), next + gap);
+                        next = stamp.next();
+                        received += stamp.blocks();
                         missed += gap;
+                        taken += 1;
                         // Sometimes several at once.
-                        if let Ok(run) = consumer.try_recv_run(Timestamp::now(), received as usize % 4) {
+                        if let Ok(run) = consumer.try_recv_run(Timestamp::now(), taken as usize % 4) {
                             next += run.gap.map_or(0, |gap| gap.blocks);
                             missed += run.gap.map_or(0, |gap| gap.blocks);
-                            assert!(run.iter().map(|item| item.value).eq(next..next + run.items() as u64));
-                            next += run.items() as u64;
-                            received += run.items() as u64;
+                            for item in run.iter() {
+                                assert_eq!(item.stamp.first(), next);
+                                next = item.stamp.next();
+                            }
+                            received += run.blocks();
+                            taken += run.items() as u64;
                         }
                         // Stalls sometimes, until the producer has filled the ring.
-                        for _ in 0..if received % 500 == 0 { 20_000 } else { 0 } {
+                        for _ in 0..if taken % 500 == 0 { 20_000 } else { 0 } {
                             hint::spin_loop();
                         }
                     }
