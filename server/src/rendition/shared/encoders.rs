@@ -152,8 +152,12 @@ impl Encoders {
             buffer: self.buffer,
             start: Start::Back(self.history as u64),
         })?;
-        let (packets, hub) =
-            FanOut::new(FanOutOptions { history: self.history, live: true, head: Some(self.blocks.head().clone()) });
+        let (packets, hub) = FanOut::new(FanOutOptions {
+            history: self.history,
+            group: encoder.max_blocks() as usize,
+            live: true,
+            head: Some(self.blocks.head().clone()),
+        });
         let running = Running {
             packets: hub,
             header: encoder.header(),
@@ -300,7 +304,7 @@ impl Worker {
 
     fn remember(&mut self) {
         for Item { stamp, value } in self.completed.drain(..) {
-            self.output.log.push(stamp.sequence, &value);
+            self.output.log.push(stamp, &value);
             self.output.packets.remember(stamp, value);
         }
     }
@@ -358,7 +362,7 @@ impl Output {
     /// Pushes packets to the listeners.
     fn push(&mut self, completed: &mut Vec<Item<Packet>>) {
         for Item { stamp, value } in completed.drain(..) {
-            self.log.push(stamp.sequence, &value);
+            self.log.push(stamp, &value);
             self.packets.push(stamp, value);
             self.has_pushed = true;
         }
