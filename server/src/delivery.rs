@@ -4,11 +4,13 @@
 //! listener's limit of lag permits, and a [`body`] (or a WebSocket session) writes them to the connection. Below it,
 //! [`socket`] follows the bytes until the listener's program has read them. Its [`standing`] is how far behind the
 //! listener is, how bad that is and where the cause is. `lag` counts the lag once for each block that was due, into the
-//! [`histograms`], and `row` shows it in the API. [`heard`] checks the reports of players.
+//! [`histograms`], and `row` shows it in the API. [`heard`] checks the reports of players,
+//! and [`client_messages`] takes them out of the bytes of a WebSocket.
 //!
 //! This folder knows no HTTP route, and no consumer other than listeners.
 
 pub mod body;
+pub mod client_messages;
 pub mod heard;
 pub mod histograms;
 mod lag;
