@@ -13,3 +13,4 @@ pub mod encoders;
 pub mod encoding;
 pub mod packet;
 pub mod packet_log;
+pub mod shared;

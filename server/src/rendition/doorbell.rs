@@ -18,7 +18,7 @@ impl Doorbell {
         Arc::new(Self { waker, has_rung: AtomicBool::new(false) })
     }
 
-    /// Rings, unless nobody but the caller holds it: a thread without listeners has no use for packets.
+    /// Rings, unless the caller alone holds it: a thread without listeners has no use for packets.
     pub fn ring(self: &Arc<Self>) {
         if Arc::strong_count(self) > 1 && !self.has_rung.swap(true, Ordering::AcqRel) {
             self.waker.wake_by_ref();

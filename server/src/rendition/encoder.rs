@@ -54,8 +54,10 @@ impl Encoder {
     /// A sentence with the reason, if this format cannot be encoded so.
     pub fn new(encoding: Encoding, format: Format) -> Result<Self, String> {
         let codec = match encoding {
-            Encoding::Opus { bitrate } => {
-                Codec::Opus(Box::new(OpusEncoder::new(format, bitrate).map_err(|error| error.to_string())?))
+            Encoding::Opus { bitrate } | Encoding::OpusMessages { bitrate } => {
+                let packet_frames = OpusEncoder::packet_frames_for(format, 1);
+                let encoder = OpusEncoder::new(format, bitrate, packet_frames);
+                Codec::Opus(Box::new(encoder.map_err(|error| error.to_string())?))
             }
             Encoding::Flac { bits } => {
                 Codec::Flac(Box::new(FlacEncoder::new(format, bits).map_err(|error| error.to_string())?))
@@ -111,7 +113,7 @@ fn encode(encoding: Encoding, block: &Item<Block>) -> Bytes {
             message::binary(payload, block.stamp, &bytes)
         }
         Encoding::Events => format!("id: {}\ndata: {}\n\n", block.stamp.sequence, block_json(block)).into(),
-        Encoding::Json | Encoding::Opus { .. } | Encoding::Flac { .. } => {
+        Encoding::Json | Encoding::Opus { .. } | Encoding::OpusMessages { .. } | Encoding::Flac { .. } => {
             let mut line = block_json(block);
             line.push('\n');
             line.into()

@@ -39,8 +39,13 @@ impl Packet {
     /// assert_eq!(packet.bytes(Wire::Chunked), b"10\r\n0123456789abcdef\r\n");
     /// assert_eq!(packet.bytes(Wire::Plain), b"0123456789abcdef");
     /// ```
+    ///
+    /// No bytes make no chunk: an empty one would end the response.
     #[must_use]
     pub fn chunk(payload: &[u8], pages: Vec<Page>) -> Self {
+        if payload.is_empty() {
+            return Self::new(Vec::new(), 0..0, pages);
+        }
         let head = format!("{:x}\r\n", payload.len());
         let framed = [head.as_bytes(), payload, b"\r\n"].concat();
         Self::new(framed, head.len()..head.len() + payload.len(), pages)

@@ -1,0 +1,121 @@
+//! Framing: the header, the notices of gaps, the numbers of pages and the end of one listener's stream.
+
+use std::ops::Range;
+
+use aircheck_engine::{Format, Gap};
+use bytes::Bytes;
+
+use crate::rendition::container::message;
+use crate::rendition::container::ogg::Numbering;
+use crate::rendition::packet::{Packet, Wire};
+
+/// The framing of one listener's stream. Packets are shared by all listeners; this state is the listener's own.
+///
+/// Its bytes are the rendition's own. Where they go over a connection as chunks or messages, the caller frames them.
+#[derive(Debug)]
+pub enum Framing {
+    /// Packets follow each other, after a header if there is one.
+    Plain {
+        /// Bytes before the first packet.
+        header: Option<Bytes>,
+        /// A block of silence, for a listener that wants one in place of each lost block.
+        silence: Option<Bytes>,
+    },
+    /// Lines of JSON.
+    Json,
+    /// Server-sent events.
+    Events,
+    /// Pages of Ogg with Opus in them.
+    Ogg(Box<OggFraming>),
+    /// Messages of the WebSocket.
+    WebSocket,
+}
+
+/// The framing of one listener's pages.
+#[derive(Debug)]
+pub struct OggFraming {
+    header: Bytes,
+    numbering: Numbering,
+}
+
+/// The replacement of lost blocks.
+#[derive(Debug)]
+pub enum GapFill {
+    /// Nothing.
+    Nothing,
+    /// A notice of the gap. For the WebSocket, the text of a message.
+    Notice(Bytes),
+    /// A block of silence for each of these sequence numbers.
+    Silence(Bytes, Range<u64>),
+}
+
+impl Framing {
+    /// Makes the framing of pages that come after these header pages.
+    #[must_use]
+    pub fn ogg(header: Bytes) -> Self {
+        Self::Ogg(Box::new(OggFraming { header, numbering: Numbering::new() }))
+    }
+
+    /// Returns the bytes before the first packet.
+    pub fn header(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Plain { header, .. } => header.take(),
+            Self::Ogg(ogg) => Some(ogg.header.clone()),
+            Self::Json | Self::Events | Self::WebSocket => None,
+        }
+    }
+
+    /// Returns the replacement of lost blocks.
+    pub fn fill(&mut self, gap: Gap) -> GapFill {
+        let end = gap.from + gap.blocks;
+        match self {
+            Self::Plain { silence: Some(silence), .. } => GapFill::Silence(silence.clone(), gap.from..end),
+            // Pages carry their positions, so a gap shows without a notice.
+            Self::Plain { .. } | Self::Ogg(_) => GapFill::Nothing,
+            Self::Json => GapFill::Notice(format!("{}\n", message::gap(gap)).into()),
+            // The id is the last missing number, so that a listener that reconnects does not get the notice again.
+            Self::Events => {
+                GapFill::Notice(format!("id: {}\nevent: gap\ndata: {}\n\n", end - 1, message::gap(gap)).into())
+            }
+            Self::WebSocket => GapFill::Notice(message::gap(gap).into()),
+        }
+    }
+
+    /// Returns whether each listener needs bytes of its own: if not, those of the packet are right for all.
+    #[must_use]
+    pub const fn is_renumbered(&self) -> bool {
+        matches!(self, Self::Ogg(_))
+    }
+
+    /// Makes the bytes of `packet`, as they go over `wire`, those of this listener. The result is the same however often
+    /// this is called before [`advance`](Self::advance).
+    pub fn renumber(&self, packet: &Packet, wire: Wire, bytes: &mut [u8]) {
+        if let Self::Ogg(ogg) = self {
+            ogg.numbering.renumber(packet, wire, bytes);
+        }
+    }
+
+    /// Counts a packet that is written.
+    pub fn advance(&mut self, packet: &Packet) {
+        if let Self::Ogg(ogg) = self {
+            ogg.numbering.advance(packet);
+        }
+    }
+
+    /// Returns the bytes after the last packet, which end the stream. `tail` is what the encoder's
+    /// [`Tail`](crate::rendition::shared::encoders::Tail) holds; a listener that is ended before the stream has none.
+    pub fn end(&mut self, tail: Option<&Packet>) -> Option<Bytes> {
+        let Self::Ogg(ogg) = self else { return None };
+        let Some(tail) = tail else { return ogg.numbering.end(&ogg.header) };
+        let mut bytes = tail.bytes(Wire::Plain).to_vec();
+        ogg.numbering.renumber(tail, Wire::Plain, &mut bytes);
+        ogg.numbering.advance(tail);
+        Some(bytes.into())
+    }
+
+    /// Returns a block of silence for samples of `sample_bytes` bytes: zeros, in all encodings.
+    #[must_use]
+    pub fn silence(format: Format, sample_bytes: usize) -> Bytes {
+        vec![0; format.block_samples() * sample_bytes].into()
+    }
+}
