@@ -372,3 +372,6 @@ fn push(encoder: &mut Encoder, completed: &mut Vec<Item<Packet>>, output: &mut O
         output.push(completed);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,31 +3,16 @@
 use super::*;
 use std::time::Duration;
 
-use aircheck_engine::source::{PcmEncoding, Tone};
-use aircheck_engine::{Stream, StreamOptions, SubscribeOptions};
+use aircheck_engine::source::PcmEncoding;
 use proptest::prelude::*;
 
 use crate::rendition::codec::OpusBitrate;
 use crate::rendition::packet::Wire;
 use crate::rendition::packet_log::PacketLog;
+use crate::rendition::test_blocks::{numbered, sound};
 
 const OPUS: Encoding = Encoding::Opus { bitrate: OpusBitrate::DEFAULT };
 const S16: Encoding = Encoding::Pcm(PcmEncoding::S16Le);
-
-/// Returns a block of sound, to be numbered anew.
-fn sound(block: Duration) -> Block {
-    let stream =
-        Stream::start(Box::new(Tone::new(440.0)), StreamOptions { block, ..StreamOptions::default() }).unwrap();
-    let block = stream.subscribe(SubscribeOptions::default()).unwrap().recv().unwrap().item.value.clone();
-    stream.stop();
-    block
-}
-
-fn numbered(sound: &Block, sequence: u64) -> Item<Block> {
-    let captured_at = Timestamp::from_nanos(1_790_000_000_000_000_000 + 10_000 * sequence);
-    let stamp = Stamp { sequence, preceding: 0, captured_at, dispatched_at: captured_at + Duration::from_micros(3) };
-    Item { stamp, value: sound.clone() }
-}
 
 fn encoded(encoder: &mut Encoder, sound: &Block, numbers: impl IntoIterator<Item = u64>) -> Vec<Item<Packet>> {
     let mut packets = Vec::new();
