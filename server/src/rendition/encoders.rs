@@ -108,8 +108,12 @@ impl Encoders {
             buffer: self.buffer,
             start: Start::Back(self.history as u64),
         })?;
-        let (packets, hub) =
-            FanOut::new(FanOutOptions { history: self.history, live: true, head: Some(self.blocks.head().clone()) });
+        let (packets, hub) = FanOut::new(FanOutOptions {
+            history: self.history,
+            group: 1,
+            live: true,
+            head: Some(self.blocks.head().clone()),
+        });
         let tail = Tail::default();
         let worker = Worker { encoding, encoder, blocks, packets, tail: Arc::clone(&tail), live };
         let encoders = Arc::clone(self);
