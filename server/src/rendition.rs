@@ -13,5 +13,6 @@ pub mod encoders;
 pub mod encoding;
 pub mod packet;
 pub mod packet_log;
+pub mod shared;
 #[cfg(test)]
 mod test_blocks;

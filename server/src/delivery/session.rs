@@ -21,9 +21,9 @@ use crate::delivery::shards::Assignment;
 use crate::delivery::socket::options::SocketBuffer;
 use crate::delivery::standing::Decision;
 use crate::mount::throttle::Throttle;
-use crate::rendition::container::framing::{Framing, GapFill};
+use crate::rendition::shared::framing::{Framing, GapFill};
 use crate::rendition::doorbell::Doorbell;
-use crate::rendition::encoders::{Subscription, Tail};
+use crate::rendition::shared::encoders::{Subscription, Tail};
 use crate::rendition::packet::{self, Packet, Wire, push_frame};
 use crate::rendition::packet_log::PacketLog;
 
@@ -94,6 +94,8 @@ pub struct Session {
     is_held: bool,
     /// Whether the socket may have more input than was read.
     has_input: bool,
+    /// The end of the ring, once it is reached and not written yet.
+    ended: Option<End>,
     /// Whether the last piece is in the queue.
     is_over: bool,
     /// The end of the server waits until this is dropped.
@@ -152,7 +154,7 @@ impl Joined {
     /// from it already. The end of the server waits for `open` to be dropped.
     pub fn start(self, stream: std::net::TcpStream, written: u64, read: &[u8], open: watch::Receiver<bool>) {
         let Self { registration, subscription, wire, mut framing, socket_buffer, mut head, assignment } = self;
-        let Subscription { packets, tail, log, doorbell } = subscription;
+        let Subscription { packets, tail, log, doorbell, .. } = subscription;
         socket_buffer.bound(&stream);
         let stream = TcpStream::from_std(stream);
         registration.listener().attach(stream.as_raw_fd(), written);
@@ -180,6 +182,7 @@ impl Joined {
                 is_slow: false,
                 is_held: false,
                 has_input: false,
+                ended: None,
                 is_over: false,
                 _open: open,
                 _assignment: assignment,
@@ -261,6 +264,10 @@ impl Session {
             if self.is_over {
                 return Outcome::Over;
             }
+            if let Some(end) = self.ended.take() {
+                self.push_end(end.gap);
+                continue;
+            }
             match self.send_next(now, scratch) {
                 Ok(true) => {}
                 Ok(false) => return self.outcome(),
@@ -294,8 +301,8 @@ impl Session {
                 self.is_slow = false;
                 return Ok(false);
             }
-            Err(RecvError::Ended(End { gap, .. })) => {
-                self.end(gap);
+            Err(RecvError::Ended(end)) => {
+                self.ended = Some(end);
                 return Ok(true);
             }
         };
@@ -400,7 +407,7 @@ impl Session {
     }
 
     /// Queues the end of the stream.
-    fn end(&mut self, gap: Option<Gap>) {
+    fn push_end(&mut self, gap: Option<Gap>) {
         let listener = Arc::clone(self.registration.listener());
         if let Some(gap) = gap {
             listener.record_gap(gap.blocks);

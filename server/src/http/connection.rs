@@ -120,17 +120,20 @@ pub(super) async fn serve(
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
-    let ended = tokio::select! {
-        ended = answer_requests(&mut serving, &context, &written) => Some(ended),
-        () = context.place.evicted() => {
-            Pin::new(&mut serving).graceful_shutdown();
-            timeout(EVICTION_TIMEOUT, answer_requests(&mut serving, &context, &written)).await.ok()
+    let mut ended = None;
+    let time_left = tokio::select! {
+        it_ended = answer_requests(&mut serving, &context, &written) => {
+            ended = Some(it_ended);
+            Duration::ZERO
         }
-        _ = closing.wait_for(|closing| *closing) => {
-            Pin::new(&mut serving).graceful_shutdown();
-            Some(answer_requests(&mut serving, &context, &written).await)
-        }
+        () = context.place.evicted() => EVICTION_TIMEOUT,
+        // The server closes what is left some seconds later.
+        _ = closing.wait_for(|closing| *closing) => Duration::MAX,
     };
+    if ended.is_none() {
+        Pin::new(&mut serving).graceful_shutdown();
+        ended = timeout(time_left, answer_requests(&mut serving, &context, &written)).await.ok();
+    }
     match ended {
         Some(Ended::Stream(bytes)) => {
             let parts = serving.into_parts();

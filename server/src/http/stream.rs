@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aircheck_api::Rendition;
 use aircheck_api::span::Short;
 use aircheck_engine::{Format, SubscribeError};
+use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::header::{self, HeaderMap};
 use hyper::{Request, Response, StatusCode, Version};
@@ -18,12 +19,11 @@ use crate::http::context::Context;
 use crate::http::query::{Gaps, Query};
 use crate::http::reply::{Reply, busy, error, set, set_display};
 use crate::http::server::Server;
-use crate::rendition::codec::FlacEncoder;
-use crate::rendition::container::framing::Framing;
+use crate::rendition::shared::framing::Framing;
 use crate::rendition::container::message;
 use crate::rendition::container::wav::wav_header;
 use crate::rendition::content_type::content_type;
-use crate::rendition::encoders::EncoderError;
+use crate::rendition::shared::encoders::EncoderError;
 use crate::rendition::encoding::Encoding;
 use crate::rendition::packet::{TEXT, Wire, push_frame};
 use crate::telemetry::metrics::RefusalReason;
@@ -63,11 +63,7 @@ pub(super) fn listen<B>(
     };
     let head_only = request.method() == hyper::Method::HEAD;
     if !head_only {
-        let framing = match framing(server, &wanted) {
-            Ok(framing) => framing,
-            Err(message) => return error(StatusCode::BAD_REQUEST, message),
-        };
-        match join(server, context, &wanted, framing) {
+        match join(server, context, &wanted) {
             Ok(joined) => context.join(joined),
             Err(reply) => return *reply,
         }
@@ -106,7 +102,7 @@ pub(super) fn websocket<B>(server: &Server, context: &Context, query: &Query, re
         return error(StatusCode::BAD_REQUEST, message);
     }
     let wanted = Wanted { rendition, encoding, group: 1, wire: Wire::WebSocket, query, last_event: None };
-    match join(server, context, &wanted, Framing::WebSocket) {
+    match join(server, context, &wanted) {
         Ok(mut joined) => {
             let format = mount.format();
             let listener = joined.registration.listener().id();
@@ -127,7 +123,7 @@ fn not_a_websocket(refused: &tungstenite::Error) -> Reply {
 }
 
 /// Adds a listener, or returns the answer that refuses it.
-fn join(server: &Server, context: &Context, wanted: &Wanted<'_>, framing: Framing) -> Result<Joined, Box<Reply>> {
+fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joined, Box<Reply>> {
     let Wanted { rendition, encoding, group, wire, query, last_event } = *wanted;
     let served = server.first_mount();
     let format = served.mount.format();
@@ -148,6 +144,7 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>, framing: Framin
         EncoderError::Encoding(sentence) => error(StatusCode::BAD_REQUEST, sentence),
         failed @ EncoderError::Thread(_) => error(StatusCode::INTERNAL_SERVER_ERROR, failed.to_string()),
     })?;
+    let framing = framing(format, wanted, subscription.header.clone());
     let block_bytes = encoding.block_bytes(format);
     let socket_buffer = SocketBuffer {
         bytes_per_second: (block_bytes as f64 / format.block_span().as_secs_f64()) as u64,
@@ -172,23 +169,20 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>, framing: Framin
     Ok(Joined { registration, subscription, wire, framing, socket_buffer, head: Vec::new(), assignment })
 }
 
-/// Returns the framing of one listener's stream.
-fn framing(server: &Server, wanted: &Wanted<'_>) -> Result<Framing, String> {
-    let format = server.first_mount().mount.format();
-    Ok(match (wanted.rendition, wanted.encoding) {
+/// Returns the framing of one listener's stream, after the `header` of the codec.
+fn framing(format: Format, wanted: &Wanted<'_>, header: Option<Bytes>) -> Framing {
+    match (wanted.rendition, wanted.encoding) {
         (Rendition::Wav | Rendition::Pcm, Encoding::Pcm(samples)) => Framing::Plain {
             header: (wanted.rendition == Rendition::Wav).then(|| wav_header(format, samples)),
             silence: (wanted.query.gaps == Some(Gaps::Silence))
                 .then(|| Framing::silence(format, samples.sample_bytes())),
         },
-        (_, Encoding::Flac { bits }) => {
-            let encoder = FlacEncoder::new(format, bits).map_err(|error| error.to_string())?;
-            Framing::Plain { header: Some(encoder.header().map_err(|error| error.to_string())?), silence: None }
-        }
-        (_, Encoding::Opus { bitrate }) => todo!("{bitrate:?}"),
+        (_, Encoding::Opus { .. }) => Framing::ogg(header.unwrap_or_default()),
+        (Rendition::WebSocket, _) => Framing::WebSocket,
         (Rendition::Events, _) => Framing::Events,
-        _ => Framing::Json,
-    })
+        (Rendition::Json, _) => Framing::Json,
+        _ => Framing::Plain { header, silence: None },
+    }
 }
 
 fn full(server: &Server) -> Reply {

@@ -14,10 +14,10 @@ use aircheck_engine::{
 use bytes::Bytes;
 
 use crate::rendition::doorbell::Doorbell;
+use crate::rendition::encoder::Encoder;
 use crate::rendition::encoding::Encoding;
 use crate::rendition::packet::Packet;
 use crate::rendition::packet_log::PacketLog;
-use crate::rendition::encoder::Encoder;
 
 /// Time between two counts of an encoder's listeners while no sound comes.
 const IDLE_INTERVAL: Duration = Duration::from_millis(50);
@@ -57,6 +57,8 @@ pub struct Subscription {
     /// The ring of packets, each of one or more blocks. A packet may have no bytes: where the codec keeps a block's sound
     /// back for later packets, and the next block is missing or there is none.
     pub packets: Consumer<Packet>,
+    /// The bytes before the first packet, as far as they are the codec's: the header of FLAC, the header pages of Ogg.
+    pub header: Option<Bytes>,
     /// The packet after the last block.
     pub tail: Tail,
     /// Where the encoder's packets end.
@@ -135,33 +137,15 @@ impl Encoders {
         Ok(subscription)
     }
 
-    /// Returns the bytes that each listener's stream of such an encoder begins with: the header of FLAC, the header pages
-    /// of Ogg; `None` for other encodings.
-    ///
-    /// # Errors
-    ///
-    /// A sentence with the reason, if the format cannot be encoded so.
-    pub fn header(&self, encoding: Encoding, group: u64) -> Result<Option<Bytes>, String> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = running.get(&(encoding, group.max(1))) {
-            return Ok(running.header.clone());
-        }
-        drop(running);
-        Ok(self.encoder((encoding, group))?.header())
-    }
-
     /// Returns the number of encoders that run.
     #[must_use]
     pub fn running(&self) -> usize {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    fn encoder(&self, (encoding, group): Key) -> Result<Encoder, String> {
-        Encoder::new(encoding, self.format, group, self.serial).map_err(|error| error.to_string())
-    }
-
     fn start(self: &Arc<Self>, key: Key) -> Result<Running, EncoderError> {
-        let encoder = self.encoder(key).map_err(EncoderError::Encoding)?;
+        let encoder = Encoder::new(key.0, self.format, key.1, self.serial)
+            .map_err(|error| EncoderError::Encoding(error.to_string()))?;
         let live = self.blocks.head().next();
         let blocks = self.blocks.subscribe(SubscribeOptions {
             overflow: Overflow::SkipToLive,
@@ -215,6 +199,7 @@ impl Running {
         self.doorbells.has_joiner.store(true, Ordering::Release);
         Ok(Subscription {
             packets,
+            header: self.header.clone(),
             tail: Arc::clone(&self.tail),
             log: Arc::clone(&self.log),
             doorbell,

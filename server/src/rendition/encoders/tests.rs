@@ -149,7 +149,7 @@ fn the_end_completes_the_last_group_and_rings() {
     {
         let mut fixture = Fixture::new();
         let mut subscription = fixture.subscribe(encoding, 4, 0, Start::Live);
-        assert_eq!(fixture.encoders.header(encoding, 4).unwrap().is_some(), encoding == OPUS);
+        assert_eq!(subscription.header.is_some(), encoding == OPUS);
         fixture.push(0..6);
         assert_eq!(next(&mut subscription), (0, 3));
         has_rung(&subscription.doorbell);
