@@ -14,3 +14,5 @@ pub mod encoding;
 pub mod packet;
 pub mod packet_log;
 pub mod shared;
+#[cfg(test)]
+mod test_blocks;

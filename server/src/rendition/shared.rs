@@ -1,6 +1,4 @@
-//! Encoders whose packets are framed once for all listeners. They replace [`encoders`](super::encoders),
-//! [`encoder`](super::encoder) and [`framing`](super::container::framing) once delivery takes these packets.
+//! The names under which delivery still imports these modules.
 
-pub mod encoder;
-pub mod encoders;
-pub mod framing;
+pub use super::container::framing;
+pub use super::{encoder, encoders};

@@ -5,7 +5,6 @@
 //! checksum follows from them alone, because it is linear.
 
 mod checksum;
-mod listener;
 mod numbering;
 
 use bytes::Bytes;
@@ -14,7 +13,6 @@ use ogg::{PacketWriteEndInfo, PacketWriter};
 use crate::rendition::codec::OpusPacket;
 use crate::rendition::packet::Packet;
 
-pub use listener::OggOpus;
 pub use numbering::Numbering;
 
 /// The encoder's name in the comment header.

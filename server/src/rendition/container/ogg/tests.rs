@@ -110,6 +110,8 @@ fn a_stream_ends_where_it_is() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(80))]
+
     /// Whichever packets a listener gets, of pages of any length with jumps in them, its file is its own.
     #[test]
     fn pages_are_numbered_as_if_written_for_the_listener(

@@ -3,31 +3,16 @@
 use super::*;
 use std::time::Duration;
 
-use aircheck_engine::source::{PcmEncoding, Tone};
-use aircheck_engine::{Stream, StreamOptions, SubscribeOptions};
+use aircheck_engine::source::PcmEncoding;
 use proptest::prelude::*;
 
 use crate::rendition::codec::OpusBitrate;
 use crate::rendition::packet::Wire;
 use crate::rendition::packet_log::PacketLog;
+use crate::rendition::test_blocks::{numbered, sound};
 
 const OPUS: Encoding = Encoding::Opus { bitrate: OpusBitrate::DEFAULT };
 const S16: Encoding = Encoding::Pcm(PcmEncoding::S16Le);
-
-/// Returns a block of sound, to be numbered anew.
-fn sound(block: Duration) -> Block {
-    let stream =
-        Stream::start(Box::new(Tone::new(440.0)), StreamOptions { block, ..StreamOptions::default() }).unwrap();
-    let block = stream.subscribe(SubscribeOptions::default()).unwrap().recv().unwrap().item.value.clone();
-    stream.stop();
-    block
-}
-
-fn numbered(sound: &Block, sequence: u64) -> Item<Block> {
-    let captured_at = Timestamp::from_nanos(1_790_000_000_000_000_000 + 10_000 * sequence);
-    let stamp = Stamp { sequence, preceding: 0, captured_at, dispatched_at: captured_at + Duration::from_micros(3) };
-    Item { stamp, value: sound.clone() }
-}
 
 fn encoded(encoder: &mut Encoder, sound: &Block, numbers: impl IntoIterator<Item = u64>) -> Vec<Item<Packet>> {
     let mut packets = Vec::new();
@@ -133,14 +118,14 @@ proptest! {
             framed += packet.bytes(Wire::Chunked).len() as u64;
             plain += packet.bytes(Wire::Plain).len() as u64;
             prop_assert_eq!((packet.end(Wire::Chunked), packet.end(Wire::Plain)), (framed, plain));
-            log.push(packet.stamp.sequence, packet);
+            log.push(packet.stamp, packet);
         }
         packets.retain(|packet| !packet.bytes(Wire::Plain).is_empty());
         for wire in [Wire::Chunked, Wire::Plain] {
             for pair in packets.windows(2) {
                 let end = pair[0].end(wire);
-                prop_assert!(log.next_at(end, wire).unwrap() >= pair[0].stamp.next());
-                prop_assert!(log.next_at(end, wire).unwrap() <= pair[1].stamp.first());
+                prop_assert!(log.next_at(end, wire) >= pair[0].stamp.next());
+                prop_assert!(log.next_at(end, wire) <= pair[1].stamp.first());
                 prop_assert_eq!(log.next_at(pair[1].end(wire) - 1, wire), log.next_at(end, wire));
             }
         }
