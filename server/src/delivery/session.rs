@@ -13,7 +13,7 @@ use mio::net::TcpStream;
 use tokio::sync::watch;
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::delivery::client_messages::{ClientMessage, ClientMessages, close_frame};
+use crate::delivery::client_messages::{ClientMessage, ClientMessages, close_answer, close_frame};
 use crate::delivery::heard::HeardReports;
 use crate::delivery::listener::Listener;
 use crate::delivery::listeners::Registration;
@@ -21,9 +21,9 @@ use crate::delivery::shards::Assignment;
 use crate::delivery::socket::options::SocketBuffer;
 use crate::delivery::standing::Decision;
 use crate::mount::throttle::Throttle;
-use crate::rendition::shared::framing::{Framing, GapFill};
+use crate::rendition::container::framing::{Framing, GapFill};
 use crate::rendition::doorbell::Doorbell;
-use crate::rendition::shared::encoders::{Subscription, Tail};
+use crate::rendition::encoders::{Subscription, Tail};
 use crate::rendition::packet::{self, Packet, Wire, push_frame};
 use crate::rendition::packet_log::PacketLog;
 
@@ -527,6 +527,9 @@ impl Session {
             }
             Input::WebSocket(messages) => messages,
         };
+        if self.is_over {
+            return;
+        }
         messages.incoming.push(bytes);
         while let Input::WebSocket(messages) = &mut self.input
             && !self.is_over
@@ -534,9 +537,11 @@ impl Session {
         {
             match message {
                 ClientMessage::Text(text) => self.answer(&text, now),
+                // Pings may be answered less often than they come (RFC 6455, section 5.5.3).
+                ClientMessage::Ping(_) if self.queue.len() >= MAX_QUEUE => {}
                 ClientMessage::Ping(payload) => self.push_frame(packet::PONG, &payload),
-                ClientMessage::Close(code) => self.close(code.map_or(CloseCode::Normal, CloseCode::from), ""),
-                ClientMessage::Refused(code, reason) => self.close(code, reason),
+                ClientMessage::Close(code) => self.close(close_answer(code)),
+                ClientMessage::Refused(code, reason) => self.close(close_frame(code, reason)),
             }
         }
     }
@@ -568,9 +573,9 @@ impl Session {
         self.push_own(bytes.into());
     }
 
-    /// Ends the session after the pieces that are queued.
-    fn close(&mut self, code: CloseCode, reason: &str) {
-        self.push_own(close_frame(code, reason).into());
+    /// Ends the session with this frame, after the pieces that are queued.
+    fn close(&mut self, frame: Vec<u8>) {
+        self.push_own(frame.into());
         self.is_over = true;
     }
 }

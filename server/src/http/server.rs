@@ -13,7 +13,7 @@ use crate::delivery::shards::Shards;
 use crate::http::listener_table::{ListenerTable, TABLE_INTERVAL};
 use crate::http::shared::Shared;
 use crate::mount::Mount;
-use crate::rendition::shared::encoders::Encoders;
+use crate::rendition::encoders::Encoders;
 use crate::sink::recorder::Recording;
 use crate::telemetry::metrics::{Exposition, Metrics, MountView};
 

@@ -173,6 +173,7 @@ impl Encoders {
             completed: Vec::new(),
             tail: Arc::clone(&running.tail),
             live,
+            counted_at: Timestamp::now(),
             doorbells: LastRing(Arc::clone(&running.doorbells)),
         };
         let encoders = Arc::clone(self);
@@ -236,6 +237,8 @@ struct Worker {
     tail: Tail,
     /// Sequence number of the first live block.
     live: u64,
+    /// When the listeners were counted last.
+    counted_at: Timestamp,
     /// Dropped after the fan-out, whose end it rings for.
     doorbells: LastRing,
 }
@@ -253,7 +256,7 @@ impl Worker {
         let reason = match self.catch_up() {
             Ok(()) => loop {
                 match self.encode_some() {
-                    Ok(()) if self.count_listeners() == 0 && encoders.retire(&mut self) => return,
+                    Ok(()) if self.count_listeners() == Some(0) && encoders.retire(&mut self) => return,
                     Ok(()) => {}
                     Err(reason) => break reason,
                 }
@@ -329,22 +332,29 @@ impl Worker {
         push(&mut self.encoder, &mut self.completed, &mut self.output, self.live, block);
     }
 
+    /// Hands packets to the listeners, if one is complete. That costs something for each listener, so it is not done for
+    /// each block.
     fn flush(&mut self) {
-        self.output.packets.flush();
         if std::mem::take(&mut self.output.has_pushed) {
+            self.output.packets.flush();
             self.doorbells.0.ring();
         }
     }
 
-    /// Returns the number of listeners, and admits those that have subscribed. What they start with is in their rings
-    /// then, so their delivery threads have to look.
-    fn count_listeners(&mut self) -> usize {
+    /// Returns the number of listeners from time to time, and admits those that have subscribed at once. What they start
+    /// with is in their rings then, so their delivery threads have to look.
+    fn count_listeners(&mut self) -> Option<usize> {
         let has_joiner = self.doorbells.0.has_joiner.swap(false, Ordering::Acquire);
+        let now = Timestamp::now();
+        if !has_joiner && now.since(self.counted_at) < IDLE_INTERVAL {
+            return None;
+        }
+        self.counted_at = now;
         let listeners = self.output.packets.consumers();
         if has_joiner {
             self.doorbells.0.ring();
         }
-        listeners
+        Some(listeners)
     }
 
     /// Completes what is gathered, and passes the gap before the end on to the listeners.
