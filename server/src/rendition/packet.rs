@@ -67,7 +67,7 @@ impl Packet {
     }
 
     /// Places the packet behind the one that ends at these positions, and returns where it ends itself.
-    pub(super) fn place(&mut self, (framed_end, payload_end): (u64, u64)) -> (u64, u64) {
+    pub(crate) fn place(&mut self, (framed_end, payload_end): (u64, u64)) -> (u64, u64) {
         self.framed_end = framed_end + self.framed.len() as u64;
         self.payload_end = payload_end + self.payload.len() as u64;
         (self.framed_end, self.payload_end)
