@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use aircheck_api::SourceKind;
 use aircheck_engine::Stream;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -20,6 +21,8 @@ use crate::mount::Mount;
 use crate::sink::recorder::{RecordError, Recording, RecordingDirectory};
 use crate::source::{self, OpenError};
 
+/// Open files besides those of listeners: connections of pages and tools, a recording, and the runtime's own.
+const OTHER_FILES: u64 = 400;
 /// Time between two checks of the stream for its end.
 const END_INTERVAL: Duration = Duration::from_millis(20);
 /// Checks after which the failure of a source is logged if its stream has not ended: listeners get silence then.
@@ -67,9 +70,10 @@ pub fn run(config: Config) -> Result<(), RunError> {
 }
 
 async fn serve(config: Config) -> Result<(), RunError> {
-    // Before anything else, so that a signal leads to an orderly stop however early it comes.
+    raise_file_limit();
+    // Before anything else that lasts, so that a signal leads to an orderly stop however early it comes.
     let mut signals = Signals::listen()?;
-    let address = config.http.listen;
+    let (address, max_listeners) = (config.http.listen, config.http.max_listeners);
     // Before the source, so that no microphone is opened for nothing.
     let listener = TcpListener::bind(address).await.map_err(|error| RunError::Listen { address, error })?;
     let local = listener.local_addr()?;
@@ -89,6 +93,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         let _ = closed.await;
     }));
     announce(&stream, kind, local, recording.as_deref())?;
+    log_file_limit(max_listeners);
     tokio::select! {
         () = wait_for_end(&stream, &mut signals) => {}
         served = &mut serving => return served.map_err(io::Error::other)?.map_err(RunError::System),
@@ -172,6 +177,29 @@ fn announce(
     }
     let mut out = io::stdout().lock();
     writeln!(out, "listening on http://{local}/").and_then(|()| out.flush()).map_err(RunError::Announce)
+}
+
+/// Raises the limit of open files to what the system allows. Each connection is a file, and the usual soft limit of 1024
+/// is below what 1000 listeners need.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // If this is not permitted, the limit stays as it was, and is logged.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// Logs how many files may be open, and whether that is enough for so many listeners.
+fn log_file_limit(max_listeners: usize) {
+    let Some(files) = getrlimit(Resource::Nofile).current else { return };
+    let needed = max_listeners as u64 + OTHER_FILES;
+    if files < needed {
+        tracing::warn!(
+            "{files} files may be open, and {max_listeners} listeners need {needed} (allow more: `ulimit -Hn`, or \
+             LimitNOFILE= of the unit)"
+        );
+    } else {
+        tracing::info!("up to {max_listeners} listeners: {files} files may be open");
+    }
 }
 
 /// Returns the reason for a failed bind in words that help.

@@ -22,6 +22,9 @@ use crate::rendition::packet_log::PacketLog;
 
 /// A listener's own lags are recorded up to this many blocks: eleven minutes of 10 ms, in 5 KB.
 const MAX_LAG_BLOCKS: u64 = 1 << 16;
+/// The kernel is asked about a connection once in so many bytes at least: what it says about the receive window is only
+/// understood if it is seen to change.
+const LOOK_BYTES: u64 = 4096;
 /// How often a listener that is held, because too much waits below its ring, gets a single packet. Its acknowledgement
 /// shows whether the listener reads again: a receive window that was never half closed says nothing by itself.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
@@ -69,6 +72,8 @@ pub(super) struct Downstream {
     lags: Option<Lags>,
     /// When the socket was asked last, and how many blocks were between ring and program then.
     looked_at: Timestamp,
+    /// How many bytes had been written then.
+    looked_at_byte: u64,
     backlog: u64,
 }
 
@@ -123,6 +128,7 @@ impl Listener {
                 socket: None,
                 lags: None,
                 looked_at: Timestamp::default(),
+                looked_at_byte: 0,
                 backlog: 0,
             }),
             lag_blocks: Recorder::new(MAX_LAG_BLOCKS, Precision::TwoDigits),
@@ -326,6 +332,11 @@ impl Listener {
         now: Timestamp,
     ) {
         self.histograms.stages.queue_micros.record(micros(queued));
+        if downstream.in_flight.written() >= downstream.looked_at_byte + LOOK_BYTES {
+            self.follow(downstream, now);
+            // The gap before the packets is on its way, too.
+            downstream.backlog = numbers.start - downstream.in_flight.reached(numbers.start).read;
+        }
         self.begin_lags(downstream, now);
         if let Some(lags) = &mut downstream.lags {
             // What was below the ring at the last look is taken to be there still.
@@ -368,7 +379,7 @@ impl Listener {
         if downstream.looked_at == now {
             return;
         }
-        downstream.looked_at = now;
+        (downstream.looked_at, downstream.looked_at_byte) = (now, downstream.in_flight.written());
         let Some(info) = downstream.socket.and_then(tcp_info::state) else { return };
         if let Some(span) = downstream.in_flight.advance(&info, now) {
             self.socket_micros.record(micros(span));
