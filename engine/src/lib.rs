@@ -46,8 +46,8 @@ mod loss;
 mod run;
 
 mod buckets;
-mod recorder;
-mod shared_recorder;
+mod histogram;
+mod shared_histogram;
 mod summary;
 mod tally;
 
@@ -65,13 +65,13 @@ pub use end::{End, EndReason};
 pub use fanout::{FanOut, FanOutOptions};
 pub use format::{Format, FormatError};
 pub use head::Head;
+pub use histogram::Histogram;
 pub use hub::Hub;
 pub use item::{Item, Stamp};
 pub use loss::{Gap, Loss, LossCounts};
 pub use overflow::{Overflow, UnknownOverflow};
-pub use recorder::Recorder;
 pub use run::Run;
-pub use shared_recorder::SharedRecorder;
+pub use shared_histogram::SharedHistogram;
 pub use stream::{Stream, StreamError, StreamOptions};
 pub use subscribe::{Start, SubscribeError, SubscribeOptions};
 pub use summary::Summary;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::dispatcher::Dispatcher;
 use crate::source::{Running, Source, SourceError};
 use crate::{
-    Block, Capture, CaptureTally, Consumer, FanOut, FanOutOptions, Format, FormatError, Head, Hub, SharedRecorder,
+    Block, Capture, CaptureTally, Consumer, FanOut, FanOutOptions, Format, FormatError, Head, Hub, SharedHistogram,
     SubscribeError, SubscribeOptions,
 };
 
@@ -85,7 +85,7 @@ pub struct Stream {
     sample_bits: Option<u16>,
     hub: Hub<Block>,
     capture: Arc<CaptureTally>,
-    ring_micros: Arc<SharedRecorder>,
+    ring_micros: Arc<SharedHistogram>,
     running: Option<Box<dyn Running>>,
     stop: Arc<AtomicBool>,
     dispatcher: Option<JoinHandle<()>>,
@@ -178,7 +178,7 @@ impl Stream {
     /// Returns the histogram of stage `ring`: from the capture of each block's first frame to its dispatch, in
     /// microseconds. It includes the length of the block, which must be complete before it can go out.
     #[must_use]
-    pub fn ring_micros(&self) -> &Arc<SharedRecorder> {
+    pub fn ring_micros(&self) -> &Arc<SharedHistogram> {
         &self.ring_micros
     }
 

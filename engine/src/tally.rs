@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use atomic_waker::AtomicWaker;
 use crossbeam_utils::CachePadded;
 
-use crate::{EndReason, Gap, Head, Loss, LossCounts, Precision, Recorder};
+use crate::{EndReason, Gap, Head, Histogram, Loss, LossCounts, Precision};
 
 /// Longest lag or gap that the histograms distinguish, in items: over two hours of 10 ms blocks.
 const MAX_ITEMS: u64 = 1 << 20;
@@ -37,11 +37,11 @@ struct ConsumerCounts {
     late: AtomicU64,
     /// One past the last sequence number that was delivered or skipped; 0 before the first.
     passed: AtomicU64,
-    lag_items: Recorder,
-    queue_micros: Recorder,
+    lag_items: Histogram,
+    queue_micros: Histogram,
     /// Whether the consumer was closed. A copy of `Signals::dismissed` on a cache line that the consumer uses anyway.
     close: AtomicBool,
-    gap_items: Recorder,
+    gap_items: Histogram,
 }
 
 /// The flags that wake the consumer and end it. Apart from the counts, so that the producer's read of `armed` does not fetch
@@ -99,10 +99,10 @@ impl Tally {
                 skipped: AtomicU64::new(0),
                 late: AtomicU64::new(0),
                 passed: AtomicU64::new(0),
-                lag_items: Recorder::new(MAX_ITEMS, Precision::TwoDigits),
-                queue_micros: Recorder::new(MAX_MICROS, Precision::TwoDigits),
+                lag_items: Histogram::new(MAX_ITEMS, Precision::TwoDigits),
+                queue_micros: Histogram::new(MAX_MICROS, Precision::TwoDigits),
                 close: AtomicBool::new(false),
-                gap_items: Recorder::new(MAX_ITEMS, Precision::OneDigit),
+                gap_items: Histogram::new(MAX_ITEMS, Precision::OneDigit),
             }),
             signals: CachePadded::default(),
             head,
@@ -149,20 +149,20 @@ impl Tally {
     /// stall shows in full although no item was taken meanwhile. Lost items are counted with the next item, or with the
     /// end. Items that the history no longer had were never due.
     #[must_use]
-    pub fn lag_items(&self) -> &Recorder {
+    pub fn lag_items(&self) -> &Histogram {
         &self.consumer.lag_items
     }
 
     /// Returns the histogram of the lengths of gaps, in items, for each gap that the consumer has seen.
     #[must_use]
-    pub fn gap_items(&self) -> &Recorder {
+    pub fn gap_items(&self) -> &Histogram {
         &self.consumer.gap_items
     }
 
     /// Returns the histogram of stage `queue`: from the dispatcher to the consumer, in microseconds, for each delivered
     /// item.
     #[must_use]
-    pub fn queue_micros(&self) -> &Recorder {
+    pub fn queue_micros(&self) -> &Histogram {
         &self.consumer.queue_micros
     }
 

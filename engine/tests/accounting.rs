@@ -222,12 +222,12 @@ impl ConsumerModel {
         assert_eq!(now.offered, self.offered(pushed));
         assert_eq!(tally.end_reason(), Some(end.reason));
         let due = now.delivered + now.lost.total() - now.lost.of(Loss::History);
-        assert_eq!(tally.lag_items().histogram().len(), due, "a lag for each item, delivered or lost");
+        assert_eq!(tally.lag_items().to_hdrhistogram().len(), due, "a lag for each item, delivered or lost");
         let gaps = self.gaps.len() + usize::from(end.gap.is_some());
-        assert_eq!(tally.gap_items().histogram().len(), gaps as u64, "every gap is in the histogram");
+        assert_eq!(tally.gap_items().to_hdrhistogram().len(), gaps as u64, "every gap is in the histogram");
         let longest = self.gaps.iter().chain(&end.gap).map(|gap| gap.blocks).max().unwrap_or(0);
         assert_eq!(tally.gap_items().max(), longest);
-        assert_eq!(tally.queue_micros().histogram().len(), self.received.len() as u64);
+        assert_eq!(tally.queue_micros().to_hdrhistogram().len(), self.received.len() as u64);
         assert_eq!(tally.queue_micros().max(), self.slowest, "latency is measured to the given time");
         let Some((first, there)) = self.first else {
             assert_eq!(now.offered, 0, "it was never admitted");
@@ -633,7 +633,7 @@ fn a_run_ends_at_a_gap() {
     assert_eq!(consumer.try_recv_run(now, 20).err(), Some(RecvError::Empty));
     let account = consumer.tally().snapshot();
     assert_eq!((account.delivered, account.queued, account.next_sequence), (8, 0, 11));
-    let lags = consumer.tally().lag_items().histogram();
+    let lags = consumer.tally().lag_items().to_hdrhistogram();
     // Each delivered item counts at its own lag. Of the three missing ones, the first was due at a lag of one.
     let counted: Vec<u64> = (0..=11).map(|lag| lags.count_at(lag)).collect();
     assert_eq!(counted, [1, 2, 2, 1, 0, 0, 1, 1, 1, 1, 1, 0]);

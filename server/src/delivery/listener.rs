@@ -7,7 +7,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use aircheck_api::{EventKind, EventListener, LeaveReason, Rendition};
-use aircheck_engine::{EndReason, Overflow, Precision, Recorder, Snapshot, Tally, Timestamp};
+use aircheck_engine::{EndReason, Histogram, Overflow, Precision, Snapshot, Tally, Timestamp};
 use atomic_waker::AtomicWaker;
 use tokio::sync::Notify;
 
@@ -47,10 +47,10 @@ pub struct Listener {
     downstream: Mutex<Downstream>,
     /// The lag without the requested part, in blocks, and stage `socket`, in microseconds and to a sixteenth, because there
     /// may be a thousand of these. Recorded while `downstream` is locked.
-    lag_blocks: Recorder,
-    socket_micros: Recorder,
+    lag_blocks: Histogram,
+    socket_micros: Histogram,
     /// Stage `ear`, of a listener whose player reports it.
-    ear_micros: OnceLock<Recorder>,
+    ear_micros: OnceLock<Histogram>,
     histograms: Arc<RenditionHistograms>,
 }
 
@@ -107,8 +107,8 @@ impl Listener {
             is_behind: AtomicBool::new(false),
             is_too_late: AtomicBool::new(false),
             downstream: Mutex::default(),
-            lag_blocks: Recorder::new(MAX_LAG_BLOCKS, Precision::TwoDigits),
-            socket_micros: Recorder::new(MAX_MICROS, Precision::OneDigit),
+            lag_blocks: Histogram::new(MAX_LAG_BLOCKS, Precision::TwoDigits),
+            socket_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
             ear_micros: OnceLock::new(),
             histograms,
         }
@@ -168,15 +168,15 @@ impl Listener {
         &self.tally
     }
 
-    pub(super) fn lag_blocks(&self) -> &Recorder {
+    pub(super) fn lag_blocks(&self) -> &Histogram {
         &self.lag_blocks
     }
 
-    pub(super) fn socket_micros(&self) -> &Recorder {
+    pub(super) fn socket_micros(&self) -> &Histogram {
         &self.socket_micros
     }
 
-    pub(super) fn ear_micros(&self) -> Option<&Recorder> {
+    pub(super) fn ear_micros(&self) -> Option<&Histogram> {
         self.ear_micros.get()
     }
 
@@ -292,7 +292,7 @@ impl Listener {
     /// may call this.
     pub fn record_heard(&self, latency: Duration) {
         self.histograms.stages.ear_micros.record(micros(latency));
-        let own = self.ear_micros.get_or_init(|| Recorder::new(MAX_MICROS, Precision::OneDigit));
+        let own = self.ear_micros.get_or_init(|| Histogram::new(MAX_MICROS, Precision::OneDigit));
         own.record(micros(latency));
     }
 

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use aircheck_api::{LeaveReason, RecordingStatus, Rendition};
-use aircheck_engine::{Format, Loss, SharedRecorder};
+use aircheck_engine::{Format, Loss, SharedHistogram};
 use metrics::{Counter, Gauge, Label};
 use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
 use metrics_exporter_prometheus::{LabelSet, PrometheusBuilder, PrometheusHandle};
@@ -241,7 +241,7 @@ impl RenditionMetrics {
 }
 
 fn histograms<'a>(mounts: &'a [MountView<'a>]) -> [HistogramFamily<'a>; 3] {
-    let by_rendition = |pick: fn(&RenditionHistograms) -> &SharedRecorder| {
+    let by_rendition = |pick: fn(&RenditionHistograms) -> &SharedHistogram| {
         let renditions = mounts.iter().flat_map(|view| &view.histograms.renditions);
         renditions.map(|(rendition, histograms)| (rendition.name(), pick(histograms))).collect()
     };
