@@ -7,7 +7,7 @@
 //!
 //! A [`FanOut`] carries any type: ticks, log lines, packets. Each consumer has a bounded ring of its own and an
 //! [`Overflow`] policy for a full ring, so that no consumer can slow the source or another consumer. Lost items come as a
-//! [`Gap`] with the next item. A consumer's [`Tally`] tells at any moment how many items were offered, delivered, lost
+//! [`Gap`] with the next item. A consumer's [`Tally`] shows at any moment how many items were offered, delivered, lost
 //! and queued, and how far the consumer lags.
 //!
 //! The engine knows nothing of HTTP, async runtimes or JSON. It never overwrites an item that a consumer has not read,

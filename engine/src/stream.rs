@@ -22,7 +22,7 @@ pub struct StreamOptions {
     pub block: Duration,
     /// Length of the sound kept for consumers that start in the past.
     pub history: Duration,
-    /// Whether the sound comes at its own pace. If not, it comes as fast as it is taken, and waits for consumers with
+    /// Whether the sound comes at its own pace. If not, it comes as fast as consumers take it, and waits for those with
     /// [`Overflow::Block`](crate::Overflow::Block).
     pub live: bool,
     /// Number of consumers that the sound waits for before it starts, so that all receive its beginning. Ignored for a
@@ -96,7 +96,7 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// When the source can't be started, or its format or the options are out of range.
+    /// When the source cannot be started, or its format or the options are out of range.
     pub fn start(source: Box<dyn Source>, options: StreamOptions) -> Result<Self, StreamError> {
         let format = Format::new(source.rate_hz(), source.channels(), options.block)?;
         let description = source.description();

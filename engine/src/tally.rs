@@ -50,7 +50,7 @@ struct ConsumerCounts {
 struct Signals {
     armed: AtomicBool,
     waker: AtomicWaker,
-    /// Whether the consumer was closed or dropped, and no more items need be offered.
+    /// Whether the consumer was closed or dropped. The producer then offers it no more items.
     dismissed: AtomicBool,
     end: AtomicU8,
     final_next: AtomicU64,
@@ -172,7 +172,7 @@ impl Tally {
         EndReason::from_code(self.signals.end.load(Ordering::Acquire))
     }
 
-    /// Ends the consumer from any thread: it receives [`EndReason::Closed`] next, whatever is still queued.
+    /// Ends the consumer from any thread: it receives [`EndReason::Closed`] next, even if items are queued.
     pub fn close(&self) {
         self.consumer.close.store(true, Ordering::Release);
         self.signals.dismissed.store(true, Ordering::Release);
@@ -201,7 +201,7 @@ impl Tally {
     }
 }
 
-/// For either end.
+/// Methods for both ends.
 impl Tally {
     /// Ends the counts; the first reason stays. `final_next` is one past the last sequence number offered, and `tail` the
     /// reason for missing items before that.
@@ -215,7 +215,7 @@ impl Tally {
     }
 }
 
-/// For the producing end. Each of its counts has one writer, so an addition is a load and a store.
+/// Methods for the producing end. Each of its counts has one writer, so an addition is a load and a store.
 impl Tally {
     pub(crate) fn attached(&self, first: u64, burst: u64) {
         self.producer.first.store(first, Ordering::Release);
@@ -252,7 +252,7 @@ impl Tally {
         self.signals.waker.wake();
     }
 
-    /// Returns whether no more items need be offered. The producer reads this for every consumer at every flush, so it is
+    /// Returns whether the consumer was closed or dropped. The producer reads this for every consumer at every flush, so it is
     /// not on a cache line that the consumer keeps writing.
     pub(crate) fn is_dismissed(&self) -> bool {
         self.signals.dismissed.load(Ordering::Relaxed)
@@ -267,7 +267,7 @@ impl Tally {
     }
 }
 
-/// For the consuming end. Each of its counts has one writer, so an addition is a load and a store.
+/// Methods for the consuming end. Each of its counts has one writer, so an addition is a load and a store.
 impl Tally {
     /// Counts `count` delivered items, the last of them `last`.
     #[inline]

@@ -451,8 +451,8 @@ impl Driver {
                 }
                 Ok(item) if seen.options.overflow == Overflow::SkipToLive => {
                     let lag = flushed - (item + 1);
-                    let asked = seen.options.buffer as u64 + seen.burst;
-                    let late = lag > asked && seen.consumer.tally().end_reason().is_none();
+                    let requested = seen.options.buffer as u64 + seen.burst;
+                    let late = lag > requested && seen.consumer.tally().end_reason().is_none();
                     assert!(!late || seen.consumer.tally().snapshot().queued == 0, "{lag} behind, and not the newest");
                 }
                 Ok(_) => {}

@@ -62,7 +62,7 @@ impl Mount {
         self.format
     }
 
-    /// Returns the source in words.
+    /// Returns the description of the source for people.
     #[must_use]
     pub fn description(&self) -> &str {
         &self.description
@@ -105,7 +105,7 @@ impl Mount {
         &self.meter
     }
 
-    /// Returns the log of what happens to this mount and its listeners.
+    /// Returns the log of events of this mount and its listeners.
     #[must_use]
     pub fn events(&self) -> &EventLog {
         &self.events

@@ -27,7 +27,7 @@ use crate::mount::Mount;
 /// The loss reason of blocks that were queued for a listener when it left.
 const LEFT: &str = "left";
 
-/// Bounds in microseconds: from half a block of 10 ms to what only a stalled listener reaches.
+/// Bounds in microseconds: from half a block of 10 ms to the lag of a stalled listener.
 const LAG_BOUNDS: [u64; 13] = [
     5_000,
     10_000,

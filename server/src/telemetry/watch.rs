@@ -1,5 +1,5 @@
-//! The watch: looks at every listener and at the source many times a second, publishes what changes, and ends listeners
-//! that must be ended.
+//! The watch: looks at every listener and at the source many times a second, publishes changes as events, and ends
+//! listeners that are over their limit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ struct Watch {
 #[derive(Debug)]
 struct SourceWatch {
     mount: Arc<Mount>,
-    /// Whether sound came; `None` until it first did.
+    /// Whether sound comes; `None` before the first sound.
     is_live: Option<bool>,
     losses: PublishedLosses,
 }
@@ -66,7 +66,8 @@ struct PublishedLosses {
 }
 
 impl PublishedLosses {
-    /// Returns how many of `blocks` are to be published now: all that have not been, unless some were a moment ago.
+    /// Returns how many of `blocks` are to be published now: all unpublished ones, or none if some were published a moment
+    /// ago.
     fn take_new(&mut self, blocks: u64, now: Timestamp) -> Option<u64> {
         let new = blocks - self.blocks;
         if new == 0 || self.at.is_some_and(|at| now.since(at) < LOSS_INTERVAL) {
@@ -127,7 +128,7 @@ impl ListenerWatch {
             listener.set_behind(false);
             listener.publish(EventKind::CaughtUp { lag_seconds });
         }
-        // Without what the source lost, and what a listener with the policy `latest` does not want.
+        // Without losses at the source, and without items that the policy `latest` replaces.
         let lost = &standing.snapshot.lost;
         let own = lost.total() - lost.of(Loss::Conflated) - lost.of(Loss::Source);
         if let Some(blocks) = self.losses.take_new(own, now) {

@@ -1,5 +1,5 @@
-//! Prometheus histograms that are exact: their bounds lie on hdrhistogram's bucket edges, so that every `_bucket` is
-//! the true number of recorded values up to its bound, and none is shared out by guess.
+//! Exact histograms for Prometheus. Their bounds lie on hdrhistogram's bucket edges, so that every `_bucket` is the true
+//! number of recorded values up to its bound, without interpolation.
 
 use aircheck_engine::SharedHistogram;
 use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
@@ -10,7 +10,7 @@ use super::{label_set, labels};
 pub(super) struct HistogramFamily<'a> {
     pub(super) name: &'static str,
     pub(super) help: &'static str,
-    /// Wanted bounds, in the unit of the recorded values. Each becomes the highest value of the bucket that it falls into.
+    /// Nominal bounds, in the unit of the recorded values. Each becomes the highest value of the bucket that it falls into.
     pub(super) bounds: &'static [u64],
     /// Units of the recorded values in one unit of the metric.
     pub(super) scale: u64,
@@ -32,7 +32,7 @@ impl HistogramFamily<'_> {
             for bound in self.bounds {
                 let edge = histogram.highest_equivalent(*bound);
                 let count = histogram.count_between(0, edge);
-                // With a decimal point, as OpenMetrics asks for.
+                // With a decimal point, as OpenMetrics requires.
                 let le = format!("{:?}", edge as f64 / self.scale as f64);
                 write_metric_line(text, name, Some("bucket"), &labels, Some(("le", le)), count, None);
             }
