@@ -21,7 +21,7 @@ use ends::ends;
 use hdrhistogram::Histogram;
 use proptest::prelude::*;
 
-/// One action of a schedule. `who` chooses among the consumers of that moment.
+/// One action of a schedule. `pick` chooses among the consumers of that moment.
 #[derive(Clone, Debug)]
 enum Action {
     /// Pushes an item into the batch for each number of blocks, the first of them after a hole in the sequence.
@@ -43,22 +43,22 @@ enum Action {
     },
     /// A consumer takes up to `most` items. Between two of these actions it stalls.
     Take {
-        who: usize,
+        pick: usize,
         most: usize,
     },
     /// A consumer takes up to `most` items at once.
     TakeRun {
-        who: usize,
+        pick: usize,
         most: usize,
     },
     Drop {
-        who: usize,
+        pick: usize,
     },
     Close {
-        who: usize,
+        pick: usize,
     },
     Skip {
-        who: usize,
+        pick: usize,
     },
 }
 
@@ -79,11 +79,11 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::Look),
         2 => (overflow, prop_oneof![1..6_usize, 1..40_usize], start)
             .prop_map(|(overflow, buffer, start)| Action::Subscribe { overflow, buffer, start }),
-        7 => (0..8_usize, 1..12_usize).prop_map(|(who, most)| Action::Take { who, most }),
-        4 => (0..8_usize, 0..12_usize).prop_map(|(who, most)| Action::TakeRun { who, most }),
-        1 => (0..8_usize).prop_map(|who| Action::Skip { who }),
-        1 => (0..8_usize).prop_map(|who| Action::Drop { who }),
-        1 => (0..8_usize).prop_map(|who| Action::Close { who }),
+        7 => (0..8_usize, 1..12_usize).prop_map(|(pick, most)| Action::Take { pick, most }),
+        4 => (0..8_usize, 0..12_usize).prop_map(|(pick, most)| Action::TakeRun { pick, most }),
+        1 => (0..8_usize).prop_map(|pick| Action::Skip { pick }),
+        1 => (0..8_usize).prop_map(|pick| Action::Drop { pick }),
+        1 => (0..8_usize).prop_map(|pick| Action::Close { pick }),
     ]
 }
 
@@ -455,16 +455,16 @@ impl Driver {
                     slowest: 0,
                 });
             }
-            Action::Take { who, most } => self.take(who, most),
-            Action::TakeRun { who, most } => {
+            Action::Take { pick, most } => self.take(pick, most),
+            Action::TakeRun { pick, most } => {
                 let count = self.seen.len();
-                if let Some(seen) = self.seen.get_mut(who % count.max(1)) {
+                if let Some(seen) = self.seen.get_mut(pick % count.max(1)) {
                     // `Take` checks whether an item must be there.
                     let _ = seen.take_run(&self.pushed, most);
                 }
             }
-            Action::Drop { who } if !self.seen.is_empty() => {
-                let seen = self.seen.swap_remove(who % self.seen.len());
+            Action::Drop { pick } if !self.seen.is_empty() => {
+                let seen = self.seen.swap_remove(pick % self.seen.len());
                 let tally = Arc::clone(seen.consumer.tally());
                 let before = tally.snapshot();
                 drop(seen);
@@ -474,16 +474,16 @@ impl Driver {
                 assert_eq!(after.offered, after.delivered + after.lost.total() + after.queued);
                 assert_eq!(before.delivered, after.delivered);
             }
-            Action::Close { who } if !self.seen.is_empty() => {
-                let who = who % self.seen.len();
-                let seen = &mut self.seen[who];
+            Action::Close { pick } if !self.seen.is_empty() => {
+                let pick = pick % self.seen.len();
+                let seen = &mut self.seen[pick];
                 seen.consumer.tally().close();
                 // A consumer that has read its end keeps it.
                 seen.closed |= seen.end.is_none();
             }
-            Action::Skip { who } if !self.seen.is_empty() => {
-                let who = who % self.seen.len();
-                let seen = &mut self.seen[who];
+            Action::Skip { pick } if !self.seen.is_empty() => {
+                let pick = pick % self.seen.len();
+                let seen = &mut self.seen[pick];
                 let queued = seen.consumer.tally().snapshot().queued;
                 seen.consumer.skip_to_newest();
                 seen.told_to_skip = true;
@@ -501,9 +501,9 @@ impl Driver {
         }
     }
 
-    fn take(&mut self, who: usize, most: usize) {
+    fn take(&mut self, pick: usize, most: usize) {
         let count = self.seen.len();
-        let Some(seen) = self.seen.get_mut(who % count.max(1)) else { return };
+        let Some(seen) = self.seen.get_mut(pick % count.max(1)) else { return };
         let flushed = self.pushed.flushed;
         for _ in 0..most {
             let before = seen.consumer.tally().snapshot();
