@@ -193,7 +193,7 @@ impl Drop for Capture {
 }
 
 /// Makes a ring of `words` words whose memory is in use already. The system gives fresh memory page by page at the first
-/// write, which would cost the callback up to 20 us a page on the ring's first lap.
+/// write: on the ring's first lap, blocks of a page each took 14 us at the 99th percentile (docs/PERFORMANCE.md).
 fn touched_ring(words: usize) -> (rtrb::Producer<u32>, rtrb::Consumer<u32>) {
     let (mut ring, mut reader) = rtrb::RingBuffer::new(words);
     // Both chunks are there: the ring is empty, and then full. A whole lap leaves blocks where they fit.

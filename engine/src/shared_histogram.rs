@@ -93,7 +93,8 @@ impl SharedHistogram {
         self.max.load(Ordering::Relaxed)
     }
 
-    /// Returns the exact sum of all values. Read after [`to_hdrhistogram`](Self::to_hdrhistogram), it includes all of the histogram's.
+    /// Returns the exact sum of all values. Read after [`to_hdrhistogram`](Self::to_hdrhistogram), it includes all values
+    /// of that.
     #[must_use]
     pub fn sum(&self) -> u64 {
         self.sum.load(Ordering::Relaxed)
