@@ -632,7 +632,7 @@ fn checked(setup: &Setup) -> String {
 fn a_checked_file_is_shown_as_a_table() {
     let setup = Setup::new().file("source = 'stdin'\n\nrate = 44100\nbuffer = '1500ms'\nallow_hosts = ['a.b', 'c']\n");
     let table = "\
-aircheck.toml is good; with it would run:
+aircheck.toml is valid and gives these settings:
   source                       stdin           line 1
   rate                         44100 Hz        line 3
   channels                     2               default

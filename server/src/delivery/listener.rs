@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aircheck_api::{EventKind, EventListener, LeaveReason, Rendition};
-use aircheck_engine::{EndReason, Overflow, Precision, Recorder, Snapshot, Tally, Timestamp};
+use aircheck_engine::{EndReason, Histogram, Overflow, Precision, Snapshot, Tally, Timestamp};
 
 use crate::delivery::histograms::{MAX_MICROS, RenditionHistograms, micros};
 use crate::delivery::lag::Lags;
@@ -54,10 +54,10 @@ pub struct Listener {
     downstream: Mutex<Downstream>,
     /// The lag without the requested part, in blocks, and stage `socket`, in microseconds and to a sixteenth, because there
     /// may be a thousand of these. Recorded while `downstream` is locked.
-    lag_blocks: Recorder,
-    socket_micros: Recorder,
+    lag_blocks: Histogram,
+    socket_micros: Histogram,
     /// Stage `ear`, of a listener whose player reports it.
-    ear_micros: OnceLock<Recorder>,
+    ear_micros: OnceLock<Histogram>,
     histograms: Arc<RenditionHistograms>,
 }
 
@@ -107,7 +107,8 @@ pub struct JoinRequest {
 impl Listener {
     /// Makes a listener that connects now.
     pub(super) fn new(id: u64, request: JoinRequest) -> Self {
-        let JoinRequest { name, mount, rendition, histograms, overflow, limits, tally, remote, wire, log, mailbox } = request;
+        let JoinRequest { name, mount, rendition, histograms, overflow, limits, tally, remote, wire, log, mailbox } =
+            request;
         Self {
             id,
             name,
@@ -131,8 +132,8 @@ impl Listener {
                 looked_at_byte: 0,
                 backlog: 0,
             }),
-            lag_blocks: Recorder::new(MAX_LAG_BLOCKS, Precision::TwoDigits),
-            socket_micros: Recorder::new(MAX_MICROS, Precision::OneDigit),
+            lag_blocks: Histogram::new(MAX_LAG_BLOCKS, Precision::TwoDigits),
+            socket_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
             ear_micros: OnceLock::new(),
             histograms,
         }
@@ -192,15 +193,15 @@ impl Listener {
         &self.tally
     }
 
-    pub(super) fn lag_blocks(&self) -> &Recorder {
+    pub(super) fn lag_blocks(&self) -> &Histogram {
         &self.lag_blocks
     }
 
-    pub(super) fn socket_micros(&self) -> &Recorder {
+    pub(super) fn socket_micros(&self) -> &Histogram {
         &self.socket_micros
     }
 
-    pub(super) fn ear_micros(&self) -> Option<&Recorder> {
+    pub(super) fn ear_micros(&self) -> Option<&Histogram> {
         self.ear_micros.get()
     }
 
@@ -315,8 +316,7 @@ impl Listener {
             Decision::End
         } else {
             let below = (standing.socket + standing.unread).saturating_sub(standing.burst);
-            let is_probe =
-                standing.socket == 0 && now.since(downstream.in_flight.written_at()) >= PROBE_INTERVAL;
+            let is_probe = standing.socket == 0 && now.since(downstream.in_flight.written_at()) >= PROBE_INTERVAL;
             if below <= max_lag || is_probe { Decision::SkipToLive } else { Decision::Hold }
         }
     }
@@ -350,7 +350,7 @@ impl Listener {
     /// may call this.
     pub fn record_heard(&self, latency: Duration) {
         self.histograms.stages.ear_micros.record(micros(latency));
-        let own = self.ear_micros.get_or_init(|| Recorder::new(MAX_MICROS, Precision::OneDigit));
+        let own = self.ear_micros.get_or_init(|| Histogram::new(MAX_MICROS, Precision::OneDigit));
         own.record(micros(latency));
     }
 
