@@ -220,7 +220,7 @@ fn a_mistake_that_a_later_layer_hides_is_reported() {
     let setup = Setup::new().file("block = '5s'\n");
     assert_eq!(setup.wrong(&["--block=5ms"]), "aircheck.toml:1: `block` must be from 1ms to 100ms, not 5s");
     let setup = Setup::new().env("AIRCHECK_MAX_LISTENERS", "0");
-    let line = "AIRCHECK_MAX_LISTENERS must be a number from 1 to 100000, not `0`";
+    let line = "AIRCHECK_MAX_LISTENERS must be a number from 1 to 1048576, not `0`";
     assert_eq!(setup.wrong(&["--max-listeners=5"]), line);
 }
 

@@ -9,14 +9,14 @@ pub(super) const STEREO: u8 = 1 << 2;
 
 /// The fields of a page's header (RFC 3533, section 6), by where they start.
 pub(super) mod field {
-    pub(in super::super) const FLAGS: usize = 5;
-    pub(in super::super) const GRANULE: usize = 6;
-    pub(in super::super) const SERIAL: usize = 14;
-    pub(in super::super) const NUMBER: usize = 18;
-    pub(in super::super) const CHECKSUM: usize = 22;
-    pub(in super::super) const SEGMENTS: usize = 26;
+    pub(crate) const FLAGS: usize = 5;
+    pub(crate) const GRANULE: usize = 6;
+    pub(crate) const SERIAL: usize = 14;
+    pub(crate) const NUMBER: usize = 18;
+    pub(crate) const CHECKSUM: usize = 22;
+    pub(crate) const SEGMENTS: usize = 26;
     /// The lengths of the segments; their bytes follow.
-    pub(in super::super) const LENGTHS: usize = 27;
+    pub(crate) const LENGTHS: usize = 27;
 }
 /// The flag of a stream's last page.
 pub(super) const END_OF_STREAM: u8 = 4;
@@ -83,4 +83,3 @@ pub(super) fn find_pages(bytes: &[u8], origin: u64, toc: u8) -> Vec<Page> {
 pub(super) fn array<const N: usize>(bytes: &[u8], start: usize) -> [u8; N] {
     bytes.get(start..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0; N])
 }
-
