@@ -66,24 +66,24 @@ fn run_with(script: &str, node: &mut Command) {
     assert!(output.status.success(), "{script}: {}", output.status);
 }
 
-#[test]
-fn the_clock_and_messages() {
-    run("clock.test.js");
-}
+/// All scripts. `make test` runs this module beside all other tests.
+mod scripts {
+    use super::{run, run_in_browser};
 
-#[test]
-fn the_player_conceals_losses_and_stays_live() {
-    run("playout.test.js");
-}
+    #[test]
+    fn the_clock_and_messages() {
+        run("clock.test.js");
+    }
 
-#[test]
-fn the_player_stays_live_for_an_hour() {
-    run("hour.test.js");
-}
+    #[test]
+    fn the_player_conceals_losses_and_stays_live() {
+        run("playout.test.js");
+    }
 
-/// The scripts in the shared browser. `make test` runs this module beside all other tests.
-mod browser {
-    use super::run_in_browser;
+    #[test]
+    fn the_player_stays_live_for_an_hour() {
+        run("hour.test.js");
+    }
 
     #[test]
     fn the_microphone_is_played_and_listeners_are_disconnected() {
