@@ -49,7 +49,7 @@ pub enum RunError {
     /// The source cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The source failed while it ran.
+    /// The source ended by a failure.
     #[error("the source has failed: {0}")]
     Failed(String),
     /// The address cannot be announced.
@@ -64,7 +64,8 @@ pub enum RunError {
 ///
 /// # Errors
 ///
-/// When it can't start, or when the source fails.
+/// When it can't start, or when the source ends by a failure. A stop by a signal is no error, also after a failure that
+/// left listeners with silence.
 pub fn run(config: Config) -> Result<(), RunError> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(config))
 }
@@ -94,10 +95,10 @@ async fn serve(config: Config) -> Result<(), RunError> {
     }));
     announce(&stream, kind, local, recording.as_deref())?;
     log_file_limit(max_listeners);
-    tokio::select! {
-        () = wait_for_end(&stream, &mut signals) => {}
+    let end = tokio::select! {
+        end = wait_for_end(&stream, &mut signals) => end,
         served = &mut serving => return served.map_err(io::Error::other)?.map_err(RunError::System),
-    }
+    };
     // The stream first: every listener gets the end, and the connections close by themselves.
     tokio::task::spawn_blocking(move || stream.stop()).await.map_err(io::Error::other)?;
     let stopped_at = Instant::now();
@@ -107,8 +108,8 @@ async fn serve(config: Config) -> Result<(), RunError> {
         finish(recording, RECORDER_STOP_TIMEOUT.saturating_sub(stopped_at.elapsed())).await?;
     }
     match capture.failure() {
-        Some(failure) => Err(RunError::Failed(failure.to_owned())),
-        None => Ok(()),
+        Some(failure) if end == End::Source => Err(RunError::Failed(failure.to_owned())),
+        _ => Ok(()),
     }
 }
 
@@ -124,18 +125,27 @@ impl Signals {
     }
 }
 
+/// The reason why the service ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The source has ended, by itself or by a failure.
+    Source,
+    /// The process received SIGINT or SIGTERM.
+    Signal,
+}
+
 /// Waits for the end of the source, or for a signal.
-async fn wait_for_end(stream: &Stream, signals: &mut Signals) {
+async fn wait_for_end(stream: &Stream, signals: &mut Signals) -> End {
     let mut checks = interval(END_INTERVAL);
     let mut failed_checks = 0;
     loop {
-        tokio::select! {
-            _ = signals.interrupt.recv() => tracing::info!("SIGINT received: ending every stream"),
-            _ = signals.terminate.recv() => tracing::info!("SIGTERM received: ending every stream"),
+        let signal = tokio::select! {
+            _ = signals.interrupt.recv() => "SIGINT",
+            _ = signals.terminate.recv() => "SIGTERM",
             _ = checks.tick() => {
                 if let Some(failure) = stream.capture().failure() {
                     failed_checks += 1;
-                    // A failure that ends the program is printed once, at the end.
+                    // A failure that ends the source is printed once, at the end of the program.
                     if failed_checks == MAX_FAILED_CHECKS {
                         tracing::error!("the source has failed, and listeners get silence: {failure}");
                     }
@@ -144,9 +154,16 @@ async fn wait_for_end(stream: &Stream, signals: &mut Signals) {
                     continue;
                 }
                 tracing::info!("the source has ended: ending every stream");
+                return End::Source;
             }
+        };
+        tracing::info!("{signal} received: ending every stream");
+        if failed_checks < MAX_FAILED_CHECKS
+            && let Some(failure) = stream.capture().failure()
+        {
+            tracing::error!("the source has failed: {failure}");
         }
-        return;
+        return End::Signal;
     }
 }
 

@@ -176,7 +176,7 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["latest", "disconnect", "drop-newest"],
         ["1s", "600s", "off"],
         ["10ms", "1s", "10s"],
-        ["16", "1", "100000"],
+        ["16", "1", "1048576"],
         ["65", "1", "100000"],
         ["takes", "/tmp/takes", "off"],
         ["90m", "500MB", "4GiB"],
