@@ -22,9 +22,11 @@ use crate::rendition::packet_log::PacketLog;
 
 /// A listener's own lags are recorded up to this many blocks: eleven minutes of 10 ms, in 5 KB.
 const MAX_LAG_BLOCKS: u64 = 1 << 16;
-/// The kernel is asked about a connection once in so many bytes at least: what it says about the receive window is only
-/// understood if it is seen to change.
-const LOOK_BYTES: u64 = 4096;
+/// The kernel is asked about a connection once in so many bytes, besides the looks of the watch and of requests.
+const LOOK_BYTES: u64 = 8192;
+/// From this rate on, the kernel is asked at each packet. What it says about the receive window of a listener that gets
+/// samples as they are is understood if each change of it is seen; in compressed sound, the window shows next to nothing.
+const DENSE_BYTES_PER_SECOND: u64 = 50_000;
 /// How often a listener that is held, because too much waits below its ring, gets a single packet. Its acknowledgement
 /// shows whether the listener reads again: a receive window that was never half closed says nothing by itself.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
@@ -43,6 +45,7 @@ pub struct Listener {
     remote: SocketAddr,
     /// Of the shard that writes to its connection.
     mailbox: Arc<Mailbox>,
+    look_bytes: u64,
     /// Whether its connection is to be closed without the stream's end, because it does not read.
     must_hang_up: AtomicBool,
     /// Whether something waits for it, in its ring or below, so that it is looked at more often.
@@ -98,6 +101,8 @@ pub struct JoinRequest {
     pub remote: SocketAddr,
     /// How the connection carries packets.
     pub wire: Wire,
+    /// How many bytes a second that is, nearly.
+    pub bytes_per_second: u64,
     /// Where the packets of its encoder end.
     pub log: Arc<PacketLog>,
     /// Of the shard that will write to its connection.
@@ -107,8 +112,10 @@ pub struct JoinRequest {
 impl Listener {
     /// Makes a listener that connects now.
     pub(super) fn new(id: u64, request: JoinRequest) -> Self {
-        let JoinRequest { name, mount, rendition, histograms, overflow, limits, tally, remote, wire, log, mailbox } =
-            request;
+        let look_bytes = if request.bytes_per_second < DENSE_BYTES_PER_SECOND { LOOK_BYTES } else { 1 };
+        let JoinRequest {
+            name, mount, rendition, histograms, overflow, limits, tally, remote, wire, log, mailbox, ..
+        } = request;
         Self {
             id,
             name,
@@ -120,6 +127,7 @@ impl Listener {
             tally,
             remote,
             mailbox,
+            look_bytes,
             must_hang_up: AtomicBool::new(false),
             has_backlog: AtomicBool::new(false),
             is_behind: AtomicBool::new(false),
@@ -332,7 +340,7 @@ impl Listener {
         now: Timestamp,
     ) {
         self.histograms.stages.queue_micros.record(micros(queued));
-        if downstream.in_flight.written() >= downstream.looked_at_byte + LOOK_BYTES {
+        if downstream.in_flight.written() >= downstream.looked_at_byte + self.look_bytes {
             self.follow(downstream, now);
             // The gap before the packets is on its way, too.
             downstream.backlog = numbers.start - downstream.in_flight.reached(numbers.start).read;

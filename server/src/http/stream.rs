@@ -160,6 +160,7 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joine
         tally: Arc::clone(subscription.packets.tally()),
         remote: context.remote,
         wire,
+        bytes_per_second: socket_buffer.bytes_per_second,
         log: Arc::clone(&subscription.log),
         mailbox: Arc::clone(assignment.mailbox()),
     };
