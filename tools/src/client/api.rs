@@ -69,7 +69,9 @@ impl ApiClient {
     /// As for [`status`](Self::status).
     pub(crate) async fn listeners(&mut self) -> Result<Vec<ListenerRow>, Failure> {
         let mut rows: Vec<ListenerRow> = self.get("/api/v1/listeners").await?;
-        rows.iter_mut().for_each(|row| [&mut row.name, &mut row.remote, &mut row.overflow].into_iter().for_each(clean));
+        for row in &mut rows {
+            [&mut row.name, &mut row.remote, &mut row.overflow, row.format.to_mut()].into_iter().for_each(clean);
+        }
         Ok(rows)
     }
 

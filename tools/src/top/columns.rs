@@ -154,7 +154,7 @@ impl Column {
         match self {
             Name => (row::title(row), Tone::Plain),
             Remote => (row.remote.clone(), Tone::Quiet),
-            Format => (row.format.name().to_owned(), Tone::Plain),
+            Format => (row.format.to_string(), Tone::Plain),
             Lag => (units::lag(row::unwanted_seconds(row)), verdict),
             Trend => (snapshot.bars(row, cells), if verdict == Tone::Plain { Tone::Quiet } else { verdict }),
             Asked => or_nothing(row::asked_seconds(row).map(|asked| format!("+ {}", units::lag(asked)))),
@@ -179,7 +179,7 @@ impl Column {
 
 const fn tone(verdict: Verdict) -> Tone {
     match verdict {
-        Verdict::Ok => Tone::Plain,
+        Verdict::Ok | Verdict::Unknown => Tone::Plain,
         Verdict::Behind => Tone::Warning,
         Verdict::FarBehind => Tone::Bad,
     }

@@ -20,6 +20,7 @@ pub(crate) fn title(state: &State, theme: Theme, cells: usize) -> Line<'static> 
         StreamState::Ended => (" ENDED ", Tone::BadBadge),
         StreamState::Silent if status.source.failure.is_some() => (" OFF AIR ", Tone::BadBadge),
         StreamState::Silent => (" SILENT ", Tone::BadBadge),
+        StreamState::Unknown => (" UNKNOWN ", Tone::BadBadge),
     };
     // Without contact the last state may be wrong.
     let (badge, tone) = if state.contact == Contact::Fine { (badge, tone) } else { (" NO CONTACT ", Tone::BadBadge) };

@@ -46,6 +46,7 @@ pub(crate) fn fault(row: &ListenerRow) -> Option<&'static str> {
         Fault::Listener => "does not read",
         Fault::Network => "slow network",
         Fault::Server => "slow server",
+        Fault::Unknown => "unknown",
     })
 }
 
