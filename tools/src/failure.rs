@@ -35,13 +35,13 @@ pub(crate) enum Failure {
     /// The connection ended within the stream.
     #[error("connection lost: {0}")]
     Lost(String),
-    /// A message can't be read. Reading on would make every later count a guess.
+    /// A message cannot be read. Reading on would make every later count a guess.
     #[error("cannot read message {number} of the stream: {why}")]
     Message { number: u64, why: String },
     /// The server closed the WebSocket for another reason than the end of the stream.
     #[error("the server ended this listener: {why} (code {code})")]
     Ended { code: u16, why: String },
-    /// This program can't play.
+    /// This program cannot play.
     #[cfg(not(feature = "play"))]
     #[error(
         "cannot play: this aircheckctl was built without the feature `play` (build it with that, or leave out --play)"

@@ -4,7 +4,7 @@ use aircheck_api::GapNotice;
 
 use crate::sanitize::sanitize;
 
-/// Different reasons that are told apart; later ones count as `other`, so that a server can't fill our memory. aircheck
+/// Different reasons that are told apart; later ones count as `other`, so that a server cannot fill our memory. aircheck
 /// has six.
 const MAX_REASONS: usize = 16;
 const OTHER: &str = "other";
@@ -142,7 +142,7 @@ impl Ledger {
     /// Enters all that is missing before `sequence` as lost without a notice, and returns the number that is due then.
     fn expect_up_to(&mut self, sequence: u64, notices: &mut Vec<Notice>) -> u64 {
         let next = *self.next.get_or_insert_with(|| {
-            // A stream that was asked for a future block starts before it, which is no loss.
+            // A stream whose first block was requested before its capture starts earlier, which is no loss.
             let first = self.asked_from.map_or(sequence, |from| from.min(sequence));
             self.after_block = first;
             first

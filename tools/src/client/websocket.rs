@@ -32,7 +32,7 @@ const READ_BYTES: usize = 64 << 10;
 const SEND_TIMEOUT: Duration = Duration::from_millis(200);
 /// Longest reason for closing that is shown; the protocol has room for 123 bytes.
 const MAX_REASON_CHARS: usize = 123;
-/// How much is shown of a message that can't be read, and of an error of the server.
+/// How much is shown of a message that cannot be read, and of an error of the server.
 const EXCERPT_CHARS: usize = 60;
 const MAX_ERROR_CHARS: usize = 200;
 /// Highest rate in Hz, most channels and longest block in frames that aircheck streams: a hello with more is not one
@@ -133,7 +133,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
     /// # Errors
     ///
     /// [`Failure::Ended`] if the server ended this listener, [`Failure::Lost`] if the connection ends without a close,
-    /// and [`Failure::Message`] for a message that can't be read.
+    /// and [`Failure::Message`] for a message that cannot be read.
     pub(crate) async fn next(&mut self) -> Result<Option<Message>, Failure> {
         std::future::poll_fn(|context| self.poll_next(context)).await
     }
@@ -159,7 +159,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
             self.messages += 1;
             return Poll::Ready(read.map(Some).map_err(|why| Failure::Message { number: self.messages, why }));
         }
-        // tungstenite has the answer to the close ready. Where it can't go out at once, the server does not wait for
+        // tungstenite has the answer to the close ready. Where it cannot go out at once, the server does not wait for
         // it.
         let _ = std::pin::Pin::new(&mut self.socket).poll_flush(context);
         Poll::Ready(match self.closed.as_ref().and_then(Option::as_ref) {

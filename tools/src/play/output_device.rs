@@ -24,9 +24,9 @@ use crate::sanitize::sanitize;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long closing it may take before it is left behind.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// The period that a device is asked for; it holds two of them.
+/// The period that is requested of a device, which holds two of them.
 const PERIOD: Duration = Duration::from_millis(10);
-/// The period that a sound server is asked for, as the engine asks it for recording: with a shorter one, a busy machine
+/// The period that is requested of a sound server, as the engine does for recording: with a shorter one, a busy machine
 /// was seen to lose sound.
 const SERVED_PERIOD: Duration = Duration::from_millis(30);
 /// Room in the ring besides the target buffer and the excess that is not skipped yet: the longest block and the longest

@@ -13,7 +13,7 @@ use super::stats::{HeardBlock, PlayStats};
 use crate::client::Block;
 use crate::failure::Failure;
 
-/// After so many checks in which the device asked for nothing it is dead: 10 s. A sound server that idles asks every
+/// A device that requested no sound during so many checks, 10 s, is dead. A sound server that idles requests some every
 /// 2 s.
 const MAX_SILENT_CHECKS: u32 = 20;
 /// A device that reports more errors than this between two checks, and asks for nothing, is dead. ALSA has been seen to
@@ -72,7 +72,7 @@ impl Player {
     ///
     /// # Errors
     ///
-    /// If it can't be resampled.
+    /// If it cannot be resampled.
     pub(crate) fn push(&mut self, block: &Block, now: Instant) -> Result<(), Failure> {
         self.playout.push(block, now).map_err(|why| Failure::Output { name: self.device.name.clone(), why })
     }
@@ -108,7 +108,7 @@ impl Player {
 
     /// Lets the sound that waits be played to its end.
     pub(crate) fn end(&mut self, now: Instant) {
-        // If the rest can't be resampled, there is only less to play.
+        // If the rest cannot be resampled, there is only less to play.
         let _ = self.playout.end();
         self.ends_by = Some(now + END_TIMEOUT);
     }

@@ -61,7 +61,7 @@ impl Playout {
     ///
     /// # Errors
     ///
-    /// Says why the stream can't be resampled.
+    /// Says why the stream cannot be resampled.
     pub(super) fn new(writer: RingWriter, format: StreamFormat, target_buffer: Duration) -> Result<Self, String> {
         let channels = usize::from(format.channels);
         let resampler = Resampler::new(format.rate_hz, writer.rate_hz, channels, format.block_frames as usize)?;

@@ -20,7 +20,7 @@ pub(super) struct Taken {
     pub(super) from: u64,
     /// Number of frames.
     pub(super) frames: u64,
-    /// When the device asked for them.
+    /// When the device requested them.
     pub(super) asked_at: Instant,
     /// How long after that the first frame is heard, as far as the device knows.
     pub(super) latency: Duration,
@@ -37,9 +37,9 @@ pub(super) struct SharedState {
     pub(super) is_ending: AtomicBool,
     /// How often the ring ran dry because sound came too late.
     pub(super) late: AtomicU64,
-    /// How often the device asked for sound.
+    /// How often the device requested sound.
     pub(super) periods: AtomicU64,
-    /// The most frames that it asked for at once.
+    /// The most frames that it requested at once.
     pub(super) period_frames: AtomicUsize,
     /// Errors that the device reported.
     pub(super) errors: AtomicU64,

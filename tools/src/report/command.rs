@@ -25,7 +25,7 @@ pub struct Report {
 /// A reason that there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// A log can't be read.
+    /// A log cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
     /// No measurement has such a name.
@@ -41,7 +41,7 @@ pub enum ReportError {
     /// Two logs that measured different things.
     #[error("the two logs have nothing in common to compare: `{0}` and `{1}`")]
     Different(String, String),
-    /// A file can't be written.
+    /// A file cannot be written.
     #[error("cannot write {}: {error}", path.display())]
     Write {
         /// Its path.
@@ -56,7 +56,7 @@ impl Report {
     ///
     /// # Errors
     ///
-    /// If a log can't be read or has no such measurement, or a file can't be written. Nothing is written unless all
+    /// If a log cannot be read or has no such measurement, or a file cannot be written. Nothing is written unless all
     /// logs can be read.
     pub fn make(&self) -> Result<String, ReportError> {
         let mut logs = Vec::new();

@@ -44,7 +44,7 @@ pub struct Series {
     pub histogram: Histogram<u64>,
 }
 
-/// A reason that a log can't be read.
+/// A reason that a log cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {trouble}", path.display())]
 pub struct LogError {
@@ -77,7 +77,7 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// If it can't be read, is empty or cut off, is not such a log or of another version, or has no intervals.
+    /// If it cannot be read, is empty or cut off, is not such a log or of another version, or has no intervals.
     pub fn read(path: &Path) -> Result<Self, LogError> {
         std::fs::read(path)
             .map_err(Trouble::Io)
@@ -158,7 +158,7 @@ pub struct Interval<'a> {
 ///
 /// # Errors
 ///
-/// If the file can't be written, or a tag is not possible.
+/// If the file cannot be written, or a tag is not possible.
 pub fn write(path: &Path, comments: &[String], start: SystemTime, intervals: &[Interval<'_>]) -> io::Result<()> {
     let mut writer = Writer::create(path, comments, start)?;
     intervals.iter().try_for_each(|interval| writer.write(interval))?;
@@ -177,7 +177,7 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// If the file can't be written.
+    /// If the file cannot be written.
     pub fn create(path: &Path, comments: &[String], start: SystemTime) -> io::Result<Self> {
         let mut file = BufWriter::new(File::create(path)?);
         // The crate's own writer leaves out the mark, without which HdrHistogram's other tools assume an old version.
@@ -192,11 +192,11 @@ impl Writer {
         Ok(Self { file, serializer, bytes: Vec::new() })
     }
 
-    /// Adds an interval. Its line is made here, because the crate's own writer borrows its file and so can't be kept.
+    /// Adds an interval. Its line is made here, because the crate's own writer borrows its file and so cannot be kept.
     ///
     /// # Errors
     ///
-    /// If the file can't be written, or the tag is not possible.
+    /// If the file cannot be written, or the tag is not possible.
     pub fn write(&mut self, interval: &Interval<'_>) -> io::Result<()> {
         let Interval { tag, start, span, histogram } = interval;
         let tag = Tag::new(tag).ok_or_else(|| io::Error::other(format!("`{tag}` is no tag")))?;
@@ -214,7 +214,7 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// If the file can't be written.
+    /// If the file cannot be written.
     pub fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }

@@ -17,7 +17,7 @@ pub(crate) enum Column {
     Format,
     Lag,
     Trend,
-    Asked,
+    Requested,
     Fault,
     Waits,
     Lost,
@@ -32,15 +32,15 @@ pub(crate) enum Column {
 }
 
 use Column::{
-    Asked, Ear, Fault, Format, Gaps, Here, Lag, Lost, Max, Name, P99, Queue, Remote, Share, Socket, Trend, Waits,
+    Ear, Fault, Format, Gaps, Here, Lag, Lost, Max, Name, P99, Queue, Remote, Requested, Share, Socket, Trend, Waits,
 };
 
 /// All columns in the order in which they stand.
 const ALL: [Column; 17] =
-    [Name, Remote, Format, Lag, Trend, Asked, Fault, Waits, Lost, Share, Gaps, P99, Max, Queue, Socket, Ear, Here];
+    [Name, Remote, Format, Lag, Trend, Requested, Fault, Waits, Lost, Share, Gaps, P99, Max, Queue, Socket, Ear, Here];
 /// All columns by importance: where there is little room, the last one goes first. The smallest terminal has three.
 const BY_IMPORTANCE: [Column; 17] =
-    [Name, Lag, Lost, Fault, Trend, Asked, Waits, P99, Share, Max, Format, Gaps, Remote, Queue, Socket, Ear, Here];
+    [Name, Lag, Lost, Fault, Trend, Requested, Waits, P99, Share, Max, Format, Gaps, Remote, Queue, Socket, Ear, Here];
 /// Most cells of names and trends, which share the room that is left over.
 const MAX_NAME_CELLS: usize = 28;
 const MAX_TREND_CELLS: usize = 20;
@@ -80,7 +80,7 @@ impl Column {
             Format => "format",
             Lag => "lag",
             Trend => "last min",
-            Asked => "asked for",
+            Requested => "requested",
             Fault => "fault",
             Waits => "most of the lag",
             Lost => "lost",
@@ -125,7 +125,7 @@ impl Column {
             Lag | P99 | Max | Share => 7,
             Trend => 10,
             // A million lost blocks: a listener that stood still for three hours.
-            Asked | Lost | Queue | Ear => 9,
+            Requested | Lost | Queue | Ear => 9,
             Socket => 10,
             Fault => 13,
             Waits => 19,
@@ -136,7 +136,7 @@ impl Column {
     /// Returns whether a cell of it has content.
     fn is_wanted(self, snapshot: &Snapshot) -> bool {
         match self {
-            Asked => snapshot.rows.iter().any(|row| row::asked_seconds(row).is_some()),
+            Requested => snapshot.rows.iter().any(|row| row::requested_seconds(row).is_some()),
             Ear => snapshot.rows.iter().any(|row| row.latency_seconds.ear.is_some()),
             _ => true,
         }
@@ -155,9 +155,9 @@ impl Column {
             Name => (row::title(row), Tone::Plain),
             Remote => (row.remote.clone(), Tone::Quiet),
             Format => (row.format.to_string(), Tone::Plain),
-            Lag => (units::lag(row::unwanted_seconds(row)), verdict),
+            Lag => (units::lag(row::unrequested_seconds(row)), verdict),
             Trend => (snapshot.bars(row, cells), if verdict == Tone::Plain { Tone::Quiet } else { verdict }),
-            Asked => or_nothing(row::asked_seconds(row).map(|asked| format!("+ {}", units::lag(asked)))),
+            Requested => or_nothing(row::requested_seconds(row).map(|lag| format!("+ {}", units::lag(lag)))),
             Fault => match row::fault(row) {
                 Some(fault) => (fault.to_owned(), verdict),
                 None => (NOTHING.to_owned(), Tone::Quiet),

@@ -85,14 +85,14 @@ fn line(
 /// Returns two lines with everything of the selected listener that may have found no column.
 pub(crate) fn details(row: &ListenerRow, status: &Status, theme: Theme, cells: usize) -> [Line<'static>; 2] {
     let quiet = theme.style(Tone::Quiet);
-    let asked = row::asked_seconds(row).map(|asked| format!(" · + {} asked for", units::lag(asked)));
+    let requested = row::requested_seconds(row).map(|lag| format!(" · + {} requested", units::lag(lag)));
     let address = if row.name.is_empty() { String::new() } else { format!(" · {}", row.remote) };
     let facts = format!(
         "{address} · {} · {} · here for {}{}",
         row.format,
         row.overflow,
         units::age(status.now - row.connected_at),
-        asked.unwrap_or_default(),
+        requested.unwrap_or_default(),
     );
     let parts: Vec<String> =
         row::parts(row).iter().map(|(place, seconds)| format!("{place} {}", units::lag(*seconds))).collect();

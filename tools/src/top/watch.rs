@@ -22,7 +22,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) enum Update {
     Status(Box<Status>),
     Listeners(Vec<ListenerRow>),
-    /// The server can't be reached, or its answer can't be read.
+    /// The server cannot be reached, or its answer cannot be read.
     Unreachable(String),
 }
 
