@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::units;
@@ -64,9 +65,20 @@ pub(crate) enum Failure {
     /// The signals could not be watched, so a recording could not be completed.
     #[error("cannot watch for Ctrl-C: {}", io_words(.0))]
     Signals(io::Error),
+    /// There is no report: a log cannot be read, or has nothing to show.
+    #[error("{0}")]
+    Report(String),
     /// A file could not be made, written or completed.
     #[error("cannot write {path}: {why}", path = .path.display())]
     Write { path: PathBuf, why: String },
+}
+
+impl Failure {
+    /// Complains, and returns the exit code of a failure.
+    pub(crate) fn exit(&self) -> ExitCode {
+        complain(&self.to_string());
+        ExitCode::FAILURE
+    }
 }
 
 /// Writes one line to stderr. A reader that is gone is no reason to fail.

@@ -43,10 +43,7 @@ const PLAY_OUT_INTERVAL: Duration = Duration::from_millis(10);
 pub(crate) async fn listen(args: ListenArgs) -> ExitCode {
     let mut session = match Session::begin(&args).await {
         Ok(session) => session,
-        Err(failure) => {
-            complain(&failure.to_string());
-            return ExitCode::FAILURE;
-        }
+        Err(failure) => return failure.exit(),
     };
     let mut outcome = session.run().await;
     if outcome.is_ok() {
@@ -71,10 +68,7 @@ pub(crate) async fn listen(args: ListenArgs) -> ExitCode {
     let _ = std::io::stdout().write_all(summary.text().as_bytes());
     let ledger = &session.reception.ledger;
     match outcome {
-        Err(failure) => {
-            complain(&failure.to_string());
-            ExitCode::FAILURE
-        }
+        Err(failure) => failure.exit(),
         Ok(()) if args.strict && ledger.lost() > 0 => {
             complain(&format!("--strict: {} lost", units::count(ledger.lost(), "block")));
             ExitCode::from(LOST)

@@ -58,10 +58,7 @@ pub(crate) async fn top(args: TopArgs) -> ExitCode {
     }
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            complain(&failure.to_string());
-            ExitCode::FAILURE
-        }
+        Err(failure) => failure.exit(),
     }
 }
 
