@@ -53,7 +53,6 @@ pub(crate) enum Failure {
     #[error("no audio output device: {0} (connect one or start the sound server, or leave out --play)")]
     NoOutput(String),
     /// The output device does not play, or no longer.
-    #[cfg(feature = "play")]
     #[error("cannot play on {name}: {why}")]
     Output { name: String, why: String },
     /// No block came in the time that there was.

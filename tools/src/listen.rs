@@ -29,7 +29,7 @@ use self::timing::Timing;
 use crate::check::Notice;
 use crate::client::{Block, Message, WebSocket, connect};
 use crate::failure::{Failure, LOST, complain};
-use crate::play::{CHECK_INTERVAL, OpenOutput, Player};
+use crate::play::{CHECK_INTERVAL, OutputDevice, Player};
 use crate::signals::Signals;
 use crate::status_line::{REDRAW_INTERVAL, StatusLine};
 use crate::units;
@@ -265,14 +265,14 @@ impl Session {
 
 /// Opens the stream, and what plays it. The device comes first: without one, the server need not be asked.
 async fn begin(args: &ListenArgs) -> Result<(WebSocket<TcpStream>, Option<Player>), Failure> {
-    let output = if args.play { Some(OpenOutput::open(args.play_buffer).await?) } else { None };
+    let output = if args.play { Some(OutputDevice::open(args.play_buffer).await?) } else { None };
     let tcp = connect(args.url.address()).await?;
     // Messages to the server are short and rare; held back they would spoil the measurement of its clock.
     let _ = tcp.set_nodelay(true);
     let stream = WebSocket::open(tcp, args.url.address(), &args.url.path_and_query()).await?;
     Block::check_payload(stream.payload())
         .map_err(|why| Failure::NotAStream { authority: args.url.address().authority().to_owned(), why })?;
-    let player = output.map(|output| Player::new(output, &stream.format())).transpose()?;
+    let player = output.map(|output| Player::new(output, stream.format(), args.play_buffer)).transpose()?;
     Ok((stream, player))
 }
 

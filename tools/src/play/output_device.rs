@@ -39,7 +39,7 @@ const MAX_SHOWN_CHARS: usize = 120;
 
 /// An output device that plays the sound in its ring. Dropping it closes the device.
 #[derive(Debug)]
-pub(super) struct OutputDevice {
+pub(crate) struct OutputDevice {
     /// Its name for people.
     pub(super) name: String,
     stop: Option<mpsc::Sender<()>>,
@@ -52,7 +52,7 @@ impl OutputDevice {
     /// # Errors
     ///
     /// [`Failure::NoOutput`] where there is none, and [`Failure::Output`] where it refuses or does not answer.
-    pub(super) async fn open(target_buffer: Duration) -> Result<(Self, RingWriter), Failure> {
+    pub(crate) async fn open(target_buffer: Duration) -> Result<(Self, RingWriter), Failure> {
         let (stop, stopped) = mpsc::channel::<()>();
         let (done, ended) = mpsc::channel::<()>();
         let (ready, opened) = oneshot::channel();

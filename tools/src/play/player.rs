@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use aircheck_api::StreamFormat;
 
 use super::output_device::OutputDevice;
-use super::playout::Playout;
+use super::playout::{HeardBlock, Playout};
 use super::ring::{RingWriter, SharedState};
-use super::stats::{HeardBlock, PlayStats};
 use crate::client::Block;
 use crate::failure::Failure;
 
+/// How often the player is to be checked.
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// A device that requested no sound during so many checks, 10 s, is dead. A sound server that idles requests some every
 /// 2 s.
 const MAX_SILENT_CHECKS: u32 = 20;
@@ -22,28 +23,22 @@ const MAX_ERRORS_PER_CHECK: u64 = 20;
 /// How much longer than the sound that waits playing to the end may take. A device that takes longer has stopped.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// An open output device for which no stream has come yet.
-#[derive(Debug)]
-pub(crate) struct OpenOutput {
-    device: OutputDevice,
-    writer: RingWriter,
-    target_buffer: Duration,
-}
-
-impl OpenOutput {
-    /// Opens the default output device. `target_buffer` is the length of the sound that is to wait in its ring.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::NoOutput`] if there is no device, and [`Failure::Output`] if it refuses or does not answer.
-    pub(crate) async fn open(target_buffer: Duration) -> Result<Self, Failure> {
-        let (device, writer) = OutputDevice::open(target_buffer).await?;
-        Ok(Self { device, writer, target_buffer })
-    }
+/// How playing went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PlayStats {
+    /// The device.
+    pub(crate) device: String,
+    /// How long sound came out.
+    pub(crate) played: Duration,
+    /// How often sound came too late to be played in time.
+    pub(crate) late: u64,
+    /// Sound that was left out to be closer to live again.
+    pub(crate) skipped: Duration,
+    /// Silence in place of lost blocks.
+    pub(crate) silent: Duration,
 }
 
 /// A stream that is played.
-#[derive(Debug)]
 pub(crate) struct Player {
     playout: Playout,
     shared: Arc<SharedState>,
@@ -55,15 +50,18 @@ pub(crate) struct Player {
 }
 
 impl Player {
-    /// Plays a stream of this format.
+    /// Plays a stream of this format on a device, with `target_buffer` of sound waiting in its ring.
     ///
     /// # Errors
     ///
     /// [`Failure::Output`], as for everything here.
-    pub(crate) fn new(output: OpenOutput, format: &StreamFormat) -> Result<Self, Failure> {
-        let OpenOutput { device, writer, target_buffer } = output;
+    pub(crate) fn new(
+        (device, writer): (OutputDevice, RingWriter),
+        format: StreamFormat,
+        target_buffer: Duration,
+    ) -> Result<Self, Failure> {
         let shared = Arc::clone(&writer.shared);
-        let playout = Playout::new(writer, *format, target_buffer)
+        let playout = Playout::new(writer, format, target_buffer)
             .map_err(|why| Failure::Output { name: device.name.clone(), why })?;
         Ok(Self { playout, shared, device, periods: 0, errors: 0, silent_checks: 0, ends_by: None })
     }

@@ -10,7 +10,6 @@ use aircheck_api::StreamFormat;
 use super::drift::Drift;
 use super::resampler::Resampler;
 use super::ring::{FADE, RingWriter, Taken};
-use super::stats::HeardBlock;
 use crate::client::Block;
 
 /// An excess above the target that is larger than this is skipped; a smaller one is gone in 12 s of playing a little
@@ -29,8 +28,18 @@ struct Mark {
     captured_at: f64,
 }
 
+/// A block that begins to be heard.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct HeardBlock {
+    /// Its number in the stream.
+    pub(crate) sequence: u64,
+    /// When it was captured, in Unix seconds by the server's clock.
+    pub(crate) captured_at: f64,
+    /// When it is heard.
+    pub(crate) at: Instant,
+}
+
 /// Writes blocks into the device's ring.
-#[derive(Debug)]
 pub(super) struct Playout {
     writer: RingWriter,
     resampler: Resampler,
@@ -292,4 +301,5 @@ fn spread(samples: &[f32], from: usize, to: usize) -> impl Iterator<Item = f32> 
 }
 
 #[cfg(test)]
+#[cfg(feature = "play")]
 mod tests;

@@ -22,12 +22,6 @@ pub(super) struct Resampler {
     out: Vec<f32>,
 }
 
-impl std::fmt::Debug for Resampler {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Resampler").field("ratio", &self.ratio).finish_non_exhaustive()
-    }
-}
-
 impl Resampler {
     /// Makes a resampler for portions of up to `max_frames` frames of `channels` channels.
     ///
