@@ -93,12 +93,7 @@ impl Address {
     ///
     /// As [`Url::parse`].
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let (scheme, rest) = match text.split_once("://") {
-            Some((scheme, rest)) => (format!("{scheme}://"), rest),
-            None => (String::new(), text),
-        };
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        Url::parse(&format!("{scheme}{authority}/")).map(|url| url.address)
+        Url::parse(text).map(|url| url.address)
     }
 
     /// Returns the host and the port to connect to.

@@ -8,14 +8,14 @@ use ratatui::text::{Line, Span};
 use super::columns::{Column, that_fit};
 use super::line::{line_of, line_with};
 use super::row;
-use super::snapshot::Snapshot;
 use super::state::State;
 use super::theme::{Theme, Tone};
 use crate::table::{COLUMN_GAP, fit};
 use crate::units::{self, NOTHING};
 
-/// Cells in front of each row, which mark the selected one even without colours.
-const MARK: usize = 2;
+/// Stands in front of the selected row, which is seen even without colours; in front of the others is as much room.
+const MARK: &str = "▶ ";
+const MARK_CELLS: usize = 2;
 
 /// Returns a line with the number of listeners, the filter and the order.
 pub(crate) fn caption(state: &State, theme: Theme, cells: usize) -> Line<'static> {
@@ -36,47 +36,38 @@ pub(crate) fn caption(state: &State, theme: Theme, cells: usize) -> Line<'static
 /// Returns the columns' titles and the rows in `window`.
 pub(crate) fn rows(state: &State, theme: Theme, window: Range<usize>, cells: usize) -> Vec<Line<'static>> {
     let snapshot = state.snapshot();
-    let columns = that_fit(snapshot, cells.saturating_sub(MARK));
+    let columns = that_fit(snapshot, cells.saturating_sub(MARK_CELLS));
     let visible = state.visible();
     let mut lines = Vec::with_capacity(1 + window.len());
     if !snapshot.rows.is_empty() {
-        lines.push(titles(&columns, state, theme));
+        lines.push(line(&columns, theme, false, |column, _| {
+            let is_key = column.key() == Some(state.order.key);
+            (column.layout().title.to_owned(), if is_key { Tone::Strong } else { Tone::Quiet })
+        }));
     }
     for row in visible.get(window).unwrap_or_default() {
-        lines.push(line(row, snapshot, &columns, theme, state.selected == Some(row.id)));
+        let is_selected = state.selected == Some(row.id);
+        lines.push(line(&columns, theme, is_selected, |column, cells| column.cell(row, snapshot, cells)));
     }
     lines
 }
 
-fn titles(columns: &[(Column, usize)], state: &State, theme: Theme) -> Line<'static> {
-    let mut spans = vec![Span::raw(" ".repeat(MARK))];
-    for (at, (column, cells)) in columns.iter().enumerate() {
-        let is_key = column.key() == Some(state.order.key);
-        let title = fit(column.title(), *cells, column.align());
-        spans.push(Span::styled(title, theme.style(if is_key { Tone::Strong } else { Tone::Quiet })));
-        if at + 1 < columns.len() {
-            spans.push(Span::raw(" ".repeat(COLUMN_GAP)));
-        }
-    }
-    Line::from(spans)
-}
-
+/// Returns a line of cells, each with its text and its look.
 fn line(
-    row: &ListenerRow,
-    snapshot: &Snapshot,
     columns: &[(Column, usize)],
     theme: Theme,
     is_selected: bool,
+    cell: impl Fn(Column, usize) -> (String, Tone),
 ) -> Line<'static> {
-    let mut spans = vec![Span::raw(if is_selected { "▶ " } else { "  " })];
+    let mut spans = vec![Span::raw(if is_selected { MARK.to_owned() } else { " ".repeat(MARK_CELLS) })];
     for (at, (column, cells)) in columns.iter().enumerate() {
-        let (text, tone) = column.cell(row, snapshot, *cells);
-        // On the selected row's ground, colours and faint text are hard to read.
-        let tone = if is_selected { Tone::Plain } else { tone };
-        spans.push(Span::styled(fit(&text, *cells, column.align()), theme.style(tone)));
-        if at + 1 < columns.len() {
+        if at > 0 {
             spans.push(Span::raw(" ".repeat(COLUMN_GAP)));
         }
+        let (text, tone) = cell(*column, *cells);
+        // On the selected row's ground, colours and faint text are hard to read.
+        let tone = if is_selected { Tone::Plain } else { tone };
+        spans.push(Span::styled(fit(&text, *cells, column.layout().align), theme.style(tone)));
     }
     let line = Line::from(spans);
     if is_selected { line.style(theme.style(Tone::Selected)) } else { line }
