@@ -56,11 +56,7 @@ pub fn run() -> ExitCode {
     code
 }
 
-/// Reads the command line.
-///
-/// # Errors
-///
-/// The exit code, after the help or one line about the mistake was printed.
+/// Reads the command line. The error is the exit code, after the help or one line about the mistake was printed.
 fn parse() -> Result<Command, ExitCode> {
     let usage_error = |why: &str| {
         complain(why);

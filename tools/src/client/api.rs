@@ -50,10 +50,6 @@ impl ApiClient {
     }
 
     /// Asks for `/api/v1/status`. Its texts are harmless in a terminal.
-    ///
-    /// # Errors
-    ///
-    /// Any failure that keeps it from being known.
     pub(crate) async fn status(&mut self) -> Result<Status, Failure> {
         let mut status: Status = self.get("/api/v1/status").await?;
         clean(&mut status.source.description);
@@ -63,10 +59,6 @@ impl ApiClient {
     }
 
     /// Asks for `/api/v1/listeners`. Its texts are harmless in a terminal: each listener chooses its own name.
-    ///
-    /// # Errors
-    ///
-    /// As for [`status`](Self::status).
     pub(crate) async fn listeners(&mut self) -> Result<Vec<ListenerRow>, Failure> {
         let mut rows: Vec<ListenerRow> = self.get("/api/v1/listeners").await?;
         for row in &mut rows {

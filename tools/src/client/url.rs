@@ -33,11 +33,8 @@ pub(crate) struct Url {
 
 impl Url {
     /// Reads `HOST` or `HOST:PORT`, with or without path and query, or a URL of the scheme `http` or `ws`. Without a
-    /// scheme, the port is aircheck's own unless another is named.
-    ///
-    /// # Errors
-    ///
-    /// Says in one line what is wrong with `text`, and what to write instead.
+    /// scheme, the port is aircheck's own unless another is named. An error says in one line what is wrong with `text`,
+    /// and what to write instead.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let has_scheme = text.contains("://");
         let full = if has_scheme { text.to_owned() } else { format!("http://{text}") };
@@ -88,10 +85,6 @@ impl Url {
 
 impl Address {
     /// Reads the server from any URL of it: a stream's URL means that stream's server.
-    ///
-    /// # Errors
-    ///
-    /// As [`Url::parse`].
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         Url::parse(text).map(|url| url.address)
     }

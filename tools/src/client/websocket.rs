@@ -69,10 +69,6 @@ pub(crate) enum Message {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
     /// Asks for a WebSocket, as RFC 6455 describes, and waits for the hello.
-    ///
-    /// # Errors
-    ///
-    /// Any failure that keeps the stream from beginning.
     pub(crate) async fn open(io: T, address: &Address, path: &str) -> Result<Self, Failure> {
         let not_a_stream = |why| Failure::NotAStream { authority: address.authority().to_owned(), why };
         let key = generate_key();

@@ -25,10 +25,6 @@ pub(crate) struct OutputFile {
 
 impl OutputFile {
     /// Creates the file; an existing one is replaced.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Write`], as for everything here.
     pub(crate) fn create(path: &Path, format: StreamFormat) -> Result<Self, Failure> {
         let spec = WavSpec {
             channels: format.channels,
@@ -40,11 +36,7 @@ impl OutputFile {
         Ok(Self { writer, path: path.to_owned(), format, frames: 0, frames_in_header: 0 })
     }
 
-    /// Appends whole frames.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Write`], also when the file holds as much as a WAV can.
+    /// Appends whole frames. It is a failure if the file holds as much as a WAV can.
     pub(crate) fn write(&mut self, samples: &[f32]) -> Result<(), Failure> {
         if self.bytes() + samples.len() as u64 * SAMPLE_BYTES > MAX_DATA_BYTES {
             let why = "it is full, as a WAV holds at most 4 GiB (use --for to end sooner)".to_owned();
@@ -61,11 +53,7 @@ impl OutputFile {
         Ok(())
     }
 
-    /// Completes the file.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Write`]; the last samples may be missing then.
+    /// Completes the file. After a failure the last samples may be missing.
     pub(crate) fn finish(self) -> Result<Written, Failure> {
         let written = Written { path: self.path, frames: self.frames, format: self.format };
         match self.writer.finalize() {

@@ -11,11 +11,8 @@ pub(crate) struct ListenUrl {
 }
 
 impl ListenUrl {
-    /// Reads a server's address or the URL of one of its streams in which gaps can be seen, with or without a query.
-    ///
-    /// # Errors
-    ///
-    /// Says in one line what is wrong with `text`, and what to write instead.
+    /// Reads a server's address or the URL of one of its streams in which gaps can be seen, with or without a query. An
+    /// error says in one line what is wrong with `text`, and what to write instead.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let url = Url::parse(text)?;
         let authority = url.address.authority();

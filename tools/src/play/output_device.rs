@@ -47,11 +47,8 @@ pub(crate) struct OutputDevice {
 }
 
 impl OutputDevice {
-    /// Opens the default output device, with room in its ring for `target_buffer` of sound.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::NoOutput`] where there is none, and [`Failure::Output`] where it refuses or does not answer.
+    /// Opens the default output device, with room in its ring for `target_buffer` of sound. It fails with
+    /// [`Failure::NoOutput`] where there is none, and with [`Failure::Output`] where it refuses or does not answer.
     pub(crate) async fn open(target_buffer: Duration) -> Result<(Self, RingWriter), Failure> {
         let (stop, stopped) = mpsc::channel::<()>();
         let (done, ended) = mpsc::channel::<()>();

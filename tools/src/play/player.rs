@@ -51,10 +51,6 @@ pub(crate) struct Player {
 
 impl Player {
     /// Plays a stream of this format on a device, with `target_buffer` of sound waiting in its ring.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Output`], as for everything here.
     pub(crate) fn new(
         (device, writer): (OutputDevice, RingWriter),
         format: StreamFormat,
@@ -67,10 +63,6 @@ impl Player {
     }
 
     /// Plays a block that came.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be resampled.
     pub(crate) fn push(&mut self, block: &Block, now: Instant) -> Result<(), Failure> {
         self.playout.push(block, now).map_err(|why| Failure::Output { name: self.device.name.clone(), why })
     }
@@ -80,11 +72,7 @@ impl Player {
         self.playout.heard(now)
     }
 
-    /// Checks that the device still plays.
-    ///
-    /// # Errors
-    ///
-    /// Says why it does not.
+    /// Checks that the device still plays; an error says why it does not.
     pub(crate) fn check(&mut self) -> Result<(), Failure> {
         let periods = self.shared.periods.load(Ordering::Acquire);
         let errors = self.shared.errors.load(Ordering::Acquire);

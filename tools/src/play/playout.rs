@@ -39,7 +39,7 @@ pub(crate) struct HeardBlock {
     pub(crate) at: Instant,
 }
 
-/// Writes blocks into the device's ring.
+/// Writes blocks into the device's ring. Errors are the resampler's.
 pub(super) struct Playout {
     writer: RingWriter,
     resampler: Resampler,
@@ -67,10 +67,6 @@ pub(super) struct Playout {
 
 impl Playout {
     /// Begins a stream of this format; `target_buffer` is the length of the sound that is to wait in the ring.
-    ///
-    /// # Errors
-    ///
-    /// Says why the stream cannot be resampled.
     pub(super) fn new(writer: RingWriter, format: StreamFormat, target_buffer: Duration) -> Result<Self, String> {
         let channels = usize::from(format.channels);
         let resampler = Resampler::new(format.rate_hz, writer.rate_hz, channels, format.block_frames as usize)?;
@@ -97,10 +93,6 @@ impl Playout {
     }
 
     /// Takes a block that came. Blocks missing before it become silence, as far as their time has not passed yet.
-    ///
-    /// # Errors
-    ///
-    /// The resampler's words.
     pub(super) fn push(&mut self, block: &Block, now: Instant) -> Result<(), String> {
         self.look();
         self.set_start();
@@ -135,10 +127,6 @@ impl Playout {
     }
 
     /// Ends the stream: the sound that waits is played to its end.
-    ///
-    /// # Errors
-    ///
-    /// The resampler's words.
     pub(super) fn end(&mut self) -> Result<(), String> {
         let rates = f64::from(self.format.rate_hz) / f64::from(self.writer.rate_hz);
         let tail = (self.resampler.delay_frames() as f64 * rates) as usize + self.fade_frames();

@@ -19,19 +19,11 @@ pub(crate) struct Screen {
 
 impl Screen {
     /// Takes the terminal.
-    ///
-    /// # Errors
-    ///
-    /// If the terminal refuses.
     pub(crate) fn take() -> io::Result<Self> {
         Ok(Self { terminal: ratatui::try_init()?, theme: Theme::from_environment() })
     }
 
     /// Draws what has changed.
-    ///
-    /// # Errors
-    ///
-    /// If the terminal is gone.
     pub(crate) fn draw(&mut self, state: &mut State, now: f64) -> io::Result<()> {
         self.terminal.draw(|frame| draw(frame, state, self.theme, now)).map(|_| ())
     }
