@@ -24,7 +24,6 @@ use self::gap_log::Limiter;
 use self::output::OutputFile;
 use self::progress::View;
 use self::reception::Reception;
-use self::summary::Summary;
 use self::timing::Timing;
 use crate::check::Notice;
 use crate::client::{Block, Message, WebSocket, connect};
@@ -59,13 +58,8 @@ pub(crate) async fn listen(args: ListenArgs) -> ExitCode {
         }
     };
     let played = session.player.as_ref().map(Player::stats);
-    let summary = Summary {
-        reception: &session.reception,
-        written: written.as_ref(),
-        timing: &session.timing,
-        played: played.as_ref(),
-    };
-    let _ = std::io::stdout().write_all(summary.text().as_bytes());
+    let summary = summary::text(&session.reception, &session.timing, played.as_ref(), written.as_ref());
+    let _ = std::io::stdout().write_all(summary.as_bytes());
     let ledger = &session.reception.ledger;
     match outcome {
         Err(failure) => failure.exit(),
@@ -195,7 +189,7 @@ impl Session {
                 self.take_block(&block.map_err(|why| Failure::Message { number, why })?, now)
             }
             Message::Gap(gap) => {
-                let notices = self.reception.gap(&gap);
+                let notices = self.reception.ledger.gap(&gap);
                 self.log_notices(&notices, now);
                 Ok(())
             }
