@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{Sink as _, SinkExt, StreamExt};
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
-use serde::Deserialize;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -194,18 +194,9 @@ async fn first_text<T: AsyncRead + AsyncWrite + Unpin>(
 
 /// Reads the first message, and checks that it can be one of aircheck's.
 fn read_hello(text: &str) -> Result<(Payload, StreamFormat), String> {
-    #[derive(Deserialize)]
-    struct Versions {
-        hello: Option<Version>,
-    }
-    #[derive(Deserialize)]
-    struct Version {
-        version: u64,
-    }
-    // The version first: what stands beside another one may be of another form.
-    if let Ok(Versions { hello: Some(Version { version }) }) = serde_json::from_str(text)
-        && version != u64::from(PROTOCOL_VERSION)
-    {
+    // The version first: a hello of another one may have another form.
+    let version = serde_json::from_str::<Value>(text).ok().and_then(|text| text["hello"]["version"].as_u64());
+    if let Some(version) = version.filter(|version| *version != u64::from(PROTOCOL_VERSION)) {
         return Err(other_version(version));
     }
     let ServerText::Hello(hello) = parse(text)?.ok_or("its first message is not a hello")? else {
