@@ -16,4 +16,5 @@ mod resampler;
 mod ring;
 
 pub(crate) use output_device::OutputDevice;
-pub(crate) use player::{CHECK_INTERVAL, PlayStats, Player};
+pub(crate) use player::{CHECK_INTERVAL, Player};
+pub(crate) use playout::PlayStats;

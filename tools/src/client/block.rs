@@ -8,7 +8,6 @@ const NO_OPUS: &str = "it sends Opus, which aircheckctl does not decode (leave o
 /// A block with its samples.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Block {
-    /// Its number in the stream.
     pub(crate) sequence: u64,
     /// When its first frame was captured, in Unix seconds by the server's clock.
     pub(crate) captured_at: f64,

@@ -21,7 +21,6 @@ pub(crate) struct Address {
 /// A URL, taken apart as far as that is the same for all commands.
 #[derive(Clone, Debug)]
 pub(crate) struct Url {
-    /// The server.
     pub(crate) address: Address,
     /// Whether the scheme is `ws`.
     pub(crate) is_ws: bool,

@@ -68,9 +68,7 @@ impl OutputFile {
 /// A file that is complete.
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
-    /// Its path.
     pub(crate) path: PathBuf,
-    /// Frames in it.
     pub(crate) frames: u64,
     /// Bytes of sound in it.
     pub(crate) bytes: u64,

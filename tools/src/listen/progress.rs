@@ -23,15 +23,11 @@ const SEPARATOR: &str = "  ";
 pub(crate) struct View {
     /// Time since the first block; `None` before it.
     pub(crate) elapsed: Option<Duration>,
-    /// Rate, channels and block length.
     pub(crate) format: StreamFormat,
     /// Level since the last view.
     pub(crate) level: LevelMeter,
-    /// Blocks that came.
     pub(crate) blocks: u64,
-    /// Blocks that were lost.
     pub(crate) lost: u64,
-    /// Number of gaps.
     pub(crate) gaps: u64,
     /// Whether the stream contradicted itself.
     pub(crate) faults: bool,

@@ -14,15 +14,12 @@ const MIN_RATE_SPAN: Duration = Duration::from_secs(1);
 /// Everything that the progress line and the summary show of a stream.
 #[derive(Debug)]
 pub(crate) struct Reception {
-    /// Rate, channels and block length.
     pub(crate) format: StreamFormat,
     /// Which blocks came and which are missing.
     pub(crate) ledger: Ledger,
     /// Blocks that came.
     pub(crate) blocks: u64,
-    /// Frames of these blocks.
     pub(crate) frames: u64,
-    /// Level of these blocks.
     pub(crate) level: LevelMeter,
     /// Level of the blocks since [`take_recent_level`](Self::take_recent_level).
     recent: LevelMeter,

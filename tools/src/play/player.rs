@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use aircheck_api::StreamFormat;
 
 use super::output_device::OutputDevice;
-use super::playout::{HeardBlock, Playout};
+use super::playout::{HeardBlock, PlayStats, Playout};
 use super::ring::{RingWriter, SharedState};
 use crate::client::Block;
 use crate::failure::Failure;
@@ -22,21 +22,6 @@ const MAX_SILENT_CHECKS: u32 = 20;
 const MAX_ERRORS_PER_CHECK: u64 = 20;
 /// How much longer than the sound that waits playing to the end may take. A device that takes longer has stopped.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How playing went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PlayStats {
-    /// The device.
-    pub(crate) device: String,
-    /// How long sound came out.
-    pub(crate) played: Duration,
-    /// How often sound came too late to be played in time.
-    pub(crate) late: u64,
-    /// Sound that was left out to be closer to live again.
-    pub(crate) skipped: Duration,
-    /// Silence in place of lost blocks.
-    pub(crate) silent: Duration,
-}
 
 /// A stream that is played.
 pub(crate) struct Player {
@@ -111,8 +96,6 @@ impl Player {
 
     /// Returns how playing went so far.
     pub(crate) fn stats(&self) -> PlayStats {
-        let (skipped, silent) = self.playout.skipped_and_silent();
-        let (played, late) = (self.playout.played(), self.playout.late());
-        PlayStats { device: self.device.name.clone(), played, late, skipped, silent }
+        self.playout.stats(self.device.name.clone())
     }
 }

@@ -31,12 +31,24 @@ struct Mark {
 /// A block that begins to be heard.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct HeardBlock {
-    /// Its number in the stream.
     pub(crate) sequence: u64,
     /// When it was captured, in Unix seconds by the server's clock.
     pub(crate) captured_at: f64,
-    /// When it is heard.
     pub(crate) at: Instant,
+}
+
+/// How playing went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PlayStats {
+    pub(crate) device: String,
+    /// How long sound came out.
+    pub(crate) played: Duration,
+    /// How often sound came too late to be played in time.
+    pub(crate) late: u64,
+    /// Sound that was left out to be closer to live again.
+    pub(crate) skipped: Duration,
+    /// Silence in place of lost blocks.
+    pub(crate) silent: Duration,
 }
 
 /// Writes blocks into the device's ring. Errors are the resampler's.
@@ -150,20 +162,16 @@ impl Playout {
         self.heard.drain(..count)
     }
 
-    /// Returns how long sound was played.
-    pub(super) fn played(&self) -> Duration {
-        self.span(self.taken.map_or(0, |taken| taken.from + taken.frames))
-    }
-
     /// Returns how often the ring ran dry.
     pub(super) fn late(&self) -> u64 {
         self.writer.shared.late.load(Ordering::Acquire)
     }
 
-    /// Returns how much sound was left out to be closer to live, and how much silence replaced lost blocks.
-    pub(super) fn skipped_and_silent(&self) -> (Duration, Duration) {
-        let format = &self.format;
-        (format.span(self.skipped_frames), format.span(self.silent_frames))
+    /// Returns how playing on `device` went so far.
+    pub(super) fn stats(&self, device: String) -> PlayStats {
+        let played = self.span(self.taken.map_or(0, |taken| taken.from + taken.frames));
+        let (skipped, silent) = (self.format.span(self.skipped_frames), self.format.span(self.silent_frames));
+        PlayStats { device, played, late: self.late(), skipped, silent }
     }
 
     fn is_sounding(&self) -> bool {

@@ -13,9 +13,7 @@ pub(super) const FADE: Duration = Duration::from_millis(5);
 /// was ever written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taken {
-    /// The first frame.
     pub(super) from: u64,
-    /// Number of frames.
     pub(super) frames: u64,
     /// When the device requested them.
     pub(super) asked_at: Instant,

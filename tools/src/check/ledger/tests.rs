@@ -68,7 +68,7 @@ fn an_announced_gap_is_a_loss_but_no_fault() {
     let gap = announced(8, 3, "overflow");
     // It counts at once, not only with the next block, which may never come.
     for steps in [&[Block(7), Gap(8, 3, "overflow")][..], &[Block(7), Gap(8, 3, "overflow"), Block(11)]] {
-        assert!(!check(None, steps, &[gap.clone()], (3, 1, 3), &[("overflow", 3)]).any());
+        assert!(!check(None, steps, std::slice::from_ref(&gap), (3, 1, 3), &[("overflow", 3)]).any());
     }
     // Notices in a row are one gap.
     let steps = [Block(0), Gap(1, 2, "overflow"), Gap(3, 5, "skipped"), Block(8), Gap(9, 1, "overflow"), Block(10)];

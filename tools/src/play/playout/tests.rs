@@ -133,7 +133,7 @@ fn a_lost_block_is_as_much_silence_and_no_click() {
     let mut bench = Bench::plain();
     bench.play(0..200, |sequence| !(103..106).contains(&sequence));
     assert_eq!(bench.playout.late(), 0);
-    let (_, silent) = bench.playout.skipped_and_silent();
+    let silent = bench.playout.stats(String::new()).silent;
     assert!((20..=31).contains(&silent.as_millis()), "{silent:?} of silence for 30 ms");
     assert!(bench.bend() < SMOOTH, "{}", bench.bend());
     let numbers: Vec<u64> = bench.heard.iter().map(|heard| heard.sequence).collect();
@@ -149,7 +149,7 @@ fn a_stall_is_late_once_and_what_comes_after_it_is_close_to_live() {
     (100..150).for_each(|sequence| bench.push(sequence));
     bench.play(150..400, |_| true);
     assert_eq!(bench.playout.late(), 1);
-    let (skipped, _) = bench.playout.skipped_and_silent();
+    let skipped = bench.playout.stats(String::new()).skipped;
     assert!((300..500).contains(&skipped.as_millis()), "{skipped:?} skipped of 500 ms");
     assert!(bench.bend() < SMOOTH, "{}", bench.bend());
     let last = bench.heard.last().unwrap();
