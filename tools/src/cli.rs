@@ -1,4 +1,4 @@
-//! The command line: which command runs, and what is said of a mistake.
+//! The command line: its commands, and the messages about mistakes in it.
 
 use std::process::ExitCode;
 

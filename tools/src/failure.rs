@@ -1,4 +1,4 @@
-//! Why a command failed, in one line each: what failed, why, and what would work.
+//! Failures of a command, each in one line: what failed, why, and what would work.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -55,7 +55,7 @@ pub(crate) enum Failure {
     /// The output device does not play, or no longer.
     #[error("cannot play on {name}: {why}")]
     Output { name: String, why: String },
-    /// No block came in the time that there was.
+    /// No block came in time.
     #[error("nothing came: no block within {}", units::span(*.0))]
     NothingCame(Duration),
     /// A signal came before the first block.

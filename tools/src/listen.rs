@@ -35,7 +35,7 @@ use crate::units;
 
 /// How long the first block may take, on top of the span of `--for`.
 const FIRST_BLOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often is checked whether all sound has been played: about a block.
+/// Interval of the checks whether all sound has been played: about a block.
 const PLAY_OUT_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Runs the command. The file is completed however it ends.
@@ -257,7 +257,7 @@ impl Session {
     }
 }
 
-/// Opens the stream, and what plays it. The device comes first: without one, the server need not be asked.
+/// Opens the stream, and before it the output device of `--play`: without a device, the server is left alone.
 async fn begin(args: &ListenArgs) -> Result<(WebSocket<TcpStream>, Option<Player>), Failure> {
     let output = if args.play { Some(OutputDevice::open(args.play_buffer).await?) } else { None };
     let tcp = connect(args.url.address()).await?;

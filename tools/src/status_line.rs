@@ -64,7 +64,7 @@ impl StatusLine {
         }
     }
 
-    /// Removes the line, so that the terminal is free for what comes after.
+    /// Removes the line, so that other output can follow.
     pub(crate) fn clear(&mut self) {
         if self.is_drawn {
             write("\r\x1b[2K");

@@ -1,4 +1,4 @@
-//! The account of what came and what is missing. It believes the sequence numbers, not the server's notices of gaps.
+//! The account of blocks that came and blocks that are missing. It believes the sequence numbers, not the server's notices of gaps.
 
 use aircheck_api::GapNotice;
 

@@ -1,4 +1,4 @@
-//! One HTTP request over one connection, and what comes back.
+//! One HTTP request over one connection, and its answer.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

@@ -121,7 +121,7 @@ impl OutputCallback {
         self.shared.periods.fetch_add(1, Ordering::Release);
     }
 
-    /// Fills `out` with sound; so much waits.
+    /// Fills `out` with sound; the ring has enough.
     fn sound<T: FromSample<f32>>(&mut self, out: &mut [T]) {
         let Ok(chunk) = self.sound.read_chunk(out.len()) else { return };
         let (first, second) = chunk.as_slices();

@@ -1,4 +1,4 @@
-//! A stream on an output device, and whether the device still plays.
+//! A stream on an output device, and the checks that the device still plays.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

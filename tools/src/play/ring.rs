@@ -1,4 +1,4 @@
-//! The ring between the player and the sound device: its writing end, and what both ends know of each other.
+//! The ring between the player and the sound device: its writing end, and the state that both ends share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};

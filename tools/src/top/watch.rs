@@ -1,4 +1,4 @@
-//! The server's API, asked again and again.
+//! The polling of the server's API.
 
 use std::time::Duration;
 
@@ -26,12 +26,12 @@ pub(crate) enum Update {
     Unreachable(String),
 }
 
-/// Makes a client whose answers may take a moment.
+/// Makes a client that waits for an answer as long as a terminal can.
 pub(crate) fn client(address: &Address) -> ApiClient {
     ApiClient::new(address.clone(), ANSWER_TIMEOUT)
 }
 
-/// Asks until the receiver is gone.
+/// Polls until the receiver is gone.
 pub(crate) async fn watch(mut api: ApiClient, updates: mpsc::Sender<Update>) {
     let mut looks = 0_u64;
     let mut looks_per_rows = 2;
