@@ -26,7 +26,7 @@ pub(crate) enum Update {
     Unreachable(String),
 }
 
-/// Makes a client that waits for an answer as long as a terminal can.
+/// Makes a client that waits [`ANSWER_TIMEOUT`] for each answer.
 pub(crate) fn client(address: &Address) -> ApiClient {
     ApiClient::new(address.clone(), ANSWER_TIMEOUT)
 }
