@@ -113,9 +113,10 @@ enum Work {
 impl Work {
     fn new(encoding: Encoding, format: Format) -> Result<Self, String> {
         Ok(match encoding {
-            Encoding::Opus { bitrate } => {
-                Self::Opus(Box::new(OpusEncoder::new(format, bitrate).map_err(|e| e.to_string())?))
-            }
+            Encoding::Opus { bitrate } => Self::Opus(Box::new(
+                OpusEncoder::new(format, bitrate, OpusEncoder::packet_frames_for(format, 1))
+                    .map_err(|e| e.to_string())?,
+            )),
             Encoding::Flac { bits } => Self::Flac(FlacEncoder::new(format, bits).map_err(|e| e.to_string())?),
             stateless => Self::Stateless(Encoder::new(stateless, format)?),
         })

@@ -140,7 +140,7 @@ impl Dispatcher {
         let (block_words, _) = chunk.as_slices();
         let (header, samples) = block_words.split_at(HEADER_WORDS);
         let (sequence, captured_at, frames) = capture::parse_header(header);
-        let stamp = Stamp { sequence, captured_at, dispatched_at: now };
+        let stamp = Stamp { sequence, captured_at, dispatched_at: now, preceding: 0 };
         let mut block = self.pool.take();
         if let Some(fresh) = Arc::get_mut(&mut block) {
             fresh.stamp = stamp;

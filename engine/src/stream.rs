@@ -103,7 +103,7 @@ impl Stream {
         let sample_bits = source.sample_bits();
         let history = history_blocks(format, options.history)?;
         let (capture, ring, capture_tally) = Capture::new(format, options.live);
-        let (fan_out, hub) = FanOut::new(FanOutOptions { history, live: options.live, head: None });
+        let (fan_out, hub) = FanOut::new(FanOutOptions { history, live: options.live, ..FanOutOptions::default() });
         let awaited = if options.live { 0 } else { options.await_consumers };
         let dispatcher = Dispatcher::new(format, ring, Arc::clone(&capture_tally), fan_out, history, awaited);
         let ring_micros = Arc::clone(dispatcher.ring_micros());

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::interval;
 
 use crate::config::Config;
+use crate::delivery::shards::Shards;
 use crate::http;
 use crate::http::server::{ServedMount, Server};
 use crate::mount::Mount;
@@ -79,8 +80,9 @@ async fn serve(config: Config) -> Result<(), RunError> {
         None => None,
     };
     let capture = Arc::clone(stream.capture());
-    let mount = ServedMount::new(Mount::new(&stream, kind)?, recording.clone(), &config);
-    let server = Server::new(config, vec![mount]);
+    let shards = Shards::start()?;
+    let mount = ServedMount::new(Mount::new(&stream, kind)?, recording.clone(), &config, &shards);
+    let server = Server::new(config, vec![mount], shards);
     let (closing, closed) = oneshot::channel();
     let mut serving = tokio::spawn(http::serve(listener, server, async {
         // An error means that the sender is gone, which is a reason to stop as well.

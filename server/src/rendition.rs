@@ -7,6 +7,11 @@
 pub mod codec;
 pub mod container;
 pub mod content_type;
+pub mod doorbell;
 pub mod encoder;
 pub mod encoders;
 pub mod encoding;
+pub mod packet;
+pub mod packet_log;
+#[cfg(test)]
+mod test_blocks;

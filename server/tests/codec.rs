@@ -161,7 +161,8 @@ fn source(format: Format, frames: usize, sample: impl Fn(f64) -> f64) -> Vec<f32
 
 /// A listener's whole file, of those blocks of `source` that are not in `missing` for the encoder.
 fn opus(format: Format, bitrate_bps: u32, source: &[f32], missing: std::ops::Range<usize>) -> (Vec<u8>, u16) {
-    let mut encoder = OpusEncoder::new(format, OpusBitrate::nearest(bitrate_bps)).unwrap();
+    let packet_frames = OpusEncoder::packet_frames_for(format, 1);
+    let mut encoder = OpusEncoder::new(format, OpusBitrate::nearest(bitrate_bps), packet_frames).unwrap();
     let mut ogg = OggOpus::new(7, format.channels() as u8, encoder.pre_skip(), format.rate_hz());
     let mut file = ogg.header(Some("A test")).to_vec();
     let mut packets = Vec::new();
@@ -270,7 +271,7 @@ fn a_gap_advances_granule_positions_and_keeps_later_sound_in_place() {
 #[test]
 fn a_loss_can_be_concealed_for_one_listener() {
     let format = format(48_000, 2, 10);
-    let mut encoder = OpusEncoder::new(format, OpusBitrate::default()).unwrap();
+    let mut encoder = OpusEncoder::new(format, OpusBitrate::default(), 480).unwrap();
     let mut packets = Vec::new();
     for (sequence, block) in source(format, 96_000, |t| 0.5 * (t * 1000.0 * TAU).sin()).chunks(960).enumerate() {
         encoder.encode(sequence as u64, block, &mut packets).unwrap();

@@ -122,7 +122,7 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 18] = [
     ("overflow", "AIRCHECK_OVERFLOW", "--overflow", ["'latest'", "disconnect", "drop-newest"]),
     ("max_lag", "AIRCHECK_MAX_LAG", "--max-lag", ["'1s'", "10m", "off"]),
     ("socket_buffer", "AIRCHECK_SOCKET_BUFFER", "--socket-buffer", ["'10ms'", "1s", "10s"]),
-    ("max_listeners", "AIRCHECK_MAX_LISTENERS", "--max-listeners", ["0x10", "1", "100000"]),
+    ("max_listeners", "AIRCHECK_MAX_LISTENERS", "--max-listeners", ["0x10", "1", "1048576"]),
     (
         "max_connections_per_address",
         "AIRCHECK_MAX_CONNECTIONS_PER_ADDRESS",
@@ -311,7 +311,7 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         wrong.push(("listen", value, not(ADDRESS, value)));
     }
     for (key, takes, most) in [
-        ("max_listeners", "a number from 1 to 100000", "100001"),
+        ("max_listeners", "a number from 1 to 1048576", "1048577"),
         ("max_connections_per_address", "a number from 1 to 100000", "100001"),
         ("rate", "a number of Hz from 1 to 768000", "768001"),
         ("channels", "a number from 1 to 32", "33"),

@@ -153,10 +153,10 @@ pub struct HttpConfig {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8700")]
     #[serde(deserialize_with = "Address::deserialize")]
     pub listen: SocketAddr,
-    /// Listeners at a time, 1 to 100000; further ones are told to come back later
-    // A listener is a file descriptor and, with the default buffer, at most 64 KiB: 100,000 are 6.5 GB.
+    /// Listeners at a time, 1 to 1048576, each of which takes an open file; further ones are told to come back later
+    // Linux's own ceiling of open files of a process (`fs.nr_open`).
     #[arg(long, value_name = "N", default_value = "1000")]
-    #[serde(deserialize_with = "Number::<1, 100_000>::deserialize")]
+    #[serde(deserialize_with = "Number::<1, 1_048_576>::deserialize")]
     pub max_listeners: usize,
     /// Connections that one address may have open at a time without those of listeners, 1 to 100000
     // A page takes one connection besides its stream, and six while it loads: some fifty pages behind one router.

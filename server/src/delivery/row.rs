@@ -21,7 +21,7 @@ impl Listener {
         ListenerRow {
             id: self.id(),
             name: self.name().to_owned(),
-            remote: self.socket().remote().to_string(),
+            remote: self.remote().to_string(),
             format: self.rendition().name().into(),
             overflow: self.overflow().label().to_owned(),
             connected_at: self.connected_at().unix_seconds(),
@@ -39,7 +39,7 @@ impl Listener {
             gap_max_blocks: gaps.map_or(0, |gaps| gaps.max),
             undelivered_seconds: seconds(standing.undelivered),
             undelivered_lost_seconds: seconds(standing.undelivered_lost),
-            socket_queued_bytes: standing.queued_bytes,
+            socket_queued_bytes: standing.socket_bytes,
             socket_queued_seconds: seconds(standing.socket),
             unread_seconds: seconds(standing.unread),
             verdict,

@@ -38,7 +38,7 @@ impl EventLog {
     /// Makes an empty log for the stream with this live head.
     #[must_use]
     pub fn new(head: Head) -> Self {
-        let (out, hub) = FanOut::new(FanOutOptions { history: MAX_EVENTS, live: true, head: None });
+        let (out, hub) = FanOut::new(FanOutOptions { history: MAX_EVENTS, ..FanOutOptions::default() });
         let publisher = Publisher { out: Some(out), routine: Throttle::default(), troubles: Throttle::default() };
         Self { head, hub, publisher: Mutex::new(publisher) }
     }

@@ -24,6 +24,7 @@ use self::histogram::HistogramFamily;
 use self::labels::{label_set, labels};
 use crate::delivery::histograms::{MountHistograms, RenditionHistograms, StageHistograms};
 use crate::delivery::listeners::{Listeners, RenditionTotals};
+use crate::delivery::shards::Shards;
 use crate::mount::Mount;
 
 /// The loss reason of blocks that were queued for a listener when it left.
@@ -89,6 +90,7 @@ pub struct Metrics {
     refused: BTreeMap<RefusalReason, Counter>,
     left: BTreeMap<LeaveReason, Counter>,
     renditions: BTreeMap<Rendition, RenditionMetrics>,
+    gathered: Counter,
     /// By mount.
     captures: Vec<CaptureMetrics>,
     /// Held from the first count to the last line, so that no answer mixes two moments.
@@ -151,6 +153,7 @@ impl Metrics {
                 .map(|reason| (reason, by_reason("aircheck_listeners_left_total", reason.name())))
                 .into(),
             renditions: Rendition::ALL.map(|rendition| (rendition, RenditionMetrics::register(rendition))).into(),
+            gathered: counter("aircheck_delivery_gathered_packets_total", &[]),
             captures: mounts.map(|mount| CaptureMetrics::register(mount.format())).collect(),
             rendering: Mutex::new(()),
         }
@@ -165,9 +168,10 @@ impl Metrics {
 
     /// Returns all metrics as text.
     #[must_use]
-    pub fn render(&self, exposition: Exposition, mounts: &[MountView<'_>], listeners: &Listeners) -> String {
+    pub fn render(&self, exposition: Exposition, mounts: &[MountView<'_>], listeners: &Listeners, shards: &Shards) -> String {
         let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         self.captures.iter().zip(mounts).for_each(|(capture, view)| capture.set(view.mount));
+        self.gathered.absolute(shards.gathered());
         let totals = listeners.totals();
         let none = RenditionTotals::default();
         for (rendition, metrics) in &self.renditions {
@@ -317,6 +321,11 @@ fn describe() {
     describe_gauge!("aircheck_listeners", "Listeners that are present.");
     describe_counter!("aircheck_listeners_refused_total", "Requests that were refused.");
     describe_counter!("aircheck_listeners_left_total", "Listeners that are gone, by reason.");
+    describe_counter!(
+        "aircheck_delivery_gathered_packets_total",
+        "Packets that were written together with the one before, because more than one was there when a delivery thread \
+         came to a listener: it has fallen behind its encoders, or the listener has started in the past."
+    );
     describe_counter!("aircheck_offered_blocks_total", "Blocks offered to listeners.");
     describe_counter!("aircheck_delivered_blocks_total", "Blocks written to listeners' connections.");
     describe_counter!(
