@@ -52,7 +52,7 @@ const MAX_NAME_CELLS: usize = 28;
 const MAX_TREND_CELLS: usize = 20;
 
 /// Returns the columns that fit into `cells`, each with its width.
-pub(crate) fn that_fit(snapshot: &Snapshot, cells: usize) -> Vec<(Column, usize)> {
+pub(crate) fn fitting(snapshot: &Snapshot, cells: usize) -> Vec<(Column, usize)> {
     let mut chosen: Vec<Column> = Vec::new();
     let mut used = 0;
     for column in BY_IMPORTANCE {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use aircheck_api::{ListenerRow, Status};
 use ratatui::text::{Line, Span};
 
-use super::columns::{Column, that_fit};
+use super::columns::{Column, fitting};
 use super::line::{line_of, line_with};
 use super::row;
 use super::state::State;
@@ -36,7 +36,7 @@ pub(crate) fn caption(state: &State, theme: Theme, cells: usize) -> Line<'static
 /// Returns the columns' titles and the rows in `window`.
 pub(crate) fn rows(state: &State, theme: Theme, window: Range<usize>, cells: usize) -> Vec<Line<'static>> {
     let snapshot = state.snapshot();
-    let columns = that_fit(snapshot, cells.saturating_sub(MARK_CELLS));
+    let columns = fitting(snapshot, cells.saturating_sub(MARK_CELLS));
     let visible = state.visible();
     let mut lines = Vec::with_capacity(1 + window.len());
     if !snapshot.rows.is_empty() {
