@@ -90,7 +90,7 @@ pub(crate) fn upper(state: &State, theme: Theme, now: f64, cells: usize, is_room
 
 /// Returns the last line: a question, the filter, a message, or the keys.
 fn footer(state: &State, theme: Theme, now: f64, cells: usize) -> Line<'static> {
-    let one = |text: String, tone| line_with(text, theme.style(tone), cells);
+    let one = |text: String, tone| line_with(text, tone, theme, cells);
     match &state.mode {
         Mode::Question { title, .. } => {
             // The answers stand first: a long name must not push them out.

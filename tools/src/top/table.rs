@@ -25,12 +25,12 @@ pub(crate) fn caption(state: &State, theme: Theme, cells: usize) -> Line<'static
         _ if state.filter.is_empty() => units::grouped_count(all, "listener"),
         _ => format!("{} of {} match “{}”", units::grouped(shown), units::grouped_count(all, "listener"), state.filter),
     };
-    let mut left = vec![(count, theme.style(Tone::Strong))];
+    let mut left = vec![(count, Tone::Strong)];
     if all > 0 {
-        left.push((format!(", {}", state.order.label()), theme.style(Tone::Quiet)));
+        left.push((format!(", {}", state.order.label()), Tone::Quiet));
     }
-    let right = if state.is_paused() { " HELD, p goes on " } else { "" };
-    line_of(left, (right.to_owned(), theme.style(Tone::BadBadge)), cells)
+    let right = state.is_paused().then(|| (" HELD, p goes on ".to_owned(), Tone::BadBadge));
+    line_of(left, right, theme, cells)
 }
 
 /// Returns the columns' titles and the rows in `window`.
@@ -75,7 +75,6 @@ fn line(
 
 /// Returns two lines with everything of the selected listener that may have found no column.
 pub(crate) fn details(row: &ListenerRow, status: &Status, theme: Theme, cells: usize) -> [Line<'static>; 2] {
-    let quiet = theme.style(Tone::Quiet);
     let requested = row::requested_seconds(row).map(|lag| format!(" · + {} requested", units::lag(lag)));
     let address = if row.name.is_empty() { String::new() } else { format!(" · {}", row.remote) };
     let facts = format!(
@@ -91,17 +90,14 @@ pub(crate) fn details(row: &ListenerRow, status: &Status, theme: Theme, cells: u
     let stages = &row.latency_seconds;
     let [queue, socket, ear] =
         [stages.queue.p50, stages.socket.p50, stages.ear.and_then(|ear| ear.p50)].map(units::latency);
+    let longest = units::grouped_count(row.gap_max_blocks, "block");
     let gaps = match row.gaps {
         0 => "no gap".to_owned(),
-        gaps => format!(
-            "{}, at most {}",
-            units::grouped_count(gaps, "gap"),
-            units::grouped_count(row.gap_max_blocks, "block")
-        ),
+        gaps => format!("{}, at most {longest}", units::grouped_count(gaps, "gap")),
     };
     let more = format!("p50 queue {queue} socket {socket} ear {ear} · {gaps} · lag {parts}");
     [
-        line_of(vec![(row::title(row), theme.style(Tone::Strong)), (facts, quiet)], (String::new(), quiet), cells),
-        line_with(more, quiet, cells),
+        line_of(vec![(row::title(row), Tone::Strong), (facts, Tone::Quiet)], None, theme, cells),
+        line_with(more, Tone::Quiet, theme, cells),
     ]
 }
