@@ -66,12 +66,7 @@ impl<T: Send + Sync> RingReader<T> {
         let unbroken = if last.stamp.next() == next + queued as u64 {
             queued
         } else {
-            let mut expected = next;
-            let follows = |item: &&Arc<Item<T>>| {
-                let before = std::mem::replace(&mut expected, item.stamp.next());
-                item.stamp.first() == before
-            };
-            front.iter().chain(back).take_while(follows).count()
+            count_unbroken(next, front.iter().chain(back))
         };
         ring.read_chunk(unbroken).ok().filter(|chunk| !chunk.is_empty())
     }
@@ -85,4 +80,14 @@ impl<T: Send + Sync> RingReader<T> {
         }
         reason
     }
+}
+
+/// Counts the items up to the first gap. Out of line, because runs of single blocks have none mostly.
+#[inline(never)]
+fn count_unbroken<'i, T: 'i>(mut next: u64, items: impl Iterator<Item = &'i Arc<Item<T>>>) -> usize {
+    let follows = |item: &&Arc<Item<T>>| {
+        let before = std::mem::replace(&mut next, item.stamp.next());
+        item.stamp.first() == before
+    };
+    items.take_while(follows).count()
 }

@@ -4,35 +4,27 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 
-use crate::delivery::session::Session;
-
-/// Hands sessions and requests to a shard, and wakes it.
+/// Asks a shard for something, and wakes it.
 #[derive(Debug)]
 pub struct Mailbox {
     number: usize,
-    letters: Mutex<Letters>,
     waker: mio::Waker,
-    is_closing: AtomicBool,
-    /// Listeners that were assigned to the shard and are not gone.
-    pub(super) listeners: AtomicUsize,
-    /// Packets that were written together with others, because the shard had fallen behind its encoders.
-    pub(super) gathered: AtomicU64,
-}
-
-/// What has come since the shard last looked.
-#[derive(Debug, Default)]
-pub(super) struct Letters {
-    pub(super) sessions: Vec<Box<Session>>,
     /// Numbers of listeners that are to be looked at, because they are to end.
-    pub(super) to_look_at: Vec<u64>,
+    to_look_at: Mutex<Vec<u64>>,
+    is_closing: AtomicBool,
+    /// Listeners that have a place in the shard.
+    listeners: AtomicUsize,
+    /// Packets that were written together with others.
+    gathered: AtomicU64,
 }
 
 impl Mailbox {
+    /// Makes the mailbox of the shard with this number, which `waker` wakes.
     pub(super) fn new(number: usize, waker: mio::Waker) -> Arc<Self> {
         Arc::new(Self {
             number,
-            letters: Mutex::default(),
             waker,
+            to_look_at: Mutex::default(),
             is_closing: AtomicBool::new(false),
             listeners: AtomicUsize::new(0),
             gathered: AtomicU64::new(0),
@@ -46,19 +38,19 @@ impl Mailbox {
     }
 
     /// Returns a waker of the shard.
-    #[must_use]
-    pub fn waker(self: &Arc<Self>) -> Waker {
+    pub(super) fn waker(self: &Arc<Self>) -> Waker {
         Arc::clone(self).into()
-    }
-
-    /// Hands over the session of a new listener.
-    pub(super) fn add(&self, session: Box<Session>) {
-        self.put(|letters| letters.sessions.push(session));
     }
 
     /// Asks the shard to look at a listener that is to end.
     pub(super) fn look_at(&self, listener: u64) {
-        self.put(|letters| letters.to_look_at.push(listener));
+        self.to_look_at.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
+        self.ring();
+    }
+
+    /// Returns the listeners that are to be looked at since the last call.
+    pub(super) fn take_to_look_at(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.to_look_at.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Asks the shard to end, and to close all connections as they are.
@@ -71,18 +63,24 @@ impl Mailbox {
         self.is_closing.load(Ordering::Acquire)
     }
 
-    /// Takes all that has come.
-    pub(super) fn take(&self) -> Letters {
-        std::mem::take(&mut *self.letters.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Returns the number of listeners that have a place in the shard.
+    pub(super) fn listeners(&self) -> usize {
+        self.listeners.load(Ordering::Relaxed)
     }
 
-    fn put(&self, put: impl FnOnce(&mut Letters)) {
-        put(&mut self.letters.lock().unwrap_or_else(PoisonError::into_inner));
-        self.ring();
+    /// Counts packets that were written together with others.
+    pub(super) fn count_gathered(&self, packets: u64) {
+        self.gathered.fetch_add(packets, Ordering::Relaxed);
     }
 
-    fn ring(&self) {
-        // Fails only where the system has no memory for the eight bytes; the shard then looks with the next packet.
+    /// Returns the number of packets that were written together with others.
+    pub(super) fn gathered(&self) -> u64 {
+        self.gathered.load(Ordering::Relaxed)
+    }
+
+    /// Wakes the shard.
+    pub(super) fn ring(&self) {
+        // Fails only where the system has no memory for eight bytes; the shard then looks with the next packet.
         let _ = self.waker.wake();
     }
 }
@@ -94,5 +92,31 @@ impl Wake for Mailbox {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.ring();
+    }
+}
+
+/// A listener's place in a shard. It is free again when this is dropped.
+#[derive(Debug)]
+pub struct Assignment {
+    mailbox: Arc<Mailbox>,
+}
+
+impl Assignment {
+    /// Takes a place in the shard of this mailbox.
+    pub(super) fn new(mailbox: Arc<Mailbox>) -> Self {
+        mailbox.listeners.fetch_add(1, Ordering::Relaxed);
+        Self { mailbox }
+    }
+
+    /// Returns the mailbox of the shard.
+    #[must_use]
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+}
+
+impl Drop for Assignment {
+    fn drop(&mut self) {
+        self.mailbox.listeners.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -17,7 +17,7 @@ use crate::delivery::client_messages::{ClientMessage, ClientMessages, close_answ
 use crate::delivery::heard::HeardReports;
 use crate::delivery::listener::Listener;
 use crate::delivery::listeners::Registration;
-use crate::delivery::shards::Assignment;
+use crate::delivery::mailbox::Assignment;
 use crate::delivery::socket::options::SocketBuffer;
 use crate::delivery::standing::Decision;
 use crate::mount::throttle::Throttle;
@@ -100,7 +100,7 @@ pub struct Session {
     is_over: bool,
     /// The end of the server waits until this is dropped.
     _open: watch::Receiver<bool>,
-    _assignment: Assignment,
+    assignment: Assignment,
 }
 
 /// Bytes to write.
@@ -150,9 +150,16 @@ pub struct Joined {
 }
 
 impl Joined {
-    /// Hands the listener to its shard. `stream` is non-blocking, and has carried `written` bytes before; `read` was read
-    /// from it already. The end of the server waits for `open` to be dropped.
-    pub fn start(self, stream: std::net::TcpStream, written: u64, read: &[u8], open: watch::Receiver<bool>) {
+    /// Makes the session of the listener, for its shard. `stream` is non-blocking, and has carried `written` bytes before;
+    /// `read` was read from it already. The end of the server waits for `open` to be dropped.
+    #[must_use]
+    pub fn into_session(
+        self,
+        stream: std::net::TcpStream,
+        written: u64,
+        read: &[u8],
+        open: watch::Receiver<bool>,
+    ) -> Session {
         let Self { registration, subscription, wire, mut framing, socket_buffer, mut head, assignment } = self;
         let Subscription { packets, tail, log, doorbell, .. } = subscription;
         socket_buffer.bound(&stream);
@@ -165,34 +172,32 @@ impl Joined {
             Wire::WebSocket => Input::WebSocket(Box::default()),
             Wire::Chunked | Wire::Plain => Input::Http { has_more: false },
         };
-        assignment.deliver(|assignment| {
-            let mut session = Session {
-                packets,
-                tail,
-                log,
-                doorbell,
-                registration,
-                stream,
-                wire,
-                framing,
-                queue: VecDeque::new(),
-                offset: 0,
-                input,
-                is_blocked: false,
-                is_slow: false,
-                is_held: false,
-                has_input: false,
-                ended: None,
-                is_over: false,
-                _open: open,
-                _assignment: assignment,
-            };
-            session.push_own(head.into());
-            if !read.is_empty() {
-                session.receive(read, Timestamp::now());
-            }
-            session
-        });
+        let mut session = Session {
+            packets,
+            tail,
+            log,
+            doorbell,
+            registration,
+            stream,
+            wire,
+            framing,
+            queue: VecDeque::new(),
+            offset: 0,
+            input,
+            is_blocked: false,
+            is_slow: false,
+            is_held: false,
+            has_input: false,
+            ended: None,
+            is_over: false,
+            _open: open,
+            assignment,
+        };
+        session.push_own(head.into());
+        if !read.is_empty() {
+            session.receive(read, Timestamp::now());
+        }
+        session
     }
 }
 
@@ -200,6 +205,11 @@ impl Session {
     /// Returns the listener.
     pub(super) fn listener(&self) -> &Arc<Listener> {
         self.registration.listener()
+    }
+
+    /// Returns the number of its shard.
+    pub(super) fn shard(&self) -> usize {
+        self.assignment.mailbox().number()
     }
 
     pub(super) fn stream(&mut self) -> &mut TcpStream {

@@ -5,8 +5,7 @@
 
 use std::io::{self, Read as _};
 use std::net::Shutdown;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,6 +34,7 @@ const FAILED: i32 = 1;
 pub(super) struct Shard {
     poll: Poll,
     mailbox: Arc<Mailbox>,
+    joining: mpsc::Receiver<Session>,
     places: Vec<Place>,
     free: Vec<u32>,
     feeds: Vec<Feed>,
@@ -59,13 +59,15 @@ enum Place {
 
 impl Shard {
     /// Starts the shard with this number. It ends when its mailbox is closed.
-    pub(super) fn start(number: usize) -> io::Result<Arc<Mailbox>> {
+    /// `joining` brings the sessions of new listeners.
+    pub(super) fn start(number: usize, joining: mpsc::Receiver<Session>) -> io::Result<Arc<Mailbox>> {
         let poll = Poll::new()?;
         let waker = mio::Waker::new(poll.registry(), WAKE)?;
         let mailbox = Mailbox::new(number, waker);
         let mut shard = Self {
             poll,
             mailbox: Arc::clone(&mailbox),
+            joining,
             places: Vec::new(),
             free: Vec::new(),
             feeds: Vec::new(),
@@ -116,11 +118,10 @@ impl Shard {
     }
 
     fn take_letters(&mut self) {
-        let letters = self.mailbox.take();
-        for session in letters.sessions {
-            self.add(session);
+        while let Ok(session) = self.joining.try_recv() {
+            self.add(Box::new(session));
         }
-        for listener in letters.to_look_at {
+        for listener in self.mailbox.take_to_look_at() {
             let is_it = |place: &Place| matches!(place, Place::Session(session) if session.listener().id() == listener);
             if let Some(place) = self.places.iter().position(is_it) {
                 self.visit(place as u32, Timestamp::now());
@@ -173,7 +174,7 @@ impl Shard {
         self.feeds.retain(|feed| !feed.members.is_empty());
         let gathered = std::mem::take(&mut self.scratch.gathered);
         if gathered > 0 {
-            self.mailbox.gathered.fetch_add(gathered, Ordering::Relaxed);
+            self.mailbox.count_gathered(gathered);
         }
     }
 

@@ -1,12 +1,11 @@
 //! The delivery shards: the threads that write packets to listeners.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::task::Waker;
 use std::thread;
 
-use crate::delivery::mailbox::Mailbox;
+use crate::delivery::mailbox::{Assignment, Mailbox};
 use crate::delivery::session::Session;
 use crate::delivery::shard::Shard;
 
@@ -17,7 +16,13 @@ const FULL_SHARD: usize = 1024;
 /// The shards of a server: one thread for each core. They end when this is dropped.
 #[derive(Debug)]
 pub struct Shards {
-    mailboxes: Vec<Arc<Mailbox>>,
+    shards: Vec<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    mailbox: Arc<Mailbox>,
+    sessions: mpsc::Sender<Session>,
 }
 
 impl Shards {
@@ -28,62 +33,46 @@ impl Shards {
     /// When the system gives no thread, or no poller.
     pub fn start() -> io::Result<Arc<Self>> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let mailboxes = (0..cores).map(Shard::start).collect::<io::Result<_>>()?;
-        Ok(Arc::new(Self { mailboxes }))
+        let start = |number| {
+            let (sessions, joining) = mpsc::channel();
+            Ok(Handle { mailbox: Shard::start(number, joining)?, sessions })
+        };
+        let shards = (0..cores).map(start).collect::<io::Result<_>>()?;
+        Ok(Arc::new(Self { shards }))
     }
 
     /// Returns a waker for each shard, in the order of their numbers.
     #[must_use]
     pub fn wakers(&self) -> Vec<Waker> {
-        self.mailboxes.iter().map(Mailbox::waker).collect()
+        self.shards.iter().map(|shard| shard.mailbox.waker()).collect()
     }
 
-    /// Returns the shard for a new listener.
+    /// Returns a place for a new listener.
     #[must_use]
     pub fn assign(&self) -> Assignment {
-        let listeners = |mailbox: &&Arc<Mailbox>| mailbox.listeners.load(Ordering::Relaxed);
-        let free = self.mailboxes.iter().find(|mailbox| listeners(mailbox) < FULL_SHARD);
-        let mailbox = free.or_else(|| self.mailboxes.iter().min_by_key(listeners));
-        let mailbox = mailbox.expect("there is a shard for each core");
-        mailbox.listeners.fetch_add(1, Ordering::Relaxed);
-        Assignment { mailbox: Arc::clone(mailbox) }
+        let mut mailboxes = self.shards.iter().map(|shard| &shard.mailbox);
+        let free = mailboxes.clone().find(|mailbox| mailbox.listeners() < FULL_SHARD);
+        let mailbox = free.or_else(|| mailboxes.by_ref().min_by_key(|mailbox| mailbox.listeners()));
+        Assignment::new(Arc::clone(mailbox.expect("there is a shard for each core")))
     }
 
-    /// Returns the number of packets that were written together with others, because their shard had fallen behind.
+    /// Hands the session of a listener to its shard.
+    pub fn add(&self, session: Session) {
+        let shard = &self.shards[session.shard()];
+        // Fails if the shard has ended, which ends the process.
+        let _ = shard.sessions.send(session);
+        shard.mailbox.ring();
+    }
+
+    /// Returns the number of packets that were written together with others.
     #[must_use]
     pub fn gathered(&self) -> u64 {
-        self.mailboxes.iter().map(|mailbox| mailbox.gathered.load(Ordering::Relaxed)).sum()
+        self.shards.iter().map(|shard| shard.mailbox.gathered()).sum()
     }
 }
 
 impl Drop for Shards {
     fn drop(&mut self) {
-        self.mailboxes.iter().for_each(|mailbox| mailbox.close());
-    }
-}
-
-/// A listener's place in a shard. It is free again when this is dropped.
-#[derive(Debug)]
-pub struct Assignment {
-    mailbox: Arc<Mailbox>,
-}
-
-impl Assignment {
-    /// Returns the mailbox of the shard.
-    #[must_use]
-    pub fn mailbox(&self) -> &Arc<Mailbox> {
-        &self.mailbox
-    }
-
-    /// Hands the session of the listener to its shard.
-    pub fn deliver(self, session: impl FnOnce(Self) -> Session) {
-        let mailbox = Arc::clone(&self.mailbox);
-        mailbox.add(Box::new(session(self)));
-    }
-}
-
-impl Drop for Assignment {
-    fn drop(&mut self) {
-        self.mailbox.listeners.fetch_sub(1, Ordering::Relaxed);
+        self.shards.iter().for_each(|shard| shard.mailbox.close());
     }
 }

@@ -97,6 +97,7 @@ pub(super) async fn serve(
     let written = Arc::clone(stream.written());
     let context = Arc::new(Context { local, remote, place, closing: closing.clone(), joined: Mutex::default() });
     let of_requests = Arc::clone(&context);
+    let shards = Arc::clone(server.shards());
     let service = service_fn(move |request: Request<Incoming>| {
         let (server, context) = (Arc::clone(&server), Arc::clone(&of_requests));
         async move {
@@ -139,7 +140,7 @@ pub(super) async fn serve(
             let parts = serving.into_parts();
             let stream = parts.io.into_inner().into_inner().into_std();
             if let (Some(joined), Ok(stream)) = (context.take_joined(), stream) {
-                joined.start(stream, bytes, &parts.read_buf, closing);
+                shards.add(joined.into_session(stream, bytes, &parts.read_buf, closing));
             }
         }
         Some(Ended::Closed(Err(error))) => tracing::debug!(%remote, "connection ended: {error}"),

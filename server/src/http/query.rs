@@ -172,7 +172,7 @@ impl Query {
                 Some(PcmEncoding::F32Le) => return Err("sample: flac takes s16le and s24le".to_owned()),
             },
             Rendition::WebSocket => match payload.unwrap_or(Payload::F32) {
-                Payload::Opus => Encoding::Opus { bitrate },
+                Payload::Opus => Encoding::OpusMessages { bitrate },
                 payload => Encoding::Message(payload),
             },
         })

@@ -116,7 +116,7 @@ impl Server {
 
     /// Returns the shards that write to listeners.
     #[must_use]
-    pub fn shards(&self) -> &Shards {
+    pub fn shards(&self) -> &Arc<Shards> {
         &self.shards
     }
 
