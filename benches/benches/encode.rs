@@ -87,7 +87,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(())
 }
 
-/// Times one encoding, block after block. Formats that the codec can't carry are left out.
+/// Times one encoding, block after block. Formats that the codec cannot carry are left out.
 fn one_block(criterion: &mut Criterion, name: &str, encoding: Encoding, blocks: &[Arc<Item<Block>>]) {
     let format = blocks[0].format();
     let Ok(mut work) = Work::new(encoding, format) else { return };

@@ -129,7 +129,7 @@ impl<T: Send + Sync> Consumer<T> {
             let end = back.last().or(front.last()).map_or(next, |last| last.stamp.next());
             let blocks = end - next;
             self.expected = Some(end);
-            // Each block is one less behind than the one before it. All were in the ring before the head was read.
+            // The lag falls by one from block to block. All were in the ring before the head was read.
             self.tally.lagged_each(lag_items.saturating_sub(blocks)..=lag_items.saturating_sub(1));
             record_waits(&self.tally, front.iter().chain(back), now);
             self.tally.delivered(end, blocks);
@@ -257,8 +257,8 @@ impl<T: Send + Sync> Consumer<T> {
     fn is_stale(&mut self, item: &Item<T>, head: u64) -> bool {
         let lag = lag_of(item, head);
         self.burst = self.burst.min(lag);
-        // After the end there is no live item to skip to. And the head may be ahead of the fan-out, which may be an
-        // encoder at work or have a batch on its way: there is no newer item to skip to yet.
+        // After the end there is no live item to skip to. The head may be ahead of the fan-out, while an encoder works or
+        // a batch is on its way; then there is no newer item to skip to yet.
         lag > self.buffer + self.burst
             && self.tally.end_reason().is_none()
             && lag_of(item, head.min(self.tally.offered_next())) > self.buffer + self.burst
@@ -294,9 +294,9 @@ impl<T: Send + Sync> Consumer<T> {
         }
     }
 
-    /// Skips from a stale item to the newest one queued, and past that too if it is stale itself, because the ring was
-    /// full and refused newer items. It never skips that one twice in a row: where batches are longer than the ring, the
-    /// newest queued item is always late, and late is better than nothing.
+    /// Skips from a stale item to the newest one queued. Skips that one too if it is stale itself, because the ring was
+    /// full and refused newer items; but never twice in a row. Where batches are longer than the ring, the newest queued
+    /// item is always stale, and the consumer would receive none.
     #[cold]
     fn skip_to_live(&mut self, item: Arc<Item<T>>) -> Option<Arc<Item<T>>> {
         self.burst = 0;

@@ -1,4 +1,4 @@
-//! The result of asking for the next item.
+//! The result of taking the next item.
 
 use std::sync::Arc;
 

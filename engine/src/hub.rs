@@ -44,7 +44,7 @@ impl<T: Send + Sync> Hub<T> {
         Self { joining, head, history, group, is_live, ended }
     }
 
-    /// Adds a consumer. It starts when the producer next flushes or looks, without disturbing other consumers. Its
+    /// Adds a consumer. The producer admits it at its next flush or look, without disturbing other consumers. Its
     /// memory is allocated here, on the caller's thread.
     ///
     /// # Errors

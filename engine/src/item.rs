@@ -5,7 +5,7 @@ use std::ops::Deref;
 use crate::Timestamp;
 
 /// Sequence number and times of a block, or of an item made from it. They are assigned where the sound is captured and
-/// never change; nothing downstream counts anew.
+/// never change: no later stage numbers items anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
     /// Number of the block, from 0; of an item made from several blocks, the number of the last. A number that never

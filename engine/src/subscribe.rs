@@ -42,6 +42,6 @@ pub enum SubscribeError {
     #[error("the stream has ended")]
     Ended,
     /// [`Overflow::Block`] on a live fan-out.
-    #[error("overflow policy `block` is refused: the source is live and can't wait (use it from file to file)")]
+    #[error("overflow policy `block` is refused: the source is live and cannot wait (use it from file to file)")]
     BlockOnLive,
 }

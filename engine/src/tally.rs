@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use atomic_waker::AtomicWaker;
 use crossbeam_utils::CachePadded;
 
-use crate::{EndReason, Gap, Head, Loss, LossCounts, Precision, Recorder};
+use crate::{EndReason, Gap, Head, Histogram, Loss, LossCounts, Precision};
 
 /// Longest lag or gap that the histograms distinguish, in blocks: over two hours of 10 ms each.
 const MAX_ITEMS: u64 = 1 << 20;
@@ -37,11 +37,11 @@ struct ConsumerCounts {
     late: AtomicU64,
     /// One past the last sequence number that was delivered or skipped; 0 before the first.
     passed: AtomicU64,
-    lag_items: Recorder,
-    queue_micros: Recorder,
+    lag_items: Histogram,
+    queue_micros: Histogram,
     /// Whether the consumer was closed. A copy of `Signals::dismissed` on a cache line that the consumer uses anyway.
     close: AtomicBool,
-    gap_items: Recorder,
+    gap_items: Histogram,
 }
 
 /// The flags that wake the consumer and end it. Apart from the counts, so that the producer's read of `armed` does not fetch
@@ -50,7 +50,7 @@ struct ConsumerCounts {
 struct Signals {
     armed: AtomicBool,
     waker: AtomicWaker,
-    /// Whether the consumer was closed or dropped, and no more items need be offered.
+    /// Whether the consumer was closed or dropped. The producer then offers it no more items.
     dismissed: AtomicBool,
     end: AtomicU8,
     final_next: AtomicU64,
@@ -99,10 +99,10 @@ impl Tally {
                 skipped: AtomicU64::new(0),
                 late: AtomicU64::new(0),
                 passed: AtomicU64::new(0),
-                lag_items: Recorder::new(MAX_ITEMS, Precision::TwoDigits),
-                queue_micros: Recorder::new(MAX_MICROS, Precision::TwoDigits),
+                lag_items: Histogram::new(MAX_ITEMS, Precision::TwoDigits),
+                queue_micros: Histogram::new(MAX_MICROS, Precision::TwoDigits),
                 close: AtomicBool::new(false),
-                gap_items: Recorder::new(MAX_ITEMS, Precision::OneDigit),
+                gap_items: Histogram::new(MAX_ITEMS, Precision::OneDigit),
             }),
             signals: CachePadded::default(),
             head,
@@ -149,13 +149,13 @@ impl Tally {
     /// with the lag at the moment when it was due, so that a stall shows in full although no item was taken meanwhile.
     /// Lost blocks are counted with the next item, or with the end. Blocks that the history no longer had were never due.
     #[must_use]
-    pub fn lag_items(&self) -> &Recorder {
+    pub fn lag_items(&self) -> &Histogram {
         &self.consumer.lag_items
     }
 
     /// Returns the histogram of the lengths of gaps, in blocks, for each gap that the consumer has seen.
     #[must_use]
-    pub fn gap_items(&self) -> &Recorder {
+    pub fn gap_items(&self) -> &Histogram {
         &self.consumer.gap_items
     }
 
@@ -163,7 +163,7 @@ impl Tally {
     /// delivered item. An item made from several blocks counts once, with the wait of its first block, the longest. Its
     /// other blocks were dispatched later and waited less, and the item does not say how long.
     #[must_use]
-    pub fn queue_micros(&self) -> &Recorder {
+    pub fn queue_micros(&self) -> &Histogram {
         &self.consumer.queue_micros
     }
 
@@ -173,7 +173,7 @@ impl Tally {
         EndReason::from_code(self.signals.end.load(Ordering::Acquire))
     }
 
-    /// Ends the consumer from any thread: it receives [`EndReason::Closed`] next, whatever is still queued.
+    /// Ends the consumer from any thread: it receives [`EndReason::Closed`] next, even if items are queued.
     pub fn close(&self) {
         self.consumer.close.store(true, Ordering::Release);
         self.signals.dismissed.store(true, Ordering::Release);
@@ -202,7 +202,7 @@ impl Tally {
     }
 }
 
-/// For either end.
+/// Methods for both ends.
 impl Tally {
     /// Ends the counts; the first reason stays. `final_next` is one past the last sequence number offered, and `tail` the
     /// reason for missing items before that.
@@ -216,7 +216,7 @@ impl Tally {
     }
 }
 
-/// For the producing end. Each of its counts has one writer, so an addition is a load and a store.
+/// Methods for the producing end. Each of its counts has one writer, so an addition is a load and a store.
 impl Tally {
     pub(crate) fn attached(&self, first: u64, burst: u64) {
         self.producer.first.store(first, Ordering::Release);
@@ -260,7 +260,7 @@ impl Tally {
         self.signals.waker.wake();
     }
 
-    /// Returns whether no more items need be offered. The producer reads this for every consumer at every flush, so it is
+    /// Returns whether the consumer was closed or dropped. The producer reads this for every consumer at every flush, so it is
     /// not on a cache line that the consumer keeps writing.
     pub(crate) fn is_dismissed(&self) -> bool {
         self.signals.dismissed.load(Ordering::Relaxed)
@@ -275,7 +275,7 @@ impl Tally {
     }
 }
 
-/// For the consuming end. Each of its counts has one writer, so an addition is a load and a store.
+/// Methods for the consuming end. Each of its counts has one writer, so an addition is a load and a store.
 impl Tally {
     /// Counts `blocks` delivered blocks. `next` is one past the last of them.
     #[inline]

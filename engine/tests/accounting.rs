@@ -21,7 +21,7 @@ use ends::ends;
 use hdrhistogram::Histogram;
 use proptest::prelude::*;
 
-/// One action of a schedule. `who` chooses among the consumers of that moment.
+/// One action of a schedule. `pick` chooses among the consumers of that moment.
 #[derive(Clone, Debug)]
 enum Action {
     /// Pushes an item into the batch for each number of blocks, the first of them after a hole in the sequence.
@@ -43,22 +43,22 @@ enum Action {
     },
     /// A consumer takes up to `most` items. Between two of these actions it stalls.
     Take {
-        who: usize,
+        pick: usize,
         most: usize,
     },
     /// A consumer takes up to `most` items at once.
     TakeRun {
-        who: usize,
+        pick: usize,
         most: usize,
     },
     Drop {
-        who: usize,
+        pick: usize,
     },
     Close {
-        who: usize,
+        pick: usize,
     },
     Skip {
-        who: usize,
+        pick: usize,
     },
 }
 
@@ -79,11 +79,11 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::Look),
         2 => (overflow, prop_oneof![1..6_usize, 1..40_usize], start)
             .prop_map(|(overflow, buffer, start)| Action::Subscribe { overflow, buffer, start }),
-        7 => (0..8_usize, 1..12_usize).prop_map(|(who, most)| Action::Take { who, most }),
-        4 => (0..8_usize, 0..12_usize).prop_map(|(who, most)| Action::TakeRun { who, most }),
-        1 => (0..8_usize).prop_map(|who| Action::Skip { who }),
-        1 => (0..8_usize).prop_map(|who| Action::Drop { who }),
-        1 => (0..8_usize).prop_map(|who| Action::Close { who }),
+        7 => (0..8_usize, 1..12_usize).prop_map(|(pick, most)| Action::Take { pick, most }),
+        4 => (0..8_usize, 0..12_usize).prop_map(|(pick, most)| Action::TakeRun { pick, most }),
+        1 => (0..8_usize).prop_map(|pick| Action::Skip { pick }),
+        1 => (0..8_usize).prop_map(|pick| Action::Drop { pick }),
+        1 => (0..8_usize).prop_map(|pick| Action::Close { pick }),
     ]
 }
 
@@ -265,13 +265,17 @@ impl ConsumerModel {
         assert_eq!(now.offered, self.offered(pushed));
         assert_eq!(tally.end_reason(), Some(end.reason));
         let due = now.delivered + now.lost.total() - now.lost.of(Loss::History);
-        assert_eq!(tally.lag_items().histogram().len(), due, "a lag for each block, delivered or lost");
-        assert_eq!(tally.lag_items().histogram(), self.lags, "each block has the lag at which it was due or taken");
+        assert_eq!(tally.lag_items().to_hdrhistogram().len(), due, "a lag for each block, delivered or lost");
+        assert_eq!(
+            tally.lag_items().to_hdrhistogram(),
+            self.lags,
+            "each block has the lag at which it was due or taken"
+        );
         let gaps = self.gaps.len() + usize::from(end.gap.is_some());
-        assert_eq!(tally.gap_items().histogram().len(), gaps as u64, "every gap is in the histogram");
+        assert_eq!(tally.gap_items().to_hdrhistogram().len(), gaps as u64, "every gap is in the histogram");
         let longest = self.gaps.iter().chain(&end.gap).map(|gap| gap.blocks).max().unwrap_or(0);
         assert_eq!(tally.gap_items().max(), longest);
-        assert_eq!(tally.queue_micros().histogram().len(), self.received.len() as u64);
+        assert_eq!(tally.queue_micros().to_hdrhistogram().len(), self.received.len() as u64);
         assert_eq!(tally.queue_micros().max(), self.slowest, "latency is measured to the given time");
         let Some((first, there)) = self.first else {
             assert_eq!(now.offered, 0, "it was never admitted");
@@ -451,16 +455,16 @@ impl Driver {
                     slowest: 0,
                 });
             }
-            Action::Take { who, most } => self.take(who, most),
-            Action::TakeRun { who, most } => {
+            Action::Take { pick, most } => self.take(pick, most),
+            Action::TakeRun { pick, most } => {
                 let count = self.seen.len();
-                if let Some(seen) = self.seen.get_mut(who % count.max(1)) {
+                if let Some(seen) = self.seen.get_mut(pick % count.max(1)) {
                     // `Take` checks whether an item must be there.
                     let _ = seen.take_run(&self.pushed, most);
                 }
             }
-            Action::Drop { who } if !self.seen.is_empty() => {
-                let seen = self.seen.swap_remove(who % self.seen.len());
+            Action::Drop { pick } if !self.seen.is_empty() => {
+                let seen = self.seen.swap_remove(pick % self.seen.len());
                 let tally = Arc::clone(seen.consumer.tally());
                 let before = tally.snapshot();
                 drop(seen);
@@ -470,16 +474,16 @@ impl Driver {
                 assert_eq!(after.offered, after.delivered + after.lost.total() + after.queued);
                 assert_eq!(before.delivered, after.delivered);
             }
-            Action::Close { who } if !self.seen.is_empty() => {
-                let who = who % self.seen.len();
-                let seen = &mut self.seen[who];
+            Action::Close { pick } if !self.seen.is_empty() => {
+                let pick = pick % self.seen.len();
+                let seen = &mut self.seen[pick];
                 seen.consumer.tally().close();
                 // A consumer that has read its end keeps it.
                 seen.closed |= seen.end.is_none();
             }
-            Action::Skip { who } if !self.seen.is_empty() => {
-                let who = who % self.seen.len();
-                let seen = &mut self.seen[who];
+            Action::Skip { pick } if !self.seen.is_empty() => {
+                let pick = pick % self.seen.len();
+                let seen = &mut self.seen[pick];
                 let queued = seen.consumer.tally().snapshot().queued;
                 seen.consumer.skip_to_newest();
                 seen.told_to_skip = true;
@@ -497,9 +501,9 @@ impl Driver {
         }
     }
 
-    fn take(&mut self, who: usize, most: usize) {
+    fn take(&mut self, pick: usize, most: usize) {
         let count = self.seen.len();
-        let Some(seen) = self.seen.get_mut(who % count.max(1)) else { return };
+        let Some(seen) = self.seen.get_mut(pick % count.max(1)) else { return };
         let flushed = self.pushed.flushed;
         for _ in 0..most {
             let before = seen.consumer.tally().snapshot();
@@ -509,8 +513,8 @@ impl Driver {
                 }
                 Ok(item) if seen.options.overflow == Overflow::SkipToLive => {
                     let lag = flushed - (item + 1);
-                    let asked = seen.options.buffer as u64 + seen.burst;
-                    let late = lag > asked && seen.consumer.tally().end_reason().is_none();
+                    let requested = seen.options.buffer as u64 + seen.burst;
+                    let late = lag > requested && seen.consumer.tally().end_reason().is_none();
                     assert!(!late || seen.consumer.tally().snapshot().queued == 0, "{lag} behind, and not the newest");
                 }
                 Ok(_) => {}
@@ -692,7 +696,7 @@ fn a_run_ends_at_a_gap() {
     assert_eq!(consumer.try_recv_run(now, 20).err(), Some(RecvError::Empty));
     let account = consumer.tally().snapshot();
     assert_eq!((account.delivered, account.queued, account.next_sequence), (8, 0, 11));
-    let lags = consumer.tally().lag_items().histogram();
+    let lags = consumer.tally().lag_items().to_hdrhistogram();
     // Each delivered item counts at its own lag. Of the three missing ones, the first was due at a lag of one.
     let counted: Vec<u64> = (0..=11).map(|lag| lags.count_at(lag)).collect();
     assert_eq!(counted, [1, 2, 2, 1, 0, 0, 1, 1, 1, 1, 1, 0]);
@@ -809,11 +813,11 @@ fn each_block_of_an_item_has_its_own_lag() {
     let run = consumer.try_recv_run(Timestamp::default(), 10).unwrap();
     assert_eq!((run.lag_items, run.items(), run.blocks()), (13, 3, 23));
     drop(run);
-    let lags = consumer.tally().lag_items().histogram();
+    let lags = consumer.tally().lag_items().to_hdrhistogram();
     let counted: Vec<u64> = (0..24).map(|lag| lags.count_at(lag)).collect();
     let expected: Vec<u64> = (0..24).map(|lag| u64::from(lag < 10) + u64::from(lag < 23)).collect();
     assert_eq!(counted, expected, "9 to 0 for the item at the head, then 22 to 0 for the run");
-    assert_eq!(consumer.tally().queue_micros().histogram().len(), 4, "a wait for each item");
+    assert_eq!(consumer.tally().queue_micros().to_hdrhistogram().len(), 4, "a wait for each item");
     let account = consumer.tally().snapshot();
     assert_eq!((account.offered, account.delivered, account.next_sequence), (33, 33, 33));
 }

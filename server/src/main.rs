@@ -10,12 +10,9 @@ use aircheck_server::app::run;
 use aircheck_server::config::cli::{self, Command};
 use aircheck_server::source::devices;
 use aircheck_server::telemetry::log;
-use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// Longest wait for the reader of standard error at the end.
 const PRINT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Open files besides those of listeners: connections of pages and tools, a recording, and the runtime's own.
-const OTHER_FILES: u64 = 400;
 
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os(), |name| std::env::var_os(name)) {
@@ -25,7 +22,6 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Serve(config) => {
             let _log = log::init();
-            raise_file_limit(config.http.max_listeners);
             run(config).map_err(|error| error.to_string())
         }
         Command::Devices { json } => devices::list(json).map(|list| print(&list)),
@@ -46,28 +42,6 @@ fn main() -> ExitCode {
 /// Prints a text to standard output. A closed standard output is no failure: its reader has seen enough.
 fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
-}
-
-/// Raises the limit of open files to what the system allows, and logs what that is. Each connection is a file, and the
-/// usual soft limit of 1024 is below what 1000 listeners need.
-fn raise_file_limit(max_listeners: usize) {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!("cannot raise the limit of open files: {error}");
-    }
-    let Some(files) = getrlimit(Resource::Nofile).current else {
-        return tracing::info!("as many files may be open as the system has");
-    };
-    let wanted = max_listeners as u64 + OTHER_FILES;
-    if files < wanted {
-        tracing::warn!(
-            "{files} files may be open, and {max_listeners} listeners need {wanted} (allow more: `ulimit -Hn`, or \
-             LimitNOFILE= of the unit)"
-        );
-    } else {
-        tracing::info!("{files} files may be open");
-    }
 }
 
 /// Writes to standard error. Waits at most [`PRINT_TIMEOUT`] for its reader.

@@ -176,7 +176,7 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["latest", "disconnect", "drop-newest"],
         ["1s", "600s", "off"],
         ["10ms", "1s", "10s"],
-        ["16", "1", "100000"],
+        ["16", "1", "1048576"],
         ["65", "1", "100000"],
         ["takes", "/tmp/takes", "off"],
         ["90m", "500MB", "4GiB"],
@@ -220,7 +220,7 @@ fn a_mistake_that_a_later_layer_hides_is_reported() {
     let setup = Setup::new().file("block = '5s'\n");
     assert_eq!(setup.wrong(&["--block=5ms"]), "aircheck.toml:1: `block` must be from 1ms to 100ms, not 5s");
     let setup = Setup::new().env("AIRCHECK_MAX_LISTENERS", "0");
-    let line = "AIRCHECK_MAX_LISTENERS must be a number from 1 to 100000, not `0`";
+    let line = "AIRCHECK_MAX_LISTENERS must be a number from 1 to 1048576, not `0`";
     assert_eq!(setup.wrong(&["--max-listeners=5"]), line);
 }
 
@@ -632,7 +632,7 @@ fn checked(setup: &Setup) -> String {
 fn a_checked_file_is_shown_as_a_table() {
     let setup = Setup::new().file("source = 'stdin'\n\nrate = 44100\nbuffer = '1500ms'\nallow_hosts = ['a.b', 'c']\n");
     let table = "\
-aircheck.toml is good; with it would run:
+aircheck.toml is valid and gives these settings:
   source                       stdin           line 1
   rate                         44100 Hz        line 3
   channels                     2               default

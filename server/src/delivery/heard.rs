@@ -127,7 +127,9 @@ mod tests {
         let report = |sequence| Heard { sequence, at: 20.0 };
         let start = Timestamp::from_nanos(20_000_000_000);
         let accepted = (0..2000)
-            .filter(|sequence| reports.latency(report(*sequence), start + Duration::from_millis(*sequence), captured_at).is_ok())
+            .filter(|sequence| {
+                reports.latency(report(*sequence), start + Duration::from_millis(*sequence), captured_at).is_ok()
+            })
             .count() as u64;
         assert_eq!(accepted, 2 * MAX_REPORTS_PER_SECOND as u64);
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aircheck_api::{EventKind, EventListener, LeaveReason, Rendition};
-use aircheck_engine::{EndReason, Overflow, Precision, Recorder, Snapshot, Tally, Timestamp};
+use aircheck_engine::{EndReason, Histogram, Overflow, Precision, Snapshot, Tally, Timestamp};
 
 use crate::delivery::histograms::{MAX_MICROS, RenditionHistograms, micros};
 use crate::delivery::lag::Lags;
@@ -22,6 +22,9 @@ use crate::rendition::packet_log::PacketLog;
 
 /// A listener's own lags are recorded up to this many blocks: eleven minutes of 10 ms, in 5 KB.
 const MAX_LAG_BLOCKS: u64 = 1 << 16;
+/// The kernel is asked about a connection once in so many bytes at least: what it says about the receive window is only
+/// understood if it is seen to change.
+const LOOK_BYTES: u64 = 4096;
 /// How often a listener that is held, because too much waits below its ring, gets a single packet. Its acknowledgement
 /// shows whether the listener reads again: a receive window that was never half closed says nothing by itself.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
@@ -51,10 +54,10 @@ pub struct Listener {
     downstream: Mutex<Downstream>,
     /// The lag without the requested part, in blocks, and stage `socket`, in microseconds and to a sixteenth, because there
     /// may be a thousand of these. Recorded while `downstream` is locked.
-    lag_blocks: Recorder,
-    socket_micros: Recorder,
+    lag_blocks: Histogram,
+    socket_micros: Histogram,
     /// Stage `ear`, of a listener whose player reports it.
-    ear_micros: OnceLock<Recorder>,
+    ear_micros: OnceLock<Histogram>,
     histograms: Arc<RenditionHistograms>,
 }
 
@@ -69,6 +72,8 @@ pub(super) struct Downstream {
     lags: Option<Lags>,
     /// When the socket was asked last, and how many blocks were between ring and program then.
     looked_at: Timestamp,
+    /// How many bytes had been written then.
+    looked_at_byte: u64,
     backlog: u64,
 }
 
@@ -102,7 +107,8 @@ pub struct JoinRequest {
 impl Listener {
     /// Makes a listener that connects now.
     pub(super) fn new(id: u64, request: JoinRequest) -> Self {
-        let JoinRequest { name, mount, rendition, histograms, overflow, limits, tally, remote, wire, log, mailbox } = request;
+        let JoinRequest { name, mount, rendition, histograms, overflow, limits, tally, remote, wire, log, mailbox } =
+            request;
         Self {
             id,
             name,
@@ -123,10 +129,11 @@ impl Listener {
                 socket: None,
                 lags: None,
                 looked_at: Timestamp::default(),
+                looked_at_byte: 0,
                 backlog: 0,
             }),
-            lag_blocks: Recorder::new(MAX_LAG_BLOCKS, Precision::TwoDigits),
-            socket_micros: Recorder::new(MAX_MICROS, Precision::OneDigit),
+            lag_blocks: Histogram::new(MAX_LAG_BLOCKS, Precision::TwoDigits),
+            socket_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
             ear_micros: OnceLock::new(),
             histograms,
         }
@@ -186,15 +193,15 @@ impl Listener {
         &self.tally
     }
 
-    pub(super) fn lag_blocks(&self) -> &Recorder {
+    pub(super) fn lag_blocks(&self) -> &Histogram {
         &self.lag_blocks
     }
 
-    pub(super) fn socket_micros(&self) -> &Recorder {
+    pub(super) fn socket_micros(&self) -> &Histogram {
         &self.socket_micros
     }
 
-    pub(super) fn ear_micros(&self) -> Option<&Recorder> {
+    pub(super) fn ear_micros(&self) -> Option<&Histogram> {
         self.ear_micros.get()
     }
 
@@ -309,8 +316,7 @@ impl Listener {
             Decision::End
         } else {
             let below = (standing.socket + standing.unread).saturating_sub(standing.burst);
-            let is_probe =
-                standing.socket == 0 && now.since(downstream.in_flight.written_at()) >= PROBE_INTERVAL;
+            let is_probe = standing.socket == 0 && now.since(downstream.in_flight.written_at()) >= PROBE_INTERVAL;
             if below <= max_lag || is_probe { Decision::SkipToLive } else { Decision::Hold }
         }
     }
@@ -326,6 +332,11 @@ impl Listener {
         now: Timestamp,
     ) {
         self.histograms.stages.queue_micros.record(micros(queued));
+        if downstream.in_flight.written() >= downstream.looked_at_byte + LOOK_BYTES {
+            self.follow(downstream, now);
+            // The gap before the packets is on its way, too.
+            downstream.backlog = numbers.start - downstream.in_flight.reached(numbers.start).read;
+        }
         self.begin_lags(downstream, now);
         if let Some(lags) = &mut downstream.lags {
             // What was below the ring at the last look is taken to be there still.
@@ -339,7 +350,7 @@ impl Listener {
     /// may call this.
     pub fn record_heard(&self, latency: Duration) {
         self.histograms.stages.ear_micros.record(micros(latency));
-        let own = self.ear_micros.get_or_init(|| Recorder::new(MAX_MICROS, Precision::OneDigit));
+        let own = self.ear_micros.get_or_init(|| Histogram::new(MAX_MICROS, Precision::OneDigit));
         own.record(micros(latency));
     }
 
@@ -368,7 +379,7 @@ impl Listener {
         if downstream.looked_at == now {
             return;
         }
-        downstream.looked_at = now;
+        (downstream.looked_at, downstream.looked_at_byte) = (now, downstream.in_flight.written());
         let Some(info) = downstream.socket.and_then(tcp_info::state) else { return };
         if let Some(span) = downstream.in_flight.advance(&info, now) {
             self.socket_micros.record(micros(span));

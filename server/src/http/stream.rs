@@ -51,8 +51,7 @@ pub(super) fn listen<B>(
     let wanted = query.check_gaps(rendition).and_then(|()| {
         let encoding = query.encoding(rendition, mount.flac_bits())?;
         let gather = query.gather(rendition, server.config())?;
-        let last_event =
-            if rendition == Rendition::Events { last_event(request.headers())? } else { None };
+        let last_event = if rendition == Rendition::Events { last_event(request.headers())? } else { None };
         let wire = if request.version() == Version::HTTP_11 { Wire::Chunked } else { Wire::Plain };
         let group = format.blocks_in(gather).max(1);
         Ok(Wanted { rendition, encoding, group, wire, query, last_event })

@@ -15,7 +15,7 @@ use crate::mount::throttle::Throttle;
 /// Events that are kept for readers that reconnect, and that a slow reader may have queued. Each takes some 200 bytes.
 const MAX_EVENTS: usize = 1000;
 
-/// Publishes what happens to one mount and its listeners.
+/// Publishes the events of one mount and its listeners.
 #[derive(Debug)]
 pub struct EventLog {
     /// The live head of the mount, for the sequence number of each event.

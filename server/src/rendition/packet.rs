@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::rendition::container::ogg::Page;
+use crate::rendition::container::ogg::page::Page;
 
 /// The way in which a connection carries packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use aircheck_api::{LeaveReason, RecordingStatus, Rendition};
-use aircheck_engine::{Format, Loss, SharedRecorder};
+use aircheck_engine::{Format, Loss, SharedHistogram};
 use metrics::{Counter, Gauge, Label};
 use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -30,7 +30,7 @@ use crate::mount::Mount;
 /// The loss reason of blocks that were queued for a listener when it left.
 const LEFT: &str = "left";
 
-/// Bounds in microseconds: from half a block of 10 ms to what only a stalled listener reaches.
+/// Bounds in microseconds: from half a block of 10 ms to the lag of a stalled listener.
 const LAG_BOUNDS: [u64; 13] = [
     5_000,
     10_000,
@@ -168,7 +168,13 @@ impl Metrics {
 
     /// Returns all metrics as text.
     #[must_use]
-    pub fn render(&self, exposition: Exposition, mounts: &[MountView<'_>], listeners: &Listeners, shards: &Shards) -> String {
+    pub fn render(
+        &self,
+        exposition: Exposition,
+        mounts: &[MountView<'_>],
+        listeners: &Listeners,
+        shards: &Shards,
+    ) -> String {
         let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         self.captures.iter().zip(mounts).for_each(|(capture, view)| capture.set(view.mount));
         self.gathered.absolute(shards.gathered());
@@ -247,7 +253,7 @@ impl RenditionMetrics {
 }
 
 fn histograms<'a>(mounts: &'a [MountView<'a>]) -> [HistogramFamily<'a>; 3] {
-    let by_rendition = |pick: fn(&RenditionHistograms) -> &SharedRecorder| {
+    let by_rendition = |pick: fn(&RenditionHistograms) -> &SharedHistogram| {
         let renditions = mounts.iter().flat_map(|view| &view.histograms.renditions);
         renditions.map(|(rendition, histograms)| (rendition.name(), pick(histograms))).collect()
     };

@@ -1,5 +1,5 @@
 //! The watch: looks at the source and at the listeners that have a backlog ten times a second, and at all others once a
-//! second; publishes what changes, and ends listeners that must be ended.
+//! second; publishes changes as events, and ends listeners that are over their limit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ struct Watch {
 #[derive(Debug)]
 struct SourceWatch {
     mount: Arc<Mount>,
-    /// Whether sound came; `None` until it first did.
+    /// Whether sound comes; `None` before the first sound.
     is_live: Option<bool>,
     losses: PublishedLosses,
 }
@@ -72,7 +72,8 @@ struct PublishedLosses {
 }
 
 impl PublishedLosses {
-    /// Returns how many of `blocks` are to be published now: all that have not been, unless some were a moment ago.
+    /// Returns how many of `blocks` are to be published now: all unpublished ones, or none if some were published a moment
+    /// ago.
     fn take_new(&mut self, blocks: u64, now: Timestamp) -> Option<u64> {
         let new = blocks - self.blocks;
         if new == 0 || self.at.is_some_and(|at| now.since(at) < LOSS_INTERVAL) {
@@ -88,7 +89,10 @@ impl Watch {
         self.looks += 1;
         let turn = self.looks % HEALTHY_LOOKS;
         let due = listeners.select(|listener| {
-            listener.has_backlog() || listener.is_behind() || listener.has_ended() || listener.id() % HEALTHY_LOOKS == turn
+            listener.has_backlog()
+                || listener.is_behind()
+                || listener.has_ended()
+                || listener.id() % HEALTHY_LOOKS == turn
         });
         self.listeners.retain(|id, _| listeners.is_present(*id));
         for listener in due {
@@ -140,7 +144,7 @@ impl ListenerWatch {
             listener.set_behind(false);
             listener.publish(EventKind::CaughtUp { lag_seconds });
         }
-        // Without what the source lost, and what a listener with the policy `latest` does not want.
+        // Without losses at the source, and without items that the policy `latest` replaces.
         let lost = &standing.snapshot.lost;
         let own = lost.total() - lost.of(Loss::Conflated) - lost.of(Loss::Source);
         if let Some(blocks) = self.losses.take_new(own, now) {

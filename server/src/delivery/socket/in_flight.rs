@@ -173,6 +173,11 @@ impl InFlight {
         self.written_blocks
     }
 
+    /// Returns how many bytes of the connection the kernel has taken.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Returns when the kernel last took bytes.
     pub(crate) fn written_at(&self) -> Timestamp {
         self.written_at

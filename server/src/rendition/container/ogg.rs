@@ -6,36 +6,19 @@
 
 mod checksum;
 mod numbering;
+pub(crate) mod page;
 
 use bytes::Bytes;
 use ogg::{PacketWriteEndInfo, PacketWriter};
 
 use crate::rendition::codec::OpusPacket;
+use crate::rendition::container::ogg::page::{CELT_20_MS, find_pages};
 use crate::rendition::packet::Packet;
 
 pub use numbering::Numbering;
 
 /// The encoder's name in the comment header.
 const VENDOR: &str = concat!("aircheck ", env!("CARGO_PKG_VERSION"));
-/// The first byte of a packet with one fullband CELT frame of 20 ms (RFC 6716, section 3.1).
-const CELT_20_MS: u8 = 31 << 3;
-/// The flag in that byte for stereo.
-const STEREO: u8 = 1 << 2;
-
-/// The fields of a page's header (RFC 3533, section 6), by where they start.
-mod field {
-    pub(super) const FLAGS: usize = 5;
-    pub(super) const GRANULE: usize = 6;
-    pub(super) const SERIAL: usize = 14;
-    pub(super) const NUMBER: usize = 18;
-    pub(super) const CHECKSUM: usize = 22;
-    pub(super) const SEGMENTS: usize = 26;
-    /// The lengths of the segments; their bytes follow.
-    pub(super) const LENGTHS: usize = 27;
-}
-/// The flag of a stream's last page.
-const END_OF_STREAM: u8 = 4;
-
 /// Returns the identification header of Ogg Opus, which is also the description that WebCodecs takes.
 ///
 /// `pre_skip` is in frames at 48 kHz. `input_rate_hz` is information only: a decoder does not use it.
@@ -46,26 +29,6 @@ pub fn opus_head(channels: u8, pre_skip: u16, input_rate_hz: u32) -> [u8; 19] {
     head[10..12].copy_from_slice(&pre_skip.to_le_bytes());
     head[12..16].copy_from_slice(&input_rate_hz.to_le_bytes());
     head
-}
-
-/// An Ogg page in a shared packet, as its encoder numbered it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// Start of the page in the payload of its packet.
-    start: u32,
-    /// Number of the page in the encoder's stream.
-    number: u32,
-    /// End of the page's sound in frames at 48 kHz since the start of the stream.
-    granule: u64,
-    /// Start of the sound of the whole packet, as the granule.
-    origin: u64,
-    /// Checksum with these numbers.
-    checksum: u32,
-    /// Factor that carries a change of the numbers to the end of the page: see [`checksum`].
-    shift: u32,
-    /// First byte of the last Opus packet.
-    toc: u8,
-    ends_stream: bool,
 }
 
 /// The pages of one encoder. Granule positions are the packets' own: they count from the start of the source's stream.
@@ -149,34 +112,6 @@ impl std::fmt::Debug for OggPages {
 #[must_use]
 pub fn header_pages(serial: u32, channels: u8, pre_skip: u16, input_rate_hz: u32) -> Bytes {
     OggPages::new(serial, channels, pre_skip, input_rate_hz).header
-}
-
-/// Returns the pages in `bytes`, which hold whole pages and nothing else.
-fn find_pages(bytes: &[u8], origin: u64, toc: u8) -> Vec<Page> {
-    let mut pages = Vec::new();
-    let mut start = 0;
-    while let Some(page) = bytes.get(start..).filter(|page| page.len() >= field::LENGTHS) {
-        let segments = usize::from(page[field::SEGMENTS]);
-        let body: usize = page[field::LENGTHS..].iter().take(segments).map(|length| usize::from(*length)).sum();
-        let length = field::LENGTHS + segments + body;
-        pages.push(Page {
-            start: start as u32,
-            number: u32::from_le_bytes(array(page, field::NUMBER)),
-            granule: u64::from_le_bytes(array(page, field::GRANULE)),
-            origin,
-            checksum: u32::from_le_bytes(array(page, field::CHECKSUM)),
-            shift: checksum::shift(length - field::CHECKSUM),
-            toc,
-            ends_stream: page[field::FLAGS] & END_OF_STREAM != 0,
-        });
-        start += length;
-    }
-    pages
-}
-
-/// Returns the bytes of a field; zeros if it is not all there.
-fn array<const N: usize>(bytes: &[u8], start: usize) -> [u8; N] {
-    bytes.get(start..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0; N])
 }
 
 /// Appends a text with its length before it, as in a comment header.

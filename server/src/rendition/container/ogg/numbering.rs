@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::{CELT_20_MS, END_OF_STREAM, Page, STEREO, array, checksum, field};
+use crate::rendition::container::ogg::checksum;
+use crate::rendition::container::ogg::page::{CELT_20_MS, END_OF_STREAM, Page, STEREO, array, field};
 use crate::rendition::packet::{Packet, Wire};
 
 /// Header pages, which come before those that are numbered here.
@@ -104,20 +105,5 @@ impl Numbering {
             Some(first) if self.pages == 0 => first.origin,
             _ => self.origin,
         }
-    }
-}
-
-impl Page {
-    /// Writes these numbers and their checksum into the page's header.
-    fn renumber(&self, number: u32, granule: u64, header: &mut [u8]) {
-        const GRANULE: usize = field::GRANULE;
-        // From the granule position to the page number; the serial number between them stays.
-        let mut difference = [0; field::CHECKSUM - GRANULE];
-        difference[..8].copy_from_slice(&(granule ^ self.granule).to_le_bytes());
-        difference[field::NUMBER - GRANULE..].copy_from_slice(&(number ^ self.number).to_le_bytes());
-        let checksum = self.checksum ^ checksum::change(&difference, self.shift);
-        header[GRANULE..field::SERIAL].copy_from_slice(&granule.to_le_bytes());
-        header[field::NUMBER..field::CHECKSUM].copy_from_slice(&number.to_le_bytes());
-        header[field::CHECKSUM..field::SEGMENTS].copy_from_slice(&checksum.to_le_bytes());
     }
 }

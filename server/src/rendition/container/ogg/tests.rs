@@ -1,6 +1,7 @@
 //! Tests of shared pages: as each listener gets them, they are what the `ogg` crate writes for it alone.
 
 use super::*;
+use crate::rendition::container::ogg::page::STEREO;
 use crate::rendition::packet::Wire;
 use std::io::Cursor;
 use std::ops::Range;
