@@ -22,7 +22,7 @@ impl Listener {
             id: self.id(),
             name: self.name().to_owned(),
             remote: self.remote().to_string(),
-            format: self.rendition(),
+            format: self.rendition().name().into(),
             overflow: self.overflow().label().to_owned(),
             connected_at: self.connected_at().unix_seconds(),
             offered: snapshot.offered,

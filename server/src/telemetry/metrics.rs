@@ -7,6 +7,7 @@
 
 mod exposition;
 mod histogram;
+mod labels;
 mod listeners;
 
 use std::collections::BTreeMap;
@@ -16,10 +17,11 @@ use aircheck_api::{LeaveReason, RecordingStatus, Rendition};
 use aircheck_engine::{Format, Loss, SharedHistogram};
 use metrics::{Counter, Gauge, Label};
 use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
-use metrics_exporter_prometheus::{LabelSet, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 pub use self::exposition::Exposition;
 use self::histogram::HistogramFamily;
+use self::labels::{label_set, labels};
 use crate::delivery::histograms::{MountHistograms, RenditionHistograms, StageHistograms};
 use crate::delivery::listeners::{Listeners, RenditionTotals};
 use crate::delivery::shards::Shards;
@@ -337,14 +339,6 @@ fn describe() {
         "Blocks that listeners never get. late: skipped because of the limit of lag; left: still queued when the \
          listener left."
     );
-}
-
-fn labels(labels: &[(&'static str, &'static str)]) -> Vec<Label> {
-    labels.iter().map(|(name, value)| Label::from_static_parts(name, value)).collect()
-}
-
-fn label_set(labels: Vec<Label>) -> LabelSet {
-    LabelSet::from_key_and_global(&metrics::Key::from_parts("", labels), &Default::default())
 }
 
 fn counter(name: &'static str, pairs: &[(&'static str, &'static str)]) -> Counter {

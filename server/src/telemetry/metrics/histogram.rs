@@ -4,7 +4,7 @@
 use aircheck_engine::SharedHistogram;
 use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
 
-use super::{label_set, labels};
+use super::labels::{label_set, labels};
 
 /// A histogram of several series, in the order in which they are written.
 pub(super) struct HistogramFamily<'a> {
