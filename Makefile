@@ -4,9 +4,10 @@
 .DEFAULT_GOAL := help
 # Where rustup puts cargo, also before a new login has it on its path.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
-# Where cargo puts the programs that benches run.
-RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target))/release
-.PHONY: help run test picture soak check bench latency bench-ear bench-icecast bench-10k setup setup-test
+# Where cargo puts the programs that tests and benches run.
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+RELEASE := $(TARGET)/release
+.PHONY: help run test test-page test-others picture soak check bench latency bench-ear bench-icecast bench-10k setup setup-test
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -16,8 +17,19 @@ run: setup ## Go on the air with the microphone, or the demo sound: pass flags i
 	@cargo run --release --package aircheck-server --bin aircheck -- $(ARGS)
 
 test: setup-test check ## Check everything that CI checks
-	# More threads than a small machine has cores, because most tests wait for sound.
-	RUST_TEST_THREADS=4 cargo test --workspace --locked --no-fail-fast
+	cargo test --workspace --locked --no-run
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-page test-others
+
+# More threads than a small machine has cores, because most tests wait for sound. The program is that of this build: with
+# the features of its package alone, it would be another one, and built a second time.
+CARGO_TEST = RUST_TEST_THREADS=4 AIRCHECK_PROGRAM=$(TARGET)/debug/aircheck cargo test --workspace --locked --no-fail-fast
+
+test-page: # The scripts of the page, whose output follows when all are done, because others run beside them
+	@mkdir -p $(TARGET)/page
+	@$(CARGO_TEST) --test page >$(TARGET)/page/log 2>&1; status=$$?; cat $(TARGET)/page/log; exit $$status
+
+test-others:
+	$(CARGO_TEST) -- --skip scripts::
 
 picture: setup-test ## Take the README's picture of the page anew: a minute, on a machine with nothing else to do
 	cargo build --quiet --release --locked --package aircheck-server --bin aircheck

@@ -26,10 +26,7 @@ test=(
     tmux:tmux
 )
 
-icecast=(
-    icecast2:icecast2
-    curl:curl
-)
+icecast=(icecast2:icecast2)
 
 missing() {
     local entry

@@ -12,6 +12,7 @@ use std::error::Error;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use aircheck_api::Payload;
@@ -19,7 +20,7 @@ use aircheck_benches::{Arguments, Table, Target, WAV_RATE_HZ, number, thread_tim
 use aircheck_engine::source::{Paced, PcmEncoding, Wav};
 use aircheck_engine::{Block, Format, Item, Overflow, Stream, StreamOptions, SubscribeOptions, Timestamp};
 use aircheck_server::rendition::codec::{FlacEncoder, OpusBitrate, OpusEncoder};
-use aircheck_server::rendition::encoder::{Encoded, Encoder};
+use aircheck_server::rendition::encoder::Encoder;
 use aircheck_server::rendition::encoders::Encoders;
 use aircheck_server::rendition::encoding::Encoding;
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -86,7 +87,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(())
 }
 
-/// Times one encoding, block after block. Formats that the codec can't carry are left out.
+/// Times one encoding, block after block. Formats that the codec cannot carry are left out.
 fn one_block(criterion: &mut Criterion, name: &str, encoding: Encoding, blocks: &[Arc<Item<Block>>]) {
     let format = blocks[0].format();
     let Ok(mut work) = Work::new(encoding, format) else { return };
@@ -113,17 +114,22 @@ enum Work {
 impl Work {
     fn new(encoding: Encoding, format: Format) -> Result<Self, String> {
         Ok(match encoding {
-            Encoding::Opus { bitrate } => {
-                Self::Opus(Box::new(OpusEncoder::new(format, bitrate).map_err(|e| e.to_string())?))
-            }
+            Encoding::Opus { bitrate } => Self::Opus(Box::new(
+                OpusEncoder::new(format, bitrate, OpusEncoder::packet_frames_for(format, 1))
+                    .map_err(|e| e.to_string())?,
+            )),
             Encoding::Flac { bits } => Self::Flac(FlacEncoder::new(format, bits).map_err(|e| e.to_string())?),
-            stateless => Self::Stateless(Encoder::new(stateless, format)?),
+            stateless => Self::Stateless(Encoder::new(stateless, format, 1, 0).map_err(|e| e.to_string())?),
         })
     }
 
     fn encode(&mut self, sequence: u64, block: &Item<Block>) {
         match self {
-            Self::Stateless(encoder) => drop(black_box::<Encoded>(encoder.encode(block))),
+            Self::Stateless(encoder) => {
+                let mut packets = Vec::new();
+                encoder.encode(block, &mut packets);
+                black_box(packets);
+            }
             Self::Opus(encoder) => {
                 let mut packets = Vec::new();
                 encoder.encode(sequence, block.samples(), &mut packets).expect("libopus takes any samples");
@@ -150,11 +156,11 @@ fn beside_a_live_source(
     window: Duration,
 ) -> Result<Ran, Box<dyn Error + Send + Sync>> {
     let stream = Stream::start(Box::new(Paced::new(Wav::open(wav, true)?)), StreamOptions::default())?;
-    let encoders = Encoders::new(stream.hub().clone(), stream.format(), 100, 100);
+    let encoders = Encoders::new(stream.hub().clone(), stream.format(), 100, 100, vec![Waker::noop().clone()]);
     let options = SubscribeOptions::default();
     let mut consumers = Vec::new();
     for _ in 0..listeners {
-        consumers.push(encoders.subscribe(encoding, options)?.packets);
+        consumers.push(encoders.subscribe(encoding, 1, 0, options)?.packets);
     }
     let mut take = |span: Duration| {
         let (start, mut taken) = (Instant::now(), 0);

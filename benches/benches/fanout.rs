@@ -66,7 +66,7 @@ impl Lineup {
     fn carry(&mut self, blocks: &[Arc<[f32]>], read: impl Fn(&[f32])) {
         for block in blocks {
             let sequence = self.fan_out.next_sequence();
-            let stamp = Stamp { sequence, captured_at: self.now, dispatched_at: self.now };
+            let stamp = Stamp { sequence, captured_at: self.now, dispatched_at: self.now, preceding: 0 };
             self.fan_out.push(stamp, Arc::clone(block));
         }
         self.fan_out.flush();

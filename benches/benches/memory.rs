@@ -56,7 +56,7 @@ fn row(options: SubscribeOptions) -> [String; 6] {
         let now = Timestamp::now();
         // The multiplier spreads them.
         let dispatched_at = now - Duration::from_micros(item * 37 % MAX_LATENCY_MICROS);
-        fan_out.push(Stamp { sequence: item, captured_at: dispatched_at, dispatched_at }, item);
+        fan_out.push(Stamp { sequence: item, captured_at: dispatched_at, dispatched_at, preceding: 0 }, item);
         fan_out.flush();
         for consumer in &mut consumers {
             assert!(consumer.try_recv(now).is_ok());

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use aircheck_benches::{Arguments, Table, open_files, request};
 use aircheck_engine::Stream;
 use aircheck_server::config::{Config, SourceSpec};
+use aircheck_server::delivery::shards::Shards;
 use aircheck_server::http::server::{ServedMount, Server};
 use aircheck_server::mount::Mount;
 use aircheck_server::telemetry::metrics::Exposition;
@@ -174,7 +175,9 @@ impl Running {
         let listener = runtime.block_on(TcpListener::bind(config.http.listen))?;
         let address = listener.local_addr()?;
         let (stream, kind) = source::start(&config.capture)?;
-        let server = Server::new(config.clone(), vec![ServedMount::new(Mount::new(&stream, kind)?, None, &config)]);
+        let shards = Shards::start()?;
+        let mount = ServedMount::new(Mount::new(&stream, kind)?, None, &config, &shards);
+        let server = Server::new(config.clone(), vec![mount], shards);
         runtime.spawn(http::serve(listener, Arc::clone(&server), std::future::pending()));
         Ok(Self { address, server, _stream: stream, _runtime: runtime })
     }

@@ -10,7 +10,7 @@ use aircheck_engine::{Capture, Stream, StreamOptions};
 ///
 /// # Panics
 ///
-/// When the stream can't be started, because the rate, the channels or the options are not possible.
+/// When the stream cannot be started, because the rate, the channels or the options are not possible.
 #[must_use]
 pub fn tap(rate_hz: u32, channels: u16, options: StreamOptions) -> (Stream, Capture) {
     let (sender, receiver) = mpsc::channel();

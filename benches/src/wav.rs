@@ -14,7 +14,7 @@ const FULL_SCALE: f64 = 32_000.0;
 ///
 /// # Errors
 ///
-/// When the file can't be written.
+/// When the file cannot be written.
 pub fn write_wav(path: &Path, channels: u16, seconds: u32, sample: impl Fn(u32, u16) -> f64) -> hound::Result<()> {
     let spec = WavSpec { channels, sample_rate: WAV_RATE_HZ, bits_per_sample: 16, sample_format: SampleFormat::Int };
     let mut writer = WavWriter::create(path, spec)?;

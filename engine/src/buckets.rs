@@ -39,7 +39,7 @@ pub(crate) struct Buckets {
 impl Buckets {
     /// # Panics
     ///
-    /// If `max_trackable` is below 2, which hdrhistogram can't lay out.
+    /// If `max_trackable` is below 2, which hdrhistogram cannot lay out.
     pub(crate) fn new(max_trackable: u64, precision: Precision) -> Self {
         assert!(max_trackable >= 2, "a histogram must reach 2 at least");
         Self { max_trackable, precision }

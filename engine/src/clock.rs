@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Least difference between the two clocks that counts as a step. Both are disciplined at the same rate, so that they
-/// part only when the wall clock is set; but they can't be read at the same moment.
+/// part only when the wall clock is set; but they cannot be read at the same moment.
 const MIN_STEP_NANOS: i64 = 10_000_000;
 /// Longest time that reading both clocks may take. A slower reading was interrupted and is not used.
 const MAX_READING_NANOS: u64 = 1_000_000;

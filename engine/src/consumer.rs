@@ -8,7 +8,7 @@ use crossbeam_utils::sync::{Parker, Unparker};
 
 use crate::ring_reader::RingReader;
 use crate::run::Run;
-use crate::{Delivery, End, EndReason, Gap, Head, Item, Loss, Overflow, RecvError, Stamp, Tally, Timestamp};
+use crate::{Delivery, End, EndReason, Gap, Head, Item, Loss, Overflow, RecvError, Tally, Timestamp};
 
 /// Longest wait: a century. The system's clock may not represent an `Instant` further away.
 const MAX_WAIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -23,11 +23,11 @@ pub struct Consumer<T: Send + Sync> {
     reader: RingReader<T>,
     overflow: Overflow,
     buffer: u64,
-    /// Items of requested lag, from the start in the past, that are still there.
+    /// Blocks of requested lag, from the start in the past, that are still there.
     burst: u64,
     /// The sequence number that comes next if nothing is lost; `None` before the first item.
     expected: Option<u64>,
-    /// Items skipped since the last delivery, and the reason for the last of them.
+    /// Blocks skipped since the last delivery, and the reason for the last of them.
     skipped: u64,
     skipped_for: Loss,
     /// Whether the next item must be the newest: see `skip_to_newest`.
@@ -77,20 +77,20 @@ impl<T: Send + Sync> Consumer<T> {
             Some(item) => item,
             None => self.last_look()?,
         };
-        let expected = self.begin(item.stamp.sequence);
+        let expected = self.begin(item.stamp.first());
         let head = self.head.next();
         if self.newest_next {
             item = self.take_newest(item);
         } else if self.overflow == Overflow::SkipToLive && self.is_stale(&item, head) {
             item = self.skip_to_live(item).ok_or(RecvError::Empty)?;
         }
-        let Stamp { sequence, dispatched_at, .. } = item.stamp;
-        let lag_items = head.saturating_sub(sequence + 1);
-        self.expected = Some(sequence + 1);
-        self.tally.lagged(lag_items);
-        self.tally.waited(now.micros_since(dispatched_at), 1);
-        self.tally.delivered(sequence, 1);
-        let gap = if sequence == expected { None } else { Some(self.gap(expected, sequence)) };
+        let stamp = item.stamp;
+        let lag_items = lag_of(&item, head);
+        self.expected = Some(stamp.next());
+        self.tally.lagged(lag_items, stamp.preceding);
+        self.tally.waited(now.micros_since(stamp.dispatched_at), 1);
+        self.tally.delivered(stamp.next(), stamp.blocks());
+        let gap = if stamp.first() == expected { None } else { Some(self.gap(expected, stamp.first())) };
         Ok(Delivery { gap, lag_items, item })
     }
 
@@ -122,17 +122,17 @@ impl<T: Send + Sync> Consumer<T> {
     #[inline]
     pub fn try_recv_run(&mut self, now: Timestamp, max_items: usize) -> Result<Run<'_, T>, RecvError> {
         let Delivery { gap, lag_items, item } = self.try_recv(now)?;
-        let sequence = item.stamp.sequence;
-        let rest = self.reader.following(sequence, max_items.saturating_sub(1));
+        let next = item.stamp.next();
+        let rest = self.reader.following(next, max_items.saturating_sub(1));
         if let Some(rest) = &rest {
-            let count = rest.len() as u64;
-            let last = sequence + count;
-            self.expected = Some(last + 1);
-            // Each is one less behind than the one before it. All were in the ring before the head was read.
-            self.tally.lagged_each(lag_items.saturating_sub(count)..=lag_items.saturating_sub(1));
             let (front, back) = rest.as_slices();
+            let end = back.last().or(front.last()).map_or(next, |last| last.stamp.next());
+            let blocks = end - next;
+            self.expected = Some(end);
+            // The lag falls by one from block to block. All were in the ring before the head was read.
+            self.tally.lagged_each(lag_items.saturating_sub(blocks)..=lag_items.saturating_sub(1));
             record_waits(&self.tally, front.iter().chain(back), now);
-            self.tally.delivered(last, count);
+            self.tally.delivered(end, blocks);
         }
         Ok(Run::new(gap, lag_items, item, rest))
     }
@@ -242,13 +242,13 @@ impl<T: Send + Sync> Consumer<T> {
     }
 
     /// Returns the expected sequence number. The first time, takes it and the burst over from the fan-out, which set
-    /// them when it admitted this consumer.
+    /// them when it admitted this consumer. `first` is the first number of the first item.
     #[inline]
-    fn begin(&mut self, sequence: u64) -> u64 {
+    fn begin(&mut self, first: u64) -> u64 {
         *self.expected.get_or_insert_with(|| {
-            let (first, burst) = self.tally.start().unwrap_or((sequence, 0));
+            let (start, burst) = self.tally.start().unwrap_or((first, 0));
             self.burst = burst;
-            first
+            start
         })
     }
 
@@ -257,8 +257,8 @@ impl<T: Send + Sync> Consumer<T> {
     fn is_stale(&mut self, item: &Item<T>, head: u64) -> bool {
         let lag = lag_of(item, head);
         self.burst = self.burst.min(lag);
-        // After the end there is no live item to skip to. And the head may be ahead of the fan-out, which may be an
-        // encoder at work or have a batch on its way: there is no newer item to skip to yet.
+        // After the end there is no live item to skip to. The head may be ahead of the fan-out, while an encoder works or
+        // a batch is on its way; then there is no newer item to skip to yet.
         lag > self.buffer + self.burst
             && self.tally.end_reason().is_none()
             && lag_of(item, head.min(self.tally.offered_next())) > self.buffer + self.burst
@@ -269,56 +269,55 @@ impl<T: Send + Sync> Consumer<T> {
     fn take_newest(&mut self, item: Arc<Item<T>>) -> Arc<Item<T>> {
         self.newest_next = false;
         self.burst = 0;
-        let (newest, last, skipped) = self.drain(item);
-        self.skip(last, skipped, Loss::Late);
+        let (newest, skipped) = self.drain(item);
+        self.skip(newest.stamp.first(), skipped, Loss::Late);
         newest
     }
 
-    /// Empties the ring. Returns the newest item from `item` on, the sequence number before it, and the number of items
-    /// before it.
-    fn drain(&mut self, item: Arc<Item<T>>) -> (Arc<Item<T>>, u64, u64) {
+    /// Empties the ring. Returns the newest item from `item` on, and the number of blocks of the items before it.
+    fn drain(&mut self, item: Arc<Item<T>>) -> (Arc<Item<T>>, u64) {
         let mut newest = item;
         let mut skipped = 0;
-        let mut last = newest.stamp.sequence;
         while let Some(newer) = self.reader.pop() {
-            last = newest.stamp.sequence;
+            skipped += newest.stamp.blocks();
             newest = newer;
-            skipped += 1;
         }
-        (newest, last, skipped)
+        (newest, skipped)
     }
 
-    fn skip(&mut self, last: u64, count: u64, reason: Loss) {
-        if count > 0 {
-            self.skipped += count;
+    /// Counts `blocks` skipped blocks, if there are any. `next` is one past the last of them.
+    fn skip(&mut self, next: u64, blocks: u64, reason: Loss) {
+        if blocks > 0 {
+            self.skipped += blocks;
             self.skipped_for = reason;
-            self.tally.skipped(last, count, reason);
+            self.tally.skipped(next, blocks, reason);
         }
     }
 
-    /// Skips from a stale item to the newest one queued, and past that too if it is stale itself, because the ring was
-    /// full and refused newer items. It never skips that one twice in a row: where batches are longer than the ring, the
-    /// newest queued item is always late, and late is better than nothing.
+    /// Skips from a stale item to the newest one queued. Skips that one too if it is stale itself, because the ring was
+    /// full and refused newer items; but never twice in a row. Where batches are longer than the ring, the newest queued
+    /// item is always stale, and the consumer would receive none.
     #[cold]
     fn skip_to_live(&mut self, item: Arc<Item<T>>) -> Option<Arc<Item<T>>> {
         self.burst = 0;
-        let (newest, mut last, mut skipped) = self.drain(item);
+        let (newest, mut skipped) = self.drain(item);
         let followed = self.tally.refused_to() > newest.stamp.sequence;
+        let mut next = newest.stamp.first();
         let stale = (followed || lag_of(&newest, self.tally.offered_next()) > self.buffer) && self.skipped == 0;
         if stale {
-            last = newest.stamp.sequence;
-            skipped += 1;
+            next = newest.stamp.next();
+            skipped += newest.stamp.blocks();
         }
-        self.skip(last, skipped, Loss::Skipped);
+        self.skip(next, skipped, Loss::Skipped);
         (!stale).then_some(newest)
     }
 
-    /// Counts and returns the gap from `expected` to the item with `sequence`.
+    /// Counts and returns the gap from `expected` to the item that starts with `first`.
     #[cold]
-    fn gap(&mut self, expected: u64, sequence: u64) -> Gap {
-        let blocks = sequence - expected;
+    fn gap(&mut self, expected: u64, first: u64) -> Gap {
+        let blocks = first - expected;
         let skipped = std::mem::take(&mut self.skipped);
-        let reason = match self.reader.reason(sequence) {
+        let reason = match self.reader.reason(first) {
             _ if skipped >= blocks - skipped => self.skipped_for,
             Some(reason) => reason,
             None if self.overflow == Overflow::Latest => Loss::Conflated,
@@ -347,7 +346,7 @@ impl<T: Send + Sync> Drop for Consumer<T> {
     }
 }
 
-/// Records how long these items were queued. Items of one batch were dispatched at the same time.
+/// Records how long these items were queued, one value for each. Items of one batch were dispatched at the same time.
 #[inline]
 fn record_waits<'i, T: 'i>(tally: &Tally, items: impl Iterator<Item = &'i Arc<Item<T>>>, now: Timestamp) {
     let mut dispatched = items.map(|item| item.stamp.dispatched_at);
@@ -363,8 +362,10 @@ fn record_waits<'i, T: 'i>(tally: &Tally, items: impl Iterator<Item = &'i Arc<It
     tally.waited(now.micros_since(since), count);
 }
 
+/// Returns how far the last block of `item` is behind `head`.
+#[inline]
 fn lag_of<T>(item: &Item<T>, head: u64) -> u64 {
-    head.saturating_sub(item.stamp.sequence + 1)
+    head.saturating_sub(item.stamp.next())
 }
 
 /// Wakes a thread that is blocked in [`Consumer::recv_timeout`].

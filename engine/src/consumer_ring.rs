@@ -7,12 +7,17 @@ use std::sync::atomic::{Ordering, fence};
 use triple_buffer::TripleBuffer;
 
 use crate::ring_reader::{GapReason, ReadEnd, RingReader};
-use crate::{EndReason, Item, Loss, LossCounts, Overflow, Start, Tally};
+use crate::{EndReason, Item, Loss, LossCounts, Overflow, Start, SubscribeOptions, Tally};
 
 /// Gap reasons that wait to be read, each with the item after its gap. The queue fills up only if a consumer has more
 /// gaps queued than this; it then still learns of every gap, but the reason of the surplus ones falls back to
 /// [`Loss::Overflow`].
 const MAX_GAP_REASONS: usize = 16;
+
+/// Slots of a ring, beyond those for full items, where items may stand for several blocks. An encoder emits an item with
+/// fewer blocks before each gap, so a ring holds a few of them. If more come, the ring is full before its limit in
+/// blocks is reached.
+const SHORT_ITEMS: usize = 8;
 
 /// The writing end of the storage that the overflow policy needs. It holds handles of 8 bytes, so that little data
 /// crosses from core to core.
@@ -29,6 +34,10 @@ pub(crate) struct ConsumerRing<T: Send + Sync> {
     reasons: rtrb::Producer<GapReason>,
     overflow: Overflow,
     start: Start,
+    /// Blocks that an item stands for, at most.
+    group: u64,
+    /// Queued blocks from which on the ring refuses items.
+    limit: u64,
     /// The sequence number that comes next if nothing is lost.
     expected: u64,
     /// Losses since the last item that the ring accepted.
@@ -38,23 +47,32 @@ pub(crate) struct ConsumerRing<T: Send + Sync> {
 }
 
 impl<T: Send + Sync> ConsumerRing<T> {
-    /// Creates the ring of a consumer that may be `buffer` items behind, with room for `past` items of history.
+    /// Creates the ring of a consumer with these options and with room for `past` blocks of history. An item stands for
+    /// `group` blocks at most.
     pub(crate) fn new(
-        overflow: Overflow,
-        buffer: usize,
+        options: SubscribeOptions,
         past: usize,
-        start: Start,
+        group: usize,
         tally: Arc<Tally>,
     ) -> (Self, RingReader<T>) {
-        let (items, read_items) = match overflow {
-            Overflow::Latest => {
-                let (input, output) = TripleBuffer::default().split();
-                (WriteEnd::Latest(input), ReadEnd::Latest(output))
-            }
+        let SubscribeOptions { overflow, buffer, start } = options;
+        // A start inside an item is offered that whole item.
+        let past = if past > 0 { past + group - 1 } else { 0 };
+        let (limit, slots) = match overflow {
             // Twice the limit: a consumer that is only a little too late finds the newest item in its ring and skips
             // to that, because the ring has not refused it.
-            Overflow::SkipToLive => queue(2 * buffer + past),
-            Overflow::DropNewest | Overflow::Disconnect | Overflow::Block => queue(buffer + past),
+            Overflow::SkipToLive => (2 * buffer + past, slots(2 * buffer + past, group)),
+            Overflow::DropNewest | Overflow::Latest => (buffer + past, slots(buffer + past, group)),
+            // A slot for each block of the history, in case that its items stand for one each: a refused item would be
+            // an end at the start, or a loss of a consumer that the source waits for.
+            Overflow::Disconnect | Overflow::Block => (buffer + past, slots(buffer, group) + past),
+        };
+        let (items, read_items) = if overflow == Overflow::Latest {
+            let (input, output) = TripleBuffer::default().split();
+            (WriteEnd::Latest(input), ReadEnd::Latest(output))
+        } else {
+            let (producer, consumer) = rtrb::RingBuffer::new(slots);
+            (WriteEnd::Queue(producer), ReadEnd::Queue(consumer))
         };
         let (reasons, read_reasons) = rtrb::RingBuffer::new(MAX_GAP_REASONS);
         let ring = Self {
@@ -62,6 +80,8 @@ impl<T: Send + Sync> ConsumerRing<T> {
             reasons,
             overflow,
             start,
+            group: group as u64,
+            limit: limit as u64,
             expected: 0,
             missing: LossCounts::default(),
             has_ended: false,
@@ -71,18 +91,20 @@ impl<T: Send + Sync> ConsumerRing<T> {
     }
 
     /// Finds the consumer's first item and offers it the history from there on. `live` is the next sequence number to
-    /// come.
+    /// come. A start inside an item is moved to the first block of that item.
     pub(crate) fn start(&mut self, live: u64, history: &VecDeque<Arc<Item<T>>>) {
-        let oldest = history.front().map_or(live, |item| item.stamp.sequence);
-        let first = match self.start {
+        let oldest = history.front().map_or(live, |item| item.stamp.first());
+        let requested = match self.start {
             Start::Live => live,
-            Start::Back(items) => live.saturating_sub(items).max(oldest),
+            Start::Back(blocks) => live.saturating_sub(blocks).max(oldest),
             Start::From(sequence) => sequence.min(live),
         };
+        let from = history.partition_point(|item| item.stamp.next() <= requested);
+        let first = history.get(from).map_or(requested, |item| item.stamp.first().min(requested));
         self.expected = first.max(oldest);
         self.tally.attached(first, live - self.expected);
         self.refuse(Loss::History, self.expected - first);
-        history.iter().filter(|item| item.stamp.sequence >= first).for_each(|item| self.offer(item));
+        history.range(from..).for_each(|item| self.offer(item));
         fence(Ordering::SeqCst);
         self.wake_if_armed();
     }
@@ -98,15 +120,22 @@ impl<T: Send + Sync> ConsumerRing<T> {
     /// for all. Returns whether it did.
     fn offer_batch(&mut self, items: &[Arc<Item<T>>]) -> bool {
         let [_, .., last] = items else { return false };
-        let (count, next) = (items.len() as u64, last.stamp.sequence + 1);
-        let WriteEnd::Queue(ring) = &mut self.items else { return false };
-        if self.missing.total() > 0 || next != self.expected + count {
+        let (count, next) = (items.len() as u64, last.stamp.next());
+        if self.missing.total() > 0 {
             return false;
         }
+        let blocks = next.saturating_sub(self.expected);
+        // Sequence numbers only rise: as many blocks as items means one block each, and none missing.
+        if blocks != count
+            && (blocks != items.iter().map(|item| item.stamp.blocks()).sum::<u64>() || !self.has_room(items.len()))
+        {
+            return false;
+        }
+        let WriteEnd::Queue(ring) = &mut self.items else { return false };
         let Ok(chunk) = ring.write_chunk_uninit(items.len()) else { return false };
         self.expected = next;
         // Before they can be seen: see `offer`.
-        self.tally.accepted(count);
+        self.tally.accepted(blocks);
         chunk.fill_from_iter(items.iter().cloned());
         true
     }
@@ -116,14 +145,12 @@ impl<T: Send + Sync> ConsumerRing<T> {
         if self.has_ended {
             return;
         }
-        let sequence = item.stamp.sequence;
-        self.refuse(Loss::Source, sequence - self.expected);
-        self.expected = sequence + 1;
-        if let WriteEnd::Queue(ring) = &self.items
-            && ring.is_full()
-        {
-            self.missing.add(Loss::Overflow, 1);
-            self.tally.overflowed(sequence);
+        let stamp = item.stamp;
+        self.refuse(Loss::Source, stamp.first() - self.expected);
+        self.expected = stamp.next();
+        if !self.has_room(1) {
+            self.missing.add(Loss::Overflow, stamp.blocks());
+            self.tally.overflowed(stamp.next(), stamp.blocks());
             if self.overflow == Overflow::Disconnect {
                 self.end(EndReason::TooSlow, self.expected);
             }
@@ -132,10 +159,10 @@ impl<T: Send + Sync> ConsumerRing<T> {
         if self.missing.total() > 0 {
             let reason = std::mem::take(&mut self.missing).main_reason();
             // If the queue is full, the consumer sees the gap without its reason: see `MAX_GAP_REASONS`.
-            let _ = self.reasons.push(GapReason { before: sequence, reason });
+            let _ = self.reasons.push(GapReason { before: stamp.first(), reason });
         }
         // Before the item can be seen, because the consumer may count it as delivered right after.
-        self.tally.accepted(1);
+        self.tally.accepted(stamp.blocks());
         match &mut self.items {
             WriteEnd::Queue(ring) => {
                 // There is room: only this thread fills the ring.
@@ -143,10 +170,11 @@ impl<T: Send + Sync> ConsumerRing<T> {
             }
             WriteEnd::Latest(input) => {
                 *input.input_buffer_mut() = Some(Arc::clone(item));
-                if input.publish() {
-                    self.tally.conflated();
-                    // The replaced item came back. Dropped here, it frees its block now and not with the next item.
-                    input.input_buffer_mut().take();
+                // The replaced item comes back. Dropped here, it frees its block now and not with the next item.
+                if input.publish()
+                    && let Some(replaced) = input.input_buffer_mut().take()
+                {
+                    self.tally.conflated(replaced.stamp.blocks());
                 }
             }
         }
@@ -164,13 +192,23 @@ impl<T: Send + Sync> ConsumerRing<T> {
         self.tally.wake();
     }
 
-    /// Returns whether the ring has `items` free slots. Mostly the cached index of the consumer answers that, without
-    /// fetching the cache line that the consumer keeps writing.
+    /// Returns whether the ring accepts `items` more items, whatever they stand for. Mostly the cached index of the
+    /// consumer answers that, without fetching the cache line that the consumer keeps writing.
     pub(crate) fn has_room(&self, items: usize) -> bool {
-        match &self.items {
-            WriteEnd::Queue(ring) => ring.cached_slots() >= items || ring.slots() >= items,
-            WriteEnd::Latest(_) => true,
-        }
+        let WriteEnd::Queue(ring) = &self.items else { return true };
+        let free = ring.cached_slots() >= items || ring.slots() >= items;
+        // Where an item is one block, the slots are the limit.
+        free && (self.group == 1 || self.is_below_limit(ring, items))
+    }
+
+    /// Returns whether the last of `items` more items would find fewer queued blocks than the limit. The slots in use
+    /// answer that for a consumer that keeps up; the exact count is on a cache line that the consumer keeps writing.
+    fn is_below_limit(&self, ring: &rtrb::Producer<Arc<Item<T>>>, items: usize) -> bool {
+        let before = (items as u64).saturating_sub(1) * self.group;
+        let used = |free: usize| (ring.buffer().capacity() - free) as u64 * self.group;
+        used(ring.cached_slots()) + before < self.limit
+            || used(ring.slots()) + before < self.limit
+            || self.tally.queued_at_most() + before < self.limit
     }
 
     /// Returns whether the source must wait for this consumer.
@@ -202,7 +240,8 @@ impl<T: Send + Sync> Drop for ConsumerRing<T> {
     }
 }
 
-fn queue<T: Send + Sync>(slots: usize) -> (WriteEnd<T>, ReadEnd<T>) {
-    let (producer, consumer) = rtrb::RingBuffer::new(slots);
-    (WriteEnd::Queue(producer), ReadEnd::Queue(consumer))
+/// Returns the slots of a ring for items of `blocks` blocks in all.
+fn slots(blocks: usize, group: usize) -> usize {
+    // A slot for each block is always enough.
+    blocks.min(blocks.div_ceil(group) + SHORT_ITEMS)
 }

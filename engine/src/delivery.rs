@@ -1,4 +1,4 @@
-//! The result of asking for the next item.
+//! The result of taking the next item.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{End, Gap, Item};
 pub struct Delivery<T> {
     /// The gap directly before this item. It comes with the item, so that no loop can overlook it.
     pub gap: Option<Gap>,
-    /// How far this item was behind the live head when it was taken, in items.
+    /// How far the last block of this item was behind the live head when it was taken, in blocks.
     pub lag_items: u64,
     /// The item: a value with its sequence number and times, shared with the other consumers.
     pub item: Arc<Item<T>>,

@@ -9,7 +9,7 @@ use crate::capture::{self, HEADER_WORDS};
 use crate::clock;
 use crate::poll_schedule::PollSchedule;
 use crate::pool::Pool;
-use crate::{Block, CaptureTally, EndReason, FanOut, Format, Precision, SharedRecorder, Stamp, Timestamp};
+use crate::{Block, CaptureTally, EndReason, FanOut, Format, Precision, SharedHistogram, Stamp, Timestamp};
 
 /// Most blocks in one batch, so that consumers do not wait for the end of a long backlog.
 const MAX_BATCH_BLOCKS: usize = 32;
@@ -39,7 +39,7 @@ pub(crate) struct Dispatcher {
     fan_out: FanOut<Block>,
     capture: Arc<CaptureTally>,
     /// Stage `ring`: from the capture of a block's first frame to here, in microseconds.
-    ring_micros: Arc<SharedRecorder>,
+    ring_micros: Arc<SharedHistogram>,
     stop: Arc<AtomicBool>,
     /// Number of consumers that the first block waits for.
     awaited: usize,
@@ -61,13 +61,13 @@ impl Dispatcher {
             pool: Pool::new(format, history + MAX_BATCH_BLOCKS + 1),
             fan_out,
             capture,
-            ring_micros: Arc::new(SharedRecorder::new(MAX_MICROS, Precision::TwoDigits)),
+            ring_micros: Arc::new(SharedHistogram::new(MAX_MICROS, Precision::TwoDigits)),
             stop: Arc::default(),
             awaited,
         }
     }
 
-    pub(crate) fn ring_micros(&self) -> &Arc<SharedRecorder> {
+    pub(crate) fn ring_micros(&self) -> &Arc<SharedHistogram> {
         &self.ring_micros
     }
 
@@ -140,7 +140,7 @@ impl Dispatcher {
         let (block_words, _) = chunk.as_slices();
         let (header, samples) = block_words.split_at(HEADER_WORDS);
         let (sequence, captured_at, frames) = capture::parse_header(header);
-        let stamp = Stamp { sequence, captured_at, dispatched_at: now };
+        let stamp = Stamp { sequence, captured_at, dispatched_at: now, preceding: 0 };
         let mut block = self.pool.take();
         if let Some(fresh) = Arc::get_mut(&mut block) {
             fresh.stamp = stamp;

@@ -10,8 +10,10 @@ use crate::{EndReason, Head, Hub, Item, Stamp, Timestamp};
 /// Options of a [`FanOut`].
 #[derive(Clone, Debug)]
 pub struct FanOutOptions {
-    /// Items kept for consumers that start in the past.
+    /// Blocks kept for consumers that start in the past.
     pub history: usize,
+    /// Blocks that an item stands for, at most; at least 1. Rings have fewer slots where items stand for several.
+    pub group: usize,
     /// Whether the items come at their own pace. A live fan-out refuses [`Overflow::Block`](crate::Overflow::Block).
     pub live: bool,
     /// The head that consumers' lag is measured against; the fan-out's own if `None`. An encoder passes the dispatcher's
@@ -20,9 +22,9 @@ pub struct FanOutOptions {
 }
 
 impl Default for FanOutOptions {
-    /// Live, with no history and its own head.
+    /// Live, with no history and its own head, one block an item.
     fn default() -> Self {
-        Self { history: 0, live: true, head: None }
+        Self { history: 0, group: 1, live: true, head: None }
     }
 }
 
@@ -52,7 +54,11 @@ pub struct FanOut<T: Send + Sync> {
     joining: mpsc::Receiver<ConsumerRing<T>>,
     batch: Vec<Arc<Item<T>>>,
     history: VecDeque<Arc<Item<T>>>,
-    history_items: usize,
+    /// Blocks of the items in the history.
+    remembered: u64,
+    /// Blocks that the history keeps, at least.
+    history_limit: u64,
+    group: u64,
     /// Items that the last flush removed from the history.
     expired: Vec<Arc<Item<T>>>,
     /// One past the last sequence number pushed.
@@ -76,13 +82,17 @@ impl<T: Send + Sync> FanOut<T> {
         let owns_head = options.head.is_none();
         let head = options.head.unwrap_or_default();
         let ended = Arc::default();
-        let hub = Hub::new(sender, head.clone(), options.history, options.live, Arc::clone(&ended));
+        let FanOutOptions { history, live, .. } = options;
+        let group = options.group.max(1);
+        let hub = Hub::new(sender, head.clone(), history, group, live, Arc::clone(&ended));
         let fan_out = Self {
             rings: Vec::new(),
             joining,
             batch: Vec::new(),
-            history: VecDeque::with_capacity(options.history + 1),
-            history_items: options.history,
+            history: VecDeque::with_capacity(history.div_ceil(group) + 1),
+            remembered: 0,
+            history_limit: history as u64,
+            group: group as u64,
             expired: Vec::new(),
             next: 0,
             head,
@@ -97,7 +107,7 @@ impl<T: Send + Sync> FanOut<T> {
     ///
     /// # Panics
     ///
-    /// If `stamp.sequence` is not above the last one.
+    /// If a number of `stamp` is not above the last one, or if it stands for more blocks than `group`.
     pub fn push(&mut self, stamp: Stamp, value: T) {
         self.push_item(Arc::new(Item { stamp, value }));
     }
@@ -107,10 +117,10 @@ impl<T: Send + Sync> FanOut<T> {
     ///
     /// # Panics
     ///
-    /// If its sequence number is not above the last one.
+    /// If a number of its stamp is not above the last one, or if it stands for more blocks than `group`.
     pub fn push_item(&mut self, item: Arc<Item<T>>) {
         self.admit();
-        self.advance_past(item.stamp.sequence);
+        self.advance_past(item.stamp);
         self.batch.push(item);
     }
 
@@ -118,18 +128,37 @@ impl<T: Send + Sync> FanOut<T> {
     ///
     /// # Panics
     ///
-    /// If `stamp.sequence` is not above the last one.
+    /// If a number of `stamp` is not above the last one, or if it stands for more blocks than `group`.
     pub fn remember(&mut self, stamp: Stamp, value: T) {
-        self.advance_past(stamp.sequence);
+        self.advance_past(stamp);
+        self.remembered += stamp.blocks();
         self.history.push_back(Arc::new(Item { stamp, value }));
-        if self.history.len() > self.history_items {
-            self.history.pop_front();
-        }
+        let surplus = self.surplus();
+        self.history.drain(..surplus);
     }
 
-    fn advance_past(&mut self, sequence: u64) {
-        assert!(sequence >= self.next, "sequence number {sequence} is below {}, the next one", self.next);
-        self.next = sequence + 1;
+    fn advance_past(&mut self, stamp: Stamp) {
+        let Stamp { sequence, preceding, .. } = stamp;
+        // Not by `first()`, which a stamp with more blocks than numbers has not.
+        let follows = sequence >= self.next + u64::from(preceding);
+        assert!(follows, "sequence number {sequence} less {preceding} is below {}, the next one", self.next);
+        assert!(stamp.blocks() <= self.group, "an item of {} blocks is longer than {}", stamp.blocks(), self.group);
+        self.next = stamp.next();
+    }
+
+    /// Returns how many items at the front of the history are not needed, because those after them are enough blocks.
+    /// The caller removes them.
+    fn surplus(&mut self) -> usize {
+        let mut items = 0;
+        for item in &self.history {
+            let rest = self.remembered - item.stamp.blocks();
+            if rest < self.history_limit {
+                break;
+            }
+            self.remembered = rest;
+            items += 1;
+        }
+        items
     }
 
     /// Advances the sequence to `next`: the numbers between the last item and `next` are lost at the source. Consumers
@@ -153,8 +182,9 @@ impl<T: Send + Sync> FanOut<T> {
             ring.wake_if_armed();
             !ring.is_over()
         });
+        self.remembered += self.batch.iter().map(|item| item.stamp.blocks()).sum::<u64>();
         self.history.extend(self.batch.drain(..));
-        let surplus = self.history.len().saturating_sub(self.history_items);
+        let surplus = self.surplus();
         self.expired.extend(self.history.drain(..surplus));
         self.admit();
         self.expired.drain(..)
@@ -162,7 +192,7 @@ impl<T: Send + Sync> FanOut<T> {
 
     /// Pushes one value with the next sequence number, stamped `now`, and flushes.
     pub fn send(&mut self, value: T, now: Timestamp) {
-        self.push(Stamp { sequence: self.next, captured_at: now, dispatched_at: now }, value);
+        self.push(Stamp { sequence: self.next, captured_at: now, dispatched_at: now, preceding: 0 }, value);
         self.flush();
     }
 

@@ -11,7 +11,8 @@ use crate::{Consumer, Head, Overflow, Start, SubscribeError, SubscribeOptions, T
 pub struct Hub<T: Send + Sync> {
     joining: mpsc::Sender<ConsumerRing<T>>,
     head: Head,
-    history_items: usize,
+    history: usize,
+    group: usize,
     is_live: bool,
     ended: Arc<AtomicBool>,
 }
@@ -21,7 +22,8 @@ impl<T: Send + Sync> Clone for Hub<T> {
         Self {
             joining: self.joining.clone(),
             head: self.head.clone(),
-            history_items: self.history_items,
+            history: self.history,
+            group: self.group,
             is_live: self.is_live,
             ended: Arc::clone(&self.ended),
         }
@@ -29,18 +31,20 @@ impl<T: Send + Sync> Clone for Hub<T> {
 }
 
 impl<T: Send + Sync> Hub<T> {
-    /// Creates a hub that sends the rings of new consumers to `joining`. `ended` is set once the fan-out has ended.
+    /// Creates a hub that sends the rings of new consumers to `joining`. The history has `history` blocks, in items of at
+    /// most `group`. `ended` is set once the fan-out has ended.
     pub(crate) fn new(
         joining: mpsc::Sender<ConsumerRing<T>>,
         head: Head,
-        history_items: usize,
+        history: usize,
+        group: usize,
         is_live: bool,
         ended: Arc<AtomicBool>,
     ) -> Self {
-        Self { joining, head, history_items, is_live, ended }
+        Self { joining, head, history, group, is_live, ended }
     }
 
-    /// Adds a consumer. It starts when the producer next flushes or looks, without disturbing other consumers. Its
+    /// Adds a consumer. The producer admits it at its next flush or look, without disturbing other consumers. Its
     /// memory is allocated here, on the caller's thread.
     ///
     /// # Errors
@@ -50,16 +54,16 @@ impl<T: Send + Sync> Hub<T> {
         if options.overflow == Overflow::Block && self.is_live {
             return Err(SubscribeError::BlockOnLive);
         }
-        let buffer = options.buffer.max(1);
+        let options = SubscribeOptions { buffer: options.buffer.max(1), ..options };
         let past = match options.start {
             Start::Live => 0,
-            Start::Back(items) => usize::try_from(items).unwrap_or(usize::MAX).min(self.history_items),
-            Start::From(_) => self.history_items,
+            Start::Back(blocks) => usize::try_from(blocks).unwrap_or(usize::MAX).min(self.history),
+            Start::From(_) => self.history,
         };
         let tally = Arc::new(Tally::new(self.head.clone()));
-        let (ring, reader) = ConsumerRing::new(options.overflow, buffer, past, options.start, Arc::clone(&tally));
+        let (ring, reader) = ConsumerRing::new(options, past, self.group, Arc::clone(&tally));
         self.joining.send(ring).map_err(|_| SubscribeError::Ended)?;
-        Ok(Consumer::new(reader, options.overflow, buffer as u64, self.head.clone(), tally))
+        Ok(Consumer::new(reader, options.overflow, options.buffer as u64, self.head.clone(), tally))
     }
 
     /// Returns whether the fan-out has ended and refuses new consumers.

@@ -7,7 +7,7 @@
 //!
 //! A [`FanOut`] carries any type: ticks, log lines, packets. Each consumer has a bounded ring of its own and an
 //! [`Overflow`] policy for a full ring, so that no consumer can slow the source or another consumer. Lost items come as a
-//! [`Gap`] with the next item. A consumer's [`Tally`] tells at any moment how many items were offered, delivered, lost
+//! [`Gap`] with the next item. A consumer's [`Tally`] shows at any moment how many items were offered, delivered, lost
 //! and queued, and how far the consumer lags.
 //!
 //! The engine knows nothing of HTTP, async runtimes or JSON. It never overwrites an item that a consumer has not read,
@@ -46,8 +46,8 @@ mod loss;
 mod run;
 
 mod buckets;
-mod recorder;
-mod shared_recorder;
+mod histogram;
+mod shared_histogram;
 mod summary;
 mod tally;
 
@@ -65,13 +65,13 @@ pub use end::{End, EndReason};
 pub use fanout::{FanOut, FanOutOptions};
 pub use format::{Format, FormatError};
 pub use head::Head;
+pub use histogram::Histogram;
 pub use hub::Hub;
 pub use item::{Item, Stamp};
 pub use loss::{Gap, Loss, LossCounts};
 pub use overflow::{Overflow, UnknownOverflow};
-pub use recorder::Recorder;
 pub use run::Run;
-pub use shared_recorder::SharedRecorder;
+pub use shared_histogram::SharedHistogram;
 pub use stream::{Stream, StreamError, StreamOptions};
 pub use subscribe::{Start, SubscribeError, SubscribeOptions};
 pub use summary::Summary;

@@ -12,7 +12,7 @@ pub enum Loss {
     ///
     /// [`Overflow::SkipToLive`]: crate::Overflow::SkipToLive
     Skipped,
-    /// It was queued, but the consumer was told to go on with the newest item
+    /// It was queued, but the consumer skipped to the newest item on request
     /// ([`Consumer::skip_to_newest`](crate::Consumer::skip_to_newest)).
     Late,
     /// A newer item replaced it before it was taken ([`Overflow::Latest`]).

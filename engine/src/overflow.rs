@@ -23,7 +23,7 @@ pub enum Overflow {
     Latest,
     /// The consumer receives its queued items, and then its end.
     Disconnect,
-    /// The source waits. Refused for a live source, which can't wait.
+    /// The source waits for this consumer. Refused for a live source, which cannot wait.
     Block,
 }
 

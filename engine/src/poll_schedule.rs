@@ -1,4 +1,4 @@
-//! The times at which the dispatcher polls the capture ring: a callback can't wake it, so it predicts the next block.
+//! The times at which the dispatcher polls the capture ring: a callback cannot wake it, so it predicts the next block.
 
 use std::time::Duration;
 

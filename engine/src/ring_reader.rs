@@ -22,7 +22,7 @@ pub(crate) enum ReadEnd<T: Send + Sync> {
     Latest(triple_buffer::Output<Option<Arc<Item<T>>>>),
 }
 
-/// The reason why items are missing directly before the item with the sequence number `before`.
+/// The reason why blocks are missing directly before the item whose first sequence number is `before`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GapReason {
     pub(crate) before: u64,
@@ -51,34 +51,43 @@ impl<T: Send + Sync> RingReader<T> {
         }
     }
 
-    /// Returns up to `max_items` queued items that follow `sequence` without a gap. `None` where only the newest item
-    /// is kept.
+    /// Returns up to `max_items` queued items that go on with the sequence number `next` without a gap. `None` where only
+    /// the newest item is kept.
     ///
     /// Sees only the items that the last look at the producer's index showed. Another look for each item would fetch
     /// that cache line from the producer's core again and again where items come one by one.
-    pub(crate) fn following(&mut self, sequence: u64, max_items: usize) -> Option<ReadChunk<'_, Arc<Item<T>>>> {
+    pub(crate) fn following(&mut self, next: u64, max_items: usize) -> Option<ReadChunk<'_, Arc<Item<T>>>> {
         let ReadEnd::Queue(ring) = &mut self.items else { return None };
         let queued = ring.cached_slots().min(max_items);
         let chunk = ring.read_chunk(queued).ok()?;
         let (front, back) = chunk.as_slices();
         let last = back.last().or(front.last())?;
         // Sequence numbers only rise: if the last one is as far away as there are items, none is missing between.
-        let unbroken = if last.stamp.sequence == sequence + queued as u64 {
+        let unbroken = if last.stamp.next() == next + queued as u64 {
             queued
         } else {
-            let numbered = (sequence + 1..).zip(front.iter().chain(back));
-            numbered.take_while(|(number, item)| item.stamp.sequence == *number).count()
+            count_unbroken(next, front.iter().chain(back))
         };
         ring.read_chunk(unbroken).ok().filter(|chunk| !chunk.is_empty())
     }
 
-    /// Returns why items are missing directly before the item with the number `sequence`, if the producing end refused
-    /// them.
-    pub(crate) fn reason(&mut self, sequence: u64) -> Option<Loss> {
+    /// Returns why blocks are missing directly before the item whose first number is `first`, if the producing end
+    /// refused them.
+    pub(crate) fn reason(&mut self, first: u64) -> Option<Loss> {
         let mut reason = None;
-        while self.reasons.peek().is_ok_and(|gap| gap.before <= sequence) {
-            reason = self.reasons.pop().ok().filter(|gap| gap.before == sequence).map(|gap| gap.reason);
+        while self.reasons.peek().is_ok_and(|gap| gap.before <= first) {
+            reason = self.reasons.pop().ok().filter(|gap| gap.before == first).map(|gap| gap.reason);
         }
         reason
     }
+}
+
+/// Counts the items up to the first gap. Out of line, because runs of single blocks have none mostly.
+#[inline(never)]
+fn count_unbroken<'i, T: 'i>(mut next: u64, items: impl Iterator<Item = &'i Arc<Item<T>>>) -> usize {
+    let follows = |item: &&Arc<Item<T>>| {
+        let before = std::mem::replace(&mut next, item.stamp.next());
+        item.stamp.first() == before
+    };
+    items.take_while(follows).count()
 }

@@ -13,7 +13,7 @@ use crate::{Gap, Item};
 pub struct Run<'c, T> {
     /// The gap directly before the first item.
     pub gap: Option<Gap>,
-    /// How far the first item was behind the live head when the run was taken, in items.
+    /// How far the last block of the first item was behind the live head when the run was taken, in blocks.
     pub lag_items: u64,
     first: Arc<Item<T>>,
     rest: Option<ReadChunk<'c, Arc<Item<T>>>>,
@@ -41,6 +41,15 @@ impl<'c, T> Run<'c, T> {
     #[inline]
     pub fn items(&self) -> usize {
         1 + self.rest.as_ref().map_or(0, ReadChunk::len)
+    }
+
+    /// Returns the number of blocks that the items stand for.
+    #[must_use]
+    #[inline]
+    pub fn blocks(&self) -> u64 {
+        let (front, back) = self.rest.as_ref().map_or((&[][..], &[][..]), ReadChunk::as_slices);
+        let last = back.last().or(front.last()).unwrap_or(&self.first);
+        last.stamp.next() - self.first.stamp.first()
     }
 }
 

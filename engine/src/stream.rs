@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::dispatcher::Dispatcher;
 use crate::source::{Running, Source, SourceError};
 use crate::{
-    Block, Capture, CaptureTally, Consumer, FanOut, FanOutOptions, Format, FormatError, Head, Hub, SharedRecorder,
+    Block, Capture, CaptureTally, Consumer, FanOut, FanOutOptions, Format, FormatError, Head, Hub, SharedHistogram,
     SubscribeError, SubscribeOptions,
 };
 
@@ -22,7 +22,7 @@ pub struct StreamOptions {
     pub block: Duration,
     /// Length of the sound kept for consumers that start in the past.
     pub history: Duration,
-    /// Whether the sound comes at its own pace. If not, it comes as fast as it is taken, and waits for consumers with
+    /// Whether the sound comes at its own pace. If not, it comes as fast as consumers take it, and waits for those with
     /// [`Overflow::Block`](crate::Overflow::Block).
     pub live: bool,
     /// Number of consumers that the sound waits for before it starts, so that all receive its beginning. Ignored for a
@@ -85,7 +85,7 @@ pub struct Stream {
     sample_bits: Option<u16>,
     hub: Hub<Block>,
     capture: Arc<CaptureTally>,
-    ring_micros: Arc<SharedRecorder>,
+    ring_micros: Arc<SharedHistogram>,
     running: Option<Box<dyn Running>>,
     stop: Arc<AtomicBool>,
     dispatcher: Option<JoinHandle<()>>,
@@ -96,14 +96,14 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// When the source can't be started, or its format or the options are out of range.
+    /// When the source cannot be started, or its format or the options are out of range.
     pub fn start(source: Box<dyn Source>, options: StreamOptions) -> Result<Self, StreamError> {
         let format = Format::new(source.rate_hz(), source.channels(), options.block)?;
         let description = source.description();
         let sample_bits = source.sample_bits();
         let history = history_blocks(format, options.history)?;
         let (capture, ring, capture_tally) = Capture::new(format, options.live);
-        let (fan_out, hub) = FanOut::new(FanOutOptions { history, live: options.live, head: None });
+        let (fan_out, hub) = FanOut::new(FanOutOptions { history, live: options.live, ..FanOutOptions::default() });
         let awaited = if options.live { 0 } else { options.await_consumers };
         let dispatcher = Dispatcher::new(format, ring, Arc::clone(&capture_tally), fan_out, history, awaited);
         let ring_micros = Arc::clone(dispatcher.ring_micros());
@@ -178,7 +178,7 @@ impl Stream {
     /// Returns the histogram of stage `ring`: from the capture of each block's first frame to its dispatch, in
     /// microseconds. It includes the length of the block, which must be complete before it can go out.
     #[must_use]
-    pub fn ring_micros(&self) -> &Arc<SharedRecorder> {
+    pub fn ring_micros(&self) -> &Arc<SharedHistogram> {
         &self.ring_micros
     }
 

@@ -2,15 +2,16 @@
 
 use crate::Overflow;
 
-/// The first item of a consumer.
+/// The first item of a consumer. A start inside an item made from several blocks starts with the whole item: rather a
+/// block twice than one lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
     /// The next item.
     #[default]
     Live,
-    /// The item this many back, or the oldest in the history. This lag is requested: no policy acts on it.
+    /// The item this many blocks back, or the oldest in the history. This lag is requested: no policy acts on it.
     Back(u64),
-    /// The item with this sequence number. Items that have left the history are lost and counted. A number in the
+    /// The item with this sequence number. Blocks that have left the history are lost and counted. A number in the
     /// future means the next item.
     From(u64),
 }
@@ -20,14 +21,15 @@ pub enum Start {
 pub struct SubscribeOptions {
     /// Policy for a consumer that does not keep up.
     pub overflow: Overflow,
-    /// Items that it may be behind before the policy acts; at least 1.
+    /// Blocks that it may be behind before the policy acts; at least 1. Where items stand for several, the policy acts at
+    /// most one item later.
     pub buffer: usize,
     /// Its first item.
     pub start: Start,
 }
 
 impl Default for SubscribeOptions {
-    /// Live, skip-to-live, 100 items: a second of 10 ms blocks.
+    /// Live, skip-to-live, 100 blocks: a second of 10 ms each.
     fn default() -> Self {
         Self { overflow: Overflow::default(), buffer: 100, start: Start::Live }
     }
@@ -40,6 +42,6 @@ pub enum SubscribeError {
     #[error("the stream has ended")]
     Ended,
     /// [`Overflow::Block`] on a live fan-out.
-    #[error("overflow policy `block` is refused: the source is live and can't wait (use it from file to file)")]
+    #[error("overflow policy `block` is refused: the source is live and cannot wait (use it from file to file)")]
     BlockOnLive,
 }

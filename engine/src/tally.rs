@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use atomic_waker::AtomicWaker;
 use crossbeam_utils::CachePadded;
 
-use crate::{EndReason, Gap, Head, Loss, LossCounts, Precision, Recorder};
+use crate::{EndReason, Gap, Head, Histogram, Loss, LossCounts, Precision};
 
-/// Longest lag or gap that the histograms distinguish, in items: over two hours of 10 ms blocks.
+/// Longest lag or gap that the histograms distinguish, in blocks: over two hours of 10 ms each.
 const MAX_ITEMS: u64 = 1 << 20;
 /// Longest latency that the histogram distinguishes: 67 s.
 const MAX_MICROS: u64 = 1 << 26;
@@ -37,11 +37,11 @@ struct ConsumerCounts {
     late: AtomicU64,
     /// One past the last sequence number that was delivered or skipped; 0 before the first.
     passed: AtomicU64,
-    lag_items: Recorder,
-    queue_micros: Recorder,
+    lag_items: Histogram,
+    queue_micros: Histogram,
     /// Whether the consumer was closed. A copy of `Signals::dismissed` on a cache line that the consumer uses anyway.
     close: AtomicBool,
-    gap_items: Recorder,
+    gap_items: Histogram,
 }
 
 /// The flags that wake the consumer and end it. Apart from the counts, so that the producer's read of `armed` does not fetch
@@ -50,16 +50,16 @@ struct ConsumerCounts {
 struct Signals {
     armed: AtomicBool,
     waker: AtomicWaker,
-    /// Whether the consumer was closed or dropped, and no more items need be offered.
+    /// Whether the consumer was closed or dropped. The producer then offers it no more items.
     dismissed: AtomicBool,
     end: AtomicU8,
     final_next: AtomicU64,
     tail: AtomicU8,
 }
 
-/// The account of one consumer: items offered, received and lost, and its lag. Reading it delays no thread.
+/// The account of one consumer: blocks offered, received and lost, and its lag. Reading it delays no thread.
 ///
-/// At every moment `offered = delivered + lost + queued`, counted from the consumer's first item. See
+/// All counts are in blocks: an item made from several blocks counts as each of them. At every moment `offered = delivered + lost + queued`, counted from the consumer's first item. See
 /// [`Tally::snapshot`].
 #[derive(Debug)]
 pub struct Tally {
@@ -74,19 +74,19 @@ pub struct Tally {
 pub struct Snapshot {
     /// Sequence numbers that the consumer should have received so far, from its first one.
     pub offered: u64,
-    /// Items that it has taken.
+    /// Blocks that it has taken.
     pub delivered: u64,
-    /// Items that it never receives, by reason.
+    /// Blocks that it never receives, by reason.
     pub lost: LossCounts,
-    /// Items in its ring.
+    /// Blocks in its ring.
     pub queued: u64,
-    /// Its first sequence number; 0 before the fan-out has admitted it.
+    /// Its first sequence number, the first of an item; 0 before the fan-out has admitted it.
     pub first_sequence: u64,
     /// One past the last sequence number that it took or skipped; before that, its first one.
     pub next_sequence: u64,
-    /// Distance from there to the live head, in items. A position, not a time.
+    /// Distance from there to the live head, in blocks. A position, not a time.
     pub lag_items: u64,
-    /// Items of requested lag (burst or replay) at the start.
+    /// Blocks of requested lag (burst or replay) at the start.
     pub burst_items: u64,
 }
 
@@ -99,10 +99,10 @@ impl Tally {
                 skipped: AtomicU64::new(0),
                 late: AtomicU64::new(0),
                 passed: AtomicU64::new(0),
-                lag_items: Recorder::new(MAX_ITEMS, Precision::TwoDigits),
-                queue_micros: Recorder::new(MAX_MICROS, Precision::TwoDigits),
+                lag_items: Histogram::new(MAX_ITEMS, Precision::TwoDigits),
+                queue_micros: Histogram::new(MAX_MICROS, Precision::TwoDigits),
                 close: AtomicBool::new(false),
-                gap_items: Recorder::new(MAX_ITEMS, Precision::OneDigit),
+                gap_items: Histogram::new(MAX_ITEMS, Precision::OneDigit),
             }),
             signals: CachePadded::default(),
             head,
@@ -144,25 +144,26 @@ impl Tally {
         }
     }
 
-    /// Returns the histogram of the lag in items: one value for each item since the consumer's first. A delivered item
-    /// counts with the lag at which it was taken. A lost one counts with the lag at the moment when it was due, so that a
-    /// stall shows in full although no item was taken meanwhile. Lost items are counted with the next item, or with the
-    /// end. Items that the history no longer had were never due.
+    /// Returns the histogram of the lag in blocks: one value for each block since the consumer's first. A delivered block
+    /// counts with the lag at which it was taken: ten blocks in one item at the head count with 9 to 0. A lost one counts
+    /// with the lag at the moment when it was due, so that a stall shows in full although no item was taken meanwhile.
+    /// Lost blocks are counted with the next item, or with the end. Blocks that the history no longer had were never due.
     #[must_use]
-    pub fn lag_items(&self) -> &Recorder {
+    pub fn lag_items(&self) -> &Histogram {
         &self.consumer.lag_items
     }
 
-    /// Returns the histogram of the lengths of gaps, in items, for each gap that the consumer has seen.
+    /// Returns the histogram of the lengths of gaps, in blocks, for each gap that the consumer has seen.
     #[must_use]
-    pub fn gap_items(&self) -> &Recorder {
+    pub fn gap_items(&self) -> &Histogram {
         &self.consumer.gap_items
     }
 
-    /// Returns the histogram of stage `queue`: from the dispatcher to the consumer, in microseconds, for each delivered
-    /// item.
+    /// Returns the histogram of stage `queue`: from the dispatcher to the consumer, in microseconds, one value for each
+    /// delivered item. An item made from several blocks counts once, with the wait of its first block, the longest. Its
+    /// other blocks were dispatched later and waited less, and the item does not say how long.
     #[must_use]
-    pub fn queue_micros(&self) -> &Recorder {
+    pub fn queue_micros(&self) -> &Histogram {
         &self.consumer.queue_micros
     }
 
@@ -172,7 +173,7 @@ impl Tally {
         EndReason::from_code(self.signals.end.load(Ordering::Acquire))
     }
 
-    /// Ends the consumer from any thread: it receives [`EndReason::Closed`] next, whatever is still queued.
+    /// Ends the consumer from any thread: it receives [`EndReason::Closed`] next, even if items are queued.
     pub fn close(&self) {
         self.consumer.close.store(true, Ordering::Release);
         self.signals.dismissed.store(true, Ordering::Release);
@@ -201,7 +202,7 @@ impl Tally {
     }
 }
 
-/// For either end.
+/// Methods for both ends.
 impl Tally {
     /// Ends the counts; the first reason stays. `final_next` is one past the last sequence number offered, and `tail` the
     /// reason for missing items before that.
@@ -215,7 +216,7 @@ impl Tally {
     }
 }
 
-/// For the producing end. Each of its counts has one writer, so an addition is a load and a store.
+/// Methods for the producing end. Each of its counts has one writer, so an addition is a load and a store.
 impl Tally {
     pub(crate) fn attached(&self, first: u64, burst: u64) {
         self.producer.first.store(first, Ordering::Release);
@@ -223,13 +224,20 @@ impl Tally {
         self.producer.attached.store(true, Ordering::Release);
     }
 
-    pub(crate) fn accepted(&self, items: u64) {
-        grow(&self.producer.accepted, items);
+    pub(crate) fn accepted(&self, blocks: u64) {
+        grow(&self.producer.accepted, blocks);
+    }
+
+    /// Returns how many blocks are in the ring, or more if the consumer takes some right now.
+    pub(crate) fn queued_at_most(&self) -> u64 {
+        let Self { producer, consumer, .. } = self;
+        let left = [&consumer.delivered, &consumer.skipped, &consumer.late, &producer.conflated];
+        producer.accepted.load(Ordering::Relaxed) - left.map(|count| count.load(Ordering::Relaxed)).iter().sum::<u64>()
     }
 
     /// Must come after [`accepted`](Self::accepted) of the item that replaced it: see [`snapshot`](Self::snapshot).
-    pub(crate) fn conflated(&self) {
-        grow(&self.producer.conflated, 1);
+    pub(crate) fn conflated(&self, blocks: u64) {
+        grow(&self.producer.conflated, blocks);
     }
 
     pub(crate) fn refused(&self, reason: Loss, count: u64) {
@@ -241,10 +249,10 @@ impl Tally {
         grow(counter, count);
     }
 
-    /// Counts the item with this number, which did not fit into the ring.
-    pub(crate) fn overflowed(&self, sequence: u64) {
-        self.producer.refused_to.store(sequence + 1, Ordering::Release);
-        self.refused(Loss::Overflow, 1);
+    /// Counts an item of `blocks` blocks that did not fit into the ring. `next` is one past the last of them.
+    pub(crate) fn overflowed(&self, next: u64, blocks: u64) {
+        self.producer.refused_to.store(next, Ordering::Release);
+        self.refused(Loss::Overflow, blocks);
     }
 
     /// Wakes the consumer, whether it waits or not.
@@ -252,7 +260,7 @@ impl Tally {
         self.signals.waker.wake();
     }
 
-    /// Returns whether no more items need be offered. The producer reads this for every consumer at every flush, so it is
+    /// Returns whether the consumer was closed or dropped. The producer reads this for every consumer at every flush, so it is
     /// not on a cache line that the consumer keeps writing.
     pub(crate) fn is_dismissed(&self) -> bool {
         self.signals.dismissed.load(Ordering::Relaxed)
@@ -267,13 +275,13 @@ impl Tally {
     }
 }
 
-/// For the consuming end. Each of its counts has one writer, so an addition is a load and a store.
+/// Methods for the consuming end. Each of its counts has one writer, so an addition is a load and a store.
 impl Tally {
-    /// Counts `count` delivered items, the last of them `last`.
+    /// Counts `blocks` delivered blocks. `next` is one past the last of them.
     #[inline]
-    pub(crate) fn delivered(&self, last: u64, count: u64) {
-        grow(&self.consumer.delivered, count);
-        self.consumer.passed.store(last + 1, Ordering::Release);
+    pub(crate) fn delivered(&self, next: u64, blocks: u64) {
+        grow(&self.consumer.delivered, blocks);
+        self.consumer.passed.store(next, Ordering::Release);
     }
 
     /// Records how long `count` items were queued.
@@ -282,36 +290,41 @@ impl Tally {
         self.consumer.queue_micros.record_n(micros, count);
     }
 
-    /// Counts `count` skipped items, the last of them `last`. The reason is [`Loss::Late`] or [`Loss::Skipped`].
-    pub(crate) fn skipped(&self, last: u64, count: u64, reason: Loss) {
+    /// Counts `blocks` skipped blocks. `next` is one past the last of them. The reason is [`Loss::Late`] or
+    /// [`Loss::Skipped`].
+    pub(crate) fn skipped(&self, next: u64, blocks: u64, reason: Loss) {
         let counter = if reason == Loss::Late { &self.consumer.late } else { &self.consumer.skipped };
-        grow(counter, count);
-        self.consumer.passed.store(last + 1, Ordering::Release);
+        grow(counter, blocks);
+        self.consumer.passed.store(next, Ordering::Release);
     }
 
-    /// Records the lag of a delivered item.
+    /// Records the lag of each block of a delivered item: `lag` of the last one, and one more for each before it.
     #[inline]
-    pub(crate) fn lagged(&self, items: u64) {
-        self.consumer.lag_items.record(items);
+    pub(crate) fn lagged(&self, lag: u64, preceding: u32) {
+        if preceding == 0 {
+            self.consumer.lag_items.record(lag);
+        } else {
+            self.lagged_each(lag..=lag + u64::from(preceding));
+        }
     }
 
-    /// Records one delivered item at each of these lags.
+    /// Records one delivered block at each of these lags.
     #[inline]
-    pub(crate) fn lagged_each(&self, items: RangeInclusive<u64>) {
-        self.consumer.lag_items.record_each(items);
+    pub(crate) fn lagged_each(&self, lags: RangeInclusive<u64>) {
+        self.consumer.lag_items.record_each(lags);
     }
 
-    /// Records a gap, and the lag of each item in it. The cost does not grow with the gap.
+    /// Records a gap, and the lag of each block in it. The cost does not grow with the gap.
     pub(crate) fn missed(&self, gap: Gap) {
         self.consumer.gap_items.record(gap.blocks);
-        // Items that the history no longer had are at the start.
+        // Blocks that the history no longer had are at the start.
         let at_start = gap.from == self.producer.first.load(Ordering::Acquire);
         let never_due = if at_start { self.producer.history.load(Ordering::Acquire) } else { 0 };
-        // The first missing item was due when the consumer was one behind, the second when it was two behind, and so on.
+        // The first missing block was due when the consumer was one behind, the second when it was two behind, and so on.
         self.consumer.lag_items.record_each(1..=gap.blocks.saturating_sub(never_due));
     }
 
-    /// Returns one past the last item that did not fit into the ring.
+    /// Returns one past the last block that did not fit into the ring.
     pub(crate) fn refused_to(&self) -> u64 {
         self.producer.refused_to.load(Ordering::Acquire)
     }
@@ -321,7 +334,7 @@ impl Tally {
         self.producer.first.load(Ordering::Acquire) + self.snapshot().offered
     }
 
-    /// Returns the first sequence number and the burst in items, once the fan-out has admitted the consumer.
+    /// Returns the first sequence number and the burst in blocks, once the fan-out has admitted the consumer.
     pub(crate) fn start(&self) -> Option<(u64, u64)> {
         self.producer
             .attached

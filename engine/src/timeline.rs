@@ -12,7 +12,7 @@ use crate::{Format, Timestamp};
 /// afterwards; in a shorter window that would look like a loss.
 const WINDOW: Duration = Duration::from_secs(2);
 /// An offset beyond this, for a whole window, is a loss. Well above the jitter of a sound server's periods (some
-/// milliseconds), and above what drift of 1000 ppm adds within a window (2 ms).
+/// milliseconds), and above the 2 ms that drift of 1000 ppm adds within a window.
 const MIN_LOSS_NANOS: i64 = 60_000_000;
 /// An offset beyond this is a loss at once: no sound server holds so much sound back. The machine was suspended, or this
 /// process was stopped.
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(feed(&mut timeline, 0..1500, frozen), 0);
     }
 
-    /// Before, two seconds of sound were stamped as of before the suspend.
+    /// Guards against two seconds of sound with times from before the suspend.
     #[test]
     fn a_suspend_is_a_loss_at_once() {
         let mut timeline = timeline();

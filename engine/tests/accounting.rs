@@ -1,5 +1,6 @@
 //! `offered = delivered + lost + queued`, for every consumer at every moment. The counts are checked against a model of
-//! sequence numbers alone: the pushed ones, the ones that each consumer received, and the gaps that it saw.
+//! stamps alone: the pushed ones, the ones that each consumer received, and the gaps that it saw. Items stand for one
+//! block or for several, and all counts are in blocks.
 
 #![allow(clippy::unwrap_used, reason = "a test fails on anything unexpected")]
 
@@ -17,15 +18,16 @@ use aircheck_engine::{
     Stamp, Start, SubscribeOptions, Tally, Timestamp,
 };
 use ends::ends;
+use hdrhistogram::Histogram;
 use proptest::prelude::*;
 
-/// One action of a schedule. `who` chooses among the consumers of that moment.
+/// One action of a schedule. `pick` chooses among the consumers of that moment.
 #[derive(Clone, Debug)]
 enum Action {
-    /// Pushes items into the batch, the first of them after a hole in the sequence.
+    /// Pushes an item into the batch for each number of blocks, the first of them after a hole in the sequence.
     Push {
         hole: u64,
-        items: u64,
+        items: Vec<u64>,
     },
     Flush,
     /// The source loses items, and no item follows yet.
@@ -41,62 +43,83 @@ enum Action {
     },
     /// A consumer takes up to `most` items. Between two of these actions it stalls.
     Take {
-        who: usize,
+        pick: usize,
         most: usize,
     },
     /// A consumer takes up to `most` items at once.
     TakeRun {
-        who: usize,
+        pick: usize,
         most: usize,
     },
     Drop {
-        who: usize,
+        pick: usize,
     },
     Close {
-        who: usize,
+        pick: usize,
     },
     Skip {
-        who: usize,
+        pick: usize,
     },
 }
 
 fn action() -> impl Strategy<Value = Action> {
     let overflow = prop::sample::select(Overflow::ALL.to_vec());
-    let start = prop_oneof![Just(Start::Live), (0..20_u64).prop_map(Start::Back), (0..60_u64).prop_map(Start::From)];
+    let start = prop_oneof![
+        Just(Start::Live),
+        prop_oneof![0..20_u64, 0..80_u64].prop_map(Start::Back),
+        prop_oneof![0..60_u64, 0..300_u64].prop_map(Start::From)
+    ];
+    // Mostly full, as an encoder makes them.
+    let blocks = prop_oneof![1 => 1..=MAX_GROUP, 1 => Just(MAX_GROUP)];
+    let items = prop::collection::vec(blocks, 1..8);
     prop_oneof![
-        6 => (prop_oneof![4 => Just(0), 1 => 1..4_u64], 1..8_u64).prop_map(|(hole, items)| Action::Push { hole, items }),
+        6 => (prop_oneof![4 => Just(0), 1 => 1..4_u64], items).prop_map(|(hole, items)| Action::Push { hole, items }),
         5 => Just(Action::Flush),
         1 => (1..4_u64).prop_map(|hole| Action::Advance { hole }),
         1 => Just(Action::Look),
-        2 => (overflow, 1..6_usize, start)
+        2 => (overflow, prop_oneof![1..6_usize, 1..40_usize], start)
             .prop_map(|(overflow, buffer, start)| Action::Subscribe { overflow, buffer, start }),
-        7 => (0..8_usize, 1..12_usize).prop_map(|(who, most)| Action::Take { who, most }),
-        4 => (0..8_usize, 0..12_usize).prop_map(|(who, most)| Action::TakeRun { who, most }),
-        1 => (0..8_usize).prop_map(|who| Action::Skip { who }),
-        1 => (0..8_usize).prop_map(|who| Action::Drop { who }),
-        1 => (0..8_usize).prop_map(|who| Action::Close { who }),
+        7 => (0..8_usize, 1..12_usize).prop_map(|(pick, most)| Action::Take { pick, most }),
+        4 => (0..8_usize, 0..12_usize).prop_map(|(pick, most)| Action::TakeRun { pick, most }),
+        1 => (0..8_usize).prop_map(|pick| Action::Skip { pick }),
+        1 => (0..8_usize).prop_map(|pick| Action::Drop { pick }),
+        1 => (0..8_usize).prop_map(|pick| Action::Close { pick }),
     ]
 }
 
-/// Model of the producing end, in sequence numbers alone.
+/// Blocks that an item stands for, at most.
+const MAX_GROUP: u64 = 10;
+
+/// Model of the producing end, in stamps alone.
 #[derive(Default)]
 struct ProducerModel {
-    /// Every sequence number that has an item, whether flushed or not.
-    items: Vec<u64>,
+    /// The stamp of every item, whether flushed or not.
+    items: Vec<Stamp>,
     next: u64,
     /// One past the last item that was flushed.
     flushed: u64,
     /// `next` as of the last flush: where the live head stands.
     head: u64,
     begun: bool,
-    history: VecDeque<u64>,
+    history: VecDeque<Stamp>,
     now: u64,
 }
 
 impl ProducerModel {
+    /// Returns how many of these sequence numbers have an item.
     fn between(&self, from: u64, to: u64) -> u64 {
-        self.items.iter().filter(|sequence| (from..to).contains(sequence)).count() as u64
+        self.items.iter().map(|stamp| stamp.next().min(to).saturating_sub(stamp.first().max(from))).sum()
     }
+
+    /// Returns the stamp of the item with this last block.
+    fn stamp(&self, sequence: u64) -> Option<Stamp> {
+        self.items.binary_search_by_key(&sequence, |stamp| stamp.sequence).ok().map(|index| self.items[index])
+    }
+}
+
+/// Returns the blocks of these items.
+fn blocks<'s>(stamps: impl IntoIterator<Item = &'s Stamp>) -> u64 {
+    stamps.into_iter().map(Stamp::blocks).sum()
 }
 
 /// A consumer, and the items and gaps that it has received.
@@ -106,7 +129,9 @@ struct ConsumerModel {
     /// First sequence number, and the first one that the history still has, once the fan-out has admitted the consumer.
     first: Option<(u64, u64)>,
     burst: u64,
-    received: Vec<u64>,
+    received: Vec<Stamp>,
+    /// Lag of each block that was received or missed, and was due.
+    lags: Histogram<u64>,
     gaps: Vec<Gap>,
     end: Option<End>,
     closed: bool,
@@ -119,7 +144,7 @@ struct ConsumerModel {
 
 impl ConsumerModel {
     fn next(&self) -> u64 {
-        let after_received = self.received.last().map(|sequence| sequence + 1);
+        let after_received = self.received.last().map(Stamp::next);
         after_received.or(self.first.map(|(first, _)| first)).unwrap_or(0)
     }
 
@@ -137,11 +162,14 @@ impl ConsumerModel {
     /// Takes up to `most` items at once.
     fn take_run(&mut self, pushed: &ProducerModel, most: usize) -> Result<(), RecvError> {
         let run = self.consumer.try_recv_run(Timestamp::from_nanos(pushed.now), most);
-        let taken = run.map(|run| (run.gap, run.lag_items, run.iter().cloned().collect::<Vec<_>>()));
-        let (gap, lag_items, items) = taken.map_err(|error| self.refused(error))?;
+        let taken = run.map(|run| (run.gap, run.lag_items, run.blocks(), run.iter().cloned().collect::<Vec<_>>()));
+        let (gap, lag_items, run_blocks, items) = taken.map_err(|error| self.refused(error))?;
         assert!((1..=most.max(1)).contains(&items.len()), "{} of at most {most}", items.len());
-        for (item, behind) in items.iter().zip(0..) {
-            assert!(behind == 0 || item.value == self.next(), "a run has no gaps");
+        assert_eq!(run_blocks, blocks(items.iter().map(|item| &item.stamp)));
+        let first = items[0].stamp.sequence;
+        for item in &items {
+            let behind = item.stamp.sequence - first;
+            assert!(behind == 0 || item.stamp.first() == self.next(), "a run has no gaps");
             self.received(pushed, gap.filter(|_| behind == 0), lag_items - behind, item);
         }
         Ok(())
@@ -152,16 +180,25 @@ impl ConsumerModel {
         let Item { stamp, value: item } = *item;
         assert!(!self.closed, "closed consumers get nothing more");
         assert_eq!(stamp.sequence, item, "the stamp belongs to the item");
-        assert!(pushed.items.binary_search(&item).is_ok() && item < pushed.flushed, "{item} was never flushed");
+        assert!(pushed.stamp(item) == Some(stamp) && item < pushed.flushed, "{item} was never flushed");
         assert_eq!(lag_items, pushed.head - (item + 1), "lag is the head minus the position");
-        let hole = item.checked_sub(self.next()).expect("sequence numbers only rise");
+        let hole = stamp.first().checked_sub(self.next()).expect("sequence numbers only rise");
         assert_eq!(gap.map_or(0, |gap| gap.blocks), hole, "the gap before {item} covers all missing numbers");
         if let Some(gap) = gap {
             assert_eq!(gap.from, self.next(), "the gap starts where the last item ended");
+            self.missed(gap);
             self.gaps.push(gap);
         }
+        (lag_items..lag_items + stamp.blocks()).for_each(|lag| self.lags.record(lag).unwrap());
         self.slowest = self.slowest.max(now.since(stamp.dispatched_at).as_micros() as u64);
-        self.received.push(item);
+        self.received.push(stamp);
+    }
+
+    /// Models the lag of each missing block: the first was due at a lag of one. Those that the history no longer had were
+    /// never due.
+    fn missed(&mut self, gap: Gap) {
+        let never_due = self.first.filter(|(first, _)| *first == gap.from).map_or(0, |(first, there)| there - first);
+        (1..=gap.blocks - never_due).for_each(|lag| self.lags.record(lag).unwrap());
     }
 
     fn refused(&mut self, error: RecvError) -> RecvError {
@@ -169,6 +206,9 @@ impl ConsumerModel {
             if let Some(gap) = end.gap {
                 assert_eq!(gap.from, self.next(), "the last gap starts where the last item ended");
                 assert!(gap.blocks > 0);
+                if self.end.is_none() {
+                    self.missed(gap);
+                }
             }
             assert!(self.end.replace(end).is_none_or(|before| before == end), "the end stays as it was");
         }
@@ -189,7 +229,7 @@ impl ConsumerModel {
         let now = self.consumer.tally().snapshot();
         let queued_and_lost = now.lost.total() + now.queued;
         assert_eq!(now.offered, now.delivered + queued_and_lost, "the identity");
-        assert_eq!(now.delivered, self.received.len() as u64, "delivered equals received");
+        assert_eq!(now.delivered, blocks(&self.received), "delivered equals received");
         assert!(now.offered >= self.last.offered && now.delivered >= self.last.delivered, "counters went back");
         assert!(Loss::ALL.iter().all(|reason| now.lost.of(*reason) >= self.last.lost.of(*reason)), "losses went back");
         let seen: u64 = self.gaps.iter().map(|gap| gap.blocks).sum();
@@ -198,6 +238,9 @@ impl ConsumerModel {
         let ended = self.consumer.tally().end_reason().is_some();
         if !ended && !self.closed {
             assert_eq!(now.offered, self.offered(pushed), "offered is every number from the first");
+            if let Some((first, _)) = self.first {
+                assert_eq!((now.first_sequence, now.burst_items), (first, self.burst), "it starts with a whole item");
+            }
             let reached = self.next().max(self.first.map_or(0, |(first, _)| first));
             let skipped_past = now.lag_items <= pushed.head.saturating_sub(reached);
             assert!(skipped_past, "lag is at most the head minus the last delivered");
@@ -222,12 +265,17 @@ impl ConsumerModel {
         assert_eq!(now.offered, self.offered(pushed));
         assert_eq!(tally.end_reason(), Some(end.reason));
         let due = now.delivered + now.lost.total() - now.lost.of(Loss::History);
-        assert_eq!(tally.lag_items().histogram().len(), due, "a lag for each item, delivered or lost");
+        assert_eq!(tally.lag_items().to_hdrhistogram().len(), due, "a lag for each block, delivered or lost");
+        assert_eq!(
+            tally.lag_items().to_hdrhistogram(),
+            self.lags,
+            "each block has the lag at which it was due or taken"
+        );
         let gaps = self.gaps.len() + usize::from(end.gap.is_some());
-        assert_eq!(tally.gap_items().histogram().len(), gaps as u64, "every gap is in the histogram");
+        assert_eq!(tally.gap_items().to_hdrhistogram().len(), gaps as u64, "every gap is in the histogram");
         let longest = self.gaps.iter().chain(&end.gap).map(|gap| gap.blocks).max().unwrap_or(0);
         assert_eq!(tally.gap_items().max(), longest);
-        assert_eq!(tally.queue_micros().histogram().len(), self.received.len() as u64);
+        assert_eq!(tally.queue_micros().to_hdrhistogram().len(), self.received.len() as u64);
         assert_eq!(tally.queue_micros().max(), self.slowest, "latency is measured to the given time");
         let Some((first, there)) = self.first else {
             assert_eq!(now.offered, 0, "it was never admitted");
@@ -235,7 +283,7 @@ impl ConsumerModel {
         };
         let (stop, reasons) = (first + now.offered, &now.lost);
         let items = pushed.between(there, stop);
-        // Each item was delivered or lost, and each number without an item was lost at the source.
+        // Each block was delivered or lost, and each number without an item was lost at the source.
         let of_items = [Loss::Overflow, Loss::Skipped, Loss::Late, Loss::Conflated].map(|reason| reasons.of(reason));
         assert_eq!(items, now.delivered + of_items.iter().sum::<u64>());
         assert_eq!(reasons.of(Loss::History), there - first, "history that was gone");
@@ -252,7 +300,8 @@ impl ConsumerModel {
         }
         if self.options.overflow == Overflow::Disconnect {
             let too_slow = end.reason == EndReason::TooSlow;
-            assert_eq!(reasons.of(Loss::Overflow), u64::from(too_slow), "it ends at the first item that is refused");
+            let refused = pushed.stamp(stop.wrapping_sub(1)).filter(|_| too_slow).map_or(0, |stamp| stamp.blocks());
+            assert_eq!(reasons.of(Loss::Overflow), refused, "it ends at the first item that is refused");
         } else {
             assert_ne!(end.reason, EndReason::TooSlow);
         }
@@ -263,8 +312,8 @@ impl ConsumerModel {
     fn check_queued(&self, there: u64) {
         let last = self.consumer.tally().snapshot();
         for (flushed, received, then) in &self.earlier {
-            let since = self.received[*received..].iter().filter(|sequence| **sequence < (*flushed).max(there));
-            let came = since.count() as u64;
+            let since = self.received[*received..].iter().filter(|stamp| stamp.sequence < (*flushed).max(there));
+            let came = blocks(since);
             match self.options.overflow {
                 Overflow::SkipToLive => {
                     let skipped = skipped_items(&last) - skipped_items(then);
@@ -272,7 +321,8 @@ impl ConsumerModel {
                 }
                 Overflow::Latest => {
                     let conflated = last.lost.of(Loss::Conflated) - then.lost.of(Loss::Conflated);
-                    assert!(then.queued <= 1 && came <= then.queued && then.queued <= came + conflated);
+                    let whole = came == 0 || came == then.queued;
+                    assert!(then.queued <= MAX_GROUP && whole && then.queued <= came + conflated);
                 }
                 Overflow::DropNewest | Overflow::Disconnect | Overflow::Block => {
                     let late = skipped_items(&last) - skipped_items(then);
@@ -292,15 +342,16 @@ fn skipped_items(snapshot: &Snapshot) -> u64 {
 struct Driver {
     fan_out: FanOut<u64>,
     hub: Hub<u64>,
-    history_items: usize,
+    history: u64,
+    group: u64,
     pushed: ProducerModel,
     seen: Vec<ConsumerModel>,
 }
 
 impl Driver {
-    fn new(history_items: usize) -> Self {
-        let (fan_out, hub) = FanOut::new(FanOutOptions { history: history_items, live: false, head: None });
-        Self { fan_out, hub, history_items, pushed: ProducerModel::default(), seen: Vec::new() }
+    fn new(history: usize, group: u64) -> Self {
+        let (fan_out, hub) = FanOut::new(FanOutOptions { history, group: group as usize, live: false, head: None });
+        Self { fan_out, hub, history: history as u64, group, pushed: ProducerModel::default(), seen: Vec::new() }
     }
 
     /// Models the admission of consumers, which does not happen within a batch.
@@ -309,13 +360,15 @@ impl Driver {
             return;
         }
         let live = self.pushed.next;
-        let oldest = self.pushed.history.front().copied().unwrap_or(live);
+        let oldest = self.pushed.history.front().map_or(live, Stamp::first);
         for seen in self.seen.iter_mut().filter(|seen| seen.first.is_none() && !seen.closed) {
-            let first = match seen.options.start {
+            let requested = match seen.options.start {
                 Start::Live => live,
-                Start::Back(items) => live.saturating_sub(items).max(oldest),
+                Start::Back(blocks) => live.saturating_sub(blocks).max(oldest),
                 Start::From(sequence) => sequence.min(live),
             };
+            let inside = |stamp: &&Stamp| (stamp.first()..stamp.next()).contains(&requested);
+            let first = self.pushed.history.iter().find(inside).map_or(requested, Stamp::first);
             let there = first.max(oldest);
             seen.first = Some((first, there));
             seen.burst = live - there;
@@ -324,11 +377,13 @@ impl Driver {
 
     fn flushed(&mut self) {
         let pushed = &mut self.pushed;
-        let fresh: Vec<u64> = pushed.items.iter().copied().filter(|item| *item >= pushed.flushed).collect();
-        pushed.flushed = fresh.last().map_or(pushed.flushed, |item| item + 1);
+        let fresh: Vec<Stamp> = pushed.items.iter().copied().filter(|item| item.sequence >= pushed.flushed).collect();
+        pushed.flushed = fresh.last().map_or(pushed.flushed, Stamp::next);
         pushed.history.extend(fresh);
-        let surplus = pushed.history.len().saturating_sub(self.history_items);
-        pushed.history.drain(..surplus);
+        // The oldest item goes once the others have enough blocks.
+        while !pushed.history.is_empty() && blocks(pushed.history.iter().skip(1)) >= self.history {
+            pushed.history.pop_front();
+        }
         pushed.head = pushed.next;
         pushed.begun = false;
         self.admitted();
@@ -336,9 +391,9 @@ impl Driver {
 
     fn flush(&mut self) {
         let expired: Vec<u64> = self.fan_out.flush().map(|item| item.value).collect();
-        let before: Vec<u64> = self.pushed.history.iter().copied().collect();
+        let before: Vec<u64> = self.pushed.history.iter().map(|stamp| stamp.sequence).collect();
         self.flushed();
-        let kept = self.pushed.history.front().copied().unwrap_or(u64::MAX);
+        let kept = self.pushed.history.front().map_or(u64::MAX, |stamp| stamp.sequence);
         assert!(expired.iter().all(|item| *item < kept), "{expired:?} expired, {kept} was kept");
         assert!(before.iter().all(|item| *item >= kept || expired.contains(item)), "expired items are returned");
     }
@@ -346,18 +401,24 @@ impl Driver {
     fn act(&mut self, action: &Action) {
         self.pushed.now += 1_700_000;
         match *action {
-            Action::Push { hole, items } => {
-                for number in 0..items {
+            Action::Push { hole, ref items } => {
+                for (number, blocks) in items.iter().enumerate() {
                     self.admitted();
                     if !self.fan_out.has_room(1) {
                         break;
                     }
                     self.pushed.next += if number == 0 { hole } else { 0 };
                     let time = Timestamp::from_nanos(self.pushed.now);
-                    let stamp = Stamp { sequence: self.pushed.next, captured_at: time, dispatched_at: time };
+                    let preceding = *blocks.min(&self.group) - 1;
+                    let stamp = Stamp {
+                        sequence: self.pushed.next + preceding,
+                        captured_at: time,
+                        dispatched_at: time,
+                        preceding: preceding as u32,
+                    };
                     self.fan_out.push(stamp, stamp.sequence);
-                    self.pushed.items.push(stamp.sequence);
-                    self.pushed.next += 1;
+                    self.pushed.items.push(stamp);
+                    self.pushed.next = stamp.next();
                     self.pushed.begun = true;
                     assert_eq!(self.fan_out.next_sequence(), self.pushed.next);
                 }
@@ -384,6 +445,7 @@ impl Driver {
                     first: None,
                     burst: 0,
                     received: Vec::new(),
+                    lags: Histogram::new_with_bounds(1, 1 << 20, 2).unwrap(),
                     gaps: Vec::new(),
                     end: None,
                     closed: false,
@@ -393,16 +455,16 @@ impl Driver {
                     slowest: 0,
                 });
             }
-            Action::Take { who, most } => self.take(who, most),
-            Action::TakeRun { who, most } => {
+            Action::Take { pick, most } => self.take(pick, most),
+            Action::TakeRun { pick, most } => {
                 let count = self.seen.len();
-                if let Some(seen) = self.seen.get_mut(who % count.max(1)) {
+                if let Some(seen) = self.seen.get_mut(pick % count.max(1)) {
                     // `Take` checks whether an item must be there.
                     let _ = seen.take_run(&self.pushed, most);
                 }
             }
-            Action::Drop { who } if !self.seen.is_empty() => {
-                let seen = self.seen.swap_remove(who % self.seen.len());
+            Action::Drop { pick } if !self.seen.is_empty() => {
+                let seen = self.seen.swap_remove(pick % self.seen.len());
                 let tally = Arc::clone(seen.consumer.tally());
                 let before = tally.snapshot();
                 drop(seen);
@@ -412,16 +474,16 @@ impl Driver {
                 assert_eq!(after.offered, after.delivered + after.lost.total() + after.queued);
                 assert_eq!(before.delivered, after.delivered);
             }
-            Action::Close { who } if !self.seen.is_empty() => {
-                let who = who % self.seen.len();
-                let seen = &mut self.seen[who];
+            Action::Close { pick } if !self.seen.is_empty() => {
+                let pick = pick % self.seen.len();
+                let seen = &mut self.seen[pick];
                 seen.consumer.tally().close();
                 // A consumer that has read its end keeps it.
                 seen.closed |= seen.end.is_none();
             }
-            Action::Skip { who } if !self.seen.is_empty() => {
-                let who = who % self.seen.len();
-                let seen = &mut self.seen[who];
+            Action::Skip { pick } if !self.seen.is_empty() => {
+                let pick = pick % self.seen.len();
+                let seen = &mut self.seen[pick];
                 let queued = seen.consumer.tally().snapshot().queued;
                 seen.consumer.skip_to_newest();
                 seen.told_to_skip = true;
@@ -439,9 +501,9 @@ impl Driver {
         }
     }
 
-    fn take(&mut self, who: usize, most: usize) {
+    fn take(&mut self, pick: usize, most: usize) {
         let count = self.seen.len();
-        let Some(seen) = self.seen.get_mut(who % count.max(1)) else { return };
+        let Some(seen) = self.seen.get_mut(pick % count.max(1)) else { return };
         let flushed = self.pushed.flushed;
         for _ in 0..most {
             let before = seen.consumer.tally().snapshot();
@@ -451,8 +513,8 @@ impl Driver {
                 }
                 Ok(item) if seen.options.overflow == Overflow::SkipToLive => {
                     let lag = flushed - (item + 1);
-                    let asked = seen.options.buffer as u64 + seen.burst;
-                    let late = lag > asked && seen.consumer.tally().end_reason().is_none();
+                    let requested = seen.options.buffer as u64 + seen.burst;
+                    let late = lag > requested && seen.consumer.tally().end_reason().is_none();
                     assert!(!late || seen.consumer.tally().snapshot().queued == 0, "{lag} behind, and not the newest");
                 }
                 Ok(_) => {}
@@ -477,7 +539,7 @@ impl Driver {
             self.flushed();
         } else {
             // Items that were not flushed were never offered.
-            self.pushed.items.retain(|item| *item < self.pushed.flushed);
+            self.pushed.items.retain(|item| item.sequence < self.pushed.flushed);
         }
         let Self { fan_out, pushed, mut seen, .. } = self;
         if in_order {
@@ -508,11 +570,12 @@ proptest! {
 
     #[test]
     fn every_loss_is_counted_in_any_schedule(
-        history in 0..16_usize,
+        history in prop_oneof![0..16_usize, 0..80_usize],
+        group in prop_oneof![Just(1), 2..=MAX_GROUP, Just(MAX_GROUP)],
         actions in prop::collection::vec(action(), 1..120),
         in_order in any::<bool>(),
     ) {
-        let mut driver = Driver::new(history);
+        let mut driver = Driver::new(history, group);
         // One consumer is there from the start.
         driver.act(&Action::Subscribe { overflow: Overflow::SkipToLive, buffer: 3, start: Start::Live });
         for action in &actions {
@@ -633,7 +696,7 @@ fn a_run_ends_at_a_gap() {
     assert_eq!(consumer.try_recv_run(now, 20).err(), Some(RecvError::Empty));
     let account = consumer.tally().snapshot();
     assert_eq!((account.delivered, account.queued, account.next_sequence), (8, 0, 11));
-    let lags = consumer.tally().lag_items().histogram();
+    let lags = consumer.tally().lag_items().to_hdrhistogram();
     // Each delivered item counts at its own lag. Of the three missing ones, the first was due at a lag of one.
     let counted: Vec<u64> = (0..=11).map(|lag| lags.count_at(lag)).collect();
     assert_eq!(counted, [1, 2, 2, 1, 0, 0, 1, 1, 1, 1, 1, 0]);
@@ -723,6 +786,191 @@ fn a_loss_at_the_end_is_a_gap_too() {
     assert_eq!(idle.recv().unwrap_err(), End { reason: EndReason::Finished, gap: gap(5, 3, Loss::Source) });
 }
 
+fn grouped(group: usize, history: usize) -> (FanOut<u64>, Hub<u64>) {
+    FanOut::new(FanOutOptions { group, history, ..FanOutOptions::default() })
+}
+
+/// Sends an item for each of these numbers of blocks.
+fn send_items(fan_out: &mut FanOut<u64>, items: impl IntoIterator<Item = u64>) {
+    for blocks in items {
+        push_item(fan_out, blocks);
+        fan_out.flush();
+    }
+}
+
+fn push_item(fan_out: &mut FanOut<u64>, blocks: u64) {
+    let sequence = fan_out.next_sequence() + blocks - 1;
+    fan_out.push(Stamp { sequence, preceding: blocks as u32 - 1, ..Stamp::default() }, sequence);
+}
+
+#[test]
+fn each_block_of_an_item_has_its_own_lag() {
+    let (mut fan_out, hub) = grouped(10, 0);
+    let mut consumer = subscribe(&hub, Overflow::DropNewest, 100);
+    send_items(&mut fan_out, [10]);
+    assert_eq!(consumer.try_recv(Timestamp::default()).unwrap().lag_items, 0);
+    send_items(&mut fan_out, [10, 3, 10]);
+    let run = consumer.try_recv_run(Timestamp::default(), 10).unwrap();
+    assert_eq!((run.lag_items, run.items(), run.blocks()), (13, 3, 23));
+    drop(run);
+    let lags = consumer.tally().lag_items().to_hdrhistogram();
+    let counted: Vec<u64> = (0..24).map(|lag| lags.count_at(lag)).collect();
+    let expected: Vec<u64> = (0..24).map(|lag| u64::from(lag < 10) + u64::from(lag < 23)).collect();
+    assert_eq!(counted, expected, "9 to 0 for the item at the head, then 22 to 0 for the run");
+    assert_eq!(consumer.tally().queue_micros().to_hdrhistogram().len(), 4, "a wait for each item");
+    let account = consumer.tally().snapshot();
+    assert_eq!((account.offered, account.delivered, account.next_sequence), (33, 33, 33));
+}
+
+#[test]
+fn a_start_inside_an_item_is_at_its_first_block() {
+    let starts = [
+        (Start::Back(1), 30),
+        (Start::Back(10), 30),
+        (Start::Back(11), 20),
+        (Start::Back(1000), 10),
+        (Start::From(15), 10),
+        (Start::From(20), 20),
+        (Start::From(39), 30),
+        (Start::From(40), 40),
+        (Start::Live, 40),
+    ];
+    for (start, first) in starts {
+        let (mut fan_out, hub) = grouped(10, 25);
+        send_items(&mut fan_out, [10; 4]);
+        let mut consumer =
+            hub.subscribe(SubscribeOptions { overflow: Overflow::Disconnect, buffer: 1, start }).unwrap();
+        fan_out.consumers();
+        let account = consumer.tally().snapshot();
+        assert_eq!((account.first_sequence, account.burst_items), (first, 40 - first), "{start:?}");
+        assert_eq!((account.queued, account.lost.total()), (40 - first, 0), "{start:?}");
+        let items = drain(&mut consumer);
+        assert!(items.into_iter().eq((first + 9..40).step_by(10).map(|last| (last, None))), "{start:?}");
+    }
+    // Blocks that have left the history are lost.
+    let (mut fan_out, hub) = grouped(10, 25);
+    send_items(&mut fan_out, [10; 4]);
+    let mut consumer =
+        hub.subscribe(SubscribeOptions { start: Start::From(5), ..SubscribeOptions::default() }).unwrap();
+    fan_out.consumers();
+    assert_eq!(drain_one(&mut consumer), (19, Some(Gap { from: 5, blocks: 5, reason: Loss::History })));
+}
+
+/// The limits are those of single blocks, exceeded by less than an item.
+#[test]
+fn limits_are_in_blocks() {
+    for (blocks, queued) in [(1, 100), (3, 102), (10, 100)] {
+        let limits = [
+            (Overflow::DropNewest, queued),
+            (Overflow::Disconnect, queued),
+            (Overflow::SkipToLive, 200_u64.next_multiple_of(blocks)),
+        ];
+        for (overflow, limit) in limits {
+            // Single blocks do not come in rings for ten.
+            let (mut fan_out, hub) = grouped(blocks as usize, 0);
+            let mut consumer = subscribe(&hub, overflow, 100);
+            send_items(&mut fan_out, (0..300).map(|_| blocks));
+            let account = consumer.tally().snapshot();
+            assert_eq!(account.queued, limit, "{overflow}, items of {blocks}");
+            assert_eq!(account.offered, account.queued + account.lost.of(Loss::Overflow));
+            if overflow == Overflow::Disconnect {
+                assert_eq!(account.lost.of(Loss::Overflow), blocks, "the first item that does not fit");
+            }
+            drain(&mut consumer);
+        }
+    }
+}
+
+/// A batch is as long as the limit allows, also where the ring has more slots.
+#[test]
+fn a_batch_does_not_pass_the_limit() {
+    for batch in [2, 3, 7] {
+        let (mut fan_out, hub) = grouped(10, 0);
+        let consumer = subscribe(&hub, Overflow::DropNewest, 30);
+        for _ in 0..10 {
+            (0..batch).for_each(|_| push_item(&mut fan_out, 10));
+            fan_out.flush();
+        }
+        assert_eq!(consumer.tally().snapshot().queued, 30, "batches of {batch}");
+    }
+}
+
+/// The ring of a fan-out of ten blocks an item has few slots. Items of single blocks fill it before its limit: a loss that
+/// is counted, and nothing else.
+#[test]
+fn short_items_may_fill_a_ring_early() {
+    let (mut fan_out, hub) = grouped(10, 0);
+    let mut consumer = subscribe(&hub, Overflow::DropNewest, 100);
+    send_items(&mut fan_out, (0..100).map(|_| 1));
+    let account = consumer.tally().snapshot();
+    assert_eq!((account.queued, account.lost.of(Loss::Overflow)), (18, 82), "ten slots, and eight for short items");
+    assert_eq!(drain(&mut consumer).len(), 18);
+    // Eight of them fit, as an encoder makes them before gaps.
+    send_items(&mut fan_out, (0..18).map(|item| if item % 2 == 0 { 2 } else { 9 }));
+    assert_eq!(drain(&mut consumer).len(), 18);
+    assert_eq!(consumer.tally().snapshot().lost.total(), 82);
+}
+
+/// A history of single blocks has more items than rings for ten blocks an item usually hold.
+#[test]
+fn a_history_of_short_items_ends_no_consumer() {
+    for overflow in [Overflow::Disconnect, Overflow::Block] {
+        let (mut fan_out, hub) = FanOut::new(FanOutOptions { group: 10, history: 100, live: false, head: None });
+        send_items(&mut fan_out, (0..100).map(|_| 1));
+        let mut consumer = hub.subscribe(SubscribeOptions { overflow, buffer: 10, start: Start::Back(100) }).unwrap();
+        fan_out.consumers();
+        send_items(&mut fan_out, [10]);
+        let account = consumer.tally().snapshot();
+        assert_eq!((account.queued, account.lost.total()), (110, 0), "{overflow}");
+        assert_eq!(drain(&mut consumer).len(), 101);
+    }
+}
+
+#[test]
+fn a_skip_counts_blocks() {
+    let (mut fan_out, hub) = grouped(10, 0);
+    let mut consumer = subscribe(&hub, Overflow::SkipToLive, 20);
+    send_items(&mut fan_out, [10, 10, 10, 4]);
+    let gap = Gap { from: 0, blocks: 30, reason: Loss::Skipped };
+    assert_eq!(drain(&mut consumer), [(33, Some(gap))], "24 behind is too late");
+    send_items(&mut fan_out, [7, 7]);
+    consumer.skip_to_newest();
+    assert_eq!(drain(&mut consumer), [(47, Some(Gap { from: 34, blocks: 7, reason: Loss::Late }))]);
+    let account = consumer.tally().snapshot();
+    assert_eq!((account.lost.of(Loss::Skipped), account.lost.of(Loss::Late), account.delivered), (30, 7, 11));
+}
+
+#[test]
+fn latest_replaces_whole_items() {
+    let (mut fan_out, hub) = grouped(10, 0);
+    let mut consumer = subscribe(&hub, Overflow::Latest, 1);
+    send_items(&mut fan_out, [10, 3, 5]);
+    let account = consumer.tally().snapshot();
+    assert_eq!((account.queued, account.lost.of(Loss::Conflated)), (5, 13));
+    assert_eq!(drain(&mut consumer), [(17, Some(Gap { from: 0, blocks: 13, reason: Loss::Conflated }))]);
+}
+
+#[test]
+#[should_panic(expected = "sequence number 14 less 5 is below 10, the next one")]
+fn items_do_not_overlap() {
+    let (mut fan_out, _hub) = grouped(10, 0);
+    send_items(&mut fan_out, [10]);
+    fan_out.push(Stamp { sequence: 14, preceding: 5, ..Stamp::default() }, 14);
+}
+
+#[test]
+#[should_panic(expected = "sequence number 3 less 4 is below 0, the next one")]
+fn no_block_is_before_the_first() {
+    let (mut fan_out, _hub) = grouped(10, 0);
+    fan_out.push(Stamp { sequence: 3, preceding: 4, ..Stamp::default() }, 3);
+}
+
+#[test]
+#[should_panic(expected = "an item of 11 blocks is longer than 10")]
+fn an_item_is_no_longer_than_agreed() {
+    send_items(&mut grouped(10, 0).0, [11]);
+}
+
 /// A source that was away for hours costs a consumer no more than one that lost a block: a loop over the missing blocks
 /// would take weeks here.
 #[test]
@@ -773,9 +1021,10 @@ fn watch(tally: &Tally, begin: &Barrier, done: &AtomicBool) {
 #[test]
 fn the_counts_are_right_while_they_are_written() {
     /// Length of the test. Some hundred thousand snapshots are taken meanwhile.
-    const ITEMS: u64 = 100_000;
-    for overflow in [Overflow::SkipToLive, Overflow::DropNewest, Overflow::Latest, Overflow::Block] {
-        let (mut fan_out, hub) = FanOut::new(FanOutOptions { live: false, ..FanOutOptions::default() });
+    const BLOCKS: u64 = 100_000;
+    let policies = [Overflow::SkipToLive, Overflow::DropNewest, Overflow::Latest, Overflow::Block];
+    for (overflow, group) in policies.into_iter().flat_map(|overflow| [(overflow, 1), (overflow, 10)]) {
+        let (mut fan_out, hub) = FanOut::new(FanOutOptions { live: false, group, ..FanOutOptions::default() });
         let mut consumer = subscribe(&hub, overflow, 16);
         let tally = Arc::clone(consumer.tally());
         let (begin, done) = (Barrier::new(2), AtomicBool::new(false));
@@ -784,39 +1033,46 @@ fn the_counts_are_right_while_they_are_written() {
             let begin = &begin;
             scope.spawn(move || {
                 begin.wait();
-                while fan_out.next_sequence() < ITEMS {
-                    let hole = u64::from(fan_out.next_sequence() % 1000 == 999);
+                while fan_out.next_sequence() < BLOCKS {
+                    let hole = u64::from(fan_out.next_sequence() % 1000 >= 1000 - group as u64);
                     for _ in 0..1 + fan_out.next_sequence() % 7 {
                         while !fan_out.has_room(1) {
                             fan_out.flush();
                             thread::yield_now();
                         }
-                        let sequence = fan_out.next_sequence() + hole;
-                        fan_out.push(Stamp { sequence, ..Stamp::default() }, sequence);
+                        let first = fan_out.next_sequence() + hole;
+                        let preceding = (first / 3 % group as u64) as u32;
+                        let sequence = first + u64::from(preceding);
+                        fan_out.push(Stamp { sequence, preceding, ..Stamp::default() }, sequence);
                     }
                     fan_out.flush();
                 }
                 fan_out.finish(EndReason::Finished);
             });
-            let (mut received, mut missed, mut next) = (0, 0, 0);
+            let (mut received, mut missed, mut next, mut taken) = (0, 0, 0, 0_u64);
             let end = loop {
                 match consumer.recv() {
                     Ok(delivery) => {
                         let gap = delivery.gap.map_or(0, |gap| gap.blocks);
-                        assert_eq!(delivery.item.value, next + gap);
-                        next = delivery.item.value + 1;
-                        received += 1;
+                        let stamp = delivery.item.stamp;
+                        assert_eq!(stamp.first(), next + gap);
+                        next = stamp.next();
+                        received += stamp.blocks();
                         missed += gap;
+                        taken += 1;
                         // Sometimes several at once.
-                        if let Ok(run) = consumer.try_recv_run(Timestamp::now(), received as usize % 4) {
+                        if let Ok(run) = consumer.try_recv_run(Timestamp::now(), taken as usize % 4) {
                             next += run.gap.map_or(0, |gap| gap.blocks);
                             missed += run.gap.map_or(0, |gap| gap.blocks);
-                            assert!(run.iter().map(|item| item.value).eq(next..next + run.items() as u64));
-                            next += run.items() as u64;
-                            received += run.items() as u64;
+                            for item in run.iter() {
+                                assert_eq!(item.stamp.first(), next);
+                                next = item.stamp.next();
+                            }
+                            received += run.blocks();
+                            taken += run.items() as u64;
                         }
                         // Stalls sometimes, until the producer has filled the ring.
-                        for _ in 0..if received % 500 == 0 { 20_000 } else { 0 } {
+                        for _ in 0..if taken % 500 == 0 { 20_000 } else { 0 } {
                             hint::spin_loop();
                         }
                     }

@@ -273,7 +273,7 @@ fn an_ended_fan_out_refuses_consumers() {
     let refused = hub.subscribe(options(Overflow::Block, 1)).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "overflow policy `block` is refused: the source is live and can't wait (use it from file to file)"
+        "overflow policy `block` is refused: the source is live and cannot wait (use it from file to file)"
     );
 }
 

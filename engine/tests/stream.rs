@@ -172,7 +172,7 @@ fn every_sample_reaches_every_consumer_bit_for_bit() {
             let blocks = frames.div_ceil(u64::from(format.block_frames()));
             assert_eq!((stream.capture().blocks(), stream.capture().next_sequence()), (blocks, blocks));
             assert_eq!((stream.capture().lost_overflow(), stream.capture().lost_xrun()), (0, 0));
-            assert_eq!(stream.ring_micros().histogram().len(), blocks);
+            assert_eq!(stream.ring_micros().to_hdrhistogram().len(), blocks);
             stream.wait();
         });
     }

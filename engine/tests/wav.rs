@@ -153,7 +153,7 @@ fn a_looped_file_has_no_break() {
 
 /// Returns the one-line error for a file that is refused, without its path.
 fn refused(path: &Path) -> String {
-    let error = Wav::open(path, false).map(|_| ()).expect_err("it can't be streamed").to_string();
+    let error = Wav::open(path, false).map(|_| ()).expect_err("it cannot be streamed").to_string();
     let (start, reason) = error.split_at(path.to_str().unwrap().len());
     assert_eq!(start, path.to_str().unwrap(), "it starts with the path");
     assert!(!error.contains('\n'), "{error:?} is more than a line");
@@ -185,9 +185,9 @@ impl Fixture {
 fn a_file_that_is_not_wav_is_refused_in_one_line() {
     let fixture = Fixture::new();
     let missing = refused(&fixture.directory.path().join("missing.wav"));
-    assert!(missing.starts_with("can't be opened: No such file"), "{missing}");
+    assert!(missing.starts_with("cannot be opened: No such file"), "{missing}");
     let directory = refused(fixture.directory.path());
-    assert!(directory.starts_with("can't be read: "), "{directory}");
+    assert!(directory.starts_with("cannot be read: "), "{directory}");
     assert_eq!(refused(&fixture.file(b"")), "is cut off inside its header");
     let junk = refused(&fixture.file(&b"This is a letter to my aunt, and no sound. ".repeat(9)));
     assert!(junk.starts_with("is not a WAV file that can be read: "), "{junk}");
@@ -217,7 +217,7 @@ fn no_channels_and_no_rate_are_refused() {
     for (field, reason) in [(22..24, "zero channels"), (24..28, "a sample rate of 0 Hz")] {
         let mut bytes = fixture.good.clone();
         bytes[field.clone()].fill(0);
-        // In a consistent file, what follows from it is zero too.
+        // In a consistent file, the values derived from it are zero too.
         bytes[28..32].fill(0);
         if field.start == 22 {
             bytes[32..34].fill(0);

@@ -7,18 +7,22 @@ use std::time::{Duration, Instant};
 
 use aircheck_api::SourceKind;
 use aircheck_engine::Stream;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::interval;
 
 use crate::config::Config;
+use crate::delivery::shards::Shards;
 use crate::http;
 use crate::http::server::{ServedMount, Server};
 use crate::mount::Mount;
 use crate::sink::recorder::{RecordError, Recording, RecordingDirectory};
 use crate::source::{self, OpenError};
 
+/// Open files besides those of listeners: connections of pages and tools, a recording, and the runtime's own.
+const OTHER_FILES: u64 = 400;
 /// Time between two checks of the stream for its end.
 const END_INTERVAL: Duration = Duration::from_millis(20);
 /// Checks after which the failure of a source is logged if its stream has not ended: listeners get silence then.
@@ -45,7 +49,7 @@ pub enum RunError {
     /// The source cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The source failed while it ran.
+    /// The source ended by a failure.
     #[error("the source has failed: {0}")]
     Failed(String),
     /// The address cannot be announced.
@@ -60,15 +64,17 @@ pub enum RunError {
 ///
 /// # Errors
 ///
-/// When it can't start, or when the source fails.
+/// When it can't start, or when the source ends by a failure. A stop by a signal is no error, also after a failure that
+/// left listeners with silence.
 pub fn run(config: Config) -> Result<(), RunError> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(config))
 }
 
 async fn serve(config: Config) -> Result<(), RunError> {
-    // Before anything else, so that a signal leads to an orderly stop however early it comes.
+    raise_file_limit();
+    // Before anything else that lasts, so that a signal leads to an orderly stop however early it comes.
     let mut signals = Signals::listen()?;
-    let address = config.http.listen;
+    let (address, max_listeners) = (config.http.listen, config.http.max_listeners);
     // Before the source, so that no microphone is opened for nothing.
     let listener = TcpListener::bind(address).await.map_err(|error| RunError::Listen { address, error })?;
     let local = listener.local_addr()?;
@@ -79,18 +85,20 @@ async fn serve(config: Config) -> Result<(), RunError> {
         None => None,
     };
     let capture = Arc::clone(stream.capture());
-    let mount = ServedMount::new(Mount::new(&stream, kind)?, recording.clone(), &config);
-    let server = Server::new(config, vec![mount]);
+    let shards = Shards::start()?;
+    let mount = ServedMount::new(Mount::new(&stream, kind)?, recording.clone(), &config, &shards);
+    let server = Server::new(config, vec![mount], shards);
     let (closing, closed) = oneshot::channel();
     let mut serving = tokio::spawn(http::serve(listener, server, async {
         // An error means that the sender is gone, which is a reason to stop as well.
         let _ = closed.await;
     }));
     announce(&stream, kind, local, recording.as_deref())?;
-    tokio::select! {
-        () = wait_for_end(&stream, &mut signals) => {}
+    log_file_limit(max_listeners);
+    let end = tokio::select! {
+        end = wait_for_end(&stream, &mut signals) => end,
         served = &mut serving => return served.map_err(io::Error::other)?.map_err(RunError::System),
-    }
+    };
     // The stream first: every listener gets the end, and the connections close by themselves.
     tokio::task::spawn_blocking(move || stream.stop()).await.map_err(io::Error::other)?;
     let stopped_at = Instant::now();
@@ -100,8 +108,8 @@ async fn serve(config: Config) -> Result<(), RunError> {
         finish(recording, RECORDER_STOP_TIMEOUT.saturating_sub(stopped_at.elapsed())).await?;
     }
     match capture.failure() {
-        Some(failure) => Err(RunError::Failed(failure.to_owned())),
-        None => Ok(()),
+        Some(failure) if end == End::Source => Err(RunError::Failed(failure.to_owned())),
+        _ => Ok(()),
     }
 }
 
@@ -117,18 +125,27 @@ impl Signals {
     }
 }
 
+/// The reason why the service ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The source has ended, by itself or by a failure.
+    Source,
+    /// The process received SIGINT or SIGTERM.
+    Signal,
+}
+
 /// Waits for the end of the source, or for a signal.
-async fn wait_for_end(stream: &Stream, signals: &mut Signals) {
+async fn wait_for_end(stream: &Stream, signals: &mut Signals) -> End {
     let mut checks = interval(END_INTERVAL);
     let mut failed_checks = 0;
     loop {
-        tokio::select! {
-            _ = signals.interrupt.recv() => tracing::info!("SIGINT received: ending every stream"),
-            _ = signals.terminate.recv() => tracing::info!("SIGTERM received: ending every stream"),
+        let signal = tokio::select! {
+            _ = signals.interrupt.recv() => "SIGINT",
+            _ = signals.terminate.recv() => "SIGTERM",
             _ = checks.tick() => {
                 if let Some(failure) = stream.capture().failure() {
                     failed_checks += 1;
-                    // A failure that ends the program is printed once, at the end.
+                    // A failure that ends the source is printed once, at the end of the program.
                     if failed_checks == MAX_FAILED_CHECKS {
                         tracing::error!("the source has failed, and listeners get silence: {failure}");
                     }
@@ -137,9 +154,16 @@ async fn wait_for_end(stream: &Stream, signals: &mut Signals) {
                     continue;
                 }
                 tracing::info!("the source has ended: ending every stream");
+                return End::Source;
             }
+        };
+        tracing::info!("{signal} received: ending every stream");
+        if failed_checks < MAX_FAILED_CHECKS
+            && let Some(failure) = stream.capture().failure()
+        {
+            tracing::error!("the source has failed: {failure}");
         }
-        return;
+        return End::Signal;
     }
 }
 
@@ -170,6 +194,29 @@ fn announce(
     }
     let mut out = io::stdout().lock();
     writeln!(out, "listening on http://{local}/").and_then(|()| out.flush()).map_err(RunError::Announce)
+}
+
+/// Raises the limit of open files to what the system allows. Each connection is a file, and the usual soft limit of 1024
+/// is below what 1000 listeners need.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // If this is not permitted, the limit stays as it was, and is logged.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// Logs how many files may be open, and whether that is enough for so many listeners.
+fn log_file_limit(max_listeners: usize) {
+    let Some(files) = getrlimit(Resource::Nofile).current else { return };
+    let needed = max_listeners as u64 + OTHER_FILES;
+    if files < needed {
+        tracing::warn!(
+            "{files} files may be open, and {max_listeners} listeners need {needed} (allow more: `ulimit -Hn`, or \
+             LimitNOFILE= of the unit)"
+        );
+    } else {
+        tracing::info!("up to {max_listeners} listeners: {files} files may be open");
+    }
 }
 
 /// Returns the reason for a failed bind in words that help.

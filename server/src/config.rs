@@ -1,8 +1,8 @@
 //! The configuration: the schema, its layers and its errors.
 //!
 //! A value comes from the defaults, a TOML file, the environment or a flag; each of these beats the ones before it. Each
-//! layer is checked in full, so that a mistake is told even where a later layer hides it. A message is one line: the
-//! place, what is wrong, and what would work.
+//! layer is checked in full, so that a mistake is reported even where a later layer hides it. A message is one line: the
+//! place, the fault, and values that work.
 //!
 //! The files, each of which uses only those above it:
 //!
@@ -12,7 +12,7 @@
 //! - `settings`: the table of settings that flags, variables, keys and the documentation come from.
 //! - `check`: rules between settings.
 //! - `file` and `layers`: from a file, the environment and flags to a [`Config`].
-//! - `report` and [`cli`]: what the user sees.
+//! - `report` and [`cli`]: the table of `check-config`, and the command line.
 
 mod check;
 pub mod cli;

@@ -1,8 +1,8 @@
 //! The HTTP server, in the way of a request.
 //!
 //! `accept` gives each connection a place among the `connections`, or a `refusal`. A `connection` reads requests, the `guard`
-//! refuses those of other sites, and `routes` finds the answer: a file of the `page`, a `stream` or a `websocket` with the
-//! parameters of its `query`, the status (`api`), the `listener_table`, the log of `events`, or status and table pushed
+//! refuses those of other sites, and `routes` finds the answer: a file of the `page`, a `stream` with the parameters of
+//! its `query`, whose connection is handed to a shard of the delivery behind its `head`, the status (`api`), the `listener_table`, the log of `events`, or status and table pushed
 //! (`watch`). Every answer is a `reply`. [`server`] has the mounts, listeners and documents that they all reach.
 
 mod accept;
@@ -10,8 +10,10 @@ mod api;
 mod connection;
 mod connections;
 mod context;
+mod counted_stream;
 mod events;
 mod guard;
+mod head;
 mod listener_table;
 mod page;
 mod query;
@@ -23,6 +25,5 @@ mod shared;
 mod stream;
 mod table_query;
 mod watch;
-mod websocket;
 
 pub use accept::serve;

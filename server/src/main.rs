@@ -10,7 +10,6 @@ use aircheck_server::app::run;
 use aircheck_server::config::cli::{self, Command};
 use aircheck_server::source::devices;
 use aircheck_server::telemetry::log;
-use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// Longest wait for the reader of standard error at the end.
 const PRINT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -23,7 +22,6 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Serve(config) => {
             let _log = log::init();
-            raise_file_limit();
             run(config).map_err(|error| error.to_string())
         }
         Command::Devices { json } => devices::list(json).map(|list| print(&list)),
@@ -44,15 +42,6 @@ fn main() -> ExitCode {
 /// Prints a text to standard output. A closed standard output is no failure: its reader has seen enough.
 fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
-}
-
-/// Raises the limit of open files to what the system allows. Each connection is a file, and the usual soft limit of 1024
-/// is below what 1000 listeners need.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // If this is not permitted, connections are refused earlier, which is logged.
-    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// Writes to standard error. Waits at most [`PRINT_TIMEOUT`] for its reader.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aircheck_api::{SourceKind, StreamState};
-use aircheck_engine::{Block, CaptureTally, Format, Hub, SharedRecorder, Stream, Timestamp};
+use aircheck_engine::{Block, CaptureTally, Format, Hub, SharedHistogram, Stream, Timestamp};
 
 use event_log::EventLog;
 use meter::Meter;
@@ -31,7 +31,7 @@ pub struct Mount {
     sample_bits: Option<u16>,
     hub: Hub<Block>,
     capture: Arc<CaptureTally>,
-    ring_micros: Arc<SharedRecorder>,
+    ring_micros: Arc<SharedHistogram>,
     meter: Arc<Meter>,
     events: EventLog,
 }
@@ -62,7 +62,7 @@ impl Mount {
         self.format
     }
 
-    /// Returns the source in words.
+    /// Returns the description of the source for people.
     #[must_use]
     pub fn description(&self) -> &str {
         &self.description
@@ -95,7 +95,7 @@ impl Mount {
 
     /// Returns the latencies of stage `ring`, in microseconds.
     #[must_use]
-    pub fn ring_micros(&self) -> &SharedRecorder {
+    pub fn ring_micros(&self) -> &SharedHistogram {
         &self.ring_micros
     }
 
@@ -105,7 +105,7 @@ impl Mount {
         &self.meter
     }
 
-    /// Returns the log of what happens to this mount and its listeners.
+    /// Returns the log of events of this mount and its listeners.
     #[must_use]
     pub fn events(&self) -> &EventLog {
         &self.events

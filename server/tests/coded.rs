@@ -153,7 +153,7 @@ fn granule_positions_jump_over_lost_blocks() {
     let file = directory.path().join("heard.opus");
     let mut server = Server::start(&["--source", "tone:440", "--buffer", "200ms", "--socket-buffer", "20ms"]);
     // Kernels hold seconds of Opus, so the ring is full only after seconds.
-    let mut listener = Listener::start(&server.url("stream.opus?name=one&bitrate=510000"), &file);
+    let mut listener = Listener::start(&server.url("stream.opus?name=one&bitrate=510000&gather=0ms"), &file);
     let delivered = |row: &serde_json::Value| row["delivered"].as_u64().unwrap();
     server.row_when("one", |row| delivered(row) > 10);
     signal(listener.pid(), "STOP");

@@ -122,7 +122,7 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 18] = [
     ("overflow", "AIRCHECK_OVERFLOW", "--overflow", ["'latest'", "disconnect", "drop-newest"]),
     ("max_lag", "AIRCHECK_MAX_LAG", "--max-lag", ["'1s'", "10m", "off"]),
     ("socket_buffer", "AIRCHECK_SOCKET_BUFFER", "--socket-buffer", ["'10ms'", "1s", "10s"]),
-    ("max_listeners", "AIRCHECK_MAX_LISTENERS", "--max-listeners", ["0x10", "1", "100000"]),
+    ("max_listeners", "AIRCHECK_MAX_LISTENERS", "--max-listeners", ["0x10", "1", "1048576"]),
     (
         "max_connections_per_address",
         "AIRCHECK_MAX_CONNECTIONS_PER_ADDRESS",
@@ -176,7 +176,7 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["latest", "disconnect", "drop-newest"],
         ["1s", "600s", "off"],
         ["10ms", "1s", "10s"],
-        ["16", "1", "100000"],
+        ["16", "1", "1048576"],
         ["65", "1", "100000"],
         ["takes", "/tmp/takes", "off"],
         ["90m", "500MB", "4GiB"],
@@ -220,7 +220,7 @@ fn a_mistake_that_a_later_layer_hides_is_reported() {
     let setup = Setup::new().file("block = '5s'\n");
     assert_eq!(setup.wrong(&["--block=5ms"]), "aircheck.toml:1: `block` must be from 1ms to 100ms, not 5s");
     let setup = Setup::new().env("AIRCHECK_MAX_LISTENERS", "0");
-    let line = "AIRCHECK_MAX_LISTENERS must be a number from 1 to 100000, not `0`";
+    let line = "AIRCHECK_MAX_LISTENERS must be a number from 1 to 1048576, not `0`";
     assert_eq!(setup.wrong(&["--max-listeners=5"]), line);
 }
 
@@ -311,7 +311,7 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         wrong.push(("listen", value, not(ADDRESS, value)));
     }
     for (key, takes, most) in [
-        ("max_listeners", "a number from 1 to 100000", "100001"),
+        ("max_listeners", "a number from 1 to 1048576", "1048577"),
         ("max_connections_per_address", "a number from 1 to 100000", "100001"),
         ("rate", "a number of Hz from 1 to 768000", "768001"),
         ("channels", "a number from 1 to 32", "33"),
@@ -632,7 +632,7 @@ fn checked(setup: &Setup) -> String {
 fn a_checked_file_is_shown_as_a_table() {
     let setup = Setup::new().file("source = 'stdin'\n\nrate = 44100\nbuffer = '1500ms'\nallow_hosts = ['a.b', 'c']\n");
     let table = "\
-aircheck.toml is good; with it would run:
+aircheck.toml is valid and gives these settings:
   source                       stdin           line 1
   rate                         44100 Hz        line 3
   channels                     2               default

@@ -66,47 +66,52 @@ fn run_with(script: &str, node: &mut Command) {
     assert!(output.status.success(), "{script}: {}", output.status);
 }
 
-#[test]
-fn the_clock_and_messages() {
-    run("clock.test.js");
-}
+/// All scripts. `make test` runs this module beside all other tests.
+mod scripts {
+    use super::{run, run_in_browser};
 
-#[test]
-fn the_player_conceals_losses_and_stays_live() {
-    run("playout.test.js");
-}
+    #[test]
+    fn the_clock_and_messages() {
+        run("clock.test.js");
+    }
 
-#[test]
-fn the_player_stays_live_for_an_hour() {
-    run("hour.test.js");
-}
+    #[test]
+    fn the_player_conceals_losses_and_stays_live() {
+        run("playout.test.js");
+    }
 
-#[test]
-fn the_microphone_is_played_and_listeners_are_disconnected() {
-    run_in_browser("playback.test.js");
-}
+    #[test]
+    fn the_player_stays_live_for_an_hour() {
+        run("hour.test.js");
+    }
 
-#[test]
-fn the_page_recovers_from_interruptions() {
-    run_in_browser("recovery.test.js");
-}
+    #[test]
+    fn the_microphone_is_played_and_listeners_are_disconnected() {
+        run_in_browser("playback.test.js");
+    }
 
-#[test]
-fn opus_is_played_where_the_browser_decodes_it() {
-    run_in_browser("opus.test.js");
-}
+    #[test]
+    fn the_page_recovers_from_interruptions() {
+        run_in_browser("recovery.test.js");
+    }
 
-#[test]
-fn a_frozen_listener_stands_out_in_the_table() {
-    run_in_browser("listener-table.test.js");
-}
+    #[test]
+    fn opus_is_played_where_the_browser_decodes_it() {
+        run_in_browser("opus.test.js");
+    }
 
-#[test]
-fn badges_and_the_fallback_to_the_browser_s_own_player() {
-    run_in_browser("fallback.test.js");
-}
+    #[test]
+    fn a_frozen_listener_stands_out_in_the_table() {
+        run_in_browser("listener-table.test.js");
+    }
 
-#[test]
-fn every_state_of_the_page_is_accessible() {
-    run_in_browser("accessibility.test.js");
+    #[test]
+    fn badges_and_the_fallback_to_the_browser_s_own_player() {
+        run_in_browser("fallback.test.js");
+    }
+
+    #[test]
+    fn every_state_of_the_page_is_accessible() {
+        run_in_browser("accessibility.test.js");
+    }
 }

@@ -245,7 +245,7 @@ fn a_disk_failure_shorter_than_the_ring_loses_nothing() {
     let recorded = setup.read_back();
     assert_eq!((recorded.end, recorded.silent_frames, recorded.missing.len()), (setup.frames(), 0, 0));
     let log = server.log();
-    assert_eq!(lines_with(&log, "can't record, trying again: "), 1, "{log}");
+    assert_eq!(lines_with(&log, "cannot record, trying again: "), 1, "{log}");
     assert_eq!(lines_with(&log, "recording again to "), 1, "{log}");
 }
 
@@ -309,7 +309,7 @@ fn a_disk_that_is_full_again_and_again_loses_nothing() {
         assert_eq!(bytes, 68 + 8 * file.frames as u64, "it is cut off after its good frames");
     }
     assert_eq!(last.end.as_ref().unwrap()["reason"], "finished");
-    assert_eq!(lines_with(&server.log(), "can't record"), 1, "{}", server.log());
+    assert_eq!(lines_with(&server.log(), "cannot record"), 1, "{}", server.log());
 }
 
 #[test]
@@ -385,7 +385,7 @@ fn a_read_only_directory_is_refused_before_the_source_is_opened() {
         let directory = directory.to_str().unwrap();
         let (code, stderr) = refused(&["--source", "wav:missing.wav", "--record", directory]);
         assert_eq!((code, stderr.lines().count()), (1, 1), "{stderr}");
-        assert!(stderr.starts_with(&format!("aircheck: can't record to {directory}: ")), "{stderr}");
+        assert!(stderr.starts_with(&format!("aircheck: cannot record to {directory}: ")), "{stderr}");
         assert!(stderr.contains("--record"), "{stderr}");
     }
 }

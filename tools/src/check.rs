@@ -1,4 +1,4 @@
-//! Checking a stream: what came and what is missing, and how late it is by the server's clock.
+//! Checks of a stream: its received and missing blocks, and their latency by the server's clock.
 
 mod clock;
 mod latency;

@@ -1,6 +1,5 @@
-//! The command line: which command runs, and what is said of a mistake.
+//! The command line: its commands, and the messages about mistakes in it.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -10,7 +9,7 @@ use crate::failure::{USAGE, complain};
 use crate::listen::args::ListenArgs;
 use crate::load::args::LoadArgs;
 use crate::report::args::ReportArgs;
-use crate::report::command::Report;
+use crate::report::command::report;
 use crate::top::args::TopArgs;
 use crate::{listen, load, top};
 
@@ -50,32 +49,14 @@ pub fn run() -> ExitCode {
         Command::Listen(args) => runtime.block_on(listen::listen(args)),
         Command::Load(args) => runtime.block_on(load::load(*args)),
         Command::Top(args) => runtime.block_on(top::top(args)),
-        Command::Report(args) => report(args),
+        Command::Report(args) => report(&args),
     };
     // A name look-up that still runs must not hold up the exit.
     runtime.shutdown_background();
     code
 }
 
-fn report(args: ReportArgs) -> ExitCode {
-    let ReportArgs { logs, only, svg, html } = args;
-    match (Report { logs, only, svg, html }).make() {
-        Ok(text) => {
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            complain(&error.to_string());
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Reads the command line.
-///
-/// # Errors
-///
-/// The exit code, after the help or one line about the mistake was printed.
+/// Reads the command line. The error is the exit code, after the help or one line about the mistake was printed.
 fn parse() -> Result<Command, ExitCode> {
     let usage_error = |why: &str| {
         complain(why);

@@ -1,7 +1,8 @@
-//! Why a command failed, in one line each: what failed, why, and what would work.
+//! Failures of a command, each in one line: what failed, why, and what would work.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::units;
@@ -35,13 +36,13 @@ pub(crate) enum Failure {
     /// The connection ended within the stream.
     #[error("connection lost: {0}")]
     Lost(String),
-    /// A message can't be read. Reading on would make every later count a guess.
+    /// A message cannot be read. Reading on would make every later count a guess.
     #[error("cannot read message {number} of the stream: {why}")]
     Message { number: u64, why: String },
     /// The server closed the WebSocket for another reason than the end of the stream.
     #[error("the server ended this listener: {why} (code {code})")]
     Ended { code: u16, why: String },
-    /// This program can't play.
+    /// This program cannot play.
     #[cfg(not(feature = "play"))]
     #[error(
         "cannot play: this aircheckctl was built without the feature `play` (build it with that, or leave out --play)"
@@ -52,10 +53,9 @@ pub(crate) enum Failure {
     #[error("no audio output device: {0} (connect one or start the sound server, or leave out --play)")]
     NoOutput(String),
     /// The output device does not play, or no longer.
-    #[cfg(feature = "play")]
     #[error("cannot play on {name}: {why}")]
     Output { name: String, why: String },
-    /// No block came in the time that there was.
+    /// No block came in time.
     #[error("nothing came: no block within {}", units::span(*.0))]
     NothingCame(Duration),
     /// A signal came before the first block.
@@ -64,9 +64,20 @@ pub(crate) enum Failure {
     /// The signals could not be watched, so a recording could not be completed.
     #[error("cannot watch for Ctrl-C: {}", io_words(.0))]
     Signals(io::Error),
+    /// There is no report: a log cannot be read, or has nothing to show.
+    #[error("{0}")]
+    Report(String),
     /// A file could not be made, written or completed.
     #[error("cannot write {path}: {why}", path = .path.display())]
     Write { path: PathBuf, why: String },
+}
+
+impl Failure {
+    /// Complains, and returns the exit code of a failure.
+    pub(crate) fn exit(&self) -> ExitCode {
+        complain(&self.to_string());
+        ExitCode::FAILURE
+    }
 }
 
 /// Writes one line to stderr. A reader that is gone is no reason to fail.

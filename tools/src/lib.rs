@@ -1,8 +1,8 @@
-//! The `aircheckctl` command: what people run beside an aircheck server.
+//! The `aircheckctl` command: the tools beside an aircheck server.
 //!
 //! A module uses those that stand above it. First come numbers as people read them ([`units`]), text in columns
-//! ([`table`]), foreign text made harmless, errors and signals. `client` talks to a server, `check` finds out what a
-//! stream lost and how late it is, `play` makes it heard. [`report`] shows logs, whose format `load` and the benchmarks
+//! ([`table`]), foreign text made harmless, errors and signals. `client` talks to a server, `check` counts the
+//! losses of a stream and measures its latency, `play` makes it heard. [`report`] shows logs, whose format `load` and the benchmarks
 //! write too. The commands do not know each other: `listen`, `load`, `top`. `cli` reads the command line and runs one.
 
 pub mod table;

@@ -24,29 +24,25 @@ use self::gap_log::Limiter;
 use self::output::OutputFile;
 use self::progress::View;
 use self::reception::Reception;
-use self::summary::Summary;
 use self::timing::Timing;
 use crate::check::Notice;
 use crate::client::{Block, Message, WebSocket, connect};
 use crate::failure::{Failure, LOST, complain};
-use crate::play::{CHECK_INTERVAL, OpenOutput, Player};
+use crate::play::{CHECK_INTERVAL, OutputDevice, Player};
 use crate::signals::Signals;
 use crate::status_line::{REDRAW_INTERVAL, StatusLine};
 use crate::units;
 
 /// How long the first block may take, on top of the span of `--for`.
 const FIRST_BLOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often is checked whether all sound has been played: about a block.
+/// Interval of the checks whether all sound has been played: about a block.
 const PLAY_OUT_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Runs the command. The file is completed however it ends.
 pub(crate) async fn listen(args: ListenArgs) -> ExitCode {
     let mut session = match Session::begin(&args).await {
         Ok(session) => session,
-        Err(failure) => {
-            complain(&failure.to_string());
-            return ExitCode::FAILURE;
-        }
+        Err(failure) => return failure.exit(),
     };
     let mut outcome = session.run().await;
     if outcome.is_ok() {
@@ -62,19 +58,11 @@ pub(crate) async fn listen(args: ListenArgs) -> ExitCode {
         }
     };
     let played = session.player.as_ref().map(Player::stats);
-    let summary = Summary {
-        reception: &session.reception,
-        written: written.as_ref(),
-        timing: &session.timing,
-        played: played.as_ref(),
-    };
-    let _ = std::io::stdout().write_all(summary.text().as_bytes());
+    let summary = summary::text(&session.reception, &session.timing, played.as_ref(), written.as_ref());
+    let _ = std::io::stdout().write_all(summary.as_bytes());
     let ledger = &session.reception.ledger;
     match outcome {
-        Err(failure) => {
-            complain(&failure.to_string());
-            ExitCode::FAILURE
-        }
+        Err(failure) => failure.exit(),
         Ok(()) if args.strict && ledger.lost() > 0 => {
             complain(&format!("--strict: {} lost", units::count(ledger.lost(), "block")));
             ExitCode::from(LOST)
@@ -201,7 +189,7 @@ impl Session {
                 self.take_block(&block.map_err(|why| Failure::Message { number, why })?, now)
             }
             Message::Gap(gap) => {
-                let notices = self.reception.gap(&gap);
+                let notices = self.reception.ledger.gap(&gap);
                 self.log_notices(&notices, now);
                 Ok(())
             }
@@ -269,16 +257,16 @@ impl Session {
     }
 }
 
-/// Opens the stream, and what plays it. The device comes first: without one, the server need not be asked.
+/// Opens the stream, and before it the output device of `--play`: without a device, the server is left alone.
 async fn begin(args: &ListenArgs) -> Result<(WebSocket<TcpStream>, Option<Player>), Failure> {
-    let output = if args.play { Some(OpenOutput::open(args.play_buffer).await?) } else { None };
+    let output = if args.play { Some(OutputDevice::open(args.play_buffer).await?) } else { None };
     let tcp = connect(args.url.address()).await?;
     // Messages to the server are short and rare; held back they would spoil the measurement of its clock.
     let _ = tcp.set_nodelay(true);
     let stream = WebSocket::open(tcp, args.url.address(), &args.url.path_and_query()).await?;
     Block::check_payload(stream.payload())
         .map_err(|why| Failure::NotAStream { authority: args.url.address().authority().to_owned(), why })?;
-    let player = output.map(|output| Player::new(output, &stream.format())).transpose()?;
+    let player = output.map(|output| Player::new(output, stream.format(), args.play_buffer)).transpose()?;
     Ok((stream, player))
 }
 

@@ -2,7 +2,7 @@
 //! logs, so that its other tools read them too.
 
 pub(crate) mod args;
-pub mod command;
+pub(crate) mod command;
 pub mod log;
 pub mod page;
 pub mod percentiles;

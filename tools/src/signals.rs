@@ -14,10 +14,6 @@ pub(crate) struct Signals {
 
 impl Signals {
     /// Begins to watch them. Must run inside a runtime.
-    ///
-    /// # Errors
-    ///
-    /// If the system refuses a handler.
     pub(crate) fn watch() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,

@@ -1,6 +1,7 @@
 //! The standard error: a status line redrawn in place on a terminal, an ordinary log anywhere else.
 
 use std::io::{IsTerminal, Write, stderr};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// Fast enough to look alive, slow enough to be read.
@@ -32,8 +33,8 @@ pub(crate) enum Room {
 impl StatusLine {
     /// Makes the line of the process's stderr.
     pub(crate) fn stderr(now: Instant) -> Self {
-        let in_place = stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-        let has_colour = in_place && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let in_place = stderr().is_terminal() && can_redraw();
+        let has_colour = in_place && wants_colour();
         let next_at = if in_place { now } else { now + LOG_INTERVAL };
         Self { in_place, has_colour, is_drawn: false, next_at }
     }
@@ -64,7 +65,7 @@ impl StatusLine {
         }
     }
 
-    /// Removes the line, so that the terminal is free for what comes after.
+    /// Removes the line, so that other output can follow.
     pub(crate) fn clear(&mut self) {
         if self.is_drawn {
             write("\r\x1b[2K");
@@ -81,6 +82,21 @@ fn write(text: &str) {
 /// Returns the columns of the terminal now: it may have been resized since the last line.
 fn width() -> usize {
     let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
-    let asked = || rustix::termios::tcgetwinsize(stderr()).ok().map(|size| usize::from(size.ws_col));
-    told.filter(|&columns| columns > 0).or_else(|| asked().filter(|&columns| columns > 0)).unwrap_or(DEFAULT_WIDTH)
+    told.filter(|&columns| columns > 0).or_else(|| columns(stderr())).unwrap_or(DEFAULT_WIDTH)
+}
+
+/// Returns the columns of a terminal, if it is one.
+pub(crate) fn columns(terminal: impl AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+/// Returns whether the terminal can draw over its text.
+pub(crate) fn can_redraw() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Returns whether the user wants colours: not if `NO_COLOR` is set to anything (no-color.org).
+pub(crate) fn wants_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -46,6 +46,7 @@ use self::terminal::Screen;
 use crate::client::{Address, ApiClient, Disconnected};
 use crate::failure::{Failure, USAGE, complain, io_words};
 use crate::signals::Signals;
+use crate::status_line::columns;
 
 /// Messages end and the time without contact grows even if nothing comes.
 const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
@@ -58,10 +59,7 @@ pub(crate) async fn top(args: TopArgs) -> ExitCode {
     }
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            complain(&failure.to_string());
-            ExitCode::FAILURE
-        }
+        Err(failure) => failure.exit(),
     }
 }
 
@@ -77,7 +75,7 @@ async fn run(args: TopArgs) -> Result<(), Failure> {
     };
     let mut state = State::new(args.address.authority().to_owned(), Snapshot::new(status, rows, 0.0));
     if args.once {
-        let cells = terminal::columns().unwrap_or(once::DEFAULT_WIDTH);
+        let cells = columns(std::io::stdout()).unwrap_or(once::DEFAULT_WIDTH);
         // A reader that is gone is no failure.
         let _ = std::io::stdout().write_all(once::text(&state, cells).as_bytes());
         return Ok(());

@@ -21,7 +21,7 @@ fn expected_bits(sequences: impl IntoIterator<Item = u64>) -> Vec<u32> {
 }
 
 #[test]
-fn records_exactly_what_was_sent() {
+fn records_exactly_the_samples_that_were_sent() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("take.wav");
     let server = Scripted::stream((100..300).map(block).collect());
@@ -91,7 +91,7 @@ fn messages_may_be_split_anywhere() {
 }
 
 #[test]
-fn sixteen_bits_are_recorded_as_what_they_stand_for() {
+fn sixteen_bits_are_recorded_as_their_share_of_full_scale() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("take.wav");
     let integers = [0_i16, 1, -1, i16::MAX, i16::MIN, 16_384];

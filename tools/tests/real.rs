@@ -60,7 +60,7 @@ fn the_recording_has_the_bits_that_were_served() {
 /// The listener stands still until it has lost two seconds, comes back, and is then disconnected by the server, so that
 /// nothing is on its way when the two accounts are compared.
 #[test]
-fn a_listener_that_stood_still_counts_what_the_server_counts() {
+fn a_listener_that_stood_still_counts_as_the_server_does() {
     let server = Server::start(&["--source", "tone:440"]);
     let listening = Listening::start(&[&server.url("?name=slow&buffer=200ms"), "--strict"]);
     server.row_when("slow", |row| number(row, "delivered") > 20);

@@ -23,7 +23,8 @@ impl BlockSender for Engine {
     fn send(&mut self, blocks: usize, fill: &mut dyn FnMut(&mut Block)) {
         let now = Timestamp::now();
         for _ in 0..blocks {
-            let stamp = Stamp { sequence: self.fan_out.next_sequence(), captured_at: now, dispatched_at: now };
+            let stamp =
+                Stamp { sequence: self.fan_out.next_sequence(), captured_at: now, dispatched_at: now, preceding: 0 };
             self.fan_out.push_item(self.pool.fill(|item| {
                 item.stamp = stamp;
                 fill(&mut item.value);

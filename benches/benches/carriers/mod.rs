@@ -12,8 +12,8 @@ mod bus;
 mod crossbeam;
 mod disruptor;
 mod engine;
+mod handles;
 mod one_ring;
-mod pool;
 mod ringcast;
 mod tokio_broadcast;
 
@@ -21,7 +21,7 @@ use std::borrow::Borrow;
 
 use aircheck_engine::Timestamp;
 
-use pool::{HandleSender, Pool};
+use handles::{Pool, handle_sender};
 
 /// Samples of a block.
 pub(crate) const SAMPLES: usize = 480;
@@ -106,24 +106,29 @@ fn boxed<R: BlockReceiver + 'static>(receivers: impl IntoIterator<Item = R>) -> 
     receivers.into_iter().map(|receiver| Box::new(receiver) as Box<dyn BlockReceiver>).collect()
 }
 
-/// Reads all that `receive` has. `lost` translates its errors: into a number of lost blocks, or `None` where nothing is
-/// there.
-fn take_until_empty<B: Borrow<Block>, E>(
-    mut receive: impl FnMut() -> Result<B, E>,
-    read: &mut dyn FnMut(&Block),
-    lost: impl Fn(E) -> Option<u64>,
-) -> Taken {
-    let mut taken = Taken::default();
-    loop {
-        match receive() {
-            Ok(block) => {
-                read(block.borrow());
-                taken.blocks += 1;
+/// The consuming end of a library that gives one block at a time. `F` fails with the number of blocks that were lost, or
+/// with `None` where no block is there.
+struct OneByOne<F>(F);
+
+impl<B: Borrow<Block>, F: FnMut() -> Result<B, Option<u64>> + Send> BlockReceiver for OneByOne<F> {
+    fn take(&mut self, _: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken {
+        let mut taken = Taken::default();
+        loop {
+            match (self.0)() {
+                Ok(block) => {
+                    read(block.borrow());
+                    taken.blocks += 1;
+                }
+                Err(Some(blocks)) => taken.lost += blocks,
+                Err(None) => return taken,
             }
-            Err(error) => match lost(error) {
-                Some(blocks) => taken.lost += blocks,
-                None => return taken,
-            },
         }
     }
+}
+
+/// Makes a receiver of `receive`, which gives one block at a time: see [`OneByOne`].
+fn receiver<B: Borrow<Block> + 'static>(
+    receive: impl FnMut() -> Result<B, Option<u64>> + Send + 'static,
+) -> Box<dyn BlockReceiver> {
+    Box::new(OneByOne(receive))
 }

@@ -1,9 +1,10 @@
 //! ringcast: one shared ring of values.
 
-use ::ringcast::{Receiver, RecvError, Sender, bounded};
-use aircheck_engine::Timestamp;
+use std::iter;
 
-use super::{Block, BlockReceiver, BlockSender, Ends, Taken, boxed, take_until_empty};
+use ::ringcast::{RecvError, Sender, bounded};
+
+use super::{Block, BlockSender, Ends, receiver};
 
 struct Values {
     sender: Sender<Block>,
@@ -12,9 +13,16 @@ struct Values {
 
 pub(super) fn open(ring: usize, consumers: usize) -> Ends {
     let (sender, first) = bounded::<Block>(ring);
-    let mut receivers = vec![first];
-    receivers.extend((1..consumers).map(|_| sender.subscribe()));
-    (Box::new(Values { sender, batch: Vec::new() }), boxed(receivers))
+    let others = (1..consumers).map(|_| sender.subscribe());
+    let receivers = iter::once(first).chain(others).map(|mut values| {
+        let lost = |error| match error {
+            RecvError::Overrun { lost } => Some(lost as u64),
+            _ => None,
+        };
+        receiver(move || values.try_recv().map_err(lost))
+    });
+    let receivers = receivers.collect();
+    (Box::new(Values { sender, batch: Vec::new() }), receivers)
 }
 
 impl BlockSender for Values {
@@ -25,18 +33,5 @@ impl BlockSender for Values {
             [block] => self.sender.send(*block),
             blocks => drop(self.sender.send_batch(blocks)),
         }
-    }
-}
-
-impl BlockReceiver for Receiver<Block> {
-    fn take(&mut self, _: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken {
-        take_until_empty(
-            || self.try_recv(),
-            read,
-            |error| match error {
-                RecvError::Overrun { lost } => Some(lost as u64),
-                _ => None,
-            },
-        )
     }
 }

@@ -4,8 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use aircheck_benches::request;
-use tokio::io::AsyncReadExt as _;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 
 pub(crate) const BLOCK: Duration = Duration::from_millis(10);
 /// Of 480 frames, two channels, two bytes.
@@ -28,67 +33,28 @@ impl Received {
     }
 }
 
-/// Listens until the stream ends.
+/// Listens until the stream ends. A stream that breaks off is an error.
 pub(crate) async fn listen(address: SocketAddr) -> io::Result<Received> {
-    let mut stream = request(address, "GET", "/stream.wav").await?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await?);
+    let stream = TokioIo::new(TcpStream::connect(address).await?);
+    let (mut sender, connection) = http1::handshake(stream).await.map_err(io::Error::other)?;
+    // Ends with the body or with this listener.
+    tokio::spawn(connection);
+    let request = Request::get("/stream.wav").header(HOST, address.to_string()).body(Empty::<Bytes>::new());
+    let response = sender.send_request(request.map_err(io::Error::other)?).await.map_err(io::Error::other)?;
+    if response.status() != StatusCode::OK {
+        return Err(io::Error::other(format!("/stream.wav: {}", response.status())));
     }
-    if !head.starts_with(b"HTTP/1.1 200 ") {
-        return Err(io::Error::other(String::from_utf8_lossy(&head).into_owned()));
-    }
-    let mut chunks = Chunks::default();
-    let mut buffer = [0; 8192];
+    let mut body = response.into_body();
     let now = Instant::now();
     let mut received = Received { bytes: 0, first_at: now, last_at: now };
-    loop {
-        let read = stream.read(&mut buffer).await?;
-        if read == 0 {
-            return if chunks.ended { Ok(received) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
-        }
-        let data = chunks.data_in(&buffer[..read]);
-        if data > 0 {
-            received.last_at = Instant::now();
-        }
+    while let Some(frame) = body.frame().await {
+        let data = frame.map_err(io::Error::other)?.into_data().unwrap_or_default();
+        received.last_at = Instant::now();
         // The header may come some time before the first block.
         if received.bytes <= WAV_HEADER_BYTES {
             received.first_at = received.last_at;
         }
-        received.bytes += data;
+        received.bytes += data.len() as u64;
     }
-}
-
-/// A decoder of a body in HTTP/1.1 chunks (RFC 9112, section 7.1), without extensions and trailers.
-#[derive(Default)]
-struct Chunks {
-    /// Bytes of the current chunk that have not come yet.
-    left: usize,
-    /// The length that is being read, in hexadecimal digits.
-    length: Option<usize>,
-    ended: bool,
-}
-
-impl Chunks {
-    /// Takes the next `bytes`. Returns the number of bytes of data in them.
-    fn data_in(&mut self, mut bytes: &[u8]) -> u64 {
-        let mut data = 0;
-        while let Some(&byte) = bytes.first() {
-            let mut taken = 1;
-            if self.left > 0 {
-                taken = self.left.min(bytes.len());
-                self.left -= taken;
-                data += taken as u64;
-            } else if let Some(digit) = char::from(byte).to_digit(16) {
-                self.length = Some(self.length.unwrap_or(0) * 16 + digit as usize);
-            } else if byte == b'\n'
-                && let Some(length) = self.length.take()
-            {
-                self.left = length;
-                self.ended = length == 0;
-            }
-            bytes = &bytes[taken..];
-        }
-        data
-    }
+    Ok(received)
 }

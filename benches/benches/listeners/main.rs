@@ -3,9 +3,9 @@
 //! The server is the library's own `run`, in a process of its own (this program again, with [`SERVER`] set), so that
 //! the system's account of the process is of the server alone. It plays a 48 kHz stereo WAV in a loop. Its settings are
 //! the defaults, but for the history, which all listeners share: one second instead of ten, so that it is full before
-//! anything is measured. The listeners are plain TCP connections of this process, all on one thread, which read, take
-//! the chunks apart and count. After the window each is ended by `DELETE`, so that the server's final account, from
-//! `/metrics`, must match the received bytes exactly.
+//! anything is measured. The listeners are connections of this process, of hyper, all on one thread, which count the bytes
+//! that they receive. After the window each is ended by `DELETE`, so that the server's final account, from `/metrics`,
+//! must match the received bytes exactly.
 //!
 //! CPU is `utime + stime` of `/proc/PID/stat`, in ticks of 10 ms, over the window alone. Memory is `/proc/PID/status`;
 //! `RssAnon` is compared, because the system takes the program's own pages (the rest of `VmRSS`) away and reads them

@@ -7,6 +7,7 @@ use std::time::Duration;
 use aircheck_benches::{sum, tap};
 use aircheck_engine::{StreamOptions, SubscribeOptions, Timestamp};
 use hdrhistogram::Histogram;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::task::JoinHandle;
@@ -20,10 +21,11 @@ const PEER_RECEIVERS: usize = 16;
 /// The capture ring's blocks at this block length, rounded down to a power of two.
 const PEER_CAPACITY: usize = 256;
 
-pub(crate) const CONTENDERS: [Contender; 6] = [
+pub(crate) const CONTENDERS: [Contender; 7] = [
     Contender::Engine(1),
     Contender::Engine(16),
     Contender::Engine(64),
+    Contender::EngineApart(16),
     Contender::RingTaskBroadcast,
     Contender::Broadcast,
     Contender::Nothing,
@@ -34,6 +36,8 @@ pub(crate) const CONTENDERS: [Contender; 6] = [
 pub(crate) enum Contender {
     /// The engine with this many consumers.
     Engine(usize),
+    /// The same, with the dispatcher kept off the pushing thread's processor.
+    EngineApart(usize),
     /// The same copy into a ring, and the fan-out by a task.
     RingTaskBroadcast,
     /// The whole fan-out on the capture thread.
@@ -55,6 +59,7 @@ impl Contender {
     pub(crate) fn name(self) -> String {
         match self {
             Self::Engine(consumers) => format!("engine, {consumers} consumers"),
+            Self::EngineApart(consumers) => format!("engine, {consumers} consumers, dispatcher apart"),
             Self::RingTaskBroadcast => format!("ring, task, tokio broadcast, {PEER_RECEIVERS} receivers"),
             Self::Broadcast => format!("send of tokio broadcast, {PEER_RECEIVERS} receivers"),
             Self::Nothing => "plain copy, no consumers".into(),
@@ -63,7 +68,8 @@ impl Contender {
 
     pub(crate) fn measure(self, runtime: &Runtime, rhythm: Rhythm, clock: Duration) -> Calls {
         match self {
-            Self::Engine(consumers) => engine(runtime, consumers, rhythm, clock),
+            Self::Engine(consumers) => engine(runtime, consumers, rhythm, clock, false),
+            Self::EngineApart(consumers) => engine(runtime, consumers, rhythm, clock, true),
             Self::RingTaskBroadcast => ring_task_broadcast(runtime, rhythm, clock),
             Self::Broadcast => tokio_broadcast(runtime, rhythm, clock),
             Self::Nothing => {
@@ -76,9 +82,17 @@ impl Contender {
     }
 }
 
-fn engine(runtime: &Runtime, consumers: usize, rhythm: Rhythm, clock: Duration) -> Calls {
+fn engine(runtime: &Runtime, consumers: usize, rhythm: Rhythm, clock: Duration, is_apart: bool) -> Calls {
     let options = StreamOptions { block: BLOCK, history: Duration::from_millis(100), ..StreamOptions::default() };
+    let everywhere = sched_getaffinity(None);
+    if is_apart {
+        // The dispatcher's thread starts here and inherits this.
+        run_on(1);
+    }
     let (stream, mut capture) = tap(RATE_HZ, 2, options);
+    if is_apart {
+        run_on(0);
+    }
     let readers: Vec<_> = (0..consumers)
         .map(|_| {
             // As many blocks as the peers' channel holds.
@@ -102,6 +116,9 @@ fn engine(runtime: &Runtime, consumers: usize, rhythm: Rhythm, clock: Duration) 
     let spans = rhythm.run(clock, |number| {
         capture.write(black_box(&block), format.time_of(epoch, format.position(number)));
     });
+    if let Ok(everywhere) = everywhere {
+        let _ = sched_setaffinity(None, &everywhere);
+    }
     drop(capture);
     stream.wait();
     let mut delivered = 0;
@@ -113,6 +130,13 @@ fn engine(runtime: &Runtime, consumers: usize, rhythm: Rhythm, clock: Duration) 
     });
     let offered = rhythm.blocks() * consumers as u64;
     Calls { spans, offered, lost: offered - delivered }
+}
+
+/// Keeps the calling thread on one processor. Where there is none of this number, nothing changes.
+fn run_on(processor: usize) {
+    let mut only = CpuSet::new();
+    only.set(processor);
+    let _ = sched_setaffinity(None, &only);
 }
 
 /// Receivers of tokio's channel that read every sample, each a task that returns the number of blocks it got.

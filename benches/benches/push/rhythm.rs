@@ -7,8 +7,9 @@ use hdrhistogram::Histogram;
 
 /// The length of a block.
 pub(crate) const BLOCK: Duration = Duration::from_millis(1);
-/// The first calls of a turn are not counted: threads start, pages are touched.
-const WARM_UP: usize = 128;
+/// The first calls of a turn are not counted: threads start, and the first lap of a ring touches its memory. The longest
+/// ring, the capture ring, has 320 blocks.
+const WARM_UP: usize = 384;
 
 /// The times at which blocks come.
 #[derive(Clone, Copy)]

@@ -105,7 +105,7 @@ impl Schedule {
         let max_lateness = match arrival {
             Arrival::External => MAX_EXTERNAL_LATENESS,
             Arrival::Computed if is_live => MAX_COMPUTED_LATENESS,
-            // It goes as slowly as its consumers.
+            // The source goes as slowly as its consumers.
             Arrival::Computed => Duration::MAX,
         };
         Self { format, max_lateness, epoch: now, position: 0 }
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!((paused.captured_at, paused.restarts), (START + millis(90), true));
     }
 
-    /// Before, an hour of sound was computed and written in one burst.
+    /// Guards against an hour of sound that is computed and written in one burst.
     #[test]
     fn a_suspended_machine_does_not_catch_up() {
         let mut schedule = schedule(Arrival::Computed);

@@ -134,7 +134,7 @@ impl<R: Read + Send + 'static> Pull for Pcm<R> {
             return Err(failure);
         }
         let mut read = 0;
-        // Until there are whole frames: a pipe may return any number of bytes.
+        // Reads until there are whole frames: a pipe may return any number of bytes.
         while read == 0 || read % frame_bytes != 0 {
             let failure = match self.reader.read(&mut self.bytes[read..]) {
                 Ok(0) if read % frame_bytes == 0 => break,

@@ -23,7 +23,7 @@ impl fmt::Debug for Wav {
     }
 }
 
-/// The reason why a file can't be streamed.
+/// The reason why a file cannot be streamed.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {reason}", path = path.display())]
 pub struct WavError {
@@ -36,7 +36,7 @@ impl Wav {
     ///
     /// # Errors
     ///
-    /// When the file can't be read, is not a WAV file, has no channels, no rate or no sound, or has samples of another
+    /// When the file cannot be read, is not a WAV file, has no channels, no rate or no sound, or has samples of another
     /// kind.
     pub fn open(path: impl AsRef<Path>, looped: bool) -> Result<Self, WavError> {
         let path = path.as_ref().to_path_buf();
@@ -83,7 +83,7 @@ impl Pull for Wav {
     fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String> {
         let mut filled = self.read(samples)?;
         while self.looped && filled < samples.len() {
-            self.reader.seek(0).map_err(|error| format!("{}: can't start again: {error}", self.path.display()))?;
+            self.reader.seek(0).map_err(|error| format!("{}: cannot start again: {error}", self.path.display()))?;
             filled += self.read(&mut samples[filled..])?;
         }
         Ok(filled)
@@ -91,8 +91,8 @@ impl Pull for Wav {
 }
 
 fn open(path: &Path) -> Result<WavReader<BufReader<File>>, String> {
-    let mut file = File::open(path).map_err(|error| format!("can't be opened: {error}"))?;
-    let length = file.metadata().map_err(|error| format!("can't be read: {error}"))?.len();
+    let mut file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
+    let length = file.metadata().map_err(|error| format!("cannot be read: {error}"))?.len();
     let reader = read_header(&file)?;
     let spec = reader.spec();
     if spec.sample_rate == 0 {
@@ -102,9 +102,9 @@ fn open(path: &Path) -> Result<WavReader<BufReader<File>>, String> {
         return Err("has no sound in it".to_owned());
     }
     let frame_bytes = u64::from(spec.channels) * u64::from(spec.bits_per_sample.div_ceil(8));
-    let start = reader.into_inner().stream_position().map_err(|error| format!("can't be read: {error}"))?;
+    let start = reader.into_inner().stream_position().map_err(|error| format!("cannot be read: {error}"))?;
     let reader = {
-        file.rewind().map_err(|error| format!("can't be read: {error}"))?;
+        file.rewind().map_err(|error| format!("cannot be read: {error}"))?;
         read_header(&file)?
     };
     let there = length.saturating_sub(start) / frame_bytes;
@@ -115,11 +115,11 @@ fn open(path: &Path) -> Result<WavReader<BufReader<File>>, String> {
 }
 
 fn read_header(file: &File) -> Result<WavReader<BufReader<File>>, String> {
-    let file = file.try_clone().map_err(|error| format!("can't be read: {error}"))?;
+    let file = file.try_clone().map_err(|error| format!("cannot be read: {error}"))?;
     WavReader::new(BufReader::new(file)).map_err(|error| match error {
         // hound's own error for a file that ends too early has no code; the system's errors have one.
         hound::Error::IoError(io) if io.raw_os_error().is_none() => "is cut off inside its header".to_owned(),
-        hound::Error::IoError(io) => format!("can't be read: {io}"),
+        hound::Error::IoError(io) => format!("cannot be read: {io}"),
         error => format!(
             "is not a WAV file that can be read: {error} (a file recorded from a live stream has no length in its \
              header; ffmpeg -i FILE NEW.wav adds it)"

@@ -124,6 +124,9 @@ pub enum Fault {
     Network,
     /// At the listener: its machine has received sound that its program does not read.
     Listener,
+    /// A place that a newer server names.
+    #[serde(other)]
+    Unknown,
 }
 
 /// The reason why a listener's stream is over.

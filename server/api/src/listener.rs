@@ -1,8 +1,10 @@
 //! One listener as the API shows it.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{Fault, Rendition};
+use crate::Fault;
 
 /// A row of `/api/v1/listeners`. Times are Unix seconds, spans are seconds.
 ///
@@ -15,8 +17,8 @@ pub struct ListenerRow {
     pub name: String,
     /// Address and port of the connection's far end.
     pub remote: String,
-    /// The rendition that it listens to.
-    pub format: Rendition,
+    /// The name of the [`Rendition`](crate::Rendition) that it listens to; a newer server may have more of them.
+    pub format: Cow<'static, str>,
     /// The overflow policy.
     pub overflow: String,
     /// When it connected.
@@ -82,6 +84,9 @@ pub enum Verdict {
     Behind,
     /// It has used three quarters of its buffer or of its limit of lag.
     FarBehind,
+    /// A verdict of a newer server.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Latencies of one listener by stage, in seconds.
@@ -108,4 +113,21 @@ pub struct Percentiles {
     /// The maximum.
     #[serde(default)]
     pub max: Option<f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_with_names_of_a_newer_server_is_read() {
+        let row = serde_json::json!({
+            "id": 1, "name": "", "remote": "", "format": "mp3", "overflow": "pause", "connected_at": 0.0, "offered": 0,
+            "delivered": 0, "lost": 0, "queued": 0, "lag_seconds": 0.0, "lag_p50_seconds": null,
+            "lag_p99_seconds": null, "lag_max_seconds": null, "gaps": 0, "gap_max_blocks": 0, "socket_queued_bytes": 0,
+            "socket_queued_seconds": 0.0, "verdict": "hopeless", "fault": "proxy",
+        });
+        let row: ListenerRow = serde_json::from_value(row).unwrap();
+        assert_eq!((&*row.format, row.verdict, row.fault), ("mp3", Verdict::Unknown, Some(Fault::Unknown)));
+    }
 }

@@ -61,6 +61,9 @@ pub enum StreamState {
     Silent,
     /// The source has ended.
     Ended,
+    /// A state of a newer server.
+    #[serde(other)]
+    Unknown,
 }
 
 impl StreamState {
@@ -71,6 +74,7 @@ impl StreamState {
             Self::Live => "live",
             Self::Silent => "silent",
             Self::Ended => "ended",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -101,6 +105,9 @@ pub enum SourceKind {
     Demo,
     /// Samples from standard input.
     Stdin,
+    /// A kind of a newer server.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Rate, channels and block length of a stream.
@@ -172,4 +179,15 @@ pub struct RecordingStatus {
     /// The reason why nothing can be written now; `null` while the disk works.
     #[serde(default)]
     pub failing: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_and_sources_of_a_newer_server_are_read() {
+        assert_eq!(serde_json::from_str::<StreamState>(r#""fallback""#).unwrap(), StreamState::Unknown);
+        assert_eq!(serde_json::from_str::<SourceKind>(r#""nats""#).unwrap(), SourceKind::Unknown);
+    }
 }

@@ -26,7 +26,7 @@ impl Config {
             return Err(("max_lag", format!("must be at least {MIN_LAG_BLOCKS} blocks, {min_lag}, not {max_lag}")));
         }
         let mut without_effect = given.filter_map(|key| Some((key, self.unmet_condition(key)?)));
-        // `loop = false` says nothing that could be wrong.
+        // `loop = false` is right for every source.
         match without_effect.find(|(key, _)| *key != "loop" || self.capture.looped) {
             Some((key, condition)) => Err((key, format!("goes only with {condition}"))),
             None => Ok(()),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A setting, flag or file that is wrong: one line that names the place and says what would be right.
+/// A wrong setting, flag or file. The message is one line with the place, the fault and values that work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(String);
 

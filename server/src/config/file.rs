@@ -17,7 +17,7 @@ const MAX_BYTES: u64 = 1 << 20;
 /// Least similarity of a key to an unknown one, for a suggestion: one or two typing mistakes in ten letters.
 const MIN_SIMILARITY: f64 = 0.7;
 
-/// Returns the settings in a file, each with its line, in the file's order, so that the first mistake is told first.
+/// Returns the settings in a file, each with its line, in the file's order, so that the first mistake is reported first.
 pub(super) fn entries(path: &Path) -> Result<Vec<(&'static Setting, Value, usize)>, ConfigError> {
     let path_text = path.display().to_string();
     let text = read(path).map_err(|error| ConfigError::new(format!("cannot read {path_text}: {error}")))?;

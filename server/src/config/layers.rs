@@ -32,8 +32,8 @@ impl Layers {
         })
     }
 
-    /// Lays the environment over the earlier layers. An empty variable counts as not set: so container files and shells
-    /// write it.
+    /// Lays the environment over the earlier layers. An empty variable counts as not set, because container files and shells
+    /// write it so.
     pub(super) fn env(&mut self, lookup: impl Fn(&str) -> Option<OsString>) -> Result<(), ConfigError> {
         settings().iter().try_for_each(|setting| match lookup(&setting.env) {
             Some(value) if !value.is_empty() => self.set_text(setting, value, &setting.env),
@@ -58,7 +58,7 @@ impl Layers {
         }
     }
 
-    /// Sets a value. It is read here, on its own, so that a mistake in it is told even if a later layer hides it.
+    /// Sets a value. It is read here, on its own, so that a mistake in it is reported even if a later layer hides it.
     fn set(&mut self, setting: &'static Setting, value: Value, origin: Origin) -> Result<(), ConfigError> {
         Config::read(|key| (key == setting.key).then(|| value.clone()))
             .map_err(|error| ConfigError::new(format!("{} {error}", origin.subject)))?;

@@ -60,7 +60,7 @@ impl fmt::Display for Checked {
             .collect();
         let key_width = rows.iter().map(|(key, ..)| key.len()).max().unwrap_or(0);
         let value_width = rows.iter().map(|(_, value, _)| value.chars().count()).max().unwrap_or(0);
-        writeln!(f, "{} is good; with it would run:", self.path.display())?;
+        writeln!(f, "{} is valid and gives these settings:", self.path.display())?;
         for (key, value, origin) in &rows {
             writeln!(f, "  {key:key_width$}  {value:value_width$}  {origin}")?;
         }

@@ -74,12 +74,12 @@ pub struct CaptureConfig {
     )]
     #[serde(rename = "loop")]
     pub looped: bool,
-    /// Sample rate of the sound on stdin, or to ask an input device for, in Hz
+    /// Sample rate of the sound on stdin, or to request from an input device, in Hz
     // The engine's bounds; so are those of `channels` and `block`.
     #[arg(id = "rate", long = "rate", value_name = "HZ", help = format!("Sample rate in Hz {}", on_stdin(STDIN_RATE_HZ)))]
     #[serde(rename = "rate", default, deserialize_with = "Number::<1, 768_000, true>::some")]
     pub rate_hz: Option<u32>,
-    /// Channels of the sound on stdin, or to ask an input device for
+    /// Channels of the sound on stdin, or to request from an input device
     #[arg(long, value_name = "N", help = format!("Channels {}", on_stdin(STDIN_CHANNELS)))]
     #[serde(default, deserialize_with = "Number::<1, 32>::some")]
     pub channels: Option<u16>,
@@ -133,7 +133,7 @@ pub struct DeliveryConfig {
 pub struct RecorderConfig {
     /// Directory to record to, made if it is missing, or off; a lost block is silence in the file, and is listed in a
     /// second file beside it
-    // Off unless the operator asks for it, because a microphone is private.
+    // Off by default, because a microphone is private.
     #[arg(long, value_name = "DIR", default_value = "off")]
     #[serde(deserialize_with = "OrOff::<Directory>::deserialize")]
     pub record: Option<PathBuf>,
@@ -153,10 +153,10 @@ pub struct HttpConfig {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8700")]
     #[serde(deserialize_with = "Address::deserialize")]
     pub listen: SocketAddr,
-    /// Listeners at a time, 1 to 100000; further ones are told to come back later
-    // A listener is a file descriptor and, with the default buffer, at most 64 KiB: 100,000 are 6.5 GB.
+    /// Listeners at a time, 1 to 1048576, each of which takes an open file; further ones are refused and may try again later
+    // Linux's own ceiling of open files of a process (`fs.nr_open`).
     #[arg(long, value_name = "N", default_value = "1000")]
-    #[serde(deserialize_with = "Number::<1, 100_000>::deserialize")]
+    #[serde(deserialize_with = "Number::<1, 1_048_576>::deserialize")]
     pub max_listeners: usize,
     /// Connections that one address may have open at a time without those of listeners, 1 to 100000
     // A page takes one connection besides its stream, and six while it loads: some fifty pages behind one router.
@@ -175,7 +175,7 @@ pub struct HttpConfig {
 
 /// Returns the end of the help of a setting whose default depends on the source.
 fn on_stdin(default: impl Display) -> String {
-    format!("of the sound on stdin ({default} if not given), or to ask an input device for")
+    format!("of the sound on stdin ({default} if not given), or to request from an input device")
 }
 
 impl CaptureConfig {

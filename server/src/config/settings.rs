@@ -63,10 +63,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads settings from what `given` has for their keys, or else from their defaults.
+    /// Reads each setting from the value that `given` has for its key, or else from its default.
     ///
-    /// Each group reads the keys that it knows from the same flat table: serde's `flatten` would forget which type a text
-    /// is to become. Unknown keys are found before, where the line is known.
+    /// Each group reads the keys that it knows from the same flat table: serde's `flatten` would not pass on the
+    /// type that a text is read as. Unknown keys are refused before, where the line is known.
     pub(super) fn read(given: impl Fn(&str) -> Option<Value>) -> Result<Self, ValueError> {
         let values = settings().iter().filter_map(|setting| {
             let value = given(&setting.key).or_else(|| setting.default.clone().map(Value::Text))?;

@@ -53,8 +53,8 @@ fn expectation(takes: &dyn Expected) -> String {
 pub(super) enum Value {
     /// A value in a file, which must have the setting's type.
     Toml(toml::Value),
-    /// A text in a flag, a variable or a default, which becomes what the setting takes: a number, a switch or a list, which
-    /// has commas between its words.
+    /// A text in a flag, a variable or a default. It is read as the setting's type: a number, a switch, or a list with commas
+    /// between its words.
     Text(String),
 }
 

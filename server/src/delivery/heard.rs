@@ -1,14 +1,16 @@
 //! The reports of players about heard blocks, and the checks that they must pass.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 use aircheck_api::Heard;
 use aircheck_engine::{Stamp, Timestamp};
 
-/// Blocks whose capture time is kept for reports: 20 s of 10 ms, in 32 KB. A player with more in its own buffer is not
-/// live.
-const MAX_STAMPS: usize = 2048;
+/// Blocks that can be reported: 20 s of 10 ms. A player with more in its own buffer is not live.
+const MAX_BLOCKS: u64 = 2048;
+/// Runs of blocks, with gaps between them, that are remembered.
+const MAX_RUNS: usize = 64;
 /// How far a report may be ahead of the server's clock, because the player knows that clock only so well.
 const MAX_AHEAD: f64 = 0.1;
 /// Reports that count in any second. Our own players send two.
@@ -17,8 +19,8 @@ const MAX_REPORTS_PER_SECOND: usize = 5;
 /// Checks the reports of one player.
 #[derive(Debug, Default)]
 pub struct HeardReports {
-    /// Sequence numbers and capture times of the blocks that were sent last.
-    sent: VecDeque<(u64, Timestamp)>,
+    /// Sequence numbers of the blocks that were sent, without the gaps between them.
+    sent: VecDeque<Range<u64>>,
     /// The newest block that was reported.
     last: Option<u64>,
     /// When the reports of the last second came.
@@ -28,25 +30,35 @@ pub struct HeardReports {
 impl HeardReports {
     /// Notes that a block was sent to the player.
     pub fn sent(&mut self, stamp: Stamp) {
-        if self.sent.len() >= MAX_STAMPS {
+        let Stamp { sequence, .. } = stamp;
+        match self.sent.back_mut() {
+            Some(run) if run.end == stamp.first() => run.end = sequence + 1,
+            _ => self.sent.push_back(stamp.first()..sequence + 1),
+        }
+        if self.sent.len() > MAX_RUNS || self.sent[0].end + MAX_BLOCKS <= sequence {
             self.sent.pop_front();
         }
-        self.sent.push_back((stamp.sequence, stamp.captured_at));
     }
 
-    /// Returns how long after its capture the reported block was heard.
+    /// Returns how long after its capture the reported block was heard. `captured_at` knows when that was.
     ///
     /// # Errors
     ///
     /// A sentence that says why the report does not count: the block was not sent, it is not newer than the last one,
     /// the time cannot be, or reports come too often. So a player can put at most five values a second into histograms.
-    pub fn latency(&mut self, heard: Heard, now: Timestamp) -> Result<Duration, String> {
+    pub fn latency(
+        &mut self,
+        heard: Heard,
+        now: Timestamp,
+        captured_at: impl Fn(u64) -> Option<Timestamp>,
+    ) -> Result<Duration, String> {
         let Heard { sequence, at } = heard;
-        let captured_at = self
-            .sent
-            .binary_search_by_key(&sequence, |(sequence, _)| *sequence)
-            .map(|index| self.sent[index].1)
-            .map_err(|_| format!("heard: block {sequence} was not sent to you, or too long ago"))?;
+        let was_sent = self.sent.iter().any(|run| run.contains(&sequence))
+            && self.sent.back().is_some_and(|run| sequence + MAX_BLOCKS >= run.end);
+        let captured_at = was_sent
+            .then(|| captured_at(sequence))
+            .flatten()
+            .ok_or_else(|| format!("heard: block {sequence} was not sent to you, or too long ago"))?;
         if let Some(last) = self.last.filter(|last| sequence <= *last) {
             return Err(format!("heard: block {sequence} is not newer than {last}, which was reported before"));
         }
@@ -79,18 +91,21 @@ mod tests {
     fn reports(sequences: impl IntoIterator<Item = u64>) -> HeardReports {
         let mut reports = HeardReports::default();
         for sequence in sequences {
-            let captured_at = Timestamp::from_nanos(sequence * 10_000_000);
-            reports.sent(Stamp { sequence, captured_at, ..Stamp::default() });
+            reports.sent(Stamp { sequence, ..Stamp::default() });
         }
         reports
+    }
+
+    fn captured_at(sequence: u64) -> Option<Timestamp> {
+        Some(Timestamp::from_nanos(sequence * 10_000_000))
     }
 
     #[test]
     fn impossible_reports_are_refused() {
         for (sequence, at) in [(7, 0.5), (4, 0.5), (6, 0.01), (6, 1.2), (6, -1.0)] {
-            assert!(reports([5, 6, 9]).latency(Heard { sequence, at }, NOW).is_err(), "{sequence} {at}");
+            assert!(reports([5, 6, 9]).latency(Heard { sequence, at }, NOW, captured_at).is_err(), "{sequence} {at}");
         }
-        let latency = reports([5, 6, 9]).latency(Heard { sequence: 6, at: 0.5 }, NOW).unwrap();
+        let latency = reports([5, 6, 9]).latency(Heard { sequence: 6, at: 0.5 }, NOW, captured_at).unwrap();
         assert_eq!(latency.as_millis(), 440);
     }
 
@@ -98,7 +113,7 @@ mod tests {
     fn each_block_counts_once_and_in_order() {
         let mut reports = reports(0..50);
         let mut accepted = |sequence, millis| {
-            reports.latency(Heard { sequence, at: 0.9 }, NOW + Duration::from_millis(millis)).is_ok()
+            reports.latency(Heard { sequence, at: 0.9 }, NOW + Duration::from_millis(millis), captured_at).is_ok()
         };
         assert!(accepted(10, 0));
         assert!(!accepted(10, 1000), "a block that was reported");
@@ -112,7 +127,9 @@ mod tests {
         let report = |sequence| Heard { sequence, at: 20.0 };
         let start = Timestamp::from_nanos(20_000_000_000);
         let accepted = (0..2000)
-            .filter(|sequence| reports.latency(report(*sequence), start + Duration::from_millis(*sequence)).is_ok())
+            .filter(|sequence| {
+                reports.latency(report(*sequence), start + Duration::from_millis(*sequence), captured_at).is_ok()
+            })
             .count() as u64;
         assert_eq!(accepted, 2 * MAX_REPORTS_PER_SECOND as u64);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aircheck_api::Rendition;
-use aircheck_engine::{Precision, SharedRecorder};
+use aircheck_engine::{Precision, SharedHistogram};
 
 /// Lags and latencies are recorded up to this many microseconds: four and a half minutes.
 pub const MAX_MICROS: u64 = 1 << 28;
@@ -25,9 +25,9 @@ pub struct MountHistograms {
 #[derive(Debug)]
 pub struct RenditionHistograms {
     /// The lag of its listener at each block that was due, without the requested part.
-    pub lag_micros: SharedRecorder,
+    pub lag_micros: SharedHistogram,
     /// Blocks missing in a row.
-    pub gap_blocks: SharedRecorder,
+    pub gap_blocks: SharedHistogram,
     /// Latencies by stage, which all renditions share.
     pub stages: Arc<StageHistograms>,
 }
@@ -36,11 +36,11 @@ pub struct RenditionHistograms {
 #[derive(Debug)]
 pub struct StageHistograms {
     /// From the dispatch of a block to the listener's connection.
-    pub queue_micros: SharedRecorder,
+    pub queue_micros: SharedHistogram,
     /// From there until the listener's machine has acknowledged it.
-    pub socket_micros: SharedRecorder,
+    pub socket_micros: SharedHistogram,
     /// From the capture of a block until a player reports that it is heard.
-    pub ear_micros: SharedRecorder,
+    pub ear_micros: SharedHistogram,
 }
 
 impl RenditionHistograms {
@@ -48,8 +48,8 @@ impl RenditionHistograms {
     #[must_use]
     pub fn new(stages: Arc<StageHistograms>) -> Self {
         Self {
-            lag_micros: SharedRecorder::new(MAX_MICROS, Precision::TwoDigits),
-            gap_blocks: SharedRecorder::new(MAX_GAP_BLOCKS, Precision::TwoDigits),
+            lag_micros: SharedHistogram::new(MAX_MICROS, Precision::TwoDigits),
+            gap_blocks: SharedHistogram::new(MAX_GAP_BLOCKS, Precision::TwoDigits),
             stages,
         }
     }
@@ -57,7 +57,7 @@ impl RenditionHistograms {
 
 impl Default for StageHistograms {
     fn default() -> Self {
-        let micros = || SharedRecorder::new(MAX_MICROS, Precision::TwoDigits);
+        let micros = || SharedHistogram::new(MAX_MICROS, Precision::TwoDigits);
         Self { queue_micros: micros(), socket_micros: micros(), ear_micros: micros() }
     }
 }

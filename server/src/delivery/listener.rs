@@ -1,25 +1,32 @@
 //! One listener, from when it joins until it leaves: its settings, its account, its lag and its end.
 
+use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::Waker;
 use std::time::Duration;
 
 use aircheck_api::{EventKind, EventListener, LeaveReason, Rendition};
-use aircheck_engine::{EndReason, Overflow, Precision, Recorder, Snapshot, Tally, Timestamp};
-use atomic_waker::AtomicWaker;
-use tokio::sync::Notify;
+use aircheck_engine::{EndReason, Histogram, Overflow, Precision, Snapshot, Tally, Timestamp};
 
 use crate::delivery::histograms::{MAX_MICROS, RenditionHistograms, micros};
 use crate::delivery::lag::Lags;
+use crate::delivery::mailbox::Mailbox;
 use crate::delivery::socket::in_flight::InFlight;
-use crate::delivery::socket::tracked_stream::TrackedSocket;
+use crate::delivery::socket::tcp_info;
 use crate::delivery::standing::{Decision, Limits, Standing};
 use crate::mount::Mount;
+use crate::rendition::packet::Wire;
+use crate::rendition::packet_log::PacketLog;
 
 /// A listener's own lags are recorded up to this many blocks: eleven minutes of 10 ms, in 5 KB.
 const MAX_LAG_BLOCKS: u64 = 1 << 16;
+/// The kernel is asked about a connection once in so many bytes, besides the looks of the watch and of requests.
+const LOOK_BYTES: u64 = 8192;
+/// From this rate on, the kernel is asked at each packet. What it says about the receive window of a listener that gets
+/// samples as they are is understood if each change of it is seen; in compressed sound, the window shows next to nothing.
+const DENSE_BYTES_PER_SECOND: u64 = 50_000;
 /// How often a listener that is held, because too much waits below its ring, gets a single packet. Its acknowledgement
 /// shows whether the listener reads again: a receive window that was never half closed says nothing by itself.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
@@ -35,11 +42,14 @@ pub struct Listener {
     limits: Limits,
     connected_at: Timestamp,
     tally: Arc<Tally>,
-    socket: Arc<TrackedSocket>,
-    /// Closes the connection without the stream's end, for a listener that does not read.
-    hang_up: Arc<Notify>,
-    /// Wakes a body that gathers, so that the end does not wait for the pause between two writes.
-    end_waker: AtomicWaker,
+    remote: SocketAddr,
+    /// Of the shard that writes to its connection.
+    mailbox: Arc<Mailbox>,
+    look_bytes: u64,
+    /// Whether its connection is to be closed without the stream's end, because it does not read.
+    must_hang_up: AtomicBool,
+    /// Whether something waits for it, in its ring or below, so that it is looked at more often.
+    has_backlog: AtomicBool,
     /// Whether it has fallen behind and not caught up since.
     is_behind: AtomicBool,
     /// Whether it was ended for being further behind than its limit.
@@ -47,22 +57,27 @@ pub struct Listener {
     downstream: Mutex<Downstream>,
     /// The lag without the requested part, in blocks, and stage `socket`, in microseconds and to a sixteenth, because there
     /// may be a thousand of these. Recorded while `downstream` is locked.
-    lag_blocks: Recorder,
-    socket_micros: Recorder,
+    lag_blocks: Histogram,
+    socket_micros: Histogram,
     /// Stage `ear`, of a listener whose player reports it.
-    ear_micros: OnceLock<Recorder>,
+    ear_micros: OnceLock<Histogram>,
     histograms: Arc<RenditionHistograms>,
 }
 
-/// The state of the listener below its ring: packets in flight, and lags that have been counted. Locked for less than a microsecond at a time, never across a wait.
-#[derive(Debug, Default)]
-struct Downstream {
-    in_flight: InFlight,
+/// The state of the listener below its ring: bytes in flight, and lags that have been counted. Locked for a look or a write
+/// at a time, never across a wait.
+#[derive(Debug)]
+pub(super) struct Downstream {
+    pub(super) in_flight: InFlight,
+    /// Its connection; `None` before the shard has it, and once it is closed.
+    socket: Option<RawFd>,
     /// Known once the fan-out has admitted the listener.
     lags: Option<Lags>,
-    written_at: Timestamp,
-    /// When the socket was asked last.
-    followed_at: Option<Timestamp>,
+    /// When the socket was asked last, and how many blocks were between ring and program then.
+    looked_at: Timestamp,
+    /// How many bytes had been written then.
+    looked_at_byte: u64,
+    backlog: u64,
 }
 
 /// The settings and the connection of a listener that joins.
@@ -82,16 +97,25 @@ pub struct JoinRequest {
     pub limits: Limits,
     /// The account of its ring.
     pub tally: Arc<Tally>,
-    /// Its connection.
-    pub socket: Arc<TrackedSocket>,
-    /// Closes its connection.
-    pub hang_up: Arc<Notify>,
+    /// The far end of its connection.
+    pub remote: SocketAddr,
+    /// How the connection carries packets.
+    pub wire: Wire,
+    /// How many bytes a second that is, nearly.
+    pub bytes_per_second: u64,
+    /// Where the packets of its encoder end.
+    pub log: Arc<PacketLog>,
+    /// Of the shard that will write to its connection.
+    pub mailbox: Arc<Mailbox>,
 }
 
 impl Listener {
     /// Makes a listener that connects now.
     pub(super) fn new(id: u64, request: JoinRequest) -> Self {
-        let JoinRequest { name, mount, rendition, histograms, overflow, limits, tally, socket, hang_up } = request;
+        let look_bytes = if request.bytes_per_second < DENSE_BYTES_PER_SECOND { LOOK_BYTES } else { 1 };
+        let JoinRequest {
+            name, mount, rendition, histograms, overflow, limits, tally, remote, wire, log, mailbox, ..
+        } = request;
         Self {
             id,
             name,
@@ -101,14 +125,23 @@ impl Listener {
             limits,
             connected_at: Timestamp::now(),
             tally,
-            socket,
-            hang_up,
-            end_waker: AtomicWaker::new(),
+            remote,
+            mailbox,
+            look_bytes,
+            must_hang_up: AtomicBool::new(false),
+            has_backlog: AtomicBool::new(false),
             is_behind: AtomicBool::new(false),
             is_too_late: AtomicBool::new(false),
-            downstream: Mutex::default(),
-            lag_blocks: Recorder::new(MAX_LAG_BLOCKS, Precision::TwoDigits),
-            socket_micros: Recorder::new(MAX_MICROS, Precision::OneDigit),
+            downstream: Mutex::new(Downstream {
+                in_flight: InFlight::new(log, wire),
+                socket: None,
+                lags: None,
+                looked_at: Timestamp::default(),
+                looked_at_byte: 0,
+                backlog: 0,
+            }),
+            lag_blocks: Histogram::new(MAX_LAG_BLOCKS, Precision::TwoDigits),
+            socket_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
             ear_micros: OnceLock::new(),
             histograms,
         }
@@ -156,10 +189,10 @@ impl Listener {
         self.connected_at
     }
 
-    /// Returns its connection.
+    /// Returns the far end of its connection.
     #[must_use]
-    pub fn socket(&self) -> &TrackedSocket {
-        &self.socket
+    pub fn remote(&self) -> SocketAddr {
+        self.remote
     }
 
     /// Returns the account of its ring.
@@ -168,15 +201,15 @@ impl Listener {
         &self.tally
     }
 
-    pub(super) fn lag_blocks(&self) -> &Recorder {
+    pub(super) fn lag_blocks(&self) -> &Histogram {
         &self.lag_blocks
     }
 
-    pub(super) fn socket_micros(&self) -> &Recorder {
+    pub(super) fn socket_micros(&self) -> &Histogram {
         &self.socket_micros
     }
 
-    pub(super) fn ear_micros(&self) -> Option<&Recorder> {
+    pub(super) fn ear_micros(&self) -> Option<&Histogram> {
         self.ear_micros.get()
     }
 
@@ -186,7 +219,7 @@ impl Listener {
             id: self.id,
             name: self.name.clone(),
             format: self.rendition,
-            remote: self.socket.remote().to_string(),
+            remote: self.remote.to_string(),
         };
         self.mount.events().publish(Some(listener), kind);
     }
@@ -195,17 +228,6 @@ impl Listener {
     #[must_use]
     pub fn is_ending(&self) -> bool {
         self.tally.is_closing() || self.tally.end_reason().is_some()
-    }
-
-    /// Registers a task to be woken once the listener [is ending](Self::is_ending), which the watch sees. The caller must
-    /// check again after this.
-    pub fn wake_at_end(&self, waker: &Waker) {
-        self.end_waker.register(waker);
-    }
-
-    /// Wakes the task that waits for the end.
-    pub fn wake_for_end(&self) {
-        self.end_waker.wake();
     }
 
     /// Returns whether its stream is over, although it may not have read the end yet.
@@ -237,15 +259,51 @@ impl Listener {
         self.is_behind.store(is_behind, Ordering::Release);
     }
 
+    /// Ends its stream: it gets the end next, whatever is queued.
+    pub fn close(&self) {
+        self.tally.close();
+        self.mailbox.look_at(self.id);
+    }
+
     /// Closes its connection as it is.
     pub fn hang_up(&self) {
-        self.hang_up.notify_one();
+        self.must_hang_up.store(true, Ordering::Release);
+        self.mailbox.look_at(self.id);
+    }
+
+    /// Returns whether its connection is to be closed as it is.
+    #[must_use]
+    pub fn must_hang_up(&self) -> bool {
+        self.must_hang_up.load(Ordering::Acquire)
     }
 
     /// Ends its stream, because it is further behind than its limit.
     pub fn end_as_too_late(&self) {
         self.is_too_late.store(true, Ordering::Release);
-        self.tally.close();
+        self.close();
+    }
+
+    /// Returns whether something waits for it, so that it should be looked at soon again.
+    #[must_use]
+    pub fn has_backlog(&self) -> bool {
+        self.has_backlog.load(Ordering::Relaxed)
+    }
+
+    /// Notes that its connection takes no more bytes at the moment.
+    pub(super) fn note_full_socket(&self) {
+        self.has_backlog.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes over its connection, on which other responses took `written` bytes before.
+    pub(super) fn attach(&self, socket: RawFd, written: u64) {
+        let mut downstream = self.downstream();
+        downstream.socket = Some(socket);
+        downstream.in_flight.begin(written);
+    }
+
+    /// Gives up its connection, which is about to be closed.
+    pub(super) fn detach(&self) {
+        self.downstream().socket = None;
     }
 
     /// Decides what is done with its next packet.
@@ -253,6 +311,12 @@ impl Listener {
     pub fn decide(&self, now: Timestamp) -> Decision {
         let Some(max_lag) = self.limits.max_lag else { return Decision::Deliver };
         let mut downstream = self.downstream();
+        // By the last look at its connection, it is at most so far behind.
+        let next = self.tally.snapshot();
+        let reached = downstream.in_flight.reached(next.next_sequence);
+        if next.lag_items + (next.next_sequence - reached.read) <= max_lag {
+            return Decision::Deliver;
+        }
         let standing = self.look(&mut downstream, now);
         if standing.unrequested() <= max_lag {
             Decision::Deliver
@@ -260,39 +324,41 @@ impl Listener {
             Decision::End
         } else {
             let below = (standing.socket + standing.unread).saturating_sub(standing.burst);
-            let is_probe = standing.socket == 0 && now.since(downstream.written_at) >= PROBE_INTERVAL;
+            let is_probe = standing.socket == 0 && now.since(downstream.in_flight.written_at()) >= PROBE_INTERVAL;
             if below <= max_lag || is_probe { Decision::SkipToLive } else { Decision::Hold }
         }
     }
 
-    /// Records that a packet was taken from its ring. `numbers` begins with the blocks lost before the packet, `ring_lag`
-    /// is how many blocks it was behind the live head, and `queued` is the time since its dispatch.
-    pub fn record_taken(&self, numbers: Range<u64>, ring_lag: u64, queued: Duration, now: Timestamp) {
+    /// Records that packets were taken from its ring. `numbers` begins with the blocks lost before them, `ring_lag` is how
+    /// many blocks the last one was behind the live head, and `queued` is the time since the dispatch of the first.
+    pub(super) fn record_taken(
+        &self,
+        downstream: &mut Downstream,
+        numbers: Range<u64>,
+        ring_lag: u64,
+        queued: Duration,
+        now: Timestamp,
+    ) {
         self.histograms.stages.queue_micros.record(micros(queued));
-        let mut downstream = self.downstream();
-        self.follow(&mut downstream, now);
-        let Downstream { in_flight, lags, .. } = &mut *downstream;
-        if let Some(lags) = lags {
-            // The position up to which it had read before this packet, and the gap before it, were on their way.
-            let read = in_flight.reached(numbers.start).read;
-            let lag = ring_lag + numbers.start.saturating_sub(read);
+        if downstream.in_flight.written() >= downstream.looked_at_byte + self.look_bytes {
+            self.follow(downstream, now);
+            // The gap before the packets is on its way, too.
+            downstream.backlog = numbers.start - downstream.in_flight.reached(numbers.start).read;
+        }
+        self.begin_lags(downstream, now);
+        if let Some(lags) = &mut downstream.lags {
+            // What was below the ring at the last look is taken to be there still.
+            let read = numbers.start.saturating_sub(downstream.backlog);
+            let lag = ring_lag + numbers.start - read;
             lags.record_taken(numbers, lag, read, now, |lags, times| self.record_lags(lags, times));
         }
-    }
-
-    /// Records that `bytes` bytes are written to its connection, which bring it past `numbers`. They carry `blocks` blocks:
-    /// none if they are silence in place of lost ones.
-    pub fn record_write(&self, numbers: Range<u64>, bytes: usize, blocks: u64, now: Timestamp) {
-        let mut downstream = self.downstream();
-        downstream.in_flight.write(numbers, bytes, blocks, self.socket.begin_write(), now);
-        downstream.written_at = now;
     }
 
     /// Records the report of the listener's player that a block was heard `latency` after its capture. Only one task at a time
     /// may call this.
     pub fn record_heard(&self, latency: Duration) {
         self.histograms.stages.ear_micros.record(micros(latency));
-        let own = self.ear_micros.get_or_init(|| Recorder::new(MAX_MICROS, Precision::OneDigit));
+        let own = self.ear_micros.get_or_init(|| Histogram::new(MAX_MICROS, Precision::OneDigit));
         own.record(micros(latency));
     }
 
@@ -315,15 +381,22 @@ impl Listener {
         standing
     }
 
-    /// Follows its packets to where they are now. A second call for the same moment does not ask the kernel again.
+    /// Asks the kernel where the bytes in flight are now.
     fn follow(&self, downstream: &mut Downstream, now: Timestamp) {
-        if downstream.followed_at.replace(now) == Some(now) {
+        self.begin_lags(downstream, now);
+        if downstream.looked_at == now {
             return;
         }
-        downstream.in_flight.advance(&self.socket.state(), now, |span| {
+        (downstream.looked_at, downstream.looked_at_byte) = (now, downstream.in_flight.written());
+        let Some(info) = downstream.socket.and_then(tcp_info::state) else { return };
+        if let Some(span) = downstream.in_flight.advance(&info, now) {
             self.socket_micros.record(micros(span));
             self.histograms.stages.socket_micros.record(micros(span));
-        });
+        }
+        downstream.in_flight.set_mark();
+    }
+
+    fn begin_lags(&self, downstream: &mut Downstream, now: Timestamp) {
         if downstream.lags.is_none() && self.tally.is_attached() {
             let Snapshot { first_sequence, burst_items, .. } = self.tally.snapshot();
             downstream.lags = Some(Lags::new(first_sequence, burst_items, now));
@@ -333,20 +406,22 @@ impl Listener {
     /// Returns its account. A block counts as delivered once all of it is written.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let written = self.downstream().in_flight.written_blocks(self.socket.flushed_bytes());
+        let written = self.downstream().in_flight.written_blocks();
         with_delivered(self.tally.snapshot(), written)
     }
 
     fn look(&self, downstream: &mut Downstream, now: Timestamp) -> Standing {
         self.follow(downstream, now);
-        let Downstream { in_flight, lags, .. } = downstream;
-        let written = in_flight.written_blocks(self.socket.flushed_bytes());
+        let Downstream { in_flight, lags, backlog, .. } = downstream;
+        let written = in_flight.written_blocks();
         let snapshot = self.tally.snapshot();
         let next = snapshot.next_sequence;
         let reached = in_flight.reached(next);
         let (socket, unread) = (next.saturating_sub(reached.acked), reached.acked.saturating_sub(reached.read));
         let lag = snapshot.lag_items + socket + unread;
         let burst = lags.as_mut().map_or(0, |lags| lags.burst_of(lag, now));
+        *backlog = socket + unread;
+        self.has_backlog.store(*backlog > 0 || snapshot.queued > 0, Ordering::Relaxed);
         Standing {
             snapshot: with_delivered(snapshot, written),
             undelivered: snapshot.lag_items,
@@ -354,9 +429,9 @@ impl Listener {
             socket,
             unread,
             burst,
-            queued_bytes: in_flight.queued_bytes(),
-            socket_packets: in_flight.socket_packets(),
-            unread_packets: in_flight.unread_packets(),
+            ring_bytes: in_flight.bytes_of(snapshot.queued),
+            socket_bytes: in_flight.queued_bytes(),
+            unread_bytes: in_flight.unread_bytes(),
             is_window_limited: in_flight.is_window_limited(),
             waiting: in_flight.waiting_since().map_or(Duration::ZERO, |since| now.since(since)),
         }
@@ -373,7 +448,8 @@ impl Listener {
         }
     }
 
-    fn downstream(&self) -> MutexGuard<'_, Downstream> {
+    /// Locks its state below its ring.
+    pub(super) fn downstream(&self) -> MutexGuard<'_, Downstream> {
         self.downstream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -101,6 +101,18 @@ impl Listeners {
         self.state().present.values().cloned().collect()
     }
 
+    /// Returns the present listeners for which `is_due` holds.
+    #[must_use]
+    pub fn select(&self, is_due: impl Fn(&Listener) -> bool) -> Vec<Arc<Listener>> {
+        self.state().present.values().filter(|listener| is_due(listener)).cloned().collect()
+    }
+
+    /// Returns whether a listener is present.
+    #[must_use]
+    pub fn is_present(&self, id: u64) -> bool {
+        self.state().present.contains_key(&id)
+    }
+
     /// Returns the number of listeners that are present.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -126,7 +138,7 @@ impl Listeners {
     #[must_use]
     pub fn disconnect(&self, id: u64) -> bool {
         let Some(listener) = self.state().present.get(&id).cloned() else { return false };
-        listener.tally().close();
+        listener.close();
         true
     }
 

@@ -1,6 +1,6 @@
 //! The socket below a listener.
 
 pub(crate) mod in_flight;
+pub mod options;
 pub mod receive_window;
 pub mod tcp_info;
-pub mod tracked_stream;

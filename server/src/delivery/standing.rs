@@ -31,12 +31,12 @@ pub struct Standing {
     pub unread: u64,
     /// The requested part of the whole lag.
     pub burst: u64,
+    /// Bytes of the blocks that are queued in the ring, nearly.
+    pub ring_bytes: u64,
     /// Bytes that were handed over and are not acknowledged.
-    pub queued_bytes: u64,
-    /// Packets that are not acknowledged.
-    pub socket_packets: u64,
-    /// Packets that are acknowledged and unread.
-    pub unread_packets: u64,
+    pub socket_bytes: u64,
+    /// Bytes that are acknowledged and unread.
+    pub unread_bytes: u64,
     /// Whether the listener's machine keeps packets from being sent: its receive window is too small.
     pub is_window_limited: bool,
     /// How long the oldest unacknowledged packet has waited.
@@ -82,8 +82,8 @@ impl Standing {
     /// Returns where the cause of the lag is.
     #[must_use]
     pub fn fault(&self) -> Fault {
-        // Compared in packets: a packet that follows a gap stands for many blocks.
-        if self.is_window_limited || self.unread_packets > self.socket_packets + self.snapshot.queued {
+        // Compared in bytes: a packet that follows a gap stands for many blocks.
+        if self.is_window_limited || self.unread_bytes > self.socket_bytes + self.ring_bytes {
             Fault::Listener
         } else if self.socket > 0 {
             Fault::Network
@@ -117,9 +117,9 @@ mod tests {
             socket,
             unread,
             burst,
-            queued_bytes: 0,
-            socket_packets: socket,
-            unread_packets: unread,
+            ring_bytes: 0,
+            socket_bytes: socket,
+            unread_bytes: unread,
             is_window_limited: false,
             waiting: Duration::ZERO,
         }

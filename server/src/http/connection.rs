@@ -1,28 +1,31 @@
 //! One connection, from its first byte to its last.
 
 use std::convert::Infallible;
+use std::future::{Future, pending, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use crate::delivery::socket::tracked_stream::TrackedStream;
+use crate::delivery::socket::options::prepare;
 use crate::http::connections::Place;
 use crate::http::context::Context;
+use crate::http::counted_stream::{CountedStream, Written};
+use crate::http::head::response_head;
 use crate::http::refusal;
-use crate::http::reply::Reply;
 use crate::http::routes;
 use crate::http::server::Server;
 use crate::telemetry::metrics::RefusalReason;
@@ -87,71 +90,96 @@ pub(super) async fn serve(
         return refusals.refuse(&server, stream);
     }
     // Fails if the other side is gone.
-    let Ok(stream) = TrackedStream::new(stream, remote) else { return };
-    let context = Arc::new(Context {
-        local,
-        socket: Arc::clone(stream.socket()),
-        hang_up: Arc::new(Notify::new()),
-        place,
-        closing: closing.clone(),
-    });
+    if prepare(&stream).is_err() {
+        return;
+    }
+    let stream = CountedStream::new(stream);
+    let written = Arc::clone(stream.written());
+    let context = Arc::new(Context { local, remote, place, closing: closing.clone(), joined: Mutex::default() });
     let of_requests = Arc::clone(&context);
-    let service = service_fn(move |mut request| {
+    let shards = Arc::clone(server.shards());
+    let service = service_fn(move |request: Request<Incoming>| {
         let (server, context) = (Arc::clone(&server), Arc::clone(&of_requests));
         async move {
             context.place.begin_answer(Instant::now());
-            let reply = routes::answer(&server, &context, &mut request).await;
-            Ok::<_, Infallible>(ReplyBody::of(reply, context))
+            let request = request.map(drop);
+            let reply = routes::answer(&server, &context, &request).await;
+            if let Some(mut joined) = context.take_joined() {
+                let mut head = response_head(request.version(), reply);
+                head.append(&mut joined.head);
+                joined.head = head;
+                context.join(joined);
+                // The connection is taken out of hyper's hands.
+                return pending().await;
+            }
+            Ok::<_, Infallible>(reply.map(|body| ReplyBody { body, context }))
         }
     });
-    let serving = http1::Builder::new()
+    let mut serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    tokio::pin!(serving);
-    let ended = async {
-        let is_evicted = tokio::select! {
-            result = &mut serving => return result,
-            () = context.place.evicted() => true,
-            _ = closing.wait_for(|closing| *closing) => false,
-        };
-        serving.as_mut().graceful_shutdown();
-        if is_evicted { timeout(EVICTION_TIMEOUT, serving).await.unwrap_or(Ok(())) } else { serving.await }
+        .serve_connection(TokioIo::new(stream), service);
+    let mut ended = None;
+    let time_left = tokio::select! {
+        it_ended = answer_requests(&mut serving, &context, &written) => {
+            ended = Some(it_ended);
+            Duration::ZERO
+        }
+        () = context.place.evicted() => EVICTION_TIMEOUT,
+        // The server closes what is left some seconds later.
+        _ = closing.wait_for(|closing| *closing) => Duration::MAX,
     };
-    tokio::select! {
-        result = ended => {
-            if let Err(error) = result {
-                tracing::debug!(%remote, "connection ended: {error}");
+    if ended.is_none() {
+        Pin::new(&mut serving).graceful_shutdown();
+        ended = timeout(time_left, answer_requests(&mut serving, &context, &written)).await.ok();
+    }
+    match ended {
+        Some(Ended::Stream(bytes)) => {
+            let parts = serving.into_parts();
+            let stream = parts.io.into_inner().into_inner().into_std();
+            if let (Some(joined), Ok(stream)) = (context.take_joined(), stream) {
+                shards.add(joined.into_session(stream, bytes, &parts.read_buf, closing));
             }
         }
-        () = context.hang_up.notified() => {
-            tracing::info!(%remote, "closed the connection of a listener that did not read the end of its stream");
-        }
+        Some(Ended::Closed(Err(error))) => tracing::debug!(%remote, "connection ended: {error}"),
+        Some(Ended::Closed(Ok(()))) | None => {}
     }
+}
+
+/// The end of a connection as one that answers requests.
+enum Ended {
+    /// It is closed.
+    Closed(hyper::Result<()>),
+    /// It becomes a stream, after so many bytes of other responses.
+    Stream(u64),
+}
+
+/// Answers requests until the connection closes, or becomes a listener's and everything before is written.
+async fn answer_requests<C>(serving: &mut C, context: &Context, written: &Written) -> Ended
+where
+    C: Future<Output = hyper::Result<()>> + Unpin,
+{
+    poll_fn(|task| match Pin::new(&mut *serving).poll(task) {
+        Poll::Ready(result) => Poll::Ready(Ended::Closed(result)),
+        Poll::Pending => match written.flushed_bytes().filter(|_| context.has_joined()) {
+            Some(bytes) => Poll::Ready(Ended::Stream(bytes)),
+            None => Poll::Pending,
+        },
+    })
+    .await
 }
 
 /// The body of a reply. The connection has answered when this is dropped: complete, or given up.
 struct ReplyBody {
     body: UnsyncBoxBody<Bytes, Infallible>,
-    /// `None` if the connection becomes a WebSocket, whose answer goes on.
-    context: Option<Arc<Context>>,
-}
-
-impl ReplyBody {
-    fn of(reply: Reply, context: Arc<Context>) -> Response<Self> {
-        let context = (reply.status() != StatusCode::SWITCHING_PROTOCOLS).then_some(context);
-        reply.map(|body| Self { body, context })
-    }
+    context: Arc<Context>,
 }
 
 impl Drop for ReplyBody {
     fn drop(&mut self) {
-        if let Some(context) = &self.context {
-            context.place.end_answer(Instant::now());
-        }
+        self.context.place.end_answer(Instant::now());
     }
 }
 

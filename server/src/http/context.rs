@@ -1,22 +1,40 @@
 //! What a request knows about its connection.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
-use crate::delivery::socket::tracked_stream::TrackedSocket;
+use crate::delivery::session::Joined;
 use crate::http::connections::Place;
 
-/// A connection as its requests see it. It exists for as long as the connection, also as a WebSocket.
+/// A connection as its requests see it, until it closes or is handed to a shard.
 #[derive(Debug)]
 pub(super) struct Context {
     /// The address at which the server listens.
     pub(super) local: SocketAddr,
-    pub(super) socket: Arc<TrackedSocket>,
-    /// Closes the connection as it is.
-    pub(super) hang_up: Arc<Notify>,
+    /// The far end.
+    pub(super) remote: SocketAddr,
     pub(super) place: Place,
     /// Becomes true when the server ends. The end waits until every receiver is dropped.
     pub(super) closing: watch::Receiver<bool>,
+    /// The listener that the connection is about to become.
+    pub(super) joined: Mutex<Option<Joined>>,
+}
+
+impl Context {
+    /// Sets the listener that the connection becomes once the answer is made.
+    pub(super) fn join(&self, joined: Joined) {
+        *self.joined.lock().unwrap_or_else(PoisonError::into_inner) = Some(joined);
+    }
+
+    /// Takes the listener that the connection becomes, if it becomes one.
+    pub(super) fn take_joined(&self) -> Option<Joined> {
+        self.joined.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Returns whether the connection is to be handed to a shard.
+    pub(super) fn has_joined(&self) -> bool {
+        self.joined.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
 }

@@ -28,6 +28,12 @@ const BEHIND_SHARE: u32 = 4;
 /// gathering alone never makes it look so.
 const GATHER_SHARE: u32 = 2 * BEHIND_SHARE;
 
+/// The lengths of sound that are gathered. They are few, because all listeners with the same length share packets, and each
+/// length in use has an encoder.
+const GATHER_MILLIS: [u64; 9] = [10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+/// The sound in a page of Opus. Players buffer a second anyway, and ten blocks cost one page header and one system call.
+const DEFAULT_OPUS_GATHER: Duration = Duration::from_millis(100);
+
 /// The replacement of lost blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gaps {
@@ -166,7 +172,7 @@ impl Query {
                 Some(PcmEncoding::F32Le) => return Err("sample: flac takes s16le and s24le".to_owned()),
             },
             Rendition::WebSocket => match payload.unwrap_or(Payload::F32) {
-                Payload::Opus => Encoding::Opus { bitrate },
+                Payload::Opus => Encoding::OpusMessages { bitrate },
                 payload => Encoding::Message(payload),
             },
         })
@@ -186,21 +192,28 @@ impl Query {
         }
     }
 
-    /// Returns how much sound is gathered for a listener of `rendition`.
+    /// Returns how much sound is gathered for a listener of `rendition`: of the lengths that listeners share
+    /// ([`GATHER_MILLIS`]) the one that is nearest to `gather`. Opus has pages of [`DEFAULT_OPUS_GATHER`] if there is none,
+    /// or the longest that fit into its buffer.
     ///
     /// # Errors
     ///
     /// A sentence, if that is too much, or if the rendition does not gather.
     pub(super) fn gather(&self, rendition: Rendition, config: &Config) -> Result<Duration, String> {
-        let Some(gather) = self.gather.filter(|gather| !gather.is_zero()) else { return Ok(Duration::ZERO) };
+        let max_lag = self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit).unwrap_or(Duration::MAX);
+        let most = self.buffer.unwrap_or(config.delivery.buffer).min(max_lag) / GATHER_SHARE;
+        let gather = match self.gather {
+            None if rendition == Rendition::Opus => return Ok(nearest_gather(DEFAULT_OPUS_GATHER.min(most), most)),
+            None => return Ok(Duration::ZERO),
+            Some(gather) if gather.is_zero() => return Ok(Duration::ZERO),
+            Some(gather) => gather,
+        };
         if rendition == Rendition::WebSocket {
             return Err("gather: the WebSocket does not take it, because it sends each block at once".to_owned());
         }
         if self.gaps == Some(Gaps::Silence) {
             return Err("gather: cannot be combined with gaps=silence, because the silence of a long gap does not fit into one packet".to_owned());
         }
-        let max_lag = self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit).unwrap_or(Duration::MAX);
-        let most = self.buffer.unwrap_or(config.delivery.buffer).min(max_lag) / GATHER_SHARE;
         if gather > most {
             let most = Short(most);
             return Err(format!(
@@ -208,7 +221,7 @@ impl Query {
                 Short(gather)
             ));
         }
-        Ok(gather)
+        Ok(nearest_gather(gather, most))
     }
 
     /// Returns the limits of the listener's lag.
@@ -238,6 +251,13 @@ impl Query {
             start,
         }
     }
+}
+
+/// Returns the length of sound nearest to `gather`, and at most `most`, for which listeners share packets; zero if all are
+/// longer.
+fn nearest_gather(gather: Duration, most: Duration) -> Duration {
+    let lengths = GATHER_MILLIS.map(Duration::from_millis).into_iter().filter(|length| *length <= most);
+    lengths.min_by_key(|length| length.abs_diff(gather)).unwrap_or_default()
 }
 
 /// Sets a parameter, unless its value is wrong or it is set already.

@@ -88,10 +88,9 @@ impl<'a> Route<'a> {
 }
 
 /// Answers a request. The table of listeners may take up to 250 ms; all other answers are there at once.
-pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, request: &mut Request<B>) -> Reply {
+pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, request: &Request<B>) -> Reply {
     let config = server.config();
-    // A copy, because the request is changed when it is upgraded.
-    let headers = &request.headers().clone();
+    let headers = request.headers();
     let hosts = headers.get_all(header::HOST).iter().count();
     let mut reply = match guard::check(headers, &config.http.allow_hosts, &config.http.allow_origins) {
         // RFC 9112, section 3.2. With two of them, a proxy and this server could take different ones.
@@ -116,7 +115,7 @@ pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, requ
     reply
 }
 
-async fn route<B>(server: &Arc<Server>, context: &Arc<Context>, request: &mut Request<B>) -> Reply {
+async fn route<B>(server: &Arc<Server>, context: &Arc<Context>, request: &Request<B>) -> Reply {
     let uri = request.uri().clone();
     let Some(route) = Route::of(uri.path()) else {
         return error(StatusCode::NOT_FOUND, "nothing is at this path (the page is at /, the sound at /stream.wav)");
@@ -137,12 +136,12 @@ async fn route<B>(server: &Arc<Server>, context: &Arc<Context>, request: &mut Re
     }
     match route {
         Route::Page(PageFile { content_type, text }) => whole(StatusCode::OK, content_type, text),
-        Route::Stream => stream(server, context, request, head_only),
+        Route::Stream => stream(server, context, request),
         Route::Rendition(rendition) => match query(server, request) {
             Ok(query) if query.format.is_some() => {
                 error(StatusCode::BAD_REQUEST, "format: only /stream takes it; this path has its format already")
             }
-            Ok(query) => listen(server, context, rendition, &query, request.headers(), head_only),
+            Ok(query) => listen(server, context, rendition, &query, request),
             Err(message) => error(StatusCode::BAD_REQUEST, message),
         },
         Route::Metrics => {
@@ -185,12 +184,12 @@ fn no_place(server: &Server, context: &Context) -> Reply {
     busy(format!(
         "too many connections: {} has {most}, or the server has all that it can have (close some, or try again later; \
          --max-connections-per-address allows more of one address)",
-        context.socket.remote().ip().to_canonical()
+        context.remote.ip().to_canonical()
     ))
 }
 
 /// Answers `/stream`, in the format of `?format=` or `Accept`, or as a WebSocket.
-fn stream<B>(server: &Server, context: &Arc<Context>, request: &mut Request<B>, head_only: bool) -> Reply {
+fn stream<B>(server: &Server, context: &Context, request: &Request<B>) -> Reply {
     let query = match query(server, request) {
         Ok(query) => query,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
@@ -203,7 +202,7 @@ fn stream<B>(server: &Server, context: &Arc<Context>, request: &mut Request<B>, 
     }
     let headers = request.headers();
     match query.rendition(text(headers, header::ACCEPT)) {
-        Ok(rendition) => listen(server, context, rendition, &query, headers, head_only),
+        Ok(rendition) => listen(server, context, rendition, &query, request),
         Err(message) => error(StatusCode::BAD_REQUEST, message),
     }
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::config::Config;
 use crate::delivery::histograms::MountHistograms;
 use crate::delivery::listeners::Listeners;
+use crate::delivery::shards::Shards;
 use crate::http::listener_table::{ListenerTable, TABLE_INTERVAL};
 use crate::http::shared::Shared;
 use crate::mount::Mount;
@@ -29,6 +30,7 @@ pub struct Server {
     /// Never empty.
     mounts: Vec<Arc<ServedMount>>,
     listeners: Arc<Listeners>,
+    shards: Arc<Shards>,
     metrics: Metrics,
     table: Shared<ListenerTable>,
     status: Shared<Bytes>,
@@ -48,13 +50,13 @@ pub struct ServedMount {
 }
 
 impl ServedMount {
-    /// Serves a mount with the settings of `config`.
+    /// Serves a mount with the settings of `config`. Its encoders wake these shards.
     #[must_use]
-    pub fn new(mount: Arc<Mount>, recording: Option<Arc<Recording>>, config: &Config) -> Self {
+    pub fn new(mount: Arc<Mount>, recording: Option<Arc<Recording>>, config: &Config, shards: &Shards) -> Self {
         let format = mount.format();
         let history = format.blocks_in(config.capture.history) as usize;
         let buffer = format.blocks_in(ENCODER_BUFFER) as usize;
-        let encoders = Encoders::new(mount.hub().clone(), format, history, buffer);
+        let encoders = Encoders::new(mount.hub().clone(), format, history, buffer, shards.wakers());
         Self { mount, encoders, histograms: MountHistograms::default(), recording }
     }
 }
@@ -66,7 +68,7 @@ impl Server {
     ///
     /// Without a mount.
     #[must_use]
-    pub fn new(config: Config, mounts: Vec<ServedMount>) -> Arc<Self> {
+    pub fn new(config: Config, mounts: Vec<ServedMount>, shards: Arc<Shards>) -> Arc<Self> {
         assert!(!mounts.is_empty(), "a server has a mount");
         let listeners = Listeners::new(config.http.max_listeners);
         let metrics = Metrics::new(mounts.iter().map(|served| &*served.mount));
@@ -75,6 +77,7 @@ impl Server {
             started_at: Timestamp::now(),
             mounts: mounts.into_iter().map(Arc::new).collect(),
             listeners,
+            shards,
             metrics,
             table: Shared::new(TABLE_INTERVAL),
             status: Shared::new(STATUS_INTERVAL),
@@ -111,6 +114,12 @@ impl Server {
         &self.listeners
     }
 
+    /// Returns the shards that write to listeners.
+    #[must_use]
+    pub fn shards(&self) -> &Arc<Shards> {
+        &self.shards
+    }
+
     /// Returns the table of listeners, made after the call.
     pub(super) async fn fresh_table(&self) -> Arc<ListenerTable> {
         self.table.fresh(|now| ListenerTable::look(&self.listeners, now)).await
@@ -144,6 +153,6 @@ impl Server {
                 recording: served.recording.as_ref().map(|recording| recording.status()),
             })
             .collect();
-        self.metrics.render(exposition, &mounts, &self.listeners)
+        self.metrics.render(exposition, &mounts, &self.listeners, &self.shards)
     }
 }

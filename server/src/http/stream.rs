@@ -1,146 +1,138 @@
-//! From a request for a stream to its endless response.
+//! From a request for a stream to a listener, which a shard serves from there on.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use aircheck_engine::{Format, SubscribeError, Timestamp};
-use http_body_util::BodyExt as _;
+use aircheck_api::Rendition;
+use aircheck_api::span::Short;
+use aircheck_engine::{Format, SubscribeError};
+use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::header::{self, HeaderMap};
-use hyper::{Request, Response, StatusCode};
-use hyper_tungstenite::tungstenite::error::ProtocolError;
+use hyper::{Request, Response, StatusCode, Version};
+use tungstenite::handshake::server::create_response_with_body;
 
-use crate::delivery::body::StreamBody;
 use crate::delivery::listener::JoinRequest;
 use crate::delivery::listeners::Full;
-use crate::delivery::packet_reader::PacketReader;
+use crate::delivery::session::Joined;
+use crate::delivery::socket::options::SocketBuffer;
 use crate::http::context::Context;
 use crate::http::query::{Gaps, Query};
 use crate::http::reply::{Reply, busy, error, set, set_display};
 use crate::http::server::Server;
-use crate::http::websocket::{self, Session};
-use crate::rendition::codec::{FlacEncoder, OpusEncoder};
 use crate::rendition::container::framing::Framing;
 use crate::rendition::container::message;
-use crate::rendition::container::ogg::OggOpus;
 use crate::rendition::container::wav::wav_header;
 use crate::rendition::content_type::content_type;
 use crate::rendition::encoders::EncoderError;
 use crate::rendition::encoding::Encoding;
+use crate::rendition::packet::{TEXT, Wire, push_frame};
 use crate::telemetry::metrics::RefusalReason;
-use aircheck_api::Rendition;
+
+/// A stream as a request asks for it.
+struct Wanted<'q> {
+    rendition: Rendition,
+    encoding: Encoding,
+    /// Blocks in a packet.
+    group: u64,
+    wire: Wire,
+    query: &'q Query,
+    last_event: Option<u64>,
+}
 
 /// Answers a request for `rendition`: with the stream from here on, or with an error.
-pub(super) fn listen(
+pub(super) fn listen<B>(
     server: &Server,
     context: &Context,
     rendition: Rendition,
     query: &Query,
-    headers: &HeaderMap,
-    head_only: bool,
+    request: &Request<B>,
 ) -> Reply {
-    let encoding = match query
-        .check_gaps(rendition)
-        .and_then(|()| query.encoding(rendition, server.first_mount().mount.flac_bits()))
-    {
-        Ok(encoding) => encoding,
+    let (mount, format) = (&server.first_mount().mount, server.first_mount().mount.format());
+    let wanted = query.check_gaps(rendition).and_then(|()| {
+        let encoding = query.encoding(rendition, mount.flac_bits())?;
+        let gather = query.gather(rendition, server.config())?;
+        let last_event = if rendition == Rendition::Events { last_event(request.headers())? } else { None };
+        let wire = if request.version() == Version::HTTP_11 { Wire::Chunked } else { Wire::Plain };
+        let group = format.blocks_in(gather).max(1);
+        Ok(Wanted { rendition, encoding, group, wire, query, last_event })
+    });
+    let wanted = match wanted {
+        Ok(wanted) => wanted,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
-    let gather = match query.gather(rendition, server.config()) {
-        Ok(gather) => gather,
-        Err(message) => return error(StatusCode::BAD_REQUEST, message),
-    };
-    let last_event = match if rendition == Rendition::Events { last_event(headers) } else { Ok(None) } {
-        Ok(last_event) => last_event,
-        Err(message) => return error(StatusCode::BAD_REQUEST, message),
-    };
-    let format = server.first_mount().mount.format();
-    let mut reply = if head_only {
-        Response::new(UnsyncBoxBody::default())
-    } else {
-        let framing = match framing(rendition, encoding, query, format) {
-            Ok(framing) => framing,
-            Err(message) => return error(StatusCode::BAD_REQUEST, message),
-        };
-        match join(server, context, rendition, encoding, query, last_event, gather) {
-            Ok(packets) => Response::new(StreamBody::new(packets, framing, gather).boxed_unsync()),
+    let head_only = request.method() == hyper::Method::HEAD;
+    if !head_only {
+        match join(server, context, &wanted) {
+            Ok(joined) => context.join(joined),
             Err(reply) => return *reply,
         }
-    };
+    }
+    let mut reply = Response::new(UnsyncBoxBody::default());
     set(&mut reply, header::CONTENT_TYPE, content_type(rendition));
     set(&mut reply, header::CACHE_CONTROL, "no-store");
-    set_display(&mut reply, "x-audio-rate", encoding.rate_hz(format));
+    set_display(&mut reply, "x-audio-rate", wanted.encoding.rate_hz(format));
     set_display(&mut reply, "x-audio-channels", format.channels());
-    if let Encoding::Pcm(samples) = encoding {
+    if let Encoding::Pcm(samples) = wanted.encoding {
         set_display(&mut reply, "x-audio-sample", samples.label());
     }
-    if let Some(bitrate) = encoding.bitrate() {
+    if let Some(bitrate) = wanted.encoding.bitrate() {
         set_display(&mut reply, "x-audio-bitrate", bitrate.bits_per_second());
+    }
+    if wanted.group > 1 {
+        set_display(&mut reply, "x-audio-gather", Short(format.span(format.position(wanted.group))));
     }
     reply
 }
 
-/// Answers a request for the WebSocket, and starts its session.
-pub(super) fn websocket<B>(server: &Server, context: &Arc<Context>, query: &Query, request: &mut Request<B>) -> Reply {
-    let encoding = match query
-        .check_gaps(Rendition::WebSocket)
-        .and_then(|()| query.encoding(Rendition::WebSocket, server.first_mount().mount.flac_bits()))
-    {
+/// Answers a request for the WebSocket: with the session from here on, or with an error.
+pub(super) fn websocket<B>(server: &Server, context: &Context, query: &Query, request: &Request<B>) -> Reply {
+    let rendition = Rendition::WebSocket;
+    let mount = &server.first_mount().mount;
+    let encoding = query.check_gaps(rendition).and_then(|()| query.encoding(rendition, mount.flac_bits()));
+    let encoding = match encoding {
         Ok(encoding) => encoding,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
-    let (reply, upgrading) = match hyper_tungstenite::upgrade(request, Some(websocket::config())) {
-        Ok(upgraded) => upgraded,
+    let reply = match create_response_with_body(request, UnsyncBoxBody::default) {
+        Ok(reply) => reply,
         Err(refused) => return not_a_websocket(&refused),
     };
-    if let Err(message) = query.gather(Rendition::WebSocket, server.config()) {
+    if let Err(message) = query.gather(rendition, server.config()) {
         return error(StatusCode::BAD_REQUEST, message);
     }
-    let packets = match join(server, context, Rendition::WebSocket, encoding, query, None, Duration::ZERO) {
-        Ok(packets) => packets,
-        Err(reply) => return *reply,
-    };
-    let format = server.first_mount().mount.format();
-    let hello = message::hello(format, encoding.payload(), encoding.packets(format), packets.listener().id());
-    let context = Arc::clone(context);
-    tokio::spawn(async move {
-        let serving = async {
-            // Fails if the listener leaves before it is answered.
-            if let Ok(socket) = upgrading.await {
-                Session::new(socket, packets, hello).await;
-            }
-        };
-        tokio::select! {
-            () = serving => {}
-            () = context.hang_up.notified() => {}
+    let wanted = Wanted { rendition, encoding, group: 1, wire: Wire::WebSocket, query, last_event: None };
+    match join(server, context, &wanted) {
+        Ok(mut joined) => {
+            let format = mount.format();
+            let listener = joined.registration.listener().id();
+            let hello = message::hello(format, encoding.payload(), encoding.packets(format), listener);
+            push_frame(&mut joined.head, TEXT, hello.as_bytes());
+            context.join(joined);
+            reply
         }
-    });
-    reply.map(|body| body.boxed_unsync())
+        Err(reply) => *reply,
+    }
 }
 
-fn not_a_websocket(refused: &ProtocolError) -> Reply {
+fn not_a_websocket(refused: &tungstenite::Error) -> Reply {
     let mut reply = error(StatusCode::UPGRADE_REQUIRED, format!("not a WebSocket of version 13: {refused}"));
     set(&mut reply, header::SEC_WEBSOCKET_VERSION, "13");
     set(&mut reply, header::UPGRADE, "websocket");
     reply
 }
 
-/// Adds a listener, and returns the reader of its packets, or the answer that refuses it.
-fn join(
-    server: &Server,
-    context: &Context,
-    rendition: Rendition,
-    encoding: Encoding,
-    query: &Query,
-    last_event: Option<u64>,
-    gather: Duration,
-) -> Result<PacketReader, Box<Reply>> {
-    let format = server.first_mount().mount.format();
+/// Adds a listener, or returns the answer that refuses it.
+fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joined, Box<Reply>> {
+    let Wanted { rendition, encoding, group, wire, query, last_event } = *wanted;
+    let served = server.first_mount();
+    let format = served.mount.format();
     let options = query.subscribe(server.config(), format, last_event);
     if server.listeners().is_full() {
         return Err(full(server).into());
     }
-    let subscription = server.first_mount().encoders.subscribe(encoding, options).map_err(|refused| match refused {
+    let assignment = server.shards().assign();
+    let shard = assignment.mailbox().number();
+    let subscription = served.encoders.subscribe(encoding, group, shard, options).map_err(|refused| match refused {
         EncoderError::Subscribe(SubscribeError::Ended) => {
             server.metrics().refuse(RefusalReason::Ended);
             error(StatusCode::SERVICE_UNAVAILABLE, "the stream has ended")
@@ -151,47 +143,46 @@ fn join(
         EncoderError::Encoding(sentence) => error(StatusCode::BAD_REQUEST, sentence),
         failed @ EncoderError::Thread(_) => error(StatusCode::INTERNAL_SERVER_ERROR, failed.to_string()),
     })?;
+    let framing = framing(format, wanted, subscription.header.clone());
+    let block_bytes = encoding.block_bytes(format);
+    let socket_buffer = SocketBuffer {
+        bytes_per_second: (block_bytes as f64 / format.block_span().as_secs_f64()) as u64,
+        packet_bytes: block_bytes * group,
+        target: server.config().delivery.socket_buffer,
+    };
     let joining = JoinRequest {
         name: query.name.clone().unwrap_or_default(),
-        mount: Arc::clone(&server.first_mount().mount),
+        mount: Arc::clone(&served.mount),
         rendition,
-        histograms: Arc::clone(&server.first_mount().histograms.renditions[&rendition]),
+        histograms: Arc::clone(&served.histograms.renditions[&rendition]),
         overflow: options.overflow,
         limits: query.limits(server.config(), format),
         tally: Arc::clone(subscription.packets.tally()),
-        socket: Arc::clone(&context.socket),
-        hang_up: Arc::clone(&context.hang_up),
+        remote: context.remote,
+        wire,
+        bytes_per_second: socket_buffer.bytes_per_second,
+        log: Arc::clone(&subscription.log),
+        mailbox: Arc::clone(assignment.mailbox()),
     };
-    let presence = server.listeners().join(joining).map_err(|Full| full(server))?;
+    let registration = server.listeners().join(joining).map_err(|Full| full(server))?;
     context.place.become_listener();
-    let block_bytes = encoding.block_bytes(format);
-    let bytes_per_second = (block_bytes as f64 / format.block_span().as_secs_f64()) as u64;
-    let packet_bytes = block_bytes * format.blocks_in(gather).max(1);
-    context.socket.bound_buffers(bytes_per_second, packet_bytes, server.config().delivery.socket_buffer);
-    Ok(PacketReader::new(subscription, presence))
+    Ok(Joined { registration, subscription, wire, framing, socket_buffer, head: Vec::new(), assignment })
 }
 
-/// Returns the container of one listener's stream.
-fn framing(rendition: Rendition, encoding: Encoding, query: &Query, format: Format) -> Result<Framing, String> {
-    Ok(match (rendition, encoding) {
+/// Returns the framing of one listener's stream, after the `header` of the codec.
+fn framing(format: Format, wanted: &Wanted<'_>, header: Option<Bytes>) -> Framing {
+    match (wanted.rendition, wanted.encoding) {
         (Rendition::Wav | Rendition::Pcm, Encoding::Pcm(samples)) => Framing::Plain {
-            header: (rendition == Rendition::Wav).then(|| wav_header(format, samples)),
-            silence: (query.gaps == Some(Gaps::Silence)).then(|| Framing::silence(format, samples.sample_bytes())),
+            header: (wanted.rendition == Rendition::Wav).then(|| wav_header(format, samples)),
+            silence: (wanted.query.gaps == Some(Gaps::Silence))
+                .then(|| Framing::silence(format, samples.sample_bytes())),
         },
-        (_, Encoding::Flac { bits }) => {
-            let encoder = FlacEncoder::new(format, bits).map_err(|error| error.to_string())?;
-            Framing::Plain { header: Some(encoder.header().map_err(|error| error.to_string())?), silence: None }
-        }
-        (_, Encoding::Opus { bitrate }) => {
-            let pre_skip = OpusEncoder::pre_skip_for(format, bitrate).map_err(|error| error.to_string())?;
-            // The serial numbers of chained streams must differ; this is a stream by itself, so the time is enough.
-            let serial = Timestamp::now().as_nanos() as u32;
-            let channels = format.channels() as u8;
-            Framing::Ogg(Box::new(OggOpus::new(serial, channels, pre_skip, format.rate_hz())))
-        }
+        (_, Encoding::Opus { .. }) => Framing::ogg(header.unwrap_or_default()),
+        (Rendition::WebSocket, _) => Framing::WebSocket,
         (Rendition::Events, _) => Framing::Events,
-        _ => Framing::Json,
-    })
+        (Rendition::Json, _) => Framing::Json,
+        _ => Framing::Plain { header, silence: None },
+    }
 }
 
 fn full(server: &Server) -> Reply {

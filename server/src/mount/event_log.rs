@@ -15,7 +15,7 @@ use crate::mount::throttle::Throttle;
 /// Events that are kept for readers that reconnect, and that a slow reader may have queued. Each takes some 200 bytes.
 const MAX_EVENTS: usize = 1000;
 
-/// Publishes what happens to one mount and its listeners.
+/// Publishes the events of one mount and its listeners.
 #[derive(Debug)]
 pub struct EventLog {
     /// The live head of the mount, for the sequence number of each event.
@@ -38,7 +38,7 @@ impl EventLog {
     /// Makes an empty log for the stream with this live head.
     #[must_use]
     pub fn new(head: Head) -> Self {
-        let (out, hub) = FanOut::new(FanOutOptions { history: MAX_EVENTS, live: true, head: None });
+        let (out, hub) = FanOut::new(FanOutOptions { history: MAX_EVENTS, ..FanOutOptions::default() });
         let publisher = Publisher { out: Some(out), routine: Throttle::default(), troubles: Throttle::default() };
         Self { head, hub, publisher: Mutex::new(publisher) }
     }

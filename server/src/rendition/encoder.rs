@@ -1,4 +1,4 @@
-//! One encoder: turns each block into a packet.
+//! One encoder: turns blocks into packets, with one or more blocks in a packet.
 
 use aircheck_api::Payload;
 use aircheck_engine::{Block, Format, Item, Stamp, Timestamp};
@@ -6,115 +6,215 @@ use bytes::Bytes;
 
 use crate::mount::throttle::Throttle;
 use crate::rendition::codec::json::block_json;
-use crate::rendition::codec::{FlacEncoder, OpusEncoder, OpusPacket};
+use crate::rendition::codec::{CodecError, FlacEncoder, OpusEncoder, OpusPacket};
 use crate::rendition::container::message::{self, samples};
+use crate::rendition::container::ogg::OggPages;
 use crate::rendition::encoding::Encoding;
+use crate::rendition::packet::Packet;
 
-/// The output of an encoder for one block.
-#[derive(Clone, Debug)]
-pub enum Encoded {
-    /// The whole block.
-    Whole(Bytes),
-    /// The packets of Opus that were completed by this block.
-    Opus(Vec<OpusPacket>),
-}
-
-impl Encoded {
-    /// Returns the binary messages of the WebSocket that carry it.
-    pub fn messages(&self, stamp: Stamp) -> Vec<Bytes> {
-        match self {
-            Self::Whole(message) => vec![message.clone()],
-            Self::Opus(packets) => {
-                packets.iter().map(|packet| message::binary(Payload::Opus, stamp, &packet.bytes)).collect()
-            }
-        }
-    }
-}
-
-/// Encodes one stream of blocks.
+/// Encodes one stream of blocks, and gathers them into packets.
 #[derive(Debug)]
 pub struct Encoder {
     codec: Codec,
+    /// Blocks that go into a packet.
+    group: u64,
+    /// Most blocks that a packet can have.
+    max_blocks: u64,
+    /// The blocks since the last packet.
+    gathered: Option<Stamp>,
+    /// Where the last packet ends in the bytes of all packets, framed and not.
+    ends: (u64, u64),
     error_log: Throttle,
 }
 
+/// A codec, and what it has made of the gathered blocks.
 #[derive(Debug)]
 enum Codec {
-    /// Each block is encoded by itself.
-    Stateless(Encoding),
-    Opus(Box<OpusEncoder>),
-    Flac(Box<FlacEncoder>),
+    /// Each block is encoded by itself, and the bytes follow each other.
+    Bytes { encoding: Encoding, bytes: Vec<u8> },
+    /// Messages of the WebSocket, each with the samples of one block.
+    Messages { payload: Payload, messages: Vec<Bytes> },
+    /// Messages of the WebSocket, each with a packet of Opus.
+    OpusMessages { encoder: Box<OpusEncoder>, messages: Vec<Bytes> },
+    /// Packets of Opus, for pages of Ogg.
+    Opus { encoder: Box<OpusEncoder>, pages: Box<OggPages>, packets: Vec<OpusPacket> },
+    /// Frames of FLAC, which follow each other.
+    Flac { encoder: Box<FlacEncoder>, header: Bytes, bytes: Vec<u8> },
 }
 
 impl Encoder {
-    /// Makes an encoder for blocks of `format`.
+    /// Makes an encoder for blocks of `format`, with `group` of them in a packet. `serial` is the serial number of its Ogg
+    /// stream.
     ///
     /// # Errors
     ///
-    /// A sentence with the reason, if this format cannot be encoded so.
-    pub fn new(encoding: Encoding, format: Format) -> Result<Self, String> {
+    /// When this format cannot be encoded so.
+    pub fn new(encoding: Encoding, format: Format, group: u64, serial: u32) -> Result<Self, CodecError> {
+        let group = group.max(1);
+        let packet_frames = OpusEncoder::packet_frames_for(format, group);
+        let opus = |bitrate| OpusEncoder::new(format, bitrate, packet_frames).map(Box::new);
         let codec = match encoding {
             Encoding::Opus { bitrate } => {
-                Codec::Opus(Box::new(OpusEncoder::new(format, bitrate).map_err(|error| error.to_string())?))
+                let encoder = opus(bitrate)?;
+                let pages = OggPages::new(serial, format.channels() as u8, encoder.pre_skip(), format.rate_hz());
+                Codec::Opus { encoder, pages: Box::new(pages), packets: Vec::new() }
             }
+            Encoding::OpusMessages { bitrate } => Codec::OpusMessages { encoder: opus(bitrate)?, messages: Vec::new() },
             Encoding::Flac { bits } => {
-                Codec::Flac(Box::new(FlacEncoder::new(format, bits).map_err(|error| error.to_string())?))
+                let encoder = Box::new(FlacEncoder::new(format, bits)?);
+                let header = encoder.header()?;
+                Codec::Flac { encoder, header, bytes: Vec::new() }
             }
-            stateless => Codec::Stateless(stateless),
+            Encoding::Message(payload) => Codec::Messages { payload, messages: Vec::new() },
+            Encoding::Pcm(_) | Encoding::Json | Encoding::Events => Codec::Bytes { encoding, bytes: Vec::new() },
         };
-        Ok(Self { codec, error_log: Throttle::default() })
+        let max_blocks = match codec {
+            // So many fill a packet of Opus.
+            Codec::Opus { .. } | Codec::OpusMessages { .. } => {
+                let block_frames_at_48_khz = u64::from(format.block_frames()) * 48_000 / u64::from(format.rate_hz());
+                group.max(u64::from(packet_frames).div_ceil(block_frames_at_48_khz.max(1)))
+            }
+            _ => group,
+        };
+        Ok(Self { codec, group, max_blocks, gathered: None, ends: (0, 0), error_log: Throttle::default() })
     }
 
-    /// Encodes one block.
-    pub fn encode(&mut self, block: &Item<Block>) -> Encoded {
-        let sequence = block.stamp.sequence;
-        let encoded = match &mut self.codec {
-            Codec::Stateless(encoding) => Ok(Encoded::Whole(encode(*encoding, block))),
-            Codec::Opus(encoder) => {
-                let mut packets = Vec::new();
-                encoder.encode(sequence, block.samples(), &mut packets).map(|()| Encoded::Opus(packets))
-            }
-            Codec::Flac(encoder) => encoder.encode(sequence, block.samples()).map(Encoded::Whole),
-        };
-        encoded.unwrap_or_else(|error| {
+    /// Returns the most blocks that a packet can have: more than the group where a codec keeps sound back for longer.
+    #[must_use]
+    pub fn max_blocks(&self) -> u64 {
+        self.max_blocks
+    }
+
+    /// Returns the bytes that each listener's stream begins with, as far as they are the codec's: the header of FLAC, and
+    /// the header pages of Ogg.
+    #[must_use]
+    pub fn header(&self) -> Option<Bytes> {
+        match &self.codec {
+            Codec::Opus { pages, .. } => Some(pages.header().clone()),
+            Codec::Flac { header, .. } => Some(header.clone()),
+            Codec::Bytes { .. } | Codec::Messages { .. } | Codec::OpusMessages { .. } => None,
+        }
+    }
+
+    /// Encodes one block, and appends the packets that are complete with it.
+    ///
+    /// A packet is complete when its group is: groups end after numbers that are one below a multiple of their length, so
+    /// the first may be shorter. A packet without bytes, because the codec keeps sound back, waits for the next block. It is
+    /// complete anyway when a block is missing, because a gap lies between packets, never in one, and when it has
+    /// [`max_blocks`](Self::max_blocks).
+    pub fn encode(&mut self, block: &Item<Block>, packets: &mut Vec<Item<Packet>>) {
+        let stamp = block.stamp;
+        if self.gathered.is_some_and(|gathered| gathered.next() != stamp.first()) {
+            packets.extend(self.cut());
+        }
+        if let Err(error) = self.codec.encode(block) {
             // Not expected of any codec. The block becomes a hole in the sound.
             if self.error_log.pass(Timestamp::now()).is_some() {
-                tracing::error!("cannot encode block {sequence}: {error}");
+                tracing::error!("cannot encode block {}: {error}", stamp.sequence);
             }
-            Encoded::Whole(Bytes::new())
-        })
+            packets.extend(self.cut());
+            return;
+        }
+        let gathered = match self.gathered {
+            Some(before) => Stamp {
+                preceding: before.preceding + stamp.preceding + 1,
+                dispatched_at: before.dispatched_at,
+                ..stamp
+            },
+            None => stamp,
+        };
+        self.gathered = Some(gathered);
+        let is_group = gathered.next().is_multiple_of(self.group) || gathered.blocks() >= self.group;
+        if is_group && !self.codec.is_empty() || gathered.blocks() >= self.max_blocks {
+            packets.extend(self.cut());
+        }
     }
 
-    /// Returns the packets that are left after the last block.
-    pub fn finish(&mut self) -> Vec<OpusPacket> {
-        let mut packets = Vec::new();
-        if let Codec::Opus(encoder) = &mut self.codec
-            && let Err(error) = encoder.finish(&mut packets)
-        {
+    /// Returns a packet of the blocks that are gathered, if there are any. It has no bytes if the codec keeps all their
+    /// sound back.
+    pub fn cut(&mut self) -> Option<Item<Packet>> {
+        let stamp = self.gathered.take()?;
+        let mut packet = self.codec.take();
+        self.ends = packet.place(self.ends);
+        Some(Item { stamp, value: packet })
+    }
+
+    /// Returns the packet after the last block, which belongs to no block; `None` if nothing is left.
+    pub fn finish(&mut self) -> Option<Packet> {
+        let Codec::Opus { encoder, pages, packets } = &mut self.codec else { return None };
+        if let Err(error) = encoder.finish(packets) {
             tracing::error!("cannot encode the end of the stream: {error}");
         }
-        packets
+        let mut packet = pages.last(&std::mem::take(packets))?;
+        self.ends = packet.place(self.ends);
+        Some(packet)
     }
 }
 
-/// Encodes a block on its own.
-fn encode(encoding: Encoding, block: &Item<Block>) -> Bytes {
-    match encoding {
-        Encoding::Pcm(encoding) => {
-            let mut bytes = Vec::new();
-            encoding.encode(block.samples(), &mut bytes);
-            bytes.into()
+impl Codec {
+    fn encode(&mut self, block: &Item<Block>) -> Result<(), CodecError> {
+        let sequence = block.stamp.sequence;
+        match self {
+            Self::Bytes { encoding, bytes } => encode(*encoding, block, bytes),
+            Self::Messages { payload, messages } => {
+                let mut bytes = Vec::new();
+                samples(*payload).unwrap_or_default().encode(block.samples(), &mut bytes);
+                messages.push(message::binary(*payload, block.stamp, &bytes));
+            }
+            Self::OpusMessages { encoder, messages } => {
+                let mut packets = Vec::new();
+                encoder.encode(sequence, block.samples(), &mut packets)?;
+                messages.extend(packets.iter().map(|p| message::binary(Payload::Opus, block.stamp, &p.bytes)));
+            }
+            Self::Opus { encoder, packets, .. } => encoder.encode(sequence, block.samples(), packets)?,
+            Self::Flac { encoder, bytes, .. } => bytes.extend(encoder.encode(sequence, block.samples())?),
         }
-        Encoding::Message(payload) => {
-            let mut bytes = Vec::new();
-            samples(payload).unwrap_or_default().encode(block.samples(), &mut bytes);
-            message::binary(payload, block.stamp, &bytes)
+        Ok(())
+    }
+
+    /// Returns whether nothing has come out since the last packet.
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Bytes { bytes, .. } | Self::Flac { bytes, .. } => bytes.is_empty(),
+            Self::Messages { messages, .. } | Self::OpusMessages { messages, .. } => messages.is_empty(),
+            Self::Opus { packets, .. } => packets.is_empty(),
         }
-        Encoding::Events => format!("id: {}\ndata: {}\n\n", block.stamp.sequence, block_json(block)).into(),
-        Encoding::Json | Encoding::Opus { .. } | Encoding::Flac { .. } => {
-            let mut line = block_json(block);
-            line.push('\n');
-            line.into()
+    }
+
+    fn take(&mut self) -> Packet {
+        match self {
+            Self::Bytes { bytes, .. } | Self::Flac { bytes, .. } => {
+                let packet = Packet::chunk(bytes, Vec::new());
+                bytes.clear();
+                packet
+            }
+            Self::Messages { messages, .. } | Self::OpusMessages { messages, .. } => {
+                let packet = Packet::messages(messages.iter().map(|message| &message[..]));
+                messages.clear();
+                packet
+            }
+            Self::Opus { pages, packets, .. } => {
+                let packet = pages.pages(packets);
+                packets.clear();
+                packet
+            }
         }
     }
 }
+
+/// Appends the bytes of a block that is encoded on its own.
+fn encode(encoding: Encoding, block: &Item<Block>, bytes: &mut Vec<u8>) {
+    match encoding {
+        Encoding::Pcm(encoding) => encoding.encode(block.samples(), bytes),
+        Encoding::Events => {
+            bytes.extend(format!("id: {}\ndata: {}\n\n", block.stamp.sequence, block_json(block)).into_bytes());
+        }
+        _ => {
+            bytes.extend(block_json(block).into_bytes());
+            bytes.push(b'\n');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,8 @@ use aircheck_engine::source::PcmEncoding;
 use crate::rendition::codec::{OpusBitrate, OpusEncoder};
 use crate::rendition::container::message::{self, PacketLayout};
 
-/// The output of an encoder. `/stream.wav` and `/stream.pcm` with the same samples share an encoder, and so do
-/// `/stream.opus` and the WebSocket at the same bitrate.
+/// The output of an encoder, framed for the connections that carry it. `/stream.wav` and `/stream.pcm` with the same
+/// samples share an encoder. `/stream.opus` and the WebSocket don't: pages and messages are framed differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// Interleaved samples.
@@ -19,8 +19,13 @@ pub enum Encoding {
     Json,
     /// Server-sent events with one JSON object each.
     Events,
-    /// Packets of Opus.
+    /// Packets of Opus in pages of Ogg.
     Opus {
+        /// The bitrate.
+        bitrate: OpusBitrate,
+    },
+    /// Packets of Opus in messages of the WebSocket.
+    OpusMessages {
         /// The bitrate.
         bitrate: OpusBitrate,
     },
@@ -41,20 +46,21 @@ impl Encoding {
         }
     }
 
-    /// Returns how packets of Opus lie in the stream; `None` for other encodings.
+    /// Returns how packets of Opus lie in the stream of a listener that gets each block at once; `None` for other
+    /// encodings.
     #[must_use]
     pub fn packets(self, format: Format) -> Option<PacketLayout> {
-        let Self::Opus { bitrate } = self else { return None };
+        let bitrate = self.bitrate()?;
         // Fails only where the encoder fails too, and then there is no stream.
         let pre_skip_frames = OpusEncoder::pre_skip_for(format, bitrate).ok()?;
-        Some(PacketLayout { packet_frames: OpusEncoder::packet_frames_for(format), pre_skip_frames, bitrate })
+        Some(PacketLayout { packet_frames: OpusEncoder::packet_frames_for(format, 1), pre_skip_frames, bitrate })
     }
 
     /// Returns the sample rate of the decoded stream.
     #[must_use]
     pub fn rate_hz(self, format: Format) -> u32 {
         match self {
-            Self::Opus { .. } => 48_000,
+            Self::Opus { .. } | Self::OpusMessages { .. } => 48_000,
             _ => format.rate_hz(),
         }
     }
@@ -63,7 +69,7 @@ impl Encoding {
     #[must_use]
     pub const fn bitrate(self) -> Option<OpusBitrate> {
         match self {
-            Self::Opus { bitrate } => Some(bitrate),
+            Self::Opus { bitrate } | Self::OpusMessages { bitrate } => Some(bitrate),
             _ => None,
         }
     }
@@ -80,7 +86,7 @@ impl Encoding {
             // A float that came from 16 bits takes 10 to 13 characters with its comma, and the other members 150.
             Self::Json | Self::Events => samples * 12 + 150,
             // With the header of a page or a message.
-            Self::Opus { bitrate } => {
+            Self::Opus { bitrate } | Self::OpusMessages { bitrate } => {
                 (f64::from(bitrate.bits_per_second()) / 8.0 * format.block_span().as_secs_f64()) as u64 + 28
             }
             Self::Flac { bits } => samples * u64::from(bits) / 8 + 20,

@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// Writes a line whenever it is allowed to, and hands it on.
+    /// A reader that takes a line for each permit, and passes it on.
     struct SlowReader {
         allowed: Receiver<()>,
         written: Sender<String>,
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stands_still_holds_up_nothing_and_is_told_how_much_it_missed() {
+    fn a_reader_that_stands_still_delays_nothing_and_gets_the_number_of_lines_it_missed() {
         let ((allow, allowed), (written, lines)) = (channel(), channel());
         let (mut log, guard) = bounded(SlowReader { allowed, written }, 4);
         for number in 0..100 {

@@ -7,27 +7,30 @@
 
 mod exposition;
 mod histogram;
+mod labels;
 mod listeners;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use aircheck_api::{LeaveReason, RecordingStatus, Rendition};
-use aircheck_engine::{Format, Loss, SharedRecorder};
+use aircheck_engine::{Format, Loss, SharedHistogram};
 use metrics::{Counter, Gauge, Label};
 use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
-use metrics_exporter_prometheus::{LabelSet, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 pub use self::exposition::Exposition;
 use self::histogram::HistogramFamily;
+use self::labels::{label_set, labels};
 use crate::delivery::histograms::{MountHistograms, RenditionHistograms, StageHistograms};
 use crate::delivery::listeners::{Listeners, RenditionTotals};
+use crate::delivery::shards::Shards;
 use crate::mount::Mount;
 
 /// The loss reason of blocks that were queued for a listener when it left.
 const LEFT: &str = "left";
 
-/// Bounds in microseconds: from half a block of 10 ms to what only a stalled listener reaches.
+/// Bounds in microseconds: from half a block of 10 ms to the lag of a stalled listener.
 const LAG_BOUNDS: [u64; 13] = [
     5_000,
     10_000,
@@ -87,6 +90,7 @@ pub struct Metrics {
     refused: BTreeMap<RefusalReason, Counter>,
     left: BTreeMap<LeaveReason, Counter>,
     renditions: BTreeMap<Rendition, RenditionMetrics>,
+    gathered: Counter,
     /// By mount.
     captures: Vec<CaptureMetrics>,
     /// Held from the first count to the last line, so that no answer mixes two moments.
@@ -149,6 +153,7 @@ impl Metrics {
                 .map(|reason| (reason, by_reason("aircheck_listeners_left_total", reason.name())))
                 .into(),
             renditions: Rendition::ALL.map(|rendition| (rendition, RenditionMetrics::register(rendition))).into(),
+            gathered: counter("aircheck_delivery_gathered_packets_total", &[]),
             captures: mounts.map(|mount| CaptureMetrics::register(mount.format())).collect(),
             rendering: Mutex::new(()),
         }
@@ -163,9 +168,16 @@ impl Metrics {
 
     /// Returns all metrics as text.
     #[must_use]
-    pub fn render(&self, exposition: Exposition, mounts: &[MountView<'_>], listeners: &Listeners) -> String {
+    pub fn render(
+        &self,
+        exposition: Exposition,
+        mounts: &[MountView<'_>],
+        listeners: &Listeners,
+        shards: &Shards,
+    ) -> String {
         let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         self.captures.iter().zip(mounts).for_each(|(capture, view)| capture.set(view.mount));
+        self.gathered.absolute(shards.gathered());
         let totals = listeners.totals();
         let none = RenditionTotals::default();
         for (rendition, metrics) in &self.renditions {
@@ -241,7 +253,7 @@ impl RenditionMetrics {
 }
 
 fn histograms<'a>(mounts: &'a [MountView<'a>]) -> [HistogramFamily<'a>; 3] {
-    let by_rendition = |pick: fn(&RenditionHistograms) -> &SharedRecorder| {
+    let by_rendition = |pick: fn(&RenditionHistograms) -> &SharedHistogram| {
         let renditions = mounts.iter().flat_map(|view| &view.histograms.renditions);
         renditions.map(|(rendition, histograms)| (rendition.name(), pick(histograms))).collect()
     };
@@ -315,6 +327,11 @@ fn describe() {
     describe_gauge!("aircheck_listeners", "Listeners that are present.");
     describe_counter!("aircheck_listeners_refused_total", "Requests that were refused.");
     describe_counter!("aircheck_listeners_left_total", "Listeners that are gone, by reason.");
+    describe_counter!(
+        "aircheck_delivery_gathered_packets_total",
+        "Packets that were written together with the one before, because more than one was there when a delivery thread \
+         came to a listener: it has fallen behind its encoders, or the listener has started in the past."
+    );
     describe_counter!("aircheck_offered_blocks_total", "Blocks offered to listeners.");
     describe_counter!("aircheck_delivered_blocks_total", "Blocks written to listeners' connections.");
     describe_counter!(
@@ -322,14 +339,6 @@ fn describe() {
         "Blocks that listeners never get. late: skipped because of the limit of lag; left: still queued when the \
          listener left."
     );
-}
-
-fn labels(labels: &[(&'static str, &'static str)]) -> Vec<Label> {
-    labels.iter().map(|(name, value)| Label::from_static_parts(name, value)).collect()
-}
-
-fn label_set(labels: Vec<Label>) -> LabelSet {
-    LabelSet::from_key_and_global(&metrics::Key::from_parts("", labels), &Default::default())
 }
 
 fn counter(name: &'static str, pairs: &[(&'static str, &'static str)]) -> Counter {

@@ -1,5 +1,5 @@
-//! The watch: looks at every listener and at the source many times a second, publishes what changes, and ends listeners
-//! that must be ended.
+//! The watch: looks at the source and at the listeners that have a backlog ten times a second, and at all others once a
+//! second; publishes changes as events, and ends listeners that are over their limit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,8 +13,11 @@ use crate::delivery::listener::Listener;
 use crate::delivery::listeners::Listeners;
 use crate::mount::Mount;
 
-/// Time between two looks at every listener: short enough for a limit of some blocks. A look takes a microsecond or two.
+/// Time between two looks at a listener with a backlog: short enough for a limit of some blocks. A look takes two
+/// microseconds, half of them for the kernel's answer.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Every so many looks, a listener without a backlog is looked at, too: once a second.
+const HEALTHY_LOOKS: u64 = 10;
 /// Losses of one listener, or of the source, are published at most this often, summed up.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for which an ended listener may read nothing before its connection is closed without its stream's end.
@@ -24,7 +27,8 @@ const END_READ_TIMEOUT: Duration = Duration::from_secs(1);
 pub async fn watch(mounts: Vec<Arc<Mount>>, listeners: Arc<Listeners>) {
     let mut ticks = interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watch = Watch { sources: mounts.into_iter().map(SourceWatch::new).collect(), listeners: BTreeMap::new() };
+    let sources = mounts.into_iter().map(SourceWatch::new).collect();
+    let mut watch = Watch { sources, listeners: BTreeMap::new(), looks: 0 };
     loop {
         ticks.tick().await;
         watch.look(&listeners, Timestamp::now());
@@ -35,20 +39,22 @@ pub async fn watch(mounts: Vec<Arc<Mount>>, listeners: Arc<Listeners>) {
 #[derive(Debug)]
 struct Watch {
     sources: Vec<SourceWatch>,
+    /// Listeners that have lost blocks or are to end.
     listeners: BTreeMap<u64, ListenerWatch>,
+    looks: u64,
 }
 
 /// The state of the source of one mount at the last look.
 #[derive(Debug)]
 struct SourceWatch {
     mount: Arc<Mount>,
-    /// Whether sound came; `None` until it first did.
+    /// Whether sound comes; `None` before the first sound.
     is_live: Option<bool>,
     losses: PublishedLosses,
 }
 
 /// The state of one listener at the last look.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct ListenerWatch {
     losses: PublishedLosses,
     /// When the listener last read something after it was ended, and its state then.
@@ -59,14 +65,15 @@ struct ListenerWatch {
 type ReadState = (u64, u64, u64);
 
 /// Losses that have been published.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct PublishedLosses {
     blocks: u64,
     at: Option<Timestamp>,
 }
 
 impl PublishedLosses {
-    /// Returns how many of `blocks` are to be published now: all that have not been, unless some were a moment ago.
+    /// Returns how many of `blocks` are to be published now: all unpublished ones, or none if some were published a moment
+    /// ago.
     fn take_new(&mut self, blocks: u64, now: Timestamp) -> Option<u64> {
         let new = blocks - self.blocks;
         if new == 0 || self.at.is_some_and(|at| now.since(at) < LOSS_INTERVAL) {
@@ -79,11 +86,21 @@ impl PublishedLosses {
 
 impl Watch {
     fn look(&mut self, listeners: &Listeners, now: Timestamp) {
-        let present = listeners.present();
-        // Both are in the order of their numbers.
-        self.listeners.retain(|id, _| present.binary_search_by_key(id, |listener| listener.id()).is_ok());
-        for listener in &present {
-            self.listeners.entry(listener.id()).or_default().look(listener, now);
+        self.looks += 1;
+        let turn = self.looks % HEALTHY_LOOKS;
+        let due = listeners.select(|listener| {
+            listener.has_backlog()
+                || listener.is_behind()
+                || listener.has_ended()
+                || listener.id() % HEALTHY_LOOKS == turn
+        });
+        self.listeners.retain(|id, _| listeners.is_present(*id));
+        for listener in due {
+            let mut watched = self.listeners.remove(&listener.id()).unwrap_or_default();
+            watched.look(&listener, now);
+            if watched != ListenerWatch::default() {
+                self.listeners.insert(listener.id(), watched);
+            }
         }
         self.sources.iter_mut().for_each(|source| source.look(now));
     }
@@ -127,7 +144,7 @@ impl ListenerWatch {
             listener.set_behind(false);
             listener.publish(EventKind::CaughtUp { lag_seconds });
         }
-        // Without what the source lost, and what a listener with the policy `latest` does not want.
+        // Without losses at the source, and without items that the policy `latest` replaces.
         let lost = &standing.snapshot.lost;
         let own = lost.total() - lost.of(Loss::Conflated) - lost.of(Loss::Source);
         if let Some(blocks) = self.losses.take_new(own, now) {
@@ -136,11 +153,8 @@ impl ListenerWatch {
         if listener.overflow() == Overflow::Disconnect && limits.max_lag.is_some_and(|max_lag| unrequested > max_lag) {
             listener.end_as_too_late();
         }
-        if listener.is_ending() {
-            listener.wake_for_end();
-        }
         if listener.has_ended() {
-            let state = (standing.snapshot.delivered, standing.queued_bytes, standing.unread);
+            let state = (standing.snapshot.delivered, standing.socket_bytes, standing.unread);
             match self.end {
                 Some((since, last)) if last == state && now.since(since) >= END_READ_TIMEOUT => listener.hang_up(),
                 Some((_, last)) if last == state => {}

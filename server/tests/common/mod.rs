@@ -13,6 +13,9 @@ use serde_json::Value;
 /// The limit of every wait. Nothing takes as long, however loaded the machine is.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Runs the command that follows ahead of other programs. Root may do that; others get a warning.
+pub(crate) const PRIORITY: [&str; 3] = ["nice", "-n", "-10"];
+
 /// A running `aircheck`, ended when dropped.
 pub(crate) struct Server {
     child: Child,
@@ -137,7 +140,17 @@ impl Drop for Server {
 
 /// Returns a command of the program without any settings from outside the test.
 pub(crate) fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_aircheck"));
+    without_settings(Command::new(env!("CARGO_BIN_EXE_aircheck")))
+}
+
+/// Returns the same command with [`PRIORITY`].
+pub(crate) fn command_with_priority() -> Command {
+    let mut command = Command::new(PRIORITY[0]);
+    command.args(&PRIORITY[1..]).arg(env!("CARGO_BIN_EXE_aircheck"));
+    without_settings(command)
+}
+
+fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AIRCHECK_") || name == "RUST_LOG") {
         command.env_remove(name);
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::client::{ReadPace, SavedStream, reader_command};
 use super::numbered::{BLOCK_SECONDS, Format, Received};
 use super::scrape::Metrics;
-use crate::common::{Server, curl, signal, wait};
+use crate::common::{PRIORITY, Server, curl, signal, wait};
 
 /// How far a reported lag may be from the true one, in blocks: two that were just being read, and 20 ms.
 const TOLERANCE: f64 = 2.0 + 0.02 / BLOCK_SECONDS;
@@ -52,11 +52,12 @@ impl Role {
         self.start(curl(&["--output", file.to_str().unwrap(), &server.url(&self.path())]), &file)
     }
 
-    /// Starts curl inside a network namespace.
+    /// Starts curl inside a network namespace, with priority: it reads at once, so that only the link delays it, and not the
+    /// load of the machine.
     pub(crate) fn curl_within(self, namespace: &str, server: &Server, directory: &Path) -> SlowListener {
         let file = directory.join(self.name());
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", namespace, "curl", "--silent", "--no-buffer", "--output"]);
+        command.args(["netns", "exec", namespace]).args(PRIORITY).args(["curl", "--silent", "--no-buffer", "--output"]);
         command.arg(&file).arg(server.url(&self.path())).stdin(Stdio::null());
         self.start(command, &file)
     }
@@ -182,9 +183,6 @@ impl SlowListener {
                 row_lag < CERTAINLY_BEHIND_SECONDS || self.role.overflow == DISCONNECT,
                 "{row_lag} s and no series"
             );
-            return;
-        }
-        if metrics.with("aircheck_listener_lag_seconds", &labels).next().is_none() {
             return;
         }
         let lag = sum("aircheck_listener_lag_seconds");

@@ -59,7 +59,7 @@ impl ServerClock {
         }
         let fresh =
             RoundTrip { offset: server - (asked + answered) / 2.0, error: (answered - asked) / 2.0, at: answered };
-        // If two can't both be right, one of the clocks was set, or stood still while its machine slept.
+        // If two cannot both be right, one of the clocks was set, or stood still while its machine slept.
         self.round_trips.retain(|old| (old.offset - fresh.offset).abs() <= old.error_at(answered) + fresh.error);
         if self.round_trips.len() == MAX_ROUND_TRIPS {
             self.round_trips.pop_front();

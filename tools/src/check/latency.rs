@@ -1,4 +1,4 @@
-//! How long after its capture sound reaches a stage.
+//! Latencies: the time from the capture of sound until it reaches a stage.
 
 use aircheck_api::Percentiles;
 use hdrhistogram::Histogram;

@@ -1,14 +1,14 @@
-//! The account of what came and what is missing. It believes the sequence numbers, not the server's notices of gaps.
+//! The account of blocks that came and blocks that are missing. It believes the sequence numbers, not the server's notices of gaps.
 
 use aircheck_api::GapNotice;
 
 use crate::sanitize::sanitize;
 
-/// Different reasons that are told apart; later ones count as `other`, so that a server can't fill our memory. aircheck
+/// Different reasons that are told apart; later ones count as `other`, so that a server cannot fill our memory. aircheck
 /// has six.
 const MAX_REASONS: usize = 16;
 const OTHER: &str = "other";
-/// Stretches of one gap that are kept apart until a block ends it; older ones are settled early.
+/// Stretches of one gap that are kept apart until a block ends it; later ones count together as `other`.
 const MAX_STRETCHES: usize = 64;
 /// Longest reason that is kept.
 const MAX_REASON_CHARS: usize = 24;
@@ -32,16 +32,14 @@ pub(crate) enum Notice {
 /// Blocks that came and blocks that were lost.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
-    /// The sequence number that the stream was asked to start at.
-    asked_from: Option<u64>,
+    /// The sequence number of the first block that was requested.
+    requested: Option<u64>,
     /// The sequence number that is due; `None` before the first block or notice.
     next: Option<u64>,
     /// The number after that of the last block that came.
     after_block: u64,
     /// The gap since the last block, by reason, oldest first: it may still turn out to be shorter than announced.
     open: Vec<(String, u64)>,
-    /// The part of it that is already in `lost`.
-    open_settled: u64,
     lost: Vec<(String, u64)>,
     gaps: u64,
     largest: u64,
@@ -67,9 +65,9 @@ impl Faults {
 }
 
 impl Ledger {
-    /// Makes an empty account of a stream that was asked to start at `asked_from`, or at the live head.
-    pub(crate) fn new(asked_from: Option<u64>) -> Self {
-        Self { asked_from, ..Self::default() }
+    /// Makes an empty account of a stream that was requested from a sequence number on, or from the live head.
+    pub(crate) fn new(requested: Option<u64>) -> Self {
+        Self { requested, ..Self::default() }
     }
 
     /// Enters a notice of a gap.
@@ -112,7 +110,7 @@ impl Ledger {
 
     /// Returns how many blocks were lost so far.
     pub(crate) fn lost(&self) -> u64 {
-        self.lost.iter().chain(&self.open).fold(0, |sum, (_, blocks)| sum.saturating_add(*blocks))
+        total(self.lost.iter().chain(&self.open))
     }
 
     /// Returns the lost blocks by reason, in the order in which the reasons came up.
@@ -126,12 +124,12 @@ impl Ledger {
 
     /// Returns the number of gaps. Two notices without a block between them are one gap.
     pub(crate) fn gaps(&self) -> u64 {
-        self.gaps + u64::from(self.open_blocks() > 0)
+        self.gaps + u64::from(total(&self.open) > 0)
     }
 
     /// Returns the length of the longest gap in blocks.
     pub(crate) fn largest(&self) -> u64 {
-        self.largest.max(self.open_blocks())
+        self.largest.max(total(&self.open))
     }
 
     /// Returns how often the stream contradicted itself.
@@ -142,8 +140,8 @@ impl Ledger {
     /// Enters all that is missing before `sequence` as lost without a notice, and returns the number that is due then.
     fn expect_up_to(&mut self, sequence: u64, notices: &mut Vec<Notice>) -> u64 {
         let next = *self.next.get_or_insert_with(|| {
-            // A stream that was asked for a future block starts before it, which is no loss.
-            let first = self.asked_from.map_or(sequence, |from| from.min(sequence));
+            // A stream whose first block was requested before its capture starts earlier, which is no loss.
+            let first = self.requested.map_or(sequence, |from| from.min(sequence));
             self.after_block = first;
             first
         });
@@ -159,14 +157,10 @@ impl Ledger {
     }
 
     fn miss(&mut self, reason: &str, blocks: u64) {
+        let reason = if self.open.len() + 1 < MAX_STRETCHES { reason } else { OTHER };
         match self.open.last_mut() {
             Some((last, count)) if last == reason => *count = count.saturating_add(blocks),
             _ => self.open.push((reason.to_owned(), blocks)),
-        }
-        if self.open.len() > MAX_STRETCHES {
-            let (reason, blocks) = self.open.remove(0);
-            self.open_settled = self.open_settled.saturating_add(blocks);
-            enter(&mut self.lost, &reason, blocks);
         }
     }
 
@@ -183,19 +177,18 @@ impl Ledger {
         }
     }
 
-    fn open_blocks(&self) -> u64 {
-        self.open.iter().fold(self.open_settled, |sum, (_, blocks)| sum.saturating_add(*blocks))
-    }
-
     fn close_gap(&mut self) {
-        let blocks = self.open_blocks();
+        let blocks = total(&self.open);
         self.gaps += u64::from(blocks > 0);
         self.largest = self.largest.max(blocks);
-        self.open_settled = 0;
         for (reason, blocks) in self.open.drain(..) {
             enter(&mut self.lost, &reason, blocks);
         }
     }
+}
+
+fn total<'a>(losses: impl IntoIterator<Item = &'a (String, u64)>) -> u64 {
+    losses.into_iter().fold(0, |sum, (_, blocks)| sum.saturating_add(*blocks))
 }
 
 fn enter(losses: &mut Vec<(String, u64)>, reason: &str, blocks: u64) {

@@ -50,10 +50,6 @@ impl ApiClient {
     }
 
     /// Asks for `/api/v1/status`. Its texts are harmless in a terminal.
-    ///
-    /// # Errors
-    ///
-    /// Any failure that keeps it from being known.
     pub(crate) async fn status(&mut self) -> Result<Status, Failure> {
         let mut status: Status = self.get("/api/v1/status").await?;
         clean(&mut status.source.description);
@@ -63,13 +59,11 @@ impl ApiClient {
     }
 
     /// Asks for `/api/v1/listeners`. Its texts are harmless in a terminal: each listener chooses its own name.
-    ///
-    /// # Errors
-    ///
-    /// As for [`status`](Self::status).
     pub(crate) async fn listeners(&mut self) -> Result<Vec<ListenerRow>, Failure> {
         let mut rows: Vec<ListenerRow> = self.get("/api/v1/listeners").await?;
-        rows.iter_mut().for_each(|row| [&mut row.name, &mut row.remote, &mut row.overflow].into_iter().for_each(clean));
+        for row in &mut rows {
+            [&mut row.name, &mut row.remote, &mut row.overflow, row.format.to_mut()].into_iter().for_each(clean);
+        }
         Ok(rows)
     }
 
@@ -101,38 +95,37 @@ impl ApiClient {
 
     /// Asks over the connection that there is, or over a new one.
     async fn ask(&mut self, method: &Method, path: &str) -> Result<Response<Incoming>, Failure> {
-        if let Some(mut connection) = self.connection.take() {
-            // A server may close a connection that was idle, or have been started anew. That is a failure only if a new
-            // connection fails too.
-            if connection.ready().await.is_ok() {
-                let request = http::request(method.clone(), &self.address, path)?;
-                match timeout(self.timeout, connection.send_request(request)).await {
-                    Ok(Ok(response)) => {
-                        self.connection = Some(connection);
-                        return Ok(response);
-                    }
-                    Ok(Err(_)) => {}
-                    Err(_) => return Err(self.silent()),
-                }
-            }
+        // A server may close a connection that was idle, or have been started anew. That is a failure only if a new
+        // connection fails too.
+        if let Some(connection) = self.connection.take()
+            && let Ok(response) = self.send(connection, method, path).await?
+        {
+            return Ok(response);
         }
         let tcp = http::connect(&self.address).await?;
+        let (connection, driver) = http1::handshake(TokioIo::new(tcp)).await.map_err(|error| self.broken(&error))?;
+        // Its error also reaches the call that waits for the answer.
+        tokio::spawn(driver);
+        self.send(connection, method, path).await?.map_err(|error| self.broken(&error))
+    }
+
+    /// Asks over a connection, and keeps it if it has not broken.
+    async fn send(
+        &mut self,
+        mut connection: SendRequest<Empty<Bytes>>,
+        method: &Method,
+        path: &str,
+    ) -> Result<hyper::Result<Response<Incoming>>, Failure> {
         let request = http::request(method.clone(), &self.address, path)?;
-        let asked = async {
-            let (mut connection, driver) = http1::handshake(TokioIo::new(tcp)).await?;
-            // Its error also reaches the call that waits for the answer.
-            tokio::spawn(driver);
-            let response = connection.send_request(request).await?;
-            Ok::<_, hyper::Error>((connection, response))
+        let answer = async {
+            connection.ready().await?;
+            connection.send_request(request).await
         };
-        match timeout(self.timeout, asked).await {
-            Ok(Ok((connection, response))) => {
-                self.connection = Some(connection);
-                Ok(response)
-            }
-            Ok(Err(error)) => Err(http::no_answer(&self.address, root_cause(&error))),
-            Err(_) => Err(self.silent()),
+        let answer = timeout(self.timeout, answer).await.map_err(|_| self.silent())?;
+        if answer.is_ok() {
+            self.connection = Some(connection);
         }
+        Ok(answer)
     }
 
     async fn body(&self, response: Response<Incoming>) -> Result<Bytes, Failure> {
@@ -147,6 +140,10 @@ impl ApiClient {
         let (status, headers) = (response.status(), response.headers().clone());
         let body = self.body(response).await.unwrap_or_default();
         http::refused(status, &headers, &body)
+    }
+
+    fn broken(&self, error: &hyper::Error) -> Failure {
+        http::no_answer(&self.address, root_cause(error))
     }
 
     fn silent(&self) -> Failure {

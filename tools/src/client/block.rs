@@ -8,7 +8,6 @@ const NO_OPUS: &str = "it sends Opus, which aircheckctl does not decode (leave o
 /// A block with its samples.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Block {
-    /// Its number in the stream.
     pub(crate) sequence: u64,
     /// When its first frame was captured, in Unix seconds by the server's clock.
     pub(crate) captured_at: f64,
@@ -19,11 +18,7 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// Checks that a stream's messages can be decoded.
-    ///
-    /// # Errors
-    ///
-    /// Says what to ask for instead.
+    /// Checks that a stream's messages can be decoded; an error says what to request instead.
     pub(crate) fn check_payload(payload: Payload) -> Result<(), String> {
         match payload {
             Payload::F32 | Payload::S16 => Ok(()),
@@ -31,11 +26,7 @@ impl Block {
         }
     }
 
-    /// Decodes a message of the WebSocket.
-    ///
-    /// # Errors
-    ///
-    /// Says why the message is no block of a stream of this format.
+    /// Decodes a message of the WebSocket; an error says why it is no block of a stream of this format.
     pub(crate) fn decode(header: &MessageHeader, payload: &[u8], format: &StreamFormat) -> Result<Self, String> {
         let (sample_bytes, samples): (usize, Vec<f32>) = match header.payload {
             Payload::F32 => {

@@ -1,4 +1,4 @@
-//! One HTTP request over one connection, and what comes back.
+//! One HTTP request over one connection, and its answer.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -37,10 +37,6 @@ const MAX_READ_BYTES: usize = 64 << 10;
 pub(super) type EmptyRequest = Request<Empty<Bytes>>;
 
 /// Connects to the server.
-///
-/// # Errors
-///
-/// [`Failure::Connect`].
 pub(crate) async fn connect(address: &Address) -> Result<TcpStream, Failure> {
     let why = match timeout(TIMEOUT, TcpStream::connect(address.endpoint())).await {
         Ok(Ok(tcp)) => return Ok(tcp),
@@ -50,11 +46,7 @@ pub(crate) async fn connect(address: &Address) -> Result<TcpStream, Failure> {
     Err(Failure::Connect { authority: address.authority().to_owned(), why, hint: address.hint() })
 }
 
-/// Makes a request with the headers that all have.
-///
-/// # Errors
-///
-/// [`Failure::NoAnswer`] if the path is impossible.
+/// Makes a request with the headers that all have. It fails if the path is impossible.
 pub(super) fn request(method: Method, address: &Address, path: &str) -> Result<EmptyRequest, Failure> {
     Request::builder()
         .method(method)
@@ -65,11 +57,7 @@ pub(super) fn request(method: Method, address: &Address, path: &str) -> Result<E
         .map_err(|error| no_answer(address, root_cause(&error)))
 }
 
-/// Asks for a path with headers besides the usual ones.
-///
-/// # Errors
-///
-/// [`Failure::NoAnswer`] if no head of an answer comes.
+/// Asks for a path with headers besides the usual ones, and waits for the head of the answer.
 pub(super) async fn get<T: AsyncRead + AsyncWrite + Unpin>(
     io: T,
     address: &Address,

@@ -1,4 +1,4 @@
-//! Where a server is, as people write it.
+//! The address of a server, as people write it.
 
 use hyper::Uri;
 
@@ -21,7 +21,6 @@ pub(crate) struct Address {
 /// A URL, taken apart as far as that is the same for all commands.
 #[derive(Clone, Debug)]
 pub(crate) struct Url {
-    /// The server.
     pub(crate) address: Address,
     /// Whether the scheme is `ws`.
     pub(crate) is_ws: bool,
@@ -33,11 +32,8 @@ pub(crate) struct Url {
 
 impl Url {
     /// Reads `HOST` or `HOST:PORT`, with or without path and query, or a URL of the scheme `http` or `ws`. Without a
-    /// scheme, the port is aircheck's own unless another is named.
-    ///
-    /// # Errors
-    ///
-    /// Says in one line what is wrong with `text`, and what to write instead.
+    /// scheme, the port is aircheck's own unless another is named. An error says in one line what is wrong with `text`,
+    /// and what to write instead.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let has_scheme = text.contains("://");
         let full = if has_scheme { text.to_owned() } else { format!("http://{text}") };
@@ -88,17 +84,8 @@ impl Url {
 
 impl Address {
     /// Reads the server from any URL of it: a stream's URL means that stream's server.
-    ///
-    /// # Errors
-    ///
-    /// As [`Url::parse`].
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let (scheme, rest) = match text.split_once("://") {
-            Some((scheme, rest)) => (format!("{scheme}://"), rest),
-            None => (String::new(), text),
-        };
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        Url::parse(&format!("{scheme}{authority}/")).map(|url| url.address)
+        Url::parse(text).map(|url| url.address)
     }
 
     /// Returns the host and the port to connect to.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{Sink as _, SinkExt, StreamExt};
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
-use serde::Deserialize;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -32,7 +32,7 @@ const READ_BYTES: usize = 64 << 10;
 const SEND_TIMEOUT: Duration = Duration::from_millis(200);
 /// Longest reason for closing that is shown; the protocol has room for 123 bytes.
 const MAX_REASON_CHARS: usize = 123;
-/// How much is shown of a message that can't be read, and of an error of the server.
+/// How much is shown of a message that cannot be read, and of an error of the server.
 const EXCERPT_CHARS: usize = 60;
 const MAX_ERROR_CHARS: usize = 200;
 /// Highest rate in Hz, most channels and longest block in frames that aircheck streams: a hello with more is not one
@@ -69,10 +69,6 @@ pub(crate) enum Message {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
     /// Asks for a WebSocket, as RFC 6455 describes, and waits for the hello.
-    ///
-    /// # Errors
-    ///
-    /// Any failure that keeps the stream from beginning.
     pub(crate) async fn open(io: T, address: &Address, path: &str) -> Result<Self, Failure> {
         let not_a_stream = |why| Failure::NotAStream { authority: address.authority().to_owned(), why };
         let key = generate_key();
@@ -133,7 +129,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
     /// # Errors
     ///
     /// [`Failure::Ended`] if the server ended this listener, [`Failure::Lost`] if the connection ends without a close,
-    /// and [`Failure::Message`] for a message that can't be read.
+    /// and [`Failure::Message`] for a message that cannot be read.
     pub(crate) async fn next(&mut self) -> Result<Option<Message>, Failure> {
         std::future::poll_fn(|context| self.poll_next(context)).await
     }
@@ -159,7 +155,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
             self.messages += 1;
             return Poll::Ready(read.map(Some).map_err(|why| Failure::Message { number: self.messages, why }));
         }
-        // tungstenite has the answer to the close ready. Where it can't go out at once, the server does not wait for
+        // tungstenite has the answer to the close ready. Where it cannot go out at once, the server does not wait for
         // it.
         let _ = std::pin::Pin::new(&mut self.socket).poll_flush(context);
         Poll::Ready(match self.closed.as_ref().and_then(Option::as_ref) {
@@ -198,18 +194,9 @@ async fn first_text<T: AsyncRead + AsyncWrite + Unpin>(
 
 /// Reads the first message, and checks that it can be one of aircheck's.
 fn read_hello(text: &str) -> Result<(Payload, StreamFormat), String> {
-    #[derive(Deserialize)]
-    struct Versions {
-        hello: Option<Version>,
-    }
-    #[derive(Deserialize)]
-    struct Version {
-        version: u64,
-    }
-    // The version first: what stands beside another one may be of another form.
-    if let Ok(Versions { hello: Some(Version { version }) }) = serde_json::from_str(text)
-        && version != u64::from(PROTOCOL_VERSION)
-    {
+    // The version first: a hello of another one may have another form.
+    let version = serde_json::from_str::<Value>(text).ok().and_then(|text| text["hello"]["version"].as_u64());
+    if let Some(version) = version.filter(|version| *version != u64::from(PROTOCOL_VERSION)) {
         return Err(other_version(version));
     }
     let ServerText::Hello(hello) = parse(text)?.ok_or("its first message is not a hello")? else {

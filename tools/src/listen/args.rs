@@ -8,7 +8,7 @@ use clap::Args;
 use super::url::ListenUrl;
 use crate::args::{positive_span, span};
 
-/// Bounds of `--play-buffer`: the shortest period of a device, and more than anybody would call live.
+/// Bounds of `--play-buffer`: the shortest period of a device, and more than is still live.
 const MIN_PLAY_BUFFER: Duration = Duration::from_millis(5);
 const MAX_PLAY_BUFFER: Duration = Duration::from_secs(2);
 

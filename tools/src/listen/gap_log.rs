@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_say_what_happened_and_how_long_it_is() {
+    fn lines_name_the_event_and_its_length() {
         let format = StreamFormat { rate_hz: 48_000, channels: 1, block_frames: 480, block_seconds: 0.01 };
         let reception = Reception::new(format, None);
         let gap = Notice::Gap { from: 8, blocks: 3, reason: "overflow".to_owned() };

@@ -1,4 +1,4 @@
-//! How loud sound is.
+//! The level of sound.
 
 /// Peak and RMS of samples, over all channels together.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -25,10 +25,6 @@ pub(crate) struct OutputFile {
 
 impl OutputFile {
     /// Creates the file; an existing one is replaced.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Write`], as for everything here.
     pub(crate) fn create(path: &Path, format: StreamFormat) -> Result<Self, Failure> {
         let spec = WavSpec {
             channels: format.channels,
@@ -40,11 +36,7 @@ impl OutputFile {
         Ok(Self { writer, path: path.to_owned(), format, frames: 0, frames_in_header: 0 })
     }
 
-    /// Appends whole frames.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Write`], also when the file holds as much as a WAV can.
+    /// Appends whole frames. It is a failure if the file holds as much as a WAV can.
     pub(crate) fn write(&mut self, samples: &[f32]) -> Result<(), Failure> {
         if self.bytes() + samples.len() as u64 * SAMPLE_BYTES > MAX_DATA_BYTES {
             let why = "it is full, as a WAV holds at most 4 GiB (use --for to end sooner)".to_owned();
@@ -61,17 +53,11 @@ impl OutputFile {
         Ok(())
     }
 
-    /// Completes the file.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Write`]; the last samples may be missing then.
+    /// Completes the file. After a failure the last samples may be missing.
     pub(crate) fn finish(self) -> Result<Written, Failure> {
-        let written = Written { path: self.path, frames: self.frames, format: self.format };
-        match self.writer.finalize() {
-            Ok(()) => Ok(written),
-            Err(error) => Err(failure(&written.path, &error)),
-        }
+        let bytes = self.bytes();
+        self.writer.finalize().map_err(|error| failure(&self.path, &error))?;
+        Ok(Written { path: self.path, frames: self.frames, bytes })
     }
 
     fn bytes(&self) -> u64 {
@@ -82,18 +68,10 @@ impl OutputFile {
 /// A file that is complete.
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
-    /// Its path.
     pub(crate) path: PathBuf,
-    /// Frames in it.
     pub(crate) frames: u64,
-    format: StreamFormat,
-}
-
-impl Written {
-    /// Returns the bytes of sound in it.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.frames * u64::from(self.format.channels) * SAMPLE_BYTES
-    }
+    /// Bytes of sound in it.
+    pub(crate) bytes: u64,
 }
 
 fn failure(path: &Path, error: &hound::Error) -> Failure {
@@ -110,15 +88,21 @@ mod tests {
 
     const FORMAT: StreamFormat = StreamFormat { rate_hz: 100, channels: 3, block_frames: 1, block_seconds: 0.01 };
 
+    /// A file, and what holds its directory.
+    fn create() -> (tempfile::TempDir, OutputFile) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = OutputFile::create(&directory.path().join("take.wav"), FORMAT).unwrap();
+        (directory, file)
+    }
+
     #[test]
     fn samples_come_back_bit_for_bit() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("take.wav");
+        let (_directory, mut file) = create();
         let samples = [0.1, -0.0, f32::MIN_POSITIVE, 1.5, -1.0, f32::NAN];
-        let mut file = OutputFile::create(&path, FORMAT).unwrap();
         file.write(&samples).unwrap();
-        assert_eq!(file.finish().unwrap().frames, 2);
-        let mut reader = hound::WavReader::open(&path).unwrap();
+        let written = file.finish().unwrap();
+        assert_eq!((written.frames, written.bytes), (2, 24));
+        let mut reader = hound::WavReader::open(&written.path).unwrap();
         assert_eq!((reader.spec().sample_rate, reader.spec().channels), (100, 3));
         let read: Vec<u32> = reader.samples::<f32>().map(|sample| sample.unwrap().to_bits()).collect();
         assert_eq!(read, samples.map(f32::to_bits));
@@ -126,28 +110,19 @@ mod tests {
 
     #[test]
     fn sound_older_than_a_second_survives_a_kill() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("take.wav");
-        let mut file = OutputFile::create(&path, FORMAT).unwrap();
-        for _ in 0..150 {
-            file.write(&[0.5; 3]).unwrap();
-        }
-        assert_eq!(hound::WavReader::open(&path).unwrap().duration(), 100);
+        let (_directory, mut file) = create();
+        (0..150).for_each(|_| file.write(&[0.5; 3]).unwrap());
+        assert_eq!(hound::WavReader::open(&file.path).unwrap().duration(), 100);
         std::mem::forget(file);
     }
 
     #[test]
-    fn a_full_file_is_an_error_before_its_length_wraps() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut file = OutputFile::create(&directory.path().join("take.wav"), FORMAT).unwrap();
+    fn a_file_that_cannot_be_written_is_an_error_with_the_reason() {
+        let (directory, mut file) = create();
+        // Before its length wraps.
         file.frames = MAX_DATA_BYTES / SAMPLE_BYTES / 3;
         let error = file.write(&[0.0; 3]).unwrap_err();
         assert!(error.to_string().contains("4 GiB"), "{error}");
-    }
-
-    #[test]
-    fn a_path_that_cannot_be_written_is_named() {
-        let directory = tempfile::tempdir().unwrap();
         let error = OutputFile::create(directory.path(), FORMAT).err().unwrap().to_string();
         assert!(error.contains("cannot write") && error.contains("Is a directory"), "{error}");
     }

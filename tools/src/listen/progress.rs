@@ -13,20 +13,21 @@ use crate::units;
 const METER_FLOOR_DBFS: f64 = -60.0;
 /// Of 6 dB each.
 const METER_CELLS: usize = 10;
+/// How the meter begins.
+const METER_START: char = '▕';
+/// Between two parts.
+const SEPARATOR: &str = "  ";
+
 /// The state at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
     /// Time since the first block; `None` before it.
     pub(crate) elapsed: Option<Duration>,
-    /// Rate, channels and block length.
     pub(crate) format: StreamFormat,
     /// Level since the last view.
     pub(crate) level: LevelMeter,
-    /// Blocks that came.
     pub(crate) blocks: u64,
-    /// Blocks that were lost.
     pub(crate) lost: u64,
-    /// Number of gaps.
     pub(crate) gaps: u64,
     /// Whether the stream contradicted itself.
     pub(crate) faults: bool,
@@ -52,7 +53,9 @@ impl View {
         match room {
             Room::Terminal { cells, has_colour } => self.line(cells, has_colour),
             Room::Log => {
-                join(&self.parts().into_iter().filter(|part| !part.text.starts_with('▕')).collect::<Vec<_>>(), false)
+                let mut parts = self.parts();
+                parts.retain(|part| !part.text.starts_with(METER_START));
+                join(&parts, false)
             }
         }
     }
@@ -60,15 +63,12 @@ impl View {
     /// Returns the line in at most `width` characters, to which `colour` adds its codes.
     fn line(&self, width: usize, colour: bool) -> String {
         let mut parts = self.parts();
-        while line_width(&parts) > width {
-            let Some(index) = (0..parts.len()).filter(|&i| parts[i].rank > 0).max_by_key(|&i| parts[i].rank) else {
-                break;
+        while join(&parts, false).chars().count() > width {
+            let Some(last) = (0..parts.len()).filter(|&i| parts[i].rank > 0).max_by_key(|&i| parts[i].rank) else {
+                // So narrow that even the rest is cut: without colour, whose codes must not be cut.
+                return join(&parts, false).chars().take(width).collect();
             };
-            parts.remove(index);
-        }
-        // So narrow that even what stays is cut: then without colour, whose codes must not be cut.
-        if line_width(&parts) > width {
-            return join(&parts, false).chars().take(width).collect();
+            parts.remove(last);
         }
         join(&parts, colour)
     }
@@ -134,31 +134,14 @@ fn meter(dbfs: f64) -> String {
     let share = (1.0 - dbfs / METER_FLOOR_DBFS).clamp(0.0, 1.0);
     let eighths = (share * (METER_CELLS * 8) as f64).round() as usize;
     let bar = "█".repeat(eighths / 8) + EIGHTHS[eighths % 8];
-    format!("▕{bar:<METER_CELLS$}▏")
-}
-
-const SEPARATOR: &str = "  ";
-
-fn line_width(parts: &[Part]) -> usize {
-    let separators = parts.len().saturating_sub(1) * SEPARATOR.len();
-    parts.iter().map(|part| part.text.chars().count()).sum::<usize>() + separators
+    format!("{METER_START}{bar:<METER_CELLS$}▏")
 }
 
 fn join(parts: &[Part], colour: bool) -> String {
-    let mut line = String::new();
-    for (index, part) in parts.iter().enumerate() {
-        if index > 0 {
-            line.push_str(SEPARATOR);
-        }
-        if part.alarm && colour {
-            line.push_str("\x1b[1;31m");
-            line.push_str(&part.text);
-            line.push_str("\x1b[0m");
-        } else {
-            line.push_str(&part.text);
-        }
-    }
-    line
+    let text = |part: &Part| {
+        if part.alarm && colour { format!("\x1b[1;31m{}\x1b[0m", part.text) } else { part.text.clone() }
+    };
+    parts.iter().map(text).collect::<Vec<_>>().join(SEPARATOR)
 }
 
 #[cfg(test)]
@@ -209,13 +192,6 @@ mod tests {
     }
 
     #[test]
-    fn only_a_loss_is_coloured() {
-        assert!(view().line(200, true).contains("\x1b[1;31m3 lost in 1 gap\x1b[0m"));
-        let clean = View { lost: 0, gaps: 0, ..view() };
-        assert_eq!(clean.line(200, true), clean.line(200, false));
-    }
-
-    #[test]
     fn the_meter_fills_from_minus_60_to_0() {
         assert_eq!(meter(f64::NEG_INFINITY), "▕          ▏");
         assert_eq!(meter(-60.0), "▕          ▏");
@@ -225,23 +201,26 @@ mod tests {
     }
 
     #[test]
-    fn a_latency_stands_with_its_error() {
-        let known = |seconds, error_seconds| View { latency: Some(Latency { seconds, error_seconds }), ..view() };
-        assert!(known(0.0214, 0.0001).line(200, false).ends_with("3 lost in 1 gap  latency 21 ms"));
-        assert!(known(0.0214, 0.0031).line(200, false).ends_with("  latency 21 ms ± 3 ms"));
+    fn only_a_loss_is_coloured() {
+        assert!(view().line(200, true).contains("\x1b[1;31m3 lost in 1 gap\x1b[0m"));
+        let clean = View { lost: 0, gaps: 0, ..view() };
+        assert_eq!(clean.line(200, true), clean.line(200, false));
     }
 
     #[test]
-    fn playing_adds_the_latency_at_the_ear_and_late_sound() {
+    fn the_line_ends_with_latencies_and_late_sound() {
+        let ends = |view: &View, colour, end: &str| {
+            let line = view.line(200, colour);
+            assert!(line.ends_with(end), "{line} should end with {end}");
+        };
+        let known = |seconds, error_seconds| View { latency: Some(Latency { seconds, error_seconds }), ..view() };
+        ends(&known(0.0214, 0.0001), false, "3 lost in 1 gap  latency 21 ms");
+        ends(&known(0.0214, 0.0031), false, "  latency 21 ms ± 3 ms");
         let ear = Some(Latency { seconds: 0.095, error_seconds: 0.0 });
         let playing = View { ear, late: 2, lost: 0, gaps: 0, ..view() };
-        assert!(playing.line(200, false).ends_with("0 lost  latency 12 ms  ear 95 ms  2 late"));
-        assert!(playing.line(200, true).ends_with("\x1b[1;31m2 late\x1b[0m"));
-        assert!(View { late: 0, ..playing }.line(200, false).ends_with("ear 95 ms"));
-    }
-
-    #[test]
-    fn before_the_first_block_it_waits() {
+        ends(&playing, false, "0 lost  latency 12 ms  ear 95 ms  2 late");
+        ends(&playing, true, "\x1b[1;31m2 late\x1b[0m");
+        ends(&View { late: 0, ..playing }, false, "ear 95 ms");
         let waiting = View { elapsed: None, lost: 0, ..view() };
         assert_eq!(waiting.line(80, false), "waiting for the first block");
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use aircheck_api::{GapNotice, StreamFormat};
+use aircheck_api::StreamFormat;
 
 use super::level::LevelMeter;
 use crate::check::{Ledger, Notice};
@@ -14,15 +14,12 @@ const MIN_RATE_SPAN: Duration = Duration::from_secs(1);
 /// Everything that the progress line and the summary show of a stream.
 #[derive(Debug)]
 pub(crate) struct Reception {
-    /// Rate, channels and block length.
     pub(crate) format: StreamFormat,
     /// Which blocks came and which are missing.
     pub(crate) ledger: Ledger,
     /// Blocks that came.
     pub(crate) blocks: u64,
-    /// Frames of these blocks.
     pub(crate) frames: u64,
-    /// Level of these blocks.
     pub(crate) level: LevelMeter,
     /// Level of the blocks since [`take_recent_level`](Self::take_recent_level).
     recent: LevelMeter,
@@ -39,22 +36,17 @@ struct Arrival {
 }
 
 impl Reception {
-    /// Begins with a stream that was asked to start at `asked_from`, or at the live head.
-    pub(crate) fn new(format: StreamFormat, asked_from: Option<u64>) -> Self {
+    /// Begins a stream that was requested from a sequence number on, or from the live head.
+    pub(crate) fn new(format: StreamFormat, requested: Option<u64>) -> Self {
         Self {
             format,
-            ledger: Ledger::new(asked_from),
+            ledger: Ledger::new(requested),
             blocks: 0,
             frames: 0,
             level: LevelMeter::default(),
             recent: LevelMeter::default(),
             arrival: None,
         }
-    }
-
-    /// Enters a notice of a gap.
-    pub(crate) fn gap(&mut self, gap: &GapNotice) -> Vec<Notice> {
-        self.ledger.gap(gap)
     }
 
     /// Enters a block that came at `now`, and returns whether its samples are to be used.

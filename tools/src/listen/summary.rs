@@ -9,48 +9,36 @@ use crate::play::PlayStats;
 use crate::table::aligned;
 use crate::units;
 
-/// Everything that a summary is made of.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Summary<'a> {
-    /// Blocks and losses.
-    pub(crate) reception: &'a Reception,
-    /// The file of `-o`.
-    pub(crate) written: Option<&'a Written>,
-    /// Latencies by the server's clock.
-    pub(crate) timing: &'a Timing,
-    /// How playing went.
-    pub(crate) played: Option<&'a PlayStats>,
-}
-
-impl Summary<'_> {
-    /// Returns two to eight aligned lines: blocks, losses, level, latency, playing, latency at the ear, the file, and
-    /// contradictions of the stream.
-    pub(crate) fn text(&self) -> String {
-        let Self { reception, written, timing, played } = *self;
-        let mut lines = vec![("received", received(reception)), ("lost", lost(reception))];
-        if reception.blocks > 0 {
-            lines.push(("sound", sound(reception)));
-        }
-        if let Some((percentiles, error)) = timing.arrival.percentiles() {
-            lines.push(("latency", format!("from capture to here {}", latency(percentiles, error))));
-        }
-        if let Some(stats) = played {
-            lines.push(("played", playing(stats)));
-        }
-        if let Some((percentiles, error)) = timing.ear.percentiles() {
-            lines.push(("ear", format!("from capture to the loudspeaker {}", latency(percentiles, error))));
-        }
-        if let Some(written) = written {
-            let span = units::span(reception.format.span(written.frames));
-            let size = units::bytes(written.bytes());
-            lines.push(("written", format!("{}: {span}, {} frames, {size}", written.path.display(), written.frames)));
-        }
-        if reception.ledger.faults().any() {
-            lines.push(("faults", faults(reception)));
-        }
-        let rows: Vec<Vec<String>> = lines.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect();
-        aligned(&rows, 2)
+/// Returns two to eight aligned lines: blocks, losses, level, latency, playing, latency at the ear, the file, and
+/// contradictions of the stream.
+pub(crate) fn text(
+    reception: &Reception,
+    timing: &Timing,
+    played: Option<&PlayStats>,
+    written: Option<&Written>,
+) -> String {
+    let mut lines = vec![("received", received(reception)), ("lost", lost(reception))];
+    if reception.blocks > 0 {
+        lines.push(("sound", sound(reception)));
     }
+    if let Some((percentiles, error)) = timing.arrival.percentiles() {
+        lines.push(("latency", format!("from capture to here {}", latency(percentiles, error))));
+    }
+    if let Some(stats) = played {
+        lines.push(("played", playing(stats)));
+    }
+    if let Some((percentiles, error)) = timing.ear.percentiles() {
+        lines.push(("ear", format!("from capture to the loudspeaker {}", latency(percentiles, error))));
+    }
+    if let Some(Written { path, frames, bytes }) = written {
+        let span = units::span(reception.format.span(*frames));
+        lines.push(("written", format!("{}: {span}, {frames} frames, {}", path.display(), units::bytes(*bytes))));
+    }
+    if reception.ledger.faults().any() {
+        lines.push(("faults", faults(reception)));
+    }
+    let rows: Vec<Vec<String>> = lines.into_iter().map(|(name, text)| vec![name.to_owned(), text]).collect();
+    aligned(&rows, 2)
 }
 
 fn latency(percentiles: Percentiles, error_seconds: f64) -> String {
@@ -140,8 +128,8 @@ mod tests {
         Block { sequence, captured_at: 0.0, frames: 480, samples: vec![0.5; 480] }
     }
 
-    fn text(reception: &Reception) -> String {
-        Summary { reception, written: None, timing: &Timing::new(Instant::now()), played: None }.text()
+    fn summary(reception: &Reception) -> String {
+        text(reception, &Timing::new(Instant::now()), None, None)
     }
 
     #[test]
@@ -152,13 +140,8 @@ mod tests {
 
     #[test]
     fn playing_stands_with_its_faults() {
-        let stats = PlayStats {
-            device: "Desk".to_owned(),
-            played: Duration::from_millis(10_200),
-            late: 0,
-            skipped: Duration::ZERO,
-            silent: Duration::ZERO,
-        };
+        let (played, none) = (Duration::from_millis(10_200), Duration::ZERO);
+        let stats = PlayStats { device: "Desk".to_owned(), played, late: 0, skipped: none, silent: none };
         assert_eq!(playing(&stats), "10.20 s on Desk; late 0 times");
         let stats =
             PlayStats { late: 1, skipped: Duration::from_millis(40), silent: Duration::from_millis(10), ..stats };
@@ -172,11 +155,12 @@ mod tests {
     fn a_clean_run_is_three_short_lines() {
         let start = Instant::now();
         let mut reception = Reception::new(FORMAT, None);
+        assert_eq!(summary(&reception), "received  nothing\nlost      nothing\n");
         for sequence in 0..=120 {
             reception.block(&block(sequence), start + Duration::from_millis(sequence * 10));
         }
         assert_eq!(
-            text(&reception),
+            summary(&reception),
             "received  1.21 s of 48000 Hz 1 ch within 1.20 s: 121 blocks, 58080 frames\n\
              lost      nothing\n\
              sound     peak -6.0 dBFS, rms -6.0 dBFS; came at 48000 Hz, +0.00 % of nominal\n"
@@ -188,21 +172,15 @@ mod tests {
         let now = Instant::now();
         let mut reception = Reception::new(FORMAT, None);
         reception.block(&block(0), now);
-        reception.gap(&GapNotice { from: 1, blocks: 3, reason: "overflow".into() });
+        reception.ledger.gap(&GapNotice { from: 1, blocks: 3, reason: "overflow".into() });
         reception.block(&block(4), now);
         reception.block(&block(6), now);
         assert_eq!(
-            text(&reception),
+            summary(&reception),
             "received  30 ms of 48000 Hz 1 ch within 0 ms: 3 blocks, 1440 frames\n\
              lost      4 blocks in 2 gaps, the longest 3 (30 ms); overflow 3, unannounced 1\n\
              sound     peak -6.0 dBFS, rms -6.0 dBFS; too short to measure its rate\n\
              faults    1 block missing without a notice\n"
         );
-    }
-
-    #[test]
-    fn an_empty_stream_is_two_lines() {
-        let reception = Reception::new(FORMAT, None);
-        assert_eq!(text(&reception), "received  nothing\nlost      nothing\n");
     }
 }

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use cpal::{Data, FromSample, I24, SampleFormat, SizedSample, U24};
-use rtrb::{Consumer, Producer};
+use cpal::{Data, ErrorKind, FromSample, I24, SampleFormat, SizedSample, U24};
+use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::ring::{self, FADE, RingWriter, SharedState, Taken};
+use super::ring::{FADE, RingWriter, SharedState, Taken};
+
+/// Reports that may wait: those of a second, with the shortest periods that devices have, 1 ms.
+const MAX_REPORTS: usize = 1024;
 
 /// The device's end of the ring.
 #[derive(Debug)]
@@ -33,12 +36,15 @@ pub(super) struct OutputCallback {
 
 /// Makes a ring for `room_frames` frames of a device's rate and channels, with its two ends.
 pub(super) fn ring(rate_hz: u32, channels: usize, room_frames: usize) -> (RingWriter, OutputCallback) {
-    let (writer, sound, reports) = ring::ring(rate_hz, channels, room_frames);
+    let (to_device, sound) = RingBuffer::new(room_frames * channels);
+    let (reports, taken) = RingBuffer::new(MAX_REPORTS);
+    let shared = Arc::new(SharedState::default());
+    let writer = RingWriter { sound: to_device, taken, shared: Arc::clone(&shared), rate_hz, channels };
     let step = 1.0 / (FADE.as_secs_f32() * rate_hz as f32).max(1.0);
     let callback = OutputCallback {
         sound,
         reports,
-        shared: Arc::clone(&writer.shared),
+        shared,
         channels,
         position: 0,
         is_sounding: false,
@@ -115,7 +121,7 @@ impl OutputCallback {
         self.shared.periods.fetch_add(1, Ordering::Release);
     }
 
-    /// Fills `out` with sound; so much waits.
+    /// Fills `out` with sound; the ring has enough.
     fn sound<T: FromSample<f32>>(&mut self, out: &mut [T]) {
         let Ok(chunk) = self.sound.read_chunk(out.len()) else { return };
         let (first, second) = chunk.as_slices();
@@ -141,6 +147,22 @@ impl OutputCallback {
                 *to = T::from_sample_(self.last[index]);
             }
         }
+    }
+}
+
+impl SharedState {
+    /// Counts an error of cpal, which may come half a million times a second.
+    pub(super) fn report_error(&self, kind: ErrorKind) {
+        match kind {
+            ErrorKind::DeviceNotAvailable
+            | ErrorKind::StreamInvalidated
+            | ErrorKind::HostUnavailable
+            | ErrorKind::PermissionDenied => self.is_gone.store(true, Ordering::Release),
+            // Sound goes on: at a usual priority, on the device that the system chose.
+            ErrorKind::RealtimeDenied | ErrorKind::DeviceChanged => return,
+            _ => {}
+        }
+        self.errors.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -245,5 +267,15 @@ mod tests {
         let mut silence = [1_u8; 600];
         assert_no_alloc(|| callback.fill(&mut silence, now, LATENCY));
         assert_eq!(silence[599], 128);
+    }
+
+    #[test]
+    fn no_error_allocates_and_some_mean_that_the_device_is_gone() {
+        let shared = SharedState::default();
+        assert_no_alloc(|| shared.report_error(ErrorKind::RealtimeDenied));
+        assert_no_alloc(|| shared.report_error(ErrorKind::BackendError));
+        assert_eq!((shared.errors.load(Ordering::Acquire), shared.is_gone.load(Ordering::Acquire)), (1, false));
+        assert_no_alloc(|| shared.report_error(ErrorKind::StreamInvalidated));
+        assert!(shared.is_gone.load(Ordering::Acquire));
     }
 }

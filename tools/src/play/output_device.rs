@@ -24,9 +24,9 @@ use crate::sanitize::sanitize;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long closing it may take before it is left behind.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// The period that a device is asked for; it holds two of them.
+/// The period that is requested of a device, which holds two of them.
 const PERIOD: Duration = Duration::from_millis(10);
-/// The period that a sound server is asked for, as the engine asks it for recording: with a shorter one, a busy machine
+/// The period that is requested of a sound server, as the engine does for recording: with a shorter one, a busy machine
 /// was seen to lose sound.
 const SERVED_PERIOD: Duration = Duration::from_millis(30);
 /// Room in the ring besides the target buffer and the excess that is not skipped yet: the longest block and the longest
@@ -39,7 +39,7 @@ const MAX_SHOWN_CHARS: usize = 120;
 
 /// An output device that plays the sound in its ring. Dropping it closes the device.
 #[derive(Debug)]
-pub(super) struct OutputDevice {
+pub(crate) struct OutputDevice {
     /// Its name for people.
     pub(super) name: String,
     stop: Option<mpsc::Sender<()>>,
@@ -47,12 +47,9 @@ pub(super) struct OutputDevice {
 }
 
 impl OutputDevice {
-    /// Opens the default output device, with room in its ring for `target_buffer` of sound.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::NoOutput`] where there is none, and [`Failure::Output`] where it refuses or does not answer.
-    pub(super) async fn open(target_buffer: Duration) -> Result<(Self, RingWriter), Failure> {
+    /// Opens the default output device, with room in its ring for `target_buffer` of sound. It fails with
+    /// [`Failure::NoOutput`] where there is none, and with [`Failure::Output`] where it refuses or does not answer.
+    pub(crate) async fn open(target_buffer: Duration) -> Result<(Self, RingWriter), Failure> {
         let (stop, stopped) = mpsc::channel::<()>();
         let (done, ended) = mpsc::channel::<()>();
         let (ready, opened) = oneshot::channel();

@@ -1,4 +1,4 @@
-//! A stream on an output device, and whether the device still plays.
+//! A stream on an output device, and the checks that the device still plays.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use aircheck_api::StreamFormat;
 
 use super::output_device::OutputDevice;
-use super::playout::Playout;
+use super::playout::{HeardBlock, PlayStats, Playout};
 use super::ring::{RingWriter, SharedState};
-use super::stats::{HeardBlock, PlayStats};
 use crate::client::Block;
 use crate::failure::Failure;
 
-/// After so many checks in which the device asked for nothing it is dead: 10 s. A sound server that idles asks every
+/// How often the player is to be checked.
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// A device that requested no sound during so many checks, 10 s, is dead. A sound server that idles requests some every
 /// 2 s.
 const MAX_SILENT_CHECKS: u32 = 20;
 /// A device that reports more errors than this between two checks, and asks for nothing, is dead. ALSA has been seen to
@@ -22,28 +23,7 @@ const MAX_ERRORS_PER_CHECK: u64 = 20;
 /// How much longer than the sound that waits playing to the end may take. A device that takes longer has stopped.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// An open output device for which no stream has come yet.
-#[derive(Debug)]
-pub(crate) struct OpenOutput {
-    device: OutputDevice,
-    writer: RingWriter,
-    target_buffer: Duration,
-}
-
-impl OpenOutput {
-    /// Opens the default output device. `target_buffer` is the length of the sound that is to wait in its ring.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::NoOutput`] if there is no device, and [`Failure::Output`] if it refuses or does not answer.
-    pub(crate) async fn open(target_buffer: Duration) -> Result<Self, Failure> {
-        let (device, writer) = OutputDevice::open(target_buffer).await?;
-        Ok(Self { device, writer, target_buffer })
-    }
-}
-
 /// A stream that is played.
-#[derive(Debug)]
 pub(crate) struct Player {
     playout: Playout,
     shared: Arc<SharedState>,
@@ -55,24 +35,19 @@ pub(crate) struct Player {
 }
 
 impl Player {
-    /// Plays a stream of this format.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Output`], as for everything here.
-    pub(crate) fn new(output: OpenOutput, format: &StreamFormat) -> Result<Self, Failure> {
-        let OpenOutput { device, writer, target_buffer } = output;
+    /// Plays a stream of this format on a device, with `target_buffer` of sound waiting in its ring.
+    pub(crate) fn new(
+        (device, writer): (OutputDevice, RingWriter),
+        format: StreamFormat,
+        target_buffer: Duration,
+    ) -> Result<Self, Failure> {
         let shared = Arc::clone(&writer.shared);
-        let playout = Playout::new(writer, *format, target_buffer)
+        let playout = Playout::new(writer, format, target_buffer)
             .map_err(|why| Failure::Output { name: device.name.clone(), why })?;
         Ok(Self { playout, shared, device, periods: 0, errors: 0, silent_checks: 0, ends_by: None })
     }
 
     /// Plays a block that came.
-    ///
-    /// # Errors
-    ///
-    /// If it can't be resampled.
     pub(crate) fn push(&mut self, block: &Block, now: Instant) -> Result<(), Failure> {
         self.playout.push(block, now).map_err(|why| Failure::Output { name: self.device.name.clone(), why })
     }
@@ -82,11 +57,7 @@ impl Player {
         self.playout.heard(now)
     }
 
-    /// Checks that the device still plays.
-    ///
-    /// # Errors
-    ///
-    /// Says why it does not.
+    /// Checks that the device still plays; an error says why it does not.
     pub(crate) fn check(&mut self) -> Result<(), Failure> {
         let periods = self.shared.periods.load(Ordering::Acquire);
         let errors = self.shared.errors.load(Ordering::Acquire);
@@ -108,7 +79,7 @@ impl Player {
 
     /// Lets the sound that waits be played to its end.
     pub(crate) fn end(&mut self, now: Instant) {
-        // If the rest can't be resampled, there is only less to play.
+        // If the rest cannot be resampled, there is only less to play.
         let _ = self.playout.end();
         self.ends_by = Some(now + END_TIMEOUT);
     }
@@ -125,8 +96,6 @@ impl Player {
 
     /// Returns how playing went so far.
     pub(crate) fn stats(&self) -> PlayStats {
-        let (skipped, silent) = self.playout.skipped_and_silent();
-        let (played, late) = (self.playout.played(), self.playout.late());
-        PlayStats { device: self.device.name.clone(), played, late, skipped, silent }
+        self.playout.stats(self.device.name.clone())
     }
 }

@@ -10,7 +10,6 @@ use aircheck_api::StreamFormat;
 use super::drift::Drift;
 use super::resampler::Resampler;
 use super::ring::{FADE, RingWriter, Taken};
-use super::stats::HeardBlock;
 use crate::client::Block;
 
 /// An excess above the target that is larger than this is skipped; a smaller one is gone in 12 s of playing a little
@@ -29,8 +28,30 @@ struct Mark {
     captured_at: f64,
 }
 
-/// Writes blocks into the device's ring.
-#[derive(Debug)]
+/// A block that begins to be heard.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct HeardBlock {
+    pub(crate) sequence: u64,
+    /// When it was captured, in Unix seconds by the server's clock.
+    pub(crate) captured_at: f64,
+    pub(crate) at: Instant,
+}
+
+/// How playing went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PlayStats {
+    pub(crate) device: String,
+    /// How long sound came out.
+    pub(crate) played: Duration,
+    /// How often sound came too late to be played in time.
+    pub(crate) late: u64,
+    /// Sound that was left out to be closer to live again.
+    pub(crate) skipped: Duration,
+    /// Silence in place of lost blocks.
+    pub(crate) silent: Duration,
+}
+
+/// Writes blocks into the device's ring. Errors are the resampler's.
 pub(super) struct Playout {
     writer: RingWriter,
     resampler: Resampler,
@@ -58,10 +79,6 @@ pub(super) struct Playout {
 
 impl Playout {
     /// Begins a stream of this format; `target_buffer` is the length of the sound that is to wait in the ring.
-    ///
-    /// # Errors
-    ///
-    /// Says why the stream can't be resampled.
     pub(super) fn new(writer: RingWriter, format: StreamFormat, target_buffer: Duration) -> Result<Self, String> {
         let channels = usize::from(format.channels);
         let resampler = Resampler::new(format.rate_hz, writer.rate_hz, channels, format.block_frames as usize)?;
@@ -88,10 +105,6 @@ impl Playout {
     }
 
     /// Takes a block that came. Blocks missing before it become silence, as far as their time has not passed yet.
-    ///
-    /// # Errors
-    ///
-    /// The resampler's words.
     pub(super) fn push(&mut self, block: &Block, now: Instant) -> Result<(), String> {
         self.look();
         self.set_start();
@@ -126,10 +139,6 @@ impl Playout {
     }
 
     /// Ends the stream: the sound that waits is played to its end.
-    ///
-    /// # Errors
-    ///
-    /// The resampler's words.
     pub(super) fn end(&mut self) -> Result<(), String> {
         let rates = f64::from(self.format.rate_hz) / f64::from(self.writer.rate_hz);
         let tail = (self.resampler.delay_frames() as f64 * rates) as usize + self.fade_frames();
@@ -153,20 +162,16 @@ impl Playout {
         self.heard.drain(..count)
     }
 
-    /// Returns how long sound was played.
-    pub(super) fn played(&self) -> Duration {
-        self.span(self.taken.map_or(0, |taken| taken.from + taken.frames))
-    }
-
     /// Returns how often the ring ran dry.
     pub(super) fn late(&self) -> u64 {
         self.writer.shared.late.load(Ordering::Acquire)
     }
 
-    /// Returns how much sound was left out to be closer to live, and how much silence replaced lost blocks.
-    pub(super) fn skipped_and_silent(&self) -> (Duration, Duration) {
-        let format = &self.format;
-        (format.span(self.skipped_frames), format.span(self.silent_frames))
+    /// Returns how playing on `device` went so far.
+    pub(super) fn stats(&self, device: String) -> PlayStats {
+        let played = self.span(self.taken.map_or(0, |taken| taken.from + taken.frames));
+        let (skipped, silent) = (self.format.span(self.skipped_frames), self.format.span(self.silent_frames));
+        PlayStats { device, played, late: self.late(), skipped, silent }
     }
 
     fn is_sounding(&self) -> bool {
@@ -292,4 +297,5 @@ fn spread(samples: &[f32], from: usize, to: usize) -> impl Iterator<Item = f32> 
 }
 
 #[cfg(test)]
+#[cfg(feature = "play")]
 mod tests;

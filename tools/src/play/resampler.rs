@@ -13,7 +13,8 @@ const TAPS: usize = 128;
 /// Points between two samples at which the filter is tabulated; between them it is a straight line, good to 90 dB.
 const POINTS: usize = 256;
 
-/// A windowed sinc in the time domain: it takes portions of any length, and its ratio may change at any time.
+/// A windowed sinc in the time domain: it takes portions of any length, and its ratio may change at any time. Errors are
+/// rubato's own words.
 pub(super) struct Resampler {
     sinc: Async<f32>,
     channels: usize,
@@ -22,18 +23,9 @@ pub(super) struct Resampler {
     out: Vec<f32>,
 }
 
-impl std::fmt::Debug for Resampler {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Resampler").field("ratio", &self.ratio).finish_non_exhaustive()
-    }
-}
-
 impl Resampler {
-    /// Makes a resampler for portions of up to `max_frames` frames of `channels` channels.
-    ///
-    /// # Errors
-    ///
-    /// rubato's words, for impossible rates or lengths.
+    /// Makes a resampler for portions of up to `max_frames` frames of `channels` channels. It fails for impossible
+    /// rates or lengths.
     pub(super) fn new(from_hz: u32, to_hz: u32, channels: usize, max_frames: usize) -> Result<Self, String> {
         let ratio = f64::from(to_hz) / f64::from(from_hz);
         // Going down, the same steepness takes as many more taps as there are more samples.
@@ -49,10 +41,6 @@ impl Resampler {
     }
 
     /// Makes the sound faster by this share from here on.
-    ///
-    /// # Errors
-    ///
-    /// rubato's words, for an impossible share.
     pub(super) fn set_faster(&mut self, faster: f64) -> Result<(), String> {
         self.sinc.set_resample_ratio(self.ratio / (1.0 + faster), true).map_err(|error| error.to_string())
     }
@@ -68,10 +56,6 @@ impl Resampler {
     }
 
     /// Resamples whole interleaved frames.
-    ///
-    /// # Errors
-    ///
-    /// rubato's words.
     pub(super) fn process(&mut self, samples: &[f32]) -> Result<&[f32], String> {
         let frames = samples.len() / self.channels;
         if frames == 0 {

@@ -1,107 +1,75 @@
 //! `aircheckctl report`: logs as tables, and as plots.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use crate::report::log::{Log, LogError, Series};
+use crate::failure::{Failure, io_words};
+use crate::report::args::ReportArgs;
+use crate::report::log::{Log, Series};
 use crate::report::page::{Part, html};
 use crate::report::percentiles::{comparison, table};
 use crate::report::plot::svg;
 use crate::table::aligned;
 
-/// A report's logs and the files that it writes.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// The logs; two of them are compared.
-    pub logs: Vec<PathBuf>,
-    /// File for a plot of all logs.
-    pub svg: Option<PathBuf>,
-    /// File for a page with tables and plots.
-    pub html: Option<PathBuf>,
-    /// Restricts the report to measurements with this in their name.
-    pub only: Option<String>,
+/// Runs the command.
+pub(crate) fn report(args: &ReportArgs) -> ExitCode {
+    match make(args) {
+        Ok(text) => {
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(failure) => failure.exit(),
+    }
 }
 
-/// A reason that there is no report.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// A log can't be read.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// No measurement has such a name.
-    #[error("no measurement in {} is called `{only}`; there are {names}", path.display())]
-    Nothing {
-        /// The log.
-        path: PathBuf,
-        /// The name of `--only`.
-        only: String,
-        /// The names that there are.
-        names: String,
-    },
-    /// Two logs that measured different things.
-    #[error("the two logs have nothing in common to compare: `{0}` and `{1}`")]
-    Different(String, String),
-    /// A file can't be written.
-    #[error("cannot write {}: {error}", path.display())]
-    Write {
-        /// Its path.
-        path: PathBuf,
-        /// The system's error.
-        error: std::io::Error,
-    },
+/// Reads the logs, writes the plots, and returns the tables. Nothing is written unless all logs can be read.
+fn make(args: &ReportArgs) -> Result<String, Failure> {
+    let mut logs = Vec::new();
+    for path in &args.logs {
+        logs.push((name(path, &args.logs), read(path, args.only.as_deref())?));
+    }
+    let text = match logs.as_slice() {
+        [first, second] => compared(first, second)?,
+        logs => logs.iter().map(|(name, log)| told(name, log)).collect::<Vec<_>>().join("\n"),
+    };
+    if let Some(path) = &args.svg {
+        write(path, &svg("Percentiles", &curves(&logs)))?;
+    }
+    if let Some(path) = &args.html {
+        let part = |(title, log): (String, Log)| Part { title, about: log.comments.join(" · "), log };
+        write(path, &html("Latency", &[], &logs.into_iter().map(part).collect::<Vec<_>>()))?;
+    }
+    Ok(text)
 }
 
-impl Report {
-    /// Reads the logs, writes the plots, and returns the tables.
-    ///
-    /// # Errors
-    ///
-    /// If a log can't be read or has no such measurement, or a file can't be written. Nothing is written unless all
-    /// logs can be read.
-    pub fn make(&self) -> Result<String, ReportError> {
-        let mut logs = Vec::new();
-        for path in &self.logs {
-            logs.push((name(path, &self.logs), self.chosen(path, Log::read(path)?)?));
-        }
-        let text = match logs.as_slice() {
-            [first, second] => compared(first, second)?,
-            logs => logs.iter().map(|(name, log)| told(name, log)).collect::<Vec<_>>().join("\n"),
-        };
-        if let Some(path) = &self.svg {
-            write(path, &svg("Percentiles", &self.series(&logs)))?;
-        }
-        if let Some(path) = &self.html {
-            let parts: Vec<Part> = logs
-                .iter()
-                .map(|(name, log)| Part { title: name.clone(), about: log.comments.join(" · "), log: log.clone() })
-                .collect();
-            write(path, &html("Latency", &[], &parts))?;
-        }
-        Ok(text)
+/// Reads a log, and keeps the measurements with `only` in their name.
+fn read(path: &Path, only: Option<&str>) -> Result<Log, Failure> {
+    let mut log = Log::read(path).map_err(|error| Failure::Report(error.to_string()))?;
+    let Some(only) = only else { return Ok(log) };
+    let (path, names) = (path.display(), names(&log));
+    log.series.retain(|series| series.name.contains(only));
+    if log.series.is_empty() {
+        return Err(Failure::Report(format!("no measurement in {path} is called `{only}`; there are {names}")));
     }
+    Ok(log)
+}
 
-    /// Returns the log with the measurements of `--only`.
-    fn chosen(&self, path: &Path, mut log: Log) -> Result<Log, ReportError> {
-        let Some(only) = &self.only else { return Ok(log) };
-        let names = log.series.iter().map(|series| series.name.clone()).collect::<Vec<_>>().join(", ");
-        log.series.retain(|series| series.name.contains(only.as_str()));
-        if log.series.is_empty() {
-            return Err(ReportError::Nothing { path: path.to_owned(), only: only.clone(), names });
-        }
-        Ok(log)
-    }
+fn names(log: &Log) -> String {
+    log.series.iter().map(|series| series.name.as_str()).collect::<Vec<_>>().join(", ")
+}
 
-    /// Returns all curves, named after their log if there are several.
-    fn series(&self, logs: &[(String, Log)]) -> Vec<Series> {
-        let full = |log: &str, series: &Series| match logs.len() {
-            1 => series.name.clone(),
-            _ => format!("{} ({log})", series.name),
-        };
-        logs.iter()
-            .flat_map(|(log, Log { series, .. })| series.iter().map(move |series| (log, series)))
-            .map(|(log, series)| Series { name: full(log, series), histogram: series.histogram.clone() })
-            .collect()
+/// Returns all curves, named after their log if there are several.
+fn curves(logs: &[(String, Log)]) -> Vec<Series> {
+    let mut curves = Vec::new();
+    for (log, Log { series, .. }) in logs {
+        curves.extend(series.iter().cloned().map(|curve| match logs.len() {
+            1 => curve,
+            _ => Series { name: format!("{} ({log})", curve.name), ..curve },
+        }));
     }
+    curves
 }
 
 /// Returns a log's short name, or its path if two share that.
@@ -116,15 +84,16 @@ fn told(name: &str, log: &Log) -> String {
     format!("{name}\n{comments}\n{}", aligned(&table(log), 1))
 }
 
-fn compared(first: &(String, Log), second: &(String, Log)) -> Result<String, ReportError> {
+fn compared(first: &(String, Log), second: &(String, Log)) -> Result<String, Failure> {
     let rows = comparison((&first.0, &first.1), (&second.0, &second.1));
     if rows.len() == 1 {
-        let names = |log: &Log| log.series.iter().map(|series| series.name.clone()).collect::<Vec<_>>().join(", ");
-        return Err(ReportError::Different(names(&first.1), names(&second.1)));
+        let (first, second) = (names(&first.1), names(&second.1));
+        let why = format!("the two logs have nothing in common to compare: `{first}` and `{second}`");
+        return Err(Failure::Report(why));
     }
     Ok(aligned(&rows, 2))
 }
 
-fn write(path: &Path, text: &str) -> Result<(), ReportError> {
-    fs::write(path, text).map_err(|error| ReportError::Write { path: path.to_owned(), error })
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(path, text).map_err(|error| Failure::Write { path: path.to_owned(), why: io_words(&error) })
 }

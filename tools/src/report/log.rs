@@ -3,16 +3,15 @@
 //! A log of ours begins with comments on its origin, and the tag of an interval names its measurement. Logs of other
 //! tools are read as well; untagged intervals are called `all`.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::interval_log::{
-    IntervalLogIterator, IntervalLogWriterBuilder, LogEntry, LogIteratorError, Tag,
-};
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, IntervalLogWriterBuilder, LogEntry, Tag};
 use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
 
 /// The first line of every version of the format begins with this.
@@ -44,7 +43,7 @@ pub struct Series {
     pub histogram: Histogram<u64>,
 }
 
-/// A reason that a log can't be read.
+/// A reason that a log cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {trouble}", path.display())]
 pub struct LogError {
@@ -77,7 +76,7 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// If it can't be read, is empty or cut off, is not such a log or of another version, or has no intervals.
+    /// If it cannot be read, is empty or cut off, is not such a log or of another version, or has no intervals.
     pub fn read(path: &Path) -> Result<Self, LogError> {
         std::fs::read(path)
             .map_err(Trouble::Io)
@@ -87,58 +86,46 @@ impl Log {
 
     fn parse(bytes: &[u8]) -> Result<Self, Trouble> {
         let text = String::from_utf8_lossy(bytes);
-        let lines: Vec<&str> = text.lines().collect();
-        let first = lines.iter().find(|line| !line.trim().is_empty()).ok_or(Trouble::Empty)?;
+        let first = text.lines().find(|line| !line.trim().is_empty()).ok_or(Trouble::Empty)?;
         let version = first.strip_prefix(MARK).and_then(|rest| rest.split(']').next()).ok_or(Trouble::Foreign)?;
         if !VERSIONS.contains(&version) {
             return Err(Trouble::Version { version: version.to_owned() });
         }
+        if !text.ends_with('\n') {
+            return Err(Trouble::Cut(text.lines().count()));
+        }
         let mut log = Self { comments: Vec::new(), series: Vec::new() };
-        let mut places = BTreeMap::new();
-        for (index, line) in lines.iter().enumerate() {
+        for (line, number) in text.split_inclusive('\n').zip(1..) {
             if let Some(comment) = line.strip_prefix('#') {
-                if !comment.starts_with('[') {
-                    log.comments.push(comment.trim().to_owned());
-                }
+                // The format's own comments are in brackets.
+                log.comments.extend((!comment.starts_with('[')).then(|| comment.trim().to_owned()));
                 continue;
             }
-            // The last line of a log that was cut off is in pieces.
-            let is_cut = index + 1 == lines.len() && !text.ends_with('\n');
-            let broken = |trouble: AtLine| if is_cut { Trouble::Cut } else { trouble }(index + 1);
-            if is_cut {
-                return Err(Trouble::Cut(index + 1));
-            }
-            let Some((name, histogram)) = interval(line).map_err(broken)? else { continue };
-            let place = *places.entry(name.clone()).or_insert(log.series.len());
-            match log.series.get_mut(place) {
-                Some(series) => series.histogram.add(&histogram).map_err(|_| Trouble::Histogram(index + 1))?,
-                None => log.series.push(Series { name, histogram }),
+            // Line by line, so that an error has the line's number.
+            let interval = match IntervalLogIterator::new(line.as_bytes()).next() {
+                Some(Ok(LogEntry::Interval(interval))) => interval,
+                Some(Err(_)) => return Err(Trouble::Line(number)),
+                // The titles of the columns.
+                Some(Ok(_)) | None => continue,
+            };
+            let name = interval.tag().map_or(UNTAGGED, |tag| tag.as_str());
+            let histogram = decode(interval.encoded_histogram()).ok_or(Trouble::Histogram(number))?;
+            match log.series.iter_mut().find(|series| series.name == name) {
+                Some(series) => series.histogram.add(&histogram).map_err(|_| Trouble::Histogram(number))?,
+                None => log.series.push(Series { name: name.to_owned(), histogram }),
             }
         }
         if log.series.is_empty() { Err(Trouble::Nothing) } else { Ok(log) }
     }
 }
 
-/// A fault in the line of a number.
-type AtLine = fn(usize) -> Trouble;
-
-/// Reads the tag and the histogram of a line; `None` if it has neither.
-fn interval(line: &str) -> Result<Option<(String, Histogram<u64>)>, AtLine> {
-    let line = format!("{line}\n");
-    let Some(entry) = IntervalLogIterator::new(line.as_bytes()).next() else { return Ok(None) };
-    let interval = match entry {
-        Ok(LogEntry::Interval(interval)) => interval,
-        Ok(LogEntry::StartTime(_) | LogEntry::BaseTime(_)) => return Ok(None),
-        Err(LogIteratorError::ParseError { .. }) => return Err(Trouble::Line),
-    };
-    let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, interval.encoded_histogram());
-    let bytes = bytes.map_err(|_| Trouble::Histogram as AtLine)?;
-    let mut histogram: Histogram<u64> =
-        Deserializer::new().deserialize(&mut bytes.as_slice()).map_err(|_| Trouble::Histogram as AtLine)?;
+fn decode(encoded: &str) -> Option<Histogram<u64>> {
+    let bytes = STANDARD.decode(encoded).ok()?;
+    let mut histogram: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice()).ok()?;
     // An interval of a larger range can then be added. The buckets stay those of the file: counts moved into finer ones
     // would all lie at the lower end of their old bucket, up to 1/128 below what HdrHistogram's own tools report.
     histogram.auto(true);
-    Ok(Some((interval.tag().map_or(UNTAGGED, |tag| tag.as_str()).to_owned(), histogram)))
+    Some(histogram)
 }
 
 /// One interval to be written.
@@ -158,7 +145,7 @@ pub struct Interval<'a> {
 ///
 /// # Errors
 ///
-/// If the file can't be written, or a tag is not possible.
+/// If the file cannot be written, or a tag is not possible.
 pub fn write(path: &Path, comments: &[String], start: SystemTime, intervals: &[Interval<'_>]) -> io::Result<()> {
     let mut writer = Writer::create(path, comments, start)?;
     intervals.iter().try_for_each(|interval| writer.write(interval))?;
@@ -177,7 +164,7 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// If the file can't be written.
+    /// If the file cannot be written.
     pub fn create(path: &Path, comments: &[String], start: SystemTime) -> io::Result<Self> {
         let mut file = BufWriter::new(File::create(path)?);
         // The crate's own writer leaves out the mark, without which HdrHistogram's other tools assume an old version.
@@ -192,11 +179,11 @@ impl Writer {
         Ok(Self { file, serializer, bytes: Vec::new() })
     }
 
-    /// Adds an interval. Its line is made here, because the crate's own writer borrows its file and so can't be kept.
+    /// Adds an interval. Its line is made here, because the crate's own writer borrows its file and so cannot be kept.
     ///
     /// # Errors
     ///
-    /// If the file can't be written, or the tag is not possible.
+    /// If the file cannot be written, or the tag is not possible.
     pub fn write(&mut self, interval: &Interval<'_>) -> io::Result<()> {
         let Interval { tag, start, span, histogram } = interval;
         let tag = Tag::new(tag).ok_or_else(|| io::Error::other(format!("`{tag}` is no tag")))?;
@@ -204,7 +191,7 @@ impl Writer {
         self.serializer
             .serialize(histogram, &mut self.bytes)
             .map_err(|error| io::Error::other(format!("{error:?}")))?;
-        let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &self.bytes);
+        let text = STANDARD.encode(&self.bytes);
         let (start, span) = (start.as_secs_f64(), span.as_secs_f64());
         let shown = histogram.max() as f64 / NANOS_PER_SHOWN;
         writeln!(self.file, "Tag={},{start:.3},{span:.3},{shown:.3},{text}", tag.as_str())
@@ -214,7 +201,7 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// If the file can't be written.
+    /// If the file cannot be written.
     pub fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }

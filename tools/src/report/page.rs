@@ -36,7 +36,7 @@ pub fn html(title: &str, facts: &[(String, String)], parts: &[Part]) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
          <style>\n{STYLE}\n</style>\n</head>\n<body>\n<h1>{title}</h1>\n<dl>\n"
     );
-    // Writing to a string can't fail, here and below.
+    // Writing to a string cannot fail, here and below.
     for (what, fact) in facts {
         let _ = writeln!(html, "<dt>{}</dt><dd><code>{}</code></dd>", escape(what), escape(fact));
     }

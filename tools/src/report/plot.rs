@@ -40,7 +40,7 @@ pub fn svg(title: &str, series: &[Series]) -> String {
          font-family=\"system-ui, sans-serif\" font-size=\"12\" fill=\"currentColor\">\n",
         escape(title)
     );
-    // Writing to a string can't fail, here and below.
+    // Writing to a string cannot fail, here and below.
     let mut decade = bottom;
     while decade <= top * 1.001 {
         let at = y(decade);

@@ -9,15 +9,15 @@ use super::theme::Tone;
 use crate::table::{Align, COLUMN_GAP};
 use crate::units::{self, NOTHING};
 
-/// A column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A column. They stand in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Column {
     Name,
     Remote,
     Format,
     Lag,
     Trend,
-    Asked,
+    Requested,
     Fault,
     Waits,
     Lost,
@@ -32,66 +32,83 @@ pub(crate) enum Column {
 }
 
 use Column::{
-    Asked, Ear, Fault, Format, Gaps, Here, Lag, Lost, Max, Name, P99, Queue, Remote, Share, Socket, Trend, Waits,
+    Ear, Fault, Format, Gaps, Here, Lag, Lost, Max, Name, P99, Queue, Remote, Requested, Share, Socket, Trend, Waits,
 };
 
-/// All columns in the order in which they stand.
-const ALL: [Column; 17] =
-    [Name, Remote, Format, Lag, Trend, Asked, Fault, Waits, Lost, Share, Gaps, P99, Max, Queue, Socket, Ear, Here];
+/// The look of a column.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    pub(crate) title: &'static str,
+    pub(crate) align: Align,
+    /// Its least width.
+    cells: usize,
+}
+
 /// All columns by importance: where there is little room, the last one goes first. The smallest terminal has three.
 const BY_IMPORTANCE: [Column; 17] =
-    [Name, Lag, Lost, Fault, Trend, Asked, Waits, P99, Share, Max, Format, Gaps, Remote, Queue, Socket, Ear, Here];
+    [Name, Lag, Lost, Fault, Trend, Requested, Waits, P99, Share, Max, Format, Gaps, Remote, Queue, Socket, Ear, Here];
 /// Most cells of names and trends, which share the room that is left over.
 const MAX_NAME_CELLS: usize = 28;
 const MAX_TREND_CELLS: usize = 20;
 
 /// Returns the columns that fit into `cells`, each with its width.
-pub(crate) fn that_fit(snapshot: &Snapshot, cells: usize) -> Vec<(Column, usize)> {
+pub(crate) fn fitting(snapshot: &Snapshot, cells: usize) -> Vec<(Column, usize)> {
     let mut chosen: Vec<Column> = Vec::new();
     let mut used = 0;
     for column in BY_IMPORTANCE {
-        let more = column.least() + if chosen.is_empty() { 0 } else { COLUMN_GAP };
+        let more = column.layout().cells + if chosen.is_empty() { 0 } else { COLUMN_GAP };
         if column.is_wanted(snapshot) && used + more <= cells {
             used += more;
             chosen.push(column);
         }
     }
     let mut spare = cells.saturating_sub(used);
-    let mut wide = |column: Column, most: usize| {
-        let more = if chosen.contains(&column) { spare.min(most - column.least()) } else { 0 };
+    let mut widened = |column: Column, most: usize| {
+        let least = column.layout().cells;
+        let more = if chosen.contains(&column) { spare.min(most - least) } else { 0 };
         spare -= more;
-        column.least() + more
+        least + more
     };
-    let (name, trend) = (wide(Name, MAX_NAME_CELLS), wide(Trend, MAX_TREND_CELLS));
+    let (name, trend) = (widened(Name, MAX_NAME_CELLS), widened(Trend, MAX_TREND_CELLS));
     let width = |column| match column {
         Name => name,
         Trend => trend,
-        other => other.least(),
+        other => other.layout().cells,
     };
-    ALL.into_iter().filter(|column| chosen.contains(column)).map(|column| (column, width(column))).collect()
+    chosen.sort();
+    chosen.into_iter().map(|column| (column, width(column))).collect()
 }
 
 impl Column {
-    /// Returns the title.
-    pub(crate) const fn title(self) -> &'static str {
+    /// Returns the look.
+    pub(crate) const fn layout(self) -> Layout {
+        const fn left(title: &'static str, cells: usize) -> Layout {
+            Layout { title, align: Align::Left, cells }
+        }
+        const fn right(title: &'static str, cells: usize) -> Layout {
+            Layout { title, align: Align::Right, cells }
+        }
         match self {
-            Name => "listener",
-            Remote => "address",
-            Format => "format",
-            Lag => "lag",
-            Trend => "last min",
-            Asked => "asked for",
-            Fault => "fault",
-            Waits => "most of the lag",
-            Lost => "lost",
-            Share => "of all",
-            Gaps => "gaps",
-            P99 => "lag p99",
-            Max => "lag max",
-            Queue => "queue p50",
-            Socket => "socket p50",
-            Ear => "ear p50",
-            Here => "here for",
+            // An IPv4 address and its port on this machine, for a listener without a name.
+            Name => left("listener", 15),
+            // An IPv4 address and its port; the line below the table has longer ones.
+            Remote => left("address", 21),
+            Format => left("format", 6),
+            Lag => right("lag", 7),
+            Trend => left("last min", 10),
+            Requested => right("requested", 9),
+            Fault => left("fault", 13),
+            Waits => left("most of the lag", 19),
+            // A million blocks: a listener that stood still for three hours.
+            Lost => right("lost", 9),
+            Share => right("of all", 7),
+            Gaps => right("gaps", 6),
+            P99 => right("lag p99", 7),
+            Max => right("lag max", 7),
+            Queue => right("queue p50", 9),
+            Socket => right("socket p50", 10),
+            Ear => right("ear p50", 9),
+            Here => right("here for", 11),
         }
     }
 
@@ -106,37 +123,10 @@ impl Column {
         }
     }
 
-    /// Returns where its cells' text stands.
-    pub(crate) const fn align(self) -> Align {
-        match self {
-            Name | Remote | Format | Trend | Fault | Waits => Align::Left,
-            _ => Align::Right,
-        }
-    }
-
-    /// Returns its least width.
-    const fn least(self) -> usize {
-        match self {
-            // An IPv4 address and its port on this machine, for a listener without a name.
-            Name => 15,
-            // An IPv4 address and its port; the line below the table has longer ones.
-            Remote => 21,
-            Format | Gaps => 6,
-            Lag | P99 | Max | Share => 7,
-            Trend => 10,
-            // A million lost blocks: a listener that stood still for three hours.
-            Asked | Lost | Queue | Ear => 9,
-            Socket => 10,
-            Fault => 13,
-            Waits => 19,
-            Here => 11,
-        }
-    }
-
     /// Returns whether a cell of it has content.
     fn is_wanted(self, snapshot: &Snapshot) -> bool {
         match self {
-            Asked => snapshot.rows.iter().any(|row| row::asked_seconds(row).is_some()),
+            Requested => snapshot.rows.iter().any(|row| row::requested_seconds(row).is_some()),
             Ear => snapshot.rows.iter().any(|row| row.latency_seconds.ear.is_some()),
             _ => true,
         }
@@ -154,10 +144,10 @@ impl Column {
         match self {
             Name => (row::title(row), Tone::Plain),
             Remote => (row.remote.clone(), Tone::Quiet),
-            Format => (row.format.name().to_owned(), Tone::Plain),
-            Lag => (units::lag(row::unwanted_seconds(row)), verdict),
+            Format => (row.format.to_string(), Tone::Plain),
+            Lag => (units::lag(row::unrequested_seconds(row)), verdict),
             Trend => (snapshot.bars(row, cells), if verdict == Tone::Plain { Tone::Quiet } else { verdict }),
-            Asked => or_nothing(row::asked_seconds(row).map(|asked| format!("+ {}", units::lag(asked)))),
+            Requested => or_nothing(row::requested_seconds(row).map(|lag| format!("+ {}", units::lag(lag)))),
             Fault => match row::fault(row) {
                 Some(fault) => (fault.to_owned(), verdict),
                 None => (NOTHING.to_owned(), Tone::Quiet),
@@ -179,7 +169,7 @@ impl Column {
 
 const fn tone(verdict: Verdict) -> Tone {
     match verdict {
-        Verdict::Ok => Tone::Plain,
+        Verdict::Ok | Verdict::Unknown => Tone::Plain,
         Verdict::Behind => Tone::Warning,
         Verdict::FarBehind => Tone::Bad,
     }

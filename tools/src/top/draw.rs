@@ -1,7 +1,7 @@
 //! The screen: the place of each part, and which parts give way when there is little room.
 
 use ratatui::Frame;
-use ratatui::layout::Rect;
+use ratatui::layout::{Constraint, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Padding, Paragraph};
@@ -90,7 +90,7 @@ pub(crate) fn upper(state: &State, theme: Theme, now: f64, cells: usize, is_room
 
 /// Returns the last line: a question, the filter, a message, or the keys.
 fn footer(state: &State, theme: Theme, now: f64, cells: usize) -> Line<'static> {
-    let one = |text: String, tone| line_with(text, theme.style(tone), cells);
+    let one = |text: String, tone| line_with(text, tone, theme, cells);
     match &state.mode {
         Mode::Question { title, .. } => {
             // The answers stand first: a long name must not push them out.
@@ -133,24 +133,12 @@ fn keys(theme: Theme, cells: usize) -> Line<'static> {
 fn help(frame: &mut Frame<'_>, theme: Theme) {
     let key_cells = 11;
     let width = 2 + 4 + key_cells + HELP.iter().map(|(_, does)| does.chars().count()).max().unwrap_or(0);
-    let screen = frame.area();
     let height = HELP.len() + 2;
-    let size = (screen.width.min(width as u16), screen.height.min(height as u16));
-    let area = Rect {
-        x: screen.x + (screen.width - size.0) / 2,
-        y: screen.y + (screen.height - size.1) / 2,
-        width: size.0,
-        height: size.1,
+    let area = frame.area().centered(Constraint::Length(width as u16), Constraint::Length(height as u16));
+    let line = |(key, does): &(&'static str, &'static str)| {
+        Line::from(vec![Span::styled(fit(key, key_cells, Align::Left), theme.style(Tone::Strong)), Span::raw(*does)])
     };
-    let lines: Vec<Line<'_>> = HELP
-        .iter()
-        .map(|(key, does)| {
-            Line::from(vec![
-                Span::styled(fit(key, key_cells, Align::Left), theme.style(Tone::Strong)),
-                Span::raw(*does),
-            ])
-        })
-        .collect();
+    let lines: Vec<Line<'_>> = HELP.iter().map(line).collect();
     frame.render_widget(Clear, area);
     let block = Block::bordered().title(" keys ").padding(Padding::horizontal(1));
     frame.render_widget(Paragraph::new(lines).block(block), area);

@@ -1,10 +1,9 @@
 //! The upper part of the screen: the source, the number of listeners, and how the capture does.
 
 use aircheck_api::{RecordingStatus, Status, StreamState};
-use ratatui::style::Style;
 use ratatui::text::Line;
 
-use super::line::{line_of, line_with};
+use super::line::{Part, line_of, line_with};
 use super::state::{Contact, State};
 use super::theme::{Theme, Tone};
 use crate::units;
@@ -20,14 +19,12 @@ pub(crate) fn title(state: &State, theme: Theme, cells: usize) -> Line<'static> 
         StreamState::Ended => (" ENDED ", Tone::BadBadge),
         StreamState::Silent if status.source.failure.is_some() => (" OFF AIR ", Tone::BadBadge),
         StreamState::Silent => (" SILENT ", Tone::BadBadge),
+        StreamState::Unknown => (" UNKNOWN ", Tone::BadBadge),
     };
     // Without contact the last state may be wrong.
     let (badge, tone) = if state.contact == Contact::Fine { (badge, tone) } else { (" NO CONTACT ", Tone::BadBadge) };
-    let left = vec![
-        (badge.to_owned(), theme.style(tone)),
-        (format!("  {}", status.source.description), theme.style(Tone::Strong)),
-    ];
-    line_of(left, (state.authority.clone(), theme.style(Tone::Quiet)), cells)
+    let left = vec![(badge.to_owned(), tone), (format!("  {}", status.source.description), Tone::Strong)];
+    line_of(left, Some((state.authority.clone(), Tone::Quiet)), theme, cells)
 }
 
 /// Returns the line with the facts that change slowly.
@@ -38,37 +35,34 @@ pub(crate) fn facts(status: &Status, theme: Theme, cells: usize) -> Line<'static
         2 => "stereo".to_owned(),
         many => format!("{many} channels"),
     };
-    let quiet = theme.style(Tone::Quiet);
+    let shown = format!("{} of {} listeners", units::grouped(*listeners as u64), units::grouped(*max_listeners as u64));
     let mut facts = vec![
-        (
-            format!("{} of {} listeners", units::grouped(*listeners as u64), units::grouped(*max_listeners as u64)),
-            Style::new(),
-        ),
-        (format!("up {}", units::age(status.now - status.started_at)), quiet),
-        (format!("{} kHz {channels}", f64::from(format.rate_hz) / 1e3), quiet),
-        (format!("{} ms blocks", (format.block_seconds * 1e5).round() / 1e2), quiet),
+        (shown, Tone::Plain),
+        (format!("up {}", units::age(status.now - status.started_at)), Tone::Quiet),
+        (format!("{} kHz {channels}", f64::from(format.rate_hz) / 1e3), Tone::Quiet),
+        (format!("{} ms blocks", (format.block_seconds * 1e5).round() / 1e2), Tone::Quiet),
     ];
     if let Some(recording) = &status.recording {
         // A microphone is private, so the recording stands in front, where it never gives way.
-        facts.insert(1, recorded(recording, theme));
+        facts.insert(1, recorded(recording));
     }
-    let mut spans = Vec::new();
-    for (fact, style) in facts {
-        if !spans.is_empty() {
-            spans.push((" · ".to_owned(), quiet));
+    let mut parts = Vec::new();
+    for fact in facts {
+        if !parts.is_empty() {
+            parts.push((" · ".to_owned(), Tone::Quiet));
         }
-        spans.push((fact, style));
+        parts.push(fact);
     }
-    line_of(spans, (String::new(), Style::new()), cells)
+    line_of(parts, None, theme, cells)
 }
 
-fn recorded(recording: &RecordingStatus, theme: Theme) -> (String, Style) {
+fn recorded(recording: &RecordingStatus) -> Part {
     match &recording.failing {
-        Some(why) => (format!("recording fails: {why}"), theme.style(Tone::Bad)),
+        Some(why) => (format!("recording fails: {why}"), Tone::Bad),
         None if recording.lost > 0 => {
-            (format!("recording, {} lost", units::grouped_count(recording.lost, "block")), theme.style(Tone::Warning))
+            (format!("recording, {} lost", units::grouped_count(recording.lost, "block")), Tone::Warning)
         }
-        None => ("recording".to_owned(), theme.style(Tone::Warning)),
+        None => ("recording".to_owned(), Tone::Warning),
     }
 }
 
@@ -81,20 +75,19 @@ pub(crate) fn banner(state: &State, theme: Theme, now: f64, cells: usize) -> Opt
         (Contact::Fine, Some(failure)) => failure.clone(),
         (Contact::Fine, None) => return None,
     };
-    Some(line_with(text, theme.style(Tone::Bad), cells))
+    Some(line_with(text, Tone::Bad, theme, cells))
 }
 
 /// Returns the line with blocks, losses by reason, and the latency of the ring.
 pub(crate) fn capture(status: &Status, theme: Theme, cells: usize) -> Line<'static> {
     let capture = &status.capture;
     let ring = status.latency_seconds.ring;
-    let quiet = theme.style(Tone::Quiet);
-    let lost = |blocks: u64| (units::grouped(blocks), theme.style(if blocks > 0 { Tone::Bad } else { Tone::Plain }));
-    let label = |text: &str| (text.to_owned(), quiet);
-    let figure = |text: String| (text, Style::new());
+    let lost = |blocks: u64| (units::grouped(blocks), if blocks > 0 { Tone::Bad } else { Tone::Plain });
+    let label = |text: &str| (text.to_owned(), Tone::Quiet);
+    let figure = |text: String| (text, Tone::Plain);
     // Where there is little room, words give way to figures.
     let is_narrow = cells < NARROW;
-    let spans = vec![
+    let parts = vec![
         label(if is_narrow { "" } else { "captured " }),
         figure(units::grouped_count(capture.blocks, "block")),
         label(" · lost "),
@@ -106,5 +99,5 @@ pub(crate) fn capture(status: &Status, theme: Theme, cells: usize) -> Line<'stat
         label(if is_narrow { ", " } else { " p99 " }),
         figure(units::latency(ring.p99)),
     ];
-    line_of(spans, (String::new(), Style::new()), cells)
+    line_of(parts, None, theme, cells)
 }

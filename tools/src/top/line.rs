@@ -1,31 +1,33 @@
 //! A line of the screen, of parts that give way when there is little room.
 
-use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
+use super::theme::{Theme, Tone};
 use crate::table::{clip, width};
+
+/// A text with its look.
+pub(crate) type Part = (String, Tone);
 
 /// Makes a line of `cells` cells. The last parts of `left` are left out if they don't fit; `right` stands at the far
 /// end if there is room for it.
-pub(crate) fn line_of(left: Vec<(String, Style)>, right: (String, Style), cells: usize) -> Line<'static> {
+pub(crate) fn line_of(left: Vec<Part>, right: Option<Part>, theme: Theme, cells: usize) -> Line<'static> {
     let mut spans = Vec::new();
     let mut used = 0;
-    for (text, style) in left {
+    for (text, tone) in left {
         let text = clip(&text, cells.saturating_sub(used));
         used += width(&text);
-        spans.push(Span::styled(text, style));
+        spans.push(Span::styled(text, theme.style(tone)));
     }
-    let needed = width(&right.0);
-    if needed > 0 && used + 2 + needed <= cells {
-        spans.push(Span::raw(" ".repeat(cells - used - needed)));
-        spans.push(Span::styled(right.0, right.1));
+    if let Some((text, tone)) = right.filter(|(text, _)| used + 2 + width(text) <= cells) {
+        spans.push(Span::raw(" ".repeat(cells - used - width(&text))));
+        spans.push(Span::styled(text, theme.style(tone)));
     }
     Line::from(spans)
 }
 
 /// Makes a line of one part.
-pub(crate) fn line_with(text: String, style: Style, cells: usize) -> Line<'static> {
-    line_of(vec![(text, style)], (String::new(), Style::new()), cells)
+pub(crate) fn line_with(text: String, tone: Tone, theme: Theme, cells: usize) -> Line<'static> {
+    line_of(vec![(text, tone)], None, theme, cells)
 }
 
 #[cfg(test)]
@@ -34,8 +36,9 @@ mod tests {
 
     #[test]
     fn the_right_part_gives_way() {
-        let plain = Style::new();
-        let line = |cells| line_of(vec![("left".into(), plain)], ("right".into(), plain), cells).to_string();
+        let part = |text: &str| (text.to_owned(), Tone::Plain);
+        let line =
+            |cells| line_of(vec![part("left")], Some(part("right")), Theme { has_colour: false }, cells).to_string();
         assert_eq!(line(12), "left   right");
         assert_eq!(line(10), "left");
         assert_eq!(line(3), "le…");

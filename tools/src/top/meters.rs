@@ -32,16 +32,11 @@ pub(crate) fn meters(status: &Status, theme: Theme, lines: usize, cells: usize) 
     let abreast = levels.len().div_ceil(lines).min((cells + COLUMN_GAP) / (MIN_WIDTH + COLUMN_GAP)).max(1);
     let width = ((cells + COLUMN_GAP) / abreast).saturating_sub(COLUMN_GAP).min(MAX_WIDTH);
     let shown = (lines * abreast).min(levels.len());
-    let mut drawn: Vec<Line<'static>> = Vec::new();
-    for (at, level) in levels.iter().take(shown).enumerate() {
-        let spans = meter(&label(at, levels.len()), *level, status.state == StreamState::Live, theme, width);
-        if at % abreast == 0 {
-            drawn.push(Line::from(spans));
-        } else if let Some(line) = drawn.last_mut() {
-            line.push_span(Span::raw(" ".repeat(COLUMN_GAP)));
-            line.spans.extend(spans);
-        }
-    }
+    let is_live = status.state == StreamState::Live;
+    let meter = |(at, level): (usize, &ChannelLevel)| meter(&label(at, levels.len()), *level, is_live, theme, width);
+    let meters: Vec<Vec<Span<'static>>> = levels.iter().take(shown).enumerate().map(meter).collect();
+    let gap = Span::raw(" ".repeat(COLUMN_GAP));
+    let mut drawn: Vec<Line<'static>> = meters.chunks(abreast).map(|meters| Line::from(meters.join(&gap))).collect();
     if shown < levels.len() {
         drawn.pop();
         let more = format!("{} more channels", levels.len() - abreast * drawn.len());

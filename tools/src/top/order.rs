@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn each_order_puts_first_what_it_says() {
+    fn each_order_begins_as_its_label_says() {
         let mut rows = [row(1, "bell", 0.02), row(2, "Anna", 3.0), row(3, "cellar", 0.07), row(4, "dome", 1.0)];
         (rows[0].lost, rows[3].lost) = (5, 9);
         rows[2].connected_at = 0.0;

@@ -4,10 +4,10 @@ use aircheck_api::{Fault, ListenerRow, Status, Verdict};
 
 use crate::units;
 
-/// Below this a lag is a block or two: ordered by such lags rows would never rest, and no place is worth a name.
+/// Shorter lags are a block or two. Rows in the order of such lags would never rest, and their causes do not matter.
 const NOTABLE_SECONDS: f64 = 0.1;
 
-/// Returns what to call a listener.
+/// Returns the listener's name, or else its address or its number.
 pub(crate) fn title(row: &ListenerRow) -> String {
     match (row.name.is_empty(), row.remote.is_empty()) {
         (false, _) => row.name.clone(),
@@ -16,19 +16,19 @@ pub(crate) fn title(row: &ListenerRow) -> String {
     }
 }
 
-/// Returns the lag without the part that the listener asked for, in seconds.
-pub(crate) fn unwanted_seconds(row: &ListenerRow) -> f64 {
+/// Returns the lag without its requested part, in seconds.
+pub(crate) fn unrequested_seconds(row: &ListenerRow) -> f64 {
     (row.lag_seconds - row.burst_seconds).max(0.0)
 }
 
-/// Returns the same if it is worth an order, and else 0.
+/// Returns the same if it is notable, and else 0.
 pub(crate) fn notable_seconds(row: &ListenerRow) -> f64 {
-    Some(unwanted_seconds(row)).filter(|lag| *lag >= NOTABLE_SECONDS).unwrap_or(0.0)
+    Some(unrequested_seconds(row)).filter(|lag| *lag >= NOTABLE_SECONDS).unwrap_or(0.0)
 }
 
-/// Returns the lag that the listener asked for, if it is worth a word.
-pub(crate) fn asked_seconds(row: &ListenerRow) -> Option<f64> {
-    Some(row.burst_seconds).filter(|asked| *asked >= NOTABLE_SECONDS)
+/// Returns the lag that the listener requested with `burst` or `from`, if it is notable.
+pub(crate) fn requested_seconds(row: &ListenerRow) -> Option<f64> {
+    Some(row.burst_seconds).filter(|lag| *lag >= NOTABLE_SECONDS)
 }
 
 /// Returns the lag that fills the height of a listener's trend: its limit, or the server's buffer.
@@ -46,6 +46,7 @@ pub(crate) fn fault(row: &ListenerRow) -> Option<&'static str> {
         Fault::Listener => "does not read",
         Fault::Network => "slow network",
         Fault::Server => "slow server",
+        Fault::Unknown => "unknown",
     })
 }
 
@@ -80,7 +81,7 @@ mod tests {
         behind.verdict = Verdict::Ok;
         assert_eq!(fault(&behind), None);
         behind.burst_seconds = 2.0;
-        assert_eq!((asked_seconds(&behind), unwanted_seconds(&behind)), (Some(2.0), 0.0));
+        assert_eq!((requested_seconds(&behind), unrequested_seconds(&behind)), (Some(2.0), 0.0));
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Snapshot {
         let mut before = std::mem::take(&mut self.histories);
         for row in &rows {
             let mut history = before.remove(&row.id).unwrap_or_default();
-            history.add(row::unwanted_seconds(row), now);
+            history.add(row::unrequested_seconds(row), now);
             self.histories.insert(row.id, history);
         }
         self.rows = rows;

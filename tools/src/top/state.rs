@@ -11,7 +11,7 @@ use crate::client::Disconnected;
 /// How long a message stays.
 const MESSAGE_SECONDS: f64 = 5.0;
 
-/// The use of the keyboard.
+/// The meaning of the keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Mode {
     #[default]
@@ -112,7 +112,7 @@ impl State {
         self.settle();
     }
 
-    /// Shows for a while what came of disconnecting a listener.
+    /// Shows the result of disconnecting a listener for a while.
     pub(crate) fn disconnected(&mut self, title: &str, result: &Disconnected, now: f64) {
         self.say(
             match result {

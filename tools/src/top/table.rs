@@ -5,17 +5,17 @@ use std::ops::Range;
 use aircheck_api::{ListenerRow, Status};
 use ratatui::text::{Line, Span};
 
-use super::columns::{Column, that_fit};
+use super::columns::{Column, fitting};
 use super::line::{line_of, line_with};
 use super::row;
-use super::snapshot::Snapshot;
 use super::state::State;
 use super::theme::{Theme, Tone};
 use crate::table::{COLUMN_GAP, fit};
 use crate::units::{self, NOTHING};
 
-/// Cells in front of each row, which mark the selected one even without colours.
-const MARK: usize = 2;
+/// Stands in front of the selected row, which is seen even without colours; in front of the others is as much room.
+const MARK: &str = "▶ ";
+const MARK_CELLS: usize = 2;
 
 /// Returns a line with the number of listeners, the filter and the order.
 pub(crate) fn caption(state: &State, theme: Theme, cells: usize) -> Line<'static> {
@@ -25,58 +25,49 @@ pub(crate) fn caption(state: &State, theme: Theme, cells: usize) -> Line<'static
         _ if state.filter.is_empty() => units::grouped_count(all, "listener"),
         _ => format!("{} of {} match “{}”", units::grouped(shown), units::grouped_count(all, "listener"), state.filter),
     };
-    let mut left = vec![(count, theme.style(Tone::Strong))];
+    let mut left = vec![(count, Tone::Strong)];
     if all > 0 {
-        left.push((format!(", {}", state.order.label()), theme.style(Tone::Quiet)));
+        left.push((format!(", {}", state.order.label()), Tone::Quiet));
     }
-    let right = if state.is_paused() { " HELD, p goes on " } else { "" };
-    line_of(left, (right.to_owned(), theme.style(Tone::BadBadge)), cells)
+    let right = state.is_paused().then(|| (" HELD, p goes on ".to_owned(), Tone::BadBadge));
+    line_of(left, right, theme, cells)
 }
 
 /// Returns the columns' titles and the rows in `window`.
 pub(crate) fn rows(state: &State, theme: Theme, window: Range<usize>, cells: usize) -> Vec<Line<'static>> {
     let snapshot = state.snapshot();
-    let columns = that_fit(snapshot, cells.saturating_sub(MARK));
+    let columns = fitting(snapshot, cells.saturating_sub(MARK_CELLS));
     let visible = state.visible();
     let mut lines = Vec::with_capacity(1 + window.len());
     if !snapshot.rows.is_empty() {
-        lines.push(titles(&columns, state, theme));
+        lines.push(line(&columns, theme, false, |column, _| {
+            let is_key = column.key() == Some(state.order.key);
+            (column.layout().title.to_owned(), if is_key { Tone::Strong } else { Tone::Quiet })
+        }));
     }
     for row in visible.get(window).unwrap_or_default() {
-        lines.push(line(row, snapshot, &columns, theme, state.selected == Some(row.id)));
+        let is_selected = state.selected == Some(row.id);
+        lines.push(line(&columns, theme, is_selected, |column, cells| column.cell(row, snapshot, cells)));
     }
     lines
 }
 
-fn titles(columns: &[(Column, usize)], state: &State, theme: Theme) -> Line<'static> {
-    let mut spans = vec![Span::raw(" ".repeat(MARK))];
-    for (at, (column, cells)) in columns.iter().enumerate() {
-        let is_key = column.key() == Some(state.order.key);
-        let title = fit(column.title(), *cells, column.align());
-        spans.push(Span::styled(title, theme.style(if is_key { Tone::Strong } else { Tone::Quiet })));
-        if at + 1 < columns.len() {
-            spans.push(Span::raw(" ".repeat(COLUMN_GAP)));
-        }
-    }
-    Line::from(spans)
-}
-
+/// Returns a line of cells, each with its text and its look.
 fn line(
-    row: &ListenerRow,
-    snapshot: &Snapshot,
     columns: &[(Column, usize)],
     theme: Theme,
     is_selected: bool,
+    cell: impl Fn(Column, usize) -> (String, Tone),
 ) -> Line<'static> {
-    let mut spans = vec![Span::raw(if is_selected { "▶ " } else { "  " })];
+    let mut spans = vec![Span::raw(if is_selected { MARK.to_owned() } else { " ".repeat(MARK_CELLS) })];
     for (at, (column, cells)) in columns.iter().enumerate() {
-        let (text, tone) = column.cell(row, snapshot, *cells);
-        // On the selected row's ground, colours and faint text are hard to read.
-        let tone = if is_selected { Tone::Plain } else { tone };
-        spans.push(Span::styled(fit(&text, *cells, column.align()), theme.style(tone)));
-        if at + 1 < columns.len() {
+        if at > 0 {
             spans.push(Span::raw(" ".repeat(COLUMN_GAP)));
         }
+        let (text, tone) = cell(*column, *cells);
+        // On the selected row's ground, colours and faint text are hard to read.
+        let tone = if is_selected { Tone::Plain } else { tone };
+        spans.push(Span::styled(fit(&text, *cells, column.layout().align), theme.style(tone)));
     }
     let line = Line::from(spans);
     if is_selected { line.style(theme.style(Tone::Selected)) } else { line }
@@ -84,15 +75,14 @@ fn line(
 
 /// Returns two lines with everything of the selected listener that may have found no column.
 pub(crate) fn details(row: &ListenerRow, status: &Status, theme: Theme, cells: usize) -> [Line<'static>; 2] {
-    let quiet = theme.style(Tone::Quiet);
-    let asked = row::asked_seconds(row).map(|asked| format!(" · + {} asked for", units::lag(asked)));
+    let requested = row::requested_seconds(row).map(|lag| format!(" · + {} requested", units::lag(lag)));
     let address = if row.name.is_empty() { String::new() } else { format!(" · {}", row.remote) };
     let facts = format!(
         "{address} · {} · {} · here for {}{}",
         row.format,
         row.overflow,
         units::age(status.now - row.connected_at),
-        asked.unwrap_or_default(),
+        requested.unwrap_or_default(),
     );
     let parts: Vec<String> =
         row::parts(row).iter().map(|(place, seconds)| format!("{place} {}", units::lag(*seconds))).collect();
@@ -100,17 +90,14 @@ pub(crate) fn details(row: &ListenerRow, status: &Status, theme: Theme, cells: u
     let stages = &row.latency_seconds;
     let [queue, socket, ear] =
         [stages.queue.p50, stages.socket.p50, stages.ear.and_then(|ear| ear.p50)].map(units::latency);
+    let longest = units::grouped_count(row.gap_max_blocks, "block");
     let gaps = match row.gaps {
         0 => "no gap".to_owned(),
-        gaps => format!(
-            "{}, at most {}",
-            units::grouped_count(gaps, "gap"),
-            units::grouped_count(row.gap_max_blocks, "block")
-        ),
+        gaps => format!("{}, at most {longest}", units::grouped_count(gaps, "gap")),
     };
     let more = format!("p50 queue {queue} socket {socket} ear {ear} · {gaps} · lag {parts}");
     [
-        line_of(vec![(row::title(row), theme.style(Tone::Strong)), (facts, quiet)], (String::new(), quiet), cells),
-        line_with(more, quiet, cells),
+        line_of(vec![(row::title(row), Tone::Strong), (facts, Tone::Quiet)], None, theme, cells),
+        line_with(more, Tone::Quiet, theme, cells),
     ]
 }

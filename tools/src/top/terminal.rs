@@ -8,6 +8,7 @@ use ratatui::backend::CrosstermBackend;
 use super::draw::draw;
 use super::state::State;
 use super::theme::Theme;
+use crate::status_line::{can_redraw, wants_colour};
 
 /// The alternate screen in raw mode, until dropped. ratatui's own hook restores the terminal before the message of a
 /// panic is printed, so that it can be read.
@@ -19,19 +20,11 @@ pub(crate) struct Screen {
 
 impl Screen {
     /// Takes the terminal.
-    ///
-    /// # Errors
-    ///
-    /// If the terminal refuses.
     pub(crate) fn take() -> io::Result<Self> {
-        Ok(Self { terminal: ratatui::try_init()?, theme: Theme::from_environment() })
+        Ok(Self { terminal: ratatui::try_init()?, theme: Theme { has_colour: wants_colour() } })
     }
 
     /// Draws what has changed.
-    ///
-    /// # Errors
-    ///
-    /// If the terminal is gone.
     pub(crate) fn draw(&mut self, state: &mut State, now: f64) -> io::Result<()> {
         self.terminal.draw(|frame| draw(frame, state, self.theme, now)).map(|_| ())
     }
@@ -48,12 +41,5 @@ impl Drop for Screen {
 
 /// Returns whether there is a terminal that can be drawn on and read from.
 pub(crate) fn is_there() -> bool {
-    let can_draw = std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-    stdout().is_terminal() && stdin().is_terminal() && can_draw
-}
-
-/// Returns the columns of the terminal that stdout is, if it is one.
-pub(crate) fn columns() -> Option<usize> {
-    let size = rustix::termios::tcgetwinsize(stdout()).ok()?;
-    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+    stdout().is_terminal() && stdin().is_terminal() && can_redraw()
 }

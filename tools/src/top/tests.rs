@@ -80,7 +80,7 @@ fn the_worst_stands_first_with_its_fault() {
 }
 
 #[test]
-fn every_size_is_drawn_and_keeps_what_matters() {
+fn every_size_is_drawn_and_keeps_the_worst_listener() {
     let mut state = three();
     press(&mut state, &[KeyCode::Down]);
     for width in 1..130 {

@@ -25,11 +25,6 @@ pub(crate) struct Theme {
 }
 
 impl Theme {
-    /// Has no colours if `NO_COLOR` is set to anything (no-color.org).
-    pub(crate) fn from_environment() -> Self {
-        Self { has_colour: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
-    }
-
     /// Returns the look of a text, in the terminal's own sixteen colours, which its user chose to be readable.
     pub(crate) fn style(self, tone: Tone) -> Style {
         let bold = Style::new().add_modifier(Modifier::BOLD);

@@ -1,4 +1,4 @@
-//! The server's API, asked again and again.
+//! The polling of the server's API.
 
 use std::time::Duration;
 
@@ -22,16 +22,16 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) enum Update {
     Status(Box<Status>),
     Listeners(Vec<ListenerRow>),
-    /// The server can't be reached, or its answer can't be read.
+    /// The server cannot be reached, or its answer cannot be read.
     Unreachable(String),
 }
 
-/// Makes a client whose answers may take a moment.
+/// Makes a client that waits [`ANSWER_TIMEOUT`] for each answer.
 pub(crate) fn client(address: &Address) -> ApiClient {
     ApiClient::new(address.clone(), ANSWER_TIMEOUT)
 }
 
-/// Asks until the receiver is gone.
+/// Polls until the receiver is gone.
 pub(crate) async fn watch(mut api: ApiClient, updates: mpsc::Sender<Update>) {
     let mut looks = 0_u64;
     let mut looks_per_rows = 2;

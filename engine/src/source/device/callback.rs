@@ -26,8 +26,8 @@ pub(super) struct InputCallback {
 impl InputCallback {
     /// Creates the callback of a device. It sends the capture back through `give_back`.
     ///
-    /// `is_served` says that the device belongs to a sound server. cpal's latency is ignored for those: cpal asks for it
-    /// on another thread and adds the time since the answer, which was seen to be seconds; sound then appears up to
+    /// `is_served` says that the device belongs to a sound server. cpal's latency is ignored for those: cpal reads it
+    /// on another thread and adds the time since then, which was seen to be seconds; sound then appears up to
     /// 100 ms older than it is. Instead, the last sample of a period counts as captured when the period is handed over,
     /// so latency inside the server is not seen. The timeline smooths periods that are handed over late.
     pub(super) fn new(capture: Capture, give_back: mpsc::Sender<Capture>, is_served: bool) -> Self {

@@ -129,9 +129,9 @@ mod tests {
     #[test]
     fn an_error_lists_the_supported_configurations() {
         let can = "(it can do 1 or 2 channels at 44100, 48000 Hz)";
-        assert_eq!(chosen(Some(96_000), None), Err(format!("`card` can't record 96000 Hz {can}")));
-        assert_eq!(chosen(None, Some(3)), Err(format!("`card` can't record 3 channels {can}")));
-        assert_eq!(chosen(Some(8_000), Some(2)), Err(format!("`card` can't record 2 channels at 8000 Hz {can}")));
+        assert_eq!(chosen(Some(96_000), None), Err(format!("`card` cannot record 96000 Hz {can}")));
+        assert_eq!(chosen(None, Some(3)), Err(format!("`card` cannot record 3 channels {can}")));
+        assert_eq!(chosen(Some(8_000), Some(2)), Err(format!("`card` cannot record 2 channels at 8000 Hz {can}")));
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! The reasons why a device can't be used: one line each, with the next step.
+//! The reasons why a device cannot be used: one line each, with the next step.
 
 use cpal::ErrorKind;
 
-/// The reason why an input device can't be used.
+/// The reason why an input device cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// There is no input: no sound server answers and there is no sound card, or neither has an input.
@@ -25,7 +25,7 @@ pub enum DeviceError {
         candidates: String,
     },
     /// The device does not support the requested rate or number of channels.
-    #[error("`{device}` can't record {wanted} (it can do {can})")]
+    #[error("`{device}` cannot record {wanted} (it can do {can})")]
     Unsupported {
         /// Name of the device.
         device: String,
@@ -35,10 +35,10 @@ pub enum DeviceError {
         can: String,
     },
     /// The device records only one-bit samples.
-    #[error("`{0}` records only DSD, which can't be streamed (switch it to PCM, or choose another device)")]
+    #[error("`{0}` records only DSD, which cannot be streamed (switch it to PCM, or choose another device)")]
     Dsd(String),
     /// The device or the sound server refused.
-    #[error("`{device}` can't be opened: {reason}")]
+    #[error("`{device}` cannot be opened: {reason}")]
     Refused {
         /// Name of the device.
         device: String,

@@ -47,8 +47,8 @@ impl DeviceHealth {
     }
 }
 
-/// Finds out whether a device is dead. It counts checks instead of reading a clock, so that a process that was frozen
-/// itself does not blame the device.
+/// Finds out whether a device is dead. It counts checks instead of reading a clock, so that a pause of
+/// this process does not count as silence of the device.
 #[derive(Debug, Default)]
 pub(super) struct Watchdog {
     periods: u64,

@@ -105,7 +105,7 @@ fn supervise(
     if let Some(cause) = death {
         tally.fail(format!("microphone `{}`: {cause}", device.name));
     }
-    // May hang, but can't wait: a dead stream may keep a core busy.
+    // This may hang. It cannot be put off either, because a dead stream may keep a core busy.
     drop(stream);
     if death.is_some() {
         // Keeps the capture, in the callback or given back, until the stream is stopped.

@@ -75,14 +75,13 @@ impl OpusEncoder {
     pub const MIN_RATE_HZ: u32 = 100;
 
     /// Makes an encoder for `format` at about `bitrate`; with packets of 2.5 ms at 9,600 bits per second or more.
-    /// Packets are as long as possible without being longer than a block: a longer one would wait for the next block,
-    /// and shorter ones cost bits.
+    /// `packet_frames` is the length of a packet in frames at 48 kHz: 960, 480, 240 or 120.
     ///
     /// # Errors
     ///
     /// For more than two channels, or a rate below [`MIN_RATE_HZ`](Self::MIN_RATE_HZ).
-    pub fn new(format: Format, bitrate: OpusBitrate) -> Result<Self, CodecError> {
-        let (opus, packet_frames, pre_skip) = configure(format, bitrate)?;
+    pub fn new(format: Format, bitrate: OpusBitrate, packet_frames: u32) -> Result<Self, CodecError> {
+        let (opus, pre_skip) = configure(format, bitrate, packet_frames)?;
         let resampler = (format.rate_hz() != RATE_HZ)
             .then(|| Resampler::new(format.rate_hz(), format.channels().into(), format.block_frames() as usize))
             .transpose()?;
@@ -101,19 +100,30 @@ impl OpusEncoder {
         })
     }
 
-    /// Returns the [`packet_frames`](Self::packet_frames) of an encoder for `format`.
+    /// Returns the best length of a packet for listeners that get `group` blocks at a time: 20 ms if the group is so long,
+    /// and else as long as possible without being longer than a block. A longer one would wait for the next block, and
+    /// shorter ones cost bits. Lengths are rounded to the source's frames, as the block's is.
     #[must_use]
-    pub fn packet_frames_for(format: Format) -> u32 {
-        packet_frames(format)
+    pub fn packet_frames_for(format: Format, group: u64) -> u32 {
+        let (rate_hz, [longest, .., shortest]) = (u64::from(format.rate_hz()), PACKET_FRAMES);
+        let fits = |packet_frames: &u32, blocks: u64| {
+            (u64::from(*packet_frames) * rate_hz + u64::from(RATE_HZ / 2)) / u64::from(RATE_HZ)
+                <= format.position(blocks)
+        };
+        if fits(&longest, group) {
+            return longest;
+        }
+        PACKET_FRAMES.into_iter().find(|packet_frames| fits(packet_frames, 1)).unwrap_or(shortest)
     }
 
-    /// Returns the [`pre_skip`](Self::pre_skip) of such an encoder, without the cost of making its resampler.
+    /// Returns the [`pre_skip`](Self::pre_skip) of an encoder whose listeners get each block at once, without the cost of
+    /// making its resampler.
     ///
     /// # Errors
     ///
     /// As [`new`](Self::new).
     pub fn pre_skip_for(format: Format, bitrate: OpusBitrate) -> Result<u16, CodecError> {
-        configure(format, bitrate).map(|(_, _, pre_skip)| pre_skip)
+        configure(format, bitrate, Self::packet_frames_for(format, 1)).map(|(_, pre_skip)| pre_skip)
     }
 
     /// Returns the length of a packet in frames at 48 kHz: 960, 480, 240 or 120.
@@ -244,8 +254,8 @@ impl std::fmt::Debug for OpusEncoder {
     }
 }
 
-/// Returns libopus's encoder, the length of its packets, and the delay of encoder and resampler.
-fn configure(format: Format, bitrate: OpusBitrate) -> Result<(opus::Encoder, u32, u16), CodecError> {
+/// Returns libopus's encoder, and the delay of encoder and resampler.
+fn configure(format: Format, bitrate: OpusBitrate, packet_frames: u32) -> Result<(opus::Encoder, u16), CodecError> {
     let channels = match format.channels() {
         1 => Channels::Mono,
         2 => Channels::Stereo,
@@ -254,7 +264,6 @@ fn configure(format: Format, bitrate: OpusBitrate) -> Result<(opus::Encoder, u32
     if format.rate_hz() < OpusEncoder::MIN_RATE_HZ {
         return Err(rate_too_low(format));
     }
-    let packet_frames = packet_frames(format);
     // The low delay mode is CELT alone. Where libopus would choose CELT anyway, its sound is the same and comes 4 ms
     // earlier; below, speech sounds much better with the speech codec.
     let is_celt_only = bitrate.bits_per_second() >= CELT_ONLY_BPS || packet_frames < 480;
@@ -267,21 +276,11 @@ fn configure(format: Format, bitrate: OpusBitrate) -> Result<(opus::Encoder, u32
     let resampler = if format.rate_hz() == RATE_HZ { 0 } else { Resampler::delay(format.rate_hz()) };
     let pre_skip = opus.get_lookahead()? as usize + resampler;
     let pre_skip = u16::try_from(pre_skip).map_err(|_| rate_too_low(format))?;
-    Ok((opus, packet_frames, pre_skip))
+    Ok((opus, pre_skip))
 }
 
 fn rate_too_low(format: Format) -> CodecError {
     CodecError::OpusRate { rate_hz: format.rate_hz(), lowest_hz: OpusEncoder::MIN_RATE_HZ }
-}
-
-/// Returns the longest packet that is no longer than a block, or else the shortest. Lengths are rounded to the source's
-/// frames, as the block's is.
-fn packet_frames(format: Format) -> u32 {
-    let (rate_hz, [.., shortest]) = (u64::from(format.rate_hz()), PACKET_FRAMES);
-    let fits = |frames: &u32| {
-        (u64::from(*frames) * rate_hz + u64::from(RATE_HZ / 2)) / u64::from(RATE_HZ) <= u64::from(format.block_frames())
-    };
-    PACKET_FRAMES.into_iter().find(fits).unwrap_or(shortest)
 }
 
 #[cfg(test)]

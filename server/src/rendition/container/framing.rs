@@ -1,16 +1,17 @@
-//! Framing: the header, the packets, the notices of gaps and the end of one listener's stream.
+//! Framing: the header, the notices of gaps, the numbers of pages and the end of one listener's stream.
 
 use std::ops::Range;
 
 use aircheck_engine::{Format, Gap};
 use bytes::Bytes;
 
-use crate::rendition::codec::OpusPacket;
 use crate::rendition::container::message;
-use crate::rendition::container::ogg::OggOpus;
-use crate::rendition::encoder::Encoded;
+use crate::rendition::container::ogg::Numbering;
+use crate::rendition::packet::{Packet, Wire};
 
 /// The framing of one listener's stream. Packets are shared by all listeners; this state is the listener's own.
+///
+/// Its bytes are the rendition's own. Where they go over a connection as chunks or messages, the caller frames them.
 #[derive(Debug)]
 pub enum Framing {
     /// Packets follow each other, after a header if there is one.
@@ -25,7 +26,16 @@ pub enum Framing {
     /// Server-sent events.
     Events,
     /// Pages of Ogg with Opus in them.
-    Ogg(Box<OggOpus>),
+    Ogg(Box<OggFraming>),
+    /// Messages of the WebSocket.
+    WebSocket,
+}
+
+/// The framing of one listener's pages.
+#[derive(Debug)]
+pub struct OggFraming {
+    header: Bytes,
+    numbering: Numbering,
 }
 
 /// The replacement of lost blocks.
@@ -33,19 +43,25 @@ pub enum Framing {
 pub enum GapFill {
     /// Nothing.
     Nothing,
-    /// A notice of the gap.
+    /// A notice of the gap. For the WebSocket, the text of a message.
     Notice(Bytes),
     /// A block of silence for each of these sequence numbers.
     Silence(Bytes, Range<u64>),
 }
 
 impl Framing {
+    /// Makes the framing of pages that come after these header pages.
+    #[must_use]
+    pub fn ogg(header: Bytes) -> Self {
+        Self::Ogg(Box::new(OggFraming { header, numbering: Numbering::new() }))
+    }
+
     /// Returns the bytes before the first packet.
     pub fn header(&mut self) -> Option<Bytes> {
         match self {
             Self::Plain { header, .. } => header.take(),
-            Self::Ogg(ogg) => Some(ogg.header(None)),
-            Self::Json | Self::Events => None,
+            Self::Ogg(ogg) => Some(ogg.header.clone()),
+            Self::Json | Self::Events | Self::WebSocket => None,
         }
     }
 
@@ -61,25 +77,40 @@ impl Framing {
             Self::Events => {
                 GapFill::Notice(format!("id: {}\nevent: gap\ndata: {}\n\n", end - 1, message::gap(gap)).into())
             }
+            Self::WebSocket => GapFill::Notice(message::gap(gap).into()),
         }
     }
 
-    /// Returns the bytes of a packet; `None` while an encoder keeps them for a later packet.
-    pub fn packet(&mut self, encoded: &Encoded) -> Option<Bytes> {
-        match (self, encoded) {
-            (Self::Ogg(ogg), Encoded::Opus(packets)) => (!packets.is_empty()).then(|| ogg.page(packets)),
-            (_, Encoded::Whole(bytes)) => (!bytes.is_empty()).then(|| bytes.clone()),
-            // No rendition pairs them.
-            (_, Encoded::Opus(_)) => None,
+    /// Returns whether each listener needs bytes of its own: if not, those of the packet are right for all.
+    #[must_use]
+    pub const fn is_renumbered(&self) -> bool {
+        matches!(self, Self::Ogg(_))
+    }
+
+    /// Makes the bytes of `packet`, as they go over `wire`, those of this listener. The result is the same however often
+    /// this is called before [`advance`](Self::advance).
+    pub fn renumber(&self, packet: &Packet, wire: Wire, bytes: &mut [u8]) {
+        if let Self::Ogg(ogg) = self {
+            ogg.numbering.renumber(packet, wire, bytes);
         }
     }
 
-    /// Returns the bytes after the last packet. `tail` is the [`Tail`](crate::rendition::encoders::Tail) of the encoder.
-    pub fn end(&mut self, tail: &[OpusPacket]) -> Option<Bytes> {
-        match self {
-            Self::Ogg(ogg) => Some(ogg.end(tail, None)),
-            Self::Plain { .. } | Self::Json | Self::Events => None,
+    /// Counts a packet that is written.
+    pub fn advance(&mut self, packet: &Packet) {
+        if let Self::Ogg(ogg) = self {
+            ogg.numbering.advance(packet);
         }
+    }
+
+    /// Returns the bytes after the last packet, which end the stream. `tail` is what the encoder's
+    /// [`Tail`](crate::rendition::encoders::Tail) holds; a listener that is ended before the stream has none.
+    pub fn end(&mut self, tail: Option<&Packet>) -> Option<Bytes> {
+        let Self::Ogg(ogg) = self else { return None };
+        let Some(tail) = tail else { return ogg.numbering.end(&ogg.header) };
+        let mut bytes = tail.bytes(Wire::Plain).to_vec();
+        ogg.numbering.renumber(tail, Wire::Plain, &mut bytes);
+        ogg.numbering.advance(tail);
+        Some(bytes.into())
     }
 
     /// Returns a block of silence for samples of `sample_bytes` bytes: zeros, in all encodings.

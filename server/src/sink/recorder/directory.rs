@@ -10,7 +10,7 @@ use super::storage::{Storage, StorageFile};
 
 /// The reason why nothing can be recorded to a directory.
 #[derive(Debug, thiserror::Error)]
-#[error("can't record to {}: {error} (choose another directory with --record)", .path.display())]
+#[error("cannot record to {}: {error} (choose another directory with --record)", .path.display())]
 pub struct RecordError {
     path: PathBuf,
     error: io::Error,
@@ -25,7 +25,7 @@ impl RecordingDirectory {
     ///
     /// # Errors
     ///
-    /// When the directory can't be made, or no file can be made in it.
+    /// When the directory cannot be made, or no file can be made in it.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
         Self::prepare(path).map_err(|error| RecordError { path: path.to_path_buf(), error })?;
         Ok(Self(path.to_path_buf()))
@@ -50,7 +50,7 @@ impl Storage for RecordingDirectory {
     fn create(&mut self, name: &str) -> io::Result<DiskFile> {
         // `create_new` follows no link either.
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.0.join(name))?;
-        // The file's name, too, should survive a loss of power. Some file systems can't sync a directory.
+        // The file's name, too, should survive a loss of power. Some file systems cannot sync a directory.
         let _ = File::open(&self.0).and_then(|directory| directory.sync_all());
         Ok(DiskFile(Arc::new(file)))
     }
@@ -72,7 +72,7 @@ pub(crate) struct DiskFile(Arc<File>);
 impl StorageFile for DiskFile {
     fn sync(&self) -> io::Result<()> {
         match self.0.sync_data() {
-            // A file system that can't sync reports no failures either.
+            // A file system that cannot sync reports no failures either.
             Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::InvalidInput) => Ok(()),
             result => result,
         }
@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// The name of the file that earlier versions made to try the directory, and left there if they were killed.
+    /// The name of the test file of earlier versions, which stayed if the program was killed.
     fn earlier_probe() -> String {
         format!(".aircheck-{}", std::process::id())
     }

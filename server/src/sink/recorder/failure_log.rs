@@ -20,7 +20,7 @@ impl FailureLog {
     /// Logs a failure at `now`, unless one was logged within the last minute.
     pub(crate) fn failed(&mut self, error: &str, now: Timestamp) {
         if self.logged_at.is_none_or(|logged_at| now.since(logged_at) >= REMINDER_INTERVAL) {
-            tracing::error!("can't record, trying again: {error}");
+            tracing::error!("cannot record, trying again: {error}");
             self.logged_at = Some(now);
             self.is_failing = true;
         }

@@ -1,4 +1,4 @@
-//! A storage in memory that fails when it is told to.
+//! A storage in memory that fails on demand.
 
 use std::collections::BTreeMap;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::storage::{Storage, StorageFile};
 
-/// A storage in memory. Its files hold what the system has, which is what stays if the program is killed.
+/// A storage in memory. Its files hold the bytes that the system was given, which stay if the program is killed.
 #[derive(Clone, Default)]
 pub(super) struct FakeStorage(Arc<Mutex<Disk>>);
 
@@ -18,7 +18,7 @@ pub(super) struct Disk {
     pub(super) create_fails: bool,
     /// Files with this ending lose their content when they are synced.
     pub(super) sync_fails: Option<&'static str>,
-    /// Files with this ending can't be written to.
+    /// Files with this ending cannot be written to.
     pub(super) write_fails: Option<&'static str>,
     /// Names of synced files, in order.
     pub(super) synced: Vec<String>,

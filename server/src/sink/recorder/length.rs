@@ -6,7 +6,7 @@ use super::segment::{HEADER_BYTES, MAX_DATA_BYTES, frame_bytes};
 use crate::config::RecordSplit;
 
 /// Returns the blocks of a full segment: whole ones, so that each file begins with a sequence number. A length in time is
-/// rounded up and a size down. Both are limited to what a WAV file can hold, which is 44 s of the widest format.
+/// rounded up and a size down. Both are limited to the capacity of a WAV file, which is 44 s of the widest format.
 pub(crate) fn segment_blocks(split: RecordSplit, format: Format) -> u64 {
     let max_blocks = MAX_DATA_BYTES / block_bytes(format);
     match split {

@@ -1,10 +1,10 @@
-//! The progress of a recording, from the recorder's thread to those that ask for the status.
+//! The progress of a recording, which the recorder's thread writes and the status shows.
 
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The part of a recording's status that only its thread knows.
+/// The part of a recording's status that its thread keeps.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
     /// The file that is being written.
@@ -38,7 +38,7 @@ impl SharedProgress {
         self.state().progress.clone_from(progress);
     }
 
-    /// Marks the recording as finished: nothing more will be written. `error` is why it ended before its end.
+    /// Marks the recording as finished: nothing more will be written. `error` is the reason if it is not complete.
     pub(crate) fn finish(&self, error: Option<String>) {
         let mut state = self.state();
         state.is_finished = true;

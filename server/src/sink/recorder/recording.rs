@@ -31,8 +31,8 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Records the blocks of `stream` from its first one on, until the stream ends. Returns `None`, and logs that, if it
-    /// has ended already, as the stream of a very short file has.
+    /// Records the blocks of `stream` from its first one on, until the stream ends. Returns `None` and logs an error if
+    /// the stream has ended already, as that of a very short file has.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl Recording {
     /// Returns the state of the recording. Each block that was offered to it is among `blocks`, `lost` or `queued`.
     #[must_use]
     pub fn status(&self) -> RecordingStatus {
-        // Progress is read before the account: a block that was written by now was taken from the ring before.
+        // Progress is read first, so that the account has every block of it as delivered.
         let (progress, is_finished) = self.progress.get();
         let account = self.tally.snapshot();
         let waiting = (account.delivered + account.queued).saturating_sub(progress.blocks);

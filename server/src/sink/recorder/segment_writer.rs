@@ -25,8 +25,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest silence that is written for a gap, 23 MB at 48 kHz stereo. After a longer gap, such as the night in which a
 /// machine was suspended, a new file begins; its name and sidecar have the position.
 const MAX_SILENCE: Duration = Duration::from_secs(60);
-/// Names that are tried for a file, which is how many recordings can begin in the same directory, in the same second and
-/// at the same block.
+/// Names that are tried for a file: as many recordings can begin in the same directory, in the same second and at the
+/// same block.
 const MAX_NAMES: u32 = 100;
 
 /// An error of the storage, with the file that it is about.
@@ -123,8 +123,8 @@ impl<S: Storage> SegmentWriter<S> {
         }
     }
 
-    /// Returns when to [`retry`](Self::retry), after a failure. Until then nothing should be recorded: the ring keeps
-    /// waiting blocks, and counts those that it can't hold.
+    /// Returns the time of the next [`retry`](Self::retry) after a failure. Until then nothing should be recorded: the ring keeps
+    /// waiting blocks, and counts those that it cannot hold.
     pub(crate) fn retry_at(&self) -> Option<Timestamp> {
         self.retry_at
     }
@@ -166,7 +166,7 @@ impl<S: Storage> SegmentWriter<S> {
         &self.progress
     }
 
-    /// Takes the disk's last error, if it is why the ring was full.
+    /// Takes the disk's last error, if the ring was full because of it.
     fn take_cause(&mut self, gap: Gap) -> Option<String> {
         if gap.reason == Loss::Overflow { self.last_error.take() } else { None }
     }

@@ -30,8 +30,8 @@ pub(crate) struct SegmentStart<'a> {
     pub(crate) continues: Option<&'a str>,
 }
 
-/// The lines of one segment. Each line is handed to the system at once, so that it is there before its sound is, also if
-/// the program is killed.
+/// The lines of one segment. Each line is written to the system at once, so that even if the program is
+/// killed no sound is there without its line.
 #[derive(Debug)]
 pub(crate) struct Sidecar<F> {
     file: F,
@@ -40,7 +40,7 @@ pub(crate) struct Sidecar<F> {
 }
 
 impl<F: StorageFile> Sidecar<F> {
-    /// Writes the first line: what the segment holds and where it belongs.
+    /// Writes the first line: the format of the segment and its place in the stream.
     pub(crate) fn begin(file: F, start: SegmentStart<'_>) -> io::Result<Self> {
         let SegmentStart { format, source, first, captured_at, continues } = start;
         let mut sidecar = Self { file, complete_bytes: 0 };
@@ -95,7 +95,7 @@ impl<F: StorageFile> Sidecar<F> {
             self.file.seek(SeekFrom::Start(self.complete_bytes)).and_then(|_| self.file.write_all(text.as_bytes()));
         match written {
             Ok(()) => self.complete_bytes += text.len() as u64,
-            // Half a line, as a full disk leaves it, would spoil the next one. If this fails too, no line follows.
+            // A full disk leaves half a line, which would spoil the next one. If cutting it off fails too, no line follows.
             Err(_) => drop(self.file.truncate(self.complete_bytes)),
         }
         written

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_for_is_what_is_sent() {
+    fn the_answer_has_the_format_of_the_accept_header() {
         for (accept, expected) in [
             ("", Exposition::Prometheus),
             ("text/plain", Exposition::Prometheus),

@@ -1,23 +1,23 @@
-//! Prometheus histograms that are exact: their bounds lie on hdrhistogram's bucket edges, so that every `_bucket` is
-//! the true number of recorded values up to its bound, and none is shared out by guess.
+//! Exact histograms for Prometheus. Their bounds lie on hdrhistogram's bucket edges, so that every `_bucket` is the true
+//! number of recorded values up to its bound, without interpolation.
 
-use aircheck_engine::SharedRecorder;
+use aircheck_engine::SharedHistogram;
 use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
 
-use super::{label_set, labels};
+use super::labels::{label_set, labels};
 
 /// A histogram of several series, in the order in which they are written.
 pub(super) struct HistogramFamily<'a> {
     pub(super) name: &'static str,
     pub(super) help: &'static str,
-    /// Wanted bounds, in the unit of the recorded values. Each becomes the highest value of the bucket that it falls into.
+    /// Nominal bounds, in the unit of the recorded values. Each becomes the highest value of the bucket that it falls into.
     pub(super) bounds: &'static [u64],
     /// Units of the recorded values in one unit of the metric.
     pub(super) scale: u64,
     /// The name of the label that tells the series apart.
     pub(super) label: &'static str,
     /// The label's values, and the recorded values.
-    pub(super) series: Vec<(&'static str, &'a SharedRecorder)>,
+    pub(super) series: Vec<(&'static str, &'a SharedHistogram)>,
 }
 
 impl HistogramFamily<'_> {
@@ -26,18 +26,18 @@ impl HistogramFamily<'_> {
         let Self { name, .. } = self;
         write_help_line(text, name, None, None, self.help);
         write_type_line(text, name, None, None, "histogram");
-        for (value, recorder) in &self.series {
+        for (value, recorded) in &self.series {
             let labels = label_set(labels(&[(self.label, value)]));
-            let histogram = recorder.histogram();
+            let histogram = recorded.to_hdrhistogram();
             for bound in self.bounds {
                 let edge = histogram.highest_equivalent(*bound);
                 let count = histogram.count_between(0, edge);
-                // With a decimal point, as OpenMetrics asks for.
+                // With a decimal point, as OpenMetrics requires.
                 let le = format!("{:?}", edge as f64 / self.scale as f64);
                 write_metric_line(text, name, Some("bucket"), &labels, Some(("le", le)), count, None);
             }
             let count = histogram.len();
-            let sum = recorder.sum() as f64 / self.scale as f64;
+            let sum = recorded.sum() as f64 / self.scale as f64;
             write_metric_line(text, name, Some("bucket"), &labels, Some(("le", "+Inf")), count, None);
             write_metric_line::<&str, _>(text, name, Some("sum"), &labels, None, sum, None);
             write_metric_line::<&str, _>(text, name, Some("count"), &labels, None, count, None);
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn every_bucket_has_exactly_the_values_up_to_its_bound() {
-        let recorder = SharedRecorder::new(1 << 28, Precision::TwoDigits);
+        let recorded = SharedHistogram::new(1 << 28, Precision::TwoDigits);
         let mut values = Vec::new();
         let mut state = 88_172_645_463_325_252_u64;
         for _ in 0..10_000 {
@@ -61,7 +61,7 @@ mod tests {
             state ^= state >> 7;
             state ^= state << 17;
             let value = state >> (40 + state % 24);
-            recorder.record(value);
+            recorded.record(value);
             values.push(value);
         }
         let family = HistogramFamily {
@@ -70,7 +70,7 @@ mod tests {
             bounds: &[500, 10_000, 1_000_000],
             scale: 1_000_000,
             label: "stage",
-            series: vec![("ring", &recorder)],
+            series: vec![("ring", &recorded)],
         };
         let mut text = String::new();
         family.write(&mut text);

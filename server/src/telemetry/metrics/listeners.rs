@@ -11,7 +11,7 @@ use metrics::Label;
 use metrics_exporter_prometheus::LabelSet;
 use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
 
-use super::label_set;
+use super::labels::label_set;
 use crate::delivery::listener::Listener;
 use crate::delivery::listeners::Listeners;
 use crate::delivery::standing::Standing;

@@ -68,7 +68,10 @@ export class Tab {
   constructor(page) {
     this.page = page;
     this.errors = [];
+    this.failed_requests = []; // a script that does not load leaves a page that never works
     page.on("pageerror", (error) => this.errors.push(error));
+    page.on("requestfailed", (request) => this.failed_requests.push(`${request.url()}: ${request.failure().errorText}`));
+    page.on("response", (response) => response.ok() || this.failed_requests.push(`${response.url()}: ${response.status()}`));
   }
 
   async go(url) {
@@ -81,8 +84,12 @@ export class Tab {
   }
 
   /** Waits until an expression is true. */
-  until(expression) {
-    return eventually(expression, () => this.value(expression));
+  async until(expression) {
+    try {
+      await eventually(expression, () => this.value(expression));
+    } catch (error) {
+      throw new Error(`${error.message}; ${[...this.errors, ...this.failed_requests].join("; ")}`, { cause: error });
+    }
   }
 
   text(id) {

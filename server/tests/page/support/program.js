@@ -3,11 +3,12 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
+import { setTimeout as timer } from "node:timers/promises";
 
 /** The limit of every wait. Nothing takes as long, however busy the machine is. */
 export const TIMEOUT_MS = 60_000;
 
-export const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+export const pause = (ms) => timer(ms);
 
 /** Asks repeatedly until there is an answer. */
 export async function eventually(what, ask, timeout_ms = TIMEOUT_MS) {
@@ -39,6 +40,14 @@ export class Process {
 
   signal(name) {
     this.child.kill(name);
+  }
+
+  /** Waits until it has ended by itself, and returns its exit code. */
+  async exit() {
+    const limit = timer(TIMEOUT_MS, undefined, { ref: false }).then(() => {
+      throw new Error(`timeout while waiting for the end of ${this.child.spawnargs.join(" ")}`);
+    });
+    return Promise.race([this.ended, limit]);
   }
 
   async end() {

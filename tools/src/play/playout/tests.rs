@@ -87,7 +87,7 @@ impl Bench {
 const SMOOTH: f32 = 0.036;
 
 #[test]
-fn what_waits_is_what_was_wished_and_each_block_is_heard_once_and_in_time() {
+fn the_target_buffer_waits_and_each_block_is_heard_once_and_in_time() {
     let mut bench = Bench::plain();
     bench.play(0..500, |_| true);
     assert_eq!(bench.playout.late(), 0);
@@ -133,7 +133,7 @@ fn a_lost_block_is_as_much_silence_and_no_click() {
     let mut bench = Bench::plain();
     bench.play(0..200, |sequence| !(103..106).contains(&sequence));
     assert_eq!(bench.playout.late(), 0);
-    let (_, silent) = bench.playout.skipped_and_silent();
+    let silent = bench.playout.stats(String::new()).silent;
     assert!((20..=31).contains(&silent.as_millis()), "{silent:?} of silence for 30 ms");
     assert!(bench.bend() < SMOOTH, "{}", bench.bend());
     let numbers: Vec<u64> = bench.heard.iter().map(|heard| heard.sequence).collect();
@@ -141,15 +141,15 @@ fn a_lost_block_is_as_much_silence_and_no_click() {
 }
 
 #[test]
-fn a_stall_is_late_once_and_what_comes_after_it_is_close_to_live() {
+fn a_stall_is_late_once_and_sound_after_it_is_close_to_live() {
     let mut bench = Bench::plain();
     bench.play(0..100, |_| true);
     (0..500).for_each(|_| bench.tick());
-    // All that was held up comes at once.
+    // All blocks of the stall come at once.
     (100..150).for_each(|sequence| bench.push(sequence));
     bench.play(150..400, |_| true);
     assert_eq!(bench.playout.late(), 1);
-    let (skipped, _) = bench.playout.skipped_and_silent();
+    let skipped = bench.playout.stats(String::new()).skipped;
     assert!((300..500).contains(&skipped.as_millis()), "{skipped:?} skipped of 500 ms");
     assert!(bench.bend() < SMOOTH, "{}", bench.bend());
     let last = bench.heard.last().unwrap();
@@ -158,7 +158,7 @@ fn a_stall_is_late_once_and_what_comes_after_it_is_close_to_live() {
 }
 
 #[test]
-fn a_device_that_takes_more_at_a_time_than_was_wished_gets_it() {
+fn a_device_whose_period_is_longer_than_the_target_buffer_gets_it() {
     let mut bench = Bench::new(RATE_HZ, RATE_HZ, 1, 1, 100);
     bench.play(0..300, |_| true);
     assert_eq!(bench.playout.late(), 0);
@@ -185,7 +185,7 @@ fn at_the_end_everything_is_played_and_then_it_is_over() {
 }
 
 #[test]
-fn what_is_not_a_number_is_silence_and_does_not_stay() {
+fn samples_that_are_no_numbers_are_silence_and_do_not_stay() {
     let mut bench = Bench::plain();
     let samples = vec![f32::NAN; BLOCK_FRAMES as usize];
     let block = Block { sequence: 0, captured_at: 0.0, frames: u64::from(BLOCK_FRAMES), samples };

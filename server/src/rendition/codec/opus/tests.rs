@@ -9,6 +9,27 @@ fn format(rate_hz: u32, channels: u16, block: Duration) -> Format {
     Format::new(rate_hz, channels, block).unwrap()
 }
 
+/// Makes an encoder for listeners that get each block at once.
+fn encoder(format: Format, bitrate: OpusBitrate) -> Result<OpusEncoder, CodecError> {
+    OpusEncoder::new(format, bitrate, OpusEncoder::packet_frames_for(format, 1))
+}
+
+#[test]
+fn packets_of_a_group_last_20_ms_if_it_is_so_long() {
+    for (rate_hz, block_us, group, frames) in [
+        (48_000, 10_000, 2, 960),
+        (48_000, 10_000, 50, 960),
+        (48_000, 2_500, 7, 120),
+        (48_000, 2_500, 8, 960),
+        (44_100, 10_000, 2, 960),
+        (48_000, 3_000, 7, 960),
+        (48_000, 3_000, 6, 120),
+    ] {
+        let format = format(rate_hz, 2, Duration::from_micros(block_us));
+        assert_eq!(OpusEncoder::packet_frames_for(format, group), frames, "{group} blocks of {block_us} us");
+    }
+}
+
 #[test]
 fn packets_are_the_longest_that_need_no_second_block() {
     for (rate_hz, block_ms, frames) in [
@@ -23,7 +44,11 @@ fn packets_are_the_longest_that_need_no_second_block() {
         (44_100, 20, 960),
         (48_000, 100, 960),
     ] {
-        assert_eq!(packet_frames(format(rate_hz, 2, Duration::from_millis(block_ms))), frames, "{block_ms} ms");
+        assert_eq!(
+            OpusEncoder::packet_frames_for(format(rate_hz, 2, Duration::from_millis(block_ms)), 1),
+            frames,
+            "{block_ms} ms"
+        );
     }
 }
 
@@ -31,7 +56,7 @@ fn packets_are_the_longest_that_need_no_second_block() {
 fn a_block_as_long_as_a_packet_becomes_one_packet_at_once() {
     for rate_hz in [48_000, 44_100, 96_000, 32_000, 16_000, 8_000] {
         let format = format(rate_hz, 2, Duration::from_millis(10));
-        let mut encoder = OpusEncoder::new(format, OpusBitrate::default()).unwrap();
+        let mut encoder = encoder(format, OpusBitrate::default()).unwrap();
         for sequence in 5..50 {
             let mut packets = Vec::new();
             encoder.encode(sequence, &vec![0.1; format.block_samples()], &mut packets).unwrap();
@@ -45,7 +70,7 @@ fn a_block_as_long_as_a_packet_becomes_one_packet_at_once() {
 fn a_refusal_says_what_would_work() {
     let error = |rate_hz, channels| {
         let format = format(rate_hz, channels, Duration::from_millis(10));
-        OpusEncoder::new(format, OpusBitrate::default()).unwrap_err().to_string()
+        encoder(format, OpusBitrate::default()).unwrap_err().to_string()
     };
     assert!(error(48_000, 6).contains("the source has 6 (choose FLAC"));
     assert!(error(99, 2).contains("at least 100 Hz"));
@@ -55,7 +80,7 @@ fn a_refusal_says_what_would_work() {
 fn sound_is_heard_at_the_lowest_and_highest_bitrate_and_each_packet_length() {
     for (block_us, bitrate_bps) in [(2500, 6_000), (5000, 6_000), (20_000, 6_000), (20_000, 510_000), (2500, 510_000)] {
         let format = format(48_000, 2, Duration::from_micros(block_us));
-        let mut encoder = OpusEncoder::new(format, OpusBitrate::nearest(bitrate_bps)).unwrap();
+        let mut encoder = encoder(format, OpusBitrate::nearest(bitrate_bps)).unwrap();
         let mut decoder = opus::Decoder::new(RATE_HZ, Channels::Stereo).unwrap();
         let (mut packets, mut heard, mut energy) = (Vec::new(), vec![0.0; format.block_samples()], 0.0);
         for sequence in 0..100 {
@@ -74,7 +99,7 @@ fn sound_is_heard_at_the_lowest_and_highest_bitrate_and_each_packet_length() {
 #[test]
 fn samples_beyond_full_scale_are_clipped_and_nan_is_silence() {
     let packets = |odd: [f32; 6]| {
-        let mut encoder = OpusEncoder::new(format(44_100, 1, Duration::from_millis(20)), OpusBitrate::DEFAULT).unwrap();
+        let mut encoder = encoder(format(44_100, 1, Duration::from_millis(20)), OpusBitrate::DEFAULT).unwrap();
         let mut packets = Vec::new();
         for sequence in 0..20 {
             let mut block: Vec<f32> = (0..882).map(|index| (index as f32 * 0.05).sin() * 0.5).collect();
@@ -108,7 +133,7 @@ fn sound_is_at_its_position_wherever_blocks_start() {
     for rate_hz in [48_000, 44_100] {
         // One of three blocks starts where a packet does.
         let format = format(rate_hz, 1, Duration::from_millis(13));
-        let mut encoder = OpusEncoder::new(format, OpusBitrate::default()).unwrap();
+        let mut encoder = encoder(format, OpusBitrate::default()).unwrap();
         let mut packets = Vec::new();
         let clicks = [7, 8, 12, 13, 20, 26, 29, 31];
         for sequence in clicks {
@@ -144,7 +169,7 @@ proptest! {
         short in 0.0..1.0_f64,
     ) {
         let format = format(rate_hz, 1, Duration::from_millis(block_ms));
-        let mut encoder = OpusEncoder::new(format, OpusBitrate::nearest(64_000)).unwrap();
+        let mut encoder = encoder(format, OpusBitrate::nearest(64_000)).unwrap();
         let (packet, pre_skip) = (u64::from(encoder.packet_frames()), u64::from(encoder.pre_skip()));
         let at_48_khz = |frames: u64| (frames as f64 * 48_000.0 / f64::from(rate_hz)).round() as u64;
         let block = vec![0.1; format.block_samples()];

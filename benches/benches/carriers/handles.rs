@@ -1,9 +1,9 @@
-//! Blocks that are filled again once no consumer holds them, as the dispatcher's are.
+//! Carriers of handles, and the blocks behind the handles, which are filled again as the dispatcher's are.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::Block;
+use super::{Block, BlockSender};
 
 /// A queue of handles, of which the oldest is the likeliest to be free.
 pub(super) struct Pool<T> {
@@ -32,7 +32,20 @@ impl<T: Default> Pool<T> {
 }
 
 /// The sender of a library that carries handles, with the pool that they come from.
-pub(super) struct HandleSender<S> {
-    pub(super) sender: S,
-    pub(super) pool: Pool<Block>,
+struct HandleSender<F> {
+    send: F,
+    pool: Pool<Block>,
+}
+
+impl<F: FnMut(Arc<Block>)> BlockSender for HandleSender<F> {
+    fn send(&mut self, blocks: usize, fill: &mut dyn FnMut(&mut Block)) {
+        for _ in 0..blocks {
+            (self.send)(self.pool.fill(&mut *fill));
+        }
+    }
+}
+
+/// Makes a sender of `send`, which gives a handle to every consumer.
+pub(super) fn handle_sender(ring: usize, send: impl FnMut(Arc<Block>) + 'static) -> Box<dyn BlockSender> {
+    Box::new(HandleSender { send, pool: Pool::new(ring) })
 }

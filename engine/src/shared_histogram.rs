@@ -3,8 +3,6 @@
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hdrhistogram::Histogram;
-
 use crate::buckets::{Buckets, Precision};
 use crate::summary::Summary;
 
@@ -12,31 +10,31 @@ use crate::summary::Summary;
 /// additions. All buckets are allocated at the start, with 8 bytes each, which never overflow.
 ///
 /// ```
-/// use aircheck_engine::{Precision, SharedRecorder};
+/// use aircheck_engine::{Precision, SharedHistogram};
 ///
-/// let micros = SharedRecorder::new(1_000_000, Precision::TwoDigits);
+/// let micros = SharedHistogram::new(1_000_000, Precision::TwoDigits);
 /// std::thread::scope(|scope| {
 ///     for _ in 0..2 {
 ///         scope.spawn(|| micros.record(250));
 ///     }
 /// });
 /// assert_eq!(micros.sum(), 500);
-/// assert_eq!(micros.histogram().len(), 2);
+/// assert_eq!(micros.to_hdrhistogram().len(), 2);
 /// ```
 #[derive(Debug)]
-pub struct SharedRecorder {
+pub struct SharedHistogram {
     counts: Box<[AtomicU64]>,
     buckets: Buckets,
     max: AtomicU64,
     sum: AtomicU64,
 }
 
-impl SharedRecorder {
-    /// Creates an empty recorder for values from 0 to `max_trackable`, both included.
+impl SharedHistogram {
+    /// Creates an empty histogram for values from 0 to `max_trackable`, both included.
     ///
     /// # Panics
     ///
-    /// If `max_trackable` is below 2, which hdrhistogram can't lay out.
+    /// If `max_trackable` is below 2, which hdrhistogram cannot lay out.
     #[must_use]
     pub fn new(max_trackable: u64, precision: Precision) -> Self {
         let buckets = Buckets::new(max_trackable, precision);
@@ -59,11 +57,11 @@ impl SharedRecorder {
     /// bucket is taken as if they rose evenly.
     ///
     /// ```
-    /// use aircheck_engine::{Precision, SharedRecorder};
+    /// use aircheck_engine::{Precision, SharedHistogram};
     ///
-    /// let micros = SharedRecorder::new(1_000_000, Precision::TwoDigits);
+    /// let micros = SharedHistogram::new(1_000_000, Precision::TwoDigits);
     /// micros.record_scaled(0..=100, 1, |blocks| blocks * 10_000);
-    /// assert_eq!((micros.histogram().len(), micros.max(), micros.sum()), (101, 1_000_000, 50_500_000));
+    /// assert_eq!((micros.to_hdrhistogram().len(), micros.max(), micros.sum()), (101, 1_000_000, 50_500_000));
     /// ```
     pub fn record_scaled(&self, numbers: RangeInclusive<u64>, times: u64, scale: impl Fn(u64) -> u64) {
         let (mut from, last) = numbers.into_inner();
@@ -95,7 +93,8 @@ impl SharedRecorder {
         self.max.load(Ordering::Relaxed)
     }
 
-    /// Returns the exact sum of all values. Read after [`histogram`](Self::histogram), it includes all of the histogram's.
+    /// Returns the exact sum of all values. Read after [`to_hdrhistogram`](Self::to_hdrhistogram), it includes all values
+    /// of that.
     #[must_use]
     pub fn sum(&self) -> u64 {
         self.sum.load(Ordering::Relaxed)
@@ -103,7 +102,7 @@ impl SharedRecorder {
 
     /// Returns the values so far as an ordinary histogram.
     #[must_use]
-    pub fn histogram(&self) -> Histogram<u64> {
+    pub fn to_hdrhistogram(&self) -> hdrhistogram::Histogram<u64> {
         self.buckets.histogram(self.counts())
     }
 

@@ -2,40 +2,38 @@
 //!
 //! hdrhistogram's own concurrent recorder grows on the recording thread (205 µs at worst) and hangs its reader while the
 //! recorder idles. So the counts are atomics here, on hdrhistogram's bucket edges. A reader gets an ordinary
-//! [`Histogram`], or a [`Summary`].
+//! [`hdrhistogram::Histogram`], or a [`Summary`].
 
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use hdrhistogram::Histogram;
-
 use crate::buckets::{Buckets, Precision};
 use crate::summary::Summary;
 
-/// Buckets of a [`Recorder`] that are allocated together, as a page of 256 bytes. The values of one listener mostly lie
+/// Buckets of a [`Histogram`] that are allocated together, as a page of 256 bytes. The values of one listener mostly lie
 /// in three or four of the 40 pages.
 const PAGE_BUCKETS: usize = 64;
 
 /// Counts of recorded values, in hdrhistogram's buckets, filled by one thread.
 ///
 /// Only one thread may record at a time. Several would lose counts, but do no other harm; use a
-/// [`SharedRecorder`](crate::SharedRecorder) there. A value above the maximum counts as the maximum, while
-/// [`max`](Recorder::max) returns it as it was. A bucket stops counting at 4,294,967,295 values: over a year of 100 a
+/// [`SharedHistogram`](crate::SharedHistogram) there. A value above the maximum counts as the maximum, while
+/// [`max`](Histogram::max) returns it as it was. A bucket stops counting at 4,294,967,295 values: over a year of 100 a
 /// second.
 ///
 /// ```
-/// use aircheck_engine::{Precision, Recorder};
+/// use aircheck_engine::{Precision, Histogram};
 ///
-/// let lag = Recorder::new(1_000_000, Precision::TwoDigits);
+/// let lag = Histogram::new(1_000_000, Precision::TwoDigits);
 /// for blocks in 1..=100 {
 ///     lag.record(blocks);
 /// }
-/// assert_eq!(lag.histogram().value_at_quantile(0.5), 50);
+/// assert_eq!(lag.to_hdrhistogram().value_at_quantile(0.5), 50);
 /// assert_eq!(lag.max(), 100);
 /// ```
 #[derive(Debug)]
-pub struct Recorder {
+pub struct Histogram {
     pages: Box<[OnceLock<Box<Page>>]>,
     buckets: Buckets,
     max: AtomicU64,
@@ -43,13 +41,13 @@ pub struct Recorder {
 
 type Page = [AtomicU32; PAGE_BUCKETS];
 
-impl Recorder {
-    /// Creates an empty recorder for values from 0 to `max_trackable`, both included. It takes 16 bytes for each page of
+impl Histogram {
+    /// Creates an empty histogram for values from 0 to `max_trackable`, both included. It takes 16 bytes for each page of
     /// 64 buckets (half a kilobyte for a million at two digits), and 256 more for each page with values.
     ///
     /// # Panics
     ///
-    /// If `max_trackable` is below 2, which hdrhistogram can't lay out.
+    /// If `max_trackable` is below 2, which hdrhistogram cannot lay out.
     #[must_use]
     pub fn new(max_trackable: u64, precision: Precision) -> Self {
         let buckets = Buckets::new(max_trackable, precision);
@@ -106,7 +104,7 @@ impl Recorder {
 
     /// Returns the values so far as an ordinary histogram.
     #[must_use]
-    pub fn histogram(&self) -> Histogram<u64> {
+    pub fn to_hdrhistogram(&self) -> hdrhistogram::Histogram<u64> {
         self.buckets.histogram(self.counts())
     }
 
@@ -149,7 +147,7 @@ fn raise(count: &AtomicU32, by: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SharedRecorder;
+    use crate::SharedHistogram;
     use proptest::prelude::*;
 
     proptest! {
@@ -157,51 +155,51 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn both_recorders_agree_with_hdrhistogram(values in prop::collection::vec(0u64..1_000_000, 1..500)) {
-            let recorder = Recorder::new(1_000_000, Precision::TwoDigits);
-            let shared = SharedRecorder::new(1_000_000, Precision::TwoDigits);
-            let mut reference = Histogram::<u64>::new_with_bounds(1, 1_000_000, 2).unwrap();
+        fn both_histograms_agree_with_hdrhistogram(values in prop::collection::vec(0u64..1_000_000, 1..500)) {
+            let histogram = Histogram::new(1_000_000, Precision::TwoDigits);
+            let shared = SharedHistogram::new(1_000_000, Precision::TwoDigits);
+            let mut reference = hdrhistogram::Histogram::<u64>::new_with_bounds(1, 1_000_000, 2).unwrap();
             for &value in &values {
-                recorder.record(value);
+                histogram.record(value);
                 shared.record(value);
                 reference.record(value).unwrap();
             }
-            for read in [recorder.histogram(), shared.histogram()] {
+            for read in [histogram.to_hdrhistogram(), shared.to_hdrhistogram()] {
                 prop_assert_eq!(read.len(), reference.len());
                 for quantile in [0.0, 0.25, 0.5, 0.9, 0.99, 1.0] {
                     prop_assert_eq!(read.value_at_quantile(quantile), reference.value_at_quantile(quantile));
                 }
             }
             let max = *values.iter().max().unwrap();
-            for summary in [recorder.summary(), shared.summary()] {
+            for summary in [histogram.summary(), shared.summary()] {
                 let at = |quantile| reference.value_at_quantile(quantile).min(max);
                 let expected = Summary { count: reference.len(), p50: at(0.5), p99: at(0.99), max };
                 prop_assert_eq!(summary, Some(expected));
             }
-            prop_assert_eq!(recorder.max(), max);
+            prop_assert_eq!(histogram.max(), max);
             prop_assert_eq!(shared.sum(), values.iter().sum::<u64>());
         }
 
         #[test]
         fn a_range_counts_like_its_values_one_by_one(first in 0u64..3000, count in 0u64..3000) {
-            let (at_once, singly) = (Recorder::new(2000, Precision::OneDigit), Recorder::new(2000, Precision::OneDigit));
+            let (at_once, singly) = (Histogram::new(2000, Precision::OneDigit), Histogram::new(2000, Precision::OneDigit));
             at_once.record_each(first..=first + count);
             (first..=first + count).for_each(|value| singly.record(value));
-            prop_assert_eq!(at_once.histogram(), singly.histogram());
+            prop_assert_eq!(at_once.to_hdrhistogram(), singly.to_hdrhistogram());
             prop_assert_eq!(at_once.max(), singly.max());
         }
     }
 
     #[test]
     fn a_value_above_the_maximum_counts_in_the_last_bucket() {
-        let recorder = Recorder::new(1000, Precision::OneDigit);
-        recorder.record(5000);
-        assert_eq!(recorder.histogram().len(), 1);
-        assert_eq!(recorder.max(), 5000);
+        let histogram = Histogram::new(1000, Precision::OneDigit);
+        histogram.record(5000);
+        assert_eq!(histogram.to_hdrhistogram().len(), 1);
+        assert_eq!(histogram.max(), 5000);
     }
 
     #[test]
-    fn an_empty_recorder_has_no_summary() {
-        assert_eq!(Recorder::new(10, Precision::OneDigit).summary(), None);
+    fn an_empty_histogram_has_no_summary() {
+        assert_eq!(Histogram::new(10, Precision::OneDigit).summary(), None);
     }
 }

@@ -1,0 +1,122 @@
+//! The mailbox of a shard: what other threads want of it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Wake, Waker};
+
+/// Asks a shard for something, and wakes it.
+#[derive(Debug)]
+pub struct Mailbox {
+    number: usize,
+    waker: mio::Waker,
+    /// Numbers of listeners that are to be looked at, because they are to end.
+    to_look_at: Mutex<Vec<u64>>,
+    is_closing: AtomicBool,
+    /// Listeners that have a place in the shard.
+    listeners: AtomicUsize,
+    /// Packets that were written together with others.
+    gathered: AtomicU64,
+}
+
+impl Mailbox {
+    /// Makes the mailbox of the shard with this number, which `waker` wakes.
+    pub(super) fn new(number: usize, waker: mio::Waker) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            waker,
+            to_look_at: Mutex::default(),
+            is_closing: AtomicBool::new(false),
+            listeners: AtomicUsize::new(0),
+            gathered: AtomicU64::new(0),
+        })
+    }
+
+    /// Returns the number of the shard, from 0.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Returns a waker of the shard.
+    pub(super) fn waker(self: &Arc<Self>) -> Waker {
+        Arc::clone(self).into()
+    }
+
+    /// Asks the shard to look at a listener that is to end.
+    pub(super) fn look_at(&self, listener: u64) {
+        self.to_look_at.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
+        self.ring();
+    }
+
+    /// Returns the listeners that are to be looked at since the last call.
+    pub(super) fn take_to_look_at(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.to_look_at.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks the shard to end, and to close all connections as they are.
+    pub(super) fn close(&self) {
+        self.is_closing.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
+    }
+
+    /// Returns the number of listeners that have a place in the shard.
+    pub(super) fn listeners(&self) -> usize {
+        self.listeners.load(Ordering::Relaxed)
+    }
+
+    /// Counts packets that were written together with others.
+    pub(super) fn count_gathered(&self, packets: u64) {
+        self.gathered.fetch_add(packets, Ordering::Relaxed);
+    }
+
+    /// Returns the number of packets that were written together with others.
+    pub(super) fn gathered(&self) -> u64 {
+        self.gathered.load(Ordering::Relaxed)
+    }
+
+    /// Wakes the shard.
+    pub(super) fn ring(&self) {
+        // Fails only where the system has no memory for eight bytes; the shard then looks with the next packet.
+        let _ = self.waker.wake();
+    }
+}
+
+impl Wake for Mailbox {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring();
+    }
+}
+
+/// A listener's place in a shard. It is free again when this is dropped.
+#[derive(Debug)]
+pub struct Assignment {
+    mailbox: Arc<Mailbox>,
+}
+
+impl Assignment {
+    /// Takes a place in the shard of this mailbox.
+    pub(super) fn new(mailbox: Arc<Mailbox>) -> Self {
+        mailbox.listeners.fetch_add(1, Ordering::Relaxed);
+        Self { mailbox }
+    }
+
+    /// Returns the mailbox of the shard.
+    #[must_use]
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+}
+
+impl Drop for Assignment {
+    fn drop(&mut self) {
+        self.mailbox.listeners.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,274 @@
+//! A delivery shard: one thread that owns many listeners, and writes shared packets to their sockets.
+//!
+//! It is woken once for a packet, not once for each listener, and goes round. A socket that is full waits in the poller
+//! until it takes bytes again, and costs the others nothing.
+
+use std::io::{self, Read as _};
+use std::net::Shutdown;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aircheck_engine::Timestamp;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::delivery::mailbox::Mailbox;
+use crate::delivery::session::{Outcome, READ_BYTES, Scratch, Session};
+use crate::rendition::doorbell::Doorbell;
+
+/// Events that are taken from the poller at a time.
+const MAX_EVENTS: usize = 256;
+/// The token of the mailbox and of encoders.
+const WAKE: Token = Token(usize::MAX);
+/// Time until held listeners, which have too much waiting below their rings, and those that take their leave are checked
+/// again.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
+/// Time that the far end has to close its side, after everything was written. A connection that is closed while bytes come
+/// in would be reset, and what it still carries be lost.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// The status of the process when a shard fails. Listeners would hear nothing, and nothing would say so.
+const FAILED: i32 = 1;
+
+/// The state of a shard's thread.
+pub(super) struct Shard {
+    poll: Poll,
+    mailbox: Arc<Mailbox>,
+    joining: mpsc::Receiver<Session>,
+    places: Vec<Place>,
+    free: Vec<u32>,
+    feeds: Vec<Feed>,
+    /// Places of listeners that are held, that take their leave, or that have sent more than was read.
+    to_check: Vec<u32>,
+    scratch: Scratch,
+}
+
+/// The listeners of one encoder.
+struct Feed {
+    doorbell: Arc<Doorbell>,
+    members: Vec<u32>,
+}
+
+/// What a token of the poller stands for.
+enum Place {
+    Free,
+    Session(Box<Session>),
+    /// A connection whose listener is gone, and which the far end has not closed.
+    Farewell(TcpStream, Instant),
+}
+
+impl Shard {
+    /// Starts the shard with this number. It ends when its mailbox is closed.
+    /// `joining` brings the sessions of new listeners.
+    pub(super) fn start(number: usize, joining: mpsc::Receiver<Session>) -> io::Result<Arc<Mailbox>> {
+        let poll = Poll::new()?;
+        let waker = mio::Waker::new(poll.registry(), WAKE)?;
+        let mailbox = Mailbox::new(number, waker);
+        let mut shard = Self {
+            poll,
+            mailbox: Arc::clone(&mailbox),
+            joining,
+            places: Vec::new(),
+            free: Vec::new(),
+            feeds: Vec::new(),
+            to_check: Vec::new(),
+            scratch: Scratch::default(),
+        };
+        thread::Builder::new().name("delivery".into()).spawn(move || {
+            let _end = EndOfProcess;
+            shard.run();
+        })?;
+        Ok(mailbox)
+    }
+
+    fn run(&mut self) {
+        let mut events = Events::with_capacity(MAX_EVENTS);
+        let mut checked_at = Instant::now();
+        while !self.mailbox.is_closing() {
+            let timeout = (!self.to_check.is_empty()).then_some(CHECK_INTERVAL);
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => panic!("cannot poll sockets: {error}"),
+            }
+            for event in &events {
+                if event.token() != WAKE {
+                    self.take_event(event.token().0 as u32, event.is_readable(), event.is_writable());
+                }
+            }
+            self.take_letters();
+            self.go_round();
+            if checked_at.elapsed() >= CHECK_INTERVAL {
+                checked_at = Instant::now();
+                self.check(checked_at);
+            }
+        }
+        (0..self.places.len()).for_each(|place| self.clear(place as u32));
+    }
+
+    fn take_event(&mut self, place: u32, is_readable: bool, is_writable: bool) {
+        match self.places.get_mut(place as usize) {
+            Some(Place::Session(session)) => {
+                let outcome = session.take_event(is_readable, is_writable, &mut self.scratch);
+                self.settle(place, outcome);
+            }
+            Some(Place::Farewell(stream, _)) if is_readable && !drain(stream) => self.clear(place),
+            _ => {}
+        }
+    }
+
+    fn take_letters(&mut self) {
+        while let Ok(session) = self.joining.try_recv() {
+            self.add(Box::new(session));
+        }
+        for listener in self.mailbox.take_to_look_at() {
+            let is_it = |place: &Place| matches!(place, Place::Session(session) if session.listener().id() == listener);
+            if let Some(place) = self.places.iter().position(is_it) {
+                self.visit(place as u32, Timestamp::now());
+            }
+        }
+    }
+
+    fn add(&mut self, mut session: Box<Session>) {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place::Free);
+            (self.places.len() - 1) as u32
+        });
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if self.poll.registry().register(session.stream(), Token(place as usize), interest).is_err() {
+            // The system has no memory to watch the socket.
+            drop(session.into_stream());
+            self.free.push(place);
+            return;
+        }
+        let doorbell = session.doorbell();
+        match self.feeds.iter_mut().find(|feed| Arc::ptr_eq(&feed.doorbell, doorbell)) {
+            Some(feed) => feed.members.push(place),
+            None => self.feeds.push(Feed { doorbell: Arc::clone(doorbell), members: vec![place] }),
+        }
+        self.places[place as usize] = Place::Session(session);
+        self.visit(place, Timestamp::now());
+    }
+
+    /// Visits the listeners of encoders that have rung.
+    fn go_round(&mut self) {
+        for index in 0..self.feeds.len() {
+            if !self.feeds[index].doorbell.take() {
+                continue;
+            }
+            let now = Timestamp::now();
+            let members = std::mem::take(&mut self.feeds[index].members);
+            let mut gone = Vec::new();
+            for &place in &members {
+                let Place::Session(session) = &mut self.places[place as usize] else { continue };
+                if !session.is_waiting() {
+                    match session.visit(now, &mut self.scratch) {
+                        Outcome::Idle => {}
+                        outcome => gone.push((place, outcome)),
+                    }
+                }
+            }
+            self.feeds[index].members = members;
+            gone.into_iter().for_each(|(place, outcome)| self.settle(place, outcome));
+        }
+        self.feeds.retain(|feed| !feed.members.is_empty());
+        let gathered = std::mem::take(&mut self.scratch.gathered);
+        if gathered > 0 {
+            self.mailbox.count_gathered(gathered);
+        }
+    }
+
+    fn visit(&mut self, place: u32, now: Timestamp) {
+        if let Place::Session(session) = &mut self.places[place as usize] {
+            let outcome = session.visit(now, &mut self.scratch);
+            self.settle(place, outcome);
+        }
+    }
+
+    /// Does what a visit asks for.
+    fn settle(&mut self, place: u32, outcome: Outcome) {
+        match outcome {
+            Outcome::Idle => {}
+            Outcome::Check => {
+                if !self.to_check.contains(&place) {
+                    self.to_check.push(place);
+                }
+            }
+            Outcome::Over => {
+                self.leave(place);
+                if let Place::Session(session) = std::mem::replace(&mut self.places[place as usize], Place::Free) {
+                    let stream = session.into_stream();
+                    let is_open = stream.shutdown(Shutdown::Write).is_ok() && drain(&stream);
+                    if is_open {
+                        self.places[place as usize] = Place::Farewell(stream, Instant::now() + FAREWELL_TIMEOUT);
+                        self.settle(place, Outcome::Check);
+                    } else {
+                        self.clear(place);
+                    }
+                }
+            }
+            Outcome::Gone => {
+                self.leave(place);
+                self.clear(place);
+            }
+        }
+    }
+
+    /// Takes a listener out of its feed.
+    fn leave(&mut self, place: u32) {
+        let Place::Session(session) = &self.places[place as usize] else { return };
+        if let Some(feed) = self.feeds.iter_mut().find(|feed| Arc::ptr_eq(&feed.doorbell, session.doorbell())) {
+            feed.members.retain(|member| *member != place);
+        }
+    }
+
+    /// Closes the connection at this place. Closing takes it out of the poller.
+    fn clear(&mut self, place: u32) {
+        if let Place::Session(session) = std::mem::replace(&mut self.places[place as usize], Place::Free) {
+            drop(session.into_stream());
+        }
+        self.to_check.retain(|other| *other != place);
+        self.free.push(place);
+    }
+
+    fn check(&mut self, now: Instant) {
+        for place in std::mem::take(&mut self.to_check) {
+            match &mut self.places[place as usize] {
+                Place::Session(session) => {
+                    let outcome = session.check(&mut self.scratch);
+                    self.settle(place, outcome);
+                }
+                Place::Farewell(stream, until) => {
+                    if now >= *until || !drain(stream) {
+                        self.clear(place);
+                    } else {
+                        self.to_check.push(place);
+                    }
+                }
+                Place::Free => {}
+            }
+        }
+    }
+}
+
+/// Reads what the far end sends, without an end to it being awaited. Returns whether it may send more.
+fn drain(mut stream: &TcpStream) -> bool {
+    let mut bytes = [0; READ_BYTES];
+    match stream.read(&mut bytes) {
+        Ok(0) => false,
+        Ok(_) => true,
+        Err(error) => matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+    }
+}
+
+/// Ends the process when its thread panics. The panic's own message is on stderr by then.
+struct EndOfProcess;
+
+impl Drop for EndOfProcess {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("aircheck: a delivery thread has failed, so listeners would hear nothing: ending (see above)");
+            std::process::exit(FAILED);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A connection as hyper sees it: counts written bytes, and knows whether hyper holds some back.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// What hyper has written to a connection.
+#[derive(Debug)]
+pub(super) struct Written {
+    bytes: AtomicU64,
+    is_flushed: AtomicBool,
+}
+
+impl Written {
+    /// Returns the number of bytes, if hyper holds none back; `None` while it does.
+    pub(super) fn flushed_bytes(&self) -> Option<u64> {
+        self.is_flushed.load(Ordering::Acquire).then(|| self.bytes.load(Ordering::Acquire))
+    }
+}
+
+/// A connection that counts.
+#[derive(Debug)]
+pub(super) struct CountedStream {
+    stream: TcpStream,
+    written: Arc<Written>,
+}
+
+impl CountedStream {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        let written = Written { bytes: AtomicU64::new(0), is_flushed: AtomicBool::new(true) };
+        Self { stream, written: Arc::new(written) }
+    }
+
+    /// Returns its count, which can be read while hyper has the connection.
+    pub(super) fn written(&self) -> &Arc<Written> {
+        &self.written
+    }
+
+    /// Returns the connection.
+    pub(super) fn into_inner(self) -> TcpStream {
+        self.stream
+    }
+
+    fn count(&self, written: &Poll<io::Result<usize>>) {
+        self.written.is_flushed.store(false, Ordering::Release);
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.written.bytes.fetch_add(*bytes as u64, Ordering::AcqRel);
+        }
+    }
+}
+
+impl AsyncRead for CountedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for CountedStream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.count(&written);
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.count(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// hyper flushes once its own buffer is empty.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.written.is_flushed.store(true, Ordering::Release);
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,33 @@
+//! The doorbell between an encoder and a thread that delivers its packets to many listeners.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+
+/// Wakes one delivery thread once for each packet of one encoder, however many listeners the thread has.
+#[derive(Debug)]
+pub struct Doorbell {
+    waker: Waker,
+    has_rung: AtomicBool,
+}
+
+impl Doorbell {
+    /// Makes a doorbell for the thread that `waker` wakes.
+    #[must_use]
+    pub fn new(waker: Waker) -> Arc<Self> {
+        Arc::new(Self { waker, has_rung: AtomicBool::new(false) })
+    }
+
+    /// Rings, unless the caller alone holds it: a thread without listeners has no use for packets.
+    pub fn ring(self: &Arc<Self>) {
+        if Arc::strong_count(self) > 1 && !self.has_rung.swap(true, Ordering::AcqRel) {
+            self.waker.wake_by_ref();
+        }
+    }
+
+    /// Returns whether it has rung since the last call.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        self.has_rung.swap(false, Ordering::AcqRel)
+    }
+}

@@ -1,0 +1,129 @@
+//! A packet as all listeners of an encoder share it: framed once, for the connections that carry it.
+
+use std::ops::Range;
+
+use crate::rendition::container::ogg::page::Page;
+
+/// The way in which a connection carries packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// As chunks of HTTP/1.1 (RFC 9112, section 7.1).
+    Chunked,
+    /// As they are: HTTP/1.0 has no chunks.
+    Plain,
+    /// As messages of a WebSocket (RFC 6455, section 5). A server's frames are not masked, so listeners can share them.
+    WebSocket,
+}
+
+/// Bytes made from one or more blocks, with their framing around them.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    /// A chunk of HTTP/1.1, or whole WebSocket messages.
+    framed: Box<[u8]>,
+    /// Where the bytes of the rendition are in it.
+    payload: Range<usize>,
+    /// The Ogg pages in it. Each listener numbers them anew.
+    pages: Box<[Page]>,
+    /// Where the packet ends in the bytes of all packets of its encoder, framed and not.
+    framed_end: u64,
+    payload_end: u64,
+}
+
+impl Packet {
+    /// Frames bytes of a rendition as a chunk. `pages` are the Ogg pages in them, if it is Ogg.
+    ///
+    /// ```
+    /// use aircheck_server::rendition::packet::{Packet, Wire};
+    ///
+    /// let packet = Packet::chunk(b"0123456789abcdef", Vec::new());
+    /// assert_eq!(packet.bytes(Wire::Chunked), b"10\r\n0123456789abcdef\r\n");
+    /// assert_eq!(packet.bytes(Wire::Plain), b"0123456789abcdef");
+    /// ```
+    ///
+    /// No bytes make no chunk: an empty one would end the response.
+    #[must_use]
+    pub fn chunk(payload: &[u8], pages: Vec<Page>) -> Self {
+        if payload.is_empty() {
+            return Self::new(Vec::new(), 0..0, pages);
+        }
+        let head = format!("{:x}\r\n", payload.len());
+        let framed = [head.as_bytes(), payload, b"\r\n"].concat();
+        Self::new(framed, head.len()..head.len() + payload.len(), pages)
+    }
+
+    /// Frames each of these messages as a binary message of a WebSocket.
+    #[must_use]
+    pub fn messages<'m>(messages: impl IntoIterator<Item = &'m [u8]>) -> Self {
+        let mut framed = Vec::new();
+        for message in messages {
+            push_frame(&mut framed, BINARY, message);
+        }
+        let payload = 0..framed.len();
+        Self::new(framed, payload, Vec::new())
+    }
+
+    fn new(framed: Vec<u8>, payload: Range<usize>, pages: Vec<Page>) -> Self {
+        Self { framed: framed.into(), payload, pages: pages.into(), framed_end: 0, payload_end: 0 }
+    }
+
+    /// Places the packet behind the one that ends at these positions, and returns where it ends itself.
+    pub(crate) fn place(&mut self, (framed_end, payload_end): (u64, u64)) -> (u64, u64) {
+        self.framed_end = framed_end + self.framed.len() as u64;
+        self.payload_end = payload_end + self.payload.len() as u64;
+        (self.framed_end, self.payload_end)
+    }
+
+    /// Returns the bytes that go over a connection.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self, wire: Wire) -> &[u8] {
+        match wire {
+            Wire::Chunked | Wire::WebSocket => &self.framed,
+            Wire::Plain => &self.framed[self.payload.clone()],
+        }
+    }
+
+    /// Returns the Ogg pages in the packet, and where the first byte of its payload is in [`bytes`](Self::bytes).
+    #[must_use]
+    #[inline]
+    pub fn pages(&self, wire: Wire) -> (&[Page], usize) {
+        (&self.pages, if wire == Wire::Plain { 0 } else { self.payload.start })
+    }
+
+    /// Returns where the packet ends in the bytes of all packets of its encoder.
+    #[must_use]
+    #[inline]
+    pub fn end(&self, wire: Wire) -> u64 {
+        if wire == Wire::Plain { self.payload_end } else { self.framed_end }
+    }
+}
+
+/// Kinds of WebSocket frames (RFC 6455, section 5.2).
+pub const TEXT: u8 = 1;
+/// A frame of bytes.
+pub const BINARY: u8 = 2;
+/// A frame that ends the session.
+pub const CLOSE: u8 = 8;
+/// A frame that asks for a pong.
+pub const PING: u8 = 9;
+/// A frame that answers a ping.
+pub const PONG: u8 = 10;
+
+/// Appends a whole WebSocket message in one frame without a mask.
+pub fn push_frame(bytes: &mut Vec<u8>, kind: u8, payload: &[u8]) {
+    /// The bit that says that no frame of this message follows.
+    const FIN: u8 = 0x80;
+    bytes.push(FIN | kind);
+    match payload.len() {
+        length @ ..126 => bytes.push(length as u8),
+        length @ ..0x1_0000 => {
+            bytes.push(126);
+            bytes.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            bytes.push(127);
+            bytes.extend((length as u64).to_be_bytes());
+        }
+    }
+    bytes.extend_from_slice(payload);
+}

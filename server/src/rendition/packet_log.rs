@@ -1,0 +1,72 @@
+//! Where the packets of an encoder end: from a position in their bytes to a sequence number.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aircheck_engine::{Stamp, Timestamp};
+
+use crate::rendition::packet::{Packet, Wire};
+
+/// Packets that are remembered: 40 s of 10 ms blocks, in 128 KB. A listener whose machine has acknowledged less is at least
+/// as far behind as the oldest of them.
+const MAX_PACKETS: usize = 4096;
+
+/// The sequence numbers and lengths of an encoder's last packets. One for all its listeners.
+#[derive(Debug, Default)]
+pub struct PacketLog {
+    entries: Mutex<VecDeque<Entry>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// One past the last sequence number of the packet.
+    next: u64,
+    captured_at: Timestamp,
+    framed_end: u64,
+    payload_end: u64,
+}
+
+impl PacketLog {
+    /// Makes an empty log.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Adds a packet. Only the encoder does so, in the order of their numbers.
+    pub fn push(&self, stamp: Stamp, packet: &Packet) {
+        let mut entries = self.entries();
+        if entries.len() >= MAX_PACKETS {
+            entries.pop_front();
+        }
+        let (framed_end, payload_end) = (packet.end(Wire::Chunked), packet.end(Wire::Plain));
+        entries.push_back(Entry { next: stamp.next(), captured_at: stamp.captured_at, framed_end, payload_end });
+    }
+
+    /// Returns one past the sequence number of the last packet that ends at or before `position`, a position in the bytes
+    /// of all packets as `wire` frames them; of the oldest packet in the log if that one has left it.
+    #[must_use]
+    pub fn next_at(&self, position: u64, wire: Wire) -> u64 {
+        let entries = self.entries();
+        let ended = entries.partition_point(|entry| entry.end(wire) <= position);
+        entries.get(ended.saturating_sub(1)).map_or(0, |entry| entry.next)
+    }
+
+    /// Returns when the block with this sequence number was captured, if it is the last one of a packet in the log.
+    #[must_use]
+    pub fn captured_at(&self, sequence: u64) -> Option<Timestamp> {
+        let entries = self.entries();
+        let index = entries.binary_search_by_key(&(sequence + 1), |entry| entry.next).ok()?;
+        Some(entries[index].captured_at)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, VecDeque<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn end(&self, wire: Wire) -> u64 {
+        if wire == Wire::Plain { self.payload_end } else { self.framed_end }
+    }
+}
