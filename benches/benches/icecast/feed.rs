@@ -45,9 +45,9 @@ impl Feed {
     /// Connects to the aircheck at `origin`.
     pub(crate) fn open(origin: SocketAddr, stream: Stream, page: Duration) -> io::Result<Self> {
         let mut connection = TcpStream::connect(origin)?;
-        // HTTP/1.0 has no chunks. The packets are those of aircheck's own pages of that length, and go into pages of
-        // exactly that length here.
-        let gather = if page.as_millis() > 10 { page.as_millis() } else { 0 };
+        // HTTP/1.0 has no chunks. The packets are those of aircheck's own pages of that length; samples come at once and
+        // become pages here.
+        let gather = if stream == Stream::Opus && page.as_millis() > 10 { page.as_millis() } else { 0 };
         let path = stream.origin_path();
         write!(connection, "GET /{path}?gather={gather}ms&buffer=4s HTTP/1.0\r\nHost: {origin}\r\n\r\n")?;
         let mut body = BufReader::new(connection);
@@ -72,7 +72,8 @@ impl Feed {
                 let packet = packets.read_packet_expected().map_err(io::Error::other)?;
                 let (position, serial) = (packet.absgp_page(), packet.stream_serial());
                 let is_header = packet.data.starts_with(b"Opus");
-                let is_full = !is_header && position >= *begun_at + *frames;
+                // The packets of a page of the origin have the position at its end, and stay together.
+                let is_full = !is_header && packet.last_in_page() && position >= *begun_at + *frames;
                 let end =
                     if is_header || is_full { PacketWriteEndInfo::EndPage } else { PacketWriteEndInfo::NormalPacket };
                 writer.write_packet(packet.data, serial, end, position)?;
