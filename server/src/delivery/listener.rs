@@ -1,14 +1,14 @@
 //! One listener, from when it joins until it leaves: its settings, its account, its lag and its end.
 
 use std::net::SocketAddr;
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aircheck_api::{EventKind, EventListener, LeaveReason, Rendition};
-use aircheck_engine::{EndReason, Histogram, Overflow, Precision, Snapshot, Tally, Timestamp};
+use aircheck_engine::{EndReason, Histogram, Overflow, Precision, Run, Snapshot, Tally, Timestamp};
 
 use crate::delivery::attention::Attention;
 use crate::delivery::histograms::{MAX_MICROS, RenditionHistograms, micros};
@@ -19,7 +19,7 @@ use crate::delivery::socket::in_flight::InFlight;
 use crate::delivery::socket::tcp_info;
 use crate::delivery::standing::{Decision, Limits, Standing};
 use crate::mount::Mount;
-use crate::rendition::packet::Wire;
+use crate::rendition::packet::{Packet, Wire};
 use crate::rendition::packet_log::PacketLog;
 
 /// A listener's own lags are recorded up to this many blocks: eleven minutes of 10 ms, in 5 KB.
@@ -293,6 +293,12 @@ impl Listener {
         self.has_backlog.load(Ordering::Relaxed) || self.is_behind() || self.has_ended()
     }
 
+    /// Returns whether it gets samples as they are. Several packets of those in one write would open the receive window of
+    /// its machine as far as nothing else does, and that would look like unread sound ever after.
+    pub(super) fn is_dense(&self) -> bool {
+        self.look_bytes == 1
+    }
+
     /// Returns whether the kernel was asked about its connection a moment ago.
     #[must_use]
     pub fn is_fresh(&self, now: Timestamp) -> bool {
@@ -349,17 +355,16 @@ impl Listener {
         }
     }
 
-    /// Records that packets were taken from its ring. `numbers` begins with the blocks lost before them, `ring_lag` is how
-    /// many blocks the last one was behind the live head, and `queued` is the time since the dispatch of the first.
-    pub(super) fn record_taken(
-        &self,
-        downstream: &mut Downstream,
-        numbers: Range<u64>,
-        ring_lag: u64,
-        queued: Duration,
-        now: Timestamp,
-    ) {
-        self.histograms.stages.queue_micros.record(micros(queued));
+    /// Records that packets were taken from its ring. Returns the number that it had reached before them: of the first of
+    /// them, or of the first block that is lost before it.
+    pub(super) fn record_taken(&self, downstream: &mut Downstream, run: &Run<'_, Packet>, now: Timestamp) -> u64 {
+        let first = run.iter().next().map(|item| item.stamp).unwrap_or_default();
+        let start = run.gap.map_or(first.first(), |gap| gap.from);
+        let end = run.iter().last().map_or(start, |item| item.stamp.next());
+        let (numbers, ring_lag) = (start..end, run.lag_items);
+        for item in run.iter() {
+            self.histograms.stages.queue_micros.record(micros(now.since(item.stamp.dispatched_at)));
+        }
         // Here the kernel's side of the connection is in the processor's cache, so that the question costs least.
         if downstream.in_flight.written() >= downstream.looked_at_byte + self.look_bytes || !self.is_fresh(now) {
             self.follow(downstream, now);
@@ -382,6 +387,7 @@ impl Listener {
             });
             downstream.lag_run.add(of_packet, |lags, times| self.record_lags(lags, times));
         }
+        start
     }
 
     /// Records the report of the listener's player that a block was heard `latency` after its capture. Only one task at a time
