@@ -9,10 +9,12 @@
 //!
 //! This folder knows no HTTP route, and no consumer other than listeners.
 
+pub mod attention;
 pub mod client_messages;
 pub mod heard;
 pub mod histograms;
 mod lag;
+mod lag_run;
 pub mod listener;
 pub mod listeners;
 pub mod mailbox;

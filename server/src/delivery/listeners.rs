@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aircheck_api::{EventKind, LeaveReason, Rendition};
 use aircheck_engine::{Loss, Snapshot};
 
+use crate::delivery::attention::Attention;
 use crate::delivery::listener::{JoinRequest, Listener};
 
 /// The listeners that are present, and the totals over those that are gone.
 #[derive(Debug)]
 pub struct Listeners {
     max_listeners: usize,
+    attention: Arc<Attention>,
     state: Mutex<State>,
 }
 
@@ -67,7 +69,7 @@ impl Listeners {
     /// Makes an empty list that accepts at most `max_listeners` at a time.
     #[must_use]
     pub fn new(max_listeners: usize) -> Arc<Self> {
-        Arc::new(Self { max_listeners, state: Mutex::default() })
+        Arc::new(Self { max_listeners, attention: Arc::default(), state: Mutex::default() })
     }
 
     /// Returns whether the limit is reached.
@@ -88,9 +90,10 @@ impl Listeners {
         }
         state.next_id += 1;
         let id = state.next_id;
-        let listener = Arc::new(Listener::new(id, request));
+        let listener = Arc::new(Listener::new(id, request, Arc::clone(&self.attention)));
         state.present.insert(id, Arc::clone(&listener));
         drop(state);
+        self.attention.ask(id);
         listener.publish(EventKind::Joined);
         Ok(Registration { listener, listeners: Arc::clone(self) })
     }
@@ -101,10 +104,16 @@ impl Listeners {
         self.state().present.values().cloned().collect()
     }
 
-    /// Returns the present listeners for which `is_due` holds.
+    /// Returns the numbers of listeners that have asked for a look since the last call.
     #[must_use]
-    pub fn select(&self, is_due: impl Fn(&Listener) -> bool) -> Vec<Arc<Listener>> {
-        self.state().present.values().filter(|listener| is_due(listener)).cloned().collect()
+    pub fn take_attention(&self) -> Vec<u64> {
+        self.attention.take()
+    }
+
+    /// Returns the present listeners whose numbers `is_due` selects.
+    #[must_use]
+    pub fn select(&self, is_due: impl Fn(u64) -> bool) -> Vec<Arc<Listener>> {
+        self.state().present.iter().filter(|(id, _)| is_due(**id)).map(|(_, listener)| Arc::clone(listener)).collect()
     }
 
     /// Returns whether a listener is present.

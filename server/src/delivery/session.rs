@@ -299,7 +299,7 @@ impl Session {
             Decision::End => listener.end_as_too_late(),
             Decision::Hold => {
                 self.is_held = true;
-                listener.note_full_socket();
+                listener.note_backlog(true);
                 return Ok(false);
             }
         }
@@ -412,7 +412,7 @@ impl Session {
         }
         drop(downstream);
         (self.is_blocked, self.is_slow) = (true, true);
-        listener.note_full_socket();
+        listener.note_backlog(true);
         Ok(true)
     }
 
@@ -480,7 +480,7 @@ impl Session {
             Err(error) if is_full(&error) => {
                 drop(downstream);
                 (self.is_blocked, self.is_slow) = (true, true);
-                listener.note_full_socket();
+                listener.note_backlog(true);
                 return Ok(());
             }
             Err(error) => return Err(error),
