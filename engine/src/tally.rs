@@ -100,7 +100,7 @@ impl Tally {
                 late: AtomicU64::new(0),
                 passed: AtomicU64::new(0),
                 lag_items: Histogram::new(MAX_ITEMS, Precision::TwoDigits),
-                queue_micros: Histogram::new(MAX_MICROS, Precision::TwoDigits),
+                queue_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
                 close: AtomicBool::new(false),
                 gap_items: Histogram::new(MAX_ITEMS, Precision::OneDigit),
             }),
@@ -153,15 +153,17 @@ impl Tally {
         &self.consumer.lag_items
     }
 
-    /// Returns the histogram of the lengths of gaps, in blocks, for each gap that the consumer has seen.
+    /// Returns the histogram of the lengths of gaps, in blocks, for each gap that the consumer has seen; with one digit.
     #[must_use]
     pub fn gap_items(&self) -> &Histogram {
         &self.consumer.gap_items
     }
 
     /// Returns the histogram of stage `queue`: from the dispatcher to the consumer, in microseconds, one value for each
-    /// delivered item. An item made from several blocks counts once, with the wait of its first block, the longest. Its
-    /// other blocks were dispatched later and waited less, and the item does not say how long.
+    /// delivered item. It has one digit, to be small: each value is right to a sixteenth.
+    ///
+    /// An item made from several blocks counts once, with the wait of its first block, the longest. Its other blocks were
+    /// dispatched later and waited less, and the item does not say how long.
     #[must_use]
     pub fn queue_micros(&self) -> &Histogram {
         &self.consumer.queue_micros

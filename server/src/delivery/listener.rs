@@ -299,6 +299,14 @@ impl Listener {
         now.since(Timestamp::from_nanos(self.looked_at.load(Ordering::Relaxed))) < LOOK_INTERVAL
     }
 
+    /// Returns its lag without the requested part, in blocks, with what was below its ring at the last look.
+    pub(super) fn recent_lag(&self) -> u64 {
+        let snapshot = self.tally.snapshot();
+        let downstream = self.downstream();
+        let burst = downstream.lags.as_ref().map_or(0, Lags::burst);
+        (snapshot.lag_items + downstream.backlog).saturating_sub(burst)
+    }
+
     /// Notes whether something waits for it, in its ring or below.
     pub(super) fn note_backlog(&self, has_backlog: bool) {
         if !self.has_backlog.swap(has_backlog, Ordering::Relaxed) && has_backlog {
@@ -468,7 +476,9 @@ impl Listener {
 
     fn record_lags(&self, blocks: RangeInclusive<u64>, times: u64) {
         let format = self.mount.format();
-        let block_micros = |blocks| micros(format.span(format.position(blocks)));
+        let (frames, rate_hz) = (u64::from(format.block_frames()), u64::from(format.rate_hz()));
+        // Millions of blocks do not overflow; what does is beyond all bounds of the histogram anyway.
+        let block_micros = |blocks: u64| blocks.saturating_mul(frames * 1_000_000) / rate_hz;
         self.histograms.lag_micros.record_scaled(blocks.clone(), times, block_micros);
         if times == 1 {
             self.lag_blocks.record_each(blocks);

@@ -1,5 +1,6 @@
 //! The list of listeners, and the totals over all of them, present and gone.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -114,6 +115,21 @@ impl Listeners {
     #[must_use]
     pub fn select(&self, is_due: impl Fn(u64) -> bool) -> Vec<Arc<Listener>> {
         self.state().present.iter().filter(|(id, _)| is_due(**id)).map(|(_, listener)| Arc::clone(listener)).collect()
+    }
+
+    /// Returns the listeners that are furthest behind of those that `is_wanted` selects, at most `most`, the furthest
+    /// first. That is by their last looks, so that it costs little for each listener.
+    #[must_use]
+    pub fn furthest_behind(&self, most: usize, is_wanted: impl Fn(&Listener) -> bool) -> Vec<Arc<Listener>> {
+        let state = self.state();
+        let wanted = state.present.values().filter(|listener| is_wanted(listener));
+        let mut lags: Vec<_> = wanted.map(|listener| (Reverse(listener.recent_lag()), listener.id())).collect();
+        if lags.len() > most {
+            lags.select_nth_unstable(most);
+            lags.truncate(most);
+        }
+        lags.sort_unstable();
+        lags.iter().filter_map(|(_, id)| state.present.get(id)).cloned().collect()
     }
 
     /// Returns whether a listener is present.
