@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use aircheck_benches::{Arguments, Table, sum};
 use aircheck_engine::source::Tone;
-use aircheck_engine::{Overflow, Start, Stream, StreamOptions, SubscribeOptions, Summary};
+use aircheck_engine::{Overflow, Stream, StreamOptions, SubscribeOptions, Summary};
 use aircheck_tools::report::percentiles::has_quantile;
 use tokio::sync::broadcast::{self, error::RecvError};
 

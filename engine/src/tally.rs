@@ -1,6 +1,7 @@
 //! The account of one consumer: counts that its producing and its consuming thread write, and any thread reads.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use atomic_waker::AtomicWaker;
@@ -27,6 +28,9 @@ struct ProducerCounts {
     first: AtomicU64,
     burst: AtomicU64,
     attached: AtomicBool,
+    /// Whether the consumer was closed or dropped. The producer reads this at every flush and then offers it no more
+    /// items. Written once, so that it takes these cache lines from the producer once.
+    dismissed: AtomicBool,
     gap_reasons: GapReasons,
     head: Head,
 }
@@ -44,18 +48,18 @@ struct ConsumerCounts {
     queue_micros: Histogram,
     /// Whether `lag_items` is filled.
     has_lags: bool,
-    /// Whether the consumer was closed. A copy of `Signals::dismissed` on a cache line that the consumer uses anyway.
+    /// Whether the consumer was closed. A copy of `ProducerCounts::dismissed` on a cache line that the consumer uses anyway.
     close: AtomicBool,
 }
 
 /// The flags that wake the consumer and end it. Apart from the counts, so that the producer's read of `armed` does not fetch
-/// a cache line that the consumer keeps writing.
+/// a cache line that the consumer keeps writing. The producer reads none of them while no consumer waits.
 #[derive(Debug)]
 struct Signals {
     armed: AtomicBool,
     waker: AtomicWaker,
-    /// Whether the consumer was closed or dropped. The producer then offers it no more items.
-    dismissed: AtomicBool,
+    /// Whether a consumer of the fan-out has ever armed.
+    has_waiters: Arc<AtomicBool>,
     end: AtomicU8,
     final_next: AtomicU64,
     tail: AtomicU8,
@@ -96,7 +100,7 @@ pub struct Snapshot {
 }
 
 impl Tally {
-    pub(crate) fn new(head: Head, has_lags: bool) -> Self {
+    pub(crate) fn new(head: Head, has_waiters: Arc<AtomicBool>, has_lags: bool) -> Self {
         Self {
             producer: CachePadded::new(ProducerCounts {
                 accepted: AtomicU64::new(0),
@@ -108,6 +112,7 @@ impl Tally {
                 first: AtomicU64::new(0),
                 burst: AtomicU64::new(0),
                 attached: AtomicBool::new(false),
+                dismissed: AtomicBool::new(false),
                 gap_reasons: GapReasons::default(),
                 head,
             }),
@@ -124,7 +129,7 @@ impl Tally {
             signals: CachePadded::new(Signals {
                 armed: AtomicBool::new(false),
                 waker: AtomicWaker::new(),
-                dismissed: AtomicBool::new(false),
+                has_waiters,
                 end: AtomicU8::new(0),
                 final_next: AtomicU64::new(0),
                 tail: AtomicU8::new(0),
@@ -204,7 +209,7 @@ impl Tally {
     /// Ends the consumer from any thread: it receives [`EndReason::Closed`] next, even if items are queued.
     pub fn close(&self) {
         self.consumer.close.store(true, Ordering::Release);
-        self.signals.dismissed.store(true, Ordering::Release);
+        self.producer.dismissed.store(true, Ordering::Release);
         self.signals.waker.wake();
     }
 
@@ -288,10 +293,9 @@ impl Tally {
         self.signals.waker.wake();
     }
 
-    /// Returns whether the consumer was closed or dropped. The producer reads this for every consumer at every flush, so it is
-    /// not on a cache line that the consumer keeps writing.
+    /// Returns whether the consumer was closed or dropped.
     pub(crate) fn is_dismissed(&self) -> bool {
-        self.signals.dismissed.load(Ordering::Relaxed)
+        self.producer.dismissed.load(Ordering::Relaxed)
     }
 
     /// Wakes the consumer if it waits. The caller must have issued a sequentially consistent fence since its last push.
@@ -389,12 +393,16 @@ impl Tally {
     /// Ends the counts because the consumer was dropped.
     pub(crate) fn leave(&self) {
         self.ended(EndReason::Left, self.producer.head.next(), Loss::Overflow);
-        self.signals.dismissed.store(true, Ordering::Release);
+        self.producer.dismissed.store(true, Ordering::Release);
     }
 
     /// Announces that the consumer is about to wait. The consumer must look at its ring once more before it does.
     pub(crate) fn arm(&self, waker: &std::task::Waker) {
         self.signals.waker.register(waker);
+        // Only read from the second time on, so that consumers do not fight for its cache line.
+        if !self.signals.has_waiters.load(Ordering::Relaxed) {
+            self.signals.has_waiters.store(true, Ordering::Relaxed);
+        }
         self.signals.armed.store(true, Ordering::Relaxed);
         std::sync::atomic::fence(Ordering::SeqCst);
     }
