@@ -98,7 +98,7 @@ impl Histogram {
         let pages = self.pages();
         let (page, offset) = (index >> self.page_bits, index & self.page_mask());
         let count = pages.first.get(pages.start_of(page, self.page_bits) + offset);
-        raise(count.unwrap_or_else(|| &pages.counts_of(page, self.page_bits)[offset]), times);
+        raise(count.unwrap_or_else(|| pages.later_count(page, offset, self.page_bits)), times);
         self.raise_max(value);
     }
 
@@ -205,6 +205,12 @@ impl Pages {
     #[inline]
     fn counts_of(&self, page: usize, bits: u8) -> &[AtomicU32] {
         self.given_counts_of(page, bits).unwrap_or_else(|| self.give(page, bits))
+    }
+
+    /// Returns a count that is not in [`first`](Self::first). Out of line, to keep the path of the others short.
+    #[inline(never)]
+    fn later_count(&self, page: usize, offset: usize, bits: u8) -> &AtomicU32 {
+        &self.counts_of(page, bits)[offset]
     }
 
     /// Returns the counts of a page if it has some.
