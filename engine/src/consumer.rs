@@ -143,6 +143,12 @@ impl<T: Send + Sync> Consumer<T> {
         self.newest_next = true;
     }
 
+    /// Returns whether an item is queued now. Costs less than trying to take it, because it does not look for the end.
+    #[must_use]
+    pub fn has_queued(&self) -> bool {
+        !self.reader.is_empty()
+    }
+
     /// Returns whether an item or the end can be taken now; if not, registers the task to be woken for it.
     pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.is_ready() {

@@ -79,6 +79,8 @@ pub struct Session {
     framing: Framing,
     output: Output,
     input: Input,
+    /// Whether the listener has a limit of lag.
+    has_limit: bool,
     /// Whether the socket was full since the ring was last empty.
     is_slow: bool,
     /// Whether the listener is held.
@@ -140,6 +142,7 @@ impl Joined {
         if let Some(header) = framing.header() {
             head.extend(framed(wire, packet::BINARY, &header));
         }
+        let has_limit = registration.listener().limits().max_lag.is_some();
         let mut session = Session {
             packets,
             tail,
@@ -149,6 +152,7 @@ impl Joined {
             framing,
             output: Output::new(stream, wire),
             input: Input::new(wire),
+            has_limit,
             is_slow: false,
             is_held: false,
             has_input: false,
@@ -208,6 +212,16 @@ impl Session {
         if was_full || has_answer { self.visit(now, scratch) } else { self.outcome() }
     }
 
+    /// Visits a listener that is to end.
+    pub(super) fn visit_for_end(&mut self, scratch: &mut Scratch) -> Outcome {
+        if self.listener().must_hang_up() {
+            let remote = self.listener().remote();
+            tracing::info!(%remote, "closed the connection of a listener that did not read the end of its stream");
+            return Outcome::Gone;
+        }
+        self.visit(Timestamp::now(), scratch)
+    }
+
     /// Looks again at a listener that is held, or has sent more than was read.
     pub(super) fn check(&mut self, scratch: &mut Scratch) -> Outcome {
         let now = Timestamp::now();
@@ -220,11 +234,6 @@ impl Session {
 
     /// Writes what is to be written, as far as the socket takes it.
     pub(super) fn visit(&mut self, now: Timestamp, scratch: &mut Scratch) -> Outcome {
-        if self.listener().must_hang_up() {
-            let remote = self.listener().remote();
-            tracing::info!(%remote, "closed the connection of a listener that did not read the end of its stream");
-            return Outcome::Gone;
-        }
         loop {
             if self.output.waiting() > 0 {
                 let flushed = self.output.flush(&mut self.registration.listener().downstream().in_flight, now);
@@ -241,7 +250,12 @@ impl Session {
                 return Outcome::Over;
             }
             match self.send_next(now, scratch) {
-                Ok(Taken::Some) => {}
+                Ok(Taken::Some) if self.output.waiting() > 0 || self.packets.has_queued() => {}
+                Ok(Taken::Some) => {
+                    // What comes now, and the end, rings again.
+                    self.is_slow = false;
+                    return self.outcome();
+                }
                 Ok(Taken::Nothing) => return self.outcome(),
                 Ok(Taken::End(gap)) => self.end(gap),
                 Err(_) => return Outcome::Gone,
@@ -257,7 +271,7 @@ impl Session {
     fn send_next(&mut self, now: Timestamp, scratch: &mut Scratch) -> io::Result<Taken> {
         let Self { packets, registration, framing, output, input, .. } = self;
         let listener = registration.listener();
-        match listener.decide(now) {
+        match if self.has_limit { listener.decide(now) } else { Decision::Deliver } {
             Decision::Deliver => {}
             Decision::SkipToLive => packets.skip_to_newest(),
             Decision::End => listener.end_as_too_late(),

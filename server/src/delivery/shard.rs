@@ -123,8 +123,10 @@ impl Shard {
         }
         for listener in self.mailbox.take_to_look_at() {
             let is_it = |place: &Place| matches!(place, Place::Session(session) if session.listener().id() == listener);
-            if let Some(place) = self.places.iter().position(is_it) {
-                self.visit(place as u32, Timestamp::now());
+            let place = self.places.iter().position(is_it);
+            if let Some((place, Place::Session(session))) = place.map(|place| (place, &mut self.places[place])) {
+                let outcome = session.visit_for_end(&mut self.scratch);
+                self.settle(place as u32, outcome);
             }
         }
     }
