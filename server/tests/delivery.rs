@@ -1,0 +1,328 @@
+//! Delivery from end to end: proper ends in every format, refusals of what follows a stream, bad input, neighbours in one
+//! shard, and no leak of descriptors, threads or memory.
+
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+
+mod common;
+#[path = "common/http_client.rs"]
+mod http_client;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use common::{Server, eventually};
+use http_client::{Response, connect, read_to_end, send, websocket_frames};
+use serde_json::Value;
+
+/// Room for blocks that a healthy listener does not take at once, so that a loaded machine loses none.
+const ROOMY: &str = "buffer=10s";
+/// The key is RFC 6455's own example.
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+/// Bytes of a block of 10 ms in 16 bits, without its channels.
+const CHANNEL_BYTES: usize = 480 * 2;
+const WAV_HEADER_BYTES: usize = 44;
+/// Of an Ogg page, that it is the last one (RFC 3533, section 6).
+const LAST_PAGE: u8 = 4;
+
+/// A form in which a listener gets the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Form {
+    format: &'static str,
+    version: &'static str,
+}
+
+impl Form {
+    /// All formats over all versions of HTTP that have them.
+    fn all() -> Vec<Self> {
+        let http = ["wav", "pcm", "json", "sse", "flac", "opus"];
+        let of = |version| http.map(|format| Self { format, version });
+        let websocket = ["f32", "ws-opus"].map(|format| Self { format, version: "1.1" });
+        [&of("1.1")[..], &of("1.0"), &websocket].concat()
+    }
+
+    fn name(self) -> String {
+        format!("{}-{}", self.format, self.version)
+    }
+
+    fn is_websocket(self) -> bool {
+        matches!(self.format, "f32" | "ws-opus")
+    }
+
+    /// Returns a request for the stream, with further parameters.
+    fn request(self, query: &str) -> String {
+        let path = match self.format {
+            "f32" => "stream?payload=f32".to_owned(),
+            // The highest bitrate, so that sockets are full early.
+            "ws-opus" => "stream?payload=opus&bitrate=510000".to_owned(),
+            "opus" => "stream?format=opus&bitrate=510000".to_owned(),
+            format => format!("stream?format={format}"),
+        };
+        let (name, version) = (self.name(), self.version);
+        let fields = if self.is_websocket() { UPGRADE } else { "" };
+        format!("GET /{path}&name={name}&{query} HTTP/{version}\r\nHost: localhost\r\n{fields}\r\n")
+    }
+
+    /// Checks that all that a listener received is a proper stream with a proper end, for this reason; returns how many
+    /// blocks it holds. Of Opus, the last packet may be incomplete.
+    fn blocks(self, received: &[u8], channels: usize, reason: &str) -> usize {
+        let response = Response::parse(received);
+        let name = self.name();
+        assert_eq!(response.version, format!("HTTP/{}", self.version), "{name}");
+        assert_eq!(response.after, b"", "{name}: nothing follows the end");
+        if self.is_websocket() {
+            assert_eq!(response.status, 101, "{name}");
+            return websocket_blocks(&response.body, &name, reason);
+        }
+        assert_eq!((response.status, &*response.fields["connection"]), (200, "close"), "{name}");
+        assert_eq!(response.is_chunked, self.version == "1.1", "{name}");
+        assert!(response.is_complete, "{name}: the last chunk has come");
+        let body = &response.body[..];
+        // The last block of a source may be short.
+        let blocks = |bytes: usize| bytes.div_ceil(CHANNEL_BYTES * channels);
+        match self.format {
+            "wav" => blocks(body.len() - WAV_HEADER_BYTES),
+            "pcm" => blocks(body.len()),
+            "flac" => blocks(decoded(body).len()),
+            "opus" => {
+                let pages = pages(body);
+                let last = pages.iter().map(|page| page.flags & LAST_PAGE != 0);
+                let expected = (1..=pages.len()).map(|number| number == pages.len());
+                assert!(last.eq(expected), "{name}: the last page, and no other, is marked as the last");
+                // Two pages of headers come first.
+                let packets = pages[2..].iter().flat_map(|page| &page.packets);
+                // A packet of one byte has no sound, and only gives the last page a packet.
+                2 * packets.filter(|packet| packet.len() > 1).count()
+            }
+            _ => {
+                let text = std::str::from_utf8(body).unwrap();
+                assert!(text.ends_with('\n'), "{name}: {:?}", &text[text.len() - 100..]);
+                text.lines().filter(|line| line.contains("\"sequence\":")).count()
+            }
+        }
+    }
+}
+
+/// Checks the messages of a WebSocket and its close message; returns how many blocks there are.
+fn websocket_blocks(bytes: &[u8], name: &str, reason: &str) -> usize {
+    let frames = websocket_frames(bytes);
+    let (end, messages) = frames.split_last().unwrap();
+    let code: u16 = if reason == "finished" { 1000 } else { 1008 };
+    let close = (0x88, [&code.to_be_bytes(), reason.as_bytes()].concat());
+    assert_eq!(*end, close, "{name}: {}", end.1.escape_ascii());
+    assert!(messages.iter().all(|(kind, _)| matches!(kind, 0x81 | 0x82)), "{name}");
+    messages.iter().filter(|(kind, _)| *kind == 0x82).count()
+}
+
+/// The samples of 16 bits that ffmpeg decodes without complaint.
+fn decoded(bytes: &[u8]) -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("heard");
+    std::fs::write(&file, bytes).unwrap();
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "warning", "-nostdin", "-i"]).arg(file).args(["-f", "s16le", "-"]);
+    let output = command.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    output.stdout
+}
+
+/// A page of an Ogg stream.
+struct Page {
+    flags: u8,
+    packets: Vec<Vec<u8>>,
+}
+
+/// Returns the pages of an Ogg stream (RFC 3533, section 6) whose packets do not span pages. A page that is not whole is
+/// left out.
+fn pages(mut rest: &[u8]) -> Vec<Page> {
+    let mut pages = Vec::new();
+    while let Some((head, after)) = rest.split_at_checked(27) {
+        assert_eq!(&head[..4], b"OggS");
+        let Some((lengths, mut body)) = after.split_at_checked(usize::from(head[26])) else { break };
+        let mut packets = Vec::new();
+        for run in lengths.split_inclusive(|length| *length < 255) {
+            let length = run.iter().map(|length| usize::from(*length)).sum();
+            let Some((packet, after)) = body.split_at_checked(length) else { return pages };
+            packets.push(packet.to_vec());
+            body = after;
+        }
+        pages.push(Page { flags: head[5], packets });
+        rest = body;
+    }
+    pages
+}
+
+fn channels(server: &Server) -> usize {
+    server.json("api/v1/status")["format"]["channels"].as_u64().unwrap() as usize
+}
+
+fn count(row: &Value, key: &str) -> u64 {
+    row[key].as_u64().unwrap_or_else(|| panic!("{key}: {row}"))
+}
+
+/// Disconnects a listener.
+fn disconnect(server: &Server, row: &Value) {
+    assert_eq!(server.ask(&["-X", "DELETE"], &format!("api/v1/listeners/{}", row["id"])).0, 200);
+}
+
+/// Writes a file of a tone with so many blocks, and returns it as a source.
+fn tone(directory: &Path, blocks: u32) -> String {
+    let path = directory.join("tone.wav");
+    let spec = hound::WavSpec {
+        channels: 2,
+        sample_rate: 48_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+    for frame in 0..blocks * 480 {
+        let sample = (f64::from(frame) / 48_000.0 * 440.0 * std::f64::consts::TAU).sin() * 10_000.0;
+        (0..2).for_each(|_| writer.write_sample(sample as i16).unwrap());
+    }
+    writer.finalize().unwrap();
+    format!("wav:{}", path.display())
+}
+
+/// Listens in all forms, from the first block on.
+fn listen_in_all_forms(server: &Server, query: &str) -> Vec<(Form, TcpStream)> {
+    let listen = |form: Form| (form, send(server, &form.request(query)));
+    Form::all().into_iter().map(listen).collect()
+}
+
+/// Checks the ends of all streams, which had the same `expected` blocks, if that is known.
+fn check_same_ends(streams: Vec<(Form, TcpStream)>, channels: usize, expected: Option<usize>) {
+    let received: Vec<_> = std::thread::scope(|scope| {
+        let readers: Vec<_> = streams.iter().map(|(_, stream)| scope.spawn(|| read_to_end(stream))).collect();
+        readers.into_iter().map(|reader| reader.join().unwrap()).collect()
+    });
+    let forms = streams.iter().map(|(form, _)| *form);
+    let counts = forms.zip(&received).map(|(form, bytes)| (form, form.blocks(bytes, channels, "finished")));
+    let counts: Vec<_> = counts.collect();
+    let expected = expected.unwrap_or(counts[0].1);
+    for (form, blocks) in counts {
+        // The last packet of Opus is filled up, and the delay of the encoder needs some 4 ms more.
+        let most = if form.format.ends_with("opus") { expected + 3 } else { expected };
+        assert!((expected..=most).contains(&blocks), "{}: {blocks} blocks, not {expected}", form.name());
+    }
+}
+
+#[test]
+fn all_of_a_source_that_ends_arrives_in_every_format_with_a_proper_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&["--source", &tone(directory.path(), 150)]);
+    let streams = listen_in_all_forms(&server, "from=0&buffer=10s");
+    check_same_ends(streams, 2, Some(150));
+    assert!(server.wait().success());
+}
+
+#[test]
+fn a_signal_ends_every_format_properly_after_the_same_block() {
+    let mut server = Server::start(&["--source", "tone:440"]);
+    let streams = listen_in_all_forms(&server, "from=0&buffer=10s");
+    for (form, _) in &streams {
+        server.row_when(&form.name(), |row| count(row, "delivered") > 20);
+    }
+    let channels = channels(&server);
+    server.terminate();
+    check_same_ends(streams, channels, None);
+    assert!(server.wait().success());
+}
+
+/// Checks that a listener that was ended for this reason received as many blocks as count as delivered.
+fn check_early_end(form: Form, received: &[u8], left: &Value, channels: usize, reason: &str) {
+    let blocks = form.blocks(received, channels, reason) as u64;
+    assert_eq!(left["reason"], reason, "{left}");
+    assert_eq!(count(left, "offered"), count(left, "delivered") + count(left, "lost"), "{left}");
+    let delivered = count(left, "delivered");
+    // A packet of Opus has two blocks, of which the first may have been before the listener joined.
+    let most = if form.format.ends_with("opus") { delivered + 1 } else { delivered };
+    assert!((delivered..=most).contains(&blocks), "{blocks} blocks have arrived: {left}");
+}
+
+#[test]
+fn a_disconnected_listener_gets_all_that_counts_as_delivered_and_a_proper_end_in_every_format() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let (events, channels) = (Events::start(&server), channels(&server));
+    for (form, stream) in listen_in_all_forms(&server, ROOMY) {
+        disconnect(&server, &server.row_when(&form.name(), |row| count(row, "delivered") > 5));
+        let received = read_to_end(&stream);
+        check_early_end(form, &received, &events.left(&form.name()), channels, "closed");
+    }
+    eventually("an empty table", || server.rows().is_empty().then_some(()));
+}
+
+#[test]
+fn a_listener_beyond_its_limit_of_lag_gets_a_proper_end_in_every_format() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let (events, channels) = (Events::start(&server), channels(&server));
+    let listen = |form: Form| {
+        let mut stream = connect(&server, Some(4096));
+        stream.write_all(form.request("max_lag=300ms&overflow=disconnect&buffer=10s").as_bytes()).unwrap();
+        (form.name(), (form, stream))
+    };
+    let mut waiting: BTreeMap<_, _> = Form::all().into_iter().map(listen).collect();
+    let mut reading = Vec::new();
+    // What each was offered, and the head when that last grew.
+    let mut offered = BTreeMap::<String, (u64, u64)>::new();
+    eventually("the end of all", || {
+        let head = server.json("api/v1/status")["head_sequence"].as_u64()?;
+        let mut ended = Vec::new();
+        for row in server.rows() {
+            let (name, now) = (row["name"].as_str().unwrap(), (count(&row, "offered"), head));
+            let (before, since) = *offered.entry(name.to_owned()).or_insert(now);
+            if now.0 > before {
+                offered.insert(name.to_owned(), now);
+            } else if head > since + 10 {
+                // It must read on within a second.
+                ended.push(name.to_owned());
+            }
+        }
+        // The sockets of some hold all of the stream and its end.
+        ended.extend(waiting.keys().filter(|name| events.find_left(name).is_some()).cloned());
+        for name in ended {
+            if let Some((form, stream)) = waiting.remove(&name) {
+                reading.push((form, std::thread::spawn(move || read_to_end(&stream))));
+            }
+        }
+        waiting.is_empty().then_some(())
+    });
+    for (form, reader) in reading {
+        let received = reader.join().unwrap();
+        check_early_end(form, &received, &events.left(&form.name()), channels, "max_lag");
+    }
+    eventually("an empty table", || server.rows().is_empty().then_some(()));
+}
+
+/// The events of a server, from the first to the last.
+struct Events(Arc<Mutex<Vec<Value>>>);
+
+impl Events {
+    /// Collects events from now on until the server ends.
+    fn start(server: &Server) -> Self {
+        let stream = send(server, "GET /api/v1/events HTTP/1.0\r\n\r\n");
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let collected = Arc::clone(&events);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                if let Some(event) = line.strip_prefix("data: ") {
+                    collected.lock().unwrap().push(serde_json::from_str(event).unwrap());
+                }
+            }
+        });
+        Self(events)
+    }
+
+    /// Waits for the event that the listener with this name has left.
+    fn left(&self, name: &str) -> Value {
+        eventually(&format!("the event that {name} has left"), || self.find_left(name))
+    }
+
+    fn find_left(&self, name: &str) -> Option<Value> {
+        let has_left = |event: &&Value| event["event"] == "left" && event["listener"]["name"] == name;
+        self.0.lock().unwrap().iter().find(has_left).cloned()
+    }
+}
