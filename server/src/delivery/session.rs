@@ -119,6 +119,8 @@ enum Piece {
 enum Input {
     /// Something, though its response is the last of its connection, or nothing.
     Http { has_more: bool },
+    /// The body of its request, or nothing. It is passed over, with all that follows it.
+    Body,
     /// Messages.
     WebSocket(Box<Messages>),
 }
@@ -145,6 +147,8 @@ pub struct Joined {
     pub socket_buffer: SocketBuffer,
     /// The head of the response, and whatever goes before the stream.
     pub head: Vec<u8>,
+    /// Whether its request has a body, which may not have come yet.
+    pub has_body: bool,
     /// Its place in a shard.
     pub assignment: Assignment,
 }
@@ -160,7 +164,8 @@ impl Joined {
         read: &[u8],
         open: watch::Receiver<bool>,
     ) -> Session {
-        let Self { registration, subscription, wire, mut framing, socket_buffer, mut head, assignment } = self;
+        let Self { registration, subscription, wire, mut framing, socket_buffer, mut head, has_body, assignment } =
+            self;
         let Subscription { packets, tail, log, doorbell, .. } = subscription;
         socket_buffer.bound(&stream);
         let stream = TcpStream::from_std(stream);
@@ -170,6 +175,7 @@ impl Joined {
         }
         let input = match wire {
             Wire::WebSocket => Input::WebSocket(Box::default()),
+            Wire::Chunked | Wire::Plain if has_body => Input::Body,
             Wire::Chunked | Wire::Plain => Input::Http { has_more: false },
         };
         let mut session = Session {
@@ -438,9 +444,9 @@ impl Session {
             push_framed(&mut last, self.wire, packet::BINARY, &end);
         }
         match (self.wire, &self.input) {
-            (Wire::Chunked, Input::Http { has_more }) => {
+            (Wire::Chunked, input) => {
                 last.extend_from_slice(LAST_CHUNK);
-                if *has_more {
+                if matches!(input, Input::Http { has_more: true }) {
                     last.extend_from_slice(REFUSAL);
                 }
             }
@@ -535,6 +541,7 @@ impl Session {
                 *has_more = true;
                 return;
             }
+            Input::Body => return,
             Input::WebSocket(messages) => messages,
         };
         if self.is_over {
