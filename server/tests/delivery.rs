@@ -8,7 +8,7 @@ mod common;
 mod http_client;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
@@ -189,7 +189,7 @@ fn tone(directory: &Path, blocks: u32) -> String {
 
 /// Listens in all forms, from the first block on.
 fn listen_in_all_forms(server: &Server, query: &str) -> Vec<(Form, TcpStream)> {
-    let listen = |form: Form| (form, send(server, &form.request(query)));
+    let listen = |form: Form| (form, send(server, form.request(query)));
     Form::all().into_iter().map(listen).collect()
 }
 
@@ -325,4 +325,171 @@ impl Events {
         let has_left = |event: &&Value| event["event"] == "left" && event["listener"]["name"] == name;
         self.0.lock().unwrap().iter().find(has_left).cloned()
     }
+}
+
+const REFUSED: &str = "a stream is the last response of its connection (open another)";
+
+/// A request for PCM by a listener with this name.
+fn pcm(name: &str, version: &str) -> String {
+    format!("GET /stream.pcm?name={name}&{ROOMY} HTTP/{version}\r\nHost: localhost\r\n\r\n")
+}
+
+/// Waits until a listener has sound, and disconnects it.
+fn disconnect_once_it_hears(server: &Server, name: &str) {
+    disconnect(server, &server.row_when(name, |row| count(row, "delivered") > 0));
+}
+
+/// Checks that `bytes` are one refusal and nothing else.
+fn check_refusal(bytes: &[u8]) {
+    let refusal = Response::parse(bytes);
+    assert_eq!((refusal.status, &*refusal.fields["connection"]), (400, "close"));
+    assert_eq!(serde_json::from_slice::<Value>(&refusal.body).unwrap(), serde_json::json!({ "error": REFUSED }));
+    assert!(refusal.is_complete && refusal.after.is_empty(), "{:?}", bytes.escape_ascii());
+}
+
+#[test]
+fn a_request_after_a_stream_is_refused_after_its_proper_end() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let health = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // In the same segment, with a request before, with two after it, and while the stream is on.
+    for (name, before, after, later) in [
+        ("same", "", 1, 0),
+        ("between", health, 1, 0),
+        ("two", "", 2, 0),
+        ("later", "", 0, 1),
+        ("before", health, 0, 2),
+    ] {
+        let mut stream = send(&server, [before, &pcm(name, "1.1"), &health.repeat(after)].concat());
+        server.row_when(name, |row| count(row, "delivered") > 0);
+        stream.write_all(health.repeat(later).as_bytes()).unwrap();
+        // Its bytes come before those of a later connection.
+        disconnect_once_it_hears(&server, name);
+        let received = read_to_end(&stream);
+        let mut rest = &received[..];
+        if !before.is_empty() {
+            let first = Response::parse(rest);
+            assert_eq!((first.status, &first.body[..]), (200, &b"ok"[..]), "{name}");
+            rest = &rest[rest.len() - first.after.len()..];
+        }
+        let sound = Response::parse(rest);
+        assert_eq!((sound.status, sound.is_complete), (200, true), "{name}");
+        assert!(sound.body.len() >= CHANNEL_BYTES, "{name}");
+        check_refusal(&sound.after);
+    }
+    eventually("an empty table", || server.rows().is_empty().then_some(()));
+}
+
+#[test]
+fn what_follows_a_stream_without_an_end_of_its_own_is_ignored() {
+    let server = Server::start(&["--source", "tone:440"]);
+    // The end of the connection is the end of such a stream, so a refusal would be sound.
+    let request = pcm("one", "1.0").repeat(2);
+    let stream = send(&server, &request);
+    let channels = channels(&server);
+    disconnect_once_it_hears(&server, "one");
+    let response = Response::parse(&read_to_end(&stream));
+    assert_eq!((response.version.as_str(), response.status), ("HTTP/1.0", 200));
+    assert_eq!(response.body.len() % (CHANNEL_BYTES * channels), 0, "whole blocks, and nothing else");
+    assert!(!response.body.windows(5).any(|bytes| bytes == b"HTTP/"));
+}
+
+#[test]
+fn a_stream_comes_over_every_kind_of_connection() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let path = |name: &str| format!("/stream.pcm?name={name}&{ROOMY}");
+    let health = |version, fields| format!("GET /healthz HTTP/{version}\r\nHost: localhost\r\n{fields}\r\n");
+    let get = |name, version, fields| format!("GET {} HTTP/{version}\r\nHost: localhost\r\n{fields}\r\n", path(name));
+    let keep_alive = "Connection: keep-alive\r\n";
+    let close = "Connection: close\r\n";
+    let cases = [
+        ("first-1.1", "1.1", "".to_owned(), ""),
+        ("close-1.1", "1.1", "".to_owned(), close),
+        ("kept-1.1", "1.1", health("1.1", ""), ""),
+        ("kept-close-1.1", "1.1", health("1.1", ""), close),
+        ("first-1.0", "1.0", "".to_owned(), ""),
+        ("alive-1.0", "1.0", "".to_owned(), keep_alive),
+        ("kept-1.0", "1.0", health("1.0", keep_alive), keep_alive),
+    ];
+    for (name, version, before, fields) in cases {
+        let mut stream = send(&server, &before);
+        if !before.is_empty() {
+            let (mut answer, mut buffer) = (Vec::new(), [0; 1024]);
+            while answer.is_empty() || !Response::parse(&answer).is_complete {
+                let read = stream.read(&mut buffer).unwrap();
+                assert!(read > 0, "{name}: the connection is kept");
+                answer.extend_from_slice(&buffer[..read]);
+            }
+            assert_eq!(Response::parse(&answer).body, b"ok", "{name}");
+        }
+        // The head comes byte by byte.
+        for byte in get(name, version, fields).bytes() {
+            stream.write_all(&[byte]).unwrap();
+        }
+        disconnect_once_it_hears(&server, name);
+        let response = Response::parse(&read_to_end(&stream));
+        assert_eq!((response.version, response.status), (format!("HTTP/{version}"), 200), "{name}");
+        assert_eq!((response.is_chunked, &*response.fields["connection"]), (version == "1.1", "close"), "{name}");
+        assert!(response.is_complete && response.after.is_empty(), "{name}");
+        assert!(response.body.len() >= CHANNEL_BYTES, "{name}");
+    }
+    eventually("an empty table", || server.rows().is_empty().then_some(()));
+}
+
+#[test]
+fn a_body_of_a_request_for_a_stream_is_passed_over() {
+    let server = Server::start(&["--source", "tone:440"]);
+    for (name, body) in [
+        ("length", "Content-Length: 5\r\n\r\nhello"),
+        ("chunks", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+    ] {
+        let request = format!("GET /stream.pcm?name={name}&{ROOMY} HTTP/1.1\r\nHost: localhost\r\n{body}");
+        let stream = send(&server, request);
+        disconnect_once_it_hears(&server, name);
+        let response = Response::parse(&read_to_end(&stream));
+        assert_eq!((response.status, response.is_complete), (200, true), "{name}");
+        assert_eq!(response.after.escape_ascii().to_string(), "", "{name}: there was no further request");
+    }
+}
+
+#[test]
+fn the_head_of_a_stream_is_an_answer_without_a_listener() {
+    let server = Server::start(&["--source", "tone:440"]);
+    for path in ["stream.wav", "stream.opus", "stream.flac", "stream.json", "stream?format=sse"] {
+        let head = |last| format!("HEAD /{path} HTTP/1.1\r\nHost: localhost\r\n{last}\r\n");
+        // The connection stays open for more of them.
+        let stream = send(&server, [head(""), head("Connection: close\r\n")].concat());
+        let text = String::from_utf8(read_to_end(&stream)).unwrap();
+        assert_eq!(text.matches("HTTP/1.1 200 OK\r\n").count(), 2, "{path}: {text}");
+        assert!(text.ends_with("\r\n\r\n"), "{path}: {text}");
+        assert_eq!(text.matches("\r\n\r\n").count(), 2, "{path}: no body: {text}");
+    }
+    assert!(server.rows().is_empty());
+    assert!(server.text("metrics").contains("aircheck_delivered_blocks_total{format=\"wav\"} 0\n"));
+}
+
+/// Returns a WebSocket frame as a client sends it, with a mask of zeros.
+fn client_frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    [&[kind, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+}
+
+#[test]
+fn messages_in_the_segment_of_the_handshake_are_answered_in_their_order() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let handshake = format!("GET /stream?{ROOMY} HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n");
+    let messages = [
+        client_frame(0x89, b"first"),
+        client_frame(0x81, br#"{"clock":7}"#),
+        client_frame(0x89, b"second"),
+        client_frame(0x88, &1000_u16.to_be_bytes()),
+    ];
+    let stream = send(&server, [handshake.as_bytes(), &messages.concat()].concat());
+    let response = Response::parse(&read_to_end(&stream));
+    assert_eq!(response.status, 101);
+    let frames = websocket_frames(&response.body);
+    let [hello, first, clock, second, close] = &frames[..] else { panic!("{frames:?}") };
+    assert!(hello.1.starts_with(b"{\"hello\":"), "{frames:?}");
+    assert_eq!([first, second], [&(0x8A, b"first".to_vec()), &(0x8A, b"second".to_vec())]);
+    assert!(clock.0 == 0x81 && clock.1.starts_with(b"{\"clock\":{\"asked\":7"), "{frames:?}");
+    assert_eq!(*close, (0x88, 1000_u16.to_be_bytes().to_vec()));
+    eventually("an empty table", || server.rows().is_empty().then_some(()));
 }
