@@ -133,6 +133,7 @@ fn decoded(bytes: &[u8]) -> Vec<u8> {
 /// A page of an Ogg stream.
 struct Page {
     flags: u8,
+    granule: u64,
     packets: Vec<Vec<u8>>,
 }
 
@@ -150,7 +151,8 @@ fn pages(mut rest: &[u8]) -> Vec<Page> {
             packets.push(packet.to_vec());
             body = after;
         }
-        pages.push(Page { flags: head[5], packets });
+        let granule = u64::from_le_bytes(head[6..14].try_into().unwrap());
+        pages.push(Page { flags: head[5], granule, packets });
         rest = body;
     }
     pages
@@ -492,4 +494,89 @@ fn messages_in_the_segment_of_the_handshake_are_answered_in_their_order() {
     assert!(clock.0 == 0x81 && clock.1.starts_with(b"{\"clock\":{\"asked\":7"), "{frames:?}");
     assert_eq!(*close, (0x88, 1000_u16.to_be_bytes().to_vec()));
     eventually("an empty table", || server.rows().is_empty().then_some(()));
+}
+
+/// Returns the pages of an Opus stream that was disconnected once it had so many blocks, without headers and last page.
+fn opus_pages(received: &[u8]) -> Vec<Page> {
+    let response = Response::parse(received);
+    assert_eq!((response.status, response.is_complete), (200, true));
+    let mut pages = pages(&response.body);
+    assert!(pages.pop().unwrap().flags & LAST_PAGE != 0);
+    pages.split_off(2)
+}
+
+/// Returns the length of sound in an Opus packet of one frame, in samples at 48 kHz (RFC 6716, section 3.1).
+fn opus_frames(packet: &[u8]) -> u64 {
+    assert_eq!(packet[0] & 3, 0, "one frame in a packet");
+    match packet[0] >> 3 {
+        config @ 0..12 => [480, 960, 1920, 2880][usize::from(config % 4)],
+        config @ 12..16 => [480, 960][usize::from(config % 2)],
+        config => [120, 240, 480, 960][usize::from(config % 4)],
+    }
+}
+
+#[test]
+fn pages_of_opus_have_100_ms_in_packets_of_20_ms_unless_a_listener_wants_each_block() {
+    let server = Server::start(&["--source", "tone:440"]);
+    for (query, packets, frames) in [("", 5, 960), ("&gather=0ms", 1, 480), ("&gather=50ms", 3, 960)] {
+        let request = format!("GET /stream.opus?name=one&{ROOMY}{query} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let stream = send(&server, request);
+        disconnect(&server, &server.row_when("one", |row| count(row, "delivered") > 60));
+        let pages = opus_pages(&read_to_end(&stream));
+        let mean = pages.iter().map(|page| page.packets.len()).sum::<usize>() as f64 / pages.len() as f64;
+        assert!(pages.iter().all(|page| (1..=packets).contains(&page.packets.len())), "{query}: {mean}");
+        assert!(pages.iter().flat_map(|page| &page.packets).all(|packet| opus_frames(packet) == frames), "{query}");
+        for pair in pages.windows(2) {
+            let sound: u64 = pair[1].packets.iter().map(|packet| opus_frames(packet)).sum();
+            assert_eq!(pair[1].granule - pair[0].granule, sound, "{query}");
+        }
+        let full = pages[1..].iter().filter(|page| page.packets.len() == packets).count();
+        assert!(2 * full >= pages.len() - 1, "{query}: {mean} packets a page");
+    }
+}
+
+#[test]
+fn listeners_of_one_encoder_get_the_same_packets() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let listen = |name: &str| {
+        let request = format!("GET /stream.opus?name={name}&{ROOMY} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let stream = send(&server, request);
+        server.row_when(name, |row| count(row, "delivered") > 30);
+        stream
+    };
+    let (early, late) = (listen("early"), listen("late"));
+    assert_eq!(server.json("api/v1/status")["encoders"], 1);
+    disconnect(&server, &server.row_when("late", |row| count(row, "delivered") > 60));
+    disconnect(&server, &server.row_when("early", |row| count(row, "delivered") > 120));
+    let packets = |stream: &TcpStream| -> Vec<_> {
+        opus_pages(&read_to_end(stream)).into_iter().map(|page| page.packets).collect()
+    };
+    let (early, late) = (packets(&early), packets(&late));
+    assert!(early.windows(late.len()).any(|pages| pages == late), "page for page, from where the later one joined");
+    assert!(early.len() > late.len());
+}
+
+#[test]
+fn the_answer_says_how_much_sound_is_gathered() {
+    let server = Server::start(&["--source", "tone:440"]);
+    for (path, told) in [
+        ("stream.opus", Some("100ms")),
+        ("stream.opus?gather=0ms", None),
+        ("stream.opus?gather=12ms", None),
+        ("stream.opus?gather=30ms", Some("20ms")),
+        ("stream.opus?gather=70ms", Some("50ms")),
+        ("stream.opus?gather=125ms", Some("100ms")),
+        ("stream.opus?gather=400ms&buffer=10s", Some("500ms")),
+        ("stream.opus?gather=1250ms&buffer=10s", Some("1s")),
+        // The longest that fits into an eighth of the buffer.
+        ("stream.opus?buffer=500ms", Some("50ms")),
+        ("stream.wav", None),
+        ("stream.wav?gather=45ms", Some("50ms")),
+    ] {
+        let (status, response) = server.ask(&["--head"], path);
+        let told_by_server = response.lines().find_map(|line| line.strip_prefix("x-audio-gather: "));
+        assert_eq!((status, told_by_server), (200, told), "{path}: {response}");
+    }
+    assert!(server.text("metrics").contains("\n# TYPE aircheck_delivery_gathered_packets_total counter\n"));
+    assert!(server.text("metrics").contains("\naircheck_delivery_gathered_packets_total "));
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -31,11 +31,17 @@ pub(crate) fn send(server: &Server, bytes: impl AsRef<[u8]>) -> TcpStream {
     stream
 }
 
-/// Reads to the end of the connection. Fails if it is reset, or if it says nothing for long.
+/// Reads to the end of the connection. Fails if it is reset, or if the end does not come.
 pub(crate) fn read_to_end(mut stream: &TcpStream) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).unwrap();
-    bytes
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 16 * 1024]);
+    let start = Instant::now();
+    loop {
+        match stream.read(&mut buffer).unwrap() {
+            0 => return bytes,
+            read => bytes.extend_from_slice(&buffer[..read]),
+        }
+        assert!(start.elapsed() < TEST_TIMEOUT, "the end does not come");
+    }
 }
 
 /// Closes the connection with a reset.
