@@ -21,7 +21,7 @@ use http_client::{Response, connect, read_to_end, reset, send, websocket_frames}
 use serde_json::Value;
 use truth::client::Client;
 use truth::numbered::{self, Format};
-use truth::scrape;
+use truth::{is_soak, scrape};
 
 /// Room for blocks that a healthy listener does not take at once: on an overloaded machine no listener may be served for
 /// seconds.
@@ -536,8 +536,9 @@ fn pages_of_opus_have_100_ms_in_packets_of_20_ms_unless_a_listener_wants_each_bl
             let sound: u64 = pair[1].packets.iter().map(|packet| opus_frames(packet)).sum();
             assert_eq!(pair[1].granule - pair[0].granule, sound, "{query}");
         }
-        let full = pages[1..].iter().filter(|page| page.packets.len() == packets).count();
-        assert!(2 * full >= pages.len() - 1, "{query}: {mean} packets a page");
+        assert!(pages.iter().any(|page| page.packets.len() == packets), "{query}: {mean} packets a page");
+        // Packets that do not divide a page's length make some of the pages shorter.
+        assert!(mean >= 0.6 * packets as f64, "{query}: {mean} packets a page");
     }
 }
 
@@ -801,22 +802,21 @@ fn come_and_go(server: &Server, number: usize) {
 
 #[test]
 fn connections_that_come_and_go_leave_no_descriptor_thread_or_memory_behind() {
-    /// Beyond this, what 1000 connections have left behind is no noise of the allocator: 2 KiB each.
-    const MAX_GROWTH_KIB: usize = 2048;
-
     let server = Server::start(&["--source", "tone:440"]);
-    let rounds = if std::env::var_os("AIRCHECK_SOAK").is_some() { 50_000 } else { 1000 };
+    // A growth beyond the second in every round is no noise of the allocator, which comes to rest some MiB above the start.
+    let (connections, max_growth_kib) = if is_soak() { (35_000, 4096) } else { (1000, 1024) };
     let resident_kib = || -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     };
     let before = Resources::settled(&server);
-    let sizes = [(); 2].map(|()| {
-        (0..rounds).for_each(|number| come_and_go(&server, number));
+    let sizes = [(); 3].map(|()| {
+        (0..connections).for_each(|number| come_and_go(&server, number));
         before.wait(&server);
         resident_kib()
     });
-    eprintln!("{sizes:?} KiB after each {rounds} connections");
-    assert!(sizes[1] <= sizes[0] + MAX_GROWTH_KIB, "{sizes:?} KiB after each {rounds} connections");
+    eprintln!("{sizes:?} KiB after {connections} connections each");
+    let least = sizes.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).min().unwrap();
+    assert!(least <= max_growth_kib, "{sizes:?} KiB after {connections} connections each");
 }
