@@ -7,7 +7,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 # Where cargo puts the programs that tests and benches run.
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 RELEASE := $(TARGET)/release
-.PHONY: help run test test-page test-others picture soak check bench latency bench-ear bench-icecast setup setup-test
+.PHONY: help run test test-page test-others picture soak check bench latency bench-ear bench-icecast bench-10k setup setup-test
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -53,11 +53,16 @@ bench-ear: setup-test ## Measure: from the microphone to the ear, through a soun
 	cargo build --quiet --release --locked --package aircheck-server --bin aircheck
 	AIRCHECK_PROGRAM=$(RELEASE)/aircheck node server/tests/page/bench-ear.js
 
-bench-icecast: setup ## Measure: beside Icecast and a bare loop of send, in equal pages; some cases by ARGS="opus/500"
+bench-icecast: setup ## Measure: beside Icecast and a bare loop of send, in equal pages; some cases by ARGS="opus/500", one in a minute by ARGS="--quick opus/100"
 	@command -v icecast2 >/dev/null || deploy/setup.sh icecast
 	cargo build --quiet --release --locked --package aircheck-server --package aircheck-tools --bins
 	AIRCHECK_PROGRAM=$(RELEASE)/aircheck AIRCHECKCTL_PROGRAM=$(RELEASE)/aircheckctl \
 	cargo bench --package aircheck-benches --locked --bench icecast -- $(ARGS)
+
+bench-10k: setup ## Measure: ten thousand listeners of Opus; fails with a sentence for each promise that is broken
+	cargo build --quiet --release --locked --package aircheck-server --package aircheck-tools --bins
+	AIRCHECK_PROGRAM=$(RELEASE)/aircheck AIRCHECKCTL_PROGRAM=$(RELEASE)/aircheckctl \
+	cargo bench --package aircheck-benches --locked --bench ten_thousand -- $(ARGS)
 
 setup: # Installs the packages for building
 	@deploy/setup.sh build

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use aircheck_benches::{Arguments, Table, sum};
 use aircheck_engine::source::Tone;
-use aircheck_engine::{Overflow, Start, Stream, StreamOptions, SubscribeOptions, Summary};
+use aircheck_engine::{Overflow, Stream, StreamOptions, SubscribeOptions, Summary};
 use aircheck_tools::report::percentiles::has_quantile;
 use tokio::sync::broadcast::{self, error::RecvError};
 
@@ -125,7 +125,7 @@ fn engine(overflow: Overflow, freezing: bool, run: Duration, table: &mut Table) 
         .map(|number| {
             let freezes = freezing && number == 0;
             let buffer = if freezes { FROZEN_BUFFER } else { BUFFER };
-            let options = SubscribeOptions { overflow, buffer, start: Start::Live };
+            let options = SubscribeOptions { overflow, buffer, ..SubscribeOptions::default() };
             let mut consumer = stream.subscribe(options).expect("a running stream");
             let tally = Arc::clone(consumer.tally());
             let freezer = Freezer::new(freezes);

@@ -2,8 +2,8 @@
 //!
 //! Absolute times belong to one machine, and other programs disturb them. So every claim is a *ratio* of contenders
 //! that ran in turn within one run ([`Rounds`]), printed beside its [`Target`] in a [`Table`]. criterion shows how a
-//! cost grows with consumers, blocks, channels or listeners. No benchmark fails because of a number: people judge, and
-//! a slow machine is no defect. Each program describes its method in its first lines.
+//! cost grows with consumers, blocks, channels or listeners. No benchmark but `ten_thousand` fails because of a number:
+//! people judge, and a slow machine is no defect. Each program describes its method in its first lines.
 //!
 //! ```text
 //! cargo bench -p aircheck-benches                      # everything, some minutes

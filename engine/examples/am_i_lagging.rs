@@ -7,7 +7,7 @@ use std::error::Error;
 use std::thread;
 use std::time::Duration;
 
-use aircheck_engine::{EndReason, FanOut, FanOutOptions, Overflow, Start, SubscribeOptions, Timestamp};
+use aircheck_engine::{EndReason, FanOut, FanOutOptions, Overflow, SubscribeOptions, Timestamp};
 
 const TICKS: u32 = 400;
 const BUFFER: usize = 40;
@@ -16,7 +16,7 @@ const WARN_ITEMS: u64 = BUFFER as u64 / 2;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (mut ticks, hub) = FanOut::new(FanOutOptions::default());
-    let options = SubscribeOptions { overflow: Overflow::SkipToLive, buffer: BUFFER, start: Start::Live };
+    let options = SubscribeOptions { overflow: Overflow::SkipToLive, buffer: BUFFER, ..SubscribeOptions::default() };
     let mut worker = hub.subscribe(options)?;
     let ticker = thread::spawn(move || {
         for tick in 0..TICKS {

@@ -15,7 +15,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let stream = Stream::start(Box::new(Demo), StreamOptions::default())?;
     let (done, all_done) = mpsc::channel::<(&str, End, Snapshot)>();
     for (name, pause) in [("player", 0), ("archive", 4), ("slow archive", 25)] {
-        let options = SubscribeOptions { overflow: Overflow::DropNewest, buffer: 200, start: Start::From(0) };
+        let options = SubscribeOptions {
+            overflow: Overflow::DropNewest,
+            buffer: 200,
+            start: Start::From(0),
+            ..SubscribeOptions::default()
+        };
         let mut consumer = stream.subscribe(options)?;
         let done = done.clone();
         thread::spawn(move || {

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use aircheck_engine::{EndReason, FanOut, FanOutOptions, Overflow, Start, SubscribeOptions, Timestamp};
+use aircheck_engine::{EndReason, FanOut, FanOutOptions, Overflow, SubscribeOptions, Timestamp};
 
 const CHUNK_BYTES: usize = 4096;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (chunks, hub) = FanOut::<Arc<[u8]>>::new(FanOutOptions { live: false, ..FanOutOptions::default() });
-    let options = SubscribeOptions { overflow: Overflow::Block, buffer: 8, start: Start::Live };
+    let options = SubscribeOptions { overflow: Overflow::Block, buffer: 8, ..SubscribeOptions::default() };
     let mut copies = Vec::new();
     for (name, pause_micros) in [("quick", 0), ("leisurely", 100), ("slow", 1000)] {
         let mut consumer = hub.subscribe(options)?;

@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use aircheck_engine::{EndReason, FanOut, FanOutOptions, Overflow, Start, SubscribeOptions, Timestamp};
+use aircheck_engine::{EndReason, FanOut, FanOutOptions, Overflow, SubscribeOptions, Timestamp};
 
 const PRICES: u32 = 500;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (mut prices, hub) = FanOut::new(FanOutOptions::default());
     // The policy ignores `buffer`: it keeps one value.
-    let options = SubscribeOptions { overflow: Overflow::Latest, buffer: 1, start: Start::Live };
+    let options = SubscribeOptions { overflow: Overflow::Latest, buffer: 1, ..SubscribeOptions::default() };
     let mut worker = hub.subscribe(options)?;
     let market = Arc::new(AtomicU32::new(0));
     let ticker = {

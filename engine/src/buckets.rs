@@ -40,6 +40,7 @@ impl Buckets {
     /// # Panics
     ///
     /// If `max_trackable` is below 2, which hdrhistogram cannot lay out.
+    #[inline]
     pub(crate) fn new(max_trackable: u64, precision: Precision) -> Self {
         assert!(max_trackable >= 2, "a histogram must reach 2 at least");
         Self { max_trackable, precision }

@@ -317,7 +317,7 @@ impl<T: Send + Sync> Consumer<T> {
     fn gap(&mut self, expected: u64, first: u64) -> Gap {
         let blocks = first - expected;
         let skipped = std::mem::take(&mut self.skipped);
-        let reason = match self.reader.reason(first) {
+        let reason = match self.tally.gap_reasons().take(first) {
             _ if skipped >= blocks - skipped => self.skipped_for,
             Some(reason) => reason,
             None if self.overflow == Overflow::Latest => Loss::Conflated,

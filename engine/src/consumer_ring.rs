@@ -6,13 +6,8 @@ use std::sync::atomic::{Ordering, fence};
 
 use triple_buffer::TripleBuffer;
 
-use crate::ring_reader::{GapReason, ReadEnd, RingReader};
+use crate::ring_reader::{ReadEnd, RingReader};
 use crate::{EndReason, Item, Loss, LossCounts, Overflow, Start, SubscribeOptions, Tally};
-
-/// Gap reasons that wait to be read, each with the item after its gap. The queue fills up only if a consumer has more
-/// gaps queued than this; it then still learns of every gap, but the reason of the surplus ones falls back to
-/// [`Loss::Overflow`].
-const MAX_GAP_REASONS: usize = 16;
 
 /// Slots of a ring, beyond those for full items, where items may stand for several blocks. An encoder emits an item with
 /// fewer blocks before each gap, so a ring holds a few of them. If more come, the ring is full before its limit in
@@ -31,7 +26,6 @@ enum WriteEnd<T: Send + Sync> {
 #[derive(Debug)]
 pub(crate) struct ConsumerRing<T: Send + Sync> {
     items: WriteEnd<T>,
-    reasons: rtrb::Producer<GapReason>,
     overflow: Overflow,
     start: Start,
     /// Blocks that an item stands for, at most.
@@ -55,7 +49,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
         group: usize,
         tally: Arc<Tally>,
     ) -> (Self, RingReader<T>) {
-        let SubscribeOptions { overflow, buffer, start } = options;
+        let SubscribeOptions { overflow, buffer, start, .. } = options;
         // A start inside an item is offered that whole item.
         let past = if past > 0 { past + group - 1 } else { 0 };
         let (limit, slots) = match overflow {
@@ -74,10 +68,8 @@ impl<T: Send + Sync> ConsumerRing<T> {
             let (producer, consumer) = rtrb::RingBuffer::new(slots);
             (WriteEnd::Queue(producer), ReadEnd::Queue(consumer))
         };
-        let (reasons, read_reasons) = rtrb::RingBuffer::new(MAX_GAP_REASONS);
         let ring = Self {
             items,
-            reasons,
             overflow,
             start,
             group: group as u64,
@@ -87,7 +79,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
             has_ended: false,
             tally,
         };
-        (ring, RingReader::new(read_items, read_reasons))
+        (ring, RingReader::new(read_items))
     }
 
     /// Finds the consumer's first item and offers it the history from there on. `live` is the next sequence number to
@@ -158,8 +150,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
         }
         if self.missing.total() > 0 {
             let reason = std::mem::take(&mut self.missing).main_reason();
-            // If the queue is full, the consumer sees the gap without its reason: see `MAX_GAP_REASONS`.
-            let _ = self.reasons.push(GapReason { before: stamp.first(), reason });
+            self.tally.gap_reasons().push(stamp.first(), reason);
         }
         // Before the item can be seen, because the consumer may count it as delivered right after.
         self.tally.accepted(stamp.blocks());

@@ -65,6 +65,8 @@ pub struct FanOut<T: Send + Sync> {
     next: u64,
     head: Head,
     owns_head: bool,
+    /// Whether a consumer has ever announced that it waits.
+    has_waiters: Arc<AtomicBool>,
     ended: Arc<AtomicBool>,
 }
 
@@ -81,10 +83,10 @@ impl<T: Send + Sync> FanOut<T> {
         let (sender, joining) = mpsc::channel();
         let owns_head = options.head.is_none();
         let head = options.head.unwrap_or_default();
-        let ended = Arc::default();
+        let (has_waiters, ended) = (Arc::default(), Arc::default());
         let FanOutOptions { history, live, .. } = options;
         let group = options.group.max(1);
-        let hub = Hub::new(sender, head.clone(), history, group, live, Arc::clone(&ended));
+        let hub = Hub::new(sender, head.clone(), history, group, live, Arc::clone(&has_waiters), Arc::clone(&ended));
         let fan_out = Self {
             rings: Vec::new(),
             joining,
@@ -97,6 +99,7 @@ impl<T: Send + Sync> FanOut<T> {
             next: 0,
             head,
             owns_head,
+            has_waiters,
             ended,
         };
         (fan_out, hub)
@@ -173,15 +176,16 @@ impl<T: Send + Sync> FanOut<T> {
         if self.owns_head {
             self.head.advance(self.next);
         }
-        for ring in &mut self.rings {
+        self.rings.retain_mut(|ring| {
             ring.offer_all(&self.batch);
-        }
-        // Pairs with the fence in `Tally::arm`: either the consumer sees the items, or this sees it armed.
-        fence(Ordering::SeqCst);
-        self.rings.retain(|ring| {
-            ring.wake_if_armed();
             !ring.is_over()
         });
+        // Pairs with the fence in `Tally::arm`: either the consumer sees the items, or this sees it armed.
+        fence(Ordering::SeqCst);
+        // Consumers that only poll, as a server's listeners do, need not be looked at again.
+        if self.has_waiters.load(Ordering::Relaxed) {
+            self.rings.iter().for_each(ConsumerRing::wake_if_armed);
+        }
         self.remembered += self.batch.iter().map(|item| item.stamp.blocks()).sum::<u64>();
         self.history.extend(self.batch.drain(..));
         let surplus = self.surplus();

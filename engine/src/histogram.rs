@@ -5,15 +5,21 @@
 //! [`hdrhistogram::Histogram`], or a [`Summary`].
 
 use std::ops::RangeInclusive;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::buckets::{Buckets, Precision};
 use crate::summary::Summary;
 
-/// Buckets of a [`Histogram`] that are allocated together, as a page of 256 bytes. The values of one listener mostly lie
-/// in three or four of the 40 pages.
-const PAGE_BUCKETS: usize = 64;
+/// Most pages of a [`Histogram`], so that their places fit into one cache line. Pages are as short as that permits.
+const MAX_PAGES: usize = 64;
+/// log2 of the fewest buckets of a page: 64 bytes of counts.
+const MIN_PAGE_BITS: u32 = 4;
+/// Counts that the first value allocates, beside the places: four of the shortest pages. The values of one listener
+/// mostly lie in two to eight pages.
+const FIRST_COUNTS: usize = 64;
+/// The place of a page without counts. Its counts would lie beyond all chunks.
+const NO_PLACE: u8 = u8::MAX;
 
 /// Counts of recorded values, in hdrhistogram's buckets, filled by one thread.
 ///
@@ -21,6 +27,10 @@ const PAGE_BUCKETS: usize = 64;
 /// [`SharedHistogram`](crate::SharedHistogram) there. A value above the maximum counts as the maximum, while
 /// [`max`](Histogram::max) returns it as it was. A bucket stops counting at 4,294,967,295 values: over a year of 100 a
 /// second.
+///
+/// An empty histogram takes 40 bytes. The first value allocates 352: the places of the pages, and 64 counts, which are four
+/// pages of 16 buckets. When values have come in more pages than there are, the counts double. Pages are longer only where
+/// 64 of them are too few for all buckets: 32 buckets for a million at two digits.
 ///
 /// ```
 /// use aircheck_engine::{Precision, Histogram};
@@ -34,25 +44,45 @@ const PAGE_BUCKETS: usize = 64;
 /// ```
 #[derive(Debug)]
 pub struct Histogram {
-    pages: Box<[OnceLock<Box<Page>>]>,
-    buckets: Buckets,
+    // Not as `Buckets`, whose padding would make a listener's counts longer than two cache lines.
+    max_trackable: u64,
+    precision: Precision,
+    /// log2 of the buckets of a page. Here, so that it is there before the pages are fetched.
+    page_bits: u8,
     max: AtomicU64,
+    pages: OnceLock<Box<Pages>>,
 }
 
-type Page = [AtomicU32; PAGE_BUCKETS];
+/// The counts of a histogram that has values. Buckets lie in pages, and only pages with values have counts.
+#[derive(Debug)]
+struct Pages {
+    /// The place of each page among those with counts, or [`NO_PLACE`].
+    places: [AtomicU8; MAX_PAGES],
+    /// Places that are given out.
+    given: Mutex<u8>,
+    more: OnceLock<Box<Chunk>>,
+    /// The counts of the first places, here and not in a chunk: one cache line less to fetch.
+    first: [AtomicU32; FIRST_COUNTS],
+}
+
+/// Counts of the places after the first ones, and the next chunk. A chunk has as many counts as all before it together.
+#[derive(Debug)]
+struct Chunk {
+    counts: Box<[AtomicU32]>,
+    next: OnceLock<Box<Chunk>>,
+}
 
 impl Histogram {
-    /// Creates an empty histogram for values from 0 to `max_trackable`, both included. It takes 16 bytes for each page of
-    /// 64 buckets (half a kilobyte for a million at two digits), and 256 more for each page with values.
+    /// Creates an empty histogram for values from 0 to `max_trackable`, both included. Allocates nothing.
     ///
     /// # Panics
     ///
     /// If `max_trackable` is below 2, which hdrhistogram cannot lay out.
     #[must_use]
     pub fn new(max_trackable: u64, precision: Precision) -> Self {
-        let buckets = Buckets::new(max_trackable, precision);
-        let pages = (0..buckets.count().div_ceil(PAGE_BUCKETS)).map(|_| OnceLock::new()).collect();
-        Self { pages, buckets, max: AtomicU64::new(0) }
+        let buckets = Buckets::new(max_trackable, precision).count();
+        let page_bits = buckets.div_ceil(MAX_PAGES).next_power_of_two().ilog2().max(MIN_PAGE_BITS) as u8;
+        Self { max_trackable, precision, page_bits, max: AtomicU64::new(0), pages: OnceLock::new() }
     }
 
     /// Counts `value` once. Never waits; allocates only for the first value in a page.
@@ -64,8 +94,11 @@ impl Histogram {
     /// Counts `value` the given number of times. Never waits; allocates only for the first value in a page.
     #[inline]
     pub fn record_n(&self, value: u64, times: u64) {
-        let index = self.buckets.index_of(value);
-        raise(&self.page(index)[index % PAGE_BUCKETS], times);
+        let index = self.buckets().index_of(value);
+        let pages = self.pages();
+        let (page, offset) = (index >> self.page_bits, index & self.page_mask());
+        let count = pages.first.get(pages.start_of(page, self.page_bits) + offset);
+        raise(count.unwrap_or_else(|| pages.later_count(page, offset, self.page_bits)), times);
         self.raise_max(value);
     }
 
@@ -76,17 +109,18 @@ impl Histogram {
         if from > last {
             return;
         }
-        let (mut index, highest) = (self.buckets.index_of(from), self.buckets.index_of(last));
+        let (buckets, pages, mask) = (self.buckets(), self.pages(), self.page_mask());
+        let (mut index, highest) = (buckets.index_of(from), buckets.index_of(last));
         while index <= highest {
-            let end = highest.min(index / PAGE_BUCKETS * PAGE_BUCKETS + PAGE_BUCKETS - 1);
-            let counts = &self.page(index)[index % PAGE_BUCKETS..=end % PAGE_BUCKETS];
-            if end < self.buckets.singles() {
+            let end = highest.min(index | mask);
+            let counts = &pages.counts_of(index >> self.page_bits, self.page_bits)[index & mask..=end & mask];
+            // Not for the last bucket if the range goes on above the maximum.
+            if end < buckets.singles() && (end < highest || end as u64 == last) {
                 counts.iter().for_each(|count| raise(count, 1));
                 from = end as u64 + 1;
             } else {
                 for (index, count) in (index..).zip(counts) {
-                    let next =
-                        if index == highest { last.saturating_add(1) } else { self.buckets.lowest_in(index + 1) };
+                    let next = if index == highest { last.saturating_add(1) } else { buckets.lowest_in(index + 1) };
                     raise(count, next - from);
                     from = next;
                 }
@@ -105,28 +139,40 @@ impl Histogram {
     /// Returns the values so far as an ordinary histogram.
     #[must_use]
     pub fn to_hdrhistogram(&self) -> hdrhistogram::Histogram<u64> {
-        self.buckets.histogram(self.counts())
+        self.buckets().histogram(self.counts())
     }
 
     /// Returns the median, the 99th percentile and the largest value; `None` if there are no values.
     #[must_use]
     pub fn summary(&self) -> Option<Summary> {
-        Summary::of(self.buckets, self.counts(), self.max())
+        Summary::of(self.buckets(), self.counts(), self.max())
     }
 
-    /// Iterates over the buckets that are allocated, with their counts.
+    /// Iterates over the buckets that are allocated, in order, with their counts.
     fn counts(&self) -> impl Iterator<Item = (usize, u64)> {
-        let pages = self.pages.iter().enumerate().filter_map(|(page, counts)| Some((page, counts.get()?)));
-        pages.flat_map(|(page, counts)| {
-            let counts = counts.iter().map(|count| u64::from(count.load(Ordering::Relaxed)));
-            (page * PAGE_BUCKETS..).zip(counts)
-        })
+        let bits = self.page_bits;
+        let pages = self.pages.get().into_iter().flat_map(move |pages| {
+            let given = (0..MAX_PAGES).filter_map(move |page| Some((page << bits, pages.given_counts_of(page, bits)?)));
+            given.flat_map(|(first, counts)| (first..).zip(counts))
+        });
+        pages.map(|(index, count)| (index, u64::from(count.load(Ordering::Relaxed))))
     }
 
-    /// Returns the page of a bucket, allocated if it was not.
+    /// Returns the pages, allocated if they were not.
     #[inline]
-    fn page(&self, index: usize) -> &Page {
-        self.pages[index / PAGE_BUCKETS].get_or_init(|| Box::new([const { AtomicU32::new(0) }; PAGE_BUCKETS]))
+    fn pages(&self) -> &Pages {
+        self.pages.get_or_init(|| Box::new(Pages::new(self.page_bits)))
+    }
+
+    #[inline]
+    fn buckets(&self) -> Buckets {
+        Buckets::new(self.max_trackable, self.precision)
+    }
+
+    /// Returns the mask of a bucket's number inside its page.
+    #[inline]
+    fn page_mask(&self) -> usize {
+        (1 << self.page_bits) - 1
     }
 
     #[inline]
@@ -134,6 +180,81 @@ impl Histogram {
         if value > self.max.load(Ordering::Relaxed) {
             self.max.store(value, Ordering::Relaxed);
         }
+    }
+}
+
+impl Pages {
+    #[cold]
+    fn new(bits: u8) -> Self {
+        Self {
+            places: [const { AtomicU8::new(NO_PLACE) }; MAX_PAGES],
+            // Where a page is longer than all of `first`, its place is taken.
+            given: Mutex::new(u8::from(1 << bits > FIRST_COUNTS)),
+            more: OnceLock::new(),
+            first: [const { AtomicU32::new(0) }; FIRST_COUNTS],
+        }
+    }
+
+    /// Returns the number of a page's first count, from the first count of [`first`](Self::first) on.
+    #[inline]
+    fn start_of(&self, page: usize, bits: u8) -> usize {
+        usize::from(self.places[page].load(Ordering::Acquire)) << bits
+    }
+
+    /// Returns the counts of a page, allocated if they were not.
+    #[inline]
+    fn counts_of(&self, page: usize, bits: u8) -> &[AtomicU32] {
+        self.given_counts_of(page, bits).unwrap_or_else(|| self.give(page, bits))
+    }
+
+    /// Returns a count that is not in [`first`](Self::first). Out of line, to keep the path of the others short.
+    #[inline(never)]
+    fn later_count(&self, page: usize, offset: usize, bits: u8) -> &AtomicU32 {
+        &self.counts_of(page, bits)[offset]
+    }
+
+    /// Returns the counts of a page if it has some.
+    #[inline]
+    fn given_counts_of(&self, page: usize, bits: u8) -> Option<&[AtomicU32]> {
+        let start = self.start_of(page, bits);
+        self.first.get(start..start + (1 << bits)).or_else(|| self.later_counts(start, bits))
+    }
+
+    /// Returns the counts of a page that has none in [`first`](Self::first).
+    fn later_counts(&self, start: usize, bits: u8) -> Option<&[AtomicU32]> {
+        let (mut start, mut next) = (start - FIRST_COUNTS, &self.more);
+        loop {
+            let chunk = next.get()?;
+            if start < chunk.counts.len() {
+                return chunk.counts.get(start..start + (1 << bits));
+            }
+            (start, next) = (start - chunk.counts.len(), &chunk.next);
+        }
+    }
+
+    /// Gives a page the next place. The lock is free, because one thread records; it keeps the places apart if several
+    /// do nevertheless. Readers do not take it.
+    #[cold]
+    fn give(&self, page: usize, bits: u8) -> &[AtomicU32] {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.places[page].load(Ordering::Acquire) == NO_PLACE {
+            let end = usize::from(*given + 1) << bits;
+            let (mut counts, mut next) = (FIRST_COUNTS, &self.more);
+            while counts < end {
+                let chunk = next.get_or_init(|| Box::new(Chunk::new(counts)));
+                (counts, next) = (2 * counts, &chunk.next);
+            }
+            // After its chunk, which a reader looks for.
+            self.places[page].store(*given, Ordering::Release);
+            *given += 1;
+        }
+        self.given_counts_of(page, bits).expect("the page has a place now")
+    }
+}
+
+impl Chunk {
+    fn new(counts: usize) -> Self {
+        Self { counts: (0..counts).map(|_| AtomicU32::new(0)).collect(), next: OnceLock::new() }
     }
 }
 
@@ -196,6 +317,83 @@ mod tests {
         histogram.record(5000);
         assert_eq!(histogram.to_hdrhistogram().len(), 1);
         assert_eq!(histogram.max(), 5000);
+    }
+
+    /// Returns the bytes that a histogram has allocated.
+    fn heap(histogram: &Histogram) -> usize {
+        let Some(pages) = histogram.pages.get() else { return 0 };
+        let chunks = std::iter::successors(pages.more.get(), |chunk| chunk.next.get());
+        let chunks = chunks.map(|chunk| size_of_val(&*chunk.counts) + size_of::<Chunk>()).sum::<usize>();
+        size_of::<Pages>() + chunks
+    }
+
+    #[test]
+    fn a_histogram_is_small_until_values_spread() {
+        assert!(size_of::<Histogram>() <= 48, "{}", size_of::<Histogram>());
+        let micros = Histogram::new(1 << 26, Precision::OneDigit);
+        assert_eq!(heap(&micros), 0);
+        micros.record(20);
+        assert!(heap(&micros) <= 352, "{}", heap(&micros));
+        // Eight pages: two up to 31, and one for each power of two after that.
+        (0..2048).for_each(|value| micros.record(value));
+        assert!(heap(&micros) <= 352 + 256 + 32, "{}", heap(&micros));
+        // 100 blocks lie in four pages of 32 buckets.
+        let lag = Histogram::new(1 << 20, Precision::TwoDigits);
+        lag.record_each(0..=63);
+        assert!(heap(&lag) <= 352, "{}", heap(&lag));
+        lag.record_each(0..=99);
+        assert!(heap(&lag) <= 352 + 256 + 32, "{}", heap(&lag));
+    }
+
+    #[test]
+    fn every_value_has_a_bucket_up_to_the_largest() {
+        for (max, precision) in
+            [(2, Precision::OneDigit), (u64::MAX, Precision::OneDigit), (u64::MAX, Precision::TwoDigits)]
+        {
+            let histogram = Histogram::new(max, precision);
+            histogram.record_each(0..=1 << 20);
+            (0..64).for_each(|power| histogram.record(1 << power));
+            histogram.record(u64::MAX);
+            assert_eq!(histogram.counts().map(|(_, count)| count).sum::<u64>(), (1 << 20) + 1 + 64 + 1);
+            assert_eq!(histogram.max(), u64::MAX);
+        }
+    }
+
+    #[test]
+    fn a_reader_sees_whole_counts_while_pages_are_added() {
+        let histogram = Histogram::new(1 << 26, Precision::TwoDigits);
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..26).rev().for_each(|power| histogram.record_n(1 << power, 1 << power)));
+            let mut before = 0;
+            while before + 1 < 1 << 26 {
+                let counts: Vec<_> = histogram.counts().filter(|(_, count)| *count > 0).collect();
+                for &(index, count) in &counts {
+                    assert_eq!(histogram.buckets().lowest_in(index), count, "a count is in the bucket of its value");
+                }
+                let sum = counts.iter().map(|(_, count)| count).sum();
+                assert!(sum >= before, "{sum} after {before}");
+                before = sum;
+            }
+        });
+    }
+
+    #[test]
+    fn two_recording_threads_do_not_mix_their_pages() {
+        for _ in 0..300 {
+            let histogram = Histogram::new(1 << 26, Precision::OneDigit);
+            let together = std::sync::Barrier::new(2);
+            std::thread::scope(|scope| {
+                for start in [16, 24] {
+                    let (histogram, together) = (&histogram, &together);
+                    scope.spawn(move || {
+                        together.wait();
+                        (0..22).for_each(|power| histogram.record(start << ((power + start) % 22)));
+                    });
+                }
+            });
+            let counts: Vec<_> = histogram.counts().filter(|(_, count)| *count > 0).collect();
+            assert_eq!(counts.len(), 44, "each value is in a bucket of its own: {counts:?}");
+        }
     }
 
     #[test]

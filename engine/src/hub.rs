@@ -14,6 +14,7 @@ pub struct Hub<T: Send + Sync> {
     history: usize,
     group: usize,
     is_live: bool,
+    has_waiters: Arc<AtomicBool>,
     ended: Arc<AtomicBool>,
 }
 
@@ -25,6 +26,7 @@ impl<T: Send + Sync> Clone for Hub<T> {
             history: self.history,
             group: self.group,
             is_live: self.is_live,
+            has_waiters: Arc::clone(&self.has_waiters),
             ended: Arc::clone(&self.ended),
         }
     }
@@ -32,16 +34,17 @@ impl<T: Send + Sync> Clone for Hub<T> {
 
 impl<T: Send + Sync> Hub<T> {
     /// Creates a hub that sends the rings of new consumers to `joining`. The history has `history` blocks, in items of at
-    /// most `group`. `ended` is set once the fan-out has ended.
+    /// most `group`. `has_waiters` is set once a consumer waits, and `ended` once the fan-out has ended.
     pub(crate) fn new(
         joining: mpsc::Sender<ConsumerRing<T>>,
         head: Head,
         history: usize,
         group: usize,
         is_live: bool,
+        has_waiters: Arc<AtomicBool>,
         ended: Arc<AtomicBool>,
     ) -> Self {
-        Self { joining, head, history, group, is_live, ended }
+        Self { joining, head, history, group, is_live, has_waiters, ended }
     }
 
     /// Adds a consumer. The producer admits it at its next flush or look, without disturbing other consumers. Its
@@ -60,7 +63,7 @@ impl<T: Send + Sync> Hub<T> {
             Start::Back(blocks) => usize::try_from(blocks).unwrap_or(usize::MAX).min(self.history),
             Start::From(_) => self.history,
         };
-        let tally = Arc::new(Tally::new(self.head.clone()));
+        let tally = Arc::new(Tally::new(self.head.clone(), Arc::clone(&self.has_waiters), options.lag_histogram));
         let (ring, reader) = ConsumerRing::new(options, past, self.group, Arc::clone(&tally));
         self.joining.send(ring).map_err(|_| SubscribeError::Ended)?;
         Ok(Consumer::new(reader, options.overflow, options.buffer as u64, self.head.clone(), tally))

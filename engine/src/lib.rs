@@ -33,6 +33,7 @@ mod poll_schedule;
 
 mod consumer_ring;
 mod fanout;
+mod gap_reasons;
 mod hub;
 mod overflow;
 mod ring_reader;

@@ -1,16 +1,15 @@
-//! The consuming end of a [`ConsumerRing`](crate::consumer_ring::ConsumerRing): queued items, and why others are missing.
+//! The consuming end of a [`ConsumerRing`](crate::consumer_ring::ConsumerRing): takes the queued items out.
 
 use std::sync::Arc;
 
 use rtrb::chunks::ReadChunk;
 
-use crate::{Item, Loss};
+use crate::Item;
 
 /// Takes a consumer's items out of its ring.
 #[derive(Debug)]
 pub(crate) struct RingReader<T: Send + Sync> {
     items: ReadEnd<T>,
-    reasons: rtrb::Consumer<GapReason>,
 }
 
 /// The reading end of the storage that the overflow policy needs.
@@ -22,16 +21,9 @@ pub(crate) enum ReadEnd<T: Send + Sync> {
     Latest(triple_buffer::Output<Option<Arc<Item<T>>>>),
 }
 
-/// The reason why blocks are missing directly before the item whose first sequence number is `before`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct GapReason {
-    pub(crate) before: u64,
-    pub(crate) reason: Loss,
-}
-
 impl<T: Send + Sync> RingReader<T> {
-    pub(crate) fn new(items: ReadEnd<T>, reasons: rtrb::Consumer<GapReason>) -> Self {
-        Self { items, reasons }
+    pub(crate) fn new(items: ReadEnd<T>) -> Self {
+        Self { items }
     }
 
     /// Returns whether no item is queued now.
@@ -69,16 +61,6 @@ impl<T: Send + Sync> RingReader<T> {
             count_unbroken(next, front.iter().chain(back))
         };
         ring.read_chunk(unbroken).ok().filter(|chunk| !chunk.is_empty())
-    }
-
-    /// Returns why blocks are missing directly before the item whose first number is `first`, if the producing end
-    /// refused them.
-    pub(crate) fn reason(&mut self, first: u64) -> Option<Loss> {
-        let mut reason = None;
-        while self.reasons.peek().is_ok_and(|gap| gap.before <= first) {
-            reason = self.reasons.pop().ok().filter(|gap| gap.before == first).map(|gap| gap.reason);
-        }
-        reason
     }
 }
 

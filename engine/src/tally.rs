@@ -1,11 +1,13 @@
 //! The account of one consumer: counts that its producing and its consuming thread write, and any thread reads.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use atomic_waker::AtomicWaker;
 use crossbeam_utils::CachePadded;
 
+use crate::gap_reasons::GapReasons;
 use crate::{EndReason, Gap, Head, Histogram, Loss, LossCounts, Precision};
 
 /// Longest lag or gap that the histograms distinguish, in blocks: over two hours of 10 ms each.
@@ -13,8 +15,8 @@ const MAX_ITEMS: u64 = 1 << 20;
 /// Longest latency that the histogram distinguishes: 67 s.
 const MAX_MICROS: u64 = 1 << 26;
 
-/// Counts that only the producing thread writes.
-#[derive(Debug, Default)]
+/// Counts that only the producing thread writes, and two rarely used parts that fill up the same cache lines.
+#[derive(Debug)]
 struct ProducerCounts {
     accepted: AtomicU64,
     overflow: AtomicU64,
@@ -26,6 +28,11 @@ struct ProducerCounts {
     first: AtomicU64,
     burst: AtomicU64,
     attached: AtomicBool,
+    /// Whether the consumer was closed or dropped. The producer reads this at every flush and then offers it no more
+    /// items. Written once, so that it takes these cache lines from the producer once.
+    dismissed: AtomicBool,
+    gap_reasons: GapReasons,
+    head: Head,
 }
 
 /// Counts that only the consuming thread writes, and the flag that it reads for each item. They are close together, so
@@ -39,22 +46,25 @@ struct ConsumerCounts {
     passed: AtomicU64,
     lag_items: Histogram,
     queue_micros: Histogram,
-    /// Whether the consumer was closed. A copy of `Signals::dismissed` on a cache line that the consumer uses anyway.
+    /// Whether `lag_items` is filled.
+    has_lags: bool,
+    /// Whether the consumer was closed. A copy of `ProducerCounts::dismissed` on a cache line that the consumer uses anyway.
     close: AtomicBool,
-    gap_items: Histogram,
 }
 
 /// The flags that wake the consumer and end it. Apart from the counts, so that the producer's read of `armed` does not fetch
-/// a cache line that the consumer keeps writing.
-#[derive(Debug, Default)]
+/// a cache line that the consumer keeps writing. The producer reads none of them while no consumer waits.
+#[derive(Debug)]
 struct Signals {
     armed: AtomicBool,
     waker: AtomicWaker,
-    /// Whether the consumer was closed or dropped. The producer then offers it no more items.
-    dismissed: AtomicBool,
+    /// Whether a consumer of the fan-out has ever armed.
+    has_waiters: Arc<AtomicBool>,
     end: AtomicU8,
     final_next: AtomicU64,
     tail: AtomicU8,
+    /// Gaps are rare, and here is room for their lengths.
+    gap_items: Histogram,
 }
 
 /// The account of one consumer: blocks offered, received and lost, and its lag. Reading it delays no thread.
@@ -66,7 +76,6 @@ pub struct Tally {
     producer: CachePadded<ProducerCounts>,
     consumer: CachePadded<ConsumerCounts>,
     signals: CachePadded<Signals>,
-    head: Head,
 }
 
 /// A [`Tally`] at one moment.
@@ -91,21 +100,41 @@ pub struct Snapshot {
 }
 
 impl Tally {
-    pub(crate) fn new(head: Head) -> Self {
+    pub(crate) fn new(head: Head, has_waiters: Arc<AtomicBool>, has_lags: bool) -> Self {
         Self {
-            producer: CachePadded::default(),
+            producer: CachePadded::new(ProducerCounts {
+                accepted: AtomicU64::new(0),
+                overflow: AtomicU64::new(0),
+                conflated: AtomicU64::new(0),
+                source: AtomicU64::new(0),
+                history: AtomicU64::new(0),
+                refused_to: AtomicU64::new(0),
+                first: AtomicU64::new(0),
+                burst: AtomicU64::new(0),
+                attached: AtomicBool::new(false),
+                dismissed: AtomicBool::new(false),
+                gap_reasons: GapReasons::default(),
+                head,
+            }),
             consumer: CachePadded::new(ConsumerCounts {
                 delivered: AtomicU64::new(0),
                 skipped: AtomicU64::new(0),
                 late: AtomicU64::new(0),
                 passed: AtomicU64::new(0),
                 lag_items: Histogram::new(MAX_ITEMS, Precision::TwoDigits),
-                queue_micros: Histogram::new(MAX_MICROS, Precision::TwoDigits),
+                queue_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
+                has_lags,
                 close: AtomicBool::new(false),
+            }),
+            signals: CachePadded::new(Signals {
+                armed: AtomicBool::new(false),
+                waker: AtomicWaker::new(),
+                has_waiters,
+                end: AtomicU8::new(0),
+                final_next: AtomicU64::new(0),
+                tail: AtomicU8::new(0),
                 gap_items: Histogram::new(MAX_ITEMS, Precision::OneDigit),
             }),
-            signals: CachePadded::default(),
-            head,
         }
     }
 
@@ -148,20 +177,24 @@ impl Tally {
     /// counts with the lag at which it was taken: ten blocks in one item at the head count with 9 to 0. A lost one counts
     /// with the lag at the moment when it was due, so that a stall shows in full although no item was taken meanwhile.
     /// Lost blocks are counted with the next item, or with the end. Blocks that the history no longer had were never due.
+    ///
+    /// It stays empty without [`SubscribeOptions::lag_histogram`](crate::SubscribeOptions::lag_histogram).
     #[must_use]
     pub fn lag_items(&self) -> &Histogram {
         &self.consumer.lag_items
     }
 
-    /// Returns the histogram of the lengths of gaps, in blocks, for each gap that the consumer has seen.
+    /// Returns the histogram of the lengths of gaps, in blocks, for each gap that the consumer has seen; with one digit.
     #[must_use]
     pub fn gap_items(&self) -> &Histogram {
-        &self.consumer.gap_items
+        &self.signals.gap_items
     }
 
     /// Returns the histogram of stage `queue`: from the dispatcher to the consumer, in microseconds, one value for each
-    /// delivered item. An item made from several blocks counts once, with the wait of its first block, the longest. Its
-    /// other blocks were dispatched later and waited less, and the item does not say how long.
+    /// delivered item. It has one digit, to be small: each value is right to a sixteenth.
+    ///
+    /// An item made from several blocks counts once, with the wait of its first block, the longest. Its other blocks were
+    /// dispatched later and waited less, and the item does not say how long.
     #[must_use]
     pub fn queue_micros(&self) -> &Histogram {
         &self.consumer.queue_micros
@@ -176,7 +209,7 @@ impl Tally {
     /// Ends the consumer from any thread: it receives [`EndReason::Closed`] next, even if items are queued.
     pub fn close(&self) {
         self.consumer.close.store(true, Ordering::Release);
-        self.signals.dismissed.store(true, Ordering::Release);
+        self.producer.dismissed.store(true, Ordering::Release);
         self.signals.waker.wake();
     }
 
@@ -197,7 +230,7 @@ impl Tally {
     fn live_next(&self) -> u64 {
         match self.end_reason() {
             Some(_) => self.signals.final_next.load(Ordering::Acquire),
-            None => self.head.next(),
+            None => self.producer.head.next(),
         }
     }
 }
@@ -260,10 +293,9 @@ impl Tally {
         self.signals.waker.wake();
     }
 
-    /// Returns whether the consumer was closed or dropped. The producer reads this for every consumer at every flush, so it is
-    /// not on a cache line that the consumer keeps writing.
+    /// Returns whether the consumer was closed or dropped.
     pub(crate) fn is_dismissed(&self) -> bool {
-        self.signals.dismissed.load(Ordering::Relaxed)
+        self.producer.dismissed.load(Ordering::Relaxed)
     }
 
     /// Wakes the consumer if it waits. The caller must have issued a sequentially consistent fence since its last push.
@@ -301,27 +333,34 @@ impl Tally {
     /// Records the lag of each block of a delivered item: `lag` of the last one, and one more for each before it.
     #[inline]
     pub(crate) fn lagged(&self, lag: u64, preceding: u32) {
-        if preceding == 0 {
-            self.consumer.lag_items.record(lag);
-        } else {
+        if preceding > 0 {
             self.lagged_each(lag..=lag + u64::from(preceding));
+        } else if self.consumer.has_lags {
+            self.consumer.lag_items.record(lag);
         }
     }
 
     /// Records one delivered block at each of these lags.
     #[inline]
     pub(crate) fn lagged_each(&self, lags: RangeInclusive<u64>) {
-        self.consumer.lag_items.record_each(lags);
+        if self.consumer.has_lags {
+            self.consumer.lag_items.record_each(lags);
+        }
     }
 
     /// Records a gap, and the lag of each block in it. The cost does not grow with the gap.
     pub(crate) fn missed(&self, gap: Gap) {
-        self.consumer.gap_items.record(gap.blocks);
+        self.signals.gap_items.record(gap.blocks);
         // Blocks that the history no longer had are at the start.
         let at_start = gap.from == self.producer.first.load(Ordering::Acquire);
         let never_due = if at_start { self.producer.history.load(Ordering::Acquire) } else { 0 };
         // The first missing block was due when the consumer was one behind, the second when it was two behind, and so on.
-        self.consumer.lag_items.record_each(1..=gap.blocks.saturating_sub(never_due));
+        self.lagged_each(1..=gap.blocks.saturating_sub(never_due));
+    }
+
+    /// Returns the queue of gap reasons, which both ends use.
+    pub(crate) fn gap_reasons(&self) -> &GapReasons {
+        &self.producer.gap_reasons
     }
 
     /// Returns one past the last block that did not fit into the ring.
@@ -353,13 +392,17 @@ impl Tally {
 
     /// Ends the counts because the consumer was dropped.
     pub(crate) fn leave(&self) {
-        self.ended(EndReason::Left, self.head.next(), Loss::Overflow);
-        self.signals.dismissed.store(true, Ordering::Release);
+        self.ended(EndReason::Left, self.producer.head.next(), Loss::Overflow);
+        self.producer.dismissed.store(true, Ordering::Release);
     }
 
     /// Announces that the consumer is about to wait. The consumer must look at its ring once more before it does.
     pub(crate) fn arm(&self, waker: &std::task::Waker) {
         self.signals.waker.register(waker);
+        // Only read from the second time on, so that consumers do not fight for its cache line.
+        if !self.signals.has_waiters.load(Ordering::Relaxed) {
+            self.signals.has_waiters.store(true, Ordering::Relaxed);
+        }
         self.signals.armed.store(true, Ordering::Relaxed);
         std::sync::atomic::fence(Ordering::SeqCst);
     }
@@ -371,4 +414,18 @@ impl Tally {
 
 fn grow(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Release);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_fits_into_its_cache_lines() {
+        let line = align_of::<CachePadded<u8>>();
+        assert!(size_of::<ProducerCounts>() <= 128, "{}", size_of::<ProducerCounts>());
+        assert!(size_of::<ConsumerCounts>() <= 128, "{}", size_of::<ConsumerCounts>());
+        assert!(size_of::<Signals>() <= 128, "{}", size_of::<Signals>());
+        assert!(size_of::<Tally>() <= 3 * line.max(128), "{}", size_of::<Tally>());
+    }
 }

@@ -436,7 +436,7 @@ impl Driver {
                 assert_eq!(there.count(), self.fan_out.consumers());
             }
             Action::Subscribe { overflow, buffer, start } => {
-                let options = SubscribeOptions { overflow, buffer, start };
+                let options = SubscribeOptions { overflow, buffer, start, ..SubscribeOptions::default() };
                 let consumer = self.hub.subscribe(options).expect("the fan-out is there");
                 let last = consumer.tally().snapshot();
                 self.seen.push(ConsumerModel {
@@ -586,7 +586,7 @@ proptest! {
 }
 
 fn subscribe(hub: &Hub<u64>, overflow: Overflow, buffer: usize) -> Consumer<u64> {
-    hub.subscribe(SubscribeOptions { overflow, buffer, start: Start::Live }).unwrap()
+    hub.subscribe(SubscribeOptions { overflow, buffer, ..SubscribeOptions::default() }).unwrap()
 }
 
 fn send(fan_out: &mut FanOut<u64>, items: u64) {
@@ -634,7 +634,12 @@ fn skip_to_live_goes_to_the_newest_with_one_gap() {
 fn skip_to_live_keeps_deliberate_lag_and_no_more() {
     let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 100, ..FanOutOptions::default() });
     send(&mut fan_out, 100);
-    let options = SubscribeOptions { overflow: Overflow::SkipToLive, buffer: 10, start: Start::Back(50) };
+    let options = SubscribeOptions {
+        overflow: Overflow::SkipToLive,
+        buffer: 10,
+        start: Start::Back(50),
+        ..SubscribeOptions::default()
+    };
     let mut consumer = hub.subscribe(options).unwrap();
     send(&mut fan_out, 10);
     assert_eq!(consumer.tally().snapshot().burst_items, 50);
@@ -703,6 +708,30 @@ fn a_run_ends_at_a_gap() {
     fan_out.finish(EndReason::Finished);
     let end = End { reason: EndReason::Finished, gap: None };
     assert_eq!(consumer.try_recv_run(now, 1).err(), Some(RecvError::Ended(end)));
+}
+
+/// Without the histogram of the lag, all else is counted as with it.
+#[test]
+fn a_consumer_counts_its_lag_unless_it_is_told_not_to() {
+    let (mut fan_out, hub) = grouped(10, 0);
+    let [mut with, mut without] = [true, false]
+        .map(|lag_histogram| hub.subscribe(SubscribeOptions { lag_histogram, ..SubscribeOptions::default() }).unwrap());
+    send_items(&mut fan_out, [1, 10, 10]);
+    fan_out.advance_to(30);
+    send_items(&mut fan_out, [1, 1]);
+    let take = |consumer: &mut Consumer<u64>| {
+        let first = drain_one(consumer);
+        let items = consumer.try_recv_run(Timestamp::default(), 10).unwrap().items();
+        (first, items, drain(consumer))
+    };
+    assert_eq!(take(&mut with), take(&mut without));
+    assert_eq!(with.tally().snapshot(), without.tally().snapshot());
+    let lengths = |tally: &Tally| {
+        [tally.queue_micros(), tally.gap_items(), tally.lag_items()].map(|each| each.to_hdrhistogram().len())
+    };
+    assert_eq!(lengths(with.tally()), [5, 1, 32]);
+    assert_eq!(lengths(without.tally()), [5, 1, 0]);
+    assert_eq!(without.tally().lag_items().max(), 0);
 }
 
 /// The items of a run count as delivered. Dropped unread, they do not come again.
@@ -838,8 +867,14 @@ fn a_start_inside_an_item_is_at_its_first_block() {
     for (start, first) in starts {
         let (mut fan_out, hub) = grouped(10, 25);
         send_items(&mut fan_out, [10; 4]);
-        let mut consumer =
-            hub.subscribe(SubscribeOptions { overflow: Overflow::Disconnect, buffer: 1, start }).unwrap();
+        let mut consumer = hub
+            .subscribe(SubscribeOptions {
+                overflow: Overflow::Disconnect,
+                buffer: 1,
+                start,
+                ..SubscribeOptions::default()
+            })
+            .unwrap();
         fan_out.consumers();
         let account = consumer.tally().snapshot();
         assert_eq!((account.first_sequence, account.burst_items), (first, 40 - first), "{start:?}");
@@ -917,7 +952,14 @@ fn a_history_of_short_items_ends_no_consumer() {
     for overflow in [Overflow::Disconnect, Overflow::Block] {
         let (mut fan_out, hub) = FanOut::new(FanOutOptions { group: 10, history: 100, live: false, head: None });
         send_items(&mut fan_out, (0..100).map(|_| 1));
-        let mut consumer = hub.subscribe(SubscribeOptions { overflow, buffer: 10, start: Start::Back(100) }).unwrap();
+        let mut consumer = hub
+            .subscribe(SubscribeOptions {
+                overflow,
+                buffer: 10,
+                start: Start::Back(100),
+                ..SubscribeOptions::default()
+            })
+            .unwrap();
         fan_out.consumers();
         send_items(&mut fan_out, [10]);
         let account = consumer.tally().snapshot();
@@ -1099,7 +1141,8 @@ fn an_item_is_counted_before_it_can_be_taken() {
     const ITEMS: u64 = 100_000;
     for (overflow, batch) in [(Overflow::Block, 1), (Overflow::Block, 2), (Overflow::Latest, 1)] {
         let (mut fan_out, hub) = FanOut::new(FanOutOptions { live: false, ..FanOutOptions::default() });
-        let mut consumer = hub.subscribe(SubscribeOptions { overflow, buffer: 8, start: Start::Live }).unwrap();
+        let mut consumer =
+            hub.subscribe(SubscribeOptions { overflow, buffer: 8, ..SubscribeOptions::default() }).unwrap();
         let producer = thread::spawn(move || {
             while fan_out.next_sequence() < ITEMS {
                 while !fan_out.has_room(batch) {

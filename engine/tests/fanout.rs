@@ -20,7 +20,7 @@ use ends::ends;
 const HAND_OVERS: u64 = 100_000;
 
 fn options(overflow: Overflow, buffer: usize) -> SubscribeOptions {
-    SubscribeOptions { overflow, buffer, start: Start::Live }
+    SubscribeOptions { overflow, buffer, ..SubscribeOptions::default() }
 }
 
 fn subscribe<T: Send + Sync>(hub: &Hub<T>, overflow: Overflow, buffer: usize) -> Consumer<T> {
@@ -331,7 +331,14 @@ fn a_ring_holds_history_and_buffer() {
     for (start, past) in [(Start::Live, 0), (Start::Back(3), 3), (Start::Back(100), 20), (Start::From(0), 20)] {
         let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 20, ..FanOutOptions::default() });
         (0..50).for_each(|_| send(&mut fan_out));
-        let consumer = hub.subscribe(SubscribeOptions { overflow: Overflow::DropNewest, buffer: 5, start }).unwrap();
+        let consumer = hub
+            .subscribe(SubscribeOptions {
+                overflow: Overflow::DropNewest,
+                buffer: 5,
+                start,
+                ..SubscribeOptions::default()
+            })
+            .unwrap();
         fan_out.consumers();
         assert_eq!(consumer.tally().snapshot().queued, past);
         (0..50).for_each(|_| send(&mut fan_out));
@@ -350,8 +357,14 @@ fn a_consumer_that_subscribes_within_a_batch_starts_after_it() {
     push(&mut fan_out);
     push(&mut fan_out);
     let mut live = subscribe(&hub, Overflow::Block, 1);
-    let mut back =
-        hub.subscribe(SubscribeOptions { overflow: Overflow::Block, buffer: 1, start: Start::Back(2) }).unwrap();
+    let mut back = hub
+        .subscribe(SubscribeOptions {
+            overflow: Overflow::Block,
+            buffer: 1,
+            start: Start::Back(2),
+            ..SubscribeOptions::default()
+        })
+        .unwrap();
     assert!(fan_out.has_room(1));
     push(&mut fan_out);
     fan_out.flush();
@@ -384,9 +397,12 @@ fn joining_and_leaving_does_not_disturb_the_flow() {
                 let hub = hub.clone();
                 thread::spawn(move || {
                     let mut visits = 0;
-                    while let Ok(mut guest) =
-                        hub.subscribe(SubscribeOptions { overflow, buffer: 2, start: Start::Back(visits % 8) })
-                    {
+                    while let Ok(mut guest) = hub.subscribe(SubscribeOptions {
+                        overflow,
+                        buffer: 2,
+                        start: Start::Back(visits % 8),
+                        ..SubscribeOptions::default()
+                    }) {
                         for _ in 0..visits % 5 {
                             if guest.recv().is_err() {
                                 break;

@@ -84,7 +84,7 @@ const BLOCK: Duration = Duration::from_millis(10);
 const SECOND: Duration = Duration::from_secs(1);
 
 fn options(overflow: Overflow, buffer: usize, start: Start) -> SubscribeOptions {
-    SubscribeOptions { overflow, buffer, start }
+    SubscribeOptions { overflow, buffer, start, ..SubscribeOptions::default() }
 }
 
 /// Receives everything up to the end. A gap fails the test.

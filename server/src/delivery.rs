@@ -9,13 +9,17 @@
 //!
 //! This folder knows no HTTP route, and no consumer other than listeners.
 
+pub mod attention;
 pub mod client_messages;
 pub mod heard;
 pub mod histograms;
+mod input;
 mod lag;
+mod lag_run;
 pub mod listener;
 pub mod listeners;
 pub mod mailbox;
+mod output;
 mod row;
 pub mod session;
 mod shard;

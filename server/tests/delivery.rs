@@ -481,22 +481,21 @@ fn client_frame(kind: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn messages_in_the_segment_of_the_handshake_are_answered_in_their_order() {
+fn messages_in_the_segment_of_the_handshake_are_answered() {
     let server = Server::start(&["--source", "tone:440"]);
-    let handshake = format!("GET /stream?{ROOMY} HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n");
-    let messages = [
-        client_frame(0x89, b"first"),
-        client_frame(0x81, br#"{"clock":7}"#),
-        client_frame(0x89, b"second"),
-        client_frame(0x88, &1000_u16.to_be_bytes()),
-    ];
-    let stream = send(&server, [handshake.as_bytes(), &messages.concat()].concat());
+    let handshake = format!("GET /stream?name=one&{ROOMY} HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n");
+    let messages = [client_frame(0x89, b"first"), client_frame(0x81, br#"{"clock":7}"#), client_frame(0x89, b"second")];
+    let mut stream = send(&server, [handshake.as_bytes(), &messages.concat()].concat());
+    server.row_when("one", |row| count(row, "delivered") > 0);
+    stream.write_all(&client_frame(0x88, &1000_u16.to_be_bytes())).unwrap();
     let response = Response::parse(&read_to_end(&stream));
     assert_eq!(response.status, 101);
-    let frames = websocket_frames(&response.body);
-    let [hello, first, clock, second, close] = &frames[..] else { panic!("{frames:?}") };
+    let mut frames = websocket_frames(&response.body);
+    frames.retain(|(kind, _)| *kind != 0x82);
+    // Of pings that come together, the last one is answered (RFC 6455, section 5.5.3).
+    let [hello, clock, second, close] = &frames[..] else { panic!("{frames:?}") };
     assert!(hello.1.starts_with(b"{\"hello\":"), "{frames:?}");
-    assert_eq!([first, second], [&(0x8A, b"first".to_vec()), &(0x8A, b"second".to_vec())]);
+    assert_eq!(*second, (0x8A, b"second".to_vec()));
     assert!(clock.0 == 0x81 && clock.1.starts_with(b"{\"clock\":{\"asked\":7"), "{frames:?}");
     assert_eq!(*close, (0x88, 1000_u16.to_be_bytes().to_vec()));
     eventually("an empty table", || server.rows().is_empty().then_some(()));

@@ -8,6 +8,6 @@ mod websocket;
 
 pub(crate) use api::{ApiClient, Disconnected};
 pub(crate) use block::Block;
-pub(crate) use http::{Exchange, TIMEOUT, connect, get};
+pub(crate) use http::{TIMEOUT, connect, refused};
 pub(crate) use url::{Address, Url};
 pub(crate) use websocket::{Message, WebSocket};

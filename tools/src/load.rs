@@ -7,11 +7,13 @@
 
 mod account;
 pub(crate) mod args;
+mod body;
 mod clocks;
 mod comparison;
 mod cpu;
 mod gate;
 mod handle;
+mod head;
 mod limits;
 mod listener;
 mod log;
@@ -50,17 +52,20 @@ use crate::status_line::StatusLine;
 
 /// Runs the command.
 pub(crate) async fn load(args: LoadArgs) -> ExitCode {
-    let possible = limits::make_room(args.listeners, args.churn).and_then(|()| match args.pid {
+    let possible = limits::make_room(args.listeners, args.churn).and_then(|raised| match args.pid {
         Some(pid) if cpu::seconds(&pid.to_string()).is_none() => {
             Err(format!("--pid {pid}: there is no such process, or its CPU time cannot be read (leave it out)"))
         }
-        _ => Ok(()),
+        _ => Ok(raised),
     });
-    if let Err(why) = possible {
-        complain(&why);
-        return ExitCode::from(USAGE);
-    }
-    match LocalSet::new().run_until(run(&args)).await {
+    let raised = match possible {
+        Ok(raised) => raised,
+        Err(why) => {
+            complain(&why);
+            return ExitCode::from(USAGE);
+        }
+    };
+    match LocalSet::new().run_until(run(&args, raised)).await {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             complain(&failure.to_string());
@@ -69,7 +74,7 @@ pub(crate) async fn load(args: LoadArgs) -> ExitCode {
     }
 }
 
-async fn run(args: &LoadArgs) -> Result<u8, Failure> {
+async fn run(args: &LoadArgs, raised: Option<[u64; 2]>) -> Result<u8, Failure> {
     let mut signals = Signals::watch().map_err(Failure::Signals)?;
     // Connected once before: a server that is not there need not be tried a thousand times, and its name is looked up
     // once.
@@ -89,6 +94,9 @@ async fn run(args: &LoadArgs) -> Result<u8, Failure> {
         None => ", which is not an aircheck server: bytes, first bytes and stalls are measured",
     };
     status.log(&format!("loading {}{what}", args.url));
+    if let Some([old, new]) = raised {
+        status.log(&format!("raised the limit of open files from {old} to {new}"));
+    }
     let server_process = args.pid.map(|pid| pid.to_string());
     let server_cpu = || server_process.as_deref().and_then(cpu::seconds);
     let (own_before, server_before) = (cpu::seconds("self"), server_cpu());

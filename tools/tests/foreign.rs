@@ -7,9 +7,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
 
+use ogg::writing::{PacketWriteEndInfo, PacketWriter};
 use serde_json::Value;
 
-/// Starts a server that lets `answer` write to every connection that asks for `/radio` or `/stream.json`, and answers
+/// Starts a server that lets `answer` write to every connection that asks for `/radio`, `/stream.json` or `/stream.opus`, and answers
 /// 404 to everything else.
 fn serve(answer: impl Fn(&mut TcpStream) + Send + Sync + Copy + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -24,7 +25,9 @@ fn serve(answer: impl Fn(&mut TcpStream) + Send + Sync + Copy + 'static) -> Sock
                 while !request.ends_with(b"\r\n\r\n") && tcp.read(&mut byte).unwrap_or(0) == 1 {
                     request.push(byte[0]);
                 }
-                if ["/radio", "/stream.json"].iter().any(|path| request.starts_with(format!("GET {path} ").as_bytes()))
+                if ["/radio", "/stream.json", "/stream.opus"]
+                    .iter()
+                    .any(|path| request.starts_with(format!("GET {path} ").as_bytes()))
                 {
                     answer(&mut tcp);
                 } else {
@@ -75,8 +78,11 @@ fn any_stream_of_bytes_is_measured() {
     assert!(healthy["bytes"].as_u64().is_some_and(|bytes| bytes > 5 * 100), "{object}");
     assert_eq!((&healthy["blocks"], &healthy["latency_seconds"]), (&Value::Null, &Value::Null));
     assert!(healthy["first_byte_seconds"]["p50"].as_f64().is_some(), "{object}");
+    let longest = &healthy["longest_pause_seconds"];
+    assert!(longest["p50"].as_f64().is_some_and(|seconds| (0.01..2.0).contains(&seconds)), "{object}");
     let (code, stdout, _) = load(&url, &flags);
     assert_eq!(code, 0, "{stdout}");
+    assert!(stdout.contains("the longest of each healthy listener: p50 "), "{stdout}");
     assert!(stdout.lines().last().is_some_and(|line| line.starts_with("ok: ")), "{stdout}");
 }
 
@@ -152,4 +158,37 @@ fn lines_of_json_are_checked_on_any_server() {
     let (code, stdout, stderr) = load(&format!("http://{address}/stream.json"), &["--listeners", "1"]);
     assert_eq!(code, 3, "{stdout}{stderr}");
     assert!(stdout.contains("lost 1 block in 1 gap; 1 stream contradicted itself"), "{stdout}");
+}
+
+/// Sends a stream of Ogg Opus with two packets of sound, which ends its body properly, and its last page if it says so.
+fn send_opus(tcp: &mut TcpStream, last: PacketWriteEndInfo) {
+    let mut pages = PacketWriter::new(Vec::new());
+    for (packet, end, position) in [
+        (b"OpusHead".to_vec(), PacketWriteEndInfo::EndPage, 0),
+        (b"OpusTags".to_vec(), PacketWriteEndInfo::EndPage, 0),
+        (vec![31 << 3; 100], PacketWriteEndInfo::EndPage, 960),
+        (vec![31 << 3; 100], last, 1920),
+    ] {
+        pages.write_packet(packet, 7, end, position).expect("memory");
+    }
+    let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for page in pages.into_inner().chunks(50) {
+        let _ = write!(tcp, "{:x}\r\n", page.len()).and_then(|()| tcp.write_all(page));
+        let _ = tcp.write_all(b"\r\n");
+        // Pieces of their own, which end within pages and chunks.
+        thread::sleep(EVERY);
+    }
+    let _ = tcp.write_all(b"0\r\n\r\n");
+}
+
+#[test]
+fn a_stream_of_ogg_must_end_with_its_last_page() {
+    let whole = serve(|tcp| send_opus(tcp, PacketWriteEndInfo::EndStream));
+    let (code, stdout, stderr) = load(&format!("http://{whole}/stream.opus"), &["--listeners", "2", "--ramp", "500/s"]);
+    assert_eq!(code, 0, "{stdout}{stderr}");
+    assert!(stdout.contains("; then the stream ended"), "{stdout}");
+    let cut = serve(|tcp| send_opus(tcp, PacketWriteEndInfo::EndPage));
+    let (code, stdout, stderr) = load(&format!("http://{cut}/stream.opus"), &["--listeners", "2", "--ramp", "500/s"]);
+    assert_eq!(code, 1, "{stdout}{stderr}");
+    assert!(stdout.contains("2 of 2 streams broke: the stream ended without the last page of Ogg"), "{stdout}");
 }

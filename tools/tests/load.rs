@@ -231,4 +231,10 @@ fn more_listeners_than_descriptors_is_wrong_usage_with_the_number_that_fits() {
     let said = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!(output.status.code(), Some(1), "so many fit, and no server is on that port: {said}");
     assert!(said.contains("cannot connect to 127.0.0.1:9"), "{said}");
+
+    let server = Server::start(&["--source", "tone:440"]);
+    let script = format!("ulimit -Sn 50; exec {program} load {} --listeners 60 --ramp 500/s --for 1s", server.url(""));
+    let output = Command::new("sh").args(["-c", &script]).output().expect("a shell");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(said.contains("raised the limit of open files from 50 to "), "{said}");
 }

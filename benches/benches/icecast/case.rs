@@ -13,16 +13,24 @@ const PAGES_MS: [u64; 3] = [10, 100, 500];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stream {
     Opus,
-    Pcm,
+    Wav,
 }
 
 impl Stream {
-    pub(crate) const ALL: [Self; 2] = [Self::Opus, Self::Pcm];
+    pub(crate) const ALL: [Self; 2] = [Self::Opus, Self::Wav];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Opus => "opus",
-            Self::Pcm => "pcm",
+            Self::Wav => "wav",
+        }
+    }
+
+    /// Returns the path of its samples or packets without a header of its own, as the origin serves them.
+    pub(crate) const fn origin_path(self) -> &'static str {
+        match self {
+            Self::Opus => "stream.opus",
+            Self::Wav => "stream.pcm",
         }
     }
 
@@ -34,7 +42,7 @@ impl Stream {
     pub(crate) const fn content_type(self) -> &'static str {
         match self {
             Self::Opus => "application/ogg",
-            Self::Pcm => "application/octet-stream",
+            Self::Wav => "application/octet-stream",
         }
     }
 }
@@ -83,9 +91,18 @@ impl Case {
         cases
     }
 
+    /// Returns how many pages a second the contender sends.
+    pub(crate) fn pages_per_second(&self) -> f64 {
+        self.listeners as f64 / self.page.as_secs_f64()
+    }
+
     pub(crate) fn name(&self) -> String {
-        let Self { stream, page, listeners, contender } = self;
-        format!("{}/{} ms/{listeners}/{}", stream.name(), page.as_millis(), contender.name())
+        format!("{}/{}", self.work(), self.contender.name())
+    }
+
+    /// Returns what all contenders of a group have to do.
+    pub(crate) fn work(&self) -> String {
+        format!("{}/{}ms/{}", self.stream.name(), self.page.as_millis(), self.listeners)
     }
 
     /// Returns whether another contender has the same work.
@@ -93,8 +110,8 @@ impl Case {
         (self.stream, self.page, self.listeners) == (other.stream, other.page, other.listeners)
     }
 
-    /// Returns where aircheck serves the stream in pieces of that length. An eighth of the buffer may be gathered; zero
-    /// sends each block, of 10 ms, at once.
+    /// Returns where aircheck serves the stream in pages of that length. Zero sends each block, of 10 ms, at once. At
+    /// most an eighth of the buffer may be gathered.
     pub(crate) fn path_and_query(&self) -> String {
         let (gather, buffer) = match self.page.as_millis() {
             10 => (0, "1s"),

@@ -23,11 +23,11 @@ enum Pages {
     /// Packets of short Ogg pages, which go into longer ones. Positions are in frames.
     Opus { packets: PacketReader<Unseekable>, writer: PacketWriter<'static, Vec<u8>>, frames: u64, begun_at: u64 },
     /// Samples, so many bytes a page.
-    Pcm { body: BufReader<TcpStream>, bytes: usize },
+    Samples { body: BufReader<TcpStream>, bytes: usize },
 }
 
 /// A connection. `PacketReader` asks for a reader that can seek, which it does only to find its way out of garbage.
-struct Unseekable(BufReader<TcpStream>);
+pub(crate) struct Unseekable(pub(crate) BufReader<TcpStream>);
 
 impl Read for Unseekable {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -45,8 +45,11 @@ impl Feed {
     /// Connects to the aircheck at `origin`.
     pub(crate) fn open(origin: SocketAddr, stream: Stream, page: Duration) -> io::Result<Self> {
         let mut connection = TcpStream::connect(origin)?;
-        // HTTP/1.0 has no chunks. Each block comes at once: the pages are made here.
-        write!(connection, "GET /stream.{}?gather=0ms HTTP/1.0\r\nHost: {origin}\r\n\r\n", stream.name())?;
+        // HTTP/1.0 has no chunks. The packets are those of aircheck's own pages of that length; samples come at once and
+        // become pages here.
+        let gather = if stream == Stream::Opus && page.as_millis() > 10 { page.as_millis() } else { 0 };
+        let path = stream.origin_path();
+        write!(connection, "GET /{path}?gather={gather}ms&buffer=4s HTTP/1.0\r\nHost: {origin}\r\n\r\n")?;
         let mut body = BufReader::new(connection);
         read_head(&mut body, " 200 ")?;
         let frames = u64::from(RATE_HZ) * page.as_millis() as u64 / 1000;
@@ -57,7 +60,7 @@ impl Feed {
                 frames,
                 begun_at: 0,
             },
-            Stream::Pcm => Pages::Pcm { body, bytes: frames as usize * FRAME_BYTES },
+            Stream::Wav => Pages::Samples { body, bytes: frames as usize * FRAME_BYTES },
         };
         Ok(Self { stream, pages })
     }
@@ -69,7 +72,8 @@ impl Feed {
                 let packet = packets.read_packet_expected().map_err(io::Error::other)?;
                 let (position, serial) = (packet.absgp_page(), packet.stream_serial());
                 let is_header = packet.data.starts_with(b"Opus");
-                let is_full = !is_header && position >= *begun_at + *frames;
+                // The packets of a page of the origin have the position at its end, and stay together.
+                let is_full = !is_header && packet.last_in_page() && position >= *begun_at + *frames;
                 let end =
                     if is_header || is_full { PacketWriteEndInfo::EndPage } else { PacketWriteEndInfo::NormalPacket };
                 writer.write_packet(packet.data, serial, end, position)?;
@@ -78,7 +82,7 @@ impl Feed {
                     return Ok(mem::take(writer.inner_mut()));
                 }
             },
-            Pages::Pcm { body, bytes } => {
+            Pages::Samples { body, bytes } => {
                 let mut page = vec![0; *bytes];
                 body.read_exact(&mut page)?;
                 Ok(page)
@@ -107,7 +111,7 @@ impl Feed {
 }
 
 /// Reads the head of an HTTP response, whose first line must contain `status`.
-fn read_head(from: &mut BufReader<TcpStream>, status: &str) -> io::Result<()> {
+pub(crate) fn read_head(from: &mut BufReader<TcpStream>, status: &str) -> io::Result<()> {
     let (mut first, mut line) = (String::new(), String::new());
     from.read_line(&mut first)?;
     while from.read_line(&mut line)? > 2 {

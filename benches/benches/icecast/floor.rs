@@ -32,7 +32,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(1);
 pub(crate) fn run(order: &str) -> Result<()> {
     let words: Vec<&str> = order.split(' ').collect();
     let [stream, millis, origin] = words[..] else { return Err(format!("no order for the floor: {order}").into()) };
-    let stream = Stream::named(stream).ok_or("the floor knows opus and pcm")?;
+    let stream = Stream::named(stream).ok_or("the floor knows opus and wav")?;
     let page = Duration::from_millis(millis.parse()?);
     let mut feed = Feed::open(origin.parse()?, stream, page)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;

@@ -1,31 +1,33 @@
 //! aircheck beside Icecast and beside the floor: the same sound in pages of the same length to as many listeners, on the
-//! same machine, in one run.
+//! same machine, in turns within one run.
 //!
-//! One aircheck, the *origin*, encodes a looping WAV to Ogg Opus at 96 kbit/s, or serves it as PCM. The contenders:
-//! - *Icecast*, which the bench feeds with the origin's packets in Ogg pages of exactly 10, 100 or 500 ms (of PCM, with
-//!   pieces of that length), and which passes each page on;
-//! - *aircheck*, which plays the same WAV itself and sends each listener what came in that time in one piece
-//!   (`?gather=`); within a piece, its Ogg pages are as short as its blocks;
+//! One aircheck, the *origin*, encodes a looping WAV to Ogg Opus at 96 kbit/s, or serves its samples. The contenders:
+//! - *Icecast*, which the bench feeds with the origin's packets in Ogg pages of exactly 10, 100 or 500 ms (of WAV, with
+//!   samples of that length), and which passes each page on;
+//! - *aircheck*, which plays the same WAV itself, in pages of that length (`?gather=`, zero for each block of 10 ms);
 //! - the *floor*: a bare loop of non-blocking `send` of the pages that Icecast gets to as many sockets. It has no queues,
 //!   accounts or late listeners: no server that writes to each socket can be cheaper.
 //!
-//! Longer pages are fewer system calls, so only rows of the same page length can be compared. `aircheckctl load` listens
-//! to one contender after the other, so that each has the machine to itself, and counts first bytes and stalls. Each row
-//! has a server of its own, because the memory that an allocator keeps from one set of listeners serves the next.
+//! Longer pages are fewer system calls, so only rows of the same page length can be compared. `aircheckctl load` is the
+//! listeners, 200 to 1000 of whom come in a second, of one contender after the other, so that each has the machine to itself.
+//! Each run has a server of its own, because the memory that an allocator keeps from one set of listeners serves the
+//! next. There are three repetitions, each of which begins with another contender; rows have their medians.
 //!
 //! Processor time is that of the server's threads (`/proc/PID/task/*/schedstat`) over the window alone, when all
-//! listeners have come; of the floor, that of the sending thread. The same with one listener is the server's own share,
-//! which for aircheck is capturing, encoding and metering. Memory is `RssAnon` of the server beyond that with one
+//! listeners have come; of the floor, that of the sending thread. *Own CPU* is that with one listener: capturing, encoding
+//! and metering. All other columns are of what comes beyond it, which is delivery. Memory is `RssAnon` beyond that with one
 //! listener. The processor time of the load tool is shown and is in no other figure; neither is that of the origin and of
 //! the feed, which run for Icecast and the floor.
 //!
-//! Icecast starts a listener with a burst of the last 64 KiB: its first bytes come at once and are seconds old for Opus.
-//! aircheck starts at the live head. Icecast tells neither a listener's delay nor its losses.
+//! One more listener, the *ear*, hears how old the sound is: see `ear.rs`. Icecast's burst on connect is switched off,
+//! because it starts listeners with sound that is seconds old. Icecast tells neither a listener's delay nor its losses.
 //!
 //! `make bench-icecast` builds the programs, passes their paths in `AIRCHECK_PROGRAM` and `AIRCHECKCTL_PROGRAM`, and runs
-//! this. `-- "opus/500 ms"` measures only those cases, `-- --quick` takes 20 listeners for three seconds.
+//! this. `-- opus/500` measures only those cases; `-- --quick opus/100` takes a minute, for one repetition with 1000
+//! listeners.
 
 mod case;
+mod ear;
 mod feed;
 mod floor;
 mod load;
@@ -36,22 +38,24 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aircheck_benches::{Arguments, Steal, WAV_RATE_HZ, write_wav};
+use aircheck_benches::{Arguments, Steal, write_wav};
 
 use case::{Case, Contender};
+use ear::{Ear, LOOP_SECONDS, mark_time, sound};
 use feed::Feed;
-use load::measure;
+use load::{Listened, measure};
 use result::Results;
 use server::Server;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Numbers of listeners.
-const LISTENERS: [usize; 3] = [100, 300, 1000];
-const QUICK_LISTENERS: usize = 20;
+const LISTENERS: [usize; 3] = [100, 1000, 5000];
+const QUICK_LISTENERS: usize = 1000;
+const REPETITIONS: usize = 3;
 /// The time over which processor time is counted.
 const WINDOW: Duration = Duration::from_secs(10);
-const QUICK_WINDOW: Duration = Duration::from_secs(3);
+const QUICK_WINDOW: Duration = Duration::from_secs(5);
 
 fn main() -> Result<()> {
     if let Some(order) = std::env::var_os(floor::ORDER) {
@@ -64,27 +68,39 @@ fn main() -> Result<()> {
     };
     let (aircheck, ctl) = (PathBuf::from(aircheck), PathBuf::from(ctl));
     let arguments = Arguments::read();
-    let (window, listeners) =
-        if arguments.is_quick() { (QUICK_WINDOW, &[QUICK_LISTENERS][..]) } else { (WINDOW, &LISTENERS[..]) };
+    let (window, listeners, repetitions) = if arguments.is_quick() {
+        (QUICK_WINDOW, &[QUICK_LISTENERS][..], 1)
+    } else {
+        (WINDOW, &LISTENERS[..], REPETITIONS)
+    };
     let cases = arguments.choose(Case::all(listeners), Case::name);
     if cases.is_empty() {
         return Ok(());
     }
     let (directory, steal) = (tempfile::tempdir()?, Steal::now());
     let wav = directory.path().join("chirps.wav");
-    write_wav(&wav, 2, 4, chirps)?;
+    write_wav(&wav, 2, LOOP_SECONDS, sound)?;
     let origin = Server::aircheck(&aircheck, &wav)?;
+    let origin_mark = mark_time(origin.address())?;
+    let programs = Programs {
+        aircheck: &aircheck,
+        ctl: &ctl,
+        wav: &wav,
+        directory: directory.path(),
+        origin: &origin,
+        origin_mark,
+    };
     let mut results = Results::default();
-    for case in cases {
-        eprintln!("{}", case.name());
-        let programs = Programs { aircheck: &aircheck, wav: &wav, directory: directory.path(), origin: &origin };
-        let listened = programs.start(&case).and_then(|(server, url)| {
-            let name = case.contender.name();
-            measure(&ctl, &server, &url, case.listeners, window).map_err(|error| format!("{name}: {error}").into())
-        });
-        match listened {
-            Ok(listened) => results.add(case, listened),
-            Err(error) => eprintln!("left out: {error}"),
+    for group in cases.chunk_by(Case::is_like) {
+        for repetition in 0..repetitions {
+            for turn in 0..group.len() {
+                let case = group[(repetition + turn) % group.len()];
+                eprintln!("{}, {} of {repetitions}", case.name(), repetition + 1);
+                match programs.run(&case, window) {
+                    Ok(listened) => results.add(case, listened),
+                    Err(error) => eprintln!("left out: {}: {error}", case.contender.name()),
+                }
+            }
         }
     }
     print!("{results}");
@@ -92,43 +108,39 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// All that starting a contender takes.
+/// All that a run takes.
 struct Programs<'a> {
     aircheck: &'a Path,
+    ctl: &'a Path,
     wav: &'a Path,
     /// For Icecast's configuration and logs.
     directory: &'a Path,
     origin: &'a Server,
+    /// When the origin captured a mark, in Unix seconds.
+    origin_mark: f64,
 }
 
 impl Programs<'_> {
-    /// Starts a contender. Returns it with the URL of its stream.
-    fn start(&self, case: &Case) -> Result<(Server, String)> {
+    fn run(&self, case: &Case, window: Duration) -> Result<Listened> {
+        let (server, path, mark) = self.start(case)?;
+        let ear = Ear::open(server.address(), &format!("/{path}"), case.stream)?;
+        measure(self.ctl, &server, &ear, &server.url(&path), mark, case.listeners, window)
+    }
+
+    /// Starts a contender. Returns it with the path of its stream, and when a mark of its sound was captured.
+    fn start(&self, case: &Case) -> Result<(Server, String, f64)> {
         Ok(match case.contender {
-            Contender::Floor => {
-                let floor = Server::floor(case, self.origin)?;
-                let url = floor.url("floor");
-                (floor, url)
-            }
+            Contender::Floor => (Server::floor(case, self.origin)?, "floor".to_owned(), self.origin_mark),
             Contender::Icecast => {
                 let icecast = Server::icecast(self.directory)?;
-                let feed = Feed::open(self.origin.address(), case.stream, case.page)?;
-                feed.pass_to_icecast(icecast.address())?;
-                let url = icecast.url("live");
-                (icecast, url)
+                Feed::open(self.origin.address(), case.stream, case.page)?.pass_to_icecast(icecast.address())?;
+                (icecast, "live".to_owned(), self.origin_mark)
             }
             Contender::Aircheck => {
                 let own = Server::aircheck(self.aircheck, self.wav)?;
-                let url = own.url(&case.path_and_query());
-                (own, url)
+                let mark = mark_time(own.address())?;
+                (own, case.path_and_query(), mark)
             }
         })
     }
-}
-
-/// Chirps in stereo, which a codec has to work for.
-fn chirps(frame: u32, channel: u16) -> f64 {
-    let t = f64::from(frame) / f64::from(WAV_RATE_HZ);
-    let hz = if channel == 0 { 440.0 } else { 660.0 };
-    0.25 * (std::f64::consts::TAU * t * (hz + 300.0 * t)).sin()
 }

@@ -1,126 +1,124 @@
-//! The table: each row beside those of the floor and of Icecast with the same work, and the winner.
+//! The table: each contender beside the floor and Icecast with the same work, by the medians of all repetitions.
 
 use std::fmt;
 
 use aircheck_benches::{Table, Target, number};
 
-use crate::case::{Case, Contender, Stream};
-use crate::load::Listened;
+use crate::case::{Case, Contender};
+use crate::load::{Listened, Lost};
 
-/// Processor time for a listener of Opus among 1000, as a multiple of Icecast's.
-const CPU_TARGET: Target = Target::AtMost(0.7);
-/// Memory for such a listener, as a multiple of Icecast's.
-const MEMORY_TARGET: Target = Target::AtMost(1.0);
-/// Processor time for one listener of many, as a multiple of that for one of few.
-const GROWTH_TARGET: Target = Target::AtMost(1.2);
-/// The number of listeners that the targets are for.
-const MANY: usize = 1000;
+/// Processor time of delivery, as a multiple of Icecast's, by the milliseconds of a page.
+const CPU_TARGETS: [(u128, Target); 3] =
+    [(10, Target::AtMost(1.1)), (100, Target::AtMost(1.2)), (500, Target::AtMost(1.3))];
+/// KiB for a listener.
+const MEMORY_TARGET: Target = Target::AtMost(4.0);
 
-/// All rows so far.
+/// All runs so far, those of a case together.
 #[derive(Default)]
-pub(crate) struct Results(Vec<(Case, Listened)>);
+pub(crate) struct Results(Vec<(Case, Vec<Listened>)>);
 
 impl Results {
     pub(crate) fn add(&mut self, case: Case, listened: Listened) {
-        self.0.push((case, listened));
+        match self.0.iter_mut().find(|(other, _)| other.name() == case.name()) {
+            Some((_, runs)) => runs.push(listened),
+            None => self.0.push((case, vec![listened])),
+        }
     }
 
-    /// Returns the figures of another contender with the same work.
-    fn of(&self, contender: Contender, case: &Case) -> Option<&Listened> {
-        let is_it = |other: &&(Case, Listened)| other.0.contender == contender && other.0.is_like(case);
-        self.0.iter().find(is_it).map(|(_, listened)| listened)
+    /// Returns the runs of another contender with the same work.
+    fn of(&self, contender: Contender, case: &Case) -> Option<&[Listened]> {
+        let is_it = |(other, _): &&(Case, Vec<Listened>)| other.contender == contender && other.is_like(case);
+        self.0.iter().find(is_it).filter(|_| contender != case.contender).map(|(_, runs)| &runs[..])
     }
 
-    fn row(&self, case: &Case, seen: &Listened) -> [String; 17] {
-        let to = |contender: Contender, of: fn(&Listened) -> f64| {
-            let base = self.of(contender, case).filter(|_| contender != case.contender)?;
-            Some(of(seen) / of(base))
+    fn row(&self, case: &Case, runs: &[Listened]) -> [String; 16] {
+        let cpu = |run: &Listened| run.delivery_cpu;
+        let to = |contender: Contender| Some(median(runs, cpu) / median(self.of(contender, case)?, cpu));
+        let is_aircheck = case.contender == Contender::Aircheck;
+        let to_icecast = to(Contender::Icecast).filter(|_| is_aircheck);
+        let verdict = |ratio: f64| {
+            let target = CPU_TARGETS.iter().find(|(millis, _)| *millis == case.page.as_millis());
+            target.map_or_else(String::new, |(_, target)| target.verdict(ratio))
         };
-        let (cpu, kib) = (|seen: &Listened| seen.server_cpu, |seen: &Listened| seen.kib_per_listener);
-        let beside_icecast = |of: fn(&Listened) -> f64, target: Target| {
-            let ratio = to(Contender::Icecast, of).filter(|_| case.contender == Contender::Aircheck);
-            let winner = ratio.map(|ratio| if ratio < 1.0 { "aircheck" } else { "Icecast" });
-            let is_judged = case.stream == Stream::Opus && case.listeners == MANY;
-            [
-                number(ratio, 2),
-                winner.unwrap_or_default().to_owned(),
-                ratio.filter(|_| is_judged).map(|ratio| target.verdict(ratio)).unwrap_or_default(),
-            ]
-        };
-        let [cpu_ratio, cpu_winner, cpu_verdict] = beside_icecast(cpu, CPU_TARGET);
-        let [kib_ratio, kib_winner, kib_verdict] = beside_icecast(kib, MEMORY_TARGET);
-        let millis = |seconds: f64| format!("{:.0}", 1000.0 * seconds);
+        let kib = median(runs, |run| run.kib_per_listener);
+        let micros_per_page = |share: f64| format!("{:.2}", 1e6 * share / case.pages_per_second());
         let percent = |share: f64| format!("{:.1}", 100.0 * share);
+        let millis = |seconds: f64| format!("{:.1}", 1000.0 * seconds);
+        let age = |index: usize| {
+            let age = median(runs, |run| run.ages.map_or(f64::NAN, |ages| ages[index]));
+            number(Some(1000.0 * age).filter(|age| age.is_finite()), 0)
+        };
         [
-            format!("{}, {} ms, {}", case.stream.name(), case.page.as_millis(), case.listeners),
+            case.work(),
             case.contender.name().to_owned(),
-            format!("{:.2}", 3600.0 * seen.server_cpu / case.listeners as f64),
-            format!("{}, {}", percent(seen.server_cpu), percent(seen.server_cpu_with_one)),
-            number(to(Contender::Floor, cpu), 1),
-            cpu_ratio,
-            cpu_winner,
-            cpu_verdict,
-            format!("{:.1}", seen.kib_per_listener),
-            kib_ratio,
-            kib_winner,
-            kib_verdict,
-            format!("{:.1}", 1000.0 * seen.first_byte_p50),
-            millis(seen.first_byte_max),
-            seen.worst_stall.map_or_else(|| "none".to_owned(), millis),
-            percent(seen.load_cpu),
-            seen.lost.clone(),
+            format!("{} / {}", micros_per_page(lowest(runs, cpu)), micros_per_page(median(runs, cpu))),
+            format!("{:.3}", 3600.0 * median(runs, cpu) / case.listeners as f64),
+            percent(median(runs, cpu)),
+            percent(median(runs, |run| run.own_cpu)),
+            number(to(Contender::Floor), 2),
+            number(to_icecast, 2),
+            to_icecast.map(verdict).unwrap_or_default(),
+            format!("{kib:.1}"),
+            if is_aircheck { MEMORY_TARGET.verdict(kib) } else { String::new() },
+            format!(
+                "{}, {}",
+                millis(median(runs, |run| run.first_byte_p50)),
+                millis(median(runs, |run| run.first_byte_p99))
+            ),
+            millis(median(runs, |run| run.longest_pause)),
+            format!("{}, {}", age(0), age(1)),
+            percent(median(runs, |run| run.load_cpu)),
+            lost(runs),
         ]
     }
+}
 
-    /// Returns a line for each contender whose cost for a listener is known among few and among many.
-    fn growths(&self) -> Vec<String> {
-        let of_many = self.0.iter().filter(|(case, _)| case.listeners == MANY);
-        let growth = |(case, many): &(Case, Listened)| {
-            let is_few = |(other, _): &&(Case, Listened)| {
-                other.listeners < MANY
-                    && other.contender == case.contender
-                    && other.is_like(&Case { listeners: other.listeners, ..*case })
-            };
-            let (few, of_few) = self.0.iter().find(is_few)?;
-            let ratio = (many.server_cpu / MANY as f64) / (of_few.server_cpu / few.listeners as f64);
-            Some(format!(
-                "{}, {} ms, {}: one of {MANY} costs {ratio:.2} x one of {}: {}",
-                case.stream.name(),
-                case.page.as_millis(),
-                case.contender.name(),
-                few.listeners,
-                GROWTH_TARGET.verdict(ratio)
-            ))
-        };
-        of_many.filter_map(growth).collect()
-    }
+fn lost(runs: &[Listened]) -> String {
+    let sum = |count: fn(&Lost) -> Option<u64>| runs.iter().map(|run| count(&run.lost)).sum::<Option<u64>>();
+    let blocks = sum(|lost| if let Lost::Blocks(blocks) = lost { Some(*blocks) } else { None });
+    let pages = sum(|lost| if let Lost::Pages(pages) = lost { Some(*pages) } else { None });
+    let lost = match (blocks, pages) {
+        (Some(blocks), _) => format!("{blocks} blocks"),
+        (_, Some(pages)) => format!("{pages} pages"),
+        _ => "not known".to_owned(),
+    };
+    let missing: u64 = runs.iter().map(|run| run.missing).sum();
+    if missing > 0 { format!("{lost}; {missing} had no stream") } else { lost }
+}
+
+fn lowest(runs: &[Listened], of: impl Fn(&Listened) -> f64) -> f64 {
+    runs.iter().map(of).fold(f64::NAN, f64::min)
+}
+
+fn median(runs: &[Listened], of: impl Fn(&Listened) -> f64) -> f64 {
+    let mut values: Vec<f64> = runs.iter().map(of).collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 impl fmt::Display for Results {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new([
-            "stream, page, listeners",
+            "stream/page/listeners",
             "contender",
+            "CPU us a page, min / median",
             "CPU s / listener-hour",
-            "CPU %, with one",
+            "CPU %",
+            "own CPU %",
             "/ floor",
             "/ icecast",
-            "winner",
             "target",
             "KiB / listener",
-            "/ icecast",
-            "winner",
             "target",
-            "first byte p50 ms",
-            "max",
-            "worst stall ms",
+            "first byte p50, p99 ms",
+            "longest pause ms",
+            "age p50, max ms",
             "load CPU %",
             "lost",
         ]);
-        for (case, seen) in &self.0 {
-            table.row(self.row(case, seen));
+        for (case, runs) in &self.0 {
+            table.row(self.row(case, runs));
         }
-        writeln!(f, "{table}")?;
-        self.growths().iter().try_for_each(|growth| writeln!(f, "{growth}"))
+        write!(f, "{table}")
     }
 }

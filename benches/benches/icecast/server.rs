@@ -34,7 +34,7 @@ impl Server {
         let mut command = Command::new(program);
         command.args(["--source", &source, "--loop", "--listen", "127.0.0.1:0"]);
         // All listeners come from this machine.
-        command.args(["--max-listeners", "1100", "--max-connections-per-address", "2200"]);
+        command.args(["--max-listeners", "6000", "--max-connections-per-address", "12000"]);
         Self::announced(&mut command, None)
     }
 
@@ -57,7 +57,8 @@ impl Server {
         Ok(server)
     }
 
-    /// Starts an Icecast with its own defaults but for the number of clients.
+    /// Starts an Icecast with its own defaults but for the number of clients, and without a burst: it would start its
+    /// listeners with sound that is seconds old.
     pub(crate) fn icecast(directory: &Path) -> Result<Self> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let logs = directory.join("icecast");
@@ -67,7 +68,8 @@ impl Server {
         fs::write(
             &config,
             format!(
-                "<icecast><limits><clients>1200</clients><sources>4</sources></limits>\
+                "<icecast><limits><clients>6000</clients><sources>4</sources>\
+                 <burst-on-connect>0</burst-on-connect><burst-size>0</burst-size></limits>\
                  <authentication><source-password>source</source-password><admin-password>admin</admin-password>\
                  </authentication><hostname>localhost</hostname>\
                  <listen-socket><port>{port}</port><bind-address>127.0.0.1</bind-address></listen-socket>\

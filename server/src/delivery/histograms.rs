@@ -24,7 +24,7 @@ pub struct MountHistograms {
 /// The histograms of the listeners of one rendition.
 #[derive(Debug)]
 pub struct RenditionHistograms {
-    /// The lag of its listener at each block that was due, without the requested part.
+    /// The lag of its listeners at each block that was due, without the requested part.
     pub lag_micros: SharedHistogram,
     /// Blocks missing in a row.
     pub gap_blocks: SharedHistogram,
@@ -35,9 +35,9 @@ pub struct RenditionHistograms {
 /// The histograms of latencies by stage, in microseconds, over all listeners.
 #[derive(Debug)]
 pub struct StageHistograms {
-    /// From the dispatch of a block to the listener's connection.
+    /// From the dispatch of a packet's first block to the listener's connection; once for packets that are written together.
     pub queue_micros: SharedHistogram,
-    /// From there until the listener's machine has acknowledged it.
+    /// From there until the listener's machine has acknowledged it: at most one value for each look at a connection.
     pub socket_micros: SharedHistogram,
     /// From the capture of a block until a player reports that it is heard.
     pub ear_micros: SharedHistogram,

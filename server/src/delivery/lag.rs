@@ -36,6 +36,11 @@ impl Lags {
         Self { live_from: first + burst, counted: first, burst, max_lag: (0, now), next: (first, now) }
     }
 
+    /// Returns the rest of the requested lag.
+    pub(crate) fn burst(&self) -> u64 {
+        self.burst
+    }
+
     /// Returns the requested part of the present lag `lag`.
     pub(crate) fn burst_of(&mut self, lag: u64, now: Timestamp) -> u64 {
         self.max_lag.0 = self.max_lag.0.max(lag);

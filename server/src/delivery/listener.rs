@@ -1,29 +1,33 @@
 //! One listener, from when it joins until it leaves: its settings, its account, its lag and its end.
 
 use std::net::SocketAddr;
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aircheck_api::{EventKind, EventListener, LeaveReason, Rendition};
-use aircheck_engine::{EndReason, Histogram, Overflow, Precision, Snapshot, Tally, Timestamp};
+use aircheck_engine::{EndReason, Histogram, Overflow, Precision, Run, Snapshot, Tally, Timestamp};
 
+use crate::delivery::attention::Attention;
 use crate::delivery::histograms::{MAX_MICROS, RenditionHistograms, micros};
 use crate::delivery::lag::Lags;
+use crate::delivery::lag_run::{LagRun, PacketLags};
 use crate::delivery::mailbox::Mailbox;
 use crate::delivery::socket::in_flight::InFlight;
 use crate::delivery::socket::tcp_info;
 use crate::delivery::standing::{Decision, Limits, Standing};
 use crate::mount::Mount;
-use crate::rendition::packet::Wire;
+use crate::rendition::packet::{Packet, Wire};
 use crate::rendition::packet_log::PacketLog;
 
 /// A listener's own lags are recorded up to this many blocks: eleven minutes of 10 ms, in 5 KB.
 const MAX_LAG_BLOCKS: u64 = 1 << 16;
 /// The kernel is asked about a connection once in so many bytes, besides the looks of the watch and of requests.
 const LOOK_BYTES: u64 = 8192;
+/// And after so much time.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// From this rate on, the kernel is asked at each packet. What it says about the receive window of a listener that gets
 /// samples as they are is understood if each change of it is seen; in compressed sound, the window shows next to nothing.
 const DENSE_BYTES_PER_SECOND: u64 = 50_000;
@@ -46,10 +50,13 @@ pub struct Listener {
     /// Of the shard that writes to its connection.
     mailbox: Arc<Mailbox>,
     look_bytes: u64,
+    /// When the kernel was last asked about its connection.
+    looked_at: AtomicU64,
     /// Whether its connection is to be closed without the stream's end, because it does not read.
     must_hang_up: AtomicBool,
     /// Whether something waits for it, in its ring or below, so that it is looked at more often.
     has_backlog: AtomicBool,
+    attention: Arc<Attention>,
     /// Whether it has fallen behind and not caught up since.
     is_behind: AtomicBool,
     /// Whether it was ended for being further behind than its limit.
@@ -73,9 +80,9 @@ pub(super) struct Downstream {
     socket: Option<RawFd>,
     /// Known once the fan-out has admitted the listener.
     lags: Option<Lags>,
-    /// When the socket was asked last, and how many blocks were between ring and program then.
-    looked_at: Timestamp,
-    /// How many bytes had been written then.
+    /// The lags of the last packets, as far as they are not recorded yet.
+    lag_run: LagRun,
+    /// How many bytes had been written when the kernel was asked last, and how many blocks were between ring and program.
     looked_at_byte: u64,
     backlog: u64,
 }
@@ -111,7 +118,7 @@ pub struct JoinRequest {
 
 impl Listener {
     /// Makes a listener that connects now.
-    pub(super) fn new(id: u64, request: JoinRequest) -> Self {
+    pub(super) fn new(id: u64, request: JoinRequest, attention: Arc<Attention>) -> Self {
         let look_bytes = if request.bytes_per_second < DENSE_BYTES_PER_SECOND { LOOK_BYTES } else { 1 };
         let JoinRequest {
             name, mount, rendition, histograms, overflow, limits, tally, remote, wire, log, mailbox, ..
@@ -128,15 +135,17 @@ impl Listener {
             remote,
             mailbox,
             look_bytes,
+            looked_at: AtomicU64::new(0),
             must_hang_up: AtomicBool::new(false),
             has_backlog: AtomicBool::new(false),
+            attention,
             is_behind: AtomicBool::new(false),
             is_too_late: AtomicBool::new(false),
             downstream: Mutex::new(Downstream {
                 in_flight: InFlight::new(log, wire),
                 socket: None,
                 lags: None,
-                looked_at: Timestamp::default(),
+                lag_run: LagRun::default(),
                 looked_at_byte: 0,
                 backlog: 0,
             }),
@@ -224,12 +233,6 @@ impl Listener {
         self.mount.events().publish(Some(listener), kind);
     }
 
-    /// Returns whether only queued packets and the end of its stream are left.
-    #[must_use]
-    pub fn is_ending(&self) -> bool {
-        self.tally.is_closing() || self.tally.end_reason().is_some()
-    }
-
     /// Returns whether its stream is over, although it may not have read the end yet.
     #[must_use]
     pub fn has_ended(&self) -> bool {
@@ -262,6 +265,7 @@ impl Listener {
     /// Ends its stream: it gets the end next, whatever is queued.
     pub fn close(&self) {
         self.tally.close();
+        self.attention.ask(self.id);
         self.mailbox.look_at(self.id);
     }
 
@@ -283,15 +287,37 @@ impl Listener {
         self.close();
     }
 
-    /// Returns whether something waits for it, so that it should be looked at soon again.
+    /// Returns whether it is to be looked at often: something waits for it, it has fallen behind, or it is to end.
     #[must_use]
-    pub fn has_backlog(&self) -> bool {
-        self.has_backlog.load(Ordering::Relaxed)
+    pub fn needs_attention(&self) -> bool {
+        self.has_backlog.load(Ordering::Relaxed) || self.is_behind() || self.has_ended()
     }
 
-    /// Notes that its connection takes no more bytes at the moment.
-    pub(super) fn note_full_socket(&self) {
-        self.has_backlog.store(true, Ordering::Relaxed);
+    /// Returns whether it gets samples as they are. Several packets of those in one write would open the receive window of
+    /// its machine as far as nothing else does, and that would look like unread sound ever after.
+    pub(super) fn is_dense(&self) -> bool {
+        self.look_bytes == 1
+    }
+
+    /// Returns whether the kernel was asked about its connection a moment ago.
+    #[must_use]
+    pub fn is_fresh(&self, now: Timestamp) -> bool {
+        now.since(Timestamp::from_nanos(self.looked_at.load(Ordering::Relaxed))) < LOOK_INTERVAL
+    }
+
+    /// Returns its lag without the requested part, in blocks, with what was below its ring at the last look.
+    pub(super) fn recent_lag(&self) -> u64 {
+        let snapshot = self.tally.snapshot();
+        let downstream = self.downstream();
+        let burst = downstream.lags.as_ref().map_or(0, Lags::burst);
+        (snapshot.lag_items + downstream.backlog).saturating_sub(burst)
+    }
+
+    /// Notes whether something waits for it, in its ring or below.
+    pub(super) fn note_backlog(&self, has_backlog: bool) {
+        if !self.has_backlog.swap(has_backlog, Ordering::Relaxed) && has_backlog {
+            self.attention.ask(self.id);
+        }
     }
 
     /// Takes over its connection, on which other responses took `written` bytes before.
@@ -329,29 +355,39 @@ impl Listener {
         }
     }
 
-    /// Records that packets were taken from its ring. `numbers` begins with the blocks lost before them, `ring_lag` is how
-    /// many blocks the last one was behind the live head, and `queued` is the time since the dispatch of the first.
-    pub(super) fn record_taken(
-        &self,
-        downstream: &mut Downstream,
-        numbers: Range<u64>,
-        ring_lag: u64,
-        queued: Duration,
-        now: Timestamp,
-    ) {
-        self.histograms.stages.queue_micros.record(micros(queued));
-        if downstream.in_flight.written() >= downstream.looked_at_byte + self.look_bytes {
+    /// Records that packets were taken from its ring. Returns the number that it had reached before them: of the first of
+    /// them, or of the first block that is lost before it.
+    pub(super) fn record_taken(&self, downstream: &mut Downstream, run: &Run<'_, Packet>, now: Timestamp) -> u64 {
+        let first = run.iter().next().map(|item| item.stamp).unwrap_or_default();
+        let start = run.gap.map_or(first.first(), |gap| gap.from);
+        let end = run.iter().last().map_or(start, |item| item.stamp.next());
+        let (numbers, ring_lag) = (start..end, run.lag_items);
+        for item in run.iter() {
+            self.histograms.stages.queue_micros.record(micros(now.since(item.stamp.dispatched_at)));
+        }
+        // Here the kernel's side of the connection is in the processor's cache, so that the question costs least.
+        if downstream.in_flight.written() >= downstream.looked_at_byte + self.look_bytes || !self.is_fresh(now) {
             self.follow(downstream, now);
             // The gap before the packets is on its way, too.
             downstream.backlog = numbers.start - downstream.in_flight.reached(numbers.start).read;
+            if downstream.backlog > 0 {
+                self.note_backlog(true);
+            }
         }
         self.begin_lags(downstream, now);
         if let Some(lags) = &mut downstream.lags {
             // What was below the ring at the last look is taken to be there still.
             let read = numbers.start.saturating_sub(downstream.backlog);
             let lag = ring_lag + numbers.start - read;
-            lags.record_taken(numbers, lag, read, now, |lags, times| self.record_lags(lags, times));
+            let mut of_packet = PacketLags::default();
+            lags.record_taken(numbers, lag, read, now, |lags, times| {
+                if !of_packet.push(lags.clone(), times) {
+                    self.record_lags(lags, times);
+                }
+            });
+            downstream.lag_run.add(of_packet, |lags, times| self.record_lags(lags, times));
         }
+        start
     }
 
     /// Records the report of the listener's player that a block was heard `latency` after its capture. Only one task at a time
@@ -384,10 +420,10 @@ impl Listener {
     /// Asks the kernel where the bytes in flight are now.
     fn follow(&self, downstream: &mut Downstream, now: Timestamp) {
         self.begin_lags(downstream, now);
-        if downstream.looked_at == now {
+        if self.looked_at.swap(now.as_nanos(), Ordering::Relaxed) == now.as_nanos() {
             return;
         }
-        (downstream.looked_at, downstream.looked_at_byte) = (now, downstream.in_flight.written());
+        downstream.looked_at_byte = downstream.in_flight.written();
         let Some(info) = downstream.socket.and_then(tcp_info::state) else { return };
         if let Some(span) = downstream.in_flight.advance(&info, now) {
             self.socket_micros.record(micros(span));
@@ -406,12 +442,14 @@ impl Listener {
     /// Returns its account. A block counts as delivered once all of it is written.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let written = self.downstream().in_flight.written_blocks();
-        with_delivered(self.tally.snapshot(), written)
+        let mut downstream = self.downstream();
+        self.settle_lags(&mut downstream);
+        with_delivered(self.tally.snapshot(), downstream.in_flight.written_blocks())
     }
 
     fn look(&self, downstream: &mut Downstream, now: Timestamp) -> Standing {
         self.follow(downstream, now);
+        self.settle_lags(downstream);
         let Downstream { in_flight, lags, backlog, .. } = downstream;
         let written = in_flight.written_blocks();
         let snapshot = self.tally.snapshot();
@@ -421,7 +459,7 @@ impl Listener {
         let lag = snapshot.lag_items + socket + unread;
         let burst = lags.as_mut().map_or(0, |lags| lags.burst_of(lag, now));
         *backlog = socket + unread;
-        self.has_backlog.store(*backlog > 0 || snapshot.queued > 0, Ordering::Relaxed);
+        self.note_backlog(*backlog > 0 || snapshot.queued > 0);
         Standing {
             snapshot: with_delivered(snapshot, written),
             undelivered: snapshot.lag_items,
@@ -437,14 +475,22 @@ impl Listener {
         }
     }
 
+    /// Records the lags that are counted in place.
+    fn settle_lags(&self, downstream: &mut Downstream) {
+        downstream.lag_run.settle(|lags, times| self.record_lags(lags, times));
+    }
+
     fn record_lags(&self, blocks: RangeInclusive<u64>, times: u64) {
         let format = self.mount.format();
-        let block_micros = |blocks| micros(format.span(format.position(blocks)));
+        let (frames, rate_hz) = (u64::from(format.block_frames()), u64::from(format.rate_hz()));
+        // Millions of blocks do not overflow; what does is beyond all bounds of the histogram anyway.
+        let block_micros = |blocks: u64| blocks.saturating_mul(frames * 1_000_000) / rate_hz;
         self.histograms.lag_micros.record_scaled(blocks.clone(), times, block_micros);
         if times == 1 {
             self.lag_blocks.record_each(blocks);
         } else {
-            self.lag_blocks.record_n(*blocks.start(), times);
+            // Only what one packet has is recorded several times, which is few blocks.
+            blocks.for_each(|blocks| self.lag_blocks.record_n(blocks, times));
         }
     }
 

@@ -1,17 +1,20 @@
 //! The list of listeners, and the totals over all of them, present and gone.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aircheck_api::{EventKind, LeaveReason, Rendition};
 use aircheck_engine::{Loss, Snapshot};
 
+use crate::delivery::attention::Attention;
 use crate::delivery::listener::{JoinRequest, Listener};
 
 /// The listeners that are present, and the totals over those that are gone.
 #[derive(Debug)]
 pub struct Listeners {
     max_listeners: usize,
+    attention: Arc<Attention>,
     state: Mutex<State>,
 }
 
@@ -67,7 +70,7 @@ impl Listeners {
     /// Makes an empty list that accepts at most `max_listeners` at a time.
     #[must_use]
     pub fn new(max_listeners: usize) -> Arc<Self> {
-        Arc::new(Self { max_listeners, state: Mutex::default() })
+        Arc::new(Self { max_listeners, attention: Arc::default(), state: Mutex::default() })
     }
 
     /// Returns whether the limit is reached.
@@ -88,9 +91,10 @@ impl Listeners {
         }
         state.next_id += 1;
         let id = state.next_id;
-        let listener = Arc::new(Listener::new(id, request));
+        let listener = Arc::new(Listener::new(id, request, Arc::clone(&self.attention)));
         state.present.insert(id, Arc::clone(&listener));
         drop(state);
+        self.attention.ask(id);
         listener.publish(EventKind::Joined);
         Ok(Registration { listener, listeners: Arc::clone(self) })
     }
@@ -101,10 +105,31 @@ impl Listeners {
         self.state().present.values().cloned().collect()
     }
 
-    /// Returns the present listeners for which `is_due` holds.
+    /// Returns the numbers of listeners that have asked for a look since the last call.
     #[must_use]
-    pub fn select(&self, is_due: impl Fn(&Listener) -> bool) -> Vec<Arc<Listener>> {
-        self.state().present.values().filter(|listener| is_due(listener)).cloned().collect()
+    pub fn take_attention(&self) -> Vec<u64> {
+        self.attention.take()
+    }
+
+    /// Returns the present listeners whose numbers `is_due` selects.
+    #[must_use]
+    pub fn select(&self, is_due: impl Fn(u64) -> bool) -> Vec<Arc<Listener>> {
+        self.state().present.iter().filter(|(id, _)| is_due(**id)).map(|(_, listener)| Arc::clone(listener)).collect()
+    }
+
+    /// Returns the listeners that are furthest behind of those that `is_wanted` selects, at most `most`, the furthest
+    /// first. That is by their last looks, so that it costs little for each listener.
+    #[must_use]
+    pub fn furthest_behind(&self, most: usize, is_wanted: impl Fn(&Listener) -> bool) -> Vec<Arc<Listener>> {
+        let state = self.state();
+        let wanted = state.present.values().filter(|listener| is_wanted(listener));
+        let mut lags: Vec<_> = wanted.map(|listener| (Reverse(listener.recent_lag()), listener.id())).collect();
+        if lags.len() > most {
+            lags.select_nth_unstable(most);
+            lags.truncate(most);
+        }
+        lags.sort_unstable();
+        lags.iter().filter_map(|(_, id)| state.present.get(id)).cloned().collect()
     }
 
     /// Returns whether a listener is present.

@@ -1,30 +1,28 @@
-//! A listener in its shard: takes packets out of its ring as its limit of lag permits, and writes them to its socket.
+//! A listener in its shard: takes packets out of its ring as its limit of lag permits, writes them to its socket, and takes
+//! what it sends.
 
-use std::collections::VecDeque;
-use std::io::{self, Read as _, Write as _};
-use std::ops::Range;
+use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
-use aircheck_api::{ClientText, Clock, LeaveReason, ServerText};
-use aircheck_engine::{Consumer, End, Gap, Item, RecvError, Timestamp};
-use bytes::Bytes;
+use aircheck_api::LeaveReason;
+use aircheck_engine::{Consumer, Gap, RecvError, Timestamp};
 use mio::net::TcpStream;
 use tokio::sync::watch;
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::delivery::client_messages::{ClientMessage, ClientMessages, close_answer, close_frame};
-use crate::delivery::heard::HeardReports;
+use crate::delivery::client_messages::close_frame;
+use crate::delivery::input::{Answer, Input};
 use crate::delivery::listener::Listener;
 use crate::delivery::listeners::Registration;
 use crate::delivery::mailbox::Assignment;
+use crate::delivery::output::{Output, framed};
 use crate::delivery::socket::options::SocketBuffer;
 use crate::delivery::standing::Decision;
-use crate::mount::throttle::Throttle;
 use crate::rendition::container::framing::{Framing, GapFill};
 use crate::rendition::doorbell::Doorbell;
 use crate::rendition::encoders::{Subscription, Tail};
-use crate::rendition::packet::{self, Packet, Wire, push_frame};
+use crate::rendition::packet::{self, Packet, Wire};
 use crate::rendition::packet_log::PacketLog;
 
 /// Bytes that are read from a socket at a time. Listeners send next to nothing.
@@ -32,8 +30,8 @@ pub(super) const READ_BYTES: usize = 4096;
 /// Packets that are taken from a ring at a time. Those that the socket then does not take are past the listener's limit
 /// of lag, so a listener whose socket was full gets one at a time.
 const MAX_RUN: usize = 64;
-/// With so many pieces to write, no more messages are read: a gap, the messages of a block, and answers.
-const MAX_QUEUE: usize = 16;
+/// With so many pieces to write, no more messages are read.
+const MAX_WAITING: usize = 16;
 
 /// The last bytes of a chunked response.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
@@ -78,58 +76,30 @@ pub struct Session {
     log: Arc<PacketLog>,
     doorbell: Arc<Doorbell>,
     registration: Registration,
-    stream: TcpStream,
-    wire: Wire,
     framing: Framing,
-    /// Pieces that are to be written before more is taken from the ring; empty unless the socket is full.
-    queue: VecDeque<Piece>,
-    /// How many bytes of the first piece are written.
-    offset: usize,
+    output: Output,
     input: Input,
-    /// Whether the socket takes no more bytes.
-    is_blocked: bool,
     /// Whether the socket was full since the ring was last empty.
     is_slow: bool,
     /// Whether the listener is held.
     is_held: bool,
     /// Whether the socket may have more input than was read.
     has_input: bool,
-    /// The end of the ring, once it is reached and not written yet.
-    ended: Option<End>,
-    /// Whether the last piece is in the queue.
+    /// Whether the last piece is on its way.
     is_over: bool,
     /// The end of the server waits until this is dropped.
     _open: watch::Receiver<bool>,
     assignment: Assignment,
 }
 
-/// Bytes to write.
-#[derive(Debug)]
-enum Piece {
-    /// A listener's own bytes, with which `blocks` blocks are complete.
-    Own { bytes: Bytes, blocks: u64 },
-    /// A packet as it is.
-    Shared(Arc<Item<Packet>>),
-    /// The same bytes in place of each of these lost blocks.
-    Silence { bytes: Bytes, numbers: Range<u64> },
-}
-
-/// What the listener sends.
-#[derive(Debug)]
-enum Input {
-    /// Something, though its response is the last of its connection, or nothing.
-    Http { has_more: bool },
-    /// The body of its request, or nothing. It is passed over, with all that follows it.
-    Body,
-    /// Messages.
-    WebSocket(Box<Messages>),
-}
-
-#[derive(Debug, Default)]
-struct Messages {
-    incoming: ClientMessages,
-    heard: HeardReports,
-    complaints: Throttle,
+/// What was taken from a ring.
+enum Taken {
+    /// Packets.
+    Some,
+    /// Nothing: the ring is empty, or the listener is held.
+    Nothing,
+    /// The end, after this gap.
+    End(Option<Gap>),
 }
 
 /// A listener that has joined, and the bytes with which its response begins.
@@ -171,37 +141,27 @@ impl Joined {
         let stream = TcpStream::from_std(stream);
         registration.listener().attach(stream.as_raw_fd(), written);
         if let Some(header) = framing.header() {
-            push_framed(&mut head, wire, packet::BINARY, &header);
+            head.extend(framed(wire, packet::BINARY, &header));
         }
-        let input = match wire {
-            Wire::WebSocket => Input::WebSocket(Box::default()),
-            Wire::Chunked | Wire::Plain if has_body => Input::Body,
-            Wire::Chunked | Wire::Plain => Input::Http { has_more: false },
-        };
         let mut session = Session {
             packets,
             tail,
             log,
             doorbell,
             registration,
-            stream,
-            wire,
             framing,
-            queue: VecDeque::new(),
-            offset: 0,
-            input,
-            is_blocked: false,
+            output: Output::new(stream, wire),
+            input: Input::new(wire, has_body),
             is_slow: false,
             is_held: false,
             has_input: false,
-            ended: None,
             is_over: false,
             _open: open,
             assignment,
         };
-        session.push_own(head.into());
+        session.push(head);
         if !read.is_empty() {
-            session.receive(read, Timestamp::now());
+            session.take_input(read, Timestamp::now());
         }
         session
     }
@@ -219,7 +179,7 @@ impl Session {
     }
 
     pub(super) fn stream(&mut self) -> &mut TcpStream {
-        &mut self.stream
+        self.output.stream()
     }
 
     pub(super) fn doorbell(&self) -> &Arc<Doorbell> {
@@ -228,27 +188,27 @@ impl Session {
 
     /// Returns whether new packets change nothing: the socket is full, or the listener is held.
     pub(super) fn is_waiting(&self) -> bool {
-        self.is_blocked || self.is_held
+        self.output.is_full() || self.is_held
     }
 
     /// Ends the listener, whose account is final then, and returns its connection.
     pub(super) fn into_stream(self) -> TcpStream {
         self.listener().detach();
-        self.stream
+        self.output.into_stream()
     }
 
     /// Takes what the poller says about the socket.
     pub(super) fn take_event(&mut self, is_readable: bool, is_writable: bool, scratch: &mut Scratch) -> Outcome {
         let now = Timestamp::now();
-        let was_blocked = self.is_blocked;
+        let was_full = self.output.is_full();
         if is_writable {
-            self.is_blocked = false;
+            self.output.set_writable();
         }
         if is_readable && self.read(now, scratch).is_err() {
             return Outcome::Gone;
         }
-        let has_reply = !self.queue.is_empty();
-        if !self.is_blocked && (was_blocked || has_reply) { self.visit(now, scratch) } else { self.outcome() }
+        let has_answer = self.output.waiting() > 0;
+        if was_full || has_answer { self.visit(now, scratch) } else { self.outcome() }
     }
 
     /// Looks again at a listener that is held, or has sent more than was read.
@@ -269,24 +229,24 @@ impl Session {
             return Outcome::Gone;
         }
         loop {
-            while !self.queue.is_empty() && !self.is_blocked {
-                if self.write_piece(now).is_err() {
+            if self.output.waiting() > 0 {
+                let flushed = self.output.flush(&mut self.registration.listener().downstream().in_flight, now);
+                if flushed.is_err() {
                     return Outcome::Gone;
                 }
             }
-            if self.is_blocked {
+            if self.output.is_full() {
+                self.is_slow = true;
+                self.listener().note_backlog(true);
                 return self.outcome();
             }
             if self.is_over {
                 return Outcome::Over;
             }
-            if let Some(end) = self.ended.take() {
-                self.push_end(end.gap);
-                continue;
-            }
             match self.send_next(now, scratch) {
-                Ok(true) => {}
-                Ok(false) => return self.outcome(),
+                Ok(Taken::Some) => {}
+                Ok(Taken::Nothing) => return self.outcome(),
+                Ok(Taken::End(gap)) => self.end(gap),
                 Err(_) => return Outcome::Gone,
             }
         }
@@ -296,238 +256,98 @@ impl Session {
         if self.is_held || self.has_input { Outcome::Check } else { Outcome::Idle }
     }
 
-    /// Takes packets from the ring and writes them, or the end. Returns whether there was one.
-    fn send_next(&mut self, now: Timestamp, scratch: &mut Scratch) -> io::Result<bool> {
-        let listener = self.registration.listener();
+    /// Takes packets from the ring and sends them.
+    fn send_next(&mut self, now: Timestamp, scratch: &mut Scratch) -> io::Result<Taken> {
+        let Self { packets, registration, framing, output, input, .. } = self;
+        let listener = registration.listener();
         match listener.decide(now) {
             Decision::Deliver => {}
-            Decision::SkipToLive => self.packets.skip_to_newest(),
+            Decision::SkipToLive => packets.skip_to_newest(),
             Decision::End => listener.end_as_too_late(),
             Decision::Hold => {
                 self.is_held = true;
-                listener.note_full_socket();
-                return Ok(false);
+                listener.note_backlog(true);
+                return Ok(Taken::Nothing);
             }
         }
-        let (wire, framing) = (self.wire, &mut self.framing);
-        let max_run = if self.is_slow { 1 } else { MAX_RUN };
-        let run = match self.packets.try_recv_run(now, max_run) {
+        let max_run = if self.is_slow || listener.is_dense() { 1 } else { MAX_RUN };
+        let run = match packets.try_recv_run(now, max_run) {
             Ok(run) => run,
             Err(RecvError::Empty) => {
                 self.is_slow = false;
-                return Ok(false);
+                return Ok(Taken::Nothing);
             }
-            Err(RecvError::Ended(end)) => {
-                self.ended = Some(end);
-                return Ok(true);
-            }
+            Err(RecvError::Ended(end)) => return Ok(Taken::End(end.gap)),
         };
-        let (items, lag, gap) = (run.items(), run.lag_items, run.gap);
-        let first = run.iter().next().map(|item| item.stamp).unwrap_or_default();
-        let mut start = gap.map_or(first.first(), |gap| gap.from);
-        let fill = gap.map_or(GapFill::Nothing, |gap| {
+        let mut fill = GapFill::Nothing;
+        if let Some(gap) = run.gap {
             listener.record_gap(gap.blocks);
-            framing.fill(gap)
-        });
-        if items > 1 && !self.is_slow {
-            scratch.gathered += items as u64 - 1;
+            fill = framing.fill(gap);
         }
+        scratch.gathered += run.items() as u64 - 1;
+        run.iter().for_each(|item| input.sent(item.stamp));
         let mut downstream = listener.downstream();
-        let end = run.iter().last().map_or(start, |item| item.stamp.next());
-        listener.record_taken(&mut downstream, start..end, lag, now.since(first.dispatched_at), now);
-        match fill {
-            GapFill::Nothing => {}
-            GapFill::Notice(notice) => {
-                let bytes = framed(wire, packet::TEXT, &notice);
-                downstream.in_flight.hand_other(start, bytes.len());
-                self.queue.push_back(Piece::Own { bytes, blocks: 0 });
-            }
-            GapFill::Silence(silence, numbers) => {
-                let bytes = framed(wire, packet::BINARY, &silence);
-                downstream.in_flight.hand_silence(&numbers, bytes.len());
-                start = numbers.end;
-                self.queue.push_back(Piece::Silence { bytes, numbers });
-            }
-        }
-        if let Input::WebSocket(messages) = &mut self.input {
-            run.iter().for_each(|item| messages.heard.sent(item.stamp));
-        }
-        if !self.queue.is_empty() {
-            // Behind other pieces, which come first.
-            for item in run.iter() {
-                let piece = if framing.is_renumbered() {
-                    let mut bytes = item.bytes(wire).to_vec();
-                    framing.renumber(item, wire, &mut bytes);
-                    framing.advance(item);
-                    Piece::Own { bytes: bytes.into(), blocks: item.stamp.blocks() }
-                } else {
-                    Piece::Shared(Arc::clone(item))
-                };
-                self.queue.push_back(piece);
-                downstream.in_flight.hand_packet(start..item.stamp.next(), item.stamp.blocks(), item);
-                start = item.stamp.next();
-            }
-            return Ok(true);
-        }
-        let bytes = if items == 1 && !framing.is_renumbered() {
-            run.iter().next().map_or(&[][..], |item| item.bytes(wire))
-        } else {
-            scratch.bytes.clear();
-            for item in run.iter() {
-                let begin = scratch.bytes.len();
-                scratch.bytes.extend_from_slice(item.bytes(wire));
-                framing.renumber(item, wire, &mut scratch.bytes[begin..]);
-                framing.advance(item);
-            }
-            &scratch.bytes
-        };
-        for item in run.iter() {
-            downstream.in_flight.hand_packet(start..item.stamp.next(), item.stamp.blocks(), item);
-            start = item.stamp.next();
-        }
-        let mut written = match (&self.stream).write(bytes) {
-            Ok(written) => written,
-            Err(error) if is_full(&error) => 0,
-            Err(error) => return Err(error),
-        };
-        downstream.in_flight.wrote(written, now);
-        if written == bytes.len() {
-            downstream.in_flight.wrote_blocks(run.iter().map(|item| item.stamp.blocks()).sum());
-            return Ok(true);
-        }
-        // The rest waits in the queue.
-        let mut begin = 0;
-        for item in run.iter() {
-            let length = item.bytes(wire).len();
-            if self.queue.is_empty() && written >= length {
-                written -= length;
-                downstream.in_flight.wrote_blocks(item.stamp.blocks());
-            } else {
-                let piece = if framing.is_renumbered() {
-                    let bytes = Bytes::copy_from_slice(&bytes[begin..begin + length]);
-                    Piece::Own { bytes, blocks: item.stamp.blocks() }
-                } else {
-                    Piece::Shared(Arc::clone(item))
-                };
-                if self.queue.is_empty() {
-                    self.offset = written;
-                }
-                self.queue.push_back(piece);
-            }
-            begin += length;
-        }
-        drop(downstream);
-        (self.is_blocked, self.is_slow) = (true, true);
-        listener.note_full_socket();
-        Ok(true)
+        let start = listener.record_taken(&mut downstream, &run, now);
+        let next = output.push_fill(&mut downstream.in_flight, start, fill);
+        output.send(&mut downstream.in_flight, framing, &run, next, &mut scratch.bytes, now)?;
+        Ok(Taken::Some)
     }
 
-    /// Queues the end of the stream.
-    fn push_end(&mut self, gap: Option<Gap>) {
-        let listener = Arc::clone(self.registration.listener());
+    /// Sends the end of the stream, after this gap.
+    fn end(&mut self, gap: Option<Gap>) {
+        let wire = self.output.wire();
+        let listener = self.registration.listener();
         if let Some(gap) = gap {
             listener.record_gap(gap.blocks);
-            match self.framing.fill(gap) {
-                GapFill::Nothing => {}
-                GapFill::Notice(notice) => self.push_own(framed(self.wire, packet::TEXT, &notice)),
-                GapFill::Silence(silence, numbers) => {
-                    let bytes = framed(self.wire, packet::BINARY, &silence);
-                    listener.downstream().in_flight.hand_silence(&numbers, bytes.len());
-                    self.queue.push_back(Piece::Silence { bytes, numbers });
-                }
-            }
+            let fill = self.framing.fill(gap);
+            self.output.push_fill(&mut listener.downstream().in_flight, gap.from, fill);
         }
-        self.is_over = true;
         let mut last = Vec::new();
         let tail = self.tail.get().and_then(Option::as_ref);
         if let Some(end) = self.framing.end(tail) {
-            push_framed(&mut last, self.wire, packet::BINARY, &end);
+            last.extend(framed(wire, packet::BINARY, &end));
         }
-        match (self.wire, &self.input) {
-            (Wire::Chunked, input) => {
+        match wire {
+            Wire::Chunked => {
                 last.extend_from_slice(LAST_CHUNK);
-                if matches!(input, Input::Http { has_more: true }) {
+                if self.input.has_more() {
                     last.extend_from_slice(REFUSAL);
                 }
             }
-            (Wire::WebSocket, _) => {
+            Wire::Plain => {}
+            Wire::WebSocket => {
                 let reason = listener.leave_reason();
                 let code = if reason == LeaveReason::Finished { CloseCode::Normal } else { CloseCode::Policy };
                 last.extend(close_frame(code, reason.name()));
             }
-            _ => {}
         }
-        self.push_own(last.into());
+        self.push(last);
+        self.is_over = true;
     }
 
-    /// Queues bytes that bring the listener no further.
-    fn push_own(&mut self, bytes: Bytes) {
+    /// Sends bytes that bring the listener no further.
+    fn push(&mut self, bytes: Vec<u8>) {
         let listener = self.registration.listener();
         let next = listener.tally().snapshot().next_sequence;
-        listener.downstream().in_flight.hand_other(next, bytes.len());
-        self.queue.push_back(Piece::Own { bytes, blocks: 0 });
-    }
-
-    /// Writes the first piece, as far as the socket takes it.
-    fn write_piece(&mut self, now: Timestamp) -> io::Result<()> {
-        let listener = self.registration.listener();
-        let Some(piece) = self.queue.front_mut() else { return Ok(()) };
-        let bytes = match piece {
-            Piece::Own { bytes, .. } | Piece::Silence { bytes, .. } => &bytes[..],
-            Piece::Shared(item) => item.bytes(self.wire),
-        };
-        let mut downstream = listener.downstream();
-        let in_flight = &mut downstream.in_flight;
-        match (&self.stream).write(&bytes[self.offset..]) {
-            Ok(written) => {
-                in_flight.wrote(written, now);
-                self.offset += written;
-            }
-            Err(error) if is_full(&error) => {
-                drop(downstream);
-                (self.is_blocked, self.is_slow) = (true, true);
-                listener.note_full_socket();
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        }
-        if self.offset < bytes.len() {
-            return Ok(());
-        }
-        self.offset = 0;
-        match piece {
-            Piece::Own { blocks, .. } => in_flight.wrote_blocks(*blocks),
-            Piece::Shared(item) => in_flight.wrote_blocks(item.stamp.blocks()),
-            Piece::Silence { numbers, .. } => {
-                numbers.start += 1;
-                if !numbers.is_empty() {
-                    return Ok(());
-                }
-            }
-        }
-        self.queue.pop_front();
-        if self.queue.is_empty() {
-            // A healthy listener needs none, so it keeps no memory for it.
-            self.queue = VecDeque::new();
-        }
-        Ok(())
+        self.output.push(&mut listener.downstream().in_flight, next, bytes.into());
     }
 
     /// Reads what the listener sends. Fails if it has closed the connection.
     fn read(&mut self, now: Timestamp, scratch: &mut Scratch) -> io::Result<()> {
         self.has_input = true;
-        if self.queue.len() >= MAX_QUEUE {
+        if self.output.waiting() >= MAX_WAITING {
             return Ok(());
         }
-        match self.stream.read(&mut scratch.input[..]) {
+        match self.output.stream().read(&mut scratch.input[..]) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(read) => {
                 // A full buffer may not have been all of it.
                 self.has_input = read == READ_BYTES;
-                self.receive(&scratch.input[..read], now);
+                self.take_input(&scratch.input[..read], now);
                 Ok(())
             }
-            Err(error) if is_full(&error) => {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.has_input = false;
                 Ok(())
             }
@@ -535,83 +355,14 @@ impl Session {
         }
     }
 
-    fn receive(&mut self, bytes: &[u8], now: Timestamp) {
-        let messages = match &mut self.input {
-            Input::Http { has_more } => {
-                *has_more = true;
-                return;
-            }
-            Input::Body => return,
-            Input::WebSocket(messages) => messages,
-        };
+    fn take_input(&mut self, bytes: &[u8], now: Timestamp) {
         if self.is_over {
             return;
         }
-        messages.incoming.push(bytes);
-        while let Input::WebSocket(messages) = &mut self.input
-            && !self.is_over
-            && let Some(message) = messages.incoming.take()
-        {
-            match message {
-                ClientMessage::Text(text) => self.answer(&text, now),
-                // Pings may be answered less often than they come (RFC 6455, section 5.5.3).
-                ClientMessage::Ping(_) if self.queue.len() >= MAX_QUEUE => {}
-                ClientMessage::Ping(payload) => self.push_frame(packet::PONG, &payload),
-                ClientMessage::Close(code) => self.close(close_answer(code)),
-                ClientMessage::Refused(code, reason) => self.close(close_frame(code, reason)),
-            }
+        let Answer { bytes, is_last } = self.input.take(bytes, self.registration.listener(), &self.log, now);
+        if !bytes.is_empty() {
+            self.push(bytes);
         }
+        self.is_over |= is_last;
     }
-
-    /// Takes a report or a question of the listener's.
-    fn answer(&mut self, text: &str, now: Timestamp) {
-        let Input::WebSocket(messages) = &mut self.input else { return };
-        let taken = match ClientText::parse(text) {
-            Ok(ClientText::Clock(asked)) => {
-                let answer = ServerText::Clock(Clock { asked, now: now.unix_seconds() });
-                return self.push_frame(packet::TEXT, answer.to_json().as_bytes());
-            }
-            Ok(ClientText::Heard(heard)) => messages
-                .heard
-                .latency(heard, now, |sequence| self.log.captured_at(sequence))
-                .map(|latency| self.registration.listener().record_heard(latency)),
-            Err(complaint) => Err(complaint),
-        };
-        if let Err(complaint) = taken
-            && messages.complaints.pass(now).is_some()
-        {
-            self.push_frame(packet::TEXT, ServerText::Error(complaint).to_json().as_bytes());
-        }
-    }
-
-    fn push_frame(&mut self, kind: u8, payload: &[u8]) {
-        let mut bytes = Vec::new();
-        push_frame(&mut bytes, kind, payload);
-        self.push_own(bytes.into());
-    }
-
-    /// Ends the session with this frame, after the pieces that are queued.
-    fn close(&mut self, frame: Vec<u8>) {
-        self.push_own(frame.into());
-        self.is_over = true;
-    }
-}
-
-/// Frames the listener's own bytes: as a chunk, as a message, or not at all.
-fn framed(wire: Wire, kind: u8, payload: &[u8]) -> Bytes {
-    let mut bytes = Vec::new();
-    push_framed(&mut bytes, wire, kind, payload);
-    bytes.into()
-}
-
-fn push_framed(bytes: &mut Vec<u8>, wire: Wire, kind: u8, payload: &[u8]) {
-    match wire {
-        Wire::Chunked => bytes.extend_from_slice(Packet::chunk(payload, Vec::new()).bytes(wire)),
-        Wire::Plain => bytes.extend_from_slice(payload),
-        Wire::WebSocket => push_frame(bytes, kind, payload),
-    }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

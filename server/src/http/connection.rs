@@ -37,7 +37,7 @@ const SPARE_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Header fields of a request: browsers send about 20.
 const MAX_HEADERS: usize = 64;
 /// hyper's read buffer: a head of this size holds what browsers and proxies send, several times. Its write buffer is
-/// bounded by the bodies, which hand over one packet at a time.
+/// bounded by the bodies, which hand over one document or one event at a time.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// How long a connection that has to give way may take to send the end of an answer.
 const EVICTION_TIMEOUT: Duration = Duration::from_secs(1);

@@ -15,12 +15,14 @@ use crate::http::table_query::{Sort, TableQuery};
 /// A table is made at most this often. A row costs some 10 us, so that of 1000 listeners takes 4 % of a core at most,
 /// however many read it.
 pub(super) const TABLE_INTERVAL: Duration = Duration::from_millis(250);
-/// Rows that are pushed to a page: no reader looks at more, and a browser lays out as many in passing.
-const MAX_PUSHED_ROWS: usize = 200;
+/// Rows of a table of those furthest behind: no reader looks at more, and a browser lays out as many in passing.
+pub(super) const MAX_WORST_ROWS: usize = 200;
 
-/// The rows of all listeners at one moment.
+/// The rows of all listeners at one moment, or of those furthest behind.
 #[derive(Debug)]
 pub(super) struct ListenerTable {
+    /// Listeners in all.
+    count: usize,
     /// In the order in which the listeners joined.
     rows: Vec<ListenerRow>,
     json: OnceLock<Bytes>,
@@ -42,13 +44,21 @@ impl ListenerTable {
         Self::new(listeners.present().iter().map(|listener| listener.row(now)).collect())
     }
 
-    fn new(rows: Vec<ListenerRow>) -> Self {
-        Self { rows, json: OnceLock::new(), pushed: OnceLock::new() }
+    /// Looks at the listeners furthest behind, which costs next to nothing for the others.
+    pub(super) fn look_at_worst(listeners: &Listeners, now: Timestamp) -> Self {
+        let count = listeners.count();
+        let mut worst = listeners.furthest_behind(MAX_WORST_ROWS, |_| true);
+        worst.sort_unstable_by_key(|listener| listener.id());
+        Self { count, ..Self::new(worst.iter().map(|listener| listener.row(now)).collect()) }
     }
 
-    /// Returns the number of listeners.
+    fn new(rows: Vec<ListenerRow>) -> Self {
+        Self { count: rows.len(), rows, json: OnceLock::new(), pushed: OnceLock::new() }
+    }
+
+    /// Returns the number of listeners in all.
     pub(super) fn count(&self) -> usize {
-        self.rows.len()
+        self.count
     }
 
     /// Returns the rows that `query` selects, as a JSON array. All rows in their own order are made once.
@@ -62,7 +72,7 @@ impl ListenerTable {
     /// Returns what a page shows, as JSON: the number of listeners, and the rows of those furthest behind.
     pub(super) fn pushed(&self) -> Bytes {
         let make = || {
-            let query = TableQuery { limit: Some(MAX_PUSHED_ROWS), sort: Sort::Lag, ..TableQuery::default() };
+            let query = TableQuery { limit: Some(MAX_WORST_ROWS), sort: Sort::Lag, ..TableQuery::default() };
             json(&Pushed { count: self.count(), rows: self.select(&query) })
         };
         self.pushed.get_or_init(make).clone()

@@ -14,6 +14,7 @@ use crate::http::api;
 use crate::http::context::Context;
 use crate::http::events::EventsBody;
 use crate::http::guard;
+use crate::http::listener_table::MAX_WORST_ROWS;
 use crate::http::page::{self, PageFile};
 use crate::http::query::Query;
 use crate::http::reply::{Reply, busy, error, json as json_reply, set, whole};
@@ -150,7 +151,11 @@ async fn route<B>(server: &Arc<Server>, context: &Arc<Context>, request: &Reques
         }
         Route::Status => json_reply(&api::status(server, context.local)),
         Route::Listeners => match TableQuery::parse(request.uri().query().unwrap_or_default()) {
-            Ok(query) => whole(StatusCode::OK, "application/json", server.fresh_table().await.json(&query)),
+            Ok(query) => {
+                let table =
+                    if query.is_of_worst(MAX_WORST_ROWS) { server.recent_worst() } else { server.fresh_table().await };
+                whole(StatusCode::OK, "application/json", table.json(&query))
+            }
             Err(message) => error(StatusCode::BAD_REQUEST, message),
         },
         Route::Watch if head_only => event_stream(UnsyncBoxBody::default()),

@@ -33,6 +33,7 @@ pub struct Server {
     shards: Arc<Shards>,
     metrics: Metrics,
     table: Shared<ListenerTable>,
+    worst: Shared<ListenerTable>,
     status: Shared<Bytes>,
 }
 
@@ -80,6 +81,7 @@ impl Server {
             shards,
             metrics,
             table: Shared::new(TABLE_INTERVAL),
+            worst: Shared::new(TABLE_INTERVAL),
             status: Shared::new(STATUS_INTERVAL),
         })
     }
@@ -125,9 +127,9 @@ impl Server {
         self.table.fresh(|now| ListenerTable::look(&self.listeners, now)).await
     }
 
-    /// Returns a table of listeners that is at most [`TABLE_INTERVAL`] old.
-    pub(super) fn recent_table(&self) -> Arc<ListenerTable> {
-        self.table.recent(|now| ListenerTable::look(&self.listeners, now))
+    /// Returns a table of the listeners furthest behind that is at most [`TABLE_INTERVAL`] old.
+    pub(super) fn recent_worst(&self) -> Arc<ListenerTable> {
+        self.worst.recent(|now| ListenerTable::look_at_worst(&self.listeners, now))
     }
 
     /// Returns the last status that was pushed to pages.

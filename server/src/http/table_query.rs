@@ -59,6 +59,11 @@ impl TableQuery {
         Ok(Self { limit, sort: sort.unwrap_or_default(), name })
     }
 
+    /// Returns whether it asks for the rows of at most `most` listeners, those furthest behind.
+    pub(super) fn is_of_worst(&self, most: usize) -> bool {
+        self.sort == Sort::Lag && self.name.is_none() && self.limit.is_some_and(|limit| limit <= most)
+    }
+
     /// Returns whether the row of a listener with this name is wanted.
     pub(super) fn selects(&self, name: &str) -> bool {
         self.name.as_ref().is_none_or(|wanted| name.to_lowercase().contains(wanted))

@@ -49,7 +49,7 @@ impl WatchBody {
         let mut events = BytesMut::new();
         write_event(&mut events, "status", &api::recent_status(&self.server, self.local));
         if self.until_table == 0 {
-            let table = self.server.recent_table();
+            let table = self.server.recent_worst();
             write_event(&mut events, "listeners", &table.pushed());
             let times = if table.count() > MANY_LISTENERS { 2 } else { 1 };
             self.until_table = TABLE_TICKS * times;

@@ -67,7 +67,12 @@ impl EventLog {
     /// When the server ends.
     pub fn subscribe(&self, last: Option<u64>) -> Result<Consumer<Event>, SubscribeError> {
         let start = last.map_or(Start::Live, |last| Start::From(last.saturating_add(1)));
-        let options = SubscribeOptions { overflow: Overflow::DropNewest, buffer: MAX_EVENTS, start };
+        let options = SubscribeOptions {
+            overflow: Overflow::DropNewest,
+            buffer: MAX_EVENTS,
+            start,
+            ..SubscribeOptions::default()
+        };
         let consumer = self.hub.subscribe(options)?;
         if let Some(out) = &mut self.publisher().out {
             // Admits the consumer now, not with the next event.

@@ -151,6 +151,7 @@ impl Encoders {
             overflow: Overflow::SkipToLive,
             buffer: self.buffer,
             start: Start::Back(self.history as u64),
+            ..SubscribeOptions::default()
         })?;
         let (packets, hub) = FanOut::new(FanOutOptions {
             history: self.history,

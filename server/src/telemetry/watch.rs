@@ -1,7 +1,7 @@
 //! The watch: looks at the source and at the listeners that have a backlog ten times a second, and at all others once a
 //! second; publishes changes as events, and ends listeners that are over their limit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub async fn watch(mounts: Vec<Arc<Mount>>, listeners: Arc<Listeners>) {
     let mut ticks = interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let sources = mounts.into_iter().map(SourceWatch::new).collect();
-    let mut watch = Watch { sources, listeners: BTreeMap::new(), looks: 0 };
+    let mut watch = Watch { sources, listeners: BTreeMap::new(), attention: BTreeSet::new(), looks: 0 };
     loop {
         ticks.tick().await;
         watch.look(&listeners, Timestamp::now());
@@ -41,6 +41,8 @@ struct Watch {
     sources: Vec<SourceWatch>,
     /// Listeners that have lost blocks or are to end.
     listeners: BTreeMap<u64, ListenerWatch>,
+    /// Listeners that are looked at each time.
+    attention: BTreeSet<u64>,
     looks: u64,
 }
 
@@ -88,16 +90,20 @@ impl Watch {
     fn look(&mut self, listeners: &Listeners, now: Timestamp) {
         self.looks += 1;
         let turn = self.looks % HEALTHY_LOOKS;
-        let due = listeners.select(|listener| {
-            listener.has_backlog()
-                || listener.is_behind()
-                || listener.has_ended()
-                || listener.id() % HEALTHY_LOOKS == turn
-        });
+        self.attention.extend(listeners.take_attention());
+        let due = listeners.select(|id| id % HEALTHY_LOOKS == turn || self.attention.contains(&id));
+        let attention = std::mem::take(&mut self.attention);
         self.listeners.retain(|id, _| listeners.is_present(*id));
         for listener in due {
+            // A shard looks at a healthy one itself, from time to time.
+            if !attention.contains(&listener.id()) && listener.is_fresh(now) {
+                continue;
+            }
             let mut watched = self.listeners.remove(&listener.id()).unwrap_or_default();
             watched.look(&listener, now);
+            if listener.needs_attention() {
+                self.attention.insert(listener.id());
+            }
             if watched != ListenerWatch::default() {
                 self.listeners.insert(listener.id(), watched);
             }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use aircheck_api::{ClientText, Clock, GapNotice, MessageHeader, PROTOCOL_VERSION, Payload, ServerText, StreamFormat};
 use bytes::Bytes;
 use futures_util::{Sink as _, SinkExt, StreamExt};
-use hyper::StatusCode;
-use hyper::header::{CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::header::{
+    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -79,18 +80,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
             (SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
             (SEC_WEBSOCKET_KEY, sent),
         ]);
-        let exchange = http::get(io, address, path, headers).await?;
-        let status = exchange.status();
-        if status.is_success() {
-            return Err(not_a_stream(format!("it answers HTTP {} instead of a WebSocket", status.as_u16())));
-        }
-        if status != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(exchange.refusal().await);
-        }
-        if exchange.header("sec-websocket-accept") != Some(&derive_accept_key(key.as_bytes())) {
+        let (headers, io, read_ahead) = http::switch(io, address, path, headers).await?;
+        if headers.get(SEC_WEBSOCKET_ACCEPT).is_none_or(|accept| *accept != *derive_accept_key(key.as_bytes())) {
             return Err(not_a_stream("it switches to another protocol than the WebSocket".to_owned()));
         }
-        let (io, read_ahead) = exchange.into_io();
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BYTES)
             .write_buffer_size(0)

@@ -36,7 +36,9 @@ What is measured:
   latency     from the capture of a block's first sample until the whole block is
               here (json, sse, ws); from another machine only for ws, which asks
               the server for its time
-  stall       a pause between two reads that is over 100 ms longer than a block
+  stall       a pause between two reads that is over 100 ms longer than a block,
+              or than a page of Ogg Opus
+  pauses      the longest pause between two reads of each listener
   The log of --hlog has an interval a second of each, for the healthy listeners:
   first_byte, latency and stall, in nanoseconds.
 

@@ -20,8 +20,6 @@ use super::measures::ListenerKind;
 const SLOW_READ_INTERVAL: Duration = Duration::from_millis(50);
 /// The share of the stream's pace at which a slow listener reads.
 const SLOW_SHARE: f64 = 0.5;
-/// How SHOUTcast and old Icecast begin their answer, instead of with `HTTP/1.0`.
-const ICY: &[u8] = b"ICY ";
 
 /// A connection that is read as fast as its listener's kind allows.
 #[derive(Debug)]
@@ -108,25 +106,9 @@ impl AsyncRead for Gate {
         } else {
             ready!(Pin::new(&mut this.tcp).poll_read(context, buffer))?;
         }
-        if this.handle.socket_bytes.get() == 0 {
-            translate_icy(buffer, before);
-        }
         let read = buffer.filled().len() - before;
         this.handle.socket_bytes.set(this.handle.socket_bytes.get() + read as u64);
         Poll::Ready(Ok(()))
-    }
-}
-
-/// Writes an answer that begins in the way of SHOUTcast anew as one of HTTP.
-fn translate_icy(buffer: &mut ReadBuf<'_>, from: usize) {
-    const HTTP: &[u8] = b"HTTP/1.0 ";
-    if let Some(rest) = buffer.filled()[from..].strip_prefix(ICY)
-        && buffer.remaining() >= HTTP.len() - ICY.len()
-    {
-        let rest = rest.to_vec();
-        buffer.set_filled(from);
-        buffer.put_slice(HTTP);
-        buffer.put_slice(&rest);
     }
 }
 
@@ -141,24 +123,5 @@ impl AsyncWrite for Gate {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().tcp).poll_shutdown(context)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_of_shoutcast_becomes_one_of_http() {
-        let translated = |answer: &[u8]| {
-            let mut bytes = [0; 40];
-            let mut buffer = ReadBuf::new(&mut bytes);
-            buffer.put_slice(b"..");
-            buffer.put_slice(answer);
-            translate_icy(&mut buffer, 2);
-            buffer.filled()[2..].to_vec()
-        };
-        assert_eq!(translated(b"ICY 200 OK\r\nicy-br: 1"), b"HTTP/1.0 200 OK\r\nicy-br: 1");
-        assert_eq!(translated(b"HTTP/1.1 200 OK"), b"HTTP/1.1 200 OK");
     }
 }

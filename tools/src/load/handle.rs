@@ -14,6 +14,10 @@ use super::listener::{Ending, Listener};
 use super::measures::{ListenerKind, Measures};
 use super::plan::Plan;
 
+/// The most that is read at once: several blocks of any rendition, so that a listener that stood still catches up
+/// quickly, and little beside the kernel's buffer.
+const READ_BYTES: usize = 64 << 10;
+
 /// State of the run.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -21,6 +25,10 @@ pub(crate) struct Shared {
     /// In the order of [`ListenerKind::ALL`].
     pub(crate) measures: RefCell<[Measures; 3]>,
     pub(crate) clocks: Cell<Clocks>,
+    /// What is read from a socket, until its listener has taken it: nothing awaits in between, so one is enough.
+    pub(crate) buffer: RefCell<Box<[u8]>>,
+    /// Whether a listener has ended that is not counted yet.
+    pub(crate) has_endings: Cell<bool>,
     /// Whether the frozen listeners have stopped reading.
     pub(crate) is_frozen: Cell<bool>,
     /// Bytes a second on the connection of a listener that keeps up, once that is known.
@@ -58,6 +66,8 @@ impl Shared {
             plan,
             measures: RefCell::new([Measures::new()?, Measures::new()?, Measures::new()?]),
             clocks: Cell::new(clocks),
+            buffer: RefCell::new(vec![0; READ_BYTES].into()),
+            has_endings: Cell::default(),
             is_frozen: Cell::new(false),
             pace: Cell::new(None),
             answers: RefCell::default(),

@@ -7,13 +7,15 @@ const RESERVE: u64 = 16;
 /// How long a listener that leaves may stay beside the one that replaces it.
 const DRAIN_SECONDS: f64 = 2.0;
 
-/// Raises the limit for so many connections, of which `churn` are replaced in a second.
+/// Raises the limit for so many connections, of which `churn` are replaced in a second. Returns the old and the new
+/// limit where the old one was too low.
 ///
 /// # Errors
 ///
 /// Says how many connections are possible.
-pub(crate) fn make_room(listeners: u64, churn: f64) -> Result<(), String> {
+pub(crate) fn make_room(listeners: u64, churn: f64) -> Result<Option<[u64; 2]>, String> {
     let mut limit = getrlimit(Resource::Nofile);
+    let old = limit.current;
     // The operator sets the hard limit; the soft one only protects programs that use select().
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
@@ -26,10 +28,10 @@ pub(crate) fn make_room(listeners: u64, churn: f64) -> Result<(), String> {
             let fits = most.saturating_sub(beside);
             Err(format!(
                 "--listeners {listeners} are too many: this process may open {most} files, room for {fits} listeners \
-                 (write --listeners {fits}, or raise the limit by ulimit -Hn)"
+                 (write --listeners {fits}, raise the limit by ulimit -Hn, or run several of this program)"
             ))
         }
-        _ => Ok(()),
+        new => Ok(old.filter(|&old| listeners.saturating_add(beside) > old).zip(new).map(Into::into)),
     }
 }
 

@@ -11,6 +11,9 @@ use super::measures::{ListenerKind, Measure, Measures, STALL};
 use super::plan::Plan;
 use super::reader::{Item, Reader};
 
+/// Frames of Opus in a millisecond.
+const OPUS_FRAMES_PER_MS: u64 = 48;
+
 /// How a listener ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -42,6 +45,9 @@ pub(crate) struct Listener {
     pub(crate) began_at: Instant,
     /// When bytes of the stream came last.
     read_at: Option<Instant>,
+    longest_pause: Duration,
+    /// The length of a block, or of the longest page of Ogg so far: what comes in one piece.
+    piece: Duration,
     /// Bytes of the stream, without its HTTP or WebSocket framing.
     pub(crate) bytes: u64,
     /// Whether it is still measured; not once it leaves.
@@ -58,7 +64,17 @@ struct StreamCheck {
 impl Listener {
     /// Makes a listener that connects now.
     pub(crate) fn new(number: u64, kind: ListenerKind, now: Instant) -> Self {
-        Self { number, kind, stream: None, began_at: now, read_at: None, bytes: 0, is_measured: true }
+        Self {
+            number,
+            kind,
+            stream: None,
+            began_at: now,
+            read_at: None,
+            longest_pause: Duration::ZERO,
+            piece: Duration::ZERO,
+            bytes: 0,
+            is_measured: true,
+        }
     }
 
     /// Returns its name, which is unique within the run.
@@ -68,6 +84,7 @@ impl Listener {
 
     /// Begins its stream. `sample_bytes` is the length of a sample, if the server tells it.
     pub(crate) fn begin(&mut self, plan: &Plan, sample_bytes: Option<u64>) {
+        self.piece = plan.format.map_or(Duration::ZERO, |format| Duration::from_secs_f64(format.block_seconds));
         let reader = Reader::new(&plan.url, plan.format.as_ref(), sample_bytes);
         self.stream = Some(StreamCheck { reader, account: Account::new(plan) });
     }
@@ -86,40 +103,37 @@ impl Listener {
         &mut self,
         bytes: &[u8],
         now: Instant,
-        plan: &Plan,
         clocks: Clocks,
         measures: &mut Measures,
     ) -> Result<(), Ending> {
-        let is_measured = self.is_measured;
+        let Self { is_measured, piece, .. } = *self;
+        let mut longest = piece;
         if let Some(StreamCheck { reader, account }) = &mut self.stream {
             let mut enter = |item: Item| {
                 account.enter(&item);
+                if let Item::Sound { frames } = item {
+                    longest = longest.max(Duration::from_micros(frames * 1000 / OPUS_FRAMES_PER_MS));
+                }
                 if is_measured {
                     record_latency(&item, now, clocks, measures);
                 }
             };
             reader.push(bytes, &mut enter).map_err(Ending::Malformed)?;
         }
-        self.came(bytes.len(), now, plan, measures);
+        self.piece = longest;
+        self.came(bytes.len(), now, measures);
         Ok(())
     }
 
     /// Takes a message of the WebSocket with a block.
-    pub(crate) fn take_block(
-        &mut self,
-        header: &MessageHeader,
-        now: Instant,
-        plan: &Plan,
-        clocks: Clocks,
-        measures: &mut Measures,
-    ) {
+    pub(crate) fn take_block(&mut self, header: &MessageHeader, now: Instant, clocks: Clocks, measures: &mut Measures) {
         let MessageHeader { sequence, captured_at_nanos, payload_bytes, .. } = *header;
         let item = Item::Block { sequence, position: None, captured_at_nanos };
         self.enter(&item);
         if self.is_measured {
             record_latency(&item, now, clocks, measures);
         }
-        self.came(HEADER_BYTES + payload_bytes as usize, now, plan, measures);
+        self.came(HEADER_BYTES + payload_bytes as usize, now, measures);
     }
 
     /// Takes a finding that has no bytes of its own.
@@ -129,22 +143,35 @@ impl Listener {
         }
     }
 
-    fn came(&mut self, bytes: usize, now: Instant, plan: &Plan, measures: &mut Measures) {
+    fn came(&mut self, bytes: usize, now: Instant, measures: &mut Measures) {
         self.bytes += bytes as u64;
         if bytes > 0 && self.is_measured {
             match self.read_at.replace(now) {
-                Some(last) => record_stall(measures, plan, now - last),
+                Some(last) => self.pause(now - last, measures),
                 None => measures.record(Measure::FirstByte, now - self.began_at),
             }
         }
     }
 
+    fn pause(&mut self, pause: Duration, measures: &mut Measures) {
+        self.longest_pause = self.longest_pause.max(pause);
+        if pause > STALL + self.piece {
+            measures.record(Measure::Stall, pause);
+        }
+    }
+
     /// Enters the pause that lasts at `now`, and measures nothing more.
-    pub(crate) fn end_measuring(&mut self, plan: &Plan, now: Instant, measures: &mut Measures) {
+    pub(crate) fn end_measuring(&mut self, now: Instant, measures: &mut Measures) {
         if let Some(last) = self.read_at.filter(|_| self.is_measured) {
-            record_stall(measures, plan, now - last);
+            self.pause(now - last, measures);
+            measures.record(Measure::LongestPause, self.longest_pause);
         }
         self.is_measured = false;
+    }
+
+    /// Returns whether its stream may end here.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.stream.as_ref().is_none_or(|stream| stream.reader.is_complete())
     }
 
     /// Returns its account, and how many whole blocks came if they can be counted.
@@ -181,13 +208,6 @@ fn record_latency(item: &Item, now: Instant, clocks: Clocks, measures: &mut Meas
     }
 }
 
-fn record_stall(measures: &mut Measures, plan: &Plan, pause: Duration) {
-    let block = plan.format.map_or(Duration::ZERO, |format| Duration::from_secs_f64(format.block_seconds));
-    if pause > STALL + block {
-        measures.record(Measure::Stall, pause);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use aircheck_api::StreamFormat;
@@ -198,7 +218,6 @@ mod tests {
     const FORMAT: StreamFormat = StreamFormat { rate_hz: 200, channels: 1, block_frames: 2, block_seconds: 0.01 };
 
     struct Bench {
-        plan: Plan,
         listener: Listener,
         measures: Measures,
         start: Instant,
@@ -210,14 +229,14 @@ mod tests {
             let plan = Plan { url: LoadUrl::parse(url).unwrap(), format };
             let mut listener = Listener::new(1, ListenerKind::Healthy, start);
             listener.begin(&plan, Some(2));
-            Self { plan, listener, measures: Measures::new().unwrap(), start }
+            Self { listener, measures: Measures::new().unwrap(), start }
         }
 
         fn take(&mut self, text: &str, after_ms: u64) -> Result<(), Ending> {
             let now = self.start + Duration::from_millis(after_ms);
             let clocks = Clocks { epoch: self.start, server_ns: Some(1e18) };
-            let Self { plan, listener, measures, .. } = self;
-            listener.take(text.as_bytes(), now, plan, clocks, measures)
+            let Self { listener, measures, .. } = self;
+            listener.take(text.as_bytes(), now, clocks, measures)
         }
 
         fn max_ms(&mut self, measure: Measure) -> Option<u64> {
@@ -237,6 +256,9 @@ mod tests {
         // 110 ms is a block and the 100 ms that are no stall.
         assert_eq!((bench.max_ms(Measure::Stall), bench.measures.count(Measure::Stall)), (Some(210), 1));
         assert_eq!((bench.listener.bytes, bench.listener.counts().1), (16, Some(4)));
+        let end = bench.start + Duration::from_millis(500);
+        bench.listener.end_measuring(end, &mut bench.measures);
+        assert_eq!(bench.max_ms(Measure::LongestPause), Some(210), "the pause of 140 ms at the end is shorter");
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl SecondsLog {
     ///
     /// If it can't be written.
     pub(crate) fn interval(&mut self, measures: &Measures, start: Duration, span: Duration) -> io::Result<()> {
-        for measure in Measure::ALL {
+        for measure in Measure::LOGGED {
             let histogram = measures.recent(measure);
             self.0.write(&Interval { tag: measure.tag(), start, span, histogram })?;
         }

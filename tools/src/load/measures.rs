@@ -17,8 +17,10 @@ pub(crate) enum Measure {
     FirstByte,
     /// From the capture of a block's first sample until the whole block was here.
     Latency,
-    /// A pause between two reads that is longer than a block by more than [`STALL`].
+    /// A pause between two reads that is longer than a block, or a page of Ogg, by more than [`STALL`].
     Stall,
+    /// The longest pause between two reads of each listener; one value a listener.
+    LongestPause,
 }
 
 /// A pause is a stall if it is longer than a block by this: more than a busy machine's scheduler delays a thread, and
@@ -26,8 +28,8 @@ pub(crate) enum Measure {
 pub(crate) const STALL: Duration = Duration::from_millis(100);
 
 impl Measure {
-    /// All measurements.
-    pub(crate) const ALL: [Self; 3] = [Self::FirstByte, Self::Latency, Self::Stall];
+    /// The measurements that a log has second by second.
+    pub(crate) const LOGGED: [Self; 3] = [Self::FirstByte, Self::Latency, Self::Stall];
 
     /// Returns its tag in a log.
     pub(crate) const fn tag(self) -> &'static str {
@@ -35,6 +37,7 @@ impl Measure {
             Self::FirstByte => "first_byte",
             Self::Latency => "latency",
             Self::Stall => "stall",
+            Self::LongestPause => "longest_pause",
         }
     }
 }
@@ -67,10 +70,10 @@ impl ListenerKind {
 /// All measurements of the listeners of one kind.
 #[derive(Debug)]
 pub(crate) struct Measures {
-    /// Values since the last roll, in the order of [`Measure::ALL`].
-    recent: [Histogram<u64>; 3],
+    /// Values since the last roll, in the order of [`Measure`].
+    recent: [Histogram<u64>; 4],
     /// Values before it.
-    before: [Histogram<u64>; 3],
+    before: [Histogram<u64>; 4],
 }
 
 impl Measures {
@@ -81,8 +84,8 @@ impl Measures {
     /// If the bounds of the histograms are impossible, which is a mistake in this file.
     pub(crate) fn new() -> Result<Self, hdrhistogram::CreationError> {
         let empty = Histogram::new_with_bounds(1, MAX_NANOS, DIGITS)?;
-        let three = || [empty.clone(), empty.clone(), empty.clone()];
-        Ok(Self { recent: three(), before: three() })
+        let each = || [empty.clone(), empty.clone(), empty.clone(), empty.clone()];
+        Ok(Self { recent: each(), before: each() })
     }
 
     /// Enters a value.

@@ -157,6 +157,10 @@ impl Outcome<'_> {
             rows.push(row);
         }
         let mut text = aligned(&rows, 1);
+        if let Some(pause) = self.measures[ListenerKind::Healthy as usize].percentiles(Measure::LongestPause) {
+            let [p50, p99, max] = [pause.p50, pause.p99, pause.max].map(time);
+            text += &format!("pauses     the longest of each healthy listener: p50 {p50}, p99 {p99}, max {max}\n");
+        }
         let refused: Vec<String> =
             self.refusals().iter().map(|(status, count)| format!("{count} with HTTP {status}")).collect();
         if !refused.is_empty() {
@@ -232,6 +236,7 @@ impl Outcome<'_> {
             "first_byte_seconds": measures.percentiles(Measure::FirstByte),
             "latency_seconds": measures.percentiles(Measure::Latency),
             "stalls": measures.count(Measure::Stall),
+            "longest_pause_seconds": measures.percentiles(Measure::LongestPause),
             "worst_stall_seconds": measures.percentiles(Measure::Stall).and_then(|stall| stall.max),
         })
     }

@@ -42,10 +42,15 @@ impl Reader {
             Some(Rendition::Json) => Self::Lines(Lines::new(false)),
             Some(Rendition::Events) => Self::Lines(Lines::new(true)),
             Some(Rendition::WebSocket) => Self::Messages,
-            Some(Rendition::Opus) => Self::Pages(Pages::new()),
+            Some(Rendition::Opus) => Self::Pages(Pages::default()),
             Some(Rendition::Wav) => Self::Bytes(ByteCounter::new(block_bytes, true)),
             Some(Rendition::Pcm | Rendition::Flac) | None => Self::Bytes(ByteCounter::new(block_bytes, false)),
         }
+    }
+
+    /// Returns whether the stream so far can be its whole: Ogg tells its last page.
+    pub(crate) fn is_complete(&self) -> bool {
+        if let Self::Pages(pages) = self { pages.has_last_page() } else { true }
     }
 
     /// Reads bytes that arrived, and passes on what it finds.

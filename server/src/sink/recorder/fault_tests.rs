@@ -185,7 +185,12 @@ fn files_equal_the_source_outside_the_noted_gaps_whatever_fails() {
         let mut random = Random(seed.wrapping_mul(0x2545_F491_4F6C_DD1D));
         let storage = FakeStorage::default();
         let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
-        let options = SubscribeOptions { overflow: Overflow::DropNewest, buffer: 150, start: Start::From(0) };
+        let options = SubscribeOptions {
+            overflow: Overflow::DropNewest,
+            buffer: 150,
+            start: Start::From(0),
+            ..SubscribeOptions::default()
+        };
         let mut consumer = hub.subscribe(options).unwrap();
         let mut writer = segment_writer(&storage, &blocks, 7 + random.below(600));
         let (mut lost_until, mut stalled_until, mut healthy_from) = (0, 0, 0);

@@ -43,6 +43,7 @@ impl Recording {
             overflow: Overflow::DropNewest,
             buffer: format.blocks_in(RING_SPAN) as usize,
             start: Start::From(0),
+            ..SubscribeOptions::default()
         });
         let consumer = match subscribed {
             Ok(consumer) => consumer,

@@ -75,14 +75,10 @@ pub(super) fn write(text: &mut String, listeners: &Listeners) {
 /// Returns the listeners that are behind, the furthest first.
 fn standings(listeners: &Listeners) -> Vec<(LabelSet, Standing, Arc<Listener>)> {
     let now = Timestamp::now();
-    let mut standings: Vec<_> = listeners
-        .present()
-        .into_iter()
-        .filter(|listener| listener.is_behind())
-        .map(|listener| (labels(&listener), listener.standing(now), listener))
-        .collect();
+    let behind = listeners.furthest_behind(MAX_LISTENERS, Listener::is_behind);
+    let with_standing = |listener: Arc<Listener>| (labels(&listener), listener.standing(now), listener);
+    let mut standings: Vec<_> = behind.into_iter().map(with_standing).collect();
     standings.sort_by_key(|(_, standing, listener)| (Reverse(standing.lag()), listener.id()));
-    standings.truncate(MAX_LISTENERS);
     standings
 }
 

@@ -1,39 +1,63 @@
 //! The pages of an Ogg Opus stream (RFC 3533, RFC 7845). Each page says at which position its last packet ends, and
 //! each packet's first bytes say how long it sounds. Where the position rises by more than that, sound is missing.
 
-use ogg::reading::{BasePacketReader, PageParser};
+use std::mem;
+
+use crc::{Algorithm, Crc, Table};
 
 use super::item::Item;
 
 /// Length of a page's header before its table of segments.
 const HEADER_BYTES: usize = 27;
-/// Where the number of segments stands in it.
+/// Where the flags, the position, the checksum and the number of segments stand in it.
+const FLAGS_AT: usize = 5;
+const POSITION_AT: usize = 6;
+const CHECKSUM_AT: usize = 22;
 const SEGMENTS_AT: usize = 26;
+/// The page begins within a packet.
+const CONTINUES: u8 = 1;
+/// The first and the last page of a stream.
+const FIRST: u8 = 2;
+const LAST: u8 = 4;
+/// A segment of this length is not the last of its packet.
+const FULL_SEGMENT: u8 = 255;
 /// How a page begins, with the version.
 const MARK: &[u8] = b"OggS\0";
 /// Pages without sound: the identification and the comments.
 const HEADER_PAGES: u64 = 2;
+/// Ogg's checksum (RFC 3533, section 6); its value for `123456789` stands in `check`.
+const OGG: Algorithm<u32> = Algorithm {
+    width: 32,
+    poly: 0x04c1_1db7,
+    init: 0,
+    refin: false,
+    refout: false,
+    xorout: 0,
+    check: 0x89a1_897f,
+    residue: 0,
+};
+/// Sixteen bytes at a time: byte by byte, checksums cost more than reading from the socket.
+static CHECKSUM: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&OGG);
 
 /// The pages of a stream in pieces of any size.
+#[derive(Debug, Default)]
 pub(crate) struct Pages {
     /// The page that is not complete yet.
-    bytes: Vec<u8>,
-    packets: BasePacketReader,
+    part: Vec<u8>,
     pages: u64,
+    /// Pages of the stream that goes on; another one may follow its last page.
+    pages_of_stream: u64,
+    /// Frames of a packet that goes on in the next page.
+    open_frames: u64,
     /// Where the last page ended; `None` before the first with sound.
     position: Option<u64>,
-}
-
-impl std::fmt::Debug for Pages {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pages").field("pages", &self.pages).finish_non_exhaustive()
-    }
+    has_last_page: bool,
 }
 
 impl Pages {
-    /// Makes a reader at the beginning of a stream.
-    pub(crate) fn new() -> Self {
-        Self { bytes: Vec::new(), packets: BasePacketReader::new(), pages: 0, position: None }
+    /// Returns whether the last page that came ends the stream.
+    pub(crate) fn has_last_page(&self) -> bool {
+        self.has_last_page
     }
 
     /// Reads bytes that arrived, and passes on the sound of the pages that end in them.
@@ -41,39 +65,66 @@ impl Pages {
     /// # Errors
     ///
     /// A sentence about the page that can't be read.
-    pub(crate) fn push(&mut self, bytes: &[u8], found: &mut dyn FnMut(Item)) -> Result<(), String> {
-        self.bytes.extend_from_slice(bytes);
-        // At once: bytes of another kind may look like a long page.
-        while !self.bytes.is_empty() {
-            let mark = MARK.len().min(self.bytes.len());
-            if self.bytes[..mark] != MARK[..mark] {
-                return Err(self.unreadable("it does not begin as one"));
+    pub(crate) fn push(&mut self, mut bytes: &[u8], found: &mut dyn FnMut(Item)) -> Result<(), String> {
+        while !bytes.is_empty() {
+            if self.part.is_empty() {
+                self.check_mark(bytes)?;
+                let length = known_length(bytes);
+                if bytes.len() >= length {
+                    let (page, rest) = bytes.split_at(length);
+                    self.read(page, found)?;
+                    bytes = rest;
+                    continue;
+                }
             }
-            let Some(length) = page_length(&self.bytes) else { break };
-            let page: Vec<u8> = self.bytes.drain(..length).collect();
-            self.pages += 1;
-            self.read(&page, found)?;
+            let missing = known_length(&self.part) - self.part.len();
+            let (more, rest) = bytes.split_at(missing.min(bytes.len()));
+            self.part.extend_from_slice(more);
+            bytes = rest;
+            self.check_mark(&self.part)?;
+            if self.part.len() == known_length(&self.part) {
+                let page = mem::take(&mut self.part);
+                self.read(&page, found)?;
+            }
         }
         Ok(())
     }
 
     fn read(&mut self, page: &[u8], found: &mut dyn FnMut(Item)) -> Result<(), String> {
-        let unreadable = |pages: u64, why: &dyn std::fmt::Display| format!("cannot read page {pages} of Ogg: {why}");
-        let Some((header, rest)) = page.split_first_chunk::<HEADER_BYTES>() else { return Ok(()) };
-        let (mut parser, segments) = PageParser::new(*header).map_err(|error| unreadable(self.pages, &error))?;
-        let (segments, body) = rest.split_at(segments);
-        parser.parse_segments(segments.to_vec());
-        let page = parser.parse_packet_data(body.to_vec()).map_err(|error| unreadable(self.pages, &error))?;
-        self.packets.push_page(page).map_err(|error| unreadable(self.pages, &error))?;
-        let (mut frames, mut end) = (0, None);
-        while let Some(packet) = self.packets.read_packet() {
-            frames += packet_frames(&packet.data);
-            end = Some((packet.absgp_page(), packet.last_in_stream()));
+        let sum = checksum(page);
+        if page[CHECKSUM_AT..SEGMENTS_AT] != sum.to_le_bytes() {
+            return Err(self.unreadable("its checksum is wrong"));
+        }
+        let flags = page[FLAGS_AT];
+        if flags & FIRST != 0 {
+            *self = Self { pages: self.pages, ..Self::default() };
+        }
+        self.pages += 1;
+        self.pages_of_stream += 1;
+        self.has_last_page = flags & LAST != 0;
+        let segments = usize::from(page[SEGMENTS_AT]);
+        let (table, mut body) = page[HEADER_BYTES..].split_at(segments);
+        let (mut frames, mut ends_packet) = (0, false);
+        let mut begins_packet = flags & CONTINUES == 0;
+        for &length in table {
+            let (segment, rest) = body.split_at(usize::from(length));
+            body = rest;
+            if begins_packet {
+                self.open_frames = packet_frames(segment);
+            }
+            begins_packet = length < FULL_SEGMENT;
+            if begins_packet {
+                frames += mem::take(&mut self.open_frames);
+                ends_packet = true;
+            }
         }
         // A page in which no packet ends has no position.
-        let Some((position, is_last)) = end.filter(|_| self.pages > HEADER_PAGES) else { return Ok(()) };
+        if !ends_packet || self.pages_of_stream <= HEADER_PAGES {
+            return Ok(());
+        }
+        let position = page[POSITION_AT..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         // Sound that the last page cuts off is not missing.
-        if !is_last {
+        if !self.has_last_page {
             let begins = position.saturating_sub(frames);
             let hole = self.position.and_then(|position| begins.checked_sub(position)).filter(|&hole| hole > 0);
             if let Some(frames) = hole {
@@ -85,17 +136,32 @@ impl Pages {
         Ok(())
     }
 
+    fn check_mark(&self, page: &[u8]) -> Result<(), String> {
+        let mark = MARK.len().min(page.len());
+        if page[..mark] == MARK[..mark] { Ok(()) } else { Err(self.unreadable("it does not begin as one")) }
+    }
+
     fn unreadable(&self, why: &str) -> String {
         format!("cannot read page {} of Ogg: {why}", self.pages + 1)
     }
 }
 
-/// Returns the length of the page that `bytes` begin with, if all of it is there.
-fn page_length(bytes: &[u8]) -> Option<usize> {
-    let segments = usize::from(*bytes.get(SEGMENTS_AT)?);
-    let table = bytes.get(HEADER_BYTES..HEADER_BYTES + segments)?;
-    let length = HEADER_BYTES + segments + table.iter().map(|&bytes| usize::from(bytes)).sum::<usize>();
-    (bytes.len() >= length).then_some(length)
+/// Returns the length of the page that `bytes` begin with, as far as they tell it: at first that of its header.
+fn known_length(bytes: &[u8]) -> usize {
+    let Some(&segments) = bytes.get(SEGMENTS_AT) else { return HEADER_BYTES };
+    let body_at = HEADER_BYTES + usize::from(segments);
+    let body =
+        bytes.get(HEADER_BYTES..body_at).map_or(0, |table| table.iter().map(|&length| usize::from(length)).sum());
+    body_at + body
+}
+
+/// Returns the checksum of a page, which is taken with zeros in its own place.
+fn checksum(page: &[u8]) -> u32 {
+    let mut digest = CHECKSUM.digest();
+    digest.update(&page[..CHECKSUM_AT]);
+    digest.update(&[0; SEGMENTS_AT - CHECKSUM_AT]);
+    digest.update(&page[SEGMENTS_AT..]);
+    digest.finalize()
 }
 
 /// Returns the frames at 48 kHz of a packet, by its first two bytes (RFC 6716, sections 3.1 and 3.2).
@@ -143,7 +209,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8], piece: usize) -> Result<Vec<Item>, String> {
-        let mut pages = Pages::new();
+        let mut pages = Pages::default();
         let mut items = Vec::new();
         bytes.chunks(piece).try_for_each(|piece| pages.push(piece, &mut |item| items.push(item)))?;
         Ok(items)

@@ -1,0 +1,217 @@
+//! The bytes on their way to one listener's socket.
+
+use std::collections::VecDeque;
+use std::io::{self, Write as _};
+use std::ops::Range;
+use std::sync::Arc;
+
+use aircheck_engine::{Item, Run, Timestamp};
+use bytes::Bytes;
+use mio::net::TcpStream;
+
+use crate::delivery::socket::in_flight::InFlight;
+use crate::rendition::container::framing::{Framing, GapFill};
+use crate::rendition::packet::{self, Packet, Wire, push_frame};
+
+/// A socket, and the pieces that it has not taken yet. A healthy listener has none, and takes no memory for them.
+#[derive(Debug)]
+pub(super) struct Output {
+    stream: TcpStream,
+    wire: Wire,
+    pieces: VecDeque<Piece>,
+    /// How many bytes of the first piece are written.
+    offset: usize,
+    is_full: bool,
+}
+
+/// Bytes to write.
+#[derive(Debug)]
+enum Piece {
+    /// A listener's own bytes, with which `blocks` blocks are complete.
+    Own { bytes: Bytes, blocks: u64 },
+    /// A packet as it is.
+    Shared(Arc<Item<Packet>>),
+    /// The same bytes in place of each of these lost blocks.
+    Silence { bytes: Bytes, numbers: Range<u64> },
+}
+
+impl Output {
+    pub(super) fn new(stream: TcpStream, wire: Wire) -> Self {
+        Self { stream, wire, pieces: VecDeque::new(), offset: 0, is_full: false }
+    }
+
+    /// Returns how the connection carries packets.
+    pub(super) fn wire(&self) -> Wire {
+        self.wire
+    }
+
+    pub(super) fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    pub(super) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    /// Returns the number of pieces that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// Returns whether the socket takes no more bytes at the moment.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Notes that the socket takes bytes again.
+    pub(super) fn set_writable(&mut self) {
+        self.is_full = false;
+    }
+
+    /// Adds bytes of the listener's own. `next` is the sequence number that follows.
+    pub(super) fn push(&mut self, in_flight: &mut InFlight, next: u64, bytes: Bytes) {
+        in_flight.hand_other(next, bytes.len());
+        self.pieces.push_back(Piece::Own { bytes, blocks: 0 });
+    }
+
+    /// Adds the replacement of lost blocks, from the number `next` on. Returns the number that follows it.
+    pub(super) fn push_fill(&mut self, in_flight: &mut InFlight, next: u64, fill: GapFill) -> u64 {
+        match fill {
+            GapFill::Nothing => next,
+            GapFill::Notice(notice) => {
+                self.push(in_flight, next, framed(self.wire, packet::TEXT, &notice).into());
+                next
+            }
+            GapFill::Silence(silence, numbers) => {
+                let (bytes, end) = (Bytes::from(framed(self.wire, packet::BINARY, &silence)), numbers.end);
+                in_flight.hand_silence(&numbers, bytes.len());
+                self.pieces.push_back(Piece::Silence { bytes, numbers });
+                end
+            }
+        }
+    }
+
+    /// Writes packets at once, or adds them behind the pieces that wait. `next` is the number that the listener has reached
+    /// before them, and `scratch` is memory for their bytes.
+    pub(super) fn send(
+        &mut self,
+        in_flight: &mut InFlight,
+        framing: &mut Framing,
+        run: &Run<'_, Packet>,
+        mut next: u64,
+        scratch: &mut Vec<u8>,
+        now: Timestamp,
+    ) -> io::Result<()> {
+        for item in run.iter() {
+            in_flight.hand_packet(next..item.stamp.next(), item.stamp.blocks(), item);
+            next = item.stamp.next();
+        }
+        let is_own = framing.is_renumbered();
+        let bytes = match run.iter().next() {
+            Some(item) if run.items() == 1 && !is_own => item.bytes(self.wire),
+            _ => {
+                scratch.clear();
+                for item in run.iter() {
+                    let start = scratch.len();
+                    scratch.extend_from_slice(item.bytes(self.wire));
+                    framing.renumber(item, self.wire, &mut scratch[start..]);
+                    framing.advance(item);
+                }
+                scratch
+            }
+        };
+        let mut written = if self.pieces.is_empty() { self.write(bytes)? } else { 0 };
+        in_flight.wrote(written, now);
+        let mut start = 0;
+        for item in run.iter() {
+            let (blocks, end) = (item.stamp.blocks(), start + item.bytes(self.wire).len());
+            if self.pieces.is_empty() && written >= end - start {
+                written -= end - start;
+                in_flight.wrote_blocks(blocks);
+            } else {
+                if self.pieces.is_empty() {
+                    self.offset = written;
+                }
+                self.pieces.push_back(if is_own {
+                    Piece::Own { bytes: Bytes::copy_from_slice(&bytes[start..end]), blocks }
+                } else {
+                    Piece::Shared(Arc::clone(item))
+                });
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Writes the pieces that wait, as far as the socket takes them.
+    pub(super) fn flush(&mut self, in_flight: &mut InFlight, now: Timestamp) -> io::Result<()> {
+        while !self.is_full
+            && let Some(piece) = self.pieces.front()
+        {
+            let bytes = match piece {
+                Piece::Own { bytes, .. } | Piece::Silence { bytes, .. } => &bytes[..],
+                Piece::Shared(item) => item.bytes(self.wire),
+            };
+            let left = bytes.len() - self.offset;
+            let written = write(&self.stream, &bytes[self.offset..])?;
+            in_flight.wrote(written, now);
+            self.offset += written;
+            self.is_full = written < left;
+            if !self.is_full {
+                self.offset = 0;
+                self.finish_piece(in_flight);
+            }
+        }
+        if self.pieces.is_empty() {
+            self.pieces = VecDeque::new();
+        }
+        Ok(())
+    }
+
+    /// Counts the first piece, which is written, and removes it unless it is repeated.
+    fn finish_piece(&mut self, in_flight: &mut InFlight) {
+        match self.pieces.front_mut() {
+            Some(Piece::Own { blocks, .. }) => in_flight.wrote_blocks(*blocks),
+            Some(Piece::Shared(item)) => in_flight.wrote_blocks(item.stamp.blocks()),
+            Some(Piece::Silence { numbers, .. }) => {
+                numbers.start += 1;
+                if !numbers.is_empty() {
+                    return;
+                }
+            }
+            None => {}
+        }
+        self.pieces.pop_front();
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = write(&self.stream, bytes)?;
+        self.is_full = written < bytes.len();
+        Ok(written)
+    }
+}
+
+/// Writes as many bytes as the socket takes. A connection that carries fewer than it was given is full, and the poller says
+/// when it no longer is.
+fn write(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match stream.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            written => return written,
+        }
+    }
+}
+
+/// Frames a listener's own bytes: as a chunk, as a message of this kind, or not at all.
+pub(super) fn framed(wire: Wire, kind: u8, payload: &[u8]) -> Vec<u8> {
+    match wire {
+        Wire::Chunked => Packet::chunk(payload, Vec::new()).bytes(wire).to_vec(),
+        Wire::Plain => payload.to_vec(),
+        Wire::WebSocket => {
+            let mut bytes = Vec::new();
+            push_frame(&mut bytes, kind, payload);
+            bytes
+        }
+    }
+}
