@@ -179,7 +179,7 @@ fn granule_positions_jump_over_lost_blocks() {
 #[test]
 fn a_packet_of_several_blocks_counts_all_of_them_as_delivered() {
     let directory = tempfile::tempdir().unwrap();
-    // Packets have 2.5 ms.
+    // Packets have 20 ms, and pages five of them.
     let server = Server::start(&["--source", "tone:440", "--block", "1ms"]);
     let _listener = Listener::start(&server.url("stream.opus?name=one"), &directory.path().join("heard"));
     let row = server.row_when("one", |row| row["offered"].as_u64().unwrap() > 2000);

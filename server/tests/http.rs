@@ -136,9 +136,9 @@ fn a_disconnected_listener_gets_a_proper_end() {
 #[test]
 fn a_listener_that_gathers_for_longer_than_the_end_may_take_gets_a_proper_end() {
     let directory = tempfile::tempdir().unwrap();
-    let mut server = Server::start(&["--source", "tone:440"]);
+    let mut server = Server::start(&["--source", "tone:440", "--buffer", "20s"]);
     let listen = |name: &str| {
-        let url = server.url(&format!("stream.wav?name={name}&gather=1250ms&buffer=10s"));
+        let url = server.url(&format!("stream.wav?name={name}&gather=2s"));
         Listener::start(&url, &directory.path().join(name))
     };
     let (mut one, mut two) = (listen("one"), listen("two"));

@@ -18,6 +18,8 @@ pub(super) enum Input {
         /// Whether something followed.
         has_more: bool,
     },
+    /// The body of its request, or nothing. It is passed over, with all that follows it.
+    Body,
     /// Messages.
     WebSocket(Box<Messages>),
 }
@@ -40,9 +42,11 @@ pub(super) struct Answer {
 }
 
 impl Input {
-    pub(super) fn new(wire: Wire) -> Self {
+    /// `has_body` says whether the request has a body, which may not have come yet.
+    pub(super) fn new(wire: Wire, has_body: bool) -> Self {
         match wire {
             Wire::WebSocket => Self::WebSocket(Box::default()),
+            Wire::Chunked | Wire::Plain if has_body => Self::Body,
             Wire::Chunked | Wire::Plain => Self::Http { has_more: false },
         }
     }
@@ -64,6 +68,7 @@ impl Input {
         let mut answer = Answer::default();
         match self {
             Self::Http { has_more } => *has_more = true,
+            Self::Body => {}
             Self::WebSocket(messages) => messages.take(bytes, listener, log, now, &mut answer),
         }
         answer

@@ -119,6 +119,8 @@ pub struct Joined {
     pub socket_buffer: SocketBuffer,
     /// The head of the response, and whatever goes before the stream.
     pub head: Vec<u8>,
+    /// Whether its request has a body, which may not have come yet.
+    pub has_body: bool,
     /// Its place in a shard.
     pub assignment: Assignment,
 }
@@ -134,7 +136,8 @@ impl Joined {
         read: &[u8],
         open: watch::Receiver<bool>,
     ) -> Session {
-        let Self { registration, subscription, wire, mut framing, socket_buffer, mut head, assignment } = self;
+        let Self { registration, subscription, wire, mut framing, socket_buffer, mut head, has_body, assignment } =
+            self;
         let Subscription { packets, tail, log, doorbell, .. } = subscription;
         socket_buffer.bound(&stream);
         let stream = TcpStream::from_std(stream);
@@ -151,8 +154,8 @@ impl Joined {
             registration,
             framing,
             output: Output::new(stream, wire),
-            input: Input::new(wire),
             has_limit,
+            input: Input::new(wire, has_body),
             is_slow: false,
             is_held: false,
             has_input: false,

@@ -74,10 +74,7 @@ impl Shard {
             to_check: Vec::new(),
             scratch: Scratch::default(),
         };
-        thread::Builder::new().name("delivery".into()).spawn(move || {
-            let _end = EndOfProcess;
-            shard.run();
-        })?;
+        spawn(move || shard.run())?;
         Ok(mailbox)
     }
 
@@ -263,6 +260,14 @@ fn drain(mut stream: &TcpStream) -> bool {
     }
 }
 
+/// Starts a thread whose panic ends the process.
+fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name("delivery".into()).spawn(|| {
+        let _end = EndOfProcess;
+        run();
+    })
+}
+
 /// Ends the process when its thread panics. The panic's own message is on stderr by then.
 struct EndOfProcess;
 
@@ -271,6 +276,37 @@ impl Drop for EndOfProcess {
         if thread::panicking() {
             eprintln!("aircheck: a delivery thread has failed, so listeners would hear nothing: ending (see above)");
             std::process::exit(FAILED);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Set for the process in which a shard panics.
+    const PANICS: &str = "AIRCHECK_TEST_SHARD_PANICS";
+
+    #[test]
+    fn a_panic_in_a_shard_ends_the_process_with_a_message() {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "delivery::shard::tests::panics", "--ignored", "--nocapture"]).env(PANICS, "1");
+        let output = command.output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        // A test that panics itself would end with 101.
+        assert_eq!(output.status.code(), Some(FAILED), "{stderr}");
+        assert!(stderr.contains("nothing can be polled"), "the panic's own message: {stderr}");
+        assert!(stderr.contains("aircheck: a delivery thread has failed"), "{stderr}");
+    }
+
+    #[test]
+    #[ignore = "another test runs it in a process of its own, which it ends"]
+    fn panics() {
+        if std::env::var_os(PANICS).is_some() {
+            let shard = spawn(|| panic!("nothing can be polled")).unwrap();
+            assert!(shard.join().is_err(), "the process has not ended");
         }
     }
 }

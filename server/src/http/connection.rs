@@ -102,12 +102,13 @@ pub(super) async fn serve(
         let (server, context) = (Arc::clone(&server), Arc::clone(&of_requests));
         async move {
             context.place.begin_answer(Instant::now());
+            let has_body = !request.body().is_end_stream();
             let request = request.map(drop);
             let reply = routes::answer(&server, &context, &request).await;
             if let Some(mut joined) = context.take_joined() {
                 let mut head = response_head(request.version(), reply);
                 head.append(&mut joined.head);
-                joined.head = head;
+                (joined.head, joined.has_body) = (head, has_body);
                 context.join(joined);
                 // The connection is taken out of hyper's hands.
                 return pending().await;

@@ -166,7 +166,16 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joine
     };
     let registration = server.listeners().join(joining).map_err(|Full| full(server))?;
     context.place.become_listener();
-    Ok(Joined { registration, subscription, wire, framing, socket_buffer, head: Vec::new(), assignment })
+    Ok(Joined {
+        registration,
+        subscription,
+        wire,
+        framing,
+        socket_buffer,
+        head: Vec::new(),
+        has_body: false,
+        assignment,
+    })
 }
 
 /// Returns the framing of one listener's stream, after the `header` of the codec.

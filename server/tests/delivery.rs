@@ -1,0 +1,821 @@
+//! Delivery from end to end: proper ends in every format, refusals of what follows a stream, bad input, neighbours in one
+//! shard, and no leak of descriptors, threads or memory.
+
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+
+mod common;
+#[path = "common/http_client.rs"]
+mod http_client;
+#[path = "common/truth.rs"]
+mod truth;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use common::{Server, assert_identity, eventually};
+use http_client::{Response, connect, read_to_end, reset, send, websocket_frames};
+use serde_json::Value;
+use truth::client::Client;
+use truth::numbered::{self, Format};
+use truth::{is_soak, scrape};
+
+/// Room for blocks that a healthy listener does not take at once: on an overloaded machine no listener may be served for
+/// seconds.
+const ROOMY: &str = "buffer=5s";
+/// The key is RFC 6455's own example.
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+/// Bytes of a block of 10 ms in 16 bits, without its channels.
+const CHANNEL_BYTES: usize = 480 * 2;
+const WAV_HEADER_BYTES: usize = 44;
+/// Of an Ogg page, that it is the last one (RFC 3533, section 6).
+const LAST_PAGE: u8 = 4;
+
+/// A form in which a listener gets the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Form {
+    format: &'static str,
+    version: &'static str,
+}
+
+impl Form {
+    /// All formats over all versions of HTTP that have them.
+    fn all() -> Vec<Self> {
+        let http = ["wav", "pcm", "json", "sse", "flac", "opus"];
+        let of = |version| http.map(|format| Self { format, version });
+        let websocket = ["f32", "ws-opus"].map(|format| Self { format, version: "1.1" });
+        [&of("1.1")[..], &of("1.0"), &websocket].concat()
+    }
+
+    fn name(self) -> String {
+        format!("{}-{}", self.format, self.version)
+    }
+
+    fn is_websocket(self) -> bool {
+        matches!(self.format, "f32" | "ws-opus")
+    }
+
+    /// Returns a request for the stream, with further parameters.
+    fn request(self, query: &str) -> String {
+        let path = match self.format {
+            "f32" => "stream?payload=f32".to_owned(),
+            // The highest bitrate, so that sockets are full early.
+            "ws-opus" => "stream?payload=opus&bitrate=510000".to_owned(),
+            "opus" => "stream?format=opus&bitrate=510000".to_owned(),
+            format => format!("stream?format={format}"),
+        };
+        let (name, version) = (self.name(), self.version);
+        let fields = if self.is_websocket() { UPGRADE } else { "" };
+        format!("GET /{path}&name={name}&{query} HTTP/{version}\r\nHost: localhost\r\n{fields}\r\n")
+    }
+
+    /// Checks that all that a listener received is a proper stream with a proper end, for this reason; returns how many
+    /// blocks it holds. Of Opus, the last packet may be incomplete.
+    fn blocks(self, received: &[u8], channels: usize, reason: &str) -> usize {
+        let response = Response::parse(received);
+        let name = self.name();
+        assert_eq!(response.version, format!("HTTP/{}", self.version), "{name}");
+        assert_eq!(response.after, b"", "{name}: nothing follows the end");
+        if self.is_websocket() {
+            assert_eq!(response.status, 101, "{name}");
+            return websocket_blocks(&response.body, &name, reason);
+        }
+        assert_eq!((response.status, &*response.fields["connection"]), (200, "close"), "{name}");
+        assert_eq!(response.is_chunked, self.version == "1.1", "{name}");
+        assert!(response.is_complete, "{name}: the last chunk has come");
+        let body = &response.body[..];
+        // The last block of a source may be short.
+        let blocks = |bytes: usize| bytes.div_ceil(CHANNEL_BYTES * channels);
+        match self.format {
+            "wav" => blocks(body.len() - WAV_HEADER_BYTES),
+            "pcm" => blocks(body.len()),
+            "flac" => blocks(decoded(body).len()),
+            "opus" => {
+                let pages = pages(body);
+                let last = pages.iter().map(|page| page.flags & LAST_PAGE != 0);
+                let expected = (1..=pages.len()).map(|number| number == pages.len());
+                assert!(last.eq(expected), "{name}: the last page, and no other, is marked as the last");
+                // Two pages of headers come first.
+                let packets = pages[2..].iter().flat_map(|page| &page.packets);
+                // A packet of one byte has no sound, and only gives the last page a packet.
+                2 * packets.filter(|packet| packet.len() > 1).count()
+            }
+            _ => {
+                let text = std::str::from_utf8(body).unwrap();
+                assert!(text.ends_with('\n'), "{name}: {:?}", &text[text.len() - 100..]);
+                text.lines().filter(|line| line.contains("\"sequence\":")).count()
+            }
+        }
+    }
+}
+
+/// Checks the messages of a WebSocket and its close message; returns how many blocks there are.
+fn websocket_blocks(bytes: &[u8], name: &str, reason: &str) -> usize {
+    let frames = websocket_frames(bytes);
+    let (end, messages) = frames.split_last().unwrap();
+    let code: u16 = if reason == "finished" { 1000 } else { 1008 };
+    let close = (0x88, [&code.to_be_bytes(), reason.as_bytes()].concat());
+    assert_eq!(*end, close, "{name}: {}", end.1.escape_ascii());
+    assert!(messages.iter().all(|(kind, _)| matches!(kind, 0x81 | 0x82)), "{name}");
+    messages.iter().filter(|(kind, _)| *kind == 0x82).count()
+}
+
+/// The samples of 16 bits that ffmpeg decodes without complaint.
+fn decoded(bytes: &[u8]) -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("heard");
+    std::fs::write(&file, bytes).unwrap();
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "warning", "-nostdin", "-i"]).arg(file).args(["-f", "s16le", "-"]);
+    let output = command.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    output.stdout
+}
+
+/// A page of an Ogg stream.
+struct Page {
+    flags: u8,
+    granule: u64,
+    packets: Vec<Vec<u8>>,
+}
+
+/// Returns the pages of an Ogg stream (RFC 3533, section 6) whose packets do not span pages. A page that is not whole is
+/// left out.
+fn pages(mut rest: &[u8]) -> Vec<Page> {
+    let mut pages = Vec::new();
+    while let Some((head, after)) = rest.split_at_checked(27) {
+        assert_eq!(&head[..4], b"OggS");
+        let Some((lengths, mut body)) = after.split_at_checked(usize::from(head[26])) else { break };
+        let mut packets = Vec::new();
+        for run in lengths.split_inclusive(|length| *length < 255) {
+            let length = run.iter().map(|length| usize::from(*length)).sum();
+            let Some((packet, after)) = body.split_at_checked(length) else { return pages };
+            packets.push(packet.to_vec());
+            body = after;
+        }
+        let granule = u64::from_le_bytes(head[6..14].try_into().unwrap());
+        pages.push(Page { flags: head[5], granule, packets });
+        rest = body;
+    }
+    pages
+}
+
+fn channels(server: &Server) -> usize {
+    server.json("api/v1/status")["format"]["channels"].as_u64().unwrap() as usize
+}
+
+fn count(row: &Value, key: &str) -> u64 {
+    row[key].as_u64().unwrap_or_else(|| panic!("{key}: {row}"))
+}
+
+/// Disconnects a listener.
+fn disconnect(server: &Server, row: &Value) {
+    assert_eq!(server.ask(&["-X", "DELETE"], &format!("api/v1/listeners/{}", row["id"])).0, 200);
+}
+
+/// Writes a file of a tone with so many blocks, and returns it as a source.
+fn tone(directory: &Path, blocks: u32) -> String {
+    let path = directory.join("tone.wav");
+    let spec = hound::WavSpec {
+        channels: 2,
+        sample_rate: 48_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+    for frame in 0..blocks * 480 {
+        let sample = (f64::from(frame) / 48_000.0 * 440.0 * std::f64::consts::TAU).sin() * 10_000.0;
+        (0..2).for_each(|_| writer.write_sample(sample as i16).unwrap());
+    }
+    writer.finalize().unwrap();
+    format!("wav:{}", path.display())
+}
+
+/// Listens in all forms, from the first block on.
+fn listen_in_all_forms(server: &Server, query: &str) -> Vec<(Form, TcpStream)> {
+    let listen = |form: Form| (form, send(server, form.request(query)));
+    Form::all().into_iter().map(listen).collect()
+}
+
+/// Checks the ends of all streams, which had the same `expected` blocks, if that is known.
+fn check_same_ends(streams: Vec<(Form, TcpStream)>, channels: usize, expected: Option<usize>) {
+    let received: Vec<_> = std::thread::scope(|scope| {
+        let readers: Vec<_> = streams.iter().map(|(_, stream)| scope.spawn(|| read_to_end(stream))).collect();
+        readers.into_iter().map(|reader| reader.join().unwrap()).collect()
+    });
+    let forms = streams.iter().map(|(form, _)| *form);
+    let counts = forms.zip(&received).map(|(form, bytes)| (form, form.blocks(bytes, channels, "finished")));
+    let counts: Vec<_> = counts.collect();
+    let expected = expected.unwrap_or(counts[0].1);
+    for (form, blocks) in counts {
+        // The last packet of Opus is filled up, and the delay of the encoder needs some 4 ms more.
+        let most = if form.format.ends_with("opus") { expected + 3 } else { expected };
+        assert!((expected..=most).contains(&blocks), "{}: {blocks} blocks, not {expected}", form.name());
+    }
+}
+
+#[test]
+fn all_of_a_source_that_ends_arrives_in_every_format_with_a_proper_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&["--source", &tone(directory.path(), 150)]);
+    let streams = listen_in_all_forms(&server, "from=0&buffer=10s");
+    check_same_ends(streams, 2, Some(150));
+    assert!(server.wait().success());
+}
+
+#[test]
+fn a_signal_ends_every_format_properly_after_the_same_block() {
+    let mut server = Server::start(&["--source", "tone:440"]);
+    let streams = listen_in_all_forms(&server, "from=0&buffer=10s");
+    for (form, _) in &streams {
+        server.row_when(&form.name(), |row| count(row, "delivered") > 20);
+    }
+    let channels = channels(&server);
+    server.terminate();
+    check_same_ends(streams, channels, None);
+    assert!(server.wait().success());
+}
+
+/// Checks that a listener that was ended for this reason received as many blocks as count as delivered.
+fn check_early_end(form: Form, received: &[u8], left: &Value, channels: usize, reason: &str) {
+    let blocks = form.blocks(received, channels, reason) as u64;
+    assert_eq!(left["reason"], reason, "{left}");
+    assert_eq!(count(left, "offered"), count(left, "delivered") + count(left, "lost"), "{left}");
+    let delivered = count(left, "delivered");
+    // A packet of Opus has two blocks, of which the first may have been before the listener joined.
+    let most = if form.format.ends_with("opus") { delivered + 1 } else { delivered };
+    assert!((delivered..=most).contains(&blocks), "{blocks} blocks have arrived: {left}");
+}
+
+#[test]
+fn a_disconnected_listener_gets_all_that_counts_as_delivered_and_a_proper_end_in_every_format() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let (events, channels) = (Events::start(&server), channels(&server));
+    for (form, stream) in listen_in_all_forms(&server, ROOMY) {
+        disconnect(&server, &server.row_when(&form.name(), |row| count(row, "delivered") > 5));
+        let received = read_to_end(&stream);
+        check_early_end(form, &received, &events.left(&form.name()), channels, "closed");
+    }
+    eventually("an empty table", || server.rows().is_empty().then_some(()));
+}
+
+#[test]
+fn a_listener_beyond_its_limit_of_lag_gets_a_proper_end_in_every_format() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let (events, channels) = (Events::start(&server), channels(&server));
+    let listen = |form: Form| {
+        let mut stream = connect(&server, Some(4096));
+        stream.write_all(form.request("max_lag=300ms&overflow=disconnect&buffer=10s").as_bytes()).unwrap();
+        (form.name(), (form, stream))
+    };
+    let mut waiting: BTreeMap<_, _> = Form::all().into_iter().map(listen).collect();
+    let mut reading = Vec::new();
+    // What each was offered, and the head when that last grew.
+    let mut offered = BTreeMap::<String, (u64, u64)>::new();
+    eventually("the end of all", || {
+        let head = server.json("api/v1/status")["head_sequence"].as_u64()?;
+        let mut ended = Vec::new();
+        for row in server.rows() {
+            let (name, now) = (row["name"].as_str().unwrap(), (count(&row, "offered"), head));
+            let (before, since) = *offered.entry(name.to_owned()).or_insert(now);
+            if now.0 > before {
+                offered.insert(name.to_owned(), now);
+            } else if head > since + 10 {
+                // It must read on within a second.
+                ended.push(name.to_owned());
+            }
+        }
+        // The sockets of some hold all of the stream and its end.
+        ended.extend(waiting.keys().filter(|name| events.find_left(name).is_some()).cloned());
+        for name in ended {
+            if let Some((form, stream)) = waiting.remove(&name) {
+                reading.push((form, std::thread::spawn(move || read_to_end(&stream))));
+            }
+        }
+        waiting.is_empty().then_some(())
+    });
+    for (form, reader) in reading {
+        let received = reader.join().unwrap();
+        check_early_end(form, &received, &events.left(&form.name()), channels, "max_lag");
+    }
+    eventually("an empty table", || server.rows().is_empty().then_some(()));
+}
+
+/// The events of a server, from the first to the last.
+struct Events(Arc<Mutex<Vec<Value>>>);
+
+impl Events {
+    /// Collects events from now on until the server ends.
+    fn start(server: &Server) -> Self {
+        let stream = send(server, "GET /api/v1/events HTTP/1.0\r\n\r\n");
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let collected = Arc::clone(&events);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                if let Some(event) = line.strip_prefix("data: ") {
+                    collected.lock().unwrap().push(serde_json::from_str(event).unwrap());
+                }
+            }
+        });
+        Self(events)
+    }
+
+    /// Waits for the event that the listener with this name has left.
+    fn left(&self, name: &str) -> Value {
+        eventually(&format!("the event that {name} has left"), || self.find_left(name))
+    }
+
+    fn find_left(&self, name: &str) -> Option<Value> {
+        let has_left = |event: &&Value| event["event"] == "left" && event["listener"]["name"] == name;
+        self.0.lock().unwrap().iter().find(has_left).cloned()
+    }
+}
+
+const REFUSED: &str = "a stream is the last response of its connection (open another)";
+
+/// A request for PCM by a listener with this name.
+fn pcm(name: &str, version: &str) -> String {
+    format!("GET /stream.pcm?name={name}&{ROOMY} HTTP/{version}\r\nHost: localhost\r\n\r\n")
+}
+
+/// Waits until a listener has sound, and disconnects it.
+fn disconnect_once_it_hears(server: &Server, name: &str) {
+    disconnect(server, &server.row_when(name, |row| count(row, "delivered") > 0));
+}
+
+/// Checks that `bytes` are one refusal and nothing else.
+fn check_refusal(bytes: &[u8]) {
+    let refusal = Response::parse(bytes);
+    assert_eq!((refusal.status, &*refusal.fields["connection"]), (400, "close"));
+    assert_eq!(serde_json::from_slice::<Value>(&refusal.body).unwrap(), serde_json::json!({ "error": REFUSED }));
+    assert!(refusal.is_complete && refusal.after.is_empty(), "{:?}", bytes.escape_ascii());
+}
+
+#[test]
+fn a_request_after_a_stream_is_refused_after_its_proper_end() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let health = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // In the same segment, with a request before, with two after it, and while the stream is on.
+    for (name, before, after, later) in [
+        ("same", "", 1, 0),
+        ("between", health, 1, 0),
+        ("two", "", 2, 0),
+        ("later", "", 0, 1),
+        ("before", health, 0, 2),
+    ] {
+        let mut stream = send(&server, [before, &pcm(name, "1.1"), &health.repeat(after)].concat());
+        server.row_when(name, |row| count(row, "delivered") > 0);
+        stream.write_all(health.repeat(later).as_bytes()).unwrap();
+        // Its bytes come before those of a later connection.
+        disconnect_once_it_hears(&server, name);
+        let received = read_to_end(&stream);
+        let mut rest = &received[..];
+        if !before.is_empty() {
+            let first = Response::parse(rest);
+            assert_eq!((first.status, &first.body[..]), (200, &b"ok"[..]), "{name}");
+            rest = &rest[rest.len() - first.after.len()..];
+        }
+        let sound = Response::parse(rest);
+        assert_eq!((sound.status, sound.is_complete), (200, true), "{name}");
+        assert!(sound.body.len() >= CHANNEL_BYTES, "{name}");
+        check_refusal(&sound.after);
+    }
+    eventually("an empty table", || server.rows().is_empty().then_some(()));
+}
+
+#[test]
+fn what_follows_a_stream_without_an_end_of_its_own_is_ignored() {
+    let server = Server::start(&["--source", "tone:440"]);
+    // The end of the connection is the end of such a stream, so a refusal would be sound.
+    let request = pcm("one", "1.0").repeat(2);
+    let stream = send(&server, &request);
+    let channels = channels(&server);
+    disconnect_once_it_hears(&server, "one");
+    let response = Response::parse(&read_to_end(&stream));
+    assert_eq!((response.version.as_str(), response.status), ("HTTP/1.0", 200));
+    assert_eq!(response.body.len() % (CHANNEL_BYTES * channels), 0, "whole blocks, and nothing else");
+    assert!(!response.body.windows(5).any(|bytes| bytes == b"HTTP/"));
+}
+
+#[test]
+fn a_stream_comes_over_every_kind_of_connection() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let path = |name: &str| format!("/stream.pcm?name={name}&{ROOMY}");
+    let health = |version, fields| format!("GET /healthz HTTP/{version}\r\nHost: localhost\r\n{fields}\r\n");
+    let get = |name, version, fields| format!("GET {} HTTP/{version}\r\nHost: localhost\r\n{fields}\r\n", path(name));
+    let keep_alive = "Connection: keep-alive\r\n";
+    let close = "Connection: close\r\n";
+    let cases = [
+        ("first-1.1", "1.1", "".to_owned(), ""),
+        ("close-1.1", "1.1", "".to_owned(), close),
+        ("kept-1.1", "1.1", health("1.1", ""), ""),
+        ("kept-close-1.1", "1.1", health("1.1", ""), close),
+        ("first-1.0", "1.0", "".to_owned(), ""),
+        ("alive-1.0", "1.0", "".to_owned(), keep_alive),
+        ("kept-1.0", "1.0", health("1.0", keep_alive), keep_alive),
+    ];
+    for (name, version, before, fields) in cases {
+        let mut stream = send(&server, &before);
+        if !before.is_empty() {
+            let (mut answer, mut buffer) = (Vec::new(), [0; 1024]);
+            while answer.is_empty() || !Response::parse(&answer).is_complete {
+                let read = stream.read(&mut buffer).unwrap();
+                assert!(read > 0, "{name}: the connection is kept");
+                answer.extend_from_slice(&buffer[..read]);
+            }
+            assert_eq!(Response::parse(&answer).body, b"ok", "{name}");
+        }
+        // The head comes byte by byte.
+        for byte in get(name, version, fields).bytes() {
+            stream.write_all(&[byte]).unwrap();
+        }
+        disconnect_once_it_hears(&server, name);
+        let response = Response::parse(&read_to_end(&stream));
+        assert_eq!((response.version, response.status), (format!("HTTP/{version}"), 200), "{name}");
+        assert_eq!((response.is_chunked, &*response.fields["connection"]), (version == "1.1", "close"), "{name}");
+        assert!(response.is_complete && response.after.is_empty(), "{name}");
+        assert!(response.body.len() >= CHANNEL_BYTES, "{name}");
+    }
+    eventually("an empty table", || server.rows().is_empty().then_some(()));
+}
+
+#[test]
+fn a_body_of_a_request_for_a_stream_is_passed_over() {
+    let server = Server::start(&["--source", "tone:440"]);
+    for (name, body) in [
+        ("length", "Content-Length: 5\r\n\r\nhello"),
+        ("chunks", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+    ] {
+        let request = format!("GET /stream.pcm?name={name}&{ROOMY} HTTP/1.1\r\nHost: localhost\r\n{body}");
+        let stream = send(&server, request);
+        disconnect_once_it_hears(&server, name);
+        let response = Response::parse(&read_to_end(&stream));
+        assert_eq!((response.status, response.is_complete), (200, true), "{name}");
+        assert_eq!(response.after.escape_ascii().to_string(), "", "{name}: there was no further request");
+    }
+}
+
+#[test]
+fn the_head_of_a_stream_is_an_answer_without_a_listener() {
+    let server = Server::start(&["--source", "tone:440"]);
+    for path in ["stream.wav", "stream.opus", "stream.flac", "stream.json", "stream?format=sse"] {
+        let head = |last| format!("HEAD /{path} HTTP/1.1\r\nHost: localhost\r\n{last}\r\n");
+        // The connection stays open for more of them.
+        let stream = send(&server, [head(""), head("Connection: close\r\n")].concat());
+        let text = String::from_utf8(read_to_end(&stream)).unwrap();
+        assert_eq!(text.matches("HTTP/1.1 200 OK\r\n").count(), 2, "{path}: {text}");
+        assert!(text.ends_with("\r\n\r\n"), "{path}: {text}");
+        assert_eq!(text.matches("\r\n\r\n").count(), 2, "{path}: no body: {text}");
+    }
+    assert!(server.rows().is_empty());
+    assert!(server.text("metrics").contains("aircheck_delivered_blocks_total{format=\"wav\"} 0\n"));
+}
+
+/// Returns a WebSocket frame as a client sends it, with a mask of zeros.
+fn client_frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    [&[kind, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+}
+
+#[test]
+fn messages_in_the_segment_of_the_handshake_are_answered() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let handshake = format!("GET /stream?name=one&{ROOMY} HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n");
+    let messages = [client_frame(0x89, b"first"), client_frame(0x81, br#"{"clock":7}"#), client_frame(0x89, b"second")];
+    let mut stream = send(&server, [handshake.as_bytes(), &messages.concat()].concat());
+    server.row_when("one", |row| count(row, "delivered") > 0);
+    stream.write_all(&client_frame(0x88, &1000_u16.to_be_bytes())).unwrap();
+    let response = Response::parse(&read_to_end(&stream));
+    assert_eq!(response.status, 101);
+    let mut frames = websocket_frames(&response.body);
+    frames.retain(|(kind, _)| *kind != 0x82);
+    // Of pings that come together, the last one is answered (RFC 6455, section 5.5.3).
+    let [hello, clock, second, close] = &frames[..] else { panic!("{frames:?}") };
+    assert!(hello.1.starts_with(b"{\"hello\":"), "{frames:?}");
+    assert_eq!(*second, (0x8A, b"second".to_vec()));
+    assert!(clock.0 == 0x81 && clock.1.starts_with(b"{\"clock\":{\"asked\":7"), "{frames:?}");
+    assert_eq!(*close, (0x88, 1000_u16.to_be_bytes().to_vec()));
+    eventually("an empty table", || server.rows().is_empty().then_some(()));
+}
+
+/// Returns the pages of an Opus stream that was disconnected once it had so many blocks, without headers and last page.
+fn opus_pages(received: &[u8]) -> Vec<Page> {
+    let response = Response::parse(received);
+    assert_eq!((response.status, response.is_complete), (200, true));
+    let mut pages = pages(&response.body);
+    assert!(pages.pop().unwrap().flags & LAST_PAGE != 0);
+    pages.split_off(2)
+}
+
+/// Returns the length of sound in an Opus packet of one frame, in samples at 48 kHz (RFC 6716, section 3.1).
+fn opus_frames(packet: &[u8]) -> u64 {
+    assert_eq!(packet[0] & 3, 0, "one frame in a packet");
+    match packet[0] >> 3 {
+        config @ 0..12 => [480, 960, 1920, 2880][usize::from(config % 4)],
+        config @ 12..16 => [480, 960][usize::from(config % 2)],
+        config => [120, 240, 480, 960][usize::from(config % 4)],
+    }
+}
+
+#[test]
+fn pages_of_opus_have_100_ms_in_packets_of_20_ms_unless_a_listener_wants_each_block() {
+    let server = Server::start(&["--source", "tone:440"]);
+    for (query, packets, frames) in [("", 5, 960), ("&gather=0ms", 1, 480), ("&gather=50ms", 3, 960)] {
+        let request = format!("GET /stream.opus?name=one&{ROOMY}{query} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let stream = send(&server, request);
+        disconnect(&server, &server.row_when("one", |row| count(row, "delivered") > 60));
+        let pages = opus_pages(&read_to_end(&stream));
+        let mean = pages.iter().map(|page| page.packets.len()).sum::<usize>() as f64 / pages.len() as f64;
+        assert!(pages.iter().all(|page| (1..=packets).contains(&page.packets.len())), "{query}: {mean}");
+        assert!(pages.iter().flat_map(|page| &page.packets).all(|packet| opus_frames(packet) == frames), "{query}");
+        for pair in pages.windows(2) {
+            let sound: u64 = pair[1].packets.iter().map(|packet| opus_frames(packet)).sum();
+            assert_eq!(pair[1].granule - pair[0].granule, sound, "{query}");
+        }
+        assert!(pages.iter().any(|page| page.packets.len() == packets), "{query}: {mean} packets a page");
+        // Packets that do not divide a page's length make some of the pages shorter.
+        assert!(mean >= 0.6 * packets as f64, "{query}: {mean} packets a page");
+    }
+}
+
+#[test]
+fn listeners_of_one_encoder_get_the_same_packets() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let listen = |name: &str| {
+        let request = format!("GET /stream.opus?name={name}&{ROOMY} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let stream = send(&server, request);
+        server.row_when(name, |row| count(row, "delivered") > 30);
+        stream
+    };
+    let (early, late) = (listen("early"), listen("late"));
+    assert_eq!(server.json("api/v1/status")["encoders"], 1);
+    disconnect(&server, &server.row_when("late", |row| count(row, "delivered") > 60));
+    disconnect(&server, &server.row_when("early", |row| count(row, "delivered") > 120));
+    let packets = |stream: &TcpStream| -> Vec<_> {
+        opus_pages(&read_to_end(stream)).into_iter().map(|page| page.packets).collect()
+    };
+    let (early, late) = (packets(&early), packets(&late));
+    assert!(early.windows(late.len()).any(|pages| pages == late), "page for page, from where the later one joined");
+    assert!(early.len() > late.len());
+}
+
+#[test]
+fn the_answer_says_how_much_sound_is_gathered() {
+    let server = Server::start(&["--source", "tone:440"]);
+    for (path, told) in [
+        ("stream.opus", Some("100ms")),
+        ("stream.opus?gather=0ms", None),
+        ("stream.opus?gather=12ms", None),
+        ("stream.opus?gather=30ms", Some("20ms")),
+        ("stream.opus?gather=70ms", Some("50ms")),
+        ("stream.opus?gather=125ms", Some("100ms")),
+        ("stream.opus?gather=400ms&buffer=10s", Some("500ms")),
+        ("stream.opus?gather=1250ms&buffer=10s", Some("1s")),
+        // The longest that fits into an eighth of the buffer.
+        ("stream.opus?buffer=500ms", Some("50ms")),
+        ("stream.wav", None),
+        ("stream.wav?gather=45ms", Some("50ms")),
+    ] {
+        let (status, response) = server.ask(&["--head"], path);
+        let told_by_server = response.lines().find_map(|line| line.strip_prefix("x-audio-gather: "));
+        assert_eq!((status, told_by_server), (200, told), "{path}: {response}");
+    }
+    assert!(server.text("metrics").contains("\n# TYPE aircheck_delivery_gathered_packets_total counter\n"));
+    assert!(server.text("metrics").contains("\naircheck_delivery_gathered_packets_total "));
+}
+
+/// Counts that return to where they were once all listeners but the healthy ones are gone.
+#[derive(Debug, PartialEq, Eq)]
+struct Resources {
+    descriptors: usize,
+    /// Without those that the runtime keeps for blocking work for some seconds.
+    encoders_and_shards: usize,
+    listeners: usize,
+}
+
+impl Resources {
+    fn of(server: &Server) -> Self {
+        let entries = |name: &str| std::fs::read_dir(format!("/proc/{}/{name}", server.pid())).unwrap();
+        let names = entries("task").filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+        let of_delivery = |name: &String| matches!(name.trim(), "encoder" | "delivery");
+        let encoders_and_shards = names.filter(of_delivery).count();
+        let listeners = scrape::rows(server.address).len();
+        Self { descriptors: entries("fd").count(), encoders_and_shards, listeners }
+    }
+
+    /// Returns them once they do not change.
+    fn settled(server: &Server) -> Self {
+        let mut before = Self::of(server);
+        eventually("settled resources", || {
+            let now = Self::of(server);
+            let is_settled = now == before;
+            before = now;
+            is_settled.then_some(())
+        });
+        before
+    }
+
+    /// Waits until they are not more than before.
+    fn wait(&self, server: &Server) {
+        let mut last = None;
+        eventually("the resources of before", || {
+            let now = Self::of(server);
+            if last.as_ref() != Some(&now) {
+                eprintln!("{now:?}, before {self:?}");
+            }
+            // A descriptor of the request before the first look may have been counted in it.
+            let is_back = now.listeners == self.listeners
+                && now.descriptors <= self.descriptors
+                && now.encoders_and_shards <= self.encoders_and_shards;
+            last = Some(now);
+            is_back.then_some(())
+        });
+    }
+}
+
+/// A megabyte without a pattern.
+fn garbage() -> Vec<u8> {
+    (0..1 << 20).map(|n: u64| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as u8).collect()
+}
+
+/// Looks at all rows; returns how many there are.
+fn look(server: &Server) -> usize {
+    let rows = scrape::rows(server.address);
+    rows.values().for_each(assert_identity);
+    rows.len()
+}
+
+/// Sends all of it, unless the connection ends before.
+fn send_in_background(mut stream: TcpStream, bytes: Vec<u8>) -> std::thread::JoinHandle<TcpStream> {
+    std::thread::spawn(move || {
+        let _ = stream.write_all(&bytes);
+        stream
+    })
+}
+
+#[test]
+fn bad_neighbours_in_a_shard_cost_a_healthy_listener_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = numbered::source(directory.path(), 120);
+    let server = Server::start(&["--source", &source, "--max-listeners", "900"]);
+    let healthy = [Format::Pcm, Format::Wav, Format::Json, Format::Sse];
+    let healthy = healthy
+        .map(|format| Client::start(server.address, format, &format!("name=healthy-{}&{ROOMY}", format.label())));
+    let blocks = |client: &Client| client.received().blocks();
+    eventually("sound", || healthy.iter().all(|client| blocks(client) > 20).then_some(()));
+    let before = Resources::settled(&server);
+    let request = |name: &str, path: &str, fields: &str| {
+        format!("GET /{path}name={name} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")
+    };
+
+    let stopped: Vec<_> = (0..5)
+        .map(|n| {
+            let mut stream = connect(&server, Some(4096));
+            stream.write_all(request(&format!("stopped-{n}"), "stream.wav?", "").as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    // Of Opus, which keeps a reader of single bytes from taking the processor from the server.
+    let by_bytes: Vec<_> = (0..3)
+        .map(|n| {
+            let mut stream = connect(&server, Some(4096));
+            stream.write_all(request(&format!("by-bytes-{n}"), "stream.opus?", "").as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let readers: Vec<_> = by_bytes
+        .iter()
+        .map(|stream| {
+            let mut stream = stream.try_clone().unwrap();
+            std::thread::spawn(move || {
+                let mut bytes = 0;
+                while let Ok(1) = stream.read(&mut [0]) {
+                    bytes += 1;
+                }
+                bytes
+            })
+        })
+        .collect();
+    // A megabyte of garbage, and of messages without an error.
+    let pings = client_frame(0x89, &[7; 100]).repeat((1 << 20) / 106);
+    let noisy: Vec<_> = (0..3)
+        .flat_map(|n| {
+            let http = send(&server, request(&format!("garbage-{n}"), "stream.pcm?", ""));
+            let websocket = send(&server, request(&format!("garbage-ws-{n}"), "stream?", UPGRADE));
+            let pinging = send(&server, request(&format!("pings-{n}"), "stream?", UPGRADE));
+            [
+                send_in_background(http, garbage()),
+                send_in_background(websocket, garbage()),
+                send_in_background(pinging, pings.clone()),
+            ]
+        })
+        .collect();
+    eventually("stopped listeners that are behind", || {
+        look(&server);
+        let rows = scrape::rows(server.address);
+        let is_behind = |n| rows.get(&format!("stopped-{n}")).is_some_and(|row| count(row, "lost") > 10);
+        (0..5).all(is_behind).then_some(())
+    });
+    for n in 0..5 {
+        let stream = send(&server, request(&format!("vanishing-{n}"), "stream.wav?", ""));
+        eventually("a row", || scrape::rows(server.address).contains_key(&format!("vanishing-{n}")).then_some(()));
+        reset(stream);
+        look(&server);
+    }
+    let crowd_before = look(&server);
+    let crowd: Vec<_> = (0..500).map(|n| send(&server, request(&format!("crowd-{n}"), "stream.pcm?", ""))).collect();
+    eventually("a crowd", || (look(&server) >= crowd_before + 480).then_some(()));
+    drop(crowd);
+    eventually("the crowd's end", || (look(&server) < 50).then_some(()));
+
+    // All the others leave, and what is left is heard.
+    drop(stopped);
+    by_bytes.iter().for_each(|stream| stream.shutdown(Shutdown::Both).unwrap());
+    let bytes: Vec<u64> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+    assert!(bytes.iter().all(|bytes| *bytes > 1000), "{bytes:?} bytes, one at a time");
+    noisy.into_iter().for_each(|sending| drop(sending.join().unwrap()));
+    before.wait(&server);
+    let so_far = healthy.each_ref().map(blocks);
+    eventually("more sound", || (0..4).all(|n| blocks(&healthy[n]) > so_far[n] + 20).then_some(()));
+    // A source that was kept from its time by the machine loses blocks for all.
+    let captured = scrape::captured_losses(server.address);
+    for row in scrape::rows(server.address).values() {
+        assert!(count(row, "lost") <= captured, "{row}");
+    }
+    for client in &healthy {
+        assert!(client.received().missing() <= captured, "{:?}: {:?}", client.format, client.received().holes);
+    }
+}
+
+/// Connects in a way that depends on `number`, and ends the connection in another.
+fn come_and_go(server: &Server, number: usize) {
+    let get = |path: &str, fields: &str| format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+    // Until the stream is the shard's.
+    let hear = |request: &str| {
+        let mut stream = send(server, request);
+        let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
+        while !received.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+            let read = stream.read(&mut buffer).unwrap();
+            assert!(read > 0, "{:?}", received.escape_ascii());
+            received.extend_from_slice(&buffer[..read]);
+        }
+        stream
+    };
+    // The connection may end in the middle, and by a reset.
+    let read_rest = |mut stream: TcpStream| drop(stream.read_to_end(&mut Vec::new()));
+    match number % 12 {
+        0 => drop(hear(&get("stream.wav", ""))),
+        1 => reset(hear(&get("stream.opus", ""))),
+        2 => drop(hear(&get("stream", UPGRADE))),
+        3 => {
+            let mut stream = hear(&get("healthz", ""));
+            stream.write_all(get("stream.json", "").as_bytes()).unwrap();
+            drop(stream);
+        }
+        4 => {
+            let stream = hear(&get("stream.pcm", ""));
+            stream.shutdown(Shutdown::Write).unwrap();
+            read_rest(stream);
+        }
+        5 => reset(send(server, "GET /stream.wav HTTP/1.1\r\nHo")),
+        6 => drop(connect(server, None)),
+        7 => drop(hear(&get("stream.wav", "").replace("GET", "HEAD"))),
+        8 => drop(hear(&get("stream.wav?nothing", ""))),
+        9 => {
+            let mut stream = hear(&get("stream", UPGRADE));
+            stream.write_all(&client_frame(0x88, &1000_u16.to_be_bytes())).unwrap();
+            read_rest(stream);
+        }
+        // The shard finds it gone.
+        10 => reset(send(server, get("stream.flac", ""))),
+        _ => {
+            let mut stream = hear(&get("stream", UPGRADE));
+            stream.write_all(&[0xFF; 100]).unwrap();
+            read_rest(stream);
+        }
+    }
+}
+
+#[test]
+fn connections_that_come_and_go_leave_no_descriptor_thread_or_memory_behind() {
+    let server = Server::start(&["--source", "tone:440"]);
+    // A growth beyond the second in every round is no noise of the allocator, which comes to rest some MiB above the start.
+    let (connections, max_growth_kib) = if is_soak() { (35_000, 4096) } else { (1000, 1024) };
+    let resident_kib = || -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    let before = Resources::settled(&server);
+    let sizes = [(); 3].map(|()| {
+        (0..connections).for_each(|number| come_and_go(&server, number));
+        before.wait(&server);
+        resident_kib()
+    });
+    eprintln!("{sizes:?} KiB after {connections} connections each");
+    let least = sizes.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).min().unwrap();
+    assert!(least <= max_growth_kib, "{sizes:?} KiB after {connections} connections each");
+}
