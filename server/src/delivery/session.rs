@@ -237,6 +237,16 @@ impl Session {
 
     /// Writes what is to be written, as far as the socket takes it.
     pub(super) fn visit(&mut self, now: Timestamp, scratch: &mut Scratch) -> Outcome {
+        self.visit_until(now, scratch, true)
+    }
+
+    /// Does the same where a packet has come, and no end: looking for an end after the packet would cost as much as the
+    /// packet.
+    pub(super) fn visit_for_packet(&mut self, now: Timestamp, scratch: &mut Scratch) -> Outcome {
+        self.visit_until(now, scratch, false)
+    }
+
+    fn visit_until(&mut self, now: Timestamp, scratch: &mut Scratch, looks_for_end: bool) -> Outcome {
         loop {
             if self.output.waiting() > 0 {
                 let flushed = self.output.flush(&mut self.registration.listener().downstream().in_flight, now);
@@ -253,9 +263,8 @@ impl Session {
                 return Outcome::Over;
             }
             match self.send_next(now, scratch) {
-                Ok(Taken::Some) if self.output.waiting() > 0 || self.packets.has_queued() => {}
+                Ok(Taken::Some) if looks_for_end || self.output.waiting() > 0 || self.packets.has_queued() => {}
                 Ok(Taken::Some) => {
-                    // What comes now, and the end, rings again.
                     self.is_slow = false;
                     return self.outcome();
                 }

@@ -155,20 +155,25 @@ impl Shard {
             if !self.feeds[index].doorbell.take() {
                 continue;
             }
-            let now = Timestamp::now();
+            let (now, has_ended) = (Timestamp::now(), self.feeds[index].doorbell.has_ended());
             let members = std::mem::take(&mut self.feeds[index].members);
-            let mut gone = Vec::new();
+            let mut to_settle = Vec::new();
             for &place in &members {
                 let Place::Session(session) = &mut self.places[place as usize] else { continue };
-                if !session.is_waiting() {
-                    match session.visit(now, &mut self.scratch) {
-                        Outcome::Idle => {}
-                        outcome => gone.push((place, outcome)),
-                    }
+                if session.is_waiting() {
+                    continue;
+                }
+                let outcome = if has_ended {
+                    session.visit(now, &mut self.scratch)
+                } else {
+                    session.visit_for_packet(now, &mut self.scratch)
+                };
+                if outcome != Outcome::Idle {
+                    to_settle.push((place, outcome));
                 }
             }
             self.feeds[index].members = members;
-            gone.into_iter().for_each(|(place, outcome)| self.settle(place, outcome));
+            to_settle.into_iter().for_each(|(place, outcome)| self.settle(place, outcome));
         }
         self.feeds.retain(|feed| !feed.members.is_empty());
         let gathered = std::mem::take(&mut self.scratch.gathered);

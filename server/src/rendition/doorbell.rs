@@ -9,13 +9,14 @@ use std::task::Waker;
 pub struct Doorbell {
     waker: Waker,
     has_rung: AtomicBool,
+    has_ended: AtomicBool,
 }
 
 impl Doorbell {
     /// Makes a doorbell for the thread that `waker` wakes.
     #[must_use]
     pub fn new(waker: Waker) -> Arc<Self> {
-        Arc::new(Self { waker, has_rung: AtomicBool::new(false) })
+        Arc::new(Self { waker, has_rung: AtomicBool::new(false), has_ended: AtomicBool::new(false) })
     }
 
     /// Rings, unless the caller alone holds it: a thread without listeners has no use for packets.
@@ -23,6 +24,18 @@ impl Doorbell {
         if Arc::strong_count(self) > 1 && !self.has_rung.swap(true, Ordering::AcqRel) {
             self.waker.wake_by_ref();
         }
+    }
+
+    /// Rings for the last time: the encoder has ended its listeners.
+    pub fn ring_for_end(self: &Arc<Self>) {
+        self.has_ended.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    /// Returns whether the encoder has ended its listeners.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire)
     }
 
     /// Returns whether it has rung since the last call.

@@ -224,7 +224,7 @@ struct LastRing(Arc<Doorbells>);
 
 impl Drop for LastRing {
     fn drop(&mut self) {
-        self.0.ring();
+        self.0.bells.iter().for_each(Doorbell::ring_for_end);
     }
 }
 
