@@ -320,6 +320,12 @@ impl Listener {
         }
     }
 
+    /// Notes that its socket takes no more bytes at the moment, and looks where those that it took are.
+    pub(super) fn note_full_socket(&self, now: Timestamp) {
+        self.note_backlog(true);
+        self.follow(&mut self.downstream(), now);
+    }
+
     /// Takes over its connection, on which other responses took `written` bytes before.
     pub(super) fn attach(&self, socket: RawFd, written: u64) {
         let mut downstream = self.downstream();

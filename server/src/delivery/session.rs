@@ -256,7 +256,7 @@ impl Session {
             }
             if self.output.is_full() {
                 self.is_slow = true;
-                self.listener().note_backlog(true);
+                self.listener().note_full_socket(now);
                 return self.outcome();
             }
             if self.is_over {
