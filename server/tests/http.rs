@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Listener, Server, TEST_TIMEOUT, curl, eventually, raw};
+use common::{Listener, Server, TEST_TIMEOUT, curl, eventually, raw, signal};
 use serde_json::Value;
 
 /// Returns the message of an error response.
@@ -347,6 +347,28 @@ fn the_table_of_listeners_can_be_sorted_filtered_and_cut() {
         assert_eq!(status, 400, "{query}: {response}");
         assert!(error_of(&response).contains(named), "{query}: {response}");
     }
+}
+
+#[test]
+fn the_listeners_furthest_behind_come_without_the_rows_of_all_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--source", "tone:440"]);
+    // Healthy ones join before and after it.
+    let listeners = ["one", "frozen", "two"].map(|name| {
+        let listener = Listener::start(&server.url(&format!("stream.wav?name={name}")), &directory.path().join(name));
+        server.row_when(name, |row| row["delivered"].as_u64() > Some(20));
+        listener
+    });
+    signal(listeners[1].pid(), "STOP");
+    let worst = eventually("the frozen one", || {
+        let rows = server.json("api/v1/listeners?sort=lag&limit=1");
+        (rows[0]["lag_seconds"].as_f64().unwrap() > 1.0).then_some(rows)
+    });
+    assert_eq!((worst.as_array().unwrap().len(), &worst[0]["name"]), (1, &"frozen".into()));
+    let rows = server.json("api/v1/listeners?sort=lag&limit=3");
+    let names: Vec<_> = rows.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["frozen", "one", "two"]);
+    signal(listeners[1].pid(), "CONT");
 }
 
 #[test]

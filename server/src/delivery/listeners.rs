@@ -207,3 +207,70 @@ impl Drop for Registration {
         self.listeners.remove(&self.listener);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aircheck_api::SourceKind;
+    use aircheck_engine::source::Tone;
+    use aircheck_engine::{FanOut, FanOutOptions, Overflow, Stream, StreamOptions, SubscribeOptions, Timestamp};
+
+    use super::*;
+    use crate::delivery::histograms::MountHistograms;
+    use crate::delivery::mailbox::Mailbox;
+    use crate::delivery::standing::Limits;
+    use crate::mount::Mount;
+    use crate::rendition::packet::Wire;
+    use crate::rendition::packet_log::PacketLog;
+
+    #[test]
+    fn the_furthest_behind_are_found_without_a_look_at_any_connection() {
+        let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
+        let mount = Mount::new(&stream, SourceKind::Tone).unwrap();
+        let poll = mio::Poll::new().unwrap();
+        let mailbox = Mailbox::new(0, mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let histograms = MountHistograms::default();
+        let listeners = Listeners::new(10);
+        let (mut items, hub) = FanOut::new(FanOutOptions::default());
+        let mut consumers = Vec::new();
+        let registrations: Vec<_> = (0..5)
+            .map(|_| {
+                let consumer = hub.subscribe(SubscribeOptions::default()).unwrap();
+                let request = JoinRequest {
+                    name: String::new(),
+                    mount: Arc::clone(&mount),
+                    rendition: Rendition::Pcm,
+                    histograms: Arc::clone(&histograms.renditions[&Rendition::Pcm]),
+                    overflow: Overflow::SkipToLive,
+                    limits: Limits { behind: 25, far_behind: 75, max_lag: None },
+                    tally: Arc::clone(consumer.tally()),
+                    remote: ([127, 0, 0, 1], 1).into(),
+                    wire: Wire::Plain,
+                    bytes_per_second: 0,
+                    log: PacketLog::new(),
+                    mailbox: Arc::clone(&mailbox),
+                };
+                consumers.push(consumer);
+                listeners.join(request).unwrap()
+            })
+            .collect();
+        let now = Timestamp::now();
+        (0..20).for_each(|item| items.send(item, now));
+        for (consumer, taken) in consumers.iter_mut().zip([20, 5, 20, 12, 0]) {
+            (0..taken).for_each(|_| drop(consumer.try_recv(now).unwrap()));
+        }
+        let ids = |most, is_wanted: fn(&Listener) -> bool| {
+            let furthest = listeners.furthest_behind(most, is_wanted);
+            furthest.iter().map(|listener| listener.id()).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(2, |_| true), [5, 2]);
+        assert_eq!(
+            ids(9, |_| true),
+            [5, 2, 4, 1, 3],
+            "all of them, in the order in which they joined where they are equal"
+        );
+        assert_eq!(ids(2, |listener| listener.id() < 4), [2, 1]);
+        assert!(ids(0, |_| true).is_empty());
+        drop(registrations);
+        stream.stop();
+    }
+}
