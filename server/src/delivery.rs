@@ -1,11 +1,12 @@
 //! The listeners: the delivery to each of them, its lag and its losses.
 //!
 //! A [`listener`] that joins the [`listeners`] has a ring of packets and a place in one of the [`shards`], each a thread
-//! that owns many listeners. There its [`session`] takes packets out of the ring as the listener's limit of lag permits,
-//! and writes them to its socket. Below it, [`socket`] follows the bytes until the listener's program has read them. Its
+//! that owns many listeners. There its [`session`] takes packets out of the ring as the listener's limit of lag permits;
+//! its `output` writes them to the socket, and its `input` answers what the listener sends: [`client_messages`], of which
+//! [`heard`] checks the reports. Below, [`socket`] follows the bytes until the listener's program has read them. Its
 //! [`standing`] is how far behind the listener is, how bad that is and where the cause is. `lag` counts the lag once for
-//! each block that was due, into the [`histograms`], and `row` shows it in the API. [`client_messages`] are what a
-//! WebSocket listener says, and [`heard`] checks its reports.
+//! each block that was due, into the [`histograms`], and `row` shows it in the API. Listeners that need a look get the
+//! [`attention`] of the watch.
 //!
 //! This folder knows no HTTP route, and no consumer other than listeners.
 
