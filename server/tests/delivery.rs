@@ -802,20 +802,22 @@ fn come_and_go(server: &Server, number: usize) {
 #[test]
 fn connections_that_come_and_go_leave_no_descriptor_thread_or_memory_behind() {
     let server = Server::start(&["--source", "tone:440"]);
-    // A growth beyond the second in every round is no noise of the allocator, which comes to rest some MiB above the start.
-    let (connections, max_growth_kib) = if is_soak() { (35_000, 4096) } else { (1000, 1024) };
+    let (connections, rounds) = if is_soak() { (35_000, 3) } else { (1000, 10) };
     let resident_kib = || -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     };
     let before = Resources::settled(&server);
-    let sizes = [(); 3].map(|()| {
-        (0..connections).for_each(|number| come_and_go(&server, number));
-        before.wait(&server);
-        resident_kib()
-    });
-    eprintln!("{sizes:?} KiB after {connections} connections each");
-    let least = sizes.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).min().unwrap();
-    assert!(least <= max_growth_kib, "{sizes:?} KiB after {connections} connections each");
+    let sizes: Vec<usize> = (0..rounds)
+        .map(|_| {
+            (0..connections).for_each(|number| come_and_go(&server, number));
+            before.wait(&server);
+            resident_kib()
+        })
+        .collect();
+    // Without a leak, the allocator's size went up and down between 22 and 33 MiB. 4 KiB forgotten for each listener made
+    // 32 MiB more.
+    let growth = sizes[rounds - 1].saturating_sub(sizes[0]);
+    assert!(growth <= 16 * 1024, "{sizes:?} KiB after {connections} connections each");
 }
