@@ -81,6 +81,8 @@ pub struct Session {
     input: Input,
     /// Whether the listener has a limit of lag.
     has_limit: bool,
+    /// Whether its ring was empty after a packet, so that its start in the past, if it had one, is over.
+    is_live: bool,
     /// Whether the socket was full since the ring was last empty.
     is_slow: bool,
     /// Whether the listener is held.
@@ -156,6 +158,7 @@ impl Joined {
             output: Output::new(stream, wire),
             has_limit,
             input: Input::new(wire, has_body),
+            is_live: false,
             is_slow: false,
             is_held: false,
             has_input: false,
@@ -265,7 +268,7 @@ impl Session {
             match self.send_next(now, scratch) {
                 Ok(Taken::Some) if looks_for_end || self.output.waiting() > 0 || self.packets.has_queued() => {}
                 Ok(Taken::Some) => {
-                    self.is_slow = false;
+                    (self.is_slow, self.is_live) = (false, true);
                     return self.outcome();
                 }
                 Ok(Taken::Nothing) => return self.outcome(),
@@ -293,7 +296,8 @@ impl Session {
                 return Ok(Taken::Nothing);
             }
         }
-        let max_run = if self.is_slow || listener.is_dense() { 1 } else { MAX_RUN };
+        // A burst in one write would open the receive window as nothing after it does, and look like unread sound.
+        let max_run = if self.is_slow || !self.is_live || listener.is_dense() { 1 } else { MAX_RUN };
         let run = match packets.try_recv_run(now, max_run) {
             Ok(run) => run,
             Err(RecvError::Empty) => {
