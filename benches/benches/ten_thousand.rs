@@ -12,14 +12,14 @@
 //! `-- --quick` has 1000 listeners for a few seconds instead, to see that it runs.
 
 use std::error::Error;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use aircheck_benches::{Arguments, Memory, Steal, thread_time};
+use aircheck_benches::{Arguments, Memory, Program, Steal, thread_time};
 use serde_json::Value;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -151,7 +151,7 @@ impl Programs {
     /// Returns the server's processor time with so many listeners.
     fn cost(&self, listeners: usize) -> Result<f64> {
         let server = Server::start(self)?;
-        let _load = Process(server.load(self, listeners)?);
+        let _load = Program(server.load(self, listeners)?);
         sleep(Duration::from_secs_f64(listeners as f64 / RAMP as f64) + SETTLE);
         server.check_listening(listeners)?;
         let (start, cpu) = (Instant::now(), server.cpu()?);
@@ -161,7 +161,7 @@ impl Programs {
 
     fn run_many(&self, listeners: usize, window: Duration) -> Result<Measured> {
         let mut server = Server::start(self)?;
-        let mut load = Process(server.load(self, listeners)?);
+        let mut load = Program(server.load(self, listeners)?);
         sleep(Duration::from_secs_f64(listeners as f64 / RAMP as f64) + SETTLE);
         let listening = server.listening()?;
         let load_time = || thread_time(load.0.id(), |_| true).map_err(|error| format!("the load has ended: {error}"));
@@ -212,26 +212,18 @@ impl Programs {
 
 /// A running aircheck.
 struct Server {
-    process: Process,
+    process: Program,
     address: SocketAddr,
 }
 
 impl Server {
     fn start(programs: &Programs) -> Result<Self> {
-        let mut process = Command::new(&programs.aircheck)
-            .args(["--source", "tone:440", "--listen", "127.0.0.1:0", "--max-listeners", "11000"])
-            // All come from this machine, and count until they have a stream.
-            .args(["--max-connections-per-address", "11000"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let mut line = String::new();
-        let stdout = process.stdout.take();
-        let process = Process(process);
-        BufReader::new(stdout.ok_or("no output")?).read_line(&mut line)?;
-        let url = line.trim().strip_prefix("listening on http://").ok_or("the server did not start")?;
-        Ok(Self { process, address: url.trim_end_matches('/').parse()? })
+        let mut command = Command::new(&programs.aircheck);
+        command.args(["--source", "tone:440", "--listen", "127.0.0.1:0", "--max-listeners", "11000"]);
+        // All come from this machine, and count until they have a stream.
+        command.args(["--max-connections-per-address", "11000"]);
+        let (process, address) = Program::announced(&mut command)?;
+        Ok(Self { process, address })
     }
 
     /// Has so many listen until the stream ends.
@@ -292,17 +284,6 @@ impl Server {
             sleep(Duration::from_millis(10));
         }
         Ok(start.elapsed())
-    }
-}
-
-/// A child process, which ends with its owner.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // An error means that it has ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

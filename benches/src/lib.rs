@@ -16,6 +16,7 @@
 mod arguments;
 mod clock;
 mod process;
+mod program;
 mod request;
 mod rounds;
 mod spin;
@@ -29,6 +30,7 @@ mod wav;
 pub use arguments::Arguments;
 pub use clock::clock_cost;
 pub use process::{Cpu, Memory, open_files, thread_time};
+pub use program::Program;
 pub use request::request;
 pub use rounds::Rounds;
 pub use spin::spin_until;

@@ -1,15 +1,15 @@
 //! A contender in a process of its own.
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use aircheck_benches::{Memory, thread_time};
+use aircheck_benches::{Memory, Program, thread_time};
 
 use crate::Result;
 use crate::case::Case;
@@ -21,7 +21,7 @@ const START_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A server that ends when it is dropped.
 pub(crate) struct Server {
-    process: Child,
+    process: Program,
     address: SocketAddr,
     /// The only thread whose processor time counts, if not all do.
     thread: Option<&'static str>,
@@ -48,13 +48,8 @@ impl Server {
 
     /// Starts a server that prints its address.
     fn announced(command: &mut Command, thread: Option<&'static str>) -> Result<Self> {
-        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-        let mut server = Self { process, address: (Ipv4Addr::LOCALHOST, 0).into(), thread };
-        let url = line.trim().strip_prefix("listening on http://").ok_or("the server did not start")?;
-        server.address = url.trim_end_matches('/').parse()?;
-        Ok(server)
+        let (process, address) = Program::announced(command)?;
+        Ok(Self { process, address, thread })
     }
 
     /// Starts an Icecast with its own defaults but for the number of clients, and without a burst: it would start its
@@ -92,7 +87,8 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("icecast2 does not start: {error} (Debian's package is icecast2)"))?;
-        let server = Self { process, address: (Ipv4Addr::LOCALHOST, port).into(), thread: None };
+        let (process, address) = (Program(process), (Ipv4Addr::LOCALHOST, port).into());
+        let server = Self { process, address, thread: None };
         for _ in 0..START_TIMEOUT.as_millis() / START_POLL_INTERVAL.as_millis() {
             if TcpStream::connect(server.address).is_ok() {
                 return Ok(server);
@@ -112,12 +108,12 @@ impl Server {
 
     /// Returns the processor time so far.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let time = thread_time(self.process.id(), |name| self.thread.is_none_or(|thread| thread == name));
+        let time = thread_time(self.process.0.id(), |name| self.thread.is_none_or(|thread| thread == name));
         time.map_err(|error| format!("the server has ended: {error}").into())
     }
 
     pub(crate) fn anon_kib(&self) -> io::Result<f64> {
-        Ok(Memory::of(self.process.id())?.anon_kib)
+        Ok(Memory::of(self.process.0.id())?.anon_kib)
     }
 
     /// Returns how often the floor left a part of a page out, if this is the floor.
@@ -130,13 +126,5 @@ impl Server {
         let mut answer = String::new();
         connection.read_to_string(&mut answer)?;
         Ok(Some(answer.rsplit("\r\n").next().unwrap_or_default().parse()?))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // An error means that it has ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
