@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use common::{Server, assert_identity, eventually};
+use common::{Server, assert_identity, eventually, write_wav};
 use http_client::{Response, connect, read_to_end, reset, send, websocket_frames};
 use serde_json::Value;
 use truth::client::Client;
@@ -179,20 +179,8 @@ fn disconnect(server: &Server, row: &Value) {
 
 /// Writes a file of a tone with so many blocks, and returns it as a source.
 fn tone(directory: &Path, blocks: u32) -> String {
-    let path = directory.join("tone.wav");
-    let spec = hound::WavSpec {
-        channels: 2,
-        sample_rate: 48_000,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut writer = hound::WavWriter::create(&path, spec).unwrap();
-    for frame in 0..blocks * 480 {
-        let sample = (f64::from(frame) / 48_000.0 * 440.0 * std::f64::consts::TAU).sin() * 10_000.0;
-        (0..2).for_each(|_| writer.write_sample(sample as i16).unwrap());
-    }
-    writer.finalize().unwrap();
-    format!("wav:{}", path.display())
+    let sample = |frame| (f64::from(frame) / 48_000.0 * 440.0 * std::f64::consts::TAU).sin() * 10_000.0;
+    write_wav(&directory.join("tone.wav"), 2, (0..blocks * 480).flat_map(|frame| [sample(frame) as i16; 2]))
 }
 
 /// Listens in all forms, from the first block on.

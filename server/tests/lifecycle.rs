@@ -5,7 +5,7 @@ mod common;
 use std::io::Write;
 use std::process::Stdio;
 
-use common::{Listener, Server, eventually, refused, signal};
+use common::{Listener, Server, eventually, refused, signal, write_wav};
 
 #[test]
 fn every_stream_ends_properly_at_a_signal() {
@@ -151,18 +151,9 @@ fn a_signal_right_after_the_start_ends_with_code_0() {
 #[test]
 fn a_source_that_ends_at_once_is_no_error() {
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("short.wav");
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: 48_000,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut writer = hound::WavWriter::create(&file, spec).unwrap();
-    writer.write_sample(1_i16).unwrap();
-    writer.finalize().unwrap();
+    let source = write_wav(&directory.path().join("short.wav"), 1, [1]);
     for _ in 0..10 {
-        let mut server = Server::start(&["--source", &format!("wav:{}", file.display()), "--block", "1ms"]);
+        let mut server = Server::start(&["--source", &source, "--block", "1ms"]);
         assert_eq!(server.wait().code(), Some(0), "{}", server.log());
     }
 }

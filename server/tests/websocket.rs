@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use common::{Server, TEST_TIMEOUT, assert_identity, eventually, raw, tone_and_rms};
+use common::{Server, TEST_TIMEOUT, assert_identity, eventually, raw, tone_and_rms, write_wav};
 use serde_json::{Value, json};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -141,18 +141,8 @@ fn unix_now() -> f64 {
 
 /// Writes a WAV file of a ramp through all values of 16 bits, one second of stereo; returns the source and its samples.
 fn ramp(directory: &std::path::Path) -> (String, Vec<i16>) {
-    let path = directory.join("ramp.wav");
-    let spec = hound::WavSpec {
-        channels: 2,
-        sample_rate: 48_000,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
     let samples: Vec<i16> = (0..96_000_i32).map(|n| n as i16).collect();
-    let mut writer = hound::WavWriter::create(&path, spec).unwrap();
-    samples.iter().for_each(|sample| writer.write_sample(*sample).unwrap());
-    writer.finalize().unwrap();
-    (format!("wav:{}", path.display()), samples)
+    (write_wav(&directory.join("ramp.wav"), 2, samples.iter().copied()), samples)
 }
 
 #[test]

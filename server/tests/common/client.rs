@@ -22,7 +22,8 @@ pub(crate) fn request(address: SocketAddr, path: &str, receive_buffer: Option<us
     Ok(stream)
 }
 
-fn connect(address: SocketAddr, receive_buffer: Option<usize>) -> std::io::Result<TcpStream> {
+/// Connects, with a receive buffer of `receive_buffer` bytes if given.
+pub(crate) fn connect(address: SocketAddr, receive_buffer: Option<usize>) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if let Some(bytes) = receive_buffer {
         socket.set_recv_buffer_size(bytes)?;

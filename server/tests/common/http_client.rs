@@ -7,21 +7,18 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::Socket;
 
 use crate::common::{Server, TEST_TIMEOUT};
+use crate::truth::client;
 
 /// Connects, with a receive buffer of `receive_buffer` bytes if given.
 pub(crate) fn connect(server: &Server, receive_buffer: Option<usize>) -> TcpStream {
-    let socket = Socket::new(Domain::for_address(server.address), Type::STREAM, None).unwrap();
-    if let Some(bytes) = receive_buffer {
-        socket.set_recv_buffer_size(bytes).unwrap();
-    }
-    socket.connect(&SockAddr::from(server.address)).unwrap();
-    socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    socket.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
-    socket.set_tcp_nodelay(true).unwrap();
-    socket.into()
+    let stream = client::connect(server.address, receive_buffer).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
 }
 
 /// Connects and sends `bytes` at once.

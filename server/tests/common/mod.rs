@@ -214,6 +214,16 @@ pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     eventually("the end of a process", || child.try_wait().unwrap())
 }
 
+/// Writes a WAV file of interleaved samples of 16 bits at 48 kHz, and returns it as a source.
+pub(crate) fn write_wav(path: &Path, channels: u16, samples: impl IntoIterator<Item = i16>) -> String {
+    let (sample_rate, sample_format) = (48_000, hound::SampleFormat::Int);
+    let spec = hound::WavSpec { channels, sample_rate, bits_per_sample: 16, sample_format };
+    let mut writer = hound::WavWriter::create(path, spec).unwrap();
+    samples.into_iter().for_each(|sample| writer.write_sample(sample).unwrap());
+    writer.finalize().unwrap();
+    format!("wav:{}", path.display())
+}
+
 /// Calls `ask` until it returns a value; fails after [`TEST_TIMEOUT`].
 pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();

@@ -4,6 +4,7 @@
 use std::f64::consts::TAU;
 use std::time::Duration;
 
+use crate::common::write_wav;
 use crate::pulse::{Player, PulseServer};
 
 pub(crate) const HZ: f64 = 440.0;
@@ -15,18 +16,8 @@ const PLAYER_SETTLES: Duration = Duration::from_millis(2500);
 /// Plays the tone to the sound server's microphones for a minute, which is longer than any test takes.
 pub(crate) fn play(server: &PulseServer) -> Player {
     let file = server.path("tone.wav");
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: 48_000,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut writer = hound::WavWriter::create(&file, spec).unwrap();
-    for n in 0..60 * 48_000 {
-        let sample = PEAK * (TAU * HZ * f64::from(n) / 48_000.0).sin();
-        writer.write_sample((sample * 32_767.0).round() as i16).unwrap();
-    }
-    writer.finalize().unwrap();
+    let sample = |n: u32| PEAK * (TAU * HZ * f64::from(n) / 48_000.0).sin();
+    write_wav(&file, 1, (0..60 * 48_000).map(|n| (sample(n) * 32_767.0).round() as i16));
     let player = server.play(&file);
     std::thread::sleep(PLAYER_SETTLES);
     player
