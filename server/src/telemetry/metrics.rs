@@ -329,8 +329,8 @@ fn describe() {
     describe_counter!("aircheck_listeners_left_total", "Listeners that are gone, by reason.");
     describe_counter!(
         "aircheck_delivery_gathered_packets_total",
-        "Packets that were written together with the one before, because more than one was there when a delivery thread \
-         came to a listener: it has fallen behind its encoders, or the listener has started in the past."
+        "Packets of compressed sound that were written together with the one before, because a delivery thread had fallen \
+         behind its encoders when it came to the listener."
     );
     describe_counter!("aircheck_offered_blocks_total", "Blocks offered to listeners.");
     describe_counter!("aircheck_delivered_blocks_total", "Blocks written to listeners' connections.");
