@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-/// The numbers of listeners that have asked for a look. The watch takes them, so that it need not look at all listeners.
+/// The numbers of listeners that have asked for a look: by the watch, which need not look at all listeners then, or by
+/// their shard.
 #[derive(Debug, Default)]
 pub struct Attention {
     listeners: Mutex<Vec<u64>>,

@@ -49,7 +49,8 @@ pub struct Listener {
     remote: SocketAddr,
     /// Of the shard that writes to its connection.
     mailbox: Arc<Mailbox>,
-    look_bytes: u64,
+    /// Whether it gets samples as they are.
+    is_dense: bool,
     /// When the kernel was last asked about its connection.
     looked_at: AtomicU64,
     /// Whether its connection is to be closed without the stream's end, because it does not read.
@@ -119,9 +120,19 @@ pub struct JoinRequest {
 impl Listener {
     /// Makes a listener that connects now.
     pub(super) fn new(id: u64, request: JoinRequest, attention: Arc<Attention>) -> Self {
-        let look_bytes = if request.bytes_per_second < DENSE_BYTES_PER_SECOND { LOOK_BYTES } else { 1 };
         let JoinRequest {
-            name, mount, rendition, histograms, overflow, limits, tally, remote, wire, log, mailbox, ..
+            name,
+            mount,
+            rendition,
+            histograms,
+            overflow,
+            limits,
+            tally,
+            remote,
+            wire,
+            bytes_per_second,
+            log,
+            mailbox,
         } = request;
         Self {
             id,
@@ -134,7 +145,7 @@ impl Listener {
             tally,
             remote,
             mailbox,
-            look_bytes,
+            is_dense: bytes_per_second >= DENSE_BYTES_PER_SECOND,
             looked_at: AtomicU64::new(0),
             must_hang_up: AtomicBool::new(false),
             has_backlog: AtomicBool::new(false),
@@ -293,10 +304,9 @@ impl Listener {
         self.has_backlog.load(Ordering::Relaxed) || self.is_behind() || self.has_ended()
     }
 
-    /// Returns whether it gets samples as they are. Several packets of those in one write would open the receive window of
-    /// its machine as far as nothing else does, and that would look like unread sound ever after.
+    /// Returns whether it gets samples as they are.
     pub(super) fn is_dense(&self) -> bool {
-        self.look_bytes == 1
+        self.is_dense
     }
 
     /// Returns whether the kernel was asked about its connection a moment ago.
@@ -372,7 +382,8 @@ impl Listener {
             self.histograms.stages.queue_micros.record(micros(now.since(item.stamp.dispatched_at)));
         }
         // Here the kernel's side of the connection is in the processor's cache, so that the question costs least.
-        if downstream.in_flight.written() >= downstream.looked_at_byte + self.look_bytes || !self.is_fresh(now) {
+        let look_bytes = if self.is_dense { 1 } else { LOOK_BYTES };
+        if downstream.in_flight.written() >= downstream.looked_at_byte + look_bytes || !self.is_fresh(now) {
             self.follow(downstream, now);
             // The gap before the packets is on its way, too.
             downstream.backlog = numbers.start - downstream.in_flight.reached(numbers.start).read;

@@ -1,16 +1,18 @@
 //! The mailbox of a shard: what other threads want of it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
+
+use crate::delivery::attention::Attention;
 
 /// Asks a shard for something, and wakes it.
 #[derive(Debug)]
 pub struct Mailbox {
     number: usize,
     waker: mio::Waker,
-    /// Numbers of listeners that are to be looked at, because they are to end.
-    to_look_at: Mutex<Vec<u64>>,
+    /// Listeners that are to be looked at, because they are to end.
+    to_look_at: Attention,
     is_closing: AtomicBool,
     /// Listeners that have a place in the shard.
     listeners: AtomicUsize,
@@ -24,7 +26,7 @@ impl Mailbox {
         Arc::new(Self {
             number,
             waker,
-            to_look_at: Mutex::default(),
+            to_look_at: Attention::default(),
             is_closing: AtomicBool::new(false),
             listeners: AtomicUsize::new(0),
             gathered: AtomicU64::new(0),
@@ -44,13 +46,13 @@ impl Mailbox {
 
     /// Asks the shard to look at a listener that is to end.
     pub(super) fn look_at(&self, listener: u64) {
-        self.to_look_at.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
+        self.to_look_at.ask(listener);
         self.ring();
     }
 
     /// Returns the listeners that are to be looked at since the last call.
     pub(super) fn take_to_look_at(&self) -> Vec<u64> {
-        std::mem::take(&mut *self.to_look_at.lock().unwrap_or_else(PoisonError::into_inner))
+        self.to_look_at.take()
     }
 
     /// Asks the shard to end, and to close all connections as they are.

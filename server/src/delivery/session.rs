@@ -27,8 +27,10 @@ use crate::rendition::packet_log::PacketLog;
 
 /// Bytes that are read from a socket at a time. Listeners send next to nothing.
 pub(super) const READ_BYTES: usize = 4096;
-/// Packets that are taken from a ring at a time. Those that the socket then does not take are past the listener's limit
-/// of lag, so a listener whose socket was full gets one at a time.
+/// Packets that are taken from a ring at a time, of a listener that keeps up with compressed sound. Packets that the socket
+/// then does not take are past the listener's limit of lag; and several in one write open the receive window as single ones
+/// do not, which would look like unread sound ever after. So a listener gets one at a time whose socket was full, that
+/// starts in the past, or that gets samples as they are.
 const MAX_RUN: usize = 64;
 /// With so many pieces to write, no more messages are read.
 const MAX_WAITING: usize = 16;
@@ -79,12 +81,8 @@ pub struct Session {
     framing: Framing,
     output: Output,
     input: Input,
-    /// Whether the listener has a limit of lag.
-    has_limit: bool,
-    /// Whether its ring was empty after a packet, so that its start in the past, if it had one, is over.
-    is_live: bool,
-    /// Whether the socket was full since the ring was last empty.
-    is_slow: bool,
+    /// Whether its ring was empty after a packet, since it started and since its socket was last full.
+    keeps_up: bool,
     /// Whether the listener is held.
     is_held: bool,
     /// Whether the socket may have more input than was read.
@@ -147,7 +145,6 @@ impl Joined {
         if let Some(header) = framing.header() {
             head.extend(framed(wire, packet::BINARY, &header));
         }
-        let has_limit = registration.listener().limits().max_lag.is_some();
         let mut session = Session {
             packets,
             tail,
@@ -156,10 +153,8 @@ impl Joined {
             registration,
             framing,
             output: Output::new(stream, wire),
-            has_limit,
             input: Input::new(wire, has_body),
-            is_live: false,
-            is_slow: false,
+            keeps_up: false,
             is_held: false,
             has_input: false,
             is_over: false,
@@ -215,7 +210,7 @@ impl Session {
             return Outcome::Gone;
         }
         let has_answer = self.output.waiting() > 0;
-        if was_full || has_answer { self.visit(now, scratch) } else { self.outcome() }
+        if was_full || has_answer { self.visit(now, scratch, true) } else { self.outcome() }
     }
 
     /// Visits a listener that is to end.
@@ -225,7 +220,7 @@ impl Session {
             tracing::info!(%remote, "closed the connection of a listener that did not read the end of its stream");
             return Outcome::Gone;
         }
-        self.visit(Timestamp::now(), scratch)
+        self.visit(Timestamp::now(), scratch, true)
     }
 
     /// Looks again at a listener that is held, or has sent more than was read.
@@ -235,21 +230,12 @@ impl Session {
         if self.has_input && self.read(now, scratch).is_err() {
             return Outcome::Gone;
         }
-        self.visit(now, scratch)
+        self.visit(now, scratch, true)
     }
 
-    /// Writes what is to be written, as far as the socket takes it.
-    pub(super) fn visit(&mut self, now: Timestamp, scratch: &mut Scratch) -> Outcome {
-        self.visit_until(now, scratch, true)
-    }
-
-    /// Does the same where a packet has come, and no end: looking for an end after the packet would cost as much as the
-    /// packet.
-    pub(super) fn visit_for_packet(&mut self, now: Timestamp, scratch: &mut Scratch) -> Outcome {
-        self.visit_until(now, scratch, false)
-    }
-
-    fn visit_until(&mut self, now: Timestamp, scratch: &mut Scratch, looks_for_end: bool) -> Outcome {
+    /// Writes what is to be written, as far as the socket takes it. Where a packet has come and no end, `looks_for_end` is
+    /// false: another cache line for each listener would be fetched to find none.
+    pub(super) fn visit(&mut self, now: Timestamp, scratch: &mut Scratch, looks_for_end: bool) -> Outcome {
         loop {
             if self.output.waiting() > 0 {
                 let flushed = self.output.flush(&mut self.registration.listener().downstream().in_flight, now);
@@ -258,7 +244,7 @@ impl Session {
                 }
             }
             if self.output.is_full() {
-                self.is_slow = true;
+                self.keeps_up = false;
                 self.listener().note_full_socket(now);
                 return self.outcome();
             }
@@ -268,7 +254,7 @@ impl Session {
             match self.send_next(now, scratch) {
                 Ok(Taken::Some) if looks_for_end || self.output.waiting() > 0 || self.packets.has_queued() => {}
                 Ok(Taken::Some) => {
-                    (self.is_slow, self.is_live) = (false, true);
+                    self.keeps_up = true;
                     return self.outcome();
                 }
                 Ok(Taken::Nothing) => return self.outcome(),
@@ -286,7 +272,7 @@ impl Session {
     fn send_next(&mut self, now: Timestamp, scratch: &mut Scratch) -> io::Result<Taken> {
         let Self { packets, registration, framing, output, input, .. } = self;
         let listener = registration.listener();
-        match if self.has_limit { listener.decide(now) } else { Decision::Deliver } {
+        match listener.decide(now) {
             Decision::Deliver => {}
             Decision::SkipToLive => packets.skip_to_newest(),
             Decision::End => listener.end_as_too_late(),
@@ -296,14 +282,10 @@ impl Session {
                 return Ok(Taken::Nothing);
             }
         }
-        // A burst in one write would open the receive window as nothing after it does, and look like unread sound.
-        let max_run = if self.is_slow || !self.is_live || listener.is_dense() { 1 } else { MAX_RUN };
+        let max_run = if self.keeps_up && !listener.is_dense() { MAX_RUN } else { 1 };
         let run = match packets.try_recv_run(now, max_run) {
             Ok(run) => run,
-            Err(RecvError::Empty) => {
-                self.is_slow = false;
-                return Ok(Taken::Nothing);
-            }
+            Err(RecvError::Empty) => return Ok(Taken::Nothing),
             Err(RecvError::Ended(end)) => return Ok(Taken::End(end.gap)),
         };
         let mut fill = GapFill::Nothing;

@@ -58,8 +58,8 @@ enum Place {
 }
 
 impl Shard {
-    /// Starts the shard with this number. It ends when its mailbox is closed.
-    /// `joining` brings the sessions of new listeners.
+    /// Starts the shard with this number. It ends when its mailbox is closed. `joining` brings the sessions of new
+    /// listeners.
     pub(super) fn start(number: usize, joining: mpsc::Receiver<Session>) -> io::Result<Arc<Mailbox>> {
         let poll = Poll::new()?;
         let waker = mio::Waker::new(poll.registry(), WAKE)?;
@@ -145,8 +145,9 @@ impl Shard {
             Some(feed) => feed.members.push(place),
             None => self.feeds.push(Feed { doorbell: Arc::clone(doorbell), members: vec![place] }),
         }
+        let outcome = session.visit(Timestamp::now(), &mut self.scratch, true);
         self.places[place as usize] = Place::Session(session);
-        self.visit(place, Timestamp::now());
+        self.settle(place, outcome);
     }
 
     /// Visits the listeners of encoders that have rung.
@@ -163,11 +164,7 @@ impl Shard {
                 if session.is_waiting() {
                     continue;
                 }
-                let outcome = if has_ended {
-                    session.visit(now, &mut self.scratch)
-                } else {
-                    session.visit_for_packet(now, &mut self.scratch)
-                };
+                let outcome = session.visit(now, &mut self.scratch, has_ended);
                 if outcome != Outcome::Idle {
                     to_settle.push((place, outcome));
                 }
@@ -179,13 +176,6 @@ impl Shard {
         let gathered = std::mem::take(&mut self.scratch.gathered);
         if gathered > 0 {
             self.mailbox.count_gathered(gathered);
-        }
-    }
-
-    fn visit(&mut self, place: u32, now: Timestamp) {
-        if let Place::Session(session) = &mut self.places[place as usize] {
-            let outcome = session.visit(now, &mut self.scratch);
-            self.settle(place, outcome);
         }
     }
 

@@ -50,10 +50,10 @@ impl Shards {
     /// Returns a place for a new listener.
     #[must_use]
     pub fn assign(&self) -> Assignment {
-        let mut mailboxes = self.shards.iter().map(|shard| &shard.mailbox);
-        let free = mailboxes.clone().find(|mailbox| mailbox.listeners() < FULL_SHARD);
-        let mailbox = free.or_else(|| mailboxes.by_ref().min_by_key(|mailbox| mailbox.listeners()));
-        Assignment::new(Arc::clone(mailbox.expect("there is a shard for each core")))
+        // Shards with a place free are equal, and of equal ones the first is taken.
+        let emptiest =
+            self.shards.iter().map(|shard| &shard.mailbox).min_by_key(|it| it.listeners().max(FULL_SHARD - 1));
+        Assignment::new(Arc::clone(emptiest.expect("there is a shard for each core")))
     }
 
     /// Hands the session of a listener to its shard.

@@ -2,23 +2,20 @@
 
 use std::time::SystemTime;
 
-use hyper::header::{self, HeaderValue};
+use hyper::header;
 use hyper::{StatusCode, Version};
 
-use crate::http::reply::Reply;
+use crate::http::reply::{Reply, set, set_display};
 
 /// Returns the head of a stream's response to a request of this version, with the fields of `reply`. The stream is the last
 /// response of its connection.
 pub(super) fn response_head(version: Version, mut reply: Reply) -> Vec<u8> {
-    let fields = reply.headers_mut();
-    if let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(SystemTime::now())) {
-        fields.insert(header::DATE, date);
-    }
-    if version == Version::HTTP_11 && reply.status() != StatusCode::SWITCHING_PROTOCOLS {
-        reply.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
+    set_display(&mut reply, "date", httpdate::fmt_http_date(SystemTime::now()));
     if reply.status() != StatusCode::SWITCHING_PROTOCOLS {
-        reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        if version == Version::HTTP_11 {
+            set(&mut reply, header::TRANSFER_ENCODING, "chunked");
+        }
+        set(&mut reply, header::CONNECTION, "close");
     }
     let mut head = format!("{version:?} {}\r\n", reply.status()).into_bytes();
     for (name, value) in reply.headers() {

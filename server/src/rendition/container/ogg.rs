@@ -59,12 +59,6 @@ impl OggPages {
         &self.header
     }
 
-    /// Returns the serial number in all pages.
-    #[must_use]
-    pub const fn serial(&self) -> u32 {
-        self.serial
-    }
-
     /// Returns a packet with these Opus packets in a page, and in a further page from each jump of their positions on.
     /// The page of a packet that [is the last](OpusPacket::is_last) ends the stream.
     #[must_use]
@@ -106,12 +100,6 @@ impl std::fmt::Debug for OggPages {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("OggPages").field("serial", &self.serial).finish_non_exhaustive()
     }
-}
-
-/// Returns the two header pages of a stream: those of [`OggPages::header`], for a caller without the encoder.
-#[must_use]
-pub fn header_pages(serial: u32, channels: u8, pre_skip: u16, input_rate_hz: u32) -> Bytes {
-    OggPages::new(serial, channels, pre_skip, input_rate_hz).header
 }
 
 /// Appends a text with its length before it, as in a comment header.

@@ -73,7 +73,7 @@ fn read(file: &[u8]) -> Vec<ogg::Packet> {
 
 #[test]
 fn the_headers_have_the_layout_of_rfc_7845() {
-    let header = header_pages(77, 2, 312, 44_100);
+    let header = OggPages::new(77, 2, 312, 44_100).header().clone();
     assert_eq!(&header, OggPages::new(77, 2, 312, 44_100).header());
     let packets = read(&header);
     assert_eq!(packets[0].data, b"OpusHead\x01\x02\x38\x01\x44\xAC\0\0\0\0\0");
