@@ -143,10 +143,11 @@ impl<T: Send + Sync> Consumer<T> {
         self.newest_next = true;
     }
 
-    /// Returns whether an item is queued now. Costs less than trying to take it, because it does not look for the end.
+    /// Returns the number of items that are queued now: with [`Overflow::Latest`], one at most. Costs less than trying to take
+    /// one, because it does not look for the end.
     #[must_use]
-    pub fn has_queued(&self) -> bool {
-        !self.reader.is_empty()
+    pub fn queued_items(&self) -> usize {
+        self.reader.len()
     }
 
     /// Returns whether an item or the end can be taken now; if not, registers the task to be woken for it.
@@ -159,7 +160,7 @@ impl<T: Send + Sync> Consumer<T> {
     }
 
     fn is_ready(&mut self) -> bool {
-        self.end.is_some() || self.tally.is_closing() || !self.reader.is_empty() || self.tally.end_reason().is_some()
+        self.end.is_some() || self.tally.is_closing() || self.reader.len() > 0 || self.tally.end_reason().is_some()
     }
 
     /// Takes the next item, or registers the task to be woken for it. This needs no async runtime. One reading of the

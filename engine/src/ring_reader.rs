@@ -26,11 +26,11 @@ impl<T: Send + Sync> RingReader<T> {
         Self { items }
     }
 
-    /// Returns whether no item is queued now.
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Returns the number of items that are queued now.
+    pub(crate) fn len(&self) -> usize {
         match &self.items {
-            ReadEnd::Queue(ring) => ring.is_empty(),
-            ReadEnd::Latest(output) => !output.updated(),
+            ReadEnd::Queue(ring) => ring.slots(),
+            ReadEnd::Latest(output) => usize::from(output.updated()),
         }
     }
 

@@ -27,10 +27,13 @@ use crate::rendition::packet_log::PacketLog;
 
 /// Bytes that are read from a socket at a time. Listeners send next to nothing.
 pub(super) const READ_BYTES: usize = 4096;
-/// Packets that are taken from a ring at a time, of a listener that keeps up with compressed sound. Packets that the socket
-/// then does not take are past the listener's limit of lag; and several in one write open the receive window as single ones
-/// do not, which would look like unread sound ever after. So a listener gets one at a time whose socket was full, that
-/// starts in the past, or that gets samples as they are.
+/// With so many packets in the ring of a listener that keeps up, the shard is late, and takes them together. It does not do so
+/// lightly: several in one write open the receive window as single ones do not, which can look like unread sound for minutes.
+/// With pages of 100 ms, that is 0.8 s.
+const MIN_RUN: usize = 8;
+/// Packets that are taken together. Those that the socket then does not take are past the listener's limit of lag, so a
+/// listener gets one at a time whose socket was full, and one that starts in the past; so does one that gets samples as they
+/// are, because its receive window is taken at its word.
 const MAX_RUN: usize = 64;
 /// With so many pieces to write, no more messages are read.
 const MAX_WAITING: usize = 16;
@@ -252,7 +255,7 @@ impl Session {
                 return Outcome::Over;
             }
             match self.send_next(now, scratch) {
-                Ok(Taken::Some) if looks_for_end || self.output.waiting() > 0 || self.packets.has_queued() => {}
+                Ok(Taken::Some) if looks_for_end || self.output.waiting() > 0 || self.packets.queued_items() > 0 => {}
                 Ok(Taken::Some) => {
                     self.keeps_up = true;
                     return self.outcome();
@@ -282,8 +285,9 @@ impl Session {
                 return Ok(Taken::Nothing);
             }
         }
-        let max_run = if self.keeps_up && !listener.is_dense() { MAX_RUN } else { 1 };
-        let run = match packets.try_recv_run(now, max_run) {
+        let may_run = self.keeps_up && !listener.is_dense() && packets.queued_items() >= MIN_RUN;
+        let run = packets.try_recv_run(now, if may_run { MAX_RUN } else { 1 });
+        let run = match run {
             Ok(run) => run,
             Err(RecvError::Empty) => return Ok(Taken::Nothing),
             Err(RecvError::Ended(end)) => return Ok(Taken::End(end.gap)),

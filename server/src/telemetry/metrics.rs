@@ -330,7 +330,7 @@ fn describe() {
     describe_counter!(
         "aircheck_delivery_gathered_packets_total",
         "Packets of compressed sound that were written together with the one before, because a delivery thread had fallen \
-         behind its encoders when it came to the listener."
+         several packets behind its encoders when it came to the listener."
     );
     describe_counter!("aircheck_offered_blocks_total", "Blocks offered to listeners.");
     describe_counter!("aircheck_delivered_blocks_total", "Blocks written to listeners' connections.");
