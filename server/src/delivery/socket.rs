@@ -2,5 +2,7 @@
 
 pub(crate) mod in_flight;
 pub mod options;
+mod read_proof;
 pub mod receive_window;
 pub mod tcp_info;
+mod unread;

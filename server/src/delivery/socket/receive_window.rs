@@ -49,6 +49,16 @@ pub struct ReceiveWindow {
 }
 
 impl ReceiveWindow {
+    /// Returns the window while nothing was unread, as far as that is known.
+    pub fn widest(&self) -> u64 {
+        self.widest
+    }
+
+    /// Notes that everything was read when the machine had acknowledged `acked` bytes and offered `window`.
+    pub fn settle(&mut self, acked: u64, window: u64) {
+        *self = Self { widest: window, acked, held: (window, acked), ..Self::default() };
+    }
+
     /// Returns whether the listener's program has set a smaller buffer than the system's default.
     pub fn is_small(&self) -> bool {
         self.widest < MIN_DEFAULT_WINDOW_BYTES

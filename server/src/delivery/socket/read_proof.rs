@@ -1,0 +1,171 @@
+//! Proofs that a listener's program has read everything, from when its machine acknowledges.
+//!
+//! Linux acknowledges a small segment at once when the program's read has emptied the receive buffer, and otherwise after 40 ms
+//! (`tcp_cleanup_rbuf` and `tcp_send_delayed_ack`). So a segment that was on its way alone and is acknowledged promptly was
+//! read, with everything before it. One that is acknowledged late was not read at once, which says less: the program may
+//! have read it later.
+//!
+//! A prompt acknowledgement proves nothing while the far kernel acknowledges everything at once: with the first segments, after a
+//! pause, after a lost segment, with segments less than 40 ms apart (seen: up to 50 KB of unread sound, acknowledged
+//! promptly, in packets of 10 ms), and with data of more than one segment. Such writes are no test.
+
+use std::time::Duration;
+
+use aircheck_engine::Timestamp;
+
+use crate::delivery::socket::tcp_info::TcpInfo;
+
+/// Time since the write before, from which a write can be a test. The far kernel's timer of 40 ms has expired by then.
+const MIN_TEST_GAP: Duration = Duration::from_millis(48);
+/// After a longer pause, the far kernel acknowledges at once: its retransmission timeout is 200 ms or more.
+const MAX_TEST_GAP: Duration = Duration::from_millis(180);
+/// Writes that may be acknowledged at once, read or not (`TCP_MAX_QUICKACKS` is 16).
+const QUICK_ACKS: u8 = 20;
+/// An acknowledgement is prompt if it takes no longer than this and the shortest round trip. The kernel tells times of
+/// acknowledgements to 1 to 10 ms.
+const PROMPT: Duration = Duration::from_millis(18);
+/// And late from here on.
+const LATE: Duration = Duration::from_millis(28);
+/// Between two tests of a listener that reads.
+const TEST_INTERVAL: Duration = Duration::from_millis(900);
+/// Without a result for so long, the results before it say nothing any more.
+const RESULT_LIFETIME: Duration = Duration::from_secs(3);
+
+/// The result of a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// The program had read everything.
+    Prompt,
+    /// The program did not read at once.
+    Late,
+}
+
+/// The proofs of one connection.
+#[derive(Debug, Default)]
+pub(super) struct ReadProof {
+    /// Bytes of the connection that were read, and when that was proven.
+    proven: u64,
+    proven_at: Timestamp,
+    /// How many proofs there were.
+    proofs: u32,
+    /// Writes that are no test yet.
+    quick_acks: u8,
+    retransmits: u32,
+    /// Whether the last write came long enough after the one before, and not too long.
+    is_spaced: bool,
+    /// Where a byte ends whose acknowledgement is awaited as a test, and when it was written.
+    test: Option<(u64, Timestamp)>,
+    result: Option<(Reading, Timestamp)>,
+    /// How many tests in a row were late by the far kernel's timer.
+    timer_acks: u8,
+    /// How many packets came late by the first of these tests.
+    late_packets: u64,
+}
+
+impl ReadProof {
+    /// Begins after `written` bytes of the connection, which other responses took.
+    pub(super) fn begin(&mut self, written: u64, now: Timestamp) {
+        (self.proven, self.proven_at, self.quick_acks) = (written, now, QUICK_ACKS);
+    }
+
+    /// Returns how many bytes of the connection the program has read for certain.
+    pub(super) fn proven(&self) -> u64 {
+        self.proven
+    }
+
+    /// Returns how many times the program was seen to have read everything.
+    pub(super) fn proofs(&self) -> u32 {
+        self.proofs
+    }
+
+    /// Returns the result of the last test; `None` if there was none lately.
+    pub(super) fn result(&self, now: Timestamp) -> Option<Reading> {
+        self.result.filter(|(_, at)| now.since(*at) < RESULT_LIFETIME).map(|(reading, _)| reading)
+    }
+
+    /// Returns how many tests in a row were late by the timer of a Linux kernel.
+    pub(super) fn timer_acks(&self) -> u8 {
+        self.timer_acks
+    }
+
+    /// Returns how many packets had been acknowledged late when the first late test was over, with that one.
+    pub(super) fn late_packets(&self) -> u64 {
+        self.late_packets
+    }
+
+    /// Returns whether the next write is to be preceded by a look.
+    pub(super) fn wants_look(&self, now: Timestamp) -> bool {
+        self.test.is_some() || (self.is_spaced && self.is_due(now))
+    }
+
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.is_late() || now.since(self.proven_at) >= TEST_INTERVAL
+    }
+
+    fn is_late(&self) -> bool {
+        matches!(self.result, Some((Reading::Late, _)))
+    }
+
+    /// Notes a write of `bytes` bytes up to `end`, `gap` after the one before. `look` is what the kernel said just before it; `None`
+    /// if it was not asked.
+    pub(super) fn wrote(&mut self, end: u64, bytes: u64, gap: Duration, look: Option<&TcpInfo>, now: Timestamp) {
+        self.test = None;
+        if gap > MAX_TEST_GAP {
+            self.quick_acks = QUICK_ACKS;
+        } else {
+            self.quick_acks = self.quick_acks.saturating_sub(1);
+        }
+        self.is_spaced = gap >= MIN_TEST_GAP && self.quick_acks == 0;
+        if let Some(look) = look.filter(|_| self.is_spaced && self.is_due(now)) {
+            let is_alone = look.acked_bytes + bytes == end && bytes <= look.segment_bytes;
+            self.test = is_alone.then_some((end, now));
+        }
+    }
+
+    /// Takes what the kernel says now. Returns whether this proves that the program has read everything up to
+    /// [`proven`](Self::proven).
+    pub(super) fn judge(&mut self, socket: &TcpInfo, now: Timestamp) -> bool {
+        if self.retransmits != socket.retransmits {
+            self.retransmits = socket.retransmits;
+            (self.quick_acks, self.test) = (QUICK_ACKS, None);
+        }
+        let (Some((end, written_at)), Some(round_trip)) = (self.test, socket.min_round_trip) else { return false };
+        if socket.acked_bytes < end {
+            if now.since(written_at) >= round_trip + LATE {
+                self.result = Some((Reading::Late, now));
+            }
+            return false;
+        }
+        self.test = None;
+        let delay = (now - socket.since_ack).since(written_at).saturating_sub(round_trip);
+        if delay <= PROMPT {
+            self.prove(end, now);
+            self.result = Some((Reading::Prompt, now));
+            return true;
+        }
+        if delay >= LATE {
+            self.result = Some((Reading::Late, now));
+            if self.timer_acks == 0 {
+                self.late_packets = late_packets(socket.round_trip.saturating_sub(round_trip), delay);
+            }
+            let is_timer = delay <= 2 * LATE;
+            self.timer_acks = if is_timer { self.timer_acks.saturating_add(1) } else { 0 };
+        }
+        false
+    }
+
+    /// Notes that the program has read this many bytes of the connection.
+    pub(super) fn prove(&mut self, read: u64, now: Timestamp) {
+        self.proven = self.proven.max(read);
+        self.proven_at = now;
+        self.proofs = self.proofs.saturating_add(1);
+        self.timer_acks = 0;
+    }
+}
+
+/// Returns how many acknowledgements in a row were late by `delay`, after prompt ones, when the average is late by `average`. Each
+/// counts for an eighth (RFC 6298, section 2), so that 7/8 of the rest is still missing after each.
+fn late_packets(average: Duration, delay: Duration) -> u64 {
+    let missing = 1.0 - (average.as_secs_f64() / delay.as_secs_f64()).min(0.95);
+    (missing.ln() / 0.875_f64.ln()).round().max(1.0) as u64
+}
