@@ -208,6 +208,11 @@ impl InFlight {
         self.written_at
     }
 
+    /// Returns how long the next packet is to wait, for the sake of what its acknowledgement shows.
+    pub(crate) fn test_delay(&self) -> Duration {
+        self.sight.proof.delay()
+    }
+
     /// Follows the bytes to where they are now. Returns the time from the kernel to the listener's machine, if this look
     /// shows one: of the last byte written if all are acknowledged, else of the last byte at an earlier look.
     pub(crate) fn advance(&mut self, socket: &TcpInfo, now: Timestamp) -> Option<Duration> {

@@ -23,13 +23,22 @@ const MAX_TEST_GAP: Duration = Duration::from_millis(180);
 const QUICK_ACKS: u8 = 20;
 /// An acknowledgement is prompt if it takes no longer than this and the shortest round trip. The kernel tells times of
 /// acknowledgements to 1 to 10 ms.
-const PROMPT: Duration = Duration::from_millis(18);
+const PROMPT: Duration = Duration::from_millis(24);
 /// And late from here on.
-const LATE: Duration = Duration::from_millis(28);
+const LATE: Duration = Duration::from_millis(30);
 /// Between two tests of a listener that reads.
 const TEST_INTERVAL: Duration = Duration::from_millis(900);
-/// Without a result for so long, the results before it say nothing any more.
-const RESULT_LIFETIME: Duration = Duration::from_secs(3);
+/// After so many writes without a result, the result before them says nothing any more.
+const MAX_WRITES: u8 = 30;
+/// How long a packet of a program that does not read at once waits, in turns. A program that reads at its own intervals, with the
+/// same phase as the packets come, would never read one promptly.
+const DELAYS: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(20),
+    Duration::from_millis(40),
+    Duration::from_millis(60),
+    Duration::from_millis(80),
+];
 
 /// The result of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +60,15 @@ pub(super) struct ReadProof {
     /// Writes that are no test yet.
     quick_acks: u8,
     retransmits: u32,
+    /// The widest receive window so far.
+    open: u64,
     /// Whether the last write came long enough after the one before, and not too long.
     is_spaced: bool,
     /// Where a byte ends whose acknowledgement is awaited as a test, and when it was written.
     test: Option<(u64, Timestamp)>,
-    result: Option<(Reading, Timestamp)>,
+    result: Option<Reading>,
+    /// Writes since then.
+    writes: u8,
     /// How many tests in a row were late by the far kernel's timer.
     timer_acks: u8,
     /// How many packets came late by the first of these tests.
@@ -79,8 +92,17 @@ impl ReadProof {
     }
 
     /// Returns the result of the last test; `None` if there was none lately.
-    pub(super) fn result(&self, now: Timestamp) -> Option<Reading> {
-        self.result.filter(|(_, at)| now.since(*at) < RESULT_LIFETIME).map(|(reading, _)| reading)
+    pub(super) fn result(&self) -> Option<Reading> {
+        self.result.filter(|_| self.writes <= MAX_WRITES)
+    }
+
+    /// Returns how long the next packet is to wait, so that its test is another one than that of the packet before.
+    pub(super) fn delay(&self) -> Duration {
+        if self.result() == Some(Reading::Late) {
+            DELAYS[usize::from(self.timer_acks) % DELAYS.len()]
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// Returns how many tests in a row were late by the timer of a Linux kernel.
@@ -103,13 +125,14 @@ impl ReadProof {
     }
 
     fn is_late(&self) -> bool {
-        matches!(self.result, Some((Reading::Late, _)))
+        self.result == Some(Reading::Late)
     }
 
     /// Notes a write of `bytes` bytes up to `end`, `gap` after the one before. `look` is what the kernel said just before it; `None`
     /// if it was not asked.
     pub(super) fn wrote(&mut self, end: u64, bytes: u64, gap: Duration, look: Option<&TcpInfo>, now: Timestamp) {
         self.test = None;
+        self.writes = self.writes.saturating_add(1);
         if gap > MAX_TEST_GAP {
             self.quick_acks = QUICK_ACKS;
         } else {
@@ -117,7 +140,13 @@ impl ReadProof {
         }
         self.is_spaced = gap >= MIN_TEST_GAP && self.quick_acks == 0;
         if let Some(look) = look.filter(|_| self.is_spaced && self.is_due(now)) {
-            let is_alone = look.acked_bytes + bytes == end && bytes <= look.segment_bytes;
+            // Of a program that finds half of its window closed, each read may be acknowledged at once (`tcp_cleanup_rbuf`).
+            let is_open = look.window_bytes.is_none_or(|window| window * 10 >= self.open * 6);
+            self.open = self.open.max(look.window_bytes.unwrap_or_default());
+            if !is_open {
+                self.writes = 0;
+            }
+            let is_alone = is_open && look.acked_bytes + bytes == end && bytes <= look.segment_bytes;
             self.test = is_alone.then_some((end, now));
         }
     }
@@ -132,7 +161,7 @@ impl ReadProof {
         let (Some((end, written_at)), Some(round_trip)) = (self.test, socket.min_round_trip) else { return false };
         if socket.acked_bytes < end {
             if now.since(written_at) >= round_trip + LATE {
-                self.result = Some((Reading::Late, now));
+                self.set_result(Reading::Late);
             }
             return false;
         }
@@ -140,11 +169,11 @@ impl ReadProof {
         let delay = (now - socket.since_ack).since(written_at).saturating_sub(round_trip);
         if delay <= PROMPT {
             self.prove(end, now);
-            self.result = Some((Reading::Prompt, now));
+            self.set_result(Reading::Prompt);
             return true;
         }
         if delay >= LATE {
-            self.result = Some((Reading::Late, now));
+            self.set_result(Reading::Late);
             if self.timer_acks == 0 {
                 self.late_packets = late_packets(socket.round_trip.saturating_sub(round_trip), delay);
             }
@@ -152,6 +181,10 @@ impl ReadProof {
             self.timer_acks = if is_timer { self.timer_acks.saturating_add(1) } else { 0 };
         }
         false
+    }
+
+    fn set_result(&mut self, result: Reading) {
+        (self.result, self.writes) = (Some(result), 0);
     }
 
     /// Notes that the program has read this many bytes of the connection.
