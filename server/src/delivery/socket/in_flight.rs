@@ -308,6 +308,7 @@ mod tests {
             window_bytes: Some(window),
             since_ack: Duration::from_millis(2),
             in_flight_bytes: 0,
+            probes: 0,
             window_limited: Duration::ZERO,
         }
     }
