@@ -62,7 +62,7 @@ pub struct Listener {
     /// Whether it has fallen behind and not caught up since.
     is_behind: AtomicBool,
     /// Its end, once that is decided.
-    end: OnceLock<ListenerEnd>,
+    end: OnceLock<Box<ListenerEnd>>,
     downstream: Mutex<Downstream>,
     /// The lag without the requested part, in blocks, and stage `socket`, in microseconds and to a sixteenth, because there
     /// may be a thousand of these. Recorded while `downstream` is locked.
@@ -326,7 +326,7 @@ impl Listener {
                 LeaveReason::Gone => Some(GONE_TIMEOUT.as_secs_f64()),
                 LeaveReason::Left | LeaveReason::Closed | LeaveReason::Finished => None,
             };
-            ListenerEnd { reason, lag: self.lag_figures(&self.standing(now), limit) }
+            Box::new(ListenerEnd { reason, lag: self.lag_figures(&self.standing(now), limit) })
         })
     }
 

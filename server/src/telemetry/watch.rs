@@ -23,6 +23,8 @@ const HEALTHY_LOOKS: u64 = 10;
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for which an ended listener may read nothing before its connection is closed without its stream's end.
 const END_READ_TIMEOUT: Duration = Duration::from_secs(1);
+/// A machine that has not answered for this long tells nothing about its program. A lost packet is sent again after 0.2 s.
+const MAX_ANSWER_TIME: Duration = Duration::from_millis(500);
 
 /// Watches the mounts and their listeners for as long as it is polled.
 pub async fn watch(mounts: Vec<Arc<Mount>>, listeners: Arc<Listeners>) {
@@ -194,7 +196,7 @@ impl ListenerWatch {
         let read = standing.read();
         match self.read {
             Some((since, last)) if last == read && standing.has_unread() => {
-                standing.unanswered.is_zero() && now.since(since) >= timeout
+                standing.unanswered < MAX_ANSWER_TIME && now.since(since) >= timeout
             }
             _ => {
                 self.read = standing.has_unread().then_some((now, read));

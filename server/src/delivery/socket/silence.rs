@@ -1,9 +1,9 @@
 //! Silence of a listener's machine: the time for which it has answered nothing, although an answer was due.
 //!
 //! A machine whose program does not read is not silent. Its window is closed, so the kernel sends probes of that window, and
-//! each is answered. The pause between two probes grows to 15 s ([`outlast_pauses`](super::options::outlast_pauses)) or,
-//! before Linux 6.15, to two minutes. So the time since the last acknowledgement proves nothing by itself: it counts only
-//! while bytes are in flight, or while probes have had no answer.
+//! each is answered. The pause between two probes grows to [`MAX_PROBE_INTERVAL`] or, before Linux 6.15, to two minutes. So
+//! the time since the last acknowledgement proves nothing by itself: it counts only while bytes are in flight, or while
+//! probes have had no answer.
 
 use std::time::Duration;
 
