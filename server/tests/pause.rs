@@ -191,6 +191,12 @@ fn a_frozen_listener_stays_and_one_whose_link_is_down_is_ended_within_a_minute()
     signal(programs[2].id(), "STOP");
     std::thread::sleep(LONG_PAUSE);
     assert_eq!(server.rows().len(), 4, "all stay, two of them paused for {LONG_PAUSE:?}");
+    for name in ["paused", "frozen"] {
+        // The encoder's log of packets is shorter than the pause.
+        let row = server.row_when(name, |_| true);
+        let (lag, unread) = (row["lag_seconds"].as_f64().unwrap(), row["unread_seconds"].as_f64().unwrap());
+        assert!(lag > LONG_PAUSE.as_secs_f64() - 1.0 && unread > 0.5 && row["fault"] == "listener", "{row}");
+    }
     signal(programs[0].id(), "CONT");
     let row = server.row_when("paused", |row| row["lag_seconds"].as_f64() < Some(0.2) && row["gaps"] == 1);
     assert_identity(&row);
@@ -208,6 +214,8 @@ fn a_frozen_listener_stays_and_one_whose_link_is_down_is_ended_within_a_minute()
         assert!(left["unanswered_seconds"].as_f64() >= Some(45.0), "{left}");
         assert_parts(left);
     }
+    let faults = left.each_ref().map(|left| left["fault"].as_str().unwrap());
+    assert_eq!(faults, ["network", "network", "listener"]);
     server.wait_for_log("reason=\"gone\"");
     assert!(server.text("metrics").contains("aircheck_listeners_left_total{reason=\"gone\"} 3"));
     let row = server.row_when("here", |_| true);
