@@ -65,6 +65,15 @@ fn idle_timeout_ends_a_frozen_listener_and_no_other() {
         listener
     };
     let (frozen, _reading) = (start("frozen"), start("reading"));
+    // At half the pace of its stream, sound always waits for it.
+    let mut slow = TcpStream::connect(server.address).unwrap();
+    write!(slow, "GET /stream.wav?sample=f32le&buffer=500ms&name=slow HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    std::thread::spawn(move || {
+        while let Ok(1..) = slow.read(&mut [0; 1000]) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
+    server.row_when("slow", |row| row["lost"].as_u64().unwrap() > 20);
     signal(frozen.pid(), "STOP");
     let stopped = Instant::now();
     let left = left(&server, "frozen");
@@ -87,6 +96,7 @@ fn idle_timeout_ends_a_frozen_listener_and_no_other() {
     assert!(server.text("metrics").contains("aircheck_listeners_left_total{reason=\"idle\"} 1"));
     let row = server.row_when("reading", |_| true);
     assert!(row["lag_seconds"].as_f64() < Some(1.0), "{row}");
+    server.row_when("slow", |row| row["lag_seconds"].as_f64() > Some(0.5));
 }
 
 /// A connection to a program in a namespace, prepared as that of a listener.
