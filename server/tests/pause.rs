@@ -10,7 +10,7 @@ mod namespace;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use aircheck_engine::Timestamp;
@@ -235,4 +235,31 @@ fn a_frozen_listener_stays_and_one_whose_link_is_down_is_ended_within_a_minute()
         program.kill().unwrap();
         program.wait().unwrap();
     }
+}
+
+#[test]
+fn a_listener_without_sound_is_ended_within_a_minute_when_its_link_is_down() {
+    if !is_soak() {
+        return;
+    }
+    let Some(namespace) = or_skip(Namespace::new(2)) else { return };
+    // Nothing comes from its stdin, which stays open, so nothing is sent after the head of the stream.
+    let flags = ["--source", "stdin", "--listen", &format!("{}:0", namespace.address)];
+    let server = Server::start_with(&flags, |command| command.stdin(Stdio::piped()));
+    let directory = tempfile::tempdir().unwrap();
+    let url = server.url("stream.wav?name=silent");
+    let mut program = namespace.curl(&url, &directory.path().join("silent")).spawn().unwrap();
+    server.row_when("silent", |row| row["socket_queued_bytes"] == 0);
+    // Its machine answers the first question for a sign of life.
+    std::thread::sleep(Duration::from_secs(40));
+    assert_eq!(server.rows().len(), 1);
+    namespace.set_link("down").unwrap();
+    let down = Instant::now();
+    std::thread::sleep(Duration::from_secs(20));
+    let left = left(&server, "silent");
+    println!("{:?} {left}", down.elapsed());
+    assert!(down.elapsed() < GONE_TIMEOUT + Duration::from_secs(2), "after {:?}", down.elapsed());
+    assert_eq!(left["reason"], "gone", "{left}");
+    program.kill().unwrap();
+    program.wait().unwrap();
 }

@@ -74,7 +74,8 @@ pub(crate) fn or_skip<T>(made: Result<T, String>) -> Option<T> {
         Err(reason) => {
             assert!(std::env::var_os("CI").is_none(), "CI must be able to make a network namespace: {reason}");
             // Not by `println!`, which shows nothing of a test that passes.
-            writeln!(std::io::stderr(), "skipped: no network namespace can be made here: {reason}").unwrap();
+            let mut stderr = std::io::stderr();
+            writeln!(stderr, "skipped: no network namespace can be made here: {reason}").unwrap();
             None
         }
     }
