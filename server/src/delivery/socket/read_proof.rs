@@ -49,6 +49,17 @@ pub(super) enum Reading {
     Late,
 }
 
+/// What the kernel said when it was last asked.
+#[derive(Clone, Copy, Debug, Default)]
+struct Look {
+    at: Timestamp,
+    acked: u64,
+    segment_bytes: u64,
+    /// Whether much of the receive window is closed. Then each read may be acknowledged at once, because it opens the window
+    /// (`tcp_cleanup_rbuf`).
+    is_half_closed: bool,
+}
+
 /// The proofs of one connection.
 #[derive(Debug, Default)]
 pub(super) struct ReadProof {
@@ -66,6 +77,7 @@ pub(super) struct ReadProof {
     is_spaced: bool,
     /// Where a byte ends whose acknowledgement is awaited as a test, and when it was written.
     test: Option<(u64, Timestamp)>,
+    look: Look,
     result: Option<Reading>,
     /// Writes since then.
     writes: u8,
@@ -128,9 +140,9 @@ impl ReadProof {
         self.result == Some(Reading::Late)
     }
 
-    /// Notes a write of `bytes` bytes up to `end`, `gap` after the one before. `look` is what the kernel said just before it; `None`
-    /// if it was not asked.
-    pub(super) fn wrote(&mut self, end: u64, bytes: u64, gap: Duration, look: Option<&TcpInfo>, now: Timestamp) {
+    /// Notes a write of `bytes` bytes up to `end`, `gap` after the one before. It can be a test if the kernel was asked just before
+    /// it.
+    pub(super) fn wrote(&mut self, end: u64, bytes: u64, gap: Duration, now: Timestamp) {
         self.test = None;
         self.writes = self.writes.saturating_add(1);
         if gap > MAX_TEST_GAP {
@@ -139,21 +151,29 @@ impl ReadProof {
             self.quick_acks = self.quick_acks.saturating_sub(1);
         }
         self.is_spaced = gap >= MIN_TEST_GAP && self.quick_acks == 0;
-        if let Some(look) = look.filter(|_| self.is_spaced && self.is_due(now)) {
-            // Of a program that finds half of its window closed, each read may be acknowledged at once (`tcp_cleanup_rbuf`).
-            let is_open = look.window_bytes.is_none_or(|window| window * 10 >= self.open * 6);
-            self.open = self.open.max(look.window_bytes.unwrap_or_default());
-            if !is_open {
-                self.writes = 0;
-            }
-            let is_alone = is_open && look.acked_bytes + bytes == end && bytes <= look.segment_bytes;
-            self.test = is_alone.then_some((end, now));
+        let look = self.look;
+        if look.at != now || !self.is_spaced || !self.is_due(now) {
+            return;
+        }
+        if look.is_half_closed {
+            // The results before it go on to count.
+            self.writes = 0;
+        } else if look.acked + bytes == end && bytes <= look.segment_bytes {
+            self.test = Some((end, now));
         }
     }
 
     /// Takes what the kernel says now. Returns whether this proves that the program has read everything up to
     /// [`proven`](Self::proven).
     pub(super) fn judge(&mut self, socket: &TcpInfo, now: Timestamp) -> bool {
+        let window = socket.window_bytes.unwrap_or(u64::MAX);
+        self.look = Look {
+            at: now,
+            acked: socket.acked_bytes,
+            segment_bytes: socket.segment_bytes,
+            is_half_closed: window.saturating_mul(10) < self.open * 6,
+        };
+        self.open = self.open.max(socket.window_bytes.unwrap_or_default());
         if self.retransmits != socket.retransmits {
             self.retransmits = socket.retransmits;
             (self.quick_acks, self.test) = (QUICK_ACKS, None);

@@ -7,8 +7,6 @@
 //! estimate is everything since the last proof; if it opens now and then, the program reads, and how wide it opens shows
 //! how much is left. Where no packet can be a test, the window alone must do ([`ReceiveWindow`]).
 
-use std::time::Duration;
-
 use aircheck_engine::Timestamp;
 
 use crate::delivery::socket::read_proof::{ReadProof, Reading};
@@ -95,7 +93,21 @@ impl Sight {
             Some(Reading::Late) => self.estimate(acked, window, packet_bytes, most),
         };
         self.last = (acked, window);
-        if std::env::var_os("SIGHT").is_some() { eprintln!("SIGHT {:p} now={} result={result:?} acked={acked} proven={} window={window} open={} widest={} observed={observed} est={estimate} most={most} packet={packet_bytes} inflight={} rtt={:?} min={:?} timer={} since_ack={:?}", self, now.as_nanos()/1000000, self.proof.proven(), self.open, self.window.widest(), socket.in_flight_bytes, socket.round_trip, socket.min_round_trip, self.proof.timer_acks(), socket.since_ack); }
+        if std::env::var_os("SIGHT").is_some() {
+            eprintln!(
+                "SIGHT {:p} now={} result={result:?} acked={acked} proven={} window={window} open={} widest={} observed={observed} est={estimate} most={most} packet={packet_bytes} inflight={} rtt={:?} min={:?} timer={} since_ack={:?}",
+                self,
+                now.as_nanos() / 1000000,
+                self.proof.proven(),
+                self.open,
+                self.window.widest(),
+                socket.in_flight_bytes,
+                socket.round_trip,
+                socket.min_round_trip,
+                self.proof.timer_acks(),
+                socket.since_ack
+            );
+        }
         Unread { least, estimate: estimate.clamp(least, most), most }
     }
 
@@ -122,10 +134,5 @@ impl Sight {
         let late = (self.late_from.map_or(most, |from| acked - from.min(acked))).min(most);
         let is_narrowing = narrowed * 100 >= late.saturating_sub(HIDDEN_BYTES) * NARROWING_HUNDREDTHS;
         if is_narrowing || self.proof.timer_acks() >= MIN_TESTS { late } else { of_window }
-    }
-
-    /// Notes a write of `bytes` bytes up to `end`, `gap` after the one before, and what the kernel said just before it.
-    pub(super) fn wrote(&mut self, end: u64, bytes: u64, gap: Duration, look: Option<&TcpInfo>, now: Timestamp) {
-        self.proof.wrote(end, bytes, gap, look, now);
     }
 }
