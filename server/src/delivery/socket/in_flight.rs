@@ -48,11 +48,11 @@ pub(crate) struct InFlight {
     handed_next: u64,
     window: u64,
     sight: Sight,
-    /// The last acknowledged byte and the last read one at the last look.
-    looked_at: [u64; 2],
+    /// The last acknowledged byte, the last one that is probably read, and that can be at most, at the last look.
+    looked_at: [u64; 3],
     /// Bytes at which one of these stood still from one look to the next, and the sequence number to which each leads: the log
     /// forgets it while a listener pauses for minutes.
-    known: [(u64, u64); 2],
+    known: [(u64, u64); 3],
     /// A byte that is not acknowledged, and when it was written.
     mark: Option<(u64, Timestamp)>,
     /// Where the last measured byte was.
@@ -115,8 +115,8 @@ impl InFlight {
             handed_next: 0,
             window: u64::MAX,
             sight: Sight::default(),
-            looked_at: [0; 2],
-            known: [(0, 0); 2],
+            looked_at: [0; 3],
+            known: [(0, 0); 3],
             mark: None,
             measured: 0,
             limited: None,
@@ -221,7 +221,7 @@ impl InFlight {
     pub(crate) fn advance(&mut self, socket: &TcpInfo, now: Timestamp) -> Option<Duration> {
         self.acked = socket.acked_bytes;
         let proven_before = self.sight.proof.proven();
-        self.unread = self.sight.look(socket, self.packet.0, now);
+        self.unread = self.sight.look(socket, self.written, self.packet.0, now);
         let proven = self.sight.proof.proven();
         if proven > proven_before {
             self.proven = self.proven.max(self.position(proven, self.handed_next));
@@ -235,12 +235,12 @@ impl InFlight {
         if self.earlier.is_empty() {
             self.earlier = VecDeque::new();
         }
-        self.remember([self.acked, read]);
+        self.remember([self.acked, read, self.acked - self.unread.least.min(self.acked)]);
         self.measure(now - socket.since_ack)
     }
 
     /// Remembers where the acknowledged bytes and the read ones stand, if that was so at the look before.
-    fn remember(&mut self, bytes: [u64; 2]) {
+    fn remember(&mut self, bytes: [u64; 3]) {
         for (index, byte) in bytes.into_iter().enumerate() {
             if byte == self.looked_at[index]
                 && byte != self.known[index].0
@@ -494,8 +494,8 @@ mod tests {
         // It has acknowledged 80 packets, and read 40 of them.
         in_flight.advance(&info(40 * 960, WINDOW), at(1000));
         in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(1100));
-        let reached = in_flight.reached(100);
-        assert_eq!((reached.acked, reached.read), (80, 40));
+        let before = in_flight.reached(100);
+        assert_eq!((before.acked, before.read), (80, 40));
         in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(1200));
         let mut end = (packets[99].end(Wire::Chunked), packets[99].end(Wire::Plain));
         for number in 100..10_000 {
@@ -504,7 +504,7 @@ mod tests {
             log.push(Stamp { sequence: number, ..Stamp::default() }, &packet);
         }
         in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(100_000));
-        assert_eq!(in_flight.reached(100), reached);
+        assert_eq!(in_flight.reached(100), before);
         // It reads on.
         in_flight.advance(&info(100 * 960, WINDOW), at(100_100));
         assert_eq!(reached(&in_flight, 100), (100, 100));

@@ -61,8 +61,8 @@ impl Sight {
         self.window.is_small()
     }
 
-    /// Takes what the kernel says now. Packets have about `packet_bytes`.
-    pub(super) fn look(&mut self, socket: &TcpInfo, packet_bytes: u64, now: Timestamp) -> Unread {
+    /// Takes what the kernel says now, which has been given `written` bytes. Packets have about `packet_bytes`.
+    pub(super) fn look(&mut self, socket: &TcpInfo, written: u64, packet_bytes: u64, now: Timestamp) -> Unread {
         let acked = socket.acked_bytes;
         let window = socket.window_bytes;
         let was_late = self.proof.timer_acks() > 0;
@@ -78,36 +78,20 @@ impl Sight {
         }
         let most = acked.saturating_sub(self.proof.proven());
         let Some(window) = window else { return Unread { least: 0, estimate: 0, most } };
-        let observed = self.window.observe(acked, window, packet_bytes);
+        let observed = self.window.observe(acked, window, packet_bytes, acked < written);
         let result = self.proof.result();
         // Without proofs, the window may be a fourth narrower than it was, with nothing unread.
         let open = if result.is_some() && self.proof.proofs() > 0 { self.open } else { self.window.widest() * 3 / 4 };
         let narrowed = open.saturating_sub(window);
         let kept = MERGED_PACKETS * packet_bytes * 10 / UNREAD_TENTHS;
         let least = narrowed.saturating_sub(kept).min(most);
-        let estimate = match result {
-            Some(_) if self.proof.proofs() == 0 => observed,
+        let estimate = match result.filter(|_| self.proof.proofs() > 0) {
             None => observed,
             // It had read everything a moment ago, and the next packet is a test if something seems to be missing.
             Some(Reading::Prompt) => least,
             Some(Reading::Late) => self.estimate(acked, window, packet_bytes, most),
         };
         self.last = (acked, window);
-        if std::env::var_os("SIGHT").is_some() {
-            eprintln!(
-                "SIGHT {:p} now={} result={result:?} acked={acked} proven={} window={window} open={} widest={} observed={observed} est={estimate} most={most} packet={packet_bytes} inflight={} rtt={:?} min={:?} timer={} since_ack={:?}",
-                self,
-                now.as_nanos() / 1000000,
-                self.proof.proven(),
-                self.open,
-                self.window.widest(),
-                socket.in_flight_bytes,
-                socket.round_trip,
-                socket.min_round_trip,
-                self.proof.timer_acks(),
-                socket.since_ack
-            );
-        }
         Unread { least, estimate: estimate.clamp(least, most), most }
     }
 
