@@ -407,3 +407,24 @@ fn a_frozen_websocket_listener_can_be_disconnected() {
     assert_eq!(server.ask(&["-X", "DELETE"], &format!("api/v1/listeners/{id}")).0, 200);
     eventually("an empty table", || server.rows().is_empty().then_some(()));
 }
+
+#[test]
+fn pings_show_how_much_a_client_has_not_read_of_packets_too_small_for_a_window() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let mut client = Client::listen(&server, "name=small&payload=opus&buffer=10s&max_lag=1m");
+    let read = 150;
+    for _ in 0..read {
+        client.block();
+    }
+    let row = server.row_when("small", |row| row["lag_seconds"].as_f64().unwrap() > 2.0);
+    let [least, lag, most] =
+        ["lag_at_least_seconds", "lag_seconds", "lag_at_most_seconds"].map(|key| row[key].as_f64().unwrap());
+    let truth = (row["offered"].as_u64().unwrap() - read) as f64 * client.hello["block_seconds"].as_f64().unwrap();
+    assert!((least - 0.01..most + 0.01).contains(&truth), "{truth} of {least} to {most}");
+    // A ping each 250 ms shows where it stopped.
+    assert!((lag - truth).abs() < 0.35, "{truth} was shown as {lag}");
+    // It catches up, faster than blocks come.
+    while server.rows()[0]["lag_at_most_seconds"].as_f64().unwrap() > 1.0 {
+        (0..100).for_each(|_| drop(client.block()));
+    }
+}

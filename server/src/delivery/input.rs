@@ -90,6 +90,7 @@ impl Messages {
                     }
                 }
                 ClientMessage::Ping(payload) => last_ping = Some(payload),
+                ClientMessage::Pong(before) => listener.downstream().in_flight.take_pong(before, now),
                 ClientMessage::Close(code) => answer.close(close_answer(code)),
                 ClientMessage::Refused(code, reason) => answer.close(close_frame(code, reason)),
             }
@@ -105,7 +106,7 @@ impl Messages {
             Ok(ClientText::Clock(asked)) => return Some(ServerText::Clock(Clock { asked, now: now.unix_seconds() })),
             Ok(ClientText::Heard(heard)) => {
                 let latency = self.heard.latency(heard, now, |sequence| log.captured_at(sequence));
-                latency.map(|latency| listener.record_heard(latency))
+                latency.map(|latency| listener.record_heard(heard.sequence, latency))
             }
             Err(complaint) => Err(complaint),
         };

@@ -465,9 +465,10 @@ impl Listener {
         start
     }
 
-    /// Records the report of the listener's player that a block was heard `latency` after its capture. Only one task at a time
+    /// Records the report of the listener's player that this block was heard `latency` after its capture. Only one task at a time
     /// may call this.
-    pub fn record_heard(&self, latency: Duration) {
+    pub fn record_heard(&self, sequence: u64, latency: Duration) {
+        self.downstream().in_flight.heard(sequence + 1);
         self.histograms.stages.ear_micros.record(micros(latency));
         let own = self.ear_micros.get_or_init(|| Histogram::new(MAX_MICROS, Precision::OneDigit));
         own.record(micros(latency));

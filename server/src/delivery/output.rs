@@ -74,6 +74,15 @@ impl Output {
         self.pieces.push_back(Piece::Own { bytes, blocks: 0 });
     }
 
+    /// Adds a ping that carries how many bytes go before it. Its answer shows that they were read.
+    pub(super) fn push_ping(&mut self, in_flight: &mut InFlight, now: Timestamp) {
+        let before = in_flight.handed();
+        let mut ping = Vec::new();
+        push_frame(&mut ping, packet::PING, &before.to_be_bytes());
+        self.push(in_flight, in_flight.handed_next(), ping.into());
+        in_flight.pinged(before, now);
+    }
+
     /// Adds the replacement of lost blocks, from the number `next` on. Returns the number that follows it.
     pub(super) fn push_fill(&mut self, in_flight: &mut InFlight, next: u64, fill: GapFill) -> u64 {
         match fill {

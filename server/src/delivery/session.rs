@@ -336,6 +336,9 @@ impl Session {
         let next = output.push_fill(&mut downstream.in_flight, start, fill);
         output.send(&mut downstream.in_flight, framing, &run, next, &mut scratch.bytes, now)?;
         self.delay = downstream.in_flight.test_delay();
+        if output.wire() == Wire::WebSocket && downstream.in_flight.is_ping_due(now) {
+            output.push_ping(&mut downstream.in_flight, now);
+        }
         Ok(Taken::Some)
     }
 

@@ -9,6 +9,7 @@
 
 use aircheck_engine::Timestamp;
 
+use crate::delivery::socket::ping::Pings;
 use crate::delivery::socket::read_proof::{ReadProof, Reading};
 use crate::delivery::socket::receive_window::ReceiveWindow;
 use crate::delivery::socket::tcp_info::TcpInfo;
@@ -44,6 +45,7 @@ pub(super) struct Unread {
 #[derive(Debug, Default)]
 pub(super) struct Sight {
     pub(super) proof: ReadProof,
+    pub(super) pings: Pings,
     window: ReceiveWindow,
     /// The window when everything had been read.
     open: u64,
@@ -77,6 +79,11 @@ impl Sight {
             self.late_from = Some(acked.saturating_sub(self.proof.late_packets() * packet_bytes));
         }
         let most = acked.saturating_sub(self.proof.proven());
+        match self.pings.is_late(acked, now) {
+            Some(true) => return Unread { least: 0, estimate: most, most },
+            Some(false) => return Unread { least: 0, estimate: 0, most },
+            None => {}
+        }
         let Some(window) = window else { return Unread { least: 0, estimate: 0, most } };
         let observed = self.window.observe(acked, window, packet_bytes, acked < written);
         let result = self.proof.result();
@@ -93,6 +100,20 @@ impl Sight {
         };
         self.last = (acked, window);
         Unread { least, estimate: estimate.clamp(least, most), most }
+    }
+
+    /// Takes the answer to a ping behind `before` bytes of the connection. Returns whether it proves that these were read.
+    pub(super) fn answered(&mut self, before: u64, now: Timestamp) -> bool {
+        let is_answer = self.pings.answered(before);
+        if is_answer {
+            self.proof.prove(before, now);
+        }
+        is_answer
+    }
+
+    /// Returns whether the kernel is to be asked before the next write, because that shows what was read.
+    pub(super) fn wants_look(&self, now: Timestamp) -> bool {
+        self.proof.wants_look(now) || self.pings.wants_look(now)
     }
 
     /// Returns how much is unread of the `most` bytes since the last proof, when packets are acknowledged late.
