@@ -16,7 +16,7 @@ use crate::delivery::input::{Answer, Input};
 use crate::delivery::listener::Listener;
 use crate::delivery::listeners::Registration;
 use crate::delivery::mailbox::Assignment;
-use crate::delivery::output::{Output, framed};
+use crate::delivery::output::{Output, OwnBytes, framed};
 use crate::delivery::socket::options::SocketBuffer;
 use crate::delivery::standing::Decision;
 use crate::rendition::container::framing::{Framing, GapFill};
@@ -47,7 +47,7 @@ const REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/j
 /// Memory that a shard's sessions share.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    bytes: Vec<u8>,
+    own: OwnBytes,
     input: Box<[u8; READ_BYTES]>,
     /// Packets that were written together with others since this was last taken.
     pub(super) gathered: u64,
@@ -55,7 +55,7 @@ pub(super) struct Scratch {
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { bytes: Vec::new(), input: Box::new([0; READ_BYTES]), gathered: 0 }
+        Self { own: OwnBytes::default(), input: Box::new([0; READ_BYTES]), gathered: 0 }
     }
 }
 
@@ -302,7 +302,7 @@ impl Session {
         let mut downstream = listener.downstream();
         let start = listener.record_taken(&mut downstream, &run, now);
         let next = output.push_fill(&mut downstream.in_flight, start, fill);
-        output.send(&mut downstream.in_flight, framing, &run, next, &mut scratch.bytes, now)?;
+        output.send(&mut downstream.in_flight, framing, &run, next, &mut scratch.own, now)?;
         Ok(Taken::Some)
     }
 
