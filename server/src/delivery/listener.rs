@@ -18,6 +18,7 @@ use crate::delivery::mailbox::Mailbox;
 use crate::delivery::socket::in_flight::InFlight;
 use crate::delivery::socket::tcp_info;
 use crate::delivery::standing::{Decision, Limits, Standing};
+use crate::delivery::waits::Waits;
 use crate::mount::Mount;
 use crate::rendition::packet::{Packet, Wire};
 use crate::rendition::packet_log::PacketLog;
@@ -63,9 +64,10 @@ pub struct Listener {
     /// Whether it was ended for being further behind than its limit.
     is_too_late: AtomicBool,
     downstream: Mutex<Downstream>,
-    /// The lag without the requested part, in blocks, and stage `socket`, in microseconds and to a sixteenth, because there
-    /// may be a thousand of these. Recorded while `downstream` is locked.
+    /// The lag without the requested part, in blocks, and stages `queue` and `socket`, in microseconds and to a sixteenth,
+    /// because there may be a thousand of these. Recorded while `downstream` is locked.
     lag_blocks: Histogram,
+    queue_micros: Histogram,
     socket_micros: Histogram,
     /// Stage `ear`, of a listener whose player reports it.
     ear_micros: OnceLock<Histogram>,
@@ -83,8 +85,12 @@ pub(super) struct Downstream {
     lags: Option<Lags>,
     /// The lags of the last packets, as far as they are not recorded yet.
     lag_run: LagRun,
-    /// How many bytes had been written when the kernel was asked last, and how many blocks were between ring and program.
+    /// The waits in its ring that are not recorded yet.
+    waits: Waits,
+    /// How many bytes had been written when the kernel was asked last, after how many more it is asked again, and how many
+    /// blocks were between ring and program.
     looked_at_byte: u64,
+    look_bytes: u64,
     backlog: u64,
 }
 
@@ -134,6 +140,7 @@ impl Listener {
             log,
             mailbox,
         } = request;
+        let is_dense = bytes_per_second >= DENSE_BYTES_PER_SECOND;
         Self {
             id,
             name,
@@ -145,7 +152,7 @@ impl Listener {
             tally,
             remote,
             mailbox,
-            is_dense: bytes_per_second >= DENSE_BYTES_PER_SECOND,
+            is_dense,
             looked_at: AtomicU64::new(0),
             must_hang_up: AtomicBool::new(false),
             has_backlog: AtomicBool::new(false),
@@ -157,10 +164,13 @@ impl Listener {
                 socket: None,
                 lags: None,
                 lag_run: LagRun::default(),
+                waits: Waits::default(),
                 looked_at_byte: 0,
+                look_bytes: if is_dense { 1 } else { LOOK_BYTES },
                 backlog: 0,
             }),
             lag_blocks: Histogram::new(MAX_LAG_BLOCKS, Precision::TwoDigits),
+            queue_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
             socket_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
             ear_micros: OnceLock::new(),
             histograms,
@@ -223,6 +233,11 @@ impl Listener {
 
     pub(super) fn lag_blocks(&self) -> &Histogram {
         &self.lag_blocks
+    }
+
+    /// Returns stage `queue` as of the last look at the listener.
+    pub(super) fn queue_micros(&self) -> &Histogram {
+        &self.queue_micros
     }
 
     pub(super) fn socket_micros(&self) -> &Histogram {
@@ -379,11 +394,12 @@ impl Listener {
         let end = run.iter().last().map_or(start, |item| item.stamp.next());
         let (numbers, ring_lag) = (start..end, run.lag_items);
         for item in run.iter() {
-            self.histograms.stages.queue_micros.record(micros(now.since(item.stamp.dispatched_at)));
+            let wait = now.micros_since(item.stamp.dispatched_at);
+            self.histograms.stages.queue_micros.record(wait);
+            downstream.waits.push(wait, &self.queue_micros);
         }
         // Here the kernel's side of the connection is in the processor's cache, so that the question costs least.
-        let look_bytes = if self.is_dense { 1 } else { LOOK_BYTES };
-        if downstream.in_flight.written() >= downstream.looked_at_byte + look_bytes || !self.is_fresh(now) {
+        if downstream.in_flight.written() >= downstream.looked_at_byte + downstream.look_bytes || !self.is_fresh(now) {
             self.follow(downstream, now);
             // The gap before the packets is on its way, too.
             downstream.backlog = numbers.start - downstream.in_flight.reached(numbers.start).read;
@@ -460,13 +476,13 @@ impl Listener {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let mut downstream = self.downstream();
-        self.settle_lags(&mut downstream);
+        self.settle(&mut downstream);
         with_delivered(self.tally.snapshot(), downstream.in_flight.written_blocks())
     }
 
     fn look(&self, downstream: &mut Downstream, now: Timestamp) -> Standing {
         self.follow(downstream, now);
-        self.settle_lags(downstream);
+        self.settle(downstream);
         let Downstream { in_flight, lags, backlog, .. } = downstream;
         let written = in_flight.written_blocks();
         let snapshot = self.tally.snapshot();
@@ -492,8 +508,9 @@ impl Listener {
         }
     }
 
-    /// Records the lags that are counted in place.
-    fn settle_lags(&self, downstream: &mut Downstream) {
+    /// Records the lags and waits that are kept in place.
+    fn settle(&self, downstream: &mut Downstream) {
+        downstream.waits.settle(&self.queue_micros);
         downstream.lag_run.settle(|lags, times| self.record_lags(lags, times));
     }
 

@@ -53,7 +53,7 @@ impl Listener {
         // A packet that still waits has waited that long already.
         socket.max = socket.max.map(|max| max.max(standing.waiting.as_secs_f64()));
         LatencyByStage {
-            queue: percentiles(self.tally().queue_micros().summary()),
+            queue: percentiles(self.queue_micros().summary()),
             socket,
             ear: self.ear_micros().map(|ear| percentiles(ear.summary())),
         }
