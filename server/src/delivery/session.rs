@@ -84,6 +84,8 @@ pub struct Session {
     framing: Framing,
     output: Output,
     input: Input,
+    /// Whether it has a limit of lag. Noted here, so that no cache line of the listener is fetched to find none.
+    has_max_lag: bool,
     /// Whether its ring was empty after a packet, since it started and since its socket was last full.
     keeps_up: bool,
     /// Whether the listener is held.
@@ -145,6 +147,7 @@ impl Joined {
         socket_buffer.bound(&stream);
         let stream = TcpStream::from_std(stream);
         registration.listener().attach(stream.as_raw_fd(), written);
+        let has_max_lag = registration.listener().limits().max_lag.is_some();
         if let Some(header) = framing.header() {
             head.extend(framed(wire, packet::BINARY, &header));
         }
@@ -157,6 +160,7 @@ impl Joined {
             framing,
             output: Output::new(stream, wire),
             input: Input::new(wire, has_body),
+            has_max_lag,
             keeps_up: false,
             is_held: false,
             has_input: false,
@@ -275,7 +279,8 @@ impl Session {
     fn send_next(&mut self, now: Timestamp, scratch: &mut Scratch) -> io::Result<Taken> {
         let Self { packets, registration, framing, output, input, .. } = self;
         let listener = registration.listener();
-        match listener.decide(now) {
+        let decision = if self.has_max_lag { listener.decide(now) } else { Decision::Deliver };
+        match decision {
             Decision::Deliver => {}
             Decision::SkipToLive => packets.skip_to_newest(),
             Decision::End => listener.end_as_too_late(),
@@ -285,7 +290,7 @@ impl Session {
                 return Ok(Taken::Nothing);
             }
         }
-        let may_run = self.keeps_up && !listener.is_dense() && packets.queued_items() >= MIN_RUN;
+        let may_run = packets.queued_items() >= MIN_RUN && self.keeps_up && !listener.is_dense();
         let run = packets.try_recv_run(now, if may_run { MAX_RUN } else { 1 });
         let run = match run {
             Ok(run) => run,

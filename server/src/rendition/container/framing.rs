@@ -26,7 +26,7 @@ pub enum Framing {
     /// Server-sent events.
     Events,
     /// Pages of Ogg with Opus in them.
-    Ogg(Box<OggFraming>),
+    Ogg(OggFraming),
     /// Messages of the WebSocket.
     WebSocket,
 }
@@ -53,7 +53,7 @@ impl Framing {
     /// Makes the framing of pages that come after these header pages.
     #[must_use]
     pub fn ogg(header: Bytes) -> Self {
-        Self::Ogg(Box::new(OggFraming { header, numbering: Numbering::new() }))
+        Self::Ogg(OggFraming { header, numbering: Numbering::new() })
     }
 
     /// Returns the bytes before the first packet.
