@@ -3,4 +3,5 @@
 pub(crate) mod in_flight;
 pub mod options;
 pub mod receive_window;
+pub mod silence;
 pub mod tcp_info;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aircheck_api::{Fault, Verdict};
 use aircheck_engine::Snapshot;
 
-/// Limits of a listener's lag, in blocks, without the requested lag.
+/// Limits of one listener. Those of its lag are in blocks, without the requested lag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// From here on its verdict is [`Verdict::Behind`].
@@ -14,6 +14,10 @@ pub struct Limits {
     pub far_behind: u64,
     /// Beyond this it is skipped to live, or ended if its overflow policy is `disconnect`.
     pub max_lag: Option<u64>,
+    /// The length of its ring, beyond which it loses blocks, or is ended if its overflow policy is `disconnect`.
+    pub buffer: u64,
+    /// It is ended once its program has read nothing for this long.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// The lag of a listener at one moment, by the places where it waits, in blocks.
@@ -41,6 +45,10 @@ pub struct Standing {
     pub is_window_limited: bool,
     /// How long the oldest unacknowledged packet has waited.
     pub waiting: Duration,
+    /// For how long the listener's machine has answered nothing, although an answer was due.
+    pub unanswered: Duration,
+    /// Whether that proves that the machine is gone.
+    pub is_gone: bool,
 }
 
 /// The decision on the next packet of a listener.
@@ -61,6 +69,18 @@ impl Standing {
     #[must_use]
     pub fn lag(&self) -> u64 {
         self.undelivered + self.socket + self.unread
+    }
+
+    /// Returns one past the sequence number of the last block that its program has read.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.snapshot.next_sequence.saturating_sub(self.socket + self.unread)
+    }
+
+    /// Returns whether something waits for its program to read: in the ring, in the socket or on its machine.
+    #[must_use]
+    pub fn has_unread(&self) -> bool {
+        self.snapshot.queued + self.socket + self.unread > 0
     }
 
     /// Returns the lag without the requested part.
@@ -122,12 +142,14 @@ mod tests {
             unread_bytes: unread,
             is_window_limited: false,
             waiting: Duration::ZERO,
+            unanswered: Duration::ZERO,
+            is_gone: false,
         }
     }
 
     #[test]
     fn a_verdict_follows_from_the_lag_that_was_not_asked_for() {
-        let limits = Limits { behind: 25, far_behind: 75, max_lag: None };
+        let limits = Limits { behind: 25, far_behind: 75, max_lag: None, buffer: 100, idle_timeout: None };
         assert_eq!(standing(10, 10, 4, 0).verdict(&limits), Verdict::Ok);
         assert_eq!(standing(10, 10, 5, 0).verdict(&limits), Verdict::Behind);
         assert_eq!(standing(75, 0, 0, 0).verdict(&limits), Verdict::FarBehind);
