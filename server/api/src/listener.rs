@@ -33,6 +33,13 @@ pub struct ListenerRow {
     pub queued: u64,
     /// The distance from the last block that its program has read to the live head, as far as the server can see.
     pub lag_seconds: f64,
+    /// The least and the most that this distance can be, as far as acknowledgements and the receive window of its machine show it;
+    /// `null` from an older server. Both are equal to `lag_seconds` where that is exact.
+    #[serde(default)]
+    pub lag_at_least_seconds: Option<f64>,
+    /// See `lag_at_least_seconds`.
+    #[serde(default)]
+    pub lag_at_most_seconds: Option<f64>,
     /// The part of the lag that the listener requested with `burst` or `from`.
     #[serde(default)]
     pub burst_seconds: f64,

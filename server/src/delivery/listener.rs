@@ -410,7 +410,7 @@ impl Listener {
     pub(super) fn attach(&self, socket: RawFd, written: u64) {
         let mut downstream = self.downstream();
         downstream.socket = Some(socket);
-        downstream.in_flight.begin(written);
+        downstream.in_flight.begin(written, Timestamp::now());
     }
 
     /// Gives up its connection, which is about to be closed, after a last look at it.
@@ -455,7 +455,9 @@ impl Listener {
             downstream.waits.push(wait, &self.queue_micros);
         }
         // Here the kernel's side of the connection is in the processor's cache, so that the question costs least.
-        if downstream.in_flight.written() >= downstream.looked_at_byte + downstream.look_bytes || !self.is_fresh(now) {
+        let in_flight = &downstream.in_flight;
+        let look_at_byte = downstream.looked_at_byte + downstream.look_bytes;
+        if in_flight.written() >= look_at_byte || !self.is_fresh(now) || in_flight.wants_look(now) {
             self.follow(downstream, now);
             // The gap before the packets is on its way, too.
             downstream.backlog = numbers.start - downstream.in_flight.reached(numbers.start).read;
@@ -556,6 +558,8 @@ impl Listener {
             undelivered_lost: (snapshot.first_sequence + snapshot.offered).saturating_sub(next + snapshot.queued),
             socket,
             unread,
+            unread_bounds: reached.acked - reached.read_at_most
+                ..=reached.acked - reached.read_at_least.min(reached.acked),
             burst,
             ring_bytes: in_flight.bytes_of(snapshot.queued),
             socket_bytes: in_flight.queued_bytes(),

@@ -30,6 +30,8 @@ impl Listener {
             lost: snapshot.lost.total(),
             queued: snapshot.queued,
             lag_seconds: seconds(standing.lag()),
+            lag_at_least_seconds: Some(seconds(*standing.lag_bounds().start())),
+            lag_at_most_seconds: Some(seconds(*standing.lag_bounds().end())),
             burst_seconds: seconds(standing.burst),
             max_lag_seconds: self.limits().max_lag.map(seconds),
             lag_p50_seconds: lag.p50,

@@ -4,6 +4,7 @@
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aircheck_api::LeaveReason;
 use aircheck_engine::{Consumer, Gap, RecvError, Timestamp};
@@ -90,6 +91,9 @@ pub struct Session {
     keeps_up: bool,
     /// Whether the listener is held.
     is_held: bool,
+    /// How long the next packet is to wait, because that shows more of what the listener's program reads, and until when.
+    delay: Duration,
+    delayed_until: Option<Timestamp>,
     /// Whether the socket may have more input than was read.
     has_input: bool,
     /// Whether the last piece is on its way.
@@ -164,6 +168,8 @@ impl Joined {
             has_max_lag,
             keeps_up: false,
             is_held: false,
+            delay: Duration::ZERO,
+            delayed_until: None,
             has_input: false,
             is_over: false,
             _open: open,
@@ -295,6 +301,14 @@ impl Session {
 
     /// Takes packets from the ring and sends them.
     fn send_next(&mut self, now: Timestamp, scratch: &mut Scratch) -> io::Result<Taken> {
+        if !self.delay.is_zero() && self.packets.queued_items() == 1 {
+            let until = *self.delayed_until.get_or_insert(now + self.delay);
+            if now < until {
+                self.is_held = true;
+                return Ok(Taken::Nothing);
+            }
+        }
+        self.delayed_until = None;
         let Self { packets, registration, framing, output, input, .. } = self;
         let listener = registration.listener();
         let decision = if self.has_max_lag { listener.decide(now) } else { Decision::Deliver };
@@ -326,6 +340,7 @@ impl Session {
         let start = listener.record_taken(&mut downstream, &run, now);
         let next = output.push_fill(&mut downstream.in_flight, start, fill);
         output.send(&mut downstream.in_flight, framing, &run, next, &mut scratch.own, now)?;
+        self.delay = downstream.in_flight.test_delay();
         Ok(Taken::Some)
     }
 

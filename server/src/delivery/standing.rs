@@ -1,5 +1,6 @@
 //! The standing of a listener at one moment: its lag, the verdict on it, and where the cause is.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use aircheck_api::{Fault, Verdict};
@@ -21,7 +22,7 @@ pub struct Limits {
 }
 
 /// The lag of a listener at one moment, by the places where it waits, in blocks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Standing {
     /// The account.
     pub snapshot: Snapshot,
@@ -33,6 +34,9 @@ pub struct Standing {
     pub socket: u64,
     /// The part that the listener's machine has received and its program has not read.
     pub unread: u64,
+    /// Bounds of `unread` that hold in any case, as far as acknowledgements and the receive window of the listener's machine
+    /// show it.
+    pub unread_bounds: RangeInclusive<u64>,
     /// The requested part of the whole lag.
     pub burst: u64,
     /// Bytes of the blocks that are queued in the ring, nearly.
@@ -69,6 +73,13 @@ impl Standing {
     #[must_use]
     pub fn lag(&self) -> u64 {
         self.undelivered + self.socket + self.unread
+    }
+
+    /// Returns the least and the most that the lag can be, in blocks.
+    #[must_use]
+    pub fn lag_bounds(&self) -> RangeInclusive<u64> {
+        let before = self.undelivered + self.socket;
+        before + self.unread_bounds.start()..=before + self.unread_bounds.end()
     }
 
     /// Returns one past the sequence number of the last block that its program has read.
@@ -136,6 +147,7 @@ mod tests {
             undelivered_lost: undelivered,
             socket,
             unread,
+            unread_bounds: unread..=unread,
             burst,
             ring_bytes: 0,
             socket_bytes: socket,

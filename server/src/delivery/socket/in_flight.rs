@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use aircheck_engine::Timestamp;
 
-use crate::delivery::socket::receive_window::ReceiveWindow;
 use crate::delivery::socket::tcp_info::TcpInfo;
+use crate::delivery::socket::unread::{Sight, Unread};
 use crate::rendition::packet::{Packet, Wire};
 use crate::rendition::packet_log::PacketLog;
 
@@ -42,14 +42,17 @@ pub(crate) struct InFlight {
     /// Bytes of the last packet, and the number of its blocks.
     packet: (u64, u64),
     acked: u64,
-    unread: u64,
+    unread: Unread,
+    /// One past the sequence number of the last block that was read for certain, and of the last that was handed over.
+    proven: u64,
+    handed_next: u64,
     window: u64,
-    receive_window: ReceiveWindow,
-    /// The last acknowledged byte and the last read one at the last look.
-    looked_at: [u64; 2],
+    sight: Sight,
+    /// The last acknowledged byte, the last one that is probably read, and that can be at most, at the last look.
+    looked_at: [u64; 3],
     /// Bytes at which one of these stood still from one look to the next, and the sequence number to which each leads: the log
     /// forgets it while a listener pauses for minutes.
-    known: [(u64, u64); 2],
+    known: [(u64, u64); 3],
     /// A byte that is not acknowledged, and when it was written.
     mark: Option<(u64, Timestamp)>,
     /// Where the last measured byte was.
@@ -87,8 +90,10 @@ enum Content {
 pub(crate) struct Reached {
     /// Acknowledged by the listener's machine.
     pub(crate) acked: u64,
-    /// Read by the listener's program.
+    /// Read by the listener's program: for certain, probably, and at most.
+    pub(crate) read_at_least: u64,
     pub(crate) read: u64,
+    pub(crate) read_at_most: u64,
 }
 
 impl InFlight {
@@ -105,11 +110,13 @@ impl InFlight {
             written_blocks: 0,
             packet: (0, 1),
             acked: 0,
-            unread: 0,
+            unread: Unread::default(),
+            proven: 0,
+            handed_next: 0,
             window: u64::MAX,
-            receive_window: ReceiveWindow::default(),
-            looked_at: [0; 2],
-            known: [(0, 0); 2],
+            sight: Sight::default(),
+            looked_at: [0; 3],
+            known: [(0, 0); 3],
             mark: None,
             measured: 0,
             limited: None,
@@ -119,8 +126,9 @@ impl InFlight {
     }
 
     /// Begins after the `written` bytes of the connection that other responses took.
-    pub(crate) fn begin(&mut self, written: u64) {
+    pub(crate) fn begin(&mut self, written: u64, now: Timestamp) {
         (self.handed, self.written, self.acked, self.measured) = (written, written, written, written);
+        self.sight.proof.begin(written, now);
         self.last.start = written;
     }
 
@@ -136,6 +144,7 @@ impl InFlight {
             self.begin_part(numbers.start, Content::Packets { start: end - bytes, first_end: end });
         }
         self.handed += bytes;
+        self.handed_next = numbers.end;
         self.packet = (bytes, blocks);
     }
 
@@ -144,15 +153,20 @@ impl InFlight {
         let block_bytes = block_bytes as u64;
         self.begin_part(numbers.start, Content::Silence { block_bytes });
         self.handed += block_bytes * (numbers.end - numbers.start);
+        self.handed_next = numbers.end;
     }
 
     /// Hands over other bytes. `next` is the sequence number that follows.
     pub(crate) fn hand_other(&mut self, next: u64, bytes: usize) {
         self.begin_part(next, Content::Other);
         self.handed += bytes as u64;
+        self.handed_next = next;
     }
 
     fn begin_part(&mut self, reached: u64, content: Content) {
+        if self.handed == self.sight.proof.proven() {
+            self.proven = reached;
+        }
         let part = Part { start: self.handed, reached, content };
         let before = std::mem::replace(&mut self.last, part);
         if before.start < part.start {
@@ -166,8 +180,15 @@ impl InFlight {
 
     /// Counts bytes that the kernel took.
     pub(crate) fn wrote(&mut self, bytes: usize, now: Timestamp) {
-        self.written += bytes as u64;
+        let bytes = bytes as u64;
+        self.written += bytes;
+        self.sight.proof.wrote(self.written, bytes, now.since(self.written_at), now);
         self.written_at = now;
+    }
+
+    /// Returns whether the kernel is to be asked before the next write, because that shows what was read.
+    pub(crate) fn wants_look(&self, now: Timestamp) -> bool {
+        self.sight.proof.wants_look(now)
     }
 
     /// Counts blocks that are written in full.
@@ -190,28 +211,36 @@ impl InFlight {
         self.written_at
     }
 
+    /// Returns how long the next packet is to wait, for the sake of what its acknowledgement shows.
+    pub(crate) fn test_delay(&self) -> Duration {
+        self.sight.proof.delay()
+    }
+
     /// Follows the bytes to where they are now. Returns the time from the kernel to the listener's machine, if this look
     /// shows one: of the last byte written if all are acknowledged, else of the last byte at an earlier look.
     pub(crate) fn advance(&mut self, socket: &TcpInfo, now: Timestamp) -> Option<Duration> {
         self.acked = socket.acked_bytes;
-        self.unread = socket
-            .window_bytes
-            .map_or(0, |window| self.receive_window.observe(socket.acked_bytes, window, self.packet.0));
+        let proven_before = self.sight.proof.proven();
+        self.unread = self.sight.look(socket, self.written, self.packet.0, now);
+        let proven = self.sight.proof.proven();
+        if proven > proven_before {
+            self.proven = self.proven.max(self.position(proven, self.handed_next));
+        }
         self.window = socket.window_bytes.unwrap_or(u64::MAX);
         self.look_at_window(socket, now);
-        let read = self.acked.saturating_sub(self.unread);
+        let read = self.acked.saturating_sub(self.unread.estimate);
         while self.earlier.get(1).map_or(self.last.start, |next| next.start) <= read && !self.earlier.is_empty() {
             self.earlier.pop_front();
         }
         if self.earlier.is_empty() {
             self.earlier = VecDeque::new();
         }
-        self.remember([self.acked, read]);
+        self.remember([self.acked, read, self.acked - self.unread.least.min(self.acked)]);
         self.measure(now - socket.since_ack)
     }
 
     /// Remembers where the acknowledged bytes and the read ones stand, if that was so at the look before.
-    fn remember(&mut self, bytes: [u64; 2]) {
+    fn remember(&mut self, bytes: [u64; 3]) {
         for (index, byte) in bytes.into_iter().enumerate() {
             if byte == self.looked_at[index]
                 && byte != self.known[index].0
@@ -245,10 +274,10 @@ impl InFlight {
 
     fn look_at_window(&mut self, socket: &TcpInfo, now: Timestamp) {
         let (looked_at, limited) = *self.limited.get_or_insert((now, socket.window_limited));
-        self.was_idle |= socket.in_flight_bytes.saturating_mul(4) <= self.window.saturating_add(self.unread);
+        self.was_idle |= socket.in_flight_bytes.saturating_mul(4) <= self.window.saturating_add(self.unread.estimate);
         let span = now.since(looked_at);
         if span >= WINDOW_LIMIT_INTERVAL {
-            let is_own = self.was_idle || self.receive_window.is_small();
+            let is_own = self.was_idle || self.sight.is_small();
             self.was_window_limited = is_own && 4 * socket.window_limited.saturating_sub(limited) > span;
             self.limited = Some((now, socket.window_limited));
             self.was_idle = false;
@@ -258,8 +287,13 @@ impl InFlight {
     /// Returns how far the bytes got. `taken` is one past the sequence number that was last taken from the ring.
     pub(crate) fn reached(&self, taken: u64) -> Reached {
         let acked = self.position(self.acked, taken);
-        let read = if self.unread == 0 { acked } else { self.position(self.acked.saturating_sub(self.unread), taken) };
-        Reached { acked, read }
+        let before = |unread| match unread {
+            0 => acked,
+            _ if unread >= self.unread.most => self.proven,
+            _ => self.position(self.acked.saturating_sub(unread), taken).max(self.proven),
+        };
+        let Unread { least, estimate, most } = self.unread;
+        Reached { acked, read_at_least: before(most), read: before(estimate), read_at_most: before(least) }
     }
 
     /// Returns one past the sequence number of the last block that lies before `byte` of the connection.
@@ -302,9 +336,9 @@ impl InFlight {
         self.handed.saturating_sub(self.acked)
     }
 
-    /// Returns the number of bytes that are acknowledged and unread.
+    /// Returns the number of bytes that are acknowledged and probably unread.
     pub(crate) fn unread_bytes(&self) -> u64 {
-        self.unread
+        self.unread.estimate
     }
 
     /// Returns the bytes of so many blocks, by the last packet.
@@ -315,7 +349,7 @@ impl InFlight {
     /// Returns whether the listener's machine keeps bytes here: more is unread there than it would still take, or the
     /// kernel has waited for its window.
     pub(crate) fn is_window_limited(&self) -> bool {
-        self.was_window_limited || self.unread > self.window
+        self.was_window_limited || self.unread.estimate > self.window
     }
 
     /// Returns since when bytes wait for their acknowledgement, as far as the looks show it.
@@ -343,9 +377,7 @@ mod tests {
             acked_bytes: acked,
             window_bytes: Some(window),
             since_ack: Duration::from_millis(2),
-            in_flight_bytes: 0,
-            probes: 0,
-            window_limited: Duration::ZERO,
+            ..TcpInfo::default()
         }
     }
 
@@ -363,6 +395,12 @@ mod tests {
         (log, made)
     }
 
+    /// Returns how far the bytes got, acknowledged and read.
+    fn reached(in_flight: &InFlight, taken: u64) -> (u64, u64) {
+        let reached = in_flight.reached(taken);
+        (reached.acked, reached.read)
+    }
+
     /// Hands over these packets of one block each, and writes them.
     fn write(in_flight: &mut InFlight, packets: &[Packet], numbers: Range<u64>) {
         for number in numbers {
@@ -376,23 +414,23 @@ mod tests {
     fn a_packet_is_acknowledged_with_its_last_byte() {
         let (log, packets) = packets(&[960; 6], 1);
         let mut in_flight = InFlight::new(log, Wire::Plain);
-        in_flight.begin(500);
-        assert_eq!(in_flight.reached(5), Reached { acked: 5, read: 5 }, "nothing is on its way");
+        in_flight.begin(500, at(0));
+        assert_eq!(reached(&in_flight, 5), (5, 5), "nothing is on its way");
         in_flight.hand_other(5, 40);
         in_flight.hand_packet(5..6, 1, &packets[5]);
         assert_eq!(in_flight.queued_bytes(), 1000);
         in_flight.wrote(40, at(0));
         assert_eq!(in_flight.advance(&info(540, WINDOW), at(2)), Some(Duration::ZERO), "the head is acknowledged");
-        assert_eq!(in_flight.reached(6), Reached { acked: 5, read: 5 });
+        assert_eq!(reached(&in_flight, 6), (5, 5));
         in_flight.wrote(960, at(10));
         assert_eq!(in_flight.advance(&info(1499, WINDOW), at(14)), None, "a byte is missing");
         in_flight.set_mark();
-        assert_eq!(in_flight.reached(6), Reached { acked: 5, read: 5 });
+        assert_eq!(reached(&in_flight, 6), (5, 5));
         assert_eq!(in_flight.waiting_since(), Some(at(10)));
         let span = in_flight.advance(&info(1500, WINDOW), at(22));
         assert_eq!(span, Some(Duration::from_millis(10)), "it was acknowledged 2 ms before this look");
         assert_eq!(in_flight.advance(&info(1500, WINDOW), at(32)), None, "it counts once");
-        assert_eq!(in_flight.reached(6), Reached { acked: 6, read: 6 });
+        assert_eq!(reached(&in_flight, 6), (6, 6));
         assert_eq!((in_flight.queued_bytes(), in_flight.waiting_since()), (0, None));
     }
 
@@ -400,29 +438,29 @@ mod tests {
     fn unread_packets_count_as_lag_with_the_gap_before_them() {
         let (log, packets) = packets(&[1000; 40], 1);
         let mut in_flight = InFlight::new(log, Wire::Plain);
-        in_flight.begin(0);
+        in_flight.begin(0, at(0));
         write(&mut in_flight, &packets, 0..5);
         in_flight.advance(&info(5000, WINDOW), at(5));
         // From the fifth on, the program does not read.
         write(&mut in_flight, &packets, 5..10);
         in_flight.advance(&info(10_000, WINDOW - 5000), at(10));
-        assert_eq!(in_flight.reached(10), Reached { acked: 10, read: 5 });
+        assert_eq!(reached(&in_flight, 10), (10, 5));
         // Twenty are lost; the next one is sent, not acknowledged.
         in_flight.hand_packet(10..31, 1, &packets[30]);
         in_flight.wrote(1000, at(31));
         in_flight.advance(&info(10_000, WINDOW - 5000), at(32));
-        assert_eq!(in_flight.reached(31), Reached { acked: 10, read: 5 });
+        assert_eq!(reached(&in_flight, 31), (10, 5));
         // Almost all of it is, which brings the listener no further: packets before it were never sent.
         in_flight.advance(&info(10_999, WINDOW - 5999), at(33));
-        assert_eq!(in_flight.reached(31), Reached { acked: 10, read: 5 });
+        assert_eq!(reached(&in_flight, 31), (10, 5));
         in_flight.advance(&info(11_000, WINDOW - 6000), at(33));
-        assert_eq!(in_flight.reached(31), Reached { acked: 31, read: 5 });
+        assert_eq!(reached(&in_flight, 31), (31, 5));
         in_flight.advance(&info(11_000, WINDOW), at(34));
-        assert_eq!(in_flight.reached(31), Reached { acked: 31, read: 31 });
+        assert_eq!(reached(&in_flight, 31), (31, 31));
         // Two in a row, with no look between.
         write(&mut in_flight, &packets, 31..33);
         in_flight.advance(&info(12_000, WINDOW), at(41));
-        assert_eq!(in_flight.reached(33), Reached { acked: 32, read: 32 });
+        assert_eq!(reached(&in_flight, 33), (32, 32));
         assert!(in_flight.earlier.is_empty(), "what was read is forgotten");
     }
 
@@ -430,7 +468,7 @@ mod tests {
     fn chunks_pages_and_silence_lead_to_their_blocks() {
         let (log, packets) = packets(&[90, 200, 30], 10);
         let mut in_flight = InFlight::new(log, Wire::Chunked);
-        in_flight.begin(0);
+        in_flight.begin(0, at(0));
         let lengths: Vec<u64> = packets.iter().map(|packet| packet.bytes(Wire::Chunked).len() as u64).collect();
         in_flight.hand_packet(0..10, 10, &packets[0]);
         in_flight.hand_silence(&(10..20), 7);
@@ -456,8 +494,8 @@ mod tests {
         // It has acknowledged 80 packets, and read 40 of them.
         in_flight.advance(&info(40 * 960, WINDOW), at(1000));
         in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(1100));
-        let reached = in_flight.reached(100);
-        assert_eq!(reached, Reached { acked: 80, read: 40 });
+        let before = in_flight.reached(100);
+        assert_eq!((before.acked, before.read), (80, 40));
         in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(1200));
         let mut end = (packets[99].end(Wire::Chunked), packets[99].end(Wire::Plain));
         for number in 100..10_000 {
@@ -466,17 +504,17 @@ mod tests {
             log.push(Stamp { sequence: number, ..Stamp::default() }, &packet);
         }
         in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(100_000));
-        assert_eq!(in_flight.reached(100), reached);
+        assert_eq!(in_flight.reached(100), before);
         // It reads on.
         in_flight.advance(&info(100 * 960, WINDOW), at(100_100));
-        assert_eq!(in_flight.reached(100), Reached { acked: 100, read: 100 });
+        assert_eq!(reached(&in_flight, 100), (100, 100));
     }
 
     #[test]
     fn more_parts_than_are_followed_only_blur_positions() {
         let (log, packets) = packets(&[10; 1000], 1);
         let mut in_flight = InFlight::new(log, Wire::Plain);
-        in_flight.begin(0);
+        in_flight.begin(0, at(0));
         // Every other packet is lost.
         for number in (1..1000).step_by(2) {
             in_flight.hand_packet(number - 1..number + 1, 1, &packets[number as usize]);

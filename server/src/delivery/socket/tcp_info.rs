@@ -20,6 +20,14 @@ pub struct TcpInfo {
     pub probes: u32,
     /// Total time in which the receive window kept the kernel from sending more.
     pub window_limited: Duration,
+    /// The shortest time of the last minutes from a byte's departure to its acknowledgement; `None` before the first.
+    pub min_round_trip: Option<Duration>,
+    /// That time on average: each acknowledgement counts for an eighth.
+    pub round_trip: Duration,
+    /// The most bytes that one segment carries.
+    pub segment_bytes: u64,
+    /// Segments that were sent again since the connection began.
+    pub retransmits: u32,
 }
 
 /// Returns the state of a connected TCP socket; `None` for any other descriptor, or where the system cannot tell.
@@ -53,6 +61,10 @@ pub fn state(socket: RawFd) -> Option<TcpInfo> {
             .saturating_sub(info.tcpi_bytes_acked),
         probes: u32::from(info.tcpi_probes),
         window_limited: Duration::from_micros(info.tcpi_rwnd_limited),
+        min_round_trip: (info.tcpi_min_rtt != u32::MAX).then(|| Duration::from_micros(u64::from(info.tcpi_min_rtt))),
+        round_trip: Duration::from_micros(u64::from(info.tcpi_rtt)),
+        segment_bytes: u64::from(info.tcpi_snd_mss),
+        retransmits: info.tcpi_total_retrans,
     })
 }
 

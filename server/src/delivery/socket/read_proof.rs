@@ -1,0 +1,340 @@
+//! Proofs that a listener's program has read everything, from when its machine acknowledges.
+//!
+//! Linux acknowledges a small segment at once when the program's read has emptied the receive buffer, and otherwise after 40 ms
+//! (`tcp_cleanup_rbuf` and `tcp_send_delayed_ack`). So a segment that was on its way alone and is acknowledged promptly was
+//! read, with everything before it. One that is acknowledged late was not read at once, which says less: the program may
+//! have read it later.
+//!
+//! A prompt acknowledgement proves nothing while the far kernel acknowledges everything at once: with the first segments, after a
+//! pause, after a lost segment, with segments less than 40 ms apart (seen: up to 50 KB of unread sound, acknowledged
+//! promptly, in packets of 10 ms), and with data of more than one segment. Such writes are no test.
+
+use std::time::Duration;
+
+use aircheck_engine::Timestamp;
+
+use crate::delivery::socket::tcp_info::TcpInfo;
+
+/// Time since the write before, from which a write can be a test. The far kernel's timer of 40 ms has expired by then.
+const MIN_TEST_GAP: Duration = Duration::from_millis(48);
+/// After a longer pause, the far kernel acknowledges at once: its retransmission timeout is 200 ms or more.
+const MAX_TEST_GAP: Duration = Duration::from_millis(180);
+/// Writes that may be acknowledged at once, read or not (`TCP_MAX_QUICKACKS` is 16).
+const QUICK_ACKS: u8 = 20;
+/// An acknowledgement is prompt if it takes no longer than this and the shortest round trip. The kernel tells times of
+/// acknowledgements to 1 to 10 ms.
+const PROMPT: Duration = Duration::from_millis(24);
+/// And late from here on.
+const LATE: Duration = Duration::from_millis(30);
+/// Between two tests of a listener that reads.
+const TEST_INTERVAL: Duration = Duration::from_millis(900);
+/// After so many writes without a result, the result before them says nothing any more.
+const MAX_WRITES: u8 = 30;
+/// How long a packet of a program that does not read at once waits, in turns. A program that reads at its own intervals, with the
+/// same phase as the packets come, would never read one promptly.
+const DELAYS: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(20),
+    Duration::from_millis(40),
+    Duration::from_millis(60),
+    Duration::from_millis(80),
+];
+
+/// The result of a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// The program had read everything.
+    Prompt,
+    /// The program did not read at once.
+    Late,
+}
+
+/// What the kernel said when it was last asked.
+#[derive(Clone, Copy, Debug, Default)]
+struct Look {
+    at: Timestamp,
+    acked: u64,
+    segment_bytes: u64,
+    /// Whether much of the receive window is closed. Then each read may be acknowledged at once, because it opens the window
+    /// (`tcp_cleanup_rbuf`).
+    is_half_closed: bool,
+}
+
+/// The proofs of one connection.
+#[derive(Debug, Default)]
+pub(super) struct ReadProof {
+    /// Bytes of the connection that were read, and when that was proven.
+    proven: u64,
+    proven_at: Timestamp,
+    /// How many proofs there were.
+    proofs: u32,
+    /// Writes that are no test yet.
+    quick_acks: u8,
+    retransmits: u32,
+    /// The widest receive window so far.
+    open: u64,
+    /// Time between the last two writes that did not wait.
+    interval: Duration,
+    /// Whether the last write came long enough after the one before, and not too long.
+    is_spaced: bool,
+    /// Where a byte ends whose acknowledgement is awaited as a test, and when it was written.
+    test: Option<(u64, Timestamp)>,
+    look: Look,
+    result: Option<Reading>,
+    /// Writes since then.
+    writes: u8,
+    /// How many tests in a row were late by the far kernel's timer.
+    timer_acks: u8,
+    /// How many packets came late by the first of these tests.
+    late_packets: u64,
+}
+
+impl ReadProof {
+    /// Begins after `written` bytes of the connection, which other responses took.
+    pub(super) fn begin(&mut self, written: u64, now: Timestamp) {
+        (self.proven, self.proven_at, self.quick_acks) = (written, now, QUICK_ACKS);
+    }
+
+    /// Returns how many bytes of the connection the program has read for certain.
+    pub(super) fn proven(&self) -> u64 {
+        self.proven
+    }
+
+    /// Returns how many times the program was seen to have read everything.
+    pub(super) fn proofs(&self) -> u32 {
+        self.proofs
+    }
+
+    /// Returns the result of the last test; `None` if there was none lately.
+    pub(super) fn result(&self) -> Option<Reading> {
+        self.result.filter(|_| self.writes <= MAX_WRITES)
+    }
+
+    /// Returns how long the next packet is to wait, so that its test is another one than that of the packet before. Packets that
+    /// come in quick succession do not wait, because they would come too close to the next ones.
+    pub(super) fn delay(&self) -> Duration {
+        if self.result() == Some(Reading::Late) && self.interval > DELAYS[DELAYS.len() - 1] {
+            DELAYS[usize::from(self.timer_acks) % DELAYS.len()]
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// Returns how many tests in a row were late by the timer of a Linux kernel.
+    pub(super) fn timer_acks(&self) -> u8 {
+        self.timer_acks
+    }
+
+    /// Returns how many packets had been acknowledged late when the first late test was over, with that one.
+    pub(super) fn late_packets(&self) -> u64 {
+        self.late_packets
+    }
+
+    /// Returns whether the next write is to be preceded by a look.
+    pub(super) fn wants_look(&self, now: Timestamp) -> bool {
+        self.test.is_some() || (self.is_spaced && self.is_due(now))
+    }
+
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.is_late() || now.since(self.proven_at) >= TEST_INTERVAL
+    }
+
+    fn is_late(&self) -> bool {
+        self.result == Some(Reading::Late)
+    }
+
+    /// Notes a write of `bytes` bytes up to `end`, `gap` after the one before. It can be a test if the kernel was asked just before
+    /// it.
+    pub(super) fn wrote(&mut self, end: u64, bytes: u64, gap: Duration, now: Timestamp) {
+        if self.delay().is_zero() {
+            self.interval = gap;
+        }
+        self.test = None;
+        self.writes = self.writes.saturating_add(1);
+        if gap > MAX_TEST_GAP {
+            self.quick_acks = QUICK_ACKS;
+        } else {
+            self.quick_acks = self.quick_acks.saturating_sub(1);
+        }
+        self.is_spaced = gap >= MIN_TEST_GAP && self.quick_acks == 0;
+        let look = self.look;
+        if look.at != now || !self.is_spaced || !self.is_due(now) {
+            return;
+        }
+        if look.is_half_closed {
+            // The results before it go on to count.
+            self.writes = 0;
+        } else if look.acked + bytes == end && bytes <= look.segment_bytes {
+            self.test = Some((end, now));
+        }
+    }
+
+    /// Takes what the kernel says now. Returns whether this proves that the program has read everything up to
+    /// [`proven`](Self::proven).
+    pub(super) fn judge(&mut self, socket: &TcpInfo, now: Timestamp) -> bool {
+        let window = socket.window_bytes.unwrap_or(u64::MAX);
+        self.look = Look {
+            at: now,
+            acked: socket.acked_bytes,
+            segment_bytes: socket.segment_bytes,
+            is_half_closed: window.saturating_mul(10) < self.open * 6,
+        };
+        self.open = self.open.max(socket.window_bytes.unwrap_or_default());
+        if self.retransmits != socket.retransmits {
+            self.retransmits = socket.retransmits;
+            (self.quick_acks, self.test) = (QUICK_ACKS, None);
+        }
+        let (Some((end, written_at)), Some(round_trip)) = (self.test, socket.min_round_trip) else { return false };
+        if socket.acked_bytes < end {
+            if now.since(written_at) >= round_trip + LATE {
+                self.set_result(Reading::Late);
+            }
+            return false;
+        }
+        self.test = None;
+        let delay = (now - socket.since_ack).since(written_at).saturating_sub(round_trip);
+        if delay <= PROMPT {
+            self.prove(end, now);
+            self.set_result(Reading::Prompt);
+            return true;
+        }
+        if delay >= LATE {
+            self.set_result(Reading::Late);
+            if self.timer_acks == 0 {
+                self.late_packets = late_packets(socket.round_trip.saturating_sub(round_trip), delay);
+            }
+            let is_timer = delay <= 2 * LATE;
+            self.timer_acks = if is_timer { self.timer_acks.saturating_add(1) } else { 0 };
+        }
+        false
+    }
+
+    fn set_result(&mut self, result: Reading) {
+        (self.result, self.writes) = (Some(result), 0);
+    }
+
+    /// Notes that the program has read this many bytes of the connection.
+    pub(super) fn prove(&mut self, read: u64, now: Timestamp) {
+        self.proven = self.proven.max(read);
+        self.proven_at = now;
+        self.proofs = self.proofs.saturating_add(1);
+        self.timer_acks = 0;
+    }
+}
+
+/// Returns how many acknowledgements in a row were late by `delay`, after prompt ones, when the average is late by `average`. Each
+/// counts for an eighth (RFC 6298, section 2), so that 7/8 of the rest is still missing after each.
+fn late_packets(average: Duration, delay: Duration) -> u64 {
+    let missing = 1.0 - (average.as_secs_f64() / delay.as_secs_f64()).min(0.95);
+    (missing.ln() / 0.875_f64.ln()).round().max(1.0) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES: u64 = 1000;
+
+    /// A connection whose writes are all acknowledged, and looked at before the next one.
+    struct Connection {
+        proof: ReadProof,
+        now: Timestamp,
+        socket: TcpInfo,
+        bytes: u64,
+        looks_before: bool,
+    }
+
+    impl Connection {
+        /// Makes one whose next write is the first test.
+        fn new() -> Self {
+            let socket = TcpInfo {
+                window_bytes: Some(64_000),
+                min_round_trip: Some(Duration::from_millis(80)),
+                segment_bytes: 1448,
+                ..TcpInfo::default()
+            };
+            let mut connection = Self {
+                proof: ReadProof::default(),
+                now: Timestamp::from_nanos(1 << 40),
+                socket,
+                bytes: BYTES,
+                looks_before: true,
+            };
+            connection.proof.begin(0, connection.now);
+            let proofs = (1..QUICK_ACKS).filter(|_| connection.write(100, 80)).count();
+            assert_eq!(proofs, 0, "while the far kernel acknowledges everything at once");
+            connection
+        }
+
+        /// Writes a packet `gap` ms after the one before, which is acknowledged after `delay` ms, and looks then. Returns whether that
+        /// proves anything.
+        fn write(&mut self, gap: u64, delay: u64) -> bool {
+            self.now = self.now + Duration::from_millis(gap);
+            if self.looks_before {
+                self.proof.judge(&self.socket, self.now);
+            }
+            let end = self.socket.acked_bytes + self.bytes;
+            self.proof.wrote(end, self.bytes, Duration::from_millis(gap), self.now);
+            self.socket.acked_bytes = end;
+            self.socket.since_ack = Duration::from_millis(3);
+            self.proof.judge(&self.socket, self.now + Duration::from_millis(delay + 3))
+        }
+
+        /// Returns how many of 40 writes prove something.
+        fn proofs(&mut self, gap: u64, delay: u64) -> usize {
+            (0..40).filter(|_| self.write(gap, delay)).count()
+        }
+    }
+
+    #[test]
+    fn a_prompt_acknowledgement_proves_that_everything_was_read() {
+        let mut connection = Connection::new();
+        // Once in 900 ms.
+        assert_eq!(connection.proofs(100, 80), 4);
+        assert_eq!(connection.proof.result(), Some(Reading::Prompt));
+        assert_eq!(connection.proofs(100, 95), 4, "of a link whose delay varies");
+        assert!(connection.proof.proven() >= 90 * BYTES);
+    }
+
+    #[test]
+    fn a_late_acknowledgement_proves_nothing() {
+        let mut connection = Connection::new();
+        assert_eq!(connection.proofs(100, 121), 0);
+        assert_eq!((connection.proof.proven(), connection.proof.result()), (0, Some(Reading::Late)));
+        assert!(connection.proof.timer_acks() >= 30, "{}", connection.proof.timer_acks());
+        assert!(connection.write(100, 80), "it reads again");
+        assert_eq!(connection.proof.result(), Some(Reading::Prompt));
+    }
+
+    #[test]
+    fn what_a_kernel_acknowledges_at_once_anyway_is_no_test() {
+        assert_eq!(Connection::new().proofs(10, 80), 0, "less than 40 ms apart");
+        assert_eq!(Connection::new().proofs(250, 80), 0, "after a pause longer than its timeout");
+        let mut large = Connection { bytes: 1449, ..Connection::new() };
+        assert_eq!(large.proofs(100, 80), 0, "in more than one segment");
+        let mut fresh = Connection::new();
+        assert!(fresh.write(100, 80) && !fresh.write(100, 80), "the first test is over");
+        let mut lossy = Connection::new();
+        lossy.socket.retransmits += 1;
+        assert_eq!((1..QUICK_ACKS).filter(|_| lossy.write(100, 80)).count(), 0, "after a loss");
+        assert!(lossy.proofs(100, 80) > 0);
+        let mut narrow = Connection::new();
+        narrow.socket.window_bytes = Some(38_000);
+        assert_eq!(narrow.proofs(100, 80), 0, "of a window that each read opens");
+        let mut unseen = Connection { looks_before: false, ..Connection::new() };
+        assert_eq!(unseen.proofs(100, 80), 0, "behind bytes that may wait for their acknowledgement");
+    }
+
+    #[test]
+    fn the_average_round_trip_tells_how_many_were_late() {
+        // As it was seen on loopback, 0.4 and 0.9 s after a program had stopped reading: 42 and 43 ms late each.
+        assert_eq!(late_packets(Duration::from_micros(18_082), Duration::from_millis(43)), 4);
+        assert_eq!(late_packets(Duration::from_micros(29_940), Duration::from_millis(43)), 9);
+        assert_eq!(late_packets(Duration::ZERO, Duration::from_millis(40)), 1);
+        assert_eq!(
+            late_packets(Duration::from_millis(50), Duration::from_millis(40)),
+            22,
+            "the average cannot be longer"
+        );
+    }
+}
