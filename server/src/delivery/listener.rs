@@ -15,6 +15,7 @@ use crate::delivery::histograms::{MAX_MICROS, RenditionHistograms, micros};
 use crate::delivery::lag::Lags;
 use crate::delivery::lag_run::{LagRun, PacketLags};
 use crate::delivery::mailbox::Mailbox;
+use crate::delivery::progress::Progress;
 use crate::delivery::socket::in_flight::InFlight;
 use crate::delivery::socket::tcp_info;
 use crate::delivery::standing::{Decision, Limits, Standing};
@@ -81,6 +82,7 @@ pub(super) struct Downstream {
     socket: Option<RawFd>,
     /// Known once the fan-out has admitted the listener.
     lags: Option<Lags>,
+    progress: Progress,
     /// The lags of the last packets, as far as they are not recorded yet.
     lag_run: LagRun,
     /// How many bytes had been written when the kernel was asked last, and how many blocks were between ring and program.
@@ -156,6 +158,7 @@ impl Listener {
                 in_flight: InFlight::new(log, wire),
                 socket: None,
                 lags: None,
+                progress: Progress::default(),
                 lag_run: LagRun::default(),
                 looked_at_byte: 0,
                 backlog: 0,
@@ -469,7 +472,7 @@ impl Listener {
     fn look(&self, downstream: &mut Downstream, now: Timestamp) -> Standing {
         self.follow(downstream, now);
         self.settle_lags(downstream);
-        let Downstream { in_flight, lags, backlog, .. } = downstream;
+        let Downstream { in_flight, lags, progress, backlog, .. } = downstream;
         let written = in_flight.written_blocks();
         let snapshot = self.tally.snapshot();
         let next = snapshot.next_sequence;
@@ -477,6 +480,7 @@ impl Listener {
         let (socket, unread) = (next.saturating_sub(reached.acked), reached.acked.saturating_sub(reached.read));
         let lag = snapshot.lag_items + socket + unread;
         let burst = lags.as_mut().map_or(0, |lags| lags.burst_of(lag, now));
+        let reading = progress.look(reached.read, unread, lag, self.mount.format().block_span(), now);
         *backlog = socket + unread;
         self.note_backlog(*backlog > 0 || snapshot.queued > 0);
         Standing {
@@ -487,6 +491,8 @@ impl Listener {
             unread,
             unread_bounds: reached.acked - reached.read_at_most
                 ..=reached.acked - reached.read_at_least.min(reached.acked),
+            stale: delivered_unread(in_flight, unread).saturating_sub(burst),
+            reading,
             burst,
             ring_bytes: in_flight.bytes_of(snapshot.queued),
             socket_bytes: in_flight.queued_bytes(),
@@ -519,6 +525,12 @@ impl Listener {
     pub(super) fn downstream(&self) -> MutexGuard<'_, Downstream> {
         self.downstream.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns how many of `unread` blocks were delivered: a packet after a gap stands for the lost blocks, too.
+fn delivered_unread(in_flight: &InFlight, unread: u64) -> u64 {
+    let thousandth = (1000 * in_flight.unread_bytes()).checked_div(in_flight.bytes_of(1000));
+    thousandth.map_or(unread, |delivered| delivered.min(unread))
 }
 
 /// Returns the account with `written` blocks delivered: a block counts as delivered once it is written, not when it was taken
