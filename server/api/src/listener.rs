@@ -111,6 +111,10 @@ pub struct LatencyByStage {
     /// From the connection until the listener's machine has acknowledged the block.
     #[serde(default)]
     pub socket: Percentiles,
+    /// From the capture of a block until the acknowledgement of the listener's machine proves that its program has read it.
+    /// Absent without such proofs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<Percentiles>,
     /// From the capture of a block until the listener's player says that it is heard. Absent without such reports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ear: Option<Percentiles>,

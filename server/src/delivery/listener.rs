@@ -68,6 +68,8 @@ pub struct Listener {
     /// may be a thousand of these. Recorded while `downstream` is locked.
     lag_blocks: Histogram,
     socket_micros: Histogram,
+    /// Stage `read`, of a listener whose machine proves it. Recorded while `downstream` is locked.
+    read_micros: OnceLock<Histogram>,
     /// Stage `ear`, of a listener whose player reports it.
     ear_micros: OnceLock<Histogram>,
     histograms: Arc<RenditionHistograms>,
@@ -78,6 +80,9 @@ pub struct Listener {
 #[derive(Debug)]
 pub(super) struct Downstream {
     pub(super) in_flight: InFlight,
+    log: Arc<PacketLog>,
+    /// One past the last block that was read for certain; `None` before the first look.
+    proven: Option<u64>,
     /// Its connection; `None` before the shard has it, and once it is closed.
     socket: Option<RawFd>,
     /// Known once the fan-out has admitted the listener.
@@ -155,7 +160,9 @@ impl Listener {
             is_behind: AtomicBool::new(false),
             is_too_late: AtomicBool::new(false),
             downstream: Mutex::new(Downstream {
-                in_flight: InFlight::new(log, wire),
+                in_flight: InFlight::new(Arc::clone(&log), wire),
+                log,
+                proven: None,
                 socket: None,
                 lags: None,
                 progress: Progress::default(),
@@ -165,6 +172,7 @@ impl Listener {
             }),
             lag_blocks: Histogram::new(MAX_LAG_BLOCKS, Precision::TwoDigits),
             socket_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
+            read_micros: OnceLock::new(),
             ear_micros: OnceLock::new(),
             histograms,
         }
@@ -230,6 +238,10 @@ impl Listener {
 
     pub(super) fn socket_micros(&self) -> &Histogram {
         &self.socket_micros
+    }
+
+    pub(super) fn read_micros(&self) -> Option<&Histogram> {
+        self.read_micros.get()
     }
 
     pub(super) fn ear_micros(&self) -> Option<&Histogram> {
@@ -336,7 +348,7 @@ impl Listener {
     /// Notes that its socket takes no more bytes at the moment, and looks where those that it took are.
     pub(super) fn note_full_socket(&self, now: Timestamp) {
         self.note_backlog(true);
-        self.follow(&mut self.downstream(), now);
+        self.follow(&mut self.downstream(), self.tally.snapshot().next_sequence, now);
     }
 
     /// Takes over its connection, on which other responses took `written` bytes before.
@@ -389,7 +401,7 @@ impl Listener {
         let in_flight = &downstream.in_flight;
         let is_due = in_flight.written() >= downstream.looked_at_byte + look_bytes || !self.is_fresh(now);
         if is_due || in_flight.wants_look(now) {
-            self.follow(downstream, now);
+            self.follow(downstream, numbers.start, now);
             // The gap before the packets is on its way, too.
             downstream.backlog = numbers.start - downstream.in_flight.reached(numbers.start).read;
             if downstream.backlog > 0 {
@@ -439,8 +451,8 @@ impl Listener {
         standing
     }
 
-    /// Asks the kernel where the bytes in flight are now.
-    fn follow(&self, downstream: &mut Downstream, now: Timestamp) {
+    /// Asks the kernel where the bytes in flight are now. `handed` is one past the last block that was handed to the connection.
+    fn follow(&self, downstream: &mut Downstream, handed: u64, now: Timestamp) {
         self.begin_lags(downstream, now);
         if self.looked_at.swap(now.as_nanos(), Ordering::Relaxed) == now.as_nanos() {
             return;
@@ -452,6 +464,25 @@ impl Listener {
             self.histograms.stages.socket_micros.record(micros(span));
         }
         downstream.in_flight.set_mark();
+        // Before it is admitted, its position is not known.
+        if downstream.lags.is_some() {
+            self.record_read(downstream, handed, now - info.since_ack);
+        }
+    }
+
+    /// Records the latency of the newest block that was read for certain, if the acknowledgement that came at `acked_at` has proven
+    /// one.
+    fn record_read(&self, downstream: &mut Downstream, handed: u64, acked_at: Timestamp) {
+        let Downstream { in_flight, proven, log, .. } = downstream;
+        let read = in_flight.reached(handed).read_at_least;
+        let is_proof = proven.replace(read).is_some_and(|before| read > before);
+        let Some(block) = read.checked_sub(1).filter(|_| is_proof) else { return };
+        // A block that was captured later is being taken from the ring at this moment.
+        if let Some(captured_at) = log.captured_at(block).filter(|at| *at < acked_at) {
+            let latency = micros(acked_at.since(captured_at));
+            self.histograms.stages.read_micros.record(latency);
+            self.read_micros.get_or_init(|| Histogram::new(MAX_MICROS, Precision::OneDigit)).record(latency);
+        }
     }
 
     fn begin_lags(&self, downstream: &mut Downstream, now: Timestamp) {
@@ -470,7 +501,7 @@ impl Listener {
     }
 
     fn look(&self, downstream: &mut Downstream, now: Timestamp) -> Standing {
-        self.follow(downstream, now);
+        self.follow(downstream, self.tally.snapshot().next_sequence, now);
         self.settle_lags(downstream);
         let Downstream { in_flight, lags, progress, backlog, .. } = downstream;
         let written = in_flight.written_blocks();

@@ -5,7 +5,9 @@ use std::time::Duration;
 use aircheck_engine::Timestamp;
 
 /// A smaller step of what was read is no reading: estimates waver by a packet or two.
-const MIN_STEP: Duration = Duration::from_millis(100);
+const MIN_STEP: Duration = Duration::from_millis(200);
+/// Nor is a step of less than this share of the time in which it came, in percent: the more is unread, the more estimates waver.
+const MIN_STEP_PERCENT: u32 = 5;
 /// Growth of the lag is the same in two spans of this length, so that a single pause is not taken for a slow listener.
 const GROWTH_SPAN: Duration = Duration::from_secs(4);
 /// After so long without a look, the growth in that time says nothing.
@@ -39,7 +41,8 @@ impl Progress {
     fn look_at_read(&mut self, read: u64, unread: u64, block: Duration, now: Timestamp) -> Duration {
         let (last, at) = *self.read.get_or_insert((read, now));
         let blocks = |count: u64| block.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
-        if unread == 0 || blocks(read.saturating_sub(last)) > MIN_STEP {
+        let min_step = MIN_STEP.max(now.since(at) * MIN_STEP_PERCENT / 100);
+        if unread == 0 || blocks(read.saturating_sub(last)) > min_step {
             self.read = Some((read, now));
             return Duration::ZERO;
         }
@@ -101,8 +104,10 @@ mod tests {
     fn an_estimate_that_wavers_is_no_reading() {
         let mut progress = Progress::default();
         look(&mut progress, 0..2000, |now| now / 10);
-        let frozen = look(&mut progress, 2000..8000, |now| 180 + now / 100 % 5);
+        let frozen = look(&mut progress, 2000..8000, |now| 180 + now / 100 % 15);
         assert!(frozen.not_read_for >= Duration::from_secs(5), "{frozen:?}");
+        let frozen = look(&mut progress, 8000..20_000, |now| 180 + now / 100 % 30);
+        assert!(frozen.not_read_for >= Duration::from_secs(17), "{frozen:?}");
     }
 
     #[test]

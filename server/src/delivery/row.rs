@@ -60,6 +60,7 @@ impl Listener {
         LatencyByStage {
             queue: percentiles(self.tally().queue_micros().summary()),
             socket,
+            read: self.read_micros().map(|read| percentiles(read.summary())),
             ear: self.ear_micros().map(|ear| percentiles(ear.summary())),
         }
     }

@@ -1,5 +1,7 @@
 //! A listener's state in words, for people who look at its row.
 
+use std::ops::Range;
+
 use aircheck_api::{Fault, Verdict};
 
 use crate::delivery::standing::Standing;
@@ -13,8 +15,9 @@ const NOTABLE_SECONDS: f64 = 1.5;
 const HELD_SECONDS: f64 = 1.0;
 /// A listener that has not read for so long does not read.
 const NOT_READ_SECONDS: f64 = 1.0;
-/// A lag that grows by less in each second is within the error of the estimate.
-const MIN_GROWTH: f64 = 0.02;
+/// A lag that grows by less in each second is within the error of the estimate. One that grows by more is that of a listener that
+/// does not read.
+const GROWTH: Range<f64> = 0.02..0.95;
 
 /// Returns what a listener with this standing does. `seconds` converts blocks.
 ///
@@ -34,12 +37,13 @@ pub(super) fn state(standing: &Standing, verdict: Verdict, seconds: impl Fn(u64)
         Fault::Network => format!("does not get it: the network holds {}", tenths(seconds(standing.socket))),
         Fault::Server => format!("waits in this server: {}", tenths(seconds(standing.undelivered))),
         Fault::Listener | Fault::Unknown => {
-            let is_certain = !is_apart || 2 * bounds.start() >= standing.unread;
+            let least = standing.lag_bounds().start().saturating_sub(standing.burst);
+            let is_certain = !is_apart || 2 * least >= standing.unrequested();
             let probably = if is_certain { "" } else { "probably " };
             let not_read = standing.reading.not_read_for.as_secs_f64();
             match standing.reading.growth {
                 _ if not_read >= NOT_READ_SECONDS => format!("has {probably}not read for {}", whole(not_read)),
-                Some(growth) if growth >= MIN_GROWTH => {
+                Some(growth) if GROWTH.contains(&growth) => {
                     format!("{probably}slower than it comes: {:.0} % behind each second", 100.0 * growth)
                 }
                 _ => format!("is {probably}{late} late"),
@@ -133,6 +137,8 @@ mod tests {
         assert_eq!(words(&uncertain), "probably slower than it comes: 8 % behind each second");
         let steady = Standing { reading: growing(0.01), ..slow };
         assert_eq!(words(&steady), "is 1.0 s late");
+        let frozen = Standing { reading: growing(1.0), ..steady };
+        assert_eq!(words(&frozen), "is 1.0 s late");
     }
 
     #[test]
