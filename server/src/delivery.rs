@@ -27,6 +27,7 @@ pub mod session;
 mod shard;
 pub mod shards;
 pub mod socket;
+mod stale;
 pub mod standing;
 mod state;
 

@@ -6,6 +6,7 @@ use aircheck_engine::{Stamp, Timestamp};
 use crate::delivery::client_messages::{ClientMessage, ClientMessages, close_answer, close_frame};
 use crate::delivery::heard::HeardReports;
 use crate::delivery::listener::Listener;
+use crate::delivery::stale::{NextPacket, StaleNotices};
 use crate::mount::throttle::Throttle;
 use crate::rendition::packet::{self, Wire, push_frame};
 use crate::rendition::packet_log::PacketLog;
@@ -30,6 +31,7 @@ pub(super) struct Messages {
     incoming: ClientMessages,
     heard: HeardReports,
     complaints: Throttle,
+    stale: StaleNotices,
 }
 
 /// The frames that answer what was read.
@@ -61,6 +63,13 @@ impl Input {
         if let Self::WebSocket(messages) = self {
             messages.heard.sent(stamp);
         }
+    }
+
+    /// Returns the message that tells a WebSocket listener before `packet` that sound is old, if it is due.
+    pub(super) fn stale_notice(&mut self, packet: NextPacket, listener: &Listener) -> Option<String> {
+        let Self::WebSocket(messages) = self else { return None };
+        let stale = messages.stale.before(packet, listener.is_behind(), listener.behind_at())?;
+        Some(ServerText::Stale(stale).to_json())
     }
 
     /// Takes what was read from the connection, and returns the answer.

@@ -61,6 +61,8 @@ pub struct Listener {
     attention: Arc<Attention>,
     /// Whether it has fallen behind and not caught up since.
     is_behind: AtomicBool,
+    /// One past the last block that was taken from its ring when it was last seen behind.
+    behind_at: AtomicU64,
     /// Whether it was ended for being further behind than its limit.
     is_too_late: AtomicBool,
     downstream: Mutex<Downstream>,
@@ -158,6 +160,7 @@ impl Listener {
             has_backlog: AtomicBool::new(false),
             attention,
             is_behind: AtomicBool::new(false),
+            behind_at: AtomicU64::new(0),
             is_too_late: AtomicBool::new(false),
             downstream: Mutex::new(Downstream {
                 in_flight: InFlight::new(Arc::clone(&log), wire),
@@ -286,6 +289,16 @@ impl Listener {
     /// Notes whether it has fallen behind. Only the watch does so.
     pub fn set_behind(&self, is_behind: bool) {
         self.is_behind.store(is_behind, Ordering::Release);
+    }
+
+    /// Returns one past the last block that was taken from its ring when it was last seen behind.
+    pub(super) fn behind_at(&self) -> u64 {
+        self.behind_at.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it is behind, with `next` to be taken from its ring next. Only the watch does so.
+    pub fn note_behind_at(&self, next: u64) {
+        self.behind_at.store(next, Ordering::Relaxed);
     }
 
     /// Ends its stream: it gets the end next, whatever is queued.

@@ -150,6 +150,9 @@ impl ListenerWatch {
             listener.set_behind(false);
             listener.publish(EventKind::CaughtUp { lag_seconds });
         }
+        if listener.is_behind() {
+            listener.note_behind_at(standing.snapshot.next_sequence);
+        }
         // Without losses at the source, and without items that the policy `latest` replaces.
         let lost = &standing.snapshot.lost;
         let own = lost.total() - lost.of(Loss::Conflated) - lost.of(Loss::Source);
