@@ -50,7 +50,7 @@ pub(crate) struct Layout {
 
 /// All columns by importance: where there is little room, the last one goes first. The smallest terminal has three.
 const BY_IMPORTANCE: [Column; 20] = [
-    Name, Lag, Lost, Bounds, Fault, Trend, Requested, State, Waits, P99, Share, Max, Format, Gaps, Remote, Queue,
+    Name, Lag, Lost, Bounds, Fault, Trend, Requested, Format, State, Waits, P99, Share, Max, Gaps, Remote, Queue,
     Socket, Read, Ear, Here,
 ];
 /// Most cells of names and trends, which with states share the room that is left over.
@@ -111,7 +111,7 @@ impl Column {
             Requested => right("requested", 9),
             Fault => left("fault", 13),
             Waits => left("most of the lag", 19),
-            State => left("state", 34),
+            State => left("state", 30),
             // A million blocks: a listener that stood still for three hours.
             Lost => right("lost", 9),
             Share => right("of all", 7),
