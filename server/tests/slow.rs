@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::time::Instant;
+
 use common::{Listener, Server, assert_identity, eventually, signal};
 use serde_json::Value;
 
@@ -76,9 +78,14 @@ const APART_SECONDS: f64 = 1.5;
 fn a_row_tells_in_words_whether_its_listener_reads_and_what_it_will_hear_late() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", "tone:440"]);
+    eventually("two seconds of sound", || (head(&server) > 200).then_some(()));
+    let started_at = Instant::now();
     let listener = Listener::start(&server.url("stream.opus?name=player"), &directory.path().join("player"));
     let number = |row: &Value, field: &str| row[field].as_f64().unwrap_or_else(|| panic!("{field} in {row}"));
     let reads = |row: &Value| row["state"] == "reads" && row["latency_seconds"]["read"]["p50"].is_number();
+    // It can't be further behind than the block that it started with, however long the server has run.
+    let row = server.row_when("player", |row| row["delivered"].as_u64() > Some(0));
+    assert!(number(&row, "lag_at_most_seconds") < started_at.elapsed().as_secs_f64() + 0.2, "{row}");
     let row = server.row_when("player", reads);
     assert!(number(&row, "lag_at_most_seconds") - number(&row, "lag_at_least_seconds") <= APART_SECONDS, "{row}");
     assert_eq!((number(&row, "stale_seconds"), &row["verdict"]), (0.0, &Value::from("ok")), "{row}");

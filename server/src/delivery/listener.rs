@@ -16,7 +16,7 @@ use crate::delivery::lag::Lags;
 use crate::delivery::lag_run::{LagRun, PacketLags};
 use crate::delivery::mailbox::Mailbox;
 use crate::delivery::progress::Progress;
-use crate::delivery::socket::in_flight::InFlight;
+use crate::delivery::socket::in_flight::{InFlight, Reached};
 use crate::delivery::socket::tcp_info;
 use crate::delivery::standing::{Decision, Limits, Standing};
 use crate::mount::Mount;
@@ -383,7 +383,7 @@ impl Listener {
         let mut downstream = self.downstream();
         // By the last look at its connection, it is at most so far behind.
         let next = self.tally.snapshot();
-        let reached = downstream.in_flight.reached(next.next_sequence);
+        let reached = self.reached(&downstream.in_flight, next.next_sequence);
         if next.lag_items + (next.next_sequence - reached.read) <= max_lag {
             return Decision::Deliver;
         }
@@ -416,7 +416,7 @@ impl Listener {
         if is_due || in_flight.wants_look(now) {
             self.follow(downstream, numbers.start, now);
             // The gap before the packets is on its way, too.
-            downstream.backlog = numbers.start - downstream.in_flight.reached(numbers.start).read;
+            downstream.backlog = numbers.start - self.reached(&downstream.in_flight, numbers.start).read;
             if downstream.backlog > 0 {
                 self.note_backlog(true);
             }
@@ -487,7 +487,7 @@ impl Listener {
     /// one.
     fn record_read(&self, downstream: &mut Downstream, handed: u64, acked_at: Timestamp) {
         let Downstream { in_flight, proven, log, .. } = downstream;
-        let read = in_flight.reached(handed).read_at_least;
+        let read = self.reached(in_flight, handed).read_at_least;
         let is_proof = proven.replace(read).is_some_and(|before| read > before);
         let Some(block) = read.checked_sub(1).filter(|_| is_proof) else { return };
         // A block that was captured later is being taken from the ring at this moment.
@@ -496,6 +496,16 @@ impl Listener {
             self.histograms.stages.read_micros.record(latency);
             self.read_micros.get_or_init(|| Histogram::new(MAX_MICROS, Precision::OneDigit)).record(latency);
         }
+    }
+
+    /// Returns how far the bytes got, with `handed` as in `follow`.
+    fn reached(&self, in_flight: &InFlight, handed: u64) -> Reached {
+        let reached = in_flight.reached(handed);
+        // Where it starts was not known yet when the head of the response was handed over.
+        let first = self.tally.snapshot().first_sequence.min(handed);
+        let (acked, read) = (reached.acked.max(first), reached.read.max(first));
+        let (read_at_least, read_at_most) = (reached.read_at_least.max(first), reached.read_at_most.max(first));
+        Reached { acked, read_at_least: read_at_least.min(read), read, read_at_most: read_at_most.max(read) }
     }
 
     fn begin_lags(&self, downstream: &mut Downstream, now: Timestamp) {
@@ -520,7 +530,7 @@ impl Listener {
         let written = in_flight.written_blocks();
         let snapshot = self.tally.snapshot();
         let next = snapshot.next_sequence;
-        let reached = in_flight.reached(next);
+        let reached = self.reached(in_flight, next);
         let (socket, unread) = (next.saturating_sub(reached.acked), reached.acked.saturating_sub(reached.read));
         let lag = snapshot.lag_items + socket + unread;
         let burst = lags.as_mut().map_or(0, |lags| lags.burst_of(lag, now));
@@ -533,8 +543,7 @@ impl Listener {
             undelivered_lost: (snapshot.first_sequence + snapshot.offered).saturating_sub(next + snapshot.queued),
             socket,
             unread,
-            unread_bounds: reached.acked - reached.read_at_most
-                ..=reached.acked - reached.read_at_least.min(reached.acked),
+            unread_bounds: reached.acked - reached.read_at_most..=reached.acked - reached.read_at_least,
             stale: delivered_unread(in_flight, unread).saturating_sub(burst),
             reading,
             burst,
