@@ -101,6 +101,7 @@ const KEYS: [&str; EVERYTHING.len()] = [
     "buffer",
     "overflow",
     "max_lag",
+    "idle_timeout",
     "socket_buffer",
     "record",
     "record_split",
@@ -112,7 +113,7 @@ const KEYS: [&str; EVERYTHING.len()] = [
 ];
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 18] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 19] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
     ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0", "0.0.0.0:3"]),
@@ -121,6 +122,7 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 18] = [
     ("history", "AIRCHECK_HISTORY", "--history", ["'0s'", "3s", "10m"]),
     ("overflow", "AIRCHECK_OVERFLOW", "--overflow", ["'latest'", "disconnect", "drop-newest"]),
     ("max_lag", "AIRCHECK_MAX_LAG", "--max-lag", ["'1s'", "10m", "off"]),
+    ("idle_timeout", "AIRCHECK_IDLE_TIMEOUT", "--idle-timeout", ["'1s'", "60m", "off"]),
     ("socket_buffer", "AIRCHECK_SOCKET_BUFFER", "--socket-buffer", ["'10ms'", "1s", "10s"]),
     ("max_listeners", "AIRCHECK_MAX_LISTENERS", "--max-listeners", ["0x10", "1", "1048576"]),
     (
@@ -150,6 +152,7 @@ fn value(config: &Config, name: &str) -> String {
         "history" => format!("{:?}", capture.history),
         "overflow" => delivery.overflow.to_string(),
         "max_lag" => delivery.max_lag.map_or("off".to_owned(), |max_lag| format!("{:?}", max_lag)),
+        "idle_timeout" => delivery.idle_timeout.map_or("off".to_owned(), |timeout| format!("{:?}", timeout)),
         "socket_buffer" => format!("{:?}", delivery.socket_buffer),
         "max_listeners" => http.max_listeners.to_string(),
         "max_connections_per_address" => http.max_connections_per_address.to_string(),
@@ -175,6 +178,7 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["0ns", "3s", "600s"],
         ["latest", "disconnect", "drop-newest"],
         ["1s", "600s", "off"],
+        ["1s", "3600s", "off"],
         ["10ms", "1s", "10s"],
         ["16", "1", "1048576"],
         ["65", "1", "100000"],
@@ -288,6 +292,8 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         ("max_lag", "39ms", "must be at least 4 blocks, 40ms, not 39ms".to_owned()),
         ("max_lag", "11m", "must be from 1ms to 10m, not 11m".to_owned()),
         ("max_lag", "never", not("a duration such as \"10ms\", or off", "never")),
+        ("idle_timeout", "999ms", "must be from 1s to 60m, not 999ms".to_owned()),
+        ("idle_timeout", "never", not("a duration such as \"10ms\", or off", "never")),
         ("socket_buffer", "9ms", "must be from 10ms to 10s, not 9ms".to_owned()),
         ("record", "", not("a directory, or off", "")),
         ("record_split", "999ms", "must be from 1s to 24h, not 999ms".to_owned()),
@@ -642,6 +648,7 @@ aircheck.toml is valid and gives these settings:
   buffer                       1500ms          line 4
   overflow                     skip-to-live    default
   max_lag                      off             default
+  idle_timeout                 off             default
   socket_buffer                100ms           default
   record                       off             default
   listen                       127.0.0.1:8700  default

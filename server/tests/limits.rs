@@ -214,12 +214,16 @@ fn events_come_in_order_and_resume_after_the_last_event_id() {
     // A client that has all events but the last.
     let again = directory.path().join("again");
     let header = format!("Last-Event-ID: {}", number - 1);
-    let mut curl = common::curl(&["-H", &header, "--output", again.to_str().unwrap(), &server.url("api/v1/events")]);
+    // An EventSource that reconnects repeats its first URL.
+    let url = server.url("api/v1/events?from=0");
+    let mut curl = common::curl(&["-H", &header, "--output", again.to_str().unwrap(), &url]);
     let mut curl = curl.spawn().unwrap();
     eventually("the event that was missed", || {
         let text = std::fs::read_to_string(&again).unwrap_or_default();
         events(&text).first().map(|first| assert_eq!((first.0, first.1.as_str()), (number, "left")))
     });
+    let (status, answer) = server.ask(&[], "api/v1/events?from=first");
+    assert!(status == 400 && answer.contains("`first` is not the number of an event"), "{answer}");
     server.terminate();
     assert!(common::wait(&mut curl).success(), "it ends properly");
     for line in ["joined listener=1", "fell_behind listener=1", "skipped listener=1", "left listener=1"] {

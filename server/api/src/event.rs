@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Rendition;
+use crate::{Rendition, Verdict};
 
 /// An event of `/api/v1/events`. In JSON, the fields of [`EventKind`] stand beside those of the event.
 ///
@@ -60,13 +60,21 @@ pub enum EventKind {
         delivered: u64,
         /// Blocks that were lost, including those that were still queued.
         lost: u64,
+        /// Its lag when its end was decided.
+        #[serde(flatten)]
+        lag: LagFigures,
     },
     /// A listener has fallen behind.
     FellBehind {
-        /// Its lag, without the requested part.
-        lag_seconds: f64,
-        /// The place of the cause.
-        fault: Fault,
+        /// Its lag.
+        #[serde(flatten)]
+        lag: LagFigures,
+    },
+    /// A listener that had fallen behind is far behind now.
+    FellFarBehind {
+        /// Its lag.
+        #[serde(flatten)]
+        lag: LagFigures,
     },
     /// A listener lost blocks.
     Skipped {
@@ -78,7 +86,8 @@ pub enum EventKind {
     /// A listener that had fallen behind keeps up again.
     CaughtUp {
         /// The lag that is left.
-        lag_seconds: f64,
+        #[serde(flatten)]
+        lag: LagFigures,
     },
     /// The source delivers no sound any more.
     SourceLost,
@@ -99,6 +108,7 @@ impl EventKind {
             Self::Joined => "joined",
             Self::Left { .. } => "left",
             Self::FellBehind { .. } => "fell_behind",
+            Self::FellFarBehind { .. } => "fell_far_behind",
             Self::Skipped { .. } => "skipped",
             Self::CaughtUp { .. } => "caught_up",
             Self::SourceLost => "source_lost",
@@ -110,8 +120,46 @@ impl EventKind {
     /// Returns whether sound is missing or late.
     #[must_use]
     pub const fn is_trouble(&self) -> bool {
-        matches!(self, Self::FellBehind { .. } | Self::Skipped { .. } | Self::SourceLost | Self::Xrun { .. })
+        matches!(
+            self,
+            Self::FellBehind { .. }
+                | Self::FellFarBehind { .. }
+                | Self::Skipped { .. }
+                | Self::SourceLost
+                | Self::Xrun { .. }
+        )
     }
+}
+
+/// A listener's lag at the moment of an event, by the places where it waits, and what the server made of it. Most names are those
+/// of [`ListenerRow`](crate::ListenerRow).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LagFigures {
+    /// Its lag, without the requested part.
+    pub lag_seconds: f64,
+    /// The requested part.
+    pub burst_seconds: f64,
+    /// The part that was not handed to its connection: queued in its ring, or lost there.
+    pub undelivered_seconds: f64,
+    /// The part of `undelivered_seconds` that is lost.
+    pub undelivered_lost_seconds: f64,
+    /// Bytes handed to its connection and not acknowledged by its machine.
+    pub socket_queued_bytes: u64,
+    /// The part of the lag in these bytes.
+    pub socket_queued_seconds: f64,
+    /// Bytes that its machine has received and its program has not read.
+    pub unread_bytes: u64,
+    /// The part of the lag in these bytes.
+    pub unread_seconds: f64,
+    /// For how long its machine has answered nothing, although an answer was due.
+    pub unanswered_seconds: f64,
+    /// The verdict on the lag.
+    pub verdict: Verdict,
+    /// The place where the cause of the lag is; `null` while `verdict` is `ok`.
+    pub fault: Option<Fault>,
+    /// The limit that was crossed; `null` if the event has none.
+    pub limit_seconds: Option<f64>,
 }
 
 /// The place where the cause of a listener's lag is.
@@ -141,13 +189,18 @@ pub enum LeaveReason {
     TooSlow,
     /// The listener was further behind than its limit of lag, and its overflow policy is `disconnect`.
     MaxLag,
+    /// The listener's program had read nothing for as long as `--idle-timeout` permits.
+    Idle,
+    /// The listener's machine had answered nothing for a minute.
+    Gone,
     /// The stream has ended.
     Finished,
 }
 
 impl LeaveReason {
     /// All reasons.
-    pub const ALL: [Self; 5] = [Self::Left, Self::Closed, Self::TooSlow, Self::MaxLag, Self::Finished];
+    pub const ALL: [Self; 7] =
+        [Self::Left, Self::Closed, Self::TooSlow, Self::MaxLag, Self::Idle, Self::Gone, Self::Finished];
 
     /// Returns the name that JSON and metrics use.
     #[must_use]
@@ -157,6 +210,8 @@ impl LeaveReason {
             Self::Closed => "closed",
             Self::TooSlow => "too_slow",
             Self::MaxLag => "max_lag",
+            Self::Idle => "idle",
+            Self::Gone => "gone",
             Self::Finished => "finished",
         }
     }
@@ -171,15 +226,31 @@ mod tests {
         for reason in LeaveReason::ALL {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
         }
-        for kind in [EventKind::Joined, EventKind::SourceLost, EventKind::CaughtUp { lag_seconds: 0.0 }] {
+        let lag = LagFigures::default();
+        let kinds = [
+            EventKind::Joined,
+            EventKind::SourceLost,
+            EventKind::FellBehind { lag },
+            EventKind::FellFarBehind { lag },
+            EventKind::CaughtUp { lag },
+        ];
+        for kind in kinds {
             assert_eq!(serde_json::to_value(&kind).unwrap()["event"], kind.name());
         }
     }
 
     #[test]
     fn an_event_of_a_listener_reads_back() {
+        let lag = LagFigures {
+            lag_seconds: 1.25,
+            unread_bytes: 70_000,
+            verdict: Verdict::FarBehind,
+            fault: Some(Fault::Listener),
+            limit_seconds: Some(1.0),
+            ..LagFigures::default()
+        };
         let event = Event {
-            kind: EventKind::Left { reason: LeaveReason::TooSlow, offered: 9, delivered: 5, lost: 4 },
+            kind: EventKind::Left { reason: LeaveReason::TooSlow, offered: 9, delivered: 5, lost: 4, lag },
             at: 1.5,
             sequence: None,
             listener: Some(EventListener {
@@ -191,6 +262,7 @@ mod tests {
         };
         let json = serde_json::to_string(&event).unwrap();
         assert!(json.starts_with(r#"{"event":"left","reason":"too_slow","offered":9,"#), "{json}");
+        assert!(json.contains(r#""unread_bytes":70000"#) && json.contains(r#""limit_seconds":1.0"#), "{json}");
         assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
     }
 }

@@ -117,6 +117,11 @@ pub struct DeliveryConfig {
     #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "off")]
     #[serde(deserialize_with = "OrOff::<Span<1, 600_000>>::deserialize")]
     pub max_lag: Option<Duration>,
+    /// Time after which a listener is disconnected whose program reads nothing although sound waits for it, 1s to 60m, or off
+    // Off by default: a paused player stays until its listener comes back. Below a second, a busy machine looks like a pause.
+    #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "off")]
+    #[serde(deserialize_with = "OrOff::<Span<1_000, 3_600_000>>::deserialize")]
+    pub idle_timeout: Option<Duration>,
     /// Sound that may wait in the kernel for each listener, 10ms to 10s; a shorter buffer shows stalls earlier, a longer
     /// one bridges longer pauses
     // Below 10 ms the kernel runs dry between two wake-ups; beyond 10 s the lag is the kernel's before it is ours.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use aircheck_api::{EventKind, EventListener, LeaveReason, Rendition};
+use aircheck_api::{EventKind, EventListener, LagFigures, LeaveReason, Rendition, Verdict};
 use aircheck_engine::{EndReason, Histogram, Overflow, Precision, Run, Snapshot, Tally, Timestamp};
 
 use crate::delivery::attention::Attention;
@@ -17,6 +17,7 @@ use crate::delivery::lag_run::{LagRun, PacketLags};
 use crate::delivery::mailbox::Mailbox;
 use crate::delivery::progress::Progress;
 use crate::delivery::socket::in_flight::{InFlight, Reached};
+use crate::delivery::socket::silence::{GONE_TIMEOUT, Silence};
 use crate::delivery::socket::tcp_info;
 use crate::delivery::standing::{Decision, Limits, Standing};
 use crate::mount::Mount;
@@ -63,8 +64,8 @@ pub struct Listener {
     is_behind: AtomicBool,
     /// One past the last block that was taken from its ring when it was last seen behind.
     behind_at: AtomicU64,
-    /// Whether it was ended for being further behind than its limit.
-    is_too_late: AtomicBool,
+    /// Its end, once that is decided.
+    end: OnceLock<Box<ListenerEnd>>,
     downstream: Mutex<Downstream>,
     /// The lag without the requested part, in blocks, and stage `socket`, in microseconds and to a sixteenth, because there
     /// may be a thousand of these. Recorded while `downstream` is locked.
@@ -77,6 +78,15 @@ pub struct Listener {
     histograms: Arc<RenditionHistograms>,
 }
 
+/// The end of a listener, as it was decided.
+#[derive(Debug)]
+struct ListenerEnd {
+    /// The reason, if the server ended it for a limit; otherwise the account of its ring has the reason.
+    reason: Option<LeaveReason>,
+    /// Its lag at that moment.
+    lag: LagFigures,
+}
+
 /// The state of the listener below its ring: bytes in flight, and lags that have been counted. Locked for a look or a write
 /// at a time, never across a wait.
 #[derive(Debug)]
@@ -85,6 +95,7 @@ pub(super) struct Downstream {
     log: Arc<PacketLog>,
     /// One past the last block that was read for certain; `None` before the first look.
     proven: Option<u64>,
+    silence: Silence,
     /// Its connection; `None` before the shard has it, and once it is closed.
     socket: Option<RawFd>,
     /// Known once the fan-out has admitted the listener.
@@ -161,9 +172,10 @@ impl Listener {
             attention,
             is_behind: AtomicBool::new(false),
             behind_at: AtomicU64::new(0),
-            is_too_late: AtomicBool::new(false),
+            end: OnceLock::new(),
             downstream: Mutex::new(Downstream {
                 in_flight: InFlight::new(Arc::clone(&log), wire),
+                silence: Silence::default(),
                 log,
                 proven: None,
                 socket: None,
@@ -272,11 +284,13 @@ impl Listener {
     #[must_use]
     pub fn leave_reason(&self) -> LeaveReason {
         match self.tally.end_reason() {
-            Some(EndReason::Closed) if self.is_too_late.load(Ordering::Acquire) => LeaveReason::MaxLag,
-            Some(EndReason::Closed) => LeaveReason::Closed,
             Some(EndReason::TooSlow) => LeaveReason::TooSlow,
             Some(EndReason::Finished | EndReason::Abandoned) => LeaveReason::Finished,
-            Some(EndReason::Left) | None => LeaveReason::Left,
+            // A listener whose socket is full has not taken its end out of its ring when its connection is closed.
+            Some(EndReason::Closed | EndReason::Left) | None => {
+                let otherwise = if self.tally.is_closing() { LeaveReason::Closed } else { LeaveReason::Left };
+                self.end.get().and_then(|end| end.reason).unwrap_or(otherwise)
+            }
         }
     }
 
@@ -320,10 +334,51 @@ impl Listener {
         self.must_hang_up.load(Ordering::Acquire)
     }
 
-    /// Ends its stream, because it is further behind than its limit.
-    pub fn end_as_too_late(&self) {
-        self.is_too_late.store(true, Ordering::Release);
+    /// Ends its stream for this reason, unless its end is decided already.
+    pub fn end(&self, reason: LeaveReason, now: Timestamp) {
+        self.decide_end(Some(reason), now);
         self.close();
+    }
+
+    /// Returns its lag at the moment when its end was decided, which is now at the latest.
+    pub fn lag_at_end(&self, now: Timestamp) -> LagFigures {
+        self.decide_end(None, now).lag
+    }
+
+    fn decide_end(&self, reason: Option<LeaveReason>, now: Timestamp) -> &ListenerEnd {
+        self.end.get_or_init(|| {
+            let limit = match reason.unwrap_or_else(|| self.leave_reason()) {
+                LeaveReason::TooSlow => Some(self.mount.seconds(self.limits.buffer)),
+                LeaveReason::MaxLag => self.limits.max_lag.map(|max_lag| self.mount.seconds(max_lag)),
+                LeaveReason::Idle => self.limits.idle_timeout.map(|timeout| timeout.as_secs_f64()),
+                LeaveReason::Gone => Some(GONE_TIMEOUT.as_secs_f64()),
+                LeaveReason::Left | LeaveReason::Closed | LeaveReason::Finished => None,
+            };
+            Box::new(ListenerEnd { reason, lag: self.lag_figures(&self.standing(now), limit) })
+        })
+    }
+
+    /// Returns its lag at this standing, for an event. `limit_seconds` is the limit that was crossed.
+    #[must_use]
+    pub fn lag_figures(&self, standing: &Standing, limit_seconds: Option<f64>) -> LagFigures {
+        // To the microsecond, so that the log says 2.47 and not 2.4699999999999998.
+        let rounded = |seconds: f64| (seconds * 1e6).round() / 1e6;
+        let seconds = |blocks| rounded(self.mount.seconds(blocks));
+        let verdict = standing.verdict(&self.limits);
+        LagFigures {
+            lag_seconds: seconds(standing.unrequested()),
+            burst_seconds: seconds(standing.burst),
+            undelivered_seconds: seconds(standing.undelivered),
+            undelivered_lost_seconds: seconds(standing.undelivered_lost),
+            socket_queued_bytes: standing.socket_bytes,
+            socket_queued_seconds: seconds(standing.socket),
+            unread_bytes: standing.unread_bytes,
+            unread_seconds: seconds(standing.unread),
+            unanswered_seconds: rounded(standing.unanswered.as_secs_f64()),
+            verdict,
+            fault: (verdict != Verdict::Ok).then(|| standing.fault()),
+            limit_seconds: limit_seconds.map(rounded),
+        }
     }
 
     /// Returns whether it is to be looked at often: something waits for it, it has fallen behind, or it is to end.
@@ -371,8 +426,9 @@ impl Listener {
         downstream.in_flight.begin(written, Timestamp::now());
     }
 
-    /// Gives up its connection, which is about to be closed.
+    /// Gives up its connection, which is about to be closed, after a last look at it.
     pub(super) fn detach(&self) {
+        self.lag_at_end(Timestamp::now());
         self.downstream().socket = None;
     }
 
@@ -472,6 +528,7 @@ impl Listener {
         }
         downstream.looked_at_byte = downstream.in_flight.written();
         let Some(info) = downstream.socket.and_then(tcp_info::state) else { return };
+        downstream.silence.observe(&info, now);
         if let Some(span) = downstream.in_flight.advance(&info, now) {
             self.socket_micros.record(micros(span));
             self.histograms.stages.socket_micros.record(micros(span));
@@ -526,7 +583,7 @@ impl Listener {
     fn look(&self, downstream: &mut Downstream, now: Timestamp) -> Standing {
         self.follow(downstream, self.tally.snapshot().next_sequence, now);
         self.settle_lags(downstream);
-        let Downstream { in_flight, lags, progress, backlog, .. } = downstream;
+        let Downstream { in_flight, silence, lags, progress, backlog, .. } = downstream;
         let written = in_flight.written_blocks();
         let snapshot = self.tally.snapshot();
         let next = snapshot.next_sequence;
@@ -552,6 +609,8 @@ impl Listener {
             unread_bytes: in_flight.unread_bytes(),
             is_window_limited: in_flight.is_window_limited(),
             waiting: in_flight.waiting_since().map_or(Duration::ZERO, |since| now.since(since)),
+            unanswered: silence.span(now),
+            is_gone: silence.is_gone(now),
         }
     }
 

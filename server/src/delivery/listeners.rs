@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aircheck_api::{EventKind, LeaveReason, Rendition};
-use aircheck_engine::{Loss, Snapshot};
+use aircheck_engine::{Loss, Snapshot, Timestamp};
 
 use crate::delivery::attention::Attention;
 use crate::delivery::listener::{JoinRequest, Listener};
@@ -179,7 +179,8 @@ impl Listeners {
         drop(state);
         let lost = snapshot.lost.total() + snapshot.queued;
         let Snapshot { offered, delivered, .. } = snapshot;
-        listener.publish(EventKind::Left { reason, offered, delivered, lost });
+        let lag = listener.lag_at_end(Timestamp::now());
+        listener.publish(EventKind::Left { reason, offered, delivered, lost, lag });
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -212,7 +213,7 @@ impl Drop for Registration {
 mod tests {
     use aircheck_api::SourceKind;
     use aircheck_engine::source::Tone;
-    use aircheck_engine::{FanOut, FanOutOptions, Overflow, Stream, StreamOptions, SubscribeOptions, Timestamp};
+    use aircheck_engine::{FanOut, FanOutOptions, Overflow, Stream, StreamOptions, SubscribeOptions};
 
     use super::*;
     use crate::delivery::histograms::MountHistograms;
@@ -241,7 +242,7 @@ mod tests {
                     rendition: Rendition::Pcm,
                     histograms: Arc::clone(&histograms.renditions[&Rendition::Pcm]),
                     overflow: Overflow::SkipToLive,
-                    limits: Limits { behind: 25, far_behind: 75, max_lag: None },
+                    limits: Limits { behind: 25, far_behind: 75, max_lag: None, buffer: 100, idle_timeout: None },
                     tally: Arc::clone(consumer.tally()),
                     remote: ([127, 0, 0, 1], 1).into(),
                     wire: Wire::Plain,

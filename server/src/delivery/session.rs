@@ -17,7 +17,7 @@ use crate::delivery::listener::Listener;
 use crate::delivery::listeners::Registration;
 use crate::delivery::mailbox::Assignment;
 use crate::delivery::output::{Output, framed};
-use crate::delivery::socket::options::SocketBuffer;
+use crate::delivery::socket::options::{SocketBuffer, end_pauses, outlast_pauses};
 use crate::delivery::stale::NextPacket;
 use crate::delivery::standing::Decision;
 use crate::rendition::container::framing::{Framing, GapFill};
@@ -144,6 +144,7 @@ impl Joined {
             self;
         let Subscription { packets, tail, log, doorbell, .. } = subscription;
         socket_buffer.bound(&stream);
+        outlast_pauses(&stream);
         let stream = TcpStream::from_std(stream);
         registration.listener().attach(stream.as_raw_fd(), written);
         if let Some(header) = framing.header() {
@@ -200,7 +201,9 @@ impl Session {
     /// Ends the listener, whose account is final then, and returns its connection.
     pub(super) fn into_stream(self) -> TcpStream {
         self.listener().detach();
-        self.output.into_stream()
+        let stream = self.output.into_stream();
+        end_pauses(&stream);
+        stream
     }
 
     /// Takes what the poller says about the socket.
@@ -210,8 +213,8 @@ impl Session {
         if is_writable {
             self.output.set_writable();
         }
-        if is_readable && self.read(now, scratch).is_err() {
-            return Outcome::Gone;
+        if is_readable && let Err(error) = self.read(now, scratch) {
+            return self.broken(&error, now);
         }
         let has_answer = self.output.waiting() > 0;
         if was_full || has_answer { self.visit(now, scratch, true) } else { self.outcome() }
@@ -220,6 +223,9 @@ impl Session {
     /// Visits a listener that is to end.
     pub(super) fn visit_for_end(&mut self, scratch: &mut Scratch) -> Outcome {
         if self.listener().must_hang_up() {
+            if self.listener().leave_reason() == LeaveReason::Gone {
+                return Outcome::Gone;
+            }
             let remote = self.listener().remote();
             tracing::info!(%remote, "closed the connection of a listener that did not read the end of its stream");
             return Outcome::Gone;
@@ -231,8 +237,10 @@ impl Session {
     pub(super) fn check(&mut self, scratch: &mut Scratch) -> Outcome {
         let now = Timestamp::now();
         self.is_held = false;
-        if self.has_input && self.read(now, scratch).is_err() {
-            return Outcome::Gone;
+        if self.has_input
+            && let Err(error) = self.read(now, scratch)
+        {
+            return self.broken(&error, now);
         }
         self.visit(now, scratch, true)
     }
@@ -243,8 +251,8 @@ impl Session {
         loop {
             if self.output.waiting() > 0 {
                 let flushed = self.output.flush(&mut self.registration.listener().downstream().in_flight, now);
-                if flushed.is_err() {
-                    return Outcome::Gone;
+                if let Err(error) = flushed {
+                    return self.broken(&error, now);
                 }
             }
             if self.output.is_full() {
@@ -263,9 +271,19 @@ impl Session {
                 }
                 Ok(Taken::Nothing) => return self.outcome(),
                 Ok(Taken::End(gap)) => self.end(gap),
-                Err(_) => return Outcome::Gone,
+                Err(error) => return self.broken(&error, now),
             }
         }
+    }
+
+    /// Takes an error of the connection, which the kernel may have ended because the listener's machine is gone.
+    fn broken(&self, error: &io::Error, now: Timestamp) -> Outcome {
+        use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
+
+        if matches!(error.kind(), TimedOut | HostUnreachable | NetworkUnreachable) {
+            self.listener().end(LeaveReason::Gone, now);
+        }
+        Outcome::Gone
     }
 
     fn outcome(&self) -> Outcome {
@@ -279,7 +297,7 @@ impl Session {
         match listener.decide(now) {
             Decision::Deliver => {}
             Decision::SkipToLive => packets.skip_to_newest(),
-            Decision::End => listener.end_as_too_late(),
+            Decision::End => listener.end(LeaveReason::MaxLag, now),
             Decision::Hold => {
                 self.is_held = true;
                 listener.note_backlog(true);

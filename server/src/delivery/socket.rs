@@ -4,5 +4,6 @@ pub(crate) mod in_flight;
 pub mod options;
 mod read_proof;
 pub mod receive_window;
+pub mod silence;
 pub mod tcp_info;
 mod unread;

@@ -8,7 +8,7 @@ use aircheck_engine::Snapshot;
 
 use crate::delivery::progress::Reading;
 
-/// Limits of a listener's lag, in blocks, without the requested lag.
+/// Limits of one listener. Those of its lag are in blocks, without the requested lag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// From here on its verdict is [`Verdict::Behind`].
@@ -17,6 +17,10 @@ pub struct Limits {
     pub far_behind: u64,
     /// Beyond this it is skipped to live, or ended if its overflow policy is `disconnect`.
     pub max_lag: Option<u64>,
+    /// The length of its ring, beyond which it loses blocks, or is ended if its overflow policy is `disconnect`.
+    pub buffer: u64,
+    /// It is ended once its program has read nothing for this long.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// The lag of a listener at one moment, by the places where it waits, in blocks.
@@ -52,6 +56,10 @@ pub struct Standing {
     pub is_window_limited: bool,
     /// How long the oldest unacknowledged packet has waited.
     pub waiting: Duration,
+    /// For how long the listener's machine has answered nothing, although an answer was due.
+    pub unanswered: Duration,
+    /// Whether that proves that the machine is gone.
+    pub is_gone: bool,
 }
 
 /// The decision on the next packet of a listener.
@@ -79,6 +87,18 @@ impl Standing {
     pub fn lag_bounds(&self) -> RangeInclusive<u64> {
         let before = self.undelivered + self.socket;
         before + self.unread_bounds.start()..=before + self.unread_bounds.end()
+    }
+
+    /// Returns one past the sequence number of the last block that its program has read.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.snapshot.next_sequence.saturating_sub(self.socket + self.unread)
+    }
+
+    /// Returns whether something waits for its program to read: in the ring, in the socket or on its machine.
+    #[must_use]
+    pub fn has_unread(&self) -> bool {
+        self.snapshot.queued + self.socket + self.unread > 0
     }
 
     /// Returns the lag without the requested part.
@@ -140,6 +160,8 @@ impl Standing {
             unread_bytes: unread,
             is_window_limited: false,
             waiting: Duration::ZERO,
+            unanswered: Duration::ZERO,
+            is_gone: false,
         }
     }
 }
@@ -150,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_verdict_follows_from_the_lag_that_was_not_asked_for() {
-        let limits = Limits { behind: 25, far_behind: 75, max_lag: None };
+        let limits = Limits { behind: 25, far_behind: 75, max_lag: None, buffer: 100, idle_timeout: None };
         assert_eq!(Standing::of(10, 10, 4, 0).verdict(&limits), Verdict::Ok);
         assert_eq!(Standing::of(10, 10, 5, 0).verdict(&limits), Verdict::Behind);
         assert_eq!(Standing::of(75, 0, 0, 0).verdict(&limits), Verdict::FarBehind);
@@ -159,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_verdict_follows_from_the_estimate_and_never_from_a_bound() {
-        let limits = Limits { behind: 25, far_behind: 75, max_lag: None };
+        let limits = Limits { behind: 25, far_behind: 75, max_lag: None, buffer: 100, idle_timeout: None };
         let uncertain = Standing { unread_bounds: 0..=9000, ..Standing::of(5, 2, 1, 0) };
         assert_eq!((uncertain.unrequested(), uncertain.verdict(&limits)), (8, Verdict::Ok));
         let late = Standing { unread_bounds: 0..=9000, ..Standing::of(5, 2, 80, 0) };

@@ -79,7 +79,7 @@ mod tests {
     use crate::delivery::progress::Reading;
     use crate::delivery::standing::Limits;
 
-    const LIMITS: Limits = Limits { behind: 25, far_behind: 75, max_lag: None };
+    const LIMITS: Limits = Limits { behind: 25, far_behind: 75, max_lag: None, buffer: 100, idle_timeout: None };
 
     /// Returns the words for this standing, with blocks of 10 ms.
     fn words(standing: &Standing) -> String {

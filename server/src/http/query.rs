@@ -234,6 +234,8 @@ impl Query {
             behind: format.blocks_in(behind).max(least),
             far_behind: format.blocks_in(limit * 3 / 4).max(least),
             max_lag: max_lag.map(|max_lag| format.blocks_in(max_lag)),
+            buffer: format.blocks_in(self.buffer.unwrap_or(config.delivery.buffer)),
+            idle_timeout: config.delivery.idle_timeout,
         }
     }
 

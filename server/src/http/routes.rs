@@ -168,7 +168,7 @@ async fn route<B>(server: &Arc<Server>, context: &Arc<Context>, request: &Reques
             Ok(id) => error(StatusCode::NOT_FOUND, format!("no listener {id} is present")),
             Err(_) => error(StatusCode::NOT_FOUND, format!("`{id}` is not the number of a listener")),
         },
-        Route::Events => events(server, request.headers(), head_only),
+        Route::Events => events(server, request, head_only),
         // A server is healthy if a restart would not help it, and ready if sound comes.
         Route::Health if server.first_mount().mount.state() == StreamState::Ended => {
             word(StatusCode::SERVICE_UNAVAILABLE, "ended")
@@ -212,19 +212,31 @@ fn stream<B>(server: &Server, context: &Context, request: &Request<B>) -> Reply 
     }
 }
 
-/// Answers `/api/v1/events`: with the events from now on, or from the one after `Last-Event-ID`.
-fn events(server: &Server, headers: &HeaderMap, head_only: bool) -> Reply {
-    let last = match last_event(headers) {
-        Ok(last) => last,
+/// Answers `/api/v1/events`: with the events from now on, from the number `?from=` on, or after `Last-Event-ID`.
+fn events<B>(server: &Server, request: &Request<B>, head_only: bool) -> Reply {
+    let from = match first_event(request) {
+        Ok(from) => from,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
     if head_only {
         return event_stream(UnsyncBoxBody::default());
     }
-    match server.first_mount().mount.events().subscribe(last) {
+    match server.first_mount().mount.events().subscribe(from) {
         Ok(events) => event_stream(EventsBody::new(events).boxed_unsync()),
         Err(ended) => error(StatusCode::SERVICE_UNAVAILABLE, ended.to_string()),
     }
+}
+
+/// Returns the number of the first event that a request asks for. An EventSource that reconnects asks for the URL of its first
+/// request again, so its `Last-Event-ID` goes before `from`.
+fn first_event<B>(request: &Request<B>) -> Result<Option<u64>, String> {
+    if let Some(last) = last_event(request.headers())? {
+        return Ok(Some(last.saturating_add(1)));
+    }
+    let query = request.uri().query().unwrap_or_default();
+    let from = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "from");
+    from.map(|(_, from)| from.parse().map_err(|_| format!("from: `{from}` is not the number of an event, such as 0")))
+        .transpose()
 }
 
 /// A response of server-sent events.

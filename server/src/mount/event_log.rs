@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::mount::throttle::Throttle;
 
-/// Events that are kept for readers that reconnect, and that a slow reader may have queued. Each takes some 200 bytes.
+/// Events that are kept for readers that reconnect, and that a slow reader may have queued. Each takes some 300 bytes.
 const MAX_EVENTS: usize = 1000;
 
 /// Publishes the events of one mount and its listeners.
@@ -60,13 +60,13 @@ impl EventLog {
         }
     }
 
-    /// Subscribes to the events after number `last`, as far as they are kept, or from now on.
+    /// Subscribes to the events from number `from` on, as far as they are kept, or from now on.
     ///
     /// # Errors
     ///
     /// When the server ends.
-    pub fn subscribe(&self, last: Option<u64>) -> Result<Consumer<Event>, SubscribeError> {
-        let start = last.map_or(Start::Live, |last| Start::From(last.saturating_add(1)));
+    pub fn subscribe(&self, from: Option<u64>) -> Result<Consumer<Event>, SubscribeError> {
+        let start = from.map_or(Start::Live, Start::From);
         let options = SubscribeOptions {
             overflow: Overflow::DropNewest,
             buffer: MAX_EVENTS,

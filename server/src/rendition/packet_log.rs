@@ -7,8 +7,8 @@ use aircheck_engine::{Stamp, Timestamp};
 
 use crate::rendition::packet::{Packet, Wire};
 
-/// Packets that are remembered: 40 s of 10 ms blocks, in 128 KB. A listener whose machine has acknowledged less is at least
-/// as far behind as the oldest of them.
+/// Packets that are remembered: 40 s of 10 ms blocks, in 128 KB. A listener that stands still for longer remembers its own
+/// position.
 const MAX_PACKETS: usize = 4096;
 
 /// The sequence numbers and lengths of an encoder's last packets. One for all its listeners.
@@ -44,12 +44,12 @@ impl PacketLog {
     }
 
     /// Returns one past the sequence number of the last packet that ends at or before `position`, a position in the bytes
-    /// of all packets as `wire` frames them; of the oldest packet in the log if that one has left it.
+    /// of all packets as `wire` frames them; `None` if that packet has left the log.
     #[must_use]
-    pub fn next_at(&self, position: u64, wire: Wire) -> u64 {
+    pub fn next_at(&self, position: u64, wire: Wire) -> Option<u64> {
         let entries = self.entries();
         let ended = entries.partition_point(|entry| entry.end(wire) <= position);
-        entries.get(ended.saturating_sub(1)).map_or(0, |entry| entry.next)
+        entries.get(ended.checked_sub(1)?).map(|entry| entry.next)
     }
 
     /// Returns when the block with this sequence number was captured, if it is the last one of a packet in the log.

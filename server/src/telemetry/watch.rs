@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aircheck_api::{EventKind, StreamState};
+use aircheck_api::{EventKind, LeaveReason, StreamState};
 use aircheck_engine::{Loss, LossCounts, Overflow, Timestamp};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::delivery::listener::Listener;
 use crate::delivery::listeners::Listeners;
+use crate::delivery::standing::Standing;
 use crate::mount::Mount;
 
 /// Time between two looks at a listener with a backlog: short enough for a limit of some blocks. A look takes two
@@ -22,6 +23,8 @@ const HEALTHY_LOOKS: u64 = 10;
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for which an ended listener may read nothing before its connection is closed without its stream's end.
 const END_READ_TIMEOUT: Duration = Duration::from_secs(1);
+/// A machine that has not answered for this long tells nothing about its program. A lost packet is sent again after 0.2 s.
+const MAX_ANSWER_TIME: Duration = Duration::from_millis(500);
 
 /// Watches the mounts and their listeners for as long as it is polled.
 pub async fn watch(mounts: Vec<Arc<Mount>>, listeners: Arc<Listeners>) {
@@ -39,7 +42,7 @@ pub async fn watch(mounts: Vec<Arc<Mount>>, listeners: Arc<Listeners>) {
 #[derive(Debug)]
 struct Watch {
     sources: Vec<SourceWatch>,
-    /// Listeners that have lost blocks or are to end.
+    /// Listeners that have unread sound, have lost blocks, or are to end.
     listeners: BTreeMap<u64, ListenerWatch>,
     /// Listeners that are looked at each time.
     attention: BTreeSet<u64>,
@@ -59,6 +62,10 @@ struct SourceWatch {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct ListenerWatch {
     losses: PublishedLosses,
+    /// Whether it has fallen far behind and not caught up since.
+    is_far_behind: bool,
+    /// One past the last block that its program has read, and since when it has read no further, while sound waits for it.
+    read: Option<(Timestamp, u64)>,
     /// When the listener last read something after it was ended, and its state then.
     end: Option<(Timestamp, ReadState)>,
 }
@@ -141,14 +148,19 @@ impl ListenerWatch {
     fn look(&mut self, listener: &Listener, now: Timestamp) {
         let standing = listener.standing(now);
         let (unrequested, limits) = (standing.unrequested(), listener.limits());
-        let lag_seconds = listener.mount().seconds(unrequested);
+        let lag = |limit| listener.lag_figures(&standing, Some(listener.mount().seconds(limit)));
         // Between half of the limit and the limit, nothing changes, so that a listener at the edge does not flap.
         if !listener.is_behind() && unrequested >= limits.behind {
             listener.set_behind(true);
-            listener.publish(EventKind::FellBehind { lag_seconds, fault: standing.fault() });
+            listener.publish(EventKind::FellBehind { lag: lag(limits.behind) });
         } else if listener.is_behind() && unrequested * 2 <= limits.behind {
             listener.set_behind(false);
-            listener.publish(EventKind::CaughtUp { lag_seconds });
+            self.is_far_behind = false;
+            listener.publish(EventKind::CaughtUp { lag: lag(limits.behind) });
+        }
+        if !self.is_far_behind && unrequested >= limits.far_behind {
+            self.is_far_behind = true;
+            listener.publish(EventKind::FellFarBehind { lag: lag(limits.far_behind) });
         }
         if listener.is_behind() {
             listener.note_behind_at(standing.snapshot.next_sequence);
@@ -160,14 +172,38 @@ impl ListenerWatch {
             listener.publish(EventKind::Skipped { blocks, reason: main_reason(lost).label().into() });
         }
         if listener.overflow() == Overflow::Disconnect && limits.max_lag.is_some_and(|max_lag| unrequested > max_lag) {
-            listener.end_as_too_late();
+            listener.end(LeaveReason::MaxLag, now);
+        }
+        if self.is_idle(&standing, limits.idle_timeout, now) {
+            listener.end(LeaveReason::Idle, now);
+        }
+        if standing.is_gone {
+            listener.end(LeaveReason::Gone, now);
+            listener.hang_up();
         }
         if listener.has_ended() {
+            listener.lag_at_end(now);
             let state = (standing.snapshot.delivered, standing.socket_bytes, standing.unread);
             match self.end {
                 Some((since, last)) if last == state && now.since(since) >= END_READ_TIMEOUT => listener.hang_up(),
                 Some((_, last)) if last == state => {}
                 _ => self.end = Some((now, state)),
+            }
+        }
+    }
+
+    /// Returns whether its program has read nothing for longer than `timeout`, although sound waits for it. While its machine
+    /// answers nothing, nothing is known of its program.
+    fn is_idle(&mut self, standing: &Standing, timeout: Option<Duration>, now: Timestamp) -> bool {
+        let Some(timeout) = timeout else { return false };
+        let read = standing.read();
+        match self.read {
+            Some((since, last)) if last == read && standing.has_unread() => {
+                standing.unanswered < MAX_ANSWER_TIME && now.since(since) >= timeout
+            }
+            _ => {
+                self.read = standing.has_unread().then_some((now, read));
+                false
             }
         }
     }

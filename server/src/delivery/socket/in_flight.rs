@@ -50,6 +50,11 @@ pub(crate) struct InFlight {
     sight: Sight,
     /// The last look, and when it was.
     look: Option<(TcpInfo, Timestamp)>,
+    /// The last acknowledged byte and the last read one at the last look.
+    looked_at: [u64; 2],
+    /// Bytes at which one of these stood still from one look to the next, and the sequence number to which each leads: the log
+    /// forgets it while a listener pauses for minutes.
+    known: [(u64, u64); 2],
     /// A byte that is not acknowledged, and when it was written.
     mark: Option<(u64, Timestamp)>,
     /// Where the last measured byte was.
@@ -113,6 +118,8 @@ impl InFlight {
             window: u64::MAX,
             sight: Sight::default(),
             look: None,
+            looked_at: [0; 2],
+            known: [(0, 0); 2],
             mark: None,
             measured: 0,
             limited: None,
@@ -228,7 +235,22 @@ impl InFlight {
         if self.earlier.is_empty() {
             self.earlier = VecDeque::new();
         }
+        self.remember([self.acked, read]);
         self.measure(now - socket.since_ack)
+    }
+
+    /// Remembers where the acknowledged bytes and the read ones stand, if that was so at the look before.
+    fn remember(&mut self, bytes: [u64; 2]) {
+        for (index, byte) in bytes.into_iter().enumerate() {
+            if byte == self.looked_at[index]
+                && byte != self.known[index].0
+                && byte < self.handed
+                && let Some(next) = self.next_at(byte)
+            {
+                self.known[index] = (byte, next);
+            }
+        }
+        self.looked_at = bytes;
     }
 
     /// Returns the time that a byte took whose acknowledgement has come, the last one at `acked_at`.
@@ -279,20 +301,34 @@ impl InFlight {
         if byte >= self.handed {
             return taken;
         }
-        let part = if byte >= self.last.start {
+        let forgotten = || {
+            let before = self.known.iter().filter(|(known, _)| *known <= byte);
+            before.map(|(_, next)| *next).fold(self.part_at(byte).reached, u64::max)
+        };
+        self.next_at(byte).unwrap_or_else(forgotten).min(taken)
+    }
+
+    /// Returns the part that has `byte` of the connection.
+    fn part_at(&self, byte: u64) -> &Part {
+        if byte >= self.last.start {
             &self.last
         } else {
             let after = self.earlier.partition_point(|part| part.start <= byte);
             self.earlier.get(after.saturating_sub(1)).unwrap_or(&self.last)
-        };
+        }
+    }
+
+    /// Returns one past the sequence number of the last block that lies before `byte` of the connection; `None` if its packet has
+    /// left the log.
+    fn next_at(&self, byte: u64) -> Option<u64> {
+        let part = self.part_at(byte);
         let within = byte.saturating_sub(part.start);
         match part.content {
-            Content::Other => part.reached,
-            Content::Silence { block_bytes } => part.reached + within / block_bytes,
-            Content::Packets { start, first_end } if start + within < first_end => part.reached,
+            Content::Other => Some(part.reached),
+            Content::Silence { block_bytes } => Some(part.reached + within / block_bytes),
+            Content::Packets { start, first_end } if start + within < first_end => Some(part.reached),
             Content::Packets { start, .. } => self.log.next_at(start + within, self.wire),
         }
-        .min(taken)
     }
 
     /// Returns the number of bytes that were handed over and are not acknowledged.
@@ -448,6 +484,29 @@ mod tests {
         assert_eq!(acked(&mut in_flight, lengths[0] + 70 + lengths[2] - 1), 20);
         assert_eq!(acked(&mut in_flight, lengths[0] + 70 + lengths[2]), 30);
         assert_eq!(in_flight.bytes_of(20), 2 * lengths[2]);
+    }
+
+    #[test]
+    fn a_listener_that_stands_still_keeps_its_position_after_the_log_has_forgotten_it() {
+        let (log, packets) = packets(&[960; 100], 1);
+        let mut in_flight = InFlight::new(Arc::clone(&log), Wire::Plain);
+        write(&mut in_flight, &packets, 0..100);
+        // It has acknowledged 80 packets, and read 40 of them.
+        in_flight.advance(&info(40 * 960, WINDOW), at(1000));
+        in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(1100));
+        assert_eq!(reached(&in_flight, 100), (80, 40));
+        in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(1200));
+        let mut end = (packets[99].end(Wire::Chunked), packets[99].end(Wire::Plain));
+        for number in 100..10_000 {
+            let mut packet = Packet::chunk(&[0; 960], Vec::new());
+            end = packet.place(end);
+            log.push(Stamp { sequence: number, ..Stamp::default() }, &packet);
+        }
+        in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(100_000));
+        assert_eq!(reached(&in_flight, 100), (80, 40));
+        // It reads on.
+        in_flight.advance(&info(100 * 960, WINDOW), at(100_100));
+        assert_eq!(reached(&in_flight, 100), (100, 100));
     }
 
     #[test]

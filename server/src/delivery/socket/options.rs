@@ -9,11 +9,17 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
+use crate::delivery::socket::silence::{GONE_TIMEOUT, MAX_PROBE_INTERVAL};
 use crate::delivery::socket::tcp_info;
 
-/// How long a listener's machine may acknowledge nothing, or keep its window closed, before the connection is reset.
-/// Longer than a change of Wi-Fi cells or a laptop's short sleep, shorter than the 15 minutes that TCP itself would wait.
-const ACK_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the far end may acknowledge nothing, or keep its window closed, before the kernel resets the connection. Only until a
+/// listener's shard takes it over, because a listener may pause for longer ([`outlast_pauses`]).
+const ACK_TIMEOUT: Duration = GONE_TIMEOUT;
+/// Keep-alive probes of a connection with nothing to send: the first after this time, the others after this interval. The
+/// kernel ends the connection [`GONE_TIMEOUT`] after the last sign of the far end.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
 /// The send buffer, with bytes in flight, in units of the bound on unsent bytes: at twice the stream's rate, that bridges a
 /// round trip of 200 ms by default, which is half around the world.
 const SEND_BUFFER_FACTOR: u64 = 4;
@@ -31,10 +37,28 @@ pub fn prepare(socket: &impl AsFd) -> io::Result<()> {
     let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
     // Finds a machine that is gone while there is nothing to send.
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(ACK_TIMEOUT))?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
+    socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(ACK_TIMEOUT))?;
     Ok(())
+}
+
+/// Lets a listener pause for as long as its machine answers. The kernel's own timeout does not tell a closed window from a
+/// machine that is gone, so the watch ends listeners by their [silence](super::silence) instead.
+pub fn outlast_pauses(socket: &impl AsFd) {
+    #[cfg(target_os = "linux")]
+    // Fails only if the far end is gone already, which the first write shows.
+    let _ = SockRef::from(socket).set_tcp_user_timeout(None);
+    tcp_info::bound_retransmission(socket.as_fd().as_raw_fd(), MAX_PROBE_INTERVAL);
+}
+
+/// Ends what [`outlast_pauses`] permits, for a connection that is about to be closed: the kernel keeps it until the far end
+/// has taken the rest.
+pub fn end_pauses(socket: &impl AsFd) {
+    #[cfg(target_os = "linux")]
+    // Fails only if the far end is gone already, and then nothing is kept.
+    let _ = SockRef::from(socket).set_tcp_user_timeout(Some(ACK_TIMEOUT));
 }
 
 /// How much of a stream may wait in the kernel.

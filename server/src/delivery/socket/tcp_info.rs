@@ -16,6 +16,8 @@ pub struct TcpInfo {
     pub since_ack: Duration,
     /// Bytes that are sent and not acknowledged.
     pub in_flight_bytes: u64,
+    /// Probes of a closed window, or of a connection with nothing to send, since its last acknowledgement.
+    pub probes: u32,
     /// Total time in which the receive window kept the kernel from sending more.
     pub window_limited: Duration,
     /// The shortest time of the last minutes from a byte's departure to its acknowledgement; `None` before the first.
@@ -57,6 +59,7 @@ pub fn state(socket: RawFd) -> Option<TcpInfo> {
             .tcpi_bytes_sent
             .saturating_sub(info.tcpi_bytes_retrans)
             .saturating_sub(info.tcpi_bytes_acked),
+        probes: u32::from(info.tcpi_probes),
         window_limited: Duration::from_micros(info.tcpi_rwnd_limited),
         min_round_trip: (info.tcpi_min_rtt != u32::MAX).then(|| Duration::from_micros(u64::from(info.tcpi_min_rtt))),
         round_trip: Duration::from_micros(u64::from(info.tcpi_rtt)),
@@ -71,6 +74,15 @@ pub fn state(socket: RawFd) -> Option<TcpInfo> {
 pub fn bound_buffers(socket: RawFd, unsent: u32, send_buffer: u32) {
     set(socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, unsent);
     set(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, send_buffer);
+}
+
+/// Bounds the pause between two retransmissions or probes. Does nothing before Linux 6.15, where it is two minutes.
+#[cfg(target_os = "linux")]
+pub fn bound_retransmission(socket: RawFd, max_pause: Duration) {
+    /// From `linux/tcp.h`; libc does not have it yet.
+    const TCP_RTO_MAX_MS: libc::c_int = 44;
+
+    set(socket, libc::IPPROTO_TCP, TCP_RTO_MAX_MS, max_pause.as_millis() as u32);
 }
 
 #[cfg(target_os = "linux")]
@@ -91,3 +103,6 @@ pub fn state(_: RawFd) -> Option<TcpInfo> {
 
 #[cfg(not(target_os = "linux"))]
 pub fn bound_buffers(_: RawFd, _: u32, _: u32) {}
+
+#[cfg(not(target_os = "linux"))]
+pub fn bound_retransmission(_: RawFd, _: Duration) {}

@@ -1,0 +1,92 @@
+//! A network namespace at the far end of a wire of its own. To make one takes the rights of root, and the programs `ip` and `tc`.
+#![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A network namespace with a wire to it, gone when dropped.
+pub(crate) struct Namespace {
+    pub(crate) name: String,
+    near: String,
+    far: String,
+    /// The near end's address.
+    pub(crate) address: String,
+}
+
+impl Namespace {
+    /// Makes a namespace at the far end of a wire; the error says what does not work. `index` tells it from the others of this
+    /// process.
+    pub(crate) fn new(index: usize) -> Result<Self, String> {
+        let number = std::process::id();
+        let (near, far) = (format!("air{number}a{index}"), format!("air{number}b{index}"));
+        // From the range for measurements between networks (RFC 2544), which no network uses.
+        let address = |host: usize| format!("198.18.{}.{}", number % 256, 4 * index + host);
+        let namespace = Self { name: format!("air{number}n{index}"), near, far, address: address(1) };
+        let (name, far) = (&namespace.name, &namespace.far);
+        run("ip", &["netns", "add", name])?;
+        run("ip", &["link", "add", &namespace.near, "type", "veth", "peer", "name", far, "netns", name])?;
+        run("ip", &["address", "add", &format!("{}/30", address(1)), "dev", &namespace.near])?;
+        run("ip", &["link", "set", &namespace.near, "up"])?;
+        run("ip", &["-netns", name, "address", "add", &format!("{}/30", address(2)), "dev", far])?;
+        namespace.set_link("up")?;
+        // The server's address may be that of another wire.
+        run("ip", &["-netns", name, "route", "add", "default", "via", &address(1)])?;
+        Ok(namespace)
+    }
+
+    /// Makes a namespace whose wire carries `bytes_per_second`.
+    pub(crate) fn with_rate(index: usize, bytes_per_second: usize) -> Result<Self, String> {
+        let namespace = Self::new(index)?;
+        let rate = format!("{}bit", bytes_per_second * 8);
+        // A bucket of two large packets, and a queue in which none is dropped: TCP would answer that with its own speed.
+        let shape = ["root", "tbf", "rate", &rate, "burst", "4kb", "limit", "1mb"];
+        run("tc", &[&["qdisc", "add", "dev", &namespace.near], &shape[..]].concat())?;
+        Ok(namespace)
+    }
+
+    /// Takes the far end of the wire `up` or `down`.
+    pub(crate) fn set_link(&self, state: &str) -> Result<(), String> {
+        run("ip", &["-netns", &self.name, "link", "set", &self.far, state])
+    }
+
+    /// Returns a command that reads `url` inside the namespace and writes what it receives to `file`.
+    pub(crate) fn curl(&self, url: &str, file: &Path) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, "curl", "--silent", "--no-buffer", "--output"]).arg(file).arg(url);
+        command.stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // The wire goes with either of its ends.
+        let _ = run("ip", &["link", "delete", &self.near]);
+        let _ = run("ip", &["netns", "delete", &self.name]);
+    }
+}
+
+/// Returns what was made. Without it, says that the test is skipped and why; under CI, where the variable `CI` is set, fails.
+pub(crate) fn or_skip<T>(made: Result<T, String>) -> Option<T> {
+    match made {
+        Ok(made) => Some(made),
+        Err(reason) => {
+            assert!(std::env::var_os("CI").is_none(), "CI must be able to make a network namespace: {reason}");
+            // Not by `println!`, which shows nothing of a test that passes.
+            let mut stderr = std::io::stderr();
+            writeln!(stderr, "skipped: no network namespace can be made here: {reason}").unwrap();
+            None
+        }
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let command = || format!("{program} {}", arguments.join(" "));
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("{}: {error}", command()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{}: {}", command(), String::from_utf8_lossy(&output.stderr).trim()))
+}
