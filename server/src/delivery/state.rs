@@ -13,6 +13,8 @@ const APART_SECONDS: f64 = 1.5;
 const NOTABLE_SECONDS: f64 = 1.5;
 /// Bytes that wait for an acknowledgement for so long are held by the network. Before, they are on their way.
 const HELD_SECONDS: f64 = 1.0;
+/// A machine that has not answered for so long is told of: a network that loses some packets recovers sooner.
+const UNANSWERED_SECONDS: f64 = 5.0;
 /// A listener that has not read for so long does not read.
 const NOT_READ_SECONDS: f64 = 1.0;
 /// A lag that grows by less in each second is within the error of the estimate. One that grows by more is that of a listener that
@@ -23,6 +25,10 @@ const GROWTH: Range<f64> = 0.02..0.95;
 ///
 /// A lag that its bounds do not confirm is told as probable: it is the best estimate, and may be wrong.
 pub(super) fn state(standing: &Standing, verdict: Verdict, seconds: impl Fn(u64) -> f64) -> String {
+    let unanswered = standing.unanswered.as_secs_f64();
+    if unanswered >= UNANSWERED_SECONDS {
+        return format!("its machine has not answered for {}", whole(unanswered));
+    }
     let bounds = &standing.unread_bounds;
     let is_apart = seconds(bounds.end() - bounds.start()) > APART_SECONDS;
     if verdict == Verdict::Ok && !is_late(standing, &seconds) {
@@ -151,6 +157,13 @@ mod tests {
     fn a_listener_without_fault_is_not_accused() {
         assert_eq!(words(&Standing::of(300, 210, 0, 0)), "does not get it: the network holds 2.1 s");
         assert_eq!(words(&Standing::of(300, 0, 0, 0)), "waits in this server: 3.0 s");
+    }
+
+    #[test]
+    fn a_machine_that_does_not_answer_is_no_program_that_does_not_read() {
+        let silent = Standing { unanswered: Duration::from_secs(20), ..unread(2000, 20.0) };
+        assert_eq!(words(&silent), "its machine has not answered for 20 s");
+        assert_eq!(words(&Standing { unanswered: Duration::from_secs(1), ..silent }), "has not read for 20 s");
     }
 
     #[test]
