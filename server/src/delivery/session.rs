@@ -4,6 +4,7 @@
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aircheck_api::LeaveReason;
 use aircheck_engine::{Consumer, Gap, RecvError, Timestamp};
@@ -89,6 +90,9 @@ pub struct Session {
     keeps_up: bool,
     /// Whether the listener is held.
     is_held: bool,
+    /// How long the next packet is to wait, because that shows more of what the listener's program reads, and until when.
+    delay: Duration,
+    delayed_until: Option<Timestamp>,
     /// Whether the socket may have more input than was read.
     has_input: bool,
     /// Whether the last piece is on its way.
@@ -161,6 +165,8 @@ impl Joined {
             input: Input::new(wire, has_body),
             keeps_up: false,
             is_held: false,
+            delay: Duration::ZERO,
+            delayed_until: None,
             has_input: false,
             is_over: false,
             _open: open,
@@ -292,6 +298,14 @@ impl Session {
 
     /// Takes packets from the ring and sends them.
     fn send_next(&mut self, now: Timestamp, scratch: &mut Scratch) -> io::Result<Taken> {
+        if !self.delay.is_zero() && self.packets.queued_items() == 1 {
+            let until = *self.delayed_until.get_or_insert(now + self.delay);
+            if now < until {
+                self.is_held = true;
+                return Ok(Taken::Nothing);
+            }
+        }
+        self.delayed_until = None;
         let Self { packets, registration, framing, output, input, .. } = self;
         let listener = registration.listener();
         match listener.decide(now) {
@@ -329,6 +343,7 @@ impl Session {
             output.push(&mut downstream.in_flight, next, bytes.into());
         }
         output.send(&mut downstream.in_flight, framing, &run, next, &mut scratch.bytes, now)?;
+        self.delay = downstream.in_flight.test_delay();
         Ok(Taken::Some)
     }
 

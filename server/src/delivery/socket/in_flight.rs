@@ -48,13 +48,11 @@ pub(crate) struct InFlight {
     handed_next: u64,
     window: u64,
     sight: Sight,
-    /// The last look, and when it was.
-    look: Option<(TcpInfo, Timestamp)>,
-    /// The last acknowledged byte and the last read one at the last look.
-    looked_at: [u64; 2],
+    /// The last acknowledged byte, the last one that is probably read, and that can be at most, at the last look.
+    looked_at: [u64; 3],
     /// Bytes at which one of these stood still from one look to the next, and the sequence number to which each leads: the log
     /// forgets it while a listener pauses for minutes.
-    known: [(u64, u64); 2],
+    known: [(u64, u64); 3],
     /// A byte that is not acknowledged, and when it was written.
     mark: Option<(u64, Timestamp)>,
     /// Where the last measured byte was.
@@ -117,9 +115,8 @@ impl InFlight {
             handed_next: 0,
             window: u64::MAX,
             sight: Sight::default(),
-            look: None,
-            looked_at: [0; 2],
-            known: [(0, 0); 2],
+            looked_at: [0; 3],
+            known: [(0, 0); 3],
             mark: None,
             measured: 0,
             limited: None,
@@ -185,8 +182,7 @@ impl InFlight {
     pub(crate) fn wrote(&mut self, bytes: usize, now: Timestamp) {
         let bytes = bytes as u64;
         self.written += bytes;
-        let look = self.look.as_ref().filter(|(_, at)| *at == now).map(|(socket, _)| socket);
-        self.sight.wrote(self.written, bytes, now.since(self.written_at), look, now);
+        self.sight.proof.wrote(self.written, bytes, now.since(self.written_at), now);
         self.written_at = now;
     }
 
@@ -215,17 +211,21 @@ impl InFlight {
         self.written_at
     }
 
+    /// Returns how long the next packet is to wait, for the sake of what its acknowledgement shows.
+    pub(crate) fn test_delay(&self) -> Duration {
+        self.sight.proof.delay()
+    }
+
     /// Follows the bytes to where they are now. Returns the time from the kernel to the listener's machine, if this look
     /// shows one: of the last byte written if all are acknowledged, else of the last byte at an earlier look.
     pub(crate) fn advance(&mut self, socket: &TcpInfo, now: Timestamp) -> Option<Duration> {
         self.acked = socket.acked_bytes;
         let proven_before = self.sight.proof.proven();
-        self.unread = self.sight.look(socket, self.packet.0, now);
+        self.unread = self.sight.look(socket, self.written, self.packet.0, now);
         let proven = self.sight.proof.proven();
         if proven > proven_before {
             self.proven = self.proven.max(self.position(proven, self.handed_next));
         }
-        self.look = Some((*socket, now));
         self.window = socket.window_bytes.unwrap_or(u64::MAX);
         self.look_at_window(socket, now);
         let read = self.acked.saturating_sub(self.unread.estimate);
@@ -235,12 +235,12 @@ impl InFlight {
         if self.earlier.is_empty() {
             self.earlier = VecDeque::new();
         }
-        self.remember([self.acked, read]);
+        self.remember([self.acked, read, self.acked - self.unread.least.min(self.acked)]);
         self.measure(now - socket.since_ack)
     }
 
     /// Remembers where the acknowledged bytes and the read ones stand, if that was so at the look before.
-    fn remember(&mut self, bytes: [u64; 2]) {
+    fn remember(&mut self, bytes: [u64; 3]) {
         for (index, byte) in bytes.into_iter().enumerate() {
             if byte == self.looked_at[index]
                 && byte != self.known[index].0
@@ -494,7 +494,8 @@ mod tests {
         // It has acknowledged 80 packets, and read 40 of them.
         in_flight.advance(&info(40 * 960, WINDOW), at(1000));
         in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(1100));
-        assert_eq!(reached(&in_flight, 100), (80, 40));
+        let before = in_flight.reached(100);
+        assert_eq!((before.acked, before.read), (80, 40));
         in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(1200));
         let mut end = (packets[99].end(Wire::Chunked), packets[99].end(Wire::Plain));
         for number in 100..10_000 {
@@ -503,7 +504,7 @@ mod tests {
             log.push(Stamp { sequence: number, ..Stamp::default() }, &packet);
         }
         in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(100_000));
-        assert_eq!(reached(&in_flight, 100), (80, 40));
+        assert_eq!(in_flight.reached(100), before);
         // It reads on.
         in_flight.advance(&info(100 * 960, WINDOW), at(100_100));
         assert_eq!(reached(&in_flight, 100), (100, 100));

@@ -33,6 +33,11 @@ const SETTLED_TENTHS: u64 = 7;
 /// more than it offers: at most 7 % more was seen, with buffers of 2 to 16 KB.
 const MIN_DEFAULT_WINDOW_BYTES: u64 = 60_000;
 
+/// A window is steady if it does not change while so many bytes come, or half of it.
+const STEADY_BYTES: u64 = 64 * 1024;
+/// If fewer of the looks find bytes that wait for their acknowledgement, the machine acknowledges promptly.
+const MAX_WAITING: f32 = 0.25;
+
 /// The receive window of one connection, followed from look to look.
 #[derive(Debug, Default)]
 pub struct ReceiveWindow {
@@ -46,6 +51,12 @@ pub struct ReceiveWindow {
     is_brief: bool,
     /// The current window, and the bytes that had been received when it became that.
     held: (u64, u64),
+    /// The bytes that had been received at the first look.
+    first: u64,
+    /// Whether the window had changed shortly before it began to narrow.
+    was_changing: bool,
+    /// The part of the last looks that found bytes that wait for their acknowledgement.
+    waiting: f32,
 }
 
 impl ReceiveWindow {
@@ -56,7 +67,8 @@ impl ReceiveWindow {
 
     /// Notes that everything was read when the machine had acknowledged `acked` bytes and offered `window`.
     pub fn settle(&mut self, acked: u64, window: u64) {
-        *self = Self { widest: window, acked, held: (window, acked), ..Self::default() };
+        (self.widest, self.acked, self.held) = (window, acked, (window, acked));
+        (self.widened, self.is_brief, self.was_changing) = (None, false, false);
     }
 
     /// Returns whether the listener's program has set a smaller buffer than the system's default.
@@ -65,12 +77,36 @@ impl ReceiveWindow {
     }
 
     /// Returns the number of unread bytes, after the listener's machine has acknowledged `acked` bytes and offered
-    /// `window`. The bytes came in packets of about `packet_bytes`.
-    pub fn observe(&mut self, acked: u64, window: u64, packet_bytes: u64) -> u64 {
-        let before = self.held.0;
+    /// `window`; `waits` tells whether more bytes wait for their acknowledgement. The bytes came in packets of about
+    /// `packet_bytes`.
+    ///
+    /// A kernel may offer less and less over seconds to a program that reads everything, after a burst for example. So a window
+    /// that narrows counts only if it was steady before, or if acknowledgements come late: those of a program that does not
+    /// read do, once half of the buffer is full.
+    pub fn observe(&mut self, acked: u64, window: u64, packet_bytes: u64, waits: bool) -> u64 {
+        let (before, since) = self.held;
         if before != window {
+            if before >= self.widest {
+                let is_first = before == 0 || since == self.first;
+                let steady_bytes = STEADY_BYTES.min(self.widest / 2);
+                self.was_changing = !is_first && acked.saturating_sub(since) < steady_bytes;
+            }
+            self.first = if before == 0 { acked } else { self.first };
             self.held = (window, acked);
         }
+        self.waiting += (f32::from(u8::from(waits)) - self.waiting) / 16.0;
+        let unread = self.missing(before, acked, window, packet_bytes);
+        let is_prompt = self.waiting < MAX_WAITING;
+        let is_open = window >= self.widest / 2;
+        if is_prompt && is_open && acked.saturating_sub(self.acked) >= self.widest + self.widest / 4 {
+            self.settle(acked, window);
+            self.was_changing = true;
+        }
+        if is_prompt && self.was_changing { 0 } else { unread }
+    }
+
+    /// Returns how many bytes seem to be unread, because they are missing from a window that was `before` at the last look.
+    fn missing(&mut self, before: u64, acked: u64, window: u64, packet_bytes: u64) -> u64 {
         if window > self.widest && self.widest > 0 {
             self.widened = Some(acked);
         }
@@ -110,7 +146,7 @@ mod tests {
     use super::*;
 
     fn observe(unread: &mut ReceiveWindow, acked: u64, window: u64) -> u64 {
-        unread.observe(acked, window, 1920)
+        unread.observe(acked, window, 1920, true)
     }
 
     #[test]
@@ -152,12 +188,12 @@ mod tests {
     #[test]
     fn small_packets_count_although_they_are_packed_tightly() {
         let mut unread = ReceiveWindow::default();
-        unread.observe(192_000, 69_632, 960);
+        unread.observe(192_000, 69_632, 960, true);
         // As they were recorded, of mono sound in packets of 960 bytes.
         for (acked, window) in
             [(197_760, 68_608), (207_360, 68_608), (221_760, 67_584), (236_160, 66_560), (335_104, 0), (335_104, 0)]
         {
-            assert_eq!(unread.observe(acked, window, 960), acked - 192_000, "{acked} {window}");
+            assert_eq!(unread.observe(acked, window, 960, true), acked - 192_000, "{acked} {window}");
         }
     }
 
