@@ -263,7 +263,9 @@ fn a_player_that_comes_back_is_told_which_sound_is_old() {
     client.send(&json!({"clock": 1}));
     assert_eq!(client.text()["clock"]["asked"], 1.0);
     let mut next = client.block().sequence + 1;
-    server.row_when("player", |row| row["verdict"] == "behind");
+    // A series of its own shows that the watch has seen it.
+    let is_behind = || server.text("metrics").contains("aircheck_listener_lag_seconds{").then_some(());
+    eventually("a listener that is behind", is_behind);
     let came_back = unix_now();
     let mut stale_at = 0.0;
     let before = loop {
