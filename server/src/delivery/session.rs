@@ -19,6 +19,7 @@ use crate::delivery::listeners::Registration;
 use crate::delivery::mailbox::Assignment;
 use crate::delivery::output::{Output, OwnBytes, framed};
 use crate::delivery::socket::options::{SocketBuffer, end_pauses, outlast_pauses};
+use crate::delivery::stale::NextPacket;
 use crate::delivery::standing::Decision;
 use crate::rendition::container::framing::{Framing, GapFill};
 use crate::rendition::doorbell::Doorbell;
@@ -336,9 +337,16 @@ impl Session {
         }
         scratch.gathered += run.items() as u64 - 1;
         run.iter().for_each(|item| input.sent(item.stamp));
+        let first = run.iter().next().map_or(0, |item| item.stamp.first());
+        let next_packet = NextPacket { gap: run.gap, first, is_newest: run.lag_items < run.blocks() };
+        let stale = input.stale_notice(next_packet, listener);
         let mut downstream = listener.downstream();
         let start = listener.record_taken(&mut downstream, &run, now);
         let next = output.push_fill(&mut downstream.in_flight, start, fill);
+        if let Some(text) = stale {
+            let bytes = framed(output.wire(), packet::TEXT, text.as_bytes());
+            output.push(&mut downstream.in_flight, next, bytes.into());
+        }
         output.send(&mut downstream.in_flight, framing, &run, next, &mut scratch.own, now)?;
         self.delay = downstream.in_flight.test_delay();
         Ok(Taken::Some)
