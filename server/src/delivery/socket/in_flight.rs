@@ -321,7 +321,7 @@ impl InFlight {
         let acked = self.position(self.acked, taken);
         let before = |unread| match unread {
             0 => acked,
-            _ if unread >= self.unread.most => self.proven,
+            _ if unread >= self.acked - self.sight.proof.proven().min(self.acked) => self.proven,
             _ => self.position(self.acked.saturating_sub(unread), taken).max(self.proven),
         };
         let Unread { least, estimate, most } = self.unread;

@@ -30,6 +30,8 @@ const LATE: Duration = Duration::from_millis(30);
 const TEST_INTERVAL: Duration = Duration::from_millis(900);
 /// After so many writes without a result, the result before them says nothing any more.
 const MAX_WRITES: u8 = 30;
+/// Packets of a program wait only if so many tests in a row were late: it may have had something else to do.
+const MIN_LATE: u8 = 3;
 /// How long a packet of a program that does not read at once waits, in turns. A program that reads at its own intervals, with the
 /// same phase as the packets come, would never read one promptly.
 const DELAYS: [Duration; 5] = [
@@ -113,7 +115,8 @@ impl ReadProof {
     /// Returns how long the next packet is to wait, so that its test is another one than that of the packet before. Packets that
     /// come in quick succession do not wait, because they would come too close to the next ones.
     pub(super) fn delay(&self) -> Duration {
-        if self.result() == Some(Reading::Late) && self.interval > DELAYS[DELAYS.len() - 1] {
+        let is_long = self.interval > DELAYS[DELAYS.len() - 1];
+        if self.result() == Some(Reading::Late) && self.timer_acks >= MIN_LATE && is_long {
             DELAYS[usize::from(self.timer_acks) % DELAYS.len()]
         } else {
             Duration::ZERO

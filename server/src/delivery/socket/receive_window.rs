@@ -37,6 +37,8 @@ const MIN_DEFAULT_WINDOW_BYTES: u64 = 60_000;
 const STEADY_BYTES: u64 = 64 * 1024;
 /// If fewer of the looks find bytes that wait for their acknowledgement, the machine acknowledges promptly.
 const MAX_WAITING: f32 = 0.25;
+/// So many looks tell whether acknowledgements are prompt.
+const MIN_LOOKS: u8 = 64;
 
 /// The receive window of one connection, followed from look to look.
 #[derive(Debug, Default)]
@@ -57,12 +59,20 @@ pub struct ReceiveWindow {
     was_changing: bool,
     /// The part of the last looks that found bytes that wait for their acknowledgement.
     waiting: f32,
+    /// How many looks there were.
+    looks: u8,
 }
 
 impl ReceiveWindow {
     /// Returns the window while nothing was unread, as far as that is known.
     pub fn widest(&self) -> u64 {
         self.widest
+    }
+
+    /// Returns the most that can be unread by the promptness of acknowledgements, if that tells: those of a program that
+    /// does not read come late once half of its buffer is full, and an offered window is about that.
+    pub fn most(&self) -> Option<u64> {
+        (self.waiting < MAX_WAITING && self.looks >= MIN_LOOKS).then_some(2 * self.widest)
     }
 
     /// Notes that everything was read when the machine had acknowledged `acked` bytes and offered `window`.
@@ -94,6 +104,7 @@ impl ReceiveWindow {
             self.first = if before == 0 { acked } else { self.first };
             self.held = (window, acked);
         }
+        self.looks = self.looks.saturating_add(1);
         self.waiting += (f32::from(u8::from(waits)) - self.waiting) / 16.0;
         let unread = self.missing(before, acked, window, packet_bytes);
         let is_prompt = self.waiting < MAX_WAITING;

@@ -86,6 +86,7 @@ impl Sight {
         }
         let Some(window) = window else { return Unread { least: 0, estimate: 0, most } };
         let observed = self.window.observe(acked, window, packet_bytes, acked < written);
+        let most = self.window.most().map_or(most, |prompt| prompt.min(most));
         let result = self.proof.result();
         // Without proofs, the window may be a fourth narrower than it was, with nothing unread.
         let open = if result.is_some() && self.proof.proofs() > 0 { self.open } else { self.window.widest() * 3 / 4 };
