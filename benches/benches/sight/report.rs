@@ -143,7 +143,7 @@ impl Report {
             let parts = ["undelivered_seconds", "socket_queued_seconds", "unread_seconds"].map(|part| second(part));
             let (from, to) = (rows.asked.saturating_sub(AROUND), rows.answered + AROUND);
             let now = truth(from, to);
-            let earlier = truth(from.saturating_sub(memory), to);
+            let earlier = truth(from.saturating_sub(memory), from).1 + memory.as_secs_f64();
             let lately = truth(from.saturating_sub(VERDICT_MEMORY), to);
             Some(Sample {
                 at: rows.answered,
@@ -151,7 +151,7 @@ impl Report {
                 estimate,
                 most,
                 now,
-                is_inside: least <= earlier.1 + TOLERANCE && most >= now.0 - TOLERANCE,
+                is_inside: least <= earlier + TOLERANCE && most >= now.0 - TOLERANCE,
                 is_accused: rows.rows[&name]["verdict"] != "ok" && lately.1 < MAX_LIVE + packet,
                 parts: parts.map(Option::unwrap_or_default),
             })
