@@ -33,6 +33,7 @@ use std::{env, thread};
 use aircheck_benches::{Arguments, Program, WAV_RATE_HZ, write_wav};
 use aircheck_server::app::run;
 use aircheck_server::config::{Config, SourceSpec};
+use tokio::signal::unix::{SignalKind, signal};
 
 use namespace::Namespace;
 use namespace::relay::Link;
@@ -219,13 +220,19 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Sets [`STOPPED`] at Ctrl-C, so that namespaces are deleted before the end.
+/// Sets [`STOPPED`] at Ctrl-C and at SIGTERM, so that namespaces are deleted before the end.
 fn stop_on_signal() {
-    thread::spawn(|| {
-        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            let _ = runtime.block_on(tokio::signal::ctrl_c());
+    thread::spawn(|| -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut terminated = signal(SignalKind::terminate())?;
+            tokio::select! {
+                result = tokio::signal::ctrl_c() => result?,
+                _ = terminated.recv() => {}
+            }
             STOPPED.store(true, Relaxed);
-        }
+            Ok(())
+        })
     });
 }
 

@@ -126,7 +126,10 @@ impl Receiver {
                 let mut listener = Listener { connection, parser: Parser::new(stream.container), progress: own };
                 listener.run(&direct, started, plan)
             });
-            if let Err(error) = result {
+            // The server ends before its listeners.
+            if let Err(error) = result
+                && error.kind() != io::ErrorKind::UnexpectedEof
+            {
                 eprintln!("the connection of {name} has failed: {error}");
             }
         });
