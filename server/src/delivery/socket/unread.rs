@@ -116,8 +116,15 @@ impl Sight {
         }
         // It had read until the first packet that was acknowledged late.
         let late = (self.late_from.map_or(most, |from| acked - from.min(acked))).min(most);
-        let is_narrowing = narrowed * 100 >= late.saturating_sub(HIDDEN_BYTES) * NARROWING_HUNDREDTHS;
-        if is_narrowing || self.proof.timer_acks() >= MIN_TESTS { late } else { of_window }
+        let is_narrowing = narrowed > 0 && narrowed * 100 >= late.saturating_sub(HIDDEN_BYTES) * NARROWING_HUNDREDTHS;
+        if is_narrowing || self.proof.timer_acks() >= MIN_TESTS {
+            late
+        } else if late <= HIDDEN_BYTES {
+            // The last packet is unread for some time, at least. The ones before it need not be.
+            late.min(packet_bytes)
+        } else {
+            of_window
+        }
     }
 }
 
@@ -261,6 +268,7 @@ mod tests {
         for page in 1..=60 {
             let seen = pages.late(76 * 1024);
             match page {
+                1..4 => assert!(seen.estimate <= PAGE, "after {page}: {seen:?}"),
                 4..40 => assert_eq!(seen.estimate, 0, "after {page}"),
                 50.. => assert!(seen.estimate.abs_diff(page * PAGE) <= 2 * PAGE, "after {page}: {seen:?}"),
                 _ => {}
