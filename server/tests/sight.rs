@@ -7,13 +7,17 @@ mod common;
 #[path = "common/truth.rs"]
 mod truth;
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::f64::consts::TAU;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use common::Server;
+use common::{Listener, Server, eventually, write_wav_at};
 use serde_json::Value;
 use truth::counting_listener::{CountingListener, Pace, Paces, Rendition, Stream};
 use truth::numbered::BLOCK_SECONDS;
-use truth::scrape;
+use truth::{is_soak, scrape};
 
 /// The time in which each of the listeners below is looked at.
 const SPAN: Duration = Duration::from_secs(15);
@@ -218,4 +222,130 @@ fn the_reported_lag_is_what_listeners_of_many_paces_have_counted() {
         }
     }
     assert!(wrong.is_empty(), "{} reports are wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Requests of programs that read everything.
+const HEALTHY: [&str; 12] = [
+    "stream.opus",
+    "stream.opus?burst=2s",
+    "stream.opus?gather=0ms",
+    "stream.opus?gather=500ms&buffer=4s",
+    "stream.opus?bitrate=32k",
+    "stream.opus?bitrate=128k",
+    "stream.wav",
+    "stream.wav?burst=2s",
+    "stream.wav?gather=50ms",
+    "stream.flac",
+    "stream.flac?burst=2s",
+    "stream.flac?gather=100ms",
+];
+/// What ffmpeg plays of them. It decodes, which takes time.
+const PLAYED: [&str; 3] = ["stream.opus", "stream.wav", "stream.flac"];
+/// A program that reads everything leaves no more than a segment unread, for a moment.
+const MAX_READ_BYTES: u64 = 1448;
+
+/// Returns sources of several rates and channel counts.
+fn sources(directory: &Path) -> [String; 4] {
+    let tone =
+        |rate: u32| (0..4 * rate).map(move |n| ((TAU * 440.0 * f64::from(n) / f64::from(rate)).sin() * 8e3) as i16);
+    let noise = (0..8 * 48_000_u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 50) as i16);
+    [
+        "tone:440".to_owned(),
+        write_wav_at(44_100, &directory.join("44100-mono.wav"), 1, tone(44_100)),
+        write_wav_at(48_000, &directory.join("48000-stereo.wav"), 2, noise),
+        write_wav_at(8_000, &directory.join("8000-mono.wav"), 1, tone(8_000)),
+    ]
+}
+
+/// Returns the bytes that each program of this machine has not read, by the address of its socket as rows have it.
+fn receive_queues() -> BTreeMap<String, u64> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let queue = |line: &str| {
+        // number, local address, remote address, state, queue to send:queue to read; all in hexadecimal.
+        let mut fields = line.split_whitespace().skip(1);
+        let (address, port) = fields.next()?.split_once(':')?;
+        let (_, bytes) = fields.nth(2)?.split_once(':')?;
+        let address = u32::from_str_radix(address, 16).ok()?.to_ne_bytes().map(|byte| byte.to_string()).join(".");
+        Some((format!("{address}:{}", u16::from_str_radix(port, 16).ok()?), u64::from_str_radix(bytes, 16).ok()?))
+    };
+    table.lines().filter_map(queue).collect()
+}
+
+#[test]
+fn programs_that_read_everything_are_never_accused() {
+    let span = Duration::from_secs(if is_soak() { 900 } else { 5 });
+    let directory = tempfile::tempdir().unwrap();
+    let mut accused = Vec::new();
+    for source in sources(directory.path()) {
+        let flags = ["--source", &source, "--loop"];
+        let server = Server::start(if source.starts_with("wav:") { &flags } else { &flags[..2] });
+        let url = |path: &str, program: &str| {
+            let separator = if path.contains('?') { '&' } else { '?' };
+            server.url(&format!("{path}{separator}name={program}%20{}", path.replace(['?', '&', '='], "%20")))
+        };
+        let ffmpeg = |path: &&str| {
+            let mut command = Command::new("ffmpeg");
+            command.args(["-v", "quiet", "-nostdin", "-i", &url(path, "ffmpeg"), "-f", "null", "-"]);
+            Listener::of(command.stdin(Stdio::null()))
+        };
+        let curls = HEALTHY.iter().map(|path| Listener::start(&url(path, "curl"), Path::new("/dev/null")));
+        let programs: Vec<_> = curls.chain(PLAYED.iter().map(ffmpeg)).collect();
+        let (mut looks, start) = (0, Instant::now());
+        while start.elapsed() < span {
+            std::thread::sleep(SCRAPE_PAUSE);
+            let before = receive_queues();
+            let rows = server.rows();
+            let after = receive_queues();
+            for row in &rows {
+                let seconds = |key: &str| row[key].as_f64().unwrap();
+                let elsewhere = seconds("undelivered_seconds") + seconds("socket_queued_seconds");
+                let is_accused = row["verdict"] != "ok" && seconds("unread_seconds") > elsewhere;
+                // A program that the machine did not let read for a while is accused rightly.
+                let remote = row["remote"].as_str().unwrap();
+                let is_small = |bytes: &u64| *bytes <= MAX_READ_BYTES;
+                let has_read = [&before, &after].iter().all(|queues| queues.get(remote).is_some_and(is_small));
+                looks += 1;
+                if is_accused && has_read {
+                    accused.push(format!("of {source} after {:?}: {row}", start.elapsed()));
+                }
+            }
+        }
+        println!("{looks} looks at {} programs that read {source}", programs.len());
+        assert!(looks >= 10 * programs.len(), "{looks} looks at {} programs", programs.len());
+    }
+    assert!(accused.is_empty(), "{} false accusations:\n{}", accused.len(), accused.join("\n"));
+}
+
+#[test]
+fn max_lag_acts_on_a_frozen_listener_of_opus_before_it_holds_four_seconds() {
+    /// Sound that is read, and the most that may be held then, in blocks.
+    const READ: u64 = 300;
+    const MOST_HELD: u64 = 400;
+    let server = Server::start(&["--source", "tone:440"]);
+    let start = |query: &str| Stream::start(server.address, Rendition::Opus, query, None).without_waiting();
+    let mut skipped = start("name=skipped&max_lag=1s");
+    let mut ended = start("name=ended&max_lag=1s&overflow=disconnect");
+    let read = |stream: &mut Stream| stream.drain() - stream.first();
+    let [at_skipped, at_ended] = loop {
+        let read = [read(&mut skipped), read(&mut ended)];
+        if read[0].min(read[1]) >= READ {
+            break read;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    // Neither reads anything from here on.
+    server.row_when("skipped", |row| row["lost"].as_u64() > Some(0));
+    eventually("its end", || server.rows().iter().all(|row| row["name"] != "ended").then_some(()));
+    server.wait_for_log("reason=\"max_lag\"");
+    let gap = eventually("the gap", || {
+        skipped.drain();
+        skipped.gap()
+    });
+    let end = eventually("the end", || {
+        let end = read(&mut ended);
+        ended.has_ended().then_some(end)
+    });
+    let held = [gap - skipped.first() - at_skipped, end - at_ended];
+    println!("blocks held: {held:?}");
+    assert!(held.iter().all(|held| *held <= MOST_HELD), "{held:?}");
 }

@@ -67,8 +67,9 @@ pub(crate) struct Stream {
     bytes: u64,
     /// One past the sequence number of the last block that was read in full.
     next: u64,
-    /// Where the first lost block was due.
+    /// The number of the first lost block.
     gap: Option<u64>,
+    has_ended: bool,
 }
 
 impl Stream {
@@ -79,13 +80,24 @@ impl Stream {
         let first = scrape::head(address);
         socket.write_all(rendition.request(address, &format!("from={first}&{query}")).as_bytes()).unwrap();
         let response = ChunkedResponse::default();
-        Self { rendition, socket, response, rest: Vec::new(), first, bytes: 0, next: first, gap: None }
+        Self {
+            rendition,
+            socket,
+            response,
+            rest: Vec::new(),
+            first,
+            bytes: 0,
+            next: first,
+            gap: None,
+            has_ended: false,
+        }
     }
 
     /// Reads at most `most` bytes at once. Returns how many came, which is zero at the end of the stream.
     fn read(&mut self, most: usize) -> std::io::Result<usize> {
         let mut bytes = vec![0; most];
         let count = self.socket.read(&mut bytes)?;
+        self.has_ended |= count == 0 && most > 0;
         let data = self.response.data(&bytes[..count]);
         self.bytes += data.len() as u64;
         match self.rendition {
@@ -96,10 +108,26 @@ impl Stream {
         Ok(count)
     }
 
-    /// Reads all that has come, without waiting for more, and returns [`next`](Self::next). The socket must not block.
+    /// Reads all that has come, without waiting for more. Returns one past the sequence number of the last block that was read in
+    /// full. The socket must not block.
     pub(crate) fn drain(&mut self) -> u64 {
         while matches!(self.read(1 << 20), Ok(1..)) {}
         self.next
+    }
+
+    /// Returns the number of the first block.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Returns the number of the first lost block, as far as the stream shows it.
+    pub(crate) fn gap(&self) -> Option<u64> {
+        self.gap
+    }
+
+    /// Returns whether its end has been read.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     /// Takes complete pages or frames from the bytes so far.
@@ -179,7 +207,7 @@ pub(crate) type Paces = &'static [(f64, Pace)];
 pub(crate) struct CountingListener {
     position: Arc<Position>,
     socket: TcpStream,
-    thread: Option<JoinHandle<Stream>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -208,30 +236,13 @@ impl CountingListener {
     pub(crate) fn changes(&self) -> usize {
         self.position.changes.load(SeqCst)
     }
-
-    /// Waits for the end of its stream. Returns the number of the first lost block, if any is lost, and one past that of the last
-    /// block.
-    pub(crate) fn wait(mut self) -> (Option<u64>, u64) {
-        let stream = self.thread.take().unwrap().join().unwrap();
-        (stream.gap, stream.next)
-    }
-
-    /// Ends its stream.
-    pub(crate) fn stop(self) -> (Option<u64>, u64) {
-        self.end();
-        self.wait()
-    }
-
-    fn end(&self) {
-        self.position.is_over.store(true, SeqCst);
-        // Fails if it is closed already.
-        let _ = self.socket.shutdown(Shutdown::Both);
-    }
 }
 
 impl Drop for CountingListener {
     fn drop(&mut self) {
-        self.end();
+        self.position.is_over.store(true, SeqCst);
+        // Fails if it is closed already.
+        let _ = self.socket.shutdown(Shutdown::Both);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -247,7 +258,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn run(mut self, paces: Paces) -> Stream {
+    fn run(mut self, paces: Paces) {
         for (index, (_, pace)) in paces.iter().enumerate() {
             self.position.changes.store(index, SeqCst);
             let until = paces.get(index + 1).map_or(f64::INFINITY, |(from, _)| *from);
@@ -257,11 +268,10 @@ impl Reader {
             self.taken = 0.0;
             while self.start.elapsed().as_secs_f64() < until {
                 if self.position.is_over.load(SeqCst) || !self.step(*pace, begun.elapsed()) {
-                    return self.stream;
+                    return;
                 }
             }
         }
-        self.stream
     }
 
     /// Reads once, or waits. Returns whether the stream goes on.

@@ -23,8 +23,8 @@ const UNREAD_TENTHS: u64 = 16;
 const NARROWING_HUNDREDTHS: u64 = 35;
 /// Unread bytes that a window need not show.
 const HIDDEN_BYTES: u64 = 2500;
-/// A window that opens by so much shows that the program has read. Windows of Linux come in steps of up to 1 KiB.
-const OPENING_BYTES: u64 = 2048;
+/// A window that opens or narrows by so much shows something. Windows of Linux come in steps of up to 1 KiB.
+const CHANGE_BYTES: u64 = 2048;
 /// A window need not narrow at all: packets under 900 bytes are copied into the memory of the one before, and a program may
 /// have set a buffer of megabytes. Then this many tests in a row must be late by the far kernel's timer.
 const MIN_TESTS: u8 = 40;
@@ -99,7 +99,7 @@ impl Sight {
     fn estimate(&mut self, acked: u64, window: u64, packet_bytes: u64, most: u64) -> u64 {
         let narrowed = self.open.saturating_sub(window);
         let of_window = (narrowed * UNREAD_TENTHS / 10).min(most);
-        if window >= self.last.1 + OPENING_BYTES && self.last.0 > self.proof.proven() {
+        if window >= self.last.1 + CHANGE_BYTES && self.last.0 > self.proof.proven() {
             self.opened = Some((acked, of_window));
         }
         if let Some((opened_at, unread)) = self.opened {
