@@ -28,6 +28,8 @@ const CHANGE_BYTES: u64 = 2048;
 /// A window need not narrow at all: packets under 900 bytes are copied into the memory of the one before, and a program may
 /// have set a buffer of megabytes. Then this many tests in a row must be late by the far kernel's timer.
 const MIN_TESTS: u8 = 40;
+/// After so many late tests in a row, of packets that waited differently each, acknowledgements come late.
+const MIN_LATE_TESTS: u8 = 10;
 
 /// Unread bytes of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +80,8 @@ impl Sight {
         }
         let most = acked.saturating_sub(self.proof.proven());
         let Some(window) = window else { return Unread { least: 0, estimate: 0, most } };
-        let observed = self.window.observe(acked, window, packet_bytes, acked < written);
+        let is_late = acked < written || self.proof.timer_acks() >= MIN_LATE_TESTS;
+        let observed = self.window.observe(acked, window, packet_bytes, is_late);
         let result = self.proof.result();
         // Without proofs, the window may be a fourth narrower than it was, with nothing unread.
         let open = if result.is_some() && self.proof.proofs() > 0 { self.open } else { self.window.widest() * 3 / 4 };
