@@ -291,7 +291,7 @@ fn programs_that_read_everything_are_never_accused() {
         let curls = HEALTHY.iter().map(|path| Listener::start(&url(path, "curl"), Path::new("/dev/null")));
         let programs: Vec<_> = curls.chain(PLAYED.iter().map(ffmpeg)).collect();
         let (mut looks, start) = (0, Instant::now());
-        while start.elapsed() < span {
+        while start.elapsed() < span || looks < 10 * programs.len() {
             std::thread::sleep(SCRAPE_PAUSE);
             let before = receive_queues();
             let rows = server.rows();
@@ -311,7 +311,6 @@ fn programs_that_read_everything_are_never_accused() {
             }
         }
         println!("{looks} looks at {} programs that read {source}", programs.len());
-        assert!(looks >= 10 * programs.len(), "{looks} looks at {} programs", programs.len());
     }
     assert!(accused.is_empty(), "{} false accusations:\n{}", accused.len(), accused.join("\n"));
 }
