@@ -184,7 +184,12 @@ impl Listener {
     /// Starts it; it writes what it receives to `file`.
     pub(crate) fn start(url: &str, file: &Path) -> Self {
         let output = file.to_str().unwrap();
-        Self { child: curl(&["--output", output, url]).stderr(Stdio::null()).spawn().unwrap() }
+        Self::of(curl(&["--output", output, url]).stderr(Stdio::null()))
+    }
+
+    /// Starts it from a command.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        Self { child: command.spawn().unwrap() }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -216,8 +221,17 @@ pub(crate) fn wait(child: &mut Child) -> ExitStatus {
 
 /// Writes a WAV file of interleaved samples of 16 bits at 48 kHz, and returns it as a source.
 pub(crate) fn write_wav(path: &Path, channels: u16, samples: impl IntoIterator<Item = i16>) -> String {
-    let (sample_rate, sample_format) = (48_000, hound::SampleFormat::Int);
-    let spec = hound::WavSpec { channels, sample_rate, bits_per_sample: 16, sample_format };
+    write_wav_at(48_000, path, channels, samples)
+}
+
+/// Writes the same at `sample_rate`.
+pub(crate) fn write_wav_at(
+    sample_rate: u32,
+    path: &Path,
+    channels: u16,
+    samples: impl IntoIterator<Item = i16>,
+) -> String {
+    let spec = hound::WavSpec { channels, sample_rate, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
     let mut writer = hound::WavWriter::create(path, spec).unwrap();
     samples.into_iter().for_each(|sample| writer.write_sample(sample).unwrap());
     writer.finalize().unwrap();

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
 pub(crate) mod client;
+pub(crate) mod counting_listener;
 pub(crate) mod numbered;
 pub(crate) mod scrape;
 pub(crate) mod slow_listener;

@@ -26,11 +26,13 @@ const UNREAD_TENTHS: u64 = 16;
 const NARROWING_HUNDREDTHS: u64 = 35;
 /// Unread bytes that a window need not show.
 const HIDDEN_BYTES: u64 = 2500;
-/// A window that opens by so much shows that the program has read. Windows of Linux come in steps of up to 1 KiB.
-const OPENING_BYTES: u64 = 2048;
+/// A window that opens or narrows by so much shows something. Windows of Linux come in steps of up to 1 KiB.
+const CHANGE_BYTES: u64 = 2048;
 /// A window need not narrow at all: packets under 900 bytes are copied into the memory of the one before, and a program may
 /// have set a buffer of megabytes. Then this many tests in a row must be late by the far kernel's timer.
 const MIN_TESTS: u8 = 40;
+/// After so many late tests in a row, of packets that waited differently each, acknowledgements come late.
+const MIN_LATE_TESTS: u8 = 10;
 
 /// Bytes that wait for their acknowledgement are delayed if the average round trip is longer than the shortest by this: of a program
 /// that reads nothing it was 24 to 32 ms longer, with packets of 10 ms. Without delay, bytes wait for the way there and back.
@@ -92,7 +94,8 @@ impl Sight {
         }
         let Some(window) = window else { return Unread { least: 0, estimate: 0, most } };
         let is_delayed = socket.round_trip >= socket.min_round_trip.unwrap_or_default() + MIN_DELAY;
-        let observed = self.window.observe(acked, window, packet_bytes, acked < written && is_delayed);
+        let is_late = (acked < written && is_delayed) || self.proof.timer_acks() >= MIN_LATE_TESTS;
+        let observed = self.window.observe(acked, window, packet_bytes, is_late);
         let most = self.window.most().map_or(most, |prompt| prompt.min(most));
         let result = self.proof.result();
         // Without proofs, the window may be a fourth narrower than it was, with nothing unread.
@@ -128,7 +131,7 @@ impl Sight {
     fn estimate(&mut self, acked: u64, window: u64, packet_bytes: u64, most: u64) -> u64 {
         let narrowed = self.open.saturating_sub(window);
         let of_window = (narrowed * UNREAD_TENTHS / 10).min(most);
-        if window >= self.last.1 + OPENING_BYTES && self.last.0 > self.proof.proven() {
+        if window >= self.last.1 + CHANGE_BYTES && self.last.0 > self.proof.proven() {
             self.opened = Some((acked, of_window));
         }
         if let Some((opened_at, unread)) = self.opened {
@@ -145,8 +148,15 @@ impl Sight {
         }
         // It had read until the first packet that was acknowledged late.
         let late = (self.late_from.map_or(most, |from| acked - from.min(acked))).min(most);
-        let is_narrowing = narrowed * 100 >= late.saturating_sub(HIDDEN_BYTES) * NARROWING_HUNDREDTHS;
-        if is_narrowing || self.proof.timer_acks() >= MIN_TESTS { late } else { of_window }
+        let is_narrowing = narrowed > 0 && narrowed * 100 >= late.saturating_sub(HIDDEN_BYTES) * NARROWING_HUNDREDTHS;
+        if is_narrowing || self.proof.timer_acks() >= MIN_TESTS {
+            late
+        } else if late <= HIDDEN_BYTES {
+            // The last packet is unread for some time, at least. The ones before it need not be.
+            late.min(packet_bytes)
+        } else {
+            of_window
+        }
     }
 }
 
@@ -279,6 +289,21 @@ mod tests {
         let seen = pages.prompt();
         assert_eq!((seen.least, seen.estimate), (0, 0), "{seen:?}");
         assert!(seen.most <= 2 * PAGE, "{seen:?}");
+    }
+
+    #[test]
+    fn the_first_late_acknowledgements_are_no_backlog_while_the_window_is_open() {
+        // Whenever the first test comes after a program has begun to read at its own intervals.
+        for read in 0..10 {
+            let mut pages = Pages::of_reader();
+            for _ in 0..read {
+                pages.prompt();
+            }
+            for page in 1..5 {
+                let seen = pages.late(76 * 1024);
+                assert!(seen.estimate <= PAGE, "{page} after {read}: {seen:?}");
+            }
+        }
     }
 
     #[test]

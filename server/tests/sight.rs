@@ -1,0 +1,350 @@
+//! What the server says of its listeners' lag equals what listeners of many paces have counted for themselves, also where
+//! only their machines' acknowledgements tell it; and no program that reads everything is told to be behind.
+
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+
+mod common;
+#[path = "common/truth.rs"]
+mod truth;
+
+use std::collections::BTreeMap;
+use std::f64::consts::TAU;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Listener, Server, eventually, write_wav_at};
+use serde_json::Value;
+use truth::counting_listener::{CountingListener, Pace, Paces, Rendition, Stream};
+use truth::numbered::BLOCK_SECONDS;
+use truth::{is_soak, scrape};
+
+/// The time in which each of the listeners below is looked at.
+const SPAN: Duration = Duration::from_secs(15);
+/// Rows are made four times a second at most. After this pause, they are made at once.
+const SCRAPE_PAUSE: Duration = Duration::from_millis(270);
+/// What the server cannot know beyond what was read since the look before: a page that was just read, and the delay of the
+/// listener's thread.
+const UNKNOWN_SECONDS: f64 = 0.25;
+/// A listener whose lag is less than this, as at the look before, must not be accused.
+const LIVE_SECONDS: f64 = 0.15;
+
+const READS: Paces = &[(0.0, Pace::All)];
+const NEVER: Paces = &[(0.0, Pace::Nothing)];
+const FROZEN: Paces = &[(0.0, Pace::All), (3.0, Pace::Nothing), (11.0, Pace::All)];
+const STAYS_FROZEN: Paces = &[(0.0, Pace::All), (3.0, Pace::Nothing)];
+const BACK: Paces = &[(0.0, Pace::All), (3.0, Pace::Nothing), (8.0, Pace::All)];
+const HALF: Paces = &[(0.0, Pace::All), (3.0, Pace::Part(0.5))];
+const NINE_TENTHS: Paces = &[(0.0, Pace::All), (3.0, Pace::Part(0.9))];
+const TICKS: Paces = &[(0.0, Pace::All), (3.0, Pace::Every(Duration::from_millis(100)))];
+const LONG_TICKS: Paces = &[(0.0, Pace::All), (3.0, Pace::Every(Duration::from_millis(500)))];
+
+/// A listener, and how well the server must know its lag.
+struct Case {
+    name: &'static str,
+    rendition: Rendition,
+    paces: Paces,
+    /// Further parameters of its request.
+    query: &'static str,
+    receive_buffer: Option<usize>,
+    /// The most by which the estimate may be wrong, in seconds, from so many seconds of sound after a change of the pace on.
+    error: f64,
+    settles: f64,
+}
+
+const fn opus(name: &'static str, paces: Paces, error: f64, settles: f64) -> Case {
+    Case { name, rendition: Rendition::Opus, paces, query: "", receive_buffer: None, error, settles }
+}
+
+const fn wav(name: &'static str, paces: Paces, error: f64, settles: f64) -> Case {
+    // Its position is its number of bytes, so nothing may be lost.
+    Case { rendition: Rendition::Wav, query: "&overflow=drop-newest", ..opus(name, paces, error, settles) }
+}
+
+const fn with_buffer(case: Case, receive_buffer: usize) -> Case {
+    Case { receive_buffer: Some(receive_buffer), ..case }
+}
+
+const fn with_query(case: Case, query: &'static str) -> Case {
+    Case { query, ..case }
+}
+
+const CASES: [Case; 21] = [
+    opus("opus-reads", READS, 0.35, 1.5),
+    opus("opus-frozen", FROZEN, 0.35, 1.5),
+    opus("opus-back", BACK, 0.35, 1.5),
+    opus("opus-half", HALF, 1.25, 4.5),
+    opus("opus-nine-tenths", NINE_TENTHS, 1.0, 4.5),
+    opus("opus-ticks", TICKS, 0.35, 1.5),
+    opus("opus-long-ticks", LONG_TICKS, 0.75, 1.5),
+    opus("opus-never", NEVER, 0.35, 6.5),
+    with_buffer(opus("opus-reads-16k", READS, 0.35, 1.5), 16_384),
+    with_buffer(opus("opus-frozen-16k", FROZEN, 0.35, 1.5), 16_384),
+    // Its window need not narrow, so only many late acknowledgements tell.
+    with_buffer(opus("opus-stays-frozen-4m", STAYS_FROZEN, 0.35, 8.0), 4_000_000),
+    // Small packets leave hardly a trace, but nothing false may be said of them.
+    with_query(opus("opus-32k-frozen", STAYS_FROZEN, 0.35, 8.0), "&bitrate=32k"),
+    with_query(opus("opus-32k-ticks", TICKS, 0.35, 1.5), "&bitrate=32k"),
+    with_query(opus("opus-10ms-frozen", FROZEN, f64::INFINITY, 1.5), "&gather=0ms"),
+    wav("wav-reads", READS, 0.35, 1.5),
+    wav("wav-frozen", FROZEN, 0.35, 1.5),
+    wav("wav-back", BACK, 0.35, 1.5),
+    wav("wav-never", NEVER, 0.35, 1.5),
+    wav("wav-half", HALF, 1.5, 4.5),
+    with_buffer(wav("wav-frozen-16k", FROZEN, 0.35, 1.5), 16_384),
+    Case { rendition: Rendition::WebSocket, ..opus("websocket-frozen", FROZEN, 0.35, 1.5) },
+];
+
+/// What the server said of a listener between two looks at the truth.
+struct Look {
+    row: Value,
+    /// The least and the most that its lag can have been, in seconds.
+    truth: (f64, f64),
+    /// The most that the server can believe: its lag if it had read nothing since the look before.
+    believed: f64,
+    /// Whether it was live at the look before.
+    was_live: bool,
+    /// The live head, and where it was at the last change of the pace.
+    live: u64,
+    changed: u64,
+    changes: usize,
+}
+
+impl Look {
+    fn seconds(&self, key: &str) -> f64 {
+        self.row[key].as_f64().unwrap()
+    }
+
+    /// Returns by how much the estimate is wrong.
+    fn error(&self) -> f64 {
+        let (least, most) = self.truth;
+        let estimate = self.seconds("lag_seconds");
+        (estimate - most).max(0.0) - (least - estimate).max(0.0)
+    }
+
+    /// Returns whether the lag is within the bounds that were said.
+    fn is_within_bounds(&self) -> bool {
+        self.seconds("lag_at_least_seconds") <= self.believed + UNKNOWN_SECONDS
+            && self.seconds("lag_at_most_seconds") >= self.truth.0 - UNKNOWN_SECONDS
+    }
+
+    fn is_live(&self) -> bool {
+        self.truth.1 < LIVE_SECONDS
+    }
+
+    /// Returns whether unread sound is the reason of a bad verdict, although there is hardly any.
+    fn is_false_accusation(&self) -> bool {
+        let is_accused = self.row["verdict"] != "ok" && self.seconds("unread_seconds") > 0.1;
+        is_accused && self.is_live() && self.was_live
+    }
+
+    fn is_settled(&self, case: &Case) -> bool {
+        self.live.saturating_sub(self.changed) as f64 * BLOCK_SECONDS >= case.settles
+    }
+
+    fn describe(&self) -> String {
+        let figures = ["lag_at_least_seconds", "lag_seconds", "lag_at_most_seconds", "unread_seconds"];
+        let [least, lag, most, unread] = figures.map(|key| self.seconds(key));
+        let (true_least, true_most) = self.truth;
+        let after = self.live.saturating_sub(self.changed) as f64 * BLOCK_SECONDS;
+        format!(
+            "{after:.2} s after change {}: {true_least:.2} to {true_most:.2} s are true, {least:.2} <= {lag:.2} <= {most:.2} \
+             s are said, {unread:.2} unread, {}",
+            self.changes, self.row["verdict"]
+        )
+    }
+}
+
+#[test]
+fn the_reported_lag_is_what_listeners_of_many_paces_have_counted() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let address = server.address;
+    let mut live = Stream::start(address, Rendition::Wav, "name=live", None).without_waiting();
+    let start = live.drain();
+    let listeners: Vec<_> = CASES
+        .iter()
+        .map(|case| {
+            let query = format!("name={}{}", case.name, case.query);
+            CountingListener::start(Stream::start(address, case.rendition, &query, case.receive_buffer), case.paces)
+        })
+        .collect();
+    let mut looks: Vec<Vec<Look>> = CASES.iter().map(|_| Vec::new()).collect();
+    let mut earlier = vec![start; CASES.len()];
+    let mut changed = vec![(0, live.drain()); CASES.len()];
+    while (live.drain() - start) as f64 * BLOCK_SECONDS < SPAN.as_secs_f64() {
+        std::thread::sleep(SCRAPE_PAUSE);
+        let changes: Vec<_> = listeners.iter().map(CountingListener::changes).collect();
+        let before: Vec<_> = listeners.iter().map(CountingListener::next).collect();
+        let live_before = live.drain();
+        let mut rows = scrape::rows(address);
+        let live_after = live.drain();
+        for (index, case) in CASES.iter().enumerate() {
+            let Some(row) = rows.remove(case.name) else { continue };
+            if changed[index].0 != changes[index] {
+                changed[index] = (changes[index], live_before);
+            }
+            let lag = |live: u64, next: u64| live.saturating_sub(next) as f64 * BLOCK_SECONDS;
+            let was_live = looks[index].last().is_some_and(Look::is_live);
+            let look_before = std::mem::replace(&mut earlier[index], before[index]);
+            looks[index].push(Look {
+                row,
+                truth: (lag(live_before, listeners[index].next()), lag(live_after, before[index])),
+                believed: lag(live_after, look_before),
+                was_live,
+                live: live_before,
+                changed: changed[index].1,
+                changes: changes[index],
+            });
+        }
+    }
+    let mut wrong = Vec::new();
+    println!("{:>21} {:>6} {:>16} {:>8} {:>11}", "listener", "looks", "estimate's error", "unbound", "accusations");
+    for (case, looks) in CASES.iter().zip(&looks) {
+        assert!(looks.len() > 20, "{} looks at {}", looks.len(), case.name);
+        let errors = looks.iter().filter(|look| look.is_settled(case)).map(Look::error);
+        let (least, most) = errors.fold((0.0, 0.0), |(least, most), error: f64| (error.min(least), error.max(most)));
+        let is_wrong = |look: &&Look| look.is_settled(case) && look.error().abs() > case.error;
+        let bad: [Vec<_>; 3] = [
+            looks.iter().filter(|look| !look.is_within_bounds()).collect(),
+            looks.iter().filter(|look| look.is_false_accusation()).collect(),
+            looks.iter().filter(is_wrong).collect(),
+        ];
+        let [unbound, accused, _] = &bad;
+        println!(
+            "{:>21} {:>6} {least:>7.2} {most:>8.2} {:>8} {:>11}",
+            case.name,
+            looks.len(),
+            unbound.len(),
+            accused.len()
+        );
+        for (looks, what) in bad.iter().zip(["out of its bounds", "accused", "wrong"]) {
+            wrong.extend(looks.iter().map(|look| format!("{} {what}: {}", case.name, look.describe())));
+        }
+    }
+    assert!(wrong.is_empty(), "{} reports are wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Requests of programs that read everything.
+const HEALTHY: [&str; 12] = [
+    "stream.opus",
+    "stream.opus?burst=2s",
+    "stream.opus?gather=0ms",
+    "stream.opus?gather=500ms&buffer=4s",
+    "stream.opus?bitrate=32k",
+    "stream.opus?bitrate=128k",
+    "stream.wav",
+    "stream.wav?burst=2s",
+    "stream.wav?gather=50ms",
+    "stream.flac",
+    "stream.flac?burst=2s",
+    "stream.flac?gather=100ms",
+];
+/// What ffmpeg plays of them. It decodes, which takes time.
+const PLAYED: [&str; 3] = ["stream.opus", "stream.wav", "stream.flac"];
+/// A program that reads everything leaves no more than a segment unread, for a moment.
+const MAX_READ_BYTES: u64 = 1448;
+
+/// Returns sources of several rates and channel counts.
+fn sources(directory: &Path) -> [String; 4] {
+    let tone =
+        |rate: u32| (0..4 * rate).map(move |n| ((TAU * 440.0 * f64::from(n) / f64::from(rate)).sin() * 8e3) as i16);
+    let noise = (0..8 * 48_000_u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 50) as i16);
+    [
+        "tone:440".to_owned(),
+        write_wav_at(44_100, &directory.join("44100-mono.wav"), 1, tone(44_100)),
+        write_wav_at(48_000, &directory.join("48000-stereo.wav"), 2, noise),
+        write_wav_at(8_000, &directory.join("8000-mono.wav"), 1, tone(8_000)),
+    ]
+}
+
+/// Returns the bytes that each program of this machine has not read, by the address of its socket as rows have it.
+fn receive_queues() -> BTreeMap<String, u64> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let queue = |line: &str| {
+        // number, local address, remote address, state, queue to send:queue to read; all in hexadecimal.
+        let mut fields = line.split_whitespace().skip(1);
+        let (address, port) = fields.next()?.split_once(':')?;
+        let (_, bytes) = fields.nth(2)?.split_once(':')?;
+        let address = u32::from_str_radix(address, 16).ok()?.to_ne_bytes().map(|byte| byte.to_string()).join(".");
+        Some((format!("{address}:{}", u16::from_str_radix(port, 16).ok()?), u64::from_str_radix(bytes, 16).ok()?))
+    };
+    table.lines().filter_map(queue).collect()
+}
+
+#[test]
+fn programs_that_read_everything_are_never_accused() {
+    let span = Duration::from_secs(if is_soak() { 900 } else { 5 });
+    let directory = tempfile::tempdir().unwrap();
+    let mut accused = Vec::new();
+    for source in sources(directory.path()) {
+        let flags = ["--source", &source, "--loop"];
+        let server = Server::start(if source.starts_with("wav:") { &flags } else { &flags[..2] });
+        let url = |path: &str, program: &str| {
+            let separator = if path.contains('?') { '&' } else { '?' };
+            server.url(&format!("{path}{separator}name={program}%20{}", path.replace(['?', '&', '='], "%20")))
+        };
+        let ffmpeg = |path: &&str| {
+            let mut command = Command::new("ffmpeg");
+            command.args(["-v", "quiet", "-nostdin", "-i", &url(path, "ffmpeg"), "-f", "null", "-"]);
+            Listener::of(command.stdin(Stdio::null()))
+        };
+        let curls = HEALTHY.iter().map(|path| Listener::start(&url(path, "curl"), Path::new("/dev/null")));
+        let programs: Vec<_> = curls.chain(PLAYED.iter().map(ffmpeg)).collect();
+        let (mut looks, start) = (0, Instant::now());
+        while start.elapsed() < span || looks < 10 * programs.len() {
+            std::thread::sleep(SCRAPE_PAUSE);
+            let before = receive_queues();
+            let rows = server.rows();
+            let after = receive_queues();
+            for row in &rows {
+                let seconds = |key: &str| row[key].as_f64().unwrap();
+                let elsewhere = seconds("undelivered_seconds") + seconds("socket_queued_seconds");
+                let is_accused = row["verdict"] != "ok" && seconds("unread_seconds") > elsewhere;
+                // A program that the machine did not let read for a while is accused rightly.
+                let remote = row["remote"].as_str().unwrap();
+                let is_small = |bytes: &u64| *bytes <= MAX_READ_BYTES;
+                let has_read = [&before, &after].iter().all(|queues| queues.get(remote).is_some_and(is_small));
+                looks += 1;
+                if is_accused && has_read {
+                    accused.push(format!("of {source} after {:?}: {row}", start.elapsed()));
+                }
+            }
+        }
+        println!("{looks} looks at {} programs that read {source}", programs.len());
+    }
+    assert!(accused.is_empty(), "{} false accusations:\n{}", accused.len(), accused.join("\n"));
+}
+
+#[test]
+fn max_lag_acts_on_a_frozen_listener_of_opus_before_it_holds_four_seconds() {
+    /// Sound that is read, and the most that may be held then, in blocks.
+    const READ: u64 = 300;
+    const MOST_HELD: u64 = 400;
+    let server = Server::start(&["--source", "tone:440"]);
+    let start = |query: &str| Stream::start(server.address, Rendition::Opus, query, None).without_waiting();
+    let mut skipped = start("name=skipped&max_lag=1s");
+    let mut ended = start("name=ended&max_lag=1s&overflow=disconnect");
+    let read = |stream: &mut Stream| stream.drain() - stream.first();
+    let [at_skipped, at_ended] = loop {
+        let read = [read(&mut skipped), read(&mut ended)];
+        if read[0].min(read[1]) >= READ {
+            break read;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    // Neither reads anything from here on.
+    server.row_when("skipped", |row| row["lost"].as_u64() > Some(0));
+    eventually("its end", || server.rows().iter().all(|row| row["name"] != "ended").then_some(()));
+    server.wait_for_log("reason=\"max_lag\"");
+    let gap = eventually("the gap", || {
+        skipped.drain();
+        skipped.gap()
+    });
+    let end = eventually("the end", || {
+        let end = read(&mut ended);
+        ended.has_ended().then_some(end)
+    });
+    let held = [gap - skipped.first() - at_skipped, end - at_ended];
+    println!("blocks held: {held:?}");
+    assert!(held.iter().all(|held| *held <= MOST_HELD), "{held:?}");
+}
