@@ -138,7 +138,7 @@ impl ReceiveWindow {
         let unread = self.missing(before, acked, window, packet_bytes);
         let is_prompt = self.waiting < MAX_WAITING;
         let is_open = window >= self.widest / 2;
-        if is_prompt && is_open && acked.saturating_sub(self.acked) >= self.widest + self.widest / 4 {
+        if is_prompt && is_open && acked.saturating_sub(self.acked) >= self.widest + self.widest * 3 / 4 {
             self.settle(acked, window);
             self.was_changing = true;
         }
