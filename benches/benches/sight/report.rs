@@ -142,7 +142,10 @@ impl Report {
             let (least, most) = (second("lag_at_least_seconds")?, second("lag_at_most_seconds")?);
             let parts = ["undelivered_seconds", "socket_queued_seconds", "unread_seconds"].map(|part| second(part));
             let (from, to) = (rows.asked.saturating_sub(AROUND), rows.answered + AROUND);
+            // What came before a listener is no lag of it.
+            let due = second("offered")? * BLOCK.as_secs_f64();
             let now = truth(from, to);
+            let now = (now.0.min(due), now.1.min(due + packet));
             let earlier = truth(from.saturating_sub(memory), from).1 + memory.as_secs_f64();
             let lately = truth(from.saturating_sub(VERDICT_MEMORY), to);
             Some(Sample {

@@ -1,8 +1,8 @@
 //! The receive window of a listener's machine, from which follows how many received bytes the listener's program has not
 //! read.
 //!
-//! The machine of a program that reads everything offers the same window again and again. Unread bytes are missing from
-//! the window, so that many are certain. There may be more: while the buffer fills, Linux packs its content more tightly
+//! The machine of a program that reads everything offers the same window again and again, but for a while at the start. Unread bytes
+//! are missing from the window. There may be more: while the buffer fills, Linux packs its content more tightly
 //! and offers the room again, so the far edge of the window moves on although the program does not read. With the default
 //! receive buffer of 131,072 bytes, the machines of frozen programs received between 123,000 and 143,000 bytes before
 //! their window was closed; the window alone showed 70,000 to 110,000 of them, and less with small packets. So the movement
@@ -144,8 +144,10 @@ impl ReceiveWindow {
         }
         let narrowed = self.widest.saturating_sub(window);
         let is_grown = self.widest > GROWN_WINDOW_BYTES && packet_bytes < SEGMENT_BYTES;
-        let is_noise = self.was_changing || (is_grown && narrowed <= self.widest / NOISE_PART);
-        if is_prompt && is_noise { 0 } else { unread }
+        let is_noise = is_grown && narrowed <= self.widest / NOISE_PART;
+        let is_large = is_open && self.widest >= LARGE_WINDOW_BYTES;
+        let tells_nothing = (is_prompt && (self.was_changing || is_noise)) || (is_large && self.was_changing);
+        if tells_nothing { 0 } else { unread }
     }
 
     /// Returns how many bytes seem to be unread, because they are missing from a window that was `before` at the last look.
@@ -313,6 +315,7 @@ mod tests {
             (2_023_208, 5_241_472),
         ];
         assert_eq!(most_unread(&large, 960, false), 0);
+        assert_eq!(most_unread(&large, 960, true), 0, "of one that reads at intervals");
         // Of one that reads nothing, whose acknowledgements come late.
         let unread = [41_586, 50_326, 58_437, 66_538, 72_000, 80_000].map(|acked| (acked, 65_536 - acked / 8));
         assert!(most_unread(&unread, 620, true) > 30_000);
