@@ -13,10 +13,9 @@ use crate::summary::Summary;
 
 /// Most pages of a [`Histogram`], so that their places fit into one cache line. Pages are as short as that permits.
 const MAX_PAGES: usize = 64;
-/// log2 of the fewest buckets of a page: 64 bytes of counts.
-const MIN_PAGE_BITS: u32 = 4;
-/// Counts that the first value allocates, beside the places: four of the shortest pages. The values of one listener
-/// mostly lie in two to eight pages.
+/// log2 of the fewest buckets of a page: 32 bytes of counts. Rare values lie far apart, and each takes a page.
+const MIN_PAGE_BITS: u32 = 3;
+/// Counts that the first value allocates, beside the places: eight of the shortest pages.
 const FIRST_COUNTS: usize = 64;
 /// The place of a page without counts. Its counts would lie beyond all chunks.
 const NO_PLACE: u8 = u8::MAX;
@@ -28,8 +27,8 @@ const NO_PLACE: u8 = u8::MAX;
 /// [`max`](Histogram::max) returns it as it was. A bucket stops counting at 4,294,967,295 values: over a year of 100 a
 /// second.
 ///
-/// An empty histogram takes 40 bytes. The first value allocates 352: the places of the pages, and 64 counts, which are four
-/// pages of 16 buckets. When values have come in more pages than there are, the counts double. Pages are longer only where
+/// An empty histogram takes 40 bytes. The first value allocates 352: the places of the pages, and 64 counts, which are eight
+/// pages of 8 buckets. When values have come in more pages than there are, the counts double. Pages are longer only where
 /// 64 of them are too few for all buckets: 32 buckets for a million at two digits.
 ///
 /// ```
@@ -334,7 +333,7 @@ mod tests {
         assert_eq!(heap(&micros), 0);
         micros.record(20);
         assert!(heap(&micros) <= 352, "{}", heap(&micros));
-        // Eight pages: two up to 31, and one for each power of two after that.
+        // Sixteen pages: four up to 31, and two for each power of two after that.
         (0..2048).for_each(|value| micros.record(value));
         assert!(heap(&micros) <= 352 + 256 + 32, "{}", heap(&micros));
         // 100 blocks lie in four pages of 32 buckets.

@@ -63,7 +63,7 @@ impl<T: Send + Sync> Hub<T> {
             Start::Back(blocks) => usize::try_from(blocks).unwrap_or(usize::MAX).min(self.history),
             Start::From(_) => self.history,
         };
-        let tally = Arc::new(Tally::new(self.head.clone(), Arc::clone(&self.has_waiters), options.lag_histogram));
+        let tally = Arc::new(Tally::new(self.head.clone(), Arc::clone(&self.has_waiters), options.histograms));
         let (ring, reader) = ConsumerRing::new(options, past, self.group, Arc::clone(&tally));
         self.joining.send(ring).map_err(|_| SubscribeError::Ended)?;
         Ok(Consumer::new(reader, options.overflow, options.buffer as u64, self.head.clone(), tally))

@@ -26,15 +26,16 @@ pub struct SubscribeOptions {
     pub buffer: usize,
     /// Its first item.
     pub start: Start,
-    /// Whether [`Tally::lag_items`](crate::Tally::lag_items) is filled. Without it, a consumer takes less memory, and less
-    /// time for each item. Useful where the lag is counted at a later stage.
-    pub lag_histogram: bool,
+    /// Whether [`Tally::lag_items`](crate::Tally::lag_items) and [`Tally::queue_micros`](crate::Tally::queue_micros) are
+    /// filled. Without them, a consumer takes less memory, and less time for each item. Useful where lags and waits are
+    /// counted at a later stage.
+    pub histograms: bool,
 }
 
 impl Default for SubscribeOptions {
-    /// Live, skip-to-live, 100 blocks (a second of 10 ms each), with a histogram of the lag.
+    /// Live, skip-to-live, 100 blocks (a second of 10 ms each), with histograms.
     fn default() -> Self {
-        Self { overflow: Overflow::default(), buffer: 100, start: Start::Live, lag_histogram: true }
+        Self { overflow: Overflow::default(), buffer: 100, start: Start::Live, histograms: true }
     }
 }
 

@@ -36,20 +36,21 @@ struct ProducerCounts {
 }
 
 /// Counts that only the consuming thread writes, and the flag that it reads for each item. They are close together, so
-/// that a delivery touches few cache lines.
+/// that a delivery touches few cache lines, and in this order, so that it is one without histograms.
 #[derive(Debug)]
+#[repr(C)]
 struct ConsumerCounts {
     delivered: AtomicU64,
     skipped: AtomicU64,
     late: AtomicU64,
     /// One past the last sequence number that was delivered or skipped; 0 before the first.
     passed: AtomicU64,
-    lag_items: Histogram,
-    queue_micros: Histogram,
-    /// Whether `lag_items` is filled.
-    has_lags: bool,
     /// Whether the consumer was closed. A copy of `ProducerCounts::dismissed` on a cache line that the consumer uses anyway.
     close: AtomicBool,
+    /// Whether the histograms are filled.
+    has_histograms: bool,
+    lag_items: Histogram,
+    queue_micros: Histogram,
 }
 
 /// The flags that wake the consumer and end it. Apart from the counts, so that the producer's read of `armed` does not fetch
@@ -100,7 +101,7 @@ pub struct Snapshot {
 }
 
 impl Tally {
-    pub(crate) fn new(head: Head, has_waiters: Arc<AtomicBool>, has_lags: bool) -> Self {
+    pub(crate) fn new(head: Head, has_waiters: Arc<AtomicBool>, has_histograms: bool) -> Self {
         Self {
             producer: CachePadded::new(ProducerCounts {
                 accepted: AtomicU64::new(0),
@@ -121,10 +122,10 @@ impl Tally {
                 skipped: AtomicU64::new(0),
                 late: AtomicU64::new(0),
                 passed: AtomicU64::new(0),
+                close: AtomicBool::new(false),
+                has_histograms,
                 lag_items: Histogram::new(MAX_ITEMS, Precision::TwoDigits),
                 queue_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
-                has_lags,
-                close: AtomicBool::new(false),
             }),
             signals: CachePadded::new(Signals {
                 armed: AtomicBool::new(false),
@@ -178,7 +179,7 @@ impl Tally {
     /// with the lag at the moment when it was due, so that a stall shows in full although no item was taken meanwhile.
     /// Lost blocks are counted with the next item, or with the end. Blocks that the history no longer had were never due.
     ///
-    /// It stays empty without [`SubscribeOptions::lag_histogram`](crate::SubscribeOptions::lag_histogram).
+    /// It stays empty without [`SubscribeOptions::histograms`](crate::SubscribeOptions::histograms).
     #[must_use]
     pub fn lag_items(&self) -> &Histogram {
         &self.consumer.lag_items
@@ -195,6 +196,8 @@ impl Tally {
     ///
     /// An item made from several blocks counts once, with the wait of its first block, the longest. Its other blocks were
     /// dispatched later and waited less, and the item does not say how long.
+    ///
+    /// It stays empty without [`SubscribeOptions::histograms`](crate::SubscribeOptions::histograms).
     #[must_use]
     pub fn queue_micros(&self) -> &Histogram {
         &self.consumer.queue_micros
@@ -319,7 +322,9 @@ impl Tally {
     /// Records how long `count` items were queued.
     #[inline]
     pub(crate) fn waited(&self, micros: u64, count: u64) {
-        self.consumer.queue_micros.record_n(micros, count);
+        if self.consumer.has_histograms {
+            self.consumer.queue_micros.record_n(micros, count);
+        }
     }
 
     /// Counts `blocks` skipped blocks. `next` is one past the last of them. The reason is [`Loss::Late`] or
@@ -335,7 +340,7 @@ impl Tally {
     pub(crate) fn lagged(&self, lag: u64, preceding: u32) {
         if preceding > 0 {
             self.lagged_each(lag..=lag + u64::from(preceding));
-        } else if self.consumer.has_lags {
+        } else if self.consumer.has_histograms {
             self.consumer.lag_items.record(lag);
         }
     }
@@ -343,7 +348,7 @@ impl Tally {
     /// Records one delivered block at each of these lags.
     #[inline]
     pub(crate) fn lagged_each(&self, lags: RangeInclusive<u64>) {
-        if self.consumer.has_lags {
+        if self.consumer.has_histograms {
             self.consumer.lag_items.record_each(lags);
         }
     }

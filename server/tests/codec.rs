@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aircheck_engine::Format;
 use aircheck_server::rendition::codec::{FlacEncoder, OpusBitrate, OpusEncoder};
-use aircheck_server::rendition::container::ogg::{Numbering, OggPages};
+use aircheck_server::rendition::container::ogg::{Numbering, OggPages, Weights};
 use aircheck_server::rendition::packet::{Packet, Wire};
 
 const TAU: f64 = std::f64::consts::TAU;
@@ -185,7 +185,7 @@ fn opus(format: Format, bitrate_bps: u32, source: &[f32], missing: std::ops::Ran
 /// Appends a packet as a listener gets it.
 fn append(file: &mut Vec<u8>, numbering: &mut Numbering, packet: &Packet) {
     let mut bytes = packet.bytes(Wire::Plain).to_vec();
-    numbering.renumber(packet, Wire::Plain, &mut bytes);
+    numbering.renumber(packet, Wire::Plain, &mut Weights::default(), &mut bytes);
     numbering.advance(packet);
     file.extend(bytes);
 }

@@ -274,6 +274,9 @@ fn prometheus_can_read_the_metrics() {
         "aircheck_gap_blocks_count{format=\"json\"} 0\n",
         "aircheck_latency_seconds_bucket{stage=\"ring\",le=\"0.020095\"} ",
         "aircheck_latency_seconds_bucket{stage=\"queue\",le=\"0.020095\"} ",
+        "aircheck_latency_seconds_bucket{stage=\"read\",le=\"0.020095\"} ",
+        "aircheck_listener_lag_at_least_seconds{listener=\"1\",",
+        "aircheck_listener_lag_at_most_seconds{listener=\"1\",",
     ] {
         assert!(text.contains(series), "{series} is missing in\n{text}");
     }

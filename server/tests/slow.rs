@@ -4,7 +4,10 @@
 
 mod common;
 
+use std::time::Instant;
+
 use common::{Listener, Server, assert_identity, eventually, signal};
+use serde_json::Value;
 
 /// Of `tone:440` as WAV: 10 ms at 48 kHz, mono, 16 bits.
 const BLOCK_BYTES: u64 = 960;
@@ -66,4 +69,46 @@ fn a_frozen_listener_has_the_lag_that_its_file_proves_and_comes_back_live() {
     eventually("an empty table", || server.rows().is_empty().then_some(()));
     let metrics = server.text("metrics");
     assert!(!metrics.contains("aircheck_listener_lag_seconds{"), "its series is gone with the listener");
+}
+
+/// Bounds that are further apart are told. A listener that reads is tested once a second, with pages of 100 ms.
+const APART_SECONDS: f64 = 1.5;
+
+#[test]
+fn a_row_tells_in_words_whether_its_listener_reads_and_what_it_will_hear_late() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--source", "tone:440"]);
+    let newest = || server.json("api/v1/status")["head_sequence"].as_u64();
+    eventually("two seconds of sound", || (newest() > Some(200)).then_some(()));
+    let started_at = Instant::now();
+    let listener = Listener::start(&server.url("stream.opus?name=player"), &directory.path().join("player"));
+    let number = |row: &Value, field: &str| row[field].as_f64().unwrap_or_else(|| panic!("{field} in {row}"));
+    let reads = |row: &Value| row["state"] == "reads" && row["latency_seconds"]["read"]["p50"].is_number();
+    // It can't be further behind than the block that it started with, however long the server has run.
+    let row = server.row_when("player", |row| row["delivered"].as_u64() > Some(0));
+    assert!(number(&row, "lag_at_most_seconds") < started_at.elapsed().as_secs_f64() + 0.2, "{row}");
+    let row = server.row_when("player", reads);
+    assert!(number(&row, "lag_at_most_seconds") - number(&row, "lag_at_least_seconds") <= APART_SECONDS, "{row}");
+    assert_eq!((number(&row, "stale_seconds"), &row["verdict"]), (0.0, &Value::from("ok")), "{row}");
+    // From capture to the acknowledgement of a page, on a machine that may be busy.
+    let read = number(&row["latency_seconds"]["read"], "p50");
+    assert!((0.000_1..1.0).contains(&read), "{row}");
+
+    signal(listener.pid(), "STOP");
+    let row = server.row_when("player", |row| number(row, "lag_seconds") > 6.0);
+    let state = row["state"].as_str().unwrap();
+    assert!(state.starts_with("has ") && state.contains("not read for "), "{row}");
+    let seconds: f64 = state.split(' ').rev().nth(1).unwrap().parse().unwrap();
+    let (lag, stale) = (number(&row, "lag_seconds"), number(&row, "stale_seconds"));
+    assert!((lag - 2.0..=lag).contains(&seconds), "{row}");
+    assert!((lag - 1.0..=lag).contains(&stale), "everything is in its machine: {row}");
+    assert!(number(&row, "lag_at_least_seconds") <= lag && lag <= number(&row, "lag_at_most_seconds"), "{row}");
+    let metrics = server.text("metrics");
+    for bound in ["least", "most"] {
+        assert!(metrics.contains(&format!("aircheck_listener_lag_at_{bound}_seconds{{listener=\"1\"")), "{metrics}");
+    }
+
+    signal(listener.pid(), "CONT");
+    let row = server.row_when("player", reads);
+    assert_eq!(number(&row, "stale_seconds"), 0.0, "{row}");
 }

@@ -36,6 +36,7 @@ struct Block {
 enum StreamMessage {
     Block(Block),
     Gap { from: u64, blocks: u64, reason: String },
+    Stale { before: u64 },
 }
 
 impl Client {
@@ -79,7 +80,11 @@ impl Client {
         match self.message() {
             Message::Binary(bytes) => StreamMessage::Block(block(&bytes)),
             Message::Text(text) => {
-                let gap = &serde_json::from_str::<Value>(&text).unwrap()["gap"];
+                let text: Value = serde_json::from_str(&text).unwrap();
+                if let Some(before) = text["stale"]["before"].as_u64() {
+                    return StreamMessage::Stale { before };
+                }
+                let gap = &text["gap"];
                 let count = |key: &str| gap[key].as_u64().unwrap_or_else(|| panic!("{text}"));
                 let reason = gap["reason"].as_str().unwrap().to_owned();
                 StreamMessage::Gap { from: count("from"), blocks: count("blocks"), reason }
@@ -91,6 +96,7 @@ impl Client {
     fn block(&mut self) -> Block {
         match self.next() {
             StreamMessage::Block(block) => block,
+            StreamMessage::Stale { before } => panic!("sound before {before} is old"),
             StreamMessage::Gap { from, blocks, .. } => panic!("{blocks} blocks are missing from {from} on"),
         }
     }
@@ -234,6 +240,7 @@ fn every_lost_block_is_reported_to_a_slow_reader() {
                     }
                 }
             }
+            StreamMessage::Stale { before } => panic!("sound before {before} is old, for a client that is no player"),
             StreamMessage::Gap { from, blocks, reason } => {
                 assert_eq!(from, next);
                 assert!(["overflow", "skipped"].contains(&reason.as_str()), "{reason}");
@@ -245,6 +252,42 @@ fn every_lost_block_is_reported_to_a_slow_reader() {
     };
     assert_identity(&row);
     assert_eq!([row["lost"].as_u64(), row["gaps"].as_u64()], [Some(told), Some(gaps)], "{row}");
+}
+
+#[test]
+fn a_player_that_comes_back_is_told_which_sound_is_old() {
+    // A ring of 8 s loses nothing. The listener is behind from 2 s on.
+    let server = Server::start(&["--source", "tone:440", "--buffer", "8s"]);
+    let mut client = Client::listen(&server, "name=player&payload=s16");
+    // A player asks for the time.
+    client.send(&json!({"clock": 1}));
+    assert_eq!(client.text()["clock"]["asked"], 1.0);
+    let mut next = client.block().sequence + 1;
+    // A series of its own shows that the watch has seen it.
+    let is_behind = || server.text("metrics").contains("aircheck_listener_lag_seconds{").then_some(());
+    eventually("a listener that is behind", is_behind);
+    let came_back = unix_now();
+    let mut stale_at = 0.0;
+    let before = loop {
+        match client.next() {
+            StreamMessage::Block(block) => {
+                assert_eq!(block.sequence, next);
+                next += 1;
+                stale_at = block.captured_at;
+            }
+            StreamMessage::Stale { before } => break before,
+            StreamMessage::Gap { from, blocks, .. } => panic!("{blocks} blocks are missing from {from} on"),
+        }
+    };
+    assert!(before <= next, "{before} was not sent before {next}");
+    // The watch looks ten times a second; a busy machine may be late.
+    let live_at = stale_at - (next - before) as f64 * 0.01;
+    assert!((came_back - 1.0..came_back + 0.1).contains(&live_at), "{live_at} is not when it came back, {came_back}");
+    // It is told once.
+    for _ in 0..100 {
+        assert_eq!(client.block().sequence, next);
+        next += 1;
+    }
 }
 
 #[test]
@@ -406,4 +449,25 @@ fn a_frozen_websocket_listener_can_be_disconnected() {
     let id = &client.hello["listener"];
     assert_eq!(server.ask(&["-X", "DELETE"], &format!("api/v1/listeners/{id}")).0, 200);
     eventually("an empty table", || server.rows().is_empty().then_some(()));
+}
+
+#[test]
+fn pings_show_how_much_a_client_has_not_read_of_packets_too_small_for_a_window() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let mut client = Client::listen(&server, "name=small&payload=opus&buffer=10s&max_lag=1m");
+    let read = 150;
+    for _ in 0..read {
+        client.block();
+    }
+    let row = server.row_when("small", |row| row["lag_seconds"].as_f64().unwrap() > 2.0);
+    let [least, lag, most] =
+        ["lag_at_least_seconds", "lag_seconds", "lag_at_most_seconds"].map(|key| row[key].as_f64().unwrap());
+    let truth = (row["offered"].as_u64().unwrap() - read) as f64 * client.hello["block_seconds"].as_f64().unwrap();
+    assert!((least - 0.01..most + 0.01).contains(&truth), "{truth} of {least} to {most}");
+    // A ping each 250 ms shows where it stopped.
+    assert!((lag - truth).abs() < 0.35, "{truth} was shown as {lag}");
+    // It catches up, faster than blocks come.
+    while server.rows()[0]["lag_at_most_seconds"].as_f64().unwrap() > 1.0 {
+        (0..100).for_each(|_| drop(client.block()));
+    }
 }

@@ -1,11 +1,17 @@
 // The table of listeners with their lag and losses, the furthest behind first.
 
 import { Sparkline } from "/sparkline.js";
-import { $, NOTHING, announce, brief, count, percent, plural, put, seconds, span, stamp, timeOfDay } from "/text.js";
+import { $, NOTHING, announce, brief, count, percent, plural, put, range, seconds, span, stamp, timeOfDay } from "/text.js";
 
 const MAX_ROWS = 200; // more are not read, and a browser lays out 200 rows in passing
 
 const rows = new Map(); // id -> Row
+
+/** Bounds of a lag that are further apart are shown. A listener that reads is tested once a second. */
+const APART_SECONDS = 1.5;
+
+/** The server's words for a listener with which all is well. */
+const READS = "reads";
 
 /** The server's verdict on a lag, as a class and as text. */
 const VERDICTS = { ok: "", behind: "behind", far_behind: "far-behind" };
@@ -15,6 +21,12 @@ const FAULTS = { listener: "slow listener", network: "slow network", server: "sl
 
 /** The lag without the burst that the listener requested. */
 const excessLag = (listener) => Math.max(0, listener.lag_seconds - (listener.burst_seconds ?? 0));
+
+/** The bounds of that lag in words, if they are apart. */
+function lagBounds({ lag_at_least_seconds: least, lag_at_most_seconds: most, burst_seconds: burst = 0 }) {
+  if (least == null || most == null || most - least <= APART_SECONDS) return "";
+  return range(Math.max(0, least - burst), Math.max(0, most - burst));
+}
 
 class Row {
   constructor(id, stopOwn) {
@@ -39,6 +51,7 @@ class Row {
     parts.you.hidden = !own;
     put(parts.name, name);
     put(parts.remote, listener.name ? listener.remote : "");
+    put(parts.state, listener.state && listener.state !== READS ? listener.state : "");
     put(parts.format, listener.format);
     put(parts.overflow, listener.overflow ?? "");
 
@@ -47,6 +60,7 @@ class Row {
     const limit = listener.max_lag_seconds || status?.buffer_seconds || 1;
     const level = VERDICTS[listener.verdict] ?? "";
     put(parts.lag, seconds(lag));
+    put(parts.bounds, lagBounds(listener));
     put(parts.burst, listener.burst_seconds >= 0.1 ? `+ ${seconds(listener.burst_seconds)} burst` : "");
     put(parts.verdict, level.replace("-", " "));
     this.sparkline.show(lag, limit, performance.now() / 1000);

@@ -149,7 +149,7 @@ export class Playout {
     const behind = oldest - Math.min(this.position, this.blending > 0 ? this.ghost : Infinity);
     if (behind <= 0) return;
     this.blending = 0;
-    if (oldest > this.position) this.moveTo(this.ring.written - this.target - this.block_frames / 2);
+    if (oldest > this.position) this.moveTo(this.liveEdge);
     if (this.state === PLAYING) this.gain = 0; // it can't be blended out any more
   }
 
@@ -265,10 +265,25 @@ export class Playout {
 
   /** Skips the sound beyond the target. */
   trim() {
-    const excess = this.waiting - this.target - this.block_frames / 2;
-    if (excess <= 0) return;
+    this.skipTo(this.liveEdge);
+  }
+
+  /** Skips the sound before the block `sequence`, which is old. As much stays as the target needs. */
+  dropBefore(sequence) {
+    if (this.begun?.sequence >= sequence) return;
+    const live = this.marks.find((mark) => mark.sequence >= sequence)?.position ?? this.ring.written;
+    this.skipTo(Math.min(live, this.liveEdge));
+  }
+
+  /** Where playing goes on if it is to be at the target. */
+  get liveEdge() {
+    return this.ring.written - this.target - this.block_frames / 2;
+  }
+
+  skipTo(position) {
+    if (position <= this.position) return;
     if (this.gain > 0) [this.ghost, this.blending] = [this.position, Math.round(BLEND_SECONDS * this.output_hz)];
-    this.moveTo(this.position + excess);
+    this.moveTo(position);
   }
 
   moveTo(position) {

@@ -48,7 +48,7 @@ class Connection {
     audio.postMessage({ block }, [block.samples.buffer]);
   }
 
-  told({ hello, gap, clock: answer, error }, at) {
+  told({ hello, gap, stale, clock: answer, error }, at) {
     if (hello) {
       const { rate_hz, channels, block_frames, block_seconds, packet_frames, listener, payload } = hello;
       this.channels = channels;
@@ -59,6 +59,7 @@ class Connection {
       postMessage({ listening: { listener, payload, block_seconds } });
     }
     if (gap) this.opus?.lost(gap.blocks); // with samples, their sequence numbers show it
+    if (stale) audio.postMessage({ stale: stale.before });
     if (answer) {
       clock.learn(answer.asked, answer.now, at);
       postMessage({ clock: clock.estimate(at) });

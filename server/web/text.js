@@ -36,6 +36,12 @@ export function seconds(s) {
   return `${s < 10 ? s.toFixed(2) : s < 100 ? s.toFixed(1) : count(s)} s`;
 }
 
+/** Formats the bounds of a span: 1.1 to 9.8 s, or up to 9.8 s. */
+export function range(least, most) {
+  const number = (s) => (s < 10 ? s.toFixed(1) : count(s));
+  return least < 0.1 ? `up to ${number(most)} s` : `${number(least)} to ${number(most)} s`;
+}
+
 export function milliseconds(s) {
   if (s == null) return NOTHING;
   const ms = s * 1000;

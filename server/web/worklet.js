@@ -21,8 +21,9 @@ class Player extends AudioWorkletProcessor {
     }
   }
 
-  received({ format, session, block }) {
+  received({ format, session, block, stale }) {
     if (block) this.playout?.push(block);
+    if (stale !== undefined) this.playout?.dropBefore(stale);
     if (!format) return;
     const same = this.format && Object.entries(format).every(([key, value]) => this.format[key] === value);
     if (!same) this.playout = new Playout({ ...format, output_hz: sampleRate, least_seconds: this.least_seconds });

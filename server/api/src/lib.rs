@@ -24,7 +24,7 @@ pub use event::{Event, EventKind, EventListener, Fault, LagFigures, LeaveReason}
 pub use listener::{LatencyByStage, ListenerRow, Percentiles, Verdict};
 pub use message::{
     ClientText, Clock, GapNotice, HEADER_BYTES, HeaderError, Heard, Hello, MessageHeader, PROTOCOL_VERSION, Payload,
-    ServerText,
+    ServerText, Stale,
 };
 pub use param::StreamParam;
 pub use rendition::Rendition;

@@ -69,9 +69,15 @@ pub struct ListenerRow {
     /// The part of the lag that the listener's machine has received and its program has not read.
     #[serde(default)]
     pub unread_seconds: f64,
+    /// The sound in the listener's machine that it will hear late when it reads again: delivered, unread, and not requested.
+    #[serde(default)]
+    pub stale_seconds: f64,
     /// The server's verdict on the lag.
     #[serde(default)]
     pub verdict: Verdict,
+    /// What the listener does, in words: `reads` if all is well. Empty from an older server.
+    #[serde(default)]
+    pub state: String,
     /// The place where the cause of the lag is; `null` while `verdict` is `ok`.
     #[serde(default)]
     pub fault: Option<Fault>,
@@ -105,6 +111,10 @@ pub struct LatencyByStage {
     /// From the connection until the listener's machine has acknowledged the block.
     #[serde(default)]
     pub socket: Percentiles,
+    /// From the capture of a block until the acknowledgement of the listener's machine proves that its program has read it.
+    /// Absent without such proofs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<Percentiles>,
     /// From the capture of a block until the listener's player says that it is heard. Absent without such reports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ear: Option<Percentiles>,

@@ -213,6 +213,22 @@ impl GapNotice {
     }
 }
 
+/// The notice that a listener which was behind is live again.
+///
+/// ```
+/// use aircheck_api::{ServerText, Stale};
+///
+/// let text = r#"{"stale":{"before":1240}}"#;
+/// assert_eq!(ServerText::Stale(Stale { before: 1240 }).to_json(), text);
+/// assert_eq!(ServerText::parse(text)?, Some(ServerText::Stale(Stale { before: 1240 })));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stale {
+    /// Blocks before this sequence number are old: they waited for the listener. A player may drop them.
+    pub before: u64,
+}
+
 /// The answer to [`ClientText::Clock`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Clock {
@@ -241,6 +257,8 @@ pub enum ServerText {
     Hello(Hello),
     /// A loss.
     Gap(GapNotice),
+    /// Sound that is old.
+    Stale(Stale),
     /// The time.
     Clock(Clock),
     /// The fault in a message of the client.
@@ -265,11 +283,12 @@ impl ServerText {
         struct Members {
             hello: Option<Hello>,
             gap: Option<GapNotice>,
+            stale: Option<Stale>,
             clock: Option<Clock>,
             error: Option<String>,
         }
-        let Members { hello, gap, clock, error } = serde_json::from_str(text)?;
-        let known = hello.map(Self::Hello).or(gap.map(Self::Gap)).or(clock.map(Self::Clock));
+        let Members { hello, gap, stale, clock, error } = serde_json::from_str(text)?;
+        let known = hello.map(Self::Hello).or(gap.map(Self::Gap)).or(stale.map(Self::Stale)).or(clock.map(Self::Clock));
         Ok(known.or(error.map(Self::Error)))
     }
 }

@@ -50,6 +50,8 @@ pub enum ClientMessage {
     Text(String),
     /// A ping. Its answer is a pong with the same bytes.
     Ping(Vec<u8>),
+    /// The answer to a ping that carried this number.
+    Pong(u64),
     /// The end of the session. Its answer is [`close_answer`] with this code.
     Close(Option<u16>),
     /// Bytes that are not taken. The session must be closed with this code and reason.
@@ -68,11 +70,11 @@ impl ClientMessages {
     }
 
     /// Takes the next whole message. Returns `None` until more bytes make one, and for ever after
-    /// [`Close`](ClientMessage::Close) or [`Refused`](ClientMessage::Refused). Pongs are passed over.
+    /// [`Close`](ClientMessage::Close) or [`Refused`](ClientMessage::Refused). Pongs that carry no number are passed over.
     pub fn take(&mut self) -> Option<ClientMessage> {
         let message = self.next_message().unwrap_or_else(Some);
         match message {
-            Some(ClientMessage::Text(_) | ClientMessage::Ping(_)) => {}
+            Some(ClientMessage::Text(_) | ClientMessage::Ping(_) | ClientMessage::Pong(_)) => {}
             Some(ClientMessage::Close(_) | ClientMessage::Refused(..)) => {
                 *self = Self { is_over: true, ..Self::default() };
             }
@@ -92,7 +94,12 @@ impl ClientMessages {
             match header.opcode {
                 OpCode::Control(Control::Ping) => return Ok(Some(ClientMessage::Ping(payload.to_vec()))),
                 OpCode::Control(Control::Close) => return read_close(payload).map(Some),
-                OpCode::Control(Control::Pong | Control::Reserved(_)) => {}
+                OpCode::Control(Control::Pong) => {
+                    if let Ok(number) = payload.try_into() {
+                        return Ok(Some(ClientMessage::Pong(u64::from_be_bytes(number))));
+                    }
+                }
+                OpCode::Control(Control::Reserved(_)) => {}
                 OpCode::Data(_) => {
                     let mut text = self.text.take().unwrap_or_default();
                     // Without the room that a vector takes in advance: it may stay for as long as the session.

@@ -39,6 +39,8 @@ pub struct StageHistograms {
     pub queue_micros: SharedHistogram,
     /// From there until the listener's machine has acknowledged it: at most one value for each look at a connection.
     pub socket_micros: SharedHistogram,
+    /// From the capture of a packet's last block until the listener's program is proven to have read it: one value for each proof.
+    pub read_micros: SharedHistogram,
     /// From the capture of a block until a player reports that it is heard.
     pub ear_micros: SharedHistogram,
 }
@@ -58,7 +60,7 @@ impl RenditionHistograms {
 impl Default for StageHistograms {
     fn default() -> Self {
         let micros = || SharedHistogram::new(MAX_MICROS, Precision::TwoDigits);
-        Self { queue_micros: micros(), socket_micros: micros(), ear_micros: micros() }
+        Self { queue_micros: micros(), socket_micros: micros(), read_micros: micros(), ear_micros: micros() }
     }
 }
 

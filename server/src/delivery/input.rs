@@ -6,6 +6,7 @@ use aircheck_engine::{Stamp, Timestamp};
 use crate::delivery::client_messages::{ClientMessage, ClientMessages, close_answer, close_frame};
 use crate::delivery::heard::HeardReports;
 use crate::delivery::listener::Listener;
+use crate::delivery::stale::{NextPacket, StaleNotices};
 use crate::mount::throttle::Throttle;
 use crate::rendition::packet::{self, Wire, push_frame};
 use crate::rendition::packet_log::PacketLog;
@@ -30,6 +31,9 @@ pub(super) struct Messages {
     incoming: ClientMessages,
     heard: HeardReports,
     complaints: Throttle,
+    /// Whether it has sent a report or a question, as players do.
+    is_player: bool,
+    stale: StaleNotices,
 }
 
 /// The frames that answer what was read.
@@ -63,6 +67,14 @@ impl Input {
         }
     }
 
+    /// Returns the message that tells a WebSocket player before `packet` that sound is old, if it is due. A client that only listens
+    /// has no buffer of its own to drop, and may not know this message.
+    pub(super) fn stale_notice(&mut self, packet: NextPacket, listener: &Listener) -> Option<String> {
+        let Self::WebSocket(messages) = self else { return None };
+        let stale = messages.stale.before(packet, listener.is_behind(), listener.behind_at());
+        stale.filter(|_| messages.is_player).map(|stale| ServerText::Stale(stale).to_json())
+    }
+
     /// Takes what was read from the connection, and returns the answer.
     pub(super) fn take(&mut self, bytes: &[u8], listener: &Listener, log: &PacketLog, now: Timestamp) -> Answer {
         let mut answer = Answer::default();
@@ -90,6 +102,7 @@ impl Messages {
                     }
                 }
                 ClientMessage::Ping(payload) => last_ping = Some(payload),
+                ClientMessage::Pong(before) => listener.downstream().in_flight.take_pong(before, now),
                 ClientMessage::Close(code) => answer.close(close_answer(code)),
                 ClientMessage::Refused(code, reason) => answer.close(close_frame(code, reason)),
             }
@@ -101,11 +114,13 @@ impl Messages {
 
     /// Returns the reply to a report or a question.
     fn reply(&mut self, text: &str, listener: &Listener, log: &PacketLog, now: Timestamp) -> Option<ServerText> {
-        let taken = match ClientText::parse(text) {
+        let text = ClientText::parse(text);
+        self.is_player |= text.is_ok();
+        let taken = match text {
             Ok(ClientText::Clock(asked)) => return Some(ServerText::Clock(Clock { asked, now: now.unix_seconds() })),
             Ok(ClientText::Heard(heard)) => {
                 let latency = self.heard.latency(heard, now, |sequence| log.captured_at(sequence));
-                latency.map(|latency| listener.record_heard(latency))
+                latency.map(|latency| listener.record_heard(heard.sequence, latency))
             }
             Err(complaint) => Err(complaint),
         };

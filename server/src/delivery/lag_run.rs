@@ -8,18 +8,20 @@ use std::ops::RangeInclusive;
 /// The most ranges of lags that one packet has: requested ones, those of the blocks before its last one, and that one's.
 const MAX_RANGES: usize = 3;
 
-/// The lags, in blocks, that are counted with one packet.
+/// The lags, in blocks, that are counted with one packet. Short, because each packet of each listener reads them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PacketLags {
     /// First lag, last lag, and how often each from the first to the last is counted; 0 times if there is no such range.
-    ranges: [(u64, u64, u64); MAX_RANGES],
+    ranges: [(u32, u32, u32); MAX_RANGES],
 }
 
 impl PacketLags {
-    /// Adds a range. Returns false if there is no place for it.
+    /// Adds a range. Returns false if there is no place for it, or its numbers are too large.
     pub(super) fn push(&mut self, lags: RangeInclusive<u64>, times: u64) -> bool {
+        let numbers = [*lags.start(), *lags.end(), times].map(u32::try_from);
+        let [Ok(first), Ok(last), Ok(times)] = numbers else { return false };
         let free = self.ranges.iter_mut().find(|(.., times)| *times == 0);
-        free.map(|free| *free = (*lags.start(), *lags.end(), times)).is_some()
+        free.map(|free| *free = (first, last, times)).is_some()
     }
 }
 
@@ -27,13 +29,13 @@ impl PacketLags {
 #[derive(Debug, Default)]
 pub(super) struct LagRun {
     lags: PacketLags,
-    packets: u64,
+    packets: u32,
 }
 
 impl LagRun {
     /// Counts the lags of a packet. If they differ from those before, those are recorded.
     pub(super) fn add(&mut self, lags: PacketLags, record: impl FnMut(RangeInclusive<u64>, u64)) {
-        if lags != self.lags {
+        if lags != self.lags || self.packets == u32::MAX {
             self.settle(record);
             self.lags = lags;
         }
@@ -42,10 +44,11 @@ impl LagRun {
 
     /// Records what is counted here.
     pub(super) fn settle(&mut self, mut record: impl FnMut(RangeInclusive<u64>, u64)) {
-        let packets = std::mem::take(&mut self.packets);
+        let packets = u64::from(std::mem::take(&mut self.packets));
         for (first, last, times) in self.lags.ranges {
-            if times * packets > 0 {
-                record(first..=last, times * packets);
+            let times = u64::from(times) * packets;
+            if times > 0 {
+                record(first.into()..=last.into(), times);
             }
         }
     }
@@ -64,6 +67,7 @@ mod tests {
         let mut late = PacketLags::default();
         assert!(late.push(0..=0, 5) && late.push(1..=4, 1) && late.push(7..=7, 1));
         assert!(!late.push(8..=8, 1), "there are three ranges at most");
+        assert!(!PacketLags::default().push(0..=1 << 32, 1), "a gap of a year is recorded at once");
         for lags in [page, page, page, late, page] {
             run.add(lags, |lags, times| recorded.push((lags, times)));
         }

@@ -15,10 +15,12 @@ use crate::delivery::histograms::{MAX_MICROS, RenditionHistograms, micros};
 use crate::delivery::lag::Lags;
 use crate::delivery::lag_run::{LagRun, PacketLags};
 use crate::delivery::mailbox::Mailbox;
-use crate::delivery::socket::in_flight::InFlight;
+use crate::delivery::progress::Progress;
+use crate::delivery::socket::in_flight::{InFlight, Reached};
 use crate::delivery::socket::silence::{GONE_TIMEOUT, Silence};
 use crate::delivery::socket::tcp_info;
 use crate::delivery::standing::{Decision, Limits, Standing};
+use crate::delivery::waits::Waits;
 use crate::mount::Mount;
 use crate::rendition::packet::{Packet, Wire};
 use crate::rendition::packet_log::PacketLog;
@@ -61,13 +63,18 @@ pub struct Listener {
     attention: Arc<Attention>,
     /// Whether it has fallen behind and not caught up since.
     is_behind: AtomicBool,
+    /// One past the last block that was taken from its ring when it was last seen behind.
+    behind_at: AtomicU64,
     /// Its end, once that is decided.
     end: OnceLock<Box<ListenerEnd>>,
     downstream: Mutex<Downstream>,
-    /// The lag without the requested part, in blocks, and stage `socket`, in microseconds and to a sixteenth, because there
-    /// may be a thousand of these. Recorded while `downstream` is locked.
+    /// The lag without the requested part, in blocks, and stages `queue` and `socket`, in microseconds and to a sixteenth,
+    /// because there may be a thousand of these. Recorded while `downstream` is locked.
     lag_blocks: Histogram,
+    queue_micros: Histogram,
     socket_micros: Histogram,
+    /// Stage `read`, of a listener whose machine proves it. Recorded while `downstream` is locked.
+    read_micros: OnceLock<Histogram>,
     /// Stage `ear`, of a listener whose player reports it.
     ear_micros: OnceLock<Histogram>,
     histograms: Arc<RenditionHistograms>,
@@ -87,15 +94,23 @@ struct ListenerEnd {
 #[derive(Debug)]
 pub(super) struct Downstream {
     pub(super) in_flight: InFlight,
+    log: Arc<PacketLog>,
+    /// One past the last block that was read for certain; `None` before the first look.
+    proven: Option<u64>,
     silence: Silence,
     /// Its connection; `None` before the shard has it, and once it is closed.
     socket: Option<RawFd>,
     /// Known once the fan-out has admitted the listener.
     lags: Option<Lags>,
+    progress: Progress,
     /// The lags of the last packets, as far as they are not recorded yet.
     lag_run: LagRun,
-    /// How many bytes had been written when the kernel was asked last, and how many blocks were between ring and program.
+    /// The waits in its ring that are not recorded yet.
+    waits: Waits,
+    /// How many bytes had been written when the kernel was asked last, after how many more it is asked again, and how many
+    /// blocks were between ring and program.
     looked_at_byte: u64,
+    look_bytes: u64,
     backlog: u64,
 }
 
@@ -145,6 +160,7 @@ impl Listener {
             log,
             mailbox,
         } = request;
+        let is_dense = bytes_per_second >= DENSE_BYTES_PER_SECOND;
         Self {
             id,
             name,
@@ -156,24 +172,32 @@ impl Listener {
             tally,
             remote,
             mailbox,
-            is_dense: bytes_per_second >= DENSE_BYTES_PER_SECOND,
+            is_dense,
             looked_at: AtomicU64::new(0),
             must_hang_up: AtomicBool::new(false),
             has_backlog: AtomicBool::new(false),
             attention,
             is_behind: AtomicBool::new(false),
+            behind_at: AtomicU64::new(0),
             end: OnceLock::new(),
             downstream: Mutex::new(Downstream {
-                in_flight: InFlight::new(log, wire),
+                in_flight: InFlight::new(Arc::clone(&log), wire),
                 silence: Silence::default(),
+                log,
+                proven: None,
                 socket: None,
                 lags: None,
+                progress: Progress::default(),
                 lag_run: LagRun::default(),
+                waits: Waits::default(),
                 looked_at_byte: 0,
+                look_bytes: if is_dense { 1 } else { LOOK_BYTES },
                 backlog: 0,
             }),
             lag_blocks: Histogram::new(MAX_LAG_BLOCKS, Precision::TwoDigits),
+            queue_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
             socket_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
+            read_micros: OnceLock::new(),
             ear_micros: OnceLock::new(),
             histograms,
         }
@@ -237,8 +261,17 @@ impl Listener {
         &self.lag_blocks
     }
 
+    /// Returns stage `queue` as of the last look at the listener.
+    pub(super) fn queue_micros(&self) -> &Histogram {
+        &self.queue_micros
+    }
+
     pub(super) fn socket_micros(&self) -> &Histogram {
         &self.socket_micros
+    }
+
+    pub(super) fn read_micros(&self) -> Option<&Histogram> {
+        self.read_micros.get()
     }
 
     pub(super) fn ear_micros(&self) -> Option<&Histogram> {
@@ -285,6 +318,16 @@ impl Listener {
     /// Notes whether it has fallen behind. Only the watch does so.
     pub fn set_behind(&self, is_behind: bool) {
         self.is_behind.store(is_behind, Ordering::Release);
+    }
+
+    /// Returns one past the last block that was taken from its ring when it was last seen behind.
+    pub(super) fn behind_at(&self) -> u64 {
+        self.behind_at.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it is behind, with `next` to be taken from its ring next. Only the watch does so.
+    pub fn note_behind_at(&self, next: u64) {
+        self.behind_at.store(next, Ordering::Relaxed);
     }
 
     /// Ends its stream: it gets the end next, whatever is queued.
@@ -388,7 +431,7 @@ impl Listener {
     /// Notes that its socket takes no more bytes at the moment, and looks where those that it took are.
     pub(super) fn note_full_socket(&self, now: Timestamp) {
         self.note_backlog(true);
-        self.follow(&mut self.downstream(), now);
+        self.follow(&mut self.downstream(), self.tally.snapshot().next_sequence, now);
     }
 
     /// Takes over its connection, on which other responses took `written` bytes before.
@@ -411,7 +454,7 @@ impl Listener {
         let mut downstream = self.downstream();
         // By the last look at its connection, it is at most so far behind.
         let next = self.tally.snapshot();
-        let reached = downstream.in_flight.reached(next.next_sequence);
+        let reached = self.reached(&downstream.in_flight, next.next_sequence);
         if next.lag_items + (next.next_sequence - reached.read) <= max_lag {
             return Decision::Deliver;
         }
@@ -435,16 +478,17 @@ impl Listener {
         let end = run.iter().last().map_or(start, |item| item.stamp.next());
         let (numbers, ring_lag) = (start..end, run.lag_items);
         for item in run.iter() {
-            self.histograms.stages.queue_micros.record(micros(now.since(item.stamp.dispatched_at)));
+            let wait = now.micros_since(item.stamp.dispatched_at);
+            self.histograms.stages.queue_micros.record(wait);
+            downstream.waits.push(wait, &self.queue_micros);
         }
         // Here the kernel's side of the connection is in the processor's cache, so that the question costs least.
-        let look_bytes = if self.is_dense { 1 } else { LOOK_BYTES };
         let in_flight = &downstream.in_flight;
-        let is_due = in_flight.written() >= downstream.looked_at_byte + look_bytes || !self.is_fresh(now);
-        if is_due || in_flight.wants_look(now) {
-            self.follow(downstream, now);
+        let look_at_byte = downstream.looked_at_byte + downstream.look_bytes;
+        if in_flight.written() >= look_at_byte || !self.is_fresh(now) || in_flight.wants_look(now) {
+            self.follow(downstream, numbers.start, now);
             // The gap before the packets is on its way, too.
-            downstream.backlog = numbers.start - downstream.in_flight.reached(numbers.start).read;
+            downstream.backlog = numbers.start - self.reached(&downstream.in_flight, numbers.start).read;
             if downstream.backlog > 0 {
                 self.note_backlog(true);
             }
@@ -465,9 +509,10 @@ impl Listener {
         start
     }
 
-    /// Records the report of the listener's player that a block was heard `latency` after its capture. Only one task at a time
+    /// Records the report of the listener's player that this block was heard `latency` after its capture. Only one task at a time
     /// may call this.
-    pub fn record_heard(&self, latency: Duration) {
+    pub fn record_heard(&self, sequence: u64, latency: Duration) {
+        self.downstream().in_flight.heard(sequence + 1);
         self.histograms.stages.ear_micros.record(micros(latency));
         let own = self.ear_micros.get_or_init(|| Histogram::new(MAX_MICROS, Precision::OneDigit));
         own.record(micros(latency));
@@ -492,8 +537,8 @@ impl Listener {
         standing
     }
 
-    /// Asks the kernel where the bytes in flight are now.
-    fn follow(&self, downstream: &mut Downstream, now: Timestamp) {
+    /// Asks the kernel where the bytes in flight are now. `handed` is one past the last block that was handed to the connection.
+    fn follow(&self, downstream: &mut Downstream, handed: u64, now: Timestamp) {
         self.begin_lags(downstream, now);
         if self.looked_at.swap(now.as_nanos(), Ordering::Relaxed) == now.as_nanos() {
             return;
@@ -506,6 +551,35 @@ impl Listener {
             self.histograms.stages.socket_micros.record(micros(span));
         }
         downstream.in_flight.set_mark();
+        // Before it is admitted, its position is not known.
+        if downstream.lags.is_some() {
+            self.record_read(downstream, handed, now - info.since_ack);
+        }
+    }
+
+    /// Records the latency of the newest block that was read for certain, if the acknowledgement that came at `acked_at` has proven
+    /// one.
+    fn record_read(&self, downstream: &mut Downstream, handed: u64, acked_at: Timestamp) {
+        let Downstream { in_flight, proven, log, .. } = downstream;
+        let read = self.reached(in_flight, handed).read_at_least;
+        let is_proof = proven.replace(read).is_some_and(|before| read > before);
+        let Some(block) = read.checked_sub(1).filter(|_| is_proof) else { return };
+        // A block that was captured later is being taken from the ring at this moment.
+        if let Some(captured_at) = log.captured_at(block).filter(|at| *at < acked_at) {
+            let latency = micros(acked_at.since(captured_at));
+            self.histograms.stages.read_micros.record(latency);
+            self.read_micros.get_or_init(|| Histogram::new(MAX_MICROS, Precision::OneDigit)).record(latency);
+        }
+    }
+
+    /// Returns how far the bytes got, with `handed` as in `follow`.
+    fn reached(&self, in_flight: &InFlight, handed: u64) -> Reached {
+        let reached = in_flight.reached(handed);
+        // Where it starts was not known yet when the head of the response was handed over.
+        let first = self.tally.snapshot().first_sequence.min(handed);
+        let (acked, read) = (reached.acked.max(first), reached.read.max(first));
+        let (read_at_least, read_at_most) = (reached.read_at_least.max(first), reached.read_at_most.max(first));
+        Reached { acked, read_at_least: read_at_least.min(read), read, read_at_most: read_at_most.max(read) }
     }
 
     fn begin_lags(&self, downstream: &mut Downstream, now: Timestamp) {
@@ -519,21 +593,22 @@ impl Listener {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let mut downstream = self.downstream();
-        self.settle_lags(&mut downstream);
+        self.settle(&mut downstream);
         with_delivered(self.tally.snapshot(), downstream.in_flight.written_blocks())
     }
 
     fn look(&self, downstream: &mut Downstream, now: Timestamp) -> Standing {
-        self.follow(downstream, now);
-        self.settle_lags(downstream);
-        let Downstream { in_flight, silence, lags, backlog, .. } = downstream;
+        self.follow(downstream, self.tally.snapshot().next_sequence, now);
+        self.settle(downstream);
+        let Downstream { in_flight, silence, lags, progress, backlog, .. } = downstream;
         let written = in_flight.written_blocks();
         let snapshot = self.tally.snapshot();
         let next = snapshot.next_sequence;
-        let reached = in_flight.reached(next);
+        let reached = self.reached(in_flight, next);
         let (socket, unread) = (next.saturating_sub(reached.acked), reached.acked.saturating_sub(reached.read));
         let lag = snapshot.lag_items + socket + unread;
         let burst = lags.as_mut().map_or(0, |lags| lags.burst_of(lag, now));
+        let reading = progress.look(reached.read, unread, lag, self.mount.format().block_span(), now);
         *backlog = socket + unread;
         self.note_backlog(*backlog > 0 || snapshot.queued > 0);
         Standing {
@@ -542,8 +617,9 @@ impl Listener {
             undelivered_lost: (snapshot.first_sequence + snapshot.offered).saturating_sub(next + snapshot.queued),
             socket,
             unread,
-            unread_bounds: reached.acked - reached.read_at_most
-                ..=reached.acked - reached.read_at_least.min(reached.acked),
+            unread_bounds: reached.acked - reached.read_at_most..=reached.acked - reached.read_at_least,
+            stale: delivered_unread(in_flight, unread).saturating_sub(burst),
+            reading,
             burst,
             ring_bytes: in_flight.bytes_of(snapshot.queued),
             socket_bytes: in_flight.queued_bytes(),
@@ -555,8 +631,9 @@ impl Listener {
         }
     }
 
-    /// Records the lags that are counted in place.
-    fn settle_lags(&self, downstream: &mut Downstream) {
+    /// Records the lags and waits that are kept in place.
+    fn settle(&self, downstream: &mut Downstream) {
+        downstream.waits.settle(&self.queue_micros);
         downstream.lag_run.settle(|lags, times| self.record_lags(lags, times));
     }
 
@@ -578,6 +655,12 @@ impl Listener {
     pub(super) fn downstream(&self) -> MutexGuard<'_, Downstream> {
         self.downstream.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns how many of `unread` blocks were delivered: a packet after a gap stands for the lost blocks, too.
+fn delivered_unread(in_flight: &InFlight, unread: u64) -> u64 {
+    let thousandth = (1000 * in_flight.unread_bytes()).checked_div(in_flight.bytes_of(1000));
+    thousandth.map_or(unread, |delivered| delivered.min(unread))
 }
 
 /// Returns the account with `written` blocks delivered: a block counts as delivered once it is written, not when it was taken

@@ -11,6 +11,7 @@ use mio::net::TcpStream;
 
 use crate::delivery::socket::in_flight::InFlight;
 use crate::rendition::container::framing::{Framing, GapFill};
+use crate::rendition::container::ogg::Weights;
 use crate::rendition::packet::{self, Packet, Wire, push_frame};
 
 /// A socket, and the pieces that it has not taken yet. A healthy listener has none, and takes no memory for them.
@@ -22,6 +23,13 @@ pub(super) struct Output {
     /// How many bytes of the first piece are written.
     offset: usize,
     is_full: bool,
+}
+
+/// Memory in which packets become a listener's own. Listeners that get the same packets take turns with it.
+#[derive(Debug, Default)]
+pub(super) struct OwnBytes {
+    bytes: Vec<u8>,
+    weights: Weights,
 }
 
 /// Bytes to write.
@@ -74,6 +82,15 @@ impl Output {
         self.pieces.push_back(Piece::Own { bytes, blocks: 0 });
     }
 
+    /// Adds a ping that carries how many bytes go before it. Its answer shows that they were read.
+    pub(super) fn push_ping(&mut self, in_flight: &mut InFlight, now: Timestamp) {
+        let before = in_flight.handed();
+        let mut ping = Vec::new();
+        push_frame(&mut ping, packet::PING, &before.to_be_bytes());
+        self.push(in_flight, in_flight.handed_next(), ping.into());
+        in_flight.pinged(before, now);
+    }
+
     /// Adds the replacement of lost blocks, from the number `next` on. Returns the number that follows it.
     pub(super) fn push_fill(&mut self, in_flight: &mut InFlight, next: u64, fill: GapFill) -> u64 {
         match fill {
@@ -92,14 +109,14 @@ impl Output {
     }
 
     /// Writes packets at once, or adds them behind the pieces that wait. `next` is the number that the listener has reached
-    /// before them, and `scratch` is memory for their bytes.
+    /// before them.
     pub(super) fn send(
         &mut self,
         in_flight: &mut InFlight,
         framing: &mut Framing,
         run: &Run<'_, Packet>,
         mut next: u64,
-        scratch: &mut Vec<u8>,
+        own: &mut OwnBytes,
         now: Timestamp,
     ) -> io::Result<()> {
         for item in run.iter() {
@@ -110,14 +127,14 @@ impl Output {
         let bytes = match run.iter().next() {
             Some(item) if run.items() == 1 && !is_own => item.bytes(self.wire),
             _ => {
-                scratch.clear();
+                own.bytes.clear();
                 for item in run.iter() {
-                    let start = scratch.len();
-                    scratch.extend_from_slice(item.bytes(self.wire));
-                    framing.renumber(item, self.wire, &mut scratch[start..]);
+                    let start = own.bytes.len();
+                    own.bytes.extend_from_slice(item.bytes(self.wire));
+                    framing.renumber(item, self.wire, &mut own.weights, &mut own.bytes[start..]);
                     framing.advance(item);
                 }
-                scratch
+                &own.bytes
             }
         };
         let mut written = if self.pieces.is_empty() { self.write(bytes)? } else { 0 };

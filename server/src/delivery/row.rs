@@ -7,6 +7,7 @@ use aircheck_engine::{Summary, Timestamp};
 
 use crate::delivery::listener::Listener;
 use crate::delivery::standing::Standing;
+use crate::delivery::state::state;
 
 impl Listener {
     /// Returns the listener's row.
@@ -44,7 +45,9 @@ impl Listener {
             socket_queued_bytes: standing.socket_bytes,
             socket_queued_seconds: seconds(standing.socket),
             unread_seconds: seconds(standing.unread),
+            stale_seconds: seconds(standing.stale),
             verdict,
+            state: state(&standing, verdict, seconds),
             fault: (verdict != Verdict::Ok).then(|| standing.fault()),
             latency_seconds: self.latencies(&standing),
         }
@@ -55,8 +58,9 @@ impl Listener {
         // A packet that still waits has waited that long already.
         socket.max = socket.max.map(|max| max.max(standing.waiting.as_secs_f64()));
         LatencyByStage {
-            queue: percentiles(self.tally().queue_micros().summary()),
+            queue: percentiles(self.queue_micros().summary()),
             socket,
+            read: self.read_micros().map(|read| percentiles(read.summary())),
             ear: self.ear_micros().map(|ear| percentiles(ear.summary())),
         }
     }

@@ -17,8 +17,9 @@ use crate::delivery::input::{Answer, Input};
 use crate::delivery::listener::Listener;
 use crate::delivery::listeners::Registration;
 use crate::delivery::mailbox::Assignment;
-use crate::delivery::output::{Output, framed};
+use crate::delivery::output::{Output, OwnBytes, framed};
 use crate::delivery::socket::options::{SocketBuffer, end_pauses, outlast_pauses};
+use crate::delivery::stale::NextPacket;
 use crate::delivery::standing::Decision;
 use crate::rendition::container::framing::{Framing, GapFill};
 use crate::rendition::doorbell::Doorbell;
@@ -48,7 +49,7 @@ const REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/j
 /// Memory that a shard's sessions share.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    bytes: Vec<u8>,
+    own: OwnBytes,
     input: Box<[u8; READ_BYTES]>,
     /// Packets that were written together with others since this was last taken.
     pub(super) gathered: u64,
@@ -56,7 +57,7 @@ pub(super) struct Scratch {
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { bytes: Vec::new(), input: Box::new([0; READ_BYTES]), gathered: 0 }
+        Self { own: OwnBytes::default(), input: Box::new([0; READ_BYTES]), gathered: 0 }
     }
 }
 
@@ -85,6 +86,8 @@ pub struct Session {
     framing: Framing,
     output: Output,
     input: Input,
+    /// Whether it has a limit of lag. Noted here, so that no cache line of the listener is fetched to find none.
+    has_max_lag: bool,
     /// Whether its ring was empty after a packet, since it started and since its socket was last full.
     keeps_up: bool,
     /// Whether the listener is held.
@@ -150,6 +153,7 @@ impl Joined {
         outlast_pauses(&stream);
         let stream = TcpStream::from_std(stream);
         registration.listener().attach(stream.as_raw_fd(), written);
+        let has_max_lag = registration.listener().limits().max_lag.is_some();
         if let Some(header) = framing.header() {
             head.extend(framed(wire, packet::BINARY, &header));
         }
@@ -162,6 +166,7 @@ impl Joined {
             framing,
             output: Output::new(stream, wire),
             input: Input::new(wire, has_body),
+            has_max_lag,
             keeps_up: false,
             is_held: false,
             delay: Duration::ZERO,
@@ -307,7 +312,8 @@ impl Session {
         self.delayed_until = None;
         let Self { packets, registration, framing, output, input, .. } = self;
         let listener = registration.listener();
-        match listener.decide(now) {
+        let decision = if self.has_max_lag { listener.decide(now) } else { Decision::Deliver };
+        match decision {
             Decision::Deliver => {}
             Decision::SkipToLive => packets.skip_to_newest(),
             Decision::End => listener.end(LeaveReason::MaxLag, now),
@@ -317,7 +323,7 @@ impl Session {
                 return Ok(Taken::Nothing);
             }
         }
-        let may_run = self.keeps_up && !listener.is_dense() && packets.queued_items() >= MIN_RUN;
+        let may_run = packets.queued_items() >= MIN_RUN && self.keeps_up && !listener.is_dense();
         let run = packets.try_recv_run(now, if may_run { MAX_RUN } else { 1 });
         let run = match run {
             Ok(run) => run,
@@ -331,11 +337,21 @@ impl Session {
         }
         scratch.gathered += run.items() as u64 - 1;
         run.iter().for_each(|item| input.sent(item.stamp));
+        let first = run.iter().next().map_or(0, |item| item.stamp.first());
+        let next_packet = NextPacket { gap: run.gap, first, is_newest: run.lag_items < run.blocks() };
+        let stale = input.stale_notice(next_packet, listener);
         let mut downstream = listener.downstream();
         let start = listener.record_taken(&mut downstream, &run, now);
         let next = output.push_fill(&mut downstream.in_flight, start, fill);
-        output.send(&mut downstream.in_flight, framing, &run, next, &mut scratch.bytes, now)?;
+        if let Some(text) = stale {
+            let bytes = framed(output.wire(), packet::TEXT, text.as_bytes());
+            output.push(&mut downstream.in_flight, next, bytes.into());
+        }
+        output.send(&mut downstream.in_flight, framing, &run, next, &mut scratch.own, now)?;
         self.delay = downstream.in_flight.test_delay();
+        if output.wire() == Wire::WebSocket && downstream.in_flight.is_ping_due(now) {
+            output.push_ping(&mut downstream.in_flight, now);
+        }
         Ok(Taken::Some)
     }
 

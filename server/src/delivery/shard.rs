@@ -3,6 +3,7 @@
 //! It is woken once for a packet, not once for each listener, and goes round. A socket that is full waits in the poller
 //! until it takes bytes again, and costs the others nothing.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read as _};
 use std::net::Shutdown;
 use std::sync::{Arc, mpsc};
@@ -39,7 +40,7 @@ pub(super) struct Shard {
     free: Vec<u32>,
     feeds: Vec<Feed>,
     /// Places of listeners that are held, that take their leave, or that have sent more than was read.
-    to_check: Vec<u32>,
+    to_check: BTreeSet<u32>,
     scratch: Scratch,
 }
 
@@ -71,7 +72,7 @@ impl Shard {
             places: Vec::new(),
             free: Vec::new(),
             feeds: Vec::new(),
-            to_check: Vec::new(),
+            to_check: BTreeSet::new(),
             scratch: Scratch::default(),
         };
         spawn(move || shard.run())?;
@@ -184,9 +185,7 @@ impl Shard {
         match outcome {
             Outcome::Idle => {}
             Outcome::Check => {
-                if !self.to_check.contains(&place) {
-                    self.to_check.push(place);
-                }
+                self.to_check.insert(place);
             }
             Outcome::Over => {
                 self.leave(place);
@@ -221,7 +220,7 @@ impl Shard {
         if let Place::Session(session) = std::mem::replace(&mut self.places[place as usize], Place::Free) {
             drop(session.into_stream());
         }
-        self.to_check.retain(|other| *other != place);
+        self.to_check.remove(&place);
         self.free.push(place);
     }
 
@@ -236,7 +235,7 @@ impl Shard {
                     if now >= *until || !drain(stream) {
                         self.clear(place);
                     } else {
-                        self.to_check.push(place);
+                        self.to_check.insert(place);
                     }
                 }
                 Place::Free => {}

@@ -2,6 +2,7 @@
 
 pub(crate) mod in_flight;
 pub mod options;
+mod ping;
 mod read_proof;
 pub mod receive_window;
 pub mod silence;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use aircheck_api::{Fault, Verdict};
 use aircheck_engine::Snapshot;
 
+use crate::delivery::progress::Reading;
+
 /// Limits of one listener. Those of its lag are in blocks, without the requested lag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -37,6 +39,11 @@ pub struct Standing {
     /// Bounds of `unread` that hold in any case, as far as acknowledgements and the receive window of the listener's machine
     /// show it.
     pub unread_bounds: RangeInclusive<u64>,
+    /// The sound in the listener's machine that it will hear late, in blocks: delivered, unread, and not requested. It is less than
+    /// `unread` where blocks between those were lost.
+    pub stale: u64,
+    /// How its reading has gone on lately.
+    pub reading: Reading,
     /// The requested part of the whole lag.
     pub burst: u64,
     /// Bytes of the blocks that are queued in the ring, nearly.
@@ -125,29 +132,28 @@ impl Standing {
 }
 
 #[cfg(test)]
-mod tests {
-    use aircheck_engine::LossCounts;
-
-    use super::*;
-
-    fn standing(undelivered: u64, socket: u64, unread: u64, burst: u64) -> Standing {
+impl Standing {
+    /// Returns the standing of a listener whose sound waits in these places, all of it known.
+    pub(super) fn of(undelivered: u64, socket: u64, unread: u64, burst: u64) -> Self {
         let snapshot = Snapshot {
             offered: 0,
             delivered: 0,
-            lost: LossCounts::default(),
+            lost: aircheck_engine::LossCounts::default(),
             queued: 0,
             first_sequence: 0,
             next_sequence: 0,
             lag_items: undelivered,
             burst_items: burst,
         };
-        Standing {
+        Self {
             snapshot,
             undelivered,
             undelivered_lost: undelivered,
             socket,
             unread,
             unread_bounds: unread..=unread,
+            stale: unread,
+            reading: Reading::default(),
             burst,
             ring_bytes: 0,
             socket_bytes: socket,
@@ -158,21 +164,35 @@ mod tests {
             is_gone: false,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn a_verdict_follows_from_the_lag_that_was_not_asked_for() {
         let limits = Limits { behind: 25, far_behind: 75, max_lag: None, buffer: 100, idle_timeout: None };
-        assert_eq!(standing(10, 10, 4, 0).verdict(&limits), Verdict::Ok);
-        assert_eq!(standing(10, 10, 5, 0).verdict(&limits), Verdict::Behind);
-        assert_eq!(standing(75, 0, 0, 0).verdict(&limits), Verdict::FarBehind);
-        assert_eq!(standing(500, 0, 0, 480).verdict(&limits), Verdict::Ok);
+        assert_eq!(Standing::of(10, 10, 4, 0).verdict(&limits), Verdict::Ok);
+        assert_eq!(Standing::of(10, 10, 5, 0).verdict(&limits), Verdict::Behind);
+        assert_eq!(Standing::of(75, 0, 0, 0).verdict(&limits), Verdict::FarBehind);
+        assert_eq!(Standing::of(500, 0, 0, 480).verdict(&limits), Verdict::Ok);
+    }
+
+    #[test]
+    fn a_verdict_follows_from_the_estimate_and_never_from_a_bound() {
+        let limits = Limits { behind: 25, far_behind: 75, max_lag: None, buffer: 100, idle_timeout: None };
+        let uncertain = Standing { unread_bounds: 0..=9000, ..Standing::of(5, 2, 1, 0) };
+        assert_eq!((uncertain.unrequested(), uncertain.verdict(&limits)), (8, Verdict::Ok));
+        let late = Standing { unread_bounds: 0..=9000, ..Standing::of(5, 2, 80, 0) };
+        assert_eq!((late.unrequested(), late.verdict(&limits)), (87, Verdict::FarBehind));
     }
 
     #[test]
     fn the_fault_is_where_most_packets_wait() {
-        assert_eq!(standing(50, 0, 0, 0).fault(), Fault::Server);
-        assert_eq!(standing(50, 3, 2, 0).fault(), Fault::Network);
-        assert_eq!(standing(50, 3, 4, 0).fault(), Fault::Listener);
-        assert_eq!(Standing { is_window_limited: true, ..standing(50, 3, 0, 0) }.fault(), Fault::Listener);
+        assert_eq!(Standing::of(50, 0, 0, 0).fault(), Fault::Server);
+        assert_eq!(Standing::of(50, 3, 2, 0).fault(), Fault::Network);
+        assert_eq!(Standing::of(50, 3, 4, 0).fault(), Fault::Listener);
+        assert_eq!(Standing { is_window_limited: true, ..Standing::of(50, 3, 0, 0) }.fault(), Fault::Listener);
     }
 }

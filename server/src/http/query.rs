@@ -251,8 +251,8 @@ impl Query {
             overflow: self.overflow.unwrap_or(config.delivery.overflow),
             buffer: format.blocks_in(self.buffer.unwrap_or(config.delivery.buffer)) as usize,
             start,
-            // The listener counts its lags itself.
-            lag_histogram: false,
+            // The listener counts its lags and waits itself.
+            histograms: false,
         }
     }
 }

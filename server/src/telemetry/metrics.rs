@@ -258,8 +258,14 @@ fn histograms<'a>(mounts: &'a [MountView<'a>]) -> [HistogramFamily<'a>; 3] {
         renditions.map(|(rendition, histograms)| (rendition.name(), pick(histograms))).collect()
     };
     let stages = |view: &MountView<'a>| {
-        let StageHistograms { queue_micros, socket_micros, ear_micros } = &*view.histograms.stages;
-        [("ring", view.mount.ring_micros()), ("queue", queue_micros), ("socket", socket_micros), ("ear", ear_micros)]
+        let StageHistograms { queue_micros, socket_micros, read_micros, ear_micros } = &*view.histograms.stages;
+        [
+            ("ring", view.mount.ring_micros()),
+            ("queue", queue_micros),
+            ("socket", socket_micros),
+            ("read", read_micros),
+            ("ear", ear_micros),
+        ]
     };
     [
         HistogramFamily {
@@ -282,8 +288,9 @@ fn histograms<'a>(mounts: &'a [MountView<'a>]) -> [HistogramFamily<'a>; 3] {
         HistogramFamily {
             name: "aircheck_latency_seconds",
             help: "Time by stage. ring: from the capture of a block's first frame to its dispatch; queue: from there to \
-                   a listener's connection; socket: from there until the listener's machine has acknowledged it; ear: \
-                   from the capture until a player reports that it is heard.",
+                   a listener's connection; socket: from there until the listener's machine has acknowledged it; read: \
+                   from the capture until the listener's program is proven to have read it, for listeners whose machine \
+                   proves it; ear: from the capture until a player reports that it is heard.",
             bounds: &LATENCY_BOUNDS,
             scale: 1_000_000,
             label: "stage",

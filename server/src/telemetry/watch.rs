@@ -162,6 +162,9 @@ impl ListenerWatch {
             self.is_far_behind = true;
             listener.publish(EventKind::FellFarBehind { lag: lag(limits.far_behind) });
         }
+        if listener.is_behind() {
+            listener.note_behind_at(standing.snapshot.next_sequence);
+        }
         // Without losses at the source, and without items that the policy `latest` replaces.
         let lost = &standing.snapshot.lost;
         let own = lost.total() - lost.of(Loss::Conflated) - lost.of(Loss::Source);

@@ -12,6 +12,9 @@ use socket2::Socket;
 use crate::common::{Server, TEST_TIMEOUT};
 use crate::truth::client;
 
+/// The first byte of a ping.
+const PING: u8 = 0x89;
+
 /// Connects, with a receive buffer of `receive_buffer` bytes if given.
 pub(crate) fn connect(server: &Server, receive_buffer: Option<usize>) -> TcpStream {
     let stream = client::connect(server.address, receive_buffer).unwrap();
@@ -117,7 +120,8 @@ fn split<'a>(bytes: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> 
     Some((&bytes[..at], &bytes[at + separator.len()..]))
 }
 
-/// Returns the kinds and payloads of a server's WebSocket frames (RFC 6455, section 5.2). Fails if the last is cut off.
+/// Returns the kinds and payloads of a server's WebSocket frames (RFC 6455, section 5.2), without pings. Fails if the last is cut
+/// off.
 pub(crate) fn websocket_frames(mut rest: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut frames = Vec::new();
     while let [kind, length, after @ ..] = rest {
@@ -131,5 +135,6 @@ pub(crate) fn websocket_frames(mut rest: &[u8]) -> Vec<(u8, Vec<u8>)> {
         rest = after;
     }
     assert!(rest.is_empty(), "the last frame is cut off");
+    frames.retain(|(kind, _)| *kind != PING);
     frames
 }

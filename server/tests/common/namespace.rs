@@ -1,6 +1,8 @@
 //! A network namespace at the far end of a wire of its own. To make one takes the rights of root, and the programs `ip` and `tc`.
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
 
+pub(crate) mod relay;
+
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,27 +14,43 @@ pub(crate) struct Namespace {
     far: String,
     /// The near end's address.
     pub(crate) address: String,
+    far_address: String,
 }
 
 impl Namespace {
     /// Makes a namespace at the far end of a wire; the error says what does not work. `index` tells it from the others of this
     /// process.
     pub(crate) fn new(index: usize) -> Result<Self, String> {
+        let namespace = Self::unconnected(index)?;
+        let (name, near, far) = (&namespace.name, &namespace.near, &namespace.far);
+        run("ip", &["link", "add", near, "type", "veth", "peer", "name", far, "netns", name])?;
+        namespace.set_addresses()?;
+        Ok(namespace)
+    }
+
+    /// Makes the namespace, without its wire.
+    fn unconnected(index: usize) -> Result<Self, String> {
         let number = std::process::id();
         let (near, far) = (format!("air{number}a{index}"), format!("air{number}b{index}"));
         // From the range for measurements between networks (RFC 2544), which no network uses.
-        let address = |host: usize| format!("198.18.{}.{}", number % 256, 4 * index + host);
-        let namespace = Self { name: format!("air{number}n{index}"), near, far, address: address(1) };
-        let (name, far) = (&namespace.name, &namespace.far);
-        run("ip", &["netns", "add", name])?;
-        run("ip", &["link", "add", &namespace.near, "type", "veth", "peer", "name", far, "netns", name])?;
-        run("ip", &["address", "add", &format!("{}/30", address(1)), "dev", &namespace.near])?;
-        run("ip", &["link", "set", &namespace.near, "up"])?;
-        run("ip", &["-netns", name, "address", "add", &format!("{}/30", address(2)), "dev", far])?;
-        namespace.set_link("up")?;
-        // The server's address may be that of another wire.
-        run("ip", &["-netns", name, "route", "add", "default", "via", &address(1)])?;
+        let network = format!("198.18.{}", number % 256);
+        let address = |host: usize| format!("{network}.{}", 4 * index + host);
+        let name = format!("air{number}n{index}");
+        let namespace = Self { name, near, far, address: address(1), far_address: address(2) };
+        run("ip", &["netns", "add", &namespace.name])?;
         Ok(namespace)
+    }
+
+    /// Gives both ends of the wire their addresses, and takes them up.
+    fn set_addresses(&self) -> Result<(), String> {
+        let network = |address: &str| format!("{address}/30");
+        let (name, near, far) = (&self.name, &self.near, &self.far);
+        run("ip", &["address", "add", &network(&self.address), "dev", near])?;
+        run("ip", &["link", "set", near, "up"])?;
+        run("ip", &["-netns", name, "address", "add", &network(&self.far_address), "dev", far])?;
+        self.set_link("up")?;
+        // The server's address may be that of another wire.
+        run("ip", &["-netns", name, "route", "add", "default", "via", &self.address])
     }
 
     /// Makes a namespace whose wire carries `bytes_per_second`.

@@ -58,6 +58,33 @@ async function freeze(tab, server, names) {
   return listeners;
 }
 
+/** Makes the page show listeners of these names in these states, of which some come only with slow networks. */
+const RARE_STATES = `(() => {
+  const rare = {
+    kitchen: { state: "reads", lag_at_least_seconds: 0.05, lag_at_most_seconds: 1.2 },
+    uncertain: { state: "its machine may hold up to 10 s", lag_at_least_seconds: 0, lag_at_most_seconds: 9.83 },
+    "slow player": {
+      state: "probably slower than it comes: 8 % behind each second", verdict: "behind", fault: "listener",
+      lag_seconds: 3.21, lag_at_least_seconds: 1.12, lag_at_most_seconds: 9.83, unread_seconds: 3.2,
+    },
+    "van on a slow line": {
+      state: "does not get it: the network holds 118 s", verdict: "far_behind", fault: "network", lag_seconds: 120.4,
+      lag_at_least_seconds: 118, lag_at_most_seconds: 131.2, socket_queued_seconds: 118,
+    },
+    frozen: {
+      state: "has not read for 12 s", verdict: "far_behind", fault: "listener", lag_seconds: 12.34, unread_seconds: 12.3,
+      lag_at_least_seconds: 12.3, lag_at_most_seconds: 12.4,
+    },
+  };
+  const show = ({ rows, ...others }) => ({ ...others, rows: rows.map((row) => ({ ...row, ...rare[row.name] })) });
+  window.EventSource = class extends EventSource {
+    addEventListener(type, take) {
+      const taken = type !== "listeners" ? take : ({ data }) => take({ data: JSON.stringify(show(JSON.parse(data))) });
+      super.addEventListener(type, taken);
+    }
+  };
+})()`;
+
 async function endAll(...processes) {
   for (const each of processes.flat()) await each.end();
 }
@@ -85,6 +112,21 @@ describe("every state", { concurrency: 2 }, () => {
     await tab.until("document.body.classList.contains('unreachable')");
     assert.deepEqual(await check(tab, "unreachable"), []);
     await tab.close();
+  });
+
+  test("listeners of which little is known, and others that do not read", async () => {
+    const server = await Server.start(["--source", "tone:440"]);
+    const tab = await open(server, { before: RARE_STATES });
+    const names = ["kitchen", "uncertain", "slow player", "van on a slow line", "frozen"];
+    const listeners = await Promise.all(names.map((name) => server.listener(name, "stream.opus")));
+    const text = (name) => `[...document.querySelectorAll('#rows tr')].map((row) => row.textContent).find((text) => text.includes('${name}'))`;
+    const shown = { uncertain: "up to 9.8 s", "slow player": "1.1 to 9.8 s", frozen: "has not read for 12 s" };
+    for (const [name, words] of Object.entries(shown)) await tab.until(`${text(name)}?.includes('${words}')`);
+    assert(!/reads|up to| to /.test(await tab.value(text("kitchen"))), "a listener that reads has nothing to tell");
+    assert(!/ to /.test(await tab.value(text("frozen"))), "bounds that are close are not shown");
+    assert.deepEqual(await check(tab, "states"), []);
+    await tab.close();
+    await endAll(listeners, server);
   });
 
   test("many listeners", async () => {

@@ -1,10 +1,11 @@
-// The page's estimate of the server's time, and its parser of binary messages. Needs no browser.
+// The page's estimate of the server's time, its parser of binary messages, and its numbers. Needs no browser.
 
 import assert from "node:assert";
 import { test } from "node:test";
 
 import { Clock } from "../../web/clock.js";
 import { HEADER_BYTES, parse } from "../../web/message.js";
+import { range } from "../../web/text.js";
 
 const OFFSET = 1000;
 
@@ -56,4 +57,10 @@ test("malformed messages are refused", () => {
   const unknown_kind = message(9, Int16Array.of(1));
   const cut_off = message(1, Float32Array.of(1)).slice(0, 26);
   for (const wrong of [new ArrayBuffer(0), unknown_kind, cut_off]) assert.throws(() => parse(wrong, 1), RangeError);
+});
+
+test("bounds of a lag are short, and nothing is called 0 that may be more", () => {
+  assert.equal(range(1.12, 9.83), "1.1 to 9.8 s");
+  assert.equal(range(0, 9.83), "up to 9.8 s");
+  assert.equal(range(118, 1203.4), "118 to 1,203 s");
 });

@@ -83,3 +83,31 @@ test("when no more blocks come it falls silent", () => {
   const over = play({ seconds: 6, lost: (number) => number > 300 });
   assert(over.silence > 2 * RATE_HZ, `${over.silence} silent frames`);
 });
+
+test("sound that the server calls old is skipped at once, and the sound after it is not", () => {
+  const block_frames = RATE_HZ / 100;
+  const comeBack = () => {
+    // A fifth of a second comes at once, too little to be skipped by itself.
+    const { playout } = play({ seconds: 5 });
+    const first = playout.next;
+    for (let number = first; number < first + 20; number += 1) {
+      const samples = new Float32Array(block_frames);
+      playout.push({ sequence: number, captured_at: number / 100, arrived_at: 5, samples });
+    }
+    assert(playout.waiting > 20 * block_frames, `${playout.waiting} frames wait`);
+    return { playout, first };
+  };
+  const before = (sequence) => {
+    const { playout, first } = comeBack();
+    const { skips } = playout.counts;
+    playout.dropBefore(sequence(first));
+    return { waiting: playout.waiting, target: playout.target, skips: playout.counts.skips - skips };
+  };
+  const some = before((first) => first + 5);
+  assert.equal(some.waiting, 15 * block_frames, "what is live stays");
+  const all = before((first) => first + 20);
+  assert(all.waiting < all.target + block_frames && all.waiting >= all.target, "as much stays as the target needs");
+  assert.equal(all.skips, 1);
+  const none = before(() => 0);
+  assert.equal(none.skips, 0);
+});

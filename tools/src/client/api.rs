@@ -62,7 +62,8 @@ impl ApiClient {
     pub(crate) async fn listeners(&mut self) -> Result<Vec<ListenerRow>, Failure> {
         let mut rows: Vec<ListenerRow> = self.get("/api/v1/listeners").await?;
         for row in &mut rows {
-            [&mut row.name, &mut row.remote, &mut row.overflow, row.format.to_mut()].into_iter().for_each(clean);
+            let texts = [&mut row.name, &mut row.remote, &mut row.overflow, row.format.to_mut(), &mut row.state];
+            texts.into_iter().for_each(clean);
         }
         Ok(rows)
     }

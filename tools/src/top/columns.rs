@@ -16,10 +16,12 @@ pub(crate) enum Column {
     Remote,
     Format,
     Lag,
+    Bounds,
     Trend,
     Requested,
     Fault,
     Waits,
+    State,
     Lost,
     Share,
     Gaps,
@@ -27,12 +29,14 @@ pub(crate) enum Column {
     Max,
     Queue,
     Socket,
+    Read,
     Ear,
     Here,
 }
 
 use Column::{
-    Ear, Fault, Format, Gaps, Here, Lag, Lost, Max, Name, P99, Queue, Remote, Requested, Share, Socket, Trend, Waits,
+    Bounds, Ear, Fault, Format, Gaps, Here, Lag, Lost, Max, Name, P99, Queue, Read, Remote, Requested, Share, Socket,
+    State, Trend, Waits,
 };
 
 /// The look of a column.
@@ -45,11 +49,15 @@ pub(crate) struct Layout {
 }
 
 /// All columns by importance: where there is little room, the last one goes first. The smallest terminal has three.
-const BY_IMPORTANCE: [Column; 17] =
-    [Name, Lag, Lost, Fault, Trend, Requested, Waits, P99, Share, Max, Format, Gaps, Remote, Queue, Socket, Ear, Here];
-/// Most cells of names and trends, which share the room that is left over.
+const BY_IMPORTANCE: [Column; 20] = [
+    Name, Lag, Lost, Bounds, Fault, Trend, Requested, Format, State, Waits, P99, Share, Max, Gaps, Remote, Queue,
+    Socket, Read, Ear, Here,
+];
+/// Most cells of names and trends, which with states share the room that is left over.
 const MAX_NAME_CELLS: usize = 28;
 const MAX_TREND_CELLS: usize = 20;
+/// The most cells of a state: the longest that the server says, of a probably slow listener.
+const MAX_STATE_CELLS: usize = 54;
 
 /// Returns the columns that fit into `cells`, each with its width.
 pub(crate) fn fitting(snapshot: &Snapshot, cells: usize) -> Vec<(Column, usize)> {
@@ -69,9 +77,11 @@ pub(crate) fn fitting(snapshot: &Snapshot, cells: usize) -> Vec<(Column, usize)>
         spare -= more;
         least + more
     };
-    let (name, trend) = (widened(Name, MAX_NAME_CELLS), widened(Trend, MAX_TREND_CELLS));
+    let (name, state, trend) =
+        (widened(Name, MAX_NAME_CELLS), widened(State, MAX_STATE_CELLS), widened(Trend, MAX_TREND_CELLS));
     let width = |column| match column {
         Name => name,
+        State => state,
         Trend => trend,
         other => other.layout().cells,
     };
@@ -95,10 +105,13 @@ impl Column {
             Remote => left("address", 21),
             Format => left("format", 6),
             Lag => right("lag", 7),
+            // From a tenth to a thousand seconds.
+            Bounds => left("between", 14),
             Trend => left("last min", 10),
             Requested => right("requested", 9),
             Fault => left("fault", 13),
             Waits => left("most of the lag", 19),
+            State => left("state", 30),
             // A million blocks: a listener that stood still for three hours.
             Lost => right("lost", 9),
             Share => right("of all", 7),
@@ -107,6 +120,7 @@ impl Column {
             Max => right("lag max", 7),
             Queue => right("queue p50", 9),
             Socket => right("socket p50", 10),
+            Read => right("read p50", 9),
             Ear => right("ear p50", 9),
             Here => right("here for", 11),
         }
@@ -127,6 +141,9 @@ impl Column {
     fn is_wanted(self, snapshot: &Snapshot) -> bool {
         match self {
             Requested => snapshot.rows.iter().any(|row| row::requested_seconds(row).is_some()),
+            Bounds => snapshot.rows.iter().any(|row| row::bounds(row).is_some()),
+            State => snapshot.rows.iter().any(|row| row::state(row).is_some()),
+            Read => snapshot.rows.iter().any(|row| row.latency_seconds.read.is_some()),
             Ear => snapshot.rows.iter().any(|row| row.latency_seconds.ear.is_some()),
             _ => true,
         }
@@ -146,6 +163,7 @@ impl Column {
             Remote => (row.remote.clone(), Tone::Quiet),
             Format => (row.format.to_string(), Tone::Plain),
             Lag => (units::lag(row::unrequested_seconds(row)), verdict),
+            Bounds => or_nothing(row::bounds(row)),
             Trend => (snapshot.bars(row, cells), if verdict == Tone::Plain { Tone::Quiet } else { verdict }),
             Requested => or_nothing(row::requested_seconds(row).map(|lag| format!("+ {}", units::lag(lag)))),
             Fault => match row::fault(row) {
@@ -153,6 +171,7 @@ impl Column {
                 None => (NOTHING.to_owned(), Tone::Quiet),
             },
             Waits => or_nothing(row::largest_part(row)),
+            State => or_nothing(row::state(row).map(str::to_owned)),
             Lost => (units::grouped(row.lost), if row.lost > 0 { Tone::Bad } else { Tone::Quiet }),
             Share if row.lost > 0 => (units::percent(row.lost, row.offered), Tone::Plain),
             Share => or_nothing(None),
@@ -161,6 +180,7 @@ impl Column {
             Max => or_nothing(row.lag_max_seconds.map(units::lag)),
             Queue => time(stages.queue.p50),
             Socket => time(stages.socket.p50),
+            Read => time(stages.read.and_then(|read| read.p50)),
             Ear => time(stages.ear.and_then(|ear| ear.p50)),
             Here => (units::age(snapshot.status.now - row.connected_at), Tone::Quiet),
         }

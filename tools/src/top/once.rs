@@ -7,7 +7,7 @@ use super::theme::Theme;
 use super::{draw, table};
 
 /// Width in a file or a pipe: enough for every column.
-pub(crate) const DEFAULT_WIDTH: usize = 240;
+pub(crate) const DEFAULT_WIDTH: usize = 310;
 
 /// Returns the text, without colours and without spaces at the ends of lines.
 pub(crate) fn text(state: &State, cells: usize) -> String {

@@ -1,4 +1,4 @@
-//! A listener's row in words: its title, its lag, where its sound waits, and where the fault is.
+//! A listener's row in words: its title, its lag and the bounds of it, where its sound waits, and where the fault is.
 
 use aircheck_api::{Fault, ListenerRow, Status, Verdict};
 
@@ -6,6 +6,11 @@ use crate::units;
 
 /// Shorter lags are a block or two. Rows in the order of such lags would never rest, and their causes do not matter.
 const NOTABLE_SECONDS: f64 = 0.1;
+
+/// Bounds of a lag that are further apart are shown. A listener that reads is tested once a second.
+const APART_SECONDS: f64 = 1.5;
+/// The server's words for a listener with which all is well.
+const READS: &str = "reads";
 
 /// Returns the listener's name, or else its address or its number.
 pub(crate) fn title(row: &ListenerRow) -> String {
@@ -35,6 +40,29 @@ pub(crate) fn requested_seconds(row: &ListenerRow) -> Option<f64> {
 pub(crate) fn full_scale_seconds(row: &ListenerRow, status: &Status) -> f64 {
     let limit = row.max_lag_seconds.unwrap_or(status.buffer_seconds);
     if limit > 0.0 { limit } else { 1.0 }
+}
+
+/// Returns the bounds of the lag without its requested part, if they are apart: `up to 9.8 s`, `1.1 to 9.8 s`.
+pub(crate) fn bounds(row: &ListenerRow) -> Option<String> {
+    let (least, most) = (row.lag_at_least_seconds?, row.lag_at_most_seconds?);
+    if most - least <= APART_SECONDS {
+        return None;
+    }
+    let number = |seconds: f64| {
+        let seconds = (seconds - row.burst_seconds).max(0.0);
+        if seconds < 9.95 { format!("{seconds:.1}") } else { units::grouped(seconds.round() as u64) }
+    };
+    let is_known = least - row.burst_seconds >= NOTABLE_SECONDS;
+    Some(if is_known {
+        format!("{} to {} s", number(least), number(most))
+    } else {
+        format!("up to {} s", number(most))
+    })
+}
+
+/// Returns what the server says that the listener does, unless all is well.
+pub(crate) fn state(row: &ListenerRow) -> Option<&str> {
+    Some(&*row.state).filter(|state| !state.is_empty() && *state != READS)
 }
 
 /// Returns where the fault is, in words, while the listener is behind.
@@ -82,6 +110,34 @@ mod tests {
         assert_eq!(fault(&behind), None);
         behind.burst_seconds = 2.0;
         assert_eq!((requested_seconds(&behind), unrequested_seconds(&behind)), (Some(2.0), 0.0));
+    }
+
+    #[test]
+    fn bounds_are_shown_when_they_are_apart() {
+        let with = |lag, least, most| {
+            let mut row = row(1, "x", lag);
+            (row.lag_at_least_seconds, row.lag_at_most_seconds) = (Some(least), Some(most));
+            bounds(&row)
+        };
+        assert_eq!(with(0.02, 0.02, 1.2), None);
+        assert_eq!(with(0.02, 0.02, 9.83).unwrap(), "up to 9.8 s");
+        assert_eq!(with(3.2, 1.12, 9.83).unwrap(), "1.1 to 9.8 s");
+        assert_eq!(with(130.0, 100.2, 1203.4).unwrap(), "100 to 1,203 s");
+        assert_eq!(bounds(&row(1, "of an older server", 3.0)), None);
+        let mut requested = row(1, "x", 5.0);
+        (requested.burst_seconds, requested.lag_at_least_seconds, requested.lag_at_most_seconds) =
+            (5.0, Some(5.0), Some(8.0));
+        assert_eq!(bounds(&requested).unwrap(), "up to 3.0 s");
+    }
+
+    #[test]
+    fn a_listener_that_reads_has_no_state_to_tell() {
+        let mut row = row(1, "x", 0.0);
+        assert_eq!(state(&row), None);
+        row.state = "reads".to_owned();
+        assert_eq!(state(&row), None);
+        row.state = "has not read for 12 s".to_owned();
+        assert_eq!(state(&row), Some("has not read for 12 s"));
     }
 
     #[test]

@@ -76,9 +76,11 @@ fn line(
 /// Returns two lines with everything of the selected listener that may have found no column.
 pub(crate) fn details(row: &ListenerRow, status: &Status, theme: Theme, cells: usize) -> [Line<'static>; 2] {
     let requested = row::requested_seconds(row).map(|lag| format!(" · + {} requested", units::lag(lag)));
+    let state = row::state(row).map(|state| format!(" · {state}"));
     let address = if row.name.is_empty() { String::new() } else { format!(" · {}", row.remote) };
     let facts = format!(
-        "{address} · {} · {} · here for {}{}",
+        "{}{address} · {} · {} · here for {}{}",
+        state.unwrap_or_default(),
         row.format,
         row.overflow,
         units::age(status.now - row.connected_at),
@@ -87,15 +89,19 @@ pub(crate) fn details(row: &ListenerRow, status: &Status, theme: Theme, cells: u
     let parts: Vec<String> =
         row::parts(row).iter().map(|(place, seconds)| format!("{place} {}", units::lag(*seconds))).collect();
     let parts = if parts.is_empty() { NOTHING.to_owned() } else { parts.join(", ") };
+    let bounds = row::bounds(row).map(|bounds| format!(" ({bounds})"));
     let stages = &row.latency_seconds;
-    let [queue, socket, ear] =
-        [stages.queue.p50, stages.socket.p50, stages.ear.and_then(|ear| ear.p50)].map(units::latency);
+    let (read, ear) = (stages.read.and_then(|read| read.p50), stages.ear.and_then(|ear| ear.p50));
+    let [queue, socket, read, ear] = [stages.queue.p50, stages.socket.p50, read, ear].map(units::latency);
     let longest = units::grouped_count(row.gap_max_blocks, "block");
     let gaps = match row.gaps {
         0 => "no gap".to_owned(),
         gaps => format!("{}, at most {longest}", units::grouped_count(gaps, "gap")),
     };
-    let more = format!("p50 queue {queue} socket {socket} ear {ear} · {gaps} · lag {parts}");
+    let more = format!(
+        "p50 queue {queue} socket {socket} read {read} ear {ear} · {gaps} · lag {parts}{}",
+        bounds.unwrap_or_default()
+    );
     [
         line_of(vec![(row::title(row), Tone::Strong), (facts, Tone::Quiet)], None, theme, cells),
         line_with(more, Tone::Quiet, theme, cells),

@@ -80,6 +80,33 @@ fn the_worst_stands_first_with_its_fault() {
 }
 
 #[test]
+fn what_is_not_known_of_a_lag_is_shown() {
+    let healthy = row(1, "kitchen", 0.02);
+    let reads = ListenerRow { state: "reads".to_owned(), ..healthy.clone() };
+    let titles = |rows| once::text(&state(rows), once::DEFAULT_WIDTH).lines().nth(6).unwrap().to_owned();
+    assert!(!titles(vec![reads.clone()]).contains("between"), "{}", titles(vec![reads.clone()]));
+
+    let uncertain = ListenerRow {
+        state: "probably slower than it comes: 8 % behind each second".to_owned(),
+        lag_at_least_seconds: Some(1.12),
+        lag_at_most_seconds: Some(9.83),
+        ..row(2, "hall", 3.2)
+    };
+    let rows = vec![reads, uncertain.clone()];
+    let text = once::text(&state(rows.clone()), once::DEFAULT_WIDTH);
+    let line = text.lines().find(|line| line.contains("hall")).unwrap();
+    assert!(line.contains(" 3.20 s  1.1 to 9.8 s ") && line.contains(&uncertain.state), "{text}");
+    let healthy = text.lines().find(|line| line.contains("kitchen")).unwrap();
+    assert!(!healthy.contains("reads"), "{text}");
+
+    // On a smaller screen it stands below the table.
+    let mut state = state(rows);
+    press(&mut state, &[KeyCode::Down]);
+    let screen = lines(&mut state, 110, 24).join("\n");
+    assert!(screen.contains(&uncertain.state) && screen.contains("(1.1 to 9.8 s)"), "{screen}");
+}
+
+#[test]
 fn every_size_is_drawn_and_keeps_the_worst_listener() {
     let mut state = three();
     press(&mut state, &[KeyCode::Down]);

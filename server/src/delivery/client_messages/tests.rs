@@ -92,7 +92,10 @@ fn read_with_tungstenite(bytes: Vec<u8>) -> Vec<ClientMessage> {
                 taken.push(ClientMessage::Ping(payload.to_vec()));
                 continue;
             }
-            Ok(Message::Pong(_)) => continue,
+            Ok(Message::Pong(payload)) => {
+                taken.extend(pong(&payload));
+                continue;
+            }
             Ok(Message::Close(close)) => ClientMessage::Close(close.map(|close| close.code.into())),
             Ok(Message::Binary(_)) => BINARY,
             Err(Error::Capacity(_)) => TOO_LONG,
@@ -106,16 +109,28 @@ fn read_with_tungstenite(bytes: Vec<u8>) -> Vec<ClientMessage> {
     }
 }
 
+/// Returns the message of a pong; `None` if it does not carry a number.
+fn pong(payload: &[u8]) -> Option<ClientMessage> {
+    payload.try_into().ok().map(|number| ClientMessage::Pong(u64::from_be_bytes(number)))
+}
+
 #[test]
-fn texts_and_pings_are_taken_in_order_and_pongs_are_passed_over() {
+fn texts_pings_and_pongs_with_a_number_are_taken_in_order() {
     let bytes = [
         frame(FINAL | TEXT, b"one"),
         frame(FINAL | PING, b"two"),
         frame(FINAL | PONG, b"none"),
+        frame(FINAL | PONG, &7_u64.to_be_bytes()),
         frame(FINAL | TEXT, b""),
         frame(FINAL | TEXT, "dr\u{fc}\u{1f399}".as_bytes()),
     ];
-    let messages = [text("one"), ClientMessage::Ping(b"two".to_vec()), text(""), text("dr\u{fc}\u{1f399}")];
+    let messages = [
+        text("one"),
+        ClientMessage::Ping(b"two".to_vec()),
+        ClientMessage::Pong(7),
+        text(""),
+        text("dr\u{fc}\u{1f399}"),
+    ];
     assert_eq!(read(&bytes.concat()), messages);
 }
 
@@ -275,7 +290,8 @@ fn any_message() -> impl Strategy<Value = (Vec<u8>, Option<ClientMessage>)> {
             (bytes, Some(ClientMessage::Text(text)))
         }),
         1 => control().prop_map(|payload| (frame(FINAL | PING, &payload), Some(ClientMessage::Ping(payload)))),
-        1 => control().prop_map(|payload| (frame(FINAL | PONG, &payload), None)),
+        1 => control().prop_map(|payload| (frame(FINAL | PONG, &payload), pong(&payload))),
+        1 => any::<u64>().prop_map(|number| (frame(FINAL | PONG, &number.to_be_bytes()), Some(ClientMessage::Pong(number)))),
     ]
 }
 

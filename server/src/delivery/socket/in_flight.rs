@@ -188,7 +188,7 @@ impl InFlight {
 
     /// Returns whether the kernel is to be asked before the next write, because that shows what was read.
     pub(crate) fn wants_look(&self, now: Timestamp) -> bool {
-        self.sight.proof.wants_look(now)
+        self.sight.wants_look(now)
     }
 
     /// Counts blocks that are written in full.
@@ -209,6 +209,38 @@ impl InFlight {
     /// Returns when the kernel last took bytes.
     pub(crate) fn written_at(&self) -> Timestamp {
         self.written_at
+    }
+
+    /// Returns whether a WebSocket listener is to be pinged, so that its answer shows what it has read.
+    pub(crate) fn is_ping_due(&self, now: Timestamp) -> bool {
+        self.sight.pings.is_due(now)
+    }
+
+    /// Returns how many bytes were handed over, which the next ping is to carry.
+    pub(crate) fn handed(&self) -> u64 {
+        self.handed
+    }
+
+    /// Returns one past the sequence number of the last block that was handed over.
+    pub(crate) fn handed_next(&self) -> u64 {
+        self.handed_next
+    }
+
+    /// Notes that the last bytes that were handed over, behind `before`, are a ping.
+    pub(crate) fn pinged(&mut self, before: u64, now: Timestamp) {
+        self.sight.pings.sent(before, self.handed, now);
+    }
+
+    /// Takes a pong that carries `before`. Passes over any that answers no ping.
+    pub(crate) fn take_pong(&mut self, before: u64, now: Timestamp) {
+        if self.sight.answered(before, now) {
+            self.proven = self.proven.max(self.position(before, self.handed_next));
+        }
+    }
+
+    /// Notes that the listener's player has heard all blocks before `next`.
+    pub(crate) fn heard(&mut self, next: u64) {
+        self.proven = self.proven.max(next);
     }
 
     /// Returns how long the next packet is to wait, for the sake of what its acknowledgement shows.
@@ -289,7 +321,7 @@ impl InFlight {
         let acked = self.position(self.acked, taken);
         let before = |unread| match unread {
             0 => acked,
-            _ if unread >= self.unread.most => self.proven,
+            _ if unread >= self.acked - self.sight.proof.proven().min(self.acked) => self.proven,
             _ => self.position(self.acked.saturating_sub(unread), taken).max(self.proven),
         };
         let Unread { least, estimate, most } = self.unread;

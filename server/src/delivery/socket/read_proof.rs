@@ -7,7 +7,8 @@
 //!
 //! A prompt acknowledgement proves nothing while the far kernel acknowledges everything at once: with the first segments, after a
 //! pause, after a lost segment, with segments less than 40 ms apart (seen: up to 50 KB of unread sound, acknowledged
-//! promptly, in packets of 10 ms), and with data of more than one segment. Such writes are no test.
+//! promptly, in packets of 10 ms), with data of more than one segment, and while it raises its window, which takes minutes with a
+//! receive buffer of megabytes. Such writes are no test.
 
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ const MIN_TEST_GAP: Duration = Duration::from_millis(48);
 const MAX_TEST_GAP: Duration = Duration::from_millis(180);
 /// Writes that may be acknowledged at once, read or not (`TCP_MAX_QUICKACKS` is 16).
 const QUICK_ACKS: u8 = 20;
+/// Writes that are no test after the window has become wider than ever, by that acknowledgement or an earlier one. While a kernel
+/// raises its window (`tcp_grow_window`), it acknowledges each segment at once; the last step may be too small to show.
+const WIDENING_ACKS: u8 = 3;
 /// An acknowledgement is prompt if it takes no longer than this and the shortest round trip. The kernel tells times of
 /// acknowledgements to 1 to 10 ms.
 const PROMPT: Duration = Duration::from_millis(24);
@@ -32,6 +36,8 @@ const BUSY_TESTS: u8 = 4;
 const TEST_INTERVAL: Duration = Duration::from_millis(900);
 /// After so many writes without a result, the result before them says nothing any more.
 const MAX_WRITES: u8 = 30;
+/// Packets of a program wait only if so many tests in a row were late: it may have had something else to do.
+const MIN_LATE: u8 = 3;
 /// How long a packet of a program that does not read at once waits, in turns. A program that reads at its own intervals, with the
 /// same phase as the packets come, would never read one promptly.
 const DELAYS: [Duration; 5] = [
@@ -115,7 +121,8 @@ impl ReadProof {
     /// Returns how long the next packet is to wait, so that its test is another one than that of the packet before. Packets that
     /// come in quick succession do not wait, because they would come too close to the next ones.
     pub(super) fn delay(&self) -> Duration {
-        if self.result() == Some(Reading::Late) && self.interval > DELAYS[DELAYS.len() - 1] {
+        let is_long = self.interval > DELAYS[DELAYS.len() - 1];
+        if self.result() == Some(Reading::Late) && self.timer_acks >= MIN_LATE && is_long {
             DELAYS[usize::from(self.timer_acks) % DELAYS.len()]
         } else {
             Duration::ZERO
@@ -134,7 +141,8 @@ impl ReadProof {
 
     /// Returns whether the next write is to be preceded by a look.
     pub(super) fn wants_look(&self, now: Timestamp) -> bool {
-        self.test.is_some() || (self.is_spaced && self.is_due(now))
+        // Each step of a window that widens at the start counts.
+        self.test.is_some() || self.quick_acks > 0 || (self.is_spaced && self.is_due(now))
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
@@ -181,6 +189,10 @@ impl ReadProof {
             segment_bytes: socket.segment_bytes,
             is_half_closed: window.saturating_mul(10) < self.open * 6,
         };
+        if self.open > 0 && socket.window_bytes > Some(self.open) {
+            self.quick_acks = (self.quick_acks + 1).clamp(WIDENING_ACKS, QUICK_ACKS);
+            self.test = None;
+        }
         self.open = self.open.max(socket.window_bytes.unwrap_or_default());
         if self.retransmits != socket.retransmits {
             self.retransmits = socket.retransmits;
@@ -246,6 +258,8 @@ mod tests {
         socket: TcpInfo,
         bytes: u64,
         looks_before: bool,
+        /// By how much each acknowledgement widens the window.
+        window_step: u64,
     }
 
     impl Connection {
@@ -263,6 +277,7 @@ mod tests {
                 socket,
                 bytes: BYTES,
                 looks_before: true,
+                window_step: 0,
             };
             connection.proof.begin(0, connection.now);
             let proofs = (1..QUICK_ACKS).filter(|_| connection.write(100, 80)).count();
@@ -280,6 +295,7 @@ mod tests {
             let end = self.socket.acked_bytes + self.bytes;
             self.proof.wrote(end, self.bytes, Duration::from_millis(gap), self.now);
             self.socket.acked_bytes = end;
+            self.socket.window_bytes = self.socket.window_bytes.map(|window| window + self.window_step);
             self.socket.since_ack = Duration::from_millis(3);
             self.proof.judge(&self.socket, self.now + Duration::from_millis(delay + 3))
         }
@@ -322,6 +338,12 @@ mod tests {
         lossy.socket.retransmits += 1;
         assert_eq!((1..QUICK_ACKS).filter(|_| lossy.write(100, 80)).count(), 0, "after a loss");
         assert!(lossy.proofs(100, 80) > 0);
+        let mut widening = Connection::new();
+        widening.window_step = 2920;
+        assert_eq!(widening.proofs(100, 80), 0, "while the window widens");
+        widening.window_step = 0;
+        let proofs = (0..40).map(|_| usize::from(widening.write(100, 80))).collect::<Vec<_>>();
+        assert_eq!(proofs[..4], [0, 0, 1, 0], "soon after it is as wide as it gets");
         let mut narrow = Connection::new();
         narrow.socket.window_bytes = Some(38_000);
         assert_eq!(narrow.proofs(100, 80), 0, "of a window that each read opens");

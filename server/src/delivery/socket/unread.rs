@@ -7,8 +7,11 @@
 //! estimate is everything since the last proof; if it opens now and then, the program reads, and how wide it opens shows
 //! how much is left. Where no packet can be a test, the window alone must do ([`ReceiveWindow`]).
 
+use std::time::Duration;
+
 use aircheck_engine::Timestamp;
 
+use crate::delivery::socket::ping::Pings;
 use crate::delivery::socket::read_proof::{ReadProof, Reading};
 use crate::delivery::socket::receive_window::ReceiveWindow;
 use crate::delivery::socket::tcp_info::TcpInfo;
@@ -31,6 +34,10 @@ const MIN_TESTS: u8 = 40;
 /// After so many late tests in a row, of packets that waited differently each, acknowledgements come late.
 const MIN_LATE_TESTS: u8 = 10;
 
+/// Bytes that wait for their acknowledgement are delayed if the average round trip is longer than the shortest by this: of a program
+/// that reads nothing it was 24 to 32 ms longer, with packets of 10 ms. Without delay, bytes wait for the way there and back.
+const MIN_DELAY: Duration = Duration::from_millis(16);
+
 /// Unread bytes of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Unread {
@@ -46,6 +53,7 @@ pub(super) struct Unread {
 #[derive(Debug, Default)]
 pub(super) struct Sight {
     pub(super) proof: ReadProof,
+    pub(super) pings: Pings,
     window: ReceiveWindow,
     /// The window when everything had been read.
     open: u64,
@@ -79,9 +87,16 @@ impl Sight {
             self.late_from = Some(acked.saturating_sub(self.proof.late_packets() * packet_bytes));
         }
         let most = acked.saturating_sub(self.proof.proven());
+        match self.pings.is_late(acked, now) {
+            Some(true) => return Unread { least: 0, estimate: most, most },
+            Some(false) => return Unread { least: 0, estimate: 0, most },
+            None => {}
+        }
         let Some(window) = window else { return Unread { least: 0, estimate: 0, most } };
-        let is_late = acked < written || self.proof.timer_acks() >= MIN_LATE_TESTS;
+        let is_delayed = socket.round_trip >= socket.min_round_trip.unwrap_or_default() + MIN_DELAY;
+        let is_late = (acked < written && is_delayed) || self.proof.timer_acks() >= MIN_LATE_TESTS;
         let observed = self.window.observe(acked, window, packet_bytes, is_late);
+        let most = self.window.most().map_or(most, |prompt| prompt.min(most));
         let result = self.proof.result();
         // Without proofs, the window may be a fourth narrower than it was, with nothing unread.
         let open = if result.is_some() && self.proof.proofs() > 0 { self.open } else { self.window.widest() * 3 / 4 };
@@ -96,6 +111,20 @@ impl Sight {
         };
         self.last = (acked, window);
         Unread { least, estimate: estimate.clamp(least, most), most }
+    }
+
+    /// Takes the answer to a ping behind `before` bytes of the connection. Returns whether it proves that these were read.
+    pub(super) fn answered(&mut self, before: u64, now: Timestamp) -> bool {
+        let is_answer = self.pings.answered(before);
+        if is_answer {
+            self.proof.prove(before, now);
+        }
+        is_answer
+    }
+
+    /// Returns whether the kernel is to be asked before the next write, because that shows what was read.
+    pub(super) fn wants_look(&self, now: Timestamp) -> bool {
+        self.proof.wants_look(now) || self.pings.wants_look(now)
     }
 
     /// Returns how much is unread of the `most` bytes since the last proof, when packets are acknowledged late.
@@ -133,8 +162,6 @@ impl Sight {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const PAGE: u64 = 1250;

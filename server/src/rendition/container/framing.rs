@@ -6,7 +6,7 @@ use aircheck_engine::{Format, Gap};
 use bytes::Bytes;
 
 use crate::rendition::container::message;
-use crate::rendition::container::ogg::Numbering;
+use crate::rendition::container::ogg::{Numbering, Weights};
 use crate::rendition::packet::{Packet, Wire};
 
 /// The framing of one listener's stream. Packets are shared by all listeners; this state is the listener's own.
@@ -26,7 +26,7 @@ pub enum Framing {
     /// Server-sent events.
     Events,
     /// Pages of Ogg with Opus in them.
-    Ogg(Box<OggFraming>),
+    Ogg(OggFraming),
     /// Messages of the WebSocket.
     WebSocket,
 }
@@ -53,7 +53,7 @@ impl Framing {
     /// Makes the framing of pages that come after these header pages.
     #[must_use]
     pub fn ogg(header: Bytes) -> Self {
-        Self::Ogg(Box::new(OggFraming { header, numbering: Numbering::new() }))
+        Self::Ogg(OggFraming { header, numbering: Numbering::new() })
     }
 
     /// Returns the bytes before the first packet.
@@ -88,10 +88,10 @@ impl Framing {
     }
 
     /// Makes the bytes of `packet`, as they go over `wire`, those of this listener. The result is the same however often
-    /// this is called before [`advance`](Self::advance).
-    pub fn renumber(&self, packet: &Packet, wire: Wire, bytes: &mut [u8]) {
+    /// this is called before [`advance`](Self::advance), and whatever `weights` were used for.
+    pub fn renumber(&self, packet: &Packet, wire: Wire, weights: &mut Weights, bytes: &mut [u8]) {
         if let Self::Ogg(ogg) = self {
-            ogg.numbering.renumber(packet, wire, bytes);
+            ogg.numbering.renumber(packet, wire, weights, bytes);
         }
     }
 
@@ -108,7 +108,7 @@ impl Framing {
         let Self::Ogg(ogg) = self else { return None };
         let Some(tail) = tail else { return ogg.numbering.end(&ogg.header) };
         let mut bytes = tail.bytes(Wire::Plain).to_vec();
-        ogg.numbering.renumber(tail, Wire::Plain, &mut bytes);
+        ogg.numbering.renumber(tail, Wire::Plain, &mut Weights::default(), &mut bytes);
         ogg.numbering.advance(tail);
         Some(bytes.into())
     }

@@ -15,6 +15,7 @@ use crate::rendition::codec::OpusPacket;
 use crate::rendition::container::ogg::page::{CELT_20_MS, find_pages};
 use crate::rendition::packet::Packet;
 
+pub use checksum::Weights;
 pub use numbering::Numbering;
 
 /// The encoder's name in the comment header.

@@ -16,14 +16,14 @@ use crate::delivery::listener::Listener;
 use crate::delivery::listeners::Listeners;
 use crate::delivery::standing::Standing;
 
-/// The most listeners with series of their own: those with the largest lag. With six series each, the target stays below
+/// The most listeners with series of their own: those with the largest lag. With eight series each, the target stays below
 /// the few thousand series that one should have.
 const MAX_LISTENERS: usize = 100;
 
 /// A gauge of a listener: name, help, the label `part` if it has one, and its value.
 type ListenerGauge = (&'static str, &'static str, Option<&'static str>, fn(&Listener, &Standing) -> f64);
 
-const GAUGES: [ListenerGauge; 6] = [
+const GAUGES: [ListenerGauge; 8] = [
     (
         "aircheck_listener_lag_seconds",
         "How far a listener that has fallen behind is behind the live head, as far as the server can see; at most 100 \
@@ -31,6 +31,15 @@ const GAUGES: [ListenerGauge; 6] = [
         None,
         |listener, standing| listener.mount().seconds(standing.lag()),
     ),
+    (
+        "aircheck_listener_lag_at_least_seconds",
+        "The least that this lag can be, by what the listener's machine acknowledges and offers to take.",
+        None,
+        |listener, standing| listener.mount().seconds(*standing.lag_bounds().start()),
+    ),
+    ("aircheck_listener_lag_at_most_seconds", "The most that this lag can be.", None, |listener, standing| {
+        listener.mount().seconds(*standing.lag_bounds().end())
+    }),
     (
         "aircheck_listener_burst_seconds",
         "The part of that lag that the listener requested.",

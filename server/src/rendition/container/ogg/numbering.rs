@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::rendition::container::ogg::checksum;
+use crate::rendition::container::ogg::checksum::{self, Weights};
 use crate::rendition::container::ogg::page::{CELT_20_MS, END_OF_STREAM, Page, STEREO, array, field};
 use crate::rendition::packet::{Packet, Wire};
 
@@ -40,15 +40,15 @@ impl Numbering {
     }
 
     /// Numbers the pages in `bytes`, which are those of `packet` as they go over `wire`. The result is the same however
-    /// often this is called before [`advance`](Self::advance).
-    pub fn renumber(&self, packet: &Packet, wire: Wire, bytes: &mut [u8]) {
+    /// often this is called before [`advance`](Self::advance), and whatever `weights` were used for.
+    pub fn renumber(&self, packet: &Packet, wire: Wire, weights: &mut Weights, bytes: &mut [u8]) {
         let (pages, payload) = packet.pages(wire);
         let origin = self.origin_with(pages);
         for (index, page) in pages.iter().enumerate() {
             let number = self.next_number().wrapping_add(index as u32);
             let start = payload + page.start as usize;
             if let Some(header) = bytes.get_mut(start..start + field::SEGMENTS) {
-                page.renumber(number, page.granule.saturating_sub(origin), header);
+                page.renumber(number, page.granule.saturating_sub(origin), weights, header);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A page of Ogg in shared bytes, and the numbers in its header.
 
-use crate::rendition::container::ogg::checksum;
+use crate::rendition::container::ogg::checksum::{self, Weights};
 
 /// The first byte of a packet with one fullband CELT frame of 20 ms (RFC 6716, section 3.1).
 pub(super) const CELT_20_MS: u8 = 31 << 3;
@@ -43,13 +43,13 @@ pub struct Page {
 
 impl Page {
     /// Writes these numbers and their checksum into the page's header.
-    pub(super) fn renumber(&self, number: u32, granule: u64, header: &mut [u8]) {
+    pub(super) fn renumber(&self, number: u32, granule: u64, weights: &mut Weights, header: &mut [u8]) {
         const GRANULE: usize = field::GRANULE;
         // From the granule position to the page number; the serial number between them stays.
         let mut difference = [0; field::CHECKSUM - GRANULE];
         difference[..8].copy_from_slice(&(granule ^ self.granule).to_le_bytes());
         difference[field::NUMBER - GRANULE..].copy_from_slice(&(number ^ self.number).to_le_bytes());
-        let checksum = self.checksum ^ checksum::change(&difference, self.shift);
+        let checksum = self.checksum ^ weights.change(difference, self.shift);
         header[GRANULE..field::SERIAL].copy_from_slice(&granule.to_le_bytes());
         header[field::NUMBER..field::CHECKSUM].copy_from_slice(&number.to_le_bytes());
         header[field::CHECKSUM..field::SEGMENTS].copy_from_slice(&checksum.to_le_bytes());

@@ -50,11 +50,11 @@ fn written(packets: &[Vec<OpusPacket>], is_ended: bool) -> Vec<u8> {
 /// A listener's whole file, of the encoder's pages.
 fn renumbered(header: &[u8], packets: &[Packet], wire: Wire) -> Vec<u8> {
     let mut file = header.to_vec();
-    let mut numbering = Numbering::new();
+    let (mut numbering, mut weights) = (Numbering::new(), Weights::default());
     for packet in packets {
         let mut bytes = packet.bytes(wire).to_vec();
         for _ in 0..2 {
-            numbering.renumber(packet, wire, &mut bytes);
+            numbering.renumber(packet, wire, &mut weights, &mut bytes);
         }
         numbering.advance(packet);
         let end = bytes.len() - if wire == Wire::Plain { 0 } else { 2 };
