@@ -35,8 +35,8 @@ picture: setup-test ## Take the README's picture of the page anew: a minute, on 
 	cargo build --quiet --release --locked --package aircheck-server --bin aircheck
 	AIRCHECK_PROGRAM=$(RELEASE)/aircheck node server/tests/page/picture.js docs/page.png
 
-soak: setup-test ## The long proofs in full: frozen and vanished listeners, a slow link, a minute of chaos, 100 000 connections
-	AIRCHECK_SOAK=1 cargo test --release --package aircheck-server --locked --test truth --test link --test pause --test chaos --test delivery -- --nocapture
+soak: setup-test ## The long proofs in full: frozen and vanished listeners, an hour of healthy ones, a slow link, a minute of chaos, 100 000 connections
+	AIRCHECK_SOAK=1 cargo test --release --package aircheck-server --locked --test truth --test sight --test link --test pause --test chaos --test delivery -- --nocapture
 
 check: setup ## Format, lints (of benches too) and documentation, without warnings
 	cargo fmt --all --check

@@ -1,5 +1,6 @@
 //! What the server says of its listeners' lag equals what listeners of many paces have counted for themselves, also where
-//! only their machines' acknowledgements tell it; and no program that reads everything is told to be behind.
+//! only their machines' acknowledgements tell it; and no program that reads everything is told to be behind. `make soak` looks at
+//! such programs for an hour.
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
@@ -327,6 +328,7 @@ fn max_lag_acts_on_a_frozen_listener_of_opus_before_it_holds_four_seconds() {
     let read = |stream: &mut Stream| stream.drain() - stream.first();
     let [at_skipped, at_ended] = loop {
         let read = [read(&mut skipped), read(&mut ended)];
+        assert!(skipped.gap().is_none() && !ended.has_ended(), "while they read everything");
         if read[0].min(read[1]) >= READ {
             break read;
         }
