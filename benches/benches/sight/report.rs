@@ -140,7 +140,7 @@ impl Report {
             let second = |field| rows.seconds(&name, field);
             let estimate = second("lag_seconds")?;
             let (least, most) = (second("lag_at_least_seconds")?, second("lag_at_most_seconds")?);
-            let parts = ["undelivered_seconds", "socket_queued_seconds", "unread_seconds"].map(|part| second(part));
+            let parts = ["undelivered_seconds", "socket_queued_seconds", "unread_seconds"].map(&second);
             let (from, to) = (rows.asked.saturating_sub(AROUND), rows.answered + AROUND);
             // What came before a listener is no lag of it.
             let due = second("offered")? * BLOCK.as_secs_f64();
