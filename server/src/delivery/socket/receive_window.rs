@@ -49,6 +49,8 @@ const BURST_BYTES: u64 = 16 * 1024;
 /// [`SHORT_PACKET_FACTOR`]. So up to this part of it, what is missing says nothing while acknowledgements come promptly.
 const GROWN_WINDOW_BYTES: u64 = 2 * DEFAULT_BUFFER_BYTES;
 const NOISE_PART: u64 = 64;
+/// Windows of Linux come in steps of up to this.
+const STEP_BYTES: u64 = 1024;
 /// If fewer of the looks find bytes that wait for their acknowledgement, the machine acknowledges promptly.
 const MAX_WAITING: f32 = 0.25;
 /// So many looks tell whether acknowledgements are prompt.
@@ -78,6 +80,8 @@ pub struct ReceiveWindow {
     waiting: f32,
     /// How many looks there were.
     looks: u8,
+    /// The widest window of all. One that settles may do so while much is unread.
+    greatest: u64,
 }
 
 impl ReceiveWindow {
@@ -89,7 +93,7 @@ impl ReceiveWindow {
     /// Returns the most that can be unread by the promptness of acknowledgements, if that tells: those of a program that
     /// does not read come late once half of its buffer is full, and an offered window is about that.
     pub fn most(&self) -> Option<u64> {
-        (self.waiting < MAX_WAITING && self.looks >= MIN_LOOKS).then_some(2 * self.widest)
+        (self.waiting < MAX_WAITING && self.looks >= MIN_LOOKS).then_some(2 * self.greatest)
     }
 
     /// Notes that everything was read when the machine had acknowledged `acked` bytes and offered `window`.
@@ -135,6 +139,7 @@ impl ReceiveWindow {
             self.steady_from = acked;
         }
         self.looks = self.looks.saturating_add(1);
+        self.greatest = self.greatest.max(window);
         let unread = self.missing(before, acked, window, packet_bytes);
         let is_prompt = self.waiting < MAX_WAITING;
         let is_open = window >= self.widest / 2;
@@ -147,7 +152,9 @@ impl ReceiveWindow {
         let is_noise = is_grown && narrowed <= self.widest / NOISE_PART;
         let is_large = is_open && self.widest >= LARGE_WINDOW_BYTES;
         let tells_nothing = (is_prompt && (self.was_changing || is_noise)) || (is_large && self.was_changing);
-        if tells_nothing { 0 } else { unread }
+        // Of packets that are copied, a step would count as sixteen.
+        let is_step = packet_bytes < COPIED_BYTES && narrowed < 2 * STEP_BYTES && !self.is_small();
+        if tells_nothing || is_step { 0 } else { unread }
     }
 
     /// Returns how many bytes seem to be unread, because they are missing from a window that was `before` at the last look.

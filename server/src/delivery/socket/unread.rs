@@ -130,7 +130,11 @@ impl Sight {
     /// Returns how much is unread of the `most` bytes since the last proof, when packets are acknowledged late.
     fn estimate(&mut self, acked: u64, window: u64, packet_bytes: u64, most: u64) -> u64 {
         let narrowed = self.open.saturating_sub(window);
-        let of_window = (narrowed * UNREAD_TENTHS / 10).min(most);
+        // A step of the window shows no more than the last packet, for all of which half of its bytes stand: as many bytes as it has
+        // may reach into one before it.
+        let last_packet = packet_bytes / 2;
+        let shown = if narrowed < CHANGE_BYTES { narrowed.min(last_packet) } else { narrowed * UNREAD_TENTHS / 10 };
+        let of_window = shown.min(most);
         if window >= self.last.1 + CHANGE_BYTES && self.last.0 > self.proof.proven() {
             self.opened = Some((acked, of_window));
         }
@@ -148,15 +152,15 @@ impl Sight {
         }
         // It had read until the first packet that was acknowledged late.
         let late = (self.late_from.map_or(most, |from| acked - from.min(acked))).min(most);
-        let is_narrowing = narrowed > 0 && narrowed * 100 >= late.saturating_sub(HIDDEN_BYTES) * NARROWING_HUNDREDTHS;
-        if is_narrowing || self.proof.timer_acks() >= MIN_TESTS {
-            late
-        } else if late <= HIDDEN_BYTES {
-            // The last packet is unread for some time, at least. The ones before it need not be.
-            late.min(packet_bytes)
-        } else {
-            of_window
+        let is_certain = self.proof.timer_acks() >= MIN_TESTS;
+        if late <= HIDDEN_BYTES && !is_certain {
+            // The last packet is unread for some time, at least, and alone may narrow the window by 2 KiB. The ones before it need
+            // not be unread.
+            return late.min(last_packet);
         }
+        let is_narrowing =
+            narrowed >= CHANGE_BYTES && narrowed * 100 >= late.saturating_sub(HIDDEN_BYTES) * NARROWING_HUNDREDTHS;
+        if is_narrowing || is_certain { late } else { of_window }
     }
 }
 
