@@ -36,6 +36,8 @@ const ACK_DELAY: Duration = Duration::from_millis(60);
 const NOTICEABLE: f64 = 0.25;
 /// A verdict on a lag that was always below this is false.
 const MAX_LIVE: f64 = 0.2;
+/// A machine on which this program pauses for longer delays receivers and relays as well.
+const MAX_PAUSE: Duration = Duration::from_millis(100);
 const VERDICT_MEMORY: Duration = Duration::from_secs(1);
 
 /// The rows of all listeners, by their names, and when they were asked for and answered.
@@ -240,6 +242,10 @@ impl fmt::Display for Report {
             }
             table.row(self.line(index, &samples));
         }
-        write!(f, "{table}")
+        write!(f, "{table}")?;
+        let pauses = self.positions.windows(2).map(|looks| looks[1].0.saturating_sub(looks[0].0));
+        let longest = pauses.max().unwrap_or_default();
+        let verdict = if longest > MAX_PAUSE { ": the machine was busy, and these figures mean little" } else { "" };
+        writeln!(f, "this program itself paused for {} ms at most{verdict}", longest.as_millis())
     }
 }
