@@ -230,6 +230,7 @@ impl StreamParser {
         const TEXT: u8 = 0x81;
         const BINARY: u8 = 0x82;
         const CLOSE: u8 = 0x88;
+        const PING: u8 = 0x89;
         let mut rest = bytes;
         while let [kind, length, after @ ..] = rest {
             let (length, after) = match (length, after) {
@@ -250,6 +251,7 @@ impl StreamParser {
                     }
                 }
                 CLOSE => assert!(after.is_empty(), "no frame comes after the close frame"),
+                PING => {}
                 kind => panic!("a frame of kind {kind:#x}"),
             }
             rest = after;
