@@ -152,7 +152,8 @@ impl ReceiveWindow {
         let is_noise = is_grown && narrowed <= self.widest / NOISE_PART;
         let is_large = is_open && self.widest >= LARGE_WINDOW_BYTES;
         // A window that is half closed is no noise.
-        let tells_nothing = (is_prompt && is_open && (self.was_changing || is_noise)) || (is_large && self.was_changing);
+        let tells_nothing =
+            (is_prompt && is_open && (self.was_changing || is_noise)) || (is_large && self.was_changing);
         // Of packets that are copied, a step would count as sixteen.
         let is_step = packet_bytes < COPIED_BYTES && narrowed < 2 * STEP_BYTES && !self.is_small();
         if tells_nothing || is_step { 0 } else { unread }
