@@ -112,3 +112,16 @@ fn a_row_tells_in_words_whether_its_listener_reads_and_what_it_will_hear_late() 
     let row = server.row_when("player", reads);
     assert_eq!(number(&row, "stale_seconds"), 0.0, "{row}");
 }
+
+#[test]
+fn what_can_at_most_be_unread_is_no_latency() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--source", "tone:440"]);
+    let _listener = Listener::start(&server.url("stream.wav?name=samples"), &directory.path().join("samples"));
+    // Its packets are no tests, so that acknowledgements bound what it may hold, and prove nothing of a block.
+    let row = server.row_when("samples", |row| {
+        row["delivered"].as_u64() > Some(350) && row["lag_at_most_seconds"].as_f64() < Some(2.5)
+    });
+    let read = row["latency_seconds"]["read"]["p50"].as_f64();
+    assert!(read.is_none_or(|read| read < 1.0), "{row}");
+}

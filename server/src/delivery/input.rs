@@ -102,7 +102,7 @@ impl Messages {
                     }
                 }
                 ClientMessage::Ping(payload) => last_ping = Some(payload),
-                ClientMessage::Pong(before) => listener.downstream().in_flight.take_pong(before, now),
+                ClientMessage::Pong(before) => listener.take_pong(before, now),
                 ClientMessage::Close(code) => answer.close(close_answer(code)),
                 ClientMessage::Refused(code, reason) => answer.close(close_frame(code, reason)),
             }

@@ -94,9 +94,6 @@ struct ListenerEnd {
 #[derive(Debug)]
 pub(super) struct Downstream {
     pub(super) in_flight: InFlight,
-    log: Arc<PacketLog>,
-    /// One past the last block that was read for certain; `None` before the first look.
-    proven: Option<u64>,
     silence: Silence,
     /// Its connection; `None` before the shard has it, and once it is closed.
     socket: Option<RawFd>,
@@ -181,10 +178,8 @@ impl Listener {
             behind_at: AtomicU64::new(0),
             end: OnceLock::new(),
             downstream: Mutex::new(Downstream {
-                in_flight: InFlight::new(Arc::clone(&log), wire),
+                in_flight: InFlight::new(log, wire),
                 silence: Silence::default(),
-                log,
-                proven: None,
                 socket: None,
                 lags: None,
                 progress: Progress::default(),
@@ -431,7 +426,7 @@ impl Listener {
     /// Notes that its socket takes no more bytes at the moment, and looks where those that it took are.
     pub(super) fn note_full_socket(&self, now: Timestamp) {
         self.note_backlog(true);
-        self.follow(&mut self.downstream(), self.tally.snapshot().next_sequence, now);
+        self.follow(&mut self.downstream(), now);
     }
 
     /// Takes over its connection, on which other responses took `written` bytes before.
@@ -486,7 +481,7 @@ impl Listener {
         let in_flight = &downstream.in_flight;
         let look_at_byte = downstream.looked_at_byte + downstream.look_bytes;
         if in_flight.written() >= look_at_byte || !self.is_fresh(now) || in_flight.wants_look(now) {
-            self.follow(downstream, numbers.start, now);
+            self.follow(downstream, now);
             // The gap before the packets is on its way, too.
             downstream.backlog = numbers.start - self.reached(&downstream.in_flight, numbers.start).read;
             if downstream.backlog > 0 {
@@ -538,7 +533,7 @@ impl Listener {
     }
 
     /// Asks the kernel where the bytes in flight are now. `handed` is one past the last block that was handed to the connection.
-    fn follow(&self, downstream: &mut Downstream, handed: u64, now: Timestamp) {
+    fn follow(&self, downstream: &mut Downstream, now: Timestamp) {
         self.begin_lags(downstream, now);
         if self.looked_at.swap(now.as_nanos(), Ordering::Relaxed) == now.as_nanos() {
             return;
@@ -546,33 +541,36 @@ impl Listener {
         downstream.looked_at_byte = downstream.in_flight.written();
         let Some(info) = downstream.socket.and_then(tcp_info::state) else { return };
         downstream.silence.observe(&info, now);
-        if let Some(span) = downstream.in_flight.advance(&info, now) {
+        let in_flight = &mut downstream.in_flight;
+        let proven = in_flight.proven_bytes();
+        if let Some(span) = in_flight.advance(&info, now) {
             self.socket_micros.record(micros(span));
             self.histograms.stages.socket_micros.record(micros(span));
         }
-        downstream.in_flight.set_mark();
-        // Before it is admitted, its position is not known.
-        if downstream.lags.is_some() {
-            self.record_read(downstream, handed, now - info.since_ack);
+        in_flight.set_mark();
+        if in_flight.proven_bytes() > proven {
+            self.record_read(in_flight, now - info.since_ack);
         }
     }
 
-    /// Records the latency of the newest block that was read for certain, if the acknowledgement that came at `acked_at` has proven
-    /// one.
-    fn record_read(&self, downstream: &mut Downstream, handed: u64, acked_at: Timestamp) {
-        let Downstream { in_flight, proven, log, .. } = downstream;
-        let read = self.reached(in_flight, handed).read_at_least;
-        let is_proof = proven.replace(read).is_some_and(|before| read > before);
-        let Some(block) = read.checked_sub(1).filter(|_| is_proof) else { return };
-        // A block that was captured later is being taken from the ring at this moment.
-        if let Some(captured_at) = log.captured_at(block).filter(|at| *at < acked_at) {
-            let latency = micros(acked_at.since(captured_at));
+    /// Takes a pong that carries how many bytes its ping followed.
+    pub(super) fn take_pong(&self, before: u64, now: Timestamp) {
+        let mut downstream = self.downstream();
+        if downstream.in_flight.take_pong(before, now) {
+            self.record_read(&downstream.in_flight, now);
+        }
+    }
+
+    /// Records the latency of the newest block that was read for certain, which was proven by what came at `proven_at`.
+    fn record_read(&self, in_flight: &InFlight, proven_at: Timestamp) {
+        if let Some(captured_at) = in_flight.newest_proven_at().filter(|at| *at < proven_at) {
+            let latency = micros(proven_at.since(captured_at));
             self.histograms.stages.read_micros.record(latency);
             self.read_micros.get_or_init(|| Histogram::new(MAX_MICROS, Precision::OneDigit)).record(latency);
         }
     }
 
-    /// Returns how far the bytes got, with `handed` as in `follow`.
+    /// Returns how far the bytes got. `handed` is one past the sequence number of the last block that was handed over.
     fn reached(&self, in_flight: &InFlight, handed: u64) -> Reached {
         let reached = in_flight.reached(handed);
         // Where it starts was not known yet when the head of the response was handed over.
@@ -598,7 +596,7 @@ impl Listener {
     }
 
     fn look(&self, downstream: &mut Downstream, now: Timestamp) -> Standing {
-        self.follow(downstream, self.tally.snapshot().next_sequence, now);
+        self.follow(downstream, now);
         self.settle(downstream);
         let Downstream { in_flight, silence, lags, progress, backlog, .. } = downstream;
         let written = in_flight.written_blocks();

@@ -231,11 +231,23 @@ impl InFlight {
         self.sight.pings.sent(before, self.handed, now);
     }
 
-    /// Takes a pong that carries `before`. Passes over any that answers no ping.
-    pub(crate) fn take_pong(&mut self, before: u64, now: Timestamp) {
-        if self.sight.answered(before, now) {
+    /// Takes a pong that carries `before`. Returns whether it answers a ping, and so proves what was read.
+    pub(crate) fn take_pong(&mut self, before: u64, now: Timestamp) -> bool {
+        let is_answer = self.sight.answered(before, now);
+        if is_answer {
             self.proven = self.proven.max(self.position(before, self.handed_next));
         }
+        is_answer
+    }
+
+    /// Returns how many bytes of the connection are proven to be read. They only grow.
+    pub(crate) fn proven_bytes(&self) -> u64 {
+        self.sight.proof.proven()
+    }
+
+    /// Returns when the newest block was captured that is proven to be read.
+    pub(crate) fn newest_proven_at(&self) -> Option<Timestamp> {
+        self.log.captured_at(self.proven.checked_sub(1)?)
     }
 
     /// Notes that the listener's player has heard all blocks before `next`.
@@ -252,9 +264,9 @@ impl InFlight {
     /// shows one: of the last byte written if all are acknowledged, else of the last byte at an earlier look.
     pub(crate) fn advance(&mut self, socket: &TcpInfo, now: Timestamp) -> Option<Duration> {
         self.acked = socket.acked_bytes;
-        let proven_before = self.sight.proof.proven();
+        let proven_before = self.proven_bytes();
         self.unread = self.sight.look(socket, self.written, self.packet.0, now);
-        let proven = self.sight.proof.proven();
+        let proven = self.proven_bytes();
         if proven > proven_before {
             self.proven = self.proven.max(self.position(proven, self.handed_next));
         }
