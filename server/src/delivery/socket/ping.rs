@@ -12,10 +12,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(200);
 /// The pings of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Pings {
-    /// Bytes of the connection before the ping that is not answered, with it, and when it was sent.
-    waiting: Option<(u64, u64, Timestamp)>,
+    /// Bytes of the connection before the ping that is not answered, and with it.
+    waiting: Option<(u64, u64)>,
     /// When that ping was first seen to be acknowledged.
     arrived_at: Option<Timestamp>,
+    /// When the last one was sent.
     sent_at: Timestamp,
     /// Whether pings are answered.
     is_answered: bool,
@@ -29,12 +30,12 @@ impl Pings {
 
     /// Notes a ping behind `before` bytes of the connection, which ends at `end`.
     pub(super) fn sent(&mut self, before: u64, end: u64, now: Timestamp) {
-        (self.waiting, self.arrived_at, self.sent_at) = (Some((before, end, now)), None, now);
+        (self.waiting, self.arrived_at, self.sent_at) = (Some((before, end)), None, now);
     }
 
     /// Takes a pong. Returns whether it answers the ping behind `before` bytes.
     pub(super) fn answered(&mut self, before: u64) -> bool {
-        let is_answer = self.waiting.is_some_and(|(waiting, ..)| waiting == before);
+        let is_answer = self.waiting.is_some_and(|(waiting, _)| waiting == before);
         if is_answer {
             (self.waiting, self.is_answered) = (None, true);
         }
@@ -43,7 +44,7 @@ impl Pings {
 
     /// Returns whether a look is due that shows if the ping has arrived.
     pub(super) fn wants_look(&self, now: Timestamp) -> bool {
-        self.is_answered && self.waiting.is_some_and(|(.., sent_at)| now.since(sent_at) >= ANSWER_TIMEOUT)
+        self.is_answered && self.waiting.is_some() && now.since(self.sent_at) >= ANSWER_TIMEOUT
     }
 
     /// Returns whether the program has not read for a moment, by a ping that has arrived and is not answered; `None` if it never
@@ -52,7 +53,7 @@ impl Pings {
         if !self.is_answered {
             return None;
         }
-        if self.waiting.is_some_and(|(_, end, _)| end <= acked) {
+        if self.waiting.is_some_and(|(_, end)| end <= acked) {
             let arrived_at = *self.arrived_at.get_or_insert(now);
             return Some(now.since(arrived_at) >= ANSWER_TIMEOUT);
         }

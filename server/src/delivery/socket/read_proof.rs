@@ -120,6 +120,11 @@ impl ReadProof {
         self.proofs
     }
 
+    /// Returns the widest receive window so far.
+    pub(super) fn widest_window(&self) -> u64 {
+        self.open
+    }
+
     /// Returns the result of the last test; `None` if there was none lately.
     pub(super) fn result(&self) -> Option<Reading> {
         self.result.filter(|_| self.writes <= MAX_WRITES)

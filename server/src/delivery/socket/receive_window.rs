@@ -32,14 +32,12 @@ const SETTLED_TENTHS: u64 = 7;
 /// No default buffer offers less than this. A program that offers less has set a buffer of its own, which receives hardly
 /// more than it offers: at most 7 % more was seen, with buffers of 2 to 16 KB.
 const MIN_DEFAULT_WINDOW_BYTES: u64 = 60_000;
-
 /// Shorter packets are copied into the memory of the one before. While they are all read, the first window that a kernel offers
 /// narrows as if they were not: by 9 KB of 64 with FLAC in packets of 620 bytes.
 const COPIED_BYTES: u64 = 900;
 /// A window of this width is that of a program that has set a buffer of megabytes. At first it narrows as fast as bytes come, while
 /// they are all read: by 720 KB of 4 MB.
 const LARGE_WINDOW_BYTES: u64 = 512 * 1024;
-
 /// A window is steady if it does not change while so many bytes come, or half of it.
 const STEADY_BYTES: u64 = 64 * 1024;
 /// More bytes than this between two looks are a burst, after which a kernel offers less than during it. Seen: windows of 1.2 to
@@ -49,8 +47,8 @@ const BURST_BYTES: u64 = 16 * 1024;
 /// [`SHORT_PACKET_FACTOR`]. So up to this part of it, what is missing says nothing while acknowledgements come promptly.
 const GROWN_WINDOW_BYTES: u64 = 2 * DEFAULT_BUFFER_BYTES;
 const NOISE_PART: u64 = 64;
-/// Windows of Linux come in steps of up to this.
-const STEP_BYTES: u64 = 1024;
+/// A window that opens or narrows by so much shows something. Windows of Linux come in steps of up to 1 KiB.
+pub(super) const CHANGE_BYTES: u64 = 2048;
 /// If fewer of the looks find bytes that wait for their acknowledgement, the machine acknowledges promptly.
 const MAX_WAITING: f32 = 0.25;
 /// So many looks tell whether acknowledgements are prompt.
@@ -80,8 +78,6 @@ pub struct ReceiveWindow {
     waiting: f32,
     /// How many looks there were.
     looks: u8,
-    /// The widest window of all. One that settles may do so while much is unread.
-    greatest: u64,
 }
 
 impl ReceiveWindow {
@@ -91,9 +87,10 @@ impl ReceiveWindow {
     }
 
     /// Returns the most that can be unread by the promptness of acknowledgements, if that tells: those of a program that
-    /// does not read come late once half of its buffer is full, and an offered window is about that.
-    pub fn most(&self) -> Option<u64> {
-        (self.waiting < MAX_WAITING && self.looks >= MIN_LOOKS).then_some(2 * self.greatest)
+    /// does not read come late once half of its buffer is full, and an offered window is about that. `greatest` is the widest
+    /// window of all, because one that settles may do so while much is unread.
+    pub fn most(&self, greatest: u64) -> Option<u64> {
+        (self.waiting < MAX_WAITING && self.looks >= MIN_LOOKS).then_some(2 * greatest)
     }
 
     /// Notes that everything was read when the machine had acknowledged `acked` bytes and offered `window`.
@@ -139,7 +136,6 @@ impl ReceiveWindow {
             self.steady_from = acked;
         }
         self.looks = self.looks.saturating_add(1);
-        self.greatest = self.greatest.max(window);
         let unread = self.missing(before, acked, window, packet_bytes);
         let is_prompt = self.waiting < MAX_WAITING;
         let is_open = window >= self.widest / 2;
@@ -155,7 +151,7 @@ impl ReceiveWindow {
         let tells_nothing =
             (is_prompt && is_open && (self.was_changing || is_noise)) || (is_large && self.was_changing);
         // Of packets that are copied, a step would count as sixteen.
-        let is_step = packet_bytes < COPIED_BYTES && narrowed < 2 * STEP_BYTES && !self.is_small();
+        let is_step = packet_bytes < COPIED_BYTES && narrowed < CHANGE_BYTES && !self.is_small();
         if tells_nothing || is_step { 0 } else { unread }
     }
 

@@ -13,7 +13,7 @@ use aircheck_engine::Timestamp;
 
 use crate::delivery::socket::ping::Pings;
 use crate::delivery::socket::read_proof::{ReadProof, Reading};
-use crate::delivery::socket::receive_window::ReceiveWindow;
+use crate::delivery::socket::receive_window::{CHANGE_BYTES, ReceiveWindow};
 use crate::delivery::socket::tcp_info::TcpInfo;
 
 /// Packets that a kernel merges into one piece of memory, which it frees when all of it is read (`MAX_SKB_FRAGS`, and its
@@ -26,8 +26,6 @@ const UNREAD_TENTHS: u64 = 16;
 const NARROWING_HUNDREDTHS: u64 = 35;
 /// Unread bytes that a window need not show.
 const HIDDEN_BYTES: u64 = 2500;
-/// A window that opens or narrows by so much shows something. Windows of Linux come in steps of up to 1 KiB.
-const CHANGE_BYTES: u64 = 2048;
 /// A window need not narrow at all: packets under 900 bytes are copied into the memory of the one before, and a program may
 /// have set a buffer of megabytes. Then this many tests in a row must be late by the far kernel's timer.
 const MIN_TESTS: u8 = 40;
@@ -96,7 +94,7 @@ impl Sight {
         let is_delayed = socket.round_trip >= socket.min_round_trip.unwrap_or_default() + MIN_DELAY;
         let is_late = (acked < written && is_delayed) || self.proof.timer_acks() >= MIN_LATE_TESTS;
         let observed = self.window.observe(acked, window, packet_bytes, is_late);
-        let most = self.window.most().map_or(most, |prompt| prompt.min(most));
+        let most = self.window.most(self.proof.widest_window()).map_or(most, |prompt| prompt.min(most));
         let result = self.proof.result();
         // Without proofs, the window may be a fourth narrower than it was, with nothing unread.
         let open = if result.is_some() && self.proof.proofs() > 0 { self.open } else { self.window.widest() * 3 / 4 };
