@@ -90,6 +90,8 @@ pub(super) struct ReadProof {
     interval: Duration,
     /// Whether the last write came long enough after the one before, and not too long.
     is_spaced: bool,
+    /// Whether it came too long after. Of writes like this, none can be a test.
+    is_sparse: bool,
     /// Where a byte ends whose acknowledgement is awaited as a test, when it was written, and the window then.
     test: Option<(u64, Timestamp, u64)>,
     look: Look,
@@ -154,7 +156,8 @@ impl ReadProof {
     /// Returns whether the next write is to be preceded by a look.
     pub(super) fn wants_look(&self, now: Timestamp) -> bool {
         // Each step of a window that widens at the start counts.
-        self.test.is_some() || self.quick_acks > 0 || (self.is_spaced && self.is_due(now))
+        let is_start = self.quick_acks > 0 && !self.is_sparse;
+        self.test.is_some() || is_start || (self.is_spaced && self.is_due(now))
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
@@ -173,7 +176,8 @@ impl ReadProof {
         }
         self.test = None;
         self.writes = self.writes.saturating_add(1);
-        if gap > MAX_TEST_GAP {
+        self.is_sparse = gap > MAX_TEST_GAP;
+        if self.is_sparse {
             self.quick_acks = QUICK_ACKS;
         } else {
             self.quick_acks = self.quick_acks.saturating_sub(1);
