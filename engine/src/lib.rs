@@ -26,6 +26,9 @@ pub mod source;
 
 mod capture;
 mod capture_tally;
+mod converter;
+mod lease;
+mod outages;
 mod timeline;
 
 mod dispatcher;
@@ -54,7 +57,7 @@ mod tally;
 
 mod stream;
 
-pub use block::Block;
+pub use block::{Block, Origin};
 pub use buckets::Precision;
 pub use capture::Capture;
 pub use capture_tally::CaptureTally;
@@ -70,6 +73,7 @@ pub use histogram::Histogram;
 pub use hub::Hub;
 pub use item::{Item, Stamp};
 pub use loss::{Gap, Loss, LossCounts};
+pub use outages::{Outage, Outages, Substitute};
 pub use overflow::{Overflow, UnknownOverflow};
 pub use run::Run;
 pub use shared_histogram::SharedHistogram;

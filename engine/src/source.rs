@@ -10,14 +10,16 @@ mod interface;
 mod paced;
 mod pcm;
 mod pull;
+mod supervised;
 mod synth;
 mod wav;
 
 #[cfg(feature = "device")]
-pub use device::{Device, DeviceError, DeviceInfo, DeviceOptions, devices, host};
+pub use device::{Device, DeviceError, DeviceInfo, DeviceOptions, DeviceReopener, devices, host};
 pub use interface::{Running, Source, SourceError};
 pub use paced::Paced;
 pub use pcm::{Pcm, PcmEncoding};
 pub use pull::{Arrival, Pull};
+pub use supervised::{OnLoss, OpenFallback, Reopen, ReopenError, Supervised};
 pub use synth::{Demo, Tone};
 pub use wav::{Wav, WavError};

@@ -1,6 +1,5 @@
 //! A thread that reads a [`Pull`] at the pace of its own sample rate.
 
-use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -50,14 +49,14 @@ impl<P: Pull> Source for Paced<P> {
     }
 
     fn start(self: Box<Self>, capture: Capture) -> Result<Box<dyn Running>, SourceError> {
-        let tally = Arc::clone(capture.tally());
+        let reporter = capture.reporter();
         let (stop, stopped) = mpsc::channel::<()>();
         let (done, ended) = mpsc::channel::<()>();
         thread::Builder::new()
             .name("capture".into())
             .spawn(move || {
                 if let Err(message) = (Pacer { capture, stopped }).run(self.0) {
-                    tally.fail(message);
+                    reporter.fail(message);
                 }
                 drop(done);
             })

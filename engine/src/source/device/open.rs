@@ -1,6 +1,7 @@
 //! An input device that is opened but not started.
 
 use cpal::SupportedStreamConfig;
+use cpal::traits::DeviceTrait;
 
 use super::choice::{self, DeviceOptions};
 use super::error::DeviceError;
@@ -54,6 +55,11 @@ impl Device {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Returns whether the device belongs to a sound server.
+    pub(super) fn is_served(&self) -> bool {
+        self.device.id().is_ok_and(|id| id.host().name() == "PulseAudio")
     }
 
     /// Label of the format in which the device hands samples over, before they become `f32`: `f32`, `i16`, …
