@@ -6,7 +6,7 @@
 //!
 //! The files, each of which uses only those above it:
 //!
-//! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `source`, `origin` and
+//! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `source`, `on_loss`, `origin` and
 //!   `record_split` for those with more to read.
 //! - `schema`: the settings, one field each. Its first lines tell how to add one.
 //! - `settings`: the table of settings that flags, variables, keys and the documentation come from.
@@ -21,6 +21,7 @@ mod file;
 mod layers;
 mod notation;
 mod number;
+mod on_loss;
 mod origin;
 mod record_split;
 mod report;
@@ -30,6 +31,7 @@ mod source;
 mod value;
 
 pub use error::ConfigError;
+pub use on_loss::{FallbackSpec, LossPolicy};
 pub use record_split::RecordSplit;
 pub use report::Checked;
 pub use schema::{CaptureConfig, Config, DeliveryConfig, HttpConfig, MIN_LAG_BLOCKS, RecorderConfig};

@@ -2,6 +2,7 @@
 
 use aircheck_api::span::Short;
 
+use super::on_loss::LossPolicy;
 use super::schema::{Config, MIN_LAG_BLOCKS};
 use super::source::SourceSpec;
 
@@ -25,9 +26,22 @@ impl Config {
             let (min_lag, max_lag) = (Short(min_lag), Short(max_lag));
             return Err(("max_lag", format!("must be at least {MIN_LAG_BLOCKS} blocks, {min_lag}, not {max_lag}")));
         }
-        let mut without_effect = given.filter_map(|key| Some((key, self.unmet_condition(key)?)));
-        // `loop = false` is right for every source.
-        match without_effect.find(|(key, _)| *key != "loop" || self.capture.looped) {
+        let given: Vec<_> = given.collect();
+        let policy = self.capture.on_source_loss;
+        if policy == LossPolicy::Fallback && self.capture.fallback.is_none() {
+            return Err(("on_source_loss", "needs a sound to play: set --fallback".to_owned()));
+        }
+        let has_other_policy = policy == LossPolicy::End || given.contains(&"on_source_loss");
+        if self.capture.fallback.is_some() && policy != LossPolicy::Fallback && has_other_policy {
+            return Err(("fallback", format!("goes only with on_source_loss = \"fallback\", not with {policy}")));
+        }
+        let mut without_effect = given.into_iter().filter_map(|key| Some((key, self.unmet_condition(key)?)));
+        // A switch that is off is right for every source.
+        match without_effect.find(|(key, _)| match *key {
+            "loop" => self.capture.looped,
+            "wait_for_source" => self.capture.wait_for_source,
+            _ => true,
+        }) {
             Some((key, condition)) => Err((key, format!("goes only with {condition}"))),
             None => Ok(()),
         }
@@ -39,9 +53,13 @@ impl Config {
         let (has_effect, sources) = match key {
             "loop" => (matches!(source, SourceSpec::Wav(_)), "wav:PATH"),
             "rate" | "channels" => (source.takes_format(), "stdin, mic or auto"),
+            "wait_for_source" => (matches!(source, SourceSpec::Auto | SourceSpec::Mic(_)), "mic or auto"),
             "sample" => (*source == SourceSpec::Stdin, "stdin"),
             "record_split" if self.recorder.record.is_none() => {
                 return Some("a directory to record to: set --record".to_owned());
+            }
+            "fallback_after" if self.capture.fallback.is_none() => {
+                return Some("a sound to play: set --fallback".to_owned());
             }
             _ => return None,
         };
