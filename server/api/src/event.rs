@@ -90,9 +90,22 @@ pub enum EventKind {
         lag: LagFigures,
     },
     /// The source delivers no sound any more.
-    SourceLost,
+    SourceLost {
+        /// The reason; `null` if the source just delivers nothing.
+        #[serde(default)]
+        reason: Option<String>,
+    },
     /// The source delivers sound again.
-    SourceBack,
+    SourceBack {
+        /// How long it was lost.
+        #[serde(default)]
+        down_seconds: f64,
+    },
+    /// The fallback has begun or ended.
+    Fallback {
+        /// Which of them.
+        state: Edge,
+    },
     /// Sound was lost at the capture.
     Xrun {
         /// Blocks since the last such event.
@@ -111,8 +124,9 @@ impl EventKind {
             Self::FellFarBehind { .. } => "fell_far_behind",
             Self::Skipped { .. } => "skipped",
             Self::CaughtUp { .. } => "caught_up",
-            Self::SourceLost => "source_lost",
-            Self::SourceBack => "source_back",
+            Self::SourceLost { .. } => "source_lost",
+            Self::SourceBack { .. } => "source_back",
+            Self::Fallback { .. } => "fallback",
             Self::Xrun { .. } => "xrun",
         }
     }
@@ -125,10 +139,21 @@ impl EventKind {
             Self::FellBehind { .. }
                 | Self::FellFarBehind { .. }
                 | Self::Skipped { .. }
-                | Self::SourceLost
+                | Self::SourceLost { .. }
+                | Self::Fallback { state: Edge::Begin }
                 | Self::Xrun { .. }
         )
     }
+}
+
+/// The beginning or the end of something that lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Edge {
+    /// It has begun.
+    Begin,
+    /// It has ended.
+    End,
 }
 
 /// A listener's lag at the moment of an event, by the places where it waits, and what the server made of it. Most names are those
@@ -229,7 +254,9 @@ mod tests {
         let lag = LagFigures::default();
         let kinds = [
             EventKind::Joined,
-            EventKind::SourceLost,
+            EventKind::SourceLost { reason: None },
+            EventKind::SourceBack { down_seconds: 1.5 },
+            EventKind::Fallback { state: Edge::Begin },
             EventKind::FellBehind { lag },
             EventKind::FellFarBehind { lag },
             EventKind::CaughtUp { lag },
@@ -237,6 +264,18 @@ mod tests {
         for kind in kinds {
             assert_eq!(serde_json::to_value(&kind).unwrap()["event"], kind.name());
         }
+    }
+
+    #[test]
+    fn an_event_of_an_older_server_about_its_source_is_read() {
+        assert_eq!(
+            serde_json::from_str::<EventKind>(r#"{"event":"source_back"}"#).unwrap(),
+            EventKind::SourceBack { down_seconds: 0.0 }
+        );
+        let lost = EventKind::SourceLost { reason: Some("unplugged".to_owned()) };
+        assert_eq!(serde_json::to_string(&lost).unwrap(), r#"{"event":"source_lost","reason":"unplugged"}"#);
+        let fallback = EventKind::Fallback { state: Edge::End };
+        assert_eq!(serde_json::to_string(&fallback).unwrap(), r#"{"event":"fallback","state":"end"}"#);
     }
 
     #[test]
