@@ -15,6 +15,16 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// Returns the origin in one lower-case word.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Missing => "missing",
+            Self::Fallback => "fallback",
+        }
+    }
+
     /// The upper bits of a block's length, which is at most a tenth of a second.
     const SHIFT: u32 = 30;
     const FRAMES: u32 = (1 << Self::SHIFT) - 1;

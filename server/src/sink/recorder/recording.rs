@@ -77,14 +77,14 @@ impl Recording {
         // Progress is read first, so that the account has every block of it as delivered.
         let (progress, is_finished) = self.progress.get();
         let account = self.tally.snapshot();
-        let waiting = (account.delivered + account.queued).saturating_sub(progress.blocks);
+        let waiting = (account.delivered + account.queued).saturating_sub(progress.blocks + progress.missing);
         let (abandoned, queued) = if is_finished { (waiting, 0) } else { (0, waiting) };
         RecordingStatus {
             directory: self.path.clone(),
             file: progress.file,
             files: progress.files,
             blocks: progress.blocks,
-            lost: account.lost.total() + abandoned,
+            lost: account.lost.total() + progress.missing + abandoned,
             queued,
             bytes: progress.bytes,
             failing: progress.failing,

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aircheck_engine::{Block, Delivery, End, Format, Gap, Loss, Timestamp};
+use aircheck_engine::{Block, Delivery, End, Format, Gap, Loss, Origin, Timestamp};
 
 use super::failure_log::FailureLog;
 use super::name::stem;
@@ -65,6 +65,8 @@ pub(crate) struct SegmentWriter<S: Storage> {
     /// The disk's last error, until the gap that it caused has come or it is clear that it caused none.
     last_error: Option<String>,
     failure_log: FailureLog,
+    /// The origin of the sound that the segment's sidecar last named.
+    origin: Origin,
     /// Bytes of samples in segments that have ended.
     bytes: u64,
     progress: Progress,
@@ -91,6 +93,7 @@ impl<S: Storage> SegmentWriter<S> {
             retry_at: None,
             last_error: None,
             failure_log: FailureLog::default(),
+            origin: Origin::Source,
             bytes: 0,
             progress: Progress::default(),
         }
@@ -204,8 +207,15 @@ impl<S: Storage> SegmentWriter<S> {
         match part {
             Part::Sound(item) => {
                 self.make_room(item.stamp.sequence, item.stamp.captured_at)?;
+                let origin = item.origin();
+                if origin != self.origin {
+                    let (sequence, at) = (item.stamp.sequence, item.stamp.captured_at);
+                    self.with_segment(|segment| segment.note_origin(origin, sequence, at))?;
+                    self.origin = origin;
+                }
                 self.with_segment(|segment| segment.write(item.samples()))?;
-                self.progress.blocks += 1;
+                let is_missing = origin == Origin::Missing;
+                *(if is_missing { &mut self.progress.missing } else { &mut self.progress.blocks }) += 1;
             }
             Part::Gap { note, is_last } if self.format.span(self.format.position(note.gap.blocks)) > MAX_SILENCE => {
                 if *is_last {
@@ -255,6 +265,7 @@ impl<S: Storage> SegmentWriter<S> {
                     tracing::debug!("recording to {}", path.display());
                     self.progress.file = Some(path);
                     self.segment = Some(segment);
+                    self.origin = Origin::Source;
                     self.stem = stem;
                     self.progress.files += 1;
                     return Ok(());
@@ -329,7 +340,9 @@ impl<S: Storage> SegmentWriter<S> {
                 self.progress.files -= 1;
             }
         }
-        self.progress.blocks -= self.parts.rewind(self.next);
+        let (sound, missing) = self.parts.rewind(self.next);
+        self.progress.blocks -= sound;
+        self.progress.missing -= missing;
         self.failure_log.failed(&error, now);
         self.last_error = Some(error.clone());
         self.progress.failing = Some(error);
