@@ -10,9 +10,9 @@ use crate::{Capture, CaptureTally, Format, Timestamp};
 
 /// Time between two checks of a source that delivers.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(50);
-/// Checks in a row without a write after which a source is lost: 1 s, far beyond the period of any device. Checks are counted, not
-/// time, so that a pause of this process is no loss of the source.
-const MAX_QUIET_CHECKS: u32 = 20;
+/// Checks in a row without a write after which a source is lost: 0.8 s, far beyond the period of any device. Checks are counted,
+/// not time, so that a pause of this process is no loss of the source.
+const MAX_QUIET_CHECKS: u32 = 16;
 /// The same before its first write: 5 s. An idle source of a sound server hands over its first sound after up to 2 s.
 const MAX_START_CHECKS: u32 = 100;
 /// How long an opened source may take for its first write.
