@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use common::{Listener, Server, assert_identity, curl, eventually};
+use common::{Listener, Server, assert_identity, curl, eventually, refused, write_wav, write_wav_at};
 use pulse::{Microphone, Player, PulseServer, VMIC, Way};
 use serde_json::Value;
 
@@ -418,4 +418,131 @@ fn a_killed_sound_server_behind_alsa_comes_back() {
 #[test]
 fn a_frozen_sound_server_behind_alsa_comes_back() {
     Case::FrozenBehindAlsa.check();
+}
+
+#[test]
+fn the_fallback_is_heard_and_marked_while_a_device_is_gone() {
+    let recording = tempfile::tempdir().unwrap();
+    let flags =
+        ["--fallback", "tone:1000", "--fallback-after", "500ms", "--record", recording.path().to_str().unwrap()];
+    let mut scene = Scene::new(Way::Pulse, &flags);
+    scene.sound.kill();
+    scene.assert_lost("fallback");
+    assert_eq!(scene.metric("aircheck_fallback"), 1.0);
+    let heard_at = scene.ear.wait_for(Kind::Tone, Instant::now());
+    let returned_at = Case::Killed.bring_back(&mut scene);
+    assert!(heard_at < returned_at);
+    eventually("the source", || (scene.status()["state"] == "live").then_some(()));
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(scene.metric("aircheck_fallback"), 0.0);
+    let capture = scene.status()["capture"].clone();
+    let lines = scene.ear.lines();
+    let hole: u64 = lines.iter().filter(|line| line.kind == Kind::Hole).map(|line| line.blocks).sum();
+    assert_eq!(capture["lost_source"], hole, "{capture}");
+    // Half a second of silence, and the time that the new stream of the device takes is filled by the fallback.
+    assert!((40..=60).contains(&hole), "{hole} blocks of silence");
+    let fallback = capture["fallback"].as_f64().unwrap();
+    assert_eq!(scene.metric("aircheck_capture_fallback_blocks_total"), fallback);
+    let down = scene.metric("aircheck_capture_down_seconds_total");
+    assert!((down - (hole as f64 + fallback) * BLOCK_SECONDS).abs() < 0.1, "{down} s, {hole} and {fallback} blocks");
+
+    let events = curl(&["--max-time", "1", &scene.server.url("api/v1/events?from=0")]).output().unwrap();
+    let events = String::from_utf8_lossy(&events.stdout).into_owned();
+    let order = ["source_lost", "\"fallback\",\"state\":\"begin\"", "\"fallback\",\"state\":\"end\"", "source_back"];
+    let places = order.map(|event| events.find(event).unwrap_or_else(|| panic!("{event} in {events}")));
+    assert!(places.is_sorted(), "{events}");
+
+    scene.server.terminate();
+    assert_eq!(scene.server.wait().code(), Some(0));
+    let sidecar = fs::read_dir(recording.path()).unwrap().map(|entry| entry.unwrap().path());
+    let sidecar = sidecar.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "jsonl")).unwrap();
+    let text = fs::read_to_string(sidecar).unwrap();
+    let origins: Vec<_> = text
+        .lines()
+        .filter_map(|line| Some(serde_json::from_str::<Value>(line).unwrap()["origin"].as_str()?.to_owned()))
+        .collect();
+    assert_eq!(origins, ["missing", "fallback", "source"], "{text}");
+}
+
+#[test]
+fn a_server_waits_for_its_first_device() {
+    let mut sound = PulseServer::prepare();
+    let program = sound.command(env!("CARGO_BIN_EXE_aircheck"), Way::Pulse);
+    let server = Server::launch(program, &["--source", "mic", "--wait-for-source"], |command| command);
+    let mut scene = Scene::of(PulseServer::prepare(), server);
+    let status = scene.status();
+    assert_eq!((&status["format"]["rate_hz"], &status["format"]["channels"]), (&48_000.into(), &2.into()), "{status}");
+    scene.assert_lost("silent");
+    scene.ear.wait_for(Kind::Hole, scene.started_at);
+    sound.start_again(VMIC);
+    let returned_at = Instant::now();
+    scene.sound = sound;
+    scene.player = Some(tone::play_now(&scene.sound));
+    let (sound, tone) = scene.hear_again(returned_at);
+    println!("sound {} ms after the start of the sound server, the tone {} ms", sound.as_millis(), tone.as_millis());
+    let status = scene.status();
+    assert_eq!(status["format"]["channels"], 2, "{status}");
+    assert_eq!(status["state"], "live", "{status}");
+    assert_eq!(scene.server.rows().len(), 4);
+}
+
+#[test]
+fn with_the_policy_end_every_stream_ends_in_order() {
+    let mut scene = Scene::new(Way::Pulse, &["--on-source-loss", "end"]);
+    scene.sound.kill();
+    assert_eq!(scene.server.wait().code(), Some(1), "{}", scene.server.log());
+    assert!(scene.server.log().contains("the source has failed: microphone"), "{}", scene.server.log());
+    for listener in &mut scene.others {
+        assert!(listener.wait().success(), "the stream ends with its last chunk");
+    }
+}
+
+/// A file or a pipe that ends is over, unless there is a fallback.
+#[test]
+fn the_fallback_goes_on_after_a_file_and_after_stdin() {
+    let folder = tempfile::tempdir().unwrap();
+    let wav = write_wav(&folder.path().join("short.wav"), 1, vec![0; 24_000]);
+    // Of another rate, which becomes that of the stream.
+    let jingle = (0..22_050).map(|n| (8192.0 * (f64::from(n) * 0.3).sin()) as i16);
+    let jingle = write_wav_at(22_050, &folder.path().join("jingle.wav"), 2, jingle.flat_map(|sample| [sample; 2]));
+    for source in [&*wav, "stdin"] {
+        let server = Server::start(&["--source", source, "--fallback", &jingle, "--fallback-after", "0s"]);
+        let started_at = Instant::now();
+        let ear = Ear::start(&server);
+        ear.wait_for(Kind::Tone, started_at);
+        let status = server.json("api/v1/status");
+        assert_eq!(status["state"], "fallback", "{status}");
+        assert_eq!(status["format"]["rate_hz"], 48_000, "{status}");
+        // It starts again at its end.
+        thread::sleep(Duration::from_millis(1500));
+        ear.wait_for(Kind::Tone, Instant::now());
+    }
+}
+
+#[test]
+fn a_fallback_that_cannot_be_played_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = write_wav(&folder.path().join("empty.wav"), 1, vec![]);
+    for (fallback, reason) in [("wav:/nonexistent/f.wav", "cannot be opened"), (&*empty, "has no sound in it")] {
+        let (code, text) = refused(&["--source", "tone:440", "--fallback", fallback]);
+        assert_eq!(code, 1, "{text}");
+        assert!(text.contains(&format!("fallback `{fallback}`: ")) && text.contains(reason), "{text}");
+    }
+}
+
+/// The device is opened again while it is taken away, and before it has delivered anything.
+#[test]
+fn a_device_that_vanishes_while_it_is_opened_is_opened_again() {
+    let mut scene = Scene::new(Way::Pulse, &[]);
+    scene.sound.unload_microphone();
+    scene.assert_lost("silent");
+    for _ in 0..5 {
+        scene.sound.load_microphone(VMIC);
+        thread::sleep(Duration::from_millis(60));
+        scene.sound.unload_microphone();
+        thread::sleep(Duration::from_millis(350));
+    }
+    let returned_at = Case::Unloaded.bring_back(&mut scene);
+    scene.ear.wait_for(Kind::Tone, returned_at);
+    assert_eq!(scene.server.rows().len(), 4, "nobody left");
 }
