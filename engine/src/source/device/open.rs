@@ -15,7 +15,7 @@ use super::timeout::with_timeout;
 ///
 /// **When the device is lost** (unplugged, its sound server ended, or no period for 10 s), the stream stays:
 /// [`CaptureTally::failure`](crate::CaptureTally::failure) gives the cause, no more blocks come, and consumers wait
-/// until the stream is stopped. The device's own stream is closed, because a dead one may keep a core busy with error
+/// until the stream is stopped. A [`Supervised`](crate::source::Supervised) device is opened again instead. The device's own stream is closed, because a dead one may keep a core busy with error
 /// reports; if closing hangs, its thread is left behind.
 ///
 /// ```no_run
