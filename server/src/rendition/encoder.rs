@@ -7,7 +7,6 @@ use bytes::Bytes;
 use crate::mount::throttle::Throttle;
 use crate::rendition::codec::json::block_json;
 use crate::rendition::codec::{CodecError, FlacEncoder, OpusEncoder, OpusPacket};
-use crate::rendition::container::framing;
 use crate::rendition::container::message::{self, samples};
 use crate::rendition::container::ogg::OggPages;
 use crate::rendition::encoding::Encoding;
@@ -237,8 +236,8 @@ fn encode(encoding: Encoding, block: &Item<Block>, bytes: &mut Vec<u8>) {
     let is_missing = block.origin() == Origin::Missing;
     match encoding {
         Encoding::Pcm(encoding) => encoding.encode(block.samples(), bytes),
-        Encoding::Events if is_missing => bytes.extend(framing::event_of_gap(gap_of(block)).into_bytes()),
-        _ if is_missing => bytes.extend(framing::line_of_gap(gap_of(block)).into_bytes()),
+        Encoding::Events if is_missing => bytes.extend(message::event_of_gap(gap_of(block)).into_bytes()),
+        _ if is_missing => bytes.extend(message::line_of_gap(gap_of(block)).into_bytes()),
         Encoding::Events => {
             bytes.extend(format!("id: {}\ndata: {}\n\n", block.stamp.sequence, block_json(block)).into_bytes());
         }

@@ -289,6 +289,17 @@ fn attempts_to_open_a_source_that_fails_become_rarer() {
     assert_eq!(stream.capture().outages().current().unwrap().reason, "busy");
 }
 
+/// An absent device is heard soon after its return, however long it was away.
+#[test]
+fn an_absent_source_is_looked_for_at_a_steady_pace() {
+    let reopen = Scripts::new([absent()]);
+    let supervised = Supervised::new(Box::new(Script { fate: Fate::Fails, ..SCRIPT })).reopen(Arc::clone(&reopen) as _);
+    let (_stream, mut consumer) = start(supervised);
+    listen(&mut consumer, |heard| heard.blocks(Origin::Missing) > 450);
+    let attempts = reopen.attempts.load(Ordering::Relaxed);
+    assert!((6..=10).contains(&attempts), "{attempts} looks within 4.5 s");
+}
+
 #[test]
 fn the_fallback_is_heard_after_its_time_and_left_when_the_source_is_back() {
     let after = Duration::from_millis(200);

@@ -72,8 +72,8 @@ impl Framing {
             Self::Plain { silence: Some(silence), .. } => GapFill::Silence(silence.clone(), gap.from..end),
             // Pages carry their positions, so a gap shows without a notice.
             Self::Plain { .. } | Self::Ogg(_) => GapFill::Nothing,
-            Self::Json => GapFill::Notice(line_of_gap(gap).into()),
-            Self::Events => GapFill::Notice(event_of_gap(gap).into()),
+            Self::Json => GapFill::Notice(message::line_of_gap(gap).into()),
+            Self::Events => GapFill::Notice(message::event_of_gap(gap).into()),
             Self::WebSocket => GapFill::Notice(message::gap(gap).into()),
         }
     }
@@ -115,15 +115,4 @@ impl Framing {
     pub fn silence(format: Format, sample_bytes: usize) -> Bytes {
         vec![0; format.block_samples() * sample_bytes].into()
     }
-}
-
-/// Returns the notice of a gap as a line of JSON.
-pub(in crate::rendition) fn line_of_gap(gap: Gap) -> String {
-    format!("{}\n", message::gap(gap))
-}
-
-/// Returns the notice of a gap as a server-sent event. The id is the last missing number, so that a listener that reconnects
-/// does not get the notice again.
-pub(in crate::rendition) fn event_of_gap(gap: Gap) -> String {
-    format!("id: {}\nevent: gap\ndata: {}\n\n", gap.from + gap.blocks - 1, message::gap(gap))
 }
