@@ -27,7 +27,8 @@ enum Fate {
     Lasts,
 }
 
-/// A source that writes a constant level in periods of 5 ms for a while, and then meets its fate.
+/// A source that writes a constant level in periods of 5 ms for a while, and then meets its fate. Of two channels, the first
+/// is louder and the second softer than the level, which is their mean.
 #[derive(Clone, Copy, Debug)]
 struct Script {
     rate_hz: u32,
@@ -75,7 +76,8 @@ impl Source for Script {
         thread::spawn(move || {
             let period = Duration::from_millis(5);
             let frames = (script.rate_hz / 200) as usize;
-            let samples = vec![script.level; frames * usize::from(script.channels)];
+            let levels = if script.channels == 2 { [1.6, 0.4] } else { [1.0; 2] }.map(|part| part * script.level);
+            let samples: Vec<f32> = levels.into_iter().cycle().take(frames * usize::from(script.channels)).collect();
             let start = Timestamp::now();
             let mut due = start;
             let mut has_paused = false;
@@ -111,6 +113,28 @@ impl Source for Script {
             }
         });
         Ok(Box::new(RunningScript { _stop: stop, hangs: self.fate == Fate::Hangs }))
+    }
+}
+
+/// A fallback of a constant level.
+struct Level;
+
+impl Pull for Level {
+    fn rate_hz(&self) -> u32 {
+        48_000
+    }
+
+    fn channels(&self) -> u16 {
+        1
+    }
+
+    fn description(&self) -> String {
+        "level".to_owned()
+    }
+
+    fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String> {
+        samples.fill(0.25);
+        Ok(samples.len())
     }
 }
 
@@ -169,9 +193,9 @@ struct Heard {
     /// Largest difference of time and position since the first block, in seconds.
     skew: f64,
     first: Option<(u64, Timestamp)>,
-    /// Samples of the last two origins' border: the loudest step between two samples.
+    /// The largest step between two samples, without those from the source to nothing.
     step: f32,
-    last_sample: f32,
+    last: Option<(Origin, f32)>,
 }
 
 impl Heard {
@@ -188,10 +212,11 @@ impl Heard {
         self.skew = self.skew.max((item.stamp.captured_at.offset_from(at) as f64 / 1e9 - by_position).abs());
         let peak = item.samples().iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
         for sample in item.samples().iter().step_by(usize::from(item.format().channels())) {
-            if item.origin() == Origin::Fallback {
-                self.step = self.step.max((sample - self.last_sample).abs());
+            if let Some((origin, last)) = self.last.replace((item.origin(), *sample))
+                && (origin, item.origin()) != (Origin::Source, Origin::Missing)
+            {
+                self.step = self.step.max((sample - last).abs());
             }
-            self.last_sample = *sample;
         }
         match self.stretches.last_mut() {
             Some(last) if last.origin == item.origin() => {
@@ -306,15 +331,15 @@ fn the_fallback_is_heard_after_its_time_and_left_when_the_source_is_back() {
     let supervised = Supervised::new(Box::new(Script { fate: Fate::Fails, ..SCRIPT }))
         .reopen(Scripts::new([absent(), absent(), Ok(SCRIPT)]))
         .on_loss(OnLoss::Fallback { after })
-        .fallback(Box::new(|| Ok(Box::new(crate::source::Tone::new(50.0).into_pull()))));
+        .fallback(Box::new(|| Ok(Box::new(Level))));
     let (stream, mut consumer) = start(supervised);
     let heard = listen(&mut consumer, |heard| heard.stretches.len() == 4 && heard.stretches[3].blocks > 20);
     assert_eq!(heard.origins(), [Origin::Source, Origin::Missing, Origin::Fallback, Origin::Source]);
     let silence = heard.stretches[1].blocks + heard.gaps;
     assert!((20..=30).contains(&silence), "silence of 200 ms: {silence} blocks");
-    assert!((heard.stretches[2].peak - 0.251).abs() < 0.01, "{heard:?}");
-    // A tone of 50 Hz moves by 0.0017 from sample to sample, and a fade adds as little.
-    assert!(heard.step < 0.01, "a step of {}", heard.step);
+    assert_eq!((heard.stretches[2].peak, heard.stretches[3].peak), (0.25, 0.5), "{heard:?}");
+    // A fade from or to these levels takes 384 samples.
+    assert!(heard.step < 0.002, "a step of {}", heard.step);
     let tally = stream.capture();
     assert_eq!((tally.lost_source(), tally.fallback()), (silence, heard.stretches[2].blocks));
     assert_eq!(tally.lost_overflow() + tally.lost_xrun(), 0);
