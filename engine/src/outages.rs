@@ -37,6 +37,8 @@ struct Account {
     over: Duration,
     count: u64,
     restarts: u64,
+    /// The description of the source that was opened last, if it was opened again.
+    source: Option<String>,
 }
 
 impl Outages {
@@ -65,6 +67,13 @@ impl Outages {
         self.account().restarts
     }
 
+    /// Returns a few words for people about the source that was opened again last, which may be another device than the first;
+    /// `None` before that.
+    #[must_use]
+    pub fn source(&self) -> Option<String> {
+        self.account().source.clone()
+    }
+
     pub(crate) fn begin(&self, since: Timestamp, reason: String) {
         let mut account = self.account();
         account.count += 1;
@@ -84,9 +93,13 @@ impl Outages {
         }
     }
 
-    pub(crate) fn end(&self, now: Timestamp, is_restart: bool) {
+    /// Ends the outage. `restarted` describes the source if it was opened again.
+    pub(crate) fn end(&self, now: Timestamp, restarted: Option<String>) {
         let mut account = self.account();
-        account.restarts += u64::from(is_restart);
+        if restarted.is_some() {
+            account.restarts += 1;
+            account.source = restarted;
+        }
         if let Some(outage) = account.current.take() {
             account.over += now.since(outage.since);
         }
@@ -108,10 +121,11 @@ mod tests {
         let outages = Outages::default();
         outages.begin(start, "unplugged".to_owned());
         assert_eq!(outages.down(start + second), second);
-        outages.end(start + 2 * second, true);
+        outages.end(start + 2 * second, Some("other".to_owned()));
         assert_eq!((outages.current(), outages.down(start + 9 * second)), (None, 2 * second));
         outages.begin(start + 10 * second, "frozen".to_owned());
         assert_eq!((outages.count(), outages.restarts()), (2, 1));
+        assert_eq!(outages.source().as_deref(), Some("other"));
         assert_eq!(outages.down(start + 13 * second), 5 * second);
     }
 }

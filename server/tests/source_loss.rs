@@ -162,6 +162,12 @@ impl Scene {
         self.server.wait_for_log("source_lost");
     }
 
+    /// Returns the bytes of each stream that has no notices so far.
+    fn sizes(&self) -> [u64; 3] {
+        ["stream.wav", "stream.opus", "stream.flac"]
+            .map(|name| fs::metadata(self.folder.path().join(name)).map_or(0, |file| file.len()))
+    }
+
     /// Returns which part of a core the program takes for 2 s.
     fn load(&self) -> f64 {
         let (before, start) = (self.cpu_seconds(), Instant::now());
@@ -320,7 +326,12 @@ impl Case {
         self.lose(&mut scene.sound);
         let lost_at = Instant::now();
         scene.assert_lost("silent");
+        let sizes = scene.sizes();
         let load = scene.load();
+        for (before, after) in sizes.into_iter().zip(scene.sizes()) {
+            // Compressed silence is small, but it comes.
+            assert!(after > before, "silence comes in every format: {before} and then {after} bytes");
+        }
         thread::sleep(gone.saturating_sub(lost_at.elapsed()));
         let returned_at = self.bring_back(&mut scene);
         let (sound, tone) = scene.hear_again(returned_at);
@@ -335,6 +346,14 @@ impl Case {
         assert!(outcome.load < outcome.load_before + 0.4, "it spins: {outcome:?}");
         scene.assert_true_account();
         assert_eq!(scene.metric("aircheck_capture_restarts_total"), 1.0);
+        let name = match self {
+            Self::Renamed => "renamed",
+            Self::Reformatted => "other",
+            // ALSA has its own name for the server.
+            Self::KilledBehindAlsa | Self::FrozenBehindAlsa => "Default Audio Device",
+            _ => "vmic",
+        };
+        assert_eq!(scene.status()["source"]["description"], format!("microphone “{name}”"));
     }
 }
 

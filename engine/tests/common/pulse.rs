@@ -54,7 +54,10 @@ impl Microphone {
                 "module-null-sink sink_name=mic_in rate={rate_hz} channels={channels} channel_map={map} \
                  format=float32le norewinds=1"
             )),
-            words(format!("module-remap-source master=mic_in.monitor source_name={name}")),
+            words(format!(
+                "module-remap-source master=mic_in.monitor source_name={name} \
+                 source_properties=device.description={name}"
+            )),
         ]
     }
 }

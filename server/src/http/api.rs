@@ -20,7 +20,7 @@ pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
         on_air: state == StreamState::Live,
         state,
         source: SourceStatus {
-            description: mount.description().to_owned(),
+            description: capture.outages().source().unwrap_or_else(|| mount.description().to_owned()),
             kind: mount.kind(),
             failure: capture.failure().map(str::to_owned).or(outage.as_ref().map(|outage| outage.reason.clone())),
             lost_since: outage.map(|outage| outage.since.unix_seconds()),

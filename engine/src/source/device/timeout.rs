@@ -24,7 +24,7 @@ struct Call;
 impl Call {
     fn begin() -> Option<Self> {
         let permitted = |calls| (calls < MAX_HANGING).then_some(calls + 1);
-        CALLS.fetch_update(Ordering::AcqRel, Ordering::Acquire, permitted).is_ok().then_some(Self)
+        CALLS.fetch_update(Ordering::AcqRel, Ordering::Acquire, permitted).is_ok().then(|| Self)
     }
 }
 
@@ -52,4 +52,45 @@ pub(super) fn with_timeout<T: Send + 'static>(
         })
         .map_err(|error| DeviceError::Refused { device: what.to_owned(), reason: error.to_string() })?;
     result.recv_timeout(ANSWER_TIMEOUT).map_err(|_| unresponsive())?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A sound server may be frozen for a night, and is asked again and again.
+    #[test]
+    fn hanging_calls_are_bounded() {
+        let (release, released) = mpsc::channel::<()>();
+        let released = std::sync::Arc::new(std::sync::Mutex::new(released));
+        let hanging: Vec<_> = (0..MAX_HANGING)
+            .map(|_| {
+                let released = std::sync::Arc::clone(&released);
+                thread::spawn(move || {
+                    with_timeout("server", move || {
+                        // Ends when the sender is dropped.
+                        let _ = released.lock().unwrap().recv();
+                        Ok(())
+                    })
+                })
+            })
+            .collect();
+        while CALLS.load(Ordering::Acquire) < MAX_HANGING {
+            thread::yield_now();
+        }
+        let start = Instant::now();
+        let refused = with_timeout("server", || Ok(()));
+        assert!(matches!(refused, Err(DeviceError::Unresponsive { .. })), "{refused:?}");
+        assert!(start.elapsed() < ANSWER_TIMEOUT, "without a wait");
+        drop(release);
+        for call in hanging {
+            call.join().unwrap().unwrap();
+        }
+        while CALLS.load(Ordering::Acquire) > 0 {
+            thread::yield_now();
+        }
+        with_timeout("server", || Ok(())).unwrap();
+    }
 }

@@ -26,7 +26,14 @@ const MAX_CATCH_UP: Duration = Duration::from_millis(100);
 /// How long to wait for a source that writes in this moment.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A source that is being opened on another thread.
-type Opening = mpsc::Receiver<Result<(Box<dyn Running>, Arc<Slot>), ReopenError>>;
+type Opening = mpsc::Receiver<Result<Opened, ReopenError>>;
+
+/// A source that was opened again.
+struct Opened {
+    running: Box<dyn Running>,
+    slot: Arc<Slot>,
+    description: String,
+}
 
 /// The time without the source.
 #[derive(Debug)]
@@ -36,8 +43,8 @@ pub(super) struct Hole {
     opening: Option<Opening>,
     /// A source that is open and has not written since the hole began.
     live: Option<Live>,
-    /// Whether `live` was opened again.
-    is_restart: bool,
+    /// The description of `live`, if it was opened again.
+    restarted: Option<String>,
     next_attempt: Timestamp,
     fallback: Option<Box<FallbackPlayer>>,
     /// Whether the fallback has failed in this hole.
@@ -141,7 +148,7 @@ impl Supervisor {
             since,
             opening: None,
             live: None,
-            is_restart: false,
+            restarted: None,
             next_attempt,
             fallback: None,
             fallback_failed: false,
@@ -249,9 +256,9 @@ impl Supervisor {
         };
         hole.opening = None;
         match outcome {
-            Ok((running, slot)) => {
+            Ok(Opened { running, slot, description }) => {
                 hole.live = Some(Live::new(running, slot));
-                hole.is_restart = true;
+                hole.restarted = Some(description);
             }
             Err(ReopenError::Absent(reason)) => {
                 self.tally.outages().explain(reason);
@@ -273,10 +280,13 @@ impl Supervisor {
         let _ = thread::Builder::new().name("source-opening".into()).spawn(move || {
             let slot = Arc::new(Slot::default());
             let outcome = reopen.reopen().and_then(|source| {
-                open_with(source, &slot, format, &tally).map_err(|error| ReopenError::Failed(error.to_string()))
+                let description = source.description();
+                let running =
+                    open_with(source, &slot, format, &tally).map_err(|error| ReopenError::Failed(error.to_string()))?;
+                Ok(Opened { running, slot, description })
             });
-            if let Err(mpsc::SendError(Ok((running, _)))) = done.send(outcome.map(|running| (running, slot))) {
-                running.stop();
+            if let Err(mpsc::SendError(Ok(opened))) = done.send(outcome) {
+                opened.running.stop();
             }
         });
         opening
@@ -291,7 +301,7 @@ impl Supervisor {
         }
         hole.lent.end_hole();
         self.tally.set_open(true);
-        self.tally.outages().end(now, hole.is_restart);
+        self.tally.outages().end(now, hole.restarted);
         live.resume(now);
         live.slot.lend(hole.lent);
         State::Up(live)
