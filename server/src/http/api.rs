@@ -50,6 +50,7 @@ pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
         socket_buffer_seconds: config.delivery.socket_buffer.as_secs_f64(),
         encoders: encoders.running(),
         recording: recording.as_ref().map(|recording| recording.status()),
+        notifications: server.notifier().accounts(),
         urls: vec![format!("http://{local}/")],
     }
 }
