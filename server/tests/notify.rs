@@ -7,6 +7,8 @@ mod receiver;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +16,10 @@ use std::time::{Duration, Instant};
 use common::{Listener, Server, eventually, refused, signal, write_wav};
 use receiver::{Receiver, reply};
 use serde_json::Value;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// The parts of [`Receiver::url`] that nothing may show.
 const SECRETS: [&str; 3] = ["p4ss", "s3cret", "t0ken"];
@@ -333,4 +339,62 @@ fn a_url_that_is_none_is_refused_without_showing_it() {
         assert!(text.contains("--notify ") && text.contains(why), "{text}");
         assert_no_secret(&text);
     }
+}
+
+/// A certificate for 127.0.0.1 and its key, in files.
+fn make_certificate(folder: &Path) -> (PathBuf, PathBuf) {
+    let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+    let status = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=receiver", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key.to_str().unwrap()])
+        .args(["-out", certificate.to_str().unwrap()])
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    (certificate, key)
+}
+
+#[test]
+fn https_is_verified_against_the_trusted_certificates() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = make_certificate(folder.path());
+    let chain = CertificateDer::pem_file_iter(&certificate).unwrap().map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(&key).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/s3cret", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for tcp in listener.incoming() {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut tls = StreamOwned::new(connection, tcp.unwrap());
+            let mut request = String::new();
+            let mut bytes = [0; 4096];
+            while !request.ends_with('}') {
+                // Fails if the certificate is not accepted.
+                let Ok(read @ 1..) = tls.read(&mut bytes) else { break };
+                request.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+            }
+            let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let server = start("tone:440", &[], std::slice::from_ref(&url));
+    let account = account_when(&server, "a failure", |account| account["retried"].as_u64() >= Some(1));
+    let error = account["last_error"].as_str().unwrap();
+    assert!(error.starts_with("cannot encrypt the connection: invalid peer certificate"), "{error}");
+    assert_eq!(account["delivered"], 0);
+    stop(server);
+
+    let server = Server::start_with(&["--source", "tone:440"], |command| {
+        command.env("AIRCHECK_NOTIFY", &url).env("SSL_CERT_FILE", &certificate)
+    });
+    account_when(&server, "the delivery", |account| account["delivered"] == 1);
+    stop(server);
 }
