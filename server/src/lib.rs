@@ -27,4 +27,6 @@ pub mod telemetry;
 
 pub mod http;
 
+mod service_manager;
+
 pub mod app;
