@@ -135,7 +135,7 @@ impl StreamFormat {
 }
 
 /// The counts of the capture, in blocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaptureStatus {
     /// Blocks captured.
     pub blocks: u64,
@@ -143,6 +143,23 @@ pub struct CaptureStatus {
     pub lost_overflow: u64,
     /// Blocks that the device missed.
     pub lost_xrun: u64,
+    /// What the system has granted of real time.
+    #[serde(default)]
+    pub realtime: RealtimeStatus,
+}
+
+/// What the system has granted to the capture: neither is needed, and both help on a busy machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RealtimeStatus {
+    /// The real-time priority of the capturing thread; `null` if it has none.
+    pub priority: Option<u8>,
+    /// The reason why it has none.
+    pub priority_refusal: Option<String>,
+    /// Bytes of the capture's memory that stay in RAM.
+    pub locked_bytes: usize,
+    /// The reason why some don't.
+    pub lock_refusal: Option<String>,
 }
 
 /// Level of one channel in dB relative to full scale; `null` where there is no sound.
