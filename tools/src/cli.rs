@@ -8,6 +8,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::failure::{USAGE, complain};
 use crate::listen::args::ListenArgs;
 use crate::load::args::LoadArgs;
+use crate::notify_test::{NotifyTestArgs, notify_test};
 use crate::report::args::ReportArgs;
 use crate::report::command::report;
 use crate::top::args::TopArgs;
@@ -26,6 +27,7 @@ struct Cli {
 enum Command {
     Listen(ListenArgs),
     Load(Box<LoadArgs>),
+    NotifyTest(NotifyTestArgs),
     Top(TopArgs),
     Report(ReportArgs),
 }
@@ -54,6 +56,7 @@ pub fn run() -> ExitCode {
     let code = match command {
         Command::Listen(args) => runtime.block_on(listen::listen(args)),
         Command::Load(args) => runtime.block_on(load::load(*args)),
+        Command::NotifyTest(args) => runtime.block_on(notify_test(args)),
         Command::Top(args) => runtime.block_on(top::top(args)),
         Command::Report(args) => report(&args),
     };
