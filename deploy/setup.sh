@@ -18,6 +18,7 @@ test=(
     curl:curl
     ffmpeg:ffmpeg
     sox:sox
+    espeak-ng:espeak-ng
     chromium:chromium
     node:nodejs
     npm:npm

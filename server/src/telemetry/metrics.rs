@@ -3,12 +3,13 @@
 //! Counters and gauges go through the `metrics` crate and its Prometheus exporter. Histograms are written from our own
 //! histograms, because the exporter's buckets are not exact and its histograms allocate where they are filled. The series
 //! of single listeners are written from the list of listeners, because the exporter never forgets a series; these are
-//! gone with the listener. The exporter formats all of it.
+//! gone with the listener. The series of loudness are not there before there is a loudness. The exporter formats all of it.
 
 mod exposition;
 mod histogram;
 mod labels;
 mod listeners;
+mod loudness;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -189,6 +190,9 @@ impl Metrics {
         let mut text = self.prometheus.render();
         for family in histograms(mounts) {
             family.write(&mut text);
+        }
+        for view in mounts {
+            loudness::write(&mut text, view.mount.meter());
         }
         for recording in mounts.iter().filter_map(|view| view.recording.as_ref()) {
             write_recording(&mut text, recording);
