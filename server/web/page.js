@@ -1,10 +1,11 @@
-// The page of aircheck: the source on air, its level, the listeners and their lag.
+// The page of aircheck: the source on air, its level and loudness, the listeners and their lag.
 //
 // The server pushes all that it shows, through one connection to /api/v1/watch. All text that a listener chooses, above all
 // its name, is written as text, never as markup.
 
 import { showLevel, showNoLevel } from "/level.js";
 import { showListeners } from "/listeners.js";
+import { showLoudness, showNoLoudness } from "/loudness.js";
 import { player } from "/player.js";
 import { showShare } from "/share.js";
 import { $, count, milliseconds, pause, plural, put, span } from "/text.js";
@@ -80,6 +81,7 @@ function showContact() {
   if (away) {
     showState("no contact", false);
     showNoLevel();
+    showNoLoudness();
     $("source-lost").hidden = true;
     player.contactLost(RETRY_EVERY_MS + 2 * SILENCE_TIMEOUT_MS);
   } else {
@@ -123,6 +125,7 @@ function showStatus(next) {
   player.server.ring = ring?.p50 ?? undefined;
 
   showLevel(status.level ?? [], status.on_air);
+  showLoudness(status.loudness, status.on_air);
   showShare(status.urls ?? []);
 }
 

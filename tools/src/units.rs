@@ -134,6 +134,11 @@ pub(crate) fn dbfs(level: f64) -> String {
 
 /// Writes a level as the server's page does. `is_live` tells silence from no sound at all.
 pub(crate) fn page_dbfs(level: Option<f32>, is_live: bool) -> String {
+    page_db(level.map(f64::from), is_live)
+}
+
+/// Writes decibels or loudness in the same way.
+pub(crate) fn page_db(level: Option<f64>, is_live: bool) -> String {
     match level {
         Some(level) => format!("{level:.1}").replace('-', "−"),
         None if is_live => "−∞".to_owned(),
