@@ -22,6 +22,7 @@ mod layers;
 mod notation;
 mod number;
 mod origin;
+mod pace;
 mod record_split;
 mod report;
 mod schema;
@@ -30,6 +31,7 @@ mod source;
 mod value;
 
 pub use error::ConfigError;
+pub use pace::Pace;
 pub use record_split::RecordSplit;
 pub use report::Checked;
 pub use schema::{CaptureConfig, Config, DeliveryConfig, HttpConfig, MIN_LAG_BLOCKS, RecorderConfig};

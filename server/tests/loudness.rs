@@ -144,8 +144,7 @@ fn ours(samples: &[f32], rate_hz: u32, channels: u16) -> (Vec<Shown>, Vec<f64>) 
 }
 
 /// Returns the sound with `channels` channels: speech and music, each channel another mixture.
-fn programme(rate_hz: u32, channels: u16) -> Vec<f32> {
-    let (speech, music) = (speech(rate_hz), music(rate_hz));
+fn programme(speech: &[f32], music: &[f32], channels: u16) -> Vec<f32> {
     let frames = speech.len().min(music.len() / 2);
     let mut samples = Vec::new();
     for frame in 0..frames {
@@ -183,8 +182,9 @@ fn every_rate_and_number_of_channels_is_measured_as_by_ffmpeg() {
         compare(&format!("speech at {rate_hz} Hz"), &speech(rate_hz), rate_hz, 1);
         compare(&format!("music at {rate_hz} Hz"), &music(rate_hz), rate_hz, 2);
     }
+    let (speech, music) = (speech(48_000), music(48_000));
     for channels in 1..=8 {
-        let mut samples = programme(48_000, channels);
+        let mut samples = programme(&speech, &music, channels);
         // BS.1770 weights channels beside the listener, and ffmpeg those behind as well.
         let behind = match channels {
             7 => 4..5,

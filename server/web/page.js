@@ -8,7 +8,7 @@ import { showListeners } from "/listeners.js";
 import { showLoudness, showNoLoudness } from "/loudness.js";
 import { player } from "/player.js";
 import { showShare } from "/share.js";
-import { $, count, milliseconds, pause, plural, put, span } from "/text.js";
+import { $, count, milliseconds, pause, plural, ppm, put, span } from "/text.js";
 
 const WATCH = "/api/v1/watch";
 const RETRY_EVERY_MS = 1000;
@@ -120,6 +120,7 @@ function showStatus(next) {
   put($("blocks"), count(capture.blocks));
   showLoss($("lost-overflow"), capture.lost_overflow);
   showLoss($("lost-xrun"), capture.lost_xrun);
+  showClock(capture, source.kind === "stdin");
   put($("ring-p50"), milliseconds(ring?.p50));
   put($("ring-p99"), milliseconds(ring?.p99));
   player.server.ring = ring?.p50 ?? undefined;
@@ -144,6 +145,14 @@ function showState(text, on_air) {
 function showLoss(element, blocks) {
   put(element, count(blocks));
   element.classList.toggle("bad", blocks > 0);
+}
+
+/** Shows how far the source's clock is off, once that is known, and what waits in the pipe in front of it. */
+function showClock({ drift_ppm, drift_error_ppm, waiting_seconds }, has_pipe) {
+  $("clock").hidden = drift_ppm == null;
+  if (drift_ppm != null) put($("drift"), ppm(drift_ppm, drift_error_ppm));
+  $("pipe").hidden = !has_pipe;
+  put($("waiting"), milliseconds(waiting_seconds));
 }
 
 function showRows({ count, rows }) {

@@ -134,8 +134,8 @@ impl StreamFormat {
     }
 }
 
-/// The counts of the capture, in blocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The counts of the capture, in blocks, and its clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CaptureStatus {
     /// Blocks captured.
     pub blocks: u64,
@@ -143,6 +143,16 @@ pub struct CaptureStatus {
     pub lost_overflow: u64,
     /// Blocks that the device missed.
     pub lost_xrun: u64,
+    /// How much faster the source's clock is than the system's, in parts per million; `null` while that is not known, and
+    /// for sound that is computed or on disk.
+    #[serde(default)]
+    pub drift_ppm: Option<f64>,
+    /// Two standard errors of the drift.
+    #[serde(default)]
+    pub drift_error_ppm: Option<f64>,
+    /// Length of the sound that stands in the pipe in front of the source.
+    #[serde(default)]
+    pub waiting_seconds: f64,
 }
 
 /// Level of one channel in dB relative to full scale; `null` where there is no sound.

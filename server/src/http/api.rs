@@ -39,6 +39,9 @@ pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
             blocks: capture.blocks(),
             lost_overflow: capture.lost_overflow(),
             lost_xrun: capture.lost_xrun(),
+            drift_ppm: capture.drift().map(|drift| drift.ppm),
+            drift_error_ppm: capture.drift().map(|drift| drift.error_ppm),
+            waiting_seconds: capture.waiting().as_secs_f64(),
         },
         level: mount
             .meter()
