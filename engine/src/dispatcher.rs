@@ -1,7 +1,7 @@
 //! The thread between the capture ring and the consumers: makes each block shared and immutable once, and fans it out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -41,6 +41,7 @@ pub(crate) struct Dispatcher {
     /// Stage `ring`: from the capture of a block's first frame to here, in microseconds.
     ring_micros: Arc<SharedHistogram>,
     stop: Arc<AtomicBool>,
+    turns: Arc<AtomicU64>,
     /// Number of consumers that the first block waits for.
     awaited: usize,
 }
@@ -63,6 +64,7 @@ impl Dispatcher {
             capture,
             ring_micros: Arc::new(SharedHistogram::new(MAX_MICROS, Precision::TwoDigits)),
             stop: Arc::default(),
+            turns: Arc::default(),
             awaited,
         }
     }
@@ -75,6 +77,11 @@ impl Dispatcher {
     /// capture.
     pub(crate) fn stop_flag(&self) -> &Arc<AtomicBool> {
         &self.stop
+    }
+
+    /// Returns the count of turns, with blocks and without. It stands still only while the dispatcher hangs.
+    pub(crate) fn turns(&self) -> &Arc<AtomicU64> {
+        &self.turns
     }
 
     /// Moves the blocks in the capture ring to the consumers.
@@ -118,6 +125,7 @@ impl Dispatcher {
         let mut schedule = PollSchedule::new(period, start);
         let mut followed_at = start;
         loop {
+            self.turns.fetch_add(1, Ordering::Relaxed);
             match self.step(Timestamp::now()) {
                 Step::Dispatched => schedule.came(Timestamp::now()),
                 Step::Idle => {

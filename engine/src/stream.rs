@@ -1,7 +1,7 @@
 //! A running stream: a source, its capture and its dispatcher.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -88,6 +88,7 @@ pub struct Stream {
     ring_micros: Arc<SharedHistogram>,
     running: Option<Box<dyn Running>>,
     stop: Arc<AtomicBool>,
+    turns: Arc<AtomicU64>,
     dispatcher: Option<JoinHandle<()>>,
 }
 
@@ -108,6 +109,7 @@ impl Stream {
         let dispatcher = Dispatcher::new(format, ring, Arc::clone(&capture_tally), fan_out, history, awaited);
         let ring_micros = Arc::clone(dispatcher.ring_micros());
         let stop = Arc::clone(dispatcher.stop_flag());
+        let turns = Arc::clone(dispatcher.turns());
         // If the source waits for its consumers, the next block is there at once.
         let period = if options.live { format.block_span() } else { Duration::ZERO };
         let dispatcher = thread::Builder::new()
@@ -124,6 +126,7 @@ impl Stream {
             ring_micros,
             running: None,
             stop,
+            turns,
             dispatcher: Some(dispatcher),
         };
         stream.running = Some(source.start(capture)?);
@@ -180,6 +183,13 @@ impl Stream {
     #[must_use]
     pub fn ring_micros(&self) -> &Arc<SharedHistogram> {
         &self.ring_micros
+    }
+
+    /// Returns how many turns the dispatcher has made, with blocks and without. They stand still once it has ended, and while
+    /// it hangs, which a watchdog can tell by them: a dispatcher that waits for sound makes a turn every few milliseconds.
+    #[must_use]
+    pub fn dispatcher_turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
     }
 
     /// Returns whether the dispatcher has ended. Every consumer then receives its end after its queued items.

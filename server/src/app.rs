@@ -18,6 +18,7 @@ use crate::delivery::shards::Shards;
 use crate::http;
 use crate::http::server::{ServedMount, Server};
 use crate::mount::Mount;
+use crate::service_manager::ServiceManager;
 use crate::sink::recorder::{RecordError, Recording, RecordingDirectory};
 use crate::source::{self, OpenError};
 
@@ -95,10 +96,13 @@ async fn serve(config: Config) -> Result<(), RunError> {
     }));
     announce(&stream, kind, local, recording.as_deref())?;
     log_file_limit(max_listeners);
+    let mut manager = ServiceManager::new(Instant::now());
+    manager.ready(&format!("on air: {}, http://{local}/", stream.description()));
     let end = tokio::select! {
-        end = wait_for_end(&stream, &mut signals) => end,
+        end = wait_for_end(&stream, &mut signals, &mut manager) => end,
         served = &mut serving => return served.map_err(io::Error::other)?.map_err(RunError::System),
     };
+    manager.stopping();
     // The stream first: every listener gets the end, and the connections close by themselves.
     tokio::task::spawn_blocking(move || stream.stop()).await.map_err(io::Error::other)?;
     let stopped_at = Instant::now();
@@ -135,7 +139,7 @@ enum End {
 }
 
 /// Waits for the end of the source, or for a signal.
-async fn wait_for_end(stream: &Stream, signals: &mut Signals) -> End {
+async fn wait_for_end(stream: &Stream, signals: &mut Signals, manager: &mut ServiceManager) -> End {
     let mut checks = interval(END_INTERVAL);
     let mut failed_checks = 0;
     loop {
@@ -143,6 +147,7 @@ async fn wait_for_end(stream: &Stream, signals: &mut Signals) -> End {
             _ = signals.interrupt.recv() => "SIGINT",
             _ = signals.terminate.recv() => "SIGTERM",
             _ = checks.tick() => {
+                manager.feed(stream.dispatcher_turns(), Instant::now());
                 if let Some(failure) = stream.capture().failure() {
                     failed_checks += 1;
                     // A failure that ends the source is printed once, at the end of the program.

@@ -24,4 +24,6 @@ pub mod telemetry;
 
 pub mod http;
 
+mod service_manager;
+
 pub mod app;

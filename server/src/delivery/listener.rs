@@ -27,7 +27,8 @@ use crate::rendition::packet_log::PacketLog;
 
 /// A listener's own lags are recorded up to this many blocks: eleven minutes of 10 ms, in 5 KB.
 const MAX_LAG_BLOCKS: u64 = 1 << 16;
-/// The kernel is asked about a connection once in so many bytes, besides the looks of the watch and of requests.
+/// The kernel is asked about a connection once in so many bytes, besides the looks of the watch and of requests, unless the
+/// listener's machine proves once a second that everything was read.
 const LOOK_BYTES: u64 = 8192;
 /// And after so much time.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -480,7 +481,8 @@ impl Listener {
         // Here the kernel's side of the connection is in the processor's cache, so that the question costs least.
         let in_flight = &downstream.in_flight;
         let look_at_byte = downstream.looked_at_byte + downstream.look_bytes;
-        if in_flight.written() >= look_at_byte || !self.is_fresh(now) || in_flight.wants_look(now) {
+        let has_much_unseen = in_flight.written() >= look_at_byte && !in_flight.reads_promptly();
+        if has_much_unseen || !self.is_fresh(now) || in_flight.wants_look(now) {
             self.follow(downstream, now);
             // The gap before the packets is on its way, too.
             downstream.backlog = numbers.start - self.reached(&downstream.in_flight, numbers.start).read;

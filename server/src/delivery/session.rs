@@ -203,6 +203,11 @@ impl Session {
         &self.doorbell
     }
 
+    /// Returns whether there are packets in its ring.
+    pub(super) fn has_packets(&self) -> bool {
+        self.packets.queued_items() > 0
+    }
+
     /// Returns whether new packets change nothing: the socket is full, or the listener is held.
     pub(super) fn is_waiting(&self) -> bool {
         self.output.is_full() || self.is_held

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use aircheck_engine::Timestamp;
 
+use crate::delivery::socket::read_proof::Reading;
 use crate::delivery::socket::tcp_info::TcpInfo;
 use crate::delivery::socket::unread::{Sight, Unread};
 use crate::rendition::packet::{Packet, Wire};
@@ -189,6 +190,11 @@ impl InFlight {
     /// Returns whether the kernel is to be asked before the next write, because that shows what was read.
     pub(crate) fn wants_look(&self, now: Timestamp) -> bool {
         self.sight.wants_look(now)
+    }
+
+    /// Returns whether the listener's program had read everything at the last test.
+    pub(crate) fn reads_promptly(&self) -> bool {
+        self.sight.proof.result() == Some(Reading::Prompt)
     }
 
     /// Counts blocks that are written in full.
