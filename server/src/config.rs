@@ -23,6 +23,7 @@ mod notation;
 mod notify;
 mod number;
 mod origin;
+mod pace;
 mod record_split;
 mod report;
 mod schema;
@@ -32,6 +33,7 @@ mod value;
 
 pub use error::ConfigError;
 pub use notify::Level;
+pub use pace::Pace;
 pub use record_split::RecordSplit;
 pub use report::Checked;
 pub use schema::{CaptureConfig, Config, DeliveryConfig, HttpConfig, MIN_LAG_BLOCKS, NotifyConfig, RecorderConfig};
