@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::failure::{USAGE, complain};
 use crate::listen::args::ListenArgs;
@@ -30,6 +30,12 @@ enum Command {
     NotifyTest(NotifyTestArgs),
     Top(TopArgs),
     Report(ReportArgs),
+}
+
+/// Returns the grammar of the command line, from which manual pages and completions are made as well.
+#[must_use]
+pub fn grammar() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that the command line names, and returns the process's exit code.

@@ -29,4 +29,4 @@ mod top;
 
 mod cli;
 
-pub use cli::run;
+pub use cli::{grammar, run};
