@@ -162,7 +162,7 @@ impl Shard {
             let mut to_settle = Vec::new();
             for &place in &members {
                 let Place::Session(session) = &mut self.places[place as usize] else { continue };
-                if session.is_waiting() {
+                if session.is_waiting(now) {
                     continue;
                 }
                 let outcome = session.visit(now, &mut self.scratch, has_ended);

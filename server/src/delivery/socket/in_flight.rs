@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use aircheck_engine::Timestamp;
 
+use crate::delivery::socket::hold::Wait;
 use crate::delivery::socket::tcp_info::TcpInfo;
 use crate::delivery::socket::unread::{Sight, Unread};
 use crate::rendition::packet::{Packet, Wire};
@@ -255,9 +256,14 @@ impl InFlight {
         self.proven = self.proven.max(next);
     }
 
-    /// Returns how long the next packet is to wait, for the sake of what its acknowledgement shows.
-    pub(crate) fn test_delay(&self) -> Duration {
-        self.sight.proof.delay()
+    /// Permits that packets in quick succession are held for a moment, for the sake of what their acknowledgement shows.
+    pub(crate) fn permit_holds(&mut self) {
+        self.sight.proof.permit_holds();
+    }
+
+    /// Returns how the next packets are to wait, for the sake of what their acknowledgement shows.
+    pub(crate) fn wait(&self) -> Wait {
+        self.sight.proof.wait()
     }
 
     /// Follows the bytes to where they are now. Returns the time from the kernel to the listener's machine, if this look

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use aircheck_engine::Timestamp;
 
+use crate::delivery::socket::hold::{Holds, Wait};
 use crate::delivery::socket::tcp_info::TcpInfo;
 
 /// Time since the write before, from which a write can be a test. The far kernel's timer of 40 ms has expired by then.
@@ -52,6 +53,9 @@ const DELAYS: [Duration; 5] = [
     Duration::from_millis(80),
 ];
 
+/// Tests whose acknowledgement is awaited at a time. On a longer way, the oldest ones are given up.
+const MAX_TESTS: usize = 4;
+
 /// The result of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
@@ -65,12 +69,24 @@ pub(super) enum Reading {
 #[derive(Clone, Copy, Debug, Default)]
 struct Look {
     at: Timestamp,
-    acked: u64,
+    /// Bytes that had been sent.
+    sent: u64,
     segment_bytes: u64,
+    round_trip: Option<Duration>,
     window: u64,
     /// Whether much of the receive window is closed. Then each read may be acknowledged at once, because it opens the window
     /// (`tcp_cleanup_rbuf`).
     is_half_closed: bool,
+}
+
+/// A write whose acknowledgement tells whether it was read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Test {
+    /// Where its last byte ends; zero if there is no test.
+    end: u64,
+    written_at: Timestamp,
+    /// The receive window then.
+    window: u64,
 }
 
 /// The proofs of one connection.
@@ -90,9 +106,12 @@ pub(super) struct ReadProof {
     interval: Duration,
     /// Whether the last write came long enough after the one before, and not too long.
     is_spaced: bool,
-    /// Where a byte ends whose acknowledgement is awaited as a test, when it was written, and the window then.
-    test: Option<(u64, Timestamp, u64)>,
+    /// Tests whose acknowledgement is awaited, the newest one first.
+    tests: [Test; MAX_TESTS],
     look: Look,
+    holds: Holds,
+    /// Bytes of the last write.
+    write_bytes: u64,
     /// When an acknowledgement was last prompt.
     prompt_at: Timestamp,
     result: Option<Reading>,
@@ -130,9 +149,31 @@ impl ReadProof {
         self.result.filter(|_| self.writes <= MAX_WRITES)
     }
 
-    /// Returns how long the next packet is to wait, so that its test is another one than that of the packet before. Packets that
-    /// come in quick succession do not wait, because they would come too close to the next ones.
-    pub(super) fn delay(&self) -> Duration {
+    /// Permits that packets in quick succession are held for a moment.
+    pub(super) fn permit_holds(&mut self) {
+        self.holds.permit();
+    }
+
+    /// Returns the bytes of the last write, if its packets were held.
+    pub(super) fn held_bytes(&self) -> Option<u64> {
+        self.holds.is_holding().then_some(self.write_bytes)
+    }
+
+    /// Returns how the next packets are to wait, so that one write of them is a test, and another one than the test before.
+    pub(super) fn wait(&self) -> Wait {
+        let delay = self.delay();
+        if self.holds.is_holding() {
+            Wait::All(self.holds.span())
+        } else if delay.is_zero() {
+            Wait::Not
+        } else {
+            Wait::Next(delay)
+        }
+    }
+
+    /// Returns how long the next packet is to wait. Packets that come in quick succession do not, because they would come too close
+    /// to the next ones.
+    fn delay(&self) -> Duration {
         let is_long = self.interval > DELAYS[DELAYS.len() - 1];
         if self.result() == Some(Reading::Late) && self.timer_acks >= MIN_LATE && is_long {
             DELAYS[usize::from(self.timer_acks) % DELAYS.len()]
@@ -154,7 +195,12 @@ impl ReadProof {
     /// Returns whether the next write is to be preceded by a look.
     pub(super) fn wants_look(&self, now: Timestamp) -> bool {
         // Each step of a window that widens at the start counts.
-        self.test.is_some() || self.quick_acks > 0 || (self.is_spaced && self.is_due(now))
+        let is_next_a_test = self.is_spaced || self.holds.is_holding();
+        self.has_test() || self.quick_acks > 0 || (is_next_a_test && self.is_due(now))
+    }
+
+    fn has_test(&self) -> bool {
+        self.tests[0].end > 0
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
@@ -168,10 +214,15 @@ impl ReadProof {
     /// Notes a write of `bytes` bytes up to `end`, `gap` after the one before. It can be a test if the kernel was asked just before
     /// it.
     pub(super) fn wrote(&mut self, end: u64, bytes: u64, gap: Duration, now: Timestamp) {
-        if self.delay().is_zero() {
+        if bytes == 0 {
+            return;
+        }
+        let is_held = self.holds.is_holding();
+        if self.delay().is_zero() && !is_held {
             self.interval = gap;
         }
-        self.test = None;
+        self.holds.wrote(bytes, gap);
+        self.write_bytes = bytes;
         self.writes = self.writes.saturating_add(1);
         if gap > MAX_TEST_GAP {
             self.quick_acks = QUICK_ACKS;
@@ -180,15 +231,18 @@ impl ReadProof {
         }
         self.is_spaced = gap >= MIN_TEST_GAP && self.quick_acks == 0;
         let look = self.look;
-        if look.at != now || !self.is_spaced || !self.is_due(now) {
-            return;
-        }
-        if look.is_half_closed {
+        let is_possible = look.at == now && self.is_spaced && self.is_due(now);
+        if is_possible && look.is_half_closed {
             // The results before it go on to count.
             self.writes = 0;
-        } else if look.acked + bytes == end && bytes <= look.segment_bytes {
-            self.test = Some((end, now, look.window));
+        } else if is_possible && look.sent + bytes == end && bytes <= look.segment_bytes {
+            self.tests.rotate_right(1);
+            self.tests[0] = Test { end, written_at: now, window: look.window };
+        } else if is_held {
+            self.holds.fail();
         }
+        let is_wanted = self.quick_acks == 0 && (self.has_test() || self.is_due(now));
+        self.holds.decide(is_wanted, look.segment_bytes, look.round_trip.unwrap_or(Duration::MAX));
     }
 
     /// Takes what the kernel says now. Returns whether this proves that the program has read everything up to
@@ -197,35 +251,40 @@ impl ReadProof {
         let window = socket.window_bytes.unwrap_or(u64::MAX);
         self.look = Look {
             at: now,
-            acked: socket.acked_bytes,
+            sent: socket.acked_bytes + socket.in_flight_bytes,
             segment_bytes: socket.segment_bytes,
+            round_trip: socket.min_round_trip,
             window,
             is_half_closed: window.saturating_mul(10) < self.open * 6,
         };
         if self.open > 0 && socket.window_bytes > Some(self.open) {
             self.quick_acks = (self.quick_acks + 1).clamp(WIDENING_ACKS, QUICK_ACKS);
-            self.test = None;
+            self.tests = Default::default();
         }
         self.open = self.open.max(socket.window_bytes.unwrap_or_default());
         if self.retransmits != socket.retransmits {
             self.retransmits = socket.retransmits;
-            (self.quick_acks, self.test) = (QUICK_ACKS, None);
+            (self.quick_acks, self.tests) = (QUICK_ACKS, Default::default());
         }
-        let (Some((end, written_at, open)), Some(round_trip)) = (self.test, socket.min_round_trip) else {
-            return false;
-        };
-        if socket.acked_bytes < end {
-            if now.since(written_at) >= round_trip + LATE {
-                self.set_result(Reading::Late);
-            }
-            return false;
+        let Some(round_trip) = socket.min_round_trip.filter(|_| self.has_test()) else { return false };
+        let acked = socket.acked_bytes;
+        let test = self.tests.iter().find(|test| test.end == acked).copied();
+        let oldest_waiting = self.tests.iter().rfind(|test| test.end > acked).copied();
+        // Newer ones are before older ones.
+        self.tests.iter_mut().filter(|test| test.end <= acked).for_each(|test| *test = Test::default());
+        if oldest_waiting.is_some_and(|test| now.since(test.written_at) >= round_trip + LATE) {
+            self.set_result(Reading::Late);
         }
-        self.test = None;
+        // Its acknowledgement was the last one only if no other has come since.
+        let Some(Test { end, written_at, window: open }) = test else { return false };
         let delay = (now - socket.since_ack).since(written_at).saturating_sub(round_trip);
         if delay <= PROMPT {
             let is_confirmed = now.since(self.prompt_at) <= MAX_PROMPT_GAP;
             self.prompt_at = now;
             if window < open || !is_confirmed {
+                if window < open && self.holds.is_holding() {
+                    self.holds.fail();
+                }
                 return false;
             }
             self.prove(end, now);

@@ -73,6 +73,8 @@ impl Sight {
     pub(super) fn look(&mut self, socket: &TcpInfo, written: u64, packet_bytes: u64, now: Timestamp) -> Unread {
         let acked = socket.acked_bytes;
         let window = socket.window_bytes;
+        // Packets that were held are one segment.
+        let packet_bytes = self.proof.held_bytes().unwrap_or(packet_bytes);
         let was_late = self.proof.timer_acks() > 0;
         if self.proof.judge(socket, now) {
             (self.opened, self.late_from) = (None, None);
@@ -82,7 +84,11 @@ impl Sight {
             }
         }
         if !was_late && self.proof.timer_acks() > 0 {
-            self.late_from = Some(acked.saturating_sub(self.proof.late_packets() * packet_bytes));
+            self.late_from = Some(match self.proof.held_bytes() {
+                // Those before the first test were acknowledged promptly in any case.
+                Some(_) => self.proof.proven().midpoint(acked),
+                None => acked.saturating_sub(self.proof.late_packets() * packet_bytes),
+            });
         }
         let most = acked.saturating_sub(self.proof.proven());
         match self.pings.is_late(acked, now) {
@@ -92,7 +98,7 @@ impl Sight {
         }
         let Some(window) = window else { return Unread { least: 0, estimate: 0, most } };
         let is_delayed = socket.round_trip >= socket.min_round_trip.unwrap_or_default() + MIN_DELAY;
-        let is_late = (acked < written && is_delayed) || self.proof.timer_acks() >= MIN_LATE_TESTS;
+        let is_late = (acked < written && is_delayed) || self.proof.timer_acks() >= self.tests(MIN_LATE_TESTS);
         let observed = self.window.observe(acked, window, packet_bytes, is_late);
         let most = self.window.most(self.proof.widest_window()).map_or(most, |prompt| prompt.min(most));
         let result = self.proof.result();
@@ -125,6 +131,11 @@ impl Sight {
         self.proof.wants_look(now) || self.pings.wants_look(now)
     }
 
+    /// Returns how many tests take as long as `count` tests of pages of 100 ms.
+    fn tests(&self, count: u8) -> u8 {
+        if self.proof.held_bytes().is_some() { 2 * count } else { count }
+    }
+
     /// Returns how much is unread of the `most` bytes since the last proof, when packets are acknowledged late.
     fn estimate(&mut self, acked: u64, window: u64, packet_bytes: u64, most: u64) -> u64 {
         let narrowed = self.open.saturating_sub(window);
@@ -150,7 +161,7 @@ impl Sight {
         }
         // It had read until the first packet that was acknowledged late.
         let late = (self.late_from.map_or(most, |from| acked - from.min(acked))).min(most);
-        let is_certain = self.proof.timer_acks() >= MIN_TESTS;
+        let is_certain = self.proof.timer_acks() >= self.tests(MIN_TESTS);
         if late <= HIDDEN_BYTES && !is_certain {
             // The last packet is unread for some time, at least, and alone may narrow the window by 2 KiB. The ones before it need
             // not be unread.

@@ -1,0 +1,101 @@
+//! Holds: pauses in a stream of short packets in quick succession, after which those that waited go out in one write.
+//!
+//! A far kernel acknowledges packets less than 40 ms apart promptly, read or not, and short ones leave no trace in its window. A
+//! write after a pause is different: the time of its acknowledgement tells whether it was read
+//! ([`ReadProof`](super::read_proof::ReadProof)). So about once a second such a stream is held, and again until the
+//! acknowledgement has come. While the listener's program does not read at once, all of it goes out so.
+
+use std::time::Duration;
+
+/// How the packets after a write wait, for the sake of what their acknowledgement shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Not at all.
+    #[default]
+    Not,
+    /// The next packet waits for so long after it has come, unless another one comes.
+    Next(Duration),
+    /// All packets wait until so long after the write, and go out together.
+    All(Duration),
+}
+
+/// The pause. The far kernel's timer of 40 ms has expired by then.
+pub(super) const HOLD: Duration = Duration::from_millis(48);
+/// Every other pause is longer by this, so that a program that reads at intervals of 100 ms does so soon after one of the writes.
+const VARIATION: Duration = Duration::from_millis(10);
+/// Packets with a smaller interval are not live, but come out of a ring in which they have waited.
+const MIN_INTERVAL: Duration = Duration::from_millis(4);
+/// Longer packets show in the receive window.
+const MAX_PACKET_BYTES: u64 = 900;
+/// A longer way would take several pauses for one result.
+const MAX_ROUND_TRIP: Duration = Duration::from_millis(40);
+/// Pauses without a result in [`ATTEMPT_WRITES`] writes. After them, the far kernel is taken to acknowledge everything at once.
+const MAX_ATTEMPTS: u8 = 6;
+const ATTEMPT_WRITES: u8 = 100;
+
+/// The holds of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Holds {
+    /// Whether the stream may be held at all.
+    is_permitted: bool,
+    /// Whether packets are held now.
+    is_holding: bool,
+    /// How many times the stream was held.
+    count: u8,
+    /// The time before the last single packet, and its bytes.
+    interval: Duration,
+    packet_bytes: u64,
+    /// Pauses without a result, and writes in which they count.
+    attempts: u8,
+    writes: u8,
+}
+
+impl Holds {
+    /// Permits holds.
+    pub(super) fn permit(&mut self) {
+        self.is_permitted = true;
+    }
+
+    /// Notes a write of `bytes` bytes, `gap` after the one before.
+    pub(super) fn wrote(&mut self, bytes: u64, gap: Duration) {
+        if !self.is_holding {
+            (self.interval, self.packet_bytes) = (gap, bytes);
+        }
+        self.writes += 1;
+        if self.writes == ATTEMPT_WRITES {
+            (self.writes, self.attempts) = (0, 0);
+        }
+    }
+
+    /// Notes that a write after a pause shows nothing.
+    pub(super) fn fail(&mut self) {
+        self.attempts = self.attempts.saturating_add(1);
+    }
+
+    /// Decides whether packets are held now. `is_wanted` tells whether a result is. Segments have up to `segment_bytes` bytes.
+    pub(super) fn decide(&mut self, is_wanted: bool, segment_bytes: u64, round_trip: Duration) {
+        self.is_holding = is_wanted && self.is_possible(segment_bytes, round_trip);
+        self.count = self.count.wrapping_add(u8::from(self.is_holding));
+    }
+
+    /// Returns whether a write after a pause can show anything.
+    fn is_possible(&self, segment_bytes: u64, round_trip: Duration) -> bool {
+        let packets = HOLD.div_duration_f32(self.interval.max(MIN_INTERVAL)).ceil() as u64;
+        self.is_permitted
+            && (MIN_INTERVAL..HOLD).contains(&self.interval)
+            && self.packet_bytes < MAX_PACKET_BYTES
+            && packets * self.packet_bytes <= segment_bytes
+            && round_trip < MAX_ROUND_TRIP
+            && self.attempts < MAX_ATTEMPTS
+    }
+
+    /// Returns whether packets are held now.
+    pub(super) fn is_holding(&self) -> bool {
+        self.is_holding
+    }
+
+    /// Returns for how long.
+    pub(super) fn span(&self) -> Duration {
+        if self.count % 2 == 0 { HOLD } else { HOLD + VARIATION }
+    }
+}
