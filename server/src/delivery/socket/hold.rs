@@ -81,12 +81,16 @@ impl Holds {
     /// Returns whether a write after a pause can show anything.
     fn is_possible(&self, segment_bytes: u64, round_trip: Duration) -> bool {
         let packets = HOLD.div_duration_f32(self.interval.max(MIN_INTERVAL)).ceil() as u64;
-        self.is_permitted
-            && (MIN_INTERVAL..HOLD).contains(&self.interval)
-            && self.packet_bytes < MAX_PACKET_BYTES
+        self.is_live()
             && packets * self.packet_bytes <= segment_bytes
             && round_trip < MAX_ROUND_TRIP
             && self.attempts < MAX_ATTEMPTS
+    }
+
+    /// Returns whether packets are short, and come in quick succession.
+    pub(super) fn is_live(&self) -> bool {
+        let is_quick = (MIN_INTERVAL..HOLD).contains(&self.interval);
+        self.is_permitted && is_quick && self.packet_bytes < MAX_PACKET_BYTES
     }
 
     /// Returns whether packets are held now.
@@ -97,5 +101,74 @@ impl Holds {
     /// Returns for how long.
     pub(super) fn span(&self) -> Duration {
         if self.count % 2 == 0 { HOLD } else { HOLD + VARIATION }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_millis(10);
+    const LOOPBACK: Duration = Duration::from_micros(20);
+
+    /// Returns the holds of a stream of packets of so many bytes each 10 ms.
+    fn stream(packet_bytes: u64) -> Holds {
+        let mut holds = Holds::default();
+        holds.permit();
+        holds.wrote(packet_bytes, INTERVAL);
+        holds
+    }
+
+    /// Returns whether a stream is held for a result.
+    fn is_held(mut holds: Holds, segment_bytes: u64, round_trip: Duration) -> bool {
+        holds.decide(true, segment_bytes, round_trip);
+        holds.is_holding()
+    }
+
+    #[test]
+    fn packets_are_held_if_those_of_a_pause_fit_into_a_segment() {
+        assert!(is_held(stream(200), 1448, LOOPBACK));
+        assert!(!is_held(stream(300), 1448, LOOPBACK), "five of them are more than a segment");
+        assert!(is_held(stream(300), 65_483, LOOPBACK));
+        assert!(!is_held(stream(960), 65_483, LOOPBACK), "the window shows these");
+        assert!(!is_held(stream(200), 1448, MAX_ROUND_TRIP));
+        let mut slow = stream(200);
+        slow.wrote(200, HOLD);
+        assert!(!is_held(slow, 1448, LOOPBACK), "each of them is a test");
+        let mut burst = stream(200);
+        burst.wrote(200, Duration::ZERO);
+        assert!(!is_held(burst, 1448, LOOPBACK));
+        let mut unwanted = stream(200);
+        unwanted.is_permitted = false;
+        assert!(!is_held(unwanted, 1448, LOOPBACK));
+    }
+
+    #[test]
+    fn the_interval_of_packets_is_not_that_of_writes_which_were_held() {
+        let mut holds = stream(200);
+        for _ in 0..10 {
+            holds.decide(true, 1448, LOOPBACK);
+            assert!(holds.is_holding());
+            holds.wrote(1000, holds.span());
+        }
+        holds.decide(false, 1448, LOOPBACK);
+        assert!(!holds.is_holding() && holds.is_live());
+    }
+
+    #[test]
+    fn a_stream_whose_holds_show_nothing_is_held_six_times_in_a_hundred_writes() {
+        let mut holds = stream(200);
+        let mut held = 0;
+        for _ in 0..10 * u32::from(ATTEMPT_WRITES) {
+            holds.decide(true, 1448, LOOPBACK);
+            if holds.is_holding() {
+                held += 1;
+                holds.wrote(1000, HOLD);
+                holds.fail();
+            } else {
+                holds.wrote(200, INTERVAL);
+            }
+        }
+        assert!((60..=66).contains(&held), "{held}");
     }
 }

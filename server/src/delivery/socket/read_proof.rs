@@ -24,6 +24,10 @@ const MIN_TEST_GAP: Duration = Duration::from_millis(48);
 const MAX_TEST_GAP: Duration = Duration::from_millis(180);
 /// Writes that may be acknowledged at once, read or not (`TCP_MAX_QUICKACKS` is 16).
 const QUICK_ACKS: u8 = 20;
+/// The last of them are held, if packets come in quick succession. Without that, the far kernel would run out of
+/// quick acknowledgements between them: its first late one would make this kernel send a packet again (a tail loss probe), for which
+/// it acknowledges the next [`TCP_MAX_QUICKACKS`](QUICK_ACKS) at once.
+const HELD_QUICK_ACKS: u8 = 6;
 /// Writes that are no test after the window has become wider than ever, by that acknowledgement or an earlier one. While a kernel
 /// raises its window (`tcp_grow_window`), it acknowledges each segment at once; the last step may be too small to show.
 const WIDENING_ACKS: u8 = 3;
@@ -41,6 +45,8 @@ const BUSY_TESTS: u8 = 4;
 const TEST_INTERVAL: Duration = Duration::from_millis(900);
 /// After so many writes without a result, the result before them says nothing any more.
 const MAX_WRITES: u8 = 30;
+/// The same for a stream that is held once in [`TEST_INTERVAL`].
+const MAX_HELD_WRITES: u8 = 200;
 /// Packets of a program wait only if so many tests in a row were late: it may have had something else to do.
 const MIN_LATE: u8 = 3;
 /// How long a packet of a program that does not read at once waits, in turns. A program that reads at its own intervals, with the
@@ -146,7 +152,8 @@ impl ReadProof {
 
     /// Returns the result of the last test; `None` if there was none lately.
     pub(super) fn result(&self) -> Option<Reading> {
-        self.result.filter(|_| self.writes <= MAX_WRITES)
+        let max_writes = if self.holds.is_live() { MAX_HELD_WRITES } else { MAX_WRITES };
+        self.result.filter(|_| self.writes <= max_writes)
     }
 
     /// Permits that packets in quick succession are held for a moment.
@@ -238,10 +245,10 @@ impl ReadProof {
         } else if is_possible && look.sent + bytes == end && bytes <= look.segment_bytes {
             self.tests.rotate_right(1);
             self.tests[0] = Test { end, written_at: now, window: look.window };
-        } else if is_held {
+        } else if is_held && self.quick_acks == 0 {
             self.holds.fail();
         }
-        let is_wanted = self.quick_acks == 0 && (self.has_test() || self.is_due(now));
+        let is_wanted = self.quick_acks <= HELD_QUICK_ACKS && (self.has_test() || self.is_due(now));
         self.holds.decide(is_wanted, look.segment_bytes, look.round_trip.unwrap_or(Duration::MAX));
     }
 
@@ -281,6 +288,8 @@ impl ReadProof {
         if delay <= PROMPT {
             let is_confirmed = now.since(self.prompt_at) <= MAX_PROMPT_GAP;
             self.prompt_at = now;
+            // Even one proves that it may not be frozen.
+            self.timer_acks = self.timer_acks.min(1);
             if window < open || !is_confirmed {
                 if window < open && self.holds.is_holding() {
                     self.holds.fail();
@@ -433,6 +442,31 @@ mod tests {
         assert_eq!(narrow.proofs(100, 80), 0, "of a window that each read opens");
         let mut unseen = Connection { looks_before: false, ..Connection::new() };
         assert_eq!(unseen.proofs(100, 80), 0, "behind bytes that may wait for their acknowledgement");
+    }
+
+    #[test]
+    fn packets_in_quick_succession_are_held_until_one_write_is_a_test() {
+        let mut connection = Connection::new();
+        connection.socket.min_round_trip = Some(Duration::from_micros(20));
+        connection.proof.permit_holds();
+        // Writes packets of 200 bytes each 10 ms, or those of 50 ms together.
+        let mut write = |delay: u64| {
+            let is_held = matches!(connection.proof.wait(), Wait::All(_));
+            connection.bytes = if is_held { 1000 } else { 200 };
+            let is_proven = connection.write(if is_held { 50 } else { 10 }, if is_held { delay } else { 0 });
+            (is_held, is_proven, connection.proof.timer_acks())
+        };
+        let of_reader: Vec<_> = (0..1000).map(|_| write(0)).collect();
+        let held = of_reader.iter().filter(|(is_held, ..)| *is_held).count();
+        let proofs = of_reader.iter().filter(|(_, is_proven, _)| *is_proven).count();
+        assert!((10..14).contains(&proofs), "{proofs} proofs in 11 s");
+        assert!(held <= 2 * proofs + 2, "{held} writes were held for {proofs} proofs");
+        // It reads nothing any more: soon, all writes are held.
+        let of_frozen: Vec<_> = (0..120).map(|_| write(42)).collect();
+        assert!(of_frozen[100..].iter().all(|(is_held, ..)| *is_held), "{of_frozen:?}");
+        assert!(of_frozen[119].2 >= 20, "{of_frozen:?}");
+        let of_back: Vec<_> = (0..20).map(|_| write(0)).collect();
+        assert!(of_back[..5].iter().any(|(_, is_proven, _)| *is_proven) && !of_back[19].0, "{of_back:?}");
     }
 
     #[test]
