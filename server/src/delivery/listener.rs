@@ -622,6 +622,7 @@ impl Listener {
             undelivered_lost: (snapshot.first_sequence + snapshot.offered).saturating_sub(next + snapshot.queued),
             socket,
             unread,
+            on_its_way: in_flight.on_its_way(self.mount.format().block_span()).min(socket),
             unread_bounds: reached.acked - reached.read_at_most..=reached.acked - reached.read_at_least,
             stale: delivered_unread(in_flight, unread).saturating_sub(burst),
             reading,

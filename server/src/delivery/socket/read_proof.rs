@@ -49,15 +49,11 @@ const MAX_WRITES: u8 = 30;
 const MAX_HELD_WRITES: u8 = 200;
 /// Packets of a program wait only if so many tests in a row were late: it may have had something else to do.
 const MIN_LATE: u8 = 3;
-/// How long a packet of a program that does not read at once waits, in turns. A program that reads at its own intervals, with the
-/// same phase as the packets come, would never read one promptly.
-const DELAYS: [Duration; 5] = [
-    Duration::ZERO,
-    Duration::from_millis(20),
-    Duration::from_millis(40),
-    Duration::from_millis(60),
-    Duration::from_millis(80),
-];
+/// The part of its interval for which a packet of a program that does not read at once waits is none, a fifth, and so on, in turns.
+/// A program that reads at its own intervals, with the same phase as the packets come, would never read one promptly.
+const DELAY_PARTS: u32 = 5;
+/// A fifth is no more than this, so that packets are not too far apart for tests.
+const MAX_DELAY_STEP: Duration = Duration::from_millis(20);
 
 /// Tests whose acknowledgement is awaited at a time. On a longer way, the oldest ones are given up.
 const MAX_TESTS: usize = 4;
@@ -116,6 +112,9 @@ pub(super) struct ReadProof {
     tests: [Test; MAX_TESTS],
     look: Look,
     holds: Holds,
+    /// How the next packets are to wait, and how those of the last write did.
+    wait: Wait,
+    waited: Wait,
     /// Bytes of the last write.
     write_bytes: u64,
     /// When an acknowledgement was last prompt.
@@ -168,6 +167,10 @@ impl ReadProof {
 
     /// Returns how the next packets are to wait, so that one write of them is a test, and another one than the test before.
     pub(super) fn wait(&self) -> Wait {
+        self.wait
+    }
+
+    fn next_wait(&self) -> Wait {
         let delay = self.delay();
         if self.holds.is_holding() {
             Wait::All(self.holds.span())
@@ -181,9 +184,9 @@ impl ReadProof {
     /// Returns how long the next packet is to wait. Packets that come in quick succession do not, because they would come too close
     /// to the next ones.
     fn delay(&self) -> Duration {
-        let is_long = self.interval > DELAYS[DELAYS.len() - 1];
+        let is_long = self.interval >= MIN_TEST_GAP;
         if self.result() == Some(Reading::Late) && self.timer_acks >= MIN_LATE && is_long {
-            DELAYS[usize::from(self.timer_acks) % DELAYS.len()]
+            (self.interval / DELAY_PARTS).min(MAX_DELAY_STEP) * (u32::from(self.timer_acks) % DELAY_PARTS)
         } else {
             Duration::ZERO
         }
@@ -224,11 +227,13 @@ impl ReadProof {
         if bytes == 0 {
             return;
         }
-        let is_held = self.holds.is_holding();
-        if self.delay().is_zero() && !is_held {
+        let (before, waited) = (self.waited, self.wait);
+        self.waited = waited;
+        if before == Wait::Not && waited == Wait::Not {
             self.interval = gap;
+            self.holds.set_packet(bytes, gap);
         }
-        self.holds.wrote(bytes, gap);
+        self.holds.count_write();
         self.write_bytes = bytes;
         self.writes = self.writes.saturating_add(1);
         if gap > MAX_TEST_GAP {
@@ -245,11 +250,12 @@ impl ReadProof {
         } else if is_possible && look.sent + bytes == end && bytes <= look.segment_bytes {
             self.tests.rotate_right(1);
             self.tests[0] = Test { end, written_at: now, window: look.window };
-        } else if is_held && self.quick_acks == 0 {
+        } else if matches!(waited, Wait::All(_)) && self.quick_acks == 0 {
             self.holds.fail();
         }
         let is_wanted = self.quick_acks <= HELD_QUICK_ACKS && (self.has_test() || self.is_due(now));
         self.holds.decide(is_wanted, look.segment_bytes, look.round_trip.unwrap_or(Duration::MAX));
+        self.wait = self.next_wait();
     }
 
     /// Takes what the kernel says now. Returns whether this proves that the program has read everything up to
