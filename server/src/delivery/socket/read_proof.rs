@@ -37,7 +37,13 @@ const PROMPT: Duration = Duration::from_millis(24);
 /// A prompt acknowledgement proves something if another one was prompt within this time before. A kernel that raises its limits may
 /// acknowledge a single one at once, without a trace in its window: seen after 64 KB, of programs that had not read it all.
 const MAX_PROMPT_GAP: Duration = Duration::from_secs(3);
-/// And late from here on.
+/// So many prove it, the first of them with it.
+const PROMPTS: u8 = 2;
+/// So many prove it of a program that has left [`MANY_LATE`] tests in a row unread. Such a program may read for a moment, and its
+/// kernel then raises its limits.
+const LATE_PROMPTS: u8 = 3;
+const MANY_LATE: u8 = 10;
+/// An acknowledgement is late if it takes so much longer than the shortest round trip.
 const LATE: Duration = Duration::from_millis(30);
 /// A test that is later than any timer takes back so many of those before it.
 const BUSY_TESTS: u8 = 4;
@@ -119,6 +125,10 @@ pub(super) struct ReadProof {
     write_bytes: u64,
     /// When an acknowledgement was last prompt.
     prompt_at: Timestamp,
+    /// How many were, each within [`MAX_PROMPT_GAP`] of the one before.
+    prompts: u8,
+    /// Whether [`MANY_LATE`] tests in a row were late since the last proof.
+    was_late: bool,
     result: Option<Reading>,
     /// Writes since then.
     writes: u8,
@@ -190,6 +200,11 @@ impl ReadProof {
         } else {
             Duration::ZERO
         }
+    }
+
+    /// Returns whether the far kernel acknowledges everything at once, as it does after a loss.
+    pub(super) fn is_quick(&self) -> bool {
+        self.quick_acks > 0
     }
 
     /// Returns how many tests in a row were late by the timer of a Linux kernel, about.
@@ -292,9 +307,11 @@ impl ReadProof {
         let Some(Test { end, written_at, window: open }) = test else { return false };
         let delay = (now - socket.since_ack).since(written_at).saturating_sub(round_trip);
         if delay <= PROMPT {
-            let is_confirmed = now.since(self.prompt_at) <= MAX_PROMPT_GAP;
+            let is_recent = now.since(self.prompt_at) <= MAX_PROMPT_GAP;
+            self.prompts = if is_recent { self.prompts.saturating_add(1) } else { 1 };
             self.prompt_at = now;
-            // Even one proves that it may not be frozen.
+            let is_confirmed = self.prompts >= if self.was_late { LATE_PROMPTS } else { PROMPTS };
+            // Even one shows that it may not be frozen.
             self.timer_acks = self.timer_acks.min(1);
             if window < open || !is_confirmed {
                 if window < open && self.holds.is_holding() {
@@ -315,6 +332,9 @@ impl ReadProof {
             // A later one may be that of a machine that was busy for a moment.
             self.timer_acks =
                 if is_timer { self.timer_acks.saturating_add(1) } else { self.timer_acks.saturating_sub(BUSY_TESTS) };
+            if self.timer_acks >= MANY_LATE {
+                (self.was_late, self.prompts) = (true, 0);
+            }
         }
         false
     }
@@ -328,7 +348,7 @@ impl ReadProof {
         self.proven = self.proven.max(read);
         self.proven_at = now;
         self.proofs = self.proofs.saturating_add(1);
-        self.timer_acks = 0;
+        (self.timer_acks, self.was_late) = (0, false);
     }
 }
 
@@ -416,8 +436,8 @@ mod tests {
         assert_eq!(connection.proofs(100, 121), 0);
         assert_eq!((connection.proof.proven(), connection.proof.result()), (0, Some(Reading::Late)));
         assert!(connection.proof.timer_acks() >= 30, "{}", connection.proof.timer_acks());
-        assert!(!connection.write(100, 80), "a single one proves nothing after a while");
-        assert!(connection.write(100, 80), "it reads again");
+        let proofs = [(); 3].map(|()| connection.write(100, 80));
+        assert_eq!(proofs, [false, false, true], "it reads again: a single one proves nothing after a while");
         assert_eq!(connection.proof.result(), Some(Reading::Prompt));
     }
 
