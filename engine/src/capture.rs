@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use dasp_sample::FromSample;
 
+use crate::drift::DriftMeter;
 use crate::lease::{Lease, Slot};
 use crate::timeline::Timeline;
 use crate::{CaptureTally, Format, Origin, Timestamp};
@@ -115,6 +116,22 @@ impl Capture {
         }
     }
 
+    /// Keeps what a callback writes to in RAM, if the system permits it. A lent writer was locked before.
+    pub(crate) fn lock_memory(&mut self) {
+        if let Access::Owned(writer) = &mut self.0 {
+            writer.lock_memory();
+        }
+    }
+
+    /// Compares the clock of a device with the system's: see [`BlockWriter::observe_clock`].
+    #[cfg(feature = "device")]
+    pub(crate) fn observe_clock(&mut self, captured_at: Timestamp) {
+        match &mut self.0 {
+            Access::Owned(writer) => writer.observe_clock(captured_at),
+            Access::Lent(lease) => lease.observe_clock(captured_at),
+        }
+    }
+
     /// Continues after a pause in which nothing was lost: the next frame is captured at `captured_at`.
     pub fn resume_at(&mut self, captured_at: Timestamp) {
         match &mut self.0 {
@@ -153,6 +170,7 @@ pub(crate) struct BlockWriter {
     /// Sequence number of the block in `staging`.
     sequence: u64,
     timeline: Timeline,
+    drift: DriftMeter,
     xruns_seen: u64,
     /// The origin of the blocks that are written.
     origin: Origin,
@@ -174,11 +192,24 @@ impl BlockWriter {
             filled: 0,
             sequence: 0,
             timeline: Timeline::new(format),
+            drift: DriftMeter::new(format.rate_hz()),
             xruns_seen: 0,
             origin: Origin::Source,
             tally: Arc::clone(&tally),
         };
         (writer, reader, tally)
+    }
+
+    /// Keeps what a callback writes to in RAM, if the system permits it.
+    pub(crate) fn lock_memory(&mut self) {
+        let realtime = self.tally.realtime();
+        realtime.lock(&mut self.staging);
+        // Nothing is committed, so the ring stays empty.
+        if let Ok(mut room) = self.ring.write_chunk_uninit(self.ring.slots()) {
+            let (first, second) = room.as_mut_slices();
+            realtime.lock(first);
+            realtime.lock(second);
+        }
     }
 
     pub(crate) fn format(&self) -> Format {
@@ -228,6 +259,15 @@ impl BlockWriter {
         self.tally.written(captured_at);
     }
 
+    /// Compares the clock of a device with the system's: the next frame to be written was captured at `captured_at`, by the
+    /// device. Fit for a callback.
+    #[cfg(feature = "device")]
+    pub(crate) fn observe_clock(&mut self, captured_at: Timestamp) {
+        if let Some(drift) = self.drift.observe(self.position(), captured_at) {
+            self.tally.set_drift(drift);
+        }
+    }
+
     /// Continues after a pause in which nothing was lost: the next frame is captured at `captured_at`.
     pub(crate) fn resume_at(&mut self, captured_at: Timestamp) {
         self.timeline.rebase(self.position(), captured_at);
@@ -236,6 +276,8 @@ impl BlockWriter {
     /// Discards the incomplete block because the source is lost. It belongs to the hole.
     pub(crate) fn begin_hole(&mut self) {
         self.filled = 0;
+        // Another stream of the device has another latency, and another device has another clock.
+        self.drift = DriftMeter::new(self.format.rate_hz());
     }
 
     /// Returns when the next frame is due, by the timeline of what was written before.
@@ -277,6 +319,8 @@ impl BlockWriter {
         self.filled = 0;
         self.sequence += blocks;
         self.timeline.rebase(self.position(), captured_at);
+        // Positions lie on the grid of blocks now, up to a block away from the device's own count.
+        self.drift = DriftMeter::new(self.format.rate_hz());
         self.tally.blocks_missed(blocks);
         self.tally.advance(self.sequence);
     }

@@ -236,6 +236,20 @@ impl Lease {
         self.slot.lend(lent);
     }
 
+    /// Compares the clock of a device with the system's. A device whose rate is converted is left out: its frames are not those
+    /// of the stream. Fit for a callback.
+    #[cfg(feature = "device")]
+    pub(crate) fn observe_clock(&mut self, captured_at: Timestamp) {
+        if self.converter.is_some() {
+            return;
+        }
+        let Some(mut lent) = self.slot.take() else { return };
+        if !lent.is_back && lent.skip_frames == 0 {
+            lent.writer.observe_clock(captured_at);
+        }
+        self.slot.lend(lent);
+    }
+
     pub(crate) fn resume_at(&mut self, captured_at: Timestamp) {
         let Some(mut lent) = self.slot.take() else { return };
         // After a hole, the place of the next sample follows from its time.

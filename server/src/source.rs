@@ -1,17 +1,20 @@
 //! The start of the source that a configuration names, with its supervisor.
 
 pub mod devices;
+mod stdin;
+mod steady;
 
 use std::sync::Arc;
 
 use aircheck_api::SourceKind;
 use aircheck_engine::source::{
-    Demo, Device, DeviceError, DeviceOptions, DeviceReopener, OnLoss, OpenFallback, Paced, Pcm, Pull, Source,
-    Supervised, Tone, Wav, WavError,
+    Demo, Device, DeviceError, DeviceOptions, DeviceReopener, OnLoss, OpenFallback, Paced, Pull, Source, Supervised,
+    Tone, Wav, WavError,
 };
 use aircheck_engine::{Stream, StreamError, StreamOptions};
 
-use crate::config::{CaptureConfig, FallbackSpec, LossPolicy, SourceSpec};
+use crate::config::{CaptureConfig, FallbackSpec, LossPolicy, Pace, SourceSpec};
+use steady::Steady;
 
 /// The reason why a source cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +38,9 @@ pub enum OpenError {
         /// The engine's error.
         error: String,
     },
+    /// Standard input cannot be read.
+    #[error("source `stdin`: {0}")]
+    Stdin(String),
     /// The source was opened but did not start.
     #[error("source `{spec}`: {error}")]
     Start {
@@ -83,8 +89,12 @@ pub fn start(config: &CaptureConfig) -> Result<(Stream, SourceKind), OpenError> 
         SourceSpec::Tone(hz) => Ok((start_stream(config, Box::new(Tone::new(*hz)))?, SourceKind::Tone)),
         SourceSpec::Stdin => {
             let (rate_hz, channels, sample) = config.stdin_format();
-            let pcm = Paced::new(Pcm::new(std::io::stdin(), "stdin", rate_hz, channels, sample));
-            Ok((start_once(config, Box::new(pcm))?, SourceKind::Stdin))
+            let pcm = stdin::open(rate_hz, channels, sample).map_err(|error| OpenError::Stdin(error.to_string()))?;
+            let source: Box<dyn Source> = match config.pace {
+                Pace::Source => Box::new(Paced::new(pcm)),
+                Pace::Clock => Box::new(Paced::new(Steady::new(pcm).map_err(OpenError::Stdin)?)),
+            };
+            Ok((start_once(config, source)?, SourceKind::Stdin))
         }
         SourceSpec::Nats { .. } => Err(OpenError::Unsupported(spec.to_string())),
     }
@@ -139,6 +149,7 @@ fn open_fallback(spec: &FallbackSpec) -> Result<Box<dyn Pull>, String> {
 }
 
 fn start_stream(config: &CaptureConfig, source: Box<dyn Source>) -> Result<Stream, OpenError> {
-    let options = StreamOptions { block: config.block, history: config.history, ..StreamOptions::default() };
+    let (block, history) = (config.block, config.history);
+    let options = StreamOptions { block, history, realtime: true, ..StreamOptions::default() };
     Stream::start(source, options).map_err(|error| OpenError::Start { spec: config.source.to_string(), error })
 }

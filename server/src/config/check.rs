@@ -54,12 +54,15 @@ impl Config {
             "loop" => (matches!(source, SourceSpec::Wav(_)), "wav:PATH"),
             "rate" | "channels" => (source.takes_format(), "stdin, mic or auto"),
             "wait_for_source" => (matches!(source, SourceSpec::Auto | SourceSpec::Mic(_)), "mic or auto"),
-            "sample" => (*source == SourceSpec::Stdin, "stdin"),
+            "sample" | "pace" => (*source == SourceSpec::Stdin, "stdin"),
             "record_split" if self.recorder.record.is_none() => {
                 return Some("a directory to record to: set --record".to_owned());
             }
             "fallback_after" if self.capture.fallback.is_none() => {
                 return Some("a sound to play: set --fallback".to_owned());
+            }
+            "notify_form" | "silence_after" | "silence_level" if self.notify.targets.is_empty() => {
+                return Some("a URL to post to: set --notify".to_owned());
             }
             _ => return None,
         };

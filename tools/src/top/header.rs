@@ -11,6 +11,9 @@ use crate::units;
 /// Below this width a day's figures don't fit with all their words.
 const NARROW: usize = 80;
 
+/// Less sound than this in the pipe of a source comes and goes with the periods of its writer.
+const LATE_SECONDS: f64 = 0.02;
+
 /// Returns the line with state, source and server.
 pub(crate) fn title(state: &State, theme: Theme, cells: usize) -> Line<'static> {
     let status = &state.snapshot().status;
@@ -110,6 +113,12 @@ pub(crate) fn capture(status: &Status, theme: Theme, cells: usize) -> Line<'stat
         // Few sources are ever lost, so this takes room only then: before the losses for other reasons.
         const AFTER_LOST: usize = 3;
         parts.splice(AFTER_LOST..AFTER_LOST, [lost(capture.lost_source), label(" source ")]);
+    }
+    if let (Some(drift), Some(error)) = (capture.drift_ppm, capture.drift_error_ppm) {
+        parts.extend([label(" · clock "), figure(units::ppm(drift, error))]);
+    }
+    if capture.waiting_seconds >= LATE_SECONDS {
+        parts.extend([label(" · pipe "), figure(units::latency(Some(capture.waiting_seconds)))]);
     }
     line_of(parts, None, theme, cells)
 }
