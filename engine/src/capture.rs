@@ -31,6 +31,8 @@ pub struct Capture {
     filled: usize,
     /// Sequence number of the block in `staging`.
     sequence: u64,
+    /// Samples to come that belong to a lost block, before the one with that number.
+    to_discard: usize,
     timeline: Timeline,
     xruns_seen: u64,
     tally: Arc<CaptureTally>,
@@ -51,6 +53,7 @@ impl Capture {
             staging: vec![0.0; format.block_samples()].into(),
             filled: 0,
             sequence: 0,
+            to_discard: 0,
             timeline: Timeline::new(format),
             xruns_seen: 0,
             tally: Arc::clone(&tally),
@@ -85,21 +88,40 @@ impl Capture {
 
     /// Writes interleaved samples of any type and number, the first of them captured at `captured_at`. Blocks that do not
     /// fit into the ring are lost and counted, and the sequence goes on.
+    ///
+    /// A single timestamp that is early or wrong is ignored. Timestamps that stay late by more than 60 ms, or one that is
+    /// late by a minute to a year, mean that the device has lost sound: that is counted in whole blocks, and the samples up
+    /// to the next block's beginning are discarded. Sound goes on where it belongs in time.
     pub fn write<S: Copy>(&mut self, samples: &[S], captured_at: Timestamp)
     where
         f32: FromSample<S>,
     {
+        self.begin_period(captured_at);
+        self.append(samples);
+    }
+
+    /// Begins a period of samples, the first of them captured at `captured_at`: finds out whether sound is missing before
+    /// it. [`append`](Self::append) writes the samples.
+    pub(crate) fn begin_period(&mut self, captured_at: Timestamp) {
         let reported = self.tally.xruns_reported();
         if reported != self.xruns_seen {
             self.xruns_seen = reported;
-            let missing = self.timeline.offset(self.position(), captured_at).max(0) as u128;
-            self.lose((missing * u128::from(self.format.rate_hz()) / 1_000_000_000) as u64, captured_at);
+            let missing = self.timeline.missing(self.position(), captured_at);
+            self.lose(missing);
         }
         let lost = self.timeline.observe(self.position(), captured_at);
         if lost > 0 {
-            self.lose(lost, captured_at);
+            self.lose(lost);
         }
-        let mut rest = samples;
+        self.tally.written(captured_at);
+    }
+
+    /// Writes samples of the period that has begun.
+    pub(crate) fn append<S: Copy>(&mut self, samples: &[S])
+    where
+        f32: FromSample<S>,
+    {
+        let mut rest = self.discard(samples);
         while !rest.is_empty() {
             if self.filled == 0 && rest.len() >= self.staging.len() {
                 let (block, later) = rest.split_at(self.staging.len());
@@ -118,7 +140,6 @@ impl Capture {
                 self.emit_staged();
             }
         }
-        self.tally.written(captured_at);
     }
 
     /// Continues after a pause in which nothing was lost: the next frame is captured at `captured_at`.
@@ -128,18 +149,41 @@ impl Capture {
 
     /// Returns the position of the next frame to be written.
     fn position(&self) -> u64 {
-        self.format.position(self.sequence) + (self.filled / usize::from(self.format.channels())) as u64
+        let channels = usize::from(self.format.channels());
+        let written = self.format.position(self.sequence) + (self.filled / channels) as u64;
+        written - (self.to_discard / channels) as u64
     }
 
-    /// Discards the incomplete block, and goes on at the block grid after `frames` frames that the device lost.
-    fn lose(&mut self, frames: u64, captured_at: Timestamp) {
-        let begun = self.position() - self.format.position(self.sequence);
-        let blocks = (begun + frames).div_ceil(u64::from(self.format.block_frames())).max(1);
-        self.filled = 0;
-        self.sequence += blocks;
-        self.timeline.rebase(self.position(), captured_at);
-        self.tally.blocks_missed(blocks);
-        self.tally.advance(self.sequence);
+    /// Notes that the device has lost `frames` frames before the next one. Blocks lie on a grid, so the one in which a loss
+    /// begins, and each one up to that in which it ends, are lost and counted as a whole: what has come of the first is
+    /// discarded here, and what will come of the last by [`discard`](Self::discard). The next block then begins on the
+    /// grid, and its position says when.
+    fn lose(&mut self, frames: u64) {
+        let next = self.position() + frames;
+        let start = self.format.position(self.sequence);
+        // If not, the loss lies in a block that is lost already.
+        if self.to_discard == 0 || next > start {
+            // At least one: a device that has reported a loss has lost something, even if its timestamps do not show it.
+            let blocks = (next - start).div_ceil(u64::from(self.format.block_frames())).max(1);
+            self.tally.frames_discarded((self.filled / usize::from(self.format.channels())) as u64);
+            self.filled = 0;
+            self.sequence += blocks;
+            self.tally.blocks_missed(blocks);
+            self.tally.advance(self.sequence);
+        }
+        let frames = self.format.position(self.sequence) - next;
+        self.to_discard = frames as usize * usize::from(self.format.channels());
+    }
+
+    /// Discards samples up to the next block's beginning after a loss. Returns the others.
+    fn discard<'s, S>(&mut self, samples: &'s [S]) -> &'s [S] {
+        if self.to_discard == 0 {
+            return samples;
+        }
+        let (discarded, rest) = samples.split_at(samples.len().min(self.to_discard));
+        self.to_discard -= discarded.len();
+        self.tally.frames_discarded((discarded.len() / usize::from(self.format.channels())) as u64);
+        rest
     }
 
     /// Copies the staged block into the ring. A short block, the last one, is padded with silence; its header has its
@@ -250,5 +294,163 @@ mod tests {
         let faults = page_faults() - before;
         assert_eq!(tally.blocks(), 32);
         assert!(faults < 100, "{faults} page faults");
+    }
+
+    const START: Timestamp = Timestamp::from_nanos(1_790_000_000_000_000_000);
+
+    /// A device of one channel whose samples are their own true positions.
+    struct Microphone {
+        capture: Capture,
+        ring: rtrb::Consumer<u32>,
+        tally: Arc<CaptureTally>,
+        format: Format,
+        /// True position of the next frame: sound that is lost counts.
+        next: u64,
+        received: u64,
+        /// Sequence number and true position of the first sample of each block.
+        blocks: Vec<(u64, u64)>,
+    }
+
+    impl Microphone {
+        fn new() -> Self {
+            let format = Format::new(48_000, 1, Duration::from_millis(10)).unwrap();
+            let (capture, ring, tally) = Capture::new(format, true);
+            Self { capture, ring, tally, format, next: 0, received: 0, blocks: Vec::new() }
+        }
+
+        /// Loses sound, and says so if it `is_reported`.
+        fn lose(&mut self, frames: u64, is_reported: bool) {
+            self.next += frames;
+            if is_reported {
+                self.tally.xrun_reported();
+            }
+        }
+
+        /// Hands over a period, late by `late`, and empties the ring.
+        fn period(&mut self, frames: u64, late: Duration) {
+            let samples: Vec<f32> =
+                (self.next..self.next + frames).map(|frame| frame as f32 / (1 << 24) as f32).collect();
+            self.capture.write(&samples, self.format.time_of(START, self.next) + late);
+            (self.next, self.received) = (self.next + frames, self.received + frames);
+            let words = block_words(self.format);
+            while let Ok(chunk) = self.ring.read_chunk(words) {
+                let (block, _) = chunk.as_slices();
+                let first = f32::from_bits(block[HEADER_WORDS]) * (1 << 24) as f32;
+                self.blocks.push((parse_header(block).0, first as u64));
+                chunk.commit_all();
+            }
+        }
+
+        /// Checks that every frame is accounted for, and returns by how many frames the position is ahead of time.
+        fn check(&self) -> i64 {
+            let tally = &self.tally;
+            let numbers: Vec<u64> = self.blocks.iter().map(|block| block.0).collect();
+            assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
+            assert_eq!((tally.blocks(), tally.lost_overflow()), (numbers.len() as u64, 0));
+            assert_eq!(tally.next_sequence(), tally.blocks() + tally.lost_xrun(), "each number is a block or a loss");
+            let kept = tally.blocks() * 480 + self.capture.filled as u64;
+            assert_eq!(kept + tally.discarded_frames(), self.received, "each frame that came is kept or discarded");
+            self.capture.position() as i64 - self.next as i64
+        }
+    }
+
+    #[test]
+    fn positions_stay_with_time_over_many_xruns() {
+        // In frames: from nothing to 300 ms, and one of each on and beside the grid.
+        for lost in [0, 1, 12, 240, 479, 480, 481, 593, 14_400] {
+            for period in [85, 320, 480, 1024, 1440] {
+                let mut microphone = Microphone::new();
+                let mut xruns = 0;
+                for n in 0..100 * 48_000 / period {
+                    // Each second.
+                    if n % (48_000 / period) == 17 {
+                        microphone.lose(lost, true);
+                        xruns += 1;
+                    }
+                    microphone.period(period, Duration::ZERO);
+                }
+                assert_eq!(microphone.check(), 0, "xruns of {lost} frames, periods of {period}");
+                for (number, first) in &microphone.blocks {
+                    assert_eq!(number * 480, *first, "xruns of {lost} frames, periods of {period}");
+                }
+                // The blocks in which the losses lie, and no more. A loss on the grid is one of whole blocks.
+                let blocks = microphone.tally.lost_xrun();
+                assert!(blocks <= xruns * ((lost + 1).div_ceil(480) + 1), "{blocks} lost by xruns of {lost}");
+            }
+        }
+    }
+
+    /// A late timestamp at an xrun declares too much lost; that is made up for by later losses.
+    #[test]
+    fn late_periods_do_not_add_up_over_many_xruns() {
+        for lost in [0, 12, 480, 14_400] {
+            let mut microphone = Microphone::new();
+            for n in 0..30_000_u64 {
+                if n % 100 == 50 {
+                    microphone.lose(lost, true);
+                }
+                microphone.period(480, Duration::from_micros(n * 7_919 % 6_007));
+            }
+            let ahead = microphone.check();
+            assert!(ahead.abs() <= 480, "300 xruns of {lost} frames: {ahead} frames ahead");
+        }
+    }
+
+    #[test]
+    fn sound_goes_on_in_its_place_after_a_silent_loss() {
+        for lost in [3_000, 23_999, 480_000, 48_000 * 60 + 1] {
+            for period in [320, 480, 1440] {
+                let mut microphone = Microphone::new();
+                for n in 0..20 * 48_000 / period {
+                    if n == 100 {
+                        microphone.lose(lost, false);
+                    }
+                    microphone.period(period, Duration::ZERO);
+                }
+                assert_eq!(microphone.check(), 0, "{lost} frames, periods of {period}");
+                let (number, first) = *microphone.blocks.last().unwrap();
+                assert_eq!(number * 480, first, "{lost} frames, periods of {period}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_xrun_inside_a_block_that_is_lost_already_is_not_counted_again() {
+        let mut microphone = Microphone::new();
+        microphone.period(100, Duration::ZERO);
+        for _ in 0..3 {
+            microphone.lose(20, true);
+            microphone.period(60, Duration::ZERO);
+        }
+        microphone.period(140 + 480, Duration::ZERO);
+        assert_eq!(microphone.check(), 0);
+        assert_eq!((microphone.blocks.clone(), microphone.tally.lost_xrun()), (vec![(1, 480)], 1));
+        assert_eq!(microphone.tally.discarded_frames(), 480 - 3 * 20);
+    }
+
+    #[test]
+    fn no_timestamp_makes_it_panic_or_lose_count() {
+        let mut microphone = Microphone::new();
+        let mut state = 1_u64;
+        for _ in 0..20_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let samples = vec![0.0_f32; (state >> 52) as usize % 700];
+            if state >> 61 == 0 {
+                microphone.lose(0, true);
+            }
+            let at = match state >> 62 {
+                0 => Timestamp::from_nanos(state << 2),
+                1 => Timestamp::from_nanos(u64::MAX),
+                2 => Timestamp::default(),
+                _ => START,
+            };
+            microphone.received += samples.len() as u64;
+            microphone.capture.write(&samples, at);
+            while microphone.ring.pop().is_ok() {}
+            let tally = &microphone.tally;
+            assert_eq!(tally.next_sequence(), tally.blocks() + tally.lost_xrun());
+            let kept = tally.blocks() * 480 + microphone.capture.filled as u64;
+            assert_eq!(kept + tally.discarded_frames(), microphone.received);
+        }
     }
 }

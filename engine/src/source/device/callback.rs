@@ -94,15 +94,15 @@ fn write_period(capture: &mut Capture, data: &Data, age: Duration) {
 /// Writes samples whose value is in the low 24 bits of 32. The upper eight bits are ignored, because they differ: the
 /// sign with some drivers, zeros with PulseAudio, garbage with others.
 fn write_24_bits<S: Copy>(capture: &mut Capture, samples: &[S], bits: impl Fn(S) -> i32, captured_at: Timestamp) {
-    let format = capture.format();
-    let channels = usize::from(format.channels());
+    let channels = usize::from(capture.format().channels());
     let mut floats = [0.0_f32; PORTION_SAMPLES];
     let portion = PORTION_SAMPLES - PORTION_SAMPLES % channels;
-    for (index, portion_samples) in samples.chunks(portion).enumerate() {
+    // Once for all portions: they have one timestamp, so they are one observation.
+    capture.begin_period(captured_at);
+    for portion_samples in samples.chunks(portion) {
         for (to, from) in floats.iter_mut().zip(portion_samples) {
             *to = (bits(*from) << 8) as f32 / 2_147_483_648.0;
         }
-        let position = (index * portion / channels) as u64;
-        capture.write(&floats[..portion_samples.len()], format.time_of(captured_at, position));
+        capture.append(&floats[..portion_samples.len()]);
     }
 }
