@@ -5,6 +5,7 @@
 //! when the next block comes.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use dasp_sample::FromSample;
@@ -147,6 +148,12 @@ impl Capture {
         self.timeline.rebase(self.position(), captured_at);
     }
 
+    /// Ends the sound by a failure, in one line for people. Every consumer receives its queued blocks, and then
+    /// [`EndReason::Failed`](crate::EndReason::Failed). Not fit for a callback, because it frees memory.
+    pub fn fail(self, failure: impl Into<String>) {
+        self.tally.fail(failure.into());
+    }
+
     /// Returns the position of the next frame to be written.
     fn position(&self) -> u64 {
         let channels = usize::from(self.format.channels());
@@ -227,10 +234,13 @@ impl Capture {
 }
 
 impl Drop for Capture {
-    /// Ends the sound: the last, incomplete block goes out short.
+    /// Ends the sound: the last, incomplete block goes out short. A source whose thread panics has failed.
     fn drop(&mut self) {
         if self.filled >= usize::from(self.format.channels()) {
             self.emit_staged();
+        }
+        if thread::panicking() {
+            self.tally.fail("the source panicked (see its message on standard error)".to_owned());
         }
         self.tally.set_open(false);
     }

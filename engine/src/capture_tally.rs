@@ -81,6 +81,8 @@ impl CaptureTally {
     }
 
     /// Marks the source as failed. The first failure stays. Not fit for a callback, because the message is allocated.
+    ///
+    /// A failure that ends the source must be set before the capture is dropped, so that consumers learn of it.
     pub(crate) fn fail(&self, message: String) {
         let _ = self.failure.set(message);
         self.is_open.store(false, Ordering::Release);

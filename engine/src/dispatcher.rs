@@ -110,7 +110,8 @@ impl Dispatcher {
         Step::Idle
     }
 
-    /// Runs until the source ends, then ends every consumer in order. Blocks are expected every `period`.
+    /// Runs until the source ends, then ends every consumer after its queued blocks, with the failure of the source if it
+    /// has failed. Blocks are expected every `period`.
     pub(crate) fn run(mut self, period: Duration) {
         #[cfg(target_os = "linux")]
         raise_priority();
@@ -131,7 +132,7 @@ impl Dispatcher {
                 Step::Ended => break,
             }
         }
-        self.fan_out.finish(EndReason::Finished);
+        self.fan_out.finish(if self.capture.failure().is_some() { EndReason::Failed } else { EndReason::Finished });
     }
 
     fn take_block(&mut self, words: usize, now: Timestamp) {
