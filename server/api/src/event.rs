@@ -201,16 +201,8 @@ pub enum LeaveReason {
 
 impl LeaveReason {
     /// All reasons.
-    pub const ALL: [Self; 8] = [
-        Self::Left,
-        Self::Closed,
-        Self::TooSlow,
-        Self::MaxLag,
-        Self::Idle,
-        Self::Gone,
-        Self::Finished,
-        Self::Failed,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Left, Self::Closed, Self::TooSlow, Self::MaxLag, Self::Idle, Self::Gone, Self::Finished, Self::Failed];
 
     /// Returns the name that JSON and metrics use.
     #[must_use]
