@@ -111,11 +111,9 @@ impl Stream {
         let dispatcher = Dispatcher::new(format, ring, Arc::clone(&capture_tally), fan_out, history, awaited);
         let ring_micros = Arc::clone(dispatcher.ring_micros());
         let stop = Arc::clone(dispatcher.stop_flag());
-        // If the source waits for its consumers, the next block is there at once.
-        let period = if options.live { format.block_span() } else { Duration::ZERO };
         let dispatcher = thread::Builder::new()
             .name("dispatcher".into())
-            .spawn(move || dispatcher.run(period))
+            .spawn(move || dispatcher.run(options.live))
             .map_err(StreamError::Thread)?;
         // If the source does not start, the drop of the stream ends the dispatcher.
         let mut stream = Self {

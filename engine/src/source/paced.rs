@@ -158,7 +158,8 @@ impl Pacer {
             if self.wait_for_room(arrival) {
                 return Ok(());
             }
-            self.capture.write(&samples[..filled], portion.captured_at);
+            self.capture.begin_period(filled / channels, portion.captured_at, Timestamp::now());
+            self.capture.append(&samples[..filled]);
         }
     }
 
@@ -186,7 +187,7 @@ impl Pacer {
 fn check(filled: usize, wanted: usize, channels: usize) -> Result<usize, String> {
     if filled > wanted {
         Err(format!("the source is faulty: it returned {filled} samples where {wanted} were wanted"))
-    } else if filled % channels != 0 {
+    } else if !filled.is_multiple_of(channels) {
         Err(format!("the source is faulty: it returned {filled} samples, which are no whole frames of {channels}"))
     } else {
         Ok(filled)
