@@ -434,6 +434,7 @@ mod tests {
                 }
                 // The blocks in which the losses lie, and no more. A loss on the grid is one of whole blocks.
                 let blocks = microphone.tally.lost_xrun();
+                assert!(blocks >= xruns, "{blocks} lost by {xruns} xruns of {lost} frames");
                 assert!(blocks <= xruns * ((lost + 1).div_ceil(480) + 1), "{blocks} lost by xruns of {lost}");
             }
         }

@@ -399,15 +399,32 @@ mod tests {
                         *at = from + stall;
                     }
                 }
-                let blocks = completions(&periods);
-                let outcome = simulate(&blocks, slack, |block| *block);
-                let after: Vec<_> =
-                    (outcome.late.iter().zip(&blocks)).filter(|(_, block)| block.arrived_at > from + stall).collect();
-                let most = after.iter().map(|(late, _)| **late).max().unwrap();
-                assert!(most < Duration::from_millis(31), "{frames} frames, {stall:?}: {most:?}");
-                assert!(outcome.percentile(50) <= micros(100), "{frames} frames, {stall:?}");
+                let mut in_one = periods.clone();
+                in_one.retain(|(at, _)| *at != from + stall);
+                let held = frames * (periods.len() - in_one.len()) as u32;
+                let next = in_one.iter().position(|(at, _)| *at > from).unwrap();
+                in_one.insert(next, (from + stall, held));
+                for periods in [periods, in_one] {
+                    let blocks = completions(&periods);
+                    let outcome = simulate(&blocks, slack, |block| *block);
+                    let after = outcome.late.iter().zip(&blocks).filter(|(_, block)| block.arrived_at > from + stall);
+                    let most = after.map(|(late, _)| *late).max().unwrap();
+                    assert!(most < Duration::from_millis(31), "{frames} frames, {stall:?}: {most:?}");
+                    assert!(outcome.percentile(50) <= micros(100), "{frames} frames, {stall:?}");
+                }
             }
         }
+    }
+
+    #[test]
+    fn one_long_pause_between_bursts_does_not_make_the_next_one_late() {
+        let pause = Duration::from_millis(60);
+        let mut periods = device(START, 480, 3, Duration::ZERO);
+        periods[300..].iter_mut().for_each(|(at, _)| *at = *at + pause);
+        let blocks = completions(&periods);
+        let late = simulate(&blocks, slack, |block| *block).late;
+        // Not the first of them, which comes in the pause.
+        assert!(late[303..].iter().all(|late| *late <= SETTLE_TIMEOUT + micros(100)), "{:?}", &late[300..320]);
     }
 
     /// Times of hand-over that are wrong cost wakes, and a little time.
