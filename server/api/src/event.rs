@@ -195,12 +195,14 @@ pub enum LeaveReason {
     Gone,
     /// The stream has ended.
     Finished,
+    /// The stream has ended, because its source failed.
+    Failed,
 }
 
 impl LeaveReason {
     /// All reasons.
-    pub const ALL: [Self; 7] =
-        [Self::Left, Self::Closed, Self::TooSlow, Self::MaxLag, Self::Idle, Self::Gone, Self::Finished];
+    pub const ALL: [Self; 8] =
+        [Self::Left, Self::Closed, Self::TooSlow, Self::MaxLag, Self::Idle, Self::Gone, Self::Finished, Self::Failed];
 
     /// Returns the name that JSON and metrics use.
     #[must_use]
@@ -213,6 +215,7 @@ impl LeaveReason {
             Self::Idle => "idle",
             Self::Gone => "gone",
             Self::Finished => "finished",
+            Self::Failed => "failed",
         }
     }
 }

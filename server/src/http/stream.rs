@@ -140,6 +140,9 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joine
         EncoderError::Subscribe(refused @ SubscribeError::BlockOnLive) => {
             error(StatusCode::BAD_REQUEST, format!("overflow: {refused}"))
         }
+        EncoderError::Subscribe(refused @ SubscribeError::Buffer(_)) => {
+            error(StatusCode::BAD_REQUEST, format!("buffer: {refused}"))
+        }
         EncoderError::Encoding(sentence) => error(StatusCode::BAD_REQUEST, sentence),
         failed @ EncoderError::Thread(_) => error(StatusCode::INTERNAL_SERVER_ERROR, failed.to_string()),
     })?;

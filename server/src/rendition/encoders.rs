@@ -264,7 +264,7 @@ impl Worker {
             },
             Err(reason) => reason,
         };
-        if reason == EndReason::Finished {
+        if matches!(reason, EndReason::Finished | EndReason::Failed) {
             self.tail.get_or_init(|| self.encoder.finish());
         }
         self.output.packets.finish(reason);

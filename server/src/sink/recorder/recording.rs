@@ -47,7 +47,7 @@ impl Recording {
         });
         let consumer = match subscribed {
             Ok(consumer) => consumer,
-            Err(error @ (SubscribeError::Ended | SubscribeError::BlockOnLive)) => {
+            Err(error @ (SubscribeError::Ended | SubscribeError::BlockOnLive | SubscribeError::Buffer(_))) => {
                 tracing::error!("nothing is recorded: {error}");
                 return Ok(None);
             }

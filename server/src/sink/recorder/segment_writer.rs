@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aircheck_engine::{Block, Delivery, End, Format, Gap, Loss, Timestamp};
+use aircheck_engine::{Block, Delivery, End, EndReason, Format, Gap, Loss, Timestamp};
 
 use super::failure_log::FailureLog;
 use super::name::stem;
@@ -148,7 +148,9 @@ impl<S: Storage> SegmentWriter<S> {
             if self.retry_at.is_some() {
                 continue;
             }
-            match self.close(end.reason.label()) {
+            // `failed` is the end of a file that could not be written.
+            let reason = if end.reason == EndReason::Failed { "source_failed" } else { end.reason.label() };
+            match self.close(reason) {
                 Ok(()) => break,
                 Err(error) => self.fail(&error, now),
             }
