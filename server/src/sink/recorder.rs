@@ -26,7 +26,9 @@ mod segment;
 mod segment_writer;
 mod sidecar;
 
+mod index;
 mod recording;
+mod run_reader;
 mod worker;
 
 #[cfg(test)]
@@ -35,4 +37,6 @@ mod fake_storage;
 mod fault_tests;
 
 pub use directory::{RecordError, RecordingDirectory};
+pub use index::{Entry, Index};
 pub use recording::Recording;
+pub use run_reader::{Found, RunReader};

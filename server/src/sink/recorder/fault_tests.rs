@@ -123,6 +123,8 @@ fn read_back_of(storage: &FakeStorage, left: impl Fn(&Content) -> &Vec<u8>) -> R
                 recorded.missing.extend(from..from + blocks);
                 let start = number(&line["frame"]);
                 silent.iter_mut().skip(start).take(number(&line["frames"])).for_each(|silent| *silent = true);
+            } else if let Some(mark) = line.get("mark") {
+                assert!(number(&mark["frame"]) <= frames, "{name}: {line}");
             } else {
                 let reason = line["end"]["reason"].as_str().unwrap();
                 assert!(number(&line["end"]["frames"]) == frames || reason == "failed", "{name}: {line}");

@@ -10,6 +10,7 @@ use aircheck_api::RecordingStatus;
 use aircheck_engine::{Format, Overflow, Start, Stream, SubscribeError, SubscribeOptions, Tally};
 
 use super::directory::RecordingDirectory;
+use super::index::Index;
 use super::length::{block_bytes, segment_blocks};
 use super::progress::SharedProgress;
 use super::segment_writer::SegmentWriter;
@@ -28,6 +29,7 @@ pub struct Recording {
     segment_blocks: u64,
     tally: Arc<Tally>,
     progress: Arc<SharedProgress>,
+    index: Arc<Index>,
 }
 
 impl Recording {
@@ -59,8 +61,10 @@ impl Recording {
             segment_blocks,
             tally: Arc::clone(consumer.tally()),
             progress: Arc::default(),
+            index: Arc::new(Index::scan(directory.path())),
         };
-        let writer = SegmentWriter::new(directory.clone(), format, stream.description().to_owned(), segment_blocks);
+        let writer = SegmentWriter::new(directory.clone(), format, stream.description().to_owned(), segment_blocks)
+            .with_index(Arc::clone(&recording.index));
         worker::spawn(writer, consumer, stream.head().clone(), Arc::clone(&recording.progress))?;
         Ok(Some(recording))
     }
@@ -69,6 +73,19 @@ impl Recording {
     #[must_use]
     pub fn tally(&self) -> &Arc<Tally> {
         &self.tally
+    }
+
+    /// Returns the index of the directory.
+    #[must_use]
+    pub fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    /// Returns whether sound is being written, so that what is not yet in a file soon will be.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        let (progress, is_finished) = self.progress.get();
+        !is_finished && progress.failing.is_none()
     }
 
     /// Returns the state of the recording. Each block that was offered to it is among `blocks`, `lost` or `queued`.

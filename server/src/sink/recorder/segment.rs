@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter};
 
-use aircheck_engine::Format;
+use aircheck_engine::{Format, Timestamp};
 use hound::{SampleFormat, WavSpec, WavWriter};
 
 use super::fail_stop::{FailStop, StopFlag};
@@ -37,6 +37,8 @@ pub(crate) struct Segment<F: StorageFile> {
     frames: u64,
     flushed_frames: u64,
     synced_frames: u64,
+    /// The frame whose capture time was noted last.
+    marked_frame: u64,
     /// Whether a sync has failed, so that frames between synced and flushed may be lost.
     is_doubtful: bool,
 }
@@ -66,6 +68,7 @@ impl<F: StorageFile> Segment<F> {
             frames: 0,
             flushed_frames: 0,
             synced_frames: 0,
+            marked_frame: 0,
             is_doubtful: false,
         })
     }
@@ -93,6 +96,22 @@ impl<F: StorageFile> Segment<F> {
     /// Returns how many frames would be lost if the power failed.
     pub(crate) fn unsynced_frames(&self) -> u64 {
         self.frames - self.synced_frames
+    }
+
+    /// Returns how many frames can be read by others.
+    pub(crate) fn flushed_frames(&self) -> u64 {
+        self.flushed_frames
+    }
+
+    /// Returns how many frames there are since the last one whose capture time was noted.
+    pub(crate) fn unmarked_frames(&self) -> u64 {
+        self.frames - self.marked_frame
+    }
+
+    /// Notes when the next frame was captured.
+    pub(crate) fn mark(&mut self, captured_at: Timestamp) -> io::Result<()> {
+        self.marked_frame = self.frames;
+        self.sidecar.mark(self.frames, captured_at)
     }
 
     /// Returns whether it has sound, but its header still says 0, which some programs take for an unknown length.

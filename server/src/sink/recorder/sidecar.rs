@@ -75,6 +75,11 @@ impl<F: StorageFile> Sidecar<F> {
         self.write_line(&line)
     }
 
+    /// Writes when the frame `frame` of the segment was captured, so that a moment is found although the source's clock drifts.
+    pub(crate) fn mark(&mut self, frame: u64, captured_at: Timestamp) -> io::Result<()> {
+        self.write_line(&json!({"mark": {"frame": frame, "at": captured_at.unix_seconds()}}))
+    }
+
     /// Writes why the segment ends, and how many frames of it count.
     pub(crate) fn end(&mut self, reason: &str, frames: u64, error: Option<&str>) -> io::Result<()> {
         let mut end = json!({"reason": reason, "frames": frames});
