@@ -82,12 +82,16 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let directory = config.recorder.record.as_deref().map(RecordingDirectory::open).transpose()?;
     let (stream, kind) = source::start(&config.capture)?;
     let recording = match directory {
-        Some(directory) => Recording::start(&directory, config.recorder.record_split, &stream)?.map(Arc::new),
+        Some(directory) => Recording::start(&directory, &config.recorder, &stream)?.map(Arc::new),
         None => None,
     };
     let capture = Arc::clone(stream.capture());
     let shards = Shards::start()?;
-    let mount = ServedMount::new(Mount::new(&stream, kind)?, recording.clone(), &config, &shards);
+    let mount = Mount::new(&stream, kind)?;
+    if let Some(recording) = &recording {
+        recording.report_to(&mount);
+    }
+    let mount = ServedMount::new(mount, recording.clone(), &config, &shards);
     let server = Server::new(config, vec![mount], shards);
     let (closing, closed) = oneshot::channel();
     let mut serving = tokio::spawn(http::serve(listener, server, async {

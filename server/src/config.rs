@@ -6,8 +6,8 @@
 //!
 //! The files, each of which uses only those above it:
 //!
-//! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `source`, `origin` and
-//!   `record_split` for those with more to read.
+//! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `source`, `origin`,
+//!   `record_split` and `record_keep` for those with more to read.
 //! - `schema`: the settings, one field each. Its first lines tell how to add one.
 //! - `settings`: the table of settings that flags, variables, keys and the documentation come from.
 //! - `check`: rules between settings.
@@ -22,6 +22,7 @@ mod layers;
 mod notation;
 mod number;
 mod origin;
+mod record_keep;
 mod record_split;
 mod report;
 mod schema;
@@ -30,6 +31,7 @@ mod source;
 mod value;
 
 pub use error::ConfigError;
+pub use record_keep::{RecordFormat, RecordKeep, Size};
 pub use record_split::RecordSplit;
 pub use report::Checked;
 pub use schema::{CaptureConfig, Config, DeliveryConfig, HttpConfig, MIN_LAG_BLOCKS, RecorderConfig};

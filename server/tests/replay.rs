@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
-#[allow(dead_code, reason = "each test uses a part of it")]
 mod common;
 #[allow(dead_code, reason = "each test uses a part of it")]
 #[path = "common/numbered.rs"]
 mod numbered;
 
 use std::path::Path;
-use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 

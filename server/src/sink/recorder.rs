@@ -28,6 +28,7 @@ mod sidecar;
 
 mod index;
 mod recording;
+mod retention;
 mod run_reader;
 mod worker;
 

@@ -14,7 +14,7 @@ use aircheck_engine::{
 use serde_json::Value;
 
 use super::fake_storage::{Content, FakeStorage};
-use super::segment_writer::SegmentWriter;
+use super::segment_writer::{Rules, SegmentWriter};
 use super::storage::Storage as _;
 
 const CHANNELS: u16 = 2;
@@ -66,7 +66,12 @@ fn segment_writer(
     blocks: &[Arc<Item<Block>>],
     segment_blocks: u64,
 ) -> SegmentWriter<FakeStorage> {
-    SegmentWriter::new(storage.clone(), blocks[0].format(), "noise".into(), segment_blocks)
+    SegmentWriter::new(
+        storage.clone(),
+        blocks[0].format(),
+        "noise".into(),
+        Rules { segment_blocks, align: None, reserve_bytes: 0 },
+    )
 }
 
 /// A frame of the stream, as the files have it.

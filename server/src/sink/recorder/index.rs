@@ -11,6 +11,7 @@ use aircheck_engine::Format;
 use serde::Deserialize;
 
 use super::segment::HEADER_BYTES;
+use crate::config::RecordFormat;
 
 /// Longest first line of a sidecar that is read. Those that the recorder writes have some 400 bytes; the rest is room for
 /// a long description of the source.
@@ -23,6 +24,8 @@ pub struct Entry {
     pub stem: String,
     /// The run of the server that recorded it: larger for later runs.
     pub run: u32,
+    /// The format of its file.
+    pub format: RecordFormat,
     /// Its sample rate.
     pub rate_hz: u32,
     /// Its channels.
@@ -201,7 +204,8 @@ fn read(directory: &Path, stem: &str) -> Option<(Entry, Option<String>)> {
         return None;
     }
     let frames = wav_frames(&directory.join(format!("{stem}.wav")), channels)?;
-    let entry = Entry { stem: stem.to_owned(), run: 0, rate_hz, channels, position, captured_at, frames };
+    let format = RecordFormat::Wav;
+    let entry = Entry { stem: stem.to_owned(), run: 0, format, rate_hz, channels, position, captured_at, frames };
     Some((entry, continues))
 }
 

@@ -13,9 +13,11 @@ use super::directory::RecordingDirectory;
 use super::index::Index;
 use super::length::{block_bytes, segment_blocks};
 use super::progress::SharedProgress;
-use super::segment_writer::SegmentWriter;
+use super::retention::Retention;
+use super::segment_writer::{Rules, SegmentWriter};
 use super::worker;
-use crate::config::RecordSplit;
+use crate::config::{RecordSplit, RecorderConfig, Size};
+use crate::mount::Mount;
 
 /// Length of the recorder's ring: how long a disk can stall, because it is busy, wakes from its sleep or fails, before
 /// sound is lost. At 48 kHz stereo it takes 3.8 MB. The engine adds the history, because the recorder may start there.
@@ -39,7 +41,7 @@ impl Recording {
     /// # Errors
     ///
     /// When the system gives no more threads.
-    pub fn start(directory: &RecordingDirectory, split: RecordSplit, stream: &Stream) -> io::Result<Option<Self>> {
+    pub fn start(directory: &RecordingDirectory, config: &RecorderConfig, stream: &Stream) -> io::Result<Option<Self>> {
         let format = stream.format();
         let subscribed = stream.subscribe(SubscribeOptions {
             overflow: Overflow::DropNewest,
@@ -54,7 +56,13 @@ impl Recording {
                 return Ok(None);
             }
         };
-        let segment_blocks = segment_blocks(split, format);
+        let segment_blocks = segment_blocks(config.record_split, format);
+        let align = match config.record_split {
+            RecordSplit::Span(span) if config.record_align => Some(span),
+            _ => None,
+        };
+        let reserve_bytes = config.record_reserve.map_or(0, |Size(bytes)| bytes);
+        let rules = Rules { segment_blocks, align, reserve_bytes };
         let recording = Self {
             path: directory.path().to_path_buf(),
             format,
@@ -63,9 +71,10 @@ impl Recording {
             progress: Arc::default(),
             index: Arc::new(Index::scan(directory.path())),
         };
-        let writer = SegmentWriter::new(directory.clone(), format, stream.description().to_owned(), segment_blocks)
+        let writer = SegmentWriter::new(directory.clone(), format, stream.description().to_owned(), rules)
             .with_index(Arc::clone(&recording.index));
-        worker::spawn(writer, consumer, stream.head().clone(), Arc::clone(&recording.progress))?;
+        let retention = Retention::new(Arc::clone(&recording.index), config.record_keep.clone());
+        worker::spawn(writer, consumer, stream.head().clone(), Arc::clone(&recording.progress), retention)?;
         Ok(Some(recording))
     }
 
@@ -81,6 +90,11 @@ impl Recording {
         &self.index
     }
 
+    /// Publishes events of the recording in the log of `mount`, which it records.
+    pub fn report_to(&self, mount: &Arc<Mount>) {
+        self.progress.report_to(Arc::clone(mount));
+    }
+
     /// Returns whether sound is being written, so that what is not yet in a file soon will be.
     #[must_use]
     pub fn is_writing(&self) -> bool {
@@ -94,16 +108,17 @@ impl Recording {
         // Progress is read first, so that the account has every block of it as delivered.
         let (progress, is_finished) = self.progress.get();
         let account = self.tally.snapshot();
-        let waiting = (account.delivered + account.queued).saturating_sub(progress.blocks);
+        let waiting = (account.delivered + account.queued).saturating_sub(progress.blocks + progress.left_out);
         let (abandoned, queued) = if is_finished { (waiting, 0) } else { (0, waiting) };
         RecordingStatus {
             directory: self.path.clone(),
             file: progress.file,
             files: progress.files,
             blocks: progress.blocks,
-            lost: account.lost.total() + abandoned,
+            lost: account.lost.total() + progress.left_out + abandoned,
             queued,
             bytes: progress.bytes,
+            free_bytes: progress.free_bytes,
             failing: progress.failing,
         }
     }
@@ -134,6 +149,8 @@ mod tests {
     use aircheck_engine::StreamOptions;
     use aircheck_engine::source::Tone;
 
+    use crate::config::Config;
+
     use super::*;
 
     #[test]
@@ -144,7 +161,7 @@ mod tests {
             thread::sleep(stream.format().block_span());
         }
         let directory = RecordingDirectory::open(folder.path()).unwrap();
-        let recording = Recording::start(&directory, "1h".parse().unwrap(), &stream).unwrap().unwrap();
+        let recording = Recording::start(&directory, &Config::default().recorder, &stream).unwrap().unwrap();
         assert!(!recording.finish(Duration::ZERO), "it runs until the stream ends");
         let head = stream.head().clone();
         stream.stop();

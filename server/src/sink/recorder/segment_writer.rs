@@ -15,6 +15,7 @@ use super::progress::Progress;
 use super::segment::{Segment, frame_bytes};
 use super::sidecar::{GapNote, SegmentStart};
 use super::storage::Storage;
+use crate::config::RecordFormat;
 
 /// Sound that may be lost if the program is killed. The documentation promises a second; half of it leaves time for a
 /// thread that has to wait for a processor.
@@ -42,14 +43,40 @@ struct StorageError {
     error: io::Error,
 }
 
+/// Time between two looks at the room that is left on the disk.
+const ROOM_INTERVAL: Duration = Duration::from_secs(1);
+/// Sound for which there must be room beyond the reserve before a recording that has stopped goes on, so that it does not
+/// stop again at once.
+const MIN_ROOM: Duration = Duration::from_secs(5);
+/// Difference of two steps of the wall clock from which on a new file begins. Smaller ones leave a moment findable.
+const MIN_STEP_NANOS: u64 = 1_000_000_000;
+
+/// The rules by which a recording is written.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Rules {
+    /// Blocks of a full segment.
+    pub(crate) segment_blocks: u64,
+    /// The length whose multiples, since midnight UTC, segments do not cross.
+    pub(crate) align: Option<Duration>,
+    /// Bytes that are left free on the disk.
+    pub(crate) reserve_bytes: u64,
+}
+
 /// The writer of a recording: segment after segment, in one storage.
 pub(crate) struct SegmentWriter<S: Storage> {
     storage: S,
     format: Format,
     source: String,
-    /// Blocks of a full segment.
-    segment_blocks: u64,
+    rules: Rules,
     segment: Option<Segment<S::File>>,
+    /// When the segment ends by the wall clock, in nanoseconds of Unix time.
+    ends_at: u64,
+    /// The step of the wall clock, in nanoseconds, when the segment began.
+    step: i64,
+    /// The first block that is left out, while the disk is nearly full, and when it was due.
+    paused_from: Option<(u64, Timestamp)>,
+    /// When the room on the disk was last looked at.
+    looked_at: Option<Timestamp>,
     /// The segments that can be read, this one included.
     index: Arc<Index>,
     /// Name of the present or last segment, without its ending.
@@ -78,15 +105,18 @@ pub(crate) struct SegmentWriter<S: Storage> {
 }
 
 impl<S: Storage> SegmentWriter<S> {
-    /// Makes a writer for a recording of `source` that begins a new segment after `segment_blocks` blocks. Nothing is
-    /// written yet.
-    pub(crate) fn new(storage: S, format: Format, source: String, segment_blocks: u64) -> Self {
+    /// Makes a writer for a recording of `source`. Nothing is written yet.
+    pub(crate) fn new(storage: S, format: Format, source: String, rules: Rules) -> Self {
         Self {
             storage,
             format,
             source,
-            segment_blocks,
+            rules,
             segment: None,
+            ends_at: u64::MAX,
+            step: 0,
+            paused_from: None,
+            looked_at: None,
             index: Arc::default(),
             stem: String::new(),
             continues: None,
@@ -114,7 +144,8 @@ impl<S: Storage> SegmentWriter<S> {
     /// Records a block, and before it the silence of the gap with which it came.
     pub(crate) fn record(&mut self, delivery: Delivery<Block>, now: Timestamp) {
         let Delivery { gap, lag_items, item } = delivery;
-        if let Some(gap) = gap {
+        // A gap while nothing is written is part of the one that is noted when the recording goes on.
+        if let Some(gap) = gap.filter(|_| self.paused_from.is_none()) {
             let before_item = item.stamp.captured_at - self.format.span(self.format.position(gap.blocks));
             let at = self.due.unwrap_or(before_item);
             let note = GapNote { gap, at, error: self.take_cause(gap) };
@@ -125,8 +156,58 @@ impl<S: Storage> SegmentWriter<S> {
             self.last_error = None;
         }
         self.due = Some(item.stamp.captured_at + self.format.block_span());
+        self.look_at_room(item.stamp.sequence, item.stamp.captured_at, now);
+        if self.paused_from.is_some() {
+            self.progress.left_out += 1;
+            return;
+        }
         self.parts.push(Part::Sound(item));
         self.advance(now);
+    }
+
+    /// Stops the recording before `sequence`, which is due `at`, if the disk is nearly full, or goes on if there is room again.
+    fn look_at_room(&mut self, sequence: u64, at: Timestamp, now: Timestamp) {
+        if self.rules.reserve_bytes == 0 || self.looked_at.is_some_and(|looked_at| now.since(looked_at) < ROOM_INTERVAL)
+        {
+            return;
+        }
+        self.looked_at = Some(now);
+        self.progress.free_bytes = self.storage.free_bytes();
+        let Some(free) = self.progress.free_bytes else { return };
+        let reserve = self.rules.reserve_bytes;
+        let needed = reserve + self.format.blocks_in(MIN_ROOM) * self.format.position(1) * frame_bytes(self.format);
+        match self.paused_from {
+            None if free < reserve => {
+                // What waits is written first.
+                self.advance(now);
+                if self.retry_at.is_some() {
+                    return;
+                }
+                if let Err(error) = self.close("disk nearly full") {
+                    self.fail(&error, now);
+                    return;
+                }
+                self.paused_from = Some((sequence, at));
+                self.progress.is_disk_full = true;
+                self.progress.failing = Some(format!(
+                    "the disk is nearly full: {:.1} MB are free, and {:.1} MB are reserved (make room, bound the recording \
+                     with --record-keep, or change --record-reserve)",
+                    free as f64 / 1e6,
+                    reserve as f64 / 1e6
+                ));
+            }
+            Some((from, at)) if free >= needed => {
+                let gap = Gap { from, blocks: sequence - from, reason: Loss::Overflow };
+                let error = Some("the disk was nearly full".to_owned());
+                if gap.blocks > 0 {
+                    self.parts.push(Part::Gap { note: GapNote { gap, at, error }, is_last: false });
+                }
+                self.paused_from = None;
+                self.progress.is_disk_full = false;
+                self.progress.failing = None;
+            }
+            _ => {}
+        }
     }
 
     /// Syncs everything to the disk, because no block comes for a while.
@@ -152,7 +233,7 @@ impl<S: Storage> SegmentWriter<S> {
 
     /// Ends the recording in order, with the gap at its end.
     pub(crate) fn finish(&mut self, end: End, now: Timestamp) {
-        if let Some(gap) = end.gap {
+        if let Some(gap) = end.gap.filter(|_| self.paused_from.is_none()) {
             let at = self.due.unwrap_or(now);
             let note = GapNote { gap, at, error: self.take_cause(gap) };
             self.parts.push(Part::Gap { note, is_last: true });
@@ -258,13 +339,22 @@ impl<S: Storage> SegmentWriter<S> {
 
     /// Makes sure that there is a segment with room for the block `sequence`, and returns for how many blocks.
     fn make_room(&mut self, sequence: u64, at: Timestamp) -> Result<u64, StorageError> {
-        if self.segment.as_ref().is_some_and(|segment| segment.room_blocks() == 0) {
+        let unix = at.unix_nanos();
+        if self.segment.as_ref().is_some_and(|segment| segment.room_blocks() == 0) || unix >= self.ends_at {
             self.close("split")?;
         }
+        let step = unix as i64 - at.as_nanos() as i64;
+        if step.abs_diff(self.step) >= MIN_STEP_NANOS {
+            // The times of a file must rise with its sound.
+            self.close("clock")?;
+        }
         if self.segment.is_none() {
+            self.step = step;
+            self.ends_at = self.rules.align.map_or(u64::MAX, |align| next_multiple(unix, align));
             self.open(sequence, at)?;
         }
-        Ok(self.segment.as_ref().map_or(0, Segment::room_blocks))
+        let until_end = self.ends_at.saturating_sub(unix).div_ceil(self.format.block_span().as_nanos().max(1) as u64);
+        Ok(self.segment.as_ref().map_or(0, Segment::room_blocks).min(until_end.max(1)))
     }
 
     /// Begins a segment under the first name that is free.
@@ -285,6 +375,7 @@ impl<S: Storage> SegmentWriter<S> {
                     self.index.begin(Entry {
                         stem: self.stem.clone(),
                         run: 0,
+                        format: RecordFormat::Wav,
                         rate_hz: self.format.rate_hz(),
                         channels: self.format.channels(),
                         position: self.format.position(first),
@@ -306,7 +397,7 @@ impl<S: Storage> SegmentWriter<S> {
         let sidecar = self.storage.create(&jsonl(stem)).inspect_err(|_| self.storage.remove(&wav(stem)))?;
         let continues = self.continues.as_deref();
         let start = SegmentStart { format: self.format, source: &self.source, first, captured_at, continues };
-        let begun = Segment::begin(file, sidecar, start, self.segment_blocks).and_then(|mut segment| {
+        let begun = Segment::begin(file, sidecar, start, self.rules.segment_blocks).and_then(|mut segment| {
             self.gap_before.iter().try_for_each(|note| segment.note(note))?;
             Ok(segment)
         });
@@ -387,6 +478,12 @@ impl<S: Storage> SegmentWriter<S> {
             self.failure_log.recovered(&self.storage.path(&wav(&self.stem)));
         }
     }
+}
+
+/// Returns the next multiple of `align` after `unix`, both since midnight UTC of 1 January 1970.
+fn next_multiple(unix: u64, align: Duration) -> u64 {
+    let align = u64::try_from(align.as_nanos()).unwrap_or(u64::MAX).max(1);
+    (unix / align + 1).saturating_mul(align)
 }
 
 fn wav(stem: &str) -> String {
