@@ -166,8 +166,11 @@ fn old_files_are_deleted_with_their_sidecars() {
     let bytes = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
     let kept: u64 = takes.read_dir().unwrap().map(|entry| bytes(&entry.unwrap().path())).sum();
     assert!(kept < 1_000_000 + 2 * 400_000, "{kept}");
-    let wavs = takes.read_dir().unwrap().filter(|entry| entry.as_ref().unwrap().path().extension().unwrap() == "wav");
-    assert_eq!(wavs.count(), sidecars(&takes).len());
+    eventually("a sidecar for each file", || {
+        let paths = takes.read_dir().unwrap().map(|entry| entry.unwrap().path());
+        let wavs = paths.filter(|path| path.extension().unwrap() == "wav").count();
+        (wavs == sidecars(&takes).len()).then_some(())
+    });
     assert_eq!(fs::read_to_string(takes.join("aircheck-notes.txt")).unwrap(), "mine", "other files are left alone");
     drop(by_size);
 }
@@ -235,4 +238,58 @@ fn a_disk_that_becomes_read_only_is_told_and_used_again() {
     assert_eq!(disk.events("recording"), ["begin", "end"]);
     // The ring held everything meanwhile.
     assert_eq!(disk.recording()["lost"], 0);
+}
+
+#[test]
+fn files_of_flac_hold_the_source_bit_for_bit_also_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let takes = folder.path().join("takes");
+    let (directory, source) = (takes.to_str().unwrap(), numbered::source(folder.path(), 3));
+    let flags = ["--record", directory, "--record-split", "1s", "--record-format", "flac"];
+    let mut server = Server::start(&[&["--source", &source], &flags[..]].concat());
+    assert!(server.wait().success());
+    let files = sidecars(&takes);
+    assert!(files.len() >= 3, "{files:?}");
+    assert_eq!(decode_all(&takes), files.len());
+    let mut samples = Vec::new();
+    for (stem, lines) in &files {
+        assert_eq!(lines[0]["recording"]["sample"], "s16");
+        let file = takes.join(format!("{stem}.flac"));
+        let mut ffmpeg = Command::new("ffmpeg");
+        samples
+            .extend(ffmpeg.args(["-v", "error", "-i"]).arg(&file).args(["-f", "s16le", "-"]).output().unwrap().stdout);
+        let mut ffprobe = Command::new("ffprobe");
+        ffprobe.args(["-v", "error", "-show_entries", "stream=duration_ts", "-of", "csv=p=0"]).arg(&file);
+        let counted = String::from_utf8(ffprobe.output().unwrap().stdout).unwrap();
+        assert_eq!(counted.trim(), lines.last().unwrap()["end"]["frames"].to_string(), "the header counts its frames");
+    }
+    let wav = fs::read(folder.path().join("numbered.wav")).unwrap();
+    assert!(samples == wav[44..], "the sound is that of the source");
+
+    let killed = folder.path().join("killed");
+    let flags = ["--source", "tone:440", "--record", killed.to_str().unwrap(), "--record-format", "flac"];
+    let server = Server::start(&flags);
+    sleep(Duration::from_millis(2500));
+    signal(server.pid(), "KILL");
+    drop(server);
+    let (stem, _) = sidecars(&killed).remove(0);
+    let mut ffmpeg = Command::new("ffmpeg");
+    let file = killed.join(format!("{stem}.flac"));
+    let output = ffmpeg.args(["-v", "error", "-i"]).arg(&file).args(["-f", "s32le", "-"]).output().unwrap();
+    let seconds = output.stdout.len() as f64 / (4.0 * 48_000.0);
+    assert!(seconds > 1.5 && seconds < 2.7, "{seconds} s: {output:?}", output = output.stderr);
+}
+
+#[test]
+fn what_flac_cannot_hold_is_refused_kindly() {
+    let folder = tempfile::tempdir().unwrap();
+    let takes = folder.path().join("takes");
+    let flags =
+        ["--source", "tone:440", "--block", "1ms", "--record", takes.to_str().unwrap(), "--record-format", "flac"];
+    drop(Server::start(&flags));
+    let flags =
+        ["--source", "stdin", "--channels", "9", "--record", takes.to_str().unwrap(), "--record-format", "flac"];
+    let (code, stderr) = refused(&flags);
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("up to 8 channels") && stderr.contains("--record-format wav"), "{stderr}");
 }

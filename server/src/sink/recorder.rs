@@ -1,4 +1,4 @@
-//! The recorder: WAV files in which every sample is at its position in the stream.
+//! The recorder: WAV or FLAC files in which every sample is at its position in the stream.
 //!
 //! The recorder is a consumer like any other, on a thread of its own. A block that it did not get becomes exactly as
 //! much silence, and a line in the sidecar, the file beside the WAV, says where and why. So the position of a sample in
@@ -19,6 +19,8 @@ mod directory;
 
 mod fail_stop;
 mod failure_log;
+mod flac_reader;
+mod flac_writer;
 mod length;
 mod name;
 mod parts;
@@ -39,5 +41,5 @@ mod fault_tests;
 
 pub use directory::{RecordError, RecordingDirectory};
 pub use index::{Entry, Index};
-pub use recording::Recording;
+pub use recording::{FormatError, Recording};
 pub use run_reader::{Found, RunReader};

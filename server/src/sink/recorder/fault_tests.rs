@@ -14,6 +14,7 @@ use aircheck_engine::{
 use serde_json::Value;
 
 use super::fake_storage::{Content, FakeStorage};
+use super::segment::Coding;
 use super::segment_writer::{Rules, SegmentWriter};
 use super::storage::Storage as _;
 
@@ -70,7 +71,7 @@ fn segment_writer(
         storage.clone(),
         blocks[0].format(),
         "noise".into(),
-        Rules { segment_blocks, align: None, reserve_bytes: 0 },
+        Rules { segment_blocks, align: None, coding: Coding::Wav, reserve_bytes: 0 },
     )
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use aircheck_engine::Format;
 use serde::Deserialize;
 
+use super::flac_reader::read_header;
 use super::segment::HEADER_BYTES;
 use crate::config::RecordFormat;
 
@@ -203,8 +204,14 @@ fn read(directory: &Path, stem: &str) -> Option<(Entry, Option<String>)> {
     if rate_hz == 0 || channels == 0 {
         return None;
     }
-    let frames = wav_frames(&directory.join(format!("{stem}.wav")), channels)?;
-    let format = RecordFormat::Wav;
+    let (format, frames) = [RecordFormat::Wav, RecordFormat::Flac].into_iter().find_map(|format| {
+        let path = directory.join(format!("{stem}.{}", format.name()));
+        let frames = match format {
+            RecordFormat::Wav => wav_frames(&path, channels)?,
+            RecordFormat::Flac => read_header(&fs::File::open(&path).ok()?).ok()?.3,
+        };
+        Some((format, frames))
+    })?;
     let entry = Entry { stem: stem.to_owned(), run: 0, format, rate_hz, channels, position, captured_at, frames };
     Some((entry, continues))
 }

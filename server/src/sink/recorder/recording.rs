@@ -14,10 +14,12 @@ use super::index::Index;
 use super::length::{block_bytes, segment_blocks};
 use super::progress::SharedProgress;
 use super::retention::Retention;
+use super::segment::Coding;
 use super::segment_writer::{Rules, SegmentWriter};
 use super::worker;
-use crate::config::{RecordSplit, RecorderConfig, Size};
+use crate::config::{RecordFormat, RecordSplit, RecorderConfig, Size};
 use crate::mount::Mount;
+use crate::rendition::codec::{CodecError, FlacEncoder};
 
 /// Length of the recorder's ring: how long a disk can stall, because it is busy, wakes from its sleep or fails, before
 /// sound is lost. At 48 kHz stereo it takes 3.8 MB. The engine adds the history, because the recorder may start there.
@@ -34,7 +36,35 @@ pub struct Recording {
     index: Arc<Index>,
 }
 
+/// The samples of a stream cannot be recorded in the format that is configured.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot record as FLAC: {0} (record as WAV with --record-format wav)")]
+pub struct FormatError(#[from] CodecError);
+
+/// Returns how the samples of `stream` are written.
+fn coding(format: RecordFormat, stream: &Stream) -> Coding {
+    match format {
+        RecordFormat::Wav => Coding::Wav,
+        // Floats have no bits of their own, and 24 are beyond what is heard.
+        RecordFormat::Flac => {
+            Coding::Flac { bits: if stream.sample_bits().is_some_and(|bits| bits <= 16) { 16 } else { 24 } }
+        }
+    }
+}
+
 impl Recording {
+    /// Checks that `stream` can be recorded in the format of `config`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot: FLAC has no more than 8 channels, and not every rate and block length.
+    pub fn check(config: &RecorderConfig, stream: &Stream) -> Result<(), FormatError> {
+        if let Coding::Flac { bits } = coding(config.record_format, stream) {
+            FlacEncoder::new(stream.format(), bits)?;
+        }
+        Ok(())
+    }
+
     /// Records the blocks of `stream` from its first one on, until the stream ends. Returns `None` and logs an error if
     /// the stream has ended already, as that of a very short file has.
     ///
@@ -62,7 +92,8 @@ impl Recording {
             _ => None,
         };
         let reserve_bytes = config.record_reserve.map_or(0, |Size(bytes)| bytes);
-        let rules = Rules { segment_blocks, align, reserve_bytes };
+        let coding = coding(config.record_format, stream);
+        let rules = Rules { coding, segment_blocks, align, reserve_bytes };
         let recording = Self {
             path: directory.path().to_path_buf(),
             format,

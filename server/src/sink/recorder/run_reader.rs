@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::flac_reader::FlacReader;
 use super::index::{Entry, Index, nanos};
 use super::segment::HEADER_BYTES;
+use crate::config::RecordFormat;
 
 /// Reads the frames that one run of the server has recorded.
 #[derive(Debug)]
@@ -35,8 +37,15 @@ pub enum Found {
 #[derive(Debug)]
 struct OpenSegment {
     entry: Entry,
-    file: File,
+    file: Sound,
     notes: Notes,
+}
+
+/// The file of sound of a segment.
+#[derive(Debug)]
+enum Sound {
+    Wav(File),
+    Flac(Box<FlacReader>),
 }
 
 /// The lines of a sidecar that change while a segment grows.
@@ -120,7 +129,12 @@ impl RunReader {
                 open
             }
             _ => {
-                let file = File::open(self.index.directory().join(format!("{}.wav", entry.stem)))?;
+                let path = self.index.directory().join(format!("{}.{}", entry.stem, entry.format.name()));
+                let file = File::open(path)?;
+                let file = match entry.format {
+                    RecordFormat::Wav => Sound::Wav(file),
+                    RecordFormat::Flac => Sound::Flac(Box::new(FlacReader::new(file)?)),
+                };
                 OpenSegment { entry: entry.clone(), file, notes: Notes::default() }
             }
         };
@@ -141,10 +155,14 @@ impl OpenSegment {
         at + nanos(position - marked, self.entry.rate_hz)
     }
 
-    fn samples(&self, position: u64, frames: u64) -> io::Result<Vec<f32>> {
+    fn samples(&mut self, position: u64, frames: u64) -> io::Result<Vec<f32>> {
+        let file = match &mut self.file {
+            Sound::Wav(file) => file,
+            Sound::Flac(flac) => return flac.samples(position - self.entry.position, frames),
+        };
         let frame_bytes = 4 * u64::from(self.entry.channels);
         let mut bytes = vec![0; (frames * frame_bytes) as usize];
-        self.file.read_exact_at(&mut bytes, HEADER_BYTES + (position - self.entry.position) * frame_bytes)?;
+        file.read_exact_at(&mut bytes, HEADER_BYTES + (position - self.entry.position) * frame_bytes)?;
         let (samples, _) = bytes.as_chunks::<4>();
         Ok(samples.iter().map(|sample| f32::from_le_bytes(*sample)).collect())
     }

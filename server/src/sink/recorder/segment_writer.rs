@@ -12,10 +12,9 @@ use super::index::{Entry, Index};
 use super::name::stem;
 use super::parts::{Part, Parts};
 use super::progress::Progress;
-use super::segment::{Segment, frame_bytes};
+use super::segment::{Coding, Segment, frame_bytes};
 use super::sidecar::{GapNote, SegmentStart};
 use super::storage::Storage;
-use crate::config::RecordFormat;
 
 /// Sound that may be lost if the program is killed. The documentation promises a second; half of it leaves time for a
 /// thread that has to wait for a processor.
@@ -58,6 +57,8 @@ pub(crate) struct Rules {
     pub(crate) segment_blocks: u64,
     /// The length whose multiples, since midnight UTC, segments do not cross.
     pub(crate) align: Option<Duration>,
+    /// How samples are written.
+    pub(crate) coding: Coding,
     /// Bytes that are left free on the disk.
     pub(crate) reserve_bytes: u64,
 }
@@ -366,7 +367,7 @@ impl<S: Storage> SegmentWriter<S> {
             let stem = if number == 1 { name.clone() } else { format!("{name}_{number}") };
             match self.begin(&stem, first, captured_at) {
                 Ok(segment) => {
-                    let path = self.storage.path(&wav(&stem));
+                    let path = self.storage.path(&self.file_name(&stem));
                     tracing::debug!("recording to {}", path.display());
                     self.progress.file = Some(path);
                     self.segment = Some(segment);
@@ -375,7 +376,7 @@ impl<S: Storage> SegmentWriter<S> {
                     self.index.begin(Entry {
                         stem: self.stem.clone(),
                         run: 0,
-                        format: RecordFormat::Wav,
+                        format: self.rules.coding.format(),
                         rate_hz: self.format.rate_hz(),
                         channels: self.format.channels(),
                         position: self.format.position(first),
@@ -385,24 +386,33 @@ impl<S: Storage> SegmentWriter<S> {
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => exists = error,
-                Err(error) => return Err(StorageError { path: self.storage.path(&wav(&stem)), error }),
+                Err(error) => return Err(StorageError { path: self.storage.path(&self.file_name(&stem)), error }),
             }
         }
-        Err(StorageError { path: self.storage.path(&wav(&name)), error: exists })
+        Err(StorageError { path: self.storage.path(&self.file_name(&name)), error: exists })
     }
 
     /// Makes the two files of a segment, or neither.
     fn begin(&mut self, stem: &str, first: u64, captured_at: Timestamp) -> io::Result<Segment<S::File>> {
-        let file = self.storage.create(&wav(stem))?;
-        let sidecar = self.storage.create(&jsonl(stem)).inspect_err(|_| self.storage.remove(&wav(stem)))?;
+        let file = self.storage.create(&self.file_name(stem))?;
+        let sidecar = self.storage.create(&jsonl(stem)).inspect_err(|_| self.storage.remove(&self.file_name(stem)))?;
         let continues = self.continues.as_deref();
-        let start = SegmentStart { format: self.format, source: &self.source, first, captured_at, continues };
-        let begun = Segment::begin(file, sidecar, start, self.rules.segment_blocks).and_then(|mut segment| {
-            self.gap_before.iter().try_for_each(|note| segment.note(note))?;
-            Ok(segment)
-        });
+        let start = SegmentStart {
+            format: self.format,
+            sample: self.rules.coding.sample(),
+            source: &self.source,
+            first,
+            captured_at,
+            continues,
+        };
+        let begun = Segment::begin(file, sidecar, start, self.rules.coding, self.rules.segment_blocks).and_then(
+            |mut segment| {
+                self.gap_before.iter().try_for_each(|note| segment.note(note))?;
+                Ok(segment)
+            },
+        );
         begun.inspect_err(|_| {
-            self.storage.remove(&wav(stem));
+            self.storage.remove(&self.file_name(stem));
             self.storage.remove(&jsonl(stem));
         })
     }
@@ -423,11 +433,16 @@ impl<S: Storage> SegmentWriter<S> {
             self.note_readable();
             self.bytes += self.segment.take().map_or(0, |segment| segment.bytes());
             self.progress.file = None;
-            self.continues = Some(wav(&self.stem));
+            self.continues = Some(self.file_name(&self.stem));
             self.gap_before = None;
             self.parts.confirm(self.next);
         }
         Ok(())
+    }
+
+    /// Returns the name of a segment's file of sound.
+    fn file_name(&self, stem: &str) -> String {
+        format!("{stem}.{}", self.rules.coding.format().name())
     }
 
     /// Tells the index how much of the segment can be read.
@@ -439,7 +454,7 @@ impl<S: Storage> SegmentWriter<S> {
 
     fn with_segment(&mut self, act: impl FnOnce(&mut Segment<S::File>) -> io::Result<()>) -> Result<(), StorageError> {
         let Some(segment) = &mut self.segment else { return Ok(()) };
-        act(segment).map_err(|error| StorageError { path: self.storage.path(&wav(&self.stem)), error })
+        act(segment).map_err(|error| StorageError { path: self.storage.path(&self.file_name(&self.stem)), error })
     }
 
     /// Goes back to the last frame that the disk is known to have. Everything after it is written again, to a new segment.
@@ -456,11 +471,11 @@ impl<S: Storage> SegmentWriter<S> {
                 self.gap_before = None;
             }
             if left.is_some() {
-                self.continues = Some(wav(&self.stem));
+                self.continues = Some(self.file_name(&self.stem));
                 self.index.set_frames(&self.stem, good_frames);
             } else {
                 self.index.remove(&self.stem);
-                self.storage.remove(&wav(&self.stem));
+                self.storage.remove(&self.file_name(&self.stem));
                 self.storage.remove(&jsonl(&self.stem));
                 self.progress.files -= 1;
             }
@@ -475,7 +490,7 @@ impl<S: Storage> SegmentWriter<S> {
     fn recover(&mut self) {
         self.progress.failing = None;
         if self.retry_at.take().is_some() {
-            self.failure_log.recovered(&self.storage.path(&wav(&self.stem)));
+            self.failure_log.recovered(&self.storage.path(&self.file_name(&self.stem)));
         }
     }
 }
@@ -484,10 +499,6 @@ impl<S: Storage> SegmentWriter<S> {
 fn next_multiple(unix: u64, align: Duration) -> u64 {
     let align = u64::try_from(align.as_nanos()).unwrap_or(u64::MAX).max(1);
     (unix / align + 1).saturating_mul(align)
-}
-
-fn wav(stem: &str) -> String {
-    format!("{stem}.wav")
 }
 
 fn jsonl(stem: &str) -> String {
