@@ -10,9 +10,11 @@ mod feeder;
 mod places;
 mod timeline;
 
+pub mod export;
 pub mod moment;
 pub mod start;
 
+pub use export::Export;
 pub use moment::Moment;
 pub use places::Replays;
 pub use start::{Found, Replay, ReplayError};

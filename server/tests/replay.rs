@@ -188,3 +188,67 @@ fn crosses_a_restart(history: &str) {
     }
     assert!(pause > 1.0, "{pause} s");
 }
+
+#[test]
+fn a_part_of_the_recording_is_a_file_of_the_right_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = recorded(folder.path(), "300ms", &["--record-split", "1s"]);
+    let epoch = epoch(folder.path());
+    sleep(Duration::from_millis(3200));
+    let part = |from: f64, to: f64| format!("recording.wav?from={}&to={}", rfc3339(epoch + from), rfc3339(epoch + to));
+    let file = folder.path().join("part.wav");
+    let status = Listener::start(&server.url(&part(0.5, 2.25)), &file).wait();
+    assert!(status.success());
+    let mut reader = hound::WavReader::open(&file).unwrap();
+    let samples: Vec<f32> = reader.samples().map(Result::unwrap).collect();
+    assert_eq!(samples.len(), 2 * 175 * 480);
+    let number = |block: &[f32]| {
+        let low = (block[0] * 32_768.0) as i16 as u16;
+        u32::from(low) | u32::from((block[1] * 32_768.0) as i16 as u16) << 16
+    };
+    assert!(samples.chunks(960).map(number).eq(50..225));
+    for (query, status, sentence) in [
+        (part(0.0, 3600.0), 400, "is in the future"),
+        (part(2.0, 1.0), 400, "must be after"),
+        (part(-60.0, -50.0), 404, "the recording begins at"),
+        ("recording.wav?from=yesterday".to_owned(), 400, "from: `yesterday`"),
+        ("recording.wav".to_owned(), 400, "takes from and to"),
+    ] {
+        let (code, text) = server.ask(&[], &query);
+        assert!(code == status && text.contains(sentence), "{query}: {text}");
+    }
+}
+
+/// Returns the numbers of whole blocks in samples of 16 bits.
+fn numbers(samples: &[u8]) -> Received {
+    let mut parser = StreamParser::new(Format::Pcm);
+    parser.push(samples);
+    parser.received
+}
+
+#[test]
+fn coded_streams_start_at_the_moment_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = recorded(folder.path(), "300ms", &[]);
+    let epoch = epoch(folder.path());
+    sleep(Duration::from_secs(3));
+    let at = rfc3339(epoch + 50.5 * BLOCK_SECONDS);
+    let files = ["flac", "opus"].map(|format| (format, folder.path().join(format)));
+    let start = Instant::now();
+    let listeners =
+        files.clone().map(|(format, file)| Listener::start(&server.url(&format!("stream.{format}?at={at}")), &file));
+    sleep(Duration::from_secs(4));
+    drop(listeners);
+    let elapsed = start.elapsed().as_secs_f64();
+    let decoded = files.map(|(_, file)| {
+        let mut ffmpeg = std::process::Command::new("ffmpeg");
+        ffmpeg.args(["-v", "fatal", "-i"]).arg(file).args(["-f", "s16le", "-"]).output().unwrap().stdout
+    });
+    let received = numbers(&decoded[0][..decoded[0].len() / numbered::BLOCK_BYTES * numbered::BLOCK_BYTES]);
+    assert_eq!(received.numbers.first(), Some(&50));
+    assert!(received.holes.is_empty() && received.blocks() > 300, "{received:?}");
+    for samples in decoded {
+        let seconds = samples.len() as f64 / (4.0 * 48_000.0);
+        assert!(seconds > 3.0 && seconds < elapsed + 0.5, "{seconds} s of sound in {elapsed} s");
+    }
+}

@@ -208,7 +208,7 @@ fn not_found(moment: Moment, failed: &ReplayError) -> Reply {
     let param = if matches!(moment, Moment::At(_)) { StreamParam::At } else { StreamParam::Back };
     let sentence = format!("{}: {failed}", param.name());
     match failed {
-        ReplayError::Future(..) => error(StatusCode::BAD_REQUEST, sentence),
+        ReplayError::Future(..) | ReplayError::Length(_) => error(StatusCode::BAD_REQUEST, sentence),
         ReplayError::TooEarly(..) | ReplayError::NotRecorded(_) => error(StatusCode::NOT_FOUND, sentence),
         ReplayError::Full => busy(sentence),
         ReplayError::Unreadable(_) => error(StatusCode::INTERNAL_SERVER_ERROR, sentence),

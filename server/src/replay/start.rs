@@ -33,6 +33,9 @@ pub enum ReplayError {
     /// There is no recording.
     #[error("only the last {0} are kept, and nothing is recorded (start the server with --record DIR)")]
     NotRecorded(String),
+    /// A part of the recording is empty, or does not fit into a file.
+    #[error("`to` must be after `from`, by at most {0} s")]
+    Length(u64),
     /// All places are taken.
     #[error("{MAX_REPLAYS} listeners hear the recording already (try again later)")]
     Full,
