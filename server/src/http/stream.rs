@@ -12,6 +12,7 @@ use hyper::header::{self, HeaderMap};
 use hyper::{Request, Response, StatusCode, Version};
 use tungstenite::handshake::server::create_response_with_body;
 
+use crate::delivery::histograms::RenditionHistograms;
 use crate::delivery::listener::JoinRequest;
 use crate::delivery::listeners::Full;
 use crate::delivery::session::Joined;
@@ -167,7 +168,12 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joine
         name: query.name.clone().unwrap_or_default(),
         mount: Arc::clone(&served.mount),
         rendition,
-        histograms: Arc::clone(&served.histograms.renditions[&rendition]),
+        // Sound of an hour ago would make the latencies of all listeners meaningless.
+        histograms: if replay.is_some() {
+            Arc::new(RenditionHistograms::new(Arc::default()))
+        } else {
+            Arc::clone(&served.histograms.renditions[&rendition])
+        },
         overflow: options.overflow,
         limits: query.limits(server.config(), format),
         tally: Arc::clone(subscription.packets.tally()),
