@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-use crate::Timestamp;
+use crate::{Realtime, Timestamp};
 
 /// The account and the state of a capture. Written by the capturing thread, read by any thread.
 #[derive(Debug, Default)]
@@ -13,6 +13,7 @@ pub struct CaptureTally {
     counts: CachePadded<Counts>,
     is_open: AtomicBool,
     failure: OnceLock<String>,
+    realtime: Realtime,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +71,12 @@ impl CaptureTally {
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
+    }
+
+    /// Returns what the system has granted of real time.
+    #[must_use]
+    pub fn realtime(&self) -> &Realtime {
+        &self.realtime
     }
 
     /// Marks the source as failed. The first failure stays. Not fit for a callback, because the message is allocated.

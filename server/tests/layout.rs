@@ -10,7 +10,7 @@ use std::path::Path;
 use modules::{Uses, assert_no_circle, place};
 
 /// The folders and files at the top of `server/src`, in the order in which they may use each other.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "config",
     "source",
     "mount",
@@ -18,6 +18,7 @@ const ORDER: [&str; 13] = [
     "delivery",
     "sink",
     "replay",
+    "notify",
     "telemetry",
     "http",
     "service_manager",

@@ -53,6 +53,9 @@ impl Config {
             "record_align" if matches!(self.recorder.record_split, RecordSplit::Bytes(_)) => {
                 return Some("files of a length: set --record-split to one, such as 1h".to_owned());
             }
+            "notify_form" | "silence_after" | "silence_level" if self.notify.targets.is_empty() => {
+                return Some("a URL to post to: set --notify".to_owned());
+            }
             _ => return None,
         };
         (!has_effect).then(|| format!("the source {sources}, not with {source}"))

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
-use aircheck_api::{CaptureStatus, ChannelLevel, SourceLatency, SourceStatus, Status, StreamFormat, StreamState};
-use aircheck_engine::Timestamp;
+use aircheck_api::{
+    CaptureStatus, ChannelLevel, RealtimeStatus, SourceLatency, SourceStatus, Status, StreamFormat, StreamState,
+};
+use aircheck_engine::{RealtimeOutcome, Timestamp};
 use bytes::Bytes;
 
 use crate::delivery::percentiles;
@@ -36,6 +38,7 @@ pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
             blocks: capture.blocks(),
             lost_overflow: capture.lost_overflow(),
             lost_xrun: capture.lost_xrun(),
+            realtime: realtime(capture.realtime().outcome()),
         },
         level: mount
             .meter()
@@ -50,8 +53,14 @@ pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
         socket_buffer_seconds: config.delivery.socket_buffer.as_secs_f64(),
         encoders: encoders.running(),
         recording: recording.as_ref().map(|recording| recording.status()),
+        notifications: server.notifier().accounts(),
         urls: vec![format!("http://{local}/")],
     }
+}
+
+fn realtime(outcome: RealtimeOutcome) -> RealtimeStatus {
+    let RealtimeOutcome { priority, priority_refusal, locked_bytes, lock_refusal } = outcome;
+    RealtimeStatus { priority, priority_refusal, locked_bytes, lock_refusal }
 }
 
 /// Returns the same as JSON, at most a moment old, for all pages to which it is pushed.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,6 +107,12 @@ impl Recording {
         let retention = Retention::new(Arc::clone(&recording.index), config.record_keep.clone());
         worker::spawn(writer, consumer, stream.head().clone(), Arc::clone(&recording.progress), retention)?;
         Ok(Some(recording))
+    }
+
+    /// Returns the directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Returns the recorder's account as a consumer.
