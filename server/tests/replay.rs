@@ -179,7 +179,15 @@ fn crosses_a_restart(history: &str) {
     assert_eq!(gaps.len(), 1, "the pause between the runs: {gaps:?}");
     let pause = gaps[0]["gap"]["blocks"].as_f64().unwrap() * BLOCK_SECONDS;
     let blocks: Vec<_> = lines.filter(|line| line.get("gap").is_none()).collect();
+    let mark = |block: &Value| {
+        let half =
+            |index: usize| u64::from((block["samples"][index].as_f64().unwrap() * 32_768.0).round() as i16 as u16);
+        half(0) | half(1) << 16
+    };
     for (block, next) in blocks.iter().zip(&blocks[1..]) {
+        // The second run has the same source again.
+        let is_same_run = next["sequence"].as_u64() == block["sequence"].as_u64().map(|number| number + 1);
+        assert_eq!(mark(next), if is_same_run { mark(block) + 1 } else { 0 }, "right to the block");
         let number = |block: &Value| block["sequence"].as_u64().unwrap();
         let at = |block: &Value| block["captured_at"].as_f64().unwrap();
         let (numbers, seconds) = (number(next) - number(block), at(next) - at(block));
