@@ -56,6 +56,13 @@ fn decode_all(directory: &Path) -> usize {
     decoded
 }
 
+/// The kind of a disk.
+enum Disk {
+    Memory,
+    /// A file system in a file, which can be frozen.
+    Image,
+}
+
 /// A server with a disk of its own at `directory`, which only it and [`outside`](Self::outside) see.
 struct OnDisk {
     server: Server,
@@ -65,7 +72,7 @@ struct OnDisk {
 
 impl OnDisk {
     /// Mounts a disk of `megabytes` and records to it. Returns `None` without the rights for that.
-    fn start(megabytes: u32, flags: &[&str]) -> Option<Self> {
+    fn start(kind: Disk, megabytes: u32, flags: &[&str]) -> Option<Self> {
         if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
             eprintln!("skipped: no right to mount a disk");
             return None;
@@ -73,8 +80,14 @@ impl OnDisk {
         let folder = tempfile::tempdir().unwrap();
         let directory = folder.path().join("disk");
         fs::create_dir(&directory).unwrap();
-        let script =
-            format!("mount -t tmpfs -o size={megabytes}m tmpfs {0} && exec \"$0\" \"$@\"", directory.display());
+        let script = match kind {
+            Disk::Memory => format!("mount -t tmpfs -o size={megabytes}m tmpfs {}", directory.display()),
+            Disk::Image => format!(
+                "truncate -s {megabytes}m {0}.img && mkfs.ext4 -q {0}.img && mount -o loop {0}.img {0}",
+                directory.display()
+            ),
+        };
+        let script = format!("{script} && exec \"$0\" \"$@\"");
         let mut unshare = Command::new("unshare");
         unshare.args(["--mount", "sh", "-c", &script, env!("CARGO_BIN_EXE_aircheck")]);
         for (name, value) in command().get_envs() {
@@ -193,7 +206,9 @@ fn a_directory_is_not_shared_by_two_servers() {
 #[test]
 fn the_recording_stops_before_the_disk_is_full_and_goes_on_when_there_is_room() {
     // 384 kB a second: 4 MB and 5 s of sound are beyond the reserve at the start.
-    let Some(disk) = OnDisk::start(10, &["--record-reserve", "4MB", "--record-split", "1s"]) else { return };
+    let Some(disk) = OnDisk::start(Disk::Memory, 10, &["--record-reserve", "4MB", "--record-split", "1s"]) else {
+        return;
+    };
     eventually("a recording", || disk.recording()["blocks"].as_u64().filter(|blocks| *blocks > 50));
     let ballast = disk.outside().join("ballast");
     fs::write(&ballast, vec![0; 6_000_000]).unwrap();
@@ -225,7 +240,9 @@ fn the_recording_stops_before_the_disk_is_full_and_goes_on_when_there_is_room() 
 
 #[test]
 fn a_disk_that_becomes_read_only_is_told_and_used_again() {
-    let Some(disk) = OnDisk::start(64, &["--record-reserve", "1MB", "--record-split", "1s"]) else { return };
+    let Some(disk) = OnDisk::start(Disk::Memory, 64, &["--record-reserve", "1MB", "--record-split", "1s"]) else {
+        return;
+    };
     eventually("a recording", || disk.recording()["blocks"].as_u64().filter(|blocks| *blocks > 50));
     let directory = disk.directory.to_str().unwrap();
     disk.inside(&["mount", "--bind", directory, directory]);
@@ -237,6 +254,34 @@ fn a_disk_that_becomes_read_only_is_told_and_used_again() {
     eventually("its end", || disk.recording()["failing"].is_null().then_some(()));
     assert_eq!(disk.events("recording"), ["begin", "end"]);
     // The ring held everything meanwhile.
+    assert_eq!(disk.recording()["lost"], 0);
+}
+
+/// Thaws a disk, also when the test fails: the server could not end otherwise.
+struct Frozen<'d>(&'d OnDisk);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        self.0.inside(&["fsfreeze", "--unfreeze", self.0.directory.to_str().unwrap()]);
+    }
+}
+
+#[test]
+fn a_disk_that_stands_still_for_seconds_loses_nothing_and_delays_nobody() {
+    let flags = ["--record-reserve", "1MB", "--record-split", "1s"];
+    let Some(disk) = OnDisk::start(Disk::Image, 64, &flags) else { return };
+    eventually("a recording", || disk.recording()["blocks"].as_u64().filter(|blocks| *blocks > 50));
+    disk.inside(&["fsfreeze", "--freeze", disk.directory.to_str().unwrap()]);
+    let frozen = Frozen(&disk);
+    let before = disk.server.json("api/v1/status")["capture"]["blocks"].as_u64().unwrap();
+    sleep(Duration::from_secs(5));
+    let waiting = disk.recording();
+    assert!(waiting["queued"].as_u64() > Some(300), "it stands still: {waiting}");
+    let after = disk.server.json("api/v1/status");
+    assert!(after["capture"]["blocks"].as_u64().unwrap() > before + 400, "{after}");
+    assert_eq!(disk.server.ask(&[], "readyz").0, 200);
+    drop(frozen);
+    eventually("its end", || (disk.recording()["queued"].as_u64() < Some(100)).then_some(()));
     assert_eq!(disk.recording()["lost"], 0);
 }
 
