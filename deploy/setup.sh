@@ -19,6 +19,7 @@ test=(
     curl:curl
     ffmpeg:ffmpeg
     sox:sox
+    espeak-ng:espeak-ng
     chromium:chromium
     node:nodejs
     npm:npm

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use dasp_sample::FromSample;
 
+use crate::drift::DriftMeter;
 use crate::timeline::Timeline;
 use crate::{CaptureTally, Format, Timestamp};
 
@@ -32,6 +33,7 @@ pub struct Capture {
     /// Sequence number of the block in `staging`.
     sequence: u64,
     timeline: Timeline,
+    drift: DriftMeter,
     xruns_seen: u64,
     tally: Arc<CaptureTally>,
 }
@@ -52,6 +54,7 @@ impl Capture {
             filled: 0,
             sequence: 0,
             timeline: Timeline::new(format),
+            drift: DriftMeter::new(format.rate_hz()),
             xruns_seen: 0,
             tally: Arc::clone(&tally),
         };
@@ -133,6 +136,15 @@ impl Capture {
         self.tally.written(captured_at);
     }
 
+    /// Compares the clock of a device with the system's: the next frame to be written was captured at `captured_at`, by the
+    /// device. Fit for a callback.
+    #[cfg(feature = "device")]
+    pub(crate) fn observe_clock(&mut self, captured_at: Timestamp) {
+        if let Some(drift) = self.drift.observe(self.position(), captured_at) {
+            self.tally.set_drift(drift);
+        }
+    }
+
     /// Continues after a pause in which nothing was lost: the next frame is captured at `captured_at`.
     pub fn resume_at(&mut self, captured_at: Timestamp) {
         self.timeline.rebase(self.position(), captured_at);
@@ -150,6 +162,8 @@ impl Capture {
         self.filled = 0;
         self.sequence += blocks;
         self.timeline.rebase(self.position(), captured_at);
+        // Positions lie on the grid of blocks now, up to a block away from the device's own count.
+        self.drift = DriftMeter::new(self.format.rate_hz());
         self.tally.blocks_missed(blocks);
         self.tally.advance(self.sequence);
     }

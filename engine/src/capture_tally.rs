@@ -2,10 +2,11 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use crate::{Realtime, Timestamp};
+use crate::{Drift, Realtime, Timestamp};
 
 /// The account and the state of a capture. Written by the capturing thread, read by any thread.
 #[derive(Debug, Default)]
@@ -14,6 +15,9 @@ pub struct CaptureTally {
     is_open: AtomicBool,
     failure: OnceLock<String>,
     realtime: Realtime,
+    /// Drift and its error, in ppm, as the bits of two floats; 0 before there is one.
+    drift: AtomicU64,
+    waiting_nanos: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +71,21 @@ impl CaptureTally {
         self.is_open.load(Ordering::Acquire)
     }
 
+    /// Returns how much faster the source is than the system's clock; `None` while that is not known, and for sound that is
+    /// computed or on disk.
+    #[must_use]
+    pub fn drift(&self) -> Option<Drift> {
+        let bits = self.drift.load(Ordering::Acquire);
+        let half = |bits: u64| f64::from(f32::from_bits(bits as u32));
+        (bits != 0).then(|| Drift { ppm: half(bits >> 32), error_ppm: half(bits) })
+    }
+
+    /// Returns the length of the sound that stands in the pipe in front of the source, and is late by as much.
+    #[must_use]
+    pub fn waiting(&self) -> Duration {
+        Duration::from_nanos(self.waiting_nanos.load(Ordering::Acquire))
+    }
+
     /// Returns the failure of the source, if it failed.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
@@ -89,6 +108,18 @@ impl CaptureTally {
     #[cfg(feature = "device")]
     pub(crate) fn xrun_reported(&self) {
         self.counts.xruns_reported.fetch_add(1, Ordering::Release);
+    }
+
+    /// Publishes the drift. Fit for a callback.
+    pub(crate) fn set_drift(&self, drift: Drift) {
+        // An error is at least the smallest number, so that a perfect line differs from none.
+        let bits = |ppm: f64| u64::from((ppm as f32).to_bits());
+        self.drift.store(bits(drift.ppm) << 32 | bits(drift.error_ppm).max(1), Ordering::Release);
+    }
+
+    /// Publishes what stands in front of the source.
+    pub(crate) fn set_waiting(&self, waiting: Duration) {
+        self.waiting_nanos.store(u64::try_from(waiting.as_nanos()).unwrap_or(u64::MAX), Ordering::Release);
     }
 
     /// Marks the source as open or ended. Only the capture does this.

@@ -26,6 +26,7 @@ pub mod source;
 
 mod capture;
 mod capture_tally;
+mod drift;
 mod realtime;
 mod timeline;
 
@@ -61,6 +62,7 @@ pub use capture::Capture;
 pub use capture_tally::CaptureTally;
 pub use consumer::Consumer;
 pub use delivery::{Delivery, RecvError};
+pub use drift::Drift;
 // `Capture::write` takes any sample that converts to `f32`: a generic source needs the name of that trait.
 pub use dasp_sample::FromSample;
 pub use end::{End, EndReason};

@@ -23,6 +23,7 @@ mod notation;
 mod notify;
 mod number;
 mod origin;
+mod pace;
 mod record_keep;
 mod record_split;
 mod report;
@@ -33,6 +34,7 @@ mod value;
 
 pub use error::ConfigError;
 pub use notify::Level;
+pub use pace::Pace;
 pub use record_keep::{RecordFormat, RecordKeep, Size};
 pub use record_split::RecordSplit;
 pub use report::Checked;

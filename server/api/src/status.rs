@@ -30,6 +30,9 @@ pub struct Status {
     pub capture: CaptureStatus,
     /// The level of each channel.
     pub level: Vec<ChannelLevel>,
+    /// The loudness by EBU R128; `null` before any sound, and for rates that have none.
+    #[serde(default)]
+    pub loudness: Option<LoudnessStatus>,
     /// Latencies before the listeners' rings.
     #[serde(default)]
     pub latency_seconds: SourceLatency,
@@ -134,8 +137,8 @@ impl StreamFormat {
     }
 }
 
-/// The counts of the capture, in blocks.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The counts of the capture, in blocks, its clock, and what the system has granted to it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CaptureStatus {
     /// Blocks captured.
     pub blocks: u64,
@@ -143,6 +146,16 @@ pub struct CaptureStatus {
     pub lost_overflow: u64,
     /// Blocks that the device missed.
     pub lost_xrun: u64,
+    /// How much faster the source's clock is than the system's, in parts per million; `null` while that is not known, and
+    /// for sound that is computed or on disk.
+    #[serde(default)]
+    pub drift_ppm: Option<f64>,
+    /// Two standard errors of the drift.
+    #[serde(default)]
+    pub drift_error_ppm: Option<f64>,
+    /// Length of the sound that stands in the pipe in front of the source.
+    #[serde(default)]
+    pub waiting_seconds: f64,
     /// What the system has granted of real time.
     #[serde(default)]
     pub realtime: RealtimeStatus,
@@ -169,6 +182,21 @@ pub struct ChannelLevel {
     pub peak_dbfs: Option<f32>,
     /// The root of the mean square.
     pub rms_dbfs: Option<f32>,
+}
+
+/// Loudness by EBU R128. A level is `null` where there is no sound, or none above the gate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LoudnessStatus {
+    /// Loudness of the last 0.4 s, in LUFS.
+    pub momentary_lufs: Option<f64>,
+    /// Loudness of the last 3 s, in LUFS.
+    pub short_term_lufs: Option<f64>,
+    /// Loudness since the start, in LUFS, gated.
+    pub integrated_lufs: Option<f64>,
+    /// Range of the short-term loudness since the start, in LU.
+    pub range_lu: f64,
+    /// The largest true peak of each channel since the start, in dB relative to full scale.
+    pub true_peak_dbtp: Vec<Option<f64>>,
 }
 
 /// Latencies before the listeners' rings, in seconds.

@@ -44,7 +44,7 @@ impl Config {
         let (has_effect, sources) = match key {
             "loop" => (matches!(source, SourceSpec::Wav(_)), "wav:PATH"),
             "rate" | "channels" => (source.takes_format(), "stdin, mic or auto"),
-            "sample" => (*source == SourceSpec::Stdin, "stdin"),
+            "sample" | "pace" => (*source == SourceSpec::Stdin, "stdin"),
             "record_split" | "record_align" | "record_keep" | "record_reserve" | "record_format"
                 if self.recorder.record.is_none() =>
             {

@@ -25,6 +25,7 @@ use super::notation::{Address, Directory, Encoding, Notation as _, OrOff, Policy
 use super::notify::{Level, NotifyForm, NotifyUrl};
 use super::number::Number;
 use super::origin::{HostName, WebOrigin};
+use super::pace::Pace;
 use super::record_keep::{RecordFormat, RecordKeep, Size};
 use super::record_split::RecordSplit;
 use super::source::SourceSpec;
@@ -93,6 +94,11 @@ pub struct CaptureConfig {
     #[arg(long, value_name = "FMT", default_value = "s16le")]
     #[serde(deserialize_with = "Encoding::deserialize")]
     pub sample: PcmEncoding,
+    /// Whose clock the sound on stdin follows: source (the writer's; samples stay as they are) or clock (this machine's; the
+    /// sound is resampled by up to 0.5 %)
+    #[arg(long, value_name = "P", default_value = "source")]
+    #[serde(deserialize_with = "Pace::deserialize")]
+    pub pace: Pace,
     /// Length of a block, 1ms to 100ms
     #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "10ms")]
     #[serde(deserialize_with = "Span::<1, 100>::deserialize")]

@@ -3,18 +3,19 @@
 //! Counters and gauges go through the `metrics` crate and its Prometheus exporter. Histograms are written from our own
 //! histograms, because the exporter's buckets are not exact and its histograms allocate where they are filled. The series
 //! of single listeners are written from the list of listeners, because the exporter never forgets a series; these are
-//! gone with the listener. The exporter formats all of it.
+//! gone with the listener. The series of loudness and drift are not there before these are known. The exporter formats all of it.
 
 mod exposition;
 mod histogram;
 mod labels;
 mod listeners;
+mod loudness;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use aircheck_api::{LeaveReason, RecordingStatus, Rendition};
-use aircheck_engine::{Format, Loss, SharedHistogram};
+use aircheck_engine::{CaptureTally, Drift, Format, Loss, SharedHistogram};
 use metrics::{Counter, Gauge, Label};
 use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -204,6 +205,10 @@ impl Metrics {
         for family in histograms(mounts) {
             family.write(&mut text);
         }
+        for view in mounts {
+            loudness::write(&mut text, view.mount.meter());
+            write_clock(&mut text, view.mount.capture());
+        }
         for recording in mounts.iter().filter_map(|view| view.recording.as_ref()) {
             write_recording(&mut text, recording);
         }
@@ -330,6 +335,35 @@ fn histograms<'a>(mounts: &'a [MountView<'a>]) -> [HistogramFamily<'a>; 3] {
             series: mounts.iter().flat_map(stages).collect(),
         },
     ]
+}
+
+/// Writes the series of the source's clock. There are none before the drift is known.
+fn write_clock(text: &mut String, capture: &CaptureTally) {
+    let waiting = (
+        "aircheck_capture_waiting_seconds",
+        "Sound that stands in the pipe in front of the source, and is late by as much.",
+        capture.waiting().as_secs_f64(),
+    );
+    let drift = capture.drift().map(|Drift { ppm, error_ppm }| {
+        [
+            (
+                "aircheck_capture_drift_ppm",
+                "How much faster the source's clock is than the system's, in parts per million.",
+                ppm,
+            ),
+            (
+                "aircheck_capture_drift_error_ppm",
+                "Two standard errors of the drift: the true one is as close as this in 19 of 20 cases.",
+                error_ppm,
+            ),
+        ]
+    });
+    for (name, help, value) in std::iter::once(waiting).chain(drift.into_iter().flatten()) {
+        write_help_line(text, name, None, None, help);
+        write_type_line(text, name, None, None, "gauge");
+        write_metric_line::<&str, _>(text, name, None, &label_set(vec![]), None, value, None);
+    }
+    text.push('\n');
 }
 
 fn write_recording(text: &mut String, status: &RecordingStatus) {

@@ -60,6 +60,7 @@ impl Drop for InputCallback {
 /// ago.
 fn write_period(capture: &mut Capture, data: &Data, age: Duration) {
     let captured_at = Timestamp::now() - age;
+    capture.observe_clock(captured_at);
     macro_rules! write {
         ($sample:ty) => {
             if let Some(samples) = data.as_slice::<$sample>() {
