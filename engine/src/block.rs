@@ -61,6 +61,17 @@ impl Block {
         Self { format, frames: format.block_frames(), origin: Origin::Source, samples }
     }
 
+    /// Creates a block of these interleaved samples. Those beyond a full block are left out, and so is half a frame.
+    #[must_use]
+    pub fn of(format: Format, samples: &[f32]) -> Self {
+        let mut block = Self::silent(format);
+        let frames = (samples.len() / usize::from(format.channels())).min(format.block_frames() as usize);
+        let count = frames * usize::from(format.channels());
+        block.samples[..count].copy_from_slice(&samples[..count]);
+        block.frames = frames as u32;
+        block
+    }
+
     /// Sets length and origin to those of a [marked](Origin::mark) number of frames, and returns the samples of a full
     /// block to be filled.
     pub(crate) fn refill(&mut self, length: u32) -> &mut [f32] {

@@ -178,6 +178,8 @@ pub(crate) struct Lease {
     /// The format of the source.
     format: Format,
     converter: Option<Converter>,
+    /// When the next sample of the period that has begun was captured.
+    period_at: Timestamp,
     tally: Arc<CaptureTally>,
 }
 
@@ -194,7 +196,7 @@ impl Lease {
         tally: Arc<CaptureTally>,
     ) -> Result<Self, String> {
         let converter = Converter::new(format, stream_format)?;
-        Ok(Self { slot, format, converter, tally })
+        Ok(Self { slot, format, converter, period_at: Timestamp::default(), tally })
     }
 
     pub(crate) fn slot(&self) -> &Arc<Slot> {
@@ -215,6 +217,22 @@ impl Lease {
         let has_room = lent.writer.has_room();
         self.slot.lend(lent);
         has_room
+    }
+
+    /// Begins a period whose first sample was captured at `captured_at`.
+    pub(crate) fn begin_period(&mut self, captured_at: Timestamp) {
+        self.period_at = captured_at;
+    }
+
+    /// Writes samples of the period that has begun, as [`write`](Self::write) does.
+    pub(crate) fn append<S: Copy>(&mut self, samples: &[S])
+    where
+        f32: FromSample<S>,
+    {
+        let captured_at = self.period_at;
+        let frames = samples.len() / usize::from(self.format.channels());
+        self.period_at = self.format.time_of(captured_at, frames as u64);
+        self.write(samples, captured_at);
     }
 
     /// Writes samples, or drops them while the writer is not here. Fit for a callback.

@@ -104,13 +104,38 @@ pub enum EventKind {
     /// The fallback has begun or ended.
     Fallback {
         /// Which of them.
-        state: Edge,
+        state: EventState,
     },
     /// Sound was lost at the capture.
     Xrun {
         /// Blocks since the last such event.
         blocks: u64,
     },
+    /// The recording has stopped, because the disk fails, or goes on.
+    Recording {
+        /// Whether the trouble begins or ends.
+        state: EventState,
+        /// The disk's error.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// The disk is nearly full, so that the recording has stopped, or has room again.
+    Disk {
+        /// Whether the trouble begins or ends.
+        state: EventState,
+        /// Bytes that are free.
+        free_bytes: u64,
+    },
+}
+
+/// The side of a trouble that an event tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventState {
+    /// It begins.
+    Begin,
+    /// It is over.
+    End,
 }
 
 impl EventKind {
@@ -128,6 +153,8 @@ impl EventKind {
             Self::SourceBack { .. } => "source_back",
             Self::Fallback { .. } => "fallback",
             Self::Xrun { .. } => "xrun",
+            Self::Recording { .. } => "recording",
+            Self::Disk { .. } => "disk",
         }
     }
 
@@ -140,20 +167,12 @@ impl EventKind {
                 | Self::FellFarBehind { .. }
                 | Self::Skipped { .. }
                 | Self::SourceLost { .. }
-                | Self::Fallback { state: Edge::Begin }
+                | Self::Fallback { state: EventState::Begin }
                 | Self::Xrun { .. }
+                | Self::Recording { state: EventState::Begin, .. }
+                | Self::Disk { state: EventState::Begin, .. }
         )
     }
-}
-
-/// The beginning or the end of something that lasts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Edge {
-    /// It has begun.
-    Begin,
-    /// It has ended.
-    End,
 }
 
 /// A listener's lag at the moment of an event, by the places where it waits, and what the server made of it. Most names are those
@@ -220,12 +239,14 @@ pub enum LeaveReason {
     Gone,
     /// The stream has ended.
     Finished,
+    /// The stream has ended, because its source failed.
+    Failed,
 }
 
 impl LeaveReason {
     /// All reasons.
-    pub const ALL: [Self; 7] =
-        [Self::Left, Self::Closed, Self::TooSlow, Self::MaxLag, Self::Idle, Self::Gone, Self::Finished];
+    pub const ALL: [Self; 8] =
+        [Self::Left, Self::Closed, Self::TooSlow, Self::MaxLag, Self::Idle, Self::Gone, Self::Finished, Self::Failed];
 
     /// Returns the name that JSON and metrics use.
     #[must_use]
@@ -238,6 +259,7 @@ impl LeaveReason {
             Self::Idle => "idle",
             Self::Gone => "gone",
             Self::Finished => "finished",
+            Self::Failed => "failed",
         }
     }
 }
@@ -256,7 +278,7 @@ mod tests {
             EventKind::Joined,
             EventKind::SourceLost { reason: None },
             EventKind::SourceBack { down_seconds: 1.5 },
-            EventKind::Fallback { state: Edge::Begin },
+            EventKind::Fallback { state: EventState::Begin },
             EventKind::FellBehind { lag },
             EventKind::FellFarBehind { lag },
             EventKind::CaughtUp { lag },
@@ -274,7 +296,7 @@ mod tests {
         );
         let lost = EventKind::SourceLost { reason: Some("unplugged".to_owned()) };
         assert_eq!(serde_json::to_string(&lost).unwrap(), r#"{"event":"source_lost","reason":"unplugged"}"#);
-        let fallback = EventKind::Fallback { state: Edge::End };
+        let fallback = EventKind::Fallback { state: EventState::End };
         assert_eq!(serde_json::to_string(&fallback).unwrap(), r#"{"event":"fallback","state":"end"}"#);
     }
 

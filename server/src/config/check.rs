@@ -3,6 +3,7 @@
 use aircheck_api::span::Short;
 
 use super::on_loss::LossPolicy;
+use super::record_split::RecordSplit;
 use super::schema::{Config, MIN_LAG_BLOCKS};
 use super::source::SourceSpec;
 
@@ -36,10 +37,11 @@ impl Config {
             return Err(("fallback", format!("goes only with on_source_loss = \"fallback\", not with {policy}")));
         }
         let mut without_effect = given.into_iter().filter_map(|key| Some((key, self.unmet_condition(key)?)));
-        // A switch that is off is right for every source.
+        // A switch that is off is right everywhere.
         match without_effect.find(|(key, _)| match *key {
             "loop" => self.capture.looped,
             "wait_for_source" => self.capture.wait_for_source,
+            "record_align" => self.recorder.record_align,
             _ => true,
         }) {
             Some((key, condition)) => Err((key, format!("goes only with {condition}"))),
@@ -55,11 +57,16 @@ impl Config {
             "rate" | "channels" => (source.takes_format(), "stdin, mic or auto"),
             "wait_for_source" => (matches!(source, SourceSpec::Auto | SourceSpec::Mic(_)), "mic or auto"),
             "sample" | "pace" => (*source == SourceSpec::Stdin, "stdin"),
-            "record_split" if self.recorder.record.is_none() => {
+            "record_split" | "record_align" | "record_keep" | "record_reserve" | "record_format"
+                if self.recorder.record.is_none() =>
+            {
                 return Some("a directory to record to: set --record".to_owned());
             }
             "fallback_after" if self.capture.fallback.is_none() => {
                 return Some("a sound to play: set --fallback".to_owned());
+            }
+            "record_align" if matches!(self.recorder.record_split, RecordSplit::Bytes(_)) => {
+                return Some("files of a length: set --record-split to one, such as 1h".to_owned());
             }
             "notify_form" | "silence_after" | "silence_level" if self.notify.targets.is_empty() => {
                 return Some("a URL to post to: set --notify".to_owned());

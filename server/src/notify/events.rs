@@ -2,7 +2,7 @@
 //!
 //! This is the one place where an event of the log becomes a notification: a new kind of event is added to [`apply`].
 
-use aircheck_api::{Edge, Event, EventKind, EventListener};
+use aircheck_api::{Event, EventKind, EventListener, EventState};
 use aircheck_engine::{Consumer, RecvError, Timestamp};
 use aircheck_notify::{Details, EventName};
 use serde_json::{Value, json};
@@ -55,11 +55,11 @@ fn apply(event: &Event, now: Timestamp, conditions: &mut Conditions) {
         (EventKind::SourceBack { .. }, _) => {
             conditions.end((EventName::SourceLost, 0), now, || SOURCE_IS_BACK.to_owned());
         }
-        (EventKind::Fallback { state: Edge::Begin }, _) => {
+        (EventKind::Fallback { state: EventState::Begin }, _) => {
             let text = || ("the fallback is heard instead of the source".to_owned(), Details::new());
             conditions.begin((EventName::Fallback, 0), now, text);
         }
-        (EventKind::Fallback { state: Edge::End }, _) => {
+        (EventKind::Fallback { state: EventState::End }, _) => {
             conditions.end((EventName::Fallback, 0), now, || FALLBACK_IS_OVER.to_owned());
         }
         (EventKind::FellBehind { lag }, Some(listener)) => {

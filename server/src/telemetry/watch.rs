@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aircheck_api::{Edge, EventKind, LeaveReason, StreamState};
+use aircheck_api::{EventKind, EventState, LeaveReason, StreamState};
 use aircheck_engine::{Loss, LossCounts, Overflow, Timestamp};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -177,7 +177,7 @@ impl SourceWatch {
 
     fn look_at_fallback(&mut self, is_fallback: bool) {
         if std::mem::replace(&mut self.is_fallback, is_fallback) != is_fallback {
-            let state = if is_fallback { Edge::Begin } else { Edge::End };
+            let state = if is_fallback { EventState::Begin } else { EventState::End };
             self.mount.events().publish(None, EventKind::Fallback { state });
         }
     }
