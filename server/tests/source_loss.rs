@@ -1,5 +1,6 @@
 //! A microphone that is lost in every way and comes back, with a real sound server: listeners stay, and the hole is counted with
 //! its true length.
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
 mod common;
 #[path = "../../engine/tests/common/pulse.rs"]
