@@ -14,6 +14,7 @@
 //! and it never waits for a consumer, except with [`Overflow::Block`] on a stream that is not live.
 
 mod clock;
+mod sync;
 mod time;
 
 mod format;
@@ -35,6 +36,7 @@ mod consumer_ring;
 mod fanout;
 mod gap_reasons;
 mod hub;
+mod joining;
 mod overflow;
 mod ring_reader;
 mod subscribe;
@@ -42,6 +44,7 @@ mod subscribe;
 mod consumer;
 mod delivery;
 mod end;
+mod final_state;
 mod head;
 mod loss;
 mod run;

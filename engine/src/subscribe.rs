@@ -48,4 +48,12 @@ pub enum SubscribeError {
     /// [`Overflow::Block`] on a live fan-out.
     #[error("overflow policy `block` is refused: the source is live and cannot wait (use it from file to file)")]
     BlockOnLive,
+    /// The buffer and the start in the past need a longer ring than a consumer may have.
+    #[error("a ring of {blocks} blocks is refused: more than {limit} (choose a shorter buffer, or a later start)")]
+    TooLong {
+        /// Blocks of the ring.
+        blocks: usize,
+        /// The most blocks of a ring.
+        limit: usize,
+    },
 }

@@ -137,6 +137,9 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joine
             server.metrics().refuse(RefusalReason::Ended);
             error(StatusCode::SERVICE_UNAVAILABLE, "the stream has ended")
         }
+        EncoderError::Subscribe(refused @ SubscribeError::TooLong { .. }) => {
+            error(StatusCode::BAD_REQUEST, format!("buffer: {refused}"))
+        }
         EncoderError::Subscribe(refused @ SubscribeError::BlockOnLive) => {
             error(StatusCode::BAD_REQUEST, format!("overflow: {refused}"))
         }
