@@ -88,12 +88,13 @@ impl<T: Send + Sync> Consumer<T> {
             stamp = self.skip_to_live(stamp).ok_or(RecvError::Empty)?;
         }
         self.is_promised = false;
-        let item = self.reader.pop().ok_or(RecvError::Empty)?;
         let lag_items = head.saturating_sub(stamp.next());
         self.expected = Some(stamp.next());
         self.tally.lagged(lag_items, stamp.preceding);
         self.tally.waited(now.micros_since(stamp.dispatched_at), 1);
         self.tally.delivered(stamp.next(), stamp.blocks());
+        // Counted before its slot is free, so that never more is queued than the ring holds.
+        let item = self.reader.pop().ok_or(RecvError::Empty)?;
         let gap = if stamp.first() == expected { None } else { Some(self.gap(expected, stamp.first())) };
         Ok(Delivery { gap, lag_items, item })
     }

@@ -57,6 +57,9 @@ mod tally;
 
 mod stream;
 
+#[cfg(all(loom, test))]
+mod models;
+
 pub use block::Block;
 pub use buckets::Precision;
 pub use capture::Capture;
