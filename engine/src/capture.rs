@@ -151,7 +151,7 @@ impl Capture {
         self.sequence += blocks;
         self.timeline.rebase(self.position(), captured_at);
         // Positions lie on the grid of blocks now, up to a block away from the device's own count.
-        self.drift = DriftMeter::new(self.format.rate_hz());
+        self.drift.restart();
         self.tally.blocks_missed(blocks);
         self.tally.advance(self.sequence);
     }

@@ -102,7 +102,7 @@ impl Pacer {
             }
             let now = Timestamp::now();
             let frames = (filled / usize::from(format.channels())) as u64;
-            let portion = schedule.portion(frames, pipe.behind(&pull), now);
+            let portion = schedule.portion(frames, pipe.behind(pull.waiting()), now);
             if portion.restarts {
                 pipe.pause();
                 self.capture.resume_at(portion.captured_at);
@@ -116,7 +116,9 @@ impl Pacer {
                 return Ok(());
             }
             self.capture.write(&samples[..filled], portion.captured_at);
-            if pipe.look(&mut pull, &mut schedule, self.capture.tally(), Timestamp::now()) {
+            if let Some(waiting) = pull.waiting()
+                && pipe.look(waiting, Timestamp::now(), &mut pull, &mut schedule, self.capture.tally())
+            {
                 self.capture.resume_at(schedule.next_captured_at());
             }
         }
