@@ -61,6 +61,18 @@ impl Capture {
         (capture, reader, tally)
     }
 
+    /// Keeps what a callback writes to in RAM, if the system permits it.
+    pub(crate) fn lock_memory(&mut self) {
+        let realtime = self.tally.realtime();
+        realtime.lock(&mut self.staging);
+        // Nothing is committed, so the ring stays empty.
+        if let Ok(mut room) = self.ring.write_chunk_uninit(self.ring.slots()) {
+            let (first, second) = room.as_mut_slices();
+            realtime.lock(first);
+            realtime.lock(second);
+        }
+    }
+
     /// Returns the format of the samples to write.
     #[must_use]
     pub fn format(&self) -> Format {

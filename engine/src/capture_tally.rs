@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use crate::{Drift, Timestamp};
+use crate::{Drift, Realtime, Timestamp};
 
 /// The account and the state of a capture. Written by the capturing thread, read by any thread.
 #[derive(Debug, Default)]
@@ -14,6 +14,7 @@ pub struct CaptureTally {
     counts: CachePadded<Counts>,
     is_open: AtomicBool,
     failure: OnceLock<String>,
+    realtime: Realtime,
     /// Drift and its error, in ppm, as the bits of two floats; 0 before there is one.
     drift: AtomicU64,
     waiting_nanos: AtomicU64,
@@ -89,6 +90,12 @@ impl CaptureTally {
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
+    }
+
+    /// Returns what the system has granted of real time.
+    #[must_use]
+    pub fn realtime(&self) -> &Realtime {
+        &self.realtime
     }
 
     /// Marks the source as failed. The first failure stays. Not fit for a callback, because the message is allocated.

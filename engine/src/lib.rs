@@ -27,6 +27,7 @@ pub mod source;
 mod capture;
 mod capture_tally;
 mod drift;
+mod realtime;
 mod timeline;
 
 mod dispatcher;
@@ -73,6 +74,7 @@ pub use hub::Hub;
 pub use item::{Item, Stamp};
 pub use loss::{Gap, Loss, LossCounts};
 pub use overflow::{Overflow, UnknownOverflow};
+pub use realtime::{Realtime, RealtimeOutcome};
 pub use run::Run;
 pub use shared_histogram::SharedHistogram;
 pub use stream::{Stream, StreamError, StreamOptions};

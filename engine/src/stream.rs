@@ -28,12 +28,21 @@ pub struct StreamOptions {
     /// Number of consumers that the sound waits for before it starts, so that all receive its beginning. Ignored for a
     /// live stream.
     pub await_consumers: usize,
+    /// Whether the capturing thread asks for a real-time priority, and for a capture ring that stays in RAM. The system may
+    /// refuse both, see [`CaptureTally::realtime`].
+    pub realtime: bool,
 }
 
 impl Default for StreamOptions {
     /// Live, in blocks of 10 ms, with 10 s of history.
     fn default() -> Self {
-        Self { block: Duration::from_millis(10), history: Duration::from_secs(10), live: true, await_consumers: 0 }
+        Self {
+            block: Duration::from_millis(10),
+            history: Duration::from_secs(10),
+            live: true,
+            await_consumers: 0,
+            realtime: false,
+        }
     }
 }
 
@@ -103,7 +112,11 @@ impl Stream {
         let description = source.description();
         let sample_bits = source.sample_bits();
         let history = history_blocks(format, options.history)?;
-        let (capture, ring, capture_tally) = Capture::new(format, options.live);
+        let (mut capture, ring, capture_tally) = Capture::new(format, options.live);
+        if options.realtime {
+            capture_tally.realtime().want();
+            capture.lock_memory();
+        }
         let (fan_out, hub) = FanOut::new(FanOutOptions { history, live: options.live, ..FanOutOptions::default() });
         let awaited = if options.live { 0 } else { options.await_consumers };
         let dispatcher = Dispatcher::new(format, ring, Arc::clone(&capture_tally), fan_out, history, awaited);

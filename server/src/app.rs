@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use aircheck_api::SourceKind;
 use aircheck_engine::Stream;
+use aircheck_notify::{Details, EventName, NotificationState};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,6 +19,7 @@ use crate::delivery::shards::Shards;
 use crate::http;
 use crate::http::server::{ServedMount, Server};
 use crate::mount::Mount;
+use crate::notify::{self, Notifier};
 use crate::service_manager::ServiceManager;
 use crate::sink::recorder::{RecordError, Recording, RecordingDirectory};
 use crate::source::{self, OpenError};
@@ -32,6 +34,10 @@ const MAX_FAILED_CHECKS: u32 = 25;
 /// Time that the recorder may take after the end of the stream. The whole stop may take 5 s, of which the source may
 /// have taken half a second.
 const RECORDER_STOP_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Time that receivers of notifications may take to hear of the end of the service. It runs beside the stop, which may take
+/// 5 s.
+const LAST_NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The reason why the service could not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +74,11 @@ pub enum RunError {
 /// When it can't start, or when the source ends by a failure. A stop by a signal is no error, also after a failure that
 /// left listeners with silence.
 pub fn run(config: Config) -> Result<(), RunError> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(config))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(config));
+    // A look-up of a receiver's name, or a file system that hangs, must not hold up the exit.
+    runtime.shutdown_background();
+    result
 }
 
 async fn serve(config: Config) -> Result<(), RunError> {
@@ -88,7 +98,13 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let capture = Arc::clone(stream.capture());
     let shards = Shards::start()?;
     let mount = ServedMount::new(Mount::new(&stream, kind)?, recording.clone(), &config, &shards);
-    let server = Server::new(config, vec![mount], shards);
+    let notifier = Notifier::start(&config.notify);
+    let watching = notifier.has_targets().then(|| (config.notify.clone(), Arc::clone(&mount.mount)));
+    let server = Server::new(config, vec![mount], shards, Arc::clone(&notifier));
+    let watching = watching.map(|(config, mount)| {
+        let (recording, listeners) = (recording.clone(), Arc::clone(server.listeners()));
+        tokio::spawn(notify::watch::watch(config, mount, recording, listeners, Arc::clone(&notifier)))
+    });
     let (closing, closed) = oneshot::channel();
     let mut serving = tokio::spawn(http::serve(listener, server, async {
         // An error means that the sender is gone, which is a reason to stop as well.
@@ -96,12 +112,20 @@ async fn serve(config: Config) -> Result<(), RunError> {
     }));
     announce(&stream, kind, local, recording.as_deref())?;
     log_file_limit(max_listeners);
+    let text = format!("the service has started: {}, at http://{local}/", stream.description());
+    notifier.tell(EventName::Service, NotificationState::Begin, text, Details::new());
     let mut manager = ServiceManager::new(Instant::now());
     manager.ready(&format!("on air: {}, http://{local}/", stream.description()));
     let end = tokio::select! {
         end = wait_for_end(&stream, &mut signals, &mut manager) => end,
         served = &mut serving => return served.map_err(io::Error::other)?.map_err(RunError::System),
     };
+    if let Some(watching) = watching {
+        // What happens from here on belongs to the end.
+        watching.abort();
+    }
+    let words = end.words(capture.failure());
+    let last = tokio::spawn(async move { notifier.finish(words, LAST_NOTIFICATION_TIMEOUT).await });
     manager.stopping();
     // The stream first: every listener gets the end, and the connections close by themselves.
     tokio::task::spawn_blocking(move || stream.stop()).await.map_err(io::Error::other)?;
@@ -111,6 +135,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     if let Some(recording) = recording {
         finish(recording, RECORDER_STOP_TIMEOUT.saturating_sub(stopped_at.elapsed())).await?;
     }
+    last.await.map_err(io::Error::other)?;
     match capture.failure() {
         Some(failure) if end == End::Source => Err(RunError::Failed(failure.to_owned())),
         _ => Ok(()),
@@ -136,6 +161,17 @@ enum End {
     Source,
     /// The process received SIGINT or SIGTERM.
     Signal,
+}
+
+impl End {
+    /// Returns the reason in words.
+    fn words(self, failure: Option<&str>) -> String {
+        match (self, failure) {
+            (Self::Source, Some(failure)) => format!("the service ends: the source has failed: {failure}"),
+            (Self::Source, None) => "the service ends: the source has ended".to_owned(),
+            (Self::Signal, _) => "the service ends: it was told to stop".to_owned(),
+        }
+    }
 }
 
 /// Waits for the end of the source, or for a signal.

@@ -84,6 +84,7 @@ fn open(config: &CaptureConfig, spec: &SourceSpec) -> Result<(Box<dyn Source>, S
 }
 
 fn start_stream(config: &CaptureConfig, spec: &SourceSpec, source: Box<dyn Source>) -> Result<Stream, OpenError> {
-    let options = StreamOptions { block: config.block, history: config.history, ..StreamOptions::default() };
+    let (block, history) = (config.block, config.history);
+    let options = StreamOptions { block, history, realtime: true, ..StreamOptions::default() };
     Stream::start(source, options).map_err(|error| OpenError::Start { spec: spec.to_string(), error })
 }

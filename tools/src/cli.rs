@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::failure::{USAGE, complain};
 use crate::listen::args::ListenArgs;
 use crate::load::args::LoadArgs;
+use crate::notify_test::{NotifyTestArgs, notify_test};
 use crate::report::args::ReportArgs;
 use crate::report::command::report;
 use crate::top::args::TopArgs;
@@ -26,8 +27,15 @@ struct Cli {
 enum Command {
     Listen(ListenArgs),
     Load(Box<LoadArgs>),
+    NotifyTest(NotifyTestArgs),
     Top(TopArgs),
     Report(ReportArgs),
+}
+
+/// Returns the grammar of the command line, from which manual pages and completions are made as well.
+#[must_use]
+pub fn grammar() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that the command line names, and returns the process's exit code.
@@ -48,6 +56,7 @@ pub fn run() -> ExitCode {
     let code = match command {
         Command::Listen(args) => runtime.block_on(listen::listen(args)),
         Command::Load(args) => runtime.block_on(load::load(*args)),
+        Command::NotifyTest(args) => runtime.block_on(notify_test(args)),
         Command::Top(args) => runtime.block_on(top::top(args)),
         Command::Report(args) => report(&args),
     };

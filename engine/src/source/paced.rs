@@ -53,6 +53,10 @@ impl<P: Pull> Source for Paced<P> {
         thread::Builder::new()
             .name("capture".into())
             .spawn(move || {
+                // A source that does not wait for a clock would keep a core to itself.
+                if capture.is_live() {
+                    capture.tally().realtime().promote_current_thread();
+                }
                 if let Err(message) = (Pacer { capture, stopped }).run(self.0) {
                     tally.fail(message);
                 }

@@ -29,6 +29,6 @@ pub use message::{
 pub use param::StreamParam;
 pub use rendition::Rendition;
 pub use status::{
-    CaptureStatus, ChannelLevel, LoudnessStatus, RecordingStatus, SourceKind, SourceLatency, SourceStatus, Status,
-    StreamFormat, StreamState,
+    CaptureStatus, ChannelLevel, LoudnessStatus, NotificationTarget, RealtimeStatus, RecordingStatus, SourceKind,
+    SourceLatency, SourceStatus, Status, StreamFormat, StreamState,
 };

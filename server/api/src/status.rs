@@ -50,6 +50,9 @@ pub struct Status {
     pub encoders: usize,
     /// The recording; `null` if nothing is recorded.
     pub recording: Option<RecordingStatus>,
+    /// The receivers of notifications.
+    #[serde(default)]
+    pub notifications: Vec<NotificationTarget>,
     /// The addresses of the page.
     pub urls: Vec<String>,
 }
@@ -134,8 +137,8 @@ impl StreamFormat {
     }
 }
 
-/// The counts of the capture, in blocks, and its clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// The counts of the capture, in blocks, its clock, and what the system has granted to it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CaptureStatus {
     /// Blocks captured.
     pub blocks: u64,
@@ -153,6 +156,23 @@ pub struct CaptureStatus {
     /// Length of the sound that stands in the pipe in front of the source.
     #[serde(default)]
     pub waiting_seconds: f64,
+    /// What the system has granted of real time.
+    #[serde(default)]
+    pub realtime: RealtimeStatus,
+}
+
+/// What the system has granted to the capture: neither is needed, and both help on a busy machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RealtimeStatus {
+    /// The real-time priority of the capturing thread; `null` if it has none.
+    pub priority: Option<u8>,
+    /// The reason why it has none.
+    pub priority_refusal: Option<String>,
+    /// Bytes of the capture's memory that stay in RAM.
+    pub locked_bytes: usize,
+    /// The reason why some don't.
+    pub lock_refusal: Option<String>,
 }
 
 /// Level of one channel in dB relative to full scale; `null` where there is no sound.
@@ -207,6 +227,34 @@ pub struct RecordingStatus {
     /// The reason why nothing can be written now; `null` while the disk works.
     #[serde(default)]
     pub failing: Option<String>,
+}
+
+/// A receiver of notifications and its account. Each notification is delivered, failed or dropped, or is queued.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NotificationTarget {
+    /// Its host, and its port if that is not the scheme's own. The rest of its URL is a secret.
+    pub host: String,
+    /// The form in which it is told: `json`, `ntfy` or `slack`.
+    pub form: String,
+    /// Notifications that it has taken.
+    pub delivered: u64,
+    /// Notifications that it has refused, or redirected to another URL.
+    pub failed: u64,
+    /// Notifications that were given up, because the queue was full or they had waited for an hour.
+    pub dropped: u64,
+    /// Failed tries after which a notification is tried again.
+    pub retried: u64,
+    /// Notifications that wait, with the one that is being sent.
+    pub queued: u64,
+    /// When the last one was delivered; `null` before the first.
+    pub delivered_at: Option<f64>,
+    /// The last failure; `null` before the first.
+    pub last_error: Option<String>,
+    /// When that was.
+    pub last_error_at: Option<f64>,
+    /// When the next try is due; `null` if none has to wait.
+    pub retry_at: Option<f64>,
 }
 
 #[cfg(test)]

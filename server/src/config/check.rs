@@ -43,6 +43,9 @@ impl Config {
             "record_split" if self.recorder.record.is_none() => {
                 return Some("a directory to record to: set --record".to_owned());
             }
+            "notify_form" | "silence_after" | "silence_level" if self.notify.targets.is_empty() => {
+                return Some("a URL to post to: set --notify".to_owned());
+            }
             _ => return None,
         };
         (!has_effect).then(|| format!("the source {sources}, not with {source}"))

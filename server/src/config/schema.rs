@@ -16,11 +16,13 @@ use std::time::Duration;
 
 use aircheck_engine::Overflow;
 use aircheck_engine::source::PcmEncoding;
+use aircheck_notify::{Form, Target};
 use clap::{ArgAction, Args};
 use humantime::parse_duration;
 use serde::Deserialize;
 
 use super::notation::{Address, Directory, Encoding, Notation as _, OrOff, Policy, Span};
+use super::notify::{Level, NotifyForm, NotifyUrl};
 use super::number::Number;
 use super::origin::{HostName, WebOrigin};
 use super::pace::Pace;
@@ -51,6 +53,9 @@ pub struct Config {
     /// The address, and limits of connections.
     #[command(flatten)]
     pub http: HttpConfig,
+    /// The receivers of notifications, and when silence is told.
+    #[command(flatten)]
+    pub notify: NotifyConfig,
 }
 
 /// The source, and the blocks that are made of it.
@@ -182,6 +187,32 @@ pub struct HttpConfig {
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     #[serde(default, deserialize_with = "WebOrigin::list")]
     pub allow_origins: Vec<String>,
+}
+
+/// The receivers of notifications, and when silence is told.
+#[derive(Clone, Debug, PartialEq, Args, Deserialize)]
+#[command(next_help_heading = "Notifications")]
+pub struct NotifyConfig {
+    /// URL to which events such as silence, losses or a full disk are posted; may be repeated; what follows the host is kept
+    /// secret, so give it in the file or the variable
+    // Other users of the machine can read the flags of a process.
+    #[arg(id = "notify", long = "notify", value_name = "URL")]
+    #[serde(rename = "notify", default, deserialize_with = "NotifyUrl::list")]
+    pub targets: Vec<Target>,
+    /// Form of notifications: json, ntfy or slack
+    #[arg(id = "notify_form", long = "notify-form", value_name = "F", default_value = "json")]
+    #[serde(rename = "notify_form", deserialize_with = "NotifyForm::deserialize")]
+    pub form: Form,
+    /// Time after which silence is told, 1s to 60m
+    // Below a second, a pause between two sentences is silence. Music has seconds of it; a dead microphone lasts.
+    #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "30s")]
+    #[serde(deserialize_with = "Span::<1_000, 3_600_000>::deserialize")]
+    pub silence_after: Duration,
+    /// Level (RMS) below which sound counts as silence, -120dBFS to -6dBFS
+    // Above the noise of a microphone in a quiet room that is set up for speech, below any programme.
+    #[arg(long, value_name = "L", default_value = "-60dBFS", allow_hyphen_values = true)]
+    #[serde(deserialize_with = "Level::deserialize")]
+    pub silence_level: Level,
 }
 
 /// Returns the end of the help of a setting whose default depends on the source.

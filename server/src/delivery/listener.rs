@@ -135,6 +135,8 @@ pub struct JoinRequest {
     pub wire: Wire,
     /// How many bytes a second that is, nearly.
     pub bytes_per_second: u64,
+    /// Whether packets in quick succession may be held for a moment, which shows what its program reads.
+    pub may_hold: bool,
     /// Where the packets of its encoder end.
     pub log: Arc<PacketLog>,
     /// Of the shard that will write to its connection.
@@ -155,10 +157,15 @@ impl Listener {
             remote,
             wire,
             bytes_per_second,
+            may_hold,
             log,
             mailbox,
         } = request;
         let is_dense = bytes_per_second >= DENSE_BYTES_PER_SECOND;
+        let mut in_flight = InFlight::new(log, wire);
+        if may_hold {
+            in_flight.permit_holds();
+        }
         Self {
             id,
             name,
@@ -179,7 +186,7 @@ impl Listener {
             behind_at: AtomicU64::new(0),
             end: OnceLock::new(),
             downstream: Mutex::new(Downstream {
-                in_flight: InFlight::new(log, wire),
+                in_flight,
                 silence: Silence::default(),
                 socket: None,
                 lags: None,
@@ -617,6 +624,7 @@ impl Listener {
             undelivered_lost: (snapshot.first_sequence + snapshot.offered).saturating_sub(next + snapshot.queued),
             socket,
             unread,
+            on_its_way: in_flight.on_its_way(self.mount.format().block_span()).min(socket),
             unread_bounds: reached.acked - reached.read_at_most..=reached.acked - reached.read_at_least,
             stale: delivered_unread(in_flight, unread).saturating_sub(burst),
             reading,

@@ -165,7 +165,7 @@ impl Shard {
             let (mut ready, mut to_settle) = (Vec::with_capacity(GROUP), Vec::new());
             for group in members.chunks(GROUP) {
                 let is_ready = |place: &u32| match &self.places[*place as usize] {
-                    Place::Session(session) => !session.is_waiting() && (has_ended || session.has_packets()),
+                    Place::Session(session) => !session.is_waiting(now) && (has_ended || session.has_packets()),
                     Place::Free | Place::Farewell(..) => false,
                 };
                 ready.extend(group.iter().copied().filter(is_ready));

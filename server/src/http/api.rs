@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use aircheck_api::{
-    CaptureStatus, ChannelLevel, LoudnessStatus, SourceLatency, SourceStatus, Status, StreamFormat, StreamState,
+    CaptureStatus, ChannelLevel, LoudnessStatus, RealtimeStatus, SourceLatency, SourceStatus, Status, StreamFormat,
+    StreamState,
 };
-use aircheck_engine::Timestamp;
+use aircheck_engine::{RealtimeOutcome, Timestamp};
 use bytes::Bytes;
 
 use crate::delivery::percentiles;
@@ -39,6 +40,7 @@ pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
             blocks: capture.blocks(),
             lost_overflow: capture.lost_overflow(),
             lost_xrun: capture.lost_xrun(),
+            realtime: realtime(capture.realtime().outcome()),
             drift_ppm: capture.drift().map(|drift| drift.ppm),
             drift_error_ppm: capture.drift().map(|drift| drift.error_ppm),
             waiting_seconds: capture.waiting().as_secs_f64(),
@@ -57,8 +59,14 @@ pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
         socket_buffer_seconds: config.delivery.socket_buffer.as_secs_f64(),
         encoders: encoders.running(),
         recording: recording.as_ref().map(|recording| recording.status()),
+        notifications: server.notifier().accounts(),
         urls: vec![format!("http://{local}/")],
     }
+}
+
+fn realtime(outcome: RealtimeOutcome) -> RealtimeStatus {
+    let RealtimeOutcome { priority, priority_refusal, locked_bytes, lock_refusal } = outcome;
+    RealtimeStatus { priority, priority_refusal, locked_bytes, lock_refusal }
 }
 
 fn loudness(meter: &Meter) -> Option<LoudnessStatus> {

@@ -27,6 +27,8 @@ const BEHIND_SHARE: u32 = 4;
 /// Gathering may take an eighth of what a listener may be behind: half of the lag at which it is called behind, so that
 /// gathering alone never makes it look so.
 const GATHER_SHARE: u32 = 2 * BEHIND_SHARE;
+/// Listeners whose limits of lag are smaller are never held. It is four times the longest hold.
+const MIN_HOLD_LIMIT: Duration = Duration::from_millis(240);
 
 /// The lengths of sound that are gathered. They are few, because all listeners with the same length share packets, and each
 /// length in use has an encoder.
@@ -190,6 +192,15 @@ impl Query {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Returns whether packets of `rendition` in quick succession may be held for a moment. They are lag for that moment, so a
+    /// listener that wants little of it gets none, nor does one that wants each packet at once.
+    pub(super) fn may_hold(&self, rendition: Rendition, config: &Config) -> bool {
+        let max_lag = self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit).unwrap_or(Duration::MAX);
+        let limit = self.buffer.unwrap_or(config.delivery.buffer).min(max_lag);
+        let wants_each = self.gather.is_some_and(|gather| gather.is_zero());
+        rendition != Rendition::WebSocket && !wants_each && limit >= MIN_HOLD_LIMIT
     }
 
     /// Returns how much sound is gathered for a listener of `rendition`: of the lengths that listeners share

@@ -13,6 +13,7 @@ use crate::delivery::shards::Shards;
 use crate::http::listener_table::{ListenerTable, TABLE_INTERVAL};
 use crate::http::shared::Shared;
 use crate::mount::Mount;
+use crate::notify::Notifier;
 use crate::rendition::encoders::Encoders;
 use crate::sink::recorder::Recording;
 use crate::telemetry::metrics::{Exposition, Metrics, MountView};
@@ -32,6 +33,7 @@ pub struct Server {
     listeners: Arc<Listeners>,
     shards: Arc<Shards>,
     metrics: Metrics,
+    notifier: Arc<Notifier>,
     table: Shared<ListenerTable>,
     worst: Shared<ListenerTable>,
     status: Shared<Bytes>,
@@ -69,7 +71,7 @@ impl Server {
     ///
     /// Without a mount.
     #[must_use]
-    pub fn new(config: Config, mounts: Vec<ServedMount>, shards: Arc<Shards>) -> Arc<Self> {
+    pub fn new(config: Config, mounts: Vec<ServedMount>, shards: Arc<Shards>, notifier: Arc<Notifier>) -> Arc<Self> {
         assert!(!mounts.is_empty(), "a server has a mount");
         let listeners = Listeners::new(config.http.max_listeners);
         let metrics = Metrics::new(mounts.iter().map(|served| &*served.mount));
@@ -80,6 +82,7 @@ impl Server {
             listeners,
             shards,
             metrics,
+            notifier,
             table: Shared::new(TABLE_INTERVAL),
             worst: Shared::new(TABLE_INTERVAL),
             status: Shared::new(STATUS_INTERVAL),
@@ -114,6 +117,12 @@ impl Server {
     #[must_use]
     pub fn listeners(&self) -> &Arc<Listeners> {
         &self.listeners
+    }
+
+    /// Returns the receivers of notifications.
+    #[must_use]
+    pub fn notifier(&self) -> &Arc<Notifier> {
+        &self.notifier
     }
 
     /// Returns the shards that write to listeners.
@@ -155,6 +164,6 @@ impl Server {
                 recording: served.recording.as_ref().map(|recording| recording.status()),
             })
             .collect();
-        self.metrics.render(exposition, &mounts, &self.listeners, &self.shards)
+        self.metrics.render(exposition, &mounts, &self.listeners, &self.shards, self.notifier.totals())
     }
 }

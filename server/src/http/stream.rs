@@ -161,6 +161,7 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joine
         remote: context.remote,
         wire,
         bytes_per_second: socket_buffer.bytes_per_second,
+        may_hold: query.may_hold(rendition, server.config()),
         log: Arc::clone(&subscription.log),
         mailbox: Arc::clone(assignment.mailbox()),
     };

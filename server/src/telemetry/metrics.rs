@@ -27,6 +27,7 @@ use crate::delivery::histograms::{MountHistograms, RenditionHistograms, StageHis
 use crate::delivery::listeners::{Listeners, RenditionTotals};
 use crate::delivery::shards::Shards;
 use crate::mount::Mount;
+use crate::notify;
 
 /// The loss reason of blocks that were queued for a listener when it left.
 const LEFT: &str = "left";
@@ -92,6 +93,7 @@ pub struct Metrics {
     left: BTreeMap<LeaveReason, Counter>,
     renditions: BTreeMap<Rendition, RenditionMetrics>,
     gathered: Counter,
+    notifications: NotificationMetrics,
     /// By mount.
     captures: Vec<CaptureMetrics>,
     /// Held from the first count to the last line, so that no answer mixes two moments.
@@ -118,6 +120,15 @@ struct CaptureMetrics {
     up: Gauge,
     /// Peak and RMS of each channel.
     levels: Vec<[Gauge; 2]>,
+}
+
+/// The metrics of notifications.
+#[derive(Debug)]
+struct NotificationMetrics {
+    delivered: Counter,
+    failed: Counter,
+    dropped: Counter,
+    retried: Counter,
 }
 
 /// The metrics of the listeners of one rendition.
@@ -155,6 +166,7 @@ impl Metrics {
                 .into(),
             renditions: Rendition::ALL.map(|rendition| (rendition, RenditionMetrics::register(rendition))).into(),
             gathered: counter("aircheck_delivery_gathered_packets_total", &[]),
+            notifications: NotificationMetrics::register(),
             captures: mounts.map(|mount| CaptureMetrics::register(mount.format())).collect(),
             rendering: Mutex::new(()),
         }
@@ -175,10 +187,12 @@ impl Metrics {
         mounts: &[MountView<'_>],
         listeners: &Listeners,
         shards: &Shards,
+        notifications: notify::Totals,
     ) -> String {
         let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         self.captures.iter().zip(mounts).for_each(|(capture, view)| capture.set(view.mount));
         self.gathered.absolute(shards.gathered());
+        self.notifications.set(notifications);
         let totals = listeners.totals();
         let none = RenditionTotals::default();
         for (rendition, metrics) in &self.renditions {
@@ -230,6 +244,25 @@ impl CaptureMetrics {
             peak.set(f64::from(level.peak_dbfs));
             rms.set(f64::from(level.rms_dbfs));
         }
+    }
+}
+
+impl NotificationMetrics {
+    fn register() -> Self {
+        let result = |result| counter("aircheck_notifications_total", &[("result", result)]);
+        Self {
+            delivered: result("delivered"),
+            failed: result("failed"),
+            dropped: result("dropped"),
+            retried: result("retried"),
+        }
+    }
+
+    fn set(&self, totals: notify::Totals) {
+        self.delivered.absolute(totals.delivered);
+        self.failed.absolute(totals.failed);
+        self.dropped.absolute(totals.dropped);
+        self.retried.absolute(totals.retried);
     }
 }
 
@@ -372,6 +405,11 @@ fn describe() {
         "aircheck_delivery_gathered_packets_total",
         "Packets of compressed sound that were written together with the one before, because a delivery thread had fallen \
          several packets behind its encoders when it came to the listener."
+    );
+    describe_counter!(
+        "aircheck_notifications_total",
+        "Notifications to receivers. delivered; failed: refused by the receiver; dropped: given up because the queue was full \
+         or they had waited for an hour; retried: tries that failed and are made again."
     );
     describe_counter!("aircheck_offered_blocks_total", "Blocks offered to listeners.");
     describe_counter!("aircheck_delivered_blocks_total", "Blocks written to listeners' connections.");

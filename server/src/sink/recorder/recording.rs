@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +63,12 @@ impl Recording {
         let writer = SegmentWriter::new(directory.clone(), format, stream.description().to_owned(), segment_blocks);
         worker::spawn(writer, consumer, stream.head().clone(), Arc::clone(&recording.progress))?;
         Ok(Some(recording))
+    }
+
+    /// Returns the directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Returns the recorder's account as a consumer.
