@@ -220,7 +220,8 @@ fn a_hiccup_is_worked_off() {
             // The rest is in the writer, because the pipe is full.
             assert!((0.05..0.35).contains(&waiting), "{waiting} s wait");
             // While the writer waits for room, its frames come at the server's pace.
-            assert!(measured.capture("drift_ppm").abs() < 300.0, "{}", measured.status["capture"]);
+            let drift = measured.status["capture"]["drift_ppm"].as_f64();
+            assert!(drift.is_none_or(|ppm| ppm.abs() < 300.0), "{}", measured.status["capture"]);
         });
     });
 }
