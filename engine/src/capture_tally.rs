@@ -25,6 +25,7 @@ struct Counts {
     blocks: AtomicU64,
     lost_overflow: AtomicU64,
     lost_xrun: AtomicU64,
+    discarded_frames: AtomicU64,
     next: AtomicU64,
     written_at: AtomicU64,
     xruns_reported: AtomicU64,
@@ -47,6 +48,13 @@ impl CaptureTally {
     #[must_use]
     pub fn lost_xrun(&self) -> u64 {
         self.counts.lost_xrun.load(Ordering::Acquire)
+    }
+
+    /// Returns the frames that came and were discarded, because they belong to blocks that the device has lost in part.
+    /// Such a block counts as lost.
+    #[must_use]
+    pub fn discarded_frames(&self) -> u64 {
+        self.counts.discarded_frames.load(Ordering::Acquire)
     }
 
     /// Returns one past the last sequence number assigned, to a block or to a loss.
@@ -99,13 +107,15 @@ impl CaptureTally {
     }
 
     /// Marks the source as failed. The first failure stays. Not fit for a callback, because the message is allocated.
+    ///
+    /// A failure that ends the source must be set before the capture is dropped, so that consumers learn of it.
     pub(crate) fn fail(&self, message: String) {
         let _ = self.failure.set(message);
         self.is_open.store(false, Ordering::Release);
     }
 
     /// Counts an xrun that the device reported. The next written samples account for it. Fit for a callback.
-    #[cfg(feature = "device")]
+    #[cfg(any(test, feature = "device"))]
     pub(crate) fn xrun_reported(&self) {
         self.counts.xruns_reported.fetch_add(1, Ordering::Release);
     }
@@ -143,6 +153,12 @@ impl CaptureTally {
     #[inline]
     pub(crate) fn blocks_missed(&self, blocks: u64) {
         add(&self.counts.lost_xrun, blocks);
+    }
+
+    /// Counts frames that came and belong to a block that is lost.
+    #[inline]
+    pub(crate) fn frames_discarded(&self, frames: u64) {
+        add(&self.counts.discarded_frames, frames);
     }
 
     /// Publishes the next sequence number.

@@ -8,10 +8,13 @@ use std::time::Duration;
 use crate::dispatcher::Dispatcher;
 use crate::source::{Running, Source, SourceError};
 use crate::{
-    Block, Capture, CaptureTally, Consumer, FanOut, FanOutOptions, Format, FormatError, Head, Hub, SharedHistogram,
-    SubscribeError, SubscribeOptions,
+    Block, Capture, CaptureTally, Consumer, FanOut, FanOutOptions, Format, FormatError, Head, Hub, Item,
+    SharedHistogram, SubscribeError, SubscribeOptions,
 };
 
+/// Memory of a block besides its samples: numbers and times, two counts of handles, the handle, and what the allocator
+/// needs for two pieces of memory. It matters where blocks have few frames.
+const BLOCK_OVERHEAD_BYTES: u64 = size_of::<Item<Block>>() as u64 + 56;
 /// Most memory of a history: eleven minutes of 48 kHz stereo, which take a quarter of a second to allocate.
 const MAX_HISTORY_MIB: u64 = 256;
 
@@ -123,11 +126,9 @@ impl Stream {
         let ring_micros = Arc::clone(dispatcher.ring_micros());
         let stop = Arc::clone(dispatcher.stop_flag());
         let turns = Arc::clone(dispatcher.turns());
-        // If the source waits for its consumers, the next block is there at once.
-        let period = if options.live { format.block_span() } else { Duration::ZERO };
         let dispatcher = thread::Builder::new()
             .name("dispatcher".into())
-            .spawn(move || dispatcher.run(period))
+            .spawn(move || dispatcher.run(options.live))
             .map_err(StreamError::Thread)?;
         // If the source does not start, the drop of the stream ends the dispatcher.
         let mut stream = Self {
@@ -150,7 +151,8 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// When the stream has ended, or for [`Overflow::Block`](crate::Overflow::Block) on a live stream.
+    /// When the stream has ended, for [`Overflow::Block`](crate::Overflow::Block) on a live stream, or for a ring that is
+    /// too long.
     pub fn subscribe(&self, options: SubscribeOptions) -> Result<Consumer<Block>, SubscribeError> {
         self.hub.subscribe(options)
     }
@@ -246,7 +248,8 @@ impl Drop for Stream {
 /// Returns the number of blocks in a history of this length.
 fn history_blocks(format: Format, history: Duration) -> Result<usize, StreamError> {
     let blocks = format.blocks_in(history);
-    let bytes = blocks.saturating_mul(size_of::<f32>() as u64 * format.block_samples() as u64);
+    let block_bytes = size_of::<f32>() as u64 * format.block_samples() as u64 + BLOCK_OVERHEAD_BYTES;
+    let bytes = blocks.saturating_mul(block_bytes);
     let mib = bytes >> 20;
     if mib > MAX_HISTORY_MIB {
         let (rate_hz, channels) = (format.rate_hz(), format.channels());

@@ -21,7 +21,7 @@ use crate::http::server::{ServedMount, Server};
 use crate::mount::Mount;
 use crate::notify::{self, Notifier};
 use crate::service_manager::ServiceManager;
-use crate::sink::recorder::{RecordError, Recording, RecordingDirectory};
+use crate::sink::recorder::{FormatError, RecordError, Recording, RecordingDirectory};
 use crate::source::{self, OpenError};
 
 /// Open files besides those of listeners: connections of pages and tools, a recording, and the runtime's own.
@@ -53,6 +53,9 @@ pub enum RunError {
     /// The recording cannot start.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// The source cannot be recorded in the configured format.
+    #[error(transparent)]
+    RecordFormat(#[from] FormatError),
     /// The source cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -92,12 +95,19 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let directory = config.recorder.record.as_deref().map(RecordingDirectory::open).transpose()?;
     let (stream, kind) = source::start(&config.capture)?;
     let recording = match directory {
-        Some(directory) => Recording::start(&directory, config.recorder.record_split, &stream)?.map(Arc::new),
+        Some(directory) => {
+            Recording::check(&config.recorder, &stream)?;
+            Recording::start(&directory, &config.recorder, &stream)?.map(Arc::new)
+        }
         None => None,
     };
     let capture = Arc::clone(stream.capture());
     let shards = Shards::start()?;
-    let mount = ServedMount::new(Mount::new(&stream, kind)?, recording.clone(), &config, &shards);
+    let mount = Mount::new(&stream, kind)?;
+    if let Some(recording) = &recording {
+        recording.report_to(&mount);
+    }
+    let mount = ServedMount::new(mount, recording.clone(), &config, &shards);
     let notifier = Notifier::start(&config.notify);
     let watching = notifier.has_targets().then(|| (config.notify.clone(), Arc::clone(&mount.mount)));
     let server = Server::new(config, vec![mount], shards, Arc::clone(&notifier));

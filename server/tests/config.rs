@@ -106,6 +106,10 @@ const KEYS: [&str; EVERYTHING.len()] = [
     "socket_buffer",
     "record",
     "record_split",
+    "record_align",
+    "record_keep",
+    "record_reserve",
+    "record_format",
     "listen",
     "max_listeners",
     "max_connections_per_address",
@@ -118,7 +122,7 @@ const KEYS: [&str; EVERYTHING.len()] = [
 ];
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 24] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 28] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
     ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0", "0.0.0.0:3"]),
@@ -138,6 +142,10 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 24] = [
     ),
     ("record", "AIRCHECK_RECORD", "--record", ["'takes'", "/tmp/takes", "off"]),
     ("record_split", "AIRCHECK_RECORD_SPLIT", "--record-split", ["'90m'", "500MB", "4GiB"]),
+    ("record_align", "AIRCHECK_RECORD_ALIGN", "--record-align", ["false", "1", "true"]),
+    ("record_keep", "AIRCHECK_RECORD_KEEP", "--record-keep", ["['30d', '2TB']", "1d,500GB", "90m"]),
+    ("record_reserve", "AIRCHECK_RECORD_RESERVE", "--record-reserve", ["'5GiB'", "100MB", "off"]),
+    ("record_format", "AIRCHECK_RECORD_FORMAT", "--record-format", ["'wav'", "flac", "wav"]),
     ("rate", "AIRCHECK_RATE", "--rate", ["1_000", "1", "768000"]),
     ("channels", "AIRCHECK_CHANNELS", "--channels", ["3", "1", "32"]),
     ("sample", "AIRCHECK_SAMPLE", "--sample", ["'s16le'", "s24le", "f32le"]),
@@ -168,6 +176,10 @@ fn value(config: &Config, name: &str) -> String {
         "max_connections_per_address" => http.max_connections_per_address.to_string(),
         "record" => recorder.record.as_ref().map_or("off".to_owned(), |path| path.display().to_string()),
         "record_split" => recorder.record_split.to_string(),
+        "record_align" => recorder.record_align.to_string(),
+        "record_keep" => recorder.record_keep.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        "record_reserve" => recorder.record_reserve.map_or("off".to_owned(), |size| size.to_string()),
+        "record_format" => recorder.record_format.name().to_owned(),
         "rate" => format!("{:?}", capture.rate_hz),
         "channels" => format!("{:?}", capture.channels),
         "sample" => capture.sample.label().to_owned(),
@@ -199,6 +211,10 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["65", "1", "100000"],
         ["takes", "/tmp/takes", "off"],
         ["90m", "500MB", "4GiB"],
+        ["false", "true", "true"],
+        ["30d 2TB", "1d 500GB", "90m"],
+        ["5GiB", "100MB", "off"],
+        ["wav", "flac", "wav"],
         ["Some(1000)", "Some(1)", "Some(768000)"],
         ["Some(3)", "Some(1)", "Some(32)"],
         ["s16le", "s24le", "f32le"],
@@ -215,7 +231,7 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         let source = match name {
             "source" => "",
             "loop" => "source = 'wav:a.wav'\n",
-            "record_split" => "record = 'takes'\n",
+            name if name.starts_with("record_") => "record = 'takes'\n",
             "notify_form" | "silence_after" | "silence_level" => "notify = ['http://a']\n",
             _ => "source = 'stdin'\n",
         };
@@ -321,6 +337,12 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         ("socket_buffer", "9ms", "must be from 10ms to 10s, not 9ms".to_owned()),
         ("record", "", not("a directory, or off", "")),
         ("record_split", "999ms", "must be from 1s to 24h, not 999ms".to_owned()),
+        (
+            "record_keep",
+            "0d",
+            "must be at least 1s or 1MB, not 0d (to record nothing, leave --record out; to keep all, leave --record-keep out)"
+                .to_owned(),
+        ),
         ("record_split", "25h", "must be from 1s to 24h, not 25h".to_owned()),
         ("record_split", "999kB", "must be from 1MB to 4GiB, not 999kB".to_owned()),
         ("record_split", "5GB", "must be from 1MB to 4GiB, not 5GB".to_owned()),
@@ -397,7 +419,7 @@ fn every_wrong_value_of_a_key_names_the_file_the_line_and_the_key() {
                 Ok(_) => value.to_owned(),
                 Err(_) => continue,
             },
-            "allow_hosts" | "allow_origins" | "notify" => format!("[{value:?}]"),
+            "allow_hosts" | "allow_origins" | "notify" | "record_keep" => format!("[{value:?}]"),
             _ => format!("{value:?}"),
         };
         let text = format!("# A comment.\n\n{name} = {toml}\n");
@@ -578,7 +600,7 @@ fn help_fits_100_columns_and_lists_every_flag_variable_and_default() {
         let default = match name {
             "rate" => "(48000 if not given)".to_owned(),
             "channels" => "(2 if not given)".to_owned(),
-            "allow_hosts" | "allow_origins" | "notify" => continue,
+            "allow_hosts" | "allow_origins" | "notify" | "record_keep" => continue,
             name => format!("[default: {}]", value(&config, name)),
         };
         assert!(entry.contains(&default), "{entry}");

@@ -10,13 +10,14 @@ use std::path::Path;
 use modules::{Uses, assert_no_circle, place};
 
 /// The folders and files at the top of `server/src`, in the order in which they may use each other.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "config",
     "source",
     "mount",
     "rendition",
     "delivery",
     "sink",
+    "replay",
     "notify",
     "telemetry",
     "http",

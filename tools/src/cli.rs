@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::export::args::ExportArgs;
 use crate::failure::{USAGE, complain};
 use crate::listen::args::ListenArgs;
 use crate::load::args::LoadArgs;
@@ -12,7 +13,7 @@ use crate::notify_test::{NotifyTestArgs, notify_test};
 use crate::report::args::ReportArgs;
 use crate::report::command::report;
 use crate::top::args::TopArgs;
-use crate::{listen, load, top};
+use crate::{export, listen, load, top};
 
 /// Listens to an aircheck server, puts it under load, and shows which listeners lag.
 #[derive(Debug, Parser)]
@@ -27,6 +28,7 @@ struct Cli {
 enum Command {
     Listen(ListenArgs),
     Load(Box<LoadArgs>),
+    Export(ExportArgs),
     NotifyTest(NotifyTestArgs),
     Top(TopArgs),
     Report(ReportArgs),
@@ -56,6 +58,7 @@ pub fn run() -> ExitCode {
     let code = match command {
         Command::Listen(args) => runtime.block_on(listen::listen(args)),
         Command::Load(args) => runtime.block_on(load::load(*args)),
+        Command::Export(args) => runtime.block_on(export::export(args)),
         Command::NotifyTest(args) => runtime.block_on(notify_test(args)),
         Command::Top(args) => runtime.block_on(top::top(args)),
         Command::Report(args) => report(&args),

@@ -22,6 +22,7 @@ mod play;
 
 pub mod report;
 
+mod export;
 mod listen;
 mod load;
 mod notify_test;

@@ -10,7 +10,7 @@ use std::path::Path;
 use modules::{Uses, assert_no_circle, place, top};
 
 /// The folders and files at the top of `src`, in the order in which they may use each other.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "units",
     "table",
     "sanitize",
@@ -22,6 +22,7 @@ const ORDER: [&str; 18] = [
     "check",
     "play",
     "report",
+    "export",
     "listen",
     "load",
     "notify_test",
@@ -31,7 +32,7 @@ const ORDER: [&str; 18] = [
     "main",
 ];
 /// The commands, which do not use each other.
-const COMMANDS: [&str; 4] = ["listen", "load", "notify_test", "top"];
+const COMMANDS: [&str; 5] = ["export", "listen", "load", "notify_test", "top"];
 
 fn uses() -> Uses {
     modules::uses(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))

@@ -1,6 +1,5 @@
 //! A thread that reads a [`Pull`] at the pace of its own sample rate.
 
-use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -47,7 +46,6 @@ impl<P: Pull> Source for Paced<P> {
     }
 
     fn start(self: Box<Self>, capture: Capture) -> Result<Box<dyn Running>, SourceError> {
-        let tally = Arc::clone(capture.tally());
         let (stop, stopped) = mpsc::channel::<()>();
         let (done, ended) = mpsc::channel::<()>();
         thread::Builder::new()
@@ -57,8 +55,10 @@ impl<P: Pull> Source for Paced<P> {
                 if capture.is_live() {
                     capture.tally().realtime().promote_current_thread();
                 }
-                if let Err(message) = (Pacer { capture, stopped }).run(self.0) {
-                    tally.fail(message);
+                let mut pacer = Pacer { capture, stopped };
+                match pacer.run(self.0) {
+                    Ok(()) => drop(pacer),
+                    Err(failure) => pacer.capture.fail(failure),
                 }
                 drop(done);
             })
@@ -88,25 +88,26 @@ struct Pacer {
 }
 
 impl Pacer {
-    fn run(mut self, mut pull: impl Pull) -> Result<(), String> {
+    /// Writes the samples of `pull` until its end, its failure or the stop.
+    fn run(&mut self, mut pull: impl Pull) -> Result<(), String> {
         let format = self.capture.format();
+        let channels = usize::from(format.channels());
         let arrival = pull.arrival();
         // At most a block: a source that waits asks for room for one block.
         let portion_frames = (PORTION.as_secs_f64() * f64::from(format.rate_hz())).ceil().max(1.0) as usize;
         let portion_frames = portion_frames.min(format.block_frames() as usize);
-        let mut samples = vec![0.0; portion_frames * usize::from(format.channels())];
+        let mut samples = vec![0.0; portion_frames * channels];
         let mut schedule = Schedule::new(format, self.capture.is_live(), arrival, Timestamp::now());
         let mut pipe = Pipe::new(format, &mut pull);
         loop {
-            let filled = pull.pull(&mut samples)?;
-            if filled == 0 {
+            let pulled = pull.pull(&mut samples).and_then(|filled| check(filled, samples.len(), channels));
+            let Ok(filled @ 1..) = pulled else {
                 // The last, short block needs room like any other.
                 self.wait_for_room(arrival);
-                return Ok(());
-            }
+                return pulled.map(|_| ());
+            };
             let now = Timestamp::now();
-            let frames = (filled / usize::from(format.channels())) as u64;
-            let portion = schedule.portion(frames, pipe.behind(pull.waiting()), now);
+            let portion = schedule.portion((filled / channels) as u64, pipe.behind(pull.waiting()), now);
             if portion.restarts {
                 pipe.pause();
                 self.capture.resume_at(portion.captured_at);
@@ -119,7 +120,8 @@ impl Pacer {
             if self.wait_for_room(arrival) {
                 return Ok(());
             }
-            self.capture.write(&samples[..filled], portion.captured_at);
+            self.capture.begin_period(filled / channels, portion.captured_at, Timestamp::now());
+            self.capture.append(&samples[..filled]);
             if let Some(waiting) = pull.waiting()
                 && pipe.look(waiting, Timestamp::now(), &mut pull, &mut schedule, self.capture.tally())
             {
@@ -145,5 +147,16 @@ impl Pacer {
             Err(RecvTimeoutError::Timeout) => false,
             Ok(()) | Err(RecvTimeoutError::Disconnected) => true,
         }
+    }
+}
+
+/// Returns the number of samples that a [`Pull`] has filled, if it can be true.
+fn check(filled: usize, wanted: usize, channels: usize) -> Result<usize, String> {
+    if filled > wanted {
+        Err(format!("the source is faulty: it returned {filled} samples where {wanted} were wanted"))
+    } else if !filled.is_multiple_of(channels) {
+        Err(format!("the source is faulty: it returned {filled} samples, which are no whole frames of {channels}"))
+    } else {
+        Ok(filled)
     }
 }

@@ -38,7 +38,9 @@ pub trait Pull: Send + 'static {
     ///
     /// # Errors
     ///
-    /// The failure in one line. It ends the source after the samples that were read before.
+    /// The failure in one line. It ends the source after the samples that were read before; every consumer then ends with
+    /// [`EndReason::Failed`](crate::EndReason::Failed). A panic, more samples than there is room for, and an incomplete
+    /// frame are failures, too.
     fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String>;
 }
 

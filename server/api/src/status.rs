@@ -224,6 +224,9 @@ pub struct RecordingStatus {
     pub queued: u64,
     /// Bytes of samples in the files, including silence.
     pub bytes: u64,
+    /// Bytes that are free on the disk; `null` if that is not known.
+    #[serde(default)]
+    pub free_bytes: Option<u64>,
     /// The reason why nothing can be written now; `null` while the disk works.
     #[serde(default)]
     pub failing: Option<String>,

@@ -26,6 +26,7 @@ use super::notify::{Level, NotifyForm, NotifyUrl};
 use super::number::Number;
 use super::origin::{HostName, WebOrigin};
 use super::pace::Pace;
+use super::record_keep::{RecordFormat, RecordKeep, Size};
 use super::record_split::RecordSplit;
 use super::source::SourceSpec;
 
@@ -158,6 +159,31 @@ pub struct RecorderConfig {
     #[arg(long, value_name = "D", default_value = "1h")]
     #[serde(deserialize_with = "RecordSplit::deserialize")]
     pub record_split: RecordSplit,
+    /// Cut files at whole multiples of their length since midnight UTC, so that files of an hour begin on the hour
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true"
+    )]
+    pub record_align: bool,
+    /// Age or size of what is kept, such as 30d or 500GB; the oldest files beyond it are deleted; may be repeated
+    // All is kept by default: a program that deletes does so only when told to.
+    #[arg(long, value_name = "K")]
+    #[serde(default, deserialize_with = "RecordKeep::list")]
+    pub record_keep: Vec<RecordKeep>,
+    /// Room to leave on the disk, or off; with less, the recording stops until there is room again
+    // A gigabyte keeps a system disk usable: logs, packages and databases go on.
+    #[arg(long, value_name = "SIZE", default_value = "1GB")]
+    #[serde(deserialize_with = "OrOff::<Size>::deserialize")]
+    pub record_reserve: Option<Size>,
+    /// Format of the files, wav or flac; flac takes half of the room or less, and keeps 16 or 24 bits
+    #[arg(long, value_name = "F", default_value = "wav")]
+    #[serde(deserialize_with = "RecordFormat::deserialize")]
+    pub record_format: RecordFormat,
 }
 
 /// The address, and limits of connections.

@@ -304,6 +304,7 @@ impl Listener {
         match self.tally.end_reason() {
             Some(EndReason::TooSlow) => LeaveReason::TooSlow,
             Some(EndReason::Finished | EndReason::Abandoned) => LeaveReason::Finished,
+            Some(EndReason::Failed) => LeaveReason::Failed,
             // A listener whose socket is full has not taken its end out of its ring when its connection is closed.
             Some(EndReason::Closed | EndReason::Left) | None => {
                 let otherwise = if self.tally.is_closing() { LeaveReason::Closed } else { LeaveReason::Left };
@@ -370,7 +371,7 @@ impl Listener {
                 LeaveReason::MaxLag => self.limits.max_lag.map(|max_lag| self.mount.seconds(max_lag)),
                 LeaveReason::Idle => self.limits.idle_timeout.map(|timeout| timeout.as_secs_f64()),
                 LeaveReason::Gone => Some(GONE_TIMEOUT.as_secs_f64()),
-                LeaveReason::Left | LeaveReason::Closed | LeaveReason::Finished => None,
+                LeaveReason::Left | LeaveReason::Closed | LeaveReason::Finished | LeaveReason::Failed => None,
             };
             Box::new(ListenerEnd { reason, lag: self.lag_figures(&self.standing(now), limit) })
         })

@@ -392,7 +392,11 @@ impl Session {
             Wire::Plain => {}
             Wire::WebSocket => {
                 let reason = listener.leave_reason();
-                let code = if reason == LeaveReason::Finished { CloseCode::Normal } else { CloseCode::Policy };
+                let code = match reason {
+                    LeaveReason::Finished => CloseCode::Normal,
+                    LeaveReason::Failed => CloseCode::Error,
+                    _ => CloseCode::Policy,
+                };
                 last.extend(close_frame(code, reason.name()));
             }
         }

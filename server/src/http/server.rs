@@ -15,6 +15,7 @@ use crate::http::shared::Shared;
 use crate::mount::Mount;
 use crate::notify::Notifier;
 use crate::rendition::encoders::Encoders;
+use crate::replay::Replays;
 use crate::sink::recorder::Recording;
 use crate::telemetry::metrics::{Exposition, Metrics, MountView};
 
@@ -50,6 +51,8 @@ pub struct ServedMount {
     pub histograms: MountHistograms,
     /// The recording of it, if there is one.
     pub recording: Option<Arc<Recording>>,
+    /// The listeners that hear the recording.
+    pub replays: Replays,
 }
 
 impl ServedMount {
@@ -60,7 +63,7 @@ impl ServedMount {
         let history = format.blocks_in(config.capture.history) as usize;
         let buffer = format.blocks_in(ENCODER_BUFFER) as usize;
         let encoders = Encoders::new(mount.hub().clone(), format, history, buffer, shards.wakers());
-        Self { mount, encoders, histograms: MountHistograms::default(), recording }
+        Self { mount, encoders, histograms: MountHistograms::default(), recording, replays: Replays::default() }
     }
 }
 

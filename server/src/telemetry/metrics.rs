@@ -377,7 +377,9 @@ fn write_recording(text: &mut String, status: &RecordingStatus) {
             status.lost,
         ),
     ];
-    for (name, kind, help, value) in series {
+    let help = "Bytes that are free on the recording's disk, at the last look.";
+    let free = status.free_bytes.map(|bytes| ("aircheck_record_disk_free_bytes", "gauge", help, bytes));
+    for (name, kind, help, value) in series.into_iter().chain(free) {
         write_help_line(text, name, None, None, help);
         write_type_line(text, name, None, None, kind);
         write_metric_line::<&str, _>(text, name, None, &label_set(vec![]), None, value, None);
