@@ -96,6 +96,7 @@ const KEYS: [&str; EVERYTHING.len()] = [
     "rate",
     "channels",
     "sample",
+    "pace",
     "block",
     "history",
     "buffer",
@@ -121,7 +122,7 @@ const KEYS: [&str; EVERYTHING.len()] = [
 ];
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 27] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 28] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
     ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0", "0.0.0.0:3"]),
@@ -148,6 +149,7 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 27] = [
     ("rate", "AIRCHECK_RATE", "--rate", ["1_000", "1", "768000"]),
     ("channels", "AIRCHECK_CHANNELS", "--channels", ["3", "1", "32"]),
     ("sample", "AIRCHECK_SAMPLE", "--sample", ["'s16le'", "s24le", "f32le"]),
+    ("pace", "AIRCHECK_PACE", "--pace", ["'source'", "clock", "source"]),
     ("allow_hosts", "AIRCHECK_ALLOW_HOST", "--allow-host", ["['a', 'b.example']", "c, D", "e"]),
     ("allow_origins", "AIRCHECK_ALLOW_ORIGIN", "--allow-origin", ["['http://a']", "http://b,http://c:81", "https://d"]),
     ("notify", "AIRCHECK_NOTIFY", "--notify", ["['http://a/x', 'http://b']", "http://c:81/y,http://d", "https://e"]),
@@ -181,6 +183,7 @@ fn value(config: &Config, name: &str) -> String {
         "rate" => format!("{:?}", capture.rate_hz),
         "channels" => format!("{:?}", capture.channels),
         "sample" => capture.sample.label().to_owned(),
+        "pace" => capture.pace.to_string(),
         "allow_hosts" => http.allow_hosts.join(" "),
         "allow_origins" => http.allow_origins.join(" "),
         "notify" => notify.targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
@@ -215,6 +218,7 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["Some(1000)", "Some(1)", "Some(768000)"],
         ["Some(3)", "Some(1)", "Some(32)"],
         ["s16le", "s24le", "f32le"],
+        ["source", "clock", "source"],
         ["a b.example", "c d", "e"],
         ["http://a", "http://b http://c:81", "https://d"],
         ["a b", "c:81 d", "e"],
@@ -354,6 +358,8 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         ("notify", "hooks.example/secret", NOT_A_URL.to_owned()),
         ("notify", "http://h:0/secret", "must have a port from 1 to 65535, or none".to_owned()),
         ("sample", "s32le", not("s16le, s24le or f32le", "s32le")),
+        ("pace", "mine", not("source or clock", "mine")),
+        ("pace", "clock", "goes only with the source stdin, not with auto".to_owned()),
         ("sample", "s16le", "goes only with the source stdin, not with auto".to_owned()),
         ("loop", "true", "goes only with the source wav:PATH, not with auto".to_owned()),
     ];
@@ -697,6 +703,7 @@ aircheck.toml is valid and gives these settings:
   rate                         44100 Hz        line 3
   channels                     2               default
   sample                       s16le           default
+  pace                         source          default
   block                        10ms            default
   history                      10s             default
   buffer                       1500ms          line 4
