@@ -21,7 +21,7 @@ pub enum Start {
 pub struct SubscribeOptions {
     /// Policy for a consumer that does not keep up.
     pub overflow: Overflow,
-    /// Blocks that it may be behind before the policy acts, up to 4,194,304; 0 means 1. Where items stand for several, the policy acts at
+    /// Blocks that it may be behind before the policy acts; 0 means 1. Where items stand for several, the policy acts at
     /// most one item later.
     pub buffer: usize,
     /// Its first item.
