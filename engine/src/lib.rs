@@ -27,7 +27,10 @@ pub mod source;
 
 mod capture;
 mod capture_tally;
+mod converter;
 mod drift;
+mod lease;
+mod outages;
 mod realtime;
 mod timeline;
 
@@ -62,7 +65,7 @@ mod stream;
 #[cfg(all(loom, test))]
 mod models;
 
-pub use block::Block;
+pub use block::{Block, Origin};
 pub use buckets::Precision;
 pub use capture::Capture;
 pub use capture_tally::CaptureTally;
@@ -79,6 +82,7 @@ pub use histogram::Histogram;
 pub use hub::Hub;
 pub use item::{Item, Stamp};
 pub use loss::{Gap, Loss, LossCounts};
+pub use outages::{Outage, Outages, Substitute};
 pub use overflow::{Overflow, UnknownOverflow};
 pub use realtime::{Realtime, RealtimeOutcome};
 pub use run::Run;

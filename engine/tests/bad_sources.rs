@@ -386,7 +386,10 @@ fn rings_of_any_length_work_or_are_refused() {
                 let stream = Stream::start(scripted(|_, samples| Ok(samples.len())), unpaced()).unwrap();
                 let options = SubscribeOptions { overflow, buffer, ..SubscribeOptions::default() };
                 let refused = stream.subscribe(options).map(drop).unwrap_err();
-                assert!(matches!(refused, SubscribeError::TooLong { blocks, limit } if blocks > limit), "{overflow}: {refused}");
+                assert!(
+                    matches!(refused, SubscribeError::TooLong { blocks, limit } if blocks > limit),
+                    "{overflow}: {refused}"
+                );
             }
         }
     });

@@ -145,14 +145,15 @@ impl Recording {
         // Progress is read first, so that the account has every block of it as delivered.
         let (progress, is_finished) = self.progress.get();
         let account = self.tally.snapshot();
-        let waiting = (account.delivered + account.queued).saturating_sub(progress.blocks + progress.left_out);
+        let waiting =
+            (account.delivered + account.queued).saturating_sub(progress.blocks + progress.missing + progress.left_out);
         let (abandoned, queued) = if is_finished { (waiting, 0) } else { (0, waiting) };
         RecordingStatus {
             directory: self.path.clone(),
             file: progress.file,
             files: progress.files,
             blocks: progress.blocks,
-            lost: account.lost.total() + progress.left_out + abandoned,
+            lost: account.lost.total() + progress.missing + progress.left_out + abandoned,
             queued,
             bytes: progress.bytes,
             free_bytes: progress.free_bytes,
