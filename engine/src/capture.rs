@@ -394,7 +394,7 @@ impl BlockWriter {
             self.tally.blocks_missed(blocks);
             self.tally.advance(self.sequence);
             // By how much time has passed, and not by the device's count.
-            self.drift = DriftMeter::new(self.format.rate_hz());
+            self.drift.restart();
         }
         let frames = self.format.position(self.sequence) - next;
         self.to_discard = frames as usize * usize::from(self.format.channels());

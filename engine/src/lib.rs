@@ -14,6 +14,7 @@
 //! and it never waits for a consumer, except with [`Overflow::Block`] on a stream that is not live.
 
 mod clock;
+mod sync;
 mod time;
 
 mod format;
@@ -40,6 +41,7 @@ mod consumer_ring;
 mod fanout;
 mod gap_reasons;
 mod hub;
+mod joining;
 mod overflow;
 mod ring_reader;
 mod subscribe;
@@ -47,6 +49,7 @@ mod subscribe;
 mod consumer;
 mod delivery;
 mod end;
+mod final_state;
 mod head;
 mod loss;
 mod run;
@@ -58,6 +61,9 @@ mod summary;
 mod tally;
 
 mod stream;
+
+#[cfg(all(loom, test))]
+mod models;
 
 pub use block::{Block, Origin};
 pub use buckets::Precision;

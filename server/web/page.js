@@ -156,7 +156,7 @@ function showClock({ drift_ppm, drift_error_ppm, waiting_seconds }, has_pipe) {
   $("clock").hidden = drift_ppm == null;
   if (drift_ppm != null) put($("drift"), ppm(drift_ppm, drift_error_ppm));
   $("pipe").hidden = !has_pipe;
-  put($("waiting"), milliseconds(waiting_seconds));
+  put($("waiting"), waiting_seconds ? milliseconds(waiting_seconds) : "0 ms");
 }
 
 function showRows({ count, rows }) {

@@ -2,7 +2,7 @@
 //!
 //! A far kernel acknowledges packets less than 40 ms apart promptly, read or not, and short ones leave no trace in its window. A
 //! write after a pause is different: the time of its acknowledgement tells whether it was read
-//! ([`ReadProof`](super::read_proof::ReadProof)). So about once a second such a stream is held, and again until the
+//! (`read_proof.rs`). So about once a second such a stream is held, and again until the
 //! acknowledgement has come. While the listener's program does not read at once, all of it goes out so.
 
 use std::time::Duration;

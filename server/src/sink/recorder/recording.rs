@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aircheck_api::RecordingStatus;
-use aircheck_engine::{Format, Overflow, Start, Stream, SubscribeError, SubscribeOptions, Tally};
+use aircheck_engine::{Format, Overflow, Start, Stream, SubscribeOptions, Tally};
 
 use super::directory::RecordingDirectory;
 use super::index::Index;
@@ -81,7 +81,7 @@ impl Recording {
         });
         let consumer = match subscribed {
             Ok(consumer) => consumer,
-            Err(error @ (SubscribeError::Ended | SubscribeError::BlockOnLive | SubscribeError::Buffer(_))) => {
+            Err(error) => {
                 tracing::error!("nothing is recorded: {error}");
                 return Ok(None);
             }
