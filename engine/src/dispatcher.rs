@@ -131,6 +131,11 @@ impl Dispatcher {
                 Step::Ended => break,
             }
         }
+        self.finish();
+    }
+
+    /// Ends every consumer in order, after [`Step::Ended`].
+    pub(crate) fn finish(self) {
         self.fan_out.finish(EndReason::Finished);
     }
 

@@ -54,6 +54,9 @@ mod tally;
 
 mod stream;
 
+#[cfg(test)]
+mod simulation;
+
 pub use block::Block;
 pub use buckets::Precision;
 pub use capture::Capture;
