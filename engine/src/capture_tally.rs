@@ -79,7 +79,7 @@ impl CaptureTally {
     }
 
     /// Counts an xrun that the device reported. The next written samples account for it. Fit for a callback.
-    #[cfg(any(feature = "device", test))]
+    #[cfg(any(test, feature = "device"))]
     pub(crate) fn xrun_reported(&self) {
         self.counts.xruns_reported.fetch_add(1, Ordering::Release);
     }
