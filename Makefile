@@ -7,7 +7,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 # Where cargo puts the programs that tests and benches run.
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 RELEASE := $(TARGET)/release
-.PHONY: help run test test-page test-others picture soak check bench latency bench-ear bench-icecast bench-10k setup setup-test
+.PHONY: help run test test-page test-others deb deb-test picture soak check bench latency bench-ear bench-icecast bench-10k setup setup-test
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -30,6 +30,16 @@ test-page: # The scripts of the page, whose output follows when all are done, be
 
 test-others:
 	$(CARGO_TEST) -- --skip scripts::
+
+deb: setup ## Build the Debian package of both programs, their manual, completions and the systemd unit
+	@command -v cargo-deb >/dev/null || cargo install cargo-deb --locked --quiet
+	cargo build --release --locked --package aircheck-server --package aircheck-tools --package aircheck-manual --bins
+	$(RELEASE)/aircheck-manual $(TARGET)/manual
+	cargo deb --no-build --strip --quiet --package aircheck-server
+
+deb-test: deb ## Install, start, upgrade and remove the package in a Debian system of its own: as root, three minutes
+	@deploy/setup.sh deb
+	deploy/debian/test.sh $(TARGET)/debian/aircheck_*.deb
 
 picture: setup-test ## Take the README's picture of the page anew: a minute, on a machine with nothing else to do
 	cargo build --quiet --release --locked --package aircheck-server --bin aircheck

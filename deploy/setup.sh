@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, without a question: `setup.sh build` for building and running, `setup.sh test` for the
-# tests, `setup.sh icecast` for measuring beside Icecast. Does nothing, and quickly, when everything is there.
+# tests, `setup.sh icecast` for measuring beside Icecast, `setup.sh deb` for the test of the Debian package. Does nothing, and
+# quickly, when everything is there.
 set -euo pipefail
 
 # Program or file that shows whether a package is there, and the package.
@@ -18,6 +19,7 @@ test=(
     curl:curl
     ffmpeg:ffmpeg
     sox:sox
+    espeak-ng:espeak-ng
     chromium:chromium
     node:nodejs
     npm:npm
@@ -27,6 +29,8 @@ test=(
 )
 
 icecast=(icecast2:icecast2)
+# What boots a Debian system for the test of the package.
+deb=(debootstrap:debootstrap systemd-nspawn:systemd-container)
 
 missing() {
     local entry
@@ -43,8 +47,9 @@ case ${1:-} in
 build) mapfile -t packages < <(missing "${build[@]}") ;;
 test) mapfile -t packages < <(missing "${test[@]}") ;;
 icecast) mapfile -t packages < <(missing "${icecast[@]}") ;;
+deb) mapfile -t packages < <(missing "${deb[@]}") ;;
 *)
-    echo "usage: $0 build|test|icecast" >&2
+    echo "usage: $0 build|test|icecast|deb" >&2
     exit 2
     ;;
 esac

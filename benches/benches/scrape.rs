@@ -25,6 +25,7 @@ use aircheck_server::config::{Config, SourceSpec};
 use aircheck_server::delivery::shards::Shards;
 use aircheck_server::http::server::{ServedMount, Server};
 use aircheck_server::mount::Mount;
+use aircheck_server::notify::Notifier;
 use aircheck_server::telemetry::metrics::Exposition;
 use aircheck_server::{http, source};
 use criterion::{BatchSize, BenchmarkId, Criterion};
@@ -177,7 +178,7 @@ impl Running {
         let (stream, kind) = source::start(&config.capture)?;
         let shards = Shards::start()?;
         let mount = ServedMount::new(Mount::new(&stream, kind)?, None, &config, &shards);
-        let server = Server::new(config.clone(), vec![mount], shards);
+        let server = Server::new(config.clone(), vec![mount], shards, Notifier::start(&config.notify));
         runtime.spawn(http::serve(listener, Arc::clone(&server), std::future::pending()));
         Ok(Self { address, server, _stream: stream, _runtime: runtime })
     }

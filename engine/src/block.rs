@@ -16,6 +16,17 @@ impl Block {
         Self { format, frames: format.block_frames(), samples: vec![0.0; format.block_samples()].into() }
     }
 
+    /// Creates a block of these interleaved samples. Those beyond a full block are left out, and so is half a frame.
+    #[must_use]
+    pub fn of(format: Format, samples: &[f32]) -> Self {
+        let mut block = Self::silent(format);
+        let frames = (samples.len() / usize::from(format.channels())).min(format.block_frames() as usize);
+        let count = frames * usize::from(format.channels());
+        block.samples[..count].copy_from_slice(&samples[..count]);
+        block.frames = frames as u32;
+        block
+    }
+
     /// Sets the length to `frames` frames, and returns the samples of a full block to be filled.
     pub(crate) fn refill(&mut self, frames: u32) -> &mut [f32] {
         self.frames = frames.min(self.format.block_frames());

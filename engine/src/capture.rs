@@ -5,10 +5,13 @@
 //! when the next block comes.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use dasp_sample::FromSample;
 
+use crate::drift::DriftMeter;
+use crate::poll_schedule::Completion;
 use crate::timeline::Timeline;
 use crate::{CaptureTally, Format, Timestamp};
 
@@ -17,8 +20,18 @@ use crate::{CaptureTally, Format, Timestamp};
 const RING_SPAN: Duration = Duration::from_millis(320);
 /// Least length of the ring in blocks, for block lengths near 100 ms.
 const MIN_RING_BLOCKS: u64 = 8;
-/// Words before a block's samples: sequence number and capture time (two words each), and number of frames.
-pub(crate) const HEADER_WORDS: usize = 5;
+/// Words before a block's samples: sequence number and capture time (two words each), and number of frames; then, of the
+/// period that completed the block, when it arrived (two words), its frames, and those after the block.
+pub(crate) const HEADER_WORDS: usize = 9;
+
+/// Samples that came at once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Period {
+    arrived_at: Timestamp,
+    frames: u32,
+    /// Position after its last frame.
+    end: u64,
+}
 
 /// The producing end of the capture ring. A source receives it when it starts, and writes samples to it.
 #[derive(Debug)]
@@ -31,7 +44,12 @@ pub struct Capture {
     filled: usize,
     /// Sequence number of the block in `staging`.
     sequence: u64,
+    /// Samples to come that belong to a lost block, before the one with that number.
+    to_discard: usize,
+    /// The period that is being written.
+    period: Period,
     timeline: Timeline,
+    drift: DriftMeter,
     xruns_seen: u64,
     tally: Arc<CaptureTally>,
 }
@@ -51,11 +69,26 @@ impl Capture {
             staging: vec![0.0; format.block_samples()].into(),
             filled: 0,
             sequence: 0,
+            to_discard: 0,
+            period: Period::default(),
             timeline: Timeline::new(format),
+            drift: DriftMeter::new(format.rate_hz()),
             xruns_seen: 0,
             tally: Arc::clone(&tally),
         };
         (capture, reader, tally)
+    }
+
+    /// Keeps what a callback writes to in RAM, if the system permits it.
+    pub(crate) fn lock_memory(&mut self) {
+        let realtime = self.tally.realtime();
+        realtime.lock(&mut self.staging);
+        // Nothing is committed, so the ring stays empty.
+        if let Ok(mut room) = self.ring.write_chunk_uninit(self.ring.slots()) {
+            let (first, second) = room.as_mut_slices();
+            realtime.lock(first);
+            realtime.lock(second);
+        }
     }
 
     /// Returns the format of the samples to write.
@@ -85,21 +118,43 @@ impl Capture {
 
     /// Writes interleaved samples of any type and number, the first of them captured at `captured_at`. Blocks that do not
     /// fit into the ring are lost and counted, and the sequence goes on.
+    ///
+    /// A single timestamp that is early or wrong is ignored. Timestamps that stay late by more than 60 ms, or one that is
+    /// late by a minute to a year, mean that the device has lost sound: that is counted in whole blocks, and the samples up
+    /// to the next block's beginning are discarded. Sound goes on where it belongs in time.
     pub fn write<S: Copy>(&mut self, samples: &[S], captured_at: Timestamp)
     where
         f32: FromSample<S>,
     {
+        let frames = samples.len() / usize::from(self.format.channels());
+        self.begin_period(frames, captured_at, Timestamp::now());
+        self.append(samples);
+    }
+
+    /// Begins a period of `frames` frames that arrived at `arrived_at`, the first of them captured at `captured_at`: finds
+    /// out whether sound is missing before it. [`append`](Self::append) writes the samples.
+    pub(crate) fn begin_period(&mut self, frames: usize, captured_at: Timestamp, arrived_at: Timestamp) {
         let reported = self.tally.xruns_reported();
         if reported != self.xruns_seen {
             self.xruns_seen = reported;
-            let missing = self.timeline.offset(self.position(), captured_at).max(0) as u128;
-            self.lose((missing * u128::from(self.format.rate_hz()) / 1_000_000_000) as u64, captured_at);
+            let missing = self.timeline.missing(self.position(), captured_at);
+            self.lose(missing);
         }
         let lost = self.timeline.observe(self.position(), captured_at);
         if lost > 0 {
-            self.lose(lost, captured_at);
+            self.lose(lost);
         }
-        let mut rest = samples;
+        let end = self.position() + frames as u64;
+        self.period = Period { arrived_at, frames: u32::try_from(frames).unwrap_or(u32::MAX), end };
+        self.tally.written(captured_at);
+    }
+
+    /// Writes samples of the period that has begun.
+    pub(crate) fn append<S: Copy>(&mut self, samples: &[S])
+    where
+        f32: FromSample<S>,
+    {
+        let mut rest = self.discard(samples);
         while !rest.is_empty() {
             if self.filled == 0 && rest.len() >= self.staging.len() {
                 let (block, later) = rest.split_at(self.staging.len());
@@ -118,7 +173,15 @@ impl Capture {
                 self.emit_staged();
             }
         }
-        self.tally.written(captured_at);
+    }
+
+    /// Compares the clock of a device with the system's: the next frame to be written was captured at `captured_at`, by the
+    /// device. Fit for a callback.
+    #[cfg(feature = "device")]
+    pub(crate) fn observe_clock(&mut self, captured_at: Timestamp) {
+        if let Some(drift) = self.drift.observe(self.position(), captured_at) {
+            self.tally.set_drift(drift);
+        }
     }
 
     /// Continues after a pause in which nothing was lost: the next frame is captured at `captured_at`.
@@ -126,20 +189,58 @@ impl Capture {
         self.timeline.rebase(self.position(), captured_at);
     }
 
-    /// Returns the position of the next frame to be written.
-    fn position(&self) -> u64 {
-        self.format.position(self.sequence) + (self.filled / usize::from(self.format.channels())) as u64
+    /// Ends the sound by a failure, in one line for people. Every consumer receives its queued blocks, and then
+    /// [`EndReason::Failed`](crate::EndReason::Failed). Not fit for a callback, because it frees memory.
+    pub fn fail(self, failure: impl Into<String>) {
+        self.tally.fail(failure.into());
     }
 
-    /// Discards the incomplete block, and goes on at the block grid after `frames` frames that the device lost.
-    fn lose(&mut self, frames: u64, captured_at: Timestamp) {
-        let begun = self.position() - self.format.position(self.sequence);
-        let blocks = (begun + frames).div_ceil(u64::from(self.format.block_frames())).max(1);
-        self.filled = 0;
-        self.sequence += blocks;
-        self.timeline.rebase(self.position(), captured_at);
-        self.tally.blocks_missed(blocks);
-        self.tally.advance(self.sequence);
+    /// Returns the position of the next frame to be written.
+    fn position(&self) -> u64 {
+        let channels = usize::from(self.format.channels());
+        let written = self.format.position(self.sequence) + (self.filled / channels) as u64;
+        written - (self.to_discard / channels) as u64
+    }
+
+    /// Notes that the device has lost `frames` frames before the next one. Blocks lie on a grid, so the one in which a loss
+    /// begins, and each one up to that in which it ends, are lost and counted as a whole: what has come of the first is
+    /// discarded here, and what will come of the last by [`discard`](Self::discard). The next block then begins on the
+    /// grid, and its position says when.
+    fn lose(&mut self, frames: u64) {
+        let next = self.position() + frames;
+        let start = self.format.position(self.sequence);
+        // If not, the loss lies in a block that is lost already.
+        if self.to_discard == 0 || next > start {
+            // At least one: a device that has reported a loss has lost something, even if its timestamps do not show it.
+            let blocks = (next - start).div_ceil(u64::from(self.format.block_frames())).max(1);
+            self.tally.frames_discarded((self.filled / usize::from(self.format.channels())) as u64);
+            self.filled = 0;
+            self.sequence += blocks;
+            self.tally.blocks_missed(blocks);
+            self.tally.advance(self.sequence);
+            // By how much time has passed, and not by the device's count.
+            self.drift = DriftMeter::new(self.format.rate_hz());
+        }
+        let frames = self.format.position(self.sequence) - next;
+        self.to_discard = frames as usize * usize::from(self.format.channels());
+    }
+
+    /// Discards samples up to the next block's beginning after a loss. Returns the others.
+    fn discard<'s, S>(&mut self, samples: &'s [S]) -> &'s [S] {
+        if self.to_discard == 0 {
+            return samples;
+        }
+        let (discarded, rest) = samples.split_at(samples.len().min(self.to_discard));
+        self.to_discard -= discarded.len();
+        self.tally.frames_discarded((discarded.len() / usize::from(self.format.channels())) as u64);
+        rest
+    }
+
+    /// Returns what tells the dispatcher when to expect the block after the current one.
+    fn completion(&self) -> Completion {
+        let Period { arrived_at, frames, end } = self.period;
+        let left = end.saturating_sub(self.format.position(self.sequence + 1));
+        Completion { arrived_at, period_frames: frames, left_frames: left.min(u64::from(frames)) as u32 }
     }
 
     /// Copies the staged block into the ring. A short block, the last one, is padded with silence; its header has its
@@ -171,7 +272,7 @@ impl Capture {
     fn emit(&mut self, frames: u32, put: impl FnOnce(&mut rtrb::Producer<u32>, &[f32])) {
         if self.has_room() {
             let captured_at = self.timeline.time_of(self.format.position(self.sequence));
-            let _ = self.ring.push_entire_slice(&header(self.sequence, captured_at, frames));
+            let _ = self.ring.push_entire_slice(&header(self.sequence, captured_at, frames, self.completion()));
             put(&mut self.ring, &self.staging);
             self.tally.block_written();
         } else {
@@ -183,10 +284,13 @@ impl Capture {
 }
 
 impl Drop for Capture {
-    /// Ends the sound: the last, incomplete block goes out short.
+    /// Ends the sound: the last, incomplete block goes out short. A source whose thread panics has failed.
     fn drop(&mut self) {
         if self.filled >= usize::from(self.format.channels()) {
             self.emit_staged();
+        }
+        if thread::panicking() {
+            self.tally.fail("the source panicked (see its message on standard error)".to_owned());
         }
         self.tally.set_open(false);
     }
@@ -212,15 +316,40 @@ pub(crate) const fn block_words(format: Format) -> usize {
     HEADER_WORDS + format.block_samples()
 }
 
-fn header(sequence: u64, captured_at: Timestamp, frames: u32) -> [u32; HEADER_WORDS] {
-    let nanos = captured_at.as_nanos();
-    [sequence as u32, (sequence >> 32) as u32, nanos as u32, (nanos >> 32) as u32, frames]
+fn header(sequence: u64, captured_at: Timestamp, frames: u32, completion: Completion) -> [u32; HEADER_WORDS] {
+    let [sequence_low, sequence_high] = halves(sequence);
+    let [captured_low, captured_high] = halves(captured_at.as_nanos());
+    let [arrived_low, arrived_high] = halves(completion.arrived_at.as_nanos());
+    let Completion { period_frames, left_frames, .. } = completion;
+    [
+        sequence_low,
+        sequence_high,
+        captured_low,
+        captured_high,
+        frames,
+        arrived_low,
+        arrived_high,
+        period_frames,
+        left_frames,
+    ]
+}
+
+fn halves(number: u64) -> [u32; 2] {
+    [number as u32, (number >> 32) as u32]
+}
+
+fn whole(words: &[u32]) -> u64 {
+    u64::from(words[0]) | u64::from(words[1]) << 32
 }
 
 /// Returns sequence number, capture time and frames of a block, from its first words in the ring.
 pub(crate) fn parse_header(words: &[u32]) -> (u64, Timestamp, u32) {
-    let long = |low: usize| u64::from(words[low]) | u64::from(words[low + 1]) << 32;
-    (long(0), Timestamp::from_nanos(long(2)), words[4])
+    (whole(words), Timestamp::from_nanos(whole(&words[2..])), words[4])
+}
+
+/// Returns the period that completed a block, from its first words in the ring.
+pub(crate) fn parse_completion(words: &[u32]) -> Completion {
+    Completion { arrived_at: Timestamp::from_nanos(whole(&words[5..])), period_frames: words[7], left_frames: words[8] }
 }
 
 #[cfg(test)]
@@ -250,5 +379,164 @@ mod tests {
         let faults = page_faults() - before;
         assert_eq!(tally.blocks(), 32);
         assert!(faults < 100, "{faults} page faults");
+    }
+
+    const START: Timestamp = Timestamp::from_nanos(1_790_000_000_000_000_000);
+
+    /// A device of one channel whose samples are their own true positions.
+    struct Microphone {
+        capture: Capture,
+        ring: rtrb::Consumer<u32>,
+        tally: Arc<CaptureTally>,
+        format: Format,
+        /// True position of the next frame: sound that is lost counts.
+        next: u64,
+        received: u64,
+        /// Sequence number and true position of the first sample of each block.
+        blocks: Vec<(u64, u64)>,
+    }
+
+    impl Microphone {
+        fn new() -> Self {
+            let format = Format::new(48_000, 1, Duration::from_millis(10)).unwrap();
+            let (capture, ring, tally) = Capture::new(format, true);
+            Self { capture, ring, tally, format, next: 0, received: 0, blocks: Vec::new() }
+        }
+
+        /// Loses sound, and says so if it `is_reported`.
+        fn lose(&mut self, frames: u64, is_reported: bool) {
+            self.next += frames;
+            if is_reported {
+                self.tally.xrun_reported();
+            }
+        }
+
+        /// Hands over a period, late by `late`, and empties the ring.
+        fn period(&mut self, frames: u64, late: Duration) {
+            let samples: Vec<f32> =
+                (self.next..self.next + frames).map(|frame| frame as f32 / (1 << 24) as f32).collect();
+            self.capture.write(&samples, self.format.time_of(START, self.next) + late);
+            (self.next, self.received) = (self.next + frames, self.received + frames);
+            let words = block_words(self.format);
+            while let Ok(chunk) = self.ring.read_chunk(words) {
+                let (block, _) = chunk.as_slices();
+                let first = f32::from_bits(block[HEADER_WORDS]) * (1 << 24) as f32;
+                self.blocks.push((parse_header(block).0, first as u64));
+                chunk.commit_all();
+            }
+        }
+
+        /// Checks that every frame is accounted for, and returns by how many frames the position is ahead of time.
+        fn check(&self) -> i64 {
+            let tally = &self.tally;
+            let numbers: Vec<u64> = self.blocks.iter().map(|block| block.0).collect();
+            assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
+            assert_eq!((tally.blocks(), tally.lost_overflow()), (numbers.len() as u64, 0));
+            assert_eq!(tally.next_sequence(), tally.blocks() + tally.lost_xrun(), "each number is a block or a loss");
+            let kept = tally.blocks() * 480 + self.capture.filled as u64;
+            assert_eq!(kept + tally.discarded_frames(), self.received, "each frame that came is kept or discarded");
+            self.capture.position() as i64 - self.next as i64
+        }
+    }
+
+    #[test]
+    fn positions_stay_with_time_over_many_xruns() {
+        // In frames: from nothing to 300 ms, and one of each on and beside the grid.
+        for lost in [0, 1, 12, 240, 479, 480, 481, 593, 14_400] {
+            for period in [85, 320, 480, 1024, 1440] {
+                let mut microphone = Microphone::new();
+                let mut xruns = 0;
+                // A hundred of them, a fifth of a second apart.
+                for n in 0..100 * 9_600 / period {
+                    if n % (9_600 / period) == 3 {
+                        microphone.lose(lost, true);
+                        xruns += 1;
+                    }
+                    microphone.period(period, Duration::ZERO);
+                }
+                assert_eq!(microphone.check(), 0, "xruns of {lost} frames, periods of {period}");
+                for (number, first) in &microphone.blocks {
+                    assert_eq!(number * 480, *first, "xruns of {lost} frames, periods of {period}");
+                }
+                // The blocks in which the losses lie, and no more. A loss on the grid is one of whole blocks.
+                let blocks = microphone.tally.lost_xrun();
+                assert!(blocks >= xruns, "{blocks} lost by {xruns} xruns of {lost} frames");
+                assert!(blocks <= xruns * ((lost + 1).div_ceil(480) + 1), "{blocks} lost by xruns of {lost}");
+            }
+        }
+    }
+
+    /// A late timestamp at an xrun declares too much lost; that is made up for by later losses.
+    #[test]
+    fn late_periods_do_not_add_up_over_many_xruns() {
+        for lost in [0, 12, 480, 14_400] {
+            let mut microphone = Microphone::new();
+            for n in 0..10_000_u64 {
+                if n % 100 == 50 {
+                    microphone.lose(lost, true);
+                }
+                microphone.period(480, Duration::from_micros(n * 7_919 % 6_007));
+            }
+            let ahead = microphone.check();
+            assert!(ahead.abs() <= 480, "100 xruns of {lost} frames: {ahead} frames ahead");
+        }
+    }
+
+    #[test]
+    fn sound_goes_on_in_its_place_after_a_silent_loss() {
+        for lost in [3_000, 23_999, 480_000, 48_000 * 60 + 1] {
+            for period in [320, 480, 1440] {
+                let mut microphone = Microphone::new();
+                for n in 0..20 * 48_000 / period {
+                    if n == 100 {
+                        microphone.lose(lost, false);
+                    }
+                    microphone.period(period, Duration::ZERO);
+                }
+                assert_eq!(microphone.check(), 0, "{lost} frames, periods of {period}");
+                let (number, first) = *microphone.blocks.last().unwrap();
+                assert_eq!(number * 480, first, "{lost} frames, periods of {period}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_xrun_inside_a_block_that_is_lost_already_is_not_counted_again() {
+        let mut microphone = Microphone::new();
+        microphone.period(100, Duration::ZERO);
+        for _ in 0..3 {
+            microphone.lose(20, true);
+            microphone.period(60, Duration::ZERO);
+        }
+        microphone.period(140 + 480, Duration::ZERO);
+        assert_eq!(microphone.check(), 0);
+        assert_eq!((microphone.blocks.clone(), microphone.tally.lost_xrun()), (vec![(1, 480)], 1));
+        assert_eq!(microphone.tally.discarded_frames(), 480 - 3 * 20);
+    }
+
+    #[test]
+    fn no_timestamp_makes_it_panic_or_lose_count() {
+        let mut microphone = Microphone::new();
+        let mut state = 1_u64;
+        for _ in 0..20_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let samples = vec![0.0_f32; (state >> 52) as usize % 700];
+            if state >> 61 == 0 {
+                microphone.lose(0, true);
+            }
+            let at = match state >> 62 {
+                0 => Timestamp::from_nanos(state << 2),
+                1 => Timestamp::from_nanos(u64::MAX),
+                2 => Timestamp::default(),
+                _ => START,
+            };
+            microphone.received += samples.len() as u64;
+            microphone.capture.write(&samples, at);
+            while microphone.ring.pop().is_ok() {}
+            let tally = &microphone.tally;
+            assert_eq!(tally.next_sequence(), tally.blocks() + tally.lost_xrun());
+            let kept = tally.blocks() * 480 + microphone.capture.filled as u64;
+            assert_eq!(kept + tally.discarded_frames(), microphone.received);
+        }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use crate::Timestamp;
+use crate::{Drift, Realtime, Timestamp};
 
 /// The account and the state of a capture. Written by the capturing thread, read by any thread.
 #[derive(Debug, Default)]
@@ -13,6 +14,10 @@ pub struct CaptureTally {
     counts: CachePadded<Counts>,
     is_open: AtomicBool,
     failure: OnceLock<String>,
+    realtime: Realtime,
+    /// Drift and its error, in ppm, as the bits of two floats; 0 before there is one.
+    drift: AtomicU64,
+    waiting_nanos: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -20,6 +25,7 @@ struct Counts {
     blocks: AtomicU64,
     lost_overflow: AtomicU64,
     lost_xrun: AtomicU64,
+    discarded_frames: AtomicU64,
     next: AtomicU64,
     written_at: AtomicU64,
     xruns_reported: AtomicU64,
@@ -44,6 +50,13 @@ impl CaptureTally {
         self.counts.lost_xrun.load(Ordering::Acquire)
     }
 
+    /// Returns the frames that came and were discarded, because they belong to blocks that the device has lost in part.
+    /// Such a block counts as lost.
+    #[must_use]
+    pub fn discarded_frames(&self) -> u64 {
+        self.counts.discarded_frames.load(Ordering::Acquire)
+    }
+
     /// Returns one past the last sequence number assigned, to a block or to a loss.
     #[must_use]
     pub fn next_sequence(&self) -> u64 {
@@ -66,13 +79,36 @@ impl CaptureTally {
         self.is_open.load(Ordering::Acquire)
     }
 
+    /// Returns how much faster the source is than the system's clock; `None` while that is not known, and for sound that is
+    /// computed or on disk.
+    #[must_use]
+    pub fn drift(&self) -> Option<Drift> {
+        let bits = self.drift.load(Ordering::Acquire);
+        let half = |bits: u64| f64::from(f32::from_bits(bits as u32));
+        (bits != 0).then(|| Drift { ppm: half(bits >> 32), error_ppm: half(bits) })
+    }
+
+    /// Returns the length of the sound that stands in the pipe in front of the source, and is late by as much.
+    #[must_use]
+    pub fn waiting(&self) -> Duration {
+        Duration::from_nanos(self.waiting_nanos.load(Ordering::Acquire))
+    }
+
     /// Returns the failure of the source, if it failed.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
     }
 
+    /// Returns what the system has granted of real time.
+    #[must_use]
+    pub fn realtime(&self) -> &Realtime {
+        &self.realtime
+    }
+
     /// Marks the source as failed. The first failure stays. Not fit for a callback, because the message is allocated.
+    ///
+    /// A failure that ends the source must be set before the capture is dropped, so that consumers learn of it.
     pub(crate) fn fail(&self, message: String) {
         let _ = self.failure.set(message);
         self.is_open.store(false, Ordering::Release);
@@ -82,6 +118,18 @@ impl CaptureTally {
     #[cfg(any(test, feature = "device"))]
     pub(crate) fn xrun_reported(&self) {
         self.counts.xruns_reported.fetch_add(1, Ordering::Release);
+    }
+
+    /// Publishes the drift. Fit for a callback.
+    pub(crate) fn set_drift(&self, drift: Drift) {
+        // An error is at least the smallest number, so that a perfect line differs from none.
+        let bits = |ppm: f64| u64::from((ppm as f32).to_bits());
+        self.drift.store(bits(drift.ppm) << 32 | bits(drift.error_ppm).max(1), Ordering::Release);
+    }
+
+    /// Publishes what stands in front of the source.
+    pub(crate) fn set_waiting(&self, waiting: Duration) {
+        self.waiting_nanos.store(u64::try_from(waiting.as_nanos()).unwrap_or(u64::MAX), Ordering::Release);
     }
 
     /// Marks the source as open or ended. Only the capture does this.
@@ -105,6 +153,12 @@ impl CaptureTally {
     #[inline]
     pub(crate) fn blocks_missed(&self, blocks: u64) {
         add(&self.counts.lost_xrun, blocks);
+    }
+
+    /// Counts frames that came and belong to a block that is lost.
+    #[inline]
+    pub(crate) fn frames_discarded(&self, frames: u64) {
+        add(&self.counts.discarded_frames, frames);
     }
 
     /// Publishes the next sequence number.

@@ -83,8 +83,8 @@ impl<T: Send + Sync> ConsumerRing<T> {
     }
 
     /// Finds the consumer's first item and offers it the history from there on. `live` is the next sequence number to
-    /// come. A start inside an item is moved to the first block of that item.
-    pub(crate) fn start(&mut self, live: u64, history: &VecDeque<Arc<Item<T>>>) {
+    /// come. A start inside an item is moved to the first block of that item. The distance to `head` is requested lag.
+    pub(crate) fn start(&mut self, live: u64, head: u64, history: &VecDeque<Arc<Item<T>>>) {
         let oldest = history.front().map_or(live, |item| item.stamp.first());
         let requested = match self.start {
             Start::Live => live,
@@ -94,7 +94,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
         let from = history.partition_point(|item| item.stamp.next() <= requested);
         let first = history.get(from).map_or(requested, |item| item.stamp.first().min(requested));
         self.expected = first.max(oldest);
-        self.tally.attached(first, live - self.expected);
+        self.tally.attached(first, head.max(live) - self.expected);
         self.refuse(Loss::History, self.expected - first);
         history.range(from..).for_each(|item| self.offer(item));
         fence(Ordering::SeqCst);

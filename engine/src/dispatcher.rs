@@ -1,13 +1,13 @@
 //! The thread between the capture ring and the consumers: makes each block shared and immutable once, and fans it out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use crate::capture::{self, HEADER_WORDS};
 use crate::clock;
-use crate::poll_schedule::PollSchedule;
+use crate::poll_schedule::{Completion, PollSchedule};
 use crate::pool::Pool;
 use crate::{Block, CaptureTally, EndReason, FanOut, Format, Precision, SharedHistogram, Stamp, Timestamp};
 
@@ -41,6 +41,9 @@ pub(crate) struct Dispatcher {
     /// Stage `ring`: from the capture of a block's first frame to here, in microseconds.
     ring_micros: Arc<SharedHistogram>,
     stop: Arc<AtomicBool>,
+    turns: Arc<AtomicU64>,
+    /// How the blocks of the last step came.
+    completions: Vec<Completion>,
     /// Number of consumers that the first block waits for.
     awaited: usize,
 }
@@ -63,6 +66,8 @@ impl Dispatcher {
             capture,
             ring_micros: Arc::new(SharedHistogram::new(MAX_MICROS, Precision::TwoDigits)),
             stop: Arc::default(),
+            turns: Arc::default(),
+            completions: Vec::with_capacity(MAX_BATCH_BLOCKS),
             awaited,
         }
     }
@@ -77,6 +82,11 @@ impl Dispatcher {
         &self.stop
     }
 
+    /// Returns the count of turns, with blocks and without. It stands still only while the dispatcher hangs.
+    pub(crate) fn turns(&self) -> &Arc<AtomicU64> {
+        &self.turns
+    }
+
     /// Moves the blocks in the capture ring to the consumers.
     pub(crate) fn step(&mut self, now: Timestamp) -> Step {
         // Read before the ring: no block is written after the end, so the ring then has the last ones.
@@ -84,6 +94,7 @@ impl Dispatcher {
         let ending = self.ring.is_abandoned() || stopping;
         let words = capture::block_words(self.format);
         let mut taken = 0;
+        self.completions.clear();
         if self.awaited > 0 && self.fan_out.consumers() >= self.awaited {
             self.awaited = 0;
         }
@@ -110,16 +121,18 @@ impl Dispatcher {
         Step::Idle
     }
 
-    /// Runs until the source ends, then ends every consumer in order. Blocks are expected every `period`.
-    pub(crate) fn run(mut self, period: Duration) {
+    /// Runs until the source ends, then ends every consumer after its queued blocks, with the failure of the source if it
+    /// has failed. Blocks come at their own pace if the stream `is_live`.
+    pub(crate) fn run(mut self, is_live: bool) {
         #[cfg(target_os = "linux")]
         raise_priority();
         let start = Timestamp::now();
-        let mut schedule = PollSchedule::new(period, start);
+        let mut schedule = PollSchedule::new(self.format, is_live, start);
         let mut followed_at = start;
         loop {
+            self.turns.fetch_add(1, Ordering::Relaxed);
             match self.step(Timestamp::now()) {
-                Step::Dispatched => schedule.came(Timestamp::now()),
+                Step::Dispatched => schedule.came(&self.completions, Timestamp::now()),
                 Step::Idle => {
                     let now = Timestamp::now();
                     if now.since(followed_at) >= FOLLOW_INTERVAL {
@@ -134,9 +147,9 @@ impl Dispatcher {
         self.finish();
     }
 
-    /// Ends every consumer in order, after [`Step::Ended`].
+    /// Ends every consumer, after [`Step::Ended`].
     pub(crate) fn finish(self) {
-        self.fan_out.finish(EndReason::Finished);
+        self.fan_out.finish(if self.capture.failure().is_some() { EndReason::Failed } else { EndReason::Finished });
     }
 
     fn take_block(&mut self, words: usize, now: Timestamp) {
@@ -145,6 +158,7 @@ impl Dispatcher {
         let (block_words, _) = chunk.as_slices();
         let (header, samples) = block_words.split_at(HEADER_WORDS);
         let (sequence, captured_at, frames) = capture::parse_header(header);
+        self.completions.push(capture::parse_completion(header));
         let stamp = Stamp { sequence, captured_at, dispatched_at: now, preceding: 0 };
         let mut block = self.pool.take();
         if let Some(fresh) = Arc::get_mut(&mut block) {
@@ -184,7 +198,7 @@ mod tests {
         clock::pretend_step(HOUR_NANOS as i64);
         let now = Timestamp::now();
         assert_eq!(now.unix_nanos(), now.as_nanos() + HOUR_NANOS);
-        let running = thread::spawn(move || dispatcher.run(format.block_span()));
+        let running = thread::spawn(move || dispatcher.run(true));
         // Hangs if the dispatcher does not look.
         while now.unix_nanos().abs_diff(now.as_nanos()) > HOUR_NANOS / 2 {
             thread::sleep(Duration::from_millis(10));

@@ -7,6 +7,9 @@ use crate::Gap;
 pub enum EndReason {
     /// The source ended or was stopped, in order.
     Finished,
+    /// The source failed. [`CaptureTally::failure`](crate::CaptureTally::failure) says why, from before the first
+    /// consumer sees this.
+    Failed,
     /// The consumer fell behind, and its policy is [`Overflow::Disconnect`](crate::Overflow::Disconnect).
     TooSlow,
     /// [`Tally::close`](crate::Tally::close) was called.
@@ -23,6 +26,7 @@ impl EndReason {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Finished => "finished",
+            Self::Failed => "failed",
             Self::TooSlow => "too slow",
             Self::Closed => "closed",
             Self::Left => "left",
@@ -37,6 +41,7 @@ impl EndReason {
             Self::Closed => 3,
             Self::Abandoned => 4,
             Self::Left => 5,
+            Self::Failed => 6,
         }
     }
 
@@ -47,6 +52,7 @@ impl EndReason {
             3 => Some(Self::Closed),
             4 => Some(Self::Abandoned),
             5 => Some(Self::Left),
+            6 => Some(Self::Failed),
             _ => None,
         }
     }

@@ -19,12 +19,15 @@ pub struct FanOutOptions {
     /// The head that consumers' lag is measured against; the fan-out's own if `None`. An encoder passes the dispatcher's
     /// head, so that its own delay counts as lag too.
     pub head: Option<Head>,
+    /// Whether the items are as late as their consumers want them, as those of a recording are. The distance to the head
+    /// at which a consumer starts is then requested lag, as that of a start in the history is.
+    pub delayed: bool,
 }
 
 impl Default for FanOutOptions {
     /// Live, with no history and its own head, one block an item.
     fn default() -> Self {
-        Self { history: 0, group: 1, live: true, head: None }
+        Self { history: 0, group: 1, live: true, head: None, delayed: false }
     }
 }
 
@@ -65,6 +68,7 @@ pub struct FanOut<T: Send + Sync> {
     next: u64,
     head: Head,
     owns_head: bool,
+    is_delayed: bool,
     /// Whether a consumer has ever announced that it waits.
     has_waiters: Arc<AtomicBool>,
     ended: Arc<AtomicBool>,
@@ -99,6 +103,7 @@ impl<T: Send + Sync> FanOut<T> {
             next: 0,
             head,
             owns_head,
+            is_delayed: options.delayed,
             has_waiters,
             ended,
         };
@@ -235,7 +240,8 @@ impl<T: Send + Sync> FanOut<T> {
         while self.batch.is_empty()
             && let Ok(mut ring) = self.joining.try_recv()
         {
-            ring.start(self.next, &self.history);
+            let head = if self.is_delayed { self.head.next() } else { self.next };
+            ring.start(self.next, head, &self.history);
             self.rings.push(ring);
         }
     }

@@ -103,11 +103,13 @@ impl Format {
         Duration::new(frames / rate, (frames % rate * 1_000_000_000 / rate) as u32)
     }
 
-    /// Returns how many blocks cover `span`, rounded up, so that a second means at least a second.
+    /// Returns how many blocks cover `span`, rounded up, so that a second means at least a second. More than there are
+    /// numbers become the highest number.
     #[must_use]
     pub const fn blocks_in(&self, span: Duration) -> u64 {
         let frames = (span.as_nanos() * self.rate_hz as u128).div_ceil(1_000_000_000);
-        frames.div_ceil(self.block_frames as u128) as u64
+        let blocks = frames.div_ceil(self.block_frames as u128);
+        if blocks > u64::MAX as u128 { u64::MAX } else { blocks as u64 }
     }
 
     /// Returns the position of a block's first frame. Blocks lie on a fixed grid: block 0 starts at frame 0, and a loss is

@@ -7,16 +7,26 @@ use crossbeam_utils::CachePadded;
 
 /// The live head: the next sequence number to be published. Lag is measured against it.
 #[derive(Clone, Debug, Default)]
-pub struct Head(Arc<CachePadded<AtomicU64>>);
+pub struct Head {
+    published: Arc<CachePadded<AtomicU64>>,
+    /// Added to the published number.
+    ahead: u64,
+}
 
 impl Head {
     /// Returns the next sequence number to be published.
     #[must_use]
     pub fn next(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.published.load(Ordering::Acquire) + self.ahead
+    }
+
+    /// Returns the same head, counted `blocks` further: for consumers of a stream that began that much earlier.
+    #[must_use]
+    pub fn ahead_by(&self, blocks: u64) -> Self {
+        Self { published: Arc::clone(&self.published), ahead: self.ahead + blocks }
     }
 
     pub(crate) fn advance(&self, next: u64) {
-        self.0.store(next, Ordering::Release);
+        self.published.store(next, Ordering::Release);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
 use crate::consumer_ring::ConsumerRing;
+use crate::subscribe::MAX_BUFFER_BLOCKS;
 use crate::{Consumer, Head, Overflow, Start, SubscribeError, SubscribeOptions, Tally};
 
 /// Subscribes consumers to a [`FanOut`](crate::FanOut), from any thread and at any time. Cheap to clone.
@@ -52,10 +53,13 @@ impl<T: Send + Sync> Hub<T> {
     ///
     /// # Errors
     ///
-    /// When the fan-out has ended, or for [`Overflow::Block`] on a live one.
+    /// When the fan-out has ended, for [`Overflow::Block`] on a live one, or for a ring that is too long.
     pub fn subscribe(&self, options: SubscribeOptions) -> Result<Consumer<T>, SubscribeError> {
         if options.overflow == Overflow::Block && self.is_live {
             return Err(SubscribeError::BlockOnLive);
+        }
+        if options.buffer > MAX_BUFFER_BLOCKS {
+            return Err(SubscribeError::Buffer(options.buffer));
         }
         let options = SubscribeOptions { buffer: options.buffer.max(1), ..options };
         let past = match options.start {

@@ -29,6 +29,8 @@ pub mod source;
 
 mod capture;
 mod capture_tally;
+mod drift;
+mod realtime;
 mod timeline;
 
 mod dispatcher;
@@ -66,6 +68,7 @@ pub use capture::Capture;
 pub use capture_tally::CaptureTally;
 pub use consumer::Consumer;
 pub use delivery::{Delivery, RecvError};
+pub use drift::Drift;
 // `Capture::write` takes any sample that converts to `f32`: a generic source needs the name of that trait.
 pub use dasp_sample::FromSample;
 pub use end::{End, EndReason};
@@ -77,6 +80,7 @@ pub use hub::Hub;
 pub use item::{Item, Stamp};
 pub use loss::{Gap, Loss, LossCounts};
 pub use overflow::{Overflow, UnknownOverflow};
+pub use realtime::{Realtime, RealtimeOutcome};
 pub use run::Run;
 pub use shared_histogram::SharedHistogram;
 pub use stream::{Stream, StreamError, StreamOptions};

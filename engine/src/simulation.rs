@@ -33,10 +33,6 @@ const SCHEDULES: u64 = 100_000;
 
 /// Faults of the engine that are known and being mended. Each is checked once its constant is true.
 mod known_faults {
-    /// A timestamp that is early by more than 60 ms is not taken for a loss of as much.
-    pub(super) const EARLY_STAMPS_ARE_IGNORED: bool = false;
-    /// After a loss, a block's position is that of its first frame, and not up to a block more.
-    pub(super) const POSITIONS_STAY_WITH_TIME: bool = false;
     /// A run that is leaked (`mem::forget`) is delivered and leaves the ring like any other.
     pub(super) const FORGOTTEN_RUNS_LEAVE_THE_RING: bool = false;
     /// After `poll_ready` was ready, `try_recv` returns an item or the end.

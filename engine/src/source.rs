@@ -4,12 +4,15 @@
 //! returns samples on request, and [`Paced`] makes a source of it. Microphones need the feature `device`, which is on
 //! by default.
 
+mod backlog;
 #[cfg(feature = "device")]
 mod device;
 mod interface;
 mod paced;
 mod pcm;
+mod pipe;
 mod pull;
+mod schedule;
 mod synth;
 mod wav;
 
@@ -17,7 +20,7 @@ mod wav;
 pub use device::{Device, DeviceError, DeviceInfo, DeviceOptions, devices, host};
 pub use interface::{Running, Source, SourceError};
 pub use paced::Paced;
-pub use pcm::{Pcm, PcmEncoding};
-pub use pull::{Arrival, Pull};
+pub use pcm::{Pcm, PcmEncoding, QueuedBytes};
+pub use pull::{Arrival, Pull, Waiting};
 pub use synth::{Demo, Tone};
 pub use wav::{Wav, WavError};

@@ -1,17 +1,20 @@
 //! A running stream: a source, its capture and its dispatcher.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::dispatcher::Dispatcher;
 use crate::source::{Running, Source, SourceError};
 use crate::{
-    Block, Capture, CaptureTally, Consumer, FanOut, FanOutOptions, Format, FormatError, Head, Hub, SharedHistogram,
-    SubscribeError, SubscribeOptions,
+    Block, Capture, CaptureTally, Consumer, FanOut, FanOutOptions, Format, FormatError, Head, Hub, Item,
+    SharedHistogram, SubscribeError, SubscribeOptions,
 };
 
+/// Memory of a block besides its samples: numbers and times, two counts of handles, the handle, and what the allocator
+/// needs for two pieces of memory. It matters where blocks have few frames.
+const BLOCK_OVERHEAD_BYTES: u64 = size_of::<Item<Block>>() as u64 + 56;
 /// Most memory of a history: eleven minutes of 48 kHz stereo, which take a quarter of a second to allocate.
 const MAX_HISTORY_MIB: u64 = 256;
 
@@ -28,12 +31,21 @@ pub struct StreamOptions {
     /// Number of consumers that the sound waits for before it starts, so that all receive its beginning. Ignored for a
     /// live stream.
     pub await_consumers: usize,
+    /// Whether the capturing thread asks for a real-time priority, and for a capture ring that stays in RAM. The system may
+    /// refuse both, see [`CaptureTally::realtime`].
+    pub realtime: bool,
 }
 
 impl Default for StreamOptions {
     /// Live, in blocks of 10 ms, with 10 s of history.
     fn default() -> Self {
-        Self { block: Duration::from_millis(10), history: Duration::from_secs(10), live: true, await_consumers: 0 }
+        Self {
+            block: Duration::from_millis(10),
+            history: Duration::from_secs(10),
+            live: true,
+            await_consumers: 0,
+            realtime: false,
+        }
     }
 }
 
@@ -88,6 +100,7 @@ pub struct Stream {
     ring_micros: Arc<SharedHistogram>,
     running: Option<Box<dyn Running>>,
     stop: Arc<AtomicBool>,
+    turns: Arc<AtomicU64>,
     dispatcher: Option<JoinHandle<()>>,
 }
 
@@ -102,17 +115,20 @@ impl Stream {
         let description = source.description();
         let sample_bits = source.sample_bits();
         let history = history_blocks(format, options.history)?;
-        let (capture, ring, capture_tally) = Capture::new(format, options.live);
+        let (mut capture, ring, capture_tally) = Capture::new(format, options.live);
+        if options.realtime {
+            capture_tally.realtime().want();
+            capture.lock_memory();
+        }
         let (fan_out, hub) = FanOut::new(FanOutOptions { history, live: options.live, ..FanOutOptions::default() });
         let awaited = if options.live { 0 } else { options.await_consumers };
         let dispatcher = Dispatcher::new(format, ring, Arc::clone(&capture_tally), fan_out, history, awaited);
         let ring_micros = Arc::clone(dispatcher.ring_micros());
         let stop = Arc::clone(dispatcher.stop_flag());
-        // If the source waits for its consumers, the next block is there at once.
-        let period = if options.live { format.block_span() } else { Duration::ZERO };
+        let turns = Arc::clone(dispatcher.turns());
         let dispatcher = thread::Builder::new()
             .name("dispatcher".into())
-            .spawn(move || dispatcher.run(period))
+            .spawn(move || dispatcher.run(options.live))
             .map_err(StreamError::Thread)?;
         // If the source does not start, the drop of the stream ends the dispatcher.
         let mut stream = Self {
@@ -124,6 +140,7 @@ impl Stream {
             ring_micros,
             running: None,
             stop,
+            turns,
             dispatcher: Some(dispatcher),
         };
         stream.running = Some(source.start(capture)?);
@@ -134,7 +151,8 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// When the stream has ended, or for [`Overflow::Block`](crate::Overflow::Block) on a live stream.
+    /// When the stream has ended, for [`Overflow::Block`](crate::Overflow::Block) on a live stream, or for a ring that is
+    /// too long.
     pub fn subscribe(&self, options: SubscribeOptions) -> Result<Consumer<Block>, SubscribeError> {
         self.hub.subscribe(options)
     }
@@ -182,6 +200,13 @@ impl Stream {
         &self.ring_micros
     }
 
+    /// Returns how many turns the dispatcher has made, with blocks and without. They stand still once it has ended, and while
+    /// it hangs, which a watchdog can tell by them: a dispatcher that waits for sound makes a turn every few milliseconds.
+    #[must_use]
+    pub fn dispatcher_turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
     /// Returns whether the dispatcher has ended. Every consumer then receives its end after its queued items.
     #[must_use]
     pub fn is_finished(&self) -> bool {
@@ -223,7 +248,8 @@ impl Drop for Stream {
 /// Returns the number of blocks in a history of this length.
 fn history_blocks(format: Format, history: Duration) -> Result<usize, StreamError> {
     let blocks = format.blocks_in(history);
-    let bytes = blocks.saturating_mul(size_of::<f32>() as u64 * format.block_samples() as u64);
+    let block_bytes = size_of::<f32>() as u64 * format.block_samples() as u64 + BLOCK_OVERHEAD_BYTES;
+    let bytes = blocks.saturating_mul(block_bytes);
     let mib = bytes >> 20;
     if mib > MAX_HISTORY_MIB {
         let (rate_hz, channels) = (format.rate_hz(), format.channels());

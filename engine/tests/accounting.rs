@@ -350,7 +350,8 @@ struct Driver {
 
 impl Driver {
     fn new(history: usize, group: u64) -> Self {
-        let (fan_out, hub) = FanOut::new(FanOutOptions { history, group: group as usize, live: false, head: None });
+        let (fan_out, hub) =
+            FanOut::new(FanOutOptions { history, group: group as usize, live: false, ..FanOutOptions::default() });
         Self { fan_out, hub, history: history as u64, group, pushed: ProducerModel::default(), seen: Vec::new() }
     }
 
@@ -950,7 +951,8 @@ fn short_items_may_fill_a_ring_early() {
 #[test]
 fn a_history_of_short_items_ends_no_consumer() {
     for overflow in [Overflow::Disconnect, Overflow::Block] {
-        let (mut fan_out, hub) = FanOut::new(FanOutOptions { group: 10, history: 100, live: false, head: None });
+        let (mut fan_out, hub) =
+            FanOut::new(FanOutOptions { group: 10, history: 100, live: false, ..FanOutOptions::default() });
         send_items(&mut fan_out, (0..100).map(|_| 1));
         let mut consumer = hub
             .subscribe(SubscribeOptions {

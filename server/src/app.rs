@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use aircheck_api::SourceKind;
 use aircheck_engine::Stream;
+use aircheck_notify::{Details, EventName, NotificationState};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,7 +19,9 @@ use crate::delivery::shards::Shards;
 use crate::http;
 use crate::http::server::{ServedMount, Server};
 use crate::mount::Mount;
-use crate::sink::recorder::{RecordError, Recording, RecordingDirectory};
+use crate::notify::{self, Notifier};
+use crate::service_manager::ServiceManager;
+use crate::sink::recorder::{FormatError, RecordError, Recording, RecordingDirectory};
 use crate::source::{self, OpenError};
 
 /// Open files besides those of listeners: connections of pages and tools, a recording, and the runtime's own.
@@ -31,6 +34,10 @@ const MAX_FAILED_CHECKS: u32 = 25;
 /// Time that the recorder may take after the end of the stream. The whole stop may take 5 s, of which the source may
 /// have taken half a second.
 const RECORDER_STOP_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Time that receivers of notifications may take to hear of the end of the service. It runs beside the stop, which may take
+/// 5 s.
+const LAST_NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The reason why the service could not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +53,9 @@ pub enum RunError {
     /// The recording cannot start.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// The source cannot be recorded in the configured format.
+    #[error(transparent)]
+    RecordFormat(#[from] FormatError),
     /// The source cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -67,7 +77,11 @@ pub enum RunError {
 /// When it can't start, or when the source ends by a failure. A stop by a signal is no error, also after a failure that
 /// left listeners with silence.
 pub fn run(config: Config) -> Result<(), RunError> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(config))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(config));
+    // A look-up of a receiver's name, or a file system that hangs, must not hold up the exit.
+    runtime.shutdown_background();
+    result
 }
 
 async fn serve(config: Config) -> Result<(), RunError> {
@@ -81,13 +95,26 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let directory = config.recorder.record.as_deref().map(RecordingDirectory::open).transpose()?;
     let (stream, kind) = source::start(&config.capture)?;
     let recording = match directory {
-        Some(directory) => Recording::start(&directory, config.recorder.record_split, &stream)?.map(Arc::new),
+        Some(directory) => {
+            Recording::check(&config.recorder, &stream)?;
+            Recording::start(&directory, &config.recorder, &stream)?.map(Arc::new)
+        }
         None => None,
     };
     let capture = Arc::clone(stream.capture());
     let shards = Shards::start()?;
-    let mount = ServedMount::new(Mount::new(&stream, kind)?, recording.clone(), &config, &shards);
-    let server = Server::new(config, vec![mount], shards);
+    let mount = Mount::new(&stream, kind)?;
+    if let Some(recording) = &recording {
+        recording.report_to(&mount);
+    }
+    let mount = ServedMount::new(mount, recording.clone(), &config, &shards);
+    let notifier = Notifier::start(&config.notify);
+    let watching = notifier.has_targets().then(|| (config.notify.clone(), Arc::clone(&mount.mount)));
+    let server = Server::new(config, vec![mount], shards, Arc::clone(&notifier));
+    let watching = watching.map(|(config, mount)| {
+        let (recording, listeners) = (recording.clone(), Arc::clone(server.listeners()));
+        tokio::spawn(notify::watch::watch(config, mount, recording, listeners, Arc::clone(&notifier)))
+    });
     let (closing, closed) = oneshot::channel();
     let mut serving = tokio::spawn(http::serve(listener, server, async {
         // An error means that the sender is gone, which is a reason to stop as well.
@@ -95,10 +122,21 @@ async fn serve(config: Config) -> Result<(), RunError> {
     }));
     announce(&stream, kind, local, recording.as_deref())?;
     log_file_limit(max_listeners);
+    let text = format!("the service has started: {}, at http://{local}/", stream.description());
+    notifier.tell(EventName::Service, NotificationState::Begin, text, Details::new());
+    let mut manager = ServiceManager::new(Instant::now());
+    manager.ready(&format!("on air: {}, http://{local}/", stream.description()));
     let end = tokio::select! {
-        end = wait_for_end(&stream, &mut signals) => end,
+        end = wait_for_end(&stream, &mut signals, &mut manager) => end,
         served = &mut serving => return served.map_err(io::Error::other)?.map_err(RunError::System),
     };
+    if let Some(watching) = watching {
+        // What happens from here on belongs to the end.
+        watching.abort();
+    }
+    let words = end.words(capture.failure());
+    let last = tokio::spawn(async move { notifier.finish(words, LAST_NOTIFICATION_TIMEOUT).await });
+    manager.stopping();
     // The stream first: every listener gets the end, and the connections close by themselves.
     tokio::task::spawn_blocking(move || stream.stop()).await.map_err(io::Error::other)?;
     let stopped_at = Instant::now();
@@ -107,6 +145,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     if let Some(recording) = recording {
         finish(recording, RECORDER_STOP_TIMEOUT.saturating_sub(stopped_at.elapsed())).await?;
     }
+    last.await.map_err(io::Error::other)?;
     match capture.failure() {
         Some(failure) if end == End::Source => Err(RunError::Failed(failure.to_owned())),
         _ => Ok(()),
@@ -134,8 +173,19 @@ enum End {
     Signal,
 }
 
+impl End {
+    /// Returns the reason in words.
+    fn words(self, failure: Option<&str>) -> String {
+        match (self, failure) {
+            (Self::Source, Some(failure)) => format!("the service ends: the source has failed: {failure}"),
+            (Self::Source, None) => "the service ends: the source has ended".to_owned(),
+            (Self::Signal, _) => "the service ends: it was told to stop".to_owned(),
+        }
+    }
+}
+
 /// Waits for the end of the source, or for a signal.
-async fn wait_for_end(stream: &Stream, signals: &mut Signals) -> End {
+async fn wait_for_end(stream: &Stream, signals: &mut Signals, manager: &mut ServiceManager) -> End {
     let mut checks = interval(END_INTERVAL);
     let mut failed_checks = 0;
     loop {
@@ -143,6 +193,7 @@ async fn wait_for_end(stream: &Stream, signals: &mut Signals) -> End {
             _ = signals.interrupt.recv() => "SIGINT",
             _ = signals.terminate.recv() => "SIGTERM",
             _ = checks.tick() => {
+                manager.feed(stream.dispatcher_turns(), Instant::now());
                 if let Some(failure) = stream.capture().failure() {
                     failed_checks += 1;
                     // A failure that ends the source is printed once, at the end of the program.

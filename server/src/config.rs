@@ -6,8 +6,8 @@
 //!
 //! The files, each of which uses only those above it:
 //!
-//! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `source`, `origin` and
-//!   `record_split` for those with more to read.
+//! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `source`, `origin`, `notify`,
+//!   `record_split` and `record_keep` for those with more to read.
 //! - `schema`: the settings, one field each. Its first lines tell how to add one.
 //! - `settings`: the table of settings that flags, variables, keys and the documentation come from.
 //! - `check`: rules between settings.
@@ -20,8 +20,11 @@ mod error;
 mod file;
 mod layers;
 mod notation;
+mod notify;
 mod number;
 mod origin;
+mod pace;
+mod record_keep;
 mod record_split;
 mod report;
 mod schema;
@@ -30,9 +33,12 @@ mod source;
 mod value;
 
 pub use error::ConfigError;
+pub use notify::Level;
+pub use pace::Pace;
+pub use record_keep::{RecordFormat, RecordKeep, Size};
 pub use record_split::RecordSplit;
 pub use report::Checked;
-pub use schema::{CaptureConfig, Config, DeliveryConfig, HttpConfig, MIN_LAG_BLOCKS, RecorderConfig};
+pub use schema::{CaptureConfig, Config, DeliveryConfig, HttpConfig, MIN_LAG_BLOCKS, NotifyConfig, RecorderConfig};
 pub use settings::{Setting, settings};
 pub use source::SourceSpec;
 pub use value::ValueError;

@@ -19,6 +19,7 @@ mod head;
 mod listener_table;
 mod page;
 mod query;
+mod recording;
 mod refusal;
 mod reply;
 mod routes;

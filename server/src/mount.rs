@@ -6,6 +6,7 @@
 //! A mount knows none of its consumers: they subscribe at its hub.
 
 pub mod event_log;
+pub mod loudness;
 pub mod meter;
 pub mod throttle;
 
@@ -51,7 +52,7 @@ impl Mount {
             hub: stream.hub().clone(),
             capture: Arc::clone(stream.capture()),
             ring_micros: Arc::clone(stream.ring_micros()),
-            meter: Meter::start(stream.format().channels(), stream.hub())?,
+            meter: Meter::start(stream.format(), stream.hub())?,
             events: EventLog::new(stream.head().clone()),
         }))
     }
@@ -99,7 +100,7 @@ impl Mount {
         &self.ring_micros
     }
 
-    /// Returns the level meter.
+    /// Returns the meter of level and loudness.
     #[must_use]
     pub fn meter(&self) -> &Meter {
         &self.meter

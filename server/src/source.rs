@@ -1,12 +1,15 @@
 //! The start of the source that a configuration names.
 
 pub mod devices;
+mod stdin;
+mod steady;
 
 use aircheck_api::SourceKind;
-use aircheck_engine::source::{Demo, Device, DeviceError, DeviceOptions, Paced, Pcm, Source, Tone, Wav, WavError};
+use aircheck_engine::source::{Demo, Device, DeviceError, DeviceOptions, Paced, Source, Tone, Wav, WavError};
 use aircheck_engine::{Stream, StreamError, StreamOptions};
 
-use crate::config::{CaptureConfig, SourceSpec};
+use crate::config::{CaptureConfig, Pace, SourceSpec};
+use steady::Steady;
 
 /// The reason why a source cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +25,9 @@ pub enum OpenError {
     /// The file cannot be used.
     #[error("source `wav`: {0}")]
     Wav(#[from] WavError),
+    /// Standard input cannot be read.
+    #[error("source `stdin`: {0}")]
+    Stdin(String),
     /// The source was opened but did not start.
     #[error("source `{spec}`: {error}")]
     Start {
@@ -66,14 +72,19 @@ fn open(config: &CaptureConfig, spec: &SourceSpec) -> Result<(Box<dyn Source>, S
         SourceSpec::Tone(hz) => (Box::new(Tone::new(*hz)), SourceKind::Tone),
         SourceSpec::Stdin => {
             let (rate_hz, channels, sample) = config.stdin_format();
-            let pcm = Pcm::new(std::io::stdin(), "stdin", rate_hz, channels, sample);
-            (Box::new(Paced::new(pcm)), SourceKind::Stdin)
+            let pcm = stdin::open(rate_hz, channels, sample).map_err(|error| OpenError::Stdin(error.to_string()))?;
+            let source: Box<dyn Source> = match config.pace {
+                Pace::Source => Box::new(Paced::new(pcm)),
+                Pace::Clock => Box::new(Paced::new(Steady::new(pcm).map_err(OpenError::Stdin)?)),
+            };
+            (source, SourceKind::Stdin)
         }
         SourceSpec::Nats { .. } => return Err(OpenError::Unsupported(spec.to_string())),
     })
 }
 
 fn start_stream(config: &CaptureConfig, spec: &SourceSpec, source: Box<dyn Source>) -> Result<Stream, OpenError> {
-    let options = StreamOptions { block: config.block, history: config.history, ..StreamOptions::default() };
+    let (block, history) = (config.block, config.history);
+    let options = StreamOptions { block, history, realtime: true, ..StreamOptions::default() };
     Stream::start(source, options).map_err(|error| OpenError::Start { spec: spec.to_string(), error })
 }

@@ -105,15 +105,23 @@ const KEYS: [&str; EVERYTHING.len()] = [
     "socket_buffer",
     "record",
     "record_split",
+    "record_align",
+    "record_keep",
+    "record_reserve",
+    "record_format",
     "listen",
     "max_listeners",
     "max_connections_per_address",
     "allow_hosts",
     "allow_origins",
+    "notify",
+    "notify_form",
+    "silence_after",
+    "silence_level",
 ];
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 19] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 27] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
     ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0", "0.0.0.0:3"]),
@@ -133,16 +141,24 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 19] = [
     ),
     ("record", "AIRCHECK_RECORD", "--record", ["'takes'", "/tmp/takes", "off"]),
     ("record_split", "AIRCHECK_RECORD_SPLIT", "--record-split", ["'90m'", "500MB", "4GiB"]),
+    ("record_align", "AIRCHECK_RECORD_ALIGN", "--record-align", ["false", "1", "true"]),
+    ("record_keep", "AIRCHECK_RECORD_KEEP", "--record-keep", ["['30d', '2TB']", "1d,500GB", "90m"]),
+    ("record_reserve", "AIRCHECK_RECORD_RESERVE", "--record-reserve", ["'5GiB'", "100MB", "off"]),
+    ("record_format", "AIRCHECK_RECORD_FORMAT", "--record-format", ["'wav'", "flac", "wav"]),
     ("rate", "AIRCHECK_RATE", "--rate", ["1_000", "1", "768000"]),
     ("channels", "AIRCHECK_CHANNELS", "--channels", ["3", "1", "32"]),
     ("sample", "AIRCHECK_SAMPLE", "--sample", ["'s16le'", "s24le", "f32le"]),
     ("allow_hosts", "AIRCHECK_ALLOW_HOST", "--allow-host", ["['a', 'b.example']", "c, D", "e"]),
     ("allow_origins", "AIRCHECK_ALLOW_ORIGIN", "--allow-origin", ["['http://a']", "http://b,http://c:81", "https://d"]),
+    ("notify", "AIRCHECK_NOTIFY", "--notify", ["['http://a/x', 'http://b']", "http://c:81/y,http://d", "https://e"]),
+    ("notify_form", "AIRCHECK_NOTIFY_FORM", "--notify-form", ["'slack'", "ntfy", "json"]),
+    ("silence_after", "AIRCHECK_SILENCE_AFTER", "--silence-after", ["'1s'", "5m", "60m"]),
+    ("silence_level", "AIRCHECK_SILENCE_LEVEL", "--silence-level", ["'-50dBFS'", "-6dB", "-120dBFS"]),
 ];
 
 /// Shows one setting of a configuration.
 fn value(config: &Config, name: &str) -> String {
-    let Config { capture, delivery, recorder, http } = config;
+    let Config { capture, delivery, recorder, http, notify } = config;
     match name {
         "source" => capture.source.to_string(),
         "loop" => capture.looped.to_string(),
@@ -158,11 +174,19 @@ fn value(config: &Config, name: &str) -> String {
         "max_connections_per_address" => http.max_connections_per_address.to_string(),
         "record" => recorder.record.as_ref().map_or("off".to_owned(), |path| path.display().to_string()),
         "record_split" => recorder.record_split.to_string(),
+        "record_align" => recorder.record_align.to_string(),
+        "record_keep" => recorder.record_keep.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        "record_reserve" => recorder.record_reserve.map_or("off".to_owned(), |size| size.to_string()),
+        "record_format" => recorder.record_format.name().to_owned(),
         "rate" => format!("{:?}", capture.rate_hz),
         "channels" => format!("{:?}", capture.channels),
         "sample" => capture.sample.label().to_owned(),
         "allow_hosts" => http.allow_hosts.join(" "),
         "allow_origins" => http.allow_origins.join(" "),
+        "notify" => notify.targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        "notify_form" => notify.form.to_string(),
+        "silence_after" => format!("{:?}", notify.silence_after),
+        "silence_level" => notify.silence_level.to_string(),
         _ => panic!("{name}"),
     }
 }
@@ -184,18 +208,27 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["65", "1", "100000"],
         ["takes", "/tmp/takes", "off"],
         ["90m", "500MB", "4GiB"],
+        ["false", "true", "true"],
+        ["30d 2TB", "1d 500GB", "90m"],
+        ["5GiB", "100MB", "off"],
+        ["wav", "flac", "wav"],
         ["Some(1000)", "Some(1)", "Some(768000)"],
         ["Some(3)", "Some(1)", "Some(32)"],
         ["s16le", "s24le", "f32le"],
         ["a b.example", "c d", "e"],
         ["http://a", "http://b http://c:81", "https://d"],
+        ["a b", "c:81 d", "e"],
+        ["slack", "ntfy", "json"],
+        ["1s", "300s", "3600s"],
+        ["-50dBFS", "-6dBFS", "-120dBFS"],
     ];
     for ((name, variable, flag, [toml, env, arg]), read) in EVERYTHING.into_iter().zip(read) {
         // A line that gives the setting an effect.
         let source = match name {
             "source" => "",
             "loop" => "source = 'wav:a.wav'\n",
-            "record_split" => "record = 'takes'\n",
+            name if name.starts_with("record_") => "record = 'takes'\n",
+            "notify_form" | "silence_after" | "silence_level" => "notify = ['http://a']\n",
             _ => "source = 'stdin'\n",
         };
         let arg = format!("{flag}={arg}");
@@ -272,6 +305,9 @@ const POLICY: &str = "skip-to-live, drop-newest, latest or disconnect";
 const HOSTS: &str = "host names such as radio.example, without scheme or port";
 const ORIGINS: &str = "origins such as https://radio.example or http://localhost:3000, without a path";
 
+const NOT_A_URL: &str =
+    "must be a URL such as https://hooks.example/aircheck (it is not shown here, because it may be a secret)";
+
 /// Key, value, and what follows the name of the setting in the message.
 fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
     let not = |takes: &str, value: &str| format!("must be {takes}, not `{value}`");
@@ -297,10 +333,26 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         ("socket_buffer", "9ms", "must be from 10ms to 10s, not 9ms".to_owned()),
         ("record", "", not("a directory, or off", "")),
         ("record_split", "999ms", "must be from 1s to 24h, not 999ms".to_owned()),
+        (
+            "record_keep",
+            "0d",
+            "must be at least 1s or 1MB, not 0d (to record nothing, leave --record out; to keep all, leave --record-keep out)"
+                .to_owned(),
+        ),
         ("record_split", "25h", "must be from 1s to 24h, not 25h".to_owned()),
         ("record_split", "999kB", "must be from 1MB to 4GiB, not 999kB".to_owned()),
         ("record_split", "5GB", "must be from 1MB to 4GiB, not 5GB".to_owned()),
         ("record_split", "1h", "goes only with a directory to record to: set --record".to_owned()),
+        ("notify_form", "xml", not("json, ntfy or slack", "xml")),
+        ("notify_form", "slack", "goes only with a URL to post to: set --notify".to_owned()),
+        ("silence_after", "999ms", "must be from 1s to 60m, not 999ms".to_owned()),
+        ("silence_level", "-60", not("a level such as -60dBFS", "-60")),
+        ("silence_level", "NaNdBFS", "must be from -120dBFS to -6dBFS, not NaNdBFS".to_owned()),
+        ("silence_level", "-5dBFS", "must be from -120dBFS to -6dBFS, not -5dBFS".to_owned()),
+        // No message shows the URL.
+        ("notify", "ftp://h/secret", "must begin with http:// or https://".to_owned()),
+        ("notify", "hooks.example/secret", NOT_A_URL.to_owned()),
+        ("notify", "http://h:0/secret", "must have a port from 1 to 65535, or none".to_owned()),
         ("sample", "s32le", not("s16le, s24le or f32le", "s32le")),
         ("sample", "s16le", "goes only with the source stdin, not with auto".to_owned()),
         ("loop", "true", "goes only with the source wav:PATH, not with auto".to_owned()),
@@ -361,7 +413,7 @@ fn every_wrong_value_of_a_key_names_the_file_the_line_and_the_key() {
                 Ok(_) => value.to_owned(),
                 Err(_) => continue,
             },
-            "allow_hosts" | "allow_origins" => format!("[{value:?}]"),
+            "allow_hosts" | "allow_origins" | "notify" | "record_keep" => format!("[{value:?}]"),
             _ => format!("{value:?}"),
         };
         let text = format!("# A comment.\n\n{name} = {toml}\n");
@@ -542,7 +594,7 @@ fn help_fits_100_columns_and_lists_every_flag_variable_and_default() {
         let default = match name {
             "rate" => "(48000 if not given)".to_owned(),
             "channels" => "(2 if not given)".to_owned(),
-            "allow_hosts" | "allow_origins" => continue,
+            "allow_hosts" | "allow_origins" | "notify" | "record_keep" => continue,
             name => format!("[default: {}]", value(&config, name)),
         };
         assert!(entry.contains(&default), "{entry}");
@@ -556,12 +608,14 @@ fn help_states_the_bounds_that_are_checked() {
         let wrong: &[&str] = match setting.key.as_str() {
             "record_split" => &["25h", "5GiB"],
             "block" | "history" | "socket_buffer" => &["61m"],
+            "silence_after" => &["61m"],
+            "silence_level" => &["0dBFS"],
             "max_listeners" | "max_connections_per_address" => &["0"],
             _ => &[],
         };
         wrong.iter().map(move |wrong| (setting, wrong))
     }) {
-        let line = Setup::new().wrong(&[&format!("{}={wrong}", setting.flag)]);
+        let line = Setup::new().env("AIRCHECK_NOTIFY", "http://h").wrong(&[&format!("{}={wrong}", setting.flag)]);
         let bounds = line.split_once(" from ").and_then(|(_, bounds)| bounds.split(", not ").next()).unwrap();
         assert!(setting.help.contains(bounds), "{}: `{}` does not say {bounds}", setting.flag, setting.help);
     }
@@ -656,8 +710,20 @@ aircheck.toml is valid and gives these settings:
   max_connections_per_address  64              default
   allow_hosts                  a.b, c          line 5
   allow_origins                none            default
+  notify                       none            default
 ";
     assert_eq!(checked(&setup), table);
+}
+
+#[test]
+fn a_checked_file_shows_only_the_hosts_of_targets() {
+    let setup = Setup::new().file("notify = ['https://u:pass@a.example/secret', 'http://b:81/secret']\n");
+    let text = checked(&setup.env("AIRCHECK_NOTIFY_FORM", "slack"));
+    assert!(text.contains("a.example, b:81"), "{text}");
+    assert!(!text.contains("secret") && !text.contains("pass"), "{text}");
+    let config = Setup::new().config(&["--notify", "http://u:pass@a.example/secret"]);
+    let debug = format!("{config:?}");
+    assert!(debug.contains("a.example") && !debug.contains("secret") && !debug.contains("pass"), "{debug}");
 }
 
 #[test]

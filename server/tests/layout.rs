@@ -10,8 +10,22 @@ use std::path::Path;
 use modules::{Uses, assert_no_circle, place};
 
 /// The folders and files at the top of `server/src`, in the order in which they may use each other.
-const ORDER: [&str; 11] =
-    ["config", "source", "mount", "rendition", "delivery", "sink", "telemetry", "http", "app", "lib", "main"];
+const ORDER: [&str; 14] = [
+    "config",
+    "source",
+    "mount",
+    "rendition",
+    "delivery",
+    "sink",
+    "replay",
+    "notify",
+    "telemetry",
+    "http",
+    "service_manager",
+    "app",
+    "lib",
+    "main",
+];
 
 fn uses() -> Uses {
     modules::uses(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -438,6 +438,32 @@ fn every_way_to_end_closes_in_order_and_counts_what_was_read() {
     server.terminate();
     assert_eq!(client.end(), (CloseCode::Normal, "finished".to_owned()));
     assert!(server.wait().success());
+}
+
+#[test]
+fn a_failed_source_is_told_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let recordings = folder.path().join("recordings");
+    let flags = ["--source", "stdin", "--record", recordings.to_str().unwrap()];
+    let mut server = Server::start_with(&flags, |command| command.stdin(reader));
+    let mut client = Client::listen(&server, "name=told");
+    let mut watcher = TcpStream::connect(server.address).unwrap();
+    watcher.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    watcher.write_all(b"GET /api/v1/events?from=0 HTTP/1.0\r\n\r\n").unwrap();
+    // A second of sound, and no whole frame.
+    writer.write_all(&[0; 4 * 48_000 + 3]).unwrap();
+    client.block();
+    drop(writer);
+    assert_eq!(client.end(), (CloseCode::Error, "failed".to_owned()));
+    let mut events = String::new();
+    watcher.read_to_string(&mut events).unwrap();
+    assert!(events.contains(r#""event":"left","reason":"failed""#), "{events}");
+    assert_eq!(server.wait().code(), Some(1), "{}", server.log());
+    let sidecars = std::fs::read_dir(&recordings).unwrap().map(|entry| entry.unwrap().path());
+    let sidecar = sidecars.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "jsonl")).unwrap();
+    let notes = std::fs::read_to_string(sidecar).unwrap();
+    assert!(notes.contains(r#""reason":"source_failed""#), "{notes}");
 }
 
 /// A frozen listener receives no close message; its row disappears all the same.

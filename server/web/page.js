@@ -1,13 +1,14 @@
-// The page of aircheck: the source on air, its level, the listeners and their lag.
+// The page of aircheck: the source on air, its level and loudness, the listeners and their lag.
 //
 // The server pushes all that it shows, through one connection to /api/v1/watch. All text that a listener chooses, above all
 // its name, is written as text, never as markup.
 
 import { showLevel, showNoLevel } from "/level.js";
 import { showListeners } from "/listeners.js";
+import { showLoudness, showNoLoudness } from "/loudness.js";
 import { player } from "/player.js";
 import { showShare } from "/share.js";
-import { $, count, milliseconds, pause, plural, put, span } from "/text.js";
+import { $, count, milliseconds, pause, plural, ppm, put, span } from "/text.js";
 
 const WATCH = "/api/v1/watch";
 const RETRY_EVERY_MS = 1000;
@@ -80,6 +81,7 @@ function showContact() {
   if (away) {
     showState("no contact", false);
     showNoLevel();
+    showNoLoudness();
     $("source-lost").hidden = true;
     player.contactLost(RETRY_EVERY_MS + 2 * SILENCE_TIMEOUT_MS);
   } else {
@@ -118,11 +120,13 @@ function showStatus(next) {
   put($("blocks"), count(capture.blocks));
   showLoss($("lost-overflow"), capture.lost_overflow);
   showLoss($("lost-xrun"), capture.lost_xrun);
+  showClock(capture, source.kind === "stdin");
   put($("ring-p50"), milliseconds(ring?.p50));
   put($("ring-p99"), milliseconds(ring?.p99));
   player.server.ring = ring?.p50 ?? undefined;
 
   showLevel(status.level ?? [], status.on_air);
+  showLoudness(status.loudness, status.on_air);
   showShare(status.urls ?? []);
 }
 
@@ -141,6 +145,14 @@ function showState(text, on_air) {
 function showLoss(element, blocks) {
   put(element, count(blocks));
   element.classList.toggle("bad", blocks > 0);
+}
+
+/** Shows how far the source's clock is off, once that is known, and what waits in the pipe in front of it. */
+function showClock({ drift_ppm, drift_error_ppm, waiting_seconds }, has_pipe) {
+  $("clock").hidden = drift_ppm == null;
+  if (drift_ppm != null) put($("drift"), ppm(drift_ppm, drift_error_ppm));
+  $("pipe").hidden = !has_pipe;
+  put($("waiting"), milliseconds(waiting_seconds));
 }
 
 function showRows({ count, rows }) {

@@ -99,6 +99,7 @@ function lost({ reason, failures }) {
   player.listener = null;
   if (failures > 1 && isFull()) say(full());
   else if (reason === "finished") say("The stream has ended. It resumes when the server streams again.");
+  else if (reason === "failed") say("The server's source has failed. The stream resumes when the server streams again.");
   else say("Connection lost, trying again…");
 }
 

@@ -52,6 +52,14 @@ export function decibels(db) {
   return db.toFixed(1).replace("-", "−");
 }
 
+/** Formats a difference of two clocks with its error: +12.3 ± 0.4 ppm, −3,012 ± 8 ppm. */
+export function ppm(value, error) {
+  const digits = error < 1 ? 1 : 0;
+  const number = (n) => Math.abs(n).toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  const sign = Number(value.toFixed(digits)) === 0 ? "" : value < 0 ? "−" : "+";
+  return `${sign}${number(value)} ± ${number(Math.max(error, 10 ** -digits))} ppm`;
+}
+
 /** Formats a share in percent. Neither a small loss nor a small remainder is rounded to zero. */
 export function percent(part, all) {
   const p = all > 0 ? (100 * part) / all : 0;

@@ -3,15 +3,17 @@
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::export::args::ExportArgs;
 use crate::failure::{USAGE, complain};
 use crate::listen::args::ListenArgs;
 use crate::load::args::LoadArgs;
+use crate::notify_test::{NotifyTestArgs, notify_test};
 use crate::report::args::ReportArgs;
 use crate::report::command::report;
 use crate::top::args::TopArgs;
-use crate::{listen, load, top};
+use crate::{export, listen, load, top};
 
 /// Listens to an aircheck server, puts it under load, and shows which listeners lag.
 #[derive(Debug, Parser)]
@@ -26,8 +28,16 @@ struct Cli {
 enum Command {
     Listen(ListenArgs),
     Load(Box<LoadArgs>),
+    Export(ExportArgs),
+    NotifyTest(NotifyTestArgs),
     Top(TopArgs),
     Report(ReportArgs),
+}
+
+/// Returns the grammar of the command line, from which manual pages and completions are made as well.
+#[must_use]
+pub fn grammar() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that the command line names, and returns the process's exit code.
@@ -48,6 +58,8 @@ pub fn run() -> ExitCode {
     let code = match command {
         Command::Listen(args) => runtime.block_on(listen::listen(args)),
         Command::Load(args) => runtime.block_on(load::load(*args)),
+        Command::Export(args) => runtime.block_on(export::export(args)),
+        Command::NotifyTest(args) => runtime.block_on(notify_test(args)),
         Command::Top(args) => runtime.block_on(top::top(args)),
         Command::Report(args) => report(&args),
     };

@@ -64,6 +64,9 @@ pub(crate) enum Failure {
     /// The signals could not be watched, so a recording could not be completed.
     #[error("cannot watch for Ctrl-C: {}", io_words(.0))]
     Signals(io::Error),
+    /// A receiver did not take a notification.
+    #[error("cannot notify {host}: {why}{hint}")]
+    Notification { host: String, why: String, hint: &'static str },
     /// There is no report: a log cannot be read, or has nothing to show.
     #[error("{0}")]
     Report(String),

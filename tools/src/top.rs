@@ -2,7 +2,7 @@
 //!
 //! The watch asks the server's API, and the snapshot keeps the answers, with each listener's history. The state holds
 //! everything that decides the screen, and keys change it; it has neither clock nor terminal. `draw` makes lines of it:
-//! header, meters, and the table, whose columns give way to each other. The terminal shows them, or `once` prints them.
+//! header, meters, loudness, and the table, whose columns give way to each other. The terminal shows them, or `once` prints them.
 //! Only this file reads the clock.
 
 pub(crate) mod args;
@@ -14,6 +14,7 @@ mod header;
 mod history;
 mod keys;
 mod line;
+mod loudness;
 mod meters;
 mod once;
 mod order;

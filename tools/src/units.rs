@@ -116,6 +116,22 @@ pub(crate) fn percent(part: u64, all: u64) -> String {
     }
 }
 
+/// Writes a difference of two clocks with its error: `+12.3 ± 0.4 ppm`, `−3,012 ± 8 ppm`.
+pub(crate) fn ppm(value: f64, error: f64) -> String {
+    let error = error.abs();
+    let number = |value: f64| {
+        let value = value.abs();
+        if error < 1.0 { format!("{value:.1}") } else { grouped(value.round() as u64) }
+    };
+    let least = if error < 1.0 { 0.1 } else { 1.0 };
+    let sign = match value {
+        value if value.abs() < least / 2.0 => "",
+        value if value < 0.0 => "−",
+        _ => "+",
+    };
+    format!("{sign}{} ± {} ppm", number(value), number(error.max(least)))
+}
+
 /// Writes a size in SI units: `1.5 MB`.
 pub(crate) fn bytes(bytes: u64) -> String {
     match bytes {
@@ -134,6 +150,11 @@ pub(crate) fn dbfs(level: f64) -> String {
 
 /// Writes a level as the server's page does. `is_live` tells silence from no sound at all.
 pub(crate) fn page_dbfs(level: Option<f32>, is_live: bool) -> String {
+    page_db(level.map(f64::from), is_live)
+}
+
+/// Writes decibels or loudness in the same way.
+pub(crate) fn page_db(level: Option<f64>, is_live: bool) -> String {
     match level {
         Some(level) => format!("{level:.1}").replace('-', "−"),
         None if is_live => "−∞".to_owned(),
@@ -154,6 +175,13 @@ mod tests {
         assert_eq!(span(Duration::from_secs(125)), "2 min 5 s");
         assert_eq!(span(Duration::from_secs(11_520)), "3 h 12 min");
         assert_eq!([0.0, 59.9, 60.0, 3_725.0, 90_000.0].map(age), ["0 s", "59 s", "1 min", "1 h 2 min", "1 d 1 h"]);
+    }
+
+    #[test]
+    fn a_drift_has_the_digits_that_its_error_leaves() {
+        let cases = [(12.34, 0.4), (-3012.2, 8.0), (0.01, 0.02), (-0.3, 3.0)];
+        let texts = ["+12.3 ± 0.4 ppm", "−3,012 ± 8 ppm", "0.0 ± 0.1 ppm", "0 ± 3 ppm"];
+        assert_eq!(cases.map(|(value, error)| ppm(value, error)), texts);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::Path;
 use modules::{Uses, assert_no_circle, place, top};
 
 /// The folders and files at the top of `src`, in the order in which they may use each other.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 19] = [
     "units",
     "table",
     "sanitize",
@@ -22,15 +22,17 @@ const ORDER: [&str; 17] = [
     "check",
     "play",
     "report",
+    "export",
     "listen",
     "load",
+    "notify_test",
     "top",
     "cli",
     "lib",
     "main",
 ];
 /// The commands, which do not use each other.
-const COMMANDS: [&str; 3] = ["listen", "load", "top"];
+const COMMANDS: [&str; 5] = ["export", "listen", "load", "notify_test", "top"];
 
 fn uses() -> Uses {
     modules::uses(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::device::Stamping;
-use super::known_faults::{EARLY_STAMPS_ARE_IGNORED, FORGOTTEN_RUNS_LEAVE_THE_RING, REMEMBER_KEEPS_ORDER};
+use super::known_faults::{FORGOTTEN_RUNS_LEAVE_THE_RING, REMEMBER_KEEPS_ORDER};
 use super::rng::Rng;
 use crate::{Format, Overflow, Start, SubscribeOptions};
 
@@ -111,6 +111,8 @@ pub(super) enum Event {
     Leak(Which),
     /// The source ends by itself.
     Finish,
+    /// The source fails.
+    Fail,
     /// The stream is stopped.
     Stop,
     /// The dispatcher's thread dies.
@@ -298,7 +300,8 @@ impl Scheduler {
         }
         if self.rng.once_in(3) {
             let event = match self.rng.between(0, 9) {
-                0..=3 => Event::Finish,
+                0..=1 => Event::Finish,
+                2..=3 => Event::Fail,
                 4..=7 => Event::Stop,
                 8 => Event::DropDispatcher,
                 _ => Event::DropEncoder,
@@ -368,9 +371,8 @@ impl Scheduler {
             Stamps::Early => {
                 if self.calm_periods > 8 && self.rng.once_in(12) {
                     self.calm_periods = 0;
-                    let most = if EARLY_STAMPS_ARE_IGNORED { 3600 * SECOND } else { 50 * MILLI };
                     let milli = self.rng.pick(&[1, 40, 70, 500, 5000, 3_600_000]);
-                    Stamping::Early((milli * MILLI).min(most))
+                    Stamping::Early(milli * MILLI)
                 } else {
                     Stamping::Late(0)
                 }

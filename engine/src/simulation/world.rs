@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::device::{self, Device, Stamping};
 use super::ensure;
-use super::known_faults::{POSITIONS_STAY_WITH_TIME, REMEMBER_KEEPS_ORDER};
+use super::known_faults::REMEMBER_KEEPS_ORDER;
 use super::listener::{Before, Listener, Packet, Payload, Taken};
 use super::log::{Entry, Log};
 use super::schedule::{self, Config, Event, Stage, Stamps, Step};
@@ -124,7 +124,8 @@ impl World {
         if let Some(encoder) = config.encoder {
             let input = Listener::new(subscribe(encoder.options)?, encoder.options, &log);
             let head = encoder.shares_head.then(|| hub.head().clone());
-            packet_options = FanOutOptions { history: encoder.history, group: encoder.group, live: is_live, head };
+            let (history, group) = (encoder.history, encoder.group);
+            packet_options = FanOutOptions { history, group, head, ..packet_options };
             encoder_options = Some((encoder, input));
         }
         let packet_log = Log::new(packet_options.group as u64, packet_options.history as u64);
@@ -180,6 +181,13 @@ impl World {
             Event::Subscribe(Stage::Blocks, options) => self.blocks.subscribe(options, self.config.is_live)?,
             Event::Subscribe(Stage::Packets, options) => self.packets.subscribe(options, self.config.is_live)?,
             Event::Finish => self.finish_source(false)?,
+            Event::Fail => {
+                // A source that has ended cannot fail.
+                if self.capture.is_some() {
+                    self.tally.fail("unplugged".into());
+                }
+                self.finish_source(true)?
+            }
             Event::Stop => {
                 self.finish_source(true)?;
                 self.stop.store(true, Ordering::Release);
@@ -224,12 +232,13 @@ impl World {
         }
         let (samples, captured_at) = self.device.period(frames, stamping);
         let before = Counts::of(&self.tally);
-        if self.config.integers {
-            capture.write(&device::integers(&samples), captured_at);
-        } else {
-            capture.write(&device::floats(&samples), captured_at);
-        }
         self.now = self.now.max(self.device.time_of(self.device.next));
+        capture.begin_period(frames as usize, captured_at, Timestamp::from_nanos(self.now));
+        if self.config.integers {
+            capture.append(&device::integers(&samples));
+        } else {
+            capture.append(&device::floats(&samples));
+        }
         ensure!(self.tally.written_at() == Some(captured_at) || captured_at == Timestamp::default(), "another time");
         self.follow_capture(before)
     }
@@ -251,7 +260,8 @@ impl World {
             ring.lost.losses += 1;
             ring.lost.lost_blocks += missed;
         } else {
-            ensure!(!self.losses.reported, "a reported loss was not counted");
+            // One inside a block that is lost already is not counted again.
+            ensure!(!self.losses.reported || ring.lost.losses > 0, "a reported loss was not counted");
         }
         self.losses.reported = false;
         ring.next += missed;
@@ -346,7 +356,7 @@ impl World {
             self.blocks.log.next = self.ring.next;
         }
         self.blocks.head = self.blocks.log.next;
-        let (log, head) = (&self.blocks.log, self.blocks.head);
+        let (log, head, reason) = (&self.blocks.log, self.blocks.head, self.reason());
         let admitting = match step {
             dispatcher::Step::Ended if !counts_consumers => Before { next: log.next, ..before },
             _ => before,
@@ -354,7 +364,7 @@ impl World {
         for listener in self.blocks.listeners.iter_mut().chain(self.encoder.as_mut().map(|encoder| &mut encoder.input))
         {
             if step == dispatcher::Step::Ended {
-                listener.follow_then_finish(log, admitting, EndReason::Finished, head)?;
+                listener.follow_then_finish(log, admitting, reason, head)?;
             } else {
                 listener.follow(log, admitting, head, is_stopping)?;
             }
@@ -363,6 +373,11 @@ impl World {
             self.blocks.is_over = true;
         }
         Ok(format!("{step:?}: {dispatched} blocks"))
+    }
+
+    /// Returns why the stream ends when the source does.
+    fn reason(&self) -> EndReason {
+        if self.tally.failure().is_some() { EndReason::Failed } else { EndReason::Finished }
     }
 
     /// Takes what the dispatcher has sent, checks it, and writes it into the log. Returns the number of blocks.
@@ -384,7 +399,7 @@ impl World {
                     let lost = self.ring.next - self.ring.dispatched_next;
                     let told = end.gap.map_or(0, |gap| gap.blocks);
                     ensure!(told == lost, "{lost} blocks lost at the end, and told of {told}");
-                    ensure!(end.reason == EndReason::Finished, "{end:?}");
+                    ensure!(end.reason == self.reason(), "{end:?}");
                     return Ok(count);
                 }
             }
@@ -438,15 +453,9 @@ impl World {
         let drift = (self.device.next - self.device.handed_over) * self.config.drift_ppm.unsigned_abs() / 1_000_000;
         // Each loss is rounded to a frame.
         let inexact = declared + 2 + drift + in_frames(jitter) * (declared + 1);
-        let mut ahead = inexact;
-        if !POSITIONS_STAY_WITH_TIME {
-            ahead += declared * u64::from(self.config.format.block_frames());
-        }
+        let ahead = inexact;
         let found = |(frames, at): &&(u64, u64)| {
-            let is_alone = || silent.iter().filter(|other| other.1.abs_diff(*at) < in_frames(FOUND_AFTER)).count() == 1;
-            *frames > in_frames(SURELY_FOUND + 2 * jitter)
-                && handed_over >= at + in_frames(FOUND_AFTER)
-                && (POSITIONS_STAY_WITH_TIME || is_alone())
+            *frames > in_frames(SURELY_FOUND + 2 * jitter) && handed_over >= at + in_frames(FOUND_AFTER)
         };
         let hidden: u64 = silent.iter().filter(|loss| !found(loss)).map(|loss| loss.0).sum();
         let behind = hidden + inexact;

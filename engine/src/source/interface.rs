@@ -23,7 +23,7 @@ pub trait Source: Send {
     fn description(&self) -> String;
 
     /// Starts the source. It writes to `capture` from a thread of its own until it ends or is stopped, and then drops
-    /// `capture`.
+    /// `capture`; if it fails, it calls [`Capture::fail`]. A panic of that thread is a failure, too.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read};
 
-use crate::source::pull::{Arrival, Pull};
+use crate::source::pull::{Arrival, Pull, Waiting};
 
 /// Encoding of a raw sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -86,6 +86,15 @@ fn quantise(sample: f32, bits: u32) -> i32 {
     ((sample * scale).round() as i32).clamp(-(1 << bits), (1 << bits) - 1)
 }
 
+/// Bytes in front of a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueuedBytes {
+    /// Those that wait.
+    pub waiting: u64,
+    /// The most that can wait.
+    pub capacity: u64,
+}
+
 /// Raw interleaved samples from a reader.
 #[derive(Debug)]
 pub struct Pcm<R> {
@@ -95,6 +104,10 @@ pub struct Pcm<R> {
     channels: u16,
     encoding: PcmEncoding,
     bytes: Vec<u8>,
+    /// Bytes read so far.
+    taken: u64,
+    /// Asks for the bytes that wait in front of the reader.
+    queue: Option<fn(&R) -> Option<QueuedBytes>>,
     /// The failure to return after the whole frames before it.
     failure: Option<String>,
 }
@@ -102,7 +115,19 @@ pub struct Pcm<R> {
 impl<R: Read> Pcm<R> {
     /// Creates a source of the samples in `reader`. `name` is for people.
     pub fn new(reader: R, name: impl Into<String>, rate_hz: u32, channels: u16, encoding: PcmEncoding) -> Self {
-        Self { reader, name: name.into(), rate_hz, channels, encoding, bytes: Vec::new(), failure: None }
+        let (name, bytes) = (name.into(), Vec::new());
+        Self { reader, name, rate_hz, channels, encoding, bytes, taken: 0, queue: None, failure: None }
+    }
+
+    /// Asks `queue` for what waits in front of the reader, so that it is worked off after a hiccup. The reader must have no
+    /// buffer of its own.
+    #[must_use]
+    pub fn with_queue(self, queue: fn(&R) -> Option<QueuedBytes>) -> Self {
+        Self { queue: Some(queue), ..self }
+    }
+
+    fn frame_bytes(&self) -> usize {
+        usize::from(self.channels) * self.encoding.sample_bytes()
     }
 }
 
@@ -127,8 +152,14 @@ impl<R: Read + Send + 'static> Pull for Pcm<R> {
         Arrival::External
     }
 
+    fn waiting(&self) -> Option<Waiting> {
+        let QueuedBytes { waiting, capacity } = self.queue?(&self.reader)?;
+        let frames = |bytes: u64| bytes / self.frame_bytes() as u64;
+        Some(Waiting { taken: frames(self.taken), frames: frames(waiting), capacity: frames(capacity) })
+    }
+
     fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String> {
-        let frame_bytes = usize::from(self.channels) * self.encoding.sample_bytes();
+        let frame_bytes = self.frame_bytes();
         self.bytes.resize(samples.len() * self.encoding.sample_bytes(), 0);
         if let Some(failure) = self.failure.take() {
             return Err(failure);
@@ -145,6 +176,7 @@ impl<R: Read + Send + 'static> Pull for Pcm<R> {
                 ),
                 Ok(bytes) => {
                     read += bytes;
+                    self.taken += bytes as u64;
                     continue;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,

@@ -21,13 +21,38 @@ pub trait Pull: Send + 'static {
         Arrival::Computed
     }
 
+    /// Returns how much sound waits in front of this source, for one that comes through a pipe; `None` by default, and
+    /// where nothing is known.
+    fn waiting(&self) -> Option<Waiting> {
+        None
+    }
+
+    /// Makes the sound faster by this share from here on; slower below zero. Returns false if the speed cannot be changed,
+    /// which is the default.
+    fn set_faster(&mut self, _share: f64) -> bool {
+        false
+    }
+
     /// Fills `samples` (interleaved) from the start and returns how many it filled, always whole frames; 0 means the
     /// end.
     ///
     /// # Errors
     ///
-    /// The failure in one line. It ends the source after the samples that were read before.
+    /// The failure in one line. It ends the source after the samples that were read before; every consumer then ends with
+    /// [`EndReason::Failed`](crate::EndReason::Failed). A panic, more samples than there is room for, and an incomplete
+    /// frame are failures, too.
     fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String>;
+}
+
+/// The sound in front of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Frames that were taken so far.
+    pub taken: u64,
+    /// Whole frames that wait and can be taken at once.
+    pub frames: u64,
+    /// The most frames that can wait there.
+    pub capacity: u64,
 }
 
 /// The way in which samples become available to [`Pull::pull`].

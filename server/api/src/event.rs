@@ -98,6 +98,31 @@ pub enum EventKind {
         /// Blocks since the last such event.
         blocks: u64,
     },
+    /// The recording has stopped, because the disk fails, or goes on.
+    Recording {
+        /// Whether the trouble begins or ends.
+        state: EventState,
+        /// The disk's error.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
+    /// The disk is nearly full, so that the recording has stopped, or has room again.
+    Disk {
+        /// Whether the trouble begins or ends.
+        state: EventState,
+        /// Bytes that are free.
+        free_bytes: u64,
+    },
+}
+
+/// The side of a trouble that an event tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventState {
+    /// It begins.
+    Begin,
+    /// It is over.
+    End,
 }
 
 impl EventKind {
@@ -114,6 +139,8 @@ impl EventKind {
             Self::SourceLost => "source_lost",
             Self::SourceBack => "source_back",
             Self::Xrun { .. } => "xrun",
+            Self::Recording { .. } => "recording",
+            Self::Disk { .. } => "disk",
         }
     }
 
@@ -127,6 +154,8 @@ impl EventKind {
                 | Self::Skipped { .. }
                 | Self::SourceLost
                 | Self::Xrun { .. }
+                | Self::Recording { state: EventState::Begin, .. }
+                | Self::Disk { state: EventState::Begin, .. }
         )
     }
 }
@@ -195,12 +224,14 @@ pub enum LeaveReason {
     Gone,
     /// The stream has ended.
     Finished,
+    /// The stream has ended, because its source failed.
+    Failed,
 }
 
 impl LeaveReason {
     /// All reasons.
-    pub const ALL: [Self; 7] =
-        [Self::Left, Self::Closed, Self::TooSlow, Self::MaxLag, Self::Idle, Self::Gone, Self::Finished];
+    pub const ALL: [Self; 8] =
+        [Self::Left, Self::Closed, Self::TooSlow, Self::MaxLag, Self::Idle, Self::Gone, Self::Finished, Self::Failed];
 
     /// Returns the name that JSON and metrics use.
     #[must_use]
@@ -213,6 +244,7 @@ impl LeaveReason {
             Self::Idle => "idle",
             Self::Gone => "gone",
             Self::Finished => "finished",
+            Self::Failed => "failed",
         }
     }
 }

@@ -20,7 +20,7 @@ mod rendition;
 pub mod span;
 mod status;
 
-pub use event::{Event, EventKind, EventListener, Fault, LagFigures, LeaveReason};
+pub use event::{Event, EventKind, EventListener, EventState, Fault, LagFigures, LeaveReason};
 pub use listener::{LatencyByStage, ListenerRow, Percentiles, Verdict};
 pub use message::{
     ClientText, Clock, GapNotice, HEADER_BYTES, HeaderError, Heard, Hello, MessageHeader, PROTOCOL_VERSION, Payload,
@@ -29,6 +29,6 @@ pub use message::{
 pub use param::StreamParam;
 pub use rendition::Rendition;
 pub use status::{
-    CaptureStatus, ChannelLevel, RecordingStatus, SourceKind, SourceLatency, SourceStatus, Status, StreamFormat,
-    StreamState,
+    CaptureStatus, ChannelLevel, LoudnessStatus, NotificationTarget, RealtimeStatus, RecordingStatus, SourceKind,
+    SourceLatency, SourceStatus, Status, StreamFormat, StreamState,
 };

@@ -14,6 +14,10 @@ pub enum StreamParam {
     Burst,
     /// Start at this sequence number.
     From,
+    /// Start at this moment, in the recording if the history no longer has it.
+    At,
+    /// Start so long ago, in the recording if the history no longer has it.
+    Back,
     /// The listener's name in the table.
     Name,
     /// Sample format of `wav`, `pcm` and `flac`.
@@ -32,12 +36,14 @@ pub enum StreamParam {
 
 impl StreamParam {
     /// All parameters, in the order in which they are listed.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Overflow,
         Self::Buffer,
         Self::MaxLag,
         Self::Burst,
         Self::From,
+        Self::At,
+        Self::Back,
         Self::Name,
         Self::Sample,
         Self::Bitrate,
@@ -56,6 +62,8 @@ impl StreamParam {
             Self::MaxLag => "max_lag",
             Self::Burst => "burst",
             Self::From => "from",
+            Self::At => "at",
+            Self::Back => "back",
             Self::Name => "name",
             Self::Sample => "sample",
             Self::Bitrate => "bitrate",

@@ -30,6 +30,9 @@ pub struct Status {
     pub capture: CaptureStatus,
     /// The level of each channel.
     pub level: Vec<ChannelLevel>,
+    /// The loudness by EBU R128; `null` before any sound, and for rates that have none.
+    #[serde(default)]
+    pub loudness: Option<LoudnessStatus>,
     /// Latencies before the listeners' rings.
     #[serde(default)]
     pub latency_seconds: SourceLatency,
@@ -47,6 +50,9 @@ pub struct Status {
     pub encoders: usize,
     /// The recording; `null` if nothing is recorded.
     pub recording: Option<RecordingStatus>,
+    /// The receivers of notifications.
+    #[serde(default)]
+    pub notifications: Vec<NotificationTarget>,
     /// The addresses of the page.
     pub urls: Vec<String>,
 }
@@ -131,8 +137,8 @@ impl StreamFormat {
     }
 }
 
-/// The counts of the capture, in blocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The counts of the capture, in blocks, its clock, and what the system has granted to it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CaptureStatus {
     /// Blocks captured.
     pub blocks: u64,
@@ -140,6 +146,33 @@ pub struct CaptureStatus {
     pub lost_overflow: u64,
     /// Blocks that the device missed.
     pub lost_xrun: u64,
+    /// How much faster the source's clock is than the system's, in parts per million; `null` while that is not known, and
+    /// for sound that is computed or on disk.
+    #[serde(default)]
+    pub drift_ppm: Option<f64>,
+    /// Two standard errors of the drift.
+    #[serde(default)]
+    pub drift_error_ppm: Option<f64>,
+    /// Length of the sound that stands in the pipe in front of the source.
+    #[serde(default)]
+    pub waiting_seconds: f64,
+    /// What the system has granted of real time.
+    #[serde(default)]
+    pub realtime: RealtimeStatus,
+}
+
+/// What the system has granted to the capture: neither is needed, and both help on a busy machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RealtimeStatus {
+    /// The real-time priority of the capturing thread; `null` if it has none.
+    pub priority: Option<u8>,
+    /// The reason why it has none.
+    pub priority_refusal: Option<String>,
+    /// Bytes of the capture's memory that stay in RAM.
+    pub locked_bytes: usize,
+    /// The reason why some don't.
+    pub lock_refusal: Option<String>,
 }
 
 /// Level of one channel in dB relative to full scale; `null` where there is no sound.
@@ -149,6 +182,21 @@ pub struct ChannelLevel {
     pub peak_dbfs: Option<f32>,
     /// The root of the mean square.
     pub rms_dbfs: Option<f32>,
+}
+
+/// Loudness by EBU R128. A level is `null` where there is no sound, or none above the gate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LoudnessStatus {
+    /// Loudness of the last 0.4 s, in LUFS.
+    pub momentary_lufs: Option<f64>,
+    /// Loudness of the last 3 s, in LUFS.
+    pub short_term_lufs: Option<f64>,
+    /// Loudness since the start, in LUFS, gated.
+    pub integrated_lufs: Option<f64>,
+    /// Range of the short-term loudness since the start, in LU.
+    pub range_lu: f64,
+    /// The largest true peak of each channel since the start, in dB relative to full scale.
+    pub true_peak_dbtp: Vec<Option<f64>>,
 }
 
 /// Latencies before the listeners' rings, in seconds.
@@ -176,9 +224,40 @@ pub struct RecordingStatus {
     pub queued: u64,
     /// Bytes of samples in the files, including silence.
     pub bytes: u64,
+    /// Bytes that are free on the disk; `null` if that is not known.
+    #[serde(default)]
+    pub free_bytes: Option<u64>,
     /// The reason why nothing can be written now; `null` while the disk works.
     #[serde(default)]
     pub failing: Option<String>,
+}
+
+/// A receiver of notifications and its account. Each notification is delivered, failed or dropped, or is queued.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NotificationTarget {
+    /// Its host, and its port if that is not the scheme's own. The rest of its URL is a secret.
+    pub host: String,
+    /// The form in which it is told: `json`, `ntfy` or `slack`.
+    pub form: String,
+    /// Notifications that it has taken.
+    pub delivered: u64,
+    /// Notifications that it has refused, or redirected to another URL.
+    pub failed: u64,
+    /// Notifications that were given up, because the queue was full or they had waited for an hour.
+    pub dropped: u64,
+    /// Failed tries after which a notification is tried again.
+    pub retried: u64,
+    /// Notifications that wait, with the one that is being sent.
+    pub queued: u64,
+    /// When the last one was delivered; `null` before the first.
+    pub delivered_at: Option<f64>,
+    /// The last failure; `null` before the first.
+    pub last_error: Option<String>,
+    /// When that was.
+    pub last_error_at: Option<f64>,
+    /// When the next try is due; `null` if none has to wait.
+    pub retry_at: Option<f64>,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use aircheck_api::span::Short;
 
+use super::record_split::RecordSplit;
 use super::schema::{Config, MIN_LAG_BLOCKS};
 use super::source::SourceSpec;
 
@@ -26,8 +27,12 @@ impl Config {
             return Err(("max_lag", format!("must be at least {MIN_LAG_BLOCKS} blocks, {min_lag}, not {max_lag}")));
         }
         let mut without_effect = given.filter_map(|key| Some((key, self.unmet_condition(key)?)));
-        // `loop = false` is right for every source.
-        match without_effect.find(|(key, _)| *key != "loop" || self.capture.looped) {
+        // A switch that is off is right everywhere.
+        match without_effect.find(|(key, _)| match *key {
+            "loop" => self.capture.looped,
+            "record_align" => self.recorder.record_align,
+            _ => true,
+        }) {
             Some((key, condition)) => Err((key, format!("goes only with {condition}"))),
             None => Ok(()),
         }
@@ -39,9 +44,17 @@ impl Config {
         let (has_effect, sources) = match key {
             "loop" => (matches!(source, SourceSpec::Wav(_)), "wav:PATH"),
             "rate" | "channels" => (source.takes_format(), "stdin, mic or auto"),
-            "sample" => (*source == SourceSpec::Stdin, "stdin"),
-            "record_split" if self.recorder.record.is_none() => {
+            "sample" | "pace" => (*source == SourceSpec::Stdin, "stdin"),
+            "record_split" | "record_align" | "record_keep" | "record_reserve" | "record_format"
+                if self.recorder.record.is_none() =>
+            {
                 return Some("a directory to record to: set --record".to_owned());
+            }
+            "record_align" if matches!(self.recorder.record_split, RecordSplit::Bytes(_)) => {
+                return Some("files of a length: set --record-split to one, such as 1h".to_owned());
+            }
+            "notify_form" | "silence_after" | "silence_level" if self.notify.targets.is_empty() => {
+                return Some("a URL to post to: set --notify".to_owned());
             }
             _ => return None,
         };

@@ -33,7 +33,9 @@ enum Action {
     },
 }
 
-fn grammar() -> clap::Command {
+/// Returns the grammar of the command line, from which manual pages and completions are made as well.
+#[must_use]
+pub fn grammar() -> clap::Command {
     let command = clap::Command::new("aircheck")
         .version(env!("CARGO_PKG_VERSION"))
         .max_term_width(100)

@@ -16,8 +16,16 @@ const SPAN_BOUNDS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration:
 /// Bounds of a size: a few seconds of stereo, and the 32 bits of a size in a WAV file.
 const BYTES_BOUNDS: RangeInclusive<u64> = 1_000_000..=1 << 32;
 /// Units of a size; one is shown in the first that it is a whole number of.
-const UNITS: [(&str, u64); 6] =
-    [("GiB", 1 << 30), ("MiB", 1 << 20), ("GB", 1_000_000_000), ("MB", 1_000_000), ("KiB", 1 << 10), ("kB", 1_000)];
+const UNITS: [(&str, u64); 8] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("KiB", 1 << 10),
+    ("kB", 1_000),
+];
 
 /// The point at which a recording goes on in a new file.
 ///
@@ -44,10 +52,7 @@ impl fmt::Display for RecordSplit {
                 write!(f, "{}h", span.as_secs() / 3600)
             }
             Self::Span(span) => Short(span).fmt(f),
-            Self::Bytes(bytes) => match UNITS.into_iter().find(|(_, unit_bytes)| bytes.is_multiple_of(*unit_bytes)) {
-                Some((unit, unit_bytes)) => write!(f, "{}{unit}", bytes / unit_bytes),
-                None => write!(f, "{}kB", bytes as f64 / 1e3),
-            },
+            Self::Bytes(bytes) => format_bytes(bytes, f),
         }
     }
 }
@@ -78,8 +83,16 @@ impl FromStr for RecordSplit {
     }
 }
 
+/// Writes a size in the first of [`UNITS`] that it is a whole number of.
+pub(super) fn format_bytes(bytes: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match UNITS.into_iter().find(|(_, unit_bytes)| bytes > 0 && bytes.is_multiple_of(*unit_bytes)) {
+        Some((unit, unit_bytes)) => write!(f, "{}{unit}", bytes / unit_bytes),
+        None => write!(f, "{}kB", bytes as f64 / 1e3),
+    }
+}
+
 /// Reads a whole number with a unit of [`UNITS`], in upper or lower case.
-fn bytes(word: &str) -> Option<u64> {
+pub(super) fn bytes(word: &str) -> Option<u64> {
     let word = word.to_ascii_lowercase();
     let (number, unit_bytes) =
         UNITS.into_iter().find_map(|(unit, bytes)| Some((word.strip_suffix(&unit.to_ascii_lowercase())?, bytes)))?;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use aircheck_notify::Target;
+
 use super::error::ConfigError;
 use super::layers::Layers;
 use super::schema::Config;
@@ -53,6 +55,10 @@ impl fmt::Display for Checked {
                     ("channels", None) if is_stdin => stdin_channels.to_string(),
                     ("rate" | "channels", None) => "the device's own".to_owned(),
                     ("allow_hosts", None) => "addresses and localhost only".to_owned(),
+                    // Hosts only, because the rest of a URL is a secret.
+                    ("notify", Some(_)) => {
+                        self.config.notify.targets.iter().map(Target::authority).collect::<Vec<_>>().join(", ")
+                    }
                     (_, value) => value.unwrap_or_else(|| "none".to_owned()),
                 };
                 (&setting.key, value, given.map_or("default", |(_, origin)| &origin.label))

@@ -16,13 +16,17 @@ use std::time::Duration;
 
 use aircheck_engine::Overflow;
 use aircheck_engine::source::PcmEncoding;
+use aircheck_notify::{Form, Target};
 use clap::{ArgAction, Args};
 use humantime::parse_duration;
 use serde::Deserialize;
 
 use super::notation::{Address, Directory, Encoding, Notation as _, OrOff, Policy, Span};
+use super::notify::{Level, NotifyForm, NotifyUrl};
 use super::number::Number;
 use super::origin::{HostName, WebOrigin};
+use super::pace::Pace;
+use super::record_keep::{RecordFormat, RecordKeep, Size};
 use super::record_split::RecordSplit;
 use super::source::SourceSpec;
 
@@ -50,6 +54,9 @@ pub struct Config {
     /// The address, and limits of connections.
     #[command(flatten)]
     pub http: HttpConfig,
+    /// The receivers of notifications, and when silence is told.
+    #[command(flatten)]
+    pub notify: NotifyConfig,
 }
 
 /// The source, and the blocks that are made of it.
@@ -87,6 +94,11 @@ pub struct CaptureConfig {
     #[arg(long, value_name = "FMT", default_value = "s16le")]
     #[serde(deserialize_with = "Encoding::deserialize")]
     pub sample: PcmEncoding,
+    /// Whose clock the sound on stdin follows: source (the writer's; samples stay as they are) or clock (this machine's; the
+    /// sound is resampled by up to 0.5 %)
+    #[arg(long, value_name = "P", default_value = "source")]
+    #[serde(deserialize_with = "Pace::deserialize")]
+    pub pace: Pace,
     /// Length of a block, 1ms to 100ms
     #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "10ms")]
     #[serde(deserialize_with = "Span::<1, 100>::deserialize")]
@@ -147,6 +159,31 @@ pub struct RecorderConfig {
     #[arg(long, value_name = "D", default_value = "1h")]
     #[serde(deserialize_with = "RecordSplit::deserialize")]
     pub record_split: RecordSplit,
+    /// Cut files at whole multiples of their length since midnight UTC, so that files of an hour begin on the hour
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true"
+    )]
+    pub record_align: bool,
+    /// Age or size of what is kept, such as 30d or 500GB; the oldest files beyond it are deleted; may be repeated
+    // All is kept by default: a program that deletes does so only when told to.
+    #[arg(long, value_name = "K")]
+    #[serde(default, deserialize_with = "RecordKeep::list")]
+    pub record_keep: Vec<RecordKeep>,
+    /// Room to leave on the disk, or off; with less, the recording stops until there is room again
+    // A gigabyte keeps a system disk usable: logs, packages and databases go on.
+    #[arg(long, value_name = "SIZE", default_value = "1GB")]
+    #[serde(deserialize_with = "OrOff::<Size>::deserialize")]
+    pub record_reserve: Option<Size>,
+    /// Format of the files, wav or flac; flac takes half of the room or less, and keeps 16 or 24 bits
+    #[arg(long, value_name = "F", default_value = "wav")]
+    #[serde(deserialize_with = "RecordFormat::deserialize")]
+    pub record_format: RecordFormat,
 }
 
 /// The address, and limits of connections.
@@ -176,6 +213,32 @@ pub struct HttpConfig {
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     #[serde(default, deserialize_with = "WebOrigin::list")]
     pub allow_origins: Vec<String>,
+}
+
+/// The receivers of notifications, and when silence is told.
+#[derive(Clone, Debug, PartialEq, Args, Deserialize)]
+#[command(next_help_heading = "Notifications")]
+pub struct NotifyConfig {
+    /// URL to which events such as silence, losses or a full disk are posted; may be repeated; what follows the host is kept
+    /// secret, so give it in the file or the variable
+    // Other users of the machine can read the flags of a process.
+    #[arg(id = "notify", long = "notify", value_name = "URL")]
+    #[serde(rename = "notify", default, deserialize_with = "NotifyUrl::list")]
+    pub targets: Vec<Target>,
+    /// Form of notifications: json, ntfy or slack
+    #[arg(id = "notify_form", long = "notify-form", value_name = "F", default_value = "json")]
+    #[serde(rename = "notify_form", deserialize_with = "NotifyForm::deserialize")]
+    pub form: Form,
+    /// Time after which silence is told, 1s to 60m
+    // Below a second, a pause between two sentences is silence. Music has seconds of it; a dead microphone lasts.
+    #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "30s")]
+    #[serde(deserialize_with = "Span::<1_000, 3_600_000>::deserialize")]
+    pub silence_after: Duration,
+    /// Level (RMS) below which sound counts as silence, -120dBFS to -6dBFS
+    // Above the noise of a microphone in a quiet room that is set up for speech, below any programme.
+    #[arg(long, value_name = "L", default_value = "-60dBFS", allow_hyphen_values = true)]
+    #[serde(deserialize_with = "Level::deserialize")]
+    pub silence_level: Level,
 }
 
 /// Returns the end of the help of a setting whose default depends on the source.

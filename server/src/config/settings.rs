@@ -7,7 +7,7 @@ use clap::{Args as _, Command};
 use serde::Deserialize as _;
 use serde::de::value::MapDeserializer;
 
-use super::schema::{CaptureConfig, Config, DeliveryConfig, HttpConfig, RecorderConfig};
+use super::schema::{CaptureConfig, Config, DeliveryConfig, HttpConfig, NotifyConfig, RecorderConfig};
 use super::value::{Value, ValueError};
 
 /// A setting: its names, its default and its meaning.
@@ -76,7 +76,8 @@ impl Config {
             capture: CaptureConfig::deserialize(MapDeserializer::new(values.clone()))?,
             delivery: DeliveryConfig::deserialize(MapDeserializer::new(values.clone()))?,
             recorder: RecorderConfig::deserialize(MapDeserializer::new(values.clone()))?,
-            http: HttpConfig::deserialize(MapDeserializer::new(values))?,
+            http: HttpConfig::deserialize(MapDeserializer::new(values.clone()))?,
+            notify: NotifyConfig::deserialize(MapDeserializer::new(values))?,
         })
     }
 }

@@ -27,7 +27,8 @@ use crate::rendition::packet_log::PacketLog;
 
 /// A listener's own lags are recorded up to this many blocks: eleven minutes of 10 ms, in 5 KB.
 const MAX_LAG_BLOCKS: u64 = 1 << 16;
-/// The kernel is asked about a connection once in so many bytes, besides the looks of the watch and of requests.
+/// The kernel is asked about a connection once in so many bytes, besides the looks of the watch and of requests, unless the
+/// listener's machine proves once a second that everything was read.
 const LOOK_BYTES: u64 = 8192;
 /// And after so much time.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -134,6 +135,8 @@ pub struct JoinRequest {
     pub wire: Wire,
     /// How many bytes a second that is, nearly.
     pub bytes_per_second: u64,
+    /// Whether packets in quick succession may be held for a moment, which shows what its program reads.
+    pub may_hold: bool,
     /// Where the packets of its encoder end.
     pub log: Arc<PacketLog>,
     /// Of the shard that will write to its connection.
@@ -154,10 +157,15 @@ impl Listener {
             remote,
             wire,
             bytes_per_second,
+            may_hold,
             log,
             mailbox,
         } = request;
         let is_dense = bytes_per_second >= DENSE_BYTES_PER_SECOND;
+        let mut in_flight = InFlight::new(log, wire);
+        if may_hold {
+            in_flight.permit_holds();
+        }
         Self {
             id,
             name,
@@ -178,7 +186,7 @@ impl Listener {
             behind_at: AtomicU64::new(0),
             end: OnceLock::new(),
             downstream: Mutex::new(Downstream {
-                in_flight: InFlight::new(log, wire),
+                in_flight,
                 silence: Silence::default(),
                 socket: None,
                 lags: None,
@@ -296,6 +304,7 @@ impl Listener {
         match self.tally.end_reason() {
             Some(EndReason::TooSlow) => LeaveReason::TooSlow,
             Some(EndReason::Finished | EndReason::Abandoned) => LeaveReason::Finished,
+            Some(EndReason::Failed) => LeaveReason::Failed,
             // A listener whose socket is full has not taken its end out of its ring when its connection is closed.
             Some(EndReason::Closed | EndReason::Left) | None => {
                 let otherwise = if self.tally.is_closing() { LeaveReason::Closed } else { LeaveReason::Left };
@@ -362,7 +371,7 @@ impl Listener {
                 LeaveReason::MaxLag => self.limits.max_lag.map(|max_lag| self.mount.seconds(max_lag)),
                 LeaveReason::Idle => self.limits.idle_timeout.map(|timeout| timeout.as_secs_f64()),
                 LeaveReason::Gone => Some(GONE_TIMEOUT.as_secs_f64()),
-                LeaveReason::Left | LeaveReason::Closed | LeaveReason::Finished => None,
+                LeaveReason::Left | LeaveReason::Closed | LeaveReason::Finished | LeaveReason::Failed => None,
             };
             Box::new(ListenerEnd { reason, lag: self.lag_figures(&self.standing(now), limit) })
         })
@@ -480,7 +489,8 @@ impl Listener {
         // Here the kernel's side of the connection is in the processor's cache, so that the question costs least.
         let in_flight = &downstream.in_flight;
         let look_at_byte = downstream.looked_at_byte + downstream.look_bytes;
-        if in_flight.written() >= look_at_byte || !self.is_fresh(now) || in_flight.wants_look(now) {
+        let has_much_unseen = in_flight.written() >= look_at_byte && !in_flight.reads_promptly();
+        if has_much_unseen || !self.is_fresh(now) || in_flight.wants_look(now) {
             self.follow(downstream, now);
             // The gap before the packets is on its way, too.
             downstream.backlog = numbers.start - self.reached(&downstream.in_flight, numbers.start).read;
@@ -615,6 +625,7 @@ impl Listener {
             undelivered_lost: (snapshot.first_sequence + snapshot.offered).saturating_sub(next + snapshot.queued),
             socket,
             unread,
+            on_its_way: in_flight.on_its_way(self.mount.format().block_span()).min(socket),
             unread_bounds: reached.acked - reached.read_at_most..=reached.acked - reached.read_at_least,
             stale: delivered_unread(in_flight, unread).saturating_sub(burst),
             reading,

@@ -247,6 +247,7 @@ mod tests {
                     remote: ([127, 0, 0, 1], 1).into(),
                     wire: Wire::Plain,
                     bytes_per_second: 0,
+                    may_hold: false,
                     log: PacketLog::new(),
                     mailbox: Arc::clone(&mailbox),
                 };

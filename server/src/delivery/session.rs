@@ -4,7 +4,6 @@
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aircheck_api::LeaveReason;
 use aircheck_engine::{Consumer, Gap, RecvError, Timestamp};
@@ -18,6 +17,7 @@ use crate::delivery::listener::Listener;
 use crate::delivery::listeners::Registration;
 use crate::delivery::mailbox::Assignment;
 use crate::delivery::output::{Output, OwnBytes, framed};
+use crate::delivery::socket::hold::Wait;
 use crate::delivery::socket::options::{SocketBuffer, end_pauses, outlast_pauses};
 use crate::delivery::stale::NextPacket;
 use crate::delivery::standing::Decision;
@@ -92,9 +92,9 @@ pub struct Session {
     keeps_up: bool,
     /// Whether the listener is held.
     is_held: bool,
-    /// How long the next packet is to wait, because that shows more of what the listener's program reads, and until when.
-    delay: Duration,
-    delayed_until: Option<Timestamp>,
+    /// How the next packets are to wait, because that shows more of what the listener's program reads, and until when.
+    wait: Wait,
+    waits_until: Option<Timestamp>,
     /// Whether the socket may have more input than was read.
     has_input: bool,
     /// Whether the last piece is on its way.
@@ -169,8 +169,8 @@ impl Joined {
             has_max_lag,
             keeps_up: false,
             is_held: false,
-            delay: Duration::ZERO,
-            delayed_until: None,
+            wait: Wait::Not,
+            waits_until: None,
             has_input: false,
             is_over: false,
             _open: open,
@@ -203,9 +203,15 @@ impl Session {
         &self.doorbell
     }
 
+    /// Returns whether there are packets in its ring.
+    pub(super) fn has_packets(&self) -> bool {
+        self.packets.queued_items() > 0
+    }
+
     /// Returns whether new packets change nothing: the socket is full, or the listener is held.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.output.is_full() || self.is_held
+    pub(super) fn is_waiting(&self, now: Timestamp) -> bool {
+        let is_over = self.waits_until.is_some_and(|until| until <= now);
+        self.output.is_full() || (self.is_held && !is_over)
     }
 
     /// Ends the listener, whose account is final then, and returns its connection.
@@ -302,14 +308,17 @@ impl Session {
 
     /// Takes packets from the ring and sends them.
     fn send_next(&mut self, now: Timestamp, scratch: &mut Scratch) -> io::Result<Taken> {
-        if !self.delay.is_zero() && self.packets.queued_items() == 1 {
-            let until = *self.delayed_until.get_or_insert(now + self.delay);
-            if now < until {
-                self.is_held = true;
-                return Ok(Taken::Nothing);
-            }
+        if let Wait::Next(delay) = self.wait {
+            let is_next = self.packets.queued_items() == 1;
+            self.waits_until = is_next.then(|| self.waits_until.unwrap_or(now + delay));
         }
-        self.delayed_until = None;
+        if self.waits_until.is_some_and(|until| now < until) {
+            self.is_held = true;
+            return Ok(Taken::Nothing);
+        }
+        if self.waits_until.take().is_some() {
+            self.is_held = false;
+        }
         let Self { packets, registration, framing, output, input, .. } = self;
         let listener = registration.listener();
         let decision = if self.has_max_lag { listener.decide(now) } else { Decision::Deliver };
@@ -323,7 +332,8 @@ impl Session {
                 return Ok(Taken::Nothing);
             }
         }
-        let may_run = packets.queued_items() >= MIN_RUN && self.keeps_up && !listener.is_dense();
+        let is_late = packets.queued_items() >= MIN_RUN && self.keeps_up && !listener.is_dense();
+        let may_run = is_late || matches!(self.wait, Wait::All(_));
         let run = packets.try_recv_run(now, if may_run { MAX_RUN } else { 1 });
         let run = match run {
             Ok(run) => run,
@@ -348,7 +358,10 @@ impl Session {
             output.push(&mut downstream.in_flight, next, bytes.into());
         }
         output.send(&mut downstream.in_flight, framing, &run, next, &mut scratch.own, now)?;
-        self.delay = downstream.in_flight.test_delay();
+        self.wait = downstream.in_flight.wait();
+        if let Wait::All(span) = self.wait {
+            self.waits_until = Some(now + span);
+        }
         if output.wire() == Wire::WebSocket && downstream.in_flight.is_ping_due(now) {
             output.push_ping(&mut downstream.in_flight, now);
         }
@@ -379,7 +392,11 @@ impl Session {
             Wire::Plain => {}
             Wire::WebSocket => {
                 let reason = listener.leave_reason();
-                let code = if reason == LeaveReason::Finished { CloseCode::Normal } else { CloseCode::Policy };
+                let code = match reason {
+                    LeaveReason::Finished => CloseCode::Normal,
+                    LeaveReason::Failed => CloseCode::Error,
+                    _ => CloseCode::Policy,
+                };
                 last.extend(close_frame(code, reason.name()));
             }
         }

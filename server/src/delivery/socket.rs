@@ -1,5 +1,6 @@
 //! The socket below a listener.
 
+pub(crate) mod hold;
 pub(crate) mod in_flight;
 pub mod options;
 mod ping;

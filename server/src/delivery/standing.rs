@@ -36,6 +36,8 @@ pub struct Standing {
     pub socket: u64,
     /// The part that the listener's machine has received and its program has not read.
     pub unread: u64,
+    /// The part of `socket` that is merely on its way: on a long path, that of a listener which keeps up is as long.
+    pub on_its_way: u64,
     /// Bounds of `unread` that hold in any case, as far as acknowledgements and the receive window of the listener's machine
     /// show it.
     pub unread_bounds: RangeInclusive<u64>,
@@ -107,10 +109,10 @@ impl Standing {
         self.lag() - self.burst
     }
 
-    /// Returns how bad the unrequested lag is.
+    /// Returns how bad the unrequested lag is, without what is on its way.
     #[must_use]
     pub fn verdict(&self, limits: &Limits) -> Verdict {
-        match self.unrequested() {
+        match self.unrequested().saturating_sub(self.on_its_way) {
             lag if lag >= limits.far_behind => Verdict::FarBehind,
             lag if lag >= limits.behind => Verdict::Behind,
             _ => Verdict::Ok,
@@ -151,6 +153,7 @@ impl Standing {
             undelivered_lost: undelivered,
             socket,
             unread,
+            on_its_way: 0,
             unread_bounds: unread..=unread,
             stale: unread,
             reading: Reading::default(),
@@ -186,6 +189,14 @@ mod tests {
         assert_eq!((uncertain.unrequested(), uncertain.verdict(&limits)), (8, Verdict::Ok));
         let late = Standing { unread_bounds: 0..=9000, ..Standing::of(5, 2, 80, 0) };
         assert_eq!((late.unrequested(), late.verdict(&limits)), (87, Verdict::FarBehind));
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_no_accusation() {
+        let limits = Limits { behind: 25, far_behind: 75, max_lag: None, buffer: 100, idle_timeout: None };
+        let far = Standing { on_its_way: 18, ..Standing::of(9, 20, 0, 0) };
+        assert_eq!((far.lag(), far.verdict(&limits)), (29, Verdict::Ok));
+        assert_eq!(Standing { on_its_way: 18, ..Standing::of(9, 30, 4, 0) }.verdict(&limits), Verdict::Behind);
     }
 
     #[test]

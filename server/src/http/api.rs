@@ -2,12 +2,16 @@
 
 use std::net::SocketAddr;
 
-use aircheck_api::{CaptureStatus, ChannelLevel, SourceLatency, SourceStatus, Status, StreamFormat, StreamState};
-use aircheck_engine::Timestamp;
+use aircheck_api::{
+    CaptureStatus, ChannelLevel, LoudnessStatus, RealtimeStatus, SourceLatency, SourceStatus, Status, StreamFormat,
+    StreamState,
+};
+use aircheck_engine::{RealtimeOutcome, Timestamp};
 use bytes::Bytes;
 
 use crate::delivery::percentiles;
 use crate::http::server::{ServedMount, Server};
+use crate::mount::meter::Meter;
 
 /// Returns the document of `/api/v1/status`, for a request at the address `local`.
 pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
@@ -36,12 +40,17 @@ pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
             blocks: capture.blocks(),
             lost_overflow: capture.lost_overflow(),
             lost_xrun: capture.lost_xrun(),
+            realtime: realtime(capture.realtime().outcome()),
+            drift_ppm: capture.drift().map(|drift| drift.ppm),
+            drift_error_ppm: capture.drift().map(|drift| drift.error_ppm),
+            waiting_seconds: capture.waiting().as_secs_f64(),
         },
         level: mount
             .meter()
             .levels()
             .map(|level| ChannelLevel { peak_dbfs: decibels(level.peak_dbfs), rms_dbfs: decibels(level.rms_dbfs) })
             .collect(),
+        loudness: loudness(mount.meter()),
         latency_seconds: SourceLatency { ring: percentiles(mount.ring_micros().summary()) },
         listeners: server.listeners().count(),
         max_listeners: config.http.max_listeners,
@@ -50,8 +59,26 @@ pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
         socket_buffer_seconds: config.delivery.socket_buffer.as_secs_f64(),
         encoders: encoders.running(),
         recording: recording.as_ref().map(|recording| recording.status()),
+        notifications: server.notifier().accounts(),
         urls: vec![format!("http://{local}/")],
     }
+}
+
+fn realtime(outcome: RealtimeOutcome) -> RealtimeStatus {
+    let RealtimeOutcome { priority, priority_refusal, locked_bytes, lock_refusal } = outcome;
+    RealtimeStatus { priority, priority_refusal, locked_bytes, lock_refusal }
+}
+
+fn loudness(meter: &Meter) -> Option<LoudnessStatus> {
+    let loudness = meter.loudness()?;
+    let decibels = |level: f64| level.is_finite().then_some(level);
+    Some(LoudnessStatus {
+        momentary_lufs: decibels(loudness.momentary_lufs),
+        short_term_lufs: decibels(loudness.short_term_lufs),
+        integrated_lufs: decibels(loudness.integrated_lufs),
+        range_lu: loudness.range_lu,
+        true_peak_dbtp: meter.true_peaks().iter().map(|peak| decibels(peak.dbtp())).collect(),
+    })
 }
 
 /// Returns the same as JSON, at most a moment old, for all pages to which it is pushed.

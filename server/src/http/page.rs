@@ -20,6 +20,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/page.js", SCRIPT, include_str!("../../web/page.js")),
     ("/text.js", SCRIPT, include_str!("../../web/text.js")),
     ("/level.js", SCRIPT, include_str!("../../web/level.js")),
+    ("/loudness.js", SCRIPT, include_str!("../../web/loudness.js")),
     ("/listeners.js", SCRIPT, include_str!("../../web/listeners.js")),
     ("/sparkline.js", SCRIPT, include_str!("../../web/sparkline.js")),
     ("/share.js", SCRIPT, include_str!("../../web/share.js")),

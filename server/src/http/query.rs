@@ -10,6 +10,7 @@ use crate::delivery::standing::Limits;
 use crate::rendition::codec::OpusBitrate;
 use crate::rendition::content_type::accepted;
 use crate::rendition::encoding::Encoding;
+use crate::replay::moment::{Moment, parse_time};
 use aircheck_api::span::{self, Short};
 use aircheck_api::{Payload, Rendition, StreamParam};
 
@@ -18,6 +19,8 @@ use aircheck_api::{Payload, Rendition, StreamParam};
 const MAX_BUFFER: Duration = Duration::from_secs(10);
 /// The largest limit of lag, which is that of the configuration.
 const MAX_MAX_LAG: Duration = Duration::from_secs(600);
+/// The longest way back into the recording: ten years, which is beyond every disk.
+const MAX_BACK: Duration = Duration::from_secs(3650 * 24 * 3600);
 /// Characters of a name: as many as fit into a column of the table.
 const MAX_NAME_CHARS: usize = 64;
 
@@ -27,6 +30,8 @@ const BEHIND_SHARE: u32 = 4;
 /// Gathering may take an eighth of what a listener may be behind: half of the lag at which it is called behind, so that
 /// gathering alone never makes it look so.
 const GATHER_SHARE: u32 = 2 * BEHIND_SHARE;
+/// Listeners whose limits of lag are smaller are never held. It is four times the longest hold.
+const MIN_HOLD_LIMIT: Duration = Duration::from_millis(240);
 
 /// The lengths of sound that are gathered. They are few, because all listeners with the same length share packets, and each
 /// length in use has an encoder.
@@ -54,6 +59,8 @@ pub(super) struct Query {
     buffer: Option<Duration>,
     burst: Option<Duration>,
     from: Option<u64>,
+    at: Option<u64>,
+    back: Option<Duration>,
     pub(super) name: Option<String>,
     sample: Option<PcmEncoding>,
     max_lag: Option<MaxLag>,
@@ -86,8 +93,15 @@ impl Query {
             };
             parsed.set(param, &value, config)?;
         }
-        if parsed.from.is_some() && parsed.burst.is_some() {
-            return Err("`from` and `burst` both say where to start; give one of them".to_owned());
+        let starts = [
+            (StreamParam::From, parsed.from.is_some()),
+            (StreamParam::Burst, parsed.burst.is_some()),
+            (StreamParam::At, parsed.at.is_some()),
+            (StreamParam::Back, parsed.back.is_some()),
+        ];
+        let mut given = starts.into_iter().filter_map(|(param, is_given)| is_given.then_some(param.name()));
+        if let (Some(first), Some(second)) = (given.next(), given.next()) {
+            return Err(format!("`{first}` and `{second}` both say where to start; give one of them"));
         }
         if parsed.overflow == Some(Overflow::Block) {
             return Err("overflow: `block` is for sources that can wait, and this one is live (it takes skip-to-live, drop-newest, latest and disconnect)".into());
@@ -117,6 +131,8 @@ impl Query {
                 let number = value.parse().map_err(|_| format!("`{value}` is not a sequence number, such as 1200"));
                 set_once(&mut self.from, param, number)
             }
+            StreamParam::At => set_once(&mut self.at, param, time(value)),
+            StreamParam::Back => set_once(&mut self.back, param, span(value, Duration::ZERO, MAX_BACK)),
             StreamParam::Name => set_once(&mut self.name, param, name(value)),
             StreamParam::Sample => set_once(&mut self.sample, param, value.parse()),
             StreamParam::Bitrate => set_once(&mut self.bitrate, param, bitrate(value)),
@@ -192,6 +208,15 @@ impl Query {
         }
     }
 
+    /// Returns whether packets of `rendition` in quick succession may be held for a moment. They are lag for that moment, so a
+    /// listener that wants little of it gets none, nor does one that wants each packet at once.
+    pub(super) fn may_hold(&self, rendition: Rendition, config: &Config) -> bool {
+        let max_lag = self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit).unwrap_or(Duration::MAX);
+        let limit = self.buffer.unwrap_or(config.delivery.buffer).min(max_lag);
+        let wants_each = self.gather.is_some_and(|gather| gather.is_zero());
+        rendition != Rendition::WebSocket && !wants_each && limit >= MIN_HOLD_LIMIT
+    }
+
     /// Returns how much sound is gathered for a listener of `rendition`: of the lengths that listeners share
     /// ([`GATHER_MILLIS`]) the one that is nearest to `gather`. Opus has pages of [`DEFAULT_OPUS_GATHER`] if there is none,
     /// or the longest that fit into its buffer.
@@ -239,6 +264,16 @@ impl Query {
         }
     }
 
+    /// Returns the moment at which the listener starts, if it names one. An EventSource that reconnects goes on after its last
+    /// event instead.
+    pub(super) fn moment(&self, last_event: Option<u64>) -> Option<Moment> {
+        match (last_event, self.at, self.back) {
+            (Some(_), ..) => None,
+            (None, Some(at), _) => Some(Moment::At(at)),
+            (None, None, back) => back.map(Moment::Back),
+        }
+    }
+
     /// Returns the options of the listener's ring. `last_event` is the last sequence number that a reconnecting listener
     /// has received.
     pub(super) fn subscribe(&self, config: &Config, format: Format, last_event: Option<u64>) -> SubscribeOptions {
@@ -281,6 +316,10 @@ fn span(value: &str, least: Duration, most: Duration) -> Result<Duration, String
     } else {
         Err(format!("`{value}` is out of range; it takes {}", takes()))
     }
+}
+
+fn time(value: &str) -> Result<u64, String> {
+    parse_time(value).ok_or_else(|| format!("`{value}` is not a time in UTC, such as 2026-11-27T14:03:00Z"))
 }
 
 fn payload(value: &str) -> Result<Payload, String> {

@@ -17,6 +17,7 @@ use crate::http::guard;
 use crate::http::listener_table::MAX_WORST_ROWS;
 use crate::http::page::{self, PageFile};
 use crate::http::query::Query;
+use crate::http::recording::recording;
 use crate::http::reply::{Reply, busy, error, json as json_reply, set, whole};
 use crate::http::server::Server;
 use crate::http::stream::{last_event, listen, websocket};
@@ -42,6 +43,7 @@ enum Route<'a> {
     Listener(&'a str),
     Events,
     Watch,
+    Recording,
     Health,
     Ready,
 }
@@ -55,6 +57,7 @@ impl<'a> Route<'a> {
             "/api/v1/listeners" => Self::Listeners,
             "/api/v1/events" => Self::Events,
             "/api/v1/watch" => Self::Watch,
+            "/recording.wav" => Self::Recording,
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
             _ => {
@@ -76,7 +79,7 @@ impl<'a> Route<'a> {
         match self {
             Self::Stream | Self::Rendition(_) => true,
             Self::Health | Self::Ready | Self::Metrics | Self::Status | Self::Listeners | Self::Listener(_) => true,
-            Self::Page(_) | Self::Events | Self::Watch => false,
+            Self::Page(_) | Self::Events | Self::Watch | Self::Recording => false,
         }
     }
 
@@ -168,6 +171,7 @@ async fn route<B>(server: &Arc<Server>, context: &Arc<Context>, request: &Reques
             Ok(id) => error(StatusCode::NOT_FOUND, format!("no listener {id} is present")),
             Err(_) => error(StatusCode::NOT_FOUND, format!("`{id}` is not the number of a listener")),
         },
+        Route::Recording => recording(server, uri.query().unwrap_or_default()),
         Route::Events => events(server, request, head_only),
         // A server is healthy if a restart would not help it, and ready if sound comes.
         Route::Health if server.first_mount().mount.state() == StreamState::Ended => {

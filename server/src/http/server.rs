@@ -13,7 +13,9 @@ use crate::delivery::shards::Shards;
 use crate::http::listener_table::{ListenerTable, TABLE_INTERVAL};
 use crate::http::shared::Shared;
 use crate::mount::Mount;
+use crate::notify::Notifier;
 use crate::rendition::encoders::Encoders;
+use crate::replay::Replays;
 use crate::sink::recorder::Recording;
 use crate::telemetry::metrics::{Exposition, Metrics, MountView};
 
@@ -32,6 +34,7 @@ pub struct Server {
     listeners: Arc<Listeners>,
     shards: Arc<Shards>,
     metrics: Metrics,
+    notifier: Arc<Notifier>,
     table: Shared<ListenerTable>,
     worst: Shared<ListenerTable>,
     status: Shared<Bytes>,
@@ -48,6 +51,8 @@ pub struct ServedMount {
     pub histograms: MountHistograms,
     /// The recording of it, if there is one.
     pub recording: Option<Arc<Recording>>,
+    /// The listeners that hear the recording.
+    pub replays: Replays,
 }
 
 impl ServedMount {
@@ -58,7 +63,7 @@ impl ServedMount {
         let history = format.blocks_in(config.capture.history) as usize;
         let buffer = format.blocks_in(ENCODER_BUFFER) as usize;
         let encoders = Encoders::new(mount.hub().clone(), format, history, buffer, shards.wakers());
-        Self { mount, encoders, histograms: MountHistograms::default(), recording }
+        Self { mount, encoders, histograms: MountHistograms::default(), recording, replays: Replays::default() }
     }
 }
 
@@ -69,7 +74,7 @@ impl Server {
     ///
     /// Without a mount.
     #[must_use]
-    pub fn new(config: Config, mounts: Vec<ServedMount>, shards: Arc<Shards>) -> Arc<Self> {
+    pub fn new(config: Config, mounts: Vec<ServedMount>, shards: Arc<Shards>, notifier: Arc<Notifier>) -> Arc<Self> {
         assert!(!mounts.is_empty(), "a server has a mount");
         let listeners = Listeners::new(config.http.max_listeners);
         let metrics = Metrics::new(mounts.iter().map(|served| &*served.mount));
@@ -80,6 +85,7 @@ impl Server {
             listeners,
             shards,
             metrics,
+            notifier,
             table: Shared::new(TABLE_INTERVAL),
             worst: Shared::new(TABLE_INTERVAL),
             status: Shared::new(STATUS_INTERVAL),
@@ -114,6 +120,12 @@ impl Server {
     #[must_use]
     pub fn listeners(&self) -> &Arc<Listeners> {
         &self.listeners
+    }
+
+    /// Returns the receivers of notifications.
+    #[must_use]
+    pub fn notifier(&self) -> &Arc<Notifier> {
+        &self.notifier
     }
 
     /// Returns the shards that write to listeners.
@@ -155,6 +167,6 @@ impl Server {
                 recording: served.recording.as_ref().map(|recording| recording.status()),
             })
             .collect();
-        self.metrics.render(exposition, &mounts, &self.listeners, &self.shards)
+        self.metrics.render(exposition, &mounts, &self.listeners, &self.shards, self.notifier.totals())
     }
 }

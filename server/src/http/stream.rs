@@ -1,9 +1,10 @@
 //! From a request for a stream to a listener, which a shard serves from there on.
 
+use std::io;
 use std::sync::Arc;
 
-use aircheck_api::Rendition;
 use aircheck_api::span::Short;
+use aircheck_api::{Rendition, StreamParam};
 use aircheck_engine::{Format, SubscribeError};
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -11,6 +12,7 @@ use hyper::header::{self, HeaderMap};
 use hyper::{Request, Response, StatusCode, Version};
 use tungstenite::handshake::server::create_response_with_body;
 
+use crate::delivery::histograms::RenditionHistograms;
 use crate::delivery::listener::JoinRequest;
 use crate::delivery::listeners::Full;
 use crate::delivery::session::Joined;
@@ -18,7 +20,7 @@ use crate::delivery::socket::options::SocketBuffer;
 use crate::http::context::Context;
 use crate::http::query::{Gaps, Query};
 use crate::http::reply::{Reply, busy, error, set, set_display};
-use crate::http::server::Server;
+use crate::http::server::{ServedMount, Server};
 use crate::rendition::container::framing::Framing;
 use crate::rendition::container::message;
 use crate::rendition::container::wav::wav_header;
@@ -26,6 +28,7 @@ use crate::rendition::content_type::content_type;
 use crate::rendition::encoders::EncoderError;
 use crate::rendition::encoding::Encoding;
 use crate::rendition::packet::{TEXT, Wire, push_frame};
+use crate::replay::{Found, Moment, ReplayError};
 use crate::telemetry::metrics::RefusalReason;
 
 /// A stream as a request asks for it.
@@ -130,15 +133,29 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joine
     if server.listeners().is_full() {
         return Err(full(server).into());
     }
+    let mut options = options;
+    let mut replay = None;
+    if let Some(moment) = query.moment(last_event) {
+        // Reads the sidecar of a segment.
+        let found = tokio::task::block_in_place(|| find(server, moment));
+        match found.map_err(|error| not_found(moment, &error))? {
+            Found::Live(start) => options.start = start,
+            Found::Recorded(found) => replay = Some(found),
+        }
+    }
+    let encoders = replay.as_ref().map_or(&served.encoders, |replay| &replay.encoders);
     let assignment = server.shards().assign();
     let shard = assignment.mailbox().number();
-    let subscription = served.encoders.subscribe(encoding, group, shard, options).map_err(|refused| match refused {
+    let subscription = encoders.subscribe(encoding, group, shard, options).map_err(|refused| match refused {
         EncoderError::Subscribe(SubscribeError::Ended) => {
             server.metrics().refuse(RefusalReason::Ended);
             error(StatusCode::SERVICE_UNAVAILABLE, "the stream has ended")
         }
         EncoderError::Subscribe(refused @ SubscribeError::BlockOnLive) => {
             error(StatusCode::BAD_REQUEST, format!("overflow: {refused}"))
+        }
+        EncoderError::Subscribe(refused @ SubscribeError::Buffer(_)) => {
+            error(StatusCode::BAD_REQUEST, format!("buffer: {refused}"))
         }
         EncoderError::Encoding(sentence) => error(StatusCode::BAD_REQUEST, sentence),
         failed @ EncoderError::Thread(_) => error(StatusCode::INTERNAL_SERVER_ERROR, failed.to_string()),
@@ -154,17 +171,28 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joine
         name: query.name.clone().unwrap_or_default(),
         mount: Arc::clone(&served.mount),
         rendition,
-        histograms: Arc::clone(&served.histograms.renditions[&rendition]),
+        // Sound of an hour ago would make the latencies of all listeners meaningless.
+        histograms: if replay.is_some() {
+            Arc::new(RenditionHistograms::new(Arc::default()))
+        } else {
+            Arc::clone(&served.histograms.renditions[&rendition])
+        },
         overflow: options.overflow,
         limits: query.limits(server.config(), format),
         tally: Arc::clone(subscription.packets.tally()),
         remote: context.remote,
         wire,
         bytes_per_second: socket_buffer.bytes_per_second,
+        may_hold: query.may_hold(rendition, server.config()),
         log: Arc::clone(&subscription.log),
         mailbox: Arc::clone(assignment.mailbox()),
     };
     let registration = server.listeners().join(joining).map_err(|Full| full(server))?;
+    if let Some(replay) = replay {
+        let system =
+            |failed: io::Error| error(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot start a thread: {failed}"));
+        replay.start().map_err(system)?;
+    }
     context.place.become_listener();
     Ok(Joined {
         registration,
@@ -176,6 +204,25 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joine
         has_body: false,
         assignment,
     })
+}
+
+/// Finds the moment at which a listener wants to start.
+fn find(server: &Server, moment: Moment) -> Result<Found, ReplayError> {
+    let ServedMount { mount, recording, replays, .. } = &**server.first_mount();
+    let history = server.config().capture.history;
+    replays.find(mount, recording.as_ref(), history, moment, server.shards().wakers())
+}
+
+/// Returns the answer to a request for a moment that is not to be had.
+fn not_found(moment: Moment, failed: &ReplayError) -> Reply {
+    let param = if matches!(moment, Moment::At(_)) { StreamParam::At } else { StreamParam::Back };
+    let sentence = format!("{}: {failed}", param.name());
+    match failed {
+        ReplayError::Future(..) | ReplayError::Length(_) => error(StatusCode::BAD_REQUEST, sentence),
+        ReplayError::TooEarly(..) | ReplayError::NotRecorded(_) => error(StatusCode::NOT_FOUND, sentence),
+        ReplayError::Full => busy(sentence),
+        ReplayError::Unreadable(_) => error(StatusCode::INTERNAL_SERVER_ERROR, sentence),
+    }
 }
 
 /// Returns the framing of one listener's stream, after the `header` of the codec.

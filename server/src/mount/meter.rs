@@ -1,11 +1,13 @@
-//! The level meter: a consumer like any other, on a thread of its own.
+//! The meter of level and loudness: a consumer like any other, on a thread of its own.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use aircheck_engine::{Block, Consumer, Hub, SubscribeOptions, Timestamp};
+use aircheck_engine::{Block, Consumer, Format, Hub, SubscribeOptions, Timestamp};
+
+use crate::mount::loudness::{Loudness, LoudnessMeter, TruePeak, finite};
 
 /// Peak and RMS are taken over this long: the integration time of a VU meter (IEC 60268-17).
 const WINDOW: Duration = Duration::from_millis(300);
@@ -24,12 +26,15 @@ pub struct Level {
     pub rms_dbfs: f32,
 }
 
-/// The level of each channel, readable from anywhere.
+/// The level of each channel and the loudness of all, readable from anywhere.
 #[derive(Debug)]
 pub struct Meter {
     /// Peak and RMS of each channel as bits of two floats, so that they are read together.
     levels: Vec<AtomicU64>,
     measured_at: AtomicU64,
+    /// `None` before the first tenth of a second of sound, and for a format without loudness.
+    loudness: Mutex<Option<Loudness>>,
+    true_peaks: Vec<TruePeak>,
 }
 
 impl Meter {
@@ -38,37 +43,76 @@ impl Meter {
     /// # Errors
     ///
     /// When the system gives no thread.
-    pub fn start(channels: u16, hub: &Hub<Block>) -> std::io::Result<Arc<Self>> {
+    pub fn start(format: Format, hub: &Hub<Block>) -> std::io::Result<Arc<Self>> {
+        let channels = format.channels();
         let meter = Arc::new(Self {
             levels: (0..channels).map(|_| AtomicU64::new(0)).collect(),
             measured_at: AtomicU64::new(0),
+            loudness: Mutex::new(None),
+            true_peaks: (0..channels).map(|_| TruePeak::default()).collect(),
         });
         let Ok(consumer) = hub.subscribe(SubscribeOptions::default()) else { return Ok(meter) };
         let shared = Arc::clone(&meter);
-        thread::Builder::new().name("meter".into()).spawn(move || shared.run(consumer))?;
+        thread::Builder::new().name("meter".into()).spawn(move || shared.run(format, consumer))?;
         Ok(meter)
     }
 
     /// Returns the level of each channel; minus infinity while no sound comes.
     pub fn levels(&self) -> impl Iterator<Item = Level> {
-        let stale =
-            Timestamp::now().since(Timestamp::from_nanos(self.measured_at.load(Ordering::Acquire))) > LEVEL_TIMEOUT;
+        let stale = self.is_stale();
         self.levels.iter().map(move |level| match level.load(Ordering::Acquire) {
             _ if stale => Level { peak_dbfs: f32::NEG_INFINITY, rms_dbfs: f32::NEG_INFINITY },
             bits => Level { peak_dbfs: f32::from_bits((bits >> 32) as u32), rms_dbfs: f32::from_bits(bits as u32) },
         })
     }
 
-    fn run(&self, mut consumer: Consumer<Block>) {
-        let mut windows = vec![Window::default(); self.levels.len()];
+    /// Returns the loudness; `None` before any, or if the format has none. While no sound comes, the loudness of this
+    /// moment is minus infinity, and that of the programme stays.
+    pub fn loudness(&self) -> Option<Loudness> {
+        let silence = f64::NEG_INFINITY;
+        let loudness = (*self.shared_loudness())?;
+        Some(if self.is_stale() {
+            Loudness { momentary_lufs: silence, short_term_lufs: silence, ..loudness }
+        } else {
+            loudness
+        })
+    }
+
+    /// Returns the largest true peak of each channel since the start; minus infinity before any sound.
+    #[must_use]
+    pub fn true_peaks(&self) -> &[TruePeak] {
+        &self.true_peaks
+    }
+
+    /// Returns whether no sound has come for so long that the last figures are not those of this moment.
+    fn is_stale(&self) -> bool {
+        Timestamp::now().since(Timestamp::from_nanos(self.measured_at.load(Ordering::Acquire))) > LEVEL_TIMEOUT
+    }
+
+    fn shared_loudness(&self) -> std::sync::MutexGuard<'_, Option<Loudness>> {
+        self.loudness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, format: Format, mut consumer: Consumer<Block>) {
+        let channels = self.levels.len();
+        let mut windows = vec![Window::default(); channels];
+        let mut loudness = LoudnessMeter::new(format);
+        let mut samples = Vec::with_capacity(format.block_samples());
         let mut part_frames = 0;
         while let Ok(delivery) = consumer.recv() {
             let block = delivery.item;
-            let channels = self.levels.len();
-            for frame in block.samples().chunks_exact(channels) {
+            samples.clear();
+            samples.extend(block.samples().iter().map(|sample| finite(*sample)));
+            for frame in samples.chunks_exact(channels) {
                 for (window, sample) in windows.iter_mut().zip(frame) {
                     window.add(*sample);
                 }
+            }
+            if delivery.gap.is_some() {
+                loudness.skip_gap();
+            }
+            if let Some(measured) = loudness.add(&samples, &self.true_peaks) {
+                *self.shared_loudness() = Some(measured);
             }
             part_frames += u64::from(block.frames());
             if block.format().span(part_frames) >= WINDOW / PARTS {

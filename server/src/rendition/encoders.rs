@@ -36,6 +36,8 @@ pub struct Encoders {
     /// Serial number of the Ogg streams. Those of chained streams must differ; each of these is a stream by itself, so the
     /// time at which the server started is enough.
     serial: u32,
+    /// The first block, if the blocks come as late as the listeners want them; `None` if they are live.
+    delayed_from: Option<u64>,
     running: Mutex<HashMap<Key, Running>>,
 }
 
@@ -101,7 +103,17 @@ impl Encoders {
     #[must_use]
     pub fn new(blocks: Hub<Block>, format: Format, history: usize, buffer: usize, wakers: Vec<Waker>) -> Arc<Self> {
         let serial = Timestamp::now().as_nanos() as u32;
-        Arc::new(Self { blocks, format, history, buffer, wakers, serial, running: Mutex::default() })
+        let running = Mutex::default();
+        Arc::new(Self { blocks, format, history, buffer, wakers, serial, delayed_from: None, running })
+    }
+
+    /// Makes an empty set of encoders for blocks that come later than live, from number `first` on. Their distance to the
+    /// head is lag that the listeners have requested.
+    #[must_use]
+    pub fn delayed(blocks: Hub<Block>, first: u64, format: Format, buffer: usize, wakers: Vec<Waker>) -> Arc<Self> {
+        let serial = Timestamp::now().as_nanos() as u32;
+        let (history, delayed_from, running) = (0, Some(first), Mutex::default());
+        Arc::new(Self { blocks, format, history, buffer, wakers, serial, delayed_from, running })
     }
 
     /// Subscribes a listener at the encoder for `encoding` that gathers `group` blocks into one packet. The encoder is
@@ -146,7 +158,7 @@ impl Encoders {
     fn start(self: &Arc<Self>, key: Key) -> Result<Running, EncoderError> {
         let encoder = Encoder::new(key.0, self.format, key.1, self.serial)
             .map_err(|error| EncoderError::Encoding(error.to_string()))?;
-        let live = self.blocks.head().next();
+        let live = self.delayed_from.unwrap_or_else(|| self.blocks.head().next());
         let blocks = self.blocks.subscribe(SubscribeOptions {
             overflow: Overflow::SkipToLive,
             buffer: self.buffer,
@@ -158,6 +170,7 @@ impl Encoders {
             group: encoder.max_blocks() as usize,
             live: true,
             head: Some(self.blocks.head().clone()),
+            delayed: self.delayed_from.is_some(),
         });
         let running = Running {
             packets: hub,
@@ -264,7 +277,7 @@ impl Worker {
             },
             Err(reason) => reason,
         };
-        if reason == EndReason::Finished {
+        if matches!(reason, EndReason::Finished | EndReason::Failed) {
             self.tail.get_or_init(|| self.encoder.finish());
         }
         self.output.packets.finish(reason);

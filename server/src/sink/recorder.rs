@@ -1,4 +1,4 @@
-//! The recorder: WAV files in which every sample is at its position in the stream.
+//! The recorder: WAV or FLAC files in which every sample is at its position in the stream.
 //!
 //! The recorder is a consumer like any other, on a thread of its own. A block that it did not get becomes exactly as
 //! much silence, and a line in the sidecar, the file beside the WAV, says where and why. So the position of a sample in
@@ -19,6 +19,8 @@ mod directory;
 
 mod fail_stop;
 mod failure_log;
+mod flac_reader;
+mod flac_writer;
 mod length;
 mod name;
 mod parts;
@@ -26,7 +28,10 @@ mod segment;
 mod segment_writer;
 mod sidecar;
 
+mod index;
 mod recording;
+mod retention;
+mod run_reader;
 mod worker;
 
 #[cfg(test)]
@@ -35,4 +40,6 @@ mod fake_storage;
 mod fault_tests;
 
 pub use directory::{RecordError, RecordingDirectory};
-pub use recording::Recording;
+pub use index::{Entry, Index};
+pub use recording::{FormatError, Recording};
+pub use run_reader::{Found, RunReader};

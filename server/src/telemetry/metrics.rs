@@ -3,18 +3,19 @@
 //! Counters and gauges go through the `metrics` crate and its Prometheus exporter. Histograms are written from our own
 //! histograms, because the exporter's buckets are not exact and its histograms allocate where they are filled. The series
 //! of single listeners are written from the list of listeners, because the exporter never forgets a series; these are
-//! gone with the listener. The exporter formats all of it.
+//! gone with the listener. The series of loudness and drift are not there before these are known. The exporter formats all of it.
 
 mod exposition;
 mod histogram;
 mod labels;
 mod listeners;
+mod loudness;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use aircheck_api::{LeaveReason, RecordingStatus, Rendition};
-use aircheck_engine::{Format, Loss, SharedHistogram};
+use aircheck_engine::{CaptureTally, Drift, Format, Loss, SharedHistogram};
 use metrics::{Counter, Gauge, Label};
 use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -26,6 +27,7 @@ use crate::delivery::histograms::{MountHistograms, RenditionHistograms, StageHis
 use crate::delivery::listeners::{Listeners, RenditionTotals};
 use crate::delivery::shards::Shards;
 use crate::mount::Mount;
+use crate::notify;
 
 /// The loss reason of blocks that were queued for a listener when it left.
 const LEFT: &str = "left";
@@ -91,6 +93,7 @@ pub struct Metrics {
     left: BTreeMap<LeaveReason, Counter>,
     renditions: BTreeMap<Rendition, RenditionMetrics>,
     gathered: Counter,
+    notifications: NotificationMetrics,
     /// By mount.
     captures: Vec<CaptureMetrics>,
     /// Held from the first count to the last line, so that no answer mixes two moments.
@@ -117,6 +120,15 @@ struct CaptureMetrics {
     up: Gauge,
     /// Peak and RMS of each channel.
     levels: Vec<[Gauge; 2]>,
+}
+
+/// The metrics of notifications.
+#[derive(Debug)]
+struct NotificationMetrics {
+    delivered: Counter,
+    failed: Counter,
+    dropped: Counter,
+    retried: Counter,
 }
 
 /// The metrics of the listeners of one rendition.
@@ -154,6 +166,7 @@ impl Metrics {
                 .into(),
             renditions: Rendition::ALL.map(|rendition| (rendition, RenditionMetrics::register(rendition))).into(),
             gathered: counter("aircheck_delivery_gathered_packets_total", &[]),
+            notifications: NotificationMetrics::register(),
             captures: mounts.map(|mount| CaptureMetrics::register(mount.format())).collect(),
             rendering: Mutex::new(()),
         }
@@ -174,10 +187,12 @@ impl Metrics {
         mounts: &[MountView<'_>],
         listeners: &Listeners,
         shards: &Shards,
+        notifications: notify::Totals,
     ) -> String {
         let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         self.captures.iter().zip(mounts).for_each(|(capture, view)| capture.set(view.mount));
         self.gathered.absolute(shards.gathered());
+        self.notifications.set(notifications);
         let totals = listeners.totals();
         let none = RenditionTotals::default();
         for (rendition, metrics) in &self.renditions {
@@ -189,6 +204,10 @@ impl Metrics {
         let mut text = self.prometheus.render();
         for family in histograms(mounts) {
             family.write(&mut text);
+        }
+        for view in mounts {
+            loudness::write(&mut text, view.mount.meter());
+            write_clock(&mut text, view.mount.capture());
         }
         for recording in mounts.iter().filter_map(|view| view.recording.as_ref()) {
             write_recording(&mut text, recording);
@@ -225,6 +244,25 @@ impl CaptureMetrics {
             peak.set(f64::from(level.peak_dbfs));
             rms.set(f64::from(level.rms_dbfs));
         }
+    }
+}
+
+impl NotificationMetrics {
+    fn register() -> Self {
+        let result = |result| counter("aircheck_notifications_total", &[("result", result)]);
+        Self {
+            delivered: result("delivered"),
+            failed: result("failed"),
+            dropped: result("dropped"),
+            retried: result("retried"),
+        }
+    }
+
+    fn set(&self, totals: notify::Totals) {
+        self.delivered.absolute(totals.delivered);
+        self.failed.absolute(totals.failed);
+        self.dropped.absolute(totals.dropped);
+        self.retried.absolute(totals.retried);
     }
 }
 
@@ -299,6 +337,35 @@ fn histograms<'a>(mounts: &'a [MountView<'a>]) -> [HistogramFamily<'a>; 3] {
     ]
 }
 
+/// Writes the series of the source's clock. There are none before the drift is known.
+fn write_clock(text: &mut String, capture: &CaptureTally) {
+    let waiting = (
+        "aircheck_capture_waiting_seconds",
+        "Sound that stands in the pipe in front of the source, and is late by as much.",
+        capture.waiting().as_secs_f64(),
+    );
+    let drift = capture.drift().map(|Drift { ppm, error_ppm }| {
+        [
+            (
+                "aircheck_capture_drift_ppm",
+                "How much faster the source's clock is than the system's, in parts per million.",
+                ppm,
+            ),
+            (
+                "aircheck_capture_drift_error_ppm",
+                "Two standard errors of the drift: the true one is as close as this in 19 of 20 cases.",
+                error_ppm,
+            ),
+        ]
+    });
+    for (name, help, value) in std::iter::once(waiting).chain(drift.into_iter().flatten()) {
+        write_help_line(text, name, None, None, help);
+        write_type_line(text, name, None, None, "gauge");
+        write_metric_line::<&str, _>(text, name, None, &label_set(vec![]), None, value, None);
+    }
+    text.push('\n');
+}
+
 fn write_recording(text: &mut String, status: &RecordingStatus) {
     let series = [
         ("aircheck_record_up", "gauge", "Whether the recorder can write.", u64::from(status.failing.is_none())),
@@ -310,7 +377,9 @@ fn write_recording(text: &mut String, status: &RecordingStatus) {
             status.lost,
         ),
     ];
-    for (name, kind, help, value) in series {
+    let help = "Bytes that are free on the recording's disk, at the last look.";
+    let free = status.free_bytes.map(|bytes| ("aircheck_record_disk_free_bytes", "gauge", help, bytes));
+    for (name, kind, help, value) in series.into_iter().chain(free) {
         write_help_line(text, name, None, None, help);
         write_type_line(text, name, None, None, kind);
         write_metric_line::<&str, _>(text, name, None, &label_set(vec![]), None, value, None);
@@ -338,6 +407,11 @@ fn describe() {
         "aircheck_delivery_gathered_packets_total",
         "Packets of compressed sound that were written together with the one before, because a delivery thread had fallen \
          several packets behind its encoders when it came to the listener."
+    );
+    describe_counter!(
+        "aircheck_notifications_total",
+        "Notifications to receivers. delivered; failed: refused by the receiver; dropped: given up because the queue was full \
+         or they had waited for an hour; retried: tries that failed and are made again."
     );
     describe_counter!("aircheck_offered_blocks_total", "Blocks offered to listeners.");
     describe_counter!("aircheck_delivered_blocks_total", "Blocks written to listeners' connections.");

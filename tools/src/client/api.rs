@@ -78,6 +78,12 @@ impl ApiClient {
         }
     }
 
+    /// Asks for a path whose answer is read by the caller.
+    pub(crate) async fn open(&mut self, path: &str) -> Result<Incoming, Failure> {
+        let response = self.ask(&Method::GET, path).await?;
+        if response.status() == StatusCode::OK { Ok(response.into_body()) } else { Err(self.refused(response).await) }
+    }
+
     async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Failure> {
         let response = self.ask(&Method::GET, path).await?;
         let status = response.status();

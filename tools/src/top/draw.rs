@@ -10,7 +10,7 @@ use super::keys::HELP;
 use super::line::line_with;
 use super::state::{Contact, Mode, State};
 use super::theme::{Theme, Tone};
-use super::{header, meters, table};
+use super::{header, loudness, meters, table};
 use crate::table::{Align, fit};
 
 /// Width and height of the smallest screen that is useful.
@@ -81,6 +81,9 @@ pub(crate) fn upper(state: &State, theme: Theme, now: f64, cells: usize, is_room
         lines.push(header::capture(status, theme, cells));
     }
     lines.extend(meters::meters(status, theme, if is_roomy { MAX_METER_LINES } else { 1 }, cells));
+    if let Some(measured) = status.loudness.as_ref().filter(|_| is_roomy) {
+        lines.push(loudness::loudness(measured, status.state, theme, cells));
+    }
     if is_roomy {
         lines.push(Line::default());
     }

@@ -12,6 +12,8 @@ pub(crate) fn status() -> Status {
         "started_at": 1_790_000_000.0, "now": 1_790_000_125.0, "head_sequence": 12_499,
         "capture": {"blocks": 12_500, "lost_overflow": 0, "lost_xrun": 3},
         "level": [{"peak_dbfs": -6.0, "rms_dbfs": -9.0}, {"peak_dbfs": -40.0, "rms_dbfs": -43.0}],
+        "loudness": {"momentary_lufs": -18.42, "short_term_lufs": -21.04, "integrated_lufs": -22.6, "range_lu": 4.2,
+            "true_peak_dbtp": [-5.8, -39.9]},
         "latency_seconds": {"ring": {"p50": 0.000_21, "p99": 0.0012, "max": 0.1}},
         "listeners": 3, "max_listeners": 1000, "buffer_seconds": 1.0, "max_lag_seconds": null,
         "socket_buffer_seconds": 0.1, "encoders": 1, "recording": null, "urls": [],

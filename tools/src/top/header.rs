@@ -11,6 +11,9 @@ use crate::units;
 /// Below this width a day's figures don't fit with all their words.
 const NARROW: usize = 80;
 
+/// Less sound than this in the pipe of a source comes and goes with the periods of its writer.
+const LATE_SECONDS: f64 = 0.02;
+
 /// Returns the line with state, source and server.
 pub(crate) fn title(state: &State, theme: Theme, cells: usize) -> Line<'static> {
     let status = &state.snapshot().status;
@@ -87,7 +90,7 @@ pub(crate) fn capture(status: &Status, theme: Theme, cells: usize) -> Line<'stat
     let figure = |text: String| (text, Tone::Plain);
     // Where there is little room, words give way to figures.
     let is_narrow = cells < NARROW;
-    let parts = vec![
+    let mut parts = vec![
         label(if is_narrow { "" } else { "captured " }),
         figure(units::grouped_count(capture.blocks, "block")),
         label(" · lost "),
@@ -99,5 +102,11 @@ pub(crate) fn capture(status: &Status, theme: Theme, cells: usize) -> Line<'stat
         label(if is_narrow { ", " } else { " p99 " }),
         figure(units::latency(ring.p99)),
     ];
+    if let (Some(drift), Some(error)) = (capture.drift_ppm, capture.drift_error_ppm) {
+        parts.extend([label(" · clock "), figure(units::ppm(drift, error))]);
+    }
+    if capture.waiting_seconds >= LATE_SECONDS {
+        parts.extend([label(" · pipe "), figure(units::latency(Some(capture.waiting_seconds)))]);
+    }
     line_of(parts, None, theme, cells)
 }

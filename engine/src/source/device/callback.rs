@@ -59,11 +59,15 @@ impl Drop for InputCallback {
 /// Writes one period to the capture: the interleaved samples in `data`, of any format, the first of them captured `age`
 /// ago.
 fn write_period(capture: &mut Capture, data: &Data, age: Duration) {
-    let captured_at = Timestamp::now() - age;
+    let arrived_at = Timestamp::now();
+    let captured_at = arrived_at - age;
+    capture.observe_clock(captured_at);
+    let frames = data.len() / usize::from(capture.format().channels());
+    capture.begin_period(frames, captured_at, arrived_at);
     macro_rules! write {
         ($sample:ty) => {
             if let Some(samples) = data.as_slice::<$sample>() {
-                capture.write(samples, captured_at);
+                capture.append(samples);
             }
         };
     }
@@ -71,7 +75,7 @@ fn write_period(capture: &mut Capture, data: &Data, age: Duration) {
         SampleFormat::I8 => write!(i8),
         SampleFormat::I16 => write!(i16),
         SampleFormat::I24 => {
-            write_24_bits(capture, data.as_slice().unwrap_or_default(), |sample: I24| sample.inner(), captured_at);
+            write_24_bits(capture, data.as_slice().unwrap_or_default(), |sample: I24| sample.inner());
         }
         SampleFormat::I32 => write!(i32),
         SampleFormat::I64 => write!(i64),
@@ -80,7 +84,7 @@ fn write_period(capture: &mut Capture, data: &Data, age: Duration) {
         SampleFormat::U24 => {
             // Inverting the highest of the 24 bits moves the origin from 2^23 to 0.
             let signed = |sample: U24| sample.inner() ^ (1 << 23);
-            write_24_bits(capture, data.as_slice().unwrap_or_default(), signed, captured_at);
+            write_24_bits(capture, data.as_slice().unwrap_or_default(), signed);
         }
         SampleFormat::U32 => write!(u32),
         SampleFormat::U64 => write!(u64),
@@ -93,16 +97,14 @@ fn write_period(capture: &mut Capture, data: &Data, age: Duration) {
 
 /// Writes samples whose value is in the low 24 bits of 32. The upper eight bits are ignored, because they differ: the
 /// sign with some drivers, zeros with PulseAudio, garbage with others.
-fn write_24_bits<S: Copy>(capture: &mut Capture, samples: &[S], bits: impl Fn(S) -> i32, captured_at: Timestamp) {
-    let format = capture.format();
-    let channels = usize::from(format.channels());
+fn write_24_bits<S: Copy>(capture: &mut Capture, samples: &[S], bits: impl Fn(S) -> i32) {
+    let channels = usize::from(capture.format().channels());
     let mut floats = [0.0_f32; PORTION_SAMPLES];
     let portion = PORTION_SAMPLES - PORTION_SAMPLES % channels;
-    for (index, portion_samples) in samples.chunks(portion).enumerate() {
+    for portion_samples in samples.chunks(portion) {
         for (to, from) in floats.iter_mut().zip(portion_samples) {
             *to = (bits(*from) << 8) as f32 / 2_147_483_648.0;
         }
-        let position = (index * portion / channels) as u64;
-        capture.write(&floats[..portion_samples.len()], format.time_of(captured_at, position));
+        capture.append(&floats[..portion_samples.len()]);
     }
 }

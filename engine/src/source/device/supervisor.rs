@@ -88,6 +88,8 @@ fn supervise(
     stopped: &mpsc::Receiver<()>,
 ) {
     let tally = Arc::clone(capture.tally());
+    // Before the device is opened: its own thread inherits this.
+    tally.realtime().promote_current_thread();
     let health = Arc::new(DeviceHealth::default());
     let (give_back, given_back) = mpsc::channel();
     let stream = match open(&device, capture, (&give_back, &given_back), &health, &tally) {

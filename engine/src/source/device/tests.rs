@@ -205,14 +205,18 @@ fn an_xrun_counts_the_missing_blocks_and_the_sequence_goes_on() {
         let half = BLOCK_SAMPLES / 2;
         fixture.period(&samples, 0..10 * BLOCK_SAMPLES + half, Duration::from_millis(500));
         fixture.report(ErrorKind::Xrun);
-        // The next frame is due at 500 - 105 = 395 ms ago, and comes 50 ms later than that.
-        fixture.period(&samples, 0..BLOCK_SAMPLES, Duration::from_millis(345));
+        // The next frame is due at 500 - 105 = 395 ms ago, and comes 50 ms later than that. The samples up to the grid are
+        // discarded, less than a block of them.
+        let two_blocks = 2 * BLOCK_SAMPLES - usize::from(CHANNELS);
+        fixture.period(&samples, 0..two_blocks, Duration::from_millis(345));
         let took = Timestamp::now().since(start).as_millis() as u64;
         let lost = fixture.tally.lost_xrun();
         // The incomplete block, and the 50 ms after it: 5 ms complete that block, 45 ms reach into the fifth after it.
         // The time that this test takes is added to that.
         assert!((6..=6 + took.div_ceil(10)).contains(&lost), "{lost} lost in {took} ms");
         assert_eq!((fixture.tally.blocks(), fixture.tally.next_sequence()), (11, 11 + lost));
+        let discarded = fixture.tally.discarded_frames();
+        assert!((240..240 + 480).contains(&discarded), "the incomplete block, and some after it: {discarded} frames");
         let sequences: Vec<u64> = std::iter::from_fn(|| fixture.block()).map(|block| block.0).collect();
         assert_eq!(sequences, (0..10).chain([10 + lost]).collect::<Vec<_>>());
     }

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use aircheck_engine::Timestamp;
 
+use crate::delivery::socket::hold::Wait;
+use crate::delivery::socket::read_proof::Reading;
 use crate::delivery::socket::tcp_info::TcpInfo;
 use crate::delivery::socket::unread::{Sight, Unread};
 use crate::rendition::packet::{Packet, Wire};
@@ -47,6 +49,8 @@ pub(crate) struct InFlight {
     proven: u64,
     handed_next: u64,
     window: u64,
+    /// The shortest round trip.
+    round_trip: Duration,
     sight: Sight,
     /// The last acknowledged byte, the last one that is probably read, and that can be at most, at the last look.
     looked_at: [u64; 3],
@@ -114,6 +118,7 @@ impl InFlight {
             proven: 0,
             handed_next: 0,
             window: u64::MAX,
+            round_trip: Duration::ZERO,
             sight: Sight::default(),
             looked_at: [0; 3],
             known: [(0, 0); 3],
@@ -191,6 +196,11 @@ impl InFlight {
         self.sight.wants_look(now)
     }
 
+    /// Returns whether the listener's program had read everything at the last test.
+    pub(crate) fn reads_promptly(&self) -> bool {
+        self.sight.proof.result() == Some(Reading::Prompt)
+    }
+
     /// Counts blocks that are written in full.
     pub(crate) fn wrote_blocks(&mut self, blocks: u64) {
         self.written_blocks += blocks;
@@ -255,9 +265,14 @@ impl InFlight {
         self.proven = self.proven.max(next);
     }
 
-    /// Returns how long the next packet is to wait, for the sake of what its acknowledgement shows.
-    pub(crate) fn test_delay(&self) -> Duration {
-        self.sight.proof.delay()
+    /// Permits that packets in quick succession are held for a moment, for the sake of what their acknowledgement shows.
+    pub(crate) fn permit_holds(&mut self) {
+        self.sight.proof.permit_holds();
+    }
+
+    /// Returns how the next packets are to wait, for the sake of what their acknowledgement shows.
+    pub(crate) fn wait(&self) -> Wait {
+        self.sight.proof.wait()
     }
 
     /// Follows the bytes to where they are now. Returns the time from the kernel to the listener's machine, if this look
@@ -271,6 +286,7 @@ impl InFlight {
             self.proven = self.proven.max(self.position(proven, self.handed_next));
         }
         self.window = socket.window_bytes.unwrap_or(u64::MAX);
+        self.round_trip = socket.min_round_trip.unwrap_or_default();
         self.look_at_window(socket, now);
         let read = self.acked.saturating_sub(self.unread.estimate);
         while self.earlier.get(1).map_or(self.last.start, |next| next.start) <= read && !self.earlier.is_empty() {
@@ -394,6 +410,13 @@ impl InFlight {
     /// kernel has waited for its window.
     pub(crate) fn is_window_limited(&self) -> bool {
         self.was_window_limited || self.unread.estimate > self.window
+    }
+
+    /// Returns how many blocks of `block` are on their way at a time, to a listener that keeps up: those of the shortest round
+    /// trip and a packet. Where that is shorter than a block, none are.
+    pub(crate) fn on_its_way(&self, block: Duration) -> u64 {
+        let blocks = self.round_trip.as_nanos() / block.as_nanos().max(1);
+        if blocks == 0 { 0 } else { blocks as u64 + self.packet.1 }
     }
 
     /// Returns since when bytes wait for their acknowledgement, as far as the looks show it.

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use aircheck_engine::Timestamp;
 
+use crate::delivery::socket::hold::{Holds, Wait};
 use crate::delivery::socket::tcp_info::TcpInfo;
 
 /// Time since the write before, from which a write can be a test. The far kernel's timer of 40 ms has expired by then.
@@ -23,6 +24,10 @@ const MIN_TEST_GAP: Duration = Duration::from_millis(48);
 const MAX_TEST_GAP: Duration = Duration::from_millis(180);
 /// Writes that may be acknowledged at once, read or not (`TCP_MAX_QUICKACKS` is 16).
 const QUICK_ACKS: u8 = 20;
+/// The last of them are held, if packets come in quick succession. Without that, the far kernel would run out of
+/// quick acknowledgements between them: its first late one would make this kernel send a packet again (a tail loss probe), for which
+/// it acknowledges the next [`TCP_MAX_QUICKACKS`](QUICK_ACKS) at once.
+const HELD_QUICK_ACKS: u8 = 6;
 /// Writes that are no test after the window has become wider than ever, by that acknowledgement or an earlier one. While a kernel
 /// raises its window (`tcp_grow_window`), it acknowledges each segment at once; the last step may be too small to show.
 const WIDENING_ACKS: u8 = 3;
@@ -32,7 +37,13 @@ const PROMPT: Duration = Duration::from_millis(24);
 /// A prompt acknowledgement proves something if another one was prompt within this time before. A kernel that raises its limits may
 /// acknowledge a single one at once, without a trace in its window: seen after 64 KB, of programs that had not read it all.
 const MAX_PROMPT_GAP: Duration = Duration::from_secs(3);
-/// And late from here on.
+/// So many prove it, the first of them with it.
+const PROMPTS: u8 = 2;
+/// So many prove it of a program that has left [`MANY_LATE`] tests in a row unread. Such a program may read for a moment, and its
+/// kernel then raises its limits.
+const LATE_PROMPTS: u8 = 3;
+const MANY_LATE: u8 = 10;
+/// An acknowledgement is late if it takes so much longer than the shortest round trip.
 const LATE: Duration = Duration::from_millis(30);
 /// A test that is later than any timer takes back so many of those before it.
 const BUSY_TESTS: u8 = 4;
@@ -40,17 +51,18 @@ const BUSY_TESTS: u8 = 4;
 const TEST_INTERVAL: Duration = Duration::from_millis(900);
 /// After so many writes without a result, the result before them says nothing any more.
 const MAX_WRITES: u8 = 30;
+/// The same for a stream that is held once in [`TEST_INTERVAL`].
+const MAX_HELD_WRITES: u8 = 200;
 /// Packets of a program wait only if so many tests in a row were late: it may have had something else to do.
 const MIN_LATE: u8 = 3;
-/// How long a packet of a program that does not read at once waits, in turns. A program that reads at its own intervals, with the
-/// same phase as the packets come, would never read one promptly.
-const DELAYS: [Duration; 5] = [
-    Duration::ZERO,
-    Duration::from_millis(20),
-    Duration::from_millis(40),
-    Duration::from_millis(60),
-    Duration::from_millis(80),
-];
+/// The part of its interval for which a packet of a program that does not read at once waits is none, a fifth, and so on, in turns.
+/// A program that reads at its own intervals, with the same phase as the packets come, would never read one promptly.
+const DELAY_PARTS: u32 = 5;
+/// A fifth is no more than this, so that packets are not too far apart for tests.
+const MAX_DELAY_STEP: Duration = Duration::from_millis(20);
+
+/// Tests whose acknowledgement is awaited at a time. On a longer way, the oldest ones are given up.
+const MAX_TESTS: usize = 4;
 
 /// The result of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +77,24 @@ pub(super) enum Reading {
 #[derive(Clone, Copy, Debug, Default)]
 struct Look {
     at: Timestamp,
-    acked: u64,
+    /// Bytes that had been sent.
+    sent: u64,
     segment_bytes: u64,
+    round_trip: Option<Duration>,
     window: u64,
     /// Whether much of the receive window is closed. Then each read may be acknowledged at once, because it opens the window
     /// (`tcp_cleanup_rbuf`).
     is_half_closed: bool,
+}
+
+/// A write whose acknowledgement tells whether it was read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Test {
+    /// Where its last byte ends; zero if there is no test.
+    end: u64,
+    written_at: Timestamp,
+    /// The receive window then.
+    window: u64,
 }
 
 /// The proofs of one connection.
@@ -90,11 +114,23 @@ pub(super) struct ReadProof {
     interval: Duration,
     /// Whether the last write came long enough after the one before, and not too long.
     is_spaced: bool,
-    /// Where a byte ends whose acknowledgement is awaited as a test, when it was written, and the window then.
-    test: Option<(u64, Timestamp, u64)>,
+    /// Whether it came too long after. Of writes like this, none can be a test.
+    is_sparse: bool,
+    /// Tests whose acknowledgement is awaited, the newest one first.
+    tests: [Test; MAX_TESTS],
     look: Look,
+    holds: Holds,
+    /// How the next packets are to wait, and how those of the last write did.
+    wait: Wait,
+    waited: Wait,
+    /// Bytes of the last write.
+    write_bytes: u64,
     /// When an acknowledgement was last prompt.
     prompt_at: Timestamp,
+    /// How many were, each within [`MAX_PROMPT_GAP`] of the one before.
+    prompts: u8,
+    /// Whether [`MANY_LATE`] tests in a row were late since the last proof.
+    was_late: bool,
     result: Option<Reading>,
     /// Writes since then.
     writes: u8,
@@ -127,18 +163,50 @@ impl ReadProof {
 
     /// Returns the result of the last test; `None` if there was none lately.
     pub(super) fn result(&self) -> Option<Reading> {
-        self.result.filter(|_| self.writes <= MAX_WRITES)
+        let max_writes = if self.holds.is_live() { MAX_HELD_WRITES } else { MAX_WRITES };
+        self.result.filter(|_| self.writes <= max_writes)
     }
 
-    /// Returns how long the next packet is to wait, so that its test is another one than that of the packet before. Packets that
-    /// come in quick succession do not wait, because they would come too close to the next ones.
-    pub(super) fn delay(&self) -> Duration {
-        let is_long = self.interval > DELAYS[DELAYS.len() - 1];
+    /// Permits that packets in quick succession are held for a moment.
+    pub(super) fn permit_holds(&mut self) {
+        self.holds.permit();
+    }
+
+    /// Returns the bytes of the last write, if its packets were held.
+    pub(super) fn held_bytes(&self) -> Option<u64> {
+        self.holds.is_holding().then_some(self.write_bytes)
+    }
+
+    /// Returns how the next packets are to wait, so that one write of them is a test, and another one than the test before.
+    pub(super) fn wait(&self) -> Wait {
+        self.wait
+    }
+
+    fn next_wait(&self) -> Wait {
+        let delay = self.delay();
+        if self.holds.is_holding() {
+            Wait::All(self.holds.span())
+        } else if delay.is_zero() {
+            Wait::Not
+        } else {
+            Wait::Next(delay)
+        }
+    }
+
+    /// Returns how long the next packet is to wait. Packets that come in quick succession do not, because they would come too close
+    /// to the next ones.
+    fn delay(&self) -> Duration {
+        let is_long = self.interval >= MIN_TEST_GAP;
         if self.result() == Some(Reading::Late) && self.timer_acks >= MIN_LATE && is_long {
-            DELAYS[usize::from(self.timer_acks) % DELAYS.len()]
+            (self.interval / DELAY_PARTS).min(MAX_DELAY_STEP) * (u32::from(self.timer_acks) % DELAY_PARTS)
         } else {
             Duration::ZERO
         }
+    }
+
+    /// Returns whether the far kernel acknowledges everything at once, as it does after a loss.
+    pub(super) fn is_quick(&self) -> bool {
+        self.quick_acks > 0
     }
 
     /// Returns how many tests in a row were late by the timer of a Linux kernel, about.
@@ -154,7 +222,13 @@ impl ReadProof {
     /// Returns whether the next write is to be preceded by a look.
     pub(super) fn wants_look(&self, now: Timestamp) -> bool {
         // Each step of a window that widens at the start counts.
-        self.test.is_some() || self.quick_acks > 0 || (self.is_spaced && self.is_due(now))
+        let is_next_a_test = self.is_spaced || self.holds.is_holding();
+        let is_start = self.quick_acks > 0 && !self.is_sparse;
+        self.has_test() || is_start || (is_next_a_test && self.is_due(now))
+    }
+
+    fn has_test(&self) -> bool {
+        self.tests[0].end > 0
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
@@ -168,27 +242,39 @@ impl ReadProof {
     /// Notes a write of `bytes` bytes up to `end`, `gap` after the one before. It can be a test if the kernel was asked just before
     /// it.
     pub(super) fn wrote(&mut self, end: u64, bytes: u64, gap: Duration, now: Timestamp) {
-        if self.delay().is_zero() {
-            self.interval = gap;
+        if bytes == 0 {
+            return;
         }
-        self.test = None;
+        let (before, waited) = (self.waited, self.wait);
+        self.waited = waited;
+        if before == Wait::Not && waited == Wait::Not {
+            self.interval = gap;
+            self.holds.set_packet(bytes, gap);
+        }
+        self.holds.count_write();
+        self.write_bytes = bytes;
         self.writes = self.writes.saturating_add(1);
-        if gap > MAX_TEST_GAP {
+        self.is_sparse = gap > MAX_TEST_GAP;
+        if self.is_sparse {
             self.quick_acks = QUICK_ACKS;
         } else {
             self.quick_acks = self.quick_acks.saturating_sub(1);
         }
         self.is_spaced = gap >= MIN_TEST_GAP && self.quick_acks == 0;
         let look = self.look;
-        if look.at != now || !self.is_spaced || !self.is_due(now) {
-            return;
-        }
-        if look.is_half_closed {
+        let is_possible = look.at == now && self.is_spaced && self.is_due(now);
+        if is_possible && look.is_half_closed {
             // The results before it go on to count.
             self.writes = 0;
-        } else if look.acked + bytes == end && bytes <= look.segment_bytes {
-            self.test = Some((end, now, look.window));
+        } else if is_possible && look.sent + bytes == end && bytes <= look.segment_bytes {
+            self.tests.rotate_right(1);
+            self.tests[0] = Test { end, written_at: now, window: look.window };
+        } else if matches!(waited, Wait::All(_)) && self.quick_acks == 0 {
+            self.holds.fail();
         }
+        let is_wanted = self.quick_acks <= HELD_QUICK_ACKS && (self.has_test() || self.is_due(now));
+        self.holds.decide(is_wanted, look.segment_bytes, look.round_trip.unwrap_or(Duration::MAX));
+        self.wait = self.next_wait();
     }
 
     /// Takes what the kernel says now. Returns whether this proves that the program has read everything up to
@@ -197,35 +283,44 @@ impl ReadProof {
         let window = socket.window_bytes.unwrap_or(u64::MAX);
         self.look = Look {
             at: now,
-            acked: socket.acked_bytes,
+            sent: socket.acked_bytes + socket.in_flight_bytes,
             segment_bytes: socket.segment_bytes,
+            round_trip: socket.min_round_trip,
             window,
             is_half_closed: window.saturating_mul(10) < self.open * 6,
         };
         if self.open > 0 && socket.window_bytes > Some(self.open) {
             self.quick_acks = (self.quick_acks + 1).clamp(WIDENING_ACKS, QUICK_ACKS);
-            self.test = None;
+            self.tests = Default::default();
         }
         self.open = self.open.max(socket.window_bytes.unwrap_or_default());
         if self.retransmits != socket.retransmits {
             self.retransmits = socket.retransmits;
-            (self.quick_acks, self.test) = (QUICK_ACKS, None);
+            (self.quick_acks, self.tests) = (QUICK_ACKS, Default::default());
         }
-        let (Some((end, written_at, open)), Some(round_trip)) = (self.test, socket.min_round_trip) else {
-            return false;
-        };
-        if socket.acked_bytes < end {
-            if now.since(written_at) >= round_trip + LATE {
-                self.set_result(Reading::Late);
-            }
-            return false;
+        let Some(round_trip) = socket.min_round_trip.filter(|_| self.has_test()) else { return false };
+        let acked = socket.acked_bytes;
+        let test = self.tests.iter().find(|test| test.end == acked).copied();
+        let oldest_waiting = self.tests.iter().rfind(|test| test.end > acked).copied();
+        // Newer ones are before older ones.
+        self.tests.iter_mut().filter(|test| test.end <= acked).for_each(|test| *test = Test::default());
+        if oldest_waiting.is_some_and(|test| now.since(test.written_at) >= round_trip + LATE) {
+            self.set_result(Reading::Late);
         }
-        self.test = None;
+        // Its acknowledgement was the last one only if no other has come since.
+        let Some(Test { end, written_at, window: open }) = test else { return false };
         let delay = (now - socket.since_ack).since(written_at).saturating_sub(round_trip);
         if delay <= PROMPT {
-            let is_confirmed = now.since(self.prompt_at) <= MAX_PROMPT_GAP;
+            let is_recent = now.since(self.prompt_at) <= MAX_PROMPT_GAP;
+            self.prompts = if is_recent { self.prompts.saturating_add(1) } else { 1 };
             self.prompt_at = now;
+            let is_confirmed = self.prompts >= if self.was_late { LATE_PROMPTS } else { PROMPTS };
+            // Even one shows that it may not be frozen.
+            self.timer_acks = self.timer_acks.min(1);
             if window < open || !is_confirmed {
+                if window < open && self.holds.is_holding() {
+                    self.holds.fail();
+                }
                 return false;
             }
             self.prove(end, now);
@@ -241,6 +336,9 @@ impl ReadProof {
             // A later one may be that of a machine that was busy for a moment.
             self.timer_acks =
                 if is_timer { self.timer_acks.saturating_add(1) } else { self.timer_acks.saturating_sub(BUSY_TESTS) };
+            if self.timer_acks >= MANY_LATE {
+                (self.was_late, self.prompts) = (true, 0);
+            }
         }
         false
     }
@@ -254,7 +352,7 @@ impl ReadProof {
         self.proven = self.proven.max(read);
         self.proven_at = now;
         self.proofs = self.proofs.saturating_add(1);
-        self.timer_acks = 0;
+        (self.timer_acks, self.was_late) = (0, false);
     }
 }
 
@@ -342,8 +440,8 @@ mod tests {
         assert_eq!(connection.proofs(100, 121), 0);
         assert_eq!((connection.proof.proven(), connection.proof.result()), (0, Some(Reading::Late)));
         assert!(connection.proof.timer_acks() >= 30, "{}", connection.proof.timer_acks());
-        assert!(!connection.write(100, 80), "a single one proves nothing after a while");
-        assert!(connection.write(100, 80), "it reads again");
+        let proofs = [(); 3].map(|()| connection.write(100, 80));
+        assert_eq!(proofs, [false, false, true], "it reads again: a single one proves nothing after a while");
         assert_eq!(connection.proof.result(), Some(Reading::Prompt));
     }
 
@@ -374,6 +472,31 @@ mod tests {
         assert_eq!(narrow.proofs(100, 80), 0, "of a window that each read opens");
         let mut unseen = Connection { looks_before: false, ..Connection::new() };
         assert_eq!(unseen.proofs(100, 80), 0, "behind bytes that may wait for their acknowledgement");
+    }
+
+    #[test]
+    fn packets_in_quick_succession_are_held_until_one_write_is_a_test() {
+        let mut connection = Connection::new();
+        connection.socket.min_round_trip = Some(Duration::from_micros(20));
+        connection.proof.permit_holds();
+        // Writes packets of 200 bytes each 10 ms, or those of 50 ms together.
+        let mut write = |delay: u64| {
+            let is_held = matches!(connection.proof.wait(), Wait::All(_));
+            connection.bytes = if is_held { 1000 } else { 200 };
+            let is_proven = connection.write(if is_held { 50 } else { 10 }, if is_held { delay } else { 0 });
+            (is_held, is_proven, connection.proof.timer_acks())
+        };
+        let of_reader: Vec<_> = (0..1000).map(|_| write(0)).collect();
+        let held = of_reader.iter().filter(|(is_held, ..)| *is_held).count();
+        let proofs = of_reader.iter().filter(|(_, is_proven, _)| *is_proven).count();
+        assert!((10..14).contains(&proofs), "{proofs} proofs in 11 s");
+        assert!(held <= 2 * proofs + 2, "{held} writes were held for {proofs} proofs");
+        // It reads nothing any more: soon, all writes are held.
+        let of_frozen: Vec<_> = (0..120).map(|_| write(42)).collect();
+        assert!(of_frozen[100..].iter().all(|(is_held, ..)| *is_held), "{of_frozen:?}");
+        assert!(of_frozen[119].2 >= 20, "{of_frozen:?}");
+        let of_back: Vec<_> = (0..20).map(|_| write(0)).collect();
+        assert!(of_back[..5].iter().any(|(_, is_proven, _)| *is_proven) && !of_back[19].0, "{of_back:?}");
     }
 
     #[test]

@@ -78,6 +78,8 @@ pub struct ReceiveWindow {
     waiting: f32,
     /// How many looks there were.
     looks: u8,
+    /// Whether the machine acknowledges everything at once, so that promptness shows nothing.
+    is_quick: bool,
 }
 
 impl ReceiveWindow {
@@ -91,6 +93,11 @@ impl ReceiveWindow {
     /// window of all, because one that settles may do so while much is unread.
     pub fn most(&self, greatest: u64) -> Option<u64> {
         (self.waiting < MAX_WAITING && self.looks >= MIN_LOOKS).then_some(2 * greatest)
+    }
+
+    /// Notes whether the machine acknowledges everything at once, as it does after a loss, so that promptness shows nothing.
+    pub fn set_quick(&mut self, is_quick: bool) {
+        self.is_quick = is_quick;
     }
 
     /// Notes that everything was read when the machine had acknowledged `acked` bytes and offered `window`.
@@ -117,7 +124,7 @@ impl ReceiveWindow {
         self.last = acked;
         if is_burst {
             self.steady_from = acked;
-        } else {
+        } else if !self.is_quick {
             self.waiting += (f32::from(u8::from(waits)) - self.waiting) / 16.0;
         }
         if before != window {

@@ -32,6 +32,10 @@ const MIN_TESTS: u8 = 40;
 /// After so many late tests in a row, of packets that waited differently each, acknowledgements come late.
 const MIN_LATE_TESTS: u8 = 10;
 
+/// After so many late tests in a row of packets that were held, a window that narrows is that of a program that reads nothing. One
+/// that reads each 100 ms reads one of five of them within [`PROMPT`](super::read_proof).
+const MIN_HELD_TESTS: u8 = 12;
+
 /// Bytes that wait for their acknowledgement are delayed if the average round trip is longer than the shortest by this: of a program
 /// that reads nothing it was 24 to 32 ms longer, with packets of 10 ms. Without delay, bytes wait for the way there and back.
 const MIN_DELAY: Duration = Duration::from_millis(16);
@@ -59,6 +63,8 @@ pub(super) struct Sight {
     last: (u64, u64),
     /// The bytes that had been acknowledged promptly, probably, before acknowledgements came late.
     late_from: Option<u64>,
+    /// The bytes that had been acknowledged before those that the window would show, if they are unread.
+    narrows_from: u64,
     /// Acknowledged and unread bytes when the window last opened since the last proof.
     opened: Option<(u64, u64)>,
 }
@@ -73,6 +79,8 @@ impl Sight {
     pub(super) fn look(&mut self, socket: &TcpInfo, written: u64, packet_bytes: u64, now: Timestamp) -> Unread {
         let acked = socket.acked_bytes;
         let window = socket.window_bytes;
+        // Packets that were held are one segment.
+        let packet_bytes = self.proof.held_bytes().unwrap_or(packet_bytes);
         let was_late = self.proof.timer_acks() > 0;
         if self.proof.judge(socket, now) {
             (self.opened, self.late_from) = (None, None);
@@ -82,7 +90,13 @@ impl Sight {
             }
         }
         if !was_late && self.proof.timer_acks() > 0 {
-            self.late_from = Some(acked.saturating_sub(self.proof.late_packets() * packet_bytes));
+            let late_from = match self.proof.held_bytes() {
+                // Those before the first test were acknowledged promptly in any case, and left no trace in the window.
+                Some(_) => self.proof.proven().midpoint(acked),
+                None => acked.saturating_sub(self.proof.late_packets() * packet_bytes),
+            };
+            let narrows_from = if self.proof.held_bytes().is_some() { acked } else { late_from };
+            (self.late_from, self.narrows_from) = (Some(late_from), narrows_from);
         }
         let most = acked.saturating_sub(self.proof.proven());
         match self.pings.is_late(acked, now) {
@@ -92,7 +106,8 @@ impl Sight {
         }
         let Some(window) = window else { return Unread { least: 0, estimate: 0, most } };
         let is_delayed = socket.round_trip >= socket.min_round_trip.unwrap_or_default() + MIN_DELAY;
-        let is_late = (acked < written && is_delayed) || self.proof.timer_acks() >= MIN_LATE_TESTS;
+        let is_late = (acked < written && is_delayed) || self.proof.timer_acks() >= self.tests(MIN_LATE_TESTS);
+        self.window.set_quick(self.proof.is_quick());
         let observed = self.window.observe(acked, window, packet_bytes, is_late);
         let most = self.window.most(self.proof.widest_window()).map_or(most, |prompt| prompt.min(most));
         let result = self.proof.result();
@@ -125,15 +140,25 @@ impl Sight {
         self.proof.wants_look(now) || self.pings.wants_look(now)
     }
 
+    /// Returns how many tests take as long as `count` tests of pages of 100 ms.
+    fn tests(&self, count: u8) -> u8 {
+        if self.proof.held_bytes().is_some() { 2 * count } else { count }
+    }
+
     /// Returns how much is unread of the `most` bytes since the last proof, when packets are acknowledged late.
     fn estimate(&mut self, acked: u64, window: u64, packet_bytes: u64, most: u64) -> u64 {
+        let is_raised = window > self.open;
+        if is_raised {
+            // The kernel raises its window, which is no sign that the program reads.
+            (self.open, self.narrows_from) = (window, acked);
+        }
         let narrowed = self.open.saturating_sub(window);
         // A step of the window shows no more than the last packet, for all of which half of its bytes stand: as many bytes as it has
         // may reach into one before it.
         let last_packet = packet_bytes / 2;
-        let shown = if narrowed < CHANGE_BYTES { narrowed.min(last_packet) } else { narrowed * UNREAD_TENTHS / 10 };
-        let of_window = shown.min(most);
-        if window >= self.last.1 + CHANGE_BYTES && self.last.0 > self.proof.proven() {
+        let by_window = if narrowed < CHANGE_BYTES { narrowed.min(last_packet) } else { narrowed * UNREAD_TENTHS / 10 };
+        let of_window = by_window.min(most);
+        if window >= self.last.1 + CHANGE_BYTES && !is_raised && self.last.0 > self.proof.proven() {
             self.opened = Some((acked, of_window));
         }
         if let Some((opened_at, unread)) = self.opened {
@@ -148,16 +173,20 @@ impl Sight {
                 (unread + since * unread / before).max(of_window.saturating_sub(piece))
             };
         }
+        if self.proof.held_bytes().is_some() && self.proof.timer_acks() < MIN_HELD_TESTS {
+            // A program that reads at its own intervals leaves a few of these segments unread, for a moment.
+            return narrowed.saturating_sub(CHANGE_BYTES).min(of_window);
+        }
         // It had read until the first packet that was acknowledged late.
         let late = (self.late_from.map_or(most, |from| acked - from.min(acked))).min(most);
-        let is_certain = self.proof.timer_acks() >= MIN_TESTS;
+        let is_certain = self.proof.timer_acks() >= self.tests(MIN_TESTS);
         if late <= HIDDEN_BYTES && !is_certain {
             // The last packet is unread for some time, at least, and alone may narrow the window by 2 KiB. The ones before it need
             // not be unread.
             return late.min(last_packet);
         }
-        let is_narrowing =
-            narrowed >= CHANGE_BYTES && narrowed * 100 >= late.saturating_sub(HIDDEN_BYTES) * NARROWING_HUNDREDTHS;
+        let shown = late.min(acked.saturating_sub(self.narrows_from)).saturating_sub(HIDDEN_BYTES);
+        let is_narrowing = narrowed >= CHANGE_BYTES && narrowed * 100 >= shown * NARROWING_HUNDREDTHS;
         if is_narrowing || is_certain { late } else { of_window }
     }
 }
@@ -287,7 +316,8 @@ mod tests {
         for window in FROZEN {
             pages.late(window * 1024);
         }
-        // While its window is half closed there is no test, and the first one proves nothing.
+        // While its window is half closed there is no test, and the first two prove nothing.
+        pages.prompt();
         pages.prompt();
         pages.prompt();
         let seen = pages.prompt();
@@ -323,6 +353,7 @@ mod tests {
             }
             assert!(seen.most >= page * PAGE);
         }
+        pages.prompt();
         pages.prompt();
         assert_eq!(pages.prompt().estimate, 0);
     }

@@ -6,6 +6,9 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::io::Errno;
+
 use super::storage::{Storage, StorageFile};
 
 /// The reason why nothing can be recorded to a directory.
@@ -16,31 +19,41 @@ pub struct RecordError {
     error: io::Error,
 }
 
-/// A directory to record to.
+/// A directory to record to, locked against other servers for as long as it is open.
 #[derive(Clone, Debug)]
-pub struct RecordingDirectory(PathBuf);
+pub struct RecordingDirectory {
+    path: PathBuf,
+    /// The directory itself, which carries the lock: so no file is left behind, and the lock ends with the process.
+    _lock: Arc<File>,
+}
 
 impl RecordingDirectory {
     /// Opens the directory at `path`, and makes it if it is missing, for this user alone: a recording may be private.
     ///
     /// # Errors
     ///
-    /// When the directory cannot be made, or no file can be made in it.
+    /// When the directory cannot be made, no file can be made in it, or another server records to it.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
-        Self::prepare(path).map_err(|error| RecordError { path: path.to_path_buf(), error })?;
-        Ok(Self(path.to_path_buf()))
+        let lock = Self::prepare(path).map_err(|error| RecordError { path: path.to_path_buf(), error })?;
+        Ok(Self { path: path.to_path_buf(), _lock: Arc::new(lock) })
     }
 
-    fn prepare(path: &Path) -> io::Result<()> {
+    fn prepare(path: &Path) -> io::Result<File> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         // Making a file is the only test that notices a read-only file system. This file has no name, or a random one,
         // so that no link can be planted in its place and none is left behind.
-        tempfile::tempfile_in(path).map(drop)
+        tempfile::tempfile_in(path)?;
+        let directory = File::open(path)?;
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => Err(io::Error::other("another aircheck records to it")),
+            // Some network file systems lock no directories. Files of two servers still have different names there.
+            _ => Ok(directory),
+        }
     }
 
     /// Returns the path of the directory.
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
@@ -49,19 +62,24 @@ impl Storage for RecordingDirectory {
 
     fn create(&mut self, name: &str) -> io::Result<DiskFile> {
         // `create_new` follows no link either.
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.0.join(name))?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path.join(name))?;
         // The file's name, too, should survive a loss of power. Some file systems cannot sync a directory.
-        let _ = File::open(&self.0).and_then(|directory| directory.sync_all());
+        let _ = File::open(&self.path).and_then(|directory| directory.sync_all());
         Ok(DiskFile(Arc::new(file)))
     }
 
     fn remove(&mut self, name: &str) {
         // If this fails, an empty file stays.
-        let _ = fs::remove_file(self.0.join(name));
+        let _ = fs::remove_file(self.path.join(name));
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        let disk = statvfs(&self.path).ok()?;
+        disk.f_bavail.checked_mul(disk.f_frsize)
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.path.join(name)
     }
 }
 
@@ -134,6 +152,16 @@ mod tests {
         RecordingDirectory::open(folder.path()).unwrap();
         RecordingDirectory::open(folder.path()).unwrap();
         assert_eq!(folder.path().read_dir().unwrap().count(), 1, "opening leaves nothing behind");
+    }
+
+    #[test]
+    fn a_directory_is_one_servers_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = RecordingDirectory::open(folder.path()).unwrap();
+        let refused = RecordingDirectory::open(folder.path()).unwrap_err().to_string();
+        assert!(refused.contains("another aircheck records to it (choose another directory"), "{refused}");
+        drop(first);
+        RecordingDirectory::open(folder.path()).unwrap();
     }
 
     #[test]

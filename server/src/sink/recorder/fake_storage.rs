@@ -69,6 +69,10 @@ impl Storage for FakeStorage {
         disk.free_bytes = disk.free_bytes.map(|free| free + freed);
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        self.disk().free_bytes.map(|free| free as u64)
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         name.into()
     }

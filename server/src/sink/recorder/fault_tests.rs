@@ -14,7 +14,8 @@ use aircheck_engine::{
 use serde_json::Value;
 
 use super::fake_storage::{Content, FakeStorage};
-use super::segment_writer::SegmentWriter;
+use super::segment::Coding;
+use super::segment_writer::{Rules, SegmentWriter};
 use super::storage::Storage as _;
 
 const CHANNELS: u16 = 2;
@@ -66,7 +67,12 @@ fn segment_writer(
     blocks: &[Arc<Item<Block>>],
     segment_blocks: u64,
 ) -> SegmentWriter<FakeStorage> {
-    SegmentWriter::new(storage.clone(), blocks[0].format(), "noise".into(), segment_blocks)
+    SegmentWriter::new(
+        storage.clone(),
+        blocks[0].format(),
+        "noise".into(),
+        Rules { segment_blocks, align: None, coding: Coding::Wav, reserve_bytes: 0 },
+    )
 }
 
 /// A frame of the stream, as the files have it.
@@ -123,6 +129,8 @@ fn read_back_of(storage: &FakeStorage, left: impl Fn(&Content) -> &Vec<u8>) -> R
                 recorded.missing.extend(from..from + blocks);
                 let start = number(&line["frame"]);
                 silent.iter_mut().skip(start).take(number(&line["frames"])).for_each(|silent| *silent = true);
+            } else if let Some(mark) = line.get("mark") {
+                assert!(number(&mark["frame"]) <= frames, "{name}: {line}");
             } else {
                 let reason = line["end"]["reason"].as_str().unwrap();
                 assert!(number(&line["end"]["frames"]) == frames || reason == "failed", "{name}: {line}");

@@ -1,8 +1,11 @@
 //! The progress of a recording, which the recorder's thread writes and the status shows.
 
 use std::path::PathBuf;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+
+use crate::mount::Mount;
+use crate::mount::event_log::EventLog;
 
 /// The part of a recording's status that its thread keeps.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +18,12 @@ pub(crate) struct Progress {
     pub(crate) blocks: u64,
     /// Bytes of samples in them, silence included.
     pub(crate) bytes: u64,
+    /// Blocks of sound that were left out, because the disk was nearly full.
+    pub(crate) left_out: u64,
+    /// Whether the recording has stopped because the disk is nearly full.
+    pub(crate) is_disk_full: bool,
+    /// Bytes that were free on the disk at the last look.
+    pub(crate) free_bytes: Option<u64>,
     /// The error that keeps the recorder from writing.
     pub(crate) failing: Option<String>,
 }
@@ -24,6 +33,8 @@ pub(crate) struct Progress {
 pub(crate) struct SharedProgress {
     state: Mutex<State>,
     finished: Condvar,
+    /// The mount in whose log events are published, once it is there.
+    mount: OnceLock<Arc<Mount>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -46,6 +57,17 @@ impl SharedProgress {
             state.progress.failing = error;
         }
         self.finished.notify_all();
+    }
+
+    /// Publishes events of the recording in the log of `mount` from now on.
+    pub(crate) fn report_to(&self, mount: Arc<Mount>) {
+        // A recording has one mount.
+        let _ = self.mount.set(mount);
+    }
+
+    /// Returns the log for events, once there is one.
+    pub(crate) fn events(&self) -> Option<&EventLog> {
+        self.mount.get().map(|mount| mount.events())
     }
 
     /// Returns the progress, and whether the recording has finished.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +10,16 @@ use aircheck_api::RecordingStatus;
 use aircheck_engine::{Format, Overflow, Start, Stream, SubscribeError, SubscribeOptions, Tally};
 
 use super::directory::RecordingDirectory;
+use super::index::Index;
 use super::length::{block_bytes, segment_blocks};
 use super::progress::SharedProgress;
-use super::segment_writer::SegmentWriter;
+use super::retention::Retention;
+use super::segment::Coding;
+use super::segment_writer::{Rules, SegmentWriter};
 use super::worker;
-use crate::config::RecordSplit;
+use crate::config::{RecordFormat, RecordSplit, RecorderConfig, Size};
+use crate::mount::Mount;
+use crate::rendition::codec::{CodecError, FlacEncoder};
 
 /// Length of the recorder's ring: how long a disk can stall, because it is busy, wakes from its sleep or fails, before
 /// sound is lost. At 48 kHz stereo it takes 3.8 MB. The engine adds the history, because the recorder may start there.
@@ -28,16 +33,45 @@ pub struct Recording {
     segment_blocks: u64,
     tally: Arc<Tally>,
     progress: Arc<SharedProgress>,
+    index: Arc<Index>,
+}
+
+/// The samples of a stream cannot be recorded in the format that is configured.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot record as FLAC: {0} (record as WAV with --record-format wav)")]
+pub struct FormatError(#[from] CodecError);
+
+/// Returns how the samples of `stream` are written.
+fn coding(format: RecordFormat, stream: &Stream) -> Coding {
+    match format {
+        RecordFormat::Wav => Coding::Wav,
+        // Floats have no bits of their own, and 24 are beyond what is heard.
+        RecordFormat::Flac => {
+            Coding::Flac { bits: if stream.sample_bits().is_some_and(|bits| bits <= 16) { 16 } else { 24 } }
+        }
+    }
 }
 
 impl Recording {
+    /// Checks that `stream` can be recorded in the format of `config`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot: FLAC has no more than 8 channels, and not every rate and block length.
+    pub fn check(config: &RecorderConfig, stream: &Stream) -> Result<(), FormatError> {
+        if let Coding::Flac { bits } = coding(config.record_format, stream) {
+            FlacEncoder::new(stream.format(), bits)?;
+        }
+        Ok(())
+    }
+
     /// Records the blocks of `stream` from its first one on, until the stream ends. Returns `None` and logs an error if
     /// the stream has ended already, as that of a very short file has.
     ///
     /// # Errors
     ///
     /// When the system gives no more threads.
-    pub fn start(directory: &RecordingDirectory, split: RecordSplit, stream: &Stream) -> io::Result<Option<Self>> {
+    pub fn start(directory: &RecordingDirectory, config: &RecorderConfig, stream: &Stream) -> io::Result<Option<Self>> {
         let format = stream.format();
         let subscribed = stream.subscribe(SubscribeOptions {
             overflow: Overflow::DropNewest,
@@ -47,22 +81,38 @@ impl Recording {
         });
         let consumer = match subscribed {
             Ok(consumer) => consumer,
-            Err(error @ (SubscribeError::Ended | SubscribeError::BlockOnLive)) => {
+            Err(error @ (SubscribeError::Ended | SubscribeError::BlockOnLive | SubscribeError::Buffer(_))) => {
                 tracing::error!("nothing is recorded: {error}");
                 return Ok(None);
             }
         };
-        let segment_blocks = segment_blocks(split, format);
+        let segment_blocks = segment_blocks(config.record_split, format);
+        let align = match config.record_split {
+            RecordSplit::Span(span) if config.record_align => Some(span),
+            _ => None,
+        };
+        let reserve_bytes = config.record_reserve.map_or(0, |Size(bytes)| bytes);
+        let coding = coding(config.record_format, stream);
+        let rules = Rules { coding, segment_blocks, align, reserve_bytes };
         let recording = Self {
             path: directory.path().to_path_buf(),
             format,
             segment_blocks,
             tally: Arc::clone(consumer.tally()),
             progress: Arc::default(),
+            index: Arc::new(Index::scan(directory.path())),
         };
-        let writer = SegmentWriter::new(directory.clone(), format, stream.description().to_owned(), segment_blocks);
-        worker::spawn(writer, consumer, stream.head().clone(), Arc::clone(&recording.progress))?;
+        let writer = SegmentWriter::new(directory.clone(), format, stream.description().to_owned(), rules)
+            .with_index(Arc::clone(&recording.index));
+        let retention = Retention::new(Arc::clone(&recording.index), config.record_keep.clone());
+        worker::spawn(writer, consumer, stream.head().clone(), Arc::clone(&recording.progress), retention)?;
         Ok(Some(recording))
+    }
+
+    /// Returns the directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Returns the recorder's account as a consumer.
@@ -71,22 +121,41 @@ impl Recording {
         &self.tally
     }
 
+    /// Returns the index of the directory.
+    #[must_use]
+    pub fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    /// Publishes events of the recording in the log of `mount`, which it records.
+    pub fn report_to(&self, mount: &Arc<Mount>) {
+        self.progress.report_to(Arc::clone(mount));
+    }
+
+    /// Returns whether sound is being written, so that what is not yet in a file soon will be.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        let (progress, is_finished) = self.progress.get();
+        !is_finished && progress.failing.is_none()
+    }
+
     /// Returns the state of the recording. Each block that was offered to it is among `blocks`, `lost` or `queued`.
     #[must_use]
     pub fn status(&self) -> RecordingStatus {
         // Progress is read first, so that the account has every block of it as delivered.
         let (progress, is_finished) = self.progress.get();
         let account = self.tally.snapshot();
-        let waiting = (account.delivered + account.queued).saturating_sub(progress.blocks);
+        let waiting = (account.delivered + account.queued).saturating_sub(progress.blocks + progress.left_out);
         let (abandoned, queued) = if is_finished { (waiting, 0) } else { (0, waiting) };
         RecordingStatus {
             directory: self.path.clone(),
             file: progress.file,
             files: progress.files,
             blocks: progress.blocks,
-            lost: account.lost.total() + abandoned,
+            lost: account.lost.total() + progress.left_out + abandoned,
             queued,
             bytes: progress.bytes,
+            free_bytes: progress.free_bytes,
             failing: progress.failing,
         }
     }
@@ -117,6 +186,8 @@ mod tests {
     use aircheck_engine::StreamOptions;
     use aircheck_engine::source::Tone;
 
+    use crate::config::Config;
+
     use super::*;
 
     #[test]
@@ -127,7 +198,7 @@ mod tests {
             thread::sleep(stream.format().block_span());
         }
         let directory = RecordingDirectory::open(folder.path()).unwrap();
-        let recording = Recording::start(&directory, "1h".parse().unwrap(), &stream).unwrap().unwrap();
+        let recording = Recording::start(&directory, &Config::default().recorder, &stream).unwrap().unwrap();
         assert!(!recording.finish(Duration::ZERO), "it runs until the stream ends");
         let head = stream.head().clone();
         stream.stop();

@@ -2,15 +2,17 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use aircheck_engine::{Block, Delivery, End, Format, Gap, Loss, Timestamp};
+use aircheck_engine::{Block, Delivery, End, EndReason, Format, Gap, Item, Loss, Timestamp};
 
 use super::failure_log::FailureLog;
+use super::index::{Entry, Index};
 use super::name::stem;
 use super::parts::{Part, Parts};
 use super::progress::Progress;
-use super::segment::{Segment, frame_bytes};
+use super::segment::{Coding, Segment, frame_bytes};
 use super::sidecar::{GapNote, SegmentStart};
 use super::storage::Storage;
 
@@ -25,6 +27,9 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest silence that is written for a gap, 23 MB at 48 kHz stereo. After a longer gap, such as the night in which a
 /// machine was suspended, a new file begins; its name and sidecar have the position.
 const MAX_SILENCE: Duration = Duration::from_secs(60);
+/// Sound between two notes of the capture time. A device's clock is off by 0.02 % at most, so that a moment is found to within
+/// 2 ms.
+const MARK_INTERVAL: Duration = Duration::from_secs(10);
 /// Names that are tried for a file: as many recordings can begin in the same directory, in the same second and at the
 /// same block.
 const MAX_NAMES: u32 = 100;
@@ -37,14 +42,44 @@ struct StorageError {
     error: io::Error,
 }
 
+/// Time between two looks at the room that is left on the disk.
+const ROOM_INTERVAL: Duration = Duration::from_secs(1);
+/// Sound for which there must be room beyond the reserve before a recording that has stopped goes on, so that it does not
+/// stop again at once.
+const MIN_ROOM: Duration = Duration::from_secs(5);
+/// Difference of two steps of the wall clock from which on a new file begins. Smaller ones leave a moment findable.
+const MIN_STEP_NANOS: u64 = 1_000_000_000;
+
+/// The rules by which a recording is written.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Rules {
+    /// Blocks of a full segment.
+    pub(crate) segment_blocks: u64,
+    /// The length whose multiples, since midnight UTC, segments do not cross.
+    pub(crate) align: Option<Duration>,
+    /// How samples are written.
+    pub(crate) coding: Coding,
+    /// Bytes that are left free on the disk.
+    pub(crate) reserve_bytes: u64,
+}
+
 /// The writer of a recording: segment after segment, in one storage.
 pub(crate) struct SegmentWriter<S: Storage> {
     storage: S,
     format: Format,
     source: String,
-    /// Blocks of a full segment.
-    segment_blocks: u64,
+    rules: Rules,
     segment: Option<Segment<S::File>>,
+    /// When the segment ends by the wall clock, in nanoseconds of Unix time.
+    ends_at: u64,
+    /// The step of the wall clock, in nanoseconds, when the segment began.
+    step: i64,
+    /// The first block that is left out, while the disk is nearly full, and when it was due.
+    paused_from: Option<(u64, Timestamp)>,
+    /// When the room on the disk was last looked at.
+    looked_at: Option<Timestamp>,
+    /// The segments that can be read, this one included.
+    index: Arc<Index>,
     /// Name of the present or last segment, without its ending.
     stem: String,
     /// Name of the WAV file that the next segment continues.
@@ -71,15 +106,19 @@ pub(crate) struct SegmentWriter<S: Storage> {
 }
 
 impl<S: Storage> SegmentWriter<S> {
-    /// Makes a writer for a recording of `source` that begins a new segment after `segment_blocks` blocks. Nothing is
-    /// written yet.
-    pub(crate) fn new(storage: S, format: Format, source: String, segment_blocks: u64) -> Self {
+    /// Makes a writer for a recording of `source`. Nothing is written yet.
+    pub(crate) fn new(storage: S, format: Format, source: String, rules: Rules) -> Self {
         Self {
             storage,
             format,
             source,
-            segment_blocks,
+            rules,
             segment: None,
+            ends_at: u64::MAX,
+            step: 0,
+            paused_from: None,
+            looked_at: None,
+            index: Arc::default(),
             stem: String::new(),
             continues: None,
             parts: Parts::default(),
@@ -96,10 +135,18 @@ impl<S: Storage> SegmentWriter<S> {
         }
     }
 
+    /// Keeps `index` up to date with what is written.
+    #[must_use]
+    pub(crate) fn with_index(mut self, index: Arc<Index>) -> Self {
+        self.index = index;
+        self
+    }
+
     /// Records a block, and before it the silence of the gap with which it came.
     pub(crate) fn record(&mut self, delivery: Delivery<Block>, now: Timestamp) {
         let Delivery { gap, lag_items, item } = delivery;
-        if let Some(gap) = gap {
+        // A gap while nothing is written is part of the one that is noted when the recording goes on.
+        if let Some(gap) = gap.filter(|_| self.paused_from.is_none()) {
             let before_item = item.stamp.captured_at - self.format.span(self.format.position(gap.blocks));
             let at = self.due.unwrap_or(before_item);
             let note = GapNote { gap, at, error: self.take_cause(gap) };
@@ -110,8 +157,58 @@ impl<S: Storage> SegmentWriter<S> {
             self.last_error = None;
         }
         self.due = Some(item.stamp.captured_at + self.format.block_span());
+        self.look_at_room(item.stamp.sequence, item.stamp.captured_at, now);
+        if self.paused_from.is_some() {
+            self.progress.left_out += 1;
+            return;
+        }
         self.parts.push(Part::Sound(item));
         self.advance(now);
+    }
+
+    /// Stops the recording before `sequence`, which is due `at`, if the disk is nearly full, or goes on if there is room again.
+    fn look_at_room(&mut self, sequence: u64, at: Timestamp, now: Timestamp) {
+        if self.rules.reserve_bytes == 0 || self.looked_at.is_some_and(|looked_at| now.since(looked_at) < ROOM_INTERVAL)
+        {
+            return;
+        }
+        self.looked_at = Some(now);
+        self.progress.free_bytes = self.storage.free_bytes();
+        let Some(free) = self.progress.free_bytes else { return };
+        let reserve = self.rules.reserve_bytes;
+        let needed = reserve + self.format.blocks_in(MIN_ROOM) * self.format.position(1) * frame_bytes(self.format);
+        match self.paused_from {
+            None if free < reserve => {
+                // What waits is written first.
+                self.advance(now);
+                if self.retry_at.is_some() {
+                    return;
+                }
+                if let Err(error) = self.close("disk nearly full") {
+                    self.fail(&error, now);
+                    return;
+                }
+                self.paused_from = Some((sequence, at));
+                self.progress.is_disk_full = true;
+                self.progress.failing = Some(format!(
+                    "the disk is nearly full: {:.1} MB are free, and {:.1} MB are reserved (make room, bound the recording \
+                     with --record-keep, or change --record-reserve)",
+                    free as f64 / 1e6,
+                    reserve as f64 / 1e6
+                ));
+            }
+            Some((from, at)) if free >= needed => {
+                let gap = Gap { from, blocks: sequence - from, reason: Loss::Overflow };
+                let error = Some("the disk was nearly full".to_owned());
+                if gap.blocks > 0 {
+                    self.parts.push(Part::Gap { note: GapNote { gap, at, error }, is_last: false });
+                }
+                self.paused_from = None;
+                self.progress.is_disk_full = false;
+                self.progress.failing = None;
+            }
+            _ => {}
+        }
     }
 
     /// Syncs everything to the disk, because no block comes for a while.
@@ -137,7 +234,7 @@ impl<S: Storage> SegmentWriter<S> {
 
     /// Ends the recording in order, with the gap at its end.
     pub(crate) fn finish(&mut self, end: End, now: Timestamp) {
-        if let Some(gap) = end.gap {
+        if let Some(gap) = end.gap.filter(|_| self.paused_from.is_none()) {
             let at = self.due.unwrap_or(now);
             let note = GapNote { gap, at, error: self.take_cause(gap) };
             self.parts.push(Part::Gap { note, is_last: true });
@@ -148,7 +245,9 @@ impl<S: Storage> SegmentWriter<S> {
             if self.retry_at.is_some() {
                 continue;
             }
-            match self.close(end.reason.label()) {
+            // `failed` is the end of a file that could not be written.
+            let reason = if end.reason == EndReason::Failed { "source_failed" } else { end.reason.label() };
+            match self.close(reason) {
                 Ok(()) => break,
                 Err(error) => self.fail(&error, now),
             }
@@ -194,7 +293,9 @@ impl<S: Storage> SegmentWriter<S> {
             || self.retry_at.is_some()
         {
             self.flushed_at = now;
-            self.with_segment(Segment::flush)
+            self.with_segment(Segment::flush)?;
+            self.note_readable();
+            Ok(())
         } else {
             Ok(())
         }
@@ -203,7 +304,15 @@ impl<S: Storage> SegmentWriter<S> {
     fn write(&mut self, part: &Part) -> Result<(), StorageError> {
         match part {
             Part::Sound(item) => {
-                self.make_room(item.stamp.sequence, item.stamp.captured_at)?;
+                let Item { stamp, .. } = **item;
+                self.make_room(stamp.sequence, stamp.captured_at)?;
+                let format = self.format;
+                self.with_segment(|segment| {
+                    if format.span(segment.unmarked_frames()) >= MARK_INTERVAL {
+                        segment.mark(stamp.captured_at)?;
+                    }
+                    Ok(())
+                })?;
                 self.with_segment(|segment| segment.write(item.samples()))?;
                 self.progress.blocks += 1;
             }
@@ -233,13 +342,22 @@ impl<S: Storage> SegmentWriter<S> {
 
     /// Makes sure that there is a segment with room for the block `sequence`, and returns for how many blocks.
     fn make_room(&mut self, sequence: u64, at: Timestamp) -> Result<u64, StorageError> {
-        if self.segment.as_ref().is_some_and(|segment| segment.room_blocks() == 0) {
+        let unix = at.unix_nanos();
+        if self.segment.as_ref().is_some_and(|segment| segment.room_blocks() == 0) || unix >= self.ends_at {
             self.close("split")?;
         }
+        let step = unix as i64 - at.as_nanos() as i64;
+        if step.abs_diff(self.step) >= MIN_STEP_NANOS {
+            // The times of a file must rise with its sound.
+            self.close("clock")?;
+        }
         if self.segment.is_none() {
+            self.step = step;
+            self.ends_at = self.rules.align.map_or(u64::MAX, |align| next_multiple(unix, align));
             self.open(sequence, at)?;
         }
-        Ok(self.segment.as_ref().map_or(0, Segment::room_blocks))
+        let until_end = self.ends_at.saturating_sub(unix).div_ceil(self.format.block_span().as_nanos().max(1) as u64);
+        Ok(self.segment.as_ref().map_or(0, Segment::room_blocks).min(until_end.max(1)))
     }
 
     /// Begins a segment under the first name that is free.
@@ -251,39 +369,59 @@ impl<S: Storage> SegmentWriter<S> {
             let stem = if number == 1 { name.clone() } else { format!("{name}_{number}") };
             match self.begin(&stem, first, captured_at) {
                 Ok(segment) => {
-                    let path = self.storage.path(&wav(&stem));
+                    let path = self.storage.path(&self.file_name(&stem));
                     tracing::debug!("recording to {}", path.display());
                     self.progress.file = Some(path);
                     self.segment = Some(segment);
                     self.stem = stem;
                     self.progress.files += 1;
+                    self.index.begin(Entry {
+                        stem: self.stem.clone(),
+                        run: 0,
+                        format: self.rules.coding.format(),
+                        rate_hz: self.format.rate_hz(),
+                        channels: self.format.channels(),
+                        position: self.format.position(first),
+                        captured_at: captured_at.unix_nanos(),
+                        frames: 0,
+                    });
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => exists = error,
-                Err(error) => return Err(StorageError { path: self.storage.path(&wav(&stem)), error }),
+                Err(error) => return Err(StorageError { path: self.storage.path(&self.file_name(&stem)), error }),
             }
         }
-        Err(StorageError { path: self.storage.path(&wav(&name)), error: exists })
+        Err(StorageError { path: self.storage.path(&self.file_name(&name)), error: exists })
     }
 
     /// Makes the two files of a segment, or neither.
     fn begin(&mut self, stem: &str, first: u64, captured_at: Timestamp) -> io::Result<Segment<S::File>> {
-        let file = self.storage.create(&wav(stem))?;
-        let sidecar = self.storage.create(&jsonl(stem)).inspect_err(|_| self.storage.remove(&wav(stem)))?;
+        let file = self.storage.create(&self.file_name(stem))?;
+        let sidecar = self.storage.create(&jsonl(stem)).inspect_err(|_| self.storage.remove(&self.file_name(stem)))?;
         let continues = self.continues.as_deref();
-        let start = SegmentStart { format: self.format, source: &self.source, first, captured_at, continues };
-        let begun = Segment::begin(file, sidecar, start, self.segment_blocks).and_then(|mut segment| {
-            self.gap_before.iter().try_for_each(|note| segment.note(note))?;
-            Ok(segment)
-        });
+        let start = SegmentStart {
+            format: self.format,
+            sample: self.rules.coding.sample(),
+            source: &self.source,
+            first,
+            captured_at,
+            continues,
+        };
+        let begun = Segment::begin(file, sidecar, start, self.rules.coding, self.rules.segment_blocks).and_then(
+            |mut segment| {
+                self.gap_before.iter().try_for_each(|note| segment.note(note))?;
+                Ok(segment)
+            },
+        );
         begun.inspect_err(|_| {
-            self.storage.remove(&wav(stem));
+            self.storage.remove(&self.file_name(stem));
             self.storage.remove(&jsonl(stem));
         })
     }
 
     fn sync(&mut self, now: Timestamp) -> Result<(), StorageError> {
         self.with_segment(Segment::sync)?;
+        self.note_readable();
         (self.flushed_at, self.synced_at) = (now, now);
         self.gap_before = None;
         self.parts.confirm(self.next);
@@ -294,18 +432,31 @@ impl<S: Storage> SegmentWriter<S> {
     fn close(&mut self, reason: &str) -> Result<(), StorageError> {
         if self.segment.is_some() {
             self.with_segment(|segment| segment.close(reason))?;
+            self.note_readable();
             self.bytes += self.segment.take().map_or(0, |segment| segment.bytes());
             self.progress.file = None;
-            self.continues = Some(wav(&self.stem));
+            self.continues = Some(self.file_name(&self.stem));
             self.gap_before = None;
             self.parts.confirm(self.next);
         }
         Ok(())
     }
 
+    /// Returns the name of a segment's file of sound.
+    fn file_name(&self, stem: &str) -> String {
+        format!("{stem}.{}", self.rules.coding.format().name())
+    }
+
+    /// Tells the index how much of the segment can be read.
+    fn note_readable(&self) {
+        if let Some(segment) = &self.segment {
+            self.index.set_frames(&self.stem, segment.flushed_frames());
+        }
+    }
+
     fn with_segment(&mut self, act: impl FnOnce(&mut Segment<S::File>) -> io::Result<()>) -> Result<(), StorageError> {
         let Some(segment) = &mut self.segment else { return Ok(()) };
-        act(segment).map_err(|error| StorageError { path: self.storage.path(&wav(&self.stem)), error })
+        act(segment).map_err(|error| StorageError { path: self.storage.path(&self.file_name(&self.stem)), error })
     }
 
     /// Goes back to the last frame that the disk is known to have. Everything after it is written again, to a new segment.
@@ -322,9 +473,11 @@ impl<S: Storage> SegmentWriter<S> {
                 self.gap_before = None;
             }
             if left.is_some() {
-                self.continues = Some(wav(&self.stem));
+                self.continues = Some(self.file_name(&self.stem));
+                self.index.set_frames(&self.stem, good_frames);
             } else {
-                self.storage.remove(&wav(&self.stem));
+                self.index.remove(&self.stem);
+                self.storage.remove(&self.file_name(&self.stem));
                 self.storage.remove(&jsonl(&self.stem));
                 self.progress.files -= 1;
             }
@@ -339,13 +492,15 @@ impl<S: Storage> SegmentWriter<S> {
     fn recover(&mut self) {
         self.progress.failing = None;
         if self.retry_at.take().is_some() {
-            self.failure_log.recovered(&self.storage.path(&wav(&self.stem)));
+            self.failure_log.recovered(&self.storage.path(&self.file_name(&self.stem)));
         }
     }
 }
 
-fn wav(stem: &str) -> String {
-    format!("{stem}.wav")
+/// Returns the next multiple of `align` after `unix`, both since midnight UTC of 1 January 1970.
+fn next_multiple(unix: u64, align: Duration) -> u64 {
+    let align = u64::try_from(align.as_nanos()).unwrap_or(u64::MAX).max(1);
+    (unix / align + 1).saturating_mul(align)
 }
 
 fn jsonl(stem: &str) -> String {

@@ -21,12 +21,14 @@ pub(crate) struct GapNote {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SegmentStart<'a> {
     pub(crate) format: Format,
+    /// The name of the samples.
+    pub(crate) sample: &'static str,
     /// The source in words.
     pub(crate) source: &'a str,
     /// Sequence number of the first block.
     pub(crate) first: u64,
     pub(crate) captured_at: Timestamp,
-    /// Name of the WAV file before this one.
+    /// Name of the file before this one.
     pub(crate) continues: Option<&'a str>,
 }
 
@@ -42,14 +44,14 @@ pub(crate) struct Sidecar<F> {
 impl<F: StorageFile> Sidecar<F> {
     /// Writes the first line: the format of the segment and its place in the stream.
     pub(crate) fn begin(file: F, start: SegmentStart<'_>) -> io::Result<Self> {
-        let SegmentStart { format, source, first, captured_at, continues } = start;
+        let SegmentStart { format, sample, source, first, captured_at, continues } = start;
         let mut sidecar = Self { file, complete_bytes: 0 };
         sidecar.write_line(&json!({"recording": {
             "version": env!("CARGO_PKG_VERSION"),
             "source": source,
             "rate_hz": format.rate_hz(),
             "channels": format.channels(),
-            "sample": "f32le",
+            "sample": sample,
             "block_frames": format.block_frames(),
             "first_sequence": first,
             "position": format.position(first),
@@ -73,6 +75,11 @@ impl<F: StorageFile> Sidecar<F> {
             line["error"] = json!(error);
         }
         self.write_line(&line)
+    }
+
+    /// Writes when the frame `frame` of the segment was captured, so that a moment is found although the source's clock drifts.
+    pub(crate) fn mark(&mut self, frame: u64, captured_at: Timestamp) -> io::Result<()> {
+        self.write_line(&json!({"mark": {"frame": frame, "at": captured_at.unix_seconds()}}))
     }
 
     /// Writes why the segment ends, and how many frames of it count.

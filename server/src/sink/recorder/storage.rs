@@ -24,6 +24,9 @@ pub(crate) trait Storage {
     /// Removes a file that was made here and holds nothing.
     fn remove(&mut self, name: &str);
 
+    /// Returns how many bytes are free for files of this user; `None` if that is unknown.
+    fn free_bytes(&self) -> Option<u64>;
+
     /// Returns the path of a file, for messages and the status.
     fn path(&self, name: &str) -> PathBuf;
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use aircheck_api::{EventKind, EventState};
 use aircheck_engine::{Block, Consumer, End, Head, RecvError, Timestamp};
 
 use super::directory::RecordingDirectory;
 use super::progress::SharedProgress;
+use super::retention::Retention;
 use super::segment_writer::SegmentWriter;
 
 /// After this time without a block, all blocks so far are synced to the disk.
@@ -22,8 +24,9 @@ pub(crate) fn spawn(
     consumer: Consumer<Block>,
     head: Head,
     progress: Arc<SharedProgress>,
+    retention: Retention,
 ) -> io::Result<()> {
-    let worker = Worker { writer, consumer, head, progress };
+    let worker = Worker { writer, consumer, head, progress, retention, reported: Reported::default() };
     thread::Builder::new().name("recorder".into()).spawn(move || worker.run())?;
     Ok(())
 }
@@ -33,6 +36,16 @@ struct Worker {
     consumer: Consumer<Block>,
     head: Head,
     progress: Arc<SharedProgress>,
+    retention: Retention,
+    reported: Reported,
+}
+
+/// The state of the recording that was published as events.
+#[derive(Debug, Default)]
+struct Reported {
+    files: u64,
+    is_failing: bool,
+    is_disk_full: bool,
 }
 
 impl Worker {
@@ -72,7 +85,27 @@ impl Worker {
     }
 
     fn publish(&mut self) {
-        self.progress.publish(self.writer.progress());
+        let progress = self.writer.progress();
+        self.progress.publish(progress);
+        let Reported { files, is_failing, is_disk_full } = self.reported;
+        self.retention.look(progress.files != files, Timestamp::now());
+        self.reported.files = progress.files;
+        // An event of the disk says why the recording has stopped.
+        let (fails, is_full) = (progress.failing.is_some() && !progress.is_disk_full, progress.is_disk_full);
+        let state = |begins| if begins { EventState::Begin } else { EventState::End };
+        if let Some(events) = self.progress.events()
+            && (fails, is_full) != (is_failing, is_disk_full)
+        {
+            if fails != is_failing {
+                let error = progress.failing.clone().filter(|_| fails);
+                events.publish(None, EventKind::Recording { state: state(fails), error });
+            }
+            if is_full != is_disk_full {
+                let free_bytes = progress.free_bytes.unwrap_or(0);
+                events.publish(None, EventKind::Disk { state: state(is_full), free_bytes });
+            }
+            (self.reported.is_failing, self.reported.is_disk_full) = (fails, is_full);
+        }
     }
 }
 

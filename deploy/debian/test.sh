@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Installs, starts, upgrades and removes the package in a Debian system of its own, as root: `test.sh PACKAGE.deb`. Takes
+# a minute or two: debootstrap makes that system from Debian's mirror, and systemd-nspawn boots it, with loopback alone.
+set -euo pipefail
+
+package=$(realpath "$1")
+root=$(mktemp --directory /var/tmp/aircheck-debian.XXXXXX)
+# Users of the system have to get in.
+chmod 755 "$root"
+boot=
+
+finish() {
+    if [[ -n $boot ]]; then
+        kill -TERM "$boot" 2>/dev/null || true
+        wait "$boot" 2>/dev/null || true
+    fi
+    rm -rf --one-file-system "$root" "$root.log"
+}
+trap finish EXIT
+
+fail() {
+    echo "$*" >&2
+    exit 1
+}
+
+debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,ca-certificates,curl stable "$root" >/dev/null
+cp "$package" "$root/aircheck.deb"
+# What `dpkg-deb` makes of the same files with a higher version is the upgrade.
+unpacked=$(mktemp --directory)
+dpkg-deb --raw-extract "$package" "$unpacked/upgrade"
+sed --in-place 's/^Version: .*/&+upgrade/' "$unpacked/upgrade/DEBIAN/control"
+dpkg-deb --build --root-owner-group "$unpacked/upgrade" "$root/upgrade.deb" >/dev/null
+rm -r "$unpacked"
+chroot "$root" apt-get install --yes --quiet --no-install-recommends libasound2 >/dev/null 2>&1 ||
+    chroot "$root" apt-get install --yes --quiet --no-install-recommends libasound2t64 >/dev/null
+
+# Without the machine's own service manager, which need not be there.
+systemd-nspawn --quiet --directory="$root" --register=no --keep-unit --private-network --boot --console=pipe >"$root.log" 2>&1 &
+boot=$!
+# Runs a command inside.
+within() {
+    nsenter --target "$(pgrep --parent "$boot")" --all "$@"
+}
+state=none
+for _ in $(seq 60); do
+    state=$(within systemctl is-system-running 2>&1) || true
+    # A unit that does not fit into a container may fail.
+    [[ $state == running || $state == degraded ]] && break
+    sleep 1
+done
+[[ $state == running || $state == degraded ]] || fail "the system has not booted: $state"
+property() {
+    within systemctl show aircheck --property="$1" --value
+}
+
+within dpkg --install /aircheck.deb
+[[ $(property ActiveState) == inactive ]] || fail "installing must not open a microphone, but the service is $(property ActiveState)"
+within sh -c 'echo AIRCHECK_SOURCE=tone:440 >>/etc/default/aircheck'
+within systemctl enable --now aircheck || fail "the service does not start: $(within journalctl --no-pager --lines=20 --unit aircheck)"
+[[ $(property ActiveState) == active ]] || fail "the service does not start: $(property Result)"
+within curl --fail --silent http://127.0.0.1:8700/readyz >/dev/null || fail "the service does not serve"
+within aircheckctl listen --for 1s http://127.0.0.1:8700/ || fail "nothing to hear"
+before=$(property MainPID)
+
+within dpkg --install /upgrade.deb
+[[ $(property ActiveState) == active && $(property MainPID) != "$before" ]] || fail "an upgrade must start the service again"
+within grep --quiet AIRCHECK_SOURCE=tone:440 /etc/default/aircheck || fail "the upgrade lost the settings"
+
+within dpkg --remove aircheck
+within test ! -e /usr/bin/aircheck || fail "the program is still there"
+within test -e /etc/default/aircheck || fail "removing must keep the settings"
+[[ $(property ActiveState) == inactive ]] || fail "the removed service still runs"
+within dpkg --purge aircheck
+within test ! -e /etc/default/aircheck || fail "purging must remove the settings"
+echo "installed, started, upgraded, removed, purged"

@@ -1,0 +1,170 @@
+//! When each portion of a paced source is due, and when it counts as captured.
+
+use std::time::Duration;
+
+use crate::source::pull::Arrival;
+use crate::{Format, Timestamp};
+
+/// A source with [`Arrival::External`] that is later than this has paused: its time starts anew.
+const MAX_EXTERNAL_LATENESS: Duration = Duration::from_millis(20);
+/// A live writer that is later than this has paused, however much it writes afterwards. Less than the second without sound
+/// after which a source counts as silent.
+const MAX_HELD_UP: Duration = Duration::from_millis(800);
+/// A live writer that was held up is on time again after this, or has paused.
+const CATCH_UP_TIME: Duration = Duration::from_secs(1);
+/// Sound that is computed or on disk catches up after a stall, so that its times stay exact. After a longer one, such as
+/// a suspended machine, its time starts anew: hours of sound in one burst would overflow the ring of every consumer.
+const MAX_COMPUTED_LATENESS: Duration = Duration::from_secs(10);
+
+/// Intended times of a source's frames: `epoch + position / rate`. Time is an argument.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    format: Format,
+    max_lateness: Duration,
+    epoch: Timestamp,
+    position: u64,
+    /// How long before these times the frames came, and waited in front of the source.
+    pub(super) waited: Duration,
+    /// Since when every portion of a live writer has been late.
+    late_since: Option<Timestamp>,
+}
+
+/// Times of one portion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Portion {
+    /// When its first frame counts as captured.
+    pub(super) captured_at: Timestamp,
+    /// When its last frame has sounded, and it may be written.
+    pub(super) due: Timestamp,
+    /// Whether time has started anew with it.
+    pub(super) restarts: bool,
+}
+
+impl Schedule {
+    pub(super) fn new(format: Format, is_live: bool, arrival: Arrival, now: Timestamp) -> Self {
+        let max_lateness = match arrival {
+            Arrival::External => MAX_EXTERNAL_LATENESS,
+            Arrival::Computed if is_live => MAX_COMPUTED_LATENESS,
+            // The source goes as slowly as its consumers.
+            Arrival::Computed => Duration::MAX,
+        };
+        Self { format, max_lateness, epoch: now, position: 0, waited: Duration::ZERO, late_since: None }
+    }
+
+    /// Places the next portion, of `frames` frames, which is there at `now`. `behind` is the length of the sound that waits
+    /// behind it, if its writer is known to go at the pace of its sound.
+    ///
+    /// A portion of such a writer that is late by no more than what waits was held up, and so were those that wait: they
+    /// catch up. Where less waits, the writer may have been held up itself, and then the rest comes soon. Only if it does not,
+    /// the sound had paused.
+    pub(super) fn portion(&mut self, frames: u64, behind: Option<Duration>, now: Timestamp) -> Portion {
+        let mut begins_at = self.format.time_of(self.epoch, self.position);
+        let late = now.since(begins_at);
+        let is_late = late > self.max_lateness.saturating_add(behind.unwrap_or_default());
+        let late_since = if is_late { Some(self.late_since.unwrap_or(now)) } else { None };
+        let may_come = behind.is_some() && late <= MAX_HELD_UP;
+        let restarts = late_since.is_some_and(|since| !may_come || now.since(since) >= CATCH_UP_TIME);
+        self.late_since = if restarts { None } else { late_since };
+        if restarts {
+            (self.epoch, self.position, begins_at) = (now, 0, now);
+        }
+        self.position += frames;
+        let captured_at = begins_at - self.waited;
+        Portion { captured_at, due: self.format.time_of(self.epoch, self.position), restarts }
+    }
+
+    /// Makes all that is to come due so much earlier, so that it is read at once. It was captured as much earlier.
+    pub(super) fn advance(&mut self, by: Duration) {
+        self.epoch = self.epoch - by;
+    }
+
+    /// Returns when the next frame was captured, by the schedule.
+    pub(super) fn next_captured_at(&self) -> Timestamp {
+        self.format.time_of(self.epoch, self.position) - self.waited
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_nanos(1_000_000_000_000);
+    const HOUR: Duration = Duration::from_secs(3600);
+    const NONE: Option<Duration> = None;
+
+    /// Portions of 10 ms.
+    fn schedule(arrival: Arrival) -> Schedule {
+        Schedule::new(Format::new(48_000, 1, Duration::from_millis(10)).unwrap(), true, arrival, START)
+    }
+
+    fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn computed_sound_keeps_its_times_over_a_stall() {
+        let mut schedule = schedule(Arrival::Computed);
+        schedule.portion(480, NONE, START);
+        let late = schedule.portion(480, NONE, START + millis(9_000));
+        assert_eq!(late, Portion { captured_at: START + millis(10), due: START + millis(20), restarts: false });
+    }
+
+    #[test]
+    fn external_sound_starts_anew_after_a_pause() {
+        let mut schedule = schedule(Arrival::External);
+        schedule.portion(480, NONE, START);
+        let on_time = schedule.portion(480, NONE, START + millis(30));
+        assert_eq!((on_time.captured_at, on_time.restarts), (START + millis(10), false));
+        let paused = schedule.portion(480, NONE, START + millis(90));
+        assert_eq!((paused.captured_at, paused.restarts), (START + millis(90), true));
+    }
+
+    #[test]
+    fn a_live_writer_that_was_held_up_keeps_its_times() {
+        let mut schedule = schedule(Arrival::External);
+        schedule.portion(480, NONE, START);
+        let late = schedule.portion(480, Some(millis(500)), START + millis(510));
+        assert_eq!(late, Portion { captured_at: START + millis(10), due: START + millis(20), restarts: false });
+        // The pipe is empty for the moment.
+        let later = schedule.portion(480, Some(millis(0)), START + millis(510));
+        assert_eq!(later, Portion { captured_at: START + millis(20), due: START + millis(30), restarts: false });
+    }
+
+    #[test]
+    fn a_live_writer_that_does_not_catch_up_had_paused() {
+        let mut schedule = schedule(Arrival::External);
+        schedule.portion(480, NONE, START);
+        let portion = |n: u64| schedule.portion(480, Some(millis(0)), START + millis(400 + 10 * n));
+        let restarts: Vec<u64> = (1..300).map(portion).zip(1..).filter(|(p, _)| p.restarts).map(|(_, n)| n).collect();
+        assert_eq!(restarts, [101]);
+    }
+
+    #[test]
+    fn a_live_writer_that_stops_for_long_has_paused() {
+        let mut schedule = schedule(Arrival::External);
+        schedule.portion(480, NONE, START);
+        assert!(schedule.portion(480, Some(millis(0)), START + millis(900)).restarts);
+    }
+
+    #[test]
+    fn sound_that_stood_in_a_pipe_is_due_and_was_captured_earlier() {
+        let mut schedule = schedule(Arrival::External);
+        schedule.portion(480, NONE, START);
+        schedule.advance(millis(300));
+        assert_eq!(schedule.next_captured_at(), START - millis(290));
+        let next = schedule.portion(480, Some(millis(300)), START + millis(10));
+        assert_eq!(next, Portion { captured_at: START - millis(290), due: START - millis(280), restarts: false });
+    }
+
+    /// Guards against an hour of sound that is computed and written in one burst.
+    #[test]
+    fn a_suspended_machine_does_not_catch_up() {
+        let mut schedule = schedule(Arrival::Computed);
+        schedule.portion(480, NONE, START);
+        let resumed = START + HOUR;
+        let first = schedule.portion(480, NONE, resumed);
+        assert_eq!(first, Portion { captured_at: resumed, due: resumed + millis(10), restarts: true });
+        let second = schedule.portion(480, NONE, resumed + millis(10));
+        assert_eq!(second, Portion { captured_at: resumed + millis(10), due: resumed + millis(20), restarts: false });
+    }
+}

@@ -1,0 +1,162 @@
+//! Holds: pauses in a stream of short packets in quick succession, after which those that waited go out in one write.
+//!
+//! A far kernel acknowledges packets less than 40 ms apart promptly, read or not, and short ones leave no trace in its window. A
+//! write after a pause is different: the time of its acknowledgement tells whether it was read
+//! ([`ReadProof`](super::read_proof::ReadProof)). So about once a second such a stream is held, and again until the
+//! acknowledgement has come. While the listener's program does not read at once, all of it goes out so.
+
+use std::time::Duration;
+
+/// How the packets after a write wait, for the sake of what their acknowledgement shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Not at all.
+    #[default]
+    Not,
+    /// The next packet waits for so long after it has come, unless another one comes.
+    Next(Duration),
+    /// All packets wait until so long after the write, and go out together.
+    All(Duration),
+}
+
+/// The pause. The far kernel's timer of 40 ms has expired by then.
+pub(super) const HOLD: Duration = Duration::from_millis(48);
+/// Every other pause is longer by this, so that a program that reads at intervals of 100 ms does so soon after one of the writes.
+const VARIATION: Duration = Duration::from_millis(10);
+/// Packets with a smaller interval are not live, but come out of a ring in which they have waited.
+const MIN_INTERVAL: Duration = Duration::from_millis(4);
+/// Longer packets show in the receive window.
+const MAX_PACKET_BYTES: u64 = 900;
+/// A longer way would take several pauses for one result.
+const MAX_ROUND_TRIP: Duration = Duration::from_millis(40);
+/// Pauses without a result in [`ATTEMPT_WRITES`] writes. After them, the far kernel is taken to acknowledge everything at once.
+const MAX_ATTEMPTS: u8 = 6;
+const ATTEMPT_WRITES: u8 = 100;
+
+/// The holds of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Holds {
+    /// Whether the stream may be held at all.
+    is_permitted: bool,
+    /// Whether packets are held now.
+    is_holding: bool,
+    /// How many times the stream was held.
+    count: u8,
+    /// The time before the last single packet, and its bytes.
+    interval: Duration,
+    packet_bytes: u64,
+    /// Pauses without a result, and writes in which they count.
+    attempts: u8,
+    writes: u8,
+}
+
+impl Holds {
+    /// Permits holds.
+    pub(super) fn permit(&mut self) {
+        self.is_permitted = true;
+    }
+
+    /// Notes that single packets of `bytes` bytes come `interval` apart.
+    pub(super) fn set_packet(&mut self, bytes: u64, interval: Duration) {
+        (self.interval, self.packet_bytes) = (interval, bytes);
+    }
+
+    /// Counts a write.
+    pub(super) fn count_write(&mut self) {
+        self.writes += 1;
+        if self.writes == ATTEMPT_WRITES {
+            (self.writes, self.attempts) = (0, 0);
+        }
+    }
+
+    /// Notes that a write after a pause shows nothing.
+    pub(super) fn fail(&mut self) {
+        self.attempts = self.attempts.saturating_add(1);
+    }
+
+    /// Decides whether packets are held now. `is_wanted` tells whether a result is. Segments have up to `segment_bytes` bytes.
+    pub(super) fn decide(&mut self, is_wanted: bool, segment_bytes: u64, round_trip: Duration) {
+        self.is_holding = is_wanted && self.is_possible(segment_bytes, round_trip);
+        self.count = self.count.wrapping_add(u8::from(self.is_holding));
+    }
+
+    /// Returns whether a write after a pause can show anything.
+    fn is_possible(&self, segment_bytes: u64, round_trip: Duration) -> bool {
+        let packets = HOLD.div_duration_f32(self.interval.max(MIN_INTERVAL)).ceil() as u64;
+        self.is_live()
+            && packets * self.packet_bytes <= segment_bytes
+            && round_trip < MAX_ROUND_TRIP
+            && self.attempts < MAX_ATTEMPTS
+    }
+
+    /// Returns whether packets are short, and come in quick succession.
+    pub(super) fn is_live(&self) -> bool {
+        let is_quick = (MIN_INTERVAL..HOLD).contains(&self.interval);
+        self.is_permitted && is_quick && self.packet_bytes < MAX_PACKET_BYTES
+    }
+
+    /// Returns whether packets are held now.
+    pub(super) fn is_holding(&self) -> bool {
+        self.is_holding
+    }
+
+    /// Returns for how long.
+    pub(super) fn span(&self) -> Duration {
+        if self.count.is_multiple_of(2) { HOLD } else { HOLD + VARIATION }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_millis(10);
+    const LOOPBACK: Duration = Duration::from_micros(20);
+
+    /// Returns the holds of a stream of packets of so many bytes each 10 ms.
+    fn stream(packet_bytes: u64) -> Holds {
+        let mut holds = Holds::default();
+        holds.permit();
+        holds.set_packet(packet_bytes, INTERVAL);
+        holds
+    }
+
+    /// Returns whether a stream is held for a result.
+    fn is_held(mut holds: Holds, segment_bytes: u64, round_trip: Duration) -> bool {
+        holds.decide(true, segment_bytes, round_trip);
+        holds.is_holding()
+    }
+
+    #[test]
+    fn packets_are_held_if_those_of_a_pause_fit_into_a_segment() {
+        assert!(is_held(stream(200), 1448, LOOPBACK));
+        assert!(!is_held(stream(300), 1448, LOOPBACK), "five of them are more than a segment");
+        assert!(is_held(stream(300), 65_483, LOOPBACK));
+        assert!(!is_held(stream(960), 65_483, LOOPBACK), "the window shows these");
+        assert!(!is_held(stream(200), 1448, MAX_ROUND_TRIP));
+        let mut slow = stream(200);
+        slow.set_packet(200, HOLD);
+        assert!(!is_held(slow, 1448, LOOPBACK), "each of them is a test");
+        let mut burst = stream(200);
+        burst.set_packet(200, Duration::ZERO);
+        assert!(!is_held(burst, 1448, LOOPBACK));
+        let mut unwanted = stream(200);
+        unwanted.is_permitted = false;
+        assert!(!is_held(unwanted, 1448, LOOPBACK));
+    }
+
+    #[test]
+    fn a_stream_whose_holds_show_nothing_is_held_six_times_in_a_hundred_writes() {
+        let mut holds = stream(200);
+        let mut held = 0;
+        for _ in 0..10 * u32::from(ATTEMPT_WRITES) {
+            holds.decide(true, 1448, LOOPBACK);
+            if holds.is_holding() {
+                held += 1;
+                holds.fail();
+            }
+            holds.count_write();
+        }
+        assert!((60..=66).contains(&held), "{held}");
+    }
+}

@@ -1,0 +1,95 @@
+//! The conditions that the log of events of a mount begins and ends.
+//!
+//! This is the one place where an event of the log becomes a notification: a new kind of event is added to [`apply`].
+
+use aircheck_api::{Event, EventKind, EventListener};
+use aircheck_engine::{Consumer, RecvError, Timestamp};
+use aircheck_notify::{Details, EventName};
+use serde_json::{Value, json};
+
+use super::conditions::Conditions;
+use crate::delivery::listeners::Listeners;
+use crate::mount::Mount;
+
+const SOURCE_IS_BACK: &str = "the source delivers sound again";
+
+/// Reads the log of events of one mount.
+#[derive(Debug)]
+pub(super) struct EventReader(Option<Consumer<Event>>);
+
+impl EventReader {
+    /// Reads from now on. A log that has ended has nothing more.
+    pub(super) fn new(mount: &Mount) -> Self {
+        Self(mount.events().subscribe(None).ok())
+    }
+
+    /// Applies the events since the last call. Returns false if some were missed.
+    pub(super) fn read(&mut self, now: Timestamp, conditions: &mut Conditions) -> bool {
+        let mut is_complete = true;
+        while let Some(consumer) = &mut self.0 {
+            match consumer.try_recv(now) {
+                Ok(delivery) => {
+                    is_complete &= delivery.gap.is_none();
+                    apply(&delivery.item.value, now, conditions);
+                }
+                Err(RecvError::Empty) => break,
+                Err(RecvError::Ended(_)) => self.0 = None,
+            }
+        }
+        is_complete
+    }
+}
+
+/// Begins or ends the condition that an event means.
+fn apply(event: &Event, now: Timestamp, conditions: &mut Conditions) {
+    match (&event.kind, &event.listener) {
+        (EventKind::SourceLost, _) => {
+            conditions
+                .begin((EventName::SourceLost, 0), now, || ("the source delivers no sound".to_owned(), Details::new()));
+        }
+        (EventKind::SourceBack, _) => {
+            conditions.end((EventName::SourceLost, 0), now, || SOURCE_IS_BACK.to_owned());
+        }
+        (EventKind::FellBehind { lag }, Some(listener)) => {
+            conditions.begin((EventName::ListenerLag, listener.id), now, || {
+                let text = format!("{} is {:.1} s behind", title(listener), lag.lag_seconds);
+                let mut details = Details::new();
+                details.insert("listener".to_owned(), json!(listener));
+                // Fails for maps without string keys, of which there are none.
+                if let Ok(Value::Object(lag)) = serde_json::to_value(lag) {
+                    details.extend(lag);
+                }
+                (text, details)
+            });
+        }
+        (EventKind::CaughtUp { .. }, Some(listener)) => {
+            let subject = (EventName::ListenerLag, listener.id);
+            conditions.end(subject, now, || format!("{} keeps up again", title(listener)));
+        }
+        (EventKind::Left { .. }, Some(listener)) => {
+            conditions.end((EventName::ListenerLag, listener.id), now, || format!("{} has left", title(listener)));
+        }
+        _ => {}
+    }
+}
+
+/// Ends the conditions that are over, for events that were missed.
+pub(super) fn settle(mount: &Mount, listeners: &Listeners, now: Timestamp, conditions: &mut Conditions) {
+    if mount.state() == aircheck_api::StreamState::Live {
+        conditions.end((EventName::SourceLost, 0), now, || SOURCE_IS_BACK.to_owned());
+    }
+    let behind: Vec<_> = conditions.active(EventName::ListenerLag).collect();
+    let present = listeners.select(|id| behind.contains(&id));
+    for id in behind {
+        if !present.iter().any(|listener| listener.id() == id && listener.is_behind()) {
+            conditions.end((EventName::ListenerLag, id), now, || format!("listener {id} keeps up again, or has left"));
+        }
+    }
+}
+
+/// Returns a listener in words.
+fn title(listener: &EventListener) -> String {
+    let EventListener { id, name, format, remote } = listener;
+    let name = if name.is_empty() { String::new() } else { format!(" {name:?}") };
+    format!("listener {id}{name} ({format}, {remote})")
+}

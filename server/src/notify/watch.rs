@@ -1,0 +1,142 @@
+//! The watch: looks at the mounts and their consumers ten times a second, and tells what begins and ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aircheck_engine::{Loss, Timestamp};
+use aircheck_notify::{Details, EventName};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::conditions::Conditions;
+use super::disk::{DiskWatch, MIN_FREE_BYTES};
+use super::events::{EventReader, settle};
+use super::losses::LossWatch;
+use super::notifier::Notifier;
+use super::silence::LevelWatch;
+use crate::config::NotifyConfig;
+use crate::delivery::listeners::Listeners;
+use crate::mount::Mount;
+use crate::sink::recorder::Recording;
+
+/// Time between two looks: a third of the meter's window, so that none of its levels is missed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Every so many looks, the accounts are added up: once a second. With 1000 listeners it takes a tenth of a millisecond.
+const LOOKS_BETWEEN_SUMS: u64 = 10;
+/// The subjects of losses.
+const LOSSES_OF_CAPTURE: u64 = 0;
+const LOSSES_OF_LISTENERS: u64 = 1;
+
+/// Tells what happens to one mount to the targets of `notifier`, for as long as it is polled.
+pub async fn watch(
+    config: NotifyConfig,
+    mount: Arc<Mount>,
+    recording: Option<Arc<Recording>>,
+    listeners: Arc<Listeners>,
+    notifier: Arc<Notifier>,
+) {
+    let mut ticks = interval(LOOK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watch = Watch {
+        events: EventReader::new(&mount),
+        levels: LevelWatch::new(&config),
+        capture_losses: LossWatch::default(),
+        listener_losses: LossWatch::default(),
+        disk: recording.as_ref().map(|recording| DiskWatch::new(recording.path())),
+        conditions: Conditions::default(),
+        looks: 0,
+        mount,
+        recording,
+        listeners,
+    };
+    loop {
+        ticks.tick().await;
+        let now = Timestamp::now();
+        watch.look(now).await;
+        for change in watch.conditions.take_due(now) {
+            notifier.tell(change.event, change.state, change.text, change.details);
+        }
+    }
+}
+
+/// The state of everything at the last look.
+struct Watch {
+    mount: Arc<Mount>,
+    recording: Option<Arc<Recording>>,
+    listeners: Arc<Listeners>,
+    events: EventReader,
+    levels: LevelWatch,
+    capture_losses: LossWatch,
+    listener_losses: LossWatch,
+    disk: Option<DiskWatch>,
+    conditions: Conditions,
+    looks: u64,
+}
+
+impl Watch {
+    async fn look(&mut self, now: Timestamp) {
+        if !self.events.read(now, &mut self.conditions) {
+            settle(&self.mount, &self.listeners, now, &mut self.conditions);
+        }
+        // A source that has ended is silent for good, and the end of the service says so.
+        if !self.mount.hub().is_ended() {
+            self.levels.look(self.mount.meter().levels(), now, &mut self.conditions);
+        }
+        if self.looks.is_multiple_of(LOOKS_BETWEEN_SUMS) {
+            self.look_at_losses(now);
+            self.look_at_recording(now);
+        }
+        self.looks += 1;
+        self.look_at_disk(now).await;
+    }
+
+    fn look_at_losses(&mut self, now: Timestamp) {
+        let capture = self.mount.capture();
+        let lost = capture.lost_overflow() + capture.lost_xrun();
+        let captured = capture.blocks() + lost;
+        let share = self.capture_losses.look(captured, lost, now);
+        set_losses(&mut self.conditions, LOSSES_OF_CAPTURE, "the capture loses", share, now);
+        let (mut offered, mut lost) = (0, 0);
+        for totals in self.listeners.totals().by_rendition.values() {
+            offered += totals.offered;
+            // Without items that the policy `latest` replaces, and without losses at the source, which are told apart.
+            let own =
+                Loss::ALL.iter().zip(totals.lost).filter(|(loss, _)| !matches!(loss, Loss::Conflated | Loss::Source));
+            lost += own.map(|(_, lost)| lost).sum::<u64>();
+        }
+        let share = self.listener_losses.look(offered, lost, now);
+        set_losses(&mut self.conditions, LOSSES_OF_LISTENERS, "listeners lose", share, now);
+    }
+
+    fn look_at_recording(&mut self, now: Timestamp) {
+        let Some(status) = self.recording.as_ref().map(|recording| recording.status()) else { return };
+        let begin = || {
+            let why = status.failing.clone().unwrap_or_default();
+            let text = format!("nothing is recorded: {why}");
+            (text, Details::from_iter([("error".to_owned(), why.into())]))
+        };
+        let subject = (EventName::Recording, 0);
+        self.conditions.set(subject, status.failing.is_some(), now, begin, "the recording goes on");
+    }
+
+    async fn look_at_disk(&mut self, now: Timestamp) {
+        let Some(disk) = &mut self.disk else { return };
+        let Some(free) = disk.look(now).await else { return };
+        let begin = || {
+            let text = format!("the disk of the recording is nearly full: {:.1} GB are left", free as f64 / 1e9);
+            (text, Details::from_iter([("free_bytes".to_owned(), free.into())]))
+        };
+        let end = "the disk of the recording has room again";
+        self.conditions.set((EventName::Disk, 0), free < MIN_FREE_BYTES, now, begin, end);
+    }
+}
+
+fn set_losses(conditions: &mut Conditions, of: u64, subject: &str, share: Option<f64>, now: Timestamp) {
+    let begin = || {
+        let share = share.unwrap_or_default();
+        let text = format!("{subject} {:.1} % of the blocks of the last minute", share * 100.0);
+        let place = if of == LOSSES_OF_CAPTURE { "capture" } else { "listeners" };
+        (text, Details::from_iter([("share".to_owned(), share.into()), ("place".to_owned(), place.into())]))
+    };
+    let end = format!("{subject} less than 1 % again");
+    conditions.set((EventName::Losses, of), share.is_some(), now, begin, &end);
+}

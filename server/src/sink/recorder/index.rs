@@ -1,0 +1,230 @@
+//! The index of a recording: the segments in its directory, those of earlier runs included, by time and position.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aircheck_engine::Format;
+use serde::Deserialize;
+
+use super::flac_reader::read_header;
+use super::segment::HEADER_BYTES;
+use crate::config::RecordFormat;
+
+/// Longest first line of a sidecar that is read. Those that the recorder writes have some 400 bytes; the rest is room for
+/// a long description of the source.
+const MAX_LINE_BYTES: u64 = 16 << 10;
+
+/// A segment in the index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name, without an ending.
+    pub stem: String,
+    /// The run of the server that recorded it: larger for later runs.
+    pub run: u32,
+    /// The format of its file.
+    pub format: RecordFormat,
+    /// Its sample rate.
+    pub rate_hz: u32,
+    /// Its channels.
+    pub channels: u16,
+    /// The position of its first frame in the stream of its run.
+    pub position: u64,
+    /// When its first frame was captured, in nanoseconds of Unix time.
+    pub captured_at: u64,
+    /// Its frames, as far as they can be read.
+    pub frames: u64,
+}
+
+impl Entry {
+    /// Returns whether its sound can be played in a stream of `format`.
+    #[must_use]
+    pub fn fits(&self, format: Format) -> bool {
+        (self.rate_hz, self.channels) == (format.rate_hz(), format.channels())
+    }
+
+    /// Returns the position after its last frame.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.position + self.frames
+    }
+
+    /// Returns when the frame after its last one was due, in nanoseconds of Unix time.
+    #[must_use]
+    pub fn ended_at(&self) -> u64 {
+        self.captured_at + nanos(self.frames, self.rate_hz)
+    }
+}
+
+/// Returns the length of `frames` frames in nanoseconds.
+pub(crate) fn nanos(frames: u64, rate_hz: u32) -> u64 {
+    (u128::from(frames) * 1_000_000_000 / u128::from(rate_hz.max(1))) as u64
+}
+
+/// The segments of a directory, in the order of their runs and positions. The recorder keeps it up to date.
+#[derive(Debug, Default)]
+pub struct Index {
+    entries: Mutex<Vec<Entry>>,
+    directory: PathBuf,
+    /// The number of the run that records now.
+    current_run: u32,
+}
+
+impl Index {
+    /// Reads the sidecars in `directory`. Files that the recorder has not made, or that are damaged, are left out.
+    #[must_use]
+    pub fn scan(directory: &Path) -> Self {
+        let mut found = Vec::new();
+        for file in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let path = file.path();
+            let stem = path.file_stem().and_then(|stem| stem.to_str()).filter(|stem| stem.starts_with("aircheck-"));
+            if let (Some(stem), true) = (stem, path.extension().is_some_and(|extension| extension == "jsonl"))
+                && let Some(entry) = read(directory, stem)
+            {
+                found.push(entry);
+            }
+        }
+        found.sort_by(|(a, _), (b, _)| (a.captured_at, &a.stem).cmp(&(b.captured_at, &b.stem)));
+        // A segment that continues another belongs to its run, also where the clock was set back between them.
+        let mut predecessors: HashMap<String, Option<String>> = HashMap::new();
+        for (entry, continues) in &found {
+            let before =
+                continues.as_deref().map(|name| name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned());
+            predecessors.insert(entry.stem.clone(), before);
+        }
+        let mut runs: HashMap<String, u32> = HashMap::new();
+        let mut entries: Vec<Entry> = found.into_iter().map(|(entry, _)| entry).collect();
+        for entry in &mut entries {
+            let mut first = entry.stem.clone();
+            for _ in 0..predecessors.len() {
+                match predecessors.get(&first) {
+                    Some(Some(before)) if predecessors.contains_key(before) => first = before.clone(),
+                    _ => break,
+                }
+            }
+            let next = runs.len() as u32;
+            entry.run = *runs.entry(first).or_insert(next);
+        }
+        entries.sort_by_key(|entry| (entry.run, entry.position));
+        Self { entries: Mutex::new(entries), directory: directory.to_owned(), current_run: runs.len() as u32 }
+    }
+
+    /// Returns the directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Returns the number of the run that records now.
+    #[must_use]
+    pub fn current_run(&self) -> u32 {
+        self.current_run
+    }
+
+    /// Returns all segments.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        self.lock().clone()
+    }
+
+    /// Adds the segment that the present run begins.
+    pub(crate) fn begin(&self, entry: Entry) {
+        self.lock().push(Entry { run: self.current_run, ..entry });
+    }
+
+    /// Sets how many frames of a segment can be read.
+    pub(crate) fn set_frames(&self, stem: &str, frames: u64) {
+        if let Some(entry) = self.lock().iter_mut().rev().find(|entry| entry.stem == stem) {
+            entry.frames = frames;
+        }
+    }
+
+    /// Removes a segment, because its files are gone.
+    pub(crate) fn remove(&self, stem: &str) {
+        self.lock().retain(|entry| entry.stem != stem);
+    }
+
+    /// Returns the segment of `run` that has the frame at `position`. If there is none, returns the next one.
+    #[must_use]
+    pub fn at_or_after(&self, run: u32, position: u64) -> Option<Entry> {
+        let entries = self.lock();
+        let of_run = || entries.iter().filter(|entry| entry.run == run && entry.end() > position);
+        // Where a failed disk left a part twice, the later file has it in full.
+        let with_it = of_run().rfind(|entry| entry.position <= position);
+        with_it.or_else(|| of_run().min_by_key(|entry| entry.position)).cloned()
+    }
+
+    /// Returns run and position of the first segment that was recorded at or after `moment`, in nanoseconds of Unix time, or of
+    /// the frame of that moment. Only segments that fit `format` count.
+    #[must_use]
+    pub fn find(&self, moment: u64, format: Format) -> Option<Entry> {
+        let entries = self.lock();
+        let fitting =
+            || entries.iter().filter(|entry| entry.fits(format) && entry.frames > 0 && entry.ended_at() > moment);
+        let with_it = fitting().rfind(|entry| entry.captured_at <= moment);
+        with_it.or_else(|| fitting().min_by_key(|entry| entry.captured_at)).cloned()
+    }
+
+    /// Returns when the first recorded frame that fits `format` was captured, in nanoseconds of Unix time.
+    #[must_use]
+    pub fn begins_at(&self, format: Format) -> Option<u64> {
+        self.lock().iter().filter(|entry| entry.fits(format) && entry.frames > 0).map(|entry| entry.captured_at).min()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Deserialize)]
+struct FirstLine {
+    recording: Start,
+}
+
+#[derive(Deserialize)]
+struct Start {
+    rate_hz: u32,
+    channels: u16,
+    position: u64,
+    captured_at: f64,
+    continues: Option<String>,
+}
+
+/// Reads a segment's entry, and the name of the file that it continues.
+fn read(directory: &Path, stem: &str) -> Option<(Entry, Option<String>)> {
+    let mut line = String::new();
+    let sidecar = fs::File::open(directory.join(format!("{stem}.jsonl"))).ok()?;
+    BufReader::new(sidecar).take(MAX_LINE_BYTES).read_line(&mut line).ok()?;
+    let Start { rate_hz, channels, position, captured_at, continues } =
+        serde_json::from_str::<FirstLine>(&line).ok()?.recording;
+    let captured_at = u64::try_from(Duration::try_from_secs_f64(captured_at).ok()?.as_nanos()).ok()?;
+    if rate_hz == 0 || channels == 0 {
+        return None;
+    }
+    let (format, frames) = [RecordFormat::Wav, RecordFormat::Flac].into_iter().find_map(|format| {
+        let path = directory.join(format!("{stem}.{}", format.name()));
+        let frames = match format {
+            RecordFormat::Wav => wav_frames(&path, channels)?,
+            RecordFormat::Flac => read_header(&fs::File::open(&path).ok()?).ok()?.3,
+        };
+        Some((format, frames))
+    })?;
+    let entry = Entry { stem: stem.to_owned(), run: 0, format, rate_hz, channels, position, captured_at, frames };
+    Some((entry, continues))
+}
+
+/// Returns how many frames the header of a WAV file of the recorder counts, as far as the file has them.
+fn wav_frames(path: &Path, channels: u16) -> Option<u64> {
+    let mut header = [0; HEADER_BYTES as usize];
+    let mut file = fs::File::open(path).ok()?;
+    file.read_exact(&mut header).ok()?;
+    let (start, length) = header.split_last_chunk::<4>()?;
+    if !start.starts_with(b"RIFF") || !start.ends_with(b"data") {
+        return None;
+    }
+    let bytes = u64::from(u32::from_le_bytes(*length)).min(file.metadata().ok()?.len().saturating_sub(HEADER_BYTES));
+    Some(bytes / (4 * u64::from(channels)))
+}

@@ -1,0 +1,400 @@
+//! Notifications of the real program, to receivers over HTTP that take them, refuse them, are slow, or die.
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+
+mod common;
+#[path = "common/receiver.rs"]
+mod receiver;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Listener, Server, eventually, refused, signal, write_wav};
+use receiver::{Receiver, reply};
+use serde_json::Value;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+/// The parts of [`Receiver::url`] that nothing may show.
+const SECRETS: [&str; 3] = ["p4ss", "s3cret", "t0ken"];
+
+fn start(source: &str, flags: &[&str], urls: &[String]) -> Server {
+    let flags = [&["--source", source], flags].concat();
+    Server::start_with(&flags, |command| command.env("AIRCHECK_NOTIFY", urls.join(",")))
+}
+
+fn account(server: &Server) -> Value {
+    server.json("api/v1/status")["notifications"][0].clone()
+}
+
+/// Waits until the account of the only target meets a condition.
+fn account_when(server: &Server, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+    eventually(what, || Some(account(server)).filter(&condition))
+}
+
+/// Ends the server, and returns how long that took.
+fn stop(mut server: Server) -> Duration {
+    let stopped_at = Instant::now();
+    server.terminate();
+    assert!(server.wait().success());
+    assert_no_secret(&server.log());
+    stopped_at.elapsed()
+}
+
+fn assert_no_secret(text: &str) {
+    for secret in SECRETS {
+        assert!(!text.contains(secret), "{secret} is shown: {text}");
+    }
+}
+
+#[test]
+fn start_and_end_of_the_service_are_told_once_each() {
+    let receiver = Receiver::taking();
+    let server = start("tone:440", &[], &[receiver.url(), receiver.url()]);
+    let started = receiver.wait_for("service begin");
+    assert!(started.head.starts_with("POST /services/s3cret?auth=t0ken HTTP/1.1\r\n"), "{}", started.head);
+    assert!(started.head.contains("authorization: Basic dXNlcjpwNHNz\r\n"), "{}", started.head);
+    assert!(started.head.contains("content-type: application/json\r\n"), "{}", started.head);
+    let json = started.json();
+    assert_eq!(json["mount"], "main");
+    assert!(json["text"].as_str().unwrap().contains(&server.url), "{json}");
+    assert!(json["at"].as_f64().unwrap() > 1.7e9 && json["server"].is_string(), "{json}");
+
+    let account = account_when(&server, "the delivery", |account| account["delivered"] == 1);
+    assert_eq!(account["host"], receiver.address.to_string());
+    assert_eq!(account["queued"], 0);
+    assert!(account["last_error"].is_null() && account["delivered_at"].is_number(), "{account}");
+    assert_no_secret(&server.text("api/v1/status"));
+    let metrics = server.text("metrics");
+    assert!(metrics.contains("aircheck_notifications_total{result=\"delivered\"} 1\n"), "{metrics}");
+    assert_no_secret(&metrics);
+    stop(server);
+    assert_eq!(receiver.names(), ["service begin", "service end"]);
+    assert!(receiver.received()[1].json()["text"].as_str().unwrap().contains("told to stop"));
+}
+
+#[test]
+fn without_targets_the_status_has_none() {
+    let server = Server::start(&["--source", "tone:440"]);
+    assert_eq!(server.json("api/v1/status")["notifications"], serde_json::json!([]));
+    assert!(server.text("metrics").contains("aircheck_notifications_total{result=\"failed\"} 0\n"));
+}
+
+#[test]
+fn silence_of_all_and_of_one_channel_is_told_with_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    // Two seconds each: both channels sound, only the first, none.
+    let frames = (0..3 * 96_000).flat_map(|frame| {
+        let sample = if frame % 100 < 50 { 8000 } else { -8000 };
+        [if frame < 192_000 { sample } else { 0 }, if frame < 96_000 { sample } else { 0 }]
+    });
+    let wav = write_wav(&folder.path().join("a.wav"), 2, frames);
+    let receiver = Receiver::taking();
+    let server = start(&wav, &["--loop", "--silence-after", "1s"], &[receiver.url()]);
+    let told = ["channel_silence begin", "silence begin", "silence end", "channel_silence end"];
+    for name in told {
+        receiver.wait_for(name);
+    }
+    let channel = receiver.wait_for("channel_silence begin").json();
+    assert_eq!((&channel["channel"], &channel["level_dbfs"]), (&1.into(), &(-60.0).into()));
+    let end = receiver.wait_for("silence end").json();
+    let seconds = end["duration_seconds"].as_f64().unwrap();
+    assert!((0.5..2.5).contains(&seconds), "silence lasts 2 s and is told after 1 s: {end}");
+    stop(server);
+    let names = receiver.names();
+    assert_eq!(names[1..4], ["channel_silence begin", "silence begin", "silence end"], "{names:?}");
+}
+
+#[test]
+fn clipping_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let wav =
+        write_wav(&folder.path().join("a.wav"), 1, (0..48_000).map(|n| if n % 100 < 50 { 32_767 } else { -32_768 }));
+    let receiver = Receiver::taking();
+    let server = start(&wav, &["--loop"], &[receiver.url()]);
+    receiver.wait_for("clipping begin");
+    stop(server);
+    assert_eq!(receiver.names(), ["service begin", "clipping begin", "service end"]);
+}
+
+#[test]
+fn a_listener_beyond_its_lag_objective_is_told_and_its_return() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::taking();
+    let server = start("tone:440", &["--buffer", "30s"], &[receiver.url()]);
+    let url = server.url("stream.wav?name=kitchen");
+    let listener = Listener::start(&url, &folder.path().join("a"));
+    server.row_when("kitchen", |row| row["delivered"].as_u64() > Some(10));
+    signal(listener.pid(), "STOP");
+    let begin = receiver.wait_for("listener_lag begin").json();
+    assert_eq!(begin["listener"]["name"], "kitchen");
+    assert!(begin["lag_seconds"].as_f64().unwrap() >= 7.0, "{begin}");
+    signal(listener.pid(), "CONT");
+    let end = receiver.wait_for("listener_lag end").json();
+    assert_eq!(end["listener"]["name"], "kitchen");
+    assert!(end["text"].as_str().unwrap().contains("keeps up again"), "{end}");
+    drop(listener);
+    stop(server);
+    assert_eq!(receiver.names(), ["service begin", "listener_lag begin", "listener_lag end", "service end"]);
+}
+
+#[test]
+fn a_recording_that_stops_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("record");
+    let receiver = Receiver::taking();
+    let server = start("tone:440", &["--record", record.to_str().unwrap(), "--record-split", "1s"], &[receiver.url()]);
+    receiver.wait_for("service begin");
+    std::fs::remove_dir_all(&record).unwrap();
+    let begin = receiver.wait_for("recording begin").json();
+    assert!(!begin["error"].as_str().unwrap().is_empty(), "{begin}");
+    std::fs::create_dir(&record).unwrap();
+    receiver.wait_for("recording end");
+    stop(server);
+}
+
+#[test]
+fn a_receiver_that_comes_later_gets_everything_in_order() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap();
+    drop(port);
+    let folder = tempfile::tempdir().unwrap();
+    let wav = write_wav(&folder.path().join("a.wav"), 1, vec![0; 48_000]);
+    let server = start(&wav, &["--loop", "--silence-after", "1s"], &[format!("http://{address}/s3cret")]);
+    let account = account_when(&server, "two failures", |account| {
+        account["retried"].as_u64() >= Some(2) && account["queued"] == 2
+    });
+    assert_eq!(account["last_error"], "cannot connect: Connection refused");
+    assert!(account["retry_at"].is_number(), "{account}");
+    let receiver =
+        Receiver::serve(TcpListener::bind(address).unwrap(), |_, stream| reply(stream, "204 No Content", ""));
+    receiver.wait_for("silence begin");
+    let account = account_when(&server, "both deliveries", |account| account["delivered"] == 2);
+    assert_eq!((&account["queued"], &account["failed"]), (&0.into(), &0.into()));
+    server.wait_for_log("takes notifications again");
+    stop(server);
+    assert_eq!(receiver.names(), ["service begin", "silence begin", "service end"]);
+}
+
+#[test]
+fn a_receiver_that_asks_for_a_pause_gets_it() {
+    let receiver = Receiver::start(|number, stream| match number {
+        0 => reply(stream, "429 Too Many Requests", "retry-after: 3\r\n"),
+        1 => reply(stream, "503 Service Unavailable", ""),
+        _ => reply(stream, "200 OK", ""),
+    });
+    let server = start("tone:440", &[], &[receiver.url()]);
+    let account = account_when(&server, "the delivery", |account| account["delivered"] == 1);
+    assert_eq!((&account["retried"], &account["last_error"]), (&2.into(), &"HTTP 503".into()));
+    let times: Vec<_> = receiver.received().iter().map(|received| received.at).collect();
+    assert!(times[1] - times[0] >= Duration::from_millis(2900), "{times:?}");
+    // The second failure in a row: 2 s.
+    assert!(times[2] - times[1] >= Duration::from_millis(1900), "{times:?}");
+    stop(server);
+}
+
+#[test]
+fn a_redirect_is_not_followed_and_a_refusal_is_not_repeated() {
+    let other = Receiver::taking();
+    let location = format!("location: http://{}/s3cret\r\n", other.address);
+    let receiver = Receiver::start(move |number, stream| match number {
+        0 => reply(stream, "307 Temporary Redirect", &location),
+        // The page of an error often repeats the path.
+        _ => drop(write!(stream, "HTTP/1.1 404 Not Found\r\ncontent-length: 21\r\n\r\nCannot POST /s3cret .")),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let wav = write_wav(&folder.path().join("a.wav"), 1, vec![0; 48_000]);
+    let server = start(&wav, &["--loop", "--silence-after", "2s"], &[receiver.url()]);
+    let account = account_when(&server, "the redirect", |account| account["failed"] == 1);
+    assert_eq!(account["last_error"], "HTTP 307: it redirects to 127.0.0.1 (name that URL)");
+    let account = account_when(&server, "the refusal", |account| account["failed"] == 2);
+    assert_eq!((&account["last_error"], &account["queued"]), (&"HTTP 404".into(), &0.into()));
+    assert!(server.text("metrics").contains("aircheck_notifications_total{result=\"failed\"} 2\n"));
+    stop(server);
+    assert_eq!(other.received().len(), 0);
+    assert_eq!(receiver.received().len(), 3);
+}
+
+#[test]
+fn the_word_of_a_refusal_is_shown() {
+    let receiver = Receiver::start(|_, stream| {
+        let _ = write!(stream, "HTTP/1.1 404 Not Found\r\ncontent-length: 10\r\n\r\nno_service");
+    });
+    let server = start("tone:440", &["--notify-form", "slack"], &[receiver.url()]);
+    let account = account_when(&server, "the refusal", |account| account["failed"] == 1);
+    assert_eq!((&account["last_error"], &account["form"]), (&"HTTP 404 no_service".into(), &"slack".into()));
+    let text = receiver.received()[0].json()["text"].as_str().unwrap().to_owned();
+    assert!(text.starts_with(":white_check_mark: ") && text.contains("the service has started"), "{text}");
+}
+
+#[test]
+fn ntfy_gets_text_and_headers() {
+    let receiver = Receiver::taking();
+    let server = start("tone:440", &["--notify-form", "ntfy"], &[receiver.url()]);
+    let received = eventually("a notification", || receiver.received().into_iter().next());
+    for header in ["title: aircheck: service begin\r\n", "priority: default\r\n", "tags: white_check_mark\r\n"] {
+        assert!(received.head.contains(header), "{}", received.head);
+    }
+    assert!(received.body.contains("the service has started"), "{}", received.body);
+    stop(server);
+}
+
+#[test]
+fn an_answer_without_an_end_is_not_read() {
+    let sent = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&sent);
+    let receiver = Receiver::start(move |_, stream| {
+        let _ = write!(stream, "HTTP/1.1 500 Oh\r\ntransfer-encoding: chunked\r\n\r\n");
+        let chunk = [b"10000\r\n", &[b'x'; 65_536][..], b"\r\n"].concat();
+        while stream.write_all(&chunk).is_ok() {
+            counted.fetch_add(65_536, Ordering::Relaxed);
+        }
+    });
+    let server = start("tone:440", &[], &[receiver.url()]);
+    account_when(&server, "a second failure", |account| account["retried"].as_u64() >= Some(2));
+    // What fits into the buffers of two sockets.
+    let sent = sent.load(Ordering::Relaxed);
+    assert!(sent < 2 * 16_000_000, "{sent} bytes were taken");
+    assert!(stop(server) < Duration::from_secs(5));
+}
+
+#[test]
+fn a_head_without_an_end_is_a_failure() {
+    let receiver = Receiver::start(|_, stream| {
+        let _ = write!(stream, "HTTP/1.1 200 OK\r\n");
+        while stream.write_all(&[b"x: ", &[b'x'; 8000][..], b"\r\n"].concat()).is_ok() {}
+    });
+    let server = start("tone:440", &[], &[receiver.url()]);
+    let account = account_when(&server, "a failure", |account| account["retried"].as_u64() >= Some(1));
+    assert!(account["last_error"].as_str().unwrap().starts_with("no HTTP answer: "), "{account}");
+}
+
+#[test]
+fn a_receiver_that_dies_is_tried_again() {
+    let receiver = Receiver::start(|number, stream| match number {
+        // It dies before it answers, within its answer's head, and in another protocol.
+        0 => {}
+        1 => drop(write!(stream, "HTTP/1.1 20")),
+        2 => drop(write!(stream, "220 mail.example ESMTP\r\n")),
+        _ => reply(stream, "200 OK", ""),
+    });
+    let server = start("tone:440", &[], &[receiver.url()]);
+    let account = account_when(&server, "the delivery", |account| account["delivered"] == 1);
+    assert_eq!((&account["retried"], &account["queued"]), (&3.into(), &0.into()));
+    assert_eq!(receiver.names(), ["service begin"; 4]);
+}
+
+#[test]
+fn a_receiver_that_never_answers_delays_neither_listeners_nor_the_end() {
+    let receiver = Receiver::start(|_, stream| drop(stream.read(&mut [0])));
+    // One whose program does not even accept.
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let healthy = Receiver::taking();
+    let urls = [receiver.url(), format!("http://{}/", deaf.local_addr().unwrap()), healthy.url()];
+    let server = start("tone:440", &[], &urls);
+    healthy.wait_for("service begin");
+    let folder = tempfile::tempdir().unwrap();
+    let mut listener = Listener::start(&server.url("stream.wav?name=a"), &folder.path().join("a"));
+    let row = server.row_when("a", |row| row["delivered"].as_u64() > Some(200));
+    assert_eq!(row["lost"], 0);
+    let took = stop(server);
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(listener.wait().success(), "its stream ends properly");
+    // The end is told beside a notification that still waits for its answer.
+    assert_eq!(receiver.names(), ["service begin", "service end"]);
+    assert_eq!(healthy.names(), ["service begin", "service end"]);
+}
+
+#[test]
+fn the_end_of_the_source_is_told_although_the_receiver_fails_once() {
+    let receiver = Receiver::start(|number, stream| match number {
+        1 => reply(stream, "503 Service Unavailable", "retry-after: 600\r\n"),
+        _ => reply(stream, "200 OK", ""),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let wav = write_wav(&folder.path().join("a.wav"), 1, vec![1000; 96_000]);
+    let mut server = start(&wav, &[], &[receiver.url()]);
+    assert!(server.wait().success());
+    let received = receiver.received();
+    assert_eq!(receiver.names(), ["service begin", "service end", "service end"]);
+    assert!(received[2].json()["text"].as_str().unwrap().ends_with("the source has ended"));
+}
+
+#[test]
+fn a_url_that_is_none_is_refused_without_showing_it() {
+    for (url, why) in [
+        ("hooks.example/s3cret", "must be a URL such as https://hooks.example/aircheck"),
+        ("ftp://hooks.example/s3cret", "must begin with http:// or https://"),
+        ("http:///s3cret", "must be a URL"),
+        ("http://h:0/s3cret", "must have a port from 1 to 65535"),
+    ] {
+        let (code, text) = refused(&["--source", "tone:440", "--notify", url]);
+        assert_eq!(code, 2, "{text}");
+        assert!(text.contains("--notify ") && text.contains(why), "{text}");
+        assert_no_secret(&text);
+    }
+}
+
+/// A certificate for 127.0.0.1 and its key, in files.
+fn make_certificate(folder: &Path) -> (PathBuf, PathBuf) {
+    let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+    let status = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=receiver", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key.to_str().unwrap()])
+        .args(["-out", certificate.to_str().unwrap()])
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    (certificate, key)
+}
+
+#[test]
+fn https_is_verified_against_the_trusted_certificates() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = make_certificate(folder.path());
+    let chain = CertificateDer::pem_file_iter(&certificate).unwrap().map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(&key).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/s3cret", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for tcp in listener.incoming() {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut tls = StreamOwned::new(connection, tcp.unwrap());
+            let mut request = String::new();
+            let mut bytes = [0; 4096];
+            while !request.ends_with('}') {
+                // Fails if the certificate is not accepted.
+                let Ok(read @ 1..) = tls.read(&mut bytes) else { break };
+                request.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+            }
+            let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let server = start("tone:440", &[], std::slice::from_ref(&url));
+    let account = account_when(&server, "a failure", |account| account["retried"].as_u64() >= Some(1));
+    let error = account["last_error"].as_str().unwrap();
+    assert!(error.starts_with("cannot encrypt the connection: invalid peer certificate"), "{error}");
+    assert_eq!(account["delivered"], 0);
+    stop(server);
+
+    let server = Server::start_with(&["--source", "tone:440"], |command| {
+        command.env("AIRCHECK_NOTIFY", &url).env("SSL_CERT_FILE", &certificate)
+    });
+    account_when(&server, "the delivery", |account| account["delivered"] == 1);
+    stop(server);
+}
