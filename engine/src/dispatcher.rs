@@ -144,6 +144,11 @@ impl Dispatcher {
                 Step::Ended => break,
             }
         }
+        self.finish();
+    }
+
+    /// Ends every consumer, after [`Step::Ended`].
+    pub(crate) fn finish(self) {
         self.fan_out.finish(if self.capture.failure().is_some() { EndReason::Failed } else { EndReason::Finished });
     }
 

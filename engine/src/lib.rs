@@ -13,6 +13,9 @@
 //! The engine knows nothing of HTTP, async runtimes or JSON. It never overwrites an item that a consumer has not read,
 //! and it never waits for a consumer, except with [`Overflow::Block`] on a stream that is not live.
 
+// The attribute by which `make rtsan` watches the callback.
+#![cfg_attr(rtsan, feature(sanitize))]
+
 mod clock;
 mod sync;
 mod time;
@@ -64,6 +67,8 @@ mod stream;
 
 #[cfg(all(loom, test))]
 mod models;
+#[cfg(test)]
+mod simulation;
 
 pub use block::{Block, Origin};
 pub use buckets::Precision;

@@ -141,7 +141,7 @@ impl Tally {
     /// Returns all counts at one moment, with `offered = delivered + lost + queued`. All counts only grow, except `queued`
     /// and `lag_items`.
     ///
-    /// The counts are read until two readings in a row are equal, but at most [`MAX_READINGS`] times. After that, the
+    /// The counts are read until two readings in a row are equal, but at most 10 times. After that, the
     /// counts are those of the last reading, in which a later item may be counted as taken while an earlier one is not
     /// yet counted as queued: `queued` and `lag_items` are then at most too small by what moved within that reading, and
     /// never too large.

@@ -95,7 +95,7 @@ impl Timeline {
         let offset = self.offset(position, measured);
         self.is_confirmed |= offset.saturating_abs() <= MIN_LOSS_NANOS;
         if self.is_confirmed && offset > MAX_BURST_NANOS && offset <= MAX_LOSS_NANOS {
-            return self.declare(offset);
+            return self.declare_all(offset);
         }
         let Some(observed) = self.neighbours.next(Observed { position, measured, offset }) else { return 0 };
         let Some((least, greatest)) = self.slots.add(observed) else { return 0 };
@@ -120,12 +120,23 @@ impl Timeline {
     pub(crate) fn missing(&mut self, position: u64, measured: Timestamp) -> u64 {
         let offset = self.offset(position, measured);
         // A longer pause is a matter for `observe`.
-        if (1..=MAX_BURST_NANOS).contains(&offset) { self.declare(offset) } else { 0 }
+        if !(1..=MAX_BURST_NANOS).contains(&offset) {
+            return 0;
+        }
+        self.declare_all(offset)
     }
 
     /// Moves the line so that the frame at `position` was captured at `measured`.
     pub(crate) fn rebase(&mut self, position: u64, measured: Timestamp) {
         *self = Self { line: Some(Line { position, captured_at: measured }), ..Self::new(self.format) };
+    }
+
+    /// Declares the loss that a single timestamp shows. It includes silent losses before it, which the slots must not
+    /// declare once more.
+    fn declare_all(&mut self, offset: i64) -> u64 {
+        self.neighbours.forgive();
+        self.slots.forgive();
+        self.declare(offset)
     }
 
     /// Returns the frames, to the nearest, of a loss that an offset shows. The surplus is not spent on it, because the
@@ -173,6 +184,14 @@ impl Neighbours {
         let before = self.before.replace(observed.offset).unwrap_or(next.offset);
         let is_wrong = before.min(next.offset).saturating_sub(observed.offset) > MIN_LOSS_NANOS;
         (!is_wrong).then_some(observed)
+    }
+
+    /// Makes late offsets on time, after the loss that they show was declared.
+    fn forgive(&mut self) {
+        self.before = self.before.map(|offset| offset.min(0));
+        if let Some(waiting) = &mut self.waiting {
+            waiting.offset = waiting.offset.min(0);
+        }
     }
 
     /// Corrects the offsets after the line has moved by `nanos`.
@@ -223,6 +242,14 @@ impl Slots {
         decided
     }
 
+    /// Makes late offsets on time, after the loss that they show was declared.
+    fn forgive(&mut self) {
+        self.current = self.current.min(0);
+        if self.range != Self::NONE {
+            self.range = (self.range.0.min(0), self.range.1.min(0));
+        }
+    }
+
     /// Completes the current slot.
     fn complete(&mut self) -> Option<(i64, i64)> {
         let (least, greatest) = self.range;
@@ -248,6 +275,21 @@ mod tests {
     /// Feeds periods of 480 frames, each late by `late` of its number, in ns. Returns the lost frames.
     fn feed(timeline: &mut Timeline, periods: std::ops::Range<u64>, late: impl Fn(u64) -> i64) -> u64 {
         periods.map(|n| timeline.observe(n * 480, (START + Duration::from_millis(10 * n)).offset_by(late(n)))).sum()
+    }
+
+    /// Guards against offsets from before a reported loss that declare the same silent one again.
+    #[test]
+    fn a_silent_loss_that_a_reported_one_shows_is_not_declared_twice() {
+        let mut timeline = timeline();
+        let late = |n| if n < 200 { 0 } else { 130_000_000 };
+        // All four slots have seen the silent loss, and none is complete since.
+        assert_eq!(feed(&mut timeline, 0..398, late), 0);
+        let measured = (START + Duration::from_millis(10 * 398)).offset_by(130_000_000);
+        assert_eq!(timeline.missing(398 * 480, measured), 6240);
+        let later: u64 = (398..1000)
+            .map(|n| timeline.observe(n * 480 + 6240, (START + Duration::from_millis(10 * n)).offset_by(late(n))))
+            .sum();
+        assert_eq!(later, 0);
     }
 
     #[test]

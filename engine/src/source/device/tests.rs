@@ -1,4 +1,6 @@
 //! The real callback path, under an allocator that aborts the process if it is used inside `assert_no_alloc`.
+//!
+//! `make rtsan` runs the same tests under RealtimeSanitizer, which also catches system calls and locks that have to wait.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -55,11 +57,11 @@ impl Fixture {
         let data = unsafe { Data::from_parts(start.cast::<()>().cast_mut(), range.len(), samples.format) };
         let callback = StreamInstant::from_millis(1_000_000);
         let capture = callback.checked_sub(age).unwrap();
-        assert_no_alloc(|| self.callback.period(&data, InputStreamTimestamp { callback, capture }, &self.health));
+        in_real_time(|| self.callback.period(&data, InputStreamTimestamp { callback, capture }, &self.health));
     }
 
     fn report(&self, kind: ErrorKind) {
-        assert_no_alloc(|| self.health.error(kind, &self.tally));
+        in_real_time(|| self.health.error(kind, &self.tally));
     }
 
     /// Takes the next block: sequence number, capture time and samples.
@@ -69,6 +71,14 @@ impl Fixture {
         assert_eq!(frames, 480);
         Some((sequence, captured_at, words[HEADER_WORDS..].iter().map(|word| f32::from_bits(*word)).collect()))
     }
+}
+
+/// Calls `f` as a device's thread would: whatever may take long ends the process. RealtimeSanitizer (`--cfg rtsan`) catches
+/// allocations, system calls and locks that are held; otherwise the allocator catches allocations.
+#[cfg_attr(rtsan, sanitize(realtime = "nonblocking"))]
+#[inline(never)]
+fn in_real_time<R>(f: impl FnOnce() -> R) -> R {
+    if cfg!(rtsan) { f() } else { assert_no_alloc(f) }
 }
 
 /// Samples in one of cpal's formats, aligned for the widest of them.
@@ -255,4 +265,54 @@ fn the_latency_that_a_sound_server_reports_is_ignored() {
     let (_, captured_at, _) = fixture.block().unwrap();
     let length = Duration::from_millis(10);
     assert!((before - length..=after - length).contains(&captured_at), "{captured_at:?}");
+}
+
+/// Proves that RealtimeSanitizer watches the callback, by planting faults in it in a process of their own.
+#[cfg(rtsan)]
+mod planted {
+    use std::hint::black_box;
+    use std::process::Command;
+    use std::sync::Mutex;
+    use std::{env, io::Write, time::Duration};
+
+    use super::{BLOCK_SAMPLES, Fixture, SampleFormat, Samples, in_real_time};
+
+    /// Names the fault to plant.
+    const VARIABLE: &str = "RTSAN_PLANT";
+    /// What is planted, and the call that is caught. The sanitizer does not know `clock_nanosleep`, by which Rust sleeps.
+    const FAULTS: [(&str, &str); 4] =
+        [("allocation", "malloc"), ("drop", "free"), ("print", "write"), ("lock", "syscall")];
+
+    #[test]
+    fn a_fault_in_the_callback_ends_the_process() {
+        if let Ok(fault) = env::var(VARIABLE) {
+            plant(&fault);
+            return;
+        }
+        for (fault, call) in FAULTS {
+            let name = "source::device::tests::planted::a_fault_in_the_callback_ends_the_process";
+            let mut program = Command::new(env::current_exe().unwrap());
+            let output = program.args(["--exact", name, "--nocapture"]).env(VARIABLE, fault).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success(), "{fault}: not caught");
+            assert!(said.contains("RealtimeSanitizer") && said.contains(call), "{fault}: {said}");
+        }
+    }
+
+    /// Hands over a period and does something else that takes long.
+    fn plant(fault: &str) {
+        let samples = Samples::new(SampleFormat::I16, |_| 0);
+        let mut fixture = Fixture::new();
+        fixture.period(&samples, 0..BLOCK_SAMPLES, Duration::ZERO);
+        let mut kept = Some(vec![0_u8; 100]);
+        let lock = Mutex::new(());
+        let held = lock.lock().unwrap();
+        in_real_time(|| match fault {
+            "allocation" => drop(black_box(vec![1_u8; 100])),
+            "drop" => drop(black_box(kept.take())),
+            "print" => drop(std::io::stderr().write(b"late")),
+            _ => drop(lock.lock()),
+        });
+        drop(held);
+    }
 }
