@@ -355,7 +355,9 @@ impl Session {
                 listener.record_gap(std::mem::take(open_gap));
             }
         }
-        scratch.gathered += run.items() as u64 - 1;
+        if is_late {
+            scratch.gathered += run.items() as u64 - 1;
+        }
         run.iter().for_each(|item| input.sent(item.stamp));
         let first = run.iter().next().map_or(0, |item| item.stamp.first());
         let next_packet = NextPacket { gap: run.gap, first, is_newest: run.lag_items < run.blocks() };

@@ -21,6 +21,8 @@ pub(crate) enum Wait {
 
 /// The pause. The far kernel's timer of 40 ms has expired by then.
 pub(super) const HOLD: Duration = Duration::from_millis(48);
+/// The longest time for which the far kernel delays an acknowledgement, to its tick.
+const MAX_ACK_DELAY: Duration = Duration::from_millis(44);
 /// Every other pause is longer by this, so that a program that reads at intervals of 100 ms does so soon after one of the writes.
 const VARIATION: Duration = Duration::from_millis(10);
 /// Packets with a smaller interval are not live, but come out of a ring in which they have waited.
@@ -100,9 +102,10 @@ impl Holds {
         self.is_holding
     }
 
-    /// Returns for how long.
-    pub(super) fn span(&self) -> Duration {
-        if self.count.is_multiple_of(2) { HOLD } else { HOLD + VARIATION }
+    /// Returns for how long, on a way of this `round_trip`. A late acknowledgement has come by then.
+    pub(super) fn span(&self, round_trip: Duration) -> Duration {
+        let span = HOLD.max(round_trip + MAX_ACK_DELAY);
+        if self.count.is_multiple_of(2) { span } else { span + VARIATION }
     }
 }
 

@@ -77,8 +77,8 @@ pub(super) enum Reading {
 #[derive(Clone, Copy, Debug, Default)]
 struct Look {
     at: Timestamp,
-    /// Bytes that had been sent.
-    sent: u64,
+    /// Bytes that had been acknowledged.
+    acked: u64,
     segment_bytes: u64,
     round_trip: Option<Duration>,
     window: u64,
@@ -185,7 +185,7 @@ impl ReadProof {
     fn next_wait(&self) -> Wait {
         let delay = self.delay();
         if self.holds.is_holding() {
-            Wait::All(self.holds.span())
+            Wait::All(self.holds.span(self.look.round_trip.unwrap_or_default()))
         } else if delay.is_zero() {
             Wait::Not
         } else {
@@ -266,7 +266,7 @@ impl ReadProof {
         if is_possible && look.is_half_closed {
             // The results before it go on to count.
             self.writes = 0;
-        } else if is_possible && look.sent + bytes == end && bytes <= look.segment_bytes {
+        } else if is_possible && look.acked + bytes == end && bytes <= look.segment_bytes {
             self.tests.rotate_right(1);
             self.tests[0] = Test { end, written_at: now, window: look.window };
         } else if matches!(waited, Wait::All(_)) && self.quick_acks == 0 {
@@ -283,7 +283,7 @@ impl ReadProof {
         let window = socket.window_bytes.unwrap_or(u64::MAX);
         self.look = Look {
             at: now,
-            sent: socket.acked_bytes + socket.in_flight_bytes,
+            acked: socket.acked_bytes,
             segment_bytes: socket.segment_bytes,
             round_trip: socket.min_round_trip,
             window,
@@ -332,7 +332,8 @@ impl ReadProof {
             if self.timer_acks == 0 {
                 self.late_packets = late_packets(socket.round_trip.saturating_sub(round_trip), delay);
             }
-            let is_timer = delay <= 2 * LATE;
+            // On a long way, the far kernel's timer is its round trip (`tcp_send_delayed_ack`).
+            let is_timer = delay <= 2 * LATE.max(round_trip);
             // A later one may be that of a machine that was busy for a moment.
             self.timer_acks =
                 if is_timer { self.timer_acks.saturating_add(1) } else { self.timer_acks.saturating_sub(BUSY_TESTS) };

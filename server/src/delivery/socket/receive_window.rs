@@ -34,7 +34,7 @@ const SETTLED_TENTHS: u64 = 7;
 const MIN_DEFAULT_WINDOW_BYTES: u64 = 60_000;
 /// Shorter packets are copied into the memory of the one before. While they are all read, the first window that a kernel offers
 /// narrows as if they were not: by 9 KB of 64 with FLAC in packets of 620 bytes.
-const COPIED_BYTES: u64 = 900;
+pub(super) const COPIED_BYTES: u64 = 900;
 /// A window of this width is that of a program that has set a buffer of megabytes. At first it narrows as fast as bytes come, while
 /// they are all read: by 720 KB of 4 MB.
 const LARGE_WINDOW_BYTES: u64 = 512 * 1024;

@@ -13,7 +13,7 @@ use aircheck_engine::Timestamp;
 
 use crate::delivery::socket::ping::Pings;
 use crate::delivery::socket::read_proof::{ReadProof, Reading};
-use crate::delivery::socket::receive_window::{CHANGE_BYTES, ReceiveWindow};
+use crate::delivery::socket::receive_window::{CHANGE_BYTES, COPIED_BYTES, ReceiveWindow};
 use crate::delivery::socket::tcp_info::TcpInfo;
 
 /// Packets that a kernel merges into one piece of memory, which it frees when all of it is read (`MAX_SKB_FRAGS`, and its
@@ -59,6 +59,10 @@ pub(super) struct Sight {
     window: ReceiveWindow,
     /// The window when everything had been read.
     open: u64,
+    /// The narrower one of the last two such windows.
+    least_open: u64,
+    /// The widest window since then.
+    raised: u64,
     /// Acknowledged bytes and the window at the last look.
     last: (u64, u64),
     /// The bytes that had been acknowledged promptly, probably, before acknowledgements came late.
@@ -85,7 +89,9 @@ impl Sight {
         if self.proof.judge(socket, now) {
             (self.opened, self.late_from) = (None, None);
             if let Some(window) = window {
-                self.open = window;
+                // A kernel may take back what it offered for a moment, and then narrows its window as bytes come.
+                self.least_open = self.open.min(window);
+                (self.open, self.raised) = (window, window);
                 self.window.settle(acked, window);
             }
         }
@@ -112,10 +118,15 @@ impl Sight {
         let most = self.window.most(self.proof.widest_window()).map_or(most, |prompt| prompt.min(most));
         let result = self.proof.result();
         // Without proofs, the window may be a fourth narrower than it was, with nothing unread.
-        let open = if result.is_some() && self.proof.proofs() > 0 { self.open } else { self.window.widest() * 3 / 4 };
-        let narrowed = open.saturating_sub(window);
+        let has_proof = result.is_some() && self.proof.proofs() > 0;
+        let open = if has_proof { self.least_open } else { self.window.widest() * 3 / 4 };
         let kept = MERGED_PACKETS * packet_bytes * 10 / UNREAD_TENTHS;
-        let least = narrowed.saturating_sub(kept).min(most);
+        let is_unknown = !has_proof && packet_bytes < COPIED_BYTES && window >= open / 2;
+        let least = if is_unknown { 0 } else { open.saturating_sub(window).saturating_sub(kept).min(most) };
+        // The same, as the best estimate.
+        let widest = self.window.widest();
+        let shown = widest.saturating_sub(window) * UNREAD_TENTHS / 10;
+        let observed = if packet_bytes < COPIED_BYTES && window >= widest / 2 { observed.min(shown) } else { observed };
         let estimate = match result.filter(|_| self.proof.proofs() > 0) {
             None => observed,
             // It had read everything a moment ago, and the next packet is a test if something seems to be missing.
@@ -147,12 +158,12 @@ impl Sight {
 
     /// Returns how much is unread of the `most` bytes since the last proof, when packets are acknowledged late.
     fn estimate(&mut self, acked: u64, window: u64, packet_bytes: u64, most: u64) -> u64 {
-        let is_raised = window > self.open;
+        let is_raised = window > self.raised;
         if is_raised {
             // The kernel raises its window, which is no sign that the program reads.
-            (self.open, self.narrows_from) = (window, acked);
+            (self.raised, self.narrows_from) = (window, acked);
         }
-        let narrowed = self.open.saturating_sub(window);
+        let narrowed = self.raised.saturating_sub(window);
         // A step of the window shows no more than the last packet, for all of which half of its bytes stand: as many bytes as it has
         // may reach into one before it.
         let last_packet = packet_bytes / 2;
