@@ -398,14 +398,14 @@ impl<T: Payload> Listener<T> {
         let Some(consumer) = &mut self.consumer else { return Ok("gone".into()) };
         let wakes = self.wakes.count();
         let is_ready = consumer.poll_ready(&mut Context::from_waker(&waker)).is_ready();
-        let right = self.end.is_some() || self.is_closed || !self.queue.is_empty() || self.ends.is_some();
-        ensure!(is_ready == right, "ready: {is_ready}, with {} items queued", self.queue.len());
+        // Stale items may be queued, which are skipped.
+        let taken = self.take(head, now)?;
+        let has_something = !matches!(taken, Taken::Empty);
+        ensure!(is_ready == has_something, "ready: {is_ready}, and then {taken}");
         if !is_ready {
             self.armed_at = Some(wakes);
             return Ok("pending".into());
         }
-        let taken = self.take(head, now)?;
-        ensure!(!READY_MEANS_AN_ITEM || !matches!(taken, Taken::Empty), "it was ready, and then had nothing");
         Ok(taken.to_string())
     }
 
