@@ -31,6 +31,9 @@ const HELD_QUICK_ACKS: u8 = 6;
 /// Writes that are no test after the window has become wider than ever, by that acknowledgement or an earlier one. While a kernel
 /// raises its window (`tcp_grow_window`), it acknowledges each segment at once; the last step may be too small to show.
 const WIDENING_ACKS: u8 = 3;
+/// In this sixteenth of its first window, which is the first one after that, a kernel raises its limits, and acknowledges some
+/// segments at once: seen with the 65,536th byte, of programs that left a second unread.
+const RAISING_SIXTEENTH: u64 = 16;
 /// An acknowledgement is prompt if it takes no longer than this and the shortest round trip. The kernel tells times of
 /// acknowledgements to 1 to 10 ms.
 const PROMPT: Duration = Duration::from_millis(24);
@@ -108,7 +111,9 @@ pub(super) struct ReadProof {
     /// Writes that are no test yet.
     quick_acks: u8,
     retransmits: u32,
-    /// The widest receive window so far.
+    /// The first receive window.
+    first_window: u64,
+    /// The widest one so far.
     open: u64,
     /// Time between the last two writes that did not wait.
     interval: Duration,
@@ -293,6 +298,9 @@ impl ReadProof {
             self.quick_acks = (self.quick_acks + 1).clamp(WIDENING_ACKS, QUICK_ACKS);
             self.tests = Default::default();
         }
+        if self.open == 0 {
+            self.first_window = socket.window_bytes.unwrap_or_default();
+        }
         self.open = self.open.max(socket.window_bytes.unwrap_or_default());
         if self.retransmits != socket.retransmits {
             self.retransmits = socket.retransmits;
@@ -310,6 +318,9 @@ impl ReadProof {
         // Its acknowledgement was the last one only if no other has come since.
         let Some(Test { end, written_at, window: open }) = test else { return false };
         let delay = (now - socket.since_ack).since(written_at).saturating_sub(round_trip);
+        if delay <= PROMPT && 16 * end / self.first_window.max(1) == RAISING_SIXTEENTH {
+            return false;
+        }
         if delay <= PROMPT {
             let is_recent = now.since(self.prompt_at) <= MAX_PROMPT_GAP;
             self.prompts = if is_recent { self.prompts.saturating_add(1) } else { 1 };

@@ -83,6 +83,7 @@ impl Sight {
     pub(super) fn look(&mut self, socket: &TcpInfo, written: u64, packet_bytes: u64, now: Timestamp) -> Unread {
         let acked = socket.acked_bytes;
         let window = socket.window_bytes;
+        let is_short = packet_bytes < COPIED_BYTES;
         // Packets that were held are one segment.
         let packet_bytes = self.proof.held_bytes().unwrap_or(packet_bytes);
         let was_late = self.proof.timer_acks() > 0;
@@ -121,12 +122,11 @@ impl Sight {
         let has_proof = result.is_some() && self.proof.proofs() > 0;
         let open = if has_proof { self.least_open } else { self.window.widest() * 3 / 4 };
         let kept = MERGED_PACKETS * packet_bytes * 10 / UNREAD_TENTHS;
-        let is_unknown = !has_proof && packet_bytes < COPIED_BYTES && window >= open / 2;
-        let least = if is_unknown { 0 } else { open.saturating_sub(window).saturating_sub(kept).min(most) };
-        // The same, as the best estimate.
-        let widest = self.window.widest();
-        let shown = widest.saturating_sub(window) * UNREAD_TENTHS / 10;
-        let observed = if packet_bytes < COPIED_BYTES && window >= widest / 2 { observed.min(shown) } else { observed };
+        // A window that narrows says nothing of short packets, unless it is half closed: a kernel that takes back what it offered narrows
+        // it by each byte that comes, and those of a program that reads nothing narrow it by less.
+        let is_unknown = |open: u64| is_short && window >= open / 2 && !self.window.is_small();
+        let least = if is_unknown(open) { 0 } else { open.saturating_sub(window).saturating_sub(kept).min(most) };
+        let observed = if is_unknown(self.window.widest()) { 0 } else { observed };
         let estimate = match result.filter(|_| self.proof.proofs() > 0) {
             None => observed,
             // It had read everything a moment ago, and the next packet is a test if something seems to be missing.
