@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::ensure;
-use super::known_faults::{A_MIXED_GAP_NAMES_A_CAUSE, READY_MEANS_AN_ITEM};
+use super::known_faults::A_MIXED_GAP_NAMES_A_CAUSE;
 use super::log::{Entry, Log};
 use crate::{
     Block, Consumer, Delivery, End, EndReason, Gap, Item, Loss, Overflow, RecvError, Snapshot, Start, SubscribeOptions,
