@@ -31,13 +31,11 @@ use world::World;
 /// Schedules of one run of the tests. A debug build runs 3000 a second on one core.
 const SCHEDULES: u64 = 100_000;
 
-/// Faults of the engine that are known and not mended. Each is checked once its constant is true.
+/// What is known and not mended. It is checked once its constant is true.
 mod known_faults {
     /// A run that is leaked (`mem::forget`) leaves the ring like any other. It counts as delivered, but keeps its slots until
     /// the consumer takes again.
     pub(super) const FORGOTTEN_RUNS_LEAVE_THE_RING: bool = false;
-    /// The reason of a gap with several causes is one of them, and not `Overflow` where nothing overflowed.
-    pub(super) const A_MIXED_GAP_NAMES_A_CAUSE: bool = false;
 }
 
 /// Returns an error with a formatted message unless the condition holds.

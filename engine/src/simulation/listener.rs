@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::ensure;
-use super::known_faults::A_MIXED_GAP_NAMES_A_CAUSE;
 use super::log::{Entry, Log};
 use crate::{
     Block, Consumer, Delivery, End, EndReason, Gap, Item, Loss, Overflow, RecvError, Snapshot, Start, SubscribeOptions,
@@ -576,8 +575,6 @@ impl<T: Payload> Listener<T> {
         let may_fall_back = self.unnamed_gaps.contains(&next) && matches!(gap.reason, Loss::Overflow | Loss::Conflated);
         self.named_gaps.retain(|first| *first > next);
         self.unnamed_gaps.retain(|first| *first > next);
-        let may_fall_back =
-            may_fall_back || !A_MIXED_GAP_NAMES_A_CAUSE && counts.iter().filter(|count| **count > 0).count() > 1;
         ensure!(counts[gap.reason as usize] > 0 || may_fall_back, "{gap:?} blames another: {causes:?}");
         self.told += missing;
         self.told_gaps += 1;
