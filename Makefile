@@ -51,6 +51,7 @@ picture: setup-test ## Take the README's picture of the page anew: a minute, on 
 
 soak: setup-test ## The long proofs in full: frozen and vanished listeners, an hour of healthy ones, a slow link, a minute of chaos, 100 000 connections
 	AIRCHECK_SOAK=1 cargo test --release --package aircheck-server --locked --test truth --test sight --test link --test pause --test chaos --test delivery -- --nocapture
+	cargo test --release --package aircheck-server --locked --test clock -- --ignored --nocapture
 
 check: setup ## Format, lints (of benches too) and documentation, without warnings
 	cargo fmt --all --check
