@@ -7,7 +7,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 # Where cargo puts the programs that tests and benches run.
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 RELEASE := $(TARGET)/release
-.PHONY: help run test test-page test-others test-models deb deb-test picture soak check bench latency bench-ear bench-icecast bench-10k setup setup-test
+.PHONY: help run test test-page test-others test-models deb deb-test picture soak faults rtsan tsan check bench latency bench-ear bench-icecast bench-10k setup setup-test
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -49,9 +49,25 @@ picture: setup-test ## Take the README's picture of the page anew: a minute, on 
 	cargo build --quiet --release --locked --package aircheck-server --bin aircheck
 	AIRCHECK_PROGRAM=$(RELEASE)/aircheck node server/tests/page/picture.js docs/page.png
 
-soak: setup-test ## The long proofs in full: frozen and vanished listeners, an hour of healthy ones, a slow link, a minute of chaos, 100 000 connections
+soak: setup-test ## The long proofs in full: 10 million simulated schedules, sanitizers, planted faults, frozen and vanished listeners, an hour of healthy ones, a slow link, a minute of chaos, 100 000 connections
+	SCHEDULES=10000000 RUSTFLAGS="-Cdebug-assertions -Coverflow-checks" CARGO_TARGET_DIR=$(TARGET)/soak \
+	cargo test --release --package aircheck-engine --locked --lib simulation::
+	@$(MAKE) --no-print-directory faults rtsan tsan
 	AIRCHECK_SOAK=1 cargo test --release --package aircheck-server --locked --test truth --test sight --test link --test pause --test chaos --test delivery -- --nocapture
 	cargo test --release --package aircheck-server --locked --test clock -- --ignored --nocapture
+
+faults: setup ## Plant faults in a copy of the engine, and see the simulation find each
+	cargo test --package aircheck-engine --locked --test planted_faults -- --ignored --nocapture
+
+# The sanitizers need a compiler that permits unstable flags, and crates built for them, in a directory of their own.
+SANITIZED = RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(TARGET)/$@ cargo test --target $(shell rustc -vV | sed -n 's/^host: //p') --package aircheck-engine --locked
+
+rtsan: setup ## Run the callback of every sample format under RealtimeSanitizer
+	RUSTFLAGS="-Zsanitizer=realtime --cfg rtsan" $(SANITIZED) --lib source::device::tests
+
+tsan: setup ## Run the engine's tests under ThreadSanitizer
+	RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" TSAN_OPTIONS="suppressions=$(CURDIR)/engine/tests/tsan.supp" \
+	$(SANITIZED) --no-default-features --lib --test accounting --test fanout -- --skip simulation::
 
 check: setup ## Format, lints (of benches too) and documentation, without warnings
 	cargo fmt --all --check

@@ -28,7 +28,7 @@ use std::{env, thread};
 use schedule::Schedule;
 use world::World;
 
-/// Schedules of one run of the tests. A debug build runs 3000 a second on one core.
+/// Schedules of one run of the tests. A debug build runs 5000 a second on one core.
 const SCHEDULES: u64 = 100_000;
 
 /// What is known and not mended. It is checked once its constant is true.

@@ -364,9 +364,12 @@ impl Scheduler {
                 // The next one comes when the sound of this one is over, and the window in which it was.
                 let calm = if self.frozen_to > 0 { self.frozen_to + 3 * rate } else { 0 };
                 if self.sound >= calm && self.periods > 5 && self.rng.once_in(15) {
-                    self.frozen_to = self.sound + self.rng.between(100, 1400) * MILLI * rate / SECOND;
+                    self.frozen_to = self.sound + self.rng.between(100, 1300) * MILLI * rate / SECOND;
                 }
-                Stamping::Late(self.frozen_to.saturating_sub(self.sound) * SECOND / rate)
+                let held_back = self.frozen_to.saturating_sub(self.sound) * SECOND / rate;
+                // Everything comes at once then, or had all come late by a little more than what counts as a loss.
+                let is_late = held_back > 0 && self.frozen_to % 2 == 1;
+                Stamping::Late(if is_late { 100 * MILLI } else { held_back })
             }
             Stamps::Early => {
                 if self.calm_periods > 8 && self.rng.once_in(12) {

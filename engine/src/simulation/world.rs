@@ -399,6 +399,9 @@ impl World {
                     let told = end.gap.map_or(0, |gap| gap.blocks);
                     ensure!(told == lost, "{lost} blocks lost at the end, and told of {told}");
                     ensure!(end.reason == self.reason(), "{end:?}");
+                    let (came, passed) = (self.device.handed_over, self.ring.passed);
+                    let is_whole = self.ring.lost.losses == 0 && self.ring.lost.overflowed == 0;
+                    ensure!(came == passed || !is_whole, "{came} frames came, and {passed} went out");
                     return Ok(count);
                 }
             }

@@ -1,0 +1,236 @@
+//! Plants faults in a copy of the engine, one at a time, and sees the simulation (`engine/src/simulation.rs`) find each.
+//!
+//! It takes minutes, because the engine is built for each fault: `make faults` runs it, and `make soak` does.
+
+#![allow(clippy::unwrap_used, reason = "a test fails on anything unexpected")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Schedules after which a fault counts as not found.
+const SCHEDULES: u64 = 100_000;
+
+/// A fault: its description, the file, and the text that it replaces there.
+struct Fault(&'static str, &'static str, &'static str, &'static str);
+
+const FAULTS: [Fault; 24] = [
+    Fault(
+        "a block that finds the capture ring full takes no sequence number",
+        "capture.rs",
+        "            self.tally.block_refused();\n        }\n        self.sequence += 1;",
+        "            self.tally.block_refused();\n            return;\n        }\n        self.sequence += 1;",
+    ),
+    Fault(
+        "a block that finds the capture ring full is not counted",
+        "capture.rs",
+        "            self.tally.block_refused();\n",
+        "",
+    ),
+    Fault(
+        "a loss by the device is one block too short",
+        "capture.rs",
+        "self.sequence += blocks;",
+        "self.sequence += blocks - u64::from(blocks > 3);",
+    ),
+    Fault(
+        "samples after a loss are not discarded up to the grid",
+        "capture.rs",
+        "self.to_discard = frames as usize * usize::from(self.format.channels());",
+        "let _ = frames;",
+    ),
+    Fault(
+        "the incomplete block before a loss is kept",
+        "capture.rs",
+        "            self.filled = 0;\n            self.sequence",
+        "            self.sequence",
+    ),
+    Fault(
+        "the last, short block is dropped",
+        "capture.rs",
+        "            self.emit_staged();\n        }\n        if thread",
+        "        }\n        if thread",
+    ),
+    Fault(
+        "a silent loss is found only above 300 ms",
+        "timeline.rs",
+        "const MIN_LOSS_NANOS: i64 = 60_000_000;",
+        "const MIN_LOSS_NANOS: i64 = 300_000_000;",
+    ),
+    Fault(
+        "a loss that several timestamps show is declared twice",
+        "timeline.rs",
+        "        self.neighbours.forgive();\n        self.slots.forgive();\n",
+        "",
+    ),
+    Fault(
+        "two slots decide instead of four, so that a frozen sound server is a loss",
+        "timeline.rs",
+        "const SLOTS: u32 = 4;",
+        "const SLOTS: u32 = 2;",
+    ),
+    Fault(
+        "an early timestamp is not compared with its neighbours",
+        "timeline.rs",
+        "(!is_wrong).then_some(observed)",
+        "(!is_wrong || true).then_some(observed)",
+    ),
+    Fault(
+        "the dispatcher fills a block that a consumer still holds",
+        "pool.rs",
+        "            if Arc::get_mut(&mut block).is_some() {",
+        "            if Arc::get_mut(&mut block).is_some() || self.blocks.len() > 20 {",
+    ),
+    Fault(
+        "the dispatcher ends before the ring is empty",
+        "dispatcher.rs",
+        "while taken < MAX_BATCH_BLOCKS\n",
+        "while taken < MAX_BATCH_BLOCKS\n            && !ending\n",
+    ),
+    Fault(
+        "the blocks lost at the end are not announced",
+        "dispatcher.rs",
+        "            self.fan_out.advance_to(self.capture.next_sequence());\n",
+        "",
+    ),
+    Fault(
+        "a failed source reads as finished",
+        "dispatcher.rs",
+        "if self.capture.failure().is_some() { EndReason::Failed }",
+        "if self.capture.failure().is_none() && false { EndReason::Failed }",
+    ),
+    Fault(
+        "the history forgets one item too early",
+        "fanout.rs",
+        "if rest < self.history_limit {",
+        "if rest + 1 < self.history_limit {",
+    ),
+    Fault(
+        "a start inside an item starts after it",
+        "consumer_ring.rs",
+        "item.stamp.next() <= requested",
+        "item.stamp.first() < requested",
+    ),
+    Fault(
+        "what the history no longer had is not counted",
+        "consumer_ring.rs",
+        "        self.refuse(Loss::History, self.expected - first);\n",
+        "",
+    ),
+    Fault(
+        "an overflow is blamed on the source",
+        "consumer_ring.rs",
+        "self.missing.add(Loss::Overflow, stamp.blocks());",
+        "self.missing.add(Loss::Source, stamp.blocks());",
+    ),
+    Fault(
+        "a consumer is disconnected at its end only",
+        "consumer_ring.rs",
+        "if self.overflow == Overflow::Disconnect {",
+        "if self.overflow == Overflow::Disconnect && stamp.sequence % 8 == 7 {",
+    ),
+    Fault(
+        "a replaced item of two blocks counts as one",
+        "consumer_ring.rs",
+        "self.tally.conflated(replaced.stamp.blocks());",
+        "self.tally.conflated(1);",
+    ),
+    Fault(
+        "a consumer skips one block too late",
+        "consumer.rs",
+        "lag > self.buffer + self.burst\n            && ",
+        "lag > self.buffer + self.burst + 1\n            && ",
+    ),
+    Fault(
+        "a consumer keeps the lag that it asked for at the start",
+        "consumer.rs",
+        "        self.burst = self.burst.min(lag);\n",
+        "",
+    ),
+    Fault(
+        "a skip is told as an overflow",
+        "consumer.rs",
+        "_ if skipped >= blocks - skipped => self.skipped_for,",
+        "_ if skipped > blocks - skipped + 1 => self.skipped_for,",
+    ),
+    Fault(
+        "an armed consumer is not woken",
+        "fanout.rs",
+        "if self.has_waiters.load(Ordering::Relaxed) {",
+        "if self.has_waiters.load(Ordering::Relaxed) && self.next % 16 > 0 {",
+    ),
+];
+
+#[test]
+#[ignore = "builds the engine for each fault, which takes minutes: make faults"]
+fn the_simulation_finds_every_planted_fault() {
+    let engine = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("engine");
+    copy_files(engine, &copy);
+    let root = engine.parent().unwrap();
+    fs::create_dir(directory.path().join("docs")).unwrap();
+    fs::copy(root.join("docs/library.md"), directory.path().join("docs/library.md")).unwrap();
+    fs::copy(root.join("Cargo.lock"), directory.path().join("Cargo.lock")).unwrap();
+    fs::write(directory.path().join("Cargo.toml"), manifest(&fs::read_to_string(root.join("Cargo.toml")).unwrap()))
+        .unwrap();
+    let sane = simulate(directory.path(), 2000);
+    assert!(sane.status.success(), "without a fault: {}", String::from_utf8_lossy(&sane.stderr));
+    let mut missed = Vec::new();
+    for Fault(name, file, before, after) in &FAULTS {
+        let path = copy.join("src").join(file);
+        let right = fs::read_to_string(&path).unwrap();
+        assert_eq!(right.matches(before).count(), 1, "{name}: not exactly once in {file}: {before}");
+        fs::write(&path, right.replace(before, after)).unwrap();
+        let output = simulate(directory.path(), SCHEDULES);
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let found = said.split_once("schedule ").and_then(|(_, rest)| rest.split_once(" of this run failed"));
+        let fault = said.lines().find(|line| line.starts_with("SEED=")).unwrap_or_default();
+        match found {
+            Some((number, _)) => println!("| {name} | `{file}` | {number} | {fault}"),
+            None => missed.push(format!("{name}: {}", said.lines().take(20).collect::<Vec<_>>().join("\n"))),
+        }
+        fs::write(&path, right).unwrap();
+    }
+    assert!(missed.is_empty(), "not found: {missed:#?}");
+}
+
+/// Runs the simulation of the copy.
+fn simulate(workspace: &Path, schedules: u64) -> Output {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["test", "--package", "aircheck-engine", "--no-default-features", "--lib", "--offline", "-j2", "--"]);
+    cargo.args(["--nocapture", "simulation::every_schedule"]);
+    cargo.current_dir(workspace).env("CARGO_TARGET_DIR", workspace.join("target"));
+    cargo.env("SCHEDULES", schedules.to_string()).env("RUST_BACKTRACE", "0").output().unwrap()
+}
+
+/// Returns the workspace's manifest with the engine as its only member.
+fn manifest(text: &str) -> String {
+    let mut lines: Vec<&str> = Vec::new();
+    let mut is_skipped = false;
+    for line in text.lines() {
+        if line.starts_with('[') {
+            // Profiles of packages that the engine does not need are warnings.
+            is_skipped = line.starts_with("[profile.dev.package") && !line.contains("aircheck-engine");
+        }
+        if line.starts_with("members") {
+            lines.push("members = [\"engine\"]");
+        } else if !is_skipped {
+            lines.push(line);
+        }
+    }
+    lines.join("\n")
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path: PathBuf = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_files(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
