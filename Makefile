@@ -7,7 +7,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 # Where cargo puts the programs that tests and benches run.
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 RELEASE := $(TARGET)/release
-.PHONY: help run test test-page test-others deb deb-test picture soak faults rtsan tsan check bench latency bench-ear bench-icecast bench-10k setup setup-test
+.PHONY: help run test test-page test-others test-models deb deb-test picture soak faults rtsan tsan check bench latency bench-ear bench-icecast bench-10k setup setup-test
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -18,7 +18,7 @@ run: setup ## Go on the air with the microphone, or the demo sound: pass flags i
 
 test: setup-test check ## Check everything that CI checks
 	cargo test --workspace --locked --no-run
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-page test-others
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going test-page test-others test-models
 
 # More threads than a small machine has cores, because most tests wait for sound. The program is that of this build: with
 # the features of its package alone, it would be another one, and built a second time.
@@ -30,6 +30,10 @@ test-page: # The scripts of the page, whose output follows when all are done, be
 
 test-others:
 	$(CARGO_TEST) -- --skip scripts::
+
+# With a directory of their own, because the flag builds every crate anew.
+test-models: setup ## Try every interleaving of the engine's hand-overs between threads, with loom
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom cargo test --package aircheck-engine --no-default-features --lib --locked models::
 
 deb: setup ## Build the Debian package of both programs, their manual, completions and the systemd unit
 	@command -v cargo-deb >/dev/null || cargo install cargo-deb --locked --quiet

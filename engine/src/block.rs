@@ -2,18 +2,63 @@
 
 use crate::{Format, Item};
 
+/// The place that a block's sound comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// The source.
+    #[default]
+    Source,
+    /// Nowhere: the source delivered nothing for this time, and the block is silence at its pace. It counts as lost.
+    Missing,
+    /// The fallback, which is heard instead of a lost source.
+    Fallback,
+}
+
+impl Origin {
+    /// Returns the origin in one lower-case word.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Missing => "missing",
+            Self::Fallback => "fallback",
+        }
+    }
+
+    /// The upper bits of a block's length, which is at most a tenth of a second.
+    const SHIFT: u32 = 30;
+    const FRAMES: u32 = (1 << Self::SHIFT) - 1;
+
+    /// Marks a number of frames with the origin, for the capture ring.
+    pub(crate) const fn mark(self, frames: u32) -> u32 {
+        frames | (self as u32) << Self::SHIFT
+    }
+
+    /// Returns the origin and the frames of a marked number.
+    const fn parse(length: u32) -> (Self, u32) {
+        let origin = match length >> Self::SHIFT {
+            1 => Self::Missing,
+            2 => Self::Fallback,
+            _ => Self::Source,
+        };
+        (origin, length & Self::FRAMES)
+    }
+}
+
 /// A block of sound: `frames` frames of interleaved `f32` samples, nominally -1 to 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
     format: Format,
     frames: u32,
+    origin: Origin,
     samples: Box<[f32]>,
 }
 
 impl Block {
     /// Creates a silent block of full length, to be filled.
     pub(crate) fn silent(format: Format) -> Self {
-        Self { format, frames: format.block_frames(), samples: vec![0.0; format.block_samples()].into() }
+        let samples = vec![0.0; format.block_samples()].into();
+        Self { format, frames: format.block_frames(), origin: Origin::Source, samples }
     }
 
     /// Creates a block of these interleaved samples. Those beyond a full block are left out, and so is half a frame.
@@ -27,8 +72,11 @@ impl Block {
         block
     }
 
-    /// Sets the length to `frames` frames, and returns the samples of a full block to be filled.
-    pub(crate) fn refill(&mut self, frames: u32) -> &mut [f32] {
+    /// Sets length and origin to those of a [marked](Origin::mark) number of frames, and returns the samples of a full
+    /// block to be filled.
+    pub(crate) fn refill(&mut self, length: u32) -> &mut [f32] {
+        let (origin, frames) = Origin::parse(length);
+        self.origin = origin;
         self.frames = frames.min(self.format.block_frames());
         &mut self.samples
     }
@@ -37,6 +85,12 @@ impl Block {
     #[must_use]
     pub fn format(&self) -> Format {
         self.format
+    }
+
+    /// Returns where the sound comes from.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// Returns the frames in this block: the format's number, except in the last block of a stream, which may be

@@ -1,6 +1,9 @@
 //! The entry of the sound: a device's callback writes its samples here.
 //!
-//! The capture assembles blocks of fixed size from portions of any length, numbers and stamps them, and copies them into
+//! A [`Capture`] is what a source writes to. Behind it is the one [`BlockWriter`] of a stream: owned by the capture, or
+//! lent to it by a supervisor, which can take it back at any moment ([`lease`](crate::lease)).
+//!
+//! The block writer assembles blocks of fixed size from portions of any length, numbers and stamps them, and copies them into
 //! the capture ring. It never allocates, frees, locks, logs or waits. Nor does it wake the dispatcher, which predicts
 //! when the next block comes.
 
@@ -11,17 +14,18 @@ use std::time::Duration;
 use dasp_sample::FromSample;
 
 use crate::drift::DriftMeter;
+use crate::lease::{Lease, Slot};
 use crate::poll_schedule::Completion;
 use crate::timeline::Timeline;
-use crate::{CaptureTally, Format, Timestamp};
+use crate::{CaptureTally, Format, Origin, Timestamp};
 
 /// Length of the capture ring: a dozen times the longest delay of the dispatcher on a busy machine. For 48 kHz stereo it
 /// is 125 KB, which stay in the second-level cache; with a second of sound, the callback took 20 % longer.
 const RING_SPAN: Duration = Duration::from_millis(320);
 /// Least length of the ring in blocks, for block lengths near 100 ms.
 const MIN_RING_BLOCKS: u64 = 8;
-/// Words before a block's samples: sequence number and capture time (two words each), and number of frames; then, of the
-/// period that completed the block, when it arrived (two words), its frames, and those after the block.
+/// Words before a block's samples: sequence number and capture time (two words each), and number of frames with the mark of
+/// their origin; then, of the period that completed the block, when it arrived (two words), its frames, and those after the block.
 pub(crate) const HEADER_WORDS: usize = 9;
 
 /// Samples that came at once.
@@ -33,9 +37,167 @@ struct Period {
     end: u64,
 }
 
-/// The producing end of the capture ring. A source receives it when it starts, and writes samples to it.
+/// The producing end of a stream. A source receives it when it starts, and writes samples to it.
 #[derive(Debug)]
-pub struct Capture {
+pub struct Capture(Access);
+
+#[derive(Debug)]
+enum Access {
+    /// The stream has this one source, and ends with it.
+    Owned(Box<BlockWriter>),
+    /// The stream goes on without the source.
+    Lent(Box<Lease>),
+}
+
+impl Capture {
+    /// Creates the capture, the other end of its ring, and its counts. `is_live` only matters to the source: see
+    /// [`Capture::is_live`].
+    pub(crate) fn new(format: Format, is_live: bool) -> (Self, rtrb::Consumer<u32>, Arc<CaptureTally>) {
+        let (writer, reader, tally) = BlockWriter::new(format, is_live);
+        (Self(Access::Owned(Box::new(writer))), reader, tally)
+    }
+
+    /// Creates a capture that borrows the writer of another one.
+    pub(crate) fn lent(lease: Lease) -> Self {
+        Self(Access::Lent(Box::new(lease)))
+    }
+
+    /// Returns the writer, unless it is lent.
+    pub(crate) fn into_writer(self) -> Option<Box<BlockWriter>> {
+        match self.0 {
+            Access::Owned(writer) => Some(writer),
+            Access::Lent(_) => None,
+        }
+    }
+
+    /// Returns the format of the samples to write.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        match &self.0 {
+            Access::Owned(writer) => writer.format,
+            Access::Lent(lease) => lease.format(),
+        }
+    }
+
+    /// Returns whether the sound must come at its own pace. If not, the source writes as fast as there is
+    /// [room](Self::has_room), and waits when there is none.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        match &self.0 {
+            Access::Owned(writer) => writer.is_live,
+            // Only live sound has a hole that must be filled.
+            Access::Lent(_) => true,
+        }
+    }
+
+    /// Returns whether a whole block of samples can be written without loss.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        match &self.0 {
+            Access::Owned(writer) => writer.has_room(),
+            Access::Lent(lease) => lease.has_room(),
+        }
+    }
+
+    /// Returns the shared counts, also for a device's error callback.
+    pub(crate) fn tally(&self) -> &Arc<CaptureTally> {
+        match &self.0 {
+            Access::Owned(writer) => &writer.tally,
+            Access::Lent(lease) => lease.tally(),
+        }
+    }
+
+    /// Returns the place where a failure of the source is reported.
+    pub(crate) fn reporter(&self) -> Reporter {
+        match &self.0 {
+            Access::Owned(writer) => Reporter::Tally(Arc::clone(&writer.tally)),
+            Access::Lent(lease) => Reporter::Slot(Arc::clone(lease.slot())),
+        }
+    }
+
+    /// Writes interleaved samples of any type and number, the first of them captured at `captured_at`. Blocks that do not
+    /// fit into the ring are lost and counted, and the sequence goes on.
+    pub fn write<S: Copy>(&mut self, samples: &[S], captured_at: Timestamp)
+    where
+        f32: FromSample<S>,
+    {
+        match &mut self.0 {
+            Access::Owned(writer) => writer.write(samples, captured_at),
+            Access::Lent(lease) => lease.write(samples, captured_at),
+        }
+    }
+
+    /// Begins a period: see [`BlockWriter::begin_period`].
+    pub(crate) fn begin_period(&mut self, frames: usize, captured_at: Timestamp, arrived_at: Timestamp) {
+        match &mut self.0 {
+            Access::Owned(writer) => writer.begin_period(frames, captured_at, arrived_at),
+            Access::Lent(lease) => lease.begin_period(captured_at),
+        }
+    }
+
+    /// Writes samples of the period that has begun.
+    pub(crate) fn append<S: Copy>(&mut self, samples: &[S])
+    where
+        f32: FromSample<S>,
+    {
+        match &mut self.0 {
+            Access::Owned(writer) => writer.append(samples),
+            Access::Lent(lease) => lease.append(samples),
+        }
+    }
+
+    /// Ends the sound by a failure, in one line for people. Every consumer receives its queued blocks, and then
+    /// [`EndReason::Failed`](crate::EndReason::Failed), unless a supervisor repairs the loss. Not fit for a callback, because it
+    /// frees memory.
+    pub fn fail(self, failure: impl Into<String>) {
+        self.reporter().fail(failure.into());
+    }
+
+    /// Keeps what a callback writes to in RAM, if the system permits it. A lent writer was locked before.
+    pub(crate) fn lock_memory(&mut self) {
+        if let Access::Owned(writer) = &mut self.0 {
+            writer.lock_memory();
+        }
+    }
+
+    /// Compares the clock of a device with the system's: see [`BlockWriter::observe_clock`].
+    #[cfg(feature = "device")]
+    pub(crate) fn observe_clock(&mut self, captured_at: Timestamp) {
+        match &mut self.0 {
+            Access::Owned(writer) => writer.observe_clock(captured_at),
+            Access::Lent(lease) => lease.observe_clock(captured_at),
+        }
+    }
+
+    /// Continues after a pause in which nothing was lost: the next frame is captured at `captured_at`.
+    pub fn resume_at(&mut self, captured_at: Timestamp) {
+        match &mut self.0 {
+            Access::Owned(writer) => writer.resume_at(captured_at),
+            Access::Lent(lease) => lease.resume_at(captured_at),
+        }
+    }
+}
+
+/// Takes the failure of a source: the end of its stream, or a loss that a supervisor repairs.
+#[derive(Clone, Debug)]
+pub(crate) enum Reporter {
+    Tally(Arc<CaptureTally>),
+    Slot(Arc<Slot>),
+}
+
+impl Reporter {
+    /// Reports that the source has failed. Not fit for a callback, because the message is allocated.
+    pub(crate) fn fail(&self, message: String) {
+        match self {
+            Self::Tally(tally) => tally.fail(message),
+            Self::Slot(slot) => slot.fail(message),
+        }
+    }
+}
+
+/// The producing end of the capture ring.
+#[derive(Debug)]
+pub(crate) struct BlockWriter {
     ring: rtrb::Producer<u32>,
     format: Format,
     is_live: bool,
@@ -51,18 +213,19 @@ pub struct Capture {
     timeline: Timeline,
     drift: DriftMeter,
     xruns_seen: u64,
+    /// The origin of the blocks that are written.
+    origin: Origin,
     tally: Arc<CaptureTally>,
 }
 
-impl Capture {
-    /// Creates the capture, the other end of its ring, and its counts. `is_live` only matters to the source: see
-    /// [`Capture::is_live`].
+impl BlockWriter {
+    /// Creates the writer, the other end of its ring, and its counts.
     pub(crate) fn new(format: Format, is_live: bool) -> (Self, rtrb::Consumer<u32>, Arc<CaptureTally>) {
         let blocks = format.blocks_in(RING_SPAN).max(MIN_RING_BLOCKS) as usize;
         let (ring, reader) = touched_ring(blocks * block_words(format));
         let tally = Arc::new(CaptureTally::default());
         tally.set_open(true);
-        let capture = Self {
+        let writer = Self {
             ring,
             format,
             is_live,
@@ -74,9 +237,10 @@ impl Capture {
             timeline: Timeline::new(format),
             drift: DriftMeter::new(format.rate_hz()),
             xruns_seen: 0,
+            origin: Origin::Source,
             tally: Arc::clone(&tally),
         };
-        (capture, reader, tally)
+        (writer, reader, tally)
     }
 
     /// Keeps what a callback writes to in RAM, if the system permits it.
@@ -91,38 +255,18 @@ impl Capture {
         }
     }
 
-    /// Returns the format of the samples to write.
-    #[must_use]
-    pub fn format(&self) -> Format {
+    pub(crate) fn format(&self) -> Format {
         self.format
     }
 
-    /// Returns whether the sound must come at its own pace. If not, the source writes as fast as there is
-    /// [room](Self::has_room), and waits when there is none.
-    #[must_use]
-    pub fn is_live(&self) -> bool {
-        self.is_live
-    }
-
     /// Returns whether a whole block of samples can be written without loss.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         let words = block_words(self.format);
         self.ring.cached_slots() >= words || self.ring.slots() >= words
     }
 
-    /// Returns the shared counts, also for a device's error callback.
-    pub(crate) fn tally(&self) -> &Arc<CaptureTally> {
-        &self.tally
-    }
-
-    /// Writes interleaved samples of any type and number, the first of them captured at `captured_at`. Blocks that do not
-    /// fit into the ring are lost and counted, and the sequence goes on.
-    ///
-    /// A single timestamp that is early or wrong is ignored. Timestamps that stay late by more than 60 ms, or one that is
-    /// late by a minute to a year, mean that the device has lost sound: that is counted in whole blocks, and the samples up
-    /// to the next block's beginning are discarded. Sound goes on where it belongs in time.
-    pub fn write<S: Copy>(&mut self, samples: &[S], captured_at: Timestamp)
+    /// Writes samples of the source: see [`Capture::write`].
+    pub(crate) fn write<S: Copy>(&mut self, samples: &[S], captured_at: Timestamp)
     where
         f32: FromSample<S>,
     {
@@ -185,14 +329,45 @@ impl Capture {
     }
 
     /// Continues after a pause in which nothing was lost: the next frame is captured at `captured_at`.
-    pub fn resume_at(&mut self, captured_at: Timestamp) {
+    pub(crate) fn resume_at(&mut self, captured_at: Timestamp) {
         self.timeline.rebase(self.position(), captured_at);
     }
 
-    /// Ends the sound by a failure, in one line for people. Every consumer receives its queued blocks, and then
-    /// [`EndReason::Failed`](crate::EndReason::Failed). Not fit for a callback, because it frees memory.
-    pub fn fail(self, failure: impl Into<String>) {
-        self.tally.fail(failure.into());
+    /// Discards the incomplete block because the source is lost. It belongs to the hole.
+    pub(crate) fn begin_hole(&mut self) {
+        self.tally.frames_discarded((self.filled / usize::from(self.format.channels())) as u64);
+        (self.filled, self.to_discard) = (0, 0);
+        // Another stream of the device has another latency, and another device has another clock.
+        self.drift = DriftMeter::new(self.format.rate_hz());
+    }
+
+    /// Returns when the next frame is due, by the timeline of what was written before.
+    pub(crate) fn due(&self) -> Timestamp {
+        self.timeline.time_of(self.position())
+    }
+
+    /// Writes a block that is not from the source: silence instead of its sound, or the fallback. It takes the sequence
+    /// number and the time of the block that is missing. Called at the block grid only.
+    pub(crate) fn write_substitute(&mut self, origin: Origin, samples: &[f32]) {
+        let frames = self.format.block_frames();
+        let end = self.position() + u64::from(frames);
+        self.period = Period { arrived_at: Timestamp::now(), frames, end };
+        self.origin = origin;
+        self.emit_whole(samples);
+        self.origin = Origin::Source;
+    }
+
+    /// Advances the sequence by `blocks` blocks of the source that are missing and that nothing stands for.
+    pub(crate) fn skip_missing(&mut self, blocks: u64) {
+        self.sequence += blocks;
+        self.tally.source_missing(blocks);
+        self.tally.advance(self.sequence);
+    }
+
+    /// Goes on with the source, whose next frame is due now: deviations of earlier timestamps no longer count.
+    pub(crate) fn end_hole(&mut self) {
+        self.xruns_seen = self.tally.xruns_reported();
+        self.timeline.rebase(self.position(), self.due());
     }
 
     /// Returns the position of the next frame to be written.
@@ -219,7 +394,7 @@ impl Capture {
             self.tally.blocks_missed(blocks);
             self.tally.advance(self.sequence);
             // By how much time has passed, and not by the device's count.
-            self.drift = DriftMeter::new(self.format.rate_hz());
+            self.drift.restart();
         }
         let frames = self.format.position(self.sequence) - next;
         self.to_discard = frames as usize * usize::from(self.format.channels());
@@ -272,18 +447,19 @@ impl Capture {
     fn emit(&mut self, frames: u32, put: impl FnOnce(&mut rtrb::Producer<u32>, &[f32])) {
         if self.has_room() {
             let captured_at = self.timeline.time_of(self.format.position(self.sequence));
-            let _ = self.ring.push_entire_slice(&header(self.sequence, captured_at, frames, self.completion()));
+            let header = header(self.sequence, captured_at, self.origin.mark(frames), self.completion());
+            let _ = self.ring.push_entire_slice(&header);
             put(&mut self.ring, &self.staging);
-            self.tally.block_written();
+            self.tally.block_written(self.origin);
         } else {
-            self.tally.block_refused();
+            self.tally.block_refused(self.origin);
         }
         self.sequence += 1;
         self.tally.advance(self.sequence);
     }
 }
 
-impl Drop for Capture {
+impl Drop for BlockWriter {
     /// Ends the sound: the last, incomplete block goes out short. A source whose thread panics has failed.
     fn drop(&mut self) {
         if self.filled >= usize::from(self.format.channels()) {
@@ -316,7 +492,7 @@ pub(crate) const fn block_words(format: Format) -> usize {
     HEADER_WORDS + format.block_samples()
 }
 
-fn header(sequence: u64, captured_at: Timestamp, frames: u32, completion: Completion) -> [u32; HEADER_WORDS] {
+fn header(sequence: u64, captured_at: Timestamp, length: u32, completion: Completion) -> [u32; HEADER_WORDS] {
     let [sequence_low, sequence_high] = halves(sequence);
     let [captured_low, captured_high] = halves(captured_at.as_nanos());
     let [arrived_low, arrived_high] = halves(completion.arrived_at.as_nanos());
@@ -326,7 +502,7 @@ fn header(sequence: u64, captured_at: Timestamp, frames: u32, completion: Comple
         sequence_high,
         captured_low,
         captured_high,
-        frames,
+        length,
         arrived_low,
         arrived_high,
         period_frames,
@@ -342,7 +518,7 @@ fn whole(words: &[u32]) -> u64 {
     u64::from(words[0]) | u64::from(words[1]) << 32
 }
 
-/// Returns sequence number, capture time and frames of a block, from its first words in the ring.
+/// Returns sequence number, capture time and marked frames of a block, from its first words in the ring.
 pub(crate) fn parse_header(words: &[u32]) -> (u64, Timestamp, u32) {
     (whole(words), Timestamp::from_nanos(whole(&words[2..])), words[4])
 }
@@ -385,7 +561,7 @@ mod tests {
 
     /// A device of one channel whose samples are their own true positions.
     struct Microphone {
-        capture: Capture,
+        capture: BlockWriter,
         ring: rtrb::Consumer<u32>,
         tally: Arc<CaptureTally>,
         format: Format,
@@ -399,7 +575,7 @@ mod tests {
     impl Microphone {
         fn new() -> Self {
             let format = Format::new(48_000, 1, Duration::from_millis(10)).unwrap();
-            let (capture, ring, tally) = Capture::new(format, true);
+            let (capture, ring, tally) = BlockWriter::new(format, true);
             Self { capture, ring, tally, format, next: 0, received: 0, blocks: Vec::new() }
         }
 

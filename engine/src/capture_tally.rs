@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use crate::{Drift, Realtime, Timestamp};
+use crate::{Drift, Origin, Outages, Realtime, Timestamp};
 
 /// The account and the state of a capture. Written by the capturing thread, read by any thread.
 #[derive(Debug, Default)]
@@ -14,6 +14,7 @@ pub struct CaptureTally {
     counts: CachePadded<Counts>,
     is_open: AtomicBool,
     failure: OnceLock<String>,
+    outages: Outages,
     realtime: Realtime,
     /// Drift and its error, in ppm, as the bits of two floats; 0 before there is one.
     drift: AtomicU64,
@@ -25,6 +26,8 @@ struct Counts {
     blocks: AtomicU64,
     lost_overflow: AtomicU64,
     lost_xrun: AtomicU64,
+    lost_source: AtomicU64,
+    fallback: AtomicU64,
     discarded_frames: AtomicU64,
     next: AtomicU64,
     written_at: AtomicU64,
@@ -32,7 +35,7 @@ struct Counts {
 }
 
 impl CaptureTally {
-    /// Returns the blocks that went into the capture ring.
+    /// Returns the blocks of the source that went into the capture ring.
     #[must_use]
     pub fn blocks(&self) -> u64 {
         self.counts.blocks.load(Ordering::Acquire)
@@ -48,6 +51,25 @@ impl CaptureTally {
     #[must_use]
     pub fn lost_xrun(&self) -> u64 {
         self.counts.lost_xrun.load(Ordering::Acquire)
+    }
+
+    /// Returns the blocks lost because the source was lost: those for which silence was delivered, and those for which
+    /// nothing was.
+    #[must_use]
+    pub fn lost_source(&self) -> u64 {
+        self.counts.lost_source.load(Ordering::Acquire)
+    }
+
+    /// Returns the blocks of the fallback that went into the capture ring instead of blocks of the source.
+    #[must_use]
+    pub fn fallback(&self) -> u64 {
+        self.counts.fallback.load(Ordering::Acquire)
+    }
+
+    /// Returns the account of the times without the source.
+    #[must_use]
+    pub fn outages(&self) -> &Outages {
+        &self.outages
     }
 
     /// Returns the frames that came and were discarded, because they belong to blocks that the device has lost in part.
@@ -132,21 +154,32 @@ impl CaptureTally {
         self.waiting_nanos.store(u64::try_from(waiting.as_nanos()).unwrap_or(u64::MAX), Ordering::Release);
     }
 
-    /// Marks the source as open or ended. Only the capture does this.
+    /// Marks the source as open, or as ended or lost. The capture does this, or the supervisor that lends it.
     pub(crate) fn set_open(&self, is_open: bool) {
         self.is_open.store(is_open, Ordering::Release);
     }
 
     /// Counts a block that went into the ring.
     #[inline]
-    pub(crate) fn block_written(&self) {
-        add(&self.counts.blocks, 1);
+    pub(crate) fn block_written(&self, origin: Origin) {
+        let counter = match origin {
+            Origin::Source => &self.counts.blocks,
+            Origin::Missing => &self.counts.lost_source,
+            Origin::Fallback => &self.counts.fallback,
+        };
+        add(counter, 1);
     }
 
     /// Counts a block that found the ring full.
     #[inline]
-    pub(crate) fn block_refused(&self) {
-        add(&self.counts.lost_overflow, 1);
+    pub(crate) fn block_refused(&self, origin: Origin) {
+        let counter = if origin == Origin::Missing { &self.counts.lost_source } else { &self.counts.lost_overflow };
+        add(counter, 1);
+    }
+
+    /// Counts blocks of the source that are missing, and for which nothing stands.
+    pub(crate) fn source_missing(&self, blocks: u64) {
+        add(&self.counts.lost_source, blocks);
     }
 
     /// Counts blocks that the device lost.

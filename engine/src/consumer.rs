@@ -8,7 +8,7 @@ use crossbeam_utils::sync::{Parker, Unparker};
 
 use crate::ring_reader::RingReader;
 use crate::run::Run;
-use crate::{Delivery, End, EndReason, Gap, Head, Item, Loss, Overflow, RecvError, Tally, Timestamp};
+use crate::{Delivery, End, EndReason, Gap, Head, Item, Loss, Overflow, RecvError, Stamp, Tally, Timestamp};
 
 /// Longest wait: a century. The system's clock may not represent an `Instant` further away.
 const MAX_WAIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -32,6 +32,8 @@ pub struct Consumer<T: Send + Sync> {
     skipped_for: Loss,
     /// Whether the next item must be the newest: see `skip_to_newest`.
     newest_next: bool,
+    /// Whether the next item must not be skipped: see `poll_ready`.
+    is_promised: bool,
     end: Option<End>,
     parking: Option<(Parker, Waker)>,
     head: Head,
@@ -49,6 +51,7 @@ impl<T: Send + Sync> Consumer<T> {
             skipped: 0,
             skipped_for: Loss::Skipped,
             newest_next: false,
+            is_promised: false,
             end: None,
             parking: None,
             head,
@@ -73,23 +76,25 @@ impl<T: Send + Sync> Consumer<T> {
         if self.end.is_some() || self.tally.is_closing() {
             return Err(RecvError::Ended(self.end_or_close()));
         }
-        let mut item = match self.reader.pop() {
-            Some(item) => item,
+        let mut stamp = match self.reader.front() {
+            Some(item) => item.stamp,
             None => self.last_look()?,
         };
-        let expected = self.begin(item.stamp.first());
+        let expected = self.begin(stamp.first());
         let head = self.head.next();
         if self.newest_next {
-            item = self.take_newest(item);
-        } else if self.overflow == Overflow::SkipToLive && self.is_stale(&item, head) {
-            item = self.skip_to_live(item).ok_or(RecvError::Empty)?;
+            stamp = self.go_to_newest(stamp);
+        } else if self.overflow == Overflow::SkipToLive && self.is_stale(stamp, head) {
+            stamp = self.skip_to_live(stamp).ok_or(RecvError::Empty)?;
         }
-        let stamp = item.stamp;
-        let lag_items = lag_of(&item, head);
+        self.is_promised = false;
+        let lag_items = head.saturating_sub(stamp.next());
         self.expected = Some(stamp.next());
         self.tally.lagged(lag_items, stamp.preceding);
         self.tally.waited(now.micros_since(stamp.dispatched_at), 1);
         self.tally.delivered(stamp.next(), stamp.blocks());
+        // Counted before its slot is free, so that never more is queued than the ring holds.
+        let item = self.reader.pop().ok_or(RecvError::Empty)?;
         let gap = if stamp.first() == expected { None } else { Some(self.gap(expected, stamp.first())) };
         Ok(Delivery { gap, lag_items, item })
     }
@@ -99,7 +104,7 @@ impl<T: Send + Sync> Consumer<T> {
     /// items may be queued, after a gap or since; repeat until it is [`RecvError::Empty`].
     ///
     /// All of them count as delivered, whether they are used or not. Their slots in the ring are free once the [`Run`]
-    /// is dropped.
+    /// is dropped; if it is forgotten, once the next item is taken.
     ///
     /// ```
     /// use aircheck_engine::{FanOut, FanOutOptions, SubscribeOptions, Timestamp};
@@ -123,10 +128,10 @@ impl<T: Send + Sync> Consumer<T> {
     pub fn try_recv_run(&mut self, now: Timestamp, max_items: usize) -> Result<Run<'_, T>, RecvError> {
         let Delivery { gap, lag_items, item } = self.try_recv(now)?;
         let next = item.stamp.next();
-        let rest = self.reader.following(next, max_items.saturating_sub(1));
-        if let Some(rest) = &rest {
-            let (front, back) = rest.as_slices();
-            let end = back.last().or(front.last()).map_or(next, |last| last.stamp.next());
+        let rest = self.reader.lend_following(next, max_items.saturating_sub(1));
+        let (front, back) = rest.as_slices();
+        if let Some(last) = back.last().or(front.last()) {
+            let end = last.stamp.next();
             let blocks = end - next;
             self.expected = Some(end);
             // The lag falls by one from block to block. All were in the ring before the head was read.
@@ -150,17 +155,37 @@ impl<T: Send + Sync> Consumer<T> {
         self.reader.len()
     }
 
-    /// Returns whether an item or the end can be taken now; if not, registers the task to be woken for it.
+    /// Returns whether an item or the end can be taken now; if not, registers the task to be woken for it. Skips stale items,
+    /// as taking one would. The next [`try_recv`](Self::try_recv) then returns an item or the end, even if the item has
+    /// become stale meanwhile.
     pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.is_ready() {
             return Poll::Ready(());
         }
         self.tally.arm(context.waker());
-        if self.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_ready() {
+            self.tally.disarm();
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     fn is_ready(&mut self) -> bool {
-        self.end.is_some() || self.tally.is_closing() || self.reader.len() > 0 || self.tally.end_reason().is_some()
+        self.end.is_some() || self.tally.is_closing() || self.has_item() || self.tally.end_reason().is_some()
+    }
+
+    /// Returns whether an item is queued that is not to be skipped.
+    fn has_item(&mut self) -> bool {
+        if self.overflow != Overflow::SkipToLive {
+            return self.reader.len() > 0;
+        }
+        let Some(stamp) = self.reader.front().map(|item| item.stamp) else { return false };
+        self.begin(stamp.first());
+        let head = self.head.next();
+        let is_late = !self.newest_next && self.is_stale(stamp, head);
+        self.is_promised = !is_late || self.skip_to_live(stamp).is_some();
+        self.is_promised
     }
 
     /// Takes the next item, or registers the task to be woken for it. This needs no async runtime. One reading of the
@@ -243,9 +268,10 @@ impl<T: Send + Sync> Consumer<T> {
     /// Decides between the end and `Empty` when nothing is queued. If the fan-out has ended, the ring is read once more,
     /// because the items that were pushed before the end are visible by now.
     #[cold]
-    fn last_look(&mut self) -> Result<Arc<Item<T>>, RecvError> {
+    fn last_look(&mut self) -> Result<Stamp, RecvError> {
         let (reason, next, tail) = self.tally.end().ok_or(RecvError::Empty)?;
-        self.reader.pop().ok_or_else(|| RecvError::Ended(self.finish(reason, next, tail)))
+        let last = self.reader.front().map(|item| item.stamp);
+        last.ok_or_else(|| RecvError::Ended(self.finish(reason, next, tail)))
     }
 
     /// Returns the expected sequence number. The first time, takes it and the burst over from the fan-out, which set
@@ -259,37 +285,33 @@ impl<T: Send + Sync> Consumer<T> {
         })
     }
 
-    /// Returns whether `item` is too far behind `head`.
+    /// Returns whether an item is too far behind `head`.
     #[inline]
-    fn is_stale(&mut self, item: &Item<T>, head: u64) -> bool {
-        let lag = lag_of(item, head);
+    fn is_stale(&mut self, stamp: Stamp, head: u64) -> bool {
+        let lag = head.saturating_sub(stamp.next());
         self.burst = self.burst.min(lag);
         // After the end there is no live item to skip to. The head may be ahead of the fan-out, while an encoder works or
         // a batch is on its way; then there is no newer item to skip to yet.
         lag > self.buffer + self.burst
             && self.tally.end_reason().is_none()
-            && lag_of(item, head.min(self.tally.offered_next())) > self.buffer + self.burst
+            && head.min(self.tally.offered_next()).saturating_sub(stamp.next()) > self.buffer + self.burst
     }
 
-    /// Skips from `item` to the newest one queued.
+    /// Skips to the newest item queued on request. Returns its stamp.
     #[cold]
-    fn take_newest(&mut self, item: Arc<Item<T>>) -> Arc<Item<T>> {
+    fn go_to_newest(&mut self, front: Stamp) -> Stamp {
         self.newest_next = false;
-        self.burst = 0;
-        let (newest, skipped) = self.drain(item);
-        self.skip(newest.stamp.first(), skipped, Loss::Late);
+        let (newest, skipped) = self.discard_to_newest(front);
+        self.skip(newest.first(), skipped, Loss::Late);
         newest
     }
 
-    /// Empties the ring. Returns the newest item from `item` on, and the number of blocks of the items before it.
-    fn drain(&mut self, item: Arc<Item<T>>) -> (Arc<Item<T>>, u64) {
-        let mut newest = item;
-        let mut skipped = 0;
-        while let Some(newer) = self.reader.pop() {
-            skipped += newest.stamp.blocks();
-            newest = newer;
-        }
-        (newest, skipped)
+    /// Drops the queued items before the newest one of this moment: an item that is pushed meanwhile stays, so that this
+    /// ends. Returns the newest one's stamp, and the number of blocks that were dropped.
+    fn discard_to_newest(&mut self, front: Stamp) -> (Stamp, u64) {
+        self.burst = 0;
+        let skipped = self.reader.discard(self.reader.len().saturating_sub(1));
+        (self.reader.front().map_or(front, |item| item.stamp), skipped)
     }
 
     /// Counts `blocks` skipped blocks, if there are any. `next` is one past the last of them.
@@ -301,19 +323,20 @@ impl<T: Send + Sync> Consumer<T> {
         }
     }
 
-    /// Skips from a stale item to the newest one queued. Skips that one too if it is stale itself, because the ring was
-    /// full and refused newer items; but never twice in a row. Where batches are longer than the ring, the newest queued
-    /// item is always stale, and the consumer would receive none.
+    /// Skips from a stale item to the newest one queued, and returns its stamp. Skips that one too if it is stale itself,
+    /// because the ring was full and refused newer items; but never twice in a row, and not after
+    /// [`poll_ready`](Self::poll_ready) has promised it. Where batches are longer than the ring, the newest queued item is
+    /// always stale, and the consumer would receive none.
     #[cold]
-    fn skip_to_live(&mut self, item: Arc<Item<T>>) -> Option<Arc<Item<T>>> {
-        self.burst = 0;
-        let (newest, mut skipped) = self.drain(item);
-        let followed = self.tally.refused_to() > newest.stamp.sequence;
-        let mut next = newest.stamp.first();
-        let stale = (followed || lag_of(&newest, self.tally.offered_next()) > self.buffer) && self.skipped == 0;
+    fn skip_to_live(&mut self, front: Stamp) -> Option<Stamp> {
+        let (newest, mut skipped) = self.discard_to_newest(front);
+        let followed = self.tally.refused_to() > newest.sequence;
+        let mut next = newest.first();
+        let lag = self.tally.offered_next().saturating_sub(newest.next());
+        let stale = (followed || lag > self.buffer) && self.skipped == 0 && !self.is_promised;
         if stale {
-            next = newest.stamp.next();
-            skipped += newest.stamp.blocks();
+            next = newest.next();
+            skipped += self.reader.discard(1);
         }
         self.skip(next, skipped, Loss::Skipped);
         (!stale).then_some(newest)
@@ -367,12 +390,6 @@ fn record_waits<'i, T: 'i>(tally: &Tally, items: impl Iterator<Item = &'i Arc<It
         count += 1;
     }
     tally.waited(now.micros_since(since), count);
-}
-
-/// Returns how far the last block of `item` is behind `head`.
-#[inline]
-fn lag_of<T>(item: &Item<T>, head: u64) -> u64 {
-    head.saturating_sub(item.stamp.next())
 }
 
 /// Wakes a thread that is blocked in [`Consumer::recv_timeout`].

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 
 use triple_buffer::TripleBuffer;
 
 use crate::ring_reader::{ReadEnd, RingReader};
+use crate::sync::{Ordering, fence};
 use crate::{EndReason, Item, Loss, LossCounts, Overflow, Start, SubscribeOptions, Tally};
 
 /// Slots of a ring, beyond those for full items, where items may stand for several blocks. An encoder emits an item with
@@ -50,16 +50,12 @@ impl<T: Send + Sync> ConsumerRing<T> {
         tally: Arc<Tally>,
     ) -> (Self, RingReader<T>) {
         let SubscribeOptions { overflow, buffer, start, .. } = options;
-        // A start inside an item is offered that whole item.
-        let past = if past > 0 { past + group - 1 } else { 0 };
-        let (limit, slots) = match overflow {
-            // Twice the limit: a consumer that is only a little too late finds the newest item in its ring and skips
-            // to that, because the ring has not refused it.
-            Overflow::SkipToLive => (2 * buffer + past, slots(2 * buffer + past, group)),
-            Overflow::DropNewest | Overflow::Latest => (buffer + past, slots(buffer + past, group)),
+        let limit = ring_blocks(options, past, group);
+        let slots = match overflow {
             // A slot for each block of the history, in case that its items stand for one each: a refused item would be
             // an end at the start, or a loss of a consumer that the source waits for.
-            Overflow::Disconnect | Overflow::Block => (buffer + past, slots(buffer, group) + past),
+            Overflow::Disconnect | Overflow::Block => slots(buffer, group) + limit - buffer,
+            Overflow::SkipToLive | Overflow::DropNewest | Overflow::Latest => slots(limit, group),
         };
         let (items, read_items) = if overflow == Overflow::Latest {
             let (input, output) = TripleBuffer::default().split();
@@ -183,9 +179,17 @@ impl<T: Send + Sync> ConsumerRing<T> {
         self.tally.wake();
     }
 
+    /// Returns whether the ring accepts a batch and then `items` more items, whatever they stand for; of more items than it
+    /// ever holds, whether it is empty and there is no batch.
+    pub(crate) fn can_take(&self, batch: usize, items: usize) -> bool {
+        let WriteEnd::Queue(ring) = &self.items else { return true };
+        let most = self.limit.div_ceil(self.group).min(ring.buffer().capacity() as u64);
+        self.has_room(items.min(most as usize).saturating_add(batch))
+    }
+
     /// Returns whether the ring accepts `items` more items, whatever they stand for. Mostly the cached index of the
     /// consumer answers that, without fetching the cache line that the consumer keeps writing.
-    pub(crate) fn has_room(&self, items: usize) -> bool {
+    fn has_room(&self, items: usize) -> bool {
         let WriteEnd::Queue(ring) = &self.items else { return true };
         let free = ring.cached_slots() >= items || ring.slots() >= items;
         // Where an item is one block, the slots are the limit.
@@ -229,6 +233,20 @@ impl<T: Send + Sync> Drop for ConsumerRing<T> {
         let reason = if self.tally.is_closing() { EndReason::Closed } else { EndReason::Abandoned };
         self.end(reason, self.expected);
     }
+}
+
+/// Returns the blocks from which on a ring refuses items, with room for `past` blocks of history. An item stands for
+/// `group` blocks at most.
+pub(crate) fn ring_blocks(options: SubscribeOptions, past: usize, group: usize) -> usize {
+    // A start inside an item is offered that whole item.
+    let past = if past > 0 { past.saturating_add(group - 1) } else { 0 };
+    let buffer = match options.overflow {
+        // Twice the limit: a consumer that is only a little too late finds the newest item in its ring and skips to that,
+        // because the ring has not refused it.
+        Overflow::SkipToLive => options.buffer.saturating_mul(2),
+        Overflow::DropNewest | Overflow::Latest | Overflow::Disconnect | Overflow::Block => options.buffer,
+    };
+    buffer.saturating_add(past)
 }
 
 /// Returns the slots of a ring for items of `blocks` blocks in all.

@@ -80,13 +80,18 @@ impl DriftMeter {
         if let Some(last) = self.points[..self.filled].last()
             && (best.ahead - last.ahead).abs() > MAX_JUMP_SECONDS + MAX_DRIFT * (best.at - last.at)
         {
-            *self = Self { start: Some((frames, now)), ..Self::new(self.rate_hz as u32) };
+            self.restart();
             return None;
         }
         self.add(best);
         let drift = self.drift()?;
         self.slope = drift.ppm * 1e-6;
         Some(drift)
+    }
+
+    /// Forgets all frames so far: the sound was interrupted.
+    pub(crate) fn restart(&mut self) {
+        *self = Self::new(self.rate_hz as u32);
     }
 
     /// Returns the point that was the less late.

@@ -1,11 +1,20 @@
 //! One producer and many consumers, each with a ring of its own, so that no consumer can slow another.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use crate::consumer_ring::ConsumerRing;
+use crate::final_state::MAX_SEQUENCE;
+use crate::joining::Joining;
+use crate::sync::{AtomicBool, Ordering, fence};
 use crate::{EndReason, Head, Hub, Item, Stamp, Timestamp};
+
+/// Most items for which the history allocates its handles in advance.
+const MAX_RESERVED: usize = 1 << 16;
+/// Time between two looks whether a consumer that [`FanOut::send`] waits for has room.
+const ROOM_INTERVAL: Duration = Duration::from_micros(100);
 
 /// Options of a [`FanOut`].
 #[derive(Clone, Debug)]
@@ -54,7 +63,7 @@ impl Default for FanOutOptions {
 pub struct FanOut<T: Send + Sync> {
     rings: Vec<ConsumerRing<T>>,
     /// Rings of consumers that have subscribed and not been admitted yet.
-    joining: mpsc::Receiver<ConsumerRing<T>>,
+    joining: Arc<Joining<T>>,
     batch: Vec<Arc<Item<T>>>,
     history: VecDeque<Arc<Item<T>>>,
     /// Blocks of the items in the history.
@@ -71,12 +80,12 @@ pub struct FanOut<T: Send + Sync> {
     is_delayed: bool,
     /// Whether a consumer has ever announced that it waits.
     has_waiters: Arc<AtomicBool>,
-    ended: Arc<AtomicBool>,
 }
 
 impl<T: Send + Sync> Drop for FanOut<T> {
     fn drop(&mut self) {
-        self.ended.store(true, Ordering::Release);
+        // Consumers that were not admitted yet end as the admitted ones do.
+        self.rings.append(&mut self.joining.close());
     }
 }
 
@@ -84,18 +93,18 @@ impl<T: Send + Sync> FanOut<T> {
     /// Creates a fan-out without consumers, and the hub where they subscribe.
     #[must_use]
     pub fn new(options: FanOutOptions) -> (Self, Hub<T>) {
-        let (sender, joining) = mpsc::channel();
+        let joining = Arc::new(Joining::new());
         let owns_head = options.head.is_none();
         let head = options.head.unwrap_or_default();
-        let (has_waiters, ended) = (Arc::default(), Arc::default());
+        let has_waiters = Arc::new(AtomicBool::new(false));
         let FanOutOptions { history, live, .. } = options;
         let group = options.group.max(1);
-        let hub = Hub::new(sender, head.clone(), history, group, live, Arc::clone(&has_waiters), Arc::clone(&ended));
+        let hub = Hub::new(Arc::clone(&joining), head.clone(), history, group, live, Arc::clone(&has_waiters));
         let fan_out = Self {
             rings: Vec::new(),
             joining,
             batch: Vec::new(),
-            history: VecDeque::with_capacity(history.div_ceil(group) + 1),
+            history: VecDeque::with_capacity(history.div_ceil(group).min(MAX_RESERVED) + 1),
             remembered: 0,
             history_limit: history as u64,
             group: group as u64,
@@ -105,7 +114,6 @@ impl<T: Send + Sync> FanOut<T> {
             owns_head,
             is_delayed: options.delayed,
             has_waiters,
-            ended,
         };
         (fan_out, hub)
     }
@@ -115,7 +123,7 @@ impl<T: Send + Sync> FanOut<T> {
     ///
     /// # Panics
     ///
-    /// If a number of `stamp` is not above the last one, or if it stands for more blocks than `group`.
+    /// If a number of `stamp` is not above the last one or is above 2^58, or if it stands for more blocks than `group`.
     pub fn push(&mut self, stamp: Stamp, value: T) {
         self.push_item(Arc::new(Item { stamp, value }));
     }
@@ -132,12 +140,16 @@ impl<T: Send + Sync> FanOut<T> {
         self.batch.push(item);
     }
 
-    /// Adds a value to the history alone, for consumers that start in the past. It is offered to no consumer live.
+    /// Adds a value to the history alone, for consumers that start in the past. It is offered to no consumer live. A batch
+    /// that has begun is flushed first, so that the history stays in order.
     ///
     /// # Panics
     ///
     /// If a number of `stamp` is not above the last one, or if it stands for more blocks than `group`.
     pub fn remember(&mut self, stamp: Stamp, value: T) {
+        if !self.batch.is_empty() {
+            self.flush();
+        }
         self.advance_past(stamp);
         self.remembered += stamp.blocks();
         self.history.push_back(Arc::new(Item { stamp, value }));
@@ -147,6 +159,7 @@ impl<T: Send + Sync> FanOut<T> {
 
     fn advance_past(&mut self, stamp: Stamp) {
         let Stamp { sequence, preceding, .. } = stamp;
+        assert!(sequence < MAX_SEQUENCE, "sequence number {sequence} is above {MAX_SEQUENCE}, the highest one");
         // Not by `first()`, which a stamp with more blocks than numbers has not.
         let follows = sequence >= self.next + u64::from(preceding);
         assert!(follows, "sequence number {sequence} less {preceding} is below {}, the next one", self.next);
@@ -170,9 +183,9 @@ impl<T: Send + Sync> FanOut<T> {
     }
 
     /// Advances the sequence to `next`: the numbers between the last item and `next` are lost at the source. Consumers
-    /// see that gap with the next item, or with the end.
+    /// see that gap with the next item, or with the end. A number above 2^58 counts as 2^58.
     pub fn advance_to(&mut self, next: u64) {
-        self.next = self.next.max(next);
+        self.next = self.next.max(next.min(MAX_SEQUENCE));
     }
 
     /// Hands the pushed items to every consumer, wakes the waiting ones, admits new ones and removes those that left.
@@ -199,8 +212,15 @@ impl<T: Send + Sync> FanOut<T> {
         self.expired.drain(..)
     }
 
-    /// Pushes one value with the next sequence number, stamped `now`, and flushes.
+    /// Pushes one value with the next sequence number, stamped `now`, and flushes. Waits while a consumer with
+    /// [`Overflow::Block`](crate::Overflow::Block) has no room, which another thread must make. A live fan-out has no such
+    /// consumers, and never waits.
     pub fn send(&mut self, value: T, now: Timestamp) {
+        while !self.has_room(1) {
+            // Room for a batch that has begun cannot come before it is handed out.
+            self.flush();
+            thread::sleep(ROOM_INTERVAL);
+        }
         self.push(Stamp { sequence: self.next, captured_at: now, dispatched_at: now, preceding: 0 }, value);
         self.flush();
     }
@@ -219,16 +239,22 @@ impl<T: Send + Sync> FanOut<T> {
     }
 
     /// Returns whether every consumer with [`Overflow::Block`](crate::Overflow::Block) has room for `items` more. The
-    /// producer of a fan-out that is not live asks this first, and waits.
+    /// producer of a fan-out that is not live asks this before it pushes, and waits.
+    ///
+    /// For more items than a consumer's ring ever holds, returns whether that ring is empty: the surplus of such a batch
+    /// is lost and counted, however long the producer waits. Push fewer at a time.
     pub fn has_room(&mut self, items: usize) -> bool {
         self.admit();
-        let waiting = self.batch.len();
-        self.rings.iter().filter(|ring| ring.blocks()).all(|ring| ring.has_room(items + waiting))
+        let batch = self.batch.len();
+        self.rings.iter().filter(|ring| ring.blocks()).all(|ring| ring.can_take(batch, items))
     }
 
-    /// Flushes, and ends every consumer after the items that it has queued.
+    /// Flushes, and ends every consumer after the items that it has queued. Later subscriptions are refused; every earlier
+    /// one receives its start in the history before the end.
     pub fn finish(mut self, reason: EndReason) {
         self.flush();
+        let last = self.joining.close();
+        self.start_all(last);
         for ring in &mut self.rings {
             ring.end(reason, self.next);
         }
@@ -236,11 +262,20 @@ impl<T: Send + Sync> FanOut<T> {
 
     /// Admits new consumers, but only between batches. A new ring has room for the history and its consumer's buffer,
     /// but not for the rest of a batch that was checked for room before the ring was there.
+    #[inline]
     fn admit(&mut self) {
-        while self.batch.is_empty()
-            && let Ok(mut ring) = self.joining.try_recv()
-        {
-            let head = if self.is_delayed { self.head.next() } else { self.next };
+        if self.batch.is_empty() {
+            let new = self.joining.take();
+            if !new.is_empty() {
+                self.start_all(new);
+            }
+        }
+    }
+
+    #[cold]
+    fn start_all(&mut self, new: Vec<ConsumerRing<T>>) {
+        let head = if self.is_delayed { self.head.next() } else { self.next };
+        for mut ring in new {
             ring.start(self.next, head, &self.history);
             self.rings.push(ring);
         }

@@ -36,13 +36,13 @@ impl GapReasons {
         }
     }
 
-    /// Returns why blocks are missing directly before the item that starts with `first`, and drops the reasons for
-    /// earlier gaps. Waits at most for one reason to be added.
+    /// Returns why blocks are missing directly before the item that starts with `first`, or else why they are before an item
+    /// that was skipped on the way to it. Drops all of these reasons. Waits at most for one reason to be added.
     pub(crate) fn take(&self, first: u64) -> Option<Loss> {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut reason = None;
         while queue.front().is_some_and(|gap| gap.before <= first) {
-            reason = queue.pop_front().filter(|gap| gap.before == first).map(|gap| gap.reason);
+            reason = queue.pop_front().map(|gap| gap.reason);
         }
         reason
     }
@@ -62,6 +62,7 @@ mod tests {
         assert_eq!(reasons.take(9), None);
         assert_eq!(reasons.take(20), Some(Loss::History));
         assert_eq!(reasons.take(25), None);
+        assert_eq!(reasons.take(29), None);
         assert_eq!(reasons.take(30), Some(Loss::Source));
         assert_eq!(reasons.take(30), None);
     }

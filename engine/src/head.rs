@@ -1,9 +1,10 @@
 //! The live head.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
+
+use crate::sync::{AtomicU64, Ordering};
 
 /// The live head: the next sequence number to be published. Lag is measured against it.
 #[derive(Clone, Debug, Default)]

@@ -17,6 +17,7 @@
 #![cfg_attr(rtsan, feature(sanitize))]
 
 mod clock;
+mod sync;
 mod time;
 
 mod format;
@@ -29,7 +30,10 @@ pub mod source;
 
 mod capture;
 mod capture_tally;
+mod converter;
 mod drift;
+mod lease;
+mod outages;
 mod realtime;
 mod timeline;
 
@@ -40,6 +44,7 @@ mod consumer_ring;
 mod fanout;
 mod gap_reasons;
 mod hub;
+mod joining;
 mod overflow;
 mod ring_reader;
 mod subscribe;
@@ -47,6 +52,7 @@ mod subscribe;
 mod consumer;
 mod delivery;
 mod end;
+mod final_state;
 mod head;
 mod loss;
 mod run;
@@ -59,10 +65,12 @@ mod tally;
 
 mod stream;
 
+#[cfg(all(loom, test))]
+mod models;
 #[cfg(test)]
 mod simulation;
 
-pub use block::Block;
+pub use block::{Block, Origin};
 pub use buckets::Precision;
 pub use capture::Capture;
 pub use capture_tally::CaptureTally;
@@ -79,6 +87,7 @@ pub use histogram::Histogram;
 pub use hub::Hub;
 pub use item::{Item, Stamp};
 pub use loss::{Gap, Loss, LossCounts};
+pub use outages::{Outage, Outages, Substitute};
 pub use overflow::{Overflow, UnknownOverflow};
 pub use realtime::{Realtime, RealtimeOutcome};
 pub use run::Run;

@@ -64,7 +64,8 @@ impl LossCounts {
         self.total
     }
 
-    pub(crate) const fn add(&mut self, reason: Loss, count: u64) {
+    /// Adds lost items.
+    pub const fn add(&mut self, reason: Loss, count: u64) {
         self.by_reason[reason as usize] += count;
         self.total += count;
     }

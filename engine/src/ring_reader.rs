@@ -10,6 +10,9 @@ use crate::Item;
 #[derive(Debug)]
 pub(crate) struct RingReader<T: Send + Sync> {
     items: ReadEnd<T>,
+    /// Items at the front that a [`Lent`] has. They leave the ring when it is dropped; if it was forgotten, at the next
+    /// look.
+    lent: usize,
 }
 
 /// The reading end of the storage that the overflow policy needs.
@@ -21,16 +24,59 @@ pub(crate) enum ReadEnd<T: Send + Sync> {
     Latest(triple_buffer::Output<Option<Arc<Item<T>>>>),
 }
 
+/// The items of a ring in order: these, and then, from where the ring wraps around, those.
+pub(crate) type Slices<'r, T> = (&'r [Arc<Item<T>>], &'r [Arc<Item<T>>]);
+
+/// Items that are read where they lie in the ring. They leave it when this is dropped.
+pub(crate) struct Lent<'r, T> {
+    chunk: Option<ReadChunk<'r, Arc<Item<T>>>>,
+    lent: &'r mut usize,
+}
+
+impl<T> Lent<'_, T> {
+    #[inline]
+    pub(crate) fn as_slices(&self) -> Slices<'_, T> {
+        self.chunk.as_ref().map_or((&[], &[]), ReadChunk::as_slices)
+    }
+
+    /// Returns the number of items.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        *self.lent
+    }
+}
+
+impl<T> Drop for Lent<'_, T> {
+    fn drop(&mut self) {
+        if let Some(chunk) = self.chunk.take() {
+            *self.lent = 0;
+            chunk.commit_all();
+        }
+    }
+}
+
 impl<T: Send + Sync> RingReader<T> {
     pub(crate) fn new(items: ReadEnd<T>) -> Self {
-        Self { items }
+        Self { items, lent: 0 }
     }
 
     /// Returns the number of items that are queued now.
     pub(crate) fn len(&self) -> usize {
         match &self.items {
-            ReadEnd::Queue(ring) => ring.slots(),
+            ReadEnd::Queue(ring) => ring.slots() - self.lent,
             ReadEnd::Latest(output) => usize::from(output.updated()),
+        }
+    }
+
+    /// Returns the next item without taking it. Where only the newest one is kept, that, which must be taken then.
+    #[inline]
+    pub(crate) fn front(&mut self) -> Option<&Item<T>> {
+        if self.lent > 0 {
+            self.take_back();
+        }
+        match &mut self.items {
+            ReadEnd::Queue(ring) => ring.peek().ok().map(|item| &**item),
+            ReadEnd::Latest(output) => newest(output).map(|item| &**item),
         }
     }
 
@@ -39,29 +85,64 @@ impl<T: Send + Sync> RingReader<T> {
     pub(crate) fn pop(&mut self) -> Option<Arc<Item<T>>> {
         match &mut self.items {
             ReadEnd::Queue(ring) => ring.pop().ok(),
-            ReadEnd::Latest(output) => output.update().then(|| output.output_buffer_mut().take()).flatten(),
+            ReadEnd::Latest(output) => newest(output).is_some().then(|| output.output_buffer_mut().take()).flatten(),
         }
     }
 
-    /// Returns up to `max_items` queued items that go on with the sequence number `next` without a gap. `None` where only
+    /// Drops up to `items` queued items from the front. Returns the number of their blocks. Where only the newest item is
+    /// kept, there is none before it to drop.
+    pub(crate) fn discard(&mut self, items: usize) -> u64 {
+        let ReadEnd::Queue(ring) = &mut self.items else { return 0 };
+        let Ok(chunk) = ring.read_chunk(items.min(ring.slots())) else { return 0 };
+        let (front, back) = chunk.as_slices();
+        let blocks = front.iter().chain(back).map(|item| item.stamp.blocks()).sum();
+        chunk.commit_all();
+        blocks
+    }
+
+    /// Lends up to `max_items` queued items that go on with the sequence number `next` without a gap; none where only
     /// the newest item is kept.
     ///
     /// Sees only the items that the last look at the producer's index showed. Another look for each item would fetch
     /// that cache line from the producer's core again and again where items come one by one.
-    pub(crate) fn following(&mut self, next: u64, max_items: usize) -> Option<ReadChunk<'_, Arc<Item<T>>>> {
-        let ReadEnd::Queue(ring) = &mut self.items else { return None };
-        let queued = ring.cached_slots().min(max_items);
-        let chunk = ring.read_chunk(queued).ok()?;
-        let (front, back) = chunk.as_slices();
-        let last = back.last().or(front.last())?;
-        // Sequence numbers only rise: if the last one is as far away as there are items, none is missing between.
-        let unbroken = if last.stamp.next() == next + queued as u64 {
-            queued
-        } else {
-            count_unbroken(next, front.iter().chain(back))
-        };
-        ring.read_chunk(unbroken).ok().filter(|chunk| !chunk.is_empty())
+    pub(crate) fn lend_following(&mut self, next: u64, max_items: usize) -> Lent<'_, T> {
+        let Self { items, lent } = self;
+        let chunk = if let ReadEnd::Queue(ring) = items { following(ring, next, max_items) } else { None };
+        *lent = chunk.as_ref().map_or(0, ReadChunk::len);
+        Lent { chunk, lent }
     }
+
+    /// Takes the items out that a forgotten [`Lent`] had.
+    #[cold]
+    fn take_back(&mut self) {
+        let lent = std::mem::take(&mut self.lent);
+        self.discard(lent);
+    }
+}
+
+/// Returns the items that go on with `next` without a gap.
+#[inline]
+fn following<T>(
+    ring: &mut rtrb::Consumer<Arc<Item<T>>>,
+    next: u64,
+    max_items: usize,
+) -> Option<ReadChunk<'_, Arc<Item<T>>>> {
+    let queued = ring.cached_slots().min(max_items);
+    let chunk = ring.read_chunk(queued).ok()?;
+    let (front, back) = chunk.as_slices();
+    let last = back.last().or(front.last())?;
+    // Sequence numbers only rise: if the last one is as far away as there are items, none is missing between.
+    let unbroken =
+        if last.stamp.next() == next + queued as u64 { queued } else { count_unbroken(next, front.iter().chain(back)) };
+    ring.read_chunk(unbroken).ok().filter(|chunk| !chunk.is_empty())
+}
+
+/// Returns the newest item, which the producer then no longer counts as replaced: it must be taken.
+fn newest<T: Send + Sync>(output: &mut triple_buffer::Output<Option<Arc<Item<T>>>>) -> Option<&Arc<Item<T>>> {
+    if output.output_buffer().is_none() {
+        output.update();
+    }
+    output.output_buffer().as_ref()
 }
 
 /// Counts the items up to the first gap. Out of line, because runs of single blocks have none mostly.

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rtrb::chunks::ReadChunk;
-
+use crate::ring_reader::Lent;
 use crate::{Gap, Item};
 
 /// Consecutive items without a gap between them, from [`Consumer::try_recv_run`](crate::Consumer::try_recv_run). All of
@@ -16,23 +15,18 @@ pub struct Run<'c, T> {
     /// How far the last block of the first item was behind the live head when the run was taken, in blocks.
     pub lag_items: u64,
     first: Arc<Item<T>>,
-    rest: Option<ReadChunk<'c, Arc<Item<T>>>>,
+    rest: Lent<'c, T>,
 }
 
 impl<'c, T> Run<'c, T> {
-    pub(crate) fn new(
-        gap: Option<Gap>,
-        lag_items: u64,
-        first: Arc<Item<T>>,
-        rest: Option<ReadChunk<'c, Arc<Item<T>>>>,
-    ) -> Self {
+    pub(crate) fn new(gap: Option<Gap>, lag_items: u64, first: Arc<Item<T>>, rest: Lent<'c, T>) -> Self {
         Self { gap, lag_items, first, rest }
     }
 
     /// Iterates over the items: at least one.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Item<T>>> {
-        let (front, back) = self.rest.as_ref().map_or((&[][..], &[][..]), ReadChunk::as_slices);
+        let (front, back) = self.rest.as_slices();
         std::iter::once(&self.first).chain(front).chain(back)
     }
 
@@ -40,25 +34,16 @@ impl<'c, T> Run<'c, T> {
     #[must_use]
     #[inline]
     pub fn items(&self) -> usize {
-        1 + self.rest.as_ref().map_or(0, ReadChunk::len)
+        1 + self.rest.len()
     }
 
     /// Returns the number of blocks that the items stand for.
     #[must_use]
     #[inline]
     pub fn blocks(&self) -> u64 {
-        let (front, back) = self.rest.as_ref().map_or((&[][..], &[][..]), ReadChunk::as_slices);
+        let (front, back) = self.rest.as_slices();
         let last = back.last().or(front.last()).unwrap_or(&self.first);
         last.stamp.next() - self.first.stamp.first()
-    }
-}
-
-impl<T> Drop for Run<'_, T> {
-    fn drop(&mut self) {
-        // They count as delivered, so they must leave the ring.
-        if let Some(rest) = self.rest.take() {
-            rest.commit_all();
-        }
     }
 }
 

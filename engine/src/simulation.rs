@@ -31,16 +31,11 @@ use world::World;
 /// Schedules of one run of the tests. A debug build runs 5000 a second on one core.
 const SCHEDULES: u64 = 100_000;
 
-/// Faults of the engine that are known and being mended. Each is checked once its constant is true.
+/// What is known and not mended. It is checked once its constant is true.
 mod known_faults {
-    /// A run that is leaked (`mem::forget`) is delivered and leaves the ring like any other.
+    /// A run that is leaked (`mem::forget`) leaves the ring like any other. It counts as delivered, but keeps its slots until
+    /// the consumer takes again.
     pub(super) const FORGOTTEN_RUNS_LEAVE_THE_RING: bool = false;
-    /// After `poll_ready` was ready, `try_recv` returns an item or the end.
-    pub(super) const READY_MEANS_AN_ITEM: bool = false;
-    /// The reason of a gap with several causes is one of them, and not `Overflow` where nothing overflowed.
-    pub(super) const A_MIXED_GAP_NAMES_A_CAUSE: bool = false;
-    /// `remember` between `push` and `flush` keeps the history in order.
-    pub(super) const REMEMBER_KEEPS_ORDER: bool = false;
 }
 
 /// Returns an error with a formatted message unless the condition holds.

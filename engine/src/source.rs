@@ -13,14 +13,16 @@ mod pcm;
 mod pipe;
 mod pull;
 mod schedule;
+mod supervised;
 mod synth;
 mod wav;
 
 #[cfg(feature = "device")]
-pub use device::{Device, DeviceError, DeviceInfo, DeviceOptions, devices, host};
+pub use device::{Device, DeviceError, DeviceInfo, DeviceOptions, DeviceReopener, devices, host};
 pub use interface::{Running, Source, SourceError};
 pub use paced::Paced;
 pub use pcm::{Pcm, PcmEncoding, QueuedBytes};
 pub use pull::{Arrival, Pull, Waiting};
+pub use supervised::{OnLoss, OpenFallback, Reopen, ReopenError, Supervised};
 pub use synth::{Demo, Tone};
 pub use wav::{Wav, WavError};

@@ -2,9 +2,6 @@
 
 use crate::Overflow;
 
-/// Longest ring of a consumer: half a day in blocks of 10 ms. With the policy that takes most, its handles are 64 MiB.
-pub(crate) const MAX_BUFFER_BLOCKS: usize = 1 << 22;
-
 /// The first item of a consumer. A start inside an item made from several blocks starts with the whole item: rather a
 /// block twice than one lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +21,7 @@ pub enum Start {
 pub struct SubscribeOptions {
     /// Policy for a consumer that does not keep up.
     pub overflow: Overflow,
-    /// Blocks that it may be behind before the policy acts, up to 4,194,304; 0 means 1. Where items stand for several, the policy acts at
+    /// Blocks that it may be behind before the policy acts; 0 means 1. Where items stand for several, the policy acts at
     /// most one item later.
     pub buffer: usize,
     /// Its first item.
@@ -51,7 +48,12 @@ pub enum SubscribeError {
     /// [`Overflow::Block`] on a live fan-out.
     #[error("overflow policy `block` is refused: the source is live and cannot wait (use it from file to file)")]
     BlockOnLive,
-    /// A ring of more than 4,194,304 blocks.
-    #[error("a ring of {0} blocks is too long (choose at most {MAX_BUFFER_BLOCKS})")]
-    Buffer(usize),
+    /// The buffer and the start in the past need a longer ring than a consumer may have.
+    #[error("a ring of {blocks} blocks is refused: more than {limit} (choose a shorter buffer, or a later start)")]
+    TooLong {
+        /// Blocks of the ring.
+        blocks: usize,
+        /// The most blocks of a ring.
+        limit: usize,
+    },
 }

@@ -2,18 +2,21 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-use atomic_waker::AtomicWaker;
 use crossbeam_utils::CachePadded;
 
+use crate::final_state::FinalState;
 use crate::gap_reasons::GapReasons;
+use crate::sync::{AtomicBool, AtomicU64, AtomicWaker, Ordering, fence, register};
 use crate::{EndReason, Gap, Head, Histogram, Loss, LossCounts, Precision};
 
 /// Longest lag or gap that the histograms distinguish, in blocks: over two hours of 10 ms each.
 const MAX_ITEMS: u64 = 1 << 20;
 /// Longest latency that the histogram distinguishes: 67 s.
 const MAX_MICROS: u64 = 1 << 26;
+/// Most readings of the counts for one snapshot. They move again only if an item comes or goes within the twenty
+/// nanoseconds of a reading, or if the reading thread is interrupted; ten of these in a row were not seen.
+const MAX_READINGS: usize = 10;
 
 /// Counts that only the producing thread writes, and two rarely used parts that fill up the same cache lines.
 #[derive(Debug)]
@@ -61,9 +64,7 @@ struct Signals {
     waker: AtomicWaker,
     /// Whether a consumer of the fan-out has ever armed.
     has_waiters: Arc<AtomicBool>,
-    end: AtomicU8,
-    final_next: AtomicU64,
-    tail: AtomicU8,
+    end: FinalState,
     /// Gaps are rare, and here is room for their lengths.
     gap_items: Histogram,
 }
@@ -131,46 +132,62 @@ impl Tally {
                 armed: AtomicBool::new(false),
                 waker: AtomicWaker::new(),
                 has_waiters,
-                end: AtomicU8::new(0),
-                final_next: AtomicU64::new(0),
-                tail: AtomicU8::new(0),
+                end: FinalState::new(),
                 gap_items: Histogram::new(MAX_ITEMS, Precision::OneDigit),
             }),
         }
     }
 
-    /// Returns all counts at one moment, with `offered = delivered + lost + queued`.
+    /// Returns all counts at one moment, with `offered = delivered + lost + queued`. All counts only grow, except `queued`
+    /// and `lag_items`.
     ///
-    /// The consumer's counts are read before the producer's, so an item that moves meanwhile counts as queued. All counts
-    /// only grow, except `queued` and `lag_items`.
+    /// The counts are read until two readings in a row are equal, but at most 10 times. After that, the
+    /// counts are those of the last reading, in which a later item may be counted as taken while an earlier one is not
+    /// yet counted as queued: `queued` and `lag_items` are then at most too small by what moved within that reading, and
+    /// never too large.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let delivered = self.consumer.delivered.load(Ordering::Acquire);
-        let skipped = self.consumer.skipped.load(Ordering::Acquire);
-        let late = self.consumer.late.load(Ordering::Acquire);
-        let passed = self.consumer.passed.load(Ordering::Acquire);
-        let conflated = self.producer.conflated.load(Ordering::Acquire);
-        let accepted = self.producer.accepted.load(Ordering::Acquire);
+        let mut reading = self.read();
+        for _ in 1..MAX_READINGS {
+            let again = self.read();
+            if again == reading {
+                break;
+            }
+            reading = again;
+        }
+        reading
+    }
+
+    /// Reads each count once. Those of the consumer come last: if the thread is interrupted in between, the consumer may
+    /// have taken items that were not offered yet in this reading. It counts them as offered then.
+    fn read(&self) -> Snapshot {
+        let Self { producer, consumer, .. } = self;
+        let attached = producer.attached.load(Ordering::Acquire);
+        let first = producer.first.load(Ordering::Acquire);
+        let burst_items = producer.burst.load(Ordering::Acquire);
+        let live = self.live_next();
         let mut lost = LossCounts::default();
-        lost.add(Loss::Overflow, self.producer.overflow.load(Ordering::Acquire));
-        lost.add(Loss::Conflated, conflated);
-        lost.add(Loss::Source, self.producer.source.load(Ordering::Acquire));
-        lost.add(Loss::History, self.producer.history.load(Ordering::Acquire));
-        let refused = lost.total() - conflated;
-        lost.add(Loss::Skipped, skipped);
-        lost.add(Loss::Late, late);
-        let attached = self.producer.attached.load(Ordering::Acquire);
-        let first = self.producer.first.load(Ordering::Acquire);
+        lost.add(Loss::Overflow, producer.overflow.load(Ordering::Acquire));
+        lost.add(Loss::Source, producer.source.load(Ordering::Acquire));
+        lost.add(Loss::History, producer.history.load(Ordering::Acquire));
+        let refused = lost.total();
+        let accepted = producer.accepted.load(Ordering::Acquire);
+        lost.add(Loss::Conflated, producer.conflated.load(Ordering::Acquire));
+        let passed = consumer.passed.load(Ordering::Acquire);
+        lost.add(Loss::Skipped, consumer.skipped.load(Ordering::Acquire));
+        lost.add(Loss::Late, consumer.late.load(Ordering::Acquire));
+        let delivered = consumer.delivered.load(Ordering::Acquire);
+        let left = delivered + lost.total() - refused;
         let reached = passed.max(first);
         Snapshot {
-            offered: accepted + refused,
+            offered: accepted.max(left) + refused,
             delivered,
             lost,
-            queued: accepted - conflated - skipped - late - delivered,
+            queued: accepted.saturating_sub(left),
             first_sequence: first,
             next_sequence: reached,
-            lag_items: if attached { self.live_next().saturating_sub(reached) } else { 0 },
-            burst_items: self.producer.burst.load(Ordering::Acquire),
+            lag_items: if attached { live.saturating_sub(reached) } else { 0 },
+            burst_items,
         }
     }
 
@@ -206,7 +223,7 @@ impl Tally {
     /// Returns why the consumer receives no more items, once it has ended.
     #[must_use]
     pub fn end_reason(&self) -> Option<EndReason> {
-        EndReason::from_code(self.signals.end.load(Ordering::Acquire))
+        self.signals.end.reason()
     }
 
     /// Ends the consumer from any thread: it receives [`EndReason::Closed`] next, even if items are queued.
@@ -231,10 +248,9 @@ impl Tally {
 
     /// Returns the head that the lag is measured against: its position at the end, once the consumer has ended.
     fn live_next(&self) -> u64 {
-        match self.end_reason() {
-            Some(_) => self.signals.final_next.load(Ordering::Acquire),
-            None => self.producer.head.next(),
-        }
+        // In this order: an end that comes in between is below the head.
+        let live = self.producer.head.next();
+        self.signals.end.get().map_or(live, |(_, next, _)| next)
     }
 }
 
@@ -243,12 +259,7 @@ impl Tally {
     /// Ends the counts; the first reason stays. `final_next` is one past the last sequence number offered, and `tail` the
     /// reason for missing items before that.
     pub(crate) fn ended(&self, reason: EndReason, final_next: u64, tail: Loss) {
-        if self.end_reason().is_none() {
-            self.signals.final_next.store(final_next, Ordering::Release);
-            self.signals.tail.store(tail as u8, Ordering::Release);
-            // Fails only if the other end has ended the counts in the same moment. Its reason stays then.
-            let _ = self.signals.end.compare_exchange(0, reason.code(), Ordering::AcqRel, Ordering::Acquire);
-        }
+        self.signals.end.set(reason, final_next, tail);
     }
 }
 
@@ -298,7 +309,8 @@ impl Tally {
 
     /// Returns whether the consumer was closed or dropped.
     pub(crate) fn is_dismissed(&self) -> bool {
-        self.producer.dismissed.load(Ordering::Relaxed)
+        // Pairs with `close` and `leave`: what they wrote before is seen, and so is the reason of the end.
+        self.producer.dismissed.load(Ordering::Acquire)
     }
 
     /// Wakes the consumer if it waits. The caller must have issued a sequentially consistent fence since its last push.
@@ -389,10 +401,7 @@ impl Tally {
     /// Returns the reason of the end, one past the final sequence number, and the reason for missing items before that,
     /// once the consumer has ended. Items that were pushed before the end are visible then.
     pub(crate) fn end(&self) -> Option<(EndReason, u64, Loss)> {
-        self.end_reason().map(|reason| {
-            let tail = usize::from(self.signals.tail.load(Ordering::Acquire));
-            (reason, self.signals.final_next.load(Ordering::Acquire), Loss::ALL[tail])
-        })
+        self.signals.end.get()
     }
 
     /// Ends the counts because the consumer was dropped.
@@ -403,13 +412,13 @@ impl Tally {
 
     /// Announces that the consumer is about to wait. The consumer must look at its ring once more before it does.
     pub(crate) fn arm(&self, waker: &std::task::Waker) {
-        self.signals.waker.register(waker);
+        register(&self.signals.waker, waker);
         // Only read from the second time on, so that consumers do not fight for its cache line.
         if !self.signals.has_waiters.load(Ordering::Relaxed) {
             self.signals.has_waiters.store(true, Ordering::Relaxed);
         }
         self.signals.armed.store(true, Ordering::Relaxed);
-        std::sync::atomic::fence(Ordering::SeqCst);
+        fence(Ordering::SeqCst);
     }
 
     pub(crate) fn disarm(&self) {

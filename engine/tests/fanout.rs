@@ -428,3 +428,178 @@ fn joining_and_leaving_does_not_disturb_the_flow() {
         }
     });
 }
+
+/// A subscription beside the end is refused, or receives its history and the end of a stream that finished.
+#[test]
+fn a_subscription_beside_the_end_is_refused_or_complete() {
+    const ROUNDS: u32 = 20_000;
+    let refused = ends(|| {
+        let mut refused = 0;
+        for round in 0..ROUNDS {
+            let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 4, ..FanOutOptions::default() });
+            (0..4).for_each(|_| send(&mut fan_out));
+            let begin = Arc::new(AtomicBool::new(false));
+            let begun = Arc::clone(&begin);
+            let joins = thread::spawn(move || {
+                while !begun.load(Ordering::Acquire) {
+                    std::hint::spin_loop();
+                }
+                (0..round % 400).for_each(|_| std::hint::spin_loop());
+                hub.subscribe(SubscribeOptions { start: Start::Back(4), ..SubscribeOptions::default() })
+            });
+            begin.store(true, Ordering::Release);
+            (0..200).for_each(|_| std::hint::spin_loop());
+            fan_out.finish(EndReason::Finished);
+            match joins.join().unwrap() {
+                Ok(mut consumer) => {
+                    let received = std::iter::from_fn(|| consumer.recv().ok()).map(|delivery| delivery.item.value);
+                    assert_eq!(received.collect::<Vec<_>>(), [0, 1, 2, 3], "round {round}");
+                    assert_eq!(consumer.recv().unwrap_err().reason, EndReason::Finished, "round {round}");
+                }
+                Err(error) => {
+                    assert_eq!(error, SubscribeError::Ended);
+                    refused += 1;
+                }
+            }
+        }
+        refused
+    });
+    assert!((1..ROUNDS).contains(&refused), "{refused} of {ROUNDS} were refused: the two never met");
+}
+
+#[test]
+fn a_value_for_the_history_keeps_the_order_of_a_begun_batch() {
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 8, ..FanOutOptions::default() });
+    let stamp = |sequence| Stamp { sequence, ..Stamp::default() };
+    fan_out.push(stamp(5), 5);
+    fan_out.remember(stamp(6), 6);
+    fan_out.push(stamp(7), 7);
+    fan_out.flush();
+    let from_five = SubscribeOptions { start: Start::From(5), ..SubscribeOptions::default() };
+    let mut consumer = hub.subscribe(from_five).unwrap();
+    fan_out.finish(EndReason::Finished);
+    let received = std::iter::from_fn(|| consumer.recv().ok()).map(|delivery| (delivery.item.value, delivery.gap));
+    assert_eq!(received.collect::<Vec<_>>(), [(5, None), (6, None), (7, None)]);
+}
+
+#[test]
+fn a_ring_is_not_longer_than_the_limit() {
+    let (_fan_out, hub) = FanOut::<u64>::new(FanOutOptions { history: usize::MAX, live: false, ..Default::default() });
+    for overflow in Overflow::ALL {
+        for buffer in [usize::MAX, 1 << 63, (1 << 24) + 1] {
+            let refused = hub.subscribe(options(overflow, buffer)).unwrap_err();
+            assert!(matches!(refused, SubscribeError::TooLong { .. }), "{overflow}, {buffer}: {refused}");
+        }
+        let from_start = SubscribeOptions { start: Start::From(0), ..options(overflow, 1) };
+        assert!(matches!(hub.subscribe(from_start), Err(SubscribeError::TooLong { .. })), "a history without end");
+    }
+    assert_eq!(
+        hub.subscribe(options(Overflow::SkipToLive, 1 << 24)).unwrap_err().to_string(),
+        "a ring of 33554432 blocks is refused: more than 16777216 (choose a shorter buffer, or a later start)"
+    );
+    let mut shortest = hub.subscribe(options(Overflow::DropNewest, 0)).unwrap();
+    assert_eq!(shortest.try_recv(Timestamp::default()), Err(RecvError::Empty));
+}
+
+/// A producer that waits for room for more items than a ring holds goes on once the ring is empty.
+#[test]
+fn room_for_more_than_a_ring_is_an_empty_ring() {
+    let (mut fan_out, hub) = FanOut::new(waiting());
+    let mut consumer = subscribe(&hub, Overflow::Block, 4);
+    assert!(fan_out.has_room(8) && fan_out.has_room(usize::MAX));
+    send(&mut fan_out);
+    assert!(fan_out.has_room(3) && !fan_out.has_room(4) && !fan_out.has_room(8));
+    consumer.try_recv(Timestamp::default()).unwrap();
+    assert!(fan_out.has_room(8));
+    // A batch counts: where it fills the ring, nothing more fits.
+    for sequence in 1..5 {
+        assert!(fan_out.has_room(1));
+        fan_out.push(Stamp { sequence, ..Stamp::default() }, sequence);
+    }
+    assert!(!fan_out.has_room(1) && !fan_out.has_room(usize::MAX));
+    fan_out.flush();
+    assert_eq!(consumer.tally().snapshot().lost.total(), 0);
+}
+
+#[test]
+fn send_waits_for_a_consumer_that_blocks() {
+    let lost = ends(|| {
+        let (mut fan_out, hub) = FanOut::new(waiting());
+        let mut consumer = subscribe(&hub, Overflow::Block, 4);
+        let producer = thread::spawn(move || {
+            (0..50).for_each(|_| send(&mut fan_out));
+            fan_out.finish(EndReason::Finished);
+        });
+        while consumer.recv().is_ok() {
+            thread::yield_now();
+        }
+        producer.join().unwrap();
+        consumer.tally().snapshot().lost.total()
+    });
+    assert_eq!(lost, 0);
+}
+
+/// A consumer so late that even the newest item in its ring is stale has nothing to take: it is not ready.
+#[test]
+fn ready_means_that_an_item_or_the_end_is_there() {
+    let mut context = Context::from_waker(Waker::noop());
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
+    let mut consumer = subscribe(&hub, Overflow::SkipToLive, 2);
+    (0..100).for_each(|_| send(&mut fan_out));
+    assert_eq!(consumer.poll_ready(&mut context), Poll::Pending, "all 4 items in the ring are stale");
+    (0..2).for_each(|_| send(&mut fan_out));
+    assert_eq!(consumer.poll_ready(&mut context), Poll::Ready(()));
+    // What was promised is delivered, even if the ring overflows before it is taken.
+    (0..100).for_each(|_| send(&mut fan_out));
+    let taken = consumer.try_recv(Timestamp::default()).unwrap();
+    assert_eq!((taken.item.value, taken.gap.unwrap().blocks), (103, 103));
+    assert_eq!(consumer.poll_ready(&mut context), Poll::Pending);
+    fan_out.finish(EndReason::Finished);
+    assert_eq!(consumer.poll_ready(&mut context), Poll::Ready(()));
+    assert!(matches!(consumer.try_recv(Timestamp::default()), Err(RecvError::Ended(_))));
+}
+
+/// A look whether an item is there takes none: the next one taken is the newest, and those before it are counted.
+#[test]
+fn a_look_at_the_newest_item_loses_nothing() {
+    let mut context = Context::from_waker(Waker::noop());
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
+    let mut consumer = subscribe(&hub, Overflow::Latest, 1);
+    send(&mut fan_out);
+    assert_eq!(consumer.poll_ready(&mut context), Poll::Ready(()));
+    (0..2).for_each(|_| send(&mut fan_out));
+    assert_eq!(consumer.poll_ready(&mut context), Poll::Ready(()));
+    let received = std::iter::from_fn(|| consumer.try_recv(Timestamp::default()).ok());
+    assert_eq!(received.map(|delivery| delivery.item.value).collect::<Vec<_>>(), [2]);
+    let account = consumer.tally().snapshot();
+    assert_eq!((account.offered, account.delivered, account.lost.total(), account.queued), (3, 1, 2, 0));
+}
+
+#[test]
+fn a_forgotten_run_counts_as_delivered_once() {
+    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
+    let mut consumer = subscribe(&hub, Overflow::DropNewest, 4);
+    let now = Timestamp::default();
+    (0..4).for_each(|_| send(&mut fan_out));
+    std::mem::forget(consumer.try_recv_run(now, 3).unwrap());
+    let account = consumer.tally().snapshot();
+    assert_eq!((account.delivered, account.queued, consumer.queued_items()), (3, 1, 1));
+    let next = consumer.try_recv(now).unwrap();
+    assert_eq!((next.item.value, next.gap), (3, None));
+    (0..4).for_each(|_| send(&mut fan_out));
+    assert_eq!(consumer.tally().snapshot().lost.total(), 0, "its slots are free");
+    std::mem::forget(consumer.try_recv_run(now, usize::MAX).unwrap());
+    assert_eq!(consumer.try_recv(now), Err(RecvError::Empty));
+    assert_eq!(consumer.tally().snapshot().delivered, 8);
+}
+
+#[test]
+fn a_number_above_the_highest_is_clamped_or_refused() {
+    let (mut fan_out, hub) = FanOut::<u64>::new(FanOutOptions::default());
+    let mut consumer = subscribe(&hub, Overflow::SkipToLive, 4);
+    fan_out.consumers();
+    fan_out.advance_to(u64::MAX);
+    assert_eq!(fan_out.next_sequence(), u64::MAX >> 6);
+    fan_out.finish(EndReason::Finished);
+    assert_eq!(consumer.recv().unwrap_err().gap.unwrap().blocks, u64::MAX >> 6);
+}

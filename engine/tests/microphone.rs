@@ -1,6 +1,7 @@
 //! A microphone of a real sound server that this test starts: sound played into it comes out of a stream.
 
 #[path = "common/pulse.rs"]
+#[allow(dead_code, reason = "the server's tests use the rest")]
 mod pulse;
 
 use std::f64::consts::TAU;

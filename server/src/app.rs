@@ -28,8 +28,6 @@ use crate::source::{self, OpenError};
 const OTHER_FILES: u64 = 400;
 /// Time between two checks of the stream for its end.
 const END_INTERVAL: Duration = Duration::from_millis(20);
-/// Checks after which the failure of a source is logged if its stream has not ended: listeners get silence then.
-const MAX_FAILED_CHECKS: u32 = 25;
 
 /// Time that the recorder may take after the end of the stream. The whole stop may take 5 s, of which the source may
 /// have taken half a second.
@@ -74,8 +72,7 @@ pub enum RunError {
 ///
 /// # Errors
 ///
-/// When it can't start, or when the source ends by a failure. A stop by a signal is no error, also after a failure that
-/// left listeners with silence.
+/// When it can't start, or when the source ends by a failure. A stop by a signal is no error.
 pub fn run(config: Config) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(config));
@@ -187,20 +184,12 @@ impl End {
 /// Waits for the end of the source, or for a signal.
 async fn wait_for_end(stream: &Stream, signals: &mut Signals, manager: &mut ServiceManager) -> End {
     let mut checks = interval(END_INTERVAL);
-    let mut failed_checks = 0;
     loop {
         let signal = tokio::select! {
             _ = signals.interrupt.recv() => "SIGINT",
             _ = signals.terminate.recv() => "SIGTERM",
             _ = checks.tick() => {
                 manager.feed(stream.dispatcher_turns(), Instant::now());
-                if let Some(failure) = stream.capture().failure() {
-                    failed_checks += 1;
-                    // A failure that ends the source is printed once, at the end of the program.
-                    if failed_checks == MAX_FAILED_CHECKS {
-                        tracing::error!("the source has failed, and listeners get silence: {failure}");
-                    }
-                }
                 if !stream.is_finished() {
                     continue;
                 }
@@ -209,9 +198,7 @@ async fn wait_for_end(stream: &Stream, signals: &mut Signals, manager: &mut Serv
             }
         };
         tracing::info!("{signal} received: ending every stream");
-        if failed_checks < MAX_FAILED_CHECKS
-            && let Some(failure) = stream.capture().failure()
-        {
+        if let Some(failure) = stream.capture().failure() {
             tracing::error!("the source has failed: {failure}");
         }
         return End::Signal;

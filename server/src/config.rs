@@ -6,8 +6,8 @@
 //!
 //! The files, each of which uses only those above it:
 //!
-//! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `source`, `origin`, `notify`,
-//!   `record_split` and `record_keep` for those with more to read.
+//! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `source`, `on_loss`, `origin`,
+//!   `notify`, `record_split` and `record_keep` for those with more to read.
 //! - `schema`: the settings, one field each. Its first lines tell how to add one.
 //! - `settings`: the table of settings that flags, variables, keys and the documentation come from.
 //! - `check`: rules between settings.
@@ -22,6 +22,7 @@ mod layers;
 mod notation;
 mod notify;
 mod number;
+mod on_loss;
 mod origin;
 mod pace;
 mod record_keep;
@@ -34,6 +35,7 @@ mod value;
 
 pub use error::ConfigError;
 pub use notify::Level;
+pub use on_loss::{FallbackSpec, LossPolicy};
 pub use pace::Pace;
 pub use record_keep::{RecordFormat, RecordKeep, Size};
 pub use record_split::RecordSplit;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aircheck_api::{SourceKind, StreamState};
-use aircheck_engine::{Block, CaptureTally, Format, Hub, SharedHistogram, Stream, Timestamp};
+use aircheck_engine::{Block, CaptureTally, Format, Hub, SharedHistogram, Stream, Substitute, Timestamp};
 
 use event_log::EventLog;
 use meter::Meter;
@@ -118,6 +118,11 @@ impl Mount {
         let is_fresh = |written_at| Timestamp::now().since(written_at) < SOUND_TIMEOUT;
         if self.hub.is_ended() {
             StreamState::Ended
+        } else if let Some(outage) = self.capture.outages().current() {
+            match outage.substitute {
+                Substitute::Silence => StreamState::Silent,
+                Substitute::Fallback => StreamState::Fallback,
+            }
         } else if self.capture.written_at().is_some_and(is_fresh) {
             StreamState::Live
         } else {

@@ -1,14 +1,19 @@
-//! The start of the source that a configuration names.
+//! The start of the source that a configuration names, with its supervisor.
 
 pub mod devices;
 mod stdin;
 mod steady;
 
+use std::sync::Arc;
+
 use aircheck_api::SourceKind;
-use aircheck_engine::source::{Demo, Device, DeviceError, DeviceOptions, Paced, Source, Tone, Wav, WavError};
+use aircheck_engine::source::{
+    Demo, Device, DeviceError, DeviceOptions, DeviceReopener, OnLoss, OpenFallback, Paced, Pull, Source, Supervised,
+    Tone, Wav, WavError,
+};
 use aircheck_engine::{Stream, StreamError, StreamOptions};
 
-use crate::config::{CaptureConfig, Pace, SourceSpec};
+use crate::config::{CaptureConfig, FallbackSpec, LossPolicy, Pace, SourceSpec};
 use steady::Steady;
 
 /// The reason why a source cannot be opened.
@@ -25,6 +30,14 @@ pub enum OpenError {
     /// The file cannot be used.
     #[error("source `wav`: {0}")]
     Wav(#[from] WavError),
+    /// The fallback cannot be used.
+    #[error("fallback `{spec}`: {error}")]
+    Fallback {
+        /// The configured fallback.
+        spec: String,
+        /// The engine's error.
+        error: String,
+    },
     /// Standard input cannot be read.
     #[error("source `stdin`: {0}")]
     Stdin(String),
@@ -45,31 +58,35 @@ pub enum OpenError {
 ///
 /// # Errors
 ///
-/// When the source cannot be opened or started. `auto` falls back to the demo sound instead.
+/// When the source or the fallback cannot be opened or started. `auto` plays the demo sound instead, unless it is to wait
+/// for a device.
 pub fn start(config: &CaptureConfig) -> Result<(Stream, SourceKind), OpenError> {
-    if config.source != SourceSpec::Auto {
-        let (source, kind) = open(config, &config.source)?;
-        return Ok((start_stream(config, &config.source, source)?, kind));
+    if let Some(spec) = &config.fallback {
+        // A fallback that is missing is found now, and not when it is needed.
+        open_fallback(spec).map_err(|error| OpenError::Fallback { spec: spec.to_string(), error })?;
     }
-    let microphone = open(config, &SourceSpec::Mic(None))
-        .and_then(|(source, kind)| Ok((start_stream(config, &SourceSpec::Auto, source)?, kind)));
-    microphone.or_else(|error| {
-        tracing::warn!("NOT A MICROPHONE: playing the built-in demo sound, because {error}");
-        Ok((start_stream(config, &SourceSpec::Auto, Box::new(Demo))?, SourceKind::Demo))
-    })
-}
-
-fn open(config: &CaptureConfig, spec: &SourceSpec) -> Result<(Box<dyn Source>, SourceKind), OpenError> {
-    Ok(match spec {
+    let spec = &config.source;
+    match spec {
         SourceSpec::Auto | SourceSpec::Mic(_) => {
             let name = if let SourceSpec::Mic(name) = spec { name.as_deref() } else { None };
-            let wanted = DeviceOptions { rate_hz: config.rate_hz, channels: config.channels };
-            let device =
-                Device::open(name, wanted).map_err(|error| OpenError::Device { spec: spec.to_string(), error })?;
-            (Box::new(device), SourceKind::Mic)
+            let microphone = start_microphone(config, name).map(|stream| (stream, SourceKind::Mic));
+            match microphone {
+                Err(error) if config.wait_for_source => {
+                    tracing::warn!("NO MICROPHONE YET: listeners get silence, because {error}");
+                    Ok((wait_for_microphone(config, name, error.to_string())?, SourceKind::Mic))
+                }
+                Err(error) if *spec == SourceSpec::Auto => {
+                    tracing::warn!("NOT A MICROPHONE: playing the built-in demo sound, because {error}");
+                    Ok((start_stream(config, Box::new(Demo))?, SourceKind::Demo))
+                }
+                result => result,
+            }
         }
-        SourceSpec::Wav(path) => (Box::new(Paced::new(Wav::open(path, config.looped)?)), SourceKind::Wav),
-        SourceSpec::Tone(hz) => (Box::new(Tone::new(*hz)), SourceKind::Tone),
+        SourceSpec::Wav(path) => {
+            let wav = Paced::new(Wav::open(path, config.looped)?);
+            Ok((start_once(config, Box::new(wav))?, SourceKind::Wav))
+        }
+        SourceSpec::Tone(hz) => Ok((start_stream(config, Box::new(Tone::new(*hz)))?, SourceKind::Tone)),
         SourceSpec::Stdin => {
             let (rate_hz, channels, sample) = config.stdin_format();
             let pcm = stdin::open(rate_hz, channels, sample).map_err(|error| OpenError::Stdin(error.to_string()))?;
@@ -77,14 +94,62 @@ fn open(config: &CaptureConfig, spec: &SourceSpec) -> Result<(Box<dyn Source>, S
                 Pace::Source => Box::new(Paced::new(pcm)),
                 Pace::Clock => Box::new(Paced::new(Steady::new(pcm).map_err(OpenError::Stdin)?)),
             };
-            (source, SourceKind::Stdin)
+            Ok((start_once(config, source)?, SourceKind::Stdin))
         }
-        SourceSpec::Nats { .. } => return Err(OpenError::Unsupported(spec.to_string())),
+        SourceSpec::Nats { .. } => Err(OpenError::Unsupported(spec.to_string())),
+    }
+}
+
+fn start_microphone(config: &CaptureConfig, name: Option<&str>) -> Result<Stream, OpenError> {
+    let device = Device::open(name, wanted(config))
+        .map_err(|error| OpenError::Device { spec: config.source.to_string(), error })?;
+    let reopener = reopener(config, name, device.rate_hz(), device.channels());
+    start_stream(config, Box::new(supervised(config, Supervised::new(Box::new(device))).reopen(Arc::new(reopener))))
+}
+
+fn wait_for_microphone(config: &CaptureConfig, name: Option<&str>, reason: String) -> Result<Stream, OpenError> {
+    let (rate_hz, channels) = config.waiting_format();
+    let description = name.map_or_else(|| "microphone".to_owned(), |name| format!("microphone “{name}”"));
+    let waiting = Supervised::waiting(description, reason, rate_hz, channels);
+    let reopener = reopener(config, name, rate_hz, channels);
+    start_stream(config, Box::new(supervised(config, waiting).reopen(Arc::new(reopener))))
+}
+
+/// Starts a source that cannot be opened again. With a fallback, the stream outlives it.
+fn start_once(config: &CaptureConfig, source: Box<dyn Source>) -> Result<Stream, OpenError> {
+    if config.fallback.is_none() {
+        return start_stream(config, source);
+    }
+    start_stream(config, Box::new(supervised(config, Supervised::new(source))))
+}
+
+fn wanted(config: &CaptureConfig) -> DeviceOptions {
+    DeviceOptions { rate_hz: config.rate_hz, channels: config.channels }
+}
+
+fn reopener(config: &CaptureConfig, name: Option<&str>, rate_hz: u32, channels: u16) -> DeviceReopener {
+    DeviceReopener::new(name.map(str::to_owned), wanted(config), rate_hz, channels)
+}
+
+fn supervised(config: &CaptureConfig, source: Supervised) -> Supervised {
+    let Some(spec) = config.fallback.clone() else {
+        let is_end = config.on_source_loss == LossPolicy::End;
+        return source.on_loss(if is_end { OnLoss::End } else { OnLoss::Silence });
+    };
+    let fallback: OpenFallback = Box::new(move || open_fallback(&spec));
+    source.on_loss(OnLoss::Fallback { after: config.fallback_after }).fallback(fallback)
+}
+
+fn open_fallback(spec: &FallbackSpec) -> Result<Box<dyn Pull>, String> {
+    Ok(match spec {
+        FallbackSpec::Wav(path) => Box::new(Wav::open(path, true).map_err(|error| error.to_string())?),
+        FallbackSpec::Tone(hz) => Box::new(Tone::new(*hz).into_pull()),
+        FallbackSpec::Demo => Box::new(Demo.into_pull()),
     })
 }
 
-fn start_stream(config: &CaptureConfig, spec: &SourceSpec, source: Box<dyn Source>) -> Result<Stream, OpenError> {
+fn start_stream(config: &CaptureConfig, source: Box<dyn Source>) -> Result<Stream, OpenError> {
     let (block, history) = (config.block, config.history);
     let options = StreamOptions { block, history, realtime: true, ..StreamOptions::default() };
-    Stream::start(source, options).map_err(|error| OpenError::Start { spec: spec.to_string(), error })
+    Stream::start(source, options).map_err(|error| OpenError::Start { spec: config.source.to_string(), error })
 }

@@ -35,6 +35,8 @@ struct Writer {
     seconds: usize,
 }
 
+/// A writer that is later than this was stopped by the machine.
+const MAX_WRITER_LATENESS: Duration = Duration::from_millis(300);
 const HICCUP: Duration = Duration::from_millis(400);
 
 /// The latency of each click in seconds, and the status at the end.
@@ -58,8 +60,14 @@ impl Measured {
     }
 }
 
-/// Runs a server with a writer and a listener. `during` is called in each second.
+/// Runs a server with a writer and a listener. `during` is called in each second. Where the machine stops the writer, which
+/// is a hiccup that the test does not know, it is done again.
 fn measure(pace: &str, writer: Writer, during: impl Fn(&Server, usize)) -> Measured {
+    (0..6).find_map(|_| measure_once(pace, writer, &during)).expect("a machine that runs a thread in time")
+}
+
+/// Returns `None` if the machine stopped the writer.
+fn measure_once(pace: &str, writer: Writer, during: impl Fn(&Server, usize)) -> Option<Measured> {
     let (reader, pipe) = std::io::pipe().unwrap();
     let flags = ["--source", "stdin", "--channels", "2", "--pace", pace];
     let server = Server::start_with(&flags, |command| command.stdin(reader));
@@ -82,7 +90,7 @@ fn measure(pace: &str, writer: Writer, during: impl Fn(&Server, usize)) -> Measu
             during(&server, second);
             thread::sleep(Duration::from_secs(1));
         }
-        let (written, pipe) = written.join().unwrap();
+        let (written, was_stopped, pipe) = written.join().unwrap();
         let heard: Vec<Instant> = (0..clicks).map(|_| heard.recv_timeout(TEST_TIMEOUT).unwrap()).collect();
         let status = server.json("api/v1/status");
         let latency = |(written, heard): (&Instant, &Instant)| heard.duration_since(*written).as_secs_f64();
@@ -92,13 +100,15 @@ fn measure(pace: &str, writer: Writer, during: impl Fn(&Server, usize)) -> Measu
         let metrics = server.text("metrics");
         drop(pipe);
         drop(server);
-        Measured { latencies, status, metrics }
+        (!was_stopped).then_some(Measured { latencies, status, metrics })
     })
 }
 
-/// Writes sound at the writer's own pace. Returns when each click was captured, and the open pipe.
-fn write(mut pipe: File, writer: Writer) -> (Vec<Instant>, File) {
+/// Writes sound at the writer's own pace. Returns when each click was captured, whether the machine stopped this thread, and
+/// the open pipe.
+fn write(mut pipe: File, writer: Writer) -> (Vec<Instant>, bool, File) {
     let mut captured = Vec::new();
+    let mut was_stopped = false;
     let start = Instant::now();
     // Half a second more, so that the last click is not held back.
     for period in 0..(writer.seconds * 2 + 1) * RATE_HZ / PERIOD_FRAMES / 2 {
@@ -110,7 +120,9 @@ fn write(mut pipe: File, writer: Writer) -> (Vec<Instant>, File) {
             captured.push(begins);
         }
         let ends = begins + Duration::from_millis(10);
-        thread::sleep(ends.saturating_duration_since(Instant::now()));
+        let wait = ends.saturating_duration_since(Instant::now());
+        thread::sleep(wait);
+        was_stopped |= !wait.is_zero() && ends.elapsed() > MAX_WRITER_LATENESS;
         if let Some((second, span)) = writer.held_up
             && period == second * RATE_HZ / PERIOD_FRAMES
         {
@@ -121,7 +133,7 @@ fn write(mut pipe: File, writer: Writer) -> (Vec<Instant>, File) {
         pipe.write_all(&bytes).unwrap();
     }
     captured.truncate(writer.seconds * CLICKS_PER_SECOND);
-    (captured, pipe)
+    (captured, was_stopped, pipe)
 }
 
 /// Sends the time of arrival of each click.
@@ -163,7 +175,7 @@ fn the_latency_does_not_grow_with_the_clocks_apart() {
                         "{pace}, {faster}: {first:.4} s, then {last:.4} s; {ppm:.0} ± {error:.0} ppm; {} waits",
                         measured.capture("waiting_seconds")
                     );
-                    assert!((last - first).abs() < 0.03, "{pace}, {faster}: {:.3?}", measured.latencies);
+                    assert!(last - first < 0.04, "{pace}, {faster}: {:.3?}", measured.latencies);
                     assert!((ppm - faster * 1e6).abs() < (2.0 * error).max(200.0), "{faster}: {ppm} ± {error} ppm");
                     assert!(measured.metrics.contains("\naircheck_capture_drift_ppm "), "{}", measured.metrics);
                 });
@@ -206,7 +218,10 @@ fn a_hiccup_is_worked_off() {
             assert!((1.0..1.3).contains(&(after - before)), "{before} s, then {after} s");
             assert!((0.02..0.06).contains(&(after - last)), "{after} s, then {last} s");
             // The rest is in the writer, because the pipe is full.
-            assert!((0.25..0.35).contains(&waiting), "{waiting} s wait");
+            assert!((0.05..0.35).contains(&waiting), "{waiting} s wait");
+            // While the writer waits for room, its frames come at the server's pace.
+            let drift = measured.status["capture"]["drift_ppm"].as_f64();
+            assert!(drift.is_none_or(|ppm| ppm.abs() < 300.0), "{}", measured.status["capture"]);
         });
     });
 }
@@ -214,7 +229,7 @@ fn a_hiccup_is_worked_off() {
 fn assert_back(measured: &Measured, what: &str) {
     let (before, last) = (measured.median(5..8), measured.median(12..20));
     println!("{what}: {before:.4} s, then {last:.4} s");
-    assert!((last - before).abs() < 0.03, "{what}: {:.3?}", measured.latencies);
+    assert!(last - before < 0.03, "{what}: {:.3?}", measured.latencies);
 }
 
 /// A program that decodes a file fills its pipe at once. It must come at the pace of its sound, not faster.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use aircheck_engine::source::PcmEncoding;
 use aircheck_engine::{Format, Overflow};
 use aircheck_server::config::cli::{Command, Exit, parse};
-use aircheck_server::config::{Config, Setting, SourceSpec, settings};
+use aircheck_server::config::{Config, LossPolicy, Setting, SourceSpec, settings};
 use tempfile::TempDir;
 
 /// A command line, an environment and a file, none of which are the process's own.
@@ -96,8 +96,13 @@ const KEYS: [&str; EVERYTHING.len()] = [
     "rate",
     "channels",
     "sample",
+    "pace",
     "block",
     "history",
+    "on_source_loss",
+    "fallback",
+    "fallback_after",
+    "wait_for_source",
     "buffer",
     "overflow",
     "max_lag",
@@ -121,13 +126,17 @@ const KEYS: [&str; EVERYTHING.len()] = [
 ];
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 27] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 32] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
     ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0", "0.0.0.0:3"]),
     ("block", "AIRCHECK_BLOCK", "--block", ["'2ms'", "3ms", "100ms"]),
     ("buffer", "AIRCHECK_BUFFER", "--buffer", ["'2s'", "3s", "1m"]),
     ("history", "AIRCHECK_HISTORY", "--history", ["'0s'", "3s", "10m"]),
+    ("on_source_loss", "AIRCHECK_ON_SOURCE_LOSS", "--on-source-loss", ["'fallback'", "fallback", "fallback"]),
+    ("fallback", "AIRCHECK_FALLBACK", "--fallback", ["'demo'", "tone:440", "wav:a b.wav"]),
+    ("fallback_after", "AIRCHECK_FALLBACK_AFTER", "--fallback-after", ["'0s'", "1s", "60m"]),
+    ("wait_for_source", "AIRCHECK_WAIT_FOR_SOURCE", "--wait-for-source", ["false", "1", "false"]),
     ("overflow", "AIRCHECK_OVERFLOW", "--overflow", ["'latest'", "disconnect", "drop-newest"]),
     ("max_lag", "AIRCHECK_MAX_LAG", "--max-lag", ["'1s'", "10m", "off"]),
     ("idle_timeout", "AIRCHECK_IDLE_TIMEOUT", "--idle-timeout", ["'1s'", "60m", "off"]),
@@ -148,6 +157,7 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 27] = [
     ("rate", "AIRCHECK_RATE", "--rate", ["1_000", "1", "768000"]),
     ("channels", "AIRCHECK_CHANNELS", "--channels", ["3", "1", "32"]),
     ("sample", "AIRCHECK_SAMPLE", "--sample", ["'s16le'", "s24le", "f32le"]),
+    ("pace", "AIRCHECK_PACE", "--pace", ["'source'", "clock", "source"]),
     ("allow_hosts", "AIRCHECK_ALLOW_HOST", "--allow-host", ["['a', 'b.example']", "c, D", "e"]),
     ("allow_origins", "AIRCHECK_ALLOW_ORIGIN", "--allow-origin", ["['http://a']", "http://b,http://c:81", "https://d"]),
     ("notify", "AIRCHECK_NOTIFY", "--notify", ["['http://a/x', 'http://b']", "http://c:81/y,http://d", "https://e"]),
@@ -166,6 +176,10 @@ fn value(config: &Config, name: &str) -> String {
         "block" => format!("{:?}", capture.block),
         "buffer" => format!("{:?}", delivery.buffer),
         "history" => format!("{:?}", capture.history),
+        "on_source_loss" => capture.on_source_loss.to_string(),
+        "fallback" => capture.fallback.as_ref().map_or("off".to_owned(), |fallback| fallback.to_string()),
+        "fallback_after" => format!("{:?}", capture.fallback_after),
+        "wait_for_source" => capture.wait_for_source.to_string(),
         "overflow" => delivery.overflow.to_string(),
         "max_lag" => delivery.max_lag.map_or("off".to_owned(), |max_lag| format!("{:?}", max_lag)),
         "idle_timeout" => delivery.idle_timeout.map_or("off".to_owned(), |timeout| format!("{:?}", timeout)),
@@ -181,6 +195,7 @@ fn value(config: &Config, name: &str) -> String {
         "rate" => format!("{:?}", capture.rate_hz),
         "channels" => format!("{:?}", capture.channels),
         "sample" => capture.sample.label().to_owned(),
+        "pace" => capture.pace.to_string(),
         "allow_hosts" => http.allow_hosts.join(" "),
         "allow_origins" => http.allow_origins.join(" "),
         "notify" => notify.targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
@@ -200,6 +215,10 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["2ms", "3ms", "100ms"],
         ["2s", "3s", "60s"],
         ["0ns", "3s", "600s"],
+        ["fallback", "fallback", "fallback"],
+        ["demo", "tone:440", "wav:a b.wav"],
+        ["0ns", "1s", "3600s"],
+        ["false", "true", "false"],
         ["latest", "disconnect", "drop-newest"],
         ["1s", "600s", "off"],
         ["1s", "3600s", "off"],
@@ -215,6 +234,7 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["Some(1000)", "Some(1)", "Some(768000)"],
         ["Some(3)", "Some(1)", "Some(32)"],
         ["s16le", "s24le", "f32le"],
+        ["source", "clock", "source"],
         ["a b.example", "c d", "e"],
         ["http://a", "http://b http://c:81", "https://d"],
         ["a b", "c:81 d", "e"],
@@ -228,6 +248,8 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
             "source" => "",
             "loop" => "source = 'wav:a.wav'\n",
             name if name.starts_with("record_") => "record = 'takes'\n",
+            "on_source_loss" | "fallback_after" => "fallback = 'demo'\n",
+            "wait_for_source" => "source = 'mic'\n",
             "notify_form" | "silence_after" | "silence_level" => "notify = ['http://a']\n",
             _ => "source = 'stdin'\n",
         };
@@ -290,6 +312,19 @@ fn loop_can_be_switched_off_again() {
 }
 
 #[test]
+fn a_fallback_goes_only_with_its_policy() {
+    let setup = Setup::new();
+    assert_eq!(setup.config(&["--fallback", "demo"]).capture.on_source_loss, LossPolicy::Silence);
+    setup.config(&["--fallback", "demo", "--on-source-loss", "fallback"]);
+    for policy in ["silence", "end"] {
+        let line = setup.wrong(&["--fallback", "demo", "--on-source-loss", policy]);
+        assert_eq!(line, format!("--fallback goes only with on_source_loss = \"fallback\", not with {policy}"));
+    }
+    let line = setup.wrong(&["--source", "tone:440", "--wait-for-source"]);
+    assert_eq!(line, "--wait-for-source goes only with the source mic or auto, not with tone:440");
+}
+
+#[test]
 fn a_device_may_be_asked_for_a_rate() {
     for source in ["auto", "mic", "mic:x", "stdin"] {
         let config = Setup::new().config(&["--source", source, "--rate", "44100", "--channels", "1"]);
@@ -323,6 +358,15 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         ("buffer", "61s", "must be from 1ms to 1m, not 61s".to_owned()),
         ("buffer", "9ms", "must be at least one block of 10ms, not 9ms".to_owned()),
         ("history", "601s", "must be from 0s to 10m, not 601s".to_owned()),
+        ("on_source_loss", "music", not("silence, fallback or end", "music")),
+        ("on_source_loss", "fallback", "needs a sound to play: set --fallback".to_owned()),
+        ("fallback", "radio", not("wav:PATH, tone:HZ or demo, or off", "radio")),
+        ("fallback", "mic", not("wav:PATH, tone:HZ or demo, or off", "mic")),
+        ("fallback", "wav:", not("wav:PATH with a path", "wav:")),
+        ("fallback", "tone:0", not("tone:HZ with a number above 0 and at most 20000", "tone:0")),
+        ("fallback_after", "61m", "must be from 0s to 60m, not 61m".to_owned()),
+        ("fallback_after", "1s", "goes only with a sound to play: set --fallback".to_owned()),
+        ("wait_for_source", "maybe", not("true or false", "maybe")),
         ("overflow", "wait", not(POLICY, "wait")),
         ("overflow", "block", not(POLICY, "block") + ": live sound does not wait for a listener"),
         ("max_lag", "39ms", "must be at least 4 blocks, 40ms, not 39ms".to_owned()),
@@ -354,6 +398,8 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         ("notify", "hooks.example/secret", NOT_A_URL.to_owned()),
         ("notify", "http://h:0/secret", "must have a port from 1 to 65535, or none".to_owned()),
         ("sample", "s32le", not("s16le, s24le or f32le", "s32le")),
+        ("pace", "mine", not("source or clock", "mine")),
+        ("pace", "clock", "goes only with the source stdin, not with auto".to_owned()),
         ("sample", "s16le", "goes only with the source stdin, not with auto".to_owned()),
         ("loop", "true", "goes only with the source wav:PATH, not with auto".to_owned()),
     ];
@@ -408,7 +454,7 @@ fn every_wrong_value_of_a_key_names_the_file_the_line_and_the_key() {
     for (name, value, line) in values_that_are_wrong() {
         let toml = match name {
             "loop" if value == "true" => value.to_owned(),
-            "loop" => continue,
+            "loop" | "wait_for_source" => continue,
             "max_listeners" | "max_connections_per_address" | "rate" | "channels" => match value.parse::<i64>() {
                 Ok(_) => value.to_owned(),
                 Err(_) => continue,
@@ -607,7 +653,7 @@ fn help_states_the_bounds_that_are_checked() {
     for (setting, wrong) in settings().iter().flat_map(|setting| {
         let wrong: &[&str] = match setting.key.as_str() {
             "record_split" => &["25h", "5GiB"],
-            "block" | "history" | "socket_buffer" => &["61m"],
+            "block" | "history" | "fallback_after" | "socket_buffer" => &["61m"],
             "silence_after" => &["61m"],
             "silence_level" => &["0dBFS"],
             "max_listeners" | "max_connections_per_address" => &["0"],
@@ -697,8 +743,11 @@ aircheck.toml is valid and gives these settings:
   rate                         44100 Hz        line 3
   channels                     2               default
   sample                       s16le           default
+  pace                         source          default
   block                        10ms            default
   history                      10s             default
+  on_source_loss               silence         default
+  fallback                     off             default
   buffer                       1500ms          line 4
   overflow                     skip-to-live    default
   max_lag                      off             default

@@ -10,6 +10,8 @@ mod truth;
 
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -349,4 +351,65 @@ fn max_lag_acts_on_a_frozen_listener_of_opus_before_it_holds_four_seconds() {
     let held = [gap - skipped.first() - at_skipped, end - at_ended];
     println!("blocks held: {held:?}");
     assert!(held.iter().all(|held| *held <= MOST_HELD), "{held:?}");
+}
+
+/// Streams whose packets of 10 ms are so short that they leave no trace in a receive window, with the time after which a program
+/// that stops reading them is known to be frozen.
+const SHORT_PACKETS: [(&str, f64); 2] = [("stream.flac", 3.0), ("stream.wav", 7.0)];
+/// What may be unread of a program that reads everything, because the last test was so long ago.
+const TEST_SECONDS: f64 = 2.0;
+/// The program may have stopped at any time between two tests.
+const BETWEEN_TESTS_SECONDS: f64 = 1.0;
+
+#[test]
+fn a_frozen_listener_of_short_packets_is_noticed_and_held_sound_is_not_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let tone = (0..4 * 8_000).map(|n| ((TAU * 440.0 * f64::from(n) / 8e3).sin() * 8e3) as i16);
+    let slow = write_wav_at(8_000, &directory.path().join("8000-mono.wav"), 1, tone);
+    for ((path, settles), flags) in
+        SHORT_PACKETS.iter().zip([&["--source", "tone:440"][..], &["--source", &slow, "--loop"]])
+    {
+        let server = Server::start(flags);
+        let start = |name: &str| {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            let request =
+                format!("GET /{path}?name={name}&max_lag=1m&buffer=10s HTTP/1.0\r\nHost: {}\r\n\r\n", server.address);
+            stream.write_all(request.as_bytes()).unwrap();
+            stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+            stream
+        };
+        let (mut reads, mut frozen) = (start("reads"), start("frozen"));
+        let mut bytes = vec![0; 1 << 20];
+        let mut read = |stream: &mut TcpStream| stream.read(&mut bytes).unwrap_or_default();
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(4) {
+            read(&mut reads);
+            read(&mut frozen);
+        }
+        let stopped = Instant::now();
+        let mut bounds: [f64; 2] = [0.0; 2];
+        let mut looked_at = stopped;
+        while stopped.elapsed().as_secs_f64() < settles + 3.0 {
+            read(&mut reads);
+            if looked_at.elapsed() < SCRAPE_PAUSE {
+                continue;
+            }
+            looked_at = Instant::now();
+            let mut rows = scrape::rows(server.address);
+            let [live, late] = ["reads", "frozen"].map(|name| rows.remove(name).unwrap());
+            let seconds = |row: &Value, key: &str| row[key].as_f64().unwrap();
+            assert_eq!((&live["verdict"], &live["lost"]), (&"ok".into(), &0.into()), "{path}: {live}");
+            assert!(seconds(&live, "lag_at_most_seconds") < TEST_SECONDS, "{path}: {live}");
+            common::assert_identity(&live);
+            let truth = stopped.elapsed().as_secs_f64();
+            assert!(seconds(&late, "lag_at_least_seconds") < truth + UNKNOWN_SECONDS, "{path} after {truth}: {late}");
+            assert!(seconds(&late, "lag_at_most_seconds") > truth - UNKNOWN_SECONDS, "{path} after {truth}: {late}");
+            if truth > *settles {
+                let error = seconds(&late, "lag_seconds") - truth;
+                bounds = [bounds[0].min(error), bounds[1].max(error)];
+                assert!(error.abs() < BETWEEN_TESTS_SECONDS, "{path} after {truth}: {late}");
+            }
+        }
+        println!("{path}: the estimate's error was {bounds:.2?} s");
+    }
 }

@@ -82,7 +82,7 @@ function showContact() {
     showState("no contact", false);
     showNoLevel();
     showNoLoudness();
-    $("source-lost").hidden = true;
+    $("source-lost").hidden = $("fallback").hidden = true;
     player.contactLost(RETRY_EVERY_MS + 2 * SILENCE_TIMEOUT_MS);
   } else {
     player.contactAgain();
@@ -104,9 +104,12 @@ function showStatus(next) {
   put($("source"), source.description);
   $("source").title = source.description;
   $("demo").hidden = source.kind !== "demo";
-  $("source-lost").hidden = status.state !== "silent";
+  $("source-lost").hidden = status.state !== "silent" && status.state !== "fallback";
+  $("fallback").hidden = status.state !== "fallback";
   $("failure").hidden = !source.failure;
-  put($("failure"), source.failure ?? "");
+  put($("failure"), source.lost_since
+    ? `Source lost for ${span(status.now - source.lost_since)}: ${source.failure}`
+    : source.failure ?? "");
 
   put($("facts"), [
     `up ${span(status.now - status.started_at)}`,
@@ -120,13 +123,14 @@ function showStatus(next) {
   put($("blocks"), count(capture.blocks));
   showLoss($("lost-overflow"), capture.lost_overflow);
   showLoss($("lost-xrun"), capture.lost_xrun);
+  showLoss($("lost-source"), capture.lost_source);
   showClock(capture, source.kind === "stdin");
   put($("ring-p50"), milliseconds(ring?.p50));
   put($("ring-p99"), milliseconds(ring?.p99));
   player.server.ring = ring?.p50 ?? undefined;
 
-  showLevel(status.level ?? [], status.on_air);
-  showLoudness(status.loudness, status.on_air);
+  showLevel(status.level ?? [], status.on_air || status.state === "fallback");
+  showLoudness(status.loudness, status.on_air || status.state === "fallback");
   showShare(status.urls ?? []);
 }
 
@@ -152,7 +156,7 @@ function showClock({ drift_ppm, drift_error_ppm, waiting_seconds }, has_pipe) {
   $("clock").hidden = drift_ppm == null;
   if (drift_ppm != null) put($("drift"), ppm(drift_ppm, drift_error_ppm));
   $("pipe").hidden = !has_pipe;
-  put($("waiting"), milliseconds(waiting_seconds));
+  put($("waiting"), waiting_seconds ? milliseconds(waiting_seconds) : "0 ms");
 }
 
 function showRows({ count, rows }) {

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 
 use self::args::ListenArgs;
-use self::gap_log::Limiter;
+use self::gap_log::{Limiter, OpenGap};
 use self::output::OutputFile;
 use self::progress::View;
 use self::reception::Reception;
@@ -48,6 +48,8 @@ pub(crate) async fn listen(args: ListenArgs) -> ExitCode {
     if outcome.is_ok() {
         session.stream.close().await;
     }
+    let hole = session.open_gap.take();
+    session.log_notices(hole.as_slice(), Instant::now());
     session.log_held_back(Instant::now(), true);
     session.status.clear();
     let written = match session.output.take().map(OutputFile::finish).transpose() {
@@ -87,6 +89,7 @@ struct Session {
     player: Option<Player>,
     status: StatusLine,
     limiter: Limiter,
+    open_gap: OpenGap,
 }
 
 impl Session {
@@ -116,6 +119,7 @@ impl Session {
             player,
             status,
             limiter: Limiter::default(),
+            open_gap: OpenGap::default(),
         })
     }
 
@@ -190,7 +194,10 @@ impl Session {
             }
             Message::Gap(gap) => {
                 let notices = self.reception.ledger.gap(&gap);
-                self.log_notices(&notices, now);
+                // A hole at the source comes block by block, and is told with its whole length when it is over.
+                for notice in self.open_gap.merge(notices) {
+                    self.log_notices(&[notice], now);
+                }
                 Ok(())
             }
             Message::Clock(answer) => {
@@ -207,6 +214,8 @@ impl Session {
 
     fn take_block(&mut self, block: &Block, now: Instant) -> Result<(), Failure> {
         let (is_usable, notices) = self.reception.block(block, now);
+        let hole = self.open_gap.take();
+        self.log_notices(hole.as_slice(), now);
         self.log_notices(&notices, now);
         if !is_usable {
             return Ok(());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::device::Stamping;
-use super::known_faults::{FORGOTTEN_RUNS_LEAVE_THE_RING, REMEMBER_KEEPS_ORDER};
+use super::known_faults::FORGOTTEN_RUNS_LEAVE_THE_RING;
 use super::rng::Rng;
 use crate::{Format, Overflow, Start, SubscribeOptions};
 
@@ -324,7 +324,7 @@ impl Scheduler {
                 let blocks = self.rng.pick(&[1, 1, 2, 5, 40]);
                 let remember = match self.rng.between(0, 15) {
                     0 => u32::MAX,
-                    1 if REMEMBER_KEEPS_ORDER => self.rng.next() as u32,
+                    1 => self.rng.next() as u32,
                     _ => 0,
                 };
                 self.add(Event::Encode { blocks, remember });

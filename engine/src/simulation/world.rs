@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 
 use super::device::{self, Device, Stamping};
 use super::ensure;
-use super::known_faults::REMEMBER_KEEPS_ORDER;
 use super::listener::{Before, Listener, Packet, Payload, Taken};
 use super::log::{Entry, Log};
 use super::schedule::{self, Config, Event, Stage, Stamps, Step};
@@ -527,7 +526,7 @@ impl World {
                     }
                 }
             }
-            if !is_live || !REMEMBER_KEEPS_ORDER && remember > 0 {
+            if !is_live {
                 before.get_or_insert(self.packets.before());
                 encoder.fan_out.flush();
             }

@@ -14,6 +14,7 @@ mod timeout;
 mod choice;
 mod listing;
 mod open;
+mod reopen;
 
 mod callback;
 mod health;
@@ -26,3 +27,4 @@ pub use error::DeviceError;
 pub use host::host;
 pub use listing::{DeviceInfo, devices};
 pub use open::Device;
+pub use reopen::DeviceReopener;

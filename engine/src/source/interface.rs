@@ -44,6 +44,12 @@ pub enum SourceError {
     #[cfg(feature = "device")]
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The source's format cannot be converted to that of the stream.
+    #[error("the source's format cannot be used: {0}")]
+    Format(String),
+    /// A supervised source was supervised once more.
+    #[error("a source has one supervisor (supervise the source itself)")]
+    Nested,
     /// The system refused a thread.
     #[error("cannot start a thread for the source: {0} (raise the limit of threads)")]
     Thread(#[source] std::io::Error),

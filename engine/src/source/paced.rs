@@ -107,7 +107,7 @@ impl Pacer {
                 return pulled.map(|_| ());
             };
             let now = Timestamp::now();
-            let portion = schedule.portion((filled / channels) as u64, pipe.behind(&pull), now);
+            let portion = schedule.portion((filled / channels) as u64, pipe.behind(pull.waiting()), now);
             if portion.restarts {
                 pipe.pause();
                 self.capture.resume_at(portion.captured_at);
@@ -122,7 +122,9 @@ impl Pacer {
             }
             self.capture.begin_period(filled / channels, portion.captured_at, Timestamp::now());
             self.capture.append(&samples[..filled]);
-            if pipe.look(&mut pull, &mut schedule, self.capture.tally(), Timestamp::now()) {
+            if let Some(waiting) = pull.waiting()
+                && pipe.look(waiting, Timestamp::now(), &mut pull, &mut schedule, self.capture.tally())
+            {
                 self.capture.resume_at(schedule.next_captured_at());
             }
         }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::drift::DriftMeter;
 use crate::source::backlog::Backlog;
-use crate::source::pull::Pull;
-use crate::source::schedule::Schedule;
+use crate::source::pull::{Pull, Waiting};
+use crate::source::schedule::{Behind, Schedule};
 use crate::{CaptureTally, Format, Timestamp};
 
 /// The most by which sound is made faster or slower: 9 cents, which is inaudible and more than two sound cards ever differ.
@@ -42,10 +42,10 @@ impl Pipe {
         }
     }
 
-    /// Returns the length of the sound that waits, if its writer is known to go at the pace of its sound.
-    pub(super) fn behind(&self, pull: &impl Pull) -> Option<Duration> {
-        let waiting = pull.waiting().filter(|_| self.backlog.is_live())?;
-        Some(self.format.span(waiting.frames))
+    /// Returns what is known of the sound behind the portion that was just read.
+    pub(super) fn behind(&self, waiting: Option<Waiting>) -> Behind {
+        let span = waiting.map_or(Duration::ZERO, |waiting| self.format.span(waiting.frames));
+        Behind { span, may_grow: self.backlog.is_live() }
     }
 
     /// Notes that the sound had stopped.
@@ -53,19 +53,23 @@ impl Pipe {
         self.backlog.restart();
     }
 
-    /// Looks at the pipe at `now`, after a portion was read. Returns whether times start anew, because sound that stands in
-    /// the pipe was found or is gone.
+    /// Takes a look at the pipe into account: `waiting` was there at `now` or a little earlier, never later, because a frame
+    /// that came later would seem to have come early. Returns whether times start anew, because sound that stands in the
+    /// pipe was found or is gone.
     pub(super) fn look(
         &mut self,
+        waiting: Waiting,
+        now: Timestamp,
         pull: &mut impl Pull,
         schedule: &mut Schedule,
         tally: &CaptureTally,
-        now: Timestamp,
     ) -> bool {
-        let Some(waiting) = pull.waiting() else { return false };
         let read = waiting.taken.saturating_sub(self.taken);
         self.taken = waiting.taken;
-        if self.backlog.is_live()
+        if waiting.frames > waiting.capacity / 4 * 3 {
+            // The writer waits for this side, and says nothing of its own clock.
+            self.drift.restart();
+        } else if self.backlog.is_live()
             && let Some(drift) = self.drift.observe(waiting.taken + waiting.frames, now)
         {
             self.drift_share = drift.ppm * 1e-6;

@@ -29,6 +29,15 @@ pub(super) struct Schedule {
     late_since: Option<Timestamp>,
 }
 
+/// The sound that waits behind a portion.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Behind {
+    /// Its length.
+    pub(super) span: Duration,
+    /// Whether more may come than the writer's pace gives: the writer is live, and may have been held up.
+    pub(super) may_grow: bool,
+}
+
 /// Times of one portion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Portion {
@@ -51,18 +60,17 @@ impl Schedule {
         Self { format, max_lateness, epoch: now, position: 0, waited: Duration::ZERO, late_since: None }
     }
 
-    /// Places the next portion, of `frames` frames, which is there at `now`. `behind` is the length of the sound that waits
-    /// behind it, if its writer is known to go at the pace of its sound.
+    /// Places the next portion, of `frames` frames, which is there at `now`, with the sound of `behind` behind it.
     ///
-    /// A portion of such a writer that is late by no more than what waits was held up, and so were those that wait: they
-    /// catch up. Where less waits, the writer may have been held up itself, and then the rest comes soon. Only if it does not,
-    /// the sound had paused.
-    pub(super) fn portion(&mut self, frames: u64, behind: Option<Duration>, now: Timestamp) -> Portion {
+    /// A portion that is late by no more than what waits was held up, and so were those that wait: they catch up. Where
+    /// less waits, a live writer may have been held up itself, and then the rest comes soon. If it does not, the sound had
+    /// paused.
+    pub(super) fn portion(&mut self, frames: u64, behind: Behind, now: Timestamp) -> Portion {
         let mut begins_at = self.format.time_of(self.epoch, self.position);
         let late = now.since(begins_at);
-        let is_late = late > self.max_lateness.saturating_add(behind.unwrap_or_default());
+        let is_late = late > self.max_lateness.saturating_add(behind.span);
         let late_since = if is_late { Some(self.late_since.unwrap_or(now)) } else { None };
-        let may_come = behind.is_some() && late <= MAX_HELD_UP;
+        let may_come = behind.may_grow && late <= MAX_HELD_UP;
         let restarts = late_since.is_some_and(|since| !may_come || now.since(since) >= CATCH_UP_TIME);
         self.late_since = if restarts { None } else { late_since };
         if restarts {
@@ -90,11 +98,16 @@ mod tests {
 
     const START: Timestamp = Timestamp::from_nanos(1_000_000_000_000);
     const HOUR: Duration = Duration::from_secs(3600);
-    const NONE: Option<Duration> = None;
+    const NONE: Behind = Behind { span: Duration::ZERO, may_grow: false };
 
     /// Portions of 10 ms.
     fn schedule(arrival: Arrival) -> Schedule {
         Schedule::new(Format::new(48_000, 1, Duration::from_millis(10)).unwrap(), true, arrival, START)
+    }
+
+    /// What waits behind a portion of a live writer.
+    fn live(behind: u64) -> Behind {
+        Behind { span: millis(behind), may_grow: true }
     }
 
     fn millis(millis: u64) -> Duration {
@@ -123,18 +136,28 @@ mod tests {
     fn a_live_writer_that_was_held_up_keeps_its_times() {
         let mut schedule = schedule(Arrival::External);
         schedule.portion(480, NONE, START);
-        let late = schedule.portion(480, Some(millis(500)), START + millis(510));
+        let late = schedule.portion(480, live(500), START + millis(510));
         assert_eq!(late, Portion { captured_at: START + millis(10), due: START + millis(20), restarts: false });
         // The pipe is empty for the moment.
-        let later = schedule.portion(480, Some(millis(0)), START + millis(510));
+        let later = schedule.portion(480, live(0), START + millis(510));
         assert_eq!(later, Portion { captured_at: START + millis(20), due: START + millis(30), restarts: false });
+    }
+
+    /// The thread was late, not the writer.
+    #[test]
+    fn a_full_pipe_keeps_its_times() {
+        let mut schedule = schedule(Arrival::External);
+        schedule.portion(480, NONE, START);
+        let behind = Behind { span: millis(300), ..NONE };
+        assert!(!schedule.portion(480, behind, START + millis(320)).restarts);
+        assert!(schedule.portion(480, behind, START + millis(350)).restarts);
     }
 
     #[test]
     fn a_live_writer_that_does_not_catch_up_had_paused() {
         let mut schedule = schedule(Arrival::External);
         schedule.portion(480, NONE, START);
-        let portion = |n: u64| schedule.portion(480, Some(millis(0)), START + millis(400 + 10 * n));
+        let portion = |n: u64| schedule.portion(480, live(0), START + millis(400 + 10 * n));
         let restarts: Vec<u64> = (1..300).map(portion).zip(1..).filter(|(p, _)| p.restarts).map(|(_, n)| n).collect();
         assert_eq!(restarts, [101]);
     }
@@ -143,7 +166,7 @@ mod tests {
     fn a_live_writer_that_stops_for_long_has_paused() {
         let mut schedule = schedule(Arrival::External);
         schedule.portion(480, NONE, START);
-        assert!(schedule.portion(480, Some(millis(0)), START + millis(900)).restarts);
+        assert!(schedule.portion(480, live(0), START + millis(900)).restarts);
     }
 
     #[test]
@@ -152,7 +175,7 @@ mod tests {
         schedule.portion(480, NONE, START);
         schedule.advance(millis(300));
         assert_eq!(schedule.next_captured_at(), START - millis(290));
-        let next = schedule.portion(480, Some(millis(300)), START + millis(10));
+        let next = schedule.portion(480, live(300), START + millis(10));
         assert_eq!(next, Portion { captured_at: START - millis(290), due: START - millis(280), restarts: false });
     }
 

@@ -24,12 +24,29 @@ impl Tone {
     pub const fn new(hz: f64) -> Self {
         Self { hz }
     }
+
+    /// Returns the tone as samples on request.
+    #[must_use]
+    pub fn into_pull(self) -> impl Pull {
+        let hz = self.hz;
+        // Only the fraction of a cycle goes into the sine, so that the tone stays pure for days.
+        let voice = move |_, seconds: f64| TONE_PEAK * (TAU * (hz * seconds).fract()).sin();
+        Synth { channels: 1, description: self.description(), position: 0, voice }
+    }
 }
 
 /// The demo sound: four soft chords that swell and fade, stereo, 48 kHz. Its description says that it is not a
 /// microphone.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Demo;
+
+impl Demo {
+    /// Returns the demo sound as samples on request.
+    #[must_use]
+    pub fn into_pull(self) -> impl Pull {
+        Synth { channels: 2, description: self.description(), position: 0, voice: demo_sample }
+    }
+}
 
 /// Chords of the demo in Hz, each held for [`CHORD_SECONDS`]: Am9, Fmaj7, C, G in a middle register (equal
 /// temperament, A = 440 Hz).
@@ -91,11 +108,7 @@ impl Source for Tone {
     }
 
     fn start(self: Box<Self>, capture: Capture) -> Result<Box<dyn Running>, SourceError> {
-        let hz = self.hz;
-        // Only the fraction of a cycle goes into the sine, so that the tone stays pure for days.
-        let voice = move |_, seconds: f64| TONE_PEAK * (TAU * (hz * seconds).fract()).sin();
-        let synth = Synth { channels: 1, description: self.description(), position: 0, voice };
-        Box::new(Paced::new(synth)).start(capture)
+        Box::new(Paced::new(self.into_pull())).start(capture)
     }
 }
 
@@ -113,8 +126,7 @@ impl Source for Demo {
     }
 
     fn start(self: Box<Self>, capture: Capture) -> Result<Box<dyn Running>, SourceError> {
-        let synth = Synth { channels: 2, description: self.description(), position: 0, voice: demo_sample };
-        Box::new(Paced::new(synth)).start(capture)
+        Box::new(Paced::new(self.into_pull())).start(capture)
     }
 }
 

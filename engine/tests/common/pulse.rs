@@ -32,30 +32,76 @@ pub(crate) enum Way {
     Alsa,
 }
 
+/// The microphone of a server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Microphone {
+    pub(crate) name: &'static str,
+    pub(crate) rate_hz: u32,
+    pub(crate) channels: u16,
+}
+
+/// The microphone that a server has unless a test says otherwise.
+pub(crate) const VMIC: Microphone = Microphone { name: "vmic", rate_hz: 48_000, channels: 1 };
+
+impl Microphone {
+    /// Returns the modules that make it, with their arguments.
+    fn modules(self) -> [Vec<String>; 2] {
+        let Self { name, rate_hz, channels } = self;
+        let map = if channels == 1 { "mono" } else { "front-left,front-right" };
+        let words = |line: String| line.split_whitespace().map(str::to_owned).collect();
+        [
+            words(format!(
+                "module-null-sink sink_name=mic_in rate={rate_hz} channels={channels} channel_map={map} \
+                 format=float32le norewinds=1"
+            )),
+            words(format!(
+                "module-remap-source master=mic_in.monitor source_name={name} \
+                 source_properties=device.description={name}"
+            )),
+        ]
+    }
+}
+
 /// A running server. Sound played to its sink `mic_in` reaches the microphones `mic_in.monitor` and `vmic`, the default
 /// one: mono, 48 kHz, 32-bit floats. Dropping it ends the server.
 #[derive(Debug)]
 pub(crate) struct PulseServer {
     directory: TempDir,
     process: Child,
+    /// Numbers of the modules that make the microphone, if they were loaded after the start.
+    modules: Vec<String>,
 }
 
 impl PulseServer {
     /// Starts a server and waits until it answers.
     pub(crate) fn start() -> Self {
+        let mut server = Self::prepare();
+        server.start_again(VMIC);
+        server
+    }
+
+    /// Makes the directory of a server that is not running.
+    pub(crate) fn prepare() -> Self {
         let directory = tempfile::Builder::new().prefix("pulse").tempdir().expect("a directory for the sound server");
-        let socket = directory.path().join("socket");
-        let script = directory.path().join("mic.pa");
-        let modules = [
-            format!("module-native-protocol-unix auth-anonymous=1 socket={}", socket.display()),
-            "module-null-sink sink_name=mic_in rate=48000 channels=1 channel_map=mono format=float32le norewinds=1"
-                .to_owned(),
-            "module-remap-source master=mic_in.monitor source_name=vmic".to_owned(),
-        ];
-        let loads = modules.iter().map(|module| format!("load-module {module}\n")).collect::<String>();
-        fs::write(&script, loads + "set-default-sink mic_in\nset-default-source vmic\n").expect("its script");
         // Every client must present 256 bytes, even where none is authenticated. libpulse invents them, cpal does not.
         fs::write(directory.path().join("cookie"), [0; 256]).expect("its cookie");
+        let mut process = Command::new("true").spawn().expect("a process that ends");
+        let _ = process.wait();
+        Self { directory, process, modules: Vec::new() }
+    }
+
+    /// Starts the server, which is not running, and waits until it answers. The microphone is there before it answers.
+    pub(crate) fn start_again(&mut self, microphone: Microphone) {
+        let directory = &self.directory;
+        let socket = directory.path().join("socket");
+        let script = directory.path().join("mic.pa");
+        let mut loads = String::new();
+        for module in microphone.modules() {
+            loads += &format!("load-module {}\n", module.join(" "));
+        }
+        loads += &format!("set-default-sink mic_in\nset-default-source {}\n", microphone.name);
+        loads += &format!("load-module module-native-protocol-unix auth-anonymous=1 socket={}\n", socket.display());
+        fs::write(&script, loads).expect("its script");
         let log = File::create(directory.path().join("log")).expect("its log");
         let mut command = command_at(directory.path(), "pulseaudio", Way::Pulse);
         command
@@ -64,10 +110,48 @@ impl PulseServer {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        let process = spawn(&mut command);
-        let mut server = Self { directory, process };
-        server.wait_until_ready();
-        server
+        self.process = spawn(&mut command);
+        self.modules.clear();
+        self.wait_until_ready();
+    }
+
+    /// Unloads the microphone and the sink behind it.
+    pub(crate) fn unload_microphone(&mut self) {
+        if self.modules.is_empty() {
+            self.modules = vec!["module-remap-source".to_owned(), "module-null-sink".to_owned()];
+        }
+        for module in std::mem::take(&mut self.modules) {
+            self.pactl(&["unload-module", &module]);
+        }
+    }
+
+    /// Loads a microphone into the running server, and makes it the default one.
+    pub(crate) fn load_microphone(&mut self, microphone: Microphone) {
+        for module in microphone.modules() {
+            let words: Vec<_> = module.iter().map(String::as_str).collect();
+            let number = self.pactl(&[&["load-module"], &words[..]].concat());
+            self.modules.insert(0, number.trim().to_owned());
+        }
+        self.pactl(&["set-default-sink", "mic_in"]);
+        self.pactl(&["set-default-source", microphone.name]);
+    }
+
+    fn pactl(&self, arguments: &[&str]) -> String {
+        let output = self.command("pactl", Way::Pulse).args(arguments).output().expect("pactl");
+        assert!(output.status.success(), "pactl {arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Sends the server a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        let status = Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill");
+        assert!(status.success());
+    }
+
+    /// Waits for the end of the server, which was sent a signal.
+    pub(crate) fn wait(&mut self) {
+        let _ = self.process.wait();
     }
 
     fn wait_until_ready(&mut self) {

@@ -90,9 +90,22 @@ pub enum EventKind {
         lag: LagFigures,
     },
     /// The source delivers no sound any more.
-    SourceLost,
+    SourceLost {
+        /// The reason; `null` if the source just delivers nothing.
+        #[serde(default)]
+        reason: Option<String>,
+    },
     /// The source delivers sound again.
-    SourceBack,
+    SourceBack {
+        /// How long it was lost.
+        #[serde(default)]
+        down_seconds: f64,
+    },
+    /// The fallback has begun or ended.
+    Fallback {
+        /// Which of them.
+        state: EventState,
+    },
     /// Sound was lost at the capture.
     Xrun {
         /// Blocks since the last such event.
@@ -136,8 +149,9 @@ impl EventKind {
             Self::FellFarBehind { .. } => "fell_far_behind",
             Self::Skipped { .. } => "skipped",
             Self::CaughtUp { .. } => "caught_up",
-            Self::SourceLost => "source_lost",
-            Self::SourceBack => "source_back",
+            Self::SourceLost { .. } => "source_lost",
+            Self::SourceBack { .. } => "source_back",
+            Self::Fallback { .. } => "fallback",
             Self::Xrun { .. } => "xrun",
             Self::Recording { .. } => "recording",
             Self::Disk { .. } => "disk",
@@ -152,7 +166,8 @@ impl EventKind {
             Self::FellBehind { .. }
                 | Self::FellFarBehind { .. }
                 | Self::Skipped { .. }
-                | Self::SourceLost
+                | Self::SourceLost { .. }
+                | Self::Fallback { state: EventState::Begin }
                 | Self::Xrun { .. }
                 | Self::Recording { state: EventState::Begin, .. }
                 | Self::Disk { state: EventState::Begin, .. }
@@ -261,7 +276,9 @@ mod tests {
         let lag = LagFigures::default();
         let kinds = [
             EventKind::Joined,
-            EventKind::SourceLost,
+            EventKind::SourceLost { reason: None },
+            EventKind::SourceBack { down_seconds: 1.5 },
+            EventKind::Fallback { state: EventState::Begin },
             EventKind::FellBehind { lag },
             EventKind::FellFarBehind { lag },
             EventKind::CaughtUp { lag },
@@ -269,6 +286,18 @@ mod tests {
         for kind in kinds {
             assert_eq!(serde_json::to_value(&kind).unwrap()["event"], kind.name());
         }
+    }
+
+    #[test]
+    fn an_event_of_an_older_server_about_its_source_is_read() {
+        assert_eq!(
+            serde_json::from_str::<EventKind>(r#"{"event":"source_back"}"#).unwrap(),
+            EventKind::SourceBack { down_seconds: 0.0 }
+        );
+        let lost = EventKind::SourceLost { reason: Some("unplugged".to_owned()) };
+        assert_eq!(serde_json::to_string(&lost).unwrap(), r#"{"event":"source_lost","reason":"unplugged"}"#);
+        let fallback = EventKind::Fallback { state: EventState::End };
+        assert_eq!(serde_json::to_string(&fallback).unwrap(), r#"{"event":"fallback","state":"end"}"#);
     }
 
     #[test]

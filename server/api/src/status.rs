@@ -65,6 +65,8 @@ pub enum StreamState {
     Live,
     /// The source is open, but no sound has come for a while, or none yet.
     Silent,
+    /// The source is lost, and the fallback is heard instead.
+    Fallback,
     /// The source has ended.
     Ended,
     /// A state of a newer server.
@@ -79,6 +81,7 @@ impl StreamState {
         match self {
             Self::Live => "live",
             Self::Silent => "silent",
+            Self::Fallback => "fallback",
             Self::Ended => "ended",
             Self::Unknown => "unknown",
         }
@@ -86,15 +89,24 @@ impl StreamState {
 }
 
 /// The source of the sound.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceStatus {
     /// The source in words.
     pub description: String,
     /// Its kind.
     pub kind: SourceKind,
-    /// The reason why it failed; `null` while it works.
+    /// The reason why it failed or is lost; `null` while it works.
     #[serde(default)]
     pub failure: Option<String>,
+    /// Since when it is lost; `null` while it works.
+    #[serde(default)]
+    pub lost_since: Option<f64>,
+    /// How long it was lost, all times together.
+    #[serde(default)]
+    pub down_seconds: f64,
+    /// How often it was opened again.
+    #[serde(default)]
+    pub restarts: u64,
 }
 
 /// The kind of a source.
@@ -140,12 +152,18 @@ impl StreamFormat {
 /// The counts of the capture, in blocks, its clock, and what the system has granted to it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CaptureStatus {
-    /// Blocks captured.
+    /// Blocks captured from the source.
     pub blocks: u64,
     /// Blocks lost because the capture ring was full.
     pub lost_overflow: u64,
     /// Blocks that the device missed.
     pub lost_xrun: u64,
+    /// Blocks that are missing because the source was lost.
+    #[serde(default)]
+    pub lost_source: u64,
+    /// Blocks of the fallback, which were heard instead of blocks of the source.
+    #[serde(default)]
+    pub fallback: u64,
     /// How much faster the source's clock is than the system's, in parts per million; `null` while that is not known, and
     /// for sound that is computed or on disk.
     #[serde(default)]
@@ -266,7 +284,7 @@ mod tests {
 
     #[test]
     fn states_and_sources_of_a_newer_server_are_read() {
-        assert_eq!(serde_json::from_str::<StreamState>(r#""fallback""#).unwrap(), StreamState::Unknown);
+        assert_eq!(serde_json::from_str::<StreamState>(r#""dreaming""#).unwrap(), StreamState::Unknown);
         assert_eq!(serde_json::from_str::<SourceKind>(r#""nats""#).unwrap(), SourceKind::Unknown);
     }
 }

@@ -2,6 +2,7 @@
 
 use aircheck_api::span::Short;
 
+use super::on_loss::LossPolicy;
 use super::record_split::RecordSplit;
 use super::schema::{Config, MIN_LAG_BLOCKS};
 use super::source::SourceSpec;
@@ -26,10 +27,20 @@ impl Config {
             let (min_lag, max_lag) = (Short(min_lag), Short(max_lag));
             return Err(("max_lag", format!("must be at least {MIN_LAG_BLOCKS} blocks, {min_lag}, not {max_lag}")));
         }
-        let mut without_effect = given.filter_map(|key| Some((key, self.unmet_condition(key)?)));
+        let given: Vec<_> = given.collect();
+        let policy = self.capture.on_source_loss;
+        if policy == LossPolicy::Fallback && self.capture.fallback.is_none() {
+            return Err(("on_source_loss", "needs a sound to play: set --fallback".to_owned()));
+        }
+        let has_other_policy = policy == LossPolicy::End || given.contains(&"on_source_loss");
+        if self.capture.fallback.is_some() && policy != LossPolicy::Fallback && has_other_policy {
+            return Err(("fallback", format!("goes only with on_source_loss = \"fallback\", not with {policy}")));
+        }
+        let mut without_effect = given.into_iter().filter_map(|key| Some((key, self.unmet_condition(key)?)));
         // A switch that is off is right everywhere.
         match without_effect.find(|(key, _)| match *key {
             "loop" => self.capture.looped,
+            "wait_for_source" => self.capture.wait_for_source,
             "record_align" => self.recorder.record_align,
             _ => true,
         }) {
@@ -44,11 +55,15 @@ impl Config {
         let (has_effect, sources) = match key {
             "loop" => (matches!(source, SourceSpec::Wav(_)), "wav:PATH"),
             "rate" | "channels" => (source.takes_format(), "stdin, mic or auto"),
+            "wait_for_source" => (matches!(source, SourceSpec::Auto | SourceSpec::Mic(_)), "mic or auto"),
             "sample" | "pace" => (*source == SourceSpec::Stdin, "stdin"),
             "record_split" | "record_align" | "record_keep" | "record_reserve" | "record_format"
                 if self.recorder.record.is_none() =>
             {
                 return Some("a directory to record to: set --record".to_owned());
+            }
+            "fallback_after" if self.capture.fallback.is_none() => {
+                return Some("a sound to play: set --fallback".to_owned());
             }
             "record_align" if matches!(self.recorder.record_split, RecordSplit::Bytes(_)) => {
                 return Some("files of a length: set --record-split to one, such as 1h".to_owned());

@@ -24,6 +24,7 @@ use serde::Deserialize;
 use super::notation::{Address, Directory, Encoding, Notation as _, OrOff, Policy, Span};
 use super::notify::{Level, NotifyForm, NotifyUrl};
 use super::number::Number;
+use super::on_loss::{FallbackSpec, LossPolicy};
 use super::origin::{HostName, WebOrigin};
 use super::pace::Pace;
 use super::record_keep::{RecordFormat, RecordKeep, Size};
@@ -38,6 +39,10 @@ pub const MIN_LAG_BLOCKS: u32 = 4;
 const STDIN_RATE_HZ: u32 = 48_000;
 /// Channels of the sound on stdin if none are given.
 const STDIN_CHANNELS: u16 = 2;
+/// Rate in Hz of a mount that waits for its first device, if none is given: the rate of most devices.
+const WAITING_RATE_HZ: u32 = 48_000;
+/// Channels of such a mount. A microphone with one channel is heard on both.
+const WAITING_CHANNELS: u16 = 2;
 
 /// All settings of a server.
 #[derive(Clone, Debug, PartialEq, Args)]
@@ -108,6 +113,31 @@ pub struct CaptureConfig {
     #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "10s")]
     #[serde(deserialize_with = "Span::<0, 600_000>::deserialize")]
     pub history: Duration,
+    /// What listeners get while the source is lost: silence, fallback or end; a lost device is opened again as soon as it
+    /// is back
+    #[arg(long, value_name = "P", default_value = "silence")]
+    #[serde(deserialize_with = "LossPolicy::deserialize")]
+    pub on_source_loss: LossPolicy,
+    /// Sound to play while the source is lost, and after stdin or a file has ended: wav:PATH, tone:HZ, demo or off
+    #[arg(long, value_name = "S", default_value = "off")]
+    #[serde(deserialize_with = "OrOff::<FallbackSpec>::deserialize")]
+    pub fallback: Option<FallbackSpec>,
+    /// Silence before the fallback, 0s to 60m
+    // By default longer than a device takes that was unplugged and plugged in again.
+    #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "2s")]
+    #[serde(deserialize_with = "Span::<0, 3_600_000>::deserialize")]
+    pub fallback_after: Duration,
+    /// Serve before there is an input device, and wait for one; --wait-for-source=false overrides the file
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true"
+    )]
+    pub wait_for_source: bool,
 }
 
 /// Delivery to a listener whose URL does not say otherwise.
@@ -260,5 +290,11 @@ impl CaptureConfig {
     #[must_use]
     pub fn stdin_format(&self) -> (u32, u16, PcmEncoding) {
         (self.rate_hz.unwrap_or(STDIN_RATE_HZ), self.channels.unwrap_or(STDIN_CHANNELS), self.sample)
+    }
+
+    /// Returns rate in Hz and channels of a mount that starts without a device.
+    #[must_use]
+    pub fn waiting_format(&self) -> (u32, u16) {
+        (self.rate_hz.unwrap_or(WAITING_RATE_HZ), self.channels.unwrap_or(WAITING_CHANNELS))
     }
 }

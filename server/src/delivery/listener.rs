@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aircheck_api::{EventKind, EventListener, LagFigures, LeaveReason, Rendition, Verdict};
-use aircheck_engine::{EndReason, Histogram, Overflow, Precision, Run, Snapshot, Tally, Timestamp};
+use aircheck_engine::{EndReason, Histogram, Loss, Overflow, Precision, Run, Snapshot, Tally, Timestamp};
 
 use crate::delivery::attention::Attention;
 use crate::delivery::histograms::{MAX_MICROS, RenditionHistograms, micros};
@@ -25,6 +25,8 @@ use crate::mount::Mount;
 use crate::rendition::packet::{Packet, Wire};
 use crate::rendition::packet_log::PacketLog;
 
+/// Longest gap that a listener's histogram distinguishes: over two hours of blocks of 10 ms.
+const MAX_GAP_BLOCKS: u64 = 1 << 20;
 /// A listener's own lags are recorded up to this many blocks: eleven minutes of 10 ms, in 5 KB.
 const MAX_LAG_BLOCKS: u64 = 1 << 16;
 /// The kernel is asked about a connection once in so many bytes, besides the looks of the watch and of requests, unless the
@@ -76,6 +78,8 @@ pub struct Listener {
     socket_micros: Histogram,
     /// Stage `read`, of a listener whose machine proves it. Recorded while `downstream` is locked.
     read_micros: OnceLock<Histogram>,
+    /// Lengths of its gaps. Not the engine's: a hole at the source is several items there, and one gap to a listener.
+    gap_blocks: OnceLock<Histogram>,
     /// Stage `ear`, of a listener whose player reports it.
     ear_micros: OnceLock<Histogram>,
     histograms: Arc<RenditionHistograms>,
@@ -201,6 +205,7 @@ impl Listener {
             queue_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
             socket_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
             read_micros: OnceLock::new(),
+            gap_blocks: OnceLock::new(),
             ear_micros: OnceLock::new(),
             histograms,
         }
@@ -523,9 +528,15 @@ impl Listener {
         own.record(micros(latency));
     }
 
-    /// Records a gap of `blocks` blocks.
+    /// Records a gap of `blocks` blocks. Only its session may call this.
     pub fn record_gap(&self, blocks: u64) {
         self.histograms.gap_blocks.record(blocks);
+        self.gap_blocks.get_or_init(|| Histogram::new(MAX_GAP_BLOCKS, Precision::OneDigit)).record(blocks);
+    }
+
+    /// Returns the lengths of its gaps in blocks, once it has had one.
+    pub(super) fn gap_blocks(&self) -> Option<&Histogram> {
+        self.gap_blocks.get()
     }
 
     /// Returns its standing now, and records the lag of blocks that have become overdue.
@@ -602,14 +613,13 @@ impl Listener {
     pub fn snapshot(&self) -> Snapshot {
         let mut downstream = self.downstream();
         self.settle(&mut downstream);
-        with_delivered(self.tally.snapshot(), downstream.in_flight.written_blocks())
+        with_written(self.tally.snapshot(), &downstream.in_flight)
     }
 
     fn look(&self, downstream: &mut Downstream, now: Timestamp) -> Standing {
         self.follow(downstream, now);
         self.settle(downstream);
         let Downstream { in_flight, silence, lags, progress, backlog, .. } = downstream;
-        let written = in_flight.written_blocks();
         let snapshot = self.tally.snapshot();
         let next = snapshot.next_sequence;
         let reached = self.reached(in_flight, next);
@@ -620,7 +630,7 @@ impl Listener {
         *backlog = socket + unread;
         self.note_backlog(*backlog > 0 || snapshot.queued > 0);
         Standing {
-            snapshot: with_delivered(snapshot, written),
+            snapshot: with_written(snapshot, in_flight),
             undelivered: snapshot.lag_items,
             undelivered_lost: (snapshot.first_sequence + snapshot.offered).saturating_sub(next + snapshot.queued),
             socket,
@@ -672,8 +682,11 @@ fn delivered_unread(in_flight: &InFlight, unread: u64) -> u64 {
     thousandth.map_or(unread, |delivered| delivered.min(unread))
 }
 
-/// Returns the account with `written` blocks delivered: a block counts as delivered once it is written, not when it was taken
-/// from the ring.
-fn with_delivered(taken: Snapshot, written: u64) -> Snapshot {
-    Snapshot { delivered: written, queued: taken.queued + taken.delivered - written, ..taken }
+/// Returns the account by what is written: a block counts as delivered once it is written, not when it was taken from the
+/// ring, and one that the source did not deliver counts as lost then.
+fn with_written(taken: Snapshot, in_flight: &InFlight) -> Snapshot {
+    let (delivered, missing) = (in_flight.written_blocks(), in_flight.missing_blocks());
+    let mut lost = taken.lost;
+    lost.add(Loss::Source, missing);
+    Snapshot { delivered, lost, queued: taken.queued + taken.delivered - delivered - missing, ..taken }
 }

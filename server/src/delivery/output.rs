@@ -35,8 +35,8 @@ pub(super) struct OwnBytes {
 /// Bytes to write.
 #[derive(Debug)]
 enum Piece {
-    /// A listener's own bytes, with which `blocks` blocks are complete.
-    Own { bytes: Bytes, blocks: u64 },
+    /// A listener's own bytes, with which `blocks` blocks are complete, all of them missing ones or none.
+    Own { bytes: Bytes, blocks: u64, is_missing: bool },
     /// A packet as it is.
     Shared(Arc<Item<Packet>>),
     /// The same bytes in place of each of these lost blocks.
@@ -79,7 +79,7 @@ impl Output {
     /// Adds bytes of the listener's own. `next` is the sequence number that follows.
     pub(super) fn push(&mut self, in_flight: &mut InFlight, next: u64, bytes: Bytes) {
         in_flight.hand_other(next, bytes.len());
-        self.pieces.push_back(Piece::Own { bytes, blocks: 0 });
+        self.pieces.push_back(Piece::Own { bytes, blocks: 0, is_missing: false });
     }
 
     /// Adds a ping that carries how many bytes go before it. Its answer shows that they were read.
@@ -144,13 +144,14 @@ impl Output {
             let (blocks, end) = (item.stamp.blocks(), start + item.bytes(self.wire).len());
             if self.pieces.is_empty() && written >= end - start {
                 written -= end - start;
-                in_flight.wrote_blocks(blocks);
+                count(in_flight, blocks, item.is_missing());
             } else {
                 if self.pieces.is_empty() {
                     self.offset = written;
                 }
                 self.pieces.push_back(if is_own {
-                    Piece::Own { bytes: Bytes::copy_from_slice(&bytes[start..end]), blocks }
+                    let bytes = Bytes::copy_from_slice(&bytes[start..end]);
+                    Piece::Own { bytes, blocks, is_missing: item.is_missing() }
                 } else {
                     Piece::Shared(Arc::clone(item))
                 });
@@ -188,8 +189,8 @@ impl Output {
     /// Counts the first piece, which is written, and removes it unless it is repeated.
     fn finish_piece(&mut self, in_flight: &mut InFlight) {
         match self.pieces.front_mut() {
-            Some(Piece::Own { blocks, .. }) => in_flight.wrote_blocks(*blocks),
-            Some(Piece::Shared(item)) => in_flight.wrote_blocks(item.stamp.blocks()),
+            Some(Piece::Own { blocks, is_missing, .. }) => count(in_flight, *blocks, *is_missing),
+            Some(Piece::Shared(item)) => count(in_flight, item.stamp.blocks(), item.is_missing()),
             Some(Piece::Silence { numbers, .. }) => {
                 numbers.start += 1;
                 if !numbers.is_empty() {
@@ -206,6 +207,11 @@ impl Output {
         self.is_full = written < bytes.len();
         Ok(written)
     }
+}
+
+/// Counts blocks of a packet that is written in full.
+fn count(in_flight: &mut InFlight, blocks: u64, is_missing: bool) {
+    if is_missing { in_flight.wrote_missing(blocks) } else { in_flight.wrote_blocks(blocks) }
 }
 
 /// Writes as many bytes as the socket takes. A connection that carries fewer than it was given is full, and the poller says

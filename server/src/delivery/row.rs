@@ -15,7 +15,7 @@ impl Listener {
     pub fn row(&self, now: Timestamp) -> ListenerRow {
         let standing = self.standing(now);
         let snapshot = &standing.snapshot;
-        let gaps = self.tally().gap_items().summary();
+        let gaps = self.gap_blocks().and_then(|gaps| gaps.summary());
         let seconds = |blocks| self.mount().seconds(blocks);
         let lag = percentiles_of(self.lag_blocks().summary(), seconds);
         let verdict = standing.verdict(&self.limits());

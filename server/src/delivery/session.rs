@@ -92,6 +92,8 @@ pub struct Session {
     keeps_up: bool,
     /// Whether the listener is held.
     is_held: bool,
+    /// Blocks of the gap that the last packets were a part of, because the source did not deliver them.
+    open_gap: u64,
     /// How the next packets are to wait, because that shows more of what the listener's program reads, and until when.
     wait: Wait,
     waits_until: Option<Timestamp>,
@@ -169,6 +171,7 @@ impl Joined {
             has_max_lag,
             keeps_up: false,
             is_held: false,
+            open_gap: 0,
             wait: Wait::Not,
             waits_until: None,
             has_input: false,
@@ -319,7 +322,7 @@ impl Session {
         if self.waits_until.take().is_some() {
             self.is_held = false;
         }
-        let Self { packets, registration, framing, output, input, .. } = self;
+        let Self { packets, registration, framing, output, input, open_gap, .. } = self;
         let listener = registration.listener();
         let decision = if self.has_max_lag { listener.decide(now) } else { Decision::Deliver };
         match decision {
@@ -342,10 +345,19 @@ impl Session {
         };
         let mut fill = GapFill::Nothing;
         if let Some(gap) = run.gap {
-            listener.record_gap(gap.blocks);
+            *open_gap += gap.blocks;
             fill = framing.fill(gap);
         }
-        scratch.gathered += run.items() as u64 - 1;
+        for item in run.iter() {
+            if item.is_missing() {
+                *open_gap += item.stamp.blocks();
+            } else if *open_gap > 0 {
+                listener.record_gap(std::mem::take(open_gap));
+            }
+        }
+        if is_late {
+            scratch.gathered += run.items() as u64 - 1;
+        }
         run.iter().for_each(|item| input.sent(item.stamp));
         let first = run.iter().next().map_or(0, |item| item.stamp.first());
         let next_packet = NextPacket { gap: run.gap, first, is_newest: run.lag_items < run.blocks() };
@@ -372,8 +384,11 @@ impl Session {
     fn end(&mut self, gap: Option<Gap>) {
         let wire = self.output.wire();
         let listener = self.registration.listener();
+        let open_gap = std::mem::take(&mut self.open_gap) + gap.map_or(0, |gap| gap.blocks);
+        if open_gap > 0 {
+            listener.record_gap(open_gap);
+        }
         if let Some(gap) = gap {
-            listener.record_gap(gap.blocks);
             let fill = self.framing.fill(gap);
             self.output.push_fill(&mut listener.downstream().in_flight, gap.from, fill);
         }

@@ -17,15 +17,19 @@ use crate::mount::meter::Meter;
 pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
     let ServedMount { mount, encoders, recording, .. } = &**server.first_mount();
     let (config, format, capture, state) = (server.config(), mount.format(), mount.capture(), mount.state());
+    let outage = capture.outages().current();
     let decibels = |level: f32| level.is_finite().then_some(level);
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         on_air: state == StreamState::Live,
         state,
         source: SourceStatus {
-            description: mount.description().to_owned(),
+            description: capture.outages().source().unwrap_or_else(|| mount.description().to_owned()),
             kind: mount.kind(),
-            failure: capture.failure().map(str::to_owned),
+            failure: capture.failure().map(str::to_owned).or(outage.as_ref().map(|outage| outage.reason.clone())),
+            lost_since: outage.map(|outage| outage.since.unix_seconds()),
+            down_seconds: capture.outages().down(Timestamp::now()).as_secs_f64(),
+            restarts: capture.outages().restarts(),
         },
         format: StreamFormat {
             rate_hz: format.rate_hz(),
@@ -40,6 +44,8 @@ pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
             blocks: capture.blocks(),
             lost_overflow: capture.lost_overflow(),
             lost_xrun: capture.lost_xrun(),
+            lost_source: capture.lost_source(),
+            fallback: capture.fallback(),
             realtime: realtime(capture.realtime().outcome()),
             drift_ppm: capture.drift().map(|drift| drift.ppm),
             drift_error_ppm: capture.drift().map(|drift| drift.error_ppm),

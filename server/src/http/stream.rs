@@ -151,11 +151,11 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joine
             server.metrics().refuse(RefusalReason::Ended);
             error(StatusCode::SERVICE_UNAVAILABLE, "the stream has ended")
         }
+        EncoderError::Subscribe(refused @ SubscribeError::TooLong { .. }) => {
+            error(StatusCode::BAD_REQUEST, format!("buffer: {refused}"))
+        }
         EncoderError::Subscribe(refused @ SubscribeError::BlockOnLive) => {
             error(StatusCode::BAD_REQUEST, format!("overflow: {refused}"))
-        }
-        EncoderError::Subscribe(refused @ SubscribeError::Buffer(_)) => {
-            error(StatusCode::BAD_REQUEST, format!("buffer: {refused}"))
         }
         EncoderError::Encoding(sentence) => error(StatusCode::BAD_REQUEST, sentence),
         failed @ EncoderError::Thread(_) => error(StatusCode::INTERNAL_SERVER_ERROR, failed.to_string()),

@@ -2,7 +2,7 @@
 //!
 //! This is the one place where an event of the log becomes a notification: a new kind of event is added to [`apply`].
 
-use aircheck_api::{Event, EventKind, EventListener};
+use aircheck_api::{Event, EventKind, EventListener, EventState};
 use aircheck_engine::{Consumer, RecvError, Timestamp};
 use aircheck_notify::{Details, EventName};
 use serde_json::{Value, json};
@@ -12,6 +12,8 @@ use crate::delivery::listeners::Listeners;
 use crate::mount::Mount;
 
 const SOURCE_IS_BACK: &str = "the source delivers sound again";
+/// The text of the end of the fallback.
+const FALLBACK_IS_OVER: &str = "the fallback is over";
 
 /// Reads the log of events of one mount.
 #[derive(Debug)]
@@ -43,12 +45,22 @@ impl EventReader {
 /// Begins or ends the condition that an event means.
 fn apply(event: &Event, now: Timestamp, conditions: &mut Conditions) {
     match (&event.kind, &event.listener) {
-        (EventKind::SourceLost, _) => {
-            conditions
-                .begin((EventName::SourceLost, 0), now, || ("the source delivers no sound".to_owned(), Details::new()));
+        (EventKind::SourceLost { reason }, _) => {
+            conditions.begin((EventName::SourceLost, 0), now, || {
+                let text = "the source delivers no sound".to_owned();
+                let text = reason.as_ref().map_or(text.clone(), |reason| format!("{text}: {reason}"));
+                (text, Details::new())
+            });
         }
-        (EventKind::SourceBack, _) => {
+        (EventKind::SourceBack { .. }, _) => {
             conditions.end((EventName::SourceLost, 0), now, || SOURCE_IS_BACK.to_owned());
+        }
+        (EventKind::Fallback { state: EventState::Begin }, _) => {
+            let text = || ("the fallback is heard instead of the source".to_owned(), Details::new());
+            conditions.begin((EventName::Fallback, 0), now, text);
+        }
+        (EventKind::Fallback { state: EventState::End }, _) => {
+            conditions.end((EventName::Fallback, 0), now, || FALLBACK_IS_OVER.to_owned());
         }
         (EventKind::FellBehind { lag }, Some(listener)) => {
             conditions.begin((EventName::ListenerLag, listener.id), now, || {
@@ -77,6 +89,7 @@ fn apply(event: &Event, now: Timestamp, conditions: &mut Conditions) {
 pub(super) fn settle(mount: &Mount, listeners: &Listeners, now: Timestamp, conditions: &mut Conditions) {
     if mount.state() == aircheck_api::StreamState::Live {
         conditions.end((EventName::SourceLost, 0), now, || SOURCE_IS_BACK.to_owned());
+        conditions.end((EventName::Fallback, 0), now, || FALLBACK_IS_OVER.to_owned());
     }
     let behind: Vec<_> = conditions.active(EventName::ListenerLag).collect();
     let present = listeners.select(|id| behind.contains(&id));

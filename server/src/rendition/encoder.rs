@@ -1,7 +1,7 @@
 //! One encoder: turns blocks into packets, with one or more blocks in a packet.
 
 use aircheck_api::Payload;
-use aircheck_engine::{Block, Format, Item, Stamp, Timestamp};
+use aircheck_engine::{Block, Format, Gap, Item, Loss, Origin, Stamp, Timestamp};
 use bytes::Bytes;
 
 use crate::mount::throttle::Throttle;
@@ -10,7 +10,7 @@ use crate::rendition::codec::{CodecError, FlacEncoder, OpusEncoder, OpusPacket};
 use crate::rendition::container::message::{self, samples};
 use crate::rendition::container::ogg::OggPages;
 use crate::rendition::encoding::Encoding;
-use crate::rendition::packet::Packet;
+use crate::rendition::packet::{self, Packet};
 
 /// Encodes one stream of blocks, and gathers them into packets.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct Encoder {
     max_blocks: u64,
     /// The blocks since the last packet.
     gathered: Option<Stamp>,
+    /// Whether the source did not deliver them.
+    is_missing: bool,
     /// Where the last packet ends in the bytes of all packets, framed and not.
     ends: (u64, u64),
     error_log: Throttle,
@@ -33,14 +35,17 @@ enum Codec {
     /// Each block is encoded by itself, and the bytes follow each other.
     Bytes { encoding: Encoding, bytes: Vec<u8> },
     /// Messages of the WebSocket, each with the samples of one block.
-    Messages { payload: Payload, messages: Vec<Bytes> },
+    Messages { payload: Payload, messages: Vec<Message> },
     /// Messages of the WebSocket, each with a packet of Opus.
-    OpusMessages { encoder: Box<OpusEncoder>, messages: Vec<Bytes> },
+    OpusMessages { encoder: Box<OpusEncoder>, messages: Vec<Message> },
     /// Packets of Opus, for pages of Ogg.
     Opus { encoder: Box<OpusEncoder>, pages: Box<OggPages>, packets: Vec<OpusPacket> },
     /// Frames of FLAC, which follow each other.
     Flac { encoder: Box<FlacEncoder>, header: Bytes, bytes: Vec<u8> },
 }
+
+/// A message of the WebSocket with its kind.
+type Message = (u8, Bytes);
 
 impl Encoder {
     /// Makes an encoder for blocks of `format`, with `group` of them in a packet. `serial` is the serial number of its Ogg
@@ -76,7 +81,15 @@ impl Encoder {
             }
             _ => group,
         };
-        Ok(Self { codec, group, max_blocks, gathered: None, ends: (0, 0), error_log: Throttle::default() })
+        Ok(Self {
+            codec,
+            group,
+            max_blocks,
+            gathered: None,
+            is_missing: false,
+            ends: (0, 0),
+            error_log: Throttle::default(),
+        })
     }
 
     /// Returns the most blocks that a packet can have: more than the group where a codec keeps sound back for longer.
@@ -101,12 +114,15 @@ impl Encoder {
     /// A packet is complete when its group is: groups end after numbers that are one below a multiple of their length, so
     /// the first may be shorter. A packet without bytes, because the codec keeps sound back, waits for the next block. It is
     /// complete anyway when a block is missing, because a gap lies between packets, never in one, and when it has
-    /// [`max_blocks`](Self::max_blocks).
+    /// [`max_blocks`](Self::max_blocks). Nor does a packet have both sound and the silence in place of sound that the source did
+    /// not deliver.
     pub fn encode(&mut self, block: &Item<Block>, packets: &mut Vec<Item<Packet>>) {
         let stamp = block.stamp;
-        if self.gathered.is_some_and(|gathered| gathered.next() != stamp.first()) {
+        let is_missing = block.origin() == Origin::Missing;
+        if self.gathered.is_some_and(|gathered| gathered.next() != stamp.first()) || self.is_missing != is_missing {
             packets.extend(self.cut());
         }
+        self.is_missing = is_missing;
         if let Err(error) = self.codec.encode(block) {
             // Not expected of any codec. The block becomes a hole in the sound.
             if self.error_log.pass(Timestamp::now()).is_some() {
@@ -134,7 +150,8 @@ impl Encoder {
     /// sound back.
     pub fn cut(&mut self) -> Option<Item<Packet>> {
         let stamp = self.gathered.take()?;
-        let mut packet = self.codec.take();
+        let packet = self.codec.take();
+        let mut packet = if self.is_missing { packet.missing() } else { packet };
         self.ends = packet.place(self.ends);
         Some(Item { stamp, value: packet })
     }
@@ -156,15 +173,22 @@ impl Codec {
         let sequence = block.stamp.sequence;
         match self {
             Self::Bytes { encoding, bytes } => encode(*encoding, block, bytes),
+            // A notice takes the place of sound that there is not. The encoder of Opus sees a gap.
+            Self::Messages { messages, .. } | Self::OpusMessages { messages, .. }
+                if block.origin() == Origin::Missing =>
+            {
+                messages.push((packet::TEXT, message::gap(gap_of(block)).into()));
+            }
             Self::Messages { payload, messages } => {
                 let mut bytes = Vec::new();
                 samples(*payload).unwrap_or_default().encode(block.samples(), &mut bytes);
-                messages.push(message::binary(*payload, block.stamp, &bytes));
+                messages.push((packet::BINARY, message::binary(*payload, block.stamp, &bytes)));
             }
             Self::OpusMessages { encoder, messages } => {
                 let mut packets = Vec::new();
                 encoder.encode(sequence, block.samples(), &mut packets)?;
-                messages.extend(packets.iter().map(|p| message::binary(Payload::Opus, block.stamp, &p.bytes)));
+                let binary = |p: &OpusPacket| message::binary(Payload::Opus, block.stamp, &p.bytes);
+                messages.extend(packets.iter().map(|p| (packet::BINARY, binary(p))));
             }
             Self::Opus { encoder, packets, .. } => encoder.encode(sequence, block.samples(), packets)?,
             Self::Flac { encoder, bytes, .. } => bytes.extend(encoder.encode(sequence, block.samples())?),
@@ -189,7 +213,7 @@ impl Codec {
                 packet
             }
             Self::Messages { messages, .. } | Self::OpusMessages { messages, .. } => {
-                let packet = Packet::messages(messages.iter().map(|message| &message[..]));
+                let packet = Packet::messages(messages.iter().map(|(kind, message)| (*kind, &message[..])));
                 messages.clear();
                 packet
             }
@@ -202,10 +226,18 @@ impl Codec {
     }
 }
 
+/// Returns the gap that a block stands for whose sound is missing.
+fn gap_of(block: &Item<Block>) -> Gap {
+    Gap { from: block.stamp.first(), blocks: block.stamp.blocks(), reason: Loss::Source }
+}
+
 /// Appends the bytes of a block that is encoded on its own.
 fn encode(encoding: Encoding, block: &Item<Block>, bytes: &mut Vec<u8>) {
+    let is_missing = block.origin() == Origin::Missing;
     match encoding {
         Encoding::Pcm(encoding) => encoding.encode(block.samples(), bytes),
+        Encoding::Events if is_missing => bytes.extend(message::event_of_gap(gap_of(block)).into_bytes()),
+        _ if is_missing => bytes.extend(message::line_of_gap(gap_of(block)).into_bytes()),
         Encoding::Events => {
             bytes.extend(format!("id: {}\ndata: {}\n\n", block.stamp.sequence, block_json(block)).into_bytes());
         }

@@ -24,6 +24,7 @@ pub struct Packet {
     payload: Range<usize>,
     /// The Ogg pages in it. Each listener numbers them anew.
     pages: Box<[Page]>,
+    is_missing: bool,
     /// Where the packet ends in the bytes of all packets of its encoder, framed and not.
     framed_end: u64,
     payload_end: u64,
@@ -51,19 +52,34 @@ impl Packet {
         Self::new(framed, head.len()..head.len() + payload.len(), pages)
     }
 
-    /// Frames each of these messages as a binary message of a WebSocket.
+    /// Frames each of these messages, which have their kinds with them, as a message of a WebSocket.
     #[must_use]
-    pub fn messages<'m>(messages: impl IntoIterator<Item = &'m [u8]>) -> Self {
+    pub fn messages<'m>(messages: impl IntoIterator<Item = (u8, &'m [u8])>) -> Self {
         let mut framed = Vec::new();
-        for message in messages {
-            push_frame(&mut framed, BINARY, message);
+        for (kind, message) in messages {
+            push_frame(&mut framed, kind, message);
         }
         let payload = 0..framed.len();
         Self::new(framed, payload, Vec::new())
     }
 
     fn new(framed: Vec<u8>, payload: Range<usize>, pages: Vec<Page>) -> Self {
-        Self { framed: framed.into(), payload, pages: pages.into(), framed_end: 0, payload_end: 0 }
+        Self { framed: framed.into(), payload, pages: pages.into(), is_missing: false, framed_end: 0, payload_end: 0 }
+    }
+
+    /// Marks the packet as one of blocks that the source did not deliver: it carries silence or a notice in their place, and
+    /// they count as lost.
+    #[must_use]
+    pub fn missing(mut self) -> Self {
+        self.is_missing = true;
+        self
+    }
+
+    /// Returns whether its blocks are [missing](Self::missing).
+    #[must_use]
+    #[inline]
+    pub fn is_missing(&self) -> bool {
+        self.is_missing
     }
 
     /// Places the packet behind the one that ends at these positions, and returns where it ends itself.

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use aircheck_api::{LeaveReason, RecordingStatus, Rendition};
-use aircheck_engine::{CaptureTally, Drift, Format, Loss, SharedHistogram};
+use aircheck_engine::{CaptureTally, Drift, Format, Loss, SharedHistogram, Substitute, Timestamp};
 use metrics::{Counter, Gauge, Label};
 use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -117,7 +117,11 @@ struct CaptureMetrics {
     blocks: Counter,
     lost_overflow: Counter,
     lost_xrun: Counter,
+    lost_source: Counter,
+    fallback_blocks: Counter,
+    restarts: Counter,
     up: Gauge,
+    is_fallback: Gauge,
     /// Peak and RMS of each channel.
     levels: Vec<[Gauge; 2]>,
 }
@@ -153,7 +157,6 @@ impl Metrics {
     /// Registers every series with the current recorder.
     fn register<'a>(prometheus: PrometheusHandle, mounts: impl Iterator<Item = &'a Mount>) -> Self {
         describe();
-        metrics::counter!("aircheck_capture_restarts_total").absolute(0);
         metrics::gauge!("aircheck_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         let by_reason = |name: &'static str, reason| counter(name, &[("reason", reason)]);
         Self {
@@ -206,6 +209,7 @@ impl Metrics {
             family.write(&mut text);
         }
         for view in mounts {
+            write_down_seconds(&mut text, view.mount);
             loudness::write(&mut text, view.mount.meter());
             write_clock(&mut text, view.mount.capture());
         }
@@ -229,6 +233,10 @@ impl CaptureMetrics {
             blocks: counter("aircheck_capture_blocks_total", &[]),
             lost_overflow: lost("overflow"),
             lost_xrun: lost("xrun"),
+            lost_source: lost("source"),
+            fallback_blocks: counter("aircheck_capture_fallback_blocks_total", &[]),
+            restarts: counter("aircheck_capture_restarts_total", &[]),
+            is_fallback: metrics::gauge!("aircheck_fallback"),
             up: metrics::gauge!("aircheck_capture_up"),
             levels: (0..format.channels()).map(|channel| ["peak", "rms"].map(|kind| level(channel, kind))).collect(),
         }
@@ -239,7 +247,13 @@ impl CaptureMetrics {
         self.blocks.absolute(capture.blocks());
         self.lost_overflow.absolute(capture.lost_overflow());
         self.lost_xrun.absolute(capture.lost_xrun());
+        self.lost_source.absolute(capture.lost_source());
+        self.fallback_blocks.absolute(capture.fallback());
+        self.restarts.absolute(capture.outages().restarts());
         self.up.set(if capture.is_open() { 1.0 } else { 0.0 });
+        let outage = capture.outages().current();
+        let is_fallback = outage.is_some_and(|outage| outage.substitute == Substitute::Fallback);
+        self.is_fallback.set(if is_fallback { 1.0 } else { 0.0 });
         for ([peak, rms], level) in self.levels.iter().zip(mount.meter().levels()) {
             peak.set(f64::from(level.peak_dbfs));
             rms.set(f64::from(level.rms_dbfs));
@@ -337,6 +351,16 @@ fn histograms<'a>(mounts: &'a [MountView<'a>]) -> [HistogramFamily<'a>; 3] {
     ]
 }
 
+/// Writes the time without the source. The exporter's counters have whole numbers only.
+fn write_down_seconds(text: &mut String, mount: &Mount) {
+    const NAME: &str = "aircheck_capture_down_seconds_total";
+    let seconds = mount.capture().outages().down(Timestamp::now()).as_secs_f64();
+    write_help_line(text, NAME, None, None, "Time for which the source was lost.");
+    write_type_line(text, NAME, None, None, "counter");
+    write_metric_line::<&str, _>(text, NAME, None, &label_set(vec![]), None, seconds, None);
+    text.push('\n');
+}
+
 /// Writes the series of the source's clock. There are none before the drift is known.
 fn write_clock(text: &mut String, capture: &CaptureTally) {
     let waiting = (
@@ -392,12 +416,18 @@ fn describe() {
 
     describe_gauge!("aircheck_build_info", "Version of the server.");
     describe_gauge!("aircheck_block_seconds", "Length of a block.");
-    describe_counter!("aircheck_capture_blocks_total", "Blocks captured.");
+    describe_counter!("aircheck_capture_blocks_total", "Blocks captured from the source.");
     describe_counter!(
         "aircheck_capture_lost_blocks_total",
-        "Blocks lost at the capture: overflow (the dispatcher was late) or xrun (the device missed them)."
+        "Blocks lost at the capture: overflow (the dispatcher was late), xrun (the device missed them) or source (the \
+         source was lost)."
     );
-    describe_gauge!("aircheck_capture_up", "Whether the source is open.");
+    describe_gauge!("aircheck_capture_up", "Whether the source is open and not lost.");
+    describe_gauge!("aircheck_fallback", "Whether the fallback is heard instead of the source.");
+    describe_counter!(
+        "aircheck_capture_fallback_blocks_total",
+        "Blocks of the fallback, which were heard instead of the source."
+    );
     describe_counter!("aircheck_capture_restarts_total", "Number of times that the source was opened again.");
     describe_gauge!("aircheck_capture_level_dbfs", "Level of a channel over the last 300 ms; full scale is 0.");
     describe_gauge!("aircheck_listeners", "Listeners that are present.");

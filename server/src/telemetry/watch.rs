@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aircheck_api::{EventKind, LeaveReason, StreamState};
+use aircheck_api::{EventKind, EventState, LeaveReason, StreamState};
 use aircheck_engine::{Loss, LossCounts, Overflow, Timestamp};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -53,8 +53,15 @@ struct Watch {
 #[derive(Debug)]
 struct SourceWatch {
     mount: Arc<Mount>,
-    /// Whether sound comes; `None` before the first sound.
+    /// Whether the source delivers; `None` before its first sound.
     is_live: Option<bool>,
+    /// When its loss was published.
+    lost_at: Timestamp,
+    /// How long it had been lost in all when it last delivered.
+    down_before: Duration,
+    /// Outages that were seen.
+    outages: u64,
+    is_fallback: bool,
     losses: PublishedLosses,
 }
 
@@ -121,25 +128,57 @@ impl Watch {
 
 impl SourceWatch {
     fn new(mount: Arc<Mount>) -> Self {
-        Self { mount, is_live: None, losses: PublishedLosses::default() }
+        Self {
+            mount,
+            is_live: None,
+            lost_at: Timestamp::default(),
+            down_before: Duration::ZERO,
+            outages: 0,
+            is_fallback: false,
+            losses: PublishedLosses::default(),
+        }
     }
 
     fn look(&mut self, now: Timestamp) {
-        let Self { mount, is_live, losses } = self;
-        let state = mount.state();
+        let outages = self.mount.capture().outages();
+        let (count, outage) = (outages.count(), outages.current());
+        // Read after the outage: a source that comes back meanwhile is seen at the next look.
+        let state = self.mount.state();
         // A source that has ended loses nothing, and every listener gets the end.
-        let has_sound = state != StreamState::Silent;
-        match (*is_live, has_sound) {
-            (Some(true), false) => mount.events().publish(None, EventKind::SourceLost),
-            (Some(false), true) => mount.events().publish(None, EventKind::SourceBack),
-            _ => {}
+        let is_silent = outage.is_some() || matches!(state, StreamState::Silent | StreamState::Fallback);
+        let has_sound = state == StreamState::Ended || !is_silent;
+        // An outage may be over before it is seen.
+        let is_new = count > std::mem::replace(&mut self.outages, count);
+        if is_new || (self.is_live == Some(true) && !has_sound) {
+            if self.is_live != Some(false) {
+                self.lost_at = now;
+                let reason = outage.map(|outage| outage.reason);
+                self.mount.events().publish(None, EventKind::SourceLost { reason });
+            }
+            self.is_live = Some(false);
         }
-        if state == StreamState::Live || is_live.is_some() {
-            *is_live = Some(has_sound);
+        self.look_at_fallback(state == StreamState::Fallback);
+        if self.is_live == Some(false) && has_sound {
+            // A source without a supervisor that delivers nothing for a while has no outage.
+            let down = self.mount.capture().outages().down(now).saturating_sub(self.down_before);
+            let down_seconds = if down.is_zero() { now.since(self.lost_at) } else { down }.as_secs_f64();
+            self.mount.events().publish(None, EventKind::SourceBack { down_seconds });
+            self.is_live = Some(true);
         }
-        let lost = mount.capture().lost_xrun() + mount.capture().lost_overflow();
-        if let Some(blocks) = losses.take_new(lost, now) {
-            mount.events().publish(None, EventKind::Xrun { blocks });
+        let capture = self.mount.capture();
+        if state == StreamState::Live {
+            self.is_live = Some(true);
+            self.down_before = capture.outages().down(now);
+        }
+        if let Some(blocks) = self.losses.take_new(capture.lost_xrun() + capture.lost_overflow(), now) {
+            self.mount.events().publish(None, EventKind::Xrun { blocks });
+        }
+    }
+
+    fn look_at_fallback(&mut self, is_fallback: bool) {
+        if std::mem::replace(&mut self.is_fallback, is_fallback) != is_fallback {
+            let state = if is_fallback { EventState::Begin } else { EventState::End };
+            self.mount.events().publish(None, EventKind::Fallback { state });
         }
     }
 }

@@ -15,10 +15,15 @@ const PLAYER_SETTLES: Duration = Duration::from_millis(2500);
 
 /// Plays the tone to the sound server's microphones for a minute, which is longer than any test takes.
 pub(crate) fn play(server: &PulseServer) -> Player {
+    let player = play_now(server);
+    std::thread::sleep(PLAYER_SETTLES);
+    player
+}
+
+/// Begins to play the tone, and does not wait until it is heard.
+pub(crate) fn play_now(server: &PulseServer) -> Player {
     let file = server.path("tone.wav");
     let sample = |n: u32| PEAK * (TAU * HZ * f64::from(n) / 48_000.0).sin();
     write_wav(&file, 1, (0..60 * 48_000).map(|n| (sample(n) * 32_767.0).round() as i16));
-    let player = server.play(&file);
-    std::thread::sleep(PLAYER_SETTLES);
-    player
+    server.play(&file)
 }

@@ -30,6 +30,40 @@ pub(crate) fn line(notice: &Notice, reception: &Reception) -> String {
     }
 }
 
+/// The reason of gaps at the source, which the server announces block by block, at the pace of the missing sound.
+const SOURCE: &str = "source";
+
+/// Joins notices of one gap at the source that come after each other.
+#[derive(Debug, Default)]
+pub(crate) struct OpenGap(Option<Notice>);
+
+impl OpenGap {
+    /// Takes notices, and returns those to be shown now.
+    pub(crate) fn merge(&mut self, notices: Vec<Notice>) -> Vec<Notice> {
+        let mut shown = Vec::new();
+        for notice in notices {
+            match (&mut self.0, &notice) {
+                (Some(Notice::Gap { from: start, blocks, .. }), Notice::Gap { from, blocks: more, reason })
+                    if reason == SOURCE && *from == *start + *blocks =>
+                {
+                    *blocks += more;
+                }
+                (_, Notice::Gap { reason, .. }) if reason == SOURCE => shown.extend(self.0.replace(notice)),
+                _ => {
+                    shown.extend(self.0.take());
+                    shown.push(notice);
+                }
+            }
+        }
+        shown
+    }
+
+    /// Returns the gap that is over.
+    pub(crate) fn take(&mut self) -> Option<Notice> {
+        self.0.take()
+    }
+}
+
 /// Lets [`MAX_LINES`] lines a second through, and counts the others.
 #[derive(Debug, Default)]
 pub(crate) struct Limiter {
@@ -88,6 +122,18 @@ mod tests {
         assert_eq!(line(&gap, &reception), "gap: 3 blocks from 8 (overflow), 30 ms");
         let hole = Notice::Unannounced { from: 4, blocks: 1 };
         assert_eq!(line(&hole, &reception), "fault: 1 block from 4 missing without a notice");
+    }
+
+    #[test]
+    fn a_hole_at_the_source_is_one_line() {
+        let gap = |from, blocks, reason: &str| Notice::Gap { from, blocks, reason: reason.to_owned() };
+        let mut open = OpenGap::default();
+        assert_eq!(open.merge(vec![gap(8, 80, "source")]), []);
+        assert_eq!(open.merge(vec![gap(88, 1, "source")]), []);
+        assert_eq!(open.merge(vec![gap(89, 1, "overflow")]), [gap(8, 81, "source"), gap(89, 1, "overflow")]);
+        assert_eq!(open.take(), None);
+        open.merge(vec![gap(95, 1, "source")]);
+        assert_eq!(open.take(), Some(gap(95, 1, "source")));
     }
 
     const GAP: Notice = Notice::Gap { from: 0, blocks: 1, reason: String::new() };

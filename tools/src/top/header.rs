@@ -22,6 +22,7 @@ pub(crate) fn title(state: &State, theme: Theme, cells: usize) -> Line<'static> 
         StreamState::Ended => (" ENDED ", Tone::BadBadge),
         StreamState::Silent if status.source.failure.is_some() => (" OFF AIR ", Tone::BadBadge),
         StreamState::Silent => (" SILENT ", Tone::BadBadge),
+        StreamState::Fallback => (" FALLBACK ", Tone::BadBadge),
         StreamState::Unknown => (" UNKNOWN ", Tone::BadBadge),
     };
     // Without contact the last state may be wrong.
@@ -75,7 +76,13 @@ pub(crate) fn banner(state: &State, theme: Theme, now: f64, cells: usize) -> Opt
         (Contact::Lost { since, why }, _) => {
             format!("no contact for {}, trying again: {why}", units::age(now - since))
         }
-        (Contact::Fine, Some(failure)) => failure.clone(),
+        (Contact::Fine, Some(failure)) => {
+            let status = &state.snapshot().status;
+            match status.source.lost_since {
+                Some(since) => format!("source lost for {}: {failure}", units::age(status.now - since)),
+                None => failure.clone(),
+            }
+        }
         (Contact::Fine, None) => return None,
     };
     Some(line_with(text, Tone::Bad, theme, cells))
@@ -102,6 +109,11 @@ pub(crate) fn capture(status: &Status, theme: Theme, cells: usize) -> Line<'stat
         label(if is_narrow { ", " } else { " p99 " }),
         figure(units::latency(ring.p99)),
     ];
+    if capture.lost_source > 0 {
+        // Few sources are ever lost, so this takes room only then: before the losses for other reasons.
+        const AFTER_LOST: usize = 3;
+        parts.splice(AFTER_LOST..AFTER_LOST, [lost(capture.lost_source), label(" source ")]);
+    }
     if let (Some(drift), Some(error)) = (capture.drift_ppm, capture.drift_error_ppm) {
         parts.extend([label(" · clock "), figure(units::ppm(drift, error))]);
     }

@@ -32,7 +32,8 @@ pub(crate) fn meters(status: &Status, theme: Theme, lines: usize, cells: usize) 
     let abreast = levels.len().div_ceil(lines).min((cells + COLUMN_GAP) / (MIN_WIDTH + COLUMN_GAP)).max(1);
     let width = ((cells + COLUMN_GAP) / abreast).saturating_sub(COLUMN_GAP).min(MAX_WIDTH);
     let shown = (lines * abreast).min(levels.len());
-    let is_live = status.state == StreamState::Live;
+    // The fallback has a level, too.
+    let is_live = matches!(status.state, StreamState::Live | StreamState::Fallback);
     let meter = |(at, level): (usize, &ChannelLevel)| meter(&label(at, levels.len()), *level, is_live, theme, width);
     let meters: Vec<Vec<Span<'static>>> = levels.iter().take(shown).enumerate().map(meter).collect();
     let gap = Span::raw(" ".repeat(COLUMN_GAP));

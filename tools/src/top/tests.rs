@@ -1,6 +1,6 @@
 //! The whole screen without a terminal: keys in, lines out.
 
-use aircheck_api::ListenerRow;
+use aircheck_api::{ListenerRow, StreamState};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -77,6 +77,20 @@ fn the_worst_stands_first_with_its_fault() {
     assert!(lines[0].contains("ON AIR") && lines[0].contains("tone, 440 Hz"));
     assert!(lines[1].contains("3 of 1,000 listeners · up 2 min 5 s · 48 kHz stereo · 10 ms blocks"));
     assert!(lines[3].contains("12,500 blocks · lost 3 xrun 0 overflow · ring p50 0.210 ms p99 1.2 ms"));
+}
+
+#[test]
+fn a_lost_source_and_its_fallback_are_shown() {
+    let mut lost = status();
+    lost.state = StreamState::Fallback;
+    lost.source.failure = Some("microphone `x`: the device is gone".to_owned());
+    lost.source.lost_since = Some(lost.now - 75.0);
+    lost.capture.lost_source = 7500;
+    let mut state = State::new("127.0.0.1:8700".to_owned(), Snapshot::new(lost, Vec::new(), 0.0));
+    let text = lines(&mut state, 120, 40).join("\n");
+    for words in ["FALLBACK", "source lost for 1 min 15 s: microphone", "lost 7,500 source 3 xrun 0 overflow"] {
+        assert!(text.contains(words), "{words} in {text}");
+    }
 }
 
 #[test]

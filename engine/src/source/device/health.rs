@@ -66,13 +66,11 @@ impl Watchdog {
         (self.periods, self.errors) = (periods, errors);
         self.silent_checks = if is_silent { self.silent_checks + 1 } else { 0 };
         if health.is_gone.load(Ordering::Acquire) {
-            Some("the device or its sound server is gone (start the program again when it is back)")
+            Some("the device or its sound server is gone")
         } else if is_silent && new_errors > MAX_CHECK_ERRORS {
-            Some("the device reports nothing but errors (start the program again when it works)")
+            Some("the device reports nothing but errors")
         } else if self.silent_checks >= MAX_SILENT_CHECKS {
-            Some(
-                "nothing has come from the device for 10 s (see whether the sound server hangs, and start the program again)",
-            )
+            Some("nothing has come from the device for 10 s (see whether the sound server hangs)")
         } else {
             None
         }

@@ -44,7 +44,15 @@ fn alsa_may_have_devices() -> bool {
     let cards = std::fs::read_dir("/proc/asound").into_iter().flatten().flatten();
     cards.into_iter().any(|entry| entry.file_name().to_str().is_some_and(is_card))
         || std::env::var_os("ALSA_CONFIG_PATH").is_some()
-        || std::env::var("PULSE_SERVER").is_ok_and(|server| !server.starts_with("unix:"))
+        || std::env::var("PULSE_SERVER").is_ok_and(|server| may_answer(&server))
         || std::env::home_dir().is_some_and(|home| home.join(".asoundrc").exists())
         || Path::new("/etc/asound.conf").exists()
+}
+
+/// Returns whether ALSA's plug-in may reach a sound server that cpal's own client does not take. A socket that refuses is asked
+/// here, because the plug-in would write a line about it to stderr each time that a lost device is looked for.
+#[cfg(target_os = "linux")]
+fn may_answer(server: &str) -> bool {
+    let is_socket = server.starts_with('/');
+    !server.starts_with("unix:") && (!is_socket || std::os::unix::net::UnixStream::connect(server).is_ok())
 }

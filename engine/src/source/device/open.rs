@@ -1,6 +1,7 @@
 //! An input device that is opened but not started.
 
 use cpal::SupportedStreamConfig;
+use cpal::traits::DeviceTrait;
 
 use super::choice::{self, DeviceOptions};
 use super::error::DeviceError;
@@ -14,7 +15,7 @@ use super::timeout::with_timeout;
 ///
 /// **When the device is lost** (unplugged, its sound server ended, or no period for 10 s), the stream stays:
 /// [`CaptureTally::failure`](crate::CaptureTally::failure) gives the cause, no more blocks come, and consumers wait
-/// until the stream is stopped. The device's own stream is closed, because a dead one may keep a core busy with error
+/// until the stream is stopped. A [`Supervised`](crate::source::Supervised) device is opened again instead. The device's own stream is closed, because a dead one may keep a core busy with error
 /// reports; if closing hangs, its thread is left behind.
 ///
 /// ```no_run
@@ -54,6 +55,11 @@ impl Device {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Returns whether the device belongs to a sound server.
+    pub(super) fn is_served(&self) -> bool {
+        self.device.id().is_ok_and(|id| id.host().name() == "PulseAudio")
     }
 
     /// Label of the format in which the device hands samples over, before they become `f32`: `f32`, `i16`, …

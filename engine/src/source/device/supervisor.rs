@@ -87,7 +87,7 @@ fn supervise(
     ready: &mpsc::Sender<Result<(), DeviceError>>,
     stopped: &mpsc::Receiver<()>,
 ) {
-    let tally = Arc::clone(capture.tally());
+    let (tally, reporter) = (Arc::clone(capture.tally()), capture.reporter());
     // Before the device is opened: its own thread inherits this.
     tally.realtime().promote_current_thread();
     let health = Arc::new(DeviceHealth::default());
@@ -105,7 +105,7 @@ fn supervise(
     }
     let death = watch(&health, stopped);
     if let Some(cause) = death {
-        tally.fail(format!("microphone `{}`: {cause}", device.name));
+        reporter.fail(format!("microphone `{}`: {cause}", device.name));
     }
     // This may hang. It cannot be put off either, because a dead stream may keep a core busy.
     drop(stream);
@@ -126,7 +126,7 @@ fn open(
     tally: &Arc<CaptureTally>,
 ) -> Result<cpal::Stream, DeviceError> {
     let refused = |error| DeviceError::refused(&device.name, &error);
-    let is_served = device.device.id().is_ok_and(|id| id.host().name() == "PulseAudio");
+    let is_served = device.is_served();
     let span = if is_served { SERVER_BUFFER } else { PERIOD };
     let frames = (span.as_secs_f64() * f64::from(device.config.sample_rate())).ceil().max(1.0) as u32;
     let frames = match *device.config.buffer_size() {

@@ -1,5 +1,6 @@
 //! A time limit for the sound system's calls, which have none.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -10,20 +11,86 @@ use super::error::DeviceError;
 /// first sound after as much as 2 s (measured with PulseAudio's null sink).
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Calls that may hang at a time. A sound server that is frozen for a night is asked again and again; further calls are not
+/// made until one of these returns.
+const MAX_HANGING: usize = 8;
+
+/// Calls that have not returned.
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts a call until it is dropped.
+struct Call;
+
+impl Call {
+    fn begin() -> Option<Self> {
+        let permitted = |calls| (calls < MAX_HANGING).then_some(calls + 1);
+        CALLS.fetch_update(Ordering::AcqRel, Ordering::Acquire, permitted).is_ok().then(|| Self)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        CALLS.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// Runs `call` on a thread of its own and waits for its result. If `what` does not answer in time, the thread is left
 /// behind.
 pub(super) fn with_timeout<T: Send + 'static>(
     what: &str,
     call: impl FnOnce() -> Result<T, DeviceError> + Send + 'static,
 ) -> Result<T, DeviceError> {
+    let unresponsive = || DeviceError::Unresponsive { what: what.to_owned() };
+    let counted = Call::begin().ok_or_else(unresponsive)?;
     let (done, result) = mpsc::channel();
     thread::Builder::new()
         .name("sound-system".into())
         .spawn(move || {
             // Fails if the time is over: the result is no longer needed then.
             let _ = done.send(call());
+            drop(counted);
         })
         .map_err(|error| DeviceError::Refused { device: what.to_owned(), reason: error.to_string() })?;
-    let unresponsive = |_| DeviceError::Unresponsive { what: what.to_owned() };
-    result.recv_timeout(ANSWER_TIMEOUT).map_err(unresponsive)?
+    result.recv_timeout(ANSWER_TIMEOUT).map_err(|_| unresponsive())?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A sound server may be frozen for a night, and is asked again and again.
+    #[test]
+    fn hanging_calls_are_bounded() {
+        let (release, released) = mpsc::channel::<()>();
+        let released = std::sync::Arc::new(std::sync::Mutex::new(released));
+        let hanging: Vec<_> = (0..MAX_HANGING)
+            .map(|_| {
+                let released = std::sync::Arc::clone(&released);
+                thread::spawn(move || {
+                    with_timeout("server", move || {
+                        // Ends when the sender is dropped.
+                        let _ = released.lock().unwrap().recv();
+                        Ok(())
+                    })
+                })
+            })
+            .collect();
+        while CALLS.load(Ordering::Acquire) < MAX_HANGING {
+            thread::yield_now();
+        }
+        let start = Instant::now();
+        let refused = with_timeout("server", || Ok(()));
+        assert!(matches!(refused, Err(DeviceError::Unresponsive { .. })), "{refused:?}");
+        assert!(start.elapsed() < ANSWER_TIMEOUT, "without a wait");
+        drop(release);
+        for call in hanging {
+            call.join().unwrap().unwrap();
+        }
+        while CALLS.load(Ordering::Acquire) > 0 {
+            thread::yield_now();
+        }
+        with_timeout("server", || Ok(())).unwrap();
+    }
 }

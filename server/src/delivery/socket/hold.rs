@@ -2,7 +2,7 @@
 //!
 //! A far kernel acknowledges packets less than 40 ms apart promptly, read or not, and short ones leave no trace in its window. A
 //! write after a pause is different: the time of its acknowledgement tells whether it was read
-//! ([`ReadProof`](super::read_proof::ReadProof)). So about once a second such a stream is held, and again until the
+//! (`read_proof.rs`). So about once a second such a stream is held, and again until the
 //! acknowledgement has come. While the listener's program does not read at once, all of it goes out so.
 
 use std::time::Duration;
@@ -21,6 +21,8 @@ pub(crate) enum Wait {
 
 /// The pause. The far kernel's timer of 40 ms has expired by then.
 pub(super) const HOLD: Duration = Duration::from_millis(48);
+/// The longest time for which the far kernel delays an acknowledgement, to its tick.
+const MAX_ACK_DELAY: Duration = Duration::from_millis(44);
 /// Every other pause is longer by this, so that a program that reads at intervals of 100 ms does so soon after one of the writes.
 const VARIATION: Duration = Duration::from_millis(10);
 /// Packets with a smaller interval are not live, but come out of a ring in which they have waited.
@@ -100,9 +102,10 @@ impl Holds {
         self.is_holding
     }
 
-    /// Returns for how long.
-    pub(super) fn span(&self) -> Duration {
-        if self.count.is_multiple_of(2) { HOLD } else { HOLD + VARIATION }
+    /// Returns for how long, on a way of this `round_trip`. A late acknowledgement has come by then.
+    pub(super) fn span(&self, round_trip: Duration) -> Duration {
+        let span = HOLD.max(round_trip + MAX_ACK_DELAY);
+        if self.count.is_multiple_of(2) { span } else { span + VARIATION }
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) struct InFlight {
     written_at: Timestamp,
     /// Blocks that are written in full.
     written_blocks: u64,
+    missing_blocks: u64,
     /// Bytes of the last packet, and the number of its blocks.
     packet: (u64, u64),
     acked: u64,
@@ -112,6 +113,7 @@ impl InFlight {
             written: 0,
             written_at: Timestamp::default(),
             written_blocks: 0,
+            missing_blocks: 0,
             packet: (0, 1),
             acked: 0,
             unread: Unread::default(),
@@ -204,6 +206,16 @@ impl InFlight {
     /// Counts blocks that are written in full.
     pub(crate) fn wrote_blocks(&mut self, blocks: u64) {
         self.written_blocks += blocks;
+    }
+
+    /// Counts missing blocks in whose place something is written in full.
+    pub(crate) fn wrote_missing(&mut self, blocks: u64) {
+        self.missing_blocks += blocks;
+    }
+
+    /// Returns the number of missing blocks in whose place something is written in full.
+    pub(crate) fn missing_blocks(&self) -> u64 {
+        self.missing_blocks
     }
 
     /// Returns the number of blocks that are written in full.

@@ -31,6 +31,9 @@ const HELD_QUICK_ACKS: u8 = 6;
 /// Writes that are no test after the window has become wider than ever, by that acknowledgement or an earlier one. While a kernel
 /// raises its window (`tcp_grow_window`), it acknowledges each segment at once; the last step may be too small to show.
 const WIDENING_ACKS: u8 = 3;
+/// In this sixteenth of its first window, which is the first one after that, a kernel raises its limits, and acknowledges some
+/// segments at once: seen with the 65,536th byte, of programs that left a second unread.
+const RAISING_SIXTEENTH: u64 = 16;
 /// An acknowledgement is prompt if it takes no longer than this and the shortest round trip. The kernel tells times of
 /// acknowledgements to 1 to 10 ms.
 const PROMPT: Duration = Duration::from_millis(24);
@@ -77,8 +80,8 @@ pub(super) enum Reading {
 #[derive(Clone, Copy, Debug, Default)]
 struct Look {
     at: Timestamp,
-    /// Bytes that had been sent.
-    sent: u64,
+    /// Bytes that had been acknowledged.
+    acked: u64,
     segment_bytes: u64,
     round_trip: Option<Duration>,
     window: u64,
@@ -108,7 +111,9 @@ pub(super) struct ReadProof {
     /// Writes that are no test yet.
     quick_acks: u8,
     retransmits: u32,
-    /// The widest receive window so far.
+    /// The first receive window.
+    first_window: u64,
+    /// The widest one so far.
     open: u64,
     /// Time between the last two writes that did not wait.
     interval: Duration,
@@ -185,7 +190,7 @@ impl ReadProof {
     fn next_wait(&self) -> Wait {
         let delay = self.delay();
         if self.holds.is_holding() {
-            Wait::All(self.holds.span())
+            Wait::All(self.holds.span(self.look.round_trip.unwrap_or_default()))
         } else if delay.is_zero() {
             Wait::Not
         } else {
@@ -266,7 +271,7 @@ impl ReadProof {
         if is_possible && look.is_half_closed {
             // The results before it go on to count.
             self.writes = 0;
-        } else if is_possible && look.sent + bytes == end && bytes <= look.segment_bytes {
+        } else if is_possible && look.acked + bytes == end && bytes <= look.segment_bytes {
             self.tests.rotate_right(1);
             self.tests[0] = Test { end, written_at: now, window: look.window };
         } else if matches!(waited, Wait::All(_)) && self.quick_acks == 0 {
@@ -283,7 +288,7 @@ impl ReadProof {
         let window = socket.window_bytes.unwrap_or(u64::MAX);
         self.look = Look {
             at: now,
-            sent: socket.acked_bytes + socket.in_flight_bytes,
+            acked: socket.acked_bytes,
             segment_bytes: socket.segment_bytes,
             round_trip: socket.min_round_trip,
             window,
@@ -292,6 +297,9 @@ impl ReadProof {
         if self.open > 0 && socket.window_bytes > Some(self.open) {
             self.quick_acks = (self.quick_acks + 1).clamp(WIDENING_ACKS, QUICK_ACKS);
             self.tests = Default::default();
+        }
+        if self.open == 0 {
+            self.first_window = socket.window_bytes.unwrap_or_default();
         }
         self.open = self.open.max(socket.window_bytes.unwrap_or_default());
         if self.retransmits != socket.retransmits {
@@ -310,6 +318,9 @@ impl ReadProof {
         // Its acknowledgement was the last one only if no other has come since.
         let Some(Test { end, written_at, window: open }) = test else { return false };
         let delay = (now - socket.since_ack).since(written_at).saturating_sub(round_trip);
+        if delay <= PROMPT && 16 * end / self.first_window.max(1) == RAISING_SIXTEENTH {
+            return false;
+        }
         if delay <= PROMPT {
             let is_recent = now.since(self.prompt_at) <= MAX_PROMPT_GAP;
             self.prompts = if is_recent { self.prompts.saturating_add(1) } else { 1 };
@@ -332,7 +343,8 @@ impl ReadProof {
             if self.timer_acks == 0 {
                 self.late_packets = late_packets(socket.round_trip.saturating_sub(round_trip), delay);
             }
-            let is_timer = delay <= 2 * LATE;
+            // On a long way, the far kernel's timer is its round trip (`tcp_send_delayed_ack`).
+            let is_timer = delay <= 2 * LATE.max(round_trip);
             // A later one may be that of a machine that was busy for a moment.
             self.timer_acks =
                 if is_timer { self.timer_acks.saturating_add(1) } else { self.timer_acks.saturating_sub(BUSY_TESTS) };

@@ -34,7 +34,7 @@ const SETTLED_TENTHS: u64 = 7;
 const MIN_DEFAULT_WINDOW_BYTES: u64 = 60_000;
 /// Shorter packets are copied into the memory of the one before. While they are all read, the first window that a kernel offers
 /// narrows as if they were not: by 9 KB of 64 with FLAC in packets of 620 bytes.
-const COPIED_BYTES: u64 = 900;
+pub(super) const COPIED_BYTES: u64 = 900;
 /// A window of this width is that of a program that has set a buffer of megabytes. At first it narrows as fast as bytes come, while
 /// they are all read: by 720 KB of 4 MB.
 const LARGE_WINDOW_BYTES: u64 = 512 * 1024;
@@ -76,6 +76,8 @@ pub struct ReceiveWindow {
     was_changing: bool,
     /// The part of the last looks that found bytes that wait for their acknowledgement.
     waiting: f32,
+    /// The same, of the looks at which the machine did not acknowledge everything at once anyway.
+    telling_waiting: f32,
     /// How many looks there were.
     looks: u8,
     /// Whether the machine acknowledges everything at once, so that promptness shows nothing.
@@ -92,7 +94,7 @@ impl ReceiveWindow {
     /// does not read come late once half of its buffer is full, and an offered window is about that. `greatest` is the widest
     /// window of all, because one that settles may do so while much is unread.
     pub fn most(&self, greatest: u64) -> Option<u64> {
-        (self.waiting < MAX_WAITING && self.looks >= MIN_LOOKS).then_some(2 * greatest)
+        (self.telling_waiting < MAX_WAITING && self.looks >= MIN_LOOKS).then_some(2 * greatest)
     }
 
     /// Notes whether the machine acknowledges everything at once, as it does after a loss, so that promptness shows nothing.
@@ -124,8 +126,12 @@ impl ReceiveWindow {
         self.last = acked;
         if is_burst {
             self.steady_from = acked;
-        } else if !self.is_quick {
-            self.waiting += (f32::from(u8::from(waits)) - self.waiting) / 16.0;
+        } else {
+            let waits = f32::from(u8::from(waits));
+            self.waiting += (waits - self.waiting) / 16.0;
+            if !self.is_quick {
+                self.telling_waiting += (waits - self.telling_waiting) / 16.0;
+            }
         }
         if before != window {
             if before >= self.widest {
@@ -136,7 +142,7 @@ impl ReceiveWindow {
             }
             if window > 2 * self.widest {
                 // The buffer grows because the program has read a lot.
-                self.waiting = 0.0;
+                (self.waiting, self.telling_waiting) = (0.0, 0.0);
             }
             self.first = if before == 0 { acked } else { self.first };
             self.held = (window, acked);

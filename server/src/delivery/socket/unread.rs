@@ -13,7 +13,7 @@ use aircheck_engine::Timestamp;
 
 use crate::delivery::socket::ping::Pings;
 use crate::delivery::socket::read_proof::{ReadProof, Reading};
-use crate::delivery::socket::receive_window::{CHANGE_BYTES, ReceiveWindow};
+use crate::delivery::socket::receive_window::{CHANGE_BYTES, COPIED_BYTES, ReceiveWindow};
 use crate::delivery::socket::tcp_info::TcpInfo;
 
 /// Packets that a kernel merges into one piece of memory, which it frees when all of it is read (`MAX_SKB_FRAGS`, and its
@@ -59,6 +59,10 @@ pub(super) struct Sight {
     window: ReceiveWindow,
     /// The window when everything had been read.
     open: u64,
+    /// The narrower one of the last two such windows.
+    least_open: u64,
+    /// The widest window since then.
+    raised: u64,
     /// Acknowledged bytes and the window at the last look.
     last: (u64, u64),
     /// The bytes that had been acknowledged promptly, probably, before acknowledgements came late.
@@ -79,13 +83,16 @@ impl Sight {
     pub(super) fn look(&mut self, socket: &TcpInfo, written: u64, packet_bytes: u64, now: Timestamp) -> Unread {
         let acked = socket.acked_bytes;
         let window = socket.window_bytes;
+        let is_short = packet_bytes < COPIED_BYTES;
         // Packets that were held are one segment.
         let packet_bytes = self.proof.held_bytes().unwrap_or(packet_bytes);
         let was_late = self.proof.timer_acks() > 0;
         if self.proof.judge(socket, now) {
             (self.opened, self.late_from) = (None, None);
             if let Some(window) = window {
-                self.open = window;
+                // A kernel may take back what it offered for a moment, and then narrows its window as bytes come.
+                self.least_open = self.open.min(window);
+                (self.open, self.raised) = (window, window);
                 self.window.settle(acked, window);
             }
         }
@@ -112,10 +119,14 @@ impl Sight {
         let most = self.window.most(self.proof.widest_window()).map_or(most, |prompt| prompt.min(most));
         let result = self.proof.result();
         // Without proofs, the window may be a fourth narrower than it was, with nothing unread.
-        let open = if result.is_some() && self.proof.proofs() > 0 { self.open } else { self.window.widest() * 3 / 4 };
-        let narrowed = open.saturating_sub(window);
+        let has_proof = result.is_some() && self.proof.proofs() > 0;
+        let open = if has_proof { self.least_open } else { self.window.widest() * 3 / 4 };
         let kept = MERGED_PACKETS * packet_bytes * 10 / UNREAD_TENTHS;
-        let least = narrowed.saturating_sub(kept).min(most);
+        // A window that narrows says nothing of short packets, unless it is half closed: a kernel that takes back what it offered narrows
+        // it by each byte that comes, and those of a program that reads nothing narrow it by less.
+        let is_unknown = |open: u64| is_short && window >= open / 2 && !self.window.is_small();
+        let least = if is_unknown(open) { 0 } else { open.saturating_sub(window).saturating_sub(kept).min(most) };
+        let observed = if is_unknown(self.window.widest()) { 0 } else { observed };
         let estimate = match result.filter(|_| self.proof.proofs() > 0) {
             None => observed,
             // It had read everything a moment ago, and the next packet is a test if something seems to be missing.
@@ -147,12 +158,12 @@ impl Sight {
 
     /// Returns how much is unread of the `most` bytes since the last proof, when packets are acknowledged late.
     fn estimate(&mut self, acked: u64, window: u64, packet_bytes: u64, most: u64) -> u64 {
-        let is_raised = window > self.open;
+        let is_raised = window > self.raised;
         if is_raised {
             // The kernel raises its window, which is no sign that the program reads.
-            (self.open, self.narrows_from) = (window, acked);
+            (self.raised, self.narrows_from) = (window, acked);
         }
-        let narrowed = self.open.saturating_sub(window);
+        let narrowed = self.raised.saturating_sub(window);
         // A step of the window shows no more than the last packet, for all of which half of its bytes stand: as many bytes as it has
         // may reach into one before it.
         let last_packet = packet_bytes / 2;

@@ -72,11 +72,8 @@ impl Framing {
             Self::Plain { silence: Some(silence), .. } => GapFill::Silence(silence.clone(), gap.from..end),
             // Pages carry their positions, so a gap shows without a notice.
             Self::Plain { .. } | Self::Ogg(_) => GapFill::Nothing,
-            Self::Json => GapFill::Notice(format!("{}\n", message::gap(gap)).into()),
-            // The id is the last missing number, so that a listener that reconnects does not get the notice again.
-            Self::Events => {
-                GapFill::Notice(format!("id: {}\nevent: gap\ndata: {}\n\n", end - 1, message::gap(gap)).into())
-            }
+            Self::Json => GapFill::Notice(message::line_of_gap(gap).into()),
+            Self::Events => GapFill::Notice(message::event_of_gap(gap).into()),
             Self::WebSocket => GapFill::Notice(message::gap(gap).into()),
         }
     }

@@ -67,3 +67,16 @@ pub fn hello(format: Format, payload: Payload, layout: Option<PacketLayout>, lis
 pub fn gap(gap: Gap) -> String {
     GapNotice { from: gap.from, blocks: gap.blocks, reason: gap.reason.label().into() }.to_json()
 }
+
+/// Returns the notice of a gap as a line of JSON.
+#[must_use]
+pub fn line_of_gap(of: Gap) -> String {
+    format!("{}\n", gap(of))
+}
+
+/// Returns the notice of a gap as a server-sent event. The id is the last missing number, so that a listener that reconnects
+/// does not get the notice again.
+#[must_use]
+pub fn event_of_gap(of: Gap) -> String {
+    format!("id: {}\nevent: gap\ndata: {}\n\n", of.from + of.blocks - 1, gap(of))
+}

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use aircheck_engine::{Block, Item};
+use aircheck_engine::{Block, Item, Origin};
 
 use super::sidecar::GapNote;
 
@@ -27,8 +27,12 @@ impl Part {
         }
     }
 
-    fn is_sound(&self) -> bool {
-        matches!(self, Self::Sound(_))
+    /// Returns whether it is a block whose sound the source delivered, or is missing; `None` for a gap.
+    fn has_sound(&self) -> Option<bool> {
+        match self {
+            Self::Sound(item) => Some(item.origin() != Origin::Missing),
+            Self::Gap { .. } => None,
+        }
     }
 }
 
@@ -64,10 +68,13 @@ impl Parts {
     }
 
     /// Removes parts as [`confirm`](Self::confirm) does, and lets all other written parts wait again. Returns how many
-    /// blocks of sound these are.
-    pub(crate) fn rewind(&mut self, next: u64) -> u64 {
+    /// blocks of sound these are, and how many whose sound is missing.
+    pub(crate) fn rewind(&mut self, next: u64) -> (u64, u64) {
         self.confirm(next);
         let written = std::mem::take(&mut self.written);
-        self.queue.iter().take(written).filter(|part| part.is_sound()).count() as u64
+        let count = |has_sound| {
+            self.queue.iter().take(written).filter(|part| part.has_sound() == Some(has_sound)).count() as u64
+        };
+        (count(true), count(false))
     }
 }

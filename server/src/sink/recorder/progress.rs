@@ -16,6 +16,8 @@ pub(crate) struct Progress {
     pub(crate) files: u64,
     /// Blocks of sound in them.
     pub(crate) blocks: u64,
+    /// Blocks of silence in them whose sound the source did not deliver.
+    pub(crate) missing: u64,
     /// Bytes of samples in them, silence included.
     pub(crate) bytes: u64,
     /// Blocks of sound that were left out, because the disk was nearly full.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aircheck_api::RecordingStatus;
-use aircheck_engine::{Format, Overflow, Start, Stream, SubscribeError, SubscribeOptions, Tally};
+use aircheck_engine::{Format, Overflow, Start, Stream, SubscribeOptions, Tally};
 
 use super::directory::RecordingDirectory;
 use super::index::Index;
@@ -81,7 +81,7 @@ impl Recording {
         });
         let consumer = match subscribed {
             Ok(consumer) => consumer,
-            Err(error @ (SubscribeError::Ended | SubscribeError::BlockOnLive | SubscribeError::Buffer(_))) => {
+            Err(error) => {
                 tracing::error!("nothing is recorded: {error}");
                 return Ok(None);
             }
@@ -145,14 +145,15 @@ impl Recording {
         // Progress is read first, so that the account has every block of it as delivered.
         let (progress, is_finished) = self.progress.get();
         let account = self.tally.snapshot();
-        let waiting = (account.delivered + account.queued).saturating_sub(progress.blocks + progress.left_out);
+        let waiting =
+            (account.delivered + account.queued).saturating_sub(progress.blocks + progress.missing + progress.left_out);
         let (abandoned, queued) = if is_finished { (waiting, 0) } else { (0, waiting) };
         RecordingStatus {
             directory: self.path.clone(),
             file: progress.file,
             files: progress.files,
             blocks: progress.blocks,
-            lost: account.lost.total() + progress.left_out + abandoned,
+            lost: account.lost.total() + progress.missing + progress.left_out + abandoned,
             queued,
             bytes: progress.bytes,
             free_bytes: progress.free_bytes,

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter};
 
-use aircheck_engine::{Format, Timestamp};
+use aircheck_engine::{Format, Origin, Timestamp};
 use hound::{SampleFormat, WavSpec, WavWriter};
 
 use super::fail_stop::{FailStop, StopFlag};
@@ -197,6 +197,11 @@ impl<F: StorageFile> Segment<F> {
         self.frames += frames;
         self.room_blocks -= blocks;
         Ok(())
+    }
+
+    /// Notes that the sound comes from `origin` from here on, with the block `sequence`.
+    pub(crate) fn note_origin(&mut self, origin: Origin, sequence: u64, at: Timestamp) -> io::Result<()> {
+        self.sidecar.origin(origin, sequence, self.frames, at)
     }
 
     /// Notes a gap that is too long to be filled with silence.

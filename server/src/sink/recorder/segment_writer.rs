@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aircheck_engine::{Block, Delivery, End, EndReason, Format, Gap, Item, Loss, Timestamp};
+use aircheck_engine::{Block, Delivery, End, EndReason, Format, Gap, Item, Loss, Origin, Timestamp};
 
 use super::failure_log::FailureLog;
 use super::index::{Entry, Index};
@@ -100,6 +100,8 @@ pub(crate) struct SegmentWriter<S: Storage> {
     /// The disk's last error, until the gap that it caused has come or it is clear that it caused none.
     last_error: Option<String>,
     failure_log: FailureLog,
+    /// The origin of the sound that the segment's sidecar last named.
+    origin: Origin,
     /// Bytes of samples in segments that have ended.
     bytes: u64,
     progress: Progress,
@@ -130,6 +132,7 @@ impl<S: Storage> SegmentWriter<S> {
             retry_at: None,
             last_error: None,
             failure_log: FailureLog::default(),
+            origin: Origin::Source,
             bytes: 0,
             progress: Progress::default(),
         }
@@ -306,6 +309,11 @@ impl<S: Storage> SegmentWriter<S> {
             Part::Sound(item) => {
                 let Item { stamp, .. } = **item;
                 self.make_room(stamp.sequence, stamp.captured_at)?;
+                let origin = item.origin();
+                if origin != self.origin {
+                    self.with_segment(|segment| segment.note_origin(origin, stamp.sequence, stamp.captured_at))?;
+                    self.origin = origin;
+                }
                 let format = self.format;
                 self.with_segment(|segment| {
                     if format.span(segment.unmarked_frames()) >= MARK_INTERVAL {
@@ -314,7 +322,8 @@ impl<S: Storage> SegmentWriter<S> {
                     Ok(())
                 })?;
                 self.with_segment(|segment| segment.write(item.samples()))?;
-                self.progress.blocks += 1;
+                let is_missing = origin == Origin::Missing;
+                *(if is_missing { &mut self.progress.missing } else { &mut self.progress.blocks }) += 1;
             }
             Part::Gap { note, is_last } if self.format.span(self.format.position(note.gap.blocks)) > MAX_SILENCE => {
                 if *is_last {
@@ -373,6 +382,7 @@ impl<S: Storage> SegmentWriter<S> {
                     tracing::debug!("recording to {}", path.display());
                     self.progress.file = Some(path);
                     self.segment = Some(segment);
+                    self.origin = Origin::Source;
                     self.stem = stem;
                     self.progress.files += 1;
                     self.index.begin(Entry {
@@ -482,7 +492,9 @@ impl<S: Storage> SegmentWriter<S> {
                 self.progress.files -= 1;
             }
         }
-        self.progress.blocks -= self.parts.rewind(self.next);
+        let (sound, missing) = self.parts.rewind(self.next);
+        self.progress.blocks -= sound;
+        self.progress.missing -= missing;
         self.failure_log.failed(&error, now);
         self.last_error = Some(error.clone());
         self.progress.failing = Some(error);

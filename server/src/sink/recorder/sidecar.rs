@@ -2,7 +2,7 @@
 
 use std::io::{self, SeekFrom};
 
-use aircheck_engine::{Format, Gap, Timestamp};
+use aircheck_engine::{Format, Gap, Origin, Timestamp};
 use serde_json::{Value, json};
 
 use super::storage::StorageFile;
@@ -75,6 +75,16 @@ impl<F: StorageFile> Sidecar<F> {
             line["error"] = json!(error);
         }
         self.write_line(&line)
+    }
+
+    /// Writes where the sound comes from, from `frame` of the segment on. A segment starts with the source.
+    pub(crate) fn origin(&mut self, origin: Origin, sequence: u64, frame: u64, at: Timestamp) -> io::Result<()> {
+        self.write_line(&json!({
+            "origin": origin.label(),
+            "sequence": sequence,
+            "frame": frame,
+            "at": at.unix_seconds(),
+        }))
     }
 
     /// Writes when the frame `frame` of the segment was captured, so that a moment is found although the source's clock drifts.

@@ -1,0 +1,356 @@
+//! The loan of a stream's block writer to a source, which the supervisor can take back at any moment.
+//!
+//! A lost device may never return from its callback or drop it, so the callback cannot own the writer. Instead the writer
+//! lies in a slot. The source takes it out for each write and puts it back; the supervisor takes it out to fill a hole.
+//! Both are one atomic exchange of a pointer. A source that finds the slot empty drops its samples and counts the attempt,
+//! by which the supervisor sees that sound comes again.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crossbeam_utils::atomic::AtomicCell;
+use dasp_sample::FromSample;
+
+use crate::capture::BlockWriter;
+use crate::converter::Converter;
+use crate::{CaptureTally, Format, Origin, Timestamp};
+
+/// Length of a fade, where sound begins or ends that was not cut on purpose: long enough not to click.
+pub(crate) const FADE: Duration = Duration::from_millis(8);
+/// Silent blocks that a returning source writes before its first sound, at most: the supervisor has filled the hole up to a
+/// block before, and only a late thread leaves more. Any further ones are a gap.
+const MAX_FILL_BLOCKS: u64 = 8;
+
+/// The place where a lent writer lies while nobody writes, and the signs of life of one source. Each opened source has a slot
+/// of its own, so that one that was given up finds nothing.
+#[derive(Default)]
+pub(crate) struct Slot {
+    writer: AtomicCell<Option<Box<Lent>>>,
+    /// Writes that the source has begun, also while the writer was not there.
+    attempts: AtomicU64,
+    ended: AtomicBool,
+    failure: OnceLock<String>,
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slot").field("attempts", &self.attempts()).finish_non_exhaustive()
+    }
+}
+
+impl Slot {
+    /// Returns the number of writes that the source has begun.
+    pub(crate) fn attempts(&self) -> u64 {
+        self.attempts.load(Ordering::Acquire)
+    }
+
+    /// Returns whether the source has dropped its capture.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Returns the failure that the source has reported.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    /// Takes a failure. The first one stays.
+    pub(crate) fn fail(&self, message: String) {
+        let _ = self.failure.set(message);
+    }
+
+    /// Lays the writer into the slot.
+    pub(crate) fn lend(&self, writer: Box<Lent>) {
+        self.writer.store(Some(writer));
+    }
+
+    /// Takes the writer, unless the source is writing right now.
+    pub(crate) fn take(&self) -> Option<Box<Lent>> {
+        self.writer.take()
+    }
+}
+
+/// A writer that is lent, with what a source needs that comes back after a hole.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    pub(crate) writer: BlockWriter,
+    /// Whether a hole lies before the source's next sample.
+    is_back: bool,
+    /// Frames of the source that lie before the end of the hole.
+    skip_frames: u64,
+    /// Frames of the fade so far; all of them once it is over.
+    faded_frames: u32,
+    fade_frames: u32,
+    /// A block, for samples that are faded.
+    scratch: Box<[f32]>,
+}
+
+impl Lent {
+    pub(crate) fn new(writer: BlockWriter) -> Self {
+        let format = writer.format();
+        let fade_frames = fade_frames(format);
+        let scratch = vec![0.0; format.block_samples()].into();
+        Self { writer, is_back: false, skip_frames: 0, faded_frames: fade_frames, fade_frames, scratch }
+    }
+
+    /// Begins a hole: the source is lost. Returns since when sound is missing.
+    pub(crate) fn begin_hole(&mut self) -> Timestamp {
+        self.writer.begin_hole();
+        self.writer.due()
+    }
+
+    /// Ends the hole with the source's next sample.
+    pub(crate) fn end_hole(&mut self) {
+        self.is_back = true;
+    }
+
+    fn write<S: Copy>(&mut self, samples: &[S], captured_at: Timestamp)
+    where
+        f32: FromSample<S>,
+    {
+        if std::mem::take(&mut self.is_back) {
+            self.align(captured_at);
+        }
+        if self.skip_frames == 0 && self.faded_frames == self.fade_frames {
+            return self.writer.write(samples, captured_at);
+        }
+        let format = self.writer.format();
+        let channels = usize::from(format.channels());
+        let skipped = self.skip_frames.min((samples.len() / channels) as u64);
+        self.skip_frames -= skipped;
+        let mut position = skipped;
+        for portion in samples[skipped as usize * channels..].chunks(self.scratch.len()) {
+            let scratch = &mut self.scratch[..portion.len()];
+            for (to, from) in scratch.iter_mut().zip(portion) {
+                *to = f32::from_sample_(*from);
+            }
+            for frame in scratch.chunks_exact_mut(channels) {
+                if self.faded_frames == self.fade_frames {
+                    break;
+                }
+                self.faded_frames += 1;
+                let gain = self.faded_frames as f32 / self.fade_frames as f32;
+                frame.iter_mut().for_each(|sample| *sample *= gain);
+            }
+            write_floats(&mut self.writer, scratch, format.time_of(captured_at, position));
+            position += (portion.len() / channels) as u64;
+        }
+    }
+
+    fn write_floats(&mut self, samples: &[f32], captured_at: Timestamp) {
+        self.write(samples, captured_at);
+    }
+
+    /// Ends the hole where the frame captured at `captured_at` belongs by its time, so that position and time stay one: fills
+    /// what is missing before it, or leaves out what lies before the end of the hole.
+    fn align(&mut self, captured_at: Timestamp) {
+        let format = self.writer.format();
+        let missing = format.blocks_in(captured_at.since(self.writer.due()));
+        if missing > MAX_FILL_BLOCKS {
+            self.writer.skip_missing(missing - MAX_FILL_BLOCKS);
+        }
+        self.scratch.fill(0.0);
+        for _ in 0..missing.min(MAX_FILL_BLOCKS) {
+            self.writer.write_substitute(Origin::Missing, &self.scratch);
+        }
+        let early = self.writer.due().since(captured_at);
+        self.skip_frames = (early.as_nanos() * u128::from(format.rate_hz()) / 1_000_000_000) as u64;
+        self.faded_frames = 0;
+        self.writer.end_hole();
+    }
+}
+
+/// Writes floats. Where a sample's type is a parameter, the compiler takes the bound on it for the only one there is.
+fn write_floats(writer: &mut BlockWriter, samples: &[f32], captured_at: Timestamp) {
+    writer.write(samples, captured_at);
+}
+
+/// Returns the frames of a fade.
+pub(crate) fn fade_frames(format: Format) -> u32 {
+    ((FADE.as_secs_f64() * f64::from(format.rate_hz())) as u32).clamp(1, format.block_frames())
+}
+
+/// The right to write, which a source holds as a part of its [`Capture`](crate::Capture).
+#[derive(Debug)]
+pub(crate) struct Lease {
+    slot: Arc<Slot>,
+    /// The format of the source.
+    format: Format,
+    converter: Option<Converter>,
+    /// When the next sample of the period that has begun was captured.
+    period_at: Timestamp,
+    tally: Arc<CaptureTally>,
+}
+
+impl Lease {
+    /// Makes a lease for a source of `format` in a stream of `stream_format`.
+    ///
+    /// # Errors
+    ///
+    /// When the source's rate cannot be converted.
+    pub(crate) fn new(
+        slot: Arc<Slot>,
+        format: Format,
+        stream_format: Format,
+        tally: Arc<CaptureTally>,
+    ) -> Result<Self, String> {
+        let converter = Converter::new(format, stream_format)?;
+        Ok(Self { slot, format, converter, period_at: Timestamp::default(), tally })
+    }
+
+    pub(crate) fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    pub(crate) fn tally(&self) -> &Arc<CaptureTally> {
+        &self.tally
+    }
+
+    /// Returns whether there is room, also while the writer is not here: samples are dropped then.
+    pub(crate) fn has_room(&self) -> bool {
+        let Some(lent) = self.slot.take() else { return true };
+        let has_room = lent.writer.has_room();
+        self.slot.lend(lent);
+        has_room
+    }
+
+    /// Begins a period whose first sample was captured at `captured_at`.
+    pub(crate) fn begin_period(&mut self, captured_at: Timestamp) {
+        self.period_at = captured_at;
+    }
+
+    /// Writes samples of the period that has begun, as [`write`](Self::write) does.
+    pub(crate) fn append<S: Copy>(&mut self, samples: &[S])
+    where
+        f32: FromSample<S>,
+    {
+        let captured_at = self.period_at;
+        let frames = samples.len() / usize::from(self.format.channels());
+        self.period_at = self.format.time_of(captured_at, frames as u64);
+        self.write(samples, captured_at);
+    }
+
+    /// Writes samples, or drops them while the writer is not here. Fit for a callback.
+    pub(crate) fn write<S: Copy>(&mut self, samples: &[S], captured_at: Timestamp)
+    where
+        f32: FromSample<S>,
+    {
+        // One writer, so no locked addition is needed.
+        self.slot.attempts.store(self.slot.attempts.load(Ordering::Relaxed) + 1, Ordering::Release);
+        let Some(mut lent) = self.slot.take() else {
+            // What was kept back before the hole does not belong after it.
+            self.converter.iter_mut().for_each(Converter::discard);
+            return;
+        };
+        match &mut self.converter {
+            Some(converter) => converter.convert(samples, captured_at, |samples, at| lent.write_floats(samples, at)),
+            None => lent.write(samples, captured_at),
+        }
+        self.slot.lend(lent);
+    }
+
+    /// Compares the clock of a device with the system's. A device whose rate is converted is left out: its frames are not those
+    /// of the stream. Fit for a callback.
+    #[cfg(feature = "device")]
+    pub(crate) fn observe_clock(&mut self, captured_at: Timestamp) {
+        if self.converter.is_some() {
+            return;
+        }
+        let Some(mut lent) = self.slot.take() else { return };
+        if !lent.is_back && lent.skip_frames == 0 {
+            lent.writer.observe_clock(captured_at);
+        }
+        self.slot.lend(lent);
+    }
+
+    pub(crate) fn resume_at(&mut self, captured_at: Timestamp) {
+        let Some(mut lent) = self.slot.take() else { return };
+        // After a hole, the place of the next sample follows from its time.
+        if !lent.is_back {
+            lent.writer.resume_at(captured_at);
+        }
+        self.slot.lend(lent);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.slot.ended.store(true, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use assert_no_alloc::assert_no_alloc;
+
+    use super::*;
+    use crate::Capture;
+
+    const START: Timestamp = Timestamp::from_nanos(1_000_000_000_000);
+
+    fn format(rate_hz: u32, channels: u16) -> Format {
+        Format::new(rate_hz, channels, Duration::from_millis(10)).unwrap()
+    }
+
+    /// Makes a lent capture for a source of `format` in a stream of 48 kHz mono, its slot, and the rest of the stream.
+    fn lent(format_of_source: Format) -> (Capture, Arc<Slot>, Arc<CaptureTally>, rtrb::Consumer<u32>) {
+        let stream = format(48_000, 1);
+        let (capture, reader, tally) = Capture::new(stream, true);
+        let slot = Arc::new(Slot::default());
+        slot.lend(Box::new(Lent::new(*capture.into_writer().unwrap())));
+        let lease = Lease::new(Arc::clone(&slot), format_of_source, stream, Arc::clone(&tally)).unwrap();
+        (Capture::lent(lease), slot, tally, reader)
+    }
+
+    #[test]
+    fn a_slot_takes_no_lock() {
+        assert!(AtomicCell::<Option<Box<Lent>>>::is_lock_free());
+    }
+
+    #[test]
+    fn no_write_of_a_lent_capture_allocates() {
+        for source in [format(48_000, 1), format(44_100, 2), format(96_000, 1)] {
+            let (mut capture, slot, tally, _reader) = lent(source);
+            let period = vec![0.5_f32; 2 * source.block_samples()];
+            let mut write = |millis: u64| {
+                assert_no_alloc(|| capture.write(&period, START + Duration::from_millis(millis)));
+            };
+            write(0);
+            // The source is given up, and writes on.
+            let mut lent = slot.take().unwrap();
+            lent.begin_hole();
+            write(20);
+            assert_eq!(slot.attempts(), 2);
+            // It comes back, with a hole of 40 ms and more before it.
+            lent.end_hole();
+            slot.lend(lent);
+            write(60);
+            write(80);
+            assert!((3..=5).contains(&tally.lost_source()), "{source:?}: {} blocks", tally.lost_source());
+            assert_eq!(tally.lost_xrun(), 0);
+        }
+    }
+
+    #[test]
+    fn sound_that_lies_before_the_end_of_the_hole_is_left_out() {
+        let (mut capture, slot, tally, _reader) = lent(format(48_000, 1));
+        let period = vec![0.5_f32; 480];
+        capture.write(&period, START);
+        let mut lent = slot.take().unwrap();
+        lent.begin_hole();
+        let silence = vec![0.0; 480];
+        (0..10).for_each(|_| lent.writer.write_substitute(Origin::Missing, &silence));
+        lent.end_hole();
+        slot.lend(lent);
+        // A burst of 100 ms from the time of the hole, and 20 ms after it.
+        for number in 1..=12 {
+            capture.write(&period, START + Duration::from_millis(10 * number));
+        }
+        assert_eq!((tally.lost_source(), tally.blocks(), tally.next_sequence()), (10, 3, 13));
+    }
+}

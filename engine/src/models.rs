@@ -1,0 +1,347 @@
+//! loom models of the hand-overs between threads: each tries every interleaving of a few steps, and every value that the
+//! processor's memory model lets a load return. They run the real code with loom's atomics (see [`crate::sync`]):
+//! `make test-models`.
+//!
+//! A ring is not modelled inside: rtrb's own atomics take effect at once. Where a hand-over relies on a ring's ordering,
+//! a model has a [`Slots`] in its place. `docs/RELIABILITY.md` lists the changes that each model finds.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::task::{Context, Poll, Wake, Waker};
+
+use loom::future::block_on;
+use loom::thread;
+
+use crate::final_state::FinalState;
+use crate::sync::{AtomicBool, AtomicU64, Ordering, fence};
+use crate::{
+    Consumer, EndReason, FanOut, FanOutOptions, Head, Hub, Loss, Overflow, Start, SubscribeError, SubscribeOptions,
+    Tally, Timestamp,
+};
+
+/// Checks all interleavings with at most this many preemptions, which find all faults that were planted.
+fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(model);
+}
+
+fn fan_out(history: usize) -> (FanOut<u64>, Hub<u64>) {
+    FanOut::new(FanOutOptions { history, ..FanOutOptions::default() })
+}
+
+/// Adds a consumer without histograms, which are no part of a hand-over.
+fn subscribe(hub: &Hub<u64>, start: Start) -> Result<Consumer<u64>, SubscribeError> {
+    hub.subscribe(SubscribeOptions { overflow: Overflow::DropNewest, buffer: 4, start, histograms: false })
+}
+
+fn send(fan_out: &mut FanOut<u64>) {
+    fan_out.send(fan_out.next_sequence(), Timestamp::default());
+}
+
+/// Waits for an item as a task does.
+fn receive(consumer: &mut Consumer<u64>) -> Result<u64, EndReason> {
+    let received = block_on(poll_fn(|context| consumer.poll_recv(context, Timestamp::default())));
+    received.map(|delivery| delivery.item.value).map_err(|end| end.reason)
+}
+
+fn new_tally(has_waiters: &Arc<AtomicBool>) -> Tally {
+    Tally::new(Head::default(), Arc::clone(has_waiters), false)
+}
+
+/// The two indices of a ring, as rtrb orders them.
+struct Slots {
+    head: AtomicU64,
+    tail: AtomicU64,
+}
+
+impl Slots {
+    fn new() -> Self {
+        Self { head: AtomicU64::new(0), tail: AtomicU64::new(0) }
+    }
+}
+
+/// A waker that counts its calls.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A lost wake-up leaves the consumer waiting for ever: loom reports a deadlock.
+#[test]
+fn an_item_wakes_a_waiting_consumer() {
+    check(3, || {
+        let (mut fan_out, hub) = fan_out(0);
+        let mut consumer = subscribe(&hub, Start::Live).unwrap();
+        fan_out.consumers();
+        let producer = thread::spawn(move || {
+            send(&mut fan_out);
+            send(&mut fan_out);
+            // Not dropped: that would wake the consumer, too.
+            fan_out
+        });
+        assert_eq!((receive(&mut consumer), receive(&mut consumer)), (Ok(0), Ok(1)));
+        drop(producer.join().unwrap());
+    });
+}
+
+/// The same with the indices of a ring that are as weakly ordered as rtrb's.
+#[test]
+fn an_item_in_a_weak_ring_wakes_a_waiting_consumer() {
+    check(3, || {
+        let has_waiters = Arc::new(AtomicBool::new(false));
+        let (slots, tally) = (Arc::new(Slots::new()), Arc::new(new_tally(&has_waiters)));
+        let producer = {
+            let (slots, tally) = (Arc::clone(&slots), Arc::clone(&tally));
+            thread::spawn(move || {
+                slots.tail.store(1, Ordering::Release);
+                // As `FanOut::flush` does.
+                fence(Ordering::SeqCst);
+                if has_waiters.load(Ordering::Relaxed) {
+                    tally.wake_if_armed();
+                }
+            })
+        };
+        block_on(poll_fn(|context| {
+            tally.arm(context.waker());
+            if slots.tail.load(Ordering::Acquire) == 1 { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        producer.join().unwrap();
+    });
+}
+
+#[test]
+fn the_history_wakes_a_waiting_consumer() {
+    check(2, || {
+        let (mut fan_out, hub) = fan_out(1);
+        send(&mut fan_out);
+        let mut consumer = subscribe(&hub, Start::Back(1)).unwrap();
+        let producer = thread::spawn(move || {
+            fan_out.consumers();
+            fan_out
+        });
+        assert_eq!(receive(&mut consumer), Ok(0));
+        drop(producer.join().unwrap());
+    });
+}
+
+/// A consumer that found an item at its second look does not wait, and its task is not woken by later items.
+#[test]
+fn a_consumer_that_did_not_wait_is_not_woken_later() {
+    for polls_only in [false, true] {
+        check(3, move || {
+            let (mut fan_out, hub) = fan_out(0);
+            let mut consumer = subscribe(&hub, Start::Live).unwrap();
+            fan_out.consumers();
+            let producer = thread::spawn(move || {
+                send(&mut fan_out);
+                fan_out
+            });
+            let count = Arc::new(Count::default());
+            let waker = Waker::from(Arc::clone(&count));
+            let mut context = Context::from_waker(&waker);
+            let is_ready = if polls_only {
+                consumer.poll_ready(&mut context).is_ready()
+            } else {
+                consumer.poll_recv(&mut context, Timestamp::default()).is_ready()
+            };
+            let mut fan_out = producer.join().unwrap();
+            let before = count.0.load(Ordering::Relaxed);
+            assert!(is_ready || before == 1, "it waits, and was not woken");
+            send(&mut fan_out);
+            assert_eq!(count.0.load(Ordering::Relaxed), before, "it does not wait any more");
+        });
+    }
+}
+
+#[test]
+fn an_end_wakes_a_waiting_consumer_after_its_items() {
+    for is_finished in [true, false] {
+        check(3, move || {
+            let (mut fan_out, hub) = fan_out(0);
+            let mut consumer = subscribe(&hub, Start::Live).unwrap();
+            fan_out.consumers();
+            let producer = thread::spawn(move || {
+                send(&mut fan_out);
+                if is_finished {
+                    fan_out.finish(EndReason::Finished);
+                }
+            });
+            let reason = if is_finished { EndReason::Finished } else { EndReason::Abandoned };
+            assert_eq!((receive(&mut consumer), receive(&mut consumer)), (Ok(0), Err(reason)));
+            producer.join().unwrap();
+        });
+    }
+}
+
+/// A consumer that sees the end sees the items before it.
+#[test]
+fn items_are_visible_with_the_end() {
+    check(3, || {
+        let (slots, end) = (Arc::new(Slots::new()), Arc::new(FinalState::new()));
+        let producer = {
+            let (slots, end) = (Arc::clone(&slots), Arc::clone(&end));
+            thread::spawn(move || {
+                slots.tail.store(1, Ordering::Relaxed);
+                end.set(EndReason::Finished, 1, Loss::Source);
+            })
+        };
+        if end.get().is_some() {
+            assert_eq!(slots.tail.load(Ordering::Relaxed), 1, "the end came before the item");
+        }
+        producer.join().unwrap();
+    });
+}
+
+/// Reason and number of an end are of one thread, and stay.
+#[test]
+fn an_end_is_of_one_thread_and_stays() {
+    check(3, || {
+        let end = Arc::new(FinalState::new());
+        let other = Arc::clone(&end);
+        let leaves = thread::spawn(move || other.set(EndReason::Left, 10, Loss::Overflow));
+        end.set(EndReason::Finished, 7, Loss::Source);
+        let first = end.get().unwrap();
+        let allowed = [(EndReason::Finished, 7, Loss::Source), (EndReason::Left, 10, Loss::Overflow)];
+        assert!(allowed.contains(&first), "{first:?}");
+        leaves.join().unwrap();
+        assert_eq!(end.get(), Some(first), "the end changed");
+    });
+}
+
+/// The producer removes a consumer that was closed, while it is closed.
+#[test]
+fn a_closed_consumer_is_not_abandoned() {
+    check(3, || {
+        let (mut fan_out, hub) = fan_out(0);
+        let consumer = subscribe(&hub, Start::Live).unwrap();
+        fan_out.consumers();
+        let tally = Arc::clone(consumer.tally());
+        let closes = thread::spawn(move || tally.close());
+        fan_out.consumers();
+        closes.join().unwrap();
+        assert_eq!(fan_out.consumers(), 0);
+        assert_eq!(consumer.tally().end_reason(), Some(EndReason::Closed));
+    });
+}
+
+/// The same for one that is dropped.
+#[test]
+fn a_dropped_consumer_has_left() {
+    check(3, || {
+        let (mut fan_out, hub) = fan_out(0);
+        let consumer = subscribe(&hub, Start::Live).unwrap();
+        fan_out.consumers();
+        let tally = Arc::clone(consumer.tally());
+        let leaves = thread::spawn(move || drop(consumer));
+        fan_out.consumers();
+        leaves.join().unwrap();
+        assert_eq!(fan_out.consumers(), 0);
+        assert_eq!(tally.end_reason(), Some(EndReason::Left));
+    });
+}
+
+#[test]
+fn close_wakes_a_waiting_consumer() {
+    check(3, || {
+        let (mut fan_out, hub) = fan_out(0);
+        let mut consumer = subscribe(&hub, Start::Live).unwrap();
+        fan_out.consumers();
+        let tally = Arc::clone(consumer.tally());
+        let closes = thread::spawn(move || tally.close());
+        assert_eq!(receive(&mut consumer), Err(EndReason::Closed));
+        closes.join().unwrap();
+    });
+}
+
+/// A subscription beside the end is refused, or receives its history and the end.
+#[test]
+fn a_subscription_beside_the_end_is_refused_or_complete() {
+    check(3, || {
+        let (mut fan_out, hub) = fan_out(1);
+        send(&mut fan_out);
+        let subscribes = thread::spawn(move || subscribe(&hub, Start::Back(1)));
+        fan_out.finish(EndReason::Finished);
+        match subscribes.join().unwrap() {
+            Ok(mut consumer) => {
+                assert_eq!(consumer.try_recv(Timestamp::default()).unwrap().item.value, 0);
+                assert_eq!(receive(&mut consumer), Err(EndReason::Finished));
+            }
+            Err(error) => assert_eq!(error, SubscribeError::Ended),
+        }
+    });
+}
+
+/// The producer finds every new consumer, also one that subscribes while it takes another.
+#[test]
+fn no_new_consumer_is_overlooked() {
+    check(3, || {
+        let (mut fan_out, hub) = fan_out(0);
+        let subscribes = [hub.clone(), hub].map(|hub| thread::spawn(move || subscribe(&hub, Start::Live)));
+        fan_out.consumers();
+        let consumers = subscribes.map(|thread| thread.join().unwrap().unwrap());
+        assert_eq!(fan_out.consumers(), 2);
+        drop(consumers);
+    });
+}
+
+/// The first sequence number is there as soon as the consumer counts as admitted.
+#[test]
+fn an_admitted_consumer_has_its_start() {
+    check(3, || {
+        let (mut fan_out, hub) = fan_out(1);
+        send(&mut fan_out);
+        let consumer = subscribe(&hub, Start::Live).unwrap();
+        let producer = thread::spawn(move || {
+            fan_out.consumers();
+            fan_out
+        });
+        if consumer.tally().is_attached() {
+            assert_eq!(consumer.tally().start(), Some((1, 0)));
+            assert_eq!(consumer.tally().snapshot().first_sequence, 1);
+        }
+        drop(producer.join().unwrap());
+    });
+}
+
+/// A snapshot never shows more items than the ring holds, and none delivered that was not offered.
+#[test]
+fn a_snapshot_is_one_moment() {
+    check(2, || {
+        let has_waiters = Arc::new(AtomicBool::new(false));
+        let (slots, tally) = (Arc::new(Slots::new()), Arc::new(new_tally(&has_waiters)));
+        // A ring of one item.
+        let producer = {
+            let (slots, tally) = (Arc::clone(&slots), Arc::clone(&tally));
+            thread::spawn(move || {
+                for item in 0..2 {
+                    if slots.head.load(Ordering::Acquire) == item {
+                        tally.accepted(1);
+                        slots.tail.store(item + 1, Ordering::Release);
+                    }
+                }
+            })
+        };
+        let consumer = {
+            let (slots, tally) = (Arc::clone(&slots), Arc::clone(&tally));
+            thread::spawn(move || {
+                if slots.tail.load(Ordering::Acquire) == 1 {
+                    tally.delivered(1, 1);
+                    slots.head.store(1, Ordering::Release);
+                }
+            })
+        };
+        let seen = tally.snapshot();
+        assert!(seen.queued <= 1, "more than the ring holds: {seen:?}");
+        assert_eq!(seen.offered, seen.delivered + seen.queued);
+        producer.join().unwrap();
+        consumer.join().unwrap();
+        let last = tally.snapshot();
+        assert!(last.offered >= seen.offered && last.delivered >= seen.delivered, "{seen:?}, then {last:?}");
+    });
+}

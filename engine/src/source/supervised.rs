@@ -1,0 +1,208 @@
+//! A source that may be lost and come back, while its stream goes on.
+//!
+//! The supervisor owns the stream's block writer and lends it to the source ([`lease`](crate::lease)). It watches the age of
+//! the source's last write, because a lost device may report nothing, and reports may come without end. When the source is
+//! lost, the supervisor takes the writer back and fills the hole at the pace of the sound: with silence that counts as lost, or
+//! with the fallback. Meanwhile it opens the source again, on a thread that may hang.
+
+mod fallback_player;
+mod live;
+mod supervisor;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use self::live::{Live, open_with};
+use self::supervisor::{State, Supervisor};
+use crate::lease::{Lent, Slot};
+use crate::source::interface::{Running, Source, SourceError};
+use crate::source::pull::Pull;
+use crate::{Capture, Timestamp};
+
+/// How long [`Running::stop`] waits for the supervisor.
+const STOP_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// What is done, and heard, while a source is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnLoss {
+    /// Listeners get silence, which counts as lost, until the source is back.
+    #[default]
+    Silence,
+    /// Listeners get silence for this long, and then the fallback until the source is back.
+    Fallback {
+        /// Time from the source's last sound to the fallback.
+        after: Duration,
+    },
+    /// The stream ends.
+    End,
+}
+
+/// The reason why a source cannot be opened again now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReopenError {
+    /// It is not there. It is looked for again soon, because a look costs little.
+    Absent(String),
+    /// It is there and fails. It is opened again after longer and longer times.
+    Failed(String),
+}
+
+/// Opens a source again that was lost.
+pub trait Reopen: fmt::Debug + Send + Sync + 'static {
+    /// Opens the source. It may have another format than before. Called on a thread of its own, which may hang.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it cannot be opened now.
+    fn reopen(&self) -> Result<Box<dyn Source>, ReopenError>;
+}
+
+/// Opens the fallback each time that it is needed, from its start.
+pub type OpenFallback = Box<dyn Fn() -> Result<Box<dyn Pull>, String> + Send>;
+
+/// A source with a supervisor. The stream has the format of the source that it started with, or the one that was given.
+pub struct Supervised {
+    rate_hz: u32,
+    channels: u16,
+    sample_bits: Option<u16>,
+    description: String,
+    first: Result<Box<dyn Source>, String>,
+    reopen: Option<Arc<dyn Reopen>>,
+    on_loss: OnLoss,
+    fallback: Option<OpenFallback>,
+}
+
+impl fmt::Debug for Supervised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Supervised").field("description", &self.description).finish_non_exhaustive()
+    }
+}
+
+impl Supervised {
+    /// Supervises a source that is open.
+    #[must_use]
+    pub fn new(source: Box<dyn Source>) -> Self {
+        Self {
+            rate_hz: source.rate_hz(),
+            channels: source.channels(),
+            sample_bits: source.sample_bits(),
+            description: source.description(),
+            first: Ok(source),
+            reopen: None,
+            on_loss: OnLoss::default(),
+            fallback: None,
+        }
+    }
+
+    /// Waits for a source that cannot be opened yet, for this `reason`. The stream has the given format from its start.
+    #[must_use]
+    pub fn waiting(description: String, reason: String, rate_hz: u32, channels: u16) -> Self {
+        Self {
+            rate_hz,
+            channels,
+            sample_bits: None,
+            description,
+            first: Err(reason),
+            reopen: None,
+            on_loss: OnLoss::default(),
+            fallback: None,
+        }
+    }
+
+    /// Opens the source again when it is lost. Without this, a source that ends is over.
+    #[must_use]
+    pub fn reopen(mut self, reopen: Arc<dyn Reopen>) -> Self {
+        self.reopen = Some(reopen);
+        self
+    }
+
+    /// Sets what is heard while the source is lost.
+    #[must_use]
+    pub fn on_loss(mut self, on_loss: OnLoss) -> Self {
+        self.on_loss = on_loss;
+        self
+    }
+
+    /// Sets the fallback. It starts again at its beginning each time, and when it has ended.
+    #[must_use]
+    pub fn fallback(mut self, fallback: OpenFallback) -> Self {
+        self.fallback = Some(fallback);
+        self
+    }
+}
+
+impl Source for Supervised {
+    fn rate_hz(&self) -> u32 {
+        self.rate_hz
+    }
+
+    fn channels(&self) -> u16 {
+        self.channels
+    }
+
+    fn sample_bits(&self) -> Option<u16> {
+        self.sample_bits
+    }
+
+    fn description(&self) -> String {
+        self.description.clone()
+    }
+
+    fn start(self: Box<Self>, capture: Capture) -> Result<Box<dyn Running>, SourceError> {
+        let tally = Arc::clone(capture.tally());
+        let writer = match capture.into_writer() {
+            Some(writer) => *writer,
+            // A supervisor within another one has nothing to do.
+            None => return Err(SourceError::Nested),
+        };
+        let format = writer.format();
+        let lent = Box::new(Lent::new(writer));
+        let (stop, stopped) = mpsc::channel();
+        let (done, ended) = mpsc::channel::<()>();
+        let supervisor = Supervisor {
+            format,
+            reopen: self.reopen,
+            on_loss: self.on_loss,
+            fallback: self.fallback,
+            tally: Arc::clone(&tally),
+            stopped,
+            back_off: Duration::ZERO,
+        };
+        let state = match self.first {
+            Ok(source) => {
+                let slot = Arc::new(Slot::default());
+                slot.lend(lent);
+                State::Up(Live::new(open_with(source, &slot, format, &tally)?, slot))
+            }
+            Err(reason) => {
+                let now = Timestamp::now();
+                State::Down(supervisor.hole_from_start(lent, reason, now))
+            }
+        };
+        thread::Builder::new()
+            .name("supervisor".into())
+            .spawn(move || {
+                supervisor.run(state);
+                drop(done);
+            })
+            .map_err(SourceError::Thread)?;
+        Ok(Box::new(RunningSupervisor { stop, ended }))
+    }
+}
+
+#[derive(Debug)]
+struct RunningSupervisor {
+    stop: mpsc::Sender<()>,
+    ended: mpsc::Receiver<()>,
+}
+
+impl Running for RunningSupervisor {
+    fn stop(self: Box<Self>) {
+        drop(self.stop);
+        let _ = self.ended.recv_timeout(STOP_TIMEOUT);
+    }
+}

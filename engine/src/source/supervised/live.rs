@@ -1,0 +1,99 @@
+//! A source that has been started, and its signs of life.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crate::lease::{Lease, Slot};
+use crate::source::interface::{Running, Source, SourceError};
+use crate::{Capture, CaptureTally, Format, Timestamp};
+
+/// Time between two checks of a source that delivers.
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+/// Checks in a row without a write after which a source is lost: 0.8 s, far beyond the period of any device. Checks are counted,
+/// not time, so that a pause of this process is no loss of the source.
+const MAX_QUIET_CHECKS: u32 = 16;
+/// The same before its first write: 5 s. An idle source of a sound server hands over its first sound after up to 2 s.
+const MAX_START_CHECKS: u32 = 100;
+/// How long an opened source may take for its first write.
+pub(super) const START_TIMEOUT: Duration = CHECK_INTERVAL.saturating_mul(MAX_START_CHECKS);
+
+/// A source that has been started, and the signs of life that were seen.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) running: Box<dyn Running>,
+    pub(super) slot: Arc<Slot>,
+    attempts: u64,
+    quiet_checks: u32,
+    pub(super) started_at: Timestamp,
+}
+
+impl Live {
+    pub(super) fn new(running: Box<dyn Running>, slot: Arc<Slot>) -> Self {
+        Self { running, slot, attempts: 0, quiet_checks: 0, started_at: Timestamp::now() }
+    }
+
+    /// Returns whether it has written since the last look.
+    pub(super) fn is_alive(&mut self) -> bool {
+        let attempts = self.slot.attempts();
+        std::mem::replace(&mut self.attempts, attempts) != attempts
+    }
+
+    /// Notes that it has the writer again.
+    pub(super) fn resume(&mut self, now: Timestamp) {
+        (self.quiet_checks, self.started_at) = (0, now);
+    }
+
+    /// Checks once, and returns the reason if the source is lost.
+    pub(super) fn check(&mut self) -> Option<Loss> {
+        let is_alive = self.is_alive();
+        self.quiet_checks = if is_alive { 0 } else { self.quiet_checks + 1 };
+        let max_checks = if self.attempts > 0 { MAX_QUIET_CHECKS } else { MAX_START_CHECKS };
+        if let Some(failure) = self.slot.failure() {
+            Some(Loss::Failed(failure.to_owned()))
+        } else if self.slot.has_ended() {
+            Some(Loss::Ended)
+        } else if self.quiet_checks >= max_checks {
+            Some(Loss::Quiet)
+        } else {
+            None
+        }
+    }
+}
+
+/// The way in which a source was lost.
+#[derive(Debug)]
+pub(super) enum Loss {
+    Failed(String),
+    Ended,
+    Quiet,
+}
+
+impl Loss {
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Failed(reason) => reason.clone(),
+            Self::Ended => "the source has ended".to_owned(),
+            Self::Quiet => "nothing comes from the source".to_owned(),
+        }
+    }
+}
+
+/// Starts a source that writes through `slot` to a stream of `stream_format`.
+pub(super) fn open_with(
+    source: Box<dyn Source>,
+    slot: &Arc<Slot>,
+    stream_format: Format,
+    tally: &Arc<CaptureTally>,
+) -> Result<Box<dyn Running>, SourceError> {
+    let format = Format::new(source.rate_hz(), source.channels(), stream_format.block_span())
+        .map_err(|error| SourceError::Format(error.to_string()))?;
+    let lease = Lease::new(Arc::clone(slot), format, stream_format, Arc::clone(tally)).map_err(SourceError::Format)?;
+    source.start(Capture::lent(lease))
+}
+
+/// Stops a source on a thread of its own, because that may take for ever.
+pub(super) fn dispose(running: Box<dyn Running>) {
+    // Without a thread, the source is left as it is: it writes nothing any more.
+    let _ = thread::Builder::new().name("source-closing".into()).spawn(move || running.stop());
+}

@@ -1,0 +1,334 @@
+//! The thread that watches a source, fills its holes, and opens it again.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
+use std::thread;
+use std::time::Duration;
+
+use super::fallback_player::FallbackPlayer;
+use super::live::{CHECK_INTERVAL, Live, Loss, START_TIMEOUT, dispose, open_with};
+use super::{OnLoss, OpenFallback, Reopen, ReopenError};
+use crate::lease::{Lent, Slot};
+use crate::outages::Substitute;
+use crate::source::interface::Running;
+use crate::{CaptureTally, Format, Origin, Timestamp};
+
+/// Time from one look for an absent device to the next. A look costs about a millisecond.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Shortest and longest time from one failed opening to the next.
+const MIN_BACK_OFF: Duration = Duration::from_millis(500);
+const MAX_BACK_OFF: Duration = Duration::from_secs(10);
+/// A source that delivered for this long was well: if it is lost again, it is opened again at once.
+const HEALTHY_SPAN: Duration = Duration::from_secs(10);
+/// Silence that is written at once where the supervisor is late. Anything beyond is a gap, because the capture ring holds a third
+/// of a second.
+const MAX_CATCH_UP: Duration = Duration::from_millis(100);
+/// How long to wait for a source that writes in this moment.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A source that is being opened on another thread.
+type Opening = mpsc::Receiver<Result<Opened, ReopenError>>;
+
+/// A source that was opened again.
+struct Opened {
+    running: Box<dyn Running>,
+    slot: Arc<Slot>,
+    description: String,
+}
+
+/// The time without the source.
+#[derive(Debug)]
+pub(super) struct Hole {
+    lent: Box<Lent>,
+    since: Timestamp,
+    opening: Option<Opening>,
+    /// A source that is open and has not written since the hole began.
+    live: Option<Live>,
+    /// The description of `live`, if it was opened again.
+    restarted: Option<String>,
+    next_attempt: Timestamp,
+    fallback: Option<Box<FallbackPlayer>>,
+    /// Whether the fallback has failed in this hole.
+    fallback_failed: bool,
+    block: Box<[f32]>,
+}
+
+/// The state of the supervisor.
+#[derive(Debug)]
+pub(super) enum State {
+    Up(Live),
+    Down(Hole),
+}
+
+/// The supervisor, on its own thread.
+pub(super) struct Supervisor {
+    pub(super) format: Format,
+    pub(super) reopen: Option<Arc<dyn Reopen>>,
+    pub(super) on_loss: OnLoss,
+    pub(super) fallback: Option<OpenFallback>,
+    pub(super) tally: Arc<CaptureTally>,
+    pub(super) stopped: mpsc::Receiver<()>,
+    pub(super) back_off: Duration,
+}
+
+impl Supervisor {
+    pub(super) fn run(mut self, mut state: State) {
+        loop {
+            let next = match state {
+                State::Up(live) => self.watch(live),
+                State::Down(hole) => self.bridge(hole),
+            };
+            match next {
+                Some(next) => state = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Watches a source until it is lost. Returns nothing at the end of the stream.
+    fn watch(&mut self, mut live: Live) -> Option<State> {
+        loop {
+            let is_stopped = self.is_stopped(CHECK_INTERVAL);
+            let loss = if is_stopped { None } else { live.check() };
+            if !is_stopped && loss.is_none() {
+                continue;
+            }
+            let Some(lent) = take(&live.slot) else {
+                // Its thread has crashed inside a write, and the stream with it.
+                self.tally.fail("the source's thread has crashed".to_owned());
+                return None;
+            };
+            let Some(loss) = loss else {
+                dispose(live.running);
+                return None;
+            };
+            return self.lose(live, lent, &loss);
+        }
+    }
+
+    /// Decides what follows the loss of a source.
+    fn lose(&mut self, live: Live, mut lent: Box<Lent>, loss: &Loss) -> Option<State> {
+        let now = Timestamp::now();
+        let goes_on = self.reopen.is_some() || matches!(self.on_loss, OnLoss::Fallback { .. });
+        if !goes_on || self.on_loss == OnLoss::End {
+            // The end of a file is no failure.
+            if self.reopen.is_some() || matches!(loss, Loss::Failed(_)) {
+                self.tally.fail(loss.reason());
+            }
+            dispose(live.running);
+            return None;
+        }
+        let since = lent.begin_hole().min(now);
+        self.tally.set_open(false);
+        self.tally.outages().begin(since, loss.reason());
+        if now.since(live.started_at) >= HEALTHY_SPAN {
+            self.back_off = Duration::ZERO;
+        }
+        let mut hole = self.hole(lent, since, now + self.back_off);
+        self.lengthen_back_off();
+        if self.reopen.is_some() || !matches!(loss, Loss::Quiet) {
+            dispose(live.running);
+        } else {
+            // A pipe that pauses stays open.
+            hole.live = Some(live);
+        }
+        Some(State::Down(hole))
+    }
+
+    /// Begins without a source.
+    pub(super) fn hole_from_start(&self, mut lent: Box<Lent>, reason: String, now: Timestamp) -> Hole {
+        lent.writer.resume_at(now);
+        self.tally.set_open(false);
+        self.tally.outages().begin(now, reason);
+        self.hole(lent, now, now)
+    }
+
+    fn hole(&self, lent: Box<Lent>, since: Timestamp, next_attempt: Timestamp) -> Hole {
+        Hole {
+            lent,
+            since,
+            opening: None,
+            live: None,
+            restarted: None,
+            next_attempt,
+            fallback: None,
+            fallback_failed: false,
+            block: vec![0.0; self.format.block_samples()].into(),
+        }
+    }
+
+    /// Fills a hole at the pace of the sound until the source is back. Returns nothing at the end of the stream.
+    fn bridge(&mut self, mut hole: Hole) -> Option<State> {
+        let block = self.format.block_span();
+        loop {
+            let now = Timestamp::now();
+            self.fill(&mut hole, now);
+            self.seek(&mut hole, now);
+            if let Some(mut live) = hole.live.take() {
+                if live.is_alive() {
+                    return Some(self.resume(hole, live, now));
+                }
+                hole.live = Some(live);
+            }
+            let due = hole.lent.writer.due() + block;
+            if self.is_stopped(due.since(Timestamp::now()).min(block)) {
+                if let Some(live) = hole.live {
+                    dispose(live.running);
+                }
+                return None;
+            }
+        }
+    }
+
+    /// Writes the blocks that are due at `now`.
+    fn fill(&mut self, hole: &mut Hole, now: Timestamp) {
+        let block = self.format.block_span();
+        let late = now.since(hole.lent.writer.due());
+        if late > MAX_CATCH_UP + block {
+            hole.lent.writer.skip_missing(self.format.blocks_in(late - MAX_CATCH_UP));
+        }
+        while hole.lent.writer.due() + block <= now {
+            self.choose_fallback(hole);
+            let is_played = hole.fallback.as_mut().is_some_and(|player| player.fill(&mut hole.block));
+            let origin = if is_played { Origin::Fallback } else { Origin::Missing };
+            if !is_played {
+                hole.block.fill(0.0);
+                if hole.fallback.take().is_some() {
+                    hole.fallback_failed = true;
+                    self.tally.outages().substitute(Substitute::Silence);
+                }
+            }
+            hole.lent.writer.write_substitute(origin, &hole.block);
+        }
+    }
+
+    /// Starts the fallback when it is due.
+    fn choose_fallback(&self, hole: &mut Hole) {
+        let OnLoss::Fallback { after } = self.on_loss else { return };
+        if hole.fallback.is_some() || hole.fallback_failed || hole.lent.writer.due().since(hole.since) < after {
+            return;
+        }
+        let Some(open) = &self.fallback else { return };
+        match open().and_then(|pull| FallbackPlayer::new(pull, self.format)) {
+            Ok(player) => {
+                hole.fallback = Some(Box::new(player));
+                self.tally.outages().substitute(Substitute::Fallback);
+            }
+            Err(error) => {
+                hole.fallback_failed = true;
+                self.tally.outages().explain(format!("the fallback fails: {error}"));
+            }
+        }
+    }
+
+    /// Brings the opening of the source forward.
+    fn seek(&mut self, hole: &mut Hole, now: Timestamp) {
+        if let Some(live) = &mut hole.live {
+            // A pipe that pauses is not opened again, and has all the time that it needs.
+            if self.reopen.is_none() {
+                if live.slot.has_ended() || live.slot.failure().is_some() {
+                    hole.live = None;
+                }
+            } else if live.slot.has_ended()
+                || live.slot.failure().is_some()
+                || now.since(live.started_at) > START_TIMEOUT
+            {
+                let reason = live.slot.failure().unwrap_or("nothing comes from the source").to_owned();
+                self.tally.outages().explain(reason);
+                if let Some(live) = hole.live.take() {
+                    dispose(live.running);
+                }
+                hole.next_attempt = now + self.back_off;
+                self.lengthen_back_off();
+            }
+            return;
+        }
+        let Some(reopen) = &self.reopen else { return };
+        let Some(opening) = &hole.opening else {
+            if now >= hole.next_attempt {
+                hole.opening = Some(self.open(Arc::clone(reopen)));
+            }
+            return;
+        };
+        let outcome = match opening.try_recv() {
+            Ok(outcome) => outcome,
+            Err(TryRecvError::Empty) => return,
+            Err(TryRecvError::Disconnected) => Err(ReopenError::Failed("opening the source has crashed".to_owned())),
+        };
+        hole.opening = None;
+        match outcome {
+            Ok(Opened { running, slot, description }) => {
+                hole.live = Some(Live::new(running, slot));
+                hole.restarted = Some(description);
+            }
+            Err(ReopenError::Absent(reason)) => {
+                self.tally.outages().explain(reason);
+                hole.next_attempt = now + LOOK_INTERVAL;
+            }
+            Err(ReopenError::Failed(reason)) => {
+                self.tally.outages().explain(reason);
+                self.lengthen_back_off();
+                hole.next_attempt = now + self.back_off;
+            }
+        }
+    }
+
+    /// Begins to open the source on a thread of its own.
+    fn open(&self, reopen: Arc<dyn Reopen>) -> Opening {
+        let (format, tally) = (self.format, Arc::clone(&self.tally));
+        let (done, opening) = mpsc::channel();
+        // Without a thread, the sender is dropped, and that is a failed attempt.
+        let _ = thread::Builder::new().name("source-opening".into()).spawn(move || {
+            let slot = Arc::new(Slot::default());
+            let outcome = reopen.reopen().and_then(|source| {
+                let description = source.description();
+                let running =
+                    open_with(source, &slot, format, &tally).map_err(|error| ReopenError::Failed(error.to_string()))?;
+                Ok(Opened { running, slot, description })
+            });
+            if let Err(mpsc::SendError(Ok(opened))) = done.send(outcome) {
+                opened.running.stop();
+            }
+        });
+        opening
+    }
+
+    /// Gives the writer to a source that delivers again.
+    fn resume(&mut self, mut hole: Hole, mut live: Live, now: Timestamp) -> State {
+        if let Some(mut player) = hole.fallback.take()
+            && player.fill_last(&mut hole.block)
+        {
+            hole.lent.writer.write_substitute(Origin::Fallback, &hole.block);
+        }
+        hole.lent.end_hole();
+        self.tally.set_open(true);
+        self.tally.outages().end(now, hole.restarted);
+        live.resume(now);
+        live.slot.lend(hole.lent);
+        State::Up(live)
+    }
+
+    fn lengthen_back_off(&mut self) {
+        self.back_off = (self.back_off * 2).clamp(MIN_BACK_OFF, MAX_BACK_OFF);
+    }
+
+    /// Sleeps for `span`. Returns whether the stream was stopped meanwhile.
+    fn is_stopped(&self, span: Duration) -> bool {
+        match self.stopped.recv_timeout(span) {
+            Err(RecvTimeoutError::Timeout) => false,
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => true,
+        }
+    }
+}
+
+/// Takes the writer out of the slot, and waits while the source is writing.
+fn take(slot: &Slot) -> Option<Box<Lent>> {
+    /// A write takes microseconds.
+    const RETRY_INTERVAL: Duration = Duration::from_micros(200);
+    for _ in 0..TAKE_TIMEOUT.as_micros() / RETRY_INTERVAL.as_micros() {
+        if let Some(lent) = slot.take() {
+            return Some(lent);
+        }
+        thread::sleep(RETRY_INTERVAL);
+    }
+    None
+}
