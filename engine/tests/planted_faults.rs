@@ -18,20 +18,20 @@ const FAULTS: [Fault; 24] = [
     Fault(
         "a block that finds the capture ring full takes no sequence number",
         "capture.rs",
-        "            self.tally.block_refused();\n        }\n        self.sequence += 1;",
-        "            self.tally.block_refused();\n            return;\n        }\n        self.sequence += 1;",
+        "            self.tally.block_refused(self.origin);\n        }\n        self.sequence += 1;",
+        "            self.tally.block_refused(self.origin);\n            return;\n        }\n        self.sequence += 1;",
     ),
     Fault(
         "a block that finds the capture ring full is not counted",
         "capture.rs",
-        "            self.tally.block_refused();\n",
+        "            self.tally.block_refused(self.origin);\n",
         "",
     ),
     Fault(
         "a loss by the device is one block too short",
         "capture.rs",
-        "self.sequence += blocks;",
-        "self.sequence += blocks - u64::from(blocks > 3);",
+        "self.sequence += blocks;\n            self.tally.blocks_missed",
+        "self.sequence += blocks - u64::from(blocks > 3);\n            self.tally.blocks_missed",
     ),
     Fault(
         "samples after a loss are not discarded up to the grid",
