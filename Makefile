@@ -54,6 +54,7 @@ soak: setup-test ## The long proofs in full: 10 million simulated schedules, san
 	cargo test --release --package aircheck-engine --locked --lib simulation::
 	@$(MAKE) --no-print-directory faults rtsan tsan
 	AIRCHECK_SOAK=1 cargo test --release --package aircheck-server --locked --test truth --test sight --test link --test pause --test chaos --test delivery -- --nocapture
+	cargo test --release --package aircheck-server --locked --test clock -- --ignored --nocapture
 
 faults: setup ## Plant faults in a copy of the engine, and see the simulation find each
 	cargo test --package aircheck-engine --locked --test planted_faults -- --ignored --nocapture

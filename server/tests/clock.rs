@@ -162,6 +162,7 @@ fn nothing(_: &Server, _: usize) {}
 
 /// A clock that is 0.3 % off would add 75 ms in these 25 s, and fill the pipe in two minutes.
 #[test]
+#[ignore = "it measures time, which other programs on the machine change: `make soak`"]
 fn the_latency_does_not_grow_with_the_clocks_apart() {
     thread::scope(|scope| {
         for pace in ["source", "clock"] {
@@ -185,6 +186,7 @@ fn the_latency_does_not_grow_with_the_clocks_apart() {
 }
 
 #[test]
+#[ignore = "it measures time, which other programs on the machine change: `make soak`"]
 fn a_hiccup_is_worked_off() {
     let writer = Writer { faster: 0.0, held_up: None, seconds: 20 };
     let stop = |server: &Server, second: usize| {

@@ -12,7 +12,7 @@ mod tone;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -113,7 +113,11 @@ struct Scene {
     others: Vec<Listener>,
     folder: tempfile::TempDir,
     started_at: Instant,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// Scenes take turns: several sound servers whose sound comes in bursts leave two cores no time to take each block.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 impl Scene {
     fn new(way: Way, flags: &[&str]) -> Self {
@@ -130,6 +134,7 @@ impl Scene {
     }
 
     fn of(sound: PulseServer, server: Server) -> Self {
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let started_at = Instant::now();
         let ear = Ear::start(&server);
@@ -138,7 +143,7 @@ impl Scene {
         };
         // The time until a loss is noticed is a gap, which a WAV leaves out otherwise.
         let others = vec![listen("stream.wav", "?gaps=silence"), listen("stream.opus", ""), listen("stream.flac", "")];
-        Self { sound, player: None, server, ear, others, folder, started_at }
+        Self { sound, player: None, server, ear, others, folder, started_at, _alone: alone }
     }
 
     fn status(&self) -> Value {
