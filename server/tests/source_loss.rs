@@ -119,13 +119,18 @@ struct Scene {
 /// Scenes take turns: several sound servers whose sound comes in bursts leave two cores no time to take each block.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Scene {
     fn new(way: Way, flags: &[&str]) -> Self {
+        let alone = alone();
         let sound = PulseServer::start();
         let player = tone::play(&sound);
         let program = sound.command(env!("CARGO_BIN_EXE_aircheck"), way);
         let server = Server::launch(program, &[&["--source", "mic"], flags].concat(), |command| command);
-        let mut scene = Self::of(sound, server);
+        let mut scene = Self::of(alone, sound, server);
         scene.player = Some(player);
         scene.ear.wait_for(Kind::Tone, scene.started_at);
         // Half a second of healthy sound, to compare the time after the hole with.
@@ -133,8 +138,7 @@ impl Scene {
         scene
     }
 
-    fn of(sound: PulseServer, server: Server) -> Self {
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    fn of(alone: MutexGuard<'static, ()>, sound: PulseServer, server: Server) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let started_at = Instant::now();
         let ear = Ear::start(&server);
@@ -496,10 +500,11 @@ fn the_fallback_is_heard_and_marked_while_a_device_is_gone() {
 
 #[test]
 fn a_server_waits_for_its_first_device() {
+    let alone = alone();
     let mut sound = PulseServer::prepare();
     let program = sound.command(env!("CARGO_BIN_EXE_aircheck"), Way::Pulse);
     let server = Server::launch(program, &["--source", "mic", "--wait-for-source"], |command| command);
-    let mut scene = Scene::of(PulseServer::prepare(), server);
+    let mut scene = Scene::of(alone, PulseServer::prepare(), server);
     let status = scene.status();
     assert_eq!((&status["format"]["rate_hz"], &status["format"]["channels"]), (&48_000.into(), &2.into()), "{status}");
     scene.assert_lost("silent");
