@@ -62,9 +62,7 @@ faults: setup ## Plant faults in a copy of the engine, and see the simulation fi
 # The sanitizers need a compiler that permits unstable flags, and crates built for them, in a directory of their own.
 SANITIZED = RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(TARGET)/$@ cargo test --target $(shell rustc -vV | sed -n 's/^host: //p') --package aircheck-engine --locked
 
-r# Left out: what has one thread; sources that are timed to 100 ms; and a test that fails in so slow a build, because a
-# snapshot then sees counts move at each of its readings (docs/RELIABILITY.md).
-tsan: setup ## Run the callback of every sample format under RealtimeSanitizer
+rtsan: setup ## Run the callback of every sample format under RealtimeSanitizer
 	RUSTFLAGS="-Zsanitizer=realtime --cfg rtsan" $(SANITIZED) --lib source::device::tests
 
 # Left out: what has one thread; sources that are timed to 100 ms; and a test that fails in so slow a build, because a
