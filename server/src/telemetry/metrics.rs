@@ -6,6 +6,7 @@
 //! gone with the listener. The series of loudness and drift are not there before these are known. The exporter formats all of it.
 
 mod exposition;
+mod family;
 mod histogram;
 mod labels;
 mod listeners;
@@ -17,12 +18,12 @@ use std::sync::{Mutex, PoisonError};
 use aircheck_api::{LeaveReason, RecordingStatus, Rendition};
 use aircheck_engine::{CaptureTally, Drift, Format, Loss, SharedHistogram, Substitute, Timestamp};
 use metrics::{Counter, Gauge, Label};
-use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 pub use self::exposition::Exposition;
+use self::family::write_family;
 use self::histogram::HistogramFamily;
-use self::labels::{label_set, labels};
+use self::labels::labels;
 use crate::delivery::histograms::{MountHistograms, RenditionHistograms, StageHistograms};
 use crate::delivery::listeners::{Listeners, RenditionTotals};
 use crate::delivery::shards::Shards;
@@ -355,9 +356,7 @@ fn histograms<'a>(mounts: &'a [MountView<'a>]) -> [HistogramFamily<'a>; 3] {
 fn write_down_seconds(text: &mut String, mount: &Mount) {
     const NAME: &str = "aircheck_capture_down_seconds_total";
     let seconds = mount.capture().outages().down(Timestamp::now()).as_secs_f64();
-    write_help_line(text, NAME, None, None, "Time for which the source was lost.");
-    write_type_line(text, NAME, None, None, "counter");
-    write_metric_line::<&str, _>(text, NAME, None, &label_set(vec![]), None, seconds, None);
+    write_family(text, NAME, "counter", "Time for which the source was lost.", [(vec![], seconds)]);
     text.push('\n');
 }
 
@@ -383,9 +382,7 @@ fn write_clock(text: &mut String, capture: &CaptureTally) {
         ]
     });
     for (name, help, value) in std::iter::once(waiting).chain(drift.into_iter().flatten()) {
-        write_help_line(text, name, None, None, help);
-        write_type_line(text, name, None, None, "gauge");
-        write_metric_line::<&str, _>(text, name, None, &label_set(vec![]), None, value, None);
+        write_family(text, name, "gauge", help, [(vec![], value)]);
     }
     text.push('\n');
 }
@@ -404,9 +401,7 @@ fn write_recording(text: &mut String, status: &RecordingStatus) {
     let help = "Bytes that are free on the recording's disk, at the last look.";
     let free = status.free_bytes.map(|bytes| ("aircheck_record_disk_free_bytes", "gauge", help, bytes));
     for (name, kind, help, value) in series.into_iter().chain(free) {
-        write_help_line(text, name, None, None, help);
-        write_type_line(text, name, None, None, kind);
-        write_metric_line::<&str, _>(text, name, None, &label_set(vec![]), None, value, None);
+        write_family(text, name, kind, help, [(vec![], value)]);
     }
     text.push('\n');
 }
