@@ -6,6 +6,8 @@ use std::time::Duration;
 use aircheck_engine::Timestamp;
 use tokio::task::JoinHandle;
 
+use crate::sink::recorder::free_bytes;
+
 /// Time between two questions to the file system.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Free space below which the disk is nearly full: three hours of 48 kHz stereo, or an hour and a half to make room before
@@ -37,12 +39,6 @@ impl DiskWatch {
         }
         None
     }
-}
-
-/// Returns the bytes that this user may still write.
-fn free_bytes(path: &Path) -> Option<u64> {
-    let status = rustix::fs::statvfs(path).ok()?;
-    Some(status.f_bavail.saturating_mul(status.f_frsize))
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ mod fake_storage;
 #[cfg(test)]
 mod fault_tests;
 
+pub(crate) use directory::free_bytes;
 pub use directory::{RecordError, RecordingDirectory};
 pub use index::{Entry, Index};
 pub use recording::{FormatError, Recording};

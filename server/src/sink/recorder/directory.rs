@@ -74,13 +74,18 @@ impl Storage for RecordingDirectory {
     }
 
     fn free_bytes(&self) -> Option<u64> {
-        let disk = statvfs(&self.path).ok()?;
-        disk.f_bavail.checked_mul(disk.f_frsize)
+        free_bytes(&self.path)
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
+}
+
+/// Returns the bytes that this user may still write on the file system of `path`; `None` if it cannot be asked.
+pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
+    let disk = statvfs(path).ok()?;
+    disk.f_bavail.checked_mul(disk.f_frsize)
 }
 
 /// A file in a [`RecordingDirectory`].
