@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use aircheck_engine::source::{Running, Source, SourceError};
 use aircheck_engine::{
-    Capture, EndReason, FanOut, FanOutOptions, Overflow, Stamp, Stream, StreamOptions, SubscribeOptions, Timestamp,
+    Capture, EndReason, OverflowPolicy, Publisher, PublisherOptions, Stamp, Stream, StreamOptions, SubscribeOptions,
+    Timestamp,
 };
 use ends::ends;
 
@@ -76,8 +77,9 @@ fn capture_with(timestamp: impl Fn(u64) -> u64 + Send + 'static) -> Account {
             ..StreamOptions::default()
         };
         let stream = Stream::start(Box::new(Handed(sender)), options).unwrap();
-        let mut consumer =
-            stream.subscribe(SubscribeOptions { overflow: Overflow::Block, ..SubscribeOptions::default() }).unwrap();
+        let mut consumer = stream
+            .subscribe(SubscribeOptions { overflow: OverflowPolicy::Block, ..SubscribeOptions::default() })
+            .unwrap();
         let mut capture: Capture = handed.recv().unwrap();
         let writer = thread::spawn(move || {
             for period in 0..PERIODS {
@@ -96,7 +98,7 @@ fn capture_with(timestamp: impl Fn(u64) -> u64 + Send + 'static) -> Account {
                 Err(end) => break end,
             };
             let block = delivery.item;
-            let gap = delivery.gap.map_or(0, |gap| gap.blocks);
+            let gap = delivery.gap.map_or(0, |gap| gap.items);
             assert_eq!(block.stamp.sequence, next + gap, "the gap is all that is missing");
             (next, missing) = (block.stamp.sequence + 1, missing + gap);
             assert_eq!(block.position(), block.stamp.sequence * FRAMES, "it is on the grid");
@@ -109,15 +111,15 @@ fn capture_with(timestamp: impl Fn(u64) -> u64 + Send + 'static) -> Account {
             assert!((0..block.frames() as usize).all(in_order));
         };
         writer.join().unwrap();
-        let tally = stream.capture();
+        let stats = stream.capture();
         assert_eq!(end.reason, EndReason::Finished);
-        missing += end.gap.map_or(0, |gap| gap.blocks);
+        missing += end.gap.map_or(0, |gap| gap.items);
         left_out += PERIODS * FRAMES - next_frame;
-        assert_eq!(tally.next_sequence(), tally.blocks() + tally.lost_xrun(), "each number is a block or a loss");
-        assert_eq!((tally.lost_xrun(), tally.discarded_frames()), (missing, left_out), "what is missing is counted");
-        let account = consumer.tally().snapshot();
-        assert_eq!((account.offered, account.lost.total()), (tally.next_sequence(), missing));
-        Account { blocks: tally.blocks(), declared_lost: missing, discarded_frames: left_out }
+        assert_eq!(stats.next_sequence(), stats.blocks() + stats.lost_xrun(), "each number is a block or a loss");
+        assert_eq!((stats.lost_xrun(), stats.discarded_frames()), (missing, left_out), "what is missing is counted");
+        let account = consumer.stats().snapshot();
+        assert_eq!((account.offered, account.lost.total()), (stats.next_sequence(), missing));
+        Account { blocks: stats.blocks(), declared_lost: missing, discarded_frames: left_out }
     })
 }
 
@@ -208,21 +210,21 @@ fn timestamps_without_any_order_are_counted() {
 /// Latencies and lags of a consumer whose clock goes back, stands still or jumps are counted, as zero or as the longest.
 #[test]
 fn a_consumer_with_a_bad_clock_counts_right() {
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
     let mut consumer = hub.subscribe(SubscribeOptions::default()).unwrap();
     let times = [0, START, START - 3600 * SECOND, START, u64::MAX, 1];
     for (sequence, nanos) in (0_u64..).zip(times) {
         let at = Timestamp::from_nanos(nanos);
         let stamp = Stamp { sequence, captured_at: at, dispatched_at: at, preceding: 0 };
-        fan_out.push(stamp, sequence);
-        fan_out.flush();
+        publisher.push(stamp, sequence);
+        publisher.flush();
     }
     for (sequence, nanos) in (0_u64..).zip(times.into_iter().rev()) {
-        let delivery = consumer.try_recv(Timestamp::from_nanos(nanos)).unwrap();
+        let delivery = consumer.try_recv_at(Timestamp::from_nanos(nanos)).unwrap();
         assert_eq!((delivery.item.value, delivery.gap, delivery.lag_items), (sequence, None, 5 - sequence));
     }
-    let account = consumer.tally().snapshot();
+    let account = consumer.stats().snapshot();
     assert_eq!((account.offered, account.delivered, account.lost.total(), account.queued), (6, 6, 0, 0));
-    assert_eq!(consumer.tally().queue_micros().summary().unwrap().count, 6);
-    assert_eq!(consumer.tally().lag_items().max(), 5);
+    assert_eq!(consumer.stats().queue_micros().summary().unwrap().count, 6);
+    assert_eq!(consumer.stats().lag_items().max(), 5);
 }
