@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aircheck_engine::source::{Device, DeviceError, DeviceInfo, DeviceConfig, Source as _, devices};
+use aircheck_engine::source::{Device, DeviceConfig, DeviceError, DeviceInfo, Source as _, devices};
 
 use super::trial::Trial;
 use super::{Sound, instead, permissions};
