@@ -33,8 +33,8 @@ const SCHEDULES: u64 = 100_000;
 
 /// What is known and not mended. It is checked once its constant is true.
 mod known_faults {
-    /// A run that is leaked (`mem::forget`) leaves the ring like any other. It counts as delivered, but keeps its slots until
-    /// the consumer takes again.
+    /// A batch that is leaked (`mem::forget`) leaves the ring like any other. It counts as delivered, but keeps its
+    /// slots until the consumer takes again.
     pub(super) const FORGOTTEN_RUNS_LEAVE_THE_RING: bool = false;
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aircheck_engine::source::PcmEncoding;
-use aircheck_engine::{Format, Overflow};
+use aircheck_engine::{Format, OverflowPolicy};
 use aircheck_server::config::cli::{Command, Exit, parse};
 use aircheck_server::config::{Config, LossPolicy, Setting, SourceSpec, settings};
 use tempfile::TempDir;
@@ -82,7 +82,7 @@ fn without_settings_the_defaults_run() {
     assert_eq!(config.capture.block, Duration::from_millis(10));
     assert_eq!(config.capture.history, Duration::from_secs(10));
     assert_eq!(config.delivery.buffer, Duration::from_secs(1));
-    assert_eq!(config.delivery.overflow, Overflow::SkipToLive);
+    assert_eq!(config.delivery.overflow, OverflowPolicy::SkipToLive);
     assert_eq!(config.recorder.record, None);
     assert_eq!(config.http.listen, "127.0.0.1:8700".parse::<SocketAddr>().unwrap());
     assert_eq!(config.http.max_listeners, 1000);

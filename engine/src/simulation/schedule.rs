@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::device::Stamping;
 use super::known_faults::FORGOTTEN_RUNS_LEAVE_THE_RING;
 use super::rng::Rng;
-use crate::{Format, Overflow, Start, SubscribeOptions};
+use crate::{Format, OverflowPolicy, Start, SubscribeOptions};
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MILLI;
@@ -189,7 +189,7 @@ fn config(rng: &mut Rng) -> Config {
 
 /// Options of a consumer. One that `may_start_anywhere` may ask for the past or the future.
 fn options(rng: &mut Rng, is_live: bool, may_start_anywhere: bool) -> SubscribeOptions {
-    use Overflow::{Block, Disconnect, DropNewest, Latest, SkipToLive};
+    use OverflowPolicy::{Block, Disconnect, DropNewest, Latest, SkipToLive};
     let overflow = if is_live {
         rng.pick(&[SkipToLive, SkipToLive, SkipToLive, DropNewest, DropNewest, Latest, Disconnect])
     } else {
@@ -426,7 +426,7 @@ impl Scheduler {
         let is_live = self.config.is_live != self.rng.once_in(20);
         let options = options(&mut self.rng, is_live, true);
         self.add(Event::Subscribe(stage, options));
-        if options.overflow == Overflow::Block && self.config.is_live {
+        if options.overflow == OverflowPolicy::Block && self.config.is_live {
             return;
         }
         self.subscriptions[stage as usize] += 1;

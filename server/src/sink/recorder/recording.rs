@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aircheck_api::RecordingStatus;
-use aircheck_engine::{Format, Overflow, Start, Stream, SubscribeOptions, Tally};
+use aircheck_engine::{Format, OverflowPolicy, Start, Stats, Stream, SubscribeOptions};
 
 use super::directory::RecordingDirectory;
 use super::index::Index;
@@ -31,7 +31,7 @@ pub struct Recording {
     path: PathBuf,
     format: Format,
     segment_blocks: u64,
-    tally: Arc<Tally>,
+    stats: Arc<Stats>,
     progress: Arc<SharedProgress>,
     index: Arc<Index>,
 }
@@ -81,7 +81,7 @@ impl Recording {
     pub fn start(directory: &RecordingDirectory, config: &RecorderConfig, stream: &Stream) -> io::Result<Option<Self>> {
         let format = stream.format();
         let subscribed = stream.subscribe(SubscribeOptions {
-            overflow: Overflow::DropNewest,
+            overflow: OverflowPolicy::DropNewest,
             buffer: format.blocks_in(RING_SPAN) as usize,
             start: Start::From(0),
             ..SubscribeOptions::default()
@@ -105,7 +105,7 @@ impl Recording {
             path: directory.path().to_path_buf(),
             format,
             segment_blocks,
-            tally: Arc::clone(consumer.tally()),
+            stats: Arc::clone(consumer.stats()),
             progress: Arc::default(),
             index: Arc::new(Index::scan(directory.path())),
         };
@@ -124,8 +124,8 @@ impl Recording {
 
     /// Returns the recorder's account as a consumer.
     #[must_use]
-    pub fn tally(&self) -> &Arc<Tally> {
-        &self.tally
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
     }
 
     /// Returns the index of the directory.
@@ -151,7 +151,7 @@ impl Recording {
     pub fn status(&self) -> RecordingStatus {
         // Progress is read first, so that the account has every block of it as delivered.
         let (progress, is_finished) = self.progress.get();
-        let account = self.tally.snapshot();
+        let account = self.stats.snapshot();
         let waiting =
             (account.delivered + account.queued).saturating_sub(progress.blocks + progress.missing + progress.left_out);
         let (abandoned, queued) = if is_finished { (waiting, 0) } else { (0, waiting) };
