@@ -138,11 +138,10 @@ impl<const N: usize> HistogramSet<N> {
     fn counts_of(&self, histogram: usize) -> impl Iterator<Item = (usize, u64)> {
         let first = key(histogram, 0);
         let from = self.counts.partition_point(|count| count.key < first);
-        let counts = self.counts[from..].iter().map_while(move |count| {
+        self.counts[from..].iter().map_while(move |count| {
             let bucket = usize::from(count.key - first);
             (bucket < 1 << BUCKET_BITS).then_some((bucket, count.get()))
-        });
-        counts
+        })
     }
 
     fn buckets(&self, histogram: usize) -> Buckets {

@@ -123,7 +123,8 @@ fn start_once(config: &CaptureConfig, source: Box<dyn Source>) -> Result<Stream,
     start_stream(config, Box::new(supervised(config, Supervised::new(source))))
 }
 
-fn wanted(config: &CaptureConfig) -> DeviceConfig {
+/// Returns what a configuration asks of a device.
+pub(crate) fn wanted(config: &CaptureConfig) -> DeviceConfig {
     DeviceConfig { rate_hz: config.rate_hz, channels: config.channels }
 }
 
