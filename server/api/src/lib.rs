@@ -29,6 +29,9 @@ pub use message::{
 pub use param::StreamParam;
 pub use rendition::Rendition;
 pub use status::{
-    CaptureStatus, ChannelLevel, LoudnessStatus, NotificationTarget, RealtimeStatus, RecordingStatus, SourceKind,
-    SourceLatency, SourceStatus, Status, StreamFormat, StreamState,
+    CaptureStatus, ChannelLevel, LastNotification, LoudnessStatus, NotificationTarget, RealtimeStatus, RecordingStatus,
+    SourceKind, SourceLatency, SourceStatus, Status, StreamFormat, StreamState,
 };
+
+/// The name of the first mount, which is at `/stream*`.
+pub const MAIN_MOUNT: &str = "main";
