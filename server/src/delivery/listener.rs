@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aircheck_api::{EventKind, EventListener, LagFigures, LeaveReason, Rendition, Verdict};
-use aircheck_engine::{EndReason, Histogram, Loss, Overflow, Precision, Run, Snapshot, Tally, Timestamp};
+use aircheck_engine::{Batch, EndReason, Histogram, Loss, OverflowPolicy, Precision, Snapshot, Stats, Timestamp};
 
 use crate::delivery::attention::Attention;
 use crate::delivery::histograms::{MAX_MICROS, RenditionHistograms, micros};
@@ -48,10 +48,10 @@ pub struct Listener {
     name: String,
     mount: Arc<Mount>,
     rendition: Rendition,
-    overflow: Overflow,
+    overflow: OverflowPolicy,
     limits: Limits,
     connected_at: Timestamp,
-    tally: Arc<Tally>,
+    stats: Arc<Stats>,
     remote: SocketAddr,
     /// Of the shard that writes to its connection.
     mailbox: Arc<Mailbox>,
@@ -128,11 +128,11 @@ pub struct JoinRequest {
     /// What it records into, together with the other listeners of this rendition.
     pub histograms: Arc<RenditionHistograms>,
     /// The overflow policy.
-    pub overflow: Overflow,
+    pub overflow: OverflowPolicy,
     /// The limits of its lag.
     pub limits: Limits,
     /// The account of its ring.
-    pub tally: Arc<Tally>,
+    pub stats: Arc<Stats>,
     /// The far end of its connection.
     pub remote: SocketAddr,
     /// How the connection carries packets.
@@ -157,7 +157,7 @@ impl Listener {
             histograms,
             overflow,
             limits,
-            tally,
+            stats,
             remote,
             wire,
             bytes_per_second,
@@ -178,7 +178,7 @@ impl Listener {
             overflow,
             limits,
             connected_at: Timestamp::now(),
-            tally,
+            stats,
             remote,
             mailbox,
             is_dense,
@@ -237,7 +237,7 @@ impl Listener {
 
     /// Returns the overflow policy.
     #[must_use]
-    pub fn overflow(&self) -> Overflow {
+    pub fn overflow(&self) -> OverflowPolicy {
         self.overflow
     }
 
@@ -261,8 +261,8 @@ impl Listener {
 
     /// Returns the account of its ring.
     #[must_use]
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+    pub fn stats(&self) -> &Stats {
+        &self.stats
     }
 
     pub(super) fn lag_blocks(&self) -> &Histogram {
@@ -300,19 +300,19 @@ impl Listener {
     /// Returns whether its stream is over, although it may not have read the end yet.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.tally.is_closing() || self.tally.end_reason() == Some(EndReason::TooSlow)
+        self.stats.is_closing() || self.stats.end_reason() == Some(EndReason::TooSlow)
     }
 
     /// Returns why its stream is over; while it is not, the reason if the listener left now.
     #[must_use]
     pub fn leave_reason(&self) -> LeaveReason {
-        match self.tally.end_reason() {
+        match self.stats.end_reason() {
             Some(EndReason::TooSlow) => LeaveReason::TooSlow,
             Some(EndReason::Finished | EndReason::Abandoned) => LeaveReason::Finished,
             Some(EndReason::Failed) => LeaveReason::Failed,
             // A listener whose socket is full has not taken its end out of its ring when its connection is closed.
             Some(EndReason::Closed | EndReason::Left) | None => {
-                let otherwise = if self.tally.is_closing() { LeaveReason::Closed } else { LeaveReason::Left };
+                let otherwise = if self.stats.is_closing() { LeaveReason::Closed } else { LeaveReason::Left };
                 self.end.get().and_then(|end| end.reason).unwrap_or(otherwise)
             }
         }
@@ -341,7 +341,7 @@ impl Listener {
 
     /// Ends its stream: it gets the end next, whatever is queued.
     pub fn close(&self) {
-        self.tally.close();
+        self.stats.close();
         self.attention.ask(self.id);
         self.mailbox.look_at(self.id);
     }
@@ -424,7 +424,7 @@ impl Listener {
 
     /// Returns its lag without the requested part, in blocks, with what was below its ring at the last look.
     pub(super) fn recent_lag(&self) -> u64 {
-        let snapshot = self.tally.snapshot();
+        let snapshot = self.stats.snapshot();
         let downstream = self.downstream();
         let burst = downstream.lags.as_ref().map_or(0, Lags::burst);
         (snapshot.lag_items + downstream.backlog).saturating_sub(burst)
@@ -462,7 +462,7 @@ impl Listener {
         let Some(max_lag) = self.limits.max_lag else { return Decision::Deliver };
         let mut downstream = self.downstream();
         // By the last look at its connection, it is at most so far behind.
-        let next = self.tally.snapshot();
+        let next = self.stats.snapshot();
         let reached = self.reached(&downstream.in_flight, next.next_sequence);
         if next.lag_items + (next.next_sequence - reached.read) <= max_lag {
             return Decision::Deliver;
@@ -470,7 +470,7 @@ impl Listener {
         let standing = self.look(&mut downstream, now);
         if standing.unrequested() <= max_lag {
             Decision::Deliver
-        } else if self.overflow == Overflow::Disconnect {
+        } else if self.overflow == OverflowPolicy::Disconnect {
             Decision::End
         } else {
             let below = (standing.socket + standing.unread).saturating_sub(standing.burst);
@@ -481,7 +481,7 @@ impl Listener {
 
     /// Records that packets were taken from its ring. Returns the number that it had reached before them: of the first of
     /// them, or of the first block that is lost before it.
-    pub(super) fn record_taken(&self, downstream: &mut Downstream, run: &Run<'_, Packet>, now: Timestamp) -> u64 {
+    pub(super) fn record_taken(&self, downstream: &mut Downstream, run: &Batch<'_, Packet>, now: Timestamp) -> u64 {
         let first = run.iter().next().map(|item| item.stamp).unwrap_or_default();
         let start = run.gap.map_or(first.first(), |gap| gap.from);
         let end = run.iter().last().map_or(start, |item| item.stamp.next());
@@ -595,15 +595,15 @@ impl Listener {
     fn reached(&self, in_flight: &InFlight, handed: u64) -> Reached {
         let reached = in_flight.reached(handed);
         // Where it starts was not known yet when the head of the response was handed over.
-        let first = self.tally.snapshot().first_sequence.min(handed);
+        let first = self.stats.snapshot().first_sequence.min(handed);
         let (acked, read) = (reached.acked.max(first), reached.read.max(first));
         let (read_at_least, read_at_most) = (reached.read_at_least.max(first), reached.read_at_most.max(first));
         Reached { acked, read_at_least: read_at_least.min(read), read, read_at_most: read_at_most.max(read) }
     }
 
     fn begin_lags(&self, downstream: &mut Downstream, now: Timestamp) {
-        if downstream.lags.is_none() && self.tally.is_attached() {
-            let Snapshot { first_sequence, burst_items, .. } = self.tally.snapshot();
+        if downstream.lags.is_none() && self.stats.is_attached() {
+            let Snapshot { first_sequence, burst_items, .. } = self.stats.snapshot();
             downstream.lags = Some(Lags::new(first_sequence, burst_items, now));
         }
     }
@@ -613,14 +613,14 @@ impl Listener {
     pub fn snapshot(&self) -> Snapshot {
         let mut downstream = self.downstream();
         self.settle(&mut downstream);
-        with_written(self.tally.snapshot(), &downstream.in_flight)
+        with_written(self.stats.snapshot(), &downstream.in_flight)
     }
 
     fn look(&self, downstream: &mut Downstream, now: Timestamp) -> Standing {
         self.follow(downstream, now);
         self.settle(downstream);
         let Downstream { in_flight, silence, lags, progress, backlog, .. } = downstream;
-        let snapshot = self.tally.snapshot();
+        let snapshot = self.stats.snapshot();
         let next = snapshot.next_sequence;
         let reached = self.reached(in_flight, next);
         let (socket, unread) = (next.saturating_sub(reached.acked), reached.acked.saturating_sub(reached.read));
