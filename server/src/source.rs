@@ -120,7 +120,8 @@ fn wait_for_microphone(config: &CaptureConfig, name: Option<&str>, reason: Strin
     start_stream(config, Box::new(supervised(config, waiting).reopen(Arc::new(reopener))))
 }
 
-fn wanted(config: &CaptureConfig) -> DeviceConfig {
+/// Returns what a configuration asks of a device.
+pub(crate) fn wanted(config: &CaptureConfig) -> DeviceConfig {
     DeviceConfig { rate_hz: config.rate_hz, channels: config.channels }
 }
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use aircheck_engine::source::{Device, DeviceConfig, DeviceError, DeviceInfo, Source as _, devices};
+use aircheck_engine::source::{Device, DeviceError, DeviceInfo, Source as _, devices};
 
 use super::trial::Trial;
 use super::{Sound, instead, permissions};
 use crate::config::{CaptureConfig, SourceSpec};
 use crate::doctor::finding::{Area, Finding, Level};
+use crate::source::wanted;
 
 /// Wait for the first sound beyond which it is worth a note.
 const SLOW_START: Duration = Duration::from_secs(1);
@@ -56,8 +57,7 @@ fn list(devices: &[DeviceInfo]) -> Finding {
 }
 
 fn hear(config: &CaptureConfig, name: Option<&str>) -> (Finding, Option<Sound>) {
-    let options = DeviceConfig { rate_hz: config.rate_hz, channels: config.channels };
-    let device = match Device::open(name, options) {
+    let device = match Device::open(name, wanted(config)) {
         Ok(device) => device,
         Err(error) => return (missing(config, &error.to_string()), instead(config)),
     };
