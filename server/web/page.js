@@ -100,7 +100,7 @@ function showStatus(next) {
   const { source, format, capture } = status;
 
   if (status.state === "ended") showState("ended", false);
-  else showState(status.on_air ? "on air" : "off", status.on_air);
+  else showState(status.on_air ? "on air" : "off air", status.on_air);
 
   put($("source"), source.description);
   $("source").title = source.description;

@@ -3,7 +3,7 @@
 use aircheck_api::{NotificationTarget, Status};
 use ratatui::text::Line;
 
-use super::line::{Part, line_of};
+use super::line::{Part, line_of_groups};
 use super::theme::{Theme, Tone};
 use crate::sanitize::sanitize_cell;
 use crate::units;
@@ -19,25 +19,27 @@ pub(crate) fn notifications(status: &Status, theme: Theme, cells: usize) -> Opti
     }
     let sum = |count: fn(&NotificationTarget) -> u64| targets.iter().map(count).sum::<u64>();
     let label = |text: &str| (text.to_owned(), Tone::Quiet);
-    let mut parts: Vec<Part> = vec![label("told "), (units::grouped(sum(|target| target.delivered)), Tone::Plain)];
+    let told = units::grouped_count(sum(|target| target.delivered), "notification");
+    let mut groups: Vec<Vec<Part>> = vec![vec![(told, Tone::Plain), label(" delivered")]];
     let others: [(&str, u64); 3] = [
         (" waiting", sum(|target| target.queued)),
         (" failed", sum(|target| target.failed)),
         (" dropped", sum(|target| target.dropped)),
     ];
     for (word, count) in others.into_iter().filter(|(_, count)| *count > 0) {
-        parts.extend([label(" · "), (units::grouped(count), Tone::Plain), label(word)]);
+        groups.push(vec![(units::grouped(count), Tone::Plain), label(word)]);
     }
     for target in targets.iter().filter(|target| fails(target)) {
         let error = target.last_error.as_deref().unwrap_or_default();
         let text = sanitize_cell(&format!("{}: {error}", target.host), MAX_TEXT_CHARS);
-        parts.extend([label(" · "), (text, Tone::Warning)]);
+        groups.push(vec![(text, Tone::Warning)]);
     }
     if let Some(last) = &status.last_notification {
         let text = sanitize_cell(&last.text, MAX_TEXT_CHARS);
-        parts.push(label(&format!(" · {} ago: {text}", units::age(status.now - last.at))));
+        groups.push(vec![label(&format!("{} ago: {text}", units::age(status.now - last.at)))]);
     }
-    Some(line_of(parts, None, theme, cells))
+    let clipped = groups.len();
+    Some(line_of_groups(groups, " · ", clipped, theme, cells))
 }
 
 /// Returns whether the last try at a receiver failed.
@@ -79,7 +81,7 @@ mod tests {
         status.last_notification =
             Some(LastNotification { at: status.now - 63.0, text, ..LastNotification::default() });
         let line = drawn(&status, 120).unwrap();
-        assert_eq!(line, "told 1,200 · 1 min 3 s ago: the source delivers sound again");
+        assert_eq!(line, "1,200 notifications delivered · 1 min 3 s ago: the source delivers sound again");
         let failing = NotificationTarget {
             host: "ntfy.sh".to_owned(),
             queued: 2,
@@ -90,7 +92,10 @@ mod tests {
         };
         status.notifications.push(failing);
         let line = drawn(&status, 120).unwrap();
-        assert!(line.starts_with("told 2,400 · 2 waiting · 1 failed · ntfy.sh: HTTP 503 · 1 min 3 s ago: "), "{line}");
+        assert!(
+            line.starts_with("2,400 notifications delivered · 2 waiting · 1 failed · ntfy.sh: HTTP 503 · 1 min "),
+            "{line}"
+        );
         assert!(drawn(&status, 40).unwrap().ends_with('…'));
     }
 }
