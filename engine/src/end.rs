@@ -7,16 +7,16 @@ use crate::Gap;
 pub enum EndReason {
     /// The source ended or was stopped, in order.
     Finished,
-    /// The source failed. [`CaptureTally::failure`](crate::CaptureTally::failure) says why, from before the first
+    /// The source failed. [`CaptureStats::failure`](crate::CaptureStats::failure) says why, from before the first
     /// consumer sees this.
     Failed,
-    /// The consumer fell behind, and its policy is [`Overflow::Disconnect`](crate::Overflow::Disconnect).
+    /// The consumer fell behind, and its policy is [`OverflowPolicy::Disconnect`](crate::OverflowPolicy::Disconnect).
     TooSlow,
-    /// [`Tally::close`](crate::Tally::close) was called.
+    /// [`Stats::close`](crate::Stats::close) was called.
     Closed,
     /// The consumer was dropped.
     Left,
-    /// The producing end was dropped without [`FanOut::finish`](crate::FanOut::finish): its thread ended early.
+    /// The producing end was dropped without [`Publisher::finish`](crate::Publisher::finish): its thread ended early.
     Abandoned,
 }
 

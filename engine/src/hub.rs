@@ -5,12 +5,12 @@ use std::sync::Arc;
 use crate::consumer_ring::{ConsumerRing, ring_blocks};
 use crate::joining::Joining;
 use crate::sync::AtomicBool;
-use crate::{Consumer, Head, Overflow, Start, SubscribeError, SubscribeOptions, Tally};
+use crate::{Consumer, Head, OverflowPolicy, Start, Stats, SubscribeError, SubscribeOptions};
 
 /// Most blocks that a ring may hold: almost two days of 10 ms each. A ring is allocated at once, with 8 bytes a slot.
 const MAX_RING_BLOCKS: usize = 1 << 24;
 
-/// Subscribes consumers to a [`FanOut`](crate::FanOut), from any thread and at any time. Cheap to clone.
+/// Subscribes consumers to a [`Publisher`](crate::Publisher), from any thread and at any time. Cheap to clone.
 #[derive(Debug)]
 pub struct Hub<T: Send + Sync> {
     joining: Arc<Joining<T>>,
@@ -54,9 +54,10 @@ impl<T: Send + Sync> Hub<T> {
     ///
     /// # Errors
     ///
-    /// When the fan-out has ended, for [`Overflow::Block`] on a live one, or for a ring of more than 16 777 216 blocks.
+    /// When the fan-out has ended, for [`OverflowPolicy::Block`] on a live one, or for a ring of more than 16 777 216
+    /// blocks.
     pub fn subscribe(&self, options: SubscribeOptions) -> Result<Consumer<T>, SubscribeError> {
-        if options.overflow == Overflow::Block && self.is_live {
+        if options.overflow == OverflowPolicy::Block && self.is_live {
             return Err(SubscribeError::BlockOnLive);
         }
         let options = SubscribeOptions { buffer: options.buffer.max(1), ..options };
@@ -69,10 +70,10 @@ impl<T: Send + Sync> Hub<T> {
         if blocks > MAX_RING_BLOCKS {
             return Err(SubscribeError::TooLong { blocks, limit: MAX_RING_BLOCKS });
         }
-        let tally = Arc::new(Tally::new(self.head.clone(), Arc::clone(&self.has_waiters), options.histograms));
-        let (ring, reader) = ConsumerRing::new(options, past, self.group, Arc::clone(&tally));
+        let stats = Arc::new(Stats::new(self.head.clone(), Arc::clone(&self.has_waiters), options.histograms));
+        let (ring, reader) = ConsumerRing::new(options, past, self.group, Arc::clone(&stats));
         self.joining.add(ring)?;
-        Ok(Consumer::new(reader, options.overflow, options.buffer as u64, self.head.clone(), tally))
+        Ok(Consumer::new(reader, options.overflow, options.buffer as u64, self.head.clone(), stats))
     }
 
     /// Returns whether the fan-out has ended and refuses new consumers.

@@ -3,15 +3,15 @@
 //! Sound flows one way. A [`source`] writes samples of any type, in portions of any length, to its [`Capture`]. The
 //! capture assembles blocks, numbers and stamps them, and pushes them into the capture ring; it never waits. The
 //! dispatcher takes each [`Block`] out, makes it shared and immutable once, keeps it in the history, and hands it to
-//! every [`Consumer`] through a [`FanOut`]. A [`Stream`] is all of this, started.
+//! every [`Consumer`] through a [`Publisher`]. A [`Stream`] is all of this, started.
 //!
-//! A [`FanOut`] carries any type: ticks, log lines, packets. Each consumer has a bounded ring of its own and an
-//! [`Overflow`] policy for a full ring, so that no consumer can slow the source or another consumer. Lost items come as a
-//! [`Gap`] with the next item. A consumer's [`Tally`] shows at any moment how many items were offered, delivered, lost
-//! and queued, and how far the consumer lags.
+//! A [`Publisher`] carries any type: ticks, log lines, packets. Each consumer has a bounded ring of its own and an
+//! [`OverflowPolicy`] policy for a full ring, so that no consumer can slow the source or another consumer. Lost items
+//! come as a [`Gap`] with the next item. A consumer's [`Stats`] shows at any moment how many items were offered,
+//! delivered, lost and queued, and how far the consumer lags.
 //!
 //! The engine knows nothing of HTTP, async runtimes or JSON. It never overwrites an item that a consumer has not read,
-//! and it never waits for a consumer, except with [`Overflow::Block`] on a stream that is not live.
+//! and it never waits for a consumer, except with [`OverflowPolicy::Block`] on a stream that is not live.
 
 // The attribute by which `make rtsan` watches the callback.
 #![cfg_attr(rtsan, feature(sanitize))]
@@ -29,7 +29,7 @@ mod pool;
 pub mod source;
 
 mod capture;
-mod capture_tally;
+mod capture_stats;
 mod converter;
 mod drift;
 mod lease;
@@ -41,27 +41,28 @@ mod dispatcher;
 mod poll_schedule;
 
 mod consumer_ring;
-mod fanout;
 mod gap_reasons;
 mod hub;
 mod joining;
-mod overflow;
+mod overflow_policy;
+mod publisher;
 mod ring_reader;
 mod subscribe;
 
+mod batch;
 mod consumer;
 mod delivery;
 mod end;
 mod final_state;
 mod head;
 mod loss;
-mod run;
 
 mod buckets;
 mod histogram;
+mod histogram_set;
 mod shared_histogram;
+mod stats;
 mod summary;
-mod tally;
 
 mod stream;
 
@@ -73,29 +74,30 @@ mod simulation;
 pub use block::{Block, Origin};
 pub use buckets::Precision;
 pub use capture::Capture;
-pub use capture_tally::CaptureTally;
+pub use capture_stats::CaptureStats;
 pub use consumer::Consumer;
-pub use delivery::{Delivery, RecvError};
+pub use delivery::{Delivery, TryRecvError};
 pub use drift::Drift;
 // `Capture::write` takes any sample that converts to `f32`: a generic source needs the name of that trait.
+pub use batch::Batch;
 pub use dasp_sample::FromSample;
 pub use end::{End, EndReason};
-pub use fanout::{FanOut, FanOutOptions};
 pub use format::{Format, FormatError};
 pub use head::Head;
 pub use histogram::Histogram;
+pub use histogram_set::{HistogramSet, Layout};
 pub use hub::Hub;
 pub use item::{Item, Stamp};
 pub use loss::{Gap, Loss, LossCounts};
 pub use outages::{Outage, Outages, Substitute};
-pub use overflow::{Overflow, UnknownOverflow};
+pub use overflow_policy::{OverflowPolicy, UnknownOverflowPolicy};
+pub use publisher::{Publisher, PublisherOptions};
 pub use realtime::{Realtime, RealtimeOutcome};
-pub use run::Run;
 pub use shared_histogram::SharedHistogram;
+pub use stats::{Snapshot, Stats};
 pub use stream::{Stream, StreamError, StreamOptions};
 pub use subscribe::{Start, SubscribeError, SubscribeOptions};
 pub use summary::Summary;
-pub use tally::{Snapshot, Tally};
 pub use time::Timestamp;
 
 /// Runs the example of docs/library.md as a documentation test.

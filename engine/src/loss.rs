@@ -8,16 +8,16 @@
 pub enum Loss {
     /// The consumer's ring was full.
     Overflow,
-    /// It was queued, but the consumer was so late that it skipped to live ([`Overflow::SkipToLive`]).
+    /// It was queued, but the consumer was so late that it skipped to live ([`OverflowPolicy::SkipToLive`]).
     ///
-    /// [`Overflow::SkipToLive`]: crate::Overflow::SkipToLive
-    Skipped,
+    /// [`OverflowPolicy::SkipToLive`]: crate::OverflowPolicy::SkipToLive
+    SkippedToLive,
     /// It was queued, but the consumer skipped to the newest item on request
     /// ([`Consumer::skip_to_newest`](crate::Consumer::skip_to_newest)).
-    Late,
-    /// A newer item replaced it before it was taken ([`Overflow::Latest`]).
+    SkippedToNewest,
+    /// A newer item replaced it before it was taken ([`OverflowPolicy::Latest`]).
     ///
-    /// [`Overflow::Latest`]: crate::Overflow::Latest
+    /// [`OverflowPolicy::Latest`]: crate::OverflowPolicy::Latest
     Conflated,
     /// It never reached the fan-out: lost at the capture, or by an encoder that fell behind.
     Source,
@@ -28,15 +28,15 @@ pub enum Loss {
 impl Loss {
     /// All reasons, in the order of [`LossCounts`].
     pub const ALL: [Self; 6] =
-        [Self::Overflow, Self::Skipped, Self::Late, Self::Conflated, Self::Source, Self::History];
+        [Self::Overflow, Self::SkippedToLive, Self::SkippedToNewest, Self::Conflated, Self::Source, Self::History];
 
     /// Returns the reason in one lower-case word, as metrics and JSON show it.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
             Self::Overflow => "overflow",
-            Self::Skipped => "skipped",
-            Self::Late => "late",
+            Self::SkippedToLive => "skipped",
+            Self::SkippedToNewest => "late",
             Self::Conflated => "conflated",
             Self::Source => "source",
             Self::History => "history",
@@ -87,8 +87,8 @@ impl LossCounts {
 pub struct Gap {
     /// The first sequence number that is missing.
     pub from: u64,
-    /// How many are missing in a row; at least 1.
-    pub blocks: u64,
+    /// How many sequence numbers are missing in a row; at least 1. An item made from several blocks has one for each.
+    pub items: u64,
     /// The reason, or the one for most of them.
     pub reason: Loss,
 }

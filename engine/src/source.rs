@@ -18,7 +18,7 @@ mod synth;
 mod wav;
 
 #[cfg(feature = "device")]
-pub use device::{Device, DeviceError, DeviceInfo, DeviceOptions, DeviceReopener, devices, host};
+pub use device::{Device, DeviceConfig, DeviceError, DeviceInfo, DeviceReopener, devices, host};
 pub use interface::{Running, Source, SourceError};
 pub use paced::Paced;
 pub use pcm::{Pcm, PcmEncoding, QueuedBytes};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::dispatcher::Dispatcher;
 use crate::source::{Running, Source, SourceError};
 use crate::{
-    Block, Capture, CaptureTally, Consumer, FanOut, FanOutOptions, Format, FormatError, Head, Hub, Item,
+    Block, Capture, CaptureStats, Consumer, Format, FormatError, Head, Hub, Item, Publisher, PublisherOptions,
     SharedHistogram, SubscribeError, SubscribeOptions,
 };
 
@@ -26,13 +26,13 @@ pub struct StreamOptions {
     /// Length of the sound kept for consumers that start in the past.
     pub history: Duration,
     /// Whether the sound comes at its own pace. If not, it comes as fast as consumers take it, and waits for those with
-    /// [`Overflow::Block`](crate::Overflow::Block).
+    /// [`OverflowPolicy::Block`](crate::OverflowPolicy::Block).
     pub live: bool,
     /// Number of consumers that the sound waits for before it starts, so that all receive its beginning. Ignored for a
     /// live stream.
     pub await_consumers: usize,
     /// Whether the capturing thread asks for a real-time priority, and for a capture ring that stays in RAM. The system may
-    /// refuse both, see [`CaptureTally::realtime`].
+    /// refuse both, see [`CaptureStats::realtime`].
     pub realtime: bool,
 }
 
@@ -96,7 +96,7 @@ pub struct Stream {
     description: String,
     sample_bits: Option<u16>,
     hub: Hub<Block>,
-    capture: Arc<CaptureTally>,
+    capture: Arc<CaptureStats>,
     ring_micros: Arc<SharedHistogram>,
     running: Option<Box<dyn Running>>,
     stop: Arc<AtomicBool>,
@@ -115,14 +115,15 @@ impl Stream {
         let description = source.description();
         let sample_bits = source.sample_bits();
         let history = history_blocks(format, options.history)?;
-        let (mut capture, ring, capture_tally) = Capture::new(format, options.live);
+        let (mut capture, ring, capture_stats) = Capture::new(format, options.live);
         if options.realtime {
-            capture_tally.realtime().want();
+            capture_stats.realtime().want();
             capture.lock_memory();
         }
-        let (fan_out, hub) = FanOut::new(FanOutOptions { history, live: options.live, ..FanOutOptions::default() });
+        let (publisher, hub) =
+            Publisher::new(PublisherOptions { history, live: options.live, ..PublisherOptions::default() });
         let awaited = if options.live { 0 } else { options.await_consumers };
-        let dispatcher = Dispatcher::new(format, ring, Arc::clone(&capture_tally), fan_out, history, awaited);
+        let dispatcher = Dispatcher::new(format, ring, Arc::clone(&capture_stats), publisher, history, awaited);
         let ring_micros = Arc::clone(dispatcher.ring_micros());
         let stop = Arc::clone(dispatcher.stop_flag());
         let turns = Arc::clone(dispatcher.turns());
@@ -136,7 +137,7 @@ impl Stream {
             description,
             sample_bits,
             hub,
-            capture: capture_tally,
+            capture: capture_stats,
             ring_micros,
             running: None,
             stop,
@@ -151,8 +152,8 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// When the stream has ended, for [`Overflow::Block`](crate::Overflow::Block) on a live stream, or for a ring that is
-    /// too long.
+    /// When the stream has ended, for [`OverflowPolicy::Block`](crate::OverflowPolicy::Block) on a live stream, or for
+    /// a ring that is too long.
     pub fn subscribe(&self, options: SubscribeOptions) -> Result<Consumer<Block>, SubscribeError> {
         self.hub.subscribe(options)
     }
@@ -189,7 +190,7 @@ impl Stream {
 
     /// Returns the account and the state of the capture.
     #[must_use]
-    pub fn capture(&self) -> &Arc<CaptureTally> {
+    pub fn capture(&self) -> &Arc<CaptureStats> {
         &self.capture
     }
 
@@ -213,9 +214,9 @@ impl Stream {
         self.dispatcher.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Stops the source, dispatches the captured blocks, and ends every consumer in order. It does not wait for consumers:
-    /// blocks for which one with [`Overflow::Block`](crate::Overflow::Block) has no room are lost and counted.
-    /// [`wait`](Self::wait) loses nothing.
+    /// Stops the source, dispatches the captured blocks, and ends every consumer in order. It does not wait for
+    /// consumers: blocks for which one with [`OverflowPolicy::Block`](crate::OverflowPolicy::Block) has no room are
+    /// lost and counted. [`wait`](Self::wait) loses nothing.
     pub fn stop(mut self) {
         self.shut_down();
     }

@@ -18,20 +18,20 @@ const FAULTS: [Fault; 24] = [
     Fault(
         "a block that finds the capture ring full takes no sequence number",
         "capture.rs",
-        "            self.tally.block_refused(self.origin);\n        }\n        self.sequence += 1;",
-        "            self.tally.block_refused(self.origin);\n            return;\n        }\n        self.sequence += 1;",
+        "            self.stats.block_refused(self.origin);\n        }\n        self.sequence += 1;",
+        "            self.stats.block_refused(self.origin);\n            return;\n        }\n        self.sequence += 1;",
     ),
     Fault(
         "a block that finds the capture ring full is not counted",
         "capture.rs",
-        "            self.tally.block_refused(self.origin);\n",
+        "            self.stats.block_refused(self.origin);\n",
         "",
     ),
     Fault(
         "a loss by the device is one block too short",
         "capture.rs",
-        "self.sequence += blocks;\n            self.tally.blocks_missed",
-        "self.sequence += blocks - u64::from(blocks > 3);\n            self.tally.blocks_missed",
+        "self.sequence += blocks;\n            self.stats.blocks_missed",
+        "self.sequence += blocks - u64::from(blocks > 3);\n            self.stats.blocks_missed",
     ),
     Fault(
         "samples after a loss are not discarded up to the grid",
@@ -90,7 +90,7 @@ const FAULTS: [Fault; 24] = [
     Fault(
         "the blocks lost at the end are not announced",
         "dispatcher.rs",
-        "            self.fan_out.advance_to(self.capture.next_sequence());\n",
+        "            self.publisher.advance_to(self.capture.next_sequence());\n",
         "",
     ),
     Fault(
@@ -101,7 +101,7 @@ const FAULTS: [Fault; 24] = [
     ),
     Fault(
         "the history forgets one item too early",
-        "fanout.rs",
+        "publisher.rs",
         "if rest < self.history_limit {",
         "if rest + 1 < self.history_limit {",
     ),
@@ -126,14 +126,14 @@ const FAULTS: [Fault; 24] = [
     Fault(
         "a consumer is disconnected at its end only",
         "consumer_ring.rs",
-        "if self.overflow == Overflow::Disconnect {",
-        "if self.overflow == Overflow::Disconnect && stamp.sequence % 8 == 7 {",
+        "if self.overflow == OverflowPolicy::Disconnect {",
+        "if self.overflow == OverflowPolicy::Disconnect && stamp.sequence % 8 == 7 {",
     ),
     Fault(
         "a replaced item of two blocks counts as one",
         "consumer_ring.rs",
-        "self.tally.conflated(replaced.stamp.blocks());",
-        "self.tally.conflated(1);",
+        "self.stats.conflated(replaced.stamp.blocks());",
+        "self.stats.conflated(1);",
     ),
     Fault(
         "a consumer skips one block too late",
@@ -155,7 +155,7 @@ const FAULTS: [Fault; 24] = [
     ),
     Fault(
         "an armed consumer is not woken",
-        "fanout.rs",
+        "publisher.rs",
         "if self.has_waiters.load(Ordering::Relaxed) {",
         "if self.has_waiters.load(Ordering::Relaxed) && self.next % 16 > 0 {",
     ),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aircheck_api::{SourceKind, StreamState};
-use aircheck_engine::{Block, CaptureTally, Format, Hub, SharedHistogram, Stream, Substitute, Timestamp};
+use aircheck_engine::{Block, CaptureStats, Format, Hub, SharedHistogram, Stream, Substitute, Timestamp};
 
 use event_log::EventLog;
 use meter::Meter;
@@ -31,7 +31,7 @@ pub struct Mount {
     kind: SourceKind,
     sample_bits: Option<u16>,
     hub: Hub<Block>,
-    capture: Arc<CaptureTally>,
+    capture: Arc<CaptureStats>,
     ring_micros: Arc<SharedHistogram>,
     meter: Arc<Meter>,
     events: EventLog,
@@ -90,7 +90,7 @@ impl Mount {
 
     /// Returns the account of the capture.
     #[must_use]
-    pub fn capture(&self) -> &CaptureTally {
+    pub fn capture(&self) -> &CaptureStats {
         &self.capture
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use aircheck_api::SourceKind;
 use aircheck_engine::source::{
-    Demo, Device, DeviceError, DeviceOptions, DeviceReopener, OnLoss, OpenFallback, Paced, Pull, Source, Supervised,
+    Demo, Device, DeviceConfig, DeviceError, DeviceReopener, OnLoss, OpenFallback, Paced, Pull, Source, Supervised,
     Tone, Wav, WavError,
 };
 use aircheck_engine::{Stream, StreamError, StreamOptions};
@@ -123,8 +123,9 @@ fn start_once(config: &CaptureConfig, source: Box<dyn Source>) -> Result<Stream,
     start_stream(config, Box::new(supervised(config, Supervised::new(source))))
 }
 
-fn wanted(config: &CaptureConfig) -> DeviceOptions {
-    DeviceOptions { rate_hz: config.rate_hz, channels: config.channels }
+/// Returns what a configuration asks of a device.
+pub(crate) fn wanted(config: &CaptureConfig) -> DeviceConfig {
+    DeviceConfig { rate_hz: config.rate_hz, channels: config.channels }
 }
 
 fn reopener(config: &CaptureConfig, name: Option<&str>, rate_hz: u32, channels: u16) -> DeviceReopener {
@@ -140,7 +141,8 @@ fn supervised(config: &CaptureConfig, source: Supervised) -> Supervised {
     source.on_loss(OnLoss::Fallback { after: config.fallback_after }).fallback(fallback)
 }
 
-fn open_fallback(spec: &FallbackSpec) -> Result<Box<dyn Pull>, String> {
+/// Opens the sound of a fallback.
+pub(crate) fn open_fallback(spec: &FallbackSpec) -> Result<Box<dyn Pull>, String> {
     Ok(match spec {
         FallbackSpec::Wav(path) => Box::new(Wav::open(path, true).map_err(|error| error.to_string())?),
         FallbackSpec::Tone(hz) => Box::new(Tone::new(*hz).into_pull()),

@@ -22,7 +22,7 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 
-pub use choice::DeviceOptions;
+pub use choice::DeviceConfig;
 pub use error::DeviceError;
 pub use host::host;
 pub use listing::{DeviceInfo, devices};

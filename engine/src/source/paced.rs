@@ -53,7 +53,7 @@ impl<P: Pull> Source for Paced<P> {
             .spawn(move || {
                 // A source that does not wait for a clock would keep a core to itself.
                 if capture.is_live() {
-                    capture.tally().realtime().promote_current_thread();
+                    capture.stats().realtime().promote_current_thread();
                 }
                 let mut pacer = Pacer { capture, stopped };
                 match pacer.run(self.0) {
@@ -123,7 +123,7 @@ impl Pacer {
             self.capture.begin_period(filled / channels, portion.captured_at, Timestamp::now());
             self.capture.append(&samples[..filled]);
             if let Some(waiting) = pull.waiting()
-                && pipe.look(waiting, Timestamp::now(), &mut pull, &mut schedule, self.capture.tally())
+                && pipe.look(waiting, Timestamp::now(), &mut pull, &mut schedule, self.capture.stats())
             {
                 self.capture.resume_at(schedule.next_captured_at());
             }

@@ -153,7 +153,7 @@ impl Source for Supervised {
     }
 
     fn start(self: Box<Self>, capture: Capture) -> Result<Box<dyn Running>, SourceError> {
-        let tally = Arc::clone(capture.tally());
+        let stats = Arc::clone(capture.stats());
         let writer = match capture.into_writer() {
             Some(writer) => *writer,
             // A supervisor within another one has nothing to do.
@@ -168,7 +168,7 @@ impl Source for Supervised {
             reopen: self.reopen,
             on_loss: self.on_loss,
             fallback: self.fallback,
-            tally: Arc::clone(&tally),
+            stats: Arc::clone(&stats),
             stopped,
             back_off: Duration::ZERO,
         };
@@ -176,7 +176,7 @@ impl Source for Supervised {
             Ok(source) => {
                 let slot = Arc::new(Slot::default());
                 slot.lend(lent);
-                State::Up(Live::new(open_with(source, &slot, format, &tally)?, slot))
+                State::Up(Live::new(open_with(source, &slot, format, &stats)?, slot))
             }
             Err(reason) => {
                 let now = Timestamp::now();

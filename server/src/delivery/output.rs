@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::ops::Range;
 use std::sync::Arc;
 
-use aircheck_engine::{Item, Run, Timestamp};
+use aircheck_engine::{Batch, Item, Timestamp};
 use bytes::Bytes;
 use mio::net::TcpStream;
 
@@ -114,7 +114,7 @@ impl Output {
         &mut self,
         in_flight: &mut InFlight,
         framing: &mut Framing,
-        run: &Run<'_, Packet>,
+        run: &Batch<'_, Packet>,
         mut next: u64,
         own: &mut OwnBytes,
         now: Timestamp,

@@ -179,7 +179,7 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joine
         },
         overflow: options.overflow,
         limits: query.limits(server.config(), format),
-        tally: Arc::clone(subscription.packets.tally()),
+        stats: Arc::clone(subscription.packets.stats()),
         remote: context.remote,
         wire,
         bytes_per_second: socket_buffer.bytes_per_second,

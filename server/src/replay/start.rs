@@ -6,7 +6,7 @@ use std::task::Waker;
 use std::thread;
 use std::time::Duration;
 
-use aircheck_engine::{Block, FanOut, FanOutOptions, Start, Timestamp};
+use aircheck_engine::{Block, Publisher, PublisherOptions, Start, Timestamp};
 
 use super::feeder::Feeder;
 use super::moment::{Moment, format_time};
@@ -125,10 +125,10 @@ impl Replays {
         let legs = legs(index, &entry, format, current_began);
         // Blocks of the present run lie so far behind their own numbers.
         let ahead = legs.last().filter(|leg| leg.run == index.current_run()).map_or(0, |leg| leg.base.max(0) as u64);
-        let (mut blocks, hub) = FanOut::<Block>::new(FanOutOptions {
+        let (mut blocks, hub) = Publisher::<Block>::new(PublisherOptions {
             head: Some(mount.hub().head().ahead_by(ahead)),
             delayed: true,
-            ..FanOutOptions::default()
+            ..PublisherOptions::default()
         });
         blocks.advance_to(sequence);
         let buffer = format.blocks_in(ENCODER_BUFFER) as usize;

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use aircheck_api::{LeaveReason, RecordingStatus, Rendition};
-use aircheck_engine::{CaptureTally, Drift, Format, Loss, SharedHistogram, Substitute, Timestamp};
+use aircheck_engine::{CaptureStats, Drift, Format, Loss, SharedHistogram, Substitute, Timestamp};
 use metrics::{Counter, Gauge, Label};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
@@ -361,7 +361,7 @@ fn write_down_seconds(text: &mut String, mount: &Mount) {
 }
 
 /// Writes the series of the source's clock. There are none before the drift is known.
-fn write_clock(text: &mut String, capture: &CaptureTally) {
+fn write_clock(text: &mut String, capture: &CaptureStats) {
     let waiting = (
         "aircheck_capture_waiting_seconds",
         "Sound that stands in the pipe in front of the source, and is late by as much.",

@@ -3,7 +3,7 @@
 use cpal::SupportedStreamConfig;
 use cpal::traits::DeviceTrait;
 
-use super::choice::{self, DeviceOptions};
+use super::choice::{self, DeviceConfig};
 use super::error::DeviceError;
 use super::listing;
 use super::timeout::with_timeout;
@@ -14,15 +14,15 @@ use super::timeout::with_timeout;
 /// timestamps.
 ///
 /// **When the device is lost** (unplugged, its sound server ended, or no period for 10 s), the stream stays:
-/// [`CaptureTally::failure`](crate::CaptureTally::failure) gives the cause, no more blocks come, and consumers wait
+/// [`CaptureStats::failure`](crate::CaptureStats::failure) gives the cause, no more blocks come, and consumers wait
 /// until the stream is stopped. A [`Supervised`](crate::source::Supervised) device is opened again instead. The device's own stream is closed, because a dead one may keep a core busy with error
 /// reports; if closing hangs, its thread is left behind.
 ///
 /// ```no_run
-/// use aircheck_engine::source::{Device, DeviceOptions};
+/// use aircheck_engine::source::{Device, DeviceConfig};
 /// use aircheck_engine::{Stream, StreamOptions};
 ///
-/// let microphone = Device::open(None, DeviceOptions::default())?;
+/// let microphone = Device::open(None, DeviceConfig::default())?;
 /// let stream = Stream::start(Box::new(microphone), StreamOptions::default())?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -42,7 +42,7 @@ impl Device {
     ///
     /// [`DeviceError::NoDevice`] if there is no input at all; otherwise, if the name fits none or several, the device
     /// does not support the options, or the device or the sound server refuses or does not answer within 5 s.
-    pub fn open(name: Option<&str>, options: DeviceOptions) -> Result<Self, DeviceError> {
+    pub fn open(name: Option<&str>, options: DeviceConfig) -> Result<Self, DeviceError> {
         let name = name.map(str::to_owned);
         with_timeout("the sound server", move || {
             let (device, name, default) = listing::find(name.as_deref())?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::lease::{Lease, Slot};
 use crate::source::interface::{Running, Source, SourceError};
-use crate::{Capture, CaptureTally, Format, Timestamp};
+use crate::{Capture, CaptureStats, Format, Timestamp};
 
 /// Time between two checks of a source that delivers.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(50);
@@ -84,11 +84,11 @@ pub(super) fn open_with(
     source: Box<dyn Source>,
     slot: &Arc<Slot>,
     stream_format: Format,
-    tally: &Arc<CaptureTally>,
+    stats: &Arc<CaptureStats>,
 ) -> Result<Box<dyn Running>, SourceError> {
     let format = Format::new(source.rate_hz(), source.channels(), stream_format.block_span())
         .map_err(|error| SourceError::Format(error.to_string()))?;
-    let lease = Lease::new(Arc::clone(slot), format, stream_format, Arc::clone(tally)).map_err(SourceError::Format)?;
+    let lease = Lease::new(Arc::clone(slot), format, stream_format, Arc::clone(stats)).map_err(SourceError::Format)?;
     source.start(Capture::lent(lease))
 }
 

@@ -10,7 +10,7 @@ use crate::{Drift, Origin, Outages, Realtime, Timestamp};
 
 /// The account and the state of a capture. Written by the capturing thread, read by any thread.
 #[derive(Debug, Default)]
-pub struct CaptureTally {
+pub struct CaptureStats {
     counts: CachePadded<Counts>,
     is_open: AtomicBool,
     failure: OnceLock<String>,
@@ -34,7 +34,7 @@ struct Counts {
     xruns_reported: AtomicU64,
 }
 
-impl CaptureTally {
+impl CaptureStats {
     /// Returns the blocks of the source that went into the capture ring.
     #[must_use]
     pub fn blocks(&self) -> u64 {

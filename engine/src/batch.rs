@@ -6,19 +6,19 @@ use std::sync::Arc;
 use crate::ring_reader::Lent;
 use crate::{Gap, Item};
 
-/// Consecutive items without a gap between them, from [`Consumer::try_recv_run`](crate::Consumer::try_recv_run). All of
-/// them count as delivered, whether they are used or not. They are borrowed, because dropping each one by itself costs
-/// more than reading it; clone the ones to keep.
-pub struct Run<'c, T> {
+/// Consecutive items without a gap between them, from [`Consumer::try_recv_batch`](crate::Consumer::try_recv_batch).
+/// All of them count as delivered, whether they are used or not. They are borrowed, because dropping each one by itself
+/// costs more than reading it; clone the ones to keep.
+pub struct Batch<'c, T> {
     /// The gap directly before the first item.
     pub gap: Option<Gap>,
-    /// How far the last block of the first item was behind the live head when the run was taken, in blocks.
+    /// How far the last block of the first item was behind the live head when the batch was taken, in blocks.
     pub lag_items: u64,
     first: Arc<Item<T>>,
     rest: Lent<'c, T>,
 }
 
-impl<'c, T> Run<'c, T> {
+impl<'c, T> Batch<'c, T> {
     pub(crate) fn new(gap: Option<Gap>, lag_items: u64, first: Arc<Item<T>>, rest: Lent<'c, T>) -> Self {
         Self { gap, lag_items, first, rest }
     }
@@ -47,10 +47,10 @@ impl<'c, T> Run<'c, T> {
     }
 }
 
-impl<T> fmt::Debug for Run<'_, T> {
+impl<T> fmt::Debug for Batch<'_, T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { gap, lag_items, .. } = self;
         let items = self.items();
-        formatter.debug_struct("Run").field("gap", gap).field("lag_items", lag_items).field("items", &items).finish()
+        formatter.debug_struct("Batch").field("gap", gap).field("lag_items", lag_items).field("items", &items).finish()
     }
 }

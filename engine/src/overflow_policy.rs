@@ -6,13 +6,13 @@ use std::str::FromStr;
 /// Policy for a consumer whose ring is full.
 ///
 /// ```
-/// use aircheck_engine::Overflow;
+/// use aircheck_engine::OverflowPolicy;
 ///
-/// assert_eq!("latest".parse(), Ok(Overflow::Latest));
-/// assert_eq!(Overflow::default().to_string(), "skip-to-live");
+/// assert_eq!("latest".parse(), Ok(OverflowPolicy::Latest));
+/// assert_eq!(OverflowPolicy::default().to_string(), "skip-to-live");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Overflow {
+pub enum OverflowPolicy {
     /// New items are refused and counted. When the consumer takes items again, it skips the stale ones, sees one gap,
     /// and goes on at the live head. For players.
     #[default]
@@ -27,7 +27,7 @@ pub enum Overflow {
     Block,
 }
 
-impl Overflow {
+impl OverflowPolicy {
     /// All policies.
     pub const ALL: [Self; 5] = [Self::SkipToLive, Self::DropNewest, Self::Latest, Self::Disconnect, Self::Block];
 
@@ -44,7 +44,7 @@ impl Overflow {
     }
 }
 
-impl fmt::Display for Overflow {
+impl fmt::Display for OverflowPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.label())
     }
@@ -53,12 +53,15 @@ impl fmt::Display for Overflow {
 /// A word that is not an overflow policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an overflow policy (there are skip-to-live, drop-newest, latest, disconnect and block)")]
-pub struct UnknownOverflow(String);
+pub struct UnknownOverflowPolicy(String);
 
-impl FromStr for Overflow {
-    type Err = UnknownOverflow;
+impl FromStr for OverflowPolicy {
+    type Err = UnknownOverflowPolicy;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|policy| policy.label() == word).ok_or_else(|| UnknownOverflow(word.to_owned()))
+        Self::ALL
+            .into_iter()
+            .find(|policy| policy.label() == word)
+            .ok_or_else(|| UnknownOverflowPolicy(word.to_owned()))
     }
 }

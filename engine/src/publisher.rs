@@ -13,17 +13,18 @@ use crate::{EndReason, Head, Hub, Item, Stamp, Timestamp};
 
 /// Most items for which the history allocates its handles in advance.
 const MAX_RESERVED: usize = 1 << 16;
-/// Time between two looks whether a consumer that [`FanOut::send`] waits for has room.
+/// Time between two looks whether a consumer that [`Publisher::send`] waits for has room.
 const ROOM_INTERVAL: Duration = Duration::from_micros(100);
 
-/// Options of a [`FanOut`].
+/// Options of a [`Publisher`].
 #[derive(Clone, Debug)]
-pub struct FanOutOptions {
+pub struct PublisherOptions {
     /// Blocks kept for consumers that start in the past.
     pub history: usize,
     /// Blocks that an item stands for, at most; at least 1. Rings have fewer slots where items stand for several.
     pub group: usize,
-    /// Whether the items come at their own pace. A live fan-out refuses [`Overflow::Block`](crate::Overflow::Block).
+    /// Whether the items come at their own pace. A live fan-out refuses
+    /// [`OverflowPolicy::Block`](crate::OverflowPolicy::Block).
     pub live: bool,
     /// The head that consumers' lag is measured against; the fan-out's own if `None`. An encoder passes the dispatcher's
     /// head, so that its own delay counts as lag too.
@@ -33,7 +34,7 @@ pub struct FanOutOptions {
     pub delayed: bool,
 }
 
-impl Default for FanOutOptions {
+impl Default for PublisherOptions {
     /// Live, with no history and its own head, one block an item.
     fn default() -> Self {
         Self { history: 0, group: 1, live: true, head: None, delayed: false }
@@ -46,21 +47,21 @@ impl Default for FanOutOptions {
 /// that a producer of several items wakes each consumer once. Nothing here waits for a consumer.
 ///
 /// ```
-/// use aircheck_engine::{FanOut, FanOutOptions, SubscribeOptions, Timestamp};
+/// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
 ///
-/// let (mut ticks, hub) = FanOut::new(FanOutOptions::default());
+/// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
 /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
 /// let now = Timestamp::now();
 /// ticks.send("tick", now);
 /// ticks.finish(EndReason::Finished);
 ///
-/// assert_eq!(consumer.try_recv(now)?.item.value, "tick");
-/// assert!(consumer.try_recv(now).is_err());
+/// assert_eq!(consumer.try_recv_at(now)?.item.value, "tick");
+/// assert!(consumer.try_recv_at(now).is_err());
 /// # use aircheck_engine::EndReason;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct FanOut<T: Send + Sync> {
+pub struct Publisher<T: Send + Sync> {
     rings: Vec<ConsumerRing<T>>,
     /// Rings of consumers that have subscribed and not been admitted yet.
     joining: Arc<Joining<T>>,
@@ -82,25 +83,25 @@ pub struct FanOut<T: Send + Sync> {
     has_waiters: Arc<AtomicBool>,
 }
 
-impl<T: Send + Sync> Drop for FanOut<T> {
+impl<T: Send + Sync> Drop for Publisher<T> {
     fn drop(&mut self) {
         // Consumers that were not admitted yet end as the admitted ones do.
         self.rings.append(&mut self.joining.close());
     }
 }
 
-impl<T: Send + Sync> FanOut<T> {
+impl<T: Send + Sync> Publisher<T> {
     /// Creates a fan-out without consumers, and the hub where they subscribe.
     #[must_use]
-    pub fn new(options: FanOutOptions) -> (Self, Hub<T>) {
+    pub fn new(options: PublisherOptions) -> (Self, Hub<T>) {
         let joining = Arc::new(Joining::new());
         let owns_head = options.head.is_none();
         let head = options.head.unwrap_or_default();
         let has_waiters = Arc::new(AtomicBool::new(false));
-        let FanOutOptions { history, live, .. } = options;
+        let PublisherOptions { history, live, .. } = options;
         let group = options.group.max(1);
         let hub = Hub::new(Arc::clone(&joining), head.clone(), history, group, live, Arc::clone(&has_waiters));
-        let fan_out = Self {
+        let publisher = Self {
             rings: Vec::new(),
             joining,
             batch: Vec::new(),
@@ -115,7 +116,7 @@ impl<T: Send + Sync> FanOut<T> {
             is_delayed: options.delayed,
             has_waiters,
         };
-        (fan_out, hub)
+        (publisher, hub)
     }
 
     /// Adds a value after the ones that were pushed before. It is not visible until [`flush`](Self::flush). Sequence
@@ -198,7 +199,7 @@ impl<T: Send + Sync> FanOut<T> {
             ring.offer_all(&self.batch);
             !ring.is_over()
         });
-        // Pairs with the fence in `Tally::arm`: either the consumer sees the items, or this sees it armed.
+        // Pairs with the fence in `Stats::arm`: either the consumer sees the items, or this sees it armed.
         fence(Ordering::SeqCst);
         // Consumers that only poll, as a server's listeners do, need not be looked at again.
         if self.has_waiters.load(Ordering::Relaxed) {
@@ -213,8 +214,8 @@ impl<T: Send + Sync> FanOut<T> {
     }
 
     /// Pushes one value with the next sequence number, stamped `now`, and flushes. Waits while a consumer with
-    /// [`Overflow::Block`](crate::Overflow::Block) has no room, which another thread must make. A live fan-out has no such
-    /// consumers, and never waits.
+    /// [`OverflowPolicy::Block`](crate::OverflowPolicy::Block) has no room, which another thread must make. A live
+    /// fan-out has no such consumers, and never waits.
     pub fn send(&mut self, value: T, now: Timestamp) {
         while !self.has_room(1) {
             // Room for a batch that has begun cannot come before it is handed out.
@@ -238,8 +239,8 @@ impl<T: Send + Sync> FanOut<T> {
         self.next
     }
 
-    /// Returns whether every consumer with [`Overflow::Block`](crate::Overflow::Block) has room for `items` more. The
-    /// producer of a fan-out that is not live asks this before it pushes, and waits.
+    /// Returns whether every consumer with [`OverflowPolicy::Block`](crate::OverflowPolicy::Block) has room for `items`
+    /// more. The producer of a fan-out that is not live asks this before it pushes, and waits.
     ///
     /// For more items than a consumer's ring ever holds, returns whether that ring is empty: the surplus of such a batch
     /// is lost and counted, however long the producer waits. Push fewer at a time.

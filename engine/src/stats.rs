@@ -72,15 +72,15 @@ struct Signals {
 /// The account of one consumer: blocks offered, received and lost, and its lag. Reading it delays no thread.
 ///
 /// All counts are in blocks: an item made from several blocks counts as each of them. At every moment `offered = delivered + lost + queued`, counted from the consumer's first item. See
-/// [`Tally::snapshot`].
+/// [`Stats::snapshot`].
 #[derive(Debug)]
-pub struct Tally {
+pub struct Stats {
     producer: CachePadded<ProducerCounts>,
     consumer: CachePadded<ConsumerCounts>,
     signals: CachePadded<Signals>,
 }
 
-/// A [`Tally`] at one moment.
+/// A [`Stats`] at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// Sequence numbers that the consumer should have received so far, from its first one.
@@ -101,7 +101,7 @@ pub struct Snapshot {
     pub burst_items: u64,
 }
 
-impl Tally {
+impl Stats {
     pub(crate) fn new(head: Head, has_waiters: Arc<AtomicBool>, has_histograms: bool) -> Self {
         Self {
             producer: CachePadded::new(ProducerCounts {
@@ -174,8 +174,8 @@ impl Tally {
         let accepted = producer.accepted.load(Ordering::Acquire);
         lost.add(Loss::Conflated, producer.conflated.load(Ordering::Acquire));
         let passed = consumer.passed.load(Ordering::Acquire);
-        lost.add(Loss::Skipped, consumer.skipped.load(Ordering::Acquire));
-        lost.add(Loss::Late, consumer.late.load(Ordering::Acquire));
+        lost.add(Loss::SkippedToLive, consumer.skipped.load(Ordering::Acquire));
+        lost.add(Loss::SkippedToNewest, consumer.late.load(Ordering::Acquire));
         let delivered = consumer.delivered.load(Ordering::Acquire);
         let left = delivered + lost.total() - refused;
         let reached = passed.max(first);
@@ -255,7 +255,7 @@ impl Tally {
 }
 
 /// Methods for both ends.
-impl Tally {
+impl Stats {
     /// Ends the counts; the first reason stays. `final_next` is one past the last sequence number offered, and `tail` the
     /// reason for missing items before that.
     pub(crate) fn ended(&self, reason: EndReason, final_next: u64, tail: Loss) {
@@ -264,7 +264,7 @@ impl Tally {
 }
 
 /// Methods for the producing end. Each of its counts has one writer, so an addition is a load and a store.
-impl Tally {
+impl Stats {
     pub(crate) fn attached(&self, first: u64, burst: u64) {
         self.producer.first.store(first, Ordering::Release);
         self.producer.burst.store(burst, Ordering::Release);
@@ -291,7 +291,7 @@ impl Tally {
         let counter = match reason {
             Loss::Source => &self.producer.source,
             Loss::History => &self.producer.history,
-            Loss::Overflow | Loss::Skipped | Loss::Late | Loss::Conflated => &self.producer.overflow,
+            Loss::Overflow | Loss::SkippedToLive | Loss::SkippedToNewest | Loss::Conflated => &self.producer.overflow,
         };
         grow(counter, count);
     }
@@ -323,7 +323,7 @@ impl Tally {
 }
 
 /// Methods for the consuming end. Each of its counts has one writer, so an addition is a load and a store.
-impl Tally {
+impl Stats {
     /// Counts `blocks` delivered blocks. `next` is one past the last of them.
     #[inline]
     pub(crate) fn delivered(&self, next: u64, blocks: u64) {
@@ -339,10 +339,10 @@ impl Tally {
         }
     }
 
-    /// Counts `blocks` skipped blocks. `next` is one past the last of them. The reason is [`Loss::Late`] or
-    /// [`Loss::Skipped`].
+    /// Counts `blocks` skipped blocks. `next` is one past the last of them. The reason is [`Loss::SkippedToNewest`] or
+    /// [`Loss::SkippedToLive`].
     pub(crate) fn skipped(&self, next: u64, blocks: u64, reason: Loss) {
-        let counter = if reason == Loss::Late { &self.consumer.late } else { &self.consumer.skipped };
+        let counter = if reason == Loss::SkippedToNewest { &self.consumer.late } else { &self.consumer.skipped };
         grow(counter, blocks);
         self.consumer.passed.store(next, Ordering::Release);
     }
@@ -367,12 +367,12 @@ impl Tally {
 
     /// Records a gap, and the lag of each block in it. The cost does not grow with the gap.
     pub(crate) fn missed(&self, gap: Gap) {
-        self.signals.gap_items.record(gap.blocks);
+        self.signals.gap_items.record(gap.items);
         // Blocks that the history no longer had are at the start.
         let at_start = gap.from == self.producer.first.load(Ordering::Acquire);
         let never_due = if at_start { self.producer.history.load(Ordering::Acquire) } else { 0 };
         // The first missing block was due when the consumer was one behind, the second when it was two behind, and so on.
-        self.lagged_each(1..=gap.blocks.saturating_sub(never_due));
+        self.lagged_each(1..=gap.items.saturating_sub(never_due));
     }
 
     /// Returns the queue of gap reasons, which both ends use.
@@ -440,6 +440,6 @@ mod tests {
         assert!(size_of::<ProducerCounts>() <= 128, "{}", size_of::<ProducerCounts>());
         assert!(size_of::<ConsumerCounts>() <= 128, "{}", size_of::<ConsumerCounts>());
         assert!(size_of::<Signals>() <= 128, "{}", size_of::<Signals>());
-        assert!(size_of::<Tally>() <= 3 * line.max(128), "{}", size_of::<Tally>());
+        assert!(size_of::<Stats>() <= 3 * line.max(128), "{}", size_of::<Stats>());
     }
 }
