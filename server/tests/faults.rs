@@ -144,18 +144,16 @@ fn a_stopped_server_tells_each_listener_its_true_hole() {
         wait_for_more(&clients);
         for client in &clients {
             let name = client.format.label();
-            // Received and counted at about the same time, until both stand still for a moment.
+            // Received, told and counted one after the other, so that they are equal once nothing new is lost.
             let row = server.row_when(name, |row| {
                 let received = client.received();
-                row["lag_seconds"].as_f64() < Some(0.5) && row["lost"].as_u64() == Some(received.missing())
+                let is_told = !client.format.reports_gaps() || received.reported_gaps == received.holes;
+                let is_live = row["lag_seconds"].as_f64() < Some(0.5) && row["verdict"] == "ok";
+                is_live && is_told && row["lost"].as_u64() == Some(received.missing())
             });
             assert_identity(&row);
-            assert_eq!(row["verdict"], "ok", "{row}");
             let received = client.received();
             println!("{name} after {stop:?}: {} blocks missing in {:?}", received.missing(), received.holes);
-            if client.format.reports_gaps() {
-                assert_eq!(received.reported_gaps, received.holes, "{name} is told each hole as it is");
-            }
         }
         assert_eq!(server.ask(&[], "readyz").0, 200);
     }
