@@ -18,7 +18,7 @@ pub const TAKES: &str = "a time with its zone, such as 2026-11-27T14:03:00Z or 2
 /// ```
 #[must_use]
 pub fn parse(text: &str) -> Option<u64> {
-    let Some(at) = text.len().checked_sub("+00:00".len()).filter(|at| text.is_char_boundary(*at)) else { return None };
+    let at = text.len().checked_sub("+00:00".len()).filter(|at| text.is_char_boundary(*at))?;
     let (time, zone) = text.split_at(at);
     let sign = match zone.as_bytes()[0] {
         b'+' | b' ' => 1,
