@@ -1,49 +1,6 @@
 //! The unit of sound that goes through the rings: a fixed number of frames.
 
-use crate::{Format, Item};
-
-/// The place that a block's sound comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Origin {
-    /// The source.
-    #[default]
-    Source,
-    /// Nowhere: the source delivered nothing for this time, and the block is silence at its pace. It counts as lost.
-    Missing,
-    /// The fallback, which is heard instead of a lost source.
-    Fallback,
-}
-
-impl Origin {
-    /// Returns the origin in one lower-case word.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Source => "source",
-            Self::Missing => "missing",
-            Self::Fallback => "fallback",
-        }
-    }
-
-    /// The upper bits of a block's length, which is at most a tenth of a second.
-    const SHIFT: u32 = 30;
-    const FRAMES: u32 = (1 << Self::SHIFT) - 1;
-
-    /// Marks a number of frames with the origin, for the capture ring.
-    pub(crate) const fn mark(self, frames: u32) -> u32 {
-        frames | (self as u32) << Self::SHIFT
-    }
-
-    /// Returns the origin and the frames of a marked number.
-    const fn parse(length: u32) -> (Self, u32) {
-        let origin = match length >> Self::SHIFT {
-            1 => Self::Missing,
-            2 => Self::Fallback,
-            _ => Self::Source,
-        };
-        (origin, length & Self::FRAMES)
-    }
-}
+use crate::{Format, Item, Origin};
 
 /// A block of sound: `frames` frames of interleaved `f32` samples, nominally -1 to 1.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,9 +1,11 @@
 //! hdrhistogram's layout of buckets: which bucket holds a value.
 
+#[cfg(any(test, feature = "hdrhistogram"))]
 use hdrhistogram::Histogram;
 
 /// Resolution of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Precision {
     /// One significant digit: buckets at most 1/16 of their value wide.
     OneDigit,
@@ -12,6 +14,7 @@ pub enum Precision {
 }
 
 impl Precision {
+    #[cfg(any(test, feature = "hdrhistogram"))]
     const fn digits(self) -> u8 {
         match self {
             Self::OneDigit => 1,
@@ -78,6 +81,7 @@ impl Buckets {
     }
 
     /// Makes an ordinary histogram of counts, each with its bucket.
+    #[cfg(any(test, feature = "hdrhistogram"))]
     pub(crate) fn histogram(self, counts: impl Iterator<Item = (usize, u64)>) -> Histogram<u64> {
         let mut histogram = Histogram::new_with_bounds(1, self.max_trackable, self.precision.digits())
             .expect("bounds were checked in `new`");

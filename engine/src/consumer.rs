@@ -8,6 +8,7 @@ use crossbeam_utils::sync::{Parker, Unparker};
 
 use crate::batch::Batch;
 use crate::ring_reader::RingReader;
+use crate::skip::{LagLimit, LateItem, NewestItem};
 use crate::{Delivery, End, EndReason, Gap, Head, Item, Loss, OverflowPolicy, Stamp, Stats, Timestamp, TryRecvError};
 
 /// Longest wait: a century. The system's clock may not represent an `Instant` further away.
@@ -22,9 +23,7 @@ const MAX_WAIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 pub struct Consumer<T: Send + Sync> {
     reader: RingReader<T>,
     overflow: OverflowPolicy,
-    buffer: u64,
-    /// Blocks of requested lag, from the start in the past, that are still there.
-    burst: u64,
+    limit: LagLimit,
     /// The sequence number that comes next if nothing is lost; `None` before the first item.
     expected: Option<u64>,
     /// Blocks skipped since the last delivery, and the reason for the last of them.
@@ -51,8 +50,7 @@ impl<T: Send + Sync> Consumer<T> {
         Self {
             reader,
             overflow,
-            buffer,
-            burst: 0,
+            limit: LagLimit::new(buffer),
             expected: None,
             skipped: 0,
             skipped_for: Loss::SkippedToLive,
@@ -69,6 +67,12 @@ impl<T: Send + Sync> Consumer<T> {
     #[must_use]
     pub fn stats(&self) -> &Arc<Stats> {
         &self.stats
+    }
+
+    /// Returns the end, once this consumer has received it: why no more items come, and the gap before that.
+    #[must_use]
+    pub fn end(&self) -> Option<End> {
+        self.end
     }
 
     /// Takes the next item if one is queued. Its latency is measured up to `now`.
@@ -154,7 +158,7 @@ impl<T: Send + Sync> Consumer<T> {
         self.newest_next = true;
     }
 
-    /// Returns the number of items that are queued now: with [`OverflowPolicy::Latest`], one at most. Costs less than
+    /// Returns the number of items that are queued now: with the policy `Latest`, one at most. Costs less than
     /// trying to take one, because it does not look for the end.
     #[must_use]
     pub fn queued_items(&self) -> usize {
@@ -286,21 +290,24 @@ impl<T: Send + Sync> Consumer<T> {
     fn begin(&mut self, first: u64) -> u64 {
         *self.expected.get_or_insert_with(|| {
             let (start, burst) = self.stats.start().unwrap_or((first, 0));
-            self.burst = burst;
+            self.limit.request(burst);
             start
         })
     }
 
-    /// Returns whether an item is too far behind `head`.
+    /// Returns whether an item is too far behind `head`, and a newer one is there.
     #[inline]
     fn is_stale(&mut self, stamp: Stamp, head: u64) -> bool {
-        let lag = head.saturating_sub(stamp.next());
-        self.burst = self.burst.min(lag);
-        // After the end there is no live item to skip to. The head may be ahead of the fan-out, while an encoder works or
-        // a batch is on its way; then there is no newer item to skip to yet.
-        lag > self.buffer + self.burst
-            && self.stats.end_reason().is_none()
-            && head.min(self.stats.offered_next()).saturating_sub(stamp.next()) > self.buffer + self.burst
+        self.limit.is_exceeded_by(head.saturating_sub(stamp.next())) && self.late_item(stamp, head).is_stale()
+    }
+
+    #[cold]
+    fn late_item(&self, stamp: Stamp, head: u64) -> LateItem {
+        LateItem {
+            has_ended: self.stats.end_reason().is_some(),
+            limit: self.limit.blocks(),
+            offered_after: head.min(self.stats.offered_next()).saturating_sub(stamp.next()),
+        }
     }
 
     /// Skips to the newest item queued on request. Returns its stamp.
@@ -315,7 +322,7 @@ impl<T: Send + Sync> Consumer<T> {
     /// Drops the queued items before the newest one of this moment: an item that is pushed meanwhile stays, so that this
     /// ends. Returns the newest one's stamp, and the number of blocks that were dropped.
     fn discard_to_newest(&mut self, front: Stamp) -> (Stamp, u64) {
-        self.burst = 0;
+        self.limit.request(0);
         let skipped = self.reader.discard(self.reader.len().saturating_sub(1));
         (self.reader.front().map_or(front, |item| item.stamp), skipped)
     }
@@ -329,17 +336,19 @@ impl<T: Send + Sync> Consumer<T> {
         }
     }
 
-    /// Skips from a stale item to the newest one queued, and returns its stamp. Skips that one too if it is stale itself,
-    /// because the ring was full and refused newer items; but never twice in a row, and not after
-    /// [`poll_ready`](Self::poll_ready) has promised it. Where batches are longer than the ring, the newest queued item is
-    /// always stale, and the consumer would receive none.
+    /// Skips from a stale item to the newest one queued, and returns its stamp. Skips that one too if it is stale itself.
     #[cold]
     fn skip_to_live(&mut self, front: Stamp) -> Option<Stamp> {
         let (newest, mut skipped) = self.discard_to_newest(front);
-        let followed = self.stats.refused_to() > newest.sequence;
+        let newest_item = NewestItem {
+            limit: self.limit.buffer(),
+            offered_after: self.stats.offered_next().saturating_sub(newest.next()),
+            was_followed: self.stats.refused_to() > newest.sequence,
+            has_skipped: self.skipped > 0,
+            is_promised: self.is_promised,
+        };
         let mut next = newest.first();
-        let lag = self.stats.offered_next().saturating_sub(newest.next());
-        let stale = (followed || lag > self.buffer) && self.skipped == 0 && !self.is_promised;
+        let stale = newest_item.is_stale();
         if stale {
             next = newest.next();
             skipped += self.reader.discard(1);
@@ -356,7 +365,7 @@ impl<T: Send + Sync> Consumer<T> {
         let reason = match self.stats.gap_reasons().take(first) {
             _ if skipped >= blocks - skipped => self.skipped_for,
             Some(reason) => reason,
-            None if self.overflow == OverflowPolicy::Latest => Loss::Conflated,
+            None if self.overflow.keeps_newest() => Loss::Conflated,
             None => Loss::Overflow,
         };
         let gap = Gap { from: expected, items: blocks, reason };

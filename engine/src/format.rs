@@ -33,6 +33,7 @@ pub struct Format {
 
 /// A sample rate, channel count or block length out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum FormatError {
     /// Outside 1 to 768,000 Hz.
     #[error("a sample rate of {0} Hz is not possible (choose 1 to {MAX_RATE_HZ})")]

@@ -2,7 +2,7 @@
 //!
 //! hdrhistogram's own concurrent recorder grows on the recording thread (205 µs at worst) and hangs its reader while the
 //! recorder idles. So the counts are atomics here, on hdrhistogram's bucket edges. A reader gets an ordinary
-//! [`hdrhistogram::Histogram`], or a [`Summary`].
+//! `hdrhistogram::Histogram`, or a [`Summary`].
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -38,8 +38,7 @@ const NO_PLACE: u8 = u8::MAX;
 /// for blocks in 1..=100 {
 ///     lag.record(blocks);
 /// }
-/// assert_eq!(lag.to_hdrhistogram().value_at_quantile(0.5), 50);
-/// assert_eq!(lag.max(), 100);
+/// assert_eq!(lag.summary().map(|summary| (summary.count, summary.p50, summary.max)), Some((100, 50, 100)));
 /// ```
 #[derive(Debug)]
 pub struct Histogram {
@@ -135,7 +134,8 @@ impl Histogram {
         self.max.load(Ordering::Relaxed)
     }
 
-    /// Returns the values so far as an ordinary histogram.
+    /// Returns the values so far as an ordinary histogram. Needs the feature `hdrhistogram`.
+    #[cfg(any(test, feature = "hdrhistogram"))]
     #[must_use]
     pub fn to_hdrhistogram(&self) -> hdrhistogram::Histogram<u64> {
         self.buckets().histogram(self.counts())

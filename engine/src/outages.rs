@@ -7,6 +7,7 @@ use crate::Timestamp;
 
 /// The sound that is delivered instead of a lost source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Substitute {
     /// Silence.
     #[default]
@@ -17,6 +18,7 @@ pub enum Substitute {
 
 /// A time without the source that is not over.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Outage {
     /// When the source's last sound was captured, or when the stream started without a source.
     pub since: Timestamp,

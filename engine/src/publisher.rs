@@ -2,52 +2,22 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use crate::consumer_ring::ConsumerRing;
 use crate::final_state::MAX_SEQUENCE;
 use crate::joining::Joining;
 use crate::sync::{AtomicBool, Ordering, fence};
-use crate::{EndReason, Head, Hub, Item, Stamp, Timestamp};
+use crate::{EndReason, Head, Hub, Item, PublisherOptions, Stamp};
 
 /// Most items for which the history allocates its handles in advance.
 const MAX_RESERVED: usize = 1 << 16;
-/// Time between two looks whether a consumer that [`Publisher::send`] waits for has room.
-const ROOM_INTERVAL: Duration = Duration::from_micros(100);
-
-/// Options of a [`Publisher`].
-#[derive(Clone, Debug)]
-pub struct PublisherOptions {
-    /// Blocks kept for consumers that start in the past.
-    pub history: usize,
-    /// Blocks that an item stands for, at most; at least 1. Rings have fewer slots where items stand for several.
-    pub group: usize,
-    /// Whether the items come at their own pace. A live fan-out refuses
-    /// [`OverflowPolicy::Block`](crate::OverflowPolicy::Block).
-    pub live: bool,
-    /// The head that consumers' lag is measured against; the fan-out's own if `None`. An encoder passes the dispatcher's
-    /// head, so that its own delay counts as lag too.
-    pub head: Option<Head>,
-    /// Whether the items are as late as their consumers want them, as those of a recording are. The distance to the head
-    /// at which a consumer starts is then requested lag, as that of a start in the history is.
-    pub delayed: bool,
-}
-
-impl Default for PublisherOptions {
-    /// Live, with no history and its own head, one block an item.
-    fn default() -> Self {
-        Self { history: 0, group: 1, live: true, head: None, delayed: false }
-    }
-}
-
 /// Hands every item to every consumer. This is the producing end, owned by one thread.
 ///
 /// [`push`](Self::push) adds items, and [`flush`](Self::flush) makes them visible and wakes the waiting consumers, so
 /// that a producer of several items wakes each consumer once. Nothing here waits for a consumer.
 ///
 /// ```
-/// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+/// use aircheck_engine::{EndReason, Publisher, PublisherOptions, SubscribeOptions, Timestamp};
 ///
 /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
 /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
@@ -57,7 +27,6 @@ impl Default for PublisherOptions {
 ///
 /// assert_eq!(consumer.try_recv_at(now)?.item.value, "tick");
 /// assert!(consumer.try_recv_at(now).is_err());
-/// # use aircheck_engine::EndReason;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -211,19 +180,6 @@ impl<T: Send + Sync> Publisher<T> {
         self.expired.extend(self.history.drain(..surplus));
         self.admit();
         self.expired.drain(..)
-    }
-
-    /// Pushes one value with the next sequence number, stamped `now`, and flushes. Waits while a consumer with
-    /// [`OverflowPolicy::Block`](crate::OverflowPolicy::Block) has no room, which another thread must make. A live
-    /// fan-out has no such consumers, and never waits.
-    pub fn send(&mut self, value: T, now: Timestamp) {
-        while !self.has_room(1) {
-            // Room for a batch that has begun cannot come before it is handed out.
-            self.flush();
-            thread::sleep(ROOM_INTERVAL);
-        }
-        self.push(Stamp { sequence: self.next, captured_at: now, dispatched_at: now, preceding: 0 }, value);
-        self.flush();
     }
 
     /// Returns the number of consumers. Admits new ones and removes those that left, also while nothing is pushed.

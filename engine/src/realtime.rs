@@ -20,6 +20,7 @@ pub struct Realtime {
 
 /// What the system has granted to a capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RealtimeOutcome {
     /// The real-time priority of the capturing thread; `None` if it has none.
     pub priority: Option<u8>,

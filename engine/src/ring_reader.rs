@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rtrb::chunks::ReadChunk;
 
 use crate::Item;
+use crate::newest::NewestReader;
 
 /// Takes a consumer's items out of its ring.
 #[derive(Debug)]
@@ -20,8 +21,8 @@ pub(crate) struct RingReader<T: Send + Sync> {
 pub(crate) enum ReadEnd<T: Send + Sync> {
     /// Handles in order.
     Queue(rtrb::Consumer<Arc<Item<T>>>),
-    /// A triple buffer with the newest handle.
-    Latest(triple_buffer::Output<Option<Arc<Item<T>>>>),
+    /// The newest handle.
+    Latest(NewestReader<T>),
 }
 
 /// The items of a ring in order: these, and then, from where the ring wraps around, those.
@@ -64,7 +65,7 @@ impl<T: Send + Sync> RingReader<T> {
     pub(crate) fn len(&self) -> usize {
         match &self.items {
             ReadEnd::Queue(ring) => ring.slots() - self.lent,
-            ReadEnd::Latest(output) => usize::from(output.updated()),
+            ReadEnd::Latest(newest) => usize::from(newest.has_new()),
         }
     }
 
@@ -76,7 +77,7 @@ impl<T: Send + Sync> RingReader<T> {
         }
         match &mut self.items {
             ReadEnd::Queue(ring) => ring.peek().ok().map(|item| &**item),
-            ReadEnd::Latest(output) => newest(output).map(|item| &**item),
+            ReadEnd::Latest(newest) => newest.peek().map(|item| &**item),
         }
     }
 
@@ -85,7 +86,7 @@ impl<T: Send + Sync> RingReader<T> {
     pub(crate) fn pop(&mut self) -> Option<Arc<Item<T>>> {
         match &mut self.items {
             ReadEnd::Queue(ring) => ring.pop().ok(),
-            ReadEnd::Latest(output) => newest(output).is_some().then(|| output.output_buffer_mut().take()).flatten(),
+            ReadEnd::Latest(newest) => newest.take(),
         }
     }
 
@@ -135,14 +136,6 @@ fn following<T>(
     let unbroken =
         if last.stamp.next() == next + queued as u64 { queued } else { count_unbroken(next, front.iter().chain(back)) };
     ring.read_chunk(unbroken).ok().filter(|chunk| !chunk.is_empty())
-}
-
-/// Returns the newest item, which the producer then no longer counts as replaced: it must be taken.
-fn newest<T: Send + Sync>(output: &mut triple_buffer::Output<Option<Arc<Item<T>>>>) -> Option<&Arc<Item<T>>> {
-    if output.output_buffer().is_none() {
-        output.update();
-    }
-    output.output_buffer().as_ref()
 }
 
 /// Counts the items up to the first gap. Out of line, because runs of single blocks have none mostly.

@@ -45,7 +45,7 @@ impl Timestamp {
     }
 
     /// Returns Unix time in nanoseconds, as the wall clock stands now: within a second of a step while a
-    /// [`Stream`](crate::Stream) runs.
+    /// `Stream` runs.
     #[must_use]
     pub fn unix_nanos(self) -> u64 {
         clock::unix_nanos(self.0)

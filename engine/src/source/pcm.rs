@@ -2,10 +2,13 @@
 
 use std::io::{ErrorKind, Read};
 
+use strum::{EnumString, IntoStaticStr};
+
 use crate::source::pull::{Arrival, Pull, Waiting};
 
 /// Encoding of a raw sample.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = unknown_encoding)]
 pub enum PcmEncoding {
     /// Signed 16-bit integer, little-endian.
     #[default]
@@ -21,13 +24,16 @@ impl PcmEncoding {
     pub const ALL: [Self; 3] = [Self::S16Le, Self::S24Le, Self::F32Le];
 
     /// Returns the encoding as users write it.
+    ///
+    /// ```
+    /// use aircheck_engine::source::PcmEncoding;
+    ///
+    /// assert_eq!(PcmEncoding::S24Le.label(), "s24le");
+    /// assert_eq!("f32le".parse(), Ok(PcmEncoding::F32Le));
+    /// ```
     #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::S16Le => "s16le",
-            Self::S24Le => "s24le",
-            Self::F32Le => "f32le",
-        }
+    pub fn label(self) -> &'static str {
+        self.into()
     }
 
     /// Returns the bytes of one sample.
@@ -68,15 +74,8 @@ impl PcmEncoding {
     }
 }
 
-impl std::str::FromStr for PcmEncoding {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|encoding| encoding.label() == word)
-            .ok_or_else(|| format!("`{word}` is not a sample encoding; there are s16le, s24le and f32le"))
-    }
+fn unknown_encoding(word: &str) -> String {
+    format!("`{word}` is not a sample encoding; there are s16le, s24le and f32le")
 }
 
 /// Converts `sample` to an integer of `bits` bits and a sign.
