@@ -25,7 +25,7 @@ use crate::sink::recorder::{FormatError, RecordError, Recording, RecordingDirect
 use crate::source::{self, OpenError};
 
 /// Open files besides those of listeners: connections of pages and tools, a recording, and the runtime's own.
-const OTHER_FILES: u64 = 400;
+pub(crate) const OTHER_FILES: u64 = 400;
 /// Time between two checks of the stream for its end.
 const END_INTERVAL: Duration = Duration::from_millis(20);
 

@@ -142,7 +142,8 @@ fn supervised(config: &CaptureConfig, source: Supervised) -> Supervised {
     source.on_loss(OnLoss::Fallback { after: config.fallback_after }).fallback(fallback)
 }
 
-fn open_fallback(spec: &FallbackSpec) -> Result<Box<dyn Pull>, String> {
+/// Opens the sound of a fallback.
+pub(crate) fn open_fallback(spec: &FallbackSpec) -> Result<Box<dyn Pull>, String> {
     Ok(match spec {
         FallbackSpec::Wav(path) => Box::new(Wav::open(path, true).map_err(|error| error.to_string())?),
         FallbackSpec::Tone(hz) => Box::new(Tone::new(*hz).into_pull()),

@@ -41,14 +41,12 @@ pub struct Recording {
 #[error("cannot record as FLAC: {0} (record as WAV with --record-format wav)")]
 pub struct FormatError(#[from] CodecError);
 
-/// Returns how the samples of `stream` are written.
-fn coding(format: RecordFormat, stream: &Stream) -> Coding {
+/// Returns how samples are written that have so many bits, if they are integers.
+fn coding(format: RecordFormat, sample_bits: Option<u16>) -> Coding {
     match format {
         RecordFormat::Wav => Coding::Wav,
         // Floats have no bits of their own, and 24 are beyond what is heard.
-        RecordFormat::Flac => {
-            Coding::Flac { bits: if stream.sample_bits().is_some_and(|bits| bits <= 16) { 16 } else { 24 } }
-        }
+        RecordFormat::Flac => Coding::Flac { bits: if sample_bits.is_some_and(|bits| bits <= 16) { 16 } else { 24 } },
     }
 }
 
@@ -59,8 +57,17 @@ impl Recording {
     ///
     /// When it cannot: FLAC has no more than 8 channels, and not every rate and block length.
     pub fn check(config: &RecorderConfig, stream: &Stream) -> Result<(), FormatError> {
-        if let Coding::Flac { bits } = coding(config.record_format, stream) {
-            FlacEncoder::new(stream.format(), bits)?;
+        Self::check_format(config, stream.format(), stream.sample_bits())
+    }
+
+    /// Checks the same of a stream that is not there yet.
+    pub(crate) fn check_format(
+        config: &RecorderConfig,
+        format: Format,
+        sample_bits: Option<u16>,
+    ) -> Result<(), FormatError> {
+        if let Coding::Flac { bits } = coding(config.record_format, sample_bits) {
+            FlacEncoder::new(format, bits)?;
         }
         Ok(())
     }
@@ -92,7 +99,7 @@ impl Recording {
             _ => None,
         };
         let reserve_bytes = config.record_reserve.map_or(0, |Size(bytes)| bytes);
-        let coding = coding(config.record_format, stream);
+        let coding = coding(config.record_format, stream.sample_bits());
         let rules = Rules { coding, segment_blocks, align, reserve_bytes };
         let recording = Self {
             path: directory.path().to_path_buf(),
