@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::ring_reader::Lent;
+use crate::room::RoomNotice;
 use crate::{Gap, Item};
 
 /// Consecutive items without a gap between them, from [`Consumer::try_recv_batch`](crate::Consumer::try_recv_batch).
@@ -16,11 +17,19 @@ pub struct Batch<'c, T> {
     pub lag_items: u64,
     first: Arc<Item<T>>,
     rest: Lent<'c, T>,
+    /// Dropped after the items have left the ring.
+    _room: RoomNotice<'c>,
 }
 
 impl<'c, T> Batch<'c, T> {
-    pub(crate) fn new(gap: Option<Gap>, lag_items: u64, first: Arc<Item<T>>, rest: Lent<'c, T>) -> Self {
-        Self { gap, lag_items, first, rest }
+    pub(crate) fn new(
+        gap: Option<Gap>,
+        lag_items: u64,
+        first: Arc<Item<T>>,
+        rest: Lent<'c, T>,
+        room: RoomNotice<'c>,
+    ) -> Self {
+        Self { gap, lag_items, first, rest, _room: room }
     }
 
     /// Iterates over the items: at least one.

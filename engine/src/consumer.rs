@@ -1,13 +1,15 @@
 //! The receiving end of a fan-out: items in order, each with the gap before it, for threads and for async code.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crossbeam_utils::sync::{Parker, Unparker};
+use crossbeam_utils::sync::Parker;
 
 use crate::batch::Batch;
+use crate::parking::parking;
 use crate::ring_reader::RingReader;
+use crate::room::RoomNotice;
 use crate::skip::{LagLimit, LateItem, NewestItem};
 use crate::{Delivery, End, EndReason, Gap, Head, Item, Loss, OverflowPolicy, Stamp, Stats, Timestamp, TryRecvError};
 
@@ -105,6 +107,9 @@ impl<T: Send + Sync> Consumer<T> {
         self.stats.delivered(stamp.next(), stamp.blocks());
         // Counted before its slot is free, so that never more is queued than the ring holds.
         let item = self.reader.pop().ok_or(TryRecvError::Empty)?;
+        if self.overflow == OverflowPolicy::Block {
+            self.stats.room().made();
+        }
         let gap = if stamp.first() == expected { None } else { Some(self.gap(expected, stamp.first())) };
         Ok(Delivery { gap, lag_items, item })
     }
@@ -149,7 +154,8 @@ impl<T: Send + Sync> Consumer<T> {
             record_waits(&self.stats, front.iter().chain(back), now);
             self.stats.delivered(end, blocks);
         }
-        Ok(Batch::new(gap, lag_items, item, rest))
+        let room = (self.overflow == OverflowPolicy::Block).then(|| self.stats.room());
+        Ok(Batch::new(gap, lag_items, item, rest, RoomNotice(room)))
     }
 
     /// Skips the queued items: the next item taken is the newest of that moment, and the ones before it are lost
@@ -251,11 +257,7 @@ impl<T: Send + Sync> Consumer<T> {
     }
 
     fn wait(&mut self, deadline: Instant) -> Result<Delivery<T>, TryRecvError> {
-        let (parker, waker) = self.parking.take().unwrap_or_else(|| {
-            let parker = Parker::new();
-            let waker = Waker::from(Arc::new(Unpark(parker.unparker().clone())));
-            (parker, waker)
-        });
+        let (parker, waker) = self.parking.take().unwrap_or_else(parking);
         let received = loop {
             match self.poll_recv(&mut Context::from_waker(&waker), Timestamp::now()) {
                 Poll::Ready(received) => break received.map_err(TryRecvError::Ended),
@@ -407,13 +409,4 @@ fn record_waits<'i, T: 'i>(stats: &Stats, items: impl Iterator<Item = &'i Arc<It
         count += 1;
     }
     stats.waited(now.micros_since(since), count);
-}
-
-/// Wakes a thread that is blocked in [`Consumer::recv_timeout`].
-struct Unpark(Unparker);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
 }

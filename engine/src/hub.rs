@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::consumer_ring::{ConsumerRing, ring_blocks};
 use crate::joining::Joining;
+use crate::room::Room;
 use crate::sync::AtomicBool;
 use crate::{Consumer, Head, OverflowPolicy, Start, Stats, SubscribeError, SubscribeOptions};
 
@@ -19,6 +20,7 @@ pub struct Hub<T: Send + Sync> {
     group: usize,
     is_live: bool,
     has_waiters: Arc<AtomicBool>,
+    room: Arc<Room>,
 }
 
 impl<T: Send + Sync> Clone for Hub<T> {
@@ -30,6 +32,7 @@ impl<T: Send + Sync> Clone for Hub<T> {
             group: self.group,
             is_live: self.is_live,
             has_waiters: Arc::clone(&self.has_waiters),
+            room: Arc::clone(&self.room),
         }
     }
 }
@@ -44,8 +47,9 @@ impl<T: Send + Sync> Hub<T> {
         group: usize,
         is_live: bool,
         has_waiters: Arc<AtomicBool>,
+        room: Arc<Room>,
     ) -> Self {
-        Self { joining, head, history, group, is_live, has_waiters }
+        Self { joining, head, history, group, is_live, has_waiters, room }
     }
 
     /// Adds a consumer. The producer admits it at its next flush or look, without disturbing other consumers. Its
@@ -70,9 +74,16 @@ impl<T: Send + Sync> Hub<T> {
         if blocks > MAX_RING_BLOCKS {
             return Err(SubscribeError::TooLong { blocks, limit: MAX_RING_BLOCKS });
         }
-        let stats = Arc::new(Stats::new(self.head.clone(), Arc::clone(&self.has_waiters), options.histograms));
+        let stats = Arc::new(Stats::new(
+            self.head.clone(),
+            Arc::clone(&self.has_waiters),
+            Arc::clone(&self.room),
+            options.histograms,
+        ));
         let (ring, reader) = ConsumerRing::new(options, past, self.group, Arc::clone(&stats));
         self.joining.add(ring)?;
+        // A producer that waits for another consumer admits this one.
+        self.room.made();
         Ok(Consumer::new(reader, options.overflow, options.buffer as u64, self.head.clone(), stats))
     }
 

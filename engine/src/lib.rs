@@ -35,8 +35,9 @@
 //! [`Publisher::new`] returns the sending end, and a [`Hub`] where consumers [subscribe](Hub::subscribe) from any thread
 //! and at any time, live or [from the history](Start). [`send`](Publisher::send) hands out one item. A producer of
 //! several at once [pushes](Publisher::push) them and [flushes](Publisher::flush) once. A live producer never waits. One
-//! that may, such as a copy from file to file, says `live: false`, and then [`send`](Publisher::send) waits for
-//! consumers with [`OverflowPolicy::Block`].
+//! that may, such as a copy from file to file, says `live: false`, and then waits for consumers with
+//! [`OverflowPolicy::Block`]: by [`send`](Publisher::send) on a thread, and by [`send_async`](Publisher::send_async) in
+//! async code.
 //!
 //! # Receive
 //!
@@ -98,6 +99,7 @@ mod overflow_policy;
 mod publisher;
 mod publisher_options;
 mod ring_reader;
+mod room;
 mod send;
 mod subscribe;
 
@@ -107,6 +109,7 @@ mod delivery;
 mod end;
 mod final_state;
 mod head;
+mod parking;
 mod recv;
 mod skip;
 mod stats;
@@ -146,7 +149,8 @@ mod timeline;
 
 #[cfg(all(loom, test))]
 mod models;
-#[cfg(all(test, feature = "sound", feature = "latest"))]
+#[cfg(test)]
+#[cfg(all(feature = "sound", feature = "latest"))]
 mod simulation;
 
 pub use batch::Batch;
@@ -163,6 +167,7 @@ pub use overflow_policy::{OverflowPolicy, UnknownOverflowPolicy};
 pub use publisher::Publisher;
 pub use publisher_options::PublisherOptions;
 pub use recv::{IntoIter, Iter, TryIter};
+pub use send::TrySendError;
 pub use shared_histogram::SharedHistogram;
 pub use stats::{Snapshot, Stats};
 pub use subscribe::{Start, SubscribeError, SubscribeOptions};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::consumer_ring::ConsumerRing;
 use crate::final_state::MAX_SEQUENCE;
 use crate::joining::Joining;
+use crate::room::Room;
 use crate::sync::{AtomicBool, Ordering, fence};
 use crate::{EndReason, Head, Hub, Item, PublisherOptions, Stamp};
 
@@ -50,6 +51,7 @@ pub struct Publisher<T: Send + Sync> {
     is_delayed: bool,
     /// Whether a consumer has ever announced that it waits.
     has_waiters: Arc<AtomicBool>,
+    room: Arc<Room>,
 }
 
 impl<T: Send + Sync> Drop for Publisher<T> {
@@ -67,9 +69,18 @@ impl<T: Send + Sync> Publisher<T> {
         let owns_head = options.head.is_none();
         let head = options.head.unwrap_or_default();
         let has_waiters = Arc::new(AtomicBool::new(false));
+        let room = Arc::new(Room::new());
         let PublisherOptions { history, live, .. } = options;
         let group = options.group.max(1);
-        let hub = Hub::new(Arc::clone(&joining), head.clone(), history, group, live, Arc::clone(&has_waiters));
+        let hub = Hub::new(
+            Arc::clone(&joining),
+            head.clone(),
+            history,
+            group,
+            live,
+            Arc::clone(&has_waiters),
+            Arc::clone(&room),
+        );
         let publisher = Self {
             rings: Vec::new(),
             joining,
@@ -84,6 +95,7 @@ impl<T: Send + Sync> Publisher<T> {
             owns_head,
             is_delayed: options.delayed,
             has_waiters,
+            room,
         };
         (publisher, hub)
     }
@@ -187,6 +199,11 @@ impl<T: Send + Sync> Publisher<T> {
         self.admit();
         self.rings.retain(|ring| !ring.is_over());
         self.rings.len()
+    }
+
+    /// Returns the place where this publisher waits for room.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
     }
 
     /// Returns one past the last sequence number pushed.

@@ -7,6 +7,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::final_state::FinalState;
 use crate::gap_reasons::GapReasons;
+use crate::room::Room;
 use crate::sync::{AtomicBool, AtomicU64, AtomicWaker, Ordering, fence, register};
 use crate::{EndReason, Gap, Head, Histogram, Loss, LossCounts, Precision};
 
@@ -64,6 +65,8 @@ struct Signals {
     waker: AtomicWaker,
     /// Whether a consumer of the fan-out has ever armed.
     has_waiters: Arc<AtomicBool>,
+    /// Where the producer waits for room.
+    room: Arc<Room>,
     end: FinalState,
     /// Gaps are rare, and here is room for their lengths.
     gap_items: Histogram,
@@ -102,7 +105,7 @@ pub struct Snapshot {
 }
 
 impl Stats {
-    pub(crate) fn new(head: Head, has_waiters: Arc<AtomicBool>, has_histograms: bool) -> Self {
+    pub(crate) fn new(head: Head, has_waiters: Arc<AtomicBool>, room: Arc<Room>, has_histograms: bool) -> Self {
         Self {
             producer: CachePadded::new(ProducerCounts {
                 accepted: AtomicU64::new(0),
@@ -132,6 +135,7 @@ impl Stats {
                 armed: AtomicBool::new(false),
                 waker: AtomicWaker::new(),
                 has_waiters,
+                room,
                 end: FinalState::new(),
                 gap_items: Histogram::new(MAX_ITEMS, Precision::OneDigit),
             }),
@@ -231,6 +235,7 @@ impl Stats {
         self.consumer.close.store(true, Ordering::Release);
         self.producer.dismissed.store(true, Ordering::Release);
         self.signals.waker.wake();
+        self.signals.room.made();
     }
 
     /// Returns whether the fan-out has admitted the consumer. Before that it is offered no items.
@@ -408,6 +413,13 @@ impl Stats {
     pub(crate) fn leave(&self) {
         self.ended(EndReason::Left, self.producer.head.next(), Loss::Overflow);
         self.producer.dismissed.store(true, Ordering::Release);
+        self.signals.room.made();
+    }
+
+    /// Returns the place where the producer waits for room.
+    #[inline]
+    pub(crate) fn room(&self) -> &Room {
+        &self.signals.room
     }
 
     /// Announces that the consumer is about to wait. The consumer must look at its ring once more before it does.
