@@ -33,6 +33,17 @@ impl<'c, T> Batch<'c, T> {
     }
 
     /// Iterates over the items: at least one.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// (0..3).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// let batch = consumer.try_recv_batch(Timestamp::now(), 10)?;
+    /// assert_eq!(batch.iter().map(|item| item.value).sum::<u64>(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Item<T>>> {
         let (front, back) = self.rest.as_slices();
@@ -40,6 +51,17 @@ impl<'c, T> Batch<'c, T> {
     }
 
     /// Returns the number of items.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// (0..3).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// assert_eq!(consumer.try_recv_batch(Timestamp::now(), 2)?.items(), 2);
+    /// assert_eq!(consumer.try_recv_batch(Timestamp::now(), 2)?.items(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     #[inline]
     pub fn items(&self) -> usize {
@@ -47,6 +69,19 @@ impl<'c, T> Batch<'c, T> {
     }
 
     /// Returns the number of blocks that the items stand for.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, Stamp, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut packets, hub) = Publisher::new(PublisherOptions { group: 10, ..PublisherOptions::default() });
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// // A packet made from the blocks 0 to 9.
+    /// packets.push(Stamp { sequence: 9, preceding: 9, ..Stamp::default() }, "packet");
+    /// packets.flush();
+    /// let batch = consumer.try_recv_batch(Timestamp::now(), usize::MAX)?;
+    /// assert_eq!((batch.items(), batch.blocks()), (1, 10));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     #[inline]
     pub fn blocks(&self) -> u64 {

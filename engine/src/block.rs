@@ -19,6 +19,17 @@ impl Block {
     }
 
     /// Creates a block of these interleaved samples. Those beyond a full block are left out, and so is half a frame.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Block, Format};
+    ///
+    /// let format = Format::new(48_000, 2, Duration::from_millis(10))?;
+    /// let block = Block::of(format, &[0.5; 20]);
+    /// assert_eq!((block.frames(), block.samples().len()), (10, 20));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn of(format: Format, samples: &[f32]) -> Self {
         let mut block = Self::silent(format);
@@ -39,12 +50,32 @@ impl Block {
     }
 
     /// Returns the stream's format.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Block, Format};
+    ///
+    /// let format = Format::new(48_000, 2, Duration::from_millis(10))?;
+    /// assert_eq!(Block::of(format, &[]).format(), format);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn format(&self) -> Format {
         self.format
     }
 
     /// Returns where the sound comes from.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Block, Format, Origin};
+    ///
+    /// let format = Format::new(48_000, 2, Duration::from_millis(10))?;
+    /// assert_eq!(Block::of(format, &[0.5; 960]).origin(), Origin::Source);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin
@@ -52,12 +83,34 @@ impl Block {
 
     /// Returns the frames in this block: the format's number, except in the last block of a stream, which may be
     /// shorter.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Block, Format};
+    ///
+    /// let format = Format::new(48_000, 2, Duration::from_millis(10))?;
+    /// assert_eq!(Block::of(format, &[0.5; 2000]).frames(), 480);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn frames(&self) -> u32 {
         self.frames
     }
 
     /// Returns the interleaved samples: `frames` times channels of them.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Block, Format};
+    ///
+    /// let format = Format::new(48_000, 1, Duration::from_millis(10))?;
+    /// let block = Block::of(format, &[0.25, -0.5]);
+    /// let peak = block.samples().iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
+    /// assert_eq!(peak, 0.5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn samples(&self) -> &[f32] {
         &self.samples[..self.frames as usize * self.format.channels() as usize]
@@ -66,6 +119,17 @@ impl Block {
 
 impl Item<Block> {
     /// Returns the position of the first frame since the start of the stream, in frames.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Block, Format, Item, Stamp};
+    ///
+    /// let format = Format::new(48_000, 1, Duration::from_millis(10))?;
+    /// let stamp = Stamp { sequence: 3, ..Stamp::default() };
+    /// assert_eq!(Item { stamp, value: Block::of(format, &[]) }.position(), 1440);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn position(&self) -> u64 {
         self.format.position(self.stamp.sequence)

@@ -80,6 +80,15 @@ impl Buckets {
         ((index - (power << half)) as u64) << power
     }
 
+    /// Returns how many values from `first` to `last` a bucket holds, of which it holds at least one. The last bucket holds
+    /// those above the maximum, too.
+    #[inline]
+    pub(crate) fn values_in(self, index: usize, first: u64, last: u64) -> u64 {
+        let is_last = index == self.index_of(self.max_trackable);
+        let highest = if is_last { u64::MAX } else { self.lowest_in(index + 1) - 1 };
+        last.min(highest) - first.max(self.lowest_in(index)) + 1
+    }
+
     /// Makes an ordinary histogram of counts, each with its bucket.
     #[cfg(any(test, feature = "hdrhistogram"))]
     pub(crate) fn histogram(self, counts: impl Iterator<Item = (usize, u64)>) -> Histogram<u64> {

@@ -66,18 +66,57 @@ impl<T: Send + Sync> Consumer<T> {
     }
 
     /// Returns the consumer's account. It can be read from any thread, also after the consumer was dropped.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// ticks.send("tick", Timestamp::now());
+    /// consumer.recv()?;
+    /// let stats = consumer.stats().clone();
+    /// drop(consumer);
+    /// assert_eq!(stats.snapshot().delivered, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> &Arc<Stats> {
         &self.stats
     }
 
     /// Returns the end, once this consumer has received it: why no more items come, and the gap before that.
+    ///
+    /// ```
+    /// use aircheck_engine::{EndReason, Publisher, PublisherOptions, SubscribeOptions};
+    ///
+    /// let (ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// assert_eq!(consumer.end(), None);
+    /// ticks.finish(EndReason::Finished);
+    /// assert_eq!(consumer.iter().count(), 0);
+    /// assert_eq!(consumer.end().map(|end| end.reason), Some(EndReason::Finished));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn end(&self) -> Option<End> {
         self.end
     }
 
     /// Takes the next item if one is queued. Its latency is measured up to `now`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let sent = Timestamp::from_nanos(0);
+    /// ticks.send("tick", sent);
+    /// assert_eq!(consumer.try_recv_at(sent + Duration::from_micros(250))?.item.value, "tick");
+    /// assert_eq!(consumer.stats().queue_micros().max(), 250);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -160,12 +199,34 @@ impl<T: Send + Sync> Consumer<T> {
 
     /// Skips the queued items: the next item taken is the newest of that moment, and the ones before it are lost
     /// ([`Loss::SkippedToNewest`]). For a limit of lag that is tighter than the consumer's ring.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// (0..10).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// consumer.skip_to_newest();
+    /// let delivery = consumer.recv()?;
+    /// assert_eq!((delivery.item.value, delivery.gap.map(|gap| gap.items)), (9, Some(9)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn skip_to_newest(&mut self) {
         self.newest_next = true;
     }
 
     /// Returns the number of items that are queued now: with the policy `Latest`, one at most. Costs less than
     /// trying to take one, because it does not look for the end.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// (0..3).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// assert_eq!(consumer.queued_items(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn queued_items(&self) -> usize {
         self.reader.len()
@@ -174,6 +235,21 @@ impl<T: Send + Sync> Consumer<T> {
     /// Returns whether an item or the end can be taken now; if not, registers the task to be woken for it. Skips stale
     /// items, as taking one would. The next [`try_recv_at`](Self::try_recv_at) then returns an item or the end, even if
     /// the item has become stale meanwhile.
+    ///
+    /// ```
+    /// use std::task::{Context, Waker};
+    ///
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let mut context = Context::from_waker(Waker::noop());
+    /// assert!(consumer.poll_ready(&mut context).is_pending());
+    /// ticks.send("tick", Timestamp::now());
+    /// assert!(consumer.poll_ready(&mut context).is_ready());
+    /// assert_eq!(consumer.try_recv()?.item.value, "tick");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.is_ready() {
             return Poll::Ready(());
@@ -209,6 +285,21 @@ impl<T: Send + Sync> Consumer<T> {
     /// Takes the next item, or registers the task to be woken for it. This needs no async runtime. One reading of the
     /// clock is enough for several items in a row.
     ///
+    /// ```
+    /// use std::task::{Context, Poll, Waker};
+    ///
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let mut context = Context::from_waker(Waker::noop());
+    /// assert!(consumer.poll_recv(&mut context, Timestamp::now()).is_pending());
+    /// ticks.send("tick", Timestamp::now());
+    /// let Poll::Ready(received) = consumer.poll_recv(&mut context, Timestamp::now()) else { panic!() };
+    /// assert_eq!(received?.item.value, "tick");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The end, once all queued items have been taken.
@@ -231,6 +322,17 @@ impl<T: Send + Sync> Consumer<T> {
 
     /// Blocks the thread until the next item.
     ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let producer = std::thread::spawn(move || ticks.send("tick", Timestamp::now()));
+    /// assert_eq!(consumer.recv()?.item.value, "tick");
+    /// producer.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The end, once all queued items have been taken.
@@ -245,6 +347,17 @@ impl<T: Send + Sync> Consumer<T> {
     }
 
     /// Blocks the thread until the next item, for `timeout` at most.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, TryRecvError};
+    ///
+    /// let (_ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// assert_eq!(consumer.recv_timeout(Duration::from_millis(1)), Err(TryRecvError::Empty));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -56,6 +56,17 @@ impl<T: Send + Sync> Hub<T> {
     /// memory is allocated here, on the caller's thread. If the fan-out finishes before that, the consumer still receives
     /// the history that it starts with, and then the end.
     ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, Start, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions { history: 10, ..PublisherOptions::default() });
+    /// (0..5).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// let mut consumer = hub.subscribe(SubscribeOptions { start: Start::Back(2), ..SubscribeOptions::default() })?;
+    /// ticks.send(5, Timestamp::now());
+    /// assert!(consumer.try_iter().map(|delivery| delivery.item.value).eq([3, 4, 5]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the fan-out has ended, for [`OverflowPolicy::Block`] on a live one, or for a ring of more than 16 777 216
@@ -88,12 +99,29 @@ impl<T: Send + Sync> Hub<T> {
     }
 
     /// Returns whether the fan-out has ended and refuses new consumers.
+    ///
+    /// ```
+    /// use aircheck_engine::{EndReason, Publisher, PublisherOptions};
+    ///
+    /// let (ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// assert!(!hub.is_ended());
+    /// ticks.finish(EndReason::Finished);
+    /// assert!(hub.is_ended());
+    /// ```
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.joining.is_closed()
     }
 
     /// Returns the head that lag is measured against.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// (0..5).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// assert_eq!(hub.head().next(), 5);
+    /// ```
     #[must_use]
     pub fn head(&self) -> &Head {
         &self.head

@@ -65,18 +65,44 @@ pub struct LossCounts {
 
 impl LossCounts {
     /// Returns how many were lost for `reason`.
+    ///
+    /// ```
+    /// use aircheck_engine::{Loss, LossCounts};
+    ///
+    /// let mut lost = LossCounts::default();
+    /// lost.add(Loss::Overflow, 3);
+    /// assert_eq!((lost.of(Loss::Overflow), lost.of(Loss::Source)), (3, 0));
+    /// ```
     #[must_use]
     pub const fn of(&self, reason: Loss) -> u64 {
         self.by_reason[reason as usize]
     }
 
     /// Returns how many were lost in all.
+    ///
+    /// ```
+    /// use aircheck_engine::{Loss, LossCounts};
+    ///
+    /// let mut lost = LossCounts::default();
+    /// lost.add(Loss::Overflow, 3);
+    /// lost.add(Loss::Source, 1);
+    /// assert_eq!(lost.total(), 4);
+    /// ```
     #[must_use]
     pub const fn total(&self) -> u64 {
         self.total
     }
 
     /// Adds lost items.
+    ///
+    /// ```
+    /// use aircheck_engine::{Loss, LossCounts};
+    ///
+    /// let mut lost = LossCounts::default();
+    /// lost.add(Loss::Overflow, 3);
+    /// lost.add(Loss::Overflow, 2);
+    /// assert_eq!(lost.of(Loss::Overflow), 5);
+    /// ```
     pub const fn add(&mut self, reason: Loss, count: u64) {
         self.by_reason[reason as usize] += count;
         self.total += count;

@@ -63,6 +63,16 @@ impl<T: Send + Sync> Drop for Publisher<T> {
 
 impl<T: Send + Sync> Publisher<T> {
     /// Creates a fan-out without consumers, and the hub where they subscribe.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    /// let consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// publisher.send("tick", Timestamp::now());
+    /// assert_eq!(consumer.queued_items(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn new(options: PublisherOptions) -> (Self, Hub<T>) {
         let joining = Arc::new(Joining::new());
@@ -103,6 +113,19 @@ impl<T: Send + Sync> Publisher<T> {
     /// Adds a value after the ones that were pushed before. It is not visible until [`flush`](Self::flush). Sequence
     /// numbers that are left out count as lost at the source.
     ///
+    /// ```
+    /// use aircheck_engine::{Loss, Publisher, PublisherOptions, Stamp, SubscribeOptions};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// ticks.push(Stamp { sequence: 7, ..Stamp::default() }, "tick");
+    /// assert!(consumer.try_recv().is_err());
+    /// ticks.flush();
+    /// let delivery = consumer.try_recv()?;
+    /// assert_eq!((delivery.item.stamp.sequence, delivery.gap.map(|gap| gap.reason)), (7, Some(Loss::Source)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Panics
     ///
     /// If a number of `stamp` is not above the last one or is above 2^58, or if it stands for more blocks than `group`.
@@ -112,6 +135,20 @@ impl<T: Send + Sync> Publisher<T> {
 
     /// Adds a value like [`push`](Self::push), for one that is shared already: one that [`flush`](Self::flush) returned
     /// and that was filled again.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use aircheck_engine::{Item, Publisher, PublisherOptions, Stamp, SubscribeOptions};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let item = Arc::new(Item { stamp: Stamp::default(), value: "tick" });
+    /// ticks.push_item(Arc::clone(&item));
+    /// ticks.flush();
+    /// assert!(Arc::ptr_eq(&consumer.try_recv()?.item, &item));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     ///
@@ -124,6 +161,17 @@ impl<T: Send + Sync> Publisher<T> {
 
     /// Adds a value to the history alone, for consumers that start in the past. It is offered to no consumer live. A batch
     /// that has begun is flushed first, so that the history stays in order.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, Stamp, Start, SubscribeOptions};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions { history: 10, ..PublisherOptions::default() });
+    /// ticks.remember(Stamp::default(), "yesterday");
+    /// let mut consumer = hub.subscribe(SubscribeOptions { start: Start::From(0), ..SubscribeOptions::default() })?;
+    /// ticks.flush();
+    /// assert_eq!(consumer.try_recv()?.item.value, "yesterday");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     ///
@@ -166,12 +214,36 @@ impl<T: Send + Sync> Publisher<T> {
 
     /// Advances the sequence to `next`: the numbers between the last item and `next` are lost at the source. Consumers
     /// see that gap with the next item, or with the end. A number above 2^58 counts as 2^58.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// ticks.send("tick", Timestamp::now());
+    /// ticks.advance_to(10);
+    /// ticks.send("tick", Timestamp::now());
+    /// let gaps: Vec<_> = consumer.try_iter().map(|delivery| delivery.gap.map_or(0, |gap| gap.items)).collect();
+    /// assert_eq!(gaps, [0, 9]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn advance_to(&mut self, next: u64) {
         self.next = self.next.max(next.min(MAX_SEQUENCE));
     }
 
     /// Hands the pushed items to every consumer, wakes the waiting ones, admits new ones and removes those that left.
     /// Returns the items that fell off the history, to be reused or dropped.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, Stamp};
+    ///
+    /// let (mut ticks, _hub) = Publisher::new(PublisherOptions { history: 2, ..PublisherOptions::default() });
+    /// for sequence in 0..5 {
+    ///     ticks.push(Stamp { sequence, ..Stamp::default() }, sequence);
+    /// }
+    /// // Three of them fall off the history.
+    /// assert_eq!(ticks.flush().count(), 3);
+    /// ```
     pub fn flush(&mut self) -> std::vec::Drain<'_, Arc<Item<T>>> {
         if self.owns_head {
             self.head.advance(self.next);
@@ -195,6 +267,17 @@ impl<T: Send + Sync> Publisher<T> {
     }
 
     /// Returns the number of consumers. Admits new ones and removes those that left, also while nothing is pushed.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions};
+    ///
+    /// let (mut ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// let consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// assert_eq!(ticks.consumers(), 1);
+    /// drop(consumer);
+    /// assert_eq!(ticks.consumers(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn consumers(&mut self) -> usize {
         self.admit();
         self.rings.retain(|ring| !ring.is_over());
@@ -207,6 +290,14 @@ impl<T: Send + Sync> Publisher<T> {
     }
 
     /// Returns one past the last sequence number pushed.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, Timestamp};
+    ///
+    /// let (mut ticks, _hub) = Publisher::new(PublisherOptions::default());
+    /// ticks.send("tick", Timestamp::now());
+    /// assert_eq!(ticks.next_sequence(), 1);
+    /// ```
     #[must_use]
     pub fn next_sequence(&self) -> u64 {
         self.next
@@ -217,6 +308,18 @@ impl<T: Send + Sync> Publisher<T> {
     ///
     /// For more items than a consumer's ring ever holds, returns whether that ring is empty: the surplus of such a batch
     /// is lost and counted, however long the producer waits. Push fewer at a time.
+    ///
+    /// ```
+    /// use aircheck_engine::{Block, OverflowPolicy, Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut lines, hub) = Publisher::<u64>::new(PublisherOptions { live: false, ..PublisherOptions::default() });
+    /// let options = SubscribeOptions { overflow: OverflowPolicy::Block, buffer: 4, ..SubscribeOptions::default() };
+    /// let _consumer = hub.subscribe(options)?;
+    /// assert!(lines.has_room(4));
+    /// lines.send(0, Timestamp::now());
+    /// assert!(!lines.has_room(4) && lines.has_room(3));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn has_room(&mut self, items: usize) -> bool {
         self.admit();
         let batch = self.batch.len();
@@ -225,6 +328,18 @@ impl<T: Send + Sync> Publisher<T> {
 
     /// Flushes, and ends every consumer after the items that it has queued. Later subscriptions are refused; every earlier
     /// one receives its start in the history before the end.
+    ///
+    /// ```
+    /// use aircheck_engine::{EndReason, Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// ticks.send("tick", Timestamp::now());
+    /// ticks.finish(EndReason::Finished);
+    /// assert_eq!(consumer.recv()?.item.value, "tick");
+    /// assert_eq!(consumer.recv().unwrap_err().reason, EndReason::Finished);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn finish(mut self, reason: EndReason) {
         self.flush();
         let last = self.joining.close();

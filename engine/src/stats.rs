@@ -149,6 +149,18 @@ impl Stats {
     /// counts are those of the last reading, in which a later item may be counted as taken while an earlier one is not
     /// yet counted as queued: `queued` and `lag_items` are then at most too small by what moved within that reading, and
     /// never too large.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// (0..3).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// consumer.recv()?;
+    /// let account = consumer.stats().snapshot();
+    /// assert_eq!((account.offered, account.delivered, account.lost.total(), account.queued), (3, 1, 0, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let mut reading = self.read();
@@ -201,12 +213,35 @@ impl Stats {
     /// Lost blocks are counted with the next item, or with the end. Blocks that the history no longer had were never due.
     ///
     /// It stays empty without [`SubscribeOptions::histograms`](crate::SubscribeOptions::histograms).
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// (0..3).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// consumer.recv()?;
+    /// assert_eq!(consumer.stats().lag_items().max(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn lag_items(&self) -> &Histogram {
         &self.consumer.lag_items
     }
 
     /// Returns the histogram of the lengths of gaps, in blocks, for each gap that the consumer has seen; with one digit.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// (0..3).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// consumer.skip_to_newest();
+    /// consumer.recv()?;
+    /// assert_eq!(consumer.stats().gap_items().max(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn gap_items(&self) -> &Histogram {
         &self.signals.gap_items
@@ -219,18 +254,55 @@ impl Stats {
     /// dispatched later and waited less, and the item does not say how long.
     ///
     /// It stays empty without [`SubscribeOptions::histograms`](crate::SubscribeOptions::histograms).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let sent = Timestamp::from_nanos(0);
+    /// ticks.send("tick", sent);
+    /// consumer.try_recv_at(sent + Duration::from_millis(2))?;
+    /// assert_eq!(consumer.stats().queue_micros().max(), 2000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn queue_micros(&self) -> &Histogram {
         &self.consumer.queue_micros
     }
 
     /// Returns why the consumer receives no more items, once it has ended.
+    ///
+    /// ```
+    /// use aircheck_engine::{EndReason, Publisher, PublisherOptions, SubscribeOptions};
+    ///
+    /// let (ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// let consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// assert_eq!(consumer.stats().end_reason(), None);
+    /// ticks.finish(EndReason::Finished);
+    /// assert_eq!(consumer.stats().end_reason(), Some(EndReason::Finished));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn end_reason(&self) -> Option<EndReason> {
         self.signals.end.reason()
     }
 
     /// Ends the consumer from any thread: it receives [`EndReason::Closed`] next, even if items are queued.
+    ///
+    /// ```
+    /// use aircheck_engine::{EndReason, Publisher, PublisherOptions, SubscribeOptions};
+    ///
+    /// let (_ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let stats = consumer.stats().clone();
+    /// let other = std::thread::spawn(move || stats.close());
+    /// assert_eq!(consumer.recv().unwrap_err().reason, EndReason::Closed);
+    /// # other.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(&self) {
         self.consumer.close.store(true, Ordering::Release);
         self.producer.dismissed.store(true, Ordering::Release);
@@ -239,12 +311,33 @@ impl Stats {
     }
 
     /// Returns whether the fan-out has admitted the consumer. Before that it is offered no items.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// assert!(!consumer.stats().is_attached());
+    /// ticks.send("tick", Timestamp::now());
+    /// assert!(consumer.stats().is_attached());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_attached(&self) -> bool {
         self.producer.attached.load(Ordering::Acquire)
     }
 
     /// Returns whether [`close`](Self::close) was called.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions};
+    ///
+    /// let (_ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// let consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// consumer.stats().close();
+    /// assert!(consumer.stats().is_closing());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     #[inline]
     pub fn is_closing(&self) -> bool {

@@ -111,6 +111,17 @@ impl fmt::Debug for OpenStream {
 impl OpenStream {
     /// Adds a consumer of blocks, which receives all of them from the first on.
     ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions, SubscribeOptions};
+    ///
+    /// let opened = Stream::open(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// let mut consumer = opened.subscribe(SubscribeOptions::default())?;
+    /// let _stream = opened.start()?;
+    /// assert_eq!(consumer.recv()?.item.stamp.sequence, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// For [`OverflowPolicy::Block`](crate::OverflowPolicy::Block) on a live stream, or for a ring that is too long.
@@ -119,18 +130,47 @@ impl OpenStream {
     }
 
     /// Returns the hub, where other threads can subscribe before and after the start.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions, SubscribeOptions};
+    ///
+    /// let opened = Stream::open(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// let hub = opened.hub().clone();
+    /// let consumer = std::thread::spawn(move || hub.subscribe(SubscribeOptions::default()));
+    /// assert!(consumer.join().unwrap().is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn hub(&self) -> &Hub<Block> {
         self.stream.hub()
     }
 
     /// Returns rate, channels and block length.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let opened = Stream::open(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(opened.format().block_frames(), 480);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn format(&self) -> Format {
         self.stream.format()
     }
 
     /// Starts the source and the dispatcher.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let opened = Stream::open(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// opened.start()?.stop();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -179,6 +219,18 @@ impl Stream {
     /// Prepares a stream of this source. [Start](OpenStream::start) it once the consumers that must not miss its
     /// beginning have subscribed.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let options = StreamOptions { block: Duration::from_millis(20), ..StreamOptions::default() };
+    /// let opened = Stream::open(Box::new(Tone::new(440.0)), options)?;
+    /// assert_eq!(opened.format().block_frames(), 960);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the source's format or the options are out of range.
@@ -211,6 +263,15 @@ impl Stream {
 
     /// Opens and starts a stream. A consumer that subscribes afterwards may miss its first blocks.
     ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.format().channels(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the source cannot be started, or its format or the options are out of range.
@@ -219,6 +280,16 @@ impl Stream {
     }
 
     /// Adds a consumer of blocks.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Start, Stream, StreamOptions, SubscribeOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// let mut consumer = stream.subscribe(SubscribeOptions { start: Start::From(0), ..SubscribeOptions::default() })?;
+    /// assert_eq!(consumer.recv()?.item.stamp.sequence, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -229,36 +300,95 @@ impl Stream {
     }
 
     /// Returns the hub, where other threads can subscribe.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// let hub = stream.hub().clone();
+    /// stream.stop();
+    /// assert!(hub.is_ended());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn hub(&self) -> &Hub<Block> {
         &self.hub
     }
 
     /// Returns the live head.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions, SubscribeOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// let mut consumer = stream.subscribe(SubscribeOptions::default())?;
+    /// assert!(consumer.recv()?.item.stamp.sequence < stream.head().next());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn head(&self) -> &Head {
         self.hub.head()
     }
 
     /// Returns rate, channels and block length.
+    ///
+    /// ```
+    /// use aircheck_engine::source::{Source, Tone};
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.format().rate_hz(), 48_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn format(&self) -> Format {
         self.format
     }
 
     /// Returns a few words for people about the source.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.description(), "test tone of 440 Hz");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn description(&self) -> &str {
         &self.description
     }
 
     /// Returns the bits of the source's samples, if they are integers of a known width.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.sample_bits(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn sample_bits(&self) -> Option<u16> {
         self.sample_bits
     }
 
     /// Returns the account and the state of the capture.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// let capture = stream.capture().clone();
+    /// stream.stop();
+    /// assert_eq!(capture.next_sequence(), capture.blocks() + capture.lost_overflow());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn capture(&self) -> &Arc<CaptureStats> {
         &self.capture
@@ -266,6 +396,17 @@ impl Stream {
 
     /// Returns the histogram of stage `ring`: from the capture of each block's first frame to its dispatch, in
     /// microseconds. It includes the length of the block, which must be complete before it can go out.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions, SubscribeOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// stream.subscribe(SubscribeOptions::default())?.recv()?;
+    /// // The first frame of a block has waited for the others: 10 ms.
+    /// assert!(stream.ring_micros().max() >= 9_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn ring_micros(&self) -> &Arc<SharedHistogram> {
         &self.ring_micros
@@ -274,12 +415,31 @@ impl Stream {
     /// Returns how many turns the dispatcher has made, with blocks and without. They stand still once it has ended, and
     /// while it hangs, which a watchdog can tell by them: a dispatcher that waits for sound makes a turn every few
     /// milliseconds.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions, SubscribeOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// stream.subscribe(SubscribeOptions::default())?.recv()?;
+    /// assert!(stream.dispatcher_turns() > 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn dispatcher_turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
     }
 
     /// Returns whether the dispatcher has ended. Every consumer then receives its end after its queued items.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert!(!stream.is_finished());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.dispatcher.as_ref().is_none_or(JoinHandle::is_finished)
@@ -288,11 +448,34 @@ impl Stream {
     /// Stops the source, dispatches the captured blocks, and ends every consumer in order. It does not wait for
     /// consumers: blocks for which one with [`OverflowPolicy::Block`](crate::OverflowPolicy::Block) has no room are
     /// lost and counted. [`wait`](Self::wait) loses nothing.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{EndReason, Stream, StreamOptions, SubscribeOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// let mut consumer = stream.subscribe(SubscribeOptions::default())?;
+    /// stream.stop();
+    /// // Blocks until then are still delivered.
+    /// assert_eq!(consumer.iter().last().map_or(0, |last| last.lag_items), 0);
+    /// assert_eq!(consumer.end().map(|end| end.reason), Some(EndReason::Finished));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stop(mut self) {
         self.shut_down();
     }
 
     /// Waits until the source ends by itself and every block went out.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// use aircheck_engine::Timestamp;
+    ///
+    /// let (stream, mut consumer) = script::play(|mut capture| capture.write(&[0.5_f32; 480], Timestamp::now()))?;
+    /// stream.wait();
+    /// assert_eq!(consumer.iter().count(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn wait(mut self) {
         if let Some(dispatcher) = self.dispatcher.take() {
             // Its own thread has reported a panic already.

@@ -20,6 +20,12 @@ pub struct Tone {
 
 impl Tone {
     /// Creates a tone of `hz` Hz. Outside of 0 to half the sample rate it is silence or an alias.
+    ///
+    /// ```
+    /// use aircheck_engine::source::{Source, Tone};
+    ///
+    /// assert_eq!(Tone::new(440.0).rate_hz(), 48_000);
+    /// ```
     #[must_use]
     pub const fn new(hz: f64) -> Self {
         Self { hz }

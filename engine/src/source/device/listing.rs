@@ -33,6 +33,15 @@ pub struct DeviceInfo {
 
 /// Lists the input devices; never an empty list.
 ///
+/// ```no_run
+/// use aircheck_engine::source::devices;
+///
+/// for device in devices()? {
+///     println!("{}: {}", device.id, device.name);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// [`DeviceError::NoDevice`] if there is none; another one if the sound server refuses or does not answer.
