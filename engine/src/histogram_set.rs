@@ -104,7 +104,8 @@ impl<const N: usize> HistogramSet<N> {
         self.maxima[histogram]
     }
 
-    /// Returns the values so far as an ordinary histogram.
+    /// Returns the values so far as an ordinary histogram. Needs the feature `hdrhistogram`.
+    #[cfg(any(test, feature = "hdrhistogram"))]
     #[must_use]
     pub fn to_hdrhistogram(&self, histogram: usize) -> hdrhistogram::Histogram<u64> {
         self.buckets(histogram).histogram(self.counts_of(histogram))
