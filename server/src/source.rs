@@ -84,7 +84,12 @@ pub fn start(config: &CaptureConfig) -> Result<(Stream, SourceKind), OpenError> 
         }
         SourceSpec::Wav(path) => {
             let wav = Paced::new(Wav::open(path, config.looped)?);
-            Ok((start_once(config, Box::new(wav))?, SourceKind::Wav))
+            // A file never pauses, so only a fallback needs a supervisor.
+            let wav: Box<dyn Source> = match config.fallback {
+                Some(_) => Box::new(supervised(config, Supervised::new(Box::new(wav)))),
+                None => Box::new(wav),
+            };
+            Ok((start_stream(config, wav)?, SourceKind::Wav))
         }
         SourceSpec::Tone(hz) => Ok((start_stream(config, Box::new(Tone::new(*hz)))?, SourceKind::Tone)),
         SourceSpec::Stdin => {
@@ -94,7 +99,7 @@ pub fn start(config: &CaptureConfig) -> Result<(Stream, SourceKind), OpenError> 
                 Pace::Source => Box::new(Paced::new(pcm)),
                 Pace::Clock => Box::new(Paced::new(Steady::new(pcm).map_err(OpenError::Stdin)?)),
             };
-            Ok((start_once(config, source)?, SourceKind::Stdin))
+            Ok((start_stream(config, Box::new(supervised(config, Supervised::new(source))))?, SourceKind::Stdin))
         }
         SourceSpec::Nats { .. } => Err(OpenError::Unsupported(spec.to_string())),
     }
@@ -115,15 +120,8 @@ fn wait_for_microphone(config: &CaptureConfig, name: Option<&str>, reason: Strin
     start_stream(config, Box::new(supervised(config, waiting).reopen(Arc::new(reopener))))
 }
 
-/// Starts a source that cannot be opened again. With a fallback, the stream outlives it.
-fn start_once(config: &CaptureConfig, source: Box<dyn Source>) -> Result<Stream, OpenError> {
-    if config.fallback.is_none() {
-        return start_stream(config, source);
-    }
-    start_stream(config, Box::new(supervised(config, Supervised::new(source))))
-}
-
-fn wanted(config: &CaptureConfig) -> DeviceConfig {
+/// Returns what a configuration asks of a device.
+pub(crate) fn wanted(config: &CaptureConfig) -> DeviceConfig {
     DeviceConfig { rate_hz: config.rate_hz, channels: config.channels }
 }
 
@@ -140,7 +138,8 @@ fn supervised(config: &CaptureConfig, source: Supervised) -> Supervised {
     source.on_loss(OnLoss::Fallback { after: config.fallback_after }).fallback(fallback)
 }
 
-fn open_fallback(spec: &FallbackSpec) -> Result<Box<dyn Pull>, String> {
+/// Opens the sound of a fallback.
+pub(crate) fn open_fallback(spec: &FallbackSpec) -> Result<Box<dyn Pull>, String> {
     Ok(match spec {
         FallbackSpec::Wav(path) => Box::new(Wav::open(path, true).map_err(|error| error.to_string())?),
         FallbackSpec::Tone(hz) => Box::new(Tone::new(*hz).into_pull()),

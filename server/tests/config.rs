@@ -619,6 +619,30 @@ fn devices_are_listed_whatever_the_environment() {
 }
 
 #[test]
+fn a_doctor_takes_the_settings_of_the_service_right_or_wrong() {
+    let setup = Setup::new().file("buffer = \"2s\"\n").with_config().env("AIRCHECK_SOURCE", "tone:440");
+    let doctor = |args: &[&str]| match setup.parse(&[&["doctor"], args].concat()) {
+        Ok(Command::Doctor { given, json }) => (given, json),
+        other => panic!("{other:?}"),
+    };
+    let (given, json) = doctor(&["--json", "--block", "5ms"]);
+    assert_eq!(setup.config(&["--block", "5ms"]), given.config.unwrap());
+    assert!(json);
+    assert_eq!(given.places, ["AIRCHECK_SOURCE", "--block", "line 1"]);
+    let (given, json) = doctor(&["--block", "5s"]);
+    assert!(given.config.unwrap_err().to_string().starts_with("--block must be"));
+    assert!(!json);
+    assert_eq!(setup.wrong(&["doctor", "--lissten=x"]), "unknown flag `--lissten`; did you mean `--listen`?");
+    assert_eq!(
+        setup.wrong(&["--source", "mic", "doctor"]),
+        "--source goes behind the command: `aircheck doctor --source`; see --help"
+    );
+    let Err(Exit::Help(help)) = setup.parse(&["doctor", "--help"]) else { panic!() };
+    let help = help.to_string();
+    assert!(help.starts_with("Check whether") && help.contains("--json") && help.lines().count() < 15, "{help}");
+}
+
+#[test]
 fn help_and_version_are_no_errors() {
     for args in [["--help"], ["-h"], ["--version"], ["-V"]] {
         assert!(matches!(Setup::new().parse(&args), Err(Exit::Help(_))), "{args:?}");
