@@ -15,7 +15,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
     println!("on air: {}", stream.description());
 
-    let listen_from = |start| stream.subscribe(SubscribeOptions { start, ..SubscribeOptions::default() });
+    // Ten seconds of buffer, so that a listener whose thread does not run for a while loses nothing.
+    let listen_from = |start| stream.subscribe(SubscribeOptions { start, buffer: 1000, ..SubscribeOptions::default() });
     let mut listeners = Vec::new();
     for name in ["Ada", "Ben", "Cleo"] {
         let consumer = listen_from(Start::From(0))?;

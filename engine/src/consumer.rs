@@ -110,7 +110,7 @@ impl<T: Send + Sync> Consumer<T> {
     /// items may be queued, after a gap or since; repeat until it is [`TryRecvError::Empty`].
     ///
     /// All of them count as delivered, whether they are used or not. Their slots in the ring are free once the
-    /// [`Batch`] is dropped; if it is forgotten, once the next item is taken.
+    /// [`Batch`] is dropped; if it is forgotten, once the consumer takes or polls again.
     ///
     /// ```
     /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
@@ -183,6 +183,8 @@ impl<T: Send + Sync> Consumer<T> {
 
     /// Returns whether an item is queued that is not to be skipped.
     fn has_item(&mut self) -> bool {
+        // A forgotten batch must not keep the ring full for a consumer that only waits.
+        self.reader.take_back();
         if self.overflow != OverflowPolicy::SkipToLive {
             return self.reader.len() > 0;
         }

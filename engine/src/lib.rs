@@ -59,6 +59,7 @@ mod loss;
 
 mod buckets;
 mod histogram;
+mod histogram_set;
 mod shared_histogram;
 mod stats;
 mod summary;
@@ -84,6 +85,7 @@ pub use end::{End, EndReason};
 pub use format::{Format, FormatError};
 pub use head::Head;
 pub use histogram::Histogram;
+pub use histogram_set::{HistogramSet, Layout};
 pub use hub::Hub;
 pub use item::{Item, Stamp};
 pub use loss::{Gap, Loss, LossCounts};

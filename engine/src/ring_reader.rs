@@ -11,7 +11,7 @@ use crate::Item;
 pub(crate) struct RingReader<T: Send + Sync> {
     items: ReadEnd<T>,
     /// Items at the front that a [`Lent`] has. They leave the ring when it is dropped; if it was forgotten, at the next
-    /// look.
+    /// [`front`](Self::front) or [`take_back`](Self::take_back).
     lent: usize,
 }
 
@@ -71,9 +71,7 @@ impl<T: Send + Sync> RingReader<T> {
     /// Returns the next item without taking it. Where only the newest one is kept, that, which must be taken then.
     #[inline]
     pub(crate) fn front(&mut self) -> Option<&Item<T>> {
-        if self.lent > 0 {
-            self.take_back();
-        }
+        self.take_back();
         match &mut self.items {
             ReadEnd::Queue(ring) => ring.peek().ok().map(|item| &**item),
             ReadEnd::Latest(output) => newest(output).map(|item| &**item),
@@ -113,8 +111,15 @@ impl<T: Send + Sync> RingReader<T> {
     }
 
     /// Takes the items out that a forgotten [`Lent`] had.
+    #[inline]
+    pub(crate) fn take_back(&mut self) {
+        if self.lent > 0 {
+            self.discard_lent();
+        }
+    }
+
     #[cold]
-    fn take_back(&mut self) {
+    fn discard_lent(&mut self) {
         let lent = std::mem::take(&mut self.lent);
         self.discard(lent);
     }

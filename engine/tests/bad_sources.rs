@@ -230,6 +230,20 @@ fn a_source_that_does_not_start_leaves_nothing_behind() {
     });
 }
 
+/// Hangs if the dispatcher does not end.
+#[test]
+fn a_source_that_panics_while_it_starts_leaves_nothing_behind() {
+    ends(|| {
+        let panics = Own(|capture: Capture| {
+            drop(capture);
+            panic!("(this panic is a test's)")
+        });
+        let start = || Stream::start(Box::new(panics), StreamOptions::default());
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(start)).map(drop).unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"(this panic is a test's)"));
+    });
+}
+
 #[test]
 fn a_source_that_keeps_its_capture_can_be_stopped() {
     ends(|| {

@@ -111,7 +111,9 @@ pub(super) struct Listener<T: Payload> {
     is_dismissed: bool,
     is_closed: bool,
     end: Option<End>,
-    has_forgotten: bool,
+    /// Items and blocks of a run that was leaked: they have been delivered, and keep their slots in the ring until the
+    /// consumer looks again.
+    forgotten: (u64, u64),
     wakes: Arc<Wakes>,
     /// Wake-ups when it began to wait.
     armed_at: Option<u64>,
@@ -155,7 +157,7 @@ impl<T: Payload> Listener<T> {
             is_dismissed: false,
             is_closed: false,
             end: None,
-            has_forgotten: false,
+            forgotten: (0, 0),
             wakes: Arc::default(),
             armed_at: None,
             held: Vec::new(),
@@ -178,7 +180,9 @@ impl<T: Payload> Listener<T> {
 
     /// Returns whether it is behind by its buffer, so that its policy may act.
     fn is_full(&self) -> bool {
-        self.queued() >= self.buffer || self.queue.len() as u64 >= self.buffer.div_ceil(self.group) + SHORT_ITEMS
+        let (items, blocks) = self.forgotten;
+        self.queued() + blocks >= self.buffer
+            || self.queue.len() as u64 + items >= self.buffer.div_ceil(self.group) + SHORT_ITEMS
     }
 
     fn lose(&mut self, from: u64, to: u64, reason: Loss) {
@@ -354,6 +358,7 @@ impl<T: Payload> Listener<T> {
     /// Takes the next item.
     pub(super) fn take(&mut self, head: u64, now: Timestamp) -> Result<Taken<T>, String> {
         let Some(consumer) = &mut self.consumer else { return Ok(Taken::Empty) };
+        self.forgotten = (0, 0);
         let received = consumer.try_recv_at(now);
         let taken = self.judge(received, head)?;
         self.check(head)?;
@@ -363,6 +368,7 @@ impl<T: Payload> Listener<T> {
     /// Takes several items at once. Leaks the batch if `forget`.
     pub(super) fn take_run(&mut self, max: usize, forget: bool, head: u64, now: Timestamp) -> Result<String, String> {
         let Some(consumer) = &mut self.consumer else { return Ok("gone".into()) };
+        self.forgotten = (0, 0);
         let mut rest = Vec::new();
         let received = match consumer.try_recv_batch(now, max) {
             Err(error) => Err(error),
@@ -377,7 +383,8 @@ impl<T: Payload> Listener<T> {
                 let delivery = Delivery { gap: batch.gap, lag_items: batch.lag_items, item: items.remove(0) };
                 rest = items;
                 if forget {
-                    self.has_forgotten = true;
+                    // The first item has left the ring.
+                    self.forgotten = (rest.len() as u64, rest.iter().map(|item| item.stamp.blocks()).sum());
                     mem::forget(batch);
                 }
                 Ok(delivery)
@@ -398,8 +405,16 @@ impl<T: Payload> Listener<T> {
     pub(super) fn poll_ready(&mut self, head: u64, now: Timestamp) -> Result<String, String> {
         let waker = Waker::from(Arc::clone(&self.wakes));
         let Some(consumer) = &mut self.consumer else { return Ok("gone".into()) };
+        self.forgotten = (0, 0);
         let wakes = self.wakes.count();
         let is_ready = consumer.poll_ready(&mut Context::from_waker(&waker)).is_ready();
+        if !is_ready && self.queue.is_empty() {
+            // It only asks, and takes nothing.
+            self.judge_empty(head, 0)?;
+            self.check(head)?;
+            self.armed_at = Some(wakes);
+            return Ok("pending".into());
+        }
         // Stale items may be queued, which are skipped.
         let taken = self.take(head, now)?;
         let has_something = !matches!(taken, Taken::Empty);
@@ -415,6 +430,7 @@ impl<T: Payload> Listener<T> {
     pub(super) fn poll_recv(&mut self, head: u64, now: Timestamp) -> Result<String, String> {
         let waker = Waker::from(Arc::clone(&self.wakes));
         let Some(consumer) = &mut self.consumer else { return Ok("gone".into()) };
+        self.forgotten = (0, 0);
         let wakes = self.wakes.count();
         let received = match consumer.poll_recv(&mut Context::from_waker(&waker), now) {
             Poll::Pending => {
@@ -658,9 +674,7 @@ impl<T: Payload> Listener<T> {
             ensure!(told == right, "{told} lost by {reason:?} instead of {right}");
         }
         ensure!(now.queued == self.queued(), "{} queued instead of {}", now.queued, self.queued());
-        if let Some(consumer) = &self.consumer
-            && !self.has_forgotten
-        {
+        if let Some(consumer) = &self.consumer {
             let items = consumer.queued_items();
             ensure!(items == self.queue.len(), "{items} items in the ring instead of {}", self.queue.len());
         }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::device::Stamping;
-use super::known_faults::FORGOTTEN_RUNS_LEAVE_THE_RING;
 use super::rng::Rng;
 use crate::{Format, OverflowPolicy, Start, SubscribeOptions};
 
@@ -396,11 +395,9 @@ impl Scheduler {
     fn consumer(&mut self, which: Which) {
         let event = match self.rng.between(0, 29) {
             0..=8 => Event::Take(which, self.rng.pick(&[1, 1, 2, 3, 50])),
-            9..=16 => Event::TakeRun {
-                which,
-                max: self.rng.pick(&[0, 1, 2, 5, usize::MAX]),
-                forget: FORGOTTEN_RUNS_LEAVE_THE_RING && self.rng.once_in(20),
-            },
+            9..=16 => {
+                Event::TakeRun { which, max: self.rng.pick(&[0, 1, 2, 5, usize::MAX]), forget: self.rng.once_in(20) }
+            }
             17..=20 => Event::PollReady(which),
             21..=24 => Event::PollRecv(which),
             25 => Event::SkipToNewest(which),
