@@ -96,10 +96,8 @@ pub(super) struct Downstream {
     /// The waits in its ring that are not recorded yet.
     waits: Waits,
     histograms: OwnHistograms,
-    /// How many bytes had been written when the kernel was asked last, after how many more it is asked again, and how many
-    /// blocks were between ring and program.
+    /// How many bytes had been written when the kernel was asked last, and how many blocks were between ring and program.
     looked_at_byte: u64,
-    look_bytes: u64,
     backlog: u64,
 }
 
@@ -186,7 +184,6 @@ impl Listener {
                 waits: Waits::default(),
                 histograms: OwnHistograms::default(),
                 looked_at_byte: 0,
-                look_bytes: if is_dense { 1 } else { LOOK_BYTES },
                 backlog: 0,
             }),
             histograms,
@@ -459,7 +456,7 @@ impl Listener {
         }
         // Here the kernel's side of the connection is in the processor's cache, so that the question costs least.
         let in_flight = &downstream.in_flight;
-        let look_at_byte = downstream.looked_at_byte + downstream.look_bytes;
+        let look_at_byte = downstream.looked_at_byte + if self.is_dense { 1 } else { LOOK_BYTES };
         let has_much_unseen = in_flight.written() >= look_at_byte && !in_flight.reads_promptly();
         if has_much_unseen || !self.is_fresh(now) || in_flight.wants_look(now) {
             self.follow(downstream, now);

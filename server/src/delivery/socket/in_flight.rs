@@ -52,10 +52,8 @@ pub(crate) struct InFlight {
     /// The shortest round trip, in microseconds.
     round_trip_micros: u32,
     sight: Sight,
-    /// The last acknowledged byte, the last one that is probably read, and that can be at most, at the last look.
-    looked_at: [u64; 3],
-    /// Bytes at which one of these stood still from one look to the next, and the sequence number to which each leads: the log
-    /// forgets it while a listener pauses for minutes.
+    /// Bytes at which one of [`marks`](Self::marks) stood still from one look to the next, and the sequence number to which each
+    /// leads: the log forgets it while a listener pauses for minutes.
     known: Option<Box<[(u64, u64); 3]>>,
     /// A byte that was not acknowledged at a look, and when it was written; byte 0 if there was none.
     mark: (u64, Timestamp),
@@ -121,7 +119,6 @@ impl InFlight {
             window: u64::MAX,
             round_trip_micros: 0,
             sight: Sight::default(),
-            looked_at: [0; 3],
             known: None,
             mark: (0, Timestamp::default()),
             measured: 0,
@@ -290,6 +287,7 @@ impl InFlight {
     /// Follows the bytes to where they are now. Returns the time from the kernel to the listener's machine, if this look
     /// shows one: of the last byte written if all are acknowledged, else of the last byte at an earlier look.
     pub(crate) fn advance(&mut self, socket: &TcpInfo, now: Timestamp) -> Option<Duration> {
+        let before = self.marks();
         self.acked = socket.acked_bytes;
         let proven_before = self.proven_bytes();
         self.unread = self.sight.look(socket, self.written, self.packet.0.into(), now);
@@ -305,7 +303,7 @@ impl InFlight {
         if !self.earlier.is_empty() {
             self.forget_read(read);
         }
-        self.remember([self.acked, read, self.acked - self.unread.least.min(self.acked)]);
+        self.remember(before);
         self.measure(now - socket.since_ack)
     }
 
@@ -319,10 +317,16 @@ impl InFlight {
         }
     }
 
-    /// Remembers where the acknowledged bytes and the read ones stand, if that was so at the look before.
-    fn remember(&mut self, bytes: [u64; 3]) {
-        for (index, byte) in bytes.into_iter().enumerate() {
-            if byte == self.looked_at[index]
+    /// Returns the last acknowledged byte, the last one that is probably read, and that can be at most, by the last look.
+    fn marks(&self) -> [u64; 3] {
+        let Unread { least, estimate, .. } = self.unread;
+        [self.acked, self.acked.saturating_sub(estimate), self.acked.saturating_sub(least)]
+    }
+
+    /// Remembers where the marks stand that have not moved since the look before.
+    fn remember(&mut self, before: [u64; 3]) {
+        for (index, (byte, before)) in self.marks().into_iter().zip(before).enumerate() {
+            if byte == before
                 && self.known.as_ref().is_none_or(|known| byte != known[index].0)
                 && byte < self.handed
                 && let Some(next) = self.next_at(byte)
@@ -330,7 +334,6 @@ impl InFlight {
                 self.known.get_or_insert_default()[index] = (byte, next);
             }
         }
-        self.looked_at = bytes;
     }
 
     /// Returns the time that a byte took whose acknowledgement has come, the last one at `acked_at`.

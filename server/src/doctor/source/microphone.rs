@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use aircheck_engine::source::{Device, DeviceError, DeviceInfo, Source as _, devices};
 
+use super::permissions;
+use super::sound::Sound;
 use super::trial::Trial;
-use super::{Sound, instead, permissions};
 use crate::config::{CaptureConfig, SourceSpec};
 use crate::doctor::finding::{Area, Finding, Level};
 use crate::source::wanted;
@@ -31,7 +32,7 @@ pub(super) fn check(config: &CaptureConfig, name: Option<&str>) -> (Vec<Finding>
         if matches!(error, DeviceError::NoDevice(_)) {
             findings.extend(permissions::sound_server());
         }
-        return (findings, instead(config));
+        return (findings, Sound::without_microphone(config));
     }
     let (finding, sound) = hear(config, name);
     findings.push(finding);
@@ -59,13 +60,13 @@ fn list(devices: &[DeviceInfo]) -> Finding {
 fn hear(config: &CaptureConfig, name: Option<&str>) -> (Finding, Option<Sound>) {
     let device = match Device::open(name, wanted(config)) {
         Ok(device) => device,
-        Err(error) => return (missing(config, &error.to_string()), instead(config)),
+        Err(error) => return (missing(config, &error.to_string()), Sound::without_microphone(config)),
     };
     let sound = Sound::of(&device);
     let what = format!("{}, {} Hz, {} ch", device.description(), device.rate_hz(), device.channels());
     let trial = match Trial::of(Box::new(device), config) {
         Ok(trial) => trial,
-        Err(error) => return (missing(config, &error.to_string()), instead(config)),
+        Err(error) => return (missing(config, &error.to_string()), Sound::without_microphone(config)),
     };
     (heard(&what, trial), Some(sound))
 }
