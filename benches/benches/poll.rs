@@ -10,7 +10,7 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use aircheck_engine::source::{Device, DeviceOptions};
+use aircheck_engine::source::{Device, DeviceConfig};
 use aircheck_engine::{Stream, StreamOptions};
 
 const RUN: Duration = Duration::from_secs(20);
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let stream = Stream::start(Box::new(Device::open(None, DeviceOptions::default())?), StreamOptions::default())?;
+    let stream = Stream::start(Box::new(Device::open(None, DeviceConfig::default())?), StreamOptions::default())?;
     let capture = stream.capture();
     thread::sleep(WARM_UP);
     let (mut warm_up, begun, before) = (stream.ring_micros().to_hdrhistogram(), Instant::now(), dispatcher()?);

@@ -120,6 +120,14 @@ impl Capture {
         }
     }
 
+    /// Returns whether a supervisor has taken the writer back: what is written now is left out.
+    pub(crate) fn is_replaced(&self) -> bool {
+        match &self.0 {
+            Access::Owned(_) => false,
+            Access::Lent(lease) => lease.is_replaced(),
+        }
+    }
+
     /// Returns the shared counts, also for a device's error callback.
     pub(crate) fn stats(&self) -> &Arc<CaptureStats> {
         match &self.0 {
@@ -400,8 +408,12 @@ impl BlockWriter {
         self.timeline.rebase(self.position(), captured_at);
     }
 
-    /// Discards the incomplete block because the source is lost. It belongs to the hole.
-    pub(crate) fn begin_hole(&mut self) {
+    /// Discards the incomplete block because the source is lost. It belongs to the hole, which begins at `started_at` if the
+    /// source has never delivered.
+    pub(crate) fn begin_hole(&mut self, started_at: Timestamp) {
+        if !self.timeline.has_begun() {
+            self.resume_at(started_at);
+        }
         self.stats.frames_discarded((self.filled / usize::from(self.format.channels())) as u64);
         (self.filled, self.to_discard) = (0, 0);
         // Another stream of the device has another latency, and another device has another clock.

@@ -5,7 +5,7 @@
 //! `hdrhistogram::Histogram`, or a [`Summary`].
 
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::buckets::{Buckets, Precision};
@@ -47,6 +47,9 @@ pub struct Histogram {
     precision: Precision,
     /// log2 of the buckets of a page. Here, so that it is there before the pages are fetched.
     page_bits: u8,
+    /// The page of the last value, and its place among those with counts. A value near the last one then costs a cache line
+    /// less: the places are not fetched.
+    last: AtomicU16,
     max: AtomicU64,
     pages: OnceLock<Box<Pages>>,
 }
@@ -86,7 +89,9 @@ impl Histogram {
     pub fn new(max_trackable: u64, precision: Precision) -> Self {
         let buckets = Buckets::new(max_trackable, precision).count();
         let page_bits = buckets.div_ceil(MAX_PAGES).next_power_of_two().ilog2().max(MIN_PAGE_BITS) as u8;
-        Self { max_trackable, precision, page_bits, max: AtomicU64::new(0), pages: OnceLock::new() }
+        // No page has this number.
+        let last = AtomicU16::new(u16::from_le_bytes([u8::MAX, NO_PLACE]));
+        Self { max_trackable, precision, page_bits, last, max: AtomicU64::new(0), pages: OnceLock::new() }
     }
 
     /// Counts `value` once. Never waits; allocates only for the first value in a page.
@@ -117,7 +122,8 @@ impl Histogram {
         let index = self.buckets().index_of(value);
         let pages = self.pages();
         let (page, offset) = (index >> self.page_bits, index & self.page_mask());
-        let count = pages.first.get(pages.start_of(page, self.page_bits) + offset);
+        let place = self.place_of(page, pages);
+        let count = pages.first.get((usize::from(place) << self.page_bits) + offset);
         raise(count.unwrap_or_else(|| pages.later_count(page, offset, self.page_bits)), times);
         self.raise_max(value);
     }
@@ -214,6 +220,20 @@ impl Histogram {
     #[inline]
     fn pages(&self) -> &Pages {
         self.pages.get_or_init(|| Box::new(Pages::new(self.page_bits)))
+    }
+
+    /// Returns the place of a page among those with counts, or [`NO_PLACE`].
+    #[inline]
+    fn place_of(&self, page: usize, pages: &Pages) -> u8 {
+        let [last, place] = self.last.load(Ordering::Relaxed).to_le_bytes();
+        if usize::from(last) == page {
+            return place;
+        }
+        let place = pages.places[page].load(Ordering::Acquire);
+        if place != NO_PLACE {
+            self.last.store(u16::from_le_bytes([page as u8, place]), Ordering::Relaxed);
+        }
+        place
     }
 
     #[inline]

@@ -87,6 +87,7 @@ mod loss;
 
 mod buckets;
 mod histogram;
+mod histogram_set;
 mod shared_histogram;
 mod summary;
 
@@ -160,6 +161,7 @@ pub use delivery::{Delivery, TryRecvError};
 pub use end::{End, EndReason};
 pub use head::Head;
 pub use histogram::Histogram;
+pub use histogram_set::{HistogramSet, Layout};
 pub use hub::Hub;
 pub use item::{Item, Stamp};
 pub use loss::{Gap, Loss, LossCounts};

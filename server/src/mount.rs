@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aircheck_api::{SourceKind, StreamState};
+use aircheck_api::{MAIN_MOUNT, SourceKind, StreamState};
 use aircheck_engine::{Block, CaptureStats, Format, Hub, SharedHistogram, Stream, Substitute, Timestamp};
 
 use event_log::EventLog;
@@ -61,6 +61,13 @@ impl Mount {
     #[must_use]
     pub fn format(&self) -> Format {
         self.format
+    }
+
+    /// Returns its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        // There is one mount.
+        MAIN_MOUNT
     }
 
     /// Returns the description of the source for people.

@@ -15,7 +15,7 @@ use aircheck_engine::source::{
 use aircheck_engine::{Stream, StreamError, StreamOptions};
 
 use crate::config::{CaptureConfig, FallbackSpec, LossPolicy, Pace, SourceSpec};
-use demo::Demo;
+pub(crate) use demo::Demo;
 use steady::Steady;
 
 /// The reason why a source cannot be opened.
@@ -86,7 +86,12 @@ pub fn start(config: &CaptureConfig) -> Result<(Stream, SourceKind), OpenError> 
         }
         SourceSpec::Wav(path) => {
             let wav = Paced::new(Wav::open(path, config.looped)?);
-            Ok((start_once(config, Box::new(wav))?, SourceKind::Wav))
+            // A file never pauses, so only a fallback needs a supervisor.
+            let wav: Box<dyn Source> = match config.fallback {
+                Some(_) => Box::new(supervised(config, Supervised::new(Box::new(wav)))),
+                None => Box::new(wav),
+            };
+            Ok((start_stream(config, wav)?, SourceKind::Wav))
         }
         SourceSpec::Tone(hz) => Ok((start_stream(config, Box::new(Tone::new(*hz)))?, SourceKind::Tone)),
         SourceSpec::Stdin => {
@@ -96,7 +101,7 @@ pub fn start(config: &CaptureConfig) -> Result<(Stream, SourceKind), OpenError> 
                 Pace::Source => Box::new(Paced::new(pcm)),
                 Pace::Clock => Box::new(Paced::new(Steady::new(pcm).map_err(OpenError::Stdin)?)),
             };
-            Ok((start_once(config, source)?, SourceKind::Stdin))
+            Ok((start_stream(config, Box::new(supervised(config, Supervised::new(source))))?, SourceKind::Stdin))
         }
         SourceSpec::Nats { .. } => Err(OpenError::Unsupported(spec.to_string())),
     }
@@ -117,15 +122,8 @@ fn wait_for_microphone(config: &CaptureConfig, name: Option<&str>, reason: Strin
     start_stream(config, Box::new(supervised(config, waiting).reopen(Arc::new(reopener))))
 }
 
-/// Starts a source that cannot be opened again. With a fallback, the stream outlives it.
-fn start_once(config: &CaptureConfig, source: Box<dyn Source>) -> Result<Stream, OpenError> {
-    if config.fallback.is_none() {
-        return start_stream(config, source);
-    }
-    start_stream(config, Box::new(supervised(config, Supervised::new(source))))
-}
-
-fn wanted(config: &CaptureConfig) -> DeviceConfig {
+/// Returns what a configuration asks of a device.
+pub(crate) fn wanted(config: &CaptureConfig) -> DeviceConfig {
     DeviceConfig { rate_hz: config.rate_hz, channels: config.channels }
 }
 

@@ -120,7 +120,11 @@ fn a_taken_address_is_told_with_its_owner() {
     assert!(visit.says("address", "fault", "ss --listening"), "{:#}", visit.report);
 
     let visit = Visit::to(command(), &["--source", "tone:440", "--listen", "0.0.0.0:0"]);
-    assert!(visit.code == 0 && visit.says("address", "ok", "free port"), "{:#}", visit.report);
+    assert!(
+        visit.code == 0 && visit.says("address", "note", "a port of 0.0.0.0 is free, and open"),
+        "{:#}",
+        visit.report
+    );
 }
 
 #[test]

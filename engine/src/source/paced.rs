@@ -114,7 +114,12 @@ impl Pacer {
                 return pulled.map(|_| ());
             };
             let now = Timestamp::now();
-            let portion = schedule.portion((filled / channels) as u64, pipe.behind(pull.waiting()), now);
+            let (frames, waiting) = ((filled / channels) as u64, pull.waiting());
+            let behind = pipe.behind(waiting);
+            if self.capture.is_replaced() && schedule.leave_out(frames, behind, pipe.is_backlog(waiting), now) {
+                continue;
+            }
+            let portion = schedule.portion(frames, behind, now);
             if portion.restarts {
                 pipe.pause();
                 self.capture.resume_at(portion.captured_at);

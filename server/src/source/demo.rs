@@ -19,7 +19,7 @@ const VOICE_PEAK: f64 = 0.08;
 
 /// Four soft chords that swell and fade, stereo. Its description says that it is not a microphone.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Demo {
+pub(crate) struct Demo {
     /// Frames so far.
     position: u64,
 }

@@ -2,11 +2,13 @@
 
 import assert from "node:assert";
 import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { Tab, openBrowser } from "./support/browser.js";
+import { TonePipe } from "./support/pipe.js";
 import { TIMEOUT_MS, Server, eventually } from "./support/program.js";
 import { wav } from "./support/wav.js";
 
@@ -53,6 +55,70 @@ describe("badges and the fallback", { concurrency: true }, () => {
   test("a lost source", async () => {
     // An open pipe without data.
     await untilOnlyBadge(["--source", "stdin"], "source-lost", { stdin: "pipe" });
+  });
+
+  test("a fallback, and the source again", async () => {
+    const pipe = new TonePipe(join(directory, "pipe"));
+    const flags = ["--source", "stdin", "--fallback", "demo", "--fallback-after", "0s"];
+    const server = await Server.start(flags, { stdin: pipe.fd });
+    const tab = await Tab.open(browser, server.url);
+    await tab.until(`${BADGES} === '' && document.getElementById('state').textContent === 'ON AIR'`);
+    // The drift of the pipe's clock with its error, after some seconds: "−0.6 ± 1.7 ppm".
+    await tab.until("/^[+−]?[\\d.,]+ ± [\\d.,]+ ppm$/.test(document.getElementById('drift').textContent)");
+    assert.equal(await tab.value("document.getElementById('clock').checkVisibility()"), true);
+    assert.equal(await tab.value("document.getElementById('pipe').checkVisibility()"), true);
+
+    pipe.paused = true;
+    await tab.until(`${BADGES} === 'source-lost,fallback'`);
+    await tab.untilText("failure", "Source lost for ");
+    await tab.untilText("state", "OFF AIR");
+    // It is heard, and so it has a level and a loudness.
+    for (const id of ["momentary", "short-term"]) {
+      await tab.until(`/^−?\\d/.test(document.getElementById('${id}').textContent)`);
+    }
+    await tab.until("/^−?\\d/.test(document.querySelector('#meters [data-field=peak]').textContent)");
+
+    pipe.paused = false;
+    await tab.until(`${BADGES} === ''`);
+    await tab.untilText("state", "ON AIR");
+    assert.equal(await tab.value("document.getElementById('failure').checkVisibility()"), false);
+    assert.notEqual(await tab.text("lost-source"), "0");
+    assert.deepEqual(tab.errors, []);
+    await tab.close();
+    await server.end();
+    pipe.end();
+  });
+
+  test("notifications, and a receiver that refuses them", async () => {
+    let status = 200;
+    const receiver = createServer((request, response) => request.on("end", () => response.writeHead(status).end()).resume());
+    await new Promise((listens) => receiver.listen(0, "127.0.0.1", listens));
+    const { port } = receiver.address();
+    const server = await Server.start(["--source", square("silent.wav", 0), "--loop", "--silence-after", "3s"], {
+      env: { AIRCHECK_NOTIFY: `http://127.0.0.1:${port}/s3cret` },
+    });
+    const tab = await Tab.open(browser, server.url);
+    await tab.untilText("notified", "1 notification delivered");
+    await tab.untilText("last-notification", "the service has started");
+    assert.equal(await tab.value("document.getElementById('notification-trouble').checkVisibility()"), false);
+    status = 503;
+    await tab.untilText("last-notification", "no sound above");
+    await tab.untilText("notified", "1 waiting");
+    await tab.untilText("notification-trouble", `127.0.0.1:${port}: HTTP 503, next try in `);
+    status = 200;
+    await tab.until("!document.getElementById('notification-trouble').checkVisibility()");
+    await tab.untilText("notified", "2 notifications delivered");
+    assert(!(await tab.value("document.documentElement.outerHTML")).includes("s3cret"));
+    await tab.close();
+    await server.end();
+    receiver.close();
+
+    const without = await Server.start(["--source", "tone:440"]);
+    const other = await Tab.open(browser, without.url);
+    await other.until("document.getElementById('facts').textContent !== ''");
+    assert.equal(await other.value("document.getElementById('notifications').checkVisibility()"), false);
+    await other.close();
+    await without.end();
   });
 
   test("without AudioWorklet the browser's own player plays Opus, or WAV", async () => {

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use aircheck_engine::source::{Device, DeviceError, DeviceInfo, DeviceOptions, Source as _, devices};
+use aircheck_engine::source::{Device, DeviceError, DeviceInfo, Source as _, devices};
 
+use super::permissions;
+use super::sound::Sound;
 use super::trial::Trial;
-use super::{Sound, instead, permissions};
 use crate::config::{CaptureConfig, SourceSpec};
 use crate::doctor::finding::{Area, Finding, Level};
+use crate::source::wanted;
 
 /// Wait for the first sound beyond which it is worth a note.
 const SLOW_START: Duration = Duration::from_secs(1);
@@ -30,7 +32,7 @@ pub(super) fn check(config: &CaptureConfig, name: Option<&str>) -> (Vec<Finding>
         if matches!(error, DeviceError::NoDevice(_)) {
             findings.extend(permissions::sound_server());
         }
-        return (findings, instead(config));
+        return (findings, Sound::without_microphone(config));
     }
     let (finding, sound) = hear(config, name);
     findings.push(finding);
@@ -56,16 +58,15 @@ fn list(devices: &[DeviceInfo]) -> Finding {
 }
 
 fn hear(config: &CaptureConfig, name: Option<&str>) -> (Finding, Option<Sound>) {
-    let options = DeviceOptions { rate_hz: config.rate_hz, channels: config.channels };
-    let device = match Device::open(name, options) {
+    let device = match Device::open(name, wanted(config)) {
         Ok(device) => device,
-        Err(error) => return (missing(config, &error.to_string()), instead(config)),
+        Err(error) => return (missing(config, &error.to_string()), Sound::without_microphone(config)),
     };
     let sound = Sound::of(&device);
     let what = format!("{}, {} Hz, {} ch", device.description(), device.rate_hz(), device.channels());
     let trial = match Trial::of(Box::new(device), config) {
         Ok(trial) => trial,
-        Err(error) => return (missing(config, &error.to_string()), instead(config)),
+        Err(error) => return (missing(config, &error.to_string()), Sound::without_microphone(config)),
     };
     (heard(&what, trial), Some(sound))
 }
