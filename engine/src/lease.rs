@@ -94,9 +94,9 @@ impl Lent {
         Self { writer, is_back: false, skip_frames: 0, faded_frames: fade_frames, fade_frames, scratch }
     }
 
-    /// Begins a hole: the source is lost. Returns since when sound is missing.
-    pub(crate) fn begin_hole(&mut self) -> Timestamp {
-        self.writer.begin_hole();
+    /// Begins a hole: the source, which was started at `started_at`, is lost. Returns since when sound is missing.
+    pub(crate) fn begin_hole(&mut self, started_at: Timestamp) -> Timestamp {
+        self.writer.begin_hole(started_at);
         self.writer.due()
     }
 
@@ -219,6 +219,17 @@ impl Lease {
         has_room
     }
 
+    /// Returns whether the writer is not here: silence or the fallback takes the place of what this source writes.
+    pub(crate) fn is_replaced(&self) -> bool {
+        match self.slot.take() {
+            Some(lent) => {
+                self.slot.lend(lent);
+                false
+            }
+            None => true,
+        }
+    }
+
     /// Begins a period whose first sample was captured at `captured_at`.
     pub(crate) fn begin_period(&mut self, captured_at: Timestamp) {
         self.period_at = captured_at;
@@ -323,7 +334,7 @@ mod tests {
             write(0);
             // The source is given up, and writes on.
             let mut lent = slot.take().unwrap();
-            lent.begin_hole();
+            lent.begin_hole(START);
             write(20);
             assert_eq!(slot.attempts(), 2);
             // It comes back, with a hole of 40 ms and more before it.
@@ -342,7 +353,7 @@ mod tests {
         let period = vec![0.5_f32; 480];
         capture.write(&period, START);
         let mut lent = slot.take().unwrap();
-        lent.begin_hole();
+        lent.begin_hole(START);
         let silence = vec![0.0; 480];
         (0..10).for_each(|_| lent.writer.write_substitute(Origin::Missing, &silence));
         lent.end_hole();

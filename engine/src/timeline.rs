@@ -74,6 +74,11 @@ impl Timeline {
         }
     }
 
+    /// Returns whether the time of any frame is known.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.line.is_some()
+    }
+
     /// Returns when the frame at `position` was captured, by the line. Before the first observation, the Unix epoch.
     pub(crate) fn time_of(&self, position: u64) -> Timestamp {
         match self.line {

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use aircheck_api::SourceKind;
 use aircheck_engine::Stream;
-use aircheck_notify::{Details, EventName, NotificationState};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -120,7 +119,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     announce(&stream, kind, local, recording.as_deref())?;
     log_file_limit(max_listeners);
     let text = format!("the service has started: {}, at http://{local}/", stream.description());
-    notifier.tell(EventName::Service, NotificationState::Begin, text, Details::new());
+    notifier.begin(text);
     let mut manager = ServiceManager::new(Instant::now());
     manager.ready(&format!("on air: {}, http://{local}/", stream.description()));
     let end = tokio::select! {

@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aircheck_api::{SourceKind, StreamState};
+use aircheck_api::{MAIN_MOUNT, SourceKind, StreamState};
 use aircheck_engine::{Block, CaptureStats, Format, Hub, SharedHistogram, Stream, Substitute, Timestamp};
 
 use event_log::EventLog;
@@ -61,6 +61,13 @@ impl Mount {
     #[must_use]
     pub fn format(&self) -> Format {
         self.format
+    }
+
+    /// Returns its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        // There is one mount.
+        MAIN_MOUNT
     }
 
     /// Returns the description of the source for people.
@@ -120,8 +127,8 @@ impl Mount {
             StreamState::Ended
         } else if let Some(outage) = self.capture.outages().current() {
             match outage.substitute {
-                Substitute::Silence => StreamState::Silent,
                 Substitute::Fallback => StreamState::Fallback,
+                _ => StreamState::Silent,
             }
         } else if self.capture.written_at().is_some_and(is_fresh) {
             StreamState::Live

@@ -131,7 +131,8 @@ impl Noise {
     }
 
     fn send_until_closed(address: SocketAddr, head: &str, bytes: &[u8], over: &Arc<AtomicBool>, count: &AtomicU64) {
-        let mut stream = TcpStream::connect(address).unwrap();
+        // Fails if the test has failed and the server is gone.
+        let Ok(mut stream) = TcpStream::connect(address) else { return };
         stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
         let mut reader = stream.try_clone().unwrap();
         reader.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -172,8 +173,8 @@ fn is_timeout(error: &std::io::Error) -> bool {
 /// Kinds of noise that a listener may make, and stay.
 const STAYS: [&str; 4] =
     ["bytes after a request for a stream", "pings", "questions for the time", "messages that mean nothing"];
-/// What the server reads of one listener, in bytes a second. It was 0.7 MB/s, and is 100 where nothing bounds it.
-const MAX_INPUT_RATE: f64 = 8e6;
+/// What the server may take of one listener, in bytes a second. It was 0.7 MB/s, most of them in the kernels' buffers.
+const MAX_INPUT_RATE: f64 = 4e6;
 /// How long garbage is sent.
 const NOISE: Duration = Duration::from_secs(6);
 

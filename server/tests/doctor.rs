@@ -120,7 +120,11 @@ fn a_taken_address_is_told_with_its_owner() {
     assert!(visit.says("address", "fault", "ss --listening"), "{:#}", visit.report);
 
     let visit = Visit::to(command(), &["--source", "tone:440", "--listen", "0.0.0.0:0"]);
-    assert!(visit.code == 0 && visit.says("address", "ok", "free port"), "{:#}", visit.report);
+    assert!(
+        visit.code == 0 && visit.says("address", "note", "a port of 0.0.0.0 is free, and open"),
+        "{:#}",
+        visit.report
+    );
 }
 
 #[test]
@@ -210,7 +214,9 @@ fn the_verdict_is_that_of_a_start() {
         assert!(visit.code == 1 && code != 0, "{flags:?}: {code}, {stderr}{:#}", visit.report);
     }
     for flags in [&["--source", "tone:440", "--record", &takes][..], &["--source", "auto"], &["--source", "stdin"]] {
+        let before = folder.path().read_dir().unwrap().count();
         assert_eq!(Visit::to(command(), flags).code, 0, "{flags:?}");
+        assert_eq!(folder.path().read_dir().unwrap().count(), before, "a doctor records nothing");
         drop(Server::start_with(flags, |command| command.stdin(Stdio::piped())));
     }
 }

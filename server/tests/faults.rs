@@ -72,6 +72,7 @@ fn assert_nothing_lost(server: &Server, clients: &[Client]) {
 
 /// Descriptors that the server may have. It needs 20 and one for each listener.
 const DESCRIPTORS: &str = "60";
+const FAILURE: &str = "cannot accept a connection";
 /// Silent connections, of which the server can accept few. Each second, it closes ten, and accepts others.
 const SILENT: usize = 300;
 
@@ -95,18 +96,20 @@ fn without_a_free_descriptor_listeners_hear_on_and_the_server_recovers() {
     let clients = listen(server.address, "buffer=5s");
     let load_before = load(server.pid(), Duration::from_secs(2));
 
-    let begun = Instant::now();
     let silent: Vec<_> = (0..SILENT).map(|_| TcpStream::connect(server.address).unwrap()).collect();
-    server.wait_for_log("cannot accept a connection");
+    server.wait_for_log(FAILURE);
     let load_during = load(server.pid(), Duration::from_secs(4));
     wait_for_more(&clients);
-    let failures = server.log().lines().filter(|line| line.contains("cannot accept a connection")).count();
-    // One line each ten seconds.
-    assert!(failures as u64 <= 1 + begun.elapsed().as_secs() / 10, "{}", server.log());
     assert!(server.log().contains("ulimit -n"), "{}", server.log());
     println!("{load_before:.2} of a core before, {load_during:.2} without a free descriptor");
-    // An accept that is tried again at once takes a core. A busy machine makes both figures uneven.
+    // An accept that is tried again at once takes a core, on a machine that has one to give.
     assert!(load_during < load_before + 0.4, "{load_before} and then {load_during} of a core");
+    // Each line has the number of attempts in the ten seconds before it.
+    let lines = || server.log().lines().filter(|line| line.contains(FAILURE)).map(str::to_owned).collect::<Vec<_>>();
+    let lines = eventually("a second line", || Some(lines()).filter(|lines| lines.len() > 1));
+    let (_, attempts) = lines[1].split_once("withheld=").unwrap();
+    println!("{attempts} attempts in ten seconds");
+    assert!((10..=110).contains(&attempts.parse::<u64>().unwrap()), "{lines:?}");
 
     drop(silent);
     assert_eq!(server.ask(&[], "healthz").0, 200);
@@ -141,18 +144,16 @@ fn a_stopped_server_tells_each_listener_its_true_hole() {
         wait_for_more(&clients);
         for client in &clients {
             let name = client.format.label();
-            // Received and counted at about the same time, until both stand still for a moment.
+            // Received, told and counted one after the other, so that they are equal once nothing new is lost.
             let row = server.row_when(name, |row| {
                 let received = client.received();
-                row["lag_seconds"].as_f64() < Some(0.5) && row["lost"].as_u64() == Some(received.missing())
+                let is_told = !client.format.reports_gaps() || received.reported_gaps == received.holes;
+                let is_live = row["lag_seconds"].as_f64() < Some(0.5) && row["verdict"] == "ok";
+                is_live && is_told && row["lost"].as_u64() == Some(received.missing())
             });
             assert_identity(&row);
-            assert_eq!(row["verdict"], "ok", "{row}");
             let received = client.received();
             println!("{name} after {stop:?}: {} blocks missing in {:?}", received.missing(), received.holes);
-            if client.format.reports_gaps() {
-                assert_eq!(received.reported_gaps, received.holes, "{name} is told each hole as it is");
-            }
         }
         assert_eq!(server.ask(&[], "readyz").0, 200);
     }

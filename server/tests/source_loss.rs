@@ -12,8 +12,9 @@ mod pulse;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod tone;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, PipeWriter, Write as _};
 use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -579,6 +580,116 @@ fn with_the_policy_end_every_stream_ends_in_order() {
     }
 }
 
+/// What a program does that writes to stdin.
+#[derive(Clone, Copy, Debug)]
+enum Writing {
+    /// It writes each period of 10 ms when it is over.
+    OnTime,
+    /// Its source stands still.
+    Paused,
+    /// Its source goes on, and it cannot write. It writes everything afterwards, as fast as it can.
+    HeldUp,
+}
+
+/// A program that writes a tone to a pipe, in mono. It ends when the sender is dropped.
+fn write_tone(mut pipe: PipeWriter) -> mpsc::Sender<Writing> {
+    let (sender, orders) = mpsc::channel();
+    let period: Vec<u8> =
+        (0..480).map(|n| (8192.0 * (f64::from(n) * 0.1).sin()) as i16).flat_map(i16::to_le_bytes).collect();
+    thread::spawn(move || {
+        let (mut writing, mut due) = (Writing::OnTime, Instant::now());
+        loop {
+            match orders.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(order) => writing = order,
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => match writing {
+                    Writing::OnTime => {
+                        due += Duration::from_millis(10);
+                        let _ = pipe.write_all(&period);
+                    }
+                    Writing::Paused => due += Duration::from_millis(10),
+                    Writing::HeldUp => thread::sleep(Duration::from_millis(1)),
+                },
+            }
+        }
+    });
+    sender
+}
+
+/// Starts a scene whose source is a program that writes to stdin.
+fn with_stdin(flags: &[&str]) -> (Scene, mpsc::Sender<Writing>) {
+    let alone = alone();
+    let (reader, pipe) = std::io::pipe().unwrap();
+    let flags = [&["--source", "stdin", "--channels", "1"], flags].concat();
+    let server = Server::start_with(&flags, |command| command.stdin(reader));
+    let scene = Scene::of(alone, PulseServer::prepare(), server);
+    let writer = write_tone(pipe);
+    scene.ear.wait_for(Kind::Tone, scene.started_at);
+    // The writer must be known for one that goes at the pace of its sound.
+    thread::sleep(Duration::from_millis(2500));
+    (scene, writer)
+}
+
+/// Stdin stands still for three seconds: silence comes at its pace in every format, and the hole is counted.
+fn check_stdin(interruption: Writing) {
+    let (mut scene, writer) = with_stdin(&[]);
+    writer.send(interruption).unwrap();
+    scene.assert_lost("silent");
+    let sizes = scene.sizes();
+    thread::sleep(Duration::from_secs(2));
+    for (before, after) in sizes.into_iter().zip(scene.sizes()) {
+        assert!(after > before, "silence comes in every format: {before} and then {after} bytes");
+    }
+    writer.send(Writing::OnTime).unwrap();
+    let returned_at = Instant::now();
+    let (sound, tone) = scene.hear_again(returned_at);
+    println!("{interruption:?}: the source after {} ms, the tone after {} ms", sound.as_millis(), tone.as_millis());
+    assert!(tone < Duration::from_secs(2), "{tone:?}");
+    // Late sound would come within this time.
+    thread::sleep(Duration::from_secs(3));
+    scene.assert_true_account();
+    assert_eq!(scene.metric("aircheck_capture_restarts_total"), 0.0, "its pipe is never opened again");
+    drop(writer);
+    assert_eq!(scene.server.wait().code(), Some(0), "{}", scene.server.log());
+    for listener in &mut scene.others {
+        assert!(listener.wait().success(), "the stream ends with its last chunk");
+    }
+}
+
+#[test]
+fn stdin_that_pauses_gives_silence_at_its_pace() {
+    check_stdin(Writing::Paused);
+}
+
+#[test]
+fn stdin_that_was_held_up_is_on_time_afterwards() {
+    check_stdin(Writing::HeldUp);
+}
+
+#[test]
+fn with_the_policy_end_a_pause_of_stdin_ends_every_stream() {
+    let (mut scene, writer) = with_stdin(&["--on-source-loss", "end"]);
+    writer.send(Writing::Paused).unwrap();
+    assert_eq!(scene.server.wait().code(), Some(1), "{}", scene.server.log());
+    assert!(scene.server.log().contains("the source has failed: nothing comes"), "{}", scene.server.log());
+}
+
+/// Its pipe is open, and nothing ever comes: silence is as long as the server has run.
+#[test]
+fn stdin_that_never_begins_gives_silence() {
+    let _alone = alone();
+    let (reader, pipe) = std::io::pipe().unwrap();
+    let server = Server::start_with(&["--source", "stdin"], |command| command.stdin(reader));
+    let started_at = Instant::now();
+    let ear = Ear::start(&server);
+    ear.wait_for(Kind::Hole, started_at);
+    thread::sleep(Duration::from_secs(1));
+    let lost = server.json("api/v1/status")["capture"]["lost_source"].as_f64().unwrap() * BLOCK_SECONDS;
+    let elapsed = started_at.elapsed().as_secs_f64();
+    assert!((lost - elapsed).abs() < 1.0, "{lost} s are lost in {elapsed} s");
+    drop(pipe);
+}
+
 /// A file or a pipe that ends is over, unless there is a fallback.
 #[test]
 fn the_fallback_goes_on_after_a_file_and_after_stdin() {
@@ -595,6 +706,7 @@ fn the_fallback_goes_on_after_a_file_and_after_stdin() {
         let status = server.json("api/v1/status");
         assert_eq!(status["state"], "fallback", "{status}");
         assert_eq!(status["format"]["rate_hz"], 48_000, "{status}");
+        assert!(status["capture"]["lost_source"].as_u64() < Some(200), "{status}");
         // It starts again at its end.
         thread::sleep(Duration::from_millis(1500));
         ear.wait_for(Kind::Tone, Instant::now());

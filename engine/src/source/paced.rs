@@ -23,6 +23,13 @@ pub struct Paced<P>(P);
 
 impl<P: Pull> Paced<P> {
     /// Creates a source that reads `pull` at its own rate.
+    ///
+    /// ```
+    /// use aircheck_engine::source::{Paced, Pcm, PcmEncoding, Source};
+    ///
+    /// let pcm = Pcm::new(&b"\0\0\0\0"[..], "zeros", 48_000, 1, PcmEncoding::S16Le);
+    /// assert_eq!(Paced::new(pcm).rate_hz(), 48_000);
+    /// ```
     pub fn new(pull: P) -> Self {
         Self(pull)
     }
@@ -107,7 +114,12 @@ impl Pacer {
                 return pulled.map(|_| ());
             };
             let now = Timestamp::now();
-            let portion = schedule.portion((filled / channels) as u64, pipe.behind(pull.waiting()), now);
+            let (frames, waiting) = ((filled / channels) as u64, pull.waiting());
+            let behind = pipe.behind(waiting);
+            if self.capture.is_replaced() && schedule.leave_out(frames, behind, pipe.is_backlog(waiting), now) {
+                continue;
+            }
+            let portion = schedule.portion(frames, behind, now);
             if portion.restarts {
                 pipe.pause();
                 self.capture.resume_at(portion.captured_at);

@@ -30,7 +30,8 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(800);
 /// What is done, and heard, while a source is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnLoss {
-    /// Listeners get silence, which counts as lost, until the source is back.
+    /// Listeners get silence, which counts as lost, until the source is back. The stream ends with a source that ends or
+    /// fails and cannot be opened again.
     #[default]
     Silence,
     /// Listeners get silence for this long, and then the fallback until the source is back.
@@ -113,7 +114,7 @@ impl Supervised {
         }
     }
 
-    /// Opens the source again when it is lost. Without this, a source that ends is over.
+    /// Opens the source again when it is lost. Without this, only a source that pauses can come back.
     #[must_use]
     pub fn reopen(mut self, reopen: Arc<dyn Reopen>) -> Self {
         self.reopen = Some(reopen);

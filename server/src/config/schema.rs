@@ -113,8 +113,8 @@ pub struct CaptureConfig {
     #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "10s")]
     #[serde(deserialize_with = "Span::<0, 600_000>::deserialize")]
     pub history: Duration,
-    /// What listeners get while the source is lost: silence, fallback or end; a lost device is opened again as soon as it
-    /// is back
+    /// What listeners get while a device is lost or stdin pauses: silence, fallback or end; a lost device is opened again
+    /// as soon as it is back
     #[arg(long, value_name = "P", default_value = "silence")]
     #[serde(deserialize_with = "LossPolicy::deserialize")]
     pub on_source_loss: LossPolicy,

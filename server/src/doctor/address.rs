@@ -15,15 +15,12 @@ const MAX_ANSWER_BYTES: usize = 1 << 16;
 /// Takes the address for an instant, as the service would.
 pub(super) fn check(address: SocketAddr) -> Vec<Finding> {
     let finding = match TcpListener::bind(address) {
-        Ok(_) if address.port() == 0 => {
-            Finding::ok(Area::Address, format!("the system will choose a free port of {}", address.ip()))
-        }
         Ok(_) if address.ip().to_canonical().is_loopback() => {
-            Finding::ok(Area::Address, format!("{address} is free, and only this machine can reach it"))
+            Finding::ok(Area::Address, format!("{} is free, for this machine alone", shown(address)))
         }
         Ok(_) => Finding::note(
             Area::Address,
-            format!("{address} is free, and open: every machine that can reach it can listen, without a password"),
+            format!("{} is free, and open: all who can reach it can listen, without a password", shown(address)),
             "to keep it to this machine, listen on 127.0.0.1; listeners that use a name of this machine need --allow-host",
         ),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && is_aircheck(address) => Finding::fault(
@@ -43,6 +40,14 @@ pub(super) fn check(address: SocketAddr) -> Vec<Finding> {
         }
     };
     vec![finding]
+}
+
+/// Returns an address in words if its port is yet to be chosen.
+fn shown(address: SocketAddr) -> String {
+    match address.port() {
+        0 => format!("a port of {}", address.ip()),
+        _ => address.to_string(),
+    }
 }
 
 /// Returns whether the program that listens on `address` answers like an aircheck.

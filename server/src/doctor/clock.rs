@@ -47,9 +47,9 @@ fn wall(clock: WallClock) -> Finding {
         }
         WallClock::Unknown => Finding::note(
             Area::Clock,
-            "the wall clock is not synchronised: the times in recordings, logs and --record-align may be wrong, and so \
-             may latencies that other machines measure",
-            "start a time service, such as chrony, or",
+            "the wall clock is not synchronised: times in recordings and logs may be wrong, and so may latencies that \
+             other machines measure",
+            "start a time service, such as chrony, or:",
         )
         .with_command("sudo timedatectl set-ntp true"),
         WallClock::Untold => {
@@ -59,9 +59,9 @@ fn wall(clock: WallClock) -> Finding {
 }
 
 fn monotonic(resolution: Duration, reading: Duration) -> Finding {
-    let hardware = fs::read_to_string(CLOCK_SOURCE).map(|name| format!(", from {}", name.trim())).unwrap_or_default();
+    let hardware = fs::read_to_string(CLOCK_SOURCE).map(|name| format!(" ({})", name.trim())).unwrap_or_default();
     let text = format!(
-        "the monotonic clock counts in {} ns, and takes {} ns to read{hardware}",
+        "the monotonic clock has steps of {} ns; {} ns to read{hardware}",
         resolution.as_nanos(),
         reading.as_nanos()
     );

@@ -40,7 +40,7 @@ fn priority(outcome: &RealtimeOutcome, limit: Option<u64>) -> Finding {
     match (&outcome.priority, &outcome.priority_refusal) {
         (Some(priority), _) => Finding::ok(
             Area::Realtime,
-            format!("the capturing thread gets the real-time priority {priority} (RLIMIT_RTPRIO is {limit_text})"),
+            format!("the capturing thread gets priority {priority} (RLIMIT_RTPRIO is {limit_text})"),
         ),
         (None, Some(refusal)) if limit != Some(0) => {
             Finding::of_error(Area::Realtime, Level::Note, &format!("no real-time priority: {refusal}"))
@@ -61,11 +61,7 @@ fn priority(outcome: &RealtimeOutcome, limit: Option<u64>) -> Finding {
 fn memory(outcome: &RealtimeOutcome, limit: Option<u64>) -> Finding {
     let limit = limit.map_or_else(|| "unlimited".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
     if outcome.lock_refusal.is_none() && outcome.locked_bytes > 0 {
-        let kib = outcome.locked_bytes.div_ceil(1024);
-        return Finding::ok(
-            Area::Realtime,
-            format!("its memory, {kib} KiB for each channel, stays in RAM (RLIMIT_MEMLOCK is {limit})"),
-        );
+        return Finding::ok(Area::Realtime, format!("its memory stays in RAM (RLIMIT_MEMLOCK is {limit})"));
     }
     Finding::note(
         Area::Realtime,

@@ -7,7 +7,7 @@ use super::finding::{Area, Finding};
 
 /// Exists while systemd runs the machine (`sd_booted(3)`).
 const SYSTEMD: &str = "/run/systemd/system";
-/// Files that container engines leave in their containers.
+/// Files that container engines leave in their containers. Some set the variable `container` instead.
 const CONTAINERS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 
 /// Asks systemd for the unit, where there is a systemd.
@@ -16,11 +16,11 @@ pub(super) fn check() -> Vec<Finding> {
     if std::env::var_os("NOTIFY_SOCKET").is_some() {
         return ok("systemd has started this, and is told when the service serves");
     }
-    if CONTAINERS.into_iter().any(|file| Path::new(file).exists()) {
-        return ok("in a container, whose engine starts the service again if it is told to (restart: unless-stopped)");
+    if std::env::var_os("container").is_some() || CONTAINERS.into_iter().any(|file| Path::new(file).exists()) {
+        return ok("in a container, whose engine starts it again if told to");
     }
     if !Path::new(SYSTEMD).exists() {
-        return ok("there is no systemd: the service runs for as long as you let it");
+        return ok("there is no systemd: it runs for as long as you let it");
     }
     let mut systemctl = Command::new("systemctl");
     systemctl.args(["show", "aircheck", "--property=LoadState,UnitFileState,ActiveState,Result"]);
@@ -83,10 +83,7 @@ fn finding(unit: &Unit) -> Finding {
             "see what systemd says about it:",
         )
         .with_command("systemctl status aircheck"),
-        _ => Finding::ok(
-            Area::Service,
-            "no unit aircheck.service is installed: the service runs for as long as you let it (docs/operations.md)",
-        ),
+        _ => Finding::ok(Area::Service, "no unit aircheck.service: it runs for as long as you let it"),
     }
 }
 

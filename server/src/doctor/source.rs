@@ -1,29 +1,19 @@
 //! The source: whether it opens and delivers sound, and in which format.
 
-mod microphone;
-mod permissions;
+mod sound;
 mod trial;
 
-use aircheck_engine::source::{Demo, Paced, Source, Tone, Wav};
+mod permissions;
+
+mod microphone;
+
+use aircheck_engine::source::{Paced, Source, Tone, Wav};
 
 use super::finding::{Area, Finding, Level};
 use crate::config::{CaptureConfig, SourceSpec};
 use crate::source::{OpenError, open_fallback};
+pub(super) use sound::Sound;
 use trial::Trial;
-
-/// The format of the sound that would go on the air.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sound {
-    pub(super) rate_hz: u32,
-    pub(super) channels: u16,
-    pub(super) sample_bits: Option<u16>,
-}
-
-impl Sound {
-    fn of(source: &dyn Source) -> Self {
-        Self { rate_hz: source.rate_hz(), channels: source.channels(), sample_bits: source.sample_bits() }
-    }
-}
 
 /// Opens the source, hears it for a moment and closes it again. Returns its format too, if there will be sound.
 pub(super) fn check(config: &CaptureConfig) -> (Vec<Finding>, Option<Sound>) {
@@ -74,13 +64,4 @@ fn made(source: Box<dyn Source>, config: &CaptureConfig) -> (Vec<Finding>, Optio
         }
         Err(error) => (vec![Finding::of_error(Area::Source, Level::Fault, &error.to_string())], None),
     }
-}
-
-/// Returns the sound that goes on the air instead of a microphone that is missing, if any.
-fn instead(config: &CaptureConfig) -> Option<Sound> {
-    if config.wait_for_source {
-        let (rate_hz, channels) = config.waiting_format();
-        return Some(Sound { rate_hz, channels, sample_bits: None });
-    }
-    (config.source == SourceSpec::Auto).then(|| Sound::of(&Demo))
 }

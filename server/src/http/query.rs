@@ -10,9 +10,9 @@ use crate::delivery::standing::Limits;
 use crate::rendition::codec::OpusBitrate;
 use crate::rendition::content_type::accepted;
 use crate::rendition::encoding::Encoding;
-use crate::replay::moment::{Moment, parse_time};
+use crate::replay::Moment;
 use aircheck_api::span::{self, Short};
-use aircheck_api::{Payload, Rendition, StreamParam};
+use aircheck_api::{Payload, Rendition, StreamParam, moment};
 
 /// The longest buffer that a query may have, unless the server's own default is longer: 1000 blocks of 10 ms are 80 KB of
 /// handles.
@@ -319,7 +319,7 @@ fn span(value: &str, least: Duration, most: Duration) -> Result<Duration, String
 }
 
 fn time(value: &str) -> Result<u64, String> {
-    parse_time(value).ok_or_else(|| format!("`{value}` is not a time in UTC, such as 2026-11-27T14:03:00Z"))
+    moment::parse(value).ok_or_else(|| format!("`{value}` is not {}", moment::TAKES))
 }
 
 fn payload(value: &str) -> Result<Payload, String> {

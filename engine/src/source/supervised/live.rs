@@ -49,14 +49,14 @@ impl Live {
         let is_alive = self.is_alive();
         self.quiet_checks = if is_alive { 0 } else { self.quiet_checks + 1 };
         let max_checks = if self.attempts > 0 { MAX_QUIET_CHECKS } else { MAX_START_CHECKS };
-        if let Some(failure) = self.slot.failure() {
-            Some(Loss::Failed(failure.to_owned()))
-        } else if self.slot.has_ended() {
-            Some(Loss::Ended)
-        } else if self.quiet_checks >= max_checks {
-            Some(Loss::Quiet)
-        } else {
-            None
+        self.end().or_else(|| (self.quiet_checks >= max_checks).then_some(Loss::Quiet))
+    }
+
+    /// Returns the loss if the source has failed or ended, by its own account.
+    pub(super) fn end(&self) -> Option<Loss> {
+        match self.slot.failure() {
+            Some(failure) => Some(Loss::Failed(failure.to_owned())),
+            None => self.slot.has_ended().then_some(Loss::Ended),
         }
     }
 }

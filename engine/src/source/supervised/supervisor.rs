@@ -108,16 +108,11 @@ impl Supervisor {
     /// Decides what follows the loss of a source.
     fn lose(&mut self, live: Live, mut lent: Box<Lent>, loss: &Loss) -> Option<State> {
         let now = Timestamp::now();
-        let goes_on = self.reopen.is_some() || matches!(self.on_loss, OnLoss::Fallback { .. });
-        if !goes_on || self.on_loss == OnLoss::End {
-            // The end of a file is no failure.
-            if self.reopen.is_some() || matches!(loss, Loss::Failed(_)) {
-                self.stats.fail(loss.reason());
-            }
-            dispose(live.running);
+        if !self.outlives(loss) {
+            self.end(live, loss);
             return None;
         }
-        let since = lent.begin_hole().min(now);
+        let since = lent.begin_hole(live.started_at).min(now);
         self.stats.set_open(false);
         self.stats.outages().begin(since, loss.reason());
         if now.since(live.started_at) >= HEALTHY_SPAN {
@@ -132,6 +127,25 @@ impl Supervisor {
             hole.live = Some(live);
         }
         Some(State::Down(hole))
+    }
+
+    /// Returns whether the stream goes on after this loss.
+    fn outlives(&self, loss: &Loss) -> bool {
+        match self.on_loss {
+            OnLoss::End => false,
+            OnLoss::Fallback { .. } => true,
+            // A pipe that pauses is still there. One that has ended is over.
+            OnLoss::Silence => self.reopen.is_some() || matches!(loss, Loss::Quiet),
+        }
+    }
+
+    /// Ends the stream with its source.
+    fn end(&self, live: Live, loss: &Loss) {
+        // The end of a file or of a pipe is no failure.
+        if self.reopen.is_some() || !matches!(loss, Loss::Ended) {
+            self.stats.fail(loss.reason());
+        }
+        dispose(live.running);
     }
 
     /// Begins without a source.
@@ -162,6 +176,12 @@ impl Supervisor {
         loop {
             let now = Timestamp::now();
             self.fill(&mut hole, now);
+            if let Some(loss) = hole.live.as_ref().and_then(Live::end).filter(|loss| !self.outlives(loss)) {
+                if let Some(live) = hole.live {
+                    self.end(live, &loss);
+                }
+                return None;
+            }
             self.seek(&mut hole, now);
             if let Some(mut live) = hole.live.take() {
                 if live.is_alive() {

@@ -31,6 +31,7 @@ pub struct Recording {
     path: PathBuf,
     format: Format,
     segment_blocks: u64,
+    reserve_bytes: u64,
     stats: Arc<Stats>,
     progress: Arc<SharedProgress>,
     index: Arc<Index>,
@@ -105,6 +106,7 @@ impl Recording {
             path: directory.path().to_path_buf(),
             format,
             segment_blocks,
+            reserve_bytes,
             stats: Arc::clone(consumer.stats()),
             progress: Arc::default(),
             index: Arc::new(Index::scan(directory.path())),
@@ -120,6 +122,18 @@ impl Recording {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns the free bytes of the disk at which the recording stops; 0 if it goes on until the disk is full.
+    #[must_use]
+    pub fn reserve_bytes(&self) -> u64 {
+        self.reserve_bytes
+    }
+
+    /// Returns the bytes of so much sound, before any compression.
+    #[must_use]
+    pub fn bytes_of(&self, span: Duration) -> u64 {
+        self.format.blocks_in(span).saturating_mul(block_bytes(self.format))
     }
 
     /// Returns the recorder's account as a consumer.
