@@ -14,7 +14,7 @@ const SCHEDULES: u64 = 100_000;
 /// A fault: its description, the file, and the text that it replaces there.
 struct Fault(&'static str, &'static str, &'static str, &'static str);
 
-const FAULTS: [Fault; 24] = [
+const FAULTS: [Fault; 25] = [
     Fault(
         "a block that finds the capture ring full takes no sequence number",
         "capture.rs",
@@ -152,6 +152,12 @@ const FAULTS: [Fault; 24] = [
         "consumer.rs",
         "_ if skipped >= blocks - skipped => self.skipped_for,",
         "_ if skipped > blocks - skipped + 1 => self.skipped_for,",
+    ),
+    Fault(
+        "a forgotten batch keeps its slots while its consumer only asks",
+        "consumer.rs",
+        "        self.reader.take_back();\n",
+        "",
     ),
     Fault(
         "an armed consumer is not woken",

@@ -214,7 +214,9 @@ fn the_verdict_is_that_of_a_start() {
         assert!(visit.code == 1 && code != 0, "{flags:?}: {code}, {stderr}{:#}", visit.report);
     }
     for flags in [&["--source", "tone:440", "--record", &takes][..], &["--source", "auto"], &["--source", "stdin"]] {
+        let before = folder.path().read_dir().unwrap().count();
         assert_eq!(Visit::to(command(), flags).code, 0, "{flags:?}");
+        assert_eq!(folder.path().read_dir().unwrap().count(), before, "a doctor records nothing");
         drop(Server::start_with(flags, |command| command.stdin(Stdio::piped())));
     }
 }

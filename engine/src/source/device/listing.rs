@@ -13,6 +13,7 @@ const DUMMY_SOURCE_ID: &str = "auto_null.monitor";
 
 /// Description of an input device, found without recording from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DeviceInfo {
     /// Name for people; not always unique.
     pub name: String,
