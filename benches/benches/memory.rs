@@ -26,7 +26,8 @@ const ITEMS: u64 = 1000;
 const MAX_LATENCY_MICROS: u64 = 5000;
 
 fn main() {
-    let policies = Arguments::read().choose(OverflowPolicy::ALL, |overflow| overflow.label().to_owned());
+    let policies =
+        Arguments::read().choose(OverflowPolicy::ALL.iter().copied(), |overflow| overflow.label().to_owned());
     if policies.is_empty() {
         return;
     }

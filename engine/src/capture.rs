@@ -71,6 +71,13 @@ impl Capture {
     }
 
     /// Returns the format of the samples to write.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// let (stream, _consumer) = script::play(|capture| assert_eq!(capture.format().rate_hz(), 48_000))?;
+    /// stream.stop();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn format(&self) -> Format {
         match &self.0 {
@@ -81,6 +88,13 @@ impl Capture {
 
     /// Returns whether the sound must come at its own pace. If not, the source writes as fast as there is
     /// [room](Self::has_room), and waits when there is none.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// let (stream, _consumer) = script::play(|capture| assert!(capture.is_live()))?;
+    /// stream.stop();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_live(&self) -> bool {
         match &self.0 {
@@ -91,6 +105,13 @@ impl Capture {
     }
 
     /// Returns whether a whole block of samples can be written without loss.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// let (stream, _consumer) = script::play(|capture| assert!(capture.has_room()))?;
+    /// stream.stop();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn has_room(&self) -> bool {
         match &self.0 {
@@ -125,6 +146,21 @@ impl Capture {
 
     /// Writes interleaved samples of any type and number, the first of them captured at `captured_at`. Blocks that do not
     /// fit into the ring are lost and counted, and the sequence goes on.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// use aircheck_engine::Timestamp;
+    ///
+    /// let (stream, mut consumer) = script::play(|mut capture| {
+    ///     let now = Timestamp::now();
+    ///     // Integers and portions of any length.
+    ///     capture.write(&[i16::MAX / 2; 100], now);
+    ///     capture.write(&[0.5_f32; 380], capture.format().time_of(now, 100));
+    /// })?;
+    /// assert_eq!(consumer.recv()?.item.frames(), 480);
+    /// stream.wait();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn write<S: Copy>(&mut self, samples: &[S], captured_at: Timestamp)
     where
         f32: FromSample<S>,
@@ -157,6 +193,16 @@ impl Capture {
     /// Ends the sound by a failure, in one line for people. Every consumer receives its queued blocks, and then
     /// [`EndReason::Failed`](crate::EndReason::Failed), unless a supervisor repairs the loss. Not fit for a callback, because it
     /// frees memory.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// use aircheck_engine::EndReason;
+    ///
+    /// let (stream, mut consumer) = script::play(|capture| capture.fail("the cable was cut"))?;
+    /// assert_eq!(consumer.recv().unwrap_err().reason, EndReason::Failed);
+    /// assert_eq!(stream.capture().failure(), Some("the cable was cut"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fail(self, failure: impl Into<String>) {
         self.reporter().fail(failure.into());
     }
@@ -178,6 +224,27 @@ impl Capture {
     }
 
     /// Continues after a pause in which nothing was lost: the next frame is captured at `captured_at`.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::Timestamp;
+    ///
+    /// let (stream, mut consumer) = script::play(|mut capture| {
+    ///     let now = Timestamp::now();
+    ///     capture.write(&[0.5_f32; 480], now);
+    ///     // Nobody pressed a key for an hour; nothing was lost.
+    ///     let later = now + Duration::from_secs(3600);
+    ///     capture.resume_at(later);
+    ///     capture.write(&[0.5_f32; 480], later);
+    /// })?;
+    /// let (before, after) = (consumer.recv()?.item, consumer.recv()?.item);
+    /// assert_eq!(after.stamp.sequence, before.stamp.sequence + 1);
+    /// assert!(after.stamp.captured_at.since(before.stamp.captured_at) >= Duration::from_secs(3599));
+    /// stream.wait();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn resume_at(&mut self, captured_at: Timestamp) {
         match &mut self.0 {
             Access::Owned(writer) => writer.resume_at(captured_at),

@@ -1,13 +1,16 @@
 //! The receiving end of a fan-out: items in order, each with the gap before it, for threads and for async code.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crossbeam_utils::sync::{Parker, Unparker};
+use crossbeam_utils::sync::Parker;
 
 use crate::batch::Batch;
+use crate::parking::parking;
 use crate::ring_reader::RingReader;
+use crate::room::RoomNotice;
+use crate::skip::{LagLimit, LateItem, NewestItem};
 use crate::{Delivery, End, EndReason, Gap, Head, Item, Loss, OverflowPolicy, Stamp, Stats, Timestamp, TryRecvError};
 
 /// Longest wait: a century. The system's clock may not represent an `Instant` further away.
@@ -22,9 +25,7 @@ const MAX_WAIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 pub struct Consumer<T: Send + Sync> {
     reader: RingReader<T>,
     overflow: OverflowPolicy,
-    buffer: u64,
-    /// Blocks of requested lag, from the start in the past, that are still there.
-    burst: u64,
+    limit: LagLimit,
     /// The sequence number that comes next if nothing is lost; `None` before the first item.
     expected: Option<u64>,
     /// Blocks skipped since the last delivery, and the reason for the last of them.
@@ -51,8 +52,7 @@ impl<T: Send + Sync> Consumer<T> {
         Self {
             reader,
             overflow,
-            buffer,
-            burst: 0,
+            limit: LagLimit::new(buffer),
             expected: None,
             skipped: 0,
             skipped_for: Loss::SkippedToLive,
@@ -66,12 +66,57 @@ impl<T: Send + Sync> Consumer<T> {
     }
 
     /// Returns the consumer's account. It can be read from any thread, also after the consumer was dropped.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// ticks.send("tick", Timestamp::now());
+    /// consumer.recv()?;
+    /// let stats = consumer.stats().clone();
+    /// drop(consumer);
+    /// assert_eq!(stats.snapshot().delivered, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> &Arc<Stats> {
         &self.stats
     }
 
+    /// Returns the end, once this consumer has received it: why no more items come, and the gap before that.
+    ///
+    /// ```
+    /// use aircheck_engine::{EndReason, Publisher, PublisherOptions, SubscribeOptions};
+    ///
+    /// let (ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// assert_eq!(consumer.end(), None);
+    /// ticks.finish(EndReason::Finished);
+    /// assert_eq!(consumer.iter().count(), 0);
+    /// assert_eq!(consumer.end().map(|end| end.reason), Some(EndReason::Finished));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn end(&self) -> Option<End> {
+        self.end
+    }
+
     /// Takes the next item if one is queued. Its latency is measured up to `now`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let sent = Timestamp::from_nanos(0);
+    /// ticks.send("tick", sent);
+    /// assert_eq!(consumer.try_recv_at(sent + Duration::from_micros(250))?.item.value, "tick");
+    /// assert_eq!(consumer.stats().queue_micros().max(), 250);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -101,6 +146,9 @@ impl<T: Send + Sync> Consumer<T> {
         self.stats.delivered(stamp.next(), stamp.blocks());
         // Counted before its slot is free, so that never more is queued than the ring holds.
         let item = self.reader.pop().ok_or(TryRecvError::Empty)?;
+        if self.overflow == OverflowPolicy::Block {
+            self.stats.room().made();
+        }
         let gap = if stamp.first() == expected { None } else { Some(self.gap(expected, stamp.first())) };
         Ok(Delivery { gap, lag_items, item })
     }
@@ -145,17 +193,40 @@ impl<T: Send + Sync> Consumer<T> {
             record_waits(&self.stats, front.iter().chain(back), now);
             self.stats.delivered(end, blocks);
         }
-        Ok(Batch::new(gap, lag_items, item, rest))
+        let room = (self.overflow == OverflowPolicy::Block).then(|| self.stats.room());
+        Ok(Batch::new(gap, lag_items, item, rest, RoomNotice(room)))
     }
 
     /// Skips the queued items: the next item taken is the newest of that moment, and the ones before it are lost
     /// ([`Loss::SkippedToNewest`]). For a limit of lag that is tighter than the consumer's ring.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// (0..10).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// consumer.skip_to_newest();
+    /// let delivery = consumer.recv()?;
+    /// assert_eq!((delivery.item.value, delivery.gap.map(|gap| gap.items)), (9, Some(9)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn skip_to_newest(&mut self) {
         self.newest_next = true;
     }
 
-    /// Returns the number of items that are queued now: with [`OverflowPolicy::Latest`], one at most. Costs less than
+    /// Returns the number of items that are queued now: with the policy `Latest`, one at most. Costs less than
     /// trying to take one, because it does not look for the end.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// (0..3).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// assert_eq!(consumer.queued_items(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn queued_items(&self) -> usize {
         self.reader.len()
@@ -164,6 +235,21 @@ impl<T: Send + Sync> Consumer<T> {
     /// Returns whether an item or the end can be taken now; if not, registers the task to be woken for it. Skips stale
     /// items, as taking one would. The next [`try_recv_at`](Self::try_recv_at) then returns an item or the end, even if
     /// the item has become stale meanwhile.
+    ///
+    /// ```
+    /// use std::task::{Context, Waker};
+    ///
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let mut context = Context::from_waker(Waker::noop());
+    /// assert!(consumer.poll_ready(&mut context).is_pending());
+    /// ticks.send("tick", Timestamp::now());
+    /// assert!(consumer.poll_ready(&mut context).is_ready());
+    /// assert_eq!(consumer.try_recv()?.item.value, "tick");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.is_ready() {
             return Poll::Ready(());
@@ -199,6 +285,21 @@ impl<T: Send + Sync> Consumer<T> {
     /// Takes the next item, or registers the task to be woken for it. This needs no async runtime. One reading of the
     /// clock is enough for several items in a row.
     ///
+    /// ```
+    /// use std::task::{Context, Poll, Waker};
+    ///
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let mut context = Context::from_waker(Waker::noop());
+    /// assert!(consumer.poll_recv(&mut context, Timestamp::now()).is_pending());
+    /// ticks.send("tick", Timestamp::now());
+    /// let Poll::Ready(received) = consumer.poll_recv(&mut context, Timestamp::now()) else { panic!() };
+    /// assert_eq!(received?.item.value, "tick");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The end, once all queued items have been taken.
@@ -221,6 +322,17 @@ impl<T: Send + Sync> Consumer<T> {
 
     /// Blocks the thread until the next item.
     ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let producer = std::thread::spawn(move || ticks.send("tick", Timestamp::now()));
+    /// assert_eq!(consumer.recv()?.item.value, "tick");
+    /// producer.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The end, once all queued items have been taken.
@@ -236,6 +348,17 @@ impl<T: Send + Sync> Consumer<T> {
 
     /// Blocks the thread until the next item, for `timeout` at most.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, TryRecvError};
+    ///
+    /// let (_ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// assert_eq!(consumer.recv_timeout(Duration::from_millis(1)), Err(TryRecvError::Empty));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`TryRecvError::Empty`] when none came in time, [`TryRecvError::Ended`] once all queued items have been taken.
@@ -247,11 +370,7 @@ impl<T: Send + Sync> Consumer<T> {
     }
 
     fn wait(&mut self, deadline: Instant) -> Result<Delivery<T>, TryRecvError> {
-        let (parker, waker) = self.parking.take().unwrap_or_else(|| {
-            let parker = Parker::new();
-            let waker = Waker::from(Arc::new(Unpark(parker.unparker().clone())));
-            (parker, waker)
-        });
+        let (parker, waker) = self.parking.take().unwrap_or_else(parking);
         let received = loop {
             match self.poll_recv(&mut Context::from_waker(&waker), Timestamp::now()) {
                 Poll::Ready(received) => break received.map_err(TryRecvError::Ended),
@@ -288,21 +407,24 @@ impl<T: Send + Sync> Consumer<T> {
     fn begin(&mut self, first: u64) -> u64 {
         *self.expected.get_or_insert_with(|| {
             let (start, burst) = self.stats.start().unwrap_or((first, 0));
-            self.burst = burst;
+            self.limit.request(burst);
             start
         })
     }
 
-    /// Returns whether an item is too far behind `head`.
+    /// Returns whether an item is too far behind `head`, and a newer one is there.
     #[inline]
     fn is_stale(&mut self, stamp: Stamp, head: u64) -> bool {
-        let lag = head.saturating_sub(stamp.next());
-        self.burst = self.burst.min(lag);
-        // After the end there is no live item to skip to. The head may be ahead of the fan-out, while an encoder works or
-        // a batch is on its way; then there is no newer item to skip to yet.
-        lag > self.buffer + self.burst
-            && self.stats.end_reason().is_none()
-            && head.min(self.stats.offered_next()).saturating_sub(stamp.next()) > self.buffer + self.burst
+        self.limit.is_exceeded_by(head.saturating_sub(stamp.next())) && self.late_item(stamp, head).is_stale()
+    }
+
+    #[cold]
+    fn late_item(&self, stamp: Stamp, head: u64) -> LateItem {
+        LateItem {
+            has_ended: self.stats.end_reason().is_some(),
+            limit: self.limit.blocks(),
+            offered_after: head.min(self.stats.offered_next()).saturating_sub(stamp.next()),
+        }
     }
 
     /// Skips to the newest item queued on request. Returns its stamp.
@@ -317,7 +439,7 @@ impl<T: Send + Sync> Consumer<T> {
     /// Drops the queued items before the newest one of this moment: an item that is pushed meanwhile stays, so that this
     /// ends. Returns the newest one's stamp, and the number of blocks that were dropped.
     fn discard_to_newest(&mut self, front: Stamp) -> (Stamp, u64) {
-        self.burst = 0;
+        self.limit.request(0);
         let skipped = self.reader.discard(self.reader.len().saturating_sub(1));
         (self.reader.front().map_or(front, |item| item.stamp), skipped)
     }
@@ -331,17 +453,19 @@ impl<T: Send + Sync> Consumer<T> {
         }
     }
 
-    /// Skips from a stale item to the newest one queued, and returns its stamp. Skips that one too if it is stale itself,
-    /// because the ring was full and refused newer items; but never twice in a row, and not after
-    /// [`poll_ready`](Self::poll_ready) has promised it. Where batches are longer than the ring, the newest queued item is
-    /// always stale, and the consumer would receive none.
+    /// Skips from a stale item to the newest one queued, and returns its stamp. Skips that one too if it is stale itself.
     #[cold]
     fn skip_to_live(&mut self, front: Stamp) -> Option<Stamp> {
         let (newest, mut skipped) = self.discard_to_newest(front);
-        let followed = self.stats.refused_to() > newest.sequence;
+        let newest_item = NewestItem {
+            limit: self.limit.buffer(),
+            offered_after: self.stats.offered_next().saturating_sub(newest.next()),
+            was_followed: self.stats.refused_to() > newest.sequence,
+            has_skipped: self.skipped > 0,
+            is_promised: self.is_promised,
+        };
         let mut next = newest.first();
-        let lag = self.stats.offered_next().saturating_sub(newest.next());
-        let stale = (followed || lag > self.buffer) && self.skipped == 0 && !self.is_promised;
+        let stale = newest_item.is_stale();
         if stale {
             next = newest.next();
             skipped += self.reader.discard(1);
@@ -358,7 +482,7 @@ impl<T: Send + Sync> Consumer<T> {
         let reason = match self.stats.gap_reasons().take(first) {
             _ if skipped >= blocks - skipped => self.skipped_for,
             Some(reason) => reason,
-            None if self.overflow == OverflowPolicy::Latest => Loss::Conflated,
+            None if self.overflow.keeps_newest() => Loss::Conflated,
             None => Loss::Overflow,
         };
         let gap = Gap { from: expected, items: blocks, reason };
@@ -398,13 +522,4 @@ fn record_waits<'i, T: 'i>(stats: &Stats, items: impl Iterator<Item = &'i Arc<It
         count += 1;
     }
     stats.waited(now.micros_since(since), count);
-}
-
-/// Wakes a thread that is blocked in [`Consumer::recv_timeout`].
-struct Unpark(Unparker);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
 }

@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use triple_buffer::TripleBuffer;
-
+use crate::newest::{NewestWriter, newest};
 use crate::ring_reader::{ReadEnd, RingReader};
 use crate::sync::{Ordering, fence};
 use crate::{EndReason, Item, Loss, LossCounts, OverflowPolicy, Start, Stats, SubscribeOptions};
@@ -19,7 +18,7 @@ const SHORT_ITEMS: usize = 8;
 #[derive(Debug)]
 enum WriteEnd<T: Send + Sync> {
     Queue(rtrb::Producer<Arc<Item<T>>>),
-    Latest(triple_buffer::Input<Option<Arc<Item<T>>>>),
+    Latest(NewestWriter<T>),
 }
 
 /// Puts items into one consumer's ring and counts the refused ones by reason.
@@ -55,11 +54,12 @@ impl<T: Send + Sync> ConsumerRing<T> {
             // A slot for each block of the history, in case that its items stand for one each: a refused item would be
             // an end at the start, or a loss of a consumer that the source waits for.
             OverflowPolicy::Disconnect | OverflowPolicy::Block => slots(buffer, group) + limit - buffer,
-            OverflowPolicy::SkipToLive | OverflowPolicy::DropNewest | OverflowPolicy::Latest => slots(limit, group),
+            _ => slots(limit, group),
         };
-        let (items, read_items) = if overflow == OverflowPolicy::Latest {
-            let (input, output) = TripleBuffer::default().split();
-            (WriteEnd::Latest(input), ReadEnd::Latest(output))
+        let (items, read_items) = if overflow.keeps_newest()
+            && let Some((writer, reader)) = newest()
+        {
+            (WriteEnd::Latest(writer), ReadEnd::Latest(reader))
         } else {
             let (producer, consumer) = rtrb::RingBuffer::new(slots);
             (WriteEnd::Queue(producer), ReadEnd::Queue(consumer))
@@ -155,12 +155,8 @@ impl<T: Send + Sync> ConsumerRing<T> {
                 // There is room: only this thread fills the ring.
                 let _ = ring.push(Arc::clone(item));
             }
-            WriteEnd::Latest(input) => {
-                *input.input_buffer_mut() = Some(Arc::clone(item));
-                // The replaced item comes back. Dropped here, it frees its block now and not with the next item.
-                if input.publish()
-                    && let Some(replaced) = input.input_buffer_mut().take()
-                {
+            WriteEnd::Latest(newest) => {
+                if let Some(replaced) = newest.put(Arc::clone(item)) {
                     self.stats.conflated(replaced.stamp.blocks());
                 }
             }
@@ -244,9 +240,7 @@ pub(crate) fn ring_blocks(options: SubscribeOptions, past: usize, group: usize) 
         // Twice the limit: a consumer that is only a little too late finds the newest item in its ring and skips to that,
         // because the ring has not refused it.
         OverflowPolicy::SkipToLive => options.buffer.saturating_mul(2),
-        OverflowPolicy::DropNewest | OverflowPolicy::Latest | OverflowPolicy::Disconnect | OverflowPolicy::Block => {
-            options.buffer
-        }
+        _ => options.buffer,
     };
     buffer.saturating_add(past)
 }

@@ -2,7 +2,7 @@
 //!
 //! hdrhistogram's own concurrent recorder grows on the recording thread (205 µs at worst) and hangs its reader while the
 //! recorder idles. So the counts are atomics here, on hdrhistogram's bucket edges. A reader gets an ordinary
-//! [`hdrhistogram::Histogram`], or a [`Summary`].
+//! `hdrhistogram::Histogram`, or a [`Summary`].
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -38,8 +38,7 @@ const NO_PLACE: u8 = u8::MAX;
 /// for blocks in 1..=100 {
 ///     lag.record(blocks);
 /// }
-/// assert_eq!(lag.to_hdrhistogram().value_at_quantile(0.5), 50);
-/// assert_eq!(lag.max(), 100);
+/// assert_eq!(lag.summary().map(|summary| (summary.count, summary.p50, summary.max)), Some((100, 50, 100)));
 /// ```
 #[derive(Debug)]
 pub struct Histogram {
@@ -77,6 +76,12 @@ struct Chunk {
 impl Histogram {
     /// Creates an empty histogram for values from 0 to `max_trackable`, both included. Allocates nothing.
     ///
+    /// ```
+    /// use aircheck_engine::{Histogram, Precision};
+    ///
+    /// assert_eq!(Histogram::new(1_000_000, Precision::TwoDigits).max(), 0);
+    /// ```
+    ///
     /// # Panics
     ///
     /// If `max_trackable` is below 2, which hdrhistogram cannot lay out.
@@ -90,12 +95,28 @@ impl Histogram {
     }
 
     /// Counts `value` once. Never waits; allocates only for the first value in a page.
+    ///
+    /// ```
+    /// use aircheck_engine::{Histogram, Precision};
+    ///
+    /// let lag = Histogram::new(1_000_000, Precision::TwoDigits);
+    /// lag.record(7);
+    /// assert_eq!(lag.max(), 7);
+    /// ```
     #[inline]
     pub fn record(&self, value: u64) {
         self.record_n(value, 1);
     }
 
     /// Counts `value` the given number of times. Never waits; allocates only for the first value in a page.
+    ///
+    /// ```
+    /// use aircheck_engine::{Histogram, Precision};
+    ///
+    /// let lag = Histogram::new(1_000_000, Precision::TwoDigits);
+    /// lag.record_n(7, 100);
+    /// assert_eq!(lag.summary().map(|summary| summary.count), Some(100));
+    /// ```
     #[inline]
     pub fn record_n(&self, value: u64, times: u64) {
         let index = self.buckets().index_of(value);
@@ -109,45 +130,77 @@ impl Histogram {
 
     /// Counts each value of a range once. Costs one addition for each bucket, however long the range is. Never waits;
     /// allocates only for the first value in a page.
+    ///
+    /// ```
+    /// use aircheck_engine::{Histogram, Precision};
+    ///
+    /// let lag = Histogram::new(1_000_000, Precision::TwoDigits);
+    /// lag.record_each(1..=1000);
+    /// assert_eq!(lag.summary().map(|summary| (summary.count, summary.max)), Some((1000, 1000)));
+    /// ```
     pub fn record_each(&self, values: RangeInclusive<u64>) {
-        let (mut from, last) = values.into_inner();
-        if from > last {
+        let (first, last) = values.into_inner();
+        if first > last {
             return;
         }
         let (buckets, pages, mask) = (self.buckets(), self.pages(), self.page_mask());
-        let (mut index, highest) = (buckets.index_of(from), buckets.index_of(last));
-        while index <= highest {
-            let end = highest.min(index | mask);
-            let counts = &pages.counts_of(index >> self.page_bits, self.page_bits)[index & mask..=end & mask];
-            // Not for the last bucket if the range goes on above the maximum.
-            if end < buckets.singles() && (end < highest || end as u64 == last) {
+        let (lowest, highest) = (buckets.index_of(first), buckets.index_of(last));
+        for page in lowest >> self.page_bits..=highest >> self.page_bits {
+            // The buckets of the range that are in this page.
+            let page_start = page << self.page_bits;
+            let (start, end) = (lowest.max(page_start), highest.min(page_start | mask));
+            let counts = &pages.counts_of(page, self.page_bits)[start & mask..=end & mask];
+            if end < buckets.singles() && last <= self.max_trackable {
                 counts.iter().for_each(|count| raise(count, 1));
-                from = end as u64 + 1;
             } else {
-                for (index, count) in (index..).zip(counts) {
-                    let next = if index == highest { last.saturating_add(1) } else { buckets.lowest_in(index + 1) };
-                    raise(count, next - from);
-                    from = next;
+                for (index, count) in (start..).zip(counts) {
+                    raise(count, buckets.values_in(index, first, last));
                 }
             }
-            index = end + 1;
         }
         self.raise_max(last);
     }
 
     /// Returns the largest value so far, exactly; 0 if there is none.
+    ///
+    /// ```
+    /// use aircheck_engine::{Histogram, Precision};
+    ///
+    /// let lag = Histogram::new(100, Precision::OneDigit);
+    /// lag.record(12_345);
+    /// assert_eq!(lag.max(), 12_345);
+    /// ```
     #[must_use]
     pub fn max(&self) -> u64 {
         self.max.load(Ordering::Relaxed)
     }
 
-    /// Returns the values so far as an ordinary histogram.
+    /// Returns the values so far as an ordinary histogram. Needs the feature `hdrhistogram`.
+    ///
+    /// ```
+    /// use aircheck_engine::{Histogram, Precision};
+    ///
+    /// let lag = Histogram::new(1_000_000, Precision::TwoDigits);
+    /// lag.record_each(1..=100);
+    /// # #[cfg(feature = "hdrhistogram")]
+    /// assert_eq!(lag.to_hdrhistogram().value_at_quantile(0.5), 50);
+    /// ```
+    #[cfg(any(test, feature = "hdrhistogram"))]
     #[must_use]
     pub fn to_hdrhistogram(&self) -> hdrhistogram::Histogram<u64> {
         self.buckets().histogram(self.counts())
     }
 
     /// Returns the median, the 99th percentile and the largest value; `None` if there are no values.
+    ///
+    /// ```
+    /// use aircheck_engine::{Histogram, Precision};
+    ///
+    /// let lag = Histogram::new(1_000_000, Precision::TwoDigits);
+    /// assert!(lag.summary().is_none());
+    /// lag.record_each(1..=100);
+    /// assert_eq!(lag.summary().map(|summary| (summary.p50, summary.p99)), Some((50, 99)));
+    /// ```
     #[must_use]
     pub fn summary(&self) -> Option<Summary> {
         Summary::of(self.buckets(), self.counts(), self.max())

@@ -54,6 +54,13 @@ struct Count {
 impl<const N: usize> HistogramSet<N> {
     /// Makes empty histograms for values from 0 on. Allocates nothing.
     ///
+    /// ```
+    /// use aircheck_engine::{HistogramSet, Layout, Precision};
+    ///
+    /// const LAYOUTS: [Layout; 1] = [(1_000, Precision::OneDigit)];
+    /// assert!(HistogramSet::new(&LAYOUTS).summary(0).is_none());
+    /// ```
+    ///
     /// # Panics
     ///
     /// If there are more than 16 layouts, if one has more than 4,096 buckets, or if its largest value is below 2.
@@ -68,12 +75,30 @@ impl<const N: usize> HistogramSet<N> {
     }
 
     /// Counts `value` once in the histogram with this index.
+    ///
+    /// ```
+    /// use aircheck_engine::{HistogramSet, Layout, Precision};
+    ///
+    /// const LAYOUTS: [Layout; 2] = [(1_000, Precision::OneDigit), (1_000, Precision::TwoDigits)];
+    /// let mut set = HistogramSet::new(&LAYOUTS);
+    /// set.record(1, 7);
+    /// assert_eq!((set.max(0), set.max(1)), (0, 7));
+    /// ```
     #[inline]
     pub fn record(&mut self, histogram: usize, value: u64) {
         self.record_n(histogram, value, 1);
     }
 
     /// Counts `value` the given number of times.
+    ///
+    /// ```
+    /// use aircheck_engine::{HistogramSet, Layout, Precision};
+    ///
+    /// const LAYOUTS: [Layout; 1] = [(1_000, Precision::OneDigit)];
+    /// let mut set = HistogramSet::new(&LAYOUTS);
+    /// set.record_n(0, 7, 100);
+    /// assert_eq!(set.summary(0).map(|summary| summary.count), Some(100));
+    /// ```
     pub fn record_n(&mut self, histogram: usize, value: u64, times: u64) {
         if times > 0 {
             self.add(histogram, self.buckets(histogram).index_of(value), times, self.counts.len());
@@ -82,6 +107,15 @@ impl<const N: usize> HistogramSet<N> {
     }
 
     /// Counts each value of a range `times` times. Costs one addition for each bucket, however long the range is.
+    ///
+    /// ```
+    /// use aircheck_engine::{HistogramSet, Layout, Precision};
+    ///
+    /// const LAYOUTS: [Layout; 1] = [(1_000, Precision::OneDigit)];
+    /// let mut set = HistogramSet::new(&LAYOUTS);
+    /// set.record_each(0, 1..=10, 2);
+    /// assert_eq!(set.summary(0).map(|summary| summary.count), Some(20));
+    /// ```
     pub fn record_each(&mut self, histogram: usize, values: RangeInclusive<u64>, times: u64) {
         let (mut from, last) = values.into_inner();
         if from > last || times == 0 {
@@ -99,18 +133,47 @@ impl<const N: usize> HistogramSet<N> {
     }
 
     /// Returns the largest value so far, exactly; 0 if there is none.
+    ///
+    /// ```
+    /// use aircheck_engine::{HistogramSet, Layout, Precision};
+    ///
+    /// const LAYOUTS: [Layout; 1] = [(1_000, Precision::OneDigit)];
+    /// let mut set = HistogramSet::new(&LAYOUTS);
+    /// set.record(0, 12_345);
+    /// assert_eq!(set.max(0), 12_345);
+    /// ```
     #[must_use]
     pub fn max(&self, histogram: usize) -> u64 {
         self.maxima[histogram]
     }
 
-    /// Returns the values so far as an ordinary histogram.
+    /// Returns the values so far as an ordinary histogram. Needs the feature `hdrhistogram`.
+    ///
+    /// ```
+    /// use aircheck_engine::{HistogramSet, Layout, Precision};
+    ///
+    /// const LAYOUTS: [Layout; 1] = [(1_000, Precision::OneDigit)];
+    /// let mut set = HistogramSet::new(&LAYOUTS);
+    /// set.record(0, 7);
+    /// # #[cfg(feature = "hdrhistogram")]
+    /// assert_eq!(set.to_hdrhistogram(0).len(), 1);
+    /// ```
+    #[cfg(any(test, feature = "hdrhistogram"))]
     #[must_use]
     pub fn to_hdrhistogram(&self, histogram: usize) -> hdrhistogram::Histogram<u64> {
         self.buckets(histogram).histogram(self.counts_of(histogram))
     }
 
     /// Returns the median, the 99th percentile and the largest value; `None` if there are no values.
+    ///
+    /// ```
+    /// use aircheck_engine::{HistogramSet, Layout, Precision};
+    ///
+    /// const LAYOUTS: [Layout; 1] = [(1_000, Precision::TwoDigits)];
+    /// let mut set = HistogramSet::new(&LAYOUTS);
+    /// set.record_each(0, 1..=100, 1);
+    /// assert_eq!(set.summary(0).map(|summary| (summary.p50, summary.p99)), Some((50, 99)));
+    /// ```
     #[must_use]
     pub fn summary(&self, histogram: usize) -> Option<Summary> {
         Summary::of(self.buckets(histogram), self.counts_of(histogram), self.maxima[histogram])

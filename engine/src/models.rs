@@ -14,6 +14,7 @@ use loom::future::block_on;
 use loom::thread;
 
 use crate::final_state::FinalState;
+use crate::room::Room;
 use crate::sync::{AtomicBool, AtomicU64, Ordering, fence};
 use crate::{
     Consumer, EndReason, Head, Hub, Loss, OverflowPolicy, Publisher, PublisherOptions, Start, Stats, SubscribeError,
@@ -47,7 +48,7 @@ fn receive(consumer: &mut Consumer<u64>) -> Result<u64, EndReason> {
 }
 
 fn new_stats(has_waiters: &Arc<AtomicBool>) -> Stats {
-    Stats::new(Head::default(), Arc::clone(has_waiters), false)
+    Stats::new(Head::default(), Arc::clone(has_waiters), Arc::new(Room::new()), false)
 }
 
 /// The two indices of a ring, as rtrb orders them.
@@ -112,6 +113,26 @@ fn an_item_in_a_weak_ring_wakes_a_waiting_consumer() {
             if slots.tail.load(Ordering::Acquire) == 1 { Poll::Ready(()) } else { Poll::Pending }
         }));
         producer.join().unwrap();
+    });
+}
+
+/// A lost wake-up leaves the producer waiting for ever: loom reports a deadlock.
+#[test]
+fn room_in_a_weak_ring_wakes_a_waiting_producer() {
+    check(3, || {
+        let (slots, room) = (Arc::new(Slots::new()), Arc::new(Room::new()));
+        let consumer = {
+            let (slots, room) = (Arc::clone(&slots), Arc::clone(&room));
+            thread::spawn(move || {
+                slots.head.store(1, Ordering::Release);
+                room.made();
+            })
+        };
+        block_on(poll_fn(|context| {
+            room.arm(context.waker());
+            if slots.head.load(Ordering::Acquire) == 1 { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        consumer.join().unwrap();
     });
 }
 

@@ -7,6 +7,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::final_state::FinalState;
 use crate::gap_reasons::GapReasons;
+use crate::room::Room;
 use crate::sync::{AtomicBool, AtomicU64, AtomicWaker, Ordering, fence, register};
 use crate::{EndReason, Gap, Head, Histogram, Loss, LossCounts, Precision};
 
@@ -64,6 +65,8 @@ struct Signals {
     waker: AtomicWaker,
     /// Whether a consumer of the fan-out has ever armed.
     has_waiters: Arc<AtomicBool>,
+    /// Where the producer waits for room.
+    room: Arc<Room>,
     end: FinalState,
     /// Gaps are rare, and here is room for their lengths.
     gap_items: Histogram,
@@ -102,7 +105,7 @@ pub struct Snapshot {
 }
 
 impl Stats {
-    pub(crate) fn new(head: Head, has_waiters: Arc<AtomicBool>, has_histograms: bool) -> Self {
+    pub(crate) fn new(head: Head, has_waiters: Arc<AtomicBool>, room: Arc<Room>, has_histograms: bool) -> Self {
         Self {
             producer: CachePadded::new(ProducerCounts {
                 accepted: AtomicU64::new(0),
@@ -132,6 +135,7 @@ impl Stats {
                 armed: AtomicBool::new(false),
                 waker: AtomicWaker::new(),
                 has_waiters,
+                room,
                 end: FinalState::new(),
                 gap_items: Histogram::new(MAX_ITEMS, Precision::OneDigit),
             }),
@@ -145,6 +149,18 @@ impl Stats {
     /// counts are those of the last reading, in which a later item may be counted as taken while an earlier one is not
     /// yet counted as queued: `queued` and `lag_items` are then at most too small by what moved within that reading, and
     /// never too large.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// (0..3).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// consumer.recv()?;
+    /// let account = consumer.stats().snapshot();
+    /// assert_eq!((account.offered, account.delivered, account.lost.total(), account.queued), (3, 1, 0, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let mut reading = self.read();
@@ -197,12 +213,35 @@ impl Stats {
     /// Lost blocks are counted with the next item, or with the end. Blocks that the history no longer had were never due.
     ///
     /// It stays empty without [`SubscribeOptions::histograms`](crate::SubscribeOptions::histograms).
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// (0..3).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// consumer.recv()?;
+    /// assert_eq!(consumer.stats().lag_items().max(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn lag_items(&self) -> &Histogram {
         &self.consumer.lag_items
     }
 
     /// Returns the histogram of the lengths of gaps, in blocks, for each gap that the consumer has seen; with one digit.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// (0..3).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// consumer.skip_to_newest();
+    /// consumer.recv()?;
+    /// assert_eq!(consumer.stats().gap_items().max(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn gap_items(&self) -> &Histogram {
         &self.signals.gap_items
@@ -215,31 +254,90 @@ impl Stats {
     /// dispatched later and waited less, and the item does not say how long.
     ///
     /// It stays empty without [`SubscribeOptions::histograms`](crate::SubscribeOptions::histograms).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let sent = Timestamp::from_nanos(0);
+    /// ticks.send("tick", sent);
+    /// consumer.try_recv_at(sent + Duration::from_millis(2))?;
+    /// assert_eq!(consumer.stats().queue_micros().max(), 2000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn queue_micros(&self) -> &Histogram {
         &self.consumer.queue_micros
     }
 
     /// Returns why the consumer receives no more items, once it has ended.
+    ///
+    /// ```
+    /// use aircheck_engine::{EndReason, Publisher, PublisherOptions, SubscribeOptions};
+    ///
+    /// let (ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// let consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// assert_eq!(consumer.stats().end_reason(), None);
+    /// ticks.finish(EndReason::Finished);
+    /// assert_eq!(consumer.stats().end_reason(), Some(EndReason::Finished));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn end_reason(&self) -> Option<EndReason> {
         self.signals.end.reason()
     }
 
     /// Ends the consumer from any thread: it receives [`EndReason::Closed`] next, even if items are queued.
+    ///
+    /// ```
+    /// use aircheck_engine::{EndReason, Publisher, PublisherOptions, SubscribeOptions};
+    ///
+    /// let (_ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let stats = consumer.stats().clone();
+    /// let other = std::thread::spawn(move || stats.close());
+    /// assert_eq!(consumer.recv().unwrap_err().reason, EndReason::Closed);
+    /// # other.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(&self) {
         self.consumer.close.store(true, Ordering::Release);
         self.producer.dismissed.store(true, Ordering::Release);
         self.signals.waker.wake();
+        self.signals.room.made();
     }
 
     /// Returns whether the fan-out has admitted the consumer. Before that it is offered no items.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// assert!(!consumer.stats().is_attached());
+    /// ticks.send("tick", Timestamp::now());
+    /// assert!(consumer.stats().is_attached());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_attached(&self) -> bool {
         self.producer.attached.load(Ordering::Acquire)
     }
 
     /// Returns whether [`close`](Self::close) was called.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions};
+    ///
+    /// let (_ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// let consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// consumer.stats().close();
+    /// assert!(consumer.stats().is_closing());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     #[inline]
     pub fn is_closing(&self) -> bool {
@@ -408,6 +506,13 @@ impl Stats {
     pub(crate) fn leave(&self) {
         self.ended(EndReason::Left, self.producer.head.next(), Loss::Overflow);
         self.producer.dismissed.store(true, Ordering::Release);
+        self.signals.room.made();
+    }
+
+    /// Returns the place where the producer waits for room.
+    #[inline]
+    pub(crate) fn room(&self) -> &Room {
+        &self.signals.room
     }
 
     /// Announces that the consumer is about to wait. The consumer must look at its ring once more before it does.

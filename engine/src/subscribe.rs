@@ -41,6 +41,7 @@ impl Default for SubscribeOptions {
 
 /// The reason why a subscription was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SubscribeError {
     /// The fan-out has ended.
     #[error("the stream has ended")]

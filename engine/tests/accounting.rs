@@ -295,6 +295,7 @@ impl ConsumerModel {
             OverflowPolicy::DropNewest | OverflowPolicy::Disconnect => &[Loss::Overflow, Loss::SkippedToNewest],
             OverflowPolicy::Latest => &[Loss::Conflated],
             OverflowPolicy::Block => &[Loss::SkippedToNewest],
+            policy => panic!("no rule for {policy}"),
         };
         assert!(self.told_to_skip || reasons.of(Loss::SkippedToNewest) == 0, "it was not told to skip");
         for reason in [Loss::Overflow, Loss::SkippedToLive, Loss::SkippedToNewest, Loss::Conflated] {
@@ -330,6 +331,7 @@ impl ConsumerModel {
                     let late = skipped_items(&last) - skipped_items(then);
                     assert!(came <= then.queued && then.queued <= came + late, "{then:?}: {came} came");
                 }
+                policy => panic!("no rule for {policy}"),
             }
         }
     }

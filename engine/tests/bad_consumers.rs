@@ -67,7 +67,7 @@ fn assert_identity(consumer: &Consumer<u64>, offered: u64) {
 
 #[test]
 fn a_leaked_consumer_holds_no_more_than_its_ring_and_disturbs_no_other() {
-    for overflow in OverflowPolicy::ALL {
+    for &overflow in OverflowPolicy::ALL {
         let (mut publisher, hub) = Publisher::new(waiting());
         let leaked = subscribe(&hub, overflow, 8);
         let stats = Arc::clone(leaked.stats());
@@ -153,7 +153,7 @@ fn a_consumer_that_forgets_what_it_took_and_then_waits_gets_the_next_item() {
 #[test]
 fn a_consumer_that_forgets_everything_it_takes_loses_nothing_unseen() {
     const ITEMS: u64 = 3_000;
-    for overflow in OverflowPolicy::ALL {
+    for &overflow in OverflowPolicy::ALL {
         let (mut publisher, hub) = Publisher::new(waiting());
         let mut consumer = subscribe(&hub, overflow, 6);
         let (mut next, mut missing) = (0, 0);
@@ -202,7 +202,7 @@ fn a_consumer_that_forgets_everything_it_takes_loses_nothing_unseen() {
 #[test]
 fn a_consumer_may_be_dropped_on_another_thread() {
     ends(|| {
-        for overflow in OverflowPolicy::ALL {
+        for &overflow in OverflowPolicy::ALL {
             for items in [0, 3, 100] {
                 for waits in [true, false] {
                     let (mut publisher, hub) = Publisher::new(waiting());
@@ -267,7 +267,7 @@ fn a_consumer_may_change_its_thread_with_each_item() {
 #[test]
 fn a_consumer_that_goes_on_after_the_end_is_told_the_same_end() {
     ends(|| {
-        for overflow in OverflowPolicy::ALL {
+        for &overflow in OverflowPolicy::ALL {
             for reason in [EndReason::Finished, EndReason::Failed, EndReason::Closed, EndReason::Abandoned] {
                 let (mut publisher, hub) = Publisher::new(waiting());
                 let mut consumer = subscribe(&hub, overflow, 4);
@@ -321,7 +321,7 @@ fn a_consumer_that_goes_on_after_the_end_is_told_the_same_end() {
 /// The same for a consumer that is polled before the fan-out has admitted it, and for one that is too late for that.
 #[test]
 fn a_consumer_that_is_polled_too_early_waits() {
-    for overflow in OverflowPolicy::ALL {
+    for &overflow in OverflowPolicy::ALL {
         let (mut publisher, hub) = Publisher::new(waiting());
         let mut consumer = subscribe(&hub, overflow, 4);
         let wakes = Arc::new(Wakes::default());
@@ -347,7 +347,7 @@ fn a_consumer_that_is_polled_too_early_waits() {
 fn rings_groups_and_histories_of_any_length_work_or_are_refused() {
     for group in [0, 1, 7, 1 << 24, u32::MAX as usize, 1 << 40, usize::MAX] {
         for history in [0, 1, 1 << 20, 1 << 40, usize::MAX] {
-            for overflow in OverflowPolicy::ALL {
+            for &overflow in OverflowPolicy::ALL {
                 for buffer in [0, 1, 3, 1 << 23, usize::MAX] {
                     for start in
                         [Start::Live, Start::Back(2), Start::Back(u64::MAX), Start::From(0), Start::From(u64::MAX)]
@@ -384,7 +384,7 @@ fn rings_groups_and_histories_of_any_length_work_or_are_refused() {
 #[test]
 fn an_item_of_four_billion_blocks_is_counted_in_full() {
     const BLOCKS: u64 = 1 << 32;
-    for overflow in OverflowPolicy::ALL {
+    for &overflow in OverflowPolicy::ALL {
         let (mut publisher, hub) = Publisher::new(PublisherOptions { group: usize::MAX, ..waiting() });
         let mut consumer = subscribe(&hub, overflow, 8);
         for number in 1..=30 {

@@ -390,7 +390,7 @@ impl Pull for Slow {
 #[test]
 fn rings_of_any_length_work_or_are_refused() {
     ends(|| {
-        for overflow in OverflowPolicy::ALL {
+        for &overflow in OverflowPolicy::ALL {
             for buffer in [0, 1, 2, 1 << 22] {
                 let stream = Stream::start(scripted(|_, samples| Ok(samples.len())), unpaced()).unwrap();
                 let options = SubscribeOptions { overflow, buffer, ..SubscribeOptions::default() };

@@ -396,8 +396,8 @@ fn joining_and_leaving_does_not_disturb_the_flow() {
             publisher.finish(EndReason::Finished);
         });
         let guests: Vec<_> = OverflowPolicy::ALL
-            .into_iter()
-            .map(|overflow| {
+            .iter()
+            .map(|&overflow| {
                 let hub = hub.clone();
                 thread::spawn(move || {
                     let mut visits = 0;
@@ -490,7 +490,7 @@ fn a_value_for_the_history_keeps_the_order_of_a_begun_batch() {
 fn a_ring_is_not_longer_than_the_limit() {
     let (_fan_out, hub) =
         Publisher::<u64>::new(PublisherOptions { history: usize::MAX, live: false, ..Default::default() });
-    for overflow in OverflowPolicy::ALL {
+    for &overflow in OverflowPolicy::ALL {
         for buffer in [usize::MAX, 1 << 63, (1 << 24) + 1] {
             let refused = hub.subscribe(options(overflow, buffer)).unwrap_err();
             assert!(matches!(refused, SubscribeError::TooLong { .. }), "{overflow}, {buffer}: {refused}");

@@ -349,6 +349,30 @@ fn a_stream_can_be_dropped_on_its_consumer_s_thread() {
     });
 }
 
+/// A consumer that subscribes before the start receives the first block, however late its thread looks.
+#[test]
+fn an_opened_stream_gives_its_first_block_to_every_consumer() {
+    for live in [true, false] {
+        let options = StreamOptions { live, ..StreamOptions::default() };
+        let opened = Stream::open(Box::new(Tone::new(440.0)), options).unwrap();
+        let consumers: Vec<_> = (0..20).map(|_| opened.subscribe(SubscribeOptions::default()).unwrap()).collect();
+        let stream = opened.start().unwrap();
+        for mut consumer in consumers {
+            let first = consumer.recv().unwrap();
+            assert_eq!((first.item.stamp.sequence, first.gap), (0, None), "live: {live}");
+        }
+        stream.stop();
+    }
+}
+
+#[test]
+fn a_stream_that_is_not_started_ends_its_consumers() {
+    let opened = Stream::open(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
+    let mut consumer = opened.subscribe(SubscribeOptions::default()).unwrap();
+    drop(opened);
+    assert_eq!(consumer.recv().unwrap_err().reason, EndReason::Abandoned);
+}
+
 /// A stream runs without consumers. A late consumer receives the history, even while no more blocks come.
 #[test]
 fn the_history_serves_late_consumers() {

@@ -127,8 +127,8 @@ impl Mount {
             StreamState::Ended
         } else if let Some(outage) = self.capture.outages().current() {
             match outage.substitute {
-                Substitute::Silence => StreamState::Silent,
                 Substitute::Fallback => StreamState::Fallback,
+                _ => StreamState::Silent,
             }
         } else if self.capture.written_at().is_some_and(is_fresh) {
             StreamState::Live

@@ -1,5 +1,6 @@
 //! The start of the source that a configuration names, with its supervisor.
 
+mod demo;
 pub mod devices;
 mod stdin;
 mod steady;
@@ -8,12 +9,13 @@ use std::sync::Arc;
 
 use aircheck_api::SourceKind;
 use aircheck_engine::source::{
-    Demo, Device, DeviceConfig, DeviceError, DeviceReopener, OnLoss, OpenFallback, Paced, Pull, Source, Supervised,
-    Tone, Wav, WavError,
+    Device, DeviceConfig, DeviceError, DeviceReopener, OnLoss, OpenFallback, Paced, Pull, Source, Supervised, Tone,
+    Wav, WavError,
 };
 use aircheck_engine::{Stream, StreamError, StreamOptions};
 
 use crate::config::{CaptureConfig, FallbackSpec, LossPolicy, Pace, SourceSpec};
+pub(crate) use demo::Demo;
 use steady::Steady;
 
 /// The reason why a source cannot be opened.
@@ -58,8 +60,8 @@ pub enum OpenError {
 ///
 /// # Errors
 ///
-/// When the source or the fallback cannot be opened or started. `auto` plays the demo sound instead, unless it is to wait
-/// for a device.
+/// When the source or the fallback cannot be opened or started. `auto` plays the demo sound instead, unless it is to
+/// wait for a device.
 pub fn start(config: &CaptureConfig) -> Result<(Stream, SourceKind), OpenError> {
     if let Some(spec) = &config.fallback {
         // A fallback that is missing is found now, and not when it is needed.
@@ -77,7 +79,7 @@ pub fn start(config: &CaptureConfig) -> Result<(Stream, SourceKind), OpenError> 
                 }
                 Err(error) if *spec == SourceSpec::Auto => {
                     tracing::warn!("NOT A MICROPHONE: playing the built-in demo sound, because {error}");
-                    Ok((start_stream(config, Box::new(Demo))?, SourceKind::Demo))
+                    Ok((start_stream(config, Box::new(Paced::new(Demo::default())))?, SourceKind::Demo))
                 }
                 result => result,
             }
@@ -143,7 +145,7 @@ pub(crate) fn open_fallback(spec: &FallbackSpec) -> Result<Box<dyn Pull>, String
     Ok(match spec {
         FallbackSpec::Wav(path) => Box::new(Wav::open(path, true).map_err(|error| error.to_string())?),
         FallbackSpec::Tone(hz) => Box::new(Tone::new(*hz).into_pull()),
-        FallbackSpec::Demo => Box::new(Demo.into_pull()),
+        FallbackSpec::Demo => Box::new(Demo::default()),
     })
 }
 

@@ -183,7 +183,7 @@ fn a_wrong_setting_is_a_fault_and_the_machine_is_checked_nonetheless() {
     std::fs::write(&file, "source = \"tone:440\"\nblok = \"10ms\"\n").unwrap();
     let visit = Visit::to(command(), &["--config", file.to_str().unwrap()]);
     assert!(visit.code == 1 && visit.says("settings", "fault", "aircheck.toml:2: "), "{:#}", visit.report);
-    assert!(!visit.texts("clock", "ok").is_empty(), "{:#}", visit.report);
+    assert!(visit.says("address", "ok", "free") && visit.says("source", "note", "demo"), "{:#}", visit.report);
     let mut mistyped = command();
     mistyped.env("AIRCHECK_SORCE", "mic").env("AIRCHECK_SOURCE", "tone:440");
     let visit = Visit::to(mistyped, &[]);
@@ -214,7 +214,9 @@ fn the_verdict_is_that_of_a_start() {
         assert!(visit.code == 1 && code != 0, "{flags:?}: {code}, {stderr}{:#}", visit.report);
     }
     for flags in [&["--source", "tone:440", "--record", &takes][..], &["--source", "auto"], &["--source", "stdin"]] {
+        let before = folder.path().read_dir().unwrap().count();
         assert_eq!(Visit::to(command(), flags).code, 0, "{flags:?}");
+        assert_eq!(folder.path().read_dir().unwrap().count(), before, "a doctor records nothing");
         drop(Server::start_with(flags, |command| command.stdin(Stdio::piped())));
     }
 }

@@ -24,7 +24,7 @@ mod tests;
 
 pub use choice::DeviceConfig;
 pub use error::DeviceError;
-pub use host::host;
+pub use host::host_name;
 pub use listing::{DeviceInfo, devices};
 pub use open::Device;
 pub use reopen::DeviceReopener;

@@ -23,6 +23,13 @@ pub struct Paced<P>(P);
 
 impl<P: Pull> Paced<P> {
     /// Creates a source that reads `pull` at its own rate.
+    ///
+    /// ```
+    /// use aircheck_engine::source::{Paced, Pcm, PcmEncoding, Source};
+    ///
+    /// let pcm = Pcm::new(&b"\0\0\0\0"[..], "zeros", 48_000, 1, PcmEncoding::S16Le);
+    /// assert_eq!(Paced::new(pcm).rate_hz(), 48_000);
+    /// ```
     pub fn new(pull: P) -> Self {
         Self(pull)
     }

@@ -274,7 +274,7 @@ impl Listener {
             Some(EndReason::Finished | EndReason::Abandoned) => LeaveReason::Finished,
             Some(EndReason::Failed) => LeaveReason::Failed,
             // A listener whose socket is full has not taken its end out of its ring when its connection is closed.
-            Some(EndReason::Closed | EndReason::Left) | None => {
+            _ => {
                 let otherwise = if self.stats.is_closing() { LeaveReason::Closed } else { LeaveReason::Left };
                 self.end.get().and_then(|end| end.reason).unwrap_or(otherwise)
             }

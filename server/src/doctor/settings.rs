@@ -10,7 +10,7 @@ const OTHER_VARIABLES: [&str; 2] = ["AIRCHECK_CONFIG", "AIRCHECK_TOKEN"];
 /// Least similarity of an unknown variable to a known one, for a suggestion.
 const MIN_SIMILARITY: f64 = 0.8;
 
-/// Checks the settings, and the names of the environment's variables for a mistyped one.
+/// Checks the settings, and looks for mistyped variables among those of the environment.
 pub(super) fn check(given: &Given, variables: impl Iterator<Item = OsString>) -> Vec<Finding> {
     let mut findings = vec![match &given.config {
         Ok(config) => {

@@ -77,7 +77,7 @@ pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
 }
 
 fn realtime(outcome: RealtimeOutcome) -> RealtimeStatus {
-    let RealtimeOutcome { priority, priority_refusal, locked_bytes, lock_refusal } = outcome;
+    let RealtimeOutcome { priority, priority_refusal, locked_bytes, lock_refusal, .. } = outcome;
     RealtimeStatus { priority, priority_refusal, locked_bytes, lock_refusal }
 }
 

@@ -154,9 +154,7 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joine
         EncoderError::Subscribe(refused @ SubscribeError::TooLong { .. }) => {
             error(StatusCode::BAD_REQUEST, format!("buffer: {refused}"))
         }
-        EncoderError::Subscribe(refused @ SubscribeError::BlockOnLive) => {
-            error(StatusCode::BAD_REQUEST, format!("overflow: {refused}"))
-        }
+        EncoderError::Subscribe(refused) => error(StatusCode::BAD_REQUEST, format!("overflow: {refused}")),
         EncoderError::Encoding(sentence) => error(StatusCode::BAD_REQUEST, sentence),
         failed @ EncoderError::Thread(_) => error(StatusCode::INTERNAL_SERVER_ERROR, failed.to_string()),
     })?;

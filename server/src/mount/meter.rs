@@ -18,9 +18,11 @@ const LEVEL_TIMEOUT: Duration = Duration::from_secs(1);
 /// A sample of this size or more is at full scale: -0.005 dBFS, or 32,750 of 32,768, because converters that clip stop a little
 /// below it.
 const FULL_SCALE: f32 = 0.999_425;
-/// Samples of one channel in a row at full scale that are a clip. A single one may be the peak of a wave that just fits; of
-/// three, the middle one was cut off. Audacity's *Find Clipping* has the same default.
+/// Samples of one channel in a row at full scale, on one side, that are a clip. A single one may be the peak of a wave that just
+/// fits; of three, the middle one was cut off. Audacity's *Find Clipping* has the same default.
 const CLIP_SAMPLES: u32 = 3;
+/// A clip of so many samples is followed by the next one: a source that is stuck clips as long as it is.
+const MAX_CLIP_SAMPLES: u32 = 4096;
 
 /// Level of one channel in dB relative to full scale. Silence is minus infinity; a sine at full scale has a peak of
 /// 0 and an RMS of -3.01 (0 is a square wave's, as in AES17 without its correction for sines).
@@ -150,8 +152,9 @@ impl Meter {
 struct Window {
     peak: f32,
     square_sum: f64,
-    /// Samples in a row at full scale.
+    /// Samples in a row at full scale, and whether they are below zero.
     full_samples: u32,
+    is_below_zero: bool,
     parts: [(f32, f64, u64); PARTS as usize],
     oldest: usize,
 }
@@ -161,7 +164,14 @@ impl Window {
     fn add(&mut self, sample: f32) -> bool {
         self.peak = self.peak.max(sample.abs());
         self.square_sum += f64::from(sample) * f64::from(sample);
-        self.full_samples = if sample.abs() >= FULL_SCALE { self.full_samples.saturating_add(1) } else { 0 };
+        let is_below_zero = sample < 0.0;
+        if sample.abs() < FULL_SCALE {
+            self.full_samples = 0;
+            return false;
+        }
+        let goes_on = is_below_zero == self.is_below_zero && self.full_samples < MAX_CLIP_SAMPLES;
+        self.full_samples = if goes_on { self.full_samples + 1 } else { 1 };
+        self.is_below_zero = is_below_zero;
         self.full_samples == CLIP_SAMPLES
     }
 
@@ -211,9 +221,11 @@ mod tests {
         assert_eq!(clips(&[32_767, 32_767, 0, -32_768, -32_768, 0]), 0, "peaks that just fit");
         assert_eq!(clips(&[0, 32_767, 32_767, 32_767, 0]), 1);
         assert_eq!(clips(&[-32_768; 500]), 1, "a long one counts once");
+        assert_eq!(clips(&[-32_768; 10_000]), 3, "a source that is stuck");
+        assert_eq!(clips(&[[32_767; 50], [-32_768; 50]].concat().repeat(10)), 20, "a square wave clips on both sides");
         assert_eq!(clips(&[32_750, 32_751, 32_760, 32_700, 32_767, 32_767, 32_767]), 2, "a little below");
         assert_eq!(clips(&[32_700; 500]), 0, "loud sound");
-        assert_eq!(clips(&[32_767, -32_768, 32_767, 0]), 1, "a square wave of the highest pitch");
+        assert_eq!(clips(&[32_767, -32_768, 32_767, 0]), 0, "the highest pitch");
     }
 
     #[test]
@@ -221,7 +233,7 @@ mod tests {
         let mut window = Window::default();
         assert!(!window.add(1.0) && !window.add(1.0));
         window.skip_gap();
-        assert!(!window.add(1.0) && !window.add(1.5) && window.add(-1.5));
+        assert!(!window.add(1.0) && !window.add(1.5) && window.add(1.0));
     }
 
     #[test]

@@ -375,7 +375,7 @@ fn write_clock(text: &mut String, capture: &CaptureStats) {
         "Sound that stands in the pipe in front of the source, and is late by as much.",
         capture.waiting().as_secs_f64(),
     );
-    let drift = capture.drift().map(|Drift { ppm, error_ppm }| {
+    let drift = capture.drift().map(|Drift { ppm, error_ppm, .. }| {
         [
             (
                 "aircheck_capture_drift_ppm",

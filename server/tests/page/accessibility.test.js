@@ -152,19 +152,18 @@ describe("every state", { concurrency: 2 }, () => {
 
   test("the fallback, with a receiver of notifications that is not there", async () => {
     const directory = mkdtempSync(join(tmpdir(), "aircheck-page-"));
-    const pipe = new TonePipe(join(directory, "pipe"));
+    const pipe = TonePipe.start(join(directory, "pipe"));
     const flags = ["--source", "stdin", "--fallback", "demo", "--fallback-after", "0s", "--record", join(directory, "takes")];
     const env = { AIRCHECK_NOTIFY: "http://127.0.0.1:9/hook" };
     const server = await Server.start(flags, { stdin: pipe.fd, env });
     const tab = await open(server);
-    await tab.until("document.getElementById('clock').checkVisibility()");
-    pipe.paused = true;
+    await tab.untilText("state", "ON AIR");
+    pipe.pause();
     await tab.until("document.getElementById('fallback').checkVisibility()");
     await tab.untilText("notification-trouble", "next try in");
     assert.deepEqual(await check(tab, "on-fallback"), []);
     await tab.close();
-    await endAll(server);
-    pipe.end();
+    await endAll(server, pipe);
     rmSync(directory, { recursive: true });
   });
 

@@ -38,6 +38,14 @@ impl Device {
     /// part of them that no other device has, in capital or small letters. Options that are `None` are left to the
     /// device's default.
     ///
+    /// ```no_run
+    /// use aircheck_engine::source::{Device, DeviceConfig, Source};
+    ///
+    /// let microphone = Device::open(Some("USB Audio"), DeviceConfig { channels: Some(1), ..DeviceConfig::default() })?;
+    /// println!("{} Hz", microphone.rate_hz());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`DeviceError::NoDevice`] if there is no input at all; otherwise, if the name fits none or several, the device
@@ -52,6 +60,13 @@ impl Device {
     }
 
     /// Name of the device, as the system shows it to people.
+    ///
+    /// ```no_run
+    /// use aircheck_engine::source::{Device, DeviceConfig};
+    ///
+    /// println!("{}", Device::open(None, DeviceConfig::default())?.name());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -63,6 +78,13 @@ impl Device {
     }
 
     /// Label of the format in which the device hands samples over, before they become `f32`: `f32`, `i16`, …
+    ///
+    /// ```no_run
+    /// use aircheck_engine::source::{Device, DeviceConfig};
+    ///
+    /// println!("{}", Device::open(None, DeviceConfig::default())?.sample_format());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn sample_format(&self) -> String {
         self.config.sample_format().to_string()

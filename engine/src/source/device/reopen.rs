@@ -18,6 +18,17 @@ pub struct DeviceReopener {
 impl DeviceReopener {
     /// Opens the device called `name`, or the default one, with these options. Where they leave the choice, a device that
     /// can record at the `rate_hz` and with the `channels` of the stream does so.
+    ///
+    /// ```no_run
+    /// use aircheck_engine::source::{Device, DeviceConfig, DeviceReopener, Source, Supervised};
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let device = Device::open(None, DeviceConfig::default())?;
+    /// let reopener = DeviceReopener::new(None, DeviceConfig::default(), device.rate_hz(), device.channels());
+    /// let supervised = Supervised::new(Box::new(device)).reopen(std::sync::Arc::new(reopener));
+    /// let stream = Stream::start(Box::new(supervised), StreamOptions::default())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn new(name: Option<String>, options: DeviceConfig, rate_hz: u32, channels: u16) -> Self {
         let stream =

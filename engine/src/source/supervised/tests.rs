@@ -384,7 +384,7 @@ fn a_source_that_ends_is_over_unless_there_is_a_fallback() {
 
     let supervised = Supervised::new(Box::new(Script { fate: Fate::Ends, ..SCRIPT }))
         .on_loss(OnLoss::Fallback { after: Duration::ZERO })
-        .fallback(Box::new(|| Ok(Box::new(crate::source::Demo.into_pull()))));
+        .fallback(Box::new(|| Ok(Box::new(crate::source::Tone::new(440.0).into_pull()))));
     let (_stream, mut consumer) = start(supervised);
     let heard = listen(&mut consumer, |heard| heard.blocks(Origin::Fallback) > 100);
     assert_eq!(heard.origins().first(), Some(&Origin::Source));
@@ -395,7 +395,7 @@ fn a_source_that_ends_is_over_unless_there_is_a_fallback() {
 fn a_source_that_pauses_gets_the_stream_back() {
     let supervised = Supervised::new(Box::new(Script { fate: Fate::Pauses(2500), ..SCRIPT }))
         .on_loss(OnLoss::Fallback { after: Duration::ZERO })
-        .fallback(Box::new(|| Ok(Box::new(crate::source::Demo.into_pull()))));
+        .fallback(Box::new(|| Ok(Box::new(crate::source::Tone::new(440.0).into_pull()))));
     let (stream, mut consumer) = start(supervised);
     let heard = listen(&mut consumer, |heard| {
         heard.stretches.len() >= 3 && heard.stretches.last().is_some_and(|last| last.blocks > 20)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aircheck_engine::source::{Device, DeviceError, DeviceInfo, Source as _, devices};
+use aircheck_engine::source::{Device, DeviceError, Source as _, devices};
 
 use super::permissions;
 use super::sound::Sound;
@@ -22,7 +22,11 @@ pub(super) fn check(config: &CaptureConfig, name: Option<&str>) -> (Vec<Finding>
     let listed = devices();
     let has_server = listed.as_ref().is_ok_and(|devices| devices.iter().any(|device| device.host == "PulseAudio"));
     match &listed {
-        Ok(devices) => findings.push(list(devices)),
+        Ok(devices) => {
+            let host = devices.first().map_or("the system", |device| device.host);
+            let inputs = devices.iter().map(|device| (&*device.name, device.is_default));
+            findings.push(list(host, inputs.collect()));
+        }
         Err(error) => findings.push(missing(config, &error.to_string())),
     }
     if !has_server {
@@ -39,17 +43,15 @@ pub(super) fn check(config: &CaptureConfig, name: Option<&str>) -> (Vec<Finding>
     (findings, sound)
 }
 
-/// Returns a finding with the names of all inputs, or of the first.
-fn list(devices: &[DeviceInfo]) -> Finding {
-    let mut sorted: Vec<_> = devices.iter().collect();
-    sorted.sort_by_key(|device| !device.is_default);
-    let names = sorted.iter().take(MAX_NAMES).map(|device| {
-        let default = if device.is_default { " (the default)" } else { "" };
-        format!("“{}”{default}", device.name)
+/// Returns a finding with the names of all inputs of a host, or of the first. Each is a name, and whether it is the default.
+fn list(host: &str, mut inputs: Vec<(&str, bool)>) -> Finding {
+    inputs.sort_by_key(|(_, is_default)| !is_default);
+    let names = inputs.iter().take(MAX_NAMES).map(|(name, is_default)| {
+        let default = if *is_default { " (the default)" } else { "" };
+        format!("“{name}”{default}")
     });
     let names = names.collect::<Vec<_>>().join(", ");
-    let host = sorted.first().map_or("the system", |device| device.host);
-    let text = match devices.len() {
+    let text = match inputs.len() {
         1 => format!("{host} has one input: {names}"),
         count if count <= MAX_NAMES => format!("{host} has {count} inputs: {names}"),
         count => format!("{host} has {count} inputs: {names} and more, see `aircheck devices`"),
@@ -109,21 +111,17 @@ fn missing(config: &CaptureConfig, error: &str) -> Finding {
 mod tests {
     use super::*;
 
-    fn device(name: &str, is_default: bool) -> DeviceInfo {
-        let (name, id) = (name.to_owned(), name.to_owned());
-        DeviceInfo { name, id, host: "ALSA", is_default, rate_hz: None, channels: None, sample_format: None }
-    }
-
     #[test]
     fn a_long_list_begins_with_the_default() {
-        let mut devices: Vec<_> = (0..9).map(|number| device(&format!("in {number}"), false)).collect();
-        devices.push(device("mic", true));
-        let text = list(&devices).text(false);
+        let names: Vec<_> = (0..9).map(|number| format!("in {number}")).collect();
+        let mut inputs: Vec<_> = names.iter().map(|name| (&**name, false)).collect();
+        inputs.push(("mic", true));
+        let text = list("ALSA", inputs).text(false);
         assert!(
             text.contains("ALSA has 10 inputs: “mic” (the default), “in 0”,") && text.contains("and more"),
             "{text}"
         );
-        assert!(list(&devices[..1]).text(false).contains("ALSA has one input: “in 0”\n"));
+        assert!(list("ALSA", vec![("in 0", false)]).text(false).contains("ALSA has one input: “in 0”\n"));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The format of the sound that would go on the air.
 
-use aircheck_engine::source::{Demo, Source};
+use aircheck_engine::source::{Paced, Source};
 
 use crate::config::{CaptureConfig, SourceSpec};
+use crate::source::Demo;
 
 /// The format of the sound that would go on the air.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,6 @@ impl Sound {
             let (rate_hz, channels) = config.waiting_format();
             return Some(Self { rate_hz, channels, sample_bits: None });
         }
-        (config.source == SourceSpec::Auto).then(|| Self::of(&Demo))
+        (config.source == SourceSpec::Auto).then(|| Self::of(&Paced::new(Demo::default())))
     }
 }

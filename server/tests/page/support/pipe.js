@@ -2,38 +2,27 @@
 // which the server does not know what waits in them.
 
 import { execFileSync } from "node:child_process";
-import { closeSync, openSync, writeSync } from "node:fs";
+import { openSync } from "node:fs";
 
-const PERIOD_MS = 10;
-const FRAMES = 480;
+import { Process } from "./program.js";
 
-/** Returns a period of a tone of 1 kHz in stereo. */
-function period() {
-  const samples = Buffer.alloc(4 * FRAMES);
-  for (let frame = 0; frame < FRAMES; frame += 1) {
-    const sample = Math.round(6000 * Math.sin((2 * Math.PI * frame) / 48));
-    samples.writeInt16LE(sample, 4 * frame);
-    samples.writeInt16LE(sample, 4 * frame + 2);
-  }
-  return samples;
-}
+const TONE = ["-v", "error", "-re", "-f", "lavfi", "-i", "sine=1000:r=48000", "-ac", "2", "-f", "s16le", "-"];
 
-export class TonePipe {
-  /** Makes the pipe at `path` and begins to write. `fd` is to be the server's stdin. */
-  constructor(path) {
+/** The writer, a process of its own: this one may stand still while it drives the browser. */
+export class TonePipe extends Process {
+  /** Makes the pipe at `path` and begins to write. Its `fd` is to be the server's stdin. */
+  static start(path) {
     execFileSync("mkfifo", [path]);
-    this.fd = openSync(path, "r+");
-    this.paused = false;
-    const samples = period();
-    const start = performance.now();
-    let written = 0;
-    this.timer = setInterval(() => {
-      for (; start + PERIOD_MS * written < performance.now(); written += 1) if (!this.paused) writeSync(this.fd, samples);
-    }, PERIOD_MS / 2);
+    // For both ends, so that opening it does not wait.
+    const fd = openSync(path, "r+");
+    return Object.assign(new TonePipe("ffmpeg", TONE, { stdio: ["ignore", fd, "ignore"] }), { fd });
   }
 
-  end() {
-    clearInterval(this.timer);
-    closeSync(this.fd);
+  pause() {
+    this.signal("SIGSTOP");
+  }
+
+  resume() {
+    this.signal("SIGCONT");
   }
 }
