@@ -3,7 +3,7 @@
 mod common;
 
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use common::{Listener, Server, eventually, refused, signal, write_wav};
 
@@ -202,4 +202,28 @@ fn an_encoder_restarts_with_blocks_of_100_ms() {
         eventually("the end of the encoder", || (server.json("api/v1/status")["encoders"] == 0).then_some(()));
     }
     assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
+#[test]
+fn the_soft_limit_of_open_files_is_raised_and_told() {
+    for (max_listeners, told) in [
+        ("500", "up to 500 listeners: 900 files may be open"),
+        ("501", "900 files may be open, and 501 listeners need 901 (allow more: `ulimit -Hn`"),
+    ] {
+        let program = common::command();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -Hn 900 && ulimit -Sn 100 && exec \"$@\"", "sh"]).arg(program.get_program());
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        let server =
+            Server::launch(shell, &["--source", "tone:440", "--max-listeners", max_listeners], |command| command);
+        server.wait_for_log(told);
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+        let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        assert!(files.split_whitespace().take(2).eq(["900", "900"]), "{files}");
+    }
 }

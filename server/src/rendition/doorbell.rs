@@ -44,3 +44,41 @@ impl Doorbell {
         self.has_rung.swap(false, Ordering::AcqRel)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_thread_is_woken_once_until_it_has_looked_and_never_without_listeners() {
+        let wakes = Arc::<Wakes>::default();
+        let doorbell = Doorbell::new(Arc::clone(&wakes).into());
+        let count = || wakes.0.load(Ordering::Relaxed);
+        doorbell.ring();
+        assert_eq!(count(), 0, "there is no listener");
+        let listeners = [Arc::clone(&doorbell), Arc::clone(&doorbell)];
+        (0..3).for_each(|_| doorbell.ring());
+        assert_eq!(count(), 1, "for three packets and two listeners");
+        assert!(doorbell.take() && !doorbell.take());
+        doorbell.ring();
+        assert_eq!(count(), 2);
+        assert!(!doorbell.has_ended());
+        doorbell.ring_for_end();
+        assert!(doorbell.has_ended() && doorbell.take());
+        drop(listeners);
+        doorbell.ring();
+        assert_eq!(count(), 2, "the last one has left");
+    }
+}
