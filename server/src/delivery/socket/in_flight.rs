@@ -13,7 +13,6 @@ use std::time::Duration;
 use aircheck_engine::Timestamp;
 
 use crate::delivery::socket::hold::Wait;
-use crate::delivery::socket::read_proof::Reading;
 use crate::delivery::socket::receive_queue::{ReceiveQueue, Unread};
 use crate::delivery::socket::tcp_info::TcpInfo;
 use crate::rendition::packet::{Packet, Wire};
@@ -200,7 +199,7 @@ impl InFlight {
 
     /// Returns whether the listener's program had read everything at the last test.
     pub(crate) fn reads_promptly(&self) -> bool {
-        self.queue.proof.result() == Some(Reading::Prompt)
+        self.queue.reads_promptly(self.packet.0)
     }
 
     /// Counts blocks that are written in full.

@@ -365,8 +365,8 @@ impl ReadProof {
             self.result_at = now;
             let min_prompts = match self.is_unsure {
                 false => PROMPTS,
-                true if self.open < LARGE_WINDOW_BYTES => UNSURE_PROMPTS,
-                true => LARGE_WINDOW_PROMPTS,
+                true if self.is_paged() && self.open >= LARGE_WINDOW_BYTES => LARGE_WINDOW_PROMPTS,
+                true => UNSURE_PROMPTS,
             };
             let is_row = self.prompts >= min_prompts;
             if self.look.window < window {

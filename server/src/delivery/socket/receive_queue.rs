@@ -8,12 +8,15 @@
 //!   nothing, it is all that came since the first late one. If the window opens now and then, the program reads, and how wide it
 //!   opens shows how much is left.
 
+mod level;
+
 use aircheck_engine::Timestamp;
 
 use crate::delivery::socket::ping::Pings;
 use crate::delivery::socket::read_proof::{ReadProof, Reading};
 use crate::delivery::socket::receive_window::ReceiveWindow;
 use crate::delivery::socket::tcp_info::TcpInfo;
+use level::Level;
 
 /// Packets that a kernel merges into one piece of memory, which it frees when all of it is read (`MAX_SKB_FRAGS`, and its
 /// head).
@@ -37,14 +40,6 @@ const COPIED_BYTES: u64 = 900;
 const MIN_TESTS: u8 = 80;
 /// A window of this width is that of a program that has set a buffer of megabytes. It may widen for minutes while nothing is read.
 const LARGE_WINDOW_BYTES: u64 = 512 * 1024;
-/// A window that stays within this part of its width while half of it comes has found its level. Before, it narrows for other reasons
-/// than unread bytes: a kernel takes back what it offered during a burst.
-const LEVEL_PART: u64 = 16;
-/// A window of less than this part of its level is nearly closed.
-const CLOSING_PART: u64 = 4;
-/// All of so many bytes cannot be unread while it stays there, and a program that reads nine tenths of them would narrow it by more.
-const SETTLED_BYTES: u64 = 256 * 1024;
-
 /// After so many late tests in a row of packets that were held, a window that narrows is that of a program that reads nothing. One
 /// that reads each 100 ms reads one of five of them promptly.
 const MIN_HELD_TESTS: u8 = 12;
@@ -83,76 +78,6 @@ pub(super) struct ReceiveQueue {
     opened: Option<(u64, u64)>,
 }
 
-/// The level of a window that has stayed the same, and how far it is below.
-#[derive(Debug, Default)]
-struct Level {
-    /// The window at its level; zero while it has none.
-    window: u64,
-    /// The bytes that had been acknowledged when it was last there.
-    left_at: u64,
-    /// A window that may be the next level, and the bytes that had been acknowledged when it came there.
-    next: (u64, u64),
-}
-
-impl Level {
-    /// Notes that everything was read.
-    fn prove(&mut self, acked: u64, window: u64) {
-        (self.window, self.left_at, self.next) = (window, acked, (window, acked));
-    }
-
-    /// Returns whether the window has a level.
-    fn is_known(&self) -> bool {
-        self.window > 0
-    }
-
-    /// Returns whether the window is further below its level than for any other reason but unread bytes.
-    fn is_far(&self, window: u64) -> bool {
-        window < self.window - self.window / RECOUNTED_PART
-    }
-
-    /// Follows the window. Returns whether it has settled at another level.
-    fn follow(&mut self, acked: u64, window: u64) -> bool {
-        let (next, since) = self.next;
-        if window + CHANGE_BYTES > self.window {
-            self.left_at = acked;
-        }
-        if window > self.window + self.window / LEVEL_PART {
-            self.window = 0;
-        }
-        if window.abs_diff(next) > next / LEVEL_PART {
-            self.next = (window, acked);
-            return false;
-        }
-        let enough = if self.is_known() { SETTLED_BYTES.max(2 * next) } else { next / 2 };
-        let has_settled = acked - since >= enough && window != self.window;
-        if has_settled {
-            (self.window, self.left_at) = (window, acked);
-        }
-        has_settled
-    }
-
-    /// Returns whether the window is nearly closed.
-    fn is_closing(&self, window: u64) -> bool {
-        window < self.window / CLOSING_PART
-    }
-
-    /// Returns how many bytes have come since the window left its level.
-    fn since(&self, acked: u64) -> u64 {
-        acked.saturating_sub(self.left_at)
-    }
-
-    /// Returns how much is unread by how far the window is below its level.
-    fn unread(&self, acked: u64, window: u64) -> u64 {
-        let narrowed = self.window.saturating_sub(window);
-        if narrowed <= self.window / LEVEL_PART {
-            return 0;
-        }
-        let since = self.since(acked).min(2 * self.window);
-        let is_narrowing = narrowed * 100 >= since.saturating_sub(HIDDEN_BYTES) * NARROWING_HUNDREDTHS;
-        if is_narrowing { since } else { (narrowed * UNREAD_TENTHS / 10).min(since) }
-    }
-}
-
 impl ReceiveQueue {
     /// Returns whether the listener's program has set a smaller receive buffer than the system's default.
     pub(super) fn is_small(&self) -> bool {
@@ -184,7 +109,7 @@ impl ReceiveQueue {
         }
         if self.proof.lates() == 0 {
             (self.late_from, self.opened, self.narrows_from) = (None, None, acked);
-            self.raised = window;
+            self.raised = self.raised.max(window);
         } else if self.late_from.is_none() {
             // Those before the first test of held ones were acknowledged promptly in any case, and left no trace in the window.
             let is_held = self.proof.held_bytes().is_some();
@@ -211,6 +136,8 @@ impl ReceiveQueue {
         let observed = self.window.observe(acked, window, packet_bytes);
         let least = self.least(window, packet_bytes).min(most);
         let is_late = self.proof.lates() >= MIN_LATE_TESTS || self.level.is_far(window);
+        // Each of these packets shows in the window.
+        let is_dense = packet_bytes >= COPIED_BYTES && !self.proof.is_paged();
         let is_held = self.proof.held_bytes().is_some();
         let is_traceless =
             packet_bytes < COPIED_BYTES || window >= LARGE_WINDOW_BYTES || self.proof.lates() >= MIN_TESTS;
@@ -220,10 +147,11 @@ impl ReceiveQueue {
             Some(Reading::Late) if is_paged && self.proof.lates() > 0 => {
                 self.estimate(acked, window, packet_bytes, most)
             }
+            _ if !self.level.is_known() || window >= LARGE_WINDOW_BYTES => 0,
+            _ if is_dense && (is_late || self.level.is_proven()) => observed.min(self.level.since(acked)),
             // It had read everything a moment ago.
             Some(Reading::Prompt) => 0,
-            _ if !is_late || !self.level.is_known() || window >= LARGE_WINDOW_BYTES => 0,
-            _ if packet_bytes >= COPIED_BYTES && !self.proof.is_paged() => observed.min(self.level.since(acked)),
+            _ if !is_late => 0,
             _ if packet_bytes >= COPIED_BYTES && !is_held => self.level.unread(acked, window),
             // A window wanders by half, in short packets that are read at intervals.
             _ if self.level.is_closing(window) => self.level.unread(acked, window),
@@ -249,6 +177,13 @@ impl ReceiveQueue {
             self.proof.prove(before, now);
         }
         is_answer
+    }
+
+    /// Returns whether the listener's program had read everything at the last test, so that its window need not be followed. Packets
+    /// of about `packet_bytes` that show in the window are followed in any case.
+    pub(super) fn reads_promptly(&self, packet_bytes: u64) -> bool {
+        let is_dense = packet_bytes >= COPIED_BYTES && !self.proof.is_paged();
+        !is_dense && self.proof.result() == Some(Reading::Prompt)
     }
 
     /// Returns whether the kernel is to be asked before the next write, because that shows what was read.
@@ -309,169 +244,4 @@ impl ReceiveQueue {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    const PAGE: u64 = 1250;
-    const INTERVAL: Duration = Duration::from_millis(100);
-
-    /// A connection on which pages of 1250 bytes go out each 100 ms, as its sender sees it just before each of them.
-    struct Pages {
-        queue: ReceiveQueue,
-        now: Timestamp,
-        socket: TcpInfo,
-    }
-
-    impl Pages {
-        fn new() -> Self {
-            let socket = TcpInfo {
-                window_bytes: Some(76 * 1024),
-                min_round_trip: Some(Duration::from_micros(10)),
-                segment_bytes: 1448,
-                ..TcpInfo::default()
-            };
-            let mut pages = Self { queue: ReceiveQueue::default(), now: Timestamp::from_nanos(1 << 40), socket };
-            pages.queue.proof.begin(0, pages.now);
-            pages
-        }
-
-        /// Sends a page, which is acknowledged after `delay`. Returns what is known before the next one.
-        fn page(&mut self, delay: Duration, window: u64) -> Unread {
-            self.queue.proof.wrote(self.socket.acked_bytes + PAGE, PAGE, INTERVAL, self.now);
-            self.now = self.now + INTERVAL;
-            self.socket.acked_bytes += PAGE;
-            self.socket.window_bytes = Some(window);
-            self.socket.since_ack = INTERVAL - delay;
-            self.socket.round_trip = (self.socket.round_trip * 7 + delay) / 8;
-            self.queue.look(&self.socket, PAGE, self.now)
-        }
-
-        fn prompt(&mut self) -> Unread {
-            self.page(Duration::from_micros(30), 76 * 1024)
-        }
-
-        fn late(&mut self, window: u64) -> Unread {
-            self.page(Duration::from_millis(42), window)
-        }
-
-        /// A program that reads everything for four seconds.
-        fn of_reader() -> Self {
-            let mut pages = Self::new();
-            for _ in 0..40 {
-                pages.prompt();
-            }
-            pages
-        }
-    }
-
-    #[test]
-    fn a_program_that_reads_everything_is_proven_to_once_a_second() {
-        let mut pages = Pages::of_reader();
-        for _ in 0..100 {
-            let Unread { least, estimate, most } = pages.prompt();
-            assert_eq!((least, estimate), (0, 0));
-            assert!(most <= 11 * PAGE, "{most}");
-        }
-    }
-
-    /// Windows of programs that had read everything, in KiB, at each page of 1250 bytes from then on, as they were recorded on
-    /// Linux 6.18 over loopback and Ethernet: of one that reads nothing any more, of one that reads half of what comes, and of one
-    /// that reads nine tenths.
-    const FROZEN: [u64; 90] = [
-        76, 76, 75, 74, 74, 73, 72, 71, 71, 70, 69, 68, 68, 67, 66, 66, 65, 64, 63, 62, 61, 61, 60, 59, 59, 58, 57, 56,
-        56, 55, 54, 53, 53, 52, 51, 50, 49, 49, 48, 47, 46, 46, 45, 44, 43, 43, 42, 41, 41, 40, 39, 38, 37, 36, 35, 34,
-        33, 32, 32, 31, 30, 30, 29, 28, 27, 27, 26, 25, 24, 23, 23, 22, 21, 20, 20, 19, 18, 17, 17, 16, 15, 14, 14, 13,
-        12, 11, 10, 10, 9, 8,
-    ];
-    const HALF_PACE: [u64; 90] = [
-        76, 76, 75, 74, 74, 73, 72, 71, 71, 70, 69, 68, 68, 67, 66, 66, 65, 64, 63, 62, 61, 61, 60, 59, 59, 58, 57, 56,
-        56, 55, 54, 53, 53, 52, 64, 63, 62, 61, 61, 60, 59, 59, 58, 57, 56, 56, 55, 54, 53, 53, 52, 51, 50, 49, 49, 48,
-        47, 46, 46, 45, 44, 43, 43, 42, 41, 41, 52, 51, 50, 49, 49, 48, 47, 46, 46, 45, 44, 43, 43, 42, 41, 41, 40, 39,
-        38, 37, 36, 35, 34, 33,
-    ];
-    const NINE_TENTHS: [u64; 90] = [
-        76, 76, 75, 74, 74, 73, 72, 71, 71, 70, 69, 68, 68, 67, 66, 66, 65, 64, 63, 75, 74, 74, 73, 72, 71, 71, 70, 69,
-        68, 68, 67, 66, 66, 65, 64, 63, 62, 74, 73, 72, 71, 71, 70, 69, 68, 68, 67, 66, 66, 65, 64, 63, 62, 61, 61, 60,
-        72, 71, 71, 70, 69, 68, 68, 67, 66, 66, 65, 64, 63, 62, 61, 61, 60, 59, 71, 70, 69, 68, 68, 67, 66, 66, 65, 64,
-        63, 62, 61, 61, 60, 59,
-    ];
-
-    /// Plays back `windows` of a program that leaves `unread` bytes of each page. Returns the largest error of the estimate after each
-    /// of the first `pages` pages, in bytes.
-    fn largest_error(windows: &[u64], unread: u64, from: usize) -> u64 {
-        let mut pages = Pages::of_reader();
-        let mut largest = 0;
-        for (page, window) in (1..).zip(windows) {
-            let seen = pages.late(window * 1024);
-            let truth = page as u64 * unread;
-            assert!((seen.least..=seen.most).contains(&truth), "{truth} after {page} pages: {seen:?}");
-            if page >= from {
-                largest = largest.max(seen.estimate.abs_diff(truth));
-            }
-        }
-        largest
-    }
-
-    #[test]
-    fn all_that_came_since_is_unread_if_nothing_is_read() {
-        let error = largest_error(&FROZEN, PAGE, 10);
-        assert!(error <= 2 * PAGE, "{error}");
-    }
-
-    #[test]
-    fn a_window_that_opens_shows_how_much_a_slow_program_has_read() {
-        // The first piece of memory is read, and free, after 34 and 19 pages.
-        let half = largest_error(&HALF_PACE, PAGE / 2, 36);
-        assert!(half <= 9 * PAGE, "{half}");
-        let most = largest_error(&NINE_TENTHS, PAGE / 10, 21);
-        assert!(most <= 5 * PAGE, "{most}");
-    }
-
-    #[test]
-    fn a_program_that_reads_again_has_nothing_unread() {
-        let mut pages = Pages::of_reader();
-        for window in FROZEN {
-            pages.late(window * 1024);
-        }
-        // While its window opens there is no test, and the first four prove nothing.
-        let seen = [(); 12].map(|()| pages.prompt());
-        assert!(seen.iter().all(|seen| seen.estimate == 0), "{seen:?}");
-        assert!(seen[11].most <= 4 * PAGE, "{:?}", seen[11]);
-    }
-
-    #[test]
-    fn the_first_late_acknowledgements_are_no_backlog_while_the_window_is_open() {
-        // Whenever the first test comes after a program has begun to read at its own intervals.
-        for read in 0..10 {
-            let mut pages = Pages::of_reader();
-            for _ in 0..read {
-                pages.prompt();
-            }
-            for page in 1..5 {
-                let seen = pages.late(76 * 1024);
-                assert!(seen.estimate <= PAGE, "{page} after {read}: {seen:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn late_acknowledgements_alone_are_no_backlog_until_there_are_many() {
-        // A window that never narrows, as of a program that reads at its own intervals.
-        let mut pages = Pages::of_reader();
-        assert!((1..=100).skip(3).all(|_| pages.late(76 * 1024).estimate <= PAGE / 2));
-        // One of megabytes need not narrow at all.
-        let mut pages = Pages::of_reader();
-        for page in 1..=100 {
-            let seen = pages.late(4 << 20);
-            match page {
-                4..80 => assert_eq!(seen.estimate, 0, "after {page}"),
-                90.. => assert!(seen.estimate.abs_diff(page * PAGE) <= 6 * PAGE, "after {page}: {seen:?}"),
-                _ => {}
-            }
-            assert!(seen.most >= page * PAGE);
-        }
-        assert_eq!(pages.prompt().estimate, 0);
-    }
-}
+mod tests;
