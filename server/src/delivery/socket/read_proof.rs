@@ -114,6 +114,8 @@ pub(super) struct ReadProof {
     proofs: u8,
     /// Bytes that were read, if the window does not widen; zero if there is no such proof.
     unconfirmed: u64,
+    /// Where the last test ended that was prompt.
+    last_prompt: u64,
     /// Writes that are no test yet.
     quick_acks: u8,
     retransmits: u32,
@@ -157,6 +159,11 @@ impl ReadProof {
     /// Returns how many bytes of the connection the program has read for certain.
     pub(super) fn proven(&self) -> u64 {
         self.proven
+    }
+
+    /// Returns how many bytes of the connection the program has probably read, because one test was prompt.
+    pub(super) fn last_prompt(&self) -> u64 {
+        self.last_prompt.max(self.proven)
     }
 
     /// Returns whether the program was ever seen to have read everything.
@@ -379,6 +386,7 @@ impl ReadProof {
             }
             // Even one shows that it may not be frozen.
             self.lates = 0;
+            self.last_prompt = end;
             if is_row {
                 self.set_result(Reading::Prompt, now);
                 if self.unconfirmed == 0 {

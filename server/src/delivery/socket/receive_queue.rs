@@ -23,6 +23,8 @@ use level::Level;
 const MERGED_PACKETS: u64 = 18;
 /// Unread bytes for each byte that is missing from a window, in tenths, with packets of 1 to 1.5 KB: 15 to 17 were seen.
 const UNREAD_TENTHS: u64 = 16;
+/// The fewest, of a program that reads nothing.
+const MIN_UNREAD_TENTHS: u64 = 13;
 /// The window of a program that reads nothing narrows by at least this part of what comes, in hundredths, after the first
 /// [`HIDDEN_BYTES`]: 55 to 65 were seen with packets of 1250 and 1700 bytes.
 const NARROWING_HUNDREDTHS: u64 = 35;
@@ -37,7 +39,7 @@ const COPIED_BYTES: u64 = 900;
 /// A window need not narrow at all: short packets leave no trace, and a program may
 /// have set a buffer of megabytes. Then this many tests in a row must be late by the far kernel's timer, each at another moment of the
 /// program's own intervals.
-const MIN_TESTS: u8 = 80;
+const MIN_TESTS: u8 = 64;
 /// A window of this width is that of a program that has set a buffer of megabytes. It may widen for minutes while nothing is read.
 const LARGE_WINDOW_BYTES: u64 = 512 * 1024;
 /// After so many late tests in a row of packets that were held, a window that narrows is that of a program that reads nothing. One
@@ -114,7 +116,7 @@ impl ReceiveQueue {
             // Those before the first test of held ones were acknowledged promptly in any case, and left no trace in the window.
             let is_held = self.proof.held_bytes().is_some();
             let late_from = match (self.proof.has_proof(), is_held) {
-                (false, _) => self.proof.proven(),
+                (false, _) => self.proof.last_prompt(),
                 (true, true) => self.proof.proven().midpoint(acked),
                 (true, false) => acked.saturating_sub(self.proof.late_packets() * packet_bytes),
             };
@@ -138,11 +140,7 @@ impl ReceiveQueue {
         let is_late = self.proof.lates() >= MIN_LATE_TESTS || self.level.is_far(window);
         // Each of these packets shows in the window.
         let is_dense = packet_bytes >= COPIED_BYTES && !self.proof.is_paged();
-        let is_held = self.proof.held_bytes().is_some();
-        let is_traceless =
-            packet_bytes < COPIED_BYTES || window >= LARGE_WINDOW_BYTES || self.proof.lates() >= MIN_TESTS;
-        // What goes out together only because it is late shows as little in a window as it did before.
-        let is_paged = self.proof.is_paged() && (!is_held || is_traceless);
+        let is_paged = self.proof.is_paged();
         let estimate = match self.proof.result() {
             Some(Reading::Late) if is_paged && self.proof.lates() > 0 => {
                 self.estimate(acked, window, packet_bytes, most)
@@ -152,7 +150,7 @@ impl ReceiveQueue {
             // It had read everything a moment ago.
             Some(Reading::Prompt) => 0,
             _ if !is_late => 0,
-            _ if packet_bytes >= COPIED_BYTES && !is_held => self.level.unread(acked, window),
+            _ if packet_bytes >= COPIED_BYTES => self.level.unread(acked, window),
             // A window wanders by half, in short packets that are read at intervals.
             _ if self.level.is_closing(window) => self.level.unread(acked, window),
             _ => 0,
@@ -239,7 +237,8 @@ impl ReceiveQueue {
         }
         let shown = late.min(acked.saturating_sub(self.narrows_from)).saturating_sub(HIDDEN_BYTES);
         let is_narrowing = narrowed >= CHANGE_BYTES && narrowed * 100 >= shown * NARROWING_HUNDREDTHS;
-        if is_narrowing || is_certain { late } else { of_window }
+        let shown_at_least = (narrowed * MIN_UNREAD_TENTHS / 10).min(most);
+        if is_narrowing || is_certain { late.max(shown_at_least) } else { of_window }
     }
 }
 

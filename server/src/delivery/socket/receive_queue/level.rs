@@ -1,13 +1,15 @@
 //! The level of a receive window that has stayed the same, and how far it is below. A window counts only from a level: while a kernel
 //! raises its limits, and while it takes back what it offered during a burst, it moves for other reasons than unread bytes.
 
-use super::{CHANGE_BYTES, HIDDEN_BYTES, NARROWING_HUNDREDTHS, RECOUNTED_PART, UNREAD_TENTHS};
+use super::{HIDDEN_BYTES, NARROWING_HUNDREDTHS, RECOUNTED_PART, UNREAD_TENTHS};
 
 /// A window that stays within this part of its width while half of it comes has found its level. Before, it narrows for other reasons
 /// than unread bytes: a kernel takes back what it offered during a burst.
 const LEVEL_PART: u64 = 16;
-/// A window of less than this part of its level is nearly closed.
+/// A window of less than this part of its level, and of less than so many bytes, is nearly closed. Windows were seen to wander between
+/// 64 KB and several hundred while everything was read.
 const CLOSING_PART: u64 = 4;
+const CLOSING_BYTES: u64 = 16 * 1024;
 /// All of so many bytes cannot be unread while it stays there, and a program that reads nine tenths of them would narrow it by more.
 const SETTLED_BYTES: u64 = 256 * 1024;
 
@@ -49,7 +51,7 @@ impl Level {
     /// Follows the window. Returns whether it has settled at another level.
     pub(super) fn follow(&mut self, acked: u64, window: u64) -> bool {
         let (next, since) = self.next;
-        if window + CHANGE_BYTES > self.window {
+        if window >= self.window {
             self.left_at = acked;
         }
         if window > self.window {
@@ -63,16 +65,17 @@ impl Level {
             return false;
         }
         let enough = if self.is_known() { SETTLED_BYTES.max(2 * next) } else { next / 2 };
-        let has_settled = acked - since >= enough && window != self.window;
-        if has_settled {
-            (self.window, self.left_at, self.is_proven) = (window, acked, false);
+        if acked - since < enough || window == self.window {
+            return false;
         }
-        has_settled
+        let is_other = self.is_known();
+        (self.window, self.left_at, self.is_proven) = (window, if is_other { acked } else { since }, false);
+        is_other
     }
 
     /// Returns whether the window is nearly closed.
     pub(super) fn is_closing(&self, window: u64) -> bool {
-        window < self.window / CLOSING_PART
+        window < (self.window / CLOSING_PART).min(CLOSING_BYTES)
     }
 
     /// Returns how many bytes have come since the window left its level.
