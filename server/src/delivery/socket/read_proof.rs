@@ -56,6 +56,10 @@ const MAX_RESULT_AGE: Duration = Duration::from_secs(3);
 const MAX_WRITES: u8 = 30;
 /// Packets of a program wait only if so many tests in a row were late: it may have had something else to do.
 const MIN_LATE: u8 = 3;
+/// Short packets are held if so many were, as soon as few writes are left that may be acknowledged at once. If none were left, the
+/// first late acknowledgement of a single packet would make this kernel send it again, and the far one acknowledge the next ones at once.
+const MIN_HOLD_LATE: u8 = 2;
+const HELD_QUICK_ACKS: u8 = 6;
 /// The part of its interval for which a packet of a program that does not read at once waits is none, a fifth, and so on, in turns.
 /// A program that reads at its own intervals, with the same phase as the packets come, would never read one promptly.
 const DELAY_PARTS: u32 = 5;
@@ -166,6 +170,11 @@ impl ReadProof {
         self.last_prompt.max(self.proven)
     }
 
+    /// Returns whether any test was ever prompt.
+    pub(super) fn has_prompt(&self) -> bool {
+        self.last_prompt > 0 || self.proofs > 0
+    }
+
     /// Returns whether the program was ever seen to have read everything.
     pub(super) fn has_proof(&self) -> bool {
         self.proofs > 0
@@ -273,7 +282,8 @@ impl ReadProof {
             let is_alone = self.look.acked + bytes == end;
             self.test = Test { end, written_at: now, bytes: bytes as u32, window: self.look.window, is_alone };
         }
-        self.holds.decide(self.is_late() && self.lates >= MIN_LATE, self.look.segment_bytes.into(), self.round_trip());
+        let is_wanted = self.is_late() && self.lates >= MIN_HOLD_LATE && self.quick_acks <= HELD_QUICK_ACKS;
+        self.holds.decide(is_wanted, self.look.segment_bytes.into(), self.round_trip());
         self.wait = self.next_wait();
     }
 

@@ -146,6 +146,8 @@ impl ReceiveQueue {
                 self.estimate(acked, window, packet_bytes, most)
             }
             _ if !self.level.is_known() || window >= LARGE_WINDOW_BYTES => 0,
+            // Of a program that was never seen to read, all may be unread.
+            _ if is_dense && is_late && !self.proof.has_prompt() => observed,
             _ if is_dense && (is_late || self.level.is_proven()) => observed.min(self.level.since(acked)),
             // It had read everything a moment ago.
             Some(Reading::Prompt) => 0,
