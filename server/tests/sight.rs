@@ -87,7 +87,7 @@ const CASES: [Case; 21] = [
     with_buffer(opus("opus-reads-16k", READS, 0.35, 1.5), 16_384),
     with_buffer(opus("opus-frozen-16k", FROZEN, 0.35, 1.5), 16_384),
     // Its window need not narrow, so only many late acknowledgements tell.
-    with_buffer(opus("opus-stays-frozen-4m", STAYS_FROZEN, 0.75, 11.0), 4_000_000),
+    with_buffer(opus("opus-stays-frozen-4m", STAYS_FROZEN, 0.75, 12.0), 4_000_000),
     // Small packets leave hardly a trace, but nothing false may be said of them.
     with_query(opus("opus-32k-frozen", STAYS_FROZEN, 0.75, 11.0), "&bitrate=32k"),
     with_query(opus("opus-32k-ticks", TICKS, 0.35, 1.5), "&bitrate=32k"),

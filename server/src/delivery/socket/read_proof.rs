@@ -38,6 +38,11 @@ const CONFIRMING_BYTES: u64 = 1024;
 const PROMPT: Duration = Duration::from_millis(24);
 /// An acknowledgement is late if it takes so much longer than the shortest round trip: that of the timer, less the kernel's tick.
 const LATE: Duration = Duration::from_millis(34);
+/// On so short a path, a segment that is acknowledged together with a later one was not read at once after less.
+const SHORT_ROUND_TRIP: Duration = Duration::from_millis(4);
+const SHORT_PROMPT: Duration = Duration::from_millis(8);
+/// By how much Linux delays acknowledgements, to its tick: for a round trip, if that is longer.
+const ACK_DELAY: Duration = Duration::from_millis(42);
 /// Prompt tests in a row that prove something, while none was late or the window has not widened since the proof before.
 const PROMPTS: u8 = 2;
 /// The same after such a test: a program that reads at its own intervals reads a test promptly now and then.
@@ -129,7 +134,7 @@ pub(super) struct ReadProof {
     steady: (u64, u64),
     /// Whether it had narrowed before.
     has_narrowed: bool,
-    /// Time between the last two writes that did not wait.
+    /// Time between writes that did not wait, on average.
     interval: Duration,
     test: Test,
     look: Look,
@@ -267,8 +272,9 @@ impl ReadProof {
         }
         let waited = self.wait != Wait::Not;
         if !waited && !self.has_waited {
-            self.interval = gap;
-            self.holds.set_packet(bytes, gap);
+            // A single pause does not make pages of packets.
+            self.interval = if self.interval.is_zero() { gap } else { (self.interval * 7 + gap) / 8 };
+            self.holds.set_packet(bytes, self.interval);
         }
         self.has_waited = waited;
         self.write_bytes = bytes as u32;
@@ -304,6 +310,7 @@ impl ReadProof {
         self.look_at_steadiness(acked, window);
         if has_widened {
             self.quick_acks = self.quick_acks.max(WIDENING_ACKS);
+            self.last_prompt = self.proven;
             self.give_up();
         }
         if self.retransmits != socket.retransmits {
@@ -313,7 +320,7 @@ impl ReadProof {
             self.give_up();
             if was_waiting {
                 // A late acknowledgement makes this kernel send a segment again on a short path.
-                self.note_late(socket, LATE, now);
+                self.note_late(socket, ACK_DELAY, now);
             }
         }
         if socket.min_round_trip.is_none() {
@@ -371,8 +378,9 @@ impl ReadProof {
         let delay = (now - socket.since_ack).since(written_at).saturating_sub(round_trip);
         if !is_alone {
             // Together with a later one, or between two looks.
-            if has_come_alone && delay > PROMPT {
-                self.note_late(socket, LATE, now);
+            let prompt = if round_trip < SHORT_ROUND_TRIP { SHORT_PROMPT } else { PROMPT };
+            if has_come_alone && delay > prompt {
+                self.note_late(socket, ACK_DELAY, now);
             } else {
                 (self.prompts, self.is_unsure) = (0, true);
             }
