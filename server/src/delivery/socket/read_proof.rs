@@ -315,11 +315,13 @@ impl ReadProof {
         }
         if self.retransmits != socket.retransmits {
             self.retransmits = socket.retransmits;
+            // A late acknowledgement makes this kernel send a segment again on a short path, and the far one acknowledge sixteen at once,
+            // after which the next is late.
+            let is_again = (1..=HELD_QUICK_ACKS).contains(&self.quick_acks) && self.round_trip() < SHORT_ROUND_TRIP;
             let was_waiting = self.has_test() && self.test.is_alone && self.quick_acks == 0;
             self.quick_acks = QUICK_ACKS;
             self.give_up();
-            if was_waiting {
-                // A late acknowledgement makes this kernel send a segment again on a short path.
+            if was_waiting || is_again {
                 self.note_late(socket, ACK_DELAY, now);
             }
         }

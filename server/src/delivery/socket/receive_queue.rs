@@ -126,6 +126,9 @@ impl ReceiveQueue {
         if window >= self.last.1 + CHANGE_BYTES {
             self.open = window;
         }
+        if window > self.last.1 && packet_bytes < COPIED_BYTES {
+            self.level.open(acked);
+        }
         if has_proof {
             self.level.prove(acked, window);
         } else if self.level.follow(acked, window) {

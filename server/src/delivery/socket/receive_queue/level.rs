@@ -33,6 +33,11 @@ impl Level {
         self.is_proven = true;
     }
 
+    /// Notes that the window has opened, so that what had come before is read.
+    pub(super) fn open(&mut self, acked: u64) {
+        self.left_at = acked;
+    }
+
     /// Returns whether the window has a level.
     pub(super) fn is_known(&self) -> bool {
         self.window > 0
