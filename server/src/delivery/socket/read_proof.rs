@@ -61,6 +61,8 @@ const MAX_RESULT_AGE: Duration = Duration::from_secs(3);
 const MAX_WRITES: u8 = 30;
 /// Packets of a program wait only if so many tests in a row were late: it may have had something else to do.
 const MIN_LATE: u8 = 3;
+/// After so many late tests in a row of a stream that is held, single packets between held ones change nothing.
+pub(super) const MIN_HELD_TESTS: u8 = 12;
 /// Short packets are held if so many were, as soon as few writes are left that may be acknowledged at once. If none were left, the
 /// first late acknowledgement of a single packet would make this kernel send it again, and the far one acknowledge the next ones at once.
 const MIN_HOLD_LATE: u8 = 2;
@@ -203,7 +205,8 @@ impl ReadProof {
 
     /// Returns whether writes come as far apart as pages do, each of them a test at another moment of the program's own intervals.
     pub(super) fn is_paged(&self) -> bool {
-        self.holds.is_holding() || self.interval >= MIN_PAGE_INTERVAL
+        let were_held = self.holds.is_live() && self.lates >= MIN_HELD_TESTS;
+        self.holds.is_holding() || were_held || self.interval >= MIN_PAGE_INTERVAL
     }
 
     /// Returns how the next packets are to wait, so that one write of them is a test, and another one than the test before.

@@ -13,7 +13,7 @@ mod level;
 use aircheck_engine::Timestamp;
 
 use crate::delivery::socket::ping::Pings;
-use crate::delivery::socket::read_proof::{ReadProof, Reading};
+use crate::delivery::socket::read_proof::{MIN_HELD_TESTS, ReadProof, Reading};
 use crate::delivery::socket::receive_window::ReceiveWindow;
 use crate::delivery::socket::tcp_info::TcpInfo;
 use level::Level;
@@ -42,9 +42,6 @@ const COPIED_BYTES: u64 = 900;
 const MIN_TESTS: u8 = 64;
 /// A window of this width is that of a program that has set a buffer of megabytes. It may widen for minutes while nothing is read.
 const LARGE_WINDOW_BYTES: u64 = 512 * 1024;
-/// After so many late tests in a row of packets that were held, a window that narrows is that of a program that reads nothing. One
-/// that reads each 100 ms reads one of five of them promptly.
-const MIN_HELD_TESTS: u8 = 12;
 /// So many late tests in a row show that a window that narrows does so for unread bytes.
 const MIN_LATE_TESTS: u8 = 2;
 
