@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use aircheck_benches::{Arguments, Rounds, Table, Target, sum, tap};
 use aircheck_engine::{
-    Block, Capture, Consumer, Format, FromSample, RecvError, Stream, StreamOptions, SubscribeOptions, Timestamp,
+    Block, Capture, Consumer, Format, FromSample, Stream, StreamOptions, SubscribeOptions, Timestamp, TryRecvError,
 };
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 
@@ -162,7 +162,7 @@ impl Callback {
         if consumers > 0 {
             let subscribe = |_| stream.subscribe(SubscribeOptions::default()).expect("a running stream");
             let subscribed: Vec<_> = (0..consumers).map(subscribe).collect();
-            while !subscribed.iter().all(|consumer| consumer.tally().is_attached()) {
+            while !subscribed.iter().all(|consumer| consumer.stats().is_attached()) {
                 thread::sleep(POLL_INTERVAL);
             }
             let read = Arc::clone(&read);
@@ -223,14 +223,14 @@ fn read_all(mut consumers: Vec<Consumer<Block>>, read: &AtomicU64) {
         for consumer in &mut consumers {
             let mut blocks = 0;
             let end = loop {
-                match consumer.try_recv(now) {
+                match consumer.try_recv_at(now) {
                     Ok(delivery) => black_box(sum(delivery.item.samples())),
                     Err(end) => break end,
                 };
                 blocks += 1;
             };
             read.fetch_add(blocks, Ordering::Release);
-            if matches!(end, RecvError::Ended(_)) {
+            if matches!(end, TryRecvError::Ended(_)) {
                 return;
             }
         }

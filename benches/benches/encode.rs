@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use aircheck_api::Payload;
 use aircheck_benches::{Arguments, Table, Target, WAV_RATE_HZ, number, thread_time, write_wav};
 use aircheck_engine::source::{Paced, PcmEncoding, Wav};
-use aircheck_engine::{Block, Format, Item, Overflow, Stream, StreamOptions, SubscribeOptions, Timestamp};
+use aircheck_engine::{Block, Format, Item, OverflowPolicy, Stream, StreamOptions, SubscribeOptions, Timestamp};
 use aircheck_server::rendition::codec::{FlacEncoder, OpusBitrate, OpusEncoder};
 use aircheck_server::rendition::encoder::Encoder;
 use aircheck_server::rendition::encoders::Encoders;
@@ -167,7 +167,7 @@ fn beside_a_live_source(
         while start.elapsed() < span {
             std::thread::sleep(Duration::from_millis(5));
             for consumer in &mut consumers {
-                while consumer.try_recv(Timestamp::now()).is_ok() {
+                while consumer.try_recv_at(Timestamp::now()).is_ok() {
                     taken += 1;
                 }
             }
@@ -192,7 +192,7 @@ fn beside_a_live_source(
 fn blocks(wav: &Path, block: Duration) -> Result<Vec<Arc<Item<Block>>>, Box<dyn Error + Send + Sync>> {
     let options = StreamOptions { block, live: false, await_consumers: 1, ..StreamOptions::default() };
     let stream = Stream::start(Box::new(Paced::new(Wav::open(wav, false)?)), options)?;
-    let options = SubscribeOptions { overflow: Overflow::Block, ..SubscribeOptions::default() };
+    let options = SubscribeOptions { overflow: OverflowPolicy::Block, ..SubscribeOptions::default() };
     let mut consumer = stream.subscribe(options)?;
     let mut blocks = Vec::new();
     while let Ok(delivery) = consumer.recv() {

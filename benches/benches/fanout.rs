@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aircheck_benches::sum;
-use aircheck_engine::{Consumer, FanOut, FanOutOptions, Stamp, SubscribeOptions, Timestamp};
+use aircheck_engine::{Consumer, Publisher, PublisherOptions, Stamp, SubscribeOptions, Timestamp};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 /// Samples of a millisecond.
@@ -50,29 +50,29 @@ fn growth(criterion: &mut Criterion, name: &str, millis: usize, read: impl Fn(&[
 
 /// A fan-out and its consumers.
 struct Lineup {
-    fan_out: FanOut<Arc<[f32]>>,
+    publisher: Publisher<Arc<[f32]>>,
     consumers: Vec<Consumer<Arc<[f32]>>>,
     now: Timestamp,
 }
 
 impl Lineup {
     fn new(consumers: usize) -> Self {
-        let (fan_out, hub) = FanOut::new(FanOutOptions::default());
+        let (publisher, hub) = Publisher::new(PublisherOptions::default());
         let subscribe = |_| hub.subscribe(SubscribeOptions::default()).expect("a running fan-out");
-        Self { fan_out, consumers: (0..consumers).map(subscribe).collect(), now: Timestamp::now() }
+        Self { publisher, consumers: (0..consumers).map(subscribe).collect(), now: Timestamp::now() }
     }
 
     /// Pushes the blocks and lets every consumer take them.
     fn carry(&mut self, blocks: &[Arc<[f32]>], read: impl Fn(&[f32])) {
         for block in blocks {
-            let sequence = self.fan_out.next_sequence();
+            let sequence = self.publisher.next_sequence();
             let stamp = Stamp { sequence, captured_at: self.now, dispatched_at: self.now, preceding: 0 };
-            self.fan_out.push(stamp, Arc::clone(block));
+            self.publisher.push(stamp, Arc::clone(block));
         }
-        self.fan_out.flush();
+        self.publisher.flush();
         for consumer in &mut self.consumers {
-            let run = consumer.try_recv_run(self.now, usize::MAX).expect("it was flushed");
-            run.iter().for_each(|item| read(&item.value));
+            let batch = consumer.try_recv_batch(self.now, usize::MAX).expect("it was flushed");
+            batch.iter().for_each(|item| read(&item.value));
         }
     }
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use aircheck_benches::{Arguments, Table, sum};
 use aircheck_engine::source::Tone;
-use aircheck_engine::{Overflow, Stream, StreamOptions, SubscribeOptions, Summary};
+use aircheck_engine::{OverflowPolicy, Stream, StreamOptions, SubscribeOptions, Summary};
 use aircheck_tools::report::percentiles::has_quantile;
 use tokio::sync::broadcast::{self, error::RecvError};
 
@@ -63,7 +63,7 @@ struct Count {
 /// One measurement: the engine with a policy, with or without a frozen consumer, or tokio with a buffer.
 #[derive(Clone, Copy)]
 enum Case {
-    Engine(Overflow, bool),
+    Engine(OverflowPolicy, bool),
     Tokio(usize),
 }
 
@@ -78,9 +78,9 @@ impl Case {
 }
 
 const CASES: [Case; 5] = [
-    Case::Engine(Overflow::SkipToLive, true),
-    Case::Engine(Overflow::DropNewest, true),
-    Case::Engine(Overflow::DropNewest, false),
+    Case::Engine(OverflowPolicy::SkipToLive, true),
+    Case::Engine(OverflowPolicy::DropNewest, true),
+    Case::Engine(OverflowPolicy::DropNewest, false),
     Case::Tokio(FROZEN_BUFFER),
     Case::Tokio(BUFFER),
 ];
@@ -118,7 +118,7 @@ fn main() {
     }
 }
 
-fn engine(overflow: Overflow, freezing: bool, run: Duration, table: &mut Table) {
+fn engine(overflow: OverflowPolicy, freezing: bool, run: Duration, table: &mut Table) {
     let options = StreamOptions { block: BLOCK, history: Duration::from_millis(100), ..StreamOptions::default() };
     let stream = Stream::start(Box::new(Tone::new(440.0)), options).expect("a tone always starts");
     let consumers: Vec<_> = (0..CONSUMERS)
@@ -127,7 +127,7 @@ fn engine(overflow: Overflow, freezing: bool, run: Duration, table: &mut Table) 
             let buffer = if freezes { FROZEN_BUFFER } else { BUFFER };
             let options = SubscribeOptions { overflow, buffer, ..SubscribeOptions::default() };
             let mut consumer = stream.subscribe(options).expect("a running stream");
-            let tally = Arc::clone(consumer.tally());
+            let stats = Arc::clone(consumer.stats());
             let freezer = Freezer::new(freezes);
             let thread = thread::spawn(move || {
                 let mut count = Count::default();
@@ -137,26 +137,26 @@ fn engine(overflow: Overflow, freezing: bool, run: Duration, table: &mut Table) 
                         Ok(delivery) => {
                             black_box(sum(delivery.item.samples()));
                             count.received += 1;
-                            count.missed += delivery.gap.map_or(0, |gap| gap.blocks);
+                            count.missed += delivery.gap.map_or(0, |gap| gap.items);
                         }
                         Err(end) => break end,
                     }
                 };
-                count.missed += end.gap.map_or(0, |gap| gap.blocks);
+                count.missed += end.gap.map_or(0, |gap| gap.items);
                 count
             });
-            (tally, thread)
+            (stats, thread)
         })
         .collect();
     thread::sleep(run);
     // The block's own length is in it.
     let due = Duration::from_micros(stream.ring_micros().max()).saturating_sub(BLOCK);
     stream.stop();
-    for (number, (tally, thread)) in consumers.into_iter().enumerate() {
+    for (number, (stats, thread)) in consumers.into_iter().enumerate() {
         let count = thread.join().expect("no consumer panics");
-        let account = tally.snapshot();
+        let account = stats.snapshot();
         let lost = account.lost.total();
-        let queue = tally.queue_micros().summary();
+        let queue = stats.queue_micros().summary();
         let queue = |of: fn(&Summary) -> u64| queue.as_ref().map(|late| milliseconds(Duration::from_micros(of(late))));
         let p99 = queue(|late| late.p99).filter(|_| has_quantile(count.received, 0.99)).unwrap_or_else(none);
         let max = queue(|late| late.max).unwrap_or_else(none);

@@ -10,7 +10,7 @@ use std::alloc::System;
 use std::time::Duration;
 
 use aircheck_benches::{Arguments, Table, Target};
-use aircheck_engine::{FanOut, FanOutOptions, Overflow, RecvError, Stamp, SubscribeOptions, Timestamp};
+use aircheck_engine::{OverflowPolicy, Publisher, PublisherOptions, Stamp, SubscribeOptions, Timestamp, TryRecvError};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -26,7 +26,8 @@ const ITEMS: u64 = 1000;
 const MAX_LATENCY_MICROS: u64 = 5000;
 
 fn main() {
-    let policies = Arguments::read().choose(Overflow::ALL, |overflow| overflow.label().to_owned());
+    let policies =
+        Arguments::read().choose(OverflowPolicy::ALL.iter().copied(), |overflow| overflow.label().to_owned());
     if policies.is_empty() {
         return;
     }
@@ -40,26 +41,26 @@ fn main() {
 }
 
 fn row(options: SubscribeOptions) -> [String; 6] {
-    let (mut fan_out, hub) = FanOut::<u64>::new(FanOutOptions { live: false, ..FanOutOptions::default() });
+    let (mut publisher, hub) = Publisher::<u64>::new(PublisherOptions { live: false, ..PublisherOptions::default() });
     let mut consumers = Vec::with_capacity(CONSUMERS);
     // The first item makes the fan-out's own lists grow, which is no consumer's heap.
-    fan_out.send(0, Timestamp::now());
+    publisher.send(0, Timestamp::now());
     let region = Region::new(ALLOCATOR);
     consumers.extend((0..CONSUMERS).map(|_| hub.subscribe(options).expect("a running fan-out")));
-    assert_eq!(fan_out.consumers(), CONSUMERS);
+    assert_eq!(publisher.consumers(), CONSUMERS);
     let subscribed = region.change();
     for consumer in &mut consumers {
-        assert!(matches!(consumer.recv_timeout(Duration::ZERO), Err(RecvError::Empty)));
+        assert!(matches!(consumer.recv_timeout(Duration::ZERO), Err(TryRecvError::Empty)));
     }
     let waited = region.change();
     for item in 1..=ITEMS {
         let now = Timestamp::now();
         // The multiplier spreads them.
         let dispatched_at = now - Duration::from_micros(item * 37 % MAX_LATENCY_MICROS);
-        fan_out.push(Stamp { sequence: item, captured_at: dispatched_at, dispatched_at, preceding: 0 }, item);
-        fan_out.flush();
+        publisher.push(Stamp { sequence: item, captured_at: dispatched_at, dispatched_at, preceding: 0 }, item);
+        publisher.flush();
         for consumer in &mut consumers {
-            assert!(consumer.try_recv(now).is_ok());
+            assert!(consumer.try_recv_at(now).is_ok());
         }
     }
     let taken = region.change();

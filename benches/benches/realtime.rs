@@ -11,7 +11,7 @@ use std::error::Error;
 use std::thread;
 use std::time::Duration;
 
-use aircheck_engine::source::{Device, DeviceOptions, Source, Tone};
+use aircheck_engine::source::{Device, DeviceConfig, Source, Tone};
 use aircheck_engine::{Stream, StreamOptions};
 
 /// Length of a run: 3000 blocks, of which the 99.9th percentile leaves out three.
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn run(realtime: bool) -> Result<(), Box<dyn Error>> {
-    let (name, source): (_, Box<dyn Source>) = match Device::open(None, DeviceOptions::default()) {
+    let (name, source): (_, Box<dyn Source>) = match Device::open(None, DeviceConfig::default()) {
         Ok(device) => ("device", Box::new(device)),
         Err(_) => ("tone", Box::new(Tone::new(440.0))),
     };

@@ -22,7 +22,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aircheck_benches::{spin_until, sum, tap};
-use aircheck_engine::{Block, Capture, Consumer, Format, Overflow, Stream, StreamOptions, SubscribeOptions, Timestamp};
+use aircheck_engine::{
+    Block, Capture, Consumer, Format, OverflowPolicy, Stream, StreamOptions, SubscribeOptions, Timestamp,
+};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const RATE_HZ: u32 = 48_000;
@@ -68,7 +70,7 @@ impl Path {
             StreamOptions { block: format.block_span(), live: false, await_consumers: 1, ..StreamOptions::default() };
         let (stream, capture) = tap(format.rate_hz(), format.channels(), options);
         let buffer = format.blocks_in(RING) as usize;
-        let options = SubscribeOptions { overflow: Overflow::Block, buffer, ..SubscribeOptions::default() };
+        let options = SubscribeOptions { overflow: OverflowPolicy::Block, buffer, ..SubscribeOptions::default() };
         let consumer = stream.subscribe(options).expect("a running stream");
         Self { capture, consumer, stream, epoch: Timestamp::now(), written: 0, received: 0 }
     }
@@ -83,7 +85,7 @@ impl Path {
                 self.capture.write(black_box(block), format.time_of(self.epoch, format.position(self.written)));
                 self.written += 1;
             }
-            while let Ok(delivery) = self.consumer.try_recv(now) {
+            while let Ok(delivery) = self.consumer.try_recv_at(now) {
                 black_box(sum(delivery.item.samples()));
                 self.received += 1;
             }
@@ -94,7 +96,7 @@ impl Path {
 
     /// Asserts that nothing was lost.
     fn finish(self) {
-        let account = self.consumer.tally().snapshot();
+        let account = self.consumer.stats().snapshot();
         assert_eq!((account.delivered, account.lost.total()), (self.written, 0), "every block arrives");
         assert_eq!(self.stream.capture().lost_overflow(), 0, "the capture ring has room for every block");
     }

@@ -40,3 +40,8 @@ pub use table::{Table, number};
 pub use tap::tap;
 pub use target::Target;
 pub use wav::{WAV_RATE_HZ, write_wav};
+
+/// Runs the example of docs/library.md as a documentation test. It is here because the engine is published without that page.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/library.md")]
+struct LibraryPage;

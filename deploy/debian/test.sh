@@ -55,11 +55,37 @@ property() {
 
 within dpkg --install /aircheck.deb
 [[ $(property ActiveState) == inactive ]] || fail "installing must not open a microphone, but the service is $(property ActiveState)"
-within sh -c 'echo AIRCHECK_SOURCE=tone:440 >>/etc/default/aircheck'
+for file in man/man1/aircheck.1.gz man/man1/aircheck-doctor.1.gz man/man1/aircheckctl.1.gz \
+    bash-completion/completions/aircheck zsh/vendor-completions/_aircheck fish/vendor_completions.d/aircheck.fish; do
+    within test -s "/usr/share/$file" || fail "the package has no $file"
+done
+# The check that docs/operations.md has, with the user, the settings and the limits of the service.
+as_the_service() {
+    within systemd-run --pipe --wait --quiet --property=EnvironmentFile=-/etc/default/aircheck \
+        --property=DynamicUser=yes --property=User=aircheck --property=SupplementaryGroups=audio \
+        --property=StateDirectory=aircheck --property=LimitNOFILE=65536 --property=LimitNICE=-10 \
+        --property=LimitRTPRIO=50 --property=LimitMEMLOCK=64M aircheck doctor
+}
+as_the_service || fail "the doctor finds a fault in a new system, where the demo sound can be played"
+within sh -c 'printf "%s\n" AIRCHECK_SOURCE=tone:440 AIRCHECK_RECORD=/var/lib/aircheck >>/etc/default/aircheck'
 within systemctl enable --now aircheck || fail "the service does not start: $(within journalctl --no-pager --lines=20 --unit aircheck)"
 [[ $(property ActiveState) == active ]] || fail "the service does not start: $(property Result)"
 within curl --fail --silent http://127.0.0.1:8700/readyz >/dev/null || fail "the service does not serve"
 within aircheckctl listen --for 1s http://127.0.0.1:8700/ || fail "nothing to hear"
+said=$(within aircheck doctor) && fail "two services cannot have one address, but the doctor finds no fault: $said"
+[[ $said == *"an aircheck is on the air at 127.0.0.1:8700 already"* && $said == *"aircheck.service is on the air (enabled)"* ]] ||
+    fail "the doctor does not find the service: $said"
+within sh -c 'ls /var/lib/aircheck/*.wav' >/dev/null || fail "nothing is recorded"
+before=$(property MainPID)
+
+# A service that hangs is ended by the watchdog, and started again. Its end may take WatchdogSec and TimeoutStopSec.
+within kill -STOP "$before"
+for _ in $(seq 60); do
+    [[ $(property MainPID) == "$before" || $(property ActiveState) != active ]] || break
+    sleep 1
+done
+[[ $(property ActiveState) == active && $(property MainPID) != "$before" ]] || fail "a service that hangs must be started again"
+[[ $(property NRestarts) == 1 ]] || fail "the service was started again $(property NRestarts) times"
 before=$(property MainPID)
 
 within dpkg --install /upgrade.deb

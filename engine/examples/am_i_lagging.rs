@@ -7,7 +7,7 @@ use std::error::Error;
 use std::thread;
 use std::time::Duration;
 
-use aircheck_engine::{EndReason, FanOut, FanOutOptions, Overflow, SubscribeOptions, Timestamp};
+use aircheck_engine::{EndReason, OverflowPolicy, Publisher, PublisherOptions, SubscribeOptions, Timestamp};
 
 const TICKS: u32 = 400;
 const BUFFER: usize = 40;
@@ -15,8 +15,9 @@ const BUFFER: usize = 40;
 const WARN_ITEMS: u64 = BUFFER as u64 / 2;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (mut ticks, hub) = FanOut::new(FanOutOptions::default());
-    let options = SubscribeOptions { overflow: Overflow::SkipToLive, buffer: BUFFER, ..SubscribeOptions::default() };
+    let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    let options =
+        SubscribeOptions { overflow: OverflowPolicy::SkipToLive, buffer: BUFFER, ..SubscribeOptions::default() };
     let mut worker = hub.subscribe(options)?;
     let ticker = thread::spawn(move || {
         for tick in 0..TICKS {
@@ -33,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Err(end) => break end,
         };
         if let Some(gap) = delivery.gap {
-            println!("tick {}: missed {} ticks ({})", delivery.item.value, gap.blocks, gap.reason.label());
+            println!("tick {}: missed {} ticks ({})", delivery.item.value, gap.items, gap.reason.label());
         }
         let lagging = delivery.lag_items > WARN_ITEMS;
         if lagging && !warned {
@@ -45,8 +46,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     ticker.join().map_err(|_| "the ticker panicked")?;
 
-    let account = worker.tally().snapshot();
-    let worst = worker.tally().lag_items().max();
+    let account = worker.stats().snapshot();
+    let worst = worker.stats().lag_items().max();
     println!("{}: it was {worst} ticks behind at worst", end.reason.label());
     println!("{} offered = {} done + {} lost", account.offered, account.delivered, account.lost.total());
     Ok(())

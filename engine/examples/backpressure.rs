@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aircheck_engine::source::{Paced, Wav};
-use aircheck_engine::{Block, Consumer, Overflow, Stream, StreamOptions, SubscribeOptions};
+use aircheck_engine::{Block, Consumer, OverflowPolicy, Stream, StreamOptions, SubscribeOptions};
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let directory = tempfile::tempdir()?;
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut copies = Vec::new();
     for (name, pause) in [("quick", Duration::ZERO), ("slow", Duration::from_millis(1))] {
         let path = directory.path().join(name);
-        let options = SubscribeOptions { overflow: Overflow::Block, buffer: 16, ..SubscribeOptions::default() };
+        let options = SubscribeOptions { overflow: OverflowPolicy::Block, buffer: 16, ..SubscribeOptions::default() };
         let consumer = stream.subscribe(options)?;
         copies.push((name, path.clone(), thread::spawn(move || copy(consumer, &path, spec, pause))));
     }
@@ -56,5 +56,5 @@ fn copy(mut from: Consumer<Block>, to: &Path, spec: hound::WavSpec, pause: Durat
         thread::sleep(pause);
     }
     writer.finalize()?;
-    Ok(from.tally().snapshot().lost.total())
+    Ok(from.stats().snapshot().lost.total())
 }

@@ -8,15 +8,15 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use aircheck_engine::source::Demo;
-use aircheck_engine::{End, Overflow, Snapshot, Start, Stream, StreamOptions, SubscribeOptions};
+use aircheck_engine::source::Tone;
+use aircheck_engine::{End, OverflowPolicy, Snapshot, Start, Stream, StreamOptions, SubscribeOptions};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let stream = Stream::start(Box::new(Demo), StreamOptions::default())?;
+    let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
     let (done, all_done) = mpsc::channel::<(&str, End, Snapshot)>();
     for (name, pause) in [("player", 0), ("archive", 4), ("slow archive", 25)] {
         let options = SubscribeOptions {
-            overflow: Overflow::DropNewest,
+            overflow: OverflowPolicy::DropNewest,
             buffer: 200,
             start: Start::From(0),
             ..SubscribeOptions::default()
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 }
             };
             // Close files and connections here.
-            let _ = done.send((name, end, consumer.tally().snapshot()));
+            let _ = done.send((name, end, consumer.stats().snapshot()));
         });
     }
     // Now the channel closes with the last consumer.

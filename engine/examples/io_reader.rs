@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use aircheck_engine::{EndReason, FanOut, FanOutOptions, Overflow, SubscribeOptions, Timestamp};
+use aircheck_engine::{EndReason, OverflowPolicy, Publisher, PublisherOptions, SubscribeOptions, Timestamp};
 
 const CHUNK_BYTES: usize = 4096;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (chunks, hub) = FanOut::<Arc<[u8]>>::new(FanOutOptions { live: false, ..FanOutOptions::default() });
-    let options = SubscribeOptions { overflow: Overflow::Block, buffer: 8, ..SubscribeOptions::default() };
+    let (chunks, hub) = Publisher::<Arc<[u8]>>::new(PublisherOptions { live: false, ..PublisherOptions::default() });
+    let options = SubscribeOptions { overflow: OverflowPolicy::Block, buffer: 8, ..SubscribeOptions::default() };
     let mut copies = Vec::new();
     for (name, pause_micros) in [("quick", 0), ("leisurely", 100), ("slow", 1000)] {
         let mut consumer = hub.subscribe(options)?;
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 copy.extend_from_slice(&delivery.item);
                 thread::sleep(Duration::from_micros(pause_micros));
             }
-            (name, copy, consumer.tally().snapshot().lost.total())
+            (name, copy, consumer.stats().snapshot().lost.total())
         }));
     }
 
@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Reads to the end, at the pace of the slowest consumer.
-fn multiplex(mut reader: impl Read, mut chunks: FanOut<Arc<[u8]>>) -> io::Result<()> {
+fn multiplex(mut reader: impl Read, mut chunks: Publisher<Arc<[u8]>>) -> io::Result<()> {
     let mut buffer = [0; CHUNK_BYTES];
     loop {
         match reader.read(&mut buffer)? {

@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use aircheck_engine::{EndReason, FanOut, FanOutOptions, Overflow, SubscribeOptions, Timestamp};
+use aircheck_engine::{EndReason, OverflowPolicy, Publisher, PublisherOptions, SubscribeOptions, Timestamp};
 
 const PRICES: u32 = 500;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (mut prices, hub) = FanOut::new(FanOutOptions::default());
+    let (mut prices, hub) = Publisher::new(PublisherOptions::default());
     // The policy ignores `buffer`: it keeps one value.
-    let options = SubscribeOptions { overflow: Overflow::Latest, buffer: 1, ..SubscribeOptions::default() };
+    let options = SubscribeOptions { overflow: OverflowPolicy::Latest, buffer: 1, ..SubscribeOptions::default() };
     let mut worker = hub.subscribe(options)?;
     let market = Arc::new(AtomicU32::new(0));
     let ticker = {
@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     ticker.join().map_err(|_| "the ticker panicked")?;
 
-    let account = worker.tally().snapshot();
+    let account = worker.stats().snapshot();
     println!("of {} prices, {} were worked on", account.offered, account.delivered);
     println!("{} were replaced by a newer one, {stale} were stale", account.lost.total());
     println!("the last one was {last} of {PRICES}");

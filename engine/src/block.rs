@@ -1,49 +1,6 @@
 //! The unit of sound that goes through the rings: a fixed number of frames.
 
-use crate::{Format, Item};
-
-/// The place that a block's sound comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Origin {
-    /// The source.
-    #[default]
-    Source,
-    /// Nowhere: the source delivered nothing for this time, and the block is silence at its pace. It counts as lost.
-    Missing,
-    /// The fallback, which is heard instead of a lost source.
-    Fallback,
-}
-
-impl Origin {
-    /// Returns the origin in one lower-case word.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Source => "source",
-            Self::Missing => "missing",
-            Self::Fallback => "fallback",
-        }
-    }
-
-    /// The upper bits of a block's length, which is at most a tenth of a second.
-    const SHIFT: u32 = 30;
-    const FRAMES: u32 = (1 << Self::SHIFT) - 1;
-
-    /// Marks a number of frames with the origin, for the capture ring.
-    pub(crate) const fn mark(self, frames: u32) -> u32 {
-        frames | (self as u32) << Self::SHIFT
-    }
-
-    /// Returns the origin and the frames of a marked number.
-    const fn parse(length: u32) -> (Self, u32) {
-        let origin = match length >> Self::SHIFT {
-            1 => Self::Missing,
-            2 => Self::Fallback,
-            _ => Self::Source,
-        };
-        (origin, length & Self::FRAMES)
-    }
-}
+use crate::{Format, Item, Origin};
 
 /// A block of sound: `frames` frames of interleaved `f32` samples, nominally -1 to 1.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +19,17 @@ impl Block {
     }
 
     /// Creates a block of these interleaved samples. Those beyond a full block are left out, and so is half a frame.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Block, Format};
+    ///
+    /// let format = Format::new(48_000, 2, Duration::from_millis(10))?;
+    /// let block = Block::of(format, &[0.5; 20]);
+    /// assert_eq!((block.frames(), block.samples().len()), (10, 20));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn of(format: Format, samples: &[f32]) -> Self {
         let mut block = Self::silent(format);
@@ -82,12 +50,32 @@ impl Block {
     }
 
     /// Returns the stream's format.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Block, Format};
+    ///
+    /// let format = Format::new(48_000, 2, Duration::from_millis(10))?;
+    /// assert_eq!(Block::of(format, &[]).format(), format);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn format(&self) -> Format {
         self.format
     }
 
     /// Returns where the sound comes from.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Block, Format, Origin};
+    ///
+    /// let format = Format::new(48_000, 2, Duration::from_millis(10))?;
+    /// assert_eq!(Block::of(format, &[0.5; 960]).origin(), Origin::Source);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin
@@ -95,12 +83,34 @@ impl Block {
 
     /// Returns the frames in this block: the format's number, except in the last block of a stream, which may be
     /// shorter.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Block, Format};
+    ///
+    /// let format = Format::new(48_000, 2, Duration::from_millis(10))?;
+    /// assert_eq!(Block::of(format, &[0.5; 2000]).frames(), 480);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn frames(&self) -> u32 {
         self.frames
     }
 
     /// Returns the interleaved samples: `frames` times channels of them.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Block, Format};
+    ///
+    /// let format = Format::new(48_000, 1, Duration::from_millis(10))?;
+    /// let block = Block::of(format, &[0.25, -0.5]);
+    /// let peak = block.samples().iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
+    /// assert_eq!(peak, 0.5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn samples(&self) -> &[f32] {
         &self.samples[..self.frames as usize * self.format.channels() as usize]
@@ -109,6 +119,17 @@ impl Block {
 
 impl Item<Block> {
     /// Returns the position of the first frame since the start of the stream, in frames.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Block, Format, Item, Stamp};
+    ///
+    /// let format = Format::new(48_000, 1, Duration::from_millis(10))?;
+    /// let stamp = Stamp { sequence: 3, ..Stamp::default() };
+    /// assert_eq!(Item { stamp, value: Block::of(format, &[]) }.position(), 1440);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn position(&self) -> u64 {
         self.format.position(self.stamp.sequence)

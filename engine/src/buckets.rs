@@ -1,9 +1,11 @@
 //! hdrhistogram's layout of buckets: which bucket holds a value.
 
+#[cfg(any(test, feature = "hdrhistogram"))]
 use hdrhistogram::Histogram;
 
 /// Resolution of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Precision {
     /// One significant digit: buckets at most 1/16 of their value wide.
     OneDigit,
@@ -12,6 +14,7 @@ pub enum Precision {
 }
 
 impl Precision {
+    #[cfg(any(test, feature = "hdrhistogram"))]
     const fn digits(self) -> u8 {
         match self {
             Self::OneDigit => 1,
@@ -77,7 +80,17 @@ impl Buckets {
         ((index - (power << half)) as u64) << power
     }
 
+    /// Returns how many values from `first` to `last` a bucket holds, of which it holds at least one. The last bucket holds
+    /// those above the maximum, too.
+    #[inline]
+    pub(crate) fn values_in(self, index: usize, first: u64, last: u64) -> u64 {
+        let is_last = index == self.index_of(self.max_trackable);
+        let highest = if is_last { u64::MAX } else { self.lowest_in(index + 1) - 1 };
+        last.min(highest) - first.max(self.lowest_in(index)) + 1
+    }
+
     /// Makes an ordinary histogram of counts, each with its bucket.
+    #[cfg(any(test, feature = "hdrhistogram"))]
     pub(crate) fn histogram(self, counts: impl Iterator<Item = (usize, u64)>) -> Histogram<u64> {
         let mut histogram = Histogram::new_with_bounds(1, self.max_trackable, self.precision.digits())
             .expect("bounds were checked in `new`");

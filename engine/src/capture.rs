@@ -17,7 +17,7 @@ use crate::drift::DriftMeter;
 use crate::lease::{Lease, Slot};
 use crate::poll_schedule::Completion;
 use crate::timeline::Timeline;
-use crate::{CaptureTally, Format, Origin, Timestamp};
+use crate::{CaptureStats, Format, Origin, Timestamp};
 
 /// Length of the capture ring: a dozen times the longest delay of the dispatcher on a busy machine. For 48 kHz stereo it
 /// is 125 KB, which stay in the second-level cache; with a second of sound, the callback took 20 % longer.
@@ -52,9 +52,9 @@ enum Access {
 impl Capture {
     /// Creates the capture, the other end of its ring, and its counts. `is_live` only matters to the source: see
     /// [`Capture::is_live`].
-    pub(crate) fn new(format: Format, is_live: bool) -> (Self, rtrb::Consumer<u32>, Arc<CaptureTally>) {
-        let (writer, reader, tally) = BlockWriter::new(format, is_live);
-        (Self(Access::Owned(Box::new(writer))), reader, tally)
+    pub(crate) fn new(format: Format, is_live: bool) -> (Self, rtrb::Consumer<u32>, Arc<CaptureStats>) {
+        let (writer, reader, stats) = BlockWriter::new(format, is_live);
+        (Self(Access::Owned(Box::new(writer))), reader, stats)
     }
 
     /// Creates a capture that borrows the writer of another one.
@@ -71,6 +71,13 @@ impl Capture {
     }
 
     /// Returns the format of the samples to write.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// let (stream, _consumer) = script::play(|capture| assert_eq!(capture.format().rate_hz(), 48_000))?;
+    /// stream.stop();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn format(&self) -> Format {
         match &self.0 {
@@ -81,6 +88,13 @@ impl Capture {
 
     /// Returns whether the sound must come at its own pace. If not, the source writes as fast as there is
     /// [room](Self::has_room), and waits when there is none.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// let (stream, _consumer) = script::play(|capture| assert!(capture.is_live()))?;
+    /// stream.stop();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_live(&self) -> bool {
         match &self.0 {
@@ -91,6 +105,13 @@ impl Capture {
     }
 
     /// Returns whether a whole block of samples can be written without loss.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// let (stream, _consumer) = script::play(|capture| assert!(capture.has_room()))?;
+    /// stream.stop();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn has_room(&self) -> bool {
         match &self.0 {
@@ -99,24 +120,47 @@ impl Capture {
         }
     }
 
-    /// Returns the shared counts, also for a device's error callback.
-    pub(crate) fn tally(&self) -> &Arc<CaptureTally> {
+    /// Returns whether a supervisor has taken the writer back: what is written now is left out.
+    pub(crate) fn is_replaced(&self) -> bool {
         match &self.0 {
-            Access::Owned(writer) => &writer.tally,
-            Access::Lent(lease) => lease.tally(),
+            Access::Owned(_) => false,
+            Access::Lent(lease) => lease.is_replaced(),
+        }
+    }
+
+    /// Returns the shared counts, also for a device's error callback.
+    pub(crate) fn stats(&self) -> &Arc<CaptureStats> {
+        match &self.0 {
+            Access::Owned(writer) => &writer.stats,
+            Access::Lent(lease) => lease.stats(),
         }
     }
 
     /// Returns the place where a failure of the source is reported.
     pub(crate) fn reporter(&self) -> Reporter {
         match &self.0 {
-            Access::Owned(writer) => Reporter::Tally(Arc::clone(&writer.tally)),
+            Access::Owned(writer) => Reporter::Stats(Arc::clone(&writer.stats)),
             Access::Lent(lease) => Reporter::Slot(Arc::clone(lease.slot())),
         }
     }
 
     /// Writes interleaved samples of any type and number, the first of them captured at `captured_at`. Blocks that do not
     /// fit into the ring are lost and counted, and the sequence goes on.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// use aircheck_engine::Timestamp;
+    ///
+    /// let (stream, mut consumer) = script::play(|mut capture| {
+    ///     let now = Timestamp::now();
+    ///     // Integers and portions of any length.
+    ///     capture.write(&[i16::MAX / 2; 100], now);
+    ///     capture.write(&[0.5_f32; 380], capture.format().time_of(now, 100));
+    /// })?;
+    /// assert_eq!(consumer.recv()?.item.frames(), 480);
+    /// stream.wait();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn write<S: Copy>(&mut self, samples: &[S], captured_at: Timestamp)
     where
         f32: FromSample<S>,
@@ -149,6 +193,16 @@ impl Capture {
     /// Ends the sound by a failure, in one line for people. Every consumer receives its queued blocks, and then
     /// [`EndReason::Failed`](crate::EndReason::Failed), unless a supervisor repairs the loss. Not fit for a callback, because it
     /// frees memory.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// use aircheck_engine::EndReason;
+    ///
+    /// let (stream, mut consumer) = script::play(|capture| capture.fail("the cable was cut"))?;
+    /// assert_eq!(consumer.recv().unwrap_err().reason, EndReason::Failed);
+    /// assert_eq!(stream.capture().failure(), Some("the cable was cut"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fail(self, failure: impl Into<String>) {
         self.reporter().fail(failure.into());
     }
@@ -170,6 +224,27 @@ impl Capture {
     }
 
     /// Continues after a pause in which nothing was lost: the next frame is captured at `captured_at`.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::Timestamp;
+    ///
+    /// let (stream, mut consumer) = script::play(|mut capture| {
+    ///     let now = Timestamp::now();
+    ///     capture.write(&[0.5_f32; 480], now);
+    ///     // Nobody pressed a key for an hour; nothing was lost.
+    ///     let later = now + Duration::from_secs(3600);
+    ///     capture.resume_at(later);
+    ///     capture.write(&[0.5_f32; 480], later);
+    /// })?;
+    /// let (before, after) = (consumer.recv()?.item, consumer.recv()?.item);
+    /// assert_eq!(after.stamp.sequence, before.stamp.sequence + 1);
+    /// assert!(after.stamp.captured_at.since(before.stamp.captured_at) >= Duration::from_secs(3599));
+    /// stream.wait();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn resume_at(&mut self, captured_at: Timestamp) {
         match &mut self.0 {
             Access::Owned(writer) => writer.resume_at(captured_at),
@@ -181,7 +256,7 @@ impl Capture {
 /// Takes the failure of a source: the end of its stream, or a loss that a supervisor repairs.
 #[derive(Clone, Debug)]
 pub(crate) enum Reporter {
-    Tally(Arc<CaptureTally>),
+    Stats(Arc<CaptureStats>),
     Slot(Arc<Slot>),
 }
 
@@ -189,7 +264,7 @@ impl Reporter {
     /// Reports that the source has failed. Not fit for a callback, because the message is allocated.
     pub(crate) fn fail(&self, message: String) {
         match self {
-            Self::Tally(tally) => tally.fail(message),
+            Self::Stats(stats) => stats.fail(message),
             Self::Slot(slot) => slot.fail(message),
         }
     }
@@ -215,16 +290,16 @@ pub(crate) struct BlockWriter {
     xruns_seen: u64,
     /// The origin of the blocks that are written.
     origin: Origin,
-    tally: Arc<CaptureTally>,
+    stats: Arc<CaptureStats>,
 }
 
 impl BlockWriter {
     /// Creates the writer, the other end of its ring, and its counts.
-    pub(crate) fn new(format: Format, is_live: bool) -> (Self, rtrb::Consumer<u32>, Arc<CaptureTally>) {
+    pub(crate) fn new(format: Format, is_live: bool) -> (Self, rtrb::Consumer<u32>, Arc<CaptureStats>) {
         let blocks = format.blocks_in(RING_SPAN).max(MIN_RING_BLOCKS) as usize;
         let (ring, reader) = touched_ring(blocks * block_words(format));
-        let tally = Arc::new(CaptureTally::default());
-        tally.set_open(true);
+        let stats = Arc::new(CaptureStats::default());
+        stats.set_open(true);
         let writer = Self {
             ring,
             format,
@@ -238,14 +313,14 @@ impl BlockWriter {
             drift: DriftMeter::new(format.rate_hz()),
             xruns_seen: 0,
             origin: Origin::Source,
-            tally: Arc::clone(&tally),
+            stats: Arc::clone(&stats),
         };
-        (writer, reader, tally)
+        (writer, reader, stats)
     }
 
     /// Keeps what a callback writes to in RAM, if the system permits it.
     pub(crate) fn lock_memory(&mut self) {
-        let realtime = self.tally.realtime();
+        let realtime = self.stats.realtime();
         realtime.lock(&mut self.staging);
         // Nothing is committed, so the ring stays empty.
         if let Ok(mut room) = self.ring.write_chunk_uninit(self.ring.slots()) {
@@ -278,7 +353,7 @@ impl BlockWriter {
     /// Begins a period of `frames` frames that arrived at `arrived_at`, the first of them captured at `captured_at`: finds
     /// out whether sound is missing before it. [`append`](Self::append) writes the samples.
     pub(crate) fn begin_period(&mut self, frames: usize, captured_at: Timestamp, arrived_at: Timestamp) {
-        let reported = self.tally.xruns_reported();
+        let reported = self.stats.xruns_reported();
         if reported != self.xruns_seen {
             self.xruns_seen = reported;
             let missing = self.timeline.missing(self.position(), captured_at);
@@ -290,7 +365,7 @@ impl BlockWriter {
         }
         let end = self.position() + frames as u64;
         self.period = Period { arrived_at, frames: u32::try_from(frames).unwrap_or(u32::MAX), end };
-        self.tally.written(captured_at);
+        self.stats.written(captured_at);
     }
 
     /// Writes samples of the period that has begun.
@@ -324,7 +399,7 @@ impl BlockWriter {
     #[cfg(feature = "device")]
     pub(crate) fn observe_clock(&mut self, captured_at: Timestamp) {
         if let Some(drift) = self.drift.observe(self.position(), captured_at) {
-            self.tally.set_drift(drift);
+            self.stats.set_drift(drift);
         }
     }
 
@@ -333,9 +408,13 @@ impl BlockWriter {
         self.timeline.rebase(self.position(), captured_at);
     }
 
-    /// Discards the incomplete block because the source is lost. It belongs to the hole.
-    pub(crate) fn begin_hole(&mut self) {
-        self.tally.frames_discarded((self.filled / usize::from(self.format.channels())) as u64);
+    /// Discards the incomplete block because the source is lost. It belongs to the hole, which begins at `started_at` if the
+    /// source has never delivered.
+    pub(crate) fn begin_hole(&mut self, started_at: Timestamp) {
+        if !self.timeline.has_begun() {
+            self.resume_at(started_at);
+        }
+        self.stats.frames_discarded((self.filled / usize::from(self.format.channels())) as u64);
         (self.filled, self.to_discard) = (0, 0);
         // Another stream of the device has another latency, and another device has another clock.
         self.drift = DriftMeter::new(self.format.rate_hz());
@@ -360,13 +439,13 @@ impl BlockWriter {
     /// Advances the sequence by `blocks` blocks of the source that are missing and that nothing stands for.
     pub(crate) fn skip_missing(&mut self, blocks: u64) {
         self.sequence += blocks;
-        self.tally.source_missing(blocks);
-        self.tally.advance(self.sequence);
+        self.stats.source_missing(blocks);
+        self.stats.advance(self.sequence);
     }
 
     /// Goes on with the source, whose next frame is due now: deviations of earlier timestamps no longer count.
     pub(crate) fn end_hole(&mut self) {
-        self.xruns_seen = self.tally.xruns_reported();
+        self.xruns_seen = self.stats.xruns_reported();
         self.timeline.rebase(self.position(), self.due());
     }
 
@@ -388,11 +467,11 @@ impl BlockWriter {
         if self.to_discard == 0 || next > start {
             // At least one: a device that has reported a loss has lost something, even if its timestamps do not show it.
             let blocks = (next - start).div_ceil(u64::from(self.format.block_frames())).max(1);
-            self.tally.frames_discarded((self.filled / usize::from(self.format.channels())) as u64);
+            self.stats.frames_discarded((self.filled / usize::from(self.format.channels())) as u64);
             self.filled = 0;
             self.sequence += blocks;
-            self.tally.blocks_missed(blocks);
-            self.tally.advance(self.sequence);
+            self.stats.blocks_missed(blocks);
+            self.stats.advance(self.sequence);
             // By how much time has passed, and not by the device's count.
             self.drift.restart();
         }
@@ -407,7 +486,7 @@ impl BlockWriter {
         }
         let (discarded, rest) = samples.split_at(samples.len().min(self.to_discard));
         self.to_discard -= discarded.len();
-        self.tally.frames_discarded((discarded.len() / usize::from(self.format.channels())) as u64);
+        self.stats.frames_discarded((discarded.len() / usize::from(self.format.channels())) as u64);
         rest
     }
 
@@ -450,12 +529,12 @@ impl BlockWriter {
             let header = header(self.sequence, captured_at, self.origin.mark(frames), self.completion());
             let _ = self.ring.push_entire_slice(&header);
             put(&mut self.ring, &self.staging);
-            self.tally.block_written(self.origin);
+            self.stats.block_written(self.origin);
         } else {
-            self.tally.block_refused(self.origin);
+            self.stats.block_refused(self.origin);
         }
         self.sequence += 1;
-        self.tally.advance(self.sequence);
+        self.stats.advance(self.sequence);
     }
 }
 
@@ -466,9 +545,9 @@ impl Drop for BlockWriter {
             self.emit_staged();
         }
         if thread::panicking() {
-            self.tally.fail("the source panicked (see its message on standard error)".to_owned());
+            self.stats.fail("the source panicked (see its message on standard error)".to_owned());
         }
-        self.tally.set_open(false);
+        self.stats.set_open(false);
     }
 }
 
@@ -546,14 +625,14 @@ mod tests {
     fn the_first_lap_of_the_ring_takes_no_fresh_memory() {
         // Eight channels at the highest rate: 1920 pages, which no earlier test has given back.
         let format = Format::new(768_000, 8, Duration::from_millis(10)).unwrap();
-        let (mut capture, _reader, tally) = Capture::new(format, true);
+        let (mut capture, _reader, stats) = Capture::new(format, true);
         let block = vec![0.25_f32; format.block_samples()];
         let before = page_faults();
         for number in 0..32 {
             capture.write(&block, format.time_of(Timestamp::default(), format.position(number)));
         }
         let faults = page_faults() - before;
-        assert_eq!(tally.blocks(), 32);
+        assert_eq!(stats.blocks(), 32);
         assert!(faults < 100, "{faults} page faults");
     }
 
@@ -563,7 +642,7 @@ mod tests {
     struct Microphone {
         capture: BlockWriter,
         ring: rtrb::Consumer<u32>,
-        tally: Arc<CaptureTally>,
+        stats: Arc<CaptureStats>,
         format: Format,
         /// True position of the next frame: sound that is lost counts.
         next: u64,
@@ -575,15 +654,15 @@ mod tests {
     impl Microphone {
         fn new() -> Self {
             let format = Format::new(48_000, 1, Duration::from_millis(10)).unwrap();
-            let (capture, ring, tally) = BlockWriter::new(format, true);
-            Self { capture, ring, tally, format, next: 0, received: 0, blocks: Vec::new() }
+            let (capture, ring, stats) = BlockWriter::new(format, true);
+            Self { capture, ring, stats, format, next: 0, received: 0, blocks: Vec::new() }
         }
 
         /// Loses sound, and says so if it `is_reported`.
         fn lose(&mut self, frames: u64, is_reported: bool) {
             self.next += frames;
             if is_reported {
-                self.tally.xrun_reported();
+                self.stats.xrun_reported();
             }
         }
 
@@ -604,13 +683,13 @@ mod tests {
 
         /// Checks that every frame is accounted for, and returns by how many frames the position is ahead of time.
         fn check(&self) -> i64 {
-            let tally = &self.tally;
+            let stats = &self.stats;
             let numbers: Vec<u64> = self.blocks.iter().map(|block| block.0).collect();
             assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
-            assert_eq!((tally.blocks(), tally.lost_overflow()), (numbers.len() as u64, 0));
-            assert_eq!(tally.next_sequence(), tally.blocks() + tally.lost_xrun(), "each number is a block or a loss");
-            let kept = tally.blocks() * 480 + self.capture.filled as u64;
-            assert_eq!(kept + tally.discarded_frames(), self.received, "each frame that came is kept or discarded");
+            assert_eq!((stats.blocks(), stats.lost_overflow()), (numbers.len() as u64, 0));
+            assert_eq!(stats.next_sequence(), stats.blocks() + stats.lost_xrun(), "each number is a block or a loss");
+            let kept = stats.blocks() * 480 + self.capture.filled as u64;
+            assert_eq!(kept + stats.discarded_frames(), self.received, "each frame that came is kept or discarded");
             self.capture.position() as i64 - self.next as i64
         }
     }
@@ -635,7 +714,7 @@ mod tests {
                     assert_eq!(number * 480, *first, "xruns of {lost} frames, periods of {period}");
                 }
                 // The blocks in which the losses lie, and no more. A loss on the grid is one of whole blocks.
-                let blocks = microphone.tally.lost_xrun();
+                let blocks = microphone.stats.lost_xrun();
                 assert!(blocks >= xruns, "{blocks} lost by {xruns} xruns of {lost} frames");
                 assert!(blocks <= xruns * ((lost + 1).div_ceil(480) + 1), "{blocks} lost by xruns of {lost}");
             }
@@ -686,8 +765,8 @@ mod tests {
         }
         microphone.period(140 + 480, Duration::ZERO);
         assert_eq!(microphone.check(), 0);
-        assert_eq!((microphone.blocks.clone(), microphone.tally.lost_xrun()), (vec![(1, 480)], 1));
-        assert_eq!(microphone.tally.discarded_frames(), 480 - 3 * 20);
+        assert_eq!((microphone.blocks.clone(), microphone.stats.lost_xrun()), (vec![(1, 480)], 1));
+        assert_eq!(microphone.stats.discarded_frames(), 480 - 3 * 20);
     }
 
     #[test]
@@ -709,10 +788,10 @@ mod tests {
             microphone.received += samples.len() as u64;
             microphone.capture.write(&samples, at);
             while microphone.ring.pop().is_ok() {}
-            let tally = &microphone.tally;
-            assert_eq!(tally.next_sequence(), tally.blocks() + tally.lost_xrun());
-            let kept = tally.blocks() * 480 + microphone.capture.filled as u64;
-            assert_eq!(kept + tally.discarded_frames(), microphone.received);
+            let stats = &microphone.stats;
+            assert_eq!(stats.next_sequence(), stats.blocks() + stats.lost_xrun());
+            let kept = stats.blocks() * 480 + microphone.capture.filled as u64;
+            assert_eq!(kept + stats.discarded_frames(), microphone.received);
         }
     }
 }

@@ -13,8 +13,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Least difference between the two clocks that counts as a step. Both are disciplined at the same rate, so that they
 /// part only when the wall clock is set; but they cannot be read at the same moment.
+#[cfg(any(test, feature = "sound"))]
 const MIN_STEP_NANOS: i64 = 10_000_000;
 /// Longest time that reading both clocks may take. A slower reading was interrupted and is not used.
+#[cfg(feature = "sound")]
 const MAX_READING_NANOS: u64 = 1_000_000;
 
 static CLOCK: OnceLock<Clock> = OnceLock::new();
@@ -31,6 +33,7 @@ pub(crate) fn unix_nanos(nanos: u64) -> u64 {
 }
 
 /// Compares the two clocks, and takes over a step of the wall clock. The dispatcher calls this once a second.
+#[cfg(feature = "sound")]
 pub(crate) fn follow_wall_clock() {
     let reading = Reading::take();
     if let Some(clock) = CLOCK.get()
@@ -41,7 +44,7 @@ pub(crate) fn follow_wall_clock() {
 }
 
 /// Makes the clock believe that the wall clock has stepped ahead.
-#[cfg(test)]
+#[cfg(all(test, feature = "sound"))]
 pub(crate) fn pretend_step(nanos: i64) {
     CLOCK.get_or_init(|| Clock::new(Reading::take())).step.store(nanos, Ordering::Relaxed);
 }
@@ -52,6 +55,7 @@ struct Reading {
     steady: u64,
     wall: u64,
     /// How long the reading took, and so by how much the two may be apart.
+    #[cfg_attr(not(feature = "sound"), expect(dead_code, reason = "only the dispatcher follows the wall clock"))]
     took: u64,
 }
 
@@ -83,6 +87,7 @@ impl Clock {
         self.anchor.wrapping_add(steady)
     }
 
+    #[cfg(any(test, feature = "sound"))]
     fn follow(&self, reading: Reading) {
         let step = reading.wall.wrapping_sub(self.at(reading.steady)) as i64;
         if step.abs_diff(self.step.load(Ordering::Relaxed)) >= MIN_STEP_NANOS as u64 {

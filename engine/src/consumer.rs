@@ -1,30 +1,31 @@
 //! The receiving end of a fan-out: items in order, each with the gap before it, for threads and for async code.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crossbeam_utils::sync::{Parker, Unparker};
+use crossbeam_utils::sync::Parker;
 
+use crate::batch::Batch;
+use crate::parking::parking;
 use crate::ring_reader::RingReader;
-use crate::run::Run;
-use crate::{Delivery, End, EndReason, Gap, Head, Item, Loss, Overflow, RecvError, Stamp, Tally, Timestamp};
+use crate::room::RoomNotice;
+use crate::skip::{LagLimit, LateItem, NewestItem};
+use crate::{Delivery, End, EndReason, Gap, Head, Item, Loss, OverflowPolicy, Stamp, Stats, Timestamp, TryRecvError};
 
 /// Longest wait: a century. The system's clock may not represent an `Instant` further away.
 const MAX_WAIT: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// Receives the items of a [`FanOut`](crate::FanOut). Created by [`Hub::subscribe`](crate::Hub::subscribe).
+/// Receives the items of a [`Publisher`](crate::Publisher). Created by [`Hub::subscribe`](crate::Hub::subscribe).
 ///
 /// A thread uses [`recv`](Self::recv) or [`recv_timeout`](Self::recv_timeout), async code
-/// [`poll_recv`](Self::poll_recv), and a caller with its own clock [`try_recv`](Self::try_recv). Dropping the consumer
-/// unsubscribes it.
+/// [`poll_recv`](Self::poll_recv), and a caller with its own clock [`try_recv_at`](Self::try_recv_at). Dropping the
+/// consumer unsubscribes it.
 #[derive(Debug)]
 pub struct Consumer<T: Send + Sync> {
     reader: RingReader<T>,
-    overflow: Overflow,
-    buffer: u64,
-    /// Blocks of requested lag, from the start in the past, that are still there.
-    burst: u64,
+    overflow: OverflowPolicy,
+    limit: LagLimit,
     /// The sequence number that comes next if nothing is lost; `None` before the first item.
     expected: Option<u64>,
     /// Blocks skipped since the last delivery, and the reason for the last of them.
@@ -37,44 +38,94 @@ pub struct Consumer<T: Send + Sync> {
     end: Option<End>,
     parking: Option<(Parker, Waker)>,
     head: Head,
-    tally: Arc<Tally>,
+    stats: Arc<Stats>,
 }
 
 impl<T: Send + Sync> Consumer<T> {
-    pub(crate) fn new(reader: RingReader<T>, overflow: Overflow, buffer: u64, head: Head, tally: Arc<Tally>) -> Self {
+    pub(crate) fn new(
+        reader: RingReader<T>,
+        overflow: OverflowPolicy,
+        buffer: u64,
+        head: Head,
+        stats: Arc<Stats>,
+    ) -> Self {
         Self {
             reader,
             overflow,
-            buffer,
-            burst: 0,
+            limit: LagLimit::new(buffer),
             expected: None,
             skipped: 0,
-            skipped_for: Loss::Skipped,
+            skipped_for: Loss::SkippedToLive,
             newest_next: false,
             is_promised: false,
             end: None,
             parking: None,
             head,
-            tally,
+            stats,
         }
     }
 
     /// Returns the consumer's account. It can be read from any thread, also after the consumer was dropped.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// ticks.send("tick", Timestamp::now());
+    /// consumer.recv()?;
+    /// let stats = consumer.stats().clone();
+    /// drop(consumer);
+    /// assert_eq!(stats.snapshot().delivered, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
-    pub fn tally(&self) -> &Arc<Tally> {
-        &self.tally
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// Returns the end, once this consumer has received it: why no more items come, and the gap before that.
+    ///
+    /// ```
+    /// use aircheck_engine::{EndReason, Publisher, PublisherOptions, SubscribeOptions};
+    ///
+    /// let (ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// assert_eq!(consumer.end(), None);
+    /// ticks.finish(EndReason::Finished);
+    /// assert_eq!(consumer.iter().count(), 0);
+    /// assert_eq!(consumer.end().map(|end| end.reason), Some(EndReason::Finished));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn end(&self) -> Option<End> {
+        self.end
     }
 
     /// Takes the next item if one is queued. Its latency is measured up to `now`.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let sent = Timestamp::from_nanos(0);
+    /// ticks.send("tick", sent);
+    /// assert_eq!(consumer.try_recv_at(sent + Duration::from_micros(250))?.item.value, "tick");
+    /// assert_eq!(consumer.stats().queue_micros().max(), 250);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// [`RecvError::Empty`] when nothing is queued, [`RecvError::Ended`] when no more items will come.
+    /// [`TryRecvError::Empty`] when nothing is queued, [`TryRecvError::Ended`] when no more items will come.
     // One function, and inlined: passing a delivery between functions costs more than making it.
     #[inline]
-    pub fn try_recv(&mut self, now: Timestamp) -> Result<Delivery<T>, RecvError> {
-        if self.end.is_some() || self.tally.is_closing() {
-            return Err(RecvError::Ended(self.end_or_close()));
+    pub fn try_recv_at(&mut self, now: Timestamp) -> Result<Delivery<T>, TryRecvError> {
+        if self.end.is_some() || self.stats.is_closing() {
+            return Err(TryRecvError::Ended(self.end_or_close()));
         }
         let mut stamp = match self.reader.front() {
             Some(item) => item.stamp,
@@ -84,49 +135,52 @@ impl<T: Send + Sync> Consumer<T> {
         let head = self.head.next();
         if self.newest_next {
             stamp = self.go_to_newest(stamp);
-        } else if self.overflow == Overflow::SkipToLive && self.is_stale(stamp, head) {
-            stamp = self.skip_to_live(stamp).ok_or(RecvError::Empty)?;
+        } else if self.overflow == OverflowPolicy::SkipToLive && self.is_stale(stamp, head) {
+            stamp = self.skip_to_live(stamp).ok_or(TryRecvError::Empty)?;
         }
         self.is_promised = false;
         let lag_items = head.saturating_sub(stamp.next());
         self.expected = Some(stamp.next());
-        self.tally.lagged(lag_items, stamp.preceding);
-        self.tally.waited(now.micros_since(stamp.dispatched_at), 1);
-        self.tally.delivered(stamp.next(), stamp.blocks());
+        self.stats.lagged(lag_items, stamp.preceding);
+        self.stats.waited(now.micros_since(stamp.dispatched_at), 1);
+        self.stats.delivered(stamp.next(), stamp.blocks());
         // Counted before its slot is free, so that never more is queued than the ring holds.
-        let item = self.reader.pop().ok_or(RecvError::Empty)?;
+        let item = self.reader.pop().ok_or(TryRecvError::Empty)?;
+        if self.overflow == OverflowPolicy::Block {
+            self.stats.room().made();
+        }
         let gap = if stamp.first() == expected { None } else { Some(self.gap(expected, stamp.first())) };
         Ok(Delivery { gap, lag_items, item })
     }
 
     /// Takes several queued items at once, at least one and at most `max_items`. The result is the same as one by one,
     /// but the counts are written once for all of them. Useful where items come in batches, or are taken rarely. More
-    /// items may be queued, after a gap or since; repeat until it is [`RecvError::Empty`].
+    /// items may be queued, after a gap or since; repeat until it is [`TryRecvError::Empty`].
     ///
-    /// All of them count as delivered, whether they are used or not. Their slots in the ring are free once the [`Run`]
-    /// is dropped; if it is forgotten, once the next item is taken.
+    /// All of them count as delivered, whether they are used or not. Their slots in the ring are free once the
+    /// [`Batch`] is dropped; if it is forgotten, once the consumer takes or polls again.
     ///
     /// ```
-    /// use aircheck_engine::{FanOut, FanOutOptions, SubscribeOptions, Timestamp};
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
     ///
-    /// let (mut ticks, hub) = FanOut::new(FanOutOptions::default());
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
     /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
     /// let now = Timestamp::now();
     /// for tick in 0..3 {
     ///     ticks.send(tick, now);
     /// }
-    /// let run = consumer.try_recv_run(now, usize::MAX)?;
-    /// assert_eq!((run.gap, run.lag_items), (None, 2));
-    /// assert!(run.iter().map(|item| item.value).eq([0, 1, 2]));
+    /// let batch = consumer.try_recv_batch(now, usize::MAX)?;
+    /// assert_eq!((batch.gap, batch.lag_items), (None, 2));
+    /// assert!(batch.iter().map(|item| item.value).eq([0, 1, 2]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`RecvError::Empty`] when nothing is queued, [`RecvError::Ended`] when no more items will come.
+    /// [`TryRecvError::Empty`] when nothing is queued, [`TryRecvError::Ended`] when no more items will come.
     #[inline]
-    pub fn try_recv_run(&mut self, now: Timestamp, max_items: usize) -> Result<Run<'_, T>, RecvError> {
-        let Delivery { gap, lag_items, item } = self.try_recv(now)?;
+    pub fn try_recv_batch(&mut self, now: Timestamp, max_items: usize) -> Result<Batch<'_, T>, TryRecvError> {
+        let Delivery { gap, lag_items, item } = self.try_recv_at(now)?;
         let next = item.stamp.next();
         let rest = self.reader.lend_following(next, max_items.saturating_sub(1));
         let (front, back) = rest.as_slices();
@@ -135,36 +189,74 @@ impl<T: Send + Sync> Consumer<T> {
             let blocks = end - next;
             self.expected = Some(end);
             // The lag falls by one from block to block. All were in the ring before the head was read.
-            self.tally.lagged_each(lag_items.saturating_sub(blocks)..=lag_items.saturating_sub(1));
-            record_waits(&self.tally, front.iter().chain(back), now);
-            self.tally.delivered(end, blocks);
+            self.stats.lagged_each(lag_items.saturating_sub(blocks)..=lag_items.saturating_sub(1));
+            record_waits(&self.stats, front.iter().chain(back), now);
+            self.stats.delivered(end, blocks);
         }
-        Ok(Run::new(gap, lag_items, item, rest))
+        let room = (self.overflow == OverflowPolicy::Block).then(|| self.stats.room());
+        Ok(Batch::new(gap, lag_items, item, rest, RoomNotice(room)))
     }
 
     /// Skips the queued items: the next item taken is the newest of that moment, and the ones before it are lost
-    /// ([`Loss::Late`]). For a limit of lag that is tighter than the consumer's ring.
+    /// ([`Loss::SkippedToNewest`]). For a limit of lag that is tighter than the consumer's ring.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// (0..10).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// consumer.skip_to_newest();
+    /// let delivery = consumer.recv()?;
+    /// assert_eq!((delivery.item.value, delivery.gap.map(|gap| gap.items)), (9, Some(9)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn skip_to_newest(&mut self) {
         self.newest_next = true;
     }
 
-    /// Returns the number of items that are queued now: with [`Overflow::Latest`], one at most. Costs less than trying to take
-    /// one, because it does not look for the end.
+    /// Returns the number of items that are queued now: with the policy `Latest`, one at most. Costs less than
+    /// trying to take one, because it does not look for the end.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// (0..3).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// assert_eq!(consumer.queued_items(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn queued_items(&self) -> usize {
         self.reader.len()
     }
 
-    /// Returns whether an item or the end can be taken now; if not, registers the task to be woken for it. Skips stale items,
-    /// as taking one would. The next [`try_recv`](Self::try_recv) then returns an item or the end, even if the item has
-    /// become stale meanwhile.
+    /// Returns whether an item or the end can be taken now; if not, registers the task to be woken for it. Skips stale
+    /// items, as taking one would. The next [`try_recv_at`](Self::try_recv_at) then returns an item or the end, even if
+    /// the item has become stale meanwhile.
+    ///
+    /// ```
+    /// use std::task::{Context, Waker};
+    ///
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let mut context = Context::from_waker(Waker::noop());
+    /// assert!(consumer.poll_ready(&mut context).is_pending());
+    /// ticks.send("tick", Timestamp::now());
+    /// assert!(consumer.poll_ready(&mut context).is_ready());
+    /// assert_eq!(consumer.try_recv()?.item.value, "tick");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.is_ready() {
             return Poll::Ready(());
         }
-        self.tally.arm(context.waker());
+        self.stats.arm(context.waker());
         if self.is_ready() {
-            self.tally.disarm();
+            self.stats.disarm();
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -172,12 +264,14 @@ impl<T: Send + Sync> Consumer<T> {
     }
 
     fn is_ready(&mut self) -> bool {
-        self.end.is_some() || self.tally.is_closing() || self.has_item() || self.tally.end_reason().is_some()
+        self.end.is_some() || self.stats.is_closing() || self.has_item() || self.stats.end_reason().is_some()
     }
 
     /// Returns whether an item is queued that is not to be skipped.
     fn has_item(&mut self) -> bool {
-        if self.overflow != Overflow::SkipToLive {
+        // A forgotten batch must not keep the ring full for a consumer that only waits.
+        self.reader.take_back();
+        if self.overflow != OverflowPolicy::SkipToLive {
             return self.reader.len() > 0;
         }
         let Some(stamp) = self.reader.front().map(|item| item.stamp) else { return false };
@@ -191,27 +285,53 @@ impl<T: Send + Sync> Consumer<T> {
     /// Takes the next item, or registers the task to be woken for it. This needs no async runtime. One reading of the
     /// clock is enough for several items in a row.
     ///
+    /// ```
+    /// use std::task::{Context, Poll, Waker};
+    ///
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let mut context = Context::from_waker(Waker::noop());
+    /// assert!(consumer.poll_recv(&mut context, Timestamp::now()).is_pending());
+    /// ticks.send("tick", Timestamp::now());
+    /// let Poll::Ready(received) = consumer.poll_recv(&mut context, Timestamp::now()) else { panic!() };
+    /// assert_eq!(received?.item.value, "tick");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The end, once all queued items have been taken.
     #[inline]
     pub fn poll_recv(&mut self, context: &mut Context<'_>, now: Timestamp) -> Poll<Result<Delivery<T>, End>> {
-        match self.try_recv(now) {
+        match self.try_recv_at(now) {
             Ok(delivery) => return Poll::Ready(Ok(delivery)),
-            Err(RecvError::Ended(end)) => return Poll::Ready(Err(end)),
-            Err(RecvError::Empty) => self.tally.arm(context.waker()),
+            Err(TryRecvError::Ended(end)) => return Poll::Ready(Err(end)),
+            Err(TryRecvError::Empty) => self.stats.arm(context.waker()),
         }
-        match self.try_recv(now) {
+        match self.try_recv_at(now) {
             Ok(delivery) => {
-                self.tally.disarm();
+                self.stats.disarm();
                 Poll::Ready(Ok(delivery))
             }
-            Err(RecvError::Ended(end)) => Poll::Ready(Err(end)),
-            Err(RecvError::Empty) => Poll::Pending,
+            Err(TryRecvError::Ended(end)) => Poll::Ready(Err(end)),
+            Err(TryRecvError::Empty) => Poll::Pending,
         }
     }
 
     /// Blocks the thread until the next item.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let producer = std::thread::spawn(move || ticks.send("tick", Timestamp::now()));
+    /// assert_eq!(consumer.recv()?.item.value, "tick");
+    /// producer.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -220,34 +340,41 @@ impl<T: Send + Sync> Consumer<T> {
         loop {
             match self.recv_timeout(MAX_WAIT) {
                 Ok(delivery) => return Ok(delivery),
-                Err(RecvError::Ended(end)) => return Err(end),
-                Err(RecvError::Empty) => {}
+                Err(TryRecvError::Ended(end)) => return Err(end),
+                Err(TryRecvError::Empty) => {}
             }
         }
     }
 
     /// Blocks the thread until the next item, for `timeout` at most.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, TryRecvError};
+    ///
+    /// let (_ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// assert_eq!(consumer.recv_timeout(Duration::from_millis(1)), Err(TryRecvError::Empty));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// [`RecvError::Empty`] when none came in time, [`RecvError::Ended`] once all queued items have been taken.
-    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Delivery<T>, RecvError> {
-        match self.try_recv(Timestamp::now()) {
-            Err(RecvError::Empty) => self.wait(Instant::now() + timeout.min(MAX_WAIT)),
+    /// [`TryRecvError::Empty`] when none came in time, [`TryRecvError::Ended`] once all queued items have been taken.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Delivery<T>, TryRecvError> {
+        match self.try_recv_at(Timestamp::now()) {
+            Err(TryRecvError::Empty) => self.wait(Instant::now() + timeout.min(MAX_WAIT)),
             received => received,
         }
     }
 
-    fn wait(&mut self, deadline: Instant) -> Result<Delivery<T>, RecvError> {
-        let (parker, waker) = self.parking.take().unwrap_or_else(|| {
-            let parker = Parker::new();
-            let waker = Waker::from(Arc::new(Unpark(parker.unparker().clone())));
-            (parker, waker)
-        });
+    fn wait(&mut self, deadline: Instant) -> Result<Delivery<T>, TryRecvError> {
+        let (parker, waker) = self.parking.take().unwrap_or_else(parking);
         let received = loop {
             match self.poll_recv(&mut Context::from_waker(&waker), Timestamp::now()) {
-                Poll::Ready(received) => break received.map_err(RecvError::Ended),
-                Poll::Pending if Instant::now() >= deadline => break Err(RecvError::Empty),
+                Poll::Ready(received) => break received.map_err(TryRecvError::Ended),
+                Poll::Pending if Instant::now() >= deadline => break Err(TryRecvError::Empty),
                 Poll::Pending => parker.park_deadline(deadline),
             }
         };
@@ -258,9 +385,9 @@ impl<T: Send + Sync> Consumer<T> {
     /// Returns the end that was seen before, or else ends the consumer because it was closed.
     #[cold]
     fn end_or_close(&mut self) -> End {
-        let (tally, head) = (&self.tally, &self.head);
+        let (stats, head) = (&self.stats, &self.head);
         *self.end.get_or_insert_with(|| {
-            tally.ended(EndReason::Closed, head.next(), Loss::Overflow);
+            stats.ended(EndReason::Closed, head.next(), Loss::Overflow);
             End { reason: EndReason::Closed, gap: None }
         })
     }
@@ -268,10 +395,10 @@ impl<T: Send + Sync> Consumer<T> {
     /// Decides between the end and `Empty` when nothing is queued. If the fan-out has ended, the ring is read once more,
     /// because the items that were pushed before the end are visible by now.
     #[cold]
-    fn last_look(&mut self) -> Result<Stamp, RecvError> {
-        let (reason, next, tail) = self.tally.end().ok_or(RecvError::Empty)?;
+    fn last_look(&mut self) -> Result<Stamp, TryRecvError> {
+        let (reason, next, tail) = self.stats.end().ok_or(TryRecvError::Empty)?;
         let last = self.reader.front().map(|item| item.stamp);
-        last.ok_or_else(|| RecvError::Ended(self.finish(reason, next, tail)))
+        last.ok_or_else(|| TryRecvError::Ended(self.finish(reason, next, tail)))
     }
 
     /// Returns the expected sequence number. The first time, takes it and the burst over from the fan-out, which set
@@ -279,22 +406,25 @@ impl<T: Send + Sync> Consumer<T> {
     #[inline]
     fn begin(&mut self, first: u64) -> u64 {
         *self.expected.get_or_insert_with(|| {
-            let (start, burst) = self.tally.start().unwrap_or((first, 0));
-            self.burst = burst;
+            let (start, burst) = self.stats.start().unwrap_or((first, 0));
+            self.limit.request(burst);
             start
         })
     }
 
-    /// Returns whether an item is too far behind `head`.
+    /// Returns whether an item is too far behind `head`, and a newer one is there.
     #[inline]
     fn is_stale(&mut self, stamp: Stamp, head: u64) -> bool {
-        let lag = head.saturating_sub(stamp.next());
-        self.burst = self.burst.min(lag);
-        // After the end there is no live item to skip to. The head may be ahead of the fan-out, while an encoder works or
-        // a batch is on its way; then there is no newer item to skip to yet.
-        lag > self.buffer + self.burst
-            && self.tally.end_reason().is_none()
-            && head.min(self.tally.offered_next()).saturating_sub(stamp.next()) > self.buffer + self.burst
+        self.limit.is_exceeded_by(head.saturating_sub(stamp.next())) && self.late_item(stamp, head).is_stale()
+    }
+
+    #[cold]
+    fn late_item(&self, stamp: Stamp, head: u64) -> LateItem {
+        LateItem {
+            has_ended: self.stats.end_reason().is_some(),
+            limit: self.limit.blocks(),
+            offered_after: head.min(self.stats.offered_next()).saturating_sub(stamp.next()),
+        }
     }
 
     /// Skips to the newest item queued on request. Returns its stamp.
@@ -302,14 +432,14 @@ impl<T: Send + Sync> Consumer<T> {
     fn go_to_newest(&mut self, front: Stamp) -> Stamp {
         self.newest_next = false;
         let (newest, skipped) = self.discard_to_newest(front);
-        self.skip(newest.first(), skipped, Loss::Late);
+        self.skip(newest.first(), skipped, Loss::SkippedToNewest);
         newest
     }
 
     /// Drops the queued items before the newest one of this moment: an item that is pushed meanwhile stays, so that this
     /// ends. Returns the newest one's stamp, and the number of blocks that were dropped.
     fn discard_to_newest(&mut self, front: Stamp) -> (Stamp, u64) {
-        self.burst = 0;
+        self.limit.request(0);
         let skipped = self.reader.discard(self.reader.len().saturating_sub(1));
         (self.reader.front().map_or(front, |item| item.stamp), skipped)
     }
@@ -319,26 +449,28 @@ impl<T: Send + Sync> Consumer<T> {
         if blocks > 0 {
             self.skipped += blocks;
             self.skipped_for = reason;
-            self.tally.skipped(next, blocks, reason);
+            self.stats.skipped(next, blocks, reason);
         }
     }
 
-    /// Skips from a stale item to the newest one queued, and returns its stamp. Skips that one too if it is stale itself,
-    /// because the ring was full and refused newer items; but never twice in a row, and not after
-    /// [`poll_ready`](Self::poll_ready) has promised it. Where batches are longer than the ring, the newest queued item is
-    /// always stale, and the consumer would receive none.
+    /// Skips from a stale item to the newest one queued, and returns its stamp. Skips that one too if it is stale itself.
     #[cold]
     fn skip_to_live(&mut self, front: Stamp) -> Option<Stamp> {
         let (newest, mut skipped) = self.discard_to_newest(front);
-        let followed = self.tally.refused_to() > newest.sequence;
+        let newest_item = NewestItem {
+            limit: self.limit.buffer(),
+            offered_after: self.stats.offered_next().saturating_sub(newest.next()),
+            was_followed: self.stats.refused_to() > newest.sequence,
+            has_skipped: self.skipped > 0,
+            is_promised: self.is_promised,
+        };
         let mut next = newest.first();
-        let lag = self.tally.offered_next().saturating_sub(newest.next());
-        let stale = (followed || lag > self.buffer) && self.skipped == 0 && !self.is_promised;
+        let stale = newest_item.is_stale();
         if stale {
             next = newest.next();
             skipped += self.reader.discard(1);
         }
-        self.skip(next, skipped, Loss::Skipped);
+        self.skip(next, skipped, Loss::SkippedToLive);
         (!stale).then_some(newest)
     }
 
@@ -347,24 +479,24 @@ impl<T: Send + Sync> Consumer<T> {
     fn gap(&mut self, expected: u64, first: u64) -> Gap {
         let blocks = first - expected;
         let skipped = std::mem::take(&mut self.skipped);
-        let reason = match self.tally.gap_reasons().take(first) {
+        let reason = match self.stats.gap_reasons().take(first) {
             _ if skipped >= blocks - skipped => self.skipped_for,
             Some(reason) => reason,
-            None if self.overflow == Overflow::Latest => Loss::Conflated,
+            None if self.overflow.keeps_newest() => Loss::Conflated,
             None => Loss::Overflow,
         };
-        let gap = Gap { from: expected, blocks, reason };
-        self.tally.missed(gap);
+        let gap = Gap { from: expected, items: blocks, reason };
+        self.stats.missed(gap);
         gap
     }
 
     fn finish(&mut self, reason: EndReason, next: u64, tail: Loss) -> End {
-        let expected = self.expected.or(self.tally.start().map(|(first, _)| first)).unwrap_or(next);
+        let expected = self.expected.or(self.stats.start().map(|(first, _)| first)).unwrap_or(next);
         let blocks = next.saturating_sub(expected);
         let reason_lost = if self.skipped * 2 > blocks { self.skipped_for } else { tail };
-        let gap = (blocks > 0).then_some(Gap { from: expected, blocks, reason: reason_lost });
+        let gap = (blocks > 0).then_some(Gap { from: expected, items: blocks, reason: reason_lost });
         if let Some(gap) = gap {
-            self.tally.missed(gap);
+            self.stats.missed(gap);
         }
         *self.end.insert(End { reason, gap })
     }
@@ -372,31 +504,22 @@ impl<T: Send + Sync> Consumer<T> {
 
 impl<T: Send + Sync> Drop for Consumer<T> {
     fn drop(&mut self) {
-        self.tally.leave();
+        self.stats.leave();
     }
 }
 
 /// Records how long these items were queued, one value for each. Items of one batch were dispatched at the same time.
 #[inline]
-fn record_waits<'i, T: 'i>(tally: &Tally, items: impl Iterator<Item = &'i Arc<Item<T>>>, now: Timestamp) {
+fn record_waits<'i, T: 'i>(stats: &Stats, items: impl Iterator<Item = &'i Arc<Item<T>>>, now: Timestamp) {
     let mut dispatched = items.map(|item| item.stamp.dispatched_at);
     let Some(mut since) = dispatched.next() else { return };
     let mut count = 1;
     for at in dispatched {
         if at != since {
-            tally.waited(now.micros_since(since), count);
+            stats.waited(now.micros_since(since), count);
             (since, count) = (at, 0);
         }
         count += 1;
     }
-    tally.waited(now.micros_since(since), count);
-}
-
-/// Wakes a thread that is blocked in [`Consumer::recv_timeout`].
-struct Unpark(Unparker);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
+    stats.waited(now.micros_since(since), count);
 }

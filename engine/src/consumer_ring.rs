@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use triple_buffer::TripleBuffer;
-
+use crate::newest::{NewestWriter, newest};
 use crate::ring_reader::{ReadEnd, RingReader};
 use crate::sync::{Ordering, fence};
-use crate::{EndReason, Item, Loss, LossCounts, Overflow, Start, SubscribeOptions, Tally};
+use crate::{EndReason, Item, Loss, LossCounts, OverflowPolicy, Start, Stats, SubscribeOptions};
 
 /// Slots of a ring, beyond those for full items, where items may stand for several blocks. An encoder emits an item with
 /// fewer blocks before each gap, so a ring holds a few of them. If more come, the ring is full before its limit in
@@ -19,14 +18,14 @@ const SHORT_ITEMS: usize = 8;
 #[derive(Debug)]
 enum WriteEnd<T: Send + Sync> {
     Queue(rtrb::Producer<Arc<Item<T>>>),
-    Latest(triple_buffer::Input<Option<Arc<Item<T>>>>),
+    Latest(NewestWriter<T>),
 }
 
 /// Puts items into one consumer's ring and counts the refused ones by reason.
 #[derive(Debug)]
 pub(crate) struct ConsumerRing<T: Send + Sync> {
     items: WriteEnd<T>,
-    overflow: Overflow,
+    overflow: OverflowPolicy,
     start: Start,
     /// Blocks that an item stands for, at most.
     group: u64,
@@ -37,7 +36,7 @@ pub(crate) struct ConsumerRing<T: Send + Sync> {
     /// Losses since the last item that the ring accepted.
     missing: LossCounts,
     has_ended: bool,
-    tally: Arc<Tally>,
+    stats: Arc<Stats>,
 }
 
 impl<T: Send + Sync> ConsumerRing<T> {
@@ -47,19 +46,20 @@ impl<T: Send + Sync> ConsumerRing<T> {
         options: SubscribeOptions,
         past: usize,
         group: usize,
-        tally: Arc<Tally>,
+        stats: Arc<Stats>,
     ) -> (Self, RingReader<T>) {
         let SubscribeOptions { overflow, buffer, start, .. } = options;
         let limit = ring_blocks(options, past, group);
         let slots = match overflow {
             // A slot for each block of the history, in case that its items stand for one each: a refused item would be
             // an end at the start, or a loss of a consumer that the source waits for.
-            Overflow::Disconnect | Overflow::Block => slots(buffer, group) + limit - buffer,
-            Overflow::SkipToLive | Overflow::DropNewest | Overflow::Latest => slots(limit, group),
+            OverflowPolicy::Disconnect | OverflowPolicy::Block => slots(buffer, group) + limit - buffer,
+            _ => slots(limit, group),
         };
-        let (items, read_items) = if overflow == Overflow::Latest {
-            let (input, output) = TripleBuffer::default().split();
-            (WriteEnd::Latest(input), ReadEnd::Latest(output))
+        let (items, read_items) = if overflow.keeps_newest()
+            && let Some((writer, reader)) = newest()
+        {
+            (WriteEnd::Latest(writer), ReadEnd::Latest(reader))
         } else {
             let (producer, consumer) = rtrb::RingBuffer::new(slots);
             (WriteEnd::Queue(producer), ReadEnd::Queue(consumer))
@@ -73,7 +73,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
             expected: 0,
             missing: LossCounts::default(),
             has_ended: false,
-            tally,
+            stats,
         };
         (ring, RingReader::new(read_items))
     }
@@ -90,7 +90,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
         let from = history.partition_point(|item| item.stamp.next() <= requested);
         let first = history.get(from).map_or(requested, |item| item.stamp.first().min(requested));
         self.expected = first.max(oldest);
-        self.tally.attached(first, head.max(live) - self.expected);
+        self.stats.attached(first, head.max(live) - self.expected);
         self.refuse(Loss::History, self.expected - first);
         history.range(from..).for_each(|item| self.offer(item));
         fence(Ordering::SeqCst);
@@ -123,7 +123,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
         let Ok(chunk) = ring.write_chunk_uninit(items.len()) else { return false };
         self.expected = next;
         // Before they can be seen: see `offer`.
-        self.tally.accepted(blocks);
+        self.stats.accepted(blocks);
         chunk.fill_from_iter(items.iter().cloned());
         true
     }
@@ -138,30 +138,26 @@ impl<T: Send + Sync> ConsumerRing<T> {
         self.expected = stamp.next();
         if !self.has_room(1) {
             self.missing.add(Loss::Overflow, stamp.blocks());
-            self.tally.overflowed(stamp.next(), stamp.blocks());
-            if self.overflow == Overflow::Disconnect {
+            self.stats.overflowed(stamp.next(), stamp.blocks());
+            if self.overflow == OverflowPolicy::Disconnect {
                 self.end(EndReason::TooSlow, self.expected);
             }
             return;
         }
         if self.missing.total() > 0 {
             let reason = std::mem::take(&mut self.missing).main_reason();
-            self.tally.gap_reasons().push(stamp.first(), reason);
+            self.stats.gap_reasons().push(stamp.first(), reason);
         }
         // Before the item can be seen, because the consumer may count it as delivered right after.
-        self.tally.accepted(stamp.blocks());
+        self.stats.accepted(stamp.blocks());
         match &mut self.items {
             WriteEnd::Queue(ring) => {
                 // There is room: only this thread fills the ring.
                 let _ = ring.push(Arc::clone(item));
             }
-            WriteEnd::Latest(input) => {
-                *input.input_buffer_mut() = Some(Arc::clone(item));
-                // The replaced item comes back. Dropped here, it frees its block now and not with the next item.
-                if input.publish()
-                    && let Some(replaced) = input.input_buffer_mut().take()
-                {
-                    self.tally.conflated(replaced.stamp.blocks());
+            WriteEnd::Latest(newest) => {
+                if let Some(replaced) = newest.put(Arc::clone(item)) {
+                    self.stats.conflated(replaced.stamp.blocks());
                 }
             }
         }
@@ -175,8 +171,8 @@ impl<T: Send + Sync> ConsumerRing<T> {
         self.refuse(Loss::Source, next.saturating_sub(self.expected));
         self.expected = self.expected.max(next);
         self.has_ended = true;
-        self.tally.ended(reason, self.expected, self.missing.main_reason());
-        self.tally.wake();
+        self.stats.ended(reason, self.expected, self.missing.main_reason());
+        self.stats.wake();
     }
 
     /// Returns whether the ring accepts a batch and then `items` more items, whatever they stand for; of more items than it
@@ -203,34 +199,34 @@ impl<T: Send + Sync> ConsumerRing<T> {
         let used = |free: usize| (ring.buffer().capacity() - free) as u64 * self.group;
         used(ring.cached_slots()) + before < self.limit
             || used(ring.slots()) + before < self.limit
-            || self.tally.queued_at_most() + before < self.limit
+            || self.stats.queued_at_most() + before < self.limit
     }
 
     /// Returns whether the source must wait for this consumer.
     pub(crate) fn blocks(&self) -> bool {
-        self.overflow == Overflow::Block && !self.is_over()
+        self.overflow == OverflowPolicy::Block && !self.is_over()
     }
 
     /// Returns whether the consumer has ended, was closed or was dropped.
     pub(crate) fn is_over(&self) -> bool {
-        self.has_ended || self.tally.is_dismissed()
+        self.has_ended || self.stats.is_dismissed()
     }
 
     pub(crate) fn wake_if_armed(&self) {
-        self.tally.wake_if_armed();
+        self.stats.wake_if_armed();
     }
 
     fn refuse(&mut self, reason: Loss, count: u64) {
         if count > 0 {
             self.missing.add(reason, count);
-            self.tally.refused(reason, count);
+            self.stats.refused(reason, count);
         }
     }
 }
 
 impl<T: Send + Sync> Drop for ConsumerRing<T> {
     fn drop(&mut self) {
-        let reason = if self.tally.is_closing() { EndReason::Closed } else { EndReason::Abandoned };
+        let reason = if self.stats.is_closing() { EndReason::Closed } else { EndReason::Abandoned };
         self.end(reason, self.expected);
     }
 }
@@ -243,8 +239,8 @@ pub(crate) fn ring_blocks(options: SubscribeOptions, past: usize, group: usize) 
     let buffer = match options.overflow {
         // Twice the limit: a consumer that is only a little too late finds the newest item in its ring and skips to that,
         // because the ring has not refused it.
-        Overflow::SkipToLive => options.buffer.saturating_mul(2),
-        Overflow::DropNewest | Overflow::Latest | Overflow::Disconnect | Overflow::Block => options.buffer,
+        OverflowPolicy::SkipToLive => options.buffer.saturating_mul(2),
+        _ => options.buffer,
     };
     buffer.saturating_add(past)
 }

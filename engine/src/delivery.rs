@@ -17,7 +17,7 @@ pub struct Delivery<T> {
 
 /// The reason why there is no item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RecvError {
+pub enum TryRecvError {
     /// Nothing is queued, or nothing came in time. An item may come later.
     #[error("no item is queued yet")]
     Empty,

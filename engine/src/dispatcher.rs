@@ -9,7 +9,7 @@ use crate::capture::{self, HEADER_WORDS};
 use crate::clock;
 use crate::poll_schedule::{Completion, PollSchedule};
 use crate::pool::Pool;
-use crate::{Block, CaptureTally, EndReason, FanOut, Format, Precision, SharedHistogram, Stamp, Timestamp};
+use crate::{Block, CaptureStats, EndReason, Format, Precision, Publisher, SharedHistogram, Stamp, Timestamp};
 
 /// Most blocks in one batch, so that consumers do not wait for the end of a long backlog.
 const MAX_BATCH_BLOCKS: usize = 32;
@@ -36,8 +36,8 @@ pub(crate) struct Dispatcher {
     ring: rtrb::Consumer<u32>,
     format: Format,
     pool: Pool,
-    fan_out: FanOut<Block>,
-    capture: Arc<CaptureTally>,
+    publisher: Publisher<Block>,
+    capture: Arc<CaptureStats>,
     /// Stage `ring`: from the capture of a block's first frame to here, in microseconds.
     ring_micros: Arc<SharedHistogram>,
     stop: Arc<AtomicBool>,
@@ -52,8 +52,8 @@ impl Dispatcher {
     pub(crate) fn new(
         format: Format,
         ring: rtrb::Consumer<u32>,
-        capture: Arc<CaptureTally>,
-        fan_out: FanOut<Block>,
+        capture: Arc<CaptureStats>,
+        publisher: Publisher<Block>,
         history: usize,
         awaited: usize,
     ) -> Self {
@@ -62,7 +62,7 @@ impl Dispatcher {
             format,
             // The history, one batch on its way, and a spare one.
             pool: Pool::new(format, history + MAX_BATCH_BLOCKS + 1),
-            fan_out,
+            publisher,
             capture,
             ring_micros: Arc::new(SharedHistogram::new(MAX_MICROS, Precision::TwoDigits)),
             stop: Arc::default(),
@@ -95,29 +95,29 @@ impl Dispatcher {
         let words = capture::block_words(self.format);
         let mut taken = 0;
         self.completions.clear();
-        if self.awaited > 0 && self.fan_out.consumers() >= self.awaited {
+        if self.awaited > 0 && self.publisher.consumers() >= self.awaited {
             self.awaited = 0;
         }
         // A stream that is stopped does not wait for a consumer, which may never come or never read again.
         while taken < MAX_BATCH_BLOCKS
             && self.ring.slots() >= words
-            && (stopping || (self.awaited == 0 && self.fan_out.has_room(1)))
+            && (stopping || (self.awaited == 0 && self.publisher.has_room(1)))
         {
             self.take_block(words, now);
             taken += 1;
         }
         if taken > 0 {
-            for expired in self.fan_out.flush() {
+            for expired in self.publisher.flush() {
                 self.pool.give(expired);
             }
             return Step::Dispatched;
         }
         if ending && self.ring.slots() < words {
-            self.fan_out.advance_to(self.capture.next_sequence());
+            self.publisher.advance_to(self.capture.next_sequence());
             return Step::Ended;
         }
         // Admits new consumers and removes those that left, also while the source is silent.
-        self.fan_out.consumers();
+        self.publisher.consumers();
         Step::Idle
     }
 
@@ -149,7 +149,7 @@ impl Dispatcher {
 
     /// Ends every consumer, after [`Step::Ended`].
     pub(crate) fn finish(self) {
-        self.fan_out.finish(if self.capture.failure().is_some() { EndReason::Failed } else { EndReason::Finished });
+        self.publisher.finish(if self.capture.failure().is_some() { EndReason::Failed } else { EndReason::Finished });
     }
 
     fn take_block(&mut self, words: usize, now: Timestamp) {
@@ -167,7 +167,7 @@ impl Dispatcher {
         }
         chunk.commit_all();
         self.ring_micros.record(now.micros_since(captured_at));
-        self.fan_out.push_item(block);
+        self.publisher.push_item(block);
     }
 }
 
@@ -186,15 +186,15 @@ fn raise_priority() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Capture, FanOutOptions};
+    use crate::{Capture, PublisherOptions};
 
     #[test]
     fn it_follows_the_wall_clock_while_it_runs() {
         const HOUR_NANOS: u64 = 3_600_000_000_000;
         let format = Format::new(48_000, 1, Duration::from_millis(10)).unwrap();
-        let (capture, ring, tally) = Capture::new(format, true);
-        let (fan_out, _hub) = FanOut::new(FanOutOptions::default());
-        let dispatcher = Dispatcher::new(format, ring, tally, fan_out, 0, 0);
+        let (capture, ring, stats) = Capture::new(format, true);
+        let (publisher, _hub) = Publisher::new(PublisherOptions::default());
+        let dispatcher = Dispatcher::new(format, ring, stats, publisher, 0, 0);
         clock::pretend_step(HOUR_NANOS as i64);
         let now = Timestamp::now();
         assert_eq!(now.unix_nanos(), now.as_nanos() + HOUR_NANOS);

@@ -23,6 +23,7 @@ const MAX_DRIFT: f64 = 0.01;
 
 /// How much faster than the system's clock a source is, in parts per million.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Drift {
     /// Above zero, the source is faster.
     pub ppm: f64,

@@ -1,37 +1,40 @@
 //! The end of a consumer's stream, and its reason.
 
+use strum::IntoStaticStr;
+
 use crate::Gap;
 
 /// The reason why a consumer receives no more items.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+#[non_exhaustive]
 pub enum EndReason {
     /// The source ended or was stopped, in order.
     Finished,
-    /// The source failed. [`CaptureTally::failure`](crate::CaptureTally::failure) says why, from before the first
-    /// consumer sees this.
+    /// The source failed. `CaptureStats::failure` says why, from before the first consumer sees this.
     Failed,
-    /// The consumer fell behind, and its policy is [`Overflow::Disconnect`](crate::Overflow::Disconnect).
+    /// The consumer fell behind, and its policy is [`OverflowPolicy::Disconnect`](crate::OverflowPolicy::Disconnect).
+    #[strum(serialize = "too slow")]
     TooSlow,
-    /// [`Tally::close`](crate::Tally::close) was called.
+    /// [`Stats::close`](crate::Stats::close) was called.
     Closed,
     /// The consumer was dropped.
     Left,
-    /// The producing end was dropped without [`FanOut::finish`](crate::FanOut::finish): its thread ended early.
+    /// The producing end was dropped without [`Publisher::finish`](crate::Publisher::finish): its thread ended early.
     Abandoned,
 }
 
 impl EndReason {
     /// Returns the reason in a few lower-case words.
+    ///
+    /// ```
+    /// use aircheck_engine::EndReason;
+    ///
+    /// assert_eq!(EndReason::TooSlow.label(), "too slow");
+    /// ```
     #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Finished => "finished",
-            Self::Failed => "failed",
-            Self::TooSlow => "too slow",
-            Self::Closed => "closed",
-            Self::Left => "left",
-            Self::Abandoned => "abandoned",
-        }
+    pub fn label(self) -> &'static str {
+        self.into()
     }
 
     pub(crate) const fn code(self) -> u8 {

@@ -33,6 +33,7 @@ pub struct Format {
 
 /// A sample rate, channel count or block length out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum FormatError {
     /// Outside 1 to 768,000 Hz.
     #[error("a sample rate of {0} Hz is not possible (choose 1 to {MAX_RATE_HZ})")]
@@ -47,6 +48,15 @@ pub enum FormatError {
 
 impl Format {
     /// Creates a format with blocks of length `block`, rounded to the nearest frame and at least one frame.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Format, FormatError};
+    ///
+    /// assert!(Format::new(48_000, 2, Duration::from_millis(10)).is_ok());
+    /// assert_eq!(Format::new(0, 2, Duration::from_millis(10)), Err(FormatError::Rate(0)));
+    /// ```
     ///
     /// # Errors
     ///
@@ -66,36 +76,90 @@ impl Format {
     }
 
     /// Frames per second.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::Format;
+    ///
+    /// assert_eq!(Format::new(44_100, 2, Duration::from_millis(10))?.rate_hz(), 44_100);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn rate_hz(&self) -> u32 {
         self.rate_hz
     }
 
     /// Samples per frame.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::Format;
+    ///
+    /// assert_eq!(Format::new(44_100, 2, Duration::from_millis(10))?.channels(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn channels(&self) -> u16 {
         self.channels
     }
 
     /// Frames per block.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::Format;
+    ///
+    /// assert_eq!(Format::new(44_100, 2, Duration::from_millis(10))?.block_frames(), 441);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn block_frames(&self) -> u32 {
         self.block_frames
     }
 
     /// Samples per block: frames times channels.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::Format;
+    ///
+    /// assert_eq!(Format::new(44_100, 2, Duration::from_millis(10))?.block_samples(), 882);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn block_samples(&self) -> usize {
         self.block_frames as usize * self.channels as usize
     }
 
     /// Returns the length of a block.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::Format;
+    ///
+    /// assert_eq!(Format::new(48_000, 2, Duration::from_millis(10))?.block_span(), Duration::from_millis(10));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn block_span(&self) -> Duration {
         self.span(self.block_frames as u64)
     }
 
     /// Returns the length of `frames` frames.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::Format;
+    ///
+    /// assert_eq!(Format::new(48_000, 2, Duration::from_millis(10))?.span(96_000), Duration::from_secs(2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn span(&self, frames: u64) -> Duration {
         // Whole seconds are separate, so that no product needs more than 64 bits: the callback computes this.
@@ -105,6 +169,15 @@ impl Format {
 
     /// Returns how many blocks cover `span`, rounded up, so that a second means at least a second. More than there are
     /// numbers become the highest number.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::Format;
+    ///
+    /// assert_eq!(Format::new(48_000, 2, Duration::from_millis(10))?.blocks_in(Duration::from_secs(1)), 100);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn blocks_in(&self, span: Duration) -> u64 {
         let frames = (span.as_nanos() * self.rate_hz as u128).div_ceil(1_000_000_000);
@@ -114,12 +187,32 @@ impl Format {
 
     /// Returns the position of a block's first frame. Blocks lie on a fixed grid: block 0 starts at frame 0, and a loss is
     /// a whole number of blocks.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::Format;
+    ///
+    /// assert_eq!(Format::new(48_000, 2, Duration::from_millis(10))?.position(100), 48_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn position(&self, sequence: u64) -> u64 {
         sequence * self.block_frames as u64
     }
 
     /// Returns when the frame at `position` was due, if frame 0 was captured at `epoch`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Format, Timestamp};
+    ///
+    /// let format = Format::new(48_000, 2, Duration::from_millis(10))?;
+    /// let start = Timestamp::from_nanos(0);
+    /// assert_eq!(format.time_of(start, 48_000), start + Duration::from_secs(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn time_of(&self, epoch: Timestamp, position: u64) -> Timestamp {
         epoch + self.span(position)

@@ -16,12 +16,28 @@ pub struct Head {
 
 impl Head {
     /// Returns the next sequence number to be published.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// ticks.send("tick", Timestamp::now());
+    /// assert_eq!(hub.head().next(), 1);
+    /// ```
     #[must_use]
     pub fn next(&self) -> u64 {
         self.published.load(Ordering::Acquire) + self.ahead
     }
 
     /// Returns the same head, counted `blocks` further: for consumers of a stream that began that much earlier.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// ticks.send("tick", Timestamp::now());
+    /// assert_eq!(hub.head().ahead_by(1000).next(), 1001);
+    /// ```
     #[must_use]
     pub fn ahead_by(&self, blocks: u64) -> Self {
         Self { published: Arc::clone(&self.published), ahead: self.ahead + blocks }

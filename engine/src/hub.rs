@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use crate::consumer_ring::{ConsumerRing, ring_blocks};
 use crate::joining::Joining;
+use crate::room::Room;
 use crate::sync::AtomicBool;
-use crate::{Consumer, Head, Overflow, Start, SubscribeError, SubscribeOptions, Tally};
+use crate::{Consumer, Head, OverflowPolicy, Start, Stats, SubscribeError, SubscribeOptions};
 
 /// Most blocks that a ring may hold: almost two days of 10 ms each. A ring is allocated at once, with 8 bytes a slot.
 const MAX_RING_BLOCKS: usize = 1 << 24;
 
-/// Subscribes consumers to a [`FanOut`](crate::FanOut), from any thread and at any time. Cheap to clone.
+/// Subscribes consumers to a [`Publisher`](crate::Publisher), from any thread and at any time. Cheap to clone.
 #[derive(Debug)]
 pub struct Hub<T: Send + Sync> {
     joining: Arc<Joining<T>>,
@@ -19,6 +20,7 @@ pub struct Hub<T: Send + Sync> {
     group: usize,
     is_live: bool,
     has_waiters: Arc<AtomicBool>,
+    room: Arc<Room>,
 }
 
 impl<T: Send + Sync> Clone for Hub<T> {
@@ -30,6 +32,7 @@ impl<T: Send + Sync> Clone for Hub<T> {
             group: self.group,
             is_live: self.is_live,
             has_waiters: Arc::clone(&self.has_waiters),
+            room: Arc::clone(&self.room),
         }
     }
 }
@@ -44,19 +47,32 @@ impl<T: Send + Sync> Hub<T> {
         group: usize,
         is_live: bool,
         has_waiters: Arc<AtomicBool>,
+        room: Arc<Room>,
     ) -> Self {
-        Self { joining, head, history, group, is_live, has_waiters }
+        Self { joining, head, history, group, is_live, has_waiters, room }
     }
 
     /// Adds a consumer. The producer admits it at its next flush or look, without disturbing other consumers. Its
     /// memory is allocated here, on the caller's thread. If the fan-out finishes before that, the consumer still receives
     /// the history that it starts with, and then the end.
     ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, Start, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions { history: 10, ..PublisherOptions::default() });
+    /// (0..5).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// let mut consumer = hub.subscribe(SubscribeOptions { start: Start::Back(2), ..SubscribeOptions::default() })?;
+    /// ticks.send(5, Timestamp::now());
+    /// assert!(consumer.try_iter().map(|delivery| delivery.item.value).eq([3, 4, 5]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// When the fan-out has ended, for [`Overflow::Block`] on a live one, or for a ring of more than 16 777 216 blocks.
+    /// When the fan-out has ended, for [`OverflowPolicy::Block`] on a live one, or for a ring of more than 16 777 216
+    /// blocks.
     pub fn subscribe(&self, options: SubscribeOptions) -> Result<Consumer<T>, SubscribeError> {
-        if options.overflow == Overflow::Block && self.is_live {
+        if options.overflow == OverflowPolicy::Block && self.is_live {
             return Err(SubscribeError::BlockOnLive);
         }
         let options = SubscribeOptions { buffer: options.buffer.max(1), ..options };
@@ -69,19 +85,43 @@ impl<T: Send + Sync> Hub<T> {
         if blocks > MAX_RING_BLOCKS {
             return Err(SubscribeError::TooLong { blocks, limit: MAX_RING_BLOCKS });
         }
-        let tally = Arc::new(Tally::new(self.head.clone(), Arc::clone(&self.has_waiters), options.histograms));
-        let (ring, reader) = ConsumerRing::new(options, past, self.group, Arc::clone(&tally));
+        let stats = Arc::new(Stats::new(
+            self.head.clone(),
+            Arc::clone(&self.has_waiters),
+            Arc::clone(&self.room),
+            options.histograms,
+        ));
+        let (ring, reader) = ConsumerRing::new(options, past, self.group, Arc::clone(&stats));
         self.joining.add(ring)?;
-        Ok(Consumer::new(reader, options.overflow, options.buffer as u64, self.head.clone(), tally))
+        // A producer that waits for another consumer admits this one.
+        self.room.made();
+        Ok(Consumer::new(reader, options.overflow, options.buffer as u64, self.head.clone(), stats))
     }
 
     /// Returns whether the fan-out has ended and refuses new consumers.
+    ///
+    /// ```
+    /// use aircheck_engine::{EndReason, Publisher, PublisherOptions};
+    ///
+    /// let (ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// assert!(!hub.is_ended());
+    /// ticks.finish(EndReason::Finished);
+    /// assert!(hub.is_ended());
+    /// ```
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.joining.is_closed()
     }
 
     /// Returns the head that lag is measured against.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// (0..5).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// assert_eq!(hub.head().next(), 5);
+    /// ```
     #[must_use]
     pub fn head(&self) -> &Head {
         &self.head

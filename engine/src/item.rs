@@ -21,6 +21,12 @@ pub struct Stamp {
 
 impl Stamp {
     /// Returns the number of the first block that the item was made from.
+    ///
+    /// ```
+    /// use aircheck_engine::Stamp;
+    ///
+    /// assert_eq!(Stamp { sequence: 9, preceding: 4, ..Stamp::default() }.first(), 5);
+    /// ```
     #[must_use]
     #[inline]
     pub const fn first(&self) -> u64 {
@@ -28,6 +34,12 @@ impl Stamp {
     }
 
     /// Returns one past the number of the last block.
+    ///
+    /// ```
+    /// use aircheck_engine::Stamp;
+    ///
+    /// assert_eq!(Stamp { sequence: 9, preceding: 4, ..Stamp::default() }.next(), 10);
+    /// ```
     #[must_use]
     #[inline]
     pub const fn next(&self) -> u64 {
@@ -35,6 +47,12 @@ impl Stamp {
     }
 
     /// Returns the number of blocks that the item was made from.
+    ///
+    /// ```
+    /// use aircheck_engine::Stamp;
+    ///
+    /// assert_eq!(Stamp { sequence: 9, preceding: 4, ..Stamp::default() }.blocks(), 5);
+    /// ```
     #[must_use]
     #[inline]
     pub const fn blocks(&self) -> u64 {

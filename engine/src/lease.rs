@@ -14,7 +14,7 @@ use dasp_sample::FromSample;
 
 use crate::capture::BlockWriter;
 use crate::converter::Converter;
-use crate::{CaptureTally, Format, Origin, Timestamp};
+use crate::{CaptureStats, Format, Origin, Timestamp};
 
 /// Length of a fade, where sound begins or ends that was not cut on purpose: long enough not to click.
 pub(crate) const FADE: Duration = Duration::from_millis(8);
@@ -94,9 +94,9 @@ impl Lent {
         Self { writer, is_back: false, skip_frames: 0, faded_frames: fade_frames, fade_frames, scratch }
     }
 
-    /// Begins a hole: the source is lost. Returns since when sound is missing.
-    pub(crate) fn begin_hole(&mut self) -> Timestamp {
-        self.writer.begin_hole();
+    /// Begins a hole: the source, which was started at `started_at`, is lost. Returns since when sound is missing.
+    pub(crate) fn begin_hole(&mut self, started_at: Timestamp) -> Timestamp {
+        self.writer.begin_hole(started_at);
         self.writer.due()
     }
 
@@ -180,7 +180,7 @@ pub(crate) struct Lease {
     converter: Option<Converter>,
     /// When the next sample of the period that has begun was captured.
     period_at: Timestamp,
-    tally: Arc<CaptureTally>,
+    stats: Arc<CaptureStats>,
 }
 
 impl Lease {
@@ -193,10 +193,10 @@ impl Lease {
         slot: Arc<Slot>,
         format: Format,
         stream_format: Format,
-        tally: Arc<CaptureTally>,
+        stats: Arc<CaptureStats>,
     ) -> Result<Self, String> {
         let converter = Converter::new(format, stream_format)?;
-        Ok(Self { slot, format, converter, period_at: Timestamp::default(), tally })
+        Ok(Self { slot, format, converter, period_at: Timestamp::default(), stats })
     }
 
     pub(crate) fn slot(&self) -> &Arc<Slot> {
@@ -207,8 +207,8 @@ impl Lease {
         self.format
     }
 
-    pub(crate) fn tally(&self) -> &Arc<CaptureTally> {
-        &self.tally
+    pub(crate) fn stats(&self) -> &Arc<CaptureStats> {
+        &self.stats
     }
 
     /// Returns whether there is room, also while the writer is not here: samples are dropped then.
@@ -217,6 +217,17 @@ impl Lease {
         let has_room = lent.writer.has_room();
         self.slot.lend(lent);
         has_room
+    }
+
+    /// Returns whether the writer is not here: silence or the fallback takes the place of what this source writes.
+    pub(crate) fn is_replaced(&self) -> bool {
+        match self.slot.take() {
+            Some(lent) => {
+                self.slot.lend(lent);
+                false
+            }
+            None => true,
+        }
     }
 
     /// Begins a period whose first sample was captured at `captured_at`.
@@ -298,13 +309,13 @@ mod tests {
     }
 
     /// Makes a lent capture for a source of `format` in a stream of 48 kHz mono, its slot, and the rest of the stream.
-    fn lent(format_of_source: Format) -> (Capture, Arc<Slot>, Arc<CaptureTally>, rtrb::Consumer<u32>) {
+    fn lent(format_of_source: Format) -> (Capture, Arc<Slot>, Arc<CaptureStats>, rtrb::Consumer<u32>) {
         let stream = format(48_000, 1);
-        let (capture, reader, tally) = Capture::new(stream, true);
+        let (capture, reader, stats) = Capture::new(stream, true);
         let slot = Arc::new(Slot::default());
         slot.lend(Box::new(Lent::new(*capture.into_writer().unwrap())));
-        let lease = Lease::new(Arc::clone(&slot), format_of_source, stream, Arc::clone(&tally)).unwrap();
-        (Capture::lent(lease), slot, tally, reader)
+        let lease = Lease::new(Arc::clone(&slot), format_of_source, stream, Arc::clone(&stats)).unwrap();
+        (Capture::lent(lease), slot, stats, reader)
     }
 
     #[test]
@@ -315,7 +326,7 @@ mod tests {
     #[test]
     fn no_write_of_a_lent_capture_allocates() {
         for source in [format(48_000, 1), format(44_100, 2), format(96_000, 1)] {
-            let (mut capture, slot, tally, _reader) = lent(source);
+            let (mut capture, slot, stats, _reader) = lent(source);
             let period = vec![0.5_f32; 2 * source.block_samples()];
             let mut write = |millis: u64| {
                 assert_no_alloc(|| capture.write(&period, START + Duration::from_millis(millis)));
@@ -323,7 +334,7 @@ mod tests {
             write(0);
             // The source is given up, and writes on.
             let mut lent = slot.take().unwrap();
-            lent.begin_hole();
+            lent.begin_hole(START);
             write(20);
             assert_eq!(slot.attempts(), 2);
             // It comes back, with a hole of 40 ms and more before it.
@@ -331,18 +342,18 @@ mod tests {
             slot.lend(lent);
             write(60);
             write(80);
-            assert!((3..=5).contains(&tally.lost_source()), "{source:?}: {} blocks", tally.lost_source());
-            assert_eq!(tally.lost_xrun(), 0);
+            assert!((3..=5).contains(&stats.lost_source()), "{source:?}: {} blocks", stats.lost_source());
+            assert_eq!(stats.lost_xrun(), 0);
         }
     }
 
     #[test]
     fn sound_that_lies_before_the_end_of_the_hole_is_left_out() {
-        let (mut capture, slot, tally, _reader) = lent(format(48_000, 1));
+        let (mut capture, slot, stats, _reader) = lent(format(48_000, 1));
         let period = vec![0.5_f32; 480];
         capture.write(&period, START);
         let mut lent = slot.take().unwrap();
-        lent.begin_hole();
+        lent.begin_hole(START);
         let silence = vec![0.0; 480];
         (0..10).for_each(|_| lent.writer.write_substitute(Origin::Missing, &silence));
         lent.end_hole();
@@ -351,6 +362,6 @@ mod tests {
         for number in 1..=12 {
             capture.write(&period, START + Duration::from_millis(10 * number));
         }
-        assert_eq!((tally.lost_source(), tally.blocks(), tally.next_sequence()), (10, 3, 13));
+        assert_eq!((stats.lost_source(), stats.blocks(), stats.next_sequence()), (10, 3, 13));
     }
 }

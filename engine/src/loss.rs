@@ -1,25 +1,28 @@
 //! Lost items: the reasons, the counts, and a gap as a consumer sees it.
 
+use strum::IntoStaticStr;
+
 /// The reason why a consumer did not get an item that it was offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-// As wide as its neighbours in a delivery. With a single byte here, the compiler moves the rest in odd pieces, and the
-// processor then stalls for longer than the whole delivery takes.
+// Eight bytes, as each other field of a delivery. With one byte, a delivery is copied in pieces of odd lengths, and the
+// processor waits longer for these than a whole delivery takes.
 #[repr(u64)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+#[non_exhaustive]
 pub enum Loss {
     /// The consumer's ring was full.
     Overflow,
-    /// It was queued, but the consumer was so late that it skipped to live ([`Overflow::SkipToLive`]).
-    ///
-    /// [`Overflow::SkipToLive`]: crate::Overflow::SkipToLive
-    Skipped,
-    /// It was queued, but the consumer skipped to the newest item on request
-    /// ([`Consumer::skip_to_newest`](crate::Consumer::skip_to_newest)).
-    Late,
-    /// A newer item replaced it before it was taken ([`Overflow::Latest`]).
-    ///
-    /// [`Overflow::Latest`]: crate::Overflow::Latest
+    /// The item was queued, but the policy [`SkipToLive`](crate::OverflowPolicy::SkipToLive) skipped it, because the
+    /// consumer was too far behind. Its label is `skipped`.
+    #[strum(serialize = "skipped")]
+    SkippedToLive,
+    /// The item was queued, but the consumer asked for the newest one
+    /// ([`Consumer::skip_to_newest`](crate::Consumer::skip_to_newest)). Its label is `late`.
+    #[strum(serialize = "late")]
+    SkippedToNewest,
+    /// A newer item replaced it before it was taken, by the policy `Latest`.
     Conflated,
-    /// It never reached the fan-out: lost at the capture, or by an encoder that fell behind.
+    /// The item never reached the publisher: lost at the capture, or by an encoder that fell behind.
     Source,
     /// The consumer started before the oldest item in the history.
     History,
@@ -28,23 +31,32 @@ pub enum Loss {
 impl Loss {
     /// All reasons, in the order of [`LossCounts`].
     pub const ALL: [Self; 6] =
-        [Self::Overflow, Self::Skipped, Self::Late, Self::Conflated, Self::Source, Self::History];
+        [Self::Overflow, Self::SkippedToLive, Self::SkippedToNewest, Self::Conflated, Self::Source, Self::History];
 
     /// Returns the reason in one lower-case word, as metrics and JSON show it.
+    ///
+    /// ```
+    /// use aircheck_engine::Loss;
+    ///
+    /// let labels = Loss::ALL.map(Loss::label);
+    /// assert_eq!(labels, ["overflow", "skipped", "late", "conflated", "source", "history"]);
+    /// ```
     #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Overflow => "overflow",
-            Self::Skipped => "skipped",
-            Self::Late => "late",
-            Self::Conflated => "conflated",
-            Self::Source => "source",
-            Self::History => "history",
-        }
+    pub fn label(self) -> &'static str {
+        self.into()
     }
 }
 
 /// Number of lost items by reason.
+///
+/// ```
+/// use aircheck_engine::{Loss, LossCounts};
+///
+/// let mut lost = LossCounts::default();
+/// lost.add(Loss::Overflow, 3);
+/// lost.add(Loss::Source, 1);
+/// assert_eq!((lost.of(Loss::Overflow), lost.of(Loss::History), lost.total()), (3, 0, 4));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LossCounts {
     by_reason: [u64; Loss::ALL.len()],
@@ -53,18 +65,44 @@ pub struct LossCounts {
 
 impl LossCounts {
     /// Returns how many were lost for `reason`.
+    ///
+    /// ```
+    /// use aircheck_engine::{Loss, LossCounts};
+    ///
+    /// let mut lost = LossCounts::default();
+    /// lost.add(Loss::Overflow, 3);
+    /// assert_eq!((lost.of(Loss::Overflow), lost.of(Loss::Source)), (3, 0));
+    /// ```
     #[must_use]
     pub const fn of(&self, reason: Loss) -> u64 {
         self.by_reason[reason as usize]
     }
 
     /// Returns how many were lost in all.
+    ///
+    /// ```
+    /// use aircheck_engine::{Loss, LossCounts};
+    ///
+    /// let mut lost = LossCounts::default();
+    /// lost.add(Loss::Overflow, 3);
+    /// lost.add(Loss::Source, 1);
+    /// assert_eq!(lost.total(), 4);
+    /// ```
     #[must_use]
     pub const fn total(&self) -> u64 {
         self.total
     }
 
     /// Adds lost items.
+    ///
+    /// ```
+    /// use aircheck_engine::{Loss, LossCounts};
+    ///
+    /// let mut lost = LossCounts::default();
+    /// lost.add(Loss::Overflow, 3);
+    /// lost.add(Loss::Overflow, 2);
+    /// assert_eq!(lost.of(Loss::Overflow), 5);
+    /// ```
     pub const fn add(&mut self, reason: Loss, count: u64) {
         self.by_reason[reason as usize] += count;
         self.total += count;
@@ -87,8 +125,8 @@ impl LossCounts {
 pub struct Gap {
     /// The first sequence number that is missing.
     pub from: u64,
-    /// How many are missing in a row; at least 1.
-    pub blocks: u64,
+    /// How many sequence numbers are missing in a row; at least 1. An item made from several blocks has one for each.
+    pub items: u64,
     /// The reason, or the one for most of them.
     pub reason: Loss,
 }

@@ -14,10 +14,11 @@ use loom::future::block_on;
 use loom::thread;
 
 use crate::final_state::FinalState;
+use crate::room::Room;
 use crate::sync::{AtomicBool, AtomicU64, Ordering, fence};
 use crate::{
-    Consumer, EndReason, FanOut, FanOutOptions, Head, Hub, Loss, Overflow, Start, SubscribeError, SubscribeOptions,
-    Tally, Timestamp,
+    Consumer, EndReason, Head, Hub, Loss, OverflowPolicy, Publisher, PublisherOptions, Start, Stats, SubscribeError,
+    SubscribeOptions, Timestamp,
 };
 
 /// Checks all interleavings with at most this many preemptions, which find all faults that were planted.
@@ -27,17 +28,17 @@ fn check(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     builder.check(model);
 }
 
-fn fan_out(history: usize) -> (FanOut<u64>, Hub<u64>) {
-    FanOut::new(FanOutOptions { history, ..FanOutOptions::default() })
+fn publisher(history: usize) -> (Publisher<u64>, Hub<u64>) {
+    Publisher::new(PublisherOptions { history, ..PublisherOptions::default() })
 }
 
 /// Adds a consumer without histograms, which are no part of a hand-over.
 fn subscribe(hub: &Hub<u64>, start: Start) -> Result<Consumer<u64>, SubscribeError> {
-    hub.subscribe(SubscribeOptions { overflow: Overflow::DropNewest, buffer: 4, start, histograms: false })
+    hub.subscribe(SubscribeOptions { overflow: OverflowPolicy::DropNewest, buffer: 4, start, histograms: false })
 }
 
-fn send(fan_out: &mut FanOut<u64>) {
-    fan_out.send(fan_out.next_sequence(), Timestamp::default());
+fn send(publisher: &mut Publisher<u64>) {
+    publisher.send(publisher.next_sequence(), Timestamp::default());
 }
 
 /// Waits for an item as a task does.
@@ -46,8 +47,8 @@ fn receive(consumer: &mut Consumer<u64>) -> Result<u64, EndReason> {
     received.map(|delivery| delivery.item.value).map_err(|end| end.reason)
 }
 
-fn new_tally(has_waiters: &Arc<AtomicBool>) -> Tally {
-    Tally::new(Head::default(), Arc::clone(has_waiters), false)
+fn new_stats(has_waiters: &Arc<AtomicBool>) -> Stats {
+    Stats::new(Head::default(), Arc::clone(has_waiters), Arc::new(Room::new()), false)
 }
 
 /// The two indices of a ring, as rtrb orders them.
@@ -76,14 +77,14 @@ impl Wake for Count {
 #[test]
 fn an_item_wakes_a_waiting_consumer() {
     check(3, || {
-        let (mut fan_out, hub) = fan_out(0);
+        let (mut publisher, hub) = publisher(0);
         let mut consumer = subscribe(&hub, Start::Live).unwrap();
-        fan_out.consumers();
+        publisher.consumers();
         let producer = thread::spawn(move || {
-            send(&mut fan_out);
-            send(&mut fan_out);
+            send(&mut publisher);
+            send(&mut publisher);
             // Not dropped: that would wake the consumer, too.
-            fan_out
+            publisher
         });
         assert_eq!((receive(&mut consumer), receive(&mut consumer)), (Ok(0), Ok(1)));
         drop(producer.join().unwrap());
@@ -95,35 +96,55 @@ fn an_item_wakes_a_waiting_consumer() {
 fn an_item_in_a_weak_ring_wakes_a_waiting_consumer() {
     check(3, || {
         let has_waiters = Arc::new(AtomicBool::new(false));
-        let (slots, tally) = (Arc::new(Slots::new()), Arc::new(new_tally(&has_waiters)));
+        let (slots, stats) = (Arc::new(Slots::new()), Arc::new(new_stats(&has_waiters)));
         let producer = {
-            let (slots, tally) = (Arc::clone(&slots), Arc::clone(&tally));
+            let (slots, stats) = (Arc::clone(&slots), Arc::clone(&stats));
             thread::spawn(move || {
                 slots.tail.store(1, Ordering::Release);
-                // As `FanOut::flush` does.
+                // As `Publisher::flush` does.
                 fence(Ordering::SeqCst);
                 if has_waiters.load(Ordering::Relaxed) {
-                    tally.wake_if_armed();
+                    stats.wake_if_armed();
                 }
             })
         };
         block_on(poll_fn(|context| {
-            tally.arm(context.waker());
+            stats.arm(context.waker());
             if slots.tail.load(Ordering::Acquire) == 1 { Poll::Ready(()) } else { Poll::Pending }
         }));
         producer.join().unwrap();
     });
 }
 
+/// A lost wake-up leaves the producer waiting for ever: loom reports a deadlock.
+#[test]
+fn room_in_a_weak_ring_wakes_a_waiting_producer() {
+    check(3, || {
+        let (slots, room) = (Arc::new(Slots::new()), Arc::new(Room::new()));
+        let consumer = {
+            let (slots, room) = (Arc::clone(&slots), Arc::clone(&room));
+            thread::spawn(move || {
+                slots.head.store(1, Ordering::Release);
+                room.made();
+            })
+        };
+        block_on(poll_fn(|context| {
+            room.arm(context.waker());
+            if slots.head.load(Ordering::Acquire) == 1 { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        consumer.join().unwrap();
+    });
+}
+
 #[test]
 fn the_history_wakes_a_waiting_consumer() {
     check(2, || {
-        let (mut fan_out, hub) = fan_out(1);
-        send(&mut fan_out);
+        let (mut publisher, hub) = publisher(1);
+        send(&mut publisher);
         let mut consumer = subscribe(&hub, Start::Back(1)).unwrap();
         let producer = thread::spawn(move || {
-            fan_out.consumers();
-            fan_out
+            publisher.consumers();
+            publisher
         });
         assert_eq!(receive(&mut consumer), Ok(0));
         drop(producer.join().unwrap());
@@ -135,12 +156,12 @@ fn the_history_wakes_a_waiting_consumer() {
 fn a_consumer_that_did_not_wait_is_not_woken_later() {
     for polls_only in [false, true] {
         check(3, move || {
-            let (mut fan_out, hub) = fan_out(0);
+            let (mut publisher, hub) = publisher(0);
             let mut consumer = subscribe(&hub, Start::Live).unwrap();
-            fan_out.consumers();
+            publisher.consumers();
             let producer = thread::spawn(move || {
-                send(&mut fan_out);
-                fan_out
+                send(&mut publisher);
+                publisher
             });
             let count = Arc::new(Count::default());
             let waker = Waker::from(Arc::clone(&count));
@@ -150,10 +171,10 @@ fn a_consumer_that_did_not_wait_is_not_woken_later() {
             } else {
                 consumer.poll_recv(&mut context, Timestamp::default()).is_ready()
             };
-            let mut fan_out = producer.join().unwrap();
+            let mut publisher = producer.join().unwrap();
             let before = count.0.load(Ordering::Relaxed);
             assert!(is_ready || before == 1, "it waits, and was not woken");
-            send(&mut fan_out);
+            send(&mut publisher);
             assert_eq!(count.0.load(Ordering::Relaxed), before, "it does not wait any more");
         });
     }
@@ -163,13 +184,13 @@ fn a_consumer_that_did_not_wait_is_not_woken_later() {
 fn an_end_wakes_a_waiting_consumer_after_its_items() {
     for is_finished in [true, false] {
         check(3, move || {
-            let (mut fan_out, hub) = fan_out(0);
+            let (mut publisher, hub) = publisher(0);
             let mut consumer = subscribe(&hub, Start::Live).unwrap();
-            fan_out.consumers();
+            publisher.consumers();
             let producer = thread::spawn(move || {
-                send(&mut fan_out);
+                send(&mut publisher);
                 if is_finished {
-                    fan_out.finish(EndReason::Finished);
+                    publisher.finish(EndReason::Finished);
                 }
             });
             let reason = if is_finished { EndReason::Finished } else { EndReason::Abandoned };
@@ -218,15 +239,15 @@ fn an_end_is_of_one_thread_and_stays() {
 #[test]
 fn a_closed_consumer_is_not_abandoned() {
     check(3, || {
-        let (mut fan_out, hub) = fan_out(0);
+        let (mut publisher, hub) = publisher(0);
         let consumer = subscribe(&hub, Start::Live).unwrap();
-        fan_out.consumers();
-        let tally = Arc::clone(consumer.tally());
-        let closes = thread::spawn(move || tally.close());
-        fan_out.consumers();
+        publisher.consumers();
+        let stats = Arc::clone(consumer.stats());
+        let closes = thread::spawn(move || stats.close());
+        publisher.consumers();
         closes.join().unwrap();
-        assert_eq!(fan_out.consumers(), 0);
-        assert_eq!(consumer.tally().end_reason(), Some(EndReason::Closed));
+        assert_eq!(publisher.consumers(), 0);
+        assert_eq!(consumer.stats().end_reason(), Some(EndReason::Closed));
     });
 }
 
@@ -234,26 +255,26 @@ fn a_closed_consumer_is_not_abandoned() {
 #[test]
 fn a_dropped_consumer_has_left() {
     check(3, || {
-        let (mut fan_out, hub) = fan_out(0);
+        let (mut publisher, hub) = publisher(0);
         let consumer = subscribe(&hub, Start::Live).unwrap();
-        fan_out.consumers();
-        let tally = Arc::clone(consumer.tally());
+        publisher.consumers();
+        let stats = Arc::clone(consumer.stats());
         let leaves = thread::spawn(move || drop(consumer));
-        fan_out.consumers();
+        publisher.consumers();
         leaves.join().unwrap();
-        assert_eq!(fan_out.consumers(), 0);
-        assert_eq!(tally.end_reason(), Some(EndReason::Left));
+        assert_eq!(publisher.consumers(), 0);
+        assert_eq!(stats.end_reason(), Some(EndReason::Left));
     });
 }
 
 #[test]
 fn close_wakes_a_waiting_consumer() {
     check(3, || {
-        let (mut fan_out, hub) = fan_out(0);
+        let (mut publisher, hub) = publisher(0);
         let mut consumer = subscribe(&hub, Start::Live).unwrap();
-        fan_out.consumers();
-        let tally = Arc::clone(consumer.tally());
-        let closes = thread::spawn(move || tally.close());
+        publisher.consumers();
+        let stats = Arc::clone(consumer.stats());
+        let closes = thread::spawn(move || stats.close());
         assert_eq!(receive(&mut consumer), Err(EndReason::Closed));
         closes.join().unwrap();
     });
@@ -263,13 +284,13 @@ fn close_wakes_a_waiting_consumer() {
 #[test]
 fn a_subscription_beside_the_end_is_refused_or_complete() {
     check(3, || {
-        let (mut fan_out, hub) = fan_out(1);
-        send(&mut fan_out);
+        let (mut publisher, hub) = publisher(1);
+        send(&mut publisher);
         let subscribes = thread::spawn(move || subscribe(&hub, Start::Back(1)));
-        fan_out.finish(EndReason::Finished);
+        publisher.finish(EndReason::Finished);
         match subscribes.join().unwrap() {
             Ok(mut consumer) => {
-                assert_eq!(consumer.try_recv(Timestamp::default()).unwrap().item.value, 0);
+                assert_eq!(consumer.try_recv_at(Timestamp::default()).unwrap().item.value, 0);
                 assert_eq!(receive(&mut consumer), Err(EndReason::Finished));
             }
             Err(error) => assert_eq!(error, SubscribeError::Ended),
@@ -281,11 +302,11 @@ fn a_subscription_beside_the_end_is_refused_or_complete() {
 #[test]
 fn no_new_consumer_is_overlooked() {
     check(3, || {
-        let (mut fan_out, hub) = fan_out(0);
+        let (mut publisher, hub) = publisher(0);
         let subscribes = [hub.clone(), hub].map(|hub| thread::spawn(move || subscribe(&hub, Start::Live)));
-        fan_out.consumers();
+        publisher.consumers();
         let consumers = subscribes.map(|thread| thread.join().unwrap().unwrap());
-        assert_eq!(fan_out.consumers(), 2);
+        assert_eq!(publisher.consumers(), 2);
         drop(consumers);
     });
 }
@@ -294,16 +315,16 @@ fn no_new_consumer_is_overlooked() {
 #[test]
 fn an_admitted_consumer_has_its_start() {
     check(3, || {
-        let (mut fan_out, hub) = fan_out(1);
-        send(&mut fan_out);
+        let (mut publisher, hub) = publisher(1);
+        send(&mut publisher);
         let consumer = subscribe(&hub, Start::Live).unwrap();
         let producer = thread::spawn(move || {
-            fan_out.consumers();
-            fan_out
+            publisher.consumers();
+            publisher
         });
-        if consumer.tally().is_attached() {
-            assert_eq!(consumer.tally().start(), Some((1, 0)));
-            assert_eq!(consumer.tally().snapshot().first_sequence, 1);
+        if consumer.stats().is_attached() {
+            assert_eq!(consumer.stats().start(), Some((1, 0)));
+            assert_eq!(consumer.stats().snapshot().first_sequence, 1);
         }
         drop(producer.join().unwrap());
     });
@@ -314,34 +335,34 @@ fn an_admitted_consumer_has_its_start() {
 fn a_snapshot_is_one_moment() {
     check(2, || {
         let has_waiters = Arc::new(AtomicBool::new(false));
-        let (slots, tally) = (Arc::new(Slots::new()), Arc::new(new_tally(&has_waiters)));
+        let (slots, stats) = (Arc::new(Slots::new()), Arc::new(new_stats(&has_waiters)));
         // A ring of one item.
         let producer = {
-            let (slots, tally) = (Arc::clone(&slots), Arc::clone(&tally));
+            let (slots, stats) = (Arc::clone(&slots), Arc::clone(&stats));
             thread::spawn(move || {
                 for item in 0..2 {
                     if slots.head.load(Ordering::Acquire) == item {
-                        tally.accepted(1);
+                        stats.accepted(1);
                         slots.tail.store(item + 1, Ordering::Release);
                     }
                 }
             })
         };
         let consumer = {
-            let (slots, tally) = (Arc::clone(&slots), Arc::clone(&tally));
+            let (slots, stats) = (Arc::clone(&slots), Arc::clone(&stats));
             thread::spawn(move || {
                 if slots.tail.load(Ordering::Acquire) == 1 {
-                    tally.delivered(1, 1);
+                    stats.delivered(1, 1);
                     slots.head.store(1, Ordering::Release);
                 }
             })
         };
-        let seen = tally.snapshot();
+        let seen = stats.snapshot();
         assert!(seen.queued <= 1, "more than the ring holds: {seen:?}");
         assert_eq!(seen.offered, seen.delivered + seen.queued);
         producer.join().unwrap();
         consumer.join().unwrap();
-        let last = tally.snapshot();
+        let last = stats.snapshot();
         assert!(last.offered >= seen.offered && last.delivered >= seen.delivered, "{seen:?}, then {last:?}");
     });
 }

@@ -7,6 +7,7 @@ use crate::Timestamp;
 
 /// The sound that is delivered instead of a lost source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Substitute {
     /// Silence.
     #[default]
@@ -17,6 +18,7 @@ pub enum Substitute {
 
 /// A time without the source that is not over.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Outage {
     /// When the source's last sound was captured, or when the stream started without a source.
     pub since: Timestamp,
@@ -43,18 +45,47 @@ struct Account {
 
 impl Outages {
     /// Returns the outage that is not over.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert!(stream.capture().outages().current().is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn current(&self) -> Option<Outage> {
         self.account().current.clone()
     }
 
     /// Returns how many there were, with the one that is not over.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.capture().outages().count(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn count(&self) -> u64 {
         self.account().count
     }
 
     /// Returns how long the source was lost up to `now`, all outages together.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions, Timestamp};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.capture().outages().down(Timestamp::now()), Duration::ZERO);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn down(&self, now: Timestamp) -> Duration {
         let account = self.account();
@@ -62,6 +93,15 @@ impl Outages {
     }
 
     /// Returns how often the source was opened again and delivered sound.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.capture().outages().restarts(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn restarts(&self) -> u64 {
         self.account().restarts
@@ -69,6 +109,15 @@ impl Outages {
 
     /// Returns a few words for people about the source that was opened again last, which may be another device than the first;
     /// `None` before that.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.capture().outages().source(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn source(&self) -> Option<String> {
         self.account().source.clone()

@@ -20,6 +20,7 @@ pub struct Realtime {
 
 /// What the system has granted to a capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RealtimeOutcome {
     /// The real-time priority of the capturing thread; `None` if it has none.
     pub priority: Option<u8>,
@@ -33,6 +34,16 @@ pub struct RealtimeOutcome {
 
 impl Realtime {
     /// Returns what the system has granted.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// // It was not asked for.
+    /// assert_eq!(stream.capture().realtime().outcome().priority, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn outcome(&self) -> RealtimeOutcome {
         self.state().clone()

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use rtrb::chunks::ReadChunk;
 
 use crate::Item;
+use crate::newest::NewestReader;
 
 /// Takes a consumer's items out of its ring.
 #[derive(Debug)]
 pub(crate) struct RingReader<T: Send + Sync> {
     items: ReadEnd<T>,
     /// Items at the front that a [`Lent`] has. They leave the ring when it is dropped; if it was forgotten, at the next
-    /// look.
+    /// [`front`](Self::front) or [`take_back`](Self::take_back).
     lent: usize,
 }
 
@@ -20,8 +21,8 @@ pub(crate) struct RingReader<T: Send + Sync> {
 pub(crate) enum ReadEnd<T: Send + Sync> {
     /// Handles in order.
     Queue(rtrb::Consumer<Arc<Item<T>>>),
-    /// A triple buffer with the newest handle.
-    Latest(triple_buffer::Output<Option<Arc<Item<T>>>>),
+    /// The newest handle.
+    Latest(NewestReader<T>),
 }
 
 /// The items of a ring in order: these, and then, from where the ring wraps around, those.
@@ -64,19 +65,17 @@ impl<T: Send + Sync> RingReader<T> {
     pub(crate) fn len(&self) -> usize {
         match &self.items {
             ReadEnd::Queue(ring) => ring.slots() - self.lent,
-            ReadEnd::Latest(output) => usize::from(output.updated()),
+            ReadEnd::Latest(newest) => usize::from(newest.has_new()),
         }
     }
 
     /// Returns the next item without taking it. Where only the newest one is kept, that, which must be taken then.
     #[inline]
     pub(crate) fn front(&mut self) -> Option<&Item<T>> {
-        if self.lent > 0 {
-            self.take_back();
-        }
+        self.take_back();
         match &mut self.items {
             ReadEnd::Queue(ring) => ring.peek().ok().map(|item| &**item),
-            ReadEnd::Latest(output) => newest(output).map(|item| &**item),
+            ReadEnd::Latest(newest) => newest.peek().map(|item| &**item),
         }
     }
 
@@ -85,7 +84,7 @@ impl<T: Send + Sync> RingReader<T> {
     pub(crate) fn pop(&mut self) -> Option<Arc<Item<T>>> {
         match &mut self.items {
             ReadEnd::Queue(ring) => ring.pop().ok(),
-            ReadEnd::Latest(output) => newest(output).is_some().then(|| output.output_buffer_mut().take()).flatten(),
+            ReadEnd::Latest(newest) => newest.take(),
         }
     }
 
@@ -113,39 +112,43 @@ impl<T: Send + Sync> RingReader<T> {
     }
 
     /// Takes the items out that a forgotten [`Lent`] had.
+    #[inline]
+    pub(crate) fn take_back(&mut self) {
+        if self.lent > 0 {
+            self.discard_lent();
+        }
+    }
+
     #[cold]
-    fn take_back(&mut self) {
+    fn discard_lent(&mut self) {
         let lent = std::mem::take(&mut self.lent);
         self.discard(lent);
     }
 }
 
-/// Returns the items that go on with `next` without a gap.
+/// Reads the known items at the front, `max_items` at most, up to the first gap. `next` is the sequence number that comes
+/// next if none is missing. Returns none if there is no such item.
 #[inline]
 fn following<T>(
     ring: &mut rtrb::Consumer<Arc<Item<T>>>,
     next: u64,
     max_items: usize,
 ) -> Option<ReadChunk<'_, Arc<Item<T>>>> {
-    let queued = ring.cached_slots().min(max_items);
-    let chunk = ring.read_chunk(queued).ok()?;
-    let (front, back) = chunk.as_slices();
-    let last = back.last().or(front.last())?;
-    // Sequence numbers only rise: if the last one is as far away as there are items, none is missing between.
-    let unbroken =
-        if last.stamp.next() == next + queued as u64 { queued } else { count_unbroken(next, front.iter().chain(back)) };
+    let known = ring.cached_slots().min(max_items);
+    let unbroken = unbroken_from(next, ring.read_chunk(known).ok()?.as_slices());
     ring.read_chunk(unbroken).ok().filter(|chunk| !chunk.is_empty())
 }
 
-/// Returns the newest item, which the producer then no longer counts as replaced: it must be taken.
-fn newest<T: Send + Sync>(output: &mut triple_buffer::Output<Option<Arc<Item<T>>>>) -> Option<&Arc<Item<T>>> {
-    if output.output_buffer().is_none() {
-        output.update();
-    }
-    output.output_buffer().as_ref()
+/// Counts the items from the sequence number `next` on, up to the first gap.
+#[inline]
+fn unbroken_from<T>(next: u64, (front, back): Slices<'_, T>) -> usize {
+    let items = front.len() + back.len();
+    let end = back.last().or(front.last()).map_or(next, |last| last.stamp.next());
+    // Numbers only rise, and mostly an item has one: as many numbers as items means that none is missing.
+    if end - next == items as u64 { items } else { count_unbroken(next, front.iter().chain(back)) }
 }
 
-/// Counts the items up to the first gap. Out of line, because runs of single blocks have none mostly.
+/// Counts the items up to the first gap, one by one.
 #[inline(never)]
 fn count_unbroken<'i, T: 'i>(mut next: u64, items: impl Iterator<Item = &'i Arc<Item<T>>>) -> usize {
     let follows = |item: &&Arc<Item<T>>| {

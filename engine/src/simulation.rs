@@ -31,13 +31,6 @@ use world::World;
 /// Schedules of one run of the tests. A debug build runs 5000 a second on one core.
 const SCHEDULES: u64 = 100_000;
 
-/// What is known and not mended. It is checked once its constant is true.
-mod known_faults {
-    /// A run that is leaked (`mem::forget`) leaves the ring like any other. It counts as delivered, but keeps its slots until
-    /// the consumer takes again.
-    pub(super) const FORGOTTEN_RUNS_LEAVE_THE_RING: bool = false;
-}
-
 /// Returns an error with a formatted message unless the condition holds.
 macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {

@@ -1,8 +1,8 @@
 //! The sources of sound: the [`Source`] trait, and one file for each source.
 //!
 //! A source writes its samples to a [`Capture`](crate::Capture) from a thread of its own. A [`Pull`] is simpler: it
-//! returns samples on request, and [`Paced`] makes a source of it. Microphones need the feature `device`, which is on
-//! by default.
+//! returns samples on request, and [`Paced`] makes a source of it. Microphones need the feature `device`, WAV files the
+//! feature `wav`.
 
 mod backlog;
 #[cfg(feature = "device")]
@@ -14,15 +14,17 @@ mod pipe;
 mod pull;
 mod schedule;
 mod supervised;
-mod synth;
+mod tone;
+#[cfg(feature = "wav")]
 mod wav;
 
 #[cfg(feature = "device")]
-pub use device::{Device, DeviceError, DeviceInfo, DeviceOptions, DeviceReopener, devices, host};
+pub use device::{Device, DeviceConfig, DeviceError, DeviceInfo, DeviceReopener, devices, host_name};
 pub use interface::{Running, Source, SourceError};
 pub use paced::Paced;
 pub use pcm::{Pcm, PcmEncoding, QueuedBytes};
 pub use pull::{Arrival, Pull, Waiting};
 pub use supervised::{OnLoss, OpenFallback, Reopen, ReopenError, Supervised};
-pub use synth::{Demo, Tone};
+pub use tone::Tone;
+#[cfg(feature = "wav")]
 pub use wav::{Wav, WavError};

@@ -1,5 +1,6 @@
 //! A running stream: a source, its capture and its dispatcher.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -8,7 +9,7 @@ use std::time::Duration;
 use crate::dispatcher::Dispatcher;
 use crate::source::{Running, Source, SourceError};
 use crate::{
-    Block, Capture, CaptureTally, Consumer, FanOut, FanOutOptions, Format, FormatError, Head, Hub, Item,
+    Block, Capture, CaptureStats, Consumer, Format, FormatError, Head, Hub, Item, Publisher, PublisherOptions,
     SharedHistogram, SubscribeError, SubscribeOptions,
 };
 
@@ -26,13 +27,13 @@ pub struct StreamOptions {
     /// Length of the sound kept for consumers that start in the past.
     pub history: Duration,
     /// Whether the sound comes at its own pace. If not, it comes as fast as consumers take it, and waits for those with
-    /// [`Overflow::Block`](crate::Overflow::Block).
+    /// [`OverflowPolicy::Block`](crate::OverflowPolicy::Block).
     pub live: bool,
     /// Number of consumers that the sound waits for before it starts, so that all receive its beginning. Ignored for a
     /// live stream.
     pub await_consumers: usize,
-    /// Whether the capturing thread asks for a real-time priority, and for a capture ring that stays in RAM. The system may
-    /// refuse both, see [`CaptureTally::realtime`].
+    /// Whether the capturing thread asks for a real-time priority, and for a capture ring that stays in RAM. The system
+    /// may refuse both, see [`CaptureStats::realtime`].
     pub realtime: bool,
 }
 
@@ -51,6 +52,7 @@ impl Default for StreamOptions {
 
 /// The reason why a stream could not start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StreamError {
     /// The source's rate or channel count, or the block length, is out of range.
     #[error(transparent)]
@@ -77,6 +79,115 @@ pub enum StreamError {
     Thread(#[source] std::io::Error),
 }
 
+/// A stream that was opened and not started. Consumers that subscribe here receive its first block.
+///
+/// ```
+/// use aircheck_engine::{Stream, StreamOptions, SubscribeOptions, source::Tone};
+///
+/// let opened = Stream::open(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+/// let mut consumer = opened.subscribe(SubscribeOptions::default())?;
+/// let stream = opened.start()?;
+/// assert_eq!(consumer.recv().expect("the tone does not end by itself").item.stamp.sequence, 0);
+/// stream.stop();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// If it is dropped without a start, its consumers end with [`EndReason::Abandoned`](crate::EndReason::Abandoned).
+pub struct OpenStream {
+    source: Box<dyn Source>,
+    input: Capture,
+    dispatcher: Dispatcher,
+    /// The stream, still without its threads.
+    stream: Stream,
+    is_live: bool,
+}
+
+impl fmt::Debug for OpenStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenStream").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+impl OpenStream {
+    /// Adds a consumer of blocks, which receives all of them from the first on.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions, SubscribeOptions};
+    ///
+    /// let opened = Stream::open(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// let mut consumer = opened.subscribe(SubscribeOptions::default())?;
+    /// let _stream = opened.start()?;
+    /// assert_eq!(consumer.recv()?.item.stamp.sequence, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// For [`OverflowPolicy::Block`](crate::OverflowPolicy::Block) on a live stream, or for a ring that is too long.
+    pub fn subscribe(&self, options: SubscribeOptions) -> Result<Consumer<Block>, SubscribeError> {
+        self.stream.subscribe(options)
+    }
+
+    /// Returns the hub, where other threads can subscribe before and after the start.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions, SubscribeOptions};
+    ///
+    /// let opened = Stream::open(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// let hub = opened.hub().clone();
+    /// let consumer = std::thread::spawn(move || hub.subscribe(SubscribeOptions::default()));
+    /// assert!(consumer.join().unwrap().is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn hub(&self) -> &Hub<Block> {
+        self.stream.hub()
+    }
+
+    /// Returns rate, channels and block length.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let opened = Stream::open(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(opened.format().block_frames(), 480);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.stream.format()
+    }
+
+    /// Starts the source and the dispatcher.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let opened = Stream::open(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// opened.start()?.stop();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the source does not start, or the system refuses a thread. The consumers then end.
+    pub fn start(self) -> Result<Stream, StreamError> {
+        let Self { source, input, dispatcher, mut stream, is_live } = self;
+        let dispatcher = thread::Builder::new()
+            .name("dispatcher".into())
+            .spawn(move || dispatcher.run(is_live))
+            .map_err(StreamError::Thread)?;
+        // If the source does not start, the drop of the stream ends the dispatcher.
+        stream.dispatcher = Some(dispatcher);
+        stream.running = Some(source.start(input)?);
+        Ok(stream)
+    }
+}
+
 /// A running stream. Sound is captured and dispatched, with or without consumers, until the source ends or
 /// [`stop`](Self::stop) is called.
 ///
@@ -96,7 +207,7 @@ pub struct Stream {
     description: String,
     sample_bits: Option<u16>,
     hub: Hub<Block>,
-    capture: Arc<CaptureTally>,
+    capture: Arc<CaptureStats>,
     ring_micros: Arc<SharedHistogram>,
     running: Option<Box<dyn Running>>,
     stop: Arc<AtomicBool>,
@@ -105,122 +216,266 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Starts the source and the dispatcher.
+    /// Prepares a stream of this source. [Start](OpenStream::start) it once the consumers that must not miss its
+    /// beginning have subscribed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let options = StreamOptions { block: Duration::from_millis(20), ..StreamOptions::default() };
+    /// let opened = Stream::open(Box::new(Tone::new(440.0)), options)?;
+    /// assert_eq!(opened.format().block_frames(), 960);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the source's format or the options are out of range.
+    pub fn open(source: Box<dyn Source>, options: StreamOptions) -> Result<OpenStream, StreamError> {
+        let format = Format::new(source.rate_hz(), source.channels(), options.block)?;
+        let history = history_blocks(format, options.history)?;
+        let (mut input, ring, capture) = Capture::new(format, options.live);
+        if options.realtime {
+            capture.realtime().want();
+            input.lock_memory();
+        }
+        let (publisher, hub) =
+            Publisher::new(PublisherOptions { history, live: options.live, ..PublisherOptions::default() });
+        let awaited = if options.live { 0 } else { options.await_consumers };
+        let dispatcher = Dispatcher::new(format, ring, Arc::clone(&capture), publisher, history, awaited);
+        let stream = Self {
+            format,
+            description: source.description(),
+            sample_bits: source.sample_bits(),
+            hub,
+            capture,
+            ring_micros: Arc::clone(dispatcher.ring_micros()),
+            running: None,
+            stop: Arc::clone(dispatcher.stop_flag()),
+            turns: Arc::clone(dispatcher.turns()),
+            dispatcher: None,
+        };
+        Ok(OpenStream { source, input, dispatcher, stream, is_live: options.live })
+    }
+
+    /// Opens and starts a stream. A consumer that subscribes afterwards may miss its first blocks.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.format().channels(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// When the source cannot be started, or its format or the options are out of range.
     pub fn start(source: Box<dyn Source>, options: StreamOptions) -> Result<Self, StreamError> {
-        let format = Format::new(source.rate_hz(), source.channels(), options.block)?;
-        let description = source.description();
-        let sample_bits = source.sample_bits();
-        let history = history_blocks(format, options.history)?;
-        let (mut capture, ring, capture_tally) = Capture::new(format, options.live);
-        if options.realtime {
-            capture_tally.realtime().want();
-            capture.lock_memory();
-        }
-        let (fan_out, hub) = FanOut::new(FanOutOptions { history, live: options.live, ..FanOutOptions::default() });
-        let awaited = if options.live { 0 } else { options.await_consumers };
-        let dispatcher = Dispatcher::new(format, ring, Arc::clone(&capture_tally), fan_out, history, awaited);
-        let ring_micros = Arc::clone(dispatcher.ring_micros());
-        let stop = Arc::clone(dispatcher.stop_flag());
-        let turns = Arc::clone(dispatcher.turns());
-        let dispatcher = thread::Builder::new()
-            .name("dispatcher".into())
-            .spawn(move || dispatcher.run(options.live))
-            .map_err(StreamError::Thread)?;
-        // If the source does not start, the drop of the stream ends the dispatcher.
-        let mut stream = Self {
-            format,
-            description,
-            sample_bits,
-            hub,
-            capture: capture_tally,
-            ring_micros,
-            running: None,
-            stop,
-            turns,
-            dispatcher: Some(dispatcher),
-        };
-        stream.running = Some(source.start(capture)?);
-        Ok(stream)
+        Self::open(source, options)?.start()
     }
 
     /// Adds a consumer of blocks.
     ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Start, Stream, StreamOptions, SubscribeOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// let mut consumer = stream.subscribe(SubscribeOptions { start: Start::From(0), ..SubscribeOptions::default() })?;
+    /// assert_eq!(consumer.recv()?.item.stamp.sequence, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// When the stream has ended, for [`Overflow::Block`](crate::Overflow::Block) on a live stream, or for a ring that is
-    /// too long.
+    /// When the stream has ended, for [`OverflowPolicy::Block`](crate::OverflowPolicy::Block) on a live stream, or for
+    /// a ring that is too long.
     pub fn subscribe(&self, options: SubscribeOptions) -> Result<Consumer<Block>, SubscribeError> {
         self.hub.subscribe(options)
     }
 
     /// Returns the hub, where other threads can subscribe.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// let hub = stream.hub().clone();
+    /// stream.stop();
+    /// assert!(hub.is_ended());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn hub(&self) -> &Hub<Block> {
         &self.hub
     }
 
     /// Returns the live head.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions, SubscribeOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// let mut consumer = stream.subscribe(SubscribeOptions::default())?;
+    /// assert!(consumer.recv()?.item.stamp.sequence < stream.head().next());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn head(&self) -> &Head {
         self.hub.head()
     }
 
     /// Returns rate, channels and block length.
+    ///
+    /// ```
+    /// use aircheck_engine::source::{Source, Tone};
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.format().rate_hz(), 48_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn format(&self) -> Format {
         self.format
     }
 
     /// Returns a few words for people about the source.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.description(), "test tone of 440 Hz");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn description(&self) -> &str {
         &self.description
     }
 
     /// Returns the bits of the source's samples, if they are integers of a known width.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.sample_bits(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn sample_bits(&self) -> Option<u16> {
         self.sample_bits
     }
 
     /// Returns the account and the state of the capture.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// let capture = stream.capture().clone();
+    /// stream.stop();
+    /// assert_eq!(capture.next_sequence(), capture.blocks() + capture.lost_overflow());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
-    pub fn capture(&self) -> &Arc<CaptureTally> {
+    pub fn capture(&self) -> &Arc<CaptureStats> {
         &self.capture
     }
 
     /// Returns the histogram of stage `ring`: from the capture of each block's first frame to its dispatch, in
     /// microseconds. It includes the length of the block, which must be complete before it can go out.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions, SubscribeOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// stream.subscribe(SubscribeOptions::default())?.recv()?;
+    /// // The first frame of a block has waited for the others: 10 ms.
+    /// assert!(stream.ring_micros().max() >= 9_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn ring_micros(&self) -> &Arc<SharedHistogram> {
         &self.ring_micros
     }
 
-    /// Returns how many turns the dispatcher has made, with blocks and without. They stand still once it has ended, and while
-    /// it hangs, which a watchdog can tell by them: a dispatcher that waits for sound makes a turn every few milliseconds.
+    /// Returns how many turns the dispatcher has made, with blocks and without. They stand still once it has ended, and
+    /// while it hangs, which a watchdog can tell by them: a dispatcher that waits for sound makes a turn every few
+    /// milliseconds.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions, SubscribeOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// stream.subscribe(SubscribeOptions::default())?.recv()?;
+    /// assert!(stream.dispatcher_turns() > 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn dispatcher_turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
     }
 
     /// Returns whether the dispatcher has ended. Every consumer then receives its end after its queued items.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert!(!stream.is_finished());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.dispatcher.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Stops the source, dispatches the captured blocks, and ends every consumer in order. It does not wait for consumers:
-    /// blocks for which one with [`Overflow::Block`](crate::Overflow::Block) has no room are lost and counted.
-    /// [`wait`](Self::wait) loses nothing.
+    /// Stops the source, dispatches the captured blocks, and ends every consumer in order. It does not wait for
+    /// consumers: blocks for which one with [`OverflowPolicy::Block`](crate::OverflowPolicy::Block) has no room are
+    /// lost and counted. [`wait`](Self::wait) loses nothing.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{EndReason, Stream, StreamOptions, SubscribeOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// let mut consumer = stream.subscribe(SubscribeOptions::default())?;
+    /// stream.stop();
+    /// // Blocks until then are still delivered.
+    /// assert_eq!(consumer.iter().last().map_or(0, |last| last.lag_items), 0);
+    /// assert_eq!(consumer.end().map(|end| end.reason), Some(EndReason::Finished));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stop(mut self) {
         self.shut_down();
     }
 
     /// Waits until the source ends by itself and every block went out.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// use aircheck_engine::Timestamp;
+    ///
+    /// let (stream, mut consumer) = script::play(|mut capture| capture.write(&[0.5_f32; 480], Timestamp::now()))?;
+    /// stream.wait();
+    /// assert_eq!(consumer.iter().count(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn wait(mut self) {
         if let Some(dispatcher) = self.dispatcher.take() {
             // Its own thread has reported a panic already.

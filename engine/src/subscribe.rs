@@ -1,6 +1,6 @@
 //! The options of a consumer: its policy, its limit of lag and its first item.
 
-use crate::Overflow;
+use crate::OverflowPolicy;
 
 /// The first item of a consumer. A start inside an item made from several blocks starts with the whole item: rather a
 /// block twice than one lost.
@@ -20,32 +20,33 @@ pub enum Start {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubscribeOptions {
     /// Policy for a consumer that does not keep up.
-    pub overflow: Overflow,
+    pub overflow: OverflowPolicy,
     /// Blocks that it may be behind before the policy acts; 0 means 1. Where items stand for several, the policy acts at
     /// most one item later.
     pub buffer: usize,
     /// Its first item.
     pub start: Start,
-    /// Whether [`Tally::lag_items`](crate::Tally::lag_items) and [`Tally::queue_micros`](crate::Tally::queue_micros) are
-    /// filled. Without them, a consumer takes less memory, and less time for each item. Useful where lags and waits are
-    /// counted at a later stage.
+    /// Whether [`Stats::lag_items`](crate::Stats::lag_items) and [`Stats::queue_micros`](crate::Stats::queue_micros)
+    /// are filled. Without them, a consumer takes less memory, and less time for each item. Useful where lags and waits
+    /// are counted at a later stage.
     pub histograms: bool,
 }
 
 impl Default for SubscribeOptions {
     /// Live, skip-to-live, 100 blocks (a second of 10 ms each), with histograms.
     fn default() -> Self {
-        Self { overflow: Overflow::default(), buffer: 100, start: Start::Live, histograms: true }
+        Self { overflow: OverflowPolicy::default(), buffer: 100, start: Start::Live, histograms: true }
     }
 }
 
 /// The reason why a subscription was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SubscribeError {
     /// The fan-out has ended.
     #[error("the stream has ended")]
     Ended,
-    /// [`Overflow::Block`] on a live fan-out.
+    /// [`OverflowPolicy::Block`] on a live fan-out.
     #[error("overflow policy `block` is refused: the source is live and cannot wait (use it from file to file)")]
     BlockOnLive,
     /// The buffer and the start in the past need a longer ring than a consumer may have.

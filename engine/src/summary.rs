@@ -4,6 +4,7 @@ use crate::buckets::Buckets;
 
 /// Median, 99th percentile and largest value of a histogram, in the unit of the recorded values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Summary {
     /// Number of values.
     pub count: u64,

@@ -34,6 +34,10 @@ const MAX_BURST_NANOS: i64 = 60_000_000_000;
 /// A larger offset, a year, is no loss. No machine sleeps so long: its clock was set, and the line follows it.
 const MAX_LOSS_NANOS: i64 = 365 * 86_400 * 1_000_000_000;
 
+/// A later timestamp, in the year 2262 on the wall clock, counts as this one, so that the difference of two of them fits
+/// into 64 bits with a sign.
+const MAX_TIMESTAMP: Timestamp = Timestamp::from_nanos(i64::MAX as u64);
+
 /// The line from frame positions to capture times.
 #[derive(Debug)]
 pub(crate) struct Timeline {
@@ -70,6 +74,11 @@ impl Timeline {
         }
     }
 
+    /// Returns whether the time of any frame is known.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.line.is_some()
+    }
+
     /// Returns when the frame at `position` was captured, by the line. Before the first observation, the Unix epoch.
     pub(crate) fn time_of(&self, position: u64) -> Timestamp {
         match self.line {
@@ -88,6 +97,7 @@ impl Timeline {
     /// Takes the device's timestamp `measured` of the frame at `position` into account. Returns how many frames the
     /// device has lost, once that is certain; the caller then advances its position by them.
     pub(crate) fn observe(&mut self, position: u64, measured: Timestamp) -> u64 {
+        let measured = measured.min(MAX_TIMESTAMP);
         if self.line.is_none() {
             self.rebase(position, measured);
             return 0;
@@ -118,7 +128,7 @@ impl Timeline {
     /// Returns how many frames are missing before the frame at `position`, captured at `measured`, where the device has
     /// reported a loss; the caller then advances its position by them.
     pub(crate) fn missing(&mut self, position: u64, measured: Timestamp) -> u64 {
-        let offset = self.offset(position, measured);
+        let offset = self.offset(position, measured.min(MAX_TIMESTAMP));
         // A longer pause is a matter for `observe`.
         if !(1..=MAX_BURST_NANOS).contains(&offset) {
             return 0;
@@ -128,7 +138,8 @@ impl Timeline {
 
     /// Moves the line so that the frame at `position` was captured at `measured`.
     pub(crate) fn rebase(&mut self, position: u64, measured: Timestamp) {
-        *self = Self { line: Some(Line { position, captured_at: measured }), ..Self::new(self.format) };
+        let captured_at = measured.min(MAX_TIMESTAMP);
+        *self = Self { line: Some(Line { position, captured_at }), ..Self::new(self.format) };
     }
 
     /// Declares the loss that a single timestamp shows. It includes silent losses before it, which the slots must not

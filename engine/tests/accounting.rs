@@ -14,8 +14,8 @@ use std::time::Duration;
 use std::{hint, thread};
 
 use aircheck_engine::{
-    Consumer, Delivery, End, EndReason, FanOut, FanOutOptions, Gap, Hub, Item, Loss, Overflow, RecvError, Snapshot,
-    Stamp, Start, SubscribeOptions, Tally, Timestamp,
+    Consumer, Delivery, End, EndReason, Gap, Hub, Item, Loss, OverflowPolicy, Publisher, PublisherOptions, Snapshot,
+    Stamp, Start, Stats, SubscribeOptions, Timestamp, TryRecvError,
 };
 use ends::ends;
 use hdrhistogram::Histogram;
@@ -37,7 +37,7 @@ enum Action {
     /// Time passes without an item.
     Look,
     Subscribe {
-        overflow: Overflow,
+        overflow: OverflowPolicy,
         buffer: usize,
         start: Start,
     },
@@ -63,7 +63,7 @@ enum Action {
 }
 
 fn action() -> impl Strategy<Value = Action> {
-    let overflow = prop::sample::select(Overflow::ALL.to_vec());
+    let overflow = prop::sample::select(OverflowPolicy::ALL.to_vec());
     let start = prop_oneof![
         Just(Start::Live),
         prop_oneof![0..20_u64, 0..80_u64].prop_map(Start::Back),
@@ -148,9 +148,9 @@ impl ConsumerModel {
         after_received.or(self.first.map(|(first, _)| first)).unwrap_or(0)
     }
 
-    fn take(&mut self, pushed: &ProducerModel) -> Result<u64, RecvError> {
+    fn take(&mut self, pushed: &ProducerModel) -> Result<u64, TryRecvError> {
         let now = Timestamp::from_nanos(pushed.now);
-        match self.consumer.try_recv(now) {
+        match self.consumer.try_recv_at(now) {
             Ok(Delivery { gap, lag_items, item }) => {
                 self.received(pushed, gap, lag_items, &item);
                 Ok(item.value)
@@ -160,16 +160,17 @@ impl ConsumerModel {
     }
 
     /// Takes up to `most` items at once.
-    fn take_run(&mut self, pushed: &ProducerModel, most: usize) -> Result<(), RecvError> {
-        let run = self.consumer.try_recv_run(Timestamp::from_nanos(pushed.now), most);
-        let taken = run.map(|run| (run.gap, run.lag_items, run.blocks(), run.iter().cloned().collect::<Vec<_>>()));
+    fn take_run(&mut self, pushed: &ProducerModel, most: usize) -> Result<(), TryRecvError> {
+        let batch = self.consumer.try_recv_batch(Timestamp::from_nanos(pushed.now), most);
+        let taken =
+            batch.map(|batch| (batch.gap, batch.lag_items, batch.blocks(), batch.iter().cloned().collect::<Vec<_>>()));
         let (gap, lag_items, run_blocks, items) = taken.map_err(|error| self.refused(error))?;
         assert!((1..=most.max(1)).contains(&items.len()), "{} of at most {most}", items.len());
         assert_eq!(run_blocks, blocks(items.iter().map(|item| &item.stamp)));
         let first = items[0].stamp.sequence;
         for item in &items {
             let behind = item.stamp.sequence - first;
-            assert!(behind == 0 || item.stamp.first() == self.next(), "a run has no gaps");
+            assert!(behind == 0 || item.stamp.first() == self.next(), "a batch has no gaps");
             self.received(pushed, gap.filter(|_| behind == 0), lag_items - behind, item);
         }
         Ok(())
@@ -183,7 +184,7 @@ impl ConsumerModel {
         assert!(pushed.stamp(item) == Some(stamp) && item < pushed.flushed, "{item} was never flushed");
         assert_eq!(lag_items, pushed.head - (item + 1), "lag is the head minus the position");
         let hole = stamp.first().checked_sub(self.next()).expect("sequence numbers only rise");
-        assert_eq!(gap.map_or(0, |gap| gap.blocks), hole, "the gap before {item} covers all missing numbers");
+        assert_eq!(gap.map_or(0, |gap| gap.items), hole, "the gap before {item} covers all missing numbers");
         if let Some(gap) = gap {
             assert_eq!(gap.from, self.next(), "the gap starts where the last item ended");
             self.missed(gap);
@@ -198,14 +199,14 @@ impl ConsumerModel {
     /// never due.
     fn missed(&mut self, gap: Gap) {
         let never_due = self.first.filter(|(first, _)| *first == gap.from).map_or(0, |(first, there)| there - first);
-        (1..=gap.blocks - never_due).for_each(|lag| self.lags.record(lag).unwrap());
+        (1..=gap.items - never_due).for_each(|lag| self.lags.record(lag).unwrap());
     }
 
-    fn refused(&mut self, error: RecvError) -> RecvError {
-        if let RecvError::Ended(end) = error {
+    fn refused(&mut self, error: TryRecvError) -> TryRecvError {
+        if let TryRecvError::Ended(end) = error {
             if let Some(gap) = end.gap {
                 assert_eq!(gap.from, self.next(), "the last gap starts where the last item ended");
-                assert!(gap.blocks > 0);
+                assert!(gap.items > 0);
                 if self.end.is_none() {
                     self.missed(gap);
                 }
@@ -219,23 +220,23 @@ impl ConsumerModel {
     fn offered(&self, pushed: &ProducerModel) -> u64 {
         let Some((first, there)) = self.first else { return 0 };
         match self.end {
-            Some(End { gap, .. }) => self.next() + gap.map_or(0, |gap| gap.blocks) - first,
+            Some(End { gap, .. }) => self.next() + gap.map_or(0, |gap| gap.items) - first,
             None => pushed.flushed.max(there) - first,
         }
     }
 
     /// Checks the snapshot of this moment.
     fn check(&mut self, pushed: &ProducerModel) {
-        let now = self.consumer.tally().snapshot();
+        let now = self.consumer.stats().snapshot();
         let queued_and_lost = now.lost.total() + now.queued;
         assert_eq!(now.offered, now.delivered + queued_and_lost, "the identity");
         assert_eq!(now.delivered, blocks(&self.received), "delivered equals received");
         assert!(now.offered >= self.last.offered && now.delivered >= self.last.delivered, "counters went back");
         assert!(Loss::ALL.iter().all(|reason| now.lost.of(*reason) >= self.last.lost.of(*reason)), "losses went back");
-        let seen: u64 = self.gaps.iter().map(|gap| gap.blocks).sum();
+        let seen: u64 = self.gaps.iter().map(|gap| gap.items).sum();
         assert!(now.lost.total() + now.queued >= seen, "a gap that was seen is not counted");
         // After the end the counts stand still, and `TooSlow` may come before the consumer has read its end.
-        let ended = self.consumer.tally().end_reason().is_some();
+        let ended = self.consumer.stats().end_reason().is_some();
         if !ended && !self.closed {
             assert_eq!(now.offered, self.offered(pushed), "offered is every number from the first");
             if let Some((first, _)) = self.first {
@@ -244,7 +245,7 @@ impl ConsumerModel {
             let reached = self.next().max(self.first.map_or(0, |(first, _)| first));
             let skipped_past = now.lag_items <= pushed.head.saturating_sub(reached);
             assert!(skipped_past, "lag is at most the head minus the last delivered");
-            if self.options.overflow != Overflow::SkipToLive && self.first.is_some() {
+            if self.options.overflow != OverflowPolicy::SkipToLive && self.first.is_some() {
                 assert_eq!(now.lag_items, pushed.head.saturating_sub(reached));
             }
             if self.first.is_some() {
@@ -257,26 +258,26 @@ impl ConsumerModel {
     /// Checks everything once the consumer has seen its end.
     fn check_ended(&self, pushed: &ProducerModel) {
         let end = self.end.expect("it ended");
-        let now = self.consumer.tally().snapshot();
-        let tally = self.consumer.tally();
-        let seen = self.gaps.iter().map(|gap| gap.blocks).sum::<u64>() + end.gap.map_or(0, |gap| gap.blocks);
+        let now = self.consumer.stats().snapshot();
+        let stats = self.consumer.stats();
+        let seen = self.gaps.iter().map(|gap| gap.items).sum::<u64>() + end.gap.map_or(0, |gap| gap.items);
         assert_eq!(now.queued, 0, "all queued items were taken before the end");
         assert_eq!(now.lost.total(), seen, "every loss was seen in a gap, and no gap without a loss");
         assert_eq!(now.offered, self.offered(pushed));
-        assert_eq!(tally.end_reason(), Some(end.reason));
+        assert_eq!(stats.end_reason(), Some(end.reason));
         let due = now.delivered + now.lost.total() - now.lost.of(Loss::History);
-        assert_eq!(tally.lag_items().to_hdrhistogram().len(), due, "a lag for each block, delivered or lost");
+        assert_eq!(stats.lag_items().to_hdrhistogram().len(), due, "a lag for each block, delivered or lost");
         assert_eq!(
-            tally.lag_items().to_hdrhistogram(),
+            stats.lag_items().to_hdrhistogram(),
             self.lags,
             "each block has the lag at which it was due or taken"
         );
         let gaps = self.gaps.len() + usize::from(end.gap.is_some());
-        assert_eq!(tally.gap_items().to_hdrhistogram().len(), gaps as u64, "every gap is in the histogram");
-        let longest = self.gaps.iter().chain(&end.gap).map(|gap| gap.blocks).max().unwrap_or(0);
-        assert_eq!(tally.gap_items().max(), longest);
-        assert_eq!(tally.queue_micros().to_hdrhistogram().len(), self.received.len() as u64);
-        assert_eq!(tally.queue_micros().max(), self.slowest, "latency is measured to the given time");
+        assert_eq!(stats.gap_items().to_hdrhistogram().len(), gaps as u64, "every gap is in the histogram");
+        let longest = self.gaps.iter().chain(&end.gap).map(|gap| gap.items).max().unwrap_or(0);
+        assert_eq!(stats.gap_items().max(), longest);
+        assert_eq!(stats.queue_micros().to_hdrhistogram().len(), self.received.len() as u64);
+        assert_eq!(stats.queue_micros().max(), self.slowest, "latency is measured to the given time");
         let Some((first, there)) = self.first else {
             assert_eq!(now.offered, 0, "it was never admitted");
             return;
@@ -284,21 +285,23 @@ impl ConsumerModel {
         let (stop, reasons) = (first + now.offered, &now.lost);
         let items = pushed.between(there, stop);
         // Each block was delivered or lost, and each number without an item was lost at the source.
-        let of_items = [Loss::Overflow, Loss::Skipped, Loss::Late, Loss::Conflated].map(|reason| reasons.of(reason));
+        let of_items = [Loss::Overflow, Loss::SkippedToLive, Loss::SkippedToNewest, Loss::Conflated]
+            .map(|reason| reasons.of(reason));
         assert_eq!(items, now.delivered + of_items.iter().sum::<u64>());
         assert_eq!(reasons.of(Loss::History), there - first, "history that was gone");
         assert_eq!(reasons.of(Loss::Source), stop - there - items, "numbers that no item had");
         let may_lose: &[Loss] = match self.options.overflow {
-            Overflow::SkipToLive => &[Loss::Overflow, Loss::Skipped, Loss::Late],
-            Overflow::DropNewest | Overflow::Disconnect => &[Loss::Overflow, Loss::Late],
-            Overflow::Latest => &[Loss::Conflated],
-            Overflow::Block => &[Loss::Late],
+            OverflowPolicy::SkipToLive => &[Loss::Overflow, Loss::SkippedToLive, Loss::SkippedToNewest],
+            OverflowPolicy::DropNewest | OverflowPolicy::Disconnect => &[Loss::Overflow, Loss::SkippedToNewest],
+            OverflowPolicy::Latest => &[Loss::Conflated],
+            OverflowPolicy::Block => &[Loss::SkippedToNewest],
+            policy => panic!("no rule for {policy}"),
         };
-        assert!(self.told_to_skip || reasons.of(Loss::Late) == 0, "it was not told to skip");
-        for reason in [Loss::Overflow, Loss::Skipped, Loss::Late, Loss::Conflated] {
+        assert!(self.told_to_skip || reasons.of(Loss::SkippedToNewest) == 0, "it was not told to skip");
+        for reason in [Loss::Overflow, Loss::SkippedToLive, Loss::SkippedToNewest, Loss::Conflated] {
             assert!(may_lose.contains(&reason) || reasons.of(reason) == 0, "{reason:?}, {:?}", self.options);
         }
-        if self.options.overflow == Overflow::Disconnect {
+        if self.options.overflow == OverflowPolicy::Disconnect {
             let too_slow = end.reason == EndReason::TooSlow;
             let refused = pushed.stamp(stop.wrapping_sub(1)).filter(|_| too_slow).map_or(0, |stamp| stamp.blocks());
             assert_eq!(reasons.of(Loss::Overflow), refused, "it ends at the first item that is refused");
@@ -310,24 +313,25 @@ impl ConsumerModel {
 
     /// Checks that items queued at earlier moments were received or skipped since.
     fn check_queued(&self, there: u64) {
-        let last = self.consumer.tally().snapshot();
+        let last = self.consumer.stats().snapshot();
         for (flushed, received, then) in &self.earlier {
             let since = self.received[*received..].iter().filter(|stamp| stamp.sequence < (*flushed).max(there));
             let came = blocks(since);
             match self.options.overflow {
-                Overflow::SkipToLive => {
+                OverflowPolicy::SkipToLive => {
                     let skipped = skipped_items(&last) - skipped_items(then);
                     assert!(came <= then.queued && then.queued <= came + skipped, "{then:?}: {came} came");
                 }
-                Overflow::Latest => {
+                OverflowPolicy::Latest => {
                     let conflated = last.lost.of(Loss::Conflated) - then.lost.of(Loss::Conflated);
                     let whole = came == 0 || came == then.queued;
                     assert!(then.queued <= MAX_GROUP && whole && then.queued <= came + conflated);
                 }
-                Overflow::DropNewest | Overflow::Disconnect | Overflow::Block => {
+                OverflowPolicy::DropNewest | OverflowPolicy::Disconnect | OverflowPolicy::Block => {
                     let late = skipped_items(&last) - skipped_items(then);
                     assert!(came <= then.queued && then.queued <= came + late, "{then:?}: {came} came");
                 }
+                policy => panic!("no rule for {policy}"),
             }
         }
     }
@@ -335,12 +339,12 @@ impl ConsumerModel {
 
 /// Returns the queued items that a consumer skipped.
 fn skipped_items(snapshot: &Snapshot) -> u64 {
-    snapshot.lost.of(Loss::Skipped) + snapshot.lost.of(Loss::Late)
+    snapshot.lost.of(Loss::SkippedToLive) + snapshot.lost.of(Loss::SkippedToNewest)
 }
 
 /// A fan-out that is driven action by action, beside its model.
 struct Driver {
-    fan_out: FanOut<u64>,
+    publisher: Publisher<u64>,
     hub: Hub<u64>,
     history: u64,
     group: u64,
@@ -350,9 +354,13 @@ struct Driver {
 
 impl Driver {
     fn new(history: usize, group: u64) -> Self {
-        let (fan_out, hub) =
-            FanOut::new(FanOutOptions { history, group: group as usize, live: false, ..FanOutOptions::default() });
-        Self { fan_out, hub, history: history as u64, group, pushed: ProducerModel::default(), seen: Vec::new() }
+        let (publisher, hub) = Publisher::new(PublisherOptions {
+            history,
+            group: group as usize,
+            live: false,
+            ..PublisherOptions::default()
+        });
+        Self { publisher, hub, history: history as u64, group, pushed: ProducerModel::default(), seen: Vec::new() }
     }
 
     /// Models the admission of consumers, which does not happen within a batch.
@@ -391,7 +399,7 @@ impl Driver {
     }
 
     fn flush(&mut self) {
-        let expired: Vec<u64> = self.fan_out.flush().map(|item| item.value).collect();
+        let expired: Vec<u64> = self.publisher.flush().map(|item| item.value).collect();
         let before: Vec<u64> = self.pushed.history.iter().map(|stamp| stamp.sequence).collect();
         self.flushed();
         let kept = self.pushed.history.front().map_or(u64::MAX, |stamp| stamp.sequence);
@@ -405,7 +413,7 @@ impl Driver {
             Action::Push { hole, ref items } => {
                 for (number, blocks) in items.iter().enumerate() {
                     self.admitted();
-                    if !self.fan_out.has_room(1) {
+                    if !self.publisher.has_room(1) {
                         break;
                     }
                     self.pushed.next += if number == 0 { hole } else { 0 };
@@ -417,29 +425,29 @@ impl Driver {
                         dispatched_at: time,
                         preceding: preceding as u32,
                     };
-                    self.fan_out.push(stamp, stamp.sequence);
+                    self.publisher.push(stamp, stamp.sequence);
                     self.pushed.items.push(stamp);
                     self.pushed.next = stamp.next();
                     self.pushed.begun = true;
-                    assert_eq!(self.fan_out.next_sequence(), self.pushed.next);
+                    assert_eq!(self.publisher.next_sequence(), self.pushed.next);
                 }
             }
             Action::Flush => self.flush(),
             Action::Advance { hole } => {
                 self.pushed.next += hole;
-                self.fan_out.advance_to(self.pushed.next);
+                self.publisher.advance_to(self.pushed.next);
             }
             Action::Look => {
                 self.admitted();
                 let there = self.seen.iter().filter(|seen| {
-                    seen.first.is_some() && !seen.closed && seen.consumer.tally().end_reason().is_none()
+                    seen.first.is_some() && !seen.closed && seen.consumer.stats().end_reason().is_none()
                 });
-                assert_eq!(there.count(), self.fan_out.consumers());
+                assert_eq!(there.count(), self.publisher.consumers());
             }
             Action::Subscribe { overflow, buffer, start } => {
                 let options = SubscribeOptions { overflow, buffer, start, ..SubscribeOptions::default() };
                 let consumer = self.hub.subscribe(options).expect("the fan-out is there");
-                let last = consumer.tally().snapshot();
+                let last = consumer.stats().snapshot();
                 self.seen.push(ConsumerModel {
                     consumer,
                     options,
@@ -466,32 +474,32 @@ impl Driver {
             }
             Action::Drop { pick } if !self.seen.is_empty() => {
                 let seen = self.seen.swap_remove(pick % self.seen.len());
-                let tally = Arc::clone(seen.consumer.tally());
-                let before = tally.snapshot();
+                let stats = Arc::clone(seen.consumer.stats());
+                let before = stats.snapshot();
                 drop(seen);
                 self.admitted();
-                self.fan_out.consumers();
-                let after = tally.snapshot();
+                self.publisher.consumers();
+                let after = stats.snapshot();
                 assert_eq!(after.offered, after.delivered + after.lost.total() + after.queued);
                 assert_eq!(before.delivered, after.delivered);
             }
             Action::Close { pick } if !self.seen.is_empty() => {
                 let pick = pick % self.seen.len();
                 let seen = &mut self.seen[pick];
-                seen.consumer.tally().close();
+                seen.consumer.stats().close();
                 // A consumer that has read its end keeps it.
                 seen.closed |= seen.end.is_none();
             }
             Action::Skip { pick } if !self.seen.is_empty() => {
                 let pick = pick % self.seen.len();
                 let seen = &mut self.seen[pick];
-                let queued = seen.consumer.tally().snapshot().queued;
+                let queued = seen.consumer.stats().snapshot().queued;
                 seen.consumer.skip_to_newest();
                 seen.told_to_skip = true;
                 if queued > 0
                     && let Ok(item) = seen.take(&self.pushed)
                 {
-                    let now = seen.consumer.tally().snapshot();
+                    let now = seen.consumer.stats().snapshot();
                     assert_eq!(now.queued, 0, "{item} is not the newest");
                 }
             }
@@ -507,25 +515,25 @@ impl Driver {
         let Some(seen) = self.seen.get_mut(pick % count.max(1)) else { return };
         let flushed = self.pushed.flushed;
         for _ in 0..most {
-            let before = seen.consumer.tally().snapshot();
+            let before = seen.consumer.stats().snapshot();
             match seen.take(&self.pushed) {
-                Ok(item) if seen.options.overflow == Overflow::Latest => {
+                Ok(item) if seen.options.overflow == OverflowPolicy::Latest => {
                     assert_eq!(item + 1, flushed, "with `latest` each value is the newest");
                 }
-                Ok(item) if seen.options.overflow == Overflow::SkipToLive => {
+                Ok(item) if seen.options.overflow == OverflowPolicy::SkipToLive => {
                     let lag = flushed - (item + 1);
                     let requested = seen.options.buffer as u64 + seen.burst;
-                    let late = lag > requested && seen.consumer.tally().end_reason().is_none();
-                    assert!(!late || seen.consumer.tally().snapshot().queued == 0, "{lag} behind, and not the newest");
+                    let late = lag > requested && seen.consumer.stats().end_reason().is_none();
+                    assert!(!late || seen.consumer.stats().snapshot().queued == 0, "{lag} behind, and not the newest");
                 }
                 Ok(_) => {}
-                Err(RecvError::Empty) => {
-                    let skip = seen.options.overflow == Overflow::SkipToLive;
+                Err(TryRecvError::Empty) => {
+                    let skip = seen.options.overflow == OverflowPolicy::SkipToLive;
                     assert!(skip || before.queued == 0, "`Empty` although an item is queued");
-                    assert_eq!(seen.consumer.tally().snapshot().queued, 0);
+                    assert_eq!(seen.consumer.stats().snapshot().queued, 0);
                     break;
                 }
-                Err(RecvError::Ended(end)) => {
+                Err(TryRecvError::Ended(end)) => {
                     assert_eq!(seen.closed, end.reason == EndReason::Closed);
                     break;
                 }
@@ -542,11 +550,11 @@ impl Driver {
             // Items that were not flushed were never offered.
             self.pushed.items.retain(|item| item.sequence < self.pushed.flushed);
         }
-        let Self { fan_out, pushed, mut seen, .. } = self;
+        let Self { publisher, pushed, mut seen, .. } = self;
         if in_order {
-            fan_out.finish(EndReason::Finished);
+            publisher.finish(EndReason::Finished);
         } else {
-            drop(fan_out);
+            drop(publisher);
         }
         for seen in &mut seen {
             while seen.take(&pushed).is_ok() {}
@@ -558,7 +566,7 @@ impl Driver {
             let expected = if in_order { EndReason::Finished } else { EndReason::Abandoned };
             assert!(end.reason == expected || end.reason == EndReason::TooSlow, "{:?}", end.reason);
             if in_order && end.reason == EndReason::Finished {
-                let last = seen.next() + end.gap.map_or(0, |gap| gap.blocks);
+                let last = seen.next() + end.gap.map_or(0, |gap| gap.items);
                 assert_eq!(last, pushed.next, "the last gap reaches the end of the stream");
             }
             seen.check_ended(&pushed);
@@ -578,7 +586,7 @@ proptest! {
     ) {
         let mut driver = Driver::new(history, group);
         // One consumer is there from the start.
-        driver.act(&Action::Subscribe { overflow: Overflow::SkipToLive, buffer: 3, start: Start::Live });
+        driver.act(&Action::Subscribe { overflow: OverflowPolicy::SkipToLive, buffer: 3, start: Start::Live });
         for action in &actions {
             driver.act(action);
         }
@@ -586,269 +594,269 @@ proptest! {
     }
 }
 
-fn subscribe(hub: &Hub<u64>, overflow: Overflow, buffer: usize) -> Consumer<u64> {
+fn subscribe(hub: &Hub<u64>, overflow: OverflowPolicy, buffer: usize) -> Consumer<u64> {
     hub.subscribe(SubscribeOptions { overflow, buffer, ..SubscribeOptions::default() }).unwrap()
 }
 
-fn send(fan_out: &mut FanOut<u64>, items: u64) {
+fn send(publisher: &mut Publisher<u64>, items: u64) {
     for _ in 0..items {
-        let sequence = fan_out.next_sequence();
-        fan_out.send(sequence, Timestamp::default());
+        let sequence = publisher.next_sequence();
+        publisher.send(sequence, Timestamp::default());
     }
 }
 
 fn drain_one(consumer: &mut Consumer<u64>) -> (u64, Option<Gap>) {
-    let delivery = consumer.try_recv(Timestamp::default()).unwrap();
+    let delivery = consumer.try_recv_at(Timestamp::default()).unwrap();
     (delivery.item.value, delivery.gap)
 }
 
 /// Takes the queued items: sequence numbers, and the gap before each.
 fn drain(consumer: &mut Consumer<u64>) -> Vec<(u64, Option<Gap>)> {
-    std::iter::from_fn(|| consumer.try_recv(Timestamp::default()).ok()).map(|d| (d.item.value, d.gap)).collect()
+    std::iter::from_fn(|| consumer.try_recv_at(Timestamp::default()).ok()).map(|d| (d.item.value, d.gap)).collect()
 }
 
 #[test]
 fn skip_to_live_goes_to_the_newest_with_one_gap() {
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
-    let mut consumer = subscribe(&hub, Overflow::SkipToLive, 10);
-    send(&mut fan_out, 5);
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    let mut consumer = subscribe(&hub, OverflowPolicy::SkipToLive, 10);
+    send(&mut publisher, 5);
     assert_eq!(drain(&mut consumer).len(), 5);
     // A little late: within its buffer it loses nothing.
-    send(&mut fan_out, 10);
+    send(&mut publisher, 10);
     assert_eq!(drain(&mut consumer), (5..15).map(|item| (item, None)).collect::<Vec<_>>());
     // Too late, but the ring was not full: it skips to the newest at once.
-    send(&mut fan_out, 15);
-    let gap = Gap { from: 15, blocks: 14, reason: Loss::Skipped };
+    send(&mut publisher, 15);
+    let gap = Gap { from: 15, items: 14, reason: Loss::SkippedToLive };
     assert_eq!(drain(&mut consumer), [(29, Some(gap))]);
     // Far too late, and even the newest item in the ring is stale: it goes on with the next one, after a single gap.
-    send(&mut fan_out, 100);
+    send(&mut publisher, 100);
     assert_eq!(drain(&mut consumer), []);
-    assert_eq!(consumer.tally().snapshot().lag_items, 80, "skipped items do not count as lag");
-    send(&mut fan_out, 2);
-    let gap = Gap { from: 30, blocks: 100, reason: Loss::Overflow };
+    assert_eq!(consumer.stats().snapshot().lag_items, 80, "skipped items do not count as lag");
+    send(&mut publisher, 2);
+    let gap = Gap { from: 30, items: 100, reason: Loss::Overflow };
     assert_eq!(drain(&mut consumer), [(130, Some(gap)), (131, None)]);
-    let snapshot = consumer.tally().snapshot();
-    assert_eq!((snapshot.lost.of(Loss::Skipped), snapshot.lost.of(Loss::Overflow)), (14 + 20, 80));
+    let snapshot = consumer.stats().snapshot();
+    assert_eq!((snapshot.lost.of(Loss::SkippedToLive), snapshot.lost.of(Loss::Overflow)), (14 + 20, 80));
 }
 
 #[test]
 fn skip_to_live_keeps_deliberate_lag_and_no_more() {
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 100, ..FanOutOptions::default() });
-    send(&mut fan_out, 100);
+    let (mut publisher, hub) = Publisher::new(PublisherOptions { history: 100, ..PublisherOptions::default() });
+    send(&mut publisher, 100);
     let options = SubscribeOptions {
-        overflow: Overflow::SkipToLive,
+        overflow: OverflowPolicy::SkipToLive,
         buffer: 10,
         start: Start::Back(50),
         ..SubscribeOptions::default()
     };
     let mut consumer = hub.subscribe(options).unwrap();
-    send(&mut fan_out, 10);
-    assert_eq!(consumer.tally().snapshot().burst_items, 50);
-    let taken: Vec<u64> = (0..40).map(|_| consumer.try_recv(Timestamp::default()).unwrap().item.value).collect();
+    send(&mut publisher, 10);
+    assert_eq!(consumer.stats().snapshot().burst_items, 50);
+    let taken: Vec<u64> = (0..40).map(|_| consumer.try_recv_at(Timestamp::default()).unwrap().item.value).collect();
     assert_eq!(taken, (50..90).collect::<Vec<_>>(), "the burst is not skipped");
     // All but 20 items of the burst are read. It may be behind by these and its buffer, and not one more.
-    send(&mut fan_out, 11);
+    send(&mut publisher, 11);
     assert_eq!(drain_one(&mut consumer), (90, None));
-    send(&mut fan_out, 2);
-    assert_eq!(drain_one(&mut consumer), (122, Some(Gap { from: 91, blocks: 31, reason: Loss::Skipped })));
+    send(&mut publisher, 2);
+    assert_eq!(drain_one(&mut consumer), (122, Some(Gap { from: 91, items: 31, reason: Loss::SkippedToLive })));
 }
 
 #[test]
 fn skip_to_live_delivers_items_of_batches_longer_than_the_ring() {
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
-    let mut consumer = subscribe(&hub, Overflow::SkipToLive, 1);
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    let mut consumer = subscribe(&hub, OverflowPolicy::SkipToLive, 1);
     for _ in 0..10 {
-        for sequence in fan_out.next_sequence()..fan_out.next_sequence() + 32 {
-            fan_out.push(Stamp { sequence, ..Stamp::default() }, sequence);
+        for sequence in publisher.next_sequence()..publisher.next_sequence() + 32 {
+            publisher.push(Stamp { sequence, ..Stamp::default() }, sequence);
         }
-        fan_out.flush();
+        publisher.flush();
         drain(&mut consumer);
     }
-    let delivered = consumer.tally().snapshot().delivered;
+    let delivered = consumer.stats().snapshot().delivered;
     assert!(delivered >= 5, "only {delivered} items from ten batches");
 }
 
 #[test]
 fn skip_to_live_does_not_skip_the_lag_of_an_encoder() {
-    let (mut blocks, block_hub) = FanOut::new(FanOutOptions::default());
+    let (mut blocks, block_hub) = Publisher::new(PublisherOptions::default());
     let head = Some(block_hub.head().clone());
-    let (mut packets, hub) = FanOut::new(FanOutOptions { head, ..FanOutOptions::default() });
-    let mut listener = subscribe(&hub, Overflow::SkipToLive, 2);
+    let (mut packets, hub) = Publisher::new(PublisherOptions { head, ..PublisherOptions::default() });
+    let mut listener = subscribe(&hub, OverflowPolicy::SkipToLive, 2);
     send(&mut blocks, 20);
     for item in 0..10 {
         send(&mut packets, 1);
-        let delivery = listener.try_recv(Timestamp::default()).unwrap();
+        let delivery = listener.try_recv_at(Timestamp::default()).unwrap();
         assert_eq!((delivery.item.value, delivery.gap, delivery.lag_items), (item, None, 19 - item));
     }
 }
 
 #[test]
-fn a_run_ends_at_a_gap() {
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
-    let mut consumer = subscribe(&hub, Overflow::DropNewest, 20);
+fn a_batch_ends_at_a_gap() {
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    let mut consumer = subscribe(&hub, OverflowPolicy::DropNewest, 20);
     let now = Timestamp::default();
-    send(&mut fan_out, 5);
-    fan_out.advance_to(8);
-    send(&mut fan_out, 3);
-    let mut run = |most| {
-        let run = consumer.try_recv_run(now, most).unwrap();
-        let items: Vec<u64> = run.iter().map(|item| item.value).collect();
-        assert_eq!(run.items(), items.len());
-        (run.gap.map(|gap| (gap.from, gap.blocks)), run.lag_items, items)
+    send(&mut publisher, 5);
+    publisher.advance_to(8);
+    send(&mut publisher, 3);
+    let mut batch = |most| {
+        let batch = consumer.try_recv_batch(now, most).unwrap();
+        let items: Vec<u64> = batch.iter().map(|item| item.value).collect();
+        assert_eq!(batch.items(), items.len());
+        (batch.gap.map(|gap| (gap.from, gap.items)), batch.lag_items, items)
     };
-    assert_eq!(run(2), (None, 10, vec![0, 1]));
-    assert_eq!(run(20), (None, 8, vec![2, 3, 4]));
-    assert_eq!(run(20), (Some((5, 3)), 2, vec![8, 9, 10]));
-    assert_eq!(consumer.try_recv_run(now, 20).err(), Some(RecvError::Empty));
-    let account = consumer.tally().snapshot();
+    assert_eq!(batch(2), (None, 10, vec![0, 1]));
+    assert_eq!(batch(20), (None, 8, vec![2, 3, 4]));
+    assert_eq!(batch(20), (Some((5, 3)), 2, vec![8, 9, 10]));
+    assert_eq!(consumer.try_recv_batch(now, 20).err(), Some(TryRecvError::Empty));
+    let account = consumer.stats().snapshot();
     assert_eq!((account.delivered, account.queued, account.next_sequence), (8, 0, 11));
-    let lags = consumer.tally().lag_items().to_hdrhistogram();
+    let lags = consumer.stats().lag_items().to_hdrhistogram();
     // Each delivered item counts at its own lag. Of the three missing ones, the first was due at a lag of one.
     let counted: Vec<u64> = (0..=11).map(|lag| lags.count_at(lag)).collect();
     assert_eq!(counted, [1, 2, 2, 1, 0, 0, 1, 1, 1, 1, 1, 0]);
-    fan_out.finish(EndReason::Finished);
+    publisher.finish(EndReason::Finished);
     let end = End { reason: EndReason::Finished, gap: None };
-    assert_eq!(consumer.try_recv_run(now, 1).err(), Some(RecvError::Ended(end)));
+    assert_eq!(consumer.try_recv_batch(now, 1).err(), Some(TryRecvError::Ended(end)));
 }
 
 /// Without histograms of lags and waits, all else is counted as with them.
 #[test]
 fn a_consumer_counts_lags_and_waits_unless_it_is_told_not_to() {
-    let (mut fan_out, hub) = grouped(10, 0);
+    let (mut publisher, hub) = grouped(10, 0);
     let [mut with, mut without] = [true, false]
         .map(|histograms| hub.subscribe(SubscribeOptions { histograms, ..SubscribeOptions::default() }).unwrap());
-    send_items(&mut fan_out, [1, 10, 10]);
-    fan_out.advance_to(30);
-    send_items(&mut fan_out, [1, 1]);
+    send_items(&mut publisher, [1, 10, 10]);
+    publisher.advance_to(30);
+    send_items(&mut publisher, [1, 1]);
     let take = |consumer: &mut Consumer<u64>| {
         let first = drain_one(consumer);
-        let items = consumer.try_recv_run(Timestamp::default(), 10).unwrap().items();
+        let items = consumer.try_recv_batch(Timestamp::default(), 10).unwrap().items();
         (first, items, drain(consumer))
     };
     assert_eq!(take(&mut with), take(&mut without));
-    assert_eq!(with.tally().snapshot(), without.tally().snapshot());
-    let lengths = |tally: &Tally| {
-        [tally.queue_micros(), tally.gap_items(), tally.lag_items()].map(|each| each.to_hdrhistogram().len())
+    assert_eq!(with.stats().snapshot(), without.stats().snapshot());
+    let lengths = |stats: &Stats| {
+        [stats.queue_micros(), stats.gap_items(), stats.lag_items()].map(|each| each.to_hdrhistogram().len())
     };
-    assert_eq!(lengths(with.tally()), [5, 1, 32]);
-    assert_eq!(lengths(without.tally()), [0, 1, 0]);
-    assert_eq!(without.tally().lag_items().max(), 0);
+    assert_eq!(lengths(with.stats()), [5, 1, 32]);
+    assert_eq!(lengths(without.stats()), [0, 1, 0]);
+    assert_eq!(without.stats().lag_items().max(), 0);
 }
 
-/// The items of a run count as delivered. Dropped unread, they do not come again.
+/// The items of a batch count as delivered. Dropped unread, they do not come again.
 #[test]
-fn an_unread_run_is_delivered() {
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
-    let mut consumer = subscribe(&hub, Overflow::DropNewest, 4);
-    send(&mut fan_out, 4);
-    drop(consumer.try_recv_run(Timestamp::default(), 3).unwrap());
+fn an_unread_batch_is_delivered() {
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    let mut consumer = subscribe(&hub, OverflowPolicy::DropNewest, 4);
+    send(&mut publisher, 4);
+    drop(consumer.try_recv_batch(Timestamp::default(), 3).unwrap());
     assert_eq!(drain_one(&mut consumer), (3, None));
-    send(&mut fan_out, 4);
+    send(&mut publisher, 4);
     assert_eq!(drain(&mut consumer).len(), 4, "their slots are free again");
 }
 
 #[test]
 fn drop_newest_delivers_queued_items_in_order() {
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
-    let mut consumer = subscribe(&hub, Overflow::DropNewest, 4);
-    send(&mut fan_out, 10);
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    let mut consumer = subscribe(&hub, OverflowPolicy::DropNewest, 4);
+    send(&mut publisher, 10);
     assert_eq!(drain(&mut consumer), (0..4).map(|item| (item, None)).collect::<Vec<_>>());
-    send(&mut fan_out, 1);
-    assert_eq!(drain(&mut consumer), [(10, Some(Gap { from: 4, blocks: 6, reason: Loss::Overflow }))]);
+    send(&mut publisher, 1);
+    assert_eq!(drain(&mut consumer), [(10, Some(Gap { from: 4, items: 6, reason: Loss::Overflow }))]);
 }
 
 /// Each gap has its own reason, also where a whole batch went into the ring between two gaps.
 #[test]
 fn a_reason_does_not_carry_over_to_the_next_gap() {
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
-    let mut consumer = subscribe(&hub, Overflow::DropNewest, 4);
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    let mut consumer = subscribe(&hub, OverflowPolicy::DropNewest, 4);
     let mut push = |sequences: std::ops::Range<u64>| {
         for sequence in sequences {
-            fan_out.push(Stamp { sequence, ..Stamp::default() }, sequence);
+            publisher.push(Stamp { sequence, ..Stamp::default() }, sequence);
         }
-        fan_out.flush();
+        publisher.flush();
     };
     push(0..8);
     assert_eq!(drain(&mut consumer).len(), 4);
     push(8..10);
     push(11..13);
     let gaps: Vec<_> = drain(&mut consumer).into_iter().filter_map(|(_, gap)| gap).collect();
-    let gap = |from, blocks, reason| Gap { from, blocks, reason };
+    let gap = |from, blocks, reason| Gap { from, items: blocks, reason };
     assert_eq!(gaps, [gap(4, 4, Loss::Overflow), gap(10, 1, Loss::Source)]);
 }
 
 #[test]
 fn latest_gives_the_newest_only() {
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
-    let mut consumer = subscribe(&hub, Overflow::Latest, 100);
-    send(&mut fan_out, 10);
-    assert_eq!(consumer.tally().snapshot().queued, 1);
-    assert_eq!(drain(&mut consumer), [(9, Some(Gap { from: 0, blocks: 9, reason: Loss::Conflated }))]);
-    send(&mut fan_out, 1);
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    let mut consumer = subscribe(&hub, OverflowPolicy::Latest, 100);
+    send(&mut publisher, 10);
+    assert_eq!(consumer.stats().snapshot().queued, 1);
+    assert_eq!(drain(&mut consumer), [(9, Some(Gap { from: 0, items: 9, reason: Loss::Conflated }))]);
+    send(&mut publisher, 1);
     assert_eq!(drain(&mut consumer), [(10, None)]);
 }
 
 #[test]
 fn disconnect_ends_after_the_queued_items() {
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
-    let mut consumer = subscribe(&hub, Overflow::Disconnect, 4);
-    send(&mut fan_out, 10);
-    assert_eq!(fan_out.consumers(), 0, "the fan-out has removed it");
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    let mut consumer = subscribe(&hub, OverflowPolicy::Disconnect, 4);
+    send(&mut publisher, 10);
+    assert_eq!(publisher.consumers(), 0, "the fan-out has removed it");
     assert_eq!(drain(&mut consumer).len(), 4);
     let end = consumer.recv().unwrap_err();
-    let gap = Gap { from: 4, blocks: 1, reason: Loss::Overflow };
+    let gap = Gap { from: 4, items: 1, reason: Loss::Overflow };
     assert_eq!(end, End { reason: EndReason::TooSlow, gap: Some(gap) });
-    assert_eq!(consumer.tally().snapshot().offered, 5, "after the end nothing is offered");
+    assert_eq!(consumer.stats().snapshot().offered, 5, "after the end nothing is offered");
 }
 
 #[test]
 fn a_loss_at_the_end_is_a_gap_too() {
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
-    let mut slow = subscribe(&hub, Overflow::DropNewest, 2);
-    let mut idle = subscribe(&hub, Overflow::SkipToLive, 10);
-    send(&mut fan_out, 5);
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    let mut slow = subscribe(&hub, OverflowPolicy::DropNewest, 2);
+    let mut idle = subscribe(&hub, OverflowPolicy::SkipToLive, 10);
+    send(&mut publisher, 5);
     assert_eq!(drain(&mut idle).len(), 5);
-    fan_out.advance_to(8);
-    fan_out.finish(EndReason::Finished);
+    publisher.advance_to(8);
+    publisher.finish(EndReason::Finished);
     assert_eq!(drain(&mut slow).len(), 2);
-    let gap = |from, blocks, reason| Some(Gap { from, blocks, reason });
-    assert_eq!(slow.recv().unwrap_err().gap.map(|gap| (gap.from, gap.blocks)), Some((2, 6)));
+    let gap = |from, blocks, reason| Some(Gap { from, items: blocks, reason });
+    assert_eq!(slow.recv().unwrap_err().gap.map(|gap| (gap.from, gap.items)), Some((2, 6)));
     assert_eq!(idle.recv().unwrap_err(), End { reason: EndReason::Finished, gap: gap(5, 3, Loss::Source) });
 }
 
-fn grouped(group: usize, history: usize) -> (FanOut<u64>, Hub<u64>) {
-    FanOut::new(FanOutOptions { group, history, ..FanOutOptions::default() })
+fn grouped(group: usize, history: usize) -> (Publisher<u64>, Hub<u64>) {
+    Publisher::new(PublisherOptions { group, history, ..PublisherOptions::default() })
 }
 
 /// Sends an item for each of these numbers of blocks.
-fn send_items(fan_out: &mut FanOut<u64>, items: impl IntoIterator<Item = u64>) {
+fn send_items(publisher: &mut Publisher<u64>, items: impl IntoIterator<Item = u64>) {
     for blocks in items {
-        push_item(fan_out, blocks);
-        fan_out.flush();
+        push_item(publisher, blocks);
+        publisher.flush();
     }
 }
 
-fn push_item(fan_out: &mut FanOut<u64>, blocks: u64) {
-    let sequence = fan_out.next_sequence() + blocks - 1;
-    fan_out.push(Stamp { sequence, preceding: blocks as u32 - 1, ..Stamp::default() }, sequence);
+fn push_item(publisher: &mut Publisher<u64>, blocks: u64) {
+    let sequence = publisher.next_sequence() + blocks - 1;
+    publisher.push(Stamp { sequence, preceding: blocks as u32 - 1, ..Stamp::default() }, sequence);
 }
 
 #[test]
 fn each_block_of_an_item_has_its_own_lag() {
-    let (mut fan_out, hub) = grouped(10, 0);
-    let mut consumer = subscribe(&hub, Overflow::DropNewest, 100);
-    send_items(&mut fan_out, [10]);
-    assert_eq!(consumer.try_recv(Timestamp::default()).unwrap().lag_items, 0);
-    send_items(&mut fan_out, [10, 3, 10]);
-    let run = consumer.try_recv_run(Timestamp::default(), 10).unwrap();
-    assert_eq!((run.lag_items, run.items(), run.blocks()), (13, 3, 23));
-    drop(run);
-    let lags = consumer.tally().lag_items().to_hdrhistogram();
+    let (mut publisher, hub) = grouped(10, 0);
+    let mut consumer = subscribe(&hub, OverflowPolicy::DropNewest, 100);
+    send_items(&mut publisher, [10]);
+    assert_eq!(consumer.try_recv_at(Timestamp::default()).unwrap().lag_items, 0);
+    send_items(&mut publisher, [10, 3, 10]);
+    let batch = consumer.try_recv_batch(Timestamp::default(), 10).unwrap();
+    assert_eq!((batch.lag_items, batch.items(), batch.blocks()), (13, 3, 23));
+    drop(batch);
+    let lags = consumer.stats().lag_items().to_hdrhistogram();
     let counted: Vec<u64> = (0..24).map(|lag| lags.count_at(lag)).collect();
     let expected: Vec<u64> = (0..24).map(|lag| u64::from(lag < 10) + u64::from(lag < 23)).collect();
-    assert_eq!(counted, expected, "9 to 0 for the item at the head, then 22 to 0 for the run");
-    assert_eq!(consumer.tally().queue_micros().to_hdrhistogram().len(), 4, "a wait for each item");
-    let account = consumer.tally().snapshot();
+    assert_eq!(counted, expected, "9 to 0 for the item at the head, then 22 to 0 for the batch");
+    assert_eq!(consumer.stats().queue_micros().to_hdrhistogram().len(), 4, "a wait for each item");
+    let account = consumer.stats().snapshot();
     assert_eq!((account.offered, account.delivered, account.next_sequence), (33, 33, 33));
 }
 
@@ -866,30 +874,30 @@ fn a_start_inside_an_item_is_at_its_first_block() {
         (Start::Live, 40),
     ];
     for (start, first) in starts {
-        let (mut fan_out, hub) = grouped(10, 25);
-        send_items(&mut fan_out, [10; 4]);
+        let (mut publisher, hub) = grouped(10, 25);
+        send_items(&mut publisher, [10; 4]);
         let mut consumer = hub
             .subscribe(SubscribeOptions {
-                overflow: Overflow::Disconnect,
+                overflow: OverflowPolicy::Disconnect,
                 buffer: 1,
                 start,
                 ..SubscribeOptions::default()
             })
             .unwrap();
-        fan_out.consumers();
-        let account = consumer.tally().snapshot();
+        publisher.consumers();
+        let account = consumer.stats().snapshot();
         assert_eq!((account.first_sequence, account.burst_items), (first, 40 - first), "{start:?}");
         assert_eq!((account.queued, account.lost.total()), (40 - first, 0), "{start:?}");
         let items = drain(&mut consumer);
         assert!(items.into_iter().eq((first + 9..40).step_by(10).map(|last| (last, None))), "{start:?}");
     }
     // Blocks that have left the history are lost.
-    let (mut fan_out, hub) = grouped(10, 25);
-    send_items(&mut fan_out, [10; 4]);
+    let (mut publisher, hub) = grouped(10, 25);
+    send_items(&mut publisher, [10; 4]);
     let mut consumer =
         hub.subscribe(SubscribeOptions { start: Start::From(5), ..SubscribeOptions::default() }).unwrap();
-    fan_out.consumers();
-    assert_eq!(drain_one(&mut consumer), (19, Some(Gap { from: 5, blocks: 5, reason: Loss::History })));
+    publisher.consumers();
+    assert_eq!(drain_one(&mut consumer), (19, Some(Gap { from: 5, items: 5, reason: Loss::History })));
 }
 
 /// The limits are those of single blocks, exceeded by less than an item.
@@ -897,19 +905,19 @@ fn a_start_inside_an_item_is_at_its_first_block() {
 fn limits_are_in_blocks() {
     for (blocks, queued) in [(1, 100), (3, 102), (10, 100)] {
         let limits = [
-            (Overflow::DropNewest, queued),
-            (Overflow::Disconnect, queued),
-            (Overflow::SkipToLive, 200_u64.next_multiple_of(blocks)),
+            (OverflowPolicy::DropNewest, queued),
+            (OverflowPolicy::Disconnect, queued),
+            (OverflowPolicy::SkipToLive, 200_u64.next_multiple_of(blocks)),
         ];
         for (overflow, limit) in limits {
             // Single blocks do not come in rings for ten.
-            let (mut fan_out, hub) = grouped(blocks as usize, 0);
+            let (mut publisher, hub) = grouped(blocks as usize, 0);
             let mut consumer = subscribe(&hub, overflow, 100);
-            send_items(&mut fan_out, (0..300).map(|_| blocks));
-            let account = consumer.tally().snapshot();
+            send_items(&mut publisher, (0..300).map(|_| blocks));
+            let account = consumer.stats().snapshot();
             assert_eq!(account.queued, limit, "{overflow}, items of {blocks}");
             assert_eq!(account.offered, account.queued + account.lost.of(Loss::Overflow));
-            if overflow == Overflow::Disconnect {
+            if overflow == OverflowPolicy::Disconnect {
                 assert_eq!(account.lost.of(Loss::Overflow), blocks, "the first item that does not fit");
             }
             drain(&mut consumer);
@@ -921,13 +929,13 @@ fn limits_are_in_blocks() {
 #[test]
 fn a_batch_does_not_pass_the_limit() {
     for batch in [2, 3, 7] {
-        let (mut fan_out, hub) = grouped(10, 0);
-        let consumer = subscribe(&hub, Overflow::DropNewest, 30);
+        let (mut publisher, hub) = grouped(10, 0);
+        let consumer = subscribe(&hub, OverflowPolicy::DropNewest, 30);
         for _ in 0..10 {
-            (0..batch).for_each(|_| push_item(&mut fan_out, 10));
-            fan_out.flush();
+            (0..batch).for_each(|_| push_item(&mut publisher, 10));
+            publisher.flush();
         }
-        assert_eq!(consumer.tally().snapshot().queued, 30, "batches of {batch}");
+        assert_eq!(consumer.stats().snapshot().queued, 30, "batches of {batch}");
     }
 }
 
@@ -935,25 +943,25 @@ fn a_batch_does_not_pass_the_limit() {
 /// is counted, and nothing else.
 #[test]
 fn short_items_may_fill_a_ring_early() {
-    let (mut fan_out, hub) = grouped(10, 0);
-    let mut consumer = subscribe(&hub, Overflow::DropNewest, 100);
-    send_items(&mut fan_out, (0..100).map(|_| 1));
-    let account = consumer.tally().snapshot();
+    let (mut publisher, hub) = grouped(10, 0);
+    let mut consumer = subscribe(&hub, OverflowPolicy::DropNewest, 100);
+    send_items(&mut publisher, (0..100).map(|_| 1));
+    let account = consumer.stats().snapshot();
     assert_eq!((account.queued, account.lost.of(Loss::Overflow)), (18, 82), "ten slots, and eight for short items");
     assert_eq!(drain(&mut consumer).len(), 18);
     // Eight of them fit, as an encoder makes them before gaps.
-    send_items(&mut fan_out, (0..18).map(|item| if item % 2 == 0 { 2 } else { 9 }));
+    send_items(&mut publisher, (0..18).map(|item| if item % 2 == 0 { 2 } else { 9 }));
     assert_eq!(drain(&mut consumer).len(), 18);
-    assert_eq!(consumer.tally().snapshot().lost.total(), 82);
+    assert_eq!(consumer.stats().snapshot().lost.total(), 82);
 }
 
 /// A history of single blocks has more items than rings for ten blocks an item usually hold.
 #[test]
 fn a_history_of_short_items_ends_no_consumer() {
-    for overflow in [Overflow::Disconnect, Overflow::Block] {
-        let (mut fan_out, hub) =
-            FanOut::new(FanOutOptions { group: 10, history: 100, live: false, ..FanOutOptions::default() });
-        send_items(&mut fan_out, (0..100).map(|_| 1));
+    for overflow in [OverflowPolicy::Disconnect, OverflowPolicy::Block] {
+        let (mut publisher, hub) =
+            Publisher::new(PublisherOptions { group: 10, history: 100, live: false, ..PublisherOptions::default() });
+        send_items(&mut publisher, (0..100).map(|_| 1));
         let mut consumer = hub
             .subscribe(SubscribeOptions {
                 overflow,
@@ -962,9 +970,9 @@ fn a_history_of_short_items_ends_no_consumer() {
                 ..SubscribeOptions::default()
             })
             .unwrap();
-        fan_out.consumers();
-        send_items(&mut fan_out, [10]);
-        let account = consumer.tally().snapshot();
+        publisher.consumers();
+        send_items(&mut publisher, [10]);
+        let account = consumer.stats().snapshot();
         assert_eq!((account.queued, account.lost.total()), (110, 0), "{overflow}");
         assert_eq!(drain(&mut consumer).len(), 101);
     }
@@ -972,41 +980,44 @@ fn a_history_of_short_items_ends_no_consumer() {
 
 #[test]
 fn a_skip_counts_blocks() {
-    let (mut fan_out, hub) = grouped(10, 0);
-    let mut consumer = subscribe(&hub, Overflow::SkipToLive, 20);
-    send_items(&mut fan_out, [10, 10, 10, 4]);
-    let gap = Gap { from: 0, blocks: 30, reason: Loss::Skipped };
+    let (mut publisher, hub) = grouped(10, 0);
+    let mut consumer = subscribe(&hub, OverflowPolicy::SkipToLive, 20);
+    send_items(&mut publisher, [10, 10, 10, 4]);
+    let gap = Gap { from: 0, items: 30, reason: Loss::SkippedToLive };
     assert_eq!(drain(&mut consumer), [(33, Some(gap))], "24 behind is too late");
-    send_items(&mut fan_out, [7, 7]);
+    send_items(&mut publisher, [7, 7]);
     consumer.skip_to_newest();
-    assert_eq!(drain(&mut consumer), [(47, Some(Gap { from: 34, blocks: 7, reason: Loss::Late }))]);
-    let account = consumer.tally().snapshot();
-    assert_eq!((account.lost.of(Loss::Skipped), account.lost.of(Loss::Late), account.delivered), (30, 7, 11));
+    assert_eq!(drain(&mut consumer), [(47, Some(Gap { from: 34, items: 7, reason: Loss::SkippedToNewest }))]);
+    let account = consumer.stats().snapshot();
+    assert_eq!(
+        (account.lost.of(Loss::SkippedToLive), account.lost.of(Loss::SkippedToNewest), account.delivered),
+        (30, 7, 11)
+    );
 }
 
 #[test]
 fn latest_replaces_whole_items() {
-    let (mut fan_out, hub) = grouped(10, 0);
-    let mut consumer = subscribe(&hub, Overflow::Latest, 1);
-    send_items(&mut fan_out, [10, 3, 5]);
-    let account = consumer.tally().snapshot();
+    let (mut publisher, hub) = grouped(10, 0);
+    let mut consumer = subscribe(&hub, OverflowPolicy::Latest, 1);
+    send_items(&mut publisher, [10, 3, 5]);
+    let account = consumer.stats().snapshot();
     assert_eq!((account.queued, account.lost.of(Loss::Conflated)), (5, 13));
-    assert_eq!(drain(&mut consumer), [(17, Some(Gap { from: 0, blocks: 13, reason: Loss::Conflated }))]);
+    assert_eq!(drain(&mut consumer), [(17, Some(Gap { from: 0, items: 13, reason: Loss::Conflated }))]);
 }
 
 #[test]
 #[should_panic(expected = "sequence number 14 less 5 is below 10, the next one")]
 fn items_do_not_overlap() {
-    let (mut fan_out, _hub) = grouped(10, 0);
-    send_items(&mut fan_out, [10]);
-    fan_out.push(Stamp { sequence: 14, preceding: 5, ..Stamp::default() }, 14);
+    let (mut publisher, _hub) = grouped(10, 0);
+    send_items(&mut publisher, [10]);
+    publisher.push(Stamp { sequence: 14, preceding: 5, ..Stamp::default() }, 14);
 }
 
 #[test]
 #[should_panic(expected = "sequence number 3 less 4 is below 0, the next one")]
 fn no_block_is_before_the_first() {
-    let (mut fan_out, _hub) = grouped(10, 0);
-    fan_out.push(Stamp { sequence: 3, preceding: 4, ..Stamp::default() }, 3);
+    let (mut publisher, _hub) = grouped(10, 0);
+    publisher.push(Stamp { sequence: 3, preceding: 4, ..Stamp::default() }, 3);
 }
 
 #[test]
@@ -1021,36 +1032,38 @@ fn an_item_is_no_longer_than_agreed() {
 fn the_length_of_a_gap_costs_nothing() {
     const MISSING: u64 = 1_000_000_000_000_000;
     ends(|| {
-        for overflow in [Overflow::SkipToLive, Overflow::DropNewest, Overflow::Latest, Overflow::Disconnect] {
-            let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 4, ..FanOutOptions::default() });
+        for overflow in
+            [OverflowPolicy::SkipToLive, OverflowPolicy::DropNewest, OverflowPolicy::Latest, OverflowPolicy::Disconnect]
+        {
+            let (mut publisher, hub) = Publisher::new(PublisherOptions { history: 4, ..PublisherOptions::default() });
             let mut consumer = subscribe(&hub, overflow, 8);
-            send(&mut fan_out, 1);
+            send(&mut publisher, 1);
             assert_eq!(drain(&mut consumer), [(0, None)]);
-            fan_out.advance_to(1 + MISSING);
-            send(&mut fan_out, 1);
-            let gap = consumer.try_recv(Timestamp::default()).unwrap().gap.unwrap();
-            assert_eq!((gap.from, gap.blocks), (1, MISSING), "{overflow}");
-            assert!(overflow == Overflow::Latest || gap.reason == Loss::Source, "{overflow}: {gap:?}");
+            publisher.advance_to(1 + MISSING);
+            send(&mut publisher, 1);
+            let gap = consumer.try_recv_at(Timestamp::default()).unwrap().gap.unwrap();
+            assert_eq!((gap.from, gap.items), (1, MISSING), "{overflow}");
+            assert!(overflow == OverflowPolicy::Latest || gap.reason == Loss::Source, "{overflow}: {gap:?}");
             // And the same at the end, where no item shows it.
-            fan_out.advance_to(2 + 2 * MISSING);
-            fan_out.finish(EndReason::Finished);
+            publisher.advance_to(2 + 2 * MISSING);
+            publisher.finish(EndReason::Finished);
             let end = consumer.recv().unwrap_err();
-            assert_eq!(end.gap, Some(Gap { from: 2 + MISSING, blocks: MISSING, reason: Loss::Source }), "{overflow}");
-            let snapshot = consumer.tally().snapshot();
+            assert_eq!(end.gap, Some(Gap { from: 2 + MISSING, items: MISSING, reason: Loss::Source }), "{overflow}");
+            let snapshot = consumer.stats().snapshot();
             assert_eq!((snapshot.offered, snapshot.delivered), (2 + 2 * MISSING, 2));
             assert_eq!(snapshot.lost.of(Loss::Source), 2 * MISSING);
-            assert_eq!((consumer.tally().lag_items().max(), consumer.tally().gap_items().max()), (MISSING, MISSING));
+            assert_eq!((consumer.stats().lag_items().max(), consumer.stats().gap_items().max()), (MISSING, MISSING));
         }
     });
 }
 
 /// Reads the counts all the time, while both ends write them.
-fn watch(tally: &Tally, capacity: u64, begin: &Barrier, done: &AtomicBool) {
-    let mut last = tally.snapshot();
+fn watch(stats: &Stats, capacity: u64, begin: &Barrier, done: &AtomicBool) {
+    let mut last = stats.snapshot();
     begin.wait();
     loop {
         let ending = done.load(Ordering::Acquire);
-        let now = tally.snapshot();
+        let now = stats.snapshot();
         assert_eq!(now.offered, now.delivered + now.lost.total() + now.queued);
         // More would be the items of two moments. A watch that sees them takes a healthy consumer for a slow one.
         assert!(now.queued <= capacity, "more than a ring of {capacity} holds: {now:?}");
@@ -1068,44 +1081,46 @@ fn the_counts_are_right_while_they_are_written() {
     /// Length of the test. Some hundred thousand snapshots are taken meanwhile.
     const BLOCKS: u64 = 100_000;
     const BUFFER: u64 = 16;
-    let policies = [Overflow::SkipToLive, Overflow::DropNewest, Overflow::Latest, Overflow::Block];
+    let policies =
+        [OverflowPolicy::SkipToLive, OverflowPolicy::DropNewest, OverflowPolicy::Latest, OverflowPolicy::Block];
     for (overflow, group) in policies.into_iter().flat_map(|overflow| [(overflow, 1), (overflow, 10)]) {
-        let (mut fan_out, hub) = FanOut::new(FanOutOptions { live: false, group, ..FanOutOptions::default() });
+        let (mut publisher, hub) =
+            Publisher::new(PublisherOptions { live: false, group, ..PublisherOptions::default() });
         let mut consumer = subscribe(&hub, overflow, BUFFER as usize);
-        let tally = Arc::clone(consumer.tally());
+        let stats = Arc::clone(consumer.stats());
         let capacity = match overflow {
-            Overflow::SkipToLive => 2 * BUFFER + group as u64 - 1,
+            OverflowPolicy::SkipToLive => 2 * BUFFER + group as u64 - 1,
             // The item that is there, and the one that replaces it right now.
-            Overflow::Latest => 2 * group as u64,
+            OverflowPolicy::Latest => 2 * group as u64,
             _ => BUFFER + group as u64 - 1,
         };
         let (begin, done) = (Barrier::new(2), AtomicBool::new(false));
         thread::scope(|scope| {
-            let watcher = scope.spawn(|| watch(&tally, capacity, &begin, &done));
+            let watcher = scope.spawn(|| watch(&stats, capacity, &begin, &done));
             let begin = &begin;
             scope.spawn(move || {
                 begin.wait();
-                while fan_out.next_sequence() < BLOCKS {
-                    let hole = u64::from(fan_out.next_sequence() % 1000 >= 1000 - group as u64);
-                    for _ in 0..1 + fan_out.next_sequence() % 7 {
-                        while !fan_out.has_room(1) {
-                            fan_out.flush();
+                while publisher.next_sequence() < BLOCKS {
+                    let hole = u64::from(publisher.next_sequence() % 1000 >= 1000 - group as u64);
+                    for _ in 0..1 + publisher.next_sequence() % 7 {
+                        while !publisher.has_room(1) {
+                            publisher.flush();
                             thread::yield_now();
                         }
-                        let first = fan_out.next_sequence() + hole;
+                        let first = publisher.next_sequence() + hole;
                         let preceding = (first / 3 % group as u64) as u32;
                         let sequence = first + u64::from(preceding);
-                        fan_out.push(Stamp { sequence, preceding, ..Stamp::default() }, sequence);
+                        publisher.push(Stamp { sequence, preceding, ..Stamp::default() }, sequence);
                     }
-                    fan_out.flush();
+                    publisher.flush();
                 }
-                fan_out.finish(EndReason::Finished);
+                publisher.finish(EndReason::Finished);
             });
             let (mut received, mut missed, mut next, mut taken) = (0, 0, 0, 0_u64);
             let end = loop {
                 match consumer.recv() {
                     Ok(delivery) => {
-                        let gap = delivery.gap.map_or(0, |gap| gap.blocks);
+                        let gap = delivery.gap.map_or(0, |gap| gap.items);
                         let stamp = delivery.item.stamp;
                         assert_eq!(stamp.first(), next + gap);
                         next = stamp.next();
@@ -1113,15 +1128,15 @@ fn the_counts_are_right_while_they_are_written() {
                         missed += gap;
                         taken += 1;
                         // Sometimes several at once.
-                        if let Ok(run) = consumer.try_recv_run(Timestamp::now(), taken as usize % 4) {
-                            next += run.gap.map_or(0, |gap| gap.blocks);
-                            missed += run.gap.map_or(0, |gap| gap.blocks);
-                            for item in run.iter() {
+                        if let Ok(batch) = consumer.try_recv_batch(Timestamp::now(), taken as usize % 4) {
+                            next += batch.gap.map_or(0, |gap| gap.items);
+                            missed += batch.gap.map_or(0, |gap| gap.items);
+                            for item in batch.iter() {
                                 assert_eq!(item.stamp.first(), next);
                                 next = item.stamp.next();
                             }
-                            received += run.blocks();
-                            taken += run.items() as u64;
+                            received += batch.blocks();
+                            taken += batch.items() as u64;
                         }
                         // Stalls sometimes, until the producer has filled the ring.
                         for _ in 0..if taken % 500 == 0 { 20_000 } else { 0 } {
@@ -1131,13 +1146,13 @@ fn the_counts_are_right_while_they_are_written() {
                     Err(end) => break end,
                 }
             };
-            missed += end.gap.map_or(0, |gap| gap.blocks);
+            missed += end.gap.map_or(0, |gap| gap.items);
             done.store(true, Ordering::Release);
             watcher.join().unwrap();
-            let last = consumer.tally().snapshot();
+            let last = consumer.stats().snapshot();
             assert_eq!((last.delivered, last.lost.total(), last.queued), (received, missed, 0), "{overflow}");
             assert_eq!(last.offered, received + missed);
-            if overflow == Overflow::Block {
+            if overflow == OverflowPolicy::Block {
                 assert_eq!(last.lost.total(), last.lost.of(Loss::Source), "only the source lost anything");
             }
         });
@@ -1149,28 +1164,28 @@ fn the_counts_are_right_while_they_are_written() {
 #[test]
 fn an_item_is_counted_before_it_can_be_taken() {
     const ITEMS: u64 = 100_000;
-    for (overflow, batch) in [(Overflow::Block, 1), (Overflow::Block, 2), (Overflow::Latest, 1)] {
-        let (mut fan_out, hub) = FanOut::new(FanOutOptions { live: false, ..FanOutOptions::default() });
+    for (overflow, batch) in [(OverflowPolicy::Block, 1), (OverflowPolicy::Block, 2), (OverflowPolicy::Latest, 1)] {
+        let (mut publisher, hub) = Publisher::new(PublisherOptions { live: false, ..PublisherOptions::default() });
         let mut consumer =
             hub.subscribe(SubscribeOptions { overflow, buffer: 8, ..SubscribeOptions::default() }).unwrap();
         let producer = thread::spawn(move || {
-            while fan_out.next_sequence() < ITEMS {
-                while !fan_out.has_room(batch) {
+            while publisher.next_sequence() < ITEMS {
+                while !publisher.has_room(batch) {
                     thread::yield_now();
                 }
                 for _ in 0..batch {
-                    let sequence = fan_out.next_sequence();
-                    fan_out.push(Stamp { sequence, ..Stamp::default() }, sequence);
+                    let sequence = publisher.next_sequence();
+                    publisher.push(Stamp { sequence, ..Stamp::default() }, sequence);
                 }
-                fan_out.flush();
+                publisher.flush();
             }
         });
         let mut next = 0;
         while next < ITEMS {
-            match consumer.try_recv(Timestamp::default()) {
+            match consumer.try_recv_at(Timestamp::default()) {
                 Ok(delivery) => {
                     next = delivery.item.value + 1;
-                    let account = consumer.tally().snapshot();
+                    let account = consumer.stats().snapshot();
                     assert!(account.offered >= next, "{overflow}: {next} taken, {} offered", account.offered);
                 }
                 Err(_) => hint::spin_loop(),
@@ -1182,9 +1197,9 @@ fn an_item_is_counted_before_it_can_be_taken() {
 
 #[test]
 fn a_timeout_may_be_as_long_as_possible() {
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
-    let mut consumer = subscribe(&hub, Overflow::SkipToLive, 1);
-    send(&mut fan_out, 1);
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    let mut consumer = subscribe(&hub, OverflowPolicy::SkipToLive, 1);
+    send(&mut publisher, 1);
     assert_eq!(consumer.recv_timeout(Duration::MAX).unwrap().item.value, 0);
-    assert_eq!(consumer.recv_timeout(Duration::ZERO), Err(RecvError::Empty));
+    assert_eq!(consumer.recv_timeout(Duration::ZERO), Err(TryRecvError::Empty));
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use aircheck_engine::source::{Arrival, Paced, Pull, Running, Source, SourceError};
 use aircheck_engine::{
-    Block, Capture, Consumer, End, EndReason, Format, Overflow, Stream, StreamError, StreamOptions, SubscribeError,
-    SubscribeOptions, Timestamp,
+    Block, Capture, Consumer, End, EndReason, Format, OverflowPolicy, Stream, StreamError, StreamOptions,
+    SubscribeError, SubscribeOptions, Timestamp,
 };
 use ends::ends;
 
@@ -78,10 +78,10 @@ fn read_all(mut consumer: Consumer<Block>) -> (u64, End) {
 /// Returns the blocks of the first, the reasons of both ends, and the failure as it was known at the end.
 fn run(source: Box<dyn Source>) -> (u64, [&'static str; 2], Option<String>) {
     let stream = Stream::start(source, StreamOptions { await_consumers: 2, ..unpaced() }).unwrap();
-    let options = SubscribeOptions { overflow: Overflow::Block, ..SubscribeOptions::default() };
+    let options = SubscribeOptions { overflow: OverflowPolicy::Block, ..SubscribeOptions::default() };
     let waits = stream.subscribe(options).unwrap();
     let reads_later =
-        stream.subscribe(SubscribeOptions { overflow: Overflow::DropNewest, buffer: 1000, ..options }).unwrap();
+        stream.subscribe(SubscribeOptions { overflow: OverflowPolicy::DropNewest, buffer: 1000, ..options }).unwrap();
     let (blocks, end) = read_all(waits);
     // As the first one saw it: not later.
     let failure = stream.capture().failure().map(str::to_owned);
@@ -230,6 +230,20 @@ fn a_source_that_does_not_start_leaves_nothing_behind() {
     });
 }
 
+/// Hangs if the dispatcher does not end.
+#[test]
+fn a_source_that_panics_while_it_starts_leaves_nothing_behind() {
+    ends(|| {
+        let panics = Own(|capture: Capture| {
+            drop(capture);
+            panic!("(this panic is a test's)")
+        });
+        let start = || Stream::start(Box::new(panics), StreamOptions::default());
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(start)).map(drop).unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"(this panic is a test's)"));
+    });
+}
+
 #[test]
 fn a_source_that_keeps_its_capture_can_be_stopped() {
     ends(|| {
@@ -240,7 +254,7 @@ fn a_source_that_keeps_its_capture_can_be_stopped() {
         });
         let stream = Stream::start(Box::new(keeps), unpaced()).unwrap();
         let consumer = stream.subscribe(SubscribeOptions::default()).unwrap();
-        let tally = Arc::clone(stream.capture());
+        let stats = Arc::clone(stream.capture());
         stream.stop();
         assert_eq!(read_from(consumer), End { reason: EndReason::Finished, gap: None });
         // Goes on without a reader: the ring fills, and the rest is lost and counted.
@@ -248,8 +262,8 @@ fn a_source_that_keeps_its_capture_can_be_stopped() {
         for _ in 0..1000 {
             capture.write(&[0.5_f32; BLOCK_SAMPLES], Timestamp::now());
         }
-        assert_eq!(tally.next_sequence(), tally.blocks() + tally.lost_overflow() + tally.lost_xrun());
-        assert!(tally.lost_overflow() > 0);
+        assert_eq!(stats.next_sequence(), stats.blocks() + stats.lost_overflow() + stats.lost_xrun());
+        assert!(stats.lost_overflow() > 0);
     });
 }
 
@@ -304,8 +318,9 @@ impl Pull for Fickle {
 fn a_source_that_changes_its_mind_on_its_format_is_held_to_its_first_word() {
     ends(|| {
         let stream = Stream::start(Box::new(Paced::new(Fickle(AtomicU32::new(0)))), unpaced()).unwrap();
-        let mut consumer =
-            stream.subscribe(SubscribeOptions { overflow: Overflow::Block, ..SubscribeOptions::default() }).unwrap();
+        let mut consumer = stream
+            .subscribe(SubscribeOptions { overflow: OverflowPolicy::Block, ..SubscribeOptions::default() })
+            .unwrap();
         let format = stream.format();
         assert_eq!((format.rate_hz(), format.channels()), (8_000, 2));
         for _ in 0..100 {
@@ -375,7 +390,7 @@ impl Pull for Slow {
 #[test]
 fn rings_of_any_length_work_or_are_refused() {
     ends(|| {
-        for overflow in Overflow::ALL {
+        for &overflow in OverflowPolicy::ALL {
             for buffer in [0, 1, 2, 1 << 22] {
                 let stream = Stream::start(scripted(|_, samples| Ok(samples.len())), unpaced()).unwrap();
                 let options = SubscribeOptions { overflow, buffer, ..SubscribeOptions::default() };

@@ -12,28 +12,28 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
 use aircheck_engine::{
-    Consumer, EndReason, FanOut, FanOutOptions, Hub, Overflow, RecvError, Stamp, Start, SubscribeError,
-    SubscribeOptions, Timestamp,
+    Consumer, EndReason, Hub, OverflowPolicy, Publisher, PublisherOptions, Stamp, Start, SubscribeError,
+    SubscribeOptions, Timestamp, TryRecvError,
 };
 use ends::ends;
 
 const HAND_OVERS: u64 = 100_000;
 
-fn options(overflow: Overflow, buffer: usize) -> SubscribeOptions {
+fn options(overflow: OverflowPolicy, buffer: usize) -> SubscribeOptions {
     SubscribeOptions { overflow, buffer, ..SubscribeOptions::default() }
 }
 
-fn subscribe<T: Send + Sync>(hub: &Hub<T>, overflow: Overflow, buffer: usize) -> Consumer<T> {
+fn subscribe<T: Send + Sync>(hub: &Hub<T>, overflow: OverflowPolicy, buffer: usize) -> Consumer<T> {
     hub.subscribe(options(overflow, buffer)).unwrap()
 }
 
-fn waiting() -> FanOutOptions {
-    FanOutOptions { live: false, ..FanOutOptions::default() }
+fn waiting() -> PublisherOptions {
+    PublisherOptions { live: false, ..PublisherOptions::default() }
 }
 
-fn send(fan_out: &mut FanOut<u64>) {
-    let sequence = fan_out.next_sequence();
-    fan_out.send(sequence, Timestamp::default());
+fn send(publisher: &mut Publisher<u64>) {
+    let sequence = publisher.next_sequence();
+    publisher.send(sequence, Timestamp::default());
 }
 
 /// Two threads send an item back and forth, so that each waits for every single item. After one lost wake-up, both wait
@@ -41,10 +41,10 @@ fn send(fan_out: &mut FanOut<u64>) {
 #[test]
 fn no_wakeup_is_lost_between_threads() {
     let received = ends(|| {
-        let (mut there, there_hub) = FanOut::new(waiting());
-        let (mut back, back_hub) = FanOut::new(waiting());
-        let mut from_there = subscribe(&there_hub, Overflow::Block, 1);
-        let mut from_back = subscribe(&back_hub, Overflow::Block, 1);
+        let (mut there, there_hub) = Publisher::new(waiting());
+        let (mut back, back_hub) = Publisher::new(waiting());
+        let mut from_there = subscribe(&there_hub, OverflowPolicy::Block, 1);
+        let mut from_back = subscribe(&back_hub, OverflowPolicy::Block, 1);
         let other = thread::spawn(move || {
             while from_there.recv().is_ok() {
                 send(&mut back);
@@ -56,7 +56,7 @@ fn no_wakeup_is_lost_between_threads() {
         }
         there.finish(EndReason::Finished);
         other.join().unwrap();
-        from_back.tally().snapshot().delivered
+        from_back.stats().snapshot().delivered
     });
     assert_eq!(received, HAND_OVERS);
 }
@@ -85,8 +85,8 @@ fn reach(counter: &AtomicU64, value: u64) {
 #[test]
 fn no_wakeup_is_lost_by_a_task() {
     ends(|| {
-        let (mut fan_out, hub) = FanOut::new(waiting());
-        let mut consumer = subscribe(&hub, Overflow::Block, 1);
+        let (mut publisher, hub) = Publisher::new(waiting());
+        let mut consumer = subscribe(&hub, OverflowPolicy::Block, 1);
         let (begun, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let producer = {
             let (begun, done) = (Arc::clone(&begun), Arc::clone(&done));
@@ -97,7 +97,7 @@ fn no_wakeup_is_lost_by_a_task() {
                     for _ in 0..round % 128 {
                         std::hint::spin_loop();
                     }
-                    send(&mut fan_out);
+                    send(&mut publisher);
                     done.store(round, Ordering::Release);
                 }
             })
@@ -112,7 +112,7 @@ fn no_wakeup_is_lost_by_a_task() {
             if polled.is_pending() {
                 assert!(remember.0.load(Ordering::Acquire), "round {round}: it waits and was not woken");
                 waited += 1;
-                consumer.try_recv(Timestamp::default()).expect("the item that it was woken for");
+                consumer.try_recv_at(Timestamp::default()).expect("the item that it was woken for");
             }
         }
         producer.join().unwrap();
@@ -141,16 +141,16 @@ fn block_on<F: Future>(future: F) -> F::Output {
 #[test]
 fn async_code_needs_no_runtime() {
     let received = ends(|| {
-        let (mut fan_out, hub) = FanOut::new(waiting());
-        let mut consumer = subscribe(&hub, Overflow::Block, 4);
+        let (mut publisher, hub) = Publisher::new(waiting());
+        let mut consumer = subscribe(&hub, OverflowPolicy::Block, 4);
         let producer = thread::spawn(move || {
             for _ in 0..10_000 {
-                while !fan_out.has_room(1) {
+                while !publisher.has_room(1) {
                     thread::yield_now();
                 }
-                send(&mut fan_out);
+                send(&mut publisher);
             }
-            fan_out.finish(EndReason::Finished);
+            publisher.finish(EndReason::Finished);
         });
         let received = block_on(async {
             let mut received = 0;
@@ -170,21 +170,21 @@ fn async_code_needs_no_runtime() {
 fn a_waiting_consumer_sees_every_end() {
     for reason in [EndReason::Finished, EndReason::Closed, EndReason::Abandoned] {
         let end = ends(move || {
-            let (fan_out, hub) = FanOut::<u64>::new(FanOutOptions::default());
-            let mut consumer = subscribe(&hub, Overflow::SkipToLive, 4);
-            let tally = Arc::clone(consumer.tally());
-            let mut fan_out = fan_out;
-            assert_eq!(fan_out.consumers(), 1);
+            let (publisher, hub) = Publisher::<u64>::new(PublisherOptions::default());
+            let mut consumer = subscribe(&hub, OverflowPolicy::SkipToLive, 4);
+            let stats = Arc::clone(consumer.stats());
+            let mut publisher = publisher;
+            assert_eq!(publisher.consumers(), 1);
             let waits = thread::spawn(move || consumer.recv());
             match reason {
                 EndReason::Closed => {
-                    tally.close();
+                    stats.close();
                     let end = waits.join().unwrap();
-                    drop(fan_out);
+                    drop(publisher);
                     return end;
                 }
-                EndReason::Abandoned => drop(fan_out),
-                reason => fan_out.finish(reason),
+                EndReason::Abandoned => drop(publisher),
+                reason => publisher.finish(reason),
             }
             waits.join().unwrap()
         });
@@ -195,82 +195,82 @@ fn a_waiting_consumer_sees_every_end() {
 #[test]
 fn an_end_wakes_a_task() {
     for close in [true, false] {
-        let (mut fan_out, hub) = FanOut::<u64>::new(FanOutOptions::default());
-        let mut consumer = subscribe(&hub, Overflow::Latest, 1);
-        assert_eq!(fan_out.consumers(), 1);
+        let (mut publisher, hub) = Publisher::<u64>::new(PublisherOptions::default());
+        let mut consumer = subscribe(&hub, OverflowPolicy::Latest, 1);
+        assert_eq!(publisher.consumers(), 1);
         let remember = Arc::new(Remember::default());
         let waker = Waker::from(Arc::clone(&remember));
         assert!(consumer.poll_recv(&mut Context::from_waker(&waker), Timestamp::default()).is_pending());
         assert!(!remember.0.load(Ordering::Acquire));
         if close {
-            consumer.tally().close();
+            consumer.stats().close();
         } else {
-            fan_out.finish(EndReason::Finished);
+            publisher.finish(EndReason::Finished);
         }
         assert!(remember.0.load(Ordering::Acquire));
-        assert!(matches!(consumer.try_recv(Timestamp::default()), Err(RecvError::Ended(_))));
+        assert!(matches!(consumer.try_recv_at(Timestamp::default()), Err(TryRecvError::Ended(_))));
     }
 }
 
 #[test]
 fn the_history_wakes_a_new_consumer_of_a_silent_fan_out() {
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 4, ..FanOutOptions::default() });
-    send(&mut fan_out);
+    let (mut publisher, hub) = Publisher::new(PublisherOptions { history: 4, ..PublisherOptions::default() });
+    send(&mut publisher);
     let mut consumer =
         hub.subscribe(SubscribeOptions { start: Start::Back(1), ..SubscribeOptions::default() }).unwrap();
     let remember = Arc::new(Remember::default());
     let waker = Waker::from(Arc::clone(&remember));
     assert!(consumer.poll_recv(&mut Context::from_waker(&waker), Timestamp::default()).is_pending());
-    assert_eq!(fan_out.consumers(), 1);
+    assert_eq!(publisher.consumers(), 1);
     assert!(remember.0.load(Ordering::Acquire));
-    assert_eq!(consumer.try_recv(Timestamp::default()).unwrap().item.value, 0);
+    assert_eq!(consumer.try_recv_at(Timestamp::default()).unwrap().item.value, 0);
 }
 
 #[test]
 fn a_dropped_consumer_releases_its_items() {
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
     let item = Arc::new(());
-    let consumers: Vec<_> = Overflow::ALL[..4].iter().map(|overflow| subscribe(&hub, *overflow, 8)).collect();
+    let consumers: Vec<_> = OverflowPolicy::ALL[..4].iter().map(|overflow| subscribe(&hub, *overflow, 8)).collect();
     for _ in 0..4 {
-        fan_out.send(Arc::clone(&item), Timestamp::default());
+        publisher.send(Arc::clone(&item), Timestamp::default());
     }
-    assert_eq!(fan_out.consumers(), 4);
+    assert_eq!(publisher.consumers(), 4);
     assert_eq!(Arc::strong_count(&item), 1 + 4, "the rings share each item");
     drop(consumers);
     // Also while nothing is pushed.
-    assert_eq!(fan_out.consumers(), 0);
+    assert_eq!(publisher.consumers(), 0);
     assert_eq!(Arc::strong_count(&item), 1, "no ring holds it any more");
 }
 
 #[test]
 fn a_closed_consumer_is_removed_before_it_reads_its_end() {
-    let (mut fan_out, hub) = FanOut::new(waiting());
-    let mut frozen = subscribe(&hub, Overflow::Block, 1);
-    let mut other = subscribe(&hub, Overflow::Block, 8);
-    send(&mut fan_out);
-    assert!(!fan_out.has_room(1));
-    frozen.tally().close();
-    assert!(fan_out.has_room(1), "the source does not wait for a closed consumer");
-    send(&mut fan_out);
-    assert_eq!(fan_out.consumers(), 1);
+    let (mut publisher, hub) = Publisher::new(waiting());
+    let mut frozen = subscribe(&hub, OverflowPolicy::Block, 1);
+    let mut other = subscribe(&hub, OverflowPolicy::Block, 8);
+    send(&mut publisher);
+    assert!(!publisher.has_room(1));
+    frozen.stats().close();
+    assert!(publisher.has_room(1), "the source does not wait for a closed consumer");
+    send(&mut publisher);
+    assert_eq!(publisher.consumers(), 1);
     assert_eq!(
-        frozen.try_recv(Timestamp::default()).map(|_| ()).unwrap_err().to_string(),
+        frozen.try_recv_at(Timestamp::default()).map(|_| ()).unwrap_err().to_string(),
         "the stream has ended: closed"
     );
-    assert_eq!(frozen.tally().end_reason(), Some(EndReason::Closed));
-    assert_eq!(other.try_recv(Timestamp::default()).unwrap().item.value, 0);
-    assert_eq!(other.try_recv(Timestamp::default()).unwrap().item.value, 1);
+    assert_eq!(frozen.stats().end_reason(), Some(EndReason::Closed));
+    assert_eq!(other.try_recv_at(Timestamp::default()).unwrap().item.value, 0);
+    assert_eq!(other.try_recv_at(Timestamp::default()).unwrap().item.value, 1);
 }
 
 #[test]
 fn an_ended_fan_out_refuses_consumers() {
-    let (fan_out, hub) = FanOut::<u64>::new(FanOutOptions::default());
-    let mut early = subscribe(&hub, Overflow::SkipToLive, 1);
-    fan_out.finish(EndReason::Finished);
+    let (publisher, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    let mut early = subscribe(&hub, OverflowPolicy::SkipToLive, 1);
+    publisher.finish(EndReason::Finished);
     assert_eq!(early.recv().unwrap_err().reason, EndReason::Finished);
     assert_eq!(hub.subscribe(SubscribeOptions::default()).unwrap_err(), SubscribeError::Ended);
-    let (_fan_out, hub) = FanOut::<u64>::new(FanOutOptions::default());
-    let refused = hub.subscribe(options(Overflow::Block, 1)).unwrap_err();
+    let (_fan_out, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    let refused = hub.subscribe(options(OverflowPolicy::Block, 1)).unwrap_err();
     assert_eq!(
         refused.to_string(),
         "overflow policy `block` is refused: the source is live and cannot wait (use it from file to file)"
@@ -281,14 +281,14 @@ fn an_ended_fan_out_refuses_consumers() {
 #[test]
 fn queued_items_come_before_the_end() {
     for in_order in [true, false] {
-        let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
-        let mut consumer = subscribe(&hub, Overflow::DropNewest, 8);
-        (0..5).for_each(|_| send(&mut fan_out));
+        let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+        let mut consumer = subscribe(&hub, OverflowPolicy::DropNewest, 8);
+        (0..5).for_each(|_| send(&mut publisher));
         let reason = if in_order {
-            fan_out.finish(EndReason::Finished);
+            publisher.finish(EndReason::Finished);
             EndReason::Finished
         } else {
-            drop(fan_out);
+            drop(publisher);
             EndReason::Abandoned
         };
         assert_eq!((0..5).map(|_| consumer.recv().unwrap().item.value).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
@@ -304,23 +304,24 @@ fn queued_items_come_before_the_end() {
 fn a_frozen_consumer_does_not_disturb_others() {
     const ITEMS: u64 = 10_000;
     const BUFFER: u64 = 16;
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 4, ..FanOutOptions::default() });
-    let policies = [Overflow::SkipToLive, Overflow::DropNewest, Overflow::Latest, Overflow::Disconnect];
+    let (mut publisher, hub) = Publisher::new(PublisherOptions { history: 4, ..PublisherOptions::default() });
+    let policies =
+        [OverflowPolicy::SkipToLive, OverflowPolicy::DropNewest, OverflowPolicy::Latest, OverflowPolicy::Disconnect];
     let frozen: Vec<_> = policies.iter().map(|overflow| subscribe(&hub, *overflow, BUFFER as usize)).collect();
     let mut healthy: Vec<_> = policies.iter().map(|overflow| subscribe(&hub, *overflow, BUFFER as usize)).collect();
     for number in 0..ITEMS {
-        send(&mut fan_out);
+        send(&mut publisher);
         for consumer in &mut healthy {
-            assert_eq!(consumer.try_recv(Timestamp::default()).map(|d| (d.item.value, d.gap)), Ok((number, None)));
+            assert_eq!(consumer.try_recv_at(Timestamp::default()).map(|d| (d.item.value, d.gap)), Ok((number, None)));
         }
     }
     for consumer in &healthy {
-        assert_eq!(consumer.tally().snapshot().lost.total(), 0);
+        assert_eq!(consumer.stats().snapshot().lost.total(), 0);
     }
     for (consumer, bound) in frozen.iter().zip([2 * BUFFER, BUFFER, 1, BUFFER]) {
-        let snapshot = consumer.tally().snapshot();
+        let snapshot = consumer.stats().snapshot();
         assert_eq!(snapshot.queued, bound, "a ring is full, and no more than that");
-        let offered = if consumer.tally().end_reason().is_some() { BUFFER + 1 } else { ITEMS };
+        let offered = if consumer.stats().end_reason().is_some() { BUFFER + 1 } else { ITEMS };
         assert_eq!((snapshot.offered, snapshot.lost.total()), (offered, offered - bound));
     }
 }
@@ -329,50 +330,53 @@ fn a_frozen_consumer_does_not_disturb_others() {
 #[test]
 fn a_ring_holds_history_and_buffer() {
     for (start, past) in [(Start::Live, 0), (Start::Back(3), 3), (Start::Back(100), 20), (Start::From(0), 20)] {
-        let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 20, ..FanOutOptions::default() });
-        (0..50).for_each(|_| send(&mut fan_out));
+        let (mut publisher, hub) = Publisher::new(PublisherOptions { history: 20, ..PublisherOptions::default() });
+        (0..50).for_each(|_| send(&mut publisher));
         let consumer = hub
             .subscribe(SubscribeOptions {
-                overflow: Overflow::DropNewest,
+                overflow: OverflowPolicy::DropNewest,
                 buffer: 5,
                 start,
                 ..SubscribeOptions::default()
             })
             .unwrap();
-        fan_out.consumers();
-        assert_eq!(consumer.tally().snapshot().queued, past);
-        (0..50).for_each(|_| send(&mut fan_out));
-        assert_eq!(consumer.tally().snapshot().queued, past + 5);
+        publisher.consumers();
+        assert_eq!(consumer.stats().snapshot().queued, past);
+        (0..50).for_each(|_| send(&mut publisher));
+        assert_eq!(consumer.stats().snapshot().queued, past + 5);
     }
 }
 
 /// A batch that began before a consumer subscribed is not offered to it, because its ring was not checked for room.
 #[test]
 fn a_consumer_that_subscribes_within_a_batch_starts_after_it() {
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 8, ..waiting() });
-    let push = |fan_out: &mut FanOut<u64>| {
-        let sequence = fan_out.next_sequence();
-        fan_out.push(Stamp { sequence, ..Stamp::default() }, sequence);
+    let (mut publisher, hub) = Publisher::new(PublisherOptions { history: 8, ..waiting() });
+    let push = |publisher: &mut Publisher<u64>| {
+        let sequence = publisher.next_sequence();
+        publisher.push(Stamp { sequence, ..Stamp::default() }, sequence);
     };
-    push(&mut fan_out);
-    push(&mut fan_out);
-    let mut live = subscribe(&hub, Overflow::Block, 1);
+    push(&mut publisher);
+    push(&mut publisher);
+    let mut live = subscribe(&hub, OverflowPolicy::Block, 1);
     let mut back = hub
         .subscribe(SubscribeOptions {
-            overflow: Overflow::Block,
+            overflow: OverflowPolicy::Block,
             buffer: 1,
             start: Start::Back(2),
             ..SubscribeOptions::default()
         })
         .unwrap();
-    assert!(fan_out.has_room(1));
-    push(&mut fan_out);
-    fan_out.flush();
-    assert!(fan_out.has_room(1));
-    send(&mut fan_out);
-    assert_eq!(live.try_recv(Timestamp::default()).unwrap().item.value, 3);
-    assert_eq!((0..3).map(|_| back.try_recv(Timestamp::default()).unwrap().item.value).collect::<Vec<_>>(), [1, 2, 3]);
-    assert_eq!((live.tally().snapshot().lost.total(), back.tally().snapshot().lost.total()), (0, 0));
+    assert!(publisher.has_room(1));
+    push(&mut publisher);
+    publisher.flush();
+    assert!(publisher.has_room(1));
+    send(&mut publisher);
+    assert_eq!(live.try_recv_at(Timestamp::default()).unwrap().item.value, 3);
+    assert_eq!(
+        (0..3).map(|_| back.try_recv_at(Timestamp::default()).unwrap().item.value).collect::<Vec<_>>(),
+        [1, 2, 3]
+    );
+    assert_eq!((live.stats().snapshot().lost.total(), back.stats().snapshot().lost.total()), (0, 0));
 }
 
 /// Consumers join and leave on other threads while items flow. A steady consumer loses nothing.
@@ -380,20 +384,20 @@ fn a_consumer_that_subscribes_within_a_batch_starts_after_it() {
 fn joining_and_leaving_does_not_disturb_the_flow() {
     const ITEMS: u64 = 20_000;
     ends(|| {
-        let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 8, ..waiting() });
-        let mut steady = subscribe(&hub, Overflow::Block, 4);
+        let (mut publisher, hub) = Publisher::new(PublisherOptions { history: 8, ..waiting() });
+        let mut steady = subscribe(&hub, OverflowPolicy::Block, 4);
         let producer = thread::spawn(move || {
-            while fan_out.next_sequence() < ITEMS {
-                while !fan_out.has_room(1) {
+            while publisher.next_sequence() < ITEMS {
+                while !publisher.has_room(1) {
                     thread::yield_now();
                 }
-                send(&mut fan_out);
+                send(&mut publisher);
             }
-            fan_out.finish(EndReason::Finished);
+            publisher.finish(EndReason::Finished);
         });
-        let guests: Vec<_> = Overflow::ALL
-            .into_iter()
-            .map(|overflow| {
+        let guests: Vec<_> = OverflowPolicy::ALL
+            .iter()
+            .map(|&overflow| {
                 let hub = hub.clone();
                 thread::spawn(move || {
                     let mut visits = 0;
@@ -408,9 +412,9 @@ fn joining_and_leaving_does_not_disturb_the_flow() {
                                 break;
                             }
                         }
-                        let snapshot = guest.tally().snapshot();
+                        let snapshot = guest.stats().snapshot();
                         assert_eq!(snapshot.offered, snapshot.delivered + snapshot.lost.total() + snapshot.queued);
-                        assert!(overflow != Overflow::Block || snapshot.lost.total() == 0, "{snapshot:?}");
+                        assert!(overflow != OverflowPolicy::Block || snapshot.lost.total() == 0, "{snapshot:?}");
                         visits += 1;
                     }
                     visits
@@ -436,8 +440,8 @@ fn a_subscription_beside_the_end_is_refused_or_complete() {
     let refused = ends(|| {
         let mut refused = 0;
         for round in 0..ROUNDS {
-            let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 4, ..FanOutOptions::default() });
-            (0..4).for_each(|_| send(&mut fan_out));
+            let (mut publisher, hub) = Publisher::new(PublisherOptions { history: 4, ..PublisherOptions::default() });
+            (0..4).for_each(|_| send(&mut publisher));
             let begin = Arc::new(AtomicBool::new(false));
             let begun = Arc::clone(&begin);
             let joins = thread::spawn(move || {
@@ -449,7 +453,7 @@ fn a_subscription_beside_the_end_is_refused_or_complete() {
             });
             begin.store(true, Ordering::Release);
             (0..200).for_each(|_| std::hint::spin_loop());
-            fan_out.finish(EndReason::Finished);
+            publisher.finish(EndReason::Finished);
             match joins.join().unwrap() {
                 Ok(mut consumer) => {
                     let received = std::iter::from_fn(|| consumer.recv().ok()).map(|delivery| delivery.item.value);
@@ -469,23 +473,24 @@ fn a_subscription_beside_the_end_is_refused_or_complete() {
 
 #[test]
 fn a_value_for_the_history_keeps_the_order_of_a_begun_batch() {
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions { history: 8, ..FanOutOptions::default() });
+    let (mut publisher, hub) = Publisher::new(PublisherOptions { history: 8, ..PublisherOptions::default() });
     let stamp = |sequence| Stamp { sequence, ..Stamp::default() };
-    fan_out.push(stamp(5), 5);
-    fan_out.remember(stamp(6), 6);
-    fan_out.push(stamp(7), 7);
-    fan_out.flush();
+    publisher.push(stamp(5), 5);
+    publisher.remember(stamp(6), 6);
+    publisher.push(stamp(7), 7);
+    publisher.flush();
     let from_five = SubscribeOptions { start: Start::From(5), ..SubscribeOptions::default() };
     let mut consumer = hub.subscribe(from_five).unwrap();
-    fan_out.finish(EndReason::Finished);
+    publisher.finish(EndReason::Finished);
     let received = std::iter::from_fn(|| consumer.recv().ok()).map(|delivery| (delivery.item.value, delivery.gap));
     assert_eq!(received.collect::<Vec<_>>(), [(5, None), (6, None), (7, None)]);
 }
 
 #[test]
 fn a_ring_is_not_longer_than_the_limit() {
-    let (_fan_out, hub) = FanOut::<u64>::new(FanOutOptions { history: usize::MAX, live: false, ..Default::default() });
-    for overflow in Overflow::ALL {
+    let (_fan_out, hub) =
+        Publisher::<u64>::new(PublisherOptions { history: usize::MAX, live: false, ..Default::default() });
+    for &overflow in OverflowPolicy::ALL {
         for buffer in [usize::MAX, 1 << 63, (1 << 24) + 1] {
             let refused = hub.subscribe(options(overflow, buffer)).unwrap_err();
             assert!(matches!(refused, SubscribeError::TooLong { .. }), "{overflow}, {buffer}: {refused}");
@@ -494,47 +499,47 @@ fn a_ring_is_not_longer_than_the_limit() {
         assert!(matches!(hub.subscribe(from_start), Err(SubscribeError::TooLong { .. })), "a history without end");
     }
     assert_eq!(
-        hub.subscribe(options(Overflow::SkipToLive, 1 << 24)).unwrap_err().to_string(),
+        hub.subscribe(options(OverflowPolicy::SkipToLive, 1 << 24)).unwrap_err().to_string(),
         "a ring of 33554432 blocks is refused: more than 16777216 (choose a shorter buffer, or a later start)"
     );
-    let mut shortest = hub.subscribe(options(Overflow::DropNewest, 0)).unwrap();
-    assert_eq!(shortest.try_recv(Timestamp::default()), Err(RecvError::Empty));
+    let mut shortest = hub.subscribe(options(OverflowPolicy::DropNewest, 0)).unwrap();
+    assert_eq!(shortest.try_recv_at(Timestamp::default()), Err(TryRecvError::Empty));
 }
 
 /// A producer that waits for room for more items than a ring holds goes on once the ring is empty.
 #[test]
 fn room_for_more_than_a_ring_is_an_empty_ring() {
-    let (mut fan_out, hub) = FanOut::new(waiting());
-    let mut consumer = subscribe(&hub, Overflow::Block, 4);
-    assert!(fan_out.has_room(8) && fan_out.has_room(usize::MAX));
-    send(&mut fan_out);
-    assert!(fan_out.has_room(3) && !fan_out.has_room(4) && !fan_out.has_room(8));
-    consumer.try_recv(Timestamp::default()).unwrap();
-    assert!(fan_out.has_room(8));
+    let (mut publisher, hub) = Publisher::new(waiting());
+    let mut consumer = subscribe(&hub, OverflowPolicy::Block, 4);
+    assert!(publisher.has_room(8) && publisher.has_room(usize::MAX));
+    send(&mut publisher);
+    assert!(publisher.has_room(3) && !publisher.has_room(4) && !publisher.has_room(8));
+    consumer.try_recv_at(Timestamp::default()).unwrap();
+    assert!(publisher.has_room(8));
     // A batch counts: where it fills the ring, nothing more fits.
     for sequence in 1..5 {
-        assert!(fan_out.has_room(1));
-        fan_out.push(Stamp { sequence, ..Stamp::default() }, sequence);
+        assert!(publisher.has_room(1));
+        publisher.push(Stamp { sequence, ..Stamp::default() }, sequence);
     }
-    assert!(!fan_out.has_room(1) && !fan_out.has_room(usize::MAX));
-    fan_out.flush();
-    assert_eq!(consumer.tally().snapshot().lost.total(), 0);
+    assert!(!publisher.has_room(1) && !publisher.has_room(usize::MAX));
+    publisher.flush();
+    assert_eq!(consumer.stats().snapshot().lost.total(), 0);
 }
 
 #[test]
 fn send_waits_for_a_consumer_that_blocks() {
     let lost = ends(|| {
-        let (mut fan_out, hub) = FanOut::new(waiting());
-        let mut consumer = subscribe(&hub, Overflow::Block, 4);
+        let (mut publisher, hub) = Publisher::new(waiting());
+        let mut consumer = subscribe(&hub, OverflowPolicy::Block, 4);
         let producer = thread::spawn(move || {
-            (0..50).for_each(|_| send(&mut fan_out));
-            fan_out.finish(EndReason::Finished);
+            (0..50).for_each(|_| send(&mut publisher));
+            publisher.finish(EndReason::Finished);
         });
         while consumer.recv().is_ok() {
             thread::yield_now();
         }
         producer.join().unwrap();
-        consumer.tally().snapshot().lost.total()
+        consumer.stats().snapshot().lost.total()
     });
     assert_eq!(lost, 0);
 }
@@ -543,63 +548,63 @@ fn send_waits_for_a_consumer_that_blocks() {
 #[test]
 fn ready_means_that_an_item_or_the_end_is_there() {
     let mut context = Context::from_waker(Waker::noop());
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
-    let mut consumer = subscribe(&hub, Overflow::SkipToLive, 2);
-    (0..100).for_each(|_| send(&mut fan_out));
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    let mut consumer = subscribe(&hub, OverflowPolicy::SkipToLive, 2);
+    (0..100).for_each(|_| send(&mut publisher));
     assert_eq!(consumer.poll_ready(&mut context), Poll::Pending, "all 4 items in the ring are stale");
-    (0..2).for_each(|_| send(&mut fan_out));
+    (0..2).for_each(|_| send(&mut publisher));
     assert_eq!(consumer.poll_ready(&mut context), Poll::Ready(()));
     // What was promised is delivered, even if the ring overflows before it is taken.
-    (0..100).for_each(|_| send(&mut fan_out));
-    let taken = consumer.try_recv(Timestamp::default()).unwrap();
-    assert_eq!((taken.item.value, taken.gap.unwrap().blocks), (103, 103));
+    (0..100).for_each(|_| send(&mut publisher));
+    let taken = consumer.try_recv_at(Timestamp::default()).unwrap();
+    assert_eq!((taken.item.value, taken.gap.unwrap().items), (103, 103));
     assert_eq!(consumer.poll_ready(&mut context), Poll::Pending);
-    fan_out.finish(EndReason::Finished);
+    publisher.finish(EndReason::Finished);
     assert_eq!(consumer.poll_ready(&mut context), Poll::Ready(()));
-    assert!(matches!(consumer.try_recv(Timestamp::default()), Err(RecvError::Ended(_))));
+    assert!(matches!(consumer.try_recv_at(Timestamp::default()), Err(TryRecvError::Ended(_))));
 }
 
 /// A look whether an item is there takes none: the next one taken is the newest, and those before it are counted.
 #[test]
 fn a_look_at_the_newest_item_loses_nothing() {
     let mut context = Context::from_waker(Waker::noop());
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
-    let mut consumer = subscribe(&hub, Overflow::Latest, 1);
-    send(&mut fan_out);
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    let mut consumer = subscribe(&hub, OverflowPolicy::Latest, 1);
+    send(&mut publisher);
     assert_eq!(consumer.poll_ready(&mut context), Poll::Ready(()));
-    (0..2).for_each(|_| send(&mut fan_out));
+    (0..2).for_each(|_| send(&mut publisher));
     assert_eq!(consumer.poll_ready(&mut context), Poll::Ready(()));
-    let received = std::iter::from_fn(|| consumer.try_recv(Timestamp::default()).ok());
+    let received = std::iter::from_fn(|| consumer.try_recv_at(Timestamp::default()).ok());
     assert_eq!(received.map(|delivery| delivery.item.value).collect::<Vec<_>>(), [2]);
-    let account = consumer.tally().snapshot();
+    let account = consumer.stats().snapshot();
     assert_eq!((account.offered, account.delivered, account.lost.total(), account.queued), (3, 1, 2, 0));
 }
 
 #[test]
-fn a_forgotten_run_counts_as_delivered_once() {
-    let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
-    let mut consumer = subscribe(&hub, Overflow::DropNewest, 4);
+fn a_forgotten_batch_counts_as_delivered_once() {
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    let mut consumer = subscribe(&hub, OverflowPolicy::DropNewest, 4);
     let now = Timestamp::default();
-    (0..4).for_each(|_| send(&mut fan_out));
-    std::mem::forget(consumer.try_recv_run(now, 3).unwrap());
-    let account = consumer.tally().snapshot();
+    (0..4).for_each(|_| send(&mut publisher));
+    std::mem::forget(consumer.try_recv_batch(now, 3).unwrap());
+    let account = consumer.stats().snapshot();
     assert_eq!((account.delivered, account.queued, consumer.queued_items()), (3, 1, 1));
-    let next = consumer.try_recv(now).unwrap();
+    let next = consumer.try_recv_at(now).unwrap();
     assert_eq!((next.item.value, next.gap), (3, None));
-    (0..4).for_each(|_| send(&mut fan_out));
-    assert_eq!(consumer.tally().snapshot().lost.total(), 0, "its slots are free");
-    std::mem::forget(consumer.try_recv_run(now, usize::MAX).unwrap());
-    assert_eq!(consumer.try_recv(now), Err(RecvError::Empty));
-    assert_eq!(consumer.tally().snapshot().delivered, 8);
+    (0..4).for_each(|_| send(&mut publisher));
+    assert_eq!(consumer.stats().snapshot().lost.total(), 0, "its slots are free");
+    std::mem::forget(consumer.try_recv_batch(now, usize::MAX).unwrap());
+    assert_eq!(consumer.try_recv_at(now), Err(TryRecvError::Empty));
+    assert_eq!(consumer.stats().snapshot().delivered, 8);
 }
 
 #[test]
 fn a_number_above_the_highest_is_clamped_or_refused() {
-    let (mut fan_out, hub) = FanOut::<u64>::new(FanOutOptions::default());
-    let mut consumer = subscribe(&hub, Overflow::SkipToLive, 4);
-    fan_out.consumers();
-    fan_out.advance_to(u64::MAX);
-    assert_eq!(fan_out.next_sequence(), u64::MAX >> 6);
-    fan_out.finish(EndReason::Finished);
-    assert_eq!(consumer.recv().unwrap_err().gap.unwrap().blocks, u64::MAX >> 6);
+    let (mut publisher, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    let mut consumer = subscribe(&hub, OverflowPolicy::SkipToLive, 4);
+    publisher.consumers();
+    publisher.advance_to(u64::MAX);
+    assert_eq!(publisher.next_sequence(), u64::MAX >> 6);
+    publisher.finish(EndReason::Finished);
+    assert_eq!(consumer.recv().unwrap_err().gap.unwrap().items, u64::MAX >> 6);
 }

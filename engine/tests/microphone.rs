@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use aircheck_engine::source::{Device, DeviceError, DeviceOptions, Source, devices};
+use aircheck_engine::source::{Device, DeviceConfig, DeviceError, Source, devices};
 use aircheck_engine::{Delivery, Stream, StreamOptions, SubscribeOptions};
 use pulse::{PulseServer, Way, is_inside};
 
@@ -120,7 +120,7 @@ fn frequency(samples: &[f64], rate_hz: f64) -> f64 {
 #[test]
 fn a_tone_is_recorded_as_it_was_played() {
     with_tone("a_tone_is_recorded_as_it_was_played", Way::Pulse, || {
-        let device = Device::open(None, DeviceOptions::default()).expect("the default microphone");
+        let device = Device::open(None, DeviceConfig::default()).expect("the default microphone");
         assert_eq!((device.rate_hz(), device.channels(), device.sample_format()), (RATE_HZ, 1, "f32".to_owned()));
         record_the_tone(device);
     });
@@ -131,18 +131,18 @@ fn a_tone_is_recorded_through_alsa_too() {
     with_tone("a_tone_is_recorded_through_alsa_too", Way::Alsa, || {
         let listed = devices().expect("ALSA's devices");
         assert!(listed.iter().all(|device| device.host == "ALSA"), "{listed:?}");
-        record_the_tone(Device::open(None, DeviceOptions::default()).expect("the default microphone"));
+        record_the_tone(Device::open(None, DeviceConfig::default()).expect("the default microphone"));
     });
 }
 
 #[test]
 fn a_device_records_with_the_requested_options() {
     with_tone("a_device_records_with_the_requested_options", Way::Pulse, || {
-        let options = DeviceOptions { rate_hz: Some(44_100), channels: Some(2) };
+        let options = DeviceConfig { rate_hz: Some(44_100), channels: Some(2) };
         let device = Device::open(Some("vmic"), options).expect("the server converts");
         assert_eq!((device.rate_hz(), device.channels()), (44_100, 2));
         record_the_tone(device);
-        let options = DeviceOptions { rate_hz: Some(10_000_000), channels: None };
+        let options = DeviceConfig { rate_hz: Some(10_000_000), channels: None };
         let error = Device::open(Some("vmic"), options).expect_err("nothing records that fast");
         assert!(matches!(error, DeviceError::Unsupported { .. }), "{error:?}");
         println!("{error}");
@@ -161,14 +161,14 @@ fn devices_are_listed_and_found_by_name() {
         assert_eq!(listed.iter().filter(|device| device.is_default).count(), 1);
         assert!(listed.iter().any(|device| device.id == "mic_in.monitor"));
 
-        let error = Device::open(Some("nonsense"), DeviceOptions::default()).expect_err("there is none of that name");
+        let error = Device::open(Some("nonsense"), DeviceConfig::default()).expect_err("there is none of that name");
         let line = error.to_string();
         println!("{line}");
         assert!(matches!(error, DeviceError::Unknown { .. }), "{error:?}");
         assert!(line.contains("`nonsense`") && line.contains("`vmic`") && line.contains("`mic_in.monitor`"), "{line}");
         assert!(!line.contains('\n'), "{line}");
 
-        let error = Device::open(Some("mic"), DeviceOptions::default()).expect_err("there are two of that name");
+        let error = Device::open(Some("mic"), DeviceConfig::default()).expect_err("there are two of that name");
         let line = error.to_string();
         println!("{line}");
         assert!(matches!(error, DeviceError::Ambiguous { .. }), "{error:?}");
@@ -194,7 +194,7 @@ fn with_dying_server(test: &str, way: Way) {
 }
 
 fn outlive_the_server() {
-    let device = Device::open(None, DeviceOptions::default()).expect("the default microphone");
+    let device = Device::open(None, DeviceConfig::default()).expect("the default microphone");
     let stream = Stream::start(Box::new(device), StreamOptions::default()).expect("the microphone starts");
     let mut listener = stream.subscribe(SubscribeOptions::default()).expect("a listener");
     let block = Duration::from_secs(5);
@@ -244,7 +244,7 @@ fn a_killed_server_behind_alsa_is_noticed_and_nothing_spins() {
 #[test]
 fn without_a_server_and_a_card_there_is_no_device_and_no_noise() {
     if is_inside() {
-        let error = Device::open(None, DeviceOptions::default()).expect_err("there is nothing to record from");
+        let error = Device::open(None, DeviceConfig::default()).expect_err("there is nothing to record from");
         assert!(matches!(error, DeviceError::NoDevice(_)), "{error:?}");
         assert!(matches!(devices(), Err(DeviceError::NoDevice(_))));
         return println!("{error}");

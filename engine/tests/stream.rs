@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use aircheck_engine::source::{Paced, Pull, Tone};
 use aircheck_engine::{
-    Block, Consumer, End, EndReason, Overflow, RecvError, Start, Stream, StreamOptions, SubscribeError,
-    SubscribeOptions,
+    Block, Consumer, End, EndReason, OverflowPolicy, Start, Stream, StreamOptions, SubscribeError, SubscribeOptions,
+    TryRecvError,
 };
 use ends::ends;
 
@@ -83,7 +83,7 @@ fn waiting(block: Duration, history: Duration) -> StreamOptions {
 const BLOCK: Duration = Duration::from_millis(10);
 const SECOND: Duration = Duration::from_secs(1);
 
-fn options(overflow: Overflow, buffer: usize, start: Start) -> SubscribeOptions {
+fn options(overflow: OverflowPolicy, buffer: usize, start: Start) -> SubscribeOptions {
     SubscribeOptions { overflow, buffer, start, ..SubscribeOptions::default() }
 }
 
@@ -150,7 +150,7 @@ fn every_sample_reaches_every_consumer_bit_for_bit() {
             let frames = u64::from(rate_hz) / 2 + 17;
             let (stream, begin) = held(Counting::new(rate_hz, channels, frames), waiting(block, 20 * block));
             let listeners = buffers.map(|buffer| {
-                let consumer = stream.subscribe(options(Overflow::Block, buffer, Start::Live)).unwrap();
+                let consumer = stream.subscribe(options(OverflowPolicy::Block, buffer, Start::Live)).unwrap();
                 // One of them pauses now and then.
                 thread::spawn(move || {
                     read_all(consumer, |number| {
@@ -184,9 +184,9 @@ fn held_blocks_are_not_reused() {
     ends(|| {
         const BLOCKS: u64 = 300;
         let (stream, begin) = held(Counting::new(48_000, 1, BLOCKS * 480), waiting(BLOCK, 4 * BLOCK));
-        let mut frozen = stream.subscribe(options(Overflow::DropNewest, 100, Start::Live)).unwrap();
-        let mut keeps = stream.subscribe(options(Overflow::Block, 4, Start::Live)).unwrap();
-        let healthy = stream.subscribe(options(Overflow::Block, 4, Start::Live)).unwrap();
+        let mut frozen = stream.subscribe(options(OverflowPolicy::DropNewest, 100, Start::Live)).unwrap();
+        let mut keeps = stream.subscribe(options(OverflowPolicy::Block, 4, Start::Live)).unwrap();
+        let healthy = stream.subscribe(options(OverflowPolicy::Block, 4, Start::Live)).unwrap();
         let healthy = thread::spawn(move || read_all(healthy, |_| {}));
         drop(begin);
         let mut kept = Vec::new();
@@ -205,7 +205,7 @@ fn held_blocks_are_not_reused() {
             let fine = (number * 480..).zip(delivery.item.samples()).all(|(position, got)| sample(position) == *got);
             assert!(fine, "block {number} has the samples of another block");
         }
-        assert_eq!(frozen.tally().snapshot().lost.total(), BLOCKS - 100);
+        assert_eq!(frozen.stats().snapshot().lost.total(), BLOCKS - 100);
         stream.wait();
     });
 }
@@ -213,7 +213,7 @@ fn held_blocks_are_not_reused() {
 #[test]
 fn a_live_stream_refuses_the_policy_block() {
     let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
-    let refused = stream.subscribe(options(Overflow::Block, 10, Start::Live)).unwrap_err();
+    let refused = stream.subscribe(options(OverflowPolicy::Block, 10, Start::Live)).unwrap_err();
     assert_eq!(refused, SubscribeError::BlockOnLive);
     assert!(refused.to_string().contains("`block` is refused: the source is live"), "{refused}");
     stream.stop();
@@ -228,7 +228,7 @@ fn stop_ends_all_consumers_in_order() {
         )
         .unwrap();
         let (heard, hears) = mpsc::channel();
-        let listeners: Vec<_> = [Overflow::DropNewest, Overflow::Disconnect, Overflow::SkipToLive]
+        let listeners: Vec<_> = [OverflowPolicy::DropNewest, OverflowPolicy::Disconnect, OverflowPolicy::SkipToLive]
             .into_iter()
             .map(|overflow| {
                 let consumer = stream.subscribe(options(overflow, 10_000, Start::Live)).unwrap();
@@ -236,7 +236,7 @@ fn stop_ends_all_consumers_in_order() {
                 thread::spawn(move || read_all(consumer, |_| heard.send(()).unwrap_or_default()).1)
             })
             .collect();
-        let mut frozen = stream.subscribe(options(Overflow::DropNewest, 1, Start::Live)).unwrap();
+        let mut frozen = stream.subscribe(options(OverflowPolicy::DropNewest, 1, Start::Live)).unwrap();
         (0..30).for_each(|_| hears.recv().unwrap());
         let (hub, capture) = (stream.hub().clone(), Arc::clone(stream.capture()));
         assert!(capture.is_open());
@@ -254,7 +254,7 @@ fn stop_ends_all_consumers_in_order() {
         };
         let gap = end.gap.expect("the frozen consumer has lost blocks");
         assert!(next.is_none_or(|next| next == gap.from));
-        assert_eq!(gap.from + gap.blocks, capture.next_sequence(), "the last gap reaches the end of the stream");
+        assert_eq!(gap.from + gap.items, capture.next_sequence(), "the last gap reaches the end of the stream");
         assert_eq!(hub.subscribe(SubscribeOptions::default()).unwrap_err(), SubscribeError::Ended);
     });
 }
@@ -264,7 +264,7 @@ fn stop_waits_for_no_consumer() {
     ends(|| {
         let (counting, gate) = Counting::new(48_000, 1, 480 * 20).gated();
         let (stream, begin) = held(counting, waiting(BLOCK, SECOND));
-        let mut frozen = stream.subscribe(options(Overflow::Block, 2, Start::Live)).unwrap();
+        let mut frozen = stream.subscribe(options(OverflowPolicy::Block, 2, Start::Live)).unwrap();
         drop(begin);
         // All blocks fit into the capture ring and the consumer's ring.
         while stream.capture().next_sequence() < 20 {
@@ -274,7 +274,7 @@ fn stop_waits_for_no_consumer() {
         stream.stop();
         assert_eq!((0..2).map(|_| frozen.recv().unwrap().item.stamp.sequence).collect::<Vec<_>>(), [0, 1]);
         let end = frozen.recv().unwrap_err();
-        assert_eq!((end.reason, end.gap.map(|gap| (gap.from, gap.blocks))), (EndReason::Finished, Some((2, 18))));
+        assert_eq!((end.reason, end.gap.map(|gap| (gap.from, gap.items))), (EndReason::Finished, Some((2, 18))));
     });
 }
 
@@ -306,7 +306,7 @@ fn the_shortest_blocks_lose_nothing() {
             const BLOCKS: u64 = 10_000;
             let (stream, begin) =
                 held(Counting::new(48_000, 1, BLOCKS * 48), waiting(Duration::from_millis(1), SECOND));
-            let consumer = stream.subscribe(options(Overflow::Block, buffer, Start::Live)).unwrap();
+            let consumer = stream.subscribe(options(OverflowPolicy::Block, buffer, Start::Live)).unwrap();
             drop(begin);
             // Reads only when all rings seem to be full, because the sequence stands still.
             let (mut before, mut unchanged) = (0, 0);
@@ -326,7 +326,7 @@ fn the_shortest_blocks_lose_nothing() {
 fn a_stream_can_be_dropped_on_its_consumer_s_thread() {
     ends(|| {
         let (stream, begin) = held(Counting::new(48_000, 1, 48_000), waiting(BLOCK, SECOND));
-        let mut consumer = stream.subscribe(options(Overflow::Block, 1, Start::Live)).unwrap();
+        let mut consumer = stream.subscribe(options(OverflowPolicy::Block, 1, Start::Live)).unwrap();
         drop(begin);
         consumer.recv().unwrap();
         let capture = Arc::clone(stream.capture());
@@ -344,9 +344,33 @@ fn a_stream_can_be_dropped_on_its_consumer_s_thread() {
         // Everything that was captured was received, or is in the last gap.
         let captured = capture.next_sequence();
         let gap = (received < captured).then_some((received, captured - received));
-        assert_eq!((end.reason, end.gap.map(|gap| (gap.from, gap.blocks))), (EndReason::Finished, gap));
-        assert_eq!(consumer.tally().snapshot().lost.total(), captured - received);
+        assert_eq!((end.reason, end.gap.map(|gap| (gap.from, gap.items))), (EndReason::Finished, gap));
+        assert_eq!(consumer.stats().snapshot().lost.total(), captured - received);
     });
+}
+
+/// A consumer that subscribes before the start receives the first block, however late its thread looks.
+#[test]
+fn an_opened_stream_gives_its_first_block_to_every_consumer() {
+    for live in [true, false] {
+        let options = StreamOptions { live, ..StreamOptions::default() };
+        let opened = Stream::open(Box::new(Tone::new(440.0)), options).unwrap();
+        let consumers: Vec<_> = (0..20).map(|_| opened.subscribe(SubscribeOptions::default()).unwrap()).collect();
+        let stream = opened.start().unwrap();
+        for mut consumer in consumers {
+            let first = consumer.recv().unwrap();
+            assert_eq!((first.item.stamp.sequence, first.gap), (0, None), "live: {live}");
+        }
+        stream.stop();
+    }
+}
+
+#[test]
+fn a_stream_that_is_not_started_ends_its_consumers() {
+    let opened = Stream::open(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
+    let mut consumer = opened.subscribe(SubscribeOptions::default()).unwrap();
+    drop(opened);
+    assert_eq!(consumer.recv().unwrap_err().reason, EndReason::Abandoned);
 }
 
 /// A stream runs without consumers. A late consumer receives the history, even while no more blocks come.
@@ -359,20 +383,20 @@ fn the_history_serves_late_consumers() {
         reach(&stream, 100);
         assert_eq!(stream.capture().blocks(), 100);
         // The source is silent now. The dispatcher admits these consumers all the same.
-        let mut back = stream.subscribe(options(Overflow::Block, 4, Start::Back(5))).unwrap();
-        let mut from = stream.subscribe(options(Overflow::SkipToLive, 1, Start::From(3))).unwrap();
-        let mut all = stream.subscribe(options(Overflow::DropNewest, 1, Start::Back(u64::MAX))).unwrap();
-        let mut live = stream.subscribe(options(Overflow::Block, 4, Start::Live)).unwrap();
+        let mut back = stream.subscribe(options(OverflowPolicy::Block, 4, Start::Back(5))).unwrap();
+        let mut from = stream.subscribe(options(OverflowPolicy::SkipToLive, 1, Start::From(3))).unwrap();
+        let mut all = stream.subscribe(options(OverflowPolicy::DropNewest, 1, Start::Back(u64::MAX))).unwrap();
+        let mut live = stream.subscribe(options(OverflowPolicy::Block, 4, Start::Live)).unwrap();
         let numbers = |consumer: &mut Consumer<Block>, count: usize| -> Vec<u64> {
             (0..count).map(|_| consumer.recv().unwrap().item.stamp.sequence).collect()
         };
         assert_eq!(numbers(&mut back, 5), (95..100).collect::<Vec<_>>());
         assert_eq!(numbers(&mut all, 20), (80..100).collect::<Vec<_>>());
         let first = from.recv().unwrap();
-        assert_eq!((first.item.stamp.sequence, first.gap.map(|gap| (gap.from, gap.blocks))), (80, Some((3, 77))));
+        assert_eq!((first.item.stamp.sequence, first.gap.map(|gap| (gap.from, gap.items))), (80, Some((3, 77))));
         assert_eq!(first.item.samples()[0], sample(80 * 960));
         assert_eq!(numbers(&mut from, 19), (81..100).collect::<Vec<_>>());
-        assert_eq!(live.recv_timeout(Duration::ZERO), Err(RecvError::Empty));
+        assert_eq!(live.recv_timeout(Duration::ZERO), Err(TryRecvError::Empty));
         drop(gate);
         for consumer in [&mut back, &mut from, &mut all, &mut live] {
             assert_eq!(consumer.recv().unwrap_err(), End { reason: EndReason::Finished, gap: None });
@@ -389,10 +413,10 @@ fn a_silent_stream_releases_the_blocks_of_dropped_consumers() {
         let (stream, begin) = held(counting, waiting(BLOCK, 10 * BLOCK));
         drop(begin);
         reach(&stream, 20);
-        let mut keeps = stream.subscribe(options(Overflow::Block, 1, Start::Back(1))).unwrap();
+        let mut keeps = stream.subscribe(options(OverflowPolicy::Block, 1, Start::Back(1))).unwrap();
         let block = keeps.recv().unwrap().item;
         for _ in 0..50 {
-            let mut guest = stream.subscribe(options(Overflow::Block, 1, Start::Back(2))).unwrap();
+            let mut guest = stream.subscribe(options(OverflowPolicy::Block, 1, Start::Back(2))).unwrap();
             guest.recv().unwrap();
         }
         // The history, this test, and no dropped consumer.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aircheck_engine::source::{Paced, Pull, Wav};
-use aircheck_engine::{Block, Consumer, EndReason, Overflow, Stream, StreamOptions, SubscribeOptions};
+use aircheck_engine::{Block, Consumer, EndReason, OverflowPolicy, Stream, StreamOptions, SubscribeOptions};
 use hound::{SampleFormat, WavSpec, WavWriter};
 use tempfile::TempDir;
 
@@ -74,7 +74,7 @@ fn stream(wav: Wav) -> (Stream, Consumer<Block>) {
     let (begin, begun) = std::sync::mpsc::channel();
     let options = StreamOptions { live: false, ..StreamOptions::default() };
     let stream = Stream::start(Box::new(Paced::new(Held(wav, begun))), options).unwrap();
-    let subscribe = SubscribeOptions { overflow: Overflow::Block, buffer: 8, ..SubscribeOptions::default() };
+    let subscribe = SubscribeOptions { overflow: OverflowPolicy::Block, buffer: 8, ..SubscribeOptions::default() };
     let consumer = stream.subscribe(subscribe).unwrap();
     drop(begin);
     (stream, consumer)

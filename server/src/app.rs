@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use aircheck_api::SourceKind;
 use aircheck_engine::Stream;
-use aircheck_notify::{Details, EventName, NotificationState};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -25,7 +24,7 @@ use crate::sink::recorder::{FormatError, RecordError, Recording, RecordingDirect
 use crate::source::{self, OpenError};
 
 /// Open files besides those of listeners: connections of pages and tools, a recording, and the runtime's own.
-const OTHER_FILES: u64 = 400;
+pub(crate) const OTHER_FILES: u64 = 400;
 /// Time between two checks of the stream for its end.
 const END_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -120,7 +119,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     announce(&stream, kind, local, recording.as_deref())?;
     log_file_limit(max_listeners);
     let text = format!("the service has started: {}, at http://{local}/", stream.description());
-    notifier.tell(EventName::Service, NotificationState::Begin, text, Details::new());
+    notifier.begin(text);
     let mut manager = ServiceManager::new(Instant::now());
     manager.ready(&format!("on air: {}, http://{local}/", stream.description()));
     let end = tokio::select! {

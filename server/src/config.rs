@@ -12,12 +12,13 @@
 //! - `settings`: the table of settings that flags, variables, keys and the documentation come from.
 //! - `check`: rules between settings.
 //! - `file` and `layers`: from a file, the environment and flags to a [`Config`].
-//! - `report` and [`cli`]: the table of `check-config`, and the command line.
+//! - `report`, `given` and [`cli`]: the table of `check-config`, the settings for `doctor`, and the command line.
 
 mod check;
 pub mod cli;
 mod error;
 mod file;
+mod given;
 mod layers;
 mod notation;
 mod notify;
@@ -34,6 +35,7 @@ mod source;
 mod value;
 
 pub use error::ConfigError;
+pub use given::Given;
 pub use notify::Level;
 pub use on_loss::{FallbackSpec, LossPolicy};
 pub use pace::Pace;

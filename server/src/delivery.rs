@@ -5,8 +5,8 @@
 //! its `output` writes them to the socket, and its `input` answers what the listener sends: [`client_messages`], of which
 //! [`heard`] checks the reports. Below, [`socket`] follows the bytes until the listener's program has read them. Its
 //! [`standing`] is how far behind the listener is, how bad that is and where the cause is. `lag` counts the lag once for
-//! each block that was due, and `waits` keeps the last waits in the ring, both for the [`histograms`]; `row` shows them in the
-//! API, with the `state` in words; [`progress`] says whether it reads, and how slowly. Listeners that need a look get the
+//! each block that was due, and `waits` keeps the last waits in the ring, both for the [`histograms`] of all listeners and for its
+//! own (`own_histograms`); `row` shows them in the API, with the `state` in words; [`progress`] says whether it reads, and how slowly. Listeners that need a look get the
 //! [`attention`] of the watch.
 //!
 //! This folder knows no HTTP route, and no consumer other than listeners.
@@ -22,6 +22,7 @@ pub mod listener;
 pub mod listeners;
 pub mod mailbox;
 mod output;
+mod own_histograms;
 pub mod progress;
 mod row;
 pub mod session;

@@ -4,11 +4,11 @@
 //! [`app`] opens the [`source`] that a [`config`] names and puts it on the air as a [`mount`]. Its [`rendition`]s turn
 //! blocks into packets, once for all listeners; [`delivery`] takes the packets to each listener and keeps its account;
 //! a [`sink`] such as the recorder takes blocks elsewhere, and a [`replay`] plays what it has recorded. [`notify`] tells
-//! receivers what goes wrong. [`http`] answers requests, and [`telemetry`] reports on all of that.
+//! receivers what goes wrong. [`http`] answers requests, and [`telemetry`] reports on all of that. [`doctor`] checks
+//! whether a machine can do all of this.
 //!
 //! A folder uses only what stands before it: config, source, mount, rendition, delivery, sink, replay, notify, telemetry,
-//! http, app. The
-//! types that go over the wire are in the crate `aircheck-api`.
+//! http, app, doctor. The types that go over the wire are in the crate `aircheck-api`.
 //!
 //! The server knows no sound device, and it invents no sequence number: all of them are the capture's.
 
@@ -31,3 +31,5 @@ pub mod http;
 mod service_manager;
 
 pub mod app;
+
+pub mod doctor;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aircheck_server::app::run;
 use aircheck_server::config::cli::{self, Command};
+use aircheck_server::doctor;
 use aircheck_server::source::devices;
 use aircheck_server::telemetry::log;
 
@@ -28,6 +29,9 @@ fn main() -> ExitCode {
         Command::CheckConfig(checked) => {
             print(&checked.to_string());
             Ok(())
+        }
+        Command::Doctor { given, json } => {
+            return if doctor::run(given, json) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
     };
     match result {

@@ -14,8 +14,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aircheck_api::{SourceKind, StreamState};
-use aircheck_engine::{Block, CaptureTally, Format, Hub, SharedHistogram, Stream, Substitute, Timestamp};
+use aircheck_api::{MAIN_MOUNT, SourceKind, StreamState};
+use aircheck_engine::{Block, CaptureStats, Format, Hub, SharedHistogram, Stream, Substitute, Timestamp};
 
 use event_log::EventLog;
 use meter::Meter;
@@ -31,7 +31,7 @@ pub struct Mount {
     kind: SourceKind,
     sample_bits: Option<u16>,
     hub: Hub<Block>,
-    capture: Arc<CaptureTally>,
+    capture: Arc<CaptureStats>,
     ring_micros: Arc<SharedHistogram>,
     meter: Arc<Meter>,
     events: EventLog,
@@ -63,6 +63,13 @@ impl Mount {
         self.format
     }
 
+    /// Returns its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        // There is one mount.
+        MAIN_MOUNT
+    }
+
     /// Returns the description of the source for people.
     #[must_use]
     pub fn description(&self) -> &str {
@@ -90,7 +97,7 @@ impl Mount {
 
     /// Returns the account of the capture.
     #[must_use]
-    pub fn capture(&self) -> &CaptureTally {
+    pub fn capture(&self) -> &CaptureStats {
         &self.capture
     }
 
@@ -120,8 +127,8 @@ impl Mount {
             StreamState::Ended
         } else if let Some(outage) = self.capture.outages().current() {
             match outage.substitute {
-                Substitute::Silence => StreamState::Silent,
                 Substitute::Fallback => StreamState::Fallback,
+                _ => StreamState::Silent,
             }
         } else if self.capture.written_at().is_some_and(is_fresh) {
             StreamState::Live

@@ -1,5 +1,6 @@
 //! The start of the source that a configuration names, with its supervisor.
 
+mod demo;
 pub mod devices;
 mod stdin;
 mod steady;
@@ -8,12 +9,13 @@ use std::sync::Arc;
 
 use aircheck_api::SourceKind;
 use aircheck_engine::source::{
-    Demo, Device, DeviceError, DeviceOptions, DeviceReopener, OnLoss, OpenFallback, Paced, Pull, Source, Supervised,
-    Tone, Wav, WavError,
+    Device, DeviceConfig, DeviceError, DeviceReopener, OnLoss, OpenFallback, Paced, Pull, Source, Supervised, Tone,
+    Wav, WavError,
 };
 use aircheck_engine::{Stream, StreamError, StreamOptions};
 
 use crate::config::{CaptureConfig, FallbackSpec, LossPolicy, Pace, SourceSpec};
+pub(crate) use demo::Demo;
 use steady::Steady;
 
 /// The reason why a source cannot be opened.
@@ -58,8 +60,8 @@ pub enum OpenError {
 ///
 /// # Errors
 ///
-/// When the source or the fallback cannot be opened or started. `auto` plays the demo sound instead, unless it is to wait
-/// for a device.
+/// When the source or the fallback cannot be opened or started. `auto` plays the demo sound instead, unless it is to
+/// wait for a device.
 pub fn start(config: &CaptureConfig) -> Result<(Stream, SourceKind), OpenError> {
     if let Some(spec) = &config.fallback {
         // A fallback that is missing is found now, and not when it is needed.
@@ -77,14 +79,19 @@ pub fn start(config: &CaptureConfig) -> Result<(Stream, SourceKind), OpenError> 
                 }
                 Err(error) if *spec == SourceSpec::Auto => {
                     tracing::warn!("NOT A MICROPHONE: playing the built-in demo sound, because {error}");
-                    Ok((start_stream(config, Box::new(Demo))?, SourceKind::Demo))
+                    Ok((start_stream(config, Box::new(Paced::new(Demo::default())))?, SourceKind::Demo))
                 }
                 result => result,
             }
         }
         SourceSpec::Wav(path) => {
             let wav = Paced::new(Wav::open(path, config.looped)?);
-            Ok((start_once(config, Box::new(wav))?, SourceKind::Wav))
+            // A file never pauses, so only a fallback needs a supervisor.
+            let wav: Box<dyn Source> = match config.fallback {
+                Some(_) => Box::new(supervised(config, Supervised::new(Box::new(wav)))),
+                None => Box::new(wav),
+            };
+            Ok((start_stream(config, wav)?, SourceKind::Wav))
         }
         SourceSpec::Tone(hz) => Ok((start_stream(config, Box::new(Tone::new(*hz)))?, SourceKind::Tone)),
         SourceSpec::Stdin => {
@@ -94,7 +101,7 @@ pub fn start(config: &CaptureConfig) -> Result<(Stream, SourceKind), OpenError> 
                 Pace::Source => Box::new(Paced::new(pcm)),
                 Pace::Clock => Box::new(Paced::new(Steady::new(pcm).map_err(OpenError::Stdin)?)),
             };
-            Ok((start_once(config, source)?, SourceKind::Stdin))
+            Ok((start_stream(config, Box::new(supervised(config, Supervised::new(source))))?, SourceKind::Stdin))
         }
         SourceSpec::Nats { .. } => Err(OpenError::Unsupported(spec.to_string())),
     }
@@ -115,16 +122,9 @@ fn wait_for_microphone(config: &CaptureConfig, name: Option<&str>, reason: Strin
     start_stream(config, Box::new(supervised(config, waiting).reopen(Arc::new(reopener))))
 }
 
-/// Starts a source that cannot be opened again. With a fallback, the stream outlives it.
-fn start_once(config: &CaptureConfig, source: Box<dyn Source>) -> Result<Stream, OpenError> {
-    if config.fallback.is_none() {
-        return start_stream(config, source);
-    }
-    start_stream(config, Box::new(supervised(config, Supervised::new(source))))
-}
-
-fn wanted(config: &CaptureConfig) -> DeviceOptions {
-    DeviceOptions { rate_hz: config.rate_hz, channels: config.channels }
+/// Returns what a configuration asks of a device.
+pub(crate) fn wanted(config: &CaptureConfig) -> DeviceConfig {
+    DeviceConfig { rate_hz: config.rate_hz, channels: config.channels }
 }
 
 fn reopener(config: &CaptureConfig, name: Option<&str>, rate_hz: u32, channels: u16) -> DeviceReopener {
@@ -140,11 +140,12 @@ fn supervised(config: &CaptureConfig, source: Supervised) -> Supervised {
     source.on_loss(OnLoss::Fallback { after: config.fallback_after }).fallback(fallback)
 }
 
-fn open_fallback(spec: &FallbackSpec) -> Result<Box<dyn Pull>, String> {
+/// Opens the sound of a fallback.
+pub(crate) fn open_fallback(spec: &FallbackSpec) -> Result<Box<dyn Pull>, String> {
     Ok(match spec {
         FallbackSpec::Wav(path) => Box::new(Wav::open(path, true).map_err(|error| error.to_string())?),
         FallbackSpec::Tone(hz) => Box::new(Tone::new(*hz).into_pull()),
-        FallbackSpec::Demo => Box::new(Demo.into_pull()),
+        FallbackSpec::Demo => Box::new(Demo::default()),
     })
 }
 

@@ -189,10 +189,10 @@ fn the_latency_does_not_grow_with_the_clocks_apart() {
 #[ignore = "it measures time, which other programs on the machine change: `make soak`"]
 fn a_hiccup_is_worked_off() {
     let writer = Writer { faster: 0.0, held_up: None, seconds: 20 };
-    let stop = |server: &Server, second: usize| {
+    let stop_for = |server: &Server, second: usize, span: Duration| {
         if second == 8 {
             signal(server.pid(), "STOP");
-            thread::sleep(HICCUP);
+            thread::sleep(span);
             signal(server.pid(), "CONT");
         }
     };
@@ -206,11 +206,11 @@ fn a_hiccup_is_worked_off() {
             assert_back(&measured, "the writer was held up, and the sound is resampled");
         });
         scope.spawn(move || {
-            let measured = measure("source", writer, stop);
+            let measured = measure("source", writer, |server, second| stop_for(server, second, HICCUP));
             assert_back(&measured, "the server was stopped");
         });
         scope.spawn(move || {
-            let measured = measure("clock", Writer { held_up: Some((8, 3 * HICCUP)), ..writer }, nothing);
+            let measured = measure("clock", writer, |server, second| stop_for(server, second, 3 * HICCUP));
             // Too long to be caught up at once. Then it is 0.5 %, which is 45 ms in nine seconds.
             let (before, after, last) = (measured.median(5..8), measured.median(10..12), measured.median(18..20));
             let waiting = measured.capture("waiting_seconds");

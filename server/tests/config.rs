@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aircheck_engine::source::PcmEncoding;
-use aircheck_engine::{Format, Overflow};
+use aircheck_engine::{Format, OverflowPolicy};
 use aircheck_server::config::cli::{Command, Exit, parse};
 use aircheck_server::config::{Config, LossPolicy, Setting, SourceSpec, settings};
 use tempfile::TempDir;
@@ -82,7 +82,7 @@ fn without_settings_the_defaults_run() {
     assert_eq!(config.capture.block, Duration::from_millis(10));
     assert_eq!(config.capture.history, Duration::from_secs(10));
     assert_eq!(config.delivery.buffer, Duration::from_secs(1));
-    assert_eq!(config.delivery.overflow, Overflow::SkipToLive);
+    assert_eq!(config.delivery.overflow, OverflowPolicy::SkipToLive);
     assert_eq!(config.recorder.record, None);
     assert_eq!(config.http.listen, "127.0.0.1:8700".parse::<SocketAddr>().unwrap());
     assert_eq!(config.http.max_listeners, 1000);
@@ -616,6 +616,30 @@ fn devices_are_listed_whatever_the_environment() {
     let setup = Setup::new().env("AIRCHECK_BLOCK", "x");
     assert!(matches!(setup.parse(&["devices"]), Ok(Command::Devices { json: false })));
     assert!(matches!(setup.parse(&["devices", "--json"]), Ok(Command::Devices { json: true })));
+}
+
+#[test]
+fn a_doctor_takes_the_settings_of_the_service_right_or_wrong() {
+    let setup = Setup::new().file("buffer = \"2s\"\n").with_config().env("AIRCHECK_SOURCE", "tone:440");
+    let doctor = |args: &[&str]| match setup.parse(&[&["doctor"], args].concat()) {
+        Ok(Command::Doctor { given, json }) => (given, json),
+        other => panic!("{other:?}"),
+    };
+    let (given, json) = doctor(&["--json", "--block", "5ms"]);
+    assert_eq!(setup.config(&["--block", "5ms"]), given.config.unwrap());
+    assert!(json);
+    assert_eq!(given.places, ["AIRCHECK_SOURCE", "--block", "line 1"]);
+    let (given, json) = doctor(&["--block", "5s"]);
+    assert!(given.config.unwrap_err().to_string().starts_with("--block must be"));
+    assert!(!json);
+    assert_eq!(setup.wrong(&["doctor", "--lissten=x"]), "unknown flag `--lissten`; did you mean `--listen`?");
+    assert_eq!(
+        setup.wrong(&["--source", "mic", "doctor"]),
+        "--source goes behind the command: `aircheck doctor --source`; see --help"
+    );
+    let Err(Exit::Help(help)) = setup.parse(&["doctor", "--help"]) else { panic!() };
+    let help = help.to_string();
+    assert!(help.starts_with("Check whether") && help.contains("--json") && help.lines().count() < 15, "{help}");
 }
 
 #[test]

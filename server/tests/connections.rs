@@ -3,14 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
 mod common;
+#[path = "common/process.rs"]
+mod process;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{Server, TEST_TIMEOUT, eventually};
-use rustix::process::{Resource, getrlimit, setrlimit};
+use process::raise_file_limit;
 use socket2::{Domain, Socket, Type};
 
 const ATTACKER: u8 = 66;
@@ -75,13 +76,6 @@ fn said(stream: &mut TcpStream) -> Option<String> {
             Some(text)
         }
     }
-}
-
-/// Lets this process have as many files as the system allows.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).unwrap();
 }
 
 /// Checks that a response is a whole 503, up to the last byte of its body.
@@ -194,26 +188,4 @@ fn all_listeners_of_a_load_test_may_connect_at_once_from_one_address() {
     let (status, response) = ask_from(&server, 2, "stream.opus");
     assert_eq!(status, 503, "{response}");
     assert!(response.contains("120"), "{response}");
-}
-
-#[test]
-fn without_a_free_file_the_server_waits_and_says_so_once() {
-    let program = common::command();
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "ulimit -n 60 && exec \"$@\"", "sh"]).arg(program.get_program());
-    for (name, value) in program.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
-    let server = Server::launch(shell, &["--source", "tone:440"], |command| command);
-    let begun = Instant::now();
-    let silent: Vec<TcpStream> = (0..100).map(|_| connect(&server, 2)).collect();
-    std::thread::sleep(Duration::from_secs(3).saturating_sub(begun.elapsed()));
-    let failures = server.log().lines().filter(|line| line.contains("cannot accept a connection")).count();
-    assert_eq!(failures, 1, "{}", server.log());
-    assert!(server.log().contains("ulimit -n"), "{}", server.log());
-    drop(silent);
-    assert_eq!(ask_from(&server, 1, "healthz").0, 200);
 }

@@ -15,8 +15,9 @@ use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use common::{Server, assert_identity, eventually, write_wav};
+use common::{Server, assert_identity, eventually, signal, write_wav};
 use http_client::{Response, connect, read_to_end, reset, send, websocket_frames};
 use serde_json::Value;
 use truth::client::Client;
@@ -26,6 +27,8 @@ use truth::{is_soak, scrape};
 /// Room for blocks that a healthy listener does not take at once: on an overloaded machine no listener may be served for
 /// seconds.
 const ROOMY: &str = "buffer=5s";
+/// The median of a healthy listener's waits in its ring is below this, in seconds, whatever its neighbours do.
+const MAX_MEDIAN_WAIT: f64 = 0.05;
 /// The key is RFC 6455's own example.
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -578,8 +581,31 @@ fn the_answer_says_how_much_sound_is_gathered() {
         let told_by_server = response.lines().find_map(|line| line.strip_prefix("x-audio-gather: "));
         assert_eq!((status, told_by_server), (200, told), "{path}: {response}");
     }
-    assert!(server.text("metrics").contains("\n# TYPE aircheck_delivery_gathered_packets_total counter\n"));
-    assert!(server.text("metrics").contains("\naircheck_delivery_gathered_packets_total "));
+}
+
+#[test]
+fn a_shard_that_falls_behind_its_encoder_writes_packets_together_and_counts_them() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let gathered = || -> u64 {
+        let metrics = server.text("metrics");
+        assert!(metrics.contains("\n# TYPE aircheck_delivery_gathered_packets_total counter\n"));
+        let line = metrics.lines().find_map(|line| line.strip_prefix("aircheck_delivery_gathered_packets_total "));
+        line.unwrap().parse().unwrap()
+    };
+    let stream =
+        send(&server, format!("GET /stream.opus?name=o&gather=0ms&{ROOMY} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    server.row_when("o", |row| count(row, "delivered") > 50);
+    let before = gathered();
+    // The capture makes up for the pause at once, and so does the encoder: some fifty packets are in the ring.
+    signal(server.pid(), "STOP");
+    std::thread::sleep(Duration::from_millis(500));
+    signal(server.pid(), "CONT");
+    eventually("packets that are written together", || (gathered() >= before + 20).then_some(()));
+    let row = server.row_when("o", |row| count(row, "delivered") > 150);
+    assert!(count(&row, "lost") <= scrape::captured_losses(server.address), "{row}");
+    disconnect(&server, &row);
+    let blocks = opus_pages(&read_to_end(&stream)).len();
+    assert!(blocks > 150, "each block has a page: {blocks}");
 }
 
 /// Counts that return to where they were once all listeners but the healthy ones are gone.
@@ -739,6 +765,9 @@ fn bad_neighbours_in_a_shard_cost_a_healthy_listener_nothing() {
     let captured = scrape::captured_losses(server.address);
     for row in scrape::rows(server.address).values() {
         assert!(count(row, "lost") <= captured, "{row}");
+        // A visit takes microseconds. The rest is this machine's, which may be overloaded.
+        let wait = row["latency_seconds"]["queue"]["p50"].as_f64().unwrap();
+        assert!(wait < MAX_MEDIAN_WAIT, "half of the packets waited {wait} s or more in the ring: {row}");
     }
     for client in &healthy {
         assert!(client.received().missing() <= captured, "{:?}: {:?}", client.format, client.received().holes);

@@ -10,7 +10,7 @@ use std::path::Path;
 use modules::{Uses, assert_no_circle, place};
 
 /// The folders and files at the top of `server/src`, in the order in which they may use each other.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "config",
     "source",
     "mount",
@@ -23,6 +23,7 @@ const ORDER: [&str; 14] = [
     "http",
     "service_manager",
     "app",
+    "doctor",
     "lib",
     "main",
 ];

@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
 mod common;
+#[path = "../../engine/tests/common/pulse.rs"]
+#[allow(dead_code, reason = "the engine's tests use the rest")]
+mod pulse;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -13,6 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Listener, Server, TEST_TIMEOUT, curl, eventually, signal};
+use pulse::{PulseServer, VMIC, Way};
 use serde_json::Value;
 
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
@@ -41,13 +45,18 @@ struct Prometheus {
 impl Prometheus {
     /// Starts it with the files of `deploy/`, in which only the address and the interval are replaced.
     fn start(target: SocketAddr) -> Self {
+        Self::with_rules(target, &deployed("prometheus/aircheck.rules.yml"))
+    }
+
+    /// Starts it like [`start`](Self::start), with these rules.
+    fn with_rules(target: SocketAddr, rules: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let inside = |name: &str| directory.path().join(name);
         let config = deployed("prometheus/prometheus.yml");
         assert!(config.contains("\"aircheck:8700\"") && config.contains("_interval: 5s"), "{config}");
         let config = config.replace("aircheck:8700", &target.to_string()).replace("_interval: 5s", "_interval: 1s");
         std::fs::write(inside("prometheus.yml"), config).unwrap();
-        std::fs::write(inside("aircheck.rules.yml"), deployed("prometheus/aircheck.rules.yml")).unwrap();
+        std::fs::write(inside("aircheck.rules.yml"), rules).unwrap();
         // Prometheus can't choose a free port and report it. No other program is likely to take this one meanwhile.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let log = inside("log");
@@ -313,7 +322,9 @@ fn settles<T: PartialEq + Debug>(expected: &T, ask: impl Fn() -> T) {
 #[test]
 fn every_query_returns_data_and_finds_the_slow_listener() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(&["--source", "tone:440", "--history", "500ms"]);
+    let takes = directory.path().join("takes");
+    let flags = ["--source", "tone:440", "--history", "500ms", "--record", takes.to_str().unwrap()];
+    let server = Server::start(&flags);
     let prometheus = Prometheus::start(server.address);
     // Once it has seen the counters at zero, what happens next is an increase.
     eventually("a first scrape", || prometheus.has_data("up == 1").then_some(()));
@@ -374,4 +385,80 @@ fn every_query_returns_data_and_finds_the_slow_listener() {
     let targets = prometheus.ask("targets", &[])["activeTargets"].take();
     assert_eq!(targets.as_array().unwrap().len(), 1, "{targets}");
     assert_eq!((&targets[0]["health"], &targets[0]["lastError"]), (&"up".into(), &"".into()), "{targets}");
+}
+
+/// The rules with shorter waits, in seconds instead of minutes, and a disk of megabytes instead of gigabytes.
+fn impatient_rules() -> String {
+    let mut rules = deployed("prometheus/aircheck.rules.yml");
+    let changes =
+        [("for: 30s", "for: 2s"), ("for: 1m", "for: 2s"), ("[15m]", "[30s]"), ("[5m]", "[15s]"), ("< 2e9", "< 16e6")];
+    for (was, is) in changes {
+        assert!(rules.contains(was), "no rule has {was}");
+        rules = rules.replace(was, is);
+    }
+    rules
+}
+
+#[test]
+fn alerts_of_the_source_and_of_the_recording_fire_and_end() {
+    if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no right to mount a disk");
+        return;
+    }
+    let mut sound_server = PulseServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let script = format!("mount -t tmpfs -o size=64m tmpfs {} && exec \"$0\" \"$@\"", disk.display());
+    let mut unshare = sound_server.command("unshare", Way::Pulse);
+    unshare.args(["--mount", "sh", "-c", &script, env!("CARGO_BIN_EXE_aircheck")]);
+    let recording = ["--record", disk.to_str().unwrap(), "--record-reserve", "8MB", "--record-split", "1MB"];
+    let flags = [&["--source", "mic"][..], &recording, &["--record-keep", "4MB"]].concat();
+    let server = Server::launch(unshare, &flags, |command| command);
+    let outside = Path::new(&format!("/proc/{}/root", server.pid())).join(disk.strip_prefix("/").unwrap());
+    let prometheus = Prometheus::with_rules(server.address, &impatient_rules());
+    let fires = |alert: &str| {
+        !prometheus.query(&format!("ALERTS{{alertname=\"Aircheck{alert}\", alertstate=\"firing\"}}")).is_empty()
+    };
+    let wait = |alert: &str, firing: bool| {
+        eventually(&format!("{alert} {firing}"), || {
+            std::thread::sleep(Duration::from_millis(200));
+            (fires(alert) == firing).then_some(())
+        });
+    };
+    let all = ["NoSource", "SourceFlaps", "RecordingStopped", "RecordingDiskNearlyFull", "RecordingLosesSound"];
+    eventually("a recording that is seen", || prometheus.has_data("aircheck_record_blocks_total > 100").then_some(()));
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(all.map(fires), [false; 5], "nothing has happened");
+
+    // 64 MB, of which the recording takes four: 10 MB are left, and then nothing.
+    let (first, second) = (outside.join("first"), outside.join("second"));
+    std::fs::write(&first, vec![0; 48_000_000]).unwrap();
+    wait("RecordingDiskNearlyFull", true);
+    assert!(!fires("RecordingStopped"));
+    std::fs::write(&second, vec![0; 10_000_000]).unwrap();
+    wait("RecordingStopped", true);
+    assert!(!fires("RecordingLosesSound"), "that it has stopped is said already");
+    std::fs::remove_file(&first).unwrap();
+    std::fs::remove_file(&second).unwrap();
+    wait("RecordingStopped", false);
+    wait("RecordingDiskNearlyFull", false);
+    wait("RecordingLosesSound", true);
+    wait("RecordingLosesSound", false);
+
+    // On a busy machine, three times may take longer than the alert remembers.
+    let mut times = 0;
+    while !fires("SourceFlaps") {
+        sound_server.kill();
+        wait("NoSource", true);
+        assert!(!fires("RecordingLosesSound"), "listeners do not get it either");
+        sound_server.start_again(VMIC);
+        wait("NoSource", false);
+        times += 1;
+        assert!(times < 10, "the source was lost and came back {times} times");
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    assert!(times >= 3, "{times} times");
+    wait("SourceFlaps", false);
+    assert_eq!(all.map(fires), [false; 5], "all is well again");
 }

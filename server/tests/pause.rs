@@ -78,12 +78,13 @@ fn idle_timeout_ends_a_frozen_listener_and_no_other() {
     let stopped = Instant::now();
     let left = left(&server, "frozen");
     // It has another second to read the end of its stream.
-    let (least, most) = (Duration::from_secs(2), Duration::from_secs(10));
-    assert!((least..most).contains(&stopped.elapsed()), "after {:?}", stopped.elapsed());
+    let elapsed = stopped.elapsed();
+    assert!(elapsed > Duration::from_secs(2), "after {elapsed:?}");
     assert_eq!((&left["reason"], &left["limit_seconds"]), (&"idle".into(), &2.0.into()), "{left}");
     assert_eq!((&left["verdict"], &left["fault"]), (&"far_behind".into(), &"listener".into()), "{left}");
     let lag = left["lag_seconds"].as_f64().unwrap();
-    assert!((1.5..3.5).contains(&lag), "the lag at the moment when its end was decided: {left}");
+    let most = elapsed.as_secs_f64() + 0.5;
+    assert!((1.5..most).contains(&lag), "the lag at the moment when its end was decided: {left}");
     assert!(left["unread_bytes"].as_u64() > Some(0) && left["unanswered_seconds"].as_f64() < Some(0.5), "{left}");
     // Why it was ended can be asked later: each change of its verdict is kept, with the limit that it crossed.
     let events = history(&server);

@@ -144,6 +144,35 @@ fn moments_that_are_not_to_be_had_are_refused_kindly() {
     assert!(text.contains("--record DIR"), "{text}");
 }
 
+/// A pause between two runs, and a part of a run that was not recorded.
+#[test]
+fn a_moment_in_a_hole_begins_with_what_comes_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = recorded(folder.path(), "300ms", &[]);
+    let first_epoch = epoch(folder.path());
+    sleep(Duration::from_millis(1500));
+    server.terminate();
+    assert!(server.wait().success());
+    sleep(Duration::from_millis(2500));
+    let server = recorded(folder.path(), "300ms", &[]);
+    let second_epoch = eventually("the second run", || {
+        let second = sidecars(folder.path()).into_iter().nth(1)?;
+        second.first()?["recording"]["captured_at"].as_f64()
+    });
+    sleep(Duration::from_millis(1500));
+    assert!(second_epoch - first_epoch > 3.5, "{first_epoch} and {second_epoch}");
+    let file = folder.path().join("stream");
+    let at = rfc3339(second_epoch - 1.0);
+    let listener = Listener::start(&server.url(&format!("stream.json?name=a&at={at}")), &file);
+    let row = server.row_when("a", |row| row["delivered"].as_u64() > Some(100));
+    assert_identity(&row);
+    drop(listener);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let first: Value = serde_json::from_str(text.lines().find(|line| line.contains("\"samples\"")).unwrap()).unwrap();
+    let captured_at = first["captured_at"].as_f64().unwrap();
+    assert!((captured_at - second_epoch).abs() < 0.005, "{captured_at}, and the second run began at {second_epoch}");
+}
+
 #[test]
 fn a_listener_comes_from_an_earlier_run_into_the_recording_of_the_present_one() {
     crosses_a_restart("300ms");

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
 mod common;
+#[path = "common/process.rs"]
+mod process;
 #[path = "../../engine/tests/common/pulse.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod pulse;
@@ -10,13 +12,14 @@ mod pulse;
 #[allow(dead_code, reason = "other tests use the rest")]
 mod tone;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, PipeWriter, Write as _};
 use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use common::{Listener, Server, assert_identity, curl, eventually, refused, write_wav, write_wav_at};
+use common::{Listener, Server, assert_identity, curl, eventually, refused, signal, write_wav, write_wav_at};
 use pulse::{Microphone, Player, PulseServer, VMIC, Way};
 use serde_json::Value;
 
@@ -183,15 +186,7 @@ impl Scene {
 
     /// Returns which part of a core the program takes for 2 s.
     fn load(&self) -> f64 {
-        let (before, start) = (self.cpu_seconds(), Instant::now());
-        thread::sleep(Duration::from_secs(2));
-        (self.cpu_seconds() - before) / start.elapsed().as_secs_f64()
-    }
-
-    fn cpu_seconds(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.server.pid())).unwrap();
-        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+        process::load(self.server.pid(), Duration::from_secs(2))
     }
 
     /// Waits for the tone after the return of the device, and returns how long it took to the first block of the source and to the
@@ -202,6 +197,18 @@ impl Scene {
         let is_sound = |line: &&Line| line.at >= returned_at && matches!(line.kind, Kind::Tone | Kind::Silence);
         let sound_at = lines.iter().find(is_sound).unwrap().at;
         (sound_at - returned_at, tone_at - returned_at)
+    }
+
+    /// Returns how many seconds later blocks come after the gaps of a kind than before them, by this test's own clock: a block
+    /// comes as long after the start as its number says.
+    fn drift(&self, lines: &[Line], kind: Kind) -> f64 {
+        let first_hole = lines.iter().position(|line| line.kind == kind).unwrap();
+        let last_hole = lines.iter().rposition(|line| line.kind == kind).unwrap();
+        let earliest = |lines: &[Line]| {
+            let after = |line: &Line| (line.at - self.started_at).as_secs_f64() - line.first as f64 * BLOCK_SECONDS;
+            lines.iter().map(after).fold(f64::MAX, f64::min)
+        };
+        earliest(&lines[last_hole + 1..]) - earliest(&lines[..first_hole])
     }
 
     /// Asserts that nobody left, and that the hole has its true length in every account.
@@ -225,14 +232,7 @@ impl Scene {
         let (lost, xruns) = (capture["lost_source"].as_u64().unwrap(), capture["lost_xrun"].as_u64().unwrap());
         assert!(lost + xruns == hole && xruns < 20, "a hole of {hole} blocks, {capture}");
         assert_eq!(capture["lost_overflow"], 0, "{capture}");
-        // By this test's own clock: a block comes as long after the start as its number says, before and after the hole.
-        let first_hole = lines.iter().position(|line| line.kind == Kind::Hole).unwrap();
-        let last_hole = lines.iter().rposition(|line| line.kind == Kind::Hole).unwrap();
-        let earliest = |lines: &[Line]| {
-            let after = |line: &Line| (line.at - self.started_at).as_secs_f64() - line.first as f64 * BLOCK_SECONDS;
-            lines.iter().map(after).fold(f64::MAX, f64::min)
-        };
-        let drift = earliest(&lines[last_hole + 1..]) - earliest(&lines[..first_hole]);
+        let drift = self.drift(&lines, Kind::Hole);
         println!("hole of {hole} blocks; blocks come {:.1} ms later after it than before", drift * 1000.0);
         // Another stream of the sound server has another latency, of up to its buffer.
         assert!(drift.abs() < 0.15, "the hole is {drift} s too short");
@@ -383,13 +383,17 @@ struct Outcome {
     load: f64,
 }
 
-/// Prints the table of docs/RELIABILITY.md. `RUNS` is the number of runs of each case, 20 by default.
+/// Prints the table of docs/RELIABILITY.md. `RUNS` is the number of runs of each case, 20 by default; `CASES` names some cases,
+/// such as `Killed,KilledBehindAlsa`.
 #[test]
 #[ignore = "takes half an hour: a measurement"]
 fn measure_the_time_from_the_return_of_the_device_to_its_sound() {
     let runs = std::env::var("RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(20);
+    let named = std::env::var("CASES").ok();
+    let is_named =
+        |case: &Case| named.as_ref().is_none_or(|named| named.split(',').any(|name| name == format!("{case:?}")));
     let mut table = String::new();
-    for case in CASES {
+    for case in CASES.into_iter().filter(is_named) {
         let outcomes: Vec<_> = (0..runs).map(|run| case.run(Duration::from_millis(2500 + run % 7 * 500)).1).collect();
         let sorted = |value: fn(&Outcome) -> f64| {
             let mut values: Vec<_> = outcomes.iter().map(value).collect();
@@ -452,6 +456,50 @@ fn a_killed_sound_server_behind_alsa_comes_back() {
 #[test]
 fn a_frozen_sound_server_behind_alsa_comes_back() {
     Case::FrozenBehindAlsa.check();
+}
+
+/// The microphone goes on while nothing of the program runs.
+#[test]
+fn a_server_that_was_stopped_for_ten_seconds_tells_its_true_hole() {
+    const STOPPED: Duration = Duration::from_secs(10);
+
+    let scene = Scene::new(Way::Pulse, &["--idle-timeout", "5s", "--max-lag", "5s"]);
+    let pid = scene.server.pid();
+    signal(pid, "STOP");
+    thread::sleep(STOPPED);
+    let continued_at = Instant::now();
+    signal(pid, "CONT");
+    scene.ear.wait_for(Kind::Tone, continued_at + Duration::from_secs(1));
+    eventually("the return", || (scene.status()["state"] == "live").then_some(()));
+    // After ten seconds of silence at once, it takes the server some time to know that all of it was read.
+    let rows = eventually("listeners that are live", || {
+        let rows = scene.server.rows();
+        rows.iter().all(|row| row["lag_seconds"].as_f64() < Some(0.5)).then_some(rows)
+    });
+    assert_eq!(rows.len(), 1 + scene.others.len(), "nobody left: {rows:?}");
+    rows.iter().for_each(assert_identity);
+    let is_gap = |line: &&Line| matches!(line.kind, Kind::Hole | Kind::Gap);
+    let blocks_told = |lines: &[Line]| lines.iter().filter(is_gap).map(|line| line.blocks).sum::<u64>();
+    // A line and its account come one after the other.
+    let (lines, told) = eventually("one count on both sides", || {
+        let (row, lines) = (scene.server.row_when("ear", |_| true), scene.ear.lines());
+        let told = blocks_told(&lines);
+        (row["lost"] == told).then_some((lines, told))
+    });
+    let mut next = lines[0].first;
+    for line in &lines {
+        assert_eq!(line.first, next, "sequence numbers go on: {line:?}");
+        next += line.blocks;
+    }
+    let first_gap = lines.iter().find(is_gap).unwrap();
+    println!("{told} blocks are told as lost, the first {first_gap:?}; {}", scene.status()["capture"]);
+    let silent = lines.iter().filter(|line| line.kind == Kind::Silence).count();
+    let seconds = (told as f64 + silent as f64) * BLOCK_SECONDS;
+    assert!(seconds < STOPPED.as_secs_f64() + 1.0, "{seconds} s are missing");
+    let drift = scene.drift(&lines, first_gap.kind);
+    println!("blocks come {:.1} ms later after it than before", drift * 1000.0);
+    assert!(drift.abs() < 0.15, "the hole is {drift} s too short");
+    assert_eq!(scene.server.ask(&[], "readyz").0, 200);
 }
 
 #[test]
@@ -532,6 +580,116 @@ fn with_the_policy_end_every_stream_ends_in_order() {
     }
 }
 
+/// What a program does that writes to stdin.
+#[derive(Clone, Copy, Debug)]
+enum Writing {
+    /// It writes each period of 10 ms when it is over.
+    OnTime,
+    /// Its source stands still.
+    Paused,
+    /// Its source goes on, and it cannot write. It writes everything afterwards, as fast as it can.
+    HeldUp,
+}
+
+/// A program that writes a tone to a pipe, in mono. It ends when the sender is dropped.
+fn write_tone(mut pipe: PipeWriter) -> mpsc::Sender<Writing> {
+    let (sender, orders) = mpsc::channel();
+    let period: Vec<u8> =
+        (0..480).map(|n| (8192.0 * (f64::from(n) * 0.1).sin()) as i16).flat_map(i16::to_le_bytes).collect();
+    thread::spawn(move || {
+        let (mut writing, mut due) = (Writing::OnTime, Instant::now());
+        loop {
+            match orders.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(order) => writing = order,
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => match writing {
+                    Writing::OnTime => {
+                        due += Duration::from_millis(10);
+                        let _ = pipe.write_all(&period);
+                    }
+                    Writing::Paused => due += Duration::from_millis(10),
+                    Writing::HeldUp => thread::sleep(Duration::from_millis(1)),
+                },
+            }
+        }
+    });
+    sender
+}
+
+/// Starts a scene whose source is a program that writes to stdin.
+fn with_stdin(flags: &[&str]) -> (Scene, mpsc::Sender<Writing>) {
+    let alone = alone();
+    let (reader, pipe) = std::io::pipe().unwrap();
+    let flags = [&["--source", "stdin", "--channels", "1"], flags].concat();
+    let server = Server::start_with(&flags, |command| command.stdin(reader));
+    let scene = Scene::of(alone, PulseServer::prepare(), server);
+    let writer = write_tone(pipe);
+    scene.ear.wait_for(Kind::Tone, scene.started_at);
+    // The writer must be known for one that goes at the pace of its sound.
+    thread::sleep(Duration::from_millis(2500));
+    (scene, writer)
+}
+
+/// Stdin stands still for three seconds: silence comes at its pace in every format, and the hole is counted.
+fn check_stdin(interruption: Writing) {
+    let (mut scene, writer) = with_stdin(&[]);
+    writer.send(interruption).unwrap();
+    scene.assert_lost("silent");
+    let sizes = scene.sizes();
+    thread::sleep(Duration::from_secs(2));
+    for (before, after) in sizes.into_iter().zip(scene.sizes()) {
+        assert!(after > before, "silence comes in every format: {before} and then {after} bytes");
+    }
+    writer.send(Writing::OnTime).unwrap();
+    let returned_at = Instant::now();
+    let (sound, tone) = scene.hear_again(returned_at);
+    println!("{interruption:?}: the source after {} ms, the tone after {} ms", sound.as_millis(), tone.as_millis());
+    assert!(tone < Duration::from_secs(2), "{tone:?}");
+    // Late sound would come within this time.
+    thread::sleep(Duration::from_secs(3));
+    scene.assert_true_account();
+    assert_eq!(scene.metric("aircheck_capture_restarts_total"), 0.0, "its pipe is never opened again");
+    drop(writer);
+    assert_eq!(scene.server.wait().code(), Some(0), "{}", scene.server.log());
+    for listener in &mut scene.others {
+        assert!(listener.wait().success(), "the stream ends with its last chunk");
+    }
+}
+
+#[test]
+fn stdin_that_pauses_gives_silence_at_its_pace() {
+    check_stdin(Writing::Paused);
+}
+
+#[test]
+fn stdin_that_was_held_up_is_on_time_afterwards() {
+    check_stdin(Writing::HeldUp);
+}
+
+#[test]
+fn with_the_policy_end_a_pause_of_stdin_ends_every_stream() {
+    let (mut scene, writer) = with_stdin(&["--on-source-loss", "end"]);
+    writer.send(Writing::Paused).unwrap();
+    assert_eq!(scene.server.wait().code(), Some(1), "{}", scene.server.log());
+    assert!(scene.server.log().contains("the source has failed: nothing comes"), "{}", scene.server.log());
+}
+
+/// Its pipe is open, and nothing ever comes: silence is as long as the server has run.
+#[test]
+fn stdin_that_never_begins_gives_silence() {
+    let _alone = alone();
+    let (reader, pipe) = std::io::pipe().unwrap();
+    let server = Server::start_with(&["--source", "stdin"], |command| command.stdin(reader));
+    let started_at = Instant::now();
+    let ear = Ear::start(&server);
+    ear.wait_for(Kind::Hole, started_at);
+    thread::sleep(Duration::from_secs(1));
+    let lost = server.json("api/v1/status")["capture"]["lost_source"].as_f64().unwrap() * BLOCK_SECONDS;
+    let elapsed = started_at.elapsed().as_secs_f64();
+    assert!((lost - elapsed).abs() < 1.0, "{lost} s are lost in {elapsed} s");
+    drop(pipe);
+}
+
 /// A file or a pipe that ends is over, unless there is a fallback.
 #[test]
 fn the_fallback_goes_on_after_a_file_and_after_stdin() {
@@ -548,6 +706,7 @@ fn the_fallback_goes_on_after_a_file_and_after_stdin() {
         let status = server.json("api/v1/status");
         assert_eq!(status["state"], "fallback", "{status}");
         assert_eq!(status["format"]["rate_hz"], 48_000, "{status}");
+        assert!(status["capture"]["lost_source"].as_u64() < Some(200), "{status}");
         // It starts again at its end.
         thread::sleep(Duration::from_millis(1500));
         ear.wait_for(Kind::Tone, Instant::now());

@@ -6,7 +6,6 @@ const FLOOR_DBFS = -60;
 const FALL_DB_PER_SECOND = 20 / 1.7; // the return time of IEC 60268-10, type I
 const HOLD_SECONDS = 1.5;
 
-const CLIPPED_DBFS = -0.1; // converters that clip end a little below full scale
 const CLIPPED_SECONDS = 5; // the badge stays for so long after the last time
 const SILENT_SECONDS = 5; // a pause between two sentences is shorter
 
@@ -59,20 +58,23 @@ export function showLevel(levels, on_air) {
     $("meters").replaceChildren(...meters.map((meter) => meter.root));
   }
   levels.forEach((level, i) => meters[i].show(on_air ? level : null, on_air)); // off air it is an old one
-  warn(Math.max(...levels.map((level) => level.peak_dbfs ?? -Infinity)), on_air);
+  const clips = levels.reduce((sum, level) => sum + (level.clips ?? 0), 0);
+  warn(Math.max(...levels.map((level) => level.peak_dbfs ?? -Infinity)), clips, on_air);
 }
 
 /** Clears the meters: the level is not known. */
 export function showNoLevel() {
   for (const meter of meters) meter.show(null, false);
-  warn(-Infinity, false);
+  warn(-Infinity, clips_before, false);
 }
 
 let clipped_at = -Infinity;
+let clips_before = null; // that the server has counted; null before the first status
 let quiet_since = null;
 
-function warn(peak_dbfs, on_air) {
-  if (on_air && peak_dbfs >= CLIPPED_DBFS) clipped_at = now();
+function warn(peak_dbfs, clips, on_air) {
+  if (clips > (clips_before ?? clips)) clipped_at = now();
+  clips_before = clips;
   if (!on_air || peak_dbfs > FLOOR_DBFS) quiet_since = null;
   else quiet_since ??= now();
   $("clipped").hidden = now() - clipped_at > CLIPPED_SECONDS;

@@ -6,6 +6,7 @@
 import { showLevel, showNoLevel } from "/level.js";
 import { showListeners } from "/listeners.js";
 import { showLoudness, showNoLoudness } from "/loudness.js";
+import { showNotifications } from "/notifications.js";
 import { player } from "/player.js";
 import { showShare } from "/share.js";
 import { $, count, milliseconds, pause, plural, ppm, put, span } from "/text.js";
@@ -99,7 +100,7 @@ function showStatus(next) {
   const { source, format, capture } = status;
 
   if (status.state === "ended") showState("ended", false);
-  else showState(status.on_air ? "on air" : "off", status.on_air);
+  else showState(status.on_air ? "on air" : "off air", status.on_air);
 
   put($("source"), source.description);
   $("source").title = source.description;
@@ -131,6 +132,7 @@ function showStatus(next) {
 
   showLevel(status.level ?? [], status.on_air || status.state === "fallback");
   showLoudness(status.loudness, status.on_air || status.state === "fallback");
+  showNotifications(status);
   showShare(status.urls ?? []);
 }
 

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use aircheck_api::MAIN_MOUNT;
 use aircheck_notify::{Details, EventName, Form, Notification, NotificationState, Outcome, Target, post};
 use clap::Args;
 
@@ -92,7 +93,7 @@ fn notification() -> Notification {
     Notification {
         event: EventName::Test,
         state: NotificationState::Begin,
-        mount: "main".to_owned(),
+        mount: MAIN_MOUNT.to_owned(),
         at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
         text: "this is a test of aircheck's notifications".to_owned(),
         server,

@@ -16,6 +16,7 @@ mod keys;
 mod line;
 mod loudness;
 mod meters;
+mod notifications;
 mod once;
 mod order;
 mod row;

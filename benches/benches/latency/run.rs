@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aircheck_benches::{sum, tap};
-use aircheck_engine::{Block, Consumer, StreamOptions, SubscribeOptions, Tally, Timestamp};
+use aircheck_engine::{Block, Consumer, Stats, StreamOptions, SubscribeOptions, Timestamp};
 use hdrhistogram::Histogram;
 use tokio::runtime::Builder;
 
@@ -46,8 +46,8 @@ pub(crate) struct Losses {
 }
 
 impl Losses {
-    fn add(&mut self, tally: &Tally) {
-        let account = tally.snapshot();
+    fn add(&mut self, stats: &Stats) {
+        let account = stats.snapshot();
         self.lost += account.lost.total();
         self.offered += account.offered;
     }
@@ -87,11 +87,11 @@ pub(crate) fn run(case: Case, span: Duration, start: Duration) -> std::io::Resul
         let buffer = if is_frozen { FROZEN_BUFFER } else { BUFFER };
         let consumer = stream.subscribe(SubscribeOptions { buffer, ..SubscribeOptions::default() });
         let consumer = consumer.expect("a running stream");
-        let tally = Arc::clone(consumer.tally());
+        let stats = Arc::clone(consumer.stats());
         if is_frozen {
-            frozen = Some((tally, runtime.spawn(stand_still(consumer))));
+            frozen = Some((stats, runtime.spawn(stand_still(consumer))));
         } else {
-            readers.push((tally, runtime.spawn(read(consumer))));
+            readers.push((stats, runtime.spawn(read(consumer))));
         }
     }
     let calm = Arc::new(AtomicBool::new(case.condition != Condition::Loaded));
@@ -119,7 +119,7 @@ pub(crate) fn run(case: Case, span: Duration, start: Duration) -> std::io::Resul
     stream.wait();
     let [mut ring, mut queue, mut all] = [histogram(), histogram(), histogram()];
     let mut losses = Losses::default();
-    for (number, (tally, reader)) in readers.into_iter().enumerate() {
+    for (number, (stats, reader)) in readers.into_iter().enumerate() {
         let seen = runtime.block_on(reader).expect("no reader panics");
         if number == 0 {
             // All consumers get the same blocks, dispatched at the same time.
@@ -127,15 +127,15 @@ pub(crate) fn run(case: Case, span: Duration, start: Duration) -> std::io::Resul
         }
         queue.add(seen.queue).expect("the same bounds");
         all.add(seen.all).expect("the same bounds");
-        losses.add(&tally);
+        losses.add(&stats);
     }
     calm.store(true, Ordering::Relaxed);
     load.into_iter().for_each(|thread| drop(thread.join()));
     let stages = [("write", written), ("ring", ring), ("queue", queue), ("all", all)];
-    let frozen = frozen.map(|(tally, reader)| {
+    let frozen = frozen.map(|(stats, reader)| {
         runtime.block_on(reader).expect("no reader panics");
         let mut losses = Losses::default();
-        losses.add(&tally);
+        losses.add(&stats);
         losses
     });
     Ok(Run { case, start, stages, losses, frozen })

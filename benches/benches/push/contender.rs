@@ -98,7 +98,7 @@ fn engine(runtime: &Runtime, consumers: usize, rhythm: Rhythm, clock: Duration, 
             // As many blocks as the peers' channel holds.
             let options = SubscribeOptions { buffer: PEER_CAPACITY, ..SubscribeOptions::default() };
             let mut consumer = stream.subscribe(options).expect("a running stream");
-            let tally = Arc::clone(consumer.tally());
+            let stats = Arc::clone(consumer.stats());
             let reader = runtime.spawn(async move {
                 let mut total = 0.0;
                 while let Ok(delivery) =
@@ -108,7 +108,7 @@ fn engine(runtime: &Runtime, consumers: usize, rhythm: Rhythm, clock: Duration, 
                 }
                 total
             });
-            (tally, reader)
+            (stats, reader)
         })
         .collect();
     let block = [0.25_f32; BLOCK_SAMPLES];
@@ -123,9 +123,9 @@ fn engine(runtime: &Runtime, consumers: usize, rhythm: Rhythm, clock: Duration, 
     stream.wait();
     let mut delivered = 0;
     runtime.block_on(async {
-        for (tally, reader) in readers {
+        for (stats, reader) in readers {
             black_box(reader.await.expect("no reader panics"));
-            delivered += tally.snapshot().delivered;
+            delivered += stats.snapshot().delivered;
         }
     });
     let offered = rhythm.blocks() * consumers as u64;

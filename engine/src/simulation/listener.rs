@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use super::ensure;
 use super::log::{Entry, Log};
 use crate::{
-    Block, Consumer, Delivery, End, EndReason, Gap, Item, Loss, Overflow, RecvError, Snapshot, Start, SubscribeOptions,
-    Tally, Timestamp,
+    Block, Consumer, Delivery, End, EndReason, Gap, Item, Loss, OverflowPolicy, Snapshot, Start, Stats,
+    SubscribeOptions, Timestamp, TryRecvError,
 };
 
 /// Gap reasons that wait in a consumer's queue, at most: with more gaps, the reason of some falls back.
@@ -74,7 +74,7 @@ impl<T> fmt::Display for Taken<T> {
 #[derive(Debug)]
 pub(super) struct Listener<T: Payload> {
     consumer: Option<Consumer<T>>,
-    tally: Arc<Tally>,
+    stats: Arc<Stats>,
     options: SubscribeOptions,
     buffer: u64,
     group: u64,
@@ -111,7 +111,9 @@ pub(super) struct Listener<T: Payload> {
     is_dismissed: bool,
     is_closed: bool,
     end: Option<End>,
-    has_forgotten: bool,
+    /// Items and blocks of a run that was leaked: they have been delivered, and keep their slots in the ring until the
+    /// consumer looks again.
+    forgotten: (u64, u64),
     wakes: Arc<Wakes>,
     /// Wake-ups when it began to wait.
     armed_at: Option<u64>,
@@ -128,7 +130,7 @@ impl<T: Payload> Listener<T> {
             Start::From(_) => log.history,
         };
         Self {
-            tally: Arc::clone(consumer.tally()),
+            stats: Arc::clone(consumer.stats()),
             consumer: Some(consumer),
             options,
             buffer: options.buffer.max(1) as u64,
@@ -155,7 +157,7 @@ impl<T: Payload> Listener<T> {
             is_dismissed: false,
             is_closed: false,
             end: None,
-            has_forgotten: false,
+            forgotten: (0, 0),
             wakes: Arc::default(),
             armed_at: None,
             held: Vec::new(),
@@ -165,7 +167,7 @@ impl<T: Payload> Listener<T> {
 
     /// Returns whether the source must wait for it: it has no room.
     pub(super) fn holds_the_source(&self) -> bool {
-        self.options.overflow == Overflow::Block && !self.is_over() && self.is_full()
+        self.options.overflow == OverflowPolicy::Block && !self.is_over() && self.is_full()
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -178,7 +180,9 @@ impl<T: Payload> Listener<T> {
 
     /// Returns whether it is behind by its buffer, so that its policy may act.
     fn is_full(&self) -> bool {
-        self.queued() >= self.buffer || self.queue.len() as u64 >= self.buffer.div_ceil(self.group) + SHORT_ITEMS
+        let (items, blocks) = self.forgotten;
+        self.queued() + blocks >= self.buffer
+            || self.queue.len() as u64 + items >= self.buffer.div_ceil(self.group) + SHORT_ITEMS
     }
 
     fn lose(&mut self, from: u64, to: u64, reason: Loss) {
@@ -195,7 +199,7 @@ impl<T: Payload> Listener<T> {
         }
         let mut offered = Vec::new();
         if !self.is_admitted {
-            ensure!(self.tally.is_attached(), "a turn of the producer did not admit it");
+            ensure!(self.stats.is_attached(), "a turn of the producer did not admit it");
             offered = self.admit(log, before)?;
         }
         offered.extend(log.entries[before.entries..].iter().filter(|entry| entry.is_live));
@@ -214,7 +218,7 @@ impl<T: Payload> Listener<T> {
         head: u64,
     ) -> Result<(), String> {
         if !self.is_dismissed && !self.is_admitted {
-            ensure!(self.tally.is_attached(), "was not admitted before the end");
+            ensure!(self.stats.is_attached(), "was not admitted before the end");
             let owed = self.admit(log, before)?;
             self.offer(&owed, true)?;
         }
@@ -223,7 +227,7 @@ impl<T: Payload> Listener<T> {
 
     /// Returns one past the last sequence number that it can know of.
     pub(super) fn end_of_sequence(&self) -> u64 {
-        self.end.and_then(|end| end.gap).map_or(self.expected, |gap| gap.from + gap.blocks)
+        self.end.and_then(|end| end.gap).map_or(self.expected, |gap| gap.from + gap.items)
     }
 
     /// Finds its first item. Returns what the history has for it.
@@ -243,7 +247,7 @@ impl<T: Payload> Listener<T> {
         self.requested = before.next - kept;
         (self.offered_to, self.expected, self.passed) = (kept, self.first, self.first);
         self.is_admitted = true;
-        let snapshot = self.tally.snapshot();
+        let snapshot = self.stats.snapshot();
         ensure!(
             (snapshot.first_sequence, snapshot.burst_items) == (self.first, self.requested),
             "starts with {} and a burst of {}, instead of {} and {}",
@@ -257,9 +261,9 @@ impl<T: Payload> Listener<T> {
 
     /// Finds out which items were refused, and whether that was right.
     fn offer(&mut self, offered: &[Entry], forced: bool) -> Result<(), String> {
-        let snapshot = self.tally.snapshot();
+        let snapshot = self.stats.snapshot();
         let refused = snapshot.lost.of(Loss::Overflow) - self.lost[Loss::Overflow as usize];
-        let disconnects = self.options.overflow == Overflow::Disconnect;
+        let disconnects = self.options.overflow == OverflowPolicy::Disconnect;
         // Nothing leaves the ring meanwhile, so once an item is refused, all later ones are.
         let mut accepted = offered.len();
         if refused > 0 && disconnects {
@@ -291,7 +295,7 @@ impl<T: Payload> Listener<T> {
                 } else if has_gap {
                     self.unnamed_gaps.push(entry.first);
                 }
-                if self.options.overflow == Overflow::Latest
+                if self.options.overflow == OverflowPolicy::Latest
                     && let Some(replaced) = self.queue.pop_front()
                 {
                     self.lose(replaced.first, replaced.next, Loss::Conflated);
@@ -313,10 +317,10 @@ impl<T: Payload> Listener<T> {
                 self.buffer
             );
             ensure!(
-                self.options.overflow != Overflow::Block || forced,
+                self.options.overflow != OverflowPolicy::Block || forced,
                 "{refused} blocks lost, although the source waits for it"
             );
-            ensure!(self.options.overflow != Overflow::Latest, "the newest item was refused");
+            ensure!(self.options.overflow != OverflowPolicy::Latest, "the newest item was refused");
         }
         if accepted > 0 || self.ends.is_some() {
             self.check_woken()?;
@@ -354,28 +358,34 @@ impl<T: Payload> Listener<T> {
     /// Takes the next item.
     pub(super) fn take(&mut self, head: u64, now: Timestamp) -> Result<Taken<T>, String> {
         let Some(consumer) = &mut self.consumer else { return Ok(Taken::Empty) };
-        let received = consumer.try_recv(now);
+        self.forgotten = (0, 0);
+        let received = consumer.try_recv_at(now);
         let taken = self.judge(received, head)?;
         self.check(head)?;
         Ok(taken)
     }
 
-    /// Takes several items at once. Leaks the run if `forget`.
+    /// Takes several items at once. Leaks the batch if `forget`.
     pub(super) fn take_run(&mut self, max: usize, forget: bool, head: u64, now: Timestamp) -> Result<String, String> {
         let Some(consumer) = &mut self.consumer else { return Ok("gone".into()) };
+        self.forgotten = (0, 0);
         let mut rest = Vec::new();
-        let received = match consumer.try_recv_run(now, max) {
+        let received = match consumer.try_recv_batch(now, max) {
             Err(error) => Err(error),
-            Ok(run) => {
-                let mut items: Vec<_> = run.iter().cloned().collect();
+            Ok(batch) => {
+                let mut items: Vec<_> = batch.iter().cloned().collect();
                 let blocks = items.iter().map(|item| item.stamp.blocks()).sum::<u64>();
-                ensure!((run.items(), run.blocks()) == (items.len(), blocks), "the run miscounts itself: {run:?}");
+                ensure!(
+                    (batch.items(), batch.blocks()) == (items.len(), blocks),
+                    "the batch miscounts itself: {batch:?}"
+                );
                 ensure!(items.len() <= max.max(1), "{} items instead of {max}", items.len());
-                let delivery = Delivery { gap: run.gap, lag_items: run.lag_items, item: items.remove(0) };
+                let delivery = Delivery { gap: batch.gap, lag_items: batch.lag_items, item: items.remove(0) };
                 rest = items;
                 if forget {
-                    self.has_forgotten = true;
-                    mem::forget(run);
+                    // The first item has left the ring.
+                    self.forgotten = (rest.len() as u64, rest.iter().map(|item| item.stamp.blocks()).sum());
+                    mem::forget(batch);
                 }
                 Ok(delivery)
             }
@@ -383,8 +393,8 @@ impl<T: Payload> Listener<T> {
         let taken = self.judge(received, head)?;
         let count = rest.len();
         for item in rest {
-            ensure!(item.stamp.first() == self.expected, "a run has a gap before {}", item.stamp.first());
-            let entry = self.queue.pop_front().ok_or("a run has an item that was not queued")?;
+            ensure!(item.stamp.first() == self.expected, "a batch has a gap before {}", item.stamp.first());
+            let entry = self.queue.pop_front().ok_or("a batch has an item that was not queued")?;
             self.deliver(&item, entry)?;
         }
         self.check(head)?;
@@ -395,8 +405,16 @@ impl<T: Payload> Listener<T> {
     pub(super) fn poll_ready(&mut self, head: u64, now: Timestamp) -> Result<String, String> {
         let waker = Waker::from(Arc::clone(&self.wakes));
         let Some(consumer) = &mut self.consumer else { return Ok("gone".into()) };
+        self.forgotten = (0, 0);
         let wakes = self.wakes.count();
         let is_ready = consumer.poll_ready(&mut Context::from_waker(&waker)).is_ready();
+        if !is_ready && self.queue.is_empty() {
+            // It only asks, and takes nothing.
+            self.judge_empty(head, 0)?;
+            self.check(head)?;
+            self.armed_at = Some(wakes);
+            return Ok("pending".into());
+        }
         // Stale items may be queued, which are skipped.
         let taken = self.take(head, now)?;
         let has_something = !matches!(taken, Taken::Empty);
@@ -412,31 +430,32 @@ impl<T: Payload> Listener<T> {
     pub(super) fn poll_recv(&mut self, head: u64, now: Timestamp) -> Result<String, String> {
         let waker = Waker::from(Arc::clone(&self.wakes));
         let Some(consumer) = &mut self.consumer else { return Ok("gone".into()) };
+        self.forgotten = (0, 0);
         let wakes = self.wakes.count();
         let received = match consumer.poll_recv(&mut Context::from_waker(&waker), now) {
             Poll::Pending => {
                 self.armed_at = Some(wakes);
-                Err(RecvError::Empty)
+                Err(TryRecvError::Empty)
             }
             Poll::Ready(Ok(delivery)) => Ok(delivery),
-            Poll::Ready(Err(end)) => Err(RecvError::Ended(end)),
+            Poll::Ready(Err(end)) => Err(TryRecvError::Ended(end)),
         };
         let taken = self.judge(received, head)?;
         self.check(head)?;
         Ok(taken.to_string())
     }
 
-    fn judge(&mut self, received: Result<Delivery<T>, RecvError>, head: u64) -> Result<Taken<T>, String> {
-        let lost = self.tally.snapshot().lost;
+    fn judge(&mut self, received: Result<Delivery<T>, TryRecvError>, head: u64) -> Result<Taken<T>, String> {
+        let lost = self.stats.snapshot().lost;
         let of = |reason: Loss| lost.of(reason) - self.lost[reason as usize];
-        let skipped = of(Loss::Skipped) + of(Loss::Late);
+        let skipped = of(Loss::SkippedToLive) + of(Loss::SkippedToNewest);
         match received {
             Ok(delivery) => self.judge_item(delivery, head, skipped),
-            Err(RecvError::Empty) => {
+            Err(TryRecvError::Empty) => {
                 self.judge_empty(head, skipped)?;
                 Ok(Taken::Empty)
             }
-            Err(RecvError::Ended(end)) => {
+            Err(TryRecvError::Ended(end)) => {
                 ensure!(skipped == 0, "{skipped} blocks skipped at the end");
                 self.judge_end(end)?;
                 Ok(Taken::Ended(end))
@@ -459,15 +478,15 @@ impl<T: Payload> Listener<T> {
         let late = self.lag_of_front(head.min(self.offered_to));
         if mem::take(&mut self.newest_next) {
             ensure!(before + 1 == self.queue.len(), "the newest was requested, and {stamp:?} is not");
-            self.skip(before, Loss::Late);
+            self.skip(before, Loss::SkippedToNewest);
             self.requested = 0;
-        } else if self.options.overflow == Overflow::SkipToLive {
+        } else if self.options.overflow == OverflowPolicy::SkipToLive {
             self.requested = self.requested.min(lag);
             let limit = self.buffer + self.requested;
             if before > 0 {
                 ensure!(late > limit, "skipped {skipped} with a lag of {late} and a limit of {limit}");
                 ensure!(before + 1 == self.queue.len(), "skipped to {stamp:?}, which is not the newest");
-                self.skip(before, Loss::Skipped);
+                self.skip(before, Loss::SkippedToLive);
                 self.requested = 0;
             } else {
                 let may = late <= limit || self.ends.is_some() || self.skipped_all;
@@ -529,13 +548,13 @@ impl<T: Payload> Listener<T> {
         self.requested = self.requested.min(self.lag_of_front(head));
         let limit = self.buffer + self.requested;
         ensure!(
-            skipped == self.queued() && self.options.overflow == Overflow::SkipToLive && !self.newest_next,
+            skipped == self.queued() && self.options.overflow == OverflowPolicy::SkipToLive && !self.newest_next,
             "empty, with {:?} queued",
             self.queue
         );
         ensure!(late > limit, "all was skipped with a lag of {late} and a limit of {limit}");
         ensure!(!self.skipped_all, "all was skipped twice in a row");
-        self.skip(self.queue.len(), Loss::Skipped);
+        self.skip(self.queue.len(), Loss::SkippedToLive);
         (self.skipped_all, self.requested) = (true, 0);
         Ok(())
     }
@@ -571,7 +590,7 @@ impl<T: Payload> Listener<T> {
             ensure!(missing == 0, "not told of {causes:?}");
             return Ok(());
         };
-        ensure!((gap.from, gap.blocks) == (self.expected, missing) && missing > 0, "{gap:?} instead of {causes:?}");
+        ensure!((gap.from, gap.items) == (self.expected, missing) && missing > 0, "{gap:?} instead of {causes:?}");
         let may_fall_back = self.unnamed_gaps.contains(&next) && matches!(gap.reason, Loss::Overflow | Loss::Conflated);
         self.named_gaps.retain(|first| *first > next);
         self.unnamed_gaps.retain(|first| *first > next);
@@ -589,7 +608,7 @@ impl<T: Payload> Listener<T> {
     }
 
     pub(super) fn close(&mut self) -> Result<(), String> {
-        self.tally.close();
+        self.stats.close();
         let waits = self.armed_at.is_some() && self.ends.is_none();
         (self.is_closed, self.is_dismissed) = (true, true);
         if waits { self.check_woken() } else { Ok(()) }
@@ -600,7 +619,7 @@ impl<T: Payload> Listener<T> {
         if self.consumer.take().is_some() {
             self.is_dismissed = true;
             self.armed_at = None;
-            let reason = self.tally.end_reason();
+            let reason = self.stats.end_reason();
             let right = self.ends.map_or(EndReason::Left, |ends| ends.0);
             ensure!(self.is_closed || reason == Some(right), "left, and ended as {reason:?}");
         }
@@ -630,13 +649,13 @@ impl<T: Payload> Listener<T> {
 
     /// Compares the engine's account with the model.
     pub(super) fn check(&mut self, head: u64) -> Result<(), String> {
-        let now = self.tally.snapshot();
+        let now = self.stats.snapshot();
         let sum = now.delivered + now.lost.total() + now.queued;
         ensure!(now.offered == sum, "{} offered, and {sum} delivered, lost and queued", now.offered);
         let capacity = match self.options.overflow {
-            Overflow::SkipToLive => 2 * self.buffer + self.past,
-            Overflow::Latest => self.group,
-            Overflow::DropNewest | Overflow::Disconnect | Overflow::Block => self.buffer + self.past,
+            OverflowPolicy::SkipToLive => 2 * self.buffer + self.past,
+            OverflowPolicy::Latest => self.group,
+            OverflowPolicy::DropNewest | OverflowPolicy::Disconnect | OverflowPolicy::Block => self.buffer + self.past,
         } + self.group
             - 1;
         ensure!(now.queued <= capacity, "{} queued in a ring for {capacity}", now.queued);
@@ -655,9 +674,7 @@ impl<T: Payload> Listener<T> {
             ensure!(told == right, "{told} lost by {reason:?} instead of {right}");
         }
         ensure!(now.queued == self.queued(), "{} queued instead of {}", now.queued, self.queued());
-        if let Some(consumer) = &self.consumer
-            && !self.has_forgotten
-        {
+        if let Some(consumer) = &self.consumer {
             let items = consumer.queued_items();
             ensure!(items == self.queue.len(), "{items} items in the ring instead of {}", self.queue.len());
         }
@@ -667,7 +684,7 @@ impl<T: Payload> Listener<T> {
         let live = self.ends.map_or(head, |ends| ends.1);
         let lag = if self.is_admitted { live.saturating_sub(self.passed) } else { 0 };
         ensure!(now.lag_items == lag, "a lag of {} instead of {lag}", now.lag_items);
-        let reason = self.tally.end_reason();
+        let reason = self.stats.end_reason();
         ensure!(reason == self.ends.map(|ends| ends.0), "ended as {reason:?} instead of {:?}", self.ends);
         Ok(())
     }
@@ -690,18 +707,18 @@ impl<T: Payload> Listener<T> {
 
     fn check_histograms(&self) -> Result<(), String> {
         let count = |histogram: &crate::Histogram| histogram.summary().map_or(0, |summary| summary.count);
-        let gaps = count(self.tally.gap_items());
+        let gaps = count(self.stats.gap_items());
         ensure!(gaps == self.told_gaps, "{gaps} gaps in the histogram instead of {}", self.told_gaps);
         if self.is_closed || !self.options.histograms {
             return Ok(());
         }
         ensure!(self.told == self.lost.iter().sum::<u64>(), "told of {} lost blocks of {:?}", self.told, self.lost);
         let due = self.delivered + self.told - self.lost[Loss::History as usize];
-        let lags = count(self.tally.lag_items());
+        let lags = count(self.stats.lag_items());
         // A bucket counts to 4 billion, and timestamps that jump by years lose more.
         let is_countable = due <= u64::from(u32::MAX);
         ensure!(lags == due || !is_countable, "{lags} lags in the histogram for {due} blocks");
-        let waits = count(self.tally.queue_micros());
+        let waits = count(self.stats.queue_micros());
         ensure!(waits == self.delivered_items, "{waits} waits in the histogram for {} items", self.delivered_items);
         Ok(())
     }

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use super::device::Stamping;
-use super::known_faults::FORGOTTEN_RUNS_LEAVE_THE_RING;
 use super::rng::Rng;
-use crate::{Format, Overflow, Start, SubscribeOptions};
+use crate::{Format, OverflowPolicy, Start, SubscribeOptions};
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MILLI;
@@ -189,7 +188,7 @@ fn config(rng: &mut Rng) -> Config {
 
 /// Options of a consumer. One that `may_start_anywhere` may ask for the past or the future.
 fn options(rng: &mut Rng, is_live: bool, may_start_anywhere: bool) -> SubscribeOptions {
-    use Overflow::{Block, Disconnect, DropNewest, Latest, SkipToLive};
+    use OverflowPolicy::{Block, Disconnect, DropNewest, Latest, SkipToLive};
     let overflow = if is_live {
         rng.pick(&[SkipToLive, SkipToLive, SkipToLive, DropNewest, DropNewest, Latest, Disconnect])
     } else {
@@ -396,11 +395,9 @@ impl Scheduler {
     fn consumer(&mut self, which: Which) {
         let event = match self.rng.between(0, 29) {
             0..=8 => Event::Take(which, self.rng.pick(&[1, 1, 2, 3, 50])),
-            9..=16 => Event::TakeRun {
-                which,
-                max: self.rng.pick(&[0, 1, 2, 5, usize::MAX]),
-                forget: FORGOTTEN_RUNS_LEAVE_THE_RING && self.rng.once_in(20),
-            },
+            9..=16 => {
+                Event::TakeRun { which, max: self.rng.pick(&[0, 1, 2, 5, usize::MAX]), forget: self.rng.once_in(20) }
+            }
             17..=20 => Event::PollReady(which),
             21..=24 => Event::PollRecv(which),
             25 => Event::SkipToNewest(which),
@@ -426,7 +423,7 @@ impl Scheduler {
         let is_live = self.config.is_live != self.rng.once_in(20);
         let options = options(&mut self.rng, is_live, true);
         self.add(Event::Subscribe(stage, options));
-        if options.overflow == Overflow::Block && self.config.is_live {
+        if options.overflow == OverflowPolicy::Block && self.config.is_live {
             return;
         }
         self.subscriptions[stage as usize] += 1;

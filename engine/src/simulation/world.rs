@@ -11,8 +11,8 @@ use super::log::{Entry, Log};
 use super::schedule::{self, Config, Event, Stage, Stamps, Step};
 use crate::dispatcher::{self, Dispatcher};
 use crate::{
-    Block, Capture, CaptureTally, Consumer, EndReason, FanOut, FanOutOptions, Hub, Item, Overflow, RecvError, Stamp,
-    SubscribeError, SubscribeOptions, Timestamp,
+    Block, Capture, CaptureStats, Consumer, EndReason, Hub, Item, OverflowPolicy, Publisher, PublisherOptions, Stamp,
+    SubscribeError, SubscribeOptions, Timestamp, TryRecvError,
 };
 
 const MILLI: i64 = 1_000_000;
@@ -32,7 +32,7 @@ pub(super) struct World {
     now: u64,
     device: Device,
     capture: Option<Capture>,
-    tally: Arc<CaptureTally>,
+    stats: Arc<CaptureStats>,
     ring: Ring,
     losses: Losses,
     dispatcher: Option<Dispatcher>,
@@ -96,7 +96,7 @@ struct Losses {
 /// An encoder: makes one packet of several blocks.
 struct Encoder {
     input: Listener<Block>,
-    fan_out: FanOut<Packet>,
+    publisher: Publisher<Packet>,
     group: usize,
     shares_head: bool,
     /// Blocks of the packet that was begun.
@@ -109,29 +109,34 @@ struct Encoder {
 impl World {
     pub(super) fn new(config: &Config) -> Result<Self, String> {
         let Config { format, is_live, history, .. } = *config;
-        let (capture, reader, tally) = Capture::new(format, is_live);
-        let (fan_out, hub) = FanOut::new(FanOutOptions { history, live: is_live, ..FanOutOptions::default() });
-        let dispatcher = Dispatcher::new(format, reader, Arc::clone(&tally), fan_out, history, config.await_consumers);
+        let (capture, reader, stats) = Capture::new(format, is_live);
+        let (publisher, hub) =
+            Publisher::new(PublisherOptions { history, live: is_live, ..PublisherOptions::default() });
+        let dispatcher =
+            Dispatcher::new(format, reader, Arc::clone(&stats), publisher, history, config.await_consumers);
         let subscribe = |options| hub.subscribe(options).map_err(|error| error.to_string());
         // It takes everything after each turn, so it never loses anything.
-        let observing =
-            SubscribeOptions { overflow: Overflow::DropNewest, buffer: 2 * MAX_BATCH as usize, ..Default::default() };
+        let observing = SubscribeOptions {
+            overflow: OverflowPolicy::DropNewest,
+            buffer: 2 * MAX_BATCH as usize,
+            ..Default::default()
+        };
         let observer = subscribe(observing)?;
         let log = Log::new(1, history as u64);
-        let mut packet_options = FanOutOptions { live: is_live, ..FanOutOptions::default() };
+        let mut packet_options = PublisherOptions { live: is_live, ..PublisherOptions::default() };
         let mut encoder_options = None;
         if let Some(encoder) = config.encoder {
             let input = Listener::new(subscribe(encoder.options)?, encoder.options, &log);
             let head = encoder.shares_head.then(|| hub.head().clone());
             let (history, group) = (encoder.history, encoder.group);
-            packet_options = FanOutOptions { history, group, head, ..packet_options };
+            packet_options = PublisherOptions { history, group, head, ..packet_options };
             encoder_options = Some((encoder, input));
         }
         let packet_log = Log::new(packet_options.group as u64, packet_options.history as u64);
-        let (fan_out, packet_hub) = FanOut::new(packet_options);
+        let (publisher, packet_hub) = Publisher::new(packet_options);
         let encoder = encoder_options.map(|(encoder, input)| Encoder {
             input,
-            fan_out,
+            publisher,
             group: encoder.group,
             shares_head: encoder.shares_head,
             begun: Vec::new(),
@@ -146,7 +151,7 @@ impl World {
             now: Device::new(format, 0).time_of(0),
             device: Device::new(format, config.drift_ppm),
             capture: Some(capture),
-            tally,
+            stats,
             ring: Ring { capacity, ..Ring::default() },
             losses: Losses::default(),
             stop: Arc::clone(dispatcher.stop_flag()),
@@ -183,7 +188,7 @@ impl World {
             Event::Fail => {
                 // A source that has ended cannot fail.
                 if self.capture.is_some() {
-                    self.tally.fail("unplugged".into());
+                    self.stats.fail("unplugged".into());
                 }
                 self.finish_source(true)?
             }
@@ -230,7 +235,7 @@ impl World {
             return Ok("no room".into());
         }
         let (samples, captured_at) = self.device.period(frames, stamping);
-        let before = Counts::of(&self.tally);
+        let before = Counts::of(&self.stats);
         self.now = self.now.max(self.device.time_of(self.device.next));
         capture.begin_period(frames as usize, captured_at, Timestamp::from_nanos(self.now));
         if self.config.integers {
@@ -238,13 +243,13 @@ impl World {
         } else {
             capture.append(&device::floats(&samples));
         }
-        ensure!(self.tally.written_at() == Some(captured_at) || captured_at == Timestamp::default(), "another time");
+        ensure!(self.stats.written_at() == Some(captured_at) || captured_at == Timestamp::default(), "another time");
         self.follow_capture(before)
     }
 
     /// Checks what the capture has counted since `before`.
     fn follow_capture(&mut self, before: Counts) -> Result<String, String> {
-        let counts = Counts::of(&self.tally);
+        let counts = Counts::of(&self.stats);
         let (written, refused, missed) =
             (counts.blocks - before.blocks, counts.overflow - before.overflow, counts.xrun - before.xrun);
         ensure!(
@@ -280,12 +285,12 @@ impl World {
     }
 
     fn lose(&mut self, frames: u64, is_reported: bool) -> String {
-        if self.capture.is_none() || self.tally.written_at().is_none() {
+        if self.capture.is_none() || self.stats.written_at().is_none() {
             return "there is no sound to lose from".into();
         }
         self.device.lose(frames);
         if is_reported {
-            self.tally.xrun_reported();
+            self.stats.xrun_reported();
             self.losses.reported = true;
             // Its frames are found with it, and those of silent losses, too: they are what is missing in time.
         } else if frames > 0 {
@@ -302,11 +307,11 @@ impl World {
             return Ok("no room".into());
         }
         let Some(capture) = self.capture.take() else { return Ok("has ended".into()) };
-        let before = Counts::of(&self.tally);
+        let before = Counts::of(&self.stats);
         // A loss that was reported after the last period is not seen any more.
         self.losses.reported = false;
         drop(capture);
-        ensure!(!self.tally.is_open(), "open after the end");
+        ensure!(!self.stats.is_open(), "open after the end");
         self.ring.has_short_block = true;
         self.follow_capture(before)
     }
@@ -376,7 +381,7 @@ impl World {
 
     /// Returns why the stream ends when the source does.
     fn reason(&self) -> EndReason {
-        if self.tally.failure().is_some() { EndReason::Failed } else { EndReason::Finished }
+        if self.stats.failure().is_some() { EndReason::Failed } else { EndReason::Finished }
     }
 
     /// Takes what the dispatcher has sent, checks it, and writes it into the log. Returns the number of blocks.
@@ -384,19 +389,19 @@ impl World {
         let mut count = 0;
         let Some(mut observer) = self.observer.take() else { return Ok(0) };
         loop {
-            match observer.try_recv(now) {
+            match observer.try_recv_at(now) {
                 Ok(delivery) => {
                     count += 1;
-                    let gap = delivery.gap.map_or(0, |gap| gap.blocks);
+                    let gap = delivery.gap.map_or(0, |gap| gap.items);
                     self.observe_block(&delivery.item, gap, now)?;
                 }
-                Err(RecvError::Empty) => {
+                Err(TryRecvError::Empty) => {
                     self.observer = Some(observer);
                     return Ok(count);
                 }
-                Err(RecvError::Ended(end)) => {
+                Err(TryRecvError::Ended(end)) => {
                     let lost = self.ring.next - self.ring.dispatched_next;
-                    let told = end.gap.map_or(0, |gap| gap.blocks);
+                    let told = end.gap.map_or(0, |gap| gap.items);
                     ensure!(told == lost, "{lost} blocks lost at the end, and told of {told}");
                     ensure!(end.reason == self.reason(), "{end:?}");
                     let (came, passed) = (self.device.handed_over, self.ring.passed);
@@ -495,7 +500,7 @@ impl World {
             // A source that waits is asked before each packet, and its packets go out one by one.
             if !is_live {
                 before.get_or_insert(self.packets.before());
-                if !encoder.fan_out.has_room(1) {
+                if !encoder.publisher.has_room(1) {
                     break;
                 }
             }
@@ -528,10 +533,10 @@ impl World {
             }
             if !is_live {
                 before.get_or_insert(self.packets.before());
-                encoder.fan_out.flush();
+                encoder.publisher.flush();
             }
         }
-        encoder.fan_out.flush();
+        encoder.publisher.flush();
         let before = before.unwrap_or(self.packets.before());
         if !encoder.shares_head {
             self.packets.head = self.packets.log.next;
@@ -542,8 +547,8 @@ impl World {
             listener.follow(&self.packets.log, before, self.packets.head, forced)?;
         }
         if let Some((reason, next)) = encoder.end {
-            encoder.fan_out.advance_to(next);
-            encoder.fan_out.finish(reason);
+            encoder.publisher.advance_to(next);
+            encoder.publisher.finish(reason);
             self.packets.log.next = self.packets.log.next.max(next);
             if !encoder.shares_head {
                 self.packets.head = self.packets.log.next;
@@ -603,10 +608,10 @@ impl Encoder {
         self.packets += 1;
         self.begun.clear();
         if is_remembered {
-            self.fan_out.remember(stamp, Packet(content));
+            self.publisher.remember(stamp, Packet(content));
         } else {
             before.get_or_insert(packets.before());
-            self.fan_out.push(stamp, Packet(content));
+            self.publisher.push(stamp, Packet(content));
         }
         packets.log.add(Entry { first: stamp.first(), next: stamp.next(), is_live: !is_remembered, content });
     }
@@ -618,7 +623,7 @@ impl<T: Payload> Outlet<T> {
     }
 
     fn subscribe(&mut self, options: SubscribeOptions, is_live: bool) -> Result<String, String> {
-        let refused = options.overflow == Overflow::Block && is_live;
+        let refused = options.overflow == OverflowPolicy::Block && is_live;
         match self.hub.subscribe(options) {
             Err(SubscribeError::BlockOnLive) if refused => Ok("refused: live".into()),
             Err(SubscribeError::Ended) if self.is_over => Ok("refused: ended".into()),
@@ -711,12 +716,12 @@ struct Counts {
 }
 
 impl Counts {
-    fn of(tally: &CaptureTally) -> Self {
+    fn of(stats: &CaptureStats) -> Self {
         Self {
-            blocks: tally.blocks(),
-            overflow: tally.lost_overflow(),
-            xrun: tally.lost_xrun(),
-            next: tally.next_sequence(),
+            blocks: stats.blocks(),
+            overflow: stats.lost_overflow(),
+            xrun: stats.lost_xrun(),
+            next: stats.next_sequence(),
         }
     }
 }

@@ -22,9 +22,9 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 
-pub use choice::DeviceOptions;
+pub use choice::DeviceConfig;
 pub use error::DeviceError;
-pub use host::host;
+pub use host::host_name;
 pub use listing::{DeviceInfo, devices};
 pub use open::Device;
 pub use reopen::DeviceReopener;

@@ -39,6 +39,7 @@ pub trait Running: Send + fmt::Debug {
 
 /// The reason why a source did not start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SourceError {
     /// The device refused.
     #[cfg(feature = "device")]

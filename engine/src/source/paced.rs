@@ -23,6 +23,13 @@ pub struct Paced<P>(P);
 
 impl<P: Pull> Paced<P> {
     /// Creates a source that reads `pull` at its own rate.
+    ///
+    /// ```
+    /// use aircheck_engine::source::{Paced, Pcm, PcmEncoding, Source};
+    ///
+    /// let pcm = Pcm::new(&b"\0\0\0\0"[..], "zeros", 48_000, 1, PcmEncoding::S16Le);
+    /// assert_eq!(Paced::new(pcm).rate_hz(), 48_000);
+    /// ```
     pub fn new(pull: P) -> Self {
         Self(pull)
     }
@@ -53,7 +60,7 @@ impl<P: Pull> Source for Paced<P> {
             .spawn(move || {
                 // A source that does not wait for a clock would keep a core to itself.
                 if capture.is_live() {
-                    capture.tally().realtime().promote_current_thread();
+                    capture.stats().realtime().promote_current_thread();
                 }
                 let mut pacer = Pacer { capture, stopped };
                 match pacer.run(self.0) {
@@ -107,7 +114,12 @@ impl Pacer {
                 return pulled.map(|_| ());
             };
             let now = Timestamp::now();
-            let portion = schedule.portion((filled / channels) as u64, pipe.behind(pull.waiting()), now);
+            let (frames, waiting) = ((filled / channels) as u64, pull.waiting());
+            let behind = pipe.behind(waiting);
+            if self.capture.is_replaced() && schedule.leave_out(frames, behind, pipe.is_backlog(waiting), now) {
+                continue;
+            }
+            let portion = schedule.portion(frames, behind, now);
             if portion.restarts {
                 pipe.pause();
                 self.capture.resume_at(portion.captured_at);
@@ -123,7 +135,7 @@ impl Pacer {
             self.capture.begin_period(filled / channels, portion.captured_at, Timestamp::now());
             self.capture.append(&samples[..filled]);
             if let Some(waiting) = pull.waiting()
-                && pipe.look(waiting, Timestamp::now(), &mut pull, &mut schedule, self.capture.tally())
+                && pipe.look(waiting, Timestamp::now(), &mut pull, &mut schedule, self.capture.stats())
             {
                 self.capture.resume_at(schedule.next_captured_at());
             }

@@ -2,10 +2,13 @@
 
 use std::io::{ErrorKind, Read};
 
+use strum::{EnumString, IntoStaticStr};
+
 use crate::source::pull::{Arrival, Pull, Waiting};
 
 /// Encoding of a raw sample.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = unknown_encoding)]
 pub enum PcmEncoding {
     /// Signed 16-bit integer, little-endian.
     #[default]
@@ -21,16 +24,25 @@ impl PcmEncoding {
     pub const ALL: [Self; 3] = [Self::S16Le, Self::S24Le, Self::F32Le];
 
     /// Returns the encoding as users write it.
+    ///
+    /// ```
+    /// use aircheck_engine::source::PcmEncoding;
+    ///
+    /// assert_eq!(PcmEncoding::S24Le.label(), "s24le");
+    /// assert_eq!("f32le".parse(), Ok(PcmEncoding::F32Le));
+    /// ```
     #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::S16Le => "s16le",
-            Self::S24Le => "s24le",
-            Self::F32Le => "f32le",
-        }
+    pub fn label(self) -> &'static str {
+        self.into()
     }
 
     /// Returns the bytes of one sample.
+    ///
+    /// ```
+    /// use aircheck_engine::source::PcmEncoding;
+    ///
+    /// assert_eq!(PcmEncoding::S24Le.sample_bytes(), 3);
+    /// ```
     #[must_use]
     pub const fn sample_bytes(self) -> usize {
         match self {
@@ -42,6 +54,14 @@ impl PcmEncoding {
 
     /// Appends samples as bytes. Integers are rounded to the nearest and clipped to their range; NaN becomes silence.
     /// Samples that came from integers of at most this width come out bit for bit.
+    ///
+    /// ```
+    /// use aircheck_engine::source::PcmEncoding;
+    ///
+    /// let mut bytes = Vec::new();
+    /// PcmEncoding::S16Le.encode(&[0.0, -1.0], &mut bytes);
+    /// assert_eq!(bytes, [0, 0, 0x00, 0x80]);
+    /// ```
     pub fn encode(self, samples: &[f32], bytes: &mut Vec<u8>) {
         bytes.reserve(samples.len() * self.sample_bytes());
         match self {
@@ -68,15 +88,8 @@ impl PcmEncoding {
     }
 }
 
-impl std::str::FromStr for PcmEncoding {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|encoding| encoding.label() == word)
-            .ok_or_else(|| format!("`{word}` is not a sample encoding; there are s16le, s24le and f32le"))
-    }
+fn unknown_encoding(word: &str) -> String {
+    format!("`{word}` is not a sample encoding; there are s16le, s24le and f32le")
 }
 
 /// Converts `sample` to an integer of `bits` bits and a sign.
@@ -114,6 +127,15 @@ pub struct Pcm<R> {
 
 impl<R: Read> Pcm<R> {
     /// Creates a source of the samples in `reader`. `name` is for people.
+    ///
+    /// ```
+    /// use aircheck_engine::source::{Pcm, PcmEncoding, Pull};
+    ///
+    /// let mut pcm = Pcm::new(&b"\x00\x40\x00\xc0"[..], "two samples", 48_000, 1, PcmEncoding::S16Le);
+    /// let mut samples = [0.0; 8];
+    /// assert_eq!(pcm.pull(&mut samples), Ok(2));
+    /// assert_eq!(samples[..2], [0.5, -0.5]);
+    /// ```
     pub fn new(reader: R, name: impl Into<String>, rate_hz: u32, channels: u16, encoding: PcmEncoding) -> Self {
         let (name, bytes) = (name.into(), Vec::new());
         Self { reader, name, rate_hz, channels, encoding, bytes, taken: 0, queue: None, failure: None }
@@ -121,6 +143,16 @@ impl<R: Read> Pcm<R> {
 
     /// Asks `queue` for what waits in front of the reader, so that it is worked off after a hiccup. The reader must have no
     /// buffer of its own.
+    ///
+    /// ```
+    /// use aircheck_engine::source::{Pcm, PcmEncoding, Pull, QueuedBytes};
+    ///
+    /// let zeros = std::io::repeat(0);
+    /// // A real one asks the system how much waits in a pipe.
+    /// let pcm = Pcm::new(zeros, "zeros", 48_000, 1, PcmEncoding::S16Le)
+    ///     .with_queue(|_| Some(QueuedBytes { waiting: 960, capacity: 65_536 }));
+    /// assert_eq!(pcm.waiting().map(|waiting| waiting.frames), Some(480));
+    /// ```
     #[must_use]
     pub fn with_queue(self, queue: fn(&R) -> Option<QueuedBytes>) -> Self {
         Self { queue: Some(queue), ..self }

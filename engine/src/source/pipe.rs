@@ -6,7 +6,7 @@ use crate::drift::DriftMeter;
 use crate::source::backlog::Backlog;
 use crate::source::pull::{Pull, Waiting};
 use crate::source::schedule::{Behind, Schedule};
-use crate::{CaptureTally, Format, Timestamp};
+use crate::{CaptureStats, Format, Timestamp};
 
 /// The most by which sound is made faster or slower: 9 cents, which is inaudible and more than two sound cards ever differ.
 const MAX_FASTER: f64 = 0.005;
@@ -48,6 +48,12 @@ impl Pipe {
         Behind { span, may_grow: self.backlog.is_live() }
     }
 
+    /// Returns whether so much waits that a live writer must have been held up: one that is on time leaves half of the pipe
+    /// empty.
+    pub(super) fn is_backlog(&self, waiting: Option<Waiting>) -> bool {
+        self.backlog.is_live() && waiting.is_some_and(|waiting| waiting.frames > waiting.capacity / 2)
+    }
+
     /// Notes that the sound had stopped.
     pub(super) fn pause(&mut self) {
         self.backlog.restart();
@@ -62,7 +68,7 @@ impl Pipe {
         now: Timestamp,
         pull: &mut impl Pull,
         schedule: &mut Schedule,
-        tally: &CaptureTally,
+        stats: &CaptureStats,
     ) -> bool {
         let read = waiting.taken.saturating_sub(self.taken);
         self.taken = waiting.taken;
@@ -73,11 +79,11 @@ impl Pipe {
             && let Some(drift) = self.drift.observe(waiting.taken + waiting.frames, now)
         {
             self.drift_share = drift.ppm * 1e-6;
-            tally.set_drift(drift);
+            stats.set_drift(drift);
         }
         let Some(standing) = self.backlog.observe(read, waiting, now) else { return false };
         let span = self.format.span(standing);
-        tally.set_waiting(span);
+        stats.set_waiting(span);
         if self.has_speed {
             let excess = span.as_secs_f64() - TARGET_SECONDS;
             let wanted = if self.backlog.is_live() { self.drift_share + excess / PULL_SECONDS } else { 0.0 };

@@ -12,6 +12,8 @@ const MAX_EXTERNAL_LATENESS: Duration = Duration::from_millis(20);
 const MAX_HELD_UP: Duration = Duration::from_millis(800);
 /// A live writer that was held up is on time again after this, or has paused.
 const CATCH_UP_TIME: Duration = Duration::from_secs(1);
+/// Time between two checks whether sound that comes late comes faster than its pace. A program's period is shorter.
+const FASTER_CHECK_INTERVAL: Duration = Duration::from_millis(150);
 /// Sound that is computed or on disk catches up after a stall, so that its times stay exact. After a longer one, such as
 /// a suspended machine, its time starts anew: hours of sound in one burst would overflow the ring of every consumer.
 const MAX_COMPUTED_LATENESS: Duration = Duration::from_secs(10);
@@ -27,6 +29,8 @@ pub(super) struct Schedule {
     pub(super) waited: Duration,
     /// Since when every portion of a live writer has been late.
     late_since: Option<Timestamp>,
+    /// While late sound is left out: when that was checked last, and how late it was.
+    left_out: Option<(Timestamp, Duration)>,
 }
 
 /// The sound that waits behind a portion.
@@ -57,7 +61,7 @@ impl Schedule {
             // The source goes as slowly as its consumers.
             Arrival::Computed => Duration::MAX,
         };
-        Self { format, max_lateness, epoch: now, position: 0, waited: Duration::ZERO, late_since: None }
+        Self { format, max_lateness, epoch: now, position: 0, waited: Duration::ZERO, late_since: None, left_out: None }
     }
 
     /// Places the next portion, of `frames` frames, which is there at `now`, with the sound of `behind` behind it.
@@ -73,12 +77,34 @@ impl Schedule {
         let may_come = behind.may_grow && late <= MAX_HELD_UP;
         let restarts = late_since.is_some_and(|since| !may_come || now.since(since) >= CATCH_UP_TIME);
         self.late_since = if restarts { None } else { late_since };
+        self.left_out = None;
         if restarts {
             (self.epoch, self.position, begins_at) = (now, 0, now);
         }
         self.position += frames;
         let captured_at = begins_at - self.waited;
         Portion { captured_at, due: self.format.time_of(self.epoch, self.position), restarts }
+    }
+
+    /// Returns whether the next portion, of `frames` frames, is to be left out because something else was heard in its place.
+    ///
+    /// A live writer that was held up writes afterwards, as fast as it can, what was captured meanwhile. To play that too
+    /// would make everything after it late. `is_backlog` says that more of it waits than a writer leaves there that is on
+    /// time. It goes on until the writer is on time again, or no faster than its pace: then its sound is new.
+    pub(super) fn leave_out(&mut self, frames: u64, behind: Behind, is_backlog: bool, now: Timestamp) -> bool {
+        let late = now.since(self.format.time_of(self.epoch, self.position));
+        let checked = self.left_out.take().or_else(|| (is_backlog && late > MAX_HELD_UP).then_some((now, late)));
+        let Some((checked_at, late_before)) = checked.filter(|_| late > self.max_lateness.saturating_add(behind.span))
+        else {
+            return false;
+        };
+        let is_check = now.since(checked_at) >= FASTER_CHECK_INTERVAL;
+        if is_check && late_before.saturating_sub(late) < FASTER_CHECK_INTERVAL / 2 {
+            return false;
+        }
+        self.left_out = Some(if is_check { (now, late) } else { (checked_at, late_before) });
+        self.position += frames;
+        true
     }
 
     /// Makes all that is to come due so much earlier, so that it is read at once. It was captured as much earlier.
@@ -189,5 +215,30 @@ mod tests {
         assert_eq!(first, Portion { captured_at: resumed, due: resumed + millis(10), restarts: true });
         let second = schedule.portion(480, NONE, resumed + millis(10));
         assert_eq!(second, Portion { captured_at: resumed + millis(10), due: resumed + millis(20), restarts: false });
+    }
+
+    #[test]
+    fn sound_that_comes_late_is_left_out_until_the_writer_is_on_time() {
+        let mut schedule = schedule(Arrival::External);
+        schedule.portion(480, live(0), START);
+        // Held up for 2 s, the writer catches up ten times as fast as it plays, and then keeps its pace.
+        let (mut now, mut left_out) = (START + millis(2010), 0);
+        while schedule.leave_out(480, live(0), true, now) {
+            (now, left_out) = (now + millis(1), left_out + 1);
+        }
+        assert!((215..=222).contains(&left_out), "{left_out} portions of 10 ms");
+        assert!(!schedule.portion(480, live(0), now).restarts, "its times go on");
+    }
+
+    #[test]
+    fn sound_that_keeps_its_pace_after_a_pause_is_new() {
+        let mut schedule = schedule(Arrival::External);
+        schedule.portion(480, live(0), START);
+        let back = START + millis(2010);
+        assert!(!schedule.leave_out(480, live(0), false, back), "nothing waits");
+        // A writer that was held up and has dropped its sound itself.
+        let left_out = (0..1000).take_while(|n| schedule.leave_out(480, live(0), true, back + millis(10 * n))).count();
+        assert_eq!(left_out, 15);
+        assert!(schedule.portion(480, live(0), back + millis(150)).restarts);
     }
 }

@@ -30,7 +30,8 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(800);
 /// What is done, and heard, while a source is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnLoss {
-    /// Listeners get silence, which counts as lost, until the source is back.
+    /// Listeners get silence, which counts as lost, until the source is back. The stream ends with a source that ends or
+    /// fails and cannot be opened again.
     #[default]
     Silence,
     /// Listeners get silence for this long, and then the fallback until the source is back.
@@ -113,7 +114,7 @@ impl Supervised {
         }
     }
 
-    /// Opens the source again when it is lost. Without this, a source that ends is over.
+    /// Opens the source again when it is lost. Without this, only a source that pauses can come back.
     #[must_use]
     pub fn reopen(mut self, reopen: Arc<dyn Reopen>) -> Self {
         self.reopen = Some(reopen);
@@ -153,7 +154,7 @@ impl Source for Supervised {
     }
 
     fn start(self: Box<Self>, capture: Capture) -> Result<Box<dyn Running>, SourceError> {
-        let tally = Arc::clone(capture.tally());
+        let stats = Arc::clone(capture.stats());
         let writer = match capture.into_writer() {
             Some(writer) => *writer,
             // A supervisor within another one has nothing to do.
@@ -168,7 +169,7 @@ impl Source for Supervised {
             reopen: self.reopen,
             on_loss: self.on_loss,
             fallback: self.fallback,
-            tally: Arc::clone(&tally),
+            stats: Arc::clone(&stats),
             stopped,
             back_off: Duration::ZERO,
         };
@@ -176,7 +177,7 @@ impl Source for Supervised {
             Ok(source) => {
                 let slot = Arc::new(Slot::default());
                 slot.lend(lent);
-                State::Up(Live::new(open_with(source, &slot, format, &tally)?, slot))
+                State::Up(Live::new(open_with(source, &slot, format, &stats)?, slot))
             }
             Err(reason) => {
                 let now = Timestamp::now();

@@ -34,6 +34,13 @@ pub struct WavError {
 impl Wav {
     /// Opens the file. With `looped`, it starts again at its end.
     ///
+    /// ```
+    /// use aircheck_engine::source::Wav;
+    ///
+    /// let missing = Wav::open("there/is/none.wav", false).unwrap_err();
+    /// assert!(missing.to_string().starts_with("there/is/none.wav: cannot be opened"));
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the file cannot be read, is not a WAV file, has no channels, no rate or no sound, or has samples of another

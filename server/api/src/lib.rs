@@ -5,7 +5,7 @@
 //! - [`Status`]: the server and its source in `/api/v1/status`.
 //! - [`Event`]: an event of a listener or of the source, in `/api/v1/events`.
 //! - [`MessageHeader`], [`ServerText`], [`ClientText`]: the messages of the WebSocket.
-//! - [`Rendition`], [`Payload`], [`StreamParam`]: the names in a stream's URL; [`span`]: durations written as `10ms`.
+//! - [`Rendition`], [`Payload`], [`StreamParam`]: the names in a stream's URL; [`span`]: durations written as `10ms`; [`moment`]: times.
 //!
 //! Times are Unix seconds and spans are seconds, as floating-point numbers, unless a name says otherwise. Readers ignore
 //! fields that they do not know, so that a newer server can say more.
@@ -15,6 +15,7 @@
 mod event;
 mod listener;
 mod message;
+pub mod moment;
 mod param;
 mod rendition;
 pub mod span;
@@ -29,6 +30,9 @@ pub use message::{
 pub use param::StreamParam;
 pub use rendition::Rendition;
 pub use status::{
-    CaptureStatus, ChannelLevel, LoudnessStatus, NotificationTarget, RealtimeStatus, RecordingStatus, SourceKind,
-    SourceLatency, SourceStatus, Status, StreamFormat, StreamState,
+    CaptureStatus, ChannelLevel, LastNotification, LoudnessStatus, NotificationTarget, RealtimeStatus, RecordingStatus,
+    SourceKind, SourceLatency, SourceStatus, Status, StreamFormat, StreamState,
 };
+
+/// The name of the first mount, which is at `/stream*`.
+pub const MAIN_MOUNT: &str = "main";

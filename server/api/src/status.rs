@@ -53,6 +53,9 @@ pub struct Status {
     /// The receivers of notifications.
     #[serde(default)]
     pub notifications: Vec<NotificationTarget>,
+    /// The last notification, whether it has been delivered or not; `null` before the first.
+    #[serde(default)]
+    pub last_notification: Option<LastNotification>,
     /// The addresses of the page.
     pub urls: Vec<String>,
 }
@@ -200,6 +203,9 @@ pub struct ChannelLevel {
     pub peak_dbfs: Option<f32>,
     /// The root of the mean square.
     pub rms_dbfs: Option<f32>,
+    /// How often the channel has clipped since the start: three or more samples in a row at full scale.
+    #[serde(default)]
+    pub clips: u64,
 }
 
 /// Loudness by EBU R128. A level is `null` where there is no sound, or none above the gate.
@@ -248,6 +254,20 @@ pub struct RecordingStatus {
     /// The reason why nothing can be written now; `null` while the disk works.
     #[serde(default)]
     pub failing: Option<String>,
+}
+
+/// A notification, as people read it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LastNotification {
+    /// The event, such as `source_lost`.
+    pub event: String,
+    /// `begin` or `end`.
+    pub state: String,
+    /// When it happened.
+    pub at: f64,
+    /// What happened, in a sentence.
+    pub text: String,
 }
 
 /// A receiver of notifications and its account. Each notification is delivered, failed or dropped, or is queued.

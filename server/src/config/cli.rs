@@ -10,6 +10,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, FromArgMatches as _, Subcommand};
 
 use super::error::ConfigError;
+use super::given::Given;
 use super::layers::Layers;
 use super::report::Checked;
 use super::schema::Config;
@@ -31,6 +32,17 @@ enum Action {
         /// The TOML file
         file: PathBuf,
     },
+    /// Check whether this machine can put the source on the air, and say what to do where it cannot
+    #[command(
+        after_help = "Takes the flags of the service as well, such as --source, and reads its variables and its \
+                            file: put `doctor` before them. A microphone is opened and heard for a moment; nothing is \
+                            recorded. The exit code is 0 if it can go on the air, and 1 otherwise."
+    )]
+    Doctor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Returns the grammar of the command line, from which manual pages and completions are made as well.
@@ -50,7 +62,13 @@ pub fn grammar() -> clap::Command {
         .help_heading(None);
     Action::augment_subcommands(add_flags(command))
         .about("Streams live sound to many listeners, and shows the lag and the losses of each")
-        .arg(config)
+        .arg(config.clone())
+        // Hidden: the list of settings is long, and is that of the service.
+        .mut_subcommand("doctor", |doctor| {
+            let about = doctor.get_about().cloned();
+            let doctor = add_flags(doctor).arg(config).about(about.unwrap_or_default());
+            doctor.mut_args(|arg| if arg.get_id() == "json" { arg } else { arg.hide(true) })
+        })
         .after_help(
             "Flags beat the environment, which beats the file. In the file, --max-listeners is \
              `max_listeners = 1000`, and a flag that may be repeated is a list: `allow_hosts = [\"NAME\"]`.",
@@ -69,6 +87,13 @@ pub enum Command {
     },
     /// Print the settings that would run with a file.
     CheckConfig(Checked),
+    /// Check whether the machine can serve with these settings.
+    Doctor {
+        /// The settings, or what is wrong with them.
+        given: Given,
+        /// Print JSON.
+        json: bool,
+    },
 }
 
 /// The reason for an end before anything ran.
@@ -134,10 +159,18 @@ where
     match Action::from_arg_matches(&matches).map_err(exit)? {
         Action::Devices { json } => Ok(Command::Devices { json }),
         Action::CheckConfig { file } => Ok(Command::CheckConfig(check(file, env)?)),
+        Action::Doctor { json } => {
+            let flags = matches.subcommand_matches("doctor").unwrap_or(&matches);
+            Ok(Command::Doctor { given: Given::of(layers(flags, env)), json })
+        }
     }
 }
 
 fn config(matches: &ArgMatches, env: impl Fn(&str) -> Option<OsString>) -> Result<Config, ConfigError> {
+    layers(matches, env)?.finish()
+}
+
+fn layers(matches: &ArgMatches, env: impl Fn(&str) -> Option<OsString>) -> Result<Layers, ConfigError> {
     let mut layers = Layers::default();
     if let Some(path) = matches.get_one::<PathBuf>("config") {
         layers.file(path)?;
@@ -150,7 +183,7 @@ fn config(matches: &ArgMatches, env: impl Fn(&str) -> Option<OsString>) -> Resul
         let is_given = matches.value_source(&setting.key) == Some(ValueSource::CommandLine);
         is_given.then(|| words.join(OsStr::new(",")))
     })?;
-    layers.finish()
+    Ok(layers)
 }
 
 /// Returns the settings of `aircheck --config FILE` in this environment.
@@ -181,7 +214,10 @@ fn one_line(error: &clap::Error) -> ConfigError {
         }
         (ErrorKind::ArgumentConflict, _, Some(command)) => {
             let flag = flag_of(ContextKind::PriorArg).unwrap_or_default();
-            format!("{flag} does not go with the command `{command}`")
+            match &*command {
+                "doctor" => format!("{flag} goes behind the command: `aircheck doctor {flag}`"),
+                _ => format!("{flag} does not go with the command `{command}`"),
+            }
         }
         (ErrorKind::ArgumentConflict, Some(flag), None) => format!("{flag} is given more than once"),
         (ErrorKind::InvalidValue | ErrorKind::NoEquals, Some(flag), _) => format!("{flag} needs a value"),

@@ -78,6 +78,12 @@ impl Layers {
         Ok(config)
     }
 
+    /// Returns the places where settings were given, in the order of the schema.
+    pub(super) fn places(&self) -> Vec<String> {
+        let given = settings().iter().filter_map(|setting| self.get(&setting.key));
+        given.map(|(_, origin)| origin.label.clone()).collect()
+    }
+
     /// Returns the value of a setting and its origin, if it was given.
     pub(super) fn get(&self, key: &str) -> Option<&(Value, Origin)> {
         self.0.get(key)

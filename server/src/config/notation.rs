@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aircheck_api::span::{self, Short};
-use aircheck_engine::Overflow;
+use aircheck_engine::OverflowPolicy;
 use aircheck_engine::source::PcmEncoding;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Unexpected, Visitor};
 
@@ -55,16 +55,16 @@ impl Notation for Address {
     }
 }
 
-/// An overflow policy other than [`Overflow::Block`], because live sound does not wait for a listener.
+/// An overflow policy other than [`OverflowPolicy::Block`], because live sound does not wait for a listener.
 pub(super) struct Policy;
 
 impl Notation for Policy {
-    type Value = Overflow;
+    type Value = OverflowPolicy;
     const TAKES: &str = "skip-to-live, drop-newest, latest or disconnect";
 
-    fn read(text: &str) -> Result<Overflow, ValueError> {
+    fn read(text: &str) -> Result<OverflowPolicy, ValueError> {
         match text.parse() {
-            Ok(Overflow::Block) => {
+            Ok(OverflowPolicy::Block) => {
                 let takes = Self::TAKES;
                 Err(ValueError::Because(format!(
                     "must be {takes}, not `block`: live sound does not wait for a listener"

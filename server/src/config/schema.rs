@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aircheck_engine::Overflow;
+use aircheck_engine::OverflowPolicy;
 use aircheck_engine::source::PcmEncoding;
 use aircheck_notify::{Form, Target};
 use clap::{ArgAction, Args};
@@ -113,8 +113,8 @@ pub struct CaptureConfig {
     #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "10s")]
     #[serde(deserialize_with = "Span::<0, 600_000>::deserialize")]
     pub history: Duration,
-    /// What listeners get while the source is lost: silence, fallback or end; a lost device is opened again as soon as it
-    /// is back
+    /// What listeners get while a device is lost or stdin pauses: silence, fallback or end; a lost device is opened again
+    /// as soon as it is back
     #[arg(long, value_name = "P", default_value = "silence")]
     #[serde(deserialize_with = "LossPolicy::deserialize")]
     pub on_source_loss: LossPolicy,
@@ -153,7 +153,7 @@ pub struct DeliveryConfig {
     /// Policy for a listener that is too slow: skip-to-live, drop-newest, latest or disconnect
     #[arg(long, value_name = "P", default_value = "skip-to-live")]
     #[serde(deserialize_with = "Policy::deserialize")]
-    pub overflow: Overflow,
+    pub overflow: OverflowPolicy,
     /// Lag at which a listener is skipped to live, or disconnected if that is its policy: 4 blocks to 10m, or off
     // Beyond ten minutes there is neither ring nor history to be behind in.
     #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "off")]

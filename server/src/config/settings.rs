@@ -47,12 +47,13 @@ pub fn settings() -> &'static [Setting] {
 
 /// Adds a flag for each setting, which takes any text: the flags are read as the other layers are.
 pub(super) fn add_flags(command: Command) -> Command {
-    let mut settings = settings().iter();
-    Config::augment_args(command).mut_args(|arg| match settings.next() {
-        Some(Setting { env, help, .. }) => {
-            arg.required(false).value_parser(clap::value_parser!(OsString)).help(format!("{help}\n[env: {env}]"))
+    Config::augment_args(command).mut_args(|arg| {
+        match settings().iter().find(|setting| arg.get_id() == &*setting.key) {
+            Some(Setting { env, help, .. }) => {
+                arg.required(false).value_parser(clap::value_parser!(OsString)).help(format!("{help}\n[env: {env}]"))
+            }
+            None => arg,
         }
-        None => arg,
     })
 }
 

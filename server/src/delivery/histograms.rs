@@ -10,7 +10,7 @@ use aircheck_engine::{Precision, SharedHistogram};
 /// Lags and latencies are recorded up to this many microseconds: four and a half minutes.
 pub const MAX_MICROS: u64 = 1 << 28;
 /// Gaps are recorded up to this many blocks: over two hours of 10 ms.
-const MAX_GAP_BLOCKS: u64 = 1 << 20;
+pub(super) const MAX_GAP_BLOCKS: u64 = 1 << 20;
 
 /// The histograms of the listeners of one mount.
 #[derive(Debug)]

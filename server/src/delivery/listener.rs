@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use aircheck_api::{EventKind, EventListener, LagFigures, LeaveReason, Rendition, Verdict};
-use aircheck_engine::{EndReason, Histogram, Loss, Overflow, Precision, Run, Snapshot, Tally, Timestamp};
+use aircheck_engine::{Batch, EndReason, Loss, OverflowPolicy, Snapshot, Stats, Summary, Timestamp};
 
 use crate::delivery::attention::Attention;
-use crate::delivery::histograms::{MAX_MICROS, RenditionHistograms, micros};
+use crate::delivery::histograms::{RenditionHistograms, micros};
 use crate::delivery::lag::Lags;
 use crate::delivery::lag_run::{LagRun, PacketLags};
 use crate::delivery::mailbox::Mailbox;
+use crate::delivery::own_histograms::{Measure, OwnHistograms};
 use crate::delivery::progress::Progress;
 use crate::delivery::socket::in_flight::{InFlight, Reached};
 use crate::delivery::socket::silence::{GONE_TIMEOUT, Silence};
@@ -25,10 +26,6 @@ use crate::mount::Mount;
 use crate::rendition::packet::{Packet, Wire};
 use crate::rendition::packet_log::PacketLog;
 
-/// Longest gap that a listener's histogram distinguishes: over two hours of blocks of 10 ms.
-const MAX_GAP_BLOCKS: u64 = 1 << 20;
-/// A listener's own lags are recorded up to this many blocks: eleven minutes of 10 ms, in 5 KB.
-const MAX_LAG_BLOCKS: u64 = 1 << 16;
 /// The kernel is asked about a connection once in so many bytes, besides the looks of the watch and of requests, unless the
 /// listener's machine proves once a second that everything was read.
 const LOOK_BYTES: u64 = 8192;
@@ -45,13 +42,13 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Listener {
     id: u64,
-    name: String,
+    name: Box<str>,
     mount: Arc<Mount>,
     rendition: Rendition,
-    overflow: Overflow,
+    overflow: OverflowPolicy,
     limits: Limits,
     connected_at: Timestamp,
-    tally: Arc<Tally>,
+    stats: Arc<Stats>,
     remote: SocketAddr,
     /// Of the shard that writes to its connection.
     mailbox: Arc<Mailbox>,
@@ -71,17 +68,6 @@ pub struct Listener {
     /// Its end, once that is decided.
     end: OnceLock<Box<ListenerEnd>>,
     downstream: Mutex<Downstream>,
-    /// The lag without the requested part, in blocks, and stages `queue` and `socket`, in microseconds and to a sixteenth,
-    /// because there may be a thousand of these. Recorded while `downstream` is locked.
-    lag_blocks: Histogram,
-    queue_micros: Histogram,
-    socket_micros: Histogram,
-    /// Stage `read`, of a listener whose machine proves it. Recorded while `downstream` is locked.
-    read_micros: OnceLock<Histogram>,
-    /// Lengths of its gaps. Not the engine's: a hole at the source is several items there, and one gap to a listener.
-    gap_blocks: OnceLock<Histogram>,
-    /// Stage `ear`, of a listener whose player reports it.
-    ear_micros: OnceLock<Histogram>,
     histograms: Arc<RenditionHistograms>,
 }
 
@@ -109,10 +95,9 @@ pub(super) struct Downstream {
     lag_run: LagRun,
     /// The waits in its ring that are not recorded yet.
     waits: Waits,
-    /// How many bytes had been written when the kernel was asked last, after how many more it is asked again, and how many
-    /// blocks were between ring and program.
+    histograms: OwnHistograms,
+    /// How many bytes had been written when the kernel was asked last, and how many blocks were between ring and program.
     looked_at_byte: u64,
-    look_bytes: u64,
     backlog: u64,
 }
 
@@ -128,11 +113,11 @@ pub struct JoinRequest {
     /// What it records into, together with the other listeners of this rendition.
     pub histograms: Arc<RenditionHistograms>,
     /// The overflow policy.
-    pub overflow: Overflow,
+    pub overflow: OverflowPolicy,
     /// The limits of its lag.
     pub limits: Limits,
     /// The account of its ring.
-    pub tally: Arc<Tally>,
+    pub stats: Arc<Stats>,
     /// The far end of its connection.
     pub remote: SocketAddr,
     /// How the connection carries packets.
@@ -157,7 +142,7 @@ impl Listener {
             histograms,
             overflow,
             limits,
-            tally,
+            stats,
             remote,
             wire,
             bytes_per_second,
@@ -172,13 +157,13 @@ impl Listener {
         }
         Self {
             id,
-            name,
+            name: name.into(),
             mount,
             rendition,
             overflow,
             limits,
             connected_at: Timestamp::now(),
-            tally,
+            stats,
             remote,
             mailbox,
             is_dense,
@@ -197,16 +182,10 @@ impl Listener {
                 progress: Progress::default(),
                 lag_run: LagRun::default(),
                 waits: Waits::default(),
+                histograms: OwnHistograms::default(),
                 looked_at_byte: 0,
-                look_bytes: if is_dense { 1 } else { LOOK_BYTES },
                 backlog: 0,
             }),
-            lag_blocks: Histogram::new(MAX_LAG_BLOCKS, Precision::TwoDigits),
-            queue_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
-            socket_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
-            read_micros: OnceLock::new(),
-            gap_blocks: OnceLock::new(),
-            ear_micros: OnceLock::new(),
             histograms,
         }
     }
@@ -237,7 +216,7 @@ impl Listener {
 
     /// Returns the overflow policy.
     #[must_use]
-    pub fn overflow(&self) -> Overflow {
+    pub fn overflow(&self) -> OverflowPolicy {
         self.overflow
     }
 
@@ -261,36 +240,20 @@ impl Listener {
 
     /// Returns the account of its ring.
     #[must_use]
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+    pub fn stats(&self) -> &Stats {
+        &self.stats
     }
 
-    pub(super) fn lag_blocks(&self) -> &Histogram {
-        &self.lag_blocks
-    }
-
-    /// Returns stage `queue` as of the last look at the listener.
-    pub(super) fn queue_micros(&self) -> &Histogram {
-        &self.queue_micros
-    }
-
-    pub(super) fn socket_micros(&self) -> &Histogram {
-        &self.socket_micros
-    }
-
-    pub(super) fn read_micros(&self) -> Option<&Histogram> {
-        self.read_micros.get()
-    }
-
-    pub(super) fn ear_micros(&self) -> Option<&Histogram> {
-        self.ear_micros.get()
+    /// Returns the figures of one of its histograms as of the last look at it; `None` if that has no values.
+    pub(super) fn summary(&self, measure: Measure) -> Option<Summary> {
+        self.downstream().histograms.summary(measure)
     }
 
     /// Publishes an event of this listener.
     pub fn publish(&self, kind: EventKind) {
         let listener = EventListener {
             id: self.id,
-            name: self.name.clone(),
+            name: self.name.to_string(),
             format: self.rendition,
             remote: self.remote.to_string(),
         };
@@ -300,19 +263,19 @@ impl Listener {
     /// Returns whether its stream is over, although it may not have read the end yet.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.tally.is_closing() || self.tally.end_reason() == Some(EndReason::TooSlow)
+        self.stats.is_closing() || self.stats.end_reason() == Some(EndReason::TooSlow)
     }
 
     /// Returns why its stream is over; while it is not, the reason if the listener left now.
     #[must_use]
     pub fn leave_reason(&self) -> LeaveReason {
-        match self.tally.end_reason() {
+        match self.stats.end_reason() {
             Some(EndReason::TooSlow) => LeaveReason::TooSlow,
             Some(EndReason::Finished | EndReason::Abandoned) => LeaveReason::Finished,
             Some(EndReason::Failed) => LeaveReason::Failed,
             // A listener whose socket is full has not taken its end out of its ring when its connection is closed.
-            Some(EndReason::Closed | EndReason::Left) | None => {
-                let otherwise = if self.tally.is_closing() { LeaveReason::Closed } else { LeaveReason::Left };
+            _ => {
+                let otherwise = if self.stats.is_closing() { LeaveReason::Closed } else { LeaveReason::Left };
                 self.end.get().and_then(|end| end.reason).unwrap_or(otherwise)
             }
         }
@@ -341,7 +304,7 @@ impl Listener {
 
     /// Ends its stream: it gets the end next, whatever is queued.
     pub fn close(&self) {
-        self.tally.close();
+        self.stats.close();
         self.attention.ask(self.id);
         self.mailbox.look_at(self.id);
     }
@@ -424,7 +387,7 @@ impl Listener {
 
     /// Returns its lag without the requested part, in blocks, with what was below its ring at the last look.
     pub(super) fn recent_lag(&self) -> u64 {
-        let snapshot = self.tally.snapshot();
+        let snapshot = self.stats.snapshot();
         let downstream = self.downstream();
         let burst = downstream.lags.as_ref().map_or(0, Lags::burst);
         (snapshot.lag_items + downstream.backlog).saturating_sub(burst)
@@ -462,7 +425,7 @@ impl Listener {
         let Some(max_lag) = self.limits.max_lag else { return Decision::Deliver };
         let mut downstream = self.downstream();
         // By the last look at its connection, it is at most so far behind.
-        let next = self.tally.snapshot();
+        let next = self.stats.snapshot();
         let reached = self.reached(&downstream.in_flight, next.next_sequence);
         if next.lag_items + (next.next_sequence - reached.read) <= max_lag {
             return Decision::Deliver;
@@ -470,7 +433,7 @@ impl Listener {
         let standing = self.look(&mut downstream, now);
         if standing.unrequested() <= max_lag {
             Decision::Deliver
-        } else if self.overflow == Overflow::Disconnect {
+        } else if self.overflow == OverflowPolicy::Disconnect {
             Decision::End
         } else {
             let below = (standing.socket + standing.unread).saturating_sub(standing.burst);
@@ -481,7 +444,7 @@ impl Listener {
 
     /// Records that packets were taken from its ring. Returns the number that it had reached before them: of the first of
     /// them, or of the first block that is lost before it.
-    pub(super) fn record_taken(&self, downstream: &mut Downstream, run: &Run<'_, Packet>, now: Timestamp) -> u64 {
+    pub(super) fn record_taken(&self, downstream: &mut Downstream, run: &Batch<'_, Packet>, now: Timestamp) -> u64 {
         let first = run.iter().next().map(|item| item.stamp).unwrap_or_default();
         let start = run.gap.map_or(first.first(), |gap| gap.from);
         let end = run.iter().last().map_or(start, |item| item.stamp.next());
@@ -489,11 +452,11 @@ impl Listener {
         for item in run.iter() {
             let wait = now.micros_since(item.stamp.dispatched_at);
             self.histograms.stages.queue_micros.record(wait);
-            downstream.waits.push(wait, &self.queue_micros);
+            downstream.waits.push(wait, &mut downstream.histograms);
         }
         // Here the kernel's side of the connection is in the processor's cache, so that the question costs least.
         let in_flight = &downstream.in_flight;
-        let look_at_byte = downstream.looked_at_byte + downstream.look_bytes;
+        let look_at_byte = downstream.looked_at_byte + if self.is_dense { 1 } else { LOOK_BYTES };
         let has_much_unseen = in_flight.written() >= look_at_byte && !in_flight.reads_promptly();
         if has_much_unseen || !self.is_fresh(now) || in_flight.wants_look(now) {
             self.follow(downstream, now);
@@ -504,39 +467,34 @@ impl Listener {
             }
         }
         self.begin_lags(downstream, now);
-        if let Some(lags) = &mut downstream.lags {
+        let Downstream { lags, lag_run, histograms, backlog, .. } = downstream;
+        if let Some(lags) = lags {
             // What was below the ring at the last look is taken to be there still.
-            let read = numbers.start.saturating_sub(downstream.backlog);
+            let read = numbers.start.saturating_sub(*backlog);
             let lag = ring_lag + numbers.start - read;
             let mut of_packet = PacketLags::default();
             lags.record_taken(numbers, lag, read, now, |lags, times| {
                 if !of_packet.push(lags.clone(), times) {
-                    self.record_lags(lags, times);
+                    self.record_lags(histograms, lags, times);
                 }
             });
-            downstream.lag_run.add(of_packet, |lags, times| self.record_lags(lags, times));
+            lag_run.add(of_packet, |lags, times| self.record_lags(histograms, lags, times));
         }
         start
     }
 
-    /// Records the report of the listener's player that this block was heard `latency` after its capture. Only one task at a time
-    /// may call this.
+    /// Records the report of the listener's player that this block was heard `latency` after its capture.
     pub fn record_heard(&self, sequence: u64, latency: Duration) {
-        self.downstream().in_flight.heard(sequence + 1);
         self.histograms.stages.ear_micros.record(micros(latency));
-        let own = self.ear_micros.get_or_init(|| Histogram::new(MAX_MICROS, Precision::OneDigit));
-        own.record(micros(latency));
+        let mut downstream = self.downstream();
+        downstream.in_flight.heard(sequence + 1);
+        downstream.histograms.record(Measure::Ear, micros(latency));
     }
 
-    /// Records a gap of `blocks` blocks. Only its session may call this.
+    /// Records a gap of `blocks` blocks.
     pub fn record_gap(&self, blocks: u64) {
         self.histograms.gap_blocks.record(blocks);
-        self.gap_blocks.get_or_init(|| Histogram::new(MAX_GAP_BLOCKS, Precision::OneDigit)).record(blocks);
-    }
-
-    /// Returns the lengths of its gaps in blocks, once it has had one.
-    pub(super) fn gap_blocks(&self) -> Option<&Histogram> {
-        self.gap_blocks.get()
+        self.downstream().histograms.record(Measure::Gap, blocks);
     }
 
     /// Returns its standing now, and records the lag of blocks that have become overdue.
@@ -546,9 +504,10 @@ impl Listener {
         let standing = self.look(&mut downstream, now);
         let next = standing.snapshot.next_sequence;
         let head = next + standing.undelivered;
-        if let Some(lags) = &mut downstream.lags {
+        let Downstream { lags, histograms, .. } = &mut *downstream;
+        if let Some(lags) = lags {
             let read = next - standing.socket - standing.unread;
-            lags.record_overdue(next, head, read, now, |lags, times| self.record_lags(lags, times));
+            lags.record_overdue(next, head, read, now, |lags, times| self.record_lags(histograms, lags, times));
         }
         standing
     }
@@ -562,15 +521,15 @@ impl Listener {
         downstream.looked_at_byte = downstream.in_flight.written();
         let Some(info) = downstream.socket.and_then(tcp_info::state) else { return };
         downstream.silence.observe(&info, now);
-        let in_flight = &mut downstream.in_flight;
+        let Downstream { in_flight, histograms, .. } = downstream;
         let proven = in_flight.proven_bytes();
         if let Some(span) = in_flight.advance(&info, now) {
-            self.socket_micros.record(micros(span));
+            histograms.record(Measure::Socket, micros(span));
             self.histograms.stages.socket_micros.record(micros(span));
         }
         in_flight.set_mark();
         if in_flight.proven_bytes() > proven {
-            self.record_read(in_flight, now - info.since_ack);
+            self.record_read(downstream, now - info.since_ack);
         }
     }
 
@@ -578,16 +537,16 @@ impl Listener {
     pub(super) fn take_pong(&self, before: u64, now: Timestamp) {
         let mut downstream = self.downstream();
         if downstream.in_flight.take_pong(before, now) {
-            self.record_read(&downstream.in_flight, now);
+            self.record_read(&mut downstream, now);
         }
     }
 
     /// Records the latency of the newest block that was read for certain, which was proven by what came at `proven_at`.
-    fn record_read(&self, in_flight: &InFlight, proven_at: Timestamp) {
-        if let Some(captured_at) = in_flight.newest_proven_at().filter(|at| *at < proven_at) {
+    fn record_read(&self, downstream: &mut Downstream, proven_at: Timestamp) {
+        if let Some(captured_at) = downstream.in_flight.newest_proven_at().filter(|at| *at < proven_at) {
             let latency = micros(proven_at.since(captured_at));
             self.histograms.stages.read_micros.record(latency);
-            self.read_micros.get_or_init(|| Histogram::new(MAX_MICROS, Precision::OneDigit)).record(latency);
+            downstream.histograms.record(Measure::Read, latency);
         }
     }
 
@@ -595,15 +554,15 @@ impl Listener {
     fn reached(&self, in_flight: &InFlight, handed: u64) -> Reached {
         let reached = in_flight.reached(handed);
         // Where it starts was not known yet when the head of the response was handed over.
-        let first = self.tally.snapshot().first_sequence.min(handed);
+        let first = self.stats.snapshot().first_sequence.min(handed);
         let (acked, read) = (reached.acked.max(first), reached.read.max(first));
         let (read_at_least, read_at_most) = (reached.read_at_least.max(first), reached.read_at_most.max(first));
         Reached { acked, read_at_least: read_at_least.min(read), read, read_at_most: read_at_most.max(read) }
     }
 
     fn begin_lags(&self, downstream: &mut Downstream, now: Timestamp) {
-        if downstream.lags.is_none() && self.tally.is_attached() {
-            let Snapshot { first_sequence, burst_items, .. } = self.tally.snapshot();
+        if downstream.lags.is_none() && self.stats.is_attached() {
+            let Snapshot { first_sequence, burst_items, .. } = self.stats.snapshot();
             downstream.lags = Some(Lags::new(first_sequence, burst_items, now));
         }
     }
@@ -613,14 +572,14 @@ impl Listener {
     pub fn snapshot(&self) -> Snapshot {
         let mut downstream = self.downstream();
         self.settle(&mut downstream);
-        with_written(self.tally.snapshot(), &downstream.in_flight)
+        with_written(self.stats.snapshot(), &downstream.in_flight)
     }
 
     fn look(&self, downstream: &mut Downstream, now: Timestamp) -> Standing {
         self.follow(downstream, now);
         self.settle(downstream);
         let Downstream { in_flight, silence, lags, progress, backlog, .. } = downstream;
-        let snapshot = self.tally.snapshot();
+        let snapshot = self.stats.snapshot();
         let next = snapshot.next_sequence;
         let reached = self.reached(in_flight, next);
         let (socket, unread) = (next.saturating_sub(reached.acked), reached.acked.saturating_sub(reached.read));
@@ -652,22 +611,18 @@ impl Listener {
 
     /// Records the lags and waits that are kept in place.
     fn settle(&self, downstream: &mut Downstream) {
-        downstream.waits.settle(&self.queue_micros);
-        downstream.lag_run.settle(|lags, times| self.record_lags(lags, times));
+        let Downstream { waits, lag_run, histograms, .. } = downstream;
+        waits.settle(histograms);
+        lag_run.settle(|lags, times| self.record_lags(histograms, lags, times));
     }
 
-    fn record_lags(&self, blocks: RangeInclusive<u64>, times: u64) {
+    fn record_lags(&self, own: &mut OwnHistograms, blocks: RangeInclusive<u64>, times: u64) {
         let format = self.mount.format();
         let (frames, rate_hz) = (u64::from(format.block_frames()), u64::from(format.rate_hz()));
         // Millions of blocks do not overflow; what does is beyond all bounds of the histogram anyway.
         let block_micros = |blocks: u64| blocks.saturating_mul(frames * 1_000_000) / rate_hz;
         self.histograms.lag_micros.record_scaled(blocks.clone(), times, block_micros);
-        if times == 1 {
-            self.lag_blocks.record_each(blocks);
-        } else {
-            // Only what one packet has is recorded several times, which is few blocks.
-            blocks.for_each(|blocks| self.lag_blocks.record_n(blocks, times));
-        }
+        own.record_lags(blocks, times);
     }
 
     /// Locks its state below its ring.

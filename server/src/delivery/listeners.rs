@@ -213,7 +213,7 @@ impl Drop for Registration {
 mod tests {
     use aircheck_api::SourceKind;
     use aircheck_engine::source::Tone;
-    use aircheck_engine::{FanOut, FanOutOptions, Overflow, Stream, StreamOptions, SubscribeOptions};
+    use aircheck_engine::{OverflowPolicy, Publisher, PublisherOptions, Stream, StreamOptions, SubscribeOptions};
 
     use super::*;
     use crate::delivery::histograms::MountHistograms;
@@ -231,7 +231,7 @@ mod tests {
         let mailbox = Mailbox::new(0, mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
         let histograms = MountHistograms::default();
         let listeners = Listeners::new(10);
-        let (mut items, hub) = FanOut::new(FanOutOptions::default());
+        let (mut items, hub) = Publisher::new(PublisherOptions::default());
         let mut consumers = Vec::new();
         let registrations: Vec<_> = (0..5)
             .map(|_| {
@@ -241,9 +241,9 @@ mod tests {
                     mount: Arc::clone(&mount),
                     rendition: Rendition::Pcm,
                     histograms: Arc::clone(&histograms.renditions[&Rendition::Pcm]),
-                    overflow: Overflow::SkipToLive,
+                    overflow: OverflowPolicy::SkipToLive,
                     limits: Limits { behind: 25, far_behind: 75, max_lag: None, buffer: 100, idle_timeout: None },
-                    tally: Arc::clone(consumer.tally()),
+                    stats: Arc::clone(consumer.stats()),
                     remote: ([127, 0, 0, 1], 1).into(),
                     wire: Wire::Plain,
                     bytes_per_second: 0,
@@ -258,7 +258,7 @@ mod tests {
         let now = Timestamp::now();
         (0..20).for_each(|item| items.send(item, now));
         for (consumer, taken) in consumers.iter_mut().zip([20, 5, 20, 12, 0]) {
-            (0..taken).for_each(|_| drop(consumer.try_recv(now).unwrap()));
+            (0..taken).for_each(|_| drop(consumer.try_recv_at(now).unwrap()));
         }
         let ids = |most, is_wanted: fn(&Listener) -> bool| {
             let furthest = listeners.furthest_behind(most, is_wanted);

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::ops::Range;
 use std::sync::Arc;
 
-use aircheck_engine::{Item, Run, Timestamp};
+use aircheck_engine::{Batch, Item, Timestamp};
 use bytes::Bytes;
 use mio::net::TcpStream;
 
@@ -19,10 +19,16 @@ use crate::rendition::packet::{self, Packet, Wire, push_frame};
 pub(super) struct Output {
     stream: TcpStream,
     wire: Wire,
+    is_full: bool,
+    waiting: Option<Box<Waiting>>,
+}
+
+/// Pieces that wait: one at least.
+#[derive(Debug, Default)]
+struct Waiting {
     pieces: VecDeque<Piece>,
     /// How many bytes of the first piece are written.
     offset: usize,
-    is_full: bool,
 }
 
 /// Memory in which packets become a listener's own. Listeners that get the same packets take turns with it.
@@ -45,7 +51,7 @@ enum Piece {
 
 impl Output {
     pub(super) fn new(stream: TcpStream, wire: Wire) -> Self {
-        Self { stream, wire, pieces: VecDeque::new(), offset: 0, is_full: false }
+        Self { stream, wire, is_full: false, waiting: None }
     }
 
     /// Returns how the connection carries packets.
@@ -63,7 +69,7 @@ impl Output {
 
     /// Returns the number of pieces that wait.
     pub(super) fn waiting(&self) -> usize {
-        self.pieces.len()
+        self.waiting.as_ref().map_or(0, |waiting| waiting.pieces.len())
     }
 
     /// Returns whether the socket takes no more bytes at the moment.
@@ -79,7 +85,7 @@ impl Output {
     /// Adds bytes of the listener's own. `next` is the sequence number that follows.
     pub(super) fn push(&mut self, in_flight: &mut InFlight, next: u64, bytes: Bytes) {
         in_flight.hand_other(next, bytes.len());
-        self.pieces.push_back(Piece::Own { bytes, blocks: 0, is_missing: false });
+        self.add(Piece::Own { bytes, blocks: 0, is_missing: false });
     }
 
     /// Adds a ping that carries how many bytes go before it. Its answer shows that they were read.
@@ -102,7 +108,7 @@ impl Output {
             GapFill::Silence(silence, numbers) => {
                 let (bytes, end) = (Bytes::from(framed(self.wire, packet::BINARY, &silence)), numbers.end);
                 in_flight.hand_silence(&numbers, bytes.len());
-                self.pieces.push_back(Piece::Silence { bytes, numbers });
+                self.add(Piece::Silence { bytes, numbers });
                 end
             }
         }
@@ -114,7 +120,7 @@ impl Output {
         &mut self,
         in_flight: &mut InFlight,
         framing: &mut Framing,
-        run: &Run<'_, Packet>,
+        run: &Batch<'_, Packet>,
         mut next: u64,
         own: &mut OwnBytes,
         now: Timestamp,
@@ -137,24 +143,25 @@ impl Output {
                 &own.bytes
             }
         };
-        let mut written = if self.pieces.is_empty() { self.write(bytes)? } else { 0 };
+        let mut written = if self.waiting.is_none() { self.write(bytes)? } else { 0 };
         in_flight.wrote(written, now);
         let mut start = 0;
         for item in run.iter() {
             let (blocks, end) = (item.stamp.blocks(), start + item.bytes(self.wire).len());
-            if self.pieces.is_empty() && written >= end - start {
+            if self.waiting.is_none() && written >= end - start {
                 written -= end - start;
                 count(in_flight, blocks, item.is_missing());
             } else {
-                if self.pieces.is_empty() {
-                    self.offset = written;
-                }
-                self.pieces.push_back(if is_own {
+                let is_first = self.waiting.is_none();
+                let waiting = self.add(if is_own {
                     let bytes = Bytes::copy_from_slice(&bytes[start..end]);
                     Piece::Own { bytes, blocks, is_missing: item.is_missing() }
                 } else {
                     Piece::Shared(Arc::clone(item))
                 });
+                if is_first {
+                    waiting.offset = written;
+                }
             }
             start = end;
         }
@@ -164,30 +171,45 @@ impl Output {
     /// Writes the pieces that wait, as far as the socket takes them.
     pub(super) fn flush(&mut self, in_flight: &mut InFlight, now: Timestamp) -> io::Result<()> {
         while !self.is_full
-            && let Some(piece) = self.pieces.front()
+            && let Some(waiting) = &mut self.waiting
+            && let Some(piece) = waiting.pieces.front()
         {
             let bytes = match piece {
                 Piece::Own { bytes, .. } | Piece::Silence { bytes, .. } => &bytes[..],
                 Piece::Shared(item) => item.bytes(self.wire),
             };
-            let left = bytes.len() - self.offset;
-            let written = write(&self.stream, &bytes[self.offset..])?;
+            let left = bytes.len() - waiting.offset;
+            let written = write(&self.stream, &bytes[waiting.offset..])?;
             in_flight.wrote(written, now);
-            self.offset += written;
+            waiting.offset += written;
             self.is_full = written < left;
             if !self.is_full {
-                self.offset = 0;
-                self.finish_piece(in_flight);
+                waiting.finish_piece(in_flight);
             }
-        }
-        if self.pieces.is_empty() {
-            self.pieces = VecDeque::new();
+            if waiting.pieces.is_empty() {
+                self.waiting = None;
+            }
         }
         Ok(())
     }
 
+    fn add(&mut self, piece: Piece) -> &mut Waiting {
+        let waiting = self.waiting.get_or_insert_default();
+        waiting.pieces.push_back(piece);
+        waiting
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = write(&self.stream, bytes)?;
+        self.is_full = written < bytes.len();
+        Ok(written)
+    }
+}
+
+impl Waiting {
     /// Counts the first piece, which is written, and removes it unless it is repeated.
     fn finish_piece(&mut self, in_flight: &mut InFlight) {
+        self.offset = 0;
         match self.pieces.front_mut() {
             Some(Piece::Own { blocks, is_missing, .. }) => count(in_flight, *blocks, *is_missing),
             Some(Piece::Shared(item)) => count(in_flight, item.stamp.blocks(), item.is_missing()),
@@ -200,12 +222,6 @@ impl Output {
             None => {}
         }
         self.pieces.pop_front();
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = write(&self.stream, bytes)?;
-        self.is_full = written < bytes.len();
-        Ok(written)
     }
 }
 

@@ -13,13 +13,24 @@ const GROWTH_SPAN: Duration = Duration::from_secs(4);
 /// After so long without a look, the growth in that time says nothing.
 const MAX_GROWTH_SPAN: Duration = Duration::from_secs(8);
 
+/// A number of blocks, and when it was seen; [`NEVER`] if it was not. Shorter than an `Option`.
+type Seen = (u64, Timestamp);
+
+const NEVER: Seen = (0, Timestamp::from_nanos(0));
+
 /// The reading of one listener.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Progress {
-    /// One past the last block that was read when reading last went on, and when that was.
-    read: Option<(u64, Timestamp)>,
+    /// One past the last block that was read when reading last went on.
+    read: Seen,
     /// Lags in blocks, each [`GROWTH_SPAN`] or more after the one before.
-    lags: [Option<(u64, Timestamp)>; 3],
+    lags: [Seen; 3],
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { read: NEVER, lags: [NEVER; 3] }
+    }
 }
 
 /// The reading of a listener at one moment.
@@ -39,29 +50,37 @@ impl Progress {
     }
 
     fn look_at_read(&mut self, read: u64, unread: u64, block: Duration, now: Timestamp) -> Duration {
-        let (last, at) = *self.read.get_or_insert((read, now));
+        if self.read == NEVER {
+            self.read = (read, now);
+        }
+        let (last, at) = self.read;
         let blocks = |count: u64| block.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
         let min_step = MIN_STEP.max(now.since(at) * MIN_STEP_PERCENT / 100);
         if unread == 0 || blocks(read.saturating_sub(last)) > min_step {
-            self.read = Some((read, now));
+            self.read = (read, now);
             return Duration::ZERO;
         }
         if read < last {
             // Earlier looks took it for further than it was. It stopped at this block, when that was the newest.
-            self.read = Some((read, at - blocks(last - read)));
+            self.read = (read, at - blocks(last - read));
         }
-        self.read.map_or(Duration::ZERO, |(_, at)| now.since(at))
+        now.since(self.read.1)
     }
 
     fn look_at_lag(&mut self, lag: u64, block: Duration, now: Timestamp) -> Option<f64> {
         let [_, middle, newest] = self.lags;
-        match newest.map(|(_, at)| now.since(at)) {
-            Some(since) if since < GROWTH_SPAN => {}
-            Some(since) if since <= MAX_GROWTH_SPAN => self.lags = [middle, newest, Some((lag, now))],
-            _ => self.lags = [None, None, Some((lag, now))],
+        // Long, where no lag was seen yet.
+        let since = now.since(newest.1);
+        if since > MAX_GROWTH_SPAN {
+            self.lags = [NEVER, NEVER, (lag, now)];
+        } else if since >= GROWTH_SPAN {
+            self.lags = [middle, newest, (lag, now)];
         }
-        let [Some(first), Some(middle), Some(newest)] = self.lags else { return None };
-        let growth = |(from, start): (u64, Timestamp), (to, end): (u64, Timestamp)| {
+        let [first, middle, newest] = self.lags;
+        if first == NEVER {
+            return None;
+        }
+        let growth = |(from, start): Seen, (to, end): Seen| {
             (to as f64 - from as f64) * block.as_secs_f64() / end.since(start).as_secs_f64()
         };
         let is_steady = growth(first, middle) > 0.0 && growth(middle, newest) > 0.0 && lag >= newest.0;

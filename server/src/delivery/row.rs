@@ -6,6 +6,7 @@ use aircheck_api::{LatencyByStage, ListenerRow, Percentiles, Verdict};
 use aircheck_engine::{Summary, Timestamp};
 
 use crate::delivery::listener::Listener;
+use crate::delivery::own_histograms::Measure;
 use crate::delivery::standing::Standing;
 use crate::delivery::state::state;
 
@@ -15,9 +16,9 @@ impl Listener {
     pub fn row(&self, now: Timestamp) -> ListenerRow {
         let standing = self.standing(now);
         let snapshot = &standing.snapshot;
-        let gaps = self.gap_blocks().and_then(|gaps| gaps.summary());
+        let gaps = self.summary(Measure::Gap);
         let seconds = |blocks| self.mount().seconds(blocks);
-        let lag = percentiles_of(self.lag_blocks().summary(), seconds);
+        let lag = percentiles_of(self.summary(Measure::Lag), seconds);
         let verdict = standing.verdict(&self.limits());
         ListenerRow {
             id: self.id(),
@@ -54,14 +55,14 @@ impl Listener {
     }
 
     fn latencies(&self, standing: &Standing) -> LatencyByStage {
-        let mut socket = percentiles(self.socket_micros().summary());
+        let mut socket = percentiles(self.summary(Measure::Socket));
         // A packet that still waits has waited that long already.
         socket.max = socket.max.map(|max| max.max(standing.waiting.as_secs_f64()));
         LatencyByStage {
-            queue: percentiles(self.queue_micros().summary()),
+            queue: percentiles(self.summary(Measure::Queue)),
             socket,
-            read: self.read_micros().map(|read| percentiles(read.summary())),
-            ear: self.ear_micros().map(|ear| percentiles(ear.summary())),
+            read: self.summary(Measure::Read).map(|read| percentiles(Some(read))),
+            ear: self.summary(Measure::Ear).map(|ear| percentiles(Some(ear))),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
 use aircheck_api::LeaveReason;
-use aircheck_engine::{Consumer, Gap, RecvError, Timestamp};
+use aircheck_engine::{Consumer, Gap, Timestamp, TryRecvError};
 use mio::net::TcpStream;
 use tokio::sync::watch;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -337,15 +337,15 @@ impl Session {
         }
         let is_late = packets.queued_items() >= MIN_RUN && self.keeps_up && !listener.is_dense();
         let may_run = is_late || matches!(self.wait, Wait::All(_));
-        let run = packets.try_recv_run(now, if may_run { MAX_RUN } else { 1 });
+        let run = packets.try_recv_batch(now, if may_run { MAX_RUN } else { 1 });
         let run = match run {
             Ok(run) => run,
-            Err(RecvError::Empty) => return Ok(Taken::Nothing),
-            Err(RecvError::Ended(end)) => return Ok(Taken::End(end.gap)),
+            Err(TryRecvError::Empty) => return Ok(Taken::Nothing),
+            Err(TryRecvError::Ended(end)) => return Ok(Taken::End(end.gap)),
         };
         let mut fill = GapFill::Nothing;
         if let Some(gap) = run.gap {
-            *open_gap += gap.blocks;
+            *open_gap += gap.items;
             fill = framing.fill(gap);
         }
         for item in run.iter() {
@@ -384,7 +384,7 @@ impl Session {
     fn end(&mut self, gap: Option<Gap>) {
         let wire = self.output.wire();
         let listener = self.registration.listener();
-        let open_gap = std::mem::take(&mut self.open_gap) + gap.map_or(0, |gap| gap.blocks);
+        let open_gap = std::mem::take(&mut self.open_gap) + gap.map_or(0, |gap| gap.items);
         if open_gap > 0 {
             listener.record_gap(open_gap);
         }
@@ -422,7 +422,7 @@ impl Session {
     /// Sends bytes that bring the listener no further.
     fn push(&mut self, bytes: Vec<u8>) {
         let listener = self.registration.listener();
-        let next = listener.tally().snapshot().next_sequence;
+        let next = listener.stats().snapshot().next_sequence;
         self.output.push(&mut listener.downstream().in_flight, next, bytes.into());
     }
 

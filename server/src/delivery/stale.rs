@@ -35,7 +35,9 @@ impl StaleNotices {
         }
         self.is_told &= self.was_behind;
         self.was_behind = true;
-        let is_skip = packet.gap.is_some_and(|gap| matches!(gap.reason, Loss::Overflow | Loss::Skipped | Loss::Late));
+        let is_skip = packet
+            .gap
+            .is_some_and(|gap| matches!(gap.reason, Loss::Overflow | Loss::SkippedToLive | Loss::SkippedToNewest));
         if !is_skip || !packet.is_newest {
             return None;
         }
@@ -49,7 +51,7 @@ mod tests {
     use super::*;
 
     fn packet(first: u64, reason: Option<Loss>) -> NextPacket {
-        NextPacket { gap: reason.map(|reason| Gap { from: first - 5, blocks: 5, reason }), first, is_newest: true }
+        NextPacket { gap: reason.map(|reason| Gap { from: first - 5, items: 5, reason }), first, is_newest: true }
     }
 
     #[test]
@@ -75,7 +77,7 @@ mod tests {
     fn a_listener_that_is_skipped_to_live_is_told_with_the_gap_and_not_again() {
         let mut notices = StaleNotices::default();
         assert_eq!(notices.before(packet(10, None), true, 10), None);
-        assert_eq!(notices.before(packet(50, Some(Loss::Skipped)), true, 10), Some(Stale { before: 50 }));
+        assert_eq!(notices.before(packet(50, Some(Loss::SkippedToLive)), true, 10), Some(Stale { before: 50 }));
         assert_eq!(notices.before(packet(51, None), true, 50), None);
         assert_eq!(notices.before(packet(52, None), false, 51), None);
         // It falls behind anew.

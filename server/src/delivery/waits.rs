@@ -2,7 +2,7 @@
 //!
 //! A histogram takes cache lines that a visit needs for nothing else. So the waits of several visits go into it together.
 
-use aircheck_engine::Histogram;
+use crate::delivery::own_histograms::{Measure, OwnHistograms};
 
 /// Waits that go into the histogram together: half a cache line.
 const MAX_WAITS: usize = 8;
@@ -11,45 +11,43 @@ const MAX_WAITS: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Waits {
     micros: [u32; MAX_WAITS],
-    count: usize,
+    count: u8,
 }
 
 impl Waits {
     /// Adds a wait. If there is no more place, all are recorded. A wait of more than 71 minutes counts as that.
-    pub(super) fn push(&mut self, micros: u64, histogram: &Histogram) {
-        self.micros[self.count] = micros.min(u32::MAX.into()) as u32;
+    pub(super) fn push(&mut self, micros: u64, histograms: &mut OwnHistograms) {
+        self.micros[usize::from(self.count)] = micros.min(u32::MAX.into()) as u32;
         self.count += 1;
-        if self.count == MAX_WAITS {
-            self.settle(histogram);
+        if usize::from(self.count) == MAX_WAITS {
+            self.settle(histograms);
         }
     }
 
     /// Records the waits that are here.
-    pub(super) fn settle(&mut self, histogram: &Histogram) {
+    pub(super) fn settle(&mut self, histograms: &mut OwnHistograms) {
         let count = std::mem::take(&mut self.count);
-        self.micros[..count].iter().for_each(|micros| histogram.record((*micros).into()));
+        self.micros[..count.into()].iter().for_each(|micros| histograms.record(Measure::Queue, (*micros).into()));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use aircheck_engine::Precision;
-
     use super::*;
 
     #[test]
     fn each_wait_is_recorded_once() {
-        let histogram = Histogram::new(1000, Precision::OneDigit);
-        let recorded = || histogram.to_hdrhistogram().len();
+        let mut histograms = OwnHistograms::default();
+        let count = |histograms: &OwnHistograms| histograms.summary(Measure::Queue).map_or(0, |waits| waits.count);
         let mut waits = Waits::default();
-        (1..MAX_WAITS as u64).for_each(|micros| waits.push(micros, &histogram));
-        assert_eq!(recorded(), 0, "there is place for one more");
-        waits.push(u64::MAX, &histogram);
-        assert_eq!((recorded(), histogram.max()), (MAX_WAITS as u64, u32::MAX.into()));
-        waits.push(5, &histogram);
-        waits.settle(&histogram);
-        waits.settle(&histogram);
-        assert_eq!(recorded(), MAX_WAITS as u64 + 1);
-        assert_eq!(histogram.to_hdrhistogram().count_at(5), 2);
+        (1..MAX_WAITS as u64).for_each(|micros| waits.push(micros, &mut histograms));
+        assert_eq!(count(&histograms), 0, "there is place for one more");
+        waits.push(u64::MAX, &mut histograms);
+        let summary = histograms.summary(Measure::Queue).unwrap();
+        assert_eq!((summary.count, summary.max), (MAX_WAITS as u64, u32::MAX.into()));
+        waits.push(5, &mut histograms);
+        waits.settle(&mut histograms);
+        waits.settle(&mut histograms);
+        assert_eq!(count(&histograms), MAX_WAITS as u64 + 1);
     }
 }

@@ -54,7 +54,12 @@ pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
         level: mount
             .meter()
             .levels()
-            .map(|level| ChannelLevel { peak_dbfs: decibels(level.peak_dbfs), rms_dbfs: decibels(level.rms_dbfs) })
+            .zip(mount.meter().clips())
+            .map(|(level, clips)| ChannelLevel {
+                peak_dbfs: decibels(level.peak_dbfs),
+                rms_dbfs: decibels(level.rms_dbfs),
+                clips,
+            })
             .collect(),
         loudness: loudness(mount.meter()),
         latency_seconds: SourceLatency { ring: percentiles(mount.ring_micros().summary()) },
@@ -66,12 +71,13 @@ pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
         encoders: encoders.running(),
         recording: recording.as_ref().map(|recording| recording.status()),
         notifications: server.notifier().accounts(),
+        last_notification: server.notifier().last(),
         urls: vec![format!("http://{local}/")],
     }
 }
 
 fn realtime(outcome: RealtimeOutcome) -> RealtimeStatus {
-    let RealtimeOutcome { priority, priority_refusal, locked_bytes, lock_refusal } = outcome;
+    let RealtimeOutcome { priority, priority_refusal, locked_bytes, lock_refusal, .. } = outcome;
     RealtimeStatus { priority, priority_refusal, locked_bytes, lock_refusal }
 }
 

@@ -67,8 +67,8 @@ fn text(number: u64, event: &Event) -> Bytes {
 
 /// Returns the notice of missed events, for a reader that is too slow or comes back too late.
 fn gap_text(gap: Gap) -> Bytes {
-    let last = gap.from + gap.blocks - 1;
-    format!("id: {last}\nevent: gap\ndata: {{\"event\":\"gap\",\"from\":{},\"events\":{}}}\n\n", gap.from, gap.blocks)
+    let last = gap.from + gap.items - 1;
+    format!("id: {last}\nevent: gap\ndata: {{\"event\":\"gap\",\"from\":{},\"events\":{}}}\n\n", gap.from, gap.items)
         .into()
 }
 

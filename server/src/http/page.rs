@@ -21,6 +21,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/text.js", SCRIPT, include_str!("../../web/text.js")),
     ("/level.js", SCRIPT, include_str!("../../web/level.js")),
     ("/loudness.js", SCRIPT, include_str!("../../web/loudness.js")),
+    ("/notifications.js", SCRIPT, include_str!("../../web/notifications.js")),
     ("/listeners.js", SCRIPT, include_str!("../../web/listeners.js")),
     ("/sparkline.js", SCRIPT, include_str!("../../web/sparkline.js")),
     ("/share.js", SCRIPT, include_str!("../../web/share.js")),

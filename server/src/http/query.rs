@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use aircheck_engine::source::PcmEncoding;
-use aircheck_engine::{Format, Overflow, Start, SubscribeOptions};
+use aircheck_engine::{Format, OverflowPolicy, Start, SubscribeOptions};
 
 use crate::config::{Config, MIN_LAG_BLOCKS};
 use crate::delivery::standing::Limits;
 use crate::rendition::codec::OpusBitrate;
 use crate::rendition::content_type::accepted;
 use crate::rendition::encoding::Encoding;
-use crate::replay::moment::{Moment, parse_time};
+use crate::replay::Moment;
 use aircheck_api::span::{self, Short};
-use aircheck_api::{Payload, Rendition, StreamParam};
+use aircheck_api::{Payload, Rendition, StreamParam, moment};
 
 /// The longest buffer that a query may have, unless the server's own default is longer: 1000 blocks of 10 ms are 80 KB of
 /// handles.
@@ -55,7 +55,7 @@ struct MaxLag(Option<Duration>);
 /// The parameters of a stream's URL. `None` stands for the server's default.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Query {
-    overflow: Option<Overflow>,
+    overflow: Option<OverflowPolicy>,
     buffer: Option<Duration>,
     burst: Option<Duration>,
     from: Option<u64>,
@@ -103,7 +103,7 @@ impl Query {
         if let (Some(first), Some(second)) = (given.next(), given.next()) {
             return Err(format!("`{first}` and `{second}` both say where to start; give one of them"));
         }
-        if parsed.overflow == Some(Overflow::Block) {
+        if parsed.overflow == Some(OverflowPolicy::Block) {
             return Err("overflow: `block` is for sources that can wait, and this one is live (it takes skip-to-live, drop-newest, latest and disconnect)".into());
         }
         Ok(parsed)
@@ -112,7 +112,7 @@ impl Query {
     fn set(&mut self, param: StreamParam, value: &str, config: &Config) -> Result<(), String> {
         match param {
             StreamParam::Overflow => {
-                set_once(&mut self.overflow, param, value.parse::<Overflow>().map_err(|e| e.to_string()))
+                set_once(&mut self.overflow, param, value.parse::<OverflowPolicy>().map_err(|e| e.to_string()))
             }
             StreamParam::Buffer => {
                 let most = MAX_BUFFER.max(config.delivery.buffer);
@@ -319,7 +319,7 @@ fn span(value: &str, least: Duration, most: Duration) -> Result<Duration, String
 }
 
 fn time(value: &str) -> Result<u64, String> {
-    parse_time(value).ok_or_else(|| format!("`{value}` is not a time in UTC, such as 2026-11-27T14:03:00Z"))
+    moment::parse(value).ok_or_else(|| format!("`{value}` is not {}", moment::TAKES))
 }
 
 fn payload(value: &str) -> Result<Payload, String> {

@@ -1,11 +1,11 @@
 //! `/recording.wav`: a part of the recording as a file.
 
+use aircheck_api::moment;
 use http_body_util::BodyExt as _;
 use hyper::{Response, StatusCode, header};
 
 use crate::http::reply::{Reply, busy, error, set, set_display};
 use crate::http::server::{ServedMount, Server};
-use crate::replay::moment::parse_time;
 use crate::replay::{Export, ReplayError};
 
 /// Answers with what was recorded between the times `from` and `to` of a query.
@@ -45,9 +45,8 @@ fn times(query: &str) -> Result<(u64, u64), String> {
             "to" => &mut to,
             _ => return Err(format!("`{key}` is not a parameter of the recording; it takes from and to")),
         };
-        let read = parse_time(&value);
-        *time =
-            Some(read.ok_or_else(|| format!("{key}: `{value}` is not a time in UTC, such as 2026-11-27T14:03:00Z"))?);
+        let read = moment::parse(&value);
+        *time = Some(read.ok_or_else(|| format!("{key}: `{value}` is not {}", moment::TAKES))?);
     }
     from.zip(to).ok_or_else(|| "the recording takes from and to, such as from=2026-11-27T14:03:00Z".to_owned())
 }

@@ -154,9 +154,7 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joine
         EncoderError::Subscribe(refused @ SubscribeError::TooLong { .. }) => {
             error(StatusCode::BAD_REQUEST, format!("buffer: {refused}"))
         }
-        EncoderError::Subscribe(refused @ SubscribeError::BlockOnLive) => {
-            error(StatusCode::BAD_REQUEST, format!("overflow: {refused}"))
-        }
+        EncoderError::Subscribe(refused) => error(StatusCode::BAD_REQUEST, format!("overflow: {refused}")),
         EncoderError::Encoding(sentence) => error(StatusCode::BAD_REQUEST, sentence),
         failed @ EncoderError::Thread(_) => error(StatusCode::INTERNAL_SERVER_ERROR, failed.to_string()),
     })?;
@@ -179,7 +177,7 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joine
         },
         overflow: options.overflow,
         limits: query.limits(server.config(), format),
-        tally: Arc::clone(subscription.packets.tally()),
+        stats: Arc::clone(subscription.packets.stats()),
         remote: context.remote,
         wire,
         bytes_per_second: socket_buffer.bytes_per_second,

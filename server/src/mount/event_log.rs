@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aircheck_api::{Event, EventKind, EventListener};
 use aircheck_engine::{
-    Consumer, EndReason, FanOut, FanOutOptions, Head, Hub, Overflow, Start, SubscribeError, SubscribeOptions, Timestamp,
+    Consumer, EndReason, Head, Hub, OverflowPolicy, Publisher, PublisherOptions, Start, SubscribeError,
+    SubscribeOptions, Timestamp,
 };
 use serde_json::Value;
 
@@ -21,13 +22,13 @@ pub struct EventLog {
     /// The live head of the mount, for the sequence number of each event.
     head: Head,
     hub: Hub<Event>,
-    publisher: Mutex<Publisher>,
+    publisher: Mutex<EventPublisher>,
 }
 
 #[derive(Debug)]
-struct Publisher {
+struct EventPublisher {
     /// `None` once the server ends.
-    out: Option<FanOut<Event>>,
+    out: Option<Publisher<Event>>,
     /// Separate bounds for log lines: a listener that comes and goes a thousand times must not keep troubles of others
     /// out of the log.
     routine: Throttle,
@@ -38,8 +39,8 @@ impl EventLog {
     /// Makes an empty log for the stream with this live head.
     #[must_use]
     pub fn new(head: Head) -> Self {
-        let (out, hub) = FanOut::new(FanOutOptions { history: MAX_EVENTS, ..FanOutOptions::default() });
-        let publisher = Publisher { out: Some(out), routine: Throttle::default(), troubles: Throttle::default() };
+        let (out, hub) = Publisher::new(PublisherOptions { history: MAX_EVENTS, ..PublisherOptions::default() });
+        let publisher = EventPublisher { out: Some(out), routine: Throttle::default(), troubles: Throttle::default() };
         Self { head, hub, publisher: Mutex::new(publisher) }
     }
 
@@ -68,7 +69,7 @@ impl EventLog {
     pub fn subscribe(&self, from: Option<u64>) -> Result<Consumer<Event>, SubscribeError> {
         let start = from.map_or(Start::Live, Start::From);
         let options = SubscribeOptions {
-            overflow: Overflow::DropNewest,
+            overflow: OverflowPolicy::DropNewest,
             buffer: MAX_EVENTS,
             start,
             ..SubscribeOptions::default()
@@ -88,7 +89,7 @@ impl EventLog {
         }
     }
 
-    fn publisher(&self) -> MutexGuard<'_, Publisher> {
+    fn publisher(&self) -> MutexGuard<'_, EventPublisher> {
         self.publisher.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

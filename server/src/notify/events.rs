@@ -3,7 +3,7 @@
 //! This is the one place where an event of the log becomes a notification: a new kind of event is added to [`apply`].
 
 use aircheck_api::{Event, EventKind, EventListener, EventState};
-use aircheck_engine::{Consumer, RecvError, Timestamp};
+use aircheck_engine::{Consumer, Timestamp, TryRecvError};
 use aircheck_notify::{Details, EventName};
 use serde_json::{Value, json};
 
@@ -29,13 +29,13 @@ impl EventReader {
     pub(super) fn read(&mut self, now: Timestamp, conditions: &mut Conditions) -> bool {
         let mut is_complete = true;
         while let Some(consumer) = &mut self.0 {
-            match consumer.try_recv(now) {
+            match consumer.try_recv_at(now) {
                 Ok(delivery) => {
                     is_complete &= delivery.gap.is_none();
                     apply(&delivery.item.value, now, conditions);
                 }
-                Err(RecvError::Empty) => break,
-                Err(RecvError::Ended(_)) => self.0 = None,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Ended(_)) => self.0 = None,
             }
         }
         is_complete

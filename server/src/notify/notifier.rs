@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aircheck_api::NotificationTarget;
+use aircheck_api::{LastNotification, MAIN_MOUNT, NotificationTarget};
 use aircheck_engine::Timestamp;
 use aircheck_notify::{Details, EventName, Notification, NotificationState};
 use tokio::sync::watch;
@@ -14,9 +14,6 @@ use super::queue::TargetQueue;
 use super::worker::{deliver, deliver_last};
 use crate::config::NotifyConfig;
 
-/// Name of the only mount.
-const MOUNT: &str = "main";
-
 /// Tells events to all targets.
 #[derive(Debug)]
 pub struct Notifier {
@@ -24,6 +21,7 @@ pub struct Notifier {
     queues: Vec<Arc<TargetQueue>>,
     closing: watch::Sender<bool>,
     workers: Mutex<JoinSet<()>>,
+    last: Mutex<Option<Arc<Notification>>>,
 }
 
 /// Notifications of all targets.
@@ -60,7 +58,7 @@ impl Notifier {
             workers.spawn(deliver(Arc::clone(queue), closing.subscribe()));
         }
         let server = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Arc::new(Self { server, queues, closing, workers: Mutex::new(workers) })
+        Arc::new(Self { server, queues, closing, workers: Mutex::new(workers), last: Mutex::default() })
     }
 
     /// Returns whether there are targets.
@@ -69,11 +67,17 @@ impl Notifier {
         !self.queues.is_empty()
     }
 
-    /// Queues a notification for all targets. This never waits.
-    pub fn tell(&self, event: EventName, state: NotificationState, text: String, details: Details) {
+    /// Queues a notification on `mount` for all targets. This never waits.
+    pub fn tell(&self, mount: &str, event: EventName, state: NotificationState, text: String, details: Details) {
         let now = Timestamp::now();
-        let notification = self.notification(event, state, now, text, details);
+        let notification = self.notification(mount, event, state, text, details);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&notification));
         self.queues.iter().for_each(|queue| queue.push(Arc::clone(&notification), now));
+    }
+
+    /// Tells the start of the service.
+    pub fn begin(&self, text: String) {
+        self.tell(MAIN_MOUNT, EventName::Service, NotificationState::Begin, text, Details::new());
     }
 
     /// Tells the end of the service at once, delivers what else is queued as far as `limit` permits, and ends the workers.
@@ -82,7 +86,7 @@ impl Notifier {
             return;
         }
         let notification =
-            self.notification(EventName::Service, NotificationState::End, Timestamp::now(), text, Details::new());
+            self.notification(MAIN_MOUNT, EventName::Service, NotificationState::End, text, Details::new());
         self.closing.send_replace(true);
         let mut tasks = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
         for queue in &self.queues {
@@ -100,6 +104,18 @@ impl Notifier {
         self.queues.iter().map(|queue| queue.account()).collect()
     }
 
+    /// Returns the last notification, if there are targets.
+    #[must_use]
+    pub fn last(&self) -> Option<LastNotification> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|_| self.has_targets())?;
+        Some(LastNotification {
+            event: last.event.name().to_owned(),
+            state: last.state.name().to_owned(),
+            at: last.at,
+            text: last.text.clone(),
+        })
+    }
+
     /// Returns the totals over all targets.
     #[must_use]
     pub fn totals(&self) -> Totals {
@@ -113,13 +129,13 @@ impl Notifier {
 
     fn notification(
         &self,
+        mount: &str,
         event: EventName,
         state: NotificationState,
-        now: Timestamp,
         text: String,
         details: Details,
     ) -> Arc<Notification> {
-        let (mount, server, at) = (MOUNT.to_owned(), self.server.clone(), now.unix_seconds());
+        let (mount, server, at) = (mount.to_owned(), self.server.clone(), Timestamp::now().unix_seconds());
         Arc::new(Notification { event, state, mount, server, at, text, details })
     }
 }

@@ -179,7 +179,7 @@ mod tests {
         Arc::new(Notification {
             event: EventName::Test,
             state: NotificationState::Begin,
-            mount: "main".into(),
+            mount: aircheck_api::MAIN_MOUNT.into(),
             server: "studio".into(),
             at: 0.0,
             text: number.to_string(),

@@ -9,9 +9,6 @@ use super::conditions::Conditions;
 use crate::config::{Level, NotifyConfig};
 use crate::mount::meter;
 
-/// Peak in dBFS from which sound counts as clipped: 32,750 of 32,768, because converters that clip stop a little below full
-/// scale.
-const CLIP_LEVEL: f32 = -0.005;
 /// Clipping ends when it has not happened for this long: it comes with the loud passages.
 const CLIP_END: Duration = Duration::from_secs(10);
 
@@ -22,18 +19,27 @@ pub(super) struct LevelWatch {
     level: Level,
     /// Of each channel, since when it is silent.
     silent_since: Vec<Option<Timestamp>>,
+    /// Clips up to the last look.
+    clips: u64,
     clipped_at: Option<Timestamp>,
 }
 
 impl LevelWatch {
     pub(super) fn new(config: &NotifyConfig) -> Self {
-        Self { after: config.silence_after, level: config.silence_level, silent_since: Vec::new(), clipped_at: None }
+        Self {
+            after: config.silence_after,
+            level: config.silence_level,
+            silent_since: Vec::new(),
+            clips: 0,
+            clipped_at: None,
+        }
     }
 
-    /// Looks at the level of each channel.
+    /// Looks at the level of each channel, and at the number of clips of all.
     pub(super) fn look(
         &mut self,
         levels: impl Iterator<Item = meter::Level>,
+        clips: u64,
         now: Timestamp,
         conditions: &mut Conditions,
     ) {
@@ -43,7 +49,7 @@ impl LevelWatch {
             *since = if level.rms_dbfs < self.level.0 { since.or(Some(now)) } else { None };
         }
         self.look_at_silence(now, conditions);
-        if levels.iter().any(|level| level.peak_dbfs >= CLIP_LEVEL) {
+        if std::mem::replace(&mut self.clips, clips) != clips {
             self.clipped_at = Some(now);
             conditions.begin((EventName::Clipping, 0), now, || ("the sound clips".to_owned(), Details::new()));
         } else if self.clipped_at.is_some_and(|at| now.since(at) >= CLIP_END) {
@@ -88,15 +94,16 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    /// Returns what is told of the RMS of each channel, in steps of a second.
+    /// Returns what is told of the RMS of each channel, in steps of a second. Sound above -10 dBFS clips.
     fn told(levels: &[[f32; 2]]) -> Vec<(u64, EventName, NotificationState)> {
         let (mut watch, mut conditions) = (LevelWatch::new(&Config::default().notify), Conditions::default());
         let start = Timestamp::now();
-        let mut told = Vec::new();
+        let (mut told, mut clips) = (Vec::new(), 0);
         for (second, channels) in levels.iter().enumerate() {
             let now = start + Duration::from_secs(second as u64);
             let levels = channels.map(|rms_dbfs| meter::Level { peak_dbfs: rms_dbfs + 3.0, rms_dbfs });
-            watch.look(levels.into_iter(), now, &mut conditions);
+            clips += u64::from(channels.iter().any(|rms_dbfs| *rms_dbfs > -10.0));
+            watch.look(levels.into_iter(), clips, now, &mut conditions);
             let due = conditions.take_due(now);
             told.extend(due.into_iter().map(|change| (second as u64, change.event, change.state)));
         }

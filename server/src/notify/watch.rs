@@ -8,7 +8,7 @@ use aircheck_notify::{Details, EventName};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::conditions::Conditions;
-use super::disk::{DiskWatch, MIN_FREE_BYTES};
+use super::disk::DiskWatch;
 use super::events::{EventReader, settle};
 use super::losses::LossWatch;
 use super::notifier::Notifier;
@@ -41,7 +41,7 @@ pub async fn watch(
         levels: LevelWatch::new(&config),
         capture_losses: LossWatch::default(),
         listener_losses: LossWatch::default(),
-        disk: recording.as_ref().map(|recording| DiskWatch::new(recording.path())),
+        disk: recording.as_deref().map(DiskWatch::of),
         conditions: Conditions::default(),
         looks: 0,
         mount,
@@ -53,7 +53,7 @@ pub async fn watch(
         let now = Timestamp::now();
         watch.look(now).await;
         for change in watch.conditions.take_due(now) {
-            notifier.tell(change.event, change.state, change.text, change.details);
+            notifier.tell(watch.mount.name(), change.event, change.state, change.text, change.details);
         }
     }
 }
@@ -79,7 +79,8 @@ impl Watch {
         }
         // A source that has ended is silent for good, and the end of the service says so.
         if !self.mount.hub().is_ended() {
-            self.levels.look(self.mount.meter().levels(), now, &mut self.conditions);
+            let meter = self.mount.meter();
+            self.levels.look(meter.levels(), meter.clips().sum(), now, &mut self.conditions);
         }
         if self.looks.is_multiple_of(LOOKS_BETWEEN_SUMS) {
             self.look_at_losses(now);
@@ -121,12 +122,17 @@ impl Watch {
     async fn look_at_disk(&mut self, now: Timestamp) {
         let Some(disk) = &mut self.disk else { return };
         let Some(free) = disk.look(now).await else { return };
+        let (is_low, reserve) = (disk.is_low(free), disk.reserve_bytes());
         let begin = || {
-            let text = format!("the disk of the recording is nearly full: {:.1} GB are left", free as f64 / 1e9);
-            (text, Details::from_iter([("free_bytes".to_owned(), free.into())]))
+            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+            let stops =
+                if reserve > 0 { format!(", and it stops at {:.1} GB", gigabytes(reserve)) } else { String::new() };
+            let text = format!("the disk of the recording is nearly full: {:.1} GB are free{stops}", gigabytes(free));
+            let bytes = [("free_bytes".to_owned(), free.into()), ("reserve_bytes".to_owned(), reserve.into())];
+            (text, Details::from_iter(bytes))
         };
         let end = "the disk of the recording has room again";
-        self.conditions.set((EventName::Disk, 0), free < MIN_FREE_BYTES, now, begin, end);
+        self.conditions.set((EventName::Disk, 0), is_low, now, begin, end);
     }
 }
 

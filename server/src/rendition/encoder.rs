@@ -228,7 +228,7 @@ impl Codec {
 
 /// Returns the gap that a block stands for whose sound is missing.
 fn gap_of(block: &Item<Block>) -> Gap {
-    Gap { from: block.stamp.first(), blocks: block.stamp.blocks(), reason: Loss::Source }
+    Gap { from: block.stamp.first(), items: block.stamp.blocks(), reason: Loss::Source }
 }
 
 /// Appends the bytes of a block that is encoded on its own.

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use aircheck_engine::{
-    Block, Consumer, EndReason, FanOut, FanOutOptions, Format, Hub, Item, Overflow, RecvError, Start, SubscribeError,
-    SubscribeOptions, Timestamp,
+    Block, Consumer, EndReason, Format, Hub, Item, OverflowPolicy, Publisher, PublisherOptions, Start, SubscribeError,
+    SubscribeOptions, Timestamp, TryRecvError,
 };
 use bytes::Bytes;
 
@@ -160,12 +160,12 @@ impl Encoders {
             .map_err(|error| EncoderError::Encoding(error.to_string()))?;
         let live = self.delayed_from.unwrap_or_else(|| self.blocks.head().next());
         let blocks = self.blocks.subscribe(SubscribeOptions {
-            overflow: Overflow::SkipToLive,
+            overflow: OverflowPolicy::SkipToLive,
             buffer: self.buffer,
             start: Start::Back(self.history as u64),
             ..SubscribeOptions::default()
         })?;
-        let (packets, hub) = FanOut::new(FanOutOptions {
+        let (packets, hub) = Publisher::new(PublisherOptions {
             history: self.history,
             group: encoder.max_blocks() as usize,
             live: true,
@@ -259,7 +259,7 @@ struct Worker {
 
 /// The packets on their way to the listeners.
 struct Output {
-    packets: FanOut<Packet>,
+    packets: Publisher<Packet>,
     log: Arc<PacketLog>,
     /// Whether something was pushed since the last flush.
     has_pushed: bool,
@@ -287,7 +287,7 @@ impl Worker {
     /// live only from when this encoder was started.
     fn catch_up(&mut self) -> Result<(), EndReason> {
         while self.output.packets.next_sequence() < self.live {
-            let attached = self.blocks.tally().is_attached();
+            let attached = self.blocks.stats().is_attached();
             match self.blocks.recv_timeout(IDLE_INTERVAL) {
                 Ok(delivery) if delivery.item.stamp.sequence < self.live => {
                     self.encoder.encode(&delivery.item, &mut self.completed);
@@ -302,9 +302,9 @@ impl Worker {
                     return Ok(());
                 }
                 // The dispatcher pushes the whole history when it admits this consumer, so this was all.
-                Err(RecvError::Empty) if attached => break,
-                Err(RecvError::Empty) => {}
-                Err(RecvError::Ended(end)) => return Err(self.ended(end)),
+                Err(TryRecvError::Empty) if attached => break,
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Ended(end)) => return Err(self.ended(end)),
             }
         }
         self.remember_rest();
@@ -330,12 +330,12 @@ impl Worker {
     fn encode_some(&mut self) -> Result<(), EndReason> {
         match self.blocks.recv_timeout(IDLE_INTERVAL) {
             Ok(delivery) => self.push(&delivery.item),
-            Err(RecvError::Empty) => {}
-            Err(RecvError::Ended(end)) => return Err(self.ended(end)),
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Ended(end)) => return Err(self.ended(end)),
         }
         let Self { encoder, blocks, output, completed, live, .. } = self;
         // If this is the end, the next call gets it again.
-        if let Ok(run) = blocks.try_recv_run(Timestamp::now(), MAX_BATCH) {
+        if let Ok(run) = blocks.try_recv_batch(Timestamp::now(), MAX_BATCH) {
             run.iter().for_each(|block| push(encoder, completed, output, *live, block));
         }
         self.flush();
@@ -376,7 +376,7 @@ impl Worker {
         self.completed.extend(self.encoder.cut());
         self.output.push(&mut self.completed);
         if let Some(gap) = end.gap {
-            self.output.packets.advance_to(gap.from + gap.blocks);
+            self.output.packets.advance_to(gap.from + gap.items);
         }
         end.reason
     }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread;
 
+use aircheck_api::moment;
 use aircheck_engine::source::PcmEncoding;
 use aircheck_engine::{Format, Timestamp};
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::sync::mpsc;
 
-use super::moment::format_time;
 use super::places::{ReplayPlace, Replays};
 use super::start::ReplayError;
 use crate::rendition::container::wav::wav_header;
@@ -46,7 +46,7 @@ impl Export {
     ) -> Result<Self, ReplayError> {
         let now = Timestamp::now().unix_nanos();
         if to > now {
-            return Err(ReplayError::Future(format_time(to), format_time(now)));
+            return Err(ReplayError::Future(moment::format(to), moment::format(now)));
         }
         let frames = (u128::from(to.saturating_sub(from)) * u128::from(format.rate_hz()) / 1_000_000_000) as u64;
         let data = frames * u64::from(format.channels()) * size_of::<f32>() as u64;
@@ -57,7 +57,7 @@ impl Export {
         }
         let begins_at = index.begins_at(format).unwrap_or(now);
         if index.find(from, format).is_none_or(|entry| entry.captured_at >= to) {
-            return Err(ReplayError::TooEarly(format_time(from), format_time(begins_at)));
+            return Err(ReplayError::TooEarly(moment::format(from), moment::format(begins_at)));
         }
         let place = replays.enter().ok_or(ReplayError::Full)?;
         let header = sized_header(format, data as u32);

@@ -5,7 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use aircheck_engine::{
-    Block, Consumer, EndReason, FanOut, Format, Item, Overflow, RecvError, Stamp, Start, SubscribeOptions, Timestamp,
+    Block, Consumer, EndReason, Format, Item, OverflowPolicy, Publisher, Stamp, Start, SubscribeOptions, Timestamp,
+    TryRecvError,
 };
 
 use super::places::ReplayPlace;
@@ -29,7 +30,7 @@ const LIVE_BUFFER: Duration = Duration::from_secs(5);
 pub(super) struct Feeder {
     mount: Arc<Mount>,
     recording: Arc<Recording>,
-    blocks: FanOut<Block>,
+    blocks: Publisher<Block>,
     reader: RunReader,
     format: Format,
     history: u64,
@@ -59,7 +60,7 @@ impl Feeder {
     pub(super) fn new(
         mount: Arc<Mount>,
         recording: Arc<Recording>,
-        blocks: FanOut<Block>,
+        blocks: Publisher<Block>,
         reader: RunReader,
         legs: Vec<Leg>,
         history: Duration,
@@ -85,10 +86,10 @@ impl Feeder {
                         let Item { stamp, value } = &*delivery.item;
                         Step::Play(stamp.sequence + self.ahead(), value.clone(), stamp.captured_at)
                     }
-                    Err(RecvError::Empty) => continue,
-                    Err(RecvError::Ended(end)) => {
+                    Err(TryRecvError::Empty) => continue,
+                    Err(TryRecvError::Ended(end)) => {
                         if let Some(gap) = end.gap {
-                            self.blocks.advance_to(gap.from + gap.blocks + self.ahead());
+                            self.blocks.advance_to(gap.from + gap.items + self.ahead());
                         }
                         return self.blocks.finish(end.reason);
                     }
@@ -128,7 +129,7 @@ impl Feeder {
 
     fn join_live(&self) -> Option<Consumer<Block>> {
         let options = SubscribeOptions {
-            overflow: Overflow::DropNewest,
+            overflow: OverflowPolicy::DropNewest,
             buffer: self.format.blocks_in(LIVE_BUFFER) as usize,
             start: Start::From(self.next.saturating_sub(self.ahead())),
             histograms: false,
@@ -205,7 +206,7 @@ struct Pace {
 
 impl Pace {
     /// Waits until the next block is due. Returns false if the listener has left meanwhile.
-    fn wait(&mut self, blocks: &mut FanOut<Block>) -> bool {
+    fn wait(&mut self, blocks: &mut Publisher<Block>) -> bool {
         loop {
             let (due, now) = (self.start + self.span * self.blocks, Timestamp::now());
             let early = due.since(now);

@@ -6,10 +6,11 @@ use std::task::Waker;
 use std::thread;
 use std::time::Duration;
 
-use aircheck_engine::{Block, FanOut, FanOutOptions, Start, Timestamp};
+use aircheck_api::moment;
+use aircheck_engine::{Block, Publisher, PublisherOptions, Start, Timestamp};
 
 use super::feeder::Feeder;
-use super::moment::{Moment, format_time};
+use super::moment::Moment;
 use super::places::{MAX_REPLAYS, Replays};
 use super::timeline::legs;
 use crate::mount::Mount;
@@ -93,7 +94,7 @@ impl Replays {
         let now_unix = now.unix_nanos();
         let at = moment.unix_nanos(now_unix);
         if at > now_unix {
-            return Err(ReplayError::Future(format_time(at), format_time(now_unix)));
+            return Err(ReplayError::Future(moment::format(at), moment::format(now_unix)));
         }
         let back = Duration::from_nanos(now_unix - at);
         let head = mount.hub().head().next();
@@ -118,17 +119,17 @@ impl Replays {
         if matches!(moment, Moment::At(_))
             && let Some(begins_at) = index.begins_at(format).filter(|begins_at| at < *begins_at)
         {
-            return Err(ReplayError::TooEarly(format_time(at), format_time(begins_at)));
+            return Err(ReplayError::TooEarly(moment::format(at), moment::format(begins_at)));
         }
         let place = self.enter().ok_or(ReplayError::Full)?;
         let current_began = now_unix.saturating_sub(format.span(format.position(head)).as_nanos() as u64);
         let legs = legs(index, &entry, format, current_began);
         // Blocks of the present run lie so far behind their own numbers.
         let ahead = legs.last().filter(|leg| leg.run == index.current_run()).map_or(0, |leg| leg.base.max(0) as u64);
-        let (mut blocks, hub) = FanOut::<Block>::new(FanOutOptions {
+        let (mut blocks, hub) = Publisher::<Block>::new(PublisherOptions {
             head: Some(mount.hub().head().ahead_by(ahead)),
             delayed: true,
-            ..FanOutOptions::default()
+            ..PublisherOptions::default()
         });
         blocks.advance_to(sequence);
         let buffer = format.blocks_in(ENCODER_BUFFER) as usize;

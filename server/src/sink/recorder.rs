@@ -3,7 +3,7 @@
 //! The recorder is a consumer like any other, on a thread of its own. A block that it did not get becomes exactly as
 //! much silence, and a line in the sidecar, the file beside the WAV, says where and why. So the position of a sample in
 //! a file plus the position of the file is the sample's position in the stream. The consumer's
-//! [`Tally`](aircheck_engine::Tally) counts lost and waiting blocks; nothing is counted twice.
+//! [`Stats`](aircheck_engine::Stats) counts lost and waiting blocks; nothing is counted twice.
 //!
 //! A `SegmentWriter` decides which `Part` of the stream goes into which `Segment`, a WAV with its `Sidecar`, in a
 //! `Storage`, the directory. While the disk fails, the recorder takes nothing from its ring. The ring holds the sound as

@@ -16,7 +16,7 @@ pub(super) fn open(rate_hz: u32, channels: u16, encoding: PcmEncoding) -> io::Re
     let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let is_pipe = stdin.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
     let pcm = Pcm::new(stdin, "stdin", rate_hz, channels, encoding);
-    // A file's rest is no backlog, and of sockets nobody says how much they hold.
+    // A file's rest is no backlog, and the system does not tell how much a socket holds.
     Ok(if is_pipe { pcm.with_queue(queued) } else { pcm })
 }
 

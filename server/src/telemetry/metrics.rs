@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use aircheck_api::{LeaveReason, RecordingStatus, Rendition};
-use aircheck_engine::{CaptureTally, Drift, Format, Loss, SharedHistogram, Substitute, Timestamp};
+use aircheck_engine::{CaptureStats, Drift, Format, Loss, SharedHistogram, Substitute, Timestamp};
 use metrics::{Counter, Gauge, Label};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
@@ -125,6 +125,7 @@ struct CaptureMetrics {
     is_fallback: Gauge,
     /// Peak and RMS of each channel.
     levels: Vec<[Gauge; 2]>,
+    clips: Vec<Counter>,
 }
 
 /// The metrics of notifications.
@@ -230,6 +231,9 @@ impl CaptureMetrics {
             let labels = vec![Label::new("channel", channel.to_string()), Label::from_static_parts("kind", kind)];
             metrics::gauge!("aircheck_capture_level_dbfs", labels)
         };
+        let clips = |channel: u16| {
+            metrics::counter!("aircheck_capture_clips_total", vec![Label::new("channel", channel.to_string())])
+        };
         Self {
             blocks: counter("aircheck_capture_blocks_total", &[]),
             lost_overflow: lost("overflow"),
@@ -240,6 +244,7 @@ impl CaptureMetrics {
             is_fallback: metrics::gauge!("aircheck_fallback"),
             up: metrics::gauge!("aircheck_capture_up"),
             levels: (0..format.channels()).map(|channel| ["peak", "rms"].map(|kind| level(channel, kind))).collect(),
+            clips: (0..format.channels()).map(clips).collect(),
         }
     }
 
@@ -258,6 +263,9 @@ impl CaptureMetrics {
         for ([peak, rms], level) in self.levels.iter().zip(mount.meter().levels()) {
             peak.set(f64::from(level.peak_dbfs));
             rms.set(f64::from(level.rms_dbfs));
+        }
+        for (counter, clips) in self.clips.iter().zip(mount.meter().clips()) {
+            counter.absolute(clips);
         }
     }
 }
@@ -361,13 +369,13 @@ fn write_down_seconds(text: &mut String, mount: &Mount) {
 }
 
 /// Writes the series of the source's clock. There are none before the drift is known.
-fn write_clock(text: &mut String, capture: &CaptureTally) {
+fn write_clock(text: &mut String, capture: &CaptureStats) {
     let waiting = (
         "aircheck_capture_waiting_seconds",
         "Sound that stands in the pipe in front of the source, and is late by as much.",
         capture.waiting().as_secs_f64(),
     );
-    let drift = capture.drift().map(|Drift { ppm, error_ppm }| {
+    let drift = capture.drift().map(|Drift { ppm, error_ppm, .. }| {
         [
             (
                 "aircheck_capture_drift_ppm",
@@ -425,6 +433,10 @@ fn describe() {
     );
     describe_counter!("aircheck_capture_restarts_total", "Number of times that the source was opened again.");
     describe_gauge!("aircheck_capture_level_dbfs", "Level of a channel over the last 300 ms; full scale is 0.");
+    describe_counter!(
+        "aircheck_capture_clips_total",
+        "Runs of three or more samples of a channel in a row at full scale: the sound is too loud for its source."
+    );
     describe_gauge!("aircheck_listeners", "Listeners that are present.");
     describe_counter!("aircheck_listeners_refused_total", "Requests that were refused.");
     describe_counter!("aircheck_listeners_left_total", "Listeners that are gone, by reason.");

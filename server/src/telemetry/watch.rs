@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aircheck_api::{EventKind, EventState, LeaveReason, StreamState};
-use aircheck_engine::{Loss, LossCounts, Overflow, Timestamp};
+use aircheck_engine::{Loss, LossCounts, OverflowPolicy, Timestamp};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::delivery::listener::Listener;
@@ -210,7 +210,9 @@ impl ListenerWatch {
         if let Some(blocks) = self.losses.take_new(own, now) {
             listener.publish(EventKind::Skipped { blocks, reason: main_reason(lost).label().into() });
         }
-        if listener.overflow() == Overflow::Disconnect && limits.max_lag.is_some_and(|max_lag| unrequested > max_lag) {
+        if listener.overflow() == OverflowPolicy::Disconnect
+            && limits.max_lag.is_some_and(|max_lag| unrequested > max_lag)
+        {
             listener.end(LeaveReason::MaxLag, now);
         }
         if self.is_idle(&standing, limits.idle_timeout, now) {
@@ -250,6 +252,6 @@ impl ListenerWatch {
 
 /// Returns the reason for most of a listener's losses, of the reasons that are published.
 fn main_reason(lost: &LossCounts) -> Loss {
-    let published = [Loss::Overflow, Loss::Skipped, Loss::Late, Loss::History];
+    let published = [Loss::Overflow, Loss::SkippedToLive, Loss::SkippedToNewest, Loss::History];
     published.into_iter().max_by_key(|reason| lost.of(*reason)).unwrap_or(Loss::Overflow)
 }

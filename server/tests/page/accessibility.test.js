@@ -2,12 +2,14 @@
 // wider than the screen. Screenshots are written to AIRCHECK_PICTURES.
 
 import assert from "node:assert";
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { Tab, openBrowser } from "./support/browser.js";
+import { TonePipe } from "./support/pipe.js";
 import { Server } from "./support/program.js";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -146,6 +148,23 @@ describe("every state", { concurrency: 2 }, () => {
     assert.deepEqual(await check(tab, "source-lost"), []);
     await tab.close();
     await endAll(server);
+  });
+
+  test("the fallback, with a receiver of notifications that is not there", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "aircheck-page-"));
+    const pipe = TonePipe.start(join(directory, "pipe"));
+    const flags = ["--source", "stdin", "--fallback", "demo", "--fallback-after", "0s", "--record", join(directory, "takes")];
+    const env = { AIRCHECK_NOTIFY: "http://127.0.0.1:9/hook" };
+    const server = await Server.start(flags, { stdin: pipe.fd, env });
+    const tab = await open(server);
+    await tab.untilText("state", "ON AIR");
+    pipe.pause();
+    await tab.until("document.getElementById('fallback').checkVisibility()");
+    await tab.untilText("notification-trouble", "next try in");
+    assert.deepEqual(await check(tab, "on-fallback"), []);
+    await tab.close();
+    await endAll(server, pipe);
+    rmSync(directory, { recursive: true });
   });
 
   test("a browser that can't play live", async () => {

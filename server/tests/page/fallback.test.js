@@ -2,11 +2,13 @@
 
 import assert from "node:assert";
 import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { Tab, openBrowser } from "./support/browser.js";
+import { TonePipe } from "./support/pipe.js";
 import { TIMEOUT_MS, Server, eventually } from "./support/program.js";
 import { wav } from "./support/wav.js";
 
@@ -26,6 +28,21 @@ const square = (name, level) =>
 
 const BADGES =
   "[...document.querySelectorAll('.badges .badge')].filter((badge) => !badge.hidden).map(({ id }) => id).join()";
+
+/** Makes the page show a source whose clock is far off, which takes a real one some time. */
+const DRIFT = `(() => {
+  const drifting = ({ capture, source, ...others }) => ({
+    ...others,
+    source: { ...source, kind: "stdin" },
+    capture: { ...capture, drift_ppm: -3012.4, drift_error_ppm: 8.2, waiting_seconds: 0.25 },
+  });
+  window.EventSource = class extends EventSource {
+    addEventListener(type, take) {
+      const taken = type !== "status" ? take : ({ data }) => take({ data: JSON.stringify(drifting(JSON.parse(data))) });
+      super.addEventListener(type, taken);
+    }
+  };
+})()`;
 
 /** Waits until a server with `flags` shows the badge `shown` and no other. */
 async function untilOnlyBadge(flags, shown, options) {
@@ -53,6 +70,80 @@ describe("badges and the fallback", { concurrency: true }, () => {
   test("a lost source", async () => {
     // An open pipe without data.
     await untilOnlyBadge(["--source", "stdin"], "source-lost", { stdin: "pipe" });
+  });
+
+  test("a fallback, and the source again", async () => {
+    const pipe = TonePipe.start(join(directory, "pipe"));
+    const flags = ["--source", "stdin", "--fallback", "demo", "--fallback-after", "0s"];
+    const server = await Server.start(flags, { stdin: pipe.fd });
+    const tab = await Tab.open(browser, server.url);
+    await tab.until(`${BADGES} === '' && document.getElementById('state').textContent === 'ON AIR'`);
+
+    pipe.pause();
+    await tab.until(`${BADGES} === 'source-lost,fallback'`);
+    await tab.untilText("failure", "Source lost for ");
+    await tab.untilText("state", "OFF AIR");
+    // It is heard, and so it has a level and a loudness.
+    for (const id of ["momentary", "short-term"]) {
+      await tab.until(`/^−?\\d/.test(document.getElementById('${id}').textContent)`);
+    }
+    await tab.until("/^−?\\d/.test(document.querySelector('#meters [data-field=peak]').textContent)");
+
+    pipe.resume();
+    await tab.until(`${BADGES} === ''`);
+    await tab.untilText("state", "ON AIR");
+    assert.equal(await tab.value("document.getElementById('failure').checkVisibility()"), false);
+    assert.notEqual(await tab.text("lost-source"), "0");
+    assert.deepEqual(tab.errors, []);
+    await tab.close();
+    await server.end();
+    await pipe.end();
+  });
+
+  test("the drift of a source's clock with its error, and what waits in its pipe", async () => {
+    const server = await Server.start(["--source", "tone:440"]);
+    const tab = await Tab.open(browser, server.url, { before: DRIFT });
+    await tab.untilText("drift", "−3,012 ± 8 ppm");
+    await tab.untilText("waiting", "250 ms");
+    for (const id of ["clock", "pipe"]) {
+      assert.equal(await tab.value(`document.getElementById('${id}').checkVisibility()`), true);
+    }
+    await tab.close();
+    const other = await Tab.open(browser, server.url);
+    await other.until("document.getElementById('facts').textContent !== ''");
+    for (const id of ["clock", "pipe"]) {
+      assert.equal(await other.value(`document.getElementById('${id}').checkVisibility()`), false);
+    }
+    await other.close();
+    await server.end();
+  });
+
+  test("notifications, and a receiver that refuses them", async () => {
+    let status = 503;
+    const receiver = createServer((request, response) => request.on("end", () => response.writeHead(status).end()).resume());
+    await new Promise((listens) => receiver.listen(0, "127.0.0.1", listens).unref());
+    const { port } = receiver.address();
+    const server = await Server.start(["--source", square("silent.wav", 0), "--loop", "--silence-after", "3s"], {
+      env: { AIRCHECK_NOTIFY: `http://127.0.0.1:${port}/s3cret` },
+    });
+    const tab = await Tab.open(browser, server.url);
+    await tab.untilText("last-notification", "no sound above");
+    assert.equal(await tab.text("notified"), "0 notifications delivered · 2 waiting");
+    await tab.untilText("notification-trouble", `127.0.0.1:${port}: HTTP 503, next try in `);
+    status = 200;
+    await tab.until("!document.getElementById('notification-trouble').checkVisibility()");
+    await tab.untilText("notified", "2 notifications delivered");
+    assert(!(await tab.value("document.documentElement.outerHTML")).includes("s3cret"));
+    await tab.close();
+    await server.end();
+    receiver.close();
+
+    const without = await Server.start(["--source", "tone:440"]);
+    const other = await Tab.open(browser, without.url);
+    await other.until("document.getElementById('facts').textContent !== ''");
+    assert.equal(await other.value("document.getElementById('notifications').checkVisibility()"), false);
+    await other.close();
+    await without.end();
   });
 
   test("without AudioWorklet the browser's own player plays Opus, or WAV", async () => {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use aircheck_api::moment;
 use clap::Args;
 
 use crate::client::Address;
@@ -29,11 +30,11 @@ pub(crate) struct ExportArgs {
     #[arg(value_name = "URL", value_parser = Address::parse, default_value = "localhost")]
     pub(crate) address: Address,
 
-    /// Time of the first sample, in UTC, such as 2026-11-27T14:00:00Z
+    /// Time of the first sample, such as 2026-11-27T14:00:00Z or 2026-11-27T15:00:00+01:00
     #[arg(long, value_name = "T", value_parser = time)]
     pub(crate) from: String,
 
-    /// Time after the last sample, in UTC
+    /// Time after the last sample
     #[arg(long, value_name = "T", value_parser = time)]
     pub(crate) to: String,
 
@@ -44,8 +45,8 @@ pub(crate) struct ExportArgs {
 
 /// Checks a time. The server reads it.
 fn time(text: &str) -> Result<String, String> {
-    match humantime::parse_rfc3339(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err("not a time in UTC, such as 2026-11-27T14:03:00Z".to_owned()),
+    match moment::parse(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("not {}", moment::TAKES)),
     }
 }

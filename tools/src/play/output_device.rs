@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aircheck_engine::source::{DeviceError, host};
+use aircheck_engine::source::{DeviceError, host_name};
 use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
 use cpal::{BufferSize, ErrorKind, SupportedStreamConfig};
 use tokio::sync::oneshot;
@@ -88,10 +88,12 @@ impl Drop for OutputDevice {
 }
 
 fn open(target_buffer: Duration) -> Result<(cpal::Stream, String, RingWriter), Failure> {
-    let host = host().map_err(|error| match error {
+    let name = host_name().map_err(|error| match error {
         DeviceError::NoDevice(why) => Failure::NoOutput(why),
         error => Failure::NoOutput(error.to_string()),
     })?;
+    let host = name.parse().and_then(cpal::host_from_id);
+    let host = host.map_err(|error| Failure::NoOutput(one_line(&error)))?;
     let no_output = || Failure::NoOutput("the sound system has no output".to_owned());
     let device = host.default_output_device().ok_or_else(no_output)?;
     if device.id().is_ok_and(|id| id.id() == DUMMY) {

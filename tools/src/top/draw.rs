@@ -10,7 +10,7 @@ use super::keys::HELP;
 use super::line::line_with;
 use super::state::{Contact, Mode, State};
 use super::theme::{Theme, Tone};
-use super::{header, loudness, meters, table};
+use super::{header, loudness, meters, notifications, table};
 use crate::table::{Align, fit};
 
 /// Width and height of the smallest screen that is useful.
@@ -85,6 +85,7 @@ pub(crate) fn upper(state: &State, theme: Theme, now: f64, cells: usize, is_room
         lines.push(loudness::loudness(measured, status.state, theme, cells));
     }
     if is_roomy {
+        lines.extend(notifications::notifications(status, theme, cells));
         lines.push(Line::default());
     }
     lines.push(table::caption(state, theme, cells));

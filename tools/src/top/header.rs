@@ -3,7 +3,7 @@
 use aircheck_api::{RecordingStatus, Status, StreamState};
 use ratatui::text::Line;
 
-use super::line::{Part, line_of, line_with};
+use super::line::{Part, line_of, line_of_groups, line_with};
 use super::state::{Contact, State};
 use super::theme::{Theme, Tone};
 use crate::units;
@@ -41,23 +41,17 @@ pub(crate) fn facts(status: &Status, theme: Theme, cells: usize) -> Line<'static
     };
     let shown = format!("{} of {} listeners", units::grouped(*listeners as u64), units::grouped(*max_listeners as u64));
     let mut facts = vec![
-        (shown, Tone::Plain),
-        (format!("up {}", units::age(status.now - status.started_at)), Tone::Quiet),
-        (format!("{} kHz {channels}", f64::from(format.rate_hz) / 1e3), Tone::Quiet),
-        (format!("{} ms blocks", (format.block_seconds * 1e5).round() / 1e2), Tone::Quiet),
+        vec![(shown, Tone::Plain)],
+        vec![(format!("up {}", units::age(status.now - status.started_at)), Tone::Quiet)],
+        vec![(format!("{} kHz {channels}", f64::from(format.rate_hz) / 1e3), Tone::Quiet)],
+        vec![(format!("{} ms blocks", (format.block_seconds * 1e5).round() / 1e2), Tone::Quiet)],
     ];
     if let Some(recording) = &status.recording {
         // A microphone is private, so the recording stands in front, where it never gives way.
-        facts.insert(1, recorded(recording));
+        facts.insert(1, vec![recorded(recording)]);
     }
-    let mut parts = Vec::new();
-    for fact in facts {
-        if !parts.is_empty() {
-            parts.push((" · ".to_owned(), Tone::Quiet));
-        }
-        parts.push(fact);
-    }
-    line_of(parts, None, theme, cells)
+    let clipped = if status.recording.is_some() { 2 } else { 1 };
+    line_of_groups(facts, " · ", clipped, theme, cells)
 }
 
 fn recorded(recording: &RecordingStatus) -> Part {
@@ -97,28 +91,27 @@ pub(crate) fn capture(status: &Status, theme: Theme, cells: usize) -> Line<'stat
     let figure = |text: String| (text, Tone::Plain);
     // Where there is little room, words give way to figures.
     let is_narrow = cells < NARROW;
-    let mut parts = vec![
-        label(if is_narrow { "" } else { "captured " }),
-        figure(units::grouped_count(capture.blocks, "block")),
-        label(" · lost "),
-        lost(capture.lost_xrun),
-        label(" xrun "),
-        lost(capture.lost_overflow),
-        label(if is_narrow { " overflow · ring " } else { " overflow · ring p50 " }),
-        figure(units::latency(ring.p50)),
-        label(if is_narrow { ", " } else { " p99 " }),
-        figure(units::latency(ring.p99)),
-    ];
+    let mut losses = vec![label("lost ")];
     if capture.lost_source > 0 {
-        // Few sources are ever lost, so this takes room only then: before the losses for other reasons.
-        const AFTER_LOST: usize = 3;
-        parts.splice(AFTER_LOST..AFTER_LOST, [lost(capture.lost_source), label(" source ")]);
+        // Few sources are ever lost, so this takes room only then.
+        losses.extend([lost(capture.lost_source), label(" source ")]);
     }
+    losses.extend([lost(capture.lost_xrun), label(" xrun "), lost(capture.lost_overflow), label(" overflow")]);
+    let mut groups = vec![
+        vec![label(if is_narrow { "" } else { "captured " }), figure(units::grouped_count(capture.blocks, "block"))],
+        losses,
+        vec![
+            label(if is_narrow { "ring " } else { "ring p50 " }),
+            figure(units::latency(ring.p50)),
+            label(if is_narrow { ", " } else { " p99 " }),
+            figure(units::latency(ring.p99)),
+        ],
+    ];
     if let (Some(drift), Some(error)) = (capture.drift_ppm, capture.drift_error_ppm) {
-        parts.extend([label(" · clock "), figure(units::ppm(drift, error))]);
+        groups.push(vec![label("clock "), figure(units::ppm(drift, error))]);
     }
     if capture.waiting_seconds >= LATE_SECONDS {
-        parts.extend([label(" · pipe "), figure(units::latency(Some(capture.waiting_seconds)))]);
+        groups.push(vec![label("pipe "), figure(units::latency(Some(capture.waiting_seconds)))]);
     }
-    line_of(parts, None, theme, cells)
+    line_of_groups(groups, " · ", 2, theme, cells)
 }

@@ -3,7 +3,7 @@
 use aircheck_api::{LoudnessStatus, StreamState};
 use ratatui::text::Line;
 
-use super::line::{Part, line_of};
+use super::line::{Part, line_of_groups};
 use super::theme::{Theme, Tone};
 use crate::units;
 
@@ -15,7 +15,8 @@ const MAX_TRUE_PEAK_DBTP: f64 = -1.0;
 /// Returns the line. Its last figures are left out where there is little room.
 pub(crate) fn loudness(loudness: &LoudnessStatus, state: StreamState, theme: Theme, cells: usize) -> Line<'static> {
     let label = |text: &str| (text.to_owned(), Tone::Quiet);
-    let is_live = state == StreamState::Live;
+    // The fallback has a loudness, too.
+    let is_live = matches!(state, StreamState::Live | StreamState::Fallback);
     let now = |lufs: Option<f64>| (format!("{:>5}", units::page_db(lufs.filter(|_| is_live), is_live)), Tone::Plain);
     let off_target = |lufs: f64| {
         let sign = if lufs >= TARGET_LUFS { "+" } else { "" };
@@ -35,19 +36,7 @@ pub(crate) fn loudness(loudness: &LoudnessStatus, state: StreamState, theme: The
         vec![label("LRA "), (units::page_db(Some(loudness.range_lu), false), Tone::Plain), label(" LU")],
         vec![label("peak "), (units::page_db(peak, false), peak_tone), label(" dBTP")],
     ];
-    let mut parts = Vec::new();
-    let mut used = 0;
-    for figure in figures {
-        let width: usize = figure.iter().map(|(text, _)| text.chars().count()).sum();
-        let gap = if parts.is_empty() { "" } else { "  " };
-        if used + gap.len() + width > cells {
-            break;
-        }
-        used += gap.len() + width;
-        parts.push(label(gap));
-        parts.extend(figure);
-    }
-    line_of(parts, None, theme, cells)
+    line_of_groups(figures, "  ", 0, theme, cells)
 }
 
 #[cfg(test)]
@@ -77,6 +66,7 @@ mod tests {
     #[test]
     fn without_sound_the_programme_s_figures_stay() {
         assert_eq!(drawn(StreamState::Silent, 45), "M     —  S     —  I −22.6 LUFS (+0.4 LU)");
+        assert_eq!(drawn(StreamState::Fallback, 45), drawn(StreamState::Live, 45));
     }
 
     #[test]

@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn loud_parts_have_their_colours() {
         let mut status = status();
-        status.level[0] = ChannelLevel { peak_dbfs: Some(0.0), rms_dbfs: Some(0.0) };
+        status.level[0] = ChannelLevel { peak_dbfs: Some(0.0), rms_dbfs: Some(0.0), clips: 0 };
         let lines = meters(&status, THEME, 2, 29);
         let parts: Vec<_> =
             lines[0].spans[1..4].iter().map(|span| (span.content.chars().count(), span.style)).collect();
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(drawn(&status(), 1, 40).len(), 1);
         assert!(drawn(&status(), 1, 40)[0].contains("R  "));
         let mut many = status();
-        many.level = vec![ChannelLevel { peak_dbfs: None, rms_dbfs: None }; 32];
+        many.level = vec![ChannelLevel::default(); 32];
         let lines = drawn(&many, 2, 40);
         assert!(lines[0].contains("1 ") && lines[0].contains("2 ") && lines[0].contains("−∞"), "{lines:?}");
         assert_eq!(lines[1], "30 more channels");

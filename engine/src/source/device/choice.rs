@@ -9,7 +9,7 @@ use super::error::DeviceError;
 
 /// Requested configuration of a device. `None` leaves the choice to the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DeviceOptions {
+pub struct DeviceConfig {
     /// Frames per second.
     pub rate_hz: Option<u32>,
     /// Samples per frame.
@@ -21,7 +21,7 @@ pub(super) fn choose(
     device: &cpal::Device,
     name: &str,
     default: SupportedStreamConfig,
-    wanted: DeviceOptions,
+    wanted: DeviceConfig,
 ) -> Result<SupportedStreamConfig, DeviceError> {
     let ranges = device.supported_input_configs().map_err(|error| DeviceError::refused(name, &error))?;
     choose_from(&ranges.collect::<Vec<_>>(), name, default, wanted)
@@ -33,7 +33,7 @@ pub(super) fn choose_from(
     ranges: &[SupportedStreamConfigRange],
     name: &str,
     default: SupportedStreamConfig,
-    wanted: DeviceOptions,
+    wanted: DeviceConfig,
 ) -> Result<SupportedStreamConfig, DeviceError> {
     let pcm: Vec<_> = ranges.iter().filter(|range| !range.sample_format().is_dsd()).collect();
     if pcm.is_empty() {
@@ -63,7 +63,7 @@ pub(super) fn choose_from(
     Ok(nearest.try_with_sample_rate(rate).unwrap_or_else(at_standard_rate))
 }
 
-fn describe(wanted: DeviceOptions) -> String {
+fn describe(wanted: DeviceConfig) -> String {
     let channels = wanted.channels.map(|channels| format!("{channels} channels"));
     let rate = wanted.rate_hz.map(|rate| format!("{rate} Hz"));
     channels.into_iter().chain(rate).collect::<Vec<_>>().join(" at ")
@@ -114,7 +114,7 @@ mod tests {
             range(2, 48_000, 48_000, SampleFormat::DsdU8),
         ];
         let card =
-            choose_from(&ranges, "card", default(2, 48_000, SampleFormat::I16), DeviceOptions { rate_hz, channels });
+            choose_from(&ranges, "card", default(2, 48_000, SampleFormat::I16), DeviceConfig { rate_hz, channels });
         card.map(|card| (card.channels(), card.sample_rate(), card.sample_format())).map_err(|error| error.to_string())
     }
 
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_default_rate_without_the_wanted_channels_is_replaced() {
         let ranges = [range(4, 8_000, 16_000, SampleFormat::I16), range(4, 32_000, 44_100, SampleFormat::I16)];
-        let wanted = DeviceOptions { rate_hz: None, channels: Some(4) };
+        let wanted = DeviceConfig { rate_hz: None, channels: Some(4) };
         let config = choose_from(&ranges[..1], "card", default(2, 48_000, SampleFormat::I16), wanted).unwrap();
         assert_eq!(config.sample_rate(), 16_000);
         let config = choose_from(&ranges[1..], "card", default(2, 48_000, SampleFormat::I16), wanted).unwrap();
@@ -148,7 +148,7 @@ mod tests {
     fn one_bit_samples_are_refused() {
         let ranges = [range(2, 352_800, 352_800, SampleFormat::DsdU32)];
         let config = default(2, 352_800, SampleFormat::DsdU32);
-        let error = choose_from(&ranges, "card", config, DeviceOptions::default()).unwrap_err().to_string();
+        let error = choose_from(&ranges, "card", config, DeviceConfig::default()).unwrap_err().to_string();
         assert!(error.contains("only DSD"), "{error}");
     }
 }

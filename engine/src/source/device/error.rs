@@ -4,6 +4,7 @@ use cpal::ErrorKind;
 
 /// The reason why an input device cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DeviceError {
     /// There is no input: no sound server answers and there is no sound card, or neither has an input.
     #[error("there is no microphone: {0} (connect one, start the sound server, or choose another source)")]

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cpal::ErrorKind;
 
-use crate::CaptureTally;
+use crate::CaptureStats;
 
 /// Errors within one check, with no period handed over, that make a device dead. ALSA was seen to report 50,000 in that
 /// time; a signal that interrupts a system call is one error.
@@ -31,9 +31,9 @@ impl DeviceHealth {
     }
 
     /// Counts an error, of which cpal may report half a million a second. Fit for a callback.
-    pub(super) fn error(&self, kind: ErrorKind, tally: &CaptureTally) {
+    pub(super) fn error(&self, kind: ErrorKind, stats: &CaptureStats) {
         match kind {
-            ErrorKind::Xrun => tally.xrun_reported(),
+            ErrorKind::Xrun => stats.xrun_reported(),
             ErrorKind::DeviceNotAvailable
             | ErrorKind::StreamInvalidated
             | ErrorKind::HostUnavailable
@@ -83,27 +83,27 @@ mod tests {
 
     #[test]
     fn a_device_that_reports_its_loss_is_dead() {
-        let (health, tally) = (DeviceHealth::default(), CaptureTally::default());
+        let (health, stats) = (DeviceHealth::default(), CaptureStats::default());
         let mut watchdog = Watchdog::default();
         for kind in [ErrorKind::RealtimeDenied, ErrorKind::DeviceChanged, ErrorKind::Xrun, ErrorKind::BackendError] {
-            health.error(kind, &tally);
+            health.error(kind, &stats);
             assert_eq!(watchdog.check(&health), None, "{kind:?}");
         }
-        health.error(ErrorKind::StreamInvalidated, &tally);
+        health.error(ErrorKind::StreamInvalidated, &stats);
         assert!(watchdog.check(&health).is_some_and(|cause| cause.contains("is gone")));
     }
 
     #[test]
     fn a_device_with_errors_only_is_dead_at_the_next_check() {
-        let (health, tally) = (DeviceHealth::default(), CaptureTally::default());
+        let (health, stats) = (DeviceHealth::default(), CaptureStats::default());
         let mut watchdog = Watchdog::default();
         for _ in 0..50_000 {
-            health.error(ErrorKind::BackendError, &tally);
+            health.error(ErrorKind::BackendError, &stats);
         }
         health.period();
         assert_eq!(watchdog.check(&health), None, "errors are harmless while sound comes");
         for _ in 0..50_000 {
-            health.error(ErrorKind::BackendError, &tally);
+            health.error(ErrorKind::BackendError, &stats);
         }
         assert!(watchdog.check(&health).is_some_and(|cause| cause.contains("nothing but errors")));
     }

@@ -1,15 +1,29 @@
 //! cpal's host: the sound system whose devices are used.
+//!
+//! On Linux that is the sound server where one answers, else ALSA; on other systems cpal's default.
 
 use super::error::DeviceError;
 
-/// Returns the sound server where one answers, else ALSA; on other systems than Linux, cpal's default. For inputs and
-/// for outputs.
+/// Returns the name of the sound system whose devices are used: the sound server where one answers, else ALSA; on other
+/// systems than Linux, the default one. A program that plays, too, gets its output there:
+/// `cpal::host_from_id(host_name()?.parse()?)`.
+///
+/// ```no_run
+/// let name = aircheck_engine::source::host_name()?;
+/// assert!(["PulseAudio", "ALSA"].contains(&name));
+/// # Ok::<(), aircheck_engine::source::DeviceError>(())
+/// ```
 ///
 /// # Errors
 ///
 /// [`DeviceError::NoDevice`] on Linux, if there is neither a server nor a sound card.
+pub fn host_name() -> Result<&'static str, DeviceError> {
+    Ok(host()?.id().name())
+}
+
+/// Opens the host. For inputs and for outputs.
 #[cfg(target_os = "linux")]
-pub fn host() -> Result<cpal::Host, DeviceError> {
+pub(super) fn host() -> Result<cpal::Host, DeviceError> {
     use cpal::HostId;
 
     let has_server = cpal::available_hosts().contains(&HostId::PulseAudio);
@@ -23,14 +37,9 @@ pub fn host() -> Result<cpal::Host, DeviceError> {
     cpal::host_from_id(HostId::Alsa).map_err(|error| DeviceError::NoDevice(super::error::one_line(&error)))
 }
 
-/// Returns the sound server where one answers, else ALSA; on other systems than Linux, cpal's default. For inputs and
-/// for outputs.
-///
-/// # Errors
-///
-/// [`DeviceError::NoDevice`] on Linux, if there is neither a server nor a sound card.
+/// Opens the host. For inputs and for outputs.
 #[cfg(not(target_os = "linux"))]
-pub fn host() -> Result<cpal::Host, DeviceError> {
+pub(super) fn host() -> Result<cpal::Host, DeviceError> {
     Ok(cpal::default_host())
 }
 

@@ -13,6 +13,7 @@ const DUMMY_SOURCE_ID: &str = "auto_null.monitor";
 
 /// Description of an input device, found without recording from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DeviceInfo {
     /// Name for people; not always unique.
     pub name: String,
@@ -31,6 +32,15 @@ pub struct DeviceInfo {
 }
 
 /// Lists the input devices; never an empty list.
+///
+/// ```no_run
+/// use aircheck_engine::source::devices;
+///
+/// for device in devices()? {
+///     println!("{}: {}", device.id, device.name);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

@@ -3,7 +3,7 @@
 use cpal::SupportedStreamConfig;
 use cpal::traits::DeviceTrait;
 
-use super::choice::{self, DeviceOptions};
+use super::choice::{self, DeviceConfig};
 use super::error::DeviceError;
 use super::listing;
 use super::timeout::with_timeout;
@@ -14,15 +14,15 @@ use super::timeout::with_timeout;
 /// timestamps.
 ///
 /// **When the device is lost** (unplugged, its sound server ended, or no period for 10 s), the stream stays:
-/// [`CaptureTally::failure`](crate::CaptureTally::failure) gives the cause, no more blocks come, and consumers wait
+/// [`CaptureStats::failure`](crate::CaptureStats::failure) gives the cause, no more blocks come, and consumers wait
 /// until the stream is stopped. A [`Supervised`](crate::source::Supervised) device is opened again instead. The device's own stream is closed, because a dead one may keep a core busy with error
 /// reports; if closing hangs, its thread is left behind.
 ///
 /// ```no_run
-/// use aircheck_engine::source::{Device, DeviceOptions};
+/// use aircheck_engine::source::{Device, DeviceConfig};
 /// use aircheck_engine::{Stream, StreamOptions};
 ///
-/// let microphone = Device::open(None, DeviceOptions::default())?;
+/// let microphone = Device::open(None, DeviceConfig::default())?;
 /// let stream = Stream::start(Box::new(microphone), StreamOptions::default())?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -38,11 +38,19 @@ impl Device {
     /// part of them that no other device has, in capital or small letters. Options that are `None` are left to the
     /// device's default.
     ///
+    /// ```no_run
+    /// use aircheck_engine::source::{Device, DeviceConfig, Source};
+    ///
+    /// let microphone = Device::open(Some("USB Audio"), DeviceConfig { channels: Some(1), ..DeviceConfig::default() })?;
+    /// println!("{} Hz", microphone.rate_hz());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`DeviceError::NoDevice`] if there is no input at all; otherwise, if the name fits none or several, the device
     /// does not support the options, or the device or the sound server refuses or does not answer within 5 s.
-    pub fn open(name: Option<&str>, options: DeviceOptions) -> Result<Self, DeviceError> {
+    pub fn open(name: Option<&str>, options: DeviceConfig) -> Result<Self, DeviceError> {
         let name = name.map(str::to_owned);
         with_timeout("the sound server", move || {
             let (device, name, default) = listing::find(name.as_deref())?;
@@ -52,6 +60,13 @@ impl Device {
     }
 
     /// Name of the device, as the system shows it to people.
+    ///
+    /// ```no_run
+    /// use aircheck_engine::source::{Device, DeviceConfig};
+    ///
+    /// println!("{}", Device::open(None, DeviceConfig::default())?.name());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -63,6 +78,13 @@ impl Device {
     }
 
     /// Label of the format in which the device hands samples over, before they become `f32`: `f32`, `i16`, …
+    ///
+    /// ```no_run
+    /// use aircheck_engine::source::{Device, DeviceConfig};
+    ///
+    /// println!("{}", Device::open(None, DeviceConfig::default())?.sample_format());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn sample_format(&self) -> String {
         self.config.sample_format().to_string()

@@ -1,6 +1,6 @@
 //! The opening of a device that was lost.
 
-use super::choice::DeviceOptions;
+use super::choice::DeviceConfig;
 use super::error::DeviceError;
 use super::open::Device;
 use crate::source::interface::Source;
@@ -10,18 +10,29 @@ use crate::source::supervised::{Reopen, ReopenError};
 #[derive(Clone, Debug)]
 pub struct DeviceReopener {
     name: Option<String>,
-    options: DeviceOptions,
+    options: DeviceConfig,
     /// Rate and channels of the stream.
-    stream: DeviceOptions,
+    stream: DeviceConfig,
 }
 
 impl DeviceReopener {
     /// Opens the device called `name`, or the default one, with these options. Where they leave the choice, a device that
     /// can record at the `rate_hz` and with the `channels` of the stream does so.
+    ///
+    /// ```no_run
+    /// use aircheck_engine::source::{Device, DeviceConfig, DeviceReopener, Source, Supervised};
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let device = Device::open(None, DeviceConfig::default())?;
+    /// let reopener = DeviceReopener::new(None, DeviceConfig::default(), device.rate_hz(), device.channels());
+    /// let supervised = Supervised::new(Box::new(device)).reopen(std::sync::Arc::new(reopener));
+    /// let stream = Stream::start(Box::new(supervised), StreamOptions::default())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
-    pub fn new(name: Option<String>, options: DeviceOptions, rate_hz: u32, channels: u16) -> Self {
+    pub fn new(name: Option<String>, options: DeviceConfig, rate_hz: u32, channels: u16) -> Self {
         let stream =
-            DeviceOptions { rate_hz: options.rate_hz.or(Some(rate_hz)), channels: options.channels.or(Some(channels)) };
+            DeviceConfig { rate_hz: options.rate_hz.or(Some(rate_hz)), channels: options.channels.or(Some(channels)) };
         Self { name, options, stream }
     }
 

@@ -18,7 +18,7 @@ use super::health::{DeviceHealth, Watchdog};
 use super::open::Device;
 use super::timeout::ANSWER_TIMEOUT;
 use crate::source::interface::{Running, Source, SourceError};
-use crate::{Capture, CaptureTally};
+use crate::{Capture, CaptureStats};
 
 /// Time between two checks of a device, and so the longest that a dead one may keep a core busy.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -87,12 +87,12 @@ fn supervise(
     ready: &mpsc::Sender<Result<(), DeviceError>>,
     stopped: &mpsc::Receiver<()>,
 ) {
-    let (tally, reporter) = (Arc::clone(capture.tally()), capture.reporter());
+    let (stats, reporter) = (Arc::clone(capture.stats()), capture.reporter());
     // Before the device is opened: its own thread inherits this.
-    tally.realtime().promote_current_thread();
+    stats.realtime().promote_current_thread();
     let health = Arc::new(DeviceHealth::default());
     let (give_back, given_back) = mpsc::channel();
-    let stream = match open(&device, capture, (&give_back, &given_back), &health, &tally) {
+    let stream = match open(&device, capture, (&give_back, &given_back), &health, &stats) {
         Ok(stream) => stream,
         Err(error) => {
             let _ = ready.send(Err(error));
@@ -123,7 +123,7 @@ fn open(
     mut capture: Capture,
     (give_back, given_back): (&mpsc::Sender<Capture>, &mpsc::Receiver<Capture>),
     health: &Arc<DeviceHealth>,
-    tally: &Arc<CaptureTally>,
+    stats: &Arc<CaptureStats>,
 ) -> Result<cpal::Stream, DeviceError> {
     let refused = |error| DeviceError::refused(&device.name, &error);
     let is_served = device.is_served();
@@ -138,12 +138,12 @@ fn open(
     let stream = loop {
         let mut callback = InputCallback::new(capture, give_back.clone(), is_served);
         let (data_health, error_health) = (Arc::clone(health), Arc::clone(health));
-        let error_tally = Arc::clone(tally);
+        let error_stats = Arc::clone(stats);
         let built = device.device.build_input_stream_raw(
             config,
             device.config.sample_format(),
             move |data, info| callback.period(data, info.timestamp(), &data_health),
-            move |error| error_health.error(error.kind(), &error_tally),
+            move |error| error_health.error(error.kind(), &error_stats),
             Some(ANSWER_TIMEOUT),
         );
         match built {

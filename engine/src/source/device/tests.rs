@@ -12,7 +12,7 @@ use cpal::{Data, ErrorKind, InputStreamTimestamp, SampleFormat, StreamInstant};
 use super::callback::InputCallback;
 use super::health::DeviceHealth;
 use crate::capture::{HEADER_WORDS, parse_header};
-use crate::{Capture, CaptureTally, Format, Timestamp};
+use crate::{Capture, CaptureStats, Format, Timestamp};
 
 /// Serves all unit tests of the crate. Outside `assert_no_alloc` it only forwards to the system's allocator.
 #[global_allocator]
@@ -28,7 +28,7 @@ struct Fixture {
     callback: InputCallback,
     health: DeviceHealth,
     reader: rtrb::Consumer<u32>,
-    tally: Arc<CaptureTally>,
+    stats: Arc<CaptureStats>,
     given_back: mpsc::Receiver<Capture>,
 }
 
@@ -41,10 +41,10 @@ impl Fixture {
     /// A device of a sound server (`is_served`), or one whose timestamps are used.
     fn with(is_served: bool) -> Self {
         let format = Format::new(48_000, CHANNELS, Duration::from_millis(10)).unwrap();
-        let (capture, reader, tally) = Capture::new(format, true);
+        let (capture, reader, stats) = Capture::new(format, true);
         let (give_back, given_back) = mpsc::channel();
         let callback = InputCallback::new(capture, give_back, is_served);
-        Self { callback, health: DeviceHealth::default(), reader, tally, given_back }
+        Self { callback, health: DeviceHealth::default(), reader, stats, given_back }
     }
 
     /// Calls the data callback with samples that were captured `age` ago.
@@ -61,7 +61,7 @@ impl Fixture {
     }
 
     fn report(&self, kind: ErrorKind) {
-        in_real_time(|| self.health.error(kind, &self.tally));
+        in_real_time(|| self.health.error(kind, &self.stats));
     }
 
     /// Takes the next block: sequence number, capture time and samples.
@@ -168,8 +168,8 @@ fn every_format_passes_in_periods_of_any_size() {
             }
         }
         assert_eq!(received, sent - sent % BLOCK_SAMPLES, "{}", samples.format);
-        assert_eq!(fixture.tally.blocks(), (sent / BLOCK_SAMPLES) as u64, "{}", samples.format);
-        assert_eq!((fixture.tally.lost_overflow(), fixture.tally.lost_xrun()), (0, 0), "{}", samples.format);
+        assert_eq!(fixture.stats.blocks(), (sent / BLOCK_SAMPLES) as u64, "{}", samples.format);
+        assert_eq!((fixture.stats.lost_overflow(), fixture.stats.lost_xrun()), (0, 0), "{}", samples.format);
     }
 }
 
@@ -185,8 +185,8 @@ fn a_full_ring_counts_losses_and_the_sequence_goes_on() {
             let start = index * period % (Samples::COUNT - period);
             fixture.period(&samples, start..start + period, Duration::ZERO);
         }
-        let tally = Arc::clone(&fixture.tally);
-        assert_eq!((tally.blocks(), tally.lost_overflow(), tally.next_sequence()), (room, sent - room, sent));
+        let stats = Arc::clone(&fixture.stats);
+        assert_eq!((stats.blocks(), stats.lost_overflow(), stats.next_sequence()), (room, sent - room, sent));
         for expected in 0..room {
             assert_eq!(fixture.block().map(|block| block.0), Some(expected));
         }
@@ -210,12 +210,12 @@ fn an_xrun_counts_the_missing_blocks_and_the_sequence_goes_on() {
         let two_blocks = 2 * BLOCK_SAMPLES - usize::from(CHANNELS);
         fixture.period(&samples, 0..two_blocks, Duration::from_millis(345));
         let took = Timestamp::now().since(start).as_millis() as u64;
-        let lost = fixture.tally.lost_xrun();
+        let lost = fixture.stats.lost_xrun();
         // The incomplete block, and the 50 ms after it: 5 ms complete that block, 45 ms reach into the fifth after it.
         // The time that this test takes is added to that.
         assert!((6..=6 + took.div_ceil(10)).contains(&lost), "{lost} lost in {took} ms");
-        assert_eq!((fixture.tally.blocks(), fixture.tally.next_sequence()), (11, 11 + lost));
-        let discarded = fixture.tally.discarded_frames();
+        assert_eq!((fixture.stats.blocks(), fixture.stats.next_sequence()), (11, 11 + lost));
+        let discarded = fixture.stats.discarded_frames();
         assert!((240..240 + 480).contains(&discarded), "the incomplete block, and some after it: {discarded} frames");
         let sequences: Vec<u64> = std::iter::from_fn(|| fixture.block()).map(|block| block.0).collect();
         assert_eq!(sequences, (0..10).chain([10 + lost]).collect::<Vec<_>>());
@@ -250,9 +250,9 @@ fn a_dropped_callback_gives_the_capture_back() {
     let fixture = Fixture::new();
     drop(fixture.callback);
     let capture = fixture.given_back.try_recv().expect("the capture is back");
-    assert!(fixture.tally.is_open(), "the stream has not ended");
+    assert!(fixture.stats.is_open(), "the stream has not ended");
     drop(capture);
-    assert!(!fixture.tally.is_open());
+    assert!(!fixture.stats.is_open());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::lease::{Lease, Slot};
 use crate::source::interface::{Running, Source, SourceError};
-use crate::{Capture, CaptureTally, Format, Timestamp};
+use crate::{Capture, CaptureStats, Format, Timestamp};
 
 /// Time between two checks of a source that delivers.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(50);
@@ -49,14 +49,14 @@ impl Live {
         let is_alive = self.is_alive();
         self.quiet_checks = if is_alive { 0 } else { self.quiet_checks + 1 };
         let max_checks = if self.attempts > 0 { MAX_QUIET_CHECKS } else { MAX_START_CHECKS };
-        if let Some(failure) = self.slot.failure() {
-            Some(Loss::Failed(failure.to_owned()))
-        } else if self.slot.has_ended() {
-            Some(Loss::Ended)
-        } else if self.quiet_checks >= max_checks {
-            Some(Loss::Quiet)
-        } else {
-            None
+        self.end().or_else(|| (self.quiet_checks >= max_checks).then_some(Loss::Quiet))
+    }
+
+    /// Returns the loss if the source has failed or ended, by its own account.
+    pub(super) fn end(&self) -> Option<Loss> {
+        match self.slot.failure() {
+            Some(failure) => Some(Loss::Failed(failure.to_owned())),
+            None => self.slot.has_ended().then_some(Loss::Ended),
         }
     }
 }
@@ -84,11 +84,11 @@ pub(super) fn open_with(
     source: Box<dyn Source>,
     slot: &Arc<Slot>,
     stream_format: Format,
-    tally: &Arc<CaptureTally>,
+    stats: &Arc<CaptureStats>,
 ) -> Result<Box<dyn Running>, SourceError> {
     let format = Format::new(source.rate_hz(), source.channels(), stream_format.block_span())
         .map_err(|error| SourceError::Format(error.to_string()))?;
-    let lease = Lease::new(Arc::clone(slot), format, stream_format, Arc::clone(tally)).map_err(SourceError::Format)?;
+    let lease = Lease::new(Arc::clone(slot), format, stream_format, Arc::clone(stats)).map_err(SourceError::Format)?;
     source.start(Capture::lent(lease))
 }
 

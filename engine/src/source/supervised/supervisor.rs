@@ -11,7 +11,7 @@ use super::{OnLoss, OpenFallback, Reopen, ReopenError};
 use crate::lease::{Lent, Slot};
 use crate::outages::Substitute;
 use crate::source::interface::Running;
-use crate::{CaptureTally, Format, Origin, Timestamp};
+use crate::{CaptureStats, Format, Origin, Timestamp};
 
 /// Time from one look for an absent device to the next. A look costs about a millisecond.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -65,7 +65,7 @@ pub(super) struct Supervisor {
     pub(super) reopen: Option<Arc<dyn Reopen>>,
     pub(super) on_loss: OnLoss,
     pub(super) fallback: Option<OpenFallback>,
-    pub(super) tally: Arc<CaptureTally>,
+    pub(super) stats: Arc<CaptureStats>,
     pub(super) stopped: mpsc::Receiver<()>,
     pub(super) back_off: Duration,
 }
@@ -94,7 +94,7 @@ impl Supervisor {
             }
             let Some(lent) = take(&live.slot) else {
                 // Its thread has crashed inside a write, and the stream with it.
-                self.tally.fail("the source's thread has crashed".to_owned());
+                self.stats.fail("the source's thread has crashed".to_owned());
                 return None;
             };
             let Some(loss) = loss else {
@@ -108,18 +108,13 @@ impl Supervisor {
     /// Decides what follows the loss of a source.
     fn lose(&mut self, live: Live, mut lent: Box<Lent>, loss: &Loss) -> Option<State> {
         let now = Timestamp::now();
-        let goes_on = self.reopen.is_some() || matches!(self.on_loss, OnLoss::Fallback { .. });
-        if !goes_on || self.on_loss == OnLoss::End {
-            // The end of a file is no failure.
-            if self.reopen.is_some() || matches!(loss, Loss::Failed(_)) {
-                self.tally.fail(loss.reason());
-            }
-            dispose(live.running);
+        if !self.outlives(loss) {
+            self.end(live, loss);
             return None;
         }
-        let since = lent.begin_hole().min(now);
-        self.tally.set_open(false);
-        self.tally.outages().begin(since, loss.reason());
+        let since = lent.begin_hole(live.started_at).min(now);
+        self.stats.set_open(false);
+        self.stats.outages().begin(since, loss.reason());
         if now.since(live.started_at) >= HEALTHY_SPAN {
             self.back_off = Duration::ZERO;
         }
@@ -134,11 +129,30 @@ impl Supervisor {
         Some(State::Down(hole))
     }
 
+    /// Returns whether the stream goes on after this loss.
+    fn outlives(&self, loss: &Loss) -> bool {
+        match self.on_loss {
+            OnLoss::End => false,
+            OnLoss::Fallback { .. } => true,
+            // A pipe that pauses is still there. One that has ended is over.
+            OnLoss::Silence => self.reopen.is_some() || matches!(loss, Loss::Quiet),
+        }
+    }
+
+    /// Ends the stream with its source.
+    fn end(&self, live: Live, loss: &Loss) {
+        // The end of a file or of a pipe is no failure.
+        if self.reopen.is_some() || !matches!(loss, Loss::Ended) {
+            self.stats.fail(loss.reason());
+        }
+        dispose(live.running);
+    }
+
     /// Begins without a source.
     pub(super) fn hole_from_start(&self, mut lent: Box<Lent>, reason: String, now: Timestamp) -> Hole {
         lent.writer.resume_at(now);
-        self.tally.set_open(false);
-        self.tally.outages().begin(now, reason);
+        self.stats.set_open(false);
+        self.stats.outages().begin(now, reason);
         self.hole(lent, now, now)
     }
 
@@ -162,6 +176,12 @@ impl Supervisor {
         loop {
             let now = Timestamp::now();
             self.fill(&mut hole, now);
+            if let Some(loss) = hole.live.as_ref().and_then(Live::end).filter(|loss| !self.outlives(loss)) {
+                if let Some(live) = hole.live {
+                    self.end(live, &loss);
+                }
+                return None;
+            }
             self.seek(&mut hole, now);
             if let Some(mut live) = hole.live.take() {
                 if live.is_alive() {
@@ -194,7 +214,7 @@ impl Supervisor {
                 hole.block.fill(0.0);
                 if hole.fallback.take().is_some() {
                     hole.fallback_failed = true;
-                    self.tally.outages().substitute(Substitute::Silence);
+                    self.stats.outages().substitute(Substitute::Silence);
                 }
             }
             hole.lent.writer.write_substitute(origin, &hole.block);
@@ -211,11 +231,11 @@ impl Supervisor {
         match open().and_then(|pull| FallbackPlayer::new(pull, self.format)) {
             Ok(player) => {
                 hole.fallback = Some(Box::new(player));
-                self.tally.outages().substitute(Substitute::Fallback);
+                self.stats.outages().substitute(Substitute::Fallback);
             }
             Err(error) => {
                 hole.fallback_failed = true;
-                self.tally.outages().explain(format!("the fallback fails: {error}"));
+                self.stats.outages().explain(format!("the fallback fails: {error}"));
             }
         }
     }
@@ -233,7 +253,7 @@ impl Supervisor {
                 || now.since(live.started_at) > START_TIMEOUT
             {
                 let reason = live.slot.failure().unwrap_or("nothing comes from the source").to_owned();
-                self.tally.outages().explain(reason);
+                self.stats.outages().explain(reason);
                 if let Some(live) = hole.live.take() {
                     dispose(live.running);
                 }
@@ -261,11 +281,11 @@ impl Supervisor {
                 hole.restarted = Some(description);
             }
             Err(ReopenError::Absent(reason)) => {
-                self.tally.outages().explain(reason);
+                self.stats.outages().explain(reason);
                 hole.next_attempt = now + LOOK_INTERVAL;
             }
             Err(ReopenError::Failed(reason)) => {
-                self.tally.outages().explain(reason);
+                self.stats.outages().explain(reason);
                 self.lengthen_back_off();
                 hole.next_attempt = now + self.back_off;
             }
@@ -274,7 +294,7 @@ impl Supervisor {
 
     /// Begins to open the source on a thread of its own.
     fn open(&self, reopen: Arc<dyn Reopen>) -> Opening {
-        let (format, tally) = (self.format, Arc::clone(&self.tally));
+        let (format, stats) = (self.format, Arc::clone(&self.stats));
         let (done, opening) = mpsc::channel();
         // Without a thread, the sender is dropped, and that is a failed attempt.
         let _ = thread::Builder::new().name("source-opening".into()).spawn(move || {
@@ -282,7 +302,7 @@ impl Supervisor {
             let outcome = reopen.reopen().and_then(|source| {
                 let description = source.description();
                 let running =
-                    open_with(source, &slot, format, &tally).map_err(|error| ReopenError::Failed(error.to_string()))?;
+                    open_with(source, &slot, format, &stats).map_err(|error| ReopenError::Failed(error.to_string()))?;
                 Ok(Opened { running, slot, description })
             });
             if let Err(mpsc::SendError(Ok(opened))) = done.send(outcome) {
@@ -300,8 +320,8 @@ impl Supervisor {
             hole.lent.writer.write_substitute(Origin::Fallback, &hole.block);
         }
         hole.lent.end_hole();
-        self.tally.set_open(true);
-        self.tally.outages().end(now, hole.restarted);
+        self.stats.set_open(true);
+        self.stats.outages().end(now, hole.restarted);
         live.resume(now);
         live.slot.lend(hole.lent);
         State::Up(live)

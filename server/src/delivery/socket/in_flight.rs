@@ -5,7 +5,6 @@
 //! and the bytes of a connection are parts of those, with others between them: heads, notices, silence. So a position in
 //! the bytes of the connection leads to a sequence number.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +32,7 @@ pub(crate) struct InFlight {
     wire: Wire,
     /// The last part, and those before it that may still be in flight.
     last: Part,
-    earlier: VecDeque<Part>,
+    earlier: Vec<Part>,
     /// Where the last byte that was handed over ends in the bytes of the connection, and the last that the kernel took.
     handed: u64,
     written: u64,
@@ -42,23 +41,21 @@ pub(crate) struct InFlight {
     written_blocks: u64,
     missing_blocks: u64,
     /// Bytes of the last packet, and the number of its blocks.
-    packet: (u64, u64),
+    packet: (u32, u32),
     acked: u64,
     unread: Unread,
     /// One past the sequence number of the last block that was read for certain, and of the last that was handed over.
     proven: u64,
     handed_next: u64,
     window: u64,
-    /// The shortest round trip.
-    round_trip: Duration,
+    /// The shortest round trip, in microseconds.
+    round_trip_micros: u32,
     queue: ReceiveQueue,
-    /// The last acknowledged byte, the last one that is probably read, and that can be at most, at the last look.
-    looked_at: [u64; 3],
-    /// Bytes at which one of these stood still from one look to the next, and the sequence number to which each leads: the log
-    /// forgets it while a listener pauses for minutes.
-    known: [(u64, u64); 3],
-    /// A byte that is not acknowledged, and when it was written.
-    mark: Option<(u64, Timestamp)>,
+    /// Bytes at which one of [`marks`](Self::marks) stood still from one look to the next, and the sequence number to which each
+    /// leads: the log forgets it while a listener pauses for minutes.
+    known: Option<Box<[(u64, u64); 3]>>,
+    /// A byte that was not acknowledged at a look, and when it was written; byte 0 if there was none.
+    mark: (u64, Timestamp),
     /// Where the last measured byte was.
     measured: u64,
     /// The time of the last decision on the window's limit, and the total time in which the window had kept bytes here by then.
@@ -107,7 +104,7 @@ impl InFlight {
             log,
             wire,
             last: Part { start: 0, reached: 0, content: Content::Other },
-            earlier: VecDeque::new(),
+            earlier: Vec::new(),
             handed: 0,
             written: 0,
             written_at: Timestamp::default(),
@@ -119,11 +116,10 @@ impl InFlight {
             proven: 0,
             handed_next: 0,
             window: u64::MAX,
-            round_trip: Duration::ZERO,
+            round_trip_micros: 0,
             queue: ReceiveQueue::default(),
-            looked_at: [0; 3],
-            known: [(0, 0); 3],
-            mark: None,
+            known: None,
+            mark: (0, Timestamp::default()),
             measured: 0,
             limited: None,
             was_idle: false,
@@ -151,7 +147,8 @@ impl InFlight {
         }
         self.handed += bytes;
         self.handed_next = numbers.end;
-        self.packet = (bytes, blocks);
+        // For figures that are nearly right; a packet is far shorter than these bounds.
+        self.packet = (u32::try_from(bytes).unwrap_or(u32::MAX), u32::try_from(blocks).unwrap_or(u32::MAX));
     }
 
     /// Hands over silence of `block_bytes` bytes in place of each of these lost blocks.
@@ -176,7 +173,7 @@ impl InFlight {
         let part = Part { start: self.handed, reached, content };
         let before = std::mem::replace(&mut self.last, part);
         if before.start < part.start {
-            self.earlier.push_back(before);
+            self.earlier.push(before);
         }
         if self.earlier.len() > MAX_PARTS {
             self.earlier.remove(1);
@@ -199,7 +196,7 @@ impl InFlight {
 
     /// Returns whether the listener's program had read everything at the last test.
     pub(crate) fn reads_promptly(&self) -> bool {
-        self.queue.reads_promptly(self.packet.0)
+        self.queue.reads_promptly(self.packet.0.into())
     }
 
     /// Counts blocks that are written in full.
@@ -289,45 +286,59 @@ impl InFlight {
     /// Follows the bytes to where they are now. Returns the time from the kernel to the listener's machine, if this look
     /// shows one: of the last byte written if all are acknowledged, else of the last byte at an earlier look.
     pub(crate) fn advance(&mut self, socket: &TcpInfo, now: Timestamp) -> Option<Duration> {
+        let before = self.marks();
         self.acked = socket.acked_bytes;
         let proven_before = self.proven_bytes();
-        self.unread = self.queue.look(socket, self.packet.0, now);
+        self.unread = self.queue.look(socket, self.packet.0.into(), now);
         let proven = self.proven_bytes();
         if proven > proven_before {
             self.proven = self.proven.max(self.position(proven, self.handed_next));
         }
         self.window = socket.window_bytes.unwrap_or(u64::MAX);
-        self.round_trip = socket.min_round_trip.unwrap_or_default();
+        let round_trip = socket.min_round_trip.unwrap_or_default();
+        self.round_trip_micros = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
         self.look_at_window(socket, now);
         let read = self.acked.saturating_sub(self.unread.estimate);
-        while self.earlier.get(1).map_or(self.last.start, |next| next.start) <= read && !self.earlier.is_empty() {
-            self.earlier.pop_front();
+        if !self.earlier.is_empty() {
+            self.forget_read(read);
         }
-        if self.earlier.is_empty() {
-            self.earlier = VecDeque::new();
-        }
-        self.remember([self.acked, read, self.acked - self.unread.least.min(self.acked)]);
+        self.remember(before);
         self.measure(now - socket.since_ack)
     }
 
-    /// Remembers where the acknowledged bytes and the read ones stand, if that was so at the look before.
-    fn remember(&mut self, bytes: [u64; 3]) {
-        for (index, byte) in bytes.into_iter().enumerate() {
-            if byte == self.looked_at[index]
-                && byte != self.known[index].0
+    /// Forgets the parts before the one that has the byte `read`.
+    fn forget_read(&mut self, read: u64) {
+        if self.last.start <= read {
+            self.earlier = Vec::new();
+        } else {
+            let started = self.earlier.partition_point(|part| part.start <= read);
+            self.earlier.drain(..started.saturating_sub(1));
+        }
+    }
+
+    /// Returns the last acknowledged byte, the last one that is probably read, and that can be at most, by the last look.
+    fn marks(&self) -> [u64; 3] {
+        let Unread { least, estimate, .. } = self.unread;
+        [self.acked, self.acked.saturating_sub(estimate), self.acked.saturating_sub(least)]
+    }
+
+    /// Remembers where the marks stand that have not moved since the look before.
+    fn remember(&mut self, before: [u64; 3]) {
+        for (index, (byte, before)) in self.marks().into_iter().zip(before).enumerate() {
+            if byte == before
+                && self.known.as_ref().is_none_or(|known| byte != known[index].0)
                 && byte < self.handed
                 && let Some(next) = self.next_at(byte)
             {
-                self.known[index] = (byte, next);
+                self.known.get_or_insert_default()[index] = (byte, next);
             }
         }
-        self.looked_at = bytes;
     }
 
     /// Returns the time that a byte took whose acknowledgement has come, the last one at `acked_at`.
     fn measure(&mut self, acked_at: Timestamp) -> Option<Duration> {
         let newest = (self.written, self.written_at);
-        let (byte, written_at) = if self.acked >= self.written { newest } else { self.mark? };
+        let (byte, written_at) = if self.acked >= self.written { newest } else { self.mark };
         let is_acked = self.acked >= byte && byte > self.measured;
         if is_acked {
             self.measured = byte;
@@ -337,9 +348,8 @@ impl InFlight {
 
     /// Remembers the last byte, if it is not acknowledged and no other such byte is remembered.
     pub(crate) fn set_mark(&mut self) {
-        match self.mark {
-            Some((byte, _)) if byte > self.acked => {}
-            _ => self.mark = (self.acked < self.written).then_some((self.written, self.written_at)),
+        if self.mark.0 <= self.acked {
+            self.mark = if self.acked < self.written { (self.written, self.written_at) } else { Default::default() };
         }
     }
 
@@ -373,7 +383,7 @@ impl InFlight {
             return taken;
         }
         let forgotten = || {
-            let before = self.known.iter().filter(|(known, _)| *known <= byte);
+            let before = self.known.iter().flat_map(|known| known.iter()).filter(|(known, _)| *known <= byte);
             before.map(|(_, next)| *next).fold(self.part_at(byte).reached, u64::max)
         };
         self.next_at(byte).unwrap_or_else(forgotten).min(taken)
@@ -414,7 +424,8 @@ impl InFlight {
 
     /// Returns the bytes of so many blocks, by the last packet.
     pub(crate) fn bytes_of(&self, blocks: u64) -> u64 {
-        blocks * self.packet.0 / self.packet.1.max(1)
+        let (bytes, packet_blocks) = self.packet;
+        blocks * u64::from(bytes) / u64::from(packet_blocks.max(1))
     }
 
     /// Returns whether the listener's machine keeps bytes here: more is unread there than it would still take, or the
@@ -426,13 +437,13 @@ impl InFlight {
     /// Returns how many blocks of `block` are on their way at a time, to a listener that keeps up: those of the shortest round
     /// trip and a packet. Where that is shorter than a block, none are.
     pub(crate) fn on_its_way(&self, block: Duration) -> u64 {
-        let blocks = self.round_trip.as_nanos() / block.as_nanos().max(1);
-        if blocks == 0 { 0 } else { blocks as u64 + self.packet.1 }
+        let blocks = u128::from(self.round_trip_micros) * 1000 / block.as_nanos().max(1);
+        if blocks == 0 { 0 } else { blocks as u64 + u64::from(self.packet.1) }
     }
 
     /// Returns since when bytes wait for their acknowledgement, as far as the looks show it.
     pub(crate) fn waiting_since(&self) -> Option<Timestamp> {
-        self.mark.filter(|(byte, _)| *byte > self.acked).map(|(_, written_at)| written_at)
+        (self.mark.0 > self.acked).then_some(self.mark.1)
     }
 }
 

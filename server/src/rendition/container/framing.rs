@@ -67,7 +67,7 @@ impl Framing {
 
     /// Returns the replacement of lost blocks.
     pub fn fill(&mut self, gap: Gap) -> GapFill {
-        let end = gap.from + gap.blocks;
+        let end = gap.from + gap.items;
         match self {
             Self::Plain { silence: Some(silence), .. } => GapFill::Silence(silence.clone(), gap.from..end),
             // Pages carry their positions, so a gap shows without a notice.

@@ -65,7 +65,7 @@ pub fn hello(format: Format, payload: Payload, layout: Option<PacketLayout>, lis
 /// Returns the notice of a gap in JSON, which is the same in every rendition with notices.
 #[must_use]
 pub fn gap(gap: Gap) -> String {
-    GapNotice { from: gap.from, blocks: gap.blocks, reason: gap.reason.label().into() }.to_json()
+    GapNotice { from: gap.from, blocks: gap.items, reason: gap.reason.label().into() }.to_json()
 }
 
 /// Returns the notice of a gap as a line of JSON.
@@ -78,5 +78,5 @@ pub fn line_of_gap(of: Gap) -> String {
 /// does not get the notice again.
 #[must_use]
 pub fn event_of_gap(of: Gap) -> String {
-    format!("id: {}\nevent: gap\ndata: {}\n\n", of.from + of.blocks - 1, gap(of))
+    format!("id: {}\nevent: gap\ndata: {}\n\n", of.from + of.items - 1, gap(of))
 }

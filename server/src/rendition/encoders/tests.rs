@@ -28,7 +28,7 @@ impl Wake for Wakes {
 /// A source of blocks of 10 ms, and encoders with two delivery threads.
 struct Fixture {
     sound: Block,
-    blocks: FanOut<Block>,
+    blocks: Publisher<Block>,
     encoders: Arc<Encoders>,
     wakes: [Arc<Wakes>; 2],
 }
@@ -36,7 +36,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let sound = sound(Duration::from_millis(10));
-        let (blocks, hub) = FanOut::new(FanOutOptions { history: 100, ..FanOutOptions::default() });
+        let (blocks, hub) = Publisher::new(PublisherOptions { history: 100, ..PublisherOptions::default() });
         let wakes = [Arc::default(), Arc::default()];
         let wakers = wakes.iter().map(|wakes| Waker::from(Arc::clone(wakes))).collect();
         let encoders = Encoders::new(hub, sound.format(), 100, 100, wakers);
@@ -57,7 +57,7 @@ impl Fixture {
         let subscription = self.encoders.subscribe(encoding, group, shard, options).unwrap();
         // Admits the encoder, whose history is complete then.
         let admitting = Instant::now();
-        while !subscription.packets.tally().is_attached() {
+        while !subscription.packets.stats().is_attached() {
             self.blocks.flush();
             assert!(admitting.elapsed() < TIMEOUT);
             thread::sleep(Duration::from_millis(1));
@@ -155,7 +155,9 @@ fn the_end_completes_the_last_group_and_rings() {
         has_rung(&subscription.doorbell);
         fixture.blocks.finish(EndReason::Finished);
         assert_eq!(next(&mut subscription), (4, 5));
-        let RecvError::Ended(end) = subscription.packets.recv_timeout(TIMEOUT).unwrap_err() else { panic!("no end") };
+        let TryRecvError::Ended(end) = subscription.packets.recv_timeout(TIMEOUT).unwrap_err() else {
+            panic!("no end")
+        };
         assert_eq!((end.reason, end.gap), (EndReason::Finished, None));
         has_rung(&subscription.doorbell);
         assert_eq!(subscription.tail.get().unwrap().is_some(), has_tail, "{encoding:?}");

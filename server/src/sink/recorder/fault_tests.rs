@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use aircheck_engine::source::{Paced, Pull};
 use aircheck_engine::{
-    Block, Consumer, Delivery, End, EndReason, FanOut, FanOutOptions, Gap, Item, Loss, Overflow, RecvError, Start,
-    Stream, StreamOptions, SubscribeOptions, Timestamp,
+    Block, Consumer, Delivery, End, EndReason, Gap, Item, Loss, OverflowPolicy, Publisher, PublisherOptions, Start,
+    Stream, StreamOptions, SubscribeOptions, Timestamp, TryRecvError,
 };
 use serde_json::Value;
 
@@ -57,7 +57,7 @@ fn blocks(frames: usize, block: Duration) -> Vec<Arc<Item<Block>>> {
     let noise = Noise { next: 0, end: frames * usize::from(CHANNELS) };
     let options = StreamOptions { block, live: false, await_consumers: 1, ..StreamOptions::default() };
     let stream = Stream::start(Box::new(Paced::new(noise)), options).unwrap();
-    let options = SubscribeOptions { overflow: Overflow::Block, ..SubscribeOptions::default() };
+    let options = SubscribeOptions { overflow: OverflowPolicy::Block, ..SubscribeOptions::default() };
     let mut consumer = stream.subscribe(options).unwrap();
     std::iter::from_fn(|| consumer.recv().ok().map(|delivery| delivery.item)).collect()
 }
@@ -171,16 +171,16 @@ impl Random {
 /// Does the work of the recorder's thread, as far as it can be done now.
 fn record(writer: &mut SegmentWriter<FakeStorage>, consumer: &mut Consumer<Block>, now: Timestamp) -> Option<End> {
     loop {
-        let is_over = consumer.tally().end_reason().is_some();
+        let is_over = consumer.stats().end_reason().is_some();
         match writer.retry_at() {
             Some(retry_at) if now < retry_at && !is_over => return None,
             Some(_) if !writer.retry(now) => return None,
             _ => {}
         }
-        match consumer.try_recv(now) {
+        match consumer.try_recv_at(now) {
             Ok(delivery) => writer.record(delivery, now),
-            Err(RecvError::Empty) => return None,
-            Err(RecvError::Ended(end)) => return Some(end),
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Ended(end)) => return Some(end),
         }
     }
 }
@@ -192,9 +192,9 @@ fn files_equal_the_source_outside_the_noted_gaps_whatever_fails() {
     for seed in 1..=24_u64 {
         let mut random = Random(seed.wrapping_mul(0x2545_F491_4F6C_DD1D));
         let storage = FakeStorage::default();
-        let (mut fan_out, hub) = FanOut::new(FanOutOptions::default());
+        let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
         let options = SubscribeOptions {
-            overflow: Overflow::DropNewest,
+            overflow: OverflowPolicy::DropNewest,
             buffer: 150,
             start: Start::From(0),
             ..SubscribeOptions::default()
@@ -225,8 +225,8 @@ fn files_equal_the_source_outside_the_noted_gaps_whatever_fails() {
                 storage.heal();
             }
             if n as u64 >= lost_until {
-                fan_out.push_item(Arc::clone(block));
-                fan_out.flush();
+                publisher.push_item(Arc::clone(block));
+                publisher.flush();
             }
             if n as u64 >= stalled_until && random.one_in(2) {
                 assert!(record(&mut writer, &mut consumer, now).is_none());
@@ -247,12 +247,12 @@ fn files_equal_the_source_outside_the_noted_gaps_whatever_fails() {
             }
         }
         storage.heal();
-        fan_out.advance_to(blocks.len() as u64);
-        fan_out.finish(EndReason::Finished);
+        publisher.advance_to(blocks.len() as u64);
+        publisher.finish(EndReason::Finished);
         let end = record(&mut writer, &mut consumer, Timestamp::now()).unwrap();
         writer.finish(end, Timestamp::now());
 
-        let (recorded, account) = (read_back(&storage), consumer.tally().snapshot());
+        let (recorded, account) = (read_back(&storage), consumer.stats().snapshot());
         assert_eq!(account.delivered + account.lost.total(), blocks.len() as u64);
         assert_eq!(recorded.missing.len() as u64, account.lost.total(), "seed {seed}");
         assert_eq!(recorded.count(Frame::Absent), 0, "seed {seed}");
@@ -270,7 +270,7 @@ fn files_equal_the_source_outside_the_noted_gaps_whatever_fails() {
 
 /// Returns a delivery with a gap of `blocks` blocks before it.
 fn after_gap(item: &Arc<Item<Block>>, blocks: u64, reason: Loss) -> Delivery<Block> {
-    let gap = (blocks > 0).then(|| Gap { from: item.stamp.sequence - blocks, blocks, reason });
+    let gap = (blocks > 0).then(|| Gap { from: item.stamp.sequence - blocks, items: blocks, reason });
     Delivery { gap, lag_items: 0, item: Arc::clone(item) }
 }
 
@@ -295,7 +295,7 @@ fn a_gap_of_over_a_minute_is_noted_and_not_filled() {
         writer.record(after_gap(&blocks[100 + missing], missing as u64, Loss::Source), Timestamp::now());
         record_all(&mut writer, &blocks[101 + missing..1200]);
         // The same at the end of the stream.
-        let tail = Gap { from: 1200, blocks: 700, reason: Loss::Overflow };
+        let tail = Gap { from: 1200, items: 700, reason: Loss::Overflow };
         writer.finish(finished(Some(tail)), Timestamp::now());
         let recorded = read_back(&storage);
         assert_eq!(recorded.ends[0], reason);

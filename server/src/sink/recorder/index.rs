@@ -95,21 +95,10 @@ impl Index {
                 continues.as_deref().map(|name| name.rsplit_once('.').map_or(name, |(stem, _)| stem).to_owned());
             predecessors.insert(entry.stem.clone(), before);
         }
-        let mut runs: HashMap<String, u32> = HashMap::new();
         let mut entries: Vec<Entry> = found.into_iter().map(|(entry, _)| entry).collect();
-        for entry in &mut entries {
-            let mut first = entry.stem.clone();
-            for _ in 0..predecessors.len() {
-                match predecessors.get(&first) {
-                    Some(Some(before)) if predecessors.contains_key(before) => first = before.clone(),
-                    _ => break,
-                }
-            }
-            let next = runs.len() as u32;
-            entry.run = *runs.entry(first).or_insert(next);
-        }
+        let current_run = number_runs(&mut entries, &predecessors);
         entries.sort_by_key(|entry| (entry.run, entry.position));
-        Self { entries: Mutex::new(entries), directory: directory.to_owned(), current_run: runs.len() as u32 }
+        Self { entries: Mutex::new(entries), directory: directory.to_owned(), current_run }
     }
 
     /// Returns the directory.
@@ -179,6 +168,33 @@ impl Index {
     }
 }
 
+/// Gives each segment the number of its run, in the order in which the first segments of runs come. Returns the number of runs.
+/// Each segment is visited once or twice, however long its run is.
+fn number_runs(entries: &mut [Entry], predecessors: &HashMap<String, Option<String>>) -> u32 {
+    let mut runs: HashMap<&str, u32> = HashMap::new();
+    let mut count = 0;
+    for entry in entries {
+        // Back to the first segment of the run, or to one whose run is known.
+        let Some((mut stem, _)) = predecessors.get_key_value(&entry.stem) else { continue };
+        let mut visited = vec![stem.as_str()];
+        while !runs.contains_key(stem.as_str())
+            && let Some(Some(before)) = predecessors.get(stem)
+            && let Some((before, _)) = predecessors.get_key_value(before)
+            // Damaged sidecars may form a circle.
+            && visited.len() <= predecessors.len()
+        {
+            stem = before;
+            visited.push(stem);
+        }
+        entry.run = *runs.entry(stem).or_insert_with(|| {
+            count += 1;
+            count - 1
+        });
+        runs.extend(visited.into_iter().map(|stem| (stem, entry.run)));
+    }
+    count
+}
+
 #[derive(Deserialize)]
 struct FirstLine {
     recording: Start,
@@ -227,4 +243,125 @@ fn wav_frames(path: &Path, channels: u16) -> Option<u64> {
     }
     let bytes = u64::from(u32::from_le_bytes(*length)).min(file.metadata().ok()?.len().saturating_sub(HEADER_BYTES));
     Some(bytes / (4 * u64::from(channels)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const RATE_HZ: u32 = 48_000;
+
+    fn format() -> Format {
+        Format::new(RATE_HZ, 2, Duration::from_millis(10)).unwrap()
+    }
+
+    fn entry(stem: &str, run: u32, position_seconds: u64, at_seconds: u64, seconds: u64) -> Entry {
+        Entry {
+            stem: stem.to_owned(),
+            run,
+            format: RecordFormat::Wav,
+            rate_hz: RATE_HZ,
+            channels: 2,
+            position: position_seconds * u64::from(RATE_HZ),
+            captured_at: at_seconds * SECOND,
+            frames: seconds * u64::from(RATE_HZ),
+        }
+    }
+
+    fn index(entries: Vec<Entry>) -> Index {
+        Index { entries: Mutex::new(entries), directory: PathBuf::new(), current_run: 2 }
+    }
+
+    /// Two files of one run with a hole of 10 s between them, and a second run.
+    fn with_a_hole() -> Index {
+        index(vec![entry("a", 0, 0, 100, 10), entry("b", 0, 20, 120, 10), entry("c", 1, 0, 200, 10)])
+    }
+
+    #[test]
+    fn a_moment_is_in_its_segment_or_in_the_next_one() {
+        let index = with_a_hole();
+        let found = |second: u64| index.find(second * SECOND, format()).map(|entry| entry.stem);
+        assert_eq!(found(50).as_deref(), Some("a"), "before the first");
+        assert_eq!(found(109).as_deref(), Some("a"));
+        assert_eq!(found(110).as_deref(), Some("b"), "in a hole");
+        assert_eq!(found(150).as_deref(), Some("c"), "between two runs");
+        assert_eq!(found(209).as_deref(), Some("c"));
+        assert_eq!(found(210), None, "after the last");
+        assert_eq!(index.begins_at(format()), Some(100 * SECOND));
+    }
+
+    #[test]
+    fn segments_of_another_format_and_empty_ones_are_not_found() {
+        let mut other = entry("other", 0, 0, 10, 10);
+        other.rate_hz = 44_100;
+        let index = index(vec![other, entry("empty", 1, 0, 20, 0), entry("a", 1, 0, 30, 10)]);
+        assert_eq!(index.find(10 * SECOND, format()).unwrap().stem, "a");
+        assert_eq!(index.begins_at(format()), Some(30 * SECOND));
+    }
+
+    #[test]
+    fn of_a_part_that_is_there_twice_the_later_file_counts() {
+        let index = index(vec![entry("failed", 0, 0, 100, 10), entry("whole", 0, 5, 105, 10)]);
+        let position = |second: u64| second * u64::from(RATE_HZ);
+        assert_eq!(index.at_or_after(0, position(4)).unwrap().stem, "failed");
+        assert_eq!(index.at_or_after(0, position(6)).unwrap().stem, "whole");
+        assert_eq!(index.at_or_after(0, position(15)), None);
+        index.remove("whole");
+        assert_eq!(index.at_or_after(0, position(6)).unwrap().stem, "failed");
+    }
+
+    /// Writes a sidecar, and a WAV of a second.
+    fn write(directory: &Path, stem: &str, at_seconds: u64, continues: Option<&str>) {
+        let start = serde_json::json!({"recording": {"rate_hz": 48_000, "channels": 2, "position": 0,
+            "captured_at": at_seconds, "continues": continues.map(|stem| format!("{stem}.wav"))}});
+        fs::write(directory.join(format!("{stem}.jsonl")), format!("{start}\n")).unwrap();
+        let mut wav = vec![0; HEADER_BYTES as usize];
+        wav[..4].copy_from_slice(b"RIFF");
+        let end = wav.len();
+        wav[end - 8..end - 4].copy_from_slice(b"data");
+        wav[end - 4..].copy_from_slice(&384_000_u32.to_le_bytes());
+        wav.resize(end + 384_000, 0);
+        fs::write(directory.join(format!("{stem}.wav")), wav).unwrap();
+    }
+
+    #[test]
+    fn segments_that_continue_another_are_of_its_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path();
+        write(directory, "aircheck-1", 1000, None);
+        write(directory, "aircheck-2", 2000, Some("aircheck-1"));
+        // The clock was set back before this one.
+        write(directory, "aircheck-3", 500, Some("aircheck-2"));
+        write(directory, "aircheck-4", 3000, None);
+        // Its predecessor was deleted for its age.
+        write(directory, "aircheck-5", 100, Some("aircheck-0"));
+        // A circle, which only damage makes.
+        write(directory, "aircheck-6", 4000, Some("aircheck-7"));
+        write(directory, "aircheck-7", 4001, Some("aircheck-6"));
+        fs::write(directory.join("aircheck-8.jsonl"), "{").unwrap();
+        fs::write(directory.join("notes.jsonl"), "{}").unwrap();
+        let index = Index::scan(directory);
+        let entries = index.entries();
+        assert_eq!(entries.len(), 7, "{entries:?}");
+        let run = |stem: &str| entries.iter().find(|entry| entry.stem == stem).unwrap().run;
+        assert_eq!((run("aircheck-1"), run("aircheck-2")), (run("aircheck-3"), run("aircheck-3")));
+        assert_eq!([run("aircheck-5"), run("aircheck-1"), run("aircheck-4")], [0, 1, 2]);
+        assert_eq!(run("aircheck-6"), run("aircheck-7"));
+        assert_eq!(index.current_run(), 4);
+        assert!(entries.iter().all(|entry| entry.frames == 48_000), "{entries:?}");
+    }
+
+    /// A year of files of a minute, in one run.
+    #[test]
+    fn a_long_run_is_numbered_in_a_moment() {
+        let stems: Vec<String> = (0..500_000).map(|number| format!("{number:07}")).collect();
+        let mut entries: Vec<Entry> = stems.iter().map(|stem| entry(stem, 9, 0, 0, 1)).collect();
+        let before = |number: usize| number.checked_sub(1).map(|before| stems[before].clone());
+        let predecessors = stems.iter().enumerate().map(|(number, stem)| (stem.clone(), before(number))).collect();
+        let start = std::time::Instant::now();
+        assert_eq!(number_runs(&mut entries, &predecessors), 1);
+        assert!(entries.iter().all(|entry| entry.run == 0));
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    }
 }

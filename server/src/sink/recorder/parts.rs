@@ -23,7 +23,7 @@ impl Part {
     pub(crate) fn end(&self) -> u64 {
         match self {
             Self::Sound(item) => item.stamp.sequence + 1,
-            Self::Gap { note, .. } => note.gap.from + note.gap.blocks,
+            Self::Gap { note, .. } => note.gap.from + note.gap.items,
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aircheck_api::RecordingStatus;
-use aircheck_engine::{Format, Overflow, Start, Stream, SubscribeOptions, Tally};
+use aircheck_engine::{Format, OverflowPolicy, Start, Stats, Stream, SubscribeOptions};
 
 use super::directory::RecordingDirectory;
 use super::index::Index;
@@ -31,7 +31,8 @@ pub struct Recording {
     path: PathBuf,
     format: Format,
     segment_blocks: u64,
-    tally: Arc<Tally>,
+    reserve_bytes: u64,
+    stats: Arc<Stats>,
     progress: Arc<SharedProgress>,
     index: Arc<Index>,
 }
@@ -41,14 +42,12 @@ pub struct Recording {
 #[error("cannot record as FLAC: {0} (record as WAV with --record-format wav)")]
 pub struct FormatError(#[from] CodecError);
 
-/// Returns how the samples of `stream` are written.
-fn coding(format: RecordFormat, stream: &Stream) -> Coding {
+/// Returns how samples are written that have so many bits, if they are integers.
+fn coding(format: RecordFormat, sample_bits: Option<u16>) -> Coding {
     match format {
         RecordFormat::Wav => Coding::Wav,
         // Floats have no bits of their own, and 24 are beyond what is heard.
-        RecordFormat::Flac => {
-            Coding::Flac { bits: if stream.sample_bits().is_some_and(|bits| bits <= 16) { 16 } else { 24 } }
-        }
+        RecordFormat::Flac => Coding::Flac { bits: if sample_bits.is_some_and(|bits| bits <= 16) { 16 } else { 24 } },
     }
 }
 
@@ -59,8 +58,17 @@ impl Recording {
     ///
     /// When it cannot: FLAC has no more than 8 channels, and not every rate and block length.
     pub fn check(config: &RecorderConfig, stream: &Stream) -> Result<(), FormatError> {
-        if let Coding::Flac { bits } = coding(config.record_format, stream) {
-            FlacEncoder::new(stream.format(), bits)?;
+        Self::check_format(config, stream.format(), stream.sample_bits())
+    }
+
+    /// Checks the same of a stream that is not there yet.
+    pub(crate) fn check_format(
+        config: &RecorderConfig,
+        format: Format,
+        sample_bits: Option<u16>,
+    ) -> Result<(), FormatError> {
+        if let Coding::Flac { bits } = coding(config.record_format, sample_bits) {
+            FlacEncoder::new(format, bits)?;
         }
         Ok(())
     }
@@ -74,7 +82,7 @@ impl Recording {
     pub fn start(directory: &RecordingDirectory, config: &RecorderConfig, stream: &Stream) -> io::Result<Option<Self>> {
         let format = stream.format();
         let subscribed = stream.subscribe(SubscribeOptions {
-            overflow: Overflow::DropNewest,
+            overflow: OverflowPolicy::DropNewest,
             buffer: format.blocks_in(RING_SPAN) as usize,
             start: Start::From(0),
             ..SubscribeOptions::default()
@@ -92,13 +100,14 @@ impl Recording {
             _ => None,
         };
         let reserve_bytes = config.record_reserve.map_or(0, |Size(bytes)| bytes);
-        let coding = coding(config.record_format, stream);
+        let coding = coding(config.record_format, stream.sample_bits());
         let rules = Rules { coding, segment_blocks, align, reserve_bytes };
         let recording = Self {
             path: directory.path().to_path_buf(),
             format,
             segment_blocks,
-            tally: Arc::clone(consumer.tally()),
+            reserve_bytes,
+            stats: Arc::clone(consumer.stats()),
             progress: Arc::default(),
             index: Arc::new(Index::scan(directory.path())),
         };
@@ -115,10 +124,22 @@ impl Recording {
         &self.path
     }
 
+    /// Returns the free bytes of the disk at which the recording stops; 0 if it goes on until the disk is full.
+    #[must_use]
+    pub fn reserve_bytes(&self) -> u64 {
+        self.reserve_bytes
+    }
+
+    /// Returns the bytes of so much sound, before any compression.
+    #[must_use]
+    pub fn bytes_of(&self, span: Duration) -> u64 {
+        self.format.blocks_in(span).saturating_mul(block_bytes(self.format))
+    }
+
     /// Returns the recorder's account as a consumer.
     #[must_use]
-    pub fn tally(&self) -> &Arc<Tally> {
-        &self.tally
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
     }
 
     /// Returns the index of the directory.
@@ -144,7 +165,7 @@ impl Recording {
     pub fn status(&self) -> RecordingStatus {
         // Progress is read first, so that the account has every block of it as delivered.
         let (progress, is_finished) = self.progress.get();
-        let account = self.tally.snapshot();
+        let account = self.stats.snapshot();
         let waiting =
             (account.delivered + account.queued).saturating_sub(progress.blocks + progress.missing + progress.left_out);
         let (abandoned, queued) = if is_finished { (waiting, 0) } else { (0, waiting) };

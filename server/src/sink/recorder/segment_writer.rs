@@ -150,7 +150,7 @@ impl<S: Storage> SegmentWriter<S> {
         let Delivery { gap, lag_items, item } = delivery;
         // A gap while nothing is written is part of the one that is noted when the recording goes on.
         if let Some(gap) = gap.filter(|_| self.paused_from.is_none()) {
-            let before_item = item.stamp.captured_at - self.format.span(self.format.position(gap.blocks));
+            let before_item = item.stamp.captured_at - self.format.span(self.format.position(gap.items));
             let at = self.due.unwrap_or(before_item);
             let note = GapNote { gap, at, error: self.take_cause(gap) };
             self.parts.push(Part::Gap { note, is_last: false });
@@ -201,9 +201,9 @@ impl<S: Storage> SegmentWriter<S> {
                 ));
             }
             Some((from, at)) if free >= needed => {
-                let gap = Gap { from, blocks: sequence - from, reason: Loss::Overflow };
+                let gap = Gap { from, items: sequence - from, reason: Loss::Overflow };
                 let error = Some("the disk was nearly full".to_owned());
-                if gap.blocks > 0 {
+                if gap.items > 0 {
                     self.parts.push(Part::Gap { note: GapNote { gap, at, error }, is_last: false });
                 }
                 self.paused_from = None;
@@ -325,7 +325,7 @@ impl<S: Storage> SegmentWriter<S> {
                 let is_missing = origin == Origin::Missing;
                 *(if is_missing { &mut self.progress.missing } else { &mut self.progress.blocks }) += 1;
             }
-            Part::Gap { note, is_last } if self.format.span(self.format.position(note.gap.blocks)) > MAX_SILENCE => {
+            Part::Gap { note, is_last } if self.format.span(self.format.position(note.gap.items)) > MAX_SILENCE => {
                 if *is_last {
                     self.make_room(note.gap.from, note.at)?;
                     self.with_segment(|segment| segment.note(note))?;

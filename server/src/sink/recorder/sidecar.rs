@@ -64,7 +64,7 @@ impl<F: StorageFile> Sidecar<F> {
     /// Writes that `frames` frames from `frame` of the segment on are silence because of a gap; 0 if the gap is too long
     /// to be filled.
     pub(crate) fn gap(&mut self, note: &GapNote, frame: u64, frames: u64) -> io::Result<()> {
-        let Gap { from, blocks, reason } = note.gap;
+        let Gap { from, items: blocks, reason } = note.gap;
         let mut line = json!({
             "gap": {"from": from, "blocks": blocks, "reason": reason.label()},
             "frame": frame,

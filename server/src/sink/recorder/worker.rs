@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use aircheck_api::{EventKind, EventState};
-use aircheck_engine::{Block, Consumer, End, Head, RecvError, Timestamp};
+use aircheck_engine::{Block, Consumer, End, Head, Timestamp, TryRecvError};
 
 use super::directory::RecordingDirectory;
 use super::progress::SharedProgress;
@@ -66,7 +66,7 @@ impl Worker {
         loop {
             let now = Timestamp::now();
             if let Some(retry_at) = self.writer.retry_at() {
-                let has_ended = self.consumer.tally().end_reason().is_some();
+                let has_ended = self.consumer.stats().end_reason().is_some();
                 if !has_ended && now < retry_at {
                     thread::sleep(END_POLL_INTERVAL.min(retry_at.since(now)));
                 } else if !self.writer.retry(now) && has_ended {
@@ -77,8 +77,8 @@ impl Worker {
             }
             match self.consumer.recv_timeout(IDLE_TIMEOUT) {
                 Ok(delivery) => self.writer.record(delivery, Timestamp::now()),
-                Err(RecvError::Empty) => self.writer.sync_idle(Timestamp::now()),
-                Err(RecvError::Ended(end)) => return Some(end),
+                Err(TryRecvError::Empty) => self.writer.sync_idle(Timestamp::now()),
+                Err(TryRecvError::Ended(end)) => return Some(end),
             }
             self.publish();
         }

@@ -7,6 +7,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::final_state::FinalState;
 use crate::gap_reasons::GapReasons;
+use crate::room::Room;
 use crate::sync::{AtomicBool, AtomicU64, AtomicWaker, Ordering, fence, register};
 use crate::{EndReason, Gap, Head, Histogram, Loss, LossCounts, Precision};
 
@@ -64,6 +65,8 @@ struct Signals {
     waker: AtomicWaker,
     /// Whether a consumer of the fan-out has ever armed.
     has_waiters: Arc<AtomicBool>,
+    /// Where the producer waits for room.
+    room: Arc<Room>,
     end: FinalState,
     /// Gaps are rare, and here is room for their lengths.
     gap_items: Histogram,
@@ -72,15 +75,15 @@ struct Signals {
 /// The account of one consumer: blocks offered, received and lost, and its lag. Reading it delays no thread.
 ///
 /// All counts are in blocks: an item made from several blocks counts as each of them. At every moment `offered = delivered + lost + queued`, counted from the consumer's first item. See
-/// [`Tally::snapshot`].
+/// [`Stats::snapshot`].
 #[derive(Debug)]
-pub struct Tally {
+pub struct Stats {
     producer: CachePadded<ProducerCounts>,
     consumer: CachePadded<ConsumerCounts>,
     signals: CachePadded<Signals>,
 }
 
-/// A [`Tally`] at one moment.
+/// A [`Stats`] at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// Sequence numbers that the consumer should have received so far, from its first one.
@@ -101,8 +104,8 @@ pub struct Snapshot {
     pub burst_items: u64,
 }
 
-impl Tally {
-    pub(crate) fn new(head: Head, has_waiters: Arc<AtomicBool>, has_histograms: bool) -> Self {
+impl Stats {
+    pub(crate) fn new(head: Head, has_waiters: Arc<AtomicBool>, room: Arc<Room>, has_histograms: bool) -> Self {
         Self {
             producer: CachePadded::new(ProducerCounts {
                 accepted: AtomicU64::new(0),
@@ -132,6 +135,7 @@ impl Tally {
                 armed: AtomicBool::new(false),
                 waker: AtomicWaker::new(),
                 has_waiters,
+                room,
                 end: FinalState::new(),
                 gap_items: Histogram::new(MAX_ITEMS, Precision::OneDigit),
             }),
@@ -145,6 +149,18 @@ impl Tally {
     /// counts are those of the last reading, in which a later item may be counted as taken while an earlier one is not
     /// yet counted as queued: `queued` and `lag_items` are then at most too small by what moved within that reading, and
     /// never too large.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// (0..3).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// consumer.recv()?;
+    /// let account = consumer.stats().snapshot();
+    /// assert_eq!((account.offered, account.delivered, account.lost.total(), account.queued), (3, 1, 0, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let mut reading = self.read();
@@ -174,8 +190,8 @@ impl Tally {
         let accepted = producer.accepted.load(Ordering::Acquire);
         lost.add(Loss::Conflated, producer.conflated.load(Ordering::Acquire));
         let passed = consumer.passed.load(Ordering::Acquire);
-        lost.add(Loss::Skipped, consumer.skipped.load(Ordering::Acquire));
-        lost.add(Loss::Late, consumer.late.load(Ordering::Acquire));
+        lost.add(Loss::SkippedToLive, consumer.skipped.load(Ordering::Acquire));
+        lost.add(Loss::SkippedToNewest, consumer.late.load(Ordering::Acquire));
         let delivered = consumer.delivered.load(Ordering::Acquire);
         let left = delivered + lost.total() - refused;
         let reached = passed.max(first);
@@ -197,12 +213,35 @@ impl Tally {
     /// Lost blocks are counted with the next item, or with the end. Blocks that the history no longer had were never due.
     ///
     /// It stays empty without [`SubscribeOptions::histograms`](crate::SubscribeOptions::histograms).
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// (0..3).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// consumer.recv()?;
+    /// assert_eq!(consumer.stats().lag_items().max(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn lag_items(&self) -> &Histogram {
         &self.consumer.lag_items
     }
 
     /// Returns the histogram of the lengths of gaps, in blocks, for each gap that the consumer has seen; with one digit.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// (0..3).for_each(|tick| ticks.send(tick, Timestamp::now()));
+    /// consumer.skip_to_newest();
+    /// consumer.recv()?;
+    /// assert_eq!(consumer.stats().gap_items().max(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn gap_items(&self) -> &Histogram {
         &self.signals.gap_items
@@ -215,31 +254,90 @@ impl Tally {
     /// dispatched later and waited less, and the item does not say how long.
     ///
     /// It stays empty without [`SubscribeOptions::histograms`](crate::SubscribeOptions::histograms).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let sent = Timestamp::from_nanos(0);
+    /// ticks.send("tick", sent);
+    /// consumer.try_recv_at(sent + Duration::from_millis(2))?;
+    /// assert_eq!(consumer.stats().queue_micros().max(), 2000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn queue_micros(&self) -> &Histogram {
         &self.consumer.queue_micros
     }
 
     /// Returns why the consumer receives no more items, once it has ended.
+    ///
+    /// ```
+    /// use aircheck_engine::{EndReason, Publisher, PublisherOptions, SubscribeOptions};
+    ///
+    /// let (ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// let consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// assert_eq!(consumer.stats().end_reason(), None);
+    /// ticks.finish(EndReason::Finished);
+    /// assert_eq!(consumer.stats().end_reason(), Some(EndReason::Finished));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn end_reason(&self) -> Option<EndReason> {
         self.signals.end.reason()
     }
 
     /// Ends the consumer from any thread: it receives [`EndReason::Closed`] next, even if items are queued.
+    ///
+    /// ```
+    /// use aircheck_engine::{EndReason, Publisher, PublisherOptions, SubscribeOptions};
+    ///
+    /// let (_ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let stats = consumer.stats().clone();
+    /// let other = std::thread::spawn(move || stats.close());
+    /// assert_eq!(consumer.recv().unwrap_err().reason, EndReason::Closed);
+    /// # other.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(&self) {
         self.consumer.close.store(true, Ordering::Release);
         self.producer.dismissed.store(true, Ordering::Release);
         self.signals.waker.wake();
+        self.signals.room.made();
     }
 
     /// Returns whether the fan-out has admitted the consumer. Before that it is offered no items.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// assert!(!consumer.stats().is_attached());
+    /// ticks.send("tick", Timestamp::now());
+    /// assert!(consumer.stats().is_attached());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_attached(&self) -> bool {
         self.producer.attached.load(Ordering::Acquire)
     }
 
     /// Returns whether [`close`](Self::close) was called.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions};
+    ///
+    /// let (_ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// let consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// consumer.stats().close();
+    /// assert!(consumer.stats().is_closing());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     #[inline]
     pub fn is_closing(&self) -> bool {
@@ -255,7 +353,7 @@ impl Tally {
 }
 
 /// Methods for both ends.
-impl Tally {
+impl Stats {
     /// Ends the counts; the first reason stays. `final_next` is one past the last sequence number offered, and `tail` the
     /// reason for missing items before that.
     pub(crate) fn ended(&self, reason: EndReason, final_next: u64, tail: Loss) {
@@ -264,7 +362,7 @@ impl Tally {
 }
 
 /// Methods for the producing end. Each of its counts has one writer, so an addition is a load and a store.
-impl Tally {
+impl Stats {
     pub(crate) fn attached(&self, first: u64, burst: u64) {
         self.producer.first.store(first, Ordering::Release);
         self.producer.burst.store(burst, Ordering::Release);
@@ -291,7 +389,7 @@ impl Tally {
         let counter = match reason {
             Loss::Source => &self.producer.source,
             Loss::History => &self.producer.history,
-            Loss::Overflow | Loss::Skipped | Loss::Late | Loss::Conflated => &self.producer.overflow,
+            Loss::Overflow | Loss::SkippedToLive | Loss::SkippedToNewest | Loss::Conflated => &self.producer.overflow,
         };
         grow(counter, count);
     }
@@ -323,7 +421,7 @@ impl Tally {
 }
 
 /// Methods for the consuming end. Each of its counts has one writer, so an addition is a load and a store.
-impl Tally {
+impl Stats {
     /// Counts `blocks` delivered blocks. `next` is one past the last of them.
     #[inline]
     pub(crate) fn delivered(&self, next: u64, blocks: u64) {
@@ -339,10 +437,10 @@ impl Tally {
         }
     }
 
-    /// Counts `blocks` skipped blocks. `next` is one past the last of them. The reason is [`Loss::Late`] or
-    /// [`Loss::Skipped`].
+    /// Counts `blocks` skipped blocks. `next` is one past the last of them. The reason is [`Loss::SkippedToNewest`] or
+    /// [`Loss::SkippedToLive`].
     pub(crate) fn skipped(&self, next: u64, blocks: u64, reason: Loss) {
-        let counter = if reason == Loss::Late { &self.consumer.late } else { &self.consumer.skipped };
+        let counter = if reason == Loss::SkippedToNewest { &self.consumer.late } else { &self.consumer.skipped };
         grow(counter, blocks);
         self.consumer.passed.store(next, Ordering::Release);
     }
@@ -367,12 +465,12 @@ impl Tally {
 
     /// Records a gap, and the lag of each block in it. The cost does not grow with the gap.
     pub(crate) fn missed(&self, gap: Gap) {
-        self.signals.gap_items.record(gap.blocks);
+        self.signals.gap_items.record(gap.items);
         // Blocks that the history no longer had are at the start.
         let at_start = gap.from == self.producer.first.load(Ordering::Acquire);
         let never_due = if at_start { self.producer.history.load(Ordering::Acquire) } else { 0 };
         // The first missing block was due when the consumer was one behind, the second when it was two behind, and so on.
-        self.lagged_each(1..=gap.blocks.saturating_sub(never_due));
+        self.lagged_each(1..=gap.items.saturating_sub(never_due));
     }
 
     /// Returns the queue of gap reasons, which both ends use.
@@ -408,6 +506,13 @@ impl Tally {
     pub(crate) fn leave(&self) {
         self.ended(EndReason::Left, self.producer.head.next(), Loss::Overflow);
         self.producer.dismissed.store(true, Ordering::Release);
+        self.signals.room.made();
+    }
+
+    /// Returns the place where the producer waits for room.
+    #[inline]
+    pub(crate) fn room(&self) -> &Room {
+        &self.signals.room
     }
 
     /// Announces that the consumer is about to wait. The consumer must look at its ring once more before it does.
@@ -440,6 +545,6 @@ mod tests {
         assert!(size_of::<ProducerCounts>() <= 128, "{}", size_of::<ProducerCounts>());
         assert!(size_of::<ConsumerCounts>() <= 128, "{}", size_of::<ConsumerCounts>());
         assert!(size_of::<Signals>() <= 128, "{}", size_of::<Signals>());
-        assert!(size_of::<Tally>() <= 3 * line.max(128), "{}", size_of::<Tally>());
+        assert!(size_of::<Stats>() <= 3 * line.max(128), "{}", size_of::<Stats>());
     }
 }

@@ -2,65 +2,36 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use crate::consumer_ring::ConsumerRing;
 use crate::final_state::MAX_SEQUENCE;
 use crate::joining::Joining;
+use crate::room::Room;
 use crate::sync::{AtomicBool, Ordering, fence};
-use crate::{EndReason, Head, Hub, Item, Stamp, Timestamp};
+use crate::{EndReason, Head, Hub, Item, PublisherOptions, Stamp};
 
 /// Most items for which the history allocates its handles in advance.
 const MAX_RESERVED: usize = 1 << 16;
-/// Time between two looks whether a consumer that [`FanOut::send`] waits for has room.
-const ROOM_INTERVAL: Duration = Duration::from_micros(100);
-
-/// Options of a [`FanOut`].
-#[derive(Clone, Debug)]
-pub struct FanOutOptions {
-    /// Blocks kept for consumers that start in the past.
-    pub history: usize,
-    /// Blocks that an item stands for, at most; at least 1. Rings have fewer slots where items stand for several.
-    pub group: usize,
-    /// Whether the items come at their own pace. A live fan-out refuses [`Overflow::Block`](crate::Overflow::Block).
-    pub live: bool,
-    /// The head that consumers' lag is measured against; the fan-out's own if `None`. An encoder passes the dispatcher's
-    /// head, so that its own delay counts as lag too.
-    pub head: Option<Head>,
-    /// Whether the items are as late as their consumers want them, as those of a recording are. The distance to the head
-    /// at which a consumer starts is then requested lag, as that of a start in the history is.
-    pub delayed: bool,
-}
-
-impl Default for FanOutOptions {
-    /// Live, with no history and its own head, one block an item.
-    fn default() -> Self {
-        Self { history: 0, group: 1, live: true, head: None, delayed: false }
-    }
-}
-
 /// Hands every item to every consumer. This is the producing end, owned by one thread.
 ///
 /// [`push`](Self::push) adds items, and [`flush`](Self::flush) makes them visible and wakes the waiting consumers, so
 /// that a producer of several items wakes each consumer once. Nothing here waits for a consumer.
 ///
 /// ```
-/// use aircheck_engine::{FanOut, FanOutOptions, SubscribeOptions, Timestamp};
+/// use aircheck_engine::{EndReason, Publisher, PublisherOptions, SubscribeOptions, Timestamp};
 ///
-/// let (mut ticks, hub) = FanOut::new(FanOutOptions::default());
+/// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
 /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
 /// let now = Timestamp::now();
 /// ticks.send("tick", now);
 /// ticks.finish(EndReason::Finished);
 ///
-/// assert_eq!(consumer.try_recv(now)?.item.value, "tick");
-/// assert!(consumer.try_recv(now).is_err());
-/// # use aircheck_engine::EndReason;
+/// assert_eq!(consumer.try_recv_at(now)?.item.value, "tick");
+/// assert!(consumer.try_recv_at(now).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct FanOut<T: Send + Sync> {
+pub struct Publisher<T: Send + Sync> {
     rings: Vec<ConsumerRing<T>>,
     /// Rings of consumers that have subscribed and not been admitted yet.
     joining: Arc<Joining<T>>,
@@ -80,27 +51,47 @@ pub struct FanOut<T: Send + Sync> {
     is_delayed: bool,
     /// Whether a consumer has ever announced that it waits.
     has_waiters: Arc<AtomicBool>,
+    room: Arc<Room>,
 }
 
-impl<T: Send + Sync> Drop for FanOut<T> {
+impl<T: Send + Sync> Drop for Publisher<T> {
     fn drop(&mut self) {
         // Consumers that were not admitted yet end as the admitted ones do.
         self.rings.append(&mut self.joining.close());
     }
 }
 
-impl<T: Send + Sync> FanOut<T> {
+impl<T: Send + Sync> Publisher<T> {
     /// Creates a fan-out without consumers, and the hub where they subscribe.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    /// let consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// publisher.send("tick", Timestamp::now());
+    /// assert_eq!(consumer.queued_items(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
-    pub fn new(options: FanOutOptions) -> (Self, Hub<T>) {
+    pub fn new(options: PublisherOptions) -> (Self, Hub<T>) {
         let joining = Arc::new(Joining::new());
         let owns_head = options.head.is_none();
         let head = options.head.unwrap_or_default();
         let has_waiters = Arc::new(AtomicBool::new(false));
-        let FanOutOptions { history, live, .. } = options;
+        let room = Arc::new(Room::new());
+        let PublisherOptions { history, live, .. } = options;
         let group = options.group.max(1);
-        let hub = Hub::new(Arc::clone(&joining), head.clone(), history, group, live, Arc::clone(&has_waiters));
-        let fan_out = Self {
+        let hub = Hub::new(
+            Arc::clone(&joining),
+            head.clone(),
+            history,
+            group,
+            live,
+            Arc::clone(&has_waiters),
+            Arc::clone(&room),
+        );
+        let publisher = Self {
             rings: Vec::new(),
             joining,
             batch: Vec::new(),
@@ -114,12 +105,26 @@ impl<T: Send + Sync> FanOut<T> {
             owns_head,
             is_delayed: options.delayed,
             has_waiters,
+            room,
         };
-        (fan_out, hub)
+        (publisher, hub)
     }
 
     /// Adds a value after the ones that were pushed before. It is not visible until [`flush`](Self::flush). Sequence
     /// numbers that are left out count as lost at the source.
+    ///
+    /// ```
+    /// use aircheck_engine::{Loss, Publisher, PublisherOptions, Stamp, SubscribeOptions};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// ticks.push(Stamp { sequence: 7, ..Stamp::default() }, "tick");
+    /// assert!(consumer.try_recv().is_err());
+    /// ticks.flush();
+    /// let delivery = consumer.try_recv()?;
+    /// assert_eq!((delivery.item.stamp.sequence, delivery.gap.map(|gap| gap.reason)), (7, Some(Loss::Source)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     ///
@@ -130,6 +135,20 @@ impl<T: Send + Sync> FanOut<T> {
 
     /// Adds a value like [`push`](Self::push), for one that is shared already: one that [`flush`](Self::flush) returned
     /// and that was filled again.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use aircheck_engine::{Item, Publisher, PublisherOptions, Stamp, SubscribeOptions};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// let item = Arc::new(Item { stamp: Stamp::default(), value: "tick" });
+    /// ticks.push_item(Arc::clone(&item));
+    /// ticks.flush();
+    /// assert!(Arc::ptr_eq(&consumer.try_recv()?.item, &item));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     ///
@@ -142,6 +161,17 @@ impl<T: Send + Sync> FanOut<T> {
 
     /// Adds a value to the history alone, for consumers that start in the past. It is offered to no consumer live. A batch
     /// that has begun is flushed first, so that the history stays in order.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, Stamp, Start, SubscribeOptions};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions { history: 10, ..PublisherOptions::default() });
+    /// ticks.remember(Stamp::default(), "yesterday");
+    /// let mut consumer = hub.subscribe(SubscribeOptions { start: Start::From(0), ..SubscribeOptions::default() })?;
+    /// ticks.flush();
+    /// assert_eq!(consumer.try_recv()?.item.value, "yesterday");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     ///
@@ -184,12 +214,36 @@ impl<T: Send + Sync> FanOut<T> {
 
     /// Advances the sequence to `next`: the numbers between the last item and `next` are lost at the source. Consumers
     /// see that gap with the next item, or with the end. A number above 2^58 counts as 2^58.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// ticks.send("tick", Timestamp::now());
+    /// ticks.advance_to(10);
+    /// ticks.send("tick", Timestamp::now());
+    /// let gaps: Vec<_> = consumer.try_iter().map(|delivery| delivery.gap.map_or(0, |gap| gap.items)).collect();
+    /// assert_eq!(gaps, [0, 9]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn advance_to(&mut self, next: u64) {
         self.next = self.next.max(next.min(MAX_SEQUENCE));
     }
 
     /// Hands the pushed items to every consumer, wakes the waiting ones, admits new ones and removes those that left.
     /// Returns the items that fell off the history, to be reused or dropped.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, Stamp};
+    ///
+    /// let (mut ticks, _hub) = Publisher::new(PublisherOptions { history: 2, ..PublisherOptions::default() });
+    /// for sequence in 0..5 {
+    ///     ticks.push(Stamp { sequence, ..Stamp::default() }, sequence);
+    /// }
+    /// // Three of them fall off the history.
+    /// assert_eq!(ticks.flush().count(), 3);
+    /// ```
     pub fn flush(&mut self) -> std::vec::Drain<'_, Arc<Item<T>>> {
         if self.owns_head {
             self.head.advance(self.next);
@@ -198,7 +252,7 @@ impl<T: Send + Sync> FanOut<T> {
             ring.offer_all(&self.batch);
             !ring.is_over()
         });
-        // Pairs with the fence in `Tally::arm`: either the consumer sees the items, or this sees it armed.
+        // Pairs with the fence in `Stats::arm`: either the consumer sees the items, or this sees it armed.
         fence(Ordering::SeqCst);
         // Consumers that only poll, as a server's listeners do, need not be looked at again.
         if self.has_waiters.load(Ordering::Relaxed) {
@@ -212,37 +266,60 @@ impl<T: Send + Sync> FanOut<T> {
         self.expired.drain(..)
     }
 
-    /// Pushes one value with the next sequence number, stamped `now`, and flushes. Waits while a consumer with
-    /// [`Overflow::Block`](crate::Overflow::Block) has no room, which another thread must make. A live fan-out has no such
-    /// consumers, and never waits.
-    pub fn send(&mut self, value: T, now: Timestamp) {
-        while !self.has_room(1) {
-            // Room for a batch that has begun cannot come before it is handed out.
-            self.flush();
-            thread::sleep(ROOM_INTERVAL);
-        }
-        self.push(Stamp { sequence: self.next, captured_at: now, dispatched_at: now, preceding: 0 }, value);
-        self.flush();
-    }
-
     /// Returns the number of consumers. Admits new ones and removes those that left, also while nothing is pushed.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions};
+    ///
+    /// let (mut ticks, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    /// let consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// assert_eq!(ticks.consumers(), 1);
+    /// drop(consumer);
+    /// assert_eq!(ticks.consumers(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn consumers(&mut self) -> usize {
         self.admit();
         self.rings.retain(|ring| !ring.is_over());
         self.rings.len()
     }
 
+    /// Returns the place where this publisher waits for room.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
+    }
+
     /// Returns one past the last sequence number pushed.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, Timestamp};
+    ///
+    /// let (mut ticks, _hub) = Publisher::new(PublisherOptions::default());
+    /// ticks.send("tick", Timestamp::now());
+    /// assert_eq!(ticks.next_sequence(), 1);
+    /// ```
     #[must_use]
     pub fn next_sequence(&self) -> u64 {
         self.next
     }
 
-    /// Returns whether every consumer with [`Overflow::Block`](crate::Overflow::Block) has room for `items` more. The
-    /// producer of a fan-out that is not live asks this before it pushes, and waits.
+    /// Returns whether every consumer with [`OverflowPolicy::Block`](crate::OverflowPolicy::Block) has room for `items`
+    /// more. The producer of a fan-out that is not live asks this before it pushes, and waits.
     ///
     /// For more items than a consumer's ring ever holds, returns whether that ring is empty: the surplus of such a batch
     /// is lost and counted, however long the producer waits. Push fewer at a time.
+    ///
+    /// ```
+    /// use aircheck_engine::{Block, OverflowPolicy, Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut lines, hub) = Publisher::<u64>::new(PublisherOptions { live: false, ..PublisherOptions::default() });
+    /// let options = SubscribeOptions { overflow: OverflowPolicy::Block, buffer: 4, ..SubscribeOptions::default() };
+    /// let _consumer = hub.subscribe(options)?;
+    /// assert!(lines.has_room(4));
+    /// lines.send(0, Timestamp::now());
+    /// assert!(!lines.has_room(4) && lines.has_room(3));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn has_room(&mut self, items: usize) -> bool {
         self.admit();
         let batch = self.batch.len();
@@ -251,6 +328,18 @@ impl<T: Send + Sync> FanOut<T> {
 
     /// Flushes, and ends every consumer after the items that it has queued. Later subscriptions are refused; every earlier
     /// one receives its start in the history before the end.
+    ///
+    /// ```
+    /// use aircheck_engine::{EndReason, Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// ticks.send("tick", Timestamp::now());
+    /// ticks.finish(EndReason::Finished);
+    /// assert_eq!(consumer.recv()?.item.value, "tick");
+    /// assert_eq!(consumer.recv().unwrap_err().reason, EndReason::Finished);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn finish(mut self, reason: EndReason) {
         self.flush();
         let last = self.joining.close();

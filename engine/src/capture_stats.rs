@@ -10,7 +10,7 @@ use crate::{Drift, Origin, Outages, Realtime, Timestamp};
 
 /// The account and the state of a capture. Written by the capturing thread, read by any thread.
 #[derive(Debug, Default)]
-pub struct CaptureTally {
+pub struct CaptureStats {
     counts: CachePadded<Counts>,
     is_open: AtomicBool,
     failure: OnceLock<String>,
@@ -34,20 +34,52 @@ struct Counts {
     xruns_reported: AtomicU64,
 }
 
-impl CaptureTally {
+impl CaptureStats {
     /// Returns the blocks of the source that went into the capture ring.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// use aircheck_engine::Timestamp;
+    ///
+    /// let (stream, mut consumer) = script::play(|mut capture| capture.write(&[0.5_f32; 960], Timestamp::now()))?;
+    /// while consumer.recv().is_ok() {}
+    /// assert_eq!(stream.capture().blocks(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn blocks(&self) -> u64 {
         self.counts.blocks.load(Ordering::Acquire)
     }
 
     /// Returns the blocks lost because the capture ring was full: the dispatcher did not run for too long.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// use aircheck_engine::Timestamp;
+    ///
+    /// let (stream, mut consumer) = script::play(|mut capture| capture.write(&[0.5_f32; 480 * 1000], Timestamp::now()))?;
+    /// while consumer.recv().is_ok() {}
+    /// let capture = stream.capture();
+    /// // Ten seconds at once do not fit into the ring.
+    /// assert!(capture.lost_overflow() > 0);
+    /// assert_eq!(capture.blocks() + capture.lost_overflow(), 1000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn lost_overflow(&self) -> u64 {
         self.counts.lost_overflow.load(Ordering::Acquire)
     }
 
     /// Returns the blocks lost because the device missed sound.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.capture().lost_xrun(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn lost_xrun(&self) -> u64 {
         self.counts.lost_xrun.load(Ordering::Acquire)
@@ -55,18 +87,45 @@ impl CaptureTally {
 
     /// Returns the blocks lost because the source was lost: those for which silence was delivered, and those for which
     /// nothing was.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.capture().lost_source(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn lost_source(&self) -> u64 {
         self.counts.lost_source.load(Ordering::Acquire)
     }
 
     /// Returns the blocks of the fallback that went into the capture ring instead of blocks of the source.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.capture().fallback(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn fallback(&self) -> u64 {
         self.counts.fallback.load(Ordering::Acquire)
     }
 
     /// Returns the account of the times without the source.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.capture().outages().count(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn outages(&self) -> &Outages {
         &self.outages
@@ -74,18 +133,50 @@ impl CaptureTally {
 
     /// Returns the frames that came and were discarded, because they belong to blocks that the device has lost in part.
     /// Such a block counts as lost.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.capture().discarded_frames(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn discarded_frames(&self) -> u64 {
         self.counts.discarded_frames.load(Ordering::Acquire)
     }
 
     /// Returns one past the last sequence number assigned, to a block or to a loss.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// use aircheck_engine::Timestamp;
+    ///
+    /// let (stream, mut consumer) = script::play(|mut capture| capture.write(&[0.5_f32; 960], Timestamp::now()))?;
+    /// while consumer.recv().is_ok() {}
+    /// assert_eq!(stream.capture().next_sequence(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn next_sequence(&self) -> u64 {
         self.counts.next.load(Ordering::Acquire)
     }
 
     /// Returns when sound last came from the source.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::Timestamp;
+    ///
+    /// let (stream, mut consumer) = script::play(|mut capture| capture.write(&[0.5_f32; 480], Timestamp::now()))?;
+    /// while consumer.recv().is_ok() {}
+    /// let age = stream.capture().written_at().map(|at| Timestamp::now().since(at));
+    /// assert!(age.is_some_and(|age| age < Duration::from_secs(60)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn written_at(&self) -> Option<Timestamp> {
         match self.counts.written_at.load(Ordering::Acquire) {
@@ -96,6 +187,14 @@ impl CaptureTally {
 
     /// Returns whether the source is open and sound may come. False before the source starts, and after it ended or
     /// failed.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// let (stream, mut consumer) = script::play(|capture| drop(capture))?;
+    /// while consumer.recv().is_ok() {}
+    /// assert!(!stream.capture().is_open());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.is_open.load(Ordering::Acquire)
@@ -103,6 +202,16 @@ impl CaptureTally {
 
     /// Returns how much faster the source is than the system's clock; `None` while that is not known, and for sound that is
     /// computed or on disk.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// // A tone has no clock of its own that could drift.
+    /// assert!(stream.capture().drift().is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn drift(&self) -> Option<Drift> {
         let bits = self.drift.load(Ordering::Acquire);
@@ -111,18 +220,47 @@ impl CaptureTally {
     }
 
     /// Returns the length of the sound that stands in the pipe in front of the source, and is late by as much.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.capture().waiting(), Duration::ZERO);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn waiting(&self) -> Duration {
         Duration::from_nanos(self.waiting_nanos.load(Ordering::Acquire))
     }
 
     /// Returns the failure of the source, if it failed.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// let (stream, mut consumer) = script::play(|capture| capture.fail("the cable was cut"))?;
+    /// while consumer.recv().is_ok() {}
+    /// assert_eq!(stream.capture().failure(), Some("the cable was cut"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
     }
 
     /// Returns what the system has granted of real time.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let options = StreamOptions { realtime: true, ..StreamOptions::default() };
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), options)?;
+    /// println!("{:?}", stream.capture().realtime().outcome());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn realtime(&self) -> &Realtime {
         &self.realtime

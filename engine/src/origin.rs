@@ -1,0 +1,50 @@
+//! The place that sound comes from, and the mark by which it goes through the capture ring.
+
+use strum::IntoStaticStr;
+
+/// The place that a block's sound comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+#[non_exhaustive]
+pub enum Origin {
+    /// The source.
+    #[default]
+    Source,
+    /// Nowhere: the source delivered nothing for this time, and the block is silence at its pace. It counts as lost.
+    Missing,
+    /// The fallback, which is heard instead of a lost source.
+    Fallback,
+}
+
+impl Origin {
+    /// Returns the origin in one lower-case word.
+    ///
+    /// ```
+    /// use aircheck_engine::Origin;
+    ///
+    /// assert_eq!(Origin::Missing.label(), "missing");
+    /// ```
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        self.into()
+    }
+
+    /// The upper bits of a block's length, which is at most a tenth of a second.
+    const SHIFT: u32 = 30;
+    const FRAMES: u32 = (1 << Self::SHIFT) - 1;
+
+    /// Marks a number of frames with the origin, for the capture ring.
+    pub(crate) const fn mark(self, frames: u32) -> u32 {
+        frames | (self as u32) << Self::SHIFT
+    }
+
+    /// Returns the origin and the frames of a marked number.
+    pub(crate) const fn parse(length: u32) -> (Self, u32) {
+        let origin = match length >> Self::SHIFT {
+            1 => Self::Missing,
+            2 => Self::Fallback,
+            _ => Self::Source,
+        };
+        (origin, length & Self::FRAMES)
+    }
+}

@@ -1,0 +1,61 @@
+//! The histograms of one listener, for its row.
+
+use aircheck_engine::{HistogramSet, Layout, Precision, Summary};
+
+use crate::delivery::histograms::{MAX_GAP_BLOCKS, MAX_MICROS};
+
+/// A listener's lags are distinguished up to this many blocks: eleven minutes of 10 ms.
+const MAX_LAG_BLOCKS: u64 = 1 << 16;
+/// In the order of [`Measure`]. All but the lag to a sixteenth, because there may be thousands of these.
+const LAYOUTS: [Layout; 6] = [
+    (MAX_LAG_BLOCKS, Precision::TwoDigits),
+    (MAX_MICROS, Precision::OneDigit),
+    (MAX_MICROS, Precision::OneDigit),
+    (MAX_MICROS, Precision::OneDigit),
+    (MAX_MICROS, Precision::OneDigit),
+    (MAX_GAP_BLOCKS, Precision::OneDigit),
+];
+
+/// A histogram of a listener.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Measure {
+    /// The lag without the requested part, in blocks.
+    Lag,
+    /// Stage `queue`, in microseconds.
+    Queue,
+    /// Stage `socket`.
+    Socket,
+    /// Stage `read`, of a listener whose machine proves it.
+    Read,
+    /// Stage `ear`, of a listener whose player reports it.
+    Ear,
+    /// Lengths of its gaps, in blocks. Not the engine's: a hole at the source is several items there, and one gap to a listener.
+    Gap,
+}
+
+/// The histograms of one listener.
+#[derive(Debug)]
+pub(super) struct OwnHistograms(HistogramSet<{ LAYOUTS.len() }>);
+
+impl Default for OwnHistograms {
+    fn default() -> Self {
+        Self(HistogramSet::new(&LAYOUTS))
+    }
+}
+
+impl OwnHistograms {
+    /// Counts a value.
+    pub(super) fn record(&mut self, measure: Measure, value: u64) {
+        self.0.record(measure as usize, value);
+    }
+
+    /// Counts each lag of a range so many times.
+    pub(super) fn record_lags(&mut self, blocks: std::ops::RangeInclusive<u64>, times: u64) {
+        self.0.record_each(Measure::Lag as usize, blocks, times);
+    }
+
+    /// Returns the figures of a histogram; `None` if it has no values.
+    pub(super) fn summary(&self, measure: Measure) -> Option<Summary> {
+        self.0.summary(measure as usize)
+    }
+}

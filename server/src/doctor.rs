@@ -1,0 +1,95 @@
+//! `aircheck doctor`: checks whether this machine can put the configured source on the air.
+//!
+//! Each check is a file and gives [`Finding`](finding::Finding)s in plain words: what is well, what could be better, and what
+//! keeps the service from the air, with what to do. All checks run at the same time, each on a thread of its own, and none
+//! is waited for longer than [`CHECK_TIMEOUT`], because a sound server, a disk or a service manager may hang.
+//!
+//! Nothing is recorded and nothing is changed. A microphone is opened and heard for a moment, an address is taken for an
+//! instant, and a directory is tried with a file without a name.
+
+mod finding;
+mod pending;
+mod report;
+
+mod address;
+mod clock;
+mod files;
+mod realtime;
+mod recording;
+mod service;
+mod settings;
+mod source;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+use finding::{Area, Finding};
+use pending::Pending;
+use report::Report;
+
+use crate::config::{Config, Given};
+
+/// Longest wait for all checks. A sound server that hangs may be found out at each of three steps, after 5 s each, and may
+/// then hold up the end of the sound for a moment.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(18);
+
+/// Runs all checks, writes their findings to standard output, and returns whether the service can go on the air.
+///
+/// Text comes as the checks end, JSON at the end of all.
+#[must_use]
+pub fn run(given: Given, json: bool) -> bool {
+    let deadline = Instant::now() + CHECK_TIMEOUT;
+    let has_colors = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let mut report = Report::default();
+    let mut show = |findings: Vec<Finding>| {
+        if !json {
+            print(&findings.iter().map(|finding| finding.text(has_colors)).collect::<String>());
+        }
+        report.add(findings);
+    };
+    show(settings::check(&given, std::env::vars_os().map(|(name, _)| name)));
+    // With a wrong setting, the rest of the machine is checked for the defaults.
+    let config = given.config.unwrap_or_default();
+    check(&config, deadline, &mut show);
+    print(&if json { report.json() } else { report.verdict() });
+    report.can_go_on_the_air()
+}
+
+fn check(config: &Config, deadline: Instant, show: &mut dyn FnMut(Vec<Finding>)) {
+    let (listen, max_listeners) = (config.http.listen, config.http.max_listeners);
+    let (capture, recorder) = (config.capture.clone(), config.recorder.clone());
+    let address = Pending::start(move || address::check(listen));
+    let realtime = Pending::start(realtime::check);
+    let clock = Pending::start(clock::check);
+    let service = Pending::start(service::check);
+    let source = Pending::start(move || source::check(&capture));
+
+    show(address.wait(deadline).unwrap_or_else(|| late(Area::Address)));
+    show(realtime.wait(deadline).unwrap_or_else(|| late(Area::Realtime)));
+    show(clock.wait(deadline).unwrap_or_else(|| late(Area::Clock)));
+    show(vec![files::check(max_listeners)]);
+    show(service.wait(deadline).unwrap_or_else(|| late(Area::Service)));
+    let (findings, sound) = source.wait(deadline).unwrap_or_else(|| (late(Area::Source), None));
+    show(findings);
+    let block = config.capture.block;
+    let recording = Pending::start(move || recording::check(&recorder, sound, block));
+    // A disk that hangs is given a moment even if the sound server has taken all of the time.
+    let deadline = deadline.max(Instant::now() + recording::TIMEOUT);
+    show(recording.wait(deadline).unwrap_or_else(|| late(Area::Recording)));
+}
+
+/// Returns the finding of a check that has not ended in time.
+fn late(area: Area) -> Vec<Finding> {
+    let advice = match area {
+        Area::Source => "start the sound server again, or connect the device again",
+        Area::Recording => "see whether the disk, or the network that it is on, answers",
+        _ => "try again when the machine has less to do",
+    };
+    vec![Finding::fault(area, "the check got no answer in time", advice)]
+}
+
+/// Prints a text to standard output. A closed standard output is no failure: its reader has seen enough.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

@@ -1,0 +1,67 @@
+//! The source: whether it opens and delivers sound, and in which format.
+
+mod sound;
+mod trial;
+
+mod permissions;
+
+mod microphone;
+
+use aircheck_engine::source::{Paced, Source, Tone, Wav};
+
+use super::finding::{Area, Finding, Level};
+use crate::config::{CaptureConfig, SourceSpec};
+use crate::source::{OpenError, open_fallback};
+pub(super) use sound::Sound;
+use trial::Trial;
+
+/// Opens the source, hears it for a moment and closes it again. Returns its format too, if there will be sound.
+pub(super) fn check(config: &CaptureConfig) -> (Vec<Finding>, Option<Sound>) {
+    let (mut findings, sound) = match &config.source {
+        SourceSpec::Auto => microphone::check(config, None),
+        SourceSpec::Mic(name) => microphone::check(config, name.as_deref()),
+        SourceSpec::Wav(path) => match Wav::open(path, config.looped) {
+            Ok(wav) => made(Box::new(Paced::new(wav)), config),
+            Err(error) => {
+                let text = OpenError::Wav(error).to_string();
+                let advice = "correct the path or the file, or choose another source with --source";
+                (vec![Finding::fault(Area::Source, text, advice)], None)
+            }
+        },
+        SourceSpec::Tone(hz) => made(Box::new(Tone::new(*hz)), config),
+        SourceSpec::Stdin => {
+            let (rate_hz, channels, _) = config.stdin_format();
+            let text = format!("raw sound on stdin, {rate_hz} Hz, {channels} ch, which this check does not read");
+            (vec![Finding::ok(Area::Source, text)], Some(Sound { rate_hz, channels, sample_bits: None }))
+        }
+        // Refused with the settings.
+        SourceSpec::Nats { .. } => (Vec::new(), None),
+    };
+    if let Some(spec) = &config.fallback {
+        findings.push(match open_fallback(spec) {
+            Ok(_) => Finding::ok(Area::Source, format!("the fallback {spec} can be played")),
+            Err(error) => {
+                let text = OpenError::Fallback { spec: spec.to_string(), error }.to_string();
+                let advice = "correct the path or the file, or choose another fallback with --fallback";
+                Finding::fault(Area::Source, text, advice)
+            }
+        });
+    }
+    (findings, sound)
+}
+
+/// Checks a source that needs no device.
+fn made(source: Box<dyn Source>, config: &CaptureConfig) -> (Vec<Finding>, Option<Sound>) {
+    let (what, sound) = (source.description(), Sound::of(&*source));
+    match Trial::of(source, config) {
+        Ok(Trial { first_after: Some(_), .. }) => (
+            vec![Finding::ok(Area::Source, format!("{what}, {} Hz, {} ch", sound.rate_hz, sound.channels))],
+            Some(sound),
+        ),
+        Ok(_) => {
+            let advice = "see whether the file, or its disk, can be read";
+            (vec![Finding::fault(Area::Source, format!("{what} delivers no sound"), advice)], None)
+        }
+        Err(error) => (vec![Finding::of_error(Area::Source, Level::Fault, &error.to_string())], None),
+    }
+}

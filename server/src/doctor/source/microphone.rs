@@ -1,0 +1,149 @@
+//! Microphones and other inputs: which there are, and whether the configured one delivers sound.
+
+use std::time::Duration;
+
+use aircheck_engine::source::{Device, DeviceError, Source as _, devices};
+
+use super::permissions;
+use super::sound::Sound;
+use super::trial::Trial;
+use crate::config::{CaptureConfig, SourceSpec};
+use crate::doctor::finding::{Area, Finding, Level};
+use crate::source::wanted;
+
+/// Wait for the first sound beyond which it is worth a note.
+const SLOW_START: Duration = Duration::from_secs(1);
+/// Names of devices in the list, the default one first. A desktop has two to five; ALSA may list dozens for one card.
+const MAX_NAMES: usize = 4;
+
+/// Lists the inputs, opens the one called `name`, or the default one, and hears it for a moment.
+pub(super) fn check(config: &CaptureConfig, name: Option<&str>) -> (Vec<Finding>, Option<Sound>) {
+    let mut findings = Vec::new();
+    let listed = devices();
+    let has_server = listed.as_ref().is_ok_and(|devices| devices.iter().any(|device| device.host == "PulseAudio"));
+    match &listed {
+        Ok(devices) => {
+            let host = devices.first().map_or("the system", |device| device.host);
+            let inputs = devices.iter().map(|device| (&*device.name, device.is_default));
+            findings.push(list(host, inputs.collect()));
+        }
+        Err(error) => findings.push(missing(config, &error.to_string())),
+    }
+    if !has_server {
+        findings.extend(permissions::devices());
+    }
+    if let Err(error) = &listed {
+        if matches!(error, DeviceError::NoDevice(_)) {
+            findings.extend(permissions::sound_server());
+        }
+        return (findings, Sound::without_microphone(config));
+    }
+    let (finding, sound) = hear(config, name);
+    findings.push(finding);
+    (findings, sound)
+}
+
+/// Returns a finding with the names of all inputs of a host, or of the first. Each is a name, and whether it is the default.
+fn list(host: &str, mut inputs: Vec<(&str, bool)>) -> Finding {
+    inputs.sort_by_key(|(_, is_default)| !is_default);
+    let names = inputs.iter().take(MAX_NAMES).map(|(name, is_default)| {
+        let default = if *is_default { " (the default)" } else { "" };
+        format!("“{name}”{default}")
+    });
+    let names = names.collect::<Vec<_>>().join(", ");
+    let text = match inputs.len() {
+        1 => format!("{host} has one input: {names}"),
+        count if count <= MAX_NAMES => format!("{host} has {count} inputs: {names}"),
+        count => format!("{host} has {count} inputs: {names} and more, see `aircheck devices`"),
+    };
+    Finding::ok(Area::Source, text)
+}
+
+fn hear(config: &CaptureConfig, name: Option<&str>) -> (Finding, Option<Sound>) {
+    let device = match Device::open(name, wanted(config)) {
+        Ok(device) => device,
+        Err(error) => return (missing(config, &error.to_string()), Sound::without_microphone(config)),
+    };
+    let sound = Sound::of(&device);
+    let what = format!("{}, {} Hz, {} ch", device.description(), device.rate_hz(), device.channels());
+    let trial = match Trial::of(Box::new(device), config) {
+        Ok(trial) => trial,
+        Err(error) => return (missing(config, &error.to_string()), Sound::without_microphone(config)),
+    };
+    (heard(&what, trial), Some(sound))
+}
+
+fn heard(what: &str, trial: Trial) -> Finding {
+    let Some(first_after) = trial.first_after else {
+        let advice = "end other programs that use it, connect it again, or choose another with --source \"mic:NAME\"";
+        return Finding::fault(Area::Source, format!("{what}: opens, but delivers no sound"), advice)
+            .with_command("aircheck devices");
+    };
+    let seconds = first_after.as_secs_f64();
+    match trial.peak_dbfs() {
+        None => Finding::note(
+            Area::Source,
+            format!("{what}: sound after {seconds:.2} s, but it is digital silence"),
+            "see whether the microphone is muted or another input is meant (alsamixer, pavucontrol, `aircheck devices`)",
+        ),
+        Some(peak) if first_after > SLOW_START => Finding::note(
+            Area::Source,
+            format!("{what}: sound after {seconds:.1} s, peak {peak:.1} dBFS"),
+            "nothing, if the sound server was idle; if it is as slow each time, see whether the machine is too busy",
+        ),
+        Some(peak) => Finding::ok(Area::Source, format!("{what}: sound after {seconds:.2} s, peak {peak:.1} dBFS")),
+    }
+}
+
+/// Returns the finding of a microphone that cannot be used, and what the service would do.
+fn missing(config: &CaptureConfig, error: &str) -> Finding {
+    if config.wait_for_source {
+        let finding = Finding::of_error(Area::Source, Level::Note, error);
+        return finding.and("listeners would get silence until it is there");
+    }
+    if config.source == SourceSpec::Auto {
+        return Finding::of_error(Area::Source, Level::Note, error).and("the demo sound would be played");
+    }
+    Finding::of_error(Area::Source, Level::Fault, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_begins_with_the_default() {
+        let names: Vec<_> = (0..9).map(|number| format!("in {number}")).collect();
+        let mut inputs: Vec<_> = names.iter().map(|name| (&**name, false)).collect();
+        inputs.push(("mic", true));
+        let text = list("ALSA", inputs).text(false);
+        assert!(
+            text.contains("ALSA has 10 inputs: “mic” (the default), “in 0”,") && text.contains("and more"),
+            "{text}"
+        );
+        assert!(list("ALSA", vec![("in 0", false)]).text(false).contains("ALSA has one input: “in 0”\n"));
+    }
+
+    #[test]
+    fn a_microphone_that_is_dead_mute_or_slow_is_told_from_a_good_one() {
+        let level = |first_after: Option<u64>, peak| {
+            heard("mic", Trial { first_after: first_after.map(Duration::from_millis), peak }).level()
+        };
+        assert_eq!(level(Some(200), 0.1), Level::Ok);
+        assert_eq!(level(Some(200), 0.0), Level::Note);
+        assert_eq!(level(Some(1800), 0.1), Level::Note);
+        assert_eq!(level(None, 0.0), Level::Fault);
+    }
+
+    #[test]
+    fn a_missing_microphone_is_a_fault_only_if_nothing_would_be_heard_instead() {
+        let level = |source: &str, wait_for_source| {
+            let source = source.parse().unwrap();
+            missing(&CaptureConfig { source, wait_for_source, ..crate::config::Config::default().capture }, "no")
+                .level()
+        };
+        assert_eq!(level("mic", false), Level::Fault);
+        assert_eq!(level("mic", true), Level::Note);
+        assert_eq!(level("auto", false), Level::Note);
+    }
+}

@@ -1,0 +1,237 @@
+//! `aircheck doctor` on real things: a sound server that plays, is silent, frozen or missing, a taken address, a disk that
+//! cannot be written to, low limits, wrong settings.
+
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+
+mod common;
+#[path = "../../engine/tests/common/pulse.rs"]
+#[allow(dead_code, reason = "the engine's tests use the rest")]
+mod pulse;
+#[path = "common/tone.rs"]
+mod tone;
+
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Server, command, eventually, refused};
+use pulse::{PulseServer, Way};
+use serde_json::Value;
+
+/// The longest that a doctor may take, whatever hangs, on a machine that runs other tests.
+const DOCTOR_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// What a doctor said.
+struct Visit {
+    code: i32,
+    report: Value,
+}
+
+impl Visit {
+    /// Runs `program doctor --json FLAGS`. Without `--listen`, on a free port.
+    fn to(mut program: Command, flags: &[&str]) -> Self {
+        program.args(["doctor", "--json"]).args(flags);
+        if !flags.contains(&"--listen") {
+            program.args(["--listen", "127.0.0.1:0"]);
+        }
+        let begin = Instant::now();
+        let Output { status, stdout, stderr } = program.stdin(Stdio::null()).output().unwrap();
+        assert!(begin.elapsed() < DOCTOR_TIMEOUT, "it took {:?}", begin.elapsed());
+        let report: Value = serde_json::from_slice(&stdout).unwrap_or_else(|error| {
+            panic!("{error}: {} {}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr))
+        });
+        let code = status.code().unwrap();
+        assert_eq!(report["can_go_on_the_air"], code == 0, "{report:#}");
+        for finding in report["findings"].as_array().unwrap() {
+            assert!(finding["level"] == "ok" || finding["advice"].is_string(), "what is to be done? {finding}");
+        }
+        Self { code, report }
+    }
+
+    /// Returns the findings of an area and a level.
+    fn texts(&self, area: &str, level: &str) -> Vec<String> {
+        let findings = self.report["findings"].as_array().unwrap().iter();
+        let of_both = findings.filter(|finding| finding["area"] == area && finding["level"] == level);
+        of_both.map(|finding| format!("{} → {} {}", finding["text"], finding["advice"], finding["command"])).collect()
+    }
+
+    fn says(&self, area: &str, level: &str, words: &str) -> bool {
+        self.texts(area, level).iter().any(|text| text.contains(words))
+    }
+}
+
+#[test]
+fn a_microphone_that_plays_is_told_from_a_muted_one() {
+    let sound_server = PulseServer::start();
+    let program = || sound_server.command(env!("CARGO_BIN_EXE_aircheck"), Way::Pulse);
+    // The sink behind the microphone plays nothing.
+    let mute = Visit::to(program(), &["--source", "mic"]);
+    assert!(mute.code == 0 && mute.says("source", "note", "digital silence"), "{:#}", mute.report);
+    assert!(mute.says("source", "ok", "“vmic” (the default)"), "{:#}", mute.report);
+
+    let _player = tone::play(&sound_server);
+    eventually("the tone", || {
+        let visit = Visit::to(program(), &["--source", "mic:vmic"]);
+        assert_eq!(visit.code, 0, "{:#}", visit.report);
+        visit.says("source", "ok", "peak -12.0 dBFS").then_some(())
+    });
+    let wrong = Visit::to(program(), &["--source", "mic:guitar"]);
+    assert!(wrong.code == 1 && wrong.says("source", "fault", "called `guitar`"), "{:#}", wrong.report);
+    let other = Visit::to(program(), &["--source", "mic:vmic", "--rate", "768000"]);
+    assert!(other.code == 1 && other.says("source", "fault", "`vmic` cannot be opened"), "{:#}", other.report);
+}
+
+#[test]
+fn a_sound_server_that_does_not_answer_is_not_waited_for() {
+    let sound_server = PulseServer::start();
+    let program = || sound_server.command(env!("CARGO_BIN_EXE_aircheck"), Way::Pulse);
+    sound_server.signal("STOP");
+    let visit = Visit::to(program(), &["--source", "mic"]);
+    sound_server.signal("CONT");
+    assert!(visit.code == 1 && visit.says("source", "fault", "does not answer"), "{:#}", visit.report);
+    // The rest is told all the same.
+    assert!(visit.says("address", "ok", "free") && visit.says("recording", "ok", "nothing"), "{:#}", visit.report);
+}
+
+#[test]
+fn without_a_sound_server_the_demo_or_nothing_goes_on_the_air() {
+    let visit = Visit::to(command(), &[]);
+    assert!(visit.code == 0 && visit.says("source", "note", "the demo sound would be played"), "{:#}", visit.report);
+    assert!(visit.says("source", "note", "PULSE_SERVER is unix:/nonexistent/pulse.sock"), "{:#}", visit.report);
+    let visit = Visit::to(command(), &["--source", "mic"]);
+    assert!(visit.code == 1 && visit.says("source", "fault", "there is no microphone"), "{:#}", visit.report);
+    let visit = Visit::to(command(), &["--source", "mic", "--wait-for-source"]);
+    assert!(visit.code == 0 && visit.says("source", "note", "until it is there"), "{:#}", visit.report);
+}
+
+#[test]
+fn a_taken_address_is_told_with_its_owner() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let listen = server.address.to_string();
+    let visit = Visit::to(command(), &["--source", "tone:440", "--listen", &listen]);
+    let words = format!("an aircheck is on the air at {listen} already");
+    assert!(visit.code == 1 && visit.says("address", "fault", &words), "{:#}", visit.report);
+
+    // This one accepts, and never says anything.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = other.local_addr().unwrap().to_string();
+    let visit = Visit::to(command(), &["--source", "tone:440", "--listen", &listen]);
+    assert!(visit.code == 1 && visit.says("address", "fault", "another program listens there"), "{:#}", visit.report);
+    assert!(visit.says("address", "fault", "ss --listening"), "{:#}", visit.report);
+
+    let visit = Visit::to(command(), &["--source", "tone:440", "--listen", "0.0.0.0:0"]);
+    assert!(
+        visit.code == 0 && visit.says("address", "note", "a port of 0.0.0.0 is free, and open"),
+        "{:#}",
+        visit.report
+    );
+}
+
+#[test]
+fn a_disk_that_cannot_be_written_to_is_a_fault() {
+    if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no right to mount a disk");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let shown = disk.to_str().unwrap();
+    let on_disk = |options: &str| {
+        let script = format!("mount -t tmpfs -o {options} tmpfs {shown} && exec \"$0\" \"$@\"");
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "sh", "-c", &script, env!("CARGO_BIN_EXE_aircheck")]);
+        unshare
+    };
+    let flags = ["--source", "tone:440", "--record", shown];
+    let visit = Visit::to(on_disk("ro"), &flags);
+    assert!(visit.code == 1 && visit.says("recording", "fault", "Read-only file system"), "{:#}", visit.report);
+    let below = format!("{shown}/takes");
+    let visit = Visit::to(on_disk("ro"), &["--source", "tone:440", "--record", &below]);
+    assert!(visit.code == 1 && visit.says("recording", "fault", "cannot be made in"), "{:#}", visit.report);
+    // It goes on the air, and records nothing yet.
+    let visit = Visit::to(on_disk("size=20m"), &flags);
+    assert!(visit.code == 0 && visit.says("recording", "note", "until there is room"), "{:#}", visit.report);
+    let visit =
+        Visit::to(on_disk("size=200m"), &[&flags[..], &["--record-reserve", "5MB", "--record-keep", "30d"]].concat());
+    assert!(visit.code == 0 && visit.says("recording", "ok", "at 691 MB an hour"), "{:#}", visit.report);
+    assert!(visit.says("recording", "note", "--record-keep 30d takes up to 498 GB"), "{:#}", visit.report);
+}
+
+#[test]
+fn low_limits_are_noted_with_the_lines_that_raise_them() {
+    let mut limited = Command::new("setpriv");
+    limited.args(["--bounding-set", "-sys_nice,-ipc_lock", "--inh-caps", "-sys_nice,-ipc_lock"]);
+    limited.args(["prlimit", "--rtprio=0", "--memlock=0", "--nofile=100"]).arg(command().get_program());
+    let visit = Visit::to(limited, &["--source", "tone:440"]);
+    assert_eq!(visit.code, 0, "{:#}", visit.report);
+    for (area, words) in [
+        ("real time", "@audio - rtprio 50"),
+        ("real time", "LimitRTPRIO=50"),
+        ("real time", "@audio - memlock 65536"),
+        ("real time", "LimitMEMLOCK=64M"),
+        ("files", "LimitNOFILE=1400"),
+    ] {
+        assert!(visit.says(area, "note", words), "{words}: {:#}", visit.report);
+    }
+}
+
+#[test]
+fn a_wrong_setting_is_a_fault_and_the_machine_is_checked_nonetheless() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("aircheck.toml");
+    std::fs::write(&file, "source = \"tone:440\"\nblok = \"10ms\"\n").unwrap();
+    let visit = Visit::to(command(), &["--config", file.to_str().unwrap()]);
+    assert!(visit.code == 1 && visit.says("settings", "fault", "aircheck.toml:2: "), "{:#}", visit.report);
+    assert!(!visit.texts("clock", "ok").is_empty(), "{:#}", visit.report);
+    let mut mistyped = command();
+    mistyped.env("AIRCHECK_SORCE", "mic").env("AIRCHECK_SOURCE", "tone:440");
+    let visit = Visit::to(mistyped, &[]);
+    assert!(visit.code == 0 && visit.says("settings", "note", "did you mean AIRCHECK_SOURCE?"), "{:#}", visit.report);
+    assert!(visit.says("settings", "ok", "from AIRCHECK_SOURCE, --listen"), "{:#}", visit.report);
+}
+
+/// A fault is what keeps the service from its start, and nothing else is.
+#[test]
+fn the_verdict_is_that_of_a_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(at("file"), "no sound").unwrap();
+    let (missing, file, takes) = (format!("wav:{}", at("missing.wav")), at("file"), at("takes"));
+    let (noise, lost) = (format!("wav:{file}"), format!("{missing}.wav"));
+    let cases: [&[&str]; 7] = [
+        &["--source", &missing],
+        &["--source", &noise],
+        &["--source", "tone:440", "--fallback", &lost],
+        &["--source", "tone:440", "--record", &file],
+        &["--source", "stdin", "--channels", "9", "--record", &takes, "--record-format", "flac"],
+        &["--source", "tone:440", "--listen", "192.0.2.1:0"],
+        &["--source", "tone:440", "--buffer", "1ms"],
+    ];
+    for flags in cases {
+        let visit = Visit::to(command(), flags);
+        let (code, stderr) = refused(flags);
+        assert!(visit.code == 1 && code != 0, "{flags:?}: {code}, {stderr}{:#}", visit.report);
+    }
+    for flags in [&["--source", "tone:440", "--record", &takes][..], &["--source", "auto"], &["--source", "stdin"]] {
+        let before = folder.path().read_dir().unwrap().count();
+        assert_eq!(Visit::to(command(), flags).code, 0, "{flags:?}");
+        assert_eq!(folder.path().read_dir().unwrap().count(), before, "a doctor records nothing");
+        drop(Server::start_with(flags, |command| command.stdin(Stdio::piped())));
+    }
+}
+
+#[test]
+fn the_text_fits_a_terminal_and_ends_with_the_verdict() {
+    let mut program = command();
+    program.args(["doctor", "--source", "mic", "--listen", "127.0.0.1:0", "--max-listeners", "1000000"]);
+    let output = program.stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.lines().all(|line| line.chars().count() <= 80 && line.trim_end() == line), "{text}");
+    let words = ["ok     ", "note   ", "fault  ", "       "];
+    let mut findings = text.lines().take_while(|line| !line.is_empty());
+    assert!(findings.all(|line| words.iter().any(|word| line.starts_with(word))), "{text}");
+    assert!(text.trim_end().lines().last().unwrap().starts_with("It cannot go on the air: 1 fault, "), "{text}");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!text.contains('\u{1b}'), "{text}");
+}
