@@ -27,7 +27,7 @@ const UNREAD_TENTHS: u64 = 16;
 const MIN_UNREAD_TENTHS: u64 = 13;
 /// The window of a program that reads nothing narrows by at least this part of what comes, in hundredths, after the first
 /// [`HIDDEN_BYTES`]: 55 to 65 were seen with packets of 1250 and 1700 bytes.
-const NARROWING_HUNDREDTHS: u64 = 35;
+const NARROWING_HUNDREDTHS: u64 = 48;
 /// Unread bytes that a window need not show.
 const HIDDEN_BYTES: u64 = 2500;
 /// A window that opens or narrows by so much shows something. Windows of Linux come in steps of up to 1 KiB.
