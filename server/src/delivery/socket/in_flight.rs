@@ -594,10 +594,11 @@ mod tests {
     fn a_listener_that_stands_still_keeps_its_position_after_the_log_has_forgotten_it() {
         let (log, packets) = packets(&[960; 100], 1);
         let mut in_flight = InFlight::new(Arc::clone(&log), Wire::Plain);
-        write(&mut in_flight, &packets, 0..100);
+        write(&mut in_flight, &packets, 0..80);
         // It has acknowledged 80 packets, and read 40 of them.
         in_flight.advance(&info(40 * 960, WINDOW), at(700));
         stop_reading(&mut in_flight, 40 * 960, 700);
+        write(&mut in_flight, &packets, 80..100);
         in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(1100));
         let before = in_flight.reached(100);
         assert_eq!((before.acked, before.read), (80, 40));
