@@ -27,7 +27,7 @@ const VARIATION: Duration = Duration::from_millis(10);
 /// Packets with a smaller interval are not live, but come out of a ring in which they have waited.
 const MIN_INTERVAL: Duration = Duration::from_millis(4);
 /// Longer packets show in the receive window.
-const MAX_PACKET_BYTES: u64 = 900;
+const MAX_PACKET_BYTES: u32 = 900;
 /// A longer way would take several pauses for one result.
 const MAX_ROUND_TRIP: Duration = Duration::from_millis(40);
 
@@ -41,8 +41,8 @@ pub(super) struct Holds {
     /// How many times the stream was held.
     count: u8,
     /// The time before the last single packet, and its bytes.
-    interval: Duration,
-    packet_bytes: u64,
+    interval_micros: u32,
+    packet_bytes: u32,
 }
 
 impl Holds {
@@ -53,7 +53,7 @@ impl Holds {
 
     /// Notes that single packets of `bytes` bytes come `interval` apart.
     pub(super) fn set_packet(&mut self, bytes: u64, interval: Duration) {
-        (self.interval, self.packet_bytes) = (interval, bytes);
+        (self.interval_micros, self.packet_bytes) = (interval.as_micros() as u32, bytes as u32);
     }
 
     /// Decides whether packets are held now. `is_wanted` tells whether a result is. Segments have up to `segment_bytes` bytes.
@@ -64,13 +64,17 @@ impl Holds {
 
     /// Returns whether a write after a pause can show anything.
     fn is_possible(&self, segment_bytes: u64, round_trip: Duration) -> bool {
-        let packets = HOLD.div_duration_f32(self.interval.max(MIN_INTERVAL)).ceil() as u64;
-        self.is_live() && packets * self.packet_bytes <= segment_bytes && round_trip < MAX_ROUND_TRIP
+        let packets = HOLD.div_duration_f32(self.interval().max(MIN_INTERVAL)).ceil() as u64;
+        self.is_live() && packets * u64::from(self.packet_bytes) <= segment_bytes && round_trip < MAX_ROUND_TRIP
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_micros(self.interval_micros.into())
     }
 
     /// Returns whether packets are short, and come in quick succession.
     pub(super) fn is_live(&self) -> bool {
-        let is_quick = (MIN_INTERVAL..HOLD).contains(&self.interval);
+        let is_quick = (MIN_INTERVAL..HOLD).contains(&self.interval());
         self.is_permitted && is_quick && self.packet_bytes < MAX_PACKET_BYTES
     }
 

@@ -231,7 +231,7 @@ impl InFlight {
 
     /// Returns whether a WebSocket listener is to be pinged, so that its answer shows what it has read.
     pub(crate) fn is_ping_due(&self, now: Timestamp) -> bool {
-        self.queue.pings.is_due(now)
+        self.queue.is_ping_due(now)
     }
 
     /// Returns how many bytes were handed over, which the next ping is to carry.
@@ -246,7 +246,7 @@ impl InFlight {
 
     /// Notes that the last bytes that were handed over, behind `before`, are a ping.
     pub(crate) fn pinged(&mut self, before: u64, now: Timestamp) {
-        self.queue.pings.sent(before, self.handed, now);
+        self.queue.pinged(before, self.handed, now);
     }
 
     /// Takes a pong that carries `before`. Returns whether it answers a ping, and so proves what was read.

@@ -49,7 +49,7 @@ const PROMPTS: u8 = 2;
 const UNSURE_PROMPTS: u8 = 5;
 /// The same with a window of megabytes, whose kernel may raise its limits without a trace.
 const LARGE_WINDOW_PROMPTS: u8 = 12;
-const LARGE_WINDOW_BYTES: u64 = 512 * 1024;
+const LARGE_WINDOW_BYTES: u32 = 512 * 1024;
 /// The longest time between two of them.
 const MAX_PROMPT_GAP: Duration = Duration::from_secs(3);
 /// A test that is later than any timer takes back so many of those before it: the machine was busy.
@@ -78,7 +78,7 @@ const STEADY_BYTES: u64 = 32 * 1024;
 /// So many more show that a window which has become narrower stays there.
 const NARROW_STEADY_BYTES: u64 = 4 * STEADY_BYTES;
 /// A window that changes by less is the same. Windows of Linux come in steps of up to 1 KiB.
-const SAME_BYTES: u64 = 2048;
+const SAME_BYTES: u32 = 2048;
 
 /// The result of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub(super) enum Reading {
 struct Look {
     at: Timestamp,
     acked: u64,
-    window: u64,
+    window: u32,
     segment_bytes: u32,
     round_trip_micros: u32,
     /// Whether much of the receive window is closed. Then each read may be acknowledged at once, because it opens the window
@@ -110,7 +110,7 @@ struct Test {
     written_at: Timestamp,
     bytes: u32,
     /// The receive window then.
-    window: u64,
+    window: u32,
     /// Whether it has arrived alone, for certain.
     is_alone: bool,
 }
@@ -131,18 +131,19 @@ pub(super) struct ReadProof {
     quick_acks: u8,
     retransmits: u32,
     /// The widest receive window so far.
-    open: u64,
+    open: u32,
     /// Since how many acknowledged bytes the window has been this wide, or nearly.
-    steady: (u64, u64),
+    steady_from: u64,
+    steady: u32,
     /// Whether it had narrowed before.
     has_narrowed: bool,
     /// Time between writes that did not wait, on average.
-    interval: Duration,
+    interval_micros: u32,
     test: Test,
     look: Look,
     holds: Holds,
-    /// How the next packets are to wait, and whether those of the last write did.
-    wait: Wait,
+    /// Whether the next packets are to wait, and whether those of the last write did.
+    must_wait: bool,
     has_waited: bool,
     /// Bytes of the last write.
     write_bytes: u32,
@@ -206,15 +207,11 @@ impl ReadProof {
     /// Returns whether writes come as far apart as pages do, each of them a test at another moment of the program's own intervals.
     pub(super) fn is_paged(&self) -> bool {
         let were_held = self.holds.is_live() && self.lates >= MIN_HELD_TESTS;
-        self.holds.is_holding() || were_held || self.interval >= MIN_PAGE_INTERVAL
+        self.holds.is_holding() || were_held || self.interval() >= MIN_PAGE_INTERVAL
     }
 
     /// Returns how the next packets are to wait, so that one write of them is a test, and another one than the test before.
     pub(super) fn wait(&self) -> Wait {
-        self.wait
-    }
-
-    fn next_wait(&self) -> Wait {
         let delay = self.delay();
         if self.holds.is_holding() {
             Wait::All(self.holds.span(self.round_trip()))
@@ -228,8 +225,8 @@ impl ReadProof {
     /// Returns how long the next packet is to wait. Packets that come in quick succession do not, because they would come too close
     /// to the next ones.
     fn delay(&self) -> Duration {
-        if self.is_late() && self.lates >= MIN_LATE && self.interval >= MIN_PAGE_INTERVAL {
-            (self.interval / DELAY_PARTS).min(MAX_DELAY_STEP) * (u32::from(self.lates) % DELAY_PARTS)
+        if self.is_late() && self.lates >= MIN_LATE && self.interval() >= MIN_PAGE_INTERVAL {
+            (self.interval() / DELAY_PARTS).min(MAX_DELAY_STEP) * (u32::from(self.lates) % DELAY_PARTS)
         } else {
             Duration::ZERO
         }
@@ -247,7 +244,7 @@ impl ReadProof {
 
     /// Returns whether the next write is to be preceded by a look.
     pub(super) fn wants_look(&self, now: Timestamp) -> bool {
-        let is_settling = self.quick_acks > 0 && self.interval <= MAX_TEST_GAP;
+        let is_settling = self.quick_acks > 0 && self.interval() <= MAX_TEST_GAP;
         self.has_test() || self.unconfirmed > 0 || is_settling || self.is_due(now)
     }
 
@@ -264,6 +261,10 @@ impl ReadProof {
         self.result() == Some(Reading::Late)
     }
 
+    fn interval(&self) -> Duration {
+        Duration::from_micros(self.interval_micros.into())
+    }
+
     fn round_trip(&self) -> Duration {
         Duration::from_micros(self.look.round_trip_micros.into())
     }
@@ -273,11 +274,12 @@ impl ReadProof {
         if bytes == 0 {
             return;
         }
-        let waited = self.wait != Wait::Not;
+        let waited = self.must_wait;
         if !waited && !self.has_waited {
             // A single pause does not make pages of packets.
-            self.interval = if self.interval.is_zero() { gap } else { (self.interval * 7 + gap) / 8 };
-            self.holds.set_packet(bytes, self.interval);
+            let gap = if self.interval_micros == 0 { gap } else { (self.interval() * 7 + gap) / 8 };
+            self.interval_micros = gap.as_micros() as u32;
+            self.holds.set_packet(bytes, self.interval());
         }
         self.has_waited = waited;
         self.write_bytes = bytes as u32;
@@ -293,13 +295,14 @@ impl ReadProof {
         }
         let is_wanted = self.is_late() && self.lates >= MIN_HOLD_LATE && self.quick_acks <= HELD_QUICK_ACKS;
         self.holds.decide(is_wanted, self.look.segment_bytes.into(), self.round_trip());
-        self.wait = self.next_wait();
+        self.must_wait = self.wait() != Wait::Not;
     }
 
     /// Takes what the kernel says now. Returns whether this proves that the program has read everything up to
     /// [`proven`](Self::proven).
     pub(super) fn judge(&mut self, socket: &TcpInfo, now: Timestamp) -> bool {
-        let (acked, window) = (socket.acked_bytes, socket.window_bytes.unwrap_or_default());
+        // A window has 30 bits at most (RFC 7323, section 2.3).
+        let (acked, window) = (socket.acked_bytes, socket.window_bytes.unwrap_or_default() as u32);
         let has_widened = self.open > 0 && window > self.look.window;
         self.open = self.open.max(window);
         self.look = Look {
@@ -308,7 +311,7 @@ impl ReadProof {
             window,
             segment_bytes: socket.segment_bytes as u32,
             round_trip_micros: socket.min_round_trip.unwrap_or_default().as_micros() as u32,
-            is_half_closed: window * 10 < self.open * 6,
+            is_half_closed: u64::from(window) * 10 < u64::from(self.open) * 6,
         };
         self.look_at_steadiness(acked, window);
         if has_widened {
@@ -348,18 +351,17 @@ impl ReadProof {
         (self.prompts, self.unconfirmed, self.is_unsure) = (0, 0, true);
     }
 
-    fn look_at_steadiness(&mut self, acked: u64, window: u64) {
-        let (_, steady) = self.steady;
-        if window.abs_diff(steady) >= SAME_BYTES {
-            self.has_narrowed = window < steady;
-            self.steady = (acked, window);
+    fn look_at_steadiness(&mut self, acked: u64, window: u32) {
+        if window.abs_diff(self.steady) >= SAME_BYTES {
+            self.has_narrowed = window < self.steady;
+            (self.steady_from, self.steady) = (acked, window);
         }
     }
 
     /// Returns whether a prompt acknowledgement of several segments shows that they were read.
     fn is_steady(&self) -> bool {
         let bytes = if self.has_narrowed { NARROW_STEADY_BYTES } else { STEADY_BYTES };
-        self.look.acked - self.steady.0 >= bytes
+        self.look.acked - self.steady_from >= bytes
     }
 
     /// Judges the test that was written last, once its acknowledgement is there.

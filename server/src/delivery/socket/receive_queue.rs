@@ -60,7 +60,8 @@ pub(super) struct Unread {
 #[derive(Debug, Default)]
 pub(super) struct ReceiveQueue {
     pub(super) proof: ReadProof,
-    pub(super) pings: Pings,
+    /// Those of a WebSocket.
+    pings: Option<Box<Pings>>,
     window: ReceiveWindow,
     /// The window when everything had been read, or when it opened since.
     open: u64,
@@ -93,7 +94,8 @@ impl ReceiveQueue {
         if let Some(window) = socket.window_bytes {
             self.follow(acked, window, packet_bytes, has_proof);
         }
-        match (self.pings.is_late(acked, now), socket.window_bytes) {
+        let is_late = self.pings.as_mut().and_then(|pings| pings.is_late(acked, now));
+        match (is_late, socket.window_bytes) {
             (Some(true), _) => Unread { least: 0, estimate: most, most },
             (Some(false), _) | (None, None) => Unread { least: 0, estimate: 0, most },
             (None, Some(window)) => self.unread(acked, window, packet_bytes, most),
@@ -170,9 +172,19 @@ impl ReceiveQueue {
         self.open.saturating_sub(window).saturating_sub(kept + self.open / RECOUNTED_PART)
     }
 
+    /// Returns whether a ping is due.
+    pub(super) fn is_ping_due(&self, now: Timestamp) -> bool {
+        self.pings.as_ref().is_none_or(|pings| pings.is_due(now))
+    }
+
+    /// Notes a ping behind `before` bytes of the connection, which ends at `end`.
+    pub(super) fn pinged(&mut self, before: u64, end: u64, now: Timestamp) {
+        self.pings.get_or_insert_default().sent(before, end, now);
+    }
+
     /// Takes the answer to a ping behind `before` bytes of the connection. Returns whether it proves that these were read.
     pub(super) fn answered(&mut self, before: u64, now: Timestamp) -> bool {
-        let is_answer = self.pings.answered(before);
+        let is_answer = self.pings.as_mut().is_some_and(|pings| pings.answered(before));
         if is_answer {
             self.proof.prove(before, now);
         }
@@ -188,7 +200,7 @@ impl ReceiveQueue {
 
     /// Returns whether the kernel is to be asked before the next write, because that shows what was read.
     pub(super) fn wants_look(&self, now: Timestamp) -> bool {
-        self.proof.wants_look(now) || self.pings.wants_look(now)
+        self.proof.wants_look(now) || self.pings.as_ref().is_some_and(|pings| pings.wants_look(now))
     }
 
     /// Returns how much is unread of the `most` bytes since the last proof, when packets are acknowledged late.
