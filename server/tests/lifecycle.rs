@@ -212,9 +212,12 @@ fn the_soft_limit_of_open_files_is_raised_and_told() {
     ] {
         let program = common::command();
         let mut shell = Command::new("sh");
-        shell.args(["-c", "ulimit -Hn 900 && ulimit -Sn 100 && exec \"$@\"", "sh"]).arg(program.get_program());
+        shell.args(["-c", "ulimit -Sn 100 && ulimit -Hn 900 && exec \"$@\"", "sh"]).arg(program.get_program());
         for (name, value) in program.get_envs() {
-            value.map_or_else(|| shell.env_remove(name), |value| shell.env(name, value));
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
         }
         let server =
             Server::launch(shell, &["--source", "tone:440", "--max-listeners", max_listeners], |command| command);
