@@ -65,11 +65,30 @@ impl OverflowPolicy {
 
 /// A word that is not an overflow policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an overflow policy (there are {labels})", labels = OverflowPolicy::ALL.iter().map(|policy| policy.label()).collect::<Vec<_>>().join(", "))]
+#[error("`{0}` is not an overflow policy (there are {policies})", policies = all_policies())]
 pub struct UnknownOverflowPolicy(String);
 
 impl UnknownOverflowPolicy {
     fn new(word: &str) -> Self {
         Self(word.to_owned())
+    }
+}
+
+/// Lists the policies as a sentence does.
+fn all_policies() -> String {
+    let labels: Vec<_> = OverflowPolicy::ALL.iter().map(|policy| policy.label()).collect();
+    let (last, others) = labels.split_last().unwrap_or((&"none", &[]));
+    format!("{} and {last}", others.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_word_is_told_the_known_ones() {
+        let error = "newest".parse::<OverflowPolicy>().unwrap_err().to_string();
+        let start = "`newest` is not an overflow policy (there are skip-to-live, drop-newest, ";
+        assert!(error.starts_with(start) && error.ends_with("disconnect and block)"), "{error}");
     }
 }

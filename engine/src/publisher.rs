@@ -12,10 +12,12 @@ use crate::{EndReason, Head, Hub, Item, PublisherOptions, Stamp};
 
 /// Most items for which the history allocates its handles in advance.
 const MAX_RESERVED: usize = 1 << 16;
+
 /// Hands every item to every consumer. This is the producing end, owned by one thread.
 ///
 /// [`push`](Self::push) adds items, and [`flush`](Self::flush) makes them visible and wakes the waiting consumers, so
-/// that a producer of several items wakes each consumer once. Nothing here waits for a consumer.
+/// that a producer of several items wakes each consumer once. Only [`send`](Self::send) and
+/// [`send_async`](Self::send_async) may wait for a consumer, and only where the publisher is not live.
 ///
 /// ```
 /// use aircheck_engine::{EndReason, Publisher, PublisherOptions, SubscribeOptions, Timestamp};

@@ -1,8 +1,8 @@
 //! `aircheck doctor`: checks whether this machine can put the configured source on the air.
 //!
-//! Each check is a file and gives [`Finding`](finding::Finding)s in plain words: what is well, what could be better, and what
+//! Each check is a file and gives findings in plain words: what is well, what could be better, and what
 //! keeps the service from the air, with what to do. All checks run at the same time, each on a thread of its own, and none
-//! is waited for longer than [`CHECK_TIMEOUT`], because a sound server, a disk or a service manager may hang.
+//! is waited for longer than 18 s, because a sound server, a disk or a service manager may hang.
 //!
 //! Nothing is recorded and nothing is changed. A microphone is opened and heard for a moment, an address is taken for an
 //! instant, and a directory is tried with a file without a name.

@@ -183,7 +183,7 @@ fn a_wrong_setting_is_a_fault_and_the_machine_is_checked_nonetheless() {
     std::fs::write(&file, "source = \"tone:440\"\nblok = \"10ms\"\n").unwrap();
     let visit = Visit::to(command(), &["--config", file.to_str().unwrap()]);
     assert!(visit.code == 1 && visit.says("settings", "fault", "aircheck.toml:2: "), "{:#}", visit.report);
-    assert!(!visit.texts("clock", "ok").is_empty(), "{:#}", visit.report);
+    assert!(visit.says("address", "ok", "free") && visit.says("source", "note", "demo"), "{:#}", visit.report);
     let mut mistyped = command();
     mistyped.env("AIRCHECK_SORCE", "mic").env("AIRCHECK_SOURCE", "tone:440");
     let visit = Visit::to(mistyped, &[]);

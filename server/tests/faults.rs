@@ -22,11 +22,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use common::{Listener, Server, assert_identity, eventually, raw, signal, write_wav_at};
+use common::{Listener, Server, assert_identity, command_with_priority, eventually, raw, signal, write_wav_at};
 use http_client::{Response, websocket_frames};
 use process::{load, raise_file_limit};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
 use truth::client::Client;
 use truth::numbered::{self, Format};
 use truth::scrape;
@@ -39,6 +40,11 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts a server with priority: a machine that gives it no time for a second takes sound from every listener.
+fn start(flags: &[&str], prepare: impl FnOnce(&mut Command) -> &mut Command) -> Server {
+    Server::launch(command_with_priority(), flags, prepare)
 }
 
 /// Starts a listener of each format, and waits for its sound.
@@ -81,9 +87,10 @@ fn without_a_free_descriptor_listeners_hear_on_and_the_server_recovers() {
     let _alone = alone();
     let directory = tempfile::tempdir().unwrap();
     let takes = directory.path().join("takes");
-    let program = common::command();
+    let program = command_with_priority();
     let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("ulimit -n {DESCRIPTORS} && exec \"$@\""), "sh"]).arg(program.get_program());
+    shell.args(["-c", &format!("ulimit -n {DESCRIPTORS} && exec \"$@\""), "sh"]);
+    shell.arg(program.get_program()).args(program.get_args());
     for (name, value) in program.get_envs() {
         match value {
             Some(value) => shell.env(name, value),
@@ -135,7 +142,7 @@ fn a_stopped_server_tells_each_listener_its_true_hole() {
     let directory = tempfile::tempdir().unwrap();
     let source = numbered::source(directory.path(), 120);
     // Neither limit is reached by a listener whose server stood still.
-    let server = Server::start(&["--source", &source, "--idle-timeout", "3s", "--max-lag", "3s"]);
+    let server = start(&["--source", &source, "--idle-timeout", "3s", "--max-lag", "3s"], |command| command);
     let clients = listen(server.address, "buffer=1s");
     for stop in STOPS {
         signal(server.pid(), "STOP");
@@ -174,7 +181,7 @@ fn a_clock_that_is_set_by_a_day_and_back_disturbs_no_listener() {
     let directory = tempfile::tempdir().unwrap();
     let source = numbered::source(directory.path(), 120);
     let flags = ["--source", &source, "--idle-timeout", "3s", "--max-lag", "3s"];
-    let server = Server::start_with(&flags, |command| clock.give_to(command));
+    let server = start(&flags, |command| clock.give_to(command));
     let clients = listen(server.address, "buffer=5s");
     let file = directory.path().join("lines");
     let _lines = Listener::start(&server.url("stream.json?name=lines&buffer=5s"), &file);
@@ -226,8 +233,7 @@ fn a_log_whose_reader_is_stopped_delays_nothing_and_counts_the_lines_that_are_le
     let directory = tempfile::tempdir().unwrap();
     let source = numbered::source(directory.path(), 120);
     let (reader, writer) = std::io::pipe().unwrap();
-    let mut server =
-        Server::start_with(&["--source", &source], |command| command.env("RUST_LOG", "debug").stderr(writer));
+    let mut server = start(&["--source", &source], |command| command.env("RUST_LOG", "debug").stderr(writer));
     let clients = listen(server.address, "buffer=5s");
     // Each makes a line of the level debug.
     let complain = |_| drop(raw(server.address, b"no request\r\n\r\n"));
@@ -253,6 +259,8 @@ fn a_log_whose_reader_is_stopped_delays_nothing_and_counts_the_lines_that_are_le
 }
 
 const CROWD: usize = 1000;
+/// Listeners that join at a time. Those that connect and then are late with their request are refused.
+const JOINING: usize = 50;
 /// The promise of the program's end.
 const END_TIME: Duration = Duration::from_secs(5);
 /// The key is RFC 6455's own example.
@@ -271,30 +279,22 @@ fn a_thousand_listeners_get_the_proper_end_of_their_formats_within_five_seconds(
     let directory = tempfile::tempdir().unwrap();
     // Few bytes, because the test is about the end. Each sample says where in the sound it is.
     let ramp = (0..80_000).map(|n| (n % 20_000) as i16);
-    let source = write_wav_at(8000, &directory.path().join("ramp.wav"), 1, ramp);
+    let source = write_wav_at(2000, &directory.path().join("ramp.wav"), 1, ramp);
     let most = CROWD.to_string();
-    let mut server = Server::start(&[
-        "--source",
-        &source,
-        "--loop",
-        "--block",
-        "100ms",
-        "--history",
-        "0s",
-        "--max-listeners",
-        &most,
-    ]);
+    let flags = ["--source", &source, "--loop", "--block", "100ms", "--history", "0s", "--max-listeners", &most];
+    let mut server = start(&flags, |command| command);
     let (address, hearing) = (server.address, Arc::new(AtomicUsize::new(0)));
     let heard_by = Arc::clone(&hearing);
     let crowd = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
+            let joining = Arc::new(Semaphore::new(JOINING));
             let forms: Vec<_> = WEBSOCKET.iter().chain(&HTTP).collect();
             let task = |number: usize| {
                 let query = *forms[number % forms.len()];
                 let fields = if WEBSOCKET.contains(&query) { UPGRADE } else { "" };
                 let request = format!("GET /stream?{query}&buffer=10s HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n");
-                (query, tokio::spawn(hear_all(address, request, Arc::clone(&heard_by))))
+                (query, tokio::spawn(hear_all(address, request, Arc::clone(&joining), Arc::clone(&heard_by))))
             };
             let mut streams = BTreeMap::<_, Vec<_>>::new();
             for (query, task) in (0..CROWD).map(task).collect::<Vec<_>>() {
@@ -327,10 +327,20 @@ fn a_thousand_listeners_get_the_proper_end_of_their_formats_within_five_seconds(
 }
 
 /// Reads a stream to its end.
-async fn hear_all(address: SocketAddr, request: String, hearing: Arc<AtomicUsize>) -> std::io::Result<Vec<u8>> {
+async fn hear_all(
+    address: SocketAddr,
+    request: String,
+    joining: Arc<Semaphore>,
+    hearing: Arc<AtomicUsize>,
+) -> std::io::Result<Vec<u8>> {
+    let permit = joining.acquire_owned().await.unwrap();
     let mut stream = tokio::net::TcpStream::connect(address).await?;
     stream.write_all(request.as_bytes()).await?;
-    let (mut bytes, mut reads) = (Vec::new(), 0);
+    let (mut bytes, mut reads) = (Vec::new(), 1);
+    stream.read_buf(&mut bytes).await?;
+    drop(permit);
+    let is_stream = [&b"HTTP/1.1 200 "[..], b"HTTP/1.1 101 "].iter().any(|start| bytes.starts_with(start));
+    assert!(is_stream, "{}", bytes.escape_ascii());
     while stream.read_buf(&mut bytes).await? > 0 {
         reads += 1;
         // The first ones may have the head and the format's header only.

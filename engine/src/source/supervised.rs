@@ -85,6 +85,16 @@ impl fmt::Debug for Supervised {
 
 impl Supervised {
     /// Supervises a source that is open.
+    ///
+    /// ```
+    /// use aircheck_engine::source::{Supervised, Tone};
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let supervised = Supervised::new(Box::new(Tone::new(440.0)));
+    /// let stream = Stream::start(Box::new(supervised), StreamOptions::default())?;
+    /// assert_eq!(stream.description(), "test tone of 440 Hz");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn new(source: Box<dyn Source>) -> Self {
         Self {
@@ -100,6 +110,16 @@ impl Supervised {
     }
 
     /// Waits for a source that cannot be opened yet, for this `reason`. The stream has the given format from its start.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Supervised;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let waiting = Supervised::waiting("microphone".to_owned(), "there is none yet".to_owned(), 48_000, 2);
+    /// let stream = Stream::start(Box::new(waiting), StreamOptions::default())?;
+    /// assert!(!stream.capture().is_open());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn waiting(description: String, reason: String, rate_hz: u32, channels: u16) -> Self {
         Self {
@@ -115,6 +135,26 @@ impl Supervised {
     }
 
     /// Opens the source again when it is lost. Without this, only a source that pauses can come back.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use aircheck_engine::source::{Reopen, ReopenError, Source, Supervised, Tone};
+    /// use aircheck_engine::{Origin, Stream, StreamOptions, SubscribeOptions};
+    ///
+    /// #[derive(Debug)]
+    /// struct ToneAgain;
+    /// impl Reopen for ToneAgain {
+    ///     fn reopen(&self) -> Result<Box<dyn Source>, ReopenError> {
+    ///         Ok(Box::new(Tone::new(440.0)))
+    ///     }
+    /// }
+    /// let waiting = Supervised::waiting("tone".to_owned(), "not yet".to_owned(), 48_000, 1).reopen(Arc::new(ToneAgain));
+    /// let stream = Stream::start(Box::new(waiting), StreamOptions::default())?;
+    /// let mut consumer = stream.subscribe(SubscribeOptions::default())?;
+    /// while consumer.recv()?.item.origin() != Origin::Source {}
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn reopen(mut self, reopen: Arc<dyn Reopen>) -> Self {
         self.reopen = Some(reopen);
@@ -122,6 +162,15 @@ impl Supervised {
     }
 
     /// Sets what is heard while the source is lost.
+    ///
+    /// ```
+    /// use aircheck_engine::source::{OnLoss, Supervised, Tone};
+    /// use aircheck_engine::{End, Stream, StreamOptions};
+    ///
+    /// let supervised = Supervised::new(Box::new(Tone::new(440.0))).on_loss(OnLoss::End);
+    /// let stream = Stream::start(Box::new(supervised), StreamOptions::default())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn on_loss(mut self, on_loss: OnLoss) -> Self {
         self.on_loss = on_loss;
@@ -129,6 +178,21 @@ impl Supervised {
     }
 
     /// Sets the fallback. It starts again at its beginning each time, and when it has ended.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::source::{OnLoss, Supervised, Tone};
+    /// use aircheck_engine::{Origin, Stream, StreamOptions, SubscribeOptions};
+    ///
+    /// let waiting = Supervised::waiting("microphone".to_owned(), "there is none".to_owned(), 48_000, 1)
+    ///     .on_loss(OnLoss::Fallback { after: Duration::ZERO })
+    ///     .fallback(Box::new(|| Ok(Box::new(Tone::new(440.0).into_pull()))));
+    /// let stream = Stream::start(Box::new(waiting), StreamOptions::default())?;
+    /// let mut consumer = stream.subscribe(SubscribeOptions::default())?;
+    /// while consumer.recv()?.item.origin() != Origin::Fallback {}
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn fallback(mut self, fallback: OpenFallback) -> Self {
         self.fallback = Some(fallback);

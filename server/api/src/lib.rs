@@ -36,3 +36,8 @@ pub use status::{
 
 /// The name of the first mount, which is at `/stream*`.
 pub const MAIN_MOUNT: &str = "main";
+
+/// Runs the example of the README as a documentation test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
