@@ -179,6 +179,12 @@ impl<const N: usize> HistogramSet<N> {
         Summary::of(self.buckets(histogram), self.counts_of(histogram), self.maxima[histogram])
     }
 
+    /// Returns the bytes that are allocated for counts.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.counts.capacity() * size_of::<Count>()
+    }
+
     /// Adds to a bucket, and returns where in the list it is. `guess` is where it probably is.
     fn add(&mut self, histogram: usize, bucket: usize, by: u64, guess: usize) -> usize {
         let key = key(histogram, bucket);
@@ -301,8 +307,8 @@ mod tests {
     #[test]
     fn a_set_takes_memory_by_its_buckets() {
         let mut set = HistogramSet::new(&LAYOUTS);
-        assert_eq!(set.counts.capacity(), 0);
+        assert_eq!(set.bytes(), 0);
         set.record_each(0, 0..=79, 1);
-        assert!(set.counts.capacity() * size_of::<Count>() <= 80 * 6 + GROWTH * 6, "{}", set.counts.capacity());
+        assert!(set.bytes() <= 80 * 6 + GROWTH * 6, "{}", set.bytes());
     }
 }

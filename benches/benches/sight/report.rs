@@ -36,8 +36,10 @@ const ACK_DELAY: Duration = Duration::from_millis(60);
 const NOTICEABLE: f64 = 0.25;
 /// A verdict on a lag that was always below this is false.
 const MAX_LIVE: f64 = 0.2;
-/// A machine on which this program pauses for longer delays receivers and relays as well.
+/// A machine on which this program pauses for longer delays receivers and relays as well. What is said up to so long after that is left
+/// out.
 const MAX_PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MEMORY: Duration = Duration::from_millis(1500);
 const VERDICT_MEMORY: Duration = Duration::from_secs(1);
 
 /// The rows of all listeners, by their names, and when they were asked for and answered.
@@ -161,7 +163,19 @@ impl Report {
                 parts: parts.map(Option::unwrap_or_default),
             })
         };
-        self.rows.iter().filter(|rows| rows.asked >= SETTLE).filter_map(sample).collect()
+        let pauses = self.pauses();
+        let is_quiet = |rows: &&Rows| {
+            let is_near = |(from, to): &(Duration, Duration)| *from <= rows.answered + AROUND && rows.asked <= *to;
+            rows.asked >= SETTLE && !pauses.iter().any(is_near)
+        };
+        self.rows.iter().filter(is_quiet).filter_map(sample).collect()
+    }
+
+    /// Returns when the machine was busy: the start of each pause of this program, and the end of what it spoils.
+    fn pauses(&self) -> Vec<(Duration, Duration)> {
+        let looks = self.positions.windows(2).map(|looks| (looks[0].0, looks[1].0));
+        let pauses = looks.filter(|(from, to)| to.saturating_sub(*from) > MAX_PAUSE);
+        pauses.map(|(from, to)| (from, to + PAUSE_MEMORY)).collect()
     }
 
     /// Returns a line of the table.
@@ -245,7 +259,10 @@ impl fmt::Display for Report {
         write!(f, "{table}")?;
         let pauses = self.positions.windows(2).map(|looks| looks[1].0.saturating_sub(looks[0].0));
         let longest = pauses.max().unwrap_or_default();
-        let verdict = if longest > MAX_PAUSE { ": the machine was busy, and these figures mean little" } else { "" };
-        writeln!(f, "this program itself paused for {} ms at most{verdict}", longest.as_millis())
+        let busy = match self.pauses().len() {
+            0 => String::new(),
+            pauses => format!(": the machine was busy {pauses} times, and what was said then is left out"),
+        };
+        writeln!(f, "this program itself paused for {} ms at most{busy}", longest.as_millis())
     }
 }

@@ -116,7 +116,7 @@ impl Pacer {
             let now = Timestamp::now();
             let (frames, waiting) = ((filled / channels) as u64, pull.waiting());
             let behind = pipe.behind(waiting);
-            if self.capture.is_replaced() && schedule.leave_out(frames, behind, pipe.is_backlog(waiting), now) {
+            if self.capture.is_replaced() && schedule.leave_out(frames, behind, now) {
                 continue;
             }
             let portion = schedule.portion(frames, behind, now);

@@ -48,12 +48,6 @@ impl Pipe {
         Behind { span, may_grow: self.backlog.is_live() }
     }
 
-    /// Returns whether so much waits that a live writer must have been held up: one that is on time leaves half of the pipe
-    /// empty.
-    pub(super) fn is_backlog(&self, waiting: Option<Waiting>) -> bool {
-        self.backlog.is_live() && waiting.is_some_and(|waiting| waiting.frames > waiting.capacity / 2)
-    }
-
     /// Notes that the sound had stopped.
     pub(super) fn pause(&mut self) {
         self.backlog.restart();

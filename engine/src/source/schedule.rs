@@ -89,11 +89,11 @@ impl Schedule {
     /// Returns whether the next portion, of `frames` frames, is to be left out because something else was heard in its place.
     ///
     /// A live writer that was held up writes afterwards, as fast as it can, what was captured meanwhile. To play that too
-    /// would make everything after it late. `is_backlog` says that more of it waits than a writer leaves there that is on
-    /// time. It goes on until the writer is on time again, or no faster than its pace: then its sound is new.
-    pub(super) fn leave_out(&mut self, frames: u64, behind: Behind, is_backlog: bool, now: Timestamp) -> bool {
+    /// would make everything after it late. So it is left out until the writer is on time again, or is no faster than its
+    /// pace: then its sound is new. That cannot be known before some of it has come.
+    pub(super) fn leave_out(&mut self, frames: u64, behind: Behind, now: Timestamp) -> bool {
         let late = now.since(self.format.time_of(self.epoch, self.position));
-        let checked = self.left_out.take().or_else(|| (is_backlog && late > MAX_HELD_UP).then_some((now, late)));
+        let checked = self.left_out.take().or_else(|| (behind.may_grow && late > MAX_HELD_UP).then_some((now, late)));
         let Some((checked_at, late_before)) = checked.filter(|_| late > self.max_lateness.saturating_add(behind.span))
         else {
             return false;
@@ -223,7 +223,7 @@ mod tests {
         schedule.portion(480, live(0), START);
         // Held up for 2 s, the writer catches up ten times as fast as it plays, and then keeps its pace.
         let (mut now, mut left_out) = (START + millis(2010), 0);
-        while schedule.leave_out(480, live(0), true, now) {
+        while schedule.leave_out(480, live(0), now) {
             (now, left_out) = (now + millis(1), left_out + 1);
         }
         assert!((215..=222).contains(&left_out), "{left_out} portions of 10 ms");
@@ -235,9 +235,9 @@ mod tests {
         let mut schedule = schedule(Arrival::External);
         schedule.portion(480, live(0), START);
         let back = START + millis(2010);
-        assert!(!schedule.leave_out(480, live(0), false, back), "nothing waits");
+        assert!(!schedule.leave_out(480, NONE, back), "a writer without a pace of its own");
         // A writer that was held up and has dropped its sound itself.
-        let left_out = (0..1000).take_while(|n| schedule.leave_out(480, live(0), true, back + millis(10 * n))).count();
+        let left_out = (0..1000).take_while(|n| schedule.leave_out(480, live(0), back + millis(10 * n))).count();
         assert_eq!(left_out, 15);
         assert!(schedule.portion(480, live(0), back + millis(150)).restarts);
     }

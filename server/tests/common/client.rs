@@ -70,7 +70,7 @@ impl ChunkedResponse {
                 self.has_head = self.head.ends_with(b"\r\n\r\n");
                 self.is_upgraded = self.head.starts_with(b"HTTP/1.1 101 ");
                 let is_taken = self.is_upgraded || self.head.starts_with(b"HTTP/1.1 200 ");
-                assert!(!self.has_head || is_taken, "{:?}", self.head.escape_ascii());
+                assert!(!self.has_head || is_taken, "{}", self.head.escape_ascii());
             } else if self.is_upgraded {
                 data.extend_from_slice(bytes);
                 return data;

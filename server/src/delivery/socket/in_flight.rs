@@ -12,9 +12,8 @@ use std::time::Duration;
 use aircheck_engine::Timestamp;
 
 use crate::delivery::socket::hold::Wait;
-use crate::delivery::socket::read_proof::Reading;
+use crate::delivery::socket::receive_queue::{ReceiveQueue, Unread};
 use crate::delivery::socket::tcp_info::TcpInfo;
-use crate::delivery::socket::unread::{Sight, Unread};
 use crate::rendition::packet::{Packet, Wire};
 use crate::rendition::packet_log::PacketLog;
 
@@ -51,7 +50,7 @@ pub(crate) struct InFlight {
     window: u64,
     /// The shortest round trip, in microseconds.
     round_trip_micros: u32,
-    sight: Sight,
+    queue: ReceiveQueue,
     /// Bytes at which one of [`marks`](Self::marks) stood still from one look to the next, and the sequence number to which each
     /// leads: the log forgets it while a listener pauses for minutes.
     known: Option<Box<[(u64, u64); 3]>>,
@@ -118,7 +117,7 @@ impl InFlight {
             handed_next: 0,
             window: u64::MAX,
             round_trip_micros: 0,
-            sight: Sight::default(),
+            queue: ReceiveQueue::default(),
             known: None,
             mark: (0, Timestamp::default()),
             measured: 0,
@@ -131,7 +130,7 @@ impl InFlight {
     /// Begins after the `written` bytes of the connection that other responses took.
     pub(crate) fn begin(&mut self, written: u64, now: Timestamp) {
         (self.handed, self.written, self.acked, self.measured) = (written, written, written, written);
-        self.sight.proof.begin(written, now);
+        self.queue.proof.begin(written, now);
         self.last.start = written;
     }
 
@@ -168,7 +167,7 @@ impl InFlight {
     }
 
     fn begin_part(&mut self, reached: u64, content: Content) {
-        if self.handed == self.sight.proof.proven() {
+        if self.handed == self.queue.proof.proven() {
             self.proven = reached;
         }
         let part = Part { start: self.handed, reached, content };
@@ -186,18 +185,18 @@ impl InFlight {
     pub(crate) fn wrote(&mut self, bytes: usize, now: Timestamp) {
         let bytes = bytes as u64;
         self.written += bytes;
-        self.sight.proof.wrote(self.written, bytes, now.since(self.written_at), now);
+        self.queue.proof.wrote(self.written, bytes, now.since(self.written_at), now);
         self.written_at = now;
     }
 
     /// Returns whether the kernel is to be asked before the next write, because that shows what was read.
     pub(crate) fn wants_look(&self, now: Timestamp) -> bool {
-        self.sight.wants_look(now)
+        self.queue.wants_look(now)
     }
 
     /// Returns whether the listener's program had read everything at the last test.
     pub(crate) fn reads_promptly(&self) -> bool {
-        self.sight.proof.result() == Some(Reading::Prompt)
+        self.queue.reads_promptly(self.packet.0.into())
     }
 
     /// Counts blocks that are written in full.
@@ -232,7 +231,7 @@ impl InFlight {
 
     /// Returns whether a WebSocket listener is to be pinged, so that its answer shows what it has read.
     pub(crate) fn is_ping_due(&self, now: Timestamp) -> bool {
-        self.sight.pings.is_due(now)
+        self.queue.is_ping_due(now)
     }
 
     /// Returns how many bytes were handed over, which the next ping is to carry.
@@ -247,12 +246,12 @@ impl InFlight {
 
     /// Notes that the last bytes that were handed over, behind `before`, are a ping.
     pub(crate) fn pinged(&mut self, before: u64, now: Timestamp) {
-        self.sight.pings.sent(before, self.handed, now);
+        self.queue.pinged(before, self.handed, now);
     }
 
     /// Takes a pong that carries `before`. Returns whether it answers a ping, and so proves what was read.
     pub(crate) fn take_pong(&mut self, before: u64, now: Timestamp) -> bool {
-        let is_answer = self.sight.answered(before, now);
+        let is_answer = self.queue.answered(before, now);
         if is_answer {
             self.proven = self.proven.max(self.position(before, self.handed_next));
         }
@@ -261,7 +260,7 @@ impl InFlight {
 
     /// Returns how many bytes of the connection are proven to be read. They only grow.
     pub(crate) fn proven_bytes(&self) -> u64 {
-        self.sight.proof.proven()
+        self.queue.proof.proven()
     }
 
     /// Returns when the newest block was captured that is proven to be read.
@@ -276,12 +275,12 @@ impl InFlight {
 
     /// Permits that packets in quick succession are held for a moment, for the sake of what their acknowledgement shows.
     pub(crate) fn permit_holds(&mut self) {
-        self.sight.proof.permit_holds();
+        self.queue.proof.permit_holds();
     }
 
     /// Returns how the next packets are to wait, for the sake of what their acknowledgement shows.
     pub(crate) fn wait(&self) -> Wait {
-        self.sight.proof.wait()
+        self.queue.proof.wait()
     }
 
     /// Follows the bytes to where they are now. Returns the time from the kernel to the listener's machine, if this look
@@ -290,7 +289,7 @@ impl InFlight {
         let before = self.marks();
         self.acked = socket.acked_bytes;
         let proven_before = self.proven_bytes();
-        self.unread = self.sight.look(socket, self.written, self.packet.0.into(), now);
+        self.unread = self.queue.look(socket, self.packet.0.into(), now);
         let proven = self.proven_bytes();
         if proven > proven_before {
             self.proven = self.proven.max(self.position(proven, self.handed_next));
@@ -359,7 +358,7 @@ impl InFlight {
         self.was_idle |= socket.in_flight_bytes.saturating_mul(4) <= self.window.saturating_add(self.unread.estimate);
         let span = now.since(looked_at);
         if span >= WINDOW_LIMIT_INTERVAL {
-            let is_own = self.was_idle || self.sight.is_small();
+            let is_own = self.was_idle || self.queue.is_small();
             self.was_window_limited = is_own && 4 * socket.window_limited.saturating_sub(limited) > span;
             self.limited = Some((now, socket.window_limited));
             self.was_idle = false;
@@ -371,7 +370,7 @@ impl InFlight {
         let acked = self.position(self.acked, taken);
         let before = |unread| match unread {
             0 => acked,
-            _ if unread >= self.acked - self.sight.proof.proven().min(self.acked) => self.proven,
+            _ if unread >= self.acked - self.queue.proof.proven().min(self.acked) => self.proven,
             _ => self.position(self.acked.saturating_sub(unread), taken).max(self.proven),
         };
         let Unread { least, estimate, most } = self.unread;
@@ -471,6 +470,19 @@ mod tests {
         }
     }
 
+    /// Lets a program read `read` bytes and answer a ping behind them, and nothing from then on. `millis` is the time, all
+    /// that was handed over is acknowledged, and shows to be unread 200 ms later.
+    fn stop_reading(in_flight: &mut InFlight, read: u64, millis: u64) {
+        for _ in 0..2 {
+            in_flight.pinged(read, at(millis));
+            let acked = in_flight.handed;
+            in_flight.advance(&info(acked, WINDOW), at(millis));
+            if in_flight.queue.proof.proven() < read {
+                assert!(in_flight.take_pong(read, at(millis)));
+            }
+        }
+    }
+
     /// Makes an encoder's packets of `lengths` bytes, each of `blocks` blocks, in a log.
     fn packets(lengths: &[usize], blocks: u64) -> (Arc<PacketLog>, Vec<Packet>) {
         let log = PacketLog::new();
@@ -532,24 +544,26 @@ mod tests {
         write(&mut in_flight, &packets, 0..5);
         in_flight.advance(&info(5000, WINDOW), at(5));
         // From the fifth on, the program does not read.
+        stop_reading(&mut in_flight, 5000, 6);
         write(&mut in_flight, &packets, 5..10);
-        in_flight.advance(&info(10_000, WINDOW - 5000), at(10));
+        in_flight.advance(&info(10_000, WINDOW - 5000), at(310));
         assert_eq!(reached(&in_flight, 10), (10, 5));
         // Twenty are lost; the next one is sent, not acknowledged.
         in_flight.hand_packet(10..31, 1, &packets[30]);
-        in_flight.wrote(1000, at(31));
-        in_flight.advance(&info(10_000, WINDOW - 5000), at(32));
+        in_flight.wrote(1000, at(331));
+        in_flight.advance(&info(10_000, WINDOW - 5000), at(332));
         assert_eq!(reached(&in_flight, 31), (10, 5));
         // Almost all of it is, which brings the listener no further: packets before it were never sent.
-        in_flight.advance(&info(10_999, WINDOW - 5999), at(33));
+        in_flight.advance(&info(10_999, WINDOW - 5999), at(333));
         assert_eq!(reached(&in_flight, 31), (10, 5));
-        in_flight.advance(&info(11_000, WINDOW - 6000), at(33));
+        in_flight.advance(&info(11_000, WINDOW - 6000), at(334));
         assert_eq!(reached(&in_flight, 31), (31, 5));
-        in_flight.advance(&info(11_000, WINDOW), at(34));
+        assert!(in_flight.take_pong(5000, at(335)));
+        in_flight.advance(&info(11_000, WINDOW), at(336));
         assert_eq!(reached(&in_flight, 31), (31, 31));
         // Two in a row, with no look between.
         write(&mut in_flight, &packets, 31..33);
-        in_flight.advance(&info(12_000, WINDOW), at(41));
+        in_flight.advance(&info(12_000, WINDOW), at(341));
         assert_eq!(reached(&in_flight, 33), (32, 32));
         assert!(in_flight.earlier.is_empty(), "what was read is forgotten");
     }
@@ -580,9 +594,11 @@ mod tests {
     fn a_listener_that_stands_still_keeps_its_position_after_the_log_has_forgotten_it() {
         let (log, packets) = packets(&[960; 100], 1);
         let mut in_flight = InFlight::new(Arc::clone(&log), Wire::Plain);
-        write(&mut in_flight, &packets, 0..100);
+        write(&mut in_flight, &packets, 0..80);
         // It has acknowledged 80 packets, and read 40 of them.
-        in_flight.advance(&info(40 * 960, WINDOW), at(1000));
+        in_flight.advance(&info(40 * 960, WINDOW), at(700));
+        stop_reading(&mut in_flight, 40 * 960, 700);
+        write(&mut in_flight, &packets, 80..100);
         in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(1100));
         let before = in_flight.reached(100);
         assert_eq!((before.acked, before.read), (80, 40));
@@ -596,6 +612,7 @@ mod tests {
         in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(100_000));
         assert_eq!(in_flight.reached(100), before);
         // It reads on.
+        assert!(in_flight.take_pong(40 * 960, at(100_050)));
         in_flight.advance(&info(100 * 960, WINDOW), at(100_100));
         assert_eq!(reached(&in_flight, 100), (100, 100));
     }

@@ -1,0 +1,260 @@
+//! The model of the receive queue of a listener's machine (`Recv-Q` of `ss`): how many received bytes the listener's program has not
+//! read. It is an interval and an estimate within it.
+//!
+//! - The upper bound is what came after the last proof ([`ReadProof`]), which is a prompt acknowledgement or an answer to a ping. Where
+//!   nothing can be proven, it is everything.
+//! - The lower bound is what the window shows ([`ReceiveWindow`]), less all that narrows a window for other reasons.
+//! - The estimate follows the lower bound, until tests are late. If the window then narrows as it does for a program that reads
+//!   nothing, it is all that came since the first late one. If the window opens now and then, the program reads, and how wide it
+//!   opens shows how much is left.
+
+mod level;
+
+use aircheck_engine::Timestamp;
+
+use crate::delivery::socket::ping::Pings;
+use crate::delivery::socket::read_proof::{MIN_HELD_TESTS, ReadProof, Reading};
+use crate::delivery::socket::receive_window::ReceiveWindow;
+use crate::delivery::socket::tcp_info::TcpInfo;
+use level::Level;
+
+/// Packets that a kernel merges into one piece of memory, which it frees when all of it is read (`MAX_SKB_FRAGS`, and its
+/// head).
+const MERGED_PACKETS: u64 = 18;
+/// Unread bytes for each byte that is missing from a window, in tenths, with packets of 1 to 1.5 KB: 15 to 17 were seen.
+const UNREAD_TENTHS: u64 = 16;
+/// The fewest, of a program that reads nothing.
+const MIN_UNREAD_TENTHS: u64 = 13;
+/// The window of a program that reads nothing narrows by at least this part of what comes, in hundredths, after the first
+/// [`HIDDEN_BYTES`]: 55 to 65 were seen with packets of 1250 and 1700 bytes.
+const NARROWING_HUNDREDTHS: u64 = 48;
+/// Unread bytes that a window need not show.
+const HIDDEN_BYTES: u64 = 2500;
+/// A window that opens or narrows by so much shows something. Windows of Linux come in steps of up to 1 KiB.
+const CHANGE_BYTES: u64 = 2048;
+/// A kernel that counts the memory of segments anew offers this part less, with nothing unread (`scaling_ratio`).
+const RECOUNTED_PART: u64 = 4;
+/// Shorter packets are copied into the memory of the one before, and leave next to no trace in a window.
+const COPIED_BYTES: u64 = 900;
+/// A window need not narrow at all: short packets leave no trace, and a program may
+/// have set a buffer of megabytes. Then this many tests in a row must be late by the far kernel's timer, each at another moment of the
+/// program's own intervals.
+const MIN_TESTS: u8 = 64;
+/// A window of this width is that of a program that has set a buffer of megabytes. It may widen for minutes while nothing is read.
+const LARGE_WINDOW_BYTES: u64 = 512 * 1024;
+/// So many late tests in a row show that a window that narrows does so for unread bytes.
+const MIN_LATE_TESTS: u8 = 2;
+
+/// Unread bytes of one connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Unread {
+    /// At least so many.
+    pub(super) least: u64,
+    /// Probably so many.
+    pub(super) estimate: u64,
+    /// At most so many.
+    pub(super) most: u64,
+}
+
+/// What the looks at one connection have shown of its far end's receive queue.
+#[derive(Debug, Default)]
+pub(super) struct ReceiveQueue {
+    pub(super) proof: ReadProof,
+    /// Those of a WebSocket.
+    pings: Option<Box<Pings>>,
+    window: ReceiveWindow,
+    /// The window when everything had been read, or when it opened since.
+    open: u64,
+    /// The widest window since everything was read.
+    raised: u64,
+    /// Acknowledged bytes and the window at the last look.
+    last: (u64, u64),
+    /// The bytes that had been acknowledged promptly, probably, before acknowledgements came late.
+    late_from: Option<u64>,
+    /// The bytes that had been acknowledged before those that the window would show, if they are unread.
+    narrows_from: u64,
+    level: Level,
+    /// Acknowledged and unread bytes when the window last opened since the last proof.
+    opened: Option<(u64, u64)>,
+}
+
+impl ReceiveQueue {
+    /// Returns whether the listener's program has set a smaller receive buffer than the system's default.
+    pub(super) fn is_small(&self) -> bool {
+        self.window.is_small()
+    }
+
+    /// Takes what the kernel says now. Packets have about `packet_bytes`.
+    pub(super) fn look(&mut self, socket: &TcpInfo, packet_bytes: u64, now: Timestamp) -> Unread {
+        let acked = socket.acked_bytes;
+        // Packets that were held are one segment.
+        let packet_bytes = self.proof.held_bytes().unwrap_or(packet_bytes);
+        let has_proof = self.proof.judge(socket, now);
+        let most = acked.saturating_sub(self.proof.proven());
+        if let Some(window) = socket.window_bytes {
+            self.follow(acked, window, packet_bytes, has_proof);
+        }
+        let is_late = self.pings.as_mut().and_then(|pings| pings.is_late(acked, now));
+        match (is_late, socket.window_bytes) {
+            (Some(true), _) => Unread { least: 0, estimate: most, most },
+            (Some(false), _) | (None, None) => Unread { least: 0, estimate: 0, most },
+            (None, Some(window)) => self.unread(acked, window, packet_bytes, most),
+        }
+    }
+
+    /// Follows the window, and since when acknowledgements come late.
+    fn follow(&mut self, acked: u64, window: u64, packet_bytes: u64, has_proof: bool) {
+        if has_proof {
+            (self.open, self.raised) = (window, window);
+            self.window.settle(acked, window);
+        }
+        if self.proof.lates() == 0 {
+            (self.late_from, self.opened, self.narrows_from) = (None, None, acked);
+            self.raised = self.raised.max(window);
+        } else if self.late_from.is_none() {
+            // Those before the first test of held ones were acknowledged promptly in any case, and left no trace in the window.
+            let is_held = self.proof.held_bytes().is_some();
+            let late_from = match (self.proof.has_proof(), is_held) {
+                (false, _) => self.proof.last_prompt(),
+                (true, true) => self.proof.proven().midpoint(acked),
+                (true, false) => acked.saturating_sub(self.proof.late_packets() * packet_bytes),
+            };
+            self.late_from = Some(late_from.max(self.proof.proven()));
+            self.narrows_from = if is_held { acked } else { late_from };
+        }
+        if window >= self.last.1 + CHANGE_BYTES {
+            self.open = window;
+        }
+        if window > self.last.1 && packet_bytes < COPIED_BYTES {
+            self.level.open(acked);
+        }
+        if has_proof {
+            self.level.prove(acked, window);
+        } else if self.level.follow(acked, window) {
+            self.window.settle(acked, window);
+        }
+    }
+
+    /// Returns what is unread of the `most` bytes since the last proof.
+    fn unread(&mut self, acked: u64, window: u64, packet_bytes: u64, most: u64) -> Unread {
+        let observed = self.window.observe(acked, window, packet_bytes);
+        let least = self.least(window, packet_bytes).min(most);
+        let is_late = self.proof.lates() >= MIN_LATE_TESTS || self.level.is_far(window);
+        // Each of these packets shows in the window.
+        let is_dense = packet_bytes >= COPIED_BYTES && !self.proof.is_paged();
+        let is_paged = self.proof.is_paged();
+        let estimate = match self.proof.result() {
+            Some(Reading::Late) if is_paged && self.proof.lates() > 0 => {
+                self.estimate(acked, window, packet_bytes, most)
+            }
+            _ if !self.level.is_known() || window >= LARGE_WINDOW_BYTES => 0,
+            // Of a program that was never seen to read, all may be unread.
+            _ if is_dense && is_late && !self.proof.has_prompt() => observed,
+            _ if is_dense && (is_late || self.level.is_proven()) => observed.min(self.level.since(acked)),
+            // It had read everything a moment ago.
+            Some(Reading::Prompt) => 0,
+            _ if !is_late => 0,
+            _ if packet_bytes >= COPIED_BYTES => self.level.unread(acked, window),
+            // A window wanders by half, in short packets that are read at intervals.
+            _ if self.level.is_closing(window) => self.level.unread(acked, window),
+            _ => 0,
+        };
+        self.last = (acked, window);
+        Unread { least, estimate: estimate.clamp(least, most), most }
+    }
+
+    /// Returns the least that can be unread by what is missing from the window.
+    fn least(&self, window: u64, packet_bytes: u64) -> u64 {
+        if packet_bytes < COPIED_BYTES || self.proof.lates() < MIN_LATE_TESTS {
+            return 0;
+        }
+        let kept = (MERGED_PACKETS * packet_bytes * 10 / UNREAD_TENTHS).min(self.open / 2);
+        self.open.saturating_sub(window).saturating_sub(kept + self.open / RECOUNTED_PART)
+    }
+
+    /// Returns whether a ping is due.
+    pub(super) fn is_ping_due(&self, now: Timestamp) -> bool {
+        self.pings.as_ref().is_none_or(|pings| pings.is_due(now))
+    }
+
+    /// Notes a ping behind `before` bytes of the connection, which ends at `end`.
+    pub(super) fn pinged(&mut self, before: u64, end: u64, now: Timestamp) {
+        self.pings.get_or_insert_default().sent(before, end, now);
+    }
+
+    /// Takes the answer to a ping behind `before` bytes of the connection. Returns whether it proves that these were read.
+    pub(super) fn answered(&mut self, before: u64, now: Timestamp) -> bool {
+        let is_answer = self.pings.as_mut().is_some_and(|pings| pings.answered(before));
+        if is_answer {
+            self.proof.prove(before, now);
+        }
+        is_answer
+    }
+
+    /// Returns whether the listener's program had read everything at the last test, so that its window need not be followed. Packets
+    /// of about `packet_bytes` that show in the window are followed in any case.
+    pub(super) fn reads_promptly(&self, packet_bytes: u64) -> bool {
+        let is_dense = packet_bytes >= COPIED_BYTES && !self.proof.is_paged();
+        !is_dense && self.proof.result() == Some(Reading::Prompt)
+    }
+
+    /// Returns whether the kernel is to be asked before the next write, because that shows what was read.
+    pub(super) fn wants_look(&self, now: Timestamp) -> bool {
+        self.proof.wants_look(now) || self.pings.as_ref().is_some_and(|pings| pings.wants_look(now))
+    }
+
+    /// Returns how much is unread of the `most` bytes since the last proof, when packets are acknowledged late.
+    fn estimate(&mut self, acked: u64, window: u64, packet_bytes: u64, most: u64) -> u64 {
+        let is_raised = window > self.raised;
+        if is_raised {
+            // The kernel raises its window, which is no sign that the program reads.
+            (self.raised, self.narrows_from) = (window, acked);
+            if let Some(opened) = &mut self.opened {
+                // Unless it has read before.
+                *opened = (acked, 0);
+            }
+        }
+        let narrowed = self.raised.saturating_sub(window);
+        // A step of the window shows no more than the last packet, for all of which half of its bytes stand: as many bytes as it has
+        // may reach into one before it.
+        let last_packet = packet_bytes / 2;
+        let by_window = if narrowed < CHANGE_BYTES { narrowed.min(last_packet) } else { narrowed * UNREAD_TENTHS / 10 };
+        let of_window = by_window.min(most);
+        if window >= self.last.1 + CHANGE_BYTES && !is_raised && self.last.0 > self.proof.proven() {
+            self.opened = Some((acked, of_window));
+        }
+        // It had read until the first packet that was acknowledged late.
+        let late = (self.late_from.map_or(most, |from| acked - from.min(acked))).min(most);
+        if let Some((opened_at, unread)) = self.opened {
+            // It goes on reading as it did from the proof until the window opened. If it did, the next piece would be free by now.
+            let since = acked - opened_at;
+            let before = (most - since).max(1);
+            let piece = MERGED_PACKETS * packet_bytes;
+            let is_refuted = since * (before - unread.min(before)) > piece * before * 13 / 10;
+            return if is_refuted {
+                of_window
+            } else {
+                (unread + since * unread / before).max(of_window.saturating_sub(piece))
+            };
+        }
+        if self.proof.held_bytes().is_some() && self.proof.lates() < MIN_HELD_TESTS {
+            // A program that reads at its own intervals leaves a few of these segments unread, for a moment.
+            return narrowed.saturating_sub(CHANGE_BYTES).min(of_window);
+        }
+        let is_traceless =
+            packet_bytes < COPIED_BYTES || window >= LARGE_WINDOW_BYTES || self.proof.held_bytes().is_some();
+        let is_certain = is_traceless && self.proof.lates() >= MIN_TESTS;
+        if late <= HIDDEN_BYTES && !is_certain {
+            // The last packet is unread for some time, at least, and alone may narrow the window by 2 KiB. The ones before it need
+            // not be unread.
+            return late.min(last_packet);
+        }
+        let shown = late.min(acked.saturating_sub(self.narrows_from)).saturating_sub(HIDDEN_BYTES);
+        let is_narrowing = narrowed >= CHANGE_BYTES && narrowed * 100 >= shown * NARROWING_HUNDREDTHS;
+        let shown_at_least = (narrowed * MIN_UNREAD_TENTHS / 10).min(most);
+        if is_narrowing || is_certain { late.max(shown_at_least) } else { of_window }
+    }
+}
+
+#[cfg(test)]
+mod tests;

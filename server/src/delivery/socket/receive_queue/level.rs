@@ -1,0 +1,101 @@
+//! The level of a receive window that has stayed the same, and how far it is below. A window counts only from a level: while a kernel
+//! raises its limits, and while it takes back what it offered during a burst, it moves for other reasons than unread bytes.
+
+use super::{HIDDEN_BYTES, NARROWING_HUNDREDTHS, RECOUNTED_PART, UNREAD_TENTHS};
+
+/// A window that stays within this part of its width while half of it comes has found its level. Before, it narrows for other reasons
+/// than unread bytes: a kernel takes back what it offered during a burst.
+const LEVEL_PART: u64 = 16;
+/// A window of less than this part of its level, and of less than so many bytes, is nearly closed. Windows were seen to wander between
+/// 64 KB and several hundred while everything was read.
+const CLOSING_PART: u64 = 4;
+const CLOSING_BYTES: u64 = 16 * 1024;
+/// All of so many bytes cannot be unread while it stays there, and a program that reads nine tenths of them would narrow it by more.
+const SETTLED_BYTES: u64 = 256 * 1024;
+
+/// The level of a window that has stayed the same, and how far it is below.
+#[derive(Debug, Default)]
+pub(super) struct Level {
+    /// The window at its level; zero while it has none.
+    window: u64,
+    /// Whether everything had been read there, and the window was not wider since.
+    is_proven: bool,
+    /// The bytes that had been acknowledged when it was last there.
+    left_at: u64,
+    /// A window that may be the next level, and the bytes that had been acknowledged when it came there.
+    next: (u64, u64),
+}
+
+impl Level {
+    /// Notes that everything was read.
+    pub(super) fn prove(&mut self, acked: u64, window: u64) {
+        (self.window, self.left_at, self.next) = (window, acked, (window, acked));
+        self.is_proven = true;
+    }
+
+    /// Notes that the window has opened, so that what had come before is read.
+    pub(super) fn open(&mut self, acked: u64) {
+        self.left_at = acked;
+    }
+
+    /// Returns whether the window has a level.
+    pub(super) fn is_known(&self) -> bool {
+        self.window > 0
+    }
+
+    /// Returns whether everything had been read while the window was there.
+    pub(super) fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
+    /// Returns whether the window is further below its level than for any other reason but unread bytes.
+    pub(super) fn is_far(&self, window: u64) -> bool {
+        window < self.window - self.window / RECOUNTED_PART
+    }
+
+    /// Follows the window. Returns whether it has settled at another level.
+    pub(super) fn follow(&mut self, acked: u64, window: u64) -> bool {
+        let (next, since) = self.next;
+        if window >= self.window {
+            self.left_at = acked;
+        }
+        if window > self.window {
+            self.is_proven = false;
+        }
+        if window > self.window + self.window / LEVEL_PART {
+            self.window = 0;
+        }
+        if window.abs_diff(next) > next / LEVEL_PART {
+            self.next = (window, acked);
+            return false;
+        }
+        let enough = if self.is_known() { SETTLED_BYTES.max(2 * next) } else { next / 2 };
+        if acked - since < enough || window == self.window {
+            return false;
+        }
+        let is_other = self.is_known();
+        (self.window, self.left_at, self.is_proven) = (window, if is_other { acked } else { since }, false);
+        is_other
+    }
+
+    /// Returns whether the window is nearly closed.
+    pub(super) fn is_closing(&self, window: u64) -> bool {
+        window < (self.window / CLOSING_PART).min(CLOSING_BYTES)
+    }
+
+    /// Returns how many bytes have come since the window left its level.
+    pub(super) fn since(&self, acked: u64) -> u64 {
+        acked.saturating_sub(self.left_at)
+    }
+
+    /// Returns how much is unread by how far the window is below its level.
+    pub(super) fn unread(&self, acked: u64, window: u64) -> u64 {
+        let narrowed = self.window.saturating_sub(window);
+        if narrowed <= self.window / LEVEL_PART {
+            return 0;
+        }
+        let since = self.since(acked).min(2 * self.window);
+        let is_narrowing = narrowed * 100 >= since.saturating_sub(HIDDEN_BYTES) * NARROWING_HUNDREDTHS;
+        if is_narrowing { since } else { (narrowed * UNREAD_TENTHS / 10).min(since) }
+    }
+}

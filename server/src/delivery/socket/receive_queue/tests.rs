@@ -1,0 +1,258 @@
+use std::time::Duration;
+
+use super::*;
+
+const PAGE: u64 = 1250;
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// A connection on which pages of 1250 bytes go out each 100 ms, as its sender sees it just before each of them.
+struct Pages {
+    queue: ReceiveQueue,
+    now: Timestamp,
+    socket: TcpInfo,
+}
+
+impl Pages {
+    fn new() -> Self {
+        let socket = TcpInfo {
+            window_bytes: Some(76 * 1024),
+            min_round_trip: Some(Duration::from_micros(10)),
+            segment_bytes: 1448,
+            ..TcpInfo::default()
+        };
+        let mut pages = Self { queue: ReceiveQueue::default(), now: Timestamp::from_nanos(1 << 40), socket };
+        pages.queue.proof.begin(0, pages.now);
+        pages
+    }
+
+    /// Sends a page, which is acknowledged after `delay`. Returns what is known before the next one.
+    fn page(&mut self, delay: Duration, window: u64) -> Unread {
+        self.queue.proof.wrote(self.socket.acked_bytes + PAGE, PAGE, INTERVAL, self.now);
+        self.now = self.now + INTERVAL;
+        self.socket.acked_bytes += PAGE;
+        self.socket.window_bytes = Some(window);
+        self.socket.since_ack = INTERVAL - delay;
+        self.socket.round_trip = (self.socket.round_trip * 7 + delay) / 8;
+        self.queue.look(&self.socket, PAGE, self.now)
+    }
+
+    fn prompt(&mut self) -> Unread {
+        self.page(Duration::from_micros(30), 76 * 1024)
+    }
+
+    fn late(&mut self, window: u64) -> Unread {
+        self.page(Duration::from_millis(42), window)
+    }
+
+    /// A program that reads everything for four seconds.
+    fn of_reader() -> Self {
+        let mut pages = Self::new();
+        for _ in 0..40 {
+            pages.prompt();
+        }
+        pages
+    }
+}
+
+#[test]
+fn a_program_that_reads_everything_is_proven_to_once_a_second() {
+    let mut pages = Pages::of_reader();
+    for _ in 0..100 {
+        let Unread { least, estimate, most } = pages.prompt();
+        assert_eq!((least, estimate), (0, 0));
+        assert!(most <= 11 * PAGE, "{most}");
+    }
+}
+
+/// Windows of programs that had read everything, in KiB, at each page of 1250 bytes from then on, as they were recorded on
+/// Linux 6.18 over loopback and Ethernet: of one that reads nothing any more, of one that reads half of what comes, and of one
+/// that reads nine tenths.
+const FROZEN: [u64; 90] = [
+    76, 76, 75, 74, 74, 73, 72, 71, 71, 70, 69, 68, 68, 67, 66, 66, 65, 64, 63, 62, 61, 61, 60, 59, 59, 58, 57, 56, 56,
+    55, 54, 53, 53, 52, 51, 50, 49, 49, 48, 47, 46, 46, 45, 44, 43, 43, 42, 41, 41, 40, 39, 38, 37, 36, 35, 34, 33, 32,
+    32, 31, 30, 30, 29, 28, 27, 27, 26, 25, 24, 23, 23, 22, 21, 20, 20, 19, 18, 17, 17, 16, 15, 14, 14, 13, 12, 11, 10,
+    10, 9, 8,
+];
+const HALF_PACE: [u64; 90] = [
+    76, 76, 75, 74, 74, 73, 72, 71, 71, 70, 69, 68, 68, 67, 66, 66, 65, 64, 63, 62, 61, 61, 60, 59, 59, 58, 57, 56, 56,
+    55, 54, 53, 53, 52, 64, 63, 62, 61, 61, 60, 59, 59, 58, 57, 56, 56, 55, 54, 53, 53, 52, 51, 50, 49, 49, 48, 47, 46,
+    46, 45, 44, 43, 43, 42, 41, 41, 52, 51, 50, 49, 49, 48, 47, 46, 46, 45, 44, 43, 43, 42, 41, 41, 40, 39, 38, 37, 36,
+    35, 34, 33,
+];
+const NINE_TENTHS: [u64; 90] = [
+    76, 76, 75, 74, 74, 73, 72, 71, 71, 70, 69, 68, 68, 67, 66, 66, 65, 64, 63, 75, 74, 74, 73, 72, 71, 71, 70, 69, 68,
+    68, 67, 66, 66, 65, 64, 63, 62, 74, 73, 72, 71, 71, 70, 69, 68, 68, 67, 66, 66, 65, 64, 63, 62, 61, 61, 60, 72, 71,
+    71, 70, 69, 68, 68, 67, 66, 66, 65, 64, 63, 62, 61, 61, 60, 59, 71, 70, 69, 68, 68, 67, 66, 66, 65, 64, 63, 62, 61,
+    61, 60, 59,
+];
+
+/// Plays back `windows` of a program that leaves `unread` bytes of each page. Returns the largest error of the estimate after each
+/// of the first `pages` pages, in bytes.
+fn largest_error(windows: &[u64], unread: u64, from: usize) -> u64 {
+    let mut pages = Pages::of_reader();
+    let mut largest = 0;
+    for (page, window) in (1..).zip(windows) {
+        let seen = pages.late(window * 1024);
+        let truth = page as u64 * unread;
+        assert!((seen.least..=seen.most).contains(&truth), "{truth} after {page} pages: {seen:?}");
+        if page >= from {
+            largest = largest.max(seen.estimate.abs_diff(truth));
+        }
+    }
+    largest
+}
+
+#[test]
+fn all_that_came_since_is_unread_if_nothing_is_read() {
+    let error = largest_error(&FROZEN, PAGE, 10);
+    assert!(error <= 2 * PAGE, "{error}");
+}
+
+#[test]
+fn a_window_that_opens_shows_how_much_a_slow_program_has_read() {
+    // The first piece of memory is read, and free, after 34 and 19 pages.
+    let half = largest_error(&HALF_PACE, PAGE / 2, 36);
+    assert!(half <= 9 * PAGE, "{half}");
+    let most = largest_error(&NINE_TENTHS, PAGE / 10, 21);
+    assert!(most <= 5 * PAGE, "{most}");
+}
+
+#[test]
+fn a_program_that_reads_again_has_nothing_unread() {
+    let mut pages = Pages::of_reader();
+    for window in FROZEN {
+        pages.late(window * 1024);
+    }
+    // While its window opens there is no test, and the first four prove nothing.
+    let seen = [(); 12].map(|()| pages.prompt());
+    assert!(seen.iter().all(|seen| seen.estimate == 0), "{seen:?}");
+    assert!(seen[11].most <= 4 * PAGE, "{:?}", seen[11]);
+}
+
+#[test]
+fn the_first_late_acknowledgements_are_no_backlog_while_the_window_is_open() {
+    // Whenever the first test comes after a program has begun to read at its own intervals.
+    for read in 0..10 {
+        let mut pages = Pages::of_reader();
+        for _ in 0..read {
+            pages.prompt();
+        }
+        for page in 1..5 {
+            let seen = pages.late(76 * 1024);
+            assert!(seen.estimate <= PAGE, "{page} after {read}: {seen:?}");
+        }
+    }
+}
+
+#[test]
+fn late_acknowledgements_alone_are_no_backlog_until_there_are_many() {
+    // A window that never narrows, as of a program that reads at its own intervals.
+    let mut pages = Pages::of_reader();
+    assert!((1..=100).skip(3).all(|_| pages.late(76 * 1024).estimate <= PAGE / 2));
+    // One of megabytes need not narrow at all.
+    let mut pages = Pages::of_reader();
+    for page in 1..=100 {
+        let seen = pages.late(4 << 20);
+        match page {
+            4..64 => assert_eq!(seen.estimate, 0, "after {page}"),
+            80.. => assert!(seen.estimate.abs_diff(page * PAGE) <= 6 * PAGE, "after {page}: {seen:?}"),
+            _ => {}
+        }
+        assert!(seen.most >= page * PAGE);
+    }
+    assert_eq!(pages.prompt().estimate, 0);
+}
+
+/// What was recorded of a connection: its writes, the looks at it, and what its program had read.
+struct Trace {
+    name: &'static str,
+    text: &'static str,
+    /// Bytes of a second of its sound.
+    rate: u64,
+    /// The most by which the estimate may be too small and too large once the program has not read for four seconds, in tenths of a
+    /// second; `None` of one that reads.
+    errors: Option<(u64, u64)>,
+}
+
+macro_rules! trace {
+    ($name:literal, $rate:literal, $errors:expr) => {
+        Trace { name: $name, text: include_str!(concat!($name, ".txt")), rate: $rate, errors: $errors }
+    };
+}
+
+/// Recorded on Linux 6.18 at both ends, the paths through a relay in user space. Programs read everything for four seconds, and then
+/// what the name says.
+const TRACES: [Trace; 8] = [
+    trace!("opus-freezes", 12_440, Some((4, 2))),
+    trace!("opus-80ms-freezes", 12_440, Some((4, 2))),
+    trace!("opus-80ms-loss-freezes", 12_440, Some((4, 6))),
+    trace!("opus-20ms-4mb-never-reads", 12_440, Some((200, 2))),
+    trace!("flac-80ms-each-100ms", 62_440, None),
+    trace!("flac-80ms-loss-reads", 62_440, None),
+    trace!("opus-unpaged-half", 14_950, Some((200, 2))),
+    trace!("wav-20ms-freezes", 96_000, Some((1, 1))),
+];
+/// A program's own time of its reads is known to so many thousandths of a second.
+const CLOCK_MILLIS: u64 = 60;
+/// A program that reads is told less than this, in hundredths of a second: the lag that is a verdict is 25.
+const MAX_READ_HUNDREDTHS: u64 = 20;
+
+/// Plays `trace` back. Returns what was known at each look: milliseconds, read bytes, and unread ones.
+fn play(trace: &Trace) -> Vec<(u64, u64, u64, Unread)> {
+    let mut queue = ReceiveQueue::default();
+    queue.proof.begin(0, Timestamp::from_nanos(1 << 40));
+    let (mut written, mut written_at, mut segment_bytes) = (0, Timestamp::default(), 0);
+    let mut known = Vec::new();
+    for line in trace.text.lines().filter(|line| !line.starts_with('#')) {
+        let (kind, figures) = line.split_once(' ').unwrap();
+        let figures: Vec<u64> = figures.split(' ').map(|figure| figure.parse().unwrap()).collect();
+        let millis = Duration::from_millis;
+        let now = Timestamp::from_nanos(1 << 40) + millis(figures[0]);
+        match (kind, &figures[..]) {
+            ("segment", [bytes]) => segment_bytes = *bytes,
+            ("w", [_, bytes]) => {
+                written += bytes;
+                queue.proof.wrote(written, *bytes, now.since(written_at), now);
+                written_at = now;
+            }
+            ("l", &[at, acked, window, since, round_trip, min_round_trip, retransmits, packet, read]) => {
+                let socket = TcpInfo {
+                    acked_bytes: acked,
+                    window_bytes: Some(window),
+                    since_ack: millis(since),
+                    round_trip: millis(round_trip),
+                    min_round_trip: Some(millis(min_round_trip)),
+                    retransmits: retransmits as u32,
+                    segment_bytes,
+                    ..TcpInfo::default()
+                };
+                known.push((at, acked, read, queue.look(&socket, packet, now)));
+            }
+            _ => panic!("{line}"),
+        }
+    }
+    known
+}
+
+#[test]
+fn recorded_connections_stay_within_their_bounds_and_no_reader_is_accused() {
+    for trace in &TRACES {
+        let known = play(trace);
+        assert!(known.len() > 150, "{}", trace.name);
+        let slack = trace.rate * CLOCK_MILLIS / 1000 + 2500;
+        for (at, acked, read, unread) in &known {
+            let truth = acked.saturating_sub(*read);
+            let describe = || format!("{} at {at} ms: {truth} bytes are unread, {unread:?}", trace.name);
+            assert!(unread.most + slack >= truth, "{}", describe());
+            assert!(unread.least <= truth + slack, "{}", describe());
+            let tenth = trace.rate / 10;
+            let (least, most) = match trace.errors {
+                None => (u64::MAX, MAX_READ_HUNDREDTHS * tenth / 10),
+                Some(errors) if *at > 8000 || trace.rate > 90_000 && *at > 5000 => (errors.0 * tenth, errors.1 * tenth),
+                Some(_) => continue,
+            };
+            assert!(unread.estimate + least.min(1 << 40) + slack >= truth, "too little: {}", describe());
+            assert!(unread.estimate <= truth + most + slack, "too much: {}", describe());
+        }
+    }
+}
