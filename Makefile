@@ -77,12 +77,11 @@ rtsan: setup ## Run the callback of every sample format under RealtimeSanitizer
 	RUSTFLAGS="-Zsanitizer=realtime --cfg rtsan" $(SANITIZED) --lib source::device::tests
 
 # With a standard library that is built for it, too: otherwise each of its locks, channels and `Arc`s looks like a race.
-# Left out: what has one thread; sources that are timed to 100 ms; and a test that fails in so slow a build, because a
-# snapshot then sees counts move at each of its readings (docs/RELIABILITY.md).
+# Left out: what has one thread, and sources that are timed to 100 ms.
 tsan: setup ## Run the engine's tests under ThreadSanitizer
 	@test -e "$$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" || rustup component add rust-src
 	RUSTFLAGS="-Zsanitizer=thread" \
-	$(SANITIZED) -Zbuild-std --no-default-features --features latest,sound --lib --test accounting --test fanout --test bad_consumers -- --skip simulation:: --skip supervised::tests --skip the_counts_are_right_while_they_are_written
+	$(SANITIZED) -Zbuild-std --no-default-features --features latest,sound --lib --test accounting --test fanout --test bad_consumers -- --skip simulation:: --skip supervised::tests
 
 check: setup ## Format, lints (of benches too) and documentation, without warnings
 	cargo fmt --all --check

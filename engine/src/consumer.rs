@@ -8,7 +8,7 @@ use crossbeam_utils::sync::Parker;
 
 use crate::batch::Batch;
 use crate::parking::parking;
-use crate::ring_reader::RingReader;
+use crate::ring_reader::{Backlog, RingReader};
 use crate::room::RoomNotice;
 use crate::skip::{LagLimit, LateItem, NewestItem};
 use crate::{Delivery, End, EndReason, Gap, Head, Item, Loss, OverflowPolicy, Stamp, Stats, Timestamp, TryRecvError};
@@ -143,13 +143,13 @@ impl<T: Send + Sync> Consumer<T> {
         self.expected = Some(stamp.next());
         self.stats.lagged(lag_items, stamp.preceding);
         self.stats.waited(now.micros_since(stamp.dispatched_at), 1);
-        self.stats.delivered(stamp.next(), stamp.blocks());
+        let gap = if stamp.first() == expected { None } else { Some(self.gap(expected, stamp.first())) };
         // Counted before its slot is free, so that never more is queued than the ring holds.
+        self.stats.delivered(stamp.blocks());
         let item = self.reader.pop().ok_or(TryRecvError::Empty)?;
         if self.overflow == OverflowPolicy::Block {
             self.stats.room().made();
         }
-        let gap = if stamp.first() == expected { None } else { Some(self.gap(expected, stamp.first())) };
         Ok(Delivery { gap, lag_items, item })
     }
 
@@ -191,7 +191,7 @@ impl<T: Send + Sync> Consumer<T> {
             // The lag falls by one from block to block. All were in the ring before the head was read.
             self.stats.lagged_each(lag_items.saturating_sub(blocks)..=lag_items.saturating_sub(1));
             record_waits(&self.stats, front.iter().chain(back), now);
-            self.stats.delivered(end, blocks);
+            self.stats.delivered(blocks);
         }
         let room = (self.overflow == OverflowPolicy::Block).then(|| self.stats.room());
         Ok(Batch::new(gap, lag_items, item, rest, RoomNotice(room)))
@@ -431,32 +431,33 @@ impl<T: Send + Sync> Consumer<T> {
     #[cold]
     fn go_to_newest(&mut self, front: Stamp) -> Stamp {
         self.newest_next = false;
-        let (newest, skipped) = self.discard_to_newest(front);
-        self.skip(newest.first(), skipped, Loss::SkippedToNewest);
+        let Backlog { items, blocks, newest } = self.backlog(front);
+        self.skip(items, newest.first(), blocks, Loss::SkippedToNewest);
         newest
     }
 
-    /// Drops the queued items before the newest one of this moment: an item that is pushed meanwhile stays, so that this
-    /// ends. Returns the newest one's stamp, and the number of blocks that were dropped.
-    fn discard_to_newest(&mut self, front: Stamp) -> (Stamp, u64) {
+    /// Returns the queued items before the newest one of this moment: an item that is pushed meanwhile is not seen, so that
+    /// skipping ends.
+    fn backlog(&mut self, front: Stamp) -> Backlog {
         self.limit.request(0);
-        let skipped = self.reader.discard(self.reader.len().saturating_sub(1));
-        (self.reader.front().map_or(front, |item| item.stamp), skipped)
+        self.reader.backlog().unwrap_or(Backlog { items: 0, blocks: 0, newest: front })
     }
 
-    /// Counts `blocks` skipped blocks, if there are any. `next` is one past the last of them.
-    fn skip(&mut self, next: u64, blocks: u64, reason: Loss) {
-        if blocks > 0 {
+    /// Drops the first `items` queued items, and counts their `blocks` as skipped. `next` is one past the last of them.
+    fn skip(&mut self, items: usize, next: u64, blocks: u64, reason: Loss) {
+        if items > 0 {
             self.skipped += blocks;
             self.skipped_for = reason;
+            // Before their slots are free, so that never more is queued than the ring holds.
             self.stats.skipped(next, blocks, reason);
+            self.reader.discard(items);
         }
     }
 
     /// Skips from a stale item to the newest one queued, and returns its stamp. Skips that one too if it is stale itself.
     #[cold]
     fn skip_to_live(&mut self, front: Stamp) -> Option<Stamp> {
-        let (newest, mut skipped) = self.discard_to_newest(front);
+        let Backlog { mut items, mut blocks, newest } = self.backlog(front);
         let newest_item = NewestItem {
             limit: self.limit.buffer(),
             offered_after: self.stats.offered_next().saturating_sub(newest.next()),
@@ -468,9 +469,10 @@ impl<T: Send + Sync> Consumer<T> {
         let stale = newest_item.is_stale();
         if stale {
             next = newest.next();
-            skipped += self.reader.discard(1);
+            items += 1;
+            blocks += newest.blocks();
         }
-        self.skip(next, skipped, Loss::SkippedToLive);
+        self.skip(items, next, blocks, Loss::SkippedToLive);
         (!stale).then_some(newest)
     }
 
@@ -487,6 +489,7 @@ impl<T: Send + Sync> Consumer<T> {
         };
         let gap = Gap { from: expected, items: blocks, reason };
         self.stats.missed(gap);
+        self.stats.pass_to(first);
         gap
     }
 

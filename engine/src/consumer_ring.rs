@@ -148,10 +148,10 @@ impl<T: Send + Sync> ConsumerRing<T> {
             let reason = std::mem::take(&mut self.missing).main_reason();
             self.stats.gap_reasons().push(stamp.first(), reason);
         }
-        // Before the item can be seen, because the consumer may count it as delivered right after.
-        self.stats.accepted(stamp.blocks());
         match &mut self.items {
             WriteEnd::Queue(ring) => {
+                // Before the item can be seen, because the consumer may count it as delivered right after.
+                self.stats.accepted(stamp.blocks());
                 // There is room: only this thread fills the ring.
                 let _ = ring.push(Arc::clone(item));
             }
@@ -159,6 +159,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
                 if let Some(replaced) = newest.put(Arc::clone(item)) {
                     self.stats.conflated(replaced.stamp.blocks());
                 }
+                self.stats.accepted(stamp.blocks());
             }
         }
     }

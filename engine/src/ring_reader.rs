@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rtrb::chunks::ReadChunk;
 
-use crate::Item;
 use crate::newest::NewestReader;
+use crate::{Item, Stamp};
 
 /// Takes a consumer's items out of its ring.
 #[derive(Debug)]
@@ -27,6 +27,14 @@ pub(crate) enum ReadEnd<T: Send + Sync> {
 
 /// The items of a ring in order: these, and then, from where the ring wraps around, those.
 pub(crate) type Slices<'r, T> = (&'r [Arc<Item<T>>], &'r [Arc<Item<T>>]);
+
+/// The items in a ring before the newest one.
+pub(crate) struct Backlog {
+    pub(crate) items: usize,
+    /// Blocks that these stand for.
+    pub(crate) blocks: u64,
+    pub(crate) newest: Stamp,
+}
 
 /// Items that are read where they lie in the ring. They leave it when this is dropped.
 pub(crate) struct Lent<'r, T> {
@@ -88,15 +96,22 @@ impl<T: Send + Sync> RingReader<T> {
         }
     }
 
-    /// Drops up to `items` queued items from the front. Returns the number of their blocks. Where only the newest item is
-    /// kept, there is none before it to drop.
-    pub(crate) fn discard(&mut self, items: usize) -> u64 {
-        let ReadEnd::Queue(ring) = &mut self.items else { return 0 };
-        let Ok(chunk) = ring.read_chunk(items.min(ring.slots())) else { return 0 };
+    /// Returns the queued items before the newest one of this moment; `None` if there is none, or only the newest is kept.
+    pub(crate) fn backlog(&mut self) -> Option<Backlog> {
+        let ReadEnd::Queue(ring) = &mut self.items else { return None };
+        let chunk = ring.read_chunk(ring.slots()).ok()?;
         let (front, back) = chunk.as_slices();
-        let blocks = front.iter().chain(back).map(|item| item.stamp.blocks()).sum();
-        chunk.commit_all();
-        blocks
+        let newest = back.last().or(front.last())?.stamp;
+        let all: u64 = front.iter().chain(back).map(|item| item.stamp.blocks()).sum();
+        Some(Backlog { items: chunk.len() - 1, blocks: all - newest.blocks(), newest })
+    }
+
+    /// Drops the first `items` queued items. Where only the newest item is kept, there is none before it to drop.
+    pub(crate) fn discard(&mut self, items: usize) {
+        let ReadEnd::Queue(ring) = &mut self.items else { return };
+        if let Ok(chunk) = ring.read_chunk(items) {
+            chunk.commit_all();
+        }
     }
 
     /// Lends up to `max_items` queued items that go on with the sequence number `next` without a gap; none where only

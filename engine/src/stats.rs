@@ -15,11 +15,11 @@ use crate::{EndReason, Gap, Head, Histogram, Loss, LossCounts, Precision};
 const MAX_ITEMS: u64 = 1 << 20;
 /// Longest latency that the histogram distinguishes: 67 s.
 const MAX_MICROS: u64 = 1 << 26;
-/// Most readings of the counts for one snapshot. They move again only if an item comes or goes within the twenty
-/// nanoseconds of a reading, or if the reading thread is interrupted; ten of these in a row were not seen.
-const MAX_READINGS: usize = 10;
 
 /// Counts that only the producing thread writes, and two rarely used parts that fill up the same cache lines.
+///
+/// Each event is one store, here and in [`ConsumerCounts`]: whatever a reader finds between two stores is a state in which
+/// the consumer really was.
 #[derive(Debug)]
 struct ProducerCounts {
     accepted: AtomicU64,
@@ -47,8 +47,9 @@ struct ConsumerCounts {
     delivered: AtomicU64,
     skipped: AtomicU64,
     late: AtomicU64,
-    /// One past the last sequence number that was delivered or skipped; 0 before the first.
-    passed: AtomicU64,
+    /// Blocks before the consumer's position that its ring never gave it: refused, or replaced by a newer item. The position
+    /// follows from these four.
+    missed: AtomicU64,
     /// Whether the consumer was closed. A copy of `ProducerCounts::dismissed` on a cache line that the consumer uses anyway.
     close: AtomicBool,
     /// Whether the histograms are filled.
@@ -104,6 +105,80 @@ pub struct Snapshot {
     pub burst_items: u64,
 }
 
+/// The counts of a producing end.
+#[derive(Clone, Copy, PartialEq)]
+struct Produced {
+    attached: bool,
+    first: u64,
+    burst: u64,
+    live: u64,
+    overflow: u64,
+    source: u64,
+    history: u64,
+    conflated: u64,
+    accepted: u64,
+}
+
+/// The counts of a consuming end.
+#[derive(Clone, Copy, PartialEq)]
+struct Consumed {
+    delivered: u64,
+    skipped: u64,
+    late: u64,
+    missed: u64,
+}
+
+/// Returns counts that were all so at one moment: counts only grow, so two equal readings enclose one.
+#[inline]
+fn read_twice<R: Copy + PartialEq>(read: impl Fn() -> R) -> R {
+    let mut reading = read();
+    loop {
+        let again = read();
+        if again == reading {
+            return reading;
+        }
+        reading = again;
+    }
+}
+
+impl Snapshot {
+    fn new(produced: Produced, consumed: Consumed) -> Self {
+        let Produced { attached, first, burst, live, overflow, source, history, mut conflated, accepted } = produced;
+        let Consumed { delivered, skipped, late, missed } = consumed;
+        let refused = overflow + source + history;
+        let left = delivered + skipped + late + conflated;
+        let queued = accepted.saturating_sub(left);
+        let mut offered = accepted.max(left) + refused;
+        let mut passed = delivered + skipped + late + missed;
+        // Only where an item replaces another: it is counted after it was put in place, because its producer learns only
+        // then whether the other one was taken.
+        if queued > 0 {
+            passed = passed.min(offered - queued);
+        } else if passed > offered {
+            conflated += passed - offered;
+            offered = passed;
+        }
+        let mut lost = LossCounts::default();
+        lost.add(Loss::Overflow, overflow);
+        lost.add(Loss::Source, source);
+        lost.add(Loss::History, history);
+        lost.add(Loss::Conflated, conflated);
+        lost.add(Loss::SkippedToLive, skipped);
+        lost.add(Loss::SkippedToNewest, late);
+        let next_sequence = first + passed;
+        Self {
+            offered,
+            delivered,
+            lost,
+            queued,
+            first_sequence: first,
+            next_sequence,
+            lag_items: if attached { live.saturating_sub(next_sequence) } else { 0 },
+            burst_items: burst,
+        }
+    }
+}
+
 impl Stats {
     pub(crate) fn new(head: Head, has_waiters: Arc<AtomicBool>, room: Arc<Room>, has_histograms: bool) -> Self {
         Self {
@@ -125,7 +200,7 @@ impl Stats {
                 delivered: AtomicU64::new(0),
                 skipped: AtomicU64::new(0),
                 late: AtomicU64::new(0),
-                passed: AtomicU64::new(0),
+                missed: AtomicU64::new(0),
                 close: AtomicBool::new(false),
                 has_histograms,
                 lag_items: Histogram::new(MAX_ITEMS, Precision::TwoDigits),
@@ -145,10 +220,8 @@ impl Stats {
     /// Returns all counts at one moment, with `offered = delivered + lost + queued`. All counts only grow, except `queued`
     /// and `lag_items`.
     ///
-    /// The counts are read until two readings in a row are equal, but at most 10 times. After that, the
-    /// counts are those of the last reading, in which a later item may be counted as taken while an earlier one is not
-    /// yet counted as queued: `queued` and `lag_items` are then at most too small by what moved within that reading, and
-    /// never too large.
+    /// Reads again while both ends of the ring write, each within the tenth of a microsecond in which their counts are
+    /// read. Neither of them waits for that.
     ///
     /// ```
     /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
@@ -163,47 +236,42 @@ impl Stats {
     /// ```
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let mut reading = self.read();
-        for _ in 1..MAX_READINGS {
-            let again = self.read();
-            if again == reading {
-                break;
+        let mut produced = read_twice(|| self.produced());
+        loop {
+            let consumed = read_twice(|| self.consumed());
+            let before = std::mem::replace(&mut produced, read_twice(|| self.produced()));
+            // One end has not moved while the other was read, so both were so at that moment.
+            if produced == before || self.consumed() == consumed {
+                return Snapshot::new(produced, consumed);
             }
-            reading = again;
         }
-        reading
     }
 
-    /// Reads each count once. Those of the consumer come last: if the thread is interrupted in between, the consumer may
-    /// have taken items that were not offered yet in this reading. It counts them as offered then.
-    fn read(&self) -> Snapshot {
-        let Self { producer, consumer, .. } = self;
-        let attached = producer.attached.load(Ordering::Acquire);
-        let first = producer.first.load(Ordering::Acquire);
-        let burst_items = producer.burst.load(Ordering::Acquire);
-        let live = self.live_next();
-        let mut lost = LossCounts::default();
-        lost.add(Loss::Overflow, producer.overflow.load(Ordering::Acquire));
-        lost.add(Loss::Source, producer.source.load(Ordering::Acquire));
-        lost.add(Loss::History, producer.history.load(Ordering::Acquire));
-        let refused = lost.total();
-        let accepted = producer.accepted.load(Ordering::Acquire);
-        lost.add(Loss::Conflated, producer.conflated.load(Ordering::Acquire));
-        let passed = consumer.passed.load(Ordering::Acquire);
-        lost.add(Loss::SkippedToLive, consumer.skipped.load(Ordering::Acquire));
-        lost.add(Loss::SkippedToNewest, consumer.late.load(Ordering::Acquire));
-        let delivered = consumer.delivered.load(Ordering::Acquire);
-        let left = delivered + lost.total() - refused;
-        let reached = passed.max(first);
-        Snapshot {
-            offered: accepted.max(left) + refused,
-            delivered,
-            lost,
-            queued: accepted.saturating_sub(left),
-            first_sequence: first,
-            next_sequence: reached,
-            lag_items: if attached { live.saturating_sub(reached) } else { 0 },
-            burst_items,
+    /// Reads the counts of the producing end.
+    fn produced(&self) -> Produced {
+        let ProducerCounts { accepted, overflow, conflated, source, history, first, burst, attached, .. } =
+            &*self.producer;
+        Produced {
+            attached: attached.load(Ordering::Acquire),
+            first: first.load(Ordering::Acquire),
+            burst: burst.load(Ordering::Acquire),
+            live: self.live_next(),
+            overflow: overflow.load(Ordering::Acquire),
+            source: source.load(Ordering::Acquire),
+            history: history.load(Ordering::Acquire),
+            conflated: conflated.load(Ordering::Acquire),
+            accepted: accepted.load(Ordering::Acquire),
+        }
+    }
+
+    /// Reads the counts of the consuming end.
+    fn consumed(&self) -> Consumed {
+        let ConsumerCounts { delivered, skipped, late, missed, .. } = &*self.consumer;
+        Consumed {
+            delivered: delivered.load(Ordering::Acquire),
+            skipped: skipped.load(Ordering::Acquire),
+            late: late.load(Ordering::Acquire),
+            missed: missed.load(Ordering::Acquire),
         }
     }
 
@@ -380,7 +448,8 @@ impl Stats {
         producer.accepted.load(Ordering::Relaxed) - left.map(|count| count.load(Ordering::Relaxed)).iter().sum::<u64>()
     }
 
-    /// Must come after [`accepted`](Self::accepted) of the item that replaced it: see [`snapshot`](Self::snapshot).
+    /// Counts blocks that were replaced. Must come before [`accepted`](Self::accepted) of the item in their place, and both
+    /// after that has been put there: at no moment are both in the ring.
     pub(crate) fn conflated(&self, blocks: u64) {
         grow(&self.producer.conflated, blocks);
     }
@@ -422,11 +491,17 @@ impl Stats {
 
 /// Methods for the consuming end. Each of its counts has one writer, so an addition is a load and a store.
 impl Stats {
-    /// Counts `blocks` delivered blocks. `next` is one past the last of them.
+    /// Counts `blocks` delivered blocks. Must come before their slots are free.
     #[inline]
-    pub(crate) fn delivered(&self, next: u64, blocks: u64) {
+    pub(crate) fn delivered(&self, blocks: u64) {
         grow(&self.consumer.delivered, blocks);
-        self.consumer.passed.store(next, Ordering::Release);
+    }
+
+    /// Moves the consumer to `next`. Blocks before that which are not counted yet were not in its ring.
+    pub(crate) fn pass_to(&self, next: u64) {
+        let Consumed { delivered, skipped, late, missed } = self.consumed();
+        let passed = self.producer.first.load(Ordering::Acquire) + delivered + skipped + late + missed;
+        grow(&self.consumer.missed, next.saturating_sub(passed));
     }
 
     /// Records how long `count` items were queued.
@@ -438,11 +513,11 @@ impl Stats {
     }
 
     /// Counts `blocks` skipped blocks. `next` is one past the last of them. The reason is [`Loss::SkippedToNewest`] or
-    /// [`Loss::SkippedToLive`].
+    /// [`Loss::SkippedToLive`]. Must come before their slots are free.
     pub(crate) fn skipped(&self, next: u64, blocks: u64, reason: Loss) {
+        self.pass_to(next - blocks);
         let counter = if reason == Loss::SkippedToNewest { &self.consumer.late } else { &self.consumer.skipped };
         grow(counter, blocks);
-        self.consumer.passed.store(next, Ordering::Release);
     }
 
     /// Records the lag of each block of a delivered item: `lag` of the last one, and one more for each before it.
@@ -485,7 +560,8 @@ impl Stats {
 
     /// Returns one past the last sequence number that the fan-out has offered this consumer.
     pub(crate) fn offered_next(&self) -> u64 {
-        self.producer.first.load(Ordering::Acquire) + self.snapshot().offered
+        let Produced { first, overflow, source, history, accepted, .. } = self.produced();
+        first + overflow + source + history + accepted
     }
 
     /// Returns the first sequence number and the burst in blocks, once the fan-out has admitted the consumer.

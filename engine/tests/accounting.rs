@@ -1067,6 +1067,10 @@ fn watch(stats: &Stats, capacity: u64, begin: &Barrier, done: &AtomicBool) {
         assert_eq!(now.offered, now.delivered + now.lost.total() + now.queued);
         // More would be the items of two moments. A watch that sees them takes a healthy consumer for a slow one.
         assert!(now.queued <= capacity, "more than a ring of {capacity} holds: {now:?}");
+        // The blocks between the consumer's position and the newest one offered are queued, or lost before they were due.
+        let rest = now.first_sequence + now.offered - now.next_sequence;
+        assert!(now.queued <= rest && rest <= now.queued + now.lost.total(), "not of one moment: {now:?}");
+        assert!(now.next_sequence >= last.next_sequence, "{last:?} then {now:?}");
         assert!(now.offered >= last.offered && now.delivered >= last.delivered, "{last:?} then {now:?}");
         assert!(Loss::ALL.iter().all(|reason| now.lost.of(*reason) >= last.lost.of(*reason)), "{last:?} {now:?}");
         last = now;
@@ -1090,7 +1094,7 @@ fn the_counts_are_right_while_they_are_written() {
         let stats = Arc::clone(consumer.stats());
         let capacity = match overflow {
             OverflowPolicy::SkipToLive => 2 * BUFFER + group as u64 - 1,
-            // The item that is there, and the one that replaces it right now.
+            // The item that is being taken right now, and the newest one.
             OverflowPolicy::Latest => 2 * group as u64,
             _ => BUFFER + group as u64 - 1,
         };
