@@ -82,14 +82,19 @@ fn capture_with(timestamp: impl Fn(u64) -> u64 + Send + 'static) -> Account {
             .unwrap();
         let mut capture: Capture = handed.recv().unwrap();
         let writer = thread::spawn(move || {
-            for period in 0..PERIODS {
+            let wait_for_room = |capture: &Capture| {
                 while !capture.has_room() {
                     thread::yield_now();
                 }
+            };
+            for period in 0..PERIODS {
+                wait_for_room(&capture);
                 let samples: Vec<f32> =
                     (0..FRAMES).map(|frame| (period * FRAMES + frame) as f32 / (1 << 24) as f32).collect();
                 capture.write(&samples, Timestamp::from_nanos(timestamp(period)));
             }
+            // The last, short block needs room like any other.
+            wait_for_room(&capture);
         });
         let (mut next, mut next_frame, mut missing, mut left_out) = (0, 0, 0, 0);
         let end = loop {
