@@ -180,6 +180,16 @@ impl<const N: usize> HistogramSet<N> {
     }
 
     /// Returns the bytes that are allocated for counts.
+    ///
+    /// ```
+    /// use aircheck_engine::{HistogramSet, Layout, Precision};
+    ///
+    /// const LAYOUTS: [Layout; 1] = [(1_000, Precision::OneDigit)];
+    /// let mut set = HistogramSet::new(&LAYOUTS);
+    /// assert_eq!(set.bytes(), 0);
+    /// set.record(0, 7);
+    /// assert!(set.bytes() < 200, "one bucket takes 6 bytes, and room is made for a few");
+    /// ```
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.counts.capacity() * size_of::<Count>()
