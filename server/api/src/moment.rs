@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The form of a moment, for messages: `must be {TAKES}`.
 pub const TAKES: &str = "a time with its zone, such as 2026-11-27T14:03:00Z or 2026-11-27T15:03:00+01:00";
 
-/// Reads a moment in the form of RFC 3339, in nanoseconds of Unix time. A space stands for the `+` of a zone, because a URL's
+/// Reads a moment from 1970 on in the form of RFC 3339, in nanoseconds of Unix time. A space stands for the `+` of a zone, because a URL's
 /// query has it so.
 ///
 /// ```
@@ -13,7 +13,7 @@ pub const TAKES: &str = "a time with its zone, such as 2026-11-27T14:03:00Z or 2
 ///
 /// assert_eq!(parse("1970-01-01T00:00:01.5Z"), Some(1_500_000_000));
 /// assert_eq!(parse("1970-01-01T01:00:01+01:00"), Some(1_000_000_000));
-/// assert_eq!(parse("1969-12-31T20:30:00-03:30"), Some(0));
+/// assert_eq!(parse("1970-01-01T00:30:00-03:30"), Some(4 * 3600 * 1_000_000_000));
 /// assert_eq!(parse("2026-11-27T14:03:00"), None, "of which zone?");
 /// ```
 #[must_use]
@@ -31,13 +31,9 @@ pub fn parse(text: &str) -> Option<u64> {
         digits.parse::<i64>().ok().filter(|number| is_number && *number < least_too_large)
     };
     let ahead = sign * (number(hours, 24)? * 60 + number(minutes, 60)?) * 60 * 1_000_000_000;
-    // Read as if it were in UTC, and then moved: a moment before 1970 may be one after it in UTC.
-    let local = humantime::parse_rfc3339(&format!("{time}Z")).ok()?;
-    let local = match local.duration_since(UNIX_EPOCH) {
-        Ok(after) => i128::try_from(after.as_nanos()).ok()?,
-        Err(before) => -i128::try_from(before.duration().as_nanos()).ok()?,
-    };
-    u64::try_from(local - i128::from(ahead)).ok()
+    // Read as if it were in UTC, and then moved.
+    let local = i64::try_from(unix_nanos(&format!("{time}Z"))?).ok()?;
+    u64::try_from(local.checked_sub(ahead)?).ok()
 }
 
 fn unix_nanos(text: &str) -> Option<u64> {
