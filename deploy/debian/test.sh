@@ -79,7 +79,7 @@ within sh -c 'ls /var/lib/aircheck/*.wav' >/dev/null || fail "nothing is recorde
 before=$(property MainPID)
 
 # A service that hangs is ended by the watchdog, and started again. Its end may take WatchdogSec and TimeoutStopSec.
-within kill -STOP "$before"
+within sh -c "kill -STOP $before"
 for _ in $(seq 60); do
     [[ $(property MainPID) == "$before" || $(property ActiveState) != active ]] || break
     sleep 1
