@@ -334,7 +334,8 @@ fn blocks_in_kernels(socket_buffer: &str) -> u64 {
     let row = server.row_when("frozen", |row| row["queued"].as_u64().unwrap() > 80);
     assert_eq!(row["delivered"], delivered);
     let on_its_way = seconds(&row, "socket_queued_seconds") + seconds(&row, "unread_seconds");
-    assert!((on_its_way - delivered as f64 * 0.01).abs() <= 0.02, "of {delivered} blocks: {row}");
+    // An estimate of what is unread is right to two blocks and 20 ms.
+    assert!((on_its_way - delivered as f64 * 0.01).abs() < 0.045, "of {delivered} blocks: {row}");
     delivered
 }
 

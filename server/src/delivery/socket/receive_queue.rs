@@ -144,10 +144,6 @@ impl ReceiveQueue {
         let is_dense = packet_bytes >= COPIED_BYTES && !self.proof.is_paged();
         let is_paged = self.proof.is_paged();
         let estimate = match self.proof.result() {
-            // A buffer that the program has set is full. It may have been so at the first look, which shows no window to compare with.
-            _ if packet_bytes >= COPIED_BYTES && self.window.is_small() && window < packet_bytes => {
-                if self.proof.has_prompt() { observed } else { most }
-            }
             Some(Reading::Late) if is_paged && self.proof.lates() > 0 => {
                 self.estimate(acked, window, packet_bytes, most)
             }
