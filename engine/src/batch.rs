@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::ring_reader::Lent;
-use crate::room::RoomNotice;
+use crate::waiter::RoomNotice;
 use crate::{Gap, Item};
 
 /// Consecutive items without a gap between them, from [`Consumer::try_recv_batch`](crate::Consumer::try_recv_batch).

@@ -9,8 +9,8 @@ use crossbeam_utils::sync::Parker;
 use crate::batch::Batch;
 use crate::parking::parking;
 use crate::ring_reader::{Backlog, RingReader};
-use crate::room::RoomNotice;
 use crate::skip::{LagLimit, LateItem, NewestItem};
+use crate::waiter::RoomNotice;
 use crate::{Delivery, End, EndReason, Gap, Head, Item, Loss, OverflowPolicy, Stamp, Stats, Timestamp, TryRecvError};
 
 /// Longest wait: a century. The system's clock may not represent an `Instant` further away.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::consumer_ring::{ConsumerRing, ring_blocks};
 use crate::joining::Joining;
-use crate::room::Room;
 use crate::sync::AtomicBool;
+use crate::waiter::Waiter;
 use crate::{Consumer, Head, OverflowPolicy, Start, Stats, SubscribeError, SubscribeOptions};
 
 /// Most blocks that a ring may hold: almost two days of 10 ms each. A ring is allocated at once, with 8 bytes a slot.
@@ -20,7 +20,7 @@ pub struct Hub<T: Send + Sync> {
     group: usize,
     is_live: bool,
     has_waiters: Arc<AtomicBool>,
-    room: Arc<Room>,
+    room: Arc<Waiter>,
 }
 
 impl<T: Send + Sync> Clone for Hub<T> {
@@ -39,7 +39,7 @@ impl<T: Send + Sync> Clone for Hub<T> {
 
 impl<T: Send + Sync> Hub<T> {
     /// Creates a hub that sends the rings of new consumers to `joining`. The history has `history` blocks, in items of at
-    /// most `group`. `has_waiters` is set once a consumer waits.
+    /// most `group`. `has_waiters` is set once a consumer waits, and the producer waits at `room`.
     pub(crate) fn new(
         joining: Arc<Joining<T>>,
         head: Head,
@@ -47,7 +47,7 @@ impl<T: Send + Sync> Hub<T> {
         group: usize,
         is_live: bool,
         has_waiters: Arc<AtomicBool>,
-        room: Arc<Room>,
+        room: Arc<Waiter>,
     ) -> Self {
         Self { joining, head, history, group, is_live, has_waiters, room }
     }

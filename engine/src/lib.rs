@@ -100,9 +100,9 @@ mod overflow_policy;
 mod publisher;
 mod publisher_options;
 mod ring_reader;
-mod room;
 mod send;
 mod subscribe;
+mod waiter;
 
 mod batch;
 mod consumer;

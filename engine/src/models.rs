@@ -14,8 +14,8 @@ use loom::future::block_on;
 use loom::thread;
 
 use crate::final_state::FinalState;
-use crate::room::Room;
 use crate::sync::{AtomicBool, AtomicU64, Ordering, fence};
+use crate::waiter::Waiter;
 use crate::{
     Consumer, EndReason, Head, Hub, Loss, OverflowPolicy, Publisher, PublisherOptions, Start, Stats, SubscribeError,
     SubscribeOptions, Timestamp,
@@ -48,7 +48,7 @@ fn receive(consumer: &mut Consumer<u64>) -> Result<u64, EndReason> {
 }
 
 fn new_stats(has_waiters: &Arc<AtomicBool>) -> Stats {
-    Stats::new(Head::default(), Arc::clone(has_waiters), Arc::new(Room::new()), false)
+    Stats::new(Head::default(), Arc::clone(has_waiters), Arc::new(Waiter::new()), false)
 }
 
 /// The two indices of a ring, as rtrb orders them.
@@ -120,7 +120,7 @@ fn an_item_in_a_weak_ring_wakes_a_waiting_consumer() {
 #[test]
 fn room_in_a_weak_ring_wakes_a_waiting_producer() {
     check(3, || {
-        let (slots, room) = (Arc::new(Slots::new()), Arc::new(Room::new()));
+        let (slots, room) = (Arc::new(Slots::new()), Arc::new(Waiter::new()));
         let consumer = {
             let (slots, room) = (Arc::clone(&slots), Arc::clone(&room));
             thread::spawn(move || {

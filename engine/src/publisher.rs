@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::consumer_ring::ConsumerRing;
 use crate::final_state::MAX_SEQUENCE;
 use crate::joining::Joining;
-use crate::room::Room;
 use crate::sync::{AtomicBool, Ordering, fence};
+use crate::waiter::Waiter;
 use crate::{EndReason, Head, Hub, Item, PublisherOptions, Stamp};
 
 /// Most items for which the history allocates its handles in advance.
@@ -53,7 +53,7 @@ pub struct Publisher<T: Send + Sync> {
     is_delayed: bool,
     /// Whether a consumer has ever announced that it waits.
     has_waiters: Arc<AtomicBool>,
-    room: Arc<Room>,
+    room: Arc<Waiter>,
 }
 
 impl<T: Send + Sync> Drop for Publisher<T> {
@@ -81,7 +81,7 @@ impl<T: Send + Sync> Publisher<T> {
         let owns_head = options.head.is_none();
         let head = options.head.unwrap_or_default();
         let has_waiters = Arc::new(AtomicBool::new(false));
-        let room = Arc::new(Room::new());
+        let room = Arc::new(Waiter::new());
         let PublisherOptions { history, live, .. } = options;
         let group = options.group.max(1);
         let hub = Hub::new(
@@ -130,7 +130,7 @@ impl<T: Send + Sync> Publisher<T> {
     ///
     /// # Panics
     ///
-    /// If a number of `stamp` is not above the last one or is above 2^58, or if it stands for more blocks than `group`.
+    /// If a number of `stamp` is not above the last one or is 2^58 or more, or if it stands for more blocks than `group`.
     pub fn push(&mut self, stamp: Stamp, value: T) {
         self.push_item(Arc::new(Item { stamp, value }));
     }
@@ -154,7 +154,7 @@ impl<T: Send + Sync> Publisher<T> {
     ///
     /// # Panics
     ///
-    /// If a number of its stamp is not above the last one, or if it stands for more blocks than `group`.
+    /// If a number of its stamp is not above the last one or is 2^58 or more, or if it stands for more blocks than `group`.
     pub fn push_item(&mut self, item: Arc<Item<T>>) {
         self.admit();
         self.advance_past(item.stamp);
@@ -177,7 +177,7 @@ impl<T: Send + Sync> Publisher<T> {
     ///
     /// # Panics
     ///
-    /// If a number of `stamp` is not above the last one, or if it stands for more blocks than `group`.
+    /// If a number of `stamp` is not above the last one or is 2^58 or more, or if it stands for more blocks than `group`.
     pub fn remember(&mut self, stamp: Stamp, value: T) {
         if !self.batch.is_empty() {
             self.flush();
@@ -254,7 +254,7 @@ impl<T: Send + Sync> Publisher<T> {
             ring.offer_all(&self.batch);
             !ring.is_over()
         });
-        // Pairs with the fence in `Stats::arm`: either the consumer sees the items, or this sees it armed.
+        // Pairs with the fence in `Waiter::arm`: either the consumer sees the items, or this sees it armed.
         fence(Ordering::SeqCst);
         // Consumers that only poll, as a server's listeners do, need not be looked at again.
         if self.has_waiters.load(Ordering::Relaxed) {
@@ -287,7 +287,7 @@ impl<T: Send + Sync> Publisher<T> {
     }
 
     /// Returns the place where this publisher waits for room.
-    pub(crate) fn room(&self) -> &Room {
+    pub(crate) fn room(&self) -> &Waiter {
         &self.room
     }
 
@@ -312,7 +312,7 @@ impl<T: Send + Sync> Publisher<T> {
     /// is lost and counted, however long the producer waits. Push fewer at a time.
     ///
     /// ```
-    /// use aircheck_engine::{Block, OverflowPolicy, Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    /// use aircheck_engine::{OverflowPolicy, Publisher, PublisherOptions, SubscribeOptions, Timestamp};
     ///
     /// let (mut lines, hub) = Publisher::<u64>::new(PublisherOptions { live: false, ..PublisherOptions::default() });
     /// let options = SubscribeOptions { overflow: OverflowPolicy::Block, buffer: 4, ..SubscribeOptions::default() };

@@ -7,8 +7,8 @@ use crossbeam_utils::CachePadded;
 
 use crate::final_state::FinalState;
 use crate::gap_reasons::GapReasons;
-use crate::room::Room;
-use crate::sync::{AtomicBool, AtomicU64, AtomicWaker, Ordering, fence, register};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::waiter::Waiter;
 use crate::{EndReason, Gap, Head, Histogram, Loss, LossCounts, Precision};
 
 /// Longest lag or gap that the histograms distinguish, in blocks: over two hours of 10 ms each.
@@ -58,16 +58,15 @@ struct ConsumerCounts {
     queue_micros: Histogram,
 }
 
-/// The flags that wake the consumer and end it. Apart from the counts, so that the producer's read of `armed` does not fetch
+/// The flags that wake the consumer and end it. Apart from the counts, so that the producer's look at the waiter does not fetch
 /// a cache line that the consumer keeps writing. The producer reads none of them while no consumer waits.
 #[derive(Debug)]
 struct Signals {
-    armed: AtomicBool,
-    waker: AtomicWaker,
+    consumer: Waiter,
     /// Whether a consumer of the fan-out has ever armed.
     has_waiters: Arc<AtomicBool>,
     /// Where the producer waits for room.
-    room: Arc<Room>,
+    room: Arc<Waiter>,
     end: FinalState,
     /// Gaps are rare, and here is room for their lengths.
     gap_items: Histogram,
@@ -180,7 +179,7 @@ impl Snapshot {
 }
 
 impl Stats {
-    pub(crate) fn new(head: Head, has_waiters: Arc<AtomicBool>, room: Arc<Room>, has_histograms: bool) -> Self {
+    pub(crate) fn new(head: Head, has_waiters: Arc<AtomicBool>, room: Arc<Waiter>, has_histograms: bool) -> Self {
         Self {
             producer: CachePadded::new(ProducerCounts {
                 accepted: AtomicU64::new(0),
@@ -207,8 +206,7 @@ impl Stats {
                 queue_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
             }),
             signals: CachePadded::new(Signals {
-                armed: AtomicBool::new(false),
-                waker: AtomicWaker::new(),
+                consumer: Waiter::new(),
                 has_waiters,
                 room,
                 end: FinalState::new(),
@@ -374,7 +372,7 @@ impl Stats {
     pub fn close(&self) {
         self.consumer.close.store(true, Ordering::Release);
         self.producer.dismissed.store(true, Ordering::Release);
-        self.signals.waker.wake();
+        self.signals.consumer.wake();
         self.signals.room.made();
     }
 
@@ -471,7 +469,7 @@ impl Stats {
 
     /// Wakes the consumer, whether it waits or not.
     pub(crate) fn wake(&self) {
-        self.signals.waker.wake();
+        self.signals.consumer.wake();
     }
 
     /// Returns whether the consumer was closed or dropped.
@@ -482,10 +480,7 @@ impl Stats {
 
     /// Wakes the consumer if it waits. The caller must have issued a sequentially consistent fence since its last push.
     pub(crate) fn wake_if_armed(&self) {
-        if self.signals.armed.load(Ordering::Relaxed) {
-            self.signals.armed.store(false, Ordering::Relaxed);
-            self.signals.waker.wake();
-        }
+        self.signals.consumer.wake_if_armed();
     }
 }
 
@@ -560,8 +555,8 @@ impl Stats {
 
     /// Returns one past the last sequence number that the fan-out has offered this consumer.
     pub(crate) fn offered_next(&self) -> u64 {
-        let Produced { first, overflow, source, history, accepted, .. } = self.produced();
-        first + overflow + source + history + accepted
+        let ProducerCounts { first, overflow, source, history, accepted, .. } = &*self.producer;
+        [first, overflow, source, history, accepted].map(|count| count.load(Ordering::Acquire)).iter().sum()
     }
 
     /// Returns the first sequence number and the burst in blocks, once the fan-out has admitted the consumer.
@@ -587,23 +582,22 @@ impl Stats {
 
     /// Returns the place where the producer waits for room.
     #[inline]
-    pub(crate) fn room(&self) -> &Room {
+    pub(crate) fn room(&self) -> &Waiter {
         &self.signals.room
     }
 
     /// Announces that the consumer is about to wait. The consumer must look at its ring once more before it does.
     pub(crate) fn arm(&self, waker: &std::task::Waker) {
-        register(&self.signals.waker, waker);
         // Only read from the second time on, so that consumers do not fight for its cache line.
         if !self.signals.has_waiters.load(Ordering::Relaxed) {
             self.signals.has_waiters.store(true, Ordering::Relaxed);
         }
-        self.signals.armed.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        // Its fence orders both writes before the consumer's second look.
+        self.signals.consumer.arm(waker);
     }
 
     pub(crate) fn disarm(&self) {
-        self.signals.armed.store(false, Ordering::Relaxed);
+        self.signals.consumer.disarm();
     }
 }
 
