@@ -81,7 +81,7 @@ rtsan: setup ## Run the callback of every sample format under RealtimeSanitizer
 tsan: setup ## Run the engine's tests under ThreadSanitizer
 	@test -e "$$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" || rustup component add rust-src
 	RUSTFLAGS="-Zsanitizer=thread" \
-	$(SANITIZED) -Zbuild-std --no-default-features --features latest,sound --lib --test accounting --test fanout --test bad_consumers -- --skip simulation:: --skip supervised::tests
+	$(SANITIZED) -Zbuild-std --no-default-features --features latest,sound,futures-core --lib --test accounting --test fanout --test bad_consumers --test sending --test receiving -- --skip simulation:: --skip supervised::tests
 
 check: setup ## Format, lints (of benches too) and documentation, without warnings
 	cargo fmt --all --check

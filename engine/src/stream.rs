@@ -335,7 +335,7 @@ impl Stream {
     /// Returns rate, channels and block length.
     ///
     /// ```
-    /// use aircheck_engine::source::{Source, Tone};
+    /// use aircheck_engine::source::Tone;
     /// use aircheck_engine::{Stream, StreamOptions};
     ///
     /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;

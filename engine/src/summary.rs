@@ -18,7 +18,7 @@ pub struct Summary {
 
 impl Summary {
     /// Summarises counts, each with its bucket, in order. The figures are hdrhistogram's, but without a histogram of
-    /// 20 KB: a list of a thousand listeners has four summaries for each.
+    /// 20 KB: a list of a thousand listeners has six summaries for each.
     pub(crate) fn of(buckets: Buckets, counts: impl Iterator<Item = (usize, u64)>, max: u64) -> Option<Self> {
         let counts: Vec<(usize, u64)> = counts.filter(|(_, count)| *count > 0).collect();
         let total = counts.iter().map(|(_, count)| count).sum::<u64>();

@@ -47,7 +47,7 @@ enum Action {
         most: usize,
     },
     /// A consumer takes up to `most` items at once.
-    TakeRun {
+    TakeBatch {
         pick: usize,
         most: usize,
     },
@@ -80,7 +80,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (overflow, prop_oneof![1..6_usize, 1..40_usize], start)
             .prop_map(|(overflow, buffer, start)| Action::Subscribe { overflow, buffer, start }),
         7 => (0..8_usize, 1..12_usize).prop_map(|(pick, most)| Action::Take { pick, most }),
-        4 => (0..8_usize, 0..12_usize).prop_map(|(pick, most)| Action::TakeRun { pick, most }),
+        4 => (0..8_usize, 0..12_usize).prop_map(|(pick, most)| Action::TakeBatch { pick, most }),
         1 => (0..8_usize).prop_map(|pick| Action::Skip { pick }),
         1 => (0..8_usize).prop_map(|pick| Action::Drop { pick }),
         1 => (0..8_usize).prop_map(|pick| Action::Close { pick }),
@@ -160,7 +160,7 @@ impl ConsumerModel {
     }
 
     /// Takes up to `most` items at once.
-    fn take_run(&mut self, pushed: &ProducerModel, most: usize) -> Result<(), TryRecvError> {
+    fn take_batch(&mut self, pushed: &ProducerModel, most: usize) -> Result<(), TryRecvError> {
         let batch = self.consumer.try_recv_batch(Timestamp::from_nanos(pushed.now), most);
         let taken =
             batch.map(|batch| (batch.gap, batch.lag_items, batch.blocks(), batch.iter().cloned().collect::<Vec<_>>()));
@@ -465,11 +465,11 @@ impl Driver {
                 });
             }
             Action::Take { pick, most } => self.take(pick, most),
-            Action::TakeRun { pick, most } => {
+            Action::TakeBatch { pick, most } => {
                 let count = self.seen.len();
                 if let Some(seen) = self.seen.get_mut(pick % count.max(1)) {
                     // `Take` checks whether an item must be there.
-                    let _ = seen.take_run(&self.pushed, most);
+                    let _ = seen.take_batch(&self.pushed, most);
                 }
             }
             Action::Drop { pick } if !self.seen.is_empty() => {
@@ -781,7 +781,7 @@ fn a_reason_does_not_carry_over_to_the_next_gap() {
     push(8..10);
     push(11..13);
     let gaps: Vec<_> = drain(&mut consumer).into_iter().filter_map(|(_, gap)| gap).collect();
-    let gap = |from, blocks, reason| Gap { from, items: blocks, reason };
+    let gap = |from, items, reason| Gap { from, items, reason };
     assert_eq!(gaps, [gap(4, 4, Loss::Overflow), gap(10, 1, Loss::Source)]);
 }
 
@@ -819,7 +819,7 @@ fn a_loss_at_the_end_is_a_gap_too() {
     publisher.advance_to(8);
     publisher.finish(EndReason::Finished);
     assert_eq!(drain(&mut slow).len(), 2);
-    let gap = |from, blocks, reason| Some(Gap { from, items: blocks, reason });
+    let gap = |from, items, reason| Some(Gap { from, items, reason });
     assert_eq!(slow.recv().unwrap_err().gap.map(|gap| (gap.from, gap.items)), Some((2, 6)));
     assert_eq!(idle.recv().unwrap_err(), End { reason: EndReason::Finished, gap: gap(5, 3, Loss::Source) });
 }

@@ -318,7 +318,7 @@ fn a_consumer_that_goes_on_after_the_end_is_told_the_same_end() {
     });
 }
 
-/// The same for a consumer that is polled before the fan-out has admitted it, and for one that is too late for that.
+/// Polled before the fan-out has admitted it, a consumer waits and is woken.
 #[test]
 fn a_consumer_that_is_polled_too_early_waits() {
     for &overflow in OverflowPolicy::ALL {

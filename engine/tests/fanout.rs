@@ -269,7 +269,7 @@ fn an_ended_fan_out_refuses_consumers() {
     publisher.finish(EndReason::Finished);
     assert_eq!(early.recv().unwrap_err().reason, EndReason::Finished);
     assert_eq!(hub.subscribe(SubscribeOptions::default()).unwrap_err(), SubscribeError::Ended);
-    let (_fan_out, hub) = Publisher::<u64>::new(PublisherOptions::default());
+    let (_publisher, hub) = Publisher::<u64>::new(PublisherOptions::default());
     let refused = hub.subscribe(options(OverflowPolicy::Block, 1)).unwrap_err();
     assert_eq!(
         refused.to_string(),
@@ -488,7 +488,7 @@ fn a_value_for_the_history_keeps_the_order_of_a_begun_batch() {
 
 #[test]
 fn a_ring_is_not_longer_than_the_limit() {
-    let (_fan_out, hub) =
+    let (_publisher, hub) =
         Publisher::<u64>::new(PublisherOptions { history: usize::MAX, live: false, ..Default::default() });
     for &overflow in OverflowPolicy::ALL {
         for buffer in [usize::MAX, 1 << 63, (1 << 24) + 1] {

@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
+#[path = "common/ends.rs"]
+mod ends;
+
 use aircheck_engine::{Consumer, Delivery, EndReason, Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+use ends::ends;
 use futures_executor::{block_on, block_on_stream};
 
 /// A consumer with five items, of which two numbers are missing before the fourth, and one before the end.
@@ -58,12 +62,14 @@ fn async_code_is_woken_by_another_thread() {
         }
         publisher.finish(EndReason::Finished);
     });
-    let received = block_on(async {
-        let mut received = 0;
-        while let Ok(delivery) = consumer.recv_async().await {
-            received += 1 + delivery.gap.map_or(0, |gap| gap.items);
-        }
-        received + consumer.end().and_then(|end| end.gap).map_or(0, |gap| gap.items)
+    let received = ends(move || {
+        block_on(async {
+            let mut received = 0;
+            while let Ok(delivery) = consumer.recv_async().await {
+                received += 1 + delivery.gap.map_or(0, |gap| gap.items);
+            }
+            received + consumer.end().and_then(|end| end.gap).map_or(0, |gap| gap.items)
+        })
     });
     assert_eq!(received, 1000);
     producer.join().unwrap();

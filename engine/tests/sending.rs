@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
+#[path = "common/ends.rs"]
+mod ends;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
@@ -12,6 +15,7 @@ use aircheck_engine::{
     Consumer, EndReason, Hub, OverflowPolicy, Publisher, PublisherOptions, SubscribeOptions, Timestamp, TryRecvError,
     TrySendError,
 };
+use ends::ends;
 use futures_executor::block_on;
 
 const ITEMS: u64 = 20_000;
@@ -50,8 +54,8 @@ fn read(mut consumer: Consumer<u64>, takes_batches: bool) -> thread::JoinHandle<
 /// A wake-up that is lost hangs the test.
 #[test]
 fn a_waiting_producer_is_woken_by_every_kind_of_reader() {
-    for takes_batches in [false, true] {
-        for is_async in [false, true] {
+    for (takes_batches, is_async) in [(false, false), (false, true), (true, false), (true, true)] {
+        ends(move || {
             let (mut publisher, hub) = waiting();
             let readers = [read(subscribe(&hub), takes_batches), read(subscribe(&hub), false)];
             for item in 0..ITEMS {
@@ -63,7 +67,7 @@ fn a_waiting_producer_is_woken_by_every_kind_of_reader() {
             }
             publisher.finish(EndReason::Finished);
             readers.into_iter().for_each(|reader| reader.join().unwrap());
-        }
+        });
     }
 }
 
@@ -76,17 +80,19 @@ fn a_waiting_producer_goes_on_without_a_consumer_that_leaves_or_is_closed() {
         std::mem::forget(consumer);
     }];
     for leave in leave {
-        let (mut publisher, hub) = waiting();
-        let consumer = subscribe(&hub);
-        let reader = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(50));
-            leave(consumer);
+        ends(move || {
+            let (mut publisher, hub) = waiting();
+            let consumer = subscribe(&hub);
+            let reader = thread::spawn(move || {
+                thread::sleep(Duration::from_millis(50));
+                leave(consumer);
+            });
+            for item in 0..10 {
+                publisher.send(item, Timestamp::default());
+            }
+            reader.join().unwrap();
+            assert_eq!(publisher.consumers(), 0);
         });
-        for item in 0..10 {
-            publisher.send(item, Timestamp::default());
-        }
-        reader.join().unwrap();
-        assert_eq!(publisher.consumers(), 0);
     }
 }
 

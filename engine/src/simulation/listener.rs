@@ -111,7 +111,7 @@ pub(super) struct Listener<T: Payload> {
     is_dismissed: bool,
     is_closed: bool,
     end: Option<End>,
-    /// Items and blocks of a run that was leaked: they have been delivered, and keep their slots in the ring until the
+    /// Items and blocks of a batch that was leaked: they have been delivered, and keep their slots in the ring until the
     /// consumer looks again.
     forgotten: (u64, u64),
     wakes: Arc<Wakes>,
@@ -366,7 +366,7 @@ impl<T: Payload> Listener<T> {
     }
 
     /// Takes several items at once. Leaks the batch if `forget`.
-    pub(super) fn take_run(&mut self, max: usize, forget: bool, head: u64, now: Timestamp) -> Result<String, String> {
+    pub(super) fn take_batch(&mut self, max: usize, forget: bool, head: u64, now: Timestamp) -> Result<String, String> {
         let Some(consumer) = &mut self.consumer else { return Ok("gone".into()) };
         self.forgotten = (0, 0);
         let mut rest = Vec::new();

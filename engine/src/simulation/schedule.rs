@@ -94,7 +94,7 @@ pub(super) enum Event {
     },
     Subscribe(Stage, SubscribeOptions),
     Take(Which, usize),
-    TakeRun {
+    TakeBatch {
         which: Which,
         max: usize,
         forget: bool,
@@ -124,7 +124,7 @@ pub(super) enum Event {
 pub(super) fn consumer_of(event: &Event) -> Option<Which> {
     match *event {
         Event::Take(which, _)
-        | Event::TakeRun { which, .. }
+        | Event::TakeBatch { which, .. }
         | Event::PollReady(which)
         | Event::PollRecv(which)
         | Event::SkipToNewest(which)
@@ -396,7 +396,7 @@ impl Scheduler {
         let event = match self.rng.between(0, 29) {
             0..=8 => Event::Take(which, self.rng.pick(&[1, 1, 2, 3, 50])),
             9..=16 => {
-                Event::TakeRun { which, max: self.rng.pick(&[0, 1, 2, 5, usize::MAX]), forget: self.rng.once_in(20) }
+                Event::TakeBatch { which, max: self.rng.pick(&[0, 1, 2, 5, usize::MAX]), forget: self.rng.once_in(20) }
             }
             17..=20 => Event::PollReady(which),
             21..=24 => Event::PollRecv(which),

@@ -655,7 +655,7 @@ impl<T: Payload> Outlet<T> {
                 }
                 outcome
             }
-            Event::TakeRun { max, forget, .. } => listener.take_run(max, forget, head, now)?,
+            Event::TakeBatch { max, forget, .. } => listener.take_batch(max, forget, head, now)?,
             Event::PollReady(_) => listener.poll_ready(head, now)?,
             Event::PollRecv(_) => listener.poll_recv(head, now)?,
             Event::Hold(_) => {

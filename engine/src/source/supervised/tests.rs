@@ -108,6 +108,10 @@ impl Source for Script {
                 if !matches!(stopped.recv_timeout(wait), Err(RecvTimeoutError::Timeout)) {
                     return;
                 }
+                // The dispatcher of a busy machine may not run for as long as the ring can hold.
+                while !capture.has_room() {
+                    thread::sleep(Duration::from_millis(1));
+                }
                 capture.write(&samples, due);
                 due = due + period;
             }
