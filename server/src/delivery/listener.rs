@@ -244,9 +244,10 @@ impl Listener {
         &self.stats
     }
 
-    /// Returns the figures of one of its histograms as of the last look at it; `None` if that has no values.
-    pub(super) fn summary(&self, measure: Measure) -> Option<Summary> {
-        self.downstream().histograms.summary(measure)
+    /// Returns the figures of its histograms as of the last look at it; `None` for one without values.
+    pub(super) fn summaries<const N: usize>(&self, measures: [Measure; N]) -> [Option<Summary>; N] {
+        let downstream = self.downstream();
+        measures.map(|measure| downstream.histograms.summary(measure))
     }
 
     /// Publishes an event of this listener.

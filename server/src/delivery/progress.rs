@@ -19,18 +19,12 @@ type Seen = (u64, Timestamp);
 const NEVER: Seen = (0, Timestamp::from_nanos(0));
 
 /// The reading of one listener.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Progress {
     /// One past the last block that was read when reading last went on.
     read: Seen,
     /// Lags in blocks, each [`GROWTH_SPAN`] or more after the one before.
     lags: [Seen; 3],
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self { read: NEVER, lags: [NEVER; 3] }
-    }
 }
 
 /// The reading of a listener at one moment.

@@ -7,7 +7,6 @@ use aircheck_engine::{Summary, Timestamp};
 
 use crate::delivery::listener::Listener;
 use crate::delivery::own_histograms::Measure;
-use crate::delivery::standing::Standing;
 use crate::delivery::state::state;
 
 impl Listener {
@@ -16,9 +15,11 @@ impl Listener {
     pub fn row(&self, now: Timestamp) -> ListenerRow {
         let standing = self.standing(now);
         let snapshot = &standing.snapshot;
-        let gaps = self.summary(Measure::Gap);
+        // Together, because the shard holds the listener's lock for the length of a write.
+        let measures = [Measure::Gap, Measure::Lag, Measure::Queue, Measure::Socket, Measure::Read, Measure::Ear];
+        let [gaps, lag, queue, socket, read, ear] = self.summaries(measures);
         let seconds = |blocks| self.mount().seconds(blocks);
-        let lag = percentiles_of(self.summary(Measure::Lag), seconds);
+        let lag = percentiles_of(lag, seconds);
         let verdict = standing.verdict(&self.limits());
         ListenerRow {
             id: self.id(),
@@ -50,20 +51,21 @@ impl Listener {
             verdict,
             state: state(&standing, verdict, seconds),
             fault: (verdict != Verdict::Ok).then(|| standing.fault()),
-            latency_seconds: self.latencies(&standing),
+            latency_seconds: latencies([queue, socket, read, ear], standing.waiting),
         }
     }
+}
 
-    fn latencies(&self, standing: &Standing) -> LatencyByStage {
-        let mut socket = percentiles(self.summary(Measure::Socket));
-        // A packet that still waits has waited that long already.
-        socket.max = socket.max.map(|max| max.max(standing.waiting.as_secs_f64()));
-        LatencyByStage {
-            queue: percentiles(self.summary(Measure::Queue)),
-            socket,
-            read: self.summary(Measure::Read).map(|read| percentiles(Some(read))),
-            ear: self.summary(Measure::Ear).map(|ear| percentiles(Some(ear))),
-        }
+/// Converts the latencies of stages `queue`, `socket`, `read` and `ear`. A packet has waited for so long in the socket.
+fn latencies([queue, socket, read, ear]: [Option<Summary>; 4], waiting: Duration) -> LatencyByStage {
+    let mut socket = percentiles(socket);
+    // A packet that still waits has waited that long already.
+    socket.max = socket.max.map(|max| max.max(waiting.as_secs_f64()));
+    LatencyByStage {
+        queue: percentiles(queue),
+        socket,
+        read: read.map(|read| percentiles(Some(read))),
+        ear: ear.map(|ear| percentiles(Some(ear))),
     }
 }
 

@@ -68,7 +68,8 @@ impl Holds {
         self.is_live() && packets * u64::from(self.packet_bytes) <= segment_bytes && round_trip < MAX_ROUND_TRIP
     }
 
-    fn interval(&self) -> Duration {
+    /// Returns the time between single packets.
+    pub(super) fn interval(&self) -> Duration {
         Duration::from_micros(self.interval_micros.into())
     }
 

@@ -48,8 +48,6 @@ pub(crate) struct InFlight {
     proven: u64,
     handed_next: u64,
     window: u64,
-    /// The shortest round trip, in microseconds.
-    round_trip_micros: u32,
     queue: ReceiveQueue,
     /// Bytes at which one of [`marks`](Self::marks) stood still from one look to the next, and the sequence number to which each
     /// leads: the log forgets it while a listener pauses for minutes.
@@ -116,7 +114,6 @@ impl InFlight {
             proven: 0,
             handed_next: 0,
             window: u64::MAX,
-            round_trip_micros: 0,
             queue: ReceiveQueue::default(),
             known: None,
             mark: (0, Timestamp::default()),
@@ -194,7 +191,7 @@ impl InFlight {
         self.queue.wants_look(now)
     }
 
-    /// Returns whether the listener's program had read everything at the last test.
+    /// Returns whether the listener's program had read everything at the last test, and its window need not be followed.
     pub(crate) fn reads_promptly(&self) -> bool {
         self.queue.reads_promptly(self.packet.0.into())
     }
@@ -295,8 +292,6 @@ impl InFlight {
             self.proven = self.proven.max(self.position(proven, self.handed_next));
         }
         self.window = socket.window_bytes.unwrap_or(u64::MAX);
-        let round_trip = socket.min_round_trip.unwrap_or_default();
-        self.round_trip_micros = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
         self.look_at_window(socket, now);
         let read = self.acked.saturating_sub(self.unread.estimate);
         if !self.earlier.is_empty() {
@@ -437,7 +432,7 @@ impl InFlight {
     /// Returns how many blocks of `block` are on their way at a time, to a listener that keeps up: those of the shortest round
     /// trip and a packet. Where that is shorter than a block, none are.
     pub(crate) fn on_its_way(&self, block: Duration) -> u64 {
-        let blocks = u128::from(self.round_trip_micros) * 1000 / block.as_nanos().max(1);
+        let blocks = self.queue.proof.round_trip().as_nanos() / block.as_nanos().max(1);
         if blocks == 0 { 0 } else { blocks as u64 + u64::from(self.packet.1) }
     }
 

@@ -97,9 +97,6 @@ struct Look {
     window: u32,
     segment_bytes: u32,
     round_trip_micros: u32,
-    /// Whether much of the receive window is closed. Then each read may be acknowledged at once, because it opens the window
-    /// (`tcp_cleanup_rbuf`).
-    is_half_closed: bool,
 }
 
 /// A write whose acknowledgement tells whether it was read.
@@ -121,8 +118,8 @@ pub(super) struct ReadProof {
     /// Bytes of the connection that were read, and when that was proven.
     proven: u64,
     proven_at: Timestamp,
-    /// How many proofs there were, up to 255.
-    proofs: u8,
+    /// Whether there was a proof.
+    has_proof: bool,
     /// Bytes that were read, if the window does not widen; zero if there is no such proof.
     unconfirmed: u64,
     /// Where the last test ended that was prompt.
@@ -137,8 +134,6 @@ pub(super) struct ReadProof {
     steady: u32,
     /// Whether it had narrowed before.
     has_narrowed: bool,
-    /// Time between writes that did not wait, on average.
-    interval_micros: u32,
     test: Test,
     look: Look,
     holds: Holds,
@@ -180,12 +175,12 @@ impl ReadProof {
 
     /// Returns whether any test was ever prompt.
     pub(super) fn has_prompt(&self) -> bool {
-        self.last_prompt > 0 || self.proofs > 0
+        self.last_prompt > 0 || self.has_proof
     }
 
     /// Returns whether the program was ever seen to have read everything.
     pub(super) fn has_proof(&self) -> bool {
-        self.proofs > 0
+        self.has_proof
     }
 
     /// Returns the result of the last test; `None` if there was none lately.
@@ -261,11 +256,19 @@ impl ReadProof {
         self.result() == Some(Reading::Late)
     }
 
-    fn interval(&self) -> Duration {
-        Duration::from_micros(self.interval_micros.into())
+    /// Returns whether much of the receive window is closed. Then each read may be acknowledged at once, because it opens the
+    /// window (`tcp_cleanup_rbuf`).
+    fn is_half_closed(&self) -> bool {
+        u64::from(self.look.window) * 10 < u64::from(self.open) * 6
     }
 
-    fn round_trip(&self) -> Duration {
+    /// Returns the time between writes that did not wait, on average.
+    fn interval(&self) -> Duration {
+        self.holds.interval()
+    }
+
+    /// Returns the shortest round trip, as of the last look.
+    pub(super) fn round_trip(&self) -> Duration {
         Duration::from_micros(self.look.round_trip_micros.into())
     }
 
@@ -277,16 +280,15 @@ impl ReadProof {
         let waited = self.must_wait;
         if !waited && !self.has_waited {
             // A single pause does not make pages of packets.
-            let gap = if self.interval_micros == 0 { gap } else { (self.interval() * 7 + gap) / 8 };
-            self.interval_micros = gap.as_micros() as u32;
-            self.holds.set_packet(bytes, self.interval());
+            let gap = if self.interval().is_zero() { gap } else { (self.interval() * 7 + gap) / 8 };
+            self.holds.set_packet(bytes, gap);
         }
         self.has_waited = waited;
         self.write_bytes = bytes as u32;
         self.writes = self.writes.saturating_add(1);
         self.quick_acks = if gap > MAX_TEST_GAP { QUICK_ACKS } else { self.quick_acks.saturating_sub(1) };
         let can_test = self.quick_acks == 0 && self.is_due(now);
-        if can_test && self.look.is_half_closed {
+        if can_test && self.is_half_closed() {
             // The results before it go on to count.
             (self.writes, self.result_at) = (0, now);
         } else if can_test && !self.has_test() {
@@ -311,7 +313,6 @@ impl ReadProof {
             window,
             segment_bytes: socket.segment_bytes as u32,
             round_trip_micros: socket.min_round_trip.unwrap_or_default().as_micros() as u32,
-            is_half_closed: u64::from(window) * 10 < u64::from(self.open) * 6,
         };
         self.look_at_steadiness(acked, window);
         if has_widened {
@@ -448,7 +449,7 @@ impl ReadProof {
     pub(super) fn prove(&mut self, read: u64, now: Timestamp) {
         self.proven = self.proven.max(read);
         self.proven_at = now;
-        self.proofs = self.proofs.saturating_add(1);
+        self.has_proof = true;
         (self.lates, self.late_packets, self.is_unsure) = (0, 0, false);
     }
 }

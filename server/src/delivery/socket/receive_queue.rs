@@ -1,7 +1,7 @@
 //! The model of the receive queue of a listener's machine (`Recv-Q` of `ss`): how many received bytes the listener's program has not
 //! read. It is an interval and an estimate within it.
 //!
-//! - The upper bound is what came after the last proof ([`ReadProof`]), which is a prompt acknowledgement or an answer to a ping. Where
+//! - The upper bound is what came after the last proof ([`ReadProof`]): a row of prompt acknowledgements, or an answer to a ping. Where
 //!   nothing can be proven, it is everything.
 //! - The lower bound is what the window shows ([`ReceiveWindow`]), less all that narrows a window for other reasons.
 //! - The estimate follows the lower bound, until tests are late. If the window then narrows as it does for a program that reads
@@ -140,9 +140,7 @@ impl ReceiveQueue {
         let observed = self.window.observe(acked, window, packet_bytes);
         let least = self.least(window, packet_bytes).min(most);
         let is_late = self.proof.lates() >= MIN_LATE_TESTS || self.level.is_far(window);
-        // Each of these packets shows in the window.
-        let is_dense = packet_bytes >= COPIED_BYTES && !self.proof.is_paged();
-        let is_paged = self.proof.is_paged();
+        let (is_paged, is_dense) = (self.proof.is_paged(), self.is_dense(packet_bytes));
         let estimate = match self.proof.result() {
             Some(Reading::Late) if is_paged && self.proof.lates() > 0 => {
                 self.estimate(acked, window, packet_bytes, most)
@@ -153,14 +151,19 @@ impl ReceiveQueue {
             _ if is_dense && (is_late || self.level.is_proven()) => observed.min(self.level.since(acked)),
             // It had read everything a moment ago.
             Some(Reading::Prompt) => 0,
-            _ if !is_late => 0,
-            _ if packet_bytes >= COPIED_BYTES => self.level.unread(acked, window),
             // A window wanders by half, in short packets that are read at intervals.
-            _ if self.level.is_closing(window) => self.level.unread(acked, window),
+            _ if is_late && (packet_bytes >= COPIED_BYTES || self.level.is_closing(window)) => {
+                self.level.unread(acked, window)
+            }
             _ => 0,
         };
         self.last = (acked, window);
         Unread { least, estimate: estimate.clamp(least, most), most }
+    }
+
+    /// Returns whether each packet shows in the window.
+    fn is_dense(&self, packet_bytes: u64) -> bool {
+        packet_bytes >= COPIED_BYTES && !self.proof.is_paged()
     }
 
     /// Returns the least that can be unread by what is missing from the window.
@@ -194,8 +197,7 @@ impl ReceiveQueue {
     /// Returns whether the listener's program had read everything at the last test, so that its window need not be followed. Packets
     /// of about `packet_bytes` that show in the window are followed in any case.
     pub(super) fn reads_promptly(&self, packet_bytes: u64) -> bool {
-        let is_dense = packet_bytes >= COPIED_BYTES && !self.proof.is_paged();
-        !is_dense && self.proof.result() == Some(Reading::Prompt)
+        !self.is_dense(packet_bytes) && self.proof.result() == Some(Reading::Prompt)
     }
 
     /// Returns whether the kernel is to be asked before the next write, because that shows what was read.
@@ -224,7 +226,7 @@ impl ReceiveQueue {
             self.opened = Some((acked, of_window));
         }
         // It had read until the first packet that was acknowledged late.
-        let late = (self.late_from.map_or(most, |from| acked - from.min(acked))).min(most);
+        let late = acked.saturating_sub(self.late_from.unwrap_or_default()).min(most);
         if let Some((opened_at, unread)) = self.opened {
             // It goes on reading as it did from the proof until the window opened. If it did, the next piece would be free by now.
             let since = acked - opened_at;
@@ -237,23 +239,28 @@ impl ReceiveQueue {
                 (unread + since * unread / before).max(of_window.saturating_sub(piece))
             };
         }
-        if self.proof.held_bytes().is_some() && self.proof.lates() < MIN_HELD_TESTS {
+        let is_held = self.proof.held_bytes().is_some();
+        if is_held && self.proof.lates() < MIN_HELD_TESTS {
             // A program that reads at its own intervals leaves a few of these segments unread, for a moment.
             return narrowed.saturating_sub(CHANGE_BYTES).min(of_window);
         }
-        let is_traceless =
-            packet_bytes < COPIED_BYTES || window >= LARGE_WINDOW_BYTES || self.proof.held_bytes().is_some();
+        let is_traceless = packet_bytes < COPIED_BYTES || window >= LARGE_WINDOW_BYTES || is_held;
         let is_certain = is_traceless && self.proof.lates() >= MIN_TESTS;
         if late <= HIDDEN_BYTES && !is_certain {
             // The last packet is unread for some time, at least, and alone may narrow the window by 2 KiB. The ones before it need
             // not be unread.
             return late.min(last_packet);
         }
-        let shown = late.min(acked.saturating_sub(self.narrows_from)).saturating_sub(HIDDEN_BYTES);
-        let is_narrowing = narrowed >= CHANGE_BYTES && narrowed * 100 >= shown * NARROWING_HUNDREDTHS;
+        let came = late.min(acked.saturating_sub(self.narrows_from));
+        let is_narrowing = narrowed >= CHANGE_BYTES && is_narrowing(narrowed, came);
         let shown_at_least = (narrowed * MIN_UNREAD_TENTHS / 10).min(most);
         if is_narrowing || is_certain { late.max(shown_at_least) } else { of_window }
     }
+}
+
+/// Returns whether a window that has `narrowed` while so many bytes came narrows as that of a program that reads nothing.
+fn is_narrowing(narrowed: u64, came: u64) -> bool {
+    narrowed * 100 >= came.saturating_sub(HIDDEN_BYTES) * NARROWING_HUNDREDTHS
 }
 
 #[cfg(test)]

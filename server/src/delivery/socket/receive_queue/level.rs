@@ -1,7 +1,7 @@
 //! The level of a receive window that has stayed the same, and how far it is below. A window counts only from a level: while a kernel
 //! raises its limits, and while it takes back what it offered during a burst, it moves for other reasons than unread bytes.
 
-use super::{HIDDEN_BYTES, NARROWING_HUNDREDTHS, RECOUNTED_PART, UNREAD_TENTHS};
+use super::{RECOUNTED_PART, UNREAD_TENTHS, is_narrowing};
 
 /// A window that stays within this part of its width while half of it comes has found its level. Before, it narrows for other reasons
 /// than unread bytes: a kernel takes back what it offered during a burst.
@@ -95,7 +95,6 @@ impl Level {
             return 0;
         }
         let since = self.since(acked).min(2 * self.window);
-        let is_narrowing = narrowed * 100 >= since.saturating_sub(HIDDEN_BYTES) * NARROWING_HUNDREDTHS;
-        if is_narrowing { since } else { (narrowed * UNREAD_TENTHS / 10).min(since) }
+        if is_narrowing(narrowed, since) { since } else { (narrowed * UNREAD_TENTHS / 10).min(since) }
     }
 }

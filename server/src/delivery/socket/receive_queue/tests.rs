@@ -86,8 +86,8 @@ const NINE_TENTHS: [u64; 90] = [
     61, 60, 59,
 ];
 
-/// Plays back `windows` of a program that leaves `unread` bytes of each page. Returns the largest error of the estimate after each
-/// of the first `pages` pages, in bytes.
+/// Plays back `windows` of a program that leaves `unread` bytes of each page. Returns the largest error of the estimate from page
+/// `from` on, in bytes.
 fn largest_error(windows: &[u64], unread: u64, from: usize) -> u64 {
     let mut pages = Pages::of_reader();
     let mut largest = 0;
