@@ -1,8 +1,9 @@
 //! `aircheck doctor`: checks whether this machine can put the configured source on the air.
 //!
 //! Each check is a file and gives findings in plain words: what is well, what could be better, and what
-//! keeps the service from the air, with what to do. All checks run at the same time, each on a thread of its own, and none
-//! is waited for longer than 18 s, because a sound server, a disk or a service manager may hang.
+//! keeps the service from the air, with what to do. What may hang, such as a sound server, a disk or a service manager, is
+//! asked at the same time on threads of their own, and none is waited for longer than 18 s. The recording comes after the source,
+//! whose format it needs, and has 5 s more at most.
 //!
 //! Nothing is recorded and nothing is changed. A microphone is opened and heard for a moment, an address is taken for an
 //! instant, and a directory is tried with a file without a name.
@@ -29,7 +30,7 @@ use report::Report;
 
 use crate::config::{Config, Given};
 
-/// Longest wait for all checks. A sound server that hangs may be found out at each of three steps, after 5 s each, and may
+/// Longest wait for all checks but that of the recording. A sound server that hangs may be found out at each of three steps, after 5 s each, and may
 /// then hold up the end of the sound for a moment.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(18);
 

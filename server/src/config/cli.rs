@@ -154,7 +154,7 @@ where
     };
     let matches = grammar().try_get_matches_from(args).map_err(exit)?;
     if matches.subcommand_name().is_none() {
-        return Ok(Command::Serve(config(&matches, env)?));
+        return Ok(Command::Serve(layers(&matches, env)?.finish()?));
     }
     match Action::from_arg_matches(&matches).map_err(exit)? {
         Action::Devices { json } => Ok(Command::Devices { json }),
@@ -164,10 +164,6 @@ where
             Ok(Command::Doctor { given: Given::of(layers(flags, env)), json })
         }
     }
-}
-
-fn config(matches: &ArgMatches, env: impl Fn(&str) -> Option<OsString>) -> Result<Config, ConfigError> {
-    layers(matches, env)?.finish()
 }
 
 fn layers(matches: &ArgMatches, env: impl Fn(&str) -> Option<OsString>) -> Result<Layers, ConfigError> {

@@ -43,6 +43,16 @@ pub(super) enum Area {
     Recording,
 }
 
+impl Level {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Fault => "fault",
+        }
+    }
+}
+
 impl Area {
     const fn name(self) -> &'static str {
         match self {
@@ -121,10 +131,11 @@ impl Finding {
 
     /// Returns the finding as lines of text, in two columns and words that are wrapped beside them.
     pub(super) fn text(&self, has_colors: bool) -> String {
-        let (level, color) = match self.level {
-            Level::Ok => ("ok", "32"),
-            Level::Note => ("note", "33"),
-            Level::Fault => ("fault", "1;31"),
+        let level = self.level.name();
+        let color = match self.level {
+            Level::Ok => "32",
+            Level::Note => "33",
+            Level::Fault => "1;31",
         };
         let padding = " ".repeat(LEVEL_WIDTH - level.len());
         let level = if has_colors { format!("\u{1b}[{color}m{level}\u{1b}[0m") } else { level.to_owned() };
@@ -142,15 +153,10 @@ impl Finding {
 
     /// Returns the finding as a JSON object.
     pub(super) fn json(&self) -> Value {
-        let level = match self.level {
-            Level::Ok => "ok",
-            Level::Note => "note",
-            Level::Fault => "fault",
-        };
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         json!({
             "area": self.area.name(),
-            "level": level,
+            "level": self.level.name(),
             "text": self.text,
             "advice": some(&self.advice),
             "command": some(&self.command),

@@ -1,22 +1,19 @@
 //! The recording: whether its directory can be written to, and how much sound the disk holds.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aircheck_engine::Format;
-use rustix::fs::{Access, FlockOperation, StatVfsMountFlags, access, flock, statvfs};
-use rustix::io::Errno;
+use rustix::fs::{Access, access};
 
 use super::finding::{Area, Finding, Level};
 use super::source::Sound;
 use crate::config::{RecordFormat, RecordKeep, RecorderConfig, Size};
-use crate::sink::recorder::{Recording, free_bytes};
+use crate::sink::recorder::{Recording, RecordingDirectory, coding, free_bytes};
 
 /// Longest wait for this check, whatever the others have taken.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of a sample in a WAV file of a recording, which holds floats.
-const WAV_SAMPLE_BYTES: u64 = 4;
 
 /// Checks the directory and the disk. Makes no directory, and leaves no file behind.
 pub(super) fn check(config: &RecorderConfig, sound: Option<Sound>, block: Duration) -> Vec<Finding> {
@@ -49,19 +46,13 @@ fn writable(directory: &Path) -> Result<String, String> {
     if !directory.exists() {
         // Not made here: a directory that root has made is closed to the service's own user.
         let parent = existing(directory);
-        let is_read_only = statvfs(&parent).is_ok_and(|disk| disk.f_flag.contains(StatVfsMountFlags::RDONLY));
-        if is_read_only || access(&parent, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        if access(&parent, Access::WRITE_OK | Access::EXEC_OK).is_err() {
             return Err(format!("it is not there, and cannot be made in {}", parent.display()));
         }
         return Ok(format!("{shown} is not there yet, and can be made"));
     }
-    // Only a file shows whether the file system is read-only; this one has no name.
-    tempfile::tempfile_in(directory).map_err(|error| error.to_string())?;
-    let lock = File::open(directory).map_err(|error| error.to_string())?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => Err("another aircheck records to it".to_owned()),
-        _ => Ok(format!("{shown} can be written to")),
-    }
+    RecordingDirectory::lock(directory).map_err(|error| error.to_string())?;
+    Ok(format!("{shown} can be written to"))
 }
 
 /// Returns the nearest directory above `path` that is there.
@@ -70,7 +61,7 @@ fn existing(path: &Path) -> PathBuf {
     there.unwrap_or(Path::new(".")).to_path_buf()
 }
 
-/// Returns the bytes of all recorded files in a directory.
+/// Returns the bytes of all sound files and their lists in a directory.
 fn recorded_bytes(directory: &Path) -> u64 {
     let is_recorded = |path: &Path| path.extension().is_some_and(|end| end == "wav" || end == "flac" || end == "jsonl");
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
@@ -79,12 +70,7 @@ fn recorded_bytes(directory: &Path) -> u64 {
 
 /// Returns what a second of sound takes: in FLAC, what it takes at most.
 fn bytes_per_second(format: RecordFormat, sound: Sound) -> u64 {
-    let sample_bytes = match format {
-        RecordFormat::Wav => WAV_SAMPLE_BYTES,
-        RecordFormat::Flac if sound.sample_bits.is_some_and(|bits| bits <= 16) => 2,
-        RecordFormat::Flac => 3,
-    };
-    u64::from(sound.rate_hz) * u64::from(sound.channels) * sample_bytes
+    u64::from(sound.rate_hz) * u64::from(sound.channels) * coding(format, sound.sample_bits).sample_bytes()
 }
 
 /// Compares what is free, and what old files take that will be deleted, with what is to be kept.

@@ -5,8 +5,6 @@ use std::ffi::OsString;
 use super::finding::{Area, Finding};
 use crate::config::{Given, settings};
 
-/// Variables of the program, or of its tools, that are no settings of the service.
-const OTHER_VARIABLES: [&str; 2] = ["AIRCHECK_CONFIG", "AIRCHECK_TOKEN"];
 /// Least similarity of an unknown variable to a known one, for a suggestion.
 const MIN_SIMILARITY: f64 = 0.8;
 
@@ -47,7 +45,7 @@ fn origin(places: &[String]) -> String {
 /// Returns a note about a variable that looks like a setting and is none.
 fn mistyped(name: &str) -> Option<Finding> {
     let is_setting = settings().iter().any(|setting| setting.env == name);
-    if !name.starts_with("AIRCHECK_") || is_setting || OTHER_VARIABLES.contains(&name) {
+    if !name.starts_with("AIRCHECK_") || is_setting {
         return None;
     }
     let known = settings().iter().map(|setting| setting.env.as_str());

@@ -67,8 +67,11 @@ impl Notifier {
         !self.queues.is_empty()
     }
 
-    /// Queues a notification on `mount` for all targets. This never waits.
+    /// Queues a notification on `mount` for all targets, if there are any. This never waits.
     pub fn tell(&self, mount: &str, event: EventName, state: NotificationState, text: String, details: Details) {
+        if !self.has_targets() {
+            return;
+        }
         let now = Timestamp::now();
         let notification = self.notification(mount, event, state, text, details);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&notification));
@@ -107,7 +110,7 @@ impl Notifier {
     /// Returns the last notification, if there are targets.
     #[must_use]
     pub fn last(&self) -> Option<LastNotification> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|_| self.has_targets())?;
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         Some(LastNotification {
             event: last.event.name().to_owned(),
             state: last.state.name().to_owned(),

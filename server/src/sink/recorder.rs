@@ -42,5 +42,6 @@ mod fault_tests;
 pub(crate) use directory::free_bytes;
 pub use directory::{RecordError, RecordingDirectory};
 pub use index::{Entry, Index};
+pub(crate) use recording::coding;
 pub use recording::{FormatError, Recording};
 pub use run_reader::{Found, RunReader};

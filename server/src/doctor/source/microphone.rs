@@ -18,25 +18,21 @@ const MAX_NAMES: usize = 4;
 
 /// Lists the inputs, opens the one called `name`, or the default one, and hears it for a moment.
 pub(super) fn check(config: &CaptureConfig, name: Option<&str>) -> (Vec<Finding>, Option<Sound>) {
-    let mut findings = Vec::new();
-    let listed = devices();
-    let has_server = listed.as_ref().is_ok_and(|devices| devices.iter().any(|device| device.host == "PulseAudio"));
-    match &listed {
-        Ok(devices) => {
-            let host = devices.first().map_or("the system", |device| device.host);
-            let inputs = devices.iter().map(|device| (&*device.name, device.is_default));
-            findings.push(list(host, inputs.collect()));
+    let devices = match devices() {
+        Ok(devices) => devices,
+        Err(error) => {
+            let mut findings = vec![missing(config, &error.to_string())];
+            findings.extend(permissions::devices());
+            if matches!(error, DeviceError::NoDevice(_)) {
+                findings.extend(permissions::sound_server());
+            }
+            return (findings, Sound::without_microphone(config));
         }
-        Err(error) => findings.push(missing(config, &error.to_string())),
-    }
-    if !has_server {
+    };
+    let host = devices.first().map_or("the system", |device| device.host);
+    let mut findings = vec![list(host, devices.iter().map(|device| (&*device.name, device.is_default)).collect())];
+    if host != "PulseAudio" {
         findings.extend(permissions::devices());
-    }
-    if let Err(error) = &listed {
-        if matches!(error, DeviceError::NoDevice(_)) {
-            findings.extend(permissions::sound_server());
-        }
-        return (findings, Sound::without_microphone(config));
     }
     let (finding, sound) = hear(config, name);
     findings.push(finding);

@@ -1,4 +1,4 @@
-//! A trial of a source: it is started as the service starts it, heard for a moment, and stopped.
+//! A trial of a source: it is started with the service's block and history, heard for a moment, and stopped.
 
 use std::time::{Duration, Instant};
 

@@ -40,6 +40,11 @@ impl RecordingDirectory {
 
     fn prepare(path: &Path) -> io::Result<File> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        Self::lock(path)
+    }
+
+    /// Locks the directory at `path`, which is there, and tests that files can be made in it.
+    pub(crate) fn lock(path: &Path) -> io::Result<File> {
         // Making a file is the only test that notices a read-only file system. This file has no name, or a random one,
         // so that no link can be planted in its place and none is left behind.
         tempfile::tempfile_in(path)?;

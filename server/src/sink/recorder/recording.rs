@@ -43,7 +43,7 @@ pub struct Recording {
 pub struct FormatError(#[from] CodecError);
 
 /// Returns how samples are written that have so many bits, if they are integers.
-fn coding(format: RecordFormat, sample_bits: Option<u16>) -> Coding {
+pub(crate) fn coding(format: RecordFormat, sample_bits: Option<u16>) -> Coding {
     match format {
         RecordFormat::Wav => Coding::Wav,
         // Floats have no bits of their own, and 24 are beyond what is heard.

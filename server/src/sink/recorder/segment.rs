@@ -39,6 +39,14 @@ pub(crate) enum Coding {
 }
 
 impl Coding {
+    /// Returns the bytes of a sample: in FLAC, those that it takes at most.
+    pub(crate) const fn sample_bytes(self) -> u64 {
+        match self {
+            Self::Wav => size_of::<f32>() as u64,
+            Self::Flac { bits } => (bits / u8::BITS) as u64,
+        }
+    }
+
     /// Returns the format of the files.
     pub(crate) const fn format(self) -> RecordFormat {
         match self {
