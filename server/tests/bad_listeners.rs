@@ -13,15 +13,15 @@ mod truth;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::{Server, TEST_TIMEOUT, assert_identity, command_with_priority, eventually};
+use common::{Listener, Server, TEST_TIMEOUT, assert_identity, command_with_priority, connect_from, eventually};
 use namespace::{Namespace, or_skip};
 use process::{descriptors, load, resident_kib};
-use socket2::{Domain, Socket, Type};
+use socket2::Socket;
 use truth::client::{self, Client};
 use truth::numbered::{self, Format};
 use truth::scrape;
@@ -115,7 +115,7 @@ fn client_frame(kind: u8, payload: &[u8]) -> Vec<u8> {
 struct Noise {
     is_over: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
-    threads: Vec<std::thread::JoinHandle<()>>,
+    thread: std::thread::JoinHandle<()>,
 }
 
 impl Noise {
@@ -129,7 +129,7 @@ impl Noise {
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
-        Self { is_over, sent, threads: vec![thread] }
+        Self { is_over, sent, thread }
     }
 
     fn send_until_closed(address: SocketAddr, head: &str, bytes: &[u8], over: &Arc<AtomicBool>, count: &AtomicU64) {
@@ -163,7 +163,7 @@ impl Noise {
     /// Ends it, and returns how many bytes the server has taken.
     fn stop(self) -> u64 {
         self.is_over.store(true, Ordering::Relaxed);
-        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        self.thread.join().unwrap();
         self.sent.load(Ordering::Relaxed)
     }
 }
@@ -268,19 +268,10 @@ fn readers_of_one_byte_a_second_stay_with_a_true_account_and_delay_no_end() {
     assert!(scene.healthy.iter_mut().all(Client::wait), "the others get the end of their streams");
 }
 
-/// Connects from another address of this machine for each of `number`.
-fn connect_from(address: SocketAddr, number: usize) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let from = Ipv4Addr::new(127, 0, (number / 200 % 200) as u8, (2 + number % 200) as u8);
-    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
-    socket.connect(&address.into()).unwrap();
-    socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    socket.into()
-}
-
-/// Connects, in a way that depends on `number`, and leaves. Returns whether a listener has joined.
+/// Connects from an address and in a way that depend on `number`, and leaves. Returns whether a listener has joined.
 fn visit(address: SocketAddr, number: usize) -> bool {
-    let mut stream = connect_from(address, number);
+    let from = Ipv4Addr::new(127, 0, (number / 200 % 200) as u8, (2 + number % 200) as u8);
+    let mut stream = connect_from(from, address);
     let mut ask = |path: &str, format: Format, bytes: &mut [u8]| {
         stream.write_all(request(path, format).as_bytes()).unwrap();
         stream.read_exact(bytes).unwrap();
@@ -345,32 +336,16 @@ fn ten_thousand_connections_in_a_minute_disturb_no_listener() {
     check_connections(10_000);
 }
 
-/// Programs at the far end of a link, each with a connection.
-struct Distant {
-    programs: Vec<Child>,
-}
-
-impl Distant {
-    /// Opens connections from inside the namespace, sends `bytes` on each, and keeps them open.
-    fn connect(namespace: &Namespace, server: &Server, count: usize, bytes: &str) -> Self {
-        let (host, port) = (server.address.ip(), server.address.port());
-        let script = format!("exec 3<>/dev/tcp/{host}/{port} && printf \"$0\" >&3 && exec cat <&3");
-        let connect = |_| {
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", &namespace.name, "bash", "-c", &script, bytes]);
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-        };
-        Self { programs: (0..count).map(connect).collect() }
-    }
-}
-
-impl Drop for Distant {
-    fn drop(&mut self) {
-        for program in &mut self.programs {
-            let _ = program.kill();
-            let _ = program.wait();
-        }
-    }
+/// Opens connections from inside the namespace, sends `bytes` on each, and keeps them open. Each is a program's.
+fn connect_from_afar(namespace: &Namespace, server: &Server, count: usize, bytes: &str) -> Vec<Listener> {
+    let (host, port) = (server.address.ip(), server.address.port());
+    let script = format!("exec 3<>/dev/tcp/{host}/{port} && printf \"$0\" >&3 && exec cat <&3");
+    let connect = |_| {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &namespace.name, "bash", "-c", &script, bytes]);
+        Listener::of(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))
+    };
+    (0..count).map(connect).collect()
 }
 
 /// Connections of each kind.
@@ -387,7 +362,7 @@ fn check_half_open(index: usize, listens: bool) {
     if listens {
         requests.extend([get("stream.wav?name=wav"), get("stream.opus?name=opus"), get("api/v1/events")]);
     }
-    let distant: Vec<_> = requests.iter().map(|bytes| Distant::connect(&namespace, server, OF_EACH, bytes)).collect();
+    let distant: Vec<_> = requests.iter().map(|bytes| connect_from_afar(&namespace, server, OF_EACH, bytes)).collect();
     eventually("all connections", || (descriptors(server.pid()) >= before + OF_EACH * requests.len()).then_some(()));
     namespace.set_link("down").unwrap();
     // They end, but nobody hears of it.

@@ -7,12 +7,11 @@ mod common;
 mod process;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
-use common::{Server, TEST_TIMEOUT, eventually};
+use common::{Server, TEST_TIMEOUT, connect_from, eventually};
 use process::raise_file_limit;
-use socket2::{Domain, Socket, Type};
 
 const ATTACKER: u8 = 66;
 const HEAD_END: &str = "\r\n\r\n";
@@ -21,11 +20,7 @@ const MAX_PER_ADDRESS: usize = 64;
 
 /// Connects from `127.0.0.last`: each such address is another client.
 fn connect(server: &Server, last: u8) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into()).unwrap();
-    socket.connect(&server.address.into()).unwrap();
-    socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    socket.into()
+    connect_from(Ipv4Addr::new(127, 0, 0, last), server.address)
 }
 
 fn send(stream: &mut TcpStream, path: &str) {

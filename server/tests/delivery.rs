@@ -6,6 +6,8 @@
 mod common;
 #[path = "common/http_client.rs"]
 mod http_client;
+#[path = "common/process.rs"]
+mod process;
 #[path = "common/truth.rs"]
 mod truth;
 
@@ -827,17 +829,12 @@ fn come_and_go(server: &Server, number: usize) {
 fn connections_that_come_and_go_leave_no_descriptor_thread_or_memory_behind() {
     let server = Server::start(&["--source", "tone:440"]);
     let (connections, rounds) = if is_soak() { (35_000, 3) } else { (1000, 10) };
-    let resident_kib = || -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    };
     let before = Resources::settled(&server);
-    let sizes: Vec<usize> = (0..rounds)
+    let sizes: Vec<u64> = (0..rounds)
         .map(|_| {
             (0..connections).for_each(|number| come_and_go(&server, number));
             before.wait(&server);
-            resident_kib()
+            process::resident_kib(server.pid())
         })
         .collect();
     // Without a leak, the allocator's size went up and down between 22 and 33 MiB. 4 KiB forgotten for each listener made

@@ -14,7 +14,7 @@ use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Server, command, eventually, refused};
+use common::{Server, command, command_behind, eventually, may_mount, refused};
 use pulse::{PulseServer, Way};
 use serde_json::Value;
 
@@ -129,8 +129,7 @@ fn a_taken_address_is_told_with_its_owner() {
 
 #[test]
 fn a_disk_that_cannot_be_written_to_is_a_fault() {
-    if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
-        eprintln!("skipped: no right to mount a disk");
+    if !may_mount() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -139,9 +138,7 @@ fn a_disk_that_cannot_be_written_to_is_a_fault() {
     let shown = disk.to_str().unwrap();
     let on_disk = |options: &str| {
         let script = format!("mount -t tmpfs -o {options} tmpfs {shown} && exec \"$0\" \"$@\"");
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--mount", "sh", "-c", &script, env!("CARGO_BIN_EXE_aircheck")]);
-        unshare
+        command_behind(&["unshare", "--mount", "sh", "-c", &script])
     };
     let flags = ["--source", "tone:440", "--record", shown];
     let visit = Visit::to(on_disk("ro"), &flags);
@@ -160,9 +157,9 @@ fn a_disk_that_cannot_be_written_to_is_a_fault() {
 
 #[test]
 fn low_limits_are_noted_with_the_lines_that_raise_them() {
-    let mut limited = Command::new("setpriv");
-    limited.args(["--bounding-set", "-sys_nice,-ipc_lock", "--inh-caps", "-sys_nice,-ipc_lock"]);
-    limited.args(["prlimit", "--rtprio=0", "--memlock=0", "--nofile=100"]).arg(command().get_program());
+    let capabilities = ["setpriv", "--bounding-set", "-sys_nice,-ipc_lock", "--inh-caps", "-sys_nice,-ipc_lock"];
+    let limits = ["prlimit", "--rtprio=0", "--memlock=0", "--nofile=100"];
+    let limited = command_behind(&[&capabilities[..], &limits[..]].concat());
     let visit = Visit::to(limited, &["--source", "tone:440"]);
     assert_eq!(visit.code, 0, "{:#}", visit.report);
     for (area, words) in [

@@ -20,15 +20,18 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use common::{Listener, Server, assert_identity, command_with_priority, eventually, raw, signal, write_wav_at};
+use common::{
+    Listener, PRIORITY, Server, assert_identity, command_behind, command_with_priority, eventually, raw, signal,
+    write_wav_at,
+};
 use http_client::{Response, websocket_frames};
 use process::{load, raise_file_limit};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
-use truth::client::Client;
+use truth::client::{Client, unix_now};
 use truth::numbered::{self, Format};
 use truth::scrape;
 use wall_clock::WallClock;
@@ -87,16 +90,8 @@ fn without_a_free_descriptor_listeners_hear_on_and_the_server_recovers() {
     let _alone = alone();
     let directory = tempfile::tempdir().unwrap();
     let takes = directory.path().join("takes");
-    let program = command_with_priority();
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("ulimit -n {DESCRIPTORS} && exec \"$@\""), "sh"]);
-    shell.arg(program.get_program()).args(program.get_args());
-    for (name, value) in program.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
+    let script = format!("ulimit -n {DESCRIPTORS} && exec \"$@\"");
+    let shell = command_behind(&[&["sh", "-c", &script, "sh"][..], &PRIORITY[..]].concat());
     let source = numbered::source(directory.path(), 120);
     let record = ["--record", takes.to_str().unwrap(), "--record-split", "1s"];
     let server = Server::launch(shell, &[&["--source", &source], &record[..]].concat(), |command| command);
@@ -189,8 +184,7 @@ fn a_clock_that_is_set_by_a_day_and_back_disturbs_no_listener() {
         clock.set(step);
         // The server compares its clocks once a second.
         eventually("blocks with the new time", || {
-            let right_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-            let late = right_now + step as f64 - last_captured_at(&file)?;
+            let late = unix_now() + step as f64 - last_captured_at(&file)?;
             late.abs().lt(&2.0).then_some(())
         });
         wait_for_more(&clients);
@@ -263,9 +257,6 @@ const CROWD: usize = 1000;
 const JOINING: usize = 50;
 /// The promise of the program's end.
 const END_TIME: Duration = Duration::from_secs(5);
-/// The key is RFC 6455's own example.
-const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 const WAV_HEADER_BYTES: usize = 44;
 /// Of one channel in 16 bits. The last block of a source may be short.
 const FRAME_BYTES: usize = 2;
@@ -292,7 +283,7 @@ fn a_thousand_listeners_get_the_proper_end_of_their_formats_within_five_seconds(
             let forms: Vec<_> = WEBSOCKET.iter().chain(&HTTP).collect();
             let task = |number: usize| {
                 let query = *forms[number % forms.len()];
-                let fields = if WEBSOCKET.contains(&query) { UPGRADE } else { "" };
+                let fields = if WEBSOCKET.contains(&query) { Format::Ws.fields() } else { "" };
                 let request = format!("GET /stream?{query}&buffer=10s HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n");
                 (query, tokio::spawn(hear_all(address, request, Arc::clone(&joining), Arc::clone(&heard_by))))
             };

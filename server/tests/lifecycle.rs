@@ -3,7 +3,7 @@
 mod common;
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use common::{Listener, Server, eventually, refused, signal, write_wav};
 
@@ -210,15 +210,7 @@ fn the_soft_limit_of_open_files_is_raised_and_told() {
         ("500", "up to 500 listeners: 900 files may be open"),
         ("501", "900 files may be open, and 501 listeners need 901 (allow more: `ulimit -Hn`"),
     ] {
-        let program = common::command();
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "ulimit -Sn 100 && ulimit -Hn 900 && exec \"$@\"", "sh"]).arg(program.get_program());
-        for (name, value) in program.get_envs() {
-            match value {
-                Some(value) => shell.env(name, value),
-                None => shell.env_remove(name),
-            };
-        }
+        let shell = common::command_behind(&["sh", "-c", "ulimit -Sn 100 && ulimit -Hn 900 && exec \"$@\"", "sh"]);
         let server =
             Server::launch(shell, &["--source", "tone:440", "--max-listeners", max_listeners], |command| command);
         server.wait_for_log(told);

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Listener, Server, TEST_TIMEOUT, curl, eventually, signal};
+use common::{Listener, Server, TEST_TIMEOUT, curl, eventually, may_mount, signal};
 use pulse::{PulseServer, VMIC, Way};
 use serde_json::Value;
 
@@ -401,8 +401,7 @@ fn impatient_rules() -> String {
 
 #[test]
 fn alerts_of_the_source_and_of_the_recording_fire_and_end() {
-    if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
-        eprintln!("skipped: no right to mount a disk");
+    if !may_mount() {
         return;
     }
     let mut sound_server = PulseServer::start();

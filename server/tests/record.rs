@@ -283,16 +283,7 @@ fn a_disk_failure_longer_than_the_ring_loses_a_noted_gap() {
 fn a_disk_that_is_full_again_and_again_loses_nothing() {
     let setup = Setup::noise(2, 48_000, SampleFormat::Int, 4 * 48_000);
     // The system refuses files of more than 800 half kilobytes.
-    let mut limited = Command::new("sh");
-    let script = "trap '' XFSZ; ulimit -f 800; exec \"$0\" \"$@\"";
-    limited.args(["-c", script, env!("CARGO_BIN_EXE_aircheck")]);
-    let ours = common::command();
-    for (name, value) in ours.get_envs() {
-        match value {
-            Some(value) => limited.env(name, value),
-            None => limited.env_remove(name),
-        };
-    }
+    let limited = common::command_behind(&["sh", "-c", "trap '' XFSZ; ulimit -f 800; exec \"$0\" \"$@\""]);
     let flags = setup.flags(&[]);
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
     let mut server = Server::launch(limited, &flags, |command| command);

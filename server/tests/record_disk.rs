@@ -18,7 +18,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{Server, command, eventually, refused, signal};
+use common::{Server, command_behind, eventually, may_mount, refused, signal};
 use serde_json::Value;
 use wall_clock::WallClock;
 
@@ -76,8 +76,7 @@ struct OnDisk {
 impl OnDisk {
     /// Mounts a disk of `megabytes` and records to it. Returns `None` without the rights for that.
     fn start(kind: Disk, megabytes: u32, flags: &[&str]) -> Option<Self> {
-        if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
-            eprintln!("skipped: no right to mount a disk");
+        if !may_mount() {
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
@@ -91,14 +90,7 @@ impl OnDisk {
             ),
         };
         let script = format!("{script} && exec \"$0\" \"$@\"");
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--mount", "sh", "-c", &script, env!("CARGO_BIN_EXE_aircheck")]);
-        for (name, value) in command().get_envs() {
-            match value {
-                Some(value) => unshare.env(name, value),
-                None => unshare.env_remove(name),
-            };
-        }
+        let unshare = command_behind(&["unshare", "--mount", "sh", "-c", &script]);
         let source = ["--source", "tone:440", "--record", directory.to_str().unwrap()];
         let server = Server::launch(unshare, &[&source, flags].concat(), |command| command);
         Some(Self { server, directory, _folder: folder })

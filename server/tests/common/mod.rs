@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 /// The limit of every wait. Nothing takes as long, however loaded the machine is.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -143,11 +144,34 @@ pub(crate) fn command() -> Command {
     without_settings(Command::new(env!("CARGO_BIN_EXE_aircheck")))
 }
 
+/// Connects from this address of the machine: each is another client.
+pub(crate) fn connect_from(from: Ipv4Addr, address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    socket.into()
+}
+
 /// Returns the same command with [`PRIORITY`].
 pub(crate) fn command_with_priority() -> Command {
-    let mut command = Command::new(PRIORITY[0]);
-    command.args(&PRIORITY[1..]).arg(env!("CARGO_BIN_EXE_aircheck"));
+    command_behind(&PRIORITY)
+}
+
+/// Returns the same command behind the words of a program that runs it: a shell that sets limits, or one in a namespace.
+pub(crate) fn command_behind(words: &[&str]) -> Command {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).arg(env!("CARGO_BIN_EXE_aircheck"));
     without_settings(command)
+}
+
+/// Returns whether this test may mount a disk, in a namespace of its own. Says so if not.
+pub(crate) fn may_mount() -> bool {
+    let may = Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success());
+    if !may {
+        eprintln!("skipped: no right to mount a disk");
+    }
+    may
 }
 
 fn without_settings(mut command: Command) -> Command {
