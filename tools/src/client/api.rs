@@ -55,6 +55,13 @@ impl ApiClient {
         clean(&mut status.source.description);
         status.source.failure.as_mut().map(clean);
         status.recording.as_mut().and_then(|recording| recording.failing.as_mut()).map(clean);
+        for target in &mut status.notifications {
+            clean(&mut target.host);
+            target.last_error.as_mut().map(clean);
+        }
+        if let Some(last) = &mut status.last_notification {
+            clean(&mut last.text);
+        }
         Ok(status)
     }
 

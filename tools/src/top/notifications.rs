@@ -5,11 +5,7 @@ use ratatui::text::Line;
 
 use super::line::{Part, line_of_groups};
 use super::theme::{Theme, Tone};
-use crate::sanitize::sanitize_cell;
 use crate::units;
-
-/// Most characters of a text of the server.
-const MAX_TEXT_CHARS: usize = 200;
 
 /// Returns the line; `None` for a server without receivers.
 pub(crate) fn notifications(status: &Status, theme: Theme, cells: usize) -> Option<Line<'static>> {
@@ -31,12 +27,10 @@ pub(crate) fn notifications(status: &Status, theme: Theme, cells: usize) -> Opti
     }
     for target in targets.iter().filter(|target| fails(target)) {
         let error = target.last_error.as_deref().unwrap_or_default();
-        let text = sanitize_cell(&format!("{}: {error}", target.host), MAX_TEXT_CHARS);
-        groups.push(vec![(text, Tone::Warning)]);
+        groups.push(vec![(format!("{}: {error}", target.host), Tone::Warning)]);
     }
     if let Some(last) = &status.last_notification {
-        let text = sanitize_cell(&last.text, MAX_TEXT_CHARS);
-        groups.push(vec![label(&format!("{} ago: {text}", units::age(status.now - last.at)))]);
+        groups.push(vec![label(&format!("{} ago: {}", units::age(status.now - last.at), last.text))]);
     }
     let clipped = groups.len();
     Some(line_of_groups(groups, " · ", clipped, theme, cells))
