@@ -182,7 +182,7 @@ impl InFlight {
     pub(crate) fn wrote(&mut self, bytes: usize, now: Timestamp) {
         let bytes = bytes as u64;
         self.written += bytes;
-        self.queue.proof.wrote(self.written, bytes, now.since(self.written_at), now);
+        self.queue.wrote(self.written, bytes, now.since(self.written_at), now);
         self.written_at = now;
     }
 

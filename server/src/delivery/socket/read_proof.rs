@@ -272,6 +272,11 @@ impl ReadProof {
         Duration::from_micros(self.look.round_trip_micros.into())
     }
 
+    /// Returns the most bytes that one segment carries, as of the last look.
+    pub(super) fn segment_bytes(&self) -> u64 {
+        self.look.segment_bytes.into()
+    }
+
     /// Notes a write of `bytes` bytes up to `end`, `gap` after the one before.
     pub(super) fn wrote(&mut self, end: u64, bytes: u64, gap: Duration, now: Timestamp) {
         if bytes == 0 {
@@ -296,7 +301,7 @@ impl ReadProof {
             self.test = Test { end, written_at: now, bytes: bytes as u32, window: self.look.window, is_alone };
         }
         let is_wanted = self.is_late() && self.lates >= MIN_HOLD_LATE && self.quick_acks <= HELD_QUICK_ACKS;
-        self.holds.decide(is_wanted, self.look.segment_bytes.into(), self.round_trip());
+        self.holds.decide(is_wanted, self.segment_bytes(), self.round_trip());
         self.must_wait = self.wait() != Wait::Not;
     }
 
