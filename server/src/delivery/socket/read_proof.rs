@@ -122,7 +122,7 @@ pub(super) struct ReadProof {
     has_proof: bool,
     /// Bytes that were read, if the window does not widen; zero if there is no such proof.
     unconfirmed: u64,
-    /// Where the last test ended that was prompt.
+    /// Where the last test ended that was prompt; zero if there was none since the window last widened.
     last_prompt: u64,
     /// Writes that are no test yet.
     quick_acks: u8,
@@ -173,7 +173,7 @@ impl ReadProof {
         self.last_prompt.max(self.proven)
     }
 
-    /// Returns whether any test was ever prompt.
+    /// Returns whether any test was prompt, which is taken back if the window widens before that is proven.
     pub(super) fn has_prompt(&self) -> bool {
         self.last_prompt > 0 || self.has_proof
     }
@@ -258,7 +258,7 @@ impl ReadProof {
 
     /// Returns whether much of the receive window is closed. Then each read may be acknowledged at once, because it opens the
     /// window (`tcp_cleanup_rbuf`).
-    fn is_half_closed(&self) -> bool {
+    pub(super) fn is_half_closed(&self) -> bool {
         u64::from(self.look.window) * 10 < u64::from(self.open) * 6
     }
 
@@ -322,7 +322,7 @@ impl ReadProof {
         self.look_at_steadiness(acked, window);
         if has_widened {
             self.quick_acks = self.quick_acks.max(WIDENING_ACKS);
-            self.last_prompt = self.proven;
+            self.last_prompt = 0;
             self.give_up();
         }
         if self.retransmits != socket.retransmits {
@@ -415,8 +415,9 @@ impl ReadProof {
             if !is_single && !self.is_steady() {
                 return;
             }
-            // Even one shows that it may not be frozen.
-            self.lates = 0;
+            // Two in a row show that it may not be frozen. One may be of a kernel that raises its limits, without a trace in a window
+            // that unread bytes have narrowed.
+            self.lates = if self.prompts > 1 { 0 } else { self.lates / 2 };
             self.last_prompt = end;
             if is_row {
                 self.set_result(Reading::Prompt, now);
@@ -485,10 +486,16 @@ mod tests {
     impl Connection {
         /// Makes one whose next write is the first test.
         fn new() -> Self {
+            Self::after(0)
+        }
+
+        /// Makes one like [`new`](Self::new) after `written` bytes of other responses.
+        fn after(written: u64) -> Self {
             let socket = TcpInfo {
                 window_bytes: Some(64_000),
                 min_round_trip: Some(Duration::from_millis(80)),
                 segment_bytes: 1448,
+                acked_bytes: written,
                 ..TcpInfo::default()
             };
             let mut connection = Self {
@@ -498,7 +505,7 @@ mod tests {
                 bytes: BYTES,
                 window_step: 0,
             };
-            connection.proof.begin(0, connection.now);
+            connection.proof.begin(written, connection.now);
             let proofs = (1..QUICK_ACKS).filter(|_| connection.write(100, 80)).count();
             assert_eq!(proofs, 0, "while the far kernel acknowledges everything at once");
             connection
@@ -543,6 +550,33 @@ mod tests {
         let first_proof = (1..20).find(|_| connection.write(100, 80));
         assert_eq!(first_proof, Some(7), "it reads again: a few may be prompt by chance");
         assert_eq!(connection.proof.result(), Some(Reading::Prompt));
+    }
+
+    #[test]
+    fn a_window_that_widens_takes_back_what_one_prompt_acknowledgement_showed() {
+        let mut connection = Connection::after(500);
+        assert!(!connection.write(100, 80));
+        assert!(connection.proof.has_prompt());
+        assert_eq!(connection.proof.last_prompt(), connection.socket.acked_bytes);
+        connection.window_step = 1024;
+        connection.write(100, 80);
+        assert!(!connection.proof.has_prompt(), "the bytes of other responses before it prove nothing");
+        assert_eq!(connection.proof.last_prompt(), 500);
+    }
+
+    #[test]
+    fn one_prompt_acknowledgement_halves_the_row_of_late_ones_and_two_end_it() {
+        let mut connection = Connection::new();
+        connection.proofs(100, 121);
+        let lates = connection.proof.lates();
+        // A far kernel that raises its limits acknowledges one segment at once, read or not.
+        connection.write(100, 80);
+        assert_eq!(connection.proof.lates(), lates / 2);
+        connection.write(100, 121);
+        assert_eq!(connection.proof.lates(), lates / 2 + 1);
+        connection.write(100, 80);
+        connection.write(100, 80);
+        assert_eq!(connection.proof.lates(), 0);
     }
 
     #[test]
