@@ -277,16 +277,17 @@ impl ReadProof {
         self.look.segment_bytes.into()
     }
 
-    /// Notes a write of `bytes` bytes up to `end`, `gap` after the one before.
-    pub(super) fn wrote(&mut self, end: u64, bytes: u64, gap: Duration, now: Timestamp) {
+    /// Notes a write of `bytes` bytes up to `end`, `gap` after the one before, of packets of about `packet_bytes`.
+    pub(super) fn wrote(&mut self, end: u64, bytes: u64, packet_bytes: u64, gap: Duration, now: Timestamp) {
         if bytes == 0 {
             return;
         }
         let waited = self.must_wait;
         if !waited && !self.has_waited {
-            // A single pause does not make pages of packets.
-            let gap = if self.interval().is_zero() { gap } else { (self.interval() * 7 + gap) / 8 };
-            self.holds.set_packet(bytes, gap);
+            // A single pause does not make pages of packets, nor does a full socket, which takes a part of one, make it shorter.
+            let gap = gap.min(MAX_TEST_GAP);
+            let interval = if self.interval().is_zero() { gap } else { (self.interval() * 7 + gap) / 8 };
+            self.holds.set_packet(packet_bytes, interval);
         }
         self.has_waited = waited;
         self.write_bytes = bytes as u32;
@@ -479,6 +480,7 @@ mod tests {
         now: Timestamp,
         socket: TcpInfo,
         bytes: u64,
+        packet_bytes: u64,
         /// By how much each acknowledgement widens the window; as the complement, by how much it narrows it.
         window_step: u64,
     }
@@ -503,6 +505,7 @@ mod tests {
                 now: Timestamp::from_nanos(1 << 40),
                 socket,
                 bytes: BYTES,
+                packet_bytes: BYTES,
                 window_step: 0,
             };
             connection.proof.begin(written, connection.now);
@@ -517,7 +520,7 @@ mod tests {
             self.now = self.now + Duration::from_millis(gap);
             self.proof.judge(&self.socket, self.now);
             let end = self.socket.acked_bytes + self.bytes;
-            self.proof.wrote(end, self.bytes, Duration::from_millis(gap), self.now);
+            self.proof.wrote(end, self.bytes, self.packet_bytes, Duration::from_millis(gap), self.now);
             self.socket.acked_bytes = end;
             self.socket.window_bytes = self.socket.window_bytes.map(|window| window.wrapping_add(self.window_step));
             self.socket.since_ack = Duration::from_millis(3);
@@ -635,7 +638,7 @@ mod tests {
             }
             connection.proof.judge(&connection.socket, connection.now);
             let end = 19 * BYTES + packet * BYTES;
-            connection.proof.wrote(end, BYTES, Duration::from_millis(10), connection.now);
+            connection.proof.wrote(end, BYTES, BYTES, Duration::from_millis(10), connection.now);
         }
         connection
     }
@@ -658,12 +661,12 @@ mod tests {
         // Writes packets of 200 bytes each 10 ms, or those of 50 ms together.
         let mut write = |delay: u64| {
             let is_held = matches!(connection.proof.wait(), Wait::All(_));
-            connection.bytes = if is_held { 1000 } else { 200 };
+            (connection.bytes, connection.packet_bytes) = (if is_held { 1000 } else { 200 }, 200);
             if delay > 0 && !is_held && connection.proof.quick_acks <= 1 {
                 // A late acknowledgement makes this kernel send a segment again.
                 connection.now = connection.now + Duration::from_millis(10);
                 let end = connection.socket.acked_bytes + 200;
-                connection.proof.wrote(end, 200, Duration::from_millis(10), connection.now);
+                connection.proof.wrote(end, 200, 200, Duration::from_millis(10), connection.now);
                 (connection.socket.acked_bytes, connection.socket.retransmits) =
                     (end, connection.socket.retransmits + 1);
                 connection.proof.judge(&connection.socket, connection.now + Duration::from_millis(5));
@@ -682,6 +685,23 @@ mod tests {
         assert!(of_frozen[399].2 >= 20, "{of_frozen:?}");
         let of_back: Vec<_> = (0..40).map(|_| write(0)).collect();
         assert!(of_back[..16].iter().any(|(_, is_proven, _)| *is_proven) && !of_back[39].0, "{of_back:?}");
+    }
+
+    #[test]
+    fn a_full_socket_and_a_pause_do_not_make_short_packets_or_pages() {
+        let mut connection = Connection { bytes: 967, packet_bytes: 967, ..Connection::new() };
+        connection.socket.min_round_trip = Some(Duration::from_micros(20));
+        connection.proof.permit_holds();
+        (0..50).for_each(|_| _ = connection.write(10, 0));
+        // As it does not read any more, each acknowledgement is late.
+        (0..100).for_each(|_| _ = connection.write(10, 45));
+        assert!(connection.proof.lates() >= MIN_LATE);
+        assert!(!connection.proof.is_paged());
+        connection.bytes = 267;
+        connection.write(10, 45);
+        assert_eq!(connection.proof.wait(), Wait::Not, "for the rest of the packet");
+        connection.write(600, 45);
+        assert!(!connection.proof.is_paged());
     }
 
     #[test]

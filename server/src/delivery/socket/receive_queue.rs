@@ -90,10 +90,10 @@ impl ReceiveQueue {
         self.window.is_small()
     }
 
-    /// Notes a write of `bytes` bytes up to `end`, `gap` after the one before.
-    pub(super) fn wrote(&mut self, end: u64, bytes: u64, gap: Duration, now: Timestamp) {
+    /// Notes a write of `bytes` bytes up to `end`, `gap` after the one before, of packets of about `packet_bytes`.
+    pub(super) fn wrote(&mut self, end: u64, bytes: u64, packet_bytes: u64, gap: Duration, now: Timestamp) {
         self.segment_size.sent(end, bytes.min(self.proof.segment_bytes()));
-        self.proof.wrote(end, bytes, gap, now);
+        self.proof.wrote(end, bytes, packet_bytes, gap, now);
     }
 
     /// Takes what the kernel says now. Packets have about `packet_bytes`.

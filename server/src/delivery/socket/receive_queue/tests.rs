@@ -27,7 +27,7 @@ impl Pages {
 
     /// Sends a page, which is acknowledged after `delay`. Returns what is known before the next one.
     fn page(&mut self, delay: Duration, window: u64) -> Unread {
-        self.queue.wrote(self.socket.acked_bytes + PAGE, PAGE, INTERVAL, self.now);
+        self.queue.wrote(self.socket.acked_bytes + PAGE, PAGE, PAGE, INTERVAL, self.now);
         self.now = self.now + INTERVAL;
         self.socket.acked_bytes += PAGE;
         self.socket.window_bytes = Some(window);
@@ -215,7 +215,8 @@ fn play(trace: &Trace) -> Vec<(u64, u64, u64, Unread)> {
             ("holds", _) => queue.proof.permit_holds(),
             ("w", [_, bytes]) => {
                 written += bytes;
-                queue.wrote(written, *bytes, now.since(written_at), now);
+                // The bytes of its packet are known at the next look only.
+                queue.wrote(written, *bytes, *bytes, now.since(written_at), now);
                 written_at = now;
             }
             ("l", &[at, acked, window, since, round_trip, min_round_trip, retransmits, packet, read]) => {
