@@ -157,7 +157,16 @@ impl ReceiveQueue {
             Some(Reading::Late) if is_paged && self.proof.lates() > 0 => {
                 self.estimate(acked, window, packet_bytes, most)
             }
-            _ if !self.level.is_known() || window >= LARGE_WINDOW_BYTES => 0,
+            // A small buffer with room for less than a packet is full.
+            _ if packet_bytes >= COPIED_BYTES
+                && window < packet_bytes
+                && self.is_small()
+                && !self.proof.has_prompt() =>
+            {
+                observed
+            }
+            // A window of megabytes that was never seen with everything read may stand anywhere.
+            _ if !self.level.is_known() || (window >= LARGE_WINDOW_BYTES && !self.level.is_proven()) => 0,
             // Of a program that was never seen to read, all may be unread.
             _ if is_dense && is_late && !self.proof.has_prompt() => observed,
             _ if is_dense && (is_late || self.level.is_proven()) => observed.min(self.level.since(acked)),
