@@ -21,11 +21,10 @@ use std::time::Duration;
 
 use aircheck_engine::Timestamp;
 
-use crate::delivery::socket::hold::{Holds, Wait};
+use crate::delivery::socket::hold::{HOLD, Holds, Wait};
+use crate::delivery::socket::receive_window::{CHANGE_BYTES, LARGE_WINDOW_BYTES};
 use crate::delivery::socket::tcp_info::TcpInfo;
 
-/// Writes as far apart as this are each a test of its own: the far kernel's timer of 40 ms has expired in between.
-const MIN_PAGE_INTERVAL: Duration = Duration::from_millis(48);
 /// After a longer pause, the far kernel acknowledges at once: its retransmission timeout is 200 ms or more.
 const MAX_TEST_GAP: Duration = Duration::from_millis(180);
 /// Writes that may be acknowledged at once, read or not (`TCP_MAX_QUICKACKS` is 16).
@@ -52,7 +51,6 @@ const PROMPTS: u8 = 2;
 const UNSURE_PROMPTS: u8 = 5;
 /// The same with a window of megabytes, whose kernel may raise its limits without a trace.
 const LARGE_WINDOW_PROMPTS: u8 = 12;
-const LARGE_WINDOW_BYTES: u32 = 512 * 1024;
 /// The longest time between two of them.
 const MAX_PROMPT_GAP: Duration = Duration::from_secs(3);
 /// A test that is later than any timer takes back so many of those before it: the machine was busy.
@@ -79,11 +77,9 @@ const DELAY_PARTS: u32 = 5;
 const MAX_DELAY_STEP: Duration = Duration::from_millis(20);
 /// The window of a program that reads nothing narrows by a third of this while so many bytes come in segments of an Ethernet, so if it
 /// stays the same, these bytes were read.
-const STEADY_BYTES: u64 = 32 * 1024;
+const STEADY_BYTES: u32 = 32 * 1024;
 /// So many more show that a window which has become narrower stays there.
-const NARROW_STEADY_BYTES: u64 = 4 * STEADY_BYTES;
-/// A window that changes by less is the same. Windows of Linux come in steps of up to 1 KiB.
-const SAME_BYTES: u32 = 2048;
+const NARROW_STEADY_BYTES: u32 = 4 * STEADY_BYTES;
 
 /// The result of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,8 +132,8 @@ pub(super) struct ReadProof {
     retransmits: u32,
     /// The widest receive window so far.
     open: u32,
-    /// Since how many acknowledged bytes the window has been this wide, or nearly.
-    steady_from: u64,
+    /// Since how many acknowledged bytes the window has been this wide, or nearly; the low bits of that.
+    steady_from: u32,
     steady: u32,
     /// Whether it had narrowed before.
     has_narrowed: bool,
@@ -173,6 +169,11 @@ impl ReadProof {
     pub(super) fn begin(&mut self, written: u64, now: Timestamp) {
         (self.proven, self.proven_at, self.quick_acks) = (written, now, QUICK_ACKS);
         self.is_unsure = true;
+    }
+
+    /// Returns how many bytes of the connection were acknowledged at the last look, and the receive window then.
+    pub(super) fn seen(&self) -> (u64, u64) {
+        (self.look.acked, self.look.window.into())
     }
 
     /// Returns how many bytes of the connection the program has read for certain.
@@ -214,7 +215,7 @@ impl ReadProof {
     /// Returns whether writes come as far apart as pages do, each of them a test at another moment of the program's own intervals.
     pub(super) fn is_paged(&self) -> bool {
         let were_held = self.holds.is_live() && self.lates >= MIN_HELD_TESTS;
-        self.holds.is_holding() || were_held || self.interval() >= MIN_PAGE_INTERVAL
+        self.holds.is_holding() || were_held || self.interval() >= HOLD
     }
 
     /// Returns how the next packets are to wait, so that one write of them is a test, and another one than the test before.
@@ -232,7 +233,7 @@ impl ReadProof {
     /// Returns how long the next packet is to wait. Packets that come in quick succession do not, because they would come too close
     /// to the next ones.
     fn delay(&self) -> Duration {
-        if self.is_late() && self.lates >= MIN_LATE && self.interval() >= MIN_PAGE_INTERVAL {
+        if self.is_late() && self.lates >= MIN_LATE && self.interval() >= HOLD {
             (self.interval() / DELAY_PARTS).min(MAX_DELAY_STEP) * (u32::from(self.lates) % DELAY_PARTS)
         } else {
             Duration::ZERO
@@ -267,7 +268,7 @@ impl ReadProof {
     /// Returns whether a count of acknowledgements can show that the last write was read.
     fn can_count(&self) -> bool {
         let is_sure = self.result() == Some(Reading::Prompt) && !self.is_unsure && self.quick_acks == 0;
-        is_sure && self.interval() >= MIN_PAGE_INTERVAL && self.unseen_writes < u8::MAX && !self.is_half_closed()
+        is_sure && self.interval() >= HOLD && self.unseen_writes < u8::MAX && !self.is_half_closed()
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
@@ -393,16 +394,16 @@ impl ReadProof {
     }
 
     fn look_at_steadiness(&mut self, acked: u64, window: u32) {
-        if window.abs_diff(self.steady) >= SAME_BYTES {
+        if u64::from(window.abs_diff(self.steady)) >= CHANGE_BYTES {
             self.has_narrowed = window < self.steady;
-            (self.steady_from, self.steady) = (acked, window);
+            (self.steady_from, self.steady) = (acked as u32, window);
         }
     }
 
     /// Returns whether a prompt acknowledgement of several segments shows that they were read.
     fn is_steady(&self) -> bool {
         let bytes = if self.has_narrowed { NARROW_STEADY_BYTES } else { STEADY_BYTES };
-        self.look.acked - self.steady_from >= bytes
+        (self.look.acked as u32).wrapping_sub(self.steady_from) >= bytes
     }
 
     /// Judges the last write, if each write since the last look was acknowledged by itself. Returns the same as
@@ -464,7 +465,7 @@ impl ReadProof {
             self.result_at = now;
             let min_prompts = match self.is_unsure {
                 false => PROMPTS,
-                true if self.is_paged() && self.open >= LARGE_WINDOW_BYTES => LARGE_WINDOW_PROMPTS,
+                true if self.is_paged() && u64::from(self.open) >= LARGE_WINDOW_BYTES => LARGE_WINDOW_PROMPTS,
                 true => UNSURE_PROMPTS,
             };
             let is_row = self.prompts >= min_prompts;
