@@ -280,6 +280,11 @@ impl ReadProof {
         self.result() == Some(Reading::Late)
     }
 
+    /// Returns the widest receive window so far.
+    pub(super) fn widest_window(&self) -> u64 {
+        self.open.into()
+    }
+
     /// Returns whether much of the receive window is closed. Then each read may be acknowledged at once, because it opens the
     /// window (`tcp_cleanup_rbuf`).
     pub(super) fn is_half_closed(&self) -> bool {
