@@ -254,9 +254,10 @@ impl ReceiveQueue {
             }
         }
         let is_opening = window >= window_before + CHANGE_BYTES && !is_raised && acked_before > self.proof.proven();
-        let is_recounted = is_opening && self.segment_size.has_grown(acked_before, acked);
+        let is_held = self.proof.held_bytes().is_some();
+        let is_recounted = is_opening && is_held && self.segment_size.has_grown(acked_before, acked);
         if is_recounted {
-            // What was missing from the window still is.
+            // What was missing from the window still is. Pages are longer than others now and then while they are read.
             self.raised += (window - window_before) as u32;
         }
         let narrowed = u64::from(self.raised).saturating_sub(window);
@@ -282,7 +283,6 @@ impl ReceiveQueue {
                 (unread + since * unread / before).max(of_window.saturating_sub(piece))
             };
         }
-        let is_held = self.proof.held_bytes().is_some();
         if is_held && self.proof.lates() < MIN_HELD_TESTS {
             if narrowed < CHANGE_BYTES {
                 // What came in short packets left no trace.
