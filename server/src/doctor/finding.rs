@@ -37,6 +37,8 @@ pub(super) enum Area {
     Files,
     /// The service manager.
     Service,
+    /// The input devices.
+    Inputs,
     /// The source, with its device.
     Source,
     /// The directory and the disk of the recording.
@@ -62,6 +64,7 @@ impl Area {
             Self::Clock => "clock",
             Self::Files => "files",
             Self::Service => "service",
+            Self::Inputs => "inputs",
             Self::Source => "source",
             Self::Recording => "recording",
         }
