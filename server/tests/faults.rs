@@ -235,6 +235,9 @@ fn a_log_whose_reader_is_stopped_delays_nothing_and_counts_the_lines_that_are_le
     wait_for_more(&clients);
     assert_eq!(server.ask(&[], "readyz").0, 200);
     assert_nothing_lost(&server, &clients);
+    let dropped_lines = || scrape::Metrics::of(server.address).sum("aircheck_log_dropped_lines_total", &[]);
+    let told = dropped_lines();
+    assert!(told > 0.0, "{told}");
     // From here on it is read.
     let lines = std::thread::spawn(move || BufReader::new(reader).lines().map_while(Result::ok).collect::<Vec<_>>());
     std::thread::sleep(Duration::from_millis(500));
@@ -246,8 +249,8 @@ fn a_log_whose_reader_is_stopped_delays_nothing_and_counts_the_lines_that_are_le
         |line: &String| line.strip_prefix(" WARN ")?.split_once(" log lines were dropped")?.0.parse::<usize>().ok();
     let (read, left_out) =
         (lines.iter().filter(|line| line.contains(LINE)).count(), lines.iter().filter_map(dropped).sum::<usize>());
-    println!("{read} lines read, {left_out} left out");
-    assert!(left_out > 0, "{} lines", lines.len());
+    println!("{read} lines read, {left_out} left out, {told} by the metrics");
+    assert_eq!(left_out as f64, told);
     let all = read + left_out;
     assert!((LINES + 3..=LINES + 3 + MAX_OTHER_LINES).contains(&all), "{read} read and {left_out} left out of {LINES}");
 }
