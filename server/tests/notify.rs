@@ -169,21 +169,42 @@ fn a_listener_beyond_its_lag_objective_is_told_and_its_return() {
     assert_eq!(receiver.names(), ["service begin", "listener_lag begin", "listener_lag end", "service end"]);
 }
 
+/// Listeners that come after the losses. Each adds a thousand blocks a second to those that are due, so that the losses are
+/// less than a hundredth of them after some seconds instead of a minute.
+const HEALTHY: usize = 12;
+
 #[test]
-fn losses_of_a_listener_are_told() {
+fn losses_of_a_listener_are_told_and_their_end() {
     let folder = tempfile::tempdir().unwrap();
     let receiver = Receiver::taking();
-    let server = start("tone:440", &["--buffer", "100ms"], &[receiver.url()]);
-    let listener = Listener::start(&server.url("stream.wav?name=kitchen"), &folder.path().join("a"));
-    server.row_when("kitchen", |row| row["delivered"].as_u64() > Some(10));
-    assert!(!receiver.names().iter().any(|name| name.starts_with("losses")));
+    let server = start("tone:440", &["--block", "1ms"], &[receiver.url()]);
+    let url = server.url("stream.wav?name=kitchen&buffer=100ms");
+    let listener = Listener::start(&url, &folder.path().join("a"));
+    server.row_when("kitchen", |row| row["delivered"].as_u64() > Some(100));
+    // Its lag is told, too.
+    let losses = || receiver.names().into_iter().filter(|name| name.starts_with("losses")).collect::<Vec<_>>();
+    assert!(losses().is_empty());
+    let stopped = Instant::now();
     signal(listener.pid(), "STOP");
     let begin = receiver.wait_for("losses begin").json();
     assert_eq!(begin["place"], "listeners");
-    assert!(begin["share"].as_f64() > Some(0.01), "{begin}");
-    signal(listener.pid(), "CONT");
+    let share = begin["share"].as_f64().unwrap();
+    assert!((0.01..1.0).contains(&share), "{begin}");
     drop(listener);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(losses(), ["losses begin"], "they are of the last minute still");
+
+    let url = server.url("stream.wav?buffer=5s&gather=500ms");
+    let _healthy: Vec<_> = (0..HEALTHY).map(|_| Listener::start(&url, Path::new("/dev/null"))).collect();
+    let end = receiver.wait_for("losses end").json();
+    assert_eq!((&end["place"], &end["share"]), (&begin["place"], &begin["share"]));
+    assert_eq!(end["text"], "listeners lose less than 1 % again");
+    let seconds = end["duration_seconds"].as_f64().unwrap();
+    assert!((2.0..stopped.elapsed().as_secs_f64()).contains(&seconds), "{end}");
+    let rows = server.rows();
+    assert!(rows.iter().all(|row| row["lost"] == 0), "{rows:?}");
     stop(server);
+    assert_eq!(losses(), ["losses begin", "losses end"]);
 }
 
 /// The threshold is the reserve and an hour of sound, and not a number of its own.

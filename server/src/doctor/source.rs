@@ -1,9 +1,11 @@
-//! The source: whether it opens and delivers sound, and in which format.
+//! The source: which inputs there are, and whether the configured one, or another source, delivers sound.
 
 mod sound;
 mod trial;
 
 mod permissions;
+
+mod inputs;
 
 mod microphone;
 
@@ -17,7 +19,11 @@ use trial::Trial;
 
 /// Opens the source, hears it for a moment and closes it again. Returns its format too, if there will be sound.
 pub(super) fn check(config: &CaptureConfig) -> (Vec<Finding>, Option<Sound>) {
-    let (mut findings, sound) = match &config.source {
+    let mut findings = match &config.source {
+        SourceSpec::Auto | SourceSpec::Mic(_) => Vec::new(),
+        other => inputs::unused(&other.to_string()),
+    };
+    let (of_source, sound) = match &config.source {
         SourceSpec::Auto => microphone::check(config, None),
         SourceSpec::Mic(name) => microphone::check(config, name.as_deref()),
         SourceSpec::Wav(path) => match Wav::open(path, config.looped) {
@@ -37,6 +43,7 @@ pub(super) fn check(config: &CaptureConfig) -> (Vec<Finding>, Option<Sound>) {
         // Refused with the settings.
         SourceSpec::Nats { .. } => (Vec::new(), None),
     };
+    findings.extend(of_source);
     if let Some(spec) = &config.fallback {
         findings.push(match open_fallback(spec) {
             Ok(_) => Finding::ok(Area::Source, format!("the fallback {spec} can be played")),
