@@ -29,9 +29,7 @@ pub(super) fn check(config: &CaptureConfig) -> (Vec<Finding>, Option<Sound>) {
         SourceSpec::Wav(path) => match Wav::open(path, config.looped) {
             Ok(wav) => made(Box::new(Paced::new(wav)), config),
             Err(error) => {
-                let text = OpenError::Wav(error).to_string();
-                let advice = "correct the path or the file, or choose another source with --source";
-                (vec![Finding::fault(Area::Source, text, advice)], None)
+                (vec![Finding::of_error(Area::Source, Level::Fault, &OpenError::Wav(error).to_string())], None)
             }
         },
         SourceSpec::Tone(hz) => made(Box::new(Tone::new(*hz)), config),
@@ -49,8 +47,7 @@ pub(super) fn check(config: &CaptureConfig) -> (Vec<Finding>, Option<Sound>) {
             Ok(_) => Finding::ok(Area::Source, format!("the fallback {spec} can be played")),
             Err(error) => {
                 let text = OpenError::Fallback { spec: spec.to_string(), error }.to_string();
-                let advice = "correct the path or the file, or choose another fallback with --fallback";
-                Finding::fault(Area::Source, text, advice)
+                Finding::of_error(Area::Source, Level::Fault, &text)
             }
         });
     }
