@@ -91,6 +91,7 @@ mod histogram_set;
 mod shared_histogram;
 mod summary;
 
+mod cache_lines;
 mod consumer_ring;
 mod gap_reasons;
 mod hub;
