@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::cache_lines::CacheLines;
 use crate::final_state::FinalState;
 use crate::gap_reasons::GapReasons;
+use crate::prefetch::prefetch;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::waiter::Waiter;
 use crate::{EndReason, Gap, Head, Histogram, Loss, LossCounts, Precision};
@@ -212,6 +213,12 @@ impl Stats {
                 gap_items: Histogram::new(MAX_ITEMS, Precision::OneDigit),
             }),
         }
+    }
+
+    /// Asks the processor to fetch the counts of the consuming end.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        prefetch(&self.consumer.delivered);
     }
 
     /// Returns all counts at one moment, with `offered = delivered + lost + queued`. All counts only grow, except `queued`

@@ -1,12 +1,12 @@
-//! A listener in its shard: takes packets out of its ring as its limit of lag permits, writes them to its socket, and takes
-//! what it sends.
+//! A listener in its shard: takes packets out of its ring as its limit of lag permits, writes them to its socket, and reads
+//! what comes from there.
 
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
 use aircheck_api::LeaveReason;
-use aircheck_engine::{Consumer, Gap, Timestamp, TryRecvError};
+use aircheck_engine::{Consumer, Gap, Timestamp, TryRecvError, prefetch};
 use mio::net::TcpStream;
 use tokio::sync::watch;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -74,7 +74,7 @@ pub(super) enum Outcome {
     Gone,
 }
 
-/// One listener's connection, its packets, and what is on the way from those to that.
+/// One listener's ring, its connection, and the bytes on their way from one to the other.
 #[derive(Debug)]
 pub struct Session {
     /// Dropped before `registration`, so that the account is final when the listener is taken off the list.
@@ -92,9 +92,9 @@ pub struct Session {
     keeps_up: bool,
     /// Whether the listener is held.
     is_held: bool,
-    /// Blocks of the gap that the last packets were a part of, because the source did not deliver them.
+    /// Blocks of a gap that goes on: the source has not delivered the last packets.
     open_gap: u64,
-    /// How the next packets are to wait, because that shows more of what the listener's program reads, and until when.
+    /// How the next packets wait, and until when: their acknowledgement then shows more of what the listener's program reads.
     wait: Wait,
     waits_until: Option<Timestamp>,
     /// Whether the socket may have more input than was read.
@@ -129,7 +129,7 @@ pub struct Joined {
     pub framing: Framing,
     /// How much of the stream may wait in the kernel.
     pub socket_buffer: SocketBuffer,
-    /// The head of the response, and whatever goes before the stream.
+    /// The head of the response, and all else that goes before the stream.
     pub head: Vec<u8>,
     /// Whether its request has a body, which may not have come yet.
     pub has_body: bool,
@@ -206,6 +206,12 @@ impl Session {
         &self.doorbell
     }
 
+    /// Asks the processor to fetch what a visit reads besides the session itself.
+    pub(super) fn prefetch(&self) {
+        self.packets.prefetch();
+        prefetch(&**self.listener());
+    }
+
     /// Returns whether there are packets in its ring.
     pub(super) fn has_packets(&self) -> bool {
         self.packets.queued_items() > 0
@@ -225,7 +231,7 @@ impl Session {
         stream
     }
 
-    /// Takes what the poller says about the socket.
+    /// Reads and writes as the poller says that the socket permits.
     pub(super) fn take_event(&mut self, is_readable: bool, is_writable: bool, scratch: &mut Scratch) -> Outcome {
         let now = Timestamp::now();
         let was_full = self.output.is_full();
@@ -264,8 +270,8 @@ impl Session {
         self.visit(now, scratch, true)
     }
 
-    /// Writes what is to be written, as far as the socket takes it. Where a packet has come and no end, `looks_for_end` is
-    /// false: another cache line for each listener would be fetched to find none.
+    /// Writes the pieces that wait and the packets of the ring, as far as the socket takes them. With `looks_for_end`, also looks
+    /// for the end of the stream; that is another cache line for each listener, so a round for a packet does without.
     pub(super) fn visit(&mut self, now: Timestamp, scratch: &mut Scratch, looks_for_end: bool) -> Outcome {
         loop {
             if self.output.waiting() > 0 {
@@ -295,7 +301,7 @@ impl Session {
         }
     }
 
-    /// Takes an error of the connection, which the kernel may have ended because the listener's machine is gone.
+    /// Ends a listener whose connection has failed. The kernel may have ended that because the listener's machine is gone.
     fn broken(&self, error: &io::Error, now: Timestamp) -> Outcome {
         use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
 
