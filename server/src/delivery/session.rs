@@ -21,6 +21,7 @@ use crate::delivery::socket::hold::Wait;
 use crate::delivery::socket::options::{SocketBuffer, end_pauses, outlast_pauses};
 use crate::delivery::stale::NextPacket;
 use crate::delivery::standing::Decision;
+use crate::delivery::waits::RoundWaits;
 use crate::rendition::container::framing::{Framing, GapFill};
 use crate::rendition::doorbell::Doorbell;
 use crate::rendition::encoders::{Subscription, Tail};
@@ -51,13 +52,15 @@ const REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/j
 pub(super) struct Scratch {
     own: OwnBytes,
     input: Box<[u8; READ_BYTES]>,
+    /// The waits in their rings that are not recorded yet.
+    pub(super) waits: RoundWaits,
     /// Packets that were written together with others since this was last taken.
     pub(super) gathered: u64,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { own: OwnBytes::default(), input: Box::new([0; READ_BYTES]), gathered: 0 }
+        Self { own: OwnBytes::default(), input: Box::new([0; READ_BYTES]), waits: RoundWaits::default(), gathered: 0 }
     }
 }
 
@@ -369,7 +372,7 @@ impl Session {
         let next_packet = NextPacket { gap: run.gap, first, is_newest: run.lag_items < run.blocks() };
         let stale = input.stale_notice(next_packet, listener);
         let mut downstream = listener.downstream();
-        let start = listener.record_taken(&mut downstream, &run, now);
+        let start = listener.record_taken(&mut downstream, &run, now, &mut scratch.waits);
         let next = output.push_fill(&mut downstream.in_flight, start, fill);
         if let Some(text) = stale {
             let bytes = framed(output.wire(), packet::TEXT, text.as_bytes());

@@ -104,6 +104,7 @@ impl Shard {
                 checked_at = Instant::now();
                 self.check(checked_at);
             }
+            self.scratch.waits.settle();
         }
         (0..self.places.len()).for_each(|place| self.clear(place as u32));
     }
