@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rtrb::chunks::ReadChunk;
 
 use crate::newest::NewestReader;
+use crate::prefetch::prefetch;
 use crate::{Item, Stamp};
 
 /// Takes a consumer's items out of its ring.
@@ -74,6 +75,14 @@ impl<T: Send + Sync> RingReader<T> {
         match &self.items {
             ReadEnd::Queue(ring) => ring.slots() - self.lent,
             ReadEnd::Latest(newest) => usize::from(newest.has_new()),
+        }
+    }
+
+    /// Asks the processor to fetch the indices of the ring.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        if let ReadEnd::Queue(ring) = &self.items {
+            prefetch(ring.buffer());
         }
     }
 

@@ -3,10 +3,10 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crossbeam_utils::CachePadded;
-
+use crate::cache_lines::CacheLines;
 use crate::final_state::FinalState;
 use crate::gap_reasons::GapReasons;
+use crate::prefetch::prefetch;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::waiter::Waiter;
 use crate::{EndReason, Gap, Head, Histogram, Loss, LossCounts, Precision};
@@ -78,9 +78,9 @@ struct Signals {
 /// [`Stats::snapshot`].
 #[derive(Debug)]
 pub struct Stats {
-    producer: CachePadded<ProducerCounts>,
-    consumer: CachePadded<ConsumerCounts>,
-    signals: CachePadded<Signals>,
+    producer: CacheLines<ProducerCounts>,
+    consumer: CacheLines<ConsumerCounts>,
+    signals: CacheLines<Signals>,
 }
 
 /// A [`Stats`] at one moment.
@@ -181,7 +181,7 @@ impl Snapshot {
 impl Stats {
     pub(crate) fn new(head: Head, has_waiters: Arc<AtomicBool>, room: Arc<Waiter>, has_histograms: bool) -> Self {
         Self {
-            producer: CachePadded::new(ProducerCounts {
+            producer: CacheLines(ProducerCounts {
                 accepted: AtomicU64::new(0),
                 overflow: AtomicU64::new(0),
                 conflated: AtomicU64::new(0),
@@ -195,7 +195,7 @@ impl Stats {
                 gap_reasons: GapReasons::default(),
                 head,
             }),
-            consumer: CachePadded::new(ConsumerCounts {
+            consumer: CacheLines(ConsumerCounts {
                 delivered: AtomicU64::new(0),
                 skipped: AtomicU64::new(0),
                 late: AtomicU64::new(0),
@@ -205,7 +205,7 @@ impl Stats {
                 lag_items: Histogram::new(MAX_ITEMS, Precision::TwoDigits),
                 queue_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
             }),
-            signals: CachePadded::new(Signals {
+            signals: CacheLines(Signals {
                 consumer: Waiter::new(),
                 has_waiters,
                 room,
@@ -213,6 +213,12 @@ impl Stats {
                 gap_items: Histogram::new(MAX_ITEMS, Precision::OneDigit),
             }),
         }
+    }
+
+    /// Asks the processor to fetch the counts of the consuming end.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        prefetch(&self.consumer.delivered);
     }
 
     /// Returns all counts at one moment, with `offered = delivered + lost + queued`. All counts only grow, except `queued`
@@ -611,7 +617,7 @@ mod tests {
 
     #[test]
     fn each_part_fits_into_its_cache_lines() {
-        let line = align_of::<CachePadded<u8>>();
+        let line = align_of::<CacheLines<u8>>();
         assert!(size_of::<ProducerCounts>() <= 128, "{}", size_of::<ProducerCounts>());
         assert!(size_of::<ConsumerCounts>() <= 128, "{}", size_of::<ConsumerCounts>());
         assert!(size_of::<Signals>() <= 128, "{}", size_of::<Signals>());
