@@ -182,7 +182,8 @@ impl InFlight {
     pub(crate) fn wrote(&mut self, bytes: usize, now: Timestamp) {
         let bytes = bytes as u64;
         self.written += bytes;
-        self.queue.proof.wrote(self.written, bytes, now.since(self.written_at), now);
+        let packet_bytes = self.packet.0.into();
+        self.queue.wrote(self.written, bytes, packet_bytes, now.since(self.written_at), now);
         self.written_at = now;
     }
 

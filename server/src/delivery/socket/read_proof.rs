@@ -122,7 +122,7 @@ pub(super) struct ReadProof {
     has_proof: bool,
     /// Bytes that were read, if the window does not widen; zero if there is no such proof.
     unconfirmed: u64,
-    /// Where the last test ended that was prompt.
+    /// Where the last test ended that was prompt; zero if there was none since the window last widened.
     last_prompt: u64,
     /// Writes that are no test yet.
     quick_acks: u8,
@@ -173,7 +173,7 @@ impl ReadProof {
         self.last_prompt.max(self.proven)
     }
 
-    /// Returns whether any test was ever prompt.
+    /// Returns whether any test was prompt, which is taken back if the window widens before that is proven.
     pub(super) fn has_prompt(&self) -> bool {
         self.last_prompt > 0 || self.has_proof
     }
@@ -258,7 +258,7 @@ impl ReadProof {
 
     /// Returns whether much of the receive window is closed. Then each read may be acknowledged at once, because it opens the
     /// window (`tcp_cleanup_rbuf`).
-    fn is_half_closed(&self) -> bool {
+    pub(super) fn is_half_closed(&self) -> bool {
         u64::from(self.look.window) * 10 < u64::from(self.open) * 6
     }
 
@@ -272,16 +272,22 @@ impl ReadProof {
         Duration::from_micros(self.look.round_trip_micros.into())
     }
 
-    /// Notes a write of `bytes` bytes up to `end`, `gap` after the one before.
-    pub(super) fn wrote(&mut self, end: u64, bytes: u64, gap: Duration, now: Timestamp) {
+    /// Returns the most bytes that one segment carries, as of the last look.
+    pub(super) fn segment_bytes(&self) -> u64 {
+        self.look.segment_bytes.into()
+    }
+
+    /// Notes a write of `bytes` bytes up to `end`, `gap` after the one before, of packets of about `packet_bytes`.
+    pub(super) fn wrote(&mut self, end: u64, bytes: u64, packet_bytes: u64, gap: Duration, now: Timestamp) {
         if bytes == 0 {
             return;
         }
         let waited = self.must_wait;
         if !waited && !self.has_waited {
-            // A single pause does not make pages of packets.
-            let gap = if self.interval().is_zero() { gap } else { (self.interval() * 7 + gap) / 8 };
-            self.holds.set_packet(bytes, gap);
+            // A single pause does not make pages of packets, nor does a full socket, which takes a part of one, make it shorter.
+            let gap = gap.min(MAX_TEST_GAP);
+            let interval = if self.interval().is_zero() { gap } else { (self.interval() * 7 + gap) / 8 };
+            self.holds.set_packet(packet_bytes, interval);
         }
         self.has_waited = waited;
         self.write_bytes = bytes as u32;
@@ -296,7 +302,7 @@ impl ReadProof {
             self.test = Test { end, written_at: now, bytes: bytes as u32, window: self.look.window, is_alone };
         }
         let is_wanted = self.is_late() && self.lates >= MIN_HOLD_LATE && self.quick_acks <= HELD_QUICK_ACKS;
-        self.holds.decide(is_wanted, self.look.segment_bytes.into(), self.round_trip());
+        self.holds.decide(is_wanted, self.segment_bytes(), self.round_trip());
         self.must_wait = self.wait() != Wait::Not;
     }
 
@@ -317,7 +323,7 @@ impl ReadProof {
         self.look_at_steadiness(acked, window);
         if has_widened {
             self.quick_acks = self.quick_acks.max(WIDENING_ACKS);
-            self.last_prompt = self.proven;
+            self.last_prompt = 0;
             self.give_up();
         }
         if self.retransmits != socket.retransmits {
@@ -410,8 +416,9 @@ impl ReadProof {
             if !is_single && !self.is_steady() {
                 return;
             }
-            // Even one shows that it may not be frozen.
-            self.lates = 0;
+            // Two in a row show that it may not be frozen. One may be of a kernel that raises its limits, without a trace in a window
+            // that unread bytes have narrowed.
+            self.lates = if self.prompts > 1 { 0 } else { self.lates / 2 };
             self.last_prompt = end;
             if is_row {
                 self.set_result(Reading::Prompt, now);
@@ -473,6 +480,7 @@ mod tests {
         now: Timestamp,
         socket: TcpInfo,
         bytes: u64,
+        packet_bytes: u64,
         /// By how much each acknowledgement widens the window; as the complement, by how much it narrows it.
         window_step: u64,
     }
@@ -480,10 +488,16 @@ mod tests {
     impl Connection {
         /// Makes one whose next write is the first test.
         fn new() -> Self {
+            Self::after(0)
+        }
+
+        /// Makes one like [`new`](Self::new) after `written` bytes of other responses.
+        fn after(written: u64) -> Self {
             let socket = TcpInfo {
                 window_bytes: Some(64_000),
                 min_round_trip: Some(Duration::from_millis(80)),
                 segment_bytes: 1448,
+                acked_bytes: written,
                 ..TcpInfo::default()
             };
             let mut connection = Self {
@@ -491,9 +505,10 @@ mod tests {
                 now: Timestamp::from_nanos(1 << 40),
                 socket,
                 bytes: BYTES,
+                packet_bytes: BYTES,
                 window_step: 0,
             };
-            connection.proof.begin(0, connection.now);
+            connection.proof.begin(written, connection.now);
             let proofs = (1..QUICK_ACKS).filter(|_| connection.write(100, 80)).count();
             assert_eq!(proofs, 0, "while the far kernel acknowledges everything at once");
             connection
@@ -505,7 +520,7 @@ mod tests {
             self.now = self.now + Duration::from_millis(gap);
             self.proof.judge(&self.socket, self.now);
             let end = self.socket.acked_bytes + self.bytes;
-            self.proof.wrote(end, self.bytes, Duration::from_millis(gap), self.now);
+            self.proof.wrote(end, self.bytes, self.packet_bytes, Duration::from_millis(gap), self.now);
             self.socket.acked_bytes = end;
             self.socket.window_bytes = self.socket.window_bytes.map(|window| window.wrapping_add(self.window_step));
             self.socket.since_ack = Duration::from_millis(3);
@@ -538,6 +553,33 @@ mod tests {
         let first_proof = (1..20).find(|_| connection.write(100, 80));
         assert_eq!(first_proof, Some(7), "it reads again: a few may be prompt by chance");
         assert_eq!(connection.proof.result(), Some(Reading::Prompt));
+    }
+
+    #[test]
+    fn a_window_that_widens_takes_back_what_one_prompt_acknowledgement_showed() {
+        let mut connection = Connection::after(500);
+        assert!(!connection.write(100, 80));
+        assert!(connection.proof.has_prompt());
+        assert_eq!(connection.proof.last_prompt(), connection.socket.acked_bytes);
+        connection.window_step = 1024;
+        connection.write(100, 80);
+        assert!(!connection.proof.has_prompt(), "the bytes of other responses before it prove nothing");
+        assert_eq!(connection.proof.last_prompt(), 500);
+    }
+
+    #[test]
+    fn one_prompt_acknowledgement_halves_the_row_of_late_ones_and_two_end_it() {
+        let mut connection = Connection::new();
+        connection.proofs(100, 121);
+        let lates = connection.proof.lates();
+        // A far kernel that raises its limits acknowledges one segment at once, read or not.
+        connection.write(100, 80);
+        assert_eq!(connection.proof.lates(), lates / 2);
+        connection.write(100, 121);
+        assert_eq!(connection.proof.lates(), lates / 2 + 1);
+        connection.write(100, 80);
+        connection.write(100, 80);
+        assert_eq!(connection.proof.lates(), 0);
     }
 
     #[test]
@@ -596,7 +638,7 @@ mod tests {
             }
             connection.proof.judge(&connection.socket, connection.now);
             let end = 19 * BYTES + packet * BYTES;
-            connection.proof.wrote(end, BYTES, Duration::from_millis(10), connection.now);
+            connection.proof.wrote(end, BYTES, BYTES, Duration::from_millis(10), connection.now);
         }
         connection
     }
@@ -619,12 +661,12 @@ mod tests {
         // Writes packets of 200 bytes each 10 ms, or those of 50 ms together.
         let mut write = |delay: u64| {
             let is_held = matches!(connection.proof.wait(), Wait::All(_));
-            connection.bytes = if is_held { 1000 } else { 200 };
+            (connection.bytes, connection.packet_bytes) = (if is_held { 1000 } else { 200 }, 200);
             if delay > 0 && !is_held && connection.proof.quick_acks <= 1 {
                 // A late acknowledgement makes this kernel send a segment again.
                 connection.now = connection.now + Duration::from_millis(10);
                 let end = connection.socket.acked_bytes + 200;
-                connection.proof.wrote(end, 200, Duration::from_millis(10), connection.now);
+                connection.proof.wrote(end, 200, 200, Duration::from_millis(10), connection.now);
                 (connection.socket.acked_bytes, connection.socket.retransmits) =
                     (end, connection.socket.retransmits + 1);
                 connection.proof.judge(&connection.socket, connection.now + Duration::from_millis(5));
@@ -643,6 +685,23 @@ mod tests {
         assert!(of_frozen[399].2 >= 20, "{of_frozen:?}");
         let of_back: Vec<_> = (0..40).map(|_| write(0)).collect();
         assert!(of_back[..16].iter().any(|(_, is_proven, _)| *is_proven) && !of_back[39].0, "{of_back:?}");
+    }
+
+    #[test]
+    fn a_full_socket_and_a_pause_do_not_make_short_packets_or_pages() {
+        let mut connection = Connection { bytes: 967, packet_bytes: 967, ..Connection::new() };
+        connection.socket.min_round_trip = Some(Duration::from_micros(20));
+        connection.proof.permit_holds();
+        (0..50).for_each(|_| _ = connection.write(10, 0));
+        // As it does not read any more, each acknowledgement is late.
+        (0..100).for_each(|_| _ = connection.write(10, 45));
+        assert!(connection.proof.lates() >= MIN_LATE);
+        assert!(!connection.proof.is_paged());
+        connection.bytes = 267;
+        connection.write(10, 45);
+        assert_eq!(connection.proof.wait(), Wait::Not, "for the rest of the packet");
+        connection.write(600, 45);
+        assert!(!connection.proof.is_paged());
     }
 
     #[test]

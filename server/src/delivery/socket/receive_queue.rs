@@ -9,6 +9,9 @@
 //!   opens shows how much is left.
 
 mod level;
+mod segment_size;
+
+use std::time::Duration;
 
 use aircheck_engine::Timestamp;
 
@@ -17,6 +20,7 @@ use crate::delivery::socket::read_proof::{MIN_HELD_TESTS, ReadProof, Reading};
 use crate::delivery::socket::receive_window::ReceiveWindow;
 use crate::delivery::socket::tcp_info::TcpInfo;
 use level::Level;
+use segment_size::SegmentSize;
 
 /// Packets that a kernel merges into one piece of memory, which it frees when all of it is read (`MAX_SKB_FRAGS`, and its
 /// head).
@@ -26,8 +30,9 @@ const UNREAD_TENTHS: u64 = 16;
 /// The fewest, of a program that reads nothing.
 const MIN_UNREAD_TENTHS: u64 = 13;
 /// The window of a program that reads nothing narrows by at least this part of what comes, in hundredths, after the first
-/// [`HIDDEN_BYTES`]: 55 to 65 were seen with packets of 1250 and 1700 bytes.
-const NARROWING_HUNDREDTHS: u64 = 48;
+/// [`HIDDEN_BYTES`]: 55 to 65 were seen with packets of 1250 and 1700 bytes, 48 with 960 and 1160 in turns, 31 with a few longer ones
+/// among them.
+const NARROWING_HUNDREDTHS: u64 = 40;
 /// Unread bytes that a window need not show.
 const HIDDEN_BYTES: u64 = 2500;
 /// A window that opens or narrows by so much shows something. Windows of Linux come in steps of up to 1 KiB.
@@ -74,6 +79,7 @@ pub(super) struct ReceiveQueue {
     /// The bytes that had been acknowledged before those that the window would show, if they are unread.
     narrows_from: u64,
     level: Level,
+    segment_size: SegmentSize,
     /// Acknowledged and unread bytes when the window last opened since the last proof.
     opened: Option<(u64, u64)>,
 }
@@ -82,6 +88,12 @@ impl ReceiveQueue {
     /// Returns whether the listener's program has set a smaller receive buffer than the system's default.
     pub(super) fn is_small(&self) -> bool {
         self.window.is_small()
+    }
+
+    /// Notes a write of `bytes` bytes up to `end`, `gap` after the one before, of packets of about `packet_bytes`.
+    pub(super) fn wrote(&mut self, end: u64, bytes: u64, packet_bytes: u64, gap: Duration, now: Timestamp) {
+        self.segment_size.sent(end, bytes.min(self.proof.segment_bytes()));
+        self.proof.wrote(end, bytes, packet_bytes, gap, now);
     }
 
     /// Takes what the kernel says now. Packets have about `packet_bytes`.
@@ -145,10 +157,21 @@ impl ReceiveQueue {
             Some(Reading::Late) if is_paged && self.proof.lates() > 0 => {
                 self.estimate(acked, window, packet_bytes, most)
             }
-            _ if !self.level.is_known() || window >= LARGE_WINDOW_BYTES => 0,
+            // A small buffer with room for less than a packet is full.
+            _ if packet_bytes >= COPIED_BYTES
+                && window < packet_bytes
+                && self.is_small()
+                && !self.proof.has_prompt() =>
+            {
+                observed
+            }
+            // A window of megabytes that was never seen with everything read may stand anywhere.
+            _ if !self.level.is_known() || (window >= LARGE_WINDOW_BYTES && !self.level.is_proven()) => 0,
             // Of a program that was never seen to read, all may be unread.
             _ if is_dense && is_late && !self.proof.has_prompt() => observed,
             _ if is_dense && (is_late || self.level.is_proven()) => observed.min(self.level.since(acked)),
+            // There was no test since then, because a small buffer is soon half full.
+            Some(Reading::Prompt) if self.is_small() && self.proof.is_half_closed() => observed,
             // It had read everything a moment ago.
             Some(Reading::Prompt) => 0,
             // A window wanders by half, in short packets that are read at intervals.
@@ -216,13 +239,19 @@ impl ReceiveQueue {
                 *opened = (acked, 0);
             }
         }
+        let is_opening = window >= self.last.1 + CHANGE_BYTES && !is_raised && self.last.0 > self.proof.proven();
+        let is_recounted = is_opening && self.segment_size.has_grown(self.last.0, acked);
+        if is_recounted {
+            // What was missing from the window still is.
+            self.raised += window - self.last.1;
+        }
         let narrowed = self.raised.saturating_sub(window);
         // A step of the window shows no more than the last packet, for all of which half of its bytes stand: as many bytes as it has
         // may reach into one before it.
         let last_packet = packet_bytes / 2;
         let by_window = if narrowed < CHANGE_BYTES { narrowed.min(last_packet) } else { narrowed * UNREAD_TENTHS / 10 };
         let of_window = by_window.min(most);
-        if window >= self.last.1 + CHANGE_BYTES && !is_raised && self.last.0 > self.proof.proven() {
+        if is_opening && !is_recounted {
             self.opened = Some((acked, of_window));
         }
         // It had read until the first packet that was acknowledged late.
@@ -241,6 +270,10 @@ impl ReceiveQueue {
         }
         let is_held = self.proof.held_bytes().is_some();
         if is_held && self.proof.lates() < MIN_HELD_TESTS {
+            if narrowed < CHANGE_BYTES {
+                // What came in short packets left no trace.
+                self.narrows_from = acked;
+            }
             // A program that reads at its own intervals leaves a few of these segments unread, for a moment.
             return narrowed.saturating_sub(CHANGE_BYTES).min(of_window);
         }
