@@ -234,6 +234,24 @@ impl<T: Send + Sync> Consumer<T> {
 
     /// Asks the processor to fetch the consumer's end of the ring and its counts, before the next visit to it. For a loop over
     /// thousands of consumers.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let consumers = (0..1000).map(|_| hub.subscribe(SubscribeOptions::default())).collect::<Result<Vec<_>, _>>();
+    /// let mut consumers = consumers?;
+    /// ticks.send("tick", Timestamp::now());
+    /// let mut taken = 0;
+    /// for index in 0..consumers.len() {
+    ///     if let Some(soon) = consumers.get(index + 2) {
+    ///         soon.prefetch();
+    ///     }
+    ///     taken += usize::from(consumers[index].try_recv().is_ok());
+    /// }
+    /// assert_eq!(taken, 1000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn prefetch(&self) {
         self.reader.prefetch();
