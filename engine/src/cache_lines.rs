@@ -6,8 +6,8 @@ use std::ops::Deref;
 ///
 /// `CachePadded` takes 128 bytes on x86-64, too, because Intel's processors may fetch lines in pairs. An account has three of
 /// these values. Each of them takes two lines, so that in a pair at worst the line that a thread rarely uses is fetched with
-/// another one's. For 10,000 accounts, that saves 2 MB: most memory allocators leave up to an alignment unused before
-/// an aligned value.
+/// another one's. An account then takes 456 bytes of glibc's memory in place of 520. Less lies unused before it, too: that
+/// is up to an alignment.
 #[derive(Debug)]
 #[cfg_attr(not(target_arch = "aarch64"), repr(align(64)))]
 #[cfg_attr(target_arch = "aarch64", repr(align(128)))]

@@ -123,8 +123,8 @@ impl<const N: usize> HistogramSet<N> {
         self.buckets(histogram).index_of(value) as u16
     }
 
-    /// Counts a value in each of these buckets, the largest of which is `max`. The buckets are sorted, so that neighbours are
-    /// counted without a search.
+    /// Counts a value in each of these buckets, which are of this histogram. The largest of the values is `max`. Sorts the
+    /// buckets, so that equal ones take one search, and those that follow each other none.
     ///
     /// ```
     /// use aircheck_engine::{HistogramSet, Layout, Precision};

@@ -18,10 +18,10 @@ use crate::delivery::mailbox::Mailbox;
 use crate::delivery::session::{Outcome, READ_BYTES, Scratch, Session};
 use crate::rendition::doorbell::Doorbell;
 
-/// So many visits before its own, the memory of a listener is fetched, and so many visits before that, its session, which says
-/// where that is. The state of a thousand listeners is in no cache near the processor, and the encoder has just written
-/// to their rings on another core. A visit spends most of its time in the kernel, so one would be enough, were it not for
-/// listeners without packets.
+/// Visits from the fetch of a listener's memory to its own visit. Its session, which says where that memory is, is fetched as many
+/// visits earlier. The state of a thousand listeners does not fit into the second-level cache, and the encoder has just written
+/// to their rings on another core. A visit is mostly the kernel's work, so one would be enough, were it not for
+/// listeners without packets, whose visits are short.
 const AHEAD: usize = 2;
 /// Events that are taken from the poller at a time.
 const MAX_EVENTS: usize = 256;
