@@ -1,8 +1,9 @@
 //! What a real-time priority and locked memory are worth: losses and the latency of stage `ring`, with and without them.
 //!
-//! Run it beside a load on each core, such as `stress-ng --cpu 4 --vm 2 --timeout 10m`. It captures from the default input
-//! device, or from the built-in tone, whose thread keeps its own time, if there is none. The first runs are without, the
-//! others with; they alternate, so that a load that drifts falls on both.
+//! Two captures run at the same time, one without and one with, so that both have the same load at each moment; which one
+//! starts first alternates. Run it beside a load on its core, such as `stress-ng --cpu 2` behind `taskset --cpu-list 1`. It
+//! captures from the default input device, or from the built-in tone, whose thread keeps its own time, if there is none or with
+//! the argument `tone`.
 //!
 //! Stage `ring` goes from the capture of a block's first frame to its dispatch, so it includes the block of 10 ms. It is the
 //! dispatcher's lateness, too, which has an ordinary priority in both.
@@ -14,45 +15,91 @@ use std::time::Duration;
 use aircheck_engine::source::{Device, DeviceConfig, Source, Tone};
 use aircheck_engine::{Stream, StreamOptions};
 
-/// Length of a run: 3000 blocks, of which the 99.9th percentile leaves out three.
-const RUN: Duration = Duration::from_secs(30);
-const ROUNDS: usize = 3;
+/// Length of a run: 1000 blocks, of which the 99.9th percentile leaves out one.
+const RUN: Duration = Duration::from_secs(10);
+const ROUNDS: usize = 24;
+
+/// What one capture has shown.
+struct Outcome {
+    priority: String,
+    /// Blocks that the device or the capture ring lost.
+    lost: u64,
+    /// In milliseconds.
+    p50: f64,
+    p999: f64,
+    max: f64,
+}
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!(
-        "{:<10} {:<6} {:>7} {:>6} {:>6} {:>9} {:>9} {:>9}",
-        "source", "rt", "blocks", "xrun", "lost", "p50 ms", "p99.9 ms", "max ms"
-    );
-    for round in 0..2 * ROUNDS {
-        run(round % 2 == 1)?;
+    let is_tone = std::env::args().any(|argument| argument == "tone");
+    println!("{:<8} {:>14} {:>16} {:>18} {:>18}", "priority", "lost", "p50 ms", "p99.9 ms", "max ms");
+    let mut pairs = Vec::new();
+    for round in 0..ROUNDS {
+        let [without, with] = run(is_tone, round % 2 == 1)?;
+        println!(
+            "{:<8} {:>5} → {:>6} {:>7.1} → {:>6.1} {:>8.1} → {:>7.1} {:>8.1} → {:>7.1}",
+            with.priority,
+            without.lost,
+            with.lost,
+            without.p50,
+            with.p50,
+            without.p999,
+            with.p999,
+            without.max,
+            with.max
+        );
+        pairs.push((without, with));
+    }
+    let sum = |lost: fn(&(Outcome, Outcome)) -> u64| pairs.iter().map(lost).sum::<u64>();
+    println!("lost in all: {} without, {} with", sum(|(without, _)| without.lost), sum(|(_, with)| with.lost));
+    for (name, of) in [("p50", (|o| o.p50) as fn(&Outcome) -> f64), ("p99.9", |o| o.p999), ("max", |o| o.max)] {
+        let better = pairs.iter().filter(|(without, with)| of(with) < of(without)).count();
+        let mut ratios: Vec<_> = pairs.iter().map(|(without, with)| of(with) / of(without)).collect();
+        ratios.sort_by(f64::total_cmp);
+        println!(
+            "{name}: lower with it in {better} of {ROUNDS} pairs (by chance: p = {:.3}); with / without at the median: {:.2}",
+            chance(better),
+            ratios[ROUNDS / 2]
+        );
     }
     Ok(())
 }
 
-fn run(realtime: bool) -> Result<(), Box<dyn Error>> {
-    let (name, source): (_, Box<dyn Source>) = match Device::open(None, DeviceConfig::default()) {
-        Ok(device) => ("device", Box::new(device)),
-        Err(_) => ("tone", Box::new(Tone::new(440.0))),
+/// Returns the probability that coins fall as unevenly as this, or more so: the sign test of both sides.
+fn chance(better: usize) -> f64 {
+    let ways = |k: usize| (0..k).map(|i| (ROUNDS - i) as f64 / (i + 1) as f64).product::<f64>();
+    let few = better.min(ROUNDS - better);
+    ((0..=few).map(ways).sum::<f64>() * 2.0 / 2_f64.powi(ROUNDS as i32)).min(1.0)
+}
+
+/// Runs both captures at the same time, and returns the one without and the one with the priority.
+fn run(is_tone: bool, with_first: bool) -> Result<[Outcome; 2], Box<dyn Error>> {
+    let start = |realtime| -> Result<Stream, Box<dyn Error>> {
+        let source: Box<dyn Source> = match Device::open(None, DeviceConfig::default()) {
+            Ok(device) if !is_tone => Box::new(device),
+            _ => Box::new(Tone::new(440.0)),
+        };
+        Ok(Stream::start(source, StreamOptions { realtime, ..StreamOptions::default() })?)
     };
-    let stream = Stream::start(source, StreamOptions { realtime, ..StreamOptions::default() })?;
+    let (first, second) = (start(with_first)?, start(!with_first)?);
     thread::sleep(RUN);
+    let [first, second] = [first, second].map(|stream| {
+        let outcome = outcome(&stream);
+        stream.stop();
+        outcome
+    });
+    Ok(if with_first { [second, first] } else { [first, second] })
+}
+
+fn outcome(stream: &Stream) -> Outcome {
     let (capture, histogram) = (stream.capture(), stream.ring_micros().to_hdrhistogram());
-    let outcome = capture.realtime().outcome();
-    let granted = match outcome.priority {
-        Some(priority) => priority.to_string(),
-        None if realtime => outcome.priority_refusal.unwrap_or_default(),
-        None => "no".to_owned(),
-    };
+    let realtime = capture.realtime().outcome();
     let millis = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-    println!(
-        "{name:<10} {granted:<6} {:>7} {:>6} {:>6} {:>9.1} {:>9.1} {:>9.1}",
-        capture.blocks(),
-        capture.lost_xrun(),
-        capture.lost_overflow(),
-        millis(0.5),
-        millis(0.999),
-        histogram.max() as f64 / 1000.0,
-    );
-    stream.stop();
-    Ok(())
+    Outcome {
+        priority: realtime.priority.map_or_else(|| "none".to_owned(), |priority| priority.to_string()),
+        lost: capture.lost_xrun() + capture.lost_overflow(),
+        p50: millis(0.5),
+        p999: millis(0.999),
+        max: histogram.max() as f64 / 1000.0,
+    }
 }

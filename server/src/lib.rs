@@ -7,10 +7,12 @@
 //! receivers what goes wrong. [`http`] answers requests, and [`telemetry`] reports on all of that. [`doctor`] checks
 //! whether a machine can do all of this.
 //!
-//! A folder uses only what stands before it: config, source, mount, rendition, delivery, sink, replay, notify, telemetry,
+//! A folder uses only what stands before it: one_line, config, source, mount, rendition, delivery, sink, replay, notify, telemetry,
 //! http, app, doctor. The types that go over the wire are in the crate `aircheck-api`.
 //!
 //! The server knows no sound device, and it invents no sequence number: all of them are the capture's.
+
+pub mod one_line;
 
 pub mod config;
 pub mod source;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use aircheck_server::app::run;
 use aircheck_server::config::cli::{self, Command};
 use aircheck_server::doctor;
+use aircheck_server::one_line::one_line;
 use aircheck_server::source::devices;
 use aircheck_server::telemetry::log;
 
@@ -57,9 +58,4 @@ fn print_error(line: String) {
         let _ = done.send(());
     });
     let _ = written.recv_timeout(PRINT_TIMEOUT);
-}
-
-/// Returns the message in one line: names in it may have line ends.
-fn one_line(message: &str) -> String {
-    message.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }

@@ -30,10 +30,10 @@ pub enum OpenError {
         error: DeviceError,
     },
     /// The file cannot be used.
-    #[error("source `wav`: {0}")]
+    #[error("source `wav`: {0} (correct the path or the file, or choose another source with --source)")]
     Wav(#[from] WavError),
     /// The fallback cannot be used.
-    #[error("fallback `{spec}`: {error}")]
+    #[error("fallback `{spec}`: {error} (correct the path or the file, or choose another fallback with --fallback)")]
     Fallback {
         /// The configured fallback.
         spec: String,

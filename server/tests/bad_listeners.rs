@@ -23,18 +23,17 @@ use namespace::{Namespace, or_skip};
 use process::{descriptors, load, resident_kib};
 use socket2::Socket;
 use truth::client::{self, Client};
+use truth::healthy::Healthy;
 use truth::numbered::{self, Format};
 use truth::scrape;
 
-/// Formats of the healthy listeners, which read numbered sound.
-const FORMATS: [Format; 4] = [Format::Pcm, Format::Wav, Format::Json, Format::Sse];
 /// Tests take turns: each has much to do, and some look at the processor time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// A server, and healthy listeners that must lose nothing.
 struct Scene {
     server: Server,
-    healthy: [Client; 4],
+    healthy: Healthy,
     _directory: tempfile::TempDir,
     _alone: MutexGuard<'static, ()>,
 }
@@ -47,31 +46,8 @@ impl Scene {
         // With priority: a machine that gives the server no time for a second takes sound from every listener.
         let flags = [&["--source", &source], flags].concat();
         let server = Server::launch(command_with_priority(), &flags, |command| command);
-        let query = |format: Format| format!("name=healthy-{}&buffer=5s", format.label());
-        let healthy = FORMATS.map(|format| Client::start(server.address, format, &query(format)));
-        let scene = Self { server, healthy, _directory: directory, _alone: alone };
-        scene.hear_more();
-        scene
-    }
-
-    /// Waits until each healthy listener has heard another half second.
-    fn hear_more(&self) {
-        let blocks = || self.healthy.each_ref().map(|client| client.received().blocks());
-        let before = blocks();
-        eventually("more sound", || blocks().iter().zip(&before).all(|(now, before)| *now > before + 50).then_some(()));
-    }
-
-    /// Asserts that the healthy listeners hear on, and have lost nothing but what the source lost on a busy machine.
-    fn assert_nothing_lost(&self) {
-        self.hear_more();
-        let captured = scrape::captured_losses(self.server.address);
-        let rows = scrape::rows(self.server.address);
-        rows.values().for_each(assert_identity);
-        for client in &self.healthy {
-            let (row, received) = (&rows[&format!("healthy-{}", client.format.label())], client.received());
-            assert!(received.missing() <= captured, "{:?} lost {:?}", client.format, received.holes);
-            assert!(row["lost"].as_u64().unwrap() <= captured, "{row}");
-        }
+        let healthy = Healthy::start(server.address, "buffer=5s");
+        Self { server, healthy, _directory: directory, _alone: alone }
     }
 
     /// Waits until only the healthy listeners and so many descriptors are left.
@@ -79,7 +55,7 @@ impl Scene {
         let start = Instant::now();
         loop {
             let (rows, files) = (scrape::rows(self.server.address).len(), descriptors(self.server.pid()));
-            if rows == self.healthy.len() && files <= descriptors_before {
+            if rows == self.healthy.clients.len() && files <= descriptors_before {
                 return;
             }
             assert!(
@@ -205,7 +181,7 @@ fn garbage_without_an_end_costs_healthy_listeners_nothing() {
     .map(|(what, head, bytes)| (what, Noise::start(address, head, bytes)));
     let started_at = Instant::now();
     let load_during = load(server.pid(), NOISE);
-    scene.assert_nothing_lost();
+    scene.healthy.assert_nothing_lost();
     let rows = scrape::rows(address);
     for name in ["bytes", "pings", "questions", "nonsense"] {
         assert!(rows.contains_key(name), "what {name} sends is no reason to end it: {:?}", rows.keys());
@@ -220,7 +196,7 @@ fn garbage_without_an_end_costs_healthy_listeners_nothing() {
     let memory = resident_kib(server.pid());
     println!("{load_before:.2} of a core before, {load_during:.2} during; {memory_before} KiB before, {memory} after");
     scene.wait_for_release(before);
-    scene.assert_nothing_lost();
+    scene.healthy.assert_nothing_lost();
     assert!(memory < memory_before + 32 * 1024, "{memory_before} and then {memory} KiB");
 }
 
@@ -260,12 +236,12 @@ fn readers_of_one_byte_a_second_stay_with_a_true_account_and_delay_no_end() {
     println!("{} readers, {memory_before} KiB before, {memory} KiB with them", streams.len());
     // Rings hold handles of shared packets.
     assert!(memory < memory_before + 32 * 1024, "{memory_before} and then {memory} KiB");
-    scene.assert_nothing_lost();
+    scene.healthy.assert_nothing_lost();
     let terminated_at = Instant::now();
     scene.server.terminate();
     assert_eq!(scene.server.wait().code(), Some(0));
     assert!(terminated_at.elapsed() < Duration::from_secs(5), "{:?}", terminated_at.elapsed());
-    assert!(scene.healthy.iter_mut().all(Client::wait), "the others get the end of their streams");
+    assert!(scene.healthy.clients.iter_mut().all(Client::wait), "the others get the end of their streams");
 }
 
 /// Connects from an address and in a way that depend on `number`, and leaves. Returns whether a listener has joined.
@@ -315,7 +291,7 @@ fn check_connections(connections: usize) {
         joined += usize::from(visit(address, number));
     }
     let took = start.elapsed();
-    scene.assert_nothing_lost();
+    scene.healthy.assert_nothing_lost();
     scene.wait_for_release(before);
     let memory = resident_kib(scene.server.pid());
     println!("{connections} connections in {took:?}; {memory_before} KiB before, {memory} KiB after");
@@ -370,7 +346,7 @@ fn check_half_open(index: usize, listens: bool) {
     let down_at = Instant::now();
     scene.wait_for_release(before);
     println!("all are gone after {:?}", down_at.elapsed());
-    scene.assert_nothing_lost();
+    scene.healthy.assert_nothing_lost();
 }
 
 #[test]

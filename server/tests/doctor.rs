@@ -67,7 +67,15 @@ fn a_microphone_that_plays_is_told_from_a_muted_one() {
     // The sink behind the microphone plays nothing.
     let mute = Visit::to(program(), &["--source", "mic"]);
     assert!(mute.code == 0 && mute.says("source", "note", "digital silence"), "{:#}", mute.report);
-    assert!(mute.says("source", "ok", "“vmic” (the default)"), "{:#}", mute.report);
+    let source = "“vmic”, 48000 Hz, 1 ch, PulseAudio, the default: this is the source";
+    assert!(mute.says("inputs", "ok", source), "{:#}", mute.report);
+    assert_eq!(mute.texts("inputs", "ok").len(), 2, "the monitor of the sink is an input: {:#}", mute.report);
+    let monitor = Visit::to(program(), &["--source", "mic:mic_in.monitor"]);
+    let source = monitor.texts("inputs", "ok").into_iter().filter(|text| text.contains("this is the source"));
+    assert!(source.eq(monitor.texts("inputs", "ok").into_iter().take(1)), "{:#}", monitor.report);
+    assert!(!monitor.says("inputs", "ok", "the default: this"), "{:#}", monitor.report);
+    let tone = Visit::to(program(), &["--source", "tone:440"]);
+    assert!(tone.says("inputs", "ok", "“vmic”") && !tone.says("inputs", "ok", "source"), "{:#}", tone.report);
 
     let _player = tone::play(&sound_server);
     eventually("the tone", || {
@@ -87,6 +95,9 @@ fn a_sound_server_that_does_not_answer_is_not_waited_for() {
     let program = || sound_server.command(env!("CARGO_BIN_EXE_aircheck"), Way::Pulse);
     sound_server.signal("STOP");
     let visit = Visit::to(program(), &["--source", "mic"]);
+    // A source that needs no sound server is not kept from the air by it.
+    let tone = Visit::to(program(), &["--source", "tone:440"]);
+    assert_eq!(tone.code, 0, "{:#}", tone.report);
     sound_server.signal("CONT");
     assert!(visit.code == 1 && visit.says("source", "fault", "does not answer"), "{:#}", visit.report);
     // The rest is told all the same.
@@ -98,6 +109,8 @@ fn without_a_sound_server_the_demo_or_nothing_goes_on_the_air() {
     let visit = Visit::to(command(), &[]);
     assert!(visit.code == 0 && visit.says("source", "note", "the demo sound would be played"), "{:#}", visit.report);
     assert!(visit.says("source", "note", "PULSE_SERVER is unix:/nonexistent/pulse.sock"), "{:#}", visit.report);
+    let visit = Visit::to(command(), &["--source", "tone:440"]);
+    assert!(visit.code == 0 && visit.says("inputs", "ok", "none"), "{:#}", visit.report);
     let visit = Visit::to(command(), &["--source", "mic"]);
     assert!(visit.code == 1 && visit.says("source", "fault", "there is no microphone"), "{:#}", visit.report);
     let visit = Visit::to(command(), &["--source", "mic", "--wait-for-source"]);

@@ -67,7 +67,7 @@ fn a_24_bit_file_of_six_channels_comes_out_as_wav_bit_for_bit() {
 
 #[test]
 fn a_float_file_comes_out_as_wav_bit_for_bit() {
-    streams_unchanged(spec(2, 48_000, 32, SampleFormat::Float), "stream.wav?sample=f32le&from=0", 44);
+    streams_unchanged(spec(2, 48_000, 32, SampleFormat::Float), "stream.wav?sample=f32le&from=0", 68);
 }
 
 #[test]

@@ -10,7 +10,8 @@ use std::path::Path;
 use modules::{Uses, assert_no_circle, place};
 
 /// The folders and files at the top of `server/src`, in the order in which they may use each other.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
+    "one_line",
     "config",
     "source",
     "mount",

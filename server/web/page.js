@@ -80,10 +80,10 @@ function showContact() {
   document.body.classList.toggle("unreachable", away);
   put($("unreachable"), away ? "Server unreachable, trying again." : "");
   if (away) {
-    showState("no contact", false);
+    showState("no contact");
     showNoLevel();
     showNoLoudness();
-    $("source-lost").hidden = $("fallback").hidden = true;
+    $("source-lost").hidden = true;
     player.contactLost(RETRY_EVERY_MS + 2 * SILENCE_TIMEOUT_MS);
   } else {
     player.contactAgain();
@@ -99,14 +99,15 @@ function showStatus(next) {
   player.setChannels(status.format.channels);
   const { source, format, capture } = status;
 
-  if (status.state === "ended") showState("ended", false);
-  else showState(status.on_air ? "on air" : "off air", status.on_air);
+  // What listeners hear; the badges beside the source say what is wrong with it.
+  if (status.on_air) showState("on air", "on");
+  else if (status.state === "fallback") showState("fallback", "warning");
+  else showState(status.state === "ended" ? "ended" : "off air");
 
   put($("source"), source.description);
   $("source").title = source.description;
   $("demo").hidden = source.kind !== "demo";
   $("source-lost").hidden = status.state !== "silent" && status.state !== "fallback";
-  $("fallback").hidden = status.state !== "fallback";
   $("failure").hidden = !source.failure;
   put($("failure"), source.lost_since
     ? `Source lost for ${span(status.now - source.lost_since)}: ${source.failure}`
@@ -143,9 +144,10 @@ function recordingFacts(recording) {
   return [recording.lost > 0 ? `recording, ${plural(recording.lost, "block")} lost` : "recording"];
 }
 
-function showState(text, on_air) {
+/** Shows a word in the corner, in the colour of `tone`: "on", "warning" or none. */
+function showState(text, tone) {
   put($("state"), text.toUpperCase());
-  $("state").classList.toggle("on", on_air);
+  for (const name of ["on", "warning"]) $("state").classList.toggle(name, name === tone);
 }
 
 function showLoss(element, blocks) {

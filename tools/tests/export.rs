@@ -38,6 +38,7 @@ fn a_part_is_cut_out_and_a_refusal_leaves_an_older_file_alone() {
     assert!(loud > 40_000, "{loud} samples are the tone's");
 
     let before = fs::read(&file).unwrap();
+    assert_eq!(before[20..22], [0xFE, 0xFF], "floats have the extensible format: others miss a part of the header");
     let (code, _, err) = export(&[&server.authority, "--from", &ago(90_000), "--to", &ago(80_000), "-o", path]);
     assert!(code == 1 && err.contains("the recording begins at"), "{code}: {err}");
     assert!(fs::read(&file).unwrap() == before);

@@ -150,7 +150,7 @@ where
 {
     let exit = |error: clap::Error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Help(error),
-        _ => Exit::Wrong(one_line(&error)),
+        _ => Exit::Wrong(short_error(&error)),
     };
     let matches = grammar().try_get_matches_from(args).map_err(exit)?;
     if matches.subcommand_name().is_none() {
@@ -190,8 +190,8 @@ fn check(path: PathBuf, env: impl Fn(&str) -> Option<OsString>) -> Result<Checke
     Checked::new(path, layers)
 }
 
-/// Returns clap's many lines as one.
-fn one_line(error: &clap::Error) -> ConfigError {
+/// Returns the first of clap's many lines.
+fn short_error(error: &clap::Error) -> ConfigError {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => texts.first().cloned(),

@@ -2,18 +2,16 @@
 
 use std::fmt;
 
+use crate::one_line::one_line;
+
 /// A wrong setting, flag or file. The message is one line with the place, the fault and values that work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(String);
 
 impl ConfigError {
-    /// Escapes line breaks and other control characters, which a file or an argument may bring in.
+    /// Makes one line of a message, whatever a file or an argument brings in.
     pub(super) fn new(line: impl AsRef<str>) -> Self {
-        let mut clean = String::new();
-        for c in line.as_ref().chars() {
-            if c.is_control() { clean.extend(c.escape_default()) } else { clean.push(c) }
-        }
-        Self(clean)
+        Self(one_line(line.as_ref()))
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::one_line::one_line;
+
 /// Width of the text in columns: that of most terminals, and of a mail that asks for help.
 const WIDTH: usize = 80;
 /// Width of the two columns before the words.
@@ -37,6 +39,8 @@ pub(super) enum Area {
     Files,
     /// The service manager.
     Service,
+    /// The input devices.
+    Inputs,
     /// The source, with its device.
     Source,
     /// The directory and the disk of the recording.
@@ -62,6 +66,7 @@ impl Area {
             Self::Clock => "clock",
             Self::Files => "files",
             Self::Service => "service",
+            Self::Inputs => "inputs",
             Self::Source => "source",
             Self::Recording => "recording",
         }
@@ -169,8 +174,7 @@ impl Finding {
 fn wrap(text: &mut String, words: &str, indent: usize) {
     let mut width = indent;
     for word in words.split_whitespace() {
-        let word: String =
-            word.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect();
+        let word = one_line(word);
         let length = word.chars().count();
         if width > indent {
             if width + 1 + length > WIDTH {

@@ -1,9 +1,11 @@
-//! The source: whether it opens and delivers sound, and in which format.
+//! The source: which inputs there are, and whether the configured one, or another source, delivers sound.
 
 mod sound;
 mod trial;
 
 mod permissions;
+
+mod inputs;
 
 mod microphone;
 
@@ -17,15 +19,17 @@ use trial::Trial;
 
 /// Opens the source, hears it for a moment and closes it again. Returns its format too, if there will be sound.
 pub(super) fn check(config: &CaptureConfig) -> (Vec<Finding>, Option<Sound>) {
-    let (mut findings, sound) = match &config.source {
+    let mut findings = match &config.source {
+        SourceSpec::Auto | SourceSpec::Mic(_) => Vec::new(),
+        other => inputs::unused(&other.to_string()),
+    };
+    let (of_source, sound) = match &config.source {
         SourceSpec::Auto => microphone::check(config, None),
         SourceSpec::Mic(name) => microphone::check(config, name.as_deref()),
         SourceSpec::Wav(path) => match Wav::open(path, config.looped) {
             Ok(wav) => made(Box::new(Paced::new(wav)), config),
             Err(error) => {
-                let text = OpenError::Wav(error).to_string();
-                let advice = "correct the path or the file, or choose another source with --source";
-                (vec![Finding::fault(Area::Source, text, advice)], None)
+                (vec![Finding::of_error(Area::Source, Level::Fault, &OpenError::Wav(error).to_string())], None)
             }
         },
         SourceSpec::Tone(hz) => made(Box::new(Tone::new(*hz)), config),
@@ -37,13 +41,13 @@ pub(super) fn check(config: &CaptureConfig) -> (Vec<Finding>, Option<Sound>) {
         // Refused with the settings.
         SourceSpec::Nats { .. } => (Vec::new(), None),
     };
+    findings.extend(of_source);
     if let Some(spec) = &config.fallback {
         findings.push(match open_fallback(spec) {
             Ok(_) => Finding::ok(Area::Source, format!("the fallback {spec} can be played")),
             Err(error) => {
                 let text = OpenError::Fallback { spec: spec.to_string(), error }.to_string();
-                let advice = "correct the path or the file, or choose another fallback with --fallback";
-                Finding::fault(Area::Source, text, advice)
+                Finding::of_error(Area::Source, Level::Fault, &text)
             }
         });
     }

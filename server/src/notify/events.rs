@@ -2,7 +2,7 @@
 //!
 //! This is the one place where an event of the log becomes a notification: a new kind of event is added to [`apply`].
 
-use aircheck_api::{Event, EventKind, EventListener, EventState};
+use aircheck_api::{Event, EventKind, EventListener, EventState, StreamState};
 use aircheck_engine::{Consumer, Timestamp, TryRecvError};
 use aircheck_notify::{Details, EventName};
 use serde_json::{Value, json};
@@ -45,20 +45,11 @@ impl EventReader {
 /// Begins or ends the condition that an event means.
 fn apply(event: &Event, now: Timestamp, conditions: &mut Conditions) {
     match (&event.kind, &event.listener) {
-        (EventKind::SourceLost { reason }, _) => {
-            conditions.begin((EventName::SourceLost, 0), now, || {
-                let text = "the source delivers no sound".to_owned();
-                let text = reason.as_ref().map_or(text.clone(), |reason| format!("{text}: {reason}"));
-                (text, Details::new())
-            });
-        }
+        (EventKind::SourceLost { reason }, _) => begin_loss(reason.as_deref(), now, conditions),
         (EventKind::SourceBack { .. }, _) => {
             conditions.end((EventName::SourceLost, 0), now, || SOURCE_IS_BACK.to_owned());
         }
-        (EventKind::Fallback { state: EventState::Begin }, _) => {
-            let text = || ("the fallback is heard instead of the source".to_owned(), Details::new());
-            conditions.begin((EventName::Fallback, 0), now, text);
-        }
+        (EventKind::Fallback { state: EventState::Begin }, _) => begin_fallback(now, conditions),
         (EventKind::Fallback { state: EventState::End }, _) => {
             conditions.end((EventName::Fallback, 0), now, || FALLBACK_IS_OVER.to_owned());
         }
@@ -85,12 +76,22 @@ fn apply(event: &Event, now: Timestamp, conditions: &mut Conditions) {
     }
 }
 
-/// Ends the conditions that are over, for events that were missed.
+fn begin_loss(reason: Option<&str>, now: Timestamp, conditions: &mut Conditions) {
+    conditions.begin((EventName::SourceLost, 0), now, || {
+        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        (format!("the source delivers no sound{reason}"), Details::new())
+    });
+}
+
+fn begin_fallback(now: Timestamp, conditions: &mut Conditions) {
+    let text = || ("the fallback is heard instead of the source".to_owned(), Details::new());
+    conditions.begin((EventName::Fallback, 0), now, text);
+}
+
+/// Makes up for events that were missed, as when a thousand listeners leave at once: begins and ends what the source does now,
+/// and ends the lags that are over.
 pub(super) fn settle(mount: &Mount, listeners: &Listeners, now: Timestamp, conditions: &mut Conditions) {
-    if mount.state() == aircheck_api::StreamState::Live {
-        conditions.end((EventName::SourceLost, 0), now, || SOURCE_IS_BACK.to_owned());
-        conditions.end((EventName::Fallback, 0), now, || FALLBACK_IS_OVER.to_owned());
-    }
+    settle_source(mount.state(), now, conditions);
     let behind: Vec<_> = conditions.active(EventName::ListenerLag).collect();
     let present = listeners.select(|id| behind.contains(&id));
     for id in behind {
@@ -100,9 +101,44 @@ pub(super) fn settle(mount: &Mount, listeners: &Listeners, now: Timestamp, condi
     }
 }
 
+fn settle_source(state: StreamState, now: Timestamp, conditions: &mut Conditions) {
+    match state {
+        StreamState::Live => conditions.end((EventName::SourceLost, 0), now, || SOURCE_IS_BACK.to_owned()),
+        StreamState::Silent | StreamState::Fallback => begin_loss(None, now, conditions),
+        // The end of the service says so.
+        StreamState::Ended | StreamState::Unknown => return,
+    }
+    if state == StreamState::Fallback {
+        begin_fallback(now, conditions);
+    } else {
+        conditions.end((EventName::Fallback, 0), now, || FALLBACK_IS_OVER.to_owned());
+    }
+}
+
 /// Returns a listener in words.
 fn title(listener: &EventListener) -> String {
     let EventListener { id, name, format, remote } = listener;
     let name = if name.is_empty() { String::new() } else { format!(" {name:?}") };
     format!("listener {id}{name} ({format}, {remote})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_source_does_is_told_although_its_event_was_missed() {
+        let (mut conditions, now) = (Conditions::default(), Timestamp::now());
+        let mut told = |state| {
+            settle_source(state, now, &mut conditions);
+            let due = conditions.take_due(now);
+            due.iter().map(|change| format!("{} {}", change.event.name(), change.state.name())).collect::<Vec<_>>()
+        };
+        assert!(told(StreamState::Live).is_empty());
+        assert_eq!(told(StreamState::Silent), ["source_lost begin"]);
+        assert!(told(StreamState::Silent).is_empty(), "each begin is told once");
+        assert_eq!(told(StreamState::Fallback), ["fallback begin"]);
+        assert!(told(StreamState::Ended).is_empty());
+        assert_eq!(told(StreamState::Live), ["source_lost end", "fallback end"]);
+    }
 }

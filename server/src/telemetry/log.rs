@@ -4,25 +4,34 @@
 //! fills the queue. Further lines are dropped and counted, and their count precedes the next line that fits.
 
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that may wait for the reader of standard error. Lines of a burst that wait for a moment fit; 1000 of 200 bytes
 /// are 200 KB.
 const MAX_LINES: usize = 1000;
 
+/// Lines of the process's log that were dropped. Static, because the log is.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Returns how many lines of the log were dropped since the start, because standard error was not read.
+#[must_use]
+pub fn dropped_lines() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
 /// Starts the log with the filter of `RUST_LOG`, or at level `info`. Lines that wait are written when
 /// the guard is dropped, as far as the reader takes them within a second.
 pub fn init() -> WorkerGuard {
-    let (writer, guard) = bounded(io::stderr(), MAX_LINES);
+    let (log, guard) = BoundedLog::new(io::stderr(), MAX_LINES, &DROPPED);
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(writer)
+        // Held for as long as it takes to put a line into the queue.
+        .with_writer(Mutex::new(log))
         .with_ansi(io::stderr().is_terminal())
         // A log that cannot be written, because its reader is gone or its disk is full, must not end the sound.
         .log_internal_errors(false)
@@ -31,49 +40,50 @@ pub fn init() -> WorkerGuard {
     guard
 }
 
-fn bounded(out: impl Write + Send + 'static, max_lines: usize) -> (BoundedLog, WorkerGuard) {
-    let (queue, guard) = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(max_lines).finish(out);
-    let dropped = queue.error_counter();
-    (BoundedLog { queue, dropped, reported: Arc::default() }, guard)
-}
-
-/// Puts lines into the queue, and before them the number of dropped ones.
-#[derive(Clone, Debug)]
+/// Puts lines into the queue, and before them the number of those that are missing there.
+#[derive(Debug)]
 struct BoundedLog {
     queue: NonBlocking,
-    dropped: ErrorCounter,
-    /// Dropped lines whose count is in the queue or was written.
-    reported: Arc<AtomicUsize>,
+    /// Whatever did not fit into the queue.
+    refused: ErrorCounter,
+    /// All dropped lines.
+    dropped: &'static AtomicU64,
+    /// Dropped lines whose number is not in the queue yet.
+    untold: u64,
+}
+
+impl BoundedLog {
+    fn new(out: impl Write + Send + 'static, max_lines: usize, dropped: &'static AtomicU64) -> (Self, WorkerGuard) {
+        let (queue, guard) = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(max_lines).finish(out);
+        (Self { refused: queue.error_counter(), queue, dropped, untold: 0 }, guard)
+    }
+
+    /// Puts a line into the queue, and returns whether it fits. Never waits.
+    fn put(&mut self, line: &[u8]) -> io::Result<bool> {
+        let refused = self.refused.dropped_lines();
+        self.queue.write_all(line)?;
+        Ok(self.refused.dropped_lines() == refused)
+    }
 }
 
 impl Write for BoundedLog {
-    /// Never fails and never waits.
+    /// Takes a whole line. Never fails and never waits.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let (dropped, reported) = (self.dropped.dropped_lines(), self.reported.load(Ordering::Relaxed));
-        if dropped > reported {
-            let new = dropped - reported;
-            let notice = format!(" WARN {new} log lines were dropped: standard error was not read\n");
-            self.queue.write_all(notice.as_bytes())?;
-            if self.dropped.dropped_lines() == dropped {
-                self.reported.store(dropped, Ordering::Relaxed);
-            } else {
-                // The queue is still full. The notice itself is no line of the log.
-                self.reported.fetch_add(1, Ordering::Relaxed);
+        if self.untold > 0 {
+            let notice = format!(" WARN {} log lines were dropped: standard error was not read\n", self.untold);
+            if self.put(notice.as_bytes())? {
+                self.untold = 0;
             }
         }
-        self.queue.write(line)
+        if !self.put(line)? {
+            self.untold += 1;
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.queue.flush()
-    }
-}
-
-impl<'a> MakeWriter<'a> for BoundedLog {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
     }
 }
 
@@ -105,11 +115,14 @@ mod tests {
     #[test]
     fn a_reader_that_stands_still_delays_nothing_and_gets_the_number_of_lines_it_missed() {
         let ((allow, allowed), (written, lines)) = (channel(), channel());
-        let (mut log, guard) = bounded(SlowReader { allowed, written }, 4);
+        let dropped: &AtomicU64 = Box::leak(Box::default());
+        let (mut log, guard) = BoundedLog::new(SlowReader { allowed, written }, 4, dropped);
         for number in 0..100 {
             log.write_all(format!("line {number}\n").as_bytes()).unwrap();
         }
-        // From here on it reads, and each further line follows the count of the lines dropped before it.
+        let dropped_at_first = dropped.load(Ordering::Relaxed);
+        assert!(dropped_at_first > 90, "{dropped_at_first} of 100");
+        // From here on it reads, and the number of dropped lines comes where they are missing.
         (0..1000).for_each(|_| allow.send(()).unwrap());
         let (mut read, mut missed, mut sent) = (0, 0, 100);
         while missed == 0 || read + missed < sent {
@@ -121,8 +134,7 @@ mod tests {
                 count.map_or_else(|| read += 1, |count| missed += count);
             }
         }
-        assert_eq!(read + missed, sent);
-        assert!(missed > 90, "{missed} of {sent}");
+        assert_eq!((read + missed, missed), (sent, dropped.load(Ordering::Relaxed)));
         drop(guard);
     }
 }

@@ -29,6 +29,7 @@ use crate::delivery::listeners::{Listeners, RenditionTotals};
 use crate::delivery::shards::Shards;
 use crate::mount::Mount;
 use crate::notify;
+use crate::telemetry::log;
 
 /// The loss reason of blocks that were queued for a listener when it left.
 const LEFT: &str = "left";
@@ -94,6 +95,7 @@ pub struct Metrics {
     left: BTreeMap<LeaveReason, Counter>,
     renditions: BTreeMap<Rendition, RenditionMetrics>,
     gathered: Counter,
+    dropped_log_lines: Counter,
     notifications: NotificationMetrics,
     /// By mount.
     captures: Vec<CaptureMetrics>,
@@ -171,6 +173,7 @@ impl Metrics {
                 .into(),
             renditions: Rendition::ALL.map(|rendition| (rendition, RenditionMetrics::register(rendition))).into(),
             gathered: counter("aircheck_delivery_gathered_packets_total", &[]),
+            dropped_log_lines: counter("aircheck_log_dropped_lines_total", &[]),
             notifications: NotificationMetrics::register(),
             captures: mounts.map(|mount| CaptureMetrics::register(mount.format())).collect(),
             rendering: Mutex::new(()),
@@ -197,6 +200,7 @@ impl Metrics {
         let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         self.captures.iter().zip(mounts).for_each(|(capture, view)| capture.set(view.mount));
         self.gathered.absolute(shards.gathered());
+        self.dropped_log_lines.absolute(log::dropped_lines());
         self.notifications.set(notifications);
         let totals = listeners.totals();
         let none = RenditionTotals::default();
@@ -444,6 +448,10 @@ fn describe() {
         "aircheck_delivery_gathered_packets_total",
         "Packets of compressed sound that were written together with the one before, because a delivery thread had fallen \
          several packets behind its encoders when it came to the listener."
+    );
+    describe_counter!(
+        "aircheck_log_dropped_lines_total",
+        "Lines of the log that were dropped because standard error was not read."
     );
     describe_counter!(
         "aircheck_notifications_total",

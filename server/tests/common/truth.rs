@@ -5,6 +5,7 @@
 
 pub(crate) mod client;
 pub(crate) mod counting_listener;
+pub(crate) mod healthy;
 pub(crate) mod numbered;
 pub(crate) mod scrape;
 pub(crate) mod slow_listener;

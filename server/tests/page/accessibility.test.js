@@ -159,7 +159,7 @@ describe("every state", { concurrency: 2 }, () => {
     const tab = await open(server);
     await tab.untilText("state", "ON AIR");
     pipe.pause();
-    await tab.until("document.getElementById('fallback').checkVisibility()");
+    await tab.until("document.getElementById('state').textContent === 'FALLBACK'");
     await tab.untilText("notification-trouble", "next try in");
     assert.deepEqual(await check(tab, "on-fallback"), []);
     await tab.close();

@@ -80,9 +80,9 @@ describe("badges and the fallback", { concurrency: true }, () => {
     await tab.until(`${BADGES} === '' && document.getElementById('state').textContent === 'ON AIR'`);
 
     pipe.pause();
-    await tab.until(`${BADGES} === 'source-lost,fallback'`);
+    await tab.until(`${BADGES} === 'source-lost'`);
     await tab.untilText("failure", "Source lost for ");
-    await tab.untilText("state", "OFF AIR");
+    await tab.untilText("state", "FALLBACK");
     // It is heard, and so it has a level and a loudness.
     for (const id of ["momentary", "short-term"]) {
       await tab.until(`/^−?\\d/.test(document.getElementById('${id}').textContent)`);

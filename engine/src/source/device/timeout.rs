@@ -46,6 +46,7 @@ pub(super) fn with_timeout<T: Send + 'static>(
     thread::Builder::new()
         .name("sound-system".into())
         .spawn(move || {
+            keep_alsa_quiet();
             // Fails if the time is over: the result is no longer needed then.
             let _ = done.send(call());
             drop(counted);
@@ -53,6 +54,17 @@ pub(super) fn with_timeout<T: Send + 'static>(
         .map_err(|error| DeviceError::Refused { device: what.to_owned(), reason: error.to_string() })?;
     result.recv_timeout(ANSWER_TIMEOUT).map_err(|_| unresponsive())?
 }
+
+/// Keeps ALSA's library from writing to stderr in calls of this thread. It writes up to eight lines each time that it is asked
+/// for a device that is gone, which is twice a second while a source is lost. What counts is in the errors of the calls.
+#[cfg(target_os = "linux")]
+fn keep_alsa_quiet() {
+    // Without memory for its buffer, the lines are written.
+    let _ = alsa::Output::local_error_handler();
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn keep_alsa_quiet() {}
 
 #[cfg(test)]
 mod tests {

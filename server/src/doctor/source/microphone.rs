@@ -1,9 +1,10 @@
-//! Microphones and other inputs: which there are, and whether the configured one delivers sound.
+//! A microphone or another input: whether it opens and delivers sound.
 
 use std::time::Duration;
 
-use aircheck_engine::source::{Device, DeviceError, Source as _, devices};
+use aircheck_engine::source::{Device, DeviceError, Source as _};
 
+use super::inputs::{self, Chosen, Input};
 use super::permissions;
 use super::sound::Sound;
 use super::trial::Trial;
@@ -13,13 +14,11 @@ use crate::source::wanted;
 
 /// Wait for the first sound beyond which it is worth a note.
 const SLOW_START: Duration = Duration::from_secs(1);
-/// Names of devices in the list, the default one first. A desktop has two to five; ALSA may list dozens for one card.
-const MAX_NAMES: usize = 4;
 
 /// Lists the inputs, opens the one called `name`, or the default one, and hears it for a moment.
 pub(super) fn check(config: &CaptureConfig, name: Option<&str>) -> (Vec<Finding>, Option<Sound>) {
-    let devices = match devices() {
-        Ok(devices) => devices,
+    let inputs = match Input::all() {
+        Ok(inputs) => inputs,
         Err(error) => {
             let mut findings = vec![missing(config, &error.to_string())];
             findings.extend(permissions::devices());
@@ -29,34 +28,23 @@ pub(super) fn check(config: &CaptureConfig, name: Option<&str>) -> (Vec<Finding>
             return (findings, Sound::without_microphone(config));
         }
     };
-    let host = devices.first().map_or("the system", |device| device.host);
-    let mut findings = vec![list(host, devices.iter().map(|device| (&*device.name, device.is_default)).collect())];
-    if host != "PulseAudio" {
+    let device = Device::open(name, wanted(config));
+    let chosen = match (name, &device) {
+        (None, _) => Chosen::Default,
+        (Some(wanted), Ok(device)) => Chosen::Named { wanted, opened: device.name() },
+        (Some(_), Err(_)) => Chosen::None,
+    };
+    let mut findings = inputs::list(&inputs, chosen);
+    if !inputs.iter().any(Input::is_served) {
         findings.extend(permissions::devices());
     }
-    let (finding, sound) = hear(config, name);
+    let (finding, sound) = hear(config, device);
     findings.push(finding);
     (findings, sound)
 }
 
-/// Returns a finding with the names of all inputs of a host, or of the first. Each is a name, and whether it is the default.
-fn list(host: &str, mut inputs: Vec<(&str, bool)>) -> Finding {
-    inputs.sort_by_key(|(_, is_default)| !is_default);
-    let names = inputs.iter().take(MAX_NAMES).map(|(name, is_default)| {
-        let default = if *is_default { " (the default)" } else { "" };
-        format!("“{name}”{default}")
-    });
-    let names = names.collect::<Vec<_>>().join(", ");
-    let text = match inputs.len() {
-        1 => format!("{host} has one input: {names}"),
-        count if count <= MAX_NAMES => format!("{host} has {count} inputs: {names}"),
-        count => format!("{host} has {count} inputs: {names} and more, see `aircheck devices`"),
-    };
-    Finding::ok(Area::Source, text)
-}
-
-fn hear(config: &CaptureConfig, name: Option<&str>) -> (Finding, Option<Sound>) {
-    let device = match Device::open(name, wanted(config)) {
+fn hear(config: &CaptureConfig, device: Result<Device, DeviceError>) -> (Finding, Option<Sound>) {
+    let device = match device {
         Ok(device) => device,
         Err(error) => return (missing(config, &error.to_string()), Sound::without_microphone(config)),
     };
@@ -106,19 +94,6 @@ fn missing(config: &CaptureConfig, error: &str) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_long_list_begins_with_the_default() {
-        let names: Vec<_> = (0..9).map(|number| format!("in {number}")).collect();
-        let mut inputs: Vec<_> = names.iter().map(|name| (&**name, false)).collect();
-        inputs.push(("mic", true));
-        let text = list("ALSA", inputs).text(false);
-        assert!(
-            text.contains("ALSA has 10 inputs: “mic” (the default), “in 0”,") && text.contains("and more"),
-            "{text}"
-        );
-        assert!(list("ALSA", vec![("in 0", false)]).text(false).contains("ALSA has one input: “in 0”\n"));
-    }
 
     #[test]
     fn a_microphone_that_is_dead_mute_or_slow_is_told_from_a_good_one() {

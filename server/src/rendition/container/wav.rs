@@ -20,7 +20,7 @@ pub fn wav_header(format: Format, encoding: PcmEncoding) -> Bytes {
     let kind = if encoding == PcmEncoding::F32Le { IEEE_FLOAT } else { PCM };
     let sample_bytes = encoding.sample_bytes() as u16;
     let frame_bytes = format.channels() * sample_bytes;
-    let extensible = format.channels() > 2 || encoding == PcmEncoding::S24Le;
+    let extensible = format.channels() > 2 || encoding != PcmEncoding::S16Le;
 
     let mut fmt = Vec::with_capacity(40);
     fmt.extend(if extensible { EXTENSIBLE } else { kind }.to_le_bytes());
@@ -65,7 +65,7 @@ mod tests {
     fn a_header_has_the_size_that_its_fields_say() {
         for (channels, encoding, length) in [
             (2, PcmEncoding::S16Le, 44),
-            (1, PcmEncoding::F32Le, 44),
+            (1, PcmEncoding::F32Le, 68),
             (2, PcmEncoding::S24Le, 68),
             (6, PcmEncoding::S16Le, 68),
         ] {
