@@ -727,7 +727,7 @@ mod tests {
         assert_eq!(connection.proof.lates(), MAX_LATE_AFTER_PROMPT);
         connection.write(100, 121);
         connection.write(100, 80);
-        assert_eq!(connection.proof.lates(), (MAX_LATE_AFTER_PROMPT + 1) / 2);
+        assert_eq!(connection.proof.lates(), MAX_LATE_AFTER_PROMPT.div_ceil(2));
         connection.write(100, 80);
         assert_eq!(connection.proof.lates(), 0);
         let mut short = Connection { bytes: 400, packet_bytes: 400, ..Connection::new() };
