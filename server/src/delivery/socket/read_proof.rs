@@ -22,7 +22,7 @@ use std::time::Duration;
 use aircheck_engine::Timestamp;
 
 use crate::delivery::socket::hold::{HOLD, Holds, Wait};
-use crate::delivery::socket::receive_window::{CHANGE_BYTES, LARGE_WINDOW_BYTES};
+use crate::delivery::socket::receive_window::{CHANGE_BYTES, COPIED_BYTES, LARGE_WINDOW_BYTES};
 use crate::delivery::socket::tcp_info::TcpInfo;
 
 /// After a longer pause, the far kernel acknowledges at once: its retransmission timeout is 200 ms or more.
@@ -66,6 +66,8 @@ const MAX_WRITES: u8 = 30;
 const MIN_LATE: u8 = 3;
 /// After so many late tests in a row of a stream that is held, single packets between held ones change nothing.
 pub(super) const MIN_HELD_TESTS: u8 = 12;
+/// The late tests that count on after one prompt test: so few that the rows of [`MIN_HELD_TESTS`] and more begin anew.
+const MAX_LATE_AFTER_PROMPT: u8 = 6;
 /// Short packets are held if so many were, as soon as few writes are left that may be acknowledged at once. If none were left, the
 /// first late acknowledgement of a single packet would make this kernel send it again, and the far one acknowledge the next ones at once.
 const MIN_HOLD_LATE: u8 = 2;
@@ -280,6 +282,11 @@ impl ReadProof {
         self.result() == Some(Reading::Late)
     }
 
+    /// Returns the widest receive window so far.
+    pub(super) fn widest_window(&self) -> u64 {
+        self.open.into()
+    }
+
     /// Returns whether much of the receive window is closed. Then each read may be acknowledged at once, because it opens the
     /// window (`tcp_cleanup_rbuf`).
     pub(super) fn is_half_closed(&self) -> bool {
@@ -478,8 +485,9 @@ impl ReadProof {
                 return 0;
             }
             // Two in a row show that it may not be frozen. One may be of a kernel that raises its limits, without a trace in a window
-            // that unread bytes have narrowed.
-            self.lates = if self.prompts > 1 { 0 } else { self.lates / 2 };
+            // that unread bytes have narrowed; where these would leave no trace, one has to be enough.
+            let is_traceless = u64::from(bytes) < COPIED_BYTES && !self.holds.is_holding();
+            self.lates = if self.prompts > 1 || is_traceless { 0 } else { (self.lates / 2).min(MAX_LATE_AFTER_PROMPT) };
             self.last_prompt = end;
             if is_row {
                 self.set_result(Reading::Prompt, now);
@@ -710,18 +718,22 @@ mod tests {
     }
 
     #[test]
-    fn one_prompt_acknowledgement_halves_the_row_of_late_ones_and_two_end_it() {
+    fn one_prompt_acknowledgement_shortens_the_row_of_late_ones_and_two_end_it() {
         let mut connection = Connection::new();
         connection.proofs(100, 121);
-        let lates = connection.proof.lates();
+        assert!(connection.proof.lates() > 2 * MAX_LATE_AFTER_PROMPT);
         // A far kernel that raises its limits acknowledges one segment at once, read or not.
         connection.write(100, 80);
-        assert_eq!(connection.proof.lates(), lates / 2);
+        assert_eq!(connection.proof.lates(), MAX_LATE_AFTER_PROMPT);
         connection.write(100, 121);
-        assert_eq!(connection.proof.lates(), lates / 2 + 1);
         connection.write(100, 80);
+        assert_eq!(connection.proof.lates(), MAX_LATE_AFTER_PROMPT.div_ceil(2));
         connection.write(100, 80);
         assert_eq!(connection.proof.lates(), 0);
+        let mut short = Connection { bytes: 400, packet_bytes: 400, ..Connection::new() };
+        short.proofs(100, 121);
+        short.write(100, 80);
+        assert_eq!(short.proof.lates(), 0, "of packets without a trace in the window");
     }
 
     #[test]

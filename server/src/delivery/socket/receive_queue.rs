@@ -17,7 +17,9 @@ use aircheck_engine::Timestamp;
 
 use crate::delivery::socket::ping::Pings;
 use crate::delivery::socket::read_proof::{MIN_HELD_TESTS, ReadProof, Reading};
-use crate::delivery::socket::receive_window::{CHANGE_BYTES, COPIED_BYTES, LARGE_WINDOW_BYTES, ReceiveWindow};
+use crate::delivery::socket::receive_window::{
+    CHANGE_BYTES, COPIED_BYTES, LARGE_WINDOW_BYTES, MIN_DEFAULT_WINDOW_BYTES, ReceiveWindow,
+};
 use crate::delivery::socket::tcp_info::TcpInfo;
 use level::Level;
 use segment_size::SegmentSize;
@@ -40,6 +42,9 @@ const RECOUNTED_PART: u64 = 4;
 /// A window need not narrow at all: short packets leave no trace, and a program may have set a buffer of megabytes. Then this many tests
 /// in a row must be late by the far kernel's timer, each at another moment of the program's own intervals.
 const MIN_TESTS: u8 = 64;
+/// The most that a small buffer receives, in halves of the widest window that it offers: 1.07 times as much was seen with samples, 1.4
+/// times with pages of Opus.
+const MAX_RECEIVED_HALVES: u64 = 3;
 /// So many late tests in a row show that a window that narrows does so for unread bytes.
 const MIN_LATE_TESTS: u8 = 2;
 
@@ -181,7 +186,13 @@ impl ReceiveQueue {
             }
             _ => 0,
         };
-        Unread { least, estimate: estimate.clamp(least, most), most }
+        Unread { least, estimate: estimate.min(self.capacity()).clamp(least, most), most }
+    }
+
+    /// Returns how many unread bytes the listener's machine has room for, if its program has set a small buffer.
+    fn capacity(&self) -> u64 {
+        let widest = self.proof.widest_window();
+        if widest < MIN_DEFAULT_WINDOW_BYTES { widest * MAX_RECEIVED_HALVES / 2 } else { u64::MAX }
     }
 
     /// Returns whether each packet shows in the window.
@@ -243,9 +254,10 @@ impl ReceiveQueue {
             }
         }
         let is_opening = window >= window_before + CHANGE_BYTES && !is_raised && acked_before > self.proof.proven();
-        let is_recounted = is_opening && self.segment_size.has_grown(acked_before, acked);
+        let is_held = self.proof.held_bytes().is_some();
+        let is_recounted = is_opening && is_held && self.segment_size.has_grown(acked_before, acked);
         if is_recounted {
-            // What was missing from the window still is.
+            // What was missing from the window still is. Pages are longer than others now and then while they are read.
             self.raised += (window - window_before) as u32;
         }
         let narrowed = u64::from(self.raised).saturating_sub(window);
@@ -271,7 +283,6 @@ impl ReceiveQueue {
                 (unread + since * unread / before).max(of_window.saturating_sub(piece))
             };
         }
-        let is_held = self.proof.held_bytes().is_some();
         if is_held && self.proof.lates() < MIN_HELD_TESTS {
             if narrowed < CHANGE_BYTES {
                 // What came in short packets left no trace.

@@ -25,7 +25,7 @@ const SEGMENT_BYTES: u64 = 1448;
 const SHORT_PACKET_FACTOR: u64 = 15;
 /// No default buffer offers less than this. A program that offers less has set a buffer of its own, which receives hardly
 /// more than it offers: at most 7 % more was seen, with buffers of 2 to 16 KB.
-const MIN_DEFAULT_WINDOW_BYTES: u64 = 60_000;
+pub(super) const MIN_DEFAULT_WINDOW_BYTES: u64 = 60_000;
 /// A window that has opened again is the widest if it lacks no more than this part.
 const OPEN_PART: u64 = 16;
 

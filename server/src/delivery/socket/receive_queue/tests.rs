@@ -118,6 +118,20 @@ fn a_window_that_opens_shows_how_much_a_slow_program_has_read() {
 }
 
 #[test]
+fn a_small_buffer_holds_no_more_than_half_as_much_again_as_its_widest_window() {
+    const WINDOW: u64 = 20 * 1024;
+    let mut pages = Pages::new();
+    for _ in 0..40 {
+        pages.page(Duration::from_micros(30), WINDOW);
+    }
+    // It stops, reads a part, and then about half of what comes, as its window shows only once.
+    let narrowing = (1..=16).map(|page| WINDOW - page * 768);
+    let seen: Vec<_> = narrowing.chain([11 * 1024; 40]).map(|window| pages.late(window)).collect();
+    assert!(seen.iter().all(|seen| seen.estimate <= WINDOW * 3 / 2), "{seen:?}");
+    assert!(seen[55].most > 3 * WINDOW);
+}
+
+#[test]
 fn a_program_that_reads_again_has_nothing_unread() {
     let mut pages = Pages::of_reader();
     for window in FROZEN {
