@@ -5,12 +5,12 @@ mod common;
 #[path = "common/receiver.rs"]
 mod receiver;
 
-use std::io::{Read as _, Write as _};
+use std::io::{PipeWriter, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Listener, Server, eventually, refused, signal, write_wav};
@@ -117,19 +117,69 @@ fn silence_of_all_and_of_one_channel_is_told_with_its_end() {
     assert_eq!(names[1..4], ["channel_silence begin", "silence begin", "silence end"], "{names:?}");
 }
 
+/// Writes a period of a tone of one channel each 10 ms, unless it is paused. Ends when the reader is gone.
+fn write_tone(mut pipe: PipeWriter) -> Arc<AtomicBool> {
+    let period: Vec<u8> = (0..480).map(|n| if n % 96 < 48 { 8000 } else { -8000 }).flat_map(i16::to_le_bytes).collect();
+    let is_paused = Arc::new(AtomicBool::new(false));
+    let paused = Arc::clone(&is_paused);
+    std::thread::spawn(move || {
+        let mut due = Instant::now();
+        while paused.load(Ordering::Relaxed) || pipe.write_all(&period).is_ok() {
+            due += Duration::from_millis(10);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+    });
+    is_paused
+}
+
 #[test]
-fn clipping_is_told() {
-    let folder = tempfile::tempdir().unwrap();
-    let wav =
-        write_wav(&folder.path().join("a.wav"), 1, (0..48_000).map(|n| if n % 100 < 50 { 32_767 } else { -32_768 }));
+fn a_lost_source_and_its_fallback_are_told_with_their_ends() {
+    let (reader, pipe) = std::io::pipe().unwrap();
     let receiver = Receiver::taking();
-    let server = start(&wav, &["--loop"], &[receiver.url()]);
+    let flags = ["--source", "stdin", "--channels", "1", "--fallback", "tone:440", "--fallback-after", "1500ms"];
+    let server = Server::start_with(&flags, |command| command.stdin(reader).env("AIRCHECK_NOTIFY", receiver.url()));
+    let is_paused = write_tone(pipe);
+    let is_live = || (server.json("api/v1/status")["state"] == "live").then_some(());
+    eventually("sound", is_live);
+    // The writer must be known for one that goes at the pace of its sound.
+    std::thread::sleep(Duration::from_millis(2500));
+    is_paused.store(true, Ordering::Relaxed);
+    let lost = receiver.wait_for("source_lost begin").json();
+    assert!(lost["text"].as_str().unwrap().starts_with("the source delivers no sound: "), "{lost}");
+    receiver.wait_for("fallback begin");
+    is_paused.store(false, Ordering::Relaxed);
+    let back = receiver.wait_for("source_lost end").json();
+    let fallback = receiver.wait_for("fallback end").json();
+    let seconds = |end: &Value| end["duration_seconds"].as_f64().unwrap();
+    assert!(seconds(&fallback) > 0.0 && seconds(&back) > seconds(&fallback), "{back} {fallback}");
+    eventually("the source", is_live);
+    stop(server);
+    let mut names = receiver.names();
+    // The two ends come in the same moment.
+    names[3..5].sort();
+    let of_source = ["source_lost begin", "fallback begin", "fallback end", "source_lost end"];
+    assert_eq!(names, [&["service begin"], &of_source[..], &["service end"]].concat());
+}
+
+#[test]
+fn clipping_is_told_with_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    // A second at full scale, and then fifteen at half of it.
+    let samples = (0..16 * 48_000).map(|n| {
+        let peak = if n < 48_000 { 32_767 } else { 16_384 };
+        if n % 100 < 50 { peak } else { -peak }
+    });
+    let wav = write_wav(&folder.path().join("a.wav"), 1, samples);
+    let receiver = Receiver::taking();
+    let server = start(&wav, &[], &[receiver.url()]);
     receiver.wait_for("clipping begin");
     let clips = server.json("api/v1/status")["level"][0]["clips"].as_u64().unwrap();
     assert!(clips > 0, "{clips}");
     assert!(server.text("metrics").contains("\naircheck_capture_clips_total{channel=\"0\"} "));
+    let end = receiver.wait_for("clipping end").json();
+    assert!(end["duration_seconds"].as_f64() > Some(9.0), "it has not happened for ten seconds: {end}");
     stop(server);
-    assert_eq!(receiver.names(), ["service begin", "clipping begin", "service end"]);
+    assert_eq!(receiver.names(), ["service begin", "clipping begin", "clipping end", "service end"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 pub(crate) mod args;
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use http_body_util::BodyExt as _;
@@ -17,7 +17,8 @@ use args::ExportArgs;
 pub(crate) async fn export(args: ExportArgs) -> ExitCode {
     match download(&args).await {
         Ok(bytes) => {
-            println!("{}: {:.1} MB", args.output.display(), bytes as f64 / 1e6);
+            // A reader that is gone has the exit code.
+            let _ = writeln!(io::stdout(), "{}: {:.1} MB", args.output.display(), bytes as f64 / 1e6);
             ExitCode::SUCCESS
         }
         Err(failure) => failure.exit(),
@@ -29,7 +30,7 @@ async fn download(args: &ExportArgs) -> Result<u64, Failure> {
     let ExportArgs { address, from, to, output } = args;
     let mut client = ApiClient::new(address.clone(), TIMEOUT);
     let mut response = client.open(&format!("/recording.wav?from={from}&to={to}")).await?;
-    let failed = |error: std::io::Error| Failure::Write { path: output.clone(), why: io_words(&error) };
+    let failed = |error: io::Error| Failure::Write { path: output.clone(), why: io_words(&error) };
     // Asked first, so that a refusal leaves an older file alone.
     let mut file = File::create(output).map_err(failed)?;
     let mut bytes = 0;

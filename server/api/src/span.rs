@@ -21,8 +21,8 @@ pub fn parse(text: &str) -> Option<Duration> {
     humantime::parse_duration(text.trim()).ok()
 }
 
-/// Shows a span in the shortest form that loses nothing: in the largest unit up to minutes that it is a whole number
-/// of. [`parse`] reads it back.
+/// Shows a span in the shortest form that loses nothing: in days, minutes, seconds or less, whichever is the largest that it is a
+/// whole number of. [`parse`] reads it back.
 ///
 /// ```
 /// use aircheck_api::span::Short;
@@ -31,6 +31,7 @@ pub fn parse(text: &str) -> Option<Duration> {
 /// assert_eq!(Short(Duration::from_millis(10)).to_string(), "10ms");
 /// assert_eq!(Short(Duration::from_millis(1500)).to_string(), "1500ms");
 /// assert_eq!(Short(Duration::from_secs(120)).to_string(), "2m");
+/// assert_eq!(Short(Duration::from_secs(86_400)).to_string(), "1d");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Short(pub Duration);
@@ -41,7 +42,14 @@ impl fmt::Display for Short {
         if nanos == 0 {
             return f.write_str("0s");
         }
-        let units = [("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1000), ("ns", 1)];
+        let units = [
+            ("d", 86_400_000_000_000),
+            ("m", 60_000_000_000),
+            ("s", 1_000_000_000),
+            ("ms", 1_000_000),
+            ("us", 1000),
+            ("ns", 1),
+        ];
         match units.into_iter().find(|(_, unit_nanos)| nanos.is_multiple_of(*unit_nanos)) {
             Some((unit, unit_nanos)) => write!(f, "{}{unit}", nanos / unit_nanos),
             None => Ok(()), // Every number is a whole number of nanoseconds.
@@ -64,6 +72,8 @@ mod tests {
             (60_000_000_000, "1m"),
             (90_000_000_000, "90s"),
             (3_600_000_000_000, "60m"),
+            (129_600_000_000_000, "2160m"),
+            (259_200_000_000_000, "3d"),
         ];
         for (nanos, text) in shown {
             let span = Duration::from_nanos(nanos);
