@@ -213,22 +213,81 @@ impl Drop for Registration {
 mod tests {
     use aircheck_api::SourceKind;
     use aircheck_engine::source::Tone;
-    use aircheck_engine::{OverflowPolicy, Publisher, PublisherOptions, Stream, StreamOptions, SubscribeOptions};
+    use aircheck_engine::{
+        OverflowPolicy, Publisher, PublisherOptions, Stats, Stream, StreamOptions, SubscribeOptions, Summary,
+    };
 
     use super::*;
     use crate::delivery::histograms::MountHistograms;
     use crate::delivery::mailbox::Mailbox;
+    use crate::delivery::own_histograms::Measure;
     use crate::delivery::standing::Limits;
+    use crate::delivery::waits::RoundWaits;
     use crate::mount::Mount;
-    use crate::rendition::packet::Wire;
+    use crate::rendition::packet::{Packet, Wire};
     use crate::rendition::packet_log::PacketLog;
+
+    fn mailbox(poll: &mio::Poll) -> Arc<Mailbox> {
+        Mailbox::new(0, mio::Waker::new(poll.registry(), mio::Token(0)).unwrap())
+    }
+
+    fn request(
+        mount: &Arc<Mount>,
+        histograms: &MountHistograms,
+        stats: &Arc<Stats>,
+        mailbox: &Arc<Mailbox>,
+    ) -> JoinRequest {
+        JoinRequest {
+            name: String::new(),
+            mount: Arc::clone(mount),
+            rendition: Rendition::Pcm,
+            histograms: Arc::clone(&histograms.renditions[&Rendition::Pcm]),
+            overflow: OverflowPolicy::SkipToLive,
+            limits: Limits { behind: 25, far_behind: 75, max_lag: None, buffer: 100, idle_timeout: None },
+            stats: Arc::clone(stats),
+            remote: ([127, 0, 0, 1], 1).into(),
+            wire: Wire::Plain,
+            bytes_per_second: 0,
+            may_hold: false,
+            log: PacketLog::new(),
+            mailbox: Arc::clone(mailbox),
+        }
+    }
+
+    #[test]
+    fn a_row_and_the_metrics_have_the_packets_that_were_just_taken() {
+        let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
+        let mount = Mount::new(&stream, SourceKind::Tone).unwrap();
+        let (poll, histograms, listeners) = (mio::Poll::new().unwrap(), MountHistograms::default(), Listeners::new(1));
+        let (mut packets, hub) = Publisher::new(PublisherOptions::default());
+        let mut consumer = hub.subscribe(SubscribeOptions::default()).unwrap();
+        let request = request(&mount, &histograms, consumer.stats(), &mailbox(&poll));
+        let registration = listeners.join(request).unwrap();
+        let (listener, now) = (registration.listener(), Timestamp::now());
+        let mut take = || {
+            packets.send(Packet::chunk(b"sound", Vec::new()), now);
+            let taken = consumer.try_recv_batch(now, 1).unwrap();
+            listener.record_taken(&mut listener.downstream(), &taken, now, &mut RoundWaits::default());
+        };
+        let count = |summary: Option<Summary>| summary.map_or(0, |summary| summary.count);
+        let lags = &histograms.renditions[&Rendition::Pcm].lag_micros;
+        take();
+        let _ = listener.standing(now);
+        assert_eq!(count(lags.summary()), 0, "a look of the watch records nothing");
+        assert_eq!(listener.summaries([Measure::Queue, Measure::Lag]).map(count), [1, 1]);
+        take();
+        let _ = listeners.totals();
+        assert_eq!(count(lags.summary()), 2);
+        drop(registration);
+        stream.stop();
+    }
 
     #[test]
     fn the_furthest_behind_are_found_without_a_look_at_any_connection() {
         let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
         let mount = Mount::new(&stream, SourceKind::Tone).unwrap();
         let poll = mio::Poll::new().unwrap();
-        let mailbox = Mailbox::new(0, mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let mailbox = mailbox(&poll);
         let histograms = MountHistograms::default();
         let listeners = Listeners::new(10);
         let (mut items, hub) = Publisher::new(PublisherOptions::default());
@@ -236,21 +295,7 @@ mod tests {
         let registrations: Vec<_> = (0..5)
             .map(|_| {
                 let consumer = hub.subscribe(SubscribeOptions::default()).unwrap();
-                let request = JoinRequest {
-                    name: String::new(),
-                    mount: Arc::clone(&mount),
-                    rendition: Rendition::Pcm,
-                    histograms: Arc::clone(&histograms.renditions[&Rendition::Pcm]),
-                    overflow: OverflowPolicy::SkipToLive,
-                    limits: Limits { behind: 25, far_behind: 75, max_lag: None, buffer: 100, idle_timeout: None },
-                    stats: Arc::clone(consumer.stats()),
-                    remote: ([127, 0, 0, 1], 1).into(),
-                    wire: Wire::Plain,
-                    bytes_per_second: 0,
-                    may_hold: false,
-                    log: PacketLog::new(),
-                    mailbox: Arc::clone(&mailbox),
-                };
+                let request = request(&mount, &histograms, consumer.stats(), &mailbox);
                 consumers.push(consumer);
                 listeners.join(request).unwrap()
             })
