@@ -3,33 +3,23 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::ring_reader::Lent;
-use crate::waiter::RoomNotice;
+use crate::ring_reader::Taken;
 use crate::{Gap, Item};
 
-/// Consecutive items without a gap between them, from [`Consumer::try_recv_batch`](crate::Consumer::try_recv_batch).
-/// All of them count as delivered, whether they are used or not. They are borrowed, because dropping each one by itself
-/// costs more than reading it; clone the ones to keep.
+/// Consecutive items without a gap between them, from [`Consumer::try_recv_batch`](crate::Consumer::try_recv_batch). All of
+/// them count as delivered, whether they are used or not. They are borrowed, because a handle of its own for each costs more
+/// than reading it; clone the ones to keep.
 pub struct Batch<'c, T> {
     /// The gap directly before the first item.
     pub gap: Option<Gap>,
     /// How far the last block of the first item was behind the live head when the batch was taken, in blocks.
     pub lag_items: u64,
-    first: Arc<Item<T>>,
-    rest: Lent<'c, T>,
-    /// Dropped after the items have left the ring.
-    _room: RoomNotice<'c>,
+    items: Taken<'c, T>,
 }
 
 impl<'c, T> Batch<'c, T> {
-    pub(crate) fn new(
-        gap: Option<Gap>,
-        lag_items: u64,
-        first: Arc<Item<T>>,
-        rest: Lent<'c, T>,
-        room: RoomNotice<'c>,
-    ) -> Self {
-        Self { gap, lag_items, first, rest, _room: room }
+    pub(crate) fn new(gap: Option<Gap>, lag_items: u64, items: Taken<'c, T>) -> Self {
+        Self { gap, lag_items, items }
     }
 
     /// Iterates over the items: at least one.
@@ -46,8 +36,7 @@ impl<'c, T> Batch<'c, T> {
     /// ```
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Item<T>>> {
-        let (front, back) = self.rest.as_slices();
-        std::iter::once(&self.first).chain(front).chain(back)
+        self.items.iter()
     }
 
     /// Returns the number of items.
@@ -65,7 +54,7 @@ impl<'c, T> Batch<'c, T> {
     #[must_use]
     #[inline]
     pub fn items(&self) -> usize {
-        1 + self.rest.len()
+        self.items.len()
     }
 
     /// Returns the number of blocks that the items stand for.
@@ -85,9 +74,7 @@ impl<'c, T> Batch<'c, T> {
     #[must_use]
     #[inline]
     pub fn blocks(&self) -> u64 {
-        let (front, back) = self.rest.as_slices();
-        let last = back.last().or(front.last()).unwrap_or(&self.first);
-        last.stamp.next() - self.first.stamp.first()
+        self.items.ends().map_or(0, |(first, last)| last.stamp.next() - first.stamp.first())
     }
 }
 

@@ -1,23 +1,24 @@
 //! The producing end of one consumer's ring, and the count of the items that the ring refused.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::lending::{self, Lender, Log, Offer};
 use crate::newest::{NewestWriter, newest};
-use crate::ring_reader::{ReadEnd, RingReader};
+use crate::notices::Notices;
+use crate::ring_reader::RingReader;
 use crate::sync::{Ordering, fence};
-use crate::{EndReason, Item, Loss, LossCounts, OverflowPolicy, Start, Stats, SubscribeOptions};
+use crate::{EndReason, Loss, LossCounts, OverflowPolicy, Start, Stats, SubscribeOptions};
 
 /// Slots of a ring, beyond those for full items, where items may stand for several blocks. An encoder emits an item with
 /// fewer blocks before each gap, so a ring holds a few of them. If more come, the ring is full before its limit in
 /// blocks is reached.
 const SHORT_ITEMS: usize = 8;
 
-/// The writing end of the storage that the overflow policy needs. It holds handles of 8 bytes, so that little data
-/// crosses from core to core.
+/// The writing end of the storage that the overflow policy needs.
 #[derive(Debug)]
 enum WriteEnd<T: Send + Sync> {
-    Queue(rtrb::Producer<Arc<Item<T>>>),
+    /// A ring with 8 bytes for each item, so that little data crosses from core to core.
+    Queue(Lender<T>),
     Latest(NewestWriter<T>),
 }
 
@@ -41,12 +42,13 @@ pub(crate) struct ConsumerRing<T: Send + Sync> {
 
 impl<T: Send + Sync> ConsumerRing<T> {
     /// Creates the ring of a consumer with these options and with room for `past` blocks of history. An item stands for
-    /// `group` blocks at most.
+    /// `group` blocks at most. A producer that waits for the consumer hears of free slots by `notices`.
     pub(crate) fn new(
         options: SubscribeOptions,
         past: usize,
         group: usize,
         stats: Arc<Stats>,
+        notices: &Arc<Notices>,
     ) -> (Self, RingReader<T>) {
         let SubscribeOptions { overflow, buffer, start, .. } = options;
         let limit = ring_blocks(options, past, group);
@@ -56,13 +58,14 @@ impl<T: Send + Sync> ConsumerRing<T> {
             OverflowPolicy::Disconnect | OverflowPolicy::Block => slots(buffer, group) + limit - buffer,
             _ => slots(limit, group),
         };
-        let (items, read_items) = if overflow.keeps_newest()
+        let (items, reader) = if overflow.keeps_newest()
             && let Some((writer, reader)) = newest()
         {
-            (WriteEnd::Latest(writer), ReadEnd::Latest(reader))
+            (WriteEnd::Latest(writer), RingReader::Latest(reader))
         } else {
-            let (producer, consumer) = rtrb::RingBuffer::new(slots);
-            (WriteEnd::Queue(producer), ReadEnd::Queue(consumer))
+            let room = (overflow == OverflowPolicy::Block).then(|| Arc::clone(notices));
+            let (lender, borrower) = lending::ring(slots, room);
+            (WriteEnd::Queue(lender), RingReader::Queue(borrower))
         };
         let ring = Self {
             items,
@@ -75,68 +78,63 @@ impl<T: Send + Sync> ConsumerRing<T> {
             has_ended: false,
             stats,
         };
-        (ring, RingReader::new(read_items))
+        (ring, reader)
     }
 
-    /// Finds the consumer's first item and offers it the history from there on. `live` is the next sequence number to
-    /// come. A start inside an item is moved to the first block of that item. The distance to `head` is requested lag.
-    pub(crate) fn start(&mut self, live: u64, head: u64, history: &VecDeque<Arc<Item<T>>>) {
-        let oldest = history.front().map_or(live, |item| item.stamp.first());
+    /// Finds the consumer's first item and offers it the history from there on: the items of the log from the position
+    /// `history` on. `live` is the next sequence number to come. A start inside an item is moved to the first block of
+    /// that item. The distance to `head` is requested lag.
+    pub(crate) fn start(&mut self, live: u64, head: u64, log: &mut Log<T>, history: u64) {
+        let oldest = log.get(history).map_or(live, |item| item.stamp.first());
         let requested = match self.start {
             Start::Live => live,
             Start::Back(blocks) => live.saturating_sub(blocks).max(oldest),
             Start::From(sequence) => sequence.min(live),
         };
-        let from = history.partition_point(|item| item.stamp.next() <= requested);
-        let first = history.get(from).map_or(requested, |item| item.stamp.first().min(requested));
+        let from = log.position(|item| item.stamp.next() <= requested).max(history);
+        let first = log.get(from).map_or(requested, |item| item.stamp.first().min(requested));
         self.expected = first.max(oldest);
         self.stats.attached(first, head.max(live) - self.expected);
+        if let WriteEnd::Queue(lender) = &mut self.items {
+            log.admit(lender);
+        }
         self.refuse(Loss::History, self.expected - first);
-        history.range(from..).for_each(|item| self.offer(item));
+        self.offer_all(log, &log.offer(from));
         fence(Ordering::SeqCst);
         self.wake_if_armed();
     }
 
-    /// Puts the items into the ring, or counts each refused one with its reason.
-    pub(crate) fn offer_all(&mut self, items: &[Arc<Item<T>>]) {
-        if !self.offer_batch(items) {
-            items.iter().for_each(|item| self.offer(item));
+    /// Puts the items of an offer into the ring, or counts each refused one with its reason.
+    #[inline]
+    pub(crate) fn offer_all(&mut self, log: &Log<T>, offer: &Offer) {
+        if !self.offer_at_once(log, offer) {
+            (offer.from..offer.to).for_each(|position| self.offer(log, position));
         }
     }
 
-    /// Puts several items into the ring in one step, if no item is missing before or between them and there is room
+    /// Puts all items of an offer into the ring in one step, if no item is missing before or between them and there is room
     /// for all. Returns whether it did.
-    fn offer_batch(&mut self, items: &[Arc<Item<T>>]) -> bool {
-        let [_, .., last] = items else { return false };
-        let (count, next) = (items.len() as u64, last.stamp.next());
-        if self.missing.total() > 0 {
+    #[inline]
+    fn offer_at_once(&mut self, log: &Log<T>, offer: &Offer) -> bool {
+        let follows = offer.is_unbroken && offer.first == self.expected && self.missing.total() == 0;
+        if !follows || !self.has_room((offer.to - offer.from) as usize) {
             return false;
         }
-        let blocks = next.saturating_sub(self.expected);
-        // Sequence numbers only rise: as many blocks as items means one block each, and none missing.
-        if blocks != count
-            && (blocks != items.iter().map(|item| item.stamp.blocks()).sum::<u64>() || !self.has_room(items.len()))
-        {
-            return false;
-        }
-        let WriteEnd::Queue(ring) = &mut self.items else { return false };
-        let Ok(chunk) = ring.write_chunk_uninit(items.len()) else { return false };
-        self.expected = next;
-        // Before they can be seen: see `offer`.
-        self.stats.accepted(blocks);
-        chunk.fill_from_iter(items.iter().cloned());
-        true
+        let WriteEnd::Queue(lender) = &mut self.items else { return false };
+        self.expected = offer.next;
+        // Before they can be seen, because the consumer may count them as delivered right after.
+        self.stats.accepted(offer.next - offer.first);
+        lender.lend(log, offer.from, offer.to)
     }
 
-    /// Puts the item into the ring, or counts it as refused.
-    fn offer(&mut self, item: &Arc<Item<T>>) {
-        if self.has_ended {
-            return;
-        }
+    /// Puts the item at this position of the log into the ring, or counts it as refused.
+    fn offer(&mut self, log: &Log<T>, position: u64) {
+        let Some(item) = log.get(position).filter(|_| !self.has_ended) else { return };
         let stamp = item.stamp;
         self.refuse(Loss::Source, stamp.first() - self.expected);
         self.expected = stamp.next();
         if !self.has_room(1) {
+            self.keep_own(log);
             self.missing.add(Loss::Overflow, stamp.blocks());
             self.stats.overflowed(stamp.next(), stamp.blocks());
             if self.overflow == OverflowPolicy::Disconnect {
@@ -149,11 +147,11 @@ impl<T: Send + Sync> ConsumerRing<T> {
             self.stats.gap_reasons().push(stamp.first(), reason);
         }
         match &mut self.items {
-            WriteEnd::Queue(ring) => {
+            WriteEnd::Queue(lender) => {
                 // Before the item can be seen, because the consumer may count it as delivered right after.
                 self.stats.accepted(stamp.blocks());
                 // There is room: only this thread fills the ring.
-                let _ = ring.push(Arc::clone(item));
+                lender.lend(log, position, position + 1);
             }
             WriteEnd::Latest(newest) => {
                 if let Some(replaced) = newest.put(Arc::clone(item)) {
@@ -162,6 +160,26 @@ impl<T: Send + Sync> ConsumerRing<T> {
                 self.stats.accepted(stamp.blocks());
             }
         }
+    }
+
+    /// Keeps the items in the ring apart from the log. Must be called when items of the log are not offered.
+    pub(crate) fn keep_own(&mut self, log: &Log<T>) {
+        if let WriteEnd::Queue(lender) = &mut self.items {
+            lender.keep_own(log);
+        }
+    }
+
+    /// Hands the items in the ring over to the consumer, which may read them after this end and the log are gone. Must be
+    /// called before this is dropped: else the log keeps its items for ever.
+    pub(crate) fn settle(&mut self, log: &mut Log<T>) {
+        if let WriteEnd::Queue(lender) = &mut self.items {
+            log.settle(lender);
+        }
+    }
+
+    /// Returns the lender of items, where the policy has a ring.
+    pub(crate) fn lender(&self) -> Option<&Lender<T>> {
+        if let WriteEnd::Queue(lender) = &self.items { Some(lender) } else { None }
     }
 
     /// Ends the consumer after the items that it has queued. `next` is one past the last sequence number.
@@ -173,33 +191,46 @@ impl<T: Send + Sync> ConsumerRing<T> {
         self.expected = self.expected.max(next);
         self.has_ended = true;
         self.stats.ended(reason, self.expected, self.missing.main_reason());
-        self.stats.wake();
+        self.stats.wake_at_end();
     }
 
     /// Returns whether the ring accepts a batch and then `items` more items, whatever they stand for; of more items than it
     /// ever holds, whether it is empty and there is no batch.
     pub(crate) fn can_take(&self, batch: usize, items: usize) -> bool {
-        let WriteEnd::Queue(ring) = &self.items else { return true };
-        let most = self.limit.div_ceil(self.group).min(ring.buffer().capacity() as u64);
+        let WriteEnd::Queue(lender) = &self.items else { return true };
+        let most = self.limit.div_ceil(self.group).min(lender.capacity() as u64);
         self.has_room(items.min(most as usize).saturating_add(batch))
+    }
+
+    /// Returns for how many items the ring had room after a batch, whatever they stand for, when it last looked at its
+    /// consumer.
+    pub(crate) fn room_after(&self, batch: usize) -> usize {
+        let WriteEnd::Queue(lender) = &self.items else { return usize::MAX };
+        let free = lender.cached_free();
+        let used = (lender.capacity() - free) as u64 * self.group;
+        // Where an item is one block, the slots are the limit.
+        let below_limit =
+            if self.group == 1 { free } else { self.limit.saturating_sub(used).div_ceil(self.group) as usize };
+        free.min(below_limit).saturating_sub(batch)
     }
 
     /// Returns whether the ring accepts `items` more items, whatever they stand for. Mostly the cached index of the
     /// consumer answers that, without fetching the cache line that the consumer keeps writing.
+    #[inline]
     fn has_room(&self, items: usize) -> bool {
-        let WriteEnd::Queue(ring) = &self.items else { return true };
-        let free = ring.cached_slots() >= items || ring.slots() >= items;
+        let WriteEnd::Queue(lender) = &self.items else { return true };
+        let free = lender.cached_free() >= items || lender.free() >= items;
         // Where an item is one block, the slots are the limit.
-        free && (self.group == 1 || self.is_below_limit(ring, items))
+        free && (self.group == 1 || self.is_below_limit(lender, items))
     }
 
     /// Returns whether the last of `items` more items would find fewer queued blocks than the limit. The slots in use
     /// answer that for a consumer that keeps up; the exact count is on a cache line that the consumer keeps writing.
-    fn is_below_limit(&self, ring: &rtrb::Producer<Arc<Item<T>>>, items: usize) -> bool {
+    fn is_below_limit(&self, lender: &Lender<T>, items: usize) -> bool {
         let before = (items as u64).saturating_sub(1) * self.group;
-        let used = |free: usize| (ring.buffer().capacity() - free) as u64 * self.group;
-        used(ring.cached_slots()) + before < self.limit
-            || used(ring.slots()) + before < self.limit
+        let used = |free: usize| (lender.capacity() - free) as u64 * self.group;
+        used(lender.cached_free()) + before < self.limit
+            || used(lender.free()) + before < self.limit
             || self.stats.queued_at_most() + before < self.limit
     }
 

@@ -9,6 +9,7 @@ use crate::capture::{self, HEADER_WORDS};
 use crate::clock;
 use crate::poll_schedule::{Completion, PollSchedule};
 use crate::pool::Pool;
+use crate::publisher::RECLAIM_ITEMS;
 use crate::{Block, CaptureStats, EndReason, Format, Precision, Publisher, SharedHistogram, Stamp, Timestamp};
 
 /// Most blocks in one batch, so that consumers do not wait for the end of a long backlog.
@@ -60,8 +61,8 @@ impl Dispatcher {
         Self {
             ring,
             format,
-            // The history, one batch on its way, and a spare one.
-            pool: Pool::new(format, history + MAX_BATCH_BLOCKS + 1),
+            // The history, what comes back with the next look, one batch on its way, and a spare one.
+            pool: Pool::new(format, history + RECLAIM_ITEMS as usize + MAX_BATCH_BLOCKS + 1),
             publisher,
             capture,
             ring_micros: Arc::new(SharedHistogram::new(MAX_MICROS, Precision::TwoDigits)),

@@ -34,6 +34,12 @@ impl FinalState {
         Some((reason, word >> (2 * CODE_BITS), tail))
     }
 
+    /// Returns whether there is an end.
+    #[inline]
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire) != 0
+    }
+
     pub(crate) fn reason(&self) -> Option<EndReason> {
         self.get().map(|(reason, ..)| reason)
     }

@@ -143,6 +143,9 @@ impl Histogram {
         if first > last {
             return;
         }
+        if first == last {
+            return self.record(first);
+        }
         let (buckets, pages, mask) = (self.buckets(), self.pages(), self.page_mask());
         let (lowest, highest) = (buckets.index_of(first), buckets.index_of(last));
         for page in lowest >> self.page_bits..=highest >> self.page_bits {

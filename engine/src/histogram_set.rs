@@ -7,6 +7,7 @@
 use std::ops::RangeInclusive;
 
 use crate::buckets::{Buckets, Precision};
+use crate::prefetch::prefetch;
 use crate::summary::Summary;
 
 /// Bits of a bucket's number. Two digits for a million need some 1,800 buckets, one digit for an hour in microseconds some 460.
@@ -106,6 +107,44 @@ impl<const N: usize> HistogramSet<N> {
         }
     }
 
+    /// Returns the number of the bucket of a value, for [`record_buckets`](Self::record_buckets).
+    ///
+    /// ```
+    /// use aircheck_engine::{HistogramSet, Layout, Precision};
+    ///
+    /// const LAYOUTS: [Layout; 1] = [(1_000, Precision::OneDigit)];
+    /// let set = HistogramSet::new(&LAYOUTS);
+    /// assert_eq!(set.bucket_of(0, 500), set.bucket_of(0, 501));
+    /// assert_ne!(set.bucket_of(0, 500), set.bucket_of(0, 600));
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn bucket_of(&self, histogram: usize, value: u64) -> u16 {
+        self.buckets(histogram).index_of(value) as u16
+    }
+
+    /// Counts a value in each of these buckets, which are of this histogram. The largest of the values is `max`. Sorts the
+    /// buckets, so that equal ones take one search, and those that follow each other none.
+    ///
+    /// ```
+    /// use aircheck_engine::{HistogramSet, Layout, Precision};
+    ///
+    /// const LAYOUTS: [Layout; 1] = [(1_000, Precision::OneDigit)];
+    /// let mut set = HistogramSet::new(&LAYOUTS);
+    /// let mut buckets = [7, 501, 500].map(|value| set.bucket_of(0, value));
+    /// set.record_buckets(0, &mut buckets, 501);
+    /// assert_eq!(set.summary(0).map(|summary| (summary.count, summary.max)), Some((3, 501)));
+    /// ```
+    pub fn record_buckets(&mut self, histogram: usize, buckets: &mut [u16], max: u64) {
+        prefetch(&*self.counts);
+        buckets.sort_unstable();
+        let mut next = self.counts.len();
+        for equal in buckets.chunk_by(|bucket, following| bucket == following) {
+            next = self.add(histogram, equal[0].into(), equal.len() as u64, next) + 1;
+        }
+        self.maxima[histogram] = self.maxima[histogram].max(max);
+    }
+
     /// Counts each value of a range `times` times. Costs one addition for each bucket, however long the range is.
     ///
     /// ```
@@ -198,7 +237,11 @@ impl<const N: usize> HistogramSet<N> {
         let key = key(histogram, bucket);
         let found = match self.counts.get(guess) {
             Some(count) if count.key == key => Ok(guess),
-            _ => self.counts.binary_search_by_key(&key, |count| count.key),
+            _ => {
+                // Each step of the search would wait for the next line.
+                prefetch(&*self.counts);
+                self.counts.binary_search_by_key(&key, |count| count.key)
+            }
         };
         let place = found.unwrap_or_else(|place| {
             if self.counts.len() == self.counts.capacity() {
@@ -269,6 +312,10 @@ mod tests {
                 let last = value + length;
                 if length == 0 {
                     set.record_n(histogram, value, times);
+                } else if length < 20 && times == 1 {
+                    let mut buckets: Vec<_> =
+                        (value..=last).rev().map(|value| set.bucket_of(histogram, value)).collect();
+                    set.record_buckets(histogram, &mut buckets, last);
                 } else {
                     set.record_each(histogram, value..=last, times);
                 }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use crate::consumer_ring::{ConsumerRing, ring_blocks};
 use crate::joining::Joining;
-use crate::sync::AtomicBool;
-use crate::waiter::Waiter;
+use crate::notices::Notices;
 use crate::{Consumer, Head, OverflowPolicy, Start, Stats, SubscribeError, SubscribeOptions};
 
 /// Most blocks that a ring may hold: almost two days of 10 ms each. A ring is allocated at once, with 8 bytes a slot.
@@ -19,8 +18,7 @@ pub struct Hub<T: Send + Sync> {
     history: usize,
     group: usize,
     is_live: bool,
-    has_waiters: Arc<AtomicBool>,
-    room: Arc<Waiter>,
+    notices: Arc<Notices>,
 }
 
 impl<T: Send + Sync> Clone for Hub<T> {
@@ -31,25 +29,23 @@ impl<T: Send + Sync> Clone for Hub<T> {
             history: self.history,
             group: self.group,
             is_live: self.is_live,
-            has_waiters: Arc::clone(&self.has_waiters),
-            room: Arc::clone(&self.room),
+            notices: Arc::clone(&self.notices),
         }
     }
 }
 
 impl<T: Send + Sync> Hub<T> {
     /// Creates a hub that sends the rings of new consumers to `joining`. The history has `history` blocks, in items of at
-    /// most `group`. `has_waiters` is set once a consumer waits, and the producer waits at `room`.
+    /// most `group`.
     pub(crate) fn new(
         joining: Arc<Joining<T>>,
         head: Head,
         history: usize,
         group: usize,
         is_live: bool,
-        has_waiters: Arc<AtomicBool>,
-        room: Arc<Waiter>,
+        notices: Arc<Notices>,
     ) -> Self {
-        Self { joining, head, history, group, is_live, has_waiters, room }
+        Self { joining, head, history, group, is_live, notices }
     }
 
     /// Adds a consumer. The producer admits it at its next flush or look, without disturbing other consumers. Its
@@ -85,16 +81,11 @@ impl<T: Send + Sync> Hub<T> {
         if blocks > MAX_RING_BLOCKS {
             return Err(SubscribeError::TooLong { blocks, limit: MAX_RING_BLOCKS });
         }
-        let stats = Arc::new(Stats::new(
-            self.head.clone(),
-            Arc::clone(&self.has_waiters),
-            Arc::clone(&self.room),
-            options.histograms,
-        ));
-        let (ring, reader) = ConsumerRing::new(options, past, self.group, Arc::clone(&stats));
+        let stats = Arc::new(Stats::new(self.head.clone(), Arc::clone(&self.notices), options.histograms));
+        let (ring, reader) = ConsumerRing::new(options, past, self.group, Arc::clone(&stats), &self.notices);
         self.joining.add(ring)?;
         // A producer that waits for another consumer admits this one.
-        self.room.made();
+        self.notices.room().made();
         Ok(Consumer::new(reader, options.overflow, options.buffer as u64, self.head.clone(), stats))
     }
 

@@ -2,8 +2,8 @@
 //! processor's memory model lets a load return. They run the real code with loom's atomics (see [`crate::sync`]):
 //! `make test-models`.
 //!
-//! A ring is not modelled inside: rtrb's own atomics take effect at once. Where a hand-over relies on a ring's ordering,
-//! a model has a [`Slots`] in its place. `docs/RELIABILITY.md` lists the changes that each model finds.
+//! A ring is not modelled inside, because rtrb's own atomics take effect at once. Indices with its orderings stand beside
+//! them (in [`crate::lending`]), and where a hand-over has no ring, a model has a [`Slots`] in its place. `docs/RELIABILITY.md` lists the changes that each model finds.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use loom::future::block_on;
 use loom::thread;
 
 use crate::final_state::FinalState;
-use crate::sync::{AtomicBool, AtomicU64, Ordering, fence};
-use crate::waiter::Waiter;
+use crate::notices::Notices;
+use crate::sync::{AtomicU64, Ordering, fence};
 use crate::{
-    Consumer, EndReason, Head, Hub, Loss, OverflowPolicy, Publisher, PublisherOptions, Start, Stats, SubscribeError,
-    SubscribeOptions, Timestamp,
+    Consumer, EndReason, Head, Hub, Item, Loss, OverflowPolicy, Publisher, PublisherOptions, Stamp, Start, Stats,
+    SubscribeError, SubscribeOptions, Timestamp,
 };
 
 /// Checks all interleavings with at most this many preemptions, which find all faults that were planted.
@@ -47,8 +47,8 @@ fn receive(consumer: &mut Consumer<u64>) -> Result<u64, EndReason> {
     received.map(|delivery| delivery.item.value).map_err(|end| end.reason)
 }
 
-fn new_stats(has_waiters: &Arc<AtomicBool>) -> Stats {
-    Stats::new(Head::default(), Arc::clone(has_waiters), Arc::new(Waiter::new()), false)
+fn new_stats(notices: &Arc<Notices>) -> Stats {
+    Stats::new(Head::default(), Arc::clone(notices), false)
 }
 
 /// The two indices of a ring, as rtrb orders them.
@@ -95,15 +95,15 @@ fn an_item_wakes_a_waiting_consumer() {
 #[test]
 fn an_item_in_a_weak_ring_wakes_a_waiting_consumer() {
     check(3, || {
-        let has_waiters = Arc::new(AtomicBool::new(false));
-        let (slots, stats) = (Arc::new(Slots::new()), Arc::new(new_stats(&has_waiters)));
+        let notices = Arc::new(Notices::new());
+        let (slots, stats) = (Arc::new(Slots::new()), Arc::new(new_stats(&notices)));
         let producer = {
             let (slots, stats) = (Arc::clone(&slots), Arc::clone(&stats));
             thread::spawn(move || {
                 slots.tail.store(1, Ordering::Release);
                 // As `Publisher::flush` does.
                 fence(Ordering::SeqCst);
-                if has_waiters.load(Ordering::Relaxed) {
+                if notices.has_waiters() {
                     stats.wake_if_armed();
                 }
             })
@@ -118,22 +118,31 @@ fn an_item_in_a_weak_ring_wakes_a_waiting_consumer() {
 
 /// A lost wake-up leaves the producer waiting for ever: loom reports a deadlock.
 #[test]
-fn room_in_a_weak_ring_wakes_a_waiting_producer() {
-    check(3, || {
-        let (slots, room) = (Arc::new(Slots::new()), Arc::new(Waiter::new()));
-        let consumer = {
-            let (slots, room) = (Arc::clone(&slots), Arc::clone(&room));
-            thread::spawn(move || {
-                slots.head.store(1, Ordering::Release);
-                room.made();
-            })
-        };
-        block_on(poll_fn(|context| {
-            room.arm(context.waker());
-            if slots.head.load(Ordering::Acquire) == 1 { Poll::Ready(()) } else { Poll::Pending }
-        }));
-        consumer.join().unwrap();
-    });
+fn room_in_a_ring_wakes_a_waiting_producer() {
+    let takes: [fn(&mut Consumer<u64>); 3] = [
+        |consumer| drop(consumer.try_recv_at(Timestamp::default()).unwrap()),
+        |consumer| drop(consumer.try_recv_batch(Timestamp::default(), 1).unwrap()),
+        |consumer| {
+            std::mem::forget(consumer.try_recv_batch(Timestamp::default(), 1).unwrap());
+            // Its slot is free from this look on.
+            assert!(consumer.try_recv_at(Timestamp::default()).is_err());
+        },
+    ];
+    for take in takes {
+        check(3, move || {
+            let (mut publisher, hub) = Publisher::new(PublisherOptions { live: false, ..PublisherOptions::default() });
+            let options = SubscribeOptions { overflow: OverflowPolicy::Block, buffer: 1, ..Default::default() };
+            let mut consumer = hub.subscribe(SubscribeOptions { histograms: false, ..options }).unwrap();
+            send(&mut publisher);
+            let reader = thread::spawn(move || {
+                take(&mut consumer);
+                // Not dropped: that would wake the producer, too.
+                consumer
+            });
+            block_on(poll_fn(|context| publisher.poll_ready(context)));
+            drop(reader.join().unwrap());
+        });
+    }
 }
 
 #[test]
@@ -334,8 +343,8 @@ fn an_admitted_consumer_has_its_start() {
 #[test]
 fn a_snapshot_is_one_moment() {
     check(2, || {
-        let has_waiters = Arc::new(AtomicBool::new(false));
-        let (slots, stats) = (Arc::new(Slots::new()), Arc::new(new_stats(&has_waiters)));
+        let notices = Arc::new(Notices::new());
+        let (slots, stats) = (Arc::new(Slots::new()), Arc::new(new_stats(&notices)));
         stats.attached(0, 0);
         stats.accepted(2);
         slots.tail.store(2, Ordering::Relaxed);
@@ -373,5 +382,172 @@ fn a_snapshot_is_one_moment() {
         consumer.join().unwrap();
         let last = stats.snapshot();
         assert!(last.offered >= seen.offered && last.delivered >= seen.delivered, "{seen:?}, then {last:?}");
+    });
+}
+
+/// The slots of items that were taken or skipped are free after these are counted, so that more than a ring holds is never
+/// queued.
+#[test]
+fn items_count_before_their_slots_are_free() {
+    for skips in [false, true] {
+        check(3, move || {
+            let (mut publisher, hub) = publisher(0);
+            let options = SubscribeOptions { overflow: OverflowPolicy::DropNewest, buffer: 2, ..Default::default() };
+            let mut consumer = hub.subscribe(SubscribeOptions { histograms: false, ..options }).unwrap();
+            let stats = Arc::clone(consumer.stats());
+            send(&mut publisher);
+            send(&mut publisher);
+            let producer = thread::spawn(move || {
+                send(&mut publisher);
+                assert!(stats.queued_at_most() <= 2, "more than the ring holds");
+                publisher
+            });
+            if skips {
+                consumer.skip_to_newest();
+            }
+            consumer.try_recv_at(Timestamp::default()).unwrap();
+            drop(producer.join().unwrap());
+        });
+    }
+}
+
+/// A value whose readings and changes loom watches. The producer changes it when no handle of it is left but its own, as
+/// the dispatcher does with its blocks.
+struct Watched(loom::cell::UnsafeCell<u64>);
+
+// SAFETY: loom's cell reports two accesses that are not ordered.
+#[allow(unsafe_code, reason = "the cell is there to find what must not happen")]
+unsafe impl Sync for Watched {}
+
+impl Watched {
+    fn read(&self) {
+        self.0.with(|_| ());
+    }
+}
+
+/// Items of which a producer has kept a handle.
+#[derive(Default)]
+struct Blocks(Vec<Arc<Item<Watched>>>);
+
+impl Blocks {
+    fn send(&mut self, publisher: &mut Publisher<Watched>) {
+        let stamp = Stamp { sequence: publisher.next_sequence(), ..Stamp::default() };
+        let item = Arc::new(Item { stamp, value: Watched(loom::cell::UnsafeCell::new(stamp.sequence)) });
+        self.0.push(Arc::clone(&item));
+        publisher.push_item(item);
+        publisher.flush();
+        self.reuse();
+    }
+
+    /// Changes each value that no consumer holds.
+    fn reuse(&mut self) {
+        for item in &mut self.0 {
+            if let Some(item) = Arc::get_mut(item) {
+                item.value.0.with_mut(|_| ());
+            }
+        }
+    }
+}
+
+fn subscribe_watched(hub: &Hub<Watched>, buffer: usize) -> Consumer<Watched> {
+    let options =
+        SubscribeOptions { overflow: OverflowPolicy::DropNewest, buffer, histograms: false, ..Default::default() };
+    hub.subscribe(options).unwrap()
+}
+
+/// Reads a batch where it lies in the ring.
+fn read_batch(consumer: &mut Consumer<Watched>) {
+    if let Ok(batch) = consumer.try_recv_batch(Timestamp::default(), 2) {
+        batch.iter().for_each(|item| item.value.read());
+    }
+}
+
+/// A block is filled again after its readers have passed it: also in a ring that refuses some, and by a consumer that takes
+/// handles of its own.
+#[test]
+fn an_item_is_not_reclaimed_before_it_was_read() {
+    for (buffer, has_handles) in [(2, false), (1, false), (2, true)] {
+        check(2, move || {
+            let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+            let mut consumer = subscribe_watched(&hub, buffer);
+            let mut blocks = Blocks::default();
+            blocks.send(&mut publisher);
+            let producer = thread::spawn(move || {
+                (0..3).for_each(|_| blocks.send(&mut publisher));
+                (publisher, blocks)
+            });
+            let mut kept = Vec::new();
+            for _ in 0..2 {
+                if !has_handles {
+                    read_batch(&mut consumer);
+                } else if let Ok(delivery) = consumer.try_recv_at(Timestamp::default()) {
+                    delivery.item.value.read();
+                    kept.push(delivery);
+                }
+            }
+            drop(producer.join().unwrap());
+        });
+    }
+}
+
+/// In a ring that has refused an item, the items that come later are kept as those before it.
+#[test]
+fn an_item_after_a_refused_one_is_not_reclaimed_before_it_was_read() {
+    check(2, || {
+        let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+        let mut consumer = subscribe_watched(&hub, 2);
+        let mut blocks = Blocks::default();
+        (0..3).for_each(|_| blocks.send(&mut publisher));
+        drop(consumer.try_recv_at(Timestamp::default()));
+        let producer = thread::spawn(move || {
+            (0..2).for_each(|_| blocks.send(&mut publisher));
+            (publisher, blocks)
+        });
+        (0..2).for_each(|_| read_batch(&mut consumer));
+        drop(producer.join().unwrap());
+    });
+}
+
+/// A consumer that reads on after its producer's end, or after it was closed, has its items to itself.
+#[test]
+fn an_item_outlives_its_producer() {
+    for is_closed in [false, true] {
+        check(3, move || {
+            let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+            let mut consumer = subscribe_watched(&hub, 2);
+            let mut blocks = Blocks::default();
+            publisher.consumers();
+            let stats = Arc::clone(consumer.stats());
+            let producer = thread::spawn(move || {
+                (0..2).for_each(|_| blocks.send(&mut publisher));
+                if is_closed {
+                    stats.close();
+                    publisher.consumers();
+                    blocks.reuse();
+                }
+                drop(publisher);
+                blocks.reuse();
+                blocks
+            });
+            read_batch(&mut consumer);
+            drop(producer.join().unwrap());
+        });
+    }
+}
+
+/// Consumers that leave at the same time are all removed.
+#[test]
+fn no_leaver_is_overlooked() {
+    check(3, || {
+        let (mut publisher, hub) = publisher(0);
+        let consumers = [subscribe(&hub, Start::Live).unwrap(), subscribe(&hub, Start::Live).unwrap()];
+        // Admitted before, because that has a fence that would show the departures.
+        publisher.consumers();
+        let threads = consumers.map(|consumer| thread::spawn(move || drop(consumer)));
+        publisher.consumers();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(publisher.consumers(), 0);
     });
 }

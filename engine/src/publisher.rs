@@ -1,17 +1,21 @@
 //! One producer and many consumers, each with a ring of its own, so that no consumer can slow another.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::consumer_ring::ConsumerRing;
 use crate::final_state::MAX_SEQUENCE;
 use crate::joining::Joining;
-use crate::sync::{AtomicBool, Ordering, fence};
+use crate::lending::Log;
+use crate::notices::Notices;
+use crate::sync::{Ordering, fence};
 use crate::waiter::Waiter;
 use crate::{EndReason, Head, Hub, Item, PublisherOptions, Stamp};
 
 /// Most items for which the history allocates its handles in advance.
 const MAX_RESERVED: usize = 1 << 16;
+/// Items that fall off the history between two looks at how far the consumers are. A look fetches a cache line from each
+/// consumer that was not known to have passed them, so one for each item would cost as much as its delivery.
+pub(crate) const RECLAIM_ITEMS: u64 = if cfg!(loom) { 1 } else { 64 };
 
 /// Hands every item to every consumer. This is the producing end, owned by one thread.
 ///
@@ -37,29 +41,38 @@ pub struct Publisher<T: Send + Sync> {
     rings: Vec<ConsumerRing<T>>,
     /// Rings of consumers that have subscribed and not been admitted yet.
     joining: Arc<Joining<T>>,
-    batch: Vec<Arc<Item<T>>>,
-    history: VecDeque<Arc<Item<T>>>,
+    /// The batch, before it the history, and before that the items that consumers may still be reading.
+    log: Log<T>,
+    /// The position in the log where the batch begins: one past the last item that was flushed.
+    flushed: u64,
+    /// The position in the log where the history begins.
+    history: u64,
+    /// The beginning of the history from which on the consumers are looked at again.
+    next_reclaim: u64,
     /// Blocks of the items in the history.
     remembered: u64,
     /// Blocks that the history keeps, at least.
     history_limit: u64,
     group: u64,
-    /// Items that the last flush removed from the history.
+    /// Items for which every consumer that the source waits for has room, beyond the batch; maybe more by now.
+    room: usize,
+    /// Items that the last flush removed from the log.
     expired: Vec<Arc<Item<T>>>,
     /// One past the last sequence number pushed.
     next: u64,
     head: Head,
     owns_head: bool,
     is_delayed: bool,
-    /// Whether a consumer has ever announced that it waits.
-    has_waiters: Arc<AtomicBool>,
-    room: Arc<Waiter>,
+    notices: Arc<Notices>,
 }
 
 impl<T: Send + Sync> Drop for Publisher<T> {
     fn drop(&mut self) {
         // Consumers that were not admitted yet end as the admitted ones do.
         self.rings.append(&mut self.joining.close());
+        for ring in &mut self.rings {
+            ring.settle(&mut self.log);
+        }
     }
 }
 
@@ -80,34 +93,27 @@ impl<T: Send + Sync> Publisher<T> {
         let joining = Arc::new(Joining::new());
         let owns_head = options.head.is_none();
         let head = options.head.unwrap_or_default();
-        let has_waiters = Arc::new(AtomicBool::new(false));
-        let room = Arc::new(Waiter::new());
+        let notices = Arc::new(Notices::new());
         let PublisherOptions { history, live, .. } = options;
         let group = options.group.max(1);
-        let hub = Hub::new(
-            Arc::clone(&joining),
-            head.clone(),
-            history,
-            group,
-            live,
-            Arc::clone(&has_waiters),
-            Arc::clone(&room),
-        );
+        let hub = Hub::new(Arc::clone(&joining), head.clone(), history, group, live, Arc::clone(&notices));
         let publisher = Self {
             rings: Vec::new(),
             joining,
-            batch: Vec::new(),
-            history: VecDeque::with_capacity(history.div_ceil(group).min(MAX_RESERVED) + 1),
+            log: Log::with_capacity(history.div_ceil(group).min(MAX_RESERVED) + 1),
+            flushed: 0,
+            history: 0,
+            next_reclaim: RECLAIM_ITEMS,
             remembered: 0,
             history_limit: history as u64,
             group: group as u64,
+            room: 0,
             expired: Vec::new(),
             next: 0,
             head,
             owns_head,
             is_delayed: options.delayed,
-            has_waiters,
-            room,
+            notices,
         };
         (publisher, hub)
     }
@@ -158,7 +164,8 @@ impl<T: Send + Sync> Publisher<T> {
     pub fn push_item(&mut self, item: Arc<Item<T>>) {
         self.admit();
         self.advance_past(item.stamp);
-        self.batch.push(item);
+        self.log.push(item);
+        self.room = self.room.saturating_sub(1);
     }
 
     /// Adds a value to the history alone, for consumers that start in the past. It is offered to no consumer live. A batch
@@ -179,14 +186,22 @@ impl<T: Send + Sync> Publisher<T> {
     ///
     /// If a number of `stamp` is not above the last one or is 2^58 or more, or if it stands for more blocks than `group`.
     pub fn remember(&mut self, stamp: Stamp, value: T) {
-        if !self.batch.is_empty() {
+        if self.has_batch() {
             self.flush();
         }
         self.advance_past(stamp);
-        self.remembered += stamp.blocks();
-        self.history.push_back(Arc::new(Item { stamp, value }));
-        let surplus = self.surplus();
-        self.history.drain(..surplus);
+        let Self { rings, log, .. } = self;
+        rings.iter_mut().for_each(|ring| ring.keep_own(log));
+        log.push(Arc::new(Item { stamp, value }));
+        self.keep_history();
+        self.reclaim();
+        self.expired.clear();
+    }
+
+    /// Returns whether items were pushed since the last flush.
+    #[inline]
+    fn has_batch(&self) -> bool {
+        self.flushed < self.log.end()
     }
 
     fn advance_past(&mut self, stamp: Stamp) {
@@ -199,19 +214,47 @@ impl<T: Send + Sync> Publisher<T> {
         self.next = stamp.next();
     }
 
-    /// Returns how many items at the front of the history are not needed, because those after them are enough blocks.
-    /// The caller removes them.
-    fn surplus(&mut self) -> usize {
-        let mut items = 0;
-        for item in &self.history {
-            let rest = self.remembered - item.stamp.blocks();
-            if rest < self.history_limit {
-                break;
-            }
-            self.remembered = rest;
-            items += 1;
+    /// Adds the batch to the history, and lets the oldest items of that go while those after them are enough blocks.
+    fn keep_history(&mut self) {
+        let Self { log, flushed, history, remembered, history_limit, .. } = self;
+        while let Some(item) = log.get(*flushed) {
+            *remembered += item.stamp.blocks();
+            *flushed += 1;
         }
-        items
+        while let Some(oldest) = log.get(*history)
+            && *remembered - oldest.stamp.blocks() >= *history_limit
+        {
+            *remembered -= oldest.stamp.blocks();
+            *history += 1;
+        }
+    }
+
+    /// Removes the items before the history that every consumer has passed.
+    fn reclaim(&mut self) {
+        let Self { log, rings, history, expired, .. } = self;
+        log.reclaim(*history, rings.iter().filter_map(ConsumerRing::lender), expired);
+        self.next_reclaim = self.history + RECLAIM_ITEMS;
+    }
+
+    /// Removes the consumers that have left, if there are any.
+    #[inline]
+    fn remove_leavers(&mut self) {
+        if self.notices.take_leavers() {
+            self.remove_each_leaver();
+        }
+    }
+
+    #[cold]
+    fn remove_each_leaver(&mut self) {
+        let Self { rings, log, .. } = self;
+        rings.retain_mut(|ring| {
+            let stays = !ring.is_over();
+            if !stays {
+                ring.settle(log);
+            }
+            stays
+        });
+        self.reclaim();
     }
 
     /// Advances the sequence to `next`: the numbers between the last item and `next` are lost at the source. Consumers
@@ -234,7 +277,13 @@ impl<T: Send + Sync> Publisher<T> {
     }
 
     /// Hands the pushed items to every consumer, wakes the waiting ones, admits new ones and removes those that left.
-    /// Returns the items that fell off the history, to be reused or dropped.
+    ///
+    /// Returns items that fell off the history and that every consumer has passed, to be reused or dropped. The publisher
+    /// looks for those after every 64 items, so some 64 come at a time, and more after a late consumer has caught up. At once
+    /// where there is no consumer.
+    ///
+    /// So it keeps the history, 64 items more, and for each consumer at most as many items as its ring has slots, however
+    /// slow it is. Those that several consumers have not read yet are kept once.
     ///
     /// ```
     /// use aircheck_engine::{Publisher, PublisherOptions, Stamp};
@@ -250,20 +299,22 @@ impl<T: Send + Sync> Publisher<T> {
         if self.owns_head {
             self.head.advance(self.next);
         }
-        self.rings.retain_mut(|ring| {
-            ring.offer_all(&self.batch);
-            !ring.is_over()
-        });
+        let Self { rings, log, .. } = self;
+        if self.flushed < log.end() {
+            let offer = log.offer(self.flushed);
+            rings.iter_mut().for_each(|ring| ring.offer_all(log, &offer));
+        }
         // Pairs with the fence in `Waiter::arm`: either the consumer sees the items, or this sees it armed.
         fence(Ordering::SeqCst);
         // Consumers that only poll, as a server's listeners do, need not be looked at again.
-        if self.has_waiters.load(Ordering::Relaxed) {
+        if self.notices.has_waiters() {
             self.rings.iter().for_each(ConsumerRing::wake_if_armed);
         }
-        self.remembered += self.batch.iter().map(|item| item.stamp.blocks()).sum::<u64>();
-        self.history.extend(self.batch.drain(..));
-        let surplus = self.surplus();
-        self.expired.extend(self.history.drain(..surplus));
+        self.keep_history();
+        self.remove_leavers();
+        if self.history >= self.next_reclaim || self.rings.is_empty() {
+            self.reclaim();
+        }
         self.admit();
         self.expired.drain(..)
     }
@@ -282,13 +333,14 @@ impl<T: Send + Sync> Publisher<T> {
     /// ```
     pub fn consumers(&mut self) -> usize {
         self.admit();
-        self.rings.retain(|ring| !ring.is_over());
+        self.remove_leavers();
+        self.expired.clear();
         self.rings.len()
     }
 
     /// Returns the place where this publisher waits for room.
     pub(crate) fn room(&self) -> &Waiter {
-        &self.room
+        self.notices.room()
     }
 
     /// Returns one past the last sequence number pushed.
@@ -324,8 +376,20 @@ impl<T: Send + Sync> Publisher<T> {
     /// ```
     pub fn has_room(&mut self, items: usize) -> bool {
         self.admit();
-        let batch = self.batch.len();
-        self.rings.iter().filter(|ring| ring.blocks()).all(|ring| ring.can_take(batch, items))
+        items <= self.room || self.look_for_room(items)
+    }
+
+    /// Asks every consumer that the source waits for, and notes for how many items they have room, so that they need not be
+    /// asked again for each of these.
+    fn look_for_room(&mut self, items: usize) -> bool {
+        let batch = (self.log.end() - self.flushed) as usize;
+        let (mut has_room, mut room) = (true, usize::MAX);
+        for ring in self.rings.iter().filter(|ring| ring.blocks()) {
+            has_room &= ring.can_take(batch, items);
+            room = room.min(ring.room_after(batch));
+        }
+        self.room = room;
+        has_room
     }
 
     /// Flushes, and ends every consumer after the items that it has queued. Later subscriptions are refused; every earlier
@@ -355,7 +419,7 @@ impl<T: Send + Sync> Publisher<T> {
     /// but not for the rest of a batch that was checked for room before the ring was there.
     #[inline]
     fn admit(&mut self) {
-        if self.batch.is_empty() {
+        if !self.has_batch() {
             let new = self.joining.take();
             if !new.is_empty() {
                 self.start_all(new);
@@ -365,9 +429,14 @@ impl<T: Send + Sync> Publisher<T> {
 
     #[cold]
     fn start_all(&mut self, new: Vec<ConsumerRing<T>>) {
+        self.room = 0;
         let head = if self.is_delayed { self.head.next() } else { self.next };
         for mut ring in new {
-            ring.start(self.next, head, &self.history);
+            ring.start(self.next, head, &mut self.log, self.history);
+            // It may have left before, when there was nothing to remove.
+            if ring.is_over() {
+                self.notices.consumer_leaves();
+            }
             self.rings.push(ring);
         }
     }

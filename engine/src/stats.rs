@@ -3,10 +3,11 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crossbeam_utils::CachePadded;
-
+use crate::cache_lines::CacheLines;
 use crate::final_state::FinalState;
 use crate::gap_reasons::GapReasons;
+use crate::notices::Notices;
+use crate::prefetch::prefetch;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::waiter::Waiter;
 use crate::{EndReason, Gap, Head, Histogram, Loss, LossCounts, Precision};
@@ -32,8 +33,8 @@ struct ProducerCounts {
     first: AtomicU64,
     burst: AtomicU64,
     attached: AtomicBool,
-    /// Whether the consumer was closed or dropped. The producer reads this at every flush and then offers it no more
-    /// items. Written once, so that it takes these cache lines from the producer once.
+    /// Whether the consumer was closed or dropped. Written once, so that it takes these cache lines from the producer once.
+    /// The producer then offers it no more items; it looks when [`Notices::take_leavers`] says so.
     dismissed: AtomicBool,
     gap_reasons: GapReasons,
     head: Head,
@@ -50,6 +51,8 @@ struct ConsumerCounts {
     /// Blocks before the consumer's position that its ring never gave it: refused, or replaced by a newer item. The position
     /// follows from these four.
     missed: AtomicU64,
+    /// Written once, by any thread, and read whenever nothing is queued.
+    end: FinalState,
     /// Whether the consumer was closed. A copy of `ProducerCounts::dismissed` on a cache line that the consumer uses anyway.
     close: AtomicBool,
     /// Whether the histograms are filled.
@@ -58,16 +61,12 @@ struct ConsumerCounts {
     queue_micros: Histogram,
 }
 
-/// The flags that wake the consumer and end it. Apart from the counts, so that the producer's look at the waiter does not fetch
-/// a cache line that the consumer keeps writing. The producer reads none of them while no consumer waits.
+/// The flag and the waker of a consumer that waits. Apart from the counts, so that the producer's look at them does not
+/// fetch a cache line that the consumer keeps writing. The producer reads none of them while no consumer waits.
 #[derive(Debug)]
 struct Signals {
     consumer: Waiter,
-    /// Whether a consumer of the fan-out has ever armed.
-    has_waiters: Arc<AtomicBool>,
-    /// Where the producer waits for room.
-    room: Arc<Waiter>,
-    end: FinalState,
+    notices: Arc<Notices>,
     /// Gaps are rare, and here is room for their lengths.
     gap_items: Histogram,
 }
@@ -78,9 +77,9 @@ struct Signals {
 /// [`Stats::snapshot`].
 #[derive(Debug)]
 pub struct Stats {
-    producer: CachePadded<ProducerCounts>,
-    consumer: CachePadded<ConsumerCounts>,
-    signals: CachePadded<Signals>,
+    producer: CacheLines<ProducerCounts>,
+    consumer: CacheLines<ConsumerCounts>,
+    signals: CacheLines<Signals>,
 }
 
 /// A [`Stats`] at one moment.
@@ -179,9 +178,9 @@ impl Snapshot {
 }
 
 impl Stats {
-    pub(crate) fn new(head: Head, has_waiters: Arc<AtomicBool>, room: Arc<Waiter>, has_histograms: bool) -> Self {
+    pub(crate) fn new(head: Head, notices: Arc<Notices>, has_histograms: bool) -> Self {
         Self {
-            producer: CachePadded::new(ProducerCounts {
+            producer: CacheLines(ProducerCounts {
                 accepted: AtomicU64::new(0),
                 overflow: AtomicU64::new(0),
                 conflated: AtomicU64::new(0),
@@ -195,24 +194,29 @@ impl Stats {
                 gap_reasons: GapReasons::default(),
                 head,
             }),
-            consumer: CachePadded::new(ConsumerCounts {
+            consumer: CacheLines(ConsumerCounts {
                 delivered: AtomicU64::new(0),
                 skipped: AtomicU64::new(0),
                 late: AtomicU64::new(0),
                 missed: AtomicU64::new(0),
+                end: FinalState::new(),
                 close: AtomicBool::new(false),
                 has_histograms,
                 lag_items: Histogram::new(MAX_ITEMS, Precision::TwoDigits),
                 queue_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
             }),
-            signals: CachePadded::new(Signals {
+            signals: CacheLines(Signals {
                 consumer: Waiter::new(),
-                has_waiters,
-                room,
-                end: FinalState::new(),
+                notices,
                 gap_items: Histogram::new(MAX_ITEMS, Precision::OneDigit),
             }),
         }
+    }
+
+    /// Asks the processor to fetch the counts of the consuming end.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        prefetch(&self.consumer.delivered);
     }
 
     /// Returns all counts at one moment, with `offered = delivered + lost + queued`. All counts only grow, except `queued`
@@ -353,7 +357,7 @@ impl Stats {
     /// ```
     #[must_use]
     pub fn end_reason(&self) -> Option<EndReason> {
-        self.signals.end.reason()
+        self.consumer.end.reason()
     }
 
     /// Ends the consumer from any thread: it receives [`EndReason::Closed`] next, even if items are queued.
@@ -372,8 +376,8 @@ impl Stats {
     pub fn close(&self) {
         self.consumer.close.store(true, Ordering::Release);
         self.producer.dismissed.store(true, Ordering::Release);
+        self.signals.notices.consumer_leaves();
         self.signals.consumer.wake();
-        self.signals.room.made();
     }
 
     /// Returns whether the fan-out has admitted the consumer. Before that it is offered no items.
@@ -414,7 +418,7 @@ impl Stats {
     fn live_next(&self) -> u64 {
         // In this order: an end that comes in between is below the head.
         let live = self.producer.head.next();
-        self.signals.end.get().map_or(live, |(_, next, _)| next)
+        self.consumer.end.get().map_or(live, |(_, next, _)| next)
     }
 }
 
@@ -423,7 +427,7 @@ impl Stats {
     /// Ends the counts; the first reason stays. `final_next` is one past the last sequence number offered, and `tail` the
     /// reason for missing items before that.
     pub(crate) fn ended(&self, reason: EndReason, final_next: u64, tail: Loss) {
-        self.signals.end.set(reason, final_next, tail);
+        self.consumer.end.set(reason, final_next, tail);
     }
 }
 
@@ -467,8 +471,9 @@ impl Stats {
         self.refused(Loss::Overflow, blocks);
     }
 
-    /// Wakes the consumer, whether it waits or not.
-    pub(crate) fn wake(&self) {
+    /// Wakes the consumer after its end, whether it waits or not.
+    pub(crate) fn wake_at_end(&self) {
+        self.signals.notices.consumer_leaves();
         self.signals.consumer.wake();
     }
 
@@ -570,28 +575,25 @@ impl Stats {
     /// Returns the reason of the end, one past the final sequence number, and the reason for missing items before that,
     /// once the consumer has ended. Items that were pushed before the end are visible then.
     pub(crate) fn end(&self) -> Option<(EndReason, u64, Loss)> {
-        self.signals.end.get()
+        self.consumer.end.get()
+    }
+
+    /// Returns whether the consumer has ended.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.consumer.end.is_set()
     }
 
     /// Ends the counts because the consumer was dropped.
     pub(crate) fn leave(&self) {
         self.ended(EndReason::Left, self.producer.head.next(), Loss::Overflow);
         self.producer.dismissed.store(true, Ordering::Release);
-        self.signals.room.made();
-    }
-
-    /// Returns the place where the producer waits for room.
-    #[inline]
-    pub(crate) fn room(&self) -> &Waiter {
-        &self.signals.room
+        self.signals.notices.consumer_leaves();
     }
 
     /// Announces that the consumer is about to wait. The consumer must look at its ring once more before it does.
     pub(crate) fn arm(&self, waker: &std::task::Waker) {
-        // Only read from the second time on, so that consumers do not fight for its cache line.
-        if !self.signals.has_waiters.load(Ordering::Relaxed) {
-            self.signals.has_waiters.store(true, Ordering::Relaxed);
-        }
+        self.signals.notices.consumer_waits();
         // Its fence orders both writes before the consumer's second look.
         self.signals.consumer.arm(waker);
     }
@@ -611,7 +613,7 @@ mod tests {
 
     #[test]
     fn each_part_fits_into_its_cache_lines() {
-        let line = align_of::<CachePadded<u8>>();
+        let line = align_of::<CacheLines<u8>>();
         assert!(size_of::<ProducerCounts>() <= 128, "{}", size_of::<ProducerCounts>());
         assert!(size_of::<ConsumerCounts>() <= 128, "{}", size_of::<ConsumerCounts>());
         assert!(size_of::<Signals>() <= 128, "{}", size_of::<Signals>());

@@ -48,16 +48,3 @@ impl Waiter {
         self.wake_if_armed();
     }
 }
-
-/// Tells a producer about room when it is dropped; none if the producer does not wait for this consumer.
-#[derive(Debug)]
-pub(crate) struct RoomNotice<'c>(pub(crate) Option<&'c Waiter>);
-
-impl Drop for RoomNotice<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(room) = self.0 {
-            room.made();
-        }
-    }
-}

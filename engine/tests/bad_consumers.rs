@@ -94,6 +94,26 @@ fn a_leaked_consumer_holds_no_more_than_its_ring_and_disturbs_no_other() {
     }
 }
 
+/// Items that the publisher has not looked for yet: it does so after every 64.
+const MAX_UNRECLAIMED: usize = 64 + 1;
+
+#[test]
+fn leaked_consumers_and_forgotten_batches_hold_the_items_of_their_rings_only() {
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    let options = options(OverflowPolicy::DropNewest, 8);
+    mem::forget(hub.subscribe(options).unwrap());
+    let mut forgetful = hub.subscribe(options).unwrap();
+    let item = Arc::new(());
+    for number in 0..1000 {
+        publisher.send(Arc::clone(&item), NOW);
+        if number % 8 == 7 {
+            mem::forget(forgetful.try_recv_batch(NOW, usize::MAX));
+        }
+        let living = Arc::strong_count(&item) - 1;
+        assert!(living <= 2 * 8 + MAX_UNRECLAIMED, "{living} after {number}");
+    }
+}
+
 /// A source that waits for a consumer that was leaked waits for ever, and can be stopped all the same.
 #[test]
 fn a_stream_that_waits_for_a_leaked_consumer_can_be_stopped() {

@@ -608,3 +608,169 @@ fn a_number_above_the_highest_is_clamped_or_refused() {
     publisher.finish(EndReason::Finished);
     assert_eq!(consumer.recv().unwrap_err().gap.unwrap().items, u64::MAX >> 6);
 }
+
+#[test]
+fn a_consumer_that_left_before_it_was_admitted_is_removed() {
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    drop(subscribe(&hub, OverflowPolicy::DropNewest, 8));
+    // Looks for consumers that left first, and then admits the new one.
+    publisher.send(0_u64, Timestamp::default());
+    assert_eq!(publisher.consumers(), 0);
+}
+
+/// A value that counts how many of its kind live.
+struct Counted {
+    number: u64,
+    _living: Arc<()>,
+}
+
+struct Census(Arc<()>);
+
+impl Census {
+    fn new() -> Self {
+        Self(Arc::new(()))
+    }
+
+    fn send(&self, publisher: &mut Publisher<Counted>) {
+        let number = publisher.next_sequence();
+        publisher.send(Counted { number, _living: Arc::clone(&self.0) }, Timestamp::default());
+    }
+
+    fn living(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
+    }
+}
+
+/// Takes all queued items.
+fn drain(consumer: &mut Consumer<Counted>) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    while let Ok(batch) = consumer.try_recv_batch(Timestamp::default(), usize::MAX) {
+        numbers.extend(batch.iter().map(|item| item.value.number));
+    }
+    numbers
+}
+
+/// Most items beyond those in rings that a fan-out without a history keeps: it looks for such every 64.
+const MAX_UNRECLAIMED: usize = 64 + 1;
+
+#[test]
+fn a_consumer_that_stands_still_holds_the_items_in_its_ring_only() {
+    for overflow in
+        [OverflowPolicy::DropNewest, OverflowPolicy::SkipToLive, OverflowPolicy::Disconnect, OverflowPolicy::Latest]
+    {
+        let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+        let mut frozen = subscribe(&hub, overflow, 8);
+        let mut healthy = subscribe(&hub, OverflowPolicy::Disconnect, 8);
+        let census = Census::new();
+        for number in 0..1000 {
+            census.send(&mut publisher);
+            assert_eq!(drain(&mut healthy), [number]);
+            assert!(census.living() <= 16 + MAX_UNRECLAIMED, "{overflow}: {} after {number}", census.living());
+        }
+        let held = drain(&mut frozen);
+        // One that skips to live finds all of them stale.
+        assert!(overflow == OverflowPolicy::SkipToLive || !held.is_empty(), "{overflow}: nothing was kept");
+        assert!(held.windows(2).all(|pair| pair[1] == pair[0] + 1), "{overflow}: {held:?}");
+        assert!(healthy.stats().snapshot().lost.total() == 0);
+    }
+}
+
+#[test]
+fn a_consumer_that_keeps_up_late_holds_back_a_ring_at_most() {
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    let mut late = subscribe(&hub, OverflowPolicy::Disconnect, 100);
+    let census = Census::new();
+    for number in 0..5000 {
+        census.send(&mut publisher);
+        if number % 90 == 0 {
+            drain(&mut late);
+        }
+        assert!(census.living() <= 100 + MAX_UNRECLAIMED, "{} after {number}", census.living());
+    }
+    assert_eq!(late.stats().snapshot().lost.total(), 0);
+}
+
+/// The items in a ring that has refused some are kept apart from the others, until it was empty once.
+#[test]
+fn a_ring_that_refused_items_goes_on_with_the_right_ones() {
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    let mut consumer = subscribe(&hub, OverflowPolicy::DropNewest, 4);
+    let census = Census::new();
+    let mut owed = std::collections::VecDeque::new();
+    for round in 0..1000_u64 {
+        for _ in 0..round % 7 {
+            if owed.len() < 4 {
+                owed.push_back(publisher.next_sequence());
+            }
+            census.send(&mut publisher);
+        }
+        for _ in 0..round % 5 {
+            let taken = consumer.try_recv_at(Timestamp::default()).ok().map(|delivery| delivery.item.value.number);
+            assert_eq!(taken, owed.pop_front(), "in round {round}");
+        }
+        assert!(census.living() <= 4 + MAX_UNRECLAIMED, "{} in round {round}", census.living());
+    }
+}
+
+#[test]
+fn values_for_the_history_are_not_kept_for_consumers() {
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    let mut consumers =
+        [subscribe(&hub, OverflowPolicy::DropNewest, 4), subscribe(&hub, OverflowPolicy::DropNewest, 4)];
+    let census = Census::new();
+    census.send(&mut publisher);
+    drain(&mut consumers[0]);
+    for sequence in 1..1000 {
+        publisher.remember(
+            Stamp { sequence, ..Stamp::default() },
+            Counted { number: sequence, _living: Arc::clone(&census.0) },
+        );
+    }
+    assert!(census.living() <= 4 + MAX_UNRECLAIMED, "{}", census.living());
+    census.send(&mut publisher);
+    assert_eq!(consumers.each_mut().map(drain), [vec![1000], vec![0, 1000]]);
+}
+
+#[test]
+fn items_outlive_their_producer() {
+    for is_finished in [true, false] {
+        let (mut publisher, hub) = Publisher::new(PublisherOptions { history: 2, ..PublisherOptions::default() });
+        let mut full = subscribe(&hub, OverflowPolicy::DropNewest, 3);
+        let mut half = subscribe(&hub, OverflowPolicy::DropNewest, 9);
+        let census = Census::new();
+        (0..6).for_each(|_| census.send(&mut publisher));
+        let batch = half.try_recv_batch(Timestamp::default(), 4).unwrap();
+        let kept = batch.iter().nth(3).map(Arc::clone).unwrap();
+        let back = hub.subscribe(SubscribeOptions { start: Start::Back(2), ..SubscribeOptions::default() }).unwrap();
+        if is_finished {
+            publisher.finish(EndReason::Finished);
+        } else {
+            drop(publisher);
+        }
+        // The batch was taken before the end, and is read after it.
+        assert!(batch.iter().map(|item| item.value.number).eq(0..4));
+        drop(batch);
+        assert_eq!((drain(&mut full), drain(&mut half)), (vec![0, 1, 2], vec![4, 5]));
+        let mut back = back;
+        assert_eq!(drain(&mut back), if is_finished { vec![4, 5] } else { vec![] });
+        assert_eq!((census.living(), kept.value.number), (1, 3), "all else is freed with the end");
+    }
+}
+
+#[test]
+fn a_batch_outlives_the_close_of_its_consumer() {
+    let (mut publisher, hub) = Publisher::new(PublisherOptions::default());
+    let mut consumer = subscribe(&hub, OverflowPolicy::DropNewest, 8);
+    let census = Census::new();
+    (0..5).for_each(|_| census.send(&mut publisher));
+    let stats = Arc::clone(consumer.stats());
+    let batch = consumer.try_recv_batch(Timestamp::default(), 3).unwrap();
+    stats.close();
+    (0..200).for_each(|_| census.send(&mut publisher));
+    assert_eq!(publisher.consumers(), 0);
+    drop(publisher);
+    assert!(batch.iter().map(|item| item.value.number).eq(0..3));
+    drop(batch);
+    drop(consumer);
+    assert_eq!(census.living(), 0);
+}

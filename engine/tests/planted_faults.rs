@@ -102,8 +102,8 @@ const FAULTS: [Fault; 25] = [
     Fault(
         "the history forgets one item too early",
         "publisher.rs",
-        "if rest < self.history_limit {",
-        "if rest + 1 < self.history_limit {",
+        "*remembered - oldest.stamp.blocks() >= *history_limit",
+        "*remembered - oldest.stamp.blocks() + 1 >= *history_limit",
     ),
     Fault(
         "a start inside an item starts after it",
@@ -162,8 +162,8 @@ const FAULTS: [Fault; 25] = [
     Fault(
         "an armed consumer is not woken",
         "publisher.rs",
-        "if self.has_waiters.load(Ordering::Relaxed) {",
-        "if self.has_waiters.load(Ordering::Relaxed) && self.next % 16 > 0 {",
+        "if self.notices.has_waiters() {",
+        "if self.notices.has_waiters() && self.next % 16 > 0 {",
     ),
 ];
 

@@ -114,7 +114,6 @@ fn the_end_of_a_batch_wakes_a_waiting_producer() {
     (0..4).for_each(|item| publisher.send(item, Timestamp::default()));
     let batch = consumer.try_recv_batch(Timestamp::default(), usize::MAX).unwrap();
     assert_eq!(batch.items(), 4);
-    publisher.send(4, Timestamp::default());
     let woken = Arc::new(Count::default());
     let waker = Waker::from(Arc::clone(&woken));
     assert!(publisher.poll_ready(&mut Context::from_waker(&waker)).is_pending());
@@ -122,6 +121,27 @@ fn the_end_of_a_batch_wakes_a_waiting_producer() {
     drop(batch);
     assert_eq!(woken.0.load(Ordering::Relaxed), 1);
     assert!(publisher.poll_ready(&mut Context::from_waker(&waker)).is_ready());
+}
+
+/// The slots of a forgotten batch are free from the next look on, whether that finds another item or not.
+#[test]
+fn the_look_after_a_forgotten_batch_wakes_a_waiting_producer() {
+    let looks: [fn(&mut Consumer<u64>); 2] = [
+        |consumer| assert_eq!(consumer.try_recv(), Err(TryRecvError::Empty)),
+        |consumer| assert!(consumer.poll_ready(&mut Context::from_waker(Waker::noop())).is_pending()),
+    ];
+    for look in looks {
+        let (mut publisher, hub) = waiting();
+        let mut consumer = subscribe(&hub);
+        (0..4).for_each(|item| publisher.send(item, Timestamp::default()));
+        std::mem::forget(consumer.try_recv_batch(Timestamp::default(), usize::MAX).unwrap());
+        let woken = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(publisher.poll_ready(&mut Context::from_waker(&waker)).is_pending());
+        look(&mut consumer);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert!(publisher.poll_ready(&mut Context::from_waker(&waker)).is_ready());
+    }
 }
 
 /// Otherwise it would not be admitted until the consumer that the producer waits for reads again.

@@ -383,8 +383,10 @@ impl<T: Payload> Listener<T> {
                 let delivery = Delivery { gap: batch.gap, lag_items: batch.lag_items, item: items.remove(0) };
                 rest = items;
                 if forget {
-                    // The first item has left the ring.
-                    self.forgotten = (rest.len() as u64, rest.iter().map(|item| item.stamp.blocks()).sum());
+                    // The newest item alone is taken out of its place at once.
+                    if self.options.overflow != OverflowPolicy::Latest {
+                        self.forgotten = (batch.items() as u64, batch.blocks());
+                    }
                     mem::forget(batch);
                 }
                 Ok(delivery)

@@ -1,4 +1,4 @@
-//! What a listener sends on its connection: nothing, a request too many, or messages of a WebSocket.
+//! Bytes that a listener sends on its connection: none, a request too many, or messages of a WebSocket.
 
 use aircheck_api::{ClientText, Clock, ServerText};
 use aircheck_engine::{Stamp, Timestamp};
@@ -11,7 +11,7 @@ use crate::mount::throttle::Throttle;
 use crate::rendition::packet::{self, Wire, push_frame};
 use crate::rendition::packet_log::PacketLog;
 
-/// What one listener has sent.
+/// Bytes from one listener, as far as they matter later.
 #[derive(Debug)]
 pub(super) enum Input {
     /// A stream is the last response of its connection, so anything that follows the request is too much.

@@ -21,7 +21,7 @@ use crate::delivery::socket::in_flight::{InFlight, Reached};
 use crate::delivery::socket::silence::{GONE_TIMEOUT, Silence};
 use crate::delivery::socket::tcp_info;
 use crate::delivery::standing::{Decision, Limits, Standing};
-use crate::delivery::waits::Waits;
+use crate::delivery::waits::{RoundWaits, Waits};
 use crate::mount::Mount;
 use crate::rendition::packet::{Packet, Wire};
 use crate::rendition::packet_log::PacketLog;
@@ -31,8 +31,8 @@ use crate::rendition::packet_log::PacketLog;
 const LOOK_BYTES: u64 = 8192;
 /// And after so much time.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// From this rate on, the kernel is asked at each packet. What it says about the receive window of a listener that gets
-/// samples as they are is understood if each change of it is seen; in compressed sound, the window shows next to nothing.
+/// From this rate on, the kernel is asked at each packet. The receive window of a listener that gets samples as they are can be
+/// understood if each change of it is seen; in compressed sound, the window shows next to nothing.
 const DENSE_BYTES_PER_SECOND: u64 = 50_000;
 /// How often a listener that is held, because too much waits below its ring, gets a single packet. Its acknowledgement
 /// shows whether the listener reads again: a receive window that was never half closed says nothing by itself.
@@ -246,7 +246,8 @@ impl Listener {
 
     /// Returns the figures of its histograms as of the last look at it; `None` for one without values.
     pub(super) fn summaries<const N: usize>(&self, measures: [Measure; N]) -> [Option<Summary>; N] {
-        let downstream = self.downstream();
+        let mut downstream = self.downstream();
+        self.settle(&mut downstream);
         measures.map(|measure| downstream.histograms.summary(measure))
     }
 
@@ -445,14 +446,20 @@ impl Listener {
 
     /// Records that packets were taken from its ring. Returns the number that it had reached before them: of the first of
     /// them, or of the first block that is lost before it.
-    pub(super) fn record_taken(&self, downstream: &mut Downstream, run: &Batch<'_, Packet>, now: Timestamp) -> u64 {
+    pub(super) fn record_taken(
+        &self,
+        downstream: &mut Downstream,
+        run: &Batch<'_, Packet>,
+        now: Timestamp,
+        round: &mut RoundWaits,
+    ) -> u64 {
         let first = run.iter().next().map(|item| item.stamp).unwrap_or_default();
         let start = run.gap.map_or(first.first(), |gap| gap.from);
         let end = run.iter().last().map_or(start, |item| item.stamp.next());
         let (numbers, ring_lag) = (start..end, run.lag_items);
         for item in run.iter() {
             let wait = now.micros_since(item.stamp.dispatched_at);
-            self.histograms.stages.queue_micros.record(wait);
+            round.push(wait, &self.histograms.stages);
             downstream.waits.push(wait, &mut downstream.histograms);
         }
         // Here the kernel's side of the connection is in the processor's cache, so that the question costs least.
@@ -578,7 +585,6 @@ impl Listener {
 
     fn look(&self, downstream: &mut Downstream, now: Timestamp) -> Standing {
         self.follow(downstream, now);
-        self.settle(downstream);
         let Downstream { in_flight, silence, lags, progress, backlog, .. } = downstream;
         let snapshot = self.stats.snapshot();
         let next = snapshot.next_sequence;

@@ -1,4 +1,4 @@
-//! The mailbox of a shard: what other threads want of it.
+//! The mailbox of a shard, in which other threads ask for something and wake it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::task::{Wake, Waker};
 
 use crate::delivery::attention::Attention;
 
-/// Asks a shard for something, and wakes it.
+/// Requests to a shard, and the means to wake it.
 #[derive(Debug)]
 pub struct Mailbox {
     number: usize,

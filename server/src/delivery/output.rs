@@ -31,7 +31,7 @@ struct Waiting {
     offset: usize,
 }
 
-/// Memory in which packets become a listener's own. Listeners that get the same packets take turns with it.
+/// Memory in which packets get a listener's own numbers. All listeners of a shard take turns with it.
 #[derive(Debug, Default)]
 pub(super) struct OwnBytes {
     bytes: Vec<u8>,

@@ -50,6 +50,16 @@ impl OwnHistograms {
         self.0.record(measure as usize, value);
     }
 
+    /// Returns the bucket of a value, for [`record_buckets`](Self::record_buckets).
+    pub(super) fn bucket_of(&self, measure: Measure, value: u64) -> u16 {
+        self.0.bucket_of(measure as usize, value)
+    }
+
+    /// Counts a value in each of these buckets, which are sorted then. The largest value is `max`.
+    pub(super) fn record_buckets(&mut self, measure: Measure, buckets: &mut [u16], max: u64) {
+        self.0.record_buckets(measure as usize, buckets, max);
+    }
+
     /// Counts each lag of a range so many times.
     pub(super) fn record_lags(&mut self, blocks: std::ops::RangeInclusive<u64>, times: u64) {
         self.0.record_each(Measure::Lag as usize, blocks, times);

@@ -1,12 +1,12 @@
-//! A listener in its shard: takes packets out of its ring as its limit of lag permits, writes them to its socket, and takes
-//! what it sends.
+//! A listener in its shard: takes packets out of its ring as its limit of lag permits, writes them to its socket, and reads
+//! what comes from there.
 
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
 use aircheck_api::LeaveReason;
-use aircheck_engine::{Consumer, Gap, Timestamp, TryRecvError};
+use aircheck_engine::{Consumer, Gap, Timestamp, TryRecvError, prefetch};
 use mio::net::TcpStream;
 use tokio::sync::watch;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -21,6 +21,7 @@ use crate::delivery::socket::hold::Wait;
 use crate::delivery::socket::options::{SocketBuffer, end_pauses, outlast_pauses};
 use crate::delivery::stale::NextPacket;
 use crate::delivery::standing::Decision;
+use crate::delivery::waits::RoundWaits;
 use crate::rendition::container::framing::{Framing, GapFill};
 use crate::rendition::doorbell::Doorbell;
 use crate::rendition::encoders::{Subscription, Tail};
@@ -51,13 +52,15 @@ const REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/j
 pub(super) struct Scratch {
     own: OwnBytes,
     input: Box<[u8; READ_BYTES]>,
+    /// The waits in their rings that are not recorded yet.
+    pub(super) waits: RoundWaits,
     /// Packets that were written together with others since this was last taken.
     pub(super) gathered: u64,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { own: OwnBytes::default(), input: Box::new([0; READ_BYTES]), gathered: 0 }
+        Self { own: OwnBytes::default(), input: Box::new([0; READ_BYTES]), waits: RoundWaits::default(), gathered: 0 }
     }
 }
 
@@ -74,7 +77,7 @@ pub(super) enum Outcome {
     Gone,
 }
 
-/// One listener's connection, its packets, and what is on the way from those to that.
+/// One listener's ring, its connection, and the bytes on their way from one to the other.
 #[derive(Debug)]
 pub struct Session {
     /// Dropped before `registration`, so that the account is final when the listener is taken off the list.
@@ -92,9 +95,9 @@ pub struct Session {
     keeps_up: bool,
     /// Whether the listener is held.
     is_held: bool,
-    /// Blocks of the gap that the last packets were a part of, because the source did not deliver them.
+    /// Blocks of a gap that goes on: the source has not delivered the last packets.
     open_gap: u64,
-    /// How the next packets are to wait, because that shows more of what the listener's program reads, and until when.
+    /// How the next packets wait, and until when: their acknowledgement then shows more of what the listener's program reads.
     wait: Wait,
     waits_until: Option<Timestamp>,
     /// Whether the socket may have more input than was read.
@@ -129,7 +132,7 @@ pub struct Joined {
     pub framing: Framing,
     /// How much of the stream may wait in the kernel.
     pub socket_buffer: SocketBuffer,
-    /// The head of the response, and whatever goes before the stream.
+    /// The head of the response, and all else that goes before the stream.
     pub head: Vec<u8>,
     /// Whether its request has a body, which may not have come yet.
     pub has_body: bool,
@@ -206,6 +209,12 @@ impl Session {
         &self.doorbell
     }
 
+    /// Asks the processor to fetch what a visit reads besides the session itself.
+    pub(super) fn prefetch(&self) {
+        self.packets.prefetch();
+        prefetch(&**self.listener());
+    }
+
     /// Returns whether there are packets in its ring.
     pub(super) fn has_packets(&self) -> bool {
         self.packets.queued_items() > 0
@@ -225,7 +234,7 @@ impl Session {
         stream
     }
 
-    /// Takes what the poller says about the socket.
+    /// Reads and writes as the poller says that the socket permits.
     pub(super) fn take_event(&mut self, is_readable: bool, is_writable: bool, scratch: &mut Scratch) -> Outcome {
         let now = Timestamp::now();
         let was_full = self.output.is_full();
@@ -264,8 +273,8 @@ impl Session {
         self.visit(now, scratch, true)
     }
 
-    /// Writes what is to be written, as far as the socket takes it. Where a packet has come and no end, `looks_for_end` is
-    /// false: another cache line for each listener would be fetched to find none.
+    /// Writes the pieces that wait and the packets of the ring, as far as the socket takes them. With `looks_for_end`, also looks
+    /// for the end of the stream; that is another cache line for each listener, so a round for a packet does without.
     pub(super) fn visit(&mut self, now: Timestamp, scratch: &mut Scratch, looks_for_end: bool) -> Outcome {
         loop {
             if self.output.waiting() > 0 {
@@ -295,7 +304,7 @@ impl Session {
         }
     }
 
-    /// Takes an error of the connection, which the kernel may have ended because the listener's machine is gone.
+    /// Ends a listener whose connection has failed. The kernel may have ended that because the listener's machine is gone.
     fn broken(&self, error: &io::Error, now: Timestamp) -> Outcome {
         use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
 
@@ -363,7 +372,7 @@ impl Session {
         let next_packet = NextPacket { gap: run.gap, first, is_newest: run.lag_items < run.blocks() };
         let stale = input.stale_notice(next_packet, listener);
         let mut downstream = listener.downstream();
-        let start = listener.record_taken(&mut downstream, &run, now);
+        let start = listener.record_taken(&mut downstream, &run, now, &mut scratch.waits);
         let next = output.push_fill(&mut downstream.in_flight, start, fill);
         if let Some(text) = stale {
             let bytes = framed(output.wire(), packet::TEXT, text.as_bytes());

@@ -1,24 +1,32 @@
-//! The last waits of a listener's packets in its ring, which are not recorded yet.
+//! The last waits of packets in the rings of listeners, which are not recorded yet: of one listener, and of all in a round.
 //!
-//! A histogram takes cache lines that a visit needs for nothing else. So the waits of several visits go into it together.
+//! A listener's histogram takes cache lines that a visit needs for nothing else, so the waits of several visits go into it
+//! together. The histogram of all listeners takes three locked additions for a value. In a round, a packet has waited equally
+//! long in all rings, so that is one value, many times.
 
+use std::sync::Arc;
+
+use crate::delivery::histograms::StageHistograms;
 use crate::delivery::own_histograms::{Measure, OwnHistograms};
 
-/// Waits that go into the histogram together: half a cache line.
-const MAX_WAITS: usize = 8;
+/// Waits of a listener that go into its histogram together. With the other fields, that is half a cache line.
+const MAX_WAITS: usize = 14;
 
-/// Waits in microseconds.
+/// The last waits of one listener, in microseconds.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
-    micros: [u32; MAX_WAITS],
+    buckets: [u16; MAX_WAITS],
     count: u8,
+    /// The longest one.
+    max: u32,
 }
 
 impl Waits {
-    /// Adds a wait. If there is no more place, all are recorded. A wait of more than 71 minutes counts as that.
+    /// Adds a wait. If there is no more place, all are recorded. The longest wait counts as 71 minutes at most.
     pub(super) fn push(&mut self, micros: u64, histograms: &mut OwnHistograms) {
-        self.micros[usize::from(self.count)] = micros.min(u32::MAX.into()) as u32;
+        self.buckets[usize::from(self.count)] = histograms.bucket_of(Measure::Queue, micros);
         self.count += 1;
+        self.max = self.max.max(micros.min(u32::MAX.into()) as u32);
         if usize::from(self.count) == MAX_WAITS {
             self.settle(histograms);
         }
@@ -26,8 +34,40 @@ impl Waits {
 
     /// Records the waits that are here.
     pub(super) fn settle(&mut self, histograms: &mut OwnHistograms) {
-        let count = std::mem::take(&mut self.count);
-        self.micros[..count.into()].iter().for_each(|micros| histograms.record(Measure::Queue, (*micros).into()));
+        let count = usize::from(std::mem::take(&mut self.count));
+        histograms.record_buckets(Measure::Queue, &mut self.buckets[..count], std::mem::take(&mut self.max).into());
+    }
+}
+
+/// Equal waits of packets in the rings of several listeners. Must be [settled](Self::settle) at the end of a
+/// round.
+#[derive(Debug, Default)]
+pub(super) struct RoundWaits {
+    histograms: Option<Arc<StageHistograms>>,
+    micros: u64,
+    times: u64,
+}
+
+impl RoundWaits {
+    /// Counts a wait. If it differs from those before, these are recorded.
+    pub(super) fn push(&mut self, micros: u64, histograms: &Arc<StageHistograms>) {
+        let is_same = self.histograms.as_ref().is_some_and(|before| Arc::ptr_eq(before, histograms));
+        if !is_same || micros != self.micros {
+            self.settle();
+            self.micros = micros;
+            if !is_same {
+                self.histograms = Some(Arc::clone(histograms));
+            }
+        }
+        self.times += 1;
+    }
+
+    /// Records the waits that are here.
+    pub(super) fn settle(&mut self) {
+        let times = std::mem::take(&mut self.times);
+        if let Some(histograms) = self.histograms.as_ref().filter(|_| times > 0) {
+            histograms.queue_micros.record_scaled(self.micros..=self.micros, times, |micros| micros);
+        }
     }
 }
 
@@ -36,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_wait_is_recorded_once() {
+    fn each_wait_of_a_listener_is_recorded_once() {
         let mut histograms = OwnHistograms::default();
         let count = |histograms: &OwnHistograms| histograms.summary(Measure::Queue).map_or(0, |waits| waits.count);
         let mut waits = Waits::default();
@@ -49,5 +89,23 @@ mod tests {
         waits.settle(&mut histograms);
         waits.settle(&mut histograms);
         assert_eq!(count(&histograms), MAX_WAITS as u64 + 1);
+    }
+
+    #[test]
+    fn each_wait_of_a_round_is_recorded_once() {
+        let (first, second) = (Arc::<StageHistograms>::default(), Arc::default());
+        let summary = |histograms: &StageHistograms| histograms.queue_micros.summary();
+        let mut waits = RoundWaits::default();
+        waits.settle();
+        (0..1000).for_each(|_| waits.push(70, &first));
+        assert_eq!(summary(&first), None, "they are equal so far");
+        waits.push(90, &first);
+        assert_eq!(summary(&first).map(|waits| (waits.count, waits.max)), Some((1000, 70)));
+        waits.push(90, &second);
+        assert_eq!(summary(&first).map(|waits| (waits.count, waits.max)), Some((1001, 90)));
+        waits.settle();
+        waits.settle();
+        assert_eq!(summary(&second).map(|waits| (waits.count, waits.max)), Some((1, 90)));
+        assert_eq!(first.queue_micros.sum(), 1000 * 70 + 90);
     }
 }

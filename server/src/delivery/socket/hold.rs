@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::delivery::socket::receive_window::COPIED_BYTES;
+
 /// How the packets after a write wait, for the sake of what their acknowledgement shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Wait {
@@ -18,7 +20,7 @@ pub(crate) enum Wait {
     All(Duration),
 }
 
-/// The pause. The far kernel's timer of 40 ms has expired by then.
+/// The pause. The far kernel's timer of 40 ms has expired by then, so that writes as far apart as this are each a test of its own.
 pub(super) const HOLD: Duration = Duration::from_millis(48);
 /// The longest time for which the far kernel delays an acknowledgement, to its tick.
 const MAX_ACK_DELAY: Duration = Duration::from_millis(44);
@@ -26,8 +28,6 @@ const MAX_ACK_DELAY: Duration = Duration::from_millis(44);
 const VARIATION: Duration = Duration::from_millis(10);
 /// Packets with a smaller interval are not live, but come out of a ring in which they have waited.
 const MIN_INTERVAL: Duration = Duration::from_millis(4);
-/// Longer packets show in the receive window.
-const MAX_PACKET_BYTES: u32 = 900;
 /// A longer way would take several pauses for one result.
 const MAX_ROUND_TRIP: Duration = Duration::from_millis(40);
 
@@ -76,7 +76,7 @@ impl Holds {
     /// Returns whether packets are short, and come in quick succession.
     pub(super) fn is_live(&self) -> bool {
         let is_quick = (MIN_INTERVAL..HOLD).contains(&self.interval());
-        self.is_permitted && is_quick && self.packet_bytes < MAX_PACKET_BYTES
+        self.is_permitted && is_quick && u64::from(self.packet_bytes) < COPIED_BYTES
     }
 
     /// Returns whether packets are held now.

@@ -6,6 +6,9 @@
 //! where a segment begins, that segment was not there yet. If the next one ends exactly where it ends, the acknowledgement is that
 //! of this segment and of no later one.
 //!
+//! Once a program has read everything, one look shows as much: if as many segments have come back as were written since the look before,
+//! each was acknowledged by itself, the last one too.
+//!
 //! Such a segment that is acknowledged late, or together with a later one, was not read at once. That says less: the program may have
 //! read it a moment later.
 //!
@@ -18,11 +21,10 @@ use std::time::Duration;
 
 use aircheck_engine::Timestamp;
 
-use crate::delivery::socket::hold::{Holds, Wait};
+use crate::delivery::socket::hold::{HOLD, Holds, Wait};
+use crate::delivery::socket::receive_window::{CHANGE_BYTES, LARGE_WINDOW_BYTES};
 use crate::delivery::socket::tcp_info::TcpInfo;
 
-/// Writes as far apart as this are each a test of its own: the far kernel's timer of 40 ms has expired in between.
-const MIN_PAGE_INTERVAL: Duration = Duration::from_millis(48);
 /// After a longer pause, the far kernel acknowledges at once: its retransmission timeout is 200 ms or more.
 const MAX_TEST_GAP: Duration = Duration::from_millis(180);
 /// Writes that may be acknowledged at once, read or not (`TCP_MAX_QUICKACKS` is 16).
@@ -49,13 +51,14 @@ const PROMPTS: u8 = 2;
 const UNSURE_PROMPTS: u8 = 5;
 /// The same with a window of megabytes, whose kernel may raise its limits without a trace.
 const LARGE_WINDOW_PROMPTS: u8 = 12;
-const LARGE_WINDOW_BYTES: u32 = 512 * 1024;
 /// The longest time between two of them.
 const MAX_PROMPT_GAP: Duration = Duration::from_secs(3);
 /// A test that is later than any timer takes back so many of those before it: the machine was busy.
 const BUSY_TESTS: u8 = 4;
 /// Between two tests of a listener that reads.
 const TEST_INTERVAL: Duration = Duration::from_millis(900);
+/// Between two looks that count acknowledgements.
+const COUNT_INTERVAL: Duration = Duration::from_millis(450);
 /// After so much time, and so many writes, without a result the one before them says nothing any more.
 const MAX_RESULT_AGE: Duration = Duration::from_secs(3);
 const MAX_WRITES: u8 = 30;
@@ -74,11 +77,9 @@ const DELAY_PARTS: u32 = 5;
 const MAX_DELAY_STEP: Duration = Duration::from_millis(20);
 /// The window of a program that reads nothing narrows by a third of this while so many bytes come in segments of an Ethernet, so if it
 /// stays the same, these bytes were read.
-const STEADY_BYTES: u64 = 32 * 1024;
+const STEADY_BYTES: u32 = 32 * 1024;
 /// So many more show that a window which has become narrower stays there.
-const NARROW_STEADY_BYTES: u64 = 4 * STEADY_BYTES;
-/// A window that changes by less is the same. Windows of Linux come in steps of up to 1 KiB.
-const SAME_BYTES: u32 = 2048;
+const NARROW_STEADY_BYTES: u32 = 4 * STEADY_BYTES;
 
 /// The result of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +111,8 @@ struct Test {
     window: u32,
     /// Whether it has arrived alone, for certain.
     is_alone: bool,
+    /// Whether the count of acknowledgements is to show that. Such a test is replaced by that of the next write until the next look.
+    is_counted: bool,
 }
 
 /// The proofs of one connection.
@@ -129,13 +132,18 @@ pub(super) struct ReadProof {
     retransmits: u32,
     /// The widest receive window so far.
     open: u32,
-    /// Since how many acknowledged bytes the window has been this wide, or nearly.
-    steady_from: u64,
+    /// Since how many acknowledged bytes the window has been this wide, or nearly; the low bits of that.
+    steady_from: u32,
     steady: u32,
     /// Whether it had narrowed before.
     has_narrowed: bool,
     test: Test,
     look: Look,
+    /// Where the last write ended.
+    written: u64,
+    /// Segments that had come from there at the last look at which all was acknowledged, and the writes since then.
+    received_segments: u32,
+    unseen_writes: u8,
     holds: Holds,
     /// Whether the next packets are to wait, and whether those of the last write did.
     must_wait: bool,
@@ -161,6 +169,11 @@ impl ReadProof {
     pub(super) fn begin(&mut self, written: u64, now: Timestamp) {
         (self.proven, self.proven_at, self.quick_acks) = (written, now, QUICK_ACKS);
         self.is_unsure = true;
+    }
+
+    /// Returns how many bytes of the connection were acknowledged at the last look, and the receive window then.
+    pub(super) fn seen(&self) -> (u64, u64) {
+        (self.look.acked, self.look.window.into())
     }
 
     /// Returns how many bytes of the connection the program has read for certain.
@@ -202,7 +215,7 @@ impl ReadProof {
     /// Returns whether writes come as far apart as pages do, each of them a test at another moment of the program's own intervals.
     pub(super) fn is_paged(&self) -> bool {
         let were_held = self.holds.is_live() && self.lates >= MIN_HELD_TESTS;
-        self.holds.is_holding() || were_held || self.interval() >= MIN_PAGE_INTERVAL
+        self.holds.is_holding() || were_held || self.interval() >= HOLD
     }
 
     /// Returns how the next packets are to wait, so that one write of them is a test, and another one than the test before.
@@ -220,7 +233,7 @@ impl ReadProof {
     /// Returns how long the next packet is to wait. Packets that come in quick succession do not, because they would come too close
     /// to the next ones.
     fn delay(&self) -> Duration {
-        if self.is_late() && self.lates >= MIN_LATE && self.interval() >= MIN_PAGE_INTERVAL {
+        if self.is_late() && self.lates >= MIN_LATE && self.interval() >= HOLD {
             (self.interval() / DELAY_PARTS).min(MAX_DELAY_STEP) * (u32::from(self.lates) % DELAY_PARTS)
         } else {
             Duration::ZERO
@@ -239,12 +252,23 @@ impl ReadProof {
 
     /// Returns whether the next write is to be preceded by a look.
     pub(super) fn wants_look(&self, now: Timestamp) -> bool {
-        let is_settling = self.quick_acks > 0 && self.interval() <= MAX_TEST_GAP;
+        if self.test.is_counted {
+            return self.is_due(now) || now.since(self.look.at) >= COUNT_INTERVAL;
+        }
+        // The first tests are near, and a window that widens puts them off.
+        let is_settling = (1..=WIDENING_ACKS + 1).contains(&self.quick_acks) && self.interval() <= MAX_TEST_GAP;
         self.has_test() || self.unconfirmed > 0 || is_settling || self.is_due(now)
     }
 
+    /// Returns whether there is a test to which looks belong before and after its write.
     fn has_test(&self) -> bool {
-        self.test.end > 0
+        self.test.end > 0 && !self.test.is_counted
+    }
+
+    /// Returns whether a count of acknowledgements can show that the last write was read.
+    fn can_count(&self) -> bool {
+        let is_sure = self.result() == Some(Reading::Prompt) && !self.is_unsure && self.quick_acks == 0;
+        is_sure && self.interval() >= HOLD && self.unseen_writes < u8::MAX && !self.is_half_closed()
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
@@ -293,13 +317,18 @@ impl ReadProof {
         self.write_bytes = bytes as u32;
         self.writes = self.writes.saturating_add(1);
         self.quick_acks = if gap > MAX_TEST_GAP { QUICK_ACKS } else { self.quick_acks.saturating_sub(1) };
+        let is_single = bytes <= self.segment_bytes();
+        self.unseen_writes = if is_single { self.unseen_writes.saturating_add(1) } else { u8::MAX };
+        self.written = end;
+        let test = Test { end, written_at: now, bytes: bytes as u32, window: self.look.window, ..Test::default() };
         let can_test = self.quick_acks == 0 && self.is_due(now);
         if can_test && self.is_half_closed() {
             // The results before it go on to count.
             (self.writes, self.result_at) = (0, now);
         } else if can_test && !self.has_test() {
-            let is_alone = self.look.acked + bytes == end;
-            self.test = Test { end, written_at: now, bytes: bytes as u32, window: self.look.window, is_alone };
+            self.test = Test { is_alone: self.look.acked + bytes == end, ..test };
+        } else if self.can_count() && !self.has_test() {
+            self.test = Test { is_counted: true, ..test };
         }
         let is_wanted = self.is_late() && self.lates >= MIN_HOLD_LATE && self.quick_acks <= HELD_QUICK_ACKS;
         self.holds.decide(is_wanted, self.segment_bytes(), self.round_trip());
@@ -341,12 +370,18 @@ impl ReadProof {
         if socket.min_round_trip.is_none() {
             return false;
         }
-        if self.has_test() {
-            self.judge_test(socket, now);
+        let is_counted = self.test.is_counted;
+        let prompt = if is_counted { self.judge_counted(socket, now) } else { self.judge_test(socket, now) };
+        if acked >= self.written {
+            (self.received_segments, self.unseen_writes) = (socket.received_segments, 0);
+        }
+        if self.unconfirmed == 0 {
+            self.unconfirmed = prompt;
         }
         let is_confirmed = self.unconfirmed > 0 && acked >= self.unconfirmed + CONFIRMING_BYTES;
         if is_confirmed {
-            let read = std::mem::take(&mut self.unconfirmed);
+            let next = if is_counted { prompt } else { 0 };
+            let read = std::mem::replace(&mut self.unconfirmed, next);
             self.prove(read, now);
         }
         is_confirmed
@@ -359,21 +394,48 @@ impl ReadProof {
     }
 
     fn look_at_steadiness(&mut self, acked: u64, window: u32) {
-        if window.abs_diff(self.steady) >= SAME_BYTES {
+        if u64::from(window.abs_diff(self.steady)) >= CHANGE_BYTES {
             self.has_narrowed = window < self.steady;
-            (self.steady_from, self.steady) = (acked, window);
+            (self.steady_from, self.steady) = (acked as u32, window);
         }
     }
 
     /// Returns whether a prompt acknowledgement of several segments shows that they were read.
     fn is_steady(&self) -> bool {
         let bytes = if self.has_narrowed { NARROW_STEADY_BYTES } else { STEADY_BYTES };
-        self.look.acked - self.steady_from >= bytes
+        (self.look.acked as u32).wrapping_sub(self.steady_from) >= bytes
     }
 
-    /// Judges the test that was written last, once its acknowledgement is there.
-    fn judge_test(&mut self, socket: &TcpInfo, now: Timestamp) {
+    /// Judges the last write, if each write since the last look was acknowledged by itself. Returns the same as
+    /// [`judge_test`](Self::judge_test).
+    fn judge_counted(&mut self, socket: &TcpInfo, now: Timestamp) -> u64 {
+        if self.look.acked < self.written {
+            return 0;
+        }
+        let received = socket.received_segments.wrapping_sub(self.received_segments);
+        self.test.is_counted = false;
+        self.test.is_alone = received == u32::from(self.unseen_writes);
+        // Unread bytes narrow the window, unless it widens for another reason.
+        let is_narrower = self.look.window < self.test.window;
+        let is_prompt = self.ack_delay(socket, now) <= PROMPT;
+        if !self.test.is_alone || (is_narrower && is_prompt) {
+            self.test = Test::default();
+        }
+        self.judge_test(socket, now)
+    }
+
+    /// Returns how much longer than the shortest round trip the acknowledgement of the test took, if no other has come since.
+    fn ack_delay(&self, socket: &TcpInfo, now: Timestamp) -> Duration {
+        (now - socket.since_ack).since(self.test.written_at).saturating_sub(self.round_trip())
+    }
+
+    /// Judges the test that was written last, once its acknowledgement is there. Returns where it ends if it is one of a row of prompt ones
+    /// that proves something, else zero.
+    fn judge_test(&mut self, socket: &TcpInfo, now: Timestamp) -> u64 {
         let Test { end, written_at, bytes, window, .. } = self.test;
+        if end == 0 {
+            return 0;
+        }
         let acked = self.look.acked;
         if acked + u64::from(bytes) == end {
             self.test.is_alone = true;
@@ -383,13 +445,12 @@ impl ReadProof {
             if self.test.is_alone && now.since(written_at) >= round_trip + LATE {
                 self.set_result(Reading::Late, now);
             }
-            return;
+            return 0;
         }
+        let delay = self.ack_delay(socket, now);
         let has_come_alone = self.test.is_alone;
         let is_alone = has_come_alone && acked == end;
         self.test = Test::default();
-        // The time of its acknowledgement, if no other acknowledgement has come since.
-        let delay = (now - socket.since_ack).since(written_at).saturating_sub(round_trip);
         if !is_alone {
             // Together with a later one, or between two looks.
             let prompt = if round_trip < SHORT_ROUND_TRIP { SHORT_PROMPT } else { PROMPT };
@@ -404,7 +465,7 @@ impl ReadProof {
             self.result_at = now;
             let min_prompts = match self.is_unsure {
                 false => PROMPTS,
-                true if self.is_paged() && self.open >= LARGE_WINDOW_BYTES => LARGE_WINDOW_PROMPTS,
+                true if self.is_paged() && u64::from(self.open) >= LARGE_WINDOW_BYTES => LARGE_WINDOW_PROMPTS,
                 true => UNSURE_PROMPTS,
             };
             let is_row = self.prompts >= min_prompts;
@@ -414,7 +475,7 @@ impl ReadProof {
             }
             let is_single = u64::from(bytes) <= socket.segment_bytes;
             if !is_single && !self.is_steady() {
-                return;
+                return 0;
             }
             // Two in a row show that it may not be frozen. One may be of a kernel that raises its limits, without a trace in a window
             // that unread bytes have narrowed.
@@ -422,9 +483,7 @@ impl ReadProof {
             self.last_prompt = end;
             if is_row {
                 self.set_result(Reading::Prompt, now);
-                if self.unconfirmed == 0 {
-                    self.unconfirmed = end;
-                }
+                return end;
             }
         } else if delay >= LATE {
             // On a long way, the far kernel's timer is its round trip (`tcp_send_delayed_ack`).
@@ -436,6 +495,7 @@ impl ReadProof {
                 self.set_result(Reading::Late, now);
             }
         }
+        0
     }
 
     fn note_late(&mut self, socket: &TcpInfo, delay: Duration, now: Timestamp) {
@@ -553,6 +613,88 @@ mod tests {
         let first_proof = (1..20).find(|_| connection.write(100, 80));
         assert_eq!(first_proof, Some(7), "it reads again: a few may be prompt by chance");
         assert_eq!(connection.proof.result(), Some(Reading::Prompt));
+    }
+
+    /// A listener whose kernel is looked at only when that is wanted, before a page each 100 ms.
+    struct Pages {
+        connection: Connection,
+        acked_at: Timestamp,
+        looks: usize,
+        proofs: usize,
+    }
+
+    impl Pages {
+        /// Makes one that has read everything for so many seconds.
+        fn after(seconds: u64) -> Self {
+            let mut connection = Connection::new();
+            connection.socket.min_round_trip = Some(Duration::from_micros(20));
+            let acked_at = connection.now;
+            let mut pages = Self { connection, acked_at, looks: 0, proofs: 0 };
+            pages.write(10 * seconds, 0, 1);
+            pages
+        }
+
+        /// Writes so many pages, which are acknowledged after `delay` ms by so many segments each.
+        fn write(&mut self, pages: u64, delay: u64, segments: u32) {
+            for _ in 0..pages {
+                let Connection { proof, now, socket, bytes, .. } = &mut self.connection;
+                *now = *now + Duration::from_millis(100);
+                if proof.wants_look(*now) {
+                    socket.since_ack = now.since(self.acked_at);
+                    self.proofs += usize::from(proof.judge(socket, *now));
+                    self.looks += 1;
+                }
+                let end = socket.acked_bytes + *bytes;
+                proof.wrote(end, *bytes, *bytes, Duration::from_millis(100), *now);
+                socket.acked_bytes = end;
+                socket.received_segments += segments;
+                self.acked_at = *now + Duration::from_millis(delay);
+            }
+        }
+
+        fn proof(&self) -> &ReadProof {
+            &self.connection.proof
+        }
+
+        fn unproven(&self) -> u64 {
+            self.connection.socket.acked_bytes - self.proof().proven()
+        }
+    }
+
+    #[test]
+    fn two_looks_a_second_show_that_pages_are_read_and_that_they_are_not() {
+        let mut pages = Pages::after(5);
+        (pages.looks, pages.proofs) = (0, 0);
+        for _ in 0..100 {
+            pages.write(1, 0, 1);
+            assert!(pages.unproven() <= 11 * BYTES, "{}", pages.unproven());
+        }
+        assert!(pages.looks <= 20 && pages.proofs >= 19, "{} proofs by {} looks", pages.proofs, pages.looks);
+        let proven = pages.proof().proven();
+        pages.write(6, 42, 1);
+        assert_eq!(pages.proof().result(), Some(Reading::Late), "half a second after it has stopped to read");
+        pages.write(100, 42, 1);
+        assert!(pages.proof().proven() <= proven + 5 * BYTES);
+    }
+
+    #[test]
+    fn a_count_that_is_not_that_of_the_writes_proves_nothing() {
+        let mut pages = Pages::after(5);
+        // The last segment comes before the one before is acknowledged, and both are acknowledged at once.
+        pages.write(1, 0, 0);
+        let proven = pages.proof().proven();
+        pages.write(5, 0, 1);
+        assert!(pages.proof().proven() <= proven + 5 * BYTES);
+        // Each of a program that writes for itself comes with a segment more. One look before each test, and two after it, tell.
+        (pages.looks, pages.proofs) = (0, 0);
+        pages.write(100, 0, 2);
+        assert!((8..12).contains(&pages.proofs), "{} proofs by {} looks", pages.proofs, pages.looks);
+        // A window that has narrowed is that of a program that does not read, also if its kernel acknowledges at once.
+        let mut pages = Pages::after(5);
+        let proven = pages.proof().proven();
+        pages.connection.socket.window_bytes = Some(60_000);
+        pages.write(5, 0, 1);
+        assert!(pages.proof().proven() <= proven + 5 * BYTES);
     }
 
     #[test]

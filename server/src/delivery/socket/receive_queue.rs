@@ -17,7 +17,7 @@ use aircheck_engine::Timestamp;
 
 use crate::delivery::socket::ping::Pings;
 use crate::delivery::socket::read_proof::{MIN_HELD_TESTS, ReadProof, Reading};
-use crate::delivery::socket::receive_window::ReceiveWindow;
+use crate::delivery::socket::receive_window::{CHANGE_BYTES, COPIED_BYTES, LARGE_WINDOW_BYTES, ReceiveWindow};
 use crate::delivery::socket::tcp_info::TcpInfo;
 use level::Level;
 use segment_size::SegmentSize;
@@ -35,18 +35,11 @@ const MIN_UNREAD_TENTHS: u64 = 13;
 const NARROWING_HUNDREDTHS: u64 = 40;
 /// Unread bytes that a window need not show.
 const HIDDEN_BYTES: u64 = 2500;
-/// A window that opens or narrows by so much shows something. Windows of Linux come in steps of up to 1 KiB.
-const CHANGE_BYTES: u64 = 2048;
 /// A kernel that counts the memory of segments anew offers this part less, with nothing unread (`scaling_ratio`).
 const RECOUNTED_PART: u64 = 4;
-/// Shorter packets are copied into the memory of the one before, and leave next to no trace in a window.
-const COPIED_BYTES: u64 = 900;
-/// A window need not narrow at all: short packets leave no trace, and a program may
-/// have set a buffer of megabytes. Then this many tests in a row must be late by the far kernel's timer, each at another moment of the
-/// program's own intervals.
+/// A window need not narrow at all: short packets leave no trace, and a program may have set a buffer of megabytes. Then this many tests
+/// in a row must be late by the far kernel's timer, each at another moment of the program's own intervals.
 const MIN_TESTS: u8 = 64;
-/// A window of this width is that of a program that has set a buffer of megabytes. It may widen for minutes while nothing is read.
-const LARGE_WINDOW_BYTES: u64 = 512 * 1024;
 /// So many late tests in a row show that a window that narrows does so for unread bytes.
 const MIN_LATE_TESTS: u8 = 2;
 
@@ -68,19 +61,24 @@ pub(super) struct ReceiveQueue {
     /// Those of a WebSocket.
     pings: Option<Box<Pings>>,
     window: ReceiveWindow,
-    /// The window when everything had been read, or when it opened since.
-    open: u64,
-    /// The widest window since everything was read.
-    raised: u64,
-    /// Acknowledged bytes and the window at the last look.
-    last: (u64, u64),
-    /// The bytes that had been acknowledged promptly, probably, before acknowledgements came late.
-    late_from: Option<u64>,
-    /// The bytes that had been acknowledged before those that the window would show, if they are unread.
-    narrows_from: u64,
     level: Level,
     segment_size: SegmentSize,
-    /// Acknowledged and unread bytes when the window last opened since the last proof.
+    /// The window when everything had been read, or when it opened since.
+    open: u32,
+    /// The widest window since everything was read.
+    raised: u32,
+    /// While acknowledgements come late.
+    late: Option<Box<Late>>,
+}
+
+/// What came while acknowledgements were late.
+#[derive(Debug)]
+struct Late {
+    /// The bytes that had been acknowledged promptly, probably, before the first late one.
+    from: u64,
+    /// The bytes that had been acknowledged before those that the window would show, if they are unread.
+    narrows_from: u64,
+    /// Acknowledged and unread bytes when the window last opened.
     opened: Option<(u64, u64)>,
 }
 
@@ -101,43 +99,44 @@ impl ReceiveQueue {
         let acked = socket.acked_bytes;
         // Packets that were held are one segment.
         let packet_bytes = self.proof.held_bytes().unwrap_or(packet_bytes);
+        let before = self.proof.seen();
         let has_proof = self.proof.judge(socket, now);
         let most = acked.saturating_sub(self.proof.proven());
         if let Some(window) = socket.window_bytes {
-            self.follow(acked, window, packet_bytes, has_proof);
+            self.follow(acked, window, before.1, packet_bytes, has_proof);
         }
         let is_late = self.pings.as_mut().and_then(|pings| pings.is_late(acked, now));
         match (is_late, socket.window_bytes) {
             (Some(true), _) => Unread { least: 0, estimate: most, most },
             (Some(false), _) | (None, None) => Unread { least: 0, estimate: 0, most },
-            (None, Some(window)) => self.unread(acked, window, packet_bytes, most),
+            (None, Some(window)) => self.unread((acked, window), before, packet_bytes, most),
         }
     }
 
-    /// Follows the window, and since when acknowledgements come late.
-    fn follow(&mut self, acked: u64, window: u64, packet_bytes: u64, has_proof: bool) {
+    /// Follows the window from the one `before`, and since when acknowledgements come late.
+    fn follow(&mut self, acked: u64, window: u64, before: u64, packet_bytes: u64, has_proof: bool) {
         if has_proof {
-            (self.open, self.raised) = (window, window);
+            (self.open, self.raised) = (window as u32, window as u32);
             self.window.settle(acked, window);
         }
         if self.proof.lates() == 0 {
-            (self.late_from, self.opened, self.narrows_from) = (None, None, acked);
-            self.raised = self.raised.max(window);
-        } else if self.late_from.is_none() {
+            self.late = None;
+            self.raised = self.raised.max(window as u32);
+        } else if self.late.is_none() {
             // Those before the first test of held ones were acknowledged promptly in any case, and left no trace in the window.
             let is_held = self.proof.held_bytes().is_some();
-            let late_from = match (self.proof.has_proof(), is_held) {
+            let from = match (self.proof.has_proof(), is_held) {
                 (false, _) => self.proof.last_prompt(),
                 (true, true) => self.proof.proven().midpoint(acked),
                 (true, false) => acked.saturating_sub(self.proof.late_packets() * packet_bytes),
             };
-            self.late_from = Some(late_from.max(self.proof.proven()));
-            self.narrows_from = if is_held { acked } else { late_from };
+            let narrows_from = if is_held { acked } else { from };
+            self.late = Some(Box::new(Late { from: from.max(self.proof.proven()), narrows_from, opened: None }));
         }
-        if window >= self.last.1 + CHANGE_BYTES {
-            self.open = window;
+        if window >= before + CHANGE_BYTES {
+            self.open = window as u32;
         }
-        if window > self.last.1 && packet_bytes < COPIED_BYTES {
+        if window > before && packet_bytes < COPIED_BYTES {
             self.level.open(acked);
         }
         if has_proof {
@@ -147,15 +146,17 @@ impl ReceiveQueue {
         }
     }
 
-    /// Returns what is unread of the `most` bytes since the last proof.
-    fn unread(&mut self, acked: u64, window: u64, packet_bytes: u64, most: u64) -> Unread {
+    /// Returns what is unread of the `most` bytes since the last proof, by the acknowledged bytes and the window at this look and at the
+    /// one `before`.
+    fn unread(&mut self, seen: (u64, u64), before: (u64, u64), packet_bytes: u64, most: u64) -> Unread {
+        let (acked, window) = seen;
         let observed = self.window.observe(acked, window, packet_bytes);
         let least = self.least(window, packet_bytes).min(most);
         let is_late = self.proof.lates() >= MIN_LATE_TESTS || self.level.is_far(window);
         let (is_paged, is_dense) = (self.proof.is_paged(), self.is_dense(packet_bytes));
         let estimate = match self.proof.result() {
             Some(Reading::Late) if is_paged && self.proof.lates() > 0 => {
-                self.estimate(acked, window, packet_bytes, most)
+                self.estimate(seen, before, packet_bytes, most)
             }
             // A small buffer with room for less than a packet is full.
             _ if packet_bytes >= COPIED_BYTES
@@ -180,7 +181,6 @@ impl ReceiveQueue {
             }
             _ => 0,
         };
-        self.last = (acked, window);
         Unread { least, estimate: estimate.clamp(least, most), most }
     }
 
@@ -194,8 +194,9 @@ impl ReceiveQueue {
         if packet_bytes < COPIED_BYTES || self.proof.lates() < MIN_LATE_TESTS {
             return 0;
         }
-        let kept = (MERGED_PACKETS * packet_bytes * 10 / UNREAD_TENTHS).min(self.open / 2);
-        self.open.saturating_sub(window).saturating_sub(kept + self.open / RECOUNTED_PART)
+        let open = u64::from(self.open);
+        let kept = (MERGED_PACKETS * packet_bytes * 10 / UNREAD_TENTHS).min(open / 2);
+        open.saturating_sub(window).saturating_sub(kept + open / RECOUNTED_PART)
     }
 
     /// Returns whether a ping is due.
@@ -229,34 +230,36 @@ impl ReceiveQueue {
     }
 
     /// Returns how much is unread of the `most` bytes since the last proof, when packets are acknowledged late.
-    fn estimate(&mut self, acked: u64, window: u64, packet_bytes: u64, most: u64) -> u64 {
-        let is_raised = window > self.raised;
+    fn estimate(&mut self, seen: (u64, u64), before: (u64, u64), packet_bytes: u64, most: u64) -> u64 {
+        let ((acked, window), (acked_before, window_before)) = (seen, before);
+        let Some(late) = &mut self.late else { return 0 };
+        let is_raised = window > self.raised.into();
         if is_raised {
             // The kernel raises its window, which is no sign that the program reads.
-            (self.raised, self.narrows_from) = (window, acked);
-            if let Some(opened) = &mut self.opened {
+            (self.raised, late.narrows_from) = (window as u32, acked);
+            if let Some(opened) = &mut late.opened {
                 // Unless it has read before.
                 *opened = (acked, 0);
             }
         }
-        let is_opening = window >= self.last.1 + CHANGE_BYTES && !is_raised && self.last.0 > self.proof.proven();
-        let is_recounted = is_opening && self.segment_size.has_grown(self.last.0, acked);
+        let is_opening = window >= window_before + CHANGE_BYTES && !is_raised && acked_before > self.proof.proven();
+        let is_recounted = is_opening && self.segment_size.has_grown(acked_before, acked);
         if is_recounted {
             // What was missing from the window still is.
-            self.raised += window - self.last.1;
+            self.raised += (window - window_before) as u32;
         }
-        let narrowed = self.raised.saturating_sub(window);
+        let narrowed = u64::from(self.raised).saturating_sub(window);
         // A step of the window shows no more than the last packet, for all of which half of its bytes stand: as many bytes as it has
         // may reach into one before it.
         let last_packet = packet_bytes / 2;
         let by_window = if narrowed < CHANGE_BYTES { narrowed.min(last_packet) } else { narrowed * UNREAD_TENTHS / 10 };
         let of_window = by_window.min(most);
         if is_opening && !is_recounted {
-            self.opened = Some((acked, of_window));
+            late.opened = Some((acked, of_window));
         }
         // It had read until the first packet that was acknowledged late.
-        let late = acked.saturating_sub(self.late_from.unwrap_or_default()).min(most);
-        if let Some((opened_at, unread)) = self.opened {
+        let late_bytes = acked.saturating_sub(late.from).min(most);
+        if let Some((opened_at, unread)) = late.opened {
             // It goes on reading as it did from the proof until the window opened. If it did, the next piece would be free by now.
             let since = acked - opened_at;
             let before = (most - since).max(1);
@@ -272,22 +275,22 @@ impl ReceiveQueue {
         if is_held && self.proof.lates() < MIN_HELD_TESTS {
             if narrowed < CHANGE_BYTES {
                 // What came in short packets left no trace.
-                self.narrows_from = acked;
+                late.narrows_from = acked;
             }
             // A program that reads at its own intervals leaves a few of these segments unread, for a moment.
             return narrowed.saturating_sub(CHANGE_BYTES).min(of_window);
         }
         let is_traceless = packet_bytes < COPIED_BYTES || window >= LARGE_WINDOW_BYTES || is_held;
         let is_certain = is_traceless && self.proof.lates() >= MIN_TESTS;
-        if late <= HIDDEN_BYTES && !is_certain {
+        if late_bytes <= HIDDEN_BYTES && !is_certain {
             // The last packet is unread for some time, at least, and alone may narrow the window by 2 KiB. The ones before it need
             // not be unread.
-            return late.min(last_packet);
+            return late_bytes.min(last_packet);
         }
-        let came = late.min(acked.saturating_sub(self.narrows_from));
+        let came = late_bytes.min(acked.saturating_sub(late.narrows_from));
         let is_narrowing = narrowed >= CHANGE_BYTES && is_narrowing(narrowed, came);
         let shown_at_least = (narrowed * MIN_UNREAD_TENTHS / 10).min(most);
-        if is_narrowing || is_certain { late.max(shown_at_least) } else { of_window }
+        if is_narrowing || is_certain { late_bytes.max(shown_at_least) } else { of_window }
     }
 }
 

@@ -5,6 +5,12 @@
 //! that reads nothing narrows by 0.5 to 1 byte for each byte that comes, if its segments are longer than that unit, and not at all if
 //! they are shorter. When it is closed, the buffer is full.
 
+/// Windows of Linux come in steps of up to 1 KiB. One that opens or narrows by so much shows something; by less, it is the same.
+pub(super) const CHANGE_BYTES: u64 = 2048;
+/// A window of this width is that of a program that has set a buffer of megabytes. It may widen for minutes while nothing is read.
+pub(super) const LARGE_WINDOW_BYTES: u64 = 512 * 1024;
+/// Shorter packets are copied into the memory of the one before, and leave next to no trace in a window.
+pub(super) const COPIED_BYTES: u64 = 900;
 /// Bytes that a default receive buffer took before its window closed, on Linux 6.18: 123,008 with packets of 1920
 /// bytes, 127,488 with 11,520, 143,104 with 960. A machine that offers a smaller window is taken to have a buffer of this
 /// size.
@@ -26,38 +32,38 @@ const OPEN_PART: u64 = 16;
 /// The receive window of one connection, followed from look to look.
 #[derive(Debug, Default)]
 pub(super) struct ReceiveWindow {
-    /// The window while nothing was unread.
-    widest: u64,
-    /// Bytes that had been received then.
+    /// Bytes that had been received when nothing was unread.
     acked: u64,
-    /// The window at the last look.
-    last: u64,
+    /// The window then, and at the last look. A window has 30 bits at most (RFC 7323, section 2.3).
+    widest: u32,
+    last: u32,
 }
 
 impl ReceiveWindow {
     /// Notes that everything was read when the machine had acknowledged `acked` bytes and offered `window`.
     pub(super) fn settle(&mut self, acked: u64, window: u64) {
-        (self.widest, self.acked, self.last) = (window, acked, window);
+        (self.widest, self.acked, self.last) = (window as u32, acked, window as u32);
     }
 
     /// Returns whether the listener's program has set a smaller buffer than the system's default.
     pub(super) fn is_small(&self) -> bool {
-        self.widest < MIN_DEFAULT_WINDOW_BYTES
+        u64::from(self.widest) < MIN_DEFAULT_WINDOW_BYTES
     }
 
     /// Returns how many bytes seem to be unread, after the listener's machine has acknowledged `acked` bytes and offered `window`.
     /// The bytes came in packets of about `packet_bytes`.
     pub(super) fn observe(&mut self, acked: u64, window: u64, packet_bytes: u64) -> u64 {
-        let before = std::mem::replace(&mut self.last, window);
-        let narrowed = self.widest.saturating_sub(window);
+        let before = u64::from(std::mem::replace(&mut self.last, window as u32));
+        let widest = u64::from(self.widest);
+        let narrowed = widest.saturating_sub(window);
         let sent = acked.saturating_sub(self.acked);
-        let is_reading = narrowed <= self.widest / 2 && sent >= narrowed.saturating_mul(READING_FACTOR);
-        let is_open_again = window >= before + self.widest / 4 && narrowed <= self.widest / OPEN_PART;
+        let is_reading = narrowed <= widest / 2 && sent >= narrowed.saturating_mul(READING_FACTOR);
+        let is_open_again = window >= before + widest / 4 && narrowed <= widest / OPEN_PART;
         if narrowed == 0 || is_reading || (is_open_again && !self.is_small()) {
             self.settle(acked, window);
             return 0;
         }
-        if window > before && narrowed <= self.widest / 4 {
+        if window > before && narrowed <= widest / 4 {
             // The window opens again, so the program reads, and what is missing from the window is all that is unread.
             self.acked = acked.saturating_sub(narrowed);
             return narrowed.min(acked);
@@ -65,9 +71,9 @@ impl ReceiveWindow {
         // How far the edge of the window has moved on.
         let moved = sent.saturating_sub(narrowed);
         let hidden = if self.is_small() {
-            self.widest / 14
+            widest / 14
         } else {
-            DEFAULT_BUFFER_BYTES.saturating_sub(self.widest).clamp(self.widest / 4, self.widest * 17 / 16)
+            DEFAULT_BUFFER_BYTES.saturating_sub(widest).clamp(widest / 4, widest * 17 / 16)
         };
         let packed = if packet_bytes < SEGMENT_BYTES { SHORT_PACKET_FACTOR } else { 1 };
         (narrowed + moved.min(hidden).min(packed * narrowed)).min(acked)

@@ -28,6 +28,8 @@ pub struct TcpInfo {
     pub segment_bytes: u64,
     /// Segments that were sent again since the connection began.
     pub retransmits: u32,
+    /// Segments that have come from there since then; most of them are acknowledgements.
+    pub received_segments: u32,
 }
 
 /// Returns the state of a connected TCP socket; `None` for any other descriptor, or where the system cannot tell.
@@ -65,6 +67,7 @@ pub fn state(socket: RawFd) -> Option<TcpInfo> {
         round_trip: Duration::from_micros(u64::from(info.tcpi_rtt)),
         segment_bytes: u64::from(info.tcpi_snd_mss),
         retransmits: info.tcpi_total_retrans,
+        received_segments: info.tcpi_segs_in,
     })
 }
 

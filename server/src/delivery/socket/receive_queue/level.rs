@@ -17,19 +17,21 @@ const SETTLED_BYTES: u64 = 256 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Level {
     /// The window at its level; zero while it has none.
-    window: u64,
+    window: u32,
+    /// A window that may be the next level.
+    next: u32,
+    /// The bytes that had been acknowledged when the window was last at its level, and when it came to the next.
+    left_at: u64,
+    next_from: u64,
     /// Whether everything had been read there, and the window was not wider since.
     is_proven: bool,
-    /// The bytes that had been acknowledged when it was last there.
-    left_at: u64,
-    /// A window that may be the next level, and the bytes that had been acknowledged when it came there.
-    next: (u64, u64),
 }
 
 impl Level {
     /// Notes that everything was read.
     pub(super) fn prove(&mut self, acked: u64, window: u64) {
-        (self.window, self.left_at, self.next) = (window, acked, (window, acked));
+        (self.window, self.next) = (window as u32, window as u32);
+        (self.left_at, self.next_from) = (acked, acked);
         self.is_proven = true;
     }
 
@@ -50,37 +52,38 @@ impl Level {
 
     /// Returns whether the window is further below its level than for any other reason but unread bytes.
     pub(super) fn is_far(&self, window: u64) -> bool {
-        window < self.window - self.window / RECOUNTED_PART
+        window < (self.window - self.window / RECOUNTED_PART as u32).into()
     }
 
     /// Follows the window. Returns whether it has settled at another level.
     pub(super) fn follow(&mut self, acked: u64, window: u64) -> bool {
-        let (next, since) = self.next;
-        if window >= self.window {
+        let (level, next) = (u64::from(self.window), u64::from(self.next));
+        if window >= level {
             self.left_at = acked;
         }
-        if window > self.window {
+        if window > level {
             self.is_proven = false;
         }
-        if window > self.window + self.window / LEVEL_PART {
+        if window > level + level / LEVEL_PART {
             self.window = 0;
         }
         if window.abs_diff(next) > next / LEVEL_PART {
-            self.next = (window, acked);
+            (self.next, self.next_from) = (window as u32, acked);
             return false;
         }
         let enough = if self.is_known() { SETTLED_BYTES.max(2 * next) } else { next / 2 };
-        if acked - since < enough || window == self.window {
+        if acked - self.next_from < enough || window == u64::from(self.window) {
             return false;
         }
         let is_other = self.is_known();
-        (self.window, self.left_at, self.is_proven) = (window, if is_other { acked } else { since }, false);
+        self.left_at = if is_other { acked } else { self.next_from };
+        (self.window, self.is_proven) = (window as u32, false);
         is_other
     }
 
     /// Returns whether the window is nearly closed.
     pub(super) fn is_closing(&self, window: u64) -> bool {
-        window < (self.window / CLOSING_PART).min(CLOSING_BYTES)
+        window < (u64::from(self.window) / CLOSING_PART).min(CLOSING_BYTES)
     }
 
     /// Returns how many bytes have come since the window left its level.
@@ -90,11 +93,12 @@ impl Level {
 
     /// Returns how much is unread by how far the window is below its level.
     pub(super) fn unread(&self, acked: u64, window: u64) -> u64 {
-        let narrowed = self.window.saturating_sub(window);
-        if narrowed <= self.window / LEVEL_PART {
+        let level = u64::from(self.window);
+        let narrowed = level.saturating_sub(window);
+        if narrowed <= level / LEVEL_PART {
             return 0;
         }
-        let since = self.since(acked).min(2 * self.window);
+        let since = self.since(acked).min(2 * level);
         if is_narrowing(narrowed, since) { since } else { (narrowed * UNREAD_TENTHS / 10).min(since) }
     }
 }

@@ -10,8 +10,8 @@ pub(super) struct SegmentSize {
     estimate: u16,
     /// The size of the last segment if it was shorter, else zero.
     shorter: u16,
-    /// Where the last segment ended that was longer.
-    grown_at: u64,
+    /// Where the last segment ended that was longer; the low bits of that.
+    grown_at: u32,
 }
 
 impl Default for SegmentSize {
@@ -26,7 +26,7 @@ impl SegmentSize {
         let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
         let before = std::mem::take(&mut self.shorter);
         if bytes > self.estimate {
-            (self.estimate, self.grown_at) = (bytes, end);
+            (self.estimate, self.grown_at) = (bytes, end as u32);
         } else if (DEFAULT_BYTES..self.estimate).contains(&bytes) {
             self.shorter = bytes;
             // Two equal ones in a row are taken for the new size.
@@ -38,7 +38,7 @@ impl SegmentSize {
 
     /// Returns whether one of the segments of the connection's bytes in this range made the estimate grow.
     pub(super) fn has_grown(&self, after: u64, up_to: u64) -> bool {
-        (after + 1..=up_to).contains(&self.grown_at)
+        u64::from(self.grown_at.wrapping_sub(after as u32).wrapping_sub(1)) < up_to - after
     }
 }
 
