@@ -156,6 +156,8 @@ pub(super) struct ReadProof {
     prompts: u8,
     /// Whether a test was late or the window has widened since the last proof.
     is_unsure: bool,
+    /// Whether the next write is to be a test in any case.
+    is_suspected: bool,
     result: Option<Reading>,
     /// When it was known, and how many writes there were since.
     result_at: Timestamp,
@@ -247,6 +249,11 @@ impl ReadProof {
         self.lates
     }
 
+    /// Makes a test of the next write if `is_suspected`, because the window says that the program does not read.
+    pub(super) fn suspect(&mut self, is_suspected: bool) {
+        self.is_suspected = is_suspected;
+    }
+
     /// Returns how many packets had been acknowledged late when the first late test was over, with that one.
     pub(super) fn late_packets(&self) -> u64 {
         self.late_packets.into()
@@ -275,7 +282,7 @@ impl ReadProof {
 
     fn is_due(&self, now: Timestamp) -> bool {
         // A row of prompt tests is not interrupted.
-        self.is_late() || (self.is_unsure && self.prompts > 0) || now.since(self.proven_at) >= TEST_INTERVAL
+        self.is_late() || self.is_suspected || (self.is_unsure && self.prompts > 0) || now.since(self.proven_at) >= TEST_INTERVAL
     }
 
     fn is_late(&self) -> bool {

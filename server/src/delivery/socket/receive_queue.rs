@@ -159,6 +159,11 @@ impl ReceiveQueue {
         let least = self.least(window, packet_bytes).min(most);
         let is_late = self.proof.lates() >= MIN_LATE_TESTS || self.level.is_far(window);
         let (is_paged, is_dense) = (self.proof.is_paged(), self.is_dense(packet_bytes));
+        // A window of megabytes may stand anywhere, and narrows while its kernel takes back what it offered during a burst. So tests
+        // must tell.
+        let is_large = window >= LARGE_WINDOW_BYTES;
+        self.proof.suspect(is_large && is_dense && observed > 0);
+        let is_vague = is_large && (!self.level.is_proven() || self.proof.lates() < MIN_LATE_TESTS);
         let estimate = match self.proof.result() {
             Some(Reading::Late) if is_paged && self.proof.lates() > 0 => {
                 self.estimate(seen, before, packet_bytes, most)
@@ -171,8 +176,7 @@ impl ReceiveQueue {
             {
                 observed
             }
-            // A window of megabytes that was never seen with everything read may stand anywhere.
-            _ if !self.level.is_known() || (window >= LARGE_WINDOW_BYTES && !self.level.is_proven()) => 0,
+            _ if is_vague || !self.level.is_known() => 0,
             // Of a program that was never seen to read, all may be unread.
             _ if is_dense && is_late && !self.proof.has_prompt() => observed,
             _ if is_dense && (is_late || self.level.is_proven()) => observed.min(self.level.since(acked)),
