@@ -282,7 +282,10 @@ impl ReadProof {
 
     fn is_due(&self, now: Timestamp) -> bool {
         // A row of prompt tests is not interrupted.
-        self.is_late() || self.is_suspected || (self.is_unsure && self.prompts > 0) || now.since(self.proven_at) >= TEST_INTERVAL
+        self.is_late()
+            || self.is_suspected
+            || (self.is_unsure && self.prompts > 0)
+            || now.since(self.proven_at) >= TEST_INTERVAL
     }
 
     fn is_late(&self) -> bool {

@@ -274,3 +274,54 @@ fn recorded_connections_stay_within_their_bounds_and_no_reader_is_accused() {
         }
     }
 }
+
+/// A connection on which packets of 960 bytes go out each 10 ms.
+struct Dense {
+    queue: ReceiveQueue,
+    now: Timestamp,
+    socket: TcpInfo,
+    written: u64,
+}
+
+impl Dense {
+    const PACKET: u64 = 960;
+    const INTERVAL: Duration = Duration::from_millis(10);
+
+    /// Makes that of a program that reads everything for four seconds, with a window of 640 KB.
+    fn of_reader() -> Self {
+        let Pages { queue, now, socket } = Pages::new();
+        let mut dense = Self { queue, now, socket, written: 0 };
+        for _ in 0..400 {
+            dense.packet(true, 640_000);
+        }
+        dense
+    }
+
+    /// Sends a packet. If it is not read, each fourth acknowledgement comes, of four packets. Returns what is known before the next one.
+    fn packet(&mut self, is_read: bool, window: u64) -> Unread {
+        self.written += Self::PACKET;
+        self.queue.wrote(self.written, Self::PACKET, Self::PACKET, Self::INTERVAL, self.now);
+        self.now = self.now + Self::INTERVAL;
+        self.socket.since_ack += Self::INTERVAL;
+        let came = (self.written - self.socket.acked_bytes) / Self::PACKET;
+        if is_read || came == 4 {
+            self.socket.acked_bytes = self.written;
+            self.socket.since_ack = if is_read { Self::INTERVAL } else { Duration::ZERO };
+            self.socket.window_bytes = Some(window);
+        }
+        self.queue.look(&self.socket, Self::PACKET, self.now)
+    }
+}
+
+#[test]
+fn a_wide_window_that_is_taken_back_is_no_backlog_unless_packets_are_acknowledged_late() {
+    let taken_back = |packets: u64| 640_000 - packets * Dense::PACKET;
+    let mut dense = Dense::of_reader();
+    let told: Vec<_> = (1..=80).map(|packets| dense.packet(true, taken_back(packets)).estimate).collect();
+    assert!(told.iter().all(|estimate| *estimate == 0), "{told:?}");
+    let mut dense = Dense::of_reader();
+    let told: Vec<_> = (1..=80).map(|packets| dense.packet(false, taken_back(packets)).estimate).collect();
+    let known = told.iter().position(|estimate| *estimate > 0).expect("it reads nothing any more");
+    assert!(known <= 30, "known after {known} packets: {told:?}");
+    assert!(told[79].abs_diff(80 * Dense::PACKET) <= 2 * Dense::PACKET, "{told:?}");
+}
