@@ -18,7 +18,7 @@ use aircheck_engine::Timestamp;
 use crate::delivery::socket::ping::Pings;
 use crate::delivery::socket::read_proof::{MIN_HELD_TESTS, ReadProof, Reading};
 use crate::delivery::socket::receive_window::{
-    CHANGE_BYTES, COPIED_BYTES, LARGE_WINDOW_BYTES, MIN_DEFAULT_WINDOW_BYTES, ReceiveWindow,
+    CHANGE_BYTES, COPIED_BYTES, DEFAULT_BUFFER_BYTES, LARGE_WINDOW_BYTES, MIN_DEFAULT_WINDOW_BYTES, ReceiveWindow,
 };
 use crate::delivery::socket::tcp_info::TcpInfo;
 use level::Level;
@@ -159,11 +159,12 @@ impl ReceiveQueue {
         let least = self.least(window, packet_bytes).min(most);
         let is_late = self.proof.lates() >= MIN_LATE_TESTS || self.level.is_far(window);
         let (is_paged, is_dense) = (self.proof.is_paged(), self.is_dense(packet_bytes));
-        // A window of megabytes may stand anywhere, and narrows while its kernel takes back what it offered during a burst. So tests
-        // must tell.
-        let is_large = window >= LARGE_WINDOW_BYTES;
-        self.proof.suspect(is_large && is_dense && observed > 0);
-        let is_vague = is_large && (!self.level.is_proven() || self.proof.lates() < MIN_LATE_TESTS);
+        // A kernel takes back what it offered beyond its default during a burst, with nothing unread, so tests must tell.
+        let is_wide = window > DEFAULT_BUFFER_BYTES;
+        self.proof.suspect(is_wide && is_dense && observed > 0);
+        // A window of megabytes that was never seen with everything read may stand anywhere.
+        let is_vague = (window >= LARGE_WINDOW_BYTES && !self.level.is_proven())
+            || (is_wide && self.level.is_proven() && self.proof.lates() < MIN_LATE_TESTS);
         let estimate = match self.proof.result() {
             Some(Reading::Late) if is_paged && self.proof.lates() > 0 => {
                 self.estimate(seen, before, packet_bytes, most)

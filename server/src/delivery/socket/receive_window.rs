@@ -14,7 +14,7 @@ pub(super) const COPIED_BYTES: u64 = 900;
 /// Bytes that a default receive buffer took before its window closed, on Linux 6.18: 123,008 with packets of 1920
 /// bytes, 127,488 with 11,520, 143,104 with 960. A machine that offers a smaller window is taken to have a buffer of this
 /// size.
-const DEFAULT_BUFFER_BYTES: u64 = 144 * 1024;
+pub(super) const DEFAULT_BUFFER_BYTES: u64 = 144 * 1024;
 /// A program reads if this many times as much was sent as the window has narrowed by, and the window is more than half
 /// open. The window of a frozen program narrowed by at least a fifteenth of what was sent.
 const READING_FACTOR: u64 = 32;
