@@ -54,6 +54,8 @@ function launchOptions({ env = {}, args = [], ...options }) {
   };
 }
 
+const NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED";
+
 /** One tab and the errors of its page. */
 export class Tab {
   /** Opens a tab with a profile of its own; `options` are those of a Playwright context. */
@@ -74,8 +76,18 @@ export class Tab {
     page.on("response", (response) => response.ok() || this.failed_requests.push(`${response.url()}: ${response.status()}`));
   }
 
+  /**
+   * Opens a page in the tab. Again, if the machine's network has changed meanwhile: Chromium then ends all requests, also those on
+   * loopback, and other tests make network interfaces.
+   */
   async go(url) {
-    await this.page.goto(url);
+    let before;
+    do {
+      before = this.failed_requests.length;
+      await this.page.goto(url).catch((error) => {
+        if (!error.message.includes(NETWORK_CHANGED)) throw error;
+      });
+    } while (this.failed_requests.slice(before).some((request) => request.endsWith(NETWORK_CHANGED)));
     await this.until("typeof aircheck === 'object' && document.readyState === 'complete'");
   }
 
