@@ -21,6 +21,7 @@ use crate::http::context::Context;
 use crate::http::query::{Gaps, Query};
 use crate::http::reply::{Reply, busy, error, set, set_display};
 use crate::http::server::{ServedMount, Server};
+use crate::rendition::container::flac::FrameNumbering;
 use crate::rendition::container::framing::Framing;
 use crate::rendition::container::message;
 use crate::rendition::container::wav::wav_header;
@@ -235,6 +236,7 @@ fn framing(format: Format, wanted: &Wanted<'_>, header: Option<Bytes>) -> Framin
         (Rendition::WebSocket, _) => Framing::WebSocket,
         (Rendition::Events, _) => Framing::Events,
         (Rendition::Json, _) => Framing::Json,
+        (Rendition::Flac, _) => Framing::Flac { header, numbering: FrameNumbering::default() },
         _ => Framing::Plain { header, silence: None },
     }
 }

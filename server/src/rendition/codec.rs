@@ -5,7 +5,7 @@
 
 mod bitrate;
 mod error;
-mod flac;
+pub mod flac;
 pub(super) mod json;
 mod opus;
 mod resample;

@@ -5,12 +5,13 @@ use aircheck_engine::{Block, Format, Gap, Item, Loss, Origin, Stamp, Timestamp};
 use bytes::Bytes;
 
 use crate::mount::throttle::Throttle;
+use crate::rendition::codec::flac::frame::Frame;
 use crate::rendition::codec::json::block_json;
 use crate::rendition::codec::{CodecError, FlacEncoder, OpusEncoder, OpusPacket};
 use crate::rendition::container::message::{self, samples};
 use crate::rendition::container::ogg::OggPages;
 use crate::rendition::encoding::Encoding;
-use crate::rendition::packet::{self, Packet};
+use crate::rendition::packet::{self, Numbered, Packet};
 
 /// Encodes one stream of blocks, and gathers them into packets.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ enum Codec {
     /// Packets of Opus, for pages of Ogg.
     Opus { encoder: Box<OpusEncoder>, pages: Box<OggPages>, packets: Vec<OpusPacket> },
     /// Frames of FLAC, which follow each other.
-    Flac { encoder: Box<FlacEncoder>, header: Bytes, bytes: Vec<u8> },
+    Flac { encoder: Box<FlacEncoder>, header: Bytes, bytes: Vec<u8>, frames: Vec<Frame> },
 }
 
 /// A message of the WebSocket with its kind.
@@ -68,7 +69,7 @@ impl Encoder {
             Encoding::Flac { bits } => {
                 let encoder = Box::new(FlacEncoder::new(format, bits)?);
                 let header = encoder.header()?;
-                Codec::Flac { encoder, header, bytes: Vec::new() }
+                Codec::Flac { encoder, header, bytes: Vec::new(), frames: Vec::new() }
             }
             Encoding::Message(payload) => Codec::Messages { payload, messages: Vec::new() },
             Encoding::Pcm(_) | Encoding::Json | Encoding::Events => Codec::Bytes { encoding, bytes: Vec::new() },
@@ -191,7 +192,11 @@ impl Codec {
                 messages.extend(packets.iter().map(|p| (packet::BINARY, binary(p))));
             }
             Self::Opus { encoder, packets, .. } => encoder.encode(sequence, block.samples(), packets)?,
-            Self::Flac { encoder, bytes, .. } => bytes.extend(encoder.encode(sequence, block.samples())?),
+            Self::Flac { encoder, bytes, frames, .. } => {
+                let start = bytes.len();
+                bytes.extend(encoder.encode(sequence, block.samples())?);
+                frames.extend(Frame::at(bytes, start));
+            }
         }
         Ok(())
     }
@@ -207,9 +212,15 @@ impl Codec {
 
     fn take(&mut self) -> Packet {
         match self {
-            Self::Bytes { bytes, .. } | Self::Flac { bytes, .. } => {
-                let packet = Packet::chunk(bytes, Vec::new());
+            Self::Bytes { bytes, .. } => {
+                let packet = Packet::chunk(bytes, Numbered::Nothing);
                 bytes.clear();
+                packet
+            }
+            Self::Flac { bytes, frames, .. } => {
+                let packet = Packet::chunk(bytes, Numbered::Frames(frames.as_slice().into()));
+                bytes.clear();
+                frames.clear();
                 packet
             }
             Self::Messages { messages, .. } | Self::OpusMessages { messages, .. } => {
