@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use aircheck_engine::Format;
-use aircheck_server::rendition::codec::{FlacEncoder, OpusBitrate, OpusEncoder};
 use aircheck_server::rendition::codec::flac::frame::Frame;
+use aircheck_server::rendition::codec::{FlacEncoder, OpusBitrate, OpusEncoder};
 use aircheck_server::rendition::container::flac::FrameNumbering;
 use aircheck_server::rendition::container::ogg::{Numbering, OggPages, Weights};
 use aircheck_server::rendition::packet::{Numbered, Packet, Wire};

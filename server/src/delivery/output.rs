@@ -35,6 +35,8 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct OwnBytes {
     bytes: Vec<u8>,
+    /// Where each packet of the run ends in them.
+    ends: Vec<usize>,
     weights: Weights,
 }
 
@@ -126,37 +128,42 @@ impl Output {
         now: Timestamp,
     ) -> io::Result<()> {
         let header = framing.take_header();
-        let is_own = header.is_some() || framing.is_renumbered();
-        // Bytes that the first packet has before it.
-        let mut before = 0;
+        let is_own = header.is_some() || framing.is_own();
+        own.bytes.clear();
+        own.ends.clear();
         let bytes = match run.iter().next() {
             Some(item) if run.items() == 1 && !is_own => item.bytes(self.wire),
-            first => {
-                own.bytes.clear();
+            _ => {
                 for item in run.iter() {
                     framing.append(item, self.wire, &mut own.weights, &mut own.bytes);
                     framing.advance(item);
+                    own.ends.push(own.bytes.len());
                 }
-                if let (Some(header), Some(first)) = (header, first) {
-                    let end = first.bytes(self.wire).len();
+                if let (Some(header), Some(end)) = (header, own.ends.first().copied()) {
                     let with_header = with_header(self.wire, &header, &own.bytes[..end]);
-                    before = with_header.len() - end;
-                    in_flight.hand_other(next, before);
+                    own.ends.iter_mut().for_each(|later| *later += with_header.len() - end);
                     own.bytes.splice(..end, with_header);
                 }
                 &own.bytes
             }
         };
-        for item in run.iter() {
+        let mut start = 0;
+        for (index, item) in run.iter().enumerate() {
+            // The header and metadata go before the packet.
+            let other = own.ends.get(index).map_or(0, |end| end - start - item.bytes(self.wire).len());
+            if other > 0 {
+                in_flight.hand_other(next, other);
+            }
             in_flight.hand_packet(next..item.stamp.next(), item.stamp.blocks(), item);
             next = item.stamp.next();
+            start += other + item.bytes(self.wire).len();
         }
         let mut written = if self.waiting.is_none() { self.write(bytes)? } else { 0 };
         in_flight.wrote(written, now);
         let mut start = 0;
-        for item in run.iter() {
-            let (blocks, end) =
-                (item.stamp.blocks(), start + std::mem::take(&mut before) + item.bytes(self.wire).len());
+        for (index, item) in run.iter().enumerate() {
+            let blocks = item.stamp.blocks();
+            let end = own.ends.get(index).copied().unwrap_or(bytes.len());
             if self.waiting.is_none() && written >= end - start {
                 written -= end - start;
                 count(in_flight, blocks, item.is_missing());

@@ -6,6 +6,7 @@ use aircheck_engine::{Format, Gap};
 use bytes::Bytes;
 
 use crate::rendition::container::flac::FrameNumbering;
+use crate::rendition::container::icy::IcyBlocks;
 use crate::rendition::container::message;
 use crate::rendition::container::ogg::{Numbering, Weights};
 use crate::rendition::packet::{Packet, Wire};
@@ -35,6 +36,8 @@ pub enum Framing {
         /// The numbers of the frames.
         numbering: FrameNumbering,
     },
+    /// Frames of MP3, with blocks of metadata between them if the listener wants them.
+    Mp3(Option<IcyBlocks>),
     /// Messages of the WebSocket.
     WebSocket,
 }
@@ -72,7 +75,7 @@ impl Framing {
         match self {
             Self::Plain { header, .. } | Self::Flac { header, .. } => header.take(),
             Self::Ogg(ogg) => (!std::mem::replace(&mut ogg.has_begun, true)).then(|| ogg.header.clone()),
-            Self::Json | Self::Events | Self::WebSocket => None,
+            Self::Json | Self::Events | Self::Mp3(_) | Self::WebSocket => None,
         }
     }
 
@@ -82,7 +85,7 @@ impl Framing {
         match self {
             Self::Plain { silence: Some(silence), .. } => GapFill::Silence(silence.clone(), gap.from..end),
             // Pages and frames carry their positions, so a gap shows without a notice.
-            Self::Plain { .. } | Self::Ogg(_) | Self::Flac { .. } => GapFill::Nothing,
+            Self::Plain { .. } | Self::Ogg(_) | Self::Flac { .. } | Self::Mp3(_) => GapFill::Nothing,
             Self::Json => GapFill::Notice(message::line_of_gap(gap).into()),
             Self::Events => GapFill::Notice(message::event_of_gap(gap).into()),
             Self::WebSocket => GapFill::Notice(message::gap(gap).into()),
@@ -91,16 +94,18 @@ impl Framing {
 
     /// Returns whether each listener needs bytes of its own: if not, those of the packet are right for all.
     #[must_use]
-    pub const fn is_renumbered(&self) -> bool {
-        matches!(self, Self::Ogg(_) | Self::Flac { .. })
+    pub const fn is_own(&self) -> bool {
+        matches!(self, Self::Ogg(_) | Self::Flac { .. } | Self::Mp3(Some(_)))
     }
 
-    /// Appends `packet` as it goes over `wire`, with this listener's numbers, in as many bytes as the packet has. The result is the
-    /// same however often this is called before [`advance`](Self::advance), and whatever `weights` were used for.
+    /// Appends `packet` as it goes over `wire`, with this listener's numbers and metadata: in as many bytes as the packet has, or
+    /// more. The result is the same however often this is called before [`advance`](Self::advance), and whatever `weights` were used
+    /// for.
     pub fn append(&self, packet: &Packet, wire: Wire, weights: &mut Weights, bytes: &mut Vec<u8>) {
         let start = bytes.len();
         match self {
             Self::Flac { numbering, .. } => numbering.append(packet, wire, bytes),
+            Self::Mp3(Some(blocks)) => blocks.append(packet, wire, bytes),
             Self::Ogg(ogg) => {
                 bytes.extend_from_slice(packet.bytes(wire));
                 ogg.numbering.renumber(packet, wire, weights, &mut bytes[start..]);
@@ -114,6 +119,7 @@ impl Framing {
         match self {
             Self::Ogg(ogg) => ogg.numbering.advance(packet),
             Self::Flac { numbering, .. } => numbering.advance(packet),
+            Self::Mp3(Some(blocks)) => blocks.advance(packet),
             _ => {}
         }
     }
@@ -121,11 +127,13 @@ impl Framing {
     /// Returns the bytes after the last packet, which end the stream. `tail` is what the encoder's
     /// [`Tail`](crate::rendition::encoders::Tail) holds; a listener that is ended before the stream has none.
     pub fn end(&mut self, tail: Option<&Packet>) -> Option<Bytes> {
-        let Self::Ogg(ogg) = self else { return None };
-        let Some(tail) = tail else { return ogg.numbering.end(&ogg.header) };
-        let mut bytes = tail.bytes(Wire::Plain).to_vec();
-        ogg.numbering.renumber(tail, Wire::Plain, &mut Weights::default(), &mut bytes);
-        ogg.numbering.advance(tail);
+        let Some(tail) = tail else {
+            let Self::Ogg(ogg) = self else { return None };
+            return ogg.numbering.end(&ogg.header);
+        };
+        let mut bytes = Vec::new();
+        self.append(tail, Wire::Plain, &mut Weights::default(), &mut bytes);
+        self.advance(tail);
         Some(bytes.into())
     }
 
