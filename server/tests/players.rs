@@ -23,12 +23,12 @@ fn tone(directory: &Path) -> String {
     write_wav(&directory.join("tone.wav"), 2, (0..48_000).flat_map(|n| [sample(n); 2]))
 }
 
-/// Returns what ffmpeg decodes from a file of MP3, and what it complains about, but for its guess at the length.
+/// Returns the left channel that ffmpeg decodes from a file of MP3, and what it complains about, but for its guess at the length.
 fn decoded(file: &Path) -> (Vec<f32>, Vec<String>) {
     let mut command = Command::new("ffmpeg");
-    command.args(["-v", "warning", "-nostdin", "-f", "mp3", "-i"]).arg(file).args(["-ac", "1", "-f", "f32le", "-"]);
+    command.args(["-v", "warning", "-nostdin", "-f", "mp3", "-i"]).arg(file).args(["-f", "f32le", "-"]);
     let output = command.output().unwrap();
-    let samples = output.stdout.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    let samples = output.stdout.as_chunks().0.iter().step_by(2).map(|bytes| f32::from_le_bytes(*bytes)).collect();
     let complaints = String::from_utf8(output.stderr).unwrap();
     (samples, complaints.lines().filter(|line| !line.contains("Estimating duration")).map(str::to_owned).collect())
 }
