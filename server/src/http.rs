@@ -14,6 +14,8 @@ mod connections;
 mod context;
 mod counted_stream;
 mod events;
+#[cfg(test)]
+mod fuzz;
 mod guard;
 mod head;
 mod listener_table;
