@@ -348,6 +348,14 @@ impl<T> Borrower<T> {
         prefetch(self.ring.buffer());
     }
 
+    /// Asks the processor to fetch the slot of the next item, if there is one. Reads the index of the producer.
+    #[inline]
+    pub(crate) fn prefetch_next(&self) {
+        if let Ok(loan) = self.ring.peek() {
+            prefetch(loan);
+        }
+    }
+
     /// Returns the next item without taking it.
     #[inline]
     pub(crate) fn front(&mut self) -> Option<&Arc<Item<T>>> {
