@@ -5,7 +5,6 @@ use crate::OverflowPolicy;
 /// The first item of a consumer. A start inside an item made from several blocks starts with the whole item: rather a
 /// block twice than one lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Start {
     /// The next item.
     #[default]
