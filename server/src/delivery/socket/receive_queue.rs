@@ -157,14 +157,14 @@ impl ReceiveQueue {
         let (acked, window) = seen;
         let observed = self.window.observe(acked, window, packet_bytes);
         let least = self.least(window, packet_bytes).min(most);
-        let is_late = self.proof.lates() >= MIN_LATE_TESTS || self.level.is_far(window);
+        let is_late = self.are_tests_late() || self.level.is_far(window);
         let (is_paged, is_dense) = (self.proof.is_paged(), self.is_dense(packet_bytes));
         // A kernel takes back what it offered beyond its default during a burst, with nothing unread, so tests must tell.
         let is_wide = window > DEFAULT_BUFFER_BYTES;
         self.proof.suspect(is_wide && is_dense && observed > 0);
         // A window of megabytes that was never seen with everything read may stand anywhere.
         let is_vague = (window >= LARGE_WINDOW_BYTES && !self.level.is_proven())
-            || (is_wide && self.level.is_proven() && self.proof.lates() < MIN_LATE_TESTS);
+            || (is_wide && self.level.is_proven() && !self.are_tests_late());
         let estimate = match self.proof.result() {
             Some(Reading::Late) if is_paged && self.proof.lates() > 0 => {
                 self.estimate(seen, before, packet_bytes, most)
@@ -200,6 +200,11 @@ impl ReceiveQueue {
         if widest < MIN_DEFAULT_WINDOW_BYTES { widest * MAX_RECEIVED_HALVES / 2 } else { u64::MAX }
     }
 
+    /// Returns whether so many tests in a row were late that a window may narrow for unread bytes.
+    fn are_tests_late(&self) -> bool {
+        self.proof.lates() >= MIN_LATE_TESTS
+    }
+
     /// Returns whether each packet shows in the window.
     fn is_dense(&self, packet_bytes: u64) -> bool {
         packet_bytes >= COPIED_BYTES && !self.proof.is_paged()
@@ -207,7 +212,7 @@ impl ReceiveQueue {
 
     /// Returns the least that can be unread by what is missing from the window.
     fn least(&self, window: u64, packet_bytes: u64) -> u64 {
-        if packet_bytes < COPIED_BYTES || self.proof.lates() < MIN_LATE_TESTS {
+        if packet_bytes < COPIED_BYTES || !self.are_tests_late() {
             return 0;
         }
         let open = u64::from(self.open);
