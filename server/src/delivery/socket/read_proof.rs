@@ -21,12 +21,16 @@ use std::time::Duration;
 
 use aircheck_engine::Timestamp;
 
-use crate::delivery::socket::hold::{HOLD, Holds, Wait};
-use crate::delivery::socket::receive_window::{CHANGE_BYTES, COPIED_BYTES, LARGE_WINDOW_BYTES};
+use crate::delivery::socket::hold::{HOLD, Holds, MIN_INTERVAL, Wait};
+use crate::delivery::socket::receive_window::{
+    CHANGE_BYTES, COPIED_BYTES, DEFAULT_BUFFER_BYTES, LARGE_WINDOW_BYTES, MIN_DEFAULT_WINDOW_BYTES,
+};
 use crate::delivery::socket::tcp_info::TcpInfo;
 
 /// After a longer pause, the far kernel acknowledges at once: its retransmission timeout is 200 ms or more.
 const MAX_TEST_GAP: Duration = Duration::from_millis(180);
+/// The longest gap between two writes that counts for their interval, in intervals.
+const MAX_LONGER_GAP: u32 = 2;
 /// Writes that may be acknowledged at once, read or not (`TCP_MAX_QUICKACKS` is 16).
 const QUICK_ACKS: u8 = 20;
 /// Writes that are no test after the window has widened: while a kernel raises its limits, it acknowledges each segment at once, and
@@ -132,7 +136,7 @@ pub(super) struct ReadProof {
     /// Writes that are no test yet.
     quick_acks: u8,
     retransmits: u32,
-    /// The widest receive window so far.
+    /// The widest receive window so far, or that at which it has settled since.
     open: u32,
     /// Since how many acknowledged bytes the window has been this wide, or nearly; the low bits of that.
     steady_from: u32,
@@ -292,20 +296,39 @@ impl ReadProof {
         self.result() == Some(Reading::Late)
     }
 
-    /// Returns the widest receive window so far.
-    pub(super) fn widest_window(&self) -> u64 {
+    /// Returns the widest receive window so far, or that at which it has settled since.
+    pub(super) fn open_window(&self) -> u64 {
         self.open.into()
     }
 
     /// Returns whether much of the receive window is closed. Then each read may be acknowledged at once, because it opens the
-    /// window (`tcp_cleanup_rbuf`).
+    /// window (`tcp_cleanup_rbuf`). One that is wider than a default buffer may be what is left of an offer during a burst.
     pub(super) fn is_half_closed(&self) -> bool {
-        u64::from(self.look.window) * 10 < u64::from(self.open) * 6
+        let (window, open) = (u64::from(self.look.window), u64::from(self.open));
+        open <= DEFAULT_BUFFER_BYTES && window * 10 < open * 6
+    }
+
+    /// Takes the receive window for open that it has now, because it has settled there. That of a small buffer is left out: it is soon
+    /// closed, and its widest window tells how much it receives.
+    pub(super) fn settle(&mut self) {
+        if u64::from(self.look.window) >= MIN_DEFAULT_WINDOW_BYTES {
+            self.open = self.look.window;
+        }
     }
 
     /// Returns the time between writes that did not wait, on average.
     fn interval(&self) -> Duration {
         self.holds.interval()
+    }
+
+    /// Returns the time between writes after another one that came `gap` after the one before. Neither a few pauses, each with the
+    /// packets that waited behind it, make pages of packets, nor does a full socket, which takes a part of one, make it shorter.
+    fn interval_after(&self, gap: Duration) -> Duration {
+        let interval = self.interval();
+        if interval.is_zero() || gap < MIN_INTERVAL {
+            return if interval.is_zero() { gap } else { interval };
+        }
+        (interval * 7 + gap.min(MAX_LONGER_GAP * interval)) / 8
     }
 
     /// Returns the shortest round trip, as of the last look.
@@ -325,10 +348,7 @@ impl ReadProof {
         }
         let waited = self.must_wait;
         if !waited && !self.has_waited {
-            // A single pause does not make pages of packets, nor does a full socket, which takes a part of one, make it shorter.
-            let gap = gap.min(MAX_TEST_GAP);
-            let interval = if self.interval().is_zero() { gap } else { (self.interval() * 7 + gap) / 8 };
-            self.holds.set_packet(packet_bytes, interval);
+            self.holds.set_packet(packet_bytes, self.interval_after(gap.min(MAX_TEST_GAP)));
         }
         self.has_waited = waited;
         self.write_bytes = bytes as u32;
@@ -866,6 +886,20 @@ mod tests {
         assert_eq!(connection.proof.wait(), Wait::Not, "for the rest of the packet");
         connection.write(600, 45);
         assert!(!connection.proof.is_paged());
+    }
+
+    #[test]
+    fn pauses_of_the_server_do_not_make_pages_of_packets() {
+        let mut connection = Connection::new();
+        connection.bytes = 960;
+        (0..50).for_each(|_| _ = connection.write(10, 0));
+        for gap in [[800; 3], [10; 3], [800; 3]].concat() {
+            connection.write(gap, 0);
+            assert!(!connection.proof.is_paged());
+            // The packets that waited behind the pause go out in one go.
+            (10..gap).step_by(10).for_each(|_| _ = connection.write(0, 0));
+            assert!(!connection.proof.is_paged());
+        }
     }
 
     #[test]

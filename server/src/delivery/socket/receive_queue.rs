@@ -146,8 +146,10 @@ impl ReceiveQueue {
         }
         if has_proof {
             self.level.prove(acked, window);
+            self.proof.settle();
         } else if self.level.follow(acked, window) {
             self.window.settle(acked, window);
+            self.proof.settle();
         }
     }
 
@@ -160,7 +162,7 @@ impl ReceiveQueue {
         let is_late = self.are_tests_late() || self.level.is_far(window);
         let (is_paged, is_dense) = (self.proof.is_paged(), self.is_dense(packet_bytes));
         // A kernel takes back what it offered beyond its default during a burst, with nothing unread, so tests must tell.
-        let is_wide = window > DEFAULT_BUFFER_BYTES;
+        let is_wide = window.max(self.level.window()) > DEFAULT_BUFFER_BYTES;
         self.proof.suspect(is_wide && is_dense && observed > 0);
         // A window of megabytes that was never seen with everything read may stand anywhere.
         let is_vague = (window >= LARGE_WINDOW_BYTES && !self.level.is_proven())
@@ -177,8 +179,9 @@ impl ReceiveQueue {
             {
                 observed
             }
+            // Of a program that was never seen to read, all may be unread, wherever its window stands.
+            _ if is_dense && self.are_tests_late() && !self.proof.has_prompt() => observed,
             _ if is_vague || !self.level.is_known() => 0,
-            // Of a program that was never seen to read, all may be unread.
             _ if is_dense && is_late && !self.proof.has_prompt() => observed,
             _ if is_dense && (is_late || self.level.is_proven()) => observed.min(self.level.since(acked)),
             // There was no test since then, because a small buffer is soon half full.
@@ -196,7 +199,7 @@ impl ReceiveQueue {
 
     /// Returns how many unread bytes the listener's machine has room for, if its program has set a small buffer.
     fn capacity(&self) -> u64 {
-        let widest = self.proof.widest_window();
+        let widest = self.proof.open_window();
         if widest < MIN_DEFAULT_WINDOW_BYTES { widest * MAX_RECEIVED_HALVES / 2 } else { u64::MAX }
     }
 

@@ -45,6 +45,11 @@ impl Level {
         self.window > 0
     }
 
+    /// Returns the window at its level; zero while it has none.
+    pub(super) fn window(&self) -> u64 {
+        self.window.into()
+    }
+
     /// Returns whether everything had been read while the window was there.
     pub(super) fn is_proven(&self) -> bool {
         self.is_proven
