@@ -184,6 +184,11 @@ impl ReadProof {
         (self.look.acked, self.look.window.into())
     }
 
+    /// Returns when the kernel was last asked.
+    pub(super) fn looked_at(&self) -> Timestamp {
+        self.look.at
+    }
+
     /// Returns how many bytes of the connection the program has read for certain.
     pub(super) fn proven(&self) -> u64 {
         self.proven
@@ -280,8 +285,16 @@ impl ReadProof {
 
     /// Returns whether a count of acknowledgements can show that the last write was read.
     fn can_count(&self) -> bool {
-        let is_sure = self.result() == Some(Reading::Prompt) && !self.is_unsure && self.quick_acks == 0;
-        is_sure && self.interval() >= HOLD && self.unseen_writes < u8::MAX && !self.is_half_closed()
+        self.is_sure()
+            && self.quick_acks == 0
+            && self.interval() >= HOLD
+            && self.unseen_writes < u8::MAX
+            && !self.is_half_closed()
+    }
+
+    /// Returns whether the last test has shown that everything was read, and nothing spoke against it since the last proof.
+    pub(super) fn is_sure(&self) -> bool {
+        self.result() == Some(Reading::Prompt) && !self.is_unsure
     }
 
     fn is_due(&self, now: Timestamp) -> bool {

@@ -50,6 +50,11 @@ impl Level {
         self.window.into()
     }
 
+    /// Returns whether this window is at its level.
+    pub(super) fn is_at(&self, window: u64) -> bool {
+        self.is_known() && window >= self.window.into()
+    }
+
     /// Returns whether everything had been read while the window was there.
     pub(super) fn is_proven(&self) -> bool {
         self.is_proven

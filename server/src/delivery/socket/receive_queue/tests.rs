@@ -4,7 +4,7 @@ use super::*;
 
 const PAGE: u64 = 1250;
 
-/// A connection on which packets go out at equal intervals, as its sender sees it just before each of them.
+/// A connection on which packets go out at equal intervals, as its sender sees it just before those that are preceded by a look.
 struct Connection {
     queue: ReceiveQueue,
     now: Timestamp,
@@ -12,6 +12,9 @@ struct Connection {
     written: u64,
     packet_bytes: u64,
     interval: Duration,
+    /// What was known at the last look, and the number of looks.
+    known: Unread,
+    looks: u32,
 }
 
 impl Connection {
@@ -23,7 +26,8 @@ impl Connection {
             ..TcpInfo::default()
         };
         let (queue, now) = (ReceiveQueue::default(), Timestamp::from_nanos(1 << 40));
-        let mut connection = Self { queue, now, socket, written: 0, packet_bytes, interval };
+        let mut connection =
+            Self { queue, now, socket, written: 0, packet_bytes, interval, known: Unread::default(), looks: 0 };
         connection.queue.proof.begin(0, now);
         connection
     }
@@ -41,7 +45,11 @@ impl Connection {
             self.socket.round_trip = (self.socket.round_trip * 7 + delay) / 8;
             self.socket.window_bytes = Some(window);
         }
-        self.queue.look(&self.socket, self.packet_bytes, self.now)
+        if self.queue.wants_look(self.now) || !self.queue.reads_promptly(self.packet_bytes, self.now) {
+            self.known = self.queue.look(&self.socket, self.packet_bytes, self.now);
+            self.looks += 1;
+        }
+        self.known
     }
 }
 
@@ -385,4 +393,22 @@ fn all_is_unread_if_nothing_was_ever_read_wherever_the_window_stands() {
         let seen = dense.packet(packets == 0, WIDE - 200_000 - truth);
         assert!(seen.estimate <= truth + 200_000, "{packets} after it has read: {seen:?}");
     }
+}
+
+#[test]
+fn half_of_the_looks_at_a_listener_that_reads_are_left_out() {
+    const LEVEL: u64 = 64_000;
+    let mut dense = Dense::of_reader(LEVEL);
+    let before = dense.0.looks;
+    (0..1000).for_each(|_| _ = dense.packet(true, LEVEL));
+    let looks = dense.0.looks - before;
+    assert!((500..600).contains(&looks), "{looks}");
+    // As soon as it stops, all are made.
+    for packets in 1..=60 {
+        let truth = packets * Dense::PACKET;
+        let seen = dense.packet(false, LEVEL - truth);
+        let error = seen.estimate.abs_diff(truth);
+        assert!(packets < 10 || error <= 4 * Dense::PACKET, "after {packets}: {seen:?}");
+    }
+    assert!(dense.0.looks - before - looks >= 57, "{}", dense.0.looks);
 }
