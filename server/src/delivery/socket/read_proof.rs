@@ -104,6 +104,8 @@ struct Look {
     window: u32,
     segment_bytes: u32,
     round_trip_micros: u32,
+    /// Whether no more writes were not acknowledged than are on their way.
+    is_acked: bool,
 }
 
 /// A write whose acknowledgement tells whether it was read.
@@ -297,6 +299,11 @@ impl ReadProof {
         self.result() == Some(Reading::Prompt) && !self.is_unsure
     }
 
+    /// Returns whether everything but what was on its way had been acknowledged at the last look.
+    pub(super) fn is_acked(&self) -> bool {
+        self.look.is_acked
+    }
+
     fn is_due(&self, now: Timestamp) -> bool {
         // A row of prompt tests is not interrupted.
         self.is_late()
@@ -398,7 +405,11 @@ impl ReadProof {
             window,
             segment_bytes: socket.segment_bytes as u32,
             round_trip_micros: socket.min_round_trip.unwrap_or_default().as_micros() as u32,
+            is_acked: false,
         };
+        let on_their_way = 1 + self.look.round_trip_micros / self.interval().as_micros().max(1) as u32;
+        self.look.is_acked =
+            self.written.saturating_sub(acked) <= u64::from(on_their_way) * u64::from(self.write_bytes);
         self.look_at_steadiness(acked, window);
         if has_widened {
             self.quick_acks = self.quick_acks.max(WIDENING_ACKS);

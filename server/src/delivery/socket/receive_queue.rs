@@ -45,9 +45,9 @@ const MIN_TESTS: u8 = 64;
 /// The most that a small buffer receives, in halves of the widest window that it offers: 1.07 times as much was seen with samples, 1.4
 /// times with pages of Opus.
 const MAX_RECEIVED_HALVES: u64 = 3;
-/// The time between two looks at a listener of dense packets that has read everything, and whose window is open. Its lag is known to a
-/// block of 10 ms less when it stops.
-const OPEN_LOOK_INTERVAL: Duration = Duration::from_millis(15);
+/// The time after which a listener of dense packets that has read everything, and whose window is open, is looked at again: in packets of
+/// 10 ms, before each fifth.
+const OPEN_LOOK_INTERVAL: Duration = Duration::from_millis(45);
 /// So many late tests in a row show that a window that narrows does so for unread bytes.
 const MIN_LATE_TESTS: u8 = 2;
 
@@ -147,12 +147,15 @@ impl ReceiveQueue {
         if window > before && packet_bytes < COPIED_BYTES {
             self.level.open(acked);
         }
+        let was_at_level = self.level.is_at(before);
         if has_proof {
             self.level.prove(acked, window);
             self.proof.settle();
         } else if self.level.follow(acked, window) {
             self.window.settle(acked, window);
             self.proof.settle();
+        } else if was_at_level && !self.level.is_at(window) {
+            self.level.leave(acked, packet_bytes);
         }
     }
 
@@ -183,7 +186,9 @@ impl ReceiveQueue {
                 observed
             }
             // Of a program that was never seen to read, all may be unread, wherever its window stands.
-            _ if is_dense && self.are_tests_late() && !self.proof.has_prompt() => observed,
+            _ if is_dense && !self.proof.has_prompt() && self.proof.lates() >= self.min_unsettled_tests(window) => {
+                observed
+            }
             _ if is_vague || !self.level.is_known() => 0,
             _ if is_dense && is_late && !self.proof.has_prompt() => observed,
             _ if is_dense && (is_late || self.level.is_proven()) => observed.min(self.level.since(acked)),
@@ -204,6 +209,12 @@ impl ReceiveQueue {
     fn capacity(&self) -> u64 {
         let widest = self.proof.open_window();
         if widest < MIN_DEFAULT_WINDOW_BYTES { widest * MAX_RECEIVED_HALVES / 2 } else { u64::MAX }
+    }
+
+    /// Returns how many tests in a row must be late for a window without a level to count. A program that reads each 100 ms fails twelve
+    /// in a row now and then, and a kernel that takes back megabytes does so for many seconds.
+    fn min_unsettled_tests(&self, window: u64) -> u8 {
+        if window >= LARGE_WINDOW_BYTES { MIN_TESTS } else { MIN_HELD_TESTS }
     }
 
     /// Returns whether so many tests in a row were late that a window may narrow for unread bytes.
@@ -248,7 +259,7 @@ impl ReceiveQueue {
     /// Returns whether the listener's program had read everything at the last test, so that its window need not be followed now. Where
     /// packets of about `packet_bytes` show in the window, it is followed in any case, but not at each of them while it stays at its level.
     pub(super) fn reads_promptly(&self, packet_bytes: u64, now: Timestamp) -> bool {
-        let is_open = self.proof.is_sure() && self.level.is_at(self.proof.seen().1);
+        let is_open = self.proof.is_sure() && self.proof.is_acked() && self.level.is_at(self.proof.seen().1);
         let is_followed = is_open && now.since(self.proof.looked_at()) < OPEN_LOOK_INTERVAL;
         self.proof.result() == Some(Reading::Prompt) && (is_followed || !self.is_dense(packet_bytes))
     }

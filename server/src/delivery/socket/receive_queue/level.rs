@@ -40,6 +40,12 @@ impl Level {
         self.left_at = acked;
     }
 
+    /// Notes that the window has left its level since the look before. Any of the packets of about `packet_bytes` that came since then may
+    /// be the first unread one, so it is taken to be the one in the middle.
+    pub(super) fn leave(&mut self, acked: u64, packet_bytes: u64) {
+        self.left_at += self.since(acked).saturating_sub(packet_bytes) / 2;
+    }
+
     /// Returns whether the window has a level.
     pub(super) fn is_known(&self) -> bool {
         self.window > 0

@@ -320,6 +320,12 @@ impl Dense {
         dense
     }
 
+    /// Returns by how much the estimate is wrong, of a program that has read up to `read` and nothing since. What is not acknowledged counts as
+    /// lag elsewhere.
+    fn error(&self, seen: Unread, read: u64) -> u64 {
+        seen.estimate.abs_diff(self.0.socket.acked_bytes.saturating_sub(read))
+    }
+
     /// Sends a packet. If it is not read, each fourth acknowledgement comes, of four packets. Returns what is known before the next one.
     fn packet(&mut self, is_read: bool, window: u64) -> Unread {
         let Connection { written, socket, interval, .. } = &self.0;
@@ -354,13 +360,14 @@ fn a_listener_is_known_after_its_wide_window_was_taken_back_to_less_than_half() 
             assert_eq!(seen.estimate, 0, "after {packets}");
             assert!(packets < 1500 || seen.most <= 100 * Dense::PACKET, "after {packets}: {seen:?}");
         }
-        // The goal for WAV: two blocks and 20 ms, one second after each change.
+        // The goal for WAV is two blocks and 20 ms, one second after each change.
+        let read = dense.0.written;
         for packets in 1..=level / Dense::PACKET {
             let truth = packets * Dense::PACKET;
             let seen = dense.packet(false, level - truth);
             assert!(seen.most + 4 * Dense::PACKET >= truth, "after {packets}: {seen:?}");
-            let error = seen.estimate.abs_diff(truth);
-            assert!(packets < 100 || error <= 4 * Dense::PACKET, "{level} after {packets}: {seen:?}");
+            let error = dense.error(seen, read);
+            assert!(packets < 100 || error <= 3 * Dense::PACKET, "{level} after {packets}: {seen:?}");
         }
     }
 }
@@ -369,11 +376,12 @@ fn a_listener_is_known_after_its_wide_window_was_taken_back_to_less_than_half() 
 fn all_is_unread_although_a_wide_window_hardly_narrows() {
     // As it was recorded over loopback, where samples are packed tightly: of a window of 1.2 MB, and by 25,600 bytes after 3.7 s.
     let mut dense = Dense::of_reader(1_201_152);
+    let read = dense.0.written;
     for packets in 1..=372 {
         let truth = packets * Dense::PACKET;
         let seen = dense.packet(false, (1_201_152 - truth / 14) / 1024 * 1024);
-        let error = seen.estimate.abs_diff(truth);
-        assert!(packets < 100 || error <= 4 * Dense::PACKET, "after {packets}: {seen:?}");
+        let error = dense.error(seen, read);
+        assert!(packets < 100 || error <= 3 * Dense::PACKET, "after {packets}: {seen:?}");
     }
 }
 
@@ -384,8 +392,13 @@ fn all_is_unread_if_nothing_was_ever_read_wherever_the_window_stands() {
     let mut dense = Dense(Connection::new(Dense::PACKET, Duration::from_millis(10)));
     for packets in 1..=300 {
         let seen = dense.packet(false, WIDE - packets * Dense::PACKET);
-        let error = seen.estimate.abs_diff(dense.0.socket.acked_bytes);
-        assert!(packets < 100 || error <= 4 * Dense::PACKET, "after {packets}: {seen:?}");
+        let error = dense.error(seen, 0);
+        // A kernel takes back megabytes, while a program that reads at its own intervals fails some tests.
+        assert!(
+            packets > 250 || WIDE - packets * Dense::PACKET < LARGE_WINDOW_BYTES || seen.estimate == 0,
+            "{packets}: {seen:?}"
+        );
+        assert!(packets < 250 || error <= 4 * Dense::PACKET, "after {packets}: {seen:?}");
     }
     // It reads everything at once, and its window does not open as far as before.
     for packets in 0..100 {
@@ -396,19 +409,23 @@ fn all_is_unread_if_nothing_was_ever_read_wherever_the_window_stands() {
 }
 
 #[test]
-fn half_of_the_looks_at_a_listener_that_reads_are_left_out() {
+fn most_looks_at_a_listener_that_reads_are_left_out() {
     const LEVEL: u64 = 64_000;
-    let mut dense = Dense::of_reader(LEVEL);
-    let before = dense.0.looks;
-    (0..1000).for_each(|_| _ = dense.packet(true, LEVEL));
-    let looks = dense.0.looks - before;
-    assert!((500..600).contains(&looks), "{looks}");
-    // As soon as it stops, all are made.
-    for packets in 1..=60 {
-        let truth = packets * Dense::PACKET;
-        let seen = dense.packet(false, LEVEL - truth);
-        let error = seen.estimate.abs_diff(truth);
-        assert!(packets < 10 || error <= 4 * Dense::PACKET, "after {packets}: {seen:?}");
+    // Whenever it stops between two looks.
+    for phase in 0..5 {
+        let mut dense = Dense::of_reader(LEVEL);
+        let before = dense.0.looks;
+        (0..1000 + phase).for_each(|_| _ = dense.packet(true, LEVEL));
+        let looks = dense.0.looks - before;
+        assert!((200..300).contains(&looks), "{looks}");
+        // Then all are made.
+        let read = dense.0.written;
+        for packets in 1..=60 {
+            let truth = packets * Dense::PACKET;
+            let seen = dense.packet(false, LEVEL - truth);
+            let error = dense.error(seen, read);
+            assert!(packets < 10 || error <= 3 * Dense::PACKET, "after {packets}: {seen:?}");
+        }
+        assert!(dense.0.looks - before - looks >= 54, "{}", dense.0.looks);
     }
-    assert!(dense.0.looks - before - looks >= 57, "{}", dense.0.looks);
 }
