@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::interval;
 
+use crate::access::policy::Access;
 use crate::config::Config;
 use crate::delivery::shards::Shards;
 use crate::http;
@@ -42,6 +43,14 @@ pub enum RunError {
     /// The address is not available.
     #[error("cannot listen on {address}: {} (choose another with --listen)", reason(.error))]
     Listen {
+        /// The configured address.
+        address: SocketAddr,
+        /// The system's error.
+        error: io::Error,
+    },
+    /// The address for figures and changes is not available.
+    #[error("cannot listen on {address}: {} (choose another with --admin-listen)", reason(.error))]
+    AdminListen {
         /// The configured address.
         address: SocketAddr,
         /// The system's error.
@@ -88,6 +97,13 @@ async fn serve(config: Config) -> Result<(), RunError> {
     // Before the source, so that no microphone is opened for nothing.
     let listener = TcpListener::bind(address).await.map_err(|error| RunError::Listen { address, error })?;
     let local = listener.local_addr()?;
+    let admin = match config.http.admin_listen {
+        Some(address) => {
+            let bound = TcpListener::bind(address).await;
+            Some(bound.map_err(|error| RunError::AdminListen { address, error })?)
+        }
+        None => None,
+    };
     let directory = config.recorder.record.as_deref().map(RecordingDirectory::open).transpose()?;
     let (stream, kind) = source::start(&config.capture)?;
     let recording = match directory {
@@ -106,13 +122,17 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let mount = ServedMount::new(mount, recording.clone(), &config, &shards);
     let notifier = Notifier::start(&config.notify);
     let watching = notifier.has_targets().then(|| (config.notify.clone(), Arc::clone(&mount.mount)));
-    let server = Server::new(config, vec![mount], shards, Arc::clone(&notifier));
+    let access = Access::new(config.rules()).map_err(io::Error::other)?;
+    let server = Server::new(config, access, vec![mount], shards, Arc::clone(&notifier));
     let watching = watching.map(|(config, mount)| {
         let (recording, listeners) = (recording.clone(), Arc::clone(server.listeners()));
         tokio::spawn(notify::watch::watch(config, mount, recording, listeners, Arc::clone(&notifier)))
     });
     let (closing, closed) = oneshot::channel();
-    let mut serving = tokio::spawn(http::serve(listener, server, async {
+    if let Some(admin) = &admin {
+        tracing::info!("figures and changes at http://{}/", admin.local_addr()?);
+    }
+    let mut serving = tokio::spawn(http::serve(listener, admin, server, async {
         // An error means that the sender is gone, which is a reason to stop as well.
         let _ = closed.await;
     }));

@@ -5,6 +5,7 @@
 //! - [`Status`]: the server and its source in `/api/v1/status`.
 //! - [`Event`]: an event of a listener or of the source, in `/api/v1/events`.
 //! - [`MessageHeader`], [`ServerText`], [`ClientText`]: the messages of the WebSocket.
+//! - [`SessionStatus`]: what a page may do.
 //! - [`TokenHash`], [`SignedUrl`]: what a server keeps of a token, and URLs that a token has signed.
 //! - [`Rendition`], [`Payload`], [`StreamParam`]: the names in a stream's URL; [`span`]: durations written as `10ms`; [`moment`]: times.
 //!
@@ -19,6 +20,7 @@ mod message;
 pub mod moment;
 mod param;
 mod rendition;
+mod session;
 mod signed_url;
 pub mod span;
 mod status;
@@ -32,6 +34,7 @@ pub use message::{
 };
 pub use param::StreamParam;
 pub use rendition::Rendition;
+pub use session::SessionStatus;
 pub use signed_url::{EXPIRES, SIGNATURE, SignedUrl, sign_url};
 pub use status::{
     CaptureStatus, ChannelLevel, LastNotification, LoudnessStatus, NotificationTarget, RealtimeStatus, RecordingStatus,

@@ -148,10 +148,9 @@ impl Access {
     pub fn admit(&self, asked: &Asked<'_>, scope: &Scope) -> Result<Granted, Denied> {
         let rules = self.rules();
         if rules.tokens.is_empty() {
-            let is_open = matches!(scope, Scope::Listen(_)) || is_local(asked);
-            return if is_open { Ok(None) } else { Err(Denied::NotLocal(scope.clone())) };
+            return if is_open(asked, scope) { Ok(None) } else { Err(Denied::NotLocal(scope.clone())) };
         }
-        let identified = self.identify(&rules, asked, scope);
+        let identified = self.find(&rules, asked, scope);
         if !rules.needs_token(scope) {
             return Ok(identified.ok().flatten());
         }
@@ -162,14 +161,27 @@ impl Access {
         }
     }
 
-    /// Returns the token that a request brings, for the page's sign-in. Wrong ones are counted.
+    /// Returns the token that a request brings, for the page's sign-in. A signed URL is none. Wrong ones are counted.
     ///
     /// # Errors
     ///
     /// When it is wrong.
-    pub fn token_of(&self, asked: &Asked<'_>) -> Result<Granted, Denied> {
-        let (rules, scope) = (self.rules(), Scope::Listen(None));
-        self.identify(&rules, asked, &scope).map_err(|denied| self.count(denied, asked))
+    pub fn identify(&self, asked: &Asked<'_>) -> Result<Granted, Denied> {
+        let rules = self.rules();
+        if rules.tokens.is_empty() {
+            return Ok(None);
+        }
+        self.find(&rules, asked, &Scope::Admin).map_err(|denied| self.count(denied, asked))
+    }
+
+    /// Returns whether a request may have what takes this scope, by the token that [`identify`](Self::identify) has found.
+    #[must_use]
+    pub fn may(&self, granted: &Granted, asked: &Asked<'_>, scope: &Scope) -> bool {
+        let rules = self.rules();
+        if rules.tokens.is_empty() {
+            return is_open(asked, scope);
+        }
+        rules.permit(granted, scope)
     }
 
     /// Returns the value of the cookie for a sign-in by this token.
@@ -180,7 +192,7 @@ impl Access {
 
     /// Returns the token of a request's credential. A session that has ended counts as none, because the page cannot delete
     /// its cookie.
-    fn identify(&self, rules: &Rules, asked: &Asked<'_>, scope: &Scope) -> Result<Granted, Denied> {
+    fn find(&self, rules: &Rules, asked: &Asked<'_>, scope: &Scope) -> Result<Granted, Denied> {
         let tokens = &rules.tokens;
         match Credential::find(asked.headers, asked.path, asked.query) {
             None => Ok(None),
@@ -227,6 +239,11 @@ impl Access {
             }
         }
     }
+}
+
+/// Returns whether a request may have what takes this scope where there are no tokens.
+fn is_open(asked: &Asked<'_>, scope: &Scope) -> bool {
+    matches!(scope, Scope::Listen(_)) || is_local(asked)
 }
 
 /// Returns whether a request comes from a program of this machine. A proxy on this machine sends requests of others, and

@@ -9,6 +9,7 @@ use serde::de::value::MapDeserializer;
 
 use super::schema::{CaptureConfig, Config, DeliveryConfig, FileConfig, HttpConfig, NotifyConfig, RecorderConfig};
 use super::value::{Value, ValueError};
+use crate::access::policy::Rules;
 
 /// A setting: its names, its default and its meaning.
 #[derive(Debug)]
@@ -66,6 +67,12 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Returns the rules by which requests may listen, read figures and change things.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        Rules { tokens: self.tokens.clone(), is_public: self.http.insecure_public }
+    }
+
     /// Reads each setting from the value that `given` has for its key, or else from its default.
     ///
     /// Each group reads the keys that it knows from the same flat table: serde's `flatten` would not pass on the
