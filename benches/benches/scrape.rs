@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use aircheck_benches::{Arguments, Table, open_files, request};
 use aircheck_engine::Stream;
+use aircheck_server::access::policy::Access;
 use aircheck_server::config::{Config, SourceSpec};
 use aircheck_server::delivery::shards::Shards;
 use aircheck_server::http::server::{ServedMount, Server};

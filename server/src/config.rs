@@ -12,7 +12,8 @@
 //! - `settings`: the table of settings that flags, variables, keys and the documentation come from.
 //! - `check`: rules between settings.
 //! - `file` and `layers`: from a file, the environment and flags to a [`Config`].
-//! - `report`, `given` and [`cli`]: the table of `check-config`, the settings for `doctor`, and the command line.
+//! - `report`, `given`, `values` and [`cli`]: the table of `check-config`, the settings for `doctor`, the changes of a file that is
+//!   read again, and the command line.
 
 mod check;
 pub mod cli;
@@ -34,6 +35,7 @@ mod settings;
 mod source;
 mod tokens;
 mod value;
+mod values;
 
 pub use error::ConfigError;
 pub use given::Given;
@@ -47,3 +49,4 @@ pub use schema::{CaptureConfig, Config, DeliveryConfig, HttpConfig, MIN_LAG_BLOC
 pub use settings::{Setting, settings};
 pub use source::SourceSpec;
 pub use value::ValueError;
+pub use values::Values;

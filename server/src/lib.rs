@@ -8,7 +8,7 @@
 //! whether a machine can do all of this.
 //!
 //! A folder uses only what stands before it: one_line, access, config, source, mount, rendition, delivery, sink, replay, notify, telemetry,
-//! http, app, doctor. The types that go over the wire are in the crate `aircheck-api`.
+//! http, reload, app, doctor. The types that go over the wire are in the crate `aircheck-api`.
 //!
 //! The server knows no sound device, and it invents no sequence number: all of them are the capture's.
 
@@ -31,6 +31,7 @@ pub mod telemetry;
 
 pub mod http;
 
+pub mod reload;
 mod service_manager;
 
 pub mod app;

@@ -10,7 +10,7 @@ use std::path::Path;
 use modules::{Uses, assert_no_circle, place};
 
 /// The folders and files at the top of `server/src`, in the order in which they may use each other.
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     "one_line",
     "access",
     "config",
@@ -23,6 +23,7 @@ const ORDER: [&str; 17] = [
     "notify",
     "telemetry",
     "http",
+    "reload",
     "service_manager",
     "app",
     "doctor",

@@ -84,7 +84,8 @@ pub enum Denied {
 
 impl Rules {
     /// Returns whether a scope takes a token.
-    fn needs_token(&self, scope: &Scope) -> bool {
+    #[must_use]
+    pub fn needs_token(&self, scope: &Scope) -> bool {
         let has_listen = || self.tokens.iter().any(|token| has_listen(token));
         match scope {
             Scope::Listen(_) if self.is_public => has_listen(),
@@ -262,8 +263,7 @@ fn is_safe(method: &Method) -> bool {
 /// and `SameSite=Strict`, it is the third lock on a cookie: all browsers send one of these fields with such a request.
 fn is_from_our_page(headers: &HeaderMap) -> bool {
     // The guard has compared the origin with the host.
-    headers.contains_key(header::ORIGIN)
-        || headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin")
+    headers.contains_key(header::ORIGIN) || headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin")
 }
 
 #[cfg(test)]
@@ -335,9 +335,11 @@ mod tests {
         assert_eq!(ask(&access, "listen:main", "127.0.0.1", &[]), Err(Denied::NoToken("listen:main".parse().unwrap())));
         assert_eq!(ask(&access, "listen:main", "192.0.2.7", &[kitchen]), Ok(Some("kitchen".to_owned())));
         assert_eq!(ask(&access, "stats", "192.0.2.7", &[prometheus]), Ok(Some("prometheus".to_owned())));
-        for (scope, field, token) in
-            [("listen:hall", kitchen, "kitchen"), ("stats", kitchen, "kitchen"), ("listen:main", prometheus, "prometheus")]
-        {
+        for (scope, field, token) in [
+            ("listen:hall", kitchen, "kitchen"),
+            ("stats", kitchen, "kitchen"),
+            ("listen:main", prometheus, "prometheus"),
+        ] {
             let denied = Denied::Scope { token: token.to_owned(), needed: scope.parse().unwrap() };
             assert_eq!(ask(&access, scope, "127.0.0.1", &[field]), Err(denied));
         }
@@ -406,9 +408,8 @@ mod tests {
     fn streams_go_on_while_their_token_has_the_same_hash_and_scope() {
         let before = kitchen_and_stats();
         let (granted, scope) = (Some(Arc::clone(&before[0])), "listen:main".parse().unwrap());
-        let permit = |tokens: &[Arc<Token>], is_public| {
-            Rules { tokens: tokens.to_vec(), is_public }.permit(&granted, &scope)
-        };
+        let permit =
+            |tokens: &[Arc<Token>], is_public| Rules { tokens: tokens.to_vec(), is_public }.permit(&granted, &scope);
         assert!(permit(&before, false));
         assert!(permit(&[token("kitchen", "ac_k", &["listen", "stats"])], false), "with more scopes");
         assert!(permit(&[], false), "without tokens, listening is open");

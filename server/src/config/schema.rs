@@ -243,7 +243,7 @@ pub struct HttpConfig {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8700")]
     #[serde(deserialize_with = "Address::deserialize")]
     pub listen: SocketAddr,
-    /// Permit listening without a token although other machines can reach the address
+    /// Permit listening without a token on an address that other machines can reach
     #[arg(
         long,
         value_name = "BOOL",
@@ -254,7 +254,7 @@ pub struct HttpConfig {
         default_missing_value = "true"
     )]
     pub insecure_public: bool,
-    /// Address of their own for status, listeners, events and metrics, or off; --listen does not serve them then
+    /// Address for status, listeners, events and metrics, or off; with one, --listen does not serve them
     #[arg(long, value_name = "ADDR", default_value = "off")]
     #[serde(deserialize_with = "OrOff::<Address>::deserialize")]
     pub admin_listen: Option<SocketAddr>,

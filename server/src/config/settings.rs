@@ -42,7 +42,8 @@ pub fn settings() -> &'static [Setting] {
         };
         let everywhere = Config::augment_args(Command::new("settings"));
         let in_files = FileConfig::augment_args(Command::new("settings"));
-        let in_files = in_files.get_arguments().map(|arg| Setting { env: String::new(), flag: String::new(), ..setting(arg) });
+        let in_files =
+            in_files.get_arguments().map(|arg| Setting { env: String::new(), flag: String::new(), ..setting(arg) });
         everywhere.get_arguments().map(setting).chain(in_files).collect()
     });
     &SETTINGS

@@ -12,7 +12,7 @@ use crate::access::token::{Token, check_name};
 
 /// One table, as it is written.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with name, hash and scopes")]
 struct Table {
     name: String,
     hash: String,

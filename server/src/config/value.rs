@@ -52,9 +52,9 @@ impl Error for ValueError {
     }
 }
 
-/// Returns the values that a setting takes, in words. serde's own visitor of a switch expects "a boolean".
+/// Returns the values that a setting takes, in words. serde's own visitors expect "a boolean" and "a sequence".
 fn expectation(takes: &dyn Expected) -> String {
-    takes.to_string().replace("a boolean", "true or false")
+    takes.to_string().replace("a boolean", "true or false").replace("a sequence", "a list")
 }
 
 /// A value as it was given, which serde reads into a setting.
@@ -93,7 +93,8 @@ impl<'de> Deserializer<'de> for Value {
                 return visitor.visit_seq(SeqDeserializer::new(items.into_iter().map(Self::Toml)));
             }
             Self::Toml(toml::Value::Table(table)) => {
-                return visitor.visit_map(MapDeserializer::new(table.into_iter().map(|(key, item)| (key, Self::Toml(item)))));
+                return visitor
+                    .visit_map(MapDeserializer::new(table.into_iter().map(|(key, item)| (key, Self::Toml(item)))));
             }
             Self::Toml(toml::Value::Float(_)) => "a float",
             Self::Toml(toml::Value::Datetime(_)) => "a date or time",

@@ -181,7 +181,9 @@ impl Listeners {
         for (token, count) in ended {
             match &*token {
                 "" => tracing::info!("ended {count} that listened without a token: one is needed now"),
-                token => tracing::info!("ended {count} that listened by the token `{token}`: it was taken out or changed"),
+                token => {
+                    tracing::info!("ended {count} that listened by the token `{token}`: it was taken out or changed")
+                }
             }
         }
     }

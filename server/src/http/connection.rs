@@ -103,7 +103,8 @@ pub(super) async fn serve(
     }
     let stream = CountedStream::new(stream);
     let written = Arc::clone(stream.written());
-    let context = Arc::new(Context { local, remote, place, serves, closing: closing.clone(), joined: Mutex::default() });
+    let context =
+        Arc::new(Context { local, remote, place, serves, closing: closing.clone(), joined: Mutex::default() });
     let of_requests = Arc::clone(&context);
     let shards = Arc::clone(server.shards());
     let service = service_fn(move |request: Request<Incoming>| {

@@ -3,17 +3,18 @@
 use std::net::IpAddr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 
 use crate::access::policy::{Asked, Denied};
 use crate::access::scope::Scope;
-use crate::http::reply::{Reply, error, set, set_display};
+use crate::http::reply::{Reply, error, set_display};
 use crate::telemetry::metrics::RefusalReason;
 
-/// Challenges (RFC 9110, section 11.6.1). A browser asks for a name and a password when it is offered Basic.
-const BEARER: &str = r#"Bearer realm="aircheck""#;
-const BEARER_OR_BASIC: &str = r#"Bearer realm="aircheck", Basic realm="aircheck", charset="UTF-8""#;
+/// Challenges (RFC 9110, section 11.6.1), each in a field of its own: ffmpeg, and mpv by it, do not find Basic behind another
+/// one. A browser asks for a name and a password when it is offered Basic.
+const BASIC: HeaderValue = HeaderValue::from_static(r#"Basic realm="aircheck""#);
+const BEARER: HeaderValue = HeaderValue::from_static(r#"Bearer realm="aircheck""#);
 
 /// Returns a request as the policy looks at it.
 pub(super) fn asked<B>(request: &Request<B>, remote: IpAddr) -> Asked<'_> {
@@ -35,10 +36,17 @@ pub(super) fn denied(denied: &Denied, asked: &Asked<'_>) -> (RefusalReason, Repl
         Denied::NoToken(scope) => (
             StatusCode::UNAUTHORIZED,
             RefusalReason::Token,
-            format!(
-                "a token with the scope `{scope}` is needed (as `Authorization: Bearer TOKEN`, as the password of Basic{})",
-                if matches!(scope, Scope::Listen(_)) { ", or by a signed URL" } else { "" }
-            ),
+            match scope {
+                Scope::Listen(_) => {
+                    "listening takes a token (as `Authorization: Bearer TOKEN`, as the password of Basic, or by a \
+                                     signed URL)"
+                        .to_owned()
+                }
+                scope => format!(
+                    "this path takes a token with the scope `{scope}` (as `Authorization: Bearer TOKEN`, or as the password of \
+                     Basic)"
+                ),
+            },
         ),
         Denied::WrongToken => (
             StatusCode::UNAUTHORIZED,
@@ -48,7 +56,10 @@ pub(super) fn denied(denied: &Denied, asked: &Asked<'_>) -> (RefusalReason, Repl
         Denied::TooManyWrong(_) => (
             StatusCode::TOO_MANY_REQUESTS,
             RefusalReason::Throttled,
-            format!("{} has sent too many wrong tokens (a right one is taken at any time)", asked.remote.to_canonical()),
+            format!(
+                "{} has sent too many wrong tokens (a right one is taken at any time)",
+                asked.remote.to_canonical()
+            ),
         ),
         Denied::Scope { token, needed } => (
             StatusCode::FORBIDDEN,
@@ -79,8 +90,10 @@ pub(super) fn denied(denied: &Denied, asked: &Asked<'_>) -> (RefusalReason, Repl
     };
     let mut reply = error(status, sentence);
     if status == StatusCode::UNAUTHORIZED {
-        let challenge = if is_of_a_script(asked.method, asked.headers) { BEARER } else { BEARER_OR_BASIC };
-        set(&mut reply, header::WWW_AUTHENTICATE, challenge);
+        if !is_of_a_script(asked.method, asked.headers) {
+            reply.headers_mut().append(header::WWW_AUTHENTICATE, BASIC);
+        }
+        reply.headers_mut().append(header::WWW_AUTHENTICATE, BEARER);
     }
     if let Denied::TooManyWrong(wait) = denied {
         set_display(&mut reply, "retry-after", wait.as_secs().max(1));
