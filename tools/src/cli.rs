@@ -114,6 +114,8 @@ fn one_line(error: &clap::Error) -> String {
     let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let line = first.join(" ");
     let line = line.strip_prefix("error: ").unwrap_or(&line);
+    // Without the value, which is secret.
+    let line = line.split_once(" for '--token <T>': ").map_or(line, |(_, why)| why);
     let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: ").filter(|tip| tip.contains("similar")));
     tip.map_or_else(|| line.to_owned(), |tip| format!("{line}; {tip}"))
 }
