@@ -21,8 +21,9 @@ pub(crate) struct Healthy {
 impl Healthy {
     /// Starts them with the parameters `query`, and waits for their sound.
     pub(crate) fn start(server: &Server, query: &str) -> Self {
-        let clients = FORMATS
-            .map(|format| Client::start(server.address, format, &format!("name={}&{query}", Self::name(format.label()))));
+        let clients = FORMATS.map(|format| {
+            Client::start(server.address, format, &format!("name={}&{query}", Self::name(format.label())))
+        });
         let healthy = Self { address: server.figures_address(), clients };
         healthy.hear_more();
         healthy
