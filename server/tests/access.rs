@@ -225,7 +225,9 @@ fn the_page_signs_in_and_out_by_a_cookie() {
     let (status, answer) = sign_in(&[]);
     assert_eq!(status, 200, "{answer}");
     assert!(
-        answer.ends_with(r#"{"token":"boss","takes_token":true,"listen":true,"has_figures":true,"stats":true,"admin":true}"#),
+        answer.ends_with(
+            r#"{"token":"boss","takes_token":true,"listen":true,"has_figures":true,"stats":true,"admin":true}"#
+        ),
         "{answer}"
     );
     let (value, attributes) = cookie(&answer);

@@ -106,6 +106,11 @@ mod scripts {
     }
 
     #[test]
+    fn the_page_plays_behind_a_proxy_that_changes_its_host() {
+        run_in_browser("proxy.test.js");
+    }
+
+    #[test]
     fn a_frozen_listener_stands_out_in_the_table() {
         run_in_browser("listener-table.test.js");
     }

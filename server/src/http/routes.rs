@@ -132,12 +132,7 @@ impl Route<'_> {
             Self::Metrics | Self::Status | Self::Listeners | Self::Listener(_) | Self::Events | Self::Watch => {
                 !matches!(serves, Serves::Streams)
             }
-            Self::Page(_)
-            | Self::Session
-            | Self::Stream
-            | Self::Rendition(_)
-            | Self::Playlist(_)
-            | Self::Recording => {
+            Self::Page(_) | Self::Session | Self::Stream | Self::Rendition(_) | Self::Playlist(_) | Self::Recording => {
                 !matches!(serves, Serves::Admin)
             }
         }
