@@ -106,7 +106,7 @@ mod scripts {
     }
 
     #[test]
-    fn the_page_plays_behind_a_proxy_that_changes_its_host() {
+    fn the_page_loads_behind_a_proxy_that_changes_its_host() {
         run_in_browser("proxy.test.js");
     }
 

@@ -5,8 +5,8 @@ import { createServer, request } from "node:http";
 import { connect } from "node:net";
 import { after, before, test } from "node:test";
 
-import { LIVE, REMOTE_HOST, Tab, openBrowser } from "./support/browser.js";
-import { Server } from "./support/program.js";
+import { REMOTE_HOST, Tab, openBrowser } from "./support/browser.js";
+import { Server, eventually } from "./support/program.js";
 
 let browser;
 
@@ -14,8 +14,8 @@ before(async () => (browser = await openBrowser()));
 
 after(() => browser?.close());
 
-/** Starts a proxy for `server`, which passes on everything but the host. Returns its port. */
-async function proxy({ port }) {
+/** Starts a proxy for `server`, which passes on everything but the host, and keeps the fields of upgrades. Returns its port. */
+async function proxy({ port }, upgrades) {
   const host = `127.0.0.1:${port}`;
   const proxy = createServer((asked, answer) => {
     const headers = { ...asked.headers, host };
@@ -28,6 +28,7 @@ async function proxy({ port }) {
     asked.pipe(passed);
   });
   proxy.on("upgrade", (asked, socket, head) => {
+    upgrades.push(asked.headers);
     const far = connect(port, "127.0.0.1", () => {
       const fields = Object.entries({ ...asked.headers, host }).map(([name, value]) => `${name}: ${value}\r\n`);
       far.write(`GET ${asked.url} HTTP/1.1\r\n${fields.join("")}\r\n`);
@@ -40,12 +41,18 @@ async function proxy({ port }) {
   return proxy.address().port;
 }
 
-test("the page shows and plays behind a proxy that changes its host", async () => {
+test("the page loads and may sign in behind a proxy that changes its host, and its WebSocket is not known to be its own", async () => {
   const server = await Server.start(["--source", "tone:440"]);
-  const tab = await Tab.open(browser, `http://${REMOTE_HOST}:${await proxy(server)}/`);
+  const upgrades = [];
+  const tab = await Tab.open(browser, `http://${REMOTE_HOST}:${await proxy(server, upgrades)}/`);
+  // The proxy names no far end, so that the figures are those of a program of this machine.
   await tab.until("document.getElementById('facts').textContent !== ''");
+  assert.equal(await tab.value("fetch('/api/v1/session', { method: 'POST' }).then(({ status }) => status)"), 409);
   await tab.page.click("#play");
-  await tab.until(LIVE);
+  const fields = await eventually("a WebSocket", () => upgrades[0]);
+  // Chromium says nothing else of where it comes from, and a foreign page's has the same form.
+  assert.deepEqual([fields.origin.includes(REMOTE_HOST), fields["sec-fetch-site"]], [true, undefined]);
+  await tab.untilText("player-line", "Connection lost");
   assert.deepEqual(tab.errors, []);
   await tab.close();
   await server.end();
