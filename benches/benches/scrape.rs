@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use aircheck_benches::{Arguments, Table, open_files, request};
 use aircheck_engine::Stream;
+use aircheck_server::access::policy::Access;
 use aircheck_server::config::{Config, SourceSpec};
 use aircheck_server::delivery::shards::Shards;
 use aircheck_server::http::server::{ServedMount, Server};
@@ -178,8 +179,9 @@ impl Running {
         let (stream, kind) = source::start(&config.capture)?;
         let shards = Shards::start()?;
         let mount = ServedMount::new(Mount::new(&stream, kind)?, None, &config, &shards);
-        let server = Server::new(config.clone(), vec![mount], shards, Notifier::start(&config.notify));
-        runtime.spawn(http::serve(listener, Arc::clone(&server), std::future::pending()));
+        let access = Access::new(config.rules())?;
+        let server = Server::new(config.clone(), access, vec![mount], shards, Notifier::start(&config.notify));
+        runtime.spawn(http::serve(listener, None, Arc::clone(&server), std::future::pending()));
         Ok(Self { address, server, _stream: stream, _runtime: runtime })
     }
 

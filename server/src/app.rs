@@ -13,12 +13,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::interval;
 
+use crate::access::policy::{Access, has_listen};
+use crate::access::scope::Scope;
 use crate::config::Config;
 use crate::delivery::shards::Shards;
 use crate::http;
 use crate::http::server::{ServedMount, Server};
 use crate::mount::Mount;
 use crate::notify::{self, Notifier};
+use crate::reload::{Hangup, Hangups, Reload};
 use crate::service_manager::ServiceManager;
 use crate::sink::recorder::{FormatError, RecordError, Recording, RecordingDirectory};
 use crate::source::{self, OpenError};
@@ -47,6 +50,14 @@ pub enum RunError {
         /// The system's error.
         error: io::Error,
     },
+    /// The address for figures and changes is not available.
+    #[error("cannot listen on {address}: {} (choose another with --admin-listen)", reason(.error))]
+    AdminListen {
+        /// The configured address.
+        address: SocketAddr,
+        /// The system's error.
+        error: io::Error,
+    },
     /// The recording cannot start.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -67,20 +78,20 @@ pub enum RunError {
     System(#[from] io::Error),
 }
 
-/// Serves until the source ends or the process receives SIGINT or SIGTERM.
+/// Serves until the source ends or the process receives SIGINT or SIGTERM. At SIGHUP it takes the tokens that `reload` reads.
 ///
 /// # Errors
 ///
 /// When it can't start, or when the source ends by a failure. A stop by a signal is no error.
-pub fn run(config: Config) -> Result<(), RunError> {
+pub fn run(config: Config, reload: Option<Reload>) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(config, reload));
     // A look-up of a receiver's name, or a file system that hangs, must not hold up the exit.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(config: Config) -> Result<(), RunError> {
+async fn serve(config: Config, reload: Option<Reload>) -> Result<(), RunError> {
     raise_file_limit();
     // Before anything else that lasts, so that a signal leads to an orderly stop however early it comes.
     let mut signals = Signals::listen()?;
@@ -88,6 +99,13 @@ async fn serve(config: Config) -> Result<(), RunError> {
     // Before the source, so that no microphone is opened for nothing.
     let listener = TcpListener::bind(address).await.map_err(|error| RunError::Listen { address, error })?;
     let local = listener.local_addr()?;
+    let admin = match config.http.admin_listen {
+        Some(address) => {
+            let bound = TcpListener::bind(address).await;
+            Some(bound.map_err(|error| RunError::AdminListen { address, error })?)
+        }
+        None => None,
+    };
     let directory = config.recorder.record.as_deref().map(RecordingDirectory::open).transpose()?;
     let (stream, kind) = source::start(&config.capture)?;
     let recording = match directory {
@@ -106,24 +124,32 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let mount = ServedMount::new(mount, recording.clone(), &config, &shards);
     let notifier = Notifier::start(&config.notify);
     let watching = notifier.has_targets().then(|| (config.notify.clone(), Arc::clone(&mount.mount)));
-    let server = Server::new(config, vec![mount], shards, Arc::clone(&notifier));
+    let access = Access::new(config.rules()).map_err(io::Error::other)?;
+    let server = Server::new(config, access, vec![mount], shards, Arc::clone(&notifier));
     let watching = watching.map(|(config, mount)| {
         let (recording, listeners) = (recording.clone(), Arc::clone(server.listeners()));
         tokio::spawn(notify::watch::watch(config, mount, recording, listeners, Arc::clone(&notifier)))
     });
     let (closing, closed) = oneshot::channel();
-    let mut serving = tokio::spawn(http::serve(listener, server, async {
+    if let Some(admin) = &admin {
+        tracing::info!("figures and changes at http://{}/", admin.local_addr()?);
+    }
+    let mut serving = tokio::spawn(http::serve(listener, admin, Arc::clone(&server), async {
         // An error means that the sender is gone, which is a reason to stop as well.
         let _ = closed.await;
     }));
-    announce(&stream, kind, local, recording.as_deref())?;
+    announce(&stream, kind, local, server.access(), recording.as_deref())?;
     log_file_limit(max_listeners);
     let text = format!("the service has started: {}, at http://{local}/", stream.description());
     notifier.begin(text);
     let mut manager = ServiceManager::new(Instant::now());
     manager.ready(&format!("on air: {}, http://{local}/", stream.description()));
     let end = tokio::select! {
-        end = wait_for_end(&stream, &mut signals, &mut manager) => end,
+        end = wait_for_end(&stream, &mut signals, &mut manager, || {
+            if let Some(reload) = &reload {
+                reload.reload(&server);
+            }
+        }) => end,
         served = &mut serving => return served.map_err(io::Error::other)?.map_err(RunError::System),
     };
     if let Some(watching) = watching {
@@ -152,11 +178,16 @@ async fn serve(config: Config) -> Result<(), RunError> {
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Hangups,
 }
 
 impl Signals {
     fn listen() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: Hangups::listen()?,
+        })
     }
 }
 
@@ -165,7 +196,7 @@ impl Signals {
 enum End {
     /// The source has ended, by itself or by a failure.
     Source,
-    /// The process received SIGINT or SIGTERM.
+    /// The process received SIGINT or SIGTERM, or its terminal was closed.
     Signal,
 }
 
@@ -180,13 +211,20 @@ impl End {
     }
 }
 
-/// Waits for the end of the source, or for a signal.
-async fn wait_for_end(stream: &Stream, signals: &mut Signals, manager: &mut ServiceManager) -> End {
+/// Waits for the end of the source, or for a signal. Calls `reload` at each SIGHUP.
+async fn wait_for_end(stream: &Stream, signals: &mut Signals, manager: &mut ServiceManager, reload: impl Fn()) -> End {
     let mut checks = interval(END_INTERVAL);
     loop {
         let signal = tokio::select! {
             _ = signals.interrupt.recv() => "SIGINT",
             _ = signals.terminate.recv() => "SIGTERM",
+            hangup = signals.hangup.next() => match hangup {
+                Hangup::TerminalClosed => "SIGHUP of a closed terminal",
+                Hangup::Reload => {
+                    reload();
+                    continue;
+                }
+            },
             _ = checks.tick() => {
                 manager.feed(stream.dispatcher_turns(), Instant::now());
                 if !stream.is_finished() {
@@ -217,6 +255,7 @@ fn announce(
     stream: &Stream,
     kind: SourceKind,
     local: SocketAddr,
+    access: &Access,
     recording: Option<&Recording>,
 ) -> Result<(), RunError> {
     let format = stream.format();
@@ -225,7 +264,12 @@ fn announce(
     if let Some(recording) = recording {
         tracing::info!("recording to {recording}");
     }
-    if !local.ip().to_canonical().is_loopback() {
+    let rules = access.rules();
+    let is_reachable = !local.ip().to_canonical().is_loopback();
+    if rules.needs_token(&Scope::Listen(None)) {
+        let names: Vec<_> = rules.tokens.iter().filter(|token| has_listen(token)).map(|token| &*token.name).collect();
+        tracing::info!("listening takes a token: {}", names.join(", "));
+    } else if is_reachable {
         let what = if kind == SourceKind::Mic { "THIS MICROPHONE" } else { "this stream" };
         tracing::warn!("NOT PRIVATE: every machine that can reach {local} can listen to {what}");
     }

@@ -10,6 +10,8 @@ use std::time::Duration;
 use aircheck_api::{EventKind, EventListener, LagFigures, LeaveReason, Rendition, Verdict};
 use aircheck_engine::{Batch, EndReason, Loss, OverflowPolicy, Snapshot, Stats, Summary, Timestamp};
 
+use crate::access::policy::{Granted, Rules};
+use crate::access::scope::Scope;
 use crate::delivery::attention::Attention;
 use crate::delivery::histograms::{RenditionHistograms, micros};
 use crate::delivery::lag::Lags;
@@ -50,6 +52,7 @@ pub struct Listener {
     connected_at: Timestamp,
     stats: Arc<Stats>,
     remote: SocketAddr,
+    granted: Granted,
     /// Of the shard that writes to its connection.
     mailbox: Arc<Mailbox>,
     /// Whether it gets samples as they are.
@@ -120,6 +123,8 @@ pub struct JoinRequest {
     pub stats: Arc<Stats>,
     /// The far end of its connection.
     pub remote: SocketAddr,
+    /// The token that it listens by.
+    pub granted: Granted,
     /// How the connection carries packets.
     pub wire: Wire,
     /// How many bytes a second that is, nearly.
@@ -144,6 +149,7 @@ impl Listener {
             limits,
             stats,
             remote,
+            granted,
             wire,
             bytes_per_second,
             may_hold,
@@ -165,6 +171,7 @@ impl Listener {
             connected_at: Timestamp::now(),
             stats,
             remote,
+            granted,
             mailbox,
             is_dense,
             looked_at: AtomicU64::new(0),
@@ -236,6 +243,18 @@ impl Listener {
     #[must_use]
     pub fn remote(&self) -> SocketAddr {
         self.remote
+    }
+
+    /// Returns the token that it listens by; `None` if it needed none.
+    #[must_use]
+    pub fn granted(&self) -> &Granted {
+        &self.granted
+    }
+
+    /// Returns whether these rules still permit it to listen.
+    #[must_use]
+    pub fn is_permitted(&self, rules: &Rules) -> bool {
+        rules.permit(&self.granted, &Scope::Listen(Some(self.mount.name().to_owned())))
     }
 
     /// Returns the account of its ring.
@@ -341,7 +360,11 @@ impl Listener {
                 LeaveReason::MaxLag => self.limits.max_lag.map(|max_lag| self.mount.seconds(max_lag)),
                 LeaveReason::Idle => self.limits.idle_timeout.map(|timeout| timeout.as_secs_f64()),
                 LeaveReason::Gone => Some(GONE_TIMEOUT.as_secs_f64()),
-                LeaveReason::Left | LeaveReason::Closed | LeaveReason::Finished | LeaveReason::Failed => None,
+                LeaveReason::Left
+                | LeaveReason::Closed
+                | LeaveReason::Revoked
+                | LeaveReason::Finished
+                | LeaveReason::Failed => None,
             };
             Box::new(ListenerEnd { reason, lag: self.lag_figures(&self.standing(now), limit) })
         })

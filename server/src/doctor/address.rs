@@ -13,14 +13,17 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_ANSWER_BYTES: usize = 1 << 16;
 
 /// Takes the address for an instant, as the service would.
-pub(super) fn check(address: SocketAddr) -> Vec<Finding> {
+pub(super) fn check(address: SocketAddr, takes_token: bool) -> Vec<Finding> {
     let finding = match TcpListener::bind(address) {
         Ok(_) if address.ip().to_canonical().is_loopback() => {
             Finding::ok(Area::Address, format!("{} is free, for this machine alone", shown(address)))
         }
+        Ok(_) if takes_token => {
+            Finding::ok(Area::Address, format!("{} is free, and open to those who have a token", shown(address)))
+        }
         Ok(_) => Finding::note(
             Area::Address,
-            format!("{} is free, and open: all who can reach it can listen, without a password", shown(address)),
+            format!("{} is free, and open: all who can reach it can listen, without a token", shown(address)),
             "to keep it to this machine, listen on 127.0.0.1; listeners that use a name of this machine need --allow-host",
         ),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && is_aircheck(address) => Finding::fault(
@@ -55,15 +58,15 @@ fn is_aircheck(mut address: SocketAddr) -> bool {
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
     }
-    let answer = status(address).unwrap_or_default();
-    answer.starts_with(b"HTTP/1.") && String::from_utf8_lossy(&answer).contains("\"head_sequence\"")
+    let answer = session(address).unwrap_or_default();
+    answer.starts_with(b"HTTP/1.") && String::from_utf8_lossy(&answer).contains("\"takes_token\"")
 }
 
-fn status(address: SocketAddr) -> std::io::Result<Vec<u8>> {
+fn session(address: SocketAddr) -> std::io::Result<Vec<u8>> {
     let deadline = Instant::now() + ANSWER_TIMEOUT;
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIMEOUT)?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-    stream.write_all(b"GET /api/v1/status HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    stream.write_all(b"GET /api/v1/session HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
     let (mut answer, mut part) = (Vec::new(), [0; 4096]);
     while answer.len() < MAX_ANSWER_BYTES {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -1,6 +1,6 @@
 //! The accept loop: gives each connection a place and a task, until the server ends.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,8 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::http::connection::{self, Refusals};
+use crate::http::connection::{self, Address, Refusals};
 use crate::http::connections::{Connections, Limits};
+use crate::http::context::Serves;
 use crate::http::server::Server;
 use crate::mount::throttle::Throttle;
 use crate::telemetry::watch::watch;
@@ -27,12 +28,17 @@ const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 const MAX_DRAINING: usize = 256;
 
 /// Serves `server` on `listener` until `shutdown` resolves; then waits for the connections to end, a few seconds
-/// at most. Streams end when the server's stream does, so that should have been stopped by then.
+/// at most. With `admin`, figures and changes are served there, and only there. Streams end when the server's stream does, so that should have been stopped by then.
 ///
 /// # Errors
 ///
 /// When the listening socket has no address.
-pub async fn serve(listener: TcpListener, server: Arc<Server>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    admin: Option<TcpListener>,
+    server: Arc<Server>,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
     let local = listener.local_addr()?;
     // Every connection holds a receiver for as long as it is open.
     let (closing, open) = watch::channel(false);
@@ -43,13 +49,13 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>, shutdown: impl Fu
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, remote)) => acceptor.accept(stream, remote, open.clone()),
-                Err(error) => acceptor.fail(&error).await,
-            },
+            accepted = listener.accept() => {
+                acceptor.take(accepted, if admin.is_some() { Serves::Streams } else { Serves::All }, &open).await;
+            }
+            accepted = accept_on(admin.as_ref()) => acceptor.take(accepted, Serves::Admin, &open).await,
         }
     }
-    drop((listener, acceptor));
+    drop((listener, admin, acceptor));
     server.mounts().iter().for_each(|served| served.mount.events().finish());
     drop(open);
     // Fails if no connection is open.
@@ -59,6 +65,14 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>, shutdown: impl Fu
     }
     watching.abort();
     Ok(())
+}
+
+/// Accepts a connection on an address that need not be there.
+async fn accept_on(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => pending().await,
+    }
 }
 
 /// Starts connections, and refuses those for which there is no place.
@@ -78,11 +92,24 @@ impl Acceptor {
         Self { server, local, connections: Connections::new(limits), refusals, failures }
     }
 
-    fn accept(&mut self, stream: TcpStream, remote: SocketAddr, closing: watch::Receiver<bool>) {
+    async fn take(
+        &mut self,
+        accepted: io::Result<(TcpStream, SocketAddr)>,
+        serves: Serves,
+        closing: &watch::Receiver<bool>,
+    ) {
+        match accepted {
+            Ok((stream, remote)) => self.accept(stream, remote, serves, closing.clone()),
+            Err(error) => self.fail(&error).await,
+        }
+    }
+
+    fn accept(&mut self, stream: TcpStream, remote: SocketAddr, serves: Serves, closing: watch::Receiver<bool>) {
         match self.connections.admit(remote.ip(), Instant::now()) {
             Some(place) => {
                 let (server, local, refusals) = (Arc::clone(&self.server), self.local, self.refusals.clone());
-                tokio::spawn(connection::serve(stream, remote, local, server, refusals, place, closing));
+                let address = Address { local, remote, serves };
+                tokio::spawn(connection::serve(stream, address, server, refusals, place, closing));
             }
             None => {
                 self.refusals.refuse(&self.server, stream);

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use crate::delivery::socket::options::prepare;
 use crate::http::connections::Place;
-use crate::http::context::Context;
+use crate::http::context::{Context, Serves};
 use crate::http::counted_stream::{CountedStream, Written};
 use crate::http::head::response_head;
 use crate::http::refusal;
@@ -62,11 +62,19 @@ impl Refusals {
     }
 }
 
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Address {
+    /// The address at which listeners reach the server.
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    pub(super) serves: Serves,
+}
+
 /// Serves one connection, with as many requests as it sends, until it closes, has to give way, or the server ends.
 pub(super) async fn serve(
     stream: TcpStream,
-    remote: SocketAddr,
-    local: SocketAddr,
+    Address { local, remote, serves }: Address,
     server: Arc<Server>,
     refusals: Refusals,
     place: Place,
@@ -95,7 +103,8 @@ pub(super) async fn serve(
     }
     let stream = CountedStream::new(stream);
     let written = Arc::clone(stream.written());
-    let context = Arc::new(Context { local, remote, place, closing: closing.clone(), joined: Mutex::default() });
+    let context =
+        Arc::new(Context { local, remote, place, serves, closing: closing.clone(), joined: Mutex::default() });
     let of_requests = Arc::clone(&context);
     let shards = Arc::clone(server.shards());
     let service = service_fn(move |request: Request<Incoming>| {

@@ -16,10 +16,23 @@ pub(super) struct Context {
     /// The far end.
     pub(super) remote: SocketAddr,
     pub(super) place: Place,
+    /// The routes that its address serves.
+    pub(super) serves: Serves,
     /// Becomes true when the server ends. The end waits until every receiver is dropped.
     pub(super) closing: watch::Receiver<bool>,
     /// The listener that the connection is about to become.
     pub(super) joined: Mutex<Option<Joined>>,
+}
+
+/// The routes that an address serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Serves {
+    /// All of them.
+    All,
+    /// The page and the streams: figures and changes have an address of their own.
+    Streams,
+    /// Figures and changes.
+    Admin,
 }
 
 impl Context {

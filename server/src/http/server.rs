@@ -6,6 +6,7 @@ use std::time::Duration;
 use aircheck_engine::Timestamp;
 use bytes::Bytes;
 
+use crate::access::policy::{Access, Rules};
 use crate::config::Config;
 use crate::delivery::histograms::MountHistograms;
 use crate::delivery::listeners::Listeners;
@@ -28,6 +29,7 @@ const ENCODER_BUFFER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Server {
     config: Config,
+    access: Access,
     started_at: Timestamp,
     /// Never empty.
     mounts: Vec<Arc<ServedMount>>,
@@ -74,12 +76,19 @@ impl Server {
     ///
     /// Without a mount.
     #[must_use]
-    pub fn new(config: Config, mounts: Vec<ServedMount>, shards: Arc<Shards>, notifier: Arc<Notifier>) -> Arc<Self> {
+    pub fn new(
+        config: Config,
+        access: Access,
+        mounts: Vec<ServedMount>,
+        shards: Arc<Shards>,
+        notifier: Arc<Notifier>,
+    ) -> Arc<Self> {
         assert!(!mounts.is_empty(), "a server has a mount");
         let listeners = Listeners::new(config.http.max_listeners);
         let metrics = Metrics::new(mounts.iter().map(|served| &*served.mount));
         Arc::new(Self {
             config,
+            access,
             started_at: Timestamp::now(),
             mounts: mounts.into_iter().map(Arc::new).collect(),
             listeners,
@@ -96,6 +105,18 @@ impl Server {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Returns the tokens and their rules.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Replaces the tokens, and ends the listeners that the new ones do not permit.
+    pub fn replace_rules(&self, rules: Rules) {
+        self.access.replace(rules.clone());
+        self.listeners.end_unpermitted(&rules);
     }
 
     /// Returns when the server started.
