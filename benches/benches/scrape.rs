@@ -179,7 +179,7 @@ impl Running {
         let shards = Shards::start()?;
         let mount = ServedMount::new(Mount::new(&stream, kind)?, None, &config, &shards);
         let server = Server::new(config.clone(), vec![mount], shards, Notifier::start(&config.notify));
-        runtime.spawn(http::serve(listener, Arc::clone(&server), std::future::pending()));
+        runtime.spawn(http::serve(listener, None, Arc::clone(&server), std::future::pending()));
         Ok(Self { address, server, _stream: stream, _runtime: runtime })
     }
 

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::delivery::shards::Shards;
 use crate::http;
 use crate::http::server::{ServedMount, Server};
+use crate::http::tls::{ServerTls, TlsError};
 use crate::mount::Mount;
 use crate::notify::{self, Notifier};
 use crate::service_manager::ServiceManager;
@@ -47,6 +48,9 @@ pub enum RunError {
         /// The system's error.
         error: io::Error,
     },
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The recording cannot start.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -65,6 +69,14 @@ pub enum RunError {
     /// The system refused something else, most likely a thread.
     #[error("the system refused: {0}")]
     System(#[from] io::Error),
+}
+
+impl RunError {
+    /// Returns the exit code of the process: 2 for a setting that can't work, as for any wrong setting, and 1 for all else.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if matches!(self, Self::Tls(_)) { 2 } else { 1 }
+    }
 }
 
 /// Serves until the source ends or the process receives SIGINT or SIGTERM.
@@ -87,7 +99,9 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let (address, max_listeners) = (config.http.listen, config.http.max_listeners);
     // Before the source, so that no microphone is opened for nothing.
     let listener = TcpListener::bind(address).await.map_err(|error| RunError::Listen { address, error })?;
+    let tls = ServerTls::load(&config.http)?;
     let local = listener.local_addr()?;
+    let url = format!("{}://{local}/", if tls.is_some() { "https" } else { "http" });
     let directory = config.recorder.record.as_deref().map(RecordingDirectory::open).transpose()?;
     let (stream, kind) = source::start(&config.capture)?;
     let recording = match directory {
@@ -112,16 +126,16 @@ async fn serve(config: Config) -> Result<(), RunError> {
         tokio::spawn(notify::watch::watch(config, mount, recording, listeners, Arc::clone(&notifier)))
     });
     let (closing, closed) = oneshot::channel();
-    let mut serving = tokio::spawn(http::serve(listener, server, async {
+    let mut serving = tokio::spawn(http::serve(listener, tls, server, async {
         // An error means that the sender is gone, which is a reason to stop as well.
         let _ = closed.await;
     }));
-    announce(&stream, kind, local, recording.as_deref())?;
+    announce(&stream, kind, local, &url, recording.as_deref())?;
     log_file_limit(max_listeners);
-    let text = format!("the service has started: {}, at http://{local}/", stream.description());
+    let text = format!("the service has started: {}, at {url}", stream.description());
     notifier.begin(text);
     let mut manager = ServiceManager::new(Instant::now());
-    manager.ready(&format!("on air: {}, http://{local}/", stream.description()));
+    manager.ready(&format!("on air: {}, {url}", stream.description()));
     let end = tokio::select! {
         end = wait_for_end(&stream, &mut signals, &mut manager) => end,
         served = &mut serving => return served.map_err(io::Error::other)?.map_err(RunError::System),
@@ -217,6 +231,7 @@ fn announce(
     stream: &Stream,
     kind: SourceKind,
     local: SocketAddr,
+    url: &str,
     recording: Option<&Recording>,
 ) -> Result<(), RunError> {
     let format = stream.format();
@@ -230,7 +245,7 @@ fn announce(
         tracing::warn!("NOT PRIVATE: every machine that can reach {local} can listen to {what}");
     }
     let mut out = io::stdout().lock();
-    writeln!(out, "listening on http://{local}/").and_then(|()| out.flush()).map_err(RunError::Announce)
+    writeln!(out, "listening on {url}").and_then(|()| out.flush()).map_err(RunError::Announce)
 }
 
 /// Raises the limit of open files to what the system allows. Each connection is a file, and the usual soft limit of 1024

@@ -1,6 +1,7 @@
 //! The HTTP server, in the way of a request.
 //!
-//! `accept` gives each connection a place among the `connections`, or a `refusal`. A `connection` reads requests, the `guard`
+//! `accept` gives each connection a place among the `connections`, or a `refusal`. A `connection` shakes hands first if the server
+//! has [`tls`], so its `transport` is a socket with that or without. Then it reads requests, the `guard`
 //! refuses those of other sites, and `routes` finds the answer: a file of the `page`, the status (`api`), the
 //! `listener_table`, the log of `events`, status and table pushed (`watch`), or a `stream` with the parameters of its
 //! `query`. A stream's connection leaves hyper for a shard of the delivery, with a `head` of our own and with the bytes
@@ -18,6 +19,7 @@ mod guard;
 mod head;
 mod listener_table;
 mod page;
+mod port;
 mod query;
 mod recording;
 mod refusal;
@@ -27,6 +29,8 @@ pub mod server;
 mod shared;
 mod stream;
 mod table_query;
+pub mod tls;
+mod transport;
 mod watch;
 
 pub use accept::serve;

@@ -24,9 +24,9 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Serve(config) => {
             let _log = log::init();
-            run(config).map_err(|error| error.to_string())
+            run(config).map_err(|error| (error.to_string(), error.exit_code()))
         }
-        Command::Devices { json } => devices::list(json).map(|list| print(&list)),
+        Command::Devices { json } => devices::list(json).map(|list| print(&list)).map_err(|error| (error, 1)),
         Command::CheckConfig(checked) => {
             print(&checked.to_string());
             Ok(())
@@ -37,9 +37,9 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
+        Err((message, code)) => {
             print_error(format!("aircheck: {}\n", one_line(&message)));
-            ExitCode::FAILURE
+            code.into()
         }
     }
 }

@@ -36,6 +36,11 @@ impl Config {
         if self.capture.fallback.is_some() && policy != LossPolicy::Fallback && has_other_policy {
             return Err(("fallback", format!("goes only with on_source_loss = \"fallback\", not with {policy}")));
         }
+        match (&self.http.tls_cert, &self.http.tls_key) {
+            (Some(_), None) => return Err(("tls_cert", "needs the certificate's key: set --tls-key".to_owned())),
+            (None, Some(_)) => return Err(("tls_key", "needs the key's certificate: set --tls-cert".to_owned())),
+            _ => {}
+        }
         let mut without_effect = given.into_iter().filter_map(|key| Some((key, self.unmet_condition(key)?)));
         // A switch that is off is right everywhere.
         match without_effect.find(|(key, _)| match *key {

@@ -99,6 +99,18 @@ impl Notation for Directory {
     }
 }
 
+/// A file's path.
+pub(super) struct FileName;
+
+impl Notation for FileName {
+    type Value = PathBuf;
+    const TAKES: &str = "a file";
+
+    fn read(text: &str) -> Result<PathBuf, ValueError> {
+        if text.is_empty() { Err(ValueError::Form) } else { Ok(text.into()) }
+    }
+}
+
 /// A duration from `MIN` to `MAX` milliseconds, such as `10ms`.
 pub(super) struct Span<const MIN: u64, const MAX: u64>;
 

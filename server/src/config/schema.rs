@@ -21,7 +21,7 @@ use clap::{ArgAction, Args};
 use humantime::parse_duration;
 use serde::Deserialize;
 
-use super::notation::{Address, Directory, Encoding, Notation as _, OrOff, Policy, Span};
+use super::notation::{Address, Directory, Encoding, FileName, Notation as _, OrOff, Policy, Span};
 use super::notify::{Level, NotifyForm, NotifyUrl};
 use super::number::Number;
 use super::on_loss::{FallbackSpec, LossPolicy};
@@ -225,6 +225,14 @@ pub struct HttpConfig {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8700")]
     #[serde(deserialize_with = "Address::deserialize")]
     pub listen: SocketAddr,
+    /// File with the certificate for HTTPS, in PEM, with those of its issuers after it; read again when it changes, and at SIGHUP
+    #[arg(long, value_name = "FILE", default_value = "off")]
+    #[serde(deserialize_with = "OrOff::<FileName>::deserialize")]
+    pub tls_cert: Option<PathBuf>,
+    /// File with the private key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", default_value = "off")]
+    #[serde(deserialize_with = "OrOff::<FileName>::deserialize")]
+    pub tls_key: Option<PathBuf>,
     /// Listeners at a time, 1 to 1048576, each of which takes an open file; further ones are refused and may try again later
     // Linux's own ceiling of open files of a process (`fs.nr_open`).
     #[arg(long, value_name = "N", default_value = "1000")]

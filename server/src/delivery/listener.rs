@@ -23,7 +23,7 @@ use crate::delivery::socket::tcp_info;
 use crate::delivery::standing::{Decision, Limits, Standing};
 use crate::delivery::waits::{RoundWaits, Waits};
 use crate::mount::Mount;
-use crate::rendition::packet::{Packet, Wire};
+use crate::rendition::packet::{Packet, RecordOverhead, Wire};
 use crate::rendition::packet_log::PacketLog;
 
 /// The kernel is asked about a connection once in so many bytes, besides the looks of the watch and of requests, unless the
@@ -408,11 +408,11 @@ impl Listener {
         self.follow(&mut self.downstream(), now);
     }
 
-    /// Takes over its connection, on which other responses took `written` bytes before.
-    pub(super) fn attach(&self, socket: RawFd, written: u64) {
+    /// Takes over its connection, on which other responses took `written` bytes before, and whose records have this `overhead`.
+    pub(super) fn attach(&self, socket: RawFd, written: u64, overhead: RecordOverhead) {
         let mut downstream = self.downstream();
         downstream.socket = Some(socket);
-        downstream.in_flight.begin(written, Timestamp::now());
+        downstream.in_flight.begin(written, overhead, Timestamp::now());
     }
 
     /// Gives up its connection, which is about to be closed, after a last look at it.

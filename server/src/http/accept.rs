@@ -13,7 +13,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::http::connection::{self, Refusals};
 use crate::http::connections::{Connections, Limits};
+use crate::http::port::Port;
 use crate::http::server::Server;
+use crate::http::tls::ServerTls;
 use crate::mount::throttle::Throttle;
 use crate::telemetry::watch::watch;
 
@@ -32,13 +34,18 @@ const MAX_DRAINING: usize = 256;
 /// # Errors
 ///
 /// When the listening socket has no address.
-pub async fn serve(listener: TcpListener, server: Arc<Server>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-    let local = listener.local_addr()?;
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<ServerTls>>,
+    server: Arc<Server>,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let port = Arc::new(Port { local: listener.local_addr()?, tls });
     // Every connection holds a receiver for as long as it is open.
     let (closing, open) = watch::channel(false);
     let mounts = server.mounts().iter().map(|served| Arc::clone(&served.mount)).collect();
     let watching = tokio::spawn(watch(mounts, Arc::clone(server.listeners())));
-    let mut acceptor = Acceptor::new(Arc::clone(&server), local);
+    let mut acceptor = Acceptor::new(Arc::clone(&server), port);
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
@@ -64,28 +71,29 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>, shutdown: impl Fu
 /// Starts connections, and refuses those for which there is no place.
 struct Acceptor {
     server: Arc<Server>,
-    local: SocketAddr,
+    port: Arc<Port>,
     connections: Arc<Connections>,
     refusals: Refusals,
     failures: Throttle,
 }
 
 impl Acceptor {
-    fn new(server: Arc<Server>, local: SocketAddr) -> Self {
+    fn new(server: Arc<Server>, port: Arc<Port>) -> Self {
         let limits = Limits::new(&server.config().http);
         let refusals = Refusals(Arc::new(Semaphore::new(MAX_DRAINING)));
         let failures = Throttle::new(1, ACCEPT_LOG_INTERVAL);
-        Self { server, local, connections: Connections::new(limits), refusals, failures }
+        Self { server, port, connections: Connections::new(limits), refusals, failures }
     }
 
     fn accept(&mut self, stream: TcpStream, remote: SocketAddr, closing: watch::Receiver<bool>) {
         match self.connections.admit(remote.ip(), Instant::now()) {
             Some(place) => {
-                let (server, local, refusals) = (Arc::clone(&self.server), self.local, self.refusals.clone());
-                tokio::spawn(connection::serve(stream, remote, local, server, refusals, place, closing));
+                let (server, port, refusals) =
+                    (Arc::clone(&self.server), Arc::clone(&self.port), self.refusals.clone());
+                tokio::spawn(connection::serve(stream, remote, port, server, refusals, place, closing));
             }
             None => {
-                self.refusals.refuse(&self.server, stream);
+                self.refusals.refuse(&self.server, &self.port, stream);
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::rendition::codec::{CodecError, FlacEncoder, OpusEncoder, OpusPacket};
 use crate::rendition::container::message::{self, samples};
 use crate::rendition::container::ogg::OggPages;
 use crate::rendition::encoding::Encoding;
-use crate::rendition::packet::{self, Packet};
+use crate::rendition::packet::{self, Ends, Packet};
 
 /// Encodes one stream of blocks, and gathers them into packets.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub struct Encoder {
     gathered: Option<Stamp>,
     /// Whether the source did not deliver them.
     is_missing: bool,
-    /// Where the last packet ends in the bytes of all packets, framed and not.
-    ends: (u64, u64),
+    /// Where the last packet ends in all packets.
+    ends: Ends,
     error_log: Throttle,
 }
 
@@ -87,7 +87,7 @@ impl Encoder {
             max_blocks,
             gathered: None,
             is_missing: false,
-            ends: (0, 0),
+            ends: Ends::default(),
             error_log: Throttle::default(),
         })
     }

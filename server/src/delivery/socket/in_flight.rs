@@ -4,6 +4,9 @@
 //! No packet is remembered for each listener. The encoder's log knows where each packet ends in the bytes of all packets,
 //! and the bytes of a connection are parts of those, with others between them: heads, notices, silence. So a position in
 //! the bytes of the connection leads to a sequence number.
+//!
+//! With TLS, the bytes of a connection are those of its records. Each packet has records of its own, and a record is longer
+//! than what it carries by an overhead that never changes, so that positions lead to sequence numbers as they do without TLS.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use aircheck_engine::Timestamp;
 use crate::delivery::socket::hold::Wait;
 use crate::delivery::socket::receive_queue::{ReceiveQueue, Unread};
 use crate::delivery::socket::tcp_info::TcpInfo;
-use crate::rendition::packet::{Packet, Wire};
+use crate::rendition::packet::{Packet, RecordOverhead, Wire};
 use crate::rendition::packet_log::PacketLog;
 
 /// Parts that are followed one by one. Beyond it the oldest ones become one, and positions in that are not known.
@@ -30,6 +33,8 @@ const WINDOW_LIMIT_INTERVAL: Duration = Duration::from_millis(200);
 pub(crate) struct InFlight {
     log: Arc<PacketLog>,
     wire: Wire,
+    /// What TLS adds to each record.
+    overhead: RecordOverhead,
     /// The last part, and those before it that may still be in flight.
     last: Part,
     earlier: Vec<Part>,
@@ -101,6 +106,7 @@ impl InFlight {
         Self {
             log,
             wire,
+            overhead: RecordOverhead::default(),
             last: Part { start: 0, reached: 0, content: Content::Other },
             earlier: Vec::new(),
             handed: 0,
@@ -124,8 +130,9 @@ impl InFlight {
         }
     }
 
-    /// Begins after the `written` bytes of the connection that other responses took.
-    pub(crate) fn begin(&mut self, written: u64, now: Timestamp) {
+    /// Begins after the `written` bytes of the connection that other responses took. Its records have this `overhead`.
+    pub(crate) fn begin(&mut self, written: u64, overhead: RecordOverhead, now: Timestamp) {
+        self.overhead = overhead;
         (self.handed, self.written, self.acked, self.measured) = (written, written, written, written);
         self.queue.proof.begin(written, now);
         self.last.start = written;
@@ -133,8 +140,8 @@ impl InFlight {
 
     /// Hands over a packet that brings the listener past `numbers`, which may begin with lost blocks.
     pub(crate) fn hand_packet(&mut self, numbers: Range<u64>, blocks: u64, packet: &Packet) {
-        let bytes = packet.bytes(self.wire).len() as u64;
-        let end = packet.end(self.wire);
+        let bytes = packet.sealed_len(self.wire, self.overhead);
+        let end = packet.ends().sealed(self.wire, self.overhead);
         let follows = match self.last.content {
             Content::Packets { start, .. } => start + (self.handed - self.last.start) == end - bytes,
             Content::Other | Content::Silence { .. } => false,
@@ -150,7 +157,7 @@ impl InFlight {
 
     /// Hands over silence of `block_bytes` bytes in place of each of these lost blocks.
     pub(crate) fn hand_silence(&mut self, numbers: &Range<u64>, block_bytes: usize) {
-        let block_bytes = block_bytes as u64;
+        let block_bytes = self.overhead.sealed(block_bytes);
         self.begin_part(numbers.start, Content::Silence { block_bytes });
         self.handed += block_bytes * (numbers.end - numbers.start);
         self.handed_next = numbers.end;
@@ -159,8 +166,35 @@ impl InFlight {
     /// Hands over other bytes. `next` is the sequence number that follows.
     pub(crate) fn hand_other(&mut self, next: u64, bytes: usize) {
         self.begin_part(next, Content::Other);
-        self.handed += bytes as u64;
+        self.handed += self.overhead.sealed(bytes);
         self.handed_next = next;
+    }
+
+    /// Notes that TLS has put `bytes` bytes of its own in front of the byte `at`, between two records: a change of keys.
+    pub(crate) fn insert_control(&mut self, at: u64, bytes: u64) {
+        let reached = self.position(at, self.handed_next);
+        let mut parts = std::mem::take(&mut self.earlier);
+        parts.push(self.last);
+        let after = parts.partition_point(|part| part.start < at);
+        let mut rest = parts.split_off(after);
+        if let Some(Part { start, content, .. }) = parts.last().copied()
+            && rest.first().map_or(self.handed, |part| part.start) > at
+        {
+            let content = match content {
+                // The packet before `at` has ended there, so none of what is left of the part is a first one that is cut.
+                Content::Packets { start: from, first_end } => {
+                    Content::Packets { start: from + (at - start), first_end: first_end.min(from + (at - start)) }
+                }
+                Content::Other | Content::Silence { .. } => content,
+            };
+            rest.insert(0, Part { start: at, reached, content });
+        }
+        self.handed += bytes;
+        parts.push(Part { start: at, reached, content: Content::Other });
+        parts.extend(rest.into_iter().map(|part| Part { start: part.start + bytes, ..part }));
+        self.last = parts.pop().unwrap_or(self.last);
+        self.earlier = parts;
+        self.bound_parts();
     }
 
     fn begin_part(&mut self, reached: u64, content: Content) {
@@ -172,7 +206,11 @@ impl InFlight {
         if before.start < part.start {
             self.earlier.push(before);
         }
-        if self.earlier.len() > MAX_PARTS {
+        self.bound_parts();
+    }
+
+    fn bound_parts(&mut self) {
+        while self.earlier.len() > MAX_PARTS {
             self.earlier.remove(1);
             self.earlier[0].content = Content::Other;
         }
@@ -404,7 +442,7 @@ impl InFlight {
             Content::Other => Some(part.reached),
             Content::Silence { block_bytes } => Some(part.reached + within / block_bytes),
             Content::Packets { start, first_end } if start + within < first_end => Some(part.reached),
-            Content::Packets { start, .. } => self.log.next_at(start + within, self.wire),
+            Content::Packets { start, .. } => self.log.next_at(start + within, self.wire, self.overhead),
         }
     }
 
@@ -448,6 +486,7 @@ mod tests {
     use aircheck_engine::Stamp;
 
     use super::*;
+    use crate::rendition::packet::Ends;
 
     const WINDOW: u64 = 65_536;
 
@@ -482,7 +521,7 @@ mod tests {
     /// Makes an encoder's packets of `lengths` bytes, each of `blocks` blocks, in a log.
     fn packets(lengths: &[usize], blocks: u64) -> (Arc<PacketLog>, Vec<Packet>) {
         let log = PacketLog::new();
-        let mut end = (0, 0);
+        let mut end = Ends::default();
         let mut made = Vec::new();
         for (index, length) in (1..).zip(lengths) {
             let mut packet = Packet::chunk(&vec![0; *length], Vec::new());
@@ -512,7 +551,7 @@ mod tests {
     fn a_packet_is_acknowledged_with_its_last_byte() {
         let (log, packets) = packets(&[960; 6], 1);
         let mut in_flight = InFlight::new(log, Wire::Plain);
-        in_flight.begin(500, at(0));
+        in_flight.begin(500, RecordOverhead::default(), at(0));
         assert_eq!(reached(&in_flight, 5), (5, 5), "nothing is on its way");
         in_flight.hand_other(5, 40);
         in_flight.hand_packet(5..6, 1, &packets[5]);
@@ -536,7 +575,7 @@ mod tests {
     fn unread_packets_count_as_lag_with_the_gap_before_them() {
         let (log, packets) = packets(&[1000; 40], 1);
         let mut in_flight = InFlight::new(log, Wire::Plain);
-        in_flight.begin(0, at(0));
+        in_flight.begin(0, RecordOverhead::default(), at(0));
         write(&mut in_flight, &packets, 0..5);
         in_flight.advance(&info(5000, WINDOW), at(5));
         // From the fifth on, the program does not read.
@@ -568,7 +607,7 @@ mod tests {
     fn chunks_pages_and_silence_lead_to_their_blocks() {
         let (log, packets) = packets(&[90, 200, 30], 10);
         let mut in_flight = InFlight::new(log, Wire::Chunked);
-        in_flight.begin(0, at(0));
+        in_flight.begin(0, RecordOverhead::default(), at(0));
         let lengths: Vec<u64> = packets.iter().map(|packet| packet.bytes(Wire::Chunked).len() as u64).collect();
         in_flight.hand_packet(0..10, 10, &packets[0]);
         in_flight.hand_silence(&(10..20), 7);
@@ -599,7 +638,7 @@ mod tests {
         let before = in_flight.reached(100);
         assert_eq!((before.acked, before.read), (80, 40));
         in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(1200));
-        let mut end = (packets[99].end(Wire::Chunked), packets[99].end(Wire::Plain));
+        let mut end = packets[99].ends();
         for number in 100..10_000 {
             let mut packet = Packet::chunk(&[0; 960], Vec::new());
             end = packet.place(end);
@@ -617,7 +656,7 @@ mod tests {
     fn more_parts_than_are_followed_only_blur_positions() {
         let (log, packets) = packets(&[10; 1000], 1);
         let mut in_flight = InFlight::new(log, Wire::Plain);
-        in_flight.begin(0, at(0));
+        in_flight.begin(0, RecordOverhead::default(), at(0));
         // Every other packet is lost.
         for number in (1..1000).step_by(2) {
             in_flight.hand_packet(number - 1..number + 1, 1, &packets[number as usize]);
