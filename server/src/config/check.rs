@@ -39,6 +39,9 @@ impl Config {
         match (&self.http.tls_cert, &self.http.tls_key) {
             (Some(_), None) => return Err(("tls_cert", "needs the certificate's key: set --tls-key".to_owned())),
             (None, Some(_)) => return Err(("tls_key", "needs the key's certificate: set --tls-cert".to_owned())),
+            (Some(_), Some(_)) if self.http.tls_self_signed => {
+                return Err(("tls_self_signed", "makes a certificate of its own: leave --tls-cert out".to_owned()));
+            }
             _ => {}
         }
         let mut without_effect = given.into_iter().filter_map(|key| Some((key, self.unmet_condition(key)?)));

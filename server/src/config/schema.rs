@@ -233,6 +233,18 @@ pub struct HttpConfig {
     #[arg(long, value_name = "FILE", default_value = "off")]
     #[serde(deserialize_with = "OrOff::<FileName>::deserialize")]
     pub tls_key: Option<PathBuf>,
+    /// HTTPS with a certificate that is made once for this machine's names and addresses, and kept; browsers warn of it, so compare
+    /// its fingerprint, which the log shows
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true"
+    )]
+    pub tls_self_signed: bool,
     /// Listeners at a time, 1 to 1048576, each of which takes an open file; further ones are refused and may try again later
     // Linux's own ceiling of open files of a process (`fs.nr_open`).
     #[arg(long, value_name = "N", default_value = "1000")]

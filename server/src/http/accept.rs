@@ -15,7 +15,7 @@ use crate::http::connection::{self, Refusals};
 use crate::http::connections::{Connections, Limits};
 use crate::http::port::Port;
 use crate::http::server::Server;
-use crate::http::tls::ServerTls;
+use crate::http::tls::{ServerTls, renewal};
 use crate::mount::throttle::Throttle;
 use crate::telemetry::watch::watch;
 
@@ -40,6 +40,7 @@ pub async fn serve(
     server: Arc<Server>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    let renewing = tls.clone().map(|tls| tokio::spawn(renewal::watch(tls)));
     let port = Arc::new(Port { local: listener.local_addr()?, tls });
     // Every connection holds a receiver for as long as it is open.
     let (closing, open) = watch::channel(false);
@@ -65,6 +66,9 @@ pub async fn serve(
         tracing::info!("closed connections of listeners that did not read the end of their streams");
     }
     watching.abort();
+    if let Some(renewing) = renewing {
+        renewing.abort();
+    }
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! TLS by rustls: TLS 1.2 and 1.3, and HTTP/1.1 within. Its certificate can be replaced while connections go on.
 
 mod files;
+pub(super) mod renewal;
+mod self_signed;
 
 use std::io;
 use std::path::PathBuf;
@@ -16,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::config::HttpConfig;
 use crate::http::counted_stream::CountedStream;
+use renewal::Version;
 
 /// The first byte of a TLS connection: its first record is of the handshake.
 pub(super) const FIRST_BYTE: u8 = 22;
@@ -57,6 +60,19 @@ pub enum TlsError {
         /// The reason, and what would work.
         reason: String,
     },
+    /// The certificate that was made cannot be kept.
+    #[error("cannot write the certificate of {setting} to {}: {error}", .path.display())]
+    Write {
+        /// The setting that asks for it.
+        setting: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// The reason.
+        error: io::Error,
+    },
+    /// There is no directory for it.
+    #[error("tls_self_signed: there is no place to keep the certificate (set STATE_DIRECTORY, XDG_DATA_HOME or HOME)")]
+    NoDirectory,
 }
 
 /// The TLS of a server.
@@ -64,6 +80,21 @@ pub enum TlsError {
 pub struct ServerTls {
     acceptor: Arc<ServerConfig>,
     current: Arc<Current>,
+    source: Source,
+    http: HttpConfig,
+    /// The files as they were before they were loaded.
+    loaded: Version,
+}
+
+/// Where certificate and key come from.
+#[derive(Debug)]
+enum Source {
+    Files {
+        cert: PathBuf,
+        key: PathBuf,
+    },
+    /// The server makes them, and keeps them in this file.
+    SelfSigned(PathBuf),
 }
 
 /// The certificate and its key.
@@ -77,27 +108,31 @@ impl ServerTls {
     ///
     /// When a file cannot be read, or is not what it should be.
     pub fn load(config: &HttpConfig) -> Result<Option<Arc<Self>>, TlsError> {
-        let (Some(cert), Some(key)) = (&config.tls_cert, &config.tls_key) else { return Ok(None) };
+        let source = match (&config.tls_cert, &config.tls_key) {
+            (Some(cert), Some(key)) => Source::Files { cert: cert.clone(), key: key.clone() },
+            _ if config.tls_self_signed => Source::SelfSigned(self_signed::path()?),
+            _ => return Ok(None),
+        };
         let provider = provider();
-        let key = files::load(cert, key, &provider)?;
-        Ok(Some(Self::new(key, provider)))
-    }
-
-    fn new(key: CertifiedKey, provider: Arc<CryptoProvider>) -> Arc<Self> {
+        let loaded = Version::of(&source);
+        let key = source.load(config, &provider)?;
         let current = Arc::new(Current(RwLock::new(Arc::new(key))));
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let mut tls = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider has cipher suites for both versions")
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        config.ignore_client_order = true;
-        Arc::new(Self { acceptor: Arc::new(config), current })
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        tls.ignore_client_order = true;
+        Ok(Some(Arc::new(Self { acceptor: Arc::new(tls), current, source, http: config.clone(), loaded })))
     }
 
-    /// Takes this certificate for connections from now on.
-    fn replace(&self, key: CertifiedKey) {
-        *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+    /// Loads the certificate again, for connections from now on. If that fails, it stays as it was.
+    fn renew(&self) {
+        match self.source.load(&self.http, self.acceptor.crypto_provider()) {
+            Ok(key) => *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key),
+            Err(error) => tracing::error!("the certificate stays as it was: {error}"),
+        }
     }
 
     /// Shakes hands on a connection.
@@ -108,6 +143,28 @@ impl ServerTls {
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<CountedStream<TcpStream>>> {
         TlsAcceptor::from(Arc::clone(&self.acceptor)).accept(CountedStream::new(stream)).await
     }
+}
+
+impl Source {
+    fn load(&self, config: &HttpConfig, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+        let (path, key) = match self {
+            Self::Files { cert, key } => (cert, files::load(cert, key, provider)?),
+            Self::SelfSigned(path) => {
+                self_signed::ensure(path, config)?;
+                (path, files::load(path, path, provider)?)
+            }
+        };
+        tracing::info!("certificate of {}: SHA-256 {}", path.display(), fingerprint(&key));
+        Ok(key)
+    }
+}
+
+/// Returns the fingerprint of a certificate as browsers show it.
+fn fingerprint(key: &CertifiedKey) -> String {
+    let SupportedCipherSuite::Tls13(suite) = CIPHER_SUITES[0] else { return String::new() };
+    let hash = suite.common.hash_provider.hash(key.cert.first().map_or(&[], |cert| cert));
+    let bytes: Vec<_> = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+    bytes.join(":")
 }
 
 impl ResolvesServerCert for Current {
