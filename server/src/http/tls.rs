@@ -114,6 +114,9 @@ impl ServerTls {
             _ => return Ok(None),
         };
         let provider = provider();
+        if let Source::SelfSigned(path) = &source {
+            self_signed::ensure(path, config)?;
+        }
         let loaded = Version::of(&source);
         let key = source.load(config, &provider)?;
         let current = Arc::new(Current(RwLock::new(Arc::new(key))));

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
+pub(crate) mod tls;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
@@ -59,7 +61,10 @@ impl Server {
             panic!("it did not start, {status}: {}", std::fs::read_to_string(&log).unwrap());
         };
         let url = url.trim().to_owned();
-        let address = url.trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
+        let address = url.split("://").nth(1).unwrap().trim_end_matches('/').parse().unwrap();
+        if let Some(at) = flags.iter().position(|flag| *flag == "--tls-cert") {
+            tls::note(address, Path::new(flags[at + 1]));
+        }
         Self { child, url, address, log, _directory: directory }
     }
 
@@ -196,6 +201,9 @@ pub(crate) fn refused(arguments: &[&str]) -> (i32, String) {
 pub(crate) fn curl(arguments: &[&str]) -> Command {
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--no-buffer"]).args(arguments).stdin(Stdio::null());
+    if let Some(certificate) = arguments.iter().find_map(|argument| tls::certificate_of_url(argument)) {
+        command.arg("--cacert").arg(certificate);
+    }
     command
 }
 
