@@ -113,3 +113,125 @@ impl Tls {
         alert
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+    use tokio_rustls::rustls::pki_types::{PrivateKeyDer, ServerName};
+    use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
+
+    use super::*;
+    use crate::rendition::packet::MAX_RECORD_BYTES;
+
+    /// Returns both sides of a connection with this cipher suite, after their handshake.
+    fn connect(suite: CipherSuite) -> (Tls, ClientConnection) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let mut provider = ring::default_provider();
+        provider.cipher_suites.retain(|it| it.suite() == suite);
+        let provider: Arc<CryptoProvider> = provider.into();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let versions = [provider.cipher_suites[0].version()];
+        let client =
+            ClientConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&versions).unwrap();
+        let client = client.with_root_certificates(roots).with_no_client_auth();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let server = ServerConfig::builder_with_provider(provider).with_protocol_versions(&versions).unwrap();
+        let server = server.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let mut client = ClientConnection::new(client.into(), ServerName::try_from("localhost").unwrap()).unwrap();
+        let mut server = ServerConnection::new(server.into()).unwrap();
+        while server.is_handshaking() || client.is_handshaking() || server.wants_write() {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).unwrap();
+            server.read_tls(&mut &bytes[..]).unwrap();
+            server.process_new_packets().unwrap();
+            bytes.clear();
+            while server.wants_write() {
+                server.write_tls(&mut bytes).unwrap();
+            }
+            receive(&mut client, &bytes);
+        }
+        (Tls::new(server), client)
+    }
+
+    /// Returns what records carry to a client.
+    fn receive(client: &mut ClientConnection, mut sealed: &[u8]) -> Vec<u8> {
+        let mut received = Vec::new();
+        while !sealed.is_empty() {
+            client.read_tls(&mut sealed).unwrap();
+            let bytes = client.process_new_packets().unwrap().plaintext_bytes_to_read();
+            let before = received.len();
+            received.resize(before + bytes, 0);
+            client.reader().read_exact(&mut received[before..]).unwrap();
+        }
+        received
+    }
+
+    fn suites() -> impl Iterator<Item = CipherSuite> {
+        let provider = ring::default_provider();
+        // A certificate for RSA would make no other records.
+        let suites = provider.cipher_suites.into_iter().map(|suite| suite.suite());
+        suites.filter(|suite| !format!("{suite:?}").contains("_RSA_"))
+    }
+
+    #[test]
+    fn records_are_as_long_as_their_overhead_tells_with_each_cipher_suite() {
+        for suite in suites() {
+            let (mut tls, mut client) = connect(suite);
+            for (bytes, records) in [(1, 1), (967, 1), (MAX_RECORD_BYTES, 1), (16_390, 2), (40_000, 3)] {
+                let (sent, mut sealed) = (vec![7; bytes], Vec::new());
+                assert_eq!(tls.seal(&sent, records, &mut sealed).unwrap(), 0, "{suite:?}");
+                assert_eq!(sealed.len() as u64, bytes as u64 + records * u64::from(tls.overhead().0), "{suite:?}");
+                assert!(receive(&mut client, &sealed) == sent);
+            }
+            let mut end = Vec::new();
+            tls.seal_end(&mut end).unwrap();
+            assert_eq!(end.len() as u64, tls.overhead().sealed(ALERT_BYTES), "{suite:?}");
+            client.read_tls(&mut &end[..]).unwrap();
+            assert!(client.process_new_packets().unwrap().peer_has_closed());
+        }
+    }
+
+    #[test]
+    fn a_change_of_keys_is_counted_before_the_packet_that_it_goes_with() {
+        let (mut tls, mut client) = connect(CipherSuite::TLS13_AES_128_GCM_SHA256);
+        client.refresh_traffic_keys().unwrap();
+        let mut bytes = Vec::new();
+        client.writer().write_all(b"request").unwrap();
+        client.write_tls(&mut bytes).unwrap();
+        let mut opened = Vec::new();
+        assert!(tls.open(&bytes, &mut opened).unwrap());
+        assert_eq!(opened, b"request");
+        let mut sealed = Vec::new();
+        // A message of 5 bytes.
+        assert_eq!(tls.seal(&[1; 100], 1, &mut sealed).unwrap(), 5 + u64::from(tls.overhead().0));
+        assert_eq!(receive(&mut client, &sealed), [1; 100]);
+        sealed.clear();
+        assert_eq!(tls.seal(&[2; 100], 1, &mut sealed).unwrap(), 0);
+        assert_eq!(receive(&mut client, &sealed), [2; 100]);
+    }
+
+    #[test]
+    fn a_record_is_opened_once_it_is_complete_and_a_bad_one_ends_the_connection_with_an_alert() {
+        let (mut tls, mut client) = connect(CipherSuite::TLS13_AES_128_GCM_SHA256);
+        let mut bytes = Vec::new();
+        client.writer().write_all(b"ping").unwrap();
+        client.write_tls(&mut bytes).unwrap();
+        let mut opened = Vec::new();
+        for byte in &bytes[..bytes.len() - 1] {
+            assert!(tls.open(&[*byte], &mut opened).unwrap());
+        }
+        assert_eq!(opened, b"");
+        assert!(tls.open(&bytes[bytes.len() - 1..], &mut opened).unwrap());
+        assert_eq!(opened, b"ping");
+        bytes.clear();
+        client.writer().write_all(b"forged").unwrap();
+        client.write_tls(&mut bytes).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        assert_eq!(tls.open(&bytes, &mut opened).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(opened, b"ping");
+        assert!(!tls.take_alert().is_empty());
+    }
+}

@@ -670,4 +670,42 @@ mod tests {
             assert!(truth < 760 || reached == truth, "{reached} of {truth}");
         }
     }
+
+    #[test]
+    fn records_lead_to_their_blocks_and_a_change_of_keys_between_them_to_none() {
+        const OVERHEAD: u64 = 22;
+        const CONTROL: u64 = 27;
+
+        let (log, packets) = packets(&[960, 20_000, 960, 960, 960], 1);
+        let mut in_flight = InFlight::new(log, Wire::Plain);
+        in_flight.begin(1000, RecordOverhead(22), at(0));
+        in_flight.hand_other(0, 300);
+        for number in 0..4 {
+            in_flight.hand_packet(number..number + 1, 1, &packets[number as usize]);
+        }
+        let acked = |in_flight: &mut InFlight, bytes| {
+            in_flight.advance(&info(bytes, WINDOW), at(1));
+            in_flight.reached(5).acked
+        };
+        let first = 1000 + 300 + OVERHEAD + 960 + OVERHEAD;
+        assert_eq!(acked(&mut in_flight, first - 1), 0, "a record delivers nothing until it is complete");
+        assert_eq!(acked(&mut in_flight, first), 1);
+        // A long packet has two records.
+        let second = first + 20_000 + 2 * OVERHEAD;
+        assert_eq!(acked(&mut in_flight, second - 1), 1);
+        assert_eq!(acked(&mut in_flight, second), 2);
+        // The keys change before the fourth packet, which was handed over already.
+        let third = second + 960 + OVERHEAD;
+        in_flight.insert_control(third, CONTROL);
+        in_flight.hand_packet(4..5, 1, &packets[4]);
+        assert_eq!(acked(&mut in_flight, third - 1), 2);
+        assert_eq!(acked(&mut in_flight, third), 3);
+        let fourth = third + CONTROL + 960 + OVERHEAD;
+        assert_eq!(acked(&mut in_flight, third + CONTROL), 3);
+        assert_eq!(acked(&mut in_flight, fourth - 1), 3);
+        assert_eq!(acked(&mut in_flight, fourth), 4);
+        assert_eq!(in_flight.queued_bytes(), 960 + OVERHEAD);
+        assert_eq!(acked(&mut in_flight, fourth + 960 + OVERHEAD), 5);
+        assert_eq!(in_flight.queued_bytes(), 0);
+    }
 }
