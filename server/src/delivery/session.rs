@@ -320,6 +320,10 @@ impl Session {
         if matches!(error.kind(), TimedOut | HostUnreachable | NetworkUnreachable) {
             self.listener().end(LeaveReason::Gone, now);
         }
+        if error.kind() == io::ErrorKind::InvalidData {
+            let remote = self.listener().remote();
+            tracing::info!(%remote, "ended a listener whose TLS is not genuine: {error}");
+        }
         Outcome::Gone
     }
 

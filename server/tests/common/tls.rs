@@ -124,6 +124,11 @@ impl TlsConnection {
         Self { connection, socket: stream }
     }
 
+    /// Returns the socket below.
+    pub(crate) fn socket(&mut self) -> &mut TcpStream {
+        &mut self.socket
+    }
+
     fn send(&mut self) -> io::Result<()> {
         while self.connection.wants_write() {
             self.connection.write_tls(&mut self.socket)?;
