@@ -3,11 +3,13 @@
 mod api;
 mod block;
 mod http;
+mod transport;
 mod url;
 mod websocket;
 
 pub(crate) use api::{ApiClient, Disconnected};
 pub(crate) use block::Block;
 pub(crate) use http::{TIMEOUT, connect, refused};
+pub(crate) use transport::{Transport, trust};
 pub(crate) use url::{Address, Url};
 pub(crate) use websocket::{Message, WebSocket};

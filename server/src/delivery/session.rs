@@ -47,7 +47,7 @@ const REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/j
     content-length: 75\r\n\r\n{\"error\":\"a stream is the last response of its connection (open another)\"}\n";
 
 /// Memory that a shard's sessions share.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Scratch {
     own: OwnBytes,
     input: InputBytes,
@@ -55,12 +55,6 @@ pub(super) struct Scratch {
     pub(super) waits: RoundWaits,
     /// Packets that were written together with others since this was last taken.
     pub(super) gathered: u64,
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Self { own: OwnBytes::default(), input: InputBytes::default(), waits: RoundWaits::default(), gathered: 0 }
-    }
 }
 
 /// What the shard has to do after a visit.

@@ -25,7 +25,7 @@ const VALIDITY: Duration = Duration::from_secs(820 * DAY_SECONDS);
 /// A new one is made so long before the old one ends.
 const RENEWAL: Duration = Duration::from_secs(30 * DAY_SECONDS);
 /// A clock that is slow by less than this takes the certificate at once.
-const CLOCK_ERROR: Duration = Duration::from_secs(1 * DAY_SECONDS);
+const CLOCK_ERROR: Duration = Duration::from_secs(DAY_SECONDS);
 
 /// Returns the path of the file: in the service's own directory, or else in the user's.
 pub(super) fn path() -> Result<PathBuf, TlsError> {
