@@ -24,6 +24,7 @@ pub mod mailbox;
 mod output;
 mod own_histograms;
 pub mod progress;
+pub mod remote;
 mod row;
 pub mod session;
 mod shard;

@@ -1,9 +1,9 @@
 //! The HTTP server, in the way of a request.
 //!
 //! `accept` gives each connection a place among the `connections`, or a `refusal`. A `connection` shakes hands first if the server
-//! has [`tls`], so its `transport` is a socket with that or without. Then it reads requests, the `guard`
-//! refuses those of other sites, and `routes` finds the answer: a file of the `page`, the status (`api`), the
-//! `listener_table`, the log of `events`, status and table pushed (`watch`), or a `stream` with the parameters of its
+//! has [`tls`], so its `transport` is a socket with that or without. Then it reads requests, the `guard` refuses those of other
+//! sites, `denied` answers those without a token, and `routes` finds the answer: a file of the `page`, the status (`api`), the
+//! `listener_table`, the log of `events`, status and table pushed (`watch`), the page's `session`, or a `stream` with the parameters of its
 //! `query`. A stream's connection leaves hyper for a shard of the delivery, with a `head` of our own and with the bytes
 //! that its `counted_stream` has counted. Every other answer is a `reply`. [`server`] has the mounts, listeners and
 //! documents that they all reach.
@@ -14,18 +14,21 @@ mod connection;
 mod connections;
 mod context;
 mod counted_stream;
+mod denied;
 mod events;
 mod guard;
 mod head;
 mod listener_table;
 mod page;
-mod port;
+pub mod port;
+mod permitted;
 mod query;
 mod recording;
 mod refusal;
 mod reply;
 mod routes;
 pub mod server;
+mod session;
 mod shared;
 mod stream;
 mod table_query;
@@ -34,3 +37,4 @@ mod transport;
 mod watch;
 
 pub use accept::serve;
+pub use context::Serves;

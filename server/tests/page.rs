@@ -101,6 +101,11 @@ mod scripts {
     }
 
     #[test]
+    fn the_page_asks_for_a_token_and_plays_by_the_cookie() {
+        run_in_browser("session.test.js");
+    }
+
+    #[test]
     fn a_frozen_listener_stands_out_in_the_table() {
         run_in_browser("listener-table.test.js");
     }

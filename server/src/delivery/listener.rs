@@ -1,6 +1,5 @@
 //! One listener, from when it joins until it leaves: its settings, its account, its lag and its end.
 
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,6 +9,8 @@ use std::time::Duration;
 use aircheck_api::{EventKind, EventListener, LagFigures, LeaveReason, Rendition, Verdict};
 use aircheck_engine::{Batch, EndReason, Loss, OverflowPolicy, Snapshot, Stats, Summary, Timestamp};
 
+use crate::access::policy::{Granted, Rules};
+use crate::access::scope::Scope;
 use crate::delivery::attention::Attention;
 use crate::delivery::histograms::{RenditionHistograms, micros};
 use crate::delivery::lag::Lags;
@@ -17,6 +18,7 @@ use crate::delivery::lag_run::{LagRun, PacketLags};
 use crate::delivery::mailbox::Mailbox;
 use crate::delivery::own_histograms::{Measure, OwnHistograms};
 use crate::delivery::progress::Progress;
+use crate::delivery::remote::Remote;
 use crate::delivery::socket::in_flight::{InFlight, Reached};
 use crate::delivery::socket::silence::{GONE_TIMEOUT, Silence};
 use crate::delivery::socket::tcp_info;
@@ -49,7 +51,8 @@ pub struct Listener {
     limits: Limits,
     connected_at: Timestamp,
     stats: Arc<Stats>,
-    remote: SocketAddr,
+    remote: Remote,
+    granted: Granted,
     /// Of the shard that writes to its connection.
     mailbox: Arc<Mailbox>,
     /// Whether it gets samples as they are.
@@ -119,7 +122,9 @@ pub struct JoinRequest {
     /// The account of its ring.
     pub stats: Arc<Stats>,
     /// The far end of its connection.
-    pub remote: SocketAddr,
+    pub remote: Remote,
+    /// The token that it listens by.
+    pub granted: Granted,
     /// How the connection carries packets.
     pub wire: Wire,
     /// How many bytes a second that is, nearly.
@@ -144,6 +149,7 @@ impl Listener {
             limits,
             stats,
             remote,
+            granted,
             wire,
             bytes_per_second,
             may_hold,
@@ -165,6 +171,7 @@ impl Listener {
             connected_at: Timestamp::now(),
             stats,
             remote,
+            granted,
             mailbox,
             is_dense,
             looked_at: AtomicU64::new(0),
@@ -234,8 +241,20 @@ impl Listener {
 
     /// Returns the far end of its connection.
     #[must_use]
-    pub fn remote(&self) -> SocketAddr {
+    pub fn remote(&self) -> Remote {
         self.remote
+    }
+
+    /// Returns the token that it listens by; `None` if it needed none.
+    #[must_use]
+    pub fn granted(&self) -> &Granted {
+        &self.granted
+    }
+
+    /// Returns whether these rules still permit it to listen.
+    #[must_use]
+    pub fn is_permitted(&self, rules: &Rules) -> bool {
+        rules.permit(&self.granted, &Scope::Listen(Some(self.mount.name().to_owned())))
     }
 
     /// Returns the account of its ring.
@@ -341,7 +360,11 @@ impl Listener {
                 LeaveReason::MaxLag => self.limits.max_lag.map(|max_lag| self.mount.seconds(max_lag)),
                 LeaveReason::Idle => self.limits.idle_timeout.map(|timeout| timeout.as_secs_f64()),
                 LeaveReason::Gone => Some(GONE_TIMEOUT.as_secs_f64()),
-                LeaveReason::Left | LeaveReason::Closed | LeaveReason::Finished | LeaveReason::Failed => None,
+                LeaveReason::Left
+                | LeaveReason::Closed
+                | LeaveReason::Revoked
+                | LeaveReason::Finished
+                | LeaveReason::Failed => None,
             };
             Box::new(ListenerEnd { reason, lag: self.lag_figures(&self.standing(now), limit) })
         })
@@ -527,6 +550,16 @@ impl Listener {
             return;
         }
         downstream.looked_at_byte = downstream.in_flight.written();
+        if self.remote == Remote::Unix {
+            if let Some(memory) = downstream.socket.and_then(tcp_info::queued_memory) {
+                let proven = downstream.in_flight.proven_bytes();
+                downstream.in_flight.advance_local(memory, now);
+                if downstream.in_flight.proven_bytes() > proven {
+                    self.record_read(downstream, now);
+                }
+            }
+            return;
+        }
         let Some(info) = downstream.socket.and_then(tcp_info::state) else { return };
         downstream.silence.observe(&info, now);
         let Downstream { in_flight, histograms, .. } = downstream;

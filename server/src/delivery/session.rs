@@ -435,7 +435,7 @@ impl Session {
         self.finish();
     }
 
-    /// Ends what is sent. On a connection with TLS, the end is sealed too, so that nobody on the way can make it.
+    /// Ends what is sent. With TLS, a record says so, which the network can't forge.
     fn finish(&mut self) {
         let listener = self.registration.listener();
         self.output.finish(&mut listener.downstream().in_flight);

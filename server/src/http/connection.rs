@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{self, Poll};
@@ -16,10 +15,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use crate::delivery::remote::Remote;
 use crate::delivery::socket::options::prepare;
 use crate::http::connections::Place;
 use crate::http::context::Context;
@@ -51,7 +50,7 @@ pub(super) struct Refusals(pub(super) Arc<Semaphore>);
 
 impl Refusals {
     /// Counts a refused connection, answers it, and drains it in a task of its own.
-    pub(super) fn refuse(&self, server: &Server, port: &Port, stream: TcpStream) {
+    pub(super) fn refuse(&self, server: &Server, port: &Port, stream: Transport) {
         server.metrics().refuse(RefusalReason::Connections);
         if port.tls.is_some() {
             // An answer would need a handshake, which is what there is no place for.
@@ -71,8 +70,8 @@ impl Refusals {
 
 /// Serves one connection, with as many requests as it sends, until it closes, has to give way, or the server ends.
 pub(super) async fn serve(
-    stream: TcpStream,
-    remote: SocketAddr,
+    stream: Transport,
+    remote: Remote,
     port: Arc<Port>,
     server: Arc<Server>,
     refusals: Refusals,
@@ -84,7 +83,7 @@ pub(super) async fn serve(
     // A silent connection has no buffers of hyper's, and can still be given the answer that it is refused.
     let mut first_byte = [0];
     let must_go = tokio::select! {
-        ready = timeout(head_timeout, stream.peek(&mut first_byte)) => match ready {
+        ready = timeout(head_timeout, stream.first_byte(&mut first_byte)) => match ready {
             Ok(_) => false,
             Err(_) if is_regular => return,
             Err(_) => true,
@@ -96,16 +95,13 @@ pub(super) async fn serve(
         drop(place);
         return refusals.refuse(&server, &port, stream);
     }
-    // Fails if the other side is gone.
-    if prepare(&stream).is_err() {
-        return;
-    }
     let is_tls = first_byte == [tls::FIRST_BYTE];
-    let transport = match &port.tls {
-        None if is_tls => return refusal::alert(&stream),
-        None => Transport::Plain(stream),
-        Some(_) if !is_tls => return refusal::ask_for_https(stream, &port).await,
-        Some(tls) => {
+    let transport = match (stream, &port.tls) {
+        // Fails if the other side is gone.
+        (Transport::Plain(stream), _) if prepare(&stream).is_err() => return,
+        (stream, None) if is_tls => return refusal::alert(&stream),
+        (stream @ Transport::Plain(_), Some(_)) if !is_tls => return refusal::ask_for_https(stream, &port.url).await,
+        (Transport::Plain(stream), Some(tls)) => {
             let shaken = tokio::select! {
                 shaken = timeout(head_timeout, tls.accept(stream)) => shaken,
                 () = place.evicted() => return,
@@ -117,11 +113,12 @@ pub(super) async fn serve(
                 Err(_) => return tracing::debug!(%remote, "TLS handshake not complete within {head_timeout:?}"),
             }
         }
+        (stream, _) => stream,
     };
     let stream = CountedStream::new(transport);
     let written = Arc::clone(stream.written());
     let context =
-        Arc::new(Context { local: port.local, remote, place, closing: closing.clone(), joined: Mutex::default() });
+        Arc::new(Context { remote, place, serves: port.serves, closing: closing.clone(), joined: Mutex::default() });
     let of_requests = Arc::clone(&context);
     let shards = Arc::clone(server.shards());
     let service = service_fn(move |request: Request<Incoming>| {

@@ -1,6 +1,7 @@
 //! A connection as hyper sees it: counts written bytes, and knows whether hyper holds some back.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -55,6 +56,12 @@ impl<S> CountedStream<S> {
         if let Poll::Ready(Ok(bytes)) = written {
             self.written.bytes.fetch_add(*bytes as u64, Ordering::AcqRel);
         }
+    }
+}
+
+impl<S: AsFd> AsFd for CountedStream<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) url: String,
     pub(crate) address: SocketAddr,
+    /// Where figures are, if not at `url`.
+    figures: Option<String>,
     log: std::path::PathBuf,
     /// Kept for the log.
     _directory: tempfile::TempDir,
@@ -49,8 +51,19 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
         command.args(flags);
+        let listen = flags.iter().position(|flag| *flag == "--listen").and_then(|at| flags.get(at + 1));
+        let listen = listen.copied().unwrap_or("127.0.0.1:0");
         if !flags.contains(&"--listen") {
-            command.args(["--listen", "127.0.0.1:0"]);
+            command.args(["--listen", listen]);
+        }
+        let is_public = !listen.starts_with("127.");
+        if is_public && !flags.contains(&"--config") {
+            command.arg("--insecure-public");
+        }
+        // This machine reads figures on loopback.
+        let has_figures = is_public && !listen.starts_with("0.") && !flags.contains(&"--config");
+        if has_figures {
+            command.args(["--admin-listen", "127.0.0.1:0"]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(std::fs::File::create(&log).unwrap());
         let mut child = prepare(&mut command).spawn().unwrap();
@@ -65,11 +78,23 @@ impl Server {
         if let Some(at) = flags.iter().position(|flag| *flag == "--tls-cert") {
             tls::note(address, Path::new(flags[at + 1]));
         }
-        Self { child, url, address, log, _directory: directory }
+        let figures = has_figures.then(|| {
+            let written = || {
+                std::fs::read_to_string(&log)
+                    .unwrap()
+                    .split_once("figures and changes at ")
+                    .map(|(_, url)| url.lines().next().unwrap_or_default().to_owned())
+            };
+            eventually("the address of the figures", || written().filter(|url| url.ends_with('/')))
+        });
+        Self { child, url, address, figures, log, _directory: directory }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("{}{}", self.url, path.trim_start_matches('/'))
+        let path = path.trim_start_matches('/');
+        let is_figure = path.starts_with("api/") || path.starts_with("metrics");
+        let url = self.figures.as_ref().filter(|_| is_figure).unwrap_or(&self.url);
+        format!("{url}{path}")
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http_body_util::{BodyExt, Collected, Empty, Limited};
 use hyper::client::conn::http1;
-use hyper::header::{HOST, HeaderMap, RETRY_AFTER, USER_AGENT};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -46,7 +46,11 @@ pub(crate) async fn connect(address: &Address) -> Result<Transport, Failure> {
 
 /// Makes a request with the headers that all have. It fails if the path is impossible.
 pub(super) fn request(method: Method, address: &Address, path: &str) -> Result<EmptyRequest, Failure> {
-    Request::builder()
+    let mut request = Request::builder();
+    if let Some(token) = address.token() {
+        request = request.header(AUTHORIZATION, token.authorization());
+    }
+    request
         .method(method)
         .uri(path)
         .header(HOST, address.authority())

@@ -2,6 +2,8 @@
 
 use hyper::Uri;
 
+use super::token::Token;
+
 /// aircheck's own port, for an address without a scheme.
 const AIRCHECK_PORT: u16 = 8700;
 /// The ports of HTTP and HTTPS, for a URL that names none.
@@ -19,6 +21,8 @@ pub(crate) struct Address {
     is_http_port: bool,
     /// Whether it is reached by TLS.
     is_secure: bool,
+    /// The token that requests have.
+    token: Option<Token>,
 }
 
 /// A URL, taken apart as far as that is the same for all commands.
@@ -50,7 +54,7 @@ impl Url {
             other => return Err(format!("'{}' is not supported ({ACCEPTED})", other.unwrap_or_default())),
         };
         if authority.contains('@') {
-            return Err(format!("aircheck has no user names or passwords ({ACCEPTED})"));
+            return Err(format!("a token is given by --token-file or AIRCHECK_TOKEN, not in the URL ({ACCEPTED})"));
         }
         let host = uri.host().unwrap_or_default();
         if host.is_empty() {
@@ -71,6 +75,7 @@ impl Url {
             port,
             is_http_port: named.is_none() && has_scheme && !is_secure,
             is_secure,
+            token: None,
         };
         let query = uri.query().filter(|query| !query.is_empty()).map(str::to_owned);
         Ok(Self { address, is_ws, path: uri.path().to_owned(), query })
@@ -106,6 +111,16 @@ impl Address {
     /// Returns host and port as a request's `Host` has them.
     pub(crate) fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// Sets the token that requests have.
+    pub(crate) fn set_token(&mut self, token: Option<Token>) {
+        self.token = token;
+    }
+
+    /// Returns the token that requests have.
+    pub(crate) fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
     }
 
     /// Returns what may help where nothing can be reached.

@@ -63,6 +63,8 @@ pub(crate) struct InFlight {
     measured: u64,
     /// The time of the last decision on the window's limit, and the total time in which the window had kept bytes here by then.
     limited: Option<(Timestamp, Duration)>,
+    /// The most memory that a Unix socket took for 1024 bytes since all was read: that depends on their packets.
+    memory_of_kibibyte: u32,
     /// Whether little was in flight at some moment since then.
     was_idle: bool,
     /// The last decision: whether the listener's machine kept bytes here.
@@ -125,6 +127,7 @@ impl InFlight {
             mark: (0, Timestamp::default()),
             measured: 0,
             limited: None,
+            memory_of_kibibyte: 0,
             was_idle: false,
             was_window_limited: false,
         }
@@ -338,6 +341,30 @@ impl InFlight {
         }
         self.remember(before);
         self.measure(now - socket.since_ack)
+    }
+
+    /// Follows the bytes of a Unix socket, of which the far end's program has not read those that take `memory`. All that is written is
+    /// there. If nothing takes memory, all of it was read. Otherwise the most memory that its bytes have taken since then, when few or
+    /// none of them were read, leads to their number.
+    pub(crate) fn advance_local(&mut self, memory: u64, now: Timestamp) {
+        let before = self.marks();
+        self.acked = self.written;
+        if memory == 0 {
+            self.queue.proof.prove(self.written, now);
+            self.proven = self.proven.max(self.position(self.written, self.handed_next));
+            self.memory_of_kibibyte = 0;
+        }
+        let most = self.written.saturating_sub(self.proven_bytes());
+        if let Some(of_kibibyte) = (memory * 1024).checked_div(most) {
+            // One that has read a part takes less.
+            self.memory_of_kibibyte = self.memory_of_kibibyte.max(u32::try_from(of_kibibyte).unwrap_or(u32::MAX));
+        }
+        let estimate = (memory * 1024).checked_div(self.memory_of_kibibyte.into()).unwrap_or(0).min(most);
+        self.unread = Unread { least: 0, estimate, most };
+        if !self.earlier.is_empty() {
+            self.forget_read(self.acked - estimate);
+        }
+        self.remember(before);
     }
 
     /// Forgets the parts before the one that has the byte `read`.
@@ -669,6 +696,28 @@ mod tests {
             assert!(reached <= truth, "{reached} of {truth}");
             assert!(truth < 760 || reached == truth, "{reached} of {truth}");
         }
+    }
+
+    #[test]
+    fn bytes_of_a_unix_socket_are_read_when_they_take_no_memory_and_estimated_by_it_otherwise() {
+        let (log, packets) = packets(&[1000; 30], 1);
+        let mut in_flight = InFlight::new(log, Wire::Plain);
+        in_flight.begin(0, RecordOverhead::default(), at(0));
+        let mut look = |in_flight: &mut InFlight, memory, taken| {
+            in_flight.advance_local(memory, at(taken));
+            let Reached { acked, read_at_least, read, read_at_most } = in_flight.reached(taken);
+            (acked, read_at_least, read, read_at_most)
+        };
+        write(&mut in_flight, &packets, 0..10);
+        assert_eq!(look(&mut in_flight, 0, 10), (10, 10, 10, 10));
+        // The program stands still: all is unread, whatever the kernel keeps about it.
+        write(&mut in_flight, &packets, 10..20);
+        assert_eq!(look(&mut in_flight, 23_040, 20), (20, 10, 10, 20));
+        write(&mut in_flight, &packets, 20..30);
+        assert_eq!(look(&mut in_flight, 46_080, 30), (30, 10, 10, 30));
+        // It has read half of it.
+        assert_eq!(look(&mut in_flight, 23_040, 30), (30, 10, 20, 30));
+        assert_eq!(look(&mut in_flight, 0, 30), (30, 30, 30, 30));
     }
 
     #[test]
