@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -138,7 +137,7 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 38] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
     ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0,unix:/x/y", "0.0.0.0:3"]),
-    ("unix_mode", "AIRCHECK_UNIX_MODE", "--unix-mode", ["'660'", "0666", "600"]),
+    ("unix_mode", "AIRCHECK_UNIX_MODE", "--unix-mode", ["660", "0666", "600"]),
     ("tls_cert", "AIRCHECK_TLS_CERT", "--tls-cert", ["'a.pem'", "/b/c.pem", "off"]),
     ("tls_key", "AIRCHECK_TLS_KEY", "--tls-key", ["'a.key'", "/b/c.key", "off"]),
     ("tls_self_signed", "AIRCHECK_TLS_SELF_SIGNED", "--tls-self-signed", ["false", "0", "true"]),
@@ -361,7 +360,6 @@ fn a_device_may_be_asked_for_a_rate() {
 
 const SPLIT: &str = "a length such as \"1h\" or a size such as \"500MB\"";
 const DURATION: &str = "a duration such as \"10ms\"";
-const ADDRESS: &str = "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:8700";
 const LISTEN: &str = "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:8700, or unix:PATH";
 const SOURCE: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ or stdin";
 const POLICY: &str = "skip-to-live, drop-newest, latest or disconnect";

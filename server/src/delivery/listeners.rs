@@ -245,7 +245,7 @@ mod tests {
     use crate::delivery::standing::Limits;
     use crate::delivery::waits::RoundWaits;
     use crate::mount::Mount;
-    use crate::rendition::packet::{Packet, Wire};
+    use crate::rendition::packet::{Numbered, Packet, Wire};
     use crate::rendition::packet_log::PacketLog;
 
     fn mailbox(poll: &mio::Poll) -> Arc<Mailbox> {
@@ -266,7 +266,7 @@ mod tests {
             overflow: OverflowPolicy::SkipToLive,
             limits: Limits { behind: 25, far_behind: 75, max_lag: None, buffer: 100, idle_timeout: None },
             stats: Arc::clone(stats),
-            remote: SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+            remote: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
             granted: None,
             wire: Wire::Plain,
             bytes_per_second: 0,
@@ -287,7 +287,7 @@ mod tests {
         let registration = listeners.join(request).unwrap();
         let (listener, now) = (registration.listener(), Timestamp::now());
         let mut take = || {
-            packets.send(Packet::chunk(b"sound", Vec::new()), now);
+            packets.send(Packet::chunk(b"sound", Numbered::Nothing), now);
             let taken = consumer.try_recv_batch(now, 1).unwrap();
             listener.record_taken(&mut listener.downstream(), &taken, now, &mut RoundWaits::default());
         };

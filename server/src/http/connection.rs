@@ -117,8 +117,14 @@ pub(super) async fn serve(
     };
     let stream = CountedStream::new(transport);
     let written = Arc::clone(stream.written());
-    let context =
-        Arc::new(Context { remote, place, serves: port.serves, closing: closing.clone(), joined: Mutex::default() });
+    let context = Arc::new(Context {
+        url: Arc::clone(&port.url),
+        remote,
+        place,
+        serves: port.serves,
+        closing: closing.clone(),
+        joined: Mutex::default(),
+    });
     let of_requests = Arc::clone(&context);
     let shards = Arc::clone(server.shards());
     let service = service_fn(move |request: Request<Incoming>| {

@@ -1,6 +1,6 @@
 //! What a request knows about its connection.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
@@ -11,6 +11,8 @@ use crate::http::connections::Place;
 /// A connection as its requests see it, until it closes or is handed to a shard.
 #[derive(Debug)]
 pub(super) struct Context {
+    /// The address that it came to, as a URL.
+    pub(super) url: Arc<str>,
     /// The far end.
     pub(super) remote: Remote,
     pub(super) place: Place,

@@ -39,7 +39,7 @@ pub struct Listening {
 #[derive(Debug)]
 pub(super) struct Port {
     /// The address as a URL.
-    pub(super) url: String,
+    pub(super) url: Arc<str>,
     /// Their TLS, if they have any.
     pub(super) tls: Option<Arc<ServerTls>>,
     /// The routes that they reach.
@@ -138,7 +138,7 @@ impl Listening {
             ListenAddress::Tcp(address) => format!("http://{address}/"),
             ListenAddress::Unix(_) => address.to_string(),
         };
-        Self { socket, port: Arc::new(Port { url, tls, serves }) }
+        Self { socket, port: Arc::new(Port { url: url.into(), tls, serves }) }
     }
 
     /// Returns its address as a URL; that of a Unix socket is `unix:PATH`.
@@ -151,7 +151,6 @@ impl Listening {
 /// Removes the file of a Unix socket on which nothing listens any more, such as after a power cut.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    let is_stale =
-        || UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    let is_stale = || UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
     if is_socket && is_stale() { fs::remove_file(path) } else { Ok(()) }
 }

@@ -97,6 +97,12 @@ impl Server {
         format!("{url}{path}")
     }
 
+    /// Returns the address at which this machine reads figures.
+    pub(crate) fn figures_address(&self) -> SocketAddr {
+        let url = self.figures.as_ref().unwrap_or(&self.url);
+        url.trim_start_matches("http://").trim_end_matches('/').parse().unwrap()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
