@@ -372,6 +372,8 @@ impl InFlight {
         }
         let estimate = (memory * 1024).checked_div(self.memory_of_kibibyte.into()).unwrap_or(0).min(most);
         self.unread = Unread { least: 0, estimate, most };
+        // A full socket is full of what its program has not read.
+        self.was_window_limited = estimate > 0;
         if !self.earlier.is_empty() {
             self.forget_read(self.acked - estimate);
         }
