@@ -21,6 +21,7 @@ mod error;
 mod file;
 mod given;
 mod layers;
+mod listen;
 mod notation;
 mod notify;
 mod number;
@@ -39,6 +40,7 @@ mod values;
 
 pub use error::ConfigError;
 pub use given::Given;
+pub use listen::ListenAddress;
 pub use notify::Level;
 pub use on_loss::{FallbackSpec, LossPolicy};
 pub use pace::Pace;

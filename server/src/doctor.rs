@@ -58,10 +58,10 @@ pub fn run(given: Given, json: bool) -> bool {
 }
 
 fn check(config: &Config, deadline: Instant, show: &mut dyn FnMut(Vec<Finding>)) {
-    let (listen, max_listeners) = (config.http.listen, config.http.max_listeners);
+    let (listen, max_listeners) = (config.http.listen.clone(), config.http.max_listeners);
     let (capture, recorder) = (config.capture.clone(), config.recorder.clone());
     let takes_token = config.rules().needs_token(&Scope::Listen(None));
-    let address = Pending::start(move || address::check(listen, takes_token));
+    let address = Pending::start(move || address::check(&listen, takes_token));
     let realtime = Pending::start(realtime::check);
     let clock = Pending::start(clock::check);
     let service = Pending::start(service::check);

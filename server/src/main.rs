@@ -29,16 +29,17 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Serve(config, values) => {
             let _log = log::init();
-            run(*config, Some(Reload { values, read: read_again })).map_err(|error| error.to_string())
+            run(*config, Some(Reload { values, read: read_again }))
+                .map_err(|error| (error.to_string(), error.exit_code()))
         }
         Command::NewToken { name, scopes } => match token::random() {
             Ok(token) => {
                 print(&token_lines(&name, &token, &scopes));
                 Ok(())
             }
-            Err(error) => Err(format!("the system has no random numbers: {error}")),
+            Err(error) => Err((format!("the system has no random numbers: {error}"), 1)),
         },
-        Command::Devices { json } => devices::list(json).map(|list| print(&list)),
+        Command::Devices { json } => devices::list(json).map(|list| print(&list)).map_err(|error| (error, 1)),
         Command::CheckConfig(checked) => {
             print(&checked.to_string());
             Ok(())
@@ -49,9 +50,9 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
+        Err((message, code)) => {
             print_error(format!("aircheck: {}\n", one_line(&message)));
-            ExitCode::FAILURE
+            code.into()
         }
     }
 }

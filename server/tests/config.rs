@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -84,7 +83,8 @@ fn without_settings_the_defaults_run() {
     assert_eq!(config.delivery.buffer, Duration::from_secs(1));
     assert_eq!(config.delivery.overflow, OverflowPolicy::SkipToLive);
     assert_eq!(config.recorder.record, None);
-    assert_eq!(config.http.listen, "127.0.0.1:8700".parse::<SocketAddr>().unwrap());
+    assert_eq!(config.http.listen, ["127.0.0.1:8700".parse().unwrap()]);
+    assert_eq!(config.http.unix_mode, 0o600);
     assert_eq!(config.http.max_listeners, 1000);
     assert_eq!(config.http.max_connections_per_address, 64);
 }
@@ -115,6 +115,10 @@ const KEYS: [&str; EVERYTHING.len() + 1] = [
     "record_reserve",
     "record_format",
     "listen",
+    "unix_mode",
+    "tls_cert",
+    "tls_key",
+    "tls_self_signed",
     "insecure_public",
     "admin_listen",
     "max_listeners",
@@ -129,10 +133,14 @@ const KEYS: [&str; EVERYTHING.len() + 1] = [
 ];
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 34] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 38] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
-    ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0", "0.0.0.0:3"]),
+    ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0,unix:/x/y", "0.0.0.0:3"]),
+    ("unix_mode", "AIRCHECK_UNIX_MODE", "--unix-mode", ["660", "0666", "600"]),
+    ("tls_cert", "AIRCHECK_TLS_CERT", "--tls-cert", ["'a.pem'", "/b/c.pem", "d.pem"]),
+    ("tls_key", "AIRCHECK_TLS_KEY", "--tls-key", ["'a.key'", "/b/c.key", "d.key"]),
+    ("tls_self_signed", "AIRCHECK_TLS_SELF_SIGNED", "--tls-self-signed", ["false", "0", "true"]),
     ("insecure_public", "AIRCHECK_INSECURE_PUBLIC", "--insecure-public", ["true", "0", "true"]),
     ("admin_listen", "AIRCHECK_ADMIN_LISTEN", "--admin-listen", ["'off'", "localhost:1", "[::1]:2"]),
     ("block", "AIRCHECK_BLOCK", "--block", ["'2ms'", "3ms", "100ms"]),
@@ -177,7 +185,11 @@ fn value(config: &Config, name: &str) -> String {
     match name {
         "source" => capture.source.to_string(),
         "loop" => capture.looped.to_string(),
-        "listen" => http.listen.to_string(),
+        "listen" => http.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        "unix_mode" => format!("{:o}", http.unix_mode),
+        "tls_cert" => http.tls_cert.as_ref().map_or("off".to_owned(), |path| path.display().to_string()),
+        "tls_key" => http.tls_key.as_ref().map_or("off".to_owned(), |path| path.display().to_string()),
+        "tls_self_signed" => http.tls_self_signed.to_string(),
         "insecure_public" => http.insecure_public.to_string(),
         "admin_listen" => http.admin_listen.map_or("off".to_owned(), |address| address.to_string()),
         "block" => format!("{:?}", capture.block),
@@ -218,7 +230,11 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
     let read = [
         ["stdin", "mic", "mic:x"],
         ["false", "false", "true"],
-        ["[::1]:1", "127.0.0.1:0", "0.0.0.0:3"],
+        ["[::1]:1", "127.0.0.1:0 unix:/x/y", "0.0.0.0:3"],
+        ["660", "666", "600"],
+        ["a.pem", "/b/c.pem", "d.pem"],
+        ["a.key", "/b/c.key", "d.key"],
+        ["false", "false", "true"],
         ["true", "false", "true"],
         ["off", "127.0.0.1:1", "[::1]:2"],
         ["2ms", "3ms", "100ms"],
@@ -260,6 +276,8 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
             "on_source_loss" | "fallback_after" => "fallback = 'demo'\n",
             "wait_for_source" => "source = 'mic'\n",
             "listen" => "source = 'stdin'\ninsecure_public = true\n",
+            "tls_cert" => "tls_key = 'k'\n",
+            "tls_key" => "tls_cert = 'c'\n",
             "notify_form" | "silence_after" | "silence_level" => "notify = ['http://a']\n",
             _ => "source = 'stdin'\n",
         };
@@ -344,7 +362,7 @@ fn a_device_may_be_asked_for_a_rate() {
 
 const SPLIT: &str = "a length such as \"1h\" or a size such as \"500MB\"";
 const DURATION: &str = "a duration such as \"10ms\"";
-const ADDRESS: &str = "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:8700";
+const LISTEN: &str = "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:8700, or unix:PATH";
 const SOURCE: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ or stdin";
 const POLICY: &str = "skip-to-live, drop-newest, latest or disconnect";
 const HOSTS: &str = "host names such as radio.example, without scheme or port";
@@ -422,7 +440,7 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         wrong.push(("record_split", value, not(SPLIT, value)));
     }
     for value in [":8700", "8700", "127.0.0.1", "::1:8700", "radio.example:8700", "localhost:x", "1.2.3.4:70000"] {
-        wrong.push(("listen", value, not(ADDRESS, value)));
+        wrong.push(("listen", value, not(LISTEN, value)));
     }
     for (key, takes, most) in [
         ("max_listeners", "a number from 1 to 1048576", "1048577"),
@@ -507,8 +525,8 @@ fn every_wrong_type_in_a_file_is_reported() {
         ("block = 0.5", format!("`block` must be {DURATION}, not a float")),
         ("source = true", format!("`source` must be {SOURCE}, not a boolean")),
         ("source = ['mic']", format!("`source` must be {SOURCE}, not a list")),
-        ("listen = 8700", format!("`listen` must be {ADDRESS}, not an integer")),
-        ("listen = { port = 1 }", format!("`listen` must be {ADDRESS}, not a table")),
+        ("listen = 8700", format!("`listen` must be {LISTEN}, not an integer")),
+        ("listen = { port = 1 }", format!("`listen` must be {LISTEN}, not a table")),
         ("history = 00:10:00", format!("`history` must be {DURATION}, not a date or time")),
         ("rate = 99999999999999999999", "`rate` is too large a number".to_owned()),
         ("loop = 'yes'", "`loop` must be true or false, not a string".to_owned()),
@@ -601,7 +619,7 @@ fn a_wrong_command_line_is_one_line() {
         (&["-x"], "unknown flag `-x`; see --help"),
         (&["--listen"], "--listen needs a value; see --help"),
         (&["--listen", "--loop"], "--listen needs a value; see --help"),
-        (&["--listen=[::1]:1", "--listen=[::1]:1"], "--listen is given more than once; see --help"),
+        (&["--admin-listen=[::1]:1", "--admin-listen=[::1]:1"], "--admin-listen is given more than once; see --help"),
         (&["--loop", "--loop"], "--loop is given more than once; see --help"),
         (&["--loop", "true"], "unknown argument `true`; see --help"),
         (&["--source", "mic", "x"], "unknown argument `x`; see --help"),
@@ -889,6 +907,10 @@ aircheck.toml is valid and gives these settings:
   socket_buffer                100ms           default
   record                       off             default
   listen                       127.0.0.1:8700  default
+  unix_mode                    600             default
+  tls_cert                     off             default
+  tls_key                      off             default
+  tls_self_signed              false           default
   insecure_public              false           default
   admin_listen                 off             default
   max_listeners                1000            default

@@ -1,5 +1,6 @@
 //! The command line: its commands, and the messages about mistakes in it.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -14,12 +15,15 @@ use crate::report::args::ReportArgs;
 use crate::report::command::report;
 use crate::sign_url::SignUrlArgs;
 use crate::top::args::TopArgs;
-use crate::{export, listen, load, sign_url, top};
+use crate::{client, export, listen, load, sign_url, top};
 
 /// Listens to an aircheck server, puts it under load, and shows which listeners lag.
 #[derive(Debug, Parser)]
 #[command(name = "aircheckctl", version)]
 struct Cli {
+    /// File with a certificate to trust for https:// and wss://, in PEM, besides those that the system trusts
+    #[arg(long, value_name = "FILE", global = true)]
+    cacert: Option<PathBuf>,
     /// The command.
     #[command(subcommand)]
     command: Command,
@@ -86,6 +90,9 @@ fn parse() -> Result<Command, ExitCode> {
             Err(_) => ExitCode::FAILURE,
         }
     })?;
+    if let Some(file) = &cli.cacert {
+        client::trust(file);
+    }
     let command = with_token(cli.command).map_err(|why| usage_error(&why))?;
     match command {
         Command::Load(args) => Ok(Command::Load(Box::new(args.check().map_err(|why| usage_error(&why))?))),
@@ -122,7 +129,6 @@ fn one_line(error: &clap::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
     use std::time::Duration;
 
     use super::*;

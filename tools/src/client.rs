@@ -4,6 +4,7 @@ mod api;
 mod block;
 mod http;
 mod token;
+mod transport;
 mod url;
 mod websocket;
 
@@ -11,5 +12,6 @@ pub(crate) use api::{ApiClient, Disconnected};
 pub(crate) use block::Block;
 pub(crate) use http::{TIMEOUT, connect, refused};
 pub(crate) use token::{Token, TokenArgs};
+pub(crate) use transport::{Transport, trust};
 pub(crate) use url::{Address, Url};
 pub(crate) use websocket::{Message, WebSocket};

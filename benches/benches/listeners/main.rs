@@ -94,7 +94,7 @@ fn serve(wav: PathBuf) -> io::Result<()> {
     config.capture.source = SourceSpec::Wav(wav);
     config.capture.looped = true;
     config.capture.history = HISTORY;
-    config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.http.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()];
     config.http.max_listeners = MANY_LISTENERS;
     // All listeners come from this machine.
     config.http.max_connections_per_address = 2 * MANY_LISTENERS;

@@ -255,7 +255,7 @@ fn sample(frame: u32, _channel: u16) -> f64 {
 fn serve(wav: PathBuf, address: IpAddr) -> Result<()> {
     let mut config = Config::default();
     config.capture.source = SourceSpec::Wav(wav);
-    config.http.listen = SocketAddr::from((address, 0));
+    config.http.listen = vec![SocketAddr::from((address, 0)).into()];
     // The rows are read at the same address, which is not loopback.
     config.http.insecure_public = true;
     let scopes = vec![Scope::Stats];

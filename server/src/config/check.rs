@@ -18,9 +18,14 @@ impl Config {
         if let SourceSpec::Nats { .. } = self.capture.source {
             return Err(("source", format!("{} is not supported yet", self.capture.source)));
         }
-        let listen = self.http.listen;
-        let is_reachable = !listen.ip().to_canonical().is_loopback();
-        if is_reachable && !self.http.insecure_public && !self.tokens.iter().any(|token| has_listen(token)) {
+        if self.http.listen.is_empty() {
+            return Err(("listen", "must name an address, such as 127.0.0.1:8700".to_owned()));
+        }
+        let reachable = self.http.listen.iter().find(|address| address.is_reachable());
+        if let Some(listen) = reachable
+            && !self.http.insecure_public
+            && !self.tokens.iter().any(|token| has_listen(token))
+        {
             return Err((
                 "listen",
                 format!(
@@ -47,6 +52,14 @@ impl Config {
         let has_other_policy = policy == LossPolicy::End || given.contains(&"on_source_loss");
         if self.capture.fallback.is_some() && policy != LossPolicy::Fallback && has_other_policy {
             return Err(("fallback", format!("goes only with on_source_loss = \"fallback\", not with {policy}")));
+        }
+        match (&self.http.tls_cert, &self.http.tls_key) {
+            (Some(_), None) => return Err(("tls_cert", "needs the certificate's key: set --tls-key".to_owned())),
+            (None, Some(_)) => return Err(("tls_key", "needs the key's certificate: set --tls-cert".to_owned())),
+            (Some(_), Some(_)) if self.http.tls_self_signed => {
+                return Err(("tls_self_signed", "makes a certificate of its own: leave --tls-cert out".to_owned()));
+            }
+            _ => {}
         }
         let mut without_effect = given.into_iter().filter_map(|key| Some((key, self.unmet_condition(key)?)));
         // A switch that is off is right everywhere.

@@ -79,8 +79,9 @@ impl fmt::Display for Checked {
         for (key, value, origin) in &rows {
             writeln!(f, "  {key:key_width$}  {value:value_width$}  {origin}")?;
         }
-        let listen = self.config.http.listen;
-        if !listen.ip().to_canonical().is_loopback() && !self.config.tokens.iter().any(|token| has_listen(token)) {
+        if let Some(listen) = self.config.http.listen.iter().find(|address| address.is_reachable())
+            && !self.config.tokens.iter().any(|token| has_listen(token))
+        {
             writeln!(f, "Other machines can reach {listen}: anyone who can connect can listen.")?;
         }
         Ok(())

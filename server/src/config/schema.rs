@@ -24,7 +24,8 @@ use clap::{ArgAction, Args};
 use humantime::parse_duration;
 use serde::Deserialize;
 
-use super::notation::{Address, Directory, Encoding, Notation as _, OrOff, Policy, Span};
+use super::listen::{FileMode, ListenAddress};
+use super::notation::{Address, Directory, Encoding, FileName, Notation as _, OrOff, Policy, Span};
 use super::notify::{Level, NotifyForm, NotifyUrl};
 use super::number::Number;
 use super::on_loss::{FallbackSpec, LossPolicy};
@@ -238,11 +239,36 @@ pub struct RecorderConfig {
 #[derive(Clone, Debug, PartialEq, Args, Deserialize)]
 #[command(next_help_heading = "Connections")]
 pub struct HttpConfig {
-    /// Address to listen on; port 0 picks a free one
+    /// Address to listen on, or unix:PATH; may be repeated; port 0 picks a free one; sockets that systemd passes are used instead
     // The default is loopback: a microphone is private.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8700")]
-    #[serde(deserialize_with = "Address::deserialize")]
-    pub listen: SocketAddr,
+    #[serde(deserialize_with = "ListenAddress::one_or_list")]
+    pub listen: Vec<ListenAddress>,
+    /// Permissions of the file of a Unix socket, three octal digits
+    // Its owner alone, as a microphone is private; 660 lets a proxy in that is of its group.
+    #[arg(long, value_name = "MODE", default_value = "600")]
+    #[serde(deserialize_with = "FileMode::deserialize")]
+    pub unix_mode: u32,
+    /// File with the certificate for HTTPS, in PEM, with those of its issuers after it; read again when it changes, and at SIGHUP
+    #[arg(long, value_name = "FILE", default_value = "off")]
+    #[serde(deserialize_with = "OrOff::<FileName>::deserialize")]
+    pub tls_cert: Option<PathBuf>,
+    /// File with the private key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", default_value = "off")]
+    #[serde(deserialize_with = "OrOff::<FileName>::deserialize")]
+    pub tls_key: Option<PathBuf>,
+    /// HTTPS with a certificate that is made once for this machine's names and addresses, and kept; browsers warn of it, so compare
+    /// its fingerprint, which the log shows
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true"
+    )]
+    pub tls_self_signed: bool,
     /// Permit listening without a token on an address that other machines can reach
     #[arg(
         long,

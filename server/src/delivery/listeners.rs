@@ -268,7 +268,7 @@ mod tests {
             overflow: OverflowPolicy::SkipToLive,
             limits: Limits { behind: 25, far_behind: 75, max_lag: None, buffer: 100, idle_timeout: None },
             stats: Arc::clone(stats),
-            remote: ([127, 0, 0, 1], 1).into(),
+            remote: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
             granted: None,
             wire: Wire::Plain,
             bytes_per_second: 0,

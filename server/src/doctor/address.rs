@@ -6,15 +6,24 @@ use std::time::{Duration, Instant};
 
 use super::finding::{Area, Finding, Level};
 use crate::app::RunError;
+use crate::config::ListenAddress;
 
 /// Longest wait for the program that listens on a taken address to say what it is.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most bytes of its answer that are read: the status of an aircheck has some thousands.
 const MAX_ANSWER_BYTES: usize = 1 << 16;
 
-/// Takes the address for an instant, as the service would.
-pub(super) fn check(address: SocketAddr, takes_token: bool) -> Vec<Finding> {
-    let finding = match TcpListener::bind(address) {
+/// Takes each address for an instant, as the service would. A Unix socket's is not taken: its file would have to be removed.
+pub(super) fn check(addresses: &[ListenAddress], takes_token: bool) -> Vec<Finding> {
+    let tcp = addresses.iter().filter_map(|address| match address {
+        ListenAddress::Tcp(address) => Some(*address),
+        ListenAddress::Unix(_) => None,
+    });
+    tcp.map(|address| check_tcp(address, takes_token)).collect()
+}
+
+fn check_tcp(address: SocketAddr, takes_token: bool) -> Finding {
+    match TcpListener::bind(address) {
         Ok(_) if address.ip().to_canonical().is_loopback() => {
             Finding::ok(Area::Address, format!("{} is free, for this machine alone", shown(address)))
         }
@@ -33,7 +42,7 @@ pub(super) fn check(address: SocketAddr, takes_token: bool) -> Vec<Finding> {
         ),
         Err(error) => {
             let is_taken = error.kind() == std::io::ErrorKind::AddrInUse;
-            let error = RunError::Listen { address, error }.to_string();
+            let error = RunError::Listen { address: address.into(), error }.to_string();
             let finding = Finding::of_error(Area::Address, Level::Fault, &error);
             if is_taken {
                 finding.with_command(format!("ss --listening --tcp --processes 'sport = :{}'", address.port()))
@@ -41,8 +50,7 @@ pub(super) fn check(address: SocketAddr, takes_token: bool) -> Vec<Finding> {
                 finding
             }
         }
-    };
-    vec![finding]
+    }
 }
 
 /// Returns an address in words if its port is yet to be chosen.

@@ -225,7 +225,7 @@ async fn route<B>(
             let exposition = Exposition::for_accept(text(request.headers(), header::ACCEPT));
             whole(StatusCode::OK, exposition.content_type(), server.render_metrics(exposition))
         }
-        Route::Status => json_reply(&api::status(server, context.local)),
+        Route::Status => json_reply(&api::status(server)),
         Route::Listeners => match TableQuery::parse(request.uri().query().unwrap_or_default()) {
             Ok(query) => {
                 let table =
@@ -236,7 +236,7 @@ async fn route<B>(
         },
         Route::Watch if head_only => event_stream(UnsyncBoxBody::default()),
         Route::Watch => {
-            let body = WatchBody::new(Arc::clone(server), context.local, context.closing.clone());
+            let body = WatchBody::new(Arc::clone(server), context.closing.clone());
             event_stream(while_permitted(body.boxed_unsync(), server, granted, Scope::Stats))
         }
         Route::Listener(id) => match id.parse() {
@@ -244,7 +244,7 @@ async fn route<B>(
             Ok(id) => error(StatusCode::NOT_FOUND, format!("no listener {id} is present")),
             Err(_) => error(StatusCode::NOT_FOUND, format!("`{id}` is not the number of a listener")),
         },
-        Route::Playlist(playlist) => playlist.answer(uri.query().unwrap_or_default(), request.headers(), context.local),
+        Route::Playlist(playlist) => playlist.answer(uri.query().unwrap_or_default(), request.headers(), &context.url),
         Route::Recording => recording(server, uri.query().unwrap_or_default()),
         Route::Events => events(server, request, head_only, granted),
         // A server is healthy if a restart would not help it, and ready if sound comes.

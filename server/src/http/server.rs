@@ -1,6 +1,6 @@
 //! The server as its requests reach it: mounts, listeners, configuration, metrics and shared documents.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aircheck_engine::Timestamp;
@@ -40,6 +40,7 @@ pub struct Server {
     table: Shared<ListenerTable>,
     worst: Shared<ListenerTable>,
     status: Shared<Bytes>,
+    urls: OnceLock<Vec<String>>,
 }
 
 /// A mount and its consumers.
@@ -98,6 +99,7 @@ impl Server {
             table: Shared::new(TABLE_INTERVAL),
             worst: Shared::new(TABLE_INTERVAL),
             status: Shared::new(STATUS_INTERVAL),
+            urls: OnceLock::new(),
         })
     }
 
@@ -117,6 +119,17 @@ impl Server {
     pub fn replace_rules(&self, rules: Rules) {
         self.access.replace(rules.clone());
         self.listeners.end_unpermitted(&rules);
+    }
+
+    /// Notes the addresses at which it listens, once.
+    pub fn set_urls(&self, urls: Vec<String>) {
+        let _ = self.urls.set(urls);
+    }
+
+    /// Returns the addresses at which it listens, as URLs.
+    #[must_use]
+    pub fn urls(&self) -> &[String] {
+        self.urls.get().map_or(&[], Vec::as_slice)
     }
 
     /// Returns when the server started.

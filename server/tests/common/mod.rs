@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
+pub(crate) mod tls;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
@@ -72,7 +74,10 @@ impl Server {
             panic!("it did not start, {status}: {}", std::fs::read_to_string(&log).unwrap());
         };
         let url = url.trim().to_owned();
-        let address = url.trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
+        let address = address_of(&url);
+        if let Some(at) = flags.iter().position(|flag| *flag == "--tls-cert") {
+            tls::note(address, Path::new(flags[at + 1]));
+        }
         let figures = has_figures.then(|| {
             let written = || {
                 std::fs::read_to_string(&log)
@@ -95,7 +100,7 @@ impl Server {
     /// Returns the address at which this machine reads figures.
     pub(crate) fn figures_address(&self) -> SocketAddr {
         let url = self.figures.as_ref().unwrap_or(&self.url);
-        url.trim_start_matches("http://").trim_end_matches('/').parse().unwrap()
+        address_of(url)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -170,6 +175,11 @@ impl Drop for Server {
     }
 }
 
+/// Returns the address in a URL.
+fn address_of(url: &str) -> SocketAddr {
+    url.split("://").nth(1).unwrap().trim_end_matches('/').parse().unwrap()
+}
+
 /// Returns a command of the program without any settings from outside the test.
 pub(crate) fn command() -> Command {
     without_settings(Command::new(env!("CARGO_BIN_EXE_aircheck")))
@@ -227,6 +237,9 @@ pub(crate) fn refused(arguments: &[&str]) -> (i32, String) {
 pub(crate) fn curl(arguments: &[&str]) -> Command {
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--no-buffer"]).args(arguments).stdin(Stdio::null());
+    if let Some(certificate) = arguments.iter().find_map(|argument| tls::certificate_of_url(argument)) {
+        command.arg("--cacert").arg(certificate);
+    }
     command
 }
 

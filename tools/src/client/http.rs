@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::transport::Transport;
 use super::url::Address;
 use crate::failure::{Failure, io_words, root_cause};
 use crate::sanitize::sanitize;
@@ -33,9 +34,10 @@ const MAX_ERROR_CHARS: usize = 300;
 pub(super) type EmptyRequest = Request<Empty<Bytes>>;
 
 /// Connects to the server.
-pub(crate) async fn connect(address: &Address) -> Result<TcpStream, Failure> {
-    let why = match timeout(TIMEOUT, TcpStream::connect(address.endpoint())).await {
-        Ok(Ok(tcp)) => return Ok(tcp),
+pub(crate) async fn connect(address: &Address) -> Result<Transport, Failure> {
+    let connecting = async { Transport::secure(TcpStream::connect(address.endpoint()).await?, address).await };
+    let why = match timeout(TIMEOUT, connecting).await {
+        Ok(Ok(transport)) => return Ok(transport),
         Ok(Err(error)) => io_words(&error),
         Err(_) => format!("no answer within {}", units::span(TIMEOUT)),
     };
