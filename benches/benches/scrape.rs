@@ -21,15 +21,17 @@ use std::time::{Duration, Instant};
 
 use aircheck_benches::{Arguments, Table, open_files, request};
 use aircheck_engine::Stream;
-use aircheck_server::config::{Config, SourceSpec};
+use aircheck_server::access::policy::Access;
+use aircheck_server::config::{Config, ListenAddress, SourceSpec};
 use aircheck_server::delivery::shards::Shards;
+use aircheck_server::http::Serves;
+use aircheck_server::http::port::{Listening, Socket};
 use aircheck_server::http::server::{ServedMount, Server};
 use aircheck_server::mount::Mount;
 use aircheck_server::notify::Notifier;
 use aircheck_server::telemetry::metrics::Exposition;
 use aircheck_server::{http, source};
 use criterion::{BatchSize, BenchmarkId, Criterion};
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
@@ -168,18 +170,24 @@ impl Running {
         let mut config = Config::default();
         config.capture.source = SourceSpec::Tone(440.0);
         config.capture.block = BLOCK;
-        config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        config.http.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()];
         config.http.max_listeners = MAX_LISTENERS;
         // All listeners come from this machine.
         config.http.max_connections_per_address = 2 * MAX_LISTENERS;
         let runtime = Builder::new_multi_thread().enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind(config.http.listen))?;
-        let address = listener.local_addr()?;
+        let socket = runtime.block_on(Socket::bind(&config.http.listen[0], config.http.unix_mode))?;
+        let ListenAddress::Tcp(address) = socket.address() else { unreachable!("it is an address of TCP") };
         let (stream, kind) = source::start(&config.capture)?;
         let shards = Shards::start()?;
         let mount = ServedMount::new(Mount::new(&stream, kind)?, None, &config, &shards);
-        let server = Server::new(config.clone(), vec![mount], shards, Notifier::start(&config.notify));
-        runtime.spawn(http::serve(listener, Arc::clone(&server), std::future::pending()));
+        let access = Access::new(config.rules())?;
+        let server = Server::new(config.clone(), access, vec![mount], shards, Notifier::start(&config.notify));
+        runtime.spawn(http::serve(
+            vec![Listening::new(socket, None, Serves::All)],
+            None,
+            Arc::clone(&server),
+            std::future::pending(),
+        ));
         Ok(Self { address, server, _stream: stream, _runtime: runtime })
     }
 

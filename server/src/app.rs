@@ -8,17 +8,22 @@ use std::time::{Duration, Instant};
 use aircheck_api::SourceKind;
 use aircheck_engine::Stream;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::interval;
 
-use crate::config::Config;
+use crate::access::policy::{Access, has_listen};
+use crate::access::scope::Scope;
+use crate::config::{Config, ListenAddress};
 use crate::delivery::shards::Shards;
 use crate::http;
+use crate::http::Serves;
+use crate::http::port::{Listening, Socket};
 use crate::http::server::{ServedMount, Server};
+use crate::http::tls::{ServerTls, TlsError};
 use crate::mount::Mount;
 use crate::notify::{self, Notifier};
+use crate::reload::{Hangup, Hangups, Reload};
 use crate::service_manager::ServiceManager;
 use crate::sink::recorder::{FormatError, RecordError, Recording, RecordingDirectory};
 use crate::source::{self, OpenError};
@@ -42,6 +47,28 @@ pub enum RunError {
     /// The address is not available.
     #[error("cannot listen on {address}: {} (choose another with --listen)", reason(.error))]
     Listen {
+        /// The configured address.
+        address: ListenAddress,
+        /// The system's error.
+        error: io::Error,
+    },
+    /// A socket that the service manager has passed cannot be used.
+    #[error(
+        "cannot use a socket of the service manager: {0} (it must listen for streams: ListenStream= of the socket unit)"
+    )]
+    Inherited(#[source] io::Error),
+    /// Other machines can reach a socket that the service manager has passed, and none needs a token.
+    #[error(
+        "other machines can reach {0}, which the service manager has passed, and no token is needed to listen: make one with \
+         `aircheck token new --name NAME --scope listen`, or permit that with --insecure-public"
+    )]
+    Reachable(ListenAddress),
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The address for figures and changes is not available.
+    #[error("cannot listen on {address}: {} (choose another with --admin-listen)", reason(.error))]
+    AdminListen {
         /// The configured address.
         address: SocketAddr,
         /// The system's error.
@@ -67,27 +94,48 @@ pub enum RunError {
     System(#[from] io::Error),
 }
 
-/// Serves until the source ends or the process receives SIGINT or SIGTERM.
+impl RunError {
+    /// Returns the exit code of the process: 2 for a setting that can't work, as for any wrong setting, and 1 for all else.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if matches!(self, Self::Tls(_) | Self::Reachable(_)) { 2 } else { 1 }
+    }
+}
+
+/// Serves until the source ends or the process receives SIGINT or SIGTERM. At SIGHUP it takes the tokens that `reload` reads.
 ///
 /// # Errors
 ///
 /// When it can't start, or when the source ends by a failure. A stop by a signal is no error.
-pub fn run(config: Config) -> Result<(), RunError> {
+pub fn run(config: Config, reload: Option<Reload>) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(config, reload));
     // A look-up of a receiver's name, or a file system that hangs, must not hold up the exit.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(config: Config) -> Result<(), RunError> {
+async fn serve(config: Config, reload: Option<Reload>) -> Result<(), RunError> {
     raise_file_limit();
     // Before anything else that lasts, so that a signal leads to an orderly stop however early it comes.
     let mut signals = Signals::listen()?;
-    let (address, max_listeners) = (config.http.listen, config.http.max_listeners);
+    let max_listeners = config.http.max_listeners;
     // Before the source, so that no microphone is opened for nothing.
-    let listener = TcpListener::bind(address).await.map_err(|error| RunError::Listen { address, error })?;
-    let local = listener.local_addr()?;
+    let sockets = listen(&config).await?;
+    let tls = ServerTls::load(&config.http)?;
+    let admin = match config.http.admin_listen {
+        Some(address) => {
+            let bound = Socket::bind(&address.into(), config.http.unix_mode).await;
+            let socket = bound.map_err(|error| RunError::AdminListen { address, error })?;
+            Some(Listening::new(socket, tls.as_ref(), Serves::Admin))
+        }
+        None => None,
+    };
+    let serves = if admin.is_some() { Serves::Streams } else { Serves::All };
+    let reachable = sockets.iter().map(Socket::address).find(ListenAddress::is_reachable);
+    let mut listening: Vec<_> =
+        sockets.into_iter().map(|socket| Listening::new(socket, tls.as_ref(), serves)).collect();
+    let urls: Vec<_> = listening.iter().map(|listening| listening.url().to_owned()).collect();
     let directory = config.recorder.record.as_deref().map(RecordingDirectory::open).transpose()?;
     let (stream, kind) = source::start(&config.capture)?;
     let recording = match directory {
@@ -106,25 +154,36 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let mount = ServedMount::new(mount, recording.clone(), &config, &shards);
     let notifier = Notifier::start(&config.notify);
     let watching = notifier.has_targets().then(|| (config.notify.clone(), Arc::clone(&mount.mount)));
-    let server = Server::new(config, vec![mount], shards, Arc::clone(&notifier));
+    let access = Access::new(config.rules()).map_err(io::Error::other)?;
+    let server = Server::new(config, access, vec![mount], shards, Arc::clone(&notifier));
     let watching = watching.map(|(config, mount)| {
         let (recording, listeners) = (recording.clone(), Arc::clone(server.listeners()));
         tokio::spawn(notify::watch::watch(config, mount, recording, listeners, Arc::clone(&notifier)))
     });
     let (closing, closed) = oneshot::channel();
-    let mut serving = tokio::spawn(http::serve(listener, server, async {
+    server.set_urls(urls.clone());
+    if let Some(admin) = admin {
+        tracing::info!("figures and changes at {}", admin.url());
+        listening.push(admin);
+    }
+    let mut serving = tokio::spawn(http::serve(listening, tls, Arc::clone(&server), async {
         // An error means that the sender is gone, which is a reason to stop as well.
         let _ = closed.await;
     }));
-    announce(&stream, kind, local, recording.as_deref())?;
+    announce(&stream, kind, reachable.as_ref(), &urls, server.access(), recording.as_deref())?;
+    let urls = urls.join(" and ");
     log_file_limit(max_listeners);
-    let text = format!("the service has started: {}, at http://{local}/", stream.description());
+    let text = format!("the service has started: {}, at {urls}", stream.description());
     notifier.begin(text);
     let mut manager = ServiceManager::new(Instant::now());
-    manager.ready(&format!("on air: {}, http://{local}/", stream.description()));
+    manager.ready(&format!("on air: {}, {urls}", stream.description()));
     let end = tokio::select! {
-        end = wait_for_end(&stream, &mut signals, &mut manager) => end,
-        served = &mut serving => return served.map_err(io::Error::other)?.map_err(RunError::System),
+        end = wait_for_end(&stream, &mut signals, &mut manager, || {
+            if let Some(reload) = &reload {
+                reload.reload(&server);
+            }
+        }) => end,
+        served = &mut serving => return served.map_err(|error| RunError::System(io::Error::other(error))),
     };
     if let Some(watching) = watching {
         // What happens from here on belongs to the end.
@@ -137,7 +196,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     tokio::task::spawn_blocking(move || stream.stop()).await.map_err(io::Error::other)?;
     let stopped_at = Instant::now();
     let _ = closing.send(());
-    serving.await.map_err(io::Error::other)??;
+    serving.await.map_err(io::Error::other)?;
     if let Some(recording) = recording {
         finish(recording, RECORDER_STOP_TIMEOUT.saturating_sub(stopped_at.elapsed())).await?;
     }
@@ -148,15 +207,40 @@ async fn serve(config: Config) -> Result<(), RunError> {
     }
 }
 
+/// Returns the sockets that the service manager has passed, or else those of the configured addresses.
+async fn listen(config: &Config) -> Result<Vec<Socket>, RunError> {
+    let inherited = Socket::inherited().map_err(RunError::Inherited)?;
+    let may_be_reached = config.http.insecure_public || config.rules().needs_token(&Scope::Listen(None));
+    if let Some(address) =
+        inherited.iter().map(Socket::address).find(|address| address.is_reachable() && !may_be_reached)
+    {
+        return Err(RunError::Reachable(address));
+    }
+    if !inherited.is_empty() {
+        return Ok(inherited);
+    }
+    let mut sockets = Vec::new();
+    for address in &config.http.listen {
+        let bound = Socket::bind(address, config.http.unix_mode).await;
+        sockets.push(bound.map_err(|error| RunError::Listen { address: address.clone(), error })?);
+    }
+    Ok(sockets)
+}
+
 /// The signals that stop the process.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Hangups,
 }
 
 impl Signals {
     fn listen() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: Hangups::listen()?,
+        })
     }
 }
 
@@ -165,7 +249,7 @@ impl Signals {
 enum End {
     /// The source has ended, by itself or by a failure.
     Source,
-    /// The process received SIGINT or SIGTERM.
+    /// The process received SIGINT or SIGTERM, or its terminal was closed.
     Signal,
 }
 
@@ -180,13 +264,20 @@ impl End {
     }
 }
 
-/// Waits for the end of the source, or for a signal.
-async fn wait_for_end(stream: &Stream, signals: &mut Signals, manager: &mut ServiceManager) -> End {
+/// Waits for the end of the source, or for a signal. Calls `reload` at each SIGHUP.
+async fn wait_for_end(stream: &Stream, signals: &mut Signals, manager: &mut ServiceManager, reload: impl Fn()) -> End {
     let mut checks = interval(END_INTERVAL);
     loop {
         let signal = tokio::select! {
             _ = signals.interrupt.recv() => "SIGINT",
             _ = signals.terminate.recv() => "SIGTERM",
+            hangup = signals.hangup.next() => match hangup {
+                Hangup::TerminalClosed => "SIGHUP of a closed terminal",
+                Hangup::Reload => {
+                    reload();
+                    continue;
+                }
+            },
             _ = checks.tick() => {
                 manager.feed(stream.dispatcher_turns(), Instant::now());
                 if !stream.is_finished() {
@@ -216,7 +307,9 @@ async fn finish(recording: Arc<Recording>, timeout: Duration) -> io::Result<()> 
 fn announce(
     stream: &Stream,
     kind: SourceKind,
-    local: SocketAddr,
+    reachable: Option<&ListenAddress>,
+    urls: &[String],
+    access: &Access,
     recording: Option<&Recording>,
 ) -> Result<(), RunError> {
     let format = stream.format();
@@ -225,12 +318,17 @@ fn announce(
     if let Some(recording) = recording {
         tracing::info!("recording to {recording}");
     }
-    if !local.ip().to_canonical().is_loopback() {
+    let rules = access.rules();
+    if rules.needs_token(&Scope::Listen(None)) {
+        let names: Vec<_> = rules.tokens.iter().filter(|token| has_listen(token)).map(|token| &*token.name).collect();
+        tracing::info!("listening takes a token: {}", names.join(", "));
+    } else if let Some(local) = reachable {
         let what = if kind == SourceKind::Mic { "THIS MICROPHONE" } else { "this stream" };
         tracing::warn!("NOT PRIVATE: every machine that can reach {local} can listen to {what}");
     }
     let mut out = io::stdout().lock();
-    writeln!(out, "listening on http://{local}/").and_then(|()| out.flush()).map_err(RunError::Announce)
+    let mut lines = urls.iter().map(|url| format!("listening on {url}\n"));
+    lines.try_for_each(|line| out.write_all(line.as_bytes())).and_then(|()| out.flush()).map_err(RunError::Announce)
 }
 
 /// Raises the limit of open files to what the system allows. Each connection is a file, and the usual soft limit of 1024

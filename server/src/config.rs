@@ -7,12 +7,13 @@
 //! The files, each of which uses only those above it:
 //!
 //! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `source`, `on_loss`, `origin`,
-//!   `notify`, `record_split` and `record_keep` for those with more to read.
+//!   `notify`, `record_split`, `record_keep` and `tokens` for those with more to read.
 //! - `schema`: the settings, one field each. Its first lines tell how to add one.
 //! - `settings`: the table of settings that flags, variables, keys and the documentation come from.
 //! - `check`: rules between settings.
 //! - `file` and `layers`: from a file, the environment and flags to a [`Config`].
-//! - `report`, `given` and [`cli`]: the table of `check-config`, the settings for `doctor`, and the command line.
+//! - `report`, `given`, `values` and [`cli`]: the table of `check-config`, the settings for `doctor`, the changes of a file that is
+//!   read again, and the command line.
 
 mod check;
 pub mod cli;
@@ -22,6 +23,7 @@ mod file;
 mod fuzz;
 mod given;
 mod layers;
+mod listen;
 mod notation;
 mod notify;
 mod number;
@@ -34,10 +36,13 @@ mod report;
 mod schema;
 mod settings;
 mod source;
+mod tokens;
 mod value;
+mod values;
 
 pub use error::ConfigError;
 pub use given::Given;
+pub use listen::ListenAddress;
 pub use notify::Level;
 pub use on_loss::{FallbackSpec, LossPolicy};
 pub use pace::Pace;
@@ -48,3 +53,4 @@ pub use schema::{CaptureConfig, Config, DeliveryConfig, HttpConfig, MIN_LAG_BLOC
 pub use settings::{Setting, settings};
 pub use source::SourceSpec;
 pub use value::ValueError;
+pub use values::Values;

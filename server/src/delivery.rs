@@ -2,7 +2,7 @@
 //!
 //! A [`listener`] that joins the [`listeners`] has a ring of packets and a place in one of the [`shards`], each a thread
 //! that owns many listeners. There its [`session`] takes packets out of the ring as the listener's limit of lag permits;
-//! its `output` writes them to the socket, and its `input` answers what the listener sends: [`client_messages`], of which
+//! its `output` writes them to the socket, sealed by its [`tls`] if it has that, and its `input` answers what the listener sends: [`client_messages`], of which
 //! [`heard`] checks the reports. Below, [`socket`] follows the bytes until the listener's program has read them. Its
 //! [`standing`] is how far behind the listener is, how bad that is and where the cause is. `lag` counts the lag once for
 //! each block that was due, and `waits` keeps the last waits in the ring, both for the [`histograms`] of all listeners and for its
@@ -24,6 +24,7 @@ pub mod mailbox;
 mod output;
 mod own_histograms;
 pub mod progress;
+pub mod remote;
 mod row;
 pub mod session;
 mod shard;
@@ -32,6 +33,7 @@ pub mod socket;
 mod stale;
 pub mod standing;
 mod state;
+pub mod tls;
 mod waits;
 
 pub use row::percentiles;

@@ -28,6 +28,7 @@ use finding::{Area, Finding};
 use pending::Pending;
 use report::Report;
 
+use crate::access::scope::Scope;
 use crate::config::{Config, Given};
 
 /// Longest wait for all checks but that of the recording. A sound server that hangs may be found out at each of three steps, after 5 s each, and may
@@ -57,9 +58,10 @@ pub fn run(given: Given, json: bool) -> bool {
 }
 
 fn check(config: &Config, deadline: Instant, show: &mut dyn FnMut(Vec<Finding>)) {
-    let (listen, max_listeners) = (config.http.listen, config.http.max_listeners);
+    let (listen, max_listeners) = (config.http.listen.clone(), config.http.max_listeners);
     let (capture, recorder) = (config.capture.clone(), config.recorder.clone());
-    let address = Pending::start(move || address::check(listen));
+    let takes_token = config.rules().needs_token(&Scope::Listen(None));
+    let address = Pending::start(move || address::check(&listen, takes_token));
     let realtime = Pending::start(realtime::check);
     let clock = Pending::start(clock::check);
     let service = Pending::start(service::check);

@@ -1,8 +1,9 @@
 //! The HTTP server, in the way of a request.
 //!
-//! `accept` gives each connection a place among the `connections`, or a `refusal`. A `connection` reads requests, the `guard`
-//! refuses those of other sites, and `routes` finds the answer: a file of the `page`, the status (`api`), the
-//! `listener_table`, the log of `events`, status and table pushed (`watch`), or a `stream` with the parameters of its
+//! `accept` gives each connection a place among the `connections`, or a `refusal`. A `connection` shakes hands first if the server
+//! has [`tls`], so its `transport` is a socket with that or without. Then it reads requests, the `guard` refuses those of other
+//! sites, `denied` answers those without a token, and `routes` finds the answer: a file of the `page`, the status (`api`), the
+//! `listener_table`, the log of `events`, status and table pushed (`watch`), the page's `session`, or a `stream` with the parameters of its
 //! `query`. A stream's connection leaves hyper for a shard of the delivery, with a `head` of our own and with the bytes
 //! that its `counted_stream` has counted. Every other answer is a `reply`. [`server`] has the mounts, listeners and
 //! documents that they all reach.
@@ -13,6 +14,7 @@ mod connection;
 mod connections;
 mod context;
 mod counted_stream;
+mod denied;
 mod events;
 #[cfg(test)]
 mod fuzz;
@@ -20,7 +22,9 @@ mod guard;
 mod head;
 mod listener_table;
 mod page;
+mod permitted;
 mod playlist;
+pub mod port;
 mod query;
 mod range;
 mod recording;
@@ -28,9 +32,13 @@ mod refusal;
 mod reply;
 mod routes;
 pub mod server;
+mod session;
 mod shared;
 mod stream;
 mod table_query;
+pub mod tls;
+mod transport;
 mod watch;
 
 pub use accept::serve;
+pub use context::Serves;

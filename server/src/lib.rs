@@ -1,19 +1,20 @@
 //! The aircheck service: streams live sound over HTTP to many listeners, and keeps for each an exact account of its lag
 //! and its losses.
 //!
-//! [`app`] opens the [`source`] that a [`config`] names and puts it on the air as a [`mount`]. Its [`rendition`]s turn
+//! [`access`] has the tokens of those who may listen. [`app`] opens the [`source`] that a [`config`] names and puts it on the air as a [`mount`]. Its [`rendition`]s turn
 //! blocks into packets, once for all listeners; [`delivery`] takes the packets to each listener and keeps its account;
 //! a [`sink`] such as the recorder takes blocks elsewhere, and a [`replay`] plays what it has recorded. [`notify`] tells
 //! receivers what goes wrong. [`http`] answers requests, and [`telemetry`] reports on all of that. [`doctor`] checks
 //! whether a machine can do all of this.
 //!
-//! A folder uses only what stands before it: one_line, config, source, mount, rendition, delivery, sink, replay, notify, telemetry,
-//! http, app, doctor. The types that go over the wire are in the crate `aircheck-api`.
+//! A folder uses only what stands before it: one_line, access, config, source, mount, rendition, delivery, sink, replay, notify, telemetry,
+//! http, reload, app, doctor. The types that go over the wire are in the crate `aircheck-api`.
 //!
 //! The server knows no sound device, and it invents no sequence number: all of them are the capture's.
 
 pub mod one_line;
 
+pub mod access;
 pub mod config;
 pub mod source;
 
@@ -30,6 +31,7 @@ pub mod telemetry;
 
 pub mod http;
 
+pub mod reload;
 mod service_manager;
 
 pub mod app;

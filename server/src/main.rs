@@ -6,10 +6,15 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use aircheck_api::TokenHash;
+use aircheck_server::access::scope::Scope;
+use aircheck_server::access::token;
 use aircheck_server::app::run;
-use aircheck_server::config::cli::{self, Command};
+use aircheck_server::config::cli::{self, Command, Exit};
+use aircheck_server::config::{Config, Values};
 use aircheck_server::doctor;
 use aircheck_server::one_line::one_line;
+use aircheck_server::reload::Reload;
 use aircheck_server::source::devices;
 use aircheck_server::telemetry::log;
 
@@ -22,11 +27,19 @@ fn main() -> ExitCode {
         Err(exit) => return exit.print(),
     };
     let result = match command {
-        Command::Serve(config) => {
+        Command::Serve(config, values) => {
             let _log = log::init();
-            run(config).map_err(|error| error.to_string())
+            run(*config, Some(Reload { values, read: read_again }))
+                .map_err(|error| (error.to_string(), error.exit_code()))
         }
-        Command::Devices { json } => devices::list(json).map(|list| print(&list)),
+        Command::NewToken { name, scopes } => match token::random() {
+            Ok(token) => {
+                print(&token_lines(&name, &token, &scopes));
+                Ok(())
+            }
+            Err(error) => Err((format!("the system has no random numbers: {error}"), 1)),
+        },
+        Command::Devices { json } => devices::list(json).map(|list| print(&list)).map_err(|error| (error, 1)),
         Command::CheckConfig(checked) => {
             print(&checked.to_string());
             Ok(())
@@ -37,11 +50,31 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
+        Err((message, code)) => {
             print_error(format!("aircheck: {}\n", one_line(&message)));
-            ExitCode::FAILURE
+            code.into()
         }
     }
+}
+
+/// Reads all settings again as they were read at the start.
+fn read_again() -> Result<(Config, Values), String> {
+    match cli::parse(std::env::args_os(), |name| std::env::var_os(name)) {
+        Ok(Command::Serve(config, values)) => Ok((*config, values)),
+        Ok(_) | Err(Exit::Help(_)) => Err("the command line is another one".to_owned()),
+        Err(Exit::Wrong(error)) => Err(error.to_string()),
+    }
+}
+
+/// Returns a new token, and the lines of the configuration file that let it in.
+fn token_lines(name: &str, token: &str, scopes: &[Scope]) -> String {
+    let scopes: Vec<_> = scopes.iter().map(|scope| format!("\"{scope}\"")).collect();
+    format!(
+        "token: {token}\n\n# Keep the token, because it is shown this once. These lines go into the configuration file.\n[[token]]\n\
+         name = \"{name}\"\nhash = \"{}\"\nscopes = [{}]\n",
+        TokenHash::of(token),
+        scopes.join(", ")
+    )
 }
 
 /// Prints a text to standard output. A closed standard output is no failure: its reader has seen enough.

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,7 +48,7 @@ impl Setup {
 
     fn config(&self, args: &[&str]) -> Config {
         match self.parse(args) {
-            Ok(Command::Serve(config)) => config,
+            Ok(Command::Serve(config, _)) => *config,
             other => panic!("{other:?}"),
         }
     }
@@ -84,13 +83,14 @@ fn without_settings_the_defaults_run() {
     assert_eq!(config.delivery.buffer, Duration::from_secs(1));
     assert_eq!(config.delivery.overflow, OverflowPolicy::SkipToLive);
     assert_eq!(config.recorder.record, None);
-    assert_eq!(config.http.listen, "127.0.0.1:8700".parse::<SocketAddr>().unwrap());
+    assert_eq!(config.http.listen, ["127.0.0.1:8700".parse().unwrap()]);
+    assert_eq!(config.http.unix_mode, 0o600);
     assert_eq!(config.http.max_listeners, 1000);
     assert_eq!(config.http.max_connections_per_address, 64);
 }
 
 /// All keys, in the order in which they are listed.
-const KEYS: [&str; EVERYTHING.len()] = [
+const KEYS: [&str; EVERYTHING.len() + 1] = [
     "source",
     "loop",
     "rate",
@@ -115,6 +115,12 @@ const KEYS: [&str; EVERYTHING.len()] = [
     "record_reserve",
     "record_format",
     "listen",
+    "unix_mode",
+    "tls_cert",
+    "tls_key",
+    "tls_self_signed",
+    "insecure_public",
+    "admin_listen",
     "max_listeners",
     "max_connections_per_address",
     "allow_hosts",
@@ -123,13 +129,20 @@ const KEYS: [&str; EVERYTHING.len()] = [
     "notify_form",
     "silence_after",
     "silence_level",
+    "token",
 ];
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 32] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 38] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
-    ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0", "0.0.0.0:3"]),
+    ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0,unix:/x/y", "0.0.0.0:3"]),
+    ("unix_mode", "AIRCHECK_UNIX_MODE", "--unix-mode", ["660", "0666", "600"]),
+    ("tls_cert", "AIRCHECK_TLS_CERT", "--tls-cert", ["'a.pem'", "/b/c.pem", "d.pem"]),
+    ("tls_key", "AIRCHECK_TLS_KEY", "--tls-key", ["'a.key'", "/b/c.key", "d.key"]),
+    ("tls_self_signed", "AIRCHECK_TLS_SELF_SIGNED", "--tls-self-signed", ["false", "0", "true"]),
+    ("insecure_public", "AIRCHECK_INSECURE_PUBLIC", "--insecure-public", ["true", "0", "true"]),
+    ("admin_listen", "AIRCHECK_ADMIN_LISTEN", "--admin-listen", ["'off'", "localhost:1", "[::1]:2"]),
     ("block", "AIRCHECK_BLOCK", "--block", ["'2ms'", "3ms", "100ms"]),
     ("buffer", "AIRCHECK_BUFFER", "--buffer", ["'2s'", "3s", "1m"]),
     ("history", "AIRCHECK_HISTORY", "--history", ["'0s'", "3s", "10m"]),
@@ -168,11 +181,17 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 32] = [
 
 /// Shows one setting of a configuration.
 fn value(config: &Config, name: &str) -> String {
-    let Config { capture, delivery, recorder, http, notify } = config;
+    let Config { capture, delivery, recorder, http, notify, tokens: _ } = config;
     match name {
         "source" => capture.source.to_string(),
         "loop" => capture.looped.to_string(),
-        "listen" => http.listen.to_string(),
+        "listen" => http.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        "unix_mode" => format!("{:o}", http.unix_mode),
+        "tls_cert" => http.tls_cert.as_ref().map_or("off".to_owned(), |path| path.display().to_string()),
+        "tls_key" => http.tls_key.as_ref().map_or("off".to_owned(), |path| path.display().to_string()),
+        "tls_self_signed" => http.tls_self_signed.to_string(),
+        "insecure_public" => http.insecure_public.to_string(),
+        "admin_listen" => http.admin_listen.map_or("off".to_owned(), |address| address.to_string()),
         "block" => format!("{:?}", capture.block),
         "buffer" => format!("{:?}", delivery.buffer),
         "history" => format!("{:?}", capture.history),
@@ -211,7 +230,13 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
     let read = [
         ["stdin", "mic", "mic:x"],
         ["false", "false", "true"],
-        ["[::1]:1", "127.0.0.1:0", "0.0.0.0:3"],
+        ["[::1]:1", "127.0.0.1:0 unix:/x/y", "0.0.0.0:3"],
+        ["660", "666", "600"],
+        ["a.pem", "/b/c.pem", "d.pem"],
+        ["a.key", "/b/c.key", "d.key"],
+        ["false", "false", "true"],
+        ["true", "false", "true"],
+        ["off", "127.0.0.1:1", "[::1]:2"],
         ["2ms", "3ms", "100ms"],
         ["2s", "3s", "60s"],
         ["0ns", "3s", "600s"],
@@ -250,6 +275,9 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
             name if name.starts_with("record_") => "record = 'takes'\n",
             "on_source_loss" | "fallback_after" => "fallback = 'demo'\n",
             "wait_for_source" => "source = 'mic'\n",
+            "listen" => "source = 'stdin'\ninsecure_public = true\n",
+            "tls_cert" => "tls_key = 'k'\n",
+            "tls_key" => "tls_cert = 'c'\n",
             "notify_form" | "silence_after" | "silence_level" => "notify = ['http://a']\n",
             _ => "source = 'stdin'\n",
         };
@@ -334,7 +362,7 @@ fn a_device_may_be_asked_for_a_rate() {
 
 const SPLIT: &str = "a length such as \"1h\" or a size such as \"500MB\"";
 const DURATION: &str = "a duration such as \"10ms\"";
-const ADDRESS: &str = "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:8700";
+const LISTEN: &str = "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:8700, or unix:PATH";
 const SOURCE: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ or stdin";
 const POLICY: &str = "skip-to-live, drop-newest, latest or disconnect";
 const HOSTS: &str = "host names such as radio.example, without scheme or port";
@@ -412,7 +440,7 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         wrong.push(("record_split", value, not(SPLIT, value)));
     }
     for value in [":8700", "8700", "127.0.0.1", "::1:8700", "radio.example:8700", "localhost:x", "1.2.3.4:70000"] {
-        wrong.push(("listen", value, not(ADDRESS, value)));
+        wrong.push(("listen", value, not(LISTEN, value)));
     }
     for (key, takes, most) in [
         ("max_listeners", "a number from 1 to 1048576", "1048577"),
@@ -497,8 +525,8 @@ fn every_wrong_type_in_a_file_is_reported() {
         ("block = 0.5", format!("`block` must be {DURATION}, not a float")),
         ("source = true", format!("`source` must be {SOURCE}, not a boolean")),
         ("source = ['mic']", format!("`source` must be {SOURCE}, not a list")),
-        ("listen = 8700", format!("`listen` must be {ADDRESS}, not an integer")),
-        ("listen = { port = 1 }", format!("`listen` must be {ADDRESS}, not a table")),
+        ("listen = 8700", format!("`listen` must be {LISTEN}, not an integer")),
+        ("listen = { port = 1 }", format!("`listen` must be {LISTEN}, not a table")),
         ("history = 00:10:00", format!("`history` must be {DURATION}, not a date or time")),
         ("rate = 99999999999999999999", "`rate` is too large a number".to_owned()),
         ("loop = 'yes'", "`loop` must be true or false, not a string".to_owned()),
@@ -591,7 +619,7 @@ fn a_wrong_command_line_is_one_line() {
         (&["-x"], "unknown flag `-x`; see --help"),
         (&["--listen"], "--listen needs a value; see --help"),
         (&["--listen", "--loop"], "--listen needs a value; see --help"),
-        (&["--listen=[::1]:1", "--listen=[::1]:1"], "--listen is given more than once; see --help"),
+        (&["--admin-listen=[::1]:1", "--admin-listen=[::1]:1"], "--admin-listen is given more than once; see --help"),
         (&["--loop", "--loop"], "--loop is given more than once; see --help"),
         (&["--loop", "true"], "unknown argument `true`; see --help"),
         (&["--source", "mic", "x"], "unknown argument `x`; see --help"),
@@ -691,6 +719,104 @@ fn help_states_the_bounds_that_are_checked() {
     }
 }
 
+const HASH: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+/// A table of a token in a file.
+fn token(name: &str, hash: &str, scopes: &str) -> String {
+    format!("[[token]]\nname = '{name}'\nhash = '{hash}'\nscopes = {scopes}\n")
+}
+
+#[test]
+fn tokens_are_read_from_the_file_and_their_hashes_are_shown_nowhere() {
+    let other = HASH.replace("ba78", "ca78");
+    let text = token("kitchen", HASH, "['listen']") + &token("prometheus", &other, "['stats', 'listen:hall']");
+    let setup = Setup::new().file(format!("source = 'tone:440'\n{text}"));
+    let config = setup.config(&[]);
+    let names: Vec<_> = config.tokens.iter().map(|token| (&*token.name, token.scopes.len())).collect();
+    assert_eq!(names, [("kitchen", 1), ("prometheus", 2)]);
+    let text = checked(&setup);
+    assert!(text.contains("kitchen (listen), prometheus (stats, listen:hall)"), "{text}");
+    for shown in [text, format!("{config:?}")] {
+        assert!(!shown.contains("a7816"), "{shown}");
+    }
+}
+
+#[test]
+fn a_wrong_token_is_named_by_its_number_and_a_token_in_place_of_its_hash_is_not_shown() {
+    let good = token("kitchen", HASH, "['listen']");
+    let other = HASH.replace("ba78", "ca78");
+    for (text, sentence) in [
+        ("token = 'x'\n".to_owned(), "must be tables with name, hash and scopes, each headed [[token]], not a string"),
+        (
+            "[token]\nname = 'x'\n".to_owned(),
+            "must be tables with name, hash and scopes, each headed [[token]], not a table",
+        ),
+        ("token = ['x']\n".to_owned(), "number 1: must be a table with name, hash and scopes, not a string"),
+        (
+            token("a b", HASH, "['listen']"),
+            "number 1: `name` must be up to 32 letters, digits, hyphens, underscores and dots, not `a b`",
+        ),
+        (
+            token("a", "ac_secret", "['listen']"),
+            "number 1: `hash` must be `sha256:` and 64 hexadecimal digits, as `aircheck token new` prints it",
+        ),
+        (token("a", HASH, "['root']"), "number 1: `scopes` must be listen, listen:MOUNT, stats or admin, not `root`"),
+        (token("a", HASH, "[]"), "number 1: `scopes` must have at least one of listen, listen:MOUNT, stats or admin"),
+        (token("a", HASH, "'listen'"), "number 1: must be a list, not a string"),
+        (
+            format!("{good}{}", token("kitchen", &other, "['stats']")),
+            "number 2: its name is that of the token `kitchen`, too",
+        ),
+        (
+            format!("{good}{}", token("bar", HASH, "['stats']")),
+            "number 2: its hash is that of the token `kitchen`, too",
+        ),
+        (format!("{good}scope = ['stats']\n"), "number 1: unknown key `scope`; there are name, hash, scopes"),
+        ("[[token]]\nname = 'a'\n".to_owned(), "number 1: `hash` is missing"),
+    ] {
+        let line = Setup::new().file(&text).wrong(&[]);
+        assert_eq!(line, format!("aircheck.toml:1: `token` {sentence}"), "{text}");
+        assert!(!line.contains("ac_secret"));
+    }
+}
+
+#[test]
+fn other_machines_need_a_token_or_a_word_that_they_do_not() {
+    let sentence = "and no token is needed to listen: make one with `aircheck token new --name NAME --scope listen`, or permit \
+                    that with --insecure-public";
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.7:80"] {
+        let line = Setup::new().wrong(&["--listen", address]);
+        assert_eq!(line, format!("--listen lets other machines reach {address}, {sentence}"));
+        assert!(Setup::new().config(&["--listen", address, "--insecure-public"]).http.insecure_public);
+        let stats = Setup::new().file(token("prometheus", HASH, "['stats']"));
+        assert_eq!(stats.wrong(&["--listen", address]), line, "a token that permits no listening is not enough");
+        Setup::new().file(token("kitchen", HASH, "['listen:main']")).config(&["--listen", address]);
+    }
+    Setup::new().config(&["--listen", "[::ffff:127.0.0.1]:0"]);
+}
+
+#[test]
+fn a_new_token_needs_a_name_and_a_scope() {
+    let setup = Setup::new();
+    match setup.parse(&["token", "new", "--name", "kitchen", "--scope", "listen:main", "--scope", "stats"]) {
+        Ok(Command::NewToken { name, scopes }) => assert_eq!((&*name, scopes.len()), ("kitchen", 2)),
+        other => panic!("{other:?}"),
+    }
+    for (args, line) in [
+        (&["token"][..], "token needs a command: `aircheck token new --name NAME --scope listen`"),
+        (&["token", "new", "--scope", "listen"], "token new needs --name"),
+        (&["token", "new", "--name", "x"], "token new needs --scope"),
+        (
+            &["token", "new", "--name", "x", "--scope", "root"],
+            "--scope must be listen, listen:MOUNT, stats or admin, not `root`",
+        ),
+        (&["token", "neu"], "unknown command `neu`; did you mean `new`?"),
+    ] {
+        let line = if line.ends_with('?') { line.to_owned() } else { format!("{line}; see --help") };
+        assert_eq!(setup.wrong(args), line);
+    }
+}
+
 #[test]
 fn the_bounds_of_the_format_are_the_engines() {
     for (rate, channels, block, is_good) in [
@@ -721,7 +847,9 @@ fn table() -> String {
             if is_bare { format!("`{default}`") } else { format!("`{default:?}`") }
         });
         let help = help.replace('|', "\\|");
-        table += &format!("| `{flag}` | `{env}` | `{key}` | {default} | {help} |\n");
+        let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
+        let (flag, env) = (code(flag), code(env));
+        table += &format!("| {flag} | {env} | `{key}` | {default} | {help} |\n");
     }
     table
 }
@@ -779,11 +907,18 @@ aircheck.toml is valid and gives these settings:
   socket_buffer                100ms           default
   record                       off             default
   listen                       127.0.0.1:8700  default
+  unix_mode                    600             default
+  tls_cert                     off             default
+  tls_key                      off             default
+  tls_self_signed              false           default
+  insecure_public              false           default
+  admin_listen                 off             default
   max_listeners                1000            default
   max_connections_per_address  64              default
   allow_hosts                  a.b, c          line 5
   allow_origins                none            default
   notify                       none            default
+  token                        none            default
 ";
     assert_eq!(checked(&setup), table);
 }
@@ -801,7 +936,8 @@ fn a_checked_file_shows_only_the_hosts_of_targets() {
 
 #[test]
 fn a_checked_file_shows_the_environment_s_values_and_warns_of_a_public_address() {
-    let text = checked(&Setup::new().file("source = 'wav:a'\n").env("AIRCHECK_LISTEN", "0.0.0.0:80"));
+    let setup = Setup::new().file("source = 'wav:a'\ninsecure_public = true\n");
+    let text = checked(&setup.env("AIRCHECK_LISTEN", "0.0.0.0:80"));
     assert!(text.contains("\n  loop                         false                         default\n"), "{text}");
     assert!(
         text.contains("\n  listen                       0.0.0.0:80                    AIRCHECK_LISTEN\n"),

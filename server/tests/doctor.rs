@@ -133,6 +133,8 @@ fn a_taken_address_is_told_with_its_owner() {
     assert!(visit.says("address", "fault", "ss --listening"), "{:#}", visit.report);
 
     let visit = Visit::to(command(), &["--source", "tone:440", "--listen", "0.0.0.0:0"]);
+    assert!(visit.code == 1 && visit.says("settings", "fault", "aircheck token new"), "{:#}", visit.report);
+    let visit = Visit::to(command(), &["--source", "tone:440", "--listen", "0.0.0.0:0", "--insecure-public"]);
     assert!(
         visit.code == 0 && visit.says("address", "note", "a port of 0.0.0.0 is free, and open"),
         "{:#}",
@@ -215,7 +217,7 @@ fn the_verdict_is_that_of_a_start() {
         &["--source", "tone:440", "--fallback", &lost],
         &["--source", "tone:440", "--record", &file],
         &["--source", "stdin", "--channels", "9", "--record", &takes, "--record-format", "flac"],
-        &["--source", "tone:440", "--listen", "192.0.2.1:0"],
+        &["--source", "tone:440", "--listen", "192.0.2.1:0", "--insecure-public"],
         &["--source", "tone:440", "--buffer", "1ms"],
     ];
     for flags in cases {

@@ -301,9 +301,13 @@ fn a_configured_host_and_origin_are_accepted() {
         "https://radio.example",
     ]);
     assert_eq!(server.ask(&["-H", "Host: studio.example"], "healthz").0, 200);
-    let (status, response) = server.ask(&["-H", "Origin: https://radio.example"], "api/v1/status");
+    let origin = ["--head", "-H", "Origin: https://radio.example"];
+    let (status, response) = server.ask(&origin, "stream.wav");
     assert_eq!(status, 200);
     assert!(response.contains("access-control-allow-origin: https://radio.example\r\n"), "{response}");
+    // Streams only.
+    let (status, response) = server.ask(&origin, "api/v1/status");
+    assert!(status == 403 && !response.contains("access-control"), "{response}");
 }
 
 #[test]

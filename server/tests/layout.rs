@@ -10,8 +10,9 @@ use std::path::Path;
 use modules::{Uses, assert_no_circle, place};
 
 /// The folders and files at the top of `server/src`, in the order in which they may use each other.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 18] = [
     "one_line",
+    "access",
     "config",
     "source",
     "mount",
@@ -22,6 +23,7 @@ const ORDER: [&str; 16] = [
     "notify",
     "telemetry",
     "http",
+    "reload",
     "service_manager",
     "app",
     "doctor",

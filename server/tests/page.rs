@@ -101,6 +101,16 @@ mod scripts {
     }
 
     #[test]
+    fn the_page_asks_for_a_token_and_plays_by_the_cookie() {
+        run_in_browser("session.test.js");
+    }
+
+    #[test]
+    fn the_page_loads_behind_a_proxy_that_changes_its_host() {
+        run_in_browser("proxy.test.js");
+    }
+
+    #[test]
     fn a_frozen_listener_stands_out_in_the_table() {
         run_in_browser("listener-table.test.js");
     }

@@ -7,10 +7,11 @@ mod common;
 #[path = "common/truth.rs"]
 mod truth;
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use common::{Server, eventually};
+use common::{Server, eventually, tls};
 use truth::client::{ReadPace, unix_now};
 use truth::numbered::{self, Format};
 use truth::scrape::Metrics;
@@ -37,20 +38,45 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 #[test]
 fn the_reported_lag_of_frozen_listeners_is_true_and_others_lose_nothing() {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let [alone, frozen] = if is_soak() { [5, 10] } else { [2, 3] }.map(Duration::from_secs);
-    freeze(&roles(&["", BRIEF]), alone, frozen);
-    if is_soak() {
-        roles(&["", BRIEF]).iter().for_each(|role| freeze(&[*role], alone, frozen));
-    }
+    freeze_all(&[]);
+}
+
+#[test]
+fn the_reported_lag_of_frozen_listeners_with_tls_is_true_and_others_lose_nothing() {
+    freeze_all(&tls::flags());
 }
 
 #[test]
 fn the_reported_lag_of_slow_readers_is_true_and_others_lose_nothing() {
+    slow_down(&[]);
+}
+
+#[test]
+fn the_reported_lag_of_slow_readers_with_tls_is_true_and_others_lose_nothing() {
+    slow_down(&tls::flags());
+}
+
+/// Starts a server of numbered sound with these flags.
+fn start(directory: &Path, flags: &[String]) -> Server {
+    let source = numbered::source(directory, SOUND);
+    let flags: Vec<_> = flags.iter().map(String::as_str).chain(["--source", &source]).collect();
+    Server::start(&flags)
+}
+
+fn freeze_all(flags: &[String]) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let [alone, frozen] = if is_soak() { [5, 10] } else { [2, 3] }.map(Duration::from_secs);
+    freeze(&roles(&["", BRIEF]), flags, alone, frozen);
+    if is_soak() {
+        roles(&["", BRIEF]).iter().for_each(|role| freeze(&[*role], flags, alone, frozen));
+    }
+}
+
+fn slow_down(flags: &[String]) {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let slow_for = Duration::from_secs(if is_soak() { 30 } else { 5 });
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(&["--source", &numbered::source(directory.path(), SOUND)]);
+    let server = start(directory.path(), flags);
     let mut check = LagCheck::new(&server, 10);
     for mut role in roles(&[""]) {
         if role.overflow == DISCONNECT {
@@ -85,9 +111,9 @@ fn roles(suffixes: &[&'static str]) -> Vec<Role> {
 }
 
 /// Stops listeners of `roles` among 50 healthy ones, and scrapes all the time.
-fn freeze(roles: &[Role], alone: Duration, frozen: Duration) {
+fn freeze(roles: &[Role], flags: &[String], alone: Duration, frozen: Duration) {
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(&["--source", &numbered::source(directory.path(), SOUND)]);
+    let server = start(directory.path(), flags);
     let mut check = LagCheck::new(&server, 50);
     let start = unix_now();
     check.scrape_for(alone, |_, _, _| {});

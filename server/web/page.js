@@ -8,6 +8,7 @@ import { showListeners } from "/listeners.js";
 import { showLoudness, showNoLoudness } from "/loudness.js";
 import { showNotifications } from "/notifications.js";
 import { player } from "/player.js";
+import { figures, refreshSession } from "/session.js";
 import { showShare } from "/share.js";
 import { $, count, milliseconds, pause, plural, ppm, put, span } from "/text.js";
 
@@ -65,12 +66,16 @@ function read(shows) {
   });
 }
 
-/** Reads events again and again while the page is visible. */
+/** Reads events again and again while the page is visible and may do so. */
 async function watch(shows) {
+  await refreshSession();
   for (;;) {
     await visible();
+    await figures();
     await read(shows);
-    if (failures > 0) await pause(RETRY_EVERY_MS);
+    if (failures === 0) continue;
+    // The sign-in may have ended, which an EventSource does not say.
+    await Promise.all([refreshSession(), pause(RETRY_EVERY_MS)]);
   }
 }
 

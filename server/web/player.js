@@ -3,6 +3,7 @@
 import { Element } from "/element.js";
 import { showLatency, showNoLatency } from "/latency.js";
 import { Live, obstacle } from "/live.js";
+import { onPermissions, refreshSession, session } from "/session.js";
 import { Spectrogram } from "/spectrogram.js";
 import { $, plural, put } from "/text.js";
 
@@ -97,6 +98,8 @@ function listening({ listener, payload }) {
 
 function lost({ reason, failures }) {
   player.listener = null;
+  // It may be refused because the sign-in has ended, which a WebSocket does not say.
+  if (reason === "revoked" || failures === 2) refreshSession();
   if (failures > 1 && isFull()) say(full());
   else if (reason === "finished") say("The stream has ended. It resumes when the server streams again.");
   else if (reason === "failed") say("The server's source has failed. The stream resumes when the server streams again.");
@@ -135,6 +138,7 @@ function full() {
 
 /** Ends a stream of the browser's own player, which does not resume by itself. */
 function endStream(line) {
+  refreshSession(); // that player does not say why
   stop(line.replace("Trying again…", "Please try again in a while."));
   broke_at = performance.now();
   resume = document.body.classList.contains("unreachable");
@@ -151,6 +155,10 @@ function contactAgain() {
   // As a new stream: a browser that continues the old one joins it anywhere, even in the middle of a sample.
   else if (player.playing || resume) start();
 }
+
+onPermissions(() => {
+  if (!session.listen && player.playing) stop();
+});
 
 /** The page is visible again, or the network is back. */
 function wake() {

@@ -1,5 +1,6 @@
 // The commands and addresses for listening from another program or machine.
 
+import { session } from "/session.js";
 import { $, announce, pause, put, stamp } from "/text.js";
 
 /** True for loopback, and for the "any address", which a server can listen on and no program can connect to. */
@@ -20,7 +21,8 @@ export function showShare(urls) {
   put($("share-link"), url);
   $("share-link").href = url;
   $("loopback").hidden = !isLocal(url);
-  const stream = `${url}stream.wav`;
+  // With a token as the password, which curl and players take in this way.
+  const stream = `${session.takes_token ? url.replace("://", "://any:TOKEN@") : url}stream.wav`;
   const commands = [
     ["Browser", url],
     ["curl", `curl -N -o aircheck.wav ${stream}`],

@@ -1,5 +1,6 @@
 //! The command line: its commands, and the messages about mistakes in it.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -12,13 +13,17 @@ use crate::load::args::LoadArgs;
 use crate::notify_test::{NotifyTestArgs, notify_test};
 use crate::report::args::ReportArgs;
 use crate::report::command::report;
+use crate::sign_url::SignUrlArgs;
 use crate::top::args::TopArgs;
-use crate::{export, listen, load, top};
+use crate::{client, export, listen, load, sign_url, top};
 
 /// Listens to an aircheck server, puts it under load, and shows which listeners lag.
 #[derive(Debug, Parser)]
 #[command(name = "aircheckctl", version)]
 struct Cli {
+    /// File with a certificate to trust for https:// and wss://, in PEM, besides those that the system trusts
+    #[arg(long, value_name = "FILE", global = true)]
+    cacert: Option<PathBuf>,
     /// The command.
     #[command(subcommand)]
     command: Command,
@@ -30,6 +35,7 @@ enum Command {
     Load(Box<LoadArgs>),
     Export(ExportArgs),
     NotifyTest(NotifyTestArgs),
+    SignUrl(SignUrlArgs),
     Top(TopArgs),
     Report(ReportArgs),
 }
@@ -62,6 +68,7 @@ pub fn run() -> ExitCode {
         Command::NotifyTest(args) => runtime.block_on(notify_test(args)),
         Command::Top(args) => runtime.block_on(top::top(args)),
         Command::Report(args) => report(&args),
+        Command::SignUrl(args) => sign_url::run(&args),
     };
     // A name look-up that still runs must not hold up the exit.
     runtime.shutdown_background();
@@ -83,10 +90,26 @@ fn parse() -> Result<Command, ExitCode> {
             Err(_) => ExitCode::FAILURE,
         }
     })?;
-    match cli.command {
+    if let Some(file) = &cli.cacert {
+        client::trust(file);
+    }
+    let command = with_token(cli.command).map_err(|why| usage_error(&why))?;
+    match command {
         Command::Load(args) => Ok(Command::Load(Box::new(args.check().map_err(|why| usage_error(&why))?))),
         other => Ok(other),
     }
+}
+
+/// Gives the requests of a command their token.
+fn with_token(mut command: Command) -> Result<Command, String> {
+    match &mut command {
+        Command::Listen(args) => args.url.set_token(args.token.find()?),
+        Command::Load(args) => args.url.set_token(args.token.find()?),
+        Command::Export(args) => args.address.set_token(args.token.find()?),
+        Command::Top(args) => args.address.set_token(args.token.find()?),
+        Command::NotifyTest(_) | Command::Report(_) | Command::SignUrl(_) => {}
+    }
+    Ok(command)
 }
 
 /// Returns clap's message without its usage paragraphs.
@@ -98,13 +121,14 @@ fn one_line(error: &clap::Error) -> String {
     let first: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let line = first.join(" ");
     let line = line.strip_prefix("error: ").unwrap_or(&line);
+    // Without the value, which is secret.
+    let line = line.split_once(" for '--token <T>': ").map_or(line, |(_, why)| why);
     let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: ").filter(|tip| tip.contains("similar")));
     tip.map_or_else(|| line.to_owned(), |tip| format!("{line}; {tip}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
     use std::time::Duration;
 
     use super::*;

@@ -27,7 +27,7 @@ pub(crate) async fn export(args: ExportArgs) -> ExitCode {
 
 /// Writes the file, and returns its length in bytes. Where that fails, no file is left.
 async fn download(args: &ExportArgs) -> Result<u64, Failure> {
-    let ExportArgs { address, from, to, output } = args;
+    let ExportArgs { address, from, to, output, .. } = args;
     let mut client = ApiClient::new(address.clone(), TIMEOUT);
     let mut response = client.open(&format!("/recording.wav?from={from}&to={to}")).await?;
     let failed = |error: io::Error| Failure::Write { path: output.clone(), why: io_words(&error) };

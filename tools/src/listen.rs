@@ -16,7 +16,6 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use aircheck_api::{ClientText, Heard};
-use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 
 use self::args::ListenArgs;
@@ -26,7 +25,7 @@ use self::progress::View;
 use self::reception::Reception;
 use self::timing::Timing;
 use crate::check::Notice;
-use crate::client::{Block, Message, WebSocket, connect};
+use crate::client::{Block, Message, Transport, WebSocket, connect};
 use crate::failure::{Failure, LOST, complain};
 use crate::play::{CHECK_INTERVAL, OutputDevice, Player};
 use crate::signals::Signals;
@@ -82,7 +81,7 @@ struct Session {
     started: Instant,
     span: Option<Duration>,
     signals: Signals,
-    stream: WebSocket<TcpStream>,
+    stream: WebSocket<Transport>,
     timing: Timing,
     reception: Reception,
     output: Option<OutputFile>,
@@ -267,11 +266,11 @@ impl Session {
 }
 
 /// Opens the stream, and before it the output device of `--play`: without a device, the server is left alone.
-async fn begin(args: &ListenArgs) -> Result<(WebSocket<TcpStream>, Option<Player>), Failure> {
+async fn begin(args: &ListenArgs) -> Result<(WebSocket<Transport>, Option<Player>), Failure> {
     let output = if args.play { Some(OutputDevice::open(args.play_buffer).await?) } else { None };
     let tcp = connect(args.url.address()).await?;
     // Messages to the server are short and rare; held back they would spoil the measurement of its clock.
-    let _ = tcp.set_nodelay(true);
+    let _ = tcp.tcp().set_nodelay(true);
     let stream = WebSocket::open(tcp, args.url.address(), &args.url.path_and_query()).await?;
     Block::check_payload(stream.payload())
         .map_err(|why| Failure::NotAStream { authority: args.url.address().authority().to_owned(), why })?;

@@ -155,7 +155,7 @@ struct Probed {
 async fn probe(url: &LoadUrl) -> Result<Probed, Failure> {
     let tcp = connect(url.address()).await?;
     let lost = |error: std::io::Error| Failure::Lost(io_words(&error));
-    let (server, local) = (tcp.peer_addr().map_err(lost)?, tcp.local_addr().map_err(lost)?);
+    let (server, local) = (tcp.tcp().peer_addr().map_err(lost)?, tcp.tcp().local_addr().map_err(lost)?);
     drop(tcp);
     let format = if url.rendition.is_none() { None } else { format_of(url).await };
     Ok(Probed { server, same_machine: server.ip() == local.ip(), format })

@@ -10,7 +10,7 @@ use std::path::Path;
 use modules::{Uses, assert_no_circle, place, top};
 
 /// The folders and files at the top of `src`, in the order in which they may use each other.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "units",
     "table",
     "sanitize",
@@ -26,13 +26,14 @@ const ORDER: [&str; 19] = [
     "listen",
     "load",
     "notify_test",
+    "sign_url",
     "top",
     "cli",
     "lib",
     "main",
 ];
 /// The commands, which do not use each other.
-const COMMANDS: [&str; 5] = ["export", "listen", "load", "notify_test", "top"];
+const COMMANDS: [&str; 6] = ["export", "listen", "load", "notify_test", "sign_url", "top"];
 
 fn uses() -> Uses {
     modules::uses(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))

@@ -94,11 +94,11 @@ fn serve(wav: PathBuf) -> io::Result<()> {
     config.capture.source = SourceSpec::Wav(wav);
     config.capture.looped = true;
     config.capture.history = HISTORY;
-    config.http.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.http.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()];
     config.http.max_listeners = MANY_LISTENERS;
     // All listeners come from this machine.
     config.http.max_connections_per_address = 2 * MANY_LISTENERS;
-    run(config).map_err(io::Error::other)
+    run(config, None).map_err(io::Error::other)
 }
 
 /// Measures one server with so many listeners, from its start to its end.

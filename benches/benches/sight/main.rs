@@ -25,12 +25,16 @@ use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path as FilePath, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
+use aircheck_api::TokenHash;
 use aircheck_benches::{Arguments, Program, WAV_RATE_HZ, write_wav};
+use aircheck_server::access::scope::Scope;
+use aircheck_server::access::token::Token;
 use aircheck_server::app::run;
 use aircheck_server::config::{Config, SourceSpec};
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,6 +50,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 /// The environment variables that make this program the server: the path of its WAV file, and its address.
 const SERVER: &str = "AIRCHECK_BENCH_SERVER";
 const SERVER_ADDRESS: &str = "AIRCHECK_BENCH_ADDRESS";
+/// The token by which the rows are read.
+const TOKEN: &str = "of the measurement";
 /// All receivers of a path, and some.
 const MAX_LISTENERS: usize = 500;
 /// Seconds of sound: more than any server here plays.
@@ -249,10 +255,14 @@ fn sample(frame: u32, _channel: u16) -> f64 {
 fn serve(wav: PathBuf, address: IpAddr) -> Result<()> {
     let mut config = Config::default();
     config.capture.source = SourceSpec::Wav(wav);
-    config.http.listen = SocketAddr::from((address, 0));
+    config.http.listen = vec![SocketAddr::from((address, 0)).into()];
+    // The rows are read at the same address, which is not loopback.
+    config.http.insecure_public = true;
+    let scopes = vec![Scope::Stats];
+    config.tokens = vec![Arc::new(Token { name: "sight".to_owned(), hash: TokenHash::of(TOKEN), scopes })];
     config.http.max_listeners = MAX_LISTENERS;
     config.http.max_connections_per_address = MAX_LISTENERS;
-    Ok(run(config)?)
+    Ok(run(config, None)?)
 }
 
 /// Measures all cases of one path at the same time.

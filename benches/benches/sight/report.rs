@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::receiver::{Reading, Receiver};
 use crate::stream::{BLOCK, Stream};
-use crate::{Case, Result, Times};
+use crate::{Case, Result, TOKEN, Times};
 
 pub(crate) const EXPLANATION: &str = "\
 what is said of each receiver, beside what is true, in seconds
@@ -54,7 +54,10 @@ impl Rows {
     pub(crate) fn read(address: SocketAddr, started: Instant) -> Result<Self> {
         let asked = started.elapsed();
         let mut connection = TcpStream::connect(address)?;
-        write!(connection, "GET /api/v1/listeners HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+        write!(
+            connection,
+            "GET /api/v1/listeners HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+        )?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer)?;
         let (_, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;

@@ -237,6 +237,8 @@ pub enum LeaveReason {
     Idle,
     /// The listener's machine had answered nothing for a minute.
     Gone,
+    /// The token that it listened by was taken out or changed.
+    Revoked,
     /// The stream has ended.
     Finished,
     /// The stream has ended, because its source failed.
@@ -245,8 +247,17 @@ pub enum LeaveReason {
 
 impl LeaveReason {
     /// All reasons.
-    pub const ALL: [Self; 8] =
-        [Self::Left, Self::Closed, Self::TooSlow, Self::MaxLag, Self::Idle, Self::Gone, Self::Finished, Self::Failed];
+    pub const ALL: [Self; 9] = [
+        Self::Left,
+        Self::Closed,
+        Self::TooSlow,
+        Self::MaxLag,
+        Self::Idle,
+        Self::Gone,
+        Self::Revoked,
+        Self::Finished,
+        Self::Failed,
+    ];
 
     /// Returns the name that JSON and metrics use.
     #[must_use]
@@ -258,6 +269,7 @@ impl LeaveReason {
             Self::MaxLag => "max_lag",
             Self::Idle => "idle",
             Self::Gone => "gone",
+            Self::Revoked => "revoked",
             Self::Finished => "finished",
             Self::Failed => "failed",
         }

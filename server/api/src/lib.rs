@@ -5,12 +5,14 @@
 //! - [`Status`]: the server and its source in `/api/v1/status`.
 //! - [`Event`]: an event of a listener or of the source, in `/api/v1/events`.
 //! - [`MessageHeader`], [`ServerText`], [`ClientText`]: the messages of the WebSocket.
+//! - [`SessionStatus`]: what a page may do.
+//! - [`TokenHash`], [`SignedUrl`]: what a server keeps of a token, and URLs that a token has signed.
 //! - [`Rendition`], [`Payload`], [`StreamParam`]: the names in a stream's URL; [`span`]: durations written as `10ms`; [`moment`]: times.
 //!
 //! Times are Unix seconds and spans are seconds, as floating-point numbers, unless a name says otherwise. Readers ignore
 //! fields that they do not know, so that a newer server can say more.
 //!
-//! This crate is data only: it plays no sound, opens no socket and reads no clock.
+//! This crate plays no sound, opens no socket, and reads neither clock nor random numbers.
 
 mod event;
 mod listener;
@@ -18,8 +20,11 @@ mod message;
 pub mod moment;
 mod param;
 mod rendition;
+mod session;
+mod signed_url;
 pub mod span;
 mod status;
+mod token;
 
 pub use event::{Event, EventKind, EventListener, EventState, Fault, LagFigures, LeaveReason};
 pub use listener::{LatencyByStage, ListenerRow, Percentiles, Verdict};
@@ -29,10 +34,13 @@ pub use message::{
 };
 pub use param::StreamParam;
 pub use rendition::Rendition;
+pub use session::SessionStatus;
+pub use signed_url::{EXPIRES, SIGNATURE, SignedUrl, sign_url};
 pub use status::{
     CaptureStatus, ChannelLevel, LastNotification, LoudnessStatus, NotificationTarget, RealtimeStatus, RecordingStatus,
     SourceKind, SourceLatency, SourceStatus, Status, StreamFormat, StreamState,
 };
+pub use token::{NotAHash, TOKEN_BYTES, TOKEN_PREFIX, TokenHash, token};
 
 /// The name of the first mount, which is at `/stream*`.
 pub const MAIN_MOUNT: &str = "main";

@@ -17,6 +17,9 @@ pub struct ListenerRow {
     pub name: String,
     /// Address and port of the connection's far end.
     pub remote: String,
+    /// The name of the token that it listens by; `null` if it needed none.
+    #[serde(default)]
+    pub token: Option<String>,
     /// The name of the [`Rendition`](crate::Rendition) that it listens to; a newer server may have more of them.
     pub format: Cow<'static, str>,
     /// The overflow policy.

@@ -6,6 +6,7 @@ use super::on_loss::LossPolicy;
 use super::record_split::RecordSplit;
 use super::schema::{Config, MIN_LAG_BLOCKS};
 use super::source::SourceSpec;
+use crate::access::policy::has_listen;
 
 impl Config {
     /// Checks the settings against each other, `given` ones against those that they depend on.
@@ -16,6 +17,22 @@ impl Config {
     pub(super) fn check(&self, given: impl Iterator<Item = &'static str>) -> Result<(), (&'static str, String)> {
         if let SourceSpec::Nats { .. } = self.capture.source {
             return Err(("source", format!("{} is not supported yet", self.capture.source)));
+        }
+        if self.http.listen.is_empty() {
+            return Err(("listen", "must name an address, such as 127.0.0.1:8700".to_owned()));
+        }
+        let reachable = self.http.listen.iter().find(|address| address.is_reachable());
+        if let Some(listen) = reachable
+            && !self.http.insecure_public
+            && !self.tokens.iter().any(|token| has_listen(token))
+        {
+            return Err((
+                "listen",
+                format!(
+                    "lets other machines reach {listen}, and no token is needed to listen: make one with `aircheck token new \
+                     --name NAME --scope listen`, or permit that with --insecure-public"
+                ),
+            ));
         }
         let (block, buffer) = (self.capture.block, self.delivery.buffer);
         if buffer < block {
@@ -35,6 +52,14 @@ impl Config {
         let has_other_policy = policy == LossPolicy::End || given.contains(&"on_source_loss");
         if self.capture.fallback.is_some() && policy != LossPolicy::Fallback && has_other_policy {
             return Err(("fallback", format!("goes only with on_source_loss = \"fallback\", not with {policy}")));
+        }
+        match (&self.http.tls_cert, &self.http.tls_key) {
+            (Some(_), None) => return Err(("tls_cert", "needs the certificate's key: set --tls-key".to_owned())),
+            (None, Some(_)) => return Err(("tls_key", "needs the key's certificate: set --tls-cert".to_owned())),
+            (Some(_), Some(_)) if self.http.tls_self_signed => {
+                return Err(("tls_self_signed", "makes a certificate of its own: leave --tls-cert out".to_owned()));
+            }
+            _ => {}
         }
         let mut without_effect = given.into_iter().filter_map(|key| Some((key, self.unmet_condition(key)?)));
         // A switch that is off is right everywhere.

@@ -1,5 +1,6 @@
 //! The command line of `aircheck`.
 
+use std::error::Error as _;
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,9 @@ use super::layers::Layers;
 use super::report::Checked;
 use super::schema::Config;
 use super::settings::add_flags;
+use super::values::Values;
+use crate::access::scope::Scope;
+use crate::access::token::check_name;
 
 /// Variable of `--config`.
 const CONFIG_ENV: &str = "AIRCHECK_CONFIG";
@@ -32,6 +36,12 @@ enum Action {
         /// The TOML file
         file: PathBuf,
     },
+    /// Make a token that permits listening, reading figures or ending listeners
+    Token {
+        /// What to do.
+        #[command(subcommand)]
+        action: TokenAction,
+    },
     /// Check whether this machine can put the source on the air, and say what to do where it cannot
     #[command(
         after_help = "Takes the flags of the service as well, such as --source, and reads its variables and its \
@@ -43,6 +53,27 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenAction {
+    /// Print a new token, and the lines with its hash for the configuration file
+    #[command(
+        after_help = "The token is printed once and kept nowhere: the file has its hash. Put the lines into the file of --config, \
+                            and have a running service read it again: `kill -HUP`, or `systemctl reload aircheck`."
+    )]
+    New {
+        /// Name of the token, for logs and for the table of listeners
+        #[arg(long, value_parser = token_name)]
+        name: String,
+        /// What it permits: listen, listen:MOUNT, stats or admin; may be repeated
+        #[arg(long = "scope", value_name = "SCOPE", required = true)]
+        scopes: Vec<Scope>,
+    },
+}
+
+fn token_name(name: &str) -> Result<String, String> {
+    check_name(name).map(|()| name.to_owned())
 }
 
 /// Returns the grammar of the command line, from which manual pages and completions are made as well.
@@ -78,8 +109,15 @@ pub fn grammar() -> clap::Command {
 /// The task of the program.
 #[derive(Debug)]
 pub enum Command {
-    /// Serve.
-    Serve(Config),
+    /// Serve, with these settings, given by these values.
+    Serve(Box<Config>, Values),
+    /// Print a new token.
+    NewToken {
+        /// Its name.
+        name: String,
+        /// What it permits.
+        scopes: Vec<Scope>,
+    },
     /// List the input devices.
     Devices {
         /// Print JSON.
@@ -140,7 +178,7 @@ impl From<ConfigError> for Exit {
 /// use aircheck_server::config::cli::{Command, parse};
 ///
 /// let env = |name: &str| (name == "AIRCHECK_SOURCE").then(|| "tone:440".into());
-/// let Ok(Command::Serve(config)) = parse(["aircheck", "--block", "5ms"], env) else { panic!() };
+/// let Ok(Command::Serve(config, _)) = parse(["aircheck", "--block", "5ms"], env) else { panic!() };
 /// assert_eq!(config.capture.source.to_string(), "tone:440");
 /// assert_eq!(config.capture.block.as_millis(), 5);
 /// ```
@@ -154,10 +192,12 @@ where
     };
     let matches = grammar().try_get_matches_from(args).map_err(exit)?;
     if matches.subcommand_name().is_none() {
-        return Ok(Command::Serve(layers(&matches, env)?.finish()?));
+        let layers = layers(&matches, env)?;
+        return Ok(Command::Serve(Box::new(layers.finish()?), Values::of(&layers)));
     }
     match Action::from_arg_matches(&matches).map_err(exit)? {
         Action::Devices { json } => Ok(Command::Devices { json }),
+        Action::Token { action: TokenAction::New { name, scopes } } => Ok(Command::NewToken { name, scopes }),
         Action::CheckConfig { file } => Ok(Command::CheckConfig(check(file, env)?)),
         Action::Doctor { json } => {
             let flags = matches.subcommand_matches("doctor").unwrap_or(&matches);
@@ -218,7 +258,17 @@ fn short_error(error: &clap::Error) -> ConfigError {
         (ErrorKind::ArgumentConflict, Some(flag), None) => format!("{flag} is given more than once"),
         (ErrorKind::InvalidValue | ErrorKind::NoEquals, Some(flag), _) => format!("{flag} needs a value"),
         (ErrorKind::TooManyValues, Some(flag), _) => format!("{flag} takes no value"),
+        (ErrorKind::MissingRequiredArgument, Some(flag), _) if flag.starts_with("--") => {
+            format!("token new needs {flag}")
+        }
         (ErrorKind::MissingRequiredArgument, ..) => "check-config needs a FILE".to_owned(),
+        (ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, ..) => {
+            "token needs a command: `aircheck token new --name NAME --scope listen`".to_owned()
+        }
+        (ErrorKind::ValueValidation, Some(flag), _) if error.source().is_some() => {
+            let reason = error.source().map(ToString::to_string).unwrap_or_default();
+            format!("{flag} {reason}")
+        }
         // Anything else: clap's own first line.
         _ => {
             let text = error.to_string();

@@ -35,7 +35,8 @@ impl Layers {
     /// Lays the environment over the earlier layers. An empty variable counts as not set, because container files and shells
     /// write it so.
     pub(super) fn env(&mut self, lookup: impl Fn(&str) -> Option<OsString>) -> Result<(), ConfigError> {
-        settings().iter().try_for_each(|setting| match lookup(&setting.env) {
+        let mut settings = settings().iter().filter(|setting| !setting.env.is_empty());
+        settings.try_for_each(|setting| match lookup(&setting.env) {
             Some(value) if !value.is_empty() => self.set_text(setting, value, &setting.env),
             _ => Ok(()),
         })
@@ -43,7 +44,8 @@ impl Layers {
 
     /// Lays flags over the earlier layers.
     pub(super) fn flags(&mut self, lookup: impl Fn(&Setting) -> Option<OsString>) -> Result<(), ConfigError> {
-        settings().iter().try_for_each(|setting| match lookup(setting) {
+        let mut settings = settings().iter().filter(|setting| !setting.flag.is_empty());
+        settings.try_for_each(|setting| match lookup(setting) {
             Some(value) => self.set_text(setting, value, &setting.flag),
             None => Ok(()),
         })

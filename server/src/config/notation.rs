@@ -37,6 +37,11 @@ pub(super) trait Notation {
     fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Self::Value>, D::Error> {
         deserializer.deserialize_seq(ListVisitor::<Self>(PhantomData))
     }
+
+    /// Reads a list, or a single text.
+    fn one_or_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Self::Value>, D::Error> {
+        deserializer.deserialize_seq(OneOrListVisitor::<Self>(PhantomData))
+    }
 }
 
 /// An address and its port. Names other than `localhost` are refused, because one name may be several addresses.
@@ -93,6 +98,18 @@ pub(super) struct Directory;
 impl Notation for Directory {
     type Value = PathBuf;
     const TAKES: &str = "a directory";
+
+    fn read(text: &str) -> Result<PathBuf, ValueError> {
+        if text.is_empty() { Err(ValueError::Form) } else { Ok(text.into()) }
+    }
+}
+
+/// A file's path.
+pub(super) struct FileName;
+
+impl Notation for FileName {
+    type Value = PathBuf;
+    const TAKES: &str = "a file";
 
     fn read(text: &str) -> Result<PathBuf, ValueError> {
         if text.is_empty() { Err(ValueError::Form) } else { Ok(text.into()) }
@@ -162,6 +179,24 @@ impl<'de, N: Notation + ?Sized> Visitor<'de> for ListVisitor<N> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         std::iter::from_fn(|| items.next_element_seed(TextVisitor::<N>(PhantomData)).transpose()).collect()
+    }
+}
+
+struct OneOrListVisitor<N: ?Sized>(PhantomData<N>);
+
+impl<'de, N: Notation + ?Sized> Visitor<'de> for OneOrListVisitor<N> {
+    type Value = Vec<N::Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        TextVisitor::<N>(PhantomData).expecting(f)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        TextVisitor::<N>(PhantomData).visit_str(text).map(|value| vec![value])
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
+        ListVisitor::<N>(PhantomData).visit_seq(items)
     }
 }
 

@@ -10,6 +10,7 @@ use super::layers::Layers;
 use super::schema::Config;
 use super::settings::settings;
 use super::source::SourceSpec;
+use crate::access::policy::has_listen;
 
 /// A file that was checked. It shows as a table of every setting that has an effect, its value and its origin, ending in
 /// a line break.
@@ -59,6 +60,14 @@ impl fmt::Display for Checked {
                     ("notify", Some(_)) => {
                         self.config.notify.targets.iter().map(Target::authority).collect::<Vec<_>>().join(", ")
                     }
+                    // Without the hashes, which are of no use to a reader.
+                    ("token", Some(_)) => {
+                        let shown = self.config.tokens.iter().map(|token| {
+                            let scopes: Vec<_> = token.scopes.iter().map(ToString::to_string).collect();
+                            format!("{} ({})", token.name, scopes.join(", "))
+                        });
+                        shown.collect::<Vec<_>>().join(", ")
+                    }
                     (_, value) => value.unwrap_or_else(|| "none".to_owned()),
                 };
                 (&setting.key, value, given.map_or("default", |(_, origin)| &origin.label))
@@ -70,8 +79,9 @@ impl fmt::Display for Checked {
         for (key, value, origin) in &rows {
             writeln!(f, "  {key:key_width$}  {value:value_width$}  {origin}")?;
         }
-        let listen = self.config.http.listen;
-        if !listen.ip().is_loopback() {
+        if let Some(listen) = self.config.http.listen.iter().find(|address| address.is_reachable())
+            && !self.config.tokens.iter().any(|token| has_listen(token))
+        {
             writeln!(f, "Other machines can reach {listen}: anyone who can connect can listen.")?;
         }
         Ok(())

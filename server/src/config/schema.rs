@@ -7,11 +7,14 @@
 //! - its `default_value` is the only copy of the default,
 //! - its `deserialize_with` reads and bounds the value, whether it stands in the file, a variable, a flag or a default.
 //!
+//! A setting that only the file can have, because it is a table, is a field of `FileConfig`.
+//!
 //! The groups are nested, and the keys in the file are flat: `settings.rs` reads each group from the same table.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aircheck_engine::OverflowPolicy;
@@ -21,7 +24,8 @@ use clap::{ArgAction, Args};
 use humantime::parse_duration;
 use serde::Deserialize;
 
-use super::notation::{Address, Directory, Encoding, Notation as _, OrOff, Policy, Span};
+use super::listen::{FileMode, ListenAddress};
+use super::notation::{Address, Directory, Encoding, FileName, Notation as _, OrOff, Policy, Span};
 use super::notify::{Level, NotifyForm, NotifyUrl};
 use super::number::Number;
 use super::on_loss::{FallbackSpec, LossPolicy};
@@ -30,6 +34,8 @@ use super::pace::Pace;
 use super::record_keep::{RecordFormat, RecordKeep, Size};
 use super::record_split::RecordSplit;
 use super::source::SourceSpec;
+use super::tokens;
+use crate::access::token::Token;
 
 /// Smallest limit of lag, in blocks: a healthy listener is one or two behind while others are served.
 pub const MIN_LAG_BLOCKS: u32 = 4;
@@ -62,6 +68,19 @@ pub struct Config {
     /// The receivers of notifications, and when silence is told.
     #[command(flatten)]
     pub notify: NotifyConfig,
+    /// The tokens, which only the file can have.
+    #[arg(skip)]
+    pub tokens: Vec<Arc<Token>>,
+}
+
+/// Settings that only the file can have.
+#[derive(Args, Deserialize)]
+pub(super) struct FileConfig {
+    /// Token that permits listening, reading figures or ending listeners: `name`, `hash` and `scopes`, as `aircheck token new`
+    /// prints them; may be repeated
+    #[arg(id = "token", long = "token", value_name = "TABLE", value_parser = tokens::not_a_text)]
+    #[serde(rename = "token", default, deserialize_with = "tokens::list")]
+    pub(super) tokens: Vec<Arc<Token>>,
 }
 
 /// The source, and the blocks that are made of it.
@@ -220,11 +239,51 @@ pub struct RecorderConfig {
 #[derive(Clone, Debug, PartialEq, Args, Deserialize)]
 #[command(next_help_heading = "Connections")]
 pub struct HttpConfig {
-    /// Address to listen on; port 0 picks a free one
+    /// Address to listen on, or unix:PATH; may be repeated; port 0 picks a free one; sockets that systemd passes are used instead
     // The default is loopback: a microphone is private.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8700")]
-    #[serde(deserialize_with = "Address::deserialize")]
-    pub listen: SocketAddr,
+    #[serde(deserialize_with = "ListenAddress::one_or_list")]
+    pub listen: Vec<ListenAddress>,
+    /// Permissions of the file of a Unix socket, three octal digits
+    // Its owner alone, as a microphone is private; 660 lets a proxy in that is of its group.
+    #[arg(long, value_name = "MODE", default_value = "600")]
+    #[serde(deserialize_with = "FileMode::deserialize")]
+    pub unix_mode: u32,
+    /// File with the certificate for HTTPS, in PEM, with those of its issuers after it; read again when it changes, and at SIGHUP
+    #[arg(long, value_name = "FILE", default_value = "off")]
+    #[serde(deserialize_with = "OrOff::<FileName>::deserialize")]
+    pub tls_cert: Option<PathBuf>,
+    /// File with the private key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", default_value = "off")]
+    #[serde(deserialize_with = "OrOff::<FileName>::deserialize")]
+    pub tls_key: Option<PathBuf>,
+    /// HTTPS with a certificate that is made once for this machine's names and addresses, and kept; browsers warn of it, so compare
+    /// its fingerprint, which the log shows
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true"
+    )]
+    pub tls_self_signed: bool,
+    /// Permit listening without a token on an address that other machines can reach
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true"
+    )]
+    pub insecure_public: bool,
+    /// Address for status, listeners, events and metrics, or off; with one, --listen does not serve them
+    #[arg(long, value_name = "ADDR", default_value = "off")]
+    #[serde(deserialize_with = "OrOff::<Address>::deserialize")]
+    pub admin_listen: Option<SocketAddr>,
     /// Listeners at a time, 1 to 1048576, each of which takes an open file; further ones are refused and may try again later
     // Linux's own ceiling of open files of a process (`fs.nr_open`).
     #[arg(long, value_name = "N", default_value = "1000")]

@@ -3,21 +3,22 @@
 use std::ffi::OsString;
 use std::sync::LazyLock;
 
-use clap::{Args as _, Command};
+use clap::{Arg, Args as _, Command};
 use serde::Deserialize as _;
 use serde::de::value::MapDeserializer;
 
-use super::schema::{CaptureConfig, Config, DeliveryConfig, HttpConfig, NotifyConfig, RecorderConfig};
+use super::schema::{CaptureConfig, Config, DeliveryConfig, FileConfig, HttpConfig, NotifyConfig, RecorderConfig};
 use super::value::{Value, ValueError};
+use crate::access::policy::Rules;
 
 /// A setting: its names, its default and its meaning.
 #[derive(Debug)]
 pub struct Setting {
     /// Its key in a file, such as `max_listeners`.
     pub key: String,
-    /// Its environment variable, such as `AIRCHECK_MAX_LISTENERS`.
+    /// Its environment variable, such as `AIRCHECK_MAX_LISTENERS`; empty if only a file can have it.
     pub env: String,
-    /// Its flag, such as `--max-listeners`.
+    /// Its flag, such as `--max-listeners`; empty if only a file can have it.
     pub flag: String,
     /// Its default as a flag takes it; `None` for an empty list, and where another setting decides.
     pub default: Option<String>,
@@ -29,8 +30,7 @@ pub struct Setting {
 #[must_use]
 pub fn settings() -> &'static [Setting] {
     static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
-        let command = Config::augment_args(Command::new("settings"));
-        let settings = command.get_arguments().map(|arg| {
+        let setting = |arg: &Arg| {
             let flag = arg.get_long().unwrap_or_default();
             Setting {
                 key: arg.get_id().to_string(),
@@ -39,8 +39,12 @@ pub fn settings() -> &'static [Setting] {
                 default: arg.get_default_values().first().map(|default| default.to_string_lossy().into_owned()),
                 help: arg.get_help().unwrap_or_default().to_string(),
             }
-        });
-        settings.collect()
+        };
+        let everywhere = Config::augment_args(Command::new("settings"));
+        let in_files = FileConfig::augment_args(Command::new("settings"));
+        let in_files =
+            in_files.get_arguments().map(|arg| Setting { env: String::new(), flag: String::new(), ..setting(arg) });
+        everywhere.get_arguments().map(setting).chain(in_files).collect()
     });
     &SETTINGS
 }
@@ -64,6 +68,12 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Returns the rules by which requests may listen, read figures and change things.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        Rules { tokens: self.tokens.clone(), is_public: self.http.insecure_public }
+    }
+
     /// Reads each setting from the value that `given` has for its key, or else from its default.
     ///
     /// Each group reads the keys that it knows from the same flat table: serde's `flatten` would not pass on the
@@ -78,7 +88,8 @@ impl Config {
             delivery: DeliveryConfig::deserialize(MapDeserializer::new(values.clone()))?,
             recorder: RecorderConfig::deserialize(MapDeserializer::new(values.clone()))?,
             http: HttpConfig::deserialize(MapDeserializer::new(values.clone()))?,
-            notify: NotifyConfig::deserialize(MapDeserializer::new(values))?,
+            notify: NotifyConfig::deserialize(MapDeserializer::new(values.clone()))?,
+            tokens: FileConfig::deserialize(MapDeserializer::new(values))?.tokens,
         })
     }
 }

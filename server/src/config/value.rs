@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::value::SeqDeserializer;
+use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{Deserializer, Error, Expected, IntoDeserializer, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
@@ -27,10 +27,19 @@ impl Error for ValueError {
             Unexpected::Bool(_) => "a boolean",
             Unexpected::Signed(_) => "an integer",
             Unexpected::Seq => "a list",
+            Unexpected::Map => "a table",
             Unexpected::Other(kind) => kind,
             _ => "a string",
         };
         Self::Because(format!("must be {}, not {found}", expectation(takes)))
+    }
+
+    fn unknown_field(field: &str, takes: &'static [&'static str]) -> Self {
+        Self::Because(format!("unknown key `{field}`; there are {}", takes.join(", ")))
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::Because(format!("`{field}` is missing"))
     }
 
     fn invalid_value(found: Unexpected<'_>, takes: &dyn Expected) -> Self {
@@ -43,9 +52,9 @@ impl Error for ValueError {
     }
 }
 
-/// Returns the values that a setting takes, in words. serde's own visitor of a switch expects "a boolean".
+/// Returns the values that a setting takes, in words. serde's own visitors expect "a boolean" and "a sequence".
 fn expectation(takes: &dyn Expected) -> String {
-    takes.to_string().replace("a boolean", "true or false")
+    takes.to_string().replace("a boolean", "true or false").replace("a sequence", "a list")
 }
 
 /// A value as it was given, which serde reads into a setting.
@@ -83,9 +92,12 @@ impl<'de> Deserializer<'de> for Value {
             Self::Toml(toml::Value::Array(items)) => {
                 return visitor.visit_seq(SeqDeserializer::new(items.into_iter().map(Self::Toml)));
             }
+            Self::Toml(toml::Value::Table(table)) => {
+                return visitor
+                    .visit_map(MapDeserializer::new(table.into_iter().map(|(key, item)| (key, Self::Toml(item)))));
+            }
             Self::Toml(toml::Value::Float(_)) => "a float",
             Self::Toml(toml::Value::Datetime(_)) => "a date or time",
-            Self::Toml(toml::Value::Table(_)) => "a table",
         };
         Err(ValueError::invalid_type(Unexpected::Other(kind), &visitor))
     }

@@ -1,6 +1,5 @@
 //! One listener, from when it joins until it leaves: its settings, its account, its lag and its end.
 
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,6 +9,8 @@ use std::time::Duration;
 use aircheck_api::{EventKind, EventListener, LagFigures, LeaveReason, Rendition, Verdict};
 use aircheck_engine::{Batch, EndReason, Loss, OverflowPolicy, Snapshot, Stats, Summary, Timestamp};
 
+use crate::access::policy::{Granted, Rules};
+use crate::access::scope::Scope;
 use crate::delivery::attention::Attention;
 use crate::delivery::histograms::{RenditionHistograms, micros};
 use crate::delivery::lag::Lags;
@@ -17,13 +18,14 @@ use crate::delivery::lag_run::{LagRun, PacketLags};
 use crate::delivery::mailbox::Mailbox;
 use crate::delivery::own_histograms::{Measure, OwnHistograms};
 use crate::delivery::progress::Progress;
+use crate::delivery::remote::Remote;
 use crate::delivery::socket::in_flight::{InFlight, Reached};
 use crate::delivery::socket::silence::{GONE_TIMEOUT, Silence};
 use crate::delivery::socket::tcp_info;
 use crate::delivery::standing::{Decision, Limits, Standing};
 use crate::delivery::waits::{RoundWaits, Waits};
 use crate::mount::Mount;
-use crate::rendition::packet::{Packet, Wire};
+use crate::rendition::packet::{Packet, RecordOverhead, Wire};
 use crate::rendition::packet_log::PacketLog;
 
 /// The kernel is asked about a connection once in so many bytes, besides the looks of the watch and of requests, unless the
@@ -49,7 +51,8 @@ pub struct Listener {
     limits: Limits,
     connected_at: Timestamp,
     stats: Arc<Stats>,
-    remote: SocketAddr,
+    remote: Remote,
+    granted: Granted,
     /// Of the shard that writes to its connection.
     mailbox: Arc<Mailbox>,
     /// Whether it gets samples as they are.
@@ -119,7 +122,9 @@ pub struct JoinRequest {
     /// The account of its ring.
     pub stats: Arc<Stats>,
     /// The far end of its connection.
-    pub remote: SocketAddr,
+    pub remote: Remote,
+    /// The token that it listens by.
+    pub granted: Granted,
     /// How the connection carries packets.
     pub wire: Wire,
     /// How many bytes a second that is, nearly.
@@ -144,6 +149,7 @@ impl Listener {
             limits,
             stats,
             remote,
+            granted,
             wire,
             bytes_per_second,
             may_hold,
@@ -165,6 +171,7 @@ impl Listener {
             connected_at: Timestamp::now(),
             stats,
             remote,
+            granted,
             mailbox,
             is_dense,
             looked_at: AtomicU64::new(0),
@@ -234,8 +241,20 @@ impl Listener {
 
     /// Returns the far end of its connection.
     #[must_use]
-    pub fn remote(&self) -> SocketAddr {
+    pub fn remote(&self) -> Remote {
         self.remote
+    }
+
+    /// Returns the token that it listens by; `None` if it needed none.
+    #[must_use]
+    pub fn granted(&self) -> &Granted {
+        &self.granted
+    }
+
+    /// Returns whether these rules still permit it to listen.
+    #[must_use]
+    pub fn is_permitted(&self, rules: &Rules) -> bool {
+        rules.permit(&self.granted, &Scope::Listen(Some(self.mount.name().to_owned())))
     }
 
     /// Returns the account of its ring.
@@ -341,7 +360,11 @@ impl Listener {
                 LeaveReason::MaxLag => self.limits.max_lag.map(|max_lag| self.mount.seconds(max_lag)),
                 LeaveReason::Idle => self.limits.idle_timeout.map(|timeout| timeout.as_secs_f64()),
                 LeaveReason::Gone => Some(GONE_TIMEOUT.as_secs_f64()),
-                LeaveReason::Left | LeaveReason::Closed | LeaveReason::Finished | LeaveReason::Failed => None,
+                LeaveReason::Left
+                | LeaveReason::Closed
+                | LeaveReason::Revoked
+                | LeaveReason::Finished
+                | LeaveReason::Failed => None,
             };
             Box::new(ListenerEnd { reason, lag: self.lag_figures(&self.standing(now), limit) })
         })
@@ -408,11 +431,11 @@ impl Listener {
         self.follow(&mut self.downstream(), now);
     }
 
-    /// Takes over its connection, on which other responses took `written` bytes before.
-    pub(super) fn attach(&self, socket: RawFd, written: u64) {
+    /// Takes over its connection, on which other responses took `written` bytes before, and whose records have this `overhead`.
+    pub(super) fn attach(&self, socket: RawFd, written: u64, overhead: RecordOverhead) {
         let mut downstream = self.downstream();
         downstream.socket = Some(socket);
-        downstream.in_flight.begin(written, Timestamp::now());
+        downstream.in_flight.begin(written, overhead, Timestamp::now());
     }
 
     /// Gives up its connection, which is about to be closed, after a last look at it.
@@ -527,6 +550,16 @@ impl Listener {
             return;
         }
         downstream.looked_at_byte = downstream.in_flight.written();
+        if self.remote == Remote::Unix {
+            if let Some(memory) = downstream.socket.and_then(tcp_info::queued_memory) {
+                let proven = downstream.in_flight.proven_bytes();
+                downstream.in_flight.advance_local(memory, now);
+                if downstream.in_flight.proven_bytes() > proven {
+                    self.record_read(downstream, now);
+                }
+            }
+            return;
+        }
         let Some(info) = downstream.socket.and_then(tcp_info::state) else { return };
         downstream.silence.observe(&info, now);
         let Downstream { in_flight, histograms, .. } = downstream;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aircheck_api::{EventKind, LeaveReason, Rendition};
 use aircheck_engine::{Loss, Snapshot, Timestamp};
 
+use crate::access::policy::Rules;
 use crate::delivery::attention::Attention;
 use crate::delivery::listener::{JoinRequest, Listener};
 
@@ -169,6 +170,26 @@ impl Listeners {
         true
     }
 
+    /// Ends the listeners that these rules do not permit any more, and logs how many that are.
+    pub fn end_unpermitted(&self, rules: &Rules) {
+        let mut ended: BTreeMap<String, u64> = BTreeMap::new();
+        for listener in self.present() {
+            if !listener.is_permitted(rules) {
+                let token = listener.granted().as_ref().map(|token| token.name.clone());
+                *ended.entry(token.unwrap_or_default()).or_default() += 1;
+                listener.end(LeaveReason::Revoked, Timestamp::now());
+            }
+        }
+        for (token, count) in ended {
+            match &*token {
+                "" => tracing::info!("ended {count} that listened without a token: one is needed now"),
+                token => {
+                    tracing::info!("ended {count} that listened by the token `{token}`: it was taken out or changed")
+                }
+            }
+        }
+    }
+
     fn remove(&self, listener: &Listener) {
         let mut state = self.state();
         state.present.remove(&listener.id());
@@ -247,7 +268,8 @@ mod tests {
             overflow: OverflowPolicy::SkipToLive,
             limits: Limits { behind: 25, far_behind: 75, max_lag: None, buffer: 100, idle_timeout: None },
             stats: Arc::clone(stats),
-            remote: ([127, 0, 0, 1], 1).into(),
+            remote: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+            granted: None,
             wire: Wire::Plain,
             bytes_per_second: 0,
             may_hold: false,

@@ -1,7 +1,7 @@
 //! The bytes on their way to one listener's socket.
 
 use std::collections::VecDeque;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,9 +10,13 @@ use bytes::Bytes;
 use mio::net::TcpStream;
 
 use crate::delivery::socket::in_flight::InFlight;
+use crate::delivery::tls::{ALERT_BYTES, Tls};
 use crate::rendition::container::framing::{Framing, GapFill};
 use crate::rendition::container::ogg::Weights;
-use crate::rendition::packet::{self, Numbered, Packet, Wire, push_frame};
+use crate::rendition::packet::{self, MAX_RECORD_BYTES, Numbered, Packet, Wire, push_frame};
+
+/// Bytes that are read from a socket at a time. Listeners send next to nothing.
+pub(super) const READ_BYTES: usize = 4096;
 
 /// A socket, and the pieces that it has not taken yet. A healthy listener has none, and takes no memory for them.
 #[derive(Debug)]
@@ -20,6 +24,7 @@ pub(super) struct Output {
     stream: TcpStream,
     wire: Wire,
     is_full: bool,
+    tls: Option<Box<Tls>>,
     waiting: Option<Box<Waiting>>,
 }
 
@@ -38,22 +43,50 @@ pub(super) struct OwnBytes {
     /// Where each packet of the run ends in them.
     ends: Vec<usize>,
     weights: Weights,
+    /// The records of a connection with TLS, and where those of each packet end in them.
+    sealed: Vec<u8>,
+    sealed_ends: Vec<usize>,
+}
+
+/// Memory for what comes from a socket, and for what TLS makes of it. All listeners of a shard take turns with it.
+#[derive(Debug)]
+pub(super) struct InputBytes {
+    read: Box<[u8; READ_BYTES]>,
+    opened: Vec<u8>,
+}
+
+impl Default for InputBytes {
+    fn default() -> Self {
+        Self { read: Box::new([0; READ_BYTES]), opened: Vec::new() }
+    }
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(super) struct Read<'i> {
+    pub(super) bytes: &'i [u8],
+    /// Whether the socket may have more.
+    pub(super) may_have_more: bool,
 }
 
 /// Bytes to write.
 #[derive(Debug)]
 enum Piece {
-    /// A listener's own bytes, with which `blocks` blocks are complete, all of them missing ones or none.
-    Own { bytes: Bytes, blocks: u64, is_missing: bool },
+    /// A listener's own bytes, with which `blocks` blocks are complete, all of them missing ones or none. With TLS, they are records
+    /// if `is_sealed`; all other pieces become such once it is their turn, because records are made in the order in which they are
+    /// sent.
+    Own { bytes: Bytes, blocks: u64, is_missing: bool, records: u32, is_sealed: bool },
     /// A packet as it is.
     Shared(Arc<Item<Packet>>),
     /// The same bytes in place of each of these lost blocks.
     Silence { bytes: Bytes, numbers: Range<u64> },
+    /// The record that says that nothing follows.
+    End,
 }
 
 impl Output {
-    pub(super) fn new(stream: TcpStream, wire: Wire) -> Self {
-        Self { stream, wire, is_full: false, waiting: None }
+    pub(super) fn new(stream: TcpStream, tls: Option<Box<Tls>>, wire: Wire) -> Self {
+        Self { stream, wire, is_full: false, tls, waiting: None }
     }
 
     /// Returns how the connection carries packets.
@@ -87,7 +120,49 @@ impl Output {
     /// Adds bytes of the listener's own. `next` is the sequence number that follows.
     pub(super) fn push(&mut self, in_flight: &mut InFlight, next: u64, bytes: Bytes) {
         in_flight.hand_other(next, bytes.len());
-        self.add(Piece::Own { bytes, blocks: 0, is_missing: false });
+        self.add(Piece::own(bytes));
+    }
+
+    /// Adds the end of a connection with TLS.
+    pub(super) fn finish(&mut self, in_flight: &mut InFlight) {
+        if self.tls.is_some() {
+            in_flight.hand_other(in_flight.handed_next(), ALERT_BYTES);
+            self.add(Piece::End);
+        }
+    }
+
+    /// Reads once from the socket.
+    ///
+    /// # Errors
+    ///
+    /// When the listener has closed the connection, and when TLS finds a record that is not genuine.
+    pub(super) fn read<'i>(&mut self, input: &'i mut InputBytes) -> io::Result<Read<'i>> {
+        let InputBytes { read, opened } = input;
+        let Some(tls) = &mut self.tls else {
+            let bytes = read_some(&self.stream, &mut read[..])?;
+            // A full buffer may not have been all of it.
+            return Ok(Read { bytes: &read[..bytes], may_have_more: bytes == READ_BYTES });
+        };
+        opened.clear();
+        // What came before the shard had the connection.
+        let mut is_open = tls.open(&[], opened)?;
+        let mut may_have_more = true;
+        if is_open && opened.is_empty() {
+            let bytes = read_some(&self.stream, &mut read[..])?;
+            may_have_more = bytes == READ_BYTES;
+            match tls.open(&read[..bytes], opened) {
+                Ok(still_open) => is_open = still_open,
+                Err(error) => {
+                    // The far end learns why, if the socket takes it.
+                    let _ = write(&self.stream, &tls.take_alert());
+                    return Err(error);
+                }
+            }
+        }
+        if !is_open && opened.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(Read { bytes: opened, may_have_more: may_have_more || !is_open })
     }
 
     /// Adds a ping that carries how many bytes go before it. Its answer shows that they were read.
@@ -129,49 +204,74 @@ impl Output {
     ) -> io::Result<()> {
         let header = framing.take_header();
         let is_own = header.is_some() || framing.is_own();
-        own.bytes.clear();
-        own.ends.clear();
-        let bytes = match run.iter().next() {
-            Some(item) if run.items() == 1 && !is_own => item.bytes(self.wire),
+        let OwnBytes { bytes: own_bytes, ends, weights, sealed, sealed_ends } = own;
+        own_bytes.clear();
+        ends.clear();
+        let mut bytes = match run.iter().next() {
+            Some(item) if run.items() == 1 && !is_own => {
+                ends.push(item.bytes(self.wire).len());
+                item.bytes(self.wire)
+            }
             _ => {
                 for item in run.iter() {
-                    framing.append(item, self.wire, &mut own.weights, &mut own.bytes);
+                    framing.append(item, self.wire, weights, own_bytes);
                     framing.advance(item);
-                    own.ends.push(own.bytes.len());
+                    ends.push(own_bytes.len());
                 }
-                if let (Some(header), Some(end)) = (header, own.ends.first().copied()) {
-                    let with_header = with_header(self.wire, &header, &own.bytes[..end]);
-                    own.ends.iter_mut().for_each(|later| *later += with_header.len() - end);
-                    own.bytes.splice(..end, with_header);
+                if let (Some(header), Some(end)) = (header, ends.first().copied()) {
+                    let with_header = with_header(self.wire, &header, &own_bytes[..end]);
+                    ends.iter_mut().for_each(|later| *later += with_header.len() - end);
+                    own_bytes.splice(..end, with_header);
                 }
-                &own.bytes
+                &own_bytes[..]
             }
         };
-        let mut start = 0;
-        for (index, item) in run.iter().enumerate() {
+        let (mut start, overhead) = (0, in_flight.overhead());
+        for (item, end) in run.iter().zip(&*ends) {
             // The header and metadata go before the packet.
-            let other = own.ends.get(index).map_or(0, |end| end - start - item.bytes(self.wire).len());
+            let of_own = overhead.sealed_in(end - start, item.records_of(end - start));
+            let other = of_own - item.sealed_len(self.wire, overhead);
             if other > 0 {
-                in_flight.hand_other(next, other);
+                in_flight.hand_sealed(next, other);
             }
             in_flight.hand_packet(next..item.stamp.next(), item.stamp.blocks(), item);
             next = item.stamp.next();
-            start += other + item.bytes(self.wire).len();
+            start = *end;
+        }
+        let mut is_sealed = false;
+        if let Some(tls) = &mut self.tls
+            && self.waiting.is_none()
+        {
+            sealed.clear();
+            sealed_ends.clear();
+            let mut start = 0;
+            for (item, end) in run.iter().zip(&*ends) {
+                let at = in_flight.written() + sealed.len() as u64;
+                let control = tls.seal(&bytes[start..*end], item.records_of(end - start), sealed)?;
+                if control > 0 {
+                    in_flight.insert_control(at, control);
+                }
+                sealed_ends.push(sealed.len());
+                start = *end;
+            }
+            is_sealed = true;
+            bytes = &sealed[..];
+            std::mem::swap(ends, sealed_ends);
         }
         let mut written = if self.waiting.is_none() { self.write(bytes)? } else { 0 };
         in_flight.wrote(written, now);
         let mut start = 0;
-        for (index, item) in run.iter().enumerate() {
+        for (item, &end) in run.iter().zip(&*ends) {
             let blocks = item.stamp.blocks();
-            let end = own.ends.get(index).copied().unwrap_or(bytes.len());
             if self.waiting.is_none() && written >= end - start {
                 written -= end - start;
                 count(in_flight, blocks, item.is_missing());
             } else {
                 let is_first = self.waiting.is_none();
-                let waiting = self.add(if is_own {
+                let waiting = self.add(if is_own || is_sealed {
+                    let records = item.records_of(end - start) as u32;
                     let bytes = Bytes::copy_from_slice(&bytes[start..end]);
-                    Piece::Own { bytes, blocks, is_missing: item.is_missing() }
+                    Piece::Own { bytes, blocks, is_missing: item.is_missing(), records, is_sealed }
                 } else {
                     Piece::Shared(Arc::clone(item))
                 });
@@ -188,11 +288,15 @@ impl Output {
     pub(super) fn flush(&mut self, in_flight: &mut InFlight, now: Timestamp) -> io::Result<()> {
         while !self.is_full
             && let Some(waiting) = &mut self.waiting
-            && let Some(piece) = waiting.pieces.front()
         {
+            if let Some(tls) = &mut self.tls {
+                waiting.seal_first(tls, in_flight, self.wire)?;
+            }
+            let Some(piece) = waiting.pieces.front() else { break };
             let bytes = match piece {
                 Piece::Own { bytes, .. } | Piece::Silence { bytes, .. } => &bytes[..],
                 Piece::Shared(item) => item.bytes(self.wire),
+                Piece::End => &[],
             };
             let left = bytes.len() - waiting.offset;
             let written = write(&self.stream, &bytes[waiting.offset..])?;
@@ -222,7 +326,51 @@ impl Output {
     }
 }
 
+impl Piece {
+    /// Makes a piece of bytes that complete no block.
+    fn own(bytes: Bytes) -> Self {
+        let records = bytes.len().div_ceil(MAX_RECORD_BYTES) as u32;
+        Self::Own { bytes, blocks: 0, is_missing: false, records, is_sealed: false }
+    }
+}
+
 impl Waiting {
+    /// Makes records of the first piece.
+    fn seal_first(&mut self, tls: &mut Tls, in_flight: &mut InFlight, wire: Wire) -> io::Result<()> {
+        let Some(piece) = self.pieces.front_mut() else { return Ok(()) };
+        let mut sealed = Vec::new();
+        let (control, blocks, is_missing) = match piece {
+            Piece::Own { is_sealed: true, .. } => return Ok(()),
+            Piece::Own { bytes, blocks, is_missing, records, .. } => {
+                (tls.seal(bytes, u64::from(*records), &mut sealed)?, *blocks, *is_missing)
+            }
+            Piece::Shared(item) => {
+                let control = tls.seal(item.bytes(wire), item.records(), &mut sealed)?;
+                (control, item.stamp.blocks(), item.is_missing())
+            }
+            Piece::Silence { bytes, .. } => {
+                let records = bytes.len().div_ceil(MAX_RECORD_BYTES) as u64;
+                (tls.seal(bytes, records, &mut sealed)?, 0, false)
+            }
+            Piece::End => {
+                tls.seal_end(&mut sealed)?;
+                (0, 0, false)
+            }
+        };
+        if control > 0 {
+            in_flight.insert_control(in_flight.written(), control);
+        }
+        let sealed = Piece::Own { bytes: sealed.into(), blocks, is_missing, records: 0, is_sealed: true };
+        match piece {
+            Piece::Silence { numbers, .. } if numbers.end - numbers.start > 1 => {
+                numbers.start += 1;
+                self.pieces.push_front(sealed);
+            }
+            _ => *piece = sealed,
+        }
+        Ok(())
+    }
+
     /// Counts the first piece, which is written, and removes it unless it is repeated.
     fn finish_piece(&mut self, in_flight: &mut InFlight) {
         self.offset = 0;
@@ -235,7 +383,7 @@ impl Waiting {
                     return;
                 }
             }
-            None => {}
+            Some(Piece::End) | None => {}
         }
         self.pieces.pop_front();
     }
@@ -244,6 +392,14 @@ impl Waiting {
 /// Counts blocks of a packet that is written in full.
 fn count(in_flight: &mut InFlight, blocks: u64, is_missing: bool) {
     if is_missing { in_flight.wrote_missing(blocks) } else { in_flight.wrote_blocks(blocks) }
+}
+
+/// Reads once.
+fn read_some(mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    match stream.read(buffer)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        read => Ok(read),
+    }
 }
 
 /// Writes as many bytes as the socket takes. A connection that carries fewer than it was given is full, and the poller says

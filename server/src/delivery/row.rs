@@ -25,6 +25,7 @@ impl Listener {
             id: self.id(),
             name: self.name().to_owned(),
             remote: self.remote().to_string(),
+            token: self.granted().as_ref().map(|token| token.name.clone()),
             format: self.rendition().name().into(),
             overflow: self.overflow().label().to_owned(),
             connected_at: self.connected_at().unix_seconds(),

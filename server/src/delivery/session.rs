@@ -1,7 +1,7 @@
 //! A listener in its shard: takes packets out of its ring as its limit of lag permits, writes them to its socket, and reads
 //! what comes from there.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
@@ -16,20 +16,19 @@ use crate::delivery::input::{Answer, Input};
 use crate::delivery::listener::Listener;
 use crate::delivery::listeners::Registration;
 use crate::delivery::mailbox::Assignment;
-use crate::delivery::output::{Output, OwnBytes, framed};
+use crate::delivery::output::{InputBytes, Output, OwnBytes, Read, framed};
 use crate::delivery::socket::hold::Wait;
 use crate::delivery::socket::options::{SocketBuffer, end_pauses, outlast_pauses};
 use crate::delivery::stale::NextPacket;
 use crate::delivery::standing::Decision;
+use crate::delivery::tls::Tls;
 use crate::delivery::waits::RoundWaits;
 use crate::rendition::container::framing::{Framing, GapFill};
 use crate::rendition::doorbell::Doorbell;
 use crate::rendition::encoders::{Subscription, Tail};
-use crate::rendition::packet::{self, Packet, Wire};
+use crate::rendition::packet::{self, Packet, RecordOverhead, Wire};
 use crate::rendition::packet_log::PacketLog;
 
-/// Bytes that are read from a socket at a time. Listeners send next to nothing.
-pub(super) const READ_BYTES: usize = 4096;
 /// With so many packets in the ring of a listener that keeps up, the shard is late, and takes them together. It does not do so
 /// lightly: several in one write open the receive window as single ones do not, which can look like unread sound for minutes.
 /// With pages of 100 ms, that is 0.8 s.
@@ -48,20 +47,14 @@ const REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/j
     content-length: 75\r\n\r\n{\"error\":\"a stream is the last response of its connection (open another)\"}\n";
 
 /// Memory that a shard's sessions share.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Scratch {
     own: OwnBytes,
-    input: Box<[u8; READ_BYTES]>,
+    input: InputBytes,
     /// The waits in their rings that are not recorded yet.
     pub(super) waits: RoundWaits,
     /// Packets that were written together with others since this was last taken.
     pub(super) gathered: u64,
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Self { own: OwnBytes::default(), input: Box::new([0; READ_BYTES]), waits: RoundWaits::default(), gathered: 0 }
-    }
 }
 
 /// What the shard has to do after a visit.
@@ -140,23 +133,31 @@ pub struct Joined {
     pub assignment: Assignment,
 }
 
+/// A connection that becomes a listener's.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its socket, which does not block.
+    pub stream: std::net::TcpStream,
+    /// Its TLS, if it has that.
+    pub tls: Option<Box<Tls>>,
+    /// How many bytes the socket has taken already.
+    pub written: u64,
+}
+
 impl Joined {
-    /// Makes the session of the listener, for its shard. `stream` is non-blocking, and has carried `written` bytes before;
-    /// `read` was read from it already. The end of the server waits for `open` to be dropped.
+    /// Makes the session of the listener, for its shard. `read` was read from its connection already. The end of the server waits
+    /// for `open` to be dropped.
     #[must_use]
-    pub fn into_session(
-        self,
-        stream: std::net::TcpStream,
-        written: u64,
-        read: &[u8],
-        open: watch::Receiver<bool>,
-    ) -> Session {
-        let Self { registration, subscription, wire, framing, socket_buffer, head, has_body, assignment } = self;
+    pub fn into_session(self, connection: Connection, read: &[u8], open: watch::Receiver<bool>) -> Session {
+        let Connection { stream, tls, written } = connection;
+        let Self { registration, subscription, wire, framing, mut socket_buffer, head, has_body, assignment } = self;
         let Subscription { packets, tail, log, doorbell, .. } = subscription;
+        let overhead = tls.as_ref().map_or(RecordOverhead::default(), |tls| tls.overhead());
+        socket_buffer.packet_bytes = overhead.sealed(socket_buffer.packet_bytes as usize);
         socket_buffer.bound(&stream);
         outlast_pauses(&stream);
         let stream = TcpStream::from_std(stream);
-        registration.listener().attach(stream.as_raw_fd(), written);
+        registration.listener().attach(stream.as_raw_fd(), written, overhead);
         let has_max_lag = registration.listener().limits().max_lag.is_some();
         let mut session = Session {
             packets,
@@ -165,7 +166,7 @@ impl Joined {
             doorbell,
             registration,
             framing,
-            output: Output::new(stream, wire),
+            output: Output::new(stream, tls, wire),
             input: Input::new(wire, has_body),
             has_max_lag,
             keeps_up: false,
@@ -182,6 +183,8 @@ impl Joined {
         if !read.is_empty() {
             session.take_input(read, Timestamp::now());
         }
+        // TLS may have opened more than was asked for.
+        session.has_input = overhead != RecordOverhead::default();
         session
     }
 }
@@ -312,6 +315,10 @@ impl Session {
         if matches!(error.kind(), TimedOut | HostUnreachable | NetworkUnreachable) {
             self.listener().end(LeaveReason::Gone, now);
         }
+        if error.kind() == io::ErrorKind::InvalidData {
+            let remote = self.listener().remote();
+            tracing::info!(%remote, "ended a listener whose TLS is not genuine: {error}");
+        }
         Outcome::Gone
     }
 
@@ -436,6 +443,13 @@ impl Session {
             }
         }
         self.push(last);
+        self.finish();
+    }
+
+    /// Ends what is sent. With TLS, a record says so, which the network can't forge.
+    fn finish(&mut self) {
+        let listener = self.registration.listener();
+        self.output.finish(&mut listener.downstream().in_flight);
         self.is_over = true;
     }
 
@@ -452,12 +466,10 @@ impl Session {
         if self.output.waiting() >= MAX_WAITING {
             return Ok(());
         }
-        match self.output.stream().read(&mut scratch.input[..]) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => {
-                // A full buffer may not have been all of it.
-                self.has_input = read == READ_BYTES;
-                self.take_input(&scratch.input[..read], now);
+        match self.output.read(&mut scratch.input) {
+            Ok(Read { bytes, may_have_more }) => {
+                self.has_input = may_have_more;
+                self.take_input(bytes, now);
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
@@ -477,6 +489,8 @@ impl Session {
         if !bytes.is_empty() {
             self.push(bytes);
         }
-        self.is_over |= is_last;
+        if is_last {
+            self.finish();
+        }
     }
 }

@@ -15,7 +15,8 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::delivery::mailbox::Mailbox;
-use crate::delivery::session::{Outcome, READ_BYTES, Scratch, Session};
+use crate::delivery::output::READ_BYTES;
+use crate::delivery::session::{Outcome, Scratch, Session};
 use crate::rendition::doorbell::Doorbell;
 
 /// Visits from the fetch of a listener's memory to its own visit. Its session, which says where that memory is, is fetched as many

@@ -2,18 +2,21 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aircheck_engine::Timestamp;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::delivery::remote::Remote;
 use crate::http::connection::{self, Refusals};
 use crate::http::connections::{Connections, Limits};
+use crate::http::port::{Listening, Port, Socket};
 use crate::http::server::Server;
+use crate::http::tls::{ServerTls, renewal};
+use crate::http::transport::Transport;
 use crate::mount::throttle::Throttle;
 use crate::telemetry::watch::watch;
 
@@ -26,30 +29,39 @@ const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Refused connections that are drained at a time. Beyond it, they are closed at once, and may lose their answer.
 const MAX_DRAINING: usize = 256;
 
-/// Serves `server` on `listener` until `shutdown` resolves; then waits for the connections to end, a few seconds
-/// at most. Streams end when the server's stream does, so that should have been stopped by then.
-///
-/// # Errors
-///
-/// When the listening socket has no address.
-pub async fn serve(listener: TcpListener, server: Arc<Server>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-    let local = listener.local_addr()?;
+/// Serves `server` on all of `listening` until `shutdown` resolves; then waits for the connections to end, a few seconds
+/// at most. Takes renewed certificates of `tls` meanwhile. Streams end when the server's stream does, so that should have been
+/// stopped by then.
+pub async fn serve(
+    listening: Vec<Listening>,
+    tls: Option<Arc<ServerTls>>,
+    server: Arc<Server>,
+    shutdown: impl Future<Output = ()>,
+) {
     // Every connection holds a receiver for as long as it is open.
     let (closing, open) = watch::channel(false);
     let mounts = server.mounts().iter().map(|served| Arc::clone(&served.mount)).collect();
-    let watching = tokio::spawn(watch(mounts, Arc::clone(server.listeners())));
-    let mut acceptor = Acceptor::new(Arc::clone(&server), local);
-    tokio::pin!(shutdown);
-    loop {
-        tokio::select! {
-            () = &mut shutdown => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, remote)) => acceptor.accept(stream, remote, open.clone()),
-                Err(error) => acceptor.fail(&error).await,
-            },
-        }
+    let mut tasks = JoinSet::new();
+    tasks.spawn(watch(mounts, Arc::clone(server.listeners())));
+    if let Some(tls) = tls {
+        tasks.spawn(renewal::watch(tls));
     }
-    drop((listener, acceptor));
+    let places = Connections::new(Limits::new(&server.config().http));
+    let refusals = Refusals(Arc::new(Semaphore::new(MAX_DRAINING)));
+    let mut accepting = JoinSet::new();
+    for listening in listening {
+        let acceptor = Acceptor {
+            server: Arc::clone(&server),
+            port: Arc::clone(&listening.port),
+            connections: Arc::clone(&places),
+            refusals: refusals.clone(),
+            failures: Throttle::new(1, ACCEPT_LOG_INTERVAL),
+            closing: open.clone(),
+        };
+        accepting.spawn(acceptor.run(listening.socket));
+    }
+    shutdown.await;
+    accepting.shutdown().await;
     server.mounts().iter().for_each(|served| served.mount.events().finish());
     drop(open);
     // Fails if no connection is open.
@@ -57,36 +69,38 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>, shutdown: impl Fu
     if timeout(CLOSE_TIMEOUT, closing.closed()).await.is_err() {
         tracing::info!("closed connections of listeners that did not read the end of their streams");
     }
-    watching.abort();
-    Ok(())
+    tasks.abort_all();
 }
 
-/// Starts connections, and refuses those for which there is no place.
+/// Starts the connections of one address, and refuses those for which there is no place.
 struct Acceptor {
     server: Arc<Server>,
-    local: SocketAddr,
+    port: Arc<Port>,
     connections: Arc<Connections>,
     refusals: Refusals,
     failures: Throttle,
+    closing: watch::Receiver<bool>,
 }
 
 impl Acceptor {
-    fn new(server: Arc<Server>, local: SocketAddr) -> Self {
-        let limits = Limits::new(&server.config().http);
-        let refusals = Refusals(Arc::new(Semaphore::new(MAX_DRAINING)));
-        let failures = Throttle::new(1, ACCEPT_LOG_INTERVAL);
-        Self { server, local, connections: Connections::new(limits), refusals, failures }
+    async fn run(mut self, socket: Socket) {
+        loop {
+            match socket.accept().await {
+                Ok((stream, remote)) => self.accept(stream, remote),
+                Err(error) => self.fail(&error).await,
+            }
+        }
     }
 
-    fn accept(&mut self, stream: TcpStream, remote: SocketAddr, closing: watch::Receiver<bool>) {
+    fn accept(&self, stream: Transport, remote: Remote) {
         match self.connections.admit(remote.ip(), Instant::now()) {
             Some(place) => {
-                let (server, local, refusals) = (Arc::clone(&self.server), self.local, self.refusals.clone());
-                tokio::spawn(connection::serve(stream, remote, local, server, refusals, place, closing));
+                let (server, port, refusals) =
+                    (Arc::clone(&self.server), Arc::clone(&self.port), self.refusals.clone());
+                let closing = self.closing.clone();
+                tokio::spawn(connection::serve(stream, remote, port, server, refusals, place, closing));
             }
-            None => {
-                self.refusals.refuse(&self.server, stream);
-            }
+            None => self.refusals.refuse(&self.server, &self.port, stream),
         }
     }
 

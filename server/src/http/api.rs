@@ -1,7 +1,5 @@
 //! The status of the server, for `/api/v1/status` and `/api/v1/watch`.
 
-use std::net::SocketAddr;
-
 use aircheck_api::{
     CaptureStatus, ChannelLevel, LoudnessStatus, RealtimeStatus, SourceLatency, SourceStatus, Status, StreamFormat,
     StreamState,
@@ -13,8 +11,8 @@ use crate::delivery::percentiles;
 use crate::http::server::{ServedMount, Server};
 use crate::mount::meter::Meter;
 
-/// Returns the document of `/api/v1/status`, for a request at the address `local`.
-pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
+/// Returns the document of `/api/v1/status`.
+pub(super) fn status(server: &Server) -> Status {
     let ServedMount { mount, encoders, recording, .. } = &**server.first_mount();
     let (config, format, capture, state) = (server.config(), mount.format(), mount.capture(), mount.state());
     let outage = capture.outages().current();
@@ -72,7 +70,7 @@ pub(super) fn status(server: &Server, local: SocketAddr) -> Status {
         recording: recording.as_ref().map(|recording| recording.status()),
         notifications: server.notifier().accounts(),
         last_notification: server.notifier().last(),
-        urls: vec![format!("http://{local}/")],
+        urls: server.urls().to_vec(),
     }
 }
 
@@ -94,8 +92,8 @@ fn loudness(meter: &Meter) -> Option<LoudnessStatus> {
 }
 
 /// Returns the same as JSON, at most a moment old, for all pages to which it is pushed.
-pub(super) fn recent_status(server: &Server, local: SocketAddr) -> Bytes {
+pub(super) fn recent_status(server: &Server) -> Bytes {
     // Fails for maps without string keys and for failing writers, of which there are none.
-    let make = |_| serde_json::to_vec(&status(server, local)).unwrap_or_default().into();
+    let make = |_| serde_json::to_vec(&status(server)).unwrap_or_default().into();
     server.shared_status().recent(make).as_ref().clone()
 }

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{self, Poll};
@@ -17,19 +16,22 @@ use hyper::header;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use crate::delivery::remote::Remote;
 use crate::delivery::socket::options::prepare;
 use crate::http::connections::Place;
 use crate::http::context::Context;
 use crate::http::counted_stream::{CountedStream, Written};
 use crate::http::head::response_head;
+use crate::http::port::Port;
 use crate::http::refusal;
 use crate::http::reply::set;
 use crate::http::routes;
 use crate::http::server::Server;
+use crate::http::tls;
+use crate::http::transport::Transport;
 use crate::telemetry::metrics::RefusalReason;
 
 /// A request's head must be there within this time, also on a connection that is kept open for the next one.
@@ -50,8 +52,12 @@ pub(super) struct Refusals(pub(super) Arc<Semaphore>);
 
 impl Refusals {
     /// Counts a refused connection, answers it, and drains it in a task of its own.
-    pub(super) fn refuse(&self, server: &Server, stream: TcpStream) {
+    pub(super) fn refuse(&self, server: &Server, port: &Port, stream: Transport) {
         server.metrics().refuse(RefusalReason::Connections);
+        if port.tls.is_some() {
+            // An answer would need a handshake, which is what there is no place for.
+            return;
+        }
         match Arc::clone(&self.0).try_acquire_owned() {
             Ok(permit) => {
                 tokio::spawn(async move {
@@ -66,9 +72,9 @@ impl Refusals {
 
 /// Serves one connection, with as many requests as it sends, until it closes, has to give way, or the server ends.
 pub(super) async fn serve(
-    stream: TcpStream,
-    remote: SocketAddr,
-    local: SocketAddr,
+    stream: Transport,
+    remote: Remote,
+    port: Arc<Port>,
     server: Arc<Server>,
     refusals: Refusals,
     place: Place,
@@ -79,7 +85,7 @@ pub(super) async fn serve(
     // A silent connection has no buffers of hyper's, and can still be given the answer that it is refused.
     let mut first_byte = [0];
     let must_go = tokio::select! {
-        ready = timeout(head_timeout, stream.peek(&mut first_byte)) => match ready {
+        ready = timeout(head_timeout, stream.first_byte(&mut first_byte)) => match ready {
             Ok(_) => false,
             Err(_) if is_regular => return,
             Err(_) => true,
@@ -89,15 +95,38 @@ pub(super) async fn serve(
     };
     if must_go {
         drop(place);
-        return refusals.refuse(&server, stream);
+        return refusals.refuse(&server, &port, stream);
     }
-    // Fails if the other side is gone.
-    if prepare(&stream).is_err() {
-        return;
-    }
-    let stream = CountedStream::new(stream);
+    let is_tls = first_byte == [tls::FIRST_BYTE];
+    let transport = match (stream, &port.tls) {
+        // Fails if the other side is gone.
+        (Transport::Plain(stream), _) if prepare(&stream).is_err() => return,
+        (stream, None) if is_tls => return refusal::alert(&stream),
+        (stream @ Transport::Plain(_), Some(_)) if !is_tls => return refusal::ask_for_https(stream, &port.url).await,
+        (Transport::Plain(stream), Some(tls)) => {
+            let shaken = tokio::select! {
+                shaken = timeout(head_timeout, tls.accept(stream)) => shaken,
+                () = place.evicted() => return,
+                _ = closing.wait_for(|closing| *closing) => return,
+            };
+            match shaken {
+                Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
+                Ok(Err(error)) => return tracing::debug!(%remote, "TLS handshake failed: {error}"),
+                Err(_) => return tracing::debug!(%remote, "TLS handshake not complete within {head_timeout:?}"),
+            }
+        }
+        (stream, _) => stream,
+    };
+    let stream = CountedStream::new(transport);
     let written = Arc::clone(stream.written());
-    let context = Arc::new(Context { local, remote, place, closing: closing.clone(), joined: Mutex::default() });
+    let context = Arc::new(Context {
+        url: Arc::clone(&port.url),
+        remote,
+        place,
+        serves: port.serves,
+        closing: closing.clone(),
+        joined: Mutex::default(),
+    });
     let of_requests = Arc::clone(&context);
     let shards = Arc::clone(server.shards());
     let service = service_fn(move |request: Request<Incoming>| {
@@ -146,9 +175,9 @@ pub(super) async fn serve(
     match ended {
         Some(Ended::Stream(bytes)) => {
             let parts = serving.into_parts();
-            let stream = parts.io.into_inner().into_inner().into_std();
-            if let (Some(joined), Ok(stream)) = (context.take_joined(), stream) {
-                shards.add(joined.into_session(stream, bytes, &parts.read_buf, closing));
+            let connection = parts.io.into_inner().into_inner().into_connection(bytes);
+            if let (Some(joined), Ok(connection)) = (context.take_joined(), connection) {
+                shards.add(joined.into_session(connection, &parts.read_buf, closing));
             }
         }
         Some(Ended::Closed(Err(error))) => tracing::debug!(%remote, "connection ended: {error}"),

@@ -5,12 +5,13 @@
 //! has become a listener needs no place, because listeners have a limit of their own.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::access::throttle::network;
 use crate::config::HttpConfig;
 
 /// Regular places beyond one for each listener, for scrapes, tools and pages that only look. Each listener's page has one
@@ -287,15 +288,6 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.connections.state().remove(self.id);
-    }
-}
-
-/// Returns the address that a connection counts for: all of an IPv6 network of 64 bits is one, because each customer has at
-/// least that many, and an IPv4 address in IPv6 is that IPv4 address.
-fn network(remote: IpAddr) -> IpAddr {
-    match remote.to_canonical() {
-        IpAddr::V4(v4) => v4.into(),
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (!0 << 64)).into(),
     }
 }
 

@@ -1,25 +1,38 @@
 //! What a request knows about its connection.
 
-use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::delivery::remote::Remote;
 use crate::delivery::session::Joined;
 use crate::http::connections::Place;
 
 /// A connection as its requests see it, until it closes or is handed to a shard.
 #[derive(Debug)]
 pub(super) struct Context {
-    /// The address at which the server listens.
-    pub(super) local: SocketAddr,
+    /// The address that it came to, as a URL.
+    pub(super) url: Arc<str>,
     /// The far end.
-    pub(super) remote: SocketAddr,
+    pub(super) remote: Remote,
     pub(super) place: Place,
+    /// The routes that its address serves.
+    pub(super) serves: Serves,
     /// Becomes true when the server ends. The end waits until every receiver is dropped.
     pub(super) closing: watch::Receiver<bool>,
     /// The listener that the connection is about to become.
     pub(super) joined: Mutex<Option<Joined>>,
+}
+
+/// The routes that an address serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// All of them.
+    All,
+    /// The page and the streams: figures and changes have an address of their own.
+    Streams,
+    /// Figures and changes.
+    Admin,
 }
 
 impl Context {

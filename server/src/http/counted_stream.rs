@@ -1,13 +1,13 @@
 //! A connection as hyper sees it: counts written bytes, and knows whether hyper holds some back.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// What hyper has written to a connection.
 #[derive(Debug)]
@@ -17,21 +17,26 @@ pub(super) struct Written {
 }
 
 impl Written {
+    /// Returns the number of bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
     /// Returns the number of bytes, if hyper holds none back; `None` while it does.
     pub(super) fn flushed_bytes(&self) -> Option<u64> {
-        self.is_flushed.load(Ordering::Acquire).then(|| self.bytes.load(Ordering::Acquire))
+        self.is_flushed.load(Ordering::Acquire).then(|| self.bytes())
     }
 }
 
 /// A connection that counts.
 #[derive(Debug)]
-pub(super) struct CountedStream {
-    stream: TcpStream,
+pub(super) struct CountedStream<S> {
+    stream: S,
     written: Arc<Written>,
 }
 
-impl CountedStream {
-    pub(super) fn new(stream: TcpStream) -> Self {
+impl<S> CountedStream<S> {
+    pub(super) fn new(stream: S) -> Self {
         let written = Written { bytes: AtomicU64::new(0), is_flushed: AtomicBool::new(true) };
         Self { stream, written: Arc::new(written) }
     }
@@ -42,7 +47,7 @@ impl CountedStream {
     }
 
     /// Returns the connection.
-    pub(super) fn into_inner(self) -> TcpStream {
+    pub(super) fn into_inner(self) -> S {
         self.stream
     }
 
@@ -54,7 +59,13 @@ impl CountedStream {
     }
 }
 
-impl AsyncRead for CountedStream {
+impl<S: AsFd> AsFd for CountedStream<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for CountedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -64,7 +75,7 @@ impl AsyncRead for CountedStream {
     }
 }
 
-impl AsyncWrite for CountedStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for CountedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.count(&written);
@@ -85,10 +96,13 @@ impl AsyncWrite for CountedStream {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes once its own buffer is empty.
+    /// hyper flushes once its own buffer is empty. TLS may still have records to write then.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.written.is_flushed.store(true, Ordering::Release);
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if flushed.is_ready() {
+            self.written.is_flushed.store(true, Ordering::Release);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

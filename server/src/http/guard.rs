@@ -13,8 +13,25 @@ use crate::telemetry::metrics::RefusalReason;
 /// The reason of a refusal, for the count, and its sentence, for the answer.
 pub(super) type Refused = (RefusalReason, String);
 
-/// Checks a request's headers.
-pub(super) fn check(headers: &HeaderMap, hosts: &[String], origins: &[String]) -> Result<(), Refused> {
+/// The web sites that may use a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sites {
+    /// The server's own pages.
+    Own,
+    /// The same, and the sites of `--allow-origin`.
+    Allowed,
+    /// The server's own pages. The answer has no secrets, so a request is refused only if a browser says that it comes from
+    /// another site: behind a proxy that changes the host, the page must load far enough to say what is wrong.
+    OwnAsFarAsKnown,
+}
+
+/// Checks a request's headers. Returns the site that sent it, if that is an allowed one.
+pub(super) fn check(
+    headers: &HeaderMap,
+    sites: Sites,
+    hosts: &[String],
+    origins: &[String],
+) -> Result<Option<String>, Refused> {
     let host = field(headers, header::HOST.as_str());
     if let Some(host) = host
         && !host_is_ours(host, hosts)
@@ -25,34 +42,59 @@ pub(super) fn check(headers: &HeaderMap, hosts: &[String], origins: &[String]) -
         );
         return Err((RefusalReason::Host, sentence));
     }
+    let fetch_site = field(headers, "sec-fetch-site");
+    // No script can set this field. A page of this server sends it where a proxy has changed `Host`, and `Origin` still has
+    // the name that the browser knows. A name that was rebound is in `Host`, and refused above.
+    if fetch_site == Some("same-origin") {
+        return Ok(None);
+    }
+    let foreign = matches!(fetch_site, Some("cross-site" | "same-site"));
     if let Some(origin) = field(headers, header::ORIGIN.as_str()) {
         let own =
             host.is_some_and(|host| origin.strip_prefix("http://").or(origin.strip_prefix("https://")) == Some(host));
-        if !own && !allows(origins, origin) {
-            let sentence = format!(
-                "the web site {origin} may not use this server (start it with --allow-origin {origin} to allow that)"
-            );
-            return Err((RefusalReason::Origin, sentence));
+        if own || (sites == Sites::OwnAsFarAsKnown && !foreign) {
+            return Ok(None);
         }
-        return Ok(());
+        if sites == Sites::Allowed && allows(origins, origin) {
+            return Ok(Some(origin.to_owned()));
+        }
+        let advice = match sites {
+            Sites::Allowed => format!("start it with --allow-origin {origin} to allow that"),
+            _ if allows(origins, origin) => "--allow-origin permits streams only".to_owned(),
+            _ => format!("behind a proxy, let it pass on Host; --allow-origin {origin} permits streams only"),
+        };
+        return Err((RefusalReason::Origin, format!("the web site {origin} may not use this path ({advice})")));
     }
     // Requests of an element such as `<audio>` have no `Origin`, but browsers report that they come from another site. A
     // link may come from there: the page that it opens is ours.
-    let foreign = matches!(field(headers, "sec-fetch-site"), Some("cross-site" | "same-site"));
     let followed =
         field(headers, "sec-fetch-mode") == Some("navigate") && field(headers, "sec-fetch-dest") == Some("document");
-    if foreign && !followed {
-        return Err((
-            RefusalReason::Origin,
-            "another web site may not use this server (start it with --allow-origin to allow that)".to_owned(),
-        ));
+    if !foreign || followed {
+        return Ok(None);
     }
-    Ok(())
+    // Such an element names its site in `Referer`, which no script can set to that of another site.
+    let referring = field(headers, header::REFERER.as_str()).and_then(origin_of);
+    match referring.filter(|origin| sites == Sites::Allowed && allows(origins, origin)) {
+        Some(origin) => Ok(Some(origin.to_owned())),
+        None => Err((
+            RefusalReason::Origin,
+            "another web site may not use this server (--allow-origin permits streams to a site that sends its Origin or \
+             Referer)"
+                .to_owned(),
+        )),
+    }
 }
 
 /// Returns whether `origin` is on the list of sites that may read the streams.
-pub(super) fn allows(origins: &[String], origin: &str) -> bool {
+fn allows(origins: &[String], origin: &str) -> bool {
     origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+}
+
+/// Returns the origin of a URL: what stands before its path.
+fn origin_of(url: &str) -> Option<&str> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    url.get(..scheme.len() + "://".len() + authority.len())
 }
 
 /// Returns a field's value as text. One that is not ASCII becomes a value that matches nothing.
@@ -82,13 +124,17 @@ mod tests {
     use hyper::header::{HeaderName, HeaderValue};
 
     fn verdict(fields: &[(&str, &str)]) -> Option<RefusalReason> {
+        verdict_for(Sites::Allowed, fields)
+    }
+
+    fn verdict_for(sites: Sites, fields: &[(&str, &str)]) -> Option<RefusalReason> {
         let headers = fields
             .iter()
             .map(|(name, value)| (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap()))
             .collect();
         let hosts = ["studio.example".to_owned()];
         let origins = ["https://radio.example".to_owned()];
-        check(&headers, &hosts, &origins).err().map(|(reason, _)| reason)
+        check(&headers, sites, &hosts, &origins).err().map(|(reason, _)| reason)
     }
 
     #[test]
@@ -128,5 +174,40 @@ mod tests {
             let verdict = verdict(&[&[host], &fields[..]].concat());
             assert_eq!(verdict, refused.then_some(RefusalReason::Origin), "{fields:?}");
         }
+    }
+    #[test]
+    fn an_allowed_site_has_streams_only_also_where_an_element_names_it() {
+        let host = ("host", "127.0.0.1:8700");
+        let by_origin = [host, ("origin", "https://radio.example")];
+        let element = [host, ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")];
+        let by_referer = |referer| [&element[..], &[("referer", referer)]].concat();
+        for referer in ["https://radio.example/", "https://radio.example", "https://Radio.example/a?b#c"] {
+            assert_eq!(verdict_for(Sites::Allowed, &by_referer(referer)), None, "{referer}");
+        }
+        for referer in
+            ["https://radio.example.evil/", "http://radio.example/", "https://evil/https://radio.example/", "x"]
+        {
+            assert_eq!(verdict_for(Sites::Allowed, &by_referer(referer)), Some(RefusalReason::Origin), "{referer}");
+        }
+        for sites in [Sites::Own, Sites::OwnAsFarAsKnown] {
+            assert_eq!(verdict_for(sites, &by_referer("https://radio.example/")), Some(RefusalReason::Origin));
+        }
+        assert_eq!(verdict_for(Sites::Allowed, &by_origin), None);
+        assert_eq!(verdict_for(Sites::Own, &by_origin), Some(RefusalReason::Origin));
+    }
+
+    #[test]
+    fn the_same_site_is_known_behind_a_proxy_that_changes_the_host() {
+        let fields = [("host", "127.0.0.1:8700"), ("origin", "https://studio.example")];
+        let same = [&fields[..], &[("sec-fetch-site", "same-origin")]].concat();
+        assert_eq!(verdict_for(Sites::Own, &same), None);
+        // By plain HTTP a browser does not say so. The files of the page have no secrets.
+        assert_eq!(verdict_for(Sites::Own, &fields), Some(RefusalReason::Origin));
+        assert_eq!(verdict_for(Sites::OwnAsFarAsKnown, &fields), None);
+        let other = [&fields[..], &[("sec-fetch-site", "cross-site")]].concat();
+        assert_eq!(verdict_for(Sites::OwnAsFarAsKnown, &other), Some(RefusalReason::Origin));
+        // A name that was rebound is its own same site.
+        let rebound = [("host", "evil.example"), ("sec-fetch-site", "same-origin")];
+        assert_eq!(verdict_for(Sites::Own, &rebound), Some(RefusalReason::Host));
     }
 }

@@ -24,6 +24,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/notifications.js", SCRIPT, include_str!("../../web/notifications.js")),
     ("/listeners.js", SCRIPT, include_str!("../../web/listeners.js")),
     ("/sparkline.js", SCRIPT, include_str!("../../web/sparkline.js")),
+    ("/session.js", SCRIPT, include_str!("../../web/session.js")),
     ("/share.js", SCRIPT, include_str!("../../web/share.js")),
     ("/player.js", SCRIPT, include_str!("../../web/player.js")),
     ("/live.js", SCRIPT, include_str!("../../web/live.js")),

@@ -16,9 +16,9 @@ pub(super) enum Playlist {
 }
 
 impl Playlist {
-    /// Answers a request for the playlist. `query` is that of the stream, and may have the stream's `format`; `local` is the address to
-    /// lead to where a request of HTTP/1.0 names no host.
-    pub(super) fn answer(self, query: &str, headers: &HeaderMap, local: impl ToString) -> Reply {
+    /// Answers a request for the playlist. `query` is that of the stream, and may have the stream's `format`; `own_url` is that of the
+    /// address that the request came to, whose host is used where a request of HTTP/1.0 names none.
+    pub(super) fn answer(self, query: &str, headers: &HeaderMap, own_url: &str) -> Reply {
         let mut rendition = Rendition::Mp3;
         let mut rest = form_urlencoded::Serializer::new(String::new());
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -36,9 +36,11 @@ impl Playlist {
         }
         let (name, rest) = (rendition.name(), rest.finish());
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let host = host.map_or_else(|| local.to_string(), str::to_owned);
+        // A Unix socket's URL has no host.
+        let (scheme, own_host) = own_url.split_once("://").unwrap_or(("http", "localhost"));
+        let host = host.unwrap_or(own_host.trim_end_matches('/'));
         let separator = if rest.is_empty() { "" } else { "?" };
-        let url = format!("http://{host}/stream.{name}{separator}{rest}");
+        let url = format!("{scheme}://{host}/stream.{name}{separator}{rest}");
         let mut reply = match self {
             Self::M3u => whole(StatusCode::OK, "audio/x-mpegurl", format!("#EXTM3U\n#EXTINF:-1,aircheck\n{url}\n")),
             Self::Pls => {

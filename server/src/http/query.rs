@@ -12,7 +12,7 @@ use crate::rendition::content_type::accepted;
 use crate::rendition::encoding::Encoding;
 use crate::replay::Moment;
 use aircheck_api::span::{self, Short};
-use aircheck_api::{Payload, Rendition, StreamParam, moment};
+use aircheck_api::{EXPIRES, Payload, Rendition, SIGNATURE, StreamParam, moment};
 
 /// The longest buffer that a query may have, unless the server's own default is longer: 1000 blocks of 10 ms are 80 KB of
 /// handles.
@@ -77,7 +77,8 @@ pub(super) struct Query {
 }
 
 impl Query {
-    /// Reads a query string. `_` has no meaning: it makes a URL new to a browser's cache.
+    /// Reads a query string. `_` has no meaning: it makes a URL new to a browser's cache. The parameters of a signed URL
+    /// have been read before.
     ///
     /// # Errors
     ///
@@ -85,7 +86,7 @@ impl Query {
     pub(super) fn parse(query: &str, config: &Config) -> Result<Self, String> {
         let mut parsed = Self::default();
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-            if key == "_" {
+            if matches!(&*key, "_" | EXPIRES | SIGNATURE) {
                 continue;
             }
             let Some(param) = StreamParam::from_name(&key) else {

@@ -1,6 +1,6 @@
 //! `/recording.wav`: a part of the recording as a file.
 
-use aircheck_api::moment;
+use aircheck_api::{EXPIRES, SIGNATURE, moment};
 use http_body_util::BodyExt as _;
 use hyper::{Response, StatusCode, header};
 
@@ -43,6 +43,8 @@ pub(super) fn times(query: &str) -> Result<(u64, u64), String> {
         let time = match &*key {
             "from" => &mut from,
             "to" => &mut to,
+            // Of a signed URL.
+            EXPIRES | SIGNATURE => continue,
             _ => return Err(format!("`{key}` is not a parameter of the recording; it takes from and to")),
         };
         let read = moment::parse(&value);

@@ -10,17 +10,22 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use serde_json::json;
 
+use crate::access::policy::Granted;
+use crate::access::scope::Scope;
 use crate::http::api;
-use crate::http::context::Context;
+use crate::http::context::{Context, Serves};
+use crate::http::denied::{asked, denied};
 use crate::http::events::EventsBody;
-use crate::http::guard;
+use crate::http::guard::{self, Sites};
 use crate::http::listener_table::MAX_WORST_ROWS;
 use crate::http::page::{self, PageFile};
+use crate::http::permitted::while_permitted;
 use crate::http::playlist::Playlist;
 use crate::http::query::Query;
 use crate::http::recording::recording;
 use crate::http::reply::{Reply, busy, error, json as json_reply, set, whole};
 use crate::http::server::Server;
+use crate::http::session::session;
 use crate::http::stream::{last_event, listen, websocket};
 use crate::http::table_query::TableQuery;
 use crate::http::watch::WatchBody;
@@ -45,6 +50,7 @@ enum Route<'a> {
     Events,
     Watch,
     Recording,
+    Session,
     Playlist(Playlist),
     Health,
     Ready,
@@ -60,6 +66,7 @@ impl<'a> Route<'a> {
             "/api/v1/events" => Self::Events,
             "/api/v1/watch" => Self::Watch,
             "/recording.wav" => Self::Recording,
+            "/api/v1/session" => Self::Session,
             "/listen.m3u" => Self::Playlist(Playlist::M3u),
             "/listen.pls" => Self::Playlist(Playlist::Pls),
             "/healthz" => Self::Health,
@@ -84,14 +91,50 @@ impl<'a> Route<'a> {
             Self::Stream | Self::Rendition(_) => true,
             Self::Health | Self::Ready | Self::Metrics | Self::Status | Self::Listeners | Self::Listener(_) => true,
             Self::Playlist(_) => true,
-            Self::Page(_) | Self::Events | Self::Watch | Self::Recording => false,
+            Self::Page(_) | Self::Events | Self::Watch | Self::Recording | Self::Session => false,
         }
     }
 
     const fn allow(self) -> &'static str {
         match self {
             Self::Listener(_) => "DELETE",
+            Self::Session => "GET, HEAD, POST, DELETE",
             _ => "GET, HEAD",
+        }
+    }
+}
+
+impl Route<'_> {
+    /// Returns the scope of the token that it takes, if it takes one.
+    fn scope(self, mount: &str) -> Option<Scope> {
+        match self {
+            Self::Stream | Self::Rendition(_) | Self::Recording => Some(Scope::Listen(Some(mount.to_owned()))),
+            Self::Metrics | Self::Status | Self::Listeners | Self::Events | Self::Watch => Some(Scope::Stats),
+            Self::Listener(_) => Some(Scope::Admin),
+            // The page must load before it can ask for a token. A playlist has the addresses of streams and nothing else.
+            Self::Page(_) | Self::Session | Self::Playlist(_) | Self::Health | Self::Ready => None,
+        }
+    }
+
+    /// Returns the web sites that may use it.
+    const fn sites(self) -> Sites {
+        match self {
+            Self::Stream | Self::Rendition(_) | Self::Recording => Sites::Allowed,
+            Self::Page(_) => Sites::OwnAsFarAsKnown,
+            _ => Sites::Own,
+        }
+    }
+
+    /// Returns whether an address with this part of the routes has it.
+    const fn is_served(self, serves: Serves) -> bool {
+        match self {
+            Self::Health | Self::Ready => true,
+            Self::Metrics | Self::Status | Self::Listeners | Self::Listener(_) | Self::Events | Self::Watch => {
+                !matches!(serves, Serves::Streams)
+            }
+            Self::Page(_) | Self::Session | Self::Stream | Self::Rendition(_) | Self::Playlist(_) | Self::Recording => {
+                !matches!(serves, Serves::Admin)
+            }
         }
     }
 }
@@ -101,12 +144,16 @@ pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, requ
     let config = server.config();
     let headers = request.headers();
     let hosts = headers.get_all(header::HOST).iter().count();
-    let mut reply = match guard::check(headers, &config.http.allow_hosts, &config.http.allow_origins) {
+    let found = Route::of(request.uri().path()).filter(|route| route.is_served(context.serves));
+    let sites = found.map_or(Sites::Own, Route::sites);
+    let checked = guard::check(headers, sites, &config.http.allow_hosts, &config.http.allow_origins);
+    let allowed = checked.as_ref().ok().cloned().flatten();
+    let mut reply = match checked {
         // RFC 9112, section 3.2. With two of them, a proxy and this server could take different ones.
-        Ok(()) if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) => {
+        Ok(_) if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) => {
             error(StatusCode::BAD_REQUEST, "a request needs exactly one Host header")
         }
-        Ok(()) => route(server, context, request).await,
+        Ok(_) => route(server, context, request, found).await,
         Err((why, sentence)) => {
             server.metrics().refuse(why);
             error(StatusCode::FORBIDDEN, sentence)
@@ -116,7 +163,7 @@ pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, requ
         // A spare place serves one request.
         set(&mut reply, header::CONNECTION, "close");
     }
-    harden(&mut reply, headers, &config.http.allow_origins);
+    harden(&mut reply, headers, allowed);
     if request.method() == Method::HEAD {
         let (parts, _) = reply.into_parts();
         reply = Response::from_parts(parts, UnsyncBoxBody::default());
@@ -124,14 +171,20 @@ pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, requ
     reply
 }
 
-async fn route<B>(server: &Arc<Server>, context: &Arc<Context>, request: &Request<B>) -> Reply {
+async fn route<B>(
+    server: &Arc<Server>,
+    context: &Arc<Context>,
+    request: &Request<B>,
+    found: Option<Route<'_>>,
+) -> Reply {
     let uri = request.uri().clone();
-    let Some(route) = Route::of(uri.path()) else {
+    let Some(route) = found else {
         return error(StatusCode::NOT_FOUND, "nothing is at this path (the page is at /, the sound at /stream.wav)");
     };
     let head_only = request.method() == Method::HEAD;
     let method_fits = match route {
         Route::Listener(_) => request.method() == Method::DELETE,
+        Route::Session => [Method::GET, Method::HEAD, Method::POST, Method::DELETE].contains(request.method()),
         _ => head_only || request.method() == Method::GET,
     };
     if !method_fits {
@@ -143,21 +196,36 @@ async fn route<B>(server: &Arc<Server>, context: &Arc<Context>, request: &Reques
     if !route.needs_no_regular_place() && !context.place.is_regular() {
         return no_place(server, context);
     }
+    let granted = match route.scope(server.first_mount().mount.name()) {
+        Some(scope) => {
+            let asked = asked(request, context.remote.ip());
+            match server.access().admit(&asked, &scope) {
+                Ok(granted) => granted,
+                Err(why) => {
+                    let (reason, reply) = denied(&why, &asked);
+                    server.metrics().refuse(reason);
+                    return reply;
+                }
+            }
+        }
+        None => None,
+    };
     match route {
         Route::Page(PageFile { content_type, text }) => whole(StatusCode::OK, content_type, text),
-        Route::Stream => stream(server, context, request),
+        Route::Session => session(server, context, request),
+        Route::Stream => stream(server, context, request, granted),
         Route::Rendition(rendition) => match query(server, request) {
             Ok(query) if query.format.is_some() => {
                 error(StatusCode::BAD_REQUEST, "format: only /stream takes it; this path has its format already")
             }
-            Ok(query) => listen(server, context, rendition, &query, request),
+            Ok(query) => listen(server, context, rendition, &query, request, granted),
             Err(message) => error(StatusCode::BAD_REQUEST, message),
         },
         Route::Metrics => {
             let exposition = Exposition::for_accept(text(request.headers(), header::ACCEPT));
             whole(StatusCode::OK, exposition.content_type(), server.render_metrics(exposition))
         }
-        Route::Status => json_reply(&api::status(server, context.local)),
+        Route::Status => json_reply(&api::status(server)),
         Route::Listeners => match TableQuery::parse(request.uri().query().unwrap_or_default()) {
             Ok(query) => {
                 let table =
@@ -168,17 +236,17 @@ async fn route<B>(server: &Arc<Server>, context: &Arc<Context>, request: &Reques
         },
         Route::Watch if head_only => event_stream(UnsyncBoxBody::default()),
         Route::Watch => {
-            let body = WatchBody::new(Arc::clone(server), context.local, context.closing.clone());
-            event_stream(body.boxed_unsync())
+            let body = WatchBody::new(Arc::clone(server), context.closing.clone());
+            event_stream(while_permitted(body.boxed_unsync(), server, granted, Scope::Stats))
         }
         Route::Listener(id) => match id.parse() {
             Ok(id) if server.listeners().disconnect(id) => json_reply(&json!({ "disconnected": id })),
             Ok(id) => error(StatusCode::NOT_FOUND, format!("no listener {id} is present")),
             Err(_) => error(StatusCode::NOT_FOUND, format!("`{id}` is not the number of a listener")),
         },
-        Route::Playlist(playlist) => playlist.answer(uri.query().unwrap_or_default(), request.headers(), context.local),
+        Route::Playlist(playlist) => playlist.answer(uri.query().unwrap_or_default(), request.headers(), &context.url),
         Route::Recording => recording(server, uri.query().unwrap_or_default()),
-        Route::Events => events(server, request, head_only),
+        Route::Events => events(server, request, head_only, granted),
         // A server is healthy if a restart would not help it, and ready if sound comes.
         Route::Health if server.first_mount().mount.state() == StreamState::Ended => {
             word(StatusCode::SERVICE_UNAVAILABLE, "ended")
@@ -204,7 +272,7 @@ fn no_place(server: &Server, context: &Context) -> Reply {
 }
 
 /// Answers `/stream`, in the format of `?format=` or `Accept`, or as a WebSocket.
-fn stream<B>(server: &Server, context: &Context, request: &Request<B>) -> Reply {
+fn stream<B>(server: &Server, context: &Context, request: &Request<B>, granted: Granted) -> Reply {
     let query = match query(server, request) {
         Ok(query) => query,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
@@ -212,18 +280,18 @@ fn stream<B>(server: &Server, context: &Context, request: &Request<B>) -> Reply 
     if text(request.headers(), header::UPGRADE).eq_ignore_ascii_case("websocket") {
         return match query.format {
             Some(_) => error(StatusCode::BAD_REQUEST, "format: the WebSocket does not take it; it takes payload"),
-            None => websocket(server, context, &query, request),
+            None => websocket(server, context, &query, request, granted),
         };
     }
     let headers = request.headers();
     match query.rendition(text(headers, header::ACCEPT)) {
-        Ok(rendition) => listen(server, context, rendition, &query, request),
+        Ok(rendition) => listen(server, context, rendition, &query, request, granted),
         Err(message) => error(StatusCode::BAD_REQUEST, message),
     }
 }
 
 /// Answers `/api/v1/events`: with the events from now on, from the number `?from=` on, or after `Last-Event-ID`.
-fn events<B>(server: &Server, request: &Request<B>, head_only: bool) -> Reply {
+fn events<B>(server: &Arc<Server>, request: &Request<B>, head_only: bool, granted: Granted) -> Reply {
     let from = match first_event(request) {
         Ok(from) => from,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
@@ -232,7 +300,9 @@ fn events<B>(server: &Server, request: &Request<B>, head_only: bool) -> Reply {
         return event_stream(UnsyncBoxBody::default());
     }
     match server.first_mount().mount.events().subscribe(from) {
-        Ok(events) => event_stream(EventsBody::new(events).boxed_unsync()),
+        Ok(events) => {
+            event_stream(while_permitted(EventsBody::new(events).boxed_unsync(), server, granted, Scope::Stats))
+        }
         Err(ended) => error(StatusCode::SERVICE_UNAVAILABLE, ended.to_string()),
     }
 }
@@ -271,19 +341,18 @@ fn word(status: StatusCode, word: &'static str) -> Reply {
     whole(status, "text/plain; charset=utf-8", word)
 }
 
-/// Sets the header fields by which browsers keep a response from other sites.
-fn harden(reply: &mut Reply, request: &HeaderMap, origins: &[String]) {
+/// Sets the header fields by which browsers keep a response from other sites, or let the site `allowed` have it.
+fn harden(reply: &mut Reply, request: &HeaderMap, allowed: Option<String>) {
     set(reply, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(reply, header::X_FRAME_OPTIONS, "DENY");
     set(reply, header::REFERRER_POLICY, "no-referrer");
     set(reply, header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
-    let origin = request.get(header::ORIGIN);
-    match origin.filter(|origin| origin.to_str().is_ok_and(|origin| guard::allows(origins, origin))) {
-        Some(origin) => {
-            reply.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-            set(reply, header::ACCESS_CONTROL_EXPOSE_HEADERS, "X-Audio-Rate, X-Audio-Channels, X-Audio-Sample");
-            set(reply, header::VARY, "Origin");
-        }
-        None => set(reply, header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    let policy = if allowed.is_some() { "cross-origin" } else { "same-origin" };
+    set(reply, header::HeaderName::from_static("cross-origin-resource-policy"), policy);
+    // A site that `Referer` names, from an element such as `<audio>`, may play the sound; its scripts cannot read it.
+    if let Some(origin) = request.get(header::ORIGIN).filter(|_| allowed.is_some()) {
+        reply.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        set(reply, header::ACCESS_CONTROL_EXPOSE_HEADERS, "X-Audio-Rate, X-Audio-Channels, X-Audio-Sample");
+        set(reply, header::VARY, "Origin");
     }
 }

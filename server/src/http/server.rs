@@ -1,11 +1,12 @@
 //! The server as its requests reach it: mounts, listeners, configuration, metrics and shared documents.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aircheck_engine::Timestamp;
 use bytes::Bytes;
 
+use crate::access::policy::{Access, Rules};
 use crate::config::Config;
 use crate::delivery::histograms::MountHistograms;
 use crate::delivery::listeners::Listeners;
@@ -28,6 +29,7 @@ const ENCODER_BUFFER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Server {
     config: Config,
+    access: Access,
     started_at: Timestamp,
     /// Never empty.
     mounts: Vec<Arc<ServedMount>>,
@@ -38,6 +40,7 @@ pub struct Server {
     table: Shared<ListenerTable>,
     worst: Shared<ListenerTable>,
     status: Shared<Bytes>,
+    urls: OnceLock<Vec<String>>,
 }
 
 /// A mount and its consumers.
@@ -74,12 +77,19 @@ impl Server {
     ///
     /// Without a mount.
     #[must_use]
-    pub fn new(config: Config, mounts: Vec<ServedMount>, shards: Arc<Shards>, notifier: Arc<Notifier>) -> Arc<Self> {
+    pub fn new(
+        config: Config,
+        access: Access,
+        mounts: Vec<ServedMount>,
+        shards: Arc<Shards>,
+        notifier: Arc<Notifier>,
+    ) -> Arc<Self> {
         assert!(!mounts.is_empty(), "a server has a mount");
         let listeners = Listeners::new(config.http.max_listeners);
         let metrics = Metrics::new(mounts.iter().map(|served| &*served.mount));
         Arc::new(Self {
             config,
+            access,
             started_at: Timestamp::now(),
             mounts: mounts.into_iter().map(Arc::new).collect(),
             listeners,
@@ -89,6 +99,7 @@ impl Server {
             table: Shared::new(TABLE_INTERVAL),
             worst: Shared::new(TABLE_INTERVAL),
             status: Shared::new(STATUS_INTERVAL),
+            urls: OnceLock::new(),
         })
     }
 
@@ -96,6 +107,29 @@ impl Server {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Returns the tokens and their rules.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Replaces the tokens, and ends the listeners that the new ones do not permit.
+    pub fn replace_rules(&self, rules: Rules) {
+        self.access.replace(rules.clone());
+        self.listeners.end_unpermitted(&rules);
+    }
+
+    /// Notes the addresses at which it listens, once.
+    pub fn set_urls(&self, urls: Vec<String>) {
+        let _ = self.urls.set(urls);
+    }
+
+    /// Returns the addresses at which it listens, as URLs.
+    #[must_use]
+    pub fn urls(&self) -> &[String] {
+        self.urls.get().map_or(&[], Vec::as_slice)
     }
 
     /// Returns when the server started.

@@ -4,14 +4,15 @@ use std::io;
 use std::sync::Arc;
 
 use aircheck_api::span::Short;
-use aircheck_api::{Rendition, StreamParam};
-use aircheck_engine::{Format, SubscribeError};
+use aircheck_api::{LeaveReason, Rendition, StreamParam};
+use aircheck_engine::{Format, SubscribeError, Timestamp};
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::header::{self, HeaderMap};
 use hyper::{Request, Response, StatusCode, Version};
 use tungstenite::handshake::server::create_response_with_body;
 
+use crate::access::policy::Granted;
 use crate::delivery::histograms::RenditionHistograms;
 use crate::delivery::listener::JoinRequest;
 use crate::delivery::listeners::Full;
@@ -57,6 +58,7 @@ pub(super) fn listen<B>(
     rendition: Rendition,
     query: &Query,
     request: &Request<B>,
+    granted: Granted,
 ) -> Reply {
     let (mount, format) = (&server.first_mount().mount, server.first_mount().mount.format());
     let wanted = query.check_gaps(rendition).and_then(|()| {
@@ -79,7 +81,7 @@ pub(super) fn listen<B>(
     if let Range::FirstBytes(bytes) = range {
         reply = whole(StatusCode::OK, content_type, &bytes[..]);
     } else if request.method() != hyper::Method::HEAD {
-        match join(server, context, &wanted) {
+        match join(server, context, &wanted, granted) {
             Ok(joined) => context.join(joined),
             Err(reply) => return *reply,
         }
@@ -106,7 +108,13 @@ pub(super) fn listen<B>(
 }
 
 /// Answers a request for the WebSocket: with the session from here on, or with an error.
-pub(super) fn websocket<B>(server: &Server, context: &Context, query: &Query, request: &Request<B>) -> Reply {
+pub(super) fn websocket<B>(
+    server: &Server,
+    context: &Context,
+    query: &Query,
+    request: &Request<B>,
+    granted: Granted,
+) -> Reply {
     let rendition = Rendition::WebSocket;
     let mount = &server.first_mount().mount;
     let encoding = query.check_gaps(rendition).and_then(|()| query.encoding(rendition, mount.flac_bits()));
@@ -123,7 +131,7 @@ pub(super) fn websocket<B>(server: &Server, context: &Context, query: &Query, re
     }
     let wanted =
         Wanted { rendition, encoding, group: 1, wire: Wire::WebSocket, query, last_event: None, wants_icy: false };
-    match join(server, context, &wanted) {
+    match join(server, context, &wanted, granted) {
         Ok(mut joined) => {
             let format = mount.format();
             let listener = joined.registration.listener().id();
@@ -144,7 +152,7 @@ fn not_a_websocket(refused: &tungstenite::Error) -> Reply {
 }
 
 /// Adds a listener, or returns the answer that refuses it.
-fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joined, Box<Reply>> {
+fn join(server: &Server, context: &Context, wanted: &Wanted<'_>, granted: Granted) -> Result<Joined, Box<Reply>> {
     let Wanted { rendition, encoding, group, wire, query, last_event, .. } = *wanted;
     let served = server.first_mount();
     let format = served.mount.format();
@@ -198,6 +206,7 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joine
         limits: query.limits(server.config(), format),
         stats: Arc::clone(subscription.packets.stats()),
         remote: context.remote,
+        granted,
         wire,
         bytes_per_second: socket_buffer.bytes_per_second,
         may_hold: query.may_hold(rendition, server.config()),
@@ -209,6 +218,10 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>) -> Result<Joine
         let system =
             |failed: io::Error| error(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot start a thread: {failed}"));
         replay.start().map_err(system)?;
+    }
+    // The rules may have changed since they permitted this, before the listener was in the list that the change looks at.
+    if !registration.listener().is_permitted(&server.access().rules()) {
+        registration.listener().end(LeaveReason::Revoked, Timestamp::now());
     }
     context.place.become_listener();
     Ok(Joined {

@@ -4,7 +4,6 @@
 //! as `count`, and as `rows` the 200 that are furthest behind, twice a second, or once where there are many.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -29,7 +28,6 @@ const MANY_LISTENERS: usize = 100;
 #[derive(Debug)]
 pub(super) struct WatchBody {
     server: Arc<Server>,
-    local: SocketAddr,
     closing: watch::Receiver<bool>,
     ticks: Interval,
     /// Ticks until the table is sent again.
@@ -37,17 +35,17 @@ pub(super) struct WatchBody {
 }
 
 impl WatchBody {
-    /// Makes the body for a request at the address `local`. It ends once `closing` is true.
-    pub(super) fn new(server: Arc<Server>, local: SocketAddr, closing: watch::Receiver<bool>) -> Self {
+    /// Makes the body. It ends once `closing` is true.
+    pub(super) fn new(server: Arc<Server>, closing: watch::Receiver<bool>) -> Self {
         // The first tick comes at once.
         let mut ticks = interval(STATUS_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { server, local, closing, ticks, until_table: 0 }
+        Self { server, closing, ticks, until_table: 0 }
     }
 
     fn events(&mut self) -> Bytes {
         let mut events = BytesMut::new();
-        write_event(&mut events, "status", &api::recent_status(&self.server, self.local));
+        write_event(&mut events, "status", &api::recent_status(&self.server));
         if self.until_table == 0 {
             let table = self.server.recent_worst();
             write_event(&mut events, "listeners", &table.pushed());

@@ -11,7 +11,7 @@ use crate::rendition::codec::{CodecError, FlacEncoder, Mp3Encoder, OpusEncoder, 
 use crate::rendition::container::message::{self, samples};
 use crate::rendition::container::ogg::OggPages;
 use crate::rendition::encoding::Encoding;
-use crate::rendition::packet::{self, Numbered, Packet};
+use crate::rendition::packet::{self, Ends, Numbered, Packet};
 
 /// Encodes one stream of blocks, and gathers them into packets.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ pub struct Encoder {
     gathered: Option<Stamp>,
     /// Whether the source did not deliver them.
     is_missing: bool,
-    /// Where the last packet ends in the bytes of all packets, framed and not.
-    ends: (u64, u64),
+    /// Where the last packet ends in all packets.
+    ends: Ends,
     error_log: Throttle,
 }
 
@@ -94,7 +94,7 @@ impl Encoder {
             max_blocks,
             gathered: None,
             is_missing: false,
-            ends: (0, 0),
+            ends: Ends::default(),
             error_log: Throttle::default(),
         })
     }

@@ -37,9 +37,53 @@ pub struct Packet {
     payload: Range<usize>,
     numbered: Numbered,
     is_missing: bool,
-    /// Where the packet ends in the bytes of all packets of its encoder, framed and not.
-    framed_end: u64,
-    payload_end: u64,
+    ends: Ends,
+}
+
+/// Where a packet ends in all packets of its encoder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// In their bytes, framed and not.
+    framed: u64,
+    payload: u64,
+    /// In the records of TLS that they take.
+    records: u64,
+}
+
+/// The bytes that TLS adds to each of its records: none on a connection without TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordOverhead(pub u8);
+
+/// The most bytes that a record of TLS carries (RFC 8446, section 5.1).
+pub const MAX_RECORD_BYTES: usize = 1 << 14;
+
+impl RecordOverhead {
+    /// Returns the bytes that go over a connection for so many bytes of its own kind, such as a head or a notice.
+    #[must_use]
+    pub fn sealed(self, bytes: usize) -> u64 {
+        self.sealed_in(bytes, bytes.div_ceil(MAX_RECORD_BYTES) as u64)
+    }
+
+    /// Returns the bytes that go over a connection for so many bytes in so many records.
+    #[must_use]
+    #[inline]
+    pub fn sealed_in(self, bytes: usize, records: u64) -> u64 {
+        bytes as u64 + self.of_records(records)
+    }
+
+    fn of_records(self, records: u64) -> u64 {
+        u64::from(self.0) * records
+    }
+}
+
+impl Ends {
+    /// Returns where the packet ends in the bytes of a connection that carried all packets, with the `overhead` of its records.
+    #[must_use]
+    #[inline]
+    pub fn sealed(&self, wire: Wire, overhead: RecordOverhead) -> u64 {
+        let bytes = if wire == Wire::Plain { self.payload } else { self.framed };
+        bytes + overhead.of_records(self.records)
+    }
 }
 
 impl Packet {
@@ -76,7 +120,7 @@ impl Packet {
     }
 
     fn new(framed: Vec<u8>, payload: Range<usize>, numbered: Numbered) -> Self {
-        Self { framed: framed.into(), payload, numbered, is_missing: false, framed_end: 0, payload_end: 0 }
+        Self { framed: framed.into(), payload, numbered, is_missing: false, ends: Ends::default() }
     }
 
     /// Marks the packet as one of blocks that the source did not deliver: it carries silence or a notice in their place, and
@@ -95,10 +139,28 @@ impl Packet {
     }
 
     /// Places the packet behind the one that ends at these positions, and returns where it ends itself.
-    pub(crate) fn place(&mut self, (framed_end, payload_end): (u64, u64)) -> (u64, u64) {
-        self.framed_end = framed_end + self.framed.len() as u64;
-        self.payload_end = payload_end + self.payload.len() as u64;
-        (self.framed_end, self.payload_end)
+    pub(crate) fn place(&mut self, before: Ends) -> Ends {
+        self.ends = Ends {
+            framed: before.framed + self.framed.len() as u64,
+            payload: before.payload + self.payload.len() as u64,
+            records: before.records + self.records(),
+        };
+        self.ends
+    }
+
+    /// Returns the number of TLS records that the packet takes. It is the same however a connection carries it, so that one count is
+    /// enough for all connections.
+    #[must_use]
+    #[inline]
+    pub fn records(&self) -> u64 {
+        self.framed.len().div_ceil(MAX_RECORD_BYTES) as u64
+    }
+
+    /// Returns the number of TLS records that the packet takes with bytes of a listener's own before it, `bytes` in all.
+    #[must_use]
+    #[inline]
+    pub fn records_of(&self, bytes: usize) -> u64 {
+        self.records().max(bytes.div_ceil(MAX_RECORD_BYTES) as u64)
     }
 
     /// Returns the bytes that go over a connection.
@@ -131,11 +193,18 @@ impl Packet {
         if wire == Wire::Plain { 0..self.payload.len() } else { self.payload.clone() }
     }
 
-    /// Returns where the packet ends in the bytes of all packets of its encoder.
+    /// Returns where the packet ends in all packets of its encoder.
     #[must_use]
     #[inline]
-    pub fn end(&self, wire: Wire) -> u64 {
-        if wire == Wire::Plain { self.payload_end } else { self.framed_end }
+    pub fn ends(&self) -> Ends {
+        self.ends
+    }
+
+    /// Returns the bytes that go over a connection for the packet, with the `overhead` of its records.
+    #[must_use]
+    #[inline]
+    pub fn sealed_len(&self, wire: Wire, overhead: RecordOverhead) -> u64 {
+        self.bytes(wire).len() as u64 + overhead.of_records(self.records())
     }
 }
 

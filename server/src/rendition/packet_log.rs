@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aircheck_engine::{Stamp, Timestamp};
 
-use crate::rendition::packet::{Packet, Wire};
+use crate::rendition::packet::{Ends, Packet, RecordOverhead, Wire};
 
-/// Packets that are remembered: 40 s of 10 ms blocks, in 128 KB. A listener that stands still for longer remembers its own
+/// Packets that are remembered: 40 s of 10 ms blocks, in 160 KB. A listener that stands still for longer remembers its own
 /// position.
 const MAX_PACKETS: usize = 4096;
 
@@ -22,8 +22,7 @@ struct Entry {
     /// One past the last sequence number of the packet.
     next: u64,
     captured_at: Timestamp,
-    framed_end: u64,
-    payload_end: u64,
+    ends: Ends,
 }
 
 impl PacketLog {
@@ -39,16 +38,15 @@ impl PacketLog {
         if entries.len() >= MAX_PACKETS {
             entries.pop_front();
         }
-        let (framed_end, payload_end) = (packet.end(Wire::Chunked), packet.end(Wire::Plain));
-        entries.push_back(Entry { next: stamp.next(), captured_at: stamp.captured_at, framed_end, payload_end });
+        entries.push_back(Entry { next: stamp.next(), captured_at: stamp.captured_at, ends: packet.ends() });
     }
 
     /// Returns one past the sequence number of the last packet that ends at or before `position`, a position in the bytes
-    /// of all packets as `wire` frames them; `None` if that packet has left the log.
+    /// of all packets as `wire` frames them, with the `overhead` of their records; `None` if that packet has left the log.
     #[must_use]
-    pub fn next_at(&self, position: u64, wire: Wire) -> Option<u64> {
+    pub fn next_at(&self, position: u64, wire: Wire, overhead: RecordOverhead) -> Option<u64> {
         let entries = self.entries();
-        let ended = entries.partition_point(|entry| entry.end(wire) <= position);
+        let ended = entries.partition_point(|entry| entry.ends.sealed(wire, overhead) <= position);
         entries.get(ended.checked_sub(1)?).map(|entry| entry.next)
     }
 
@@ -62,11 +60,5 @@ impl PacketLog {
 
     fn entries(&self) -> MutexGuard<'_, VecDeque<Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Entry {
-    fn end(&self, wire: Wire) -> u64 {
-        if wire == Wire::Plain { self.payload_end } else { self.framed_end }
     }
 }

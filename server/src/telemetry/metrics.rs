@@ -71,10 +71,25 @@ pub enum RefusalReason {
     Origin,
     /// The stream has ended.
     Ended,
+    /// No token is given, or a wrong one.
+    Token,
+    /// The token has other scopes, or none is configured and the request comes from another machine.
+    Scope,
+    /// The address has sent too many wrong tokens.
+    Throttled,
 }
 
 impl RefusalReason {
-    const ALL: [Self; 5] = [Self::Limit, Self::Connections, Self::Host, Self::Origin, Self::Ended];
+    const ALL: [Self; 8] = [
+        Self::Limit,
+        Self::Connections,
+        Self::Host,
+        Self::Origin,
+        Self::Ended,
+        Self::Token,
+        Self::Scope,
+        Self::Throttled,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
@@ -83,6 +98,9 @@ impl RefusalReason {
             Self::Host => "host",
             Self::Origin => "origin",
             Self::Ended => "ended",
+            Self::Token => "token",
+            Self::Scope => "scope",
+            Self::Throttled => "throttled",
         }
     }
 }

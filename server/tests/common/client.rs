@@ -14,10 +14,11 @@ use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::numbered::{BLOCK_SECONDS, Format, Received, StreamParser};
+use crate::common::tls::{self, Connection};
 
 /// Sends a GET request on a connection of its own, with a receive buffer of `receive_buffer` bytes if given.
-pub(crate) fn request(address: SocketAddr, path: &str, receive_buffer: Option<usize>) -> std::io::Result<TcpStream> {
-    let mut stream = connect(address, receive_buffer)?;
+pub(crate) fn request(address: SocketAddr, path: &str, receive_buffer: Option<usize>) -> std::io::Result<Connection> {
+    let mut stream = Connection::new(connect(address, receive_buffer)?);
     write!(stream, "GET /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     Ok(stream)
 }
@@ -35,7 +36,7 @@ pub(crate) fn connect(address: SocketAddr, receive_buffer: Option<usize>) -> std
 /// Returns the text at `path`.
 pub(crate) fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = request(address, path, None).unwrap();
-    stream.set_read_timeout(Some(crate::common::TEST_TIMEOUT)).unwrap();
+    stream.socket().set_read_timeout(Some(crate::common::TEST_TIMEOUT)).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -114,7 +115,7 @@ impl Client {
         let mut stream = request(address, &format.path(query), None).unwrap();
         let stream_so_far =
             Arc::new(Mutex::new(ReceivedStream { reading: StreamParser::new(format), arrivals: Vec::new() }));
-        let (ours, writer) = (stream.try_clone().unwrap(), Arc::clone(&stream_so_far));
+        let (ours, writer) = (stream.socket().try_clone().unwrap(), Arc::clone(&stream_so_far));
         let thread = std::thread::spawn(move || {
             let mut chunks = ChunkedResponse::default();
             let mut buffer = [0; 16 * 1024];
@@ -236,6 +237,8 @@ impl SavedStream {
 
 /// The environment variable with the arguments of [`reader`].
 const READER: &str = "AIRCHECK_TEST_READER";
+/// The environment variable with the file of the server's certificate, if it has TLS.
+const CERTIFICATE: &str = "AIRCHECK_TEST_CERTIFICATE";
 
 /// The pace at which a [`reader`] reads.
 #[derive(Clone, Copy, Debug)]
@@ -255,6 +258,9 @@ pub(crate) fn reader_command(address: SocketAddr, path: &str, file: &Path, pace:
     let arguments = format!("{address} {path} {} {buffer} {bytes_per_second} {}", file.display(), slow_for.as_millis());
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "reader", "--ignored", "--nocapture"]).env(READER, arguments);
+    if let Some(certificate) = tls::certificate_of(address) {
+        command.env(CERTIFICATE, certificate);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command
 }
@@ -270,6 +276,9 @@ pub(crate) fn reader() {
     let (address, path, file) = (word().parse().unwrap(), word(), word());
     let [buffer, bytes_per_second, slow_for] = [(); 3].map(|()| word().parse::<usize>().unwrap());
     let slow_for = Duration::from_millis(slow_for as u64);
+    if let Some(certificate) = std::env::var_os(CERTIFICATE) {
+        tls::note(address, Path::new(&certificate));
+    }
     let mut stream = request(address, path, Some(buffer)).unwrap();
     let mut file = std::fs::File::create(file).unwrap();
     let mut chunks = ChunkedResponse::default();

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
 
+pub(crate) mod tls;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
@@ -22,6 +24,8 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) url: String,
     pub(crate) address: SocketAddr,
+    /// Where figures are, if not at `url`.
+    figures: Option<String>,
     log: std::path::PathBuf,
     /// Kept for the log.
     _directory: tempfile::TempDir,
@@ -47,8 +51,19 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
         command.args(flags);
+        let listen = flags.iter().position(|flag| *flag == "--listen").and_then(|at| flags.get(at + 1));
+        let listen = listen.copied().unwrap_or("127.0.0.1:0");
         if !flags.contains(&"--listen") {
-            command.args(["--listen", "127.0.0.1:0"]);
+            command.args(["--listen", listen]);
+        }
+        let is_public = !listen.starts_with("127.");
+        if is_public && !flags.contains(&"--config") {
+            command.arg("--insecure-public");
+        }
+        // This machine reads figures on loopback.
+        let has_figures = is_public && !listen.starts_with("0.") && !flags.contains(&"--config");
+        if has_figures {
+            command.args(["--admin-listen", "127.0.0.1:0"]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(std::fs::File::create(&log).unwrap());
         let mut child = prepare(&mut command).spawn().unwrap();
@@ -59,12 +74,33 @@ impl Server {
             panic!("it did not start, {status}: {}", std::fs::read_to_string(&log).unwrap());
         };
         let url = url.trim().to_owned();
-        let address = url.trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
-        Self { child, url, address, log, _directory: directory }
+        let address = address_of(&url);
+        if let Some(at) = flags.iter().position(|flag| *flag == "--tls-cert") {
+            tls::note(address, Path::new(flags[at + 1]));
+        }
+        let figures = has_figures.then(|| {
+            let written = || {
+                std::fs::read_to_string(&log)
+                    .unwrap()
+                    .split_once("figures and changes at ")
+                    .map(|(_, url)| url.lines().next().unwrap_or_default().to_owned())
+            };
+            eventually("the address of the figures", || written().filter(|url| url.ends_with('/')))
+        });
+        Self { child, url, address, figures, log, _directory: directory }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("{}{}", self.url, path.trim_start_matches('/'))
+        let path = path.trim_start_matches('/');
+        let is_figure = path.starts_with("api/") || path.starts_with("metrics");
+        let url = self.figures.as_ref().filter(|_| is_figure).unwrap_or(&self.url);
+        format!("{url}{path}")
+    }
+
+    /// Returns the address at which this machine reads figures.
+    pub(crate) fn figures_address(&self) -> SocketAddr {
+        let url = self.figures.as_ref().unwrap_or(&self.url);
+        address_of(url)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -139,6 +175,11 @@ impl Drop for Server {
     }
 }
 
+/// Returns the address in a URL.
+fn address_of(url: &str) -> SocketAddr {
+    url.split("://").nth(1).unwrap().trim_end_matches('/').parse().unwrap()
+}
+
 /// Returns a command of the program without any settings from outside the test.
 pub(crate) fn command() -> Command {
     without_settings(Command::new(env!("CARGO_BIN_EXE_aircheck")))
@@ -196,6 +237,9 @@ pub(crate) fn refused(arguments: &[&str]) -> (i32, String) {
 pub(crate) fn curl(arguments: &[&str]) -> Command {
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--no-buffer"]).args(arguments).stdin(Stdio::null());
+    if let Some(certificate) = arguments.iter().find_map(|argument| tls::certificate_of_url(argument)) {
+        command.arg("--cacert").arg(certificate);
+    }
     command
 }
 

@@ -2,7 +2,8 @@
 // wider than the screen. Screenshots are written to AIRCHECK_PICTURES.
 
 import assert from "node:assert";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -46,9 +47,14 @@ async function check(tab, state) {
 
 /** Opens a page of `server` and loads axe into it; `options` are those of a Playwright context. */
 async function open(server, options) {
+  const tab = await openWithAxe(server, options);
+  await tab.until("document.getElementById('facts').textContent !== ''");
+  return tab;
+}
+
+async function openWithAxe(server, options) {
   const tab = await Tab.open(browser, server.url, options);
   await tab.value(`void (() => {${AXE}})()`);
-  await tab.until("document.getElementById('facts').textContent !== ''");
   return tab;
 }
 
@@ -139,6 +145,28 @@ describe("every state", { concurrency: 2 }, () => {
     assert.deepEqual(await check(tab, "many"), []);
     await tab.close();
     await endAll(listeners, server);
+  });
+
+  test("a sign-in, with a wrong token, and by one that permits listening alone", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "aircheck-page-"));
+    const hash = createHash("sha256").update("ac_kitchen").digest("hex");
+    const file = join(directory, "aircheck.toml");
+    writeFileSync(file, `[[token]]\nname = "kitchen"\nhash = "sha256:${hash}"\nscopes = ["listen"]\n`);
+    const server = await Server.start(["--source", "tone:440", "--config", file]);
+    const tab = await openWithAxe(server);
+    await tab.until("document.getElementById('sign-in').checkVisibility()");
+    assert.deepEqual(await check(tab, "sign-in"), []);
+    await tab.page.fill("#token", "ac_wrong");
+    await tab.page.keyboard.press("Enter");
+    await tab.untilText("sign-in-trouble", "not a token of this server");
+    assert.deepEqual(await check(tab, "wrong-token"), []);
+    await tab.page.fill("#token", "ac_kitchen");
+    await tab.page.keyboard.press("Enter");
+    await tab.until("document.getElementById('play').checkVisibility()");
+    assert.deepEqual(await check(tab, "listen-only"), []);
+    await tab.close();
+    await endAll(server);
+    rmSync(directory, { recursive: true });
   });
 
   test("a lost source", async () => {

@@ -71,6 +71,7 @@ impl ApiClient {
         for row in &mut rows {
             let texts = [&mut row.name, &mut row.remote, &mut row.overflow, row.format.to_mut(), &mut row.state];
             texts.into_iter().for_each(clean);
+            row.token.as_mut().map(clean);
         }
         Ok(rows)
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http_body_util::{BodyExt, Collected, Empty, Limited};
 use hyper::client::conn::http1;
-use hyper::header::{HOST, HeaderMap, RETRY_AFTER, USER_AGENT};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::transport::Transport;
 use super::url::Address;
 use crate::failure::{Failure, io_words, root_cause};
 use crate::sanitize::sanitize;
@@ -33,9 +34,10 @@ const MAX_ERROR_CHARS: usize = 300;
 pub(super) type EmptyRequest = Request<Empty<Bytes>>;
 
 /// Connects to the server.
-pub(crate) async fn connect(address: &Address) -> Result<TcpStream, Failure> {
-    let why = match timeout(TIMEOUT, TcpStream::connect(address.endpoint())).await {
-        Ok(Ok(tcp)) => return Ok(tcp),
+pub(crate) async fn connect(address: &Address) -> Result<Transport, Failure> {
+    let connecting = async { Transport::secure(TcpStream::connect(address.endpoint()).await?, address).await };
+    let why = match timeout(TIMEOUT, connecting).await {
+        Ok(Ok(transport)) => return Ok(transport),
         Ok(Err(error)) => io_words(&error),
         Err(_) => format!("no answer within {}", units::span(TIMEOUT)),
     };
@@ -44,7 +46,11 @@ pub(crate) async fn connect(address: &Address) -> Result<TcpStream, Failure> {
 
 /// Makes a request with the headers that all have. It fails if the path is impossible.
 pub(super) fn request(method: Method, address: &Address, path: &str) -> Result<EmptyRequest, Failure> {
-    Request::builder()
+    let mut request = Request::builder();
+    if let Some(token) = address.token() {
+        request = request.header(AUTHORIZATION, token.authorization());
+    }
+    request
         .method(method)
         .uri(path)
         .header(HOST, address.authority())

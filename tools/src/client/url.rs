@@ -2,11 +2,14 @@
 
 use hyper::Uri;
 
+use super::token::Token;
+
 /// aircheck's own port, for an address without a scheme.
 const AIRCHECK_PORT: u16 = 8700;
-/// HTTP's own port, for a URL that names none.
+/// The ports of HTTP and HTTPS, for a URL that names none.
 const HTTP_PORT: u16 = 80;
-const ACCEPTED: &str = "write HOST, HOST:PORT, http://HOST:PORT/ or ws://HOST:PORT/";
+const HTTPS_PORT: u16 = 443;
+const ACCEPTED: &str = "write HOST, HOST:PORT, http://HOST:PORT/ or ws://HOST:PORT/, or https or wss in their place";
 
 /// A host and its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,13 +19,17 @@ pub(crate) struct Address {
     port: u16,
     /// Whether the port is HTTP's because a URL named none.
     is_http_port: bool,
+    /// Whether it is reached by TLS.
+    is_secure: bool,
+    /// The token that requests have.
+    token: Option<Token>,
 }
 
 /// A URL, taken apart as far as that is the same for all commands.
 #[derive(Clone, Debug)]
 pub(crate) struct Url {
     pub(crate) address: Address,
-    /// Whether the scheme is `ws`.
+    /// Whether the scheme is `ws` or `wss`.
     pub(crate) is_ws: bool,
     /// The path; `/` if there is none.
     pub(crate) path: String,
@@ -31,7 +38,7 @@ pub(crate) struct Url {
 }
 
 impl Url {
-    /// Reads `HOST` or `HOST:PORT`, with or without path and query, or a URL of the scheme `http` or `ws`. Without a
+    /// Reads `HOST` or `HOST:PORT`, with or without path and query, or a URL of the scheme `http`, `https`, `ws` or `wss`. Without a
     /// scheme, the port is aircheck's own unless another is named. An error says in one line what is wrong with `text`,
     /// and what to write instead.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
@@ -39,15 +46,15 @@ impl Url {
         let full = if has_scheme { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = full.parse().map_err(|error| format!("not a URL: {error} ({ACCEPTED})"))?;
         let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
-        let is_ws = match uri.scheme_str() {
-            Some("http") => false,
-            Some("ws") => true,
-            Some("https") => return Err(format!("https is not supported (aircheck serves http://{authority}/)")),
-            Some("wss") => return Err(format!("wss is not supported (aircheck serves ws://{authority}/)")),
+        let (is_ws, is_secure) = match uri.scheme_str() {
+            Some("http") => (false, false),
+            Some("ws") => (true, false),
+            Some("https") => (false, true),
+            Some("wss") => (true, true),
             other => return Err(format!("'{}' is not supported ({ACCEPTED})", other.unwrap_or_default())),
         };
         if authority.contains('@') {
-            return Err(format!("aircheck has no user names or passwords ({ACCEPTED})"));
+            return Err(format!("a token is given by --token-file or AIRCHECK_TOKEN, not in the URL ({ACCEPTED})"));
         }
         let host = uri.host().unwrap_or_default();
         if host.is_empty() {
@@ -60,12 +67,15 @@ impl Url {
                 authority[host.len()..].trim_matches(':')
             ));
         }
-        let port = named.unwrap_or(if has_scheme { HTTP_PORT } else { AIRCHECK_PORT });
+        let of_scheme = if is_secure { HTTPS_PORT } else { HTTP_PORT };
+        let port = named.unwrap_or(if has_scheme { of_scheme } else { AIRCHECK_PORT });
         let address = Address {
             authority: if named.is_some() || has_scheme { authority.to_owned() } else { format!("{host}:{port}") },
             host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
             port,
-            is_http_port: named.is_none() && has_scheme,
+            is_http_port: named.is_none() && has_scheme && !is_secure,
+            is_secure,
+            token: None,
         };
         let query = uri.query().filter(|query| !query.is_empty()).map(str::to_owned);
         Ok(Self { address, is_ws, path: uri.path().to_owned(), query })
@@ -93,9 +103,24 @@ impl Address {
         (&self.host, self.port)
     }
 
+    /// Returns whether it is reached by TLS.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
     /// Returns host and port as a request's `Host` has them.
     pub(crate) fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// Sets the token that requests have.
+    pub(crate) fn set_token(&mut self, token: Option<Token>) {
+        self.token = token;
+    }
+
+    /// Returns the token that requests have.
+    pub(crate) fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
     }
 
     /// Returns what may help where nothing can be reached.
@@ -113,7 +138,11 @@ mod tests {
         for text in ["h:1", "http://h:1", "h:1/stream.wav?name=x", "http://h:1/metrics", "h:1?from=2"] {
             assert_eq!(Address::parse(text).unwrap().endpoint(), ("h", 1), "{text}");
         }
-        assert!(Address::parse("https://h/").unwrap_err().contains("https is not supported"));
+        for text in ["https://h:1/stream.opus", "wss://h:1"] {
+            let address = Address::parse(text).unwrap();
+            assert_eq!((address.endpoint(), address.is_secure()), (("h", 1), true), "{text}");
+        }
+        assert!(!Address::parse("h:1").unwrap().is_secure());
         assert!(Address::parse("").is_err());
     }
 
@@ -127,6 +156,7 @@ mod tests {
             ("[::1]:9", ("::1", 9), "[::1]:9"),
             ("http://studio/", ("studio", 80), "studio"),
             ("ws://studio", ("studio", 80), "studio"),
+            ("https://studio/", ("studio", 443), "studio"),
         ];
         for (text, endpoint, authority) in cases {
             let address = Url::parse(text).unwrap().address;

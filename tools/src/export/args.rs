@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use aircheck_api::moment;
 use clap::Args;
 
-use crate::client::Address;
+use crate::client::{Address, TokenArgs};
 
 /// Cut a part out of a server's recording, as one WAV file
 ///
@@ -29,6 +29,9 @@ pub(crate) struct ExportArgs {
     /// The server, as HOST, HOST:PORT or http://HOST:PORT/; the port is 8700 unless a URL says otherwise
     #[arg(value_name = "URL", value_parser = Address::parse, default_value = "localhost")]
     pub(crate) address: Address,
+
+    #[command(flatten)]
+    pub(crate) token: TokenArgs,
 
     /// Time of the first sample, such as 2026-11-27T14:00:00Z or 2026-11-27T15:00:00+01:00
     #[arg(long, value_name = "T", value_parser = time)]

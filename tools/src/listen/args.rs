@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::url::ListenUrl;
 use crate::args::{positive_span, span};
+use crate::client::TokenArgs;
 
 /// Bounds of `--play-buffer`: the shortest period of a device, and more than is still live.
 const MIN_PLAY_BUFFER: Duration = Duration::from_millis(5);
@@ -42,6 +43,9 @@ pub(crate) struct ListenArgs {
     /// A query is passed on: ?from=SEQ, ?burst=D, ?name=TEXT, ?overflow=P, ?buffer=D, ?payload=f32 or s16.
     #[arg(value_name = "URL", value_parser = ListenUrl::parse)]
     pub(crate) url: ListenUrl,
+
+    #[command(flatten)]
+    pub(crate) token: TokenArgs,
 
     /// Record to a WAV file, exactly the samples that came
     ///

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::client::{Address, Url};
+use crate::client::{Address, Token, Url};
 
 /// A server's stream as aircheckctl listens to it: always its WebSocket, which tells every loss and has a way back.
 #[derive(Clone, Debug)]
@@ -26,6 +26,11 @@ impl ListenUrl {
             }
             path => Err(format!("there is no stream at {path} (use http://{authority}/)")),
         }
+    }
+
+    /// Sets the token that requests have.
+    pub(crate) fn set_token(&mut self, token: Option<Token>) {
+        self.url.address.set_token(token);
     }
 
     /// Returns the server.
@@ -86,7 +91,7 @@ mod tests {
             ("http://h:1/metrics", "there is no stream at /metrics"),
             ("https://h:1/", "https is not supported"),
             ("ftp://h:1/", "'ftp' is not supported"),
-            ("http://me:secret@h:1/", "user names"),
+            ("http://me:secret@h:1/", "--token-file"),
             ("h:99999", "there is no port 99999"),
             ("h:0", "there is no port 0"),
             ("", "not a URL"),

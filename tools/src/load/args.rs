@@ -9,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::url::LoadUrl;
 use crate::args::positive_span;
+use crate::client::TokenArgs;
 
 /// Put a server under load, and check the stream of each of many listeners
 ///
@@ -55,6 +56,9 @@ pub(crate) struct LoadArgs {
     /// are called load-1 and so on.
     #[arg(value_name = "URL", value_parser = LoadUrl::parse)]
     pub(crate) url: LoadUrl,
+
+    #[command(flatten)]
+    pub(crate) token: TokenArgs,
 
     /// The format to listen to, if the URL does not name it
     #[arg(long, value_name = "F", value_parser = rendition())]

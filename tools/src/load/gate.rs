@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use aircheck_api::Rendition;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::handle::{ListenerHandle, Shared};
 use super::measures::ListenerKind;
+use crate::client::Transport;
 
 /// How often a slow listener reads: a few times in the shortest ring of a listener.
 const SLOW_READ_INTERVAL: Duration = Duration::from_millis(50);
@@ -24,7 +24,7 @@ const SLOW_SHARE: f64 = 0.5;
 /// A connection that is read as fast as its listener's kind allows.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    tcp: TcpStream,
+    tcp: Transport,
     shared: Rc<Shared>,
     handle: Rc<ListenerHandle>,
     ration: Option<Ration>,
@@ -49,7 +49,7 @@ impl Ration {
 
 impl Gate {
     /// Puts a gate before a connection.
-    pub(crate) fn new(tcp: TcpStream, shared: Rc<Shared>, handle: Rc<ListenerHandle>) -> Self {
+    pub(crate) fn new(tcp: Transport, shared: Rc<Shared>, handle: Rc<ListenerHandle>) -> Self {
         Self { tcp, shared, handle, ration: None, pause: None, is_closed: false }
     }
 

@@ -39,8 +39,10 @@ impl Head {
     ) -> Result<Self, std::io::Error> {
         let version = env!("CARGO_PKG_VERSION");
         let authority = address.authority();
+        let token =
+            address.token().map_or(String::new(), |token| format!("authorization: {}\r\n", token.authorization()));
         let request = format!(
-            "GET {path} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: aircheckctl/{version}\r\naccept: {accept}\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: aircheckctl/{version}\r\naccept: {accept}\r\n{token}\r\n"
         );
         io.write_all(request.as_bytes()).await?;
         let mut bytes = Vec::with_capacity(READ_BYTES);

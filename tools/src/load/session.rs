@@ -19,7 +19,7 @@ use super::handle::{ListenerHandle, Shared};
 use super::head::Head;
 use super::listener::Ending;
 use super::reader::Item;
-use crate::client::{Message, TIMEOUT, WebSocket, refused};
+use crate::client::{Message, TIMEOUT, Transport, WebSocket, refused};
 use crate::failure::{Failure, io_words};
 use crate::sanitize::sanitize;
 use crate::units;
@@ -74,6 +74,9 @@ async fn begin(shared: &Rc<Shared>, handle: &Rc<ListenerHandle>, server: SocketA
             .await
             .map_err(|error| Ending::Failed(format!("cannot connect: {}", io_words(&error))))?;
         handle.local.set(tcp.local_addr().ok());
+        let tcp = Transport::secure(tcp, plan.url.address())
+            .await
+            .map_err(|error| Ending::Failed(format!("cannot encrypt the connection: {}", io_words(&error))))?;
         let mut gate = Gate::new(tcp, Rc::clone(shared), Rc::clone(handle));
         // Only aircheck knows names.
         let name = plan.format.map(|_| handle.listener.borrow().name());

@@ -4,7 +4,7 @@ use std::fmt;
 
 use aircheck_api::{Rendition, StreamParam};
 
-use crate::client::{Address, Url};
+use crate::client::{Address, Token, Url};
 
 /// A stream that is loaded.
 #[derive(Clone, Debug)]
@@ -57,6 +57,11 @@ impl LoadUrl {
             return Err(format!("--format {rendition}, but the URL names {named} (leave one of them out)"));
         }
         Ok(Self { rendition: Some(rendition), ..self })
+    }
+
+    /// Sets the token that requests have.
+    pub(crate) fn set_token(&mut self, token: Option<Token>) {
+        self.url.address.set_token(token);
     }
 
     /// Returns the server.

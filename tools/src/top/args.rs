@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::client::Address;
+use crate::client::{Address, TokenArgs};
 
 /// Show in a terminal which listeners lag and why, and how the capture does
 ///
@@ -27,6 +27,9 @@ pub(crate) struct TopArgs {
     /// The server, as HOST, HOST:PORT or http://HOST:PORT/; the port is 8700 unless a URL says otherwise
     #[arg(value_name = "URL", value_parser = Address::parse)]
     pub(crate) address: Address,
+
+    #[command(flatten)]
+    pub(crate) token: TokenArgs,
 
     /// Print all listeners once as plain text, and exit
     ///

@@ -62,6 +62,8 @@ impl Server {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AIRCHECK_")) {
             command.env_remove(name);
         }
+        // The certificate of `--tls-self-signed` is kept below.
+        command.env_remove("STATE_DIRECTORY").env("XDG_DATA_HOME", directory.path());
         command.args(["--listen", address]).args(flags);
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("it should start");
@@ -69,8 +71,9 @@ impl Server {
         BufReader::new(child.stdout.take().expect("its stdout")).read_line(&mut line).expect("UTF-8");
         // Made before the line is read, so that a wrong one shows the log and ends the process.
         let mut server = Self { child, authority: String::new(), directory };
-        let url = line.trim().strip_prefix("listening on http://").expect("it should say where it listens");
-        server.authority = url.trim_end_matches('/').to_owned();
+        let url = line.trim().strip_prefix("listening on ").expect("it should say where it listens");
+        let (_, authority) = url.split_once("://").expect("a URL");
+        server.authority = authority.trim_end_matches('/').to_owned();
         server
     }
 
@@ -80,6 +83,16 @@ impl Server {
 
     pub(crate) fn websocket(&self, query: &str) -> String {
         format!("ws://{}/{query}", self.authority)
+    }
+
+    /// Returns the file with the certificate of `--tls-self-signed`.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.directory.path().join("aircheck/tls-self-signed.pem")
+    }
+
+    /// Returns its log so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).expect("its log")
     }
 
     /// Returns the answer to a request without a body.

@@ -4,6 +4,9 @@
 //! No packet is remembered for each listener. The encoder's log knows where each packet ends in the bytes of all packets,
 //! and the bytes of a connection are parts of those, with others between them: heads, notices, silence. So a position in
 //! the bytes of the connection leads to a sequence number.
+//!
+//! With TLS, the bytes of a connection are those of its records. Each packet has records of its own, and a record is longer
+//! than what it carries by an overhead that never changes, so that positions lead to sequence numbers as they do without TLS.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use aircheck_engine::Timestamp;
 use crate::delivery::socket::hold::Wait;
 use crate::delivery::socket::receive_queue::{ReceiveQueue, Unread};
 use crate::delivery::socket::tcp_info::TcpInfo;
-use crate::rendition::packet::{Packet, Wire};
+use crate::rendition::packet::{Packet, RecordOverhead, Wire};
 use crate::rendition::packet_log::PacketLog;
 
 /// Parts that are followed one by one. Beyond it the oldest ones become one, and positions in that are not known.
@@ -30,6 +33,8 @@ const WINDOW_LIMIT_INTERVAL: Duration = Duration::from_millis(200);
 pub(crate) struct InFlight {
     log: Arc<PacketLog>,
     wire: Wire,
+    /// What TLS adds to each record.
+    overhead: RecordOverhead,
     /// The last part, and those before it that may still be in flight.
     last: Part,
     earlier: Vec<Part>,
@@ -58,6 +63,8 @@ pub(crate) struct InFlight {
     measured: u64,
     /// The time of the last decision on the window's limit, and the total time in which the window had kept bytes here by then.
     limited: Option<(Timestamp, Duration)>,
+    /// The most memory that a Unix socket took for 1024 bytes since all was read: that depends on their packets.
+    memory_of_kibibyte: u32,
     /// Whether little was in flight at some moment since then.
     was_idle: bool,
     /// The last decision: whether the listener's machine kept bytes here.
@@ -101,6 +108,7 @@ impl InFlight {
         Self {
             log,
             wire,
+            overhead: RecordOverhead::default(),
             last: Part { start: 0, reached: 0, content: Content::Other },
             earlier: Vec::new(),
             handed: 0,
@@ -119,13 +127,15 @@ impl InFlight {
             mark: (0, Timestamp::default()),
             measured: 0,
             limited: None,
+            memory_of_kibibyte: 0,
             was_idle: false,
             was_window_limited: false,
         }
     }
 
-    /// Begins after the `written` bytes of the connection that other responses took.
-    pub(crate) fn begin(&mut self, written: u64, now: Timestamp) {
+    /// Begins after the `written` bytes of the connection that other responses took. Its records have this `overhead`.
+    pub(crate) fn begin(&mut self, written: u64, overhead: RecordOverhead, now: Timestamp) {
+        self.overhead = overhead;
         (self.handed, self.written, self.acked, self.measured) = (written, written, written, written);
         self.queue.proof.begin(written, now);
         self.last.start = written;
@@ -133,8 +143,8 @@ impl InFlight {
 
     /// Hands over a packet that brings the listener past `numbers`, which may begin with lost blocks.
     pub(crate) fn hand_packet(&mut self, numbers: Range<u64>, blocks: u64, packet: &Packet) {
-        let bytes = packet.bytes(self.wire).len() as u64;
-        let end = packet.end(self.wire);
+        let bytes = packet.sealed_len(self.wire, self.overhead);
+        let end = packet.ends().sealed(self.wire, self.overhead);
         let follows = match self.last.content {
             Content::Packets { start, .. } => start + (self.handed - self.last.start) == end - bytes,
             Content::Other | Content::Silence { .. } => false,
@@ -150,7 +160,7 @@ impl InFlight {
 
     /// Hands over silence of `block_bytes` bytes in place of each of these lost blocks.
     pub(crate) fn hand_silence(&mut self, numbers: &Range<u64>, block_bytes: usize) {
-        let block_bytes = block_bytes as u64;
+        let block_bytes = self.overhead.sealed(block_bytes);
         self.begin_part(numbers.start, Content::Silence { block_bytes });
         self.handed += block_bytes * (numbers.end - numbers.start);
         self.handed_next = numbers.end;
@@ -158,9 +168,46 @@ impl InFlight {
 
     /// Hands over other bytes. `next` is the sequence number that follows.
     pub(crate) fn hand_other(&mut self, next: u64, bytes: usize) {
+        self.hand_sealed(next, self.overhead.sealed(bytes));
+    }
+
+    /// Hands over other bytes of the connection, the overhead of their records included.
+    pub(crate) fn hand_sealed(&mut self, next: u64, bytes: u64) {
         self.begin_part(next, Content::Other);
-        self.handed += bytes as u64;
+        self.handed += bytes;
         self.handed_next = next;
+    }
+
+    /// Returns what TLS adds to each record.
+    pub(crate) fn overhead(&self) -> RecordOverhead {
+        self.overhead
+    }
+
+    /// Notes that TLS has put `bytes` bytes of its own in front of the byte `at`, between two records: a change of keys.
+    pub(crate) fn insert_control(&mut self, at: u64, bytes: u64) {
+        let reached = self.position(at, self.handed_next);
+        let mut parts = std::mem::take(&mut self.earlier);
+        parts.push(self.last);
+        let after = parts.partition_point(|part| part.start < at);
+        let mut rest = parts.split_off(after);
+        if let Some(Part { start, content, .. }) = parts.last().copied()
+            && rest.first().map_or(self.handed, |part| part.start) > at
+        {
+            let content = match content {
+                // The packet before `at` has ended there, so none of what is left of the part is a first one that is cut.
+                Content::Packets { start: from, first_end } => {
+                    Content::Packets { start: from + (at - start), first_end: first_end.min(from + (at - start)) }
+                }
+                Content::Other | Content::Silence { .. } => content,
+            };
+            rest.insert(0, Part { start: at, reached, content });
+        }
+        self.handed += bytes;
+        parts.push(Part { start: at, reached, content: Content::Other });
+        parts.extend(rest.into_iter().map(|part| Part { start: part.start + bytes, ..part }));
+        self.last = parts.pop().unwrap_or(self.last);
+        self.earlier = parts;
+        self.bound_parts();
     }
 
     fn begin_part(&mut self, reached: u64, content: Content) {
@@ -172,7 +219,11 @@ impl InFlight {
         if before.start < part.start {
             self.earlier.push(before);
         }
-        if self.earlier.len() > MAX_PARTS {
+        self.bound_parts();
+    }
+
+    fn bound_parts(&mut self) {
+        while self.earlier.len() > MAX_PARTS {
             self.earlier.remove(1);
             self.earlier[0].content = Content::Other;
         }
@@ -302,6 +353,33 @@ impl InFlight {
         self.measure(now - socket.since_ack)
     }
 
+    /// Follows the bytes of a Unix socket, of which the far end's program has not read those that take `memory`. All that is written is
+    /// there. If nothing takes memory, all of it was read. Otherwise the most memory that its bytes have taken since then, when few or
+    /// none of them were read, leads to their number.
+    pub(crate) fn advance_local(&mut self, memory: u64, now: Timestamp) {
+        let before = self.marks();
+        self.acked = self.written;
+        if memory == 0 {
+            self.queue.proof.prove(self.written, now);
+            self.proven = self.proven.max(self.position(self.written, self.handed_next));
+            self.memory_of_kibibyte = 0;
+        }
+        let most = self.written.saturating_sub(self.proven_bytes());
+        if most > 0 {
+            let of_kibibyte = (memory * 1024).div_ceil(most);
+            // One that has read a part takes less.
+            self.memory_of_kibibyte = self.memory_of_kibibyte.max(u32::try_from(of_kibibyte).unwrap_or(u32::MAX));
+        }
+        let estimate = (memory * 1024).checked_div(self.memory_of_kibibyte.into()).unwrap_or(0).min(most);
+        self.unread = Unread { least: 0, estimate, most };
+        // A full socket is full of what its program has not read.
+        self.was_window_limited = estimate > 0;
+        if !self.earlier.is_empty() {
+            self.forget_read(self.acked - estimate);
+        }
+        self.remember(before);
+    }
+
     /// Forgets the parts before the one that has the byte `read`.
     fn forget_read(&mut self, read: u64) {
         if self.last.start <= read {
@@ -404,7 +482,7 @@ impl InFlight {
             Content::Other => Some(part.reached),
             Content::Silence { block_bytes } => Some(part.reached + within / block_bytes),
             Content::Packets { start, first_end } if start + within < first_end => Some(part.reached),
-            Content::Packets { start, .. } => self.log.next_at(start + within, self.wire),
+            Content::Packets { start, .. } => self.log.next_at(start + within, self.wire, self.overhead),
         }
     }
 
@@ -448,7 +526,7 @@ mod tests {
     use aircheck_engine::Stamp;
 
     use super::*;
-    use crate::rendition::packet::Numbered;
+    use crate::rendition::packet::{Ends, Numbered};
 
     const WINDOW: u64 = 65_536;
 
@@ -483,7 +561,7 @@ mod tests {
     /// Makes an encoder's packets of `lengths` bytes, each of `blocks` blocks, in a log.
     fn packets(lengths: &[usize], blocks: u64) -> (Arc<PacketLog>, Vec<Packet>) {
         let log = PacketLog::new();
-        let mut end = (0, 0);
+        let mut end = Ends::default();
         let mut made = Vec::new();
         for (index, length) in (1..).zip(lengths) {
             let mut packet = Packet::chunk(&vec![0; *length], Numbered::Nothing);
@@ -513,7 +591,7 @@ mod tests {
     fn a_packet_is_acknowledged_with_its_last_byte() {
         let (log, packets) = packets(&[960; 6], 1);
         let mut in_flight = InFlight::new(log, Wire::Plain);
-        in_flight.begin(500, at(0));
+        in_flight.begin(500, RecordOverhead::default(), at(0));
         assert_eq!(reached(&in_flight, 5), (5, 5), "nothing is on its way");
         in_flight.hand_other(5, 40);
         in_flight.hand_packet(5..6, 1, &packets[5]);
@@ -537,7 +615,7 @@ mod tests {
     fn unread_packets_count_as_lag_with_the_gap_before_them() {
         let (log, packets) = packets(&[1000; 40], 1);
         let mut in_flight = InFlight::new(log, Wire::Plain);
-        in_flight.begin(0, at(0));
+        in_flight.begin(0, RecordOverhead::default(), at(0));
         write(&mut in_flight, &packets, 0..5);
         in_flight.advance(&info(5000, WINDOW), at(5));
         // From the fifth on, the program does not read.
@@ -569,7 +647,7 @@ mod tests {
     fn chunks_pages_and_silence_lead_to_their_blocks() {
         let (log, packets) = packets(&[90, 200, 30], 10);
         let mut in_flight = InFlight::new(log, Wire::Chunked);
-        in_flight.begin(0, at(0));
+        in_flight.begin(0, RecordOverhead::default(), at(0));
         let lengths: Vec<u64> = packets.iter().map(|packet| packet.bytes(Wire::Chunked).len() as u64).collect();
         in_flight.hand_packet(0..10, 10, &packets[0]);
         in_flight.hand_silence(&(10..20), 7);
@@ -600,7 +678,7 @@ mod tests {
         let before = in_flight.reached(100);
         assert_eq!((before.acked, before.read), (80, 40));
         in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(1200));
-        let mut end = (packets[99].end(Wire::Chunked), packets[99].end(Wire::Plain));
+        let mut end = packets[99].ends();
         for number in 100..10_000 {
             let mut packet = Packet::chunk(&[0; 960], Numbered::Nothing);
             end = packet.place(end);
@@ -618,7 +696,7 @@ mod tests {
     fn more_parts_than_are_followed_only_blur_positions() {
         let (log, packets) = packets(&[10; 1000], 1);
         let mut in_flight = InFlight::new(log, Wire::Plain);
-        in_flight.begin(0, at(0));
+        in_flight.begin(0, RecordOverhead::default(), at(0));
         // Every other packet is lost.
         for number in (1..1000).step_by(2) {
             in_flight.hand_packet(number - 1..number + 1, 1, &packets[number as usize]);
@@ -631,5 +709,65 @@ mod tests {
             assert!(reached <= truth, "{reached} of {truth}");
             assert!(truth < 760 || reached == truth, "{reached} of {truth}");
         }
+    }
+
+    #[test]
+    fn bytes_of_a_unix_socket_are_read_when_they_take_no_memory_and_estimated_by_it_otherwise() {
+        let (log, packets) = packets(&[1000; 30], 1);
+        let mut in_flight = InFlight::new(log, Wire::Plain);
+        in_flight.begin(0, RecordOverhead::default(), at(0));
+        let look = |in_flight: &mut InFlight, memory, taken| {
+            in_flight.advance_local(memory, at(taken));
+            let Reached { acked, read_at_least, read, read_at_most } = in_flight.reached(taken);
+            (acked, read_at_least, read, read_at_most)
+        };
+        write(&mut in_flight, &packets, 0..10);
+        assert_eq!(look(&mut in_flight, 0, 10), (10, 10, 10, 10));
+        // The program stands still: all is unread, whatever the kernel keeps about it.
+        write(&mut in_flight, &packets, 10..20);
+        assert_eq!(look(&mut in_flight, 23_040, 20), (20, 10, 10, 20));
+        write(&mut in_flight, &packets, 20..30);
+        assert_eq!(look(&mut in_flight, 46_080, 30), (30, 10, 10, 30));
+        // It has read half of it.
+        assert_eq!(look(&mut in_flight, 23_040, 30), (30, 10, 20, 30));
+        assert_eq!(look(&mut in_flight, 0, 30), (30, 30, 30, 30));
+    }
+
+    #[test]
+    fn records_lead_to_their_blocks_and_a_change_of_keys_between_them_to_none() {
+        const OVERHEAD: u64 = 22;
+        const CONTROL: u64 = 27;
+
+        let (log, packets) = packets(&[960, 20_000, 960, 960, 960], 1);
+        let mut in_flight = InFlight::new(log, Wire::Plain);
+        in_flight.begin(1000, RecordOverhead(22), at(0));
+        in_flight.hand_other(0, 300);
+        for number in 0..4 {
+            in_flight.hand_packet(number..number + 1, 1, &packets[number as usize]);
+        }
+        let acked = |in_flight: &mut InFlight, bytes| {
+            in_flight.advance(&info(bytes, WINDOW), at(1));
+            in_flight.reached(5).acked
+        };
+        let first = 1000 + 300 + OVERHEAD + 960 + OVERHEAD;
+        assert_eq!(acked(&mut in_flight, first - 1), 0, "a record delivers nothing until it is complete");
+        assert_eq!(acked(&mut in_flight, first), 1);
+        // A long packet has two records.
+        let second = first + 20_000 + 2 * OVERHEAD;
+        assert_eq!(acked(&mut in_flight, second - 1), 1);
+        assert_eq!(acked(&mut in_flight, second), 2);
+        // The keys change before the fourth packet, which was handed over already.
+        let third = second + 960 + OVERHEAD;
+        in_flight.insert_control(third, CONTROL);
+        in_flight.hand_packet(4..5, 1, &packets[4]);
+        assert_eq!(acked(&mut in_flight, third - 1), 2);
+        assert_eq!(acked(&mut in_flight, third), 3);
+        let fourth = third + CONTROL + 960 + OVERHEAD;
+        assert_eq!(acked(&mut in_flight, third + CONTROL), 3);
+        assert_eq!(acked(&mut in_flight, fourth - 1), 3);
+        assert_eq!(acked(&mut in_flight, fourth), 4);
+        assert_eq!(in_flight.queued_bytes(), 960 + OVERHEAD);
+        assert_eq!(acked(&mut in_flight, fourth + 960 + OVERHEAD), 5);
+        assert_eq!(in_flight.queued_bytes(), 0);
     }
 }

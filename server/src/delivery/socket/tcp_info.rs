@@ -71,6 +71,19 @@ pub fn state(socket: RawFd) -> Option<TcpInfo> {
     })
 }
 
+/// Returns how much memory the bytes take that were written to a Unix socket and not read at its far end, with what the kernel
+/// keeps about them; `None` for a descriptor that cannot tell.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "see the module's comment")]
+#[must_use]
+pub fn queued_memory(socket: RawFd) -> Option<u64> {
+    let mut bytes: libc::c_int = 0;
+    // `SIOCOUTQ` has the number of `TIOCOUTQ`.
+    // SAFETY: it writes one integer to the pointer that it is given; on any other descriptor it fails.
+    let failed = unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &raw mut bytes) } != 0;
+    (!failed).then_some(u64::try_from(bytes).ok()).flatten()
+}
+
 /// Bounds the kernel's buffers: `unsent` bytes that wait to be sent, and `send_buffer` bytes including those in flight,
 /// which the kernel doubles for its own bookkeeping. Does nothing to a closed socket.
 #[cfg(target_os = "linux")]
@@ -101,6 +114,12 @@ fn set(socket: RawFd, level: libc::c_int, option: libc::c_int, value: u32) {
 #[cfg(not(target_os = "linux"))]
 #[must_use]
 pub fn state(_: RawFd) -> Option<TcpInfo> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn queued_memory(_: RawFd) -> Option<u64> {
     None
 }
 

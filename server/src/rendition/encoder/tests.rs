@@ -7,7 +7,7 @@ use aircheck_engine::source::PcmEncoding;
 use proptest::prelude::*;
 
 use crate::rendition::codec::OpusBitrate;
-use crate::rendition::packet::Wire;
+use crate::rendition::packet::{RecordOverhead, Wire};
 use crate::rendition::packet_log::PacketLog;
 use crate::rendition::test_blocks::{numbered, sound};
 
@@ -53,7 +53,8 @@ fn blocks_of_which_a_codec_keeps_the_sound_wait_for_the_next_one() {
     assert!(lengths[..5].iter().all(|length| *length > 0), "{lengths:?}");
     assert_eq!(lengths[5], 0, "an empty chunk would end the response");
     let tail = encoder.finish().unwrap();
-    assert!(tail.end(Wire::Plain) > packets[5].end(Wire::Plain));
+    let end = |packet: &Packet| packet.ends().sealed(Wire::Plain, RecordOverhead::default());
+    assert!(end(&tail) > end(&packets[5]));
     assert!(encoder.finish().is_none(), "it is finished already");
 }
 
@@ -113,20 +114,24 @@ proptest! {
         prop_assert!(packets.iter().all(|packet| packet.stamp.blocks() <= encoder.max_blocks()));
 
         let log = PacketLog::new();
-        let (mut framed, mut plain) = (0, 0);
+        let (none, tls) = (RecordOverhead::default(), RecordOverhead(22));
+        let (mut framed, mut plain, mut sealed) = (0, 0, 0);
         for packet in &packets {
             framed += packet.bytes(Wire::Chunked).len() as u64;
             plain += packet.bytes(Wire::Plain).len() as u64;
-            prop_assert_eq!((packet.end(Wire::Chunked), packet.end(Wire::Plain)), (framed, plain));
+            sealed += packet.sealed_len(Wire::Plain, tls);
+            let ends = packet.ends();
+            prop_assert_eq!((ends.sealed(Wire::Chunked, none), ends.sealed(Wire::Plain, none)), (framed, plain));
+            prop_assert_eq!(ends.sealed(Wire::Plain, tls), sealed);
             log.push(packet.stamp, packet);
         }
         packets.retain(|packet| !packet.bytes(Wire::Plain).is_empty());
-        for wire in [Wire::Chunked, Wire::Plain] {
+        for (wire, overhead) in [(Wire::Chunked, none), (Wire::Plain, none), (Wire::Chunked, tls), (Wire::Plain, tls)] {
             for pair in packets.windows(2) {
-                let end = pair[0].end(wire);
-                prop_assert!(log.next_at(end, wire) >= Some(pair[0].stamp.next()));
-                prop_assert!(log.next_at(end, wire) <= Some(pair[1].stamp.first()));
-                prop_assert_eq!(log.next_at(pair[1].end(wire) - 1, wire), log.next_at(end, wire));
+                let [end, next_end] = [0, 1].map(|index: usize| pair[index].ends().sealed(wire, overhead));
+                prop_assert!(log.next_at(end, wire, overhead) >= Some(pair[0].stamp.next()));
+                prop_assert!(log.next_at(end, wire, overhead) <= Some(pair[1].stamp.first()));
+                prop_assert_eq!(log.next_at(next_end - 1, wire, overhead), log.next_at(end, wire, overhead));
             }
         }
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use aircheck_engine::source::PcmEncoding;
 
 use crate::rendition::codec::OpusBitrate;
-use crate::rendition::packet::Wire;
+use crate::rendition::packet::{RecordOverhead, Wire};
 use crate::rendition::test_blocks::{numbered, sound};
 
 const OPUS: Encoding = Encoding::Opus { bitrate: OpusBitrate::DEFAULT };
@@ -131,8 +131,9 @@ fn a_packet_is_never_of_history_and_live_blocks() {
         let item = subscription.packets.recv_timeout(TIMEOUT).unwrap().item;
         assert_eq!((item.stamp.first(), item.stamp.sequence), expected);
         end += item.bytes(Wire::Chunked).len() as u64;
-        assert_eq!(item.end(Wire::Chunked), end);
-        assert_eq!(subscription.log.next_at(end, Wire::Chunked), Some(expected.1 + 1));
+        assert_eq!(item.ends().sealed(Wire::Chunked, RecordOverhead::default()), end);
+        let next = subscription.log.next_at(end, Wire::Chunked, RecordOverhead::default());
+        assert_eq!(next, Some(expected.1 + 1));
     }
     // Another listener shares the encoder.
     let again = fixture.subscribe(S16, 4, 1, Start::Live);
