@@ -178,6 +178,20 @@ impl Scene {
         self.server.wait_for_log("source_lost");
     }
 
+    /// Asserts that each row counts the gap that goes on, and its length so far.
+    fn assert_gap_grows(&self) {
+        let lengths = || {
+            let rows = self.server.rows().into_iter().map(|row| {
+                assert_eq!(row["gaps"], 1, "{row}");
+                row["gap_max_blocks"].as_u64().unwrap()
+            });
+            rows.collect::<Vec<_>>()
+        };
+        let before = lengths();
+        thread::sleep(Duration::from_millis(300));
+        assert!(lengths().iter().zip(&before).all(|(after, before)| after > before), "{before:?}");
+    }
+
     /// Returns the bytes of each stream that has no notices so far.
     fn sizes(&self) -> [u64; 3] {
         ["stream.wav", "stream.opus", "stream.flac"]
@@ -349,6 +363,7 @@ impl Case {
             // Compressed silence is small, but it comes.
             assert!(after > before, "silence comes in every format: {before} and then {after} bytes");
         }
+        scene.assert_gap_grows();
         thread::sleep(gone.saturating_sub(lost_at.elapsed()));
         let returned_at = self.bring_back(&mut scene);
         let (sound, tone) = scene.hear_again(returned_at);
@@ -741,4 +756,31 @@ fn a_device_that_vanishes_while_it_is_opened_is_opened_again() {
     let returned_at = Case::Unloaded.bring_back(&mut scene);
     scene.ear.wait_for(Kind::Tone, returned_at);
     assert_eq!(scene.server.rows().len(), 4, "nobody left");
+}
+
+/// It is looked for twice a second, perhaps for days.
+#[test]
+fn a_device_that_stays_away_leaves_nothing_behind_at_each_look() {
+    check_that_nothing_grows(|sound| sound.unload_microphone());
+}
+
+/// Calls into a frozen sound server do not return. There are no more than eight of them.
+#[test]
+fn a_sound_server_that_stays_frozen_leaves_no_file_behind_at_each_look() {
+    check_that_nothing_grows(|sound| sound.signal("STOP"));
+}
+
+fn check_that_nothing_grows(lose: impl Fn(&mut PulseServer)) {
+    let mut scene = Scene::new(Way::Pulse, &[]);
+    let pid = scene.server.pid();
+    let count = || (process::descriptors(pid), fs::read_dir(format!("/proc/{pid}/task")).unwrap().count());
+    let (files, threads) = count();
+    lose(&mut scene.sound);
+    scene.assert_lost("silent");
+    thread::sleep(Duration::from_secs(12));
+    let (more_files, more_threads) = count();
+    println!("{files} files and {threads} threads, later {more_files} and {more_threads}");
+    // A connection of this test's own may be open.
+    assert!(more_files <= files + 3, "{files} and then {more_files} files");
+    assert!(more_threads <= threads + 8, "{threads} and then {more_threads} threads");
 }
