@@ -346,8 +346,14 @@ fn proper_end(query: &str, response: &Response) -> Vec<u8> {
             // Numbers and checksum are the listener's own.
             &body[page + 26..]
         }
-        // Frames of FLAC have numbers.
-        _ => &body[body.len() - 16..],
+        "format=flac" => {
+            // A frame's number and its two checksums are the listener's own. Behind the number, the header has the length of the block
+            // and the rate.
+            let frame = response.chunks.last().unwrap();
+            let number_bytes = frame[4].leading_ones().max(1) as usize;
+            &frame[4 + number_bytes + 4..frame.len() - 2]
+        }
+        _ => panic!("{query}"),
     };
     last.to_vec()
 }

@@ -12,7 +12,7 @@ use mio::net::TcpStream;
 use crate::delivery::socket::in_flight::InFlight;
 use crate::rendition::container::framing::{Framing, GapFill};
 use crate::rendition::container::ogg::Weights;
-use crate::rendition::packet::{self, Packet, Wire, push_frame};
+use crate::rendition::packet::{self, Numbered, Packet, Wire, push_frame};
 
 /// A socket, and the pieces that it has not taken yet. A healthy listener has none, and takes no memory for them.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct OwnBytes {
     bytes: Vec<u8>,
+    /// Where each packet of the run ends in them.
+    ends: Vec<usize>,
     weights: Weights,
 }
 
@@ -125,29 +127,43 @@ impl Output {
         own: &mut OwnBytes,
         now: Timestamp,
     ) -> io::Result<()> {
-        for item in run.iter() {
-            in_flight.hand_packet(next..item.stamp.next(), item.stamp.blocks(), item);
-            next = item.stamp.next();
-        }
-        let is_own = framing.is_renumbered();
+        let header = framing.take_header();
+        let is_own = header.is_some() || framing.is_own();
+        own.bytes.clear();
+        own.ends.clear();
         let bytes = match run.iter().next() {
             Some(item) if run.items() == 1 && !is_own => item.bytes(self.wire),
             _ => {
-                own.bytes.clear();
                 for item in run.iter() {
-                    let start = own.bytes.len();
-                    own.bytes.extend_from_slice(item.bytes(self.wire));
-                    framing.renumber(item, self.wire, &mut own.weights, &mut own.bytes[start..]);
+                    framing.append(item, self.wire, &mut own.weights, &mut own.bytes);
                     framing.advance(item);
+                    own.ends.push(own.bytes.len());
+                }
+                if let (Some(header), Some(end)) = (header, own.ends.first().copied()) {
+                    let with_header = with_header(self.wire, &header, &own.bytes[..end]);
+                    own.ends.iter_mut().for_each(|later| *later += with_header.len() - end);
+                    own.bytes.splice(..end, with_header);
                 }
                 &own.bytes
             }
         };
+        let mut start = 0;
+        for (index, item) in run.iter().enumerate() {
+            // The header and metadata go before the packet.
+            let other = own.ends.get(index).map_or(0, |end| end - start - item.bytes(self.wire).len());
+            if other > 0 {
+                in_flight.hand_other(next, other);
+            }
+            in_flight.hand_packet(next..item.stamp.next(), item.stamp.blocks(), item);
+            next = item.stamp.next();
+            start += other + item.bytes(self.wire).len();
+        }
         let mut written = if self.waiting.is_none() { self.write(bytes)? } else { 0 };
         in_flight.wrote(written, now);
         let mut start = 0;
-        for item in run.iter() {
-            let (blocks, end) = (item.stamp.blocks(), start + item.bytes(self.wire).len());
+        for (index, item) in run.iter().enumerate() {
+            let blocks = item.stamp.blocks();
+            let end = own.ends.get(index).copied().unwrap_or(bytes.len());
             if self.waiting.is_none() && written >= end - start {
                 written -= end - start;
                 count(in_flight, blocks, item.is_missing());
@@ -242,10 +258,23 @@ fn write(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
+/// Returns a framed packet with the header of its stream before its own bytes, in the same chunk.
+fn with_header(wire: Wire, header: &[u8], packet: &[u8]) -> Vec<u8> {
+    const LINE_END: &[u8] = b"\r\n";
+    let payload = match wire {
+        Wire::Chunked => {
+            let start = packet.windows(LINE_END.len()).position(|bytes| bytes == LINE_END);
+            start.map_or(packet, |start| &packet[start + LINE_END.len()..packet.len() - LINE_END.len()])
+        }
+        Wire::Plain | Wire::WebSocket => packet,
+    };
+    framed(wire, packet::BINARY, &[header, payload].concat())
+}
+
 /// Frames a listener's own bytes: as a chunk, as a message of this kind, or not at all.
 pub(super) fn framed(wire: Wire, kind: u8, payload: &[u8]) -> Vec<u8> {
     match wire {
-        Wire::Chunked => Packet::chunk(payload, Vec::new()).bytes(wire).to_vec(),
+        Wire::Chunked => Packet::chunk(payload, Numbered::Nothing).bytes(wire).to_vec(),
         Wire::Plain => payload.to_vec(),
         Wire::WebSocket => {
             let mut bytes = Vec::new();

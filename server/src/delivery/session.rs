@@ -151,17 +151,13 @@ impl Joined {
         read: &[u8],
         open: watch::Receiver<bool>,
     ) -> Session {
-        let Self { registration, subscription, wire, mut framing, socket_buffer, mut head, has_body, assignment } =
-            self;
+        let Self { registration, subscription, wire, framing, socket_buffer, head, has_body, assignment } = self;
         let Subscription { packets, tail, log, doorbell, .. } = subscription;
         socket_buffer.bound(&stream);
         outlast_pauses(&stream);
         let stream = TcpStream::from_std(stream);
         registration.listener().attach(stream.as_raw_fd(), written);
         let has_max_lag = registration.listener().limits().max_lag.is_some();
-        if let Some(header) = framing.header() {
-            head.extend(framed(wire, packet::BINARY, &header));
-        }
         let mut session = Session {
             packets,
             tail,
@@ -375,6 +371,11 @@ impl Session {
         let mut downstream = listener.downstream();
         downstream.open_gap = open_gap;
         let start = listener.record_taken(&mut downstream, &run, now, &mut scratch.waits);
+        if matches!(fill, GapFill::Silence(..))
+            && let Some(header) = framing.take_header()
+        {
+            output.push(&mut downstream.in_flight, start, framed(output.wire(), packet::BINARY, &header).into());
+        }
         let next = output.push_fill(&mut downstream.in_flight, start, fill);
         if let Some(text) = stale {
             let bytes = framed(output.wire(), packet::TEXT, text.as_bytes());
@@ -399,6 +400,11 @@ impl Session {
         if open_gap > 0 {
             listener.record_gap(open_gap);
         }
+        if let Some(header) = self.framing.take_header() {
+            // There was no sound to go with it.
+            self.push(framed(wire, packet::BINARY, &header));
+        }
+        let listener = self.registration.listener();
         if let Some(gap) = gap {
             let fill = self.framing.fill(gap);
             self.output.push_fill(&mut listener.downstream().in_flight, gap.from, fill);

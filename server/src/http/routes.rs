@@ -16,6 +16,7 @@ use crate::http::events::EventsBody;
 use crate::http::guard;
 use crate::http::listener_table::MAX_WORST_ROWS;
 use crate::http::page::{self, PageFile};
+use crate::http::playlist::Playlist;
 use crate::http::query::Query;
 use crate::http::recording::recording;
 use crate::http::reply::{Reply, busy, error, json as json_reply, set, whole};
@@ -44,6 +45,7 @@ enum Route<'a> {
     Events,
     Watch,
     Recording,
+    Playlist(Playlist),
     Health,
     Ready,
 }
@@ -58,6 +60,8 @@ impl<'a> Route<'a> {
             "/api/v1/events" => Self::Events,
             "/api/v1/watch" => Self::Watch,
             "/recording.wav" => Self::Recording,
+            "/listen.m3u" => Self::Playlist(Playlist::M3u),
+            "/listen.pls" => Self::Playlist(Playlist::Pls),
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
             _ => {
@@ -79,6 +83,7 @@ impl<'a> Route<'a> {
         match self {
             Self::Stream | Self::Rendition(_) => true,
             Self::Health | Self::Ready | Self::Metrics | Self::Status | Self::Listeners | Self::Listener(_) => true,
+            Self::Playlist(_) => true,
             Self::Page(_) | Self::Events | Self::Watch | Self::Recording => false,
         }
     }
@@ -171,6 +176,7 @@ async fn route<B>(server: &Arc<Server>, context: &Arc<Context>, request: &Reques
             Ok(id) => error(StatusCode::NOT_FOUND, format!("no listener {id} is present")),
             Err(_) => error(StatusCode::NOT_FOUND, format!("`{id}` is not the number of a listener")),
         },
+        Route::Playlist(playlist) => playlist.answer(uri.query().unwrap_or_default(), request.headers(), context.local),
         Route::Recording => recording(server, uri.query().unwrap_or_default()),
         Route::Events => events(server, request, head_only),
         // A server is healthy if a restart would not help it, and ready if sound comes.

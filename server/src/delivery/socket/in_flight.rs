@@ -448,6 +448,7 @@ mod tests {
     use aircheck_engine::Stamp;
 
     use super::*;
+    use crate::rendition::packet::Numbered;
 
     const WINDOW: u64 = 65_536;
 
@@ -485,7 +486,7 @@ mod tests {
         let mut end = (0, 0);
         let mut made = Vec::new();
         for (index, length) in (1..).zip(lengths) {
-            let mut packet = Packet::chunk(&vec![0; *length], Vec::new());
+            let mut packet = Packet::chunk(&vec![0; *length], Numbered::Nothing);
             end = packet.place(end);
             log.push(Stamp { sequence: index * blocks - 1, ..Stamp::default() }, &packet);
             made.push(packet);
@@ -601,7 +602,7 @@ mod tests {
         in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(1200));
         let mut end = (packets[99].end(Wire::Chunked), packets[99].end(Wire::Plain));
         for number in 100..10_000 {
-            let mut packet = Packet::chunk(&[0; 960], Vec::new());
+            let mut packet = Packet::chunk(&[0; 960], Numbered::Nothing);
             end = packet.place(end);
             log.push(Stamp { sequence: number, ..Stamp::default() }, &packet);
         }
