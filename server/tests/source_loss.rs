@@ -180,16 +180,14 @@ impl Scene {
 
     /// Asserts that each row counts the gap that goes on, and its length so far.
     fn assert_gap_grows(&self) {
-        let lengths = || {
-            let rows = self.server.rows().into_iter().map(|row| {
-                assert_eq!(row["gaps"], 1, "{row}");
-                row["gap_max_blocks"].as_u64().unwrap()
-            });
-            rows.collect::<Vec<_>>()
-        };
-        let before = lengths();
+        let gaps = || self.server.rows().into_iter().map(|row| (row["gaps"].as_u64(), row["gap_max_blocks"].as_u64()));
+        let before: Vec<_> = gaps().collect();
         thread::sleep(Duration::from_millis(300));
-        assert!(lengths().iter().zip(&before).all(|(after, before)| after > before), "{before:?}");
+        for (before, after) in before.into_iter().zip(gaps()) {
+            assert!(before.0 >= Some(1), "{before:?}");
+            // A busy machine may have caused another gap before, which may be longer.
+            assert!(before.0 > Some(1) || after.1 > before.1, "{before:?} and then {after:?}");
+        }
     }
 
     /// Returns the bytes of each stream that has no notices so far.
