@@ -55,7 +55,7 @@ pub struct ListenerRow {
     pub lag_p99_seconds: Option<f64>,
     /// The maximum of the same.
     pub lag_max_seconds: Option<f64>,
-    /// Number of gaps.
+    /// Number of gaps, with one that still grows.
     pub gaps: u64,
     /// Blocks of the longest gap.
     pub gap_max_blocks: u64,

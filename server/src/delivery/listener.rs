@@ -99,6 +99,8 @@ pub(super) struct Downstream {
     /// The waits in its ring that are not recorded yet.
     waits: Waits,
     histograms: OwnHistograms,
+    /// Blocks so far of a gap that goes on, which the histogram counts when it has ended.
+    pub(super) open_gap: u64,
     /// How many bytes had been written when the kernel was asked last, and how many blocks were between ring and program.
     looked_at_byte: u64,
     backlog: u64,
@@ -190,6 +192,7 @@ impl Listener {
                 lag_run: LagRun::default(),
                 waits: Waits::default(),
                 histograms: OwnHistograms::default(),
+                open_gap: 0,
                 looked_at_byte: 0,
                 backlog: 0,
             }),
@@ -263,11 +266,12 @@ impl Listener {
         &self.stats
     }
 
-    /// Returns the figures of its histograms as of the last look at it; `None` for one without values.
-    pub(super) fn summaries<const N: usize>(&self, measures: [Measure; N]) -> [Option<Summary>; N] {
+    /// Returns the figures of its histograms as of the last look at it, `None` for one without values; and how many blocks a gap
+    /// has that goes on.
+    pub(super) fn summaries<const N: usize>(&self, measures: [Measure; N]) -> ([Option<Summary>; N], u64) {
         let mut downstream = self.downstream();
         self.settle(&mut downstream);
-        measures.map(|measure| downstream.histograms.summary(measure))
+        (measures.map(|measure| downstream.histograms.summary(measure)), downstream.open_gap)
     }
 
     /// Publishes an event of this listener.
@@ -522,10 +526,12 @@ impl Listener {
         downstream.histograms.record(Measure::Ear, micros(latency));
     }
 
-    /// Records a gap of `blocks` blocks.
+    /// Records a gap of `blocks` blocks, which has ended.
     pub fn record_gap(&self, blocks: u64) {
         self.histograms.gap_blocks.record(blocks);
-        self.downstream().histograms.record(Measure::Gap, blocks);
+        let mut downstream = self.downstream();
+        downstream.histograms.record(Measure::Gap, blocks);
+        downstream.open_gap = 0;
     }
 
     /// Returns its standing now, and records the lag of blocks that have become overdue.

@@ -298,7 +298,7 @@ mod tests {
         take();
         let _ = listener.standing(now);
         assert_eq!(count(lags.summary()), 0, "a look of the watch records nothing");
-        assert_eq!(listener.summaries([Measure::Queue, Measure::Lag]).map(count), [1, 1]);
+        assert_eq!(listener.summaries([Measure::Queue, Measure::Lag]).0.map(count), [1, 1]);
         take();
         let _ = listeners.totals();
         assert_eq!(count(lags.summary()), 2);
