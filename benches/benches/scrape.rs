@@ -182,7 +182,12 @@ impl Running {
         let mount = ServedMount::new(Mount::new(&stream, kind)?, None, &config, &shards);
         let access = Access::new(config.rules())?;
         let server = Server::new(config.clone(), access, vec![mount], shards, Notifier::start(&config.notify));
-        runtime.spawn(http::serve(vec![Listening::new(socket, None, Serves::All)], None, Arc::clone(&server), std::future::pending()));
+        runtime.spawn(http::serve(
+            vec![Listening::new(socket, None, Serves::All)],
+            None,
+            Arc::clone(&server),
+            std::future::pending(),
+        ));
         Ok(Self { address, server, _stream: stream, _runtime: runtime })
     }
 

@@ -53,7 +53,9 @@ pub enum RunError {
         error: io::Error,
     },
     /// A socket that the service manager has passed cannot be used.
-    #[error("cannot use a socket of the service manager: {0} (it must listen for streams: ListenStream= of the socket unit)")]
+    #[error(
+        "cannot use a socket of the service manager: {0} (it must listen for streams: ListenStream= of the socket unit)"
+    )]
     Inherited(#[source] io::Error),
     /// Other machines can reach a socket that the service manager has passed, and none needs a token.
     #[error(
@@ -209,7 +211,9 @@ async fn serve(config: Config, reload: Option<Reload>) -> Result<(), RunError> {
 async fn listen(config: &Config) -> Result<Vec<Socket>, RunError> {
     let inherited = Socket::inherited().map_err(RunError::Inherited)?;
     let may_be_reached = config.http.insecure_public || config.rules().needs_token(&Scope::Listen(None));
-    if let Some(address) = inherited.iter().map(Socket::address).find(|address| address.is_reachable() && !may_be_reached) {
+    if let Some(address) =
+        inherited.iter().map(Socket::address).find(|address| address.is_reachable() && !may_be_reached)
+    {
         return Err(RunError::Reachable(address));
     }
     if !inherited.is_empty() {

@@ -29,7 +29,8 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Serve(config, values) => {
             let _log = log::init();
-            run(*config, Some(Reload { values, read: read_again })).map_err(|error| (error.to_string(), error.exit_code()))
+            run(*config, Some(Reload { values, read: read_again }))
+                .map_err(|error| (error.to_string(), error.exit_code()))
         }
         Command::NewToken { name, scopes } => match token::random() {
             Ok(token) => {

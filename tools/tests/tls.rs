@@ -33,6 +33,10 @@ fn listeners_by_wss_and_https_get_what_the_server_delivers() {
         let ended = Listening::command("load", &[&[&*url], &arguments[..]].concat()).finish();
         let object: Value = serde_json::from_str(&ended.summary).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
         assert_eq!(object["disagreements"], Value::Array(vec![]), "{ended:?}");
-        assert_eq!((number(&object, "compared_rows"), number(&object["kinds"]["healthy"], "lost")), (10, 0), "{ended:?}");
+        assert_eq!(
+            (number(&object, "compared_rows"), number(&object["kinds"]["healthy"], "lost")),
+            (10, 0),
+            "{ended:?}"
+        );
     }
 }

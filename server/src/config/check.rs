@@ -23,7 +23,9 @@ impl Config {
         }
         let reachable = self.http.listen.iter().find(|address| address.is_reachable());
         if let Some(listen) = reachable
-            && !self.http.insecure_public && !self.tokens.iter().any(|token| has_listen(token)) {
+            && !self.http.insecure_public
+            && !self.tokens.iter().any(|token| has_listen(token))
+        {
             return Err((
                 "listen",
                 format!(

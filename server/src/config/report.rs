@@ -80,7 +80,8 @@ impl fmt::Display for Checked {
             writeln!(f, "  {key:key_width$}  {value:value_width$}  {origin}")?;
         }
         if let Some(listen) = self.config.http.listen.iter().find(|address| address.is_reachable())
-            && !self.config.tokens.iter().any(|token| has_listen(token)) {
+            && !self.config.tokens.iter().any(|token| has_listen(token))
+        {
             writeln!(f, "Other machines can reach {listen}: anyone who can connect can listen.")?;
         }
         Ok(())

@@ -1,6 +1,5 @@
 //! The status of the server, for `/api/v1/status` and `/api/v1/watch`.
 
-
 use aircheck_api::{
     CaptureStatus, ChannelLevel, LoudnessStatus, RealtimeStatus, SourceLatency, SourceStatus, Status, StreamFormat,
     StreamState,

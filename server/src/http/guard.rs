@@ -33,15 +33,7 @@ pub(super) fn check(
     origins: &[String],
 ) -> Result<Option<String>, Refused> {
     let host = field(headers, header::HOST.as_str());
-    if let Some(host) = host
-        && !host_is_ours(host, hosts)
-    {
-        let sentence = format!(
-            "the name `{host}` is not one of this server's (use its address, or start it with --allow-host {})",
-            without_port(host)
-        );
-        return Err((RefusalReason::Host, sentence));
-    }
+    check_host(host, hosts)?;
     let fetch_site = field(headers, "sec-fetch-site");
     // No script can set this field. A page of this server sends it where a proxy has changed `Host`, and `Origin` still has
     // the name that the browser knows. A name that was rebound is in `Host`, and refused above.
@@ -85,6 +77,20 @@ pub(super) fn check(
     }
 }
 
+/// Checks a host name by which a client has reached the server, if there is one.
+pub(super) fn check_host(host: Option<&str>, hosts: &[String]) -> Result<(), Refused> {
+    match host.filter(|host| !host_is_ours(host, hosts)) {
+        Some(host) => {
+            let sentence = format!(
+                "the name `{host}` is not one of this server's (use its address, or start it with --allow-host {})",
+                without_port(host)
+            );
+            Err((RefusalReason::Host, sentence))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Returns whether `origin` is on the list of sites that may read the streams.
 fn allows(origins: &[String], origin: &str) -> bool {
     origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
@@ -124,13 +130,17 @@ mod tests {
     use hyper::header::{HeaderName, HeaderValue};
 
     fn verdict(fields: &[(&str, &str)]) -> Option<RefusalReason> {
+        verdict_for(Sites::Allowed, fields)
+    }
+
+    fn verdict_for(sites: Sites, fields: &[(&str, &str)]) -> Option<RefusalReason> {
         let headers = fields
             .iter()
             .map(|(name, value)| (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap()))
             .collect();
         let hosts = ["studio.example".to_owned()];
         let origins = ["https://radio.example".to_owned()];
-        check(&headers, &hosts, &origins).err().map(|(reason, _)| reason)
+        check(&headers, sites, &hosts, &origins).err().map(|(reason, _)| reason)
     }
 
     #[test]
@@ -170,5 +180,40 @@ mod tests {
             let verdict = verdict(&[&[host], &fields[..]].concat());
             assert_eq!(verdict, refused.then_some(RefusalReason::Origin), "{fields:?}");
         }
+    }
+    #[test]
+    fn an_allowed_site_has_streams_only_also_where_an_element_names_it() {
+        let host = ("host", "127.0.0.1:8700");
+        let by_origin = [host, ("origin", "https://radio.example")];
+        let element = [host, ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")];
+        let by_referer = |referer| [&element[..], &[("referer", referer)]].concat();
+        for referer in ["https://radio.example/", "https://radio.example", "https://Radio.example/a?b#c"] {
+            assert_eq!(verdict_for(Sites::Allowed, &by_referer(referer)), None, "{referer}");
+        }
+        for referer in
+            ["https://radio.example.evil/", "http://radio.example/", "https://evil/https://radio.example/", "x"]
+        {
+            assert_eq!(verdict_for(Sites::Allowed, &by_referer(referer)), Some(RefusalReason::Origin), "{referer}");
+        }
+        for sites in [Sites::Own, Sites::OwnAsFarAsKnown] {
+            assert_eq!(verdict_for(sites, &by_referer("https://radio.example/")), Some(RefusalReason::Origin));
+        }
+        assert_eq!(verdict_for(Sites::Allowed, &by_origin), None);
+        assert_eq!(verdict_for(Sites::Own, &by_origin), Some(RefusalReason::Origin));
+    }
+
+    #[test]
+    fn the_same_site_is_known_behind_a_proxy_that_changes_the_host() {
+        let fields = [("host", "127.0.0.1:8700"), ("origin", "https://studio.example")];
+        let same = [&fields[..], &[("sec-fetch-site", "same-origin")]].concat();
+        assert_eq!(verdict_for(Sites::Own, &same), None);
+        // By plain HTTP a browser does not say so. The files of the page have no secrets.
+        assert_eq!(verdict_for(Sites::Own, &fields), Some(RefusalReason::Origin));
+        assert_eq!(verdict_for(Sites::OwnAsFarAsKnown, &fields), None);
+        let other = [&fields[..], &[("sec-fetch-site", "cross-site")]].concat();
+        assert_eq!(verdict_for(Sites::OwnAsFarAsKnown, &other), Some(RefusalReason::Origin));
+        // A name that was rebound is its own same site.
+        let rebound = [("host", "evil.example"), ("sec-fetch-site", "same-origin")];
+        assert_eq!(verdict_for(Sites::Own, &rebound), Some(RefusalReason::Host));
     }
 }

@@ -151,7 +151,6 @@ impl Listening {
 /// Removes the file of a Unix socket on which nothing listens any more, such as after a power cut.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    let is_stale =
-        || UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    let is_stale = || UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
     if is_socket && is_stale() { fs::remove_file(path) } else { Ok(()) }
 }

@@ -84,7 +84,11 @@ fn names(config: &HttpConfig) -> BTreeSet<String> {
     let mut names: BTreeSet<_> = ["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned(), host, local].into();
     names.extend(config.allow_hosts.iter().cloned());
     names.extend(
-        addresses().into_iter().chain(config.listen.iter().filter_map(ip_of)).filter(|ip| is_useful(*ip)).map(|ip| ip.to_string()),
+        addresses()
+            .into_iter()
+            .chain(config.listen.iter().filter_map(ip_of))
+            .filter(|ip| is_useful(*ip))
+            .map(|ip| ip.to_string()),
     );
     // Others can't be in a certificate.
     names.retain(|name| CertificateParams::new(vec![name.clone()]).is_ok() && !name.is_empty() && name != ".local");
