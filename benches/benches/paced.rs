@@ -3,8 +3,9 @@
 //! A block is due each millisecond by the clock, whether the last one is out or not. Each carries the time at which it
 //! was due, and latency is from then until a consumer has it (no coordinated omission: the delay that a waiting producer
 //! adds is in it). The producer, on this thread, spins until a block is due. One other thread visits all consumers in
-//! turn and reads every sample. *One ring, one consumer* is the floor: an rtrb ring of blocks that are filled and read
-//! in place. For more consumers, disruptor, which has one ring for all, stands for it.
+//! turn and reads every sample. Meanwhile it asks the processor for the memory of the consumers after that one, as the engine's
+//! delivery shards do; no peer needs that, because none has a ring for each consumer. *One ring, one consumer* is the floor: an rtrb
+//! ring of blocks that are filled and read in place. For more consumers, disruptor, which has one ring for all, stands for it.
 //!
 //! Contenders take turns, in [`ROUNDS`] rounds of [`TURN_BLOCKS`] blocks. Quantiles are of all rounds together, and left
 //! out where fewer than ten values lie beyond them; ratios are of the medians of one round, and the median of these is
@@ -29,7 +30,7 @@ use hdrhistogram::Histogram;
 
 mod carriers;
 
-use carriers::{AIRCHECK, BlockReceiver, BlockSender, CARRIERS, Carrier, DISRUPTOR, FLOOR, TOKIO, Taken};
+use carriers::{AIRCHECK, BlockReceiver, BlockSender, CARRIERS, Carrier, DISRUPTOR, FLOOR, TOKIO, Taken, visit};
 
 const EVERY: Duration = Duration::from_millis(1);
 /// A consumer's ring, in blocks.
@@ -205,14 +206,14 @@ fn pace(start: Instant, sender: &mut dyn BlockSender, every: Duration, blocks: u
 /// Reads all that the consumers have, and enters how late it is.
 fn take_all(start: Instant, receivers: &mut [Box<dyn BlockReceiver>], seen: &mut Latencies) {
     let now = Timestamp::now();
-    for receiver in receivers {
+    visit(receivers, |receiver| {
         seen.read += receiver
             .take(now, &mut |block| {
                 seen.histogram.saturating_record(nanos(start).saturating_sub(block.due_nanos));
                 black_box(sum(&block.samples));
             })
             .blocks;
-    }
+    });
 }
 
 /// One turn: all consumers on another thread.

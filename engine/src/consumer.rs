@@ -264,6 +264,35 @@ impl<T: Send + Sync> Consumer<T> {
         self.stats.prefetch();
     }
 
+    /// Asks the processor to fetch the place of the next item in the ring, if one is queued. For the same loops, a visit or two
+    /// after [`prefetch`](Self::prefetch), because it reads what that fetches. Useful where most consumers have an item; where the
+    /// producer fills the rings at the same moment, it is asked for memory that it still writes to.
+    ///
+    /// ```
+    /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let consumers = (0..1000).map(|_| hub.subscribe(SubscribeOptions::default())).collect::<Result<Vec<_>, _>>();
+    /// let mut consumers = consumers?;
+    /// ticks.send("tick", Timestamp::now());
+    /// let mut taken = 0;
+    /// for index in 0..consumers.len() {
+    ///     if let Some(later) = consumers.get(index + 4) {
+    ///         later.prefetch();
+    ///     }
+    ///     if let Some(soon) = consumers.get(index + 2) {
+    ///         soon.prefetch_next();
+    ///     }
+    ///     taken += usize::from(consumers[index].try_recv().is_ok());
+    /// }
+    /// assert_eq!(taken, 1000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn prefetch_next(&self) {
+        self.reader.prefetch_next();
+    }
+
     /// Returns whether an item or the end can be taken now; if not, registers the task to be woken for it. Skips stale
     /// items, as taking one would. The next [`try_recv_at`](Self::try_recv_at) then returns an item or the end, even if
     /// the item has become stale meanwhile.

@@ -139,6 +139,7 @@ impl<T: Send + Sync> ConsumerRing<T> {
             self.stats.overflowed(stamp.next(), stamp.blocks());
             if self.overflow == OverflowPolicy::Disconnect {
                 self.end(EndReason::TooSlow, self.expected);
+                self.stats.announce_end();
             }
             return;
         }

@@ -299,6 +299,8 @@ impl<T> Lender<T> {
     /// Returns the position of the first item that the log must keep for this ring. Looks at the consumer only if it had not
     /// passed `wanted` at the last look.
     fn oldest(&self, wanted: u64) -> u64 {
+        #[cfg(loom)]
+        self.indices.may_be_after_pop();
         if !self.own.is_empty() {
             return u64::MAX;
         }
@@ -344,6 +346,14 @@ impl<T> Borrower<T> {
     #[inline]
     pub(crate) fn prefetch(&self) {
         prefetch(self.ring.buffer());
+    }
+
+    /// Asks the processor to fetch the slot of the next item, if there is one. Reads the index of the producer.
+    #[inline]
+    pub(crate) fn prefetch_next(&self) {
+        if let Ok(loan) = self.ring.peek() {
+            prefetch(loan);
+        }
     }
 
     /// Returns the next item without taking it.
@@ -489,11 +499,14 @@ mod loom_indices {
     pub(super) struct Indices {
         head: AtomicU64,
         tail: AtomicU64,
+        /// Nothing but a place for loom to change threads: it does so before an access only if another thread's next access
+        /// depends on that, and it remembers no access but the last one of each atomic.
+        after_pop: AtomicU64,
     }
 
     impl Indices {
         pub(super) fn new() -> Self {
-            Self { head: AtomicU64::new(0), tail: AtomicU64::new(0) }
+            Self { head: AtomicU64::new(0), tail: AtomicU64::new(0), after_pop: AtomicU64::new(0) }
         }
 
         pub(super) fn pushed(&self, items: usize) {
@@ -502,8 +515,13 @@ mod loom_indices {
 
         pub(super) fn popped(&self, items: usize) {
             self.head.store(self.head.load(Ordering::Relaxed) + items as u64, Ordering::Release);
-            // The other thread may run here, where what follows must not use the items any more.
-            self.tail.load(Ordering::Relaxed);
+            // Here the producer may take the items back, and what follows must not use them any more.
+            self.after_pop.store(0, Ordering::Relaxed);
+        }
+
+        /// Must be called before items are taken back.
+        pub(super) fn may_be_after_pop(&self) {
+            self.after_pop.load(Ordering::Relaxed);
         }
 
         /// For the producing end.

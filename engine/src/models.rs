@@ -17,8 +17,8 @@ use crate::final_state::FinalState;
 use crate::notices::Notices;
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::{
-    Consumer, EndReason, Head, Hub, Item, Loss, OverflowPolicy, Publisher, PublisherOptions, Stamp, Start, Stats,
-    SubscribeError, SubscribeOptions, Timestamp,
+    Consumer, EndReason, Head, Hub, Item, Loss, OverflowPolicy, Publisher, PublisherOptions, Snapshot, Stamp, Start,
+    Stats, SubscribeError, SubscribeOptions, Timestamp,
 };
 
 /// Checks all interleavings with at most this many preemptions, which find all faults that were planted.
@@ -382,6 +382,32 @@ fn a_snapshot_is_one_moment() {
         consumer.join().unwrap();
         let last = stats.snapshot();
         assert!(last.offered >= seen.offered && last.delivered >= seen.delivered, "{seen:?}, then {last:?}");
+    });
+}
+
+/// A snapshot is one of the states in which the account was, whatever changes while it is made.
+#[test]
+fn a_snapshot_is_one_of_the_states() {
+    /// Offered, delivered, lost at the source, skipped and queued, after each change.
+    const STATES: [[u64; 5]; 5] = [[2, 0, 0, 0, 2], [3, 0, 1, 0, 2], [4, 0, 1, 0, 3], [4, 1, 1, 0, 2], [4, 1, 1, 1, 1]];
+    check(2, || {
+        let stats = Arc::new(new_stats(&Arc::new(Notices::new())));
+        stats.attached(0, 0);
+        stats.accepted(2);
+        // One thread for both ends, so that the states have an order.
+        let ends = {
+            let stats = Arc::clone(&stats);
+            thread::spawn(move || {
+                stats.refused(Loss::Source, 1);
+                stats.accepted(1);
+                stats.delivered(1);
+                stats.skipped(2, 1, Loss::SkippedToLive);
+            })
+        };
+        let Snapshot { offered, delivered, lost, queued, .. } = stats.snapshot();
+        let seen = [offered, delivered, lost.of(Loss::Source), lost.of(Loss::SkippedToLive), queued];
+        assert!(STATES.contains(&seen), "not at one moment: {seen:?}");
+        ends.join().unwrap();
     });
 }
 

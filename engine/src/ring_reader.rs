@@ -81,6 +81,14 @@ impl<T: Send + Sync> RingReader<T> {
         }
     }
 
+    /// Asks the processor to fetch the slot of the next item, if there is one.
+    #[inline]
+    pub(crate) fn prefetch_next(&self) {
+        if let Self::Queue(ring) = self {
+            ring.prefetch_next();
+        }
+    }
+
     /// Returns the next item without taking it. Where only the newest one is kept, that, which must be taken then.
     #[inline]
     pub(crate) fn front(&mut self) -> Option<&Item<T>> {

@@ -473,8 +473,12 @@ impl Stats {
 
     /// Wakes the consumer after its end, whether it waits or not.
     pub(crate) fn wake_at_end(&self) {
-        self.signals.notices.consumer_leaves();
         self.signals.consumer.wake();
+    }
+
+    /// Announces that the fan-out is to remove the consumer.
+    pub(crate) fn announce_end(&self) {
+        self.signals.notices.consumer_leaves();
     }
 
     /// Returns whether the consumer was closed or dropped.
@@ -603,8 +607,16 @@ impl Stats {
     }
 }
 
+#[cfg(not(loom))]
 fn grow(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Release);
+}
+
+/// In one access, which is the same for a counter with one writer: loom changes threads before the last access of an atomic
+/// alone, and a load before each store would hide the accesses of a reader from it.
+#[cfg(loom)]
+fn grow(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Release);
 }
 
 #[cfg(test)]

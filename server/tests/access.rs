@@ -225,7 +225,9 @@ fn the_page_signs_in_and_out_by_a_cookie() {
     let (status, answer) = sign_in(&[]);
     assert_eq!(status, 200, "{answer}");
     assert!(
-        answer.ends_with(r#"{"token":"boss","takes_token":true,"listen":true,"stats":true,"admin":true}"#),
+        answer.ends_with(
+            r#"{"token":"boss","takes_token":true,"listen":true,"has_figures":true,"stats":true,"admin":true}"#
+        ),
         "{answer}"
     );
     let (value, attributes) = cookie(&answer);
@@ -255,7 +257,7 @@ fn the_page_signs_in_and_out_by_a_cookie() {
     let session = open.json("api/v1/session");
     assert_eq!(
         session,
-        serde_json::json!({ "token": null, "takes_token": false, "listen": true, "stats": true, "admin": true })
+        serde_json::json!({ "token": null, "takes_token": false, "listen": true, "has_figures": true, "stats": true, "admin": true })
     );
     assert_eq!(open.ask(&["--request", "POST"], "api/v1/session").0, 409);
 }
@@ -477,7 +479,7 @@ fn figures_can_have_an_address_of_their_own() {
         );
     }
     let (_, session) = guarded.ask(Some(BOSS), "api/v1/session");
-    assert!(session.contains(r#""listen":true,"stats":false,"admin":false"#), "{session}");
+    assert!(session.contains(r#""listen":true,"has_figures":false,"stats":false,"admin":false"#), "{session}");
 }
 
 #[test]

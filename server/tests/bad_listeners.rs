@@ -46,7 +46,7 @@ impl Scene {
         // With priority: a machine that gives the server no time for a second takes sound from every listener.
         let flags = [&["--source", &source], flags].concat();
         let server = Server::launch(command_with_priority(), &flags, |command| command);
-        let healthy = Healthy::start(server.address, "buffer=5s");
+        let healthy = Healthy::start(&server, "buffer=5s");
         Self { server, healthy, _directory: directory, _alone: alone }
     }
 
@@ -54,7 +54,7 @@ impl Scene {
     fn wait_for_release(&self, descriptors_before: usize) {
         let start = Instant::now();
         loop {
-            let (rows, files) = (scrape::rows(self.server.address).len(), descriptors(self.server.pid()));
+            let (rows, files) = (scrape::rows(self.server.figures_address()).len(), descriptors(self.server.pid()));
             if rows == self.healthy.clients.len() && files <= descriptors_before {
                 return;
             }
@@ -336,7 +336,7 @@ fn check_half_open(index: usize, listens: bool) {
     let get = |path: &str| format!("GET /{path} HTTP/1.1\\r\\nHost: {}\\r\\n\\r\\n", server.address);
     let mut requests = vec![String::new(), "GET /stream.wav HTT".to_owned(), get("healthz")];
     if listens {
-        requests.extend([get("stream.wav?name=wav"), get("stream.opus?name=opus"), get("api/v1/events")]);
+        requests.extend([get("stream.wav?name=wav"), get("stream.opus?name=opus"), get("stream.json?name=json")]);
     }
     let distant: Vec<_> = requests.iter().map(|bytes| connect_from_afar(&namespace, server, OF_EACH, bytes)).collect();
     eventually("all connections", || (descriptors(server.pid()) >= before + OF_EACH * requests.len()).then_some(()));

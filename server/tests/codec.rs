@@ -6,9 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use aircheck_engine::Format;
+use aircheck_server::rendition::codec::flac::frame::Frame;
 use aircheck_server::rendition::codec::{FlacEncoder, OpusBitrate, OpusEncoder};
+use aircheck_server::rendition::container::flac::FrameNumbering;
 use aircheck_server::rendition::container::ogg::{Numbering, OggPages, Weights};
-use aircheck_server::rendition::packet::{Packet, Wire};
+use aircheck_server::rendition::packet::{Numbered, Packet, Wire};
 
 const TAU: f64 = std::f64::consts::TAU;
 /// The warning of ffmpeg where a frame of FLAC is missing.
@@ -127,6 +129,59 @@ fn flac_can_be_joined_late_and_a_missing_frame_is_detected() {
     assert!(decoded(16, &stream, MISSING_FRAME) == expected);
     let numbers: Vec<i64> = (100..150).chain(173..400).map(|number| number * 480).collect();
     assert_eq!(probe(&stream, MISSING_FRAME), numbers);
+}
+
+/// The frames from `first` on as a listener gets them who joins there, in packets of `group` frames.
+fn joined(frames: &[Vec<u8>], group: usize) -> Vec<u8> {
+    let (mut stream, mut numbering) = (Vec::new(), FrameNumbering::default());
+    for frames in frames.chunks(group) {
+        let mut payload = Vec::new();
+        let found: Vec<Frame> = frames
+            .iter()
+            .map(|frame| {
+                payload.extend(frame);
+                Frame::at(&payload, payload.len() - frame.len()).unwrap()
+            })
+            .collect();
+        let packet = Packet::chunk(&payload, Numbered::Frames(found.into()));
+        let mut bytes = Vec::new();
+        numbering.append(&packet, Wire::Chunked, &mut bytes);
+        numbering.advance(&packet);
+        // A position in the bytes of one listener is one in those of the encoder.
+        assert_eq!(bytes.len(), packet.bytes(Wire::Chunked).len());
+        let head = bytes.windows(2).position(|pair| pair == b"\r\n").unwrap();
+        let length = usize::from_str_radix(std::str::from_utf8(&bytes[..head]).unwrap(), 16).unwrap();
+        assert_eq!(bytes.len(), head + 2 + length + 2);
+        stream.extend(&bytes[head + 2..head + 2 + length]);
+    }
+    stream
+}
+
+#[test]
+fn a_listeners_frames_of_flac_begin_at_zero_and_a_missing_one_is_detected() {
+    // Lengths and rates with and without a code of their own in the header; long numbers that become short ones.
+    for (rate_hz, block_ms, first, group) in
+        [(48_000, 10, 100, 1), (44_100, 10, 70_000, 1), (48_000, 5, 1 << 26, 7), (44_100, 3, (1 << 31) - 200, 1)]
+    {
+        let format = format(rate_hz, 2, block_ms);
+        let (frames, samples) = (u64::from(format.block_frames()), format.block_samples());
+        let source = integers(16, samples * 199);
+        let mut encoder = FlacEncoder::new(format, 16).unwrap();
+        let blocks = source.chunks(samples).zip(first..);
+        let all: Vec<Vec<u8>> = blocks
+            .map(|(block, sequence)| {
+                let floats: Vec<f32> = block.iter().map(|sample| *sample as f32 / 32_768.0).collect();
+                encoder.encode(sequence, &floats).unwrap().to_vec()
+            })
+            .collect();
+        let header = encoder.header().unwrap().to_vec();
+        let whole = [header.clone(), joined(&all, group)].concat();
+        assert!(decoded(16, &whole, "") == source, "{rate_hz} Hz from {first}");
+        let heard = [&all[..50], &all[71..]].concat();
+        let with_gap = [header, joined(&heard, 1)].concat();
+        let expected: Vec<i64> = (0..50).chain(71..199).map(|number| (number * frames) as i64).collect();
+        assert_eq!(probe(&with_gap, MISSING_FRAME), expected, "{rate_hz} Hz from {first}");
+    }
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -135,13 +134,13 @@ const KEYS: [&str; EVERYTHING.len() + 1] = [
 ];
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 38] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 39] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
     ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0,unix:/x/y", "0.0.0.0:3"]),
-    ("unix_mode", "AIRCHECK_UNIX_MODE", "--unix-mode", ["'660'", "0666", "600"]),
-    ("tls_cert", "AIRCHECK_TLS_CERT", "--tls-cert", ["'a.pem'", "/b/c.pem", "off"]),
-    ("tls_key", "AIRCHECK_TLS_KEY", "--tls-key", ["'a.key'", "/b/c.key", "off"]),
+    ("unix_mode", "AIRCHECK_UNIX_MODE", "--unix-mode", ["660", "0666", "600"]),
+    ("tls_cert", "AIRCHECK_TLS_CERT", "--tls-cert", ["'a.pem'", "/b/c.pem", "d.pem"]),
+    ("tls_key", "AIRCHECK_TLS_KEY", "--tls-key", ["'a.key'", "/b/c.key", "d.key"]),
     ("tls_self_signed", "AIRCHECK_TLS_SELF_SIGNED", "--tls-self-signed", ["false", "0", "true"]),
     ("insecure_public", "AIRCHECK_INSECURE_PUBLIC", "--insecure-public", ["true", "0", "true"]),
     ("admin_listen", "AIRCHECK_ADMIN_LISTEN", "--admin-listen", ["'off'", "localhost:1", "[::1]:2"]),
@@ -236,8 +235,8 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["false", "false", "true"],
         ["[::1]:1", "127.0.0.1:0 unix:/x/y", "0.0.0.0:3"],
         ["660", "666", "600"],
-        ["a.pem", "/b/c.pem", "off"],
-        ["a.key", "/b/c.key", "off"],
+        ["a.pem", "/b/c.pem", "d.pem"],
+        ["a.key", "/b/c.key", "d.key"],
         ["false", "false", "true"],
         ["true", "false", "true"],
         ["off", "127.0.0.1:1", "[::1]:2"],
@@ -280,6 +279,8 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
             "on_source_loss" | "fallback_after" => "fallback = 'demo'\n",
             "wait_for_source" => "source = 'mic'\n",
             "listen" => "source = 'stdin'\ninsecure_public = true\n",
+            "tls_cert" => "tls_key = 'k'\n",
+            "tls_key" => "tls_cert = 'c'\n",
             "notify_form" | "silence_after" | "silence_level" => "notify = ['http://a']\n",
             _ => "source = 'stdin'\n",
         };
@@ -364,7 +365,6 @@ fn a_device_may_be_asked_for_a_rate() {
 
 const SPLIT: &str = "a length such as \"1h\" or a size such as \"500MB\"";
 const DURATION: &str = "a duration such as \"10ms\"";
-const ADDRESS: &str = "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:8700";
 const LISTEN: &str = "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:8700, or unix:PATH";
 const SOURCE: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ or stdin";
 const POLICY: &str = "skip-to-live, drop-newest, latest or disconnect";

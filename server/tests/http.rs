@@ -24,7 +24,7 @@ fn a_wrong_request_gets_an_error_that_says_what_would_work() {
     let server = Server::start(&["--source", "tone:440"]);
     let cases: &[(&[&str], &str, u16, &str)] = &[
         (&[], "nothing", 404, "/stream.wav"),
-        (&[], "stream.mp3", 404, "/stream.wav"),
+        (&[], "stream.aac", 404, "/stream.wav"),
         (&[], "stream.opus?bitrate=5k", 400, "bitrate"),
         (&[], "stream.opus?bitrate=511000", 400, "bitrate"),
         (&[], "stream.opus?bitrate=", 400, "bitrate"),
@@ -37,7 +37,7 @@ fn a_wrong_request_gets_an_error_that_says_what_would_work() {
         (&[], "stream.wav?gather=126ms", 400, "125ms"),
         (&[], "stream.wav?gather=200ms&buffer=2s&max_lag=1s", 400, "125ms"),
         (&[], "stream.wav?gather=20ms&gaps=silence", 400, "gather"),
-        (&[], "stream?format=mp3", 400, "format"),
+        (&[], "stream?format=aac", 400, "format"),
         (&["-H", "Upgrade: websocket", "-H", "Connection: Upgrade"], "stream", 426, "version 13"),
         (&["-X", "POST"], "stream.wav", 405, "GET, HEAD"),
         (&["-X", "DELETE"], "metrics", 405, "GET, HEAD"),

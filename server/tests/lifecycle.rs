@@ -3,6 +3,7 @@
 mod common;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::Stdio;
 
 use common::{Listener, Server, eventually, refused, signal, write_wav};
@@ -89,6 +90,36 @@ fn without_a_microphone_the_demo_sound_plays_with_a_notice() {
 fn listening_beyond_loopback_is_logged_as_a_warning() {
     let server = Server::start(&["--source", "tone:440", "--listen", "0.0.0.0:0"]);
     server.wait_for_log("NOT PRIVATE");
+}
+
+#[test]
+fn a_closed_terminal_ends_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, pid) = (directory.path().join("log"), directory.path().join("pid"));
+    // `script` gives the shell a terminal of its own, which closes when `script` is killed.
+    let line = format!(
+        "echo $$ > {}; exec {} --source tone:440 --listen 127.0.0.1:0 2> {}",
+        pid.display(),
+        env!("CARGO_BIN_EXE_aircheck"),
+        log.display()
+    );
+    let mut terminal = std::process::Command::new("script")
+        .args(["--quiet", "--command", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("script runs: Debian's package is bsdutils");
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let said = |text: &str| eventually(text, || read(&log).contains(text).then_some(()));
+    said("on air");
+    let pid: u32 = read(&pid).trim().parse().unwrap();
+    // While the terminal is there, it is the sign to read the settings again.
+    signal(pid, "HUP");
+    said("read the settings again");
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    said("SIGHUP of a closed terminal received: ending every stream");
+    eventually("its end", || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
 }
 
 #[test]

@@ -45,16 +45,29 @@ struct Prometheus {
 impl Prometheus {
     /// Starts it with the files of `deploy/`, in which only the address and the interval are replaced.
     fn start(target: SocketAddr) -> Self {
-        Self::with_rules(target, &deployed("prometheus/aircheck.rules.yml"))
+        // A server without tokens does not read it.
+        Self::with_token(target, "ac_any")
+    }
+
+    /// Starts it like [`start`](Self::start), with this token.
+    fn with_token(target: SocketAddr, token: &str) -> Self {
+        Self::with(target, &deployed("prometheus/aircheck.rules.yml"), token)
     }
 
     /// Starts it like [`start`](Self::start), with these rules.
     fn with_rules(target: SocketAddr, rules: &str) -> Self {
+        Self::with(target, rules, "ac_any")
+    }
+
+    fn with(target: SocketAddr, rules: &str, secret: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let inside = |name: &str| directory.path().join(name);
         let config = deployed("prometheus/prometheus.yml");
         assert!(config.contains("\"aircheck:8700\"") && config.contains("_interval: 5s"), "{config}");
+        let token = inside("aircheck.token");
+        std::fs::write(&token, secret).unwrap();
         let config = config.replace("aircheck:8700", &target.to_string()).replace("_interval: 5s", "_interval: 1s");
+        let config = config.replace("/etc/aircheck.token", token.to_str().unwrap());
         std::fs::write(inside("prometheus.yml"), config).unwrap();
         std::fs::write(inside("aircheck.rules.yml"), rules).unwrap();
         // Prometheus can't choose a free port and report it. No other program is likely to take this one meanwhile.
@@ -213,7 +226,8 @@ fn operands_of_an_alert_are_found() {
 #[test]
 fn promtool_accepts_the_rules_and_their_tests_pass() {
     for arguments in [
-        &["check", "config", "prometheus.yml"][..],
+        // The file of the token is not there.
+        &["check", "config", "--syntax-only", "prometheus.yml"][..],
         &["check", "rules", "aircheck.rules.yml"],
         &["test", "rules", "aircheck.rules.test.yml"],
     ] {
@@ -317,6 +331,26 @@ fn settles<T: PartialEq + Debug>(expected: &T, ask: impl Fn() -> T) {
         std::thread::sleep(Duration::from_millis(200));
     }
     assert_eq!(ask(), *expected);
+}
+
+#[test]
+fn the_script_makes_tokens_by_which_prometheus_scrapes_and_the_page_opens() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("tokens.sh");
+    std::fs::copy(Path::new(DEPLOY).join("tokens.sh"), &script).unwrap();
+    let make = || Command::new("bash").arg(&script).output().unwrap().status.success();
+    assert!(make() && !make(), "it makes them once");
+    let private = directory.path().join("private");
+    let server = Server::start(&["--source", "tone:440", "--config", private.join("aircheck.toml").to_str().unwrap()]);
+    let secret = |name: &str| std::fs::read_to_string(private.join(name)).unwrap();
+    let prometheus = Prometheus::with_token(server.address, &secret("prometheus.token"));
+    eventually("a scrape", || prometheus.has_data("up == 1").then_some(()));
+    let other = Prometheus::start(server.address);
+    eventually("a refused scrape", || other.has_data("up == 0").then_some(()));
+    let user = format!("any:{}", secret("page.token").trim());
+    for path in ["stream.wav", "metrics"] {
+        assert_eq!(server.ask(&["--head", "--user", &user], path).0, 200, "{path}");
+    }
 }
 
 #[test]

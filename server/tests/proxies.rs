@@ -380,6 +380,9 @@ fn the_status_names_the_address_by_which_the_client_has_come() {
     assert_eq!(urls(&[https, "Host: radio.example"]), outside);
     assert_eq!(urls(&[https, "X-Forwarded-Host: radio.example"]), outside);
     assert_eq!(urls(&["Forwarded: for=192.0.2.1;proto=https;host=radio.example"]), outside);
+    let (status, playlist) =
+        server.ask(&["--header", https, "--header", "Host: radio.example"], "listen.m3u?format=opus");
+    assert!(status == 200 && playlist.ends_with("\nhttps://radio.example/stream.opus\n"), "{playlist}");
     let (status, answer) = ask(&["X-Forwarded-Host: evil.example"]);
     assert!(status == 403 && answer.contains("`evil.example` is not one of this server's"), "{answer}");
     // A client behind a proxy is no program of this machine.

@@ -56,7 +56,7 @@ class Row {
     }
     parts.you.hidden = !own;
     put(parts.name, name);
-    put(parts.remote, address(listener));
+    put(parts.remote, [address(listener), listener.token && `by ${listener.token}`].filter(Boolean).join(" · "));
     put(parts.state, listener.state && listener.state !== READS ? listener.state : "");
     put(parts.format, listener.format);
     put(parts.overflow, listener.overflow ?? "");

@@ -8,7 +8,7 @@ const SESSION = "/api/v1/session";
 const TIMEOUT_MS = 2000; // a server that answers at all does so at once
 
 /** What the server permits. Until it has answered, the page tries everything. */
-export const session = { token: null, takes_token: false, listen: true, stats: true, admin: true };
+export const session = { token: null, takes_token: false, listen: true, has_figures: true, stats: true, admin: true };
 
 const changed = new Set(); // called after each change
 let before = null; // the name of the token until the last change, unless Sign out was pressed
@@ -70,7 +70,8 @@ function why(token) {
 
 /** Returns a line on what the page may do, where that is not everything or not for everyone. */
 function permissions() {
-  const { token, stats } = session;
+  const { token, has_figures, stats } = session;
+  if (!has_figures && !token) return "Levels and listeners are at another address of this server.";
   if (!token) return "Levels and listeners are shown on the server's own machine only, because it has no tokens.";
   return stats ? `Signed in by the token “${token}”.` : `Signed in by the token “${token}”, which permits listening.`;
 }

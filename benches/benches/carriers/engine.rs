@@ -44,4 +44,12 @@ impl BlockReceiver for Consumer<Block> {
         }
         taken
     }
+
+    fn prefetch(&self) {
+        self.prefetch();
+    }
+
+    fn prefetch_next(&self) {
+        self.prefetch_next();
+    }
 }

@@ -19,7 +19,7 @@ mod tokio_broadcast;
 
 use std::borrow::Borrow;
 
-use aircheck_engine::Timestamp;
+use aircheck_engine::{Timestamp, prefetch};
 
 use handles::{Pool, handle_sender};
 
@@ -51,6 +51,32 @@ pub(crate) trait BlockSender {
 pub(crate) trait BlockReceiver: Send {
     /// Reads all blocks that are there. The time is given, so that a visitor of many receivers reads the clock once.
     fn take(&mut self, now: Timestamp, read: &mut dyn FnMut(&Block)) -> Taken;
+
+    /// Asks the processor for what a visit will read, [`SOON`] visits before it. Of these libraries only the engine, with a ring
+    /// for each consumer, has such calls. Of a peer, the receiver itself is fetched: what is shared by all receivers is in the cache.
+    fn prefetch(&self) {
+        prefetch(self);
+    }
+
+    /// The same [`NEXT`] visits before it, by what is there now.
+    fn prefetch_next(&self) {}
+}
+
+/// Visits between a hint and the visit that it is for, as the engine's delivery shards have them.
+const SOON: usize = 4;
+const NEXT: usize = 2;
+
+/// Visits all receivers in turn, with hints to the processor.
+pub(crate) fn visit(receivers: &mut [Box<dyn BlockReceiver>], mut visit: impl FnMut(&mut dyn BlockReceiver)) {
+    for index in 0..receivers.len() {
+        if let Some(receiver) = receivers.get(index + SOON) {
+            receiver.prefetch();
+        }
+        if let Some(receiver) = receivers.get(index + NEXT) {
+            receiver.prefetch_next();
+        }
+        visit(&mut *receivers[index]);
+    }
 }
 
 /// The result of one visit.

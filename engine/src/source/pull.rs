@@ -57,6 +57,7 @@ pub struct Waiting {
 
 /// The way in which samples become available to [`Pull::pull`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Arrival {
     /// The samples are computed or on disk: each has its intended time, however late the thread runs.
     Computed,

@@ -29,6 +29,7 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// What is done, and heard, while a source is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnLoss {
     /// Listeners get silence, which counts as lost, until the source is back. The stream ends with a source that ends or
     /// fails and cannot be opened again.
@@ -45,6 +46,7 @@ pub enum OnLoss {
 
 /// The reason why a source cannot be opened again now.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ReopenError {
     /// It is not there. It is looked for again soon, because a look costs little.
     Absent(String),

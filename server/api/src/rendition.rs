@@ -26,6 +26,8 @@ pub enum Rendition {
     Flac,
     /// Opus in Ogg: `/stream.opus`.
     Opus,
+    /// MP3: `/stream.mp3`.
+    Mp3,
     /// Server-sent events: `/stream` with `Accept: text/event-stream`.
     #[serde(rename = "sse")]
     Events,
@@ -36,8 +38,8 @@ pub enum Rendition {
 
 impl Rendition {
     /// All renditions, in the order in which they are listed.
-    pub const ALL: [Self; 7] =
-        [Self::Wav, Self::Pcm, Self::Json, Self::Flac, Self::Opus, Self::Events, Self::WebSocket];
+    pub const ALL: [Self; 8] =
+        [Self::Wav, Self::Pcm, Self::Json, Self::Flac, Self::Opus, Self::Mp3, Self::Events, Self::WebSocket];
 
     /// Returns the name that URLs, rows and metrics use.
     #[must_use]
@@ -48,6 +50,7 @@ impl Rendition {
             Self::Json => "json",
             Self::Flac => "flac",
             Self::Opus => "opus",
+            Self::Mp3 => "mp3",
             Self::Events => "sse",
             Self::WebSocket => "ws",
         }
@@ -83,6 +86,6 @@ mod tests {
             assert_eq!(serde_json::to_value(rendition).unwrap(), rendition.name());
             assert_eq!(Rendition::from_name(rendition.name()), Some(rendition));
         }
-        assert_eq!(Rendition::from_name("mp3"), None);
+        assert_eq!(Rendition::from_name("aac"), None);
     }
 }

@@ -11,8 +11,10 @@ pub struct SessionStatus {
     pub takes_token: bool,
     /// Whether they may listen.
     pub listen: bool,
-    /// Whether they may read status, listeners, events and metrics at this address.
+    /// Whether status, listeners, events and metrics are at this address.
+    pub has_figures: bool,
+    /// Whether they may read these.
     pub stats: bool,
-    /// Whether they may end listeners at this address.
+    /// Whether they may end listeners here.
     pub admin: bool,
 }

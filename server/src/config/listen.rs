@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
+
 use super::notation::{Address, Notation};
 use super::value::ValueError;
 
@@ -61,12 +63,34 @@ impl Notation for ListenAddress {
     }
 }
 
-/// The permissions of a file, in octal digits.
+/// The permissions of a file, in octal digits: in the configuration file as a text or as a number with these digits.
 pub(super) struct FileMode;
+
+struct FileModeVisitor;
+
+impl Visitor<'_> for FileModeVisitor {
+    type Value = u32;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(FileMode::TAKES)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<u32, E> {
+        FileMode::read(text.trim()).map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+    }
+
+    fn visit_i64<E: Error>(self, digits: i64) -> Result<u32, E> {
+        self.visit_str(&digits.to_string())
+    }
+}
 
 impl Notation for FileMode {
     type Value = u32;
     const TAKES: &str = "three octal digits such as 660";
+
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+        deserializer.deserialize_any(FileModeVisitor)
+    }
 
     fn read(text: &str) -> Result<u32, ValueError> {
         let digits = text.strip_prefix('0').filter(|rest| rest.len() == 3).unwrap_or(text);

@@ -248,7 +248,7 @@ mod tests {
     use crate::delivery::standing::Limits;
     use crate::delivery::waits::RoundWaits;
     use crate::mount::Mount;
-    use crate::rendition::packet::{Packet, Wire};
+    use crate::rendition::packet::{Numbered, Packet, Wire};
     use crate::rendition::packet_log::PacketLog;
 
     fn mailbox(poll: &mio::Poll) -> Arc<Mailbox> {
@@ -290,7 +290,7 @@ mod tests {
         let registration = listeners.join(request).unwrap();
         let (listener, now) = (registration.listener(), Timestamp::now());
         let mut take = || {
-            packets.send(Packet::chunk(b"sound", Vec::new()), now);
+            packets.send(Packet::chunk(b"sound", Numbered::Nothing), now);
             let taken = consumer.try_recv_batch(now, 1).unwrap();
             listener.record_taken(&mut listener.downstream(), &taken, now, &mut RoundWaits::default());
         };

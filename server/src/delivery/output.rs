@@ -13,7 +13,7 @@ use crate::delivery::socket::in_flight::InFlight;
 use crate::delivery::tls::{ALERT_BYTES, Tls};
 use crate::rendition::container::framing::{Framing, GapFill};
 use crate::rendition::container::ogg::Weights;
-use crate::rendition::packet::{self, MAX_RECORD_BYTES, Packet, Wire, push_frame};
+use crate::rendition::packet::{self, MAX_RECORD_BYTES, Numbered, Packet, Wire, push_frame};
 
 /// Bytes that are read from a socket at a time. Listeners send next to nothing.
 pub(super) const READ_BYTES: usize = 4096;
@@ -40,6 +40,8 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct OwnBytes {
     bytes: Vec<u8>,
+    /// Where each packet of the run ends in them.
+    ends: Vec<usize>,
     weights: Weights,
     /// The records of a connection with TLS, and where those of each packet end in them.
     sealed: Vec<u8>,
@@ -200,119 +202,82 @@ impl Output {
         own: &mut OwnBytes,
         now: Timestamp,
     ) -> io::Result<()> {
-        for item in run.iter() {
-            in_flight.hand_packet(next..item.stamp.next(), item.stamp.blocks(), item);
-            next = item.stamp.next();
-        }
-        if self.tls.is_some() {
-            return self.send_sealed(in_flight, framing, run, own, now);
-        }
-        let is_own = framing.is_renumbered();
-        let bytes = match run.iter().next() {
-            Some(item) if run.items() == 1 && !is_own => item.bytes(self.wire),
+        let header = framing.take_header();
+        let is_own = header.is_some() || framing.is_own();
+        let OwnBytes { bytes: own_bytes, ends, weights, sealed, sealed_ends } = own;
+        own_bytes.clear();
+        ends.clear();
+        let mut bytes = match run.iter().next() {
+            Some(item) if run.items() == 1 && !is_own => {
+                ends.push(item.bytes(self.wire).len());
+                item.bytes(self.wire)
+            }
             _ => {
-                own.bytes.clear();
                 for item in run.iter() {
-                    let start = own.bytes.len();
-                    own.bytes.extend_from_slice(item.bytes(self.wire));
-                    framing.renumber(item, self.wire, &mut own.weights, &mut own.bytes[start..]);
+                    framing.append(item, self.wire, weights, own_bytes);
                     framing.advance(item);
+                    ends.push(own_bytes.len());
                 }
-                &own.bytes
+                if let (Some(header), Some(end)) = (header, ends.first().copied()) {
+                    let with_header = with_header(self.wire, &header, &own_bytes[..end]);
+                    ends.iter_mut().for_each(|later| *later += with_header.len() - end);
+                    own_bytes.splice(..end, with_header);
+                }
+                &own_bytes[..]
             }
         };
+        let (mut start, overhead) = (0, in_flight.overhead());
+        for (item, end) in run.iter().zip(&*ends) {
+            // The header and metadata go before the packet.
+            let of_own = overhead.sealed_in(end - start, item.records_of(end - start));
+            let other = of_own - item.sealed_len(self.wire, overhead);
+            if other > 0 {
+                in_flight.hand_sealed(next, other);
+            }
+            in_flight.hand_packet(next..item.stamp.next(), item.stamp.blocks(), item);
+            next = item.stamp.next();
+            start = *end;
+        }
+        let mut is_sealed = false;
+        if let Some(tls) = &mut self.tls
+            && self.waiting.is_none()
+        {
+            sealed.clear();
+            sealed_ends.clear();
+            let mut start = 0;
+            for (item, end) in run.iter().zip(&*ends) {
+                let at = in_flight.written() + sealed.len() as u64;
+                let control = tls.seal(&bytes[start..*end], item.records_of(end - start), sealed)?;
+                if control > 0 {
+                    in_flight.insert_control(at, control);
+                }
+                sealed_ends.push(sealed.len());
+                start = *end;
+            }
+            is_sealed = true;
+            bytes = &sealed[..];
+            std::mem::swap(ends, sealed_ends);
+        }
         let mut written = if self.waiting.is_none() { self.write(bytes)? } else { 0 };
         in_flight.wrote(written, now);
         let mut start = 0;
-        for item in run.iter() {
-            let (blocks, end) = (item.stamp.blocks(), start + item.bytes(self.wire).len());
+        for (item, &end) in run.iter().zip(&*ends) {
+            let blocks = item.stamp.blocks();
             if self.waiting.is_none() && written >= end - start {
                 written -= end - start;
                 count(in_flight, blocks, item.is_missing());
             } else {
                 let is_first = self.waiting.is_none();
-                let waiting = self.add(if is_own {
+                let waiting = self.add(if is_own || is_sealed {
+                    let records = item.records_of(end - start) as u32;
                     let bytes = Bytes::copy_from_slice(&bytes[start..end]);
-                    Piece::Own {
-                        bytes,
-                        blocks,
-                        is_missing: item.is_missing(),
-                        records: item.records() as u32,
-                        is_sealed: false,
-                    }
+                    Piece::Own { bytes, blocks, is_missing: item.is_missing(), records, is_sealed }
                 } else {
                     Piece::Shared(Arc::clone(item))
                 });
                 if is_first {
                     waiting.offset = written;
                 }
-            }
-            start = end;
-        }
-        Ok(())
-    }
-
-    /// Seals packets, each in records of its own, and writes them; or adds them behind the pieces that wait.
-    fn send_sealed(
-        &mut self,
-        in_flight: &mut InFlight,
-        framing: &mut Framing,
-        run: &Batch<'_, Packet>,
-        own: &mut OwnBytes,
-        now: Timestamp,
-    ) -> io::Result<()> {
-        let is_own = framing.is_renumbered();
-        let is_first = self.waiting.is_none();
-        own.sealed.clear();
-        own.sealed_ends.clear();
-        for item in run.iter() {
-            let bytes = if is_own {
-                own.bytes.clear();
-                own.bytes.extend_from_slice(item.bytes(self.wire));
-                framing.renumber(item, self.wire, &mut own.weights, &mut own.bytes);
-                &own.bytes
-            } else {
-                item.bytes(self.wire)
-            };
-            framing.advance(item);
-            match &mut self.tls {
-                Some(tls) if is_first => {
-                    let at = in_flight.written() + own.sealed.len() as u64;
-                    let control = tls.seal(bytes, item.records(), &mut own.sealed)?;
-                    if control > 0 {
-                        in_flight.insert_control(at, control);
-                    }
-                    own.sealed_ends.push(own.sealed.len());
-                }
-                _ if is_own => {
-                    let (bytes, blocks) = (Bytes::copy_from_slice(bytes), item.stamp.blocks());
-                    self.add(Piece::Own {
-                        bytes,
-                        blocks,
-                        is_missing: item.is_missing(),
-                        records: item.records() as u32,
-                        is_sealed: false,
-                    });
-                }
-                _ => {
-                    self.add(Piece::Shared(Arc::clone(item)));
-                }
-            }
-        }
-        if !is_first {
-            return Ok(());
-        }
-        let written = self.write(&own.sealed)?;
-        in_flight.wrote(written, now);
-        let mut start = 0;
-        for (item, &end) in run.iter().zip(&own.sealed_ends) {
-            let (blocks, is_missing) = (item.stamp.blocks(), item.is_missing());
-            if end <= written {
-                count(in_flight, blocks, is_missing);
-            } else {
-                // These records can't be made again.
-                let bytes = Bytes::copy_from_slice(&own.sealed[start.max(written)..end]);
-                self.add(Piece::Own { bytes, blocks, is_missing, records: 0, is_sealed: true });
             }
             start = end;
         }
@@ -449,10 +414,23 @@ fn write(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
+/// Returns a framed packet with the header of its stream before its own bytes, in the same chunk.
+fn with_header(wire: Wire, header: &[u8], packet: &[u8]) -> Vec<u8> {
+    const LINE_END: &[u8] = b"\r\n";
+    let payload = match wire {
+        Wire::Chunked => {
+            let start = packet.windows(LINE_END.len()).position(|bytes| bytes == LINE_END);
+            start.map_or(packet, |start| &packet[start + LINE_END.len()..packet.len() - LINE_END.len()])
+        }
+        Wire::Plain | Wire::WebSocket => packet,
+    };
+    framed(wire, packet::BINARY, &[header, payload].concat())
+}
+
 /// Frames a listener's own bytes: as a chunk, as a message of this kind, or not at all.
 pub(super) fn framed(wire: Wire, kind: u8, payload: &[u8]) -> Vec<u8> {
     match wire {
-        Wire::Chunked => Packet::chunk(payload, Vec::new()).bytes(wire).to_vec(),
+        Wire::Chunked => Packet::chunk(payload, Numbered::Nothing).bytes(wire).to_vec(),
         Wire::Plain => payload.to_vec(),
         Wire::WebSocket => {
             let mut bytes = Vec::new();

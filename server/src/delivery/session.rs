@@ -150,8 +150,7 @@ impl Joined {
     #[must_use]
     pub fn into_session(self, connection: Connection, read: &[u8], open: watch::Receiver<bool>) -> Session {
         let Connection { stream, tls, written } = connection;
-        let Self { registration, subscription, wire, mut framing, mut socket_buffer, mut head, has_body, assignment } =
-            self;
+        let Self { registration, subscription, wire, framing, mut socket_buffer, head, has_body, assignment } = self;
         let Subscription { packets, tail, log, doorbell, .. } = subscription;
         let overhead = tls.as_ref().map_or(RecordOverhead::default(), |tls| tls.overhead());
         socket_buffer.packet_bytes = overhead.sealed(socket_buffer.packet_bytes as usize);
@@ -160,9 +159,6 @@ impl Joined {
         let stream = TcpStream::from_std(stream);
         registration.listener().attach(stream.as_raw_fd(), written, overhead);
         let has_max_lag = registration.listener().limits().max_lag.is_some();
-        if let Some(header) = framing.header() {
-            head.extend(framed(wire, packet::BINARY, &header));
-        }
         let mut session = Session {
             packets,
             tail,
@@ -380,6 +376,11 @@ impl Session {
         let stale = input.stale_notice(next_packet, listener);
         let mut downstream = listener.downstream();
         let start = listener.record_taken(&mut downstream, &run, now, &mut scratch.waits);
+        if matches!(fill, GapFill::Silence(..))
+            && let Some(header) = framing.take_header()
+        {
+            output.push(&mut downstream.in_flight, start, framed(output.wire(), packet::BINARY, &header).into());
+        }
         let next = output.push_fill(&mut downstream.in_flight, start, fill);
         if let Some(text) = stale {
             let bytes = framed(output.wire(), packet::TEXT, text.as_bytes());
@@ -404,6 +405,11 @@ impl Session {
         if open_gap > 0 {
             listener.record_gap(open_gap);
         }
+        if let Some(header) = self.framing.take_header() {
+            // There was no sound to go with it.
+            self.push(framed(wire, packet::BINARY, &header));
+        }
+        let listener = self.registration.listener();
         if let Some(gap) = gap {
             let fill = self.framing.fill(gap);
             self.output.push_fill(&mut listener.downstream().in_flight, gap.from, fill);

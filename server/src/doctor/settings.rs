@@ -42,10 +42,13 @@ fn origin(places: &[String]) -> String {
     }
 }
 
+/// A variable of `aircheckctl`, which looks like `AIRCHECK_LISTEN`.
+const OF_THE_TOOLS: &str = "AIRCHECK_TOKEN";
+
 /// Returns a note about a variable that looks like a setting and is none.
 fn mistyped(name: &str) -> Option<Finding> {
     let is_setting = settings().iter().any(|setting| setting.env == name);
-    if !name.starts_with("AIRCHECK_") || is_setting {
+    if !name.starts_with("AIRCHECK_") || is_setting || name == OF_THE_TOOLS {
         return None;
     }
     let known = settings().iter().map(|setting| setting.env.as_str());
@@ -67,7 +70,7 @@ mod tests {
         let check = |name: &str| check(&given, std::iter::once(OsString::from(name)));
         assert_eq!(check("AIRCHECK_SORCE").len(), 2);
         assert!(check("AIRCHECK_SORCE")[1].text(false).contains("did you mean AIRCHECK_SOURCE?"));
-        for name in ["AIRCHECK_SOURCE", "AIRCHECK_CONFIG", "AIRCHECK_PROGRAM", "PATH"] {
+        for name in ["AIRCHECK_SOURCE", "AIRCHECK_CONFIG", "AIRCHECK_PROGRAM", "AIRCHECK_TOKEN", "PATH"] {
             assert_eq!(check(name).len(), 1, "{name}");
         }
     }

@@ -135,7 +135,7 @@ pub(super) async fn serve(
     };
     let stream = CountedStream::new(transport);
     let written = Arc::clone(stream.written());
-    let context = Arc::new(Context::new(client, place, port.serves, closing.clone()));
+    let context = Arc::new(Context::new(Arc::clone(&port.url), client, place, port.serves, closing.clone()));
     let of_requests = Arc::clone(&context);
     let shards = Arc::clone(server.shards());
     let service = service_fn(move |request: Request<Incoming>| {

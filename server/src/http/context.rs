@@ -1,6 +1,6 @@
 //! What a request knows about its connection.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
@@ -11,6 +11,8 @@ use crate::http::connections::Place;
 /// A connection as its requests see it, until it closes or is handed to a shard.
 #[derive(Debug)]
 pub(super) struct Context {
+    /// The address that it came to, as a URL.
+    pub(super) url: Arc<str>,
     /// The client at the far end, which may be a proxy, or the one that the connection's header tells.
     pub(super) connection: Client,
     /// The client of the present request.
@@ -37,8 +39,14 @@ pub enum Serves {
 
 impl Context {
     /// Makes the context of a connection with this client and this place.
-    pub(super) fn new(connection: Client, place: Place, serves: Serves, closing: watch::Receiver<bool>) -> Self {
-        Self { connection, client: Mutex::new(connection), place, serves, closing, joined: Mutex::default() }
+    pub(super) fn new(
+        url: Arc<str>,
+        connection: Client,
+        place: Place,
+        serves: Serves,
+        closing: watch::Receiver<bool>,
+    ) -> Self {
+        Self { url, connection, client: Mutex::new(connection), place, serves, closing, joined: Mutex::default() }
     }
 
     /// Returns the client of the present request.

@@ -71,8 +71,8 @@ pub(super) fn denied(denied: &Denied, asked: &Asked<'_>) -> (RefusalReason, Repl
             StatusCode::FORBIDDEN,
             RefusalReason::Scope,
             format!(
-                "without tokens, this path is for programs on the server's own machine (make one with `aircheck token new \
-                 --name NAME --scope {scope}`)"
+                "without tokens, this path is for programs on the server's own machine, at its loopback address (make a token \
+                 with `aircheck token new --name NAME --scope {scope}`)"
             ),
         ),
         Denied::WrongSignature => (

@@ -82,13 +82,16 @@ impl Forwarding {
 }
 
 impl Forwarding {
-    /// Returns the URL by which the client reaches this server, as far as a proxy tells that. The host must have been checked.
-    pub(super) fn url(&self, headers: &HeaderMap) -> Option<String> {
+    /// Returns the URL by which the client reaches this server, as far as a proxy tells that: what it does not tell is as for the
+    /// request that came to `own_url`. The host must have been checked.
+    pub(super) fn url(&self, headers: &HeaderMap, own_url: &str) -> Option<String> {
         if self.scheme.is_none() && self.host.is_none() {
             return None;
         }
         let host = self.host.as_deref().or_else(|| headers.get(HOST).map(text))?;
-        Some(format!("{}://{host}/", self.scheme.unwrap_or(Scheme::Http).name()))
+        let own_scheme = own_url.split_once("://").and_then(|(scheme, _)| Scheme::read(scheme));
+        let scheme = self.scheme.or(own_scheme).unwrap_or(Scheme::Http);
+        Some(format!("{}://{host}/", scheme.name()))
     }
 }
 

@@ -39,7 +39,7 @@ pub struct Listening {
 #[derive(Debug)]
 pub(super) struct Port {
     /// The address as a URL.
-    pub(super) url: String,
+    pub(super) url: Arc<str>,
     /// Their TLS, if they have any.
     pub(super) tls: Option<Arc<ServerTls>>,
     /// The routes that they reach.
@@ -138,7 +138,7 @@ impl Listening {
             ListenAddress::Tcp(address) => format!("http://{address}/"),
             ListenAddress::Unix(_) => address.to_string(),
         };
-        Self { socket, port: Arc::new(Port { url, tls, serves }) }
+        Self { socket, port: Arc::new(Port { url: url.into(), tls, serves }) }
     }
 
     /// Returns its address as a URL; that of a Unix socket is `unix:PATH`.

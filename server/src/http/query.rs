@@ -7,7 +7,7 @@ use aircheck_engine::{Format, OverflowPolicy, Start, SubscribeOptions};
 
 use crate::config::{Config, MIN_LAG_BLOCKS};
 use crate::delivery::standing::Limits;
-use crate::rendition::codec::OpusBitrate;
+use crate::rendition::codec::{Mp3Bitrate, OpusBitrate};
 use crate::rendition::content_type::accepted;
 use crate::rendition::encoding::Encoding;
 use crate::replay::Moment;
@@ -36,8 +36,9 @@ const MIN_HOLD_LIMIT: Duration = Duration::from_millis(240);
 /// The lengths of sound that are gathered. They are few, because all listeners with the same length share packets, and each
 /// length in use has an encoder.
 const GATHER_MILLIS: [u64; 9] = [10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
-/// The sound in a page of Opus. Players buffer a second anyway, and ten blocks cost one page header and one system call.
-const DEFAULT_OPUS_GATHER: Duration = Duration::from_millis(100);
+/// The sound in a page of Opus, and in a packet of MP3. Players buffer a second anyway, and ten blocks cost one page header and one
+/// system call.
+const DEFAULT_GATHER: Duration = Duration::from_millis(100);
 
 /// The replacement of lost blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +70,8 @@ pub(super) struct Query {
     gather: Option<Duration>,
     /// Only of the WebSocket.
     payload: Option<Payload>,
-    /// Only of Opus.
-    bitrate: Option<OpusBitrate>,
+    /// In bits per second, only of Opus and MP3.
+    bitrate: Option<u32>,
     /// Only of `/stream`.
     pub(super) format: Option<String>,
 }
@@ -153,7 +154,7 @@ impl Query {
         let Some(label) = &self.format else { return Ok(accepted(accept)) };
         match Rendition::from_name(label) {
             Some(rendition) if rendition != Rendition::WebSocket => Ok(rendition),
-            _ => Err(format!("format: `{label}` is not a format; it takes wav, pcm, json, flac, opus and sse")),
+            _ => Err(format!("format: `{label}` is not a format; it takes wav, pcm, json, flac, opus, mp3 and sse")),
         }
     }
 
@@ -168,20 +169,23 @@ impl Query {
         if self.payload.is_some() && payload.is_none() {
             return Err(format!("payload: {label} does not take it; the WebSocket does"));
         }
-        let is_opus = rendition == Rendition::Opus || payload == Some(Payload::Opus);
-        if self.bitrate.is_some() && !is_opus {
-            return Err(format!("bitrate: {label} does not take it; opus does"));
+        let has_bitrate = matches!(rendition, Rendition::Opus | Rendition::Mp3) || payload == Some(Payload::Opus);
+        if self.bitrate.is_some() && !has_bitrate {
+            return Err(format!("bitrate: {label} does not take it; opus and mp3 do"));
         }
         if self.sample.is_some() && !matches!(rendition, Rendition::Wav | Rendition::Pcm | Rendition::Flac) {
             return Err(format!("sample: {label} does not take it; wav, pcm and flac do"));
         }
-        let bitrate = self.bitrate.unwrap_or_default();
+        let bitrate = self.bitrate.map_or_else(OpusBitrate::default, OpusBitrate::nearest);
         let samples = self.sample.unwrap_or_default();
         Ok(match rendition {
             Rendition::Wav | Rendition::Pcm => Encoding::Pcm(samples),
             Rendition::Json => Encoding::Json,
             Rendition::Events => Encoding::Events,
             Rendition::Opus => Encoding::Opus { bitrate },
+            Rendition::Mp3 => {
+                Encoding::Mp3 { bitrate: self.bitrate.map_or_else(Mp3Bitrate::default, Mp3Bitrate::nearest) }
+            }
             Rendition::Flac => match self.sample {
                 None => Encoding::Flac { bits: flac_bits },
                 Some(PcmEncoding::S16Le) => Encoding::Flac { bits: 16 },
@@ -219,8 +223,8 @@ impl Query {
     }
 
     /// Returns how much sound is gathered for a listener of `rendition`: of the lengths that listeners share
-    /// ([`GATHER_MILLIS`]) the one that is nearest to `gather`. Opus has pages of [`DEFAULT_OPUS_GATHER`] if there is none,
-    /// or the longest that fit into its buffer.
+    /// ([`GATHER_MILLIS`]) the one that is nearest to `gather`. Opus and MP3 have [`DEFAULT_GATHER`] if there is
+    /// none, or the longest that fits into the buffer.
     ///
     /// # Errors
     ///
@@ -229,7 +233,9 @@ impl Query {
         let max_lag = self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit).unwrap_or(Duration::MAX);
         let most = self.buffer.unwrap_or(config.delivery.buffer).min(max_lag) / GATHER_SHARE;
         let gather = match self.gather {
-            None if rendition == Rendition::Opus => return Ok(nearest_gather(DEFAULT_OPUS_GATHER.min(most), most)),
+            None if matches!(rendition, Rendition::Opus | Rendition::Mp3) => {
+                return Ok(nearest_gather(DEFAULT_GATHER.min(most), most));
+            }
             None => return Ok(Duration::ZERO),
             Some(gather) if gather.is_zero() => return Ok(Duration::ZERO),
             Some(gather) => gather,
@@ -327,14 +333,13 @@ fn payload(value: &str) -> Result<Payload, String> {
     Payload::from_name(value).ok_or_else(|| format!("`{value}` is not a payload; it takes f32, s16 and opus"))
 }
 
-/// Returns the bitrate that is nearest to one in bits per second, written as `96000` or `96k`.
-fn bitrate(value: &str) -> Result<OpusBitrate, String> {
+/// Reads a bitrate in bits per second, written as `96000` or `96k`.
+fn bitrate(value: &str) -> Result<u32, String> {
     let (lowest, highest) = (OpusBitrate::LOWEST.bits_per_second(), OpusBitrate::HIGHEST.bits_per_second());
     let (digits, scale) = value.strip_suffix('k').map_or((value, 1), |digits| (digits, 1000));
     let bits_per_second = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(scale));
     bits_per_second
         .filter(|bits_per_second| (lowest..=highest).contains(bits_per_second))
-        .map(OpusBitrate::nearest)
         .ok_or_else(|| format!("`{value}` is no bitrate; it takes {lowest} to {highest} bits per second, such as 96k"))
 }
 

@@ -22,6 +22,7 @@ use crate::http::guard::{self, Sites};
 use crate::http::listener_table::MAX_WORST_ROWS;
 use crate::http::page::{self, PageFile};
 use crate::http::permitted::while_permitted;
+use crate::http::playlist::Playlist;
 use crate::http::query::Query;
 use crate::http::recording::recording;
 use crate::http::reply::{Reply, busy, error, json as json_reply, set, whole};
@@ -52,6 +53,7 @@ enum Route<'a> {
     Watch,
     Recording,
     Session,
+    Playlist(Playlist),
     Health,
     Ready,
 }
@@ -67,6 +69,8 @@ impl<'a> Route<'a> {
             "/api/v1/watch" => Self::Watch,
             "/recording.wav" => Self::Recording,
             "/api/v1/session" => Self::Session,
+            "/listen.m3u" => Self::Playlist(Playlist::M3u),
+            "/listen.pls" => Self::Playlist(Playlist::Pls),
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
             _ => {
@@ -88,6 +92,7 @@ impl<'a> Route<'a> {
         match self {
             Self::Stream | Self::Rendition(_) => true,
             Self::Health | Self::Ready | Self::Metrics | Self::Status | Self::Listeners | Self::Listener(_) => true,
+            Self::Playlist(_) => true,
             Self::Page(_) | Self::Events | Self::Watch | Self::Recording | Self::Session => false,
         }
     }
@@ -108,8 +113,8 @@ impl Route<'_> {
             Self::Stream | Self::Rendition(_) | Self::Recording => Some(Scope::Listen(Some(mount.to_owned()))),
             Self::Metrics | Self::Status | Self::Listeners | Self::Events | Self::Watch => Some(Scope::Stats),
             Self::Listener(_) => Some(Scope::Admin),
-            // The page must load before it can ask for a token.
-            Self::Page(_) | Self::Session | Self::Health | Self::Ready => None,
+            // The page must load before it can ask for a token. A playlist has the addresses of streams and nothing else.
+            Self::Page(_) | Self::Session | Self::Playlist(_) | Self::Health | Self::Ready => None,
         }
     }
 
@@ -129,7 +134,7 @@ impl Route<'_> {
             Self::Metrics | Self::Status | Self::Listeners | Self::Listener(_) | Self::Events | Self::Watch => {
                 !matches!(serves, Serves::Streams)
             }
-            Self::Page(_) | Self::Session | Self::Stream | Self::Rendition(_) | Self::Recording => {
+            Self::Page(_) | Self::Session | Self::Stream | Self::Rendition(_) | Self::Playlist(_) | Self::Recording => {
                 !matches!(serves, Serves::Admin)
             }
         }
@@ -234,7 +239,8 @@ async fn route<B>(
         }
         Route::Status => {
             let status = api::status(server);
-            let urls = forwarding.url(request.headers()).map_or_else(|| status.urls.clone(), |url| vec![url]);
+            let urls =
+                forwarding.url(request.headers(), &context.url).map_or_else(|| status.urls.clone(), |url| vec![url]);
             json_reply(&Status { urls, ..status })
         }
         Route::Listeners => match TableQuery::parse(request.uri().query().unwrap_or_default()) {
@@ -255,6 +261,16 @@ async fn route<B>(
             Ok(id) => error(StatusCode::NOT_FOUND, format!("no listener {id} is present")),
             Err(_) => error(StatusCode::NOT_FOUND, format!("`{id}` is not the number of a listener")),
         },
+        Route::Playlist(playlist) => {
+            let (query, headers) = (uri.query().unwrap_or_default(), request.headers());
+            match forwarding.url(headers, &context.url) {
+                Some(url) => playlist.answer(query, None, &url),
+                None => {
+                    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+                    playlist.answer(query, host, &context.url)
+                }
+            }
+        }
         Route::Recording => recording(server, uri.query().unwrap_or_default()),
         Route::Events => events(server, request, head_only, granted),
         // A server is healthy if a restart would not help it, and ready if sound comes.

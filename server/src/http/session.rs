@@ -38,6 +38,7 @@ pub(super) fn session<B>(server: &Server, context: &Context, request: &Request<B
         token: token.as_ref().map(|token| token.name.clone()),
         takes_token: !access.rules().tokens.is_empty(),
         listen: has(&Scope::Listen(Some(server.first_mount().mount.name().to_owned()))),
+        has_figures,
         stats: has_figures && has(&Scope::Stats),
         admin: has_figures && has(&Scope::Admin),
     };

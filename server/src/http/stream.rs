@@ -20,9 +20,12 @@ use crate::delivery::session::Joined;
 use crate::delivery::socket::options::SocketBuffer;
 use crate::http::context::Context;
 use crate::http::query::{Gaps, Query};
-use crate::http::reply::{Reply, busy, error, set, set_display};
+use crate::http::range::Range;
+use crate::http::reply::{Reply, busy, error, set, set_display, whole};
 use crate::http::server::{ServedMount, Server};
+use crate::rendition::container::flac::FrameNumbering;
 use crate::rendition::container::framing::Framing;
+use crate::rendition::container::icy::{self, IcyBlocks};
 use crate::rendition::container::message;
 use crate::rendition::container::wav::wav_header;
 use crate::rendition::content_type::content_type;
@@ -31,6 +34,9 @@ use crate::rendition::encoding::Encoding;
 use crate::rendition::packet::{TEXT, Wire, push_frame};
 use crate::replay::{Found, Moment, ReplayError};
 use crate::telemetry::metrics::RefusalReason;
+
+/// The title of a stream to players that ask for one.
+const TITLE: &str = "aircheck";
 
 /// A stream as a request asks for it.
 struct Wanted<'q> {
@@ -41,6 +47,8 @@ struct Wanted<'q> {
     wire: Wire,
     query: &'q Query,
     last_event: Option<u64>,
+    /// Whether the player asks for metadata between the bytes of MP3.
+    wants_icy: bool,
 }
 
 /// Answers a request for `rendition`: with the stream from here on, or with an error.
@@ -59,21 +67,27 @@ pub(super) fn listen<B>(
         let last_event = if rendition == Rendition::Events { last_event(request.headers())? } else { None };
         let wire = if request.version() == Version::HTTP_11 { Wire::Chunked } else { Wire::Plain };
         let group = format.blocks_in(gather).max(1);
-        Ok(Wanted { rendition, encoding, group, wire, query, last_event })
+        let wants_icy =
+            rendition == Rendition::Mp3 && request.headers().get("icy-metadata").is_some_and(|wants| wants == "1");
+        Ok(Wanted { rendition, encoding, group, wire, query, last_event, wants_icy })
     });
     let wanted = match wanted {
         Ok(wanted) => wanted,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
-    let head_only = request.method() == hyper::Method::HEAD;
-    if !head_only {
+    let range = Range::of(request.headers(), rendition);
+    let content_type = content_type(rendition);
+    let mut reply = Response::new(UnsyncBoxBody::default());
+    if let Range::FirstBytes(bytes) = range {
+        reply = whole(StatusCode::OK, content_type, &bytes[..]);
+    } else if request.method() != hyper::Method::HEAD {
         match join(server, context, &wanted, granted) {
             Ok(joined) => context.join(joined),
             Err(reply) => return *reply,
         }
     }
-    let mut reply = Response::new(UnsyncBoxBody::default());
-    set(&mut reply, header::CONTENT_TYPE, content_type(rendition));
+    range.apply(&mut reply);
+    set(&mut reply, header::CONTENT_TYPE, content_type);
     set(&mut reply, header::CACHE_CONTROL, "no-store, no-transform");
     set_display(&mut reply, "x-audio-rate", wanted.encoding.rate_hz(format));
     set_display(&mut reply, "x-audio-channels", format.channels());
@@ -81,7 +95,11 @@ pub(super) fn listen<B>(
         set_display(&mut reply, "x-audio-sample", samples.label());
     }
     if let Some(bitrate) = wanted.encoding.bitrate() {
-        set_display(&mut reply, "x-audio-bitrate", bitrate.bits_per_second());
+        set_display(&mut reply, "x-audio-bitrate", bitrate);
+    }
+    if wanted.wants_icy {
+        set_display(&mut reply, "icy-metaint", icy::INTERVAL);
+        set(&mut reply, header::HeaderName::from_static("icy-name"), TITLE);
     }
     if wanted.group > 1 {
         set_display(&mut reply, "x-audio-gather", Short(format.span(format.position(wanted.group))));
@@ -111,7 +129,8 @@ pub(super) fn websocket<B>(
     if let Err(message) = query.gather(rendition, server.config()) {
         return error(StatusCode::BAD_REQUEST, message);
     }
-    let wanted = Wanted { rendition, encoding, group: 1, wire: Wire::WebSocket, query, last_event: None };
+    let wanted =
+        Wanted { rendition, encoding, group: 1, wire: Wire::WebSocket, query, last_event: None, wants_icy: false };
     match join(server, context, &wanted, granted) {
         Ok(mut joined) => {
             let format = mount.format();
@@ -143,7 +162,7 @@ fn upgrade_required(sentence: impl AsRef<str>) -> Reply {
 
 /// Adds a listener, or returns the answer that refuses it.
 fn join(server: &Server, context: &Context, wanted: &Wanted<'_>, granted: Granted) -> Result<Joined, Box<Reply>> {
-    let Wanted { rendition, encoding, group, wire, query, last_event } = *wanted;
+    let Wanted { rendition, encoding, group, wire, query, last_event, .. } = *wanted;
     let served = server.first_mount();
     let format = served.mount.format();
     let options = query.subscribe(server.config(), format, last_event);
@@ -253,10 +272,12 @@ fn framing(format: Format, wanted: &Wanted<'_>, header: Option<Bytes>) -> Framin
             silence: (wanted.query.gaps == Some(Gaps::Silence))
                 .then(|| Framing::silence(format, samples.sample_bytes())),
         },
+        (Rendition::Mp3, _) => Framing::Mp3(wanted.wants_icy.then(|| IcyBlocks::new(TITLE))),
         (_, Encoding::Opus { .. }) => Framing::ogg(header.unwrap_or_default()),
         (Rendition::WebSocket, _) => Framing::WebSocket,
         (Rendition::Events, _) => Framing::Events,
         (Rendition::Json, _) => Framing::Json,
+        (Rendition::Flac, _) => Framing::Flac { header, numbering: FrameNumbering::default() },
         _ => Framing::Plain { header, silence: None },
     }
 }

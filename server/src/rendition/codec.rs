@@ -5,12 +5,15 @@
 
 mod bitrate;
 mod error;
-mod flac;
+pub mod flac;
 pub(super) mod json;
+#[cfg_attr(not(feature = "mp3"), path = "codec/no_mp3.rs")]
+mod mp3;
 mod opus;
 mod resample;
 
-pub use bitrate::OpusBitrate;
+pub use bitrate::{Mp3Bitrate, OpusBitrate};
 pub use error::CodecError;
 pub use flac::FlacEncoder;
+pub use mp3::Mp3Encoder;
 pub use opus::{OpusEncoder, OpusPacket};

@@ -1,9 +1,11 @@
 //! Containers: how packets become the bytes of one listener's stream.
 //!
-//! [`framing`] chooses among them for a listener; [`wav`] and [`ogg`] are files without an end, [`message`] has the
-//! messages of the WebSocket.
+//! [`framing`] chooses among them for a listener; [`wav`], [`flac`] and [`ogg`] are files without an end,
+//! [`icy`] has metadata between the bytes of MP3, and [`message`] the messages of the WebSocket.
 
+pub mod flac;
 pub mod framing;
+pub mod icy;
 pub mod message;
 pub mod ogg;
 pub mod wav;

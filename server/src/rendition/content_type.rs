@@ -2,7 +2,8 @@
 
 use aircheck_api::Rendition;
 
-/// Returns the `Content-Type` of a rendition's responses. The WebSocket has no response body; its answer here is the
+/// Returns the `Content-Type` of a rendition's responses. That of Opus has no `codecs=opus`: an Icecast that relays the stream takes
+/// `audio/ogg` alone, and players look into the stream. The WebSocket has no response body; its answer here is the
 /// type of arbitrary bytes.
 #[must_use]
 pub const fn content_type(rendition: Rendition) -> &'static str {
@@ -11,7 +12,8 @@ pub const fn content_type(rendition: Rendition) -> &'static str {
         Rendition::Pcm | Rendition::WebSocket => "application/octet-stream",
         Rendition::Json => "application/x-ndjson",
         Rendition::Flac => "audio/flac",
-        Rendition::Opus => "audio/ogg; codecs=opus",
+        Rendition::Mp3 => "audio/mpeg",
+        Rendition::Opus => "audio/ogg",
         Rendition::Events => "text/event-stream",
     }
 }
@@ -34,6 +36,7 @@ pub fn accepted(accept: &str) -> Rendition {
             "application/x-ndjson" | "application/json" => return Rendition::Json,
             "audio/flac" | "audio/x-flac" => return Rendition::Flac,
             "audio/ogg" | "audio/opus" | "application/ogg" => return Rendition::Opus,
+            "audio/mpeg" | "audio/mp3" => return Rendition::Mp3,
             "audio/wav" | "audio/x-wav" | "audio/wave" | "audio/*" => return Rendition::Wav,
             _ => {}
         }

@@ -5,12 +5,13 @@ use aircheck_engine::{Block, Format, Gap, Item, Loss, Origin, Stamp, Timestamp};
 use bytes::Bytes;
 
 use crate::mount::throttle::Throttle;
+use crate::rendition::codec::flac::frame::Frame;
 use crate::rendition::codec::json::block_json;
-use crate::rendition::codec::{CodecError, FlacEncoder, OpusEncoder, OpusPacket};
+use crate::rendition::codec::{CodecError, FlacEncoder, Mp3Encoder, OpusEncoder, OpusPacket};
 use crate::rendition::container::message::{self, samples};
 use crate::rendition::container::ogg::OggPages;
 use crate::rendition::encoding::Encoding;
-use crate::rendition::packet::{self, Ends, Packet};
+use crate::rendition::packet::{self, Ends, Numbered, Packet};
 
 /// Encodes one stream of blocks, and gathers them into packets.
 #[derive(Debug)]
@@ -40,8 +41,10 @@ enum Codec {
     OpusMessages { encoder: Box<OpusEncoder>, messages: Vec<Message> },
     /// Packets of Opus, for pages of Ogg.
     Opus { encoder: Box<OpusEncoder>, pages: Box<OggPages>, packets: Vec<OpusPacket> },
+    /// Frames of MP3, which follow each other.
+    Mp3 { encoder: Box<Mp3Encoder>, bytes: Vec<u8> },
     /// Frames of FLAC, which follow each other.
-    Flac { encoder: Box<FlacEncoder>, header: Bytes, bytes: Vec<u8> },
+    Flac { encoder: Box<FlacEncoder>, header: Bytes, bytes: Vec<u8>, frames: Vec<Frame> },
 }
 
 /// A message of the WebSocket with its kind.
@@ -68,7 +71,10 @@ impl Encoder {
             Encoding::Flac { bits } => {
                 let encoder = Box::new(FlacEncoder::new(format, bits)?);
                 let header = encoder.header()?;
-                Codec::Flac { encoder, header, bytes: Vec::new() }
+                Codec::Flac { encoder, header, bytes: Vec::new(), frames: Vec::new() }
+            }
+            Encoding::Mp3 { bitrate } => {
+                Codec::Mp3 { encoder: Box::new(Mp3Encoder::new(format, bitrate)?), bytes: Vec::new() }
             }
             Encoding::Message(payload) => Codec::Messages { payload, messages: Vec::new() },
             Encoding::Pcm(_) | Encoding::Json | Encoding::Events => Codec::Bytes { encoding, bytes: Vec::new() },
@@ -79,6 +85,7 @@ impl Encoder {
                 let block_frames_at_48_khz = u64::from(format.block_frames()) * 48_000 / u64::from(format.rate_hz());
                 group.max(u64::from(packet_frames).div_ceil(block_frames_at_48_khz.max(1)))
             }
+            Codec::Mp3 { .. } => group.max(Mp3Encoder::blocks_of_frame(format)),
             _ => group,
         };
         Ok(Self {
@@ -105,7 +112,7 @@ impl Encoder {
         match &self.codec {
             Codec::Opus { pages, .. } => Some(pages.header().clone()),
             Codec::Flac { header, .. } => Some(header.clone()),
-            Codec::Bytes { .. } | Codec::Messages { .. } | Codec::OpusMessages { .. } => None,
+            _ => None,
         }
     }
 
@@ -158,11 +165,13 @@ impl Encoder {
 
     /// Returns the packet after the last block, which belongs to no block; `None` if nothing is left.
     pub fn finish(&mut self) -> Option<Packet> {
-        let Codec::Opus { encoder, pages, packets } = &mut self.codec else { return None };
-        if let Err(error) = encoder.finish(packets) {
-            tracing::error!("cannot encode the end of the stream: {error}");
-        }
-        let mut packet = pages.last(&std::mem::take(packets))?;
+        let mut packet = match self.codec.finish() {
+            Ok(packet) => packet?,
+            Err(error) => {
+                tracing::error!("cannot encode the end of the stream: {error}");
+                return None;
+            }
+        };
         self.ends = packet.place(self.ends);
         Some(packet)
     }
@@ -191,15 +200,35 @@ impl Codec {
                 messages.extend(packets.iter().map(|p| (packet::BINARY, binary(p))));
             }
             Self::Opus { encoder, packets, .. } => encoder.encode(sequence, block.samples(), packets)?,
-            Self::Flac { encoder, bytes, .. } => bytes.extend(encoder.encode(sequence, block.samples())?),
+            Self::Mp3 { encoder, bytes } => encoder.encode(block.samples(), bytes)?,
+            Self::Flac { encoder, bytes, frames, .. } => {
+                let start = bytes.len();
+                bytes.extend(encoder.encode(sequence, block.samples())?);
+                frames.extend(Frame::at(bytes, start));
+            }
         }
         Ok(())
+    }
+
+    /// Returns the packet with the end of the sound, as far as the codec has kept it back.
+    fn finish(&mut self) -> Result<Option<Packet>, CodecError> {
+        match self {
+            Self::Opus { encoder, pages, packets } => {
+                encoder.finish(packets)?;
+                Ok(pages.last(&std::mem::take(packets)))
+            }
+            Self::Mp3 { encoder, bytes } => {
+                encoder.finish(bytes)?;
+                Ok((!bytes.is_empty()).then(|| Packet::chunk(bytes, Numbered::Nothing)))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Returns whether nothing has come out since the last packet.
     fn is_empty(&self) -> bool {
         match self {
-            Self::Bytes { bytes, .. } | Self::Flac { bytes, .. } => bytes.is_empty(),
+            Self::Bytes { bytes, .. } | Self::Flac { bytes, .. } | Self::Mp3 { bytes, .. } => bytes.is_empty(),
             Self::Messages { messages, .. } | Self::OpusMessages { messages, .. } => messages.is_empty(),
             Self::Opus { packets, .. } => packets.is_empty(),
         }
@@ -207,9 +236,15 @@ impl Codec {
 
     fn take(&mut self) -> Packet {
         match self {
-            Self::Bytes { bytes, .. } | Self::Flac { bytes, .. } => {
-                let packet = Packet::chunk(bytes, Vec::new());
+            Self::Bytes { bytes, .. } | Self::Mp3 { bytes, .. } => {
+                let packet = Packet::chunk(bytes, Numbered::Nothing);
                 bytes.clear();
+                packet
+            }
+            Self::Flac { bytes, frames, .. } => {
+                let packet = Packet::chunk(bytes, Numbered::Frames(frames.as_slice().into()));
+                bytes.clear();
+                frames.clear();
                 packet
             }
             Self::Messages { messages, .. } | Self::OpusMessages { messages, .. } => {

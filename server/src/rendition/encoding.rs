@@ -4,7 +4,7 @@ use aircheck_api::{HEADER_BYTES, Payload};
 use aircheck_engine::Format;
 use aircheck_engine::source::PcmEncoding;
 
-use crate::rendition::codec::{OpusBitrate, OpusEncoder};
+use crate::rendition::codec::{Mp3Bitrate, Mp3Encoder, OpusBitrate, OpusEncoder};
 use crate::rendition::container::message::{self, PacketLayout};
 
 /// The output of an encoder, framed for the connections that carry it. `/stream.wav` and `/stream.pcm` with the same
@@ -34,6 +34,11 @@ pub enum Encoding {
         /// Bits of a sample: 16 or 24.
         bits: u32,
     },
+    /// Frames of MP3.
+    Mp3 {
+        /// The bitrate.
+        bitrate: Mp3Bitrate,
+    },
 }
 
 impl Encoding {
@@ -50,7 +55,7 @@ impl Encoding {
     /// encodings.
     #[must_use]
     pub fn packets(self, format: Format) -> Option<PacketLayout> {
-        let bitrate = self.bitrate()?;
+        let (Self::Opus { bitrate } | Self::OpusMessages { bitrate }) = self else { return None };
         // Fails only where the encoder fails too, and then there is no stream.
         let pre_skip_frames = OpusEncoder::pre_skip_for(format, bitrate).ok()?;
         Some(PacketLayout { packet_frames: OpusEncoder::packet_frames_for(format, 1), pre_skip_frames, bitrate })
@@ -61,15 +66,17 @@ impl Encoding {
     pub fn rate_hz(self, format: Format) -> u32 {
         match self {
             Self::Opus { .. } | Self::OpusMessages { .. } => 48_000,
+            Self::Mp3 { .. } => Mp3Encoder::rate_hz(format),
             _ => format.rate_hz(),
         }
     }
 
-    /// Returns the bitrate of Opus; `None` for other encodings.
+    /// Returns the bitrate of Opus and MP3 in bits per second; `None` for other encodings.
     #[must_use]
-    pub const fn bitrate(self) -> Option<OpusBitrate> {
+    pub const fn bitrate(self) -> Option<u32> {
         match self {
-            Self::Opus { bitrate } | Self::OpusMessages { bitrate } => Some(bitrate),
+            Self::Opus { bitrate } | Self::OpusMessages { bitrate } => Some(bitrate.bits_per_second()),
+            Self::Mp3 { bitrate } => Some(bitrate.bits_per_second()),
             _ => None,
         }
     }
@@ -87,9 +94,15 @@ impl Encoding {
             Self::Json | Self::Events => samples * 12 + 150,
             // With the header of a page or a message.
             Self::Opus { bitrate } | Self::OpusMessages { bitrate } => {
-                (f64::from(bitrate.bits_per_second()) / 8.0 * format.block_span().as_secs_f64()) as u64 + 28
+                coded_bytes(bitrate.bits_per_second(), format) + 28
             }
+            Self::Mp3 { bitrate } => coded_bytes(bitrate.bits_per_second(), format),
             Self::Flac { bits } => samples * u64::from(bits) / 8 + 20,
         }
     }
+}
+
+/// Returns the bytes of a block at this bitrate.
+fn coded_bytes(bits_per_second: u32, format: Format) -> u64 {
+    (f64::from(bits_per_second) / 8.0 * format.block_span().as_secs_f64()) as u64
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::rendition::codec::flac::frame::Frame;
 use crate::rendition::container::ogg::page::Page;
 
 /// The way in which a connection carries packets.
@@ -15,6 +16,18 @@ pub enum Wire {
     WebSocket,
 }
 
+/// The parts of a packet that have numbers, which each listener gets anew: its own stream begins at its own start.
+#[derive(Clone, Debug, Default)]
+pub enum Numbered {
+    /// None.
+    #[default]
+    Nothing,
+    /// Pages of Ogg.
+    Pages(Box<[Page]>),
+    /// Frames of FLAC.
+    Frames(Box<[Frame]>),
+}
+
 /// Bytes made from one or more blocks, with their framing around them.
 #[derive(Clone, Debug)]
 pub struct Packet {
@@ -22,8 +35,7 @@ pub struct Packet {
     framed: Box<[u8]>,
     /// Where the bytes of the rendition are in it.
     payload: Range<usize>,
-    /// The Ogg pages in it. Each listener numbers them anew.
-    pages: Box<[Page]>,
+    numbered: Numbered,
     is_missing: bool,
     ends: Ends,
 }
@@ -49,7 +61,14 @@ impl RecordOverhead {
     /// Returns the bytes that go over a connection for so many bytes of its own kind, such as a head or a notice.
     #[must_use]
     pub fn sealed(self, bytes: usize) -> u64 {
-        bytes as u64 + self.of_records(bytes.div_ceil(MAX_RECORD_BYTES) as u64)
+        self.sealed_in(bytes, bytes.div_ceil(MAX_RECORD_BYTES) as u64)
+    }
+
+    /// Returns the bytes that go over a connection for so many bytes in so many records.
+    #[must_use]
+    #[inline]
+    pub fn sealed_in(self, bytes: usize, records: u64) -> u64 {
+        bytes as u64 + self.of_records(records)
     }
 
     fn of_records(self, records: u64) -> u64 {
@@ -68,25 +87,25 @@ impl Ends {
 }
 
 impl Packet {
-    /// Frames bytes of a rendition as a chunk. `pages` are the Ogg pages in them, if it is Ogg.
+    /// Frames bytes of a rendition as a chunk.
     ///
     /// ```
-    /// use aircheck_server::rendition::packet::{Packet, Wire};
+    /// use aircheck_server::rendition::packet::{Numbered, Packet, Wire};
     ///
-    /// let packet = Packet::chunk(b"0123456789abcdef", Vec::new());
+    /// let packet = Packet::chunk(b"0123456789abcdef", Numbered::Nothing);
     /// assert_eq!(packet.bytes(Wire::Chunked), b"10\r\n0123456789abcdef\r\n");
     /// assert_eq!(packet.bytes(Wire::Plain), b"0123456789abcdef");
     /// ```
     ///
     /// No bytes make no chunk: an empty one would end the response.
     #[must_use]
-    pub fn chunk(payload: &[u8], pages: Vec<Page>) -> Self {
+    pub fn chunk(payload: &[u8], numbered: Numbered) -> Self {
         if payload.is_empty() {
-            return Self::new(Vec::new(), 0..0, pages);
+            return Self::new(Vec::new(), 0..0, numbered);
         }
         let head = format!("{:x}\r\n", payload.len());
         let framed = [head.as_bytes(), payload, b"\r\n"].concat();
-        Self::new(framed, head.len()..head.len() + payload.len(), pages)
+        Self::new(framed, head.len()..head.len() + payload.len(), numbered)
     }
 
     /// Frames each of these messages, which have their kinds with them, as a message of a WebSocket.
@@ -97,11 +116,11 @@ impl Packet {
             push_frame(&mut framed, kind, message);
         }
         let payload = 0..framed.len();
-        Self::new(framed, payload, Vec::new())
+        Self::new(framed, payload, Numbered::Nothing)
     }
 
-    fn new(framed: Vec<u8>, payload: Range<usize>, pages: Vec<Page>) -> Self {
-        Self { framed: framed.into(), payload, pages: pages.into(), is_missing: false, ends: Ends::default() }
+    fn new(framed: Vec<u8>, payload: Range<usize>, numbered: Numbered) -> Self {
+        Self { framed: framed.into(), payload, numbered, is_missing: false, ends: Ends::default() }
     }
 
     /// Marks the packet as one of blocks that the source did not deliver: it carries silence or a notice in their place, and
@@ -137,6 +156,13 @@ impl Packet {
         self.framed.len().div_ceil(MAX_RECORD_BYTES) as u64
     }
 
+    /// Returns the number of TLS records that the packet takes with bytes of a listener's own before it, `bytes` in all.
+    #[must_use]
+    #[inline]
+    pub fn records_of(&self, bytes: usize) -> u64 {
+        self.records().max(bytes.div_ceil(MAX_RECORD_BYTES) as u64)
+    }
+
     /// Returns the bytes that go over a connection.
     #[must_use]
     #[inline]
@@ -147,11 +173,24 @@ impl Packet {
         }
     }
 
-    /// Returns the Ogg pages in the packet, and where the first byte of its payload is in [`bytes`](Self::bytes).
+    /// Returns the Ogg pages in the packet.
     #[must_use]
     #[inline]
-    pub fn pages(&self, wire: Wire) -> (&[Page], usize) {
-        (&self.pages, if wire == Wire::Plain { 0 } else { self.payload.start })
+    pub fn pages(&self) -> &[Page] {
+        if let Numbered::Pages(pages) = &self.numbered { pages } else { &[] }
+    }
+
+    /// Returns the frames of FLAC in the packet.
+    #[must_use]
+    pub fn frames(&self) -> &[Frame] {
+        if let Numbered::Frames(frames) = &self.numbered { frames } else { &[] }
+    }
+
+    /// Returns where the bytes of the rendition are in [`bytes`](Self::bytes).
+    #[must_use]
+    #[inline]
+    pub fn payload(&self, wire: Wire) -> Range<usize> {
+        if wire == Wire::Plain { 0..self.payload.len() } else { self.payload.clone() }
     }
 
     /// Returns where the packet ends in all packets of its encoder.

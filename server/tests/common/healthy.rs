@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::client::Client;
 use super::numbered::Format;
 use super::scrape;
-use crate::common::{assert_identity, eventually};
+use crate::common::{Server, assert_identity, eventually};
 
 /// The formats, of which each is read by one listener.
 const FORMATS: [Format; 4] = [Format::Pcm, Format::Wav, Format::Json, Format::Sse];
@@ -20,10 +20,11 @@ pub(crate) struct Healthy {
 
 impl Healthy {
     /// Starts them with the parameters `query`, and waits for their sound.
-    pub(crate) fn start(address: SocketAddr, query: &str) -> Self {
-        let clients = FORMATS
-            .map(|format| Client::start(address, format, &format!("name={}&{query}", Self::name(format.label()))));
-        let healthy = Self { address, clients };
+    pub(crate) fn start(server: &Server, query: &str) -> Self {
+        let clients = FORMATS.map(|format| {
+            Client::start(server.address, format, &format!("name={}&{query}", Self::name(format.label())))
+        });
+        let healthy = Self { address: server.figures_address(), clients };
         healthy.hear_more();
         healthy
     }

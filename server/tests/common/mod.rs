@@ -74,7 +74,7 @@ impl Server {
             panic!("it did not start, {status}: {}", std::fs::read_to_string(&log).unwrap());
         };
         let url = url.trim().to_owned();
-        let address = url.split("://").nth(1).unwrap().trim_end_matches('/').parse().unwrap();
+        let address = address_of(&url);
         if let Some(at) = flags.iter().position(|flag| *flag == "--tls-cert") {
             tls::note(address, Path::new(flags[at + 1]));
         }
@@ -95,6 +95,12 @@ impl Server {
         let is_figure = path.starts_with("api/") || path.starts_with("metrics");
         let url = self.figures.as_ref().filter(|_| is_figure).unwrap_or(&self.url);
         format!("{url}{path}")
+    }
+
+    /// Returns the address at which this machine reads figures.
+    pub(crate) fn figures_address(&self) -> SocketAddr {
+        let url = self.figures.as_ref().unwrap_or(&self.url);
+        address_of(url)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -167,6 +173,11 @@ impl Drop for Server {
             eprintln!("the server's log:\n{}", self.log());
         }
     }
+}
+
+/// Returns the address in a URL.
+fn address_of(url: &str) -> SocketAddr {
+    url.split("://").nth(1).unwrap().trim_end_matches('/').parse().unwrap()
 }
 
 /// Returns a command of the program without any settings from outside the test.

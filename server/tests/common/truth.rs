@@ -60,10 +60,10 @@ pub(crate) struct LagCheck {
 impl LagCheck {
     /// Starts `healthy` healthy listeners of two formats in turn, and waits for their sound.
     pub(crate) fn new(server: &Server, healthy: usize) -> Self {
-        let address = server.address;
+        let address = server.figures_address();
         let client = |number: usize| {
             let format = [Format::Pcm, Format::Sse][number % 2];
-            Client::start(address, format, &format!("name={HEALTHY}-{number}&buffer={HEALTHY_BUFFER}"))
+            Client::start(server.address, format, &format!("name={HEALTHY}-{number}&buffer={HEALTHY_BUFFER}"))
         };
         let healthy: Vec<_> = (0..healthy).map(client).collect();
         eventually("sound", || healthy.iter().all(|client| client.received().numbers.len() > 20).then_some(()));

@@ -142,6 +142,7 @@ describe("the sign-in", { concurrency: true }, () => {
     const tab = await Tab.open(browser, server.url);
     await tab.until(`${shown("#play")} && !${shown("#meters")}`);
     assert.equal(await tab.value(shown("#sign-in")), false);
+    await tab.untilText("permissions", "at another address of this server");
     await tab.page.click("#play");
     await tab.until(LIVE);
     await tab.close();

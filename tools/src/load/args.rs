@@ -184,7 +184,7 @@ mod tests {
             (&["h:1", "--ramp", "0"], "more than 0"),
             (&["h:1", "--ramp", "fast"], "50/s or 0.5/s"),
             (&["h:1", "--churn", "-1/s"], "unexpected argument"),
-            (&["h:1", "--format", "mp3"], "possible values: wav, pcm"),
+            (&["h:1", "--format", "aac"], "possible values: wav, pcm"),
             (&["h:1", "--listeners", "3", "--slow", "2", "--frozen", "2"], "--listeners 4 or more"),
             (&["h:1", "--listeners", "3", "--slow", "3"], "--listeners 4 or more"),
             (&["h:1/stream.wav", "--format", "opus"], "the URL names wav"),

@@ -44,7 +44,9 @@ impl Reader {
             Some(Rendition::WebSocket) => Self::Messages,
             Some(Rendition::Opus) => Self::Pages(Pages::default()),
             Some(Rendition::Wav) => Self::Bytes(ByteCounter::new(block_bytes, true)),
-            Some(Rendition::Pcm | Rendition::Flac) | None => Self::Bytes(ByteCounter::new(block_bytes, false)),
+            Some(Rendition::Pcm | Rendition::Flac | Rendition::Mp3) | None => {
+                Self::Bytes(ByteCounter::new(block_bytes, false))
+            }
         }
     }
 

@@ -168,9 +168,19 @@ impl InFlight {
 
     /// Hands over other bytes. `next` is the sequence number that follows.
     pub(crate) fn hand_other(&mut self, next: u64, bytes: usize) {
+        self.hand_sealed(next, self.overhead.sealed(bytes));
+    }
+
+    /// Hands over other bytes of the connection, the overhead of their records included.
+    pub(crate) fn hand_sealed(&mut self, next: u64, bytes: u64) {
         self.begin_part(next, Content::Other);
-        self.handed += self.overhead.sealed(bytes);
+        self.handed += bytes;
         self.handed_next = next;
+    }
+
+    /// Returns what TLS adds to each record.
+    pub(crate) fn overhead(&self) -> RecordOverhead {
+        self.overhead
     }
 
     /// Notes that TLS has put `bytes` bytes of its own in front of the byte `at`, between two records: a change of keys.
@@ -355,12 +365,15 @@ impl InFlight {
             self.memory_of_kibibyte = 0;
         }
         let most = self.written.saturating_sub(self.proven_bytes());
-        if let Some(of_kibibyte) = (memory * 1024).checked_div(most) {
+        if most > 0 {
+            let of_kibibyte = (memory * 1024).div_ceil(most);
             // One that has read a part takes less.
             self.memory_of_kibibyte = self.memory_of_kibibyte.max(u32::try_from(of_kibibyte).unwrap_or(u32::MAX));
         }
         let estimate = (memory * 1024).checked_div(self.memory_of_kibibyte.into()).unwrap_or(0).min(most);
         self.unread = Unread { least: 0, estimate, most };
+        // A full socket is full of what its program has not read.
+        self.was_window_limited = estimate > 0;
         if !self.earlier.is_empty() {
             self.forget_read(self.acked - estimate);
         }
@@ -513,7 +526,7 @@ mod tests {
     use aircheck_engine::Stamp;
 
     use super::*;
-    use crate::rendition::packet::Ends;
+    use crate::rendition::packet::{Ends, Numbered};
 
     const WINDOW: u64 = 65_536;
 
@@ -551,7 +564,7 @@ mod tests {
         let mut end = Ends::default();
         let mut made = Vec::new();
         for (index, length) in (1..).zip(lengths) {
-            let mut packet = Packet::chunk(&vec![0; *length], Vec::new());
+            let mut packet = Packet::chunk(&vec![0; *length], Numbered::Nothing);
             end = packet.place(end);
             log.push(Stamp { sequence: index * blocks - 1, ..Stamp::default() }, &packet);
             made.push(packet);
@@ -667,7 +680,7 @@ mod tests {
         in_flight.advance(&info(80 * 960, WINDOW - 40 * 960), at(1200));
         let mut end = packets[99].ends();
         for number in 100..10_000 {
-            let mut packet = Packet::chunk(&[0; 960], Vec::new());
+            let mut packet = Packet::chunk(&[0; 960], Numbered::Nothing);
             end = packet.place(end);
             log.push(Stamp { sequence: number, ..Stamp::default() }, &packet);
         }
@@ -703,7 +716,7 @@ mod tests {
         let (log, packets) = packets(&[1000; 30], 1);
         let mut in_flight = InFlight::new(log, Wire::Plain);
         in_flight.begin(0, RecordOverhead::default(), at(0));
-        let mut look = |in_flight: &mut InFlight, memory, taken| {
+        let look = |in_flight: &mut InFlight, memory, taken| {
             in_flight.advance_local(memory, at(taken));
             let Reached { acked, read_at_least, read, read_at_most } = in_flight.reached(taken);
             (acked, read_at_least, read, read_at_most)

@@ -1,4 +1,4 @@
-//! The bitrates at which Opus is encoded.
+//! The bitrates at which Opus and MP3 are encoded.
 
 /// A bitrate of Opus: a rung of the [`LADDER`](Self::LADDER).
 ///
@@ -41,9 +41,7 @@ impl OpusBitrate {
     /// Returns the bitrate that is nearest to `bits_per_second`; of two that are equally near, the lower one.
     #[must_use]
     pub fn nearest(bits_per_second: u32) -> Self {
-        let distance = |bitrate: &Self| bitrate.0.abs_diff(bits_per_second);
-        // The first of several least distances is taken.
-        Self::LADDER.into_iter().min_by_key(distance).unwrap_or_default()
+        nearest(Self::LADDER, bits_per_second, |bitrate| bitrate.0)
     }
 
     /// Bits per second.
@@ -58,6 +56,58 @@ impl Default for OpusBitrate {
     fn default() -> Self {
         Self::DEFAULT
     }
+}
+
+/// A bitrate of MP3, of those that MPEG-1 Layer III has.
+///
+/// Each bitrate in use is an encoder of its own, as with [`OpusBitrate`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mp3Bitrate(u32);
+
+impl Mp3Bitrate {
+    /// All bitrates, rising (ISO 11172-3, section 2.4.2.3; 56 kbit/s is missing in LAME's binding).
+    pub const LADDER: [Self; 13] = [
+        Self(32_000),
+        Self(40_000),
+        Self(48_000),
+        Self(64_000),
+        Self(80_000),
+        Self(96_000),
+        Self(112_000),
+        Self(128_000),
+        Self(160_000),
+        Self(192_000),
+        Self(224_000),
+        Self(256_000),
+        Self(320_000),
+    ];
+
+    /// Returns the bitrate that is nearest to `bits_per_second`; of two that are equally near, the lower one.
+    #[must_use]
+    pub fn nearest(bits_per_second: u32) -> Self {
+        nearest(Self::LADDER, bits_per_second, |bitrate| bitrate.0)
+    }
+
+    /// Bits per second.
+    #[must_use]
+    pub const fn bits_per_second(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for Mp3Bitrate {
+    /// Returns 128 kbit/s, at which most radio stations stream.
+    fn default() -> Self {
+        Self(128_000)
+    }
+}
+
+/// Returns the item of a ladder that is nearest; of two that are equally near, the first one.
+fn nearest<T, const N: usize>(ladder: [T; N], bits_per_second: u32, of: impl Fn(&T) -> u32) -> T
+where
+    T: Default,
+{
+    ladder.into_iter().min_by_key(|bitrate| of(bitrate).abs_diff(bits_per_second)).unwrap_or_default()
 }
 
 #[cfg(test)]

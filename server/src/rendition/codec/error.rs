@@ -22,6 +22,15 @@ pub enum CodecError {
     /// The resampler failed, or there is none for the source's rate.
     #[error("resampling to 48 kHz: {0}")]
     Resample(String),
+    /// More than two channels: MP3 has no others.
+    #[error("MP3 carries 1 or 2 channels, and the source has {0} (choose FLAC or WAV, which carry all of them)")]
+    Mp3Channels(u16),
+    /// The program was built without the feature `mp3`.
+    #[error("this aircheck was built without MP3 (choose Opus, or build it with the feature `mp3`)")]
+    NoMp3,
+    /// LAME refused or failed.
+    #[error("MP3: {0}")]
+    Mp3(String),
     /// More than eight channels.
     #[error("FLAC carries up to 8 channels, and the source has {0} (choose WAV)")]
     FlacChannels(u16),

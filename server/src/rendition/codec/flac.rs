@@ -1,23 +1,23 @@
 //! FLAC: one frame for each block, lossless for sources of up to 24 bits (RFC 9639).
 
+pub mod frame;
+
 use std::num::NonZero;
 use std::ops::RangeInclusive;
 
 use aircheck_engine::Format;
 use bytes::Bytes;
-use crc::{CRC_16_UMTS, Crc};
 use flac_codec::encode::{FlacStreamWriter, Options};
 use flac_codec::metadata::{Streaminfo, write_blocks};
-use flac_codec::stream::{FrameHeader, FrameNumber, SampleRate};
+use flac_codec::stream::SampleRate;
 
+use self::frame::Frame;
 use super::error::CodecError;
 
 /// Channels that FLAC has codes for (RFC 9639, section 9.1.3).
 const MAX_CHANNELS: u16 = 8;
-/// Frame numbers have 31 bits (RFC 9639, section 9.1.5): they start again after 248 days of 10 ms blocks.
-const FRAME_NUMBERS: u64 = 1 << 31;
-/// The checksum of a whole frame: polynomial 0x8005, initial value 0, not reflected (RFC 9639, section 9.3).
-const FRAME_CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_UMTS);
+/// A number takes up to so many bytes.
+const MAX_NUMBER_BYTES: usize = 6;
 
 /// The encoder from blocks to frames. Each frame can be decoded by itself and carries its block's sequence number, so a
 /// listener can start at any frame and sees a missing one.
@@ -109,7 +109,12 @@ impl FlacEncoder {
             self.bits,
             &self.integers,
         )?;
-        renumbered(&self.frame, sequence)
+        let mut bytes = Vec::with_capacity(self.frame.len() + MAX_NUMBER_BYTES);
+        match Frame::at(&self.frame, 0) {
+            Some(frame) => frame.append_with(frame::number_of(sequence), &self.frame, &mut bytes),
+            None => bytes.extend_from_slice(&self.frame),
+        }
+        Ok(bytes.into())
     }
 }
 
@@ -117,21 +122,6 @@ impl std::fmt::Debug for FlacEncoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FlacEncoder").field("format", &self.format).field("bits", &self.bits).finish_non_exhaustive()
     }
-}
-
-/// Returns the frame with another number. The number is in the header, which has a checksum of its own; the last two
-/// bytes are the checksum of the whole frame.
-fn renumbered(frame: &[u8], number: u64) -> Result<Bytes, CodecError> {
-    let mut rest = frame;
-    let mut header = FrameHeader::read_subset(&mut rest)?;
-    header.frame_number = FrameNumber(number % FRAME_NUMBERS);
-    // A number takes up to five bytes more than the number 0.
-    let mut bytes = Vec::with_capacity(frame.len() + 5);
-    header.write_subset(&mut bytes)?;
-    bytes.extend_from_slice(rest.split_last_chunk::<2>().map_or(rest, |(body, _)| body));
-    let check = FRAME_CRC.checksum(&bytes);
-    bytes.extend(check.to_be_bytes());
-    Ok(bytes.into())
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
-//! Framing: the header, the notices of gaps, the numbers of pages and the end of one listener's stream.
+//! Framing: the header, the notices of gaps, the numbers of pages and frames, and the end of one listener's stream.
 
 use std::ops::Range;
 
 use aircheck_engine::{Format, Gap};
 use bytes::Bytes;
 
+use crate::rendition::container::flac::FrameNumbering;
+use crate::rendition::container::icy::IcyBlocks;
 use crate::rendition::container::message;
 use crate::rendition::container::ogg::{Numbering, Weights};
 use crate::rendition::packet::{Packet, Wire};
@@ -27,6 +29,15 @@ pub enum Framing {
     Events,
     /// Pages of Ogg with Opus in them.
     Ogg(OggFraming),
+    /// Frames of FLAC.
+    Flac {
+        /// Bytes before the first packet.
+        header: Option<Bytes>,
+        /// The numbers of the frames.
+        numbering: FrameNumbering,
+    },
+    /// Frames of MP3, with blocks of metadata between them if the listener wants them.
+    Mp3(Option<IcyBlocks>),
     /// Messages of the WebSocket.
     WebSocket,
 }
@@ -35,6 +46,8 @@ pub enum Framing {
 #[derive(Debug)]
 pub struct OggFraming {
     header: Bytes,
+    /// Whether the header was taken.
+    has_begun: bool,
     numbering: Numbering,
 }
 
@@ -53,15 +66,16 @@ impl Framing {
     /// Makes the framing of pages that come after these header pages.
     #[must_use]
     pub fn ogg(header: Bytes) -> Self {
-        Self::Ogg(OggFraming { header, numbering: Numbering::new() })
+        Self::Ogg(OggFraming { header, has_begun: false, numbering: Numbering::new() })
     }
 
-    /// Returns the bytes before the first packet.
-    pub fn header(&mut self) -> Option<Bytes> {
+    /// Takes the bytes that go before the first packet. They go in one chunk with it, because there are players that read once to
+    /// find out what they play.
+    pub fn take_header(&mut self) -> Option<Bytes> {
         match self {
-            Self::Plain { header, .. } => header.take(),
-            Self::Ogg(ogg) => Some(ogg.header.clone()),
-            Self::Json | Self::Events | Self::WebSocket => None,
+            Self::Plain { header, .. } | Self::Flac { header, .. } => header.take(),
+            Self::Ogg(ogg) => (!std::mem::replace(&mut ogg.has_begun, true)).then(|| ogg.header.clone()),
+            Self::Json | Self::Events | Self::Mp3(_) | Self::WebSocket => None,
         }
     }
 
@@ -70,8 +84,8 @@ impl Framing {
         let end = gap.from + gap.items;
         match self {
             Self::Plain { silence: Some(silence), .. } => GapFill::Silence(silence.clone(), gap.from..end),
-            // Pages carry their positions, so a gap shows without a notice.
-            Self::Plain { .. } | Self::Ogg(_) => GapFill::Nothing,
+            // Pages and frames carry their positions, so a gap shows without a notice.
+            Self::Plain { .. } | Self::Ogg(_) | Self::Flac { .. } | Self::Mp3(_) => GapFill::Nothing,
             Self::Json => GapFill::Notice(message::line_of_gap(gap).into()),
             Self::Events => GapFill::Notice(message::event_of_gap(gap).into()),
             Self::WebSocket => GapFill::Notice(message::gap(gap).into()),
@@ -80,33 +94,46 @@ impl Framing {
 
     /// Returns whether each listener needs bytes of its own: if not, those of the packet are right for all.
     #[must_use]
-    pub const fn is_renumbered(&self) -> bool {
-        matches!(self, Self::Ogg(_))
+    pub const fn is_own(&self) -> bool {
+        matches!(self, Self::Ogg(_) | Self::Flac { .. } | Self::Mp3(Some(_)))
     }
 
-    /// Makes the bytes of `packet`, as they go over `wire`, those of this listener. The result is the same however often
-    /// this is called before [`advance`](Self::advance), and whatever `weights` were used for.
-    pub fn renumber(&self, packet: &Packet, wire: Wire, weights: &mut Weights, bytes: &mut [u8]) {
-        if let Self::Ogg(ogg) = self {
-            ogg.numbering.renumber(packet, wire, weights, bytes);
+    /// Appends `packet` as it goes over `wire`, with this listener's numbers and metadata: in as many bytes as the packet has, or
+    /// more. The result is the same however often this is called before [`advance`](Self::advance), and whatever `weights` were used
+    /// for.
+    pub fn append(&self, packet: &Packet, wire: Wire, weights: &mut Weights, bytes: &mut Vec<u8>) {
+        let start = bytes.len();
+        match self {
+            Self::Flac { numbering, .. } => numbering.append(packet, wire, bytes),
+            Self::Mp3(Some(blocks)) => blocks.append(packet, wire, bytes),
+            Self::Ogg(ogg) => {
+                bytes.extend_from_slice(packet.bytes(wire));
+                ogg.numbering.renumber(packet, wire, weights, &mut bytes[start..]);
+            }
+            _ => bytes.extend_from_slice(packet.bytes(wire)),
         }
     }
 
     /// Counts a packet that is written.
     pub fn advance(&mut self, packet: &Packet) {
-        if let Self::Ogg(ogg) = self {
-            ogg.numbering.advance(packet);
+        match self {
+            Self::Ogg(ogg) => ogg.numbering.advance(packet),
+            Self::Flac { numbering, .. } => numbering.advance(packet),
+            Self::Mp3(Some(blocks)) => blocks.advance(packet),
+            _ => {}
         }
     }
 
     /// Returns the bytes after the last packet, which end the stream. `tail` is what the encoder's
     /// [`Tail`](crate::rendition::encoders::Tail) holds; a listener that is ended before the stream has none.
     pub fn end(&mut self, tail: Option<&Packet>) -> Option<Bytes> {
-        let Self::Ogg(ogg) = self else { return None };
-        let Some(tail) = tail else { return ogg.numbering.end(&ogg.header) };
-        let mut bytes = tail.bytes(Wire::Plain).to_vec();
-        ogg.numbering.renumber(tail, Wire::Plain, &mut Weights::default(), &mut bytes);
-        ogg.numbering.advance(tail);
+        let Some(tail) = tail else {
+            let Self::Ogg(ogg) = self else { return None };
+            return ogg.numbering.end(&ogg.header);
+        };
+        let mut bytes = Vec::new();
+        self.append(tail, Wire::Plain, &mut Weights::default(), &mut bytes);
+        self.advance(tail);
         Some(bytes.into())
     }
 

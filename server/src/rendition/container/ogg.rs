@@ -13,7 +13,7 @@ use ogg::{PacketWriteEndInfo, PacketWriter};
 
 use crate::rendition::codec::OpusPacket;
 use crate::rendition::container::ogg::page::{CELT_20_MS, find_pages};
-use crate::rendition::packet::Packet;
+use crate::rendition::packet::{Numbered, Packet};
 
 pub use checksum::Weights;
 pub use numbering::Numbering;
@@ -88,7 +88,7 @@ impl OggPages {
         // The lowest two bits are a code for the number of frames; 0 stands for one frame.
         let toc = packets.last().and_then(|packet| packet.bytes.first()).map_or(CELT_20_MS, |toc| toc & !0b11);
         let pages = find_pages(&bytes, origin, toc);
-        Packet::chunk(&bytes, pages)
+        Packet::chunk(&bytes, Numbered::Pages(pages.into()))
     }
 
     fn write(&mut self, packet: Vec<u8>, info: PacketWriteEndInfo, granule: u64) {

@@ -42,7 +42,7 @@ impl Numbering {
     /// Numbers the pages in `bytes`, which are those of `packet` as they go over `wire`. The result is the same however
     /// often this is called before [`advance`](Self::advance), and whatever `weights` were used for.
     pub fn renumber(&self, packet: &Packet, wire: Wire, weights: &mut Weights, bytes: &mut [u8]) {
-        let (pages, payload) = packet.pages(wire);
+        let (pages, payload) = (packet.pages(), packet.payload(wire).start);
         let origin = self.origin_with(pages);
         for (index, page) in pages.iter().enumerate() {
             let number = self.next_number().wrapping_add(index as u32);
@@ -55,7 +55,7 @@ impl Numbering {
 
     /// Counts the pages of a packet that is written.
     pub fn advance(&mut self, packet: &Packet) {
-        let (pages, _) = packet.pages(Wire::Plain);
+        let pages = packet.pages();
         let Some(last) = pages.last() else { return };
         self.origin = self.origin_with(pages);
         self.granule = last.granule.saturating_sub(self.origin);

@@ -58,7 +58,7 @@ fn renumbered(header: &[u8], packets: &[Packet], wire: Wire) -> Vec<u8> {
         }
         numbering.advance(packet);
         let end = bytes.len() - if wire == Wire::Plain { 0 } else { 2 };
-        file.extend(&bytes[packet.pages(wire).1..end]);
+        file.extend(&bytes[packet.payload(wire).start..end]);
     }
     file.extend(numbering.end(header).unwrap_or_default());
     assert!(numbering.end(header).is_none(), "it ends once");
