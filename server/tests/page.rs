@@ -116,6 +116,11 @@ mod scripts {
     }
 
     #[test]
+    fn the_page_plays_behind_a_proxy_that_passes_no_websockets_on() {
+        run_in_browser("proxy.test.js");
+    }
+
+    #[test]
     fn every_state_of_the_page_is_accessible() {
         run_in_browser("accessibility.test.js");
     }
