@@ -253,6 +253,7 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["10ms", "1s", "10s"],
         ["16", "1", "1048576"],
         ["65", "1", "100000"],
+        ["10.0.0.0/8", "::1/128 fd00::/8", "127.0.0.1/32"],
         ["takes", "/tmp/takes", "off"],
         ["90m", "500MB", "4GiB"],
         ["false", "true", "true"],

@@ -22,7 +22,9 @@ after(async () => {
 
 /** nginx names the server as the host, and takes `Upgrade` off, unless it is told otherwise. */
 const PLAIN = "";
-const UPGRADES = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $upgrade;";
+// A WebSocket always tells where its page came from, which must be the host that the server sees.
+const UPGRADES =
+  "proxy_http_version 1.1; proxy_set_header Host $http_host; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $upgrade;";
 
 async function freePort() {
   const server = createServer().listen(0, "127.0.0.1");
