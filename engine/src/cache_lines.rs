@@ -5,9 +5,8 @@ use std::ops::Deref;
 /// A value in cache lines of its own: of 64 bytes, or of 128 where lines are as long.
 ///
 /// `CachePadded` takes 128 bytes on x86-64, too, because Intel's processors may fetch lines in pairs. An account has three of
-/// these values. Each of them takes two lines, so that in a pair at worst the line that a thread rarely uses is fetched with
-/// another one's. An account then takes 456 bytes of glibc's memory in place of 520. Less lies unused before it, too: that
-/// is up to an alignment.
+/// these values, of two lines and twice one: the counts of a producing end, those of a consuming end, and the signals, which are
+/// rarely used. So it takes 256 bytes in place of 384, and less lies unused before it, too: that is up to an alignment.
 #[derive(Debug)]
 #[cfg_attr(not(target_arch = "aarch64"), repr(align(64)))]
 #[cfg_attr(target_arch = "aarch64", repr(align(128)))]

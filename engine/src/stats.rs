@@ -1,7 +1,7 @@
 //! The account of one consumer: counts that its producing and its consuming thread write, and any thread reads.
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use crate::cache_lines::CacheLines;
 use crate::final_state::FinalState;
@@ -41,7 +41,7 @@ struct ProducerCounts {
 }
 
 /// Counts that only the consuming thread writes, and the flag that it reads for each item. They are close together, so
-/// that a delivery touches few cache lines, and in this order, so that it is one without histograms.
+/// that a delivery touches one cache line without histograms.
 #[derive(Debug)]
 #[repr(C)]
 struct ConsumerCounts {
@@ -55,8 +55,13 @@ struct ConsumerCounts {
     end: FinalState,
     /// Whether the consumer was closed. A copy of `ProducerCounts::dismissed` on a cache line that the consumer uses anyway.
     close: AtomicBool,
-    /// Whether the histograms are filled.
-    has_histograms: bool,
+    /// `None` if the subscriber wants none. Apart, because a server has thousands of such consumers.
+    histograms: Option<Box<Histograms>>,
+}
+
+/// The histograms that each delivery is recorded in.
+#[derive(Debug)]
+struct Histograms {
     lag_items: Histogram,
     queue_micros: Histogram,
 }
@@ -67,9 +72,12 @@ struct ConsumerCounts {
 struct Signals {
     consumer: Waiter,
     notices: Arc<Notices>,
-    /// Gaps are rare, and here is room for their lengths.
-    gap_items: Histogram,
+    /// The lengths of gaps, from the first one on.
+    gap_items: OnceLock<Box<Histogram>>,
 }
+
+/// A histogram without values, in place of one that a consumer does not have.
+static NO_VALUES: LazyLock<Histogram> = LazyLock::new(|| Histogram::new(MAX_ITEMS, Precision::OneDigit));
 
 /// The account of one consumer: blocks offered, received and lost, and its lag. Reading it delays no thread.
 ///
@@ -177,6 +185,15 @@ impl Snapshot {
     }
 }
 
+impl Default for Histograms {
+    fn default() -> Self {
+        Self {
+            lag_items: Histogram::new(MAX_ITEMS, Precision::TwoDigits),
+            queue_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
+        }
+    }
+}
+
 impl Stats {
     pub(crate) fn new(head: Head, notices: Arc<Notices>, has_histograms: bool) -> Self {
         Self {
@@ -201,15 +218,9 @@ impl Stats {
                 missed: AtomicU64::new(0),
                 end: FinalState::new(),
                 close: AtomicBool::new(false),
-                has_histograms,
-                lag_items: Histogram::new(MAX_ITEMS, Precision::TwoDigits),
-                queue_micros: Histogram::new(MAX_MICROS, Precision::OneDigit),
+                histograms: has_histograms.then(Box::default),
             }),
-            signals: CacheLines(Signals {
-                consumer: Waiter::new(),
-                notices,
-                gap_items: Histogram::new(MAX_ITEMS, Precision::OneDigit),
-            }),
+            signals: CacheLines(Signals { consumer: Waiter::new(), notices, gap_items: OnceLock::new() }),
         }
     }
 
@@ -296,7 +307,7 @@ impl Stats {
     /// ```
     #[must_use]
     pub fn lag_items(&self) -> &Histogram {
-        &self.consumer.lag_items
+        self.consumer.histograms.as_ref().map_or(&NO_VALUES, |histograms| &histograms.lag_items)
     }
 
     /// Returns the histogram of the lengths of gaps, in blocks, for each gap that the consumer has seen; with one digit.
@@ -314,7 +325,7 @@ impl Stats {
     /// ```
     #[must_use]
     pub fn gap_items(&self) -> &Histogram {
-        &self.signals.gap_items
+        self.signals.gap_items.get().map_or(&NO_VALUES, |histogram| histogram)
     }
 
     /// Returns the histogram of stage `queue`: from the dispatcher to the consumer, in microseconds, one value for each
@@ -340,7 +351,7 @@ impl Stats {
     /// ```
     #[must_use]
     pub fn queue_micros(&self) -> &Histogram {
-        &self.consumer.queue_micros
+        self.consumer.histograms.as_ref().map_or(&NO_VALUES, |histograms| &histograms.queue_micros)
     }
 
     /// Returns why the consumer receives no more items, once it has ended.
@@ -511,8 +522,8 @@ impl Stats {
     /// Records how long `count` items were queued.
     #[inline]
     pub(crate) fn waited(&self, micros: u64, count: u64) {
-        if self.consumer.has_histograms {
-            self.consumer.queue_micros.record_n(micros, count);
+        if let Some(histograms) = &self.consumer.histograms {
+            histograms.queue_micros.record_n(micros, count);
         }
     }
 
@@ -529,22 +540,23 @@ impl Stats {
     pub(crate) fn lagged(&self, lag: u64, preceding: u32) {
         if preceding > 0 {
             self.lagged_each(lag..=lag + u64::from(preceding));
-        } else if self.consumer.has_histograms {
-            self.consumer.lag_items.record(lag);
+        } else if let Some(histograms) = &self.consumer.histograms {
+            histograms.lag_items.record(lag);
         }
     }
 
     /// Records one delivered block at each of these lags.
     #[inline]
     pub(crate) fn lagged_each(&self, lags: RangeInclusive<u64>) {
-        if self.consumer.has_histograms {
-            self.consumer.lag_items.record_each(lags);
+        if let Some(histograms) = &self.consumer.histograms {
+            histograms.lag_items.record_each(lags);
         }
     }
 
     /// Records a gap, and the lag of each block in it. The cost does not grow with the gap.
     pub(crate) fn missed(&self, gap: Gap) {
-        self.signals.gap_items.record(gap.items);
+        let new = || Box::new(Histogram::new(MAX_ITEMS, Precision::OneDigit));
+        self.signals.gap_items.get_or_init(new).record(gap.items);
         // Blocks that the history no longer had are at the start.
         let at_start = gap.from == self.producer.first.load(Ordering::Acquire);
         let never_due = if at_start { self.producer.history.load(Ordering::Acquire) } else { 0 };

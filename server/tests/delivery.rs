@@ -444,6 +444,26 @@ fn a_stream_comes_over_every_kind_of_connection() {
 }
 
 #[test]
+fn a_client_that_closes_its_side_has_left() {
+    let server = Server::start(&["--source", "tone:440"]);
+    let events = Events::start(&server);
+    let websocket = format!("GET /stream?name=websocket&{ROOMY} HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n");
+    for (name, request) in [("1.0", pcm("1.0", "1.0")), ("1.1", pcm("1.1", "1.1")), ("websocket", websocket)] {
+        let stream = send(&server, request);
+        server.row_when(name, |row| count(row, "delivered") > 0);
+        stream.shutdown(Shutdown::Write).unwrap();
+        let left = events.left(name);
+        assert_eq!(left["reason"], "left", "{left}");
+        assert_eq!(count(&left, "offered"), count(&left, "delivered") + count(&left, "lost"), "{left}");
+        // All that counts as delivered comes, and then the end of the connection.
+        let received = Response::parse(&read_to_end(&stream));
+        assert!([101, 200].contains(&received.status), "{name}");
+        assert!(received.body.len() as u64 >= count(&left, "delivered") * CHANNEL_BYTES as u64, "{name}: {left}");
+    }
+    eventually("an empty table", || server.rows().is_empty().then_some(()));
+}
+
+#[test]
 fn a_body_of_a_request_for_a_stream_is_passed_over() {
     let server = Server::start(&["--source", "tone:440"]);
     for (name, body) in [

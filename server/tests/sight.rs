@@ -56,10 +56,12 @@ struct Case {
     /// The most by which the estimate may be wrong, in seconds, from so many seconds of sound after a change of the pace on.
     error: f64,
     settles: f64,
+    /// Whether unread sound leaves no trace for long, so that the estimate may be far too small. It must not be too large.
+    is_hidden: bool,
 }
 
 const fn opus(name: &'static str, paces: Paces, error: f64, settles: f64) -> Case {
-    Case { name, rendition: Rendition::Opus, paces, query: "", receive_buffer: None, error, settles }
+    Case { name, rendition: Rendition::Opus, paces, query: "", receive_buffer: None, error, settles, is_hidden: false }
 }
 
 const fn wav(name: &'static str, paces: Paces, error: f64, settles: f64) -> Case {
@@ -75,6 +77,10 @@ const fn with_query(case: Case, query: &'static str) -> Case {
     Case { query, ..case }
 }
 
+const fn hidden(case: Case) -> Case {
+    Case { is_hidden: true, ..case }
+}
+
 const CASES: [Case; 21] = [
     opus("opus-reads", READS, 0.35, 1.5),
     opus("opus-frozen", FROZEN, 0.35, 1.5),
@@ -86,12 +92,12 @@ const CASES: [Case; 21] = [
     opus("opus-never", NEVER, 0.35, 6.5),
     with_buffer(opus("opus-reads-16k", READS, 0.35, 1.5), 16_384),
     with_buffer(opus("opus-frozen-16k", FROZEN, 0.35, 1.5), 16_384),
-    // Its window need not narrow, so only many late acknowledgements tell, after some ten seconds. The bounds hold before.
-    with_buffer(opus("opus-stays-frozen-4m", STAYS_FROZEN, f64::INFINITY, 1.5), 4_000_000),
+    // Its window is wider than TCP can tell, so only many late acknowledgements show it, after some ten seconds. The bounds hold before.
+    hidden(with_buffer(opus("opus-stays-frozen-4m", STAYS_FROZEN, 0.35, 1.5), 4_000_000)),
     // Small packets leave hardly a trace, but nothing false may be said of them.
-    with_query(opus("opus-32k-frozen", STAYS_FROZEN, f64::INFINITY, 1.5), "&bitrate=32k"),
+    hidden(with_query(opus("opus-32k-frozen", STAYS_FROZEN, 0.35, 1.5), "&bitrate=32k")),
     with_query(opus("opus-32k-ticks", TICKS, 0.35, 1.5), "&bitrate=32k"),
-    with_query(opus("opus-10ms-frozen", FROZEN, f64::INFINITY, 1.5), "&gather=0ms"),
+    hidden(with_query(opus("opus-10ms-frozen", FROZEN, 0.35, 1.5), "&gather=0ms")),
     wav("wav-reads", READS, 0.35, 1.5),
     wav("wav-frozen", FROZEN, 0.35, 1.5),
     wav("wav-back", BACK, 0.35, 1.5),
@@ -209,7 +215,8 @@ fn the_reported_lag_is_what_listeners_of_many_paces_have_counted() {
         assert!(looks.len() > 20, "{} looks at {}", looks.len(), case.name);
         let errors = looks.iter().filter(|look| look.is_settled(case)).map(Look::error);
         let (least, most) = errors.fold((0.0, 0.0), |(least, most), error: f64| (error.min(least), error.max(most)));
-        let is_wrong = |look: &&Look| look.is_settled(case) && look.error().abs() > case.error;
+        let least_error = if case.is_hidden { f64::NEG_INFINITY } else { -case.error };
+        let is_wrong = |look: &&Look| look.is_settled(case) && !(least_error..=case.error).contains(&look.error());
         let bad: [Vec<_>; 3] = [
             looks.iter().filter(|look| !look.is_within_bounds()).collect(),
             looks.iter().filter(|look| look.is_false_accusation()).collect(),

@@ -493,7 +493,7 @@ impl Listener {
         // Here the kernel's side of the connection is in the processor's cache, so that the question costs least.
         let in_flight = &downstream.in_flight;
         let look_at_byte = downstream.looked_at_byte + if self.is_dense { 1 } else { LOOK_BYTES };
-        let has_much_unseen = in_flight.written() >= look_at_byte && !in_flight.reads_promptly();
+        let has_much_unseen = in_flight.written() >= look_at_byte && !in_flight.reads_promptly(now);
         if has_much_unseen || !self.is_fresh(now) || in_flight.wants_look(now) {
             self.follow(downstream, now);
             // The gap before the packets is on its way, too.

@@ -112,10 +112,12 @@ impl Listeners {
         self.attention.take()
     }
 
-    /// Returns the present listeners whose numbers `is_due` selects.
+    /// Returns the present listeners that `is_due` selects, by their numbers and themselves. A look at a listener waits for its memory,
+    /// a look at its number does not.
     #[must_use]
-    pub fn select(&self, is_due: impl Fn(u64) -> bool) -> Vec<Arc<Listener>> {
-        self.state().present.iter().filter(|(id, _)| is_due(**id)).map(|(_, listener)| Arc::clone(listener)).collect()
+    pub fn select(&self, is_due: impl Fn(u64, &Listener) -> bool) -> Vec<Arc<Listener>> {
+        let state = self.state();
+        state.present.iter().filter(|(id, listener)| is_due(**id, listener)).map(|(_, it)| Arc::clone(it)).collect()
     }
 
     /// Returns the listeners that are furthest behind of those that `is_wanted` selects, at most `most`, the furthest

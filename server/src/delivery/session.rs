@@ -214,6 +214,11 @@ impl Session {
         prefetch(&**self.listener());
     }
 
+    /// Asks the processor to fetch the place of its next packet, once what [`prefetch`](Self::prefetch) asked for is there.
+    pub(super) fn prefetch_next(&self) {
+        self.packets.prefetch_next();
+    }
+
     /// Returns whether there are packets in its ring.
     pub(super) fn has_packets(&self) -> bool {
         self.packets.queued_items() > 0

@@ -93,7 +93,7 @@ fn begin_fallback(now: Timestamp, conditions: &mut Conditions) {
 pub(super) fn settle(mount: &Mount, listeners: &Listeners, now: Timestamp, conditions: &mut Conditions) {
     settle_source(mount.state(), now, conditions);
     let behind: Vec<_> = conditions.active(EventName::ListenerLag).collect();
-    let present = listeners.select(|id| behind.contains(&id));
+    let present = listeners.select(|id, _| behind.contains(&id));
     for id in behind {
         if !present.iter().any(|listener| listener.id() == id && listener.is_behind()) {
             conditions.end((EventName::ListenerLag, id), now, || format!("listener {id} keeps up again, or has left"));

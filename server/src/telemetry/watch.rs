@@ -105,14 +105,13 @@ impl Watch {
         self.looks += 1;
         let turn = self.looks % HEALTHY_LOOKS;
         self.attention.extend(listeners.take_attention());
-        let due = listeners.select(|id| id % HEALTHY_LOOKS == turn || self.attention.contains(&id));
         let attention = std::mem::take(&mut self.attention);
+        // A shard looks at a healthy one itself, from time to time.
+        let is_due = |id: u64, listener: &Listener| {
+            attention.contains(&id) || (id % HEALTHY_LOOKS == turn && !listener.is_fresh(now))
+        };
         self.listeners.retain(|id, _| listeners.is_present(*id));
-        for listener in due {
-            // A shard looks at a healthy one itself, from time to time.
-            if !attention.contains(&listener.id()) && listener.is_fresh(now) {
-                continue;
-            }
+        for listener in listeners.select(is_due) {
             let mut watched = self.listeners.remove(&listener.id()).unwrap_or_default();
             watched.look(&listener, now);
             if listener.needs_attention() {

@@ -27,7 +27,7 @@ const MAX_ACK_DELAY: Duration = Duration::from_millis(44);
 /// Every other pause is longer by this, so that a program that reads at intervals of 100 ms does so soon after one of the writes.
 const VARIATION: Duration = Duration::from_millis(10);
 /// Packets with a smaller interval are not live, but come out of a ring in which they have waited.
-const MIN_INTERVAL: Duration = Duration::from_millis(4);
+pub(super) const MIN_INTERVAL: Duration = Duration::from_millis(4);
 /// A longer way would take several pauses for one result.
 const MAX_ROUND_TRIP: Duration = Duration::from_millis(40);
 

@@ -243,9 +243,9 @@ impl InFlight {
         self.queue.wants_look(now)
     }
 
-    /// Returns whether the listener's program had read everything at the last test, and its window need not be followed.
-    pub(crate) fn reads_promptly(&self) -> bool {
-        self.queue.reads_promptly(self.packet.0.into())
+    /// Returns whether the listener's program had read everything at the last test, and its window need not be followed now.
+    pub(crate) fn reads_promptly(&self, now: Timestamp) -> bool {
+        self.queue.reads_promptly(self.packet.0.into(), now)
     }
 
     /// Counts blocks that are written in full.

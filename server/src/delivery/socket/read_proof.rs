@@ -21,12 +21,16 @@ use std::time::Duration;
 
 use aircheck_engine::Timestamp;
 
-use crate::delivery::socket::hold::{HOLD, Holds, Wait};
-use crate::delivery::socket::receive_window::{CHANGE_BYTES, COPIED_BYTES, LARGE_WINDOW_BYTES};
+use crate::delivery::socket::hold::{HOLD, Holds, MIN_INTERVAL, Wait};
+use crate::delivery::socket::receive_window::{
+    CHANGE_BYTES, COPIED_BYTES, DEFAULT_BUFFER_BYTES, LARGE_WINDOW_BYTES, MIN_DEFAULT_WINDOW_BYTES,
+};
 use crate::delivery::socket::tcp_info::TcpInfo;
 
 /// After a longer pause, the far kernel acknowledges at once: its retransmission timeout is 200 ms or more.
 const MAX_TEST_GAP: Duration = Duration::from_millis(180);
+/// The longest gap between two writes that counts for their interval, in intervals.
+const MAX_LONGER_GAP: u32 = 2;
 /// Writes that may be acknowledged at once, read or not (`TCP_MAX_QUICKACKS` is 16).
 const QUICK_ACKS: u8 = 20;
 /// Writes that are no test after the window has widened: while a kernel raises its limits, it acknowledges each segment at once, and
@@ -100,6 +104,8 @@ struct Look {
     window: u32,
     segment_bytes: u32,
     round_trip_micros: u32,
+    /// Whether no more writes were not acknowledged than are on their way.
+    is_acked: bool,
 }
 
 /// A write whose acknowledgement tells whether it was read.
@@ -132,7 +138,7 @@ pub(super) struct ReadProof {
     /// Writes that are no test yet.
     quick_acks: u8,
     retransmits: u32,
-    /// The widest receive window so far.
+    /// The widest receive window so far, or that at which it has settled since.
     open: u32,
     /// Since how many acknowledged bytes the window has been this wide, or nearly; the low bits of that.
     steady_from: u32,
@@ -178,6 +184,11 @@ impl ReadProof {
     /// Returns how many bytes of the connection were acknowledged at the last look, and the receive window then.
     pub(super) fn seen(&self) -> (u64, u64) {
         (self.look.acked, self.look.window.into())
+    }
+
+    /// Returns when the kernel was last asked.
+    pub(super) fn looked_at(&self) -> Timestamp {
+        self.look.at
     }
 
     /// Returns how many bytes of the connection the program has read for certain.
@@ -276,8 +287,21 @@ impl ReadProof {
 
     /// Returns whether a count of acknowledgements can show that the last write was read.
     fn can_count(&self) -> bool {
-        let is_sure = self.result() == Some(Reading::Prompt) && !self.is_unsure && self.quick_acks == 0;
-        is_sure && self.interval() >= HOLD && self.unseen_writes < u8::MAX && !self.is_half_closed()
+        self.is_sure()
+            && self.quick_acks == 0
+            && self.interval() >= HOLD
+            && self.unseen_writes < u8::MAX
+            && !self.is_half_closed()
+    }
+
+    /// Returns whether the last test has shown that everything was read, and nothing spoke against it since the last proof.
+    pub(super) fn is_sure(&self) -> bool {
+        self.result() == Some(Reading::Prompt) && !self.is_unsure
+    }
+
+    /// Returns whether everything but what was on its way had been acknowledged at the last look.
+    pub(super) fn is_acked(&self) -> bool {
+        self.look.is_acked
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
@@ -292,20 +316,39 @@ impl ReadProof {
         self.result() == Some(Reading::Late)
     }
 
-    /// Returns the widest receive window so far.
-    pub(super) fn widest_window(&self) -> u64 {
+    /// Returns the widest receive window so far, or that at which it has settled since.
+    pub(super) fn open_window(&self) -> u64 {
         self.open.into()
     }
 
     /// Returns whether much of the receive window is closed. Then each read may be acknowledged at once, because it opens the
-    /// window (`tcp_cleanup_rbuf`).
+    /// window (`tcp_cleanup_rbuf`). One that is wider than a default buffer may be what is left of an offer during a burst.
     pub(super) fn is_half_closed(&self) -> bool {
-        u64::from(self.look.window) * 10 < u64::from(self.open) * 6
+        let (window, open) = (u64::from(self.look.window), u64::from(self.open));
+        open <= DEFAULT_BUFFER_BYTES && window * 10 < open * 6
+    }
+
+    /// Takes the receive window for open that it has now, because it has settled there. That of a small buffer is left out: it is soon
+    /// closed, and its widest window tells how much it receives.
+    pub(super) fn settle(&mut self) {
+        if u64::from(self.look.window) >= MIN_DEFAULT_WINDOW_BYTES {
+            self.open = self.look.window;
+        }
     }
 
     /// Returns the time between writes that did not wait, on average.
     fn interval(&self) -> Duration {
         self.holds.interval()
+    }
+
+    /// Returns the time between writes after another one that came `gap` after the one before. Neither a few pauses, each with the
+    /// packets that waited behind it, make pages of packets, nor does a full socket, which takes a part of one, make it shorter.
+    fn interval_after(&self, gap: Duration) -> Duration {
+        let interval = self.interval();
+        if interval.is_zero() || gap < MIN_INTERVAL {
+            return if interval.is_zero() { gap } else { interval };
+        }
+        (interval * 7 + gap.min(MAX_LONGER_GAP * interval)) / 8
     }
 
     /// Returns the shortest round trip, as of the last look.
@@ -325,10 +368,7 @@ impl ReadProof {
         }
         let waited = self.must_wait;
         if !waited && !self.has_waited {
-            // A single pause does not make pages of packets, nor does a full socket, which takes a part of one, make it shorter.
-            let gap = gap.min(MAX_TEST_GAP);
-            let interval = if self.interval().is_zero() { gap } else { (self.interval() * 7 + gap) / 8 };
-            self.holds.set_packet(packet_bytes, interval);
+            self.holds.set_packet(packet_bytes, self.interval_after(gap.min(MAX_TEST_GAP)));
         }
         self.has_waited = waited;
         self.write_bytes = bytes as u32;
@@ -365,7 +405,11 @@ impl ReadProof {
             window,
             segment_bytes: socket.segment_bytes as u32,
             round_trip_micros: socket.min_round_trip.unwrap_or_default().as_micros() as u32,
+            is_acked: false,
         };
+        let on_their_way = 1 + self.look.round_trip_micros / self.interval().as_micros().max(1) as u32;
+        self.look.is_acked =
+            self.written.saturating_sub(acked) <= u64::from(on_their_way) * u64::from(self.write_bytes);
         self.look_at_steadiness(acked, window);
         if has_widened {
             self.quick_acks = self.quick_acks.max(WIDENING_ACKS);
@@ -866,6 +910,20 @@ mod tests {
         assert_eq!(connection.proof.wait(), Wait::Not, "for the rest of the packet");
         connection.write(600, 45);
         assert!(!connection.proof.is_paged());
+    }
+
+    #[test]
+    fn pauses_of_the_server_do_not_make_pages_of_packets() {
+        let mut connection = Connection::new();
+        connection.bytes = 960;
+        (0..50).for_each(|_| _ = connection.write(10, 0));
+        for gap in [[800; 3], [10; 3], [800; 3]].concat() {
+            connection.write(gap, 0);
+            assert!(!connection.proof.is_paged());
+            // The packets that waited behind the pause go out in one go.
+            (10..gap).step_by(10).for_each(|_| _ = connection.write(0, 0));
+            assert!(!connection.proof.is_paged());
+        }
     }
 
     #[test]

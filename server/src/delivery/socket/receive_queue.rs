@@ -45,6 +45,9 @@ const MIN_TESTS: u8 = 64;
 /// The most that a small buffer receives, in halves of the widest window that it offers: 1.07 times as much was seen with samples, 1.4
 /// times with pages of Opus.
 const MAX_RECEIVED_HALVES: u64 = 3;
+/// The time after which a listener of dense packets that has read everything, and whose window is open, is looked at again: in packets of
+/// 10 ms, before each fifth.
+const OPEN_LOOK_INTERVAL: Duration = Duration::from_millis(45);
 /// So many late tests in a row show that a window that narrows does so for unread bytes.
 const MIN_LATE_TESTS: u8 = 2;
 
@@ -144,10 +147,15 @@ impl ReceiveQueue {
         if window > before && packet_bytes < COPIED_BYTES {
             self.level.open(acked);
         }
+        let was_at_level = self.level.is_at(before);
         if has_proof {
             self.level.prove(acked, window);
+            self.proof.settle();
         } else if self.level.follow(acked, window) {
             self.window.settle(acked, window);
+            self.proof.settle();
+        } else if was_at_level && !self.level.is_at(window) {
+            self.level.leave(acked, packet_bytes);
         }
     }
 
@@ -157,14 +165,14 @@ impl ReceiveQueue {
         let (acked, window) = seen;
         let observed = self.window.observe(acked, window, packet_bytes);
         let least = self.least(window, packet_bytes).min(most);
-        let is_late = self.proof.lates() >= MIN_LATE_TESTS || self.level.is_far(window);
+        let is_late = self.are_tests_late() || self.level.is_far(window);
         let (is_paged, is_dense) = (self.proof.is_paged(), self.is_dense(packet_bytes));
         // A kernel takes back what it offered beyond its default during a burst, with nothing unread, so tests must tell.
-        let is_wide = window > DEFAULT_BUFFER_BYTES;
+        let is_wide = window.max(self.level.window()) > DEFAULT_BUFFER_BYTES;
         self.proof.suspect(is_wide && is_dense && observed > 0);
         // A window of megabytes that was never seen with everything read may stand anywhere.
         let is_vague = (window >= LARGE_WINDOW_BYTES && !self.level.is_proven())
-            || (is_wide && self.level.is_proven() && self.proof.lates() < MIN_LATE_TESTS);
+            || (is_wide && self.level.is_proven() && !self.are_tests_late());
         let estimate = match self.proof.result() {
             Some(Reading::Late) if is_paged && self.proof.lates() > 0 => {
                 self.estimate(seen, before, packet_bytes, most)
@@ -177,8 +185,11 @@ impl ReceiveQueue {
             {
                 observed
             }
+            // Of a program that was never seen to read, all may be unread, wherever its window stands.
+            _ if is_dense && !self.proof.has_prompt() && self.proof.lates() >= self.min_unsettled_tests(window) => {
+                observed
+            }
             _ if is_vague || !self.level.is_known() => 0,
-            // Of a program that was never seen to read, all may be unread.
             _ if is_dense && is_late && !self.proof.has_prompt() => observed,
             _ if is_dense && (is_late || self.level.is_proven()) => observed.min(self.level.since(acked)),
             // There was no test since then, because a small buffer is soon half full.
@@ -196,8 +207,19 @@ impl ReceiveQueue {
 
     /// Returns how many unread bytes the listener's machine has room for, if its program has set a small buffer.
     fn capacity(&self) -> u64 {
-        let widest = self.proof.widest_window();
+        let widest = self.proof.open_window();
         if widest < MIN_DEFAULT_WINDOW_BYTES { widest * MAX_RECEIVED_HALVES / 2 } else { u64::MAX }
+    }
+
+    /// Returns how many tests in a row must be late for a window without a level to count. A program that reads each 100 ms fails twelve
+    /// in a row now and then, and a kernel that takes back megabytes does so for many seconds.
+    fn min_unsettled_tests(&self, window: u64) -> u8 {
+        if window >= LARGE_WINDOW_BYTES { MIN_TESTS } else { MIN_HELD_TESTS }
+    }
+
+    /// Returns whether so many tests in a row were late that a window may narrow for unread bytes.
+    fn are_tests_late(&self) -> bool {
+        self.proof.lates() >= MIN_LATE_TESTS
     }
 
     /// Returns whether each packet shows in the window.
@@ -207,7 +229,7 @@ impl ReceiveQueue {
 
     /// Returns the least that can be unread by what is missing from the window.
     fn least(&self, window: u64, packet_bytes: u64) -> u64 {
-        if packet_bytes < COPIED_BYTES || self.proof.lates() < MIN_LATE_TESTS {
+        if packet_bytes < COPIED_BYTES || !self.are_tests_late() {
             return 0;
         }
         let open = u64::from(self.open);
@@ -234,10 +256,12 @@ impl ReceiveQueue {
         is_answer
     }
 
-    /// Returns whether the listener's program had read everything at the last test, so that its window need not be followed. Packets
-    /// of about `packet_bytes` that show in the window are followed in any case.
-    pub(super) fn reads_promptly(&self, packet_bytes: u64) -> bool {
-        !self.is_dense(packet_bytes) && self.proof.result() == Some(Reading::Prompt)
+    /// Returns whether the listener's program had read everything at the last test, so that its window need not be followed now. Where
+    /// packets of about `packet_bytes` show in the window, it is followed in any case, but not at each of them while it stays at its level.
+    pub(super) fn reads_promptly(&self, packet_bytes: u64, now: Timestamp) -> bool {
+        let is_open = self.proof.is_sure() && self.proof.is_acked() && self.level.is_at(self.proof.seen().1);
+        let is_followed = is_open && now.since(self.proof.looked_at()) < OPEN_LOOK_INTERVAL;
+        self.proof.result() == Some(Reading::Prompt) && (is_followed || !self.is_dense(packet_bytes))
     }
 
     /// Returns whether the kernel is to be asked before the next write, because that shows what was read.

@@ -63,7 +63,8 @@ impl ReceiveWindow {
             self.settle(acked, window);
             return 0;
         }
-        if window > before && narrowed <= widest / 4 {
+        let is_wide = widest > DEFAULT_BUFFER_BYTES;
+        if (window > before && narrowed <= widest / 4) || (window >= before + CHANGE_BYTES && is_wide) {
             // The window opens again, so the program reads, and what is missing from the window is all that is unread.
             self.acked = acked.saturating_sub(narrowed);
             return narrowed.min(acked);
@@ -72,6 +73,9 @@ impl ReceiveWindow {
         let moved = sent.saturating_sub(narrowed);
         let hidden = if self.is_small() {
             widest / 14
+        } else if is_wide {
+            // How large that buffer is, is not known.
+            moved
         } else {
             DEFAULT_BUFFER_BYTES.saturating_sub(widest).clamp(widest / 4, widest * 17 / 16)
         };

@@ -40,9 +40,25 @@ impl Level {
         self.left_at = acked;
     }
 
+    /// Notes that the window has left its level since the look before. Any of the packets of about `packet_bytes` that came since then may
+    /// be the first unread one, so it is taken to be the one in the middle.
+    pub(super) fn leave(&mut self, acked: u64, packet_bytes: u64) {
+        self.left_at += self.since(acked).saturating_sub(packet_bytes) / 2;
+    }
+
     /// Returns whether the window has a level.
     pub(super) fn is_known(&self) -> bool {
         self.window > 0
+    }
+
+    /// Returns the window at its level; zero while it has none.
+    pub(super) fn window(&self) -> u64 {
+        self.window.into()
+    }
+
+    /// Returns whether this window is at its level.
+    pub(super) fn is_at(&self, window: u64) -> bool {
+        self.is_known() && window >= self.window.into()
     }
 
     /// Returns whether everything had been read while the window was there.

@@ -3,37 +3,67 @@ use std::time::Duration;
 use super::*;
 
 const PAGE: u64 = 1250;
-const INTERVAL: Duration = Duration::from_millis(100);
 
-/// A connection on which pages of 1250 bytes go out each 100 ms, as its sender sees it just before each of them.
-struct Pages {
+/// A connection on which packets go out at equal intervals, as its sender sees it just before those that are preceded by a look.
+struct Connection {
     queue: ReceiveQueue,
     now: Timestamp,
     socket: TcpInfo,
+    written: u64,
+    packet_bytes: u64,
+    interval: Duration,
+    /// What was known at the last look, and the number of looks.
+    known: Unread,
+    looks: u32,
 }
 
-impl Pages {
-    fn new() -> Self {
+impl Connection {
+    fn new(packet_bytes: u64, interval: Duration) -> Self {
         let socket = TcpInfo {
             window_bytes: Some(76 * 1024),
             min_round_trip: Some(Duration::from_micros(10)),
             segment_bytes: 1448,
             ..TcpInfo::default()
         };
-        let mut pages = Self { queue: ReceiveQueue::default(), now: Timestamp::from_nanos(1 << 40), socket };
-        pages.queue.proof.begin(0, pages.now);
-        pages
+        let (queue, now) = (ReceiveQueue::default(), Timestamp::from_nanos(1 << 40));
+        let mut connection =
+            Self { queue, now, socket, written: 0, packet_bytes, interval, known: Unread::default(), looks: 0 };
+        connection.queue.proof.begin(0, now);
+        connection
+    }
+
+    /// Sends a packet. If there is an acknowledgement before the next one, it comes after this delay, is of all that was sent, and offers
+    /// `window`. Returns what is known before the next one.
+    fn send(&mut self, acknowledged: Option<Duration>, window: u64) -> Unread {
+        self.written += self.packet_bytes;
+        self.queue.wrote(self.written, self.packet_bytes, self.packet_bytes, self.interval, self.now);
+        self.now = self.now + self.interval;
+        self.socket.since_ack += self.interval;
+        if let Some(delay) = acknowledged {
+            self.socket.acked_bytes = self.written;
+            self.socket.since_ack = self.interval - delay;
+            self.socket.round_trip = (self.socket.round_trip * 7 + delay) / 8;
+            self.socket.window_bytes = Some(window);
+        }
+        if self.queue.wants_look(self.now) || !self.queue.reads_promptly(self.packet_bytes, self.now) {
+            self.known = self.queue.look(&self.socket, self.packet_bytes, self.now);
+            self.looks += 1;
+        }
+        self.known
+    }
+}
+
+/// A connection on which pages of 1250 bytes go out each 100 ms.
+struct Pages(Connection);
+
+impl Pages {
+    fn new() -> Self {
+        Self(Connection::new(PAGE, Duration::from_millis(100)))
     }
 
     /// Sends a page, which is acknowledged after `delay`. Returns what is known before the next one.
     fn page(&mut self, delay: Duration, window: u64) -> Unread {
-        self.queue.wrote(self.socket.acked_bytes + PAGE, PAGE, PAGE, INTERVAL, self.now);
-        self.now = self.now + INTERVAL;
-        self.socket.acked_bytes += PAGE;
-        self.socket.window_bytes = Some(window);
-        self.socket.since_ack = INTERVAL - delay;
-        self.socket.round_trip = (self.socket.round_trip * 7 + delay) / 8;
-        self.queue.look(&self.socket, PAGE, self.now)
+        self.0.send(Some(delay), window)
     }
 
     fn prompt(&mut self) -> Unread {
@@ -276,40 +306,32 @@ fn recorded_connections_stay_within_their_bounds_and_no_reader_is_accused() {
 }
 
 /// A connection on which packets of 960 bytes go out each 10 ms.
-struct Dense {
-    queue: ReceiveQueue,
-    now: Timestamp,
-    socket: TcpInfo,
-    written: u64,
-}
+struct Dense(Connection);
 
 impl Dense {
     const PACKET: u64 = 960;
-    const INTERVAL: Duration = Duration::from_millis(10);
 
     /// Makes that of a program that reads everything for four seconds.
     fn of_reader(window: u64) -> Self {
-        let Pages { queue, now, socket } = Pages::new();
-        let mut dense = Self { queue, now, socket, written: 0 };
+        let mut dense = Self(Connection::new(Self::PACKET, Duration::from_millis(10)));
         for _ in 0..400 {
             dense.packet(true, window);
         }
         dense
     }
 
+    /// Returns by how much the estimate is wrong, of a program that has read up to `read` and nothing since. What is not acknowledged counts as
+    /// lag elsewhere.
+    fn error(&self, seen: Unread, read: u64) -> u64 {
+        seen.estimate.abs_diff(self.0.socket.acked_bytes.saturating_sub(read))
+    }
+
     /// Sends a packet. If it is not read, each fourth acknowledgement comes, of four packets. Returns what is known before the next one.
     fn packet(&mut self, is_read: bool, window: u64) -> Unread {
-        self.written += Self::PACKET;
-        self.queue.wrote(self.written, Self::PACKET, Self::PACKET, Self::INTERVAL, self.now);
-        self.now = self.now + Self::INTERVAL;
-        self.socket.since_ack += Self::INTERVAL;
-        let came = (self.written - self.socket.acked_bytes) / Self::PACKET;
-        if is_read || came == 4 {
-            self.socket.acked_bytes = self.written;
-            self.socket.since_ack = if is_read { Self::INTERVAL } else { Duration::ZERO };
-            self.socket.window_bytes = Some(window);
-        }
-        self.queue.look(&self.socket, Self::PACKET, self.now)
+        let Connection { written, socket, interval, .. } = &self.0;
+        let has_waited = (*written - socket.acked_bytes) / Self::PACKET == 3;
+        let acknowledged = if is_read { Some(Duration::ZERO) } else { has_waited.then_some(*interval) };
+        self.0.send(acknowledged, window)
     }
 }
 
@@ -325,5 +347,85 @@ fn a_wide_window_that_is_taken_back_is_no_backlog_unless_packets_are_acknowledge
         let known = told.iter().position(|estimate| *estimate > 0).expect("it reads nothing any more");
         assert!(known <= 30, "known after {known} packets: {told:?}");
         assert!(told[79].abs_diff(80 * Dense::PACKET) <= 2 * Dense::PACKET, "{told:?}");
+    }
+}
+
+#[test]
+fn a_listener_is_known_after_its_wide_window_was_taken_back_to_less_than_half() {
+    const WIDE: u64 = 640_000;
+    for level in [300_000, 100_000] {
+        let mut dense = Dense::of_reader(WIDE);
+        for packets in 1..=2000 {
+            let seen = dense.packet(true, level.max(WIDE.saturating_sub(packets * Dense::PACKET)));
+            assert_eq!(seen.estimate, 0, "after {packets}");
+            assert!(packets < 1500 || seen.most <= 100 * Dense::PACKET, "after {packets}: {seen:?}");
+        }
+        // The goal for WAV is two blocks and 20 ms, one second after each change.
+        let read = dense.0.written;
+        for packets in 1..=level / Dense::PACKET {
+            let truth = packets * Dense::PACKET;
+            let seen = dense.packet(false, level - truth);
+            assert!(seen.most + 4 * Dense::PACKET >= truth, "after {packets}: {seen:?}");
+            let error = dense.error(seen, read);
+            assert!(packets < 100 || error <= 3 * Dense::PACKET, "{level} after {packets}: {seen:?}");
+        }
+    }
+}
+
+#[test]
+fn all_is_unread_although_a_wide_window_hardly_narrows() {
+    // As it was recorded over loopback, where samples are packed tightly: of a window of 1.2 MB, and by 25,600 bytes after 3.7 s.
+    let mut dense = Dense::of_reader(1_201_152);
+    let read = dense.0.written;
+    for packets in 1..=372 {
+        let truth = packets * Dense::PACKET;
+        let seen = dense.packet(false, (1_201_152 - truth / 14) / 1024 * 1024);
+        let error = dense.error(seen, read);
+        assert!(packets < 100 || error <= 3 * Dense::PACKET, "after {packets}: {seen:?}");
+    }
+}
+
+#[test]
+fn all_is_unread_if_nothing_was_ever_read_wherever_the_window_stands() {
+    // As of a program that reads its burst in gulps: its window has been raised, and never stays the same.
+    const WIDE: u64 = 700_000;
+    let mut dense = Dense(Connection::new(Dense::PACKET, Duration::from_millis(10)));
+    for packets in 1..=300 {
+        let seen = dense.packet(false, WIDE - packets * Dense::PACKET);
+        let error = dense.error(seen, 0);
+        // A kernel takes back megabytes, while a program that reads at its own intervals fails some tests.
+        assert!(
+            packets > 250 || WIDE - packets * Dense::PACKET < LARGE_WINDOW_BYTES || seen.estimate == 0,
+            "{packets}: {seen:?}"
+        );
+        assert!(packets < 250 || error <= 4 * Dense::PACKET, "after {packets}: {seen:?}");
+    }
+    // It reads everything at once, and its window does not open as far as before.
+    for packets in 0..100 {
+        let truth = packets * Dense::PACKET;
+        let seen = dense.packet(packets == 0, WIDE - 200_000 - truth);
+        assert!(seen.estimate <= truth + 200_000, "{packets} after it has read: {seen:?}");
+    }
+}
+
+#[test]
+fn most_looks_at_a_listener_that_reads_are_left_out() {
+    const LEVEL: u64 = 64_000;
+    // Whenever it stops between two looks.
+    for phase in 0..5 {
+        let mut dense = Dense::of_reader(LEVEL);
+        let before = dense.0.looks;
+        (0..1000 + phase).for_each(|_| _ = dense.packet(true, LEVEL));
+        let looks = dense.0.looks - before;
+        assert!((200..300).contains(&looks), "{looks}");
+        // Then all are made.
+        let read = dense.0.written;
+        for packets in 1..=60 {
+            let truth = packets * Dense::PACKET;
+            let seen = dense.packet(false, LEVEL - truth);
+            let error = dense.error(seen, read);
+            assert!(packets < 10 || error <= 3 * Dense::PACKET, "after {packets}: {seen:?}");
+        }
+        assert!(dense.0.looks - before - looks >= 54, "{}", dense.0.looks);
     }
 }
