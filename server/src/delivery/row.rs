@@ -24,7 +24,8 @@ impl Listener {
         ListenerRow {
             id: self.id(),
             name: self.name().to_owned(),
-            remote: self.remote().to_string(),
+            remote: self.client().to_string(),
+            via: self.client().via(),
             token: self.granted().as_ref().map(|token| token.name.clone()),
             format: self.rendition().name().into(),
             overflow: self.overflow().label().to_owned(),

@@ -258,7 +258,7 @@ impl Session {
             if self.listener().leave_reason() == LeaveReason::Gone {
                 return Outcome::Gone;
             }
-            let remote = self.listener().remote();
+            let remote = self.listener().client();
             tracing::info!(%remote, "closed the connection of a listener that did not read the end of its stream");
             return Outcome::Gone;
         }
@@ -316,7 +316,7 @@ impl Session {
             self.listener().end(LeaveReason::Gone, now);
         }
         if error.kind() == io::ErrorKind::InvalidData {
-            let remote = self.listener().remote();
+            let remote = self.listener().client();
             tracing::info!(%remote, "ended a listener whose TLS is not genuine: {error}");
         }
         Outcome::Gone
