@@ -12,7 +12,7 @@ build=(
     /usr/include/alsa/asoundlib.h:libasound2-dev
 )
 # What the tests use for real: a sound server with a microphone made of a pipe or a null sink, players, a browser and
-# what tells it what to do, a monitor, a terminal.
+# what tells it what to do, proxies, a monitor, a terminal.
 test=(
     pulseaudio:pulseaudio
     paplay:pulseaudio-utils
@@ -23,6 +23,8 @@ test=(
     chromium:chromium
     node:nodejs
     npm:npm
+    nginx:nginx
+    haproxy:haproxy
     promtool:prometheus
     tc:iproute2
     tmux:tmux

@@ -1,9 +1,9 @@
 //! What a real-time priority and locked memory are worth: losses and the latency of stage `ring`, with and without them.
 //!
 //! Two captures run at the same time, one without and one with, so that both have the same load at each moment; which one
-//! starts first alternates. Run it beside a load on its core, such as `stress-ng --cpu 2` behind `taskset --cpu-list 1`. It
-//! captures from the default input device, or from the built-in tone, whose thread keeps its own time, if there is none or with
-//! the argument `tone`.
+//! starts first alternates. Run it beside a load, such as `stress-ng --cpu 2` on two cores. It captures from the default input
+//! device, or from the built-in tone, whose thread keeps its own time, if there is none or with the argument `tone`. Where
+//! `PULSE_SERVER` is a path, the device is opened through ALSA, and the sound server's plug-in reports xruns.
 //!
 //! Stage `ring` goes from the capture of a block's first frame to its dispatch, so it includes the block of 10 ms. It is the
 //! dispatcher's lateness, too, which has an ordinary priority in both.
@@ -22,8 +22,10 @@ const ROUNDS: usize = 24;
 /// What one capture has shown.
 struct Outcome {
     priority: String,
-    /// Blocks that the device or the capture ring lost.
-    lost: u64,
+    /// Blocks that the device lost. The tone has none to lose.
+    xrun: u64,
+    /// Blocks that the capture ring had no room for.
+    overflow: u64,
     /// In milliseconds.
     p50: f64,
     p999: f64,
@@ -32,15 +34,20 @@ struct Outcome {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let is_tone = std::env::args().any(|argument| argument == "tone");
-    println!("{:<8} {:>14} {:>16} {:>18} {:>18}", "priority", "lost", "p50 ms", "p99.9 ms", "max ms");
+    println!(
+        "{:<8} {:>14} {:>14} {:>16} {:>18} {:>18}",
+        "priority", "xrun", "overflow", "p50 ms", "p99.9 ms", "max ms"
+    );
     let mut pairs = Vec::new();
     for round in 0..ROUNDS {
         let [without, with] = run(is_tone, round % 2 == 1)?;
         println!(
-            "{:<8} {:>5} → {:>6} {:>7.1} → {:>6.1} {:>8.1} → {:>7.1} {:>8.1} → {:>7.1}",
+            "{:<8} {:>5} → {:>6} {:>5} → {:>6} {:>7.1} → {:>6.1} {:>8.1} → {:>7.1} {:>8.1} → {:>7.1}",
             with.priority,
-            without.lost,
-            with.lost,
+            without.xrun,
+            with.xrun,
+            without.overflow,
+            with.overflow,
             without.p50,
             with.p50,
             without.p999,
@@ -50,8 +57,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         );
         pairs.push((without, with));
     }
-    let sum = |lost: fn(&(Outcome, Outcome)) -> u64| pairs.iter().map(lost).sum::<u64>();
-    println!("lost in all: {} without, {} with", sum(|(without, _)| without.lost), sum(|(_, with)| with.lost));
+    for (name, of) in [("xrun", (|o| o.xrun) as fn(&Outcome) -> u64), ("overflow", |o| o.overflow)] {
+        let without: u64 = pairs.iter().map(|(without, _)| of(without)).sum();
+        let with: u64 = pairs.iter().map(|(_, with)| of(with)).sum();
+        let rounds = |part: fn(&(Outcome, Outcome)) -> &Outcome| pairs.iter().filter(|pair| of(part(pair)) > 0).count();
+        println!(
+            "{name}: {without} blocks in {} rounds without it, {with} in {} rounds with it",
+            rounds(|(without, _)| without),
+            rounds(|(_, with)| with)
+        );
+    }
     for (name, of) in [("p50", (|o| o.p50) as fn(&Outcome) -> f64), ("p99.9", |o| o.p999), ("max", |o| o.max)] {
         let better = pairs.iter().filter(|(without, with)| of(with) < of(without)).count();
         let mut ratios: Vec<_> = pairs.iter().map(|(without, with)| of(with) / of(without)).collect();
@@ -97,7 +112,8 @@ fn outcome(stream: &Stream) -> Outcome {
     let millis = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
     Outcome {
         priority: realtime.priority.map_or_else(|| "none".to_owned(), |priority| priority.to_string()),
-        lost: capture.lost_xrun() + capture.lost_overflow(),
+        xrun: capture.lost_xrun(),
+        overflow: capture.lost_overflow(),
         p50: millis(0.5),
         p999: millis(0.999),
         max: histogram.max() as f64 / 1000.0,

@@ -1,7 +1,8 @@
 //! The HTTP server, in the way of a request.
 //!
-//! `accept` gives each connection a place among the `connections`, or a `refusal`. A `connection` shakes hands first if the server
-//! has [`tls`], so its `transport` is a socket with that or without. Then it reads requests, the `guard` refuses those of other
+//! `accept` gives each connection a place among the `connections`, or a `refusal`. A `connection` takes the `proxy_header` of one of the
+//! `trusted_proxies` first, and shakes hands if the server has [`tls`], so its `transport` is a socket with that or without. Then it
+//! reads requests, whose clients proxies tell in fields (`forwarded`), the `guard` refuses those of other
 //! sites, `denied` answers those without a token, and `routes` finds the answer: a file of the `page`, the status (`api`), the
 //! `listener_table`, the log of `events`, status and table pushed (`watch`), the page's `session`, or a `stream` with the parameters of its
 //! `query`. A stream's connection leaves hyper for a shard of the delivery, with a `head` of our own and with the bytes
@@ -16,6 +17,7 @@ mod context;
 mod counted_stream;
 mod denied;
 mod events;
+mod forwarded;
 #[cfg(test)]
 mod fuzz;
 mod guard;
@@ -25,6 +27,7 @@ mod page;
 mod permitted;
 mod playlist;
 pub mod port;
+mod proxy_header;
 mod query;
 mod range;
 mod recording;
@@ -38,6 +41,7 @@ mod stream;
 mod table_query;
 pub mod tls;
 mod transport;
+mod trusted_proxies;
 mod watch;
 
 pub use accept::serve;

@@ -123,6 +123,7 @@ const KEYS: [&str; EVERYTHING.len() + 1] = [
     "admin_listen",
     "max_listeners",
     "max_connections_per_address",
+    "trusted_proxy",
     "allow_hosts",
     "allow_origins",
     "notify",
@@ -133,7 +134,7 @@ const KEYS: [&str; EVERYTHING.len() + 1] = [
 ];
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 38] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 39] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
     ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0,unix:/x/y", "0.0.0.0:3"]),
@@ -161,6 +162,7 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 38] = [
         "--max-connections-per-address",
         ["65", "1", "100000"],
     ),
+    ("trusted_proxy", "AIRCHECK_TRUSTED_PROXY", "--trusted-proxy", ["['10.0.0.0/8']", "::1, fd00::/8", "127.0.0.1"]),
     ("record", "AIRCHECK_RECORD", "--record", ["'takes'", "/tmp/takes", "off"]),
     ("record_split", "AIRCHECK_RECORD_SPLIT", "--record-split", ["'90m'", "500MB", "4GiB"]),
     ("record_align", "AIRCHECK_RECORD_ALIGN", "--record-align", ["false", "1", "true"]),
@@ -215,6 +217,7 @@ fn value(config: &Config, name: &str) -> String {
         "channels" => format!("{:?}", capture.channels),
         "sample" => capture.sample.label().to_owned(),
         "pace" => capture.pace.to_string(),
+        "trusted_proxy" => http.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         "allow_hosts" => http.allow_hosts.join(" "),
         "allow_origins" => http.allow_origins.join(" "),
         "notify" => notify.targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
@@ -250,6 +253,7 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["10ms", "1s", "10s"],
         ["16", "1", "1048576"],
         ["65", "1", "100000"],
+        ["10.0.0.0/8", "::1/128 fd00::/8", "127.0.0.1/32"],
         ["takes", "/tmp/takes", "off"],
         ["90m", "500MB", "4GiB"],
         ["false", "true", "true"],
@@ -366,6 +370,7 @@ const LISTEN: &str = "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:
 const SOURCE: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ or stdin";
 const POLICY: &str = "skip-to-live, drop-newest, latest or disconnect";
 const HOSTS: &str = "host names such as radio.example, without scheme or port";
+const NETWORKS: &str = "networks or addresses such as 10.0.0.0/8, 127.0.0.1 or fd00::/8";
 const ORIGINS: &str = "origins such as https://radio.example or http://localhost:3000, without a path";
 
 const NOT_A_URL: &str =
@@ -452,6 +457,9 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
             wrong.push((key, value, not(takes, value)));
         }
     }
+    for value in ["10.0.0.0/33", "10.0.0/8", "localhost", "127.0.0.1:80"] {
+        wrong.push(("trusted_proxy", value, not(NETWORKS, value)));
+    }
     for value in ["http://a", "a:80", "a/b", "*", "*.a", ".a", "ü.example"] {
         wrong.push(("allow_hosts", value, not(HOSTS, value)));
     }
@@ -487,7 +495,7 @@ fn every_wrong_value_of_a_key_names_the_file_the_line_and_the_key() {
                 Ok(_) => value.to_owned(),
                 Err(_) => continue,
             },
-            "allow_hosts" | "allow_origins" | "notify" | "record_keep" => format!("[{value:?}]"),
+            "trusted_proxy" | "allow_hosts" | "allow_origins" | "notify" | "record_keep" => format!("[{value:?}]"),
             _ => format!("{value:?}"),
         };
         let text = format!("# A comment.\n\n{name} = {toml}\n");
@@ -692,7 +700,7 @@ fn help_fits_100_columns_and_lists_every_flag_variable_and_default() {
         let default = match name {
             "rate" => "(48000 if not given)".to_owned(),
             "channels" => "(2 if not given)".to_owned(),
-            "allow_hosts" | "allow_origins" | "notify" | "record_keep" => continue,
+            "trusted_proxy" | "allow_hosts" | "allow_origins" | "notify" | "record_keep" => continue,
             name => format!("[default: {}]", value(&config, name)),
         };
         assert!(entry.contains(&default), "{entry}");
@@ -915,6 +923,7 @@ aircheck.toml is valid and gives these settings:
   admin_listen                 off             default
   max_listeners                1000            default
   max_connections_per_address  64              default
+  trusted_proxy                none            default
   allow_hosts                  a.b, c          line 5
   allow_origins                none            default
   notify                       none            default

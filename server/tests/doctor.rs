@@ -94,6 +94,15 @@ fn a_sound_server_that_does_not_answer_is_not_waited_for() {
     let sound_server = PulseServer::start();
     let program = || sound_server.command(env!("CARGO_BIN_EXE_aircheck"), Way::Pulse);
     sound_server.signal("STOP");
+    // More programs ask than may wait for its answer.
+    let lists: Vec<_> = (0..10)
+        .map(|_| program().arg("devices").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        .collect();
+    for list in lists {
+        let list = list.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&list.stderr);
+        assert!(list.status.code() == Some(1) && text.contains("does not answer"), "{text}");
+    }
     let visit = Visit::to(program(), &["--source", "mic"]);
     // A source that needs no sound server is not kept from the air by it.
     let tone = Visit::to(program(), &["--source", "tone:440"]);

@@ -391,6 +391,36 @@ fn the_word_of_a_refusal_is_shown() {
     assert!(text.starts_with(":white_check_mark: ") && text.contains("the service has started"), "{text}");
 }
 
+/// In Slack's markup, the name of this listener would call everyone in the channel.
+#[test]
+fn slack_gets_a_message_for_the_begin_and_the_end_of_trouble() {
+    let receiver = Receiver::taking();
+    let server = start("tone:440", &["--notify-form", "slack"], &[receiver.url()]);
+    let folder = tempfile::tempdir().unwrap();
+    let url = server.url("stream.wav?buffer=200ms&name=%3C!channel%3E%20%26%20co");
+    let listener = Listener::start(&url, &folder.path().join("a"));
+    let row = server.row_when("<!channel> & co", |row| row["delivered"].as_u64() > Some(50));
+    assert_eq!(row["lost"], 0, "{row}");
+    signal(listener.pid(), "STOP");
+    let text_with = |mark: &str| {
+        eventually(mark, || {
+            let received = receiver.received();
+            received.iter().find(|received| received.body.contains("!channel") && received.body.contains(mark)).cloned()
+        })
+    };
+    let begin = text_with(":warning:");
+    signal(listener.pid(), "CONT");
+    let end = text_with(":white_check_mark:");
+    for received in [begin, end] {
+        assert!(received.head.contains("content-type: application/json\r\n"), "{}", received.head);
+        let message = received.json();
+        assert_eq!(message.as_object().unwrap().len(), 1, "a message is its text: {message}");
+        let text = message["text"].as_str().unwrap();
+        assert!(text.contains("&lt;!channel&gt; &amp; co") && !text.contains(['<', '>']), "{text}");
+    }
+    stop(server);
+}
+
 #[test]
 fn ntfy_gets_text_and_headers() {
     let receiver = Receiver::taking();

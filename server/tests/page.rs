@@ -107,7 +107,7 @@ mod scripts {
 
     #[test]
     fn the_page_loads_behind_a_proxy_that_changes_its_host() {
-        run_in_browser("proxy.test.js");
+        run_in_browser("rewritten_host.test.js");
     }
 
     #[test]
@@ -118,6 +118,11 @@ mod scripts {
     #[test]
     fn badges_and_the_fallback_to_the_browser_s_own_player() {
         run_in_browser("fallback.test.js");
+    }
+
+    #[test]
+    fn the_page_plays_behind_a_proxy_that_passes_no_websockets_on() {
+        run_in_browser("proxy.test.js");
     }
 
     #[test]

@@ -17,7 +17,7 @@ const READS = "reads";
 const VERDICTS = { ok: "", behind: "behind", far_behind: "far-behind" };
 
 /** Where the server sees the cause of a lag, in words that fit into a column. */
-const FAULTS = { listener: "slow listener", network: "slow network", server: "slow server" };
+const FAULTS = { listener: "slow listener", network: "slow network", server: "slow server", proxy: "at its proxy" };
 
 /** The lag without the burst that the listener requested. */
 const excessLag = (listener) => Math.max(0, listener.lag_seconds - (listener.burst_seconds ?? 0));
@@ -26,6 +26,12 @@ const excessLag = (listener) => Math.max(0, listener.lag_seconds - (listener.bur
 function lagBounds({ lag_at_least_seconds: least, lag_at_most_seconds: most, burst_seconds: burst = 0 }) {
   if (least == null || most == null || most - least <= APART_SECONDS) return "";
   return range(Math.max(0, least - burst), Math.max(0, most - burst));
+}
+
+/** The listener's address, unless it stands for its name, and that of its proxy. */
+function address({ name, remote, via }) {
+  const own = name ? remote : "";
+  return via ? `${own} via ${via}`.trimStart() : own;
 }
 
 class Row {
@@ -50,7 +56,7 @@ class Row {
     }
     parts.you.hidden = !own;
     put(parts.name, name);
-    put(parts.remote, [listener.name && listener.remote, listener.token && `by ${listener.token}`].filter(Boolean).join(" · "));
+    put(parts.remote, [address(listener), listener.token && `by ${listener.token}`].filter(Boolean).join(" · "));
     put(parts.state, listener.state && listener.state !== READS ? listener.state : "");
     put(parts.format, listener.format);
     put(parts.overflow, listener.overflow ?? "");

@@ -4,6 +4,7 @@
 import { decodesOpus } from "/opus.js";
 
 const HEARD_INTERVAL_SECONDS = 0.4; // between two reports to the server of what was heard
+const OPEN_TIMEOUT_SECONDS = 5;
 const FADE_SECONDS = 0.05;
 const MEDIAN_OF = 9; // timestamps; single ones of a sound card jump by a period
 
@@ -18,10 +19,26 @@ export function obstacle() {
   return null;
 }
 
+/** Resolves to whether a WebSocket to this address opens and brings its first message. */
+export function opens(url) {
+  return new Promise((done) => {
+    const socket = new WebSocket(url);
+    const end = (is_open) => {
+      clearTimeout(timer);
+      socket.onmessage = socket.onclose = null;
+      socket.close();
+      done(is_open);
+    };
+    const timer = setTimeout(() => end(false), 1000 * OPEN_TIMEOUT_SECONDS);
+    socket.onmessage = () => end(true);
+    socket.onclose = () => end(false);
+  });
+}
+
 const isLoopback = () => /^(localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname);
 
 /**
- * Reports by callbacks: `on.listening({listener, payload})`, `on.lost({code, reason})`,
+ * Reports by callbacks: `on.listening({listener, payload})`, `on.lost({code, reason, failures, opened})`,
  * `on.heard(figures)` some ten times a second, `on.held(state)` when the browser stops or resumes the sound,
  * `on.decoding()` when it becomes known what the browser can decode.
  */
@@ -114,12 +131,16 @@ export class Live {
     await ready;
   }
 
+  /** The address of the stream. */
+  get url() {
+    const query = new URLSearchParams({ payload: this.payload, name: "page" });
+    return `${location.origin.replace("http", "ws")}/stream?${query}`;
+  }
+
   listen() {
     this.due.length = this.times.length = 0;
-    const query = new URLSearchParams({ payload: this.payload, name: "page" });
-    const url = `${location.origin.replace("http", "ws")}/stream?${query}`;
     this.session += 1;
-    this.worker.postMessage({ listen: { url, session: this.session } });
+    this.worker.postMessage({ listen: { url: this.url, session: this.session } });
   }
 
   /** Sets the payload that the user selected, or "auto". */

@@ -2,12 +2,15 @@
 
 import { Element } from "/element.js";
 import { showLatency, showNoLatency } from "/latency.js";
-import { Live, obstacle } from "/live.js";
+import { Live, obstacle, opens } from "/live.js";
 import { onPermissions, refreshSession, session } from "/session.js";
 import { Spectrogram } from "/spectrogram.js";
 import { $, plural, put } from "/text.js";
 
 const WAITING_SECONDS = 0.5; // a shorter silence is not reported
+const MAX_UNOPENED = 2; // so many connections that fail from the beginning, while the server answers, are a proxy's doing
+const PROXY = "the proxy before this server does not pass WebSockets on";
+const RETRY_SECONDS = [10, 20, 40, 60]; // and so on, until they are
 
 const spectrogram = new Spectrogram($("spectrogram"));
 const live = new Live({ listening, lost, heard, held, decoding: showPayloads });
@@ -37,12 +40,14 @@ export const player = {
   contactAgain,
 };
 
+const spectrogram_hint = $("spectrogram-hint").textContent;
 let why_not_live = obstacle();
 let pressed_at = 0;
 let silent_since = null;
 let interruptions = 0;
 let broke_at = -Infinity; // when a stream of the browser's own player ended
 let resume = false; // it ended because the server became unreachable
+let retries = null; // of live sound, while a proxy passes no WebSockets on
 
 function start() {
   player.playing = true;
@@ -96,8 +101,9 @@ function listening({ listener, payload }) {
   player.payload = payload;
 }
 
-function lost({ reason, failures }) {
+function lost({ reason, failures, opened }) {
   player.listener = null;
+  if (!opened && failures >= MAX_UNOPENED) findProxy();
   // It may be refused because the sign-in has ended, which a WebSocket does not say.
   if (reason === "revoked" || failures === 2) refreshSession();
   if (failures > 1 && isFull()) say(full());
@@ -123,6 +129,36 @@ function heard(figures) {
 
 function held(state) {
   if (state !== "running") say("The browser has paused the sound.");
+}
+
+// ---- a proxy without WebSockets -------------------------------------------------------
+
+/** Looks whether the server answers requests although its WebSocket does not open, and plays by other means if so. */
+async function findProxy() {
+  if (isFull() || !session.listen) return;
+  const answer = await fetch("/healthz", { cache: "no-store" }).catch(() => null);
+  if (!answer?.ok || !player.playing || why_not_live || player.listener !== null || !session.listen) return;
+  live.stop();
+  show(null);
+  showNoLatency();
+  why_not_live = PROXY;
+  showObstacle();
+  element.start();
+  retryLive(0);
+}
+
+/** Tries again whether WebSockets get through, and plays live as soon as they do. */
+function retryLive(tries) {
+  clearTimeout(retries);
+  const wait = RETRY_SECONDS[Math.min(tries, RETRY_SECONDS.length - 1)];
+  retries = setTimeout(async () => {
+    if (!(await opens(live.url))) return retryLive(tries + 1);
+    why_not_live = null;
+    showObstacle();
+    if (!player.playing) return;
+    element.stop();
+    start();
+  }, 1000 * wait);
 }
 
 // ---- failures -----------------------------------------------------------------
@@ -226,10 +262,13 @@ function readPayload() {
 readPayload();
 
 function showObstacle() {
-  if (!why_not_live) return;
-  put($("obstacle"), `Not live: ${why_not_live}. The browser's own player is used, which is a second or more behind.`);
-  $("obstacle").hidden = false;
-  for (const element of document.querySelectorAll(".only-live")) element.hidden = true;
+  const is_live = why_not_live === null;
+  $("obstacle").hidden = is_live;
+  for (const element of document.querySelectorAll(".only-live")) element.hidden = !is_live;
+  if (is_live) return put($("spectrogram-hint"), spectrogram_hint);
+  const again = why_not_live === PROXY ? " Live sound is tried again now and then." : "";
+  const other = "The browser's own player is used, which is a second or more behind.";
+  put($("obstacle"), `Not live: ${why_not_live}. ${other}${again}`);
   put($("spectrogram-hint"), "Shown only while sound is played live.");
 }
 showObstacle();

@@ -56,6 +56,7 @@ class Connection {
       audio.postMessage({ format: { rate_hz, channels: heardChannels(channels), block_frames: unit_frames }, session });
       if (payload === "opus") this.opus = new OpusDecoder(hello, (block) => this.give(block), (error) => this.fail(error));
       failures = 0;
+      opened = true;
       postMessage({ listening: { listener, payload, block_seconds } });
     }
     if (gap) this.opus?.lost(gap.blocks); // with samples, their sequence numbers show it
@@ -94,7 +95,7 @@ class Connection {
     const wait = RETRY_SECONDS[Math.min(failures, RETRY_SECONDS.length - 1)] * (0.75 + Math.random() / 2);
     failures += 1;
     retry = setTimeout(connect, 1000 * wait);
-    postMessage({ lost: { code, reason, failures } });
+    postMessage({ lost: { code, reason, failures, opened } });
   }
 
   /** Reports that this browser can't decode the payload. */
@@ -120,6 +121,7 @@ let audio = null; // the port of the audio thread
 let connection = null;
 let retry = null;
 let failures = 0;
+let opened = false; // whether a connection has ever been made
 
 function connect() {
   hangUp();

@@ -163,7 +163,7 @@ mod tests {
             (&["aircheckctl", "listen", "h:1", "-o", "-"], "stdout"),
             (&["aircheckctl", "listen", "h:1", "--play", "--play-buffer", "1m"], "5ms to 2s"),
             (&["aircheckctl", "listen", "h:1", "--play-buffer", "1s"], "--play"),
-            (&["aircheckctl", "listen", "https://h/"], "https"),
+            (&["aircheckctl", "listen", "ftp://h/"], "ftp"),
         ];
         for (args, word) in cases {
             let line = complaint(args);

@@ -15,8 +15,7 @@ fn receive(answer: &'static str) -> (SocketAddr, mpsc::Receiver<String>) {
         let (mut stream, _) = listener.accept().expect("a connection");
         let mut request = String::new();
         let mut bytes = [0; 4096];
-        // Both the JSON and the message of Slack end so.
-        while !request.ends_with('}') {
+        while !is_whole(&request) {
             let read = stream.read(&mut bytes).expect("a request");
             request.push_str(std::str::from_utf8(&bytes[..read]).expect("UTF-8"));
         }
@@ -24,6 +23,13 @@ fn receive(answer: &'static str) -> (SocketAddr, mpsc::Receiver<String>) {
         send.send(request).expect("the test");
     });
     (address, received)
+}
+
+/// Returns whether all of the body has come.
+fn is_whole(request: &str) -> bool {
+    let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+    body.len() >= length.parse().expect("a number")
 }
 
 fn run(arguments: &[&str], stdin: &str) -> (i32, String, String) {
@@ -60,7 +66,19 @@ fn the_url_may_come_from_stdin() {
     let (address, received) = receive("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let (code, _, err) = run(&["-", "--form", "slack"], &format!("http://{address}/s3cret\n"));
     assert_eq!(code, 0, "{err}");
-    assert!(received.recv().expect("a request").contains(r#"{"text":":white_check_mark: "#));
+    let request = received.recv().expect("a request");
+    assert!(request.contains("content-type: application/json\r\n"), "{request}");
+    assert!(request.contains(r#"{"text":":white_check_mark: "#), "{request}");
+}
+
+#[test]
+fn ntfy_gets_a_line_of_text_and_headers() {
+    let (address, received) = receive("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let (code, _, err) = run(&[&format!("http://{address}/s3cret"), "--form", "ntfy"], "");
+    assert_eq!(code, 0, "{err}");
+    let request = received.recv().expect("a request");
+    assert!(request.contains("title: aircheck: test begin\r\n"), "{request}");
+    assert!(request.ends_with("this is a test of aircheck's notifications"), "{request}");
 }
 
 #[test]

@@ -216,6 +216,8 @@ pub enum Fault {
     Network,
     /// At the listener: its machine has received sound that its program does not read.
     Listener,
+    /// At the proxy through which it listens, or beyond that, where the server sees nothing.
+    Proxy,
     /// A place that a newer server names.
     #[serde(other)]
     Unknown,

@@ -15,8 +15,12 @@ pub struct ListenerRow {
     pub id: u64,
     /// The name that the listener gave itself, or an empty string.
     pub name: String,
-    /// Address and port of the connection's far end.
+    /// Address and port of the listener's program: the connection's far end, or what a trusted proxy there tells of it, which is often
+    /// no port.
     pub remote: String,
+    /// The address of the proxy through which it listens; `null` without one.
+    #[serde(default)]
+    pub via: Option<String>,
     /// The name of the token that it listens by; `null` if it needed none.
     #[serde(default)]
     pub token: Option<String>,
@@ -55,7 +59,7 @@ pub struct ListenerRow {
     pub lag_p99_seconds: Option<f64>,
     /// The maximum of the same.
     pub lag_max_seconds: Option<f64>,
-    /// Number of gaps.
+    /// Number of gaps, with one that still grows.
     pub gaps: u64,
     /// Blocks of the longest gap.
     pub gap_max_blocks: u64,
@@ -145,7 +149,7 @@ mod tests {
             "id": 1, "name": "", "remote": "", "format": "mp3", "overflow": "pause", "connected_at": 0.0, "offered": 0,
             "delivered": 0, "lost": 0, "queued": 0, "lag_seconds": 0.0, "lag_p50_seconds": null,
             "lag_p99_seconds": null, "lag_max_seconds": null, "gaps": 0, "gap_max_blocks": 0, "socket_queued_bytes": 0,
-            "socket_queued_seconds": 0.0, "verdict": "hopeless", "fault": "proxy",
+            "socket_queued_seconds": 0.0, "verdict": "hopeless", "fault": "moon",
         });
         let row: ListenerRow = serde_json::from_value(row).unwrap();
         assert_eq!((&*row.format, row.verdict, row.fault), ("mp3", Verdict::Unknown, Some(Fault::Unknown)));

@@ -45,8 +45,10 @@ pub struct Asked<'a> {
     pub query: &'a str,
     /// Its header fields.
     pub headers: &'a HeaderMap,
-    /// The far end of its connection.
+    /// The address of its client: the far end of its connection, or the one that a trusted proxy tells.
     pub remote: IpAddr,
+    /// Whether a trusted proxy has passed it on.
+    pub is_proxied: bool,
     /// The time, for the throttle.
     pub now: Instant,
     /// The same in Unix seconds, for expiries.
@@ -251,7 +253,8 @@ fn is_open(asked: &Asked<'_>, scope: &Scope) -> bool {
 /// says so.
 fn is_local(asked: &Asked<'_>) -> bool {
     let is_forwarded = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
-    asked.remote.to_canonical().is_loopback() && !is_forwarded.iter().any(|name| asked.headers.contains_key(*name))
+    let is_proxied = asked.is_proxied || is_forwarded.iter().any(|name| asked.headers.contains_key(*name));
+    asked.remote.to_canonical().is_loopback() && !is_proxied
 }
 
 /// Returns whether a method changes nothing (RFC 9110, section 9.2.1).
@@ -307,7 +310,16 @@ mod tests {
             .map(|(name, value)| (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap()))
             .collect();
         let remote = remote.parse().unwrap();
-        let asked = Asked { method, path, query, headers: &fields, remote, now: Instant::now(), unix_now: NOW };
+        let asked = Asked {
+            method,
+            path,
+            query,
+            headers: &fields,
+            remote,
+            is_proxied: false,
+            now: Instant::now(),
+            unix_now: NOW,
+        };
         let granted = access.admit(&asked, &scope.parse().unwrap())?;
         Ok(granted.map(|token| token.name.clone()))
     }

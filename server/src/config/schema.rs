@@ -22,9 +22,11 @@ use aircheck_engine::source::PcmEncoding;
 use aircheck_notify::{Form, Target};
 use clap::{ArgAction, Args};
 use humantime::parse_duration;
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::listen::{FileMode, ListenAddress};
+use super::network::Network;
 use super::notation::{Address, Directory, Encoding, FileName, Notation as _, OrOff, Policy, Span};
 use super::notify::{Level, NotifyForm, NotifyUrl};
 use super::number::Number;
@@ -294,6 +296,12 @@ pub struct HttpConfig {
     #[arg(long, value_name = "N", default_value = "64")]
     #[serde(deserialize_with = "Number::<1, 100_000>::deserialize")]
     pub max_connections_per_address: usize,
+    /// Proxy whose word about its clients is taken, an address or a network such as 10.0.0.0/8; may be repeated; Unix sockets count as
+    /// 127.0.0.1
+    // None by default: these fields and headers can be written by any client.
+    #[arg(id = "trusted_proxy", long = "trusted-proxy", value_name = "CIDR")]
+    #[serde(rename = "trusted_proxy", default, deserialize_with = "Network::list")]
+    pub trusted_proxies: Vec<IpNet>,
     /// Host name under which requests are accepted, besides addresses and localhost; may be repeated
     #[arg(long = "allow-host", value_name = "NAME")]
     #[serde(default, deserialize_with = "HostName::list")]

@@ -120,7 +120,7 @@ impl Messages {
             Ok(ClientText::Clock(asked)) => return Some(ServerText::Clock(Clock { asked, now: now.unix_seconds() })),
             Ok(ClientText::Heard(heard)) => {
                 let latency = self.heard.latency(heard, now, |sequence| log.captured_at(sequence));
-                latency.map(|latency| listener.record_heard(heard.sequence, latency))
+                latency.map(|latency| listener.record_heard(heard.sequence, latency, now))
             }
             Err(complaint) => Err(complaint),
         };

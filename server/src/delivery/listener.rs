@@ -18,7 +18,7 @@ use crate::delivery::lag_run::{LagRun, PacketLags};
 use crate::delivery::mailbox::Mailbox;
 use crate::delivery::own_histograms::{Measure, OwnHistograms};
 use crate::delivery::progress::Progress;
-use crate::delivery::remote::Remote;
+use crate::delivery::remote::{Client, Remote};
 use crate::delivery::socket::in_flight::{InFlight, Reached};
 use crate::delivery::socket::silence::{GONE_TIMEOUT, Silence};
 use crate::delivery::socket::tcp_info;
@@ -39,6 +39,8 @@ const DENSE_BYTES_PER_SECOND: u64 = 50_000;
 /// How often a listener that is held, because too much waits below its ring, gets a single packet. Its acknowledgement
 /// shows whether the listener reads again: a receive window that was never half closed says nothing by itself.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a sign of life of the listener's own program holds: pings are sent once a second, and reports of what is heard come twice.
+const SIGN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A listener of a mount.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ pub struct Listener {
     limits: Limits,
     connected_at: Timestamp,
     stats: Arc<Stats>,
-    remote: Remote,
+    client: Client,
     granted: Granted,
     /// Of the shard that writes to its connection.
     mailbox: Arc<Mailbox>,
@@ -98,7 +100,11 @@ pub(super) struct Downstream {
     lag_run: LagRun,
     /// The waits in its ring that are not recorded yet.
     waits: Waits,
+    /// When its own program last answered a ping or told what is heard. Acknowledgements may be a proxy's.
+    sign_at: Option<Timestamp>,
     histograms: OwnHistograms,
+    /// Blocks so far of a gap that goes on, which the histogram counts when it has ended.
+    pub(super) open_gap: u64,
     /// How many bytes had been written when the kernel was asked last, and how many blocks were between ring and program.
     looked_at_byte: u64,
     backlog: u64,
@@ -121,8 +127,8 @@ pub struct JoinRequest {
     pub limits: Limits,
     /// The account of its ring.
     pub stats: Arc<Stats>,
-    /// The far end of its connection.
-    pub remote: Remote,
+    /// Its program, at the far end of its connection or behind a proxy there.
+    pub client: Client,
     /// The token that it listens by.
     pub granted: Granted,
     /// How the connection carries packets.
@@ -148,7 +154,7 @@ impl Listener {
             overflow,
             limits,
             stats,
-            remote,
+            client,
             granted,
             wire,
             bytes_per_second,
@@ -170,7 +176,7 @@ impl Listener {
             limits,
             connected_at: Timestamp::now(),
             stats,
-            remote,
+            client,
             granted,
             mailbox,
             is_dense,
@@ -189,7 +195,9 @@ impl Listener {
                 progress: Progress::default(),
                 lag_run: LagRun::default(),
                 waits: Waits::default(),
+                sign_at: None,
                 histograms: OwnHistograms::default(),
+                open_gap: 0,
                 looked_at_byte: 0,
                 backlog: 0,
             }),
@@ -239,10 +247,10 @@ impl Listener {
         self.connected_at
     }
 
-    /// Returns the far end of its connection.
+    /// Returns its program, at the far end of its connection or behind a proxy there.
     #[must_use]
-    pub fn remote(&self) -> Remote {
-        self.remote
+    pub fn client(&self) -> Client {
+        self.client
     }
 
     /// Returns the token that it listens by; `None` if it needed none.
@@ -263,11 +271,12 @@ impl Listener {
         &self.stats
     }
 
-    /// Returns the figures of its histograms as of the last look at it; `None` for one without values.
-    pub(super) fn summaries<const N: usize>(&self, measures: [Measure; N]) -> [Option<Summary>; N] {
+    /// Returns the figures of its histograms as of the last look at it, `None` for one without values; and how many blocks a gap
+    /// has that goes on.
+    pub(super) fn summaries<const N: usize>(&self, measures: [Measure; N]) -> ([Option<Summary>; N], u64) {
         let mut downstream = self.downstream();
         self.settle(&mut downstream);
-        measures.map(|measure| downstream.histograms.summary(measure))
+        (measures.map(|measure| downstream.histograms.summary(measure)), downstream.open_gap)
     }
 
     /// Publishes an event of this listener.
@@ -276,7 +285,7 @@ impl Listener {
             id: self.id,
             name: self.name.to_string(),
             format: self.rendition,
-            remote: self.remote.to_string(),
+            remote: self.client.to_string(),
         };
         self.mount.events().publish(Some(listener), kind);
     }
@@ -515,17 +524,20 @@ impl Listener {
     }
 
     /// Records the report of the listener's player that this block was heard `latency` after its capture.
-    pub fn record_heard(&self, sequence: u64, latency: Duration) {
+    pub fn record_heard(&self, sequence: u64, latency: Duration, now: Timestamp) {
         self.histograms.stages.ear_micros.record(micros(latency));
         let mut downstream = self.downstream();
+        downstream.sign_at = Some(now);
         downstream.in_flight.heard(sequence + 1);
         downstream.histograms.record(Measure::Ear, micros(latency));
     }
 
-    /// Records a gap of `blocks` blocks.
+    /// Records a gap of `blocks` blocks, which has ended.
     pub fn record_gap(&self, blocks: u64) {
         self.histograms.gap_blocks.record(blocks);
-        self.downstream().histograms.record(Measure::Gap, blocks);
+        let mut downstream = self.downstream();
+        downstream.histograms.record(Measure::Gap, blocks);
+        downstream.open_gap = 0;
     }
 
     /// Returns its standing now, and records the lag of blocks that have become overdue.
@@ -550,11 +562,11 @@ impl Listener {
             return;
         }
         downstream.looked_at_byte = downstream.in_flight.written();
-        if self.remote == Remote::Unix {
+        if self.client.peer() == Remote::Unix {
             if let Some(memory) = downstream.socket.and_then(tcp_info::queued_memory) {
                 let proven = downstream.in_flight.proven_bytes();
                 downstream.in_flight.advance_local(memory, now);
-                if downstream.in_flight.proven_bytes() > proven {
+                if downstream.in_flight.proven_bytes() > proven && !self.client.is_proxied() {
                     self.record_read(downstream, now);
                 }
             }
@@ -569,7 +581,8 @@ impl Listener {
             self.histograms.stages.socket_micros.record(micros(span));
         }
         in_flight.set_mark();
-        if in_flight.proven_bytes() > proven {
+        // What a proxy has read is not heard by that.
+        if in_flight.proven_bytes() > proven && !self.client.is_proxied() {
             self.record_read(downstream, now - info.since_ack);
         }
     }
@@ -578,6 +591,7 @@ impl Listener {
     pub(super) fn take_pong(&self, before: u64, now: Timestamp) {
         let mut downstream = self.downstream();
         if downstream.in_flight.take_pong(before, now) {
+            downstream.sign_at = Some(now);
             self.record_read(&mut downstream, now);
         }
     }
@@ -618,7 +632,7 @@ impl Listener {
 
     fn look(&self, downstream: &mut Downstream, now: Timestamp) -> Standing {
         self.follow(downstream, now);
-        let Downstream { in_flight, silence, lags, progress, backlog, .. } = downstream;
+        let Downstream { in_flight, silence, lags, progress, backlog, sign_at, .. } = downstream;
         let snapshot = self.stats.snapshot();
         let next = snapshot.next_sequence;
         let reached = self.reached(in_flight, next);
@@ -646,6 +660,8 @@ impl Listener {
             waiting: in_flight.waiting_since().map_or(Duration::ZERO, |since| now.since(since)),
             unanswered: silence.span(now),
             is_gone: silence.is_gone(now),
+            is_proxied: self.client.is_proxied(),
+            is_heard_from: sign_at.is_some_and(|at| now.since(at) < SIGN_TIMEOUT),
         }
     }
 

@@ -234,6 +234,8 @@ impl Drop for Registration {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use aircheck_api::SourceKind;
     use aircheck_engine::source::Tone;
     use aircheck_engine::{
@@ -244,6 +246,7 @@ mod tests {
     use crate::delivery::histograms::MountHistograms;
     use crate::delivery::mailbox::Mailbox;
     use crate::delivery::own_histograms::Measure;
+    use crate::delivery::remote::Client;
     use crate::delivery::standing::Limits;
     use crate::delivery::waits::RoundWaits;
     use crate::mount::Mount;
@@ -268,7 +271,7 @@ mod tests {
             overflow: OverflowPolicy::SkipToLive,
             limits: Limits { behind: 25, far_behind: 75, max_lag: None, buffer: 100, idle_timeout: None },
             stats: Arc::clone(stats),
-            remote: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+            client: Client::direct(SocketAddr::from(([127, 0, 0, 1], 1))),
             granted: None,
             wire: Wire::Plain,
             bytes_per_second: 0,
@@ -298,7 +301,7 @@ mod tests {
         take();
         let _ = listener.standing(now);
         assert_eq!(count(lags.summary()), 0, "a look of the watch records nothing");
-        assert_eq!(listener.summaries([Measure::Queue, Measure::Lag]).map(count), [1, 1]);
+        assert_eq!(listener.summaries([Measure::Queue, Measure::Lag]).0.map(count), [1, 1]);
         take();
         let _ = listeners.totals();
         assert_eq!(count(lags.summary()), 2);

@@ -17,14 +17,15 @@ impl Listener {
         let snapshot = &standing.snapshot;
         // Together, because the shard holds the listener's lock for the length of a write.
         let measures = [Measure::Gap, Measure::Lag, Measure::Queue, Measure::Socket, Measure::Read, Measure::Ear];
-        let [gaps, lag, queue, socket, read, ear] = self.summaries(measures);
+        let ([gaps, lag, queue, socket, read, ear], open_gap) = self.summaries(measures);
         let seconds = |blocks| self.mount().seconds(blocks);
         let lag = percentiles_of(lag, seconds);
         let verdict = standing.verdict(&self.limits());
         ListenerRow {
             id: self.id(),
             name: self.name().to_owned(),
-            remote: self.remote().to_string(),
+            remote: self.client().to_string(),
+            via: self.client().via(),
             token: self.granted().as_ref().map(|token| token.name.clone()),
             format: self.rendition().name().into(),
             overflow: self.overflow().label().to_owned(),
@@ -41,8 +42,8 @@ impl Listener {
             lag_p50_seconds: lag.p50,
             lag_p99_seconds: lag.p99,
             lag_max_seconds: lag.max,
-            gaps: gaps.map_or(0, |gaps| gaps.count),
-            gap_max_blocks: gaps.map_or(0, |gaps| gaps.max),
+            gaps: gaps.map_or(0, |gaps| gaps.count) + u64::from(open_gap > 0),
+            gap_max_blocks: gaps.map_or(0, |gaps| gaps.max).max(open_gap),
             undelivered_seconds: seconds(standing.undelivered),
             undelivered_lost_seconds: seconds(standing.undelivered_lost),
             socket_queued_bytes: standing.socket_bytes,

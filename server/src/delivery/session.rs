@@ -258,7 +258,7 @@ impl Session {
             if self.listener().leave_reason() == LeaveReason::Gone {
                 return Outcome::Gone;
             }
-            let remote = self.listener().remote();
+            let remote = self.listener().client();
             tracing::info!(%remote, "closed the connection of a listener that did not read the end of its stream");
             return Outcome::Gone;
         }
@@ -316,7 +316,7 @@ impl Session {
             self.listener().end(LeaveReason::Gone, now);
         }
         if error.kind() == io::ErrorKind::InvalidData {
-            let remote = self.listener().remote();
+            let remote = self.listener().client();
             tracing::info!(%remote, "ended a listener whose TLS is not genuine: {error}");
         }
         Outcome::Gone
@@ -372,6 +372,7 @@ impl Session {
                 listener.record_gap(std::mem::take(open_gap));
             }
         }
+        let open_gap = *open_gap;
         if is_late {
             scratch.gathered += run.items() as u64 - 1;
         }
@@ -380,6 +381,7 @@ impl Session {
         let next_packet = NextPacket { gap: run.gap, first, is_newest: run.lag_items < run.blocks() };
         let stale = input.stale_notice(next_packet, listener);
         let mut downstream = listener.downstream();
+        downstream.open_gap = open_gap;
         let start = listener.record_taken(&mut downstream, &run, now, &mut scratch.waits);
         if matches!(fill, GapFill::Silence(..))
             && let Some(header) = framing.take_header()

@@ -62,6 +62,10 @@ pub struct Standing {
     pub unanswered: Duration,
     /// Whether that proves that the machine is gone.
     pub is_gone: bool,
+    /// Whether its connection is that of a proxy, so that acknowledgements tell what this has taken.
+    pub is_proxied: bool,
+    /// Whether its own program has lately answered a ping or told what is heard.
+    pub is_heard_from: bool,
 }
 
 /// The decision on the next packet of a listener.
@@ -119,9 +123,17 @@ impl Standing {
         }
     }
 
-    /// Returns where the cause of the lag is.
+    /// Returns where the cause of the lag is. Of what is beyond a proxy, nothing is seen.
     #[must_use]
     pub fn fault(&self) -> Fault {
+        match self.place() {
+            Fault::Listener | Fault::Network if self.is_proxied => Fault::Proxy,
+            place => place,
+        }
+    }
+
+    /// Returns where most of the sound waits, with a proxy as if it were the listener.
+    pub(super) fn place(&self) -> Fault {
         // Compared in bytes: a packet that follows a gap stands for many blocks.
         if self.is_window_limited || self.unread_bytes > self.socket_bytes + self.ring_bytes {
             Fault::Listener
@@ -165,6 +177,8 @@ impl Standing {
             waiting: Duration::ZERO,
             unanswered: Duration::ZERO,
             is_gone: false,
+            is_proxied: false,
+            is_heard_from: false,
         }
     }
 }
@@ -205,5 +219,14 @@ mod tests {
         assert_eq!(Standing::of(50, 3, 2, 0).fault(), Fault::Network);
         assert_eq!(Standing::of(50, 3, 4, 0).fault(), Fault::Listener);
         assert_eq!(Standing { is_window_limited: true, ..Standing::of(50, 3, 0, 0) }.fault(), Fault::Listener);
+    }
+
+    #[test]
+    fn beyond_a_proxy_the_fault_is_the_proxy_s() {
+        let behind =
+            |undelivered, socket, unread| Standing { is_proxied: true, ..Standing::of(undelivered, socket, unread, 0) };
+        assert_eq!(behind(50, 0, 0).fault(), Fault::Server);
+        assert_eq!(behind(50, 3, 2).fault(), Fault::Proxy);
+        assert_eq!(behind(50, 3, 4).fault(), Fault::Proxy);
     }
 }

@@ -6,6 +6,8 @@ use aircheck_api::{Fault, Verdict};
 
 use crate::delivery::standing::Standing;
 
+/// The state of a listener with which all is well.
+const READS: &str = "reads";
 /// Bounds of the lag that are further apart are shown. A listener that reads is tested once a second, so that its bounds are
 /// up to 1.2 s apart.
 const APART_SECONDS: f64 = 1.5;
@@ -21,10 +23,24 @@ const NOT_READ_SECONDS: f64 = 1.0;
 /// does not read.
 const GROWTH: Range<f64> = 0.02..0.95;
 
+/// Words before the state of a proxy that stands for a listener.
+const THROUGH_PROXY: &str = "through a proxy";
+
 /// Returns what a listener with this standing does. `seconds` converts blocks.
 ///
-/// A lag that its bounds do not confirm is told as probable: it is the best estimate, and may be wrong.
+/// A lag that its bounds do not confirm is told as probable: it is the best estimate, and may be wrong. Through a proxy, it is
+/// what that has not taken. What the listener itself does is then known only from its own signs of life.
 pub(super) fn state(standing: &Standing, verdict: Verdict, seconds: impl Fn(u64) -> f64) -> String {
+    let words = state_of_connection(standing, verdict, seconds);
+    match (standing.is_proxied, &*words) {
+        (true, READS) if standing.is_heard_from => words,
+        (true, READS) => format!("{THROUGH_PROXY}: unknown"),
+        (true, _) if standing.place() != Fault::Server => format!("{THROUGH_PROXY}: {words}"),
+        _ => words,
+    }
+}
+
+fn state_of_connection(standing: &Standing, verdict: Verdict, seconds: impl Fn(u64) -> f64) -> String {
     let unanswered = standing.unanswered.as_secs_f64();
     if unanswered >= UNANSWERED_SECONDS {
         return format!("its machine has not answered for {}", whole(unanswered));
@@ -35,14 +51,14 @@ pub(super) fn state(standing: &Standing, verdict: Verdict, seconds: impl Fn(u64)
         return if is_apart {
             format!("its machine may hold up to {}", whole(seconds(*bounds.end()).ceil()))
         } else {
-            "reads".to_owned()
+            READS.to_owned()
         };
     }
     let late = tenths(seconds(standing.unrequested()));
-    match standing.fault() {
+    match standing.place() {
         Fault::Network => format!("does not get it: the network holds {}", tenths(seconds(standing.socket))),
         Fault::Server => format!("waits in this server: {}", tenths(seconds(standing.undelivered))),
-        Fault::Listener | Fault::Unknown => {
+        Fault::Listener | Fault::Proxy | Fault::Unknown => {
             let least = standing.lag_bounds().start().saturating_sub(standing.burst);
             let is_certain = !is_apart || 2 * least >= standing.unrequested();
             let probably = if is_certain { "" } else { "probably " };
@@ -174,5 +190,17 @@ mod tests {
         assert_eq!(words(&held), "does not get it: the network holds 2.0 s");
         // A page of two seconds is on its way.
         assert_eq!(words(&Standing { waiting: Duration::from_millis(80), ..held }), "reads");
+    }
+
+    #[test]
+    fn what_a_proxy_does_is_not_told_as_the_listener_s() {
+        let proxied = |standing| Standing { is_proxied: true, ..standing };
+        assert_eq!(words(&proxied(Standing::of(0, 0, 0, 0))), "through a proxy: unknown");
+        let heard_from = Standing { is_heard_from: true, ..proxied(Standing::of(0, 0, 0, 0)) };
+        assert_eq!(words(&heard_from), "reads");
+        assert_eq!(words(&proxied(unread(1200, 12.4))), "through a proxy: has not read for 12 s");
+        let held = proxied(Standing::of(300, 210, 0, 0));
+        assert_eq!(words(&held), "through a proxy: does not get it: the network holds 2.1 s");
+        assert_eq!(words(&proxied(Standing::of(300, 0, 0, 0))), "waits in this server: 3.0 s");
     }
 }

@@ -9,11 +9,13 @@ use rustix::fs::{Access, access};
 
 use super::finding::{Area, Finding, Level};
 use super::source::Sound;
-use crate::config::{RecordFormat, RecordKeep, RecorderConfig, Size};
+use crate::config::{RecordFormat, RecordKeep, RecordSplit, RecorderConfig, Size};
 use crate::sink::recorder::{Recording, RecordingDirectory, coding, free_bytes};
 
 /// Longest wait for this check, whatever the others have taken.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest file of a recording, whatever its length: 4 GiB.
+const MAX_FILE_BYTES: u64 = 1 << 32;
 
 /// Checks the directory and the disk. Makes no directory, and leaves no file behind.
 pub(super) fn check(config: &RecorderConfig, sound: Option<Sound>, block: Duration) -> Vec<Finding> {
@@ -91,16 +93,24 @@ fn room(config: &RecorderConfig, free: u64, kept: u64, bytes_per_second: u64) ->
         Finding::ok(Area::Recording, format!("{is_free}: room for {} at {rate} an hour", span(left)))
     }];
     let capacity = left.saturating_add(kept);
+    // Old files are deleted when a new one begins, and that one does not count against the bound.
+    let file = match config.record_split {
+        RecordSplit::Span(span) => span.as_secs().saturating_mul(bytes_per_second),
+        RecordSplit::Bytes(bytes) => bytes,
+    }
+    .min(MAX_FILE_BYTES);
     for keep in &config.record_keep {
         let needed = match keep {
             RecordKeep::Age(age) => age.as_secs().saturating_mul(bytes_per_second),
             RecordKeep::Bytes(bytes) => *bytes,
-        };
+        }
+        .saturating_add(file);
         if needed > capacity {
             findings.push(Finding::note(
                 Area::Recording,
                 format!(
-                    "--record-keep {keep} takes up to {}, and {} are there: the disk is full before old files are deleted",
+                    "--record-keep {keep} takes up to {} with the file that is being written, and {} are there: the disk is full \
+                     before old files are deleted",
                     Bytes(needed),
                     Bytes(capacity)
                 ),
@@ -207,10 +217,15 @@ mod tests {
         assert!(said(&config, 101_000_000_000, 0).contains("--record-keep 90GB"));
         assert!(said(&config, 900_000_000, 0).contains("nothing is recorded until there is room"));
         config.record_keep = vec!["30d".parse().unwrap()];
-        assert!(
-            said(&config, 101_000_000_000, 0).contains("--record-keep 30d takes up to 995 GB, and 100 GB are there")
-        );
+        assert!(said(&config, 101_000_000_000, 0).contains(
+            "--record-keep 30d takes up to 997 GB with the file that is being written, and 100 GB are there"
+        ));
         assert_eq!(room(&config, 101_000_000_000, 900_000_000_000, rate).len(), 1, "old files make room");
+        config.record_keep = vec!["99GB".parse().unwrap()];
+        assert_eq!(room(&config, 101_500_000_000, 0, rate).len(), 1, "an hour fits beside it");
+        assert!(said(&config, 101_000_000_000, 0).contains("before old files are deleted"), "an hour does not fit");
+        config.record_split = "100MB".parse().unwrap();
+        assert_eq!(room(&config, 101_000_000_000, 0, rate).len(), 1, "a file of 100 MB fits");
         config.record_format = RecordFormat::Flac;
         assert_eq!(bytes_per_second(config.record_format, STEREO), 288_000);
         assert!(said(&config, 101_000_000_000, 0).contains("at least"));

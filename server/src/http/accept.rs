@@ -93,7 +93,13 @@ impl Acceptor {
     }
 
     fn accept(&self, stream: Transport, remote: Remote) {
-        match self.connections.admit(remote.ip(), Instant::now()) {
+        let now = Instant::now();
+        let place = if self.server.trusted_proxies().contain(remote.ip()) {
+            self.connections.admit_proxy(now)
+        } else {
+            self.connections.admit(remote.ip(), now)
+        };
+        match place {
             Some(place) => {
                 let (server, port, refusals) =
                     (Arc::clone(&self.server), Arc::clone(&self.port), self.refusals.clone());

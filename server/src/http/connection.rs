@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
@@ -19,13 +19,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use crate::delivery::remote::Remote;
+use crate::delivery::remote::{Client, Remote};
 use crate::delivery::socket::options::prepare;
 use crate::http::connections::Place;
 use crate::http::context::Context;
 use crate::http::counted_stream::{CountedStream, Written};
 use crate::http::head::response_head;
 use crate::http::port::Port;
+use crate::http::proxy_header::{self, HeaderError, Source};
 use crate::http::refusal;
 use crate::http::reply::set;
 use crate::http::routes;
@@ -72,7 +73,7 @@ impl Refusals {
 
 /// Serves one connection, with as many requests as it sends, until it closes, has to give way, or the server ends.
 pub(super) async fn serve(
-    stream: Transport,
+    mut stream: Transport,
     remote: Remote,
     port: Arc<Port>,
     server: Arc<Server>,
@@ -84,14 +85,31 @@ pub(super) async fn serve(
     let head_timeout = if is_regular { HEAD_TIMEOUT } else { SPARE_HEAD_TIMEOUT };
     // A silent connection has no buffers of hyper's, and can still be given the answer that it is refused.
     let mut first_byte = [0];
-    let must_go = tokio::select! {
-        ready = timeout(head_timeout, stream.first_byte(&mut first_byte)) => match ready {
-            Ok(_) => false,
-            Err(_) if is_regular => return,
-            Err(_) => true,
-        },
-        () = place.evicted() => true,
+    let is_proxy = server.trusted_proxies().contain(remote.ip());
+    let begun = tokio::select! {
+        begun = timeout(head_timeout, begin(&mut stream, &mut first_byte, is_proxy)) => Some(begun),
+        () = place.evicted() => None,
         _ = closing.wait_for(|closing| *closing) => return,
+    };
+    let mut client = Client::direct(remote);
+    let must_go = match begun {
+        Some(Ok(Ok(None))) => false,
+        Some(Ok(Ok(Some(source)))) => {
+            client = source.client(remote);
+            client.is_proxied() && !place.count_for(client.ip(), Instant::now())
+        }
+        Some(Ok(Err(HeaderError::Broken))) => return,
+        Some(Ok(Err(HeaderError::Wrong(sentence)))) => {
+            server.trusted_proxies().complain(remote.ip(), sentence);
+            return refusal::refuse_header(stream, sentence).await;
+        }
+        Some(Err(_)) => {
+            if is_regular {
+                return;
+            }
+            true
+        }
+        None => true,
     };
     if must_go {
         drop(place);
@@ -111,22 +129,15 @@ pub(super) async fn serve(
             };
             match shaken {
                 Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
-                Ok(Err(error)) => return tracing::debug!(%remote, "TLS handshake failed: {error}"),
-                Err(_) => return tracing::debug!(%remote, "TLS handshake not complete within {head_timeout:?}"),
+                Ok(Err(error)) => return tracing::debug!(%client, "TLS handshake failed: {error}"),
+                Err(_) => return tracing::debug!(%client, "TLS handshake not complete within {head_timeout:?}"),
             }
         }
         (stream, _) => stream,
     };
     let stream = CountedStream::new(transport);
     let written = Arc::clone(stream.written());
-    let context = Arc::new(Context {
-        url: Arc::clone(&port.url),
-        remote,
-        place,
-        serves: port.serves,
-        closing: closing.clone(),
-        joined: Mutex::default(),
-    });
+    let context = Arc::new(Context::new(Arc::clone(&port.url), client, place, port.serves, closing.clone()));
     let of_requests = Arc::clone(&context);
     let shards = Arc::clone(server.shards());
     let service = service_fn(move |request: Request<Incoming>| {
@@ -180,9 +191,20 @@ pub(super) async fn serve(
                 shards.add(joined.into_session(connection, &parts.read_buf, closing));
             }
         }
-        Some(Ended::Closed(Err(error))) => tracing::debug!(%remote, "connection ended: {error}"),
+        Some(Ended::Closed(Err(error))) => tracing::debug!(%client, "connection ended: {error}"),
         Some(Ended::Closed(Ok(()))) | None => {}
     }
+}
+
+/// Waits until a connection has sent something, and looks at the first byte of it. Takes the header of a proxy off before.
+async fn begin(
+    stream: &mut Transport,
+    first_byte: &mut [u8; 1],
+    is_proxy: bool,
+) -> Result<Option<Source>, HeaderError> {
+    let source = if is_proxy { proxy_header::take(stream).await? } else { None };
+    stream.first_byte(first_byte).await?;
+    Ok(source)
 }
 
 /// The end of a connection as one that answers requests.

@@ -64,7 +64,10 @@ struct State {
 
 #[derive(Debug)]
 struct Connection {
-    address: IpAddr,
+    /// The address that it counts for. That of a proxy's client is not known before its request.
+    address: Option<IpAddr>,
+    /// Whether it counts for `address` only until its request is answered.
+    is_shared: bool,
     kind: Kind,
     activity: Activity,
     /// When it took up its activity.
@@ -114,24 +117,28 @@ impl Connections {
     ///
     /// Returns `None` if all spare places are taken, too, and no address has more of them than this one.
     pub(super) fn admit(self: &Arc<Self>, remote: IpAddr, now: Instant) -> Option<Place> {
-        let address = network(remote);
+        self.admit_for(Some(network(remote)), now)
+    }
+
+    /// Gives a new connection of a trusted proxy a place. It counts for no address until its client is known.
+    pub(super) fn admit_proxy(self: &Arc<Self>, now: Instant) -> Option<Place> {
+        self.admit_for(None, now)
+    }
+
+    fn admit_for(self: &Arc<Self>, address: Option<IpAddr>, now: Instant) -> Option<Place> {
         let mut state = self.state();
-        let Limits { per_address, regular, spare } = self.limits;
-        if state.regular.of(address) >= per_address {
-            state.evict(now, |connection| connection.address == address);
-        } else if state.regular.total >= regular {
-            state.evict(now, |_| true);
-        }
-        let is_regular = state.regular.of(address) < per_address && state.regular.total < regular;
-        if !is_regular && state.spare.total >= spare && !state.evict_spare(address) {
-            return None;
-        }
-        let kind = if is_regular { Kind::Regular } else { Kind::Spare };
+        let kind = state.find_place(address, &self.limits, now)?;
         let evicted = Arc::new(Notify::new());
         state.next_id += 1;
         let id = state.next_id;
-        let connection =
-            Connection { address, kind, activity: Activity::Silent, since: now, evicted: Arc::clone(&evicted) };
+        let connection = Connection {
+            address,
+            is_shared: false,
+            kind,
+            activity: Activity::Silent,
+            since: now,
+            evicted: Arc::clone(&evicted),
+        };
         state.add(address, kind);
         state.open.insert(id, connection);
         drop(state);
@@ -149,6 +156,20 @@ impl Connections {
 }
 
 impl State {
+    /// Finds a place for a connection that counts for `address`, and makes others give way for it; `None` if there is none.
+    fn find_place(&mut self, address: Option<IpAddr>, limits: &Limits, now: Instant) -> Option<Kind> {
+        let Limits { per_address, regular, spare } = *limits;
+        if self.regular.of(address) >= per_address {
+            self.evict(now, |connection| connection.address == address);
+        } else if self.regular.total >= regular {
+            self.evict(now, |_| true);
+        }
+        if self.regular.of(address) < per_address && self.regular.total < regular {
+            return Some(Kind::Regular);
+        }
+        (self.spare.total < spare || self.evict_spare(address)).then_some(Kind::Spare)
+    }
+
     /// Takes the place of the connection that has been idle for the longest time, or else of the one that has been silent
     /// for the longest time, beyond [`SILENCE_GRACE`].
     fn evict(&mut self, now: Instant, may_go: impl Fn(&Connection) -> bool) {
@@ -164,7 +185,7 @@ impl State {
     }
 
     /// Takes a spare place for `address` from the address with the most of them: that of its oldest silent connection.
-    fn evict_spare(&mut self, address: IpAddr) -> bool {
+    fn evict_spare(&mut self, address: Option<IpAddr>) -> bool {
         let Some((&greediest, &most)) = self.spare.by_address.iter().max_by_key(|(_, count)| **count) else {
             return false;
         };
@@ -173,7 +194,7 @@ impl State {
         }
         let oldest = self.open.iter().find(|(_, connection)| {
             let Connection { address, kind, activity, .. } = connection;
-            (*address, *kind, *activity) == (greediest, Kind::Spare, Activity::Silent)
+            (*address, *kind, *activity) == (Some(greediest), Kind::Spare, Activity::Silent)
         });
         let Some((&id, _)) = oldest else { return false };
         self.take_place(id);
@@ -186,22 +207,33 @@ impl State {
         }
     }
 
+    /// Ends that a connection counts for the client of its last request.
+    fn end_sharing(&mut self, id: u64) {
+        let Some(connection) = self.open.get_mut(&id).filter(|connection| connection.is_shared) else { return };
+        let (address, kind) = (connection.address.take(), connection.kind);
+        self.subtract(address, kind);
+        self.add(None, kind);
+    }
+
     fn remove(&mut self, id: u64) -> Option<Connection> {
         let connection = self.open.remove(&id)?;
         self.subtract(connection.address, connection.kind);
         Some(connection)
     }
 
-    fn add(&mut self, address: IpAddr, kind: Kind) {
+    fn add(&mut self, address: Option<IpAddr>, kind: Kind) {
         if let Some(count) = self.count(kind) {
             count.total += 1;
-            *count.by_address.entry(address).or_default() += 1;
+            if let Some(address) = address {
+                *count.by_address.entry(address).or_default() += 1;
+            }
         }
     }
 
-    fn subtract(&mut self, address: IpAddr, kind: Kind) {
+    fn subtract(&mut self, address: Option<IpAddr>, kind: Kind) {
         let Some(count) = self.count(kind) else { return };
         count.total -= 1;
+        let Some(address) = address else { return };
         if let Some(of_address) = count.by_address.get_mut(&address) {
             *of_address -= 1;
             if *of_address == 0 {
@@ -227,6 +259,22 @@ impl State {
         self.add(address, kind);
     }
 
+    /// Lets a connection count for `address`, in a place that has room for it.
+    ///
+    /// Returns whether there is such a place. If not, the connection stays as it is.
+    fn move_to(&mut self, id: u64, address: Option<IpAddr>, limits: &Limits, now: Instant) -> bool {
+        // It must not give way to itself.
+        let Some(mut connection) = self.remove(id) else { return false };
+        let place = self.find_place(address, limits, now);
+        let is_found = place.is_some();
+        if let Some(kind) = place {
+            (connection.address, connection.kind) = (address, kind);
+        }
+        self.add(connection.address, connection.kind);
+        self.open.insert(id, connection);
+        is_found
+    }
+
     fn begin(&mut self, id: u64, activity: Activity, now: Instant) {
         if let Some(connection) = self.open.get_mut(&id) {
             (connection.activity, connection.since) = (activity, now);
@@ -235,8 +283,9 @@ impl State {
 }
 
 impl Count {
-    fn of(&self, address: IpAddr) -> usize {
-        self.by_address.get(&address).copied().unwrap_or_default()
+    /// Returns the connections of an address; none without an address, which has no limit of its own.
+    fn of(&self, address: Option<IpAddr>) -> usize {
+        address.and_then(|address| self.by_address.get(&address)).copied().unwrap_or_default()
     }
 }
 
@@ -265,9 +314,32 @@ impl Place {
         self.connections.state().begin(self.id, Activity::Busy, now);
     }
 
+    /// Lets a proxy's connection count for its client, from now on.
+    ///
+    /// Returns false if there is no place for it.
+    pub(super) fn count_for(&self, client: IpAddr, now: Instant) -> bool {
+        let limits = self.connections.limits;
+        self.connections.state().move_to(self.id, Some(network(client)), &limits, now)
+    }
+
+    /// Lets a proxy's connection count for the client of the present request, until that is answered: the next request may be
+    /// another client's.
+    ///
+    /// Returns false if there is no place for it.
+    pub(super) fn share_with(&self, client: IpAddr, now: Instant) -> bool {
+        let limits = self.connections.limits;
+        let mut state = self.connections.state();
+        let is_found = state.move_to(self.id, Some(network(client)), &limits, now);
+        if let Some(connection) = state.open.get_mut(&self.id) {
+            connection.is_shared = true;
+        }
+        is_found
+    }
+
     /// Records that an answer is complete. A listener whose stream has ended is counted again.
     pub(super) fn end_answer(&self, now: Instant) {
         let mut state = self.connections.state();
+        state.end_sharing(self.id);
         if state.open.get(&self.id).is_some_and(|connection| connection.kind == Kind::Listener) {
             state.change(self.id, Kind::Regular);
         }
@@ -364,6 +436,47 @@ mod tests {
         drop(listeners);
         assert_eq!(counts(connections.state()), (0, 0, 0));
         assert!(connections.state().regular.by_address.is_empty());
+    }
+
+    #[test]
+    fn a_connection_of_a_proxy_counts_for_the_client_of_its_request() {
+        let (connections, now) = (Connections::new(LIMITS), Instant::now());
+        let proxied: Vec<_> = (0..5).map(|_| connections.admit_proxy(now).unwrap()).collect();
+        assert!(proxied.iter().all(Place::is_regular), "a proxy has no limit of its own");
+        for place in &proxied {
+            place.begin_answer(now);
+        }
+        let shared: Vec<_> = proxied[..4].iter().map(|place| place.share_with(address(1), now)).collect();
+        assert_eq!(shared, [true; 4]);
+        assert_eq!(proxied.iter().map(Place::is_regular).collect::<Vec<_>>(), [true, true, true, false, true]);
+        assert!(
+            proxied[4].share_with(address(2), now) && proxied[4].is_regular(),
+            "the other client has a limit of its own"
+        );
+        // An answered request counts for its client no more.
+        proxied[0].end_answer(now);
+        assert_eq!(connections.state().regular.of(Some(address(1))), 2);
+        drop(proxied);
+        let state = connections.state();
+        assert_eq!((state.regular.total, state.spare.total), (0, 0));
+        assert!(state.regular.by_address.is_empty() && state.spare.by_address.is_empty());
+    }
+
+    #[test]
+    fn a_client_behind_a_proxy_takes_no_more_spare_places_than_others() {
+        let (connections, now) = (Connections::new(LIMITS), Instant::now());
+        let take = |client| {
+            let place = connections.admit_proxy(now).unwrap();
+            place.begin_answer(now);
+            let is_found = place.count_for(client, now);
+            (place, is_found)
+        };
+        let places: Vec<_> = (0..6).map(|_| take(address(1))).collect();
+        assert!(places.iter().all(|(_, is_found)| *is_found), "three regular and three spare ones");
+        let (_, is_found) = take(address(1));
+        assert!(!is_found);
+        let (other, is_found) = take(address(2));
+        assert!(is_found && other.is_regular());
     }
 
     #[test]

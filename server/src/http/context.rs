@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::delivery::remote::Remote;
+use crate::delivery::remote::Client;
 use crate::delivery::session::Joined;
 use crate::http::connections::Place;
 
@@ -13,15 +13,17 @@ use crate::http::connections::Place;
 pub(super) struct Context {
     /// The address that it came to, as a URL.
     pub(super) url: Arc<str>,
-    /// The far end.
-    pub(super) remote: Remote,
+    /// The client at the far end, which may be a proxy, or the one that the connection's header tells.
+    pub(super) connection: Client,
+    /// The client of the present request.
+    client: Mutex<Client>,
     pub(super) place: Place,
     /// The routes that its address serves.
     pub(super) serves: Serves,
     /// Becomes true when the server ends. The end waits until every receiver is dropped.
     pub(super) closing: watch::Receiver<bool>,
     /// The listener that the connection is about to become.
-    pub(super) joined: Mutex<Option<Joined>>,
+    joined: Mutex<Option<Joined>>,
 }
 
 /// The routes that an address serves.
@@ -36,6 +38,27 @@ pub enum Serves {
 }
 
 impl Context {
+    /// Makes the context of a connection with this client and this place.
+    pub(super) fn new(
+        url: Arc<str>,
+        connection: Client,
+        place: Place,
+        serves: Serves,
+        closing: watch::Receiver<bool>,
+    ) -> Self {
+        Self { url, connection, client: Mutex::new(connection), place, serves, closing, joined: Mutex::default() }
+    }
+
+    /// Returns the client of the present request.
+    pub(super) fn client(&self) -> Client {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the client of the request that is answered next.
+    pub(super) fn set_client(&self, client: Client) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
+    }
+
     /// Sets the listener that the connection becomes once the answer is made.
     pub(super) fn join(&self, joined: Joined) {
         *self.joined.lock().unwrap_or_else(PoisonError::into_inner) = Some(joined);

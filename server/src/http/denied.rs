@@ -1,6 +1,5 @@
 //! Requests that lack a token, and the answers to them.
 
-use std::net::IpAddr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -8,6 +7,7 @@ use hyper::{Method, Request, StatusCode};
 
 use crate::access::policy::{Asked, Denied};
 use crate::access::scope::Scope;
+use crate::delivery::remote::Client;
 use crate::http::reply::{Reply, error, set_display};
 use crate::telemetry::metrics::RefusalReason;
 
@@ -17,13 +17,14 @@ const BASIC: HeaderValue = HeaderValue::from_static(r#"Basic realm="aircheck""#)
 const BEARER: HeaderValue = HeaderValue::from_static(r#"Bearer realm="aircheck""#);
 
 /// Returns a request as the policy looks at it.
-pub(super) fn asked<B>(request: &Request<B>, remote: IpAddr) -> Asked<'_> {
+pub(super) fn asked<'a, B>(request: &'a Request<B>, client: &Client) -> Asked<'a> {
     Asked {
         method: request.method(),
         path: request.uri().path(),
         query: request.uri().query().unwrap_or_default(),
         headers: request.headers(),
-        remote,
+        remote: client.ip(),
+        is_proxied: client.is_proxied(),
         now: Instant::now(),
         // Before 1970, nothing has expired.
         unix_now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),

@@ -1,5 +1,7 @@
 //! Fuzz targets of what a request can say: its query, and the header fields that are read here.
 
+use std::net::{IpAddr, SocketAddr};
+
 use aircheck_api::{Payload, Rendition, StreamParam};
 use aircheck_engine::Format;
 use aircheck_fuzz::{assert_one_line, text};
@@ -7,6 +9,7 @@ use bolero::check;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, StatusCode};
 
+use super::forwarded::Forwarding;
 use super::guard::{self, Sites};
 use super::playlist::Playlist;
 use super::query::Query;
@@ -16,7 +19,9 @@ use super::reply::{Reply, error};
 use super::routes::first_event;
 use super::stream::last_event;
 use super::table_query::TableQuery;
+use super::trusted_proxies::TrustedProxies;
 use crate::config::Config;
+use crate::delivery::remote::Client;
 use crate::rendition::content_type::{accepted, content_type};
 use crate::telemetry::metrics::Exposition;
 
@@ -78,6 +83,41 @@ const QUERY_WORDS: [&str; 56] = [
     "%",
     "%0a",
     "%ff",
+];
+/// Words of the fields of proxies.
+const PROXY_WORDS: [&str; 32] = [
+    "for=",
+    "for=",
+    "by=",
+    "proto=",
+    "host=",
+    "192.0.2.7",
+    "192.0.2.1",
+    "10.0.0.9",
+    "127.0.0.1",
+    "[2001:db8::1]",
+    "\"[2001:db8::1]:4711\"",
+    "\"",
+    "\\",
+    ",",
+    ",",
+    ";",
+    ";",
+    " ",
+    "unknown",
+    "_hidden",
+    "https",
+    "http",
+    "x",
+    ":80",
+    ":",
+    "[",
+    "]",
+    "::ffff:10.0.0.9",
+    "=",
+    "evil.example",
+    "\t",
+    "For=",
 ];
 /// Words of header fields.
 const FIELD_WORDS: [&str; 40] = [
@@ -224,7 +264,7 @@ fn playlist_query() {
             return;
         }
         for playlist in [Playlist::M3u, Playlist::Pls] {
-            let reply = playlist.answer(&query, &headers, "http://127.0.0.1:8700/");
+            let reply = playlist.answer(&query, Some(&host), "http://127.0.0.1:8700/");
             if reply.status() != StatusCode::OK {
                 let sentence = body(reply, "error");
                 assert_one_line(&sentence);
@@ -339,6 +379,33 @@ fn host_and_origin() {
                 assert!(own || origin.eq_ignore_ascii_case(&origins[0]), "{host:?} lets {origin:?} in");
             }
         }
+    });
+}
+
+/// Whatever a client writes, a trusted proxy's word about it counts, or none, and the word of others never does.
+#[test]
+fn forwarded() {
+    let (proxy, client): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [192, 0, 2, 7].into());
+    let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
+    check!().with_max_len(96).for_each(|bytes: &[u8]| {
+        let (one, other) = bytes.split_at(bytes.len() / 2);
+        let (list, forwarded) = (text(one, &PROXY_WORDS), text(other, &PROXY_WORDS));
+        let name = |name| HeaderName::from_static(name);
+        let fields_from = |list: &str| {
+            let mut headers = fields([(name("x-forwarded-for"), list)])?;
+            if !forwarded.is_empty() {
+                headers.append(name("forwarded"), HeaderValue::from_str(&forwarded).ok()?);
+            }
+            Some(headers)
+        };
+        let Some(written) = fields_from(&list) else { return };
+        let stranger = Client::direct(SocketAddr::new([198, 51, 100, 1].into(), 9));
+        assert_eq!(Forwarding::read(&written, stranger, &proxies).client, stranger);
+        // The proxy adds what it sees to the end of the one list, and passes the other field on.
+        let Some(passed) = fields_from(&format!("{list}, {client}")) else { return };
+        let told = Forwarding::read(&passed, Client::direct(SocketAddr::new(proxy, 9)), &proxies);
+        assert!([client, proxy].contains(&told.client.ip()), "{list:?} and {forwarded:?} make it {}", told.client);
+        assert_one_line(&told.client.to_string());
     });
 }
 

@@ -33,15 +33,7 @@ pub(super) fn check(
     origins: &[String],
 ) -> Result<Option<String>, Refused> {
     let host = field(headers, header::HOST.as_str());
-    if let Some(host) = host
-        && !host_is_ours(host, hosts)
-    {
-        let sentence = format!(
-            "the name `{host}` is not one of this server's (use its address, or start it with --allow-host {})",
-            without_port(host)
-        );
-        return Err((RefusalReason::Host, sentence));
-    }
+    check_host(host, hosts)?;
     let fetch_site = field(headers, "sec-fetch-site");
     // No script can set this field. A page of this server sends it where a proxy has changed `Host`, and `Origin` still has
     // the name that the browser knows. A name that was rebound is in `Host`, and refused above.
@@ -82,6 +74,20 @@ pub(super) fn check(
              Referer)"
                 .to_owned(),
         )),
+    }
+}
+
+/// Checks a host name by which a client has reached the server, if there is one.
+pub(super) fn check_host(host: Option<&str>, hosts: &[String]) -> Result<(), Refused> {
+    match host.filter(|host| !host_is_ours(host, hosts)) {
+        Some(host) => {
+            let sentence = format!(
+                "the name `{host}` is not one of this server's (use its address, or start it with --allow-host {})",
+                without_port(host)
+            );
+            Err((RefusalReason::Host, sentence))
+        }
+        None => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use aircheck_api::Rendition;
 use hyper::StatusCode;
-use hyper::header::{self, HeaderMap};
+use hyper::header;
 
 use crate::http::reply::{Reply, error, set, whole};
 
@@ -16,9 +16,9 @@ pub(super) enum Playlist {
 }
 
 impl Playlist {
-    /// Answers a request for the playlist. `query` is that of the stream, and may have the stream's `format`; `own_url` is that of the
-    /// address that the request came to, whose host is used where a request of HTTP/1.0 names none.
-    pub(super) fn answer(self, query: &str, headers: &HeaderMap, own_url: &str) -> Reply {
+    /// Answers a request for the playlist. `query` is that of the stream, and may have the stream's `format`; `url` is that of the
+    /// address that the request came to, whose host is used where a request of HTTP/1.0 names none as its `host`.
+    pub(super) fn answer(self, query: &str, host: Option<&str>, url: &str) -> Reply {
         let mut rendition = Rendition::Mp3;
         let mut rest = form_urlencoded::Serializer::new(String::new());
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -35,9 +35,8 @@ impl Playlist {
             }
         }
         let (name, rest) = (rendition.name(), rest.finish());
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         // A Unix socket's URL has no host.
-        let (scheme, own_host) = own_url.split_once("://").unwrap_or(("http", "localhost"));
+        let (scheme, own_host) = url.split_once("://").unwrap_or(("http", "localhost"));
         let host = host.unwrap_or(own_host.trim_end_matches('/'));
         let separator = if rest.is_empty() { "" } else { "?" };
         let url = format!("{scheme}://{host}/stream.{name}{separator}{rest}");

@@ -23,7 +23,7 @@ pub(super) fn recording(server: &Server, query: &str) -> Reply {
             let bytes = export.bytes;
             let mut reply = Response::new(export.boxed_unsync());
             set(&mut reply, header::CONTENT_TYPE, "audio/wav");
-            set(&mut reply, header::CACHE_CONTROL, "no-store");
+            set(&mut reply, header::CACHE_CONTROL, "no-store, no-transform");
             set_display(&mut reply, "content-length", bytes);
             reply
         }

@@ -27,6 +27,13 @@ pub(super) async fn ask_for_https(stream: Transport, url: &str) {
     close(stream).await;
 }
 
+/// Tells a proxy that the header of its connection breaks the PROXY protocol.
+pub(super) async fn refuse_header(stream: Transport, sentence: &str) {
+    let body = format!(r#"{{"error":"{sentence}"}}"#);
+    write(&stream, "400 Bad Request", "", &body);
+    close(stream).await;
+}
+
 /// Tells a client that speaks TLS that this port does not. Its own library has the words for that.
 pub(super) fn alert(stream: &Transport) {
     /// A record of TLS 1.0 with a fatal alert: `protocol_version` (RFC 8446, section 6).

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -16,6 +17,7 @@ use crate::http::api;
 use crate::http::context::{Context, Serves};
 use crate::http::denied::{asked, denied};
 use crate::http::events::EventsBody;
+use crate::http::forwarded::Forwarding;
 use crate::http::guard::{self, Sites};
 use crate::http::listener_table::MAX_WORST_ROWS;
 use crate::http::page::{self, PageFile};
@@ -26,11 +28,11 @@ use crate::http::recording::recording;
 use crate::http::reply::{Reply, busy, error, json as json_reply, set, whole};
 use crate::http::server::Server;
 use crate::http::session::session;
-use crate::http::stream::{last_event, listen, websocket};
+use crate::http::stream::{last_event, listen, websocket, without_upgrade};
 use crate::http::table_query::TableQuery;
 use crate::http::watch::WatchBody;
 use crate::telemetry::metrics::{Exposition, RefusalReason};
-use aircheck_api::{Rendition, StreamState};
+use aircheck_api::{Rendition, Status, StreamState};
 
 /// The page takes everything from here, has no forms and no plug-ins, and is in no frame; `base-uri`, `form-action` and
 /// `frame-ancestors` don't follow `default-src` (CSP Level 3, section 6).
@@ -146,20 +148,29 @@ pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, requ
     let hosts = headers.get_all(header::HOST).iter().count();
     let found = Route::of(request.uri().path()).filter(|route| route.is_served(context.serves));
     let sites = found.map_or(Sites::Own, Route::sites);
-    let checked = guard::check(headers, sites, &config.http.allow_hosts, &config.http.allow_origins);
+    let forwarding = Forwarding::read(headers, context.connection, server.trusted_proxies());
+    context.set_client(forwarding.client);
+    let is_shared = server.trusted_proxies().contain(context.connection.ip());
+    let has_place = !is_shared || context.place.share_with(forwarding.client.ip(), Instant::now());
+    let checked =
+        guard::check(headers, sites, &config.http.allow_hosts, &config.http.allow_origins).and_then(|allowed| {
+            guard::check_host(forwarding.host.as_deref(), &config.http.allow_hosts)?;
+            Ok(allowed)
+        });
     let allowed = checked.as_ref().ok().cloned().flatten();
     let mut reply = match checked {
+        Ok(_) if !has_place => no_place(server, context),
         // RFC 9112, section 3.2. With two of them, a proxy and this server could take different ones.
         Ok(_) if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) => {
             error(StatusCode::BAD_REQUEST, "a request needs exactly one Host header")
         }
-        Ok(_) => route(server, context, request, found).await,
+        Ok(_) => route(server, context, request, found, &forwarding).await,
         Err((why, sentence)) => {
             server.metrics().refuse(why);
             error(StatusCode::FORBIDDEN, sentence)
         }
     };
-    if !context.place.is_regular() {
+    if !has_place || !context.place.is_regular() {
         // A spare place serves one request.
         set(&mut reply, header::CONNECTION, "close");
     }
@@ -176,6 +187,7 @@ async fn route<B>(
     context: &Arc<Context>,
     request: &Request<B>,
     found: Option<Route<'_>>,
+    forwarding: &Forwarding,
 ) -> Reply {
     let uri = request.uri().clone();
     let Some(route) = found else {
@@ -198,7 +210,7 @@ async fn route<B>(
     }
     let granted = match route.scope(server.first_mount().mount.name()) {
         Some(scope) => {
-            let asked = asked(request, context.remote.ip());
+            let asked = asked(request, &context.client());
             match server.access().admit(&asked, &scope) {
                 Ok(granted) => granted,
                 Err(why) => {
@@ -225,7 +237,12 @@ async fn route<B>(
             let exposition = Exposition::for_accept(text(request.headers(), header::ACCEPT));
             whole(StatusCode::OK, exposition.content_type(), server.render_metrics(exposition))
         }
-        Route::Status => json_reply(&api::status(server)),
+        Route::Status => {
+            let status = api::status(server);
+            let urls =
+                forwarding.url(request.headers(), &context.url).map_or_else(|| status.urls.clone(), |url| vec![url]);
+            json_reply(&Status { urls, ..status })
+        }
         Route::Listeners => match TableQuery::parse(request.uri().query().unwrap_or_default()) {
             Ok(query) => {
                 let table =
@@ -244,7 +261,16 @@ async fn route<B>(
             Ok(id) => error(StatusCode::NOT_FOUND, format!("no listener {id} is present")),
             Err(_) => error(StatusCode::NOT_FOUND, format!("`{id}` is not the number of a listener")),
         },
-        Route::Playlist(playlist) => playlist.answer(uri.query().unwrap_or_default(), request.headers(), &context.url),
+        Route::Playlist(playlist) => {
+            let (query, headers) = (uri.query().unwrap_or_default(), request.headers());
+            match forwarding.url(headers, &context.url) {
+                Some(url) => playlist.answer(query, None, &url),
+                None => {
+                    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+                    playlist.answer(query, host, &context.url)
+                }
+            }
+        }
         Route::Recording => recording(server, uri.query().unwrap_or_default()),
         Route::Events => events(server, request, head_only, granted),
         // A server is healthy if a restart would not help it, and ready if sound comes.
@@ -267,7 +293,7 @@ fn no_place(server: &Server, context: &Context) -> Reply {
     busy(format!(
         "too many connections: {} has {most}, or the server has all that it can have (close some, or try again later; \
          --max-connections-per-address allows more of one address)",
-        context.remote.ip().to_canonical()
+        context.client().ip().to_canonical()
     ))
 }
 
@@ -284,6 +310,9 @@ fn stream<B>(server: &Server, context: &Context, request: &Request<B>, granted: 
         };
     }
     let headers = request.headers();
+    if headers.contains_key(header::SEC_WEBSOCKET_KEY) {
+        return without_upgrade();
+    }
     match query.rendition(text(headers, header::ACCEPT)) {
         Ok(rendition) => listen(server, context, rendition, &query, request, granted),
         Err(message) => error(StatusCode::BAD_REQUEST, message),
@@ -323,7 +352,7 @@ pub(super) fn first_event<B>(request: &Request<B>) -> Result<Option<u64>, String
 fn event_stream(body: UnsyncBoxBody<Bytes, Infallible>) -> Reply {
     let mut reply = Response::new(body);
     set(&mut reply, header::CONTENT_TYPE, "text/event-stream");
-    set(&mut reply, header::CACHE_CONTROL, "no-store");
+    set(&mut reply, header::CACHE_CONTROL, "no-store, no-transform");
     reply
 }
 
@@ -341,11 +370,14 @@ fn word(status: StatusCode, word: &'static str) -> Reply {
     whole(status, "text/plain; charset=utf-8", word)
 }
 
-/// Sets the header fields by which browsers keep a response from other sites, or let the site `allowed` have it.
+/// Sets the header fields by which browsers keep a response from other sites, or let the site `allowed` have it, and by which proxies
+/// do not hold it back.
 fn harden(reply: &mut Reply, request: &HeaderMap, allowed: Option<String>) {
     set(reply, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(reply, header::X_FRAME_OPTIONS, "DENY");
     set(reply, header::REFERRER_POLICY, "no-referrer");
+    // Tells nginx, and others after it, to pass on each byte as it comes.
+    set(reply, header::HeaderName::from_static("x-accel-buffering"), "no");
     set(reply, header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
     let policy = if allowed.is_some() { "cross-origin" } else { "same-origin" };
     set(reply, header::HeaderName::from_static("cross-origin-resource-policy"), policy);

@@ -13,6 +13,7 @@ use crate::delivery::listeners::Listeners;
 use crate::delivery::shards::Shards;
 use crate::http::listener_table::{ListenerTable, TABLE_INTERVAL};
 use crate::http::shared::Shared;
+use crate::http::trusted_proxies::TrustedProxies;
 use crate::mount::Mount;
 use crate::notify::Notifier;
 use crate::rendition::encoders::Encoders;
@@ -41,6 +42,7 @@ pub struct Server {
     worst: Shared<ListenerTable>,
     status: Shared<Bytes>,
     urls: OnceLock<Vec<String>>,
+    trusted_proxies: TrustedProxies,
 }
 
 /// A mount and its consumers.
@@ -86,6 +88,7 @@ impl Server {
     ) -> Arc<Self> {
         assert!(!mounts.is_empty(), "a server has a mount");
         let listeners = Listeners::new(config.http.max_listeners);
+        let trusted_proxies = TrustedProxies::new(config.http.trusted_proxies.clone());
         let metrics = Metrics::new(mounts.iter().map(|served| &*served.mount));
         Arc::new(Self {
             config,
@@ -100,6 +103,7 @@ impl Server {
             worst: Shared::new(TABLE_INTERVAL),
             status: Shared::new(STATUS_INTERVAL),
             urls: OnceLock::new(),
+            trusted_proxies,
         })
     }
 
@@ -107,6 +111,11 @@ impl Server {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Returns the proxies whose word about their clients is taken.
+    pub(super) fn trusted_proxies(&self) -> &TrustedProxies {
+        &self.trusted_proxies
     }
 
     /// Returns the tokens and their rules.

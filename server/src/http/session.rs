@@ -15,7 +15,7 @@ use crate::http::server::Server;
 
 /// Answers with the permissions (GET), begins a session by a token (POST), or ends it (DELETE).
 pub(super) fn session<B>(server: &Server, context: &Context, request: &Request<B>) -> Reply {
-    let asked = asked(request, context.remote.ip());
+    let asked = asked(request, &context.client());
     let access = server.access();
     if *request.method() == Method::DELETE {
         let mut reply = json(&serde_json::json!({ "signed_out": true }));

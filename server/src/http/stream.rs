@@ -88,7 +88,7 @@ pub(super) fn listen<B>(
     }
     range.apply(&mut reply);
     set(&mut reply, header::CONTENT_TYPE, content_type);
-    set(&mut reply, header::CACHE_CONTROL, "no-store");
+    set(&mut reply, header::CACHE_CONTROL, "no-store, no-transform");
     set_display(&mut reply, "x-audio-rate", wanted.encoding.rate_hz(format));
     set_display(&mut reply, "x-audio-channels", format.channels());
     if let Encoding::Pcm(samples) = wanted.encoding {
@@ -144,8 +144,17 @@ pub(super) fn websocket<B>(
     }
 }
 
+/// Answers a request for the WebSocket from which a proxy has taken `Upgrade`.
+pub(super) fn without_upgrade() -> Reply {
+    upgrade_required("the proxy does not pass WebSockets on: let it pass Upgrade and Connection")
+}
+
 fn not_a_websocket(refused: &tungstenite::Error) -> Reply {
-    let mut reply = error(StatusCode::UPGRADE_REQUIRED, format!("not a WebSocket of version 13: {refused}"));
+    upgrade_required(format!("not a WebSocket of version 13: {refused}"))
+}
+
+fn upgrade_required(sentence: impl AsRef<str>) -> Reply {
+    let mut reply = error(StatusCode::UPGRADE_REQUIRED, sentence);
     set(&mut reply, header::SEC_WEBSOCKET_VERSION, "13");
     set(&mut reply, header::UPGRADE, "websocket");
     reply
@@ -205,7 +214,7 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>, granted: Grante
         overflow: options.overflow,
         limits: query.limits(server.config(), format),
         stats: Arc::clone(subscription.packets.stats()),
-        remote: context.remote,
+        client: context.client(),
         granted,
         wire,
         bytes_per_second: socket_buffer.bytes_per_second,

@@ -151,7 +151,9 @@ impl SourceWatch {
         if is_new || (self.is_live == Some(true) && !has_sound) {
             if self.is_live != Some(false) {
                 self.lost_at = now;
-                let reason = outage.map(|outage| outage.reason);
+                // The stream is silent a little before its supervisor notices that nothing comes.
+                let quiet = || (!is_new).then(|| "nothing comes from the source".to_owned());
+                let reason = outage.map(|outage| outage.reason).or_else(quiet);
                 self.mount.events().publish(None, EventKind::SourceLost { reason });
             }
             self.is_live = Some(false);

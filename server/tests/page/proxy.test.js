@@ -1,59 +1,78 @@
-// The page behind a proxy that sends requests on under another host, as nginx does with a plain `proxy_pass`.
+// The page behind nginx: plain, as its default is, and with WebSockets passed on later.
 
 import assert from "node:assert";
-import { createServer, request } from "node:http";
-import { connect } from "node:net";
-import { after, before, test } from "node:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
 
-import { REMOTE_HOST, Tab, openBrowser } from "./support/browser.js";
-import { Server, eventually } from "./support/program.js";
+import { LIVE, Tab, openBrowser } from "./support/browser.js";
+import { Process, Server, eventually } from "./support/program.js";
 
+const directory = mkdtempSync(join(tmpdir(), "aircheck-page-"));
 let browser;
 
 before(async () => (browser = await openBrowser()));
 
-after(() => browser?.close());
+after(async () => {
+  await browser?.close();
+  rmSync(directory, { recursive: true });
+});
 
-/** Starts a proxy for `server`, which passes on everything but the host, and keeps the fields of upgrades. Returns its port. */
-async function proxy({ port }, upgrades) {
-  const host = `127.0.0.1:${port}`;
-  const proxy = createServer((asked, answer) => {
-    const headers = { ...asked.headers, host };
-    const passed = request({ port, host: "127.0.0.1", method: asked.method, path: asked.url, headers }, (response) => {
-      answer.writeHead(response.statusCode, response.headers);
-      response.pipe(answer);
-    });
-    passed.on("error", () => answer.destroy());
-    answer.on("close", () => passed.destroy());
-    asked.pipe(passed);
-  });
-  proxy.on("upgrade", (asked, socket, head) => {
-    upgrades.push(asked.headers);
-    const far = connect(port, "127.0.0.1", () => {
-      const fields = Object.entries({ ...asked.headers, host }).map(([name, value]) => `${name}: ${value}\r\n`);
-      far.write(`GET ${asked.url} HTTP/1.1\r\n${fields.join("")}\r\n`);
-      far.write(head);
-      far.pipe(socket).pipe(far);
-    });
-    for (const end of [far, socket]) end.on("error", () => [far, socket].forEach((each) => each.destroy()));
-  });
-  await new Promise((listens) => proxy.listen(0, "127.0.0.1", listens).unref());
-  return proxy.address().port;
+/** nginx names the server as the host, and takes `Upgrade` off, unless it is told otherwise. */
+const PLAIN = "";
+// A WebSocket always tells where its page came from, which must be the host that the server sees.
+const UPGRADES =
+  "proxy_http_version 1.1; proxy_set_header Host $http_host; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $upgrade;";
+
+async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await new Promise((listens) => server.on("listening", listens));
+  const { port } = server.address();
+  await new Promise((done) => server.close(done));
+  return port;
 }
 
-test("the page loads and may sign in behind a proxy that changes its host, and its WebSocket is not known to be its own", async () => {
-  const server = await Server.start(["--source", "tone:440"]);
-  const upgrades = [];
-  const tab = await Tab.open(browser, `http://${REMOTE_HOST}:${await proxy(server, upgrades)}/`);
-  // The proxy names no far end, so that the figures are those of a program of this machine.
-  await tab.until("document.getElementById('facts').textContent !== ''");
-  assert.equal(await tab.value("fetch('/api/v1/session', { method: 'POST' }).then(({ status }) => status)"), 409);
-  await tab.page.click("#play");
-  const fields = await eventually("a WebSocket", () => upgrades[0]);
-  // Chromium says nothing else of where it comes from, and a foreign page's has the same form.
-  assert.deepEqual([fields.origin.includes(REMOTE_HOST), fields["sec-fetch-site"]], [true, undefined]);
-  await tab.untilText("player-line", "Connection lost");
-  assert.deepEqual(tab.errors, []);
-  await tab.close();
-  await server.end();
+/** Writes the configuration of an nginx at `port` before the server at `url`. */
+function configure(port, url, lines) {
+  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((kind) => `${kind}_temp_path temp;`);
+  const text = `daemon off; pid pid; error_log error.log; user root; worker_processes 1; events {}
+    http {
+      access_log off; ${temporary.join(" ")}
+      map $http_upgrade $upgrade { default upgrade; "" ""; }
+      server { listen 127.0.0.1:${port}; location / { proxy_pass ${url}; ${lines} } }
+    }`;
+  writeFileSync(join(directory, "config"), text);
+}
+
+describe("the page behind nginx", () => {
+  test("plays by the browser's own player where no WebSocket gets through, says why, and live once one does", async () => {
+    const server = await Server.start(["--source", "tone:440"]);
+    const port = await freePort();
+    configure(port, server.url, PLAIN);
+    const nginx = new Process("nginx", ["-p", directory, "-c", "config", "-e", "error.log"]);
+    const url = `http://127.0.0.1:${port}/`;
+    await eventually("nginx", () => fetch(url).then(({ ok }) => ok, () => false));
+    const tab = await Tab.open(browser, url);
+    await tab.until("aircheck.live.node !== undefined");
+    await tab.page.click("#play");
+    await tab.until("document.getElementById('audio').currentTime > 1");
+    await tab.untilText("obstacle", "Not live: the proxy before this server does not pass WebSockets on.");
+    await tab.untilText("player-line", "Opus");
+    assert.equal(await tab.value("document.getElementById('payload').checkVisibility()"), false);
+    await server.rowWhen("page", ({ format }) => format === "opus");
+
+    configure(port, server.url, UPGRADES);
+    nginx.signal("SIGHUP");
+    await tab.until(LIVE);
+    assert.equal(await tab.value("document.getElementById('obstacle').checkVisibility()"), false);
+    assert.equal(await tab.value("document.getElementById('payload').checkVisibility()"), true);
+    await eventually("one listener", async () => (await server.rows()).map(({ format }) => format).join() === "ws");
+    assert.deepEqual(tab.errors, []);
+    await tab.close();
+    nginx.signal("SIGTERM");
+    await nginx.exit();
+    await server.end();
+  });
 });

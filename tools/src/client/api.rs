@@ -70,8 +70,7 @@ impl ApiClient {
         let mut rows: Vec<ListenerRow> = self.get("/api/v1/listeners").await?;
         for row in &mut rows {
             let texts = [&mut row.name, &mut row.remote, &mut row.overflow, row.format.to_mut(), &mut row.state];
-            texts.into_iter().for_each(clean);
-            row.token.as_mut().map(clean);
+            texts.into_iter().chain(&mut row.via).chain(&mut row.token).for_each(clean);
         }
         Ok(rows)
     }

@@ -122,7 +122,7 @@ mod tests {
             ("h:1?name=x", "leave out name="),
             ("h:1/stream?format=opus", "--format"),
             ("ws://h:1/stream.wav", "use ws://h:1/"),
-            ("https://h/", "https is not supported"),
+            ("ftp://h/", "'ftp' is not supported"),
         ];
         for (text, words) in cases {
             let error = LoadUrl::parse(text).unwrap_err();

@@ -56,8 +56,8 @@ const BY_IMPORTANCE: [Column; 20] = [
 /// Most cells of names and trends, which with states share the room that is left over.
 const MAX_NAME_CELLS: usize = 28;
 const MAX_TREND_CELLS: usize = 20;
-/// The most cells of a state: the longest that the server says, of a probably slow listener.
-const MAX_STATE_CELLS: usize = 54;
+/// The most cells of a state: the longest that the server says, of a probably slow listener behind a proxy.
+const MAX_STATE_CELLS: usize = 71;
 
 /// Returns the columns that fit into `cells`, each with its width.
 pub(crate) fn fitting(snapshot: &Snapshot, cells: usize) -> Vec<(Column, usize)> {
@@ -160,7 +160,7 @@ impl Column {
         let time = |span: Option<f64>| or_nothing(span.map(|span| units::latency(Some(span))));
         match self {
             Name => (row::title(row), Tone::Plain),
-            Remote => (row.remote.clone(), Tone::Quiet),
+            Remote => (row::address(row), Tone::Quiet),
             Format => (row.format.to_string(), Tone::Plain),
             Lag => (units::lag(row::unrequested_seconds(row)), verdict),
             Bounds => or_nothing(row::bounds(row)),

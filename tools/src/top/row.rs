@@ -21,6 +21,14 @@ pub(crate) fn title(row: &ListenerRow) -> String {
     }
 }
 
+/// Returns the listener's address, and that of its proxy if there is one.
+pub(crate) fn address(row: &ListenerRow) -> String {
+    match &row.via {
+        Some(via) => format!("{} via {via}", row.remote),
+        None => row.remote.clone(),
+    }
+}
+
 /// Returns the lag without its requested part, in seconds.
 pub(crate) fn unrequested_seconds(row: &ListenerRow) -> f64 {
     (row.lag_seconds - row.burst_seconds).max(0.0)
@@ -73,6 +81,7 @@ pub(crate) fn fault(row: &ListenerRow) -> Option<&'static str> {
     row.fault.map(|fault| match fault {
         Fault::Listener => "does not read",
         Fault::Network => "slow network",
+        Fault::Proxy => "at its proxy",
         Fault::Server => "slow server",
         Fault::Unknown => "unknown",
     })
@@ -85,7 +94,7 @@ pub(crate) fn parts(row: &ListenerRow) -> Vec<(&'static str, f64)> {
         ("our ring", row.undelivered_seconds - row.undelivered_lost_seconds),
         ("lost", row.undelivered_lost_seconds),
         ("our kernel", row.socket_queued_seconds),
-        ("its machine", row.unread_seconds),
+        (if row.via.is_some() { "its proxy" } else { "its machine" }, row.unread_seconds),
     ];
     parts.retain(|(_, seconds)| *seconds >= NOTABLE_SECONDS);
     parts.sort_by(|(_, a), (_, b)| b.total_cmp(a));
@@ -163,6 +172,15 @@ mod tests {
         );
         (row.undelivered_seconds, row.undelivered_lost_seconds, row.unread_seconds) = (0.0, 0.0, 0.0);
         assert_eq!(largest_part(&row), None);
+    }
+
+    #[test]
+    fn a_listener_behind_a_proxy_shows_both_addresses() {
+        let mut row = row(7, "x", 2.0);
+        assert_eq!(address(&row), "127.0.0.1:40007");
+        (row.remote, row.via, row.fault) = ("192.0.2.1".to_owned(), Some("10.0.0.1".to_owned()), Some(Fault::Proxy));
+        assert_eq!(address(&row), "192.0.2.1 via 10.0.0.1");
+        assert_eq!((fault(&row), parts(&row)[0].0), (Some("at its proxy"), "its proxy"));
     }
 
     #[test]

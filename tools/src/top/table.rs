@@ -77,7 +77,9 @@ fn line(
 pub(crate) fn details(row: &ListenerRow, status: &Status, theme: Theme, cells: usize) -> [Line<'static>; 2] {
     let requested = row::requested_seconds(row).map(|lag| format!(" · + {} requested", units::lag(lag)));
     let state = row::state(row).map(|state| format!(" · {state}"));
-    let address = if row.name.is_empty() { String::new() } else { format!(" · {}", row.remote) };
+    // It stands for the name of a listener without one.
+    let is_shown = !row.name.is_empty() || row.via.is_some();
+    let address = if is_shown { format!(" · {}", row::address(row)) } else { String::new() };
     let facts = format!(
         "{}{address} · {} · {} · here for {}{}",
         state.unwrap_or_default(),

@@ -2,6 +2,9 @@
 //!
 //! On Linux that is the sound server where one answers, else ALSA; on other systems cpal's default.
 
+#[cfg(target_os = "linux")]
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use super::error::DeviceError;
 
 /// Returns the name of the sound system whose devices are used: the sound server where one answers, else ALSA; on other
@@ -21,26 +24,81 @@ pub fn host_name() -> Result<&'static str, DeviceError> {
     Ok(host()?.id().name())
 }
 
-/// Opens the host. For inputs and for outputs.
+/// The client of the sound server. It is used for every look, because cpal's client leaves a connection and a thread behind when it is
+/// dropped: a device that is looked for twice a second would soon take all the clients that a server permits, 64.
 #[cfg(target_os = "linux")]
-pub(super) fn host() -> Result<cpal::Host, DeviceError> {
+static SERVER: Mutex<Option<Arc<cpal::Host>>> = Mutex::new(None);
+
+/// Opens the host. For inputs and for outputs. Waits for as long as the sound server does not answer.
+#[cfg(target_os = "linux")]
+pub(super) fn host() -> Result<Arc<cpal::Host>, DeviceError> {
     use cpal::HostId;
 
-    let has_server = cpal::available_hosts().contains(&HostId::PulseAudio);
-    if has_server && let Ok(host) = cpal::host_from_id(HostId::PulseAudio) {
+    if let Some(host) = connected() {
         return Ok(host);
+    }
+    let has_server = cpal::available_hosts().contains(&HostId::PulseAudio);
+    if has_server {
+        wait_for_answer();
+        if let Ok(host) = cpal::host_from_id(HostId::PulseAudio) {
+            let host = Arc::new(host);
+            *server() = Some(Arc::clone(&host));
+            return Ok(host);
+        }
     }
     // A server may refuse cpal and still answer ALSA: cpal has no cookie where no other program ever made one.
     if !has_server && !alsa_may_have_devices() {
         return Err(DeviceError::NoDevice("no sound server answers, and there is no sound card".to_owned()));
     }
-    cpal::host_from_id(HostId::Alsa).map_err(|error| DeviceError::NoDevice(super::error::one_line(&error)))
+    cpal::host_from_id(HostId::Alsa)
+        .map(Arc::new)
+        .map_err(|error| DeviceError::NoDevice(super::error::one_line(&error)))
+}
+
+#[cfg(target_os = "linux")]
+fn server() -> MutexGuard<'static, Option<Arc<cpal::Host>>> {
+    // It holds nothing that a panic leaves half done.
+    SERVER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns the client of the sound server, if that still answers.
+#[cfg(target_os = "linux")]
+fn connected() -> Option<Arc<cpal::Host>> {
+    use cpal::traits::HostTrait;
+
+    let host = server().clone()?;
+    // Not under the lock, because a frozen server does not answer.
+    if host.devices().is_ok() {
+        return Some(host);
+    }
+    server().take_if(|kept| Arc::ptr_eq(kept, &host));
+    None
+}
+
+/// Waits until the sound server answers or refuses. cpal waits for two seconds, and leaves its thread and its connection behind then;
+/// and ALSA says of a frozen server that it has no input, once as many connections as fit wait for it.
+#[cfg(target_os = "linux")]
+fn wait_for_answer() {
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+
+    use pulseaudio::protocol::{AuthParams, Command, MAX_VERSION, write_command_message};
+
+    let Some(mut socket) = pulseaudio::socket_path_from_env().and_then(|path| UnixStream::connect(path).ok()) else {
+        return;
+    };
+    let cookie = pulseaudio::cookie_path_from_env().and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+    let hello = AuthParams { version: MAX_VERSION, supports_shm: false, supports_memfd: false, cookie };
+    if write_command_message(&mut socket, 0, &Command::Auth(hello), MAX_VERSION).is_ok() {
+        // A refusal is an answer, too.
+        let _ = socket.read(&mut [0]);
+    }
 }
 
 /// Opens the host. For inputs and for outputs.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn host() -> Result<cpal::Host, DeviceError> {
-    Ok(cpal::default_host())
+pub(super) fn host() -> Result<std::sync::Arc<cpal::Host>, DeviceError> {
+    Ok(std::sync::Arc::new(cpal::default_host()))
 }
 
 /// Returns whether there is a sound card, or a configuration that may lead ALSA elsewhere: its own, or that of a server

@@ -46,8 +46,8 @@ const MIN_TESTS: u8 = 64;
 /// times with pages of Opus.
 const MAX_RECEIVED_HALVES: u64 = 3;
 /// The time after which a listener of dense packets that has read everything, and whose window is open, is looked at again: in packets of
-/// 10 ms, before each fifth.
-const OPEN_LOOK_INTERVAL: Duration = Duration::from_millis(45);
+/// 10 ms, before every other one.
+const OPEN_LOOK_INTERVAL: Duration = Duration::from_millis(15);
 /// So many late tests in a row show that a window that narrows does so for unread bytes.
 const MIN_LATE_TESTS: u8 = 2;
 
