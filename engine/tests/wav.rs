@@ -151,6 +151,48 @@ fn a_looped_file_has_no_break() {
     stream.stop();
 }
 
+/// Makes a file of 24 bits in four bytes, as some recorders do: each sample is its number. The header says that so many bits of
+/// them count.
+fn write_24_in_4(path: &Path, samples: u32, valid_bits: u16) {
+    let pcm = b"\x01\x00\x00\x00\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71";
+    let mut file = b"RIFF\xff\xff\xff\x7fWAVEfmt \x28\x00\x00\x00\xfe\xff\x01\x00".to_vec();
+    for number in [48_000_u32, 4 * 48_000] {
+        file.extend_from_slice(&number.to_le_bytes());
+    }
+    for number in [4, 24, 22, valid_bits, 0, 0] {
+        file.extend_from_slice(&number.to_le_bytes());
+    }
+    file.extend_from_slice(pcm);
+    file.extend_from_slice(b"data");
+    file.extend_from_slice(&(4 * samples).to_le_bytes());
+    file.extend((0..samples).flat_map(u32::to_le_bytes));
+    std::fs::write(path, file).unwrap();
+}
+
+#[test]
+fn a_looped_file_of_24_bits_in_four_bytes_begins_again_at_its_beginning() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("loop.wav");
+    write_24_in_4(&path, 700, 24);
+    let (stream, mut consumer) = stream(Wav::open(&path, true).unwrap());
+    let mut got = Vec::new();
+    while got.len() < 3 * 700 {
+        got.extend_from_slice(consumer.recv().unwrap().item.samples());
+    }
+    let wanted: Vec<f32> = (0..700_u16).cycle().take(got.len()).map(|value| f32::from(value) / 8_388_608.0).collect();
+    assert_same(&got, &wanted, "three rounds");
+    drop(consumer);
+    stream.stop();
+}
+
+#[test]
+fn samples_of_more_bits_than_there_are_are_refused() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("a.wav");
+    write_24_in_4(&path, 700, 300);
+    assert_eq!(refused(&path), "has samples of 300 bits (it takes 8, 16, 24 and 32)");
+}
+
 /// Returns the one-line error for a file that is refused, without its path.
 fn refused(path: &Path) -> String {
     let error = Wav::open(path, false).map(|_| ()).expect_err("it cannot be streamed").to_string();

@@ -6,6 +6,8 @@
 //! The folder knows headers and addresses, and nothing of routes, listeners or sound.
 
 pub mod credentials;
+#[cfg(test)]
+mod fuzz;
 pub mod policy;
 pub mod scope;
 pub mod session;

@@ -19,6 +19,8 @@ mod check;
 pub mod cli;
 mod error;
 mod file;
+#[cfg(test)]
+mod fuzz;
 mod given;
 mod layers;
 mod listen;

@@ -18,6 +18,8 @@ mod counted_stream;
 mod denied;
 mod events;
 mod forwarded;
+#[cfg(test)]
+mod fuzz;
 mod guard;
 mod head;
 mod listener_table;

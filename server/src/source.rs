@@ -2,6 +2,8 @@
 
 mod demo;
 pub mod devices;
+#[cfg(test)]
+mod fuzz;
 mod stdin;
 mod steady;
 

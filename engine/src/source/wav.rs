@@ -9,10 +9,14 @@ use hound::{SampleFormat, WavReader};
 
 use crate::source::pull::Pull;
 
+/// The most bits of a sample. A header may say any number.
+const MAX_SAMPLE_BITS: u16 = 32;
+
 /// A WAV file: 8, 16, 24 or 32-bit integers or 32-bit floats, at any rate, with up to 32 channels. Integers become
 /// floats from -1 to 1; up to 24 bits of them survive exactly.
 pub struct Wav {
     path: PathBuf,
+    file: File,
     reader: WavReader<BufReader<File>>,
     looped: bool,
 }
@@ -48,8 +52,8 @@ impl Wav {
     pub fn open(path: impl AsRef<Path>, looped: bool) -> Result<Self, WavError> {
         let path = path.as_ref().to_path_buf();
         let failed = |reason: String| WavError { path: path.clone(), reason };
-        let reader = open(&path).map_err(failed)?;
-        Ok(Self { path, reader, looped })
+        let (file, reader) = open(&path).map_err(failed)?;
+        Ok(Self { path, file, reader, looped })
     }
 
     /// Reads on until `samples` is full or the file ends.
@@ -90,20 +94,25 @@ impl Pull for Wav {
     fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String> {
         let mut filled = self.read(samples)?;
         while self.looped && filled < samples.len() {
-            self.reader.seek(0).map_err(|error| format!("{}: cannot start again: {error}", self.path.display()))?;
+            // Not by the reader's own `seek`, which takes samples of 24 bits for three bytes also where a file has them in four.
+            let again = self.file.rewind().map_err(|error| error.to_string()).and_then(|()| read_header(&self.file));
+            self.reader = again.map_err(|error| format!("{}: cannot start again: {error}", self.path.display()))?;
             filled += self.read(&mut samples[filled..])?;
         }
         Ok(filled)
     }
 }
 
-fn open(path: &Path) -> Result<WavReader<BufReader<File>>, String> {
+fn open(path: &Path) -> Result<(File, WavReader<BufReader<File>>), String> {
     let mut file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let length = file.metadata().map_err(|error| format!("cannot be read: {error}"))?.len();
     let reader = read_header(&file)?;
     let spec = reader.spec();
     if spec.sample_rate == 0 {
         return Err("has a sample rate of 0 Hz in its header".to_owned());
+    }
+    if !(1..=MAX_SAMPLE_BITS).contains(&spec.bits_per_sample) {
+        return Err(format!("has samples of {} bits (it takes 8, 16, 24 and 32)", spec.bits_per_sample));
     }
     if reader.duration() == 0 {
         return Err("has no sound in it".to_owned());
@@ -118,7 +127,7 @@ fn open(path: &Path) -> Result<WavReader<BufReader<File>>, String> {
     if there < u64::from(reader.duration()) {
         return Err(format!("is cut off: its header promises {} frames, {there} are there", reader.duration()));
     }
-    Ok(reader)
+    Ok((file, reader))
 }
 
 fn read_header(file: &File) -> Result<WavReader<BufReader<File>>, String> {

@@ -342,7 +342,11 @@ impl ClientText {
                 Err(ACCEPTED.to_owned())
             }
             Ok(said) => Ok(said),
-            Err(error) => Err(format!("{ACCEPTED}: {error}")),
+            Err(error) => {
+                // It repeats names of the text, which could command a terminal.
+                let error = error.to_string().replace(char::is_control, "\u{fffd}");
+                Err(format!("{ACCEPTED}: {error}"))
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The form of a span, for messages: `must be {TAKES}`.
 pub const TAKES: &str = "a duration such as \"10ms\"";
 
-/// Reads a span: a number and its unit, or several in a row.
+/// Reads a span of up to 584 years, which are the nanoseconds of 64 bits: a number and its unit, or several in a row.
 ///
 /// ```
 /// use aircheck_api::span::parse;
@@ -18,7 +18,7 @@ pub const TAKES: &str = "a duration such as \"10ms\"";
 /// ```
 #[must_use]
 pub fn parse(text: &str) -> Option<Duration> {
-    humantime::parse_duration(text.trim()).ok()
+    humantime::parse_duration(text.trim()).ok().filter(|span| u64::try_from(span.as_nanos()).is_ok())
 }
 
 /// Shows a span in the shortest form that loses nothing: in days, minutes, seconds or less, whichever is the largest that it is a
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn what_has_no_unit_or_no_number_is_no_span() {
-        for text in ["", "10", "ms", "-1s", "1 fortnight", "99999999999999999999s"] {
+        for text in ["", "10", "ms", "-1s", "1 fortnight", "99999999999999999999s", "585y"] {
             assert_eq!(parse(text), None, "{text:?}");
         }
     }

@@ -195,4 +195,6 @@ pub fn close_answer(code: Option<u16>) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -27,6 +28,7 @@ use crate::http::head::response_head;
 use crate::http::port::Port;
 use crate::http::proxy_header::{self, HeaderError, Source};
 use crate::http::refusal;
+use crate::http::reply::set;
 use crate::http::routes;
 use crate::http::server::Server;
 use crate::http::tls;
@@ -144,7 +146,7 @@ pub(super) async fn serve(
             context.place.begin_answer(Instant::now());
             let has_body = !request.body().is_end_stream();
             let request = request.map(drop);
-            let reply = routes::answer(&server, &context, &request).await;
+            let mut reply = routes::answer(&server, &context, &request).await;
             if let Some(mut joined) = context.take_joined() {
                 let mut head = response_head(request.version(), reply);
                 head.append(&mut joined.head);
@@ -152,6 +154,11 @@ pub(super) async fn serve(
                 context.join(joined);
                 // The connection is taken out of hyper's hands.
                 return pending().await;
+            }
+            if has_body {
+                // A proxy may see another end of the body than hyper does. What follows it here could be a request that the proxy has
+                // not seen, so nothing that follows is answered.
+                set(&mut reply, header::CONNECTION, "close");
             }
             Ok::<_, Infallible>(reply.map(|body| ReplyBody { body, context }))
         }

@@ -189,6 +189,9 @@ fn parse_binary(bytes: &[u8]) -> Beginning {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -37,7 +37,7 @@ pub(super) fn recording(server: &Server, query: &str) -> Reply {
 }
 
 /// Reads the two times of the query.
-fn times(query: &str) -> Result<(u64, u64), String> {
+pub(super) fn times(query: &str) -> Result<(u64, u64), String> {
     let (mut from, mut to) = (None, None);
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
         let time = match &*key {

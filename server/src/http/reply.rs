@@ -10,6 +10,8 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::one_line::one_line;
+
 /// Seconds after which a request that was refused for want of a place may be sent again.
 pub(super) const RETRY_AFTER: &str = "5";
 
@@ -34,9 +36,9 @@ pub(super) fn json(value: &impl Serialize) -> Reply {
     }
 }
 
-/// Makes an error response of one sentence.
+/// Makes an error response of one sentence. What it repeats of the request cannot command the terminal that shows it.
 pub(super) fn error(status: StatusCode, message: impl AsRef<str>) -> Reply {
-    whole(status, "application/json", json!({ "error": message.as_ref() }).to_string())
+    whole(status, "application/json", json!({ "error": one_line(message.as_ref()) }).to_string())
 }
 
 /// Makes a 503 of one sentence, with the time after which it makes sense to try again.

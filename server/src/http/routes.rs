@@ -338,7 +338,7 @@ fn events<B>(server: &Arc<Server>, request: &Request<B>, head_only: bool, grante
 
 /// Returns the number of the first event that a request asks for. An EventSource that reconnects asks for the URL of its first
 /// request again, so its `Last-Event-ID` goes before `from`.
-fn first_event<B>(request: &Request<B>) -> Result<Option<u64>, String> {
+pub(super) fn first_event<B>(request: &Request<B>) -> Result<Option<u64>, String> {
     if let Some(last) = last_event(request.headers())? {
         return Ok(Some(last.saturating_add(1)));
     }

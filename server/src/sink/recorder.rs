@@ -38,6 +38,8 @@ mod worker;
 mod fake_storage;
 #[cfg(test)]
 mod fault_tests;
+#[cfg(test)]
+mod fuzz;
 
 pub(crate) use directory::free_bytes;
 pub use directory::{RecordError, RecordingDirectory};

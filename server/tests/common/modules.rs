@@ -11,7 +11,7 @@ pub(crate) type Uses = BTreeMap<String, BTreeSet<String>>;
 pub(crate) fn uses(src: &Path) -> Uses {
     let mut files = Vec::new();
     collect(src, &mut files);
-    files.retain(|file| !file.ends_with("tests.rs") && !file.ends_with("fixture.rs"));
+    files.retain(|file| !["tests.rs", "fixture.rs", "fuzz.rs"].iter().any(|name| file.ends_with(name)));
     let name = |file: &PathBuf| {
         let path = file.strip_prefix(src).unwrap().with_extension("");
         path.components().map(|part| part.as_os_str().to_str().unwrap()).collect::<Vec<_>>().join("::")

@@ -4,12 +4,13 @@
 //! tools are read as well; untagged intervals are called `all`.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use flate2::read::ZlibDecoder;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, IntervalLogWriterBuilder, LogEntry, Tag};
 use hdrhistogram::serialization::{Deserializer, Serializer as _, V2DeflateSerializer};
@@ -22,6 +23,12 @@ const VERSIONS: [&str; 3] = ["1.1", "1.2", "1.3"];
 const VERSION: &str = "1.3";
 /// The largest value of an interval is shown in milliseconds, as HdrHistogram's own tools have it.
 const NANOS_PER_SHOWN: f64 = 1e6;
+/// The first bytes of a compressed histogram.
+const COMPRESSED: [u8; 4] = 0x1c84_9314_u32.to_be_bytes();
+/// Bytes of a histogram before its counts.
+const HISTOGRAM_HEAD_BYTES: usize = 40;
+/// The most bytes of a histogram: a count takes up to 9, and one of 5 digits for all values of 64 bits has some 6 million.
+const MAX_HISTOGRAM_BYTES: u64 = 64 << 20;
 /// Name of intervals without a tag.
 const UNTAGGED: &str = "all";
 
@@ -120,12 +127,28 @@ impl Log {
 }
 
 fn decode(encoded: &str) -> Option<Histogram<u64>> {
-    let bytes = STANDARD.decode(encoded).ok()?;
+    let bytes = unpack(STANDARD.decode(encoded).ok()?)?;
     let mut histogram: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice()).ok()?;
     // An interval of a larger range can then be added. The buckets stay those of the file: counts moved into finer ones
     // would all lie at the lower end of their old bucket, up to 1/128 below what HdrHistogram's own tools report.
     histogram.auto(true);
     Some(histogram)
+}
+
+/// Returns an uncompressed histogram, which has the length that it promises: the crate would take up to 4 GiB for one that does
+/// not.
+fn unpack(bytes: Vec<u8>) -> Option<Vec<u8>> {
+    let bytes = match bytes.split_first_chunk::<8>() {
+        Some((head, packed)) if head.starts_with(&COMPRESSED) => {
+            let mut unpacked = Vec::new();
+            ZlibDecoder::new(packed).take(MAX_HISTOGRAM_BYTES).read_to_end(&mut unpacked).ok()?;
+            unpacked
+        }
+        _ => bytes,
+    };
+    let promised = u32::from_be_bytes(*bytes.get(4..)?.first_chunk()?);
+    let there = bytes.len().checked_sub(HISTOGRAM_HEAD_BYTES)?;
+    (promised as usize <= there).then_some(bytes)
 }
 
 /// One interval to be written.
@@ -206,6 +229,9 @@ impl Writer {
         self.file.flush()
     }
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {

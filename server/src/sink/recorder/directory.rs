@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open, openat, statvfs};
 use rustix::io::Errno;
 
 use super::storage::{Storage, StorageFile};
@@ -23,6 +23,8 @@ pub struct RecordError {
 #[derive(Clone, Debug)]
 pub struct RecordingDirectory {
     path: PathBuf,
+    /// Where it really is: a link in the place of the directory is not followed later.
+    real_path: PathBuf,
     /// The directory itself, which carries the lock: so no file is left behind, and the lock ends with the process.
     _lock: Arc<File>,
 }
@@ -34,13 +36,16 @@ impl RecordingDirectory {
     ///
     /// When the directory cannot be made, no file can be made in it, or another server records to it.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
-        let lock = Self::prepare(path).map_err(|error| RecordError { path: path.to_path_buf(), error })?;
-        Ok(Self { path: path.to_path_buf(), _lock: Arc::new(lock) })
+        let failed = |error| RecordError { path: path.to_path_buf(), error };
+        let (real_path, lock) = Self::prepare(path).map_err(failed)?;
+        Ok(Self { path: path.to_path_buf(), real_path, _lock: Arc::new(lock) })
     }
 
-    fn prepare(path: &Path) -> io::Result<File> {
+    fn prepare(path: &Path) -> io::Result<(PathBuf, File)> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        Self::lock(path)
+        let real_path = fs::canonicalize(path)?;
+        let lock = Self::lock(&real_path)?;
+        Ok((real_path, lock))
     }
 
     /// Locks the directory at `path`, which is there, and tests that files can be made in it.
@@ -66,25 +71,39 @@ impl Storage for RecordingDirectory {
     type File = DiskFile;
 
     fn create(&mut self, name: &str) -> io::Result<DiskFile> {
-        // `create_new` follows no link either.
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path.join(name))?;
+        // Opened anew, because a disk may have come back in the place of the one that was lost.
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = File::from(open(&self.real_path, flags, Mode::empty())?);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(openat(&directory, name, flags, Mode::RUSR | Mode::WUSR)?);
         // The file's name, too, should survive a loss of power. Some file systems cannot sync a directory.
-        let _ = File::open(&self.path).and_then(|directory| directory.sync_all());
+        let _ = directory.sync_all();
         Ok(DiskFile(Arc::new(file)))
     }
 
     fn remove(&mut self, name: &str) {
         // If this fails, an empty file stays.
-        let _ = fs::remove_file(self.path.join(name));
+        let _ = fs::remove_file(self.real_path.join(name));
     }
 
     fn free_bytes(&self) -> Option<u64> {
-        free_bytes(&self.path)
+        free_bytes(&self.real_path)
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
+}
+
+/// Opens a file of a recording to read it. Others may be able to write to its directory, so neither a link is followed, nor is a
+/// pipe waited for.
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
+    let file =
+        OpenOptions::new().read(true).custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other(format!("{} is no file of a recording", path.display())));
+    }
+    Ok(file)
 }
 
 /// Returns the bytes that this user may still write on the file system of `path`; `None` if it cannot be asked.
@@ -153,6 +172,43 @@ mod tests {
         assert_eq!(fs::read_to_string(&private).unwrap(), "private");
         assert_eq!(outside.path().read_dir().unwrap().count(), 1);
         assert_eq!(folder.path().read_dir().unwrap().count(), 3, "the links are still there");
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_directory_is_not_followed() {
+        let (outside, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = folder.path().join("recording");
+        let mut directory = RecordingDirectory::open(&path).unwrap();
+        directory.create("a.wav").unwrap();
+        fs::rename(&path, folder.path().join("moved")).unwrap();
+        symlink(outside.path(), &path).unwrap();
+        assert!(directory.create("b.wav").is_err());
+        assert_eq!(outside.path().read_dir().unwrap().count(), 0);
+        // A directory that has come back is used again.
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        directory.create("c.wav").unwrap();
+        assert!(path.join("c.wav").exists());
+        // The operator's own link is one from the start.
+        let link = folder.path().join("link");
+        symlink(outside.path(), &link).unwrap();
+        RecordingDirectory::open(&link).unwrap().create("d.wav").unwrap();
+        assert!(outside.path().join("d.wav").exists());
+    }
+
+    #[test]
+    fn what_is_read_is_a_file_and_neither_a_link_nor_a_pipe() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name| folder.path().join(name);
+        fs::write(path("file"), "sound").unwrap();
+        symlink(path("file"), path("link")).unwrap();
+        symlink("/dev/zero", path("endless")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe"), Mode::RUSR | Mode::WUSR).unwrap();
+        fs::create_dir(path("directory")).unwrap();
+        assert!(open_file(&path("file")).is_ok());
+        for name in ["link", "endless", "pipe", "directory"] {
+            assert!(open_file(&path(name)).is_err(), "{name}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::panic::catch_unwind;
 
 use flac_codec::decode::FlacStreamReader;
 use flac_codec::stream::FrameHeader;
@@ -82,13 +83,10 @@ impl FlacReader {
     fn decode(&mut self) -> io::Result<()> {
         let (number, at) = self.next;
         let bytes = self.bytes(at)?;
-        let mut rest = &bytes[..];
         let full = (1_u32 << (self.bits - 1)) as f32;
-        let mut reader = FlacStreamReader::new(&mut rest);
-        let samples =
-            reader.read().map_err(io::Error::other)?.samples.iter().map(|sample| *sample as f32 / full).collect();
-        self.next = (number + 1, at + (bytes.len() - rest.len()) as u64);
-        self.decoded = Some((number, samples));
+        let (samples, taken) = decode(&bytes)?;
+        self.next = (number + 1, at + taken as u64);
+        self.decoded = Some((number, samples.iter().map(|sample| *sample as f32 / full).collect()));
         Ok(())
     }
 
@@ -114,7 +112,7 @@ impl FlacReader {
             // A look-alike in the samples has no frame with a right checksum behind it.
             if let Ok(header) = FrameHeader::read_subset(&mut rest)
                 && u64::from(header.channel_assignment.count()) == self.channels
-                && FlacStreamReader::new(&bytes[offset..]).read().is_ok()
+                && decode(&bytes[offset..]).is_ok()
             {
                 let at = from + offset as u64;
                 return Ok((at < to).then_some((header.frame_number.0, at)));
@@ -137,6 +135,19 @@ impl FlacReader {
         bytes.truncate(filled);
         Ok(bytes)
     }
+}
+
+/// Decodes the frame at the start of `bytes`, and returns its samples and its length.
+///
+/// The decoder adds up the samples of a damaged frame before it finds the wrong checksum, and panics where sums are checked for
+/// overflow. The file is damaged then, and no more.
+fn decode(bytes: &[u8]) -> io::Result<(Vec<i32>, usize)> {
+    let decoded = catch_unwind(|| {
+        let mut rest = bytes;
+        let samples = FlacStreamReader::new(&mut rest).read().map(|frame| frame.samples.to_vec());
+        samples.map(|samples| (samples, bytes.len() - rest.len()))
+    });
+    decoded.map_err(|_| io::Error::other("a frame of FLAC is damaged"))?.map_err(io::Error::other)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use aircheck_engine::Format;
 use serde::Deserialize;
 
+use super::directory::open_file;
 use super::flac_reader::read_header;
 use super::segment::HEADER_BYTES;
 use crate::config::RecordFormat;
@@ -61,7 +62,7 @@ impl Entry {
 
 /// Returns the length of `frames` frames in nanoseconds.
 pub(crate) fn nanos(frames: u64, rate_hz: u32) -> u64 {
-    (u128::from(frames) * 1_000_000_000 / u128::from(rate_hz.max(1))) as u64
+    u64::try_from(u128::from(frames) * 1_000_000_000 / u128::from(rate_hz.max(1))).unwrap_or(u64::MAX)
 }
 
 /// The segments of a directory, in the order of their runs and positions. The recorder keeps it up to date.
@@ -212,7 +213,7 @@ struct Start {
 /// Reads a segment's entry, and the name of the file that it continues.
 fn read(directory: &Path, stem: &str) -> Option<(Entry, Option<String>)> {
     let mut line = String::new();
-    let sidecar = fs::File::open(directory.join(format!("{stem}.jsonl"))).ok()?;
+    let sidecar = open_file(&directory.join(format!("{stem}.jsonl"))).ok()?;
     BufReader::new(sidecar).take(MAX_LINE_BYTES).read_line(&mut line).ok()?;
     let Start { rate_hz, channels, position, captured_at, continues } =
         serde_json::from_str::<FirstLine>(&line).ok()?.recording;
@@ -224,10 +225,13 @@ fn read(directory: &Path, stem: &str) -> Option<(Entry, Option<String>)> {
         let path = directory.join(format!("{stem}.{}", format.name()));
         let frames = match format {
             RecordFormat::Wav => wav_frames(&path, channels)?,
-            RecordFormat::Flac => read_header(&fs::File::open(&path).ok()?).ok()?.3,
+            RecordFormat::Flac => read_header(&open_file(&path).ok()?).ok()?.3,
         };
         Some((format, frames))
     })?;
+    // Only damage makes them so large.
+    position.checked_add(frames)?;
+    captured_at.checked_add(nanos(frames, rate_hz))?;
     let entry = Entry { stem: stem.to_owned(), run: 0, format, rate_hz, channels, position, captured_at, frames };
     Some((entry, continues))
 }
@@ -235,7 +239,7 @@ fn read(directory: &Path, stem: &str) -> Option<(Entry, Option<String>)> {
 /// Returns how many frames the header of a WAV file of the recorder counts, as far as the file has them.
 fn wav_frames(path: &Path, channels: u16) -> Option<u64> {
     let mut header = [0; HEADER_BYTES as usize];
-    let mut file = fs::File::open(path).ok()?;
+    let mut file = open_file(path).ok()?;
     file.read_exact(&mut header).ok()?;
     let (start, length) = header.split_last_chunk::<4>()?;
     if !start.starts_with(b"RIFF") || !start.ends_with(b"data") {

@@ -1,7 +1,7 @@
 //! The reader of one run of a recording: frames by their position, with gaps and capture times from the sidecars.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -9,10 +9,14 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::directory::open_file;
 use super::flac_reader::FlacReader;
 use super::index::{Entry, Index, nanos};
 use super::segment::HEADER_BYTES;
 use crate::config::RecordFormat;
+
+/// Bytes of a sidecar that are read. A day with a mark each 10 s has half a megabyte; the rest is room for notes of gaps.
+const MAX_SIDECAR_BYTES: u64 = 64 << 20;
 
 /// Reads the frames that one run of the server has recorded.
 #[derive(Debug)]
@@ -130,7 +134,7 @@ impl RunReader {
             }
             _ => {
                 let path = self.index.directory().join(format!("{}.{}", entry.stem, entry.format.name()));
-                let file = File::open(path)?;
+                let file = open_file(&path)?;
                 let file = match entry.format {
                     RecordFormat::Wav => Sound::Wav(file),
                     RecordFormat::Flac => Sound::Flac(Box::new(FlacReader::new(file)?)),
@@ -152,7 +156,7 @@ impl OpenSegment {
 
     fn captured_at(&self, position: u64) -> u64 {
         let (marked, at) = self.mark_before(|(marked, _)| *marked <= position);
-        at + nanos(position - marked, self.entry.rate_hz)
+        at.saturating_add(nanos(position - marked, self.entry.rate_hz))
     }
 
     fn samples(&mut self, position: u64, frames: u64) -> io::Result<Vec<f32>> {
@@ -176,13 +180,19 @@ impl Notes {
             return Ok(());
         }
         *self = Self { bytes, ..Self::default() };
-        for line in fs::read_to_string(sidecar)?.lines() {
-            let Ok(line) = serde_json::from_str::<Line>(line) else { continue };
-            if let (Some(frame), Some(frames)) = (line.frame, line.frames) {
-                self.gaps.push(first + frame..first + frame + frames);
+        for line in BufReader::new(open_file(sidecar)?.take(MAX_SIDECAR_BYTES)).lines() {
+            let Ok(line) = serde_json::from_str::<Line>(&line?) else { continue };
+            // Positions beyond 64 bits come from damage.
+            let position = |frame| first.checked_add(frame);
+            if let (Some(start), Some(frames)) = (line.frame.and_then(position), line.frames)
+                && let Some(end) = start.checked_add(frames)
+            {
+                self.gaps.push(start..end);
             }
-            if let Some(Mark { frame, at }) = line.mark {
-                self.marks.push((first + frame, (at * 1e9) as u64));
+            if let Some(Mark { frame, at }) = line.mark
+                && let Some(position) = position(frame)
+            {
+                self.marks.push((position, (at * 1e9) as u64));
             }
         }
         Ok(())
