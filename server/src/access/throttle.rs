@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Wrong tokens of one address in a [`WINDOW`] that are answered as such. A player with an old token, which tries again
+/// Wrong tokens of one address in a minute that are answered as such. A player with an old token, which tries again
 /// every few seconds, stays below it.
 pub const MAX_WRONG: u32 = 10;
 /// The span in which they are counted.
