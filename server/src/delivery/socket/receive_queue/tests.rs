@@ -409,15 +409,15 @@ fn all_is_unread_if_nothing_was_ever_read_wherever_the_window_stands() {
 }
 
 #[test]
-fn most_looks_at_a_listener_that_reads_are_left_out() {
+fn every_other_look_at_a_listener_that_reads_is_left_out() {
     const LEVEL: u64 = 64_000;
     // Whenever it stops between two looks.
-    for phase in 0..5 {
+    for phase in 0..2 {
         let mut dense = Dense::of_reader(LEVEL);
         let before = dense.0.looks;
         (0..1000 + phase).for_each(|_| _ = dense.packet(true, LEVEL));
         let looks = dense.0.looks - before;
-        assert!((200..300).contains(&looks), "{looks}");
+        assert!((500..550).contains(&looks), "{looks}");
         // Then all are made.
         let read = dense.0.written;
         for packets in 1..=60 {
