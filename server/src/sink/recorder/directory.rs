@@ -26,7 +26,7 @@ pub struct RecordingDirectory {
     /// Where it really is: a link in the place of the directory is not followed later.
     real_path: PathBuf,
     /// The directory itself, which carries the lock: so no file is left behind, and the lock ends with the process.
-    _lock: Arc<File>,
+    lock: Arc<File>,
 }
 
 impl RecordingDirectory {
@@ -38,7 +38,7 @@ impl RecordingDirectory {
     pub fn open(path: &Path) -> Result<Self, RecordError> {
         let failed = |error| RecordError { path: path.to_path_buf(), error };
         let (real_path, lock) = Self::prepare(path).map_err(failed)?;
-        Ok(Self { path: path.to_path_buf(), real_path, _lock: Arc::new(lock) })
+        Ok(Self { path: path.to_path_buf(), real_path, lock: Arc::new(lock) })
     }
 
     fn prepare(path: &Path) -> io::Result<(PathBuf, File)> {
@@ -71,13 +71,21 @@ impl Storage for RecordingDirectory {
     type File = DiskFile;
 
     fn create(&mut self, name: &str) -> io::Result<DiskFile> {
+        let create = |directory: &File| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?;
+            // The file's name, too, should survive a loss of power. Some file systems cannot sync a directory.
+            let _ = directory.sync_all();
+            Ok(File::from(file))
+        };
         // Opened anew, because a disk may have come back in the place of the one that was lost.
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = File::from(open(&self.real_path, flags, Mode::empty())?);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(openat(&directory, name, flags, Mode::RUSR | Mode::WUSR)?);
-        // The file's name, too, should survive a loss of power. Some file systems cannot sync a directory.
-        let _ = directory.sync_all();
+        let anew = open(&self.real_path, flags, Mode::empty()).and_then(|directory| create(&File::from(directory)));
+        let file = match anew {
+            // There may still be one descriptor, for the file alone.
+            Err(Errno::MFILE | Errno::NFILE) => create(&self.lock)?,
+            anew => anew?,
+        };
         Ok(DiskFile(Arc::new(file)))
     }
 
