@@ -170,7 +170,8 @@ fn the_time_of_flac_begins_where_a_listener_joins() {
     let mut server = Server::start(&["--source", "tone:440"]);
     // Numbers of two bytes, which become one.
     common::eventually("two seconds", || {
-        (server.json("api/v1/status")["head_sequence"].as_u64().unwrap() > 200).then_some(())
+        // There is none before the first block.
+        server.json("api/v1/status")["head_sequence"].as_u64().filter(|sequence| *sequence > 200)
     });
     let mut listener = Listener::start(&server.url("stream.flac?name=late"), &file);
     server.row_when("late", |row| row["delivered"].as_u64().unwrap() > 50);
