@@ -240,7 +240,7 @@ fn a_server_that_is_not_there_is_one_line() {
 fn wrong_usage_is_one_line_and_2() {
     let cases: [(&[&str], &str); 5] = [
         (&["http://h:1/stream.wav"], "gaps cannot be seen in /stream.wav (use http://h:1/)"),
-        (&["https://h/"], "https is not supported"),
+        (&["ftp://h/"], "'ftp' is not supported"),
         (&["ht tp"], "not a URL"),
         (&["h:1", "--for", "ages"], "--for"),
         (&[], "<URL>"),
