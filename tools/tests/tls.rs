@@ -27,7 +27,7 @@ fn listeners_by_wss_and_https_get_what_the_server_delivers() {
     let url = format!("wss://{}/", server.authority);
     let ended = Listening::command("listen", &[&url, "--cacert", certificate, "--for", "1s", "--strict"]).finish();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    for format in ["opus", "websocket"] {
+    for format in ["opus", "ws"] {
         let url = format!("https://{}/", server.authority);
         let arguments = ["--cacert", certificate, "--format", format, "--listeners", "10", "--for", "2s", "--json"];
         let ended = Listening::command("load", &[&[&*url], &arguments[..]].concat()).finish();
