@@ -15,6 +15,7 @@
 //! This crate plays no sound, opens no socket, and reads neither clock nor random numbers.
 
 mod event;
+mod fingerprint;
 mod listener;
 mod message;
 pub mod moment;
@@ -27,6 +28,7 @@ mod status;
 mod token;
 
 pub use event::{Event, EventKind, EventListener, EventState, Fault, LagFigures, LeaveReason};
+pub use fingerprint::fingerprint;
 pub use listener::{LatencyByStage, ListenerRow, Percentiles, Verdict};
 pub use message::{
     ClientText, Clock, GapNotice, HEADER_BYTES, HeaderError, Heard, Hello, MessageHeader, PROTOCOL_VERSION, Payload,

@@ -198,63 +198,18 @@ impl Output {
         in_flight: &mut InFlight,
         framing: &mut Framing,
         run: &Batch<'_, Packet>,
-        mut next: u64,
+        next: u64,
         own: &mut OwnBytes,
         now: Timestamp,
     ) -> io::Result<()> {
-        let header = framing.take_header();
-        let is_own = header.is_some() || framing.is_own();
-        let OwnBytes { bytes: own_bytes, ends, weights, sealed, sealed_ends } = own;
-        own_bytes.clear();
-        ends.clear();
-        let mut bytes = match run.iter().next() {
-            Some(item) if run.items() == 1 && !is_own => {
-                ends.push(item.bytes(self.wire).len());
-                item.bytes(self.wire)
-            }
-            _ => {
-                for item in run.iter() {
-                    framing.append(item, self.wire, weights, own_bytes);
-                    framing.advance(item);
-                    ends.push(own_bytes.len());
-                }
-                if let (Some(header), Some(end)) = (header, ends.first().copied()) {
-                    let with_header = with_header(self.wire, &header, &own_bytes[..end]);
-                    ends.iter_mut().for_each(|later| *later += with_header.len() - end);
-                    own_bytes.splice(..end, with_header);
-                }
-                &own_bytes[..]
-            }
-        };
-        let (mut start, overhead) = (0, in_flight.overhead());
-        for (item, end) in run.iter().zip(&*ends) {
-            // The header and metadata go before the packet.
-            let of_own = overhead.sealed_in(end - start, item.records_of(end - start));
-            let other = of_own - item.sealed_len(self.wire, overhead);
-            if other > 0 {
-                in_flight.hand_sealed(next, other);
-            }
-            in_flight.hand_packet(next..item.stamp.next(), item.stamp.blocks(), item);
-            next = item.stamp.next();
-            start = *end;
-        }
-        let mut is_sealed = false;
-        if let Some(tls) = &mut self.tls
-            && self.waiting.is_none()
-        {
-            sealed.clear();
-            sealed_ends.clear();
-            let mut start = 0;
-            for (item, end) in run.iter().zip(&*ends) {
-                let at = in_flight.written() + sealed.len() as u64;
-                let control = tls.seal(&bytes[start..*end], item.records_of(end - start), sealed)?;
-                if control > 0 {
-                    in_flight.insert_control(at, control);
-                }
-                sealed_ends.push(sealed.len());
-                start = *end;
-            }
-            is_sealed = true;
+        let is_own = framing.is_own();
+        let OwnBytes { bytes, ends, weights, sealed, sealed_ends } = own;
+        let mut bytes = make_own(framing, run, self.wire, weights, bytes, ends);
+        hand_over(in_flight, run, ends, next, self.wire);
+        let tls = self.tls.as_mut().filter(|_| self.waiting.is_none());
+        let is_sealed = tls.is_some();
+        if let Some(tls) = tls {
+            seal(tls, in_flight, run, (bytes, ends), (sealed, sealed_ends))?;
             bytes = &sealed[..];
             std::mem::swap(ends, sealed_ends);
         }
@@ -387,6 +342,74 @@ impl Waiting {
         }
         self.pieces.pop_front();
     }
+}
+
+/// Returns the bytes of a run as the listener gets them, made in `own` unless they are those of a packet. `ends` says where each packet
+/// ends in them; the first one may have the header of the stream before it.
+fn make_own<'b>(
+    framing: &mut Framing,
+    run: &'b Batch<'_, Packet>,
+    wire: Wire,
+    weights: &mut Weights,
+    own: &'b mut Vec<u8>,
+    ends: &mut Vec<usize>,
+) -> &'b [u8] {
+    own.clear();
+    ends.clear();
+    if let Some(item) = run.iter().next().filter(|_| run.items() == 1 && !framing.is_own()) {
+        ends.push(item.bytes(wire).len());
+        return item.bytes(wire);
+    }
+    let header = framing.take_header();
+    for item in run.iter() {
+        framing.append(item, wire, weights, own);
+        framing.advance(item);
+        ends.push(own.len());
+    }
+    if let (Some(header), Some(end)) = (header, ends.first().copied()) {
+        let with_header = with_header(wire, &header, &own[..end]);
+        ends.iter_mut().for_each(|later| *later += with_header.len() - end);
+        own.splice(..end, with_header);
+    }
+    own
+}
+
+/// Hands over a run whose packets end at `ends`. What a packet has before it, a header or metadata, is none of its bytes.
+fn hand_over(in_flight: &mut InFlight, run: &Batch<'_, Packet>, ends: &[usize], mut next: u64, wire: Wire) {
+    let (mut start, overhead) = (0, in_flight.overhead());
+    for (item, end) in run.iter().zip(ends) {
+        let of_own = overhead.sealed_in(end - start, item.records_of(end - start));
+        let other = of_own - item.sealed_len(wire, overhead);
+        if other > 0 {
+            in_flight.hand_sealed(next, other);
+        }
+        in_flight.hand_packet(next..item.stamp.next(), item.stamp.blocks(), item);
+        next = item.stamp.next();
+        start = *end;
+    }
+}
+
+/// Makes records of a run, each packet with its own.
+fn seal(
+    tls: &mut Tls,
+    in_flight: &mut InFlight,
+    run: &Batch<'_, Packet>,
+    (bytes, ends): (&[u8], &[usize]),
+    (sealed, sealed_ends): (&mut Vec<u8>, &mut Vec<usize>),
+) -> io::Result<()> {
+    sealed.clear();
+    sealed_ends.clear();
+    let mut start = 0;
+    for (item, end) in run.iter().zip(ends) {
+        let at = in_flight.written() + sealed.len() as u64;
+        let control = tls.seal(&bytes[start..*end], item.records_of(end - start), sealed)?;
+        if control > 0 {
+            in_flight.insert_control(at, control);
+        }
+        sealed_ends.push(sealed.len());
+        start = *end;
+    }
+    Ok(())
 }
 
 /// Counts blocks of a packet that is written in full.

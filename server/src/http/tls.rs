@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use aircheck_api::fingerprint;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
@@ -157,17 +158,13 @@ impl Source {
                 (path, files::load(path, path, provider)?)
             }
         };
-        tracing::info!("certificate of {}: SHA-256 {}", path.display(), fingerprint(&key));
+        tracing::info!(
+            "certificate of {}: SHA-256 {}",
+            path.display(),
+            fingerprint(key.end_entity_cert().map_or(&[], |cert| cert))
+        );
         Ok(key)
     }
-}
-
-/// Returns the fingerprint of a certificate as browsers show it.
-fn fingerprint(key: &CertifiedKey) -> String {
-    let SupportedCipherSuite::Tls13(suite) = CIPHER_SUITES[0] else { return String::new() };
-    let hash = suite.common.hash_provider.hash(key.cert.first().map_or(&[], |cert| cert));
-    let bytes: Vec<_> = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
-    bytes.join(":")
 }
 
 impl ResolvesServerCert for Current {

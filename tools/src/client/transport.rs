@@ -1,12 +1,12 @@
 //! A connection to a server: TCP, with TLS above it where the URL says `https` or `wss`.
 
-use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
+use aircheck_api::fingerprint;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
@@ -18,7 +18,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, SupportedCipherSuite,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
 use super::url::Address;
@@ -30,6 +30,11 @@ static CA_FILE: OnceLock<PathBuf> = OnceLock::new();
 pub(crate) fn trust(file: &Path) {
     let _ = CA_FILE.set(file.to_owned());
 }
+
+/// A stream of bytes in both directions.
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
 /// A connection.
 #[derive(Debug)]
@@ -49,6 +54,14 @@ impl Transport {
         let name = ServerName::try_from(address.endpoint().0.to_owned()).map_err(io::Error::other)?;
         let tls = TlsConnector::from(config().await?).connect(name, tcp).await?;
         Ok(Self::Tls(Box::new(tls)))
+    }
+
+    /// Returns the stream that is read and written.
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut dyn Stream> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp),
+            Self::Tls(tls) => Pin::new(tls),
+        }
     }
 
     /// Returns the TCP connection.
@@ -147,46 +160,22 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Returns the SHA-256 of a certificate as browsers and aircheck's log show it.
-fn fingerprint(certificate: &[u8]) -> String {
-    let SupportedCipherSuite::Tls13(suite) = ring::cipher_suite::TLS13_AES_128_GCM_SHA256 else { return String::new() };
-    let hash = suite.common.hash_provider.hash(certificate);
-    hash.as_ref().iter().fold(String::new(), |mut text, byte| {
-        let colon = if text.is_empty() { "" } else { ":" };
-        // Writing to a string does not fail.
-        let _ = write!(text, "{colon}{byte:02X}");
-        text
-    })
-}
-
 impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_read(context, buffer),
-            Self::Tls(tls) => Pin::new(tls).poll_read(context, buffer),
-        }
+        self.stream().poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write(context, bytes),
-            Self::Tls(tls) => Pin::new(tls).poll_write(context, bytes),
-        }
+        self.stream().poll_write(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_flush(context),
-            Self::Tls(tls) => Pin::new(tls).poll_flush(context),
-        }
+        self.stream().poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(context),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(context),
-        }
+        self.stream().poll_shutdown(context)
     }
 }

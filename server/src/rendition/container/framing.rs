@@ -92,10 +92,15 @@ impl Framing {
         }
     }
 
-    /// Returns whether each listener needs bytes of its own: if not, those of the packet are right for all.
+    /// Returns whether the listener needs bytes of its own: if not, those of the packet are right for all.
     #[must_use]
     pub const fn is_own(&self) -> bool {
-        matches!(self, Self::Ogg(_) | Self::Flac { .. } | Self::Mp3(Some(_)))
+        match self {
+            Self::Plain { header, .. } => header.is_some(),
+            Self::Ogg(_) | Self::Flac { .. } => true,
+            Self::Mp3(metadata) => metadata.is_some(),
+            Self::Json | Self::Events | Self::WebSocket => false,
+        }
     }
 
     /// Appends `packet` as it goes over `wire`, with this listener's numbers and metadata: in as many bytes as the packet has, or
