@@ -199,6 +199,14 @@ pub(crate) fn command_with_priority() -> Command {
     command_behind(&PRIORITY)
 }
 
+/// Returns this command with [`PRIORITY`].
+pub(crate) fn with_priority(command: &Command) -> Command {
+    let mut prioritized = Command::new(PRIORITY[0]);
+    prioritized.args(&PRIORITY[1..]).arg(command.get_program()).args(command.get_args());
+    prioritized.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    prioritized
+}
+
 /// Returns the same command behind the words of a program that runs it: a shell that sets limits, or one in a namespace.
 pub(crate) fn command_behind(words: &[&str]) -> Command {
     let mut command = Command::new(words[0]);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::client::{ReadPace, SavedStream, reader_command};
 use super::numbered::{BLOCK_SECONDS, Format, Received};
 use super::scrape::Metrics;
-use crate::common::{PRIORITY, Server, curl, signal, wait};
+use crate::common::{Server, curl, signal, wait, with_priority};
 
 /// How far a reported lag may be from the true one, in blocks: two that were just being read, and 20 ms.
 const TOLERANCE: f64 = 2.0 + 0.02 / BLOCK_SECONDS;
@@ -49,29 +49,29 @@ impl Role {
     /// Starts curl.
     pub(crate) fn curl(self, server: &Server, directory: &Path) -> SlowListener {
         let file = directory.join(self.name());
-        self.start(curl(&["--output", file.to_str().unwrap(), &server.url(&self.path())]), &file)
+        self.start(&curl(&["--output", file.to_str().unwrap(), &server.url(&self.path())]), &file)
     }
 
-    /// Starts curl inside a network namespace, with priority: it reads at once, so that only the link delays it, and not the
-    /// load of the machine.
+    /// Starts curl inside a network namespace: only the link delays it.
     pub(crate) fn curl_within(self, namespace: &str, server: &Server, directory: &Path) -> SlowListener {
         let file = directory.join(self.name());
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", namespace]).args(PRIORITY).args(["curl", "--silent", "--no-buffer", "--output"]);
-        command.arg(&file).arg(server.url(&self.path())).stdin(Stdio::null());
-        self.start(command, &file)
+        command.args(["netns", "exec", namespace, "curl", "--silent", "--no-buffer", "--output"]);
+        command.arg(&file).arg(server.url(&self.path()));
+        self.start(&command, &file)
     }
 
     /// Starts a process that reads at `pace`.
     pub(crate) fn reader(self, server: &Server, directory: &Path, pace: ReadPace) -> SlowListener {
         let file = directory.join(self.name());
-        self.start(reader_command(server.address, &self.path(), &file, pace), &file)
+        self.start(&reader_command(server.address, &self.path(), &file, pace), &file)
     }
 
-    fn start(self, mut command: Command, file: &Path) -> SlowListener {
+    /// Starts it with priority: it reads when it is meant to, so that it has no lag that is only the load of the machine.
+    fn start(self, command: &Command, file: &Path) -> SlowListener {
         SlowListener {
             role: self,
-            process: command.stderr(Stdio::null()).spawn().unwrap(),
+            process: with_priority(command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap(),
             take: SavedStream::new(file.to_owned(), self.format),
             reports: Vec::new(),
             settled: false,
