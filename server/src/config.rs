@@ -7,7 +7,7 @@
 //! The files, each of which uses only those above it:
 //!
 //! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `source`, `on_loss`, `origin`,
-//!   `network`, `notify`, `record_split`, `record_keep` and `tokens` for those with more to read.
+//!   `network`, `notify`, `record_split`, `record_keep`, `tokens` and `mounts` for those with more to read.
 //! - `schema`: the settings, one field each. Its first lines tell how to add one.
 //! - `settings`: the table of settings that flags, variables, keys and the documentation come from.
 //! - `check`: rules between settings.
@@ -24,6 +24,7 @@ mod fuzz;
 mod given;
 mod layers;
 mod listen;
+mod mounts;
 mod network;
 mod notation;
 mod notify;
@@ -50,7 +51,10 @@ pub use pace::Pace;
 pub use record_keep::{RecordFormat, RecordKeep, Size};
 pub use record_split::RecordSplit;
 pub use report::Checked;
-pub use schema::{CaptureConfig, Config, DeliveryConfig, HttpConfig, MIN_LAG_BLOCKS, NotifyConfig, RecorderConfig};
+pub use schema::{
+    CaptureConfig, Config, DeliveryConfig, HttpConfig, MIN_LAG_BLOCKS, MountConfig, NotifyConfig, RecorderConfig,
+    SilenceConfig,
+};
 pub use settings::{Setting, settings};
 pub use source::SourceSpec;
 pub use value::ValueError;

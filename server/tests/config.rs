@@ -8,7 +8,7 @@ use std::time::Duration;
 use aircheck_engine::source::PcmEncoding;
 use aircheck_engine::{Format, OverflowPolicy};
 use aircheck_server::config::cli::{Command, Exit, parse};
-use aircheck_server::config::{Config, LossPolicy, Setting, SourceSpec, settings};
+use aircheck_server::config::{Config, LossPolicy, MountConfig, Setting, SourceSpec, settings};
 use tempfile::TempDir;
 
 /// A command line, an environment and a file, none of which are the process's own.
@@ -76,13 +76,15 @@ fn without_settings_the_defaults_run() {
     let config = Setup::new().config(&[]);
     assert_eq!(config, Config::default());
     assert!(settings().iter().map(|setting| setting.key.as_str()).eq(KEYS));
-    assert_eq!(config.capture.source, SourceSpec::Auto);
-    assert_eq!(config.capture.stdin_format(), (48_000, 2, PcmEncoding::S16Le));
-    assert_eq!(config.capture.block, Duration::from_millis(10));
-    assert_eq!(config.capture.history, Duration::from_secs(10));
-    assert_eq!(config.delivery.buffer, Duration::from_secs(1));
-    assert_eq!(config.delivery.overflow, OverflowPolicy::SkipToLive);
-    assert_eq!(config.recorder.record, None);
+    let MountConfig { name, capture, delivery, recorder, .. } = config.first_mount();
+    assert_eq!((&**name, config.mounts.len()), ("main", 1));
+    assert_eq!(capture.source, SourceSpec::Auto);
+    assert_eq!(capture.stdin_format(), (48_000, 2, PcmEncoding::S16Le));
+    assert_eq!(capture.block, Duration::from_millis(10));
+    assert_eq!(capture.history, Duration::from_secs(10));
+    assert_eq!(delivery.buffer, Duration::from_secs(1));
+    assert_eq!(delivery.overflow, OverflowPolicy::SkipToLive);
+    assert_eq!(recorder.record, None);
     assert_eq!(config.http.listen, ["127.0.0.1:8700".parse().unwrap()]);
     assert_eq!(config.http.unix_mode, 0o600);
     assert_eq!(config.http.max_listeners, 1000);
@@ -90,7 +92,7 @@ fn without_settings_the_defaults_run() {
 }
 
 /// All keys, in the order in which they are listed.
-const KEYS: [&str; EVERYTHING.len() + 1] = [
+const KEYS: [&str; EVERYTHING.len() + 2] = [
     "source",
     "loop",
     "rate",
@@ -131,6 +133,7 @@ const KEYS: [&str; EVERYTHING.len() + 1] = [
     "silence_after",
     "silence_level",
     "token",
+    "mount",
 ];
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
@@ -183,7 +186,8 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 39] = [
 
 /// Shows one setting of a configuration.
 fn value(config: &Config, name: &str) -> String {
-    let Config { capture, delivery, recorder, http, notify, tokens: _ } = config;
+    let Config { http, notify, .. } = config;
+    let MountConfig { capture, delivery, recorder, silence, .. } = config.first_mount();
     match name {
         "source" => capture.source.to_string(),
         "loop" => capture.looped.to_string(),
@@ -222,8 +226,8 @@ fn value(config: &Config, name: &str) -> String {
         "allow_origins" => http.allow_origins.join(" "),
         "notify" => notify.targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         "notify_form" => notify.form.to_string(),
-        "silence_after" => format!("{:?}", notify.silence_after),
-        "silence_level" => notify.silence_level.to_string(),
+        "silence_after" => format!("{:?}", silence.silence_after),
+        "silence_level" => silence.silence_level.to_string(),
         _ => panic!("{name}"),
     }
 }
@@ -360,7 +364,8 @@ fn a_fallback_goes_only_with_its_policy() {
 fn a_device_may_be_asked_for_a_rate() {
     for source in ["auto", "mic", "mic:x", "stdin"] {
         let config = Setup::new().config(&["--source", source, "--rate", "44100", "--channels", "1"]);
-        assert_eq!((config.capture.rate_hz, config.capture.channels), (Some(44_100), Some(1)), "{source}");
+        let capture = &config.first_mount().capture;
+        assert_eq!((capture.rate_hz, capture.channels), (Some(44_100), Some(1)), "{source}");
     }
 }
 

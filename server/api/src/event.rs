@@ -22,6 +22,9 @@ pub struct Event {
     /// The kind, with its details.
     #[serde(flatten)]
     pub kind: EventKind,
+    /// The mount that it happened to; empty from an older server.
+    #[serde(default)]
+    pub mount: String,
     /// When it happened.
     pub at: f64,
     /// Sequence number of the newest block at that time; `null` before the first block.

@@ -16,9 +16,9 @@ pub(super) enum Playlist {
 }
 
 impl Playlist {
-    /// Answers a request for the playlist. `query` is that of the stream, and may have the stream's `format`; `url` is that of the
+    /// Answers a request for the playlist of a mount, whose paths begin with `mount`, or with nothing. `query` is that of the stream, and may have the stream's `format`; `url` is that of the
     /// address that the request came to, whose host is used where a request of HTTP/1.0 names none as its `host`.
-    pub(super) fn answer(self, query: &str, host: Option<&str>, url: &str) -> Reply {
+    pub(super) fn answer(self, mount: &str, query: &str, host: Option<&str>, url: &str) -> Reply {
         let mut rendition = Rendition::Mp3;
         let mut rest = form_urlencoded::Serializer::new(String::new());
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -39,7 +39,7 @@ impl Playlist {
         let (scheme, own_host) = url.split_once("://").unwrap_or(("http", "localhost"));
         let host = host.unwrap_or(own_host.trim_end_matches('/'));
         let separator = if rest.is_empty() { "" } else { "?" };
-        let url = format!("{scheme}://{host}/stream.{name}{separator}{rest}");
+        let url = format!("{scheme}://{host}{mount}/stream.{name}{separator}{rest}");
         let mut reply = match self {
             Self::M3u => whole(StatusCode::OK, "audio/x-mpegurl", format!("#EXTM3U\n#EXTINF:-1,aircheck\n{url}\n")),
             Self::Pls => {
