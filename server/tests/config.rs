@@ -304,8 +304,8 @@ fn a_layer_changes_only_the_settings_that_it_names() {
     let setup = Setup::new().file("block = '5ms'\nhistory = '1s'\n").env("AIRCHECK_HISTORY", "2s");
     let config = setup.config(&["--max-listeners", "7"]);
     let mut expected = Config::default();
-    expected.capture.block = Duration::from_millis(5);
-    expected.capture.history = Duration::from_secs(2);
+    expected.mounts[0].capture.block = Duration::from_millis(5);
+    expected.mounts[0].capture.history = Duration::from_secs(2);
     expected.http.max_listeners = 7;
     assert_eq!(config, expected);
 }
@@ -324,7 +324,10 @@ fn the_flag_names_another_file_than_the_variable() {
     let setup = Setup::new().file("block = '5ms'\n");
     let other = setup.folder.path().join("other.toml");
     std::fs::write(&other, "\u{feff}block = '7ms'\r\n").unwrap();
-    assert_eq!(setup.config(&["--config", other.to_str().unwrap()]).capture.block, Duration::from_millis(7));
+    assert_eq!(
+        setup.config(&["--config", other.to_str().unwrap()]).first_mount().capture.block,
+        Duration::from_millis(7)
+    );
 }
 
 #[test]
@@ -342,15 +345,15 @@ fn flags_that_repeat_make_a_list() {
 #[test]
 fn loop_can_be_switched_off_again() {
     let setup = Setup::new().file("source = 'wav:a'\nloop = true\n");
-    assert!(setup.config(&[]).capture.looped);
-    assert!(!setup.config(&["--loop=false"]).capture.looped);
-    assert!(setup.env("AIRCHECK_LOOP", "off").config(&["--loop"]).capture.looped);
+    assert!(setup.config(&[]).first_mount().capture.looped);
+    assert!(!setup.config(&["--loop=false"]).first_mount().capture.looped);
+    assert!(setup.env("AIRCHECK_LOOP", "off").config(&["--loop"]).first_mount().capture.looped);
 }
 
 #[test]
 fn a_fallback_goes_only_with_its_policy() {
     let setup = Setup::new();
-    assert_eq!(setup.config(&["--fallback", "demo"]).capture.on_source_loss, LossPolicy::Silence);
+    assert_eq!(setup.config(&["--fallback", "demo"]).first_mount().capture.on_source_loss, LossPolicy::Silence);
     setup.config(&["--fallback", "demo", "--on-source-loss", "fallback"]);
     for policy in ["silence", "end"] {
         let line = setup.wrong(&["--fallback", "demo", "--on-source-loss", policy]);
