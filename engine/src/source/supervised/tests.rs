@@ -311,6 +311,17 @@ fn a_source_that_falls_silent_and_hangs_comes_back() {
     assert!(heard.gaps > 0, "the second that it took to notice is a gap");
 }
 
+/// A muted microphone delivers nothing but zeros, which is sound.
+#[test]
+fn digital_silence_is_no_loss() {
+    let reopen = Scripts::new([Ok(SCRIPT)]);
+    let supervised = Supervised::new(Box::new(Script { level: 0.0, ..SCRIPT })).reopen(Arc::clone(&reopen) as _);
+    let (_stream, mut consumer) = start(supervised);
+    let heard = listen(&mut consumer, |heard| heard.blocks(Origin::Source) > 200);
+    assert_eq!((heard.origins(), heard.gaps), (vec![Origin::Source], 0), "{heard:?}");
+    assert_eq!(reopen.attempts.load(Ordering::Relaxed), 0);
+}
+
 #[test]
 fn a_source_comes_back_with_another_format() {
     let other = Script { rate_hz: 44_100, channels: 2, level: 0.25, ..SCRIPT };
