@@ -173,7 +173,18 @@ impl Scene {
             let lost = lost_beside_the_source(&server.json("api/v1/status")["capture"]);
             (lost == lost_before).then_some((started_at, ear, others, lost_before))
         });
-        Self { sound, player: None, server, ear, others, folder, started_at, lost_before, overflow_before: 0, _alone: alone }
+        Self {
+            sound,
+            player: None,
+            server,
+            ear,
+            others,
+            folder,
+            started_at,
+            lost_before,
+            overflow_before: 0,
+            _alone: alone,
+        }
     }
 
     fn status(&self) -> Value {
