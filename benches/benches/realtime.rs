@@ -4,6 +4,7 @@
 //! starts first alternates. Run it beside a load, such as `stress-ng --cpu 2` on two cores. It captures from the default input
 //! device, or from the built-in tone, whose thread keeps its own time, if there is none or with the argument `tone`. Where
 //! `PULSE_SERVER` is a path, the device is opened through ALSA, and the sound server's plug-in reports xruns.
+//! Through PulseAudio's own client, both captures share one thread, and this shows nothing.
 //!
 //! Stage `ring` goes from the capture of a block's first frame to its dispatch, so it includes the block of 10 ms. It is the
 //! dispatcher's lateness, too, which has an ordinary priority in both.
