@@ -243,7 +243,7 @@ fn a_recording_that_stopped_goes_on_in_the_room_of_what_is_beyond_its_bound() {
     // 3 MB: with them the disk has room for the five seconds that it takes to go on.
     eventually("eight seconds", || disk.recording()["blocks"].as_u64().filter(|blocks| *blocks > 800));
     let [(first, _)] = &sidecars(&disk.outside())[..] else { panic!("one file") };
-    let free = statvfs(&disk.outside()).map(|disk| disk.f_bavail * disk.f_frsize).unwrap();
+    let free = statvfs(disk.outside()).map(|disk| disk.f_bavail * disk.f_frsize).unwrap();
     fs::write(disk.outside().join("ballast"), vec![0; free as usize - 3_900_000]).unwrap();
     disk.server.wait_for_log(&format!("deleted {first}, as --record-keep says"));
     eventually("a new file", || sidecars(&disk.outside()).iter().any(|(stem, _)| stem != first).then_some(()));
