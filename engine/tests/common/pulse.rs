@@ -17,7 +17,7 @@ use tempfile::TempDir;
 const MARKER: &str = "AIRCHECK_TEST_INSIDE_PULSE";
 /// Runs the words that follow at a real-time priority, if the system permits it. A sound server that gets no time for a second, as on
 /// a machine with a load of 15, hands over nothing and then a burst: a loss that the test has not made.
-const AHEAD: &str = "chrt --rr --pid 1 $$ 2>/dev/null; exec \"$0\" \"$@\"";
+const AHEAD: &str = "chrt --rr --pid 20 $$ 2>/dev/null; exec \"$0\" \"$@\"";
 /// How long the server may take to answer. It takes 0.12 s on an idle machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
