@@ -14,7 +14,7 @@ use std::time::Duration;
 use dasp_sample::FromSample;
 
 use crate::drift::DriftMeter;
-use crate::lease::{Lease, Slot};
+use crate::lease::{Lease, Slot, fade_frames};
 use crate::poll_schedule::Completion;
 use crate::timeline::Timeline;
 use crate::{CaptureStats, Format, Origin, Timestamp};
@@ -279,6 +279,8 @@ pub(crate) struct BlockWriter {
     staging: Box<[f32]>,
     /// Number of samples in `staging`.
     filled: usize,
+    /// The last frame of the block before, from which silence fades out.
+    last_frame: Box<[f32]>,
     /// Sequence number of the block in `staging`.
     sequence: u64,
     /// Samples to come that belong to a lost block, before the one with that number.
@@ -306,6 +308,7 @@ impl BlockWriter {
             is_live,
             staging: vec![0.0; format.block_samples()].into(),
             filled: 0,
+            last_frame: vec![0.0; usize::from(format.channels())].into(),
             sequence: 0,
             to_discard: 0,
             period: Period::default(),
@@ -322,6 +325,7 @@ impl BlockWriter {
     pub(crate) fn lock_memory(&mut self) {
         let realtime = self.stats.realtime();
         realtime.lock(&mut self.staging);
+        realtime.lock(&mut self.last_frame);
         // Nothing is committed, so the ring stays empty.
         if let Ok(mut room) = self.ring.write_chunk_uninit(self.ring.slots()) {
             let (first, second) = room.as_mut_slices();
@@ -425,15 +429,37 @@ impl BlockWriter {
         self.timeline.time_of(self.position())
     }
 
-    /// Writes a block that is not from the source: silence instead of its sound, or the fallback. It takes the sequence
-    /// number and the time of the block that is missing. Called at the block grid only.
-    pub(crate) fn write_substitute(&mut self, origin: Origin, samples: &[f32]) {
+    /// Writes a block of the fallback. It takes the sequence number and the time of the block that is missing. Called at the
+    /// block grid only.
+    pub(crate) fn write_fallback(&mut self, samples: &[f32]) {
+        self.begin_substitute(Origin::Fallback);
+        self.emit_whole(samples);
+        self.origin = Origin::Source;
+    }
+
+    /// Writes a block of silence in place of one that is missing, as [`write_fallback`](Self::write_fallback) does. After sound it
+    /// begins with a fade: the last frame is held, and falls to nothing. Fit for a callback.
+    pub(crate) fn write_silence(&mut self) {
+        let fade_frames = fade_frames(self.format);
+        self.staging.fill(0.0);
+        for (frame, left) in self.staging.chunks_exact_mut(self.last_frame.len()).zip((0..fade_frames).rev()) {
+            let gain = left as f32 / fade_frames as f32;
+            for (sample, last) in frame.iter_mut().zip(&self.last_frame) {
+                // A source of floats may have ended with what is no number.
+                *sample = if last.is_finite() { last * gain } else { 0.0 };
+            }
+        }
+        self.begin_substitute(Origin::Missing);
+        self.filled = self.staging.len();
+        self.emit_staged();
+        self.origin = Origin::Source;
+    }
+
+    fn begin_substitute(&mut self, origin: Origin) {
         let frames = self.format.block_frames();
         let end = self.position() + u64::from(frames);
         self.period = Period { arrived_at: Timestamp::now(), frames, end };
         self.origin = origin;
-        self.emit_whole(samples);
-        self.origin = Origin::Source;
     }
 
     /// Advances the sequence by `blocks` blocks of the source that are missing and that nothing stands for.
@@ -501,6 +527,8 @@ impl BlockWriter {
     /// length.
     fn emit_staged(&mut self) {
         let frames = self.filled / usize::from(self.format.channels());
+        let last = self.filled - self.last_frame.len();
+        self.last_frame.copy_from_slice(&self.staging[last..self.filled]);
         self.staging[self.filled..].fill(0.0);
         self.emit(frames as u32, |ring, staging| {
             // There is room, and only this thread fills the ring. The same holds in `emit`.
@@ -514,6 +542,9 @@ impl BlockWriter {
     where
         f32: FromSample<S>,
     {
+        for (to, from) in self.last_frame.iter_mut().rev().zip(samples.iter().rev()) {
+            *to = f32::from_sample_(*from);
+        }
         self.emit(self.format.block_frames(), |ring, _| {
             if let Ok(chunk) = ring.write_chunk_uninit(samples.len()) {
                 chunk.fill_from_iter(samples.iter().map(|sample| f32::from_sample_(*sample).to_bits()));

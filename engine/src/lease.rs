@@ -14,7 +14,7 @@ use dasp_sample::FromSample;
 
 use crate::capture::BlockWriter;
 use crate::converter::Converter;
-use crate::{CaptureStats, Format, Origin, Timestamp};
+use crate::{CaptureStats, Format, Timestamp};
 
 /// Length of a fade, where sound begins or ends that was not cut on purpose: long enough not to click.
 pub(crate) const FADE: Duration = Duration::from_millis(8);
@@ -150,9 +150,8 @@ impl Lent {
         if missing > MAX_FILL_BLOCKS {
             self.writer.skip_missing(missing - MAX_FILL_BLOCKS);
         }
-        self.scratch.fill(0.0);
         for _ in 0..missing.min(MAX_FILL_BLOCKS) {
-            self.writer.write_substitute(Origin::Missing, &self.scratch);
+            self.writer.write_silence();
         }
         let early = self.writer.due().since(captured_at);
         self.skip_frames = (early.as_nanos() * u128::from(format.rate_hz()) / 1_000_000_000) as u64;
@@ -354,8 +353,7 @@ mod tests {
         capture.write(&period, START);
         let mut lent = slot.take().unwrap();
         lent.begin_hole(START);
-        let silence = vec![0.0; 480];
-        (0..10).for_each(|_| lent.writer.write_substitute(Origin::Missing, &silence));
+        (0..10).for_each(|_| lent.writer.write_silence());
         lent.end_hole();
         slot.lend(lent);
         // A burst of 100 ms from the time of the hole, and 20 ms after it.

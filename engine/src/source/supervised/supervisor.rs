@@ -11,7 +11,7 @@ use super::{OnLoss, OpenFallback, Reopen, ReopenError};
 use crate::lease::{Lent, Slot};
 use crate::outages::Substitute;
 use crate::source::interface::Running;
-use crate::{CaptureStats, Format, Origin, Timestamp};
+use crate::{CaptureStats, Format, Timestamp};
 
 /// Time from one look for an absent device to the next. A look costs about a millisecond.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -49,6 +49,8 @@ pub(super) struct Hole {
     fallback: Option<Box<FallbackPlayer>>,
     /// Whether the fallback has failed in this hole.
     fallback_failed: bool,
+    /// Whether the sound before the hole has faded out.
+    has_faded: bool,
     block: Box<[f32]>,
 }
 
@@ -166,6 +168,7 @@ impl Supervisor {
             next_attempt,
             fallback: None,
             fallback_failed: false,
+            has_faded: false,
             block: vec![0.0; self.format.block_samples()].into(),
         }
     }
@@ -202,22 +205,26 @@ impl Supervisor {
     /// Writes the blocks that are due at `now`.
     fn fill(&mut self, hole: &mut Hole, now: Timestamp) {
         let block = self.format.block_span();
+        // Before blocks are skipped, because it belongs to the sound that was heard last.
+        if !hole.has_faded && hole.lent.writer.due() + block <= now {
+            hole.lent.writer.write_silence();
+            hole.has_faded = true;
+        }
         let late = now.since(hole.lent.writer.due());
         if late > MAX_CATCH_UP + block {
             hole.lent.writer.skip_missing(self.format.blocks_in(late - MAX_CATCH_UP));
         }
         while hole.lent.writer.due() + block <= now {
             self.choose_fallback(hole);
-            let is_played = hole.fallback.as_mut().is_some_and(|player| player.fill(&mut hole.block));
-            let origin = if is_played { Origin::Fallback } else { Origin::Missing };
-            if !is_played {
-                hole.block.fill(0.0);
-                if hole.fallback.take().is_some() {
-                    hole.fallback_failed = true;
-                    self.stats.outages().substitute(Substitute::Silence);
-                }
+            if hole.fallback.as_mut().is_some_and(|player| player.fill(&mut hole.block)) {
+                hole.lent.writer.write_fallback(&hole.block);
+                continue;
             }
-            hole.lent.writer.write_substitute(origin, &hole.block);
+            if hole.fallback.take().is_some() {
+                hole.fallback_failed = true;
+                self.stats.outages().substitute(Substitute::Silence);
+            }
+            hole.lent.writer.write_silence();
         }
     }
 
@@ -314,10 +321,12 @@ impl Supervisor {
 
     /// Gives the writer to a source that delivers again.
     fn resume(&mut self, mut hole: Hole, mut live: Live, now: Timestamp) -> State {
-        if let Some(mut player) = hole.fallback.take()
-            && player.fill_last(&mut hole.block)
-        {
-            hole.lent.writer.write_substitute(Origin::Fallback, &hole.block);
+        if let Some(mut player) = hole.fallback.take() {
+            if player.fill_last(&mut hole.block) {
+                hole.lent.writer.write_fallback(&hole.block);
+            } else {
+                hole.lent.writer.write_silence();
+            }
         }
         hole.lent.end_hole();
         self.stats.set_open(true);
