@@ -3,7 +3,8 @@
 //! `make test-models`.
 //!
 //! A ring is not modelled inside, because rtrb's own atomics take effect at once. Indices with its orderings stand beside
-//! them (in [`crate::lending`]), and where a hand-over has no ring, a model has a [`Slots`] in its place. `docs/RELIABILITY.md` lists the changes that each model finds.
+//! them (in [`crate::lending`]), and where a hand-over has no ring, a model has a [`Slots`] in its place.
+//! `docs/RELIABILITY.md` lists the changes that each model finds.
 
 use std::future::poll_fn;
 use std::sync::Arc;

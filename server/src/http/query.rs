@@ -190,7 +190,7 @@ impl Query {
                 None => Encoding::Flac { bits: flac_bits },
                 Some(PcmEncoding::S16Le) => Encoding::Flac { bits: 16 },
                 Some(PcmEncoding::S24Le) => Encoding::Flac { bits: 24 },
-                Some(PcmEncoding::F32Le) => return Err("sample: flac takes s16le and s24le".to_owned()),
+                Some(_) => return Err("sample: flac takes s16le and s24le".to_owned()),
             },
             Rendition::WebSocket => match payload.unwrap_or(Payload::F32) {
                 Payload::Opus => Encoding::OpusMessages { bitrate },
