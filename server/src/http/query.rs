@@ -136,7 +136,9 @@ impl Query {
             StreamParam::At => set_once(&mut self.at, param, time(value)),
             StreamParam::Back => set_once(&mut self.back, param, span(value, Duration::ZERO, MAX_BACK)),
             StreamParam::Name => set_once(&mut self.name, param, name(value)),
-            StreamParam::Sample => set_once(&mut self.sample, param, value.parse()),
+            StreamParam::Sample => {
+                set_once(&mut self.sample, param, value.parse::<PcmEncoding>().map_err(|error| error.to_string()))
+            }
             StreamParam::Bitrate => set_once(&mut self.bitrate, param, bitrate(value)),
             StreamParam::Payload => set_once(&mut self.payload, param, payload(value)),
             StreamParam::Gaps => set_once(&mut self.gaps, param, gaps(value)),
