@@ -2,7 +2,7 @@
 
 use crate::{Loss, LossCounts};
 
-/// A [`Stats`] at one moment.
+/// The account of a consumer ([`Stats`](crate::Stats)) at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// Blocks that the consumer should have received so far, from its first one.
