@@ -24,11 +24,11 @@ pub struct Realtime {
 pub struct RealtimeOutcome {
     /// The real-time priority of the capturing thread; `None` if it has none.
     pub priority: Option<u8>,
-    /// The reason why it has none; `None` if it has one, or before it was asked for.
+    /// The reason why it has none; `None` if it has one, or has not requested one.
     pub priority_refusal: Option<String>,
     /// Bytes of the capture ring that stay in RAM.
     pub locked_bytes: usize,
-    /// The reason why they don't; `None` if they do, or before it was asked for.
+    /// The reason why they don't; `None` if they do, or if that was not requested.
     pub lock_refusal: Option<String>,
 }
 
@@ -40,7 +40,7 @@ impl Realtime {
     /// use aircheck_engine::{Stream, StreamOptions};
     ///
     /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
-    /// // It was not asked for.
+    /// // It was not requested.
     /// assert_eq!(stream.capture().realtime().outcome().priority, None);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

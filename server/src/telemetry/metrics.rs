@@ -319,7 +319,7 @@ impl RenditionMetrics {
             present: metrics::gauge!("aircheck_listeners", labels(&[format])),
             offered: counter("aircheck_offered_blocks_total", &[format]),
             delivered: counter("aircheck_delivered_blocks_total", &[format]),
-            lost: Loss::ALL.map(|reason| lost(reason.label())),
+            lost: std::array::from_fn(|reason| lost(Loss::ALL[reason].label())),
             left: lost(LEFT),
         }
     }

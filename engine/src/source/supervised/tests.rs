@@ -194,6 +194,9 @@ struct Stretch {
     blocks: u64,
     /// The highest sample. Of silence, without its first block, in which the sound before it fades out.
     peak: f32,
+    /// When the first of them was captured, and when it was heard.
+    captured_at: Timestamp,
+    heard_at: Timestamp,
 }
 
 /// What a consumer received.
@@ -236,7 +239,8 @@ impl Heard {
             }
             _ => {
                 let peak = if item.origin() == Origin::Missing { 0.0 } else { of_block };
-                self.stretches.push(Stretch { origin: item.origin(), blocks: 1, peak });
+                let (captured_at, heard_at) = (item.stamp.captured_at, Timestamp::now());
+                self.stretches.push(Stretch { origin: item.origin(), blocks: 1, peak, captured_at, heard_at });
             }
         }
     }
@@ -290,9 +294,13 @@ fn assert_true_hole(stream: &Stream, heard: &Heard) {
     assert_eq!(stats.lost_source(), hole.blocks + heard.gaps);
     assert_eq!((stats.lost_xrun(), stats.lost_overflow()), (0, 0));
     assert!(heard.skew < 0.008, "position and time differ by {} s", heard.skew);
-    let down = stats.outages().down(Timestamp::now()).as_secs_f64();
-    let length = stats.lost_source() as f64 * BLOCK.as_secs_f64();
-    assert!((down - length).abs() < 0.1, "down for {down} s, and {length} s are lost");
+    // All that was due while the source was down is lost, but for the block that was not complete, and no silence came
+    // before its time.
+    let (down, lost) = (stats.outages().down(Timestamp::now()), BLOCK * stats.lost_source() as u32);
+    assert!(lost + BLOCK > down, "down for {down:?}, and {lost:?} are lost");
+    let silence = BLOCK * hole.blocks as u32;
+    let most = heard.stretches[2].heard_at.since(hole.captured_at);
+    assert!(silence <= most, "{silence:?} of silence within {most:?}");
     assert!(stats.is_open() && stats.failure().is_none() && stats.outages().current().is_none());
 }
 
