@@ -21,6 +21,8 @@ const FLUSH_BYTES: usize = 7200;
 /// The encoder of one stream.
 pub struct Mp3Encoder {
     lame: Encoder,
+    /// Undoes the factor by which LAME makes all sound quieter.
+    gain: f32,
     resampler: Option<Resampler>,
     format: Format,
     block: Vec<f32>,
@@ -59,6 +61,7 @@ impl Mp3Encoder {
             .transpose()?;
         Ok(Self {
             lame: lame.build().map_err(refused)?,
+            gain: 1.0 / lame_scale(bitrate),
             resampler,
             format,
             block: Vec::with_capacity(format.block_samples()),
@@ -91,7 +94,8 @@ impl Mp3Encoder {
     /// Only when LAME or the resampler fails, which is not expected of them.
     pub fn encode(&mut self, samples: &[f32], bytes: &mut Vec<u8>) -> Result<(), CodecError> {
         self.block.clear();
-        self.block.extend(samples.iter().map(|sample| if sample.is_nan() { 0.0 } else { sample.clamp(-1.0, 1.0) }));
+        let clipped = |sample: &f32| if sample.is_nan() { 0.0 } else { sample.clamp(-1.0, 1.0) };
+        self.block.extend(samples.iter().map(|sample| self.gain * clipped(sample)));
         let samples = match &mut self.resampler {
             None => &self.block,
             Some(resampler) => {
@@ -140,6 +144,17 @@ impl Mp3Encoder {
             whole = end;
         }
         bytes.extend(self.pending.drain(..whole));
+    }
+}
+
+/// Returns the factor by which LAME multiplies the samples at a constant bitrate, so that decoders of integers clip less
+/// (`abr_switch_map` in its `presets.c`). It would be a level that the source does not have.
+fn lame_scale(bitrate: Mp3Bitrate) -> f32 {
+    match bitrate.bits_per_second() {
+        ..=160_000 => 0.95,
+        ..=192_000 => 0.97,
+        ..=224_000 => 0.98,
+        _ => 1.0,
     }
 }
 
