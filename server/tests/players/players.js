@@ -71,8 +71,10 @@ async function mpd(url, { env, directory }) {
     `bind_to_address "${socket}"`,
     `state_file "${join(directory, "mpd.state")}"`,
     `log_file "${join(directory, "mpd.log")}"`,
-    'input { plugin "curl" }',
-    'audio_output { type "pulse" name "sound server" }',
+    "audio_output {",
+    'type "pulse"',
+    'name "sound server"',
+    "}",
   ].join("\n"));
   const daemon = new Player("mpd", ["--no-daemon", configuration], { env });
   const mpc = (...words) => spawnSync("mpc", ["--host", socket, ...words], { encoding: "utf8" });
@@ -168,12 +170,16 @@ export const PLAYERS = [
   program("mpv", () => version("mpv", "--version"), (url) => ["mpv", "--no-config", "--no-video", "--no-terminal", "--ao=pulse", url]),
   program("VLC", () => packaged("vlc-bin"), (url) => vlc(url)),
   program("mplayer", () => packaged("mplayer"), (url) => ["mplayer", "-really-quiet", "-noconsolecontrols", "-nolirc", "-ao", "pulse", url]),
-  program("GStreamer (playbin)", () => version("gst-launch-1.0", "--version"), (url) =>
+  program("GStreamer (playbin)", () => packaged("gstreamer1.0-plugins-good"), (url) =>
     ["gst-launch-1.0", "-q", "playbin", `uri=${url}`, "audio-sink=pulsesink", "video-sink=fakesink"]),
   { name: "MPD", version: () => packaged("mpd"), paths: PATHS, start: mpd },
   { name: "Liquidsoap", version: () => packaged("liquidsoap"), paths: PATHS, start: liquidsoap },
   { name: "Icecast's relay", version: () => packaged("icecast2"), paths: ["stream.opus", "stream.mp3"], start: icecast },
   { name: "Chromium", version: () => packaged("chromium"), paths: PATHS, start: chromium },
   { name: "Firefox ESR", version: () => packaged("firefox-esr"), paths: PATHS, start: firefox },
-  recorder("sox", () => packaged("sox"), (url, file) => ["sox", "-q", "-t", url.split("?")[0].split(".").at(-1), url, "-t", "wav", file]),
+  // Its Opus takes no URL.
+  recorder("sox", () => packaged("sox"), (url, file) => {
+    const type = new URL(url).pathname.split(".").at(-1);
+    return ["sox", "-q", "-t", type, url, "-t", "wav", file];
+  }, { paths: PATHS.filter((path) => path !== "stream.opus") }),
 ];

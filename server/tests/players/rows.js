@@ -1,4 +1,4 @@
-// Plays every rendition with real players, and prints what became of it for the table in docs/listening.md: `rows.js [PLAYER…]`.
+// Plays every rendition with real players, and prints what became of it for the table in docs/listening.md: `rows.js [WORD…]` takes the players with one of these words in their names.
 // Each one plays a tone for ten seconds and more into a sound server of the test's own, or into a file; pitch, level and gaps are
 // measured in that. Beside it, its requests and its row in the table of listeners.
 
@@ -28,7 +28,7 @@ const sound = await SoundServer.start();
 runAhead(sound.process.child.pid);
 chmodSync(sound.directory, 0o755); // for players that run as another user
 const server = await Server.start(["--source", `tone:${TONE_HZ}`]);
-for (const player of PLAYERS.filter(({ name }) => !wanted.length || wanted.includes(name))) {
+for (const player of PLAYERS.filter(({ name }) => !wanted.length || wanted.some((word) => name.toLowerCase().includes(word.toLowerCase())))) {
   console.log(`\n${player.name} ${player.version()}`);
   for (const path of player.paths) {
     console.log(`  ${words(await play(player, path, server, sound, PLAY_MS))}`);
