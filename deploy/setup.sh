@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing, without a question: `setup.sh build` for building and running, `setup.sh test` for the
-# tests, `setup.sh players` for trying real players, `setup.sh icecast` for measuring beside Icecast, `setup.sh deb` for the test of the Debian package, `setup.sh deny DIR` for
-# cargo-deny, below DIR. Does nothing, and quickly, when everything is there.
+# tests, `setup.sh players` for trying real players, `setup.sh icecast` for measuring beside Icecast, `setup.sh deb` for
+# the test of the Debian package, `setup.sh deny DIR` for cargo-deny, below DIR. Does nothing, and quickly, when
+# everything is there.
 set -euo pipefail
 
 # Program or file that shows whether a package is there, and the package.

@@ -10,21 +10,23 @@ import { RATE_HZ } from "../page/support/sound.js";
 import { RequestLog } from "./requests.js";
 import { measure } from "./tone.js";
 
+/** The longest time until a player is heard; some buffer for ten seconds. */
+const MAX_START_MS = 40_000;
+
 function samplesOf(bytes) {
   return new Int16Array(bytes.buffer, bytes.byteOffset, bytes.length >> 1);
 }
 
-/** Records the loudspeaker until `end()`, which returns the samples. */
+/** Records the loudspeaker until `end()`. */
 function loudspeaker(sound) {
   const flags = ["--device=loudspeaker.monitor", "--latency-msec=20", "--raw", "--format=s16le", `--rate=${RATE_HZ}`, "--channels=1"];
   const recorder = spawn("parec", flags, { env: { ...process.env, ...sound.env }, stdio: ["ignore", "pipe", "ignore"] });
   const chunks = [];
   recorder.stdout.on("data", (bytes) => chunks.push(bytes));
   return {
-    end: () => {
-      recorder.kill();
-      return samplesOf(Buffer.concat(chunks));
-    },
+    /** Returns the samples so far. */
+    samples: () => samplesOf(Buffer.concat(chunks)),
+    end: () => recorder.kill(),
   };
 }
 
@@ -34,29 +36,36 @@ function decoded(file) {
   return samplesOf(Buffer.from(stdout));
 }
 
-/** Plays one rendition for `span_ms` and returns what was measured; its row is that at the end. */
-export async function play(player, path, server, sound, span_ms) {
+/** Plays one rendition until so much of it was heard, and returns what was measured; its row is that at the end. */
+export async function play(player, path, server, sound, seconds) {
   const directory = mkdtempSync(join(tmpdir(), "aircheck-player-"));
   chmodSync(directory, 0o777);
   const name = path.split(".").at(-1);
-  const recorder = player.records ? undefined : loudspeaker(sound);
+  const speaker = player.records ? undefined : loudspeaker(sound);
+  const row = (condition) => server.rowWhen(name, condition, MAX_START_MS);
   let started;
   try {
     started = await player.start(`${server.url}${path}?name=${name}`, { env: sound.env, directory, path });
-    await server.rowWhen(name, (row) => row.delivered > 0, 15_000);
-    await pause(span_ms);
-    const row = (await server.rows()).find((each) => each.name === name);
-    const samples = recorder?.end();
-    if (player.records) {
+    const block_seconds = (await server.json("api/v1/status")).format.block_seconds;
+    await row(({ delivered }) => !speaker ? delivered * block_seconds > seconds + 1 : delivered > 0);
+    if (speaker) {
+      await eventually("the tone", async () => {
+        await pause(500); // measuring takes time from the player
+        return measure(speaker.samples()).heard_seconds > seconds;
+      }, MAX_START_MS + 1000 * seconds);
+    }
+    const last = await row(() => true);
+    if (!speaker) {
       // It completes its file.
       started.signal("SIGINT");
       await started.exit();
     }
-    return { path, row, ...measure(samples ?? decoded(started.file)) };
+    return { path, row: last, ...measure(speaker?.samples() ?? decoded(started.file)) };
   } catch (failed) {
-    return { path, failed: failed.message };
+    const { state } = (await server.rows()).find((each) => each.name === name) ?? {};
+    return { path, failed: `${failed.message}; its row: ${state}` };
   } finally {
-    recorder?.end();
+    speaker?.end();
     await started?.end();
     await eventually("the listener's end", async () => (await server.rows()).length === 0);
     rmSync(directory, { recursive: true, force: true });
