@@ -27,8 +27,7 @@ export function showShare(urls) {
     ["Browser", url],
     ["curl", `curl -N -o aircheck.wav ${streams}.wav`],
     ["VLC", `vlc ${streams}.opus`],
-    // It keeps 1.2 s of WAV waiting.
-    ["ffplay", `ffplay -nodisp -fflags nobuffer ${streams}.opus`],
+    ["ffplay", `ffplay -nodisp -fflags nobuffer ${streams}.wav`],
   ];
   $("commands").replaceChildren(...commands.map(([label, text]) => {
     const { root, parts } = stamp("command");
