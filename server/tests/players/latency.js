@@ -16,8 +16,7 @@ import { Player, runAhead } from "./processes.js";
 const RUNS = 3;
 const BURSTS = 6;
 const SETTLE_MS = 4000;
-/** The longest latency that is found. */
-const TAIL_MS = 4000;
+const MAX_LATENCY_MS = 9000;
 const BURST_FRAMES = RATE_HZ / 10;
 /** Frames between two bursts. They are told apart by pitch, so a delay may be longer. */
 const SPACING_FRAMES = 1.3 * RATE_HZ;
@@ -113,12 +112,13 @@ const COMMANDS = [
   ...["wav", "opus"].map((name) =>
     command(`ffplay -probesize 32 ${name}`, ffplay("-fflags", "nobuffer", "-probesize", "32", "-analyzeduration", "0"), `stream.${name}`)),
   ...["opus", "mp3"].map((name) => player("mplayer", `stream.${name}`)),
-  command("mplayer -nocache wav", (url) => ["mplayer", "-really-quiet", "-noconsolecontrols", "-nolirc", "-ao", "pulse", "-nocache", url], "stream.wav"),
+  ...["opus", "wav"].map((name) => command(`mplayer -nocache ${name}`, (url) =>
+    ["mplayer", "-really-quiet", "-noconsolecontrols", "-nolirc", "-ao", "pulse", "-nocache", url], `stream.${name}`)),
   player("GStreamer (playbin)", "stream.opus"),
   player("MPD", "stream.opus"),
   player("Liquidsoap", "stream.opus"),
   player("Icecast's relay", "stream.opus"),
-  player("Chromium", "stream.opus"),
+  ...["opus", "wav", "mp3"].map((name) => player("Chromium", `stream.${name}`)),
   player("Firefox ESR", "stream.opus"),
 ];
 
@@ -134,9 +134,11 @@ async function run({ path, start }, server, sound, bursts) {
     speaker.found.length = 0;
     bursts.begin();
     await eventually("all bursts", () => bursts.next === Infinity);
-    await pause(TAIL_MS);
-    return bursts.at_ms.map((at, burst) =>
+    const delays = () => bursts.at_ms.map((at, burst) =>
       speaker.found.find((heard) => heard.at > at && heard.pitch === burst % PITCHES)?.at - at).filter(Number.isFinite);
+    // What is missing then has been lost.
+    await eventually("the last burst", () => delays().length === BURSTS, MAX_LATENCY_MS).catch(() => {});
+    return delays();
   } finally {
     speaker.end();
     await started.end();
