@@ -150,10 +150,10 @@ impl Mp3Encoder {
 /// Returns the factor by which LAME multiplies the samples at a constant bitrate, so that decoders of integers clip less
 /// (`abr_switch_map` in its `presets.c`). It would be a level that the source does not have.
 fn lame_scale(bitrate: Mp3Bitrate) -> f32 {
-    match bitrate.bits_per_second() {
-        ..=160_000 => 0.95,
-        ..=192_000 => 0.97,
-        ..=224_000 => 0.98,
+    match bitrate.bits_per_second() / 1000 {
+        0..=160 => 0.95,
+        161..=192 => 0.97,
+        193..=224 => 0.98,
         _ => 1.0,
     }
 }
