@@ -126,7 +126,7 @@ async function icecast(url, { env, directory, path }) {
     return response?.ok;
   };
   try {
-    await eventually("the relay's mount", is_there, 8000);
+    await eventually("the relay's mount", is_there, 20_000);
   } catch {
     await relay.end();
     throw new Error(readFileSync(join(directory, "log/error.log"), "utf8").trim().split("\n").slice(-3).join(" / "));
