@@ -70,19 +70,20 @@ fn mp3_keeps_pitch_and_level_of_the_file_to_its_end() {
 }
 
 #[test]
-fn mp3_has_the_level_of_the_source_at_every_bitrate() {
+fn mp3_has_the_rate_and_the_level_of_the_source_at_every_bitrate() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--source", &tone(directory.path()), "--loop"]);
-    for kilobits in [64, 160, 192, 224, 256, 320] {
+    for kilobits in [32, 64, 160, 192, 224, 256, 320] {
         let file = directory.path().join(kilobits.to_string());
         let listener = Listener::start(&server.url(&format!("stream.mp3?burst=1s&bitrate={kilobits}k")), &file);
-        common::eventually("a second of sound", || {
+        common::eventually("a second and more of sound", || {
             let bytes = std::fs::metadata(&file).map_or(0, |file| file.len());
-            (bytes > kilobits * 1000 / 8).then_some(())
+            (bytes > kilobits * 1500 / 8).then_some(())
         });
         drop(listener);
         let (samples, _) = decoded(&file);
-        let (_, rms) = tone_and_rms(&samples[9600..38_400], 48_000, &[1000.0]);
+        let (hz, rms) = tone_and_rms(&samples[9600..38_400], 48_000, &[500.0, 1000.0, 2000.0, 3000.0]);
+        assert_eq!(hz, 1000.0, "at {kilobits} kbit/s");
         let off = rms / (0.5 / f64::sqrt(2.0)) - 1.0;
         assert!(off.abs() < 0.01, "at {kilobits} kbit/s its level is off by {:.1} %", 100.0 * off);
     }
@@ -215,21 +216,6 @@ fn the_time_of_flac_begins_where_a_listener_joins() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     let times = String::from_utf8(output.stdout).unwrap();
     assert!(times.starts_with("0.000000\n0.010000\n0.020000\n"), "{times}");
-}
-
-/// The players themselves, and how they are measured, are in `players/`, as for `make players`.
-#[test]
-fn curl_ffmpeg_and_chromium_play_every_rendition_at_its_pitch_and_level() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/players");
-    let mut node = Command::new("node");
-    node.args(["--test", "--test-reporter", "spec", "affordable.test.js"]).current_dir(directory);
-    let output = node.env("AIRCHECK_PROGRAM", env!("CARGO_BIN_EXE_aircheck")).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
 }
 
 #[test]

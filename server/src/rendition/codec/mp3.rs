@@ -2,6 +2,8 @@
 //!
 //! MP3 has no positions: sound that is lost is left out, and the sound after it follows at once.
 
+use std::num::NonZeroU32;
+
 use aircheck_engine::Format;
 use mp3lame_encoder::{
     Bitrate, Builder, Encoder, FlushGap, InterleavedPcm, Mode, MonoPcm, Quality, max_required_buffer_size,
@@ -49,6 +51,8 @@ impl Mp3Encoder {
         let rate_hz = Self::rate_hz(format);
         let mut lame = Builder::new().ok_or_else(|| CodecError::Mp3("out of memory".to_owned()))?;
         lame.set_sample_rate(rate_hz).map_err(refused)?;
+        // By itself, LAME takes a lower one at a low bitrate, whose frames are those of MPEG-2.
+        lame.set_output_sample_rate(NonZeroU32::new(rate_hz)).map_err(refused)?;
         lame.set_num_channels(format.channels() as u8).map_err(refused)?;
         lame.set_mode(mode).map_err(refused)?;
         lame.set_brate(kilobits(bitrate)).map_err(refused)?;
