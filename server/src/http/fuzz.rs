@@ -264,7 +264,7 @@ fn playlist_query() {
             return;
         }
         for playlist in [Playlist::M3u, Playlist::Pls] {
-            let reply = playlist.answer(&query, Some(&host), "http://127.0.0.1:8700/");
+            let reply = playlist.answer(&query, &format!("http://{host}/"), |_, _| None);
             if reply.status() != StatusCode::OK {
                 let sentence = body(reply, "error");
                 assert_one_line(&sentence);

@@ -17,7 +17,7 @@ use crate::http::api;
 use crate::http::context::{Context, Serves};
 use crate::http::denied::{asked, denied};
 use crate::http::events::EventsBody;
-use crate::http::forwarded::Forwarding;
+use crate::http::forwarded::{Forwarding, reached_url};
 use crate::http::guard::{self, Sites};
 use crate::http::listener_table::MAX_WORST_ROWS;
 use crate::http::page::{self, PageFile};
@@ -28,6 +28,7 @@ use crate::http::recording::recording;
 use crate::http::reply::{Reply, busy, error, json as json_reply, set, whole};
 use crate::http::server::Server;
 use crate::http::session::session;
+use crate::http::station::station;
 use crate::http::stream::{last_event, listen, websocket, without_upgrade};
 use crate::http::table_query::TableQuery;
 use crate::http::watch::WatchBody;
@@ -110,11 +111,14 @@ impl Route<'_> {
     /// Returns the scope of the token that it takes, if it takes one.
     fn scope(self, mount: &str) -> Option<Scope> {
         match self {
-            Self::Stream | Self::Rendition(_) | Self::Recording => Some(Scope::Listen(Some(mount.to_owned()))),
+            // The address of a stream in a playlist opens it.
+            Self::Stream | Self::Rendition(_) | Self::Recording | Self::Playlist(_) => {
+                Some(Scope::Listen(Some(mount.to_owned())))
+            }
             Self::Metrics | Self::Status | Self::Listeners | Self::Events | Self::Watch => Some(Scope::Stats),
             Self::Listener(_) => Some(Scope::Admin),
-            // The page must load before it can ask for a token. A playlist has the addresses of streams and nothing else.
-            Self::Page(_) | Self::Session | Self::Playlist(_) | Self::Health | Self::Ready => None,
+            // The page must load before it can ask for a token.
+            Self::Page(_) | Self::Session | Self::Health | Self::Ready => None,
         }
     }
 
@@ -222,15 +226,16 @@ async fn route<B>(
         }
         None => None,
     };
+    let reached_url = reached_url(forwarding, request.headers(), &context.url);
     match route {
         Route::Page(PageFile { content_type, text }) => whole(StatusCode::OK, content_type, text),
         Route::Session => session(server, context, request),
-        Route::Stream => stream(server, context, request, granted),
+        Route::Stream => stream(server, context, request, granted, &station(&reached_url)),
         Route::Rendition(rendition) => match query(server, request) {
             Ok(query) if query.format.is_some() => {
                 error(StatusCode::BAD_REQUEST, "format: only /stream takes it; this path has its format already")
             }
-            Ok(query) => listen(server, context, rendition, &query, request, granted),
+            Ok(query) => listen(server, context, rendition, &query, request, granted, &station(&reached_url)),
             Err(message) => error(StatusCode::BAD_REQUEST, message),
         },
         Route::Metrics => {
@@ -262,14 +267,10 @@ async fn route<B>(
             Err(_) => error(StatusCode::NOT_FOUND, format!("`{id}` is not the number of a listener")),
         },
         Route::Playlist(playlist) => {
-            let (query, headers) = (uri.query().unwrap_or_default(), request.headers());
-            match forwarding.url(headers, &context.url) {
-                Some(url) => playlist.answer(query, None, &url),
-                None => {
-                    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-                    playlist.answer(query, host, &context.url)
-                }
-            }
+            let scope = Scope::Listen(Some(server.first_mount().mount.name().to_owned()));
+            let asked = asked(request, &context.client());
+            let sign = |path: &str, query: &str| server.access().pass_on(&granted, &scope, &asked, path, query);
+            playlist.answer(uri.query().unwrap_or_default(), &reached_url, sign)
         }
         Route::Recording => recording(server, uri.query().unwrap_or_default()),
         Route::Events => events(server, request, head_only, granted),
@@ -298,7 +299,7 @@ fn no_place(server: &Server, context: &Context) -> Reply {
 }
 
 /// Answers `/stream`, in the format of `?format=` or `Accept`, or as a WebSocket.
-fn stream<B>(server: &Server, context: &Context, request: &Request<B>, granted: Granted) -> Reply {
+fn stream<B>(server: &Server, context: &Context, request: &Request<B>, granted: Granted, station: &str) -> Reply {
     let query = match query(server, request) {
         Ok(query) => query,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
@@ -314,7 +315,7 @@ fn stream<B>(server: &Server, context: &Context, request: &Request<B>, granted: 
         return without_upgrade();
     }
     match query.rendition(text(headers, header::ACCEPT)) {
-        Ok(rendition) => listen(server, context, rendition, &query, request, granted),
+        Ok(rendition) => listen(server, context, rendition, &query, request, granted, station),
         Err(message) => error(StatusCode::BAD_REQUEST, message),
     }
 }
