@@ -21,6 +21,8 @@ test=(
     sox:sox
     espeak-ng:espeak-ng
     chromium:chromium
+    dbus-daemon:dbus-daemon
+    dbus-send:dbus-bin
     node:nodejs
     npm:npm
     nginx:nginx

@@ -126,6 +126,16 @@ mod scripts {
     }
 
     #[test]
+    fn the_page_can_be_installed() {
+        run_in_browser("installable.test.js");
+    }
+
+    #[test]
+    fn the_device_names_the_sound_and_stops_it() {
+        run_in_browser("now_playing.test.js");
+    }
+
+    #[test]
     fn every_state_of_the_page_is_accessible() {
         run_in_browser("accessibility.test.js");
     }

@@ -3,6 +3,7 @@
 import { Element } from "/element.js";
 import { showLatency, showNoLatency } from "/latency.js";
 import { Live, obstacle, opens } from "/live.js";
+import { NowPlaying } from "/now_playing.js";
 import { onPermissions, refreshSession, session } from "/session.js";
 import { Spectrogram } from "/spectrogram.js";
 import { $, plural, put } from "/text.js";
@@ -22,6 +23,11 @@ const element = new Element($("audio"), {
   refused: () => stop("The browser did not allow sound. Please press Play once more."),
 });
 
+const now_playing = new NowPlaying({
+  play: () => player.playing || !session.listen || start(),
+  stop: () => player.playing && stop(),
+});
+
 /** The state of the player, for the table, the page's tests and the browser's console. */
 export const player = {
   playing: false,
@@ -35,7 +41,7 @@ export const player = {
   /** The server's medians of the first stages, in seconds. */
   server: { ring: undefined, queue: undefined },
   stop: () => stop(),
-  setChannels: (channels) => live.setChannels(channels),
+  describe,
   contactLost,
   contactAgain,
 };
@@ -48,6 +54,12 @@ let interruptions = 0;
 let broke_at = -Infinity; // when a stream of the browser's own player ended
 let resume = false; // it ended because the server became unreachable
 let retries = null; // of live sound, while a proxy passes no WebSockets on
+
+/** Takes from the server's status what concerns the sound. */
+function describe({ source, format }) {
+  live.setChannels(format.channels);
+  now_playing.describe(source.description);
+}
 
 function start() {
   player.playing = true;
@@ -92,6 +104,7 @@ function say(line) {
   put($("player-line"), line);
   put($("play"), player.playing ? "Stop" : "Play");
   $("play").classList.toggle("on", player.playing);
+  now_playing.show(player.playing);
 }
 
 // ---- live ------------------------------------------------------------------------------

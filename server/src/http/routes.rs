@@ -223,7 +223,7 @@ async fn route<B>(
         None => None,
     };
     match route {
-        Route::Page(PageFile { content_type, text }) => whole(StatusCode::OK, content_type, text),
+        Route::Page(PageFile { content_type, bytes }) => whole(StatusCode::OK, content_type, bytes),
         Route::Session => session(server, context, request),
         Route::Stream => stream(server, context, request, granted),
         Route::Rendition(rendition) => match query(server, request) {

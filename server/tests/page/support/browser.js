@@ -39,6 +39,11 @@ export function launch(options = {}) {
   return chromium.launch(launchOptions(options));
 }
 
+/** Starts a new browser with a profile in `directory`, as people have one. Returns its context. */
+export function launchPersistent(directory) {
+  return chromium.launchPersistentContext(directory, launchOptions({}));
+}
+
 /** Starts a browser that other processes can share. */
 export function launchServer() {
   return chromium.launchServer(launchOptions({}));
