@@ -2,13 +2,12 @@
 
 import assert from "node:assert";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { LIVE, Tab, openBrowser } from "./support/browser.js";
-import { Process, Server, eventually } from "./support/program.js";
+import { Process, Server, eventually, freePort } from "./support/program.js";
 
 const directory = mkdtempSync(join(tmpdir(), "aircheck-page-"));
 let browser;
@@ -25,14 +24,6 @@ const PLAIN = "";
 // A WebSocket always tells where its page came from, which must be the host that the server sees.
 const UPGRADES =
   "proxy_http_version 1.1; proxy_set_header Host $http_host; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $upgrade;";
-
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((listens) => server.on("listening", listens));
-  const { port } = server.address();
-  await new Promise((done) => server.close(done));
-  return port;
-}
 
 /** Writes the configuration of an nginx at `port` before the server at `url`. */
 function configure(port, url, lines) {

@@ -2,6 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { setTimeout as timer } from "node:timers/promises";
 
@@ -19,6 +20,15 @@ export async function eventually(what, ask, timeout_ms = TIMEOUT_MS) {
     if (Date.now() > deadline) throw new Error(`timeout while waiting for ${what}`);
     await pause(20);
   }
+}
+
+/** Returns a port that is free now. */
+export async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await new Promise((listens) => server.on("listening", listens));
+  const { port } = server.address();
+  await new Promise((done) => server.close(done));
+  return port;
 }
 
 const started = new Set();
