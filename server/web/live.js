@@ -13,7 +13,10 @@ const pageSeconds = () => (performance.timeOrigin + performance.now()) / 1000;
 /** Returns why this browser can't play live, or null. */
 export function obstacle() {
   if (typeof AudioContext === "undefined") return "this browser has no Web Audio";
-  if (!window.isSecureContext) return "browsers play live only over https, or from the machine they run on";
+  if (!window.isSecureContext) {
+    return "this page came by plain http, and browsers play live only by https, or on the server's own machine. The server \
+speaks https with --tls-self-signed or a certificate";
+  }
   if (typeof AudioWorkletNode === "undefined") return "this browser has no AudioWorklet";
   if (typeof WebSocket === "undefined" || typeof Worker === "undefined") return "this browser has no WebSocket on a thread";
   return null;

@@ -13,6 +13,9 @@ const OFFLINE = "This device has no network. The sound comes back with it.";
 const WAITING_SECONDS = 0.5; // a shorter silence is not reported
 const MAX_UNOPENED = 2; // so many connections that fail from the beginning, while the server answers, are a proxy's doing
 const PROXY = "the proxy before this server does not pass WebSockets on";
+/** Where the server sees another host than the browser, it takes WebSockets, which tell no more than that, for another site's. */
+const changesHost = (host) =>
+  `the proxy before this server changes Host to ${host}. Live sound needs a proxy that passes on Host, Upgrade and Connection`;
 const RETRY_SECONDS = [10, 20, 40, 60]; // and so on, until they are
 
 const spectrogram = new Spectrogram($("spectrogram"));
@@ -58,6 +61,7 @@ let told_until = 0;
 let interruptions = 0;
 let broke_at = -Infinity; // when a stream of the browser's own player ended
 let resume = false; // it ended because the server became unreachable
+let is_tried_again = false; // live sound, now and then
 let retries = null; // of live sound, while a proxy passes no WebSockets on
 
 /** Takes from the server's status what concerns the sound. */
@@ -169,7 +173,8 @@ async function findProxy() {
   live.stop();
   show(null);
   showNoLatency();
-  why_not_live = PROXY;
+  why_not_live = session.host && session.host !== location.host ? changesHost(session.host) : PROXY;
+  is_tried_again = true;
   showObstacle();
   element.start();
   retryLive(0);
@@ -182,6 +187,7 @@ function retryLive(tries) {
   retries = setTimeout(async () => {
     if (!(await opens(`${live.url}?name=page`))) return retryLive(tries + 1);
     why_not_live = null;
+    is_tried_again = false;
     showObstacle();
     if (!player.playing) return;
     element.stop();
@@ -297,7 +303,7 @@ function showObstacle() {
   $("obstacle").hidden = is_live;
   for (const element of document.querySelectorAll(".only-live")) element.hidden = !is_live;
   if (is_live) return put($("spectrogram-hint"), spectrogram_hint);
-  const again = why_not_live === PROXY ? " Live sound is tried again now and then." : "";
+  const again = is_tried_again ? " Live sound is tried again now and then." : "";
   const other = "The browser's own player is used, which is a second or more behind.";
   put($("obstacle"), `Not live: ${why_not_live}. ${other}${again}`);
   put($("spectrogram-hint"), "Shown only while sound is played live.");

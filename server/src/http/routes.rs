@@ -152,11 +152,9 @@ pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, requ
     context.set_client(forwarding.client);
     let is_shared = server.trusted_proxies().contain(context.connection.ip());
     let has_place = !is_shared || context.place.share_with(forwarding.client.ip(), Instant::now());
-    let checked =
-        guard::check(headers, sites, &config.http.allow_hosts, &config.http.allow_origins).and_then(|allowed| {
-            guard::check_host(forwarding.host.as_deref(), &config.http.allow_hosts)?;
-            Ok(allowed)
-        });
+    let http = &config.http;
+    let forwarded_host = forwarding.host.as_deref();
+    let checked = guard::check(headers, forwarded_host, sites, &http.allow_hosts, &http.allow_origins);
     let allowed = checked.as_ref().ok().cloned().flatten();
     let mut reply = match checked {
         Ok(_) if !has_place => no_place(server, context),

@@ -69,13 +69,17 @@ export class Process {
 
 /** A running `aircheck`, of the file that AIRCHECK_PROGRAM names. */
 export class Server extends Process {
-  /** Starts it with `flags`, on a free port unless they name one, and waits until it listens. */
-  static async start(flags, { env = {}, stdin = "ignore" } = {}) {
+  /**
+   * Starts it with `flags`, on a free port unless they name one, and waits until it listens. `behind` are the words of a program
+   * that runs it.
+   */
+  static async start(flags, { env = {}, stdin = "ignore", behind = [] } = {}) {
     const program = process.env.AIRCHECK_PROGRAM;
     if (!program) throw new Error("AIRCHECK_PROGRAM must name the program to test, as `cargo test` does");
     const inherited = Object.entries(process.env).filter(([name]) => !/^(AIRCHECK_|RUST_LOG$)/.test(name));
     const listen = flags.includes("--listen") ? [] : ["--listen", "127.0.0.1:0"];
-    const server = new Server(program, [...flags, ...listen], {
+    const [first, ...others] = [...behind, program, ...flags, ...listen];
+    const server = new Server(first, others, {
       stdio: [stdin, "pipe", "pipe"],
       // Not the sound server of this machine.
       env: { ...Object.fromEntries(inherited), PULSE_SERVER: "unix:/nonexistent/pulse.sock", NO_COLOR: "1", ...env },
@@ -83,8 +87,8 @@ export class Server extends Process {
     let log = "";
     server.child.stderr.on("data", (text) => (log += text));
     const lines = createInterface(server.child.stdout);
-    const first = await Promise.race([once(lines, "line").then(([line]) => line), server.ended]);
-    server.url = /^listening on (http:\S+)$/.exec(first)?.[1];
+    const line = await Promise.race([once(lines, "line").then(([line]) => line), server.ended]);
+    server.url = /^listening on (http:\S+)$/.exec(line)?.[1];
     if (!server.url) throw new Error(`aircheck does not start: ${log}`);
     server.port = Number(new URL(server.url).port);
     return server;
