@@ -2,8 +2,8 @@
 // thread; the page gets the state of the connection and the time of the server.
 //
 // It never gives up: a connection that is lost, or silent for too long, is made again. Over a link that does not carry all, it
-// goes over to a lower form of the sound: a second connection starts a little before the newest block, and when it has caught
-// up with the first one, it takes its place. So no block is lost.
+// goes over to a lower form of the sound: a second connection starts a little before the newest block, and takes the place of the
+// first one as soon as it brings blocks. So no block is lost by that.
 
 import { Adaptation, forms } from "/adaptation.js";
 import { Arrivals } from "/arrivals.js";
@@ -20,7 +20,6 @@ const WAKE_TIMEOUT_SECONDS = 1; // the same, after the machine slept
 const LOOK_SECONDS = 1; // between two looks at what came
 const STALLED_SECONDS = 0.5; // this thread or the machine stood still, if a look is so much too late
 const OVERLAP_SECONDS = 0.1; // in which a decoder that starts anew comes to sound like one that has run on
-const CATCH_UP_SECONDS = 2; // for which two connections run at most
 const MAX_BEHIND_SECONDS = 2; // more of the old sound is left out, and counted, because a link that is full would never work it off
 const OPEN_SECONDS = 6; // for the second one to bring its first block, over a link that is full
 
@@ -197,8 +196,7 @@ let looks = null; // the timer
 let told_link = ""; // what the page was told
 
 let next = null; // the connection that is to take over
-let since_next = null; // when its first block came
-let opening = null; // the timer for that
+let opening = null; // the timer for its first block
 
 /** Begins to watch a new connection. */
 function watchLink() {
@@ -212,12 +210,8 @@ function watchLink() {
 
 function came(from, { sequence, captured_at, arrived_at }, bytes) {
   from.newest = sequence;
-  if (from === next) {
-    since_next ??= arrived_at;
-    const has_caught_up = sequence >= (connection.newest ?? 0) || arrived_at - since_next > CATCH_UP_SECONDS;
-    if (has_caught_up) change();
-    return;
-  }
+  // At once, because the first one takes its part of a link that is full. What both have brought is discarded once.
+  if (from === next) change();
   const estimate = clock.estimate(arrived_at);
   from.age = estimate && arrived_at + estimate.offset - captured_at;
   arrivals.arrived({ age: from.age, now: arrived_at, bytes, block_seconds: from.hello.block_seconds });
@@ -225,7 +219,6 @@ function came(from, { sequence, captured_at, arrived_at }, bytes) {
 
 function missed(from, { blocks, reason }) {
   if (from === connection && reason === "overflow") lost_blocks += blocks;
-  if (from === connection && since_next !== null) change(); // the other one has these blocks
 }
 
 function look() {
@@ -250,14 +243,14 @@ function prepare() {
   const blocks = (seconds) => Math.ceil(seconds / hello.block_seconds);
   const left_out = age > MAX_BEHIND_SECONDS ? blocks(age) : 0;
   next = new Connection(adaptation.form, Math.max(0, newest + 1 + left_out - blocks(OVERLAP_SECONDS)));
-  opening = setTimeout(() => since_next === null && abandon(), 1000 * OPEN_SECONDS);
+  opening = setTimeout(abandon, 1000 * OPEN_SECONDS);
 }
 
 /** The second connection takes over. */
 function change() {
   connection.close();
   connection = next;
-  next = since_next = null;
+  next = null;
   clearTimeout(opening);
   watchLink();
   connection.takeOver();
@@ -267,7 +260,7 @@ function change() {
 function abandon() {
   clearTimeout(opening);
   next?.close();
-  next = since_next = null;
+  next = null;
   if (connection) adaptation.keep(connection.form);
 }
 
