@@ -57,7 +57,10 @@ pub(super) fn check(
         let advice = match sites {
             Sites::Allowed => format!("start it with --allow-origin {origin} to allow that"),
             _ if allows(origins, origin) => "--allow-origin permits streams only".to_owned(),
-            _ => format!("behind a proxy, let it pass on Host, or X-Forwarded-Host as a --trusted-proxy; --allow-origin {origin} permits streams only"),
+            _ => format!(
+                "behind a proxy, let it pass on Host, or tell X-Forwarded-Host as a --trusted-proxy; --allow-origin \
+                 {origin} permits streams only"
+            ),
         };
         return Err((RefusalReason::Origin, format!("the web site {origin} may not use this path ({advice})")));
     }

@@ -74,6 +74,12 @@ test("between two steps it does not flap: it tries the higher one less and less 
   assert.equal(adaptation.form.bitrate, 64_000);
 });
 
+test("a connection that brings nothing is no reason to rise", () => {
+  const adaptation = new Adaptation(opus());
+  feed(adaptation, 7, link(100_000));
+  assert.deepEqual(feed(adaptation, 100, () => ({ late: null, lost: 0, bits: 0 })), []);
+});
+
 test("a step that has proved right makes it patient no longer", () => {
   const adaptation = new Adaptation(opus());
   feed(adaptation, 200, link(100_000));
