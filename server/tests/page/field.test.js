@@ -126,6 +126,5 @@ test("a hidden page plays on without its figures, and has the newest ones when i
   const { capture } = await server.json("api/v1/status");
   await tab.until(`Number(document.getElementById('blocks').textContent.replaceAll(',', '')) >= ${capture.blocks}`);
   await untilLiveAnew(tab);
-  assert.equal(await tab.value(LINE), "Live.");
   await tab.close();
 });
