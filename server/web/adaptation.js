@@ -48,6 +48,11 @@ export class Adaptation {
     return this.forms[this.index];
   }
 
+  /** Whether the last change was to a lower form. */
+  get is_lowering() {
+    return this.since_raise === Infinity;
+  }
+
   /** Forgets what was seen: the sound or the program stood still, or a connection is new. */
   restart() {
     this.settling = SETTLE;

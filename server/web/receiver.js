@@ -21,6 +21,7 @@ const LOOK_SECONDS = 1; // between two looks at what came
 const STALLED_SECONDS = 0.5; // this thread or the machine stood still, if a look is so much too late
 const OVERLAP_SECONDS = 0.1; // in which a decoder that starts anew comes to sound like one that has run on
 const MAX_BEHIND_SECONDS = 2; // more of the old sound is left out, and counted, because a link that is full would never work it off
+const BUFFER = "2s"; // of the server's for it: with the usual second, sound is left out while the old connection still fills the link
 const OPEN_SECONDS = 6; // for the second one to bring its first block, over a link that is full
 
 const pageSeconds = () => (performance.timeOrigin + performance.now()) / 1000;
@@ -169,7 +170,10 @@ let opened = false; // whether a connection has ever been made
 function address({ payload, bitrate }, from) {
   const query = new URLSearchParams({ payload, name: "page" });
   if (bitrate) query.set("bitrate", bitrate);
-  if (from !== null) query.set("from", from);
+  if (from !== null) {
+    query.set("from", from);
+    query.set("buffer", BUFFER);
+  }
   return `${listening.url}?${query}`;
 }
 
@@ -241,7 +245,7 @@ function prepare() {
   const { newest, hello, age } = connection;
   if (newest === null) return connect();
   const blocks = (seconds) => Math.ceil(seconds / hello.block_seconds);
-  const left_out = age > MAX_BEHIND_SECONDS ? blocks(age) : 0;
+  const left_out = adaptation.is_lowering && age > MAX_BEHIND_SECONDS ? blocks(age) : 0;
   next = new Connection(adaptation.form, Math.max(0, newest + 1 + left_out - blocks(OVERLAP_SECONDS)));
   opening = setTimeout(abandon, 1000 * OPEN_SECONDS);
 }
