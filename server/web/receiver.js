@@ -3,7 +3,7 @@
 //
 // It never gives up: a connection that is lost, or silent for too long, is made again. Over a link that does not carry all, it
 // goes over to a lower form of the sound: a second connection starts a little before the newest block, and takes the place of the
-// first one as soon as it brings blocks. So no block is lost by that.
+// first one as soon as it brings blocks. So none is lost by that, unless the link is too full to bring them in time.
 
 import { Adaptation, forms } from "/adaptation.js";
 import { Arrivals } from "/arrivals.js";

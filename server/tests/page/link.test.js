@@ -1,5 +1,5 @@
-// The page over a link that becomes narrow and wide again: the form of the sound follows, and no block is lost by going from one
-// to the other. The browser is in a network namespace at the other end of a wire.
+// The page over a link that becomes narrow and wide again: the form of the sound follows, and no block is lost by a rise from
+// one to the next. The browser is in a network namespace at the other end of a wire.
 
 import assert from "node:assert";
 import { mkdtempSync, rmSync } from "node:fs";
