@@ -9,7 +9,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where `setup.sh deny` puts cargo-deny.
 export PATH := $(TARGET)/deny/bin:$(PATH)
 RELEASE := $(TARGET)/release
-.PHONY: help run fuzz deny advisories test test-page test-others test-models test-features deb deb-test picture soak faults rtsan tsan asan check bench latency bench-ear bench-icecast bench-10k players players-latency setup setup-test
+.PHONY: help run fuzz deny advisories test test-page test-others test-models test-features deb deb-test picture icons soak faults rtsan tsan asan check bench latency bench-ear bench-icecast bench-10k players players-latency setup setup-test
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ deb-test: deb ## Install, start, upgrade and remove the package in a Debian syst
 picture: setup-test ## Take the README's picture of the page anew: a minute, on a machine with nothing else to do
 	cargo build --quiet --release --locked --package aircheck-server --bin aircheck
 	AIRCHECK_PROGRAM=$(RELEASE)/aircheck node server/tests/page/picture.js docs/page.png
+
+icons: setup-test ## Make the page's PNG icons anew from server/web/icon.svg
+	node server/tests/page/icons.js server/web
 
 soak: setup-test ## The long proofs in full: 10 million simulated schedules, sanitizers, planted faults, frozen and vanished listeners, an hour of healthy ones, a slow link, a minute of chaos, 100 000 connections, 10 000 in a minute
 	SCHEDULES=10000000 RUSTFLAGS="-Cdebug-assertions -Coverflow-checks" CARGO_TARGET_DIR=$(TARGET)/soak \

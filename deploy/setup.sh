@@ -22,6 +22,8 @@ test=(
     sox:sox
     espeak-ng:espeak-ng
     chromium:chromium
+    dbus-daemon:dbus-daemon
+    dbus-send:dbus-bin
     node:nodejs
     npm:npm
     nginx:nginx

@@ -298,12 +298,9 @@ fn the_page_signs_in_and_out_by_a_cookie() {
     };
     let (status, answer) = sign_in(&[]);
     assert_eq!(status, 200, "{answer}");
-    assert!(
-        answer.ends_with(
-            r#"{"token":"boss","takes_token":true,"listen":true,"has_figures":true,"stats":true,"admin":true}"#
-        ),
-        "{answer}"
-    );
+    let permissions = r#""token":"boss","takes_token":true,"listen":true,"has_figures":true,"stats":true,"admin":true"#;
+    let body = format!(r#"{{{permissions},"host":"{}"}}"#, guarded.server.address);
+    assert!(answer.ends_with(&body), "{answer}");
     let (value, attributes) = cookie(&answer);
     assert_eq!(attributes, "Path=/; HttpOnly; SameSite=Strict; Max-Age=2592000");
     assert!(value.starts_with("aircheck=") && !answer.contains(BOSS));
@@ -331,7 +328,8 @@ fn the_page_signs_in_and_out_by_a_cookie() {
     let session = open.json("api/v1/session");
     assert_eq!(
         session,
-        serde_json::json!({ "token": null, "takes_token": false, "listen": true, "has_figures": true, "stats": true, "admin": true })
+        serde_json::json!({ "token": null, "takes_token": false, "listen": true, "has_figures": true, "stats": true, "admin": true,
+            "host": open.address.to_string() })
     );
     assert_eq!(open.ask(&["--request", "POST"], "api/v1/session").0, 409);
 }

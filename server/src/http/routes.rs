@@ -156,11 +156,9 @@ pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, requ
     context.set_client(forwarding.client);
     let is_shared = server.trusted_proxies().contain(context.connection.ip());
     let has_place = !is_shared || context.place.share_with(forwarding.client.ip(), Instant::now());
-    let checked =
-        guard::check(headers, sites, &config.http.allow_hosts, &config.http.allow_origins).and_then(|allowed| {
-            guard::check_host(forwarding.host.as_deref(), &config.http.allow_hosts)?;
-            Ok(allowed)
-        });
+    let http = &config.http;
+    let forwarded_host = forwarding.host.as_deref();
+    let checked = guard::check(headers, forwarded_host, sites, &http.allow_hosts, &http.allow_origins);
     let allowed = checked.as_ref().ok().cloned().flatten();
     let mut reply = match checked {
         Ok(_) if !has_place => no_place(server, context),
@@ -228,7 +226,7 @@ async fn route<B>(
     };
     let reached_url = reached_url(forwarding, request.headers(), &context.url);
     match route {
-        Route::Page(PageFile { content_type, text }) => whole(StatusCode::OK, content_type, text),
+        Route::Page(PageFile { content_type, bytes }) => whole(StatusCode::OK, content_type, bytes),
         Route::Session => session(server, context, request),
         Route::Stream => stream(server, context, request, granted, &station(&reached_url)),
         Route::Rendition(rendition) => match query(server, request) {
