@@ -212,9 +212,10 @@ impl Running {
     fn account(&self) -> (u64, u64) {
         let totals = self.server.listeners().totals();
         totals
-            .by_rendition
+            .by_mount
             .values()
-            .fold((0, 0), |(offered, lost), mount| (offered + mount.offered, lost + mount.lost.iter().sum::<u64>()))
+            .flat_map(|renditions| renditions.values())
+            .fold((0, 0), |(offered, lost), of_one| (offered + of_one.offered, lost + of_one.lost.iter().sum::<u64>()))
     }
 }
 

@@ -37,6 +37,7 @@ mod routes;
 pub mod server;
 mod session;
 mod shared;
+mod station;
 mod stream;
 mod table_query;
 pub mod tls;

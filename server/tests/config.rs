@@ -936,6 +936,7 @@ aircheck.toml is valid and gives these settings:
   allow_origins                none            default
   notify                       none            default
   token                        none            default
+  mount                        none            default
 ";
     assert_eq!(checked(&setup), table);
 }

@@ -49,7 +49,7 @@ impl RenditionTotals {
         self.offered += snapshot.offered;
         self.delivered += snapshot.delivered;
         for (sum, reason) in self.lost.iter_mut().zip(Loss::ALL) {
-            *sum += snapshot.lost.of(reason);
+            *sum += snapshot.lost.of(*reason);
         }
     }
 }

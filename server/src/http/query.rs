@@ -136,7 +136,9 @@ impl Query {
             StreamParam::At => set_once(&mut self.at, param, time(value)),
             StreamParam::Back => set_once(&mut self.back, param, span(value, Duration::ZERO, MAX_BACK)),
             StreamParam::Name => set_once(&mut self.name, param, name(value)),
-            StreamParam::Sample => set_once(&mut self.sample, param, value.parse()),
+            StreamParam::Sample => {
+                set_once(&mut self.sample, param, value.parse::<PcmEncoding>().map_err(|error| error.to_string()))
+            }
             StreamParam::Bitrate => set_once(&mut self.bitrate, param, bitrate(value)),
             StreamParam::Payload => set_once(&mut self.payload, param, payload(value)),
             StreamParam::Gaps => set_once(&mut self.gaps, param, gaps(value)),
@@ -190,7 +192,7 @@ impl Query {
                 None => Encoding::Flac { bits: flac_bits },
                 Some(PcmEncoding::S16Le) => Encoding::Flac { bits: 16 },
                 Some(PcmEncoding::S24Le) => Encoding::Flac { bits: 24 },
-                Some(PcmEncoding::F32Le) => return Err("sample: flac takes s16le and s24le".to_owned()),
+                Some(_) => return Err("sample: flac takes s16le and s24le".to_owned()),
             },
             Rendition::WebSocket => match payload.unwrap_or(Payload::F32) {
                 Payload::Opus => Encoding::OpusMessages { bitrate },

@@ -17,7 +17,7 @@ use crate::http::api;
 use crate::http::context::{Context, Serves};
 use crate::http::denied::{asked, denied};
 use crate::http::events::EventsBody;
-use crate::http::forwarded::Forwarding;
+use crate::http::forwarded::{Forwarding, reached_url};
 use crate::http::guard::{self, Sites};
 use crate::http::listener_table::MAX_WORST_ROWS;
 use crate::http::page::{self, PageFile};
@@ -28,7 +28,8 @@ use crate::http::recording::recording;
 use crate::http::reply::{Reply, busy, error, json as json_reply, set, whole};
 use crate::http::server::Server;
 use crate::http::session::session;
-use crate::http::stream::{last_event, listen, websocket, without_upgrade};
+use crate::http::station::station;
+use crate::http::stream::{StreamRequest, last_event, listen, websocket, without_upgrade};
 use crate::http::table_query::TableQuery;
 use crate::http::watch::WatchBody;
 use crate::mounts::ServedMount;
@@ -121,16 +122,16 @@ impl<'a> Route<'a> {
     /// Returns the scope of the token that it takes, if it takes one. `mount` is the name of the mount.
     fn scope(self, mount: &str) -> Option<Scope> {
         match self {
-            Self::Mount(_, MountRoute::Stream | MountRoute::Rendition(_) | MountRoute::Recording) => {
-                Some(Scope::Listen(Some(mount.to_owned())))
-            }
+            // The address of a stream in a playlist opens it.
+            Self::Mount(
+                _,
+                MountRoute::Stream | MountRoute::Rendition(_) | MountRoute::Recording | MountRoute::Playlist(_),
+            ) => Some(Scope::Listen(Some(mount.to_owned()))),
             Self::Mount(_, MountRoute::Status | MountRoute::Events | MountRoute::Watch) => Some(Scope::Stats),
             Self::Metrics | Self::Mounts | Self::Listeners => Some(Scope::Stats),
             Self::Listener(_) => Some(Scope::Admin),
-            // The page must load before it can ask for a token. A playlist has the addresses of streams and nothing else.
-            Self::Page(_) | Self::Session | Self::Mount(_, MountRoute::Playlist(_)) | Self::Health | Self::Ready => {
-                None
-            }
+            // The page must load before it can ask for a token.
+            Self::Page(_) | Self::Session | Self::Health | Self::Ready => None,
         }
     }
 
@@ -183,11 +184,9 @@ pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, requ
     context.set_client(forwarding.client);
     let is_shared = server.trusted_proxies().contain(context.connection.ip());
     let has_place = !is_shared || context.place.share_with(forwarding.client.ip(), Instant::now());
-    let checked =
-        guard::check(headers, sites, &config.http.allow_hosts, &config.http.allow_origins).and_then(|allowed| {
-            guard::check_host(forwarding.host.as_deref(), &config.http.allow_hosts)?;
-            Ok(allowed)
-        });
+    let http = &config.http;
+    let forwarded_host = forwarding.host.as_deref();
+    let checked = guard::check(headers, forwarded_host, sites, &http.allow_hosts, &http.allow_origins);
     let allowed = checked.as_ref().ok().cloned().flatten();
     let mut reply = match checked {
         Ok(_) if !has_place => no_place(server, context),
@@ -266,19 +265,15 @@ async fn route<B>(
         return error(StatusCode::NOT_FOUND, format!("there is no mount `{name}` (/api/v1/mounts lists them)"));
     };
     match route {
-        Route::Page(PageFile { content_type, text }) => whole(StatusCode::OK, content_type, text),
+        Route::Page(PageFile { content_type, bytes }) => whole(StatusCode::OK, content_type, bytes),
         Route::Session => session(server, name, context, request),
         Route::Mount(_, MountRoute::Playlist(playlist)) => {
-            let headers = request.headers();
+            let scope = Scope::Listen(Some(name.to_owned()));
+            let asked = asked(request, &context.client());
+            let sign = |path: &str, query: &str| server.access().pass_on(&granted, &scope, &asked, path, query);
             let path = uri.path();
             let mount = &path[..path.rfind('/').unwrap_or_default()];
-            match forwarding.url(headers, &context.url) {
-                Some(url) => playlist.answer(mount, query, None, &url),
-                None => {
-                    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-                    playlist.answer(mount, query, host, &context.url)
-                }
-            }
+            playlist.answer(mount, query, &reached_url(forwarding, request.headers(), &context.url), sign)
         }
         Route::Mount(_, of_mount) => match place.served() {
             Ok(served) => route_of_mount(server, served, context, request, of_mount, forwarding, granted),
@@ -325,13 +320,15 @@ fn route_of_mount<B>(
 ) -> Reply {
     let query = request.uri().query().unwrap_or_default();
     let head_only = request.method() == Method::HEAD;
+    let station = station(&reached_url(forwarding, request.headers(), &context.url));
+    let asked = |granted| StreamRequest { server, served, context, request, granted, station: &station };
     match route {
-        MountRoute::Stream => stream(server, served, context, request, granted),
+        MountRoute::Stream => stream(asked(granted)),
         MountRoute::Rendition(rendition) => match Query::parse(query, &served.config) {
             Ok(query) if query.format.is_some() => {
                 error(StatusCode::BAD_REQUEST, "format: only /stream takes it; this path has its format already")
             }
-            Ok(query) => listen(server, served, context, rendition, &query, request, granted),
+            Ok(query) => listen(asked(granted), rendition, &query),
             Err(message) => error(StatusCode::BAD_REQUEST, message),
         },
         MountRoute::Status => {
@@ -368,21 +365,16 @@ fn no_place(server: &Server, context: &Context) -> Reply {
 }
 
 /// Answers `/stream` of a mount, in the format of `?format=` or `Accept`, or as a WebSocket.
-fn stream<B>(
-    server: &Server,
-    served: &ServedMount,
-    context: &Context,
-    request: &Request<B>,
-    granted: Granted,
-) -> Reply {
-    let query = match Query::parse(request.uri().query().unwrap_or_default(), &served.config) {
+fn stream<B>(asked: StreamRequest<'_, B>) -> Reply {
+    let request = asked.request;
+    let query = match Query::parse(request.uri().query().unwrap_or_default(), &asked.served.config) {
         Ok(query) => query,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
     if text(request.headers(), header::UPGRADE).eq_ignore_ascii_case("websocket") {
         return match query.format {
             Some(_) => error(StatusCode::BAD_REQUEST, "format: the WebSocket does not take it; it takes payload"),
-            None => websocket(server, served, context, &query, request, granted),
+            None => websocket(asked, &query),
         };
     }
     let headers = request.headers();
@@ -390,7 +382,7 @@ fn stream<B>(
         return without_upgrade();
     }
     match query.rendition(text(headers, header::ACCEPT)) {
-        Ok(rendition) => listen(server, served, context, rendition, &query, request, granted),
+        Ok(rendition) => listen(asked, rendition, &query),
         Err(message) => error(StatusCode::BAD_REQUEST, message),
     }
 }

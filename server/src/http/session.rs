@@ -41,6 +41,7 @@ pub(super) fn session<B>(server: &Server, mount: &str, context: &Context, reques
         has_figures,
         stats: has_figures && has(&Scope::Stats),
         admin: has_figures && has(&Scope::Admin),
+        host: request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned),
     };
     if *request.method() != Method::POST {
         return json(&status);

@@ -36,9 +36,6 @@ use crate::rendition::packet::{TEXT, Wire, push_frame};
 use crate::replay::{Found, Moment, ReplayError};
 use crate::telemetry::metrics::RefusalReason;
 
-/// The title of a stream to players that ask for one.
-const TITLE: &str = "aircheck";
-
 /// A stream as a request asks for it.
 struct Wanted<'q> {
     rendition: Rendition,
@@ -48,20 +45,25 @@ struct Wanted<'q> {
     wire: Wire,
     query: &'q Query,
     last_event: Option<u64>,
-    /// Whether the player asks for metadata between the bytes of MP3.
-    wants_icy: bool,
+    /// The title, if the player asks for metadata between the bytes of MP3.
+    icy_title: Option<&'q str>,
+}
+
+/// A request for the stream of a mount.
+pub(super) struct StreamRequest<'r, B> {
+    pub(super) server: &'r Server,
+    pub(super) served: &'r ServedMount,
+    pub(super) context: &'r Context,
+    pub(super) request: &'r Request<B>,
+    /// The token that permits it.
+    pub(super) granted: Granted,
+    /// The name that players show.
+    pub(super) station: &'r str,
 }
 
 /// Answers a request for `rendition`: with the stream from here on, or with an error.
-pub(super) fn listen<B>(
-    server: &Server,
-    served: &ServedMount,
-    context: &Context,
-    rendition: Rendition,
-    query: &Query,
-    request: &Request<B>,
-    granted: Granted,
-) -> Reply {
+pub(super) fn listen<B>(asked: StreamRequest<'_, B>, rendition: Rendition, query: &Query) -> Reply {
+    let StreamRequest { server, served, context, request, granted, station } = asked;
     let (mount, format) = (&served.mount, served.mount.format());
     let wanted = query.check_gaps(rendition).and_then(|()| {
         let encoding = query.encoding(rendition, mount.flac_bits())?;
@@ -71,7 +73,7 @@ pub(super) fn listen<B>(
         let group = format.blocks_in(gather).max(1);
         let wants_icy =
             rendition == Rendition::Mp3 && request.headers().get("icy-metadata").is_some_and(|wants| wants == "1");
-        Ok(Wanted { rendition, encoding, group, wire, query, last_event, wants_icy })
+        Ok(Wanted { rendition, encoding, group, wire, query, last_event, icy_title: wants_icy.then_some(station) })
     });
     let wanted = match wanted {
         Ok(wanted) => wanted,
@@ -99,9 +101,17 @@ pub(super) fn listen<B>(
     if let Some(bitrate) = wanted.encoding.bitrate() {
         set_display(&mut reply, "x-audio-bitrate", bitrate);
     }
-    if wanted.wants_icy {
+    if wanted.icy_title.is_some() {
         set_display(&mut reply, "icy-metaint", icy::INTERVAL);
-        set(&mut reply, header::HeaderName::from_static("icy-name"), TITLE);
+    }
+    // On other streams, VLC would ask again by HTTP/1.0, in which the time of FLAC is that of the server.
+    if rendition == Rendition::Mp3 {
+        set_display(&mut reply, "icy-name", station);
+        // A relay lists its streams in public directories otherwise, if it does so by default.
+        set_display(&mut reply, "icy-pub", 0);
+        if let Some(bitrate) = wanted.encoding.bitrate() {
+            set_display(&mut reply, "icy-br", bitrate / 1000);
+        }
     }
     if wanted.group > 1 {
         set_display(&mut reply, "x-audio-gather", Short(format.span(format.position(wanted.group))));
@@ -110,14 +120,8 @@ pub(super) fn listen<B>(
 }
 
 /// Answers a request for the WebSocket: with the session from here on, or with an error.
-pub(super) fn websocket<B>(
-    server: &Server,
-    served: &ServedMount,
-    context: &Context,
-    query: &Query,
-    request: &Request<B>,
-    granted: Granted,
-) -> Reply {
+pub(super) fn websocket<B>(asked: StreamRequest<'_, B>, query: &Query) -> Reply {
+    let StreamRequest { server, served, context, request, granted, .. } = asked;
     let rendition = Rendition::WebSocket;
     let mount = &served.mount;
     let encoding = query.check_gaps(rendition).and_then(|()| query.encoding(rendition, mount.flac_bits()));
@@ -133,7 +137,7 @@ pub(super) fn websocket<B>(
         return error(StatusCode::BAD_REQUEST, message);
     }
     let wanted =
-        Wanted { rendition, encoding, group: 1, wire: Wire::WebSocket, query, last_event: None, wants_icy: false };
+        Wanted { rendition, encoding, group: 1, wire: Wire::WebSocket, query, last_event: None, icy_title: None };
     match join(server, served, context, &wanted, granted) {
         Ok(mut joined) => {
             let format = mount.format();
@@ -280,7 +284,7 @@ fn framing(format: Format, wanted: &Wanted<'_>, header: Option<Bytes>) -> Framin
             silence: (wanted.query.gaps == Some(Gaps::Silence))
                 .then(|| Framing::silence(format, samples.sample_bytes())),
         },
-        (Rendition::Mp3, _) => Framing::Mp3(wanted.wants_icy.then(|| IcyBlocks::new(TITLE))),
+        (Rendition::Mp3, _) => Framing::Mp3(wanted.icy_title.map(IcyBlocks::new)),
         (_, Encoding::Opus { .. }) => Framing::ogg(header.unwrap_or_default()),
         (Rendition::WebSocket, _) => Framing::WebSocket,
         (Rendition::Events, _) => Framing::Events,

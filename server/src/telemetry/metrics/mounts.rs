@@ -143,7 +143,7 @@ fn write_listeners(text: &mut String, mounts: &[MountView<'_>], totals: &Totals)
         let of_mount = totals.by_mount.get(view.mount.name()).unwrap_or(&none);
         let lost = Rendition::ALL.into_iter().flat_map(|rendition| {
             let totals = of_mount.get(&rendition).unwrap_or(&of_none);
-            let reasons = Loss::ALL.into_iter().zip(totals.lost).map(|(reason, blocks)| (reason.label(), blocks));
+            let reasons = Loss::ALL.iter().zip(totals.lost).map(|(reason, blocks)| (reason.label(), blocks));
             let left = std::iter::once((LEFT, totals.left_queued));
             reasons.chain(left).map(move |(reason, blocks)| {
                 ([format_label(rendition), labels(&[("reason", reason)])].concat(), blocks)
