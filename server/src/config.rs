@@ -7,10 +7,11 @@
 //! The files, each of which uses only those above it:
 //!
 //! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `source`, `on_loss`, `origin`,
-//!   `network`, `notify`, `record_split`, `record_keep`, `tokens` and `mounts` for those with more to read.
+//!   `network`, `notify`, `record_split`, `record_keep`, `tokens` and `mount_table` for those with more to read.
 //! - `schema`: the settings, one field each. Its first lines tell how to add one.
 //! - `settings`: the table of settings that flags, variables, keys and the documentation come from.
 //! - `check`: rules between settings.
+//! - `read`: from values to a [`Config`], with a mount for each table.
 //! - `file` and `layers`: from a file, the environment and flags to a [`Config`].
 //! - `report`, `given`, `values` and [`cli`]: the table of `check-config`, the settings for `doctor`, the changes of a file that is
 //!   read again, and the command line.
@@ -24,7 +25,7 @@ mod fuzz;
 mod given;
 mod layers;
 mod listen;
-mod mounts;
+mod mount_table;
 mod network;
 mod notation;
 mod notify;
@@ -32,6 +33,7 @@ mod number;
 mod on_loss;
 mod origin;
 mod pace;
+mod read;
 mod record_keep;
 mod record_split;
 mod report;

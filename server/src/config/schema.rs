@@ -26,7 +26,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::listen::{FileMode, ListenAddress};
-use super::mounts::{self, MountTable};
+use super::mount_table::{self, MountTable};
 use super::network::Network;
 use super::notation::{Address, Directory, Encoding, FileName, Notation as _, OrOff, Policy, Span};
 use super::notify::{Level, NotifyForm, NotifyUrl};
@@ -38,6 +38,7 @@ use super::record_keep::{RecordFormat, RecordKeep, Size};
 use super::record_split::RecordSplit;
 use super::source::SourceSpec;
 use super::tokens;
+use crate::access::policy::Rules;
 use crate::access::token::Token;
 
 /// Smallest limit of lag, in blocks: a healthy listener is one or two behind while others are served.
@@ -81,6 +82,24 @@ pub struct MountConfig {
     pub silence: SilenceConfig,
 }
 
+impl Config {
+    /// Returns the rules by which requests may listen, read figures and change things.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        Rules { tokens: self.tokens.clone(), is_public: self.http.insecure_public }
+    }
+
+    /// Returns the settings of the mount at `/stream*`.
+    ///
+    /// # Panics
+    ///
+    /// Without a mount.
+    #[must_use]
+    pub fn first_mount(&self) -> &MountConfig {
+        &self.mounts[0]
+    }
+}
+
 /// Settings that only the file can have.
 #[derive(Args, Deserialize)]
 pub(super) struct FileConfig {
@@ -91,8 +110,8 @@ pub(super) struct FileConfig {
     pub(super) tokens: Vec<Arc<Token>>,
     /// Mount with a source of its own, at `/mounts/NAME/stream.wav` and so on: `name`, `source`, and any other key of the source, its
     /// listeners, its recording or its silence, whose value is otherwise that of the whole file; may be repeated
-    #[arg(id = "mount", long = "mount", value_name = "TABLE", value_parser = mounts::not_a_text)]
-    #[serde(rename = "mount", default, deserialize_with = "mounts::list")]
+    #[arg(id = "mount", long = "mount", value_name = "TABLE", value_parser = mount_table::not_a_text)]
+    #[serde(rename = "mount", default, deserialize_with = "mount_table::list")]
     pub(super) mounts: Vec<MountTable>,
 }
 

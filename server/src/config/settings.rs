@@ -4,16 +4,10 @@ use std::ffi::OsString;
 use std::sync::LazyLock;
 
 use clap::{Arg, Args as _, Command};
-use serde::Deserialize as _;
-use serde::de::value::MapDeserializer;
 
 use super::schema::{
-    CaptureConfig, Config, DeliveryConfig, FileConfig, HttpConfig, MountConfig, NotifyConfig, RecorderConfig,
-    SilenceConfig,
+    CaptureConfig, DeliveryConfig, FileConfig, HttpConfig, NotifyConfig, RecorderConfig, SilenceConfig,
 };
-use super::value::{Value, ValueError};
-use crate::access::policy::Rules;
-use aircheck_api::MAIN_MOUNT;
 
 /// A setting: its names, its default and its meaning.
 #[derive(Debug)]
@@ -80,67 +74,4 @@ pub(super) fn add_flags(command: Command) -> Command {
         }
         None => arg,
     })
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self::read(|_| None).unwrap_or_else(|error| unreachable!("a default {error}"))
-    }
-}
-
-impl Config {
-    /// Returns the rules by which requests may listen, read figures and change things.
-    #[must_use]
-    pub fn rules(&self) -> Rules {
-        Rules { tokens: self.tokens.clone(), is_public: self.http.insecure_public }
-    }
-
-    /// Returns the settings of the mount at `/stream*`.
-    ///
-    /// # Panics
-    ///
-    /// Without a mount.
-    #[must_use]
-    pub fn first_mount(&self) -> &MountConfig {
-        &self.mounts[0]
-    }
-
-    /// Reads each setting from the value that `given` has for its key, or else from its default.
-    ///
-    /// Each group reads the keys that it knows from the same flat table: serde's `flatten` would not pass on the
-    /// type that a text is read as. Unknown keys are refused before, where the line is known.
-    pub(super) fn read(given: impl Fn(&str) -> Option<Value>) -> Result<Self, ValueError> {
-        let values = values(&given);
-        let FileConfig { tokens, mounts } = FileConfig::deserialize(MapDeserializer::new(values.clone()))?;
-        let main = MountConfig::read(MAIN_MOUNT.to_owned(), &given)?;
-        Ok(Self {
-            mounts: super::mounts::read(mounts, main, &given)?,
-            http: HttpConfig::deserialize(MapDeserializer::new(values.clone()))?,
-            notify: NotifyConfig::deserialize(MapDeserializer::new(values))?,
-            tokens,
-        })
-    }
-}
-
-impl MountConfig {
-    /// Reads the settings of the mount with this name in the same way.
-    pub(super) fn read(name: String, given: impl Fn(&str) -> Option<Value>) -> Result<Self, ValueError> {
-        let values = values(&given);
-        Ok(Self {
-            name,
-            capture: CaptureConfig::deserialize(MapDeserializer::new(values.clone()))?,
-            delivery: DeliveryConfig::deserialize(MapDeserializer::new(values.clone()))?,
-            recorder: RecorderConfig::deserialize(MapDeserializer::new(values.clone()))?,
-            silence: SilenceConfig::deserialize(MapDeserializer::new(values))?,
-        })
-    }
-}
-
-/// Returns the keys of all settings with the values that `given` has for them, or else with their defaults.
-fn values(given: impl Fn(&str) -> Option<Value>) -> impl Iterator<Item = (&'static str, Value)> + Clone {
-    let value = |setting: &'static Setting| {
-        let value = given(&setting.key).or_else(|| setting.default.clone().map(Value::Text))?;
-        Some((setting.key.as_str(), value))
-    };
-    settings().iter().filter_map(value).collect::<Vec<_>>().into_iter()
 }

@@ -1,59 +1,73 @@
-//! Mounts, as the tables `[[mount]]` of a file have them.
+//! From values to a configuration: each setting is read from the value that was given for it, or from its default.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
+use aircheck_api::MAIN_MOUNT;
+use serde::Deserialize as _;
+use serde::de::value::MapDeserializer;
 
 use super::check::Broken;
 use super::file::unknown;
-use super::schema::MountConfig;
-use super::settings::{is_of_mount, settings};
+use super::mount_table::MountTable;
+use super::schema::{
+    CaptureConfig, Config, DeliveryConfig, FileConfig, HttpConfig, MountConfig, NotifyConfig, RecorderConfig,
+    SilenceConfig,
+};
+use super::settings::{Setting, is_of_mount, settings};
 use super::source::SourceSpec;
 use super::value::{Value, ValueError};
 use crate::access::token::check_name;
 
-/// One table, as it is written.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(expecting = "a table with name, source and other keys of a source")]
-pub(super) struct MountTable {
-    name: String,
-    #[serde(flatten)]
-    keys: BTreeMap<String, toml::Value>,
+impl Default for Config {
+    fn default() -> Self {
+        Self::read(|_| None).unwrap_or_else(|error| unreachable!("a default {error}"))
+    }
 }
 
-/// Reads a list of tables.
-pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<MountTable>, D::Error> {
-    deserializer.deserialize_seq(ListVisitor)
+impl Config {
+    /// Reads each setting from the value that `given` has for its key, or else from its default.
+    ///
+    /// Each group reads the keys that it knows from the same flat table: serde's `flatten` would not pass on the
+    /// type that a text is read as. Unknown keys are refused before, where the line is known.
+    pub(super) fn read(given: impl Fn(&str) -> Option<Value>) -> Result<Self, ValueError> {
+        let values = values(&given);
+        let FileConfig { tokens, mounts } = FileConfig::deserialize(MapDeserializer::new(values.clone()))?;
+        let main = MountConfig::read(MAIN_MOUNT.to_owned(), &given)?;
+        Ok(Self {
+            mounts: mounts_of(mounts, main, &given)?,
+            http: HttpConfig::deserialize(MapDeserializer::new(values.clone()))?,
+            notify: NotifyConfig::deserialize(MapDeserializer::new(values))?,
+            tokens,
+        })
+    }
 }
 
-struct ListVisitor;
-
-impl<'de> Visitor<'de> for ListVisitor {
-    type Value = Vec<MountTable>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("tables with name and source, each headed [[mount]]")
+impl MountConfig {
+    /// Reads the settings of the mount with this name in the same way.
+    pub(super) fn read(name: String, given: impl Fn(&str) -> Option<Value>) -> Result<Self, ValueError> {
+        let values = values(&given);
+        Ok(Self {
+            name,
+            capture: CaptureConfig::deserialize(MapDeserializer::new(values.clone()))?,
+            delivery: DeliveryConfig::deserialize(MapDeserializer::new(values.clone()))?,
+            recorder: RecorderConfig::deserialize(MapDeserializer::new(values.clone()))?,
+            silence: SilenceConfig::deserialize(MapDeserializer::new(values))?,
+        })
     }
+}
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut tables: A) -> Result<Self::Value, A::Error> {
-        let mut mounts = Vec::new();
-        loop {
-            let number = mounts.len() + 1;
-            match tables.next_element() {
-                Ok(Some(table)) => mounts.push(table),
-                Ok(None) => return Ok(mounts),
-                Err(wrong) => return Err(A::Error::custom(format!("number {number}: {wrong}"))),
-            }
-        }
-    }
+/// Returns the keys of all settings with the values that `given` has for them, or else with their defaults.
+fn values(given: impl Fn(&str) -> Option<Value>) -> impl Iterator<Item = (&'static str, Value)> + Clone {
+    let value = |setting: &'static Setting| {
+        let value = given(&setting.key).or_else(|| setting.default.clone().map(Value::Text))?;
+        Some((setting.key.as_str(), value))
+    };
+    settings().iter().filter_map(value).collect::<Vec<_>>().into_iter()
 }
 
 /// Returns the mounts of these tables, or `main` if there are none. A table has the keys of a source for itself; those that it leaves
 /// out have the value that `given` has for all, or their default.
-pub(super) fn read(
+fn mounts_of(
     tables: Vec<MountTable>,
     main: MountConfig,
     given: impl Fn(&str) -> Option<Value>,
@@ -113,9 +127,4 @@ fn tell_apart(one: &MountConfig, other: &MountConfig) -> Result<(), String> {
         return Err(format!("`record` {} is the directory of the mount `{}` already", directory.display(), one.name));
     }
     Ok(())
-}
-
-/// Refuses a mount as a flag: the command line has no such flag, and the schema must have a parser for it.
-pub(super) fn not_a_text(_: &str) -> Result<MountTable, String> {
-    Err("only a file can have a mount".to_owned())
 }
