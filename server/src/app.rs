@@ -43,7 +43,7 @@ const LAST_NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The address is not available.
-    #[error("cannot listen on {address}: {} (choose another with --listen)", reason(.error))]
+    #[error("cannot listen on {address}: {} (choose another with --listen)", reason(.address, .error))]
     Listen {
         /// The configured address.
         address: ListenAddress,
@@ -65,7 +65,7 @@ pub enum RunError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The address for figures and changes is not available.
-    #[error("cannot listen on {address}: {} (choose another with --admin-listen)", reason(.error))]
+    #[error("cannot listen on {address}: {} (choose another with --admin-listen)", reason(&(*.address).into(), .error))]
     AdminListen {
         /// The configured address.
         address: SocketAddr,
@@ -395,8 +395,12 @@ fn log_file_limit(max_listeners: usize) {
 }
 
 /// Returns the reason for a failed bind in words that help.
-fn reason(error: &io::Error) -> String {
+fn reason(address: &ListenAddress, error: &io::Error) -> String {
+    let is_unix = matches!(address, ListenAddress::Unix(_));
     match error.kind() {
+        io::ErrorKind::AddrInUse if is_unix => "another program listens there, or another file is there".to_owned(),
+        io::ErrorKind::NotFound if is_unix => "there is no such directory".to_owned(),
+        io::ErrorKind::PermissionDenied if is_unix => "this user cannot make files there".to_owned(),
         io::ErrorKind::AddrInUse => "another program listens there".to_owned(),
         io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
         io::ErrorKind::PermissionDenied => {

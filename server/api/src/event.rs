@@ -243,6 +243,9 @@ pub enum LeaveReason {
     Idle,
     /// The listener's machine had answered nothing for a minute.
     Gone,
+    /// The TLS of its connection could not go on: a record from the listener was not genuine, or the keys were used up, which TLS 1.2
+    /// cannot change.
+    Tls,
     /// The token that it listened by was taken out or changed.
     Revoked,
     /// The stream has ended.
@@ -253,13 +256,14 @@ pub enum LeaveReason {
 
 impl LeaveReason {
     /// All reasons.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Left,
         Self::Closed,
         Self::TooSlow,
         Self::MaxLag,
         Self::Idle,
         Self::Gone,
+        Self::Tls,
         Self::Revoked,
         Self::Finished,
         Self::Failed,
@@ -275,6 +279,7 @@ impl LeaveReason {
             Self::MaxLag => "max_lag",
             Self::Idle => "idle",
             Self::Gone => "gone",
+            Self::Tls => "tls",
             Self::Revoked => "revoked",
             Self::Finished => "finished",
             Self::Failed => "failed",

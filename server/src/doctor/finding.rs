@@ -29,8 +29,14 @@ pub(super) enum Level {
 pub(super) enum Area {
     /// The file, the variables and the flags.
     Settings,
-    /// The address to listen on.
+    /// The addresses to listen on.
     Address,
+    /// The certificate and its key.
+    Tls,
+    /// The tokens, and the file that has them.
+    Tokens,
+    /// The proxies whose word is taken.
+    Proxies,
     /// Priority of the capturing thread, and memory that stays in RAM.
     Realtime,
     /// The wall clock and the monotonic clock.
@@ -62,6 +68,9 @@ impl Area {
         match self {
             Self::Settings => "settings",
             Self::Address => "address",
+            Self::Tls => "tls",
+            Self::Tokens => "tokens",
+            Self::Proxies => "proxies",
             Self::Realtime => "real time",
             Self::Clock => "clock",
             Self::Files => "files",

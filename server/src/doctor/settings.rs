@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_mistyped_variable_is_noted_and_a_foreign_one_is_not() {
-        let given = Given { config: Ok(Config::default()), places: Vec::new() };
+        let given = Given { config: Ok(Config::default()), places: Vec::new(), file: None };
         let check = |name: &str| check(&given, std::iter::once(OsString::from(name)));
         assert_eq!(check("AIRCHECK_SORCE").len(), 2);
         assert!(check("AIRCHECK_SORCE")[1].text(false).contains("did you mean AIRCHECK_SOURCE?"));
