@@ -12,17 +12,21 @@ mod finding;
 mod pending;
 mod report;
 
+mod access;
 mod address;
 mod clock;
+mod directory;
 mod files;
 mod realtime;
 mod recording;
 mod service;
 mod settings;
 mod source;
+mod tls;
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
 
 use finding::{Area, Finding};
 use pending::Pending;
@@ -52,33 +56,49 @@ pub fn run(given: Given, json: bool) -> bool {
     show(settings::check(&given, std::env::vars_os().map(|(name, _)| name)));
     // With a wrong setting, the rest of the machine is checked for the defaults.
     let config = given.config.unwrap_or_default();
-    check(&config, deadline, &mut show);
+    check(&config, given.file.as_deref(), deadline, &mut show);
     print(&if json { report.json() } else { report.verdict() });
     report.can_go_on_the_air()
 }
 
-fn check(config: &Config, deadline: Instant, show: &mut dyn FnMut(Vec<Finding>)) {
-    let (listen, max_listeners) = (config.http.listen.clone(), config.http.max_listeners);
-    let (capture, recorder) = (config.capture.clone(), config.recorder.clone());
+fn check(config: &Config, file: Option<&Path>, deadline: Instant, show: &mut dyn FnMut(Vec<Finding>)) {
+    let http = config.http.clone();
     let takes_token = config.rules().needs_token(&Scope::Listen(None));
-    let address = Pending::start(move || address::check(&listen, takes_token));
+    let address = Pending::start(move || address::check(&http, takes_token));
+    let http = config.http.clone();
+    let tls = Pending::start(move || tls::check(&http, SystemTime::now()));
     let realtime = Pending::start(realtime::check);
     let clock = Pending::start(clock::check);
     let service = Pending::start(service::check);
-    let source = Pending::start(move || source::check(&capture));
+    let sources: Vec<_> = config
+        .mounts
+        .iter()
+        .map(|mount| {
+            let capture = mount.capture.clone();
+            Pending::start(move || source::check(&capture))
+        })
+        .collect();
 
     show(address.wait(deadline).unwrap_or_else(|| late(Area::Address)));
+    show(tls.wait(deadline).unwrap_or_else(|| late(Area::Tls)));
+    show(access::check(config, file));
     show(realtime.wait(deadline).unwrap_or_else(|| late(Area::Realtime)));
     show(clock.wait(deadline).unwrap_or_else(|| late(Area::Clock)));
-    show(vec![files::check(max_listeners)]);
+    show(vec![files::check(config.http.max_listeners)]);
     show(service.wait(deadline).unwrap_or_else(|| late(Area::Service)));
-    let (findings, sound) = source.wait(deadline).unwrap_or_else(|| (late(Area::Source), None));
-    show(findings);
-    let block = config.capture.block;
-    let recording = Pending::start(move || recording::check(&recorder, sound, block));
-    // A disk that hangs is given a moment even if the sound server has taken all of the time.
-    let deadline = deadline.max(Instant::now() + recording::TIMEOUT);
-    show(recording.wait(deadline).unwrap_or_else(|| late(Area::Recording)));
+    for (mount, source) in config.mounts.iter().zip(sources) {
+        let of_mount = |findings: Vec<Finding>| match &config.mounts[..] {
+            [_] => findings,
+            _ => findings.into_iter().map(|finding| finding.of_mount(&mount.name)).collect(),
+        };
+        let (findings, sound) = source.wait(deadline).unwrap_or_else(|| (late(Area::Source), None));
+        show(of_mount(findings));
+        let (recorder, block) = (mount.recorder.clone(), mount.capture.block);
+        let recording = Pending::start(move || recording::check(&recorder, sound, block));
+        // A disk that hangs is given a moment even if the sound server has taken all of the time.
+        let deadline = deadline.max(Instant::now() + recording::TIMEOUT);
+        show(of_mount(recording.wait(deadline).unwrap_or_else(|| late(Area::Recording))));
+    }
 }
 
 /// Returns the finding of a check that has not ended in time.

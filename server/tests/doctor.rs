@@ -10,9 +10,13 @@ mod pulse;
 #[path = "common/tone.rs"]
 mod tone;
 
+use std::fs::Permissions;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::{Server, command, command_behind, eventually, may_mount, refused};
 use pulse::{PulseServer, Way};
@@ -255,4 +259,134 @@ fn the_text_fits_a_terminal_and_ends_with_the_verdict() {
     assert!(text.trim_end().lines().last().unwrap().starts_with("It cannot go on the air: 1 fault, "), "{text}");
     assert_eq!(output.status.code(), Some(1));
     assert!(!text.contains('\u{1b}'), "{text}");
+}
+
+#[test]
+fn the_place_of_a_unix_socket_is_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| format!("unix:{}", folder.path().join(name).display());
+    let visit = |listen: &str| Visit::to(command(), &["--source", "tone:440", "--listen", listen]);
+    let free = visit(&at("http.sock"));
+    assert!(free.code == 0 && free.says("address", "ok", "can be made, with the permissions 600"), "{:#}", free.report);
+    assert!(!folder.path().join("http.sock").exists(), "nothing is made");
+    drop(UnixListener::bind(folder.path().join("stale")).unwrap());
+    let stale = visit(&at("stale"));
+    assert!(stale.code == 0 && stale.says("address", "ok", "was left behind"), "{:#}", stale.report);
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let _other = UnixListener::bind(folder.path().join("taken")).unwrap();
+    let server = Server::start_with(&["--source", "tone:440"], |it| it.args(["--listen", &at("aircheck")]));
+    let long = "x".repeat(120);
+    for (name, words) in [
+        ("missing/http.sock", "there is no directory"),
+        ("file", "another file is there, and no socket"),
+        ("taken", "another program listens there"),
+        ("aircheck", "an aircheck is on the air at unix:"),
+        (&long, "has more than 107 bytes"),
+    ] {
+        let wrong = visit(&at(name));
+        assert!(wrong.code == 1 && wrong.says("address", "fault", words), "{name}: {:#}", wrong.report);
+        let (code, text) = refused(&["--source", "tone:440", "--listen", &at(name)]);
+        assert!(code == 1 && text.contains("cannot listen on unix:") && text.lines().count() == 1, "{name}: {text}");
+    }
+    drop(server);
+}
+
+/// Writes a certificate of this validity, in days from today, and its key. Returns the flags for them.
+fn certificate(folder: &Path, name: &str, from: i64, to: i64, issuer: Option<&str>) -> [String; 4] {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["radio.example".to_owned(), "192.0.2.7".to_owned()]).unwrap();
+    let day = |day: i64| {
+        let span = Duration::from_secs(day.unsigned_abs() * 86_400 + 3600);
+        let now = SystemTime::now();
+        if day < 0 { now - span } else { now + span }
+    };
+    (params.not_before, params.not_after) = (day(from).into(), day(to).into());
+    let made = match issuer {
+        None => params.self_signed(&key).unwrap(),
+        Some(name) => {
+            let issuer_key = rcgen::KeyPair::generate().unwrap();
+            let mut issuer = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+            issuer.distinguished_name.push(rcgen::DnType::CommonName, name);
+            params.signed_by(&key, &rcgen::Issuer::new(issuer, issuer_key)).unwrap()
+        }
+    };
+    let (cert, key_file) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+    std::fs::write(&cert, made.pem()).unwrap();
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    std::fs::set_permissions(&key_file, Permissions::from_mode(0o600)).unwrap();
+    ["--tls-cert", cert.to_str().unwrap(), "--tls-key", key_file.to_str().unwrap()].map(str::to_owned)
+}
+
+#[test]
+fn a_certificate_is_looked_at_as_clients_would() {
+    let folder = tempfile::tempdir().unwrap();
+    let visit = |flags: &[String]| {
+        let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+        Visit::to(command(), &[&["--source", "tone:440"][..], &flags].concat())
+    };
+    let make = |name: &str, from, to| certificate(folder.path(), name, from, to, None);
+    let good = make("good", -1, 90);
+    let fine = visit(&good);
+    assert!(fine.code == 0 && fine.texts("tls", "note").is_empty(), "{:#}", fine.report);
+    assert!(fine.says("tls", "ok", "good.pem, for radio.example, 192.0.2.7, until "), "{:#}", fine.report);
+    let named = |name: &str| visit(&[&good[..], &["--allow-host".to_owned(), name.to_owned()]].concat());
+    assert!(named("radio.example").texts("tls", "note").is_empty());
+    let other = named("other.example");
+    assert!(other.says("tls", "note", "is not for other.example"), "{:#}", other.report);
+    for (name, from, to, words) in
+        [("past", -30, -2, "has ended on"), ("soon", -80, 5, "in 5 days"), ("future", 3, 90, "clients refuse it")]
+    {
+        let noted = visit(&make(name, from, to));
+        assert!(noted.code == 0 && noted.says("tls", "note", words), "{name}: {:#}", noted.report);
+    }
+    let alone = visit(&certificate(folder.path(), "alone", -1, 90, Some("an issuer")));
+    assert!(alone.says("tls", "note", "has no certificate of its issuer"), "{:#}", alone.report);
+    std::fs::set_permissions(&good[3], Permissions::from_mode(0o644)).unwrap();
+    assert!(visit(&good).says("tls", "note", "chmod o= "));
+    // As at the start, these keep it from the air.
+    let past = make("another", -1, 90);
+    let mixed = [&good[..3], &past[3..]].concat();
+    let mixed = visit(&mixed);
+    assert!(mixed.code == 1 && mixed.says("tls", "fault", "does not belong to the certificate"), "{:#}", mixed.report);
+    std::fs::remove_file(&past[3]).unwrap();
+    let gone = visit(&past);
+    assert!(gone.code == 1 && gone.says("tls", "fault", "cannot read tls_key"), "{:#}", gone.report);
+
+    let own = folder.path().join("own");
+    let mut program = command();
+    program.env_remove("STATE_DIRECTORY").env("XDG_DATA_HOME", &own);
+    let made = Visit::to(program, &["--source", "tone:440", "--tls-self-signed"]);
+    assert!(made.code == 0 && made.says("tls", "ok", "is made at the start"), "{:#}", made.report);
+    assert!(!own.exists(), "nothing is made");
+}
+
+#[test]
+fn tokens_proxies_and_the_address_of_figures_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("aircheck.toml");
+    let hash = format!("sha256:{}", "a".repeat(64));
+    let text =
+        format!("source = \"tone:440\"\n[[token]]\nname = \"kitchen\"\nhash = \"{hash}\"\nscopes = [\"listen\"]\n");
+    std::fs::write(&file, text).unwrap();
+    let visit = |flags: &[&str]| Visit::to(command(), &[&["--config", file.to_str().unwrap()], flags].concat());
+    std::fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+    let private = visit(&["--trusted-proxy", "10.0.0.0/8"]);
+    assert!(private.says("tokens", "ok", "kitchen (listen)"), "{:#}", private.report);
+    assert!(private.texts("tokens", "note").is_empty(), "{:#}", private.report);
+    assert!(private.says("proxies", "ok", "10.0.0.0/8: believed"), "{:#}", private.report);
+    std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    let open = visit(&["--trusted-proxy", "0.0.0.0/0"]);
+    assert!(open.says("tokens", "note", "can sign URLs"), "{:#}", open.report);
+    assert!(open.says("proxies", "note", "every client is believed"), "{:#}", open.report);
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let visit = visit(&["--admin-listen", &address]);
+    assert!(visit.code == 1 && visit.says("address", "fault", "--admin-listen"), "{:#}", visit.report);
+    drop(taken);
+    let flags = ["--source", "tone:440", "--listen", &address, "--admin-listen", &address];
+    let twice = Visit::to(command(), &flags);
+    assert!(twice.code == 1 && twice.says("address", "fault", "is named twice"), "{:#}", twice.report);
+    let free = Visit::to(command(), &["--source", "tone:440", "--admin-listen", &address]);
+    assert!(free.says("address", "ok", "is free for figures and changes, for this machine"), "{:#}", free.report);
 }

@@ -215,7 +215,7 @@ fn the_recording_stops_before_the_disk_is_full_and_goes_on_when_there_is_room() 
     assert_eq!(end_of(&last), Some("disk nearly full"));
     // Listeners, and those that ask for them, are not concerned.
     assert_eq!(disk.server.ask(&[], "readyz").0, 200);
-    assert!(disk.server.text("metrics").contains("aircheck_record_up 0"));
+    assert!(disk.server.text("metrics").contains("aircheck_record_up{mount=\"main\"} 0"));
     assert_eq!(disk.events("disk"), ["begin"]);
     sleep(Duration::from_secs(1));
     let files = sidecars(&disk.outside()).len();
@@ -223,7 +223,7 @@ fn the_recording_stops_before_the_disk_is_full_and_goes_on_when_there_is_room() 
     eventually("a new file", || (sidecars(&disk.outside()).len() > files).then_some(()));
     eventually("its sound", || disk.recording()["failing"].is_null().then_some(()));
     assert_eq!(disk.events("disk"), ["begin", "end"]);
-    assert!(disk.server.text("metrics").contains("aircheck_record_up 1"));
+    assert!(disk.server.text("metrics").contains("aircheck_record_up{mount=\"main\"} 1"));
     let gap = eventually("the noted gap", || {
         sidecars(&disk.outside()).into_iter().flat_map(|(_, lines)| lines).find(|line| line.get("gap").is_some())
     });

@@ -11,8 +11,9 @@ use crate::{Rendition, Verdict};
 /// ```
 /// use aircheck_api::{Event, EventKind};
 ///
-/// let event = Event { kind: EventKind::Xrun { blocks: 3 }, at: 1_790_000_000.5, sequence: Some(7), listener: None };
-/// let json = r#"{"event":"xrun","blocks":3,"at":1790000000.5,"sequence":7}"#;
+/// let (kind, mount) = (EventKind::Xrun { blocks: 3 }, "main".to_owned());
+/// let event = Event { kind, mount, at: 1_790_000_000.5, sequence: Some(7), listener: None };
+/// let json = r#"{"event":"xrun","blocks":3,"mount":"main","at":1790000000.5,"sequence":7}"#;
 /// assert_eq!(serde_json::to_string(&event)?, json);
 /// assert_eq!(serde_json::from_str::<Event>(json)?, event);
 /// # Ok::<(), serde_json::Error>(())
@@ -22,6 +23,9 @@ pub struct Event {
     /// The kind, with its details.
     #[serde(flatten)]
     pub kind: EventKind,
+    /// The mount that it happened to; empty from an older server.
+    #[serde(default)]
+    pub mount: String,
     /// When it happened.
     pub at: f64,
     /// Sequence number of the newest block at that time; `null` before the first block.
@@ -239,6 +243,9 @@ pub enum LeaveReason {
     Idle,
     /// The listener's machine had answered nothing for a minute.
     Gone,
+    /// The TLS of its connection could not go on: a record from the listener was not genuine, or the keys were used up, which TLS 1.2
+    /// cannot change.
+    Tls,
     /// The token that it listened by was taken out or changed.
     Revoked,
     /// The stream has ended.
@@ -249,13 +256,14 @@ pub enum LeaveReason {
 
 impl LeaveReason {
     /// All reasons.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Left,
         Self::Closed,
         Self::TooSlow,
         Self::MaxLag,
         Self::Idle,
         Self::Gone,
+        Self::Tls,
         Self::Revoked,
         Self::Finished,
         Self::Failed,
@@ -271,6 +279,7 @@ impl LeaveReason {
             Self::MaxLag => "max_lag",
             Self::Idle => "idle",
             Self::Gone => "gone",
+            Self::Tls => "tls",
             Self::Revoked => "revoked",
             Self::Finished => "finished",
             Self::Failed => "failed",
@@ -326,6 +335,7 @@ mod tests {
         };
         let event = Event {
             kind: EventKind::Left { reason: LeaveReason::TooSlow, offered: 9, delivered: 5, lost: 4, lag },
+            mount: "main".to_owned(),
             at: 1.5,
             sequence: None,
             listener: Some(EventListener {

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -179,8 +179,9 @@ impl From<ConfigError> for Exit {
 ///
 /// let env = |name: &str| (name == "AIRCHECK_SOURCE").then(|| "tone:440".into());
 /// let Ok(Command::Serve(config, _)) = parse(["aircheck", "--block", "5ms"], env) else { panic!() };
-/// assert_eq!(config.capture.source.to_string(), "tone:440");
-/// assert_eq!(config.capture.block.as_millis(), 5);
+/// let capture = &config.first_mount().capture;
+/// assert_eq!(capture.source.to_string(), "tone:440");
+/// assert_eq!(capture.block.as_millis(), 5);
 /// ```
 pub fn parse<A>(args: impl IntoIterator<Item = A>, env: impl Fn(&str) -> Option<OsString>) -> Result<Command, Exit>
 where
@@ -201,17 +202,24 @@ where
         Action::CheckConfig { file } => Ok(Command::CheckConfig(check(file, env)?)),
         Action::Doctor { json } => {
             let flags = matches.subcommand_matches("doctor").unwrap_or(&matches);
-            Ok(Command::Doctor { given: Given::of(layers(flags, env)), json })
+            let file = file(flags, &env);
+            Ok(Command::Doctor { given: Given::of(layers(flags, env), file), json })
         }
     }
 }
 
+/// Returns the file that a flag or the environment names.
+fn file(matches: &ArgMatches, env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let of_env = || env(CONFIG_ENV).filter(|path| !path.is_empty()).map(PathBuf::from);
+    matches.get_one("config").cloned().or_else(of_env)
+}
+
 fn layers(matches: &ArgMatches, env: impl Fn(&str) -> Option<OsString>) -> Result<Layers, ConfigError> {
     let mut layers = Layers::default();
-    if let Some(path) = matches.get_one::<PathBuf>("config") {
-        layers.file(path)?;
-    } else if let Some(path) = env(CONFIG_ENV).filter(|path| !path.is_empty()) {
-        layers.file(Path::new(&path)).map_err(|error| ConfigError::new(format!("{CONFIG_ENV}: {error}")))?;
+    if let Some(path) = file(matches, &env) {
+        let is_flag = matches.get_one::<PathBuf>("config").is_some();
+        let place = |error| if is_flag { error } else { ConfigError::new(format!("{CONFIG_ENV}: {error}")) };
+        layers.file(&path).map_err(place)?;
     }
     layers.env(env)?;
     layers.flags(|setting| {

@@ -371,6 +371,7 @@ impl Listener {
                 LeaveReason::Gone => Some(GONE_TIMEOUT.as_secs_f64()),
                 LeaveReason::Left
                 | LeaveReason::Closed
+                | LeaveReason::Tls
                 | LeaveReason::Revoked
                 | LeaveReason::Finished
                 | LeaveReason::Failed => None,

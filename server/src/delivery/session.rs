@@ -21,7 +21,7 @@ use crate::delivery::socket::hold::Wait;
 use crate::delivery::socket::options::{SocketBuffer, end_pauses, outlast_pauses};
 use crate::delivery::stale::NextPacket;
 use crate::delivery::standing::Decision;
-use crate::delivery::tls::Tls;
+use crate::delivery::tls::{Tls, TlsFailure};
 use crate::delivery::waits::RoundWaits;
 use crate::rendition::container::framing::{Framing, GapFill};
 use crate::rendition::doorbell::Doorbell;
@@ -308,16 +308,18 @@ impl Session {
         }
     }
 
-    /// Ends a listener whose connection has failed. The kernel may have ended that because the listener's machine is gone.
+    /// Ends a listener whose connection has failed. The kernel may have ended that because the listener's machine is gone, and TLS
+    /// may have because it cannot go on.
     fn broken(&self, error: &io::Error, now: Timestamp) -> Outcome {
         use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
 
         if matches!(error.kind(), TimedOut | HostUnreachable | NetworkUnreachable) {
             self.listener().end(LeaveReason::Gone, now);
         }
-        if error.kind() == io::ErrorKind::InvalidData {
+        if let Some(failure) = TlsFailure::of(error) {
+            self.listener().end(LeaveReason::Tls, now);
             let remote = self.listener().client();
-            tracing::info!(%remote, "ended a listener whose TLS is not genuine: {error}");
+            tracing::info!(%remote, "ended a listener: {failure}");
         }
         Outcome::Gone
     }

@@ -7,7 +7,7 @@
 
 use std::io::{self, Read as _, Write as _};
 
-use tokio_rustls::rustls::{CipherSuite, ProtocolVersion, ServerConnection};
+use tokio_rustls::rustls::{self, CipherSuite, ProtocolVersion, ServerConnection};
 
 use crate::rendition::packet::RecordOverhead;
 
@@ -21,6 +21,23 @@ const NONCE_BYTES: u8 = 8;
 const TYPE_BYTES: u8 = 1;
 /// Bytes of an alert, of which `close_notify` is one.
 pub(super) const ALERT_BYTES: usize = 2;
+
+/// The reason why the TLS of a connection cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TlsFailure {
+    #[error("a TLS record from it is not genuine: {0}")]
+    NotGenuine(rustls::Error),
+    /// TLS 1.2 can't change its keys, which AES-GCM uses up in 16 million records.
+    #[error("the keys of its TLS 1.2 connection are used up (TLS 1.3 changes them)")]
+    KeysUsedUp,
+}
+
+impl TlsFailure {
+    /// Returns the failure of TLS that an error tells of, if it does.
+    pub(super) fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
 
 /// The TLS of one connection.
 #[derive(Debug)]
@@ -61,8 +78,7 @@ impl Tls {
             self.take_sealed(sealed)?;
         }
         let expected = bytes.len() as u64 + records * u64::from(self.overhead.0);
-        // TLS 1.2 can't change its keys, which AES-GCM uses up in 16 million records.
-        let used_up = || io::Error::other("the keys of this TLS 1.2 connection are used up");
+        let used_up = || io::Error::other(TlsFailure::KeysUsedUp);
         ((sealed.len() - start) as u64).checked_sub(expected).ok_or_else(used_up)
     }
 
@@ -87,8 +103,8 @@ impl Tls {
     /// When a record is not genuine. The answer to that, an alert, waits to be [written](Self::take_alert).
     pub(super) fn open(&mut self, mut sealed: &[u8], opened: &mut Vec<u8>) -> io::Result<bool> {
         loop {
-            let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-            let state = self.connection.process_new_packets().map_err(invalid)?;
+            let failed = |error| io::Error::other(TlsFailure::NotGenuine(error));
+            let state = self.connection.process_new_packets().map_err(failed)?;
             let bytes = state.plaintext_bytes_to_read();
             if bytes > 0 {
                 let before = opened.len();
@@ -230,7 +246,8 @@ mod tests {
         client.writer().write_all(b"forged").unwrap();
         client.write_tls(&mut bytes).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
-        assert_eq!(tls.open(&bytes, &mut opened).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let error = tls.open(&bytes, &mut opened).unwrap_err();
+        assert!(matches!(TlsFailure::of(&error), Some(TlsFailure::NotGenuine(_))), "{error}");
         assert_eq!(opened, b"ping");
         assert!(!tls.take_alert().is_empty());
     }

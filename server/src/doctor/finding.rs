@@ -29,8 +29,14 @@ pub(super) enum Level {
 pub(super) enum Area {
     /// The file, the variables and the flags.
     Settings,
-    /// The address to listen on.
+    /// The addresses to listen on.
     Address,
+    /// The certificate and its key.
+    Tls,
+    /// The tokens, and the file that has them.
+    Tokens,
+    /// The proxies whose word is taken.
+    Proxies,
     /// Priority of the capturing thread, and memory that stays in RAM.
     Realtime,
     /// The wall clock and the monotonic clock.
@@ -62,6 +68,9 @@ impl Area {
         match self {
             Self::Settings => "settings",
             Self::Address => "address",
+            Self::Tls => "tls",
+            Self::Tokens => "tokens",
+            Self::Proxies => "proxies",
             Self::Realtime => "real time",
             Self::Clock => "clock",
             Self::Files => "files",
@@ -99,6 +108,11 @@ impl Finding {
     /// Creates a finding that keeps the service from the air, with what to do.
     pub(super) fn fault(area: Area, text: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { level: Level::Fault, ..Self::note(area, text, advice) }
+    }
+
+    /// Says which of several mounts it is about.
+    pub(super) fn of_mount(self, name: &str) -> Self {
+        Self { text: format!("{name}: {}", self.text), ..self }
     }
 
     /// Creates a finding from the message of an error: "what failed: why (what would work)".

@@ -1,12 +1,12 @@
 //! The recording: whether its directory can be written to, and how much sound the disk holds.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use aircheck_engine::Format;
-use rustix::fs::{Access, access};
 
+use super::directory::{can_make_files, existing};
 use super::finding::{Area, Finding, Level};
 use super::source::Sound;
 use crate::config::{RecordFormat, RecordKeep, RecordSplit, RecorderConfig, Size};
@@ -34,7 +34,7 @@ pub(super) fn check(config: &RecorderConfig, sound: Option<Sound>, block: Durati
         let format = Format::new(sound.rate_hz, sound.channels, block);
         if let Some(Err(error)) = format.ok().map(|format| Recording::check_format(config, format, sound.sample_bits)) {
             findings.push(Finding::of_error(Area::Recording, Level::Fault, &error.to_string()));
-        } else if let Some(free) = free_bytes(&existing(directory)) {
+        } else if let Some(free) = free_bytes(&existing(&directory.join("file"))) {
             let kept = recorded_bytes(directory);
             findings.extend(room(config, free, kept, bytes_per_second(config.record_format, sound)));
         }
@@ -48,19 +48,13 @@ fn writable(directory: &Path) -> Result<String, String> {
     if !directory.exists() {
         // Not made here: a directory that root has made is closed to the service's own user.
         let parent = existing(directory);
-        if access(&parent, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        if !can_make_files(&parent) {
             return Err(format!("it is not there, and cannot be made in {}", parent.display()));
         }
         return Ok(format!("{shown} is not there yet, and can be made"));
     }
     RecordingDirectory::lock(directory).map_err(|error| error.to_string())?;
     Ok(format!("{shown} can be written to"))
-}
-
-/// Returns the nearest directory above `path` that is there.
-fn existing(path: &Path) -> PathBuf {
-    let there = path.ancestors().find(|ancestor| ancestor.exists() && !ancestor.as_os_str().is_empty());
-    there.unwrap_or(Path::new(".")).to_path_buf()
 }
 
 /// Returns the bytes of all sound files and their lists in a directory.
@@ -174,7 +168,7 @@ mod tests {
     const BLOCK: Duration = Duration::from_millis(10);
 
     fn recorder(directory: &Path) -> RecorderConfig {
-        RecorderConfig { record: Some(directory.to_path_buf()), ..Config::default().recorder }
+        RecorderConfig { record: Some(directory.to_path_buf()), ..Config::default().first_mount().recorder.clone() }
     }
 
     fn texts(findings: &[Finding]) -> String {

@@ -12,7 +12,8 @@ const MIN_SIMILARITY: f64 = 0.8;
 pub(super) fn check(given: &Given, variables: impl Iterator<Item = OsString>) -> Vec<Finding> {
     let mut findings = vec![match &given.config {
         Ok(config) => {
-            Finding::ok(Area::Settings, format!("source {}; {}", config.capture.source, origin(&given.places)))
+            let sources: Vec<_> = config.mounts.iter().map(|mount| mount.capture.source.to_string()).collect();
+            Finding::ok(Area::Settings, format!("source {}; {}", sources.join(", "), origin(&given.places)))
         }
         Err(error) => Finding::fault(
             Area::Settings,
@@ -66,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_mistyped_variable_is_noted_and_a_foreign_one_is_not() {
-        let given = Given { config: Ok(Config::default()), places: Vec::new() };
+        let given = Given { config: Ok(Config::default()), places: Vec::new(), file: None };
         let check = |name: &str| check(&given, std::iter::once(OsString::from(name)));
         assert_eq!(check("AIRCHECK_SORCE").len(), 2);
         assert!(check("AIRCHECK_SORCE")[1].text(false).contains("did you mean AIRCHECK_SOURCE?"));

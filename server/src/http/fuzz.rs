@@ -202,7 +202,7 @@ fn body(reply: Reply, member: &str) -> String {
 
 #[test]
 fn stream_query() {
-    let (config, format) = (Config::default(), format());
+    let (config, format) = (Config::default().first_mount().clone(), format());
     check!().with_max_len(64).for_each(|bytes: &[u8]| {
         let words = text(bytes, &QUERY_WORDS);
         let query = match Query::parse(&words, &config) {
@@ -264,7 +264,7 @@ fn playlist_query() {
             return;
         }
         for playlist in [Playlist::M3u, Playlist::Pls] {
-            let reply = playlist.answer(&query, &format!("http://{host}/"), |_, _| None);
+            let reply = playlist.answer("", &query, &format!("http://{host}/"), |_, _| None);
             if reply.status() != StatusCode::OK {
                 let sentence = body(reply, "error");
                 assert_one_line(&sentence);

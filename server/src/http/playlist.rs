@@ -17,10 +17,16 @@ pub(super) enum Playlist {
 }
 
 impl Playlist {
-    /// Answers a request for the playlist. `query` is that of the stream, and may have the stream's `format`; `base` is the URL by
+    /// Answers a request for the playlist of a mount, whose paths begin with `mount`, or with nothing. `query` is that of the stream, and may have the stream's `format`; `base` is the URL by
     /// which the request has reached this server, with a slash at its end. Where listening takes a token, `sign` returns a path and
     /// a query signed, because a player brings nothing to the URL in a playlist.
-    pub(super) fn answer(self, query: &str, base: &str, sign: impl FnOnce(&str, &str) -> Option<String>) -> Reply {
+    pub(super) fn answer(
+        self,
+        mount: &str,
+        query: &str,
+        base: &str,
+        sign: impl FnOnce(&str, &str) -> Option<String>,
+    ) -> Reply {
         let mut rendition = Rendition::Mp3;
         let mut rest = form_urlencoded::Serializer::new(String::new());
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -38,7 +44,7 @@ impl Playlist {
                 }
             }
         }
-        let (path, rest) = (format!("/stream.{}", rendition.name()), rest.finish());
+        let (path, rest) = (format!("{mount}/stream.{}", rendition.name()), rest.finish());
         let stream = sign(&path, &rest).unwrap_or_else(|| {
             let separator = if rest.is_empty() { "" } else { "?" };
             format!("{path}{separator}{rest}")

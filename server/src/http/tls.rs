@@ -12,6 +12,7 @@ use aircheck_api::fingerprint;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{ServerConfig, SupportedCipherSuite};
@@ -74,6 +75,45 @@ pub enum TlsError {
     /// There is no directory for it.
     #[error("tls_self_signed: there is no place to keep the certificate (set STATE_DIRECTORY, XDG_DATA_HOME or HOME)")]
     NoDirectory,
+}
+
+/// The certificate that a configuration leads to.
+#[derive(Debug)]
+pub enum Certificate {
+    /// None, because it asks for no TLS.
+    None,
+    /// None yet: the server makes one, and keeps it in this file.
+    ToBeMade(PathBuf),
+    /// One that can be used.
+    Loaded {
+        /// The file that has it.
+        path: PathBuf,
+        /// The file that has its key.
+        key: PathBuf,
+        /// The certificate, with those of its issuers behind it.
+        chain: Vec<CertificateDer<'static>>,
+    },
+}
+
+/// Looks at the certificate that `config` leads to. Makes none.
+///
+/// # Errors
+///
+/// When a file cannot be read, or is not what it should be.
+pub fn inspect(config: &HttpConfig) -> Result<Certificate, TlsError> {
+    let (path, key) = match (&config.tls_cert, &config.tls_key) {
+        (Some(cert), Some(key)) => (cert.clone(), key.clone()),
+        _ if config.tls_self_signed => {
+            let path = self_signed::path()?;
+            if self_signed::is_due(&path) {
+                return Ok(Certificate::ToBeMade(path));
+            }
+            (path.clone(), path)
+        }
+        _ => return Ok(Certificate::None),
+    };
+    let chain = files::load(&path, &key, &provider())?.cert;
+    Ok(Certificate::Loaded { path, key, chain })
 }
 
 /// The TLS of a server.

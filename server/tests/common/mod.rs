@@ -7,7 +7,7 @@ pub(crate) mod tls;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -27,6 +27,8 @@ pub(crate) struct Server {
     /// Where figures are, if not at `url`.
     figures: Option<String>,
     log: std::path::PathBuf,
+    /// Kept open: further addresses are printed after the first.
+    _stdout: BufReader<ChildStdout>,
     /// Kept for the log.
     _directory: tempfile::TempDir,
 }
@@ -68,7 +70,8 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(std::fs::File::create(&log).unwrap());
         let mut child = prepare(&mut command).spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
         let Some(url) = line.strip_prefix("listening on ") else {
             let status = child.wait().unwrap();
             panic!("it did not start, {status}: {}", std::fs::read_to_string(&log).unwrap());
@@ -87,7 +90,7 @@ impl Server {
             };
             eventually("the address of the figures", || written().filter(|url| url.ends_with('/')))
         });
-        Self { child, url, address, figures, log, _directory: directory }
+        Self { child, url, address, figures, log, _stdout: stdout, _directory: directory }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
