@@ -69,7 +69,7 @@ test("Opus's bitrate goes down on a narrow link, and up again on a wide one", { 
   await until(tab, LIVE);
 
   namespace.widen();
-  await until(tab, "aircheck.player.bitrate === 96000");
+  await until(tab, "aircheck.player.bitrate === 96000 && forms.at(-1).form === 96000");
   await until(tab, `${LINE} === ''`);
   await until(tab, LIVE);
   // What the server has told of each connection, and what the page had lost until then.
