@@ -9,10 +9,10 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where `setup.sh deny` puts cargo-deny.
 export PATH := $(TARGET)/deny/bin:$(PATH)
 RELEASE := $(TARGET)/release
-.PHONY: help run fuzz deny advisories test test-page test-others test-models test-features deb deb-test picture soak faults rtsan tsan asan check bench latency bench-ear bench-icecast bench-10k setup setup-test
+.PHONY: help run fuzz deny advisories test test-page test-others test-models test-features deb deb-test picture icons soak faults rtsan tsan asan check bench latency bench-ear bench-icecast bench-10k players players-latency setup setup-test
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
 
 run: setup ## Go on the air with the microphone, or the demo sound: pass flags in ARGS="--source tone:440"
 	@# Cargo's progress goes to stderr: stdout has the one line "listening on ...".
@@ -61,6 +61,9 @@ deb-test: deb ## Install, start, upgrade and remove the package in a Debian syst
 picture: setup-test ## Take the README's picture of the page anew: a minute, on a machine with nothing else to do
 	cargo build --quiet --release --locked --package aircheck-server --bin aircheck
 	AIRCHECK_PROGRAM=$(RELEASE)/aircheck node server/tests/page/picture.js docs/page.png
+
+icons: setup-test ## Make the page's PNG icons anew from server/web/icon.svg
+	node server/tests/page/icons.js server/web
 
 soak: setup-test ## The long proofs in full: 10 million simulated schedules, sanitizers, planted faults, frozen and vanished listeners, an hour of healthy ones, a slow link, a minute of chaos, 100 000 connections, 10 000 in a minute
 	SCHEDULES=10000000 RUSTFLAGS="-Cdebug-assertions -Coverflow-checks" CARGO_TARGET_DIR=$(TARGET)/soak \
@@ -120,6 +123,18 @@ latency: setup ## Measure: latency by stage, as a page that it names; one case b
 bench-ear: setup-test ## Measure: from the microphone to the ear, through a sound server and a browser
 	cargo build --quiet --release --locked --package aircheck-server --bin aircheck
 	AIRCHECK_PROGRAM=$(RELEASE)/aircheck node server/tests/page/bench-ear.js
+
+PLAYERS = AIRCHECK_PROGRAM=$(RELEASE)/aircheck AIRCHECKCTL_PROGRAM=$(RELEASE)/aircheckctl node server/tests/players
+
+players: setup-test ## Play every rendition with real players, and measure pitch, level and gaps: a quarter of an hour; some by ARGS="vlc mpv"
+	@deploy/setup.sh players
+	cargo build --quiet --release --locked --package aircheck-server --package aircheck-tools --bins
+	$(PLAYERS)/rows.js $(ARGS)
+
+players-latency: setup-test ## Measure: from the microphone to what comes out of real players, for each command of the documents: half an hour; some by ARGS="mpv"
+	@deploy/setup.sh players
+	cargo build --quiet --release --locked --package aircheck-server --package aircheck-tools --bins
+	$(PLAYERS)/latency.js $(ARGS)
 
 bench-icecast: setup ## Measure: beside Icecast and a bare loop of send, in equal pages; some cases by ARGS="opus/500", one in a minute by ARGS="--quick opus/100"
 	@command -v icecast2 >/dev/null || deploy/setup.sh icecast

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing, without a question: `setup.sh build` for building and running, `setup.sh test` for the
-# tests, `setup.sh icecast` for measuring beside Icecast, `setup.sh deb` for the test of the Debian package, `setup.sh deny DIR` for
-# cargo-deny, below DIR. Does nothing, and quickly, when everything is there.
+# tests, `setup.sh players` for trying real players, `setup.sh icecast` for measuring beside Icecast, `setup.sh deb` for
+# the test of the Debian package, `setup.sh deny DIR` for cargo-deny, below DIR. Does nothing, and quickly, when
+# everything is there.
 set -euo pipefail
 
 # Program or file that shows whether a package is there, and the package.
@@ -21,6 +22,8 @@ test=(
     sox:sox
     espeak-ng:espeak-ng
     chromium:chromium
+    dbus-daemon:dbus-daemon
+    dbus-send:dbus-bin
     node:nodejs
     npm:npm
     nginx:nginx
@@ -31,6 +34,24 @@ test=(
 )
 
 icecast=(icecast2:icecast2)
+# The players of the table in docs/listening.md that the tests do without.
+players=(
+    mpv:mpv
+    cvlc:vlc-bin
+    /usr/share/doc/vlc-plugin-base:vlc-plugin-base
+    mplayer:mplayer
+    gst-launch-1.0:gstreamer1.0-tools
+    /usr/share/doc/gstreamer1.0-plugins-base:gstreamer1.0-plugins-base
+    /usr/share/doc/gstreamer1.0-plugins-good:gstreamer1.0-plugins-good
+    /usr/share/doc/gstreamer1.0-pulseaudio:gstreamer1.0-pulseaudio
+    mpd:mpd
+    mpc:mpc
+    liquidsoap:liquidsoap
+    icecast2:icecast2
+    firefox-esr:firefox-esr
+    wget:wget
+    /usr/share/doc/libsox-fmt-mp3:libsox-fmt-mp3
+)
 # What boots a Debian system for the test of the package.
 deb=(debootstrap:debootstrap systemd-nspawn:systemd-container)
 
@@ -58,9 +79,10 @@ case ${1:-} in
 build) mapfile -t packages < <(missing "${build[@]}") ;;
 test) mapfile -t packages < <(missing "${test[@]}") ;;
 icecast) mapfile -t packages < <(missing "${icecast[@]}") ;;
+players) mapfile -t packages < <(missing "${players[@]}") ;;
 deb) mapfile -t packages < <(missing "${deb[@]}") ;;
 *)
-    echo "usage: $0 build|test|icecast|deb|deny DIR" >&2
+    echo "usage: $0 build|test|players|icecast|deb|deny DIR" >&2
     exit 2
     ;;
 esac

@@ -4,6 +4,7 @@
 //! starts first alternates. Run it beside a load, such as `stress-ng --cpu 2` on two cores. It captures from the default input
 //! device, or from the built-in tone, whose thread keeps its own time, if there is none or with the argument `tone`. Where
 //! `PULSE_SERVER` is a path, the device is opened through ALSA, and the sound server's plug-in reports xruns.
+//! Through PulseAudio's own client, both captures share one thread, and this shows nothing.
 //!
 //! Stage `ring` goes from the capture of a block's first frame to its dispatch, so it includes the block of 10 ms. It is the
 //! dispatcher's lateness, too, which has an ordinary priority in both.
@@ -17,6 +18,7 @@ use aircheck_engine::{Stream, StreamOptions};
 
 /// Length of a run: 1000 blocks, of which the 99.9th percentile leaves out one.
 const RUN: Duration = Duration::from_secs(10);
+/// Rounds, unless the variable `ROUNDS` says otherwise.
 const ROUNDS: usize = 24;
 
 /// What one capture has shown.
@@ -34,12 +36,13 @@ struct Outcome {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let is_tone = std::env::args().any(|argument| argument == "tone");
+    let rounds = std::env::var("ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
     println!(
         "{:<8} {:>14} {:>14} {:>16} {:>18} {:>18}",
         "priority", "xrun", "overflow", "p50 ms", "p99.9 ms", "max ms"
     );
     let mut pairs = Vec::new();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let [without, with] = run(is_tone, round % 2 == 1)?;
         println!(
             "{:<8} {:>5} → {:>6} {:>5} → {:>6} {:>7.1} → {:>6.1} {:>8.1} → {:>7.1} {:>8.1} → {:>7.1}",
@@ -68,23 +71,31 @@ fn main() -> Result<(), Box<dyn Error>> {
         );
     }
     for (name, of) in [("p50", (|o| o.p50) as fn(&Outcome) -> f64), ("p99.9", |o| o.p999), ("max", |o| o.max)] {
-        let better = pairs.iter().filter(|(without, with)| of(with) < of(without)).count();
-        let mut ratios: Vec<_> = pairs.iter().map(|(without, with)| of(with) / of(without)).collect();
-        ratios.sort_by(f64::total_cmp);
+        let lower = pairs.iter().filter(|(without, with)| of(with) < of(without)).count();
+        let higher = pairs.iter().filter(|(without, with)| of(with) > of(without)).count();
+        let median = |mut values: Vec<f64>| {
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
         println!(
-            "{name}: lower with it in {better} of {ROUNDS} pairs (by chance: p = {:.3}); with / without at the median: {:.2}",
-            chance(better),
-            ratios[ROUNDS / 2]
+            "{name}: with it lower in {lower} rounds, higher in {higher}, the same in {} (by chance: p = {:.3}); at the median \
+             {:.1} → {:.1} ms, with / without {:.2}",
+            pairs.len() - lower - higher,
+            chance(lower, higher),
+            median(pairs.iter().map(|(without, _)| of(without)).collect()),
+            median(pairs.iter().map(|(_, with)| of(with)).collect()),
+            median(pairs.iter().map(|(without, with)| of(with) / of(without)).collect())
         );
     }
     Ok(())
 }
 
-/// Returns the probability that coins fall as unevenly as this, or more so: the sign test of both sides.
-fn chance(better: usize) -> f64 {
-    let ways = |k: usize| (0..k).map(|i| (ROUNDS - i) as f64 / (i + 1) as f64).product::<f64>();
-    let few = better.min(ROUNDS - better);
-    ((0..=few).map(ways).sum::<f64>() * 2.0 / 2_f64.powi(ROUNDS as i32)).min(1.0)
+/// Returns the probability that coins fall as unevenly as this, or more so: the sign test of both sides. Rounds that came out the
+/// same say nothing.
+fn chance(lower: usize, higher: usize) -> f64 {
+    let coins = lower + higher;
+    let ways = |k: usize| (0..k).map(|i| (coins - i) as f64 / (i + 1) as f64).product::<f64>();
+    ((0..=lower.min(higher)).map(ways).sum::<f64>() * 2.0 / 2_f64.powi(coins as i32)).min(1.0)
 }
 
 /// Runs both captures at the same time, and returns the one without and the one with the priority.

@@ -20,17 +20,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aircheck_benches::{Arguments, Table, open_files, request};
-use aircheck_engine::Stream;
 use aircheck_server::access::policy::Access;
 use aircheck_server::config::{Config, ListenAddress, SourceSpec};
 use aircheck_server::delivery::shards::Shards;
+use aircheck_server::http;
 use aircheck_server::http::Serves;
 use aircheck_server::http::port::{Listening, Socket};
-use aircheck_server::http::server::{ServedMount, Server};
-use aircheck_server::mount::Mount;
+use aircheck_server::http::server::Server;
+use aircheck_server::mounts::Mounts;
 use aircheck_server::notify::Notifier;
 use aircheck_server::telemetry::metrics::Exposition;
-use aircheck_server::{http, source};
 use criterion::{BatchSize, BenchmarkId, Criterion};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
@@ -161,15 +160,14 @@ impl KeptConnection {
 struct Running {
     address: SocketAddr,
     server: Arc<Server>,
-    _stream: Stream,
     _runtime: Runtime,
 }
 
 impl Running {
     fn start() -> Result<Self> {
         let mut config = Config::default();
-        config.capture.source = SourceSpec::Tone(440.0);
-        config.capture.block = BLOCK;
+        config.mounts[0].capture.source = SourceSpec::Tone(440.0);
+        config.mounts[0].capture.block = BLOCK;
         config.http.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()];
         config.http.max_listeners = MAX_LISTENERS;
         // All listeners come from this machine.
@@ -177,18 +175,17 @@ impl Running {
         let runtime = Builder::new_multi_thread().enable_all().build()?;
         let socket = runtime.block_on(Socket::bind(&config.http.listen[0], config.http.unix_mode))?;
         let ListenAddress::Tcp(address) = socket.address() else { unreachable!("it is an address of TCP") };
-        let (stream, kind) = source::start(&config.capture)?;
-        let shards = Shards::start()?;
-        let mount = ServedMount::new(Mount::new(&stream, kind)?, None, &config, &shards);
+        let (shards, mounts) = (Shards::start()?, Mounts::new(&config.mounts));
+        mounts.first().open(&shards)?;
         let access = Access::new(config.rules())?;
-        let server = Server::new(config.clone(), access, vec![mount], shards, Notifier::start(&config.notify));
+        let server = Server::new(config.clone(), access, mounts, shards, Notifier::start(&config.notify));
         runtime.spawn(http::serve(
             vec![Listening::new(socket, None, Serves::All)],
             None,
             Arc::clone(&server),
             std::future::pending(),
         ));
-        Ok(Self { address, server, _stream: stream, _runtime: runtime })
+        Ok(Self { address, server, _runtime: runtime })
     }
 
     /// Waits until so many listeners have got sound.
@@ -215,9 +212,10 @@ impl Running {
     fn account(&self) -> (u64, u64) {
         let totals = self.server.listeners().totals();
         totals
-            .by_rendition
+            .by_mount
             .values()
-            .fold((0, 0), |(offered, lost), mount| (offered + mount.offered, lost + mount.lost.iter().sum::<u64>()))
+            .flat_map(|renditions| renditions.values())
+            .fold((0, 0), |(offered, lost), of_one| (offered + of_one.offered, lost + of_one.lost.iter().sum::<u64>()))
     }
 }
 

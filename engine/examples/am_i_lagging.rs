@@ -41,8 +41,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             println!("tick {}: warning, {} ticks behind", delivery.item.value, delivery.lag_items);
         }
         warned = lagging;
-        // The work takes three times as long as a tick.
-        thread::sleep(Duration::from_millis(3));
+        // The work takes ten times as long as a tick.
+        thread::sleep(Duration::from_millis(10));
     };
     ticker.join().map_err(|_| "the ticker panicked")?;
 

@@ -2,7 +2,7 @@
 
 use crate::{Format, Item, Origin};
 
-/// A block of sound: `frames` frames of interleaved `f32` samples, nominally -1 to 1.
+/// A block of sound: a number of frames of interleaved `f32` samples, nominally -1 to 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
     format: Format,

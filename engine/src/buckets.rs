@@ -80,12 +80,18 @@ impl Buckets {
         ((index - (power << half)) as u64) << power
     }
 
+    /// Returns the highest value of a bucket.
+    pub(crate) fn highest_in(self, index: usize) -> u64 {
+        // The bucket after the last one of all begins at 2^64, which is 0.
+        self.lowest_in(index + 1).wrapping_sub(1)
+    }
+
     /// Returns how many values from `first` to `last` a bucket holds, of which it holds at least one. The last bucket holds
     /// those above the maximum, too.
     #[inline]
     pub(crate) fn values_in(self, index: usize, first: u64, last: u64) -> u64 {
         let is_last = index == self.index_of(self.max_trackable);
-        let highest = if is_last { u64::MAX } else { self.lowest_in(index + 1) - 1 };
+        let highest = if is_last { u64::MAX } else { self.highest_in(index) };
         last.min(highest) - first.max(self.lowest_in(index)) + 1
     }
 

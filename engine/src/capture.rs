@@ -1,41 +1,15 @@
-//! The entry of the sound: a device's callback writes its samples here.
+//! The entry of the sound: a source writes its samples here.
 //!
-//! A [`Capture`] is what a source writes to. Behind it is the one [`BlockWriter`] of a stream: owned by the capture, or
-//! lent to it by a supervisor, which can take it back at any moment ([`lease`](crate::lease)).
-//!
-//! The block writer assembles blocks of fixed size from portions of any length, numbers and stamps them, and copies them into
-//! the capture ring. It never allocates, frees, locks, logs or waits. Nor does it wake the dispatcher, which predicts
-//! when the next block comes.
+//! Behind a [`Capture`] is the one [`BlockWriter`] of a stream: owned by the capture, or lent to it by a supervisor, which
+//! can take it back at any moment ([`lease`](crate::lease)).
 
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use dasp_sample::FromSample;
 
-use crate::drift::DriftMeter;
+use crate::block_writer::BlockWriter;
 use crate::lease::{Lease, Slot};
-use crate::poll_schedule::Completion;
-use crate::timeline::Timeline;
-use crate::{CaptureStats, Format, Origin, Timestamp};
-
-/// Length of the capture ring: a dozen times the longest delay of the dispatcher on a busy machine. For 48 kHz stereo it
-/// is 125 KB, which stay in the second-level cache; with a second of sound, the callback took 20 % longer.
-const RING_SPAN: Duration = Duration::from_millis(320);
-/// Least length of the ring in blocks, for block lengths near 100 ms.
-const MIN_RING_BLOCKS: u64 = 8;
-/// Words before a block's samples: sequence number and capture time (two words each), and number of frames with the mark of
-/// their origin; then, of the period that completed the block, when it arrived (two words), its frames, and those after the block.
-pub(crate) const HEADER_WORDS: usize = 9;
-
-/// Samples that came at once.
-#[derive(Clone, Copy, Debug, Default)]
-struct Period {
-    arrived_at: Timestamp,
-    frames: u32,
-    /// Position after its last frame.
-    end: u64,
-}
+use crate::{CaptureStats, Format, Timestamp};
 
 /// The producing end of a stream. A source receives it when it starts, and writes samples to it.
 #[derive(Debug)]
@@ -81,7 +55,7 @@ impl Capture {
     #[must_use]
     pub fn format(&self) -> Format {
         match &self.0 {
-            Access::Owned(writer) => writer.format,
+            Access::Owned(writer) => writer.format(),
             Access::Lent(lease) => lease.format(),
         }
     }
@@ -98,7 +72,7 @@ impl Capture {
     #[must_use]
     pub fn is_live(&self) -> bool {
         match &self.0 {
-            Access::Owned(writer) => writer.is_live,
+            Access::Owned(writer) => writer.is_live(),
             // Only live sound has a hole that must be filled.
             Access::Lent(_) => true,
         }
@@ -131,7 +105,7 @@ impl Capture {
     /// Returns the shared counts, also for a device's error callback.
     pub(crate) fn stats(&self) -> &Arc<CaptureStats> {
         match &self.0 {
-            Access::Owned(writer) => &writer.stats,
+            Access::Owned(writer) => writer.stats(),
             Access::Lent(lease) => lease.stats(),
         }
     }
@@ -139,7 +113,7 @@ impl Capture {
     /// Returns the place where a failure of the source is reported.
     pub(crate) fn reporter(&self) -> Reporter {
         match &self.0 {
-            Access::Owned(writer) => Reporter::Stats(Arc::clone(&writer.stats)),
+            Access::Owned(writer) => Reporter::Stats(Arc::clone(writer.stats())),
             Access::Lent(lease) => Reporter::Slot(Arc::clone(lease.slot())),
         }
     }
@@ -191,8 +165,8 @@ impl Capture {
     }
 
     /// Ends the sound by a failure, in one line for people. Every consumer receives its queued blocks, and then
-    /// [`EndReason::Failed`](crate::EndReason::Failed), unless a supervisor repairs the loss. Not fit for a callback, because it
-    /// frees memory.
+    /// [`EndReason::Failed`](crate::EndReason::Failed), unless a supervisor repairs the loss. Not fit for a callback, because
+    /// it frees memory.
     ///
     /// ```
     /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
@@ -266,532 +240,6 @@ impl Reporter {
         match self {
             Self::Stats(stats) => stats.fail(message),
             Self::Slot(slot) => slot.fail(message),
-        }
-    }
-}
-
-/// The producing end of the capture ring.
-#[derive(Debug)]
-pub(crate) struct BlockWriter {
-    ring: rtrb::Producer<u32>,
-    format: Format,
-    is_live: bool,
-    staging: Box<[f32]>,
-    /// Number of samples in `staging`.
-    filled: usize,
-    /// Sequence number of the block in `staging`.
-    sequence: u64,
-    /// Samples to come that belong to a lost block, before the one with that number.
-    to_discard: usize,
-    /// The period that is being written.
-    period: Period,
-    timeline: Timeline,
-    drift: DriftMeter,
-    xruns_seen: u64,
-    /// The origin of the blocks that are written.
-    origin: Origin,
-    stats: Arc<CaptureStats>,
-}
-
-impl BlockWriter {
-    /// Creates the writer, the other end of its ring, and its counts.
-    pub(crate) fn new(format: Format, is_live: bool) -> (Self, rtrb::Consumer<u32>, Arc<CaptureStats>) {
-        let blocks = format.blocks_in(RING_SPAN).max(MIN_RING_BLOCKS) as usize;
-        let (ring, reader) = touched_ring(blocks * block_words(format));
-        let stats = Arc::new(CaptureStats::default());
-        stats.set_open(true);
-        let writer = Self {
-            ring,
-            format,
-            is_live,
-            staging: vec![0.0; format.block_samples()].into(),
-            filled: 0,
-            sequence: 0,
-            to_discard: 0,
-            period: Period::default(),
-            timeline: Timeline::new(format),
-            drift: DriftMeter::new(format.rate_hz()),
-            xruns_seen: 0,
-            origin: Origin::Source,
-            stats: Arc::clone(&stats),
-        };
-        (writer, reader, stats)
-    }
-
-    /// Keeps what a callback writes to in RAM, if the system permits it.
-    pub(crate) fn lock_memory(&mut self) {
-        let realtime = self.stats.realtime();
-        realtime.lock(&mut self.staging);
-        // Nothing is committed, so the ring stays empty.
-        if let Ok(mut room) = self.ring.write_chunk_uninit(self.ring.slots()) {
-            let (first, second) = room.as_mut_slices();
-            realtime.lock(first);
-            realtime.lock(second);
-        }
-    }
-
-    pub(crate) fn format(&self) -> Format {
-        self.format
-    }
-
-    /// Returns whether a whole block of samples can be written without loss.
-    pub(crate) fn has_room(&self) -> bool {
-        let words = block_words(self.format);
-        self.ring.cached_slots() >= words || self.ring.slots() >= words
-    }
-
-    /// Writes samples of the source: see [`Capture::write`].
-    pub(crate) fn write<S: Copy>(&mut self, samples: &[S], captured_at: Timestamp)
-    where
-        f32: FromSample<S>,
-    {
-        let frames = samples.len() / usize::from(self.format.channels());
-        self.begin_period(frames, captured_at, Timestamp::now());
-        self.append(samples);
-    }
-
-    /// Begins a period of `frames` frames that arrived at `arrived_at`, the first of them captured at `captured_at`: finds
-    /// out whether sound is missing before it. [`append`](Self::append) writes the samples.
-    pub(crate) fn begin_period(&mut self, frames: usize, captured_at: Timestamp, arrived_at: Timestamp) {
-        let reported = self.stats.xruns_reported();
-        if reported != self.xruns_seen {
-            self.xruns_seen = reported;
-            let missing = self.timeline.missing(self.position(), captured_at);
-            self.lose(missing);
-        }
-        let lost = self.timeline.observe(self.position(), captured_at);
-        if lost > 0 {
-            self.lose(lost);
-        }
-        let end = self.position() + frames as u64;
-        self.period = Period { arrived_at, frames: u32::try_from(frames).unwrap_or(u32::MAX), end };
-        self.stats.written(captured_at);
-    }
-
-    /// Writes samples of the period that has begun.
-    pub(crate) fn append<S: Copy>(&mut self, samples: &[S])
-    where
-        f32: FromSample<S>,
-    {
-        let mut rest = self.discard(samples);
-        while !rest.is_empty() {
-            if self.filled == 0 && rest.len() >= self.staging.len() {
-                let (block, later) = rest.split_at(self.staging.len());
-                self.emit_whole(block);
-                rest = later;
-                continue;
-            }
-            let free = &mut self.staging[self.filled..];
-            let (now, later) = rest.split_at(rest.len().min(free.len()));
-            for (to, from) in free.iter_mut().zip(now) {
-                *to = f32::from_sample_(*from);
-            }
-            self.filled += now.len();
-            rest = later;
-            if self.filled == self.staging.len() {
-                self.emit_staged();
-            }
-        }
-    }
-
-    /// Compares the clock of a device with the system's: the next frame to be written was captured at `captured_at`, by the
-    /// device. Fit for a callback.
-    #[cfg(feature = "device")]
-    pub(crate) fn observe_clock(&mut self, captured_at: Timestamp) {
-        if let Some(drift) = self.drift.observe(self.position(), captured_at) {
-            self.stats.set_drift(drift);
-        }
-    }
-
-    /// Continues after a pause in which nothing was lost: the next frame is captured at `captured_at`.
-    pub(crate) fn resume_at(&mut self, captured_at: Timestamp) {
-        self.timeline.rebase(self.position(), captured_at);
-    }
-
-    /// Discards the incomplete block because the source is lost. It belongs to the hole, which begins at `started_at` if the
-    /// source has never delivered.
-    pub(crate) fn begin_hole(&mut self, started_at: Timestamp) {
-        if !self.timeline.has_begun() {
-            self.resume_at(started_at);
-        }
-        self.stats.frames_discarded((self.filled / usize::from(self.format.channels())) as u64);
-        (self.filled, self.to_discard) = (0, 0);
-        // Another stream of the device has another latency, and another device has another clock.
-        self.drift = DriftMeter::new(self.format.rate_hz());
-    }
-
-    /// Returns when the next frame is due, by the timeline of what was written before.
-    pub(crate) fn due(&self) -> Timestamp {
-        self.timeline.time_of(self.position())
-    }
-
-    /// Writes a block that is not from the source: silence instead of its sound, or the fallback. It takes the sequence
-    /// number and the time of the block that is missing. Called at the block grid only.
-    pub(crate) fn write_substitute(&mut self, origin: Origin, samples: &[f32]) {
-        let frames = self.format.block_frames();
-        let end = self.position() + u64::from(frames);
-        self.period = Period { arrived_at: Timestamp::now(), frames, end };
-        self.origin = origin;
-        self.emit_whole(samples);
-        self.origin = Origin::Source;
-    }
-
-    /// Advances the sequence by `blocks` blocks of the source that are missing and that nothing stands for.
-    pub(crate) fn skip_missing(&mut self, blocks: u64) {
-        self.sequence += blocks;
-        self.stats.source_missing(blocks);
-        self.stats.advance(self.sequence);
-    }
-
-    /// Goes on with the source, whose next frame is due now: deviations of earlier timestamps no longer count.
-    pub(crate) fn end_hole(&mut self) {
-        self.xruns_seen = self.stats.xruns_reported();
-        self.timeline.rebase(self.position(), self.due());
-    }
-
-    /// Returns the position of the next frame to be written.
-    fn position(&self) -> u64 {
-        let channels = usize::from(self.format.channels());
-        let written = self.format.position(self.sequence) + (self.filled / channels) as u64;
-        written - (self.to_discard / channels) as u64
-    }
-
-    /// Notes that the device has lost `frames` frames before the next one. Blocks lie on a grid, so the one in which a loss
-    /// begins, and each one up to that in which it ends, are lost and counted as a whole: what has come of the first is
-    /// discarded here, and what will come of the last by [`discard`](Self::discard). The next block then begins on the
-    /// grid, and its position says when.
-    fn lose(&mut self, frames: u64) {
-        let next = self.position() + frames;
-        let start = self.format.position(self.sequence);
-        // If not, the loss lies in a block that is lost already.
-        if self.to_discard == 0 || next > start {
-            // At least one: a device that has reported a loss has lost something, even if its timestamps do not show it.
-            let blocks = (next - start).div_ceil(u64::from(self.format.block_frames())).max(1);
-            self.stats.frames_discarded((self.filled / usize::from(self.format.channels())) as u64);
-            self.filled = 0;
-            self.sequence += blocks;
-            self.stats.blocks_missed(blocks);
-            self.stats.advance(self.sequence);
-            // By how much time has passed, and not by the device's count.
-            self.drift.restart();
-        }
-        let frames = self.format.position(self.sequence) - next;
-        self.to_discard = frames as usize * usize::from(self.format.channels());
-    }
-
-    /// Discards samples up to the next block's beginning after a loss. Returns the others.
-    fn discard<'s, S>(&mut self, samples: &'s [S]) -> &'s [S] {
-        if self.to_discard == 0 {
-            return samples;
-        }
-        let (discarded, rest) = samples.split_at(samples.len().min(self.to_discard));
-        self.to_discard -= discarded.len();
-        self.stats.frames_discarded((discarded.len() / usize::from(self.format.channels())) as u64);
-        rest
-    }
-
-    /// Returns what tells the dispatcher when to expect the block after the current one.
-    fn completion(&self) -> Completion {
-        let Period { arrived_at, frames, end } = self.period;
-        let left = end.saturating_sub(self.format.position(self.sequence + 1));
-        Completion { arrived_at, period_frames: frames, left_frames: left.min(u64::from(frames)) as u32 }
-    }
-
-    /// Copies the staged block into the ring. A short block, the last one, is padded with silence; its header has its
-    /// length.
-    fn emit_staged(&mut self) {
-        let frames = self.filled / usize::from(self.format.channels());
-        self.staging[self.filled..].fill(0.0);
-        self.emit(frames as u32, |ring, staging| {
-            // There is room, and only this thread fills the ring. The same holds in `emit`.
-            let _ = ring.push_entire_slice(bytemuck::cast_slice(staging));
-        });
-        self.filled = 0;
-    }
-
-    /// Copies a block that came in one piece into the ring without staging it, which is a third less work.
-    fn emit_whole<S: Copy>(&mut self, samples: &[S])
-    where
-        f32: FromSample<S>,
-    {
-        self.emit(self.format.block_frames(), |ring, _| {
-            if let Ok(chunk) = ring.write_chunk_uninit(samples.len()) {
-                chunk.fill_from_iter(samples.iter().map(|sample| f32::from_sample_(*sample).to_bits()));
-            }
-        });
-    }
-
-    /// Writes a header and, by `put`, a block's samples into the ring, or counts the block as lost. The sequence goes on
-    /// in either case.
-    fn emit(&mut self, frames: u32, put: impl FnOnce(&mut rtrb::Producer<u32>, &[f32])) {
-        if self.has_room() {
-            let captured_at = self.timeline.time_of(self.format.position(self.sequence));
-            let header = header(self.sequence, captured_at, self.origin.mark(frames), self.completion());
-            let _ = self.ring.push_entire_slice(&header);
-            put(&mut self.ring, &self.staging);
-            self.stats.block_written(self.origin);
-        } else {
-            self.stats.block_refused(self.origin);
-        }
-        self.sequence += 1;
-        self.stats.advance(self.sequence);
-    }
-}
-
-impl Drop for BlockWriter {
-    /// Ends the sound: the last, incomplete block goes out short. A source whose thread panics has failed.
-    fn drop(&mut self) {
-        if self.filled >= usize::from(self.format.channels()) {
-            self.emit_staged();
-        }
-        if thread::panicking() {
-            self.stats.fail("the source panicked (see its message on standard error)".to_owned());
-        }
-        self.stats.set_open(false);
-    }
-}
-
-/// Makes a ring of `words` words whose memory is in use already. The system gives fresh memory page by page at the first
-/// write: on the ring's first lap, blocks of a page each took 14 us at the 99th percentile (docs/PERFORMANCE.md).
-fn touched_ring(words: usize) -> (rtrb::Producer<u32>, rtrb::Consumer<u32>) {
-    let (mut ring, mut reader) = rtrb::RingBuffer::new(words);
-    // Both chunks are there: the ring is empty, and then full. A whole lap leaves blocks where they fit.
-    if let Ok(zeros) = ring.write_chunk(words) {
-        zeros.commit_all();
-    }
-    if let Ok(zeros) = reader.read_chunk(words) {
-        zeros.commit_all();
-    }
-    (ring, reader)
-}
-
-/// Returns the words of one block in the capture ring. The ring's capacity is a multiple of them, so no block wraps
-/// around its end.
-pub(crate) const fn block_words(format: Format) -> usize {
-    HEADER_WORDS + format.block_samples()
-}
-
-fn header(sequence: u64, captured_at: Timestamp, length: u32, completion: Completion) -> [u32; HEADER_WORDS] {
-    let [sequence_low, sequence_high] = halves(sequence);
-    let [captured_low, captured_high] = halves(captured_at.as_nanos());
-    let [arrived_low, arrived_high] = halves(completion.arrived_at.as_nanos());
-    let Completion { period_frames, left_frames, .. } = completion;
-    [
-        sequence_low,
-        sequence_high,
-        captured_low,
-        captured_high,
-        length,
-        arrived_low,
-        arrived_high,
-        period_frames,
-        left_frames,
-    ]
-}
-
-fn halves(number: u64) -> [u32; 2] {
-    [number as u32, (number >> 32) as u32]
-}
-
-fn whole(words: &[u32]) -> u64 {
-    u64::from(words[0]) | u64::from(words[1]) << 32
-}
-
-/// Returns sequence number, capture time and marked frames of a block, from its first words in the ring.
-pub(crate) fn parse_header(words: &[u32]) -> (u64, Timestamp, u32) {
-    (whole(words), Timestamp::from_nanos(whole(&words[2..])), words[4])
-}
-
-/// Returns the period that completed a block, from its first words in the ring.
-pub(crate) fn parse_completion(words: &[u32]) -> Completion {
-    Completion { arrived_at: Timestamp::from_nanos(whole(&words[5..])), period_frames: words[7], left_frames: words[8] }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Returns the page faults of this thread that needed no disk.
-    #[cfg(target_os = "linux")]
-    fn page_faults() -> u64 {
-        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-        // The name of the thread, in brackets, may have spaces; seven fields stand between it and this one.
-        let (_, fields) = stat.rsplit_once(')').unwrap();
-        fields.split_whitespace().nth(7).unwrap().parse().unwrap()
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn the_first_lap_of_the_ring_takes_no_fresh_memory() {
-        // Eight channels at the highest rate: 1920 pages, which no earlier test has given back.
-        let format = Format::new(768_000, 8, Duration::from_millis(10)).unwrap();
-        let (mut capture, _reader, stats) = Capture::new(format, true);
-        let block = vec![0.25_f32; format.block_samples()];
-        let before = page_faults();
-        for number in 0..32 {
-            capture.write(&block, format.time_of(Timestamp::default(), format.position(number)));
-        }
-        let faults = page_faults() - before;
-        assert_eq!(stats.blocks(), 32);
-        assert!(faults < 100, "{faults} page faults");
-    }
-
-    const START: Timestamp = Timestamp::from_nanos(1_790_000_000_000_000_000);
-
-    /// A device of one channel whose samples are their own true positions.
-    struct Microphone {
-        capture: BlockWriter,
-        ring: rtrb::Consumer<u32>,
-        stats: Arc<CaptureStats>,
-        format: Format,
-        /// True position of the next frame: sound that is lost counts.
-        next: u64,
-        received: u64,
-        /// Sequence number and true position of the first sample of each block.
-        blocks: Vec<(u64, u64)>,
-    }
-
-    impl Microphone {
-        fn new() -> Self {
-            let format = Format::new(48_000, 1, Duration::from_millis(10)).unwrap();
-            let (capture, ring, stats) = BlockWriter::new(format, true);
-            Self { capture, ring, stats, format, next: 0, received: 0, blocks: Vec::new() }
-        }
-
-        /// Loses sound, and says so if it `is_reported`.
-        fn lose(&mut self, frames: u64, is_reported: bool) {
-            self.next += frames;
-            if is_reported {
-                self.stats.xrun_reported();
-            }
-        }
-
-        /// Hands over a period, late by `late`, and empties the ring.
-        fn period(&mut self, frames: u64, late: Duration) {
-            let samples: Vec<f32> =
-                (self.next..self.next + frames).map(|frame| frame as f32 / (1 << 24) as f32).collect();
-            self.capture.write(&samples, self.format.time_of(START, self.next) + late);
-            (self.next, self.received) = (self.next + frames, self.received + frames);
-            let words = block_words(self.format);
-            while let Ok(chunk) = self.ring.read_chunk(words) {
-                let (block, _) = chunk.as_slices();
-                let first = f32::from_bits(block[HEADER_WORDS]) * (1 << 24) as f32;
-                self.blocks.push((parse_header(block).0, first as u64));
-                chunk.commit_all();
-            }
-        }
-
-        /// Checks that every frame is accounted for, and returns by how many frames the position is ahead of time.
-        fn check(&self) -> i64 {
-            let stats = &self.stats;
-            let numbers: Vec<u64> = self.blocks.iter().map(|block| block.0).collect();
-            assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
-            assert_eq!((stats.blocks(), stats.lost_overflow()), (numbers.len() as u64, 0));
-            assert_eq!(stats.next_sequence(), stats.blocks() + stats.lost_xrun(), "each number is a block or a loss");
-            let kept = stats.blocks() * 480 + self.capture.filled as u64;
-            assert_eq!(kept + stats.discarded_frames(), self.received, "each frame that came is kept or discarded");
-            self.capture.position() as i64 - self.next as i64
-        }
-    }
-
-    #[test]
-    fn positions_stay_with_time_over_many_xruns() {
-        // In frames: from nothing to 300 ms, and one of each on and beside the grid.
-        for lost in [0, 1, 12, 240, 479, 480, 481, 593, 14_400] {
-            for period in [85, 320, 480, 1024, 1440] {
-                let mut microphone = Microphone::new();
-                let mut xruns = 0;
-                // A hundred of them, a fifth of a second apart.
-                for n in 0..100 * 9_600 / period {
-                    if n % (9_600 / period) == 3 {
-                        microphone.lose(lost, true);
-                        xruns += 1;
-                    }
-                    microphone.period(period, Duration::ZERO);
-                }
-                assert_eq!(microphone.check(), 0, "xruns of {lost} frames, periods of {period}");
-                for (number, first) in &microphone.blocks {
-                    assert_eq!(number * 480, *first, "xruns of {lost} frames, periods of {period}");
-                }
-                // The blocks in which the losses lie, and no more. A loss on the grid is one of whole blocks.
-                let blocks = microphone.stats.lost_xrun();
-                assert!(blocks >= xruns, "{blocks} lost by {xruns} xruns of {lost} frames");
-                assert!(blocks <= xruns * ((lost + 1).div_ceil(480) + 1), "{blocks} lost by xruns of {lost}");
-            }
-        }
-    }
-
-    /// A late timestamp at an xrun declares too much lost; that is made up for by later losses.
-    #[test]
-    fn late_periods_do_not_add_up_over_many_xruns() {
-        for lost in [0, 12, 480, 14_400] {
-            let mut microphone = Microphone::new();
-            for n in 0..10_000_u64 {
-                if n % 100 == 50 {
-                    microphone.lose(lost, true);
-                }
-                microphone.period(480, Duration::from_micros(n * 7_919 % 6_007));
-            }
-            let ahead = microphone.check();
-            assert!(ahead.abs() <= 480, "100 xruns of {lost} frames: {ahead} frames ahead");
-        }
-    }
-
-    #[test]
-    fn sound_goes_on_in_its_place_after_a_silent_loss() {
-        for lost in [3_000, 23_999, 480_000, 48_000 * 60 + 1] {
-            for period in [320, 480, 1440] {
-                let mut microphone = Microphone::new();
-                for n in 0..20 * 48_000 / period {
-                    if n == 100 {
-                        microphone.lose(lost, false);
-                    }
-                    microphone.period(period, Duration::ZERO);
-                }
-                assert_eq!(microphone.check(), 0, "{lost} frames, periods of {period}");
-                let (number, first) = *microphone.blocks.last().unwrap();
-                assert_eq!(number * 480, first, "{lost} frames, periods of {period}");
-            }
-        }
-    }
-
-    #[test]
-    fn an_xrun_inside_a_block_that_is_lost_already_is_not_counted_again() {
-        let mut microphone = Microphone::new();
-        microphone.period(100, Duration::ZERO);
-        for _ in 0..3 {
-            microphone.lose(20, true);
-            microphone.period(60, Duration::ZERO);
-        }
-        microphone.period(140 + 480, Duration::ZERO);
-        assert_eq!(microphone.check(), 0);
-        assert_eq!((microphone.blocks.clone(), microphone.stats.lost_xrun()), (vec![(1, 480)], 1));
-        assert_eq!(microphone.stats.discarded_frames(), 480 - 3 * 20);
-    }
-
-    #[test]
-    fn no_timestamp_makes_it_panic_or_lose_count() {
-        let mut microphone = Microphone::new();
-        let mut state = 1_u64;
-        for _ in 0..20_000 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let samples = vec![0.0_f32; (state >> 52) as usize % 700];
-            if state >> 61 == 0 {
-                microphone.lose(0, true);
-            }
-            let at = match state >> 62 {
-                0 => Timestamp::from_nanos(state << 2),
-                1 => Timestamp::from_nanos(u64::MAX),
-                2 => Timestamp::default(),
-                _ => START,
-            };
-            microphone.received += samples.len() as u64;
-            microphone.capture.write(&samples, at);
-            while microphone.ring.pop().is_ok() {}
-            let stats = &microphone.stats;
-            assert_eq!(stats.next_sequence(), stats.blocks() + stats.lost_xrun());
-            let kept = stats.blocks() * 480 + microphone.capture.filled as u64;
-            assert_eq!(kept + stats.discarded_frames(), microphone.received);
         }
     }
 }

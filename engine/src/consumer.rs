@@ -36,9 +36,10 @@ pub struct Consumer<T: Send + Sync> {
     newest_next: bool,
     /// Whether the next item must not be skipped: see `poll_ready`.
     is_promised: bool,
-    /// Blocks skipped since the last delivery, and the reason for the last of them.
-    skipped_for: Loss,
+    /// Blocks skipped since the last delivery.
     skipped: u64,
+    /// The reason for the last of them.
+    skipped_for: Loss,
     parking: Option<(Parker, Waker)>,
 }
 
@@ -238,8 +239,8 @@ impl<T: Send + Sync> Consumer<T> {
         self.reader.len()
     }
 
-    /// Asks the processor to fetch the consumer's end of the ring and its counts, before the next visit to it. For a loop over
-    /// thousands of consumers.
+    /// Asks the processor to fetch the consumer's end of the ring and its counts, before the next visit to it. For a loop
+    /// over thousands of consumers.
     ///
     /// ```
     /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
@@ -264,9 +265,10 @@ impl<T: Send + Sync> Consumer<T> {
         self.stats.prefetch();
     }
 
-    /// Asks the processor to fetch the place of the next item in the ring, if one is queued. For the same loops, a visit or two
-    /// after [`prefetch`](Self::prefetch), because it reads what that fetches. Useful where most consumers have an item; where the
-    /// producer fills the rings at the same moment, it is asked for memory that it still writes to.
+    /// Asks the processor to fetch the place of the next item in the ring, if one is queued. For the same loops, a visit or
+    /// two after [`prefetch`](Self::prefetch), because it reads what that fetches. Useful where most consumers have an item.
+    /// It does harm where the producer fills the rings at the same moment, because it takes memory that the producer still
+    /// writes to.
     ///
     /// ```
     /// use aircheck_engine::{Publisher, PublisherOptions, SubscribeOptions, Timestamp};
@@ -462,8 +464,8 @@ impl<T: Send + Sync> Consumer<T> {
         last.ok_or_else(|| TryRecvError::Ended(self.finish(reason, next, tail)))
     }
 
-    /// Returns the expected sequence number. The first time, takes it and the burst over from the fan-out, which set
-    /// them when it admitted this consumer. `first` is the first number of the first item.
+    /// Returns the expected sequence number. Takes it over from the publisher the first time, and with it the requested lag.
+    /// The publisher set both when it admitted this consumer. `first` is the first number of the first item.
     #[inline]
     fn begin(&mut self, first: u64) -> u64 {
         *self.expected.get_or_insert_with(|| {
@@ -488,7 +490,7 @@ impl<T: Send + Sync> Consumer<T> {
         }
     }
 
-    /// Skips to the newest item queued on request. Returns its stamp.
+    /// Skips to the newest item queued, as [`skip_to_newest`](Self::skip_to_newest) requested. Returns its stamp.
     #[cold]
     fn go_to_newest(&mut self, front: Stamp) -> Stamp {
         self.newest_next = false;
@@ -498,14 +500,15 @@ impl<T: Send + Sync> Consumer<T> {
     }
 
     /// Returns the queued items before the newest one of this moment: an item that is pushed meanwhile is not seen, so that
-    /// skipping ends.
+    /// skipping ends. `front` is the first item.
     fn backlog(&mut self, front: Stamp) -> Backlog {
-        self.limit.request(0);
         self.reader.backlog().unwrap_or(Backlog { items: 0, blocks: 0, newest: front })
     }
 
     /// Drops the first `items` queued items, and counts their `blocks` as skipped. `next` is one past the last of them.
+    /// The lag that was requested at the start ends here, because the consumer is at the live head.
     fn skip(&mut self, items: usize, next: u64, blocks: u64, reason: Loss) {
+        self.limit.request(0);
         if items > 0 {
             self.skipped += blocks;
             self.skipped_for = reason;
@@ -541,24 +544,26 @@ impl<T: Send + Sync> Consumer<T> {
     #[cold]
     fn gap(&mut self, expected: u64, first: u64) -> Gap {
         let blocks = first - expected;
-        let skipped = std::mem::take(&mut self.skipped);
-        let reason = match self.stats.gap_reasons().take(first) {
-            _ if skipped >= blocks - skipped => self.skipped_for,
-            Some(reason) => reason,
-            None if self.overflow.keeps_newest() => Loss::Conflated,
-            None => Loss::Overflow,
-        };
-        let gap = Gap { from: expected, items: blocks, reason };
+        let usual = if self.overflow.keeps_newest() { Loss::Conflated } else { Loss::Overflow };
+        let missing = self.stats.gap_reasons().take(first).unwrap_or(usual);
+        let gap = Gap { from: expected, items: blocks, reason: self.main_reason(blocks, missing) };
         self.stats.missed(gap);
         self.stats.pass_to(first);
         gap
     }
 
+    /// Returns the reason for a gap of this many blocks: that of the skipped ones if they are half of it or more, or else
+    /// `missing`, which is that of the blocks that the ring did not get.
+    fn main_reason(&mut self, blocks: u64, missing: Loss) -> Loss {
+        if 2 * std::mem::take(&mut self.skipped) >= blocks { self.skipped_for } else { missing }
+    }
+
+    /// Receives the end: counts the gap before it, and drops what was kept for queued items. `next` is one past the last
+    /// sequence number, and `tail` the reason for missing items before that.
     fn finish(&mut self, reason: EndReason, next: u64, tail: Loss) -> End {
         let expected = self.expected.or(self.stats.start().map(|(first, _)| first)).unwrap_or(next);
         let blocks = next.saturating_sub(expected);
-        let reason_lost = if self.skipped * 2 > blocks { self.skipped_for } else { tail };
-        let gap = (blocks > 0).then_some(Gap { from: expected, items: blocks, reason: reason_lost });
+        let gap = (blocks > 0).then(|| Gap { from: expected, items: blocks, reason: self.main_reason(blocks, tail) });
         if let Some(gap) = gap {
             self.stats.missed(gap);
         }

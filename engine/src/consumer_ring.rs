@@ -81,9 +81,9 @@ impl<T: Send + Sync> ConsumerRing<T> {
         (ring, reader)
     }
 
-    /// Finds the consumer's first item and offers it the history from there on: the items of the log from the position
-    /// `history` on. `live` is the next sequence number to come. A start inside an item is moved to the first block of
-    /// that item. The distance to `head` is requested lag.
+    /// Admits the consumer: finds its first item, and offers it the history from there on. The history is the items of
+    /// the log from the position `history` on, and `live` is the next sequence number to come. A start inside an item
+    /// is moved to the first block of that item. The distance to `head` is requested lag.
     pub(crate) fn start(&mut self, live: u64, head: u64, log: &mut Log<T>, history: u64) {
         let oldest = log.get(history).map_or(live, |item| item.stamp.first());
         let requested = match self.start {
@@ -195,16 +195,16 @@ impl<T: Send + Sync> ConsumerRing<T> {
         self.stats.wake_at_end();
     }
 
-    /// Returns whether the ring accepts a batch and then `items` more items, whatever they stand for; of more items than it
-    /// ever holds, whether it is empty and there is no batch.
+    /// Returns whether the ring accepts a batch and then `items` more items, however many blocks they stand for. For
+    /// more items than the ring ever holds, returns whether it is empty and there is no batch.
     pub(crate) fn can_take(&self, batch: usize, items: usize) -> bool {
         let WriteEnd::Queue(lender) = &self.items else { return true };
         let most = self.limit.div_ceil(self.group).min(lender.capacity() as u64);
         self.has_room(items.min(most as usize).saturating_add(batch))
     }
 
-    /// Returns for how many items the ring had room after a batch, whatever they stand for, when it last looked at its
-    /// consumer.
+    /// Returns how many items fitted into the ring after a batch when it last looked at its consumer, however many
+    /// blocks they stand for.
     pub(crate) fn room_after(&self, batch: usize) -> usize {
         let WriteEnd::Queue(lender) = &self.items else { return usize::MAX };
         let free = lender.cached_free();
@@ -215,8 +215,8 @@ impl<T: Send + Sync> ConsumerRing<T> {
         free.min(below_limit).saturating_sub(batch)
     }
 
-    /// Returns whether the ring accepts `items` more items, whatever they stand for. Mostly the cached index of the
-    /// consumer answers that, without fetching the cache line that the consumer keeps writing.
+    /// Returns whether the ring accepts `items` more items, however many blocks they stand for. Mostly the cached index
+    /// of the consumer answers that, without fetching the cache line that the consumer keeps writing.
     #[inline]
     fn has_room(&self, items: usize) -> bool {
         let WriteEnd::Queue(lender) = &self.items else { return true };

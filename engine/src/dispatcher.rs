@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::capture::{self, HEADER_WORDS};
+use crate::capture_ring::{Header, block_words};
 use crate::clock;
 use crate::poll_schedule::{Completion, PollSchedule};
 use crate::pool::Pool;
@@ -93,7 +93,7 @@ impl Dispatcher {
         // Read before the ring: no block is written after the end, so the ring then has the last ones.
         let stopping = self.stop.load(Ordering::Acquire);
         let ending = self.ring.is_abandoned() || stopping;
-        let words = capture::block_words(self.format);
+        let words = block_words(self.format);
         let mut taken = 0;
         self.completions.clear();
         if self.awaited > 0 && self.publisher.consumers() >= self.awaited {
@@ -155,16 +155,16 @@ impl Dispatcher {
 
     fn take_block(&mut self, words: usize, now: Timestamp) {
         let Ok(chunk) = self.ring.read_chunk(words) else { return };
-        // Blocks never wrap around the ring's end: see `block_words`.
-        let (block_words, _) = chunk.as_slices();
-        let (header, samples) = block_words.split_at(HEADER_WORDS);
-        let (sequence, captured_at, frames) = capture::parse_header(header);
-        self.completions.push(capture::parse_completion(header));
+        // Blocks never wrap around the ring's end.
+        let (block, _) = chunk.as_slices();
+        let Some((header, samples)) = block.split_first_chunk() else { return };
+        let Header { sequence, captured_at, length, completion } = Header::from_words(header);
+        self.completions.push(completion);
         let stamp = Stamp { sequence, captured_at, dispatched_at: now, preceding: 0 };
         let mut block = self.pool.take();
         if let Some(fresh) = Arc::get_mut(&mut block) {
             fresh.stamp = stamp;
-            fresh.value.refill(frames).copy_from_slice(bytemuck::cast_slice(samples));
+            fresh.value.refill(length).copy_from_slice(bytemuck::cast_slice(samples));
         }
         chunk.commit_all();
         self.ring_micros.record(now.micros_since(captured_at));

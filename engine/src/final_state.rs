@@ -54,7 +54,7 @@ mod tests {
         for reason in
             [EndReason::Finished, EndReason::TooSlow, EndReason::Closed, EndReason::Left, EndReason::Abandoned]
         {
-            for tail in Loss::ALL {
+            for &tail in Loss::ALL {
                 for next in [0, 7, MAX_SEQUENCE] {
                     let end = FinalState::new();
                     assert_eq!(end.get(), None);

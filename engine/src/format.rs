@@ -75,7 +75,7 @@ impl Format {
         Ok(Self { rate_hz, channels, block_frames })
     }
 
-    /// Frames per second.
+    /// Returns the frames per second.
     ///
     /// ```
     /// use std::time::Duration;
@@ -90,7 +90,7 @@ impl Format {
         self.rate_hz
     }
 
-    /// Samples per frame.
+    /// Returns the samples per frame.
     ///
     /// ```
     /// use std::time::Duration;
@@ -105,7 +105,7 @@ impl Format {
         self.channels
     }
 
-    /// Frames per block.
+    /// Returns the frames per block.
     ///
     /// ```
     /// use std::time::Duration;
@@ -120,7 +120,7 @@ impl Format {
         self.block_frames
     }
 
-    /// Samples per block: frames times channels.
+    /// Returns the samples per block: frames times channels.
     ///
     /// ```
     /// use std::time::Duration;
@@ -185,8 +185,8 @@ impl Format {
         if blocks > u64::MAX as u128 { u64::MAX } else { blocks as u64 }
     }
 
-    /// Returns the position of a block's first frame. Blocks lie on a fixed grid: block 0 starts at frame 0, and a loss is
-    /// a whole number of blocks.
+    /// Returns the position of a block's first frame, in frames; the largest number where it is beyond. Blocks lie on a fixed
+    /// grid: block 0 starts at frame 0, and a loss is a whole number of blocks.
     ///
     /// ```
     /// use std::time::Duration;
@@ -198,7 +198,7 @@ impl Format {
     /// ```
     #[must_use]
     pub const fn position(&self, sequence: u64) -> u64 {
-        sequence * self.block_frames as u64
+        sequence.saturating_mul(self.block_frames as u64)
     }
 
     /// Returns when the frame at `position` was due, if frame 0 was captured at `epoch`.

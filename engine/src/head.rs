@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
+use crate::final_state::MAX_SEQUENCE;
 use crate::sync::{AtomicU64, Ordering};
 
 /// The live head: the next sequence number to be published. Lag is measured against it.
@@ -29,7 +30,8 @@ impl Head {
         self.published.load(Ordering::Acquire) + self.ahead
     }
 
-    /// Returns the same head, counted `blocks` further: for consumers of a stream that began that much earlier.
+    /// Returns the same head, counted `blocks` further, by 2^58 at most: for consumers of a stream that began that much
+    /// earlier.
     ///
     /// ```
     /// use aircheck_engine::{Publisher, PublisherOptions, Timestamp};
@@ -40,7 +42,7 @@ impl Head {
     /// ```
     #[must_use]
     pub fn ahead_by(&self, blocks: u64) -> Self {
-        Self { published: Arc::clone(&self.published), ahead: self.ahead + blocks }
+        Self { published: Arc::clone(&self.published), ahead: self.ahead.saturating_add(blocks).min(MAX_SEQUENCE) }
     }
 
     pub(crate) fn advance(&self, next: u64) {

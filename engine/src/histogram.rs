@@ -153,6 +153,7 @@ impl Histogram {
             let page_start = page << self.page_bits;
             let (start, end) = (lowest.max(page_start), highest.min(page_start | mask));
             let counts = &pages.counts_of(page, self.page_bits)[start & mask..=end & mask];
+            // Each of these buckets has one value.
             if end < buckets.singles() && last <= self.max_trackable {
                 counts.iter().for_each(|count| raise(count, 1));
             } else {
@@ -431,6 +432,9 @@ mod tests {
             histogram.record(u64::MAX);
             assert_eq!(histogram.counts().map(|(_, count)| count).sum::<u64>(), (1 << 20) + 1 + 64 + 1);
             assert_eq!(histogram.max(), u64::MAX);
+            // The last bucket of all ends at the largest number.
+            histogram.record_n(u64::MAX, 1 << 30);
+            assert_eq!(histogram.summary().map(|summary| (summary.p50, summary.p99)), Some((max, max)));
         }
     }
 

@@ -10,7 +10,8 @@ use crate::buckets::{Buckets, Precision};
 use crate::prefetch::prefetch;
 use crate::summary::Summary;
 
-/// Bits of a bucket's number. Two digits for a million need some 1,800 buckets, one digit for an hour in microseconds some 460.
+/// Bits of a bucket's number. Two digits for a million need some 1,800 buckets, one digit for an hour in microseconds some
+/// 460.
 const BUCKET_BITS: u32 = 12;
 /// The most histograms of a set: the bits that a bucket's number leaves of 16.
 const MAX_HISTOGRAMS: usize = 1 << (u16::BITS - BUCKET_BITS);
@@ -85,6 +86,10 @@ impl<const N: usize> HistogramSet<N> {
     /// set.record(1, 7);
     /// assert_eq!((set.max(0), set.max(1)), (0, 7));
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there is no histogram with this index.
     #[inline]
     pub fn record(&mut self, histogram: usize, value: u64) {
         self.record_n(histogram, value, 1);
@@ -100,6 +105,10 @@ impl<const N: usize> HistogramSet<N> {
     /// set.record_n(0, 7, 100);
     /// assert_eq!(set.summary(0).map(|summary| summary.count), Some(100));
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there is no histogram with this index.
     pub fn record_n(&mut self, histogram: usize, value: u64, times: u64) {
         if times > 0 {
             self.add(histogram, self.buckets(histogram).index_of(value), times, self.counts.len());
@@ -117,6 +126,10 @@ impl<const N: usize> HistogramSet<N> {
     /// assert_eq!(set.bucket_of(0, 500), set.bucket_of(0, 501));
     /// assert_ne!(set.bucket_of(0, 500), set.bucket_of(0, 600));
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there is no histogram with this index.
     #[inline]
     #[must_use]
     pub fn bucket_of(&self, histogram: usize, value: u64) -> u16 {
@@ -135,6 +148,10 @@ impl<const N: usize> HistogramSet<N> {
     /// set.record_buckets(0, &mut buckets, 501);
     /// assert_eq!(set.summary(0).map(|summary| (summary.count, summary.max)), Some((3, 501)));
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there is no histogram with this index.
     pub fn record_buckets(&mut self, histogram: usize, buckets: &mut [u16], max: u64) {
         prefetch(&*self.counts);
         buckets.sort_unstable();
@@ -155,6 +172,10 @@ impl<const N: usize> HistogramSet<N> {
     /// set.record_each(0, 1..=10, 2);
     /// assert_eq!(set.summary(0).map(|summary| summary.count), Some(20));
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there is no histogram with this index.
     pub fn record_each(&mut self, histogram: usize, values: RangeInclusive<u64>, times: u64) {
         let (first, last) = values.into_inner();
         if first > last || times == 0 {
@@ -179,6 +200,10 @@ impl<const N: usize> HistogramSet<N> {
     /// set.record(0, 12_345);
     /// assert_eq!(set.max(0), 12_345);
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there is no histogram with this index.
     #[must_use]
     pub fn max(&self, histogram: usize) -> u64 {
         self.maxima[histogram]
@@ -195,6 +220,10 @@ impl<const N: usize> HistogramSet<N> {
     /// # #[cfg(feature = "hdrhistogram")]
     /// assert_eq!(set.to_hdrhistogram(0).len(), 1);
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there is no histogram with this index.
     #[cfg(any(test, feature = "hdrhistogram"))]
     #[must_use]
     pub fn to_hdrhistogram(&self, histogram: usize) -> hdrhistogram::Histogram<u64> {
@@ -211,6 +240,10 @@ impl<const N: usize> HistogramSet<N> {
     /// set.record_each(0, 1..=100, 1);
     /// assert_eq!(set.summary(0).map(|summary| (summary.p50, summary.p99)), Some((50, 99)));
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there is no histogram with this index.
     #[must_use]
     pub fn summary(&self, histogram: usize) -> Option<Summary> {
         Summary::of(self.buckets(histogram), self.counts_of(histogram), self.maxima[histogram])

@@ -8,10 +8,10 @@ use crate::Timestamp;
 /// never change: no later stage numbers items anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
-    /// Number of the block, from 0; of an item made from several blocks, the number of the last. A number that never
-    /// arrives is a lost block.
+    /// Number of the block, from 0 to 2^58 - 1; of an item made from several blocks, the number of the last. A number that
+    /// never arrives is a lost block.
     pub sequence: u64,
-    /// How many blocks directly before that one the item was made from, too.
+    /// How many blocks directly before that one the item was made from, too; at most as many as there are numbers before it.
     pub preceding: u32,
     /// When the first frame of the block with this number was captured.
     pub captured_at: Timestamp,

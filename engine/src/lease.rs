@@ -12,9 +12,9 @@ use std::time::Duration;
 use crossbeam_utils::atomic::AtomicCell;
 use dasp_sample::FromSample;
 
-use crate::capture::BlockWriter;
+use crate::block_writer::BlockWriter;
 use crate::converter::Converter;
-use crate::{CaptureStats, Format, Origin, Timestamp};
+use crate::{CaptureStats, Format, Timestamp};
 
 /// Length of a fade, where sound begins or ends that was not cut on purpose: long enough not to click.
 pub(crate) const FADE: Duration = Duration::from_millis(8);
@@ -79,9 +79,7 @@ pub(crate) struct Lent {
     is_back: bool,
     /// Frames of the source that lie before the end of the hole.
     skip_frames: u64,
-    /// Frames of the fade so far; all of them once it is over.
-    faded_frames: u32,
-    fade_frames: u32,
+    fade: FadeIn,
     /// A block, for samples that are faded.
     scratch: Box<[f32]>,
 }
@@ -89,9 +87,8 @@ pub(crate) struct Lent {
 impl Lent {
     pub(crate) fn new(writer: BlockWriter) -> Self {
         let format = writer.format();
-        let fade_frames = fade_frames(format);
         let scratch = vec![0.0; format.block_samples()].into();
-        Self { writer, is_back: false, skip_frames: 0, faded_frames: fade_frames, fade_frames, scratch }
+        Self { writer, is_back: false, skip_frames: 0, fade: FadeIn::over(format), scratch }
     }
 
     /// Begins a hole: the source, which was started at `started_at`, is lost. Returns since when sound is missing.
@@ -112,9 +109,17 @@ impl Lent {
         if std::mem::take(&mut self.is_back) {
             self.align(captured_at);
         }
-        if self.skip_frames == 0 && self.faded_frames == self.fade_frames {
+        if self.skip_frames == 0 && self.fade.is_over() {
             return self.writer.write(samples, captured_at);
         }
+        self.write_after_hole(samples, captured_at);
+    }
+
+    /// Writes the first samples after a hole: without those that lie before its end, and with a fade.
+    fn write_after_hole<S: Copy>(&mut self, samples: &[S], captured_at: Timestamp)
+    where
+        f32: FromSample<S>,
+    {
         let format = self.writer.format();
         let channels = usize::from(format.channels());
         let skipped = self.skip_frames.min((samples.len() / channels) as u64);
@@ -125,14 +130,7 @@ impl Lent {
             for (to, from) in scratch.iter_mut().zip(portion) {
                 *to = f32::from_sample_(*from);
             }
-            for frame in scratch.chunks_exact_mut(channels) {
-                if self.faded_frames == self.fade_frames {
-                    break;
-                }
-                self.faded_frames += 1;
-                let gain = self.faded_frames as f32 / self.fade_frames as f32;
-                frame.iter_mut().for_each(|sample| *sample *= gain);
-            }
+            self.fade.apply(scratch, channels);
             write_floats(&mut self.writer, scratch, format.time_of(captured_at, position));
             position += (portion.len() / channels) as u64;
         }
@@ -150,20 +148,54 @@ impl Lent {
         if missing > MAX_FILL_BLOCKS {
             self.writer.skip_missing(missing - MAX_FILL_BLOCKS);
         }
-        self.scratch.fill(0.0);
         for _ in 0..missing.min(MAX_FILL_BLOCKS) {
-            self.writer.write_substitute(Origin::Missing, &self.scratch);
+            self.writer.write_silence();
         }
         let early = self.writer.due().since(captured_at);
         self.skip_frames = (early.as_nanos() * u128::from(format.rate_hz()) / 1_000_000_000) as u64;
-        self.faded_frames = 0;
+        self.fade.restart();
         self.writer.end_hole();
     }
 }
 
-/// Writes floats. Where a sample's type is a parameter, the compiler takes the bound on it for the only one there is.
+/// Writes floats. A function of its own, because a function with the bound `f32: FromSample<S>` does not see that `f32` is
+/// `FromSample<f32>`, too.
 fn write_floats(writer: &mut BlockWriter, samples: &[f32], captured_at: Timestamp) {
     writer.write(samples, captured_at);
+}
+
+/// A rise of the volume from silence, frame by frame.
+#[derive(Debug)]
+struct FadeIn {
+    /// Frames so far; all of them once it is over.
+    passed: u32,
+    frames: u32,
+}
+
+impl FadeIn {
+    /// Creates a fade that is over.
+    fn over(format: Format) -> Self {
+        let frames = fade_frames(format);
+        Self { passed: frames, frames }
+    }
+
+    fn is_over(&self) -> bool {
+        self.passed == self.frames
+    }
+
+    fn restart(&mut self) {
+        self.passed = 0;
+    }
+
+    /// Fades these interleaved samples, as far as the fade goes.
+    fn apply(&mut self, samples: &mut [f32], channels: usize) {
+        let left = (self.frames - self.passed) as usize;
+        for frame in samples.chunks_exact_mut(channels).take(left) {
+            self.passed += 1;
+            let gain = self.passed as f32 / self.frames as f32;
+            frame.iter_mut().for_each(|sample| *sample *= gain);
+        }
+    }
 }
 
 /// Returns the frames of a fade.
@@ -265,8 +297,8 @@ impl Lease {
         self.slot.lend(lent);
     }
 
-    /// Compares the clock of a device with the system's. A device whose rate is converted is left out: its frames are not those
-    /// of the stream. Fit for a callback.
+    /// Compares the clock of a device with the system's. A device whose rate is converted is left out: its frames are not
+    /// those of the stream. Fit for a callback.
     #[cfg(feature = "device")]
     pub(crate) fn observe_clock(&mut self, captured_at: Timestamp) {
         if self.converter.is_some() {
@@ -354,8 +386,7 @@ mod tests {
         capture.write(&period, START);
         let mut lent = slot.take().unwrap();
         lent.begin_hole(START);
-        let silence = vec![0.0; 480];
-        (0..10).for_each(|_| lent.writer.write_substitute(Origin::Missing, &silence));
+        (0..10).for_each(|_| lent.writer.write_silence());
         lent.end_hole();
         slot.lend(lent);
         // A burst of 100 ms from the time of the hole, and 20 ms after it.

@@ -56,6 +56,22 @@
 //! of any type to its [`Capture`], which never waits; the capture numbers and stamps blocks of fixed length; a
 //! dispatcher thread makes each [`Block`] immutable and publishes it.
 //!
+//! ```
+//! # #[cfg(feature = "sound")] {
+//! use aircheck_engine::source::Tone;
+//! use aircheck_engine::{Stream, StreamOptions, SubscribeOptions};
+//!
+//! // Opened before it is started, a stream takes the consumers that must not miss the first block.
+//! let opened = Stream::open(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+//! let mut listener = opened.subscribe(SubscribeOptions::default())?;
+//! let stream = opened.start()?;
+//! let block = listener.recv()?.item;
+//! println!("block {}: {} samples", block.stamp.sequence, block.samples().len());
+//! stream.stop();
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Features
 //!
 //! | feature | what it adds | what it needs |
@@ -77,6 +93,8 @@
 
 // The attribute by which `make rtsan` watches the callback.
 #![cfg_attr(rtsan, feature(sanitize))]
+// On docs.rs, items show the feature that they need.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod clock;
 mod sync;
@@ -117,12 +135,17 @@ mod head;
 mod parking;
 mod recv;
 mod skip;
+mod snapshot;
 mod stats;
 
 #[cfg(feature = "sound")]
 mod block;
 #[cfg(feature = "sound")]
+mod block_writer;
+#[cfg(feature = "sound")]
 mod capture;
+#[cfg(feature = "sound")]
+mod capture_ring;
 #[cfg(feature = "sound")]
 mod capture_stats;
 #[cfg(feature = "sound")]
@@ -176,7 +199,8 @@ pub use publisher_options::PublisherOptions;
 pub use recv::{IntoIter, Iter, TryIter};
 pub use send::TrySendError;
 pub use shared_histogram::SharedHistogram;
-pub use stats::{Snapshot, Stats};
+pub use snapshot::Snapshot;
+pub use stats::Stats;
 pub use subscribe::{Start, SubscribeError, SubscribeOptions};
 pub use summary::Summary;
 pub use time::Timestamp;

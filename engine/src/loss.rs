@@ -16,7 +16,7 @@ pub enum Loss {
     /// consumer was too far behind. Its label is `skipped`.
     #[strum(serialize = "skipped")]
     SkippedToLive,
-    /// The item was queued, but the consumer asked for the newest one
+    /// The item was queued, but the consumer requested the newest one
     /// ([`Consumer::skip_to_newest`](crate::Consumer::skip_to_newest)). Its label is `late`.
     #[strum(serialize = "late")]
     SkippedToNewest,
@@ -30,16 +30,16 @@ pub enum Loss {
 
 impl Loss {
     /// All reasons, in the order of [`LossCounts`].
-    pub const ALL: [Self; 6] =
-        [Self::Overflow, Self::SkippedToLive, Self::SkippedToNewest, Self::Conflated, Self::Source, Self::History];
+    pub const ALL: &'static [Self] =
+        &[Self::Overflow, Self::SkippedToLive, Self::SkippedToNewest, Self::Conflated, Self::Source, Self::History];
 
     /// Returns the reason in one lower-case word, as metrics and JSON show it.
     ///
     /// ```
     /// use aircheck_engine::Loss;
     ///
-    /// let labels = Loss::ALL.map(Loss::label);
-    /// assert_eq!(labels, ["overflow", "skipped", "late", "conflated", "source", "history"]);
+    /// let labels = Loss::ALL.iter().map(|reason| reason.label());
+    /// assert!(labels.eq(["overflow", "skipped", "late", "conflated", "source", "history"]));
     /// ```
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -93,7 +93,7 @@ impl LossCounts {
         self.total
     }
 
-    /// Adds lost items.
+    /// Adds lost items. More than a `u64` counts stay its largest number.
     ///
     /// ```
     /// use aircheck_engine::{Loss, LossCounts};
@@ -104,16 +104,16 @@ impl LossCounts {
     /// assert_eq!(lost.of(Loss::Overflow), 5);
     /// ```
     pub const fn add(&mut self, reason: Loss, count: u64) {
-        self.by_reason[reason as usize] += count;
-        self.total += count;
+        self.by_reason[reason as usize] = self.by_reason[reason as usize].saturating_add(count);
+        self.total = self.total.saturating_add(count);
     }
 
     /// Returns the reason for most losses; `Overflow` if there are none.
     pub(crate) fn main_reason(&self) -> Loss {
         let mut main = Loss::Overflow;
         for reason in Loss::ALL {
-            if self.of(reason) > self.of(main) {
-                main = reason;
+            if self.of(*reason) > self.of(main) {
+                main = *reason;
             }
         }
         main

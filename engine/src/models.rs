@@ -3,7 +3,8 @@
 //! `make test-models`.
 //!
 //! A ring is not modelled inside, because rtrb's own atomics take effect at once. Indices with its orderings stand beside
-//! them (in [`crate::lending`]), and where a hand-over has no ring, a model has a [`Slots`] in its place. `docs/RELIABILITY.md` lists the changes that each model finds.
+//! them (in [`crate::lending`]), and where a hand-over has no ring, a model has a [`Slots`] in its place.
+//! `docs/RELIABILITY.md` lists the changes that each model finds.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -250,7 +251,10 @@ fn a_closed_consumer_is_not_abandoned() {
     check(3, || {
         let (mut publisher, hub) = publisher(0);
         let consumer = subscribe(&hub, Start::Live).unwrap();
+        let other = subscribe(&hub, Start::Live).unwrap();
         publisher.consumers();
+        // So the producer looks at all consumers, whether the first one has announced its close or not.
+        drop(other);
         let stats = Arc::clone(consumer.stats());
         let closes = thread::spawn(move || stats.close());
         publisher.consumers();
@@ -389,7 +393,8 @@ fn a_snapshot_is_one_moment() {
 #[test]
 fn a_snapshot_is_one_of_the_states() {
     /// Offered, delivered, lost at the source, skipped and queued, after each change.
-    const STATES: [[u64; 5]; 5] = [[2, 0, 0, 0, 2], [3, 0, 1, 0, 2], [4, 0, 1, 0, 3], [4, 1, 1, 0, 2], [4, 1, 1, 1, 1]];
+    const STATES: [[u64; 5]; 6] =
+        [[2, 0, 0, 0, 2], [3, 0, 1, 0, 2], [4, 0, 1, 0, 3], [4, 1, 1, 0, 2], [4, 1, 1, 1, 1], [5, 1, 1, 1, 2]];
     check(2, || {
         let stats = Arc::new(new_stats(&Arc::new(Notices::new())));
         stats.attached(0, 0);
@@ -402,6 +407,7 @@ fn a_snapshot_is_one_of_the_states() {
                 stats.accepted(1);
                 stats.delivered(1);
                 stats.skipped(2, 1, Loss::SkippedToLive);
+                stats.accepted(1);
             })
         };
         let Snapshot { offered, delivered, lost, queued, .. } = stats.snapshot();

@@ -10,7 +10,8 @@ pub enum Origin {
     /// The source.
     #[default]
     Source,
-    /// Nowhere: the source delivered nothing for this time, and the block is silence at its pace. It counts as lost.
+    /// Nowhere: the source delivered nothing for this time, and the block is silence at its pace, after the fade of what was
+    /// heard before. It counts as lost.
     Missing,
     /// The fallback, which is heard instead of a lost source.
     Fallback,

@@ -107,8 +107,8 @@ impl Outages {
         self.account().restarts
     }
 
-    /// Returns a few words for people about the source that was opened again last, which may be another device than the first;
-    /// `None` before that.
+    /// Returns a few words for people about the source that was opened again last, which may be another device than the
+    /// first; `None` before that.
     ///
     /// ```
     /// use aircheck_engine::source::Tone;

@@ -36,9 +36,9 @@ const SMOOTHING: i64 = 8;
 pub(crate) struct Completion {
     /// When it was handed over.
     pub arrived_at: Timestamp,
-    /// Its frames.
+    /// Frames of the period.
     pub period_frames: u32,
-    /// Its frames after the end of the block.
+    /// Frames of the period after the end of the block.
     pub left_frames: u32,
 }
 

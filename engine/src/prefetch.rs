@@ -2,11 +2,11 @@
 
 use std::ptr;
 
-/// Bytes of a cache line. Where lines are longer, some are asked for twice.
+/// Bytes of a cache line. Where lines are longer, some are fetched twice.
 const LINE_BYTES: usize = 64;
 
-/// Asks the processor to fetch the memory of `value`, without waiting for it. Does nothing on processors for which the standard
-/// library has no such hint.
+/// Asks the processor to fetch the memory of `value`, without waiting for it. Does nothing on processors for which the
+/// standard library has no such hint.
 ///
 /// ```
 /// let counts = Box::new([0; 64]);

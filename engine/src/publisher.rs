@@ -47,14 +47,15 @@ pub struct Publisher<T: Send + Sync> {
     flushed: u64,
     /// The position in the log where the history begins.
     history: u64,
-    /// The beginning of the history from which on the consumers are looked at again.
+    /// Where the history begins when the consumers are looked at again for items that all have passed.
     next_reclaim: u64,
     /// Blocks of the items in the history.
     remembered: u64,
     /// Blocks that the history keeps, at least.
     history_limit: u64,
     group: u64,
-    /// Items for which every consumer that the source waits for has room, beyond the batch; maybe more by now.
+    /// How many items more than the batch fit into the ring of every consumer that the source waits for. Each may have made
+    /// more room since.
     room: usize,
     /// Items that the last flush removed from the log.
     expired: Vec<Arc<Item<T>>>,
@@ -207,14 +208,14 @@ impl<T: Send + Sync> Publisher<T> {
     fn advance_past(&mut self, stamp: Stamp) {
         let Stamp { sequence, preceding, .. } = stamp;
         assert!(sequence < MAX_SEQUENCE, "sequence number {sequence} is above {MAX_SEQUENCE}, the highest one");
-        // Not by `first()`, which a stamp with more blocks than numbers has not.
+        // Not by `first()`, which underflows for a stamp with more preceding blocks than its number.
         let follows = sequence >= self.next + u64::from(preceding);
         assert!(follows, "sequence number {sequence} less {preceding} is below {}, the next one", self.next);
         assert!(stamp.blocks() <= self.group, "an item of {} blocks is longer than {}", stamp.blocks(), self.group);
         self.next = stamp.next();
     }
 
-    /// Adds the batch to the history, and lets the oldest items of that go while those after them are enough blocks.
+    /// Adds the batch to the history, and drops the oldest items from it as long as the others are enough blocks.
     fn keep_history(&mut self) {
         let Self { log, flushed, history, remembered, history_limit, .. } = self;
         while let Some(item) = log.get(*flushed) {
@@ -379,8 +380,8 @@ impl<T: Send + Sync> Publisher<T> {
         items <= self.room || self.look_for_room(items)
     }
 
-    /// Asks every consumer that the source waits for, and notes for how many items they have room, so that they need not be
-    /// asked again for each of these.
+    /// Looks at the ring of every consumer that the source waits for. Notes for how many items all have room, so that
+    /// the next ones need no look.
     fn look_for_room(&mut self, items: usize) -> bool {
         let batch = (self.log.end() - self.flushed) as usize;
         let (mut has_room, mut room) = (true, usize::MAX);
@@ -433,7 +434,7 @@ impl<T: Send + Sync> Publisher<T> {
         let head = if self.is_delayed { self.head.next() } else { self.next };
         for mut ring in new {
             ring.start(self.next, head, &mut self.log, self.history);
-            // It may have left before, when there was nothing to remove.
+            // A consumer that left before it was admitted announced that when there was no ring to remove.
             if ring.is_over() {
                 self.notices.consumer_leaves();
             }

@@ -24,11 +24,11 @@ pub struct Realtime {
 pub struct RealtimeOutcome {
     /// The real-time priority of the capturing thread; `None` if it has none.
     pub priority: Option<u8>,
-    /// The reason why it has none; `None` if it has one, or before it was asked for.
+    /// The reason why it has none; `None` if it has one, or has not requested one.
     pub priority_refusal: Option<String>,
     /// Bytes of the capture ring that stay in RAM.
     pub locked_bytes: usize,
-    /// The reason why they don't; `None` if they do, or before it was asked for.
+    /// The reason why they don't; `None` if they do, or if that was not requested.
     pub lock_refusal: Option<String>,
 }
 
@@ -40,7 +40,7 @@ impl Realtime {
     /// use aircheck_engine::{Stream, StreamOptions};
     ///
     /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
-    /// // It was not asked for.
+    /// // It was not requested.
     /// assert_eq!(stream.capture().realtime().outcome().priority, None);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -54,11 +54,15 @@ impl Realtime {
         self.is_wanted.store(true, Ordering::Release);
     }
 
-    /// Gives the calling thread a real-time priority if that is wanted and permitted. Threads that it starts inherit it: a
-    /// device's own thread gets it so, without a system call in its callback.
+    /// Gives the calling thread a real-time priority if that is wanted and permitted. Threads that it starts inherit it.
     pub(crate) fn promote_current_thread(&self) {
+        self.promote(current_thread());
+    }
+
+    /// Does the same for another thread of this process, which must not have ended. So a callback needs no system call.
+    pub(crate) fn promote(&self, thread: ThreadId) {
         if self.is_wanted.load(Ordering::Acquire) {
-            let (priority, refusal) = match promote() {
+            let (priority, refusal) = match promote(thread) {
                 Ok(priority) => (Some(priority), None),
                 Err(refusal) => (None, Some(refusal)),
             };
@@ -84,18 +88,34 @@ impl Realtime {
     }
 }
 
+/// The system's handle of a thread.
 #[cfg(target_os = "linux")]
-fn promote() -> Result<u8, String> {
+pub(crate) type ThreadId = thread_priority::ThreadId;
+#[cfg(not(target_os = "linux"))]
+pub(crate) type ThreadId = usize;
+
+/// Returns the handle of the calling thread, without a system call. It is never zero.
+#[cfg(target_os = "linux")]
+pub(crate) fn current_thread() -> ThreadId {
+    thread_priority::thread_native_id()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn current_thread() -> ThreadId {
+    1
+}
+
+#[cfg(target_os = "linux")]
+fn promote(thread: ThreadId) -> Result<u8, String> {
     use rustix::process::{Resource, getrlimit};
     use thread_priority::{
         RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
-        set_thread_priority_and_policy, thread_native_id,
+        set_thread_priority_and_policy,
     };
 
     // Round robin: if a dead device's thread spins, threads of equal priority still get their turn.
     let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::RoundRobin);
-    let set =
-        |priority| set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Crossplatform(priority), policy);
+    let set = |priority| set_thread_priority_and_policy(thread, ThreadPriority::Crossplatform(priority), policy);
     let try_at = |priority: u8| {
         let value = ThreadPriorityValue::try_from(priority).map_err(|error| error.to_string())?;
         set(value).map(|()| priority).map_err(|error| error.to_string())
@@ -113,7 +133,7 @@ fn promote() -> Result<u8, String> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn promote() -> Result<u8, String> {
+fn promote(_: ThreadId) -> Result<u8, String> {
     Err("only on Linux".to_owned())
 }
 

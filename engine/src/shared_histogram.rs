@@ -92,10 +92,11 @@ impl SharedHistogram {
                     last_possible = middle - 1;
                 }
             }
-            let (lowest, highest, count) = (scale(from), scale(inside), inside - from + 1);
-            let sum = (u128::from(lowest) + u128::from(highest)) * u128::from(count) * u128::from(times) / 2;
+            let (lowest, highest) = (scale(from), scale(inside));
+            let count = (u128::from(inside - from) + 1) * u128::from(times);
+            let sum = (u128::from(lowest) + u128::from(highest)).saturating_mul(count) / 2;
             self.sum.fetch_add(sum as u64, Ordering::Relaxed);
-            self.counts[index].fetch_add(count * times, Ordering::Release);
+            self.counts[index].fetch_add(count as u64, Ordering::Release);
             self.max.fetch_max(highest, Ordering::Relaxed);
             let Some(next) = inside.checked_add(1) else { return };
             from = next;
@@ -116,7 +117,7 @@ impl SharedHistogram {
         self.max.load(Ordering::Relaxed)
     }
 
-    /// Returns the exact sum of all values. Read after the counts, it includes all values of those.
+    /// Returns the exact sum of all values, modulo 2^64. Read after the counts, it includes all values of those.
     ///
     /// ```
     /// use aircheck_engine::{Precision, SharedHistogram};
@@ -162,5 +163,18 @@ impl SharedHistogram {
 
     fn counts(&self) -> impl Iterator<Item = (usize, u64)> {
         self.counts.iter().map(|count| count.load(Ordering::Acquire)).enumerate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_range_is_recorded() {
+        let histogram = SharedHistogram::new(1000, Precision::OneDigit);
+        histogram.record_scaled(0..=u64::MAX, 1, |number| number);
+        histogram.record_scaled(0..=u64::MAX, u64::MAX, |_| 0);
+        assert_eq!(histogram.max(), u64::MAX);
     }
 }

@@ -6,7 +6,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LagLimit {
     buffer: u64,
-    /// Lag that the consumer asked for at its start. It shrinks with the lag, and does not grow again.
+    /// Lag that the consumer requested at its start. It shrinks with the lag, and does not grow again.
     requested: u64,
 }
 
@@ -15,23 +15,24 @@ impl LagLimit {
         Self { buffer, requested: 0 }
     }
 
-    /// Permits a lag that the consumer asked for.
+    /// Permits as many blocks more, which the consumer has requested.
     pub(crate) fn request(&mut self, blocks: u64) {
         self.requested = blocks;
     }
 
-    /// Returns the limit without the lag that was asked for.
+    /// Returns the limit without requested lag, in blocks.
     pub(crate) const fn buffer(self) -> u64 {
         self.buffer
     }
 
-    /// Returns the blocks that a consumer may be behind now.
+    /// Returns the limit with requested lag, in blocks.
     #[inline]
     pub(crate) const fn blocks(self) -> u64 {
         self.buffer.saturating_add(self.requested)
     }
 
-    /// Compares a lag with the limit. What was made up of the requested lag is not permitted any more.
+    /// Returns whether a lag of this many blocks exceeds the limit. Requested lag that the consumer has made up is not
+    /// permitted any more.
     #[inline]
     pub(crate) fn is_exceeded_by(&mut self, lag: u64) -> bool {
         self.requested = self.requested.min(lag);

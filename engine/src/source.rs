@@ -22,7 +22,7 @@ mod wav;
 pub use device::{Device, DeviceConfig, DeviceError, DeviceInfo, DeviceReopener, devices, host_name};
 pub use interface::{Running, Source, SourceError};
 pub use paced::Paced;
-pub use pcm::{Pcm, PcmEncoding, QueuedBytes};
+pub use pcm::{Pcm, PcmEncoding, QueuedBytes, UnknownPcmEncoding};
 pub use pull::{Arrival, Pull, Waiting};
 pub use supervised::{OnLoss, OpenFallback, Reopen, ReopenError, Supervised};
 pub use tone::Tone;

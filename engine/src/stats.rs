@@ -8,9 +8,10 @@ use crate::final_state::FinalState;
 use crate::gap_reasons::GapReasons;
 use crate::notices::Notices;
 use crate::prefetch::prefetch;
+use crate::snapshot::{Consumed, Produced};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::waiter::Waiter;
-use crate::{EndReason, Gap, Head, Histogram, Loss, LossCounts, Precision};
+use crate::{EndReason, Gap, Head, Histogram, Loss, Precision, Snapshot};
 
 /// Longest lag or gap that the histograms distinguish, in blocks: over two hours of 10 ms each.
 const MAX_ITEMS: u64 = 1 << 20;
@@ -48,8 +49,8 @@ struct ConsumerCounts {
     delivered: AtomicU64,
     skipped: AtomicU64,
     late: AtomicU64,
-    /// Blocks before the consumer's position that its ring never gave it: refused, or replaced by a newer item. The position
-    /// follows from these four.
+    /// Blocks before the consumer's position that were never in its ring, or were replaced there by a newer item. The
+    /// position is the first sequence number and these four counts.
     missed: AtomicU64,
     /// Written once, by any thread, and read whenever nothing is queued.
     end: FinalState,
@@ -81,57 +82,13 @@ static NO_VALUES: LazyLock<Histogram> = LazyLock::new(|| Histogram::new(MAX_ITEM
 
 /// The account of one consumer: blocks offered, received and lost, and its lag. Reading it delays no thread.
 ///
-/// All counts are in blocks: an item made from several blocks counts as each of them. At every moment `offered = delivered + lost + queued`, counted from the consumer's first item. See
-/// [`Stats::snapshot`].
+/// All counts are in blocks: an item made from several blocks counts as each of them. At every moment
+/// `offered = delivered + lost + queued`, counted from the consumer's first item: see [`Stats::snapshot`].
 #[derive(Debug)]
 pub struct Stats {
     producer: CacheLines<ProducerCounts>,
     consumer: CacheLines<ConsumerCounts>,
     signals: CacheLines<Signals>,
-}
-
-/// A [`Stats`] at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Sequence numbers that the consumer should have received so far, from its first one.
-    pub offered: u64,
-    /// Blocks that it has taken.
-    pub delivered: u64,
-    /// Blocks that it never receives, by reason.
-    pub lost: LossCounts,
-    /// Blocks in its ring.
-    pub queued: u64,
-    /// Its first sequence number, the first of an item; 0 before the fan-out has admitted it.
-    pub first_sequence: u64,
-    /// One past the last sequence number that it took or skipped; before that, its first one.
-    pub next_sequence: u64,
-    /// Distance from there to the live head, in blocks. A position, not a time.
-    pub lag_items: u64,
-    /// Blocks of requested lag (burst or replay) at the start.
-    pub burst_items: u64,
-}
-
-/// The counts of a producing end.
-#[derive(Clone, Copy, PartialEq)]
-struct Produced {
-    attached: bool,
-    first: u64,
-    burst: u64,
-    live: u64,
-    overflow: u64,
-    source: u64,
-    history: u64,
-    conflated: u64,
-    accepted: u64,
-}
-
-/// The counts of a consuming end.
-#[derive(Clone, Copy, PartialEq)]
-struct Consumed {
-    delivered: u64,
-    skipped: u64,
-    late: u64,
-    missed: u64,
 }
 
 /// Returns counts that were all so at one moment: counts only grow, so two equal readings enclose one.
@@ -144,44 +101,6 @@ fn read_twice<R: Copy + PartialEq>(read: impl Fn() -> R) -> R {
             return reading;
         }
         reading = again;
-    }
-}
-
-impl Snapshot {
-    fn new(produced: Produced, consumed: Consumed) -> Self {
-        let Produced { attached, first, burst, live, overflow, source, history, mut conflated, accepted } = produced;
-        let Consumed { delivered, skipped, late, missed } = consumed;
-        let refused = overflow + source + history;
-        let left = delivered + skipped + late + conflated;
-        let queued = accepted.saturating_sub(left);
-        let mut offered = accepted.max(left) + refused;
-        let mut passed = delivered + skipped + late + missed;
-        // Only where an item replaces another: it is counted after it was put in place, because its producer learns only
-        // then whether the other one was taken.
-        if queued > 0 {
-            passed = passed.min(offered - queued);
-        } else if passed > offered {
-            conflated += passed - offered;
-            offered = passed;
-        }
-        let mut lost = LossCounts::default();
-        lost.add(Loss::Overflow, overflow);
-        lost.add(Loss::Source, source);
-        lost.add(Loss::History, history);
-        lost.add(Loss::Conflated, conflated);
-        lost.add(Loss::SkippedToLive, skipped);
-        lost.add(Loss::SkippedToNewest, late);
-        let next_sequence = first + passed;
-        Self {
-            offered,
-            delivered,
-            lost,
-            queued,
-            first_sequence: first,
-            next_sequence,
-            lag_items: if attached { live.saturating_sub(next_sequence) } else { 0 },
-            burst_items: burst,
-        }
     }
 }
 
@@ -512,7 +431,8 @@ impl Stats {
         grow(&self.consumer.delivered, blocks);
     }
 
-    /// Moves the consumer to `next`. Blocks before that which are not counted yet were not in its ring.
+    /// Moves the consumer to `next`. The blocks before `next` that are not counted yet count as missed: they were not in its
+    /// ring.
     pub(crate) fn pass_to(&self, next: u64) {
         let Consumed { delivered, skipped, late, missed } = self.consumed();
         let passed = self.producer.first.load(Ordering::Acquire) + delivered + skipped + late + missed;

@@ -22,9 +22,9 @@ const MAX_HISTORY_MIB: u64 = 256;
 /// Options of a [`Stream`].
 #[derive(Clone, Copy, Debug)]
 pub struct StreamOptions {
-    /// Length of a block, 1 ms to 100 ms.
+    /// Length of a block: 1 ms to 100 ms, rounded to whole frames.
     pub block: Duration,
-    /// Length of the sound kept for consumers that start in the past.
+    /// Length of the sound that is kept for consumers that start in the past: any that takes 256 MiB at most.
     pub history: Duration,
     /// Whether the sound comes at its own pace. If not, it comes as fast as consumers take it, and waits for those with
     /// [`OverflowPolicy::Block`](crate::OverflowPolicy::Block).
@@ -67,9 +67,9 @@ pub enum StreamError {
     History {
         /// The requested length.
         history: Duration,
-        /// Its memory.
+        /// Memory of that length, in MiB.
         mib: u64,
-        /// The source's rate.
+        /// The source's rate, in Hz.
         rate_hz: u32,
         /// The source's channels.
         channels: u16,

@@ -5,6 +5,7 @@ use crate::OverflowPolicy;
 /// The first item of a consumer. A start inside an item made from several blocks starts with the whole item: rather a
 /// block twice than one lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Start {
     /// The next item.
     #[default]
@@ -21,10 +22,10 @@ pub enum Start {
 pub struct SubscribeOptions {
     /// Policy for a consumer that does not keep up.
     pub overflow: OverflowPolicy,
-    /// Blocks that it may be behind before the policy acts; 0 means 1. Where items stand for several, the policy acts at
-    /// most one item later.
+    /// Blocks that the consumer may be behind before the policy acts; 0 means 1. Where items stand for several, the policy
+    /// acts at most one item later. A ring has 16,777,216 blocks at most, with what the start in the past needs.
     pub buffer: usize,
-    /// Its first item.
+    /// The first item.
     pub start: Start,
     /// Whether [`Stats::lag_items`](crate::Stats::lag_items) and [`Stats::queue_micros`](crate::Stats::queue_micros)
     /// are filled. Without them, a consumer takes less memory, and less time for each item. Useful where lags and waits

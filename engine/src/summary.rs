@@ -29,8 +29,8 @@ impl Summary {
                 passed += count;
                 passed >= rank
             });
-            // A bucket is reported by its highest value, which may exceed the largest one seen.
-            reached.map_or(max, |(bucket, _)| (buckets.lowest_in(bucket + 1) - 1).min(max))
+            // A bucket is told by its highest value, which may exceed the largest one seen.
+            reached.map_or(max, |(bucket, _)| buckets.highest_in(*bucket).min(max))
         };
         (total > 0).then(|| Self { count: total, p50: at(0.5), p99: at(0.99), max })
     }

@@ -121,7 +121,8 @@ impl Timestamp {
         self.0.saturating_sub(earlier.0) / 1000
     }
 
-    /// Returns the nanoseconds from `other` to this moment, negative if this is earlier.
+    /// Returns the nanoseconds from `other` to this moment, negative if this is earlier. They must be less than 292 years
+    /// apart, which all moments of one clock are.
     ///
     /// ```
     /// use std::time::Duration;

@@ -23,8 +23,8 @@ use crate::{Format, Timestamp};
 const SLOT: Duration = Duration::from_millis(500);
 /// Slots that decide: two seconds.
 const SLOTS: u32 = 4;
-/// A larger offset of these slots is a loss, and a timestamp that is early by more is wrong. Well above the jitter of a sound server's periods (some milliseconds), and
-/// above the 2 ms that drift of 1000 ppm adds within four slots.
+/// A larger offset of these slots is a loss, and a timestamp that is early by more is wrong. Well above the jitter of a
+/// sound server's periods (some milliseconds), and above the 2 ms that drift of 1000 ppm adds within four slots.
 const MIN_LOSS_NANOS: i64 = 60_000_000;
 /// Farthest move of the line towards timestamps that are early in some slots only: drift of 1000 ppm.
 const MAX_EARLY_STEP_NANOS: i64 = 2_000_000;
@@ -113,16 +113,25 @@ impl Timeline {
         if least > MIN_LOSS_NANOS && least <= MAX_LOSS_NANOS && was_confirmed {
             return self.declare(least);
         }
-        self.shift(if least > MIN_LOSS_NANOS {
+        self.shift(self.correction(least, greatest));
+        0
+    }
+
+    /// Returns by how many nanoseconds the line moves, where four slots are after it by `least` to `greatest` and show no
+    /// loss.
+    fn correction(&self, least: i64, greatest: i64) -> i64 {
+        if least > MIN_LOSS_NANOS {
+            // The first timestamp was wrong, or the clock was set.
             least
         } else if least >= 0 {
-            let used_up = least.min(self.surplus);
-            used_up + (least - used_up) / 4
+            // Drift is followed slowly. What the last loss has explained is not drift.
+            let explained = least.min(self.surplus);
+            explained + (least - explained) / 4
         } else {
+            // By as much as all slots are early, and a small step further: the earliest may be wrong.
             let all_early = greatest.min(0);
             all_early.saturating_add(least.saturating_sub(all_early).max(-MAX_EARLY_STEP_NANOS))
-        });
-        0
+        }
     }
 
     /// Returns how many frames are missing before the frame at `position`, captured at `measured`, where the device has

@@ -377,6 +377,7 @@ impl Driver {
                 Start::Live => live,
                 Start::Back(blocks) => live.saturating_sub(blocks).max(oldest),
                 Start::From(sequence) => sequence.min(live),
+                start => unreachable!("{start:?} is not tried"),
             };
             let inside = |stamp: &&Stamp| (stamp.first()..stamp.next()).contains(&requested);
             let first = self.pushed.history.iter().find(inside).map_or(requested, Stamp::first);

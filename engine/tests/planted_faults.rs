@@ -17,37 +17,37 @@ struct Fault(&'static str, &'static str, &'static str, &'static str);
 const FAULTS: [Fault; 25] = [
     Fault(
         "a block that finds the capture ring full takes no sequence number",
-        "capture.rs",
+        "block_writer.rs",
         "            self.stats.block_refused(self.origin);\n        }\n        self.sequence += 1;",
         "            self.stats.block_refused(self.origin);\n            return;\n        }\n        self.sequence += 1;",
     ),
     Fault(
         "a block that finds the capture ring full is not counted",
-        "capture.rs",
+        "block_writer.rs",
         "            self.stats.block_refused(self.origin);\n",
         "",
     ),
     Fault(
         "a loss by the device is one block too short",
-        "capture.rs",
+        "block_writer.rs",
         "self.sequence += blocks;\n            self.stats.blocks_missed",
         "self.sequence += blocks - u64::from(blocks > 3);\n            self.stats.blocks_missed",
     ),
     Fault(
         "samples after a loss are not discarded up to the grid",
-        "capture.rs",
-        "self.to_discard = frames as usize * usize::from(self.format.channels());",
+        "block_writer.rs",
+        "self.to_discard = frames as usize * self.channels();",
         "let _ = frames;",
     ),
     Fault(
         "the incomplete block before a loss is kept",
-        "capture.rs",
+        "block_writer.rs",
         "            self.filled = 0;\n            self.sequence",
         "            self.sequence",
     ),
     Fault(
         "the last, short block is dropped",
-        "capture.rs",
+        "block_writer.rs",
         "            self.emit_staged();\n        }\n        if thread",
         "        }\n        if thread",
     ),
@@ -150,8 +150,8 @@ const FAULTS: [Fault; 25] = [
     Fault(
         "a skip is told as an overflow",
         "consumer.rs",
-        "_ if skipped >= blocks - skipped => self.skipped_for,",
-        "_ if skipped > blocks - skipped + 1 => self.skipped_for,",
+        "if 2 * std::mem::take(&mut self.skipped) >= blocks {",
+        "if 2 * std::mem::take(&mut self.skipped) > blocks + 1 {",
     ),
     Fault(
         "a forgotten batch keeps its slots while its consumer only asks",

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
 use std::thread;
-use std::time::Duration;
 
 use aircheck_engine::{
     Consumer, EndReason, Hub, OverflowPolicy, Publisher, PublisherOptions, SubscribeOptions, Timestamp, TryRecvError,
@@ -84,7 +83,10 @@ fn a_waiting_producer_goes_on_without_a_consumer_that_leaves_or_is_closed() {
             let (mut publisher, hub) = waiting();
             let consumer = subscribe(&hub);
             let reader = thread::spawn(move || {
-                thread::sleep(Duration::from_millis(50));
+                // From here on, the producer can only wait.
+                while consumer.queued_items() < 4 {
+                    thread::yield_now();
+                }
                 leave(consumer);
             });
             for item in 0..10 {

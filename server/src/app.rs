@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aircheck_api::SourceKind;
-use aircheck_engine::Stream;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tokio::time::interval;
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep};
 
 use crate::access::policy::{Access, has_listen};
 use crate::access::scope::Scope;
@@ -19,21 +19,19 @@ use crate::delivery::shards::Shards;
 use crate::http;
 use crate::http::Serves;
 use crate::http::port::{Listening, Socket};
-use crate::http::server::{ServedMount, Server};
+use crate::http::server::Server;
 use crate::http::tls::{ServerTls, TlsError};
-use crate::mount::Mount;
+use crate::mounts::{FIRST_PAUSE, LONGEST_PAUSE, MountError, Mounts, Place, ServedMount};
 use crate::notify::{self, Notifier};
 use crate::reload::{Hangup, Hangups, Reload};
 use crate::service_manager::ServiceManager;
-use crate::sink::recorder::{FormatError, RecordError, Recording, RecordingDirectory};
-use crate::source::{self, OpenError};
 
 /// Open files besides those of listeners: connections of pages and tools, a recording, and the runtime's own.
 pub(crate) const OTHER_FILES: u64 = 400;
-/// Time between two checks of the stream for its end.
+/// Time between two checks of the sources for their end.
 const END_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Time that the recorder may take after the end of the stream. The whole stop may take 5 s, of which the source may
+/// Time that the recordings may take after the end of the sources. The whole stop may take 5 s, of which the sources may
 /// have taken half a second.
 const RECORDER_STOP_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -74,15 +72,9 @@ pub enum RunError {
         /// The system's error.
         error: io::Error,
     },
-    /// The recording cannot start.
+    /// The only mount cannot go on the air.
     #[error(transparent)]
-    Record(#[from] RecordError),
-    /// The source cannot be recorded in the configured format.
-    #[error(transparent)]
-    RecordFormat(#[from] FormatError),
-    /// The source cannot be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
+    Mount(#[from] MountError),
     /// The source ended by a failure.
     #[error("the source has failed: {0}")]
     Failed(String),
@@ -102,7 +94,7 @@ impl RunError {
     }
 }
 
-/// Serves until the source ends or the process receives SIGINT or SIGTERM. At SIGHUP it takes the tokens that `reload` reads.
+/// Serves until all sources have ended or the process receives SIGINT or SIGTERM. At SIGHUP it takes the tokens that `reload` reads.
 ///
 /// # Errors
 ///
@@ -136,30 +128,22 @@ async fn serve(config: Config, reload: Option<Reload>) -> Result<(), RunError> {
     let mut listening: Vec<_> =
         sockets.into_iter().map(|socket| Listening::new(socket, tls.as_ref(), serves)).collect();
     let urls: Vec<_> = listening.iter().map(|listening| listening.url().to_owned()).collect();
-    let directory = config.recorder.record.as_deref().map(RecordingDirectory::open).transpose()?;
-    let (stream, kind) = source::start(&config.capture)?;
-    let recording = match directory {
-        Some(directory) => {
-            Recording::check(&config.recorder, &stream)?;
-            Recording::start(&directory, &config.recorder, &stream)?.map(Arc::new)
-        }
-        None => None,
-    };
-    let capture = Arc::clone(stream.capture());
     let shards = Shards::start()?;
-    let mount = Mount::new(&stream, kind)?;
-    if let Some(recording) = &recording {
-        recording.report_to(&mount);
-    }
-    let mount = ServedMount::new(mount, recording.clone(), &config, &shards);
+    let mounts = Mounts::new(&config.mounts);
     let notifier = Notifier::start(&config.notify);
-    let watching = notifier.has_targets().then(|| (config.notify.clone(), Arc::clone(&mount.mount)));
     let access = Access::new(config.rules()).map_err(io::Error::other)?;
-    let server = Server::new(config, access, vec![mount], shards, Arc::clone(&notifier));
-    let watching = watching.map(|(config, mount)| {
-        let (recording, listeners) = (recording.clone(), Arc::clone(server.listeners()));
-        tokio::spawn(notify::watch::watch(config, mount, recording, listeners, Arc::clone(&notifier)))
-    });
+    let server = Server::new(config, access, Arc::clone(&mounts), Arc::clone(&shards), Arc::clone(&notifier));
+    let mut watching = JoinSet::new();
+    for place in mounts.places() {
+        match place.open(&shards) {
+            Ok(served) => go_on_the_air(served, &server, &mut watching),
+            Err(error) if mounts.places().len() == 1 => return Err(error.into()),
+            Err(error) => {
+                tracing::error!("the mount `{}` is not on the air, and is tried again: {error}", place.name());
+                watching.spawn(keep_opening(Arc::clone(place), Arc::clone(&server)));
+            }
+        }
+    }
     let (closing, closed) = oneshot::channel();
     server.set_urls(urls.clone());
     if let Some(admin) = admin {
@@ -170,41 +154,100 @@ async fn serve(config: Config, reload: Option<Reload>) -> Result<(), RunError> {
         // An error means that the sender is gone, which is a reason to stop as well.
         let _ = closed.await;
     }));
-    announce(&stream, kind, reachable.as_ref(), &urls, server.access(), recording.as_deref())?;
+    announce(&mounts, reachable.as_ref(), &urls, server.access())?;
     let urls = urls.join(" and ");
     log_file_limit(max_listeners);
-    let text = format!("the service has started: {}, at {urls}", stream.description());
-    notifier.begin(text);
+    let sources = sources(&mounts);
+    notifier.begin(format!("the service has started: {sources}, at {urls}"));
     let mut manager = ServiceManager::new(Instant::now());
-    manager.ready(&format!("on air: {}, {urls}", stream.description()));
+    manager.ready(&format!("on air: {sources}, {urls}"));
     let end = tokio::select! {
-        end = wait_for_end(&stream, &mut signals, &mut manager, || {
+        end = wait_for_end(&mounts, &mut signals, &mut manager, || {
             if let Some(reload) = &reload {
                 reload.reload(&server);
             }
         }) => end,
         served = &mut serving => return served.map_err(|error| RunError::System(io::Error::other(error))),
     };
-    if let Some(watching) = watching {
-        // What happens from here on belongs to the end.
-        watching.abort();
-    }
-    let words = end.words(capture.failure());
+    // What happens from here on belongs to the end.
+    watching.abort_all();
+    let failure = mounts.failure();
+    let words = end.words(failure.as_deref());
     let last = tokio::spawn(async move { notifier.finish(words, LAST_NOTIFICATION_TIMEOUT).await });
     manager.stopping();
-    // The stream first: every listener gets the end, and the connections close by themselves.
-    tokio::task::spawn_blocking(move || stream.stop()).await.map_err(io::Error::other)?;
-    let stopped_at = Instant::now();
+    // The sources first: every listener gets the end, and the connections close by themselves.
+    let stopping = Arc::clone(&mounts);
+    tokio::task::spawn_blocking(move || stopping.stop()).await.map_err(io::Error::other)?;
+    let deadline = Instant::now() + RECORDER_STOP_TIMEOUT;
     let _ = closing.send(());
     serving.await.map_err(io::Error::other)?;
-    if let Some(recording) = recording {
-        finish(recording, RECORDER_STOP_TIMEOUT.saturating_sub(stopped_at.elapsed())).await?;
-    }
+    finish_recordings(mounts, deadline).await?;
     last.await.map_err(io::Error::other)?;
-    match capture.failure() {
-        Some(failure) if end == End::Source => Err(RunError::Failed(failure.to_owned())),
+    match failure {
+        Some(failure) if end == End::Source => Err(RunError::Failed(failure)),
         _ => Ok(()),
     }
+}
+
+/// Logs that a mount is on the air, and tells receivers of notifications what happens to it from now on.
+fn go_on_the_air(served: &Arc<ServedMount>, server: &Arc<Server>, watching: &mut JoinSet<()>) {
+    let ServedMount { config, mount, recording, .. } = &**served;
+    let (format, of_mount) = (mount.format(), named(mount.name(), server.mounts()));
+    tracing::info!("on air{of_mount}: {}, {} Hz, {} ch", mount.description(), format.rate_hz(), format.channels());
+    if let Some(recording) = recording {
+        tracing::info!("recording{of_mount} to {recording}");
+    }
+    if server.notifier().has_targets() {
+        let (listeners, notifier) = (Arc::clone(server.listeners()), Arc::clone(server.notifier()));
+        let (silence, mount) = (config.silence.clone(), Arc::clone(mount));
+        watching.spawn(notify::watch::watch(silence, mount, recording.clone(), listeners, notifier));
+    }
+}
+
+/// Returns ` as NAME` where there are several mounts.
+fn named(name: &str, mounts: &Mounts) -> String {
+    if mounts.places().len() > 1 { format!(" as {name}") } else { String::new() }
+}
+
+/// Tries again and again to put a mount on the air, and serves it from then on.
+async fn keep_opening(place: Arc<Place>, server: Arc<Server>) {
+    let mut pause = FIRST_PAUSE;
+    let mut last = String::new();
+    loop {
+        sleep(pause).await;
+        pause = LONGEST_PAUSE.min(2 * pause);
+        let (opening, shards) = (Arc::clone(&place), Arc::clone(server.shards()));
+        // A device that hangs must not hold up the runtime.
+        let opened = tokio::task::spawn_blocking(move || opening.open(&shards).map(Arc::clone)).await;
+        match opened {
+            Ok(Ok(served)) => {
+                let mut watching = JoinSet::new();
+                go_on_the_air(&served, &server, &mut watching);
+                // For as long as this task is not aborted.
+                while watching.join_next().await.is_some() {}
+                return;
+            }
+            Ok(Err(error)) => {
+                let why = error.to_string();
+                if why != last {
+                    tracing::warn!("the mount `{}` cannot be opened: {why}", place.name());
+                    last = why;
+                }
+            }
+            // The runtime ends.
+            Err(_) => return,
+        }
+    }
+}
+
+/// Returns the sources of all mounts in words.
+fn sources(mounts: &Mounts) -> String {
+    let source = |place: &Arc<Place>| match place.served() {
+        Ok(served) if mounts.places().len() == 1 => served.mount.description().to_owned(),
+        Ok(served) => format!("{} ({})", place.name(), served.mount.description()),
+        Err(_) => format!("{} (not yet)", place.name()),
+    };
+    mounts.places().iter().map(source).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the sockets that the service manager has passed, or else those of the configured addresses.
@@ -264,8 +307,8 @@ impl End {
     }
 }
 
-/// Waits for the end of the source, or for a signal. Calls `reload` at each SIGHUP.
-async fn wait_for_end(stream: &Stream, signals: &mut Signals, manager: &mut ServiceManager, reload: impl Fn()) -> End {
+/// Waits for the end of all sources, or for a signal. Calls `reload` at each SIGHUP.
+async fn wait_for_end(mounts: &Mounts, signals: &mut Signals, manager: &mut ServiceManager, reload: impl Fn()) -> End {
     let mut checks = interval(END_INTERVAL);
     loop {
         let signal = tokio::select! {
@@ -279,51 +322,48 @@ async fn wait_for_end(stream: &Stream, signals: &mut Signals, manager: &mut Serv
                 }
             },
             _ = checks.tick() => {
-                manager.feed(stream.dispatcher_turns(), Instant::now());
-                if !stream.is_finished() {
+                manager.feed(mounts.dispatcher_turns(), Instant::now());
+                if !mounts.are_finished() {
                     continue;
                 }
-                tracing::info!("the source has ended: ending every stream");
+                let which = if mounts.places().len() == 1 { "the source has" } else { "all sources have" };
+                tracing::info!("{which} ended: ending every stream");
                 return End::Source;
             }
         };
         tracing::info!("{signal} received: ending every stream");
-        if let Some(failure) = stream.capture().failure() {
+        if let Some(failure) = mounts.failure() {
             tracing::error!("the source has failed: {failure}");
         }
         return End::Signal;
     }
 }
 
-/// Waits until the recorder has written everything that it got before the end of the stream.
-async fn finish(recording: Arc<Recording>, timeout: Duration) -> io::Result<()> {
-    let finished = tokio::task::spawn_blocking(move || recording.finish(timeout)).await.map_err(io::Error::other)?;
-    if !finished {
-        tracing::error!("the recording is not complete: the disk is too slow (record to a faster one)");
-    }
-    Ok(())
+/// Waits until all recordings are complete, until `deadline` at most.
+async fn finish_recordings(mounts: Arc<Mounts>, deadline: Instant) -> io::Result<()> {
+    tokio::task::spawn_blocking(move || {
+        for name in mounts.finish_recordings(deadline) {
+            let of_mount = named(name, &mounts);
+            tracing::error!("the recording{of_mount} is not complete: the disk is too slow (record to a faster one)");
+        }
+    })
+    .await
+    .map_err(io::Error::other)
 }
 
 fn announce(
-    stream: &Stream,
-    kind: SourceKind,
+    mounts: &Mounts,
     reachable: Option<&ListenAddress>,
     urls: &[String],
     access: &Access,
-    recording: Option<&Recording>,
 ) -> Result<(), RunError> {
-    let format = stream.format();
-    let channels = format.channels();
-    tracing::info!("on air: {}, {} Hz, {channels} ch", stream.description(), format.rate_hz());
-    if let Some(recording) = recording {
-        tracing::info!("recording to {recording}");
-    }
     let rules = access.rules();
     if rules.needs_token(&Scope::Listen(None)) {
         let names: Vec<_> = rules.tokens.iter().filter(|token| has_listen(token)).map(|token| &*token.name).collect();
         tracing::info!("listening takes a token: {}", names.join(", "));
     } else if let Some(local) = reachable {
-        let what = if kind == SourceKind::Mic { "THIS MICROPHONE" } else { "this stream" };
+        let is_microphone = mounts.served().any(|served| served.mount.kind() == SourceKind::Mic);
+        let what = if is_microphone { "THIS MICROPHONE" } else { "this stream" };
         tracing::warn!("NOT PRIVATE: every machine that can reach {local} can listen to {what}");
     }
     let mut out = io::stdout().lock();

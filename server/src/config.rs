@@ -7,10 +7,11 @@
 //! The files, each of which uses only those above it:
 //!
 //! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `source`, `on_loss`, `origin`,
-//!   `network`, `notify`, `record_split`, `record_keep` and `tokens` for those with more to read.
+//!   `network`, `notify`, `record_split`, `record_keep`, `tokens` and `mount_table` for those with more to read.
 //! - `schema`: the settings, one field each. Its first lines tell how to add one.
 //! - `settings`: the table of settings that flags, variables, keys and the documentation come from.
 //! - `check`: rules between settings.
+//! - `read`: from values to a [`Config`], with a mount for each table.
 //! - `file` and `layers`: from a file, the environment and flags to a [`Config`].
 //! - `report`, `given`, `values` and [`cli`]: the table of `check-config`, the settings for `doctor`, the changes of a file that is
 //!   read again, and the command line.
@@ -24,6 +25,7 @@ mod fuzz;
 mod given;
 mod layers;
 mod listen;
+mod mount_table;
 mod network;
 mod notation;
 mod notify;
@@ -31,6 +33,7 @@ mod number;
 mod on_loss;
 mod origin;
 mod pace;
+mod read;
 mod record_keep;
 mod record_split;
 mod report;
@@ -50,7 +53,10 @@ pub use pace::Pace;
 pub use record_keep::{RecordFormat, RecordKeep, Size};
 pub use record_split::RecordSplit;
 pub use report::Checked;
-pub use schema::{CaptureConfig, Config, DeliveryConfig, HttpConfig, MIN_LAG_BLOCKS, NotifyConfig, RecorderConfig};
+pub use schema::{
+    CaptureConfig, Config, DeliveryConfig, HttpConfig, MIN_LAG_BLOCKS, MountConfig, NotifyConfig, RecorderConfig,
+    SilenceConfig,
+};
 pub use settings::{Setting, settings};
 pub use source::SourceSpec;
 pub use value::ValueError;

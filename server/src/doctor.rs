@@ -63,7 +63,6 @@ pub fn run(given: Given, json: bool) -> bool {
 
 fn check(config: &Config, file: Option<&Path>, deadline: Instant, show: &mut dyn FnMut(Vec<Finding>)) {
     let http = config.http.clone();
-    let (capture, recorder) = (config.capture.clone(), config.recorder.clone());
     let takes_token = config.rules().needs_token(&Scope::Listen(None));
     let address = Pending::start(move || address::check(&http, takes_token));
     let http = config.http.clone();
@@ -71,7 +70,14 @@ fn check(config: &Config, file: Option<&Path>, deadline: Instant, show: &mut dyn
     let realtime = Pending::start(realtime::check);
     let clock = Pending::start(clock::check);
     let service = Pending::start(service::check);
-    let source = Pending::start(move || source::check(&capture));
+    let sources: Vec<_> = config
+        .mounts
+        .iter()
+        .map(|mount| {
+            let capture = mount.capture.clone();
+            Pending::start(move || source::check(&capture))
+        })
+        .collect();
 
     show(address.wait(deadline).unwrap_or_else(|| late(Area::Address)));
     show(tls.wait(deadline).unwrap_or_else(|| late(Area::Tls)));
@@ -80,13 +86,19 @@ fn check(config: &Config, file: Option<&Path>, deadline: Instant, show: &mut dyn
     show(clock.wait(deadline).unwrap_or_else(|| late(Area::Clock)));
     show(vec![files::check(config.http.max_listeners)]);
     show(service.wait(deadline).unwrap_or_else(|| late(Area::Service)));
-    let (findings, sound) = source.wait(deadline).unwrap_or_else(|| (late(Area::Source), None));
-    show(findings);
-    let block = config.capture.block;
-    let recording = Pending::start(move || recording::check(&recorder, sound, block));
-    // A disk that hangs is given a moment even if the sound server has taken all of the time.
-    let deadline = deadline.max(Instant::now() + recording::TIMEOUT);
-    show(recording.wait(deadline).unwrap_or_else(|| late(Area::Recording)));
+    for (mount, source) in config.mounts.iter().zip(sources) {
+        let of_mount = |findings: Vec<Finding>| match &config.mounts[..] {
+            [_] => findings,
+            _ => findings.into_iter().map(|finding| finding.of_mount(&mount.name)).collect(),
+        };
+        let (findings, sound) = source.wait(deadline).unwrap_or_else(|| (late(Area::Source), None));
+        show(of_mount(findings));
+        let (recorder, block) = (mount.recorder.clone(), mount.capture.block);
+        let recording = Pending::start(move || recording::check(&recorder, sound, block));
+        // A disk that hangs is given a moment even if the sound server has taken all of the time.
+        let deadline = deadline.max(Instant::now() + recording::TIMEOUT);
+        show(of_mount(recording.wait(deadline).unwrap_or_else(|| late(Area::Recording))));
+    }
 }
 
 /// Returns the finding of a check that has not ended in time.

@@ -38,6 +38,7 @@ mod routes;
 pub mod server;
 mod session;
 mod shared;
+mod station;
 mod stream;
 mod table_query;
 pub mod tls;

@@ -1,13 +1,14 @@
 //! The aircheck service: streams live sound over HTTP to many listeners, and keeps for each an exact account of its lag
 //! and its losses.
 //!
-//! [`access`] has the tokens of those who may listen. [`app`] opens the [`source`] that a [`config`] names and puts it on the air as a [`mount`]. Its [`rendition`]s turn
+//! [`access`] has the tokens of those who may listen. [`app`] opens the [`source`]s that a [`config`] names and puts each on the air as a [`mount`]. Its [`rendition`]s turn
 //! blocks into packets, once for all listeners; [`delivery`] takes the packets to each listener and keeps its account;
-//! a [`sink`] such as the recorder takes blocks elsewhere, and a [`replay`] plays what it has recorded. [`notify`] tells
+//! a [`sink`] such as the recorder takes blocks elsewhere, and a [`replay`] plays what it has recorded. [`mounts`] opens all of that for
+//! each mount. [`notify`] tells
 //! receivers what goes wrong. [`http`] answers requests, and [`telemetry`] reports on all of that. [`doctor`] checks
 //! whether a machine can do all of this.
 //!
-//! A folder uses only what stands before it: one_line, access, config, source, mount, rendition, delivery, sink, replay, notify, telemetry,
+//! A folder uses only what stands before it: one_line, access, config, source, mount, rendition, delivery, sink, replay, mounts, notify, telemetry,
 //! http, reload, app, doctor. The types that go over the wire are in the crate `aircheck-api`.
 //!
 //! The server knows no sound device, and it invents no sequence number: all of them are the capture's.
@@ -24,8 +25,11 @@ pub mod rendition;
 pub mod delivery;
 pub mod sink;
 
-pub mod notify;
 pub mod replay;
+
+pub mod mounts;
+
+pub mod notify;
 
 pub mod telemetry;
 

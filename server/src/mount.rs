@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aircheck_api::{MAIN_MOUNT, SourceKind, StreamState};
+use aircheck_api::{SourceKind, StreamState};
 use aircheck_engine::{Block, CaptureStats, Format, Hub, SharedHistogram, Stream, Substitute, Timestamp};
 
 use event_log::EventLog;
@@ -26,6 +26,7 @@ const SOUND_TIMEOUT: Duration = Duration::from_secs(1);
 /// One source on the air.
 #[derive(Debug)]
 pub struct Mount {
+    name: String,
     format: Format,
     description: String,
     kind: SourceKind,
@@ -38,13 +39,15 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// Puts a running stream on the air and starts its meter.
+    /// Puts a running stream on the air under this name, and starts its meter.
     ///
     /// # Errors
     ///
     /// When the system gives no thread for the meter.
-    pub fn new(stream: &Stream, kind: SourceKind) -> io::Result<Arc<Self>> {
+    pub fn new(name: String, stream: &Stream, kind: SourceKind) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
+            events: EventLog::new(name.clone(), stream.head().clone()),
+            name,
             format: stream.format(),
             description: stream.description().to_owned(),
             kind,
@@ -53,7 +56,6 @@ impl Mount {
             capture: Arc::clone(stream.capture()),
             ring_micros: Arc::clone(stream.ring_micros()),
             meter: Meter::start(stream.format(), stream.hub())?,
-            events: EventLog::new(stream.head().clone()),
         }))
     }
 
@@ -66,8 +68,7 @@ impl Mount {
     /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        // There is one mount.
-        MAIN_MOUNT
+        &self.name
     }
 
     /// Returns the description of the source for people.

@@ -3,6 +3,7 @@
 //! Without a service manager (`NOTIFY_SOCKET` is not set), nothing is sent. A report that cannot be sent is logged: systemd
 //! ends a service that is never ready, or whose watchdog starves.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
@@ -12,15 +13,15 @@ use sd_notify::NotifyState;
 pub(crate) struct ServiceManager {
     /// Time between two signs of life; `None` if the watchdog is off (`WatchdogSec=` of the unit).
     interval: Option<Duration>,
-    /// The dispatcher's turns at the last sign of life, and when that was.
-    last: (u64, Instant),
+    /// The turns of each mount's dispatcher at the last sign of life, and when that was.
+    last: (BTreeMap<String, u64>, Instant),
 }
 
 impl ServiceManager {
     /// Reads from the environment whether there is a watchdog.
     pub(crate) fn new(now: Instant) -> Self {
         // Half of the time is what sd_watchdog_enabled(3) recommends; with a third, a late one is no death.
-        Self { interval: sd_notify::watchdog_enabled().map(|timeout| timeout / 3), last: (0, now) }
+        Self { interval: sd_notify::watchdog_enabled().map(|timeout| timeout / 3), last: (BTreeMap::new(), now) }
     }
 
     /// Reports that the service serves, with a line for `systemctl status`.
@@ -33,11 +34,11 @@ impl ServiceManager {
         report(&[NotifyState::Stopping]);
     }
 
-    /// Reports a sign of life if one is due and the dispatcher has made turns since the last one. A dispatcher that hangs
-    /// starves the watchdog, and systemd starts the service again.
-    pub(crate) fn feed(&mut self, turns: u64, now: Instant) {
-        if self.is_due(turns, now) {
-            self.last = (turns, now);
+    /// Reports a sign of life if one is due and the dispatcher of each mount, by its name, has made turns since the last one. One that
+    /// hangs starves the watchdog, and systemd starts the service again.
+    pub(crate) fn feed<'m>(&mut self, turns: impl Iterator<Item = (&'m str, u64)> + Clone, now: Instant) {
+        if self.is_due(turns.clone(), now) {
+            self.last = (turns.map(|(mount, turns)| (mount.to_owned(), turns)).collect(), now);
             if !report(&[NotifyState::Watchdog]) {
                 // Logged once: the next one would fail as well.
                 self.interval = None;
@@ -45,9 +46,10 @@ impl ServiceManager {
         }
     }
 
-    fn is_due(&self, turns: u64, now: Instant) -> bool {
-        let (last_turns, last_at) = self.last;
-        self.interval.is_some_and(|interval| now.duration_since(last_at) >= interval) && turns > last_turns
+    fn is_due<'m>(&self, mut turns: impl Iterator<Item = (&'m str, u64)>, now: Instant) -> bool {
+        let (last_turns, last_at) = &self.last;
+        let goes_on = |(mount, turns): (&str, u64)| turns > last_turns.get(mount).copied().unwrap_or_default();
+        self.interval.is_some_and(|interval| now.duration_since(*last_at) >= interval) && turns.all(goes_on)
     }
 }
 
@@ -67,12 +69,13 @@ mod tests {
     #[test]
     fn a_hanging_dispatcher_gives_no_sign_of_life() {
         let start = Instant::now();
-        let mut manager = ServiceManager { interval: Some(Duration::from_secs(3)), last: (0, start) };
-        let is_due =
-            |manager: &ServiceManager, turns, seconds| manager.is_due(turns, start + Duration::from_secs(seconds));
+        let mut manager = ServiceManager { interval: Some(Duration::from_secs(3)), last: (BTreeMap::new(), start) };
+        let is_due = |manager: &ServiceManager, turns, seconds| {
+            manager.is_due([("main", turns), ("b", 700)].into_iter(), start + Duration::from_secs(seconds))
+        };
         assert!(!is_due(&manager, 100, 2), "too early");
         assert!(is_due(&manager, 100, 3));
-        manager.last = (100, start + Duration::from_secs(3));
+        manager.last = (BTreeMap::from([("main".to_owned(), 100)]), start + Duration::from_secs(3));
         assert!(!is_due(&manager, 100, 600), "the dispatcher hangs");
         assert!(is_due(&manager, 101, 600), "it goes on");
         assert!(!is_due(&ServiceManager { interval: None, ..manager }, 101, 600), "without a watchdog");

@@ -215,6 +215,80 @@ fn a_signed_url_opens_one_stream_until_it_expires() {
     assert_eq!(guarded.status(&[], &recording), 404, "the parameters are read, and nothing is recorded");
 }
 
+/// Returns the URL in an answer that is an M3U, as path, query without the signing, and expiry.
+fn in_playlist(answer: &str) -> (String, u64) {
+    let url = answer.lines().last().unwrap();
+    let (_, path) = url.split_once("://").unwrap().1.split_once('/').unwrap();
+    let (before, signed) = path.split_once("expires=").unwrap_or_else(|| panic!("it is not signed: {answer}"));
+    (path.to_owned(), signed.split('&').next().unwrap().parse().unwrap_or_else(|_| panic!("{before}: {answer}")))
+}
+
+#[test]
+fn a_playlist_leads_to_a_url_that_the_player_may_open_and_to_nothing_more() {
+    let guarded = Guarded::start(&[]);
+    let (status, answer) = guarded.ask(None, "listen.m3u");
+    assert!(status == 401 && answer.contains("www-authenticate: Basic"), "{answer}");
+    assert_eq!(guarded.ask(Some(PROMETHEUS), "listen.m3u").0, 403, "a playlist takes the scope of its stream");
+
+    // By a token: for a day, and without the token.
+    let (status, answer) = guarded.ask(Some(KITCHEN), "listen.m3u?format=opus&name=radio");
+    assert!(status == 200 && !answer.contains(KITCHEN), "{answer}");
+    let (path, expires) = in_playlist(&answer);
+    assert!(path.starts_with("stream.opus?name=radio&expires="), "{path}");
+    assert!((unix_now() + 86_300..=unix_now() + 86_400).contains(&expires), "{expires}");
+    let _listener = Listener::of(curl(&[&guarded.server.url(&path)]).stdout(Stdio::null()));
+    assert_eq!(guarded.row("radio")["token"], "kitchen");
+    for changed in [path.replace("opus", "wav"), path.replace("radio", "tv"), path.replace("expires=1", "expires=2")] {
+        assert_eq!(guarded.status(&[], &changed), 403, "{changed}");
+    }
+    // By one with more scopes: it opens the stream alone.
+    let (path, _) = in_playlist(&guarded.ask(Some(BOSS), "listen.m3u").1);
+    let (_, query) = path.split_once('?').unwrap();
+    assert_eq!(guarded.status(&[], &path), 200);
+    assert_eq!(guarded.status(&[], &format!("api/v1/status?{query}")), 401);
+
+    // By a signed URL: until that expires, and not a second longer.
+    let sign = |query: &str, expires| sign_url(&TokenHash::of(KITCHEN), "/listen.m3u", query, expires);
+    for expires in [unix_now() + 60, unix_now() + 90 * 86_400] {
+        let (status, answer) = guarded.ask(None, &sign("format=flac&name=tv", expires));
+        assert_eq!(status, 200, "{answer}");
+        let (path, inner) = in_playlist(&answer);
+        assert!(path.starts_with("stream.flac?name=tv&expires=") && inner == expires, "{path}");
+        assert_eq!(guarded.status(&[], &path), 200);
+        assert_eq!(guarded.status(&[], &sign("format=flac&name=tv", expires).replace("flac", "wav")), 403);
+    }
+    assert_eq!(guarded.ask(None, &sign("", unix_now() - 1)).0, 403, "it has expired");
+
+    // By the cookie of a sign-in.
+    let header = format!("Authorization: Bearer {BOSS}");
+    let (_, answer) = guarded.server.ask(&["--request", "POST", "--header", &header], "api/v1/session");
+    let (_, answer) = guarded.server.ask(&["--cookie", &cookie(&answer).0], "listen.pls?format=wav");
+    let file = answer.lines().find_map(|line| line.strip_prefix("File1=")).unwrap();
+    let (path, expires) = in_playlist(file);
+    assert!(guarded.status(&[], &path) == 200 && expires <= unix_now() + 86_400, "{path}");
+
+    // It ends with its token.
+    guarded.reload(&ALL[..2]);
+    eventually("the token's end", || (guarded.status(&[], &path) == 403).then_some(()));
+    // Where listening takes no token, nothing is signed.
+    let open = Server::start(&["--source", "tone:440"]);
+    assert!(open.text("listen.m3u").ends_with("/stream.mp3\n"));
+}
+
+#[test]
+fn a_player_plays_a_playlist_that_was_signed() {
+    let guarded = Guarded::start(&[]);
+    let url = sign_url(&TokenHash::of(KITCHEN), "/listen.m3u", "format=flac&name=player", unix_now() + 60);
+    // As VLC and hardware do, this reads the file and opens what it finds there. ffmpeg takes an M3U for HLS.
+    let (status, answer) = guarded.ask(None, &url);
+    assert_eq!(status, 200, "{answer}");
+    let found = answer.lines().last().unwrap().to_owned();
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-nostdin", "-i", &found, "-t", "1", "-f", "null", "-"]);
+    let output = ffmpeg.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
 #[test]
 fn the_page_signs_in_and_out_by_a_cookie() {
     let guarded = Guarded::start(&[]);
@@ -224,12 +298,9 @@ fn the_page_signs_in_and_out_by_a_cookie() {
     };
     let (status, answer) = sign_in(&[]);
     assert_eq!(status, 200, "{answer}");
-    assert!(
-        answer.ends_with(
-            r#"{"token":"boss","takes_token":true,"listen":true,"has_figures":true,"stats":true,"admin":true}"#
-        ),
-        "{answer}"
-    );
+    let permissions = r#""token":"boss","takes_token":true,"listen":true,"has_figures":true,"stats":true,"admin":true"#;
+    let body = format!(r#"{{{permissions},"host":"{}"}}"#, guarded.server.address);
+    assert!(answer.ends_with(&body), "{answer}");
     let (value, attributes) = cookie(&answer);
     assert_eq!(attributes, "Path=/; HttpOnly; SameSite=Strict; Max-Age=2592000");
     assert!(value.starts_with("aircheck=") && !answer.contains(BOSS));
@@ -257,7 +328,8 @@ fn the_page_signs_in_and_out_by_a_cookie() {
     let session = open.json("api/v1/session");
     assert_eq!(
         session,
-        serde_json::json!({ "token": null, "takes_token": false, "listen": true, "has_figures": true, "stats": true, "admin": true })
+        serde_json::json!({ "token": null, "takes_token": false, "listen": true, "has_figures": true, "stats": true, "admin": true,
+            "host": open.address.to_string() })
     );
     assert_eq!(open.ask(&["--request", "POST"], "api/v1/session").0, 409);
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use aircheck_engine::source::PcmEncoding;
 use aircheck_engine::{Format, OverflowPolicy};
 use aircheck_server::config::cli::{Command, Exit, parse};
-use aircheck_server::config::{Config, LossPolicy, Setting, SourceSpec, settings};
+use aircheck_server::config::{Config, LossPolicy, MountConfig, Setting, SourceSpec, settings};
 use tempfile::TempDir;
 
 /// A command line, an environment and a file, none of which are the process's own.
@@ -76,13 +76,15 @@ fn without_settings_the_defaults_run() {
     let config = Setup::new().config(&[]);
     assert_eq!(config, Config::default());
     assert!(settings().iter().map(|setting| setting.key.as_str()).eq(KEYS));
-    assert_eq!(config.capture.source, SourceSpec::Auto);
-    assert_eq!(config.capture.stdin_format(), (48_000, 2, PcmEncoding::S16Le));
-    assert_eq!(config.capture.block, Duration::from_millis(10));
-    assert_eq!(config.capture.history, Duration::from_secs(10));
-    assert_eq!(config.delivery.buffer, Duration::from_secs(1));
-    assert_eq!(config.delivery.overflow, OverflowPolicy::SkipToLive);
-    assert_eq!(config.recorder.record, None);
+    let MountConfig { name, capture, delivery, recorder, .. } = config.first_mount();
+    assert_eq!((&**name, config.mounts.len()), ("main", 1));
+    assert_eq!(capture.source, SourceSpec::Auto);
+    assert_eq!(capture.stdin_format(), (48_000, 2, PcmEncoding::S16Le));
+    assert_eq!(capture.block, Duration::from_millis(10));
+    assert_eq!(capture.history, Duration::from_secs(10));
+    assert_eq!(delivery.buffer, Duration::from_secs(1));
+    assert_eq!(delivery.overflow, OverflowPolicy::SkipToLive);
+    assert_eq!(recorder.record, None);
     assert_eq!(config.http.listen, ["127.0.0.1:8700".parse().unwrap()]);
     assert_eq!(config.http.unix_mode, 0o600);
     assert_eq!(config.http.max_listeners, 1000);
@@ -90,7 +92,7 @@ fn without_settings_the_defaults_run() {
 }
 
 /// All keys, in the order in which they are listed.
-const KEYS: [&str; EVERYTHING.len() + 1] = [
+const KEYS: [&str; EVERYTHING.len() + 2] = [
     "source",
     "loop",
     "rate",
@@ -131,6 +133,7 @@ const KEYS: [&str; EVERYTHING.len() + 1] = [
     "silence_after",
     "silence_level",
     "token",
+    "mount",
 ];
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
@@ -183,7 +186,8 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 39] = [
 
 /// Shows one setting of a configuration.
 fn value(config: &Config, name: &str) -> String {
-    let Config { capture, delivery, recorder, http, notify, tokens: _ } = config;
+    let Config { http, notify, .. } = config;
+    let MountConfig { capture, delivery, recorder, silence, .. } = config.first_mount();
     match name {
         "source" => capture.source.to_string(),
         "loop" => capture.looped.to_string(),
@@ -222,8 +226,8 @@ fn value(config: &Config, name: &str) -> String {
         "allow_origins" => http.allow_origins.join(" "),
         "notify" => notify.targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         "notify_form" => notify.form.to_string(),
-        "silence_after" => format!("{:?}", notify.silence_after),
-        "silence_level" => notify.silence_level.to_string(),
+        "silence_after" => format!("{:?}", silence.silence_after),
+        "silence_level" => silence.silence_level.to_string(),
         _ => panic!("{name}"),
     }
 }
@@ -300,8 +304,8 @@ fn a_layer_changes_only_the_settings_that_it_names() {
     let setup = Setup::new().file("block = '5ms'\nhistory = '1s'\n").env("AIRCHECK_HISTORY", "2s");
     let config = setup.config(&["--max-listeners", "7"]);
     let mut expected = Config::default();
-    expected.capture.block = Duration::from_millis(5);
-    expected.capture.history = Duration::from_secs(2);
+    expected.mounts[0].capture.block = Duration::from_millis(5);
+    expected.mounts[0].capture.history = Duration::from_secs(2);
     expected.http.max_listeners = 7;
     assert_eq!(config, expected);
 }
@@ -320,7 +324,10 @@ fn the_flag_names_another_file_than_the_variable() {
     let setup = Setup::new().file("block = '5ms'\n");
     let other = setup.folder.path().join("other.toml");
     std::fs::write(&other, "\u{feff}block = '7ms'\r\n").unwrap();
-    assert_eq!(setup.config(&["--config", other.to_str().unwrap()]).capture.block, Duration::from_millis(7));
+    assert_eq!(
+        setup.config(&["--config", other.to_str().unwrap()]).first_mount().capture.block,
+        Duration::from_millis(7)
+    );
 }
 
 #[test]
@@ -338,15 +345,15 @@ fn flags_that_repeat_make_a_list() {
 #[test]
 fn loop_can_be_switched_off_again() {
     let setup = Setup::new().file("source = 'wav:a'\nloop = true\n");
-    assert!(setup.config(&[]).capture.looped);
-    assert!(!setup.config(&["--loop=false"]).capture.looped);
-    assert!(setup.env("AIRCHECK_LOOP", "off").config(&["--loop"]).capture.looped);
+    assert!(setup.config(&[]).first_mount().capture.looped);
+    assert!(!setup.config(&["--loop=false"]).first_mount().capture.looped);
+    assert!(setup.env("AIRCHECK_LOOP", "off").config(&["--loop"]).first_mount().capture.looped);
 }
 
 #[test]
 fn a_fallback_goes_only_with_its_policy() {
     let setup = Setup::new();
-    assert_eq!(setup.config(&["--fallback", "demo"]).capture.on_source_loss, LossPolicy::Silence);
+    assert_eq!(setup.config(&["--fallback", "demo"]).first_mount().capture.on_source_loss, LossPolicy::Silence);
     setup.config(&["--fallback", "demo", "--on-source-loss", "fallback"]);
     for policy in ["silence", "end"] {
         let line = setup.wrong(&["--fallback", "demo", "--on-source-loss", policy]);
@@ -360,7 +367,8 @@ fn a_fallback_goes_only_with_its_policy() {
 fn a_device_may_be_asked_for_a_rate() {
     for source in ["auto", "mic", "mic:x", "stdin"] {
         let config = Setup::new().config(&["--source", source, "--rate", "44100", "--channels", "1"]);
-        assert_eq!((config.capture.rate_hz, config.capture.channels), (Some(44_100), Some(1)), "{source}");
+        let capture = &config.first_mount().capture;
+        assert_eq!((capture.rate_hz, capture.channels), (Some(44_100), Some(1)), "{source}");
     }
 }
 
@@ -928,6 +936,7 @@ aircheck.toml is valid and gives these settings:
   allow_origins                none            default
   notify                       none            default
   token                        none            default
+  mount                        none            default
 ";
     assert_eq!(checked(&setup), table);
 }

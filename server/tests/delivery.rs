@@ -492,7 +492,7 @@ fn the_head_of_a_stream_is_an_answer_without_a_listener() {
         assert_eq!(text.matches("\r\n\r\n").count(), 2, "{path}: no body: {text}");
     }
     assert!(server.rows().is_empty());
-    assert!(server.text("metrics").contains("aircheck_delivered_blocks_total{format=\"wav\"} 0\n"));
+    assert!(server.text("metrics").contains("aircheck_delivered_blocks_total{mount=\"main\",format=\"wav\"} 0\n"));
 }
 
 /// Returns a WebSocket frame as a client sends it, with a mask of zeros.

@@ -252,7 +252,7 @@ fn prometheus_can_read_the_metrics() {
     server.row_when("\"\\{}🎙", |row| row["delivered"].as_u64().unwrap() > 10);
     assert!(!server.text("metrics").contains("aircheck_listener_lag_seconds{"), "a healthy listener has no series");
     common::signal(listener.pid(), "STOP");
-    let series = "aircheck_listener_lag_seconds{listener=\"1\",name=\"\\\"\\\\{}🎙\",format=\"wav\"} ";
+    let series = "aircheck_listener_lag_seconds{mount=\"main\",listener=\"1\",name=\"\\\"\\\\{}🎙\",format=\"wav\"} ";
     eventually("a series of the listener that is behind", || server.text("metrics").contains(series).then_some(()));
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
@@ -265,19 +265,19 @@ fn prometheus_can_read_the_metrics() {
     let output = promtool.wait_with_output().unwrap();
     assert!(output.status.success(), "{}{text}", String::from_utf8_lossy(&output.stdout));
     for series in [
-        "aircheck_capture_up 1\n",
-        "aircheck_capture_restarts_total 0\n",
-        "aircheck_capture_lost_blocks_total{reason=\"xrun\"} 0\n",
-        "aircheck_capture_level_dbfs{channel=\"0\",kind=\"peak\"} -12",
-        "aircheck_listeners{format=\"wav\"} 1\n",
-        "aircheck_listeners{format=\"pcm\"} 0\n",
-        "aircheck_lag_seconds_count{format=\"wav\"} ",
-        "aircheck_gap_blocks_count{format=\"json\"} 0\n",
-        "aircheck_latency_seconds_bucket{stage=\"ring\",le=\"0.020095\"} ",
-        "aircheck_latency_seconds_bucket{stage=\"queue\",le=\"0.020095\"} ",
-        "aircheck_latency_seconds_bucket{stage=\"read\",le=\"0.020095\"} ",
-        "aircheck_listener_lag_at_least_seconds{listener=\"1\",",
-        "aircheck_listener_lag_at_most_seconds{listener=\"1\",",
+        "aircheck_capture_up{mount=\"main\"} 1\n",
+        "aircheck_capture_restarts_total{mount=\"main\"} 0\n",
+        "aircheck_capture_lost_blocks_total{mount=\"main\",reason=\"xrun\"} 0\n",
+        "aircheck_capture_level_dbfs{mount=\"main\",channel=\"0\",kind=\"peak\"} -12",
+        "aircheck_listeners{mount=\"main\",format=\"wav\"} 1\n",
+        "aircheck_listeners{mount=\"main\",format=\"pcm\"} 0\n",
+        "aircheck_lag_seconds_count{mount=\"main\",format=\"wav\"} ",
+        "aircheck_gap_blocks_count{mount=\"main\",format=\"json\"} 0\n",
+        "aircheck_latency_seconds_bucket{mount=\"main\",stage=\"ring\",le=\"0.020095\"} ",
+        "aircheck_latency_seconds_bucket{mount=\"main\",stage=\"queue\",le=\"0.020095\"} ",
+        "aircheck_latency_seconds_bucket{mount=\"main\",stage=\"read\",le=\"0.020095\"} ",
+        "aircheck_listener_lag_at_least_seconds{mount=\"main\",listener=\"1\",",
+        "aircheck_listener_lag_at_most_seconds{mount=\"main\",listener=\"1\",",
     ] {
         assert!(text.contains(series), "{series} is missing in\n{text}");
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 use modules::{Uses, assert_no_circle, place};
 
 /// The folders and files at the top of `server/src`, in the order in which they may use each other.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 19] = [
     "one_line",
     "access",
     "config",
@@ -20,6 +20,7 @@ const ORDER: [&str; 18] = [
     "delivery",
     "sink",
     "replay",
+    "mounts",
     "notify",
     "telemetry",
     "http",

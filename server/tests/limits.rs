@@ -111,7 +111,7 @@ fn max_lag_skips_a_listener_to_live_and_bounds_what_kernels_hold() {
         assert_identity(&row);
     }
     let text = server.text("metrics");
-    let late = metric(&text, "aircheck_lost_blocks_total")["{format=\"pcm\",reason=\"late\"}"];
+    let late = metric(&text, "aircheck_lost_blocks_total")["{mount=\"main\",format=\"pcm\",reason=\"late\"}"];
     assert!(late > 100.0, "{late} of some 250 lost blocks have the reason late");
     // What it heard is in order, and lacks exactly what the server says that it lost.
     let path = directory.path().join("heard");
@@ -310,7 +310,7 @@ fn open_metrics_are_served_on_request() {
     assert!(response.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"));
     assert!(response.ends_with("# EOF\n"), "{response}");
     assert!(response.contains("# TYPE aircheck_offered_blocks counter\n"), "{response}");
-    assert!(response.contains("\naircheck_offered_blocks_total{format=\"wav\"} 0\n"), "{response}");
+    assert!(response.contains("\naircheck_offered_blocks_total{mount=\"main\",format=\"wav\"} 0\n"), "{response}");
     let (_, response) = server.ask(&[], "metrics");
     assert!(response.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{response}");
 }

@@ -248,11 +248,11 @@ fn a_server_measures_speech_and_music_as_ffmpeg_does() {
                 let peaks: Vec<f64> = peaks.iter().map(|peak| peak.as_f64().unwrap()).collect();
                 assert_peaks_agree(name, &peaks, &their_peaks);
                 for (series, value) in [
-                    ("loudness_lufs{window=\"momentary\"}", ours.momentary),
-                    ("loudness_lufs{window=\"short_term\"}", ours.short_term),
-                    ("loudness_lufs{window=\"integrated\"}", ours.integrated),
-                    ("loudness_range_lu", ours.range),
-                    ("true_peak_dbtp{channel=\"0\"}", peaks[0]),
+                    ("loudness_lufs{mount=\"main\",window=\"momentary\"}", ours.momentary),
+                    ("loudness_lufs{mount=\"main\",window=\"short_term\"}", ours.short_term),
+                    ("loudness_lufs{mount=\"main\",window=\"integrated\"}", ours.integrated),
+                    ("loudness_range_lu{mount=\"main\"}", ours.range),
+                    ("true_peak_dbtp{mount=\"main\",channel=\"0\"}", peaks[0]),
                 ] {
                     let line =
                         metrics.lines().find_map(|line| line.strip_prefix(&format!("aircheck_{series} "))).unwrap();

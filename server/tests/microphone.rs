@@ -56,7 +56,7 @@ fn a_server_without_its_source_stops_in_order() {
         (status["state"] == "silent" && status["source"]["failure"].is_string()).then_some(status)
     });
     assert!(status["source"]["failure"].is_string(), "{status}");
-    assert!(server.text("metrics").contains("aircheck_capture_up 0\n"));
+    assert!(server.text("metrics").contains("aircheck_capture_up{mount=\"main\"} 0\n"));
     server.wait_for_log("source_lost");
     server.terminate();
     // The loss was logged when it came; an orderly stop after it is no failure.

@@ -175,7 +175,7 @@ fn clipping_is_told_with_its_end() {
     receiver.wait_for("clipping begin");
     let clips = server.json("api/v1/status")["level"][0]["clips"].as_u64().unwrap();
     assert!(clips > 0, "{clips}");
-    assert!(server.text("metrics").contains("\naircheck_capture_clips_total{channel=\"0\"} "));
+    assert!(server.text("metrics").contains("\naircheck_capture_clips_total{mount=\"main\",channel=\"0\"} "));
     let end = receiver.wait_for("clipping end").json();
     assert!(end["duration_seconds"].as_f64() > Some(9.0), "it has not happened for ten seconds: {end}");
     stop(server);

@@ -81,6 +81,21 @@ mod scripts {
     }
 
     #[test]
+    fn what_arrives_tells_of_the_way() {
+        run("arrivals.test.js");
+    }
+
+    #[test]
+    fn the_form_of_the_sound_follows_the_link() {
+        run("adaptation.test.js");
+    }
+
+    #[test]
+    fn the_output_s_latency_is_right_or_said_to_be_unknown() {
+        run("output_clock.test.js");
+    }
+
+    #[test]
     fn the_player_stays_live_for_an_hour() {
         run("hour.test.js");
     }
@@ -123,6 +138,26 @@ mod scripts {
     #[test]
     fn the_page_plays_behind_a_proxy_that_passes_no_websockets_on() {
         run_in_browser("proxy.test.js");
+    }
+
+    #[test]
+    fn the_bitrate_follows_a_link_that_narrows_and_widens() {
+        run_in_browser("link.test.js");
+    }
+
+    #[test]
+    fn the_page_says_in_the_field_what_is_wrong() {
+        run_in_browser("field.test.js");
+    }
+
+    #[test]
+    fn the_page_can_be_installed() {
+        run_in_browser("installable.test.js");
+    }
+
+    #[test]
+    fn the_device_names_the_sound_and_stops_it() {
+        run_in_browser("now_playing.test.js");
     }
 
     #[test]

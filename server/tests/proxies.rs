@@ -314,8 +314,9 @@ fn with_token(flags: &[&str]) -> (Server, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("aircheck.toml");
     let hash = TokenHash::of("ac_stats");
-    let text =
-        format!("allow_hosts = ['radio.example']\n[[token]]\nname = 'stats'\nhash = '{hash}'\nscopes = ['stats']\n");
+    let text = format!(
+        "allow_hosts = ['radio.example']\n[[token]]\nname = 'stats'\nhash = '{hash}'\nscopes = ['stats', 'listen']\n"
+    );
     fs::write(&config, text).unwrap();
     (trusting(&[&["--config", config.to_str().unwrap()], flags].concat()), directory)
 }
@@ -380,9 +381,10 @@ fn the_status_names_the_address_by_which_the_client_has_come() {
     assert_eq!(urls(&[https, "Host: radio.example"]), outside);
     assert_eq!(urls(&[https, "X-Forwarded-Host: radio.example"]), outside);
     assert_eq!(urls(&["Forwarded: for=192.0.2.1;proto=https;host=radio.example"]), outside);
-    let (status, playlist) =
-        server.ask(&["--header", https, "--header", "Host: radio.example"], "listen.m3u?format=opus");
-    assert!(status == 200 && playlist.ends_with("\nhttps://radio.example/stream.opus\n"), "{playlist}");
+    let fields = ["Authorization: Bearer ac_stats", https, "Host: radio.example"];
+    let fields: Vec<_> = fields.iter().flat_map(|field| ["--header", field]).collect();
+    let (status, playlist) = server.ask(&fields, "listen.m3u?format=opus");
+    assert!(status == 200 && playlist.contains("\nhttps://radio.example/stream.opus?expires="), "{playlist}");
     let (status, answer) = ask(&["X-Forwarded-Host: evil.example"]);
     assert!(status == 403 && answer.contains("`evil.example` is not one of this server's"), "{answer}");
     // A client behind a proxy is no program of this machine.

@@ -19,6 +19,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::{Server, command_behind, eventually, may_mount, refused, signal};
+use rustix::fs::statvfs;
 use serde_json::Value;
 use wall_clock::WallClock;
 
@@ -214,7 +215,7 @@ fn the_recording_stops_before_the_disk_is_full_and_goes_on_when_there_is_room() 
     assert_eq!(end_of(&last), Some("disk nearly full"));
     // Listeners, and those that ask for them, are not concerned.
     assert_eq!(disk.server.ask(&[], "readyz").0, 200);
-    assert!(disk.server.text("metrics").contains("aircheck_record_up 0"));
+    assert!(disk.server.text("metrics").contains("aircheck_record_up{mount=\"main\"} 0"));
     assert_eq!(disk.events("disk"), ["begin"]);
     sleep(Duration::from_secs(1));
     let files = sidecars(&disk.outside()).len();
@@ -222,7 +223,7 @@ fn the_recording_stops_before_the_disk_is_full_and_goes_on_when_there_is_room() 
     eventually("a new file", || (sidecars(&disk.outside()).len() > files).then_some(()));
     eventually("its sound", || disk.recording()["failing"].is_null().then_some(()));
     assert_eq!(disk.events("disk"), ["begin", "end"]);
-    assert!(disk.server.text("metrics").contains("aircheck_record_up 1"));
+    assert!(disk.server.text("metrics").contains("aircheck_record_up{mount=\"main\"} 1"));
     let gap = eventually("the noted gap", || {
         sidecars(&disk.outside()).into_iter().flat_map(|(_, lines)| lines).find(|line| line.get("gap").is_some())
     });
@@ -231,6 +232,27 @@ fn the_recording_stops_before_the_disk_is_full_and_goes_on_when_there_is_room() 
     assert!(status["lost"].as_u64() >= gap["gap"]["blocks"].as_u64(), "{status} and {gap}");
     assert_eq!(disk.server.rows().len(), 0);
     assert!(decode_all(&disk.outside()) > 1);
+}
+
+/// The file that was being written counts as soon as it has ended: what is beyond `--record-keep` with it makes the room.
+#[test]
+fn a_recording_that_stopped_goes_on_in_the_room_of_what_is_beyond_its_bound() {
+    let Some(disk) = OnDisk::start(Disk::Memory, 20, &["--record-reserve", "4MB", "--record-keep", "1MB"]) else {
+        return;
+    };
+    // 3 MB: with them the disk has room for the five seconds that it takes to go on.
+    eventually("eight seconds", || disk.recording()["blocks"].as_u64().filter(|blocks| *blocks > 800));
+    let [(first, _)] = &sidecars(&disk.outside())[..] else { panic!("one file") };
+    let free = statvfs(disk.outside()).map(|disk| disk.f_bavail * disk.f_frsize).unwrap();
+    fs::write(disk.outside().join("ballast"), vec![0; free as usize - 3_900_000]).unwrap();
+    disk.server.wait_for_log(&format!("deleted {first}, as --record-keep says"));
+    eventually("a new file", || sidecars(&disk.outside()).iter().any(|(stem, _)| stem != first).then_some(()));
+    assert_eq!(disk.events("disk"), ["begin", "end"]);
+    assert!(!disk.outside().join(format!("{first}.wav")).exists());
+    let gap = eventually("the noted gap", || {
+        sidecars(&disk.outside()).into_iter().flat_map(|(_, lines)| lines).find(|line| line.get("gap").is_some())
+    });
+    assert_eq!(gap["error"], "the disk was nearly full", "{gap}");
 }
 
 #[test]

@@ -105,7 +105,10 @@ fn a_row_tells_in_words_whether_its_listener_reads_and_what_it_will_hear_late() 
     assert!(number(&row, "lag_at_least_seconds") <= lag && lag <= number(&row, "lag_at_most_seconds"), "{row}");
     let metrics = server.text("metrics");
     for bound in ["least", "most"] {
-        assert!(metrics.contains(&format!("aircheck_listener_lag_at_{bound}_seconds{{listener=\"1\"")), "{metrics}");
+        assert!(
+            metrics.contains(&format!("aircheck_listener_lag_at_{bound}_seconds{{mount=\"main\",listener=\"1\"")),
+            "{metrics}"
+        );
     }
 
     signal(listener.pid(), "CONT");

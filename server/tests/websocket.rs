@@ -304,7 +304,12 @@ fn heard_reports_appear_in_the_row_and_in_the_metrics() {
     let row = server.row_when("ear", |row| row["latency_seconds"]["ear"]["p50"].is_number());
     let p50 = row["latency_seconds"]["ear"]["p50"].as_f64().unwrap();
     assert!((0.065..0.075).contains(&p50), "{row}");
-    let count = || server.text("metrics").contains("aircheck_latency_seconds_count{stage=\"ear\"} 3\n").then_some(());
+    let count = || {
+        server
+            .text("metrics")
+            .contains("aircheck_latency_seconds_count{mount=\"main\",stage=\"ear\"} 3\n")
+            .then_some(())
+    };
     eventually("three reports in the metrics", count);
 }
 
@@ -350,7 +355,7 @@ fn invalid_messages_get_an_error_and_change_no_metric() {
     }
     let row = server.row_when("invalid", |row| row["delivered"].as_u64().unwrap() > 10);
     assert!(row["latency_seconds"]["ear"].is_null(), "{row}");
-    assert!(server.text("metrics").contains("aircheck_latency_seconds_count{stage=\"ear\"} 0\n"));
+    assert!(server.text("metrics").contains("aircheck_latency_seconds_count{mount=\"main\",stage=\"ear\"} 0\n"));
     // Invalid messages are answered at a limited rate.
     (0..1000).for_each(|_| client.send(&json!({"volume": 11})));
     client.send(&json!({"clock": 7}));
@@ -419,9 +424,10 @@ fn every_way_to_end_closes_in_order_and_counts_what_was_read() {
     }
     eventually("an empty table", || server.rows().is_empty().then_some(()));
     // A block that crosses the listener's close message counts as delivered.
-    let delivered = format!("aircheck_delivered_blocks_total{{format=\"ws\"}} {read}\n");
+    let delivered = format!("aircheck_delivered_blocks_total{{mount=\"main\",format=\"ws\"}} {read}\n");
     let metrics = server.text("metrics");
-    let told = metrics.lines().find(|line| line.starts_with("aircheck_delivered_blocks_total{format=\"ws\"}"));
+    let told =
+        metrics.lines().find(|line| line.starts_with("aircheck_delivered_blocks_total{mount=\"main\",format=\"ws\"}"));
     assert!(metrics.contains(&delivered), "{read} were read: {told:?}");
 
     let mut client = Client::listen(&server, "name=disconnected");

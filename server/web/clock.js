@@ -4,12 +4,34 @@
 const KEEP = 32;
 const DRIFT = 100e-6; // of two ordinary clocks, in seconds per second: the error of an exchange grows at this rate
 
+/** Returns the step by which this browser's clock moves on, in seconds: some make it coarse, against spying. */
+export function resolution() {
+  const steps = Array.from({ length: 3 }, () => {
+    const [first, then] = [nextTick(), nextTick()];
+    return then - first;
+  });
+  return Math.min(...steps) / 1000;
+}
+
+function nextTick() {
+  const before = performance.now();
+  for (;;) {
+    const now = performance.now();
+    if (now !== before) return now;
+  }
+}
+
 export class Clock {
   exchanges = [];
 
+  /** `resolution` is that of our clock, in seconds: a round trip that seems to take no time may take as much. */
+  constructor(resolution = 0) {
+    this.resolution = resolution;
+  }
+
   /** Adds an exchange, in seconds: `asked` at our time, answered with the time `server`, which came at `answered`. */
   learn(asked, server, answered) {
-    const fresh = { offset: server - (asked + answered) / 2, error: (answered - asked) / 2, at: answered };
+    const fresh = { offset: server - (asked + answered) / 2, error: (answered - asked) / 2 + this.resolution, at: answered };
     // Two exchanges that contradict each other mean that a clock was set, or stood still while the machine slept.
     const agrees = (old) => Math.abs(old.offset - fresh.offset) <= old.error + fresh.error + age(old, answered);
     this.exchanges = this.exchanges.filter(agrees).slice(1 - KEEP);

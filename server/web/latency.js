@@ -39,8 +39,12 @@ export function showLatency(figures, { ring = 0, queue = 0 }) {
     $("stages").style.setProperty(`--${stage}`, spans[stage] / all);
   }
   $("codec").hidden = spans.codec === 0;
+  const { output_is_known, clock_error } = figures;
+  put($("ear-least"), output_is_known ? "" : "at least");
   put($("ear"), `${Math.round(1000 * of("ear"))} ms`);
-  put($("clock-error"), `± ${tenths(figures.clock_error)}`);
+  put($("clock-error"), output_is_known ? `± ${tenths(clock_error)}` : "");
+  if (!output_is_known) put($("stage-output"), "not told");
+  $("no-output").hidden = output_is_known;
   $("latency").classList.add("known");
   showBuffer(figures);
 }
@@ -63,5 +67,6 @@ export function showNoLatency() {
   $("latency").classList.remove("known");
   for (const stage of STAGES) put($(`stage-${stage}`), NOTHING);
   put($("ear"), NOTHING);
-  for (const id of ["clock-error", "target", "jitter", "speed", "lost", "late", "skips"]) put($(id), "");
+  $("no-output").hidden = true;
+  for (const id of ["ear-least", "clock-error", "target", "jitter", "speed", "lost", "late", "skips"]) put($(id), "");
 }

@@ -2,18 +2,21 @@
 // the audio thread, and this file computes when they are heard.
 
 import { decodesOpus } from "/opus.js";
+import { OutputClock } from "/output_clock.js";
 
 const HEARD_INTERVAL_SECONDS = 0.4; // between two reports to the server of what was heard
 const OPEN_TIMEOUT_SECONDS = 5;
 const FADE_SECONDS = 0.05;
-const MEDIAN_OF = 9; // timestamps; single ones of a sound card jump by a period
 
 const pageSeconds = () => (performance.timeOrigin + performance.now()) / 1000;
 
 /** Returns why this browser can't play live, or null. */
 export function obstacle() {
   if (typeof AudioContext === "undefined") return "this browser has no Web Audio";
-  if (!window.isSecureContext) return "browsers play live only over https, or from the machine they run on";
+  if (!window.isSecureContext) {
+    return "this page came by plain http, and browsers play live only by https, or on the server's own machine. The server \
+speaks https with --tls-self-signed or a certificate";
+  }
   if (typeof AudioWorkletNode === "undefined") return "this browser has no AudioWorklet";
   if (typeof WebSocket === "undefined" || typeof Worker === "undefined") return "this browser has no WebSocket on a thread";
   return null;
@@ -35,11 +38,13 @@ export function opens(url) {
   });
 }
 
-const isLoopback = () => /^(localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname);
+/** Whether the server is on the browser's own machine. */
+export const isLoopback = () => /^(localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname);
 
 /**
- * Reports by callbacks: `on.listening({listener, payload})`, `on.lost({code, reason, failures, opened})`,
+ * Reports by callbacks: `on.listening({listener, payload, bitrate})`, `on.lost({code, reason, failures, opened})`,
  * `on.heard(figures)` some ten times a second, `on.held(state)` when the browser stops or resumes the sound,
+ * `on.link({line, gathered_seconds})` on what the link carries, and how long something on the way gathers the sound,
  * `on.decoding()` when it becomes known what the browser can decode.
  */
 export class Live {
@@ -51,12 +56,13 @@ export class Live {
     this.selected = "auto"; // or the payload that the user selected
     this.decodes_opus = null; // not known yet
     this.channels = 2; // of the source, as far as is known
+    this.block_seconds = 0.01;
     this.playing = false;
     this.session = 0; // counts presses of Play, so that nothing of the last one is taken for this one's
     this.clock = null; // {offset, error} of the server's
     this.reported_at = 0;
     this.due = []; // reports on blocks that are not heard yet
-    this.times = [];
+    this.output = new OutputClock();
   }
 
   /**
@@ -133,14 +139,14 @@ export class Live {
 
   /** The address of the stream. */
   get url() {
-    const query = new URLSearchParams({ payload: this.payload, name: "page" });
-    return `${location.origin.replace("http", "ws")}/stream?${query}`;
+    return `${location.origin.replace("http", "ws")}/stream`;
   }
 
   listen() {
-    this.due.length = this.times.length = 0;
+    this.due.length = 0;
     this.session += 1;
-    this.worker.postMessage({ listen: { url: this.url, session: this.session } });
+    const { url, session, payload, block_seconds } = this;
+    this.worker.postMessage({ listen: { url, session, payload, decodes_opus: this.opusFits(), block_seconds } });
   }
 
   /** Sets the payload that the user selected, or "auto". */
@@ -150,7 +156,9 @@ export class Live {
     if (this.playing && this.payload !== before) this.listen();
   }
 
-  setChannels(channels) {
+  /** Takes the source's format from the server's status. */
+  setFormat({ channels, block_seconds }) {
+    this.block_seconds = block_seconds;
     if (channels === this.channels) return;
     this.channels = channels;
     this.on.decoding();
@@ -188,49 +196,51 @@ export class Live {
     this.node?.port.postMessage({ least_seconds: seconds });
   }
 
-  onReceiver({ listening, lost, clock, undecodable }) {
+  onReceiver({ listening, lost, clock, link, undecodable }) {
     if (clock) this.clock = clock;
     if (undecodable) this.setDecodes(false);
     if (!this.playing) return;
     if (undecodable) this.listen();
     if (listening) this.on.listening(listening);
     if (lost) this.on.lost(lost);
+    if (link) this.on.link(link);
   }
 
   /** Takes a report of the audio thread: which block has begun, and is on its way to the ear. */
   reported(report) {
     if (!this.playing || report.session !== this.session) return;
-    const offset = this.outputOffset();
+    const output = this.lookAtOutput();
     const now = pageSeconds();
-    if (report.begun) this.due.push({ ...report, heard_at: report.begun.at + offset });
+    if (report.begun) this.due.push({ ...report, heard_at: report.begun.at + output.offset });
     else this.on.heard({ ...report, stages: null });
-    while (this.due.length > 0 && this.due[0].heard_at <= now) this.heard(this.due.shift(), offset);
+    while (this.due.length > 0 && this.due[0].heard_at <= now) this.heard(this.due.shift(), output);
     if (this.due.length > 100) this.due.shift(); // an output that is seconds late, or a wrong clock
   }
 
-  /** Returns what to add to a time of the audio context to get the page's time at which its sound is heard. */
-  outputOffset() {
-    const { contextTime, performanceTime } = this.context.getOutputTimestamp();
-    const { currentTime, outputLatency = 0 } = this.context;
-    const rough = pageSeconds() - currentTime + outputLatency;
-    const fine = (performance.timeOrigin + performanceTime) / 1000 - contextTime;
-    const offset = contextTime > 0 && Math.abs(fine - rough) < 0.25 ? fine : rough;
-    if (Math.abs(offset - this.times.at(-1)) > 0.1) this.times.length = 0; // it was suspended
-    this.times.push(offset);
-    if (this.times.length > MEDIAN_OF) this.times.shift();
-    return this.times.toSorted((a, b) => a - b)[this.times.length >> 1];
+  lookAtOutput() {
+    const { context } = this;
+    const { contextTime, performanceTime } = context.getOutputTimestamp?.() ?? {};
+    return this.output.look({
+      now: pageSeconds(),
+      current: context.currentTime,
+      latency: context.outputLatency ?? 0,
+      stamp: contextTime ?? 0,
+      stamp_at: (performance.timeOrigin + (performanceTime ?? 0)) / 1000,
+    });
   }
 
-  heard(report, offset) {
+  heard(report, { offset, is_known }) {
     const { begun, heard_at, first_at } = report;
-    const stages = this.clock && this.stages(begun, heard_at);
+    const stages = this.clock && this.stages(begun, heard_at, is_known);
     this.on.heard({
       ...report,
       stages,
+      output_is_known: is_known,
       clock_error: this.clock?.error,
       first_sound_seconds: first_at === null ? null : first_at + offset - this.started_at,
     });
-    if (!stages || heard_at - this.reported_at < HEARD_INTERVAL_SECONDS) return;
+    // A time that is too early must not be taken for that at which it was heard.
+    if (!stages || !is_known || heard_at - this.reported_at < HEARD_INTERVAL_SECONDS) return;
     this.reported_at = heard_at;
     const at = heard_at + begun.ahead + this.clock.offset;
     this.worker.postMessage({ heard: { sequence: begun.sequence, at } });
@@ -238,10 +248,10 @@ export class Live {
 
   /**
    * Splits the latency from capture to ear into stages, in seconds. The sound that a codec returns is `ahead` older than
-   * the block that it came with.
+   * the block that it came with. An output that is not known takes 0 s.
    */
-  stages({ captured_at, arrived_at, ahead }, heard_at) {
-    const output = Math.min(this.context.outputLatency || this.context.baseLatency || 0, heard_at - arrived_at);
+  stages({ captured_at, arrived_at, ahead }, heard_at, output_is_known) {
+    const output = output_is_known ? Math.min(this.context.outputLatency, heard_at - arrived_at) : 0;
     return {
       arrival: arrived_at + this.clock.offset - captured_at,
       codec: ahead,

@@ -1,7 +1,7 @@
 // Decodes Opus by the browser: packets come in, blocks of samples go out.
 //
 // Packets lie on a grid of their own, which need not be that of the blocks: a block may complete two packets, or none.
-// So they are numbered here, one after the other, with a hole where the server tells of a gap.
+// So they are numbered here, from the place of the first one on the grid, with a hole where the server tells of a gap.
 
 const RATE_HZ = 48_000; // Opus decodes to this, whatever went in
 const ROUNDING_FRAMES = 1; // of the server, where blocks of another rate are converted
@@ -20,7 +20,7 @@ export class OpusDecoder {
     const source_hz = Math.round(block_frames / block_seconds);
     Object.assign(this, { channels, packet_frames, pre_skip_frames, give });
     this.block_frames = (block_frames * RATE_HZ) / source_hz; // at Opus's rate; may be fractional
-    this.number = 0;
+    this.number = null; // of the next packet
     this.sequence = null;
     this.coming = []; // headers of the packets that are being decoded
     this.decoder = new AudioDecoder({ output: (data) => this.decoded(data), error: fail });
@@ -29,17 +29,22 @@ export class OpusDecoder {
 
   /** Advances by `blocks` that are lost. */
   lost(blocks) {
-    this.number += Math.round((blocks * this.block_frames) / this.packet_frames);
+    if (this.number !== null) this.number += Math.round((blocks * this.block_frames) / this.packet_frames);
   }
 
   take({ sequence, captured_at, arrived_at, payload }) {
-    const { number } = this;
-    this.number += 1;
+    const number = this.number ?? this.place(sequence);
+    this.number = number + 1;
     const timestamp = Math.round((number * this.packet_frames * 1e6) / RATE_HZ); // in microseconds
     const ahead = sequence === this.sequence ? null : this.ahead(sequence);
     this.sequence = sequence;
     this.coming.push({ timestamp, number, sequence, captured_at, arrived_at, ahead });
     this.decoder.decode(new EncodedAudioChunk({ type: "key", timestamp, data: payload }));
+  }
+
+  /** Returns the place on the grid of the first packet that a block completes. */
+  place(sequence) {
+    return Math.floor((sequence * this.block_frames + ROUNDING_FRAMES) / this.packet_frames);
   }
 
   /**

@@ -101,7 +101,7 @@ let status = null; // the latest reply
 
 function showStatus(next) {
   status = player.status = next;
-  player.setChannels(status.format.channels);
+  player.describe(status);
   const { source, format, capture } = status;
 
   // What listeners hear; the badges beside the source say what is wrong with it.

@@ -2,18 +2,24 @@
 
 import { Element } from "/element.js";
 import { showLatency, showNoLatency } from "/latency.js";
-import { Live, obstacle, opens } from "/live.js";
+import { Live, isLoopback, obstacle, opens } from "/live.js";
+import { NowPlaying } from "/now_playing.js";
 import { onPermissions, refreshSession, session } from "/session.js";
 import { Spectrogram } from "/spectrogram.js";
-import { $, plural, put } from "/text.js";
+import { $, plural, put, seconds, span } from "/text.js";
 
+const TELL_SECONDS = 60; // that there was no sound
+const OFFLINE = "This device has no network. The sound comes back with it.";
 const WAITING_SECONDS = 0.5; // a shorter silence is not reported
 const MAX_UNOPENED = 2; // so many connections that fail from the beginning, while the server answers, are a proxy's doing
 const PROXY = "the proxy before this server does not pass WebSockets on";
+/** Where the server sees another host than the browser, it takes WebSockets, which tell no more than that, for another site's. */
+const changesHost = (host) =>
+  `the proxy before this server changes Host to ${host}. Live sound needs a proxy that passes on Host, Upgrade and Connection`;
 const RETRY_SECONDS = [10, 20, 40, 60]; // and so on, until they are
 
 const spectrogram = new Spectrogram($("spectrogram"));
-const live = new Live({ listening, lost, heard, held, decoding: showPayloads });
+const live = new Live({ listening, lost, heard, held, link: showLink, decoding: showPayloads });
 const element = new Element($("audio"), {
   playing: (name) => say(`Playing ${name} with the browser's own player.`),
   waiting: () => say("Waiting for sound…"),
@@ -22,20 +28,26 @@ const element = new Element($("audio"), {
   refused: () => stop("The browser did not allow sound. Please press Play once more."),
 });
 
+const now_playing = new NowPlaying({
+  play: () => player.playing || !session.listen || start(),
+  stop: () => player.playing && stop(),
+});
+
 /** The state of the player, for the table, the page's tests and the browser's console. */
 export const player = {
   playing: false,
   /** The number of this page's own listener, while it plays live. */
   listener: null,
-  /** The payload in which its sound is sent. */
+  /** The payload in which its sound is sent, and the bitrate of Opus. */
   payload: null,
+  bitrate: null,
   /** The last figures of the live player. */
   figures: null,
   status: null,
   /** The server's medians of the first stages, in seconds. */
   server: { ring: undefined, queue: undefined },
   stop: () => stop(),
-  setChannels: (channels) => live.setChannels(channels),
+  describe,
   contactLost,
   contactAgain,
 };
@@ -44,10 +56,19 @@ const spectrogram_hint = $("spectrogram-hint").textContent;
 let why_not_live = obstacle();
 let pressed_at = 0;
 let silent_since = null;
+let was_silent_seconds = 0;
+let told_until = 0;
 let interruptions = 0;
 let broke_at = -Infinity; // when a stream of the browser's own player ended
 let resume = false; // it ended because the server became unreachable
+let is_tried_again = false; // live sound, now and then
 let retries = null; // of live sound, while a proxy passes no WebSockets on
+
+/** Takes from the server's status what concerns the sound. */
+function describe({ source, format }) {
+  live.setFormat(format);
+  now_playing.describe(source.description);
+}
 
 function start() {
   player.playing = true;
@@ -55,7 +76,7 @@ function start() {
   say("Connecting…");
   pressed_at = performance.now();
   silent_since = null;
-  interruptions = 0;
+  interruptions = told_until = 0;
   if (why_not_live) element.start();
   else startLive();
 }
@@ -75,7 +96,8 @@ function giveUpLive(error) {
 
 function stop(line = "Stopped.") {
   player.playing = false;
-  player.listener = player.payload = player.figures = null;
+  player.listener = player.payload = player.bitrate = player.figures = null;
+  showLink({ line: "", gathered_seconds: 0 });
   if (live.playing) live.stop();
   if (element.playing) element.stop();
   show(null);
@@ -92,13 +114,13 @@ function say(line) {
   put($("player-line"), line);
   put($("play"), player.playing ? "Stop" : "Play");
   $("play").classList.toggle("on", player.playing);
+  now_playing.show(player.playing);
 }
 
 // ---- live ------------------------------------------------------------------------------
 
-function listening({ listener, payload }) {
-  player.listener = listener;
-  player.payload = payload;
+function listening({ listener, payload, bitrate = null }) {
+  Object.assign(player, { listener, payload, bitrate });
 }
 
 function lost({ reason, failures, opened }) {
@@ -109,7 +131,7 @@ function lost({ reason, failures, opened }) {
   if (failures > 1 && isFull()) say(full());
   else if (reason === "finished") say("The stream has ended. It resumes when the server streams again.");
   else if (reason === "failed") say("The server's source has failed. The stream resumes when the server streams again.");
-  else say("Connection lost, trying again…");
+  else say(isOffline() ? OFFLINE : "Connection lost, trying again…");
 }
 
 function heard(figures) {
@@ -120,11 +142,21 @@ function heard(figures) {
   interruptions = lost + late;
 
   const now = performance.now() / 1000;
+  if (figures.silent_seconds > 0) [was_silent_seconds, told_until] = [figures.silent_seconds, now + TELL_SECONDS];
   if (figures.state === "playing") silent_since = null;
   else silent_since ??= now;
   if (player.listener === null) return; // what is heard is the rest of a lost connection
-  if (silent_since === null) say("Live.");
-  else if (figures.begun && now - silent_since > WAITING_SECONDS) say("Waiting for sound…");
+  if (silent_since === null) say(now < told_until ? `Live again, after ${span(was_silent_seconds)} without sound.` : "Live.");
+  else if (figures.begun && now - silent_since > WAITING_SECONDS) say(isOffline() ? OFFLINE : "Waiting for sound…");
+}
+
+/** Tells what the link carries, and whether something on the way gathers the sound. */
+function showLink({ line, gathered_seconds: gathered }) {
+  $("link").hidden = line === "";
+  put($("link"), line);
+  $("gathered").hidden = gathered === 0;
+  put($("gathered"), gathered === 0 ? "" : `Something between the server and this page, such as a proxy that buffers, gathers the \
+sound and passes it on every ${seconds(gathered)}. So you hear it up to ${seconds(gathered)} later.`);
 }
 
 function held(state) {
@@ -141,7 +173,8 @@ async function findProxy() {
   live.stop();
   show(null);
   showNoLatency();
-  why_not_live = PROXY;
+  why_not_live = session.host && session.host !== location.host ? changesHost(session.host) : PROXY;
+  is_tried_again = true;
   showObstacle();
   element.start();
   retryLive(0);
@@ -152,8 +185,9 @@ function retryLive(tries) {
   clearTimeout(retries);
   const wait = RETRY_SECONDS[Math.min(tries, RETRY_SECONDS.length - 1)];
   retries = setTimeout(async () => {
-    if (!(await opens(live.url))) return retryLive(tries + 1);
+    if (!(await opens(`${live.url}?name=page`))) return retryLive(tries + 1);
     why_not_live = null;
+    is_tried_again = false;
     showObstacle();
     if (!player.playing) return;
     element.stop();
@@ -162,6 +196,9 @@ function retryLive(tries) {
 }
 
 // ---- failures -----------------------------------------------------------------
+
+/** Whether the device knows that it has no network, and the server is not on the device itself. */
+const isOffline = () => navigator.onLine === false && !isLoopback();
 
 function isFull() {
   const { status } = player;
@@ -266,7 +303,7 @@ function showObstacle() {
   $("obstacle").hidden = is_live;
   for (const element of document.querySelectorAll(".only-live")) element.hidden = !is_live;
   if (is_live) return put($("spectrogram-hint"), spectrogram_hint);
-  const again = why_not_live === PROXY ? " Live sound is tried again now and then." : "";
+  const again = is_tried_again ? " Live sound is tried again now and then." : "";
   const other = "The browser's own player is used, which is a second or more behind.";
   put($("obstacle"), `Not live: ${why_not_live}. ${other}${again}`);
   put($("spectrogram-hint"), "Shown only while sound is played live.");

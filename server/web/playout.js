@@ -61,6 +61,7 @@ export class Playout {
     this.begun = null; // the last block that began to sound
     this.first_at = null;
     this.next = null; // the next number
+    this.is_seam = false; // whether the next block comes in another form
     this.watch();
     this.counts = noCounts();
   }
@@ -92,6 +93,11 @@ export class Playout {
     this.jitter.reset();
   }
 
+  /** Goes on with blocks of another form, whose numbers go on. Those that are there already come again, and are discarded. */
+  join() {
+    this.is_seam = true;
+  }
+
   /** Falls silent at once and discards all sound. */
   reset() {
     this.rejoin();
@@ -116,7 +122,8 @@ export class Playout {
     this.next = number + 1;
     this.counts.blocks += 1;
     this.counts.lost += missing;
-    if (!follows && this.ring.written > 0) this.bridge(missing * this.block_frames, samples);
+    if ((!follows || this.is_seam) && this.ring.written > 0) this.bridge(missing * this.block_frames, samples);
+    this.is_seam = false;
     if (ahead !== null) this.marks.push({ position: this.ring.written, sequence, captured_at, arrived_at, ahead });
     this.ring.write(samples);
     this.jitter.arrived((this.clock - number * this.block_frames) / this.rate_hz, this.output_frames / this.output_hz);

@@ -8,7 +8,7 @@ const SESSION = "/api/v1/session";
 const TIMEOUT_MS = 2000; // a server that answers at all does so at once
 
 /** What the server permits. Until it has answered, the page tries everything. */
-export const session = { token: null, takes_token: false, listen: true, has_figures: true, stats: true, admin: true };
+export const session = { token: null, takes_token: false, listen: true, has_figures: true, stats: true, admin: true, host: null };
 
 const changed = new Set(); // called after each change
 let before = null; // the name of the token until the last change, unless Sign out was pressed

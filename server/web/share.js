@@ -22,12 +22,12 @@ export function showShare(urls) {
   $("share-link").href = url;
   $("loopback").hidden = !isLocal(url);
   // With a token as the password, which curl and players take in this way.
-  const stream = `${session.takes_token ? url.replace("://", "://any:TOKEN@") : url}stream.wav`;
+  const streams = `${session.takes_token ? url.replace("://", "://any:TOKEN@") : url}stream`;
   const commands = [
     ["Browser", url],
-    ["curl", `curl -N -o aircheck.wav ${stream}`],
-    ["VLC", `vlc ${stream}`],
-    ["ffplay", `ffplay -nodisp -fflags nobuffer ${stream}`],
+    ["curl", `curl -N -o aircheck.wav ${streams}.wav`],
+    ["VLC", `vlc ${streams}.opus`],
+    ["ffplay", `ffplay -nodisp -fflags nobuffer ${streams}.wav`],
   ];
   $("commands").replaceChildren(...commands.map(([label, text]) => {
     const { root, parts } = stamp("command");

@@ -98,7 +98,9 @@ fn a_tone_is_heard_at_its_pitch_and_level_and_the_server_knows_when() {
     assert!(ear > 0.03, "{row}");
     eventually("the ear among the metrics", || {
         let text = server.ask("GET", "/metrics");
-        let count = text.lines().find_map(|line| line.strip_prefix(r#"aircheck_latency_seconds_count{stage="ear"} "#));
+        let count = text
+            .lines()
+            .find_map(|line| line.strip_prefix(r#"aircheck_latency_seconds_count{mount="main",stage="ear"} "#));
         count.and_then(|count| count.parse::<u64>().ok()).filter(|count| *count > 0)
     });
 

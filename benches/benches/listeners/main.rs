@@ -91,9 +91,9 @@ fn main() -> io::Result<()> {
 /// Runs the server until it is killed.
 fn serve(wav: PathBuf) -> io::Result<()> {
     let mut config = Config::default();
-    config.capture.source = SourceSpec::Wav(wav);
-    config.capture.looped = true;
-    config.capture.history = HISTORY;
+    config.mounts[0].capture.source = SourceSpec::Wav(wav);
+    config.mounts[0].capture.looped = true;
+    config.mounts[0].capture.history = HISTORY;
     config.http.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()];
     config.http.max_listeners = MANY_LISTENERS;
     // All listeners come from this machine.

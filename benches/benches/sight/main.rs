@@ -254,7 +254,7 @@ fn sample(frame: u32, _channel: u16) -> f64 {
 
 fn serve(wav: PathBuf, address: IpAddr) -> Result<()> {
     let mut config = Config::default();
-    config.capture.source = SourceSpec::Wav(wav);
+    config.mounts[0].capture.source = SourceSpec::Wav(wav);
     config.http.listen = vec![SocketAddr::from((address, 0)).into()];
     // The rows are read at the same address, which is not loopback.
     config.http.insecure_public = true;

@@ -671,7 +671,7 @@ impl<T: Payload> Listener<T> {
             return Ok(());
         }
         ensure!(now.delivered == self.delivered, "{} delivered instead of {}", now.delivered, self.delivered);
-        for reason in Loss::ALL {
+        for &reason in Loss::ALL {
             let (told, right) = (now.lost.of(reason), self.lost[reason as usize]);
             ensure!(told == right, "{told} lost by {reason:?} instead of {right}");
         }

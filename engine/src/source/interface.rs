@@ -8,18 +8,19 @@ use crate::Capture;
 
 /// Sound that is opened but not started. Its format does not change any more.
 pub trait Source: Send {
-    /// Frames per second.
+    /// Returns the frames per second: 1 to 768,000 Hz.
     fn rate_hz(&self) -> u32;
 
-    /// Samples per frame.
+    /// Returns the samples per frame: 1 to 32.
     fn channels(&self) -> u16;
 
-    /// Bits of a sample, for a source of integers of a known width; `None` by default.
+    /// Returns the bits of a sample, for a source of integers of a known width; `None` by default. They say how many bits
+    /// are worth keeping, in a recording say.
     fn sample_bits(&self) -> Option<u16> {
         None
     }
 
-    /// A few words for people: "microphone `USB Audio`".
+    /// Returns a few words for people: "microphone “USB Audio”".
     fn description(&self) -> String;
 
     /// Starts the source. It writes to `capture` from a thread of its own until it ends or is stopped, and then drops

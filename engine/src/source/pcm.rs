@@ -8,7 +8,8 @@ use crate::source::pull::{Arrival, Pull, Waiting};
 
 /// Encoding of a raw sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, EnumString, IntoStaticStr)]
-#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = unknown_encoding)]
+#[strum(serialize_all = "lowercase", parse_err_ty = UnknownPcmEncoding, parse_err_fn = UnknownPcmEncoding::new)]
+#[non_exhaustive]
 pub enum PcmEncoding {
     /// Signed 16-bit integer, little-endian.
     #[default]
@@ -21,7 +22,7 @@ pub enum PcmEncoding {
 
 impl PcmEncoding {
     /// All encodings.
-    pub const ALL: [Self; 3] = [Self::S16Le, Self::S24Le, Self::F32Le];
+    pub const ALL: &'static [Self] = &[Self::S16Le, Self::S24Le, Self::F32Le];
 
     /// Returns the encoding as users write it.
     ///
@@ -88,8 +89,15 @@ impl PcmEncoding {
     }
 }
 
-fn unknown_encoding(word: &str) -> String {
-    format!("`{word}` is not a sample encoding; there are s16le, s24le and f32le")
+/// A word that is not an encoding of samples.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a sample encoding (there are s16le, s24le and f32le)")]
+pub struct UnknownPcmEncoding(String);
+
+impl UnknownPcmEncoding {
+    fn new(word: &str) -> Self {
+        Self(word.to_owned())
+    }
 }
 
 /// Converts `sample` to an integer of `bits` bits and a sign.
@@ -126,7 +134,7 @@ pub struct Pcm<R> {
 }
 
 impl<R: Read> Pcm<R> {
-    /// Creates a source of the samples in `reader`. `name` is for people.
+    /// Creates a source of the samples in `reader`, which are interleaved. `name` is for people.
     ///
     /// ```
     /// use aircheck_engine::source::{Pcm, PcmEncoding, Pull};
@@ -158,8 +166,9 @@ impl<R: Read> Pcm<R> {
         Self { queue: Some(queue), ..self }
     }
 
+    /// Returns the bytes of a frame. No stream has frames without channels: its format is refused.
     fn frame_bytes(&self) -> usize {
-        usize::from(self.channels) * self.encoding.sample_bytes()
+        usize::from(self.channels.max(1)) * self.encoding.sample_bytes()
     }
 }
 
@@ -202,9 +211,11 @@ impl<R: Read + Send + 'static> Pull for Pcm<R> {
             let failure = match self.reader.read(&mut self.bytes[read..]) {
                 Ok(0) if read % frame_bytes == 0 => break,
                 Ok(0) => format!(
-                    "{}: ended inside a frame, {} of {frame_bytes} bytes; check --channels and --sample",
+                    "{}: ended inside a frame, {} of {frame_bytes} bytes (see whether it has {} channels of {})",
                     self.name,
-                    read % frame_bytes
+                    read % frame_bytes,
+                    self.channels,
+                    self.encoding.label()
                 ),
                 Ok(bytes) => {
                     read += bytes;
@@ -273,6 +284,21 @@ mod tests {
         let mut samples = [0.0; 8];
         assert_eq!(pcm.pull(&mut samples), Ok(2));
         assert_eq!(samples[1] * 32768.0, 1.0);
+    }
+
+    #[test]
+    fn an_unknown_word_is_told_the_known_ones() {
+        let error = "mp3".parse::<PcmEncoding>().unwrap_err().to_string();
+        assert_eq!(error, "`mp3` is not a sample encoding (there are s16le, s24le and f32le)");
+        assert!(PcmEncoding::ALL.iter().all(|encoding| error.contains(encoding.label())), "{error}");
+    }
+
+    #[test]
+    fn no_channels_are_no_panic() {
+        let pcm = Pcm::new(&b"\0\0\0\0"[..], "pipe", 48_000, 0, PcmEncoding::S16Le);
+        let mut pcm = pcm.with_queue(|_| Some(QueuedBytes { waiting: 4, capacity: 8 }));
+        assert_eq!(pcm.waiting().map(|waiting| waiting.frames), Some(2));
+        assert_eq!(pcm.pull(&mut [0.0; 4]), Ok(2));
     }
 
     #[test]

@@ -2,21 +2,21 @@
 
 /// A source of samples that a [`Paced`](super::Paced) reads at their own rate.
 pub trait Pull: Send + 'static {
-    /// Frames per second.
+    /// Returns the frames per second: 1 to 768,000 Hz.
     fn rate_hz(&self) -> u32;
 
-    /// Samples per frame.
+    /// Returns the samples per frame: 1 to 32.
     fn channels(&self) -> u16;
 
-    /// Bits of a sample, for integers of a known width; `None` by default.
+    /// Returns the bits of a sample, for integers of a known width; `None` by default.
     fn sample_bits(&self) -> Option<u16> {
         None
     }
 
-    /// A few words for people.
+    /// Returns a few words for people.
     fn description(&self) -> String;
 
-    /// How the samples become available.
+    /// Returns how the samples become available; [`Arrival::Computed`] by default.
     fn arrival(&self) -> Arrival {
         Arrival::Computed
     }
@@ -27,14 +27,14 @@ pub trait Pull: Send + 'static {
         None
     }
 
-    /// Makes the sound faster by this share from here on; slower below zero. Returns false if the speed cannot be changed,
-    /// which is the default.
+    /// Makes the sound faster by this share from here on, 0.005 at most; slower below zero, by as much at most. Returns false
+    /// if the speed cannot be changed, which is the default.
     fn set_faster(&mut self, _share: f64) -> bool {
         false
     }
 
-    /// Fills `samples` (interleaved) from the start and returns how many it filled, always whole frames; 0 means the
-    /// end.
+    /// Fills `samples` from the start, with interleaved samples that are nominally -1 to 1, and returns how many it filled:
+    /// whole frames always; 0 means the end. There is room for a whole number of frames, at least one.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
 //! A source that may be lost and come back, while its stream goes on.
 //!
-//! The supervisor owns the stream's block writer and lends it to the source ([`lease`](crate::lease)). It watches the age of
-//! the source's last write, because a lost device may report nothing, and reports may come without end. When the source is
-//! lost, the supervisor takes the writer back and fills the hole at the pace of the sound: with silence that counts as lost, or
-//! with the fallback. Meanwhile it opens the source again, on a thread that may hang.
+//! The supervisor owns the stream's block writer and lends it to the source ([`lease`](crate::lease)). It watches the age
+//! of the source's last write, because a lost device may report nothing, and reports may come without end. When the source
+//! is lost, the supervisor takes the writer back and fills the hole at the pace of the sound: with silence that counts as
+//! lost, or with the fallback. Meanwhile it opens the source again, on a thread that may hang.
 
 mod fallback_player;
 mod live;
@@ -27,7 +27,7 @@ use crate::{Capture, Timestamp};
 /// How long [`Running::stop`] waits for the supervisor.
 const STOP_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// What is done, and heard, while a source is lost.
+/// The policy for a source that is lost: what listeners hear meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnLoss {
@@ -48,9 +48,9 @@ pub enum OnLoss {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReopenError {
-    /// It is not there. It is looked for again soon, because a look costs little.
+    /// The source is not there. It is looked for again soon, because a look costs little.
     Absent(String),
-    /// It is there and fails. It is opened again after longer and longer times.
+    /// The source is there and fails. It is opened again after longer and longer times.
     Failed(String),
 }
 

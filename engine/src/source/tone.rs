@@ -19,7 +19,8 @@ pub struct Tone {
 }
 
 impl Tone {
-    /// Creates a tone of `hz` Hz. Outside of 0 to half the sample rate it is silence or an alias.
+    /// Creates a tone of `hz` Hz, from above 0 to below 24,000. Others are an alias or, like a number that is not finite,
+    /// silence.
     ///
     /// ```
     /// use aircheck_engine::source::{Source, Tone};
@@ -28,7 +29,7 @@ impl Tone {
     /// ```
     #[must_use]
     pub const fn new(hz: f64) -> Self {
-        Self { hz }
+        Self { hz: if hz.is_finite() { hz } else { 0.0 } }
     }
 
     /// Returns the tone as samples on request.
@@ -91,5 +92,19 @@ impl Source for Tone {
 
     fn start(self: Box<Self>, capture: Capture) -> Result<Box<dyn Running>, SourceError> {
         Box::new(Paced::new(self.into_pull())).start(capture)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_frequency_makes_a_sample_that_is_none() {
+        for hz in [f64::NAN, f64::INFINITY, f64::MAX, -440.0, 0.0, 1e-300, 24_000.0] {
+            let mut samples = [9.0; 1000];
+            assert_eq!(Tone::new(hz).into_pull().pull(&mut samples), Ok(1000));
+            assert!(samples.iter().all(|sample| sample.abs() < 0.252), "{hz} Hz: {samples:?}");
+        }
     }
 }

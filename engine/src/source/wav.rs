@@ -94,7 +94,8 @@ impl Pull for Wav {
     fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String> {
         let mut filled = self.read(samples)?;
         while self.looped && filled < samples.len() {
-            // Not by the reader's own `seek`, which takes samples of 24 bits for three bytes also where a file has them in four.
+            // Not by the reader's own `seek`, which takes samples of 24 bits for three bytes, also where a file has them in
+            // four.
             let again = self.file.rewind().map_err(|error| error.to_string()).and_then(|()| read_header(&self.file));
             self.reader = again.map_err(|error| format!("{}: cannot start again: {error}", self.path.display()))?;
             filled += self.read(&mut samples[filled..])?;
@@ -118,11 +119,10 @@ fn open(path: &Path) -> Result<(File, WavReader<BufReader<File>>), String> {
         return Err("has no sound in it".to_owned());
     }
     let frame_bytes = u64::from(spec.channels) * u64::from(spec.bits_per_sample.div_ceil(8));
+    // Asking for the position takes the reader apart.
     let start = reader.into_inner().stream_position().map_err(|error| format!("cannot be read: {error}"))?;
-    let reader = {
-        file.rewind().map_err(|error| format!("cannot be read: {error}"))?;
-        read_header(&file)?
-    };
+    file.rewind().map_err(|error| format!("cannot be read: {error}"))?;
+    let reader = read_header(&file)?;
     let there = length.saturating_sub(start) / frame_bytes;
     if there < u64::from(reader.duration()) {
         return Err(format!("is cut off: its header promises {} frames, {there} are there", reader.duration()));

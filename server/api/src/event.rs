@@ -11,8 +11,9 @@ use crate::{Rendition, Verdict};
 /// ```
 /// use aircheck_api::{Event, EventKind};
 ///
-/// let event = Event { kind: EventKind::Xrun { blocks: 3 }, at: 1_790_000_000.5, sequence: Some(7), listener: None };
-/// let json = r#"{"event":"xrun","blocks":3,"at":1790000000.5,"sequence":7}"#;
+/// let (kind, mount) = (EventKind::Xrun { blocks: 3 }, "main".to_owned());
+/// let event = Event { kind, mount, at: 1_790_000_000.5, sequence: Some(7), listener: None };
+/// let json = r#"{"event":"xrun","blocks":3,"mount":"main","at":1790000000.5,"sequence":7}"#;
 /// assert_eq!(serde_json::to_string(&event)?, json);
 /// assert_eq!(serde_json::from_str::<Event>(json)?, event);
 /// # Ok::<(), serde_json::Error>(())
@@ -22,6 +23,9 @@ pub struct Event {
     /// The kind, with its details.
     #[serde(flatten)]
     pub kind: EventKind,
+    /// The mount that it happened to; empty from an older server.
+    #[serde(default)]
+    pub mount: String,
     /// When it happened.
     pub at: f64,
     /// Sequence number of the newest block at that time; `null` before the first block.
@@ -331,6 +335,7 @@ mod tests {
         };
         let event = Event {
             kind: EventKind::Left { reason: LeaveReason::TooSlow, offered: 9, delivered: 5, lost: 4, lag },
+            mount: "main".to_owned(),
             at: 1.5,
             sequence: None,
             listener: Some(EventListener {

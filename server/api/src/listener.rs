@@ -15,6 +15,9 @@ pub struct ListenerRow {
     pub id: u64,
     /// The name that the listener gave itself, or an empty string.
     pub name: String,
+    /// The mount that it listens to; empty from an older server.
+    #[serde(default)]
+    pub mount: String,
     /// Address and port of the listener's program: the connection's far end, or what a trusted proxy there tells of it, which is often
     /// no port.
     pub remote: String,

@@ -17,4 +17,6 @@ pub struct SessionStatus {
     pub stats: bool,
     /// Whether they may end listeners here.
     pub admin: bool,
+    /// The `Host` of the request, which differs from that in the page's address behind a proxy that changes it.
+    pub host: Option<String>,
 }

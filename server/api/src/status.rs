@@ -12,6 +12,9 @@ use crate::Percentiles;
 pub struct Status {
     /// The server's version.
     pub version: String,
+    /// The mount that this is about; empty from an older server.
+    #[serde(default)]
+    pub mount: String,
     /// Whether `state` is `live`.
     pub on_air: bool,
     /// Whether sound comes, or why not.
@@ -58,6 +61,31 @@ pub struct Status {
     pub last_notification: Option<LastNotification>,
     /// The addresses of the page.
     pub urls: Vec<String>,
+}
+
+/// A row of `/api/v1/mounts`, in the order of the settings: the first one is also at `/stream`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MountRow {
+    /// Its name, which is unique.
+    pub name: String,
+    /// Whether sound comes, or why not. One whose source could not be opened yet is silent.
+    pub state: StreamState,
+    /// The source in words.
+    pub source: String,
+    /// The reason why the source cannot be opened, has failed or is lost; `null` while it works.
+    pub failure: Option<String>,
+    /// Rate, channels and block length; `null` until the source could be opened.
+    pub format: Option<StreamFormat>,
+    /// Sequence number of the newest block; `null` before the first block.
+    pub head_sequence: Option<u64>,
+    /// The level of each channel.
+    pub level: Vec<ChannelLevel>,
+    /// Number of listeners.
+    pub listeners: u64,
+    /// The lag of the listener that is furthest behind, at the last look at each; `null` without listeners.
+    pub worst_lag_seconds: Option<f64>,
+    /// The path of its stream, to which the suffix of a format may be added, such as `.opus`.
+    pub stream: String,
 }
 
 /// Whether sound comes, or why not.

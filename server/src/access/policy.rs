@@ -4,16 +4,20 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use aircheck_api::TokenHash;
+use aircheck_api::{TokenHash, sign_url};
 use hyper::Method;
 use hyper::header::{self, HeaderMap};
 use tokio::sync::watch;
 
 use crate::access::credentials::Credential;
 use crate::access::scope::Scope;
-use crate::access::session::SessionKey;
+use crate::access::session::{self, SessionKey};
 use crate::access::throttle::{MAX_WRONG, Throttle, Wrong};
 use crate::access::token::{self, Token};
+
+/// How long a URL opens at most that is signed for a request with a token or a sign-in: a playlist that was opened today plays
+/// today, also after a lost connection, and a copy of it that is found later opens nothing.
+const PASSED_ON_SECONDS: u64 = 24 * 3600;
 
 /// The tokens of a server, and the rules by which they open it.
 #[derive(Debug)]
@@ -187,6 +191,28 @@ impl Access {
         rules.permit(granted, scope)
     }
 
+    /// Returns `path` and `query` signed, for a player that brings nothing of its own: the URL opens by the token that was
+    /// `granted` to this request for `scope`. It expires with the request's own credential, and after a day where that is a token
+    /// or a sign-in. `None` where the scope takes no token.
+    #[must_use]
+    pub fn pass_on(
+        &self,
+        granted: &Granted,
+        scope: &Scope,
+        asked: &Asked<'_>,
+        path: &str,
+        query: &str,
+    ) -> Option<String> {
+        let token = granted.as_ref().filter(|_| self.rules().needs_token(scope))?;
+        let in_a_day = asked.unix_now.saturating_add(PASSED_ON_SECONDS);
+        let expires = match Credential::find(asked.headers, asked.path, asked.query)? {
+            Credential::Token(_) => in_a_day,
+            Credential::Session(value) => session::expires(&value)?.min(in_a_day),
+            Credential::Url(url) => url.expires(),
+        };
+        Some(sign_url(&token.hash, path, query, expires))
+    }
+
     /// Returns the value of the cookie for a sign-in by this token.
     #[must_use]
     pub fn begin_session(&self, token: &Token, unix_now: u64) -> String {
@@ -271,7 +297,6 @@ fn is_from_our_page(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use aircheck_api::sign_url;
     use hyper::header::{HeaderName, HeaderValue};
 
     use super::*;

@@ -32,8 +32,7 @@ impl SessionKey {
 
     /// Returns whether `value` is a session of this token at `now`.
     pub(super) fn is_session(&self, value: &str, hash: &TokenHash, now: u64) -> bool {
-        let Some((expires, signature)) = value.split_once('.') else { return false };
-        let Ok(expires) = expires.parse() else { return false };
+        let (Some(expires), Some((_, signature))) = (expires(value), value.split_once('.')) else { return false };
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap_or_default();
         now < expires && self.mac(hash, expires).verify_slice(&signature).is_ok()
     }
@@ -44,6 +43,11 @@ impl SessionKey {
         mac.update(&expires.to_be_bytes());
         mac
     }
+}
+
+/// Returns the Unix time at which a session ends by its own word, which only [`SessionKey::is_session`] proves.
+pub(super) fn expires(value: &str) -> Option<u64> {
+    value.split_once('.')?.0.parse().ok()
 }
 
 impl std::fmt::Debug for SessionKey {

@@ -179,8 +179,9 @@ impl From<ConfigError> for Exit {
 ///
 /// let env = |name: &str| (name == "AIRCHECK_SOURCE").then(|| "tone:440".into());
 /// let Ok(Command::Serve(config, _)) = parse(["aircheck", "--block", "5ms"], env) else { panic!() };
-/// assert_eq!(config.capture.source.to_string(), "tone:440");
-/// assert_eq!(config.capture.block.as_millis(), 5);
+/// let capture = &config.first_mount().capture;
+/// assert_eq!(capture.source.to_string(), "tone:440");
+/// assert_eq!(capture.block.as_millis(), 5);
 /// ```
 pub fn parse<A>(args: impl IntoIterator<Item = A>, env: impl Fn(&str) -> Option<OsString>) -> Result<Command, Exit>
 where

@@ -34,8 +34,10 @@ pub(super) fn entries(path: &Path) -> Result<Vec<(&'static Setting, Value, usize
     let entries = items.into_iter().map(|(name, value)| {
         let line = line(name.span().start);
         let name = name.into_inner();
-        let setting =
-            settings().iter().find(|setting| setting.key == name).ok_or_else(|| fail(line, unknown(&name)))?;
+        let setting = settings()
+            .iter()
+            .find(|setting| setting.key == name)
+            .ok_or_else(|| fail(line, unknown(&name, |_| true)))?;
         // TOML's numbers have no bounds; these have 64 bits.
         let value = toml::Value::deserialize(ValueDeserializer::from(value))
             .map_err(|_| fail(line, format!("`{name}` is too large a number")))?;
@@ -53,8 +55,9 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-fn unknown(name: &str) -> String {
-    let keys: Vec<_> = settings().iter().map(|setting| setting.key.as_str()).collect();
+/// Returns the sentence about an unknown key, with those among which it stands.
+pub(super) fn unknown(name: &str, is_known: impl Fn(&str) -> bool) -> String {
+    let keys: Vec<_> = settings().iter().map(|setting| setting.key.as_str()).filter(|key| is_known(key)).collect();
     let similar = keys.iter().map(|key| (strsim::normalized_damerau_levenshtein(name, key), key));
     match similar.max_by(|(one, _), (other, _)| one.total_cmp(other)) {
         Some((similarity, key)) if similarity >= MIN_SIMILARITY => {

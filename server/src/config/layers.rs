@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::Path;
 
+use super::check::Broken;
 use super::error::ConfigError;
 use super::file;
 use super::schema::Config;
@@ -73,7 +74,7 @@ impl Layers {
         let config = Config::read(|key| self.get(key).map(|(value, _)| value.clone()))
             .map_err(|error| ConfigError::new(error.to_string()))?;
         let keys = settings().iter().map(|setting| setting.key.as_str());
-        config.check(keys.filter(|key| self.get(key).is_some())).map_err(|(key, wrong)| {
+        config.check(&keys.filter(|key| self.get(key).is_some()).collect()).map_err(|Broken { key, wrong }| {
             let subject = self.get(key).map_or_else(|| format!("`{key}`"), |(_, origin)| origin.subject.clone());
             ConfigError::new(format!("{subject} {wrong}"))
         })?;

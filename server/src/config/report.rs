@@ -42,11 +42,15 @@ impl Checked {
 
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (stdin_rate_hz, stdin_channels, _) = self.config.capture.stdin_format();
-        let is_stdin = self.config.capture.source == SourceSpec::Stdin;
+        let mounts = &self.config.mounts;
+        let has_tables = self.layers.get("mount").is_some();
+        let (stdin_rate_hz, stdin_channels, _) = mounts[0].capture.stdin_format();
+        let is_stdin = !has_tables && mounts[0].capture.source == SourceSpec::Stdin;
         let rows: Vec<_> = settings()
             .iter()
-            .filter(|setting| self.config.unmet_condition(&setting.key).is_none())
+            .filter(|setting| self.config.has_effect(&setting.key))
+            // Each table has one of its own.
+            .filter(|setting| !(has_tables && setting.key == "source"))
             .map(|setting| {
                 let given = self.layers.get(&setting.key);
                 let value = given.map(|(value, _)| value.to_string()).or_else(|| setting.default.clone());
@@ -54,6 +58,10 @@ impl fmt::Display for Checked {
                     ("rate", None) if is_stdin => format!("{stdin_rate_hz} Hz"),
                     ("rate", Some(rate_hz)) => format!("{rate_hz} Hz"),
                     ("channels", None) if is_stdin => stdin_channels.to_string(),
+                    ("mount", Some(_)) => {
+                        let shown = mounts.iter().map(|mount| format!("{} ({})", mount.name, mount.capture.source));
+                        shown.collect::<Vec<_>>().join(", ")
+                    }
                     ("rate" | "channels", None) => "the device's own".to_owned(),
                     ("allow_hosts", None) => "addresses and localhost only".to_owned(),
                     // Hosts only, because the rest of a URL is a secret.

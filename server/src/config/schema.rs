@@ -26,6 +26,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::listen::{FileMode, ListenAddress};
+use super::mount_table::{self, MountTable};
 use super::network::Network;
 use super::notation::{Address, Directory, Encoding, FileName, Notation as _, OrOff, Policy, Span};
 use super::notify::{Level, NotifyForm, NotifyUrl};
@@ -37,6 +38,7 @@ use super::record_keep::{RecordFormat, RecordKeep, Size};
 use super::record_split::RecordSplit;
 use super::source::SourceSpec;
 use super::tokens;
+use crate::access::policy::Rules;
 use crate::access::token::Token;
 
 /// Smallest limit of lag, in blocks: a healthy listener is one or two behind while others are served.
@@ -53,26 +55,49 @@ const WAITING_RATE_HZ: u32 = 48_000;
 const WAITING_CHANNELS: u16 = 2;
 
 /// All settings of a server.
-#[derive(Clone, Debug, PartialEq, Args)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The source, and the blocks that are made of it.
-    #[command(flatten)]
-    pub capture: CaptureConfig,
-    /// Delivery to a listener whose URL does not say otherwise.
-    #[command(flatten)]
-    pub delivery: DeliveryConfig,
-    /// The recording.
-    #[command(flatten)]
-    pub recorder: RecorderConfig,
+    /// The mounts, the first of which is at `/stream*`. Never empty.
+    pub mounts: Vec<MountConfig>,
     /// The address, and limits of connections.
-    #[command(flatten)]
     pub http: HttpConfig,
-    /// The receivers of notifications, and when silence is told.
-    #[command(flatten)]
+    /// The receivers of notifications.
     pub notify: NotifyConfig,
     /// The tokens, which only the file can have.
-    #[arg(skip)]
     pub tokens: Vec<Arc<Token>>,
+}
+
+/// The settings of a mount: of the only one, or of a table `[[mount]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MountConfig {
+    /// Its name, which is unique.
+    pub name: String,
+    /// The source, and the blocks that are made of it.
+    pub capture: CaptureConfig,
+    /// Delivery to a listener whose URL does not say otherwise.
+    pub delivery: DeliveryConfig,
+    /// The recording.
+    pub recorder: RecorderConfig,
+    /// What counts as silence.
+    pub silence: SilenceConfig,
+}
+
+impl Config {
+    /// Returns the rules by which requests may listen, read figures and change things.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        Rules { tokens: self.tokens.clone(), is_public: self.http.insecure_public }
+    }
+
+    /// Returns the settings of the mount at `/stream*`.
+    ///
+    /// # Panics
+    ///
+    /// Without a mount.
+    #[must_use]
+    pub fn first_mount(&self) -> &MountConfig {
+        &self.mounts[0]
+    }
 }
 
 /// Settings that only the file can have.
@@ -83,6 +108,11 @@ pub(super) struct FileConfig {
     #[arg(id = "token", long = "token", value_name = "TABLE", value_parser = tokens::not_a_text)]
     #[serde(rename = "token", default, deserialize_with = "tokens::list")]
     pub(super) tokens: Vec<Arc<Token>>,
+    /// Mount with a source of its own, at `/mounts/NAME/stream.wav` and so on: `name`, `source`, and any other key of the source, its
+    /// listeners, its recording or its silence, whose value is otherwise that of the whole file; may be repeated
+    #[arg(id = "mount", long = "mount", value_name = "TABLE", value_parser = mount_table::not_a_text)]
+    #[serde(rename = "mount", default, deserialize_with = "mount_table::list")]
+    pub(super) mounts: Vec<MountTable>,
 }
 
 /// The source, and the blocks that are made of it.
@@ -312,7 +342,7 @@ pub struct HttpConfig {
     pub allow_origins: Vec<String>,
 }
 
-/// The receivers of notifications, and when silence is told.
+/// The receivers of notifications.
 #[derive(Clone, Debug, PartialEq, Args, Deserialize)]
 #[command(next_help_heading = "Notifications")]
 pub struct NotifyConfig {
@@ -326,6 +356,12 @@ pub struct NotifyConfig {
     #[arg(id = "notify_form", long = "notify-form", value_name = "F", default_value = "json")]
     #[serde(rename = "notify_form", deserialize_with = "NotifyForm::deserialize")]
     pub form: Form,
+}
+
+/// What counts as silence.
+#[derive(Clone, Debug, PartialEq, Args, Deserialize)]
+#[command(next_help_heading = "Notifications")]
+pub struct SilenceConfig {
     /// Time after which silence is told, 1s to 60m
     // Below a second, a pause between two sentences is silence. Music has seconds of it; a dead microphone lasts.
     #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "30s")]
@@ -350,9 +386,9 @@ impl CaptureConfig {
     /// use aircheck_engine::source::PcmEncoding;
     /// use aircheck_server::config::Config;
     ///
-    /// let mut config = Config::default();
-    /// config.capture.channels = Some(1);
-    /// assert_eq!(config.capture.stdin_format(), (48_000, 1, PcmEncoding::S16Le));
+    /// let mut capture = Config::default().first_mount().capture.clone();
+    /// capture.channels = Some(1);
+    /// assert_eq!(capture.stdin_format(), (48_000, 1, PcmEncoding::S16Le));
     /// ```
     #[must_use]
     pub fn stdin_format(&self) -> (u32, u16, PcmEncoding) {

@@ -4,12 +4,10 @@ use std::ffi::OsString;
 use std::sync::LazyLock;
 
 use clap::{Arg, Args as _, Command};
-use serde::Deserialize as _;
-use serde::de::value::MapDeserializer;
 
-use super::schema::{CaptureConfig, Config, DeliveryConfig, FileConfig, HttpConfig, NotifyConfig, RecorderConfig};
-use super::value::{Value, ValueError};
-use crate::access::policy::Rules;
+use super::schema::{
+    CaptureConfig, DeliveryConfig, FileConfig, HttpConfig, NotifyConfig, RecorderConfig, SilenceConfig,
+};
 
 /// A setting: its names, its default and its meaning.
 #[derive(Debug)]
@@ -40,7 +38,7 @@ pub fn settings() -> &'static [Setting] {
                 help: arg.get_help().unwrap_or_default().to_string(),
             }
         };
-        let everywhere = Config::augment_args(Command::new("settings"));
+        let everywhere = augment(Command::new("settings"));
         let in_files = FileConfig::augment_args(Command::new("settings"));
         let in_files =
             in_files.get_arguments().map(|arg| Setting { env: String::new(), flag: String::new(), ..setting(arg) });
@@ -49,47 +47,31 @@ pub fn settings() -> &'static [Setting] {
     &SETTINGS
 }
 
+/// Adds all settings that flags can give, in the order in which users read them.
+fn augment(command: Command) -> Command {
+    let command = CaptureConfig::augment_args(command);
+    let command = DeliveryConfig::augment_args(command);
+    let command = RecorderConfig::augment_args(command);
+    let command = HttpConfig::augment_args(command);
+    SilenceConfig::augment_args(NotifyConfig::augment_args(command))
+}
+
+/// Returns whether a mount may have this setting for itself.
+pub(super) fn is_of_mount(key: &str) -> bool {
+    static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let command = CaptureConfig::augment_args(Command::new("mount"));
+        let command = SilenceConfig::augment_args(RecorderConfig::augment_args(DeliveryConfig::augment_args(command)));
+        command.get_arguments().map(|arg| arg.get_id().to_string()).collect()
+    });
+    KEYS.iter().any(|of_mount| of_mount == key)
+}
+
 /// Adds a flag for each setting, which takes any text: the flags are read as the other layers are.
 pub(super) fn add_flags(command: Command) -> Command {
-    Config::augment_args(command).mut_args(|arg| {
-        match settings().iter().find(|setting| arg.get_id() == &*setting.key) {
-            Some(Setting { env, help, .. }) => {
-                arg.required(false).value_parser(clap::value_parser!(OsString)).help(format!("{help}\n[env: {env}]"))
-            }
-            None => arg,
+    augment(command).mut_args(|arg| match settings().iter().find(|setting| arg.get_id() == &*setting.key) {
+        Some(Setting { env, help, .. }) => {
+            arg.required(false).value_parser(clap::value_parser!(OsString)).help(format!("{help}\n[env: {env}]"))
         }
+        None => arg,
     })
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self::read(|_| None).unwrap_or_else(|error| unreachable!("a default {error}"))
-    }
-}
-
-impl Config {
-    /// Returns the rules by which requests may listen, read figures and change things.
-    #[must_use]
-    pub fn rules(&self) -> Rules {
-        Rules { tokens: self.tokens.clone(), is_public: self.http.insecure_public }
-    }
-
-    /// Reads each setting from the value that `given` has for its key, or else from its default.
-    ///
-    /// Each group reads the keys that it knows from the same flat table: serde's `flatten` would not pass on the
-    /// type that a text is read as. Unknown keys are refused before, where the line is known.
-    pub(super) fn read(given: impl Fn(&str) -> Option<Value>) -> Result<Self, ValueError> {
-        let values = settings().iter().filter_map(|setting| {
-            let value = given(&setting.key).or_else(|| setting.default.clone().map(Value::Text))?;
-            Some((setting.key.as_str(), value))
-        });
-        Ok(Self {
-            capture: CaptureConfig::deserialize(MapDeserializer::new(values.clone()))?,
-            delivery: DeliveryConfig::deserialize(MapDeserializer::new(values.clone()))?,
-            recorder: RecorderConfig::deserialize(MapDeserializer::new(values.clone()))?,
-            http: HttpConfig::deserialize(MapDeserializer::new(values.clone()))?,
-            notify: NotifyConfig::deserialize(MapDeserializer::new(values.clone()))?,
-            tokens: FileConfig::deserialize(MapDeserializer::new(values))?.tokens,
-        })
-    }
 }

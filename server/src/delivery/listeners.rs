@@ -23,7 +23,7 @@ pub struct Listeners {
 struct State {
     next_id: u64,
     present: BTreeMap<u64, Arc<Listener>>,
-    gone: BTreeMap<Rendition, RenditionTotals>,
+    gone: BTreeMap<String, BTreeMap<Rendition, RenditionTotals>>,
     left: BTreeMap<LeaveReason, u64>,
 }
 
@@ -49,7 +49,7 @@ impl RenditionTotals {
         self.offered += snapshot.offered;
         self.delivered += snapshot.delivered;
         for (sum, reason) in self.lost.iter_mut().zip(Loss::ALL) {
-            *sum += snapshot.lost.of(reason);
+            *sum += snapshot.lost.of(*reason);
         }
     }
 }
@@ -57,8 +57,8 @@ impl RenditionTotals {
 /// Totals over all listeners.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// By rendition. One that has had no listener is absent.
-    pub by_rendition: BTreeMap<Rendition, RenditionTotals>,
+    /// By mount and rendition. What has had no listener is absent.
+    pub by_mount: BTreeMap<String, BTreeMap<Rendition, RenditionTotals>>,
     /// Listeners that are gone, by reason. A reason that has not occurred is absent.
     pub left: BTreeMap<LeaveReason, u64>,
 }
@@ -135,6 +135,20 @@ impl Listeners {
         lags.iter().filter_map(|(_, id)| state.present.get(id)).cloned().collect()
     }
 
+    /// Returns by how many blocks the listener of each mount is behind that is furthest behind, by their last looks.
+    #[must_use]
+    pub fn furthest_of_each_mount(&self) -> BTreeMap<String, u64> {
+        let mut furthest = BTreeMap::new();
+        for listener in self.state().present.values() {
+            let (mount, lag) = (listener.mount().name(), listener.recent_lag());
+            match furthest.get_mut(mount) {
+                Some(most) => *most = lag.max(*most),
+                None => _ = furthest.insert(mount.to_owned(), lag),
+            }
+        }
+        furthest
+    }
+
     /// Returns whether a listener is present.
     #[must_use]
     pub fn is_present(&self, id: u64) -> bool {
@@ -151,15 +165,15 @@ impl Listeners {
     #[must_use]
     pub fn totals(&self) -> Totals {
         let state = self.state();
-        let mut by_rendition = state.gone.clone();
+        let mut by_mount = state.gone.clone();
         for listener in state.present.values() {
-            let sums = by_rendition.entry(listener.rendition()).or_default();
+            let sums = sums_of(&mut by_mount, listener);
             let snapshot = listener.snapshot();
             sums.add(&snapshot);
             sums.present += 1;
             sums.queued += snapshot.queued;
         }
-        Totals { by_rendition, left: state.left.clone() }
+        Totals { by_mount, left: state.left.clone() }
     }
 
     /// Disconnects a listener. Returns false if none with this number is present.
@@ -194,7 +208,7 @@ impl Listeners {
         let mut state = self.state();
         state.present.remove(&listener.id());
         let snapshot = listener.snapshot();
-        let sums = state.gone.entry(listener.rendition()).or_default();
+        let sums = sums_of(&mut state.gone, listener);
         sums.add(&snapshot);
         sums.left_queued += snapshot.queued;
         let reason = listener.leave_reason();
@@ -209,6 +223,19 @@ impl Listeners {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns the totals to which a listener counts.
+fn sums_of<'s>(
+    by_mount: &'s mut BTreeMap<String, BTreeMap<Rendition, RenditionTotals>>,
+    listener: &Listener,
+) -> &'s mut RenditionTotals {
+    let mount = listener.mount().name();
+    // Looked up first: the name of each of ten thousand listeners need not be copied.
+    if !by_mount.contains_key(mount) {
+        by_mount.insert(mount.to_owned(), BTreeMap::new());
+    }
+    by_mount.get_mut(mount).expect("it was inserted").entry(listener.rendition()).or_default()
 }
 
 /// Keeps a listener present for as long as it exists.
@@ -284,7 +311,7 @@ mod tests {
     #[test]
     fn a_row_and_the_metrics_have_the_packets_that_were_just_taken() {
         let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
-        let mount = Mount::new(&stream, SourceKind::Tone).unwrap();
+        let mount = Mount::new("main".to_owned(), &stream, SourceKind::Tone).unwrap();
         let (poll, histograms, listeners) = (mio::Poll::new().unwrap(), MountHistograms::default(), Listeners::new(1));
         let (mut packets, hub) = Publisher::new(PublisherOptions::default());
         let mut consumer = hub.subscribe(SubscribeOptions::default()).unwrap();
@@ -312,7 +339,7 @@ mod tests {
     #[test]
     fn the_furthest_behind_are_found_without_a_look_at_any_connection() {
         let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
-        let mount = Mount::new(&stream, SourceKind::Tone).unwrap();
+        let mount = Mount::new("main".to_owned(), &stream, SourceKind::Tone).unwrap();
         let poll = mio::Poll::new().unwrap();
         let mailbox = mailbox(&poll);
         let histograms = MountHistograms::default();

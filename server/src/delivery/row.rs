@@ -24,6 +24,7 @@ impl Listener {
         ListenerRow {
             id: self.id(),
             name: self.name().to_owned(),
+            mount: self.mount().name().to_owned(),
             remote: self.client().to_string(),
             via: self.client().via(),
             token: self.granted().as_ref().map(|token| token.name.clone()),

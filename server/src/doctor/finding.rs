@@ -110,6 +110,11 @@ impl Finding {
         Self { level: Level::Fault, ..Self::note(area, text, advice) }
     }
 
+    /// Says which of several mounts it is about.
+    pub(super) fn of_mount(self, name: &str) -> Self {
+        Self { text: format!("{name}: {}", self.text), ..self }
+    }
+
     /// Creates a finding from the message of an error: "what failed: why (what would work)".
     pub(super) fn of_error(area: Area, level: Level, message: &str) -> Self {
         let split = message.strip_suffix(')').and_then(|message| message.rsplit_once(" ("));

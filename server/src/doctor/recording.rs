@@ -168,7 +168,7 @@ mod tests {
     const BLOCK: Duration = Duration::from_millis(10);
 
     fn recorder(directory: &Path) -> RecorderConfig {
-        RecorderConfig { record: Some(directory.to_path_buf()), ..Config::default().recorder }
+        RecorderConfig { record: Some(directory.to_path_buf()), ..Config::default().first_mount().recorder.clone() }
     }
 
     fn texts(findings: &[Finding]) -> String {

@@ -12,7 +12,8 @@ const MIN_SIMILARITY: f64 = 0.8;
 pub(super) fn check(given: &Given, variables: impl Iterator<Item = OsString>) -> Vec<Finding> {
     let mut findings = vec![match &given.config {
         Ok(config) => {
-            Finding::ok(Area::Settings, format!("source {}; {}", config.capture.source, origin(&given.places)))
+            let sources: Vec<_> = config.mounts.iter().map(|mount| mount.capture.source.to_string()).collect();
+            Finding::ok(Area::Settings, format!("source {}; {}", sources.join(", "), origin(&given.places)))
         }
         Err(error) => Finding::fault(
             Area::Settings,

@@ -40,9 +40,8 @@ pub async fn serve(
 ) {
     // Every connection holds a receiver for as long as it is open.
     let (closing, open) = watch::channel(false);
-    let mounts = server.mounts().iter().map(|served| Arc::clone(&served.mount)).collect();
     let mut tasks = JoinSet::new();
-    tasks.spawn(watch(mounts, Arc::clone(server.listeners())));
+    tasks.spawn(watch(Arc::clone(server.mounts()), Arc::clone(server.listeners())));
     if let Some(tls) = tls {
         tasks.spawn(renewal::watch(tls));
     }
@@ -62,7 +61,7 @@ pub async fn serve(
     }
     shutdown.await;
     accepting.shutdown().await;
-    server.mounts().iter().for_each(|served| served.mount.events().finish());
+    server.mounts().served().for_each(|served| served.mount.events().finish());
     drop(open);
     // Fails if no connection is open.
     let _ = closing.send(true);

@@ -1,40 +1,39 @@
-//! The status of the server, for `/api/v1/status` and `/api/v1/watch`.
+//! The status of the server, for `/api/v1/status` and `/api/v1/watch`, and its mounts, for `/api/v1/mounts`.
+
+use std::sync::Arc;
 
 use aircheck_api::{
-    CaptureStatus, ChannelLevel, LoudnessStatus, RealtimeStatus, SourceLatency, SourceStatus, Status, StreamFormat,
-    StreamState,
+    CaptureStatus, ChannelLevel, LoudnessStatus, MountRow, RealtimeStatus, SourceLatency, SourceStatus, Status,
+    StreamFormat, StreamState,
 };
-use aircheck_engine::{RealtimeOutcome, Timestamp};
+use aircheck_engine::{Format, RealtimeOutcome, Timestamp};
 use bytes::Bytes;
 
 use crate::delivery::percentiles;
-use crate::http::server::{ServedMount, Server};
-use crate::mount::meter::Meter;
+use crate::http::server::Server;
+use crate::mount::Mount;
+use crate::mount::meter::{self, Meter};
+use crate::mounts::{Place, ServedMount};
 
-/// Returns the document of `/api/v1/status`.
-pub(super) fn status(server: &Server) -> Status {
-    let ServedMount { mount, encoders, recording, .. } = &**server.first_mount();
-    let (config, format, capture, state) = (server.config(), mount.format(), mount.capture(), mount.state());
+/// Returns the document of `/api/v1/status` about a mount.
+pub(super) fn status(server: &Server, served: &ServedMount) -> Status {
+    let ServedMount { config, mount, encoders, recording, .. } = served;
+    let (format, capture, state) = (mount.format(), mount.capture(), mount.state());
     let outage = capture.outages().current();
-    let decibels = |level: f32| level.is_finite().then_some(level);
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        mount: mount.name().to_owned(),
         on_air: state == StreamState::Live,
         state,
         source: SourceStatus {
             description: capture.outages().source().unwrap_or_else(|| mount.description().to_owned()),
             kind: mount.kind(),
-            failure: capture.failure().map(str::to_owned).or(outage.as_ref().map(|outage| outage.reason.clone())),
+            failure: failure(mount),
             lost_since: outage.map(|outage| outage.since.unix_seconds()),
             down_seconds: capture.outages().down(Timestamp::now()).as_secs_f64(),
             restarts: capture.outages().restarts(),
         },
-        format: StreamFormat {
-            rate_hz: format.rate_hz(),
-            channels: format.channels(),
-            block_frames: format.block_frames(),
-            block_seconds: format.block_span().as_secs_f64(),
-        },
+        format: stream_format(format),
         started_at: server.started_at().unix_seconds(),
         now: Timestamp::now().unix_seconds(),
         head_sequence: mount.hub().head().next().checked_sub(1),
@@ -49,20 +48,11 @@ pub(super) fn status(server: &Server) -> Status {
             drift_error_ppm: capture.drift().map(|drift| drift.error_ppm),
             waiting_seconds: capture.waiting().as_secs_f64(),
         },
-        level: mount
-            .meter()
-            .levels()
-            .zip(mount.meter().clips())
-            .map(|(level, clips)| ChannelLevel {
-                peak_dbfs: decibels(level.peak_dbfs),
-                rms_dbfs: decibels(level.rms_dbfs),
-                clips,
-            })
-            .collect(),
+        level: levels(mount),
         loudness: loudness(mount.meter()),
         latency_seconds: SourceLatency { ring: percentiles(mount.ring_micros().summary()) },
         listeners: server.listeners().count(),
-        max_listeners: config.http.max_listeners,
+        max_listeners: server.config().http.max_listeners,
         buffer_seconds: config.delivery.buffer.as_secs_f64(),
         max_lag_seconds: config.delivery.max_lag.map(|max_lag| max_lag.as_secs_f64()),
         socket_buffer_seconds: config.delivery.socket_buffer.as_secs_f64(),
@@ -92,8 +82,66 @@ fn loudness(meter: &Meter) -> Option<LoudnessStatus> {
 }
 
 /// Returns the same as JSON, at most a moment old, for all pages to which it is pushed.
-pub(super) fn recent_status(server: &Server) -> Bytes {
+pub(super) fn recent_status(server: &Server, served: &ServedMount) -> Bytes {
     // Fails for maps without string keys and for failing writers, of which there are none.
-    let make = |_| serde_json::to_vec(&status(server)).unwrap_or_default().into();
-    server.shared_status().recent(make).as_ref().clone()
+    let make = |_| serde_json::to_vec(&status(server, served)).unwrap_or_default().into();
+    let shared = server.shared_status(served.mount.name());
+    shared.map_or_else(|| make(Timestamp::now()), |shared| shared.recent(make).as_ref().clone())
+}
+
+/// Returns the document of `/api/v1/mounts`.
+pub(super) fn mounts(server: &Server) -> Vec<MountRow> {
+    let totals = server.listeners().totals();
+    let behind = server.listeners().furthest_of_each_mount();
+    let row = |place: &Arc<Place>| {
+        let name = &place.config().name;
+        let served = place.served();
+        let mount = served.as_ref().ok().map(|served| &served.mount);
+        let renditions = totals.by_mount.get(name).into_iter().flat_map(|renditions| renditions.values());
+        let worst = behind.get(name.as_str()).zip(mount).map(|(blocks, mount)| mount.seconds(*blocks));
+        MountRow {
+            name: name.clone(),
+            state: place.state(),
+            source: mount
+                .map_or_else(|| place.config().capture.source.to_string(), |mount| mount.description().to_owned()),
+            failure: match (&served, mount) {
+                (Err(why), _) => Some(why.clone()),
+                (_, Some(mount)) => failure(mount),
+                _ => None,
+            },
+            format: mount.map(|mount| stream_format(mount.format())),
+            head_sequence: mount.and_then(|mount| mount.hub().head().next().checked_sub(1)),
+            level: mount.map(|mount| levels(mount)).unwrap_or_default(),
+            listeners: renditions.map(|totals| totals.present).sum(),
+            worst_lag_seconds: worst,
+            stream: format!("/mounts/{name}/stream"),
+        }
+    };
+    server.mounts().places().iter().map(row).collect()
+}
+
+/// Returns why the source of a mount fails now, if it does.
+fn failure(mount: &Mount) -> Option<String> {
+    let capture = mount.capture();
+    capture.failure().map(str::to_owned).or_else(|| capture.outages().current().map(|outage| outage.reason.clone()))
+}
+
+fn stream_format(format: Format) -> StreamFormat {
+    StreamFormat {
+        rate_hz: format.rate_hz(),
+        channels: format.channels(),
+        block_frames: format.block_frames(),
+        block_seconds: format.block_span().as_secs_f64(),
+    }
+}
+
+fn levels(mount: &Mount) -> Vec<ChannelLevel> {
+    let decibels = |level: f32| level.is_finite().then_some(level);
+    let meter = mount.meter();
+    let channel = |(level, clips): (meter::Level, u64)| ChannelLevel {
+        peak_dbfs: decibels(level.peak_dbfs),
+        rms_dbfs: decibels(level.rms_dbfs),
+        clips,
+    };
+    meter.levels().zip(meter.clips()).map(channel).collect()
 }

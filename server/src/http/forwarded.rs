@@ -95,6 +95,17 @@ impl Forwarding {
     }
 }
 
+/// Returns the URL by which a request has reached this server: as a proxy tells it, or else by the `Host` of the request, or that of
+/// `own_url`, the address that it came to.
+pub(super) fn reached_url(forwarding: &Forwarding, headers: &HeaderMap, own_url: &str) -> String {
+    forwarding.url(headers, own_url).unwrap_or_else(|| {
+        // A Unix socket's URL has no host.
+        let (scheme, own_host) = own_url.split_once("://").unwrap_or(("http", "localhost"));
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        format!("{scheme}://{}/", host.unwrap_or(own_host.trim_end_matches('/')))
+    })
+}
+
 /// Returns the address of a client that is told.
 fn ip<T>(told: &Option<(Node, T)>) -> Option<IpAddr> {
     told.as_ref().map(|((address, _), _)| address.to_canonical())

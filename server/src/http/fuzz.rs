@@ -202,7 +202,7 @@ fn body(reply: Reply, member: &str) -> String {
 
 #[test]
 fn stream_query() {
-    let (config, format) = (Config::default(), format());
+    let (config, format) = (Config::default().first_mount().clone(), format());
     check!().with_max_len(64).for_each(|bytes: &[u8]| {
         let words = text(bytes, &QUERY_WORDS);
         let query = match Query::parse(&words, &config) {
@@ -260,11 +260,11 @@ fn playlist_query() {
         let (query, host) = (text(query, &QUERY_WORDS), text(host, &FIELD_WORDS));
         let Some(headers) = fields([(header::HOST, &host)]) else { return };
         // As in `routes`: without a name of this server there is no playlist.
-        if guard::check(&headers, Sites::Allowed, &["studio.example".to_owned()], &[]).is_err() {
+        if guard::check(&headers, None, Sites::Allowed, &["studio.example".to_owned()], &[]).is_err() {
             return;
         }
         for playlist in [Playlist::M3u, Playlist::Pls] {
-            let reply = playlist.answer(&query, Some(&host), "http://127.0.0.1:8700/");
+            let reply = playlist.answer("", &query, &format!("http://{host}/"), |_, _| None);
             if reply.status() != StatusCode::OK {
                 let sentence = body(reply, "error");
                 assert_one_line(&sentence);
@@ -365,7 +365,7 @@ fn host_and_origin() {
         let (host, origin) = bytes.split_at(bytes.len() / 2);
         let (host, origin) = (text(host, &FIELD_WORDS), text(origin, &FIELD_WORDS));
         let Some(headers) = fields([(header::HOST, &host), (header::ORIGIN, &origin)]) else { return };
-        match guard::check(&headers, Sites::Allowed, &hosts, &origins) {
+        let assert_let_in = |verdict: Result<_, (_, String)>| match verdict {
             Err((_, sentence)) => assert_one_line_reply(&sentence),
             Ok(_) => {
                 // What is let in is this server by its name or an address, and its own page or the configured one.
@@ -378,6 +378,12 @@ fn host_and_origin() {
                 let own = origin.strip_prefix("http://").or(origin.strip_prefix("https://")) == Some(&host);
                 assert!(own || origin.eq_ignore_ascii_case(&origins[0]), "{host:?} lets {origin:?} in");
             }
+        };
+        assert_let_in(guard::check(&headers, None, Sites::Allowed, &hosts, &origins));
+        // The same host, told by a trusted proxy that has put another one into `Host`.
+        let Some(headers) = fields([(header::HOST, "127.0.0.1:8700"), (header::ORIGIN, &origin)]) else { return };
+        if origin != "http://127.0.0.1:8700" && origin != "https://127.0.0.1:8700" {
+            assert_let_in(guard::check(&headers, Some(&host), Sites::Allowed, &hosts, &origins));
         }
     });
 }

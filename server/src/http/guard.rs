@@ -25,15 +25,18 @@ pub(super) enum Sites {
     OwnAsFarAsKnown,
 }
 
-/// Checks a request's headers. Returns the site that sent it, if that is an allowed one.
+/// Checks a request's headers. `forwarded_host` is the host by which the client has reached a trusted proxy, if that tells it.
+/// Returns the site that sent it, if that is an allowed one.
 pub(super) fn check(
     headers: &HeaderMap,
+    forwarded_host: Option<&str>,
     sites: Sites,
     hosts: &[String],
     origins: &[String],
 ) -> Result<Option<String>, Refused> {
     let host = field(headers, header::HOST.as_str());
     check_host(host, hosts)?;
+    check_host(forwarded_host, hosts)?;
     let fetch_site = field(headers, "sec-fetch-site");
     // No script can set this field. A page of this server sends it where a proxy has changed `Host`, and `Origin` still has
     // the name that the browser knows. A name that was rebound is in `Host`, and refused above.
@@ -42,8 +45,9 @@ pub(super) fn check(
     }
     let foreign = matches!(fetch_site, Some("cross-site" | "same-site"));
     if let Some(origin) = field(headers, header::ORIGIN.as_str()) {
-        let own =
-            host.is_some_and(|host| origin.strip_prefix("http://").or(origin.strip_prefix("https://")) == Some(host));
+        let origin_host = origin.strip_prefix("http://").or(origin.strip_prefix("https://"));
+        // A browser tells no `Sec-Fetch-Site` with a WebSocket. Behind a proxy that changes `Host`, what that forwards counts.
+        let own = origin_host.is_some() && (origin_host == host || origin_host == forwarded_host);
         if own || (sites == Sites::OwnAsFarAsKnown && !foreign) {
             return Ok(None);
         }
@@ -53,7 +57,10 @@ pub(super) fn check(
         let advice = match sites {
             Sites::Allowed => format!("start it with --allow-origin {origin} to allow that"),
             _ if allows(origins, origin) => "--allow-origin permits streams only".to_owned(),
-            _ => format!("behind a proxy, let it pass on Host; --allow-origin {origin} permits streams only"),
+            _ => format!(
+                "behind a proxy, let it pass on Host, or tell X-Forwarded-Host as a --trusted-proxy; --allow-origin \
+                 {origin} permits streams only"
+            ),
         };
         return Err((RefusalReason::Origin, format!("the web site {origin} may not use this path ({advice})")));
     }
@@ -140,7 +147,7 @@ mod tests {
             .collect();
         let hosts = ["studio.example".to_owned()];
         let origins = ["https://radio.example".to_owned()];
-        check(&headers, sites, &hosts, &origins).err().map(|(reason, _)| reason)
+        check(&headers, None, sites, &hosts, &origins).err().map(|(reason, _)| reason)
     }
 
     #[test]
@@ -212,6 +219,15 @@ mod tests {
         assert_eq!(verdict_for(Sites::OwnAsFarAsKnown, &fields), None);
         let other = [&fields[..], &[("sec-fetch-site", "cross-site")]].concat();
         assert_eq!(verdict_for(Sites::OwnAsFarAsKnown, &other), Some(RefusalReason::Origin));
+        // Nor does it with a WebSocket. A trusted proxy that tells the host proves it, for that host alone.
+        let headers: HeaderMap = fields
+            .iter()
+            .map(|(name, value)| (HeaderName::try_from(*name).unwrap(), HeaderValue::from_static(value)))
+            .collect();
+        let behind = |host| check(&headers, Some(host), Sites::Own, &["studio.example".to_owned()], &[]);
+        assert_eq!(behind("studio.example"), Ok(None));
+        assert_eq!(behind("127.0.0.1:8700").unwrap_err().0, RefusalReason::Origin);
+        assert_eq!(behind("evil.example").unwrap_err().0, RefusalReason::Host);
         // A name that was rebound is its own same site.
         let rebound = [("host", "evil.example"), ("sec-fetch-site", "same-origin")];
         assert_eq!(verdict_for(Sites::Own, &rebound), Some(RefusalReason::Host));

@@ -79,7 +79,7 @@ impl ListenerTable {
     }
 
     fn select(&self, query: &TableQuery) -> Vec<&ListenerRow> {
-        let mut rows: Vec<_> = self.rows.iter().filter(|row| query.selects(&row.name)).collect();
+        let mut rows: Vec<_> = self.rows.iter().filter(|row| query.selects(&row.name, &row.mount)).collect();
         match query.sort {
             // So they are.
             Sort::Id => {}

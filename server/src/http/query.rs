@@ -5,7 +5,7 @@ use std::time::Duration;
 use aircheck_engine::source::PcmEncoding;
 use aircheck_engine::{Format, OverflowPolicy, Start, SubscribeOptions};
 
-use crate::config::{Config, MIN_LAG_BLOCKS};
+use crate::config::{MIN_LAG_BLOCKS, MountConfig};
 use crate::delivery::standing::Limits;
 use crate::rendition::codec::{Mp3Bitrate, OpusBitrate};
 use crate::rendition::content_type::accepted;
@@ -83,7 +83,7 @@ impl Query {
     /// # Errors
     ///
     /// A sentence that names the parameter and what it takes.
-    pub(super) fn parse(query: &str, config: &Config) -> Result<Self, String> {
+    pub(super) fn parse(query: &str, config: &MountConfig) -> Result<Self, String> {
         let mut parsed = Self::default();
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             if matches!(&*key, "_" | EXPIRES | SIGNATURE) {
@@ -111,7 +111,7 @@ impl Query {
         Ok(parsed)
     }
 
-    fn set(&mut self, param: StreamParam, value: &str, config: &Config) -> Result<(), String> {
+    fn set(&mut self, param: StreamParam, value: &str, config: &MountConfig) -> Result<(), String> {
         match param {
             StreamParam::Overflow => {
                 set_once(&mut self.overflow, param, value.parse::<OverflowPolicy>().map_err(|e| e.to_string()))
@@ -136,7 +136,9 @@ impl Query {
             StreamParam::At => set_once(&mut self.at, param, time(value)),
             StreamParam::Back => set_once(&mut self.back, param, span(value, Duration::ZERO, MAX_BACK)),
             StreamParam::Name => set_once(&mut self.name, param, name(value)),
-            StreamParam::Sample => set_once(&mut self.sample, param, value.parse()),
+            StreamParam::Sample => {
+                set_once(&mut self.sample, param, value.parse::<PcmEncoding>().map_err(|error| error.to_string()))
+            }
             StreamParam::Bitrate => set_once(&mut self.bitrate, param, bitrate(value)),
             StreamParam::Payload => set_once(&mut self.payload, param, payload(value)),
             StreamParam::Gaps => set_once(&mut self.gaps, param, gaps(value)),
@@ -190,7 +192,7 @@ impl Query {
                 None => Encoding::Flac { bits: flac_bits },
                 Some(PcmEncoding::S16Le) => Encoding::Flac { bits: 16 },
                 Some(PcmEncoding::S24Le) => Encoding::Flac { bits: 24 },
-                Some(PcmEncoding::F32Le) => return Err("sample: flac takes s16le and s24le".to_owned()),
+                Some(_) => return Err("sample: flac takes s16le and s24le".to_owned()),
             },
             Rendition::WebSocket => match payload.unwrap_or(Payload::F32) {
                 Payload::Opus => Encoding::OpusMessages { bitrate },
@@ -215,7 +217,7 @@ impl Query {
 
     /// Returns whether packets of `rendition` in quick succession may be held for a moment. They are lag for that moment, so a
     /// listener that wants little of it gets none, nor does one that wants each packet at once.
-    pub(super) fn may_hold(&self, rendition: Rendition, config: &Config) -> bool {
+    pub(super) fn may_hold(&self, rendition: Rendition, config: &MountConfig) -> bool {
         let max_lag = self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit).unwrap_or(Duration::MAX);
         let limit = self.buffer.unwrap_or(config.delivery.buffer).min(max_lag);
         let wants_each = self.gather.is_some_and(|gather| gather.is_zero());
@@ -229,7 +231,7 @@ impl Query {
     /// # Errors
     ///
     /// A sentence, if that is too much, or if the rendition does not gather.
-    pub(super) fn gather(&self, rendition: Rendition, config: &Config) -> Result<Duration, String> {
+    pub(super) fn gather(&self, rendition: Rendition, config: &MountConfig) -> Result<Duration, String> {
         let max_lag = self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit).unwrap_or(Duration::MAX);
         let most = self.buffer.unwrap_or(config.delivery.buffer).min(max_lag) / GATHER_SHARE;
         let gather = match self.gather {
@@ -257,7 +259,7 @@ impl Query {
     }
 
     /// Returns the limits of the listener's lag.
-    pub(super) fn limits(&self, config: &Config, format: Format) -> Limits {
+    pub(super) fn limits(&self, config: &MountConfig, format: Format) -> Limits {
         let max_lag = self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit);
         let limit = max_lag.unwrap_or_else(|| self.buffer.unwrap_or(config.delivery.buffer));
         let behind = if max_lag.is_some() { limit / 2 } else { limit / BEHIND_SHARE };
@@ -283,7 +285,7 @@ impl Query {
 
     /// Returns the options of the listener's ring. `last_event` is the last sequence number that a reconnecting listener
     /// has received.
-    pub(super) fn subscribe(&self, config: &Config, format: Format, last_event: Option<u64>) -> SubscribeOptions {
+    pub(super) fn subscribe(&self, config: &MountConfig, format: Format, last_event: Option<u64>) -> SubscribeOptions {
         let start = match (self.from.or(last_event.map(|id| id.saturating_add(1))), self.burst) {
             (Some(sequence), _) => Start::From(sequence),
             (None, Some(burst)) => Start::Back(format.blocks_in(burst)),

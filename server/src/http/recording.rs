@@ -5,12 +5,12 @@ use http_body_util::BodyExt as _;
 use hyper::{Response, StatusCode, header};
 
 use crate::http::reply::{Reply, busy, error, set, set_display};
-use crate::http::server::{ServedMount, Server};
+use crate::mounts::ServedMount;
 use crate::replay::{Export, ReplayError};
 
-/// Answers with what was recorded between the times `from` and `to` of a query.
-pub(super) fn recording(server: &Server, query: &str) -> Reply {
-    let ServedMount { mount, recording, replays, .. } = &**server.first_mount();
+/// Answers with what of a mount was recorded between the times `from` and `to` of a query.
+pub(super) fn recording(served: &ServedMount, query: &str) -> Reply {
+    let ServedMount { mount, recording, replays, .. } = served;
     let (from, to) = match times(query) {
         Ok(times) => times,
         Err(sentence) => return error(StatusCode::BAD_REQUEST, sentence),

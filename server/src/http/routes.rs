@@ -17,7 +17,7 @@ use crate::http::api;
 use crate::http::context::{Context, Serves};
 use crate::http::denied::{asked, denied};
 use crate::http::events::EventsBody;
-use crate::http::forwarded::Forwarding;
+use crate::http::forwarded::{Forwarding, reached_url};
 use crate::http::guard::{self, Sites};
 use crate::http::listener_table::MAX_WORST_ROWS;
 use crate::http::page::{self, PageFile};
@@ -28,9 +28,11 @@ use crate::http::recording::recording;
 use crate::http::reply::{Reply, busy, error, json as json_reply, set, whole};
 use crate::http::server::Server;
 use crate::http::session::session;
-use crate::http::stream::{last_event, listen, websocket, without_upgrade};
+use crate::http::station::station;
+use crate::http::stream::{StreamRequest, last_event, listen, websocket, without_upgrade};
 use crate::http::table_query::TableQuery;
 use crate::http::watch::WatchBody;
+use crate::mounts::ServedMount;
 use crate::telemetry::metrics::{Exposition, RefusalReason};
 use aircheck_api::{Rendition, Status, StreamState};
 
@@ -39,38 +41,46 @@ use aircheck_api::{Rendition, Status, StreamState};
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
      object-src 'none'";
 
+/// The path of a mount's own paths, before its name.
+const MOUNTS: &str = "/mounts/";
+
 /// The meaning of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route<'a> {
     Page(PageFile),
-    Stream,
-    Rendition(Rendition),
+    /// Something of the mount of this name, or of the first one.
+    Mount(Option<&'a str>, MountRoute),
+    Mounts,
     Metrics,
-    Status,
     Listeners,
     Listener(&'a str),
-    Events,
-    Watch,
-    Recording,
     Session,
-    Playlist(Playlist),
     Health,
     Ready,
+}
+
+/// What there is of each mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MountRoute {
+    Stream,
+    Rendition(Rendition),
+    Recording,
+    Playlist(Playlist),
+    Status,
+    Events,
+    Watch,
 }
 
 impl<'a> Route<'a> {
     fn of(path: &'a str) -> Option<Self> {
         Some(match path {
-            "/stream" => Self::Stream,
             "/metrics" => Self::Metrics,
-            "/api/v1/status" => Self::Status,
+            "/api/v1/mounts" => Self::Mounts,
+            "/api/v1/status" => Self::Mount(None, MountRoute::Status),
+            "/api/v1/events" => Self::Mount(None, MountRoute::Events),
+            "/api/v1/watch" => Self::Mount(None, MountRoute::Watch),
             "/api/v1/listeners" => Self::Listeners,
-            "/api/v1/events" => Self::Events,
-            "/api/v1/watch" => Self::Watch,
-            "/recording.wav" => Self::Recording,
             "/api/v1/session" => Self::Session,
-            "/listen.m3u" => Self::Playlist(Playlist::M3u),
-            "/listen.pls" => Self::Playlist(Playlist::Pls),
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
             _ => {
@@ -80,8 +90,11 @@ impl<'a> Route<'a> {
                 if let Some(file) = page::file(path) {
                     return Some(Self::Page(file));
                 }
-                let rendition = Rendition::from_name(path.strip_prefix("/stream.")?)?;
-                return rendition.path().map(|_| Self::Rendition(rendition));
+                let named = path.strip_prefix(MOUNTS).and_then(|rest| rest.find('/').map(|end| rest.split_at(end)));
+                match named {
+                    Some((name, path)) => Self::Mount(Some(name), MountRoute::of(path)?),
+                    None => Self::Mount(None, MountRoute::of(path)?),
+                }
             }
         })
     }
@@ -90,10 +103,11 @@ impl<'a> Route<'a> {
     /// what goes wrong, with a short answer, or the stream of a listener, which takes no place.
     const fn needs_no_regular_place(self) -> bool {
         match self {
-            Self::Stream | Self::Rendition(_) => true,
-            Self::Health | Self::Ready | Self::Metrics | Self::Status | Self::Listeners | Self::Listener(_) => true,
-            Self::Playlist(_) => true,
-            Self::Page(_) | Self::Events | Self::Watch | Self::Recording | Self::Session => false,
+            Self::Health | Self::Ready | Self::Metrics | Self::Mounts | Self::Listeners | Self::Listener(_) => true,
+            Self::Mount(_, MountRoute::Stream | MountRoute::Rendition(_)) => true,
+            Self::Mount(_, MountRoute::Playlist(_) | MountRoute::Status) => true,
+            Self::Mount(_, MountRoute::Events | MountRoute::Watch | MountRoute::Recording) => false,
+            Self::Page(_) | Self::Session => false,
         }
     }
 
@@ -104,24 +118,27 @@ impl<'a> Route<'a> {
             _ => "GET, HEAD",
         }
     }
-}
 
-impl Route<'_> {
-    /// Returns the scope of the token that it takes, if it takes one.
+    /// Returns the scope of the token that it takes, if it takes one. `mount` is the name of the mount.
     fn scope(self, mount: &str) -> Option<Scope> {
         match self {
-            Self::Stream | Self::Rendition(_) | Self::Recording => Some(Scope::Listen(Some(mount.to_owned()))),
-            Self::Metrics | Self::Status | Self::Listeners | Self::Events | Self::Watch => Some(Scope::Stats),
+            // The address of a stream in a playlist opens it.
+            Self::Mount(
+                _,
+                MountRoute::Stream | MountRoute::Rendition(_) | MountRoute::Recording | MountRoute::Playlist(_),
+            ) => Some(Scope::Listen(Some(mount.to_owned()))),
+            Self::Mount(_, MountRoute::Status | MountRoute::Events | MountRoute::Watch) => Some(Scope::Stats),
+            Self::Metrics | Self::Mounts | Self::Listeners => Some(Scope::Stats),
             Self::Listener(_) => Some(Scope::Admin),
-            // The page must load before it can ask for a token. A playlist has the addresses of streams and nothing else.
-            Self::Page(_) | Self::Session | Self::Playlist(_) | Self::Health | Self::Ready => None,
+            // The page must load before it can ask for a token.
+            Self::Page(_) | Self::Session | Self::Health | Self::Ready => None,
         }
     }
 
     /// Returns the web sites that may use it.
     const fn sites(self) -> Sites {
         match self {
-            Self::Stream | Self::Rendition(_) | Self::Recording => Sites::Allowed,
+            Self::Mount(_, MountRoute::Stream | MountRoute::Rendition(_) | MountRoute::Recording) => Sites::Allowed,
             Self::Page(_) => Sites::OwnAsFarAsKnown,
             _ => Sites::Own,
         }
@@ -131,13 +148,28 @@ impl Route<'_> {
     const fn is_served(self, serves: Serves) -> bool {
         match self {
             Self::Health | Self::Ready => true,
-            Self::Metrics | Self::Status | Self::Listeners | Self::Listener(_) | Self::Events | Self::Watch => {
+            Self::Metrics | Self::Mounts | Self::Listeners | Self::Listener(_) => !matches!(serves, Serves::Streams),
+            Self::Mount(_, MountRoute::Status | MountRoute::Events | MountRoute::Watch) => {
                 !matches!(serves, Serves::Streams)
             }
-            Self::Page(_) | Self::Session | Self::Stream | Self::Rendition(_) | Self::Playlist(_) | Self::Recording => {
-                !matches!(serves, Serves::Admin)
-            }
+            Self::Page(_) | Self::Session | Self::Mount(..) => !matches!(serves, Serves::Admin),
         }
+    }
+}
+
+impl MountRoute {
+    /// Finds what of a mount is at a path, below that of the mount or at the top.
+    fn of(path: &str) -> Option<Self> {
+        Some(match path {
+            "/stream" => Self::Stream,
+            "/recording.wav" => Self::Recording,
+            "/listen.m3u" => Self::Playlist(Playlist::M3u),
+            "/listen.pls" => Self::Playlist(Playlist::Pls),
+            _ => {
+                let rendition = Rendition::from_name(path.strip_prefix("/stream.")?)?;
+                return rendition.path().map(|_| Self::Rendition(rendition));
+            }
+        })
     }
 }
 
@@ -152,11 +184,9 @@ pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, requ
     context.set_client(forwarding.client);
     let is_shared = server.trusted_proxies().contain(context.connection.ip());
     let has_place = !is_shared || context.place.share_with(forwarding.client.ip(), Instant::now());
-    let checked =
-        guard::check(headers, sites, &config.http.allow_hosts, &config.http.allow_origins).and_then(|allowed| {
-            guard::check_host(forwarding.host.as_deref(), &config.http.allow_hosts)?;
-            Ok(allowed)
-        });
+    let http = &config.http;
+    let forwarded_host = forwarding.host.as_deref();
+    let checked = guard::check(headers, forwarded_host, sites, &http.allow_hosts, &http.allow_origins);
     let allowed = checked.as_ref().ok().cloned().flatten();
     let mut reply = match checked {
         Ok(_) if !has_place => no_place(server, context),
@@ -193,11 +223,10 @@ async fn route<B>(
     let Some(route) = found else {
         return error(StatusCode::NOT_FOUND, "nothing is at this path (the page is at /, the sound at /stream.wav)");
     };
-    let head_only = request.method() == Method::HEAD;
     let method_fits = match route {
         Route::Listener(_) => request.method() == Method::DELETE,
         Route::Session => [Method::GET, Method::HEAD, Method::POST, Method::DELETE].contains(request.method()),
-        _ => head_only || request.method() == Method::GET,
+        _ => [Method::GET, Method::HEAD].contains(request.method()),
     };
     if !method_fits {
         let allow = route.allow();
@@ -208,7 +237,17 @@ async fn route<B>(
     if !route.needs_no_regular_place() && !context.place.is_regular() {
         return no_place(server, context);
     }
-    let granted = match route.scope(server.first_mount().mount.name()) {
+    let query = uri.query().unwrap_or_default();
+    let asked_mount = mount_of(query);
+    let name = match route {
+        Route::Mount(Some(name), _) => name,
+        Route::Mount(None, MountRoute::Status | MountRoute::Events | MountRoute::Watch)
+        | Route::Session
+        | Route::Ready => asked_mount.as_deref().unwrap_or_else(|| server.mounts().first().name()),
+        _ => server.mounts().first().name(),
+    };
+    // Before the name is looked up: whoever may not listen does not learn which mounts there are.
+    let granted = match route.scope(name) {
         Some(scope) => {
             let asked = asked(request, &context.client());
             match server.access().admit(&asked, &scope) {
@@ -222,28 +261,30 @@ async fn route<B>(
         }
         None => None,
     };
+    let Some(place) = server.mounts().find(name) else {
+        return error(StatusCode::NOT_FOUND, format!("there is no mount `{name}` (/api/v1/mounts lists them)"));
+    };
     match route {
-        Route::Page(PageFile { content_type, text }) => whole(StatusCode::OK, content_type, text),
-        Route::Session => session(server, context, request),
-        Route::Stream => stream(server, context, request, granted),
-        Route::Rendition(rendition) => match query(server, request) {
-            Ok(query) if query.format.is_some() => {
-                error(StatusCode::BAD_REQUEST, "format: only /stream takes it; this path has its format already")
-            }
-            Ok(query) => listen(server, context, rendition, &query, request, granted),
-            Err(message) => error(StatusCode::BAD_REQUEST, message),
+        Route::Page(PageFile { content_type, bytes }) => whole(StatusCode::OK, content_type, bytes),
+        Route::Session => session(server, name, context, request),
+        Route::Mount(_, MountRoute::Playlist(playlist)) => {
+            let scope = Scope::Listen(Some(name.to_owned()));
+            let asked = asked(request, &context.client());
+            let sign = |path: &str, query: &str| server.access().pass_on(&granted, &scope, &asked, path, query);
+            let path = uri.path();
+            let mount = &path[..path.rfind('/').unwrap_or_default()];
+            playlist.answer(mount, query, &reached_url(forwarding, request.headers(), &context.url), sign)
+        }
+        Route::Mount(_, of_mount) => match place.served() {
+            Ok(served) => route_of_mount(server, served, context, request, of_mount, forwarding, granted),
+            Err(why) => busy(format!("the mount `{name}` is not on the air: {why} (it is tried again)")),
         },
+        Route::Mounts => json_reply(&api::mounts(server)),
         Route::Metrics => {
             let exposition = Exposition::for_accept(text(request.headers(), header::ACCEPT));
             whole(StatusCode::OK, exposition.content_type(), server.render_metrics(exposition))
         }
-        Route::Status => {
-            let status = api::status(server);
-            let urls =
-                forwarding.url(request.headers(), &context.url).map_or_else(|| status.urls.clone(), |url| vec![url]);
-            json_reply(&Status { urls, ..status })
-        }
-        Route::Listeners => match TableQuery::parse(request.uri().query().unwrap_or_default()) {
+        Route::Listeners => match TableQuery::parse(query) {
             Ok(query) => {
                 let table =
                     if query.is_of_worst(MAX_WORST_ROWS) { server.recent_worst() } else { server.fresh_table().await };
@@ -251,39 +292,65 @@ async fn route<B>(
             }
             Err(message) => error(StatusCode::BAD_REQUEST, message),
         },
-        Route::Watch if head_only => event_stream(UnsyncBoxBody::default()),
-        Route::Watch => {
-            let body = WatchBody::new(Arc::clone(server), context.closing.clone());
-            event_stream(while_permitted(body.boxed_unsync(), server, granted, Scope::Stats))
-        }
         Route::Listener(id) => match id.parse() {
             Ok(id) if server.listeners().disconnect(id) => json_reply(&json!({ "disconnected": id })),
             Ok(id) => error(StatusCode::NOT_FOUND, format!("no listener {id} is present")),
             Err(_) => error(StatusCode::NOT_FOUND, format!("`{id}` is not the number of a listener")),
         },
-        Route::Playlist(playlist) => {
-            let (query, headers) = (uri.query().unwrap_or_default(), request.headers());
-            match forwarding.url(headers, &context.url) {
-                Some(url) => playlist.answer(query, None, &url),
-                None => {
-                    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-                    playlist.answer(query, host, &context.url)
-                }
-            }
-        }
-        Route::Recording => recording(server, uri.query().unwrap_or_default()),
-        Route::Events => events(server, request, head_only, granted),
         // A server is healthy if a restart would not help it, and ready if sound comes.
-        Route::Health if server.first_mount().mount.state() == StreamState::Ended => {
-            word(StatusCode::SERVICE_UNAVAILABLE, "ended")
-        }
+        Route::Health if server.mounts().are_finished() => word(StatusCode::SERVICE_UNAVAILABLE, "ended"),
         Route::Health => word(StatusCode::OK, "ok"),
         Route::Ready => {
-            let state = server.first_mount().mount.state();
+            let state = if asked_mount.is_some() { place.state() } else { server.mounts().state() };
             let status = if state == StreamState::Live { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             word(status, state.name())
         }
     }
+}
+
+/// Answers a request for something of one mount.
+fn route_of_mount<B>(
+    server: &Arc<Server>,
+    served: &Arc<ServedMount>,
+    context: &Context,
+    request: &Request<B>,
+    route: MountRoute,
+    forwarding: &Forwarding,
+    granted: Granted,
+) -> Reply {
+    let query = request.uri().query().unwrap_or_default();
+    let head_only = request.method() == Method::HEAD;
+    let station = station(&reached_url(forwarding, request.headers(), &context.url));
+    let asked = |granted| StreamRequest { server, served, context, request, granted, station: &station };
+    match route {
+        MountRoute::Stream => stream(asked(granted)),
+        MountRoute::Rendition(rendition) => match Query::parse(query, &served.config) {
+            Ok(query) if query.format.is_some() => {
+                error(StatusCode::BAD_REQUEST, "format: only /stream takes it; this path has its format already")
+            }
+            Ok(query) => listen(asked(granted), rendition, &query),
+            Err(message) => error(StatusCode::BAD_REQUEST, message),
+        },
+        MountRoute::Status => {
+            let status = api::status(server, served);
+            let urls =
+                forwarding.url(request.headers(), &context.url).map_or_else(|| status.urls.clone(), |url| vec![url]);
+            json_reply(&Status { urls, ..status })
+        }
+        MountRoute::Watch if head_only => event_stream(UnsyncBoxBody::default()),
+        MountRoute::Watch => {
+            let body = WatchBody::new(Arc::clone(server), Arc::clone(served), context.closing.clone());
+            event_stream(while_permitted(body.boxed_unsync(), server, granted, Scope::Stats))
+        }
+        MountRoute::Recording => recording(served, query),
+        MountRoute::Events => events(server, served, request, head_only, granted),
+        MountRoute::Playlist(_) => unreachable!("a playlist is answered without a source"),
+    }
+}
+
+/// Returns the name of the mount that a query asks for.
+fn mount_of(query: &str) -> Option<String> {
+    form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "mount").map(|(_, name)| name.into_owned())
 }
 
 /// The answer to a request that needs a regular place, on a connection that has none.
@@ -297,16 +364,17 @@ fn no_place(server: &Server, context: &Context) -> Reply {
     ))
 }
 
-/// Answers `/stream`, in the format of `?format=` or `Accept`, or as a WebSocket.
-fn stream<B>(server: &Server, context: &Context, request: &Request<B>, granted: Granted) -> Reply {
-    let query = match query(server, request) {
+/// Answers `/stream` of a mount, in the format of `?format=` or `Accept`, or as a WebSocket.
+fn stream<B>(asked: StreamRequest<'_, B>) -> Reply {
+    let request = asked.request;
+    let query = match Query::parse(request.uri().query().unwrap_or_default(), &asked.served.config) {
         Ok(query) => query,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
     if text(request.headers(), header::UPGRADE).eq_ignore_ascii_case("websocket") {
         return match query.format {
             Some(_) => error(StatusCode::BAD_REQUEST, "format: the WebSocket does not take it; it takes payload"),
-            None => websocket(server, context, &query, request, granted),
+            None => websocket(asked, &query),
         };
     }
     let headers = request.headers();
@@ -314,13 +382,19 @@ fn stream<B>(server: &Server, context: &Context, request: &Request<B>, granted: 
         return without_upgrade();
     }
     match query.rendition(text(headers, header::ACCEPT)) {
-        Ok(rendition) => listen(server, context, rendition, &query, request, granted),
+        Ok(rendition) => listen(asked, rendition, &query),
         Err(message) => error(StatusCode::BAD_REQUEST, message),
     }
 }
 
 /// Answers `/api/v1/events`: with the events from now on, from the number `?from=` on, or after `Last-Event-ID`.
-fn events<B>(server: &Arc<Server>, request: &Request<B>, head_only: bool, granted: Granted) -> Reply {
+fn events<B>(
+    server: &Arc<Server>,
+    served: &ServedMount,
+    request: &Request<B>,
+    head_only: bool,
+    granted: Granted,
+) -> Reply {
     let from = match first_event(request) {
         Ok(from) => from,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
@@ -328,7 +402,7 @@ fn events<B>(server: &Arc<Server>, request: &Request<B>, head_only: bool, grante
     if head_only {
         return event_stream(UnsyncBoxBody::default());
     }
-    match server.first_mount().mount.events().subscribe(from) {
+    match served.mount.events().subscribe(from) {
         Ok(events) => {
             event_stream(while_permitted(EventsBody::new(events).boxed_unsync(), server, granted, Scope::Stats))
         }
@@ -359,10 +433,6 @@ fn event_stream(body: UnsyncBoxBody<Bytes, Infallible>) -> Reply {
 /// Returns a field's value, or an empty string.
 fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
     headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default()
-}
-
-fn query<B>(server: &Server, request: &Request<B>) -> Result<Query, String> {
-    Query::parse(request.uri().query().unwrap_or_default(), server.config())
 }
 
 /// Makes a response of one word.

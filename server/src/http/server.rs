@@ -1,5 +1,6 @@
 //! The server as its requests reach it: mounts, listeners, configuration, metrics and shared documents.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -8,23 +9,17 @@ use bytes::Bytes;
 
 use crate::access::policy::{Access, Rules};
 use crate::config::Config;
-use crate::delivery::histograms::MountHistograms;
 use crate::delivery::listeners::Listeners;
 use crate::delivery::shards::Shards;
 use crate::http::listener_table::{ListenerTable, TABLE_INTERVAL};
 use crate::http::shared::Shared;
 use crate::http::trusted_proxies::TrustedProxies;
-use crate::mount::Mount;
+use crate::mounts::Mounts;
 use crate::notify::Notifier;
-use crate::rendition::encoders::Encoders;
-use crate::replay::Replays;
-use crate::sink::recorder::Recording;
 use crate::telemetry::metrics::{Exposition, Metrics, MountView};
 
 /// The status that is pushed to pages is made at most this often: twice for each of its events.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
-/// How far an encoder may fall behind before it skips to live.
-const ENCODER_BUFFER: Duration = Duration::from_secs(1);
 
 /// The mounts, the listeners, the configuration and the metrics of one process.
 #[derive(Debug)]
@@ -32,76 +27,45 @@ pub struct Server {
     config: Config,
     access: Access,
     started_at: Timestamp,
-    /// Never empty.
-    mounts: Vec<Arc<ServedMount>>,
+    mounts: Arc<Mounts>,
     listeners: Arc<Listeners>,
     shards: Arc<Shards>,
     metrics: Metrics,
     notifier: Arc<Notifier>,
     table: Shared<ListenerTable>,
     worst: Shared<ListenerTable>,
-    status: Shared<Bytes>,
+    /// By the names of the mounts.
+    status: BTreeMap<String, Shared<Bytes>>,
     urls: OnceLock<Vec<String>>,
     trusted_proxies: TrustedProxies,
 }
 
-/// A mount and its consumers.
-#[derive(Debug)]
-pub struct ServedMount {
-    /// The source on the air.
-    pub mount: Arc<Mount>,
-    /// The encoders that run for its listeners.
-    pub encoders: Arc<Encoders>,
-    /// What its listeners record into.
-    pub histograms: MountHistograms,
-    /// The recording of it, if there is one.
-    pub recording: Option<Arc<Recording>>,
-    /// The listeners that hear the recording.
-    pub replays: Replays,
-}
-
-impl ServedMount {
-    /// Serves a mount with the settings of `config`. Its encoders wake these shards.
-    #[must_use]
-    pub fn new(mount: Arc<Mount>, recording: Option<Arc<Recording>>, config: &Config, shards: &Shards) -> Self {
-        let format = mount.format();
-        let history = format.blocks_in(config.capture.history) as usize;
-        let buffer = format.blocks_in(ENCODER_BUFFER) as usize;
-        let encoders = Encoders::new(mount.hub().clone(), format, history, buffer, shards.wakers());
-        Self { mount, encoders, histograms: MountHistograms::default(), recording, replays: Replays::default() }
-    }
-}
-
 impl Server {
-    /// Makes a server without listeners. The first of `mounts` is at `/stream*`.
-    ///
-    /// # Panics
-    ///
-    /// Without a mount.
+    /// Makes a server without listeners.
     #[must_use]
     pub fn new(
         config: Config,
         access: Access,
-        mounts: Vec<ServedMount>,
+        mounts: Arc<Mounts>,
         shards: Arc<Shards>,
         notifier: Arc<Notifier>,
     ) -> Arc<Self> {
-        assert!(!mounts.is_empty(), "a server has a mount");
         let listeners = Listeners::new(config.http.max_listeners);
         let trusted_proxies = TrustedProxies::new(config.http.trusted_proxies.clone());
-        let metrics = Metrics::new(mounts.iter().map(|served| &*served.mount));
+        let statuses = mounts.places().iter().map(|place| (place.config().name.clone(), Shared::new(STATUS_INTERVAL)));
+        let status = statuses.collect();
         Arc::new(Self {
             config,
             access,
             started_at: Timestamp::now(),
-            mounts: mounts.into_iter().map(Arc::new).collect(),
+            mounts,
             listeners,
             shards,
-            metrics,
+            metrics: Metrics::default(),
             notifier,
             table: Shared::new(TABLE_INTERVAL),
             worst: Shared::new(TABLE_INTERVAL),
-            status: Shared::new(STATUS_INTERVAL),
+            status,
             urls: OnceLock::new(),
             trusted_proxies,
         })
@@ -147,15 +111,9 @@ impl Server {
         self.started_at
     }
 
-    /// Returns the mount at `/stream*`.
-    #[must_use]
-    pub fn first_mount(&self) -> &Arc<ServedMount> {
-        &self.mounts[0]
-    }
-
     /// Returns all mounts.
     #[must_use]
-    pub fn mounts(&self) -> &[Arc<ServedMount>] {
+    pub fn mounts(&self) -> &Arc<Mounts> {
         &self.mounts
     }
 
@@ -187,9 +145,9 @@ impl Server {
         self.worst.recent(|now| ListenerTable::look_at_worst(&self.listeners, now))
     }
 
-    /// Returns the last status that was pushed to pages.
-    pub(super) fn shared_status(&self) -> &Shared<Bytes> {
-        &self.status
+    /// Returns the last status of the mount of this name that was pushed to pages.
+    pub(super) fn shared_status(&self, mount: &str) -> Option<&Shared<Bytes>> {
+        self.status.get(mount)
     }
 
     /// Returns the metrics.
@@ -203,13 +161,15 @@ impl Server {
     pub fn render_metrics(&self, exposition: Exposition) -> String {
         let mounts: Vec<_> = self
             .mounts
-            .iter()
+            .served()
             .map(|served| MountView {
                 mount: &served.mount,
                 histograms: &served.histograms,
                 recording: served.recording.as_ref().map(|recording| recording.status()),
             })
             .collect();
-        self.metrics.render(exposition, &mounts, &self.listeners, &self.shards, self.notifier.totals())
+        let unopened = self.mounts.places().iter().filter(|place| place.served().is_err());
+        let unopened: Vec<_> = unopened.map(|place| place.config().name.as_str()).collect();
+        self.metrics.render(exposition, &mounts, &unopened, &self.listeners, &self.shards, self.notifier.totals())
     }
 }

@@ -13,8 +13,8 @@ use crate::http::denied::{asked, denied};
 use crate::http::reply::{Reply, error, json, set_display};
 use crate::http::server::Server;
 
-/// Answers with the permissions (GET), begins a session by a token (POST), or ends it (DELETE).
-pub(super) fn session<B>(server: &Server, context: &Context, request: &Request<B>) -> Reply {
+/// Answers with the permissions on a mount (GET), begins a session by a token (POST), or ends it (DELETE).
+pub(super) fn session<B>(server: &Server, mount: &str, context: &Context, request: &Request<B>) -> Reply {
     let asked = asked(request, &context.client());
     let access = server.access();
     if *request.method() == Method::DELETE {
@@ -37,10 +37,11 @@ pub(super) fn session<B>(server: &Server, context: &Context, request: &Request<B
     let status = SessionStatus {
         token: token.as_ref().map(|token| token.name.clone()),
         takes_token: !access.rules().tokens.is_empty(),
-        listen: has(&Scope::Listen(Some(server.first_mount().mount.name().to_owned()))),
+        listen: has(&Scope::Listen(Some(mount.to_owned()))),
         has_figures,
         stats: has_figures && has(&Scope::Stats),
         admin: has_figures && has(&Scope::Admin),
+        host: request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned),
     };
     if *request.method() != Method::POST {
         return json(&status);

@@ -22,7 +22,8 @@ use crate::http::context::Context;
 use crate::http::query::{Gaps, Query};
 use crate::http::range::Range;
 use crate::http::reply::{Reply, busy, error, set, set_display, whole};
-use crate::http::server::{ServedMount, Server};
+use crate::http::server::Server;
+use crate::mounts::ServedMount;
 use crate::rendition::container::flac::FrameNumbering;
 use crate::rendition::container::framing::Framing;
 use crate::rendition::container::icy::{self, IcyBlocks};
@@ -35,9 +36,6 @@ use crate::rendition::packet::{TEXT, Wire, push_frame};
 use crate::replay::{Found, Moment, ReplayError};
 use crate::telemetry::metrics::RefusalReason;
 
-/// The title of a stream to players that ask for one.
-const TITLE: &str = "aircheck";
-
 /// A stream as a request asks for it.
 struct Wanted<'q> {
     rendition: Rendition,
@@ -47,29 +45,35 @@ struct Wanted<'q> {
     wire: Wire,
     query: &'q Query,
     last_event: Option<u64>,
-    /// Whether the player asks for metadata between the bytes of MP3.
-    wants_icy: bool,
+    /// The title, if the player asks for metadata between the bytes of MP3.
+    icy_title: Option<&'q str>,
+}
+
+/// A request for the stream of a mount.
+pub(super) struct StreamRequest<'r, B> {
+    pub(super) server: &'r Server,
+    pub(super) served: &'r ServedMount,
+    pub(super) context: &'r Context,
+    pub(super) request: &'r Request<B>,
+    /// The token that permits it.
+    pub(super) granted: Granted,
+    /// The name that players show.
+    pub(super) station: &'r str,
 }
 
 /// Answers a request for `rendition`: with the stream from here on, or with an error.
-pub(super) fn listen<B>(
-    server: &Server,
-    context: &Context,
-    rendition: Rendition,
-    query: &Query,
-    request: &Request<B>,
-    granted: Granted,
-) -> Reply {
-    let (mount, format) = (&server.first_mount().mount, server.first_mount().mount.format());
+pub(super) fn listen<B>(asked: StreamRequest<'_, B>, rendition: Rendition, query: &Query) -> Reply {
+    let StreamRequest { server, served, context, request, granted, station } = asked;
+    let (mount, format) = (&served.mount, served.mount.format());
     let wanted = query.check_gaps(rendition).and_then(|()| {
         let encoding = query.encoding(rendition, mount.flac_bits())?;
-        let gather = query.gather(rendition, server.config())?;
+        let gather = query.gather(rendition, &served.config)?;
         let last_event = if rendition == Rendition::Events { last_event(request.headers())? } else { None };
         let wire = if request.version() == Version::HTTP_11 { Wire::Chunked } else { Wire::Plain };
         let group = format.blocks_in(gather).max(1);
         let wants_icy =
             rendition == Rendition::Mp3 && request.headers().get("icy-metadata").is_some_and(|wants| wants == "1");
-        Ok(Wanted { rendition, encoding, group, wire, query, last_event, wants_icy })
+        Ok(Wanted { rendition, encoding, group, wire, query, last_event, icy_title: wants_icy.then_some(station) })
     });
     let wanted = match wanted {
         Ok(wanted) => wanted,
@@ -81,7 +85,7 @@ pub(super) fn listen<B>(
     if let Range::FirstBytes(bytes) = range {
         reply = whole(StatusCode::OK, content_type, &bytes[..]);
     } else if request.method() != hyper::Method::HEAD {
-        match join(server, context, &wanted, granted) {
+        match join(server, served, context, &wanted, granted) {
             Ok(joined) => context.join(joined),
             Err(reply) => return *reply,
         }
@@ -97,9 +101,17 @@ pub(super) fn listen<B>(
     if let Some(bitrate) = wanted.encoding.bitrate() {
         set_display(&mut reply, "x-audio-bitrate", bitrate);
     }
-    if wanted.wants_icy {
+    if wanted.icy_title.is_some() {
         set_display(&mut reply, "icy-metaint", icy::INTERVAL);
-        set(&mut reply, header::HeaderName::from_static("icy-name"), TITLE);
+    }
+    // On other streams, VLC would ask again by HTTP/1.0, in which the time of FLAC is that of the server.
+    if rendition == Rendition::Mp3 {
+        set_display(&mut reply, "icy-name", station);
+        // A relay lists its streams in public directories otherwise, if it does so by default.
+        set_display(&mut reply, "icy-pub", 0);
+        if let Some(bitrate) = wanted.encoding.bitrate() {
+            set_display(&mut reply, "icy-br", bitrate / 1000);
+        }
     }
     if wanted.group > 1 {
         set_display(&mut reply, "x-audio-gather", Short(format.span(format.position(wanted.group))));
@@ -108,15 +120,10 @@ pub(super) fn listen<B>(
 }
 
 /// Answers a request for the WebSocket: with the session from here on, or with an error.
-pub(super) fn websocket<B>(
-    server: &Server,
-    context: &Context,
-    query: &Query,
-    request: &Request<B>,
-    granted: Granted,
-) -> Reply {
+pub(super) fn websocket<B>(asked: StreamRequest<'_, B>, query: &Query) -> Reply {
+    let StreamRequest { server, served, context, request, granted, .. } = asked;
     let rendition = Rendition::WebSocket;
-    let mount = &server.first_mount().mount;
+    let mount = &served.mount;
     let encoding = query.check_gaps(rendition).and_then(|()| query.encoding(rendition, mount.flac_bits()));
     let encoding = match encoding {
         Ok(encoding) => encoding,
@@ -126,12 +133,12 @@ pub(super) fn websocket<B>(
         Ok(reply) => reply,
         Err(refused) => return not_a_websocket(&refused),
     };
-    if let Err(message) = query.gather(rendition, server.config()) {
+    if let Err(message) = query.gather(rendition, &served.config) {
         return error(StatusCode::BAD_REQUEST, message);
     }
     let wanted =
-        Wanted { rendition, encoding, group: 1, wire: Wire::WebSocket, query, last_event: None, wants_icy: false };
-    match join(server, context, &wanted, granted) {
+        Wanted { rendition, encoding, group: 1, wire: Wire::WebSocket, query, last_event: None, icy_title: None };
+    match join(server, served, context, &wanted, granted) {
         Ok(mut joined) => {
             let format = mount.format();
             let listener = joined.registration.listener().id();
@@ -161,11 +168,16 @@ fn upgrade_required(sentence: impl AsRef<str>) -> Reply {
 }
 
 /// Adds a listener, or returns the answer that refuses it.
-fn join(server: &Server, context: &Context, wanted: &Wanted<'_>, granted: Granted) -> Result<Joined, Box<Reply>> {
+fn join(
+    server: &Server,
+    served: &ServedMount,
+    context: &Context,
+    wanted: &Wanted<'_>,
+    granted: Granted,
+) -> Result<Joined, Box<Reply>> {
     let Wanted { rendition, encoding, group, wire, query, last_event, .. } = *wanted;
-    let served = server.first_mount();
     let format = served.mount.format();
-    let options = query.subscribe(server.config(), format, last_event);
+    let options = query.subscribe(&served.config, format, last_event);
     if server.listeners().is_full() {
         return Err(full(server).into());
     }
@@ -173,7 +185,7 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>, granted: Grante
     let mut replay = None;
     if let Some(moment) = query.moment(last_event) {
         // Reads the sidecar of a segment.
-        let found = tokio::task::block_in_place(|| find(server, moment));
+        let found = tokio::task::block_in_place(|| find(server, served, moment));
         match found.map_err(|error| not_found(moment, &error))? {
             Found::Live(start) => options.start = start,
             Found::Recorded(found) => replay = Some(found),
@@ -199,7 +211,7 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>, granted: Grante
     let socket_buffer = SocketBuffer {
         bytes_per_second: (block_bytes as f64 / format.block_span().as_secs_f64()) as u64,
         packet_bytes: block_bytes * group,
-        target: server.config().delivery.socket_buffer,
+        target: served.config.delivery.socket_buffer,
     };
     let joining = JoinRequest {
         name: query.name.clone().unwrap_or_default(),
@@ -212,13 +224,13 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>, granted: Grante
             Arc::clone(&served.histograms.renditions[&rendition])
         },
         overflow: options.overflow,
-        limits: query.limits(server.config(), format),
+        limits: query.limits(&served.config, format),
         stats: Arc::clone(subscription.packets.stats()),
         client: context.client(),
         granted,
         wire,
         bytes_per_second: socket_buffer.bytes_per_second,
-        may_hold: query.may_hold(rendition, server.config()),
+        may_hold: query.may_hold(rendition, &served.config),
         log: Arc::clone(&subscription.log),
         mailbox: Arc::clone(assignment.mailbox()),
     };
@@ -246,9 +258,9 @@ fn join(server: &Server, context: &Context, wanted: &Wanted<'_>, granted: Grante
 }
 
 /// Finds the moment at which a listener wants to start.
-fn find(server: &Server, moment: Moment) -> Result<Found, ReplayError> {
-    let ServedMount { mount, recording, replays, .. } = &**server.first_mount();
-    let history = server.config().capture.history;
+fn find(server: &Server, served: &ServedMount, moment: Moment) -> Result<Found, ReplayError> {
+    let ServedMount { config, mount, recording, replays, .. } = served;
+    let history = config.capture.history;
     replays.find(mount, recording.as_ref(), history, moment, server.shards().wakers())
 }
 
@@ -272,7 +284,7 @@ fn framing(format: Format, wanted: &Wanted<'_>, header: Option<Bytes>) -> Framin
             silence: (wanted.query.gaps == Some(Gaps::Silence))
                 .then(|| Framing::silence(format, samples.sample_bytes())),
         },
-        (Rendition::Mp3, _) => Framing::Mp3(wanted.wants_icy.then(|| IcyBlocks::new(TITLE))),
+        (Rendition::Mp3, _) => Framing::Mp3(wanted.icy_title.map(IcyBlocks::new)),
         (_, Encoding::Opus { .. }) => Framing::ogg(header.unwrap_or_default()),
         (Rendition::WebSocket, _) => Framing::WebSocket,
         (Rendition::Events, _) => Framing::Events,

@@ -1,7 +1,7 @@
 //! The query parameters of `/api/v1/listeners`.
 
 /// Names of the parameters, for errors.
-const PARAMETERS: &str = "limit, sort and name";
+const PARAMETERS: &str = "limit, sort, name and mount";
 
 /// Which rows of the table are wanted, and in which order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub(super) struct TableQuery {
     pub(super) sort: Sort,
     /// Only of listeners whose names contain this, in lower case.
     pub(super) name: Option<String>,
+    /// Only of listeners of the mount of this name.
+    pub(super) mount: Option<String>,
 }
 
 /// An order of rows. Rows that are equal in it are in the order of their numbers.
@@ -43,12 +45,13 @@ impl TableQuery {
     ///
     /// A sentence that names the parameter and what it takes.
     pub(super) fn parse(query: &str) -> Result<Self, String> {
-        let (mut limit, mut sort, mut name) = (None, None, None);
+        let (mut limit, mut sort, mut name, mut mount) = (None, None, None, None);
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             let is_again = match &*key {
                 "limit" => limit.replace(read_limit(&value)?).is_some(),
                 "sort" => sort.replace(read_sort(&value)?).is_some(),
                 "name" => name.replace(value.to_lowercase()).is_some(),
+                "mount" => mount.replace(value.into_owned()).is_some(),
                 "_" => false,
                 _ => return Err(format!("`{key}` is not a parameter of this path; it takes {PARAMETERS}")),
             };
@@ -56,17 +59,21 @@ impl TableQuery {
                 return Err(format!("{key}: is given more than once"));
             }
         }
-        Ok(Self { limit, sort: sort.unwrap_or_default(), name })
+        Ok(Self { limit, sort: sort.unwrap_or_default(), name, mount })
     }
 
     /// Returns whether it asks for the rows of at most `most` listeners, those furthest behind.
     pub(super) fn is_of_worst(&self, most: usize) -> bool {
-        self.sort == Sort::Lag && self.name.is_none() && self.limit.is_some_and(|limit| limit <= most)
+        self.sort == Sort::Lag
+            && self.name.is_none()
+            && self.mount.is_none()
+            && self.limit.is_some_and(|limit| limit <= most)
     }
 
-    /// Returns whether the row of a listener with this name is wanted.
-    pub(super) fn selects(&self, name: &str) -> bool {
+    /// Returns whether the row of a listener with this name at this mount is wanted.
+    pub(super) fn selects(&self, name: &str, mount: &str) -> bool {
         self.name.as_ref().is_none_or(|wanted| name.to_lowercase().contains(wanted))
+            && self.mount.as_ref().is_none_or(|wanted| mount == wanted)
     }
 }
 
@@ -86,8 +93,9 @@ mod tests {
 
     #[test]
     fn each_parameter_is_read_and_a_wrong_value_is_named() {
-        let query = TableQuery::parse("limit=5&sort=lag&name=B%C3%BCro&_=1").unwrap();
-        assert_eq!(query, TableQuery { limit: Some(5), sort: Sort::Lag, name: Some("büro".to_owned()) });
+        let query = TableQuery::parse("limit=5&sort=lag&name=B%C3%BCro&mount=hall&_=1").unwrap();
+        let (name, mount) = (Some("büro".to_owned()), Some("hall".to_owned()));
+        assert_eq!(query, TableQuery { limit: Some(5), sort: Sort::Lag, name, mount });
         assert_eq!(TableQuery::parse("").unwrap(), TableQuery::default());
         for (query, named) in [
             ("limit=0", "limit"),
@@ -95,7 +103,7 @@ mod tests {
             ("limit=", "limit"),
             ("sort=mood", "id, lag, lost, name"),
             ("limit=1&limit=2", "more than once"),
-            ("order=lag", "limit, sort and name"),
+            ("order=lag", "limit, sort, name and mount"),
         ] {
             let error = TableQuery::parse(query).unwrap_err();
             assert!(error.contains(named), "{query}: {error}");
@@ -105,7 +113,13 @@ mod tests {
     #[test]
     fn a_name_is_found_in_any_case() {
         let query = TableQuery::parse("name=BAR").unwrap();
-        assert!(query.selects("the bar, back") && !query.selects("kitchen"));
-        assert!(TableQuery::default().selects(""));
+        assert!(query.selects("the bar, back", "main") && !query.selects("kitchen", "bar"));
+        assert!(TableQuery::default().selects("", ""));
+    }
+
+    #[test]
+    fn a_mount_is_selected_by_its_whole_name() {
+        let query = TableQuery::parse("mount=hall").unwrap();
+        assert!(query.selects("hall", "hall") && !query.selects("hall", "hall-2"));
     }
 }

@@ -16,6 +16,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::http::api;
 use crate::http::server::Server;
+use crate::mounts::ServedMount;
 
 /// The pace of the level meters.
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
@@ -28,6 +29,7 @@ const MANY_LISTENERS: usize = 100;
 #[derive(Debug)]
 pub(super) struct WatchBody {
     server: Arc<Server>,
+    served: Arc<ServedMount>,
     closing: watch::Receiver<bool>,
     ticks: Interval,
     /// Ticks until the table is sent again.
@@ -35,17 +37,17 @@ pub(super) struct WatchBody {
 }
 
 impl WatchBody {
-    /// Makes the body. It ends once `closing` is true.
-    pub(super) fn new(server: Arc<Server>, closing: watch::Receiver<bool>) -> Self {
+    /// Makes the body, with the status of a mount. It ends once `closing` is true.
+    pub(super) fn new(server: Arc<Server>, served: Arc<ServedMount>, closing: watch::Receiver<bool>) -> Self {
         // The first tick comes at once.
         let mut ticks = interval(STATUS_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { server, closing, ticks, until_table: 0 }
+        Self { server, served, closing, ticks, until_table: 0 }
     }
 
     fn events(&mut self) -> Bytes {
         let mut events = BytesMut::new();
-        write_event(&mut events, "status", &api::recent_status(&self.server));
+        write_event(&mut events, "status", &api::recent_status(&self.server, &self.served));
         if self.until_table == 0 {
             let table = self.server.recent_worst();
             write_event(&mut events, "listeners", &table.pushed());

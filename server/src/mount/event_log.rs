@@ -4,7 +4,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aircheck_api::{Event, EventKind, EventListener};
+use aircheck_api::{Event, EventKind, EventListener, MAIN_MOUNT};
 use aircheck_engine::{
     Consumer, EndReason, Head, Hub, OverflowPolicy, Publisher, PublisherOptions, Start, SubscribeError,
     SubscribeOptions, Timestamp,
@@ -19,6 +19,8 @@ const MAX_EVENTS: usize = 1000;
 /// Publishes the events of one mount and its listeners.
 #[derive(Debug)]
 pub struct EventLog {
+    /// The name of the mount.
+    mount: String,
     /// The live head of the mount, for the sequence number of each event.
     head: Head,
     hub: Hub<Event>,
@@ -36,18 +38,19 @@ struct EventPublisher {
 }
 
 impl EventLog {
-    /// Makes an empty log for the stream with this live head.
+    /// Makes an empty log for the mount of this name, whose stream has this live head.
     #[must_use]
-    pub fn new(head: Head) -> Self {
+    pub fn new(mount: String, head: Head) -> Self {
         let (out, hub) = Publisher::new(PublisherOptions { history: MAX_EVENTS, ..PublisherOptions::default() });
         let publisher = EventPublisher { out: Some(out), routine: Throttle::default(), troubles: Throttle::default() };
-        Self { head, hub, publisher: Mutex::new(publisher) }
+        Self { mount, head, hub, publisher: Mutex::new(publisher) }
     }
 
     /// Publishes an event, of a listener or of the source, and writes it to the process's log at a bounded rate.
     pub fn publish(&self, listener: Option<EventListener>, kind: EventKind) {
         let now = Timestamp::now();
-        let event = Event { kind, at: now.unix_seconds(), sequence: self.head.next().checked_sub(1), listener };
+        let (mount, sequence) = (self.mount.clone(), self.head.next().checked_sub(1));
+        let event = Event { kind, mount, at: now.unix_seconds(), sequence, listener };
         let mut publisher = self.publisher();
         let throttle = if event.kind.is_trouble() { &mut publisher.troubles } else { &mut publisher.routine };
         let log_entry = throttle.pass(now).map(|withheld| (event.clone(), withheld));
@@ -110,6 +113,7 @@ fn log(event: &Event, withheld: u64) {
     });
     let sequence = event.sequence.map_or_else(String::new, |sequence| format!(" sequence={sequence}"));
     let withheld = if withheld > 0 { format!(" withheld={withheld}") } else { String::new() };
-    let line = format!("{}{listener}{sequence}{details}{withheld}", event.kind.name());
+    let mount = if event.mount == MAIN_MOUNT { String::new() } else { format!(" mount={}", event.mount) };
+    let line = format!("{}{mount}{listener}{sequence}{details}{withheld}", event.kind.name());
     if event.kind.is_trouble() { tracing::warn!("{line}") } else { tracing::info!("{line}") }
 }

@@ -6,7 +6,7 @@ use aircheck_engine::Timestamp;
 use aircheck_notify::{Details, EventName};
 
 use super::conditions::Conditions;
-use crate::config::{Level, NotifyConfig};
+use crate::config::{Level, SilenceConfig};
 use crate::mount::meter;
 
 /// Clipping ends when it has not happened for this long: it comes with the loud passages.
@@ -25,7 +25,7 @@ pub(super) struct LevelWatch {
 }
 
 impl LevelWatch {
-    pub(super) fn new(config: &NotifyConfig) -> Self {
+    pub(super) fn new(config: &SilenceConfig) -> Self {
         Self {
             after: config.silence_after,
             level: config.silence_level,
@@ -96,7 +96,8 @@ mod tests {
 
     /// Returns what is told of the RMS of each channel, in steps of a second. Sound above -10 dBFS clips.
     fn told(levels: &[[f32; 2]]) -> Vec<(u64, EventName, NotificationState)> {
-        let (mut watch, mut conditions) = (LevelWatch::new(&Config::default().notify), Conditions::default());
+        let (mut watch, mut conditions) =
+            (LevelWatch::new(&Config::default().first_mount().silence), Conditions::default());
         let start = Timestamp::now();
         let (mut told, mut clips) = (Vec::new(), 0);
         for (second, channels) in levels.iter().enumerate() {

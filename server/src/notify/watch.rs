@@ -13,7 +13,7 @@ use super::events::{EventReader, settle};
 use super::losses::LossWatch;
 use super::notifier::Notifier;
 use super::silence::LevelWatch;
-use crate::config::NotifyConfig;
+use crate::config::SilenceConfig;
 use crate::delivery::listeners::Listeners;
 use crate::mount::Mount;
 use crate::sink::recorder::Recording;
@@ -28,7 +28,7 @@ const LOSSES_OF_LISTENERS: u64 = 1;
 
 /// Tells what happens to one mount to the targets of `notifier`, for as long as it is polled.
 pub async fn watch(
-    config: NotifyConfig,
+    silence: SilenceConfig,
     mount: Arc<Mount>,
     recording: Option<Arc<Recording>>,
     listeners: Arc<Listeners>,
@@ -38,7 +38,7 @@ pub async fn watch(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Watch {
         events: EventReader::new(&mount),
-        levels: LevelWatch::new(&config),
+        levels: LevelWatch::new(&silence),
         capture_losses: LossWatch::default(),
         listener_losses: LossWatch::default(),
         disk: recording.as_deref().map(DiskWatch::of),
@@ -97,7 +97,8 @@ impl Watch {
         let share = self.capture_losses.look(captured, lost, now);
         set_losses(&mut self.conditions, LOSSES_OF_CAPTURE, "the capture loses", share, now);
         let (mut offered, mut lost) = (0, 0);
-        for totals in self.listeners.totals().by_rendition.values() {
+        let totals = self.listeners.totals();
+        for totals in totals.by_mount.get(self.mount.name()).into_iter().flat_map(|renditions| renditions.values()) {
             offered += totals.offered;
             // Without items that the policy `latest` replaces, and without losses at the source, which are told apart.
             let own =

@@ -1,31 +1,30 @@
 //! The metrics that Prometheus reads.
 //!
-//! Counters and gauges go through the `metrics` crate and its Prometheus exporter. Histograms are written from our own
-//! histograms, because the exporter's buckets are not exact and its histograms allocate where they are filled. The series
-//! of single listeners are written from the list of listeners, because the exporter never forgets a series; these are
-//! gone with the listener. The series of loudness and drift are not there before these are known. The exporter formats all of it.
+//! Counters and gauges of the process go through the `metrics` crate and its Prometheus exporter. Histograms are written from our own
+//! histograms, because the exporter's buckets are not exact and its histograms allocate where they are filled. The series of mounts and
+//! of single listeners are written from these, because the exporter never forgets a series; theirs are gone with them. The series of
+//! loudness and drift are not there before these are known. The exporter formats all of it.
 
 mod exposition;
 mod family;
 mod histogram;
 mod labels;
 mod listeners;
-mod loudness;
+mod mounts;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use aircheck_api::{LeaveReason, RecordingStatus, Rendition};
-use aircheck_engine::{CaptureStats, Drift, Format, Loss, SharedHistogram, Substitute, Timestamp};
-use metrics::{Counter, Gauge, Label};
+use aircheck_api::{LeaveReason, RecordingStatus};
+use aircheck_engine::SharedHistogram;
+use metrics::Counter;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 pub use self::exposition::Exposition;
-use self::family::write_family;
 use self::histogram::HistogramFamily;
 use self::labels::labels;
 use crate::delivery::histograms::{MountHistograms, RenditionHistograms, StageHistograms};
-use crate::delivery::listeners::{Listeners, RenditionTotals};
+use crate::delivery::listeners::Listeners;
 use crate::delivery::shards::Shards;
 use crate::mount::Mount;
 use crate::notify;
@@ -111,12 +110,9 @@ pub struct Metrics {
     prometheus: PrometheusHandle,
     refused: BTreeMap<RefusalReason, Counter>,
     left: BTreeMap<LeaveReason, Counter>,
-    renditions: BTreeMap<Rendition, RenditionMetrics>,
     gathered: Counter,
     dropped_log_lines: Counter,
     notifications: NotificationMetrics,
-    /// By mount.
-    captures: Vec<CaptureMetrics>,
     /// Held from the first count to the last line, so that no answer mixes two moments.
     rendering: Mutex<()>,
 }
@@ -132,22 +128,6 @@ pub struct MountView<'a> {
     pub recording: Option<RecordingStatus>,
 }
 
-/// The metrics of a mount's capture.
-#[derive(Debug)]
-struct CaptureMetrics {
-    blocks: Counter,
-    lost_overflow: Counter,
-    lost_xrun: Counter,
-    lost_source: Counter,
-    fallback_blocks: Counter,
-    restarts: Counter,
-    up: Gauge,
-    is_fallback: Gauge,
-    /// Peak and RMS of each channel.
-    levels: Vec<[Gauge; 2]>,
-    clips: Vec<Counter>,
-}
-
 /// The metrics of notifications.
 #[derive(Debug)]
 struct NotificationMetrics {
@@ -157,27 +137,18 @@ struct NotificationMetrics {
     retried: Counter,
 }
 
-/// The metrics of the listeners of one rendition.
-#[derive(Debug)]
-struct RenditionMetrics {
-    present: Gauge,
-    offered: Counter,
-    delivered: Counter,
-    lost: [Counter; Loss::ALL.len()],
-    left: Counter,
+impl Default for Metrics {
+    /// Makes the metrics of a server. Counters start from zero.
+    fn default() -> Self {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let prometheus = recorder.handle();
+        metrics::with_local_recorder(&recorder, || Self::register(prometheus))
+    }
 }
 
 impl Metrics {
-    /// Makes the metrics of a server with these mounts. Counters start from zero.
-    #[must_use]
-    pub fn new<'a>(mounts: impl Iterator<Item = &'a Mount>) -> Self {
-        let recorder = PrometheusBuilder::new().build_recorder();
-        let prometheus = recorder.handle();
-        metrics::with_local_recorder(&recorder, || Self::register(prometheus, mounts))
-    }
-
     /// Registers every series with the current recorder.
-    fn register<'a>(prometheus: PrometheusHandle, mounts: impl Iterator<Item = &'a Mount>) -> Self {
+    fn register(prometheus: PrometheusHandle) -> Self {
         describe();
         metrics::gauge!("aircheck_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         let by_reason = |name: &'static str, reason| counter(name, &[("reason", reason)]);
@@ -189,11 +160,9 @@ impl Metrics {
             left: LeaveReason::ALL
                 .map(|reason| (reason, by_reason("aircheck_listeners_left_total", reason.name())))
                 .into(),
-            renditions: Rendition::ALL.map(|rendition| (rendition, RenditionMetrics::register(rendition))).into(),
             gathered: counter("aircheck_delivery_gathered_packets_total", &[]),
             dropped_log_lines: counter("aircheck_log_dropped_lines_total", &[]),
             notifications: NotificationMetrics::register(),
-            captures: mounts.map(|mount| CaptureMetrics::register(mount.format())).collect(),
             rendering: Mutex::new(()),
         }
     }
@@ -205,26 +174,22 @@ impl Metrics {
         }
     }
 
-    /// Returns all metrics as text.
+    /// Returns all metrics as text. `unopened` has the names of the mounts whose sources could not be opened yet.
     #[must_use]
     pub fn render(
         &self,
         exposition: Exposition,
         mounts: &[MountView<'_>],
+        unopened: &[&str],
         listeners: &Listeners,
         shards: &Shards,
         notifications: notify::Totals,
     ) -> String {
         let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
-        self.captures.iter().zip(mounts).for_each(|(capture, view)| capture.set(view.mount));
         self.gathered.absolute(shards.gathered());
         self.dropped_log_lines.absolute(log::dropped_lines());
         self.notifications.set(notifications);
         let totals = listeners.totals();
-        let none = RenditionTotals::default();
-        for (rendition, metrics) in &self.renditions {
-            metrics.set(totals.by_rendition.get(rendition).unwrap_or(&none));
-        }
         for (reason, counter) in &self.left {
             counter.absolute(totals.left.get(reason).copied().unwrap_or_default());
         }
@@ -232,63 +197,9 @@ impl Metrics {
         for family in histograms(mounts) {
             family.write(&mut text);
         }
-        for view in mounts {
-            write_down_seconds(&mut text, view.mount);
-            loudness::write(&mut text, view.mount.meter());
-            write_clock(&mut text, view.mount.capture());
-        }
-        for recording in mounts.iter().filter_map(|view| view.recording.as_ref()) {
-            write_recording(&mut text, recording);
-        }
+        mounts::write(&mut text, mounts, unopened, &totals);
         listeners::write(&mut text, listeners);
         exposition.convert(text)
-    }
-}
-
-impl CaptureMetrics {
-    fn register(format: Format) -> Self {
-        metrics::gauge!("aircheck_block_seconds").set(format.block_span().as_secs_f64());
-        let lost = |reason| counter("aircheck_capture_lost_blocks_total", &[("reason", reason)]);
-        let level = |channel: u16, kind| {
-            let labels = vec![Label::new("channel", channel.to_string()), Label::from_static_parts("kind", kind)];
-            metrics::gauge!("aircheck_capture_level_dbfs", labels)
-        };
-        let clips = |channel: u16| {
-            metrics::counter!("aircheck_capture_clips_total", vec![Label::new("channel", channel.to_string())])
-        };
-        Self {
-            blocks: counter("aircheck_capture_blocks_total", &[]),
-            lost_overflow: lost("overflow"),
-            lost_xrun: lost("xrun"),
-            lost_source: lost("source"),
-            fallback_blocks: counter("aircheck_capture_fallback_blocks_total", &[]),
-            restarts: counter("aircheck_capture_restarts_total", &[]),
-            is_fallback: metrics::gauge!("aircheck_fallback"),
-            up: metrics::gauge!("aircheck_capture_up"),
-            levels: (0..format.channels()).map(|channel| ["peak", "rms"].map(|kind| level(channel, kind))).collect(),
-            clips: (0..format.channels()).map(clips).collect(),
-        }
-    }
-
-    fn set(&self, mount: &Mount) {
-        let capture = mount.capture();
-        self.blocks.absolute(capture.blocks());
-        self.lost_overflow.absolute(capture.lost_overflow());
-        self.lost_xrun.absolute(capture.lost_xrun());
-        self.lost_source.absolute(capture.lost_source());
-        self.fallback_blocks.absolute(capture.fallback());
-        self.restarts.absolute(capture.outages().restarts());
-        self.up.set(if capture.is_open() { 1.0 } else { 0.0 });
-        let outage = capture.outages().current();
-        let is_fallback = outage.is_some_and(|outage| outage.substitute == Substitute::Fallback);
-        self.is_fallback.set(if is_fallback { 1.0 } else { 0.0 });
-        for ([peak, rms], level) in self.levels.iter().zip(mount.meter().levels()) {
-            peak.set(f64::from(level.peak_dbfs));
-            rms.set(f64::from(level.rms_dbfs));
-        }
-        for (counter, clips) in self.clips.iter().zip(mount.meter().clips()) {
-            counter.absolute(clips);
-        }
     }
 }
 
@@ -311,44 +222,23 @@ impl NotificationMetrics {
     }
 }
 
-impl RenditionMetrics {
-    fn register(rendition: Rendition) -> Self {
-        let format = ("format", rendition.name());
-        let lost = |reason| counter("aircheck_lost_blocks_total", &[format, ("reason", reason)]);
-        Self {
-            present: metrics::gauge!("aircheck_listeners", labels(&[format])),
-            offered: counter("aircheck_offered_blocks_total", &[format]),
-            delivered: counter("aircheck_delivered_blocks_total", &[format]),
-            lost: Loss::ALL.map(|reason| lost(reason.label())),
-            left: lost(LEFT),
-        }
-    }
-
-    fn set(&self, totals: &RenditionTotals) {
-        self.present.set(totals.present as f64);
-        self.offered.absolute(totals.offered);
-        self.delivered.absolute(totals.delivered);
-        for (counter, lost) in self.lost.iter().zip(totals.lost) {
-            counter.absolute(lost);
-        }
-        self.left.absolute(totals.left_queued);
-    }
-}
-
 fn histograms<'a>(mounts: &'a [MountView<'a>]) -> [HistogramFamily<'a>; 3] {
     let by_rendition = |pick: fn(&RenditionHistograms) -> &SharedHistogram| {
-        let renditions = mounts.iter().flat_map(|view| &view.histograms.renditions);
-        renditions.map(|(rendition, histograms)| (rendition.name(), pick(histograms))).collect()
+        let renditions = mounts.iter().flat_map(|view| view.histograms.renditions.iter().map(move |it| (view, it)));
+        let series =
+            renditions.map(|(view, (rendition, histograms))| (view.mount.name(), rendition.name(), pick(histograms)));
+        series.collect()
     };
-    let stages = |view: &MountView<'a>| {
+    let stages = |view: &'a MountView<'a>| {
         let StageHistograms { queue_micros, socket_micros, read_micros, ear_micros } = &*view.histograms.stages;
-        [
+        let stages = [
             ("ring", view.mount.ring_micros()),
             ("queue", queue_micros),
             ("socket", socket_micros),
             ("read", read_micros),
             ("ear", ear_micros),
-        ]
+        ];
+        stages.map(|(stage, histogram)| (view.mount.name(), stage, histogram))
     };
     [
         HistogramFamily {
@@ -382,84 +272,10 @@ fn histograms<'a>(mounts: &'a [MountView<'a>]) -> [HistogramFamily<'a>; 3] {
     ]
 }
 
-/// Writes the time without the source. The exporter's counters have whole numbers only.
-fn write_down_seconds(text: &mut String, mount: &Mount) {
-    const NAME: &str = "aircheck_capture_down_seconds_total";
-    let seconds = mount.capture().outages().down(Timestamp::now()).as_secs_f64();
-    write_family(text, NAME, "counter", "Time for which the source was lost.", [(vec![], seconds)]);
-    text.push('\n');
-}
-
-/// Writes the series of the source's clock. There are none before the drift is known.
-fn write_clock(text: &mut String, capture: &CaptureStats) {
-    let waiting = (
-        "aircheck_capture_waiting_seconds",
-        "Sound that stands in the pipe in front of the source, and is late by as much.",
-        capture.waiting().as_secs_f64(),
-    );
-    let drift = capture.drift().map(|Drift { ppm, error_ppm, .. }| {
-        [
-            (
-                "aircheck_capture_drift_ppm",
-                "How much faster the source's clock is than the system's, in parts per million.",
-                ppm,
-            ),
-            (
-                "aircheck_capture_drift_error_ppm",
-                "Two standard errors of the drift: the true one is as close as this in 19 of 20 cases.",
-                error_ppm,
-            ),
-        ]
-    });
-    for (name, help, value) in std::iter::once(waiting).chain(drift.into_iter().flatten()) {
-        write_family(text, name, "gauge", help, [(vec![], value)]);
-    }
-    text.push('\n');
-}
-
-fn write_recording(text: &mut String, status: &RecordingStatus) {
-    let series = [
-        ("aircheck_record_up", "gauge", "Whether the recorder can write.", u64::from(status.failing.is_none())),
-        ("aircheck_record_blocks_total", "counter", "Blocks of sound in recorded files.", status.blocks),
-        (
-            "aircheck_record_lost_blocks_total",
-            "counter",
-            "Blocks that are silent or missing in recorded files.",
-            status.lost,
-        ),
-    ];
-    let help = "Bytes that are free on the recording's disk, at the last look.";
-    let free = status.free_bytes.map(|bytes| ("aircheck_record_disk_free_bytes", "gauge", help, bytes));
-    for (name, kind, help, value) in series.into_iter().chain(free) {
-        write_family(text, name, kind, help, [(vec![], value)]);
-    }
-    text.push('\n');
-}
-
 fn describe() {
     use metrics::{describe_counter, describe_gauge};
 
     describe_gauge!("aircheck_build_info", "Version of the server.");
-    describe_gauge!("aircheck_block_seconds", "Length of a block.");
-    describe_counter!("aircheck_capture_blocks_total", "Blocks captured from the source.");
-    describe_counter!(
-        "aircheck_capture_lost_blocks_total",
-        "Blocks lost at the capture: overflow (the dispatcher was late), xrun (the device missed them) or source (the \
-         source was lost)."
-    );
-    describe_gauge!("aircheck_capture_up", "Whether the source is open and not lost.");
-    describe_gauge!("aircheck_fallback", "Whether the fallback is heard instead of the source.");
-    describe_counter!(
-        "aircheck_capture_fallback_blocks_total",
-        "Blocks of the fallback, which were heard instead of the source."
-    );
-    describe_counter!("aircheck_capture_restarts_total", "Number of times that the source was opened again.");
-    describe_gauge!("aircheck_capture_level_dbfs", "Level of a channel over the last 300 ms; full scale is 0.");
-    describe_counter!(
-        "aircheck_capture_clips_total",
-        "Runs of three or more samples of a channel in a row at full scale: the sound is too loud for its source."
-    );
-    describe_gauge!("aircheck_listeners", "Listeners that are present.");
     describe_counter!("aircheck_listeners_refused_total", "Requests that were refused.");
     describe_counter!("aircheck_listeners_left_total", "Listeners that are gone, by reason.");
     describe_counter!(
@@ -475,13 +291,6 @@ fn describe() {
         "aircheck_notifications_total",
         "Notifications to receivers. delivered; failed: refused by the receiver; dropped: given up because the queue was full \
          or they had waited for an hour; retried: tries that failed and are made again."
-    );
-    describe_counter!("aircheck_offered_blocks_total", "Blocks offered to listeners.");
-    describe_counter!("aircheck_delivered_blocks_total", "Blocks written to listeners' connections.");
-    describe_counter!(
-        "aircheck_lost_blocks_total",
-        "Blocks that listeners never get. late: skipped because of the limit of lag; left: still queued when the \
-         listener left."
     );
 }
 

@@ -13,6 +13,7 @@ use crate::delivery::listener::Listener;
 use crate::delivery::listeners::Listeners;
 use crate::delivery::standing::Standing;
 use crate::mount::Mount;
+use crate::mounts::Mounts;
 
 /// Time between two looks at a listener with a backlog: short enough for a limit of some blocks. A look takes two
 /// microseconds, half of them for the kernel's answer.
@@ -27,13 +28,13 @@ const END_READ_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_ANSWER_TIME: Duration = Duration::from_millis(500);
 
 /// Watches the mounts and their listeners for as long as it is polled.
-pub async fn watch(mounts: Vec<Arc<Mount>>, listeners: Arc<Listeners>) {
+pub async fn watch(mounts: Arc<Mounts>, listeners: Arc<Listeners>) {
     let mut ticks = interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let sources = mounts.into_iter().map(SourceWatch::new).collect();
-    let mut watch = Watch { sources, listeners: BTreeMap::new(), attention: BTreeSet::new(), looks: 0 };
+    let mut watch = Watch { sources: Vec::new(), listeners: BTreeMap::new(), attention: BTreeSet::new(), looks: 0 };
     loop {
         ticks.tick().await;
+        watch.take_new(&mounts);
         watch.look(&listeners, Timestamp::now());
     }
 }
@@ -101,6 +102,15 @@ impl PublishedLosses {
 }
 
 impl Watch {
+    /// Takes the mounts that have come on the air since the last look.
+    fn take_new(&mut self, mounts: &Mounts) {
+        for served in mounts.served() {
+            if !self.sources.iter().any(|source| Arc::ptr_eq(&source.mount, &served.mount)) {
+                self.sources.push(SourceWatch::new(Arc::clone(&served.mount)));
+            }
+        }
+    }
+
     fn look(&mut self, listeners: &Listeners, now: Timestamp) {
         self.looks += 1;
         let turn = self.looks % HEALTHY_LOOKS;

@@ -71,7 +71,12 @@ impl Role {
     fn start(self, command: &Command, file: &Path) -> SlowListener {
         SlowListener {
             role: self,
-            process: with_priority(command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap(),
+            process: with_priority(command)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap(),
             take: SavedStream::new(file.to_owned(), self.format),
             reports: Vec::new(),
             settled: false,

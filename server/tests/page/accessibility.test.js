@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
-import { Tab, openBrowser } from "./support/browser.js";
+import { PLAIN_HOST, Tab, openBrowser } from "./support/browser.js";
 import { TonePipe } from "./support/pipe.js";
 import { Server } from "./support/program.js";
 
@@ -193,6 +193,32 @@ describe("every state", { concurrency: 2 }, () => {
     await tab.close();
     await endAll(server, pipe);
     rmSync(directory, { recursive: true });
+  });
+
+  test("a narrow link, a proxy that gathers, and an output that is not known", async () => {
+    const server = await Server.start(["--source", "tone:440"]);
+    const before = "Object.defineProperty(AudioContext.prototype, 'outputLatency', { get: () => 0 })";
+    const tab = await open(server, { before });
+    await tab.until("aircheck.live.node !== undefined");
+    await tab.page.click("#play");
+    await tab.untilText("ear-least", "at least");
+    const link = { line: "Opus at 48 kbit/s: this link does not carry more.", gathered_seconds: 0.73 };
+    // What the connection itself tells of this machine would take its place.
+    await tab.value(`(({ on }) => { on.link(${JSON.stringify(link)}); on.link = () => {}; })(aircheck.live)`);
+    await tab.until("document.getElementById('gathered').checkVisibility()");
+    assert.deepEqual(await check(tab, "narrow"), []);
+    await tab.close();
+    await endAll(server);
+  });
+
+  test("plain http from another machine", async () => {
+    const server = await Server.start(["--source", "tone:440", "--allow-host", PLAIN_HOST]);
+    const tab = await open({ url: `http://${PLAIN_HOST}:${server.port}/` });
+    await tab.page.click("#play");
+    await tab.untilText("player-line", "Opus");
+    assert.deepEqual(await check(tab, "plain-http"), []);
+    await tab.close();
+    await endAll(server);
   });
 
   test("a browser that can't play live", async () => {

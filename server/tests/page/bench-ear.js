@@ -2,81 +2,21 @@
 // times, go through the real server and a real browser, and are found in what the page puts out, and once more at the
 // loudspeaker. Beside it, what the page itself says, and how long it takes from a press of Play to the first sound.
 
-import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 
 import { Tab, launch } from "./support/browser.js";
+import { Clicks, delays, loudspeaker } from "./support/clicks.js";
 import { Server, eventually, pause } from "./support/program.js";
-import { RATE_HZ, SoundServer } from "./support/sound.js";
+import { SoundServer } from "./support/sound.js";
 
 const RECORDER = readFileSync(new URL("support/recorder.js", import.meta.url), "utf8");
 const CLICKS = 50;
 const PLAYS = 25;
-const CLICK_FRAMES = 24; // half a millisecond
 const SETTLE_SECONDS = 6; // the timeline of captured sound needs two windows of two seconds
 
-const wallMs = () => performance.timeOrigin + performance.now();
 const sorted = (values) => values.toSorted?.((a, b) => a - b) ?? [...values].sort((a, b) => a - b);
 const median = (values) => sorted(values)[values.length >> 1];
 const ms = (value) => (Number.isFinite(value) ? value.toFixed(1) : "-").padStart(7);
-
-/** What the microphone hears: a quiet tone, and clicks at frames that are noted with their times. */
-class Clicks {
-  constructor() {
-    this.at_frame = new Map(); // when each click is due, by its first frame
-    this.next = Infinity;
-    this.left = 0;
-  }
-
-  sampleAt = (frame) => {
-    if (frame >= this.next + CLICK_FRAMES) this.plan(frame);
-    if (frame >= this.next) {
-      if (frame === this.next) this.at_frame.set(frame, this.microphone.began_at + (1000 * frame) / RATE_HZ);
-      return 0.9;
-    }
-    return 0.01 * Math.sin((2 * Math.PI * 440 * frame) / RATE_HZ);
-  };
-
-  /** The next one comes at no fixed place of a block, and far enough from the last one to be told from it. */
-  plan(frame) {
-    this.left -= 1;
-    this.next = this.left > 0 ? frame + Math.floor(RATE_HZ * (0.6 + 0.4 * Math.random())) : Infinity;
-  }
-
-  begin(clicks) {
-    this.left = clicks + 1;
-    this.plan(this.microphone.frame);
-  }
-
-  /** The times of the clicks, in ms of Unix time. */
-  get times() {
-    return [...this.at_frame.values()].map((at) => performance.timeOrigin + at);
-  }
-}
-
-/** For each click the time from it to when it was found, as far as it was found. */
-function delays(clicks, found) {
-  return clicks.map((at) => found.find((heard) => heard > at && heard - at < 550) - at).filter(Number.isFinite);
-}
-
-/** Listens to the loudspeaker, which here is a sink's monitor. */
-function loudspeaker(sound) {
-  const found = [];
-  const recorder = spawn("parec", ["--device=loudspeaker.monitor", "--latency-msec=5", "--raw", "--format=s16le",
-    `--rate=${RATE_HZ}`, "--channels=1"], { env: { ...process.env, ...sound.env }, stdio: ["ignore", "pipe", "ignore"] });
-  let last = -1e9;
-  recorder.stdout.on("data", (bytes) => {
-    const now = wallMs();
-    const frames = bytes.length >> 1;
-    for (let frame = 0; frame < frames; frame += 1) {
-      if (Math.abs(bytes.readInt16LE(2 * frame)) < 0.35 * 32_768) continue;
-      const at = now - (1000 * (frames - frame)) / RATE_HZ;
-      if (at - last > 200) found.push(at);
-      last = at;
-    }
-  });
-  return { found, end: () => recorder.kill() };
-}
 
 /** Puts the recorder behind the player; what it finds is kept on the page in ms of Unix time. */
 async function record(tab) {

@@ -2,13 +2,12 @@
 
 import assert from "node:assert";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { LIVE, Tab, openBrowser } from "./support/browser.js";
-import { Process, Server, eventually } from "./support/program.js";
+import { Process, Server, eventually, freePort } from "./support/program.js";
 
 const directory = mkdtempSync(join(tmpdir(), "aircheck-page-"));
 let browser;
@@ -22,17 +21,10 @@ after(async () => {
 
 /** nginx names the server as the host, and takes `Upgrade` off, unless it is told otherwise. */
 const PLAIN = "";
+const HOST = "proxy_set_header Host $http_host;";
 // A WebSocket always tells where its page came from, which must be the host that the server sees.
 const UPGRADES =
-  "proxy_http_version 1.1; proxy_set_header Host $http_host; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $upgrade;";
-
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((listens) => server.on("listening", listens));
-  const { port } = server.address();
-  await new Promise((done) => server.close(done));
-  return port;
-}
+  `${HOST} proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $upgrade;`;
 
 /** Writes the configuration of an nginx at `port` before the server at `url`. */
 function configure(port, url, lines) {
@@ -58,10 +50,22 @@ describe("the page behind nginx", () => {
     await tab.until("aircheck.live.node !== undefined");
     await tab.page.click("#play");
     await tab.until("document.getElementById('audio').currentTime > 1");
-    await tab.untilText("obstacle", "Not live: the proxy before this server does not pass WebSockets on.");
+    await tab.untilText("obstacle", `Not live: the proxy before this server changes Host to ${new URL(server.url).host}. `);
     await tab.untilText("player-line", "Opus");
     assert.equal(await tab.value("document.getElementById('payload').checkVisibility()"), false);
     await server.rowWhen("page", ({ format }) => format === "opus");
+
+    // Then it passes Host on, and no WebSocket.
+    configure(port, server.url, HOST);
+    nginx.signal("SIGHUP");
+    const other = await Tab.open(browser, url);
+    await eventually("the host", async () => {
+      await other.go(url);
+      return (await other.value("fetch('/api/v1/session').then((answer) => answer.json())")).host === new URL(url).host;
+    });
+    await other.page.click("#play");
+    await other.untilText("obstacle", "Not live: the proxy before this server does not pass WebSockets on.");
+    await other.close();
 
     configure(port, server.url, UPGRADES);
     nginx.signal("SIGHUP");

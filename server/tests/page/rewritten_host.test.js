@@ -5,7 +5,7 @@ import { createServer, request } from "node:http";
 import { connect } from "node:net";
 import { after, before, test } from "node:test";
 
-import { REMOTE_HOST, Tab, openBrowser } from "./support/browser.js";
+import { LIVE, REMOTE_HOST, Tab, openBrowser } from "./support/browser.js";
 import { Server, eventually } from "./support/program.js";
 
 let browser;
@@ -14,11 +14,11 @@ before(async () => (browser = await openBrowser()));
 
 after(() => browser?.close());
 
-/** Starts a proxy for `server`, which passes on everything but the host, and keeps the fields of upgrades. Returns its port. */
-async function proxy({ port }, upgrades) {
+/** Starts a proxy for `server`, which passes on everything but the host, adds fields, and keeps those of upgrades. Returns its port. */
+async function proxy({ port }, upgrades, added = {}) {
   const host = `127.0.0.1:${port}`;
   const proxy = createServer((asked, answer) => {
-    const headers = { ...asked.headers, host };
+    const headers = { ...asked.headers, host, ...added };
     const passed = request({ port, host: "127.0.0.1", method: asked.method, path: asked.url, headers }, (response) => {
       answer.writeHead(response.statusCode, response.headers);
       response.pipe(answer);
@@ -30,7 +30,7 @@ async function proxy({ port }, upgrades) {
   proxy.on("upgrade", (asked, socket, head) => {
     upgrades.push(asked.headers);
     const far = connect(port, "127.0.0.1", () => {
-      const fields = Object.entries({ ...asked.headers, host }).map(([name, value]) => `${name}: ${value}\r\n`);
+      const fields = Object.entries({ ...asked.headers, host, ...added }).map(([name, value]) => `${name}: ${value}\r\n`);
       far.write(`GET ${asked.url} HTTP/1.1\r\n${fields.join("")}\r\n`);
       far.write(head);
       far.pipe(socket).pipe(far);
@@ -54,7 +54,21 @@ test("the page loads and may sign in behind a proxy that changes its host, and i
   assert.deepEqual([fields.origin.includes(REMOTE_HOST), fields["sec-fetch-site"]], [true, undefined]);
   // So it is refused, and the browser's own player takes over.
   await tab.until("document.getElementById('audio').currentTime > 0");
+  await tab.untilText("obstacle", `changes Host to ${new URL(server.url).host}. Live sound needs a proxy that passes on Host`);
   assert.deepEqual(tab.errors, []);
+  await tab.close();
+  await server.end();
+});
+
+test("live sound comes through a trusted proxy that changes the host and tells which one it was", async () => {
+  const server = await Server.start(["--source", "tone:440", "--trusted-proxy", "127.0.0.1", "--allow-host", REMOTE_HOST]);
+  const upgrades = [];
+  const added = { "x-forwarded-host": REMOTE_HOST };
+  const port = await proxy(server, upgrades, added);
+  added["x-forwarded-host"] = `${REMOTE_HOST}:${port}`;
+  const tab = await Tab.open(browser, `http://${REMOTE_HOST}:${port}/`);
+  await tab.play();
+  await tab.until(LIVE);
   await tab.close();
   await server.end();
 });

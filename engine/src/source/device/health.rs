@@ -1,10 +1,11 @@
 //! Signs of life from cpal's threads, and the verdict on them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use cpal::ErrorKind;
 
 use crate::CaptureStats;
+use crate::realtime::{ThreadId, current_thread};
 
 /// Errors within one check, with no period handed over, that make a device dead. ALSA was seen to report 50,000 in that
 /// time; a signal that interrupts a system call is one error.
@@ -22,11 +23,21 @@ pub(super) struct DeviceHealth {
     errors: AtomicU64,
     /// Whether an error said that the device is gone.
     is_gone: AtomicBool,
+    /// The thread that hands over periods; 0 before the first one.
+    thread: AtomicUsize,
 }
 
 impl DeviceHealth {
+    /// Returns the thread that hands over periods, once it has done so. It lives for as long as the device's stream.
+    pub(super) fn thread(&self) -> Option<ThreadId> {
+        Some(self.thread.load(Ordering::Acquire)).filter(|thread| *thread != 0).map(|thread| thread as ThreadId)
+    }
+
     /// Counts a period. Fit for a callback.
     pub(super) fn period(&self) {
+        if self.thread.load(Ordering::Relaxed) == 0 {
+            self.thread.store(current_thread() as usize, Ordering::Release);
+        }
         self.periods.fetch_add(1, Ordering::Release);
     }
 

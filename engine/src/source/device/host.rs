@@ -24,8 +24,8 @@ pub fn host_name() -> Result<&'static str, DeviceError> {
     Ok(host()?.id().name())
 }
 
-/// The client of the sound server. It is used for every look, because cpal's client leaves a connection and a thread behind when it is
-/// dropped: a device that is looked for twice a second would soon take all the clients that a server permits, 64.
+/// The client of the sound server. It is used for every look, because cpal's client leaves a connection and a thread behind
+/// when it is dropped: a device that is looked for twice a second would soon take all the clients that a server permits, 64.
 #[cfg(target_os = "linux")]
 static SERVER: Mutex<Option<Arc<cpal::Host>>> = Mutex::new(None);
 
@@ -75,8 +75,8 @@ fn connected() -> Option<Arc<cpal::Host>> {
     None
 }
 
-/// Waits until the sound server answers or refuses. cpal waits for two seconds, and leaves its thread and its connection behind then;
-/// and ALSA says of a frozen server that it has no input, once as many connections as fit wait for it.
+/// Waits until the sound server answers or refuses. cpal waits for two seconds, and leaves its thread and its connection
+/// behind then. And ALSA says of a frozen server that it has no input, once as many connections as fit wait for it.
 #[cfg(target_os = "linux")]
 fn wait_for_answer() {
     use std::io::Read as _;
@@ -116,8 +116,8 @@ fn alsa_may_have_devices() -> bool {
         || Path::new("/etc/asound.conf").exists()
 }
 
-/// Returns whether ALSA's plug-in may reach a sound server that cpal's own client does not take. A socket that refuses is asked
-/// here, because the plug-in would write a line about it to stderr each time that a lost device is looked for.
+/// Returns whether ALSA's plug-in may reach a sound server that cpal's own client does not take. A socket that refuses is
+/// asked here, because the plug-in would write a line about it to stderr each time that a lost device is looked for.
 #[cfg(target_os = "linux")]
 fn may_answer(server: &str) -> bool {
     let is_socket = server.starts_with('/');

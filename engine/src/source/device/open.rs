@@ -15,8 +15,9 @@ use super::timeout::with_timeout;
 ///
 /// **When the device is lost** (unplugged, its sound server ended, or no period for 10 s), the stream stays:
 /// [`CaptureStats::failure`](crate::CaptureStats::failure) gives the cause, no more blocks come, and consumers wait
-/// until the stream is stopped. A [`Supervised`](crate::source::Supervised) device is opened again instead. The device's own stream is closed, because a dead one may keep a core busy with error
-/// reports; if closing hangs, its thread is left behind.
+/// until the stream is stopped. A [`Supervised`](crate::source::Supervised) device is opened again instead. The device's
+/// own stream is closed, because a dead one may keep a core busy with error reports; if closing hangs, its thread is left
+/// behind.
 ///
 /// ```no_run
 /// use aircheck_engine::source::{Device, DeviceConfig};
@@ -59,7 +60,7 @@ impl Device {
         })
     }
 
-    /// Name of the device, as the system shows it to people.
+    /// Returns the name of the device, as the system shows it to people.
     ///
     /// ```no_run
     /// use aircheck_engine::source::{Device, DeviceConfig};
@@ -77,7 +78,7 @@ impl Device {
         self.device.id().is_ok_and(|id| id.host().name() == "PulseAudio")
     }
 
-    /// Label of the format in which the device hands samples over, before they become `f32`: `f32`, `i16`, …
+    /// Returns the format in which the device hands samples over, before they become `f32`: `f32`, `i16`, …
     ///
     /// ```no_run
     /// use aircheck_engine::source::{Device, DeviceConfig};

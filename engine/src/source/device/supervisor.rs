@@ -88,7 +88,7 @@ fn supervise(
     stopped: &mpsc::Receiver<()>,
 ) {
     let (stats, reporter) = (Arc::clone(capture.stats()), capture.reporter());
-    // Before the device is opened: its own thread inherits this.
+    // Before the device is opened: a thread that this starts for it inherits the priority.
     stats.realtime().promote_current_thread();
     let health = Arc::new(DeviceHealth::default());
     let (give_back, given_back) = mpsc::channel();
@@ -103,7 +103,7 @@ fn supervise(
         // Opening took longer than `start` waited.
         return;
     }
-    let death = watch(&health, stopped);
+    let death = watch(&health, &stats, stopped);
     if let Some(cause) = death {
         reporter.fail(format!("microphone `{}`: {cause}", device.name));
     }
@@ -158,13 +158,20 @@ fn open(
     Ok(stream)
 }
 
-/// Waits until the device is dead, and returns the cause, or until it is stopped.
-fn watch(health: &DeviceHealth, stopped: &mpsc::Receiver<()>) -> Option<&'static str> {
+/// Waits until the device is dead, and returns the cause, or until it is stopped. The thread of the callback gets its priority here: that
+/// of a sound server's client was started with the connection, before there was a stream, and inherits none.
+fn watch(health: &DeviceHealth, stats: &CaptureStats, stopped: &mpsc::Receiver<()>) -> Option<&'static str> {
     let mut watchdog = Watchdog::default();
+    let mut promoted = None;
     loop {
         match stopped.recv_timeout(CHECK_INTERVAL) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return None,
+        }
+        let thread = health.thread();
+        if thread != promoted {
+            thread.into_iter().for_each(|thread| stats.realtime().promote(thread));
+            promoted = thread;
         }
         if let Some(cause) = watchdog.check(health) {
             return Some(cause);

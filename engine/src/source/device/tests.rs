@@ -11,7 +11,7 @@ use cpal::{Data, ErrorKind, InputStreamTimestamp, SampleFormat, StreamInstant};
 
 use super::callback::InputCallback;
 use super::health::DeviceHealth;
-use crate::capture::{HEADER_WORDS, parse_header};
+use crate::capture_ring::{HEADER_WORDS, Header};
 use crate::{Capture, CaptureStats, Format, Timestamp};
 
 /// Serves all unit tests of the crate. Outside `assert_no_alloc` it only forwards to the system's allocator.
@@ -67,9 +67,10 @@ impl Fixture {
     /// Takes the next block: sequence number, capture time and samples.
     fn block(&mut self) -> Option<(u64, Timestamp, Vec<f32>)> {
         let words: Vec<u32> = (0..HEADER_WORDS + BLOCK_SAMPLES).map_while(|_| self.reader.pop().ok()).collect();
-        let (sequence, captured_at, frames) = (!words.is_empty()).then(|| parse_header(&words))?;
+        let (header, samples) = words.split_first_chunk()?;
+        let Header { sequence, captured_at, length: frames, .. } = Header::from_words(header);
         assert_eq!(frames, 480);
-        Some((sequence, captured_at, words[HEADER_WORDS..].iter().map(|word| f32::from_bits(*word)).collect()))
+        Some((sequence, captured_at, samples.iter().map(|word| f32::from_bits(*word)).collect()))
     }
 }
 

@@ -55,8 +55,8 @@ pub(super) fn with_timeout<T: Send + 'static>(
     result.recv_timeout(ANSWER_TIMEOUT).map_err(|_| unresponsive())?
 }
 
-/// Keeps ALSA's library from writing to stderr in calls of this thread. It writes up to eight lines each time that it is asked
-/// for a device that is gone, which is twice a second while a source is lost. What counts is in the errors of the calls.
+/// Keeps ALSA's library from writing to stderr in calls of this thread. It writes up to eight lines each time that it is
+/// asked for a device that is gone, which is twice a second while a source is lost. The errors of the calls say what counts.
 #[cfg(target_os = "linux")]
 fn keep_alsa_quiet() {
     // Without memory for its buffer, the lines are written.

@@ -10,8 +10,8 @@ use crate::{Capture, CaptureStats, Format, Timestamp};
 
 /// Time between two checks of a source that delivers.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(50);
-/// Checks in a row without a write after which a source is lost: 0.8 s, far beyond the period of any device. Checks are counted,
-/// not time, so that a pause of this process is no loss of the source.
+/// Checks in a row without a write after which a source is lost: 0.8 s, far beyond the period of any device. Checks are
+/// counted, not time, so that a pause of this process is no loss of the source.
 const MAX_QUIET_CHECKS: u32 = 16;
 /// The same before its first write: 5 s. An idle source of a sound server hands over its first sound after up to 2 s.
 const MAX_START_CHECKS: u32 = 100;
@@ -33,13 +33,13 @@ impl Live {
         Self { running, slot, attempts: 0, quiet_checks: 0, started_at: Timestamp::now() }
     }
 
-    /// Returns whether it has written since the last look.
+    /// Returns whether the source has written since the last look.
     pub(super) fn is_alive(&mut self) -> bool {
         let attempts = self.slot.attempts();
         std::mem::replace(&mut self.attempts, attempts) != attempts
     }
 
-    /// Notes that it has the writer again.
+    /// Notes that the source has the writer again.
     pub(super) fn resume(&mut self, now: Timestamp) {
         (self.quiet_checks, self.started_at) = (0, now);
     }

@@ -11,7 +11,7 @@ use super::{OnLoss, OpenFallback, Reopen, ReopenError};
 use crate::lease::{Lent, Slot};
 use crate::outages::Substitute;
 use crate::source::interface::Running;
-use crate::{CaptureStats, Format, Origin, Timestamp};
+use crate::{CaptureStats, Format, Timestamp};
 
 /// Time from one look for an absent device to the next. A look costs about a millisecond.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -20,11 +20,12 @@ const MIN_BACK_OFF: Duration = Duration::from_millis(500);
 const MAX_BACK_OFF: Duration = Duration::from_secs(10);
 /// A source that delivered for this long was well: if it is lost again, it is opened again at once.
 const HEALTHY_SPAN: Duration = Duration::from_secs(10);
-/// Silence that is written at once where the supervisor is late. Anything beyond is a gap, because the capture ring holds a third
-/// of a second.
+/// Silence that is written at once where the supervisor is late. Anything beyond is a gap, because the capture ring holds a
+/// third of a second.
 const MAX_CATCH_UP: Duration = Duration::from_millis(100);
 /// How long to wait for a source that writes in this moment.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A source that is being opened on another thread.
 type Opening = mpsc::Receiver<Result<Opened, ReopenError>>;
 
@@ -49,6 +50,8 @@ pub(super) struct Hole {
     fallback: Option<Box<FallbackPlayer>>,
     /// Whether the fallback has failed in this hole.
     fallback_failed: bool,
+    /// Whether the sound before the hole has faded out.
+    has_faded: bool,
     block: Box<[f32]>,
 }
 
@@ -86,22 +89,26 @@ impl Supervisor {
 
     /// Watches a source until it is lost. Returns nothing at the end of the stream.
     fn watch(&mut self, mut live: Live) -> Option<State> {
-        loop {
-            let is_stopped = self.is_stopped(CHECK_INTERVAL);
-            let loss = if is_stopped { None } else { live.check() };
-            if !is_stopped && loss.is_none() {
-                continue;
+        // Without a loss, the stream was stopped.
+        let loss = loop {
+            if self.is_stopped(CHECK_INTERVAL) {
+                break None;
             }
-            let Some(lent) = take(&live.slot) else {
-                // Its thread has crashed inside a write, and the stream with it.
-                self.stats.fail("the source's thread has crashed".to_owned());
-                return None;
-            };
-            let Some(loss) = loss else {
+            if let Some(loss) = live.check() {
+                break Some(loss);
+            }
+        };
+        let Some(lent) = take(&live.slot) else {
+            // Its thread has crashed inside a write, and the stream with it.
+            self.stats.fail("the source's thread has crashed".to_owned());
+            return None;
+        };
+        match loss {
+            Some(loss) => self.lose(live, lent, &loss),
+            None => {
                 dispose(live.running);
-                return None;
-            };
-            return self.lose(live, lent, &loss);
+                None
+            }
         }
     }
 
@@ -166,6 +173,7 @@ impl Supervisor {
             next_attempt,
             fallback: None,
             fallback_failed: false,
+            has_faded: false,
             block: vec![0.0; self.format.block_samples()].into(),
         }
     }
@@ -202,22 +210,26 @@ impl Supervisor {
     /// Writes the blocks that are due at `now`.
     fn fill(&mut self, hole: &mut Hole, now: Timestamp) {
         let block = self.format.block_span();
+        // Before blocks are skipped, because it belongs to the sound that was heard last.
+        if !hole.has_faded && hole.lent.writer.due() + block <= now {
+            hole.lent.writer.write_silence();
+            hole.has_faded = true;
+        }
         let late = now.since(hole.lent.writer.due());
         if late > MAX_CATCH_UP + block {
             hole.lent.writer.skip_missing(self.format.blocks_in(late - MAX_CATCH_UP));
         }
         while hole.lent.writer.due() + block <= now {
             self.choose_fallback(hole);
-            let is_played = hole.fallback.as_mut().is_some_and(|player| player.fill(&mut hole.block));
-            let origin = if is_played { Origin::Fallback } else { Origin::Missing };
-            if !is_played {
-                hole.block.fill(0.0);
-                if hole.fallback.take().is_some() {
-                    hole.fallback_failed = true;
-                    self.stats.outages().substitute(Substitute::Silence);
-                }
+            if hole.fallback.as_mut().is_some_and(|player| player.fill(&mut hole.block)) {
+                hole.lent.writer.write_fallback(&hole.block);
+                continue;
             }
-            hole.lent.writer.write_substitute(origin, &hole.block);
+            if hole.fallback.take().is_some() {
+                hole.fallback_failed = true;
+                self.stats.outages().substitute(Substitute::Silence);
+            }
+            hole.lent.writer.write_silence();
         }
     }
 
@@ -240,26 +252,11 @@ impl Supervisor {
         }
     }
 
-    /// Brings the opening of the source forward.
+    /// Takes the next step towards a source that delivers again: gives up one that is open and silent, begins to open it
+    /// again, or takes the one that was opened.
     fn seek(&mut self, hole: &mut Hole, now: Timestamp) {
-        if let Some(live) = &mut hole.live {
-            // A pipe that pauses is not opened again, and has all the time that it needs.
-            if self.reopen.is_none() {
-                if live.slot.has_ended() || live.slot.failure().is_some() {
-                    hole.live = None;
-                }
-            } else if live.slot.has_ended()
-                || live.slot.failure().is_some()
-                || now.since(live.started_at) > START_TIMEOUT
-            {
-                let reason = live.slot.failure().unwrap_or("nothing comes from the source").to_owned();
-                self.stats.outages().explain(reason);
-                if let Some(live) = hole.live.take() {
-                    dispose(live.running);
-                }
-                hole.next_attempt = now + self.back_off;
-                self.lengthen_back_off();
-            }
+        if let Some(live) = hole.live.take() {
+            hole.live = self.keep_or_give_up(live, hole, now);
             return;
         }
         let Some(reopen) = &self.reopen else { return };
@@ -275,6 +272,28 @@ impl Supervisor {
             Err(TryRecvError::Disconnected) => Err(ReopenError::Failed("opening the source has crashed".to_owned())),
         };
         hole.opening = None;
+        self.take_opened(outcome, hole, now);
+    }
+
+    /// Returns a source that is open and has not written yet, unless it never will.
+    fn keep_or_give_up(&mut self, live: Live, hole: &mut Hole, now: Timestamp) -> Option<Live> {
+        let is_over = live.slot.has_ended() || live.slot.failure().is_some();
+        // A pipe that pauses is not opened again, and has all the time that it needs.
+        if self.reopen.is_none() {
+            return (!is_over).then_some(live);
+        }
+        if !is_over && now.since(live.started_at) <= START_TIMEOUT {
+            return Some(live);
+        }
+        self.stats.outages().explain(live.slot.failure().unwrap_or("nothing comes from the source").to_owned());
+        dispose(live.running);
+        hole.next_attempt = now + self.back_off;
+        self.lengthen_back_off();
+        None
+    }
+
+    /// Takes the source that was opened, or sets the time of the next attempt.
+    fn take_opened(&mut self, outcome: Result<Opened, ReopenError>, hole: &mut Hole, now: Timestamp) {
         match outcome {
             Ok(Opened { running, slot, description }) => {
                 hole.live = Some(Live::new(running, slot));
@@ -314,10 +333,12 @@ impl Supervisor {
 
     /// Gives the writer to a source that delivers again.
     fn resume(&mut self, mut hole: Hole, mut live: Live, now: Timestamp) -> State {
-        if let Some(mut player) = hole.fallback.take()
-            && player.fill_last(&mut hole.block)
-        {
-            hole.lent.writer.write_substitute(Origin::Fallback, &hole.block);
+        if let Some(mut player) = hole.fallback.take() {
+            if player.fill_last(&mut hole.block) {
+                hole.lent.writer.write_fallback(&hole.block);
+            } else {
+                hole.lent.writer.write_silence();
+            }
         }
         hole.lent.end_hole();
         self.stats.set_open(true);

@@ -120,8 +120,16 @@ impl Source for Script {
     }
 }
 
-/// A fallback of a constant level.
-struct Level;
+/// A fallback of a constant level, which fails after a number of portions.
+struct Level {
+    portions: u32,
+}
+
+impl Level {
+    fn open(portions: u32) -> Result<Box<dyn Pull>, String> {
+        Ok(Box::new(Self { portions }))
+    }
+}
 
 impl Pull for Level {
     fn rate_hz(&self) -> u32 {
@@ -137,6 +145,7 @@ impl Pull for Level {
     }
 
     fn pull(&mut self, samples: &mut [f32]) -> Result<usize, String> {
+        self.portions = self.portions.checked_sub(1).ok_or("gone")?;
         samples.fill(0.25);
         Ok(samples.len())
     }
@@ -183,8 +192,11 @@ fn start(supervised: Supervised) -> (Stream, Consumer<crate::Block>) {
 struct Stretch {
     origin: Origin,
     blocks: u64,
-    /// The highest sample.
+    /// The highest sample. Of silence, without its first block, in which the sound before it fades out.
     peak: f32,
+    /// When the first of them was captured, and when it was heard.
+    captured_at: Timestamp,
+    heard_at: Timestamp,
 }
 
 /// What a consumer received.
@@ -197,9 +209,9 @@ struct Heard {
     /// Largest difference of time and position since the first block, in seconds.
     skew: f64,
     first: Option<(u64, Timestamp)>,
-    /// The largest step between two samples, without those from the source to nothing.
+    /// The largest step between two samples of the first channel.
     step: f32,
-    last: Option<(Origin, f32)>,
+    last: Option<f32>,
 }
 
 impl Heard {
@@ -214,25 +226,32 @@ impl Heard {
         let (position, at) = *self.first.get_or_insert((item.position(), item.stamp.captured_at));
         let by_position = (item.position() - position) as f64 / f64::from(item.format().rate_hz());
         self.skew = self.skew.max((item.stamp.captured_at.offset_from(at) as f64 / 1e9 - by_position).abs());
-        let peak = item.samples().iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
+        let of_block = item.samples().iter().fold(0.0_f32, |peak, sample| peak.max(sample.abs()));
         for sample in item.samples().iter().step_by(usize::from(item.format().channels())) {
-            if let Some((origin, last)) = self.last.replace((item.origin(), *sample))
-                && (origin, item.origin()) != (Origin::Source, Origin::Missing)
-            {
+            if let Some(last) = self.last.replace(*sample) {
                 self.step = self.step.max((sample - last).abs());
             }
         }
         match self.stretches.last_mut() {
             Some(last) if last.origin == item.origin() => {
                 last.blocks += 1;
-                last.peak = last.peak.max(peak);
+                last.peak = last.peak.max(of_block);
             }
-            _ => self.stretches.push(Stretch { origin: item.origin(), blocks: 1, peak }),
+            _ => {
+                let peak = if item.origin() == Origin::Missing { 0.0 } else { of_block };
+                let (captured_at, heard_at) = (item.stamp.captured_at, Timestamp::now());
+                self.stretches.push(Stretch { origin: item.origin(), blocks: 1, peak, captured_at, heard_at });
+            }
         }
     }
 
     fn origins(&self) -> Vec<Origin> {
         self.stretches.iter().map(|stretch| stretch.origin).collect()
+    }
+
+    /// Asserts that sound begins and ends with a fade everywhere: one from or to the level of the source, 0.5, takes 384 samples.
+    fn assert_fades(&self) {
+        assert!(self.step < 0.002, "a step of {}: {self:?}", self.step);
     }
 
     fn blocks(&self, origin: Origin) -> u64 {
@@ -269,14 +288,19 @@ fn assert_true_hole(stream: &Stream, heard: &Heard) {
     assert_eq!(heard.origins(), [Origin::Source, Origin::Missing, Origin::Source]);
     let hole = &heard.stretches[1];
     assert_eq!(hole.peak, 0.0, "silence");
+    heard.assert_fades();
     let stats = stream.capture();
     // A few blocks before the subscription were not heard, but none of them was missing.
     assert_eq!(stats.lost_source(), hole.blocks + heard.gaps);
     assert_eq!((stats.lost_xrun(), stats.lost_overflow()), (0, 0));
     assert!(heard.skew < 0.008, "position and time differ by {} s", heard.skew);
-    let down = stats.outages().down(Timestamp::now()).as_secs_f64();
-    let length = stats.lost_source() as f64 * BLOCK.as_secs_f64();
-    assert!((down - length).abs() < 0.1, "down for {down} s, and {length} s are lost");
+    // All that was due while the source was down is lost, but for the block that was not complete, and no silence came
+    // before its time.
+    let (down, lost) = (stats.outages().down(Timestamp::now()), BLOCK * stats.lost_source() as u32);
+    assert!(lost + BLOCK > down, "down for {down:?}, and {lost:?} are lost");
+    let silence = BLOCK * hole.blocks as u32;
+    let most = heard.stretches[2].heard_at.since(hole.captured_at);
+    assert!(silence <= most, "{silence:?} of silence within {most:?}");
     assert!(stats.is_open() && stats.failure().is_none() && stats.outages().current().is_none());
 }
 
@@ -293,6 +317,17 @@ fn a_source_that_falls_silent_and_hangs_comes_back() {
     let (stream, heard) = over_a_hole(Fate::Hangs, Scripts::new([Ok(SCRIPT)]));
     assert_true_hole(&stream, &heard);
     assert!(heard.gaps > 0, "the second that it took to notice is a gap");
+}
+
+/// A muted microphone delivers nothing but zeros, which is sound.
+#[test]
+fn digital_silence_is_no_loss() {
+    let reopen = Scripts::new([Ok(SCRIPT)]);
+    let supervised = Supervised::new(Box::new(Script { level: 0.0, ..SCRIPT })).reopen(Arc::clone(&reopen) as _);
+    let (_stream, mut consumer) = start(supervised);
+    let heard = listen(&mut consumer, |heard| heard.blocks(Origin::Source) > 200);
+    assert_eq!((heard.origins(), heard.gaps), (vec![Origin::Source], 0), "{heard:?}");
+    assert_eq!(reopen.attempts.load(Ordering::Relaxed), 0);
 }
 
 #[test]
@@ -336,7 +371,7 @@ fn the_fallback_is_heard_after_its_time_and_left_when_the_source_is_back() {
     let supervised = Supervised::new(Box::new(Script { fate: Fate::Fails, ..SCRIPT }))
         .reopen(Scripts::new([absent(), absent(), Ok(SCRIPT)]))
         .on_loss(OnLoss::Fallback { after })
-        .fallback(Box::new(|| Ok(Box::new(Level))));
+        .fallback(Box::new(|| Level::open(u32::MAX)));
     let (stream, mut consumer) = start(supervised);
     let heard = listen(&mut consumer, |heard| heard.stretches.len() == 4 && heard.stretches[3].blocks > 20);
     assert_eq!(heard.origins(), [Origin::Source, Origin::Missing, Origin::Fallback, Origin::Source]);
@@ -344,8 +379,7 @@ fn the_fallback_is_heard_after_its_time_and_left_when_the_source_is_back() {
     // More only where the supervisor's thread did not run.
     assert!(silence >= 20, "silence of 200 ms: {silence} blocks");
     assert_eq!((heard.stretches[2].peak, heard.stretches[3].peak), (0.25, 0.5), "{heard:?}");
-    // A fade from or to these levels takes 384 samples.
-    assert!(heard.step < 0.002, "a step of {}", heard.step);
+    heard.assert_fades();
     let stats = stream.capture();
     assert_eq!((stats.lost_source(), stats.fallback()), (silence, heard.stretches[2].blocks));
     assert_eq!(stats.lost_overflow() + stats.lost_xrun(), 0);
@@ -362,6 +396,21 @@ fn a_fallback_that_fails_is_silence() {
     let heard = listen(&mut consumer, |heard| heard.blocks(Origin::Missing) > 20);
     assert_eq!(heard.blocks(Origin::Fallback), 0);
     assert_eq!(stream.capture().outages().current().unwrap().substitute, Substitute::Silence);
+}
+
+#[test]
+fn a_fallback_that_comes_at_once_or_fails_while_it_plays_fades() {
+    let supervised = Supervised::new(Box::new(Script { fate: Fate::Fails, ..SCRIPT }))
+        .reopen(Scripts::new([absent(), absent(), Ok(SCRIPT)]))
+        .on_loss(OnLoss::Fallback { after: Duration::ZERO })
+        .fallback(Box::new(|| Level::open(20)));
+    let (_stream, mut consumer) = start(supervised);
+    let heard = listen(&mut consumer, |heard| heard.stretches.len() == 5 && heard.stretches[4].blocks > 20);
+    let fallback = &heard.stretches[2];
+    assert_eq!((fallback.origin, fallback.blocks, fallback.peak), (Origin::Fallback, 20, 0.25), "{heard:?}");
+    assert_eq!(heard.origins()[3..], [Origin::Missing, Origin::Source]);
+    assert_eq!((heard.stretches[1].blocks, heard.stretches[3].peak), (1, 0.0), "{heard:?}");
+    heard.assert_fades();
 }
 
 #[test]
@@ -402,9 +451,10 @@ fn a_source_that_pauses_gets_the_stream_back() {
         .fallback(Box::new(|| Ok(Box::new(crate::source::Tone::new(440.0).into_pull()))));
     let (stream, mut consumer) = start(supervised);
     let heard = listen(&mut consumer, |heard| {
-        heard.stretches.len() >= 3 && heard.stretches.last().is_some_and(|last| last.blocks > 20)
+        heard.stretches.len() > 1
+            && heard.stretches.last().is_some_and(|last| last.origin == Origin::Source && last.blocks > 20)
     });
-    assert_eq!(heard.origins().last(), Some(&Origin::Source), "{heard:?}");
+    assert_eq!(heard.origins(), [Origin::Source, Origin::Missing, Origin::Fallback, Origin::Source], "{heard:?}");
     assert_eq!(stream.capture().outages().restarts(), 0);
     assert!(heard.skew < 0.008, "position and time differ by {} s", heard.skew);
 }

@@ -110,8 +110,15 @@ mod tests {
     fn a_missing_microphone_is_a_fault_only_if_nothing_would_be_heard_instead() {
         let level = |source: &str, wait_for_source| {
             let source = source.parse().unwrap();
-            missing(&CaptureConfig { source, wait_for_source, ..crate::config::Config::default().capture }, "no")
-                .level()
+            missing(
+                &CaptureConfig {
+                    source,
+                    wait_for_source,
+                    ..crate::config::Config::default().first_mount().capture.clone()
+                },
+                "no",
+            )
+            .level()
         };
         assert_eq!(level("mic", false), Level::Fault);
         assert_eq!(level("mic", true), Level::Note);

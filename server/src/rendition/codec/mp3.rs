@@ -2,6 +2,8 @@
 //!
 //! MP3 has no positions: sound that is lost is left out, and the sound after it follows at once.
 
+use std::num::NonZeroU32;
+
 use aircheck_engine::Format;
 use mp3lame_encoder::{
     Bitrate, Builder, Encoder, FlushGap, InterleavedPcm, Mode, MonoPcm, Quality, max_required_buffer_size,
@@ -21,6 +23,8 @@ const FLUSH_BYTES: usize = 7200;
 /// The encoder of one stream.
 pub struct Mp3Encoder {
     lame: Encoder,
+    /// Undoes the factor by which LAME makes all sound quieter.
+    gain: f32,
     resampler: Option<Resampler>,
     format: Format,
     block: Vec<f32>,
@@ -47,6 +51,8 @@ impl Mp3Encoder {
         let rate_hz = Self::rate_hz(format);
         let mut lame = Builder::new().ok_or_else(|| CodecError::Mp3("out of memory".to_owned()))?;
         lame.set_sample_rate(rate_hz).map_err(refused)?;
+        // By itself, LAME takes a lower one at a low bitrate, whose frames are those of MPEG-2.
+        lame.set_output_sample_rate(NonZeroU32::new(rate_hz)).map_err(refused)?;
         lame.set_num_channels(format.channels() as u8).map_err(refused)?;
         lame.set_mode(mode).map_err(refused)?;
         lame.set_brate(kilobits(bitrate)).map_err(refused)?;
@@ -59,6 +65,7 @@ impl Mp3Encoder {
             .transpose()?;
         Ok(Self {
             lame: lame.build().map_err(refused)?,
+            gain: 1.0 / lame_scale(bitrate),
             resampler,
             format,
             block: Vec::with_capacity(format.block_samples()),
@@ -91,7 +98,8 @@ impl Mp3Encoder {
     /// Only when LAME or the resampler fails, which is not expected of them.
     pub fn encode(&mut self, samples: &[f32], bytes: &mut Vec<u8>) -> Result<(), CodecError> {
         self.block.clear();
-        self.block.extend(samples.iter().map(|sample| if sample.is_nan() { 0.0 } else { sample.clamp(-1.0, 1.0) }));
+        let clipped = |sample: &f32| if sample.is_nan() { 0.0 } else { sample.clamp(-1.0, 1.0) };
+        self.block.extend(samples.iter().map(|sample| self.gain * clipped(sample)));
         let samples = match &mut self.resampler {
             None => &self.block,
             Some(resampler) => {
@@ -140,6 +148,17 @@ impl Mp3Encoder {
             whole = end;
         }
         bytes.extend(self.pending.drain(..whole));
+    }
+}
+
+/// Returns the factor by which LAME multiplies the samples at a constant bitrate, so that decoders of integers clip less
+/// (`abr_switch_map` in its `presets.c`). It would be a level that the source does not have.
+fn lame_scale(bitrate: Mp3Bitrate) -> f32 {
+    match bitrate.bits_per_second() / 1000 {
+        0..=160 => 0.95,
+        161..=192 => 0.97,
+        193..=224 => 0.98,
+        _ => 1.0,
     }
 }
 

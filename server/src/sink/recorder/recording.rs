@@ -220,7 +220,8 @@ mod tests {
             thread::sleep(stream.format().block_span());
         }
         let directory = RecordingDirectory::open(folder.path()).unwrap();
-        let recording = Recording::start(&directory, &Config::default().recorder, &stream).unwrap().unwrap();
+        let recording =
+            Recording::start(&directory, &Config::default().first_mount().recorder, &stream).unwrap().unwrap();
         assert!(!recording.finish(Duration::ZERO), "it runs until the stream ends");
         let head = stream.head().clone();
         stream.stop();

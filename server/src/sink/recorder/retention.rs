@@ -17,12 +17,15 @@ const SETTLE_TIME: Duration = Duration::from_secs(3600);
 /// Difference that counts as a step of the wall clock, as [`MIN_STEP_NANOS`](super::segment_writer) does.
 const MIN_STEP_NANOS: u64 = 1_000_000_000;
 
-/// Deletes segments beyond the bounds of a recording, the oldest first; never the one that is being written.
+/// Deletes segments beyond the bounds of a recording, the oldest first; never the one that is being written, which does not count
+/// either.
 #[derive(Debug)]
 pub(crate) struct Retention {
     index: Arc<Index>,
     keep: Vec<RecordKeep>,
     looked_at: Option<Timestamp>,
+    /// Whether the recording had stopped at the last look.
+    was_stopped: bool,
     /// The step of the wall clock at the last look, and since when it has been that; `None` if since the start.
     step: i64,
     stepped_at: Option<Timestamp>,
@@ -31,15 +34,17 @@ pub(crate) struct Retention {
 impl Retention {
     /// Makes the retention of the recording in `index`. Without bounds in `keep`, nothing is deleted.
     pub(crate) fn new(index: Arc<Index>, keep: Vec<RecordKeep>) -> Self {
-        Self { index, keep, looked_at: None, step: 0, stepped_at: None }
+        Self { index, keep, looked_at: None, was_stopped: false, step: 0, stepped_at: None }
     }
 
-    /// Deletes what is beyond the bounds, once a minute, or at once if a file has been added.
-    pub(crate) fn look(&mut self, has_new_file: bool, now: Timestamp) {
+    /// Deletes what is beyond the bounds, once a minute, or at once if a file has been added or ended. While the recording
+    /// `is_stopped`, because the disk is nearly full, no file is being written, so the last one counts: it may be what is in the way.
+    pub(crate) fn look(&mut self, has_new_file: bool, is_stopped: bool, now: Timestamp) {
         let is_due = self.looked_at.is_none_or(|looked_at| now.since(looked_at) >= LOOK_INTERVAL);
-        if self.keep.is_empty() || !(is_due || has_new_file) {
+        if self.keep.is_empty() || !(is_due || has_new_file || is_stopped != self.was_stopped) {
             return;
         }
+        self.was_stopped = is_stopped;
         self.looked_at = Some(now);
         let step = now.unix_nanos() as i64 - now.as_nanos() as i64;
         if step.abs_diff(self.step) >= MIN_STEP_NANOS {
@@ -48,7 +53,7 @@ impl Retention {
         let is_settled = self.stepped_at.is_none_or(|stepped_at| now.since(stepped_at) >= SETTLE_TIME);
         let mut entries = self.index.entries();
         // The last one is being written.
-        if entries.last().is_some_and(|entry| entry.run == self.index.current_run()) {
+        if !is_stopped && entries.last().is_some_and(|entry| entry.run == self.index.current_run()) {
             entries.pop();
         }
         let kept: Vec<_> = self.keep.iter().filter(|keep| is_settled || matches!(keep, RecordKeep::Bytes(_))).collect();
@@ -121,6 +126,27 @@ mod tests {
             frames: 3600 * 8000,
         };
         (0..count).map(entry).collect()
+    }
+
+    #[test]
+    fn the_last_file_counts_once_the_recording_has_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = Arc::new(Index::scan(folder.path()));
+        for entry in hours(2) {
+            fs::write(folder.path().join(format!("{}.wav", entry.stem)), vec![0; 600_000]).unwrap();
+            fs::write(folder.path().join(format!("{}.jsonl", entry.stem)), "").unwrap();
+            index.begin(entry);
+        }
+        let mut retention = Retention::new(Arc::clone(&index), vec!["1MB".parse().unwrap()]);
+        let now = Timestamp::now();
+        let mut look = |has_new_file, is_stopped| {
+            retention.look(has_new_file, is_stopped, now);
+            index.entries().len()
+        };
+        assert_eq!(look(true, false), 2, "the file that is being written does not count");
+        assert_eq!(look(false, true), 1, "together they are beyond the bound, and the older one goes at once");
+        assert_eq!(look(false, false), 1);
+        assert_eq!(folder.path().read_dir().unwrap().count(), 2);
     }
 
     #[test]

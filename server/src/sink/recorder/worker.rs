@@ -88,7 +88,7 @@ impl Worker {
         let progress = self.writer.progress();
         self.progress.publish(progress);
         let Reported { files, is_failing, is_disk_full } = self.reported;
-        self.retention.look(progress.files != files, Timestamp::now());
+        self.retention.look(progress.files != files, progress.is_disk_full, Timestamp::now());
         self.reported.files = progress.files;
         // An event of the disk says why the recording has stopped.
         let (fails, is_full) = (progress.failing.is_some() && !progress.is_disk_full, progress.is_disk_full);

@@ -4,7 +4,7 @@
 use aircheck_engine::SharedHistogram;
 use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
 
-use super::labels::{label_set, labels};
+use super::labels::{label_set, labels, mount_label};
 
 /// A histogram of several series, in the order in which they are written.
 pub(super) struct HistogramFamily<'a> {
@@ -14,10 +14,10 @@ pub(super) struct HistogramFamily<'a> {
     pub(super) bounds: &'static [u64],
     /// Units of the recorded values in one unit of the metric.
     pub(super) scale: u64,
-    /// The name of the label that tells the series apart.
+    /// The name of the label that tells the series of a mount apart.
     pub(super) label: &'static str,
-    /// The label's values, and the recorded values.
-    pub(super) series: Vec<(&'static str, &'a SharedHistogram)>,
+    /// The mounts, the label's values, and the recorded values.
+    pub(super) series: Vec<(&'a str, &'static str, &'a SharedHistogram)>,
 }
 
 impl HistogramFamily<'_> {
@@ -26,8 +26,8 @@ impl HistogramFamily<'_> {
         let Self { name, .. } = self;
         write_help_line(text, name, None, None, self.help);
         write_type_line(text, name, None, None, "histogram");
-        for (value, recorded) in &self.series {
-            let labels = label_set(labels(&[(self.label, value)]));
+        for (mount, value, recorded) in &self.series {
+            let labels = label_set([mount_label(mount), labels(&[(self.label, value)])].concat());
             let histogram = recorded.to_hdrhistogram();
             for bound in self.bounds {
                 let edge = histogram.highest_equivalent(*bound);
@@ -70,7 +70,7 @@ mod tests {
             bounds: &[500, 10_000, 1_000_000],
             scale: 1_000_000,
             label: "stage",
-            series: vec![("ring", &recorded)],
+            series: vec![("main", "ring", &recorded)],
         };
         let mut text = String::new();
         family.write(&mut text);
@@ -84,7 +84,7 @@ mod tests {
         }
         assert_eq!(bounds, 3);
         let sum = values.iter().sum::<u64>() as f64 / 1e6;
-        assert!(text.contains(&format!("x_seconds_sum{{stage=\"ring\"}} {sum}\n")), "{text}");
-        assert!(text.contains("x_seconds_count{stage=\"ring\"} 10000\n"), "{text}");
+        assert!(text.contains(&format!("x_seconds_sum{{mount=\"main\",stage=\"ring\"}} {sum}\n")), "{text}");
+        assert!(text.contains("x_seconds_count{mount=\"main\",stage=\"ring\"} 10000\n"), "{text}");
     }
 }

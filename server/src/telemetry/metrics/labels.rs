@@ -12,3 +12,8 @@ pub(super) fn labels(labels: &[(&'static str, &'static str)]) -> Vec<Label> {
 pub(super) fn label_set(labels: Vec<Label>) -> LabelSet {
     LabelSet::from_key_and_global(&metrics::Key::from_parts("", labels), &Default::default())
 }
+
+/// Returns the label of the mount of this name.
+pub(super) fn mount_label(name: &str) -> Vec<Label> {
+    vec![Label::new("mount", name.to_owned())]
+}

@@ -93,6 +93,7 @@ fn standings(listeners: &Listeners) -> Vec<(LabelSet, Standing, Arc<Listener>)> 
 
 fn labels(listener: &Listener) -> LabelSet {
     label_set(vec![
+        Label::new("mount", listener.mount().name().to_owned()),
         Label::new("listener", listener.id().to_string()),
         Label::new("name", listener.name().to_owned()),
         Label::from_static_parts("format", listener.rendition().name()),

@@ -20,8 +20,10 @@ export const LIVE = `(${TONE} && aircheck.player.figures?.stages?.ear < 0.8)`;
 
 /** A host name that the browser takes for another machine with a secure origin, and finds on this one. */
 export const REMOTE_HOST = "studio.aircheck.test";
+/** The same without a secure origin, as a machine of the local network is that speaks plain http. */
+export const PLAIN_HOST = "plain.test";
 const REMOTE_FLAGS = [
-  `--host-resolver-rules=MAP ${REMOTE_HOST} 127.0.0.1`,
+  `--host-resolver-rules=MAP ${REMOTE_HOST} 127.0.0.1, MAP ${PLAIN_HOST} 127.0.0.1`,
   "--unsafely-treat-insecure-origin-as-secure=*.aircheck.test",
 ];
 
@@ -37,6 +39,11 @@ export function openBrowser() {
 /** Starts a new browser. `options` are Playwright's; `env` is added to the environment of the process. */
 export function launch(options = {}) {
   return chromium.launch(launchOptions(options));
+}
+
+/** Starts a new browser with a profile in `directory`, as people have one. Returns its context. */
+export function launchPersistent(directory) {
+  return chromium.launchPersistentContext(directory, launchOptions({}));
 }
 
 /** Starts a browser that other processes can share. */

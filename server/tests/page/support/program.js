@@ -2,6 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 import { setTimeout as timer } from "node:timers/promises";
 
@@ -19,6 +20,15 @@ export async function eventually(what, ask, timeout_ms = TIMEOUT_MS) {
     if (Date.now() > deadline) throw new Error(`timeout while waiting for ${what}`);
     await pause(20);
   }
+}
+
+/** Returns a port that is free now. */
+export async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await new Promise((listens) => server.on("listening", listens));
+  const { port } = server.address();
+  await new Promise((done) => server.close(done));
+  return port;
 }
 
 const started = new Set();
@@ -59,13 +69,17 @@ export class Process {
 
 /** A running `aircheck`, of the file that AIRCHECK_PROGRAM names. */
 export class Server extends Process {
-  /** Starts it with `flags`, on a free port unless they name one, and waits until it listens. */
-  static async start(flags, { env = {}, stdin = "ignore" } = {}) {
+  /**
+   * Starts it with `flags`, on a free port unless they name one, and waits until it listens. `behind` are the words of a program
+   * that runs it.
+   */
+  static async start(flags, { env = {}, stdin = "ignore", behind = [] } = {}) {
     const program = process.env.AIRCHECK_PROGRAM;
     if (!program) throw new Error("AIRCHECK_PROGRAM must name the program to test, as `cargo test` does");
     const inherited = Object.entries(process.env).filter(([name]) => !/^(AIRCHECK_|RUST_LOG$)/.test(name));
     const listen = flags.includes("--listen") ? [] : ["--listen", "127.0.0.1:0"];
-    const server = new Server(program, [...flags, ...listen], {
+    const [first, ...others] = [...behind, program, ...flags, ...listen];
+    const server = new Server(first, others, {
       stdio: [stdin, "pipe", "pipe"],
       // Not the sound server of this machine.
       env: { ...Object.fromEntries(inherited), PULSE_SERVER: "unix:/nonexistent/pulse.sock", NO_COLOR: "1", ...env },
@@ -73,8 +87,8 @@ export class Server extends Process {
     let log = "";
     server.child.stderr.on("data", (text) => (log += text));
     const lines = createInterface(server.child.stdout);
-    const first = await Promise.race([once(lines, "line").then(([line]) => line), server.ended]);
-    server.url = /^listening on (http:\S+)$/.exec(first)?.[1];
+    const line = await Promise.race([once(lines, "line").then(([line]) => line), server.ended]);
+    server.url = /^listening on (http:\S+)$/.exec(line)?.[1];
     if (!server.url) throw new Error(`aircheck does not start: ${log}`);
     server.port = Number(new URL(server.url).port);
     return server;
