@@ -145,7 +145,7 @@ impl TlsConnection {
     /// Shakes hands, says that nothing follows, and waits until the server has done the same.
     pub(crate) fn open_and_close(mut self) -> io::Result<()> {
         // Nothing is written, but the hands are shaken before.
-        self.write(&[])?;
+        let _nothing = self.write(&[])?;
         self.connection.send_close_notify();
         while self.read(&mut [0; 64])? > 0 {}
         Ok(())
