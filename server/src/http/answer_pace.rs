@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn an_answer_that_is_not_read_is_given_up_and_a_trickle_of_reads_delays_that_by_little() {
         assert_eq!(given_up_after(0), Some(30));
-        assert_eq!(given_up_after(100), Some(30), "20 bytes a second");
+        assert_eq!(given_up_after(100), Some(35), "20 bytes a second");
         assert_eq!(given_up_after(4 * 1024), Some(150), "four fifths of the least pace");
     }
 
