@@ -8,8 +8,11 @@ mod process;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::thread;
 use std::time::Duration;
 
+use common::tls::{self, Connection};
 use common::{Server, TEST_TIMEOUT, connect_from, eventually};
 use process::raise_file_limit;
 
@@ -183,4 +186,59 @@ fn all_listeners_of_a_load_test_may_connect_at_once_from_one_address() {
     let (status, response) = ask_from(&server, 2, "stream.opus");
     assert_eq!(status, 503, "{response}");
     assert!(response.contains("120"), "{response}");
+}
+
+/// Requests whose answers are more than the kernel takes for a connection.
+const MANY_REQUESTS: usize = 400;
+
+/// Asks for more than a connection holds.
+fn ask_for_much(mut stream: impl Write) {
+    let request = "GET /playout.js HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(request.repeat(MANY_REQUESTS).as_bytes()).unwrap();
+}
+
+/// Reads so many bytes after each pause, until the connection ends.
+fn read_slowly(mut stream: TcpStream, bytes: usize, pause: Duration) {
+    let mut buffer = vec![0; bytes];
+    while matches!(stream.read(&mut buffer), Ok(1..)) {
+        thread::sleep(pause);
+    }
+}
+
+#[test]
+fn answers_that_are_not_read_give_back_their_places() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("http.sock");
+    let unix = format!("unix:{}", socket.display());
+    let of_tls = tls::flags();
+    let flags = [&["--source", "tone:440"][..], &of_tls.each_ref().map(String::as_str)].concat();
+    let encrypted = Server::start_with(&flags, |command| command.args(["--listen", &unix]));
+    let plain = Server::start(&["--source", "tone:440"]);
+    let sockets = |server: &Server| {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
+        let target = |file: std::io::Result<std::fs::DirEntry>| std::fs::read_link(file.unwrap().path()).ok();
+        files.filter_map(target).filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+    };
+    let before = [&plain, &encrypted].map(sockets);
+    let unread = connect(&plain, 1);
+    ask_for_much(&unread);
+    let mut of_tls = Connection::new(connect(&encrypted, 1));
+    ask_for_much(&mut of_tls);
+    let of_unix = UnixStream::connect(&socket).unwrap();
+    ask_for_much(&of_unix);
+    // One that takes a little now and then, and one on a slow link.
+    let [trickle, slow] = [1, 2].map(|last| {
+        let stream = connect(&plain, last);
+        ask_for_much(&stream);
+        stream
+    });
+    // What has come can be read for long after the end, so they end with this program.
+    thread::spawn(move || read_slowly(trickle, 64, Duration::from_millis(200)));
+    let slow = thread::spawn(move || read_slowly(slow, 4096, Duration::from_millis(200)));
+    assert!(sockets(&plain) > before[0] && sockets(&encrypted) > before[1]);
+    eventually("the end of connections that are not read", || {
+        (sockets(&plain) == before[0] + 1 && sockets(&encrypted) == before[1]).then_some(())
+    });
+    assert!(!slow.is_finished(), "a slow link is no fault");
+    drop((unread, of_tls, of_unix));
 }

@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,9 @@ use common::{
     Listener, Server, TEST_TIMEOUT, assert_identity, connect_from, curl, eventually, raw, refused, write_wav,
 };
 use serde_json::Value;
+use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{ClientConnection, ProtocolVersion};
+use tokio_rustls::rustls::{ClientConnection, ProtocolVersion, SupportedProtocolVersion};
 use tungstenite::{Message, WebSocket};
 
 /// Arguments of curl for a version of TLS.
@@ -370,6 +372,82 @@ fn handshakes_that_are_begun_and_never_completed_cost_no_listener_a_block() {
     curls.clear();
 }
 
+/// What each listener beside a flood asks for, and what curl says to get it.
+const RENDITIONS: [(&str, &[&str]); 7] = [
+    ("stream.wav?name=wav", &[]),
+    ("stream.pcm?name=pcm", &[]),
+    ("stream.flac?name=flac", &[]),
+    ("stream.opus?name=opus", &[]),
+    ("stream.mp3?name=mp3", &[]),
+    ("stream.json?name=json", &[]),
+    ("stream?name=events", &["--header", "Accept: text/event-stream"]),
+];
+
+/// Completes handshakes for so long, from so many threads and from many addresses. Returns how many there were.
+fn flood(server: &Server, version: &'static SupportedProtocolVersion, span: Duration) -> u64 {
+    /// Each thread begins one at this interval, so both a thousand a second.
+    const INTERVAL: Duration = Duration::from_millis(2);
+
+    let mut config = (*tls::client(&tls::certificate_of(server.address).unwrap(), &[version])).clone();
+    config.resumption = Resumption::disabled();
+    let (config, address, start) = (Arc::new(config), server.address, Instant::now());
+    let threads: Vec<_> = (0..2)
+        .map(|thread| {
+            let config = Arc::clone(&config);
+            thread::spawn(move || {
+                let mut completed = 0;
+                for begun in 0.. {
+                    if start.elapsed() >= span {
+                        break;
+                    }
+                    let from = Ipv4Addr::new(127, 0, 9 + thread, (begun % 250) as u8 + 1);
+                    let connection = TlsConnection::new(connect_from(from, address), Arc::clone(&config));
+                    // The server may have no place for it.
+                    completed += u64::from(connection.open_and_close().is_ok());
+                    thread::sleep((start + INTERVAL * begun).saturating_duration_since(Instant::now()));
+                }
+                completed
+            })
+        })
+        .collect();
+    threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+}
+
+#[test]
+fn handshakes_that_are_completed_cost_no_listener_a_block() {
+    const SPAN: Duration = Duration::from_secs(5);
+
+    let server = start(&["--source", "tone:440"]);
+    let mut curls: Vec<_> = RENDITIONS
+        .iter()
+        .map(|(path, arguments)| {
+            let url = server.url(path);
+            Listener::of(curl(&[*arguments, &["--output", "/dev/null", &url]].concat()).stderr(Stdio::null()))
+        })
+        .collect();
+    let (mut socket, _) = tungstenite::client("wss://localhost/stream?name=websocket", connect(&server)).unwrap();
+    let websocket = thread::spawn(move || while socket.read().is_ok() {});
+    let listeners = RENDITIONS.len() + 1;
+    eventually("all listeners", || {
+        let has_begun = |row: &Value| row["delivered"].as_u64() > Some(20);
+        (server.rows().iter().filter(|row| has_begun(row)).count() == listeners).then_some(())
+    });
+    for version in [&TLS13, &TLS12] {
+        let completed = flood(&server, version, SPAN);
+        println!("{:?}: {completed} handshakes in {SPAN:?}", version);
+        assert!(completed > 50 * SPAN.as_secs(), "{completed}: this machine completes too few");
+    }
+    for row in server.rows() {
+        assert_identity(&row);
+        assert_eq!((&row["lost"], &row["gaps"]), (&0.into(), &0.into()), "{row}");
+        println!("{}: lag at most {} s, by 99 % {} s", row["name"], row["lag_max_seconds"], row["lag_p99_seconds"]);
+    }
+    assert_eq!(server.rows().len(), listeners);
+    curls.clear();
+    drop(server);
+    websocket.join().unwrap();
+}
+
 #[test]
 fn handshakes_that_stand_still_give_way_to_others() {
     let server = start(&["--source", "tone:440", "--max-listeners", "5", "--max-connections-per-address", "20"]);
@@ -403,7 +481,11 @@ fn a_record_that_is_not_genuine_ends_its_listener_alone() {
     let mut rest = Vec::new();
     let error = bad.read_to_end(&mut rest).unwrap_err();
     assert!(error.to_string().contains("BadRecordMac"), "{error}");
-    server.wait_for_log("ended a listener whose TLS is not genuine");
+    server.wait_for_log("ended a listener: a TLS record from it is not genuine");
+    let events = server.ask(&["--max-time", "1"], "api/v1/events?from=0").1;
+    let left = events.lines().find(|line| line.contains(r#""event":"left""#)).unwrap_or_default();
+    assert!(left.contains(r#""reason":"tls""#), "{events}");
+    assert!(server.text("metrics").contains("aircheck_listeners_left_total{reason=\"tls\"} 1"));
     server.row_when("other", |row| row["lost"] == 0);
     assert_eq!(server.rows().len(), 1);
 }

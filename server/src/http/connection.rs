@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 
 use crate::delivery::remote::{Client, Remote};
 use crate::delivery::socket::options::prepare;
+use crate::http::answer_pace;
 use crate::http::connections::Place;
 use crate::http::context::Context;
 use crate::http::counted_stream::{CountedStream, Written};
@@ -137,6 +139,9 @@ pub(super) async fn serve(
     };
     let stream = CountedStream::new(transport);
     let written = Arc::clone(stream.written());
+    let written_below = Arc::clone(stream.get_ref().written_below(&written));
+    // Open for as long as hyper has the connection.
+    let socket = stream.as_fd().as_raw_fd();
     let context = Arc::new(Context::new(Arc::clone(&port.url), client, place, port.serves, closing.clone()));
     let of_requests = Arc::clone(&context);
     let shards = Arc::clone(server.shards());
@@ -170,15 +175,24 @@ pub(super) async fn serve(
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let mut ended = None;
+    let mut is_stalled = false;
     let time_left = tokio::select! {
         it_ended = answer_requests(&mut serving, &context, &written) => {
             ended = Some(it_ended);
+            Duration::ZERO
+        }
+        () = answer_pace::is_stalled(&written, &written_below, socket) => {
+            is_stalled = true;
             Duration::ZERO
         }
         () = context.place.evicted() => EVICTION_TIMEOUT,
         // The server closes what is left some seconds later.
         _ = closing.wait_for(|closing| *closing) => Duration::MAX,
     };
+    if is_stalled {
+        tracing::debug!(%client, "closed a connection that did not read its answer");
+        return serving.into_parts().io.into_inner().get_ref().reset();
+    }
     if ended.is_none() {
         Pin::new(&mut serving).graceful_shutdown();
         ended = timeout(time_left, answer_requests(&mut serving, &context, &written)).await.ok();

@@ -46,6 +46,11 @@ impl<S> CountedStream<S> {
         &self.written
     }
 
+    /// Returns the connection, to look at.
+    pub(super) fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
     /// Returns the connection.
     pub(super) fn into_inner(self) -> S {
         self.stream
@@ -105,7 +110,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for CountedStream<S> {
         flushed
     }
 
+    /// TLS says its end, which a full socket may hold up.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let ended = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.written.is_flushed.store(ended.is_ready(), Ordering::Release);
+        ended
     }
 }

@@ -5,14 +5,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 use crate::delivery::session::Connection;
 use crate::delivery::tls::Tls;
-use crate::http::counted_stream::CountedStream;
+use crate::http::counted_stream::{CountedStream, Written};
 
 /// A stream of bytes in both directions.
 trait Stream: AsyncRead + AsyncWrite + Unpin {}
@@ -47,6 +49,20 @@ impl Transport {
             Self::Unix(stream) => Pin::new(stream),
             Self::Tls(stream) => Pin::new(stream),
         }
+    }
+
+    /// Returns what TLS has written below `answers`, or these themselves where there is no TLS.
+    pub(super) fn written_below<'w>(&'w self, answers: &'w Arc<Written>) -> &'w Arc<Written> {
+        match self {
+            Self::Plain(_) | Self::Unix(_) => answers,
+            Self::Tls(stream) => stream.get_ref().0.written(),
+        }
+    }
+
+    /// Closes the connection without sending what waits in the kernel, which is freed at once.
+    pub(super) fn reset(&self) {
+        // A Unix socket does so by itself.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
 
     /// Gives the connection to a listener, after HTTP has written `plain_bytes` and has nothing left to write.

@@ -142,6 +142,15 @@ impl TlsConnection {
         Ok(count)
     }
 
+    /// Shakes hands, says that nothing follows, and waits until the server has done the same.
+    pub(crate) fn open_and_close(mut self) -> io::Result<()> {
+        // Nothing is written, but the hands are shaken before.
+        let _nothing = self.write(&[])?;
+        self.connection.send_close_notify();
+        while self.read(&mut [0; 64])? > 0 {}
+        Ok(())
+    }
+
     /// Asks the server to use new keys.
     pub(crate) fn refresh_keys(&mut self) {
         self.connection.refresh_traffic_keys().unwrap();
