@@ -21,7 +21,7 @@ use crate::http::Serves;
 use crate::http::port::{Listening, Socket};
 use crate::http::server::Server;
 use crate::http::tls::{ServerTls, TlsError};
-use crate::mounts::{FIRST_PAUSE, LONGEST_PAUSE, MountError, Mounts, Place, ServedMount};
+use crate::mounts::{MountError, Mounts, Place, ServedMount};
 use crate::notify::{self, Notifier};
 use crate::reload::{Hangup, Hangups, Reload};
 use crate::service_manager::ServiceManager;
@@ -30,6 +30,10 @@ use crate::service_manager::ServiceManager;
 pub(crate) const OTHER_FILES: u64 = 400;
 /// Time between two checks of the sources for their end.
 const END_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Pauses before a source is tried again that could not be opened: the first, and the longest, up to which they double.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Time that the recordings may take after the end of the sources. The whole stop may take 5 s, of which the sources may
 /// have taken half a second.

@@ -20,9 +20,6 @@ use crate::source::{self, OpenError};
 
 /// How far an encoder may fall behind before it skips to live.
 const ENCODER_BUFFER: Duration = Duration::from_secs(1);
-/// Pauses before a source is tried again that could not be opened: the first, and the longest, up to which they double.
-pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(500);
-pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The reason why a mount is not on the air.
 #[derive(Debug, thiserror::Error)]

@@ -192,15 +192,15 @@ impl Scene {
     }
 
     fn metric(&self, name: &str) -> f64 {
-        let text = self.server.text("metrics");
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("{mount=\"main\"} "));
-        line.unwrap_or_else(|| panic!("{name} in {text}")).parse().unwrap()
+        self.series(name, "")
     }
 
-    fn lost_source(&self) -> f64 {
+    /// Returns the value of the series with these labels behind that of the mount.
+    fn series(&self, name: &str, labels: &str) -> f64 {
         let text = self.server.text("metrics");
-        let series = "aircheck_capture_lost_blocks_total{mount=\"main\",reason=\"source\"} ";
-        text.lines().find_map(|line| line.strip_prefix(series)).unwrap().parse().unwrap()
+        let series = format!("{name}{{mount=\"main\"{labels}}} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&*series));
+        value.unwrap_or_else(|| panic!("{series}in {text}")).parse().unwrap()
     }
 
     fn overflow(&self) -> u64 {
@@ -295,7 +295,7 @@ impl Scene {
         assert!(drift.abs() < 0.15, "the hole is {drift} s too short");
         let down = self.metric("aircheck_capture_down_seconds_total");
         assert!((down - lost as f64 * BLOCK_SECONDS).abs() < 0.3, "down for {down} s, {lost} blocks lost");
-        assert_eq!(self.lost_source(), lost as f64);
+        assert_eq!(self.series("aircheck_capture_lost_blocks_total", ",reason=\"source\""), lost as f64);
         assert_eq!(self.metric("aircheck_capture_up"), 1.0);
         assert_eq!(self.server.ask(&[], "readyz").0, 200);
         self.server.wait_for_log("source_back");

@@ -104,10 +104,9 @@ pub(super) fn mounts(server: &Server) -> Vec<MountRow> {
             state: place.state(),
             source: mount
                 .map_or_else(|| place.config().capture.source.to_string(), |mount| mount.description().to_owned()),
-            failure: match (&served, mount) {
-                (Err(why), _) => Some(why.clone()),
-                (_, Some(mount)) => failure(mount),
-                _ => None,
+            failure: match &served {
+                Ok(served) => failure(&served.mount),
+                Err(why) => Some(why.clone()),
             },
             format: mount.map(|mount| stream_format(mount.format())),
             head_sequence: mount.and_then(|mount| mount.hub().head().next().checked_sub(1)),

@@ -50,6 +50,8 @@ enum Route<'a> {
     Page(PageFile),
     /// Something of the mount of this name, or of the first one.
     Mount(Option<&'a str>, MountRoute),
+    /// The way to a stream of that mount.
+    Playlist(Option<&'a str>, Playlist),
     Mounts,
     Metrics,
     Listeners,
@@ -65,7 +67,6 @@ enum MountRoute {
     Stream,
     Rendition(Rendition),
     Recording,
-    Playlist(Playlist),
     Status,
     Events,
     Watch,
@@ -91,9 +92,11 @@ impl<'a> Route<'a> {
                     return Some(Self::Page(file));
                 }
                 let named = path.strip_prefix(MOUNTS).and_then(|rest| rest.find('/').map(|end| rest.split_at(end)));
-                match named {
-                    Some((name, path)) => Self::Mount(Some(name), MountRoute::of(path)?),
-                    None => Self::Mount(None, MountRoute::of(path)?),
+                let (name, path) = named.map_or((None, path), |(name, path)| (Some(name), path));
+                match path {
+                    "/listen.m3u" => Self::Playlist(name, Playlist::M3u),
+                    "/listen.pls" => Self::Playlist(name, Playlist::Pls),
+                    _ => Self::Mount(name, MountRoute::of(path)?),
                 }
             }
         })
@@ -105,7 +108,7 @@ impl<'a> Route<'a> {
         match self {
             Self::Health | Self::Ready | Self::Metrics | Self::Mounts | Self::Listeners | Self::Listener(_) => true,
             Self::Mount(_, MountRoute::Stream | MountRoute::Rendition(_)) => true,
-            Self::Mount(_, MountRoute::Playlist(_) | MountRoute::Status) => true,
+            Self::Mount(_, MountRoute::Status) | Self::Playlist(..) => true,
             Self::Mount(_, MountRoute::Events | MountRoute::Watch | MountRoute::Recording) => false,
             Self::Page(_) | Self::Session => false,
         }
@@ -123,10 +126,10 @@ impl<'a> Route<'a> {
     fn scope(self, mount: &str) -> Option<Scope> {
         match self {
             // The address of a stream in a playlist opens it.
-            Self::Mount(
-                _,
-                MountRoute::Stream | MountRoute::Rendition(_) | MountRoute::Recording | MountRoute::Playlist(_),
-            ) => Some(Scope::Listen(Some(mount.to_owned()))),
+            Self::Playlist(..)
+            | Self::Mount(_, MountRoute::Stream | MountRoute::Rendition(_) | MountRoute::Recording) => {
+                Some(Scope::Listen(Some(mount.to_owned())))
+            }
             Self::Mount(_, MountRoute::Status | MountRoute::Events | MountRoute::Watch) => Some(Scope::Stats),
             Self::Metrics | Self::Mounts | Self::Listeners => Some(Scope::Stats),
             Self::Listener(_) => Some(Scope::Admin),
@@ -152,7 +155,7 @@ impl<'a> Route<'a> {
             Self::Mount(_, MountRoute::Status | MountRoute::Events | MountRoute::Watch) => {
                 !matches!(serves, Serves::Streams)
             }
-            Self::Page(_) | Self::Session | Self::Mount(..) => !matches!(serves, Serves::Admin),
+            Self::Page(_) | Self::Session | Self::Mount(..) | Self::Playlist(..) => !matches!(serves, Serves::Admin),
         }
     }
 }
@@ -163,8 +166,6 @@ impl MountRoute {
         Some(match path {
             "/stream" => Self::Stream,
             "/recording.wav" => Self::Recording,
-            "/listen.m3u" => Self::Playlist(Playlist::M3u),
-            "/listen.pls" => Self::Playlist(Playlist::Pls),
             _ => {
                 let rendition = Rendition::from_name(path.strip_prefix("/stream.")?)?;
                 return rendition.path().map(|_| Self::Rendition(rendition));
@@ -240,7 +241,7 @@ async fn route<B>(
     let query = uri.query().unwrap_or_default();
     let asked_mount = mount_of(query);
     let name = match route {
-        Route::Mount(Some(name), _) => name,
+        Route::Mount(Some(name), _) | Route::Playlist(Some(name), _) => name,
         Route::Mount(None, MountRoute::Status | MountRoute::Events | MountRoute::Watch)
         | Route::Session
         | Route::Ready => asked_mount.as_deref().unwrap_or_else(|| server.mounts().first().name()),
@@ -267,7 +268,7 @@ async fn route<B>(
     match route {
         Route::Page(PageFile { content_type, bytes }) => whole(StatusCode::OK, content_type, bytes),
         Route::Session => session(server, name, context, request),
-        Route::Mount(_, MountRoute::Playlist(playlist)) => {
+        Route::Playlist(_, playlist) => {
             let scope = Scope::Listen(Some(name.to_owned()));
             let asked = asked(request, &context.client());
             let sign = |path: &str, query: &str| server.access().pass_on(&granted, &scope, &asked, path, query);
@@ -344,7 +345,6 @@ fn route_of_mount<B>(
         }
         MountRoute::Recording => recording(served, query),
         MountRoute::Events => events(server, served, request, head_only, granted),
-        MountRoute::Playlist(_) => unreachable!("a playlist is answered without a source"),
     }
 }
 
