@@ -349,13 +349,15 @@ fn a_stream_can_be_dropped_on_its_consumer_s_thread() {
     });
 }
 
-/// A consumer that subscribes before the start receives the first block, however late its thread looks.
+/// A consumer that subscribes before the start receives the first block, however late its thread looks, if it keeps the
+/// oldest blocks.
 #[test]
 fn an_opened_stream_gives_its_first_block_to_every_consumer() {
     for live in [true, false] {
-        let options = StreamOptions { live, ..StreamOptions::default() };
-        let opened = Stream::open(Box::new(Tone::new(440.0)), options).unwrap();
-        let consumers: Vec<_> = (0..20).map(|_| opened.subscribe(SubscribeOptions::default()).unwrap()).collect();
+        let stream_options = StreamOptions { live, ..StreamOptions::default() };
+        let opened = Stream::open(Box::new(Tone::new(440.0)), stream_options).unwrap();
+        let consumers: Vec<_> =
+            (0..20).map(|_| opened.subscribe(options(OverflowPolicy::DropNewest, 4, Start::Live)).unwrap()).collect();
         let stream = opened.start().unwrap();
         for mut consumer in consumers {
             let first = consumer.recv().unwrap();
