@@ -9,7 +9,7 @@ use std::thread;
 
 use dasp_sample::FromSample;
 
-use crate::capture_ring::{Header, block_words, capture_ring};
+use crate::capture_ring::{Header, RING_SPAN, block_words, capture_ring};
 use crate::drift::DriftMeter;
 use crate::lease::fade_frames;
 use crate::poll_schedule::Completion;
@@ -45,6 +45,10 @@ pub(crate) struct BlockWriter {
     timeline: Timeline,
     drift: DriftMeter,
     xruns_seen: u64,
+    pauses_seen: u64,
+    /// Sound that was captured before this and finds no room is lost because of a burst, which has come after a pause of the source:
+    /// the dispatcher has the time of a whole ring to take it.
+    burst_until: Timestamp,
     /// The origin of the blocks that are written.
     origin: Origin,
     stats: Arc<CaptureStats>,
@@ -69,6 +73,8 @@ impl BlockWriter {
             timeline: Timeline::new(format),
             drift: DriftMeter::new(format.rate_hz()),
             xruns_seen: 0,
+            pauses_seen: 0,
+            burst_until: Timestamp::default(),
             origin: Origin::Source,
             stats: Arc::clone(&stats),
         };
@@ -133,6 +139,10 @@ impl BlockWriter {
             self.xruns_seen = reported;
             let missing = self.timeline.missing(self.position(), captured_at);
             self.lose(missing);
+        }
+        let pauses = self.stats.pauses();
+        if pauses != self.pauses_seen {
+            (self.pauses_seen, self.burst_until) = (pauses, arrived_at + RING_SPAN);
         }
         let lost = self.timeline.observe(self.position(), captured_at);
         if lost > 0 {
@@ -325,16 +335,19 @@ impl BlockWriter {
     /// Writes a header and, by `put`, a block's samples into the ring, or counts the block as lost. The sequence goes on
     /// in either case.
     fn emit(&mut self, frames: u32, put: impl FnOnce(&mut rtrb::Producer<u32>, &[f32])) {
+        let captured_at = self.timeline.time_of(self.format.position(self.sequence));
         if self.has_room() {
             let header = Header {
                 sequence: self.sequence,
-                captured_at: self.timeline.time_of(self.format.position(self.sequence)),
+                captured_at,
                 length: self.origin.mark(frames),
                 completion: self.completion(),
             };
             let _ = self.ring.push_entire_slice(&header.to_words());
             put(&mut self.ring, &self.staging);
             self.stats.block_written(self.origin);
+        } else if self.origin == Origin::Source && captured_at < self.burst_until {
+            self.stats.burst_refused();
         } else {
             self.stats.block_refused(self.origin);
         }
@@ -518,6 +531,29 @@ mod tests {
         assert_eq!(microphone.check(), 0);
         assert_eq!((microphone.blocks.clone(), microphone.stats.lost_xrun()), (vec![(1, 480)], 1));
         assert_eq!(microphone.stats.discarded_frames(), 480 - 3 * 20);
+    }
+
+    /// A sound server that stood still for half a second hands over everything at once. The ring has room for 32 blocks.
+    #[test]
+    fn what_has_no_room_after_a_pause_is_lost_because_of_the_source() {
+        for (is_pause_seen, lost) in [(true, [51, 51, 18]), (false, [0, 0, 69])] {
+            let format = Format::new(48_000, 1, Duration::from_millis(10)).unwrap();
+            let (mut capture, _ring, stats) = BlockWriter::new(format, true);
+            let mut write = |number: u64, arrived_at| {
+                capture.begin_period(480, format.time_of(START, 480 * number), arrived_at);
+                capture.append(&[0.5_f32; 480]);
+            };
+            let end_of = |number: u64| format.time_of(START, 480 * (number + 1));
+            write(0, end_of(0));
+            if is_pause_seen {
+                stats.pause_seen();
+            }
+            (1..=50).for_each(|number| write(number, end_of(50)));
+            // These come in time. After a third of a second, the dispatcher is late.
+            (51..=100).for_each(|number| write(number, end_of(number)));
+            assert_eq!([stats.lost_in_bursts(), stats.lost_source(), stats.lost_overflow()], lost, "{is_pause_seen}");
+            assert_eq!((stats.blocks(), stats.next_sequence()), (32, 101));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{Format, Timestamp};
 
 /// Length of the ring: a dozen times the longest delay of the dispatcher on a busy machine. For 48 kHz stereo it is 125 KB,
 /// which stay in the second-level cache; with a second of sound, the callback took 20 % longer.
-const RING_SPAN: Duration = Duration::from_millis(320);
+pub(crate) const RING_SPAN: Duration = Duration::from_millis(320);
 /// Least length of the ring in blocks, for block lengths near 100 ms.
 const MIN_RING_BLOCKS: u64 = 8;
 /// Words of a [`Header`].

@@ -27,11 +27,13 @@ struct Counts {
     lost_overflow: AtomicU64,
     lost_xrun: AtomicU64,
     lost_source: AtomicU64,
+    lost_in_bursts: AtomicU64,
     fallback: AtomicU64,
     discarded_frames: AtomicU64,
     next: AtomicU64,
     written_at: AtomicU64,
     xruns_reported: AtomicU64,
+    pauses: AtomicU64,
 }
 
 impl CaptureStats {
@@ -51,7 +53,8 @@ impl CaptureStats {
         self.counts.blocks.load(Ordering::Acquire)
     }
 
-    /// Returns the blocks lost because the capture ring was full: the dispatcher did not run for too long.
+    /// Returns the blocks lost because the capture ring was full: the dispatcher did not run for too long. Those of a source that
+    /// stood still and then came all at once are [lost in bursts](Self::lost_in_bursts).
     ///
     /// ```
     /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
@@ -86,7 +89,7 @@ impl CaptureStats {
     }
 
     /// Returns the blocks lost because the source was lost: those for which silence was delivered, and those for which
-    /// nothing was.
+    /// nothing was. [Those lost in bursts](Self::lost_in_bursts) are among them.
     ///
     /// ```
     /// use aircheck_engine::source::Tone;
@@ -99,6 +102,23 @@ impl CaptureStats {
     #[must_use]
     pub fn lost_source(&self) -> u64 {
         self.counts.lost_source.load(Ordering::Acquire)
+    }
+
+    /// Returns the blocks, of those lost because of the source, that came all at once after a pause of the source, when the ring had
+    /// no room for them. The pause was too short to be an [outage](Self::outages). Only a [supervised](crate::source::Supervised)
+    /// source has any: without a supervisor, they count as [overflow](Self::lost_overflow).
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.capture().lost_in_bursts(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn lost_in_bursts(&self) -> u64 {
+        self.counts.lost_in_bursts.load(Ordering::Acquire)
     }
 
     /// Returns the blocks of the fallback that went into the capture ring instead of blocks of the source.
@@ -318,6 +338,23 @@ impl CaptureStats {
     /// Counts blocks of the source that are missing, and for which nothing stands.
     pub(crate) fn source_missing(&self, blocks: u64) {
         add(&self.counts.lost_source, blocks);
+    }
+
+    /// Counts a block of a burst that found the ring full.
+    pub(crate) fn burst_refused(&self) {
+        add(&self.counts.lost_in_bursts, 1);
+        add(&self.counts.lost_source, 1);
+    }
+
+    /// Notes that nothing has come from the source for nearly as long as the capture ring, while this process ran.
+    pub(crate) fn pause_seen(&self) {
+        self.counts.pauses.fetch_add(1, Ordering::Release);
+    }
+
+    /// Returns how often that was noted.
+    #[inline]
+    pub(crate) fn pauses(&self) -> u64 {
+        self.counts.pauses.load(Ordering::Acquire)
     }
 
     /// Counts blocks that the device lost.

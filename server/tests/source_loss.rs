@@ -121,20 +121,24 @@ struct Scene {
     started_at: Instant,
     /// Blocks that the capture had lost before the listeners joined. They are in no listener's account.
     lost_before: u64,
-    /// Blocks that the capture ring had no room for before the source was lost: those of a busy machine.
-    overflow_before: u64,
     _alone: MutexGuard<'static, ()>,
 }
 
 /// Scenes take turns: several sound servers whose sound comes in bursts leave two cores no time to take each block.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
+/// Waits for the end of other scenes. From then on this program, and all that it starts, runs at a real-time priority where the system permits
+/// it. On a machine with a load of 30, ears and writers would be late otherwise, which would be measured, and encoders would skip blocks, which
+/// is a gap beside that of the source.
 fn alone() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+    let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut chrt = Command::new("chrt");
+    chrt.args(["--rr", "--all-tasks", "--pid", "20", &std::process::id().to_string()]);
+    let _ = chrt.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    alone
 }
 
-/// Returns the command of the program under test. It runs ahead of other programs: an encoder that gets no time for a second, as on a
-/// machine with a load of 15, skips blocks, which is a gap beside that of the source.
+/// Returns the command of the program under test.
 fn program(sound: &PulseServer, way: Way) -> Command {
     let mut command = sound.command(PRIORITY[0], way);
     command.args(&PRIORITY[1..]).arg(env!("CARGO_BIN_EXE_aircheck"));
@@ -173,18 +177,7 @@ impl Scene {
             let lost = lost_beside_the_source(&server.json("api/v1/status")["capture"]);
             (lost == lost_before).then_some((started_at, ear, others, lost_before))
         });
-        Self {
-            sound,
-            player: None,
-            server,
-            ear,
-            others,
-            folder,
-            started_at,
-            lost_before,
-            overflow_before: 0,
-            _alone: alone,
-        }
+        Self { sound, player: None, server, ear, others, folder, started_at, lost_before, _alone: alone }
     }
 
     fn status(&self) -> Value {
@@ -201,10 +194,6 @@ impl Scene {
         let series = format!("{name}{{mount=\"main\"{labels}}} ");
         let value = text.lines().find_map(|line| line.strip_prefix(&*series));
         value.unwrap_or_else(|| panic!("{series}in {text}")).parse().unwrap()
-    }
-
-    fn overflow(&self) -> u64 {
-        self.status()["capture"]["lost_overflow"].as_u64().unwrap()
     }
 
     /// Waits until the loss is told, and asserts that everything tells it.
@@ -226,12 +215,12 @@ impl Scene {
     fn assert_gap_grows(&self) {
         let gaps = || self.server.rows().into_iter().map(|row| (row["gaps"].as_u64(), row["gap_max_blocks"].as_u64()));
         let before: Vec<_> = gaps().collect();
-        thread::sleep(Duration::from_millis(300));
-        for (before, after) in before.into_iter().zip(gaps()) {
-            assert!(before.0 >= Some(1), "{before:?}");
+        assert!(before.iter().all(|(gaps, _)| *gaps >= Some(1)), "{before:?}");
+        eventually("gaps that grow", || {
             // A busy machine may have caused another gap before, which may be longer.
-            assert!(before.0 > Some(1) || after.1 > before.1, "{before:?} and then {after:?}");
-        }
+            let grows = |(before, after): (&(_, _), (_, _))| before.0 > Some(1) || after.1 > before.1;
+            before.iter().zip(gaps()).all(grows).then_some(())
+        });
     }
 
     /// Returns the bytes of each stream that has no notices so far.
@@ -274,55 +263,68 @@ impl Scene {
             (status["state"] == "live").then_some(status)
         });
         assert_eq!(status["source"]["failure"], Value::Null, "{status}");
-        thread::sleep(Duration::from_millis(500));
-        let lines = self.ear.lines();
+        // What the device or the ring loses, on a busy machine, has the same reason for a listener, and may go on. So all counts have to be
+        // of one moment.
+        let (capture, lines, rows) = eventually("one count on all sides", || {
+            let (capture, lines, rows) = (self.status()["capture"].clone(), self.ear.lines(), self.server.rows());
+            let lost = capture["lost_source"].as_u64().unwrap() - capture["lost_in_bursts"].as_u64().unwrap()
+                + lost_beside_the_source(&capture)
+                - self.lost_before;
+            let is_one = hole(&lines) == lost && rows.iter().all(|row| row["lost"] == lost);
+            is_one.then_some((capture, lines, rows))
+        });
         let mut next = lines[0].first;
         for line in &lines {
             assert_eq!(line.first, next, "sequence numbers go on: {line:?}");
             next += line.blocks;
             assert_ne!(line.kind, Kind::Gap, "{line:?}");
         }
-        let hole: u64 = lines.iter().filter(|line| line.kind == Kind::Hole).map(|line| line.blocks).sum();
-        let capture = self.status()["capture"].clone();
-        assert_eq!(self.overflow(), self.overflow_before, "silence and the source's return have room: {capture}");
-        // What the device or the ring lost, on a busy machine, has the same reason for a listener.
-        let lost = capture["lost_source"].as_u64().unwrap();
+        let lost = capture["lost_source"].as_u64().unwrap() - capture["lost_in_bursts"].as_u64().unwrap();
         let own = lost_beside_the_source(&capture) - self.lost_before;
-        assert_eq!(lost + own, hole, "a hole of {hole} blocks, {capture}");
-        let drift = self.drift(&lines, Kind::Hole);
+        let hole = hole(&lines);
+        // Another stream of the sound server has another latency, of up to its buffer. The earliest block tells, which a busy machine lets
+        // through soon.
+        let drift = eventually("blocks that come no later than before", || {
+            Some(self.drift(&self.ear.lines(), Kind::Hole)).filter(|drift| *drift < 0.15)
+        });
         println!("hole of {hole} blocks; blocks come {:.1} ms later after it than before", drift * 1000.0);
-        // Another stream of the sound server has another latency, of up to its buffer.
-        assert!(drift.abs() < 0.15, "the hole is {drift} s too short");
+        assert!(drift > -0.15, "the hole is {drift} s too short");
         let down = self.metric("aircheck_capture_down_seconds_total");
         assert!((down - lost as f64 * BLOCK_SECONDS).abs() < 0.3, "down for {down} s, {lost} blocks lost");
-        assert_eq!(self.series("aircheck_capture_lost_blocks_total", ",reason=\"source\""), lost as f64);
+        let told = self.series("aircheck_capture_lost_blocks_total", ",reason=\"source\"");
+        assert_eq!(told, capture["lost_source"].as_f64().unwrap());
         assert_eq!(self.metric("aircheck_capture_up"), 1.0);
         assert_eq!(self.server.ask(&[], "readyz").0, 200);
         self.server.wait_for_log("source_back");
-        let rows = self.server.rows();
         assert_eq!(rows.len(), 1 + self.others.len(), "nobody left: {rows:?}");
         for row in &rows {
             assert_identity(row);
-            assert_eq!(row["lost"].as_u64().unwrap(), hole, "{row}");
             assert!(row["gaps"] == 1 || own > 0, "{row}");
             assert!(row["gap_max_blocks"].as_u64().unwrap() >= lost, "{row}");
-            assert!(row["lag_seconds"].as_f64().unwrap() < 0.5, "{row}");
         }
+        eventually("listeners that are live", || {
+            self.server.rows().iter().all(|row| row["lag_seconds"].as_f64() < Some(0.5)).then_some(())
+        });
         assert_eq!(self.server.log().matches("source_lost").count(), 1, "{}", self.server.log());
         // The sound system's library would write some lines of its own at each look for the device.
         assert!(!self.server.log().contains("ALSA lib"), "{}", self.server.log());
         // Silence came at its pace: the file is as long as the time.
-        let bytes = fs::metadata(self.folder.path().join("stream.wav")).unwrap().len();
         let channels = self.status()["format"]["channels"].as_u64().unwrap();
-        let seconds = (bytes - 44) as f64 / (96_000 * channels) as f64;
         let elapsed = self.started_at.elapsed().as_secs_f64();
+        let bytes = fs::metadata(self.folder.path().join("stream.wav")).unwrap().len();
+        let seconds = (bytes - 44) as f64 / (96_000 * channels) as f64;
         assert!((seconds - elapsed).abs() < 1.0, "{seconds} s of WAV in {elapsed} s");
     }
 }
 
+/// Returns the blocks that a listener was told to have lost because of the source.
+fn hole(lines: &[Line]) -> u64 {
+    lines.iter().filter(|line| line.kind == Kind::Hole).map(|line| line.blocks).sum()
+}
+
 /// Returns the blocks that a capture has lost although its source was there.
 fn lost_beside_the_source(capture: &Value) -> u64 {
-    capture["lost_xrun"].as_u64().unwrap() + capture["lost_overflow"].as_u64().unwrap()
+    ["lost_xrun", "lost_overflow", "lost_in_bursts"].map(|reason| capture[reason].as_u64().unwrap()).iter().sum()
 }
 
 /// A way to lose the microphone and to bring it back.
@@ -402,7 +404,6 @@ impl Case {
     fn run(self, gone: Duration) -> (Scene, Outcome) {
         let mut scene = Scene::new(self.way(), &[]);
         let load_before = scene.load();
-        scene.overflow_before = scene.overflow();
         self.lose(&mut scene.sound);
         let lost_at = Instant::now();
         scene.assert_lost("silent");
@@ -524,6 +525,23 @@ fn a_frozen_sound_server_behind_alsa_comes_back() {
     Case::FrozenBehindAlsa.check();
 }
 
+/// Too short to be a loss of the source. What was captured meanwhile comes all at once, which is more than the ring has room for.
+#[test]
+fn a_sound_server_that_stands_still_for_a_moment_is_told_as_the_cause() {
+    let scene = Scene::new(Way::Alsa, &[]);
+    let in_bursts = || scene.status()["capture"]["lost_in_bursts"].as_u64().unwrap();
+    let before = in_bursts();
+    scene.sound.freeze(Duration::from_millis(500));
+    let lost = eventually("a loss", || Some(in_bursts() - before).filter(|lost| *lost > 0));
+    println!("{lost} blocks are lost; {}", scene.status()["capture"]);
+    scene.server.wait_for_log("xrun");
+    eventually("one count on both sides", || {
+        let lost = lost_beside_the_source(&scene.status()["capture"]) - scene.lost_before;
+        (hole(&scene.ear.lines()) == lost).then_some(())
+    });
+    scene.server.rows().iter().for_each(assert_identity);
+}
+
 /// The microphone goes on while nothing of the program runs.
 #[test]
 fn a_server_that_was_stopped_for_ten_seconds_tells_its_true_hole() {
@@ -584,8 +602,7 @@ fn the_fallback_is_heard_and_marked_while_a_device_is_gone() {
     thread::sleep(Duration::from_secs(1));
     assert_eq!(scene.metric("aircheck_fallback"), 0.0);
     let capture = scene.status()["capture"].clone();
-    let lines = scene.ear.lines();
-    let hole: u64 = lines.iter().filter(|line| line.kind == Kind::Hole).map(|line| line.blocks).sum();
+    let hole = hole(&scene.ear.lines());
     assert_eq!(capture["lost_source"], hole, "{capture}");
     // Half a second of silence, and the time that the new stream of the device takes is filled by the fallback.
     assert!((40..=60).contains(&hole), "{hole} blocks of silence");
@@ -699,7 +716,6 @@ fn with_stdin(flags: &[&str]) -> (Scene, mpsc::Sender<Writing>) {
 /// Stdin stands still for three seconds: silence comes at its pace in every format, and the hole is counted.
 fn check_stdin(interruption: Writing) {
     let (mut scene, writer) = with_stdin(&[]);
-    scene.overflow_before = scene.overflow();
     writer.send(interruption).unwrap();
     scene.assert_lost("silent");
     let sizes = scene.sizes();

@@ -153,6 +153,14 @@ impl PulseServer {
         assert!(status.success());
     }
 
+    /// Stops the server for `span` and has it go on, ahead of other programs, so that it is not stopped for longer.
+    pub(crate) fn freeze(&self, span: Duration) {
+        let pid = self.process.id();
+        let script = format!("kill -STOP {pid}; sleep {}; kill -CONT {pid}", span.as_secs_f64());
+        let status = Command::new("sh").args(["-c", AHEAD, "sh", "-c", &script]).status().expect("sh");
+        assert!(status.success());
+    }
+
     /// Waits for the end of the server, which was sent a signal.
     pub(crate) fn wait(&mut self) {
         let _ = self.process.wait();

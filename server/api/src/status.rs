@@ -185,13 +185,16 @@ impl StreamFormat {
 pub struct CaptureStatus {
     /// Blocks captured from the source.
     pub blocks: u64,
-    /// Blocks lost because the capture ring was full.
+    /// Blocks lost because the capture ring was full: the dispatcher was late.
     pub lost_overflow: u64,
     /// Blocks that the device missed.
     pub lost_xrun: u64,
-    /// Blocks that are missing because the source was lost.
+    /// Blocks that are missing because the source was lost, and those that are lost in bursts.
     #[serde(default)]
     pub lost_source: u64,
+    /// Blocks, among those, that came all at once after a pause of the source, and that the ring had no room for.
+    #[serde(default)]
+    pub lost_in_bursts: u64,
     /// Blocks of the fallback, which were heard instead of blocks of the source.
     #[serde(default)]
     pub fallback: u64,

@@ -42,6 +42,7 @@ pub(super) fn status(server: &Server, served: &ServedMount) -> Status {
             lost_overflow: capture.lost_overflow(),
             lost_xrun: capture.lost_xrun(),
             lost_source: capture.lost_source(),
+            lost_in_bursts: capture.lost_in_bursts(),
             fallback: capture.fallback(),
             realtime: realtime(capture.realtime().outcome()),
             drift_ppm: capture.drift().map(|drift| drift.ppm),

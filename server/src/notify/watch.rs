@@ -92,7 +92,7 @@ impl Watch {
 
     fn look_at_losses(&mut self, now: Timestamp) {
         let capture = self.mount.capture();
-        let lost = capture.lost_overflow() + capture.lost_xrun();
+        let lost = capture.lost_overflow() + capture.lost_xrun() + capture.lost_in_bursts();
         let captured = capture.blocks() + lost;
         let share = self.capture_losses.look(captured, lost, now);
         set_losses(&mut self.conditions, LOSSES_OF_CAPTURE, "the capture loses", share, now);

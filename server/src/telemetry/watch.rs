@@ -181,7 +181,8 @@ impl SourceWatch {
             self.is_live = Some(true);
             self.down_before = capture.outages().down(now);
         }
-        if let Some(blocks) = self.losses.take_new(capture.lost_xrun() + capture.lost_overflow(), now) {
+        let lost = capture.lost_xrun() + capture.lost_overflow() + capture.lost_in_bursts();
+        if let Some(blocks) = self.losses.take_new(lost, now) {
             self.mount.events().publish(None, EventKind::Xrun { blocks });
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use crate::capture_ring::RING_SPAN;
 use crate::lease::{Lease, Slot};
 use crate::source::interface::{Running, Source, SourceError};
 use crate::{Capture, CaptureStats, Format, Timestamp};
@@ -15,6 +16,9 @@ pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 const MAX_QUIET_CHECKS: u32 = 16;
 /// The same before its first write: 5 s. An idle source of a sound server hands over its first sound after up to 2 s.
 const MAX_START_CHECKS: u32 = 100;
+/// Checks in a row without a write after which the capture ring may have no room for what comes next, all at once. One fewer than the
+/// ring's length, because a pause begins up to a check before it is seen.
+const PAUSE_CHECKS: u32 = (RING_SPAN.as_millis() / CHECK_INTERVAL.as_millis()) as u32 - 1;
 /// How long an opened source may take for its first write.
 pub(super) const START_TIMEOUT: Duration = CHECK_INTERVAL.saturating_mul(MAX_START_CHECKS);
 
@@ -44,10 +48,13 @@ impl Live {
         (self.quiet_checks, self.started_at) = (0, now);
     }
 
-    /// Checks once, and returns the reason if the source is lost.
-    pub(super) fn check(&mut self) -> Option<Loss> {
+    /// Checks once, and returns the reason if the source is lost. Tells `stats` of a pause.
+    pub(super) fn check(&mut self, stats: &CaptureStats) -> Option<Loss> {
         let is_alive = self.is_alive();
         self.quiet_checks = if is_alive { 0 } else { self.quiet_checks + 1 };
+        if self.quiet_checks == PAUSE_CHECKS {
+            stats.pause_seen();
+        }
         let max_checks = if self.attempts > 0 { MAX_QUIET_CHECKS } else { MAX_START_CHECKS };
         self.end().or_else(|| (self.quiet_checks >= max_checks).then_some(Loss::Quiet))
     }
@@ -96,4 +103,36 @@ pub(super) fn open_with(
 pub(super) fn dispose(running: Box<dyn Running>) {
     // Without a thread, the source is left as it is: it writes nothing any more.
     let _ = thread::Builder::new().name("source-closing".into()).spawn(move || running.stop());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl Running for Nothing {
+        fn stop(self: Box<Self>) {}
+    }
+
+    #[test]
+    fn a_pause_is_told_once_while_it_lasts() {
+        let (stats, slot) = (CaptureStats::default(), Arc::new(Slot::default()));
+        let format = Format::new(48_000, 1, Duration::from_millis(10)).unwrap();
+        let mut lease =
+            Lease::new(Arc::clone(&slot), format, format, Arc::new(CaptureStats::default())).expect("one format");
+        let mut live = Live::new(Box::new(Nothing), slot);
+        for pauses in 0..3 {
+            lease.write(&[0.0_f32; 480], Timestamp::default());
+            // The first look finds the write; then nothing comes for a quarter of a second, and for three more checks.
+            let told: Vec<u64> = (0..9)
+                .map(|_| {
+                    assert!(live.check(&stats).is_none());
+                    stats.pauses() - pauses
+                })
+                .collect();
+            assert_eq!(told, [0, 0, 0, 0, 0, 1, 1, 1, 1]);
+        }
+    }
 }

@@ -94,7 +94,7 @@ impl Supervisor {
             if self.is_stopped(CHECK_INTERVAL) {
                 break None;
             }
-            if let Some(loss) = live.check() {
+            if let Some(loss) = live.check(&self.stats) {
                 break Some(loss);
             }
         };

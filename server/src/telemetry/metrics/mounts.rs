@@ -36,7 +36,7 @@ fn write_capture(text: &mut String, mounts: &[MountView<'_>], unopened: &[&str])
     });
     counter(text, "aircheck_capture_blocks_total", "Blocks captured from the source.", CaptureStats::blocks);
     let help = "Blocks lost at the capture: overflow (the dispatcher was late), xrun (the device missed them) or source (the source \
-                was lost).";
+                was lost, or came in a burst after a pause).";
     write_mounts(text, mounts, ("aircheck_capture_lost_blocks_total", "counter", help), |view| {
         let capture = view.mount.capture();
         let lost =
