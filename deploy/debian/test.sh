@@ -34,8 +34,8 @@ rm -r "$unpacked"
 chroot "$root" apt-get install --yes --quiet --no-install-recommends libasound2 >/dev/null 2>&1 ||
     chroot "$root" apt-get install --yes --quiet --no-install-recommends libasound2t64 >/dev/null
 
-# Without the machine's own service manager, which need not be there.
-systemd-nspawn --quiet --directory="$root" --register=no --keep-unit --private-network --boot --console=pipe >"$root.log" 2>&1 &
+# Without the machine's own service manager, which need not be there. Without the capability, no program inside may lock memory.
+systemd-nspawn --quiet --capability=CAP_IPC_LOCK --directory="$root" --register=no --keep-unit --private-network --boot --console=pipe >"$root.log" 2>&1 &
 boot=$!
 # Runs a command inside.
 within() {
@@ -51,6 +51,32 @@ done
 [[ $state == running || $state == degraded ]] || fail "the system has not booted: $state"
 property() {
     within systemctl show aircheck --property="$1" --value
+}
+# Runs a command as a service with the unit's limit of real-time priority.
+probe() {
+    within systemd-run --pipe --wait --quiet --property=DynamicUser=yes --property=LimitRTPRIO=50 "$@"
+}
+# A limit of the service, by its name in /proc.
+limit() {
+    within sed -n "s/^$1 *\\([0-9]*\\) .*/\\1/p" "/proc/$(property MainPID)/limits"
+}
+# What the kernel says of the service's capturing thread, such as `SCHED_RR 50`.
+scheduling() {
+    within sh -c 'for thread in /proc/'"$(property MainPID)"'/task/*; do
+        [ "$(cat "$thread/comm")" != capture ] || chrt --pid "${thread##*/}"
+    done' | sed --quiet '1,2s/.*: //p' | paste --serial --delimiters=' '
+}
+# Checks that the capturing thread has this policy and priority, that the status tells them, and that the memory of the capture stays in RAM.
+check_realtime() {
+    local said locked
+    said=$(within curl --fail --silent http://127.0.0.1:8700/api/v1/status | grep --only-matching '"realtime":{[^}]*}')
+    [[ $(scheduling) == "$1" && $said == *"$2"* ]] ||
+        fail "the capturing thread should have $1, but has $(scheduling), and the status says $said"
+    locked=$(within sed -n 's/^VmLck:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$(property MainPID)/status")
+    [[ $said == *'"lock_refusal":null'* && $said =~ '"locked_bytes":'([0-9]+) ]] &&
+        ((BASH_REMATCH[1] >= 60000 && locked * 1024 >= BASH_REMATCH[1])) ||
+        fail "$locked kB stay in RAM, and the status says $said"
+    echo "the capturing thread has $1, with $locked kB in RAM: the status says so"
 }
 
 within dpkg --install /aircheck.deb
@@ -76,6 +102,26 @@ said=$(within aircheck doctor) && fail "two services cannot have one address, bu
 [[ $said == *"an aircheck is on the air at 127.0.0.1:8700 already"* && $said == *"aircheck.service is on the air (enabled)"* ]] ||
     fail "the doctor does not find the service: $said"
 within sh -c 'ls /var/lib/aircheck/*.wav' >/dev/null || fail "nothing is recorded"
+
+# What the status says of real time is what the kernel says. Where the machine raises no limits, whatever a unit asks for, the status has to
+# tell the reason, and the same service gets real time by capabilities, which proves that nothing else in the unit stands in its way.
+permitted=$(probe sh -c 'ulimit -r')
+[[ $(limit 'Max realtime priority') == "$permitted" && $permitted =~ ^(0|50)$ ]] ||
+    fail "the unit asks for the priority 50, a service may have $permitted, and this one has $(limit 'Max realtime priority')"
+if [[ $permitted == 50 ]]; then
+    check_realtime 'SCHED_RR 50' '"priority":50,"priority_refusal":null'
+else
+    check_realtime 'SCHED_OTHER 0' '"priority":null,"priority_refusal":"the system permits none: '
+    within mkdir --parents /run/systemd/system/aircheck.service.d
+    within sh -c 'printf "%s\n" [Service] CapabilityBoundingSet=CAP_SYS_NICE AmbientCapabilities=CAP_SYS_NICE \
+        >/run/systemd/system/aircheck.service.d/realtime.conf'
+    within systemctl daemon-reload
+    within systemctl restart aircheck
+    check_realtime 'SCHED_RR 50' '"priority":50,"priority_refusal":null'
+    within rm /run/systemd/system/aircheck.service.d/realtime.conf
+    within systemctl daemon-reload
+    within systemctl restart aircheck
+fi
 before=$(property MainPID)
 
 # A service that hangs is ended by the watchdog, and started again. Its end may take WatchdogSec and TimeoutStopSec.
