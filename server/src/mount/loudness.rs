@@ -22,6 +22,8 @@ const MIN_RATE_HZ: u32 = 8_000;
 /// Larger samples are measured as this, +30 dBFS, where the histograms end. It keeps infinity out of the filters, which
 /// would never forget it.
 const MAX_SAMPLE: f32 = 31.622_777;
+/// A quieter window has no sound: it is below the last bit of 24, and the filters ring on for seconds after the last sample.
+const MIN_LUFS: f64 = -150.0;
 /// Windows end this often in a second of sound, as EBU Tech 3341 demands.
 const STEPS_PER_SECOND: u32 = 10;
 /// Steps until the window of the momentary loudness, 0.4 s, is full for the first time.
@@ -122,8 +124,8 @@ impl LoudnessMeter {
             self.short_term.add(short_term_lufs);
         }
         Some(Loudness {
-            momentary_lufs: hundredths(momentary_lufs),
-            short_term_lufs: hundredths(short_term_lufs),
+            momentary_lufs: audible(momentary_lufs),
+            short_term_lufs: audible(short_term_lufs),
             integrated_lufs: hundredths(self.momentary.integrated()),
             range_lu: hundredths(self.short_term.range()),
         })
@@ -160,6 +162,11 @@ impl TruePeak {
 #[must_use]
 pub fn finite(sample: f32) -> f32 {
     if sample.is_nan() { 0.0 } else { sample.clamp(-MAX_SAMPLE, MAX_SAMPLE) }
+}
+
+/// Returns the loudness of a window as it is shown.
+fn audible(lufs: f64) -> f64 {
+    if lufs < MIN_LUFS { f64::NEG_INFINITY } else { hundredths(lufs) }
 }
 
 /// Rounds decibels to two digits, which is all that the histograms know.
