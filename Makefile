@@ -9,7 +9,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where `setup.sh deny` puts cargo-deny.
 export PATH := $(TARGET)/deny/bin:$(PATH)
 RELEASE := $(TARGET)/release
-.PHONY: help run fuzz deny advisories advisories-if-any test test-page test-others test-models test-features deb deb-test picture icons soak faults rtsan tsan asan check bench latency bench-ear bench-icecast bench-10k players players-latency setup setup-test
+.PHONY: help run fuzz deny advisories advisories-if-any test test-page test-others test-models test-features deb deb-test picture icons soak faults rtsan tsan asan check bench latency bench-ear bench-icecast bench-handshakes bench-10k players players-latency setup setup-test
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -156,6 +156,11 @@ bench-icecast: setup ## Measure: beside Icecast and a bare loop of send, in equa
 	cargo build --quiet --release --locked --package aircheck-server --package aircheck-tools --bins
 	AIRCHECK_PROGRAM=$(RELEASE)/aircheck AIRCHECKCTL_PROGRAM=$(RELEASE)/aircheckctl \
 	cargo bench --package aircheck-benches --locked --bench icecast -- $(ARGS)
+
+bench-handshakes: setup ## Measure: a thousand TLS handshakes a second beside 200 listeners; a minute
+	cargo build --quiet --release --locked --package aircheck-server --package aircheck-tools --bins
+	AIRCHECK_PROGRAM=$(RELEASE)/aircheck AIRCHECKCTL_PROGRAM=$(RELEASE)/aircheckctl \
+	cargo bench --package aircheck-benches --locked --bench handshakes
 
 bench-10k: setup ## Measure: ten thousand listeners of Opus; fails with a sentence for each promise that is broken
 	cargo build --quiet --release --locked --package aircheck-server --package aircheck-tools --bins

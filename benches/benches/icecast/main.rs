@@ -36,6 +36,7 @@ mod floor;
 mod load;
 mod result;
 mod server;
+#[path = "../tls/mod.rs"]
 mod tls;
 
 use std::error::Error;

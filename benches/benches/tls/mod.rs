@@ -1,4 +1,5 @@
 //! A certificate of this run's own, and connections that trust it.
+#![allow(dead_code, reason = "each bench uses a part of this")]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -7,9 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::version::TLS13;
+use tokio_rustls::rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+};
 
 use crate::Result;
 
@@ -25,7 +30,7 @@ pub(crate) struct Tls {
     pub(crate) both: PathBuf,
     /// The configuration of OpenSSL, for Icecast.
     pub(crate) openssl: PathBuf,
-    client: Arc<ClientConfig>,
+    der: CertificateDer<'static>,
 }
 
 /// A connection to a contender.
@@ -43,17 +48,25 @@ impl Tls {
             Ok(path)
         };
         let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let mut roots = RootCertStore::empty();
-        roots.add(made.cert.der().clone())?;
-        let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let client = client.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth();
         Ok(Self {
             both: write("both.pem", format!("{key}{certificate}"))?,
             certificate: write("certificate.pem", certificate)?,
             key: write("key.pem", key)?,
             openssl: write("openssl.cnf", OPENSSL_CONFIG.to_owned())?,
-            client: Arc::new(client),
+            der: made.cert.der().clone(),
         })
+    }
+
+    /// Returns what a client needs that trusts the certificate and speaks these versions of TLS. It resumes no session, because
+    /// each of its connections stands for another machine.
+    pub(crate) fn client(&self, versions: &[&'static SupportedProtocolVersion]) -> Result<Arc<ClientConfig>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone())?;
+        let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let mut client =
+            client.with_protocol_versions(versions)?.with_root_certificates(roots).with_no_client_auth();
+        client.resumption = Resumption::disabled();
+        Ok(Arc::new(client))
     }
 }
 
@@ -66,6 +79,6 @@ pub(crate) fn connect(
     let socket = TcpStream::connect(address)?;
     socket.set_read_timeout(read_timeout)?;
     let Some(tls) = tls else { return Ok(Box::new(socket)) };
-    let client = ClientConnection::new(Arc::clone(&tls.client), ServerName::from(address.ip()))?;
+    let client = ClientConnection::new(tls.client(&[&TLS13])?, ServerName::from(address.ip()))?;
     Ok(Box::new(StreamOwned::new(client, socket)))
 }
