@@ -138,11 +138,7 @@ impl Flood {
             let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
             clients.into_iter().filter_map(|client| client.join().ok()).max()
         });
-        Self {
-            completed: completed.into_inner(),
-            failed: failed.into_inner(),
-            late: latest.unwrap_or_default(),
-        }
+        Self { completed: completed.into_inner(), failed: failed.into_inner(), late: latest.unwrap_or_default() }
     }
 }
 

@@ -130,7 +130,8 @@ fn a_mount_that_is_not_there_or_not_permitted_is_refused_and_names_are_not_told(
     }
     assert_eq!((ask("readyz?mount=hall"), server.ask(&[], "readyz").0), (200, 200));
     let permissions = |name: &str| server.ask(&[], &format!("api/v1/session?mount={name}")).1;
-    let [studio, attic] = ["studio", "attic"].map(|name| permissions(name).split_once("\r\n\r\n").unwrap().1.to_owned());
+    let [studio, attic] =
+        ["studio", "attic"].map(|name| permissions(name).split_once("\r\n\r\n").unwrap().1.to_owned());
     assert!(studio == attic && studio.contains(r#""listen":false"#), "{studio}, and {attic}");
     let file = File::new(&(mount("hall", "tone:440", "") + &mount("studio", "tone:880", "")));
     let server = file.start();

@@ -12,9 +12,7 @@ use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::version::TLS13;
-use tokio_rustls::rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
-};
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 
 use crate::Result;
 
@@ -63,8 +61,7 @@ impl Tls {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone())?;
         let client = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let mut client =
-            client.with_protocol_versions(versions)?.with_root_certificates(roots).with_no_client_auth();
+        let mut client = client.with_protocol_versions(versions)?.with_root_certificates(roots).with_no_client_auth();
         client.resumption = Resumption::disabled();
         Ok(Arc::new(client))
     }

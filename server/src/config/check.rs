@@ -55,7 +55,8 @@ impl Config {
                     && !is_there(name)
                 {
                     let names: Vec<_> = self.mounts.iter().map(|mount| mount.name.as_str()).collect();
-                    let wrong = format!("`{}` has the scope {scope}, but the mounts are {}", token.name, names.join(", "));
+                    let wrong =
+                        format!("`{}` has the scope {scope}, but the mounts are {}", token.name, names.join(", "));
                     return Err(Broken::new("token", wrong));
                 }
             }
