@@ -16,6 +16,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -256,6 +257,18 @@ fn a_disconnected_listener_gets_all_that_counts_as_delivered_and_a_proper_end_in
     eventually("an empty table", || server.rows().is_empty().then_some(()));
 }
 
+/// Reads all of a stream, slower than any comes until the sender of `end` is dropped, and then as fast as it can. A listener that
+/// reads nothing for a second after its end would get no more of it.
+fn read_slowly_until(end: &mpsc::Receiver<()>, mut stream: &TcpStream) -> Vec<u8> {
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 1024]);
+    while end.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
+        let read = stream.read(&mut buffer).unwrap();
+        bytes.extend_from_slice(&buffer[..read]);
+    }
+    bytes.extend(read_to_end(stream));
+    bytes
+}
+
 #[test]
 fn a_listener_beyond_its_limit_of_lag_gets_a_proper_end_in_every_format() {
     let server = Server::start(&["--source", "tone:440"]);
@@ -269,7 +282,8 @@ fn a_listener_beyond_its_limit_of_lag_gets_a_proper_end_in_every_format() {
     let listen = |form: Form| {
         let mut stream = connect(&server, Some(4096));
         stream.write_all(form.request("max_lag=300ms&overflow=disconnect&buffer=10s").as_bytes()).unwrap();
-        (form.name(), (form, stream))
+        let (ended, end) = mpsc::channel();
+        (form.name(), (ended, form, std::thread::spawn(move || read_slowly_until(&end, &stream))))
     };
     let mut waiting: BTreeMap<_, _> = Form::all().into_iter().map(listen).collect();
     let mut reading = Vec::new();
@@ -284,16 +298,14 @@ fn a_listener_beyond_its_limit_of_lag_gets_a_proper_end_in_every_format() {
             if now.0 > before {
                 offered.insert(name.to_owned(), now);
             } else if head > since + 10 {
-                // It must read on within a second.
                 ended.push(name.to_owned());
             }
         }
         // The sockets of some hold all of the stream and its end.
         ended.extend(waiting.keys().filter(|name| events.find_left(name).is_some()).cloned());
         for name in ended {
-            if let Some((form, stream)) = waiting.remove(&name) {
-                reading.push((form, std::thread::spawn(move || read_to_end(&stream))));
-            }
+            // With the sender dropped, it reads the rest.
+            reading.extend(waiting.remove(&name).map(|(_, form, reader)| (form, reader)));
         }
         waiting.is_empty().then_some(())
     });
