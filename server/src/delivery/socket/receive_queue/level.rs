@@ -126,3 +126,24 @@ impl Level {
         if is_narrowing(narrowed, since) { since } else { (narrowed * UNREAD_TENTHS / 10).min(since) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_that_narrows_after_a_long_time_at_its_level_has_left_it_and_found_no_other() {
+        const WINDOW: u64 = 90_112;
+        let mut level = Level::default();
+        level.prove(0, WINDOW);
+        // For longer than another level needs, without a further proof.
+        for acked in (0..=2 * SETTLED_BYTES).step_by(2048) {
+            assert!(!level.follow(acked, WINDOW));
+        }
+        assert!(!level.follow(2 * SETTLED_BYTES + 8192, WINDOW - 5120));
+        assert_eq!((level.window(), level.since(2 * SETTLED_BYTES + 8192)), (WINDOW, 8192));
+        // It stays there, so nothing was unread.
+        assert!(level.follow(3 * SETTLED_BYTES + 8192, WINDOW - 5120));
+        assert_eq!(level.window(), WINDOW - 5120);
+    }
+}
