@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 pub struct Program(pub Child);
 
 impl Program {
-    /// Starts a server that prints `listening on http://ADDRESS/`, and returns it with its address.
+    /// Starts a server that prints `listening on http://ADDRESS/`, or `https://`, and returns it with its address.
     ///
     /// # Errors
     ///
@@ -20,8 +20,8 @@ impl Program {
         let mut program = Self(process);
         let mut line = String::new();
         BufReader::new(program.0.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-        let url = line.trim().strip_prefix("listening on http://").ok_or("the server did not start")?;
-        Ok((program, url.trim_end_matches('/').parse()?))
+        let url = line.trim().strip_prefix("listening on http").ok_or("the server did not start")?;
+        Ok((program, url.trim_start_matches('s').trim_start_matches("://").trim_end_matches('/').parse()?))
     }
 }
 

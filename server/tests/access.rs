@@ -4,15 +4,18 @@
 
 mod common;
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aircheck_api::{TokenHash, sign_url};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
-use common::{Listener, Server, curl, eventually, raw, refused, signal};
+use common::{Listener, Server, TEST_TIMEOUT, curl, eventually, raw, refused, signal, write_segment};
 
 const KITCHEN: &str = "ac_kitchen-radio-token";
 const PROMETHEUS: &str = "ac_prometheus-token";
@@ -313,6 +316,11 @@ fn the_page_signs_in_and_out_by_a_cookie() {
     assert_eq!(guarded.status(&["--cookie", &changed], "api/v1/status"), 401);
     let (_, answer) = guarded.server.ask(&["--cookie", &value], "api/v1/session");
     assert!(answer.contains(r#""token":"boss""#), "{answer}");
+    // A session cannot begin another one, and so has an end.
+    let origin = format!("Origin: http://{}", guarded.server.address);
+    let again = ["--request", "POST", "--cookie", &value, "--header", &origin];
+    let (status, answer) = guarded.server.ask(&again, "api/v1/session");
+    assert!(status == 401 && !answer.contains("set-cookie"), "{answer}");
 
     let (status, answer) = guarded.server.ask(&["--request", "DELETE", "--cookie", &value], "api/v1/session");
     assert_eq!(
@@ -452,6 +460,36 @@ fn a_token_that_is_taken_out_ends_its_listeners_and_sessions() {
 }
 
 #[test]
+fn a_token_that_is_taken_out_ends_the_download_of_a_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    // More than the buffers of both ends hold.
+    write_segment(folder.path(), "aircheck-20200101T000000Z-0000000000", 120);
+    let guarded = Guarded::start(&["--record", folder.path().to_str().unwrap()]);
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&guarded.server.address.into()).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    write!(
+        stream,
+        "GET /recording.wav?from=2020-01-01T00:00:00Z&to=2020-01-01T00:02:00Z HTTP/1.1\r\nHost: localhost\r\n\
+         Authorization: Bearer {KITCHEN}\r\n\r\n"
+    )
+    .unwrap();
+    let mut head = String::new();
+    let mut body = BufReader::new(stream);
+    while body.read_line(&mut head).unwrap() > 2 {}
+    let length = head.to_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    let length: usize = length.unwrap_or_else(|| panic!("{head}"));
+    guarded.reload(&ALL[1..]);
+    guarded.server.wait_for_log("the tokens are prometheus, boss");
+    // Its end may come as a reset, because bytes are missing.
+    let mut bytes = Vec::new();
+    let _ = body.read_to_end(&mut bytes);
+    assert!(bytes.len() < length, "all {length} bytes have come");
+}
+
+#[test]
 fn settings_that_need_a_restart_are_named() {
     let guarded = Guarded::start(&[]);
     let tokens = std::fs::read_to_string(&guarded.file).unwrap();
@@ -508,7 +546,14 @@ fn without_tokens_figures_are_for_this_machine_alone() {
     let server = Server::start(&["--source", "tone:440"]);
     for path in ["api/v1/status", "metrics"] {
         assert_eq!(server.ask(&[], path).0, 200);
-        for field in ["X-Forwarded-For: 192.0.2.7", "Forwarded: for=192.0.2.7", "Via: 1.1 proxy"] {
+        for field in [
+            "X-Forwarded-For: 192.0.2.7",
+            "X-Forwarded-Proto: https",
+            "X-Forwarded-Host: studio.example",
+            "X-Real-IP: 192.0.2.7",
+            "Forwarded: for=192.0.2.7",
+            "Via: 1.1 proxy",
+        ] {
             let (status, answer) = server.ask(&["--header", field], path);
             assert!(status == 403 && answer.contains("aircheck token new"), "{field}: {answer}");
         }

@@ -745,13 +745,13 @@ fn token(name: &str, hash: &str, scopes: &str) -> String {
 #[test]
 fn tokens_are_read_from_the_file_and_their_hashes_are_shown_nowhere() {
     let other = HASH.replace("ba78", "ca78");
-    let text = token("kitchen", HASH, "['listen']") + &token("prometheus", &other, "['stats', 'listen:hall']");
+    let text = token("kitchen", HASH, "['listen']") + &token("prometheus", &other, "['stats', 'listen:main']");
     let setup = Setup::new().file(format!("source = 'tone:440'\n{text}"));
     let config = setup.config(&[]);
     let names: Vec<_> = config.tokens.iter().map(|token| (&*token.name, token.scopes.len())).collect();
     assert_eq!(names, [("kitchen", 1), ("prometheus", 2)]);
     let text = checked(&setup);
-    assert!(text.contains("kitchen (listen), prometheus (stats, listen:hall)"), "{text}");
+    assert!(text.contains("kitchen (listen), prometheus (stats, listen:main)"), "{text}");
     for shown in [text, format!("{config:?}")] {
         assert!(!shown.contains("a7816"), "{shown}");
     }
@@ -777,6 +777,7 @@ fn a_wrong_token_is_named_by_its_number_and_a_token_in_place_of_its_hash_is_not_
             "number 1: `hash` must be `sha256:` and 64 hexadecimal digits, as `aircheck token new` prints it",
         ),
         (token("a", HASH, "['root']"), "number 1: `scopes` must be listen, listen:MOUNT, stats or admin, not `root`"),
+        (token("a", HASH, "['listen:hall']"), "`a` has the scope listen:hall, but the mounts are main"),
         (token("a", HASH, "[]"), "number 1: `scopes` must have at least one of listen, listen:MOUNT, stats or admin"),
         (token("a", HASH, "'listen'"), "number 1: must be a list, not a string"),
         (

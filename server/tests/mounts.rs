@@ -121,6 +121,18 @@ fn a_mount_that_is_not_there_or_not_permitted_is_refused_and_names_are_not_told(
     assert_eq!(ask("stream.wav"), 200, "the first mount is at the top, too");
     assert_eq!(ask("mounts/studio/stream.wav"), 403);
     assert_eq!(ask("mounts/attic/stream.wav"), 403, "as if there were one");
+    for form in ["mounts/NAME/listen.m3u", "mounts/NAME/recording.wav", "mounts/NAME/stream", "readyz?mount=NAME"] {
+        let of = |name: &str| form.replace("NAME", name);
+        assert_eq!((ask(&of("studio")), ask(&of("attic"))), (403, 403), "{form}");
+        for name in ["hall", "studio", "attic"] {
+            assert_eq!(server.ask(&[], &of(name)).0, 401, "{form} without a token");
+        }
+    }
+    assert_eq!((ask("readyz?mount=hall"), server.ask(&[], "readyz").0), (200, 200));
+    let permissions = |name: &str| server.ask(&[], &format!("api/v1/session?mount={name}")).1;
+    let [studio, attic] =
+        ["studio", "attic"].map(|name| permissions(name).split_once("\r\n\r\n").unwrap().1.to_owned());
+    assert!(studio == attic && studio.contains(r#""listen":false"#), "{studio}, and {attic}");
     let file = File::new(&(mount("hall", "tone:440", "") + &mount("studio", "tone:880", "")));
     let server = file.start();
     for path in

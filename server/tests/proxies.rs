@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -16,7 +16,7 @@ use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 use tungstenite::{Message, WebSocket};
 
-use common::{Listener, Server, connect_from, curl, eventually, raw, tls};
+use common::{Listener, Server, TEST_TIMEOUT, connect_from, curl, eventually, raw, tls};
 
 /// The flag that trusts the proxies of these tests, which connect from this address.
 const TRUST: [&str; 2] = ["--trusted-proxy", "127.0.0.1"];
@@ -209,6 +209,55 @@ fn the_fault_of_a_frozen_client_behind_nginx_is_the_proxy_s() {
     assert_eq!(way(&row), [CLIENT_TEXT, "127.0.0.1"], "{row}");
     assert_eq!(row["fault"], "proxy", "{row}");
     server.row_when("frozen", |row| row["state"].as_str().unwrap().starts_with("through a proxy: has "));
+}
+
+/// nginx with connections to the server that go on for other clients' requests, where what is left of one would be answered next.
+const KEEPING_NGINX: &str = "upstream aircheck { server 127.0.0.1:8700; keepalive 4; } server { listen 443 ssl; location / { \
+     proxy_pass http://aircheck; proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $http_host; } }";
+
+#[test]
+fn a_request_hidden_in_another_one_passes_no_proxy() {
+    const HIDDEN: &str = "GET /stream.json?name=hidden HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let server = trusting(&[]);
+    let proxies = [Proxy::nginx(KEEPING_NGINX, &server), Proxy::haproxy(&documented("haproxy"), &server)];
+    let chunk = format!("{:x}\r\n{HIDDEN}\r\n0\r\n\r\n", HIDDEN.len());
+    let length = HIDDEN.len();
+    // Each ends at one place for a reader of its length, and at another one for a reader of its chunks.
+    let two_ends = [
+        format!("Content-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{HIDDEN}", length + 5),
+        format!("Transfer-Encoding: chunked\r\nContent-Length: {}\r\n\r\n0\r\n\r\n{HIDDEN}", length + 5),
+        format!("Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"),
+        format!("Content-Length: 4\r\nTransfer-Encoding : chunked\r\n\r\n{chunk}"),
+        format!("Content-Length: 4\r\nTransfer-Encoding: xchunked\r\n\r\n{chunk}"),
+        format!("Content-Length: 4\r\nTransfer-Encoding: \u{b}chunked\r\n\r\n{chunk}"),
+        format!("Content-Length: 0\r\nContent-Length: {length}\r\n\r\n{HIDDEN}"),
+        format!("Content-Length: +{length}\r\n\r\n{HIDDEN}"),
+        format!("Content-Length: {length}\r\n\r\n{HIDDEN}"),
+    ];
+    for proxy in &proxies {
+        let answers = |rest: &str, is_last: bool| {
+            let mut stream = TcpStream::connect(proxy.address).unwrap();
+            stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+            write!(stream, "POST /api/v1/session HTTP/1.1\r\nHost: localhost\r\n{rest}").unwrap();
+            if is_last {
+                stream.shutdown(Shutdown::Write).unwrap();
+            }
+            let mut answer = Vec::new();
+            // A reset also ends the answer.
+            let _ = stream.read_to_end(&mut answer);
+            String::from_utf8_lossy(&answer).matches("HTTP/1.1 ").count()
+        };
+        for rest in &two_ends {
+            let answers = answers(rest, true);
+            assert!(answers <= 1, "{rest:?}: {answers} answers");
+            let another = curl(&[&proxy.url("readyz")]).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&another.stdout), "live", "what another client gets after {rest:?}");
+        }
+        // Two requests that all read as two, so that a hidden one would be seen.
+        let after = "Content-Length: 0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        assert_eq!(answers(after, false), 2);
+    }
+    assert!(!server.log().contains("hidden"), "a hidden request has become a listener");
 }
 
 #[test]

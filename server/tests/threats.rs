@@ -11,11 +11,10 @@ use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Listener, Server, connect_from, eventually, raw, write_wav};
+use common::{Listener, Server, connect_from, eventually, raw, write_segment, write_wav};
 use receiver::Receiver;
 use serde_json::Value;
 
@@ -179,17 +178,6 @@ fn another_web_site_can_neither_listen_nor_act() {
     assert!(server.rows().is_empty(), "no listener has joined");
 }
 
-/// Writes a segment of a second, as the recorder does, and returns its sound.
-fn write_segment(directory: &Path, stem: &str) -> Vec<u8> {
-    let start = serde_json::json!({"recording": {"rate_hz": 48_000, "channels": 1, "position": 0,
-        "captured_at": 1_577_836_800.0, "continues": null}});
-    fs::write(directory.join(format!("{stem}.jsonl")), format!("{start}\n")).unwrap();
-    let mut wav = [&b"RIFF"[..], &[0; 56], b"data", &192_000_u32.to_le_bytes()].concat();
-    wav.extend(0.5_f32.to_le_bytes().repeat(48_000));
-    fs::write(directory.join(format!("{stem}.wav")), &wav).unwrap();
-    wav
-}
-
 #[test]
 fn what_others_plant_in_the_recording_directory_leads_nowhere() {
     const FROM_2020: &str = "recording.wav?from=2020-01-01T00:00:00Z&to=2020-01-01T00:00:01Z";
@@ -197,7 +185,7 @@ fn what_others_plant_in_the_recording_directory_leads_nowhere() {
     let (outside, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let source = write_wav(&outside.path().join("source.wav"), 1, vec![0; 48_000]);
     let start = || Server::start(&["--source", &source, "--loop", "--record", folder.path().to_str().unwrap()]);
-    let wav = write_segment(folder.path(), STEM);
+    let wav = write_segment(folder.path(), STEM, 1);
     let mut server = start();
     assert_eq!(server.ask(&[], FROM_2020).0, 200, "a recording of its own is heard");
     server.terminate();
@@ -208,15 +196,15 @@ fn what_others_plant_in_the_recording_directory_leads_nowhere() {
     fs::write(&private, wav).unwrap();
     fs::remove_file(folder.path().join(format!("{STEM}.wav"))).unwrap();
     symlink(&private, folder.path().join(format!("{STEM}.wav"))).unwrap();
-    write_segment(outside.path(), STEM);
+    write_segment(outside.path(), STEM, 1);
     let second = "aircheck-20200101T000000Z-0000000001";
-    write_segment(folder.path(), second);
+    write_segment(folder.path(), second, 1);
     fs::remove_file(folder.path().join(format!("{second}.jsonl"))).unwrap();
     symlink(outside.path().join(format!("{STEM}.jsonl")), folder.path().join(format!("{second}.jsonl"))).unwrap();
     let pipe = folder.path().join("aircheck-20200101T000000Z-0000000002.jsonl");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let third = "aircheck-20200101T000000Z-0000000003";
-    write_segment(folder.path(), third);
+    write_segment(folder.path(), third, 1);
     let huge = r#"{"recording":{"rate_hz":48000,"channels":1,"position":18446744073709551615,"captured_at":1.8e10,"continues":null}}"#;
     fs::write(folder.path().join(format!("{third}.jsonl")), format!("{huge}\n")).unwrap();
     let server = start();

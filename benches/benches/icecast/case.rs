@@ -8,6 +8,8 @@ pub(crate) const RATE_HZ: u32 = 48_000;
 pub(crate) const FRAME_BYTES: usize = 4;
 /// A block of aircheck, a length that no listener notices, and half of what players buffer anyway.
 const PAGES_MS: [u64; 3] = [10, 100, 500];
+/// The pages that are measured with TLS, too, of Opus: those that aircheck sends unless a listener asks for others.
+const TLS_PAGE_MS: u64 = 100;
 
 /// The form of the sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,8 @@ pub(crate) struct Case {
     /// The length of sound that is sent in one piece.
     pub(crate) page: Duration,
     pub(crate) listeners: usize,
+    /// Whether the listeners come by TLS. The floor has none.
+    pub(crate) tls: bool,
     pub(crate) contender: Contender,
 }
 
@@ -84,7 +88,11 @@ impl Case {
         for stream in Stream::ALL {
             for page in PAGES_MS.map(Duration::from_millis) {
                 for &listeners in listeners {
-                    cases.extend(Contender::ALL.map(|contender| Self { stream, page, listeners, contender }));
+                    let of = |contender, tls| Self { stream, page, listeners, tls, contender };
+                    cases.extend(Contender::ALL.map(|contender| of(contender, false)));
+                    if stream == Stream::Opus && page == Duration::from_millis(TLS_PAGE_MS) {
+                        cases.extend([Contender::Icecast, Contender::Aircheck].map(|contender| of(contender, true)));
+                    }
                 }
             }
         }
@@ -102,12 +110,13 @@ impl Case {
 
     /// Returns what all contenders of a group have to do.
     pub(crate) fn work(&self) -> String {
-        format!("{}/{}ms/{}", self.stream.name(), self.page.as_millis(), self.listeners)
+        let tls = if self.tls { "/tls" } else { "" };
+        format!("{}/{}ms/{}{tls}", self.stream.name(), self.page.as_millis(), self.listeners)
     }
 
     /// Returns whether another contender has the same work.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
-        (self.stream, self.page, self.listeners) == (other.stream, other.page, other.listeners)
+        (self.stream, self.page, self.listeners, self.tls) == (other.stream, other.page, other.listeners, other.tls)
     }
 
     /// Returns where aircheck serves the stream in pages of that length. Zero sends each block, of 10 ms, at once. At

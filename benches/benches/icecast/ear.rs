@@ -6,8 +6,8 @@
 //! stream has its time of capture. An age is taken of the oldest sound of each piece, when all of the piece is here. An
 //! age of more than a loop looks four seconds younger.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -20,6 +20,7 @@ use serde_json::Value;
 use crate::Result;
 use crate::case::{FRAME_BYTES, RATE_HZ, Stream};
 use crate::feed::{Unseekable, read_head};
+use crate::tls::{Tls, connect};
 
 /// The length of the sound.
 pub(crate) const LOOP_SECONDS: u32 = 4;
@@ -74,9 +75,8 @@ impl MarkFinder {
 }
 
 /// Returns when an aircheck captured a mark, in Unix seconds.
-pub(crate) fn mark_time(aircheck: SocketAddr) -> Result<f64> {
-    let mut connection = TcpStream::connect(aircheck)?;
-    connection.set_read_timeout(Some(MARK_TIMEOUT))?;
+pub(crate) fn mark_time(aircheck: SocketAddr, tls: Option<&Tls>) -> Result<f64> {
+    let mut connection = connect(aircheck, tls, Some(MARK_TIMEOUT))?;
     write!(connection, "GET /stream.json HTTP/1.0\r\nHost: {aircheck}\r\n\r\n")?;
     let mut body = BufReader::new(connection);
     read_head(&mut body, " 200 ")?;
@@ -96,8 +96,8 @@ pub(crate) fn mark_time(aircheck: SocketAddr) -> Result<f64> {
 
 impl Ear {
     /// Begins to listen to `path` at `address`.
-    pub(crate) fn open(address: SocketAddr, path: &str, stream: Stream) -> Result<Self> {
-        let mut connection = TcpStream::connect(address)?;
+    pub(crate) fn open(address: SocketAddr, tls: Option<&Tls>, path: &str, stream: Stream) -> Result<Self> {
+        let mut connection = connect(address, tls, None)?;
         write!(connection, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
         let mut body = BufReader::with_capacity(READ_BYTES, connection);
         read_head(&mut body, " 200 ")?;
@@ -135,7 +135,7 @@ impl Heard {
     }
 }
 
-fn hear_opus(body: BufReader<TcpStream>, heard: &Mutex<Heard>) -> Result<()> {
+fn hear_opus(body: impl BufRead, heard: &Mutex<Heard>) -> Result<()> {
     let mut packets = PacketReader::new(Unseekable(body));
     let mut decoder = Decoder::new(RATE_HZ, Channels::Stereo)?;
     let mut samples = vec![0.0; 2 * MAX_PACKET_FRAMES];
@@ -165,7 +165,7 @@ fn hear_opus(body: BufReader<TcpStream>, heard: &Mutex<Heard>) -> Result<()> {
     }
 }
 
-fn hear_samples(mut body: BufReader<TcpStream>, heard: &Mutex<Heard>) -> Result<()> {
+fn hear_samples(mut body: impl BufRead, heard: &Mutex<Heard>) -> Result<()> {
     let (mut bytes, mut left, mut finder) = (vec![0; READ_BYTES], 0, MarkFinder::default());
     let (mut position, mut is_marked) = (0, false);
     loop {

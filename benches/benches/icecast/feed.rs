@@ -1,6 +1,6 @@
 //! The origin's sound in pages of a chosen length.
 
-use std::io::{self, BufRead as _, BufReader, Read, Seek, SeekFrom, Write as _};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write as _};
 use std::mem;
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
@@ -21,21 +21,26 @@ pub(crate) struct Feed {
 
 enum Pages {
     /// Packets of short Ogg pages, which go into longer ones. Positions are in frames.
-    Opus { packets: PacketReader<Unseekable>, writer: PacketWriter<'static, Vec<u8>>, frames: u64, begun_at: u64 },
+    Opus {
+        packets: PacketReader<Unseekable<BufReader<TcpStream>>>,
+        writer: PacketWriter<'static, Vec<u8>>,
+        frames: u64,
+        begun_at: u64,
+    },
     /// Samples, so many bytes a page.
     Samples { body: BufReader<TcpStream>, bytes: usize },
 }
 
 /// A connection. `PacketReader` asks for a reader that can seek, which it does only to find its way out of garbage.
-pub(crate) struct Unseekable(pub(crate) BufReader<TcpStream>);
+pub(crate) struct Unseekable<R>(pub(crate) R);
 
-impl Read for Unseekable {
+impl<R: Read> Read for Unseekable<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer)
     }
 }
 
-impl Seek for Unseekable {
+impl<R> Seek for Unseekable<R> {
     fn seek(&mut self, _: SeekFrom) -> io::Result<u64> {
         Err(io::Error::from(io::ErrorKind::NotSeekable))
     }
@@ -111,7 +116,7 @@ impl Feed {
 }
 
 /// Reads the head of an HTTP response, whose first line must contain `status`.
-pub(crate) fn read_head(from: &mut BufReader<TcpStream>, status: &str) -> io::Result<()> {
+pub(crate) fn read_head(from: &mut impl io::BufRead, status: &str) -> io::Result<()> {
     let (mut first, mut line) = (String::new(), String::new());
     from.read_line(&mut first)?;
     while from.read_line(&mut line)? > 2 {

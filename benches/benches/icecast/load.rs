@@ -54,12 +54,21 @@ pub(crate) enum Lost {
     Unknown,
 }
 
-/// Has one listener, and then `listeners` more, listen at `url`. `mark` is when a mark of the sound was captured.
+/// What `aircheckctl load` takes.
+pub(crate) struct Load<'a> {
+    /// The program.
+    pub(crate) ctl: &'a Path,
+    /// The stream.
+    pub(crate) url: &'a str,
+    /// The certificate that it trusts.
+    pub(crate) trusted: &'a Path,
+}
+
+/// Has `listeners` listen, besides the ear, which is alone before. `mark` is when a mark of the sound was captured.
 pub(crate) fn measure(
-    ctl: &Path,
+    load: &Load<'_>,
     server: &Server,
     ear: &Ear,
-    url: &str,
     mark: f64,
     listeners: usize,
     window: Duration,
@@ -73,7 +82,7 @@ pub(crate) fn measure(
 
     let rate = (listeners as f64 / RAMP_SECONDS).max(MIN_RAMP);
     let ramp = Duration::from_secs_f64(listeners as f64 / rate);
-    let mut all = load(ctl, url, listeners, rate, SETTLE + window + SETTLE).spawn()?;
+    let mut all = load.command(listeners, rate, SETTLE + window + SETTLE).spawn()?;
     let load_time = |pid| thread_time(pid, |_| true).map_err(|error| format!("aircheckctl load has ended: {error}"));
     sleep(ramp + SETTLE);
     let (start, cpu, load_cpu) = (Instant::now(), server.cpu()?, load_time(all.id())?);
@@ -112,10 +121,13 @@ pub(crate) fn measure(
     })
 }
 
-fn load(ctl: &Path, url: &str, listeners: usize, rate: f64, span: Duration) -> Command {
-    let mut command = Command::new(ctl);
-    command.args(["load", url, "--json", "--ramp", &format!("{rate}/s")]);
-    command.args(["--listeners", &listeners.to_string(), "--for", &format!("{}ms", span.as_millis())]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    command
+impl Load<'_> {
+    fn command(&self, listeners: usize, rate: f64, span: Duration) -> Command {
+        let mut command = Command::new(self.ctl);
+        command.args(["load", self.url, "--json", "--ramp", &format!("{rate}/s")]);
+        command.args(["--listeners", &listeners.to_string(), "--for", &format!("{}ms", span.as_millis())]);
+        command.arg("--cacert").arg(self.trusted);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+    }
 }

@@ -22,6 +22,9 @@
 //! One more listener, the *ear*, hears how old the sound is: see `ear.rs`. Icecast's burst on connect is switched off,
 //! because it starts listeners with sound that is seconds old. Icecast tells neither a listener's delay nor its losses.
 //!
+//! Opus in pages of 100 ms is measured with TLS, too, of Icecast and aircheck: with one certificate (ECDSA, P-256), TLS 1.3 and
+//! AES-128-GCM, and listeners that know each other's sessions no more than strangers do.
+//!
 //! `make bench-icecast` builds the programs, passes their paths in `AIRCHECK_PROGRAM` and `AIRCHECKCTL_PROGRAM`, and runs
 //! this. `-- opus/500` measures only those cases; `-- --quick opus/100` takes a minute, for one repetition with 1000
 //! listeners.
@@ -33,6 +36,8 @@ mod floor;
 mod load;
 mod result;
 mod server;
+#[path = "../tls/mod.rs"]
+mod tls;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -43,9 +48,10 @@ use aircheck_benches::{Arguments, Steal, write_wav};
 use case::{Case, Contender};
 use ear::{Ear, LOOP_SECONDS, mark_time, sound};
 use feed::Feed;
-use load::{Listened, measure};
+use load::{Listened, Load, measure};
 use result::Results;
 use server::Server;
+use tls::Tls;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -80,13 +86,15 @@ fn main() -> Result<()> {
     let (directory, steal) = (tempfile::tempdir()?, Steal::now());
     let wav = directory.path().join("chirps.wav");
     write_wav(&wav, 2, LOOP_SECONDS, sound)?;
-    let origin = Server::aircheck(&aircheck, &wav)?;
-    let origin_mark = mark_time(origin.address())?;
+    let tls = Tls::make(directory.path())?;
+    let origin = Server::aircheck(&aircheck, &wav, None)?;
+    let origin_mark = mark_time(origin.address(), None)?;
     let programs = Programs {
         aircheck: &aircheck,
         ctl: &ctl,
         wav: &wav,
         directory: directory.path(),
+        tls: &tls,
         origin: &origin,
         origin_mark,
     };
@@ -115,6 +123,7 @@ struct Programs<'a> {
     wav: &'a Path,
     /// For Icecast's configuration and logs.
     directory: &'a Path,
+    tls: &'a Tls,
     origin: &'a Server,
     /// When the origin captured a mark, in Unix seconds.
     origin_mark: f64,
@@ -123,8 +132,13 @@ struct Programs<'a> {
 impl Programs<'_> {
     fn run(&self, case: &Case, window: Duration) -> Result<Listened> {
         let (server, path, mark) = self.start(case)?;
-        let ear = Ear::open(server.address(), &format!("/{path}"), case.stream)?;
-        measure(self.ctl, &server, &ear, &server.url(&path), mark, case.listeners, window)
+        let ear = Ear::open(server.address(), self.tls_of(case), &format!("/{path}"), case.stream)?;
+        let listeners = Load { ctl: self.ctl, url: &server.url(&path), trusted: &self.tls.certificate };
+        measure(&listeners, &server, &ear, mark, case.listeners, window)
+    }
+
+    fn tls_of(&self, case: &Case) -> Option<&Tls> {
+        case.tls.then_some(self.tls)
     }
 
     /// Starts a contender. Returns it with the path of its stream, and when a mark of its sound was captured.
@@ -132,13 +146,13 @@ impl Programs<'_> {
         Ok(match case.contender {
             Contender::Floor => (Server::floor(case, self.origin)?, "floor".to_owned(), self.origin_mark),
             Contender::Icecast => {
-                let icecast = Server::icecast(self.directory)?;
-                Feed::open(self.origin.address(), case.stream, case.page)?.pass_to_icecast(icecast.address())?;
+                let icecast = Server::icecast(self.directory, self.tls_of(case))?;
+                Feed::open(self.origin.address(), case.stream, case.page)?.pass_to_icecast(icecast.source())?;
                 (icecast, "live".to_owned(), self.origin_mark)
             }
             Contender::Aircheck => {
-                let own = Server::aircheck(self.aircheck, self.wav)?;
-                let mark = mark_time(own.address())?;
+                let own = Server::aircheck(self.aircheck, self.wav, self.tls_of(case))?;
+                let mark = mark_time(own.address(), self.tls_of(case))?;
                 (own, case.path_and_query(), mark)
             }
         })

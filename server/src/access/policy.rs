@@ -19,6 +19,10 @@ use crate::access::token::{self, Token};
 /// today, also after a lost connection, and a copy of it that is found later opens nothing.
 const PASSED_ON_SECONDS: u64 = 24 * 3600;
 
+/// Fields by which a proxy shows that it has passed a request on.
+pub const PROXY_FIELDS: [&str; 6] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip", "via"];
+
 /// The tokens of a server, and the rules by which they open it.
 #[derive(Debug)]
 pub struct Access {
@@ -278,8 +282,7 @@ fn is_open(asked: &Asked<'_>, scope: &Scope) -> bool {
 /// Returns whether a request comes from a program of this machine. A proxy on this machine sends requests of others, and
 /// says so.
 fn is_local(asked: &Asked<'_>) -> bool {
-    let is_forwarded = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
-    let is_proxied = asked.is_proxied || is_forwarded.iter().any(|name| asked.headers.contains_key(*name));
+    let is_proxied = asked.is_proxied || PROXY_FIELDS.iter().any(|name| asked.headers.contains_key(*name));
     asked.remote.to_canonical().is_loopback() && !is_proxied
 }
 
@@ -359,7 +362,7 @@ mod tests {
                 assert_eq!(ask(&access, scope, remote, &[]).is_ok(), is_local, "{scope} from {remote}");
             }
         }
-        for name in ["forwarded", "x-forwarded-for", "x-real-ip", "via"] {
+        for name in ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip", "via"] {
             let denied = Err(Denied::NotLocal(Scope::Stats));
             assert_eq!(ask(&access, "stats", "127.0.0.1", &[(name, "x")]), denied, "{name}");
         }

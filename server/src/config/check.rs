@@ -9,6 +9,7 @@ use super::record_split::RecordSplit;
 use super::schema::{Config, MIN_LAG_BLOCKS, MountConfig};
 use super::source::SourceSpec;
 use crate::access::policy::has_listen;
+use crate::access::scope::Scope;
 
 /// A rule that settings break.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ impl Config {
     /// The first rule that they break.
     pub(super) fn check(&self, given: &BTreeSet<&'static str>) -> Result<(), Broken> {
         self.check_http()?;
+        self.check_tokens()?;
         if !given.contains("mount") {
             self.first_mount().check(given)?;
         } else if given.contains("source") {
@@ -42,6 +44,24 @@ impl Config {
             Some((key, condition)) => Err(Broken::new(key, format!("goes only with {condition}"))),
             None => Ok(()),
         }
+    }
+
+    /// Finds scopes of mounts that are not there: such a token would open nothing.
+    fn check_tokens(&self) -> Result<(), Broken> {
+        let is_there = |name: &str| self.mounts.iter().any(|mount| mount.name == name);
+        for token in &self.tokens {
+            for scope in &token.scopes {
+                if let Scope::Listen(Some(name)) = scope
+                    && !is_there(name)
+                {
+                    let names: Vec<_> = self.mounts.iter().map(|mount| mount.name.as_str()).collect();
+                    let wrong =
+                        format!("`{}` has the scope {scope}, but the mounts are {}", token.name, names.join(", "));
+                    return Err(Broken::new("token", wrong));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check_http(&self) -> Result<(), Broken> {

@@ -8,12 +8,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use hyper::header::{HOST, HeaderMap, HeaderValue};
 
+use crate::access::policy::PROXY_FIELDS;
 use crate::delivery::remote::Client;
 use crate::http::trusted_proxies::TrustedProxies;
-
-/// Fields by which a proxy shows that it has passed a request on.
-const PROXY_FIELDS: [&str; 6] =
-    ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip", "via"];
 
 /// An address with its port, if that is told.
 type Node = (IpAddr, Option<u16>);

@@ -10,7 +10,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, StatusCode};
 
 use super::forwarded::Forwarding;
-use super::guard::{self, Sites};
+use super::guard::{self, Reached, Sites};
 use super::playlist::Playlist;
 use super::query::Query;
 use super::range::Range;
@@ -260,7 +260,7 @@ fn playlist_query() {
         let (query, host) = (text(query, &QUERY_WORDS), text(host, &FIELD_WORDS));
         let Some(headers) = fields([(header::HOST, &host)]) else { return };
         // As in `routes`: without a name of this server there is no playlist.
-        if guard::check(&headers, None, Sites::Allowed, &["studio.example".to_owned()], &[]).is_err() {
+        if guard::check(&headers, Reached::default(), Sites::Allowed, &["studio.example".to_owned()], &[]).is_err() {
             return;
         }
         for playlist in [Playlist::M3u, Playlist::Pls] {
@@ -379,11 +379,12 @@ fn host_and_origin() {
                 assert!(own || origin.eq_ignore_ascii_case(&origins[0]), "{host:?} lets {origin:?} in");
             }
         };
-        assert_let_in(guard::check(&headers, None, Sites::Allowed, &hosts, &origins));
+        assert_let_in(guard::check(&headers, Reached::default(), Sites::Allowed, &hosts, &origins));
         // The same host, told by a trusted proxy that has put another one into `Host`.
         let Some(headers) = fields([(header::HOST, "127.0.0.1:8700"), (header::ORIGIN, &origin)]) else { return };
         if origin != "http://127.0.0.1:8700" && origin != "https://127.0.0.1:8700" {
-            assert_let_in(guard::check(&headers, Some(&host), Sites::Allowed, &hosts, &origins));
+            let reached = Reached { forwarded_host: Some(&host), is_https: false };
+            assert_let_in(guard::check(&headers, reached, Sites::Allowed, &hosts, &origins));
         }
     });
 }

@@ -25,15 +25,24 @@ pub(super) enum Sites {
     OwnAsFarAsKnown,
 }
 
-/// Checks a request's headers. `forwarded_host` is the host by which the client has reached a trusted proxy, if that tells it.
-/// Returns the site that sent it, if that is an allowed one.
+/// How a client has reached this server, beyond what its request says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reached<'a> {
+    /// The host by which it has reached a trusted proxy, if that tells it.
+    pub(super) forwarded_host: Option<&'a str>,
+    /// Whether it is known to speak HTTPS, with this server or with a trusted proxy.
+    pub(super) is_https: bool,
+}
+
+/// Checks a request's headers. Returns the site that sent it, if that is an allowed one.
 pub(super) fn check(
     headers: &HeaderMap,
-    forwarded_host: Option<&str>,
+    reached: Reached<'_>,
     sites: Sites,
     hosts: &[String],
     origins: &[String],
 ) -> Result<Option<String>, Refused> {
+    let Reached { forwarded_host, is_https } = reached;
     let host = field(headers, header::HOST.as_str());
     check_host(host, hosts)?;
     check_host(forwarded_host, hosts)?;
@@ -45,7 +54,10 @@ pub(super) fn check(
     }
     let foreign = matches!(fetch_site, Some("cross-site" | "same-site"));
     if let Some(origin) = field(headers, header::ORIGIN.as_str()) {
-        let origin_host = origin.strip_prefix("http://").or(origin.strip_prefix("https://"));
+        // On the way to a page by plain HTTP, anyone can write it, also in the name of a server that speaks HTTPS. The other way
+        // round, a proxy that is not trusted may have taken the TLS off.
+        let plain = origin.strip_prefix("http://").filter(|_| !is_https);
+        let origin_host = plain.or(origin.strip_prefix("https://"));
         // A browser tells no `Sec-Fetch-Site` with a WebSocket. Behind a proxy that changes `Host`, what that forwards counts.
         let own = origin_host.is_some() && (origin_host == host || origin_host == forwarded_host);
         if own || (sites == Sites::OwnAsFarAsKnown && !foreign) {
@@ -147,7 +159,7 @@ mod tests {
             .collect();
         let hosts = ["studio.example".to_owned()];
         let origins = ["https://radio.example".to_owned()];
-        check(&headers, None, sites, &hosts, &origins).err().map(|(reason, _)| reason)
+        check(&headers, Reached::default(), sites, &hosts, &origins).err().map(|(reason, _)| reason)
     }
 
     #[test]
@@ -224,12 +236,29 @@ mod tests {
             .iter()
             .map(|(name, value)| (HeaderName::try_from(*name).unwrap(), HeaderValue::from_static(value)))
             .collect();
-        let behind = |host| check(&headers, Some(host), Sites::Own, &["studio.example".to_owned()], &[]);
+        let behind = |host| {
+            let reached = Reached { forwarded_host: Some(host), is_https: false };
+            check(&headers, reached, Sites::Own, &["studio.example".to_owned()], &[])
+        };
         assert_eq!(behind("studio.example"), Ok(None));
         assert_eq!(behind("127.0.0.1:8700").unwrap_err().0, RefusalReason::Origin);
         assert_eq!(behind("evil.example").unwrap_err().0, RefusalReason::Host);
         // A name that was rebound is its own same site.
         let rebound = [("host", "evil.example"), ("sec-fetch-site", "same-origin")];
         assert_eq!(verdict_for(Sites::Own, &rebound), Some(RefusalReason::Host));
+    }
+
+    #[test]
+    fn a_page_by_plain_http_is_not_that_of_a_server_that_speaks_https() {
+        let verdict = |origin: &'static str, is_https| {
+            let headers = [(header::HOST, "studio.example"), (header::ORIGIN, origin)];
+            let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value))).into_iter().collect();
+            let reached = Reached { forwarded_host: None, is_https };
+            check(&headers, reached, Sites::Own, &["studio.example".to_owned()], &[]).map_err(|(reason, _)| reason)
+        };
+        assert_eq!(verdict("http://studio.example", true), Err(RefusalReason::Origin));
+        assert_eq!(verdict("https://studio.example", true), Ok(None));
+        assert_eq!(verdict("http://studio.example", false), Ok(None));
+        assert_eq!(verdict("https://studio.example", false), Ok(None), "a proxy has taken the TLS off");
     }
 }

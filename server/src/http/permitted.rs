@@ -1,4 +1,4 @@
-//! An endless body that ends when its reader's token is taken out.
+//! A body that takes long, or has no end, and ends when its reader's token is taken out.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 
@@ -54,5 +54,9 @@ impl Body for WhilePermitted {
             return Poll::Ready(None);
         }
         Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -17,8 +17,8 @@ use crate::http::api;
 use crate::http::context::{Context, Serves};
 use crate::http::denied::{asked, denied};
 use crate::http::events::EventsBody;
-use crate::http::forwarded::{Forwarding, reached_url};
-use crate::http::guard::{self, Sites};
+use crate::http::forwarded::{Forwarding, Scheme, reached_url};
+use crate::http::guard::{self, Reached, Sites};
 use crate::http::listener_table::MAX_WORST_ROWS;
 use crate::http::page::{self, PageFile};
 use crate::http::permitted::while_permitted;
@@ -122,14 +122,16 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// Returns the scope of the token that it takes, if it takes one. `mount` is the name of the mount.
-    fn scope(self, mount: &str) -> Option<Scope> {
+    /// Returns the scope of the token that it takes, if it takes one. `mount` is the name of the mount, and `is_asked` whether the
+    /// query has it.
+    fn scope(self, mount: &str, is_asked: bool) -> Option<Scope> {
+        let listen = || Some(Scope::Listen(Some(mount.to_owned())));
         match self {
             // The address of a stream in a playlist opens it.
             Self::Playlist(..)
-            | Self::Mount(_, MountRoute::Stream | MountRoute::Rendition(_) | MountRoute::Recording) => {
-                Some(Scope::Listen(Some(mount.to_owned())))
-            }
+            | Self::Mount(_, MountRoute::Stream | MountRoute::Rendition(_) | MountRoute::Recording) => listen(),
+            // It tells that there is a mount of this name, and whether sound comes from it.
+            Self::Ready if is_asked => listen(),
             Self::Mount(_, MountRoute::Status | MountRoute::Events | MountRoute::Watch) => Some(Scope::Stats),
             Self::Metrics | Self::Mounts | Self::Listeners => Some(Scope::Stats),
             Self::Listener(_) => Some(Scope::Admin),
@@ -186,8 +188,11 @@ pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, requ
     let is_shared = server.trusted_proxies().contain(context.connection.ip());
     let has_place = !is_shared || context.place.share_with(forwarding.client.ip(), Instant::now());
     let http = &config.http;
-    let forwarded_host = forwarding.host.as_deref();
-    let checked = guard::check(headers, forwarded_host, sites, &http.allow_hosts, &http.allow_origins);
+    let reached = Reached {
+        forwarded_host: forwarding.host.as_deref(),
+        is_https: forwarding.scheme.map_or(context.url.starts_with("https:"), |scheme| scheme == Scheme::Https),
+    };
+    let checked = guard::check(headers, reached, sites, &http.allow_hosts, &http.allow_origins);
     let allowed = checked.as_ref().ok().cloned().flatten();
     let mut reply = match checked {
         Ok(_) if !has_place => no_place(server, context),
@@ -248,7 +253,7 @@ async fn route<B>(
         _ => server.mounts().first().name(),
     };
     // Before the name is looked up: whoever may not listen does not learn which mounts there are.
-    let granted = match route.scope(name) {
+    let granted = match route.scope(name, asked_mount.is_some()) {
         Some(scope) => {
             let asked = asked(request, &context.client());
             match server.access().admit(&asked, &scope) {
@@ -262,12 +267,11 @@ async fn route<B>(
         }
         None => None,
     };
-    let Some(place) = server.mounts().find(name) else {
-        return error(StatusCode::NOT_FOUND, format!("there is no mount `{name}` (/api/v1/mounts lists them)"));
-    };
+    let place = server.mounts().find(name);
     match route {
         Route::Page(PageFile { content_type, bytes }) => whole(StatusCode::OK, content_type, bytes),
         Route::Session => session(server, name, context, request),
+        Route::Playlist(..) if place.is_none() => no_mount(name),
         Route::Playlist(_, playlist) => {
             let scope = Scope::Listen(Some(name.to_owned()));
             let asked = asked(request, &context.client());
@@ -276,9 +280,10 @@ async fn route<B>(
             let mount = &path[..path.rfind('/').unwrap_or_default()];
             playlist.answer(mount, query, &reached_url(forwarding, request.headers(), &context.url), sign)
         }
-        Route::Mount(_, of_mount) => match place.served() {
-            Ok(served) => route_of_mount(server, served, context, request, of_mount, forwarding, granted),
-            Err(why) => busy(format!("the mount `{name}` is not on the air: {why} (it is tried again)")),
+        Route::Mount(_, of_mount) => match place.map(|place| place.served()) {
+            None => no_mount(name),
+            Some(Ok(served)) => route_of_mount(server, served, context, request, of_mount, forwarding, granted),
+            Some(Err(why)) => busy(format!("the mount `{name}` is not on the air: {why} (it is tried again)")),
         },
         Route::Mounts => json_reply(&api::mounts(server)),
         Route::Metrics => {
@@ -301,8 +306,10 @@ async fn route<B>(
         // A server is healthy if a restart would not help it, and ready if sound comes.
         Route::Health if server.mounts().are_finished() => word(StatusCode::SERVICE_UNAVAILABLE, "ended"),
         Route::Health => word(StatusCode::OK, "ok"),
+        Route::Ready if place.is_none() => no_mount(name),
         Route::Ready => {
-            let state = if asked_mount.is_some() { place.state() } else { server.mounts().state() };
+            let of_mount = place.filter(|_| asked_mount.is_some());
+            let state = of_mount.map_or_else(|| server.mounts().state(), |place| place.state());
             let status = if state == StreamState::Live { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             word(status, state.name())
         }
@@ -343,7 +350,10 @@ fn route_of_mount<B>(
             let body = WatchBody::new(Arc::clone(server), Arc::clone(served), context.closing.clone());
             event_stream(while_permitted(body.boxed_unsync(), server, granted, Scope::Stats))
         }
-        MountRoute::Recording => recording(served, query),
+        MountRoute::Recording => {
+            let scope = Scope::Listen(Some(served.mount.name().to_owned()));
+            recording(served, query).map(|body| while_permitted(body, server, granted, scope))
+        }
         MountRoute::Events => events(server, served, request, head_only, granted),
     }
 }
@@ -351,6 +361,10 @@ fn route_of_mount<B>(
 /// Returns the name of the mount that a query asks for.
 fn mount_of(query: &str) -> Option<String> {
     form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "mount").map(|(_, name)| name.into_owned())
+}
+
+fn no_mount(name: &str) -> Reply {
+    error(StatusCode::NOT_FOUND, format!("there is no mount `{name}` (/api/v1/mounts lists them)"))
 }
 
 /// The answer to a request that needs a regular place, on a connection that has none.

@@ -46,7 +46,8 @@ pub(super) fn session<B>(server: &Server, mount: &str, context: &Context, reques
     if *request.method() != Method::POST {
         return json(&status);
     }
-    let Some(token) = token else {
+    // By a token alone: a session that could begin the next one would never end.
+    let Some(token) = token.filter(|_| request.headers().contains_key(header::AUTHORIZATION)) else {
         if !status.takes_token {
             return error(StatusCode::CONFLICT, "this server has no tokens, so there is nothing to sign in with");
         }

@@ -298,6 +298,18 @@ pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     eventually("the end of a process", || child.try_wait().unwrap())
 }
 
+/// Writes a segment of so many seconds from the beginning of 2020 on, as the recorder does, and returns its sound.
+pub(crate) fn write_segment(directory: &Path, stem: &str, seconds: u32) -> Vec<u8> {
+    let start = serde_json::json!({"recording": {"rate_hz": 48_000, "channels": 1, "position": 0,
+        "captured_at": 1_577_836_800.0, "continues": null}});
+    std::fs::write(directory.join(format!("{stem}.jsonl")), format!("{start}\n")).unwrap();
+    let bytes = seconds * 192_000;
+    let mut wav = [&b"RIFF"[..], &[0; 56], b"data", &bytes.to_le_bytes()].concat();
+    wav.extend(0.5_f32.to_le_bytes().repeat(bytes as usize / 4));
+    std::fs::write(directory.join(format!("{stem}.wav")), &wav).unwrap();
+    wav
+}
+
 /// Writes a WAV file of interleaved samples of 16 bits at 48 kHz, and returns it as a source.
 pub(crate) fn write_wav(path: &Path, channels: u16, samples: impl IntoIterator<Item = i16>) -> String {
     write_wav_at(48_000, path, channels, samples)

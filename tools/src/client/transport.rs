@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::client::{Resumption, WebPkiServerVerifier};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -104,12 +104,15 @@ fn read_config() -> io::Result<Arc<ClientConfig>> {
     let verifier = Verifier(verifier.build().map_err(|_| {
         io::Error::other("the system has no certificates (install ca-certificates, or name one with --cacert)")
     })?);
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
+    // A command keeps its connections, and a thousand listeners of a load test stand for as many machines, none of which knows
+    // the session of another one.
+    config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 

@@ -89,7 +89,8 @@ impl LoadUrl {
 impl fmt::Display for LoadUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.rendition == Some(Rendition::WebSocket) { "ws" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.url.address.authority(), self.path_and_query(None))
+        let secure = if self.url.address.is_secure() { "s" } else { "" };
+        write!(f, "{scheme}{secure}://{}{}", self.url.address.authority(), self.path_and_query(None))
     }
 }
 
@@ -106,6 +107,8 @@ mod tests {
             ("h:1/stream.opus?bitrate=6000", Some(Rendition::Opus), "http://h:1/stream.opus?bitrate=6000"),
             ("ws://h:1/?payload=s16", Some(Rendition::WebSocket), "ws://h:1/stream?payload=s16"),
             ("h:1/radio.mp3", None, "http://h:1/radio.mp3"),
+            ("https://h:1/radio.mp3", None, "https://h:1/radio.mp3"),
+            ("wss://h:1/", Some(Rendition::WebSocket), "wss://h:1/stream"),
         ];
         for (text, rendition, shown) in cases {
             let url = LoadUrl::parse(text).unwrap();
