@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Listener, Server, eventually, signal, write_wav_at};
+use common::{Listener, Server, eventually, signal, tls, write_wav_at};
 use namespace::{Namespace, or_skip};
 use serde_json::Value;
 use truth::counting_listener::{CountingListener, Pace, Paces, Rendition, Stream};
@@ -107,6 +107,18 @@ const CASES: [Case; 21] = [
     Case { rendition: Rendition::WebSocket, ..opus("websocket-frozen", FROZEN, 0.35, 1.5) },
 ];
 
+/// The cases that are tried over TLS, too. The long run tries all.
+const TLS_CASES: [&str; 8] = [
+    "opus-never",
+    "opus-frozen",
+    "opus-half",
+    "opus-frozen-16k",
+    "wav-never",
+    "wav-frozen",
+    "wav-half",
+    "wav-frozen-16k",
+];
+
 /// What the server said of a listener between two looks at the truth.
 struct Look {
     row: Value,
@@ -169,28 +181,42 @@ impl Look {
 
 #[test]
 fn the_reported_lag_is_what_listeners_of_many_paces_have_counted() {
-    let server = Server::start(&["--source", "tone:440"]);
-    let address = server.address;
+    compare(&[], &CASES.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn the_reported_lag_over_tls_is_what_listeners_of_many_paces_have_counted() {
+    compare(
+        &tls::flags(),
+        &CASES.iter().filter(|case| is_soak() || TLS_CASES.contains(&case.name)).collect::<Vec<_>>(),
+    );
+}
+
+/// Compares what a server with these flags says of the listeners of `cases` with what they have counted.
+fn compare(flags: &[String], cases: &[&Case]) {
+    let flags: Vec<_> = flags.iter().map(String::as_str).chain(["--source", "tone:440"]).collect();
+    let server = Server::start(&flags);
+    let (address, figures) = (server.address, server.figures_address());
     let mut live = Stream::start(address, Rendition::Wav, "name=live", None).without_waiting();
     let start = live.drain();
-    let listeners: Vec<_> = CASES
+    let listeners: Vec<_> = cases
         .iter()
         .map(|case| {
             let query = format!("name={}{}", case.name, case.query);
             CountingListener::start(Stream::start(address, case.rendition, &query, case.receive_buffer), case.paces)
         })
         .collect();
-    let mut looks: Vec<Vec<Look>> = CASES.iter().map(|_| Vec::new()).collect();
-    let mut earlier = vec![start; CASES.len()];
-    let mut changed = vec![(0, live.drain()); CASES.len()];
+    let mut looks: Vec<Vec<Look>> = cases.iter().map(|_| Vec::new()).collect();
+    let mut earlier = vec![start; cases.len()];
+    let mut changed = vec![(0, live.drain()); cases.len()];
     while (live.drain() - start) as f64 * BLOCK_SECONDS < SPAN.as_secs_f64() {
         std::thread::sleep(SCRAPE_PAUSE);
         let changes: Vec<_> = listeners.iter().map(CountingListener::changes).collect();
         let before: Vec<_> = listeners.iter().map(CountingListener::next).collect();
         let live_before = live.drain();
-        let mut rows = scrape::rows(address);
+        let mut rows = scrape::rows(figures);
         let live_after = live.drain();
-        for (index, case) in CASES.iter().enumerate() {
+        for (index, case) in cases.iter().enumerate() {
             let Some(row) = rows.remove(case.name) else { continue };
             if changed[index].0 != changes[index] {
                 changed[index] = (changes[index], live_before);
@@ -211,7 +237,7 @@ fn the_reported_lag_is_what_listeners_of_many_paces_have_counted() {
     }
     let mut wrong = Vec::new();
     println!("{:>21} {:>6} {:>16} {:>8} {:>11}", "listener", "looks", "estimate's error", "unbound", "accusations");
-    for (case, looks) in CASES.iter().zip(&looks) {
+    for (case, looks) in cases.iter().zip(&looks) {
         assert!(looks.len() > 20, "{} looks at {}", looks.len(), case.name);
         let errors = looks.iter().filter(|look| look.is_settled(case)).map(Look::error);
         let (least, most) = errors.fold((0.0, 0.0), |(least, most), error: f64| (error.min(least), error.max(most)));

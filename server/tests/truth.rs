@@ -26,6 +26,9 @@ const BRIEF: &str = "-brief";
 const BUFFER: &str = "buffer=500ms";
 /// Seconds of sound: more than any server here plays.
 const SOUND: u32 = 90;
+/// Blocks that each listener has read before it is stopped: for longer than its machine's kernel needs to settle its window. Over TLS, that
+/// kernel takes the connection for a dialogue as long as it is read.
+const MIN_READ_BLOCKS: usize = 150;
 /// After a listener was stopped, or has begun to read slowly, for this long, the fault of its lag is certain, even if the
 /// server itself was delayed by some hundred milliseconds.
 const CLEAR: Duration = Duration::from_millis(1500);
@@ -121,7 +124,7 @@ fn freeze(roles: &[Role], flags: &[String], alone: Duration, frozen: Duration) {
     check.slow = roles.iter().map(|role| role.curl(&server, directory.path())).collect();
     eventually("sound", || {
         check.scrape();
-        check.slow.iter_mut().all(|listener| listener.received().numbers.len() > 50).then_some(())
+        check.slow.iter_mut().all(|listener| listener.received().numbers.len() > MIN_READ_BLOCKS).then_some(())
     });
 
     let start = unix_now();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::client::{ChunkedResponse, connect};
 use super::numbered::Format;
 use super::scrape;
+use crate::common::tls::Connection;
 
 /// Frames of a block at 48 kHz, in which positions of Ogg Opus count too.
 const FRAMES: u64 = 480;
@@ -58,7 +59,7 @@ impl Rendition {
 #[derive(Debug)]
 pub(crate) struct Stream {
     rendition: Rendition,
-    socket: TcpStream,
+    socket: Connection,
     response: ChunkedResponse,
     /// Bytes of a page or frame that is not complete.
     rest: Vec<u8>,
@@ -76,7 +77,7 @@ impl Stream {
     /// Connects, with a receive buffer of `receive_buffer` bytes if given. The stream starts at the live head, whose number is
     /// said, so that its positions are those of the server; this also makes the listener's ring as long as the history.
     pub(crate) fn start(address: SocketAddr, rendition: Rendition, query: &str, receive_buffer: Option<usize>) -> Self {
-        let mut socket = connect(address, receive_buffer).unwrap();
+        let mut socket = Connection::new(connect(address, receive_buffer).unwrap());
         let first = scrape::head(address);
         socket.write_all(rendition.request(address, &format!("from={first}&{query}")).as_bytes()).unwrap();
         let response = ChunkedResponse::default();
@@ -182,7 +183,7 @@ impl Stream {
 
     /// Lets [`drain`](Self::drain) return when nothing has come.
     pub(crate) fn without_waiting(self) -> Self {
-        self.socket.set_nonblocking(true).unwrap();
+        self.socket.socket().set_nonblocking(true).unwrap();
         self
     }
 }
@@ -221,7 +222,7 @@ impl CountingListener {
     /// Starts to read `stream` at its paces.
     pub(crate) fn start(stream: Stream, paces: Paces) -> Self {
         let position = Arc::new(Position { next: stream.next.into(), ..Position::default() });
-        let socket = stream.socket.try_clone().unwrap();
+        let socket = stream.socket.socket().try_clone().unwrap();
         let reader = Reader { stream, position: Arc::clone(&position), start: Instant::now(), taken: 0.0 };
         let thread = Some(std::thread::spawn(move || reader.run(paces)));
         Self { position, socket, thread }
@@ -262,8 +263,8 @@ impl Reader {
         for (index, (_, pace)) in paces.iter().enumerate() {
             self.position.changes.store(index, SeqCst);
             let until = paces.get(index + 1).map_or(f64::INFINITY, |(from, _)| *from);
-            self.stream.socket.set_nonblocking(matches!(pace, Pace::Every(_))).unwrap();
-            self.stream.socket.set_read_timeout(Some(READ_INTERVAL)).unwrap();
+            self.stream.socket.socket().set_nonblocking(matches!(pace, Pace::Every(_))).unwrap();
+            self.stream.socket.socket().set_read_timeout(Some(READ_INTERVAL)).unwrap();
             let begun = Instant::now();
             self.taken = 0.0;
             while self.start.elapsed().as_secs_f64() < until {

@@ -1,10 +1,7 @@
 //! Listeners that fall behind: processes of their own whose received bytes are kept, so that their true lag is known.
 
-use std::cell::Cell;
-use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -21,9 +18,6 @@ pub(crate) const DISCONNECT: &str = "disconnect";
 const MAX_REPLACED_FIRST: u64 = 3;
 /// A listener with a smaller lag is live, in blocks.
 const LIVE_BLOCKS: u64 = 10;
-/// Over TLS, the estimate of a lag is judged once a listener has read as it does for so long, and until then what it can be at least and
-/// at most. The receive window of a machine that takes records may grow for some 0.2 s more, and so hide that nothing is read.
-const SETTLES: Duration = Duration::from_secs(1);
 /// With so much lag, a listener has been behind for long enough that the server has noticed: its buffer is half a second.
 const CERTAINLY_BEHIND_SECONDS: f64 = 1.0;
 
@@ -55,7 +49,7 @@ impl Role {
     /// Starts curl.
     pub(crate) fn curl(self, server: &Server, directory: &Path) -> SlowListener {
         let file = directory.join(self.name());
-        self.start(server, &curl(&["--output", file.to_str().unwrap(), &server.url(&self.path())]), &file)
+        self.start(&curl(&["--output", file.to_str().unwrap(), &server.url(&self.path())]), &file)
     }
 
     /// Starts curl inside a network namespace: only the link delays it.
@@ -64,18 +58,17 @@ impl Role {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", namespace, "curl", "--silent", "--no-buffer", "--output"]);
         command.arg(&file).arg(server.url(&self.path()));
-        self.start(server, &command, &file)
+        self.start(&command, &file)
     }
 
     /// Starts a process that reads at `pace`.
     pub(crate) fn reader(self, server: &Server, directory: &Path, pace: ReadPace) -> SlowListener {
         let file = directory.join(self.name());
-        self.start(server, &reader_command(server.address, &self.path(), &file, pace), &file)
+        self.start(&reader_command(server.address, &self.path(), &file, pace), &file)
     }
 
     /// Starts it with priority: it reads when it is meant to, so that it has no lag that is only the load of the machine.
-    fn start(self, server: &Server, command: &Command, file: &Path) -> SlowListener {
-        let has_tls = server.url.starts_with("https:");
+    fn start(self, command: &Command, file: &Path) -> SlowListener {
         SlowListener {
             role: self,
             process: with_priority(command)
@@ -86,8 +79,6 @@ impl Role {
                 .unwrap(),
             take: SavedStream::new(file.to_owned(), self.format),
             reports: Vec::new(),
-            has_tls,
-            signalled_at: Cell::default(),
             settled: false,
         }
     }
@@ -100,9 +91,6 @@ pub(crate) struct SlowListener {
     process: Child,
     take: SavedStream,
     reports: Vec<LagReport>,
-    has_tls: bool,
-    /// When it was last stopped or continued.
-    signalled_at: Cell<Option<Instant>>,
     /// Whether it was seen live, with as many lost blocks as the server reports.
     pub(crate) settled: bool,
 }
@@ -124,8 +112,7 @@ pub(crate) struct Position {
 struct LagReport {
     /// The row or metric, for messages.
     source: String,
-    /// The estimate of the lag, or what it can be at least and at most.
-    lag_blocks: RangeInclusive<f64>,
+    lag_blocks: f64,
     before: Position,
     after: Position,
     /// One past the last block that it was offered, if the server may have ended it.
@@ -142,7 +129,7 @@ impl LagReport {
             let next = numbers[read - 1] + 1;
             let least = self.before.head.min(self.end).saturating_sub(next) as f64;
             let most = self.after.head.saturating_sub(next) as f64;
-            let off = (least - self.lag_blocks.end()).max(self.lag_blocks.start() - most).max(0.0);
+            let off = (least - self.lag_blocks).max(self.lag_blocks - most).max(0.0);
             let outside = self.before.read.saturating_sub(read).max(read.saturating_sub(self.after.read));
             off + outside as f64
         };
@@ -152,16 +139,7 @@ impl LagReport {
 
 impl SlowListener {
     pub(crate) fn signal(&self, name: &str) {
-        self.signalled_at.set(Some(Instant::now()));
         signal(self.process.id(), name);
-    }
-
-    /// Returns which of these is judged: the estimate, or what the lag can be at least and at most.
-    fn judged(&self, estimate: f64, least: f64, most: f64) -> RangeInclusive<f64> {
-        let is_settling = self.signalled_at.get().is_some_and(|at| at.elapsed() < SETTLES);
-        let seconds = if self.has_tls && is_settling { [least, most] } else { [estimate; 2] };
-        let [least, most] = seconds.map(|seconds| seconds / BLOCK_SECONDS);
-        least..=most
     }
 
     pub(crate) fn name(&self) -> String {
@@ -189,9 +167,7 @@ impl SlowListener {
     pub(crate) fn check_row(&mut self, row: &Value, before: Position, after: Position) {
         let count = |key: &str| row[key].as_u64().unwrap();
         let end = if self.role.overflow == DISCONNECT { before.first + count("offered") } else { u64::MAX };
-        let seconds = |key: &str| row[key].as_f64().unwrap();
-        let lag_blocks =
-            self.judged(seconds("lag_seconds"), seconds("lag_at_least_seconds"), seconds("lag_at_most_seconds"));
+        let lag_blocks = row["lag_seconds"].as_f64().unwrap() / BLOCK_SECONDS;
         self.reports.push(LagReport { source: row.to_string(), lag_blocks, before, after, end });
         // What the listener knows, the server has counted before.
         assert!(count("lost") >= before.missing, "{before:?}: {row}");
@@ -221,10 +197,7 @@ impl SlowListener {
         // A listener with this policy may have been ended before or after the scrape.
         if self.role.overflow != DISCONNECT {
             let source = format!("metrics {}", self.name());
-            let [least, most] =
-                ["least", "most"].map(|bound| sum(&format!("aircheck_listener_lag_at_{bound}_seconds")));
-            let lag_blocks = self.judged(lag, least, most);
-            let report = LagReport { source, lag_blocks, before, after, end: u64::MAX };
+            let report = LagReport { source, lag_blocks: lag / BLOCK_SECONDS, before, after, end: u64::MAX };
             self.reports.push(report);
         }
     }
@@ -235,7 +208,7 @@ impl SlowListener {
         let judged: Vec<_> =
             self.reports.iter().map(|report| (report.error_blocks(&received.numbers), report)).collect();
         let worst = judged.iter().map(|(error_blocks, _)| *error_blocks).fold(0.0, f64::max);
-        let most = judged.iter().map(|(_, report)| *report.lag_blocks.start()).fold(0.0, f64::max);
+        let most = judged.iter().map(|(_, report)| report.lag_blocks).fold(0.0, f64::max);
         let (name, reports, got, lost) = (self.role.name(), judged.len(), received.numbers.len(), received.missing());
         println!("{name:>22} {reports:>8} {worst:>9.1} {most:>9.0} {got:>9} {lost:>9}");
         let wrong = judged.into_iter().filter(|(error_blocks, _)| *error_blocks > TOLERANCE + 1e-6);

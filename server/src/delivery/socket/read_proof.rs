@@ -119,6 +119,8 @@ struct Test {
     window: u32,
     /// Whether it has arrived alone, for certain.
     is_alone: bool,
+    /// The write after it: where its last byte ends, zero if there was none yet, and when it was written.
+    next: (u64, Timestamp),
     /// Whether the count of acknowledgements is to show that. Such a test is replaced by that of the next write until the next look.
     is_counted: bool,
 }
@@ -377,6 +379,9 @@ impl ReadProof {
         let is_single = bytes <= self.segment_bytes();
         self.unseen_writes = if is_single { self.unseen_writes.saturating_add(1) } else { u8::MAX };
         self.written = end;
+        if self.has_test() && self.test.next.0 == 0 {
+            self.test.next = (end, now);
+        }
         let test = Test { end, written_at: now, bytes: bytes as u32, window: self.look.window, ..Test::default() };
         let can_test = self.quick_acks == 0 && self.is_due(now);
         if can_test && self.is_half_closed() {
@@ -487,7 +492,27 @@ impl ReadProof {
 
     /// Returns how much longer than the shortest round trip the acknowledgement of the test took, if no other has come since.
     fn ack_delay(&self, socket: &TcpInfo, now: Timestamp) -> Duration {
-        (now - socket.since_ack).since(self.test.written_at).saturating_sub(self.round_trip())
+        self.delay_since(self.test.written_at, socket, now)
+    }
+
+    /// Returns how much longer than the shortest round trip the last acknowledgement took of what was written then.
+    fn delay_since(&self, written_at: Timestamp, socket: &TcpInfo, now: Timestamp) -> Duration {
+        (now - socket.since_ack).since(written_at).saturating_sub(self.round_trip())
+    }
+
+    /// Returns whether the last acknowledgement is that of the test and of the write after it, promptly after this one. A program that reads
+    /// has its kernel acknowledge every other segment so while the connection is a dialogue for that kernel, as after a handshake of TLS.
+    /// So does the kernel of one that reads nothing, if its window does not narrow.
+    fn is_prompt_pair(&self, socket: &TcpInfo, now: Timestamp) -> bool {
+        let (end, written_at) = self.test.next;
+        let is_traced = u64::from(self.test.bytes) >= COPIED_BYTES && u64::from(self.open) < LARGE_WINDOW_BYTES;
+        let is_pair = self.test.is_alone && end > 0 && self.look.acked == end;
+        is_pair && is_traced && self.delay_since(written_at, socket, now) <= self.short_prompt()
+    }
+
+    /// Returns within which delay an acknowledgement of several segments shows that they were read at once.
+    fn short_prompt(&self) -> Duration {
+        if self.round_trip() < SHORT_ROUND_TRIP { SHORT_PROMPT } else { PROMPT }
     }
 
     /// Judges the test that was written last, once its acknowledgement is there. Returns where it ends if it is one of a row of prompt ones
@@ -511,16 +536,16 @@ impl ReadProof {
         let delay = self.ack_delay(socket, now);
         let has_come_alone = self.test.is_alone;
         let is_alone = has_come_alone && acked == end;
+        let is_pair = self.is_prompt_pair(socket, now) && self.is_steady();
         self.test = Test::default();
-        if !is_alone {
+        if !is_alone && !is_pair {
             // Together with a later one, or between two looks.
-            let prompt = if round_trip < SHORT_ROUND_TRIP { SHORT_PROMPT } else { PROMPT };
-            if has_come_alone && delay > prompt {
+            if has_come_alone && delay > self.short_prompt() {
                 self.note_late(socket, ACK_DELAY, now);
             } else {
                 (self.prompts, self.is_unsure) = (0, true);
             }
-        } else if delay <= PROMPT {
+        } else if is_pair || delay <= PROMPT {
             let is_recent = now.since(self.result_at) <= MAX_PROMPT_GAP;
             self.prompts = if is_recent { self.prompts.saturating_add(1) } else { 1 };
             self.result_at = now;
@@ -542,10 +567,10 @@ impl ReadProof {
             // that unread bytes have narrowed; where these would leave no trace, one has to be enough.
             let is_traceless = u64::from(bytes) < COPIED_BYTES && !self.holds.is_holding();
             self.lates = if self.prompts > 1 || is_traceless { 0 } else { (self.lates / 2).min(MAX_LATE_AFTER_PROMPT) };
-            self.last_prompt = end;
+            self.last_prompt = acked;
             if is_row {
                 self.set_result(Reading::Prompt, now);
-                return end;
+                return acked;
             }
         } else if delay >= LATE {
             // On a long way, the far kernel's timer is its round trip (`tcp_send_delayed_ack`).

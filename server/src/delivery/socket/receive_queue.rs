@@ -155,7 +155,7 @@ impl ReceiveQueue {
             self.window.settle(acked, window);
             self.proof.settle();
         } else if was_at_level && !self.level.is_at(window) {
-            self.level.leave(acked, packet_bytes);
+            self.level.leave(acked, window, packet_bytes);
         }
     }
 

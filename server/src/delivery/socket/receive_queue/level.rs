@@ -1,7 +1,7 @@
 //! The level of a receive window that has stayed the same, and how far it is below. A window counts only from a level: while a kernel
 //! raises its limits, and while it takes back what it offered during a burst, it moves for other reasons than unread bytes.
 
-use super::{RECOUNTED_PART, UNREAD_TENTHS, is_narrowing};
+use super::{MIN_UNREAD_TENTHS, RECOUNTED_PART, UNREAD_TENTHS, is_narrowing};
 
 /// A window that stays within this part of its width while half of it comes has found its level. Before, it narrows for other reasons
 /// than unread bytes: a kernel takes back what it offered during a burst.
@@ -40,10 +40,13 @@ impl Level {
         self.left_at = acked;
     }
 
-    /// Notes that the window has left its level since the look before. Any of the packets of about `packet_bytes` that came since then may
-    /// be the first unread one, so it is taken to be the one in the middle.
-    pub(super) fn leave(&mut self, acked: u64, packet_bytes: u64) {
-        self.left_at += self.since(acked).saturating_sub(packet_bytes) / 2;
+    /// Notes that the window has left its level since the look before, and is so wide now. Any of the packets of about `packet_bytes` that
+    /// came since then may be the first unread one, so it is taken to be the one in the middle, unless the window shows that more are.
+    pub(super) fn leave(&mut self, acked: u64, window: u64, packet_bytes: u64) {
+        let since = self.since(acked);
+        let narrowed = u64::from(self.window).saturating_sub(window);
+        let read = since.saturating_sub(packet_bytes) / 2;
+        self.left_at += read.min(since.saturating_sub(narrowed * MIN_UNREAD_TENTHS / 10));
     }
 
     /// Returns whether the window has a level.
@@ -83,12 +86,17 @@ impl Level {
         if window > level + level / LEVEL_PART {
             self.window = 0;
         }
+        if self.is_known() && window == level {
+            // Another level begins when the window leaves this one.
+            (self.next, self.next_from) = (window as u32, acked);
+            return false;
+        }
         if window.abs_diff(next) > next / LEVEL_PART {
             (self.next, self.next_from) = (window as u32, acked);
             return false;
         }
         let enough = if self.is_known() { SETTLED_BYTES.max(2 * next) } else { next / 2 };
-        if acked - self.next_from < enough || window == u64::from(self.window) {
+        if acked - self.next_from < enough {
             return false;
         }
         let is_other = self.is_known();
@@ -116,5 +124,26 @@ impl Level {
         }
         let since = self.since(acked).min(2 * level);
         if is_narrowing(narrowed, since) { since } else { (narrowed * UNREAD_TENTHS / 10).min(since) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_that_narrows_after_a_long_time_at_its_level_has_left_it_and_found_no_other() {
+        const WINDOW: u64 = 90_112;
+        let mut level = Level::default();
+        level.prove(0, WINDOW);
+        // For longer than another level needs, without a further proof.
+        for acked in (0..=2 * SETTLED_BYTES).step_by(2048) {
+            assert!(!level.follow(acked, WINDOW));
+        }
+        assert!(!level.follow(2 * SETTLED_BYTES + 8192, WINDOW - 5120));
+        assert_eq!((level.window(), level.since(2 * SETTLED_BYTES + 8192)), (WINDOW, 8192));
+        // It stays there, so nothing was unread.
+        assert!(level.follow(3 * SETTLED_BYTES + 8192, WINDOW - 5120));
+        assert_eq!(level.window(), WINDOW - 5120);
     }
 }

@@ -305,6 +305,28 @@ fn recorded_connections_stay_within_their_bounds_and_no_reader_is_accused() {
     }
 }
 
+/// A curl that reads over TLS and is stopped at this moment. Its kernel acknowledges two records together while it reads, and the first of
+/// those that it does not read leave no trace in the window.
+const TLS: Trace = trace!("pcm-tls-freezes", 194_900, None);
+const TLS_STOPPED_MILLIS: u64 = 2747;
+
+#[test]
+fn records_that_are_acknowledged_in_pairs_prove_that_they_were_read_and_show_when_they_are_not() {
+    const RECORD: u64 = 1949;
+    for (at, acked, read, unread) in play(&TLS) {
+        let truth = acked.saturating_sub(read);
+        let describe = || format!("at {at} ms: {truth} bytes are unread, {unread:?}");
+        assert!(unread.most + RECORD >= truth, "{}", describe());
+        assert!(unread.least <= truth + RECORD, "{}", describe());
+        if at < TLS_STOPPED_MILLIS {
+            assert_eq!(unread.estimate, 0, "{}", describe());
+            assert!(at < 1500 || unread.most <= TLS.rate * 11 / 10, "{}", describe());
+        } else if at > TLS_STOPPED_MILLIS + 100 {
+            assert!(unread.estimate.abs_diff(truth) <= RECORD, "{}", describe());
+        }
+    }
+}
+
 /// A connection on which packets of 960 bytes go out each 10 ms.
 struct Dense(Connection);
 
