@@ -240,12 +240,13 @@ async fn route<B>(
     }
     let query = uri.query().unwrap_or_default();
     let asked_mount = mount_of(query);
+    let first = server.mounts().first();
     let name = match route {
         Route::Mount(Some(name), _) | Route::Playlist(Some(name), _) => name,
         Route::Mount(None, MountRoute::Status | MountRoute::Events | MountRoute::Watch)
         | Route::Session
-        | Route::Ready => asked_mount.as_deref().unwrap_or_else(|| server.mounts().first().name()),
-        _ => server.mounts().first().name(),
+        | Route::Ready => asked_mount.as_deref().unwrap_or_else(|| first.name()),
+        _ => first.name(),
     };
     // Before the name is looked up: whoever may not listen does not learn which mounts there are.
     let granted = match route.scope(name) {
@@ -262,7 +263,7 @@ async fn route<B>(
         }
         None => None,
     };
-    let Some(place) = server.mounts().find(name) else {
+    let Some(mount) = server.mounts().find(name) else {
         return error(StatusCode::NOT_FOUND, format!("there is no mount `{name}` (/api/v1/mounts lists them)"));
     };
     match route {
@@ -276,8 +277,8 @@ async fn route<B>(
             let mount = &path[..path.rfind('/').unwrap_or_default()];
             playlist.answer(mount, query, &reached_url(forwarding, request.headers(), &context.url), sign)
         }
-        Route::Mount(_, of_mount) => match place.served() {
-            Ok(served) => route_of_mount(server, served, context, request, of_mount, forwarding, granted),
+        Route::Mount(_, of_mount) => match mount.served() {
+            Ok(served) => route_of_mount(server, &served, context, request, of_mount, forwarding, granted),
             Err(why) => busy(format!("the mount `{name}` is not on the air: {why} (it is tried again)")),
         },
         Route::Mounts => json_reply(&api::mounts(server)),
@@ -302,7 +303,7 @@ async fn route<B>(
         Route::Health if server.mounts().are_finished() => word(StatusCode::SERVICE_UNAVAILABLE, "ended"),
         Route::Health => word(StatusCode::OK, "ok"),
         Route::Ready => {
-            let state = if asked_mount.is_some() { place.state() } else { server.mounts().state() };
+            let state = if asked_mount.is_some() { mount.state_of_stream() } else { server.mounts().state() };
             let status = if state == StreamState::Live { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             word(status, state.name())
         }
@@ -325,7 +326,7 @@ fn route_of_mount<B>(
     let asked = |granted| StreamRequest { server, served, context, request, granted, station: &station };
     match route {
         MountRoute::Stream => stream(asked(granted)),
-        MountRoute::Rendition(rendition) => match Query::parse(query, &served.config) {
+        MountRoute::Rendition(rendition) => match Query::parse(query, &served.config()) {
             Ok(query) if query.format.is_some() => {
                 error(StatusCode::BAD_REQUEST, "format: only /stream takes it; this path has its format already")
             }
@@ -367,7 +368,7 @@ fn no_place(server: &Server, context: &Context) -> Reply {
 /// Answers `/stream` of a mount, in the format of `?format=` or `Accept`, or as a WebSocket.
 fn stream<B>(asked: StreamRequest<'_, B>) -> Reply {
     let request = asked.request;
-    let query = match Query::parse(request.uri().query().unwrap_or_default(), &asked.served.config) {
+    let query = match Query::parse(request.uri().query().unwrap_or_default(), &asked.served.config()) {
         Ok(query) => query,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };
