@@ -102,7 +102,7 @@ impl MountTable {
         // One by one, so that the message names the key.
         for (key, value) in &keys {
             let only = |other: &str| (other == key).then(|| Value::Toml(value.clone()));
-            MountConfig::read(String::new(), &only)
+            MountConfig::read(String::new(), only)
                 .and_then(|_| NotifyConfig::deserialize(MapDeserializer::new(self::values(&only))))
                 .map_err(|wrong| format!("`{key}` {wrong}"))?;
         }

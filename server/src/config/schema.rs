@@ -114,7 +114,7 @@ pub(super) struct FileConfig {
     #[serde(rename = "token", default, deserialize_with = "tokens::list")]
     pub(super) tokens: Vec<Arc<Token>>,
     /// Mount with a source of its own, at `/mounts/NAME/stream.wav` and so on: `name`, `source`, and any other key of the source, its
-    /// listeners, its recording or its silence, whose value is otherwise that of the whole file; may be repeated
+    /// listeners, its recording or its silence, whose value is otherwise that of the whole file, and `notify` for receivers of its own; may be repeated
     #[arg(id = "mount", long = "mount", value_name = "TABLE", value_parser = mount_table::not_a_text)]
     #[serde(rename = "mount", default, deserialize_with = "mount_table::list")]
     pub(super) mounts: Vec<MountTable>,
