@@ -103,7 +103,7 @@ impl MountTable {
         for (key, value) in &keys {
             let only = |other: &str| (other == key).then(|| Value::Toml(value.clone()));
             MountConfig::read(String::new(), only)
-                .and_then(|_| NotifyConfig::deserialize(MapDeserializer::new(self::values(&only))))
+                .and_then(|_| NotifyConfig::deserialize(MapDeserializer::new(self::values(only))))
                 .map_err(|wrong| format!("`{key}` {wrong}"))?;
         }
         let value = |key: &str| keys.get(key).cloned().map(Value::Toml);
