@@ -178,7 +178,8 @@ impl Running {
         let (shards, mounts) = (Shards::start()?, Mounts::new(&config.mounts));
         mounts.first().open(&shards)?;
         let access = Access::new(config.rules())?;
-        let server = Server::new(config.clone(), access, mounts, shards, Notifier::start(&config.notify));
+        let server =
+            Server::new(config.clone(), access, mounts, shards, Notifier::start(&config.notify, &config.mounts));
         runtime.spawn(http::serve(
             vec![Listening::new(socket, None, Serves::All)],
             None,

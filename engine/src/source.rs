@@ -4,6 +4,7 @@
 //! returns samples on request, and [`Paced`] makes a source of it. Microphones need the feature `device`, WAV files the
 //! feature `wav`.
 
+mod back_off;
 mod backlog;
 #[cfg(feature = "device")]
 mod device;
@@ -18,13 +19,14 @@ mod tone;
 #[cfg(feature = "wav")]
 mod wav;
 
+pub use back_off::BackOff;
 #[cfg(feature = "device")]
 pub use device::{Device, DeviceConfig, DeviceError, DeviceInfo, DeviceReopener, devices, host_name};
 pub use interface::{Running, Source, SourceError};
 pub use paced::Paced;
 pub use pcm::{Pcm, PcmEncoding, QueuedBytes, UnknownPcmEncoding};
 pub use pull::{Arrival, Pull, Waiting};
-pub use supervised::{OnLoss, OpenFallback, Reopen, ReopenError, Supervised};
+pub use supervised::{OnLoss, OpenFallback, Reopen, ReopenError, Supervised, Switch};
 pub use tone::Tone;
 #[cfg(feature = "wav")]
 pub use wav::{Wav, WavError};

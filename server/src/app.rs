@@ -10,7 +10,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{interval, sleep};
+use tokio::time::interval;
 
 use crate::access::policy::{Access, has_listen};
 use crate::access::scope::Scope;
@@ -21,8 +21,9 @@ use crate::http::Serves;
 use crate::http::port::{Listening, Socket};
 use crate::http::server::Server;
 use crate::http::tls::{ServerTls, TlsError};
-use crate::mounts::{MountError, Mounts, Place, ServedMount};
-use crate::notify::{self, Notifier};
+use crate::mounts::{ConfiguredMount, MountError, Mounts};
+use crate::notify::Notifier;
+use crate::on_air::{OnAir, named};
 use crate::reload::{Hangup, Hangups, Reload};
 use crate::service_manager::ServiceManager;
 
@@ -30,10 +31,6 @@ use crate::service_manager::ServiceManager;
 pub(crate) const OTHER_FILES: u64 = 400;
 /// Time between two checks of the sources for their end.
 const END_INTERVAL: Duration = Duration::from_millis(20);
-
-/// Pauses before a source is tried again that could not be opened: the first, and the longest, up to which they double.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Time that the recordings may take after the end of the sources. The whole stop may take 5 s, of which the sources may
 /// have taken half a second.
@@ -98,20 +95,21 @@ impl RunError {
     }
 }
 
-/// Serves until all sources have ended or the process receives SIGINT or SIGTERM. At SIGHUP it takes the tokens that `reload` reads.
+/// Serves until all sources have ended or the process receives SIGINT or SIGTERM. At SIGHUP it takes the tokens and mounts that
+/// `reload` reads.
 ///
 /// # Errors
 ///
 /// When it can't start, or when the source ends by a failure. A stop by a signal is no error.
 pub fn run(config: Config, reload: Option<Reload>) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(config, reload));
+    let result = runtime.block_on(serve(config, reload.map(Arc::new)));
     // A look-up of a receiver's name, or a file system that hangs, must not hold up the exit.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(config: Config, reload: Option<Reload>) -> Result<(), RunError> {
+async fn serve(config: Config, reload: Option<Arc<Reload>>) -> Result<(), RunError> {
     raise_file_limit();
     // Before anything else that lasts, so that a signal leads to an orderly stop however early it comes.
     let mut signals = Signals::listen()?;
@@ -134,20 +132,11 @@ async fn serve(config: Config, reload: Option<Reload>) -> Result<(), RunError> {
     let urls: Vec<_> = listening.iter().map(|listening| listening.url().to_owned()).collect();
     let shards = Shards::start()?;
     let mounts = Mounts::new(&config.mounts);
-    let notifier = Notifier::start(&config.notify);
+    let notifier = Notifier::start(&config.notify, &config.mounts);
     let access = Access::new(config.rules()).map_err(io::Error::other)?;
     let server = Server::new(config, access, Arc::clone(&mounts), Arc::clone(&shards), Arc::clone(&notifier));
-    let mut watching = JoinSet::new();
-    for place in mounts.places() {
-        match place.open(&shards) {
-            Ok(served) => go_on_the_air(served, &server, &mut watching),
-            Err(error) if mounts.places().len() == 1 => return Err(error.into()),
-            Err(error) => {
-                tracing::error!("the mount `{}` is not on the air, and is tried again: {error}", place.name());
-                watching.spawn(keep_opening(Arc::clone(place), Arc::clone(&server)));
-            }
-        }
-    }
+    let on_air = OnAir::new(Arc::clone(&server));
+    on_air.open_all()?;
     let (closing, closed) = oneshot::channel();
     server.set_urls(urls.clone());
     if let Some(admin) = admin {
@@ -165,16 +154,20 @@ async fn serve(config: Config, reload: Option<Reload>) -> Result<(), RunError> {
     notifier.begin(format!("the service has started: {sources}, at {urls}"));
     let mut manager = ServiceManager::new(Instant::now());
     manager.ready(&format!("on air: {sources}, {urls}"));
+    let mut reloading = JoinSet::new();
     let end = tokio::select! {
         end = wait_for_end(&mounts, &mut signals, &mut manager, || {
-            if let Some(reload) = &reload {
-                reload.reload(&server);
+            if let Some(reload) = reload.clone() {
+                let on_air = Arc::clone(&on_air);
+                // On its own, because a device may take a while.
+                reloading.spawn(async move { reload.reload(&on_air).await });
             }
         }) => end,
         served = &mut serving => return served.map_err(|error| RunError::System(io::Error::other(error))),
     };
     // What happens from here on belongs to the end.
-    watching.abort_all();
+    reloading.abort_all();
+    on_air.stop();
     let failure = mounts.failure();
     let words = end.words(failure.as_deref());
     let last = tokio::spawn(async move { notifier.finish(words, LAST_NOTIFICATION_TIMEOUT).await });
@@ -193,65 +186,15 @@ async fn serve(config: Config, reload: Option<Reload>) -> Result<(), RunError> {
     }
 }
 
-/// Logs that a mount is on the air, and tells receivers of notifications what happens to it from now on.
-fn go_on_the_air(served: &Arc<ServedMount>, server: &Arc<Server>, watching: &mut JoinSet<()>) {
-    let ServedMount { config, mount, recording, .. } = &**served;
-    let (format, of_mount) = (mount.format(), named(mount.name(), server.mounts()));
-    tracing::info!("on air{of_mount}: {}, {} Hz, {} ch", mount.description(), format.rate_hz(), format.channels());
-    if let Some(recording) = recording {
-        tracing::info!("recording{of_mount} to {recording}");
-    }
-    if server.notifier().has_targets() {
-        let (listeners, notifier) = (Arc::clone(server.listeners()), Arc::clone(server.notifier()));
-        let (silence, mount) = (config.silence.clone(), Arc::clone(mount));
-        watching.spawn(notify::watch::watch(silence, mount, recording.clone(), listeners, notifier));
-    }
-}
-
-/// Returns ` as NAME` where there are several mounts.
-fn named(name: &str, mounts: &Mounts) -> String {
-    if mounts.places().len() > 1 { format!(" as {name}") } else { String::new() }
-}
-
-/// Tries again and again to put a mount on the air, and serves it from then on.
-async fn keep_opening(place: Arc<Place>, server: Arc<Server>) {
-    let mut pause = FIRST_PAUSE;
-    let mut last = String::new();
-    loop {
-        sleep(pause).await;
-        pause = LONGEST_PAUSE.min(2 * pause);
-        let (opening, shards) = (Arc::clone(&place), Arc::clone(server.shards()));
-        // A device that hangs must not hold up the runtime.
-        let opened = tokio::task::spawn_blocking(move || opening.open(&shards).map(Arc::clone)).await;
-        match opened {
-            Ok(Ok(served)) => {
-                let mut watching = JoinSet::new();
-                go_on_the_air(&served, &server, &mut watching);
-                // For as long as this task is not aborted.
-                while watching.join_next().await.is_some() {}
-                return;
-            }
-            Ok(Err(error)) => {
-                let why = error.to_string();
-                if why != last {
-                    tracing::warn!("the mount `{}` cannot be opened: {why}", place.name());
-                    last = why;
-                }
-            }
-            // The runtime ends.
-            Err(_) => return,
-        }
-    }
-}
-
 /// Returns the sources of all mounts in words.
 fn sources(mounts: &Mounts) -> String {
-    let source = |place: &Arc<Place>| match place.served() {
-        Ok(served) if mounts.places().len() == 1 => served.mount.description().to_owned(),
-        Ok(served) => format!("{} ({})", place.name(), served.mount.description()),
-        Err(_) => format!("{} (not yet)", place.name()),
+    let all = mounts.all();
+    let source = |mount: &Arc<ConfiguredMount>| match mount.served() {
+        Ok(served) if all.len() == 1 => served.mount.description().to_owned(),
+        Ok(served) => format!("{} ({})", mount.name(), served.mount.description()),
+        Err(_) => format!("{} (not yet)", mount.name()),
     };
-    mounts.places().iter().map(source).collect::<Vec<_>>().join(", ")
+    all.iter().map(source).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the sockets that the service manager has passed, or else those of the configured addresses.
@@ -312,7 +255,12 @@ impl End {
 }
 
 /// Waits for the end of all sources, or for a signal. Calls `reload` at each SIGHUP.
-async fn wait_for_end(mounts: &Mounts, signals: &mut Signals, manager: &mut ServiceManager, reload: impl Fn()) -> End {
+async fn wait_for_end(
+    mounts: &Mounts,
+    signals: &mut Signals,
+    manager: &mut ServiceManager,
+    mut reload: impl FnMut(),
+) -> End {
     let mut checks = interval(END_INTERVAL);
     loop {
         let signal = tokio::select! {
@@ -326,11 +274,11 @@ async fn wait_for_end(mounts: &Mounts, signals: &mut Signals, manager: &mut Serv
                 }
             },
             _ = checks.tick() => {
-                manager.feed(mounts.dispatcher_turns(), Instant::now());
+                manager.feed(&mounts.dispatcher_turns(), Instant::now());
                 if !mounts.are_finished() {
                     continue;
                 }
-                let which = if mounts.places().len() == 1 { "the source has" } else { "all sources have" };
+                let which = if mounts.all().len() == 1 { "the source has" } else { "all sources have" };
                 tracing::info!("{which} ended: ending every stream");
                 return End::Source;
             }
@@ -347,7 +295,7 @@ async fn wait_for_end(mounts: &Mounts, signals: &mut Signals, manager: &mut Serv
 async fn finish_recordings(mounts: Arc<Mounts>, deadline: Instant) -> io::Result<()> {
     tokio::task::spawn_blocking(move || {
         for name in mounts.finish_recordings(deadline) {
-            let of_mount = named(name, &mounts);
+            let of_mount = named(&name, mounts.all().len());
             tracing::error!("the recording{of_mount} is not complete: the disk is too slow (record to a faster one)");
         }
     })
@@ -366,7 +314,7 @@ fn announce(
         let names: Vec<_> = rules.tokens.iter().filter(|token| has_listen(token)).map(|token| &*token.name).collect();
         tracing::info!("listening takes a token: {}", names.join(", "));
     } else if let Some(local) = reachable {
-        let is_microphone = mounts.served().any(|served| served.mount.kind() == SourceKind::Mic);
+        let is_microphone = mounts.served().iter().any(|served| served.mount.kind() == SourceKind::Mic);
         let what = if is_microphone { "THIS MICROPHONE" } else { "this stream" };
         tracing::warn!("NOT PRIVATE: every machine that can reach {local} can listen to {what}");
     }

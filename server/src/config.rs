@@ -13,9 +13,11 @@
 //! - `check`: rules between settings.
 //! - `read`: from values to a [`Config`], with a mount for each table.
 //! - `file` and `layers`: from a file, the environment and flags to a [`Config`].
+//! - `changes`: what is different in the mounts of a file that is read again.
 //! - `report`, `given`, `values` and [`cli`]: the table of `check-config`, the settings for `doctor`, the changes of a file that is
 //!   read again, and the command line.
 
+mod changes;
 mod check;
 pub mod cli;
 mod error;
@@ -44,6 +46,7 @@ mod tokens;
 mod value;
 mod values;
 
+pub use changes::changes;
 pub use error::ConfigError;
 pub use given::Given;
 pub use listen::ListenAddress;

@@ -37,7 +37,6 @@ mod reply;
 mod routes;
 pub mod server;
 mod session;
-mod shared;
 mod station;
 mod stream;
 mod table_query;

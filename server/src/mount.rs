@@ -11,7 +11,8 @@ pub mod meter;
 pub mod throttle;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use aircheck_api::{SourceKind, StreamState};
@@ -29,7 +30,8 @@ pub struct Mount {
     name: String,
     format: Format,
     description: String,
-    kind: SourceKind,
+    kind: RwLock<SourceKind>,
+    is_removed: AtomicBool,
     sample_bits: Option<u16>,
     hub: Hub<Block>,
     capture: Arc<CaptureStats>,
@@ -50,7 +52,8 @@ impl Mount {
             name,
             format: stream.format(),
             description: stream.description().to_owned(),
-            kind,
+            kind: RwLock::new(kind),
+            is_removed: AtomicBool::new(false),
             sample_bits: stream.sample_bits(),
             hub: stream.hub().clone(),
             capture: Arc::clone(stream.capture()),
@@ -80,14 +83,42 @@ impl Mount {
     /// Returns the kind of the source.
     #[must_use]
     pub fn kind(&self) -> SourceKind {
-        self.kind
+        *self.kind.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the stream goes on with a source of this kind.
+    pub fn set_kind(&self, kind: SourceKind) {
+        *self.kind.write().unwrap_or_else(PoisonError::into_inner) = kind;
+    }
+
+    /// Notes that the mount was taken out of the settings, or is opened anew with others: its stream ends for this reason.
+    pub fn remove(&self) {
+        self.is_removed.store(true, Ordering::Release);
+    }
+
+    /// Returns whether its stream ends, or has ended, because it was taken out of the settings or is opened anew.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.is_removed.load(Ordering::Acquire)
+    }
+
+    /// Returns the bits of the source's samples, if they are integers of a known width.
+    #[must_use]
+    pub fn sample_bits(&self) -> Option<u16> {
+        self.sample_bits
     }
 
     /// Returns the bits of a sample with which FLAC loses nothing of an integer source: 24 if the source has more than
     /// 16, else 16.
     #[must_use]
     pub fn flac_bits(&self) -> u32 {
-        if self.sample_bits.is_some_and(|bits| bits > 16) { 24 } else { 16 }
+        Self::flac_bits_of(self.sample_bits)
+    }
+
+    /// Returns the same for a source whose samples have so many bits.
+    #[must_use]
+    pub fn flac_bits_of(sample_bits: Option<u16>) -> u32 {
+        if sample_bits.is_some_and(|bits| bits > 16) { 24 } else { 16 }
     }
 
     /// Returns the hub at which consumers subscribe.

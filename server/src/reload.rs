@@ -1,4 +1,4 @@
-//! SIGHUP: reads the settings again, and takes the tokens that the file has now.
+//! SIGHUP: reads the settings again, and takes the tokens and the mounts that the file has now.
 
 use std::fs::File;
 use std::io;
@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{Config, Values};
-use crate::http::server::Server;
+use crate::config::{Config, Values, changes};
+use crate::on_air::OnAir;
 
 /// How to read the settings again.
 #[derive(Debug)]
@@ -19,8 +19,9 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Reads the settings again and takes the tokens. A file that is wrong changes nothing.
-    pub(crate) fn reload(&self, server: &Arc<Server>) {
+    /// Reads the settings again, and takes the tokens and the mounts. A file that is wrong changes nothing.
+    pub(crate) async fn reload(&self, on_air: &Arc<OnAir>) {
+        let server = on_air.server();
         let (config, values) = match (self.read)() {
             Ok(read) => read,
             Err(wrong) => {
@@ -41,12 +42,21 @@ impl Reload {
             tracing::info!("read the settings again: the tokens are {}", names.join(", "));
             server.replace_rules(new);
         }
-        let others = self.values.differences(&values);
+        let now: Vec<_> = server.mounts().all().iter().map(|mount| (*mount.config()).clone()).collect();
+        let lines = changes(&now, &config.mounts);
+        if lines.is_empty() {
+            tracing::info!("read the settings again: the mounts are the same");
+        }
+        lines.iter().for_each(|line| tracing::info!("read the settings again: {line}"));
+        let others: Vec<_> = self.values.differences(&values);
         if !others.is_empty() {
             tracing::warn!(
-                "restart the service for the changes of {}: only tokens are taken while it runs",
+                "restart the service for the changes of {}: only tokens and mounts are taken while it runs",
                 others.join(", ")
             );
+        }
+        if !lines.is_empty() {
+            on_air.change(&config.mounts).await;
         }
     }
 }

@@ -13,8 +13,8 @@ use sd_notify::NotifyState;
 pub(crate) struct ServiceManager {
     /// Time between two signs of life; `None` if the watchdog is off (`WatchdogSec=` of the unit).
     interval: Option<Duration>,
-    /// The turns of each mount's dispatcher at the last sign of life, and when that was.
-    last: (BTreeMap<String, u64>, Instant),
+    /// The turns of each mount's dispatcher, by the mount's number, at the last sign of life, and when that was.
+    last: (BTreeMap<u64, u64>, Instant),
 }
 
 impl ServiceManager {
@@ -34,11 +34,11 @@ impl ServiceManager {
         report(&[NotifyState::Stopping]);
     }
 
-    /// Reports a sign of life if one is due and the dispatcher of each mount, by its name, has made turns since the last one. One that
+    /// Reports a sign of life if one is due and the dispatcher of each mount, by its number, has made turns since the last one. One that
     /// hangs starves the watchdog, and systemd starts the service again.
-    pub(crate) fn feed<'m>(&mut self, turns: impl Iterator<Item = (&'m str, u64)> + Clone, now: Instant) {
-        if self.is_due(turns.clone(), now) {
-            self.last = (turns.map(|(mount, turns)| (mount.to_owned(), turns)).collect(), now);
+    pub(crate) fn feed(&mut self, turns: &[(u64, u64)], now: Instant) {
+        if self.is_due(turns, now) {
+            self.last = (turns.iter().copied().collect(), now);
             if !report(&[NotifyState::Watchdog]) {
                 // Logged once: the next one would fail as well.
                 self.interval = None;
@@ -46,10 +46,10 @@ impl ServiceManager {
         }
     }
 
-    fn is_due<'m>(&self, mut turns: impl Iterator<Item = (&'m str, u64)>, now: Instant) -> bool {
+    fn is_due(&self, turns: &[(u64, u64)], now: Instant) -> bool {
         let (last_turns, last_at) = &self.last;
-        let goes_on = |(mount, turns): (&str, u64)| turns > last_turns.get(mount).copied().unwrap_or_default();
-        self.interval.is_some_and(|interval| now.duration_since(*last_at) >= interval) && turns.all(goes_on)
+        let goes_on = |(mount, turns): &(u64, u64)| last_turns.get(mount).is_none_or(|last| turns > last);
+        self.interval.is_some_and(|interval| now.duration_since(*last_at) >= interval) && turns.iter().all(goes_on)
     }
 }
 
@@ -71,11 +71,11 @@ mod tests {
         let start = Instant::now();
         let mut manager = ServiceManager { interval: Some(Duration::from_secs(3)), last: (BTreeMap::new(), start) };
         let is_due = |manager: &ServiceManager, turns, seconds| {
-            manager.is_due([("main", turns), ("b", 700)].into_iter(), start + Duration::from_secs(seconds))
+            manager.is_due(&[(1, turns), (2, 700)], start + Duration::from_secs(seconds))
         };
         assert!(!is_due(&manager, 100, 2), "too early");
         assert!(is_due(&manager, 100, 3));
-        manager.last = (BTreeMap::from([("main".to_owned(), 100)]), start + Duration::from_secs(3));
+        manager.last = (BTreeMap::from([(1, 100)]), start + Duration::from_secs(3));
         assert!(!is_due(&manager, 100, 600), "the dispatcher hangs");
         assert!(is_due(&manager, 101, 600), "it goes on");
         assert!(!is_due(&ServiceManager { interval: None, ..manager }, 101, 600), "without a watchdog");

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use aircheck_api::SourceKind;
 use aircheck_engine::source::{
-    Device, DeviceConfig, DeviceError, DeviceReopener, OnLoss, OpenFallback, Paced, Pull, Source, Supervised, Tone,
-    Wav, WavError,
+    Device, DeviceConfig, DeviceError, DeviceReopener, OnLoss, OpenFallback, Paced, Pull, Source, Supervised, Switch,
+    Tone, Wav, WavError,
 };
 use aircheck_engine::{Stream, StreamError, StreamOptions};
 
@@ -58,44 +58,77 @@ pub enum OpenError {
     Unsupported(String),
 }
 
+/// A source that is open, with its supervisor.
+#[derive(Debug)]
+pub struct Opened {
+    /// The source.
+    pub source: Supervised,
+    /// Its kind.
+    pub kind: SourceKind,
+}
+
+/// A source that runs.
+#[derive(Debug)]
+pub struct Started {
+    /// The stream of its blocks.
+    pub stream: Stream,
+    /// Its kind.
+    pub kind: SourceKind,
+    /// Changes it while the stream goes on.
+    pub switch: Switch,
+}
+
 /// Opens and starts the source of `config`, and logs if it is not the expected one.
 ///
 /// # Errors
 ///
 /// When the source or the fallback cannot be opened or started. `auto` plays the demo sound instead, unless it is to
 /// wait for a device.
-pub fn start(config: &CaptureConfig) -> Result<(Stream, SourceKind), OpenError> {
-    if let Some(spec) = &config.fallback {
-        // A fallback that is missing is found now, and not when it is needed.
-        open_fallback(spec).map_err(|error| OpenError::Fallback { spec: spec.to_string(), error })?;
+pub fn start(config: &CaptureConfig) -> Result<Started, OpenError> {
+    open_or_substitute(config, |Opened { source, kind }| {
+        let switch = source.switch();
+        Ok(Started { stream: start_stream(config, source)?, kind, switch })
+    })
+}
+
+/// Opens the source of `config`, and logs if it is not the expected one.
+///
+/// # Errors
+///
+/// Those of [`start`], without those of the start.
+pub fn open(config: &CaptureConfig) -> Result<Opened, OpenError> {
+    open_or_substitute(config, Ok)
+}
+
+/// Opens the source and uses it, or uses what stands for a device that cannot be used.
+fn open_or_substitute<T>(
+    config: &CaptureConfig,
+    proceed: impl Fn(Opened) -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
+    let is_device = matches!(config.source, SourceSpec::Auto | SourceSpec::Mic(_));
+    // A fallback that is missing is found now, and not when it is needed.
+    on_loss(config)?;
+    match open_source(config).and_then(&proceed) {
+        Err(error) if is_device && config.wait_for_source => {
+            tracing::warn!("NO MICROPHONE YET: listeners get silence, because {error}");
+            let source = waiting_microphone(config, error.to_string())?;
+            proceed(Opened { source, kind: SourceKind::Mic })
+        }
+        Err(error) if config.source == SourceSpec::Auto => {
+            tracing::warn!("NOT A MICROPHONE: playing the built-in demo sound, because {error}");
+            let source = supervised(config, made(config, Box::new(Paced::new(Demo::default()))))?;
+            proceed(Opened { source, kind: SourceKind::Demo })
+        }
+        result => result,
     }
-    let spec = &config.source;
-    match spec {
-        SourceSpec::Auto | SourceSpec::Mic(_) => {
-            let name = if let SourceSpec::Mic(name) = spec { name.as_deref() } else { None };
-            let microphone = start_microphone(config, name).map(|stream| (stream, SourceKind::Mic));
-            match microphone {
-                Err(error) if config.wait_for_source => {
-                    tracing::warn!("NO MICROPHONE YET: listeners get silence, because {error}");
-                    Ok((wait_for_microphone(config, name, error.to_string())?, SourceKind::Mic))
-                }
-                Err(error) if *spec == SourceSpec::Auto => {
-                    tracing::warn!("NOT A MICROPHONE: playing the built-in demo sound, because {error}");
-                    Ok((start_stream(config, Box::new(Paced::new(Demo::default())))?, SourceKind::Demo))
-                }
-                result => result,
-            }
-        }
-        SourceSpec::Wav(path) => {
-            let wav = Paced::new(Wav::open(path, config.looped)?);
-            // A file never pauses, so only a fallback needs a supervisor.
-            let wav: Box<dyn Source> = match config.fallback {
-                Some(_) => Box::new(supervised(config, Supervised::new(Box::new(wav)))),
-                None => Box::new(wav),
-            };
-            Ok((start_stream(config, wav)?, SourceKind::Wav))
-        }
-        SourceSpec::Tone(hz) => Ok((start_stream(config, Box::new(Tone::new(*hz)))?, SourceKind::Tone)),
+}
+
+fn open_source(config: &CaptureConfig) -> Result<Opened, OpenError> {
+    let (source, kind) = match &config.source {
+        SourceSpec::Auto => (microphone(config, None)?, SourceKind::Mic),
+        SourceSpec::Mic(name) => (microphone(config, name.as_deref())?, SourceKind::Mic),
+        SourceSpec::Wav(path) => (made(config, Box::new(Paced::new(Wav::open(path, config.looped)?))), SourceKind::Wav),
+        SourceSpec::Tone(hz) => (made(config, Box::new(Tone::new(*hz))), SourceKind::Tone),
         SourceSpec::Stdin => {
             let (rate_hz, channels, sample) = config.stdin_format();
             let pcm = stdin::open(rate_hz, channels, sample).map_err(|error| OpenError::Stdin(error.to_string()))?;
@@ -103,25 +136,33 @@ pub fn start(config: &CaptureConfig) -> Result<(Stream, SourceKind), OpenError> 
                 Pace::Source => Box::new(Paced::new(pcm)),
                 Pace::Clock => Box::new(Paced::new(Steady::new(pcm).map_err(OpenError::Stdin)?)),
             };
-            Ok((start_stream(config, Box::new(supervised(config, Supervised::new(source))))?, SourceKind::Stdin))
+            (Supervised::new(source), SourceKind::Stdin)
         }
-        SourceSpec::Nats { .. } => Err(OpenError::Unsupported(spec.to_string())),
-    }
+        SourceSpec::Nats { .. } => return Err(OpenError::Unsupported(config.source.to_string())),
+    };
+    Ok(Opened { source: supervised(config, source)?, kind })
 }
 
-fn start_microphone(config: &CaptureConfig, name: Option<&str>) -> Result<Stream, OpenError> {
+/// Supervises a source that is made or read here.
+fn made(config: &CaptureConfig, source: Box<dyn Source>) -> Supervised {
+    let source = Supervised::new(source);
+    // With a fallback, a file whose disk hangs is to be heard of.
+    if config.fallback.is_some() { source } else { source.may_pause() }
+}
+
+fn microphone(config: &CaptureConfig, name: Option<&str>) -> Result<Supervised, OpenError> {
     let device = Device::open(name, wanted(config))
         .map_err(|error| OpenError::Device { spec: config.source.to_string(), error })?;
     let reopener = reopener(config, name, device.rate_hz(), device.channels());
-    start_stream(config, Box::new(supervised(config, Supervised::new(Box::new(device))).reopen(Arc::new(reopener))))
+    Ok(Supervised::new(Box::new(device)).reopen(Arc::new(reopener)))
 }
 
-fn wait_for_microphone(config: &CaptureConfig, name: Option<&str>, reason: String) -> Result<Stream, OpenError> {
+fn waiting_microphone(config: &CaptureConfig, reason: String) -> Result<Supervised, OpenError> {
+    let name = if let SourceSpec::Mic(name) = &config.source { name.as_deref() } else { None };
     let (rate_hz, channels) = config.waiting_format();
     let description = name.map_or_else(|| "microphone".to_owned(), |name| format!("microphone “{name}”"));
     let waiting = Supervised::waiting(description, reason, rate_hz, channels);
-    let reopener = reopener(config, name, rate_hz, channels);
-    start_stream(config, Box::new(supervised(config, waiting).reopen(Arc::new(reopener))))
+    supervised(config, waiting.reopen(Arc::new(reopener(config, name, rate_hz, channels))))
 }
 
 /// Returns what a configuration asks of a device.
@@ -133,13 +174,28 @@ fn reopener(config: &CaptureConfig, name: Option<&str>, rate_hz: u32, channels: 
     DeviceReopener::new(name.map(str::to_owned), wanted(config), rate_hz, channels)
 }
 
-fn supervised(config: &CaptureConfig, source: Supervised) -> Supervised {
+fn supervised(config: &CaptureConfig, source: Supervised) -> Result<Supervised, OpenError> {
+    let (policy, fallback) = on_loss(config)?;
+    let source = source.on_loss(policy);
+    Ok(match fallback {
+        Some(fallback) => source.fallback(fallback),
+        None => source,
+    })
+}
+
+/// Returns what happens when the source is lost, and the fallback.
+///
+/// # Errors
+///
+/// When the fallback cannot be opened.
+pub fn on_loss(config: &CaptureConfig) -> Result<(OnLoss, Option<OpenFallback>), OpenError> {
     let Some(spec) = config.fallback.clone() else {
         let is_end = config.on_source_loss == LossPolicy::End;
-        return source.on_loss(if is_end { OnLoss::End } else { OnLoss::Silence });
+        return Ok((if is_end { OnLoss::End } else { OnLoss::Silence }, None));
     };
+    open_fallback(&spec).map_err(|error| OpenError::Fallback { spec: spec.to_string(), error })?;
     let fallback: OpenFallback = Box::new(move || open_fallback(&spec));
-    source.on_loss(OnLoss::Fallback { after: config.fallback_after }).fallback(fallback)
+    Ok((OnLoss::Fallback { after: config.fallback_after }, Some(fallback)))
 }
 
 /// Opens the sound of a fallback.
@@ -151,8 +207,9 @@ pub(crate) fn open_fallback(spec: &FallbackSpec) -> Result<Box<dyn Pull>, String
     })
 }
 
-fn start_stream(config: &CaptureConfig, source: Box<dyn Source>) -> Result<Stream, OpenError> {
+fn start_stream(config: &CaptureConfig, source: Supervised) -> Result<Stream, OpenError> {
     let (block, history) = (config.block, config.history);
     let options = StreamOptions { block, history, realtime: true, ..StreamOptions::default() };
-    Stream::start(source, options).map_err(|error| OpenError::Start { spec: config.source.to_string(), error })
+    Stream::start(Box::new(source), options)
+        .map_err(|error| OpenError::Start { spec: config.source.to_string(), error })
 }

@@ -495,7 +495,8 @@ fn settings_that_need_a_restart_are_named() {
     let tokens = std::fs::read_to_string(&guarded.file).unwrap();
     std::fs::write(&guarded.file, format!("max_listeners = 7\nbuffer = '2s'\n{tokens}")).unwrap();
     signal(guarded.server.pid(), "HUP");
-    guarded.server.wait_for_log("restart the service for the changes of buffer, max_listeners");
+    guarded.server.wait_for_log("restart the service for the changes of max_listeners: ");
+    guarded.server.wait_for_log("the mount `main`: buffer is 2s, was 1s");
     guarded.server.wait_for_log("the tokens are the same");
 }
 

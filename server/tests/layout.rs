@@ -10,8 +10,9 @@ use std::path::Path;
 use modules::{Uses, assert_no_circle, place};
 
 /// The folders and files at the top of `server/src`, in the order in which they may use each other.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 21] = [
     "one_line",
+    "shared",
     "access",
     "config",
     "source",
@@ -24,6 +25,7 @@ const ORDER: [&str; 19] = [
     "notify",
     "telemetry",
     "http",
+    "on_air",
     "reload",
     "service_manager",
     "app",

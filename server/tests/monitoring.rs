@@ -283,6 +283,7 @@ fn filled(query: &str, server: &Server) -> String {
         ("$__range", "15m"),
         ("$job", "aircheck"),
         ("$instance", &server.address.to_string()),
+        ("$mount", "main"),
         ("$format", "wav|json"),
     ]
     .into_iter()

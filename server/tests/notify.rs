@@ -586,3 +586,43 @@ fn https_is_verified_against_the_trusted_certificates() {
     account_when(&server, "the delivery", |account| account["delivered"] == 1);
     stop(server);
 }
+
+#[test]
+fn a_receiver_of_one_mount_is_told_of_that_one_alone() {
+    let (all, hall) = (Receiver::taking(), Receiver::taking());
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("aircheck.toml");
+    let wav = directory.path().join("silence.wav");
+    let source = write_wav(&wav, 1, (0..96_000).map(|_| 0));
+    let mount = |name: &str, rest: &str| {
+        format!("[[mount]]\nname = '{name}'\nsource = '{source}'\nloop = true\nsilence_after = '1s'\n{rest}\n")
+    };
+    let of_hall = format!("notify = ['http://{}/hall']", hall.address);
+    let text = |hall: &str, studio: &str| {
+        format!("notify = ['http://{}/all']\n", all.address) + &mount("hall", hall) + &mount("studio", studio)
+    };
+    std::fs::write(&file, text(&of_hall, "")).unwrap();
+    let server = Server::start(&["--config", file.to_str().unwrap()]);
+    let told = |receiver: &Receiver, event: &str, mount: &str| {
+        receiver.received().iter().any(|it| it.json()["event"] == event && it.json()["mount"] == mount)
+    };
+    for mount in ["hall", "studio"] {
+        eventually("both mounts for the server's receiver", || told(&all, "silence", mount).then_some(()));
+    }
+    eventually("the mount for its own", || told(&hall, "silence", "hall").then_some(()));
+    assert!(hall.received().iter().all(|it| it.json()["mount"] == "hall" && it.json()["event"] != "service"));
+    let accounts = |mount: &str| server.json(&format!("api/v1/status?mount={mount}"))["notifications"].clone();
+    assert_eq!(accounts("hall").as_array().unwrap().len(), 2);
+    assert_eq!(accounts("studio").as_array().unwrap().len(), 1);
+    // The receiver goes to the other mount, which is told to it from then on.
+    let before = hall.received().len();
+    std::fs::write(&file, text("", &of_hall)).unwrap();
+    signal(server.pid(), "HUP");
+    server.wait_for_log(&format!("the mount `studio`: notify is {}", hall.address));
+    assert!(!server.log().contains("/hall'"), "the path is a secret");
+    std::fs::write(&file, text("", &(of_hall.clone() + "\nbuffer = '2s'")).replace("'1s'", "'2s'")).unwrap();
+    signal(server.pid(), "HUP");
+    eventually("the studio for the receiver", || {
+        hall.received()[before..].iter().any(|it| it.json()["mount"] == "studio").then_some(())
+    });
+}

@@ -1,9 +1,11 @@
 // Plays by the browser's own player where the page can't play live: Opus, or WAV in a browser without it. Such players
 // buffer a second of sound or more, and do not report when a block was heard.
 
+import { streamPath } from "/address.js";
+
 const FORMATS = [
-  { path: "/stream.opus", type: 'audio/ogg; codecs="opus"', name: "Opus" },
-  { path: "/stream.wav", type: "audio/wav", name: "WAV" },
+  { path: streamPath("stream.opus"), type: 'audio/ogg; codecs="opus"', name: "Opus" },
+  { path: streamPath("stream.wav"), type: "audio/wav", name: "WAV" },
 ];
 const MAX_BEHIND_SECONDS = 3; // more than players buffer by themselves: beyond it the stream is started again, at live
 

@@ -44,7 +44,8 @@ class Meter {
   }
 }
 
-function share(dbfs) {
+/** Returns how much of a meter a level fills. */
+export function share(dbfs) {
   const width = (dbfs - FLOOR_DBFS) / -FLOOR_DBFS;
   return `${(100 * Math.min(1, Math.max(0, width))).toFixed(1)}%`;
 }

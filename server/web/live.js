@@ -1,6 +1,7 @@
 // Plays live, by WebSocket and AudioWorklet: receiver.js receives blocks on a thread of its own, worklet.js plays them on
 // the audio thread, and this file computes when they are heard.
 
+import { streamPath } from "/address.js";
 import { decodesOpus } from "/opus.js";
 import { OutputClock } from "/output_clock.js";
 
@@ -139,7 +140,7 @@ export class Live {
 
   /** The address of the stream. */
   get url() {
-    return `${location.origin.replace("http", "ws")}/stream`;
+    return `${location.origin.replace("http", "ws")}${streamPath("stream")}`;
   }
 
   listen() {

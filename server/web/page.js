@@ -3,16 +3,18 @@
 // The server pushes all that it shows, through one connection to /api/v1/watch. All text that a listener chooses, above all
 // its name, is written as text, never as markup.
 
+import { mount, ofMount } from "/address.js";
 import { showLevel, showNoLevel } from "/level.js";
 import { showListeners } from "/listeners.js";
 import { showLoudness, showNoLoudness } from "/loudness.js";
+import { refreshMounts } from "/mounts.js";
 import { showNotifications } from "/notifications.js";
 import { player } from "/player.js";
 import { figures, refreshSession } from "/session.js";
 import { showShare } from "/share.js";
 import { $, count, milliseconds, pause, plural, ppm, put, span } from "/text.js";
 
-const WATCH = "/api/v1/watch";
+const WATCH = ofMount("/api/v1/watch");
 const RETRY_EVERY_MS = 1000;
 const SILENCE_TIMEOUT_MS = 2000; // a status comes every 200 ms; one as late as this means that the server has a problem
 
@@ -74,6 +76,8 @@ async function watch(shows) {
     await figures();
     await read(shows);
     if (failures === 0) continue;
+    // The server may be there, and the mount not.
+    refreshMounts();
     // The sign-in may have ended, which an EventSource does not say.
     await Promise.all([refreshSession(), pause(RETRY_EVERY_MS)]);
   }
@@ -140,6 +144,7 @@ function showStatus(next) {
   showLoudness(status.loudness, status.on_air || status.state === "fallback");
   showNotifications(status);
   showShare(status.urls ?? []);
+  refreshMounts();
 }
 
 /** Facts on the recording. It is always shown, because a microphone is private. */
@@ -169,6 +174,11 @@ function showClock({ drift_ppm, drift_error_ppm, waiting_seconds }, has_pipe) {
 }
 
 function showRows({ count, rows }) {
+  // Those of other mounts are on their own pages.
+  if (mount !== null || rows.some((row) => row.mount !== status.mount)) {
+    rows = rows.filter((row) => row.mount === status.mount);
+    count = rows.length;
+  }
   const own = rows.find(({ id }) => id === player.listener);
   player.server.queue = own?.latency_seconds?.queue?.p50 ?? undefined;
   showListeners(rows, count, status, player.listener, player.stop);

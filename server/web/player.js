@@ -130,6 +130,7 @@ function lost({ reason, failures, opened }) {
   if (reason === "revoked" || failures === 2) refreshSession();
   if (failures > 1 && isFull()) say(full());
   else if (reason === "finished") say("The stream has ended. It resumes when the server streams again.");
+  else if (reason === "removed") say("This mount was changed or taken out. The stream resumes if it is there again.");
   else if (reason === "failed") say("The server's source has failed. The stream resumes when the server streams again.");
   else say(isOffline() ? OFFLINE : "Connection lost, trying again…");
 }

@@ -2,9 +2,10 @@
 //
 // The token goes to the server once, which answers with a cookie that no script can read. The page keeps nothing of it.
 
+import { ofMount } from "/address.js";
 import { $, put } from "/text.js";
 
-const SESSION = "/api/v1/session";
+const SESSION = ofMount("/api/v1/session");
 const TIMEOUT_MS = 2000; // a server that answers at all does so at once
 
 /** What the server permits. Until it has answered, the page tries everything. */

@@ -1,5 +1,6 @@
 // The commands and addresses for listening from another program or machine.
 
+import { mount, streamPath } from "/address.js";
 import { session } from "/session.js";
 import { $, announce, pause, put, stamp } from "/text.js";
 
@@ -16,13 +17,14 @@ function sharedUrl(urls) {
 }
 
 export function showShare(urls) {
-  const url = sharedUrl(urls);
+  const server = sharedUrl(urls);
+  const url = mount === null ? server : `${server}?mount=${encodeURIComponent(mount)}`;
   if (url === $("share-link").textContent) return;
   put($("share-link"), url);
   $("share-link").href = url;
   $("loopback").hidden = !isLocal(url);
   // With a token as the password, which curl and players take in this way.
-  const streams = `${session.takes_token ? url.replace("://", "://any:TOKEN@") : url}stream`;
+  const streams = `${session.takes_token ? server.replace("://", "://any:TOKEN@") : server}${streamPath("stream").slice(1)}`;
   const commands = [
     ["Browser", url],
     ["curl", `curl -N -o aircheck.wav ${streams}.wav`],

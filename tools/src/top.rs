@@ -68,7 +68,7 @@ pub(crate) async fn top(args: TopArgs) -> ExitCode {
 async fn run(args: TopArgs) -> Result<(), Failure> {
     let mut signals = Signals::watch().map_err(Failure::Signals)?;
     let clock = Instant::now();
-    let mut api = watch::client(&args.address);
+    let mut api = watch::client(&args.address, args.mount.as_deref());
     // Before the terminal is taken: a server that is not there is one line, not an empty screen.
     let first = async { Ok::<_, Failure>((api.status().await?, api.listeners().await?)) };
     let (status, rows) = tokio::select! {
@@ -114,7 +114,7 @@ async fn watch(
                 Some(Ok(Event::Key(key))) => match state.press(key, clock.elapsed().as_secs_f64()) {
                     Action::Quit => return Ok(()),
                     Action::Disconnect { id, title } => {
-                        let mut api = watch::client(address);
+                        let mut api = watch::client(address, None);
                         disconnects.spawn(async move { (title, api.disconnect(id).await) });
                     }
                     Action::Nothing => {}

@@ -5,7 +5,8 @@
 //! second or hangs for ever.
 //!
 //! [`Device::open`] finds a device by its name (`listing`) and chooses its configuration (`choice`). Started, it lives
-//! on a thread of its own (`supervisor`), which watches its `health`; its callback writes to the capture.
+//! on a thread of its own (`supervisor`), which watches its `health`; its callback writes to the captures of all streams
+//! that it records for (`shared`).
 
 pub(super) mod error;
 mod host;
@@ -18,6 +19,7 @@ mod reopen;
 
 mod callback;
 mod health;
+mod shared;
 mod supervisor;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@
 mod fallback_player;
 mod live;
 mod supervisor;
+mod switch;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,10 @@ use std::time::Duration;
 
 use self::live::{Live, open_with};
 use self::supervisor::{State, Supervisor};
+use self::switch::Order;
+pub use self::switch::Switch;
 use crate::lease::{Lent, Slot};
+use crate::source::back_off::BackOff;
 use crate::source::interface::{Running, Source, SourceError};
 use crate::source::pull::Pull;
 use crate::{Capture, Timestamp};
@@ -77,6 +81,9 @@ pub struct Supervised {
     reopen: Option<Arc<dyn Reopen>>,
     on_loss: OnLoss,
     fallback: Option<OpenFallback>,
+    may_pause: bool,
+    switch: Switch,
+    orders: mpsc::Receiver<Order>,
 }
 
 impl fmt::Debug for Supervised {
@@ -99,16 +106,8 @@ impl Supervised {
     /// ```
     #[must_use]
     pub fn new(source: Box<dyn Source>) -> Self {
-        Self {
-            rate_hz: source.rate_hz(),
-            channels: source.channels(),
-            sample_bits: source.sample_bits(),
-            description: source.description(),
-            first: Ok(source),
-            reopen: None,
-            on_loss: OnLoss::default(),
-            fallback: None,
-        }
+        let (rate_hz, channels, sample_bits) = (source.rate_hz(), source.channels(), source.sample_bits());
+        Self::with(source.description(), (rate_hz, channels, sample_bits), Ok(source))
     }
 
     /// Waits for a source that cannot be opened yet, for this `reason`. The stream has the given format from its start.
@@ -124,16 +123,51 @@ impl Supervised {
     /// ```
     #[must_use]
     pub fn waiting(description: String, reason: String, rate_hz: u32, channels: u16) -> Self {
+        Self::with(description, (rate_hz, channels, None), Err(reason))
+    }
+
+    fn with(
+        description: String,
+        (rate_hz, channels, sample_bits): (u32, u16, Option<u16>),
+        first: Result<Box<dyn Source>, String>,
+    ) -> Self {
+        let (switch, orders) = mpsc::channel();
         Self {
             rate_hz,
             channels,
-            sample_bits: None,
+            sample_bits,
             description,
-            first: Err(reason),
+            first,
             reopen: None,
             on_loss: OnLoss::default(),
             fallback: None,
+            may_pause: false,
+            switch: Switch::new(switch),
+            orders,
         }
+    }
+
+    /// Returns the handle by which the source can be changed while the stream goes on.
+    #[must_use]
+    pub fn switch(&self) -> Switch {
+        self.switch.clone()
+    }
+
+    /// Never counts the source as lost because nothing comes from it, only because it ends or fails: for a source that is made or read
+    /// here, which is late on a busy machine and not gone.
+    ///
+    /// ```
+    /// use aircheck_engine::source::{Supervised, Tone};
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let supervised = Supervised::new(Box::new(Tone::new(440.0))).may_pause();
+    /// let stream = Stream::start(Box::new(supervised), StreamOptions::default())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn may_pause(mut self) -> Self {
+        self.may_pause = true;
+        self
     }
 
     /// Opens the source again when it is lost. Without this, only a source that pauses can come back.
@@ -228,16 +262,16 @@ impl Source for Supervised {
         };
         let format = writer.format();
         let lent = Box::new(Lent::new(writer));
-        let (stop, stopped) = mpsc::channel();
         let (done, ended) = mpsc::channel::<()>();
         let supervisor = Supervisor {
             format,
             reopen: self.reopen,
             on_loss: self.on_loss,
             fallback: self.fallback,
+            may_pause: self.may_pause,
             stats: Arc::clone(&stats),
-            stopped,
-            back_off: Duration::ZERO,
+            orders: self.orders,
+            back_off: BackOff::default(),
         };
         let state = match self.first {
             Ok(source) => {
@@ -257,19 +291,19 @@ impl Source for Supervised {
                 drop(done);
             })
             .map_err(SourceError::Thread)?;
-        Ok(Box::new(RunningSupervisor { stop, ended }))
+        Ok(Box::new(RunningSupervisor { switch: self.switch, ended }))
     }
 }
 
 #[derive(Debug)]
 struct RunningSupervisor {
-    stop: mpsc::Sender<()>,
+    switch: Switch,
     ended: mpsc::Receiver<()>,
 }
 
 impl Running for RunningSupervisor {
     fn stop(self: Box<Self>) {
-        drop(self.stop);
+        self.switch.stop();
         let _ = self.ended.recv_timeout(STOP_TIMEOUT);
     }
 }

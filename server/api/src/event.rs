@@ -248,6 +248,8 @@ pub enum LeaveReason {
     Tls,
     /// The token that it listened by was taken out or changed.
     Revoked,
+    /// The mount was taken out of the settings, or opened anew with others.
+    Removed,
     /// The stream has ended.
     Finished,
     /// The stream has ended, because its source failed.
@@ -256,7 +258,7 @@ pub enum LeaveReason {
 
 impl LeaveReason {
     /// All reasons.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Left,
         Self::Closed,
         Self::TooSlow,
@@ -265,6 +267,7 @@ impl LeaveReason {
         Self::Gone,
         Self::Tls,
         Self::Revoked,
+        Self::Removed,
         Self::Finished,
         Self::Failed,
     ];
@@ -281,6 +284,7 @@ impl LeaveReason {
             Self::Gone => "gone",
             Self::Tls => "tls",
             Self::Revoked => "revoked",
+            Self::Removed => "removed",
             Self::Finished => "finished",
             Self::Failed => "failed",
         }

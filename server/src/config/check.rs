@@ -95,11 +95,15 @@ impl Config {
     /// Returns the condition under which a setting of the server has an effect, if the other settings do not meet it.
     fn unmet_condition(&self, key: &str) -> Option<String> {
         match key {
-            "notify_form" | "silence_after" | "silence_level" if self.notify.targets.is_empty() => {
+            "notify_form" | "silence_after" | "silence_level" if self.has_no_receiver() => {
                 Some("a URL to post to: set --notify".to_owned())
             }
             _ => None,
         }
+    }
+
+    fn has_no_receiver(&self) -> bool {
+        self.notify.targets.is_empty() && self.mounts.iter().all(|mount| mount.notify.is_empty())
     }
 
     /// Returns whether a setting has an effect: with mounts, on one of them.

@@ -46,8 +46,11 @@ impl MountConfig {
     /// Reads the settings of the mount with this name in the same way.
     pub(super) fn read(name: String, given: impl Fn(&str) -> Option<Value>) -> Result<Self, ValueError> {
         let values = values(&given);
+        let written = values.clone().filter(|(key, _)| is_of_mount(key));
         Ok(Self {
             name,
+            written: written.map(|(key, value)| (key, value.to_string())).collect(),
+            notify: Vec::new(),
             capture: CaptureConfig::deserialize(MapDeserializer::new(values.clone()))?,
             delivery: DeliveryConfig::deserialize(MapDeserializer::new(values.clone()))?,
             recorder: RecorderConfig::deserialize(MapDeserializer::new(values.clone()))?,
@@ -89,8 +92,9 @@ impl MountTable {
     fn read(self, main: &MountConfig, given: impl Fn(&str) -> Option<Value>) -> Result<MountConfig, String> {
         let Self { name, keys } = self;
         check_name(&name).map_err(|wrong| format!("`name` {wrong}"))?;
-        if let Some(key) = keys.keys().find(|key| !is_of_mount(key)) {
-            return Err(unknown(key, is_of_mount));
+        let is_known = |key: &str| is_of_mount(key) || key == "notify";
+        if let Some(key) = keys.keys().find(|key| !is_known(key)) {
+            return Err(unknown(key, is_known));
         }
         if !keys.contains_key("source") {
             return Err("`source` is missing".to_owned());
@@ -98,15 +102,23 @@ impl MountTable {
         // One by one, so that the message names the key.
         for (key, value) in &keys {
             let only = |other: &str| (other == key).then(|| Value::Toml(value.clone()));
-            MountConfig::read(String::new(), only).map_err(|wrong| format!("`{key}` {wrong}"))?;
+            MountConfig::read(String::new(), only)
+                .and_then(|_| NotifyConfig::deserialize(MapDeserializer::new(self::values(only))))
+                .map_err(|wrong| format!("`{key}` {wrong}"))?;
         }
         let value = |key: &str| keys.get(key).cloned().map(Value::Toml);
         let mut mount =
             MountConfig::read(name, |key| value(key).or_else(|| given(key))).map_err(|wrong| wrong.to_string())?;
-        if !keys.contains_key("record") {
+        if let Some(record) = main.recorder.record.as_ref().filter(|_| !keys.contains_key("record")) {
             // Two recordings in one directory would delete each other's files.
-            mount.recorder.record = main.recorder.record.as_ref().map(|record| record.join(&mount.name));
+            let record = record.join(&mount.name);
+            mount.written.insert("record", record.display().to_string());
+            mount.recorder.record = Some(record);
         }
+        // Beside those of the server, which are told of every mount.
+        let own = |key: &str| (key == "notify").then(|| value(key)).flatten();
+        let notify = NotifyConfig::deserialize(MapDeserializer::new(self::values(own)));
+        mount.notify = notify.map_err(|wrong| format!("`notify` {wrong}"))?.targets;
         let own = settings().iter().map(|setting| setting.key.as_str()).filter(|key| keys.contains_key(*key)).collect();
         mount.check(&own).map_err(|Broken { key, wrong }| format!("`{key}` {wrong}"))?;
         Ok(mount)

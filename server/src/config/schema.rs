@@ -11,6 +11,7 @@
 //!
 //! The groups are nested, and the keys in the file are flat: `settings.rs` reads each group from the same table.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -80,6 +81,10 @@ pub struct MountConfig {
     pub recorder: RecorderConfig,
     /// What counts as silence.
     pub silence: SilenceConfig,
+    /// The receivers that are told of this mount alone, beside those of the server.
+    pub notify: Vec<Target>,
+    /// Its settings as they were written, by their keys, to tell what a file has changed. Secrets are not shown.
+    pub(super) written: BTreeMap<&'static str, String>,
 }
 
 impl Config {
@@ -109,7 +114,7 @@ pub(super) struct FileConfig {
     #[serde(rename = "token", default, deserialize_with = "tokens::list")]
     pub(super) tokens: Vec<Arc<Token>>,
     /// Mount with a source of its own, at `/mounts/NAME/stream.wav` and so on: `name`, `source`, and any other key of the source, its
-    /// listeners, its recording or its silence, whose value is otherwise that of the whole file; may be repeated
+    /// listeners, its recording or its silence, whose value is otherwise that of the whole file, and `notify` for receivers of its own; may be repeated
     #[arg(id = "mount", long = "mount", value_name = "TABLE", value_parser = mount_table::not_a_text)]
     #[serde(rename = "mount", default, deserialize_with = "mount_table::list")]
     pub(super) mounts: Vec<MountTable>,
@@ -380,6 +385,16 @@ fn on_stdin(default: impl Display) -> String {
 }
 
 impl CaptureConfig {
+    /// Returns whether `other` names the same source, which need not be closed and opened again.
+    #[must_use]
+    pub fn has_source_of(&self, other: &Self) -> bool {
+        let source = |it: &Self| {
+            let Self { source, looped, rate_hz, channels, sample, pace, wait_for_source, .. } = it.clone();
+            (source, looped, rate_hz, channels, sample, pace, wait_for_source)
+        };
+        source(self) == source(other)
+    }
+
     /// Returns rate in Hz, channels and encoding of the raw sound on stdin.
     ///
     /// ```

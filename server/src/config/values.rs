@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::layers::Layers;
-use super::settings::settings;
+use super::settings::{is_of_mount, settings};
 
-/// The given values of all settings but the tokens. `Debug` shows none of them, because there are secrets among them.
+/// The given values of all settings but the tokens and those of mounts. `Debug` shows none of them, because there are secrets among them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Values(BTreeMap<&'static str, String>);
 
 impl Values {
     pub(super) fn of(layers: &Layers) -> Self {
-        let given = settings().iter().filter(|setting| setting.key != "token");
+        let given = settings().iter().filter(|setting| {
+            let is_taken = ["token", "mount"].contains(&setting.key.as_str()) || is_of_mount(&setting.key);
+            !is_taken
+        });
         let value = |key: &'static str| layers.get(key).map(|(value, _)| (key, value.to_string()));
         Self(given.filter_map(|setting| value(&setting.key)).collect())
     }

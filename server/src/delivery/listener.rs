@@ -301,6 +301,7 @@ impl Listener {
     pub fn leave_reason(&self) -> LeaveReason {
         match self.stats.end_reason() {
             Some(EndReason::TooSlow) => LeaveReason::TooSlow,
+            Some(EndReason::Finished | EndReason::Abandoned) if self.mount.is_removed() => LeaveReason::Removed,
             Some(EndReason::Finished | EndReason::Abandoned) => LeaveReason::Finished,
             Some(EndReason::Failed) => LeaveReason::Failed,
             // A listener whose socket is full has not taken its end out of its ring when its connection is closed.
@@ -373,6 +374,7 @@ impl Listener {
                 | LeaveReason::Closed
                 | LeaveReason::Tls
                 | LeaveReason::Revoked
+                | LeaveReason::Removed
                 | LeaveReason::Finished
                 | LeaveReason::Failed => None,
             };

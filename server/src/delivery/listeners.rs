@@ -10,6 +10,7 @@ use aircheck_engine::{Loss, Snapshot, Timestamp};
 use crate::access::policy::Rules;
 use crate::delivery::attention::Attention;
 use crate::delivery::listener::{JoinRequest, Listener};
+use crate::mount::Mount;
 
 /// The listeners that are present, and the totals over those that are gone.
 #[derive(Debug)]
@@ -204,6 +205,24 @@ impl Listeners {
         }
     }
 
+    /// Returns whether a listener of this mount is present.
+    #[must_use]
+    pub fn has_any_of(&self, mount: &Mount) -> bool {
+        self.state().present.values().any(|listener| std::ptr::eq(listener.mount(), mount))
+    }
+
+    /// Ends the listeners of a mount that is removed and whose end they have not read.
+    pub fn end_removed(&self, mount: &Mount) {
+        for listener in self.present().iter().filter(|listener| std::ptr::eq(listener.mount(), mount)) {
+            listener.end(LeaveReason::Removed, Timestamp::now());
+        }
+    }
+
+    /// Forgets the totals of a mount that there is no more: a new one of the same name begins at zero.
+    pub fn forget(&self, mount: &str) {
+        self.state().gone.remove(mount);
+    }
+
     fn remove(&self, listener: &Listener) {
         let mut state = self.state();
         state.present.remove(&listener.id());
@@ -276,7 +295,6 @@ mod tests {
     use crate::delivery::remote::Client;
     use crate::delivery::standing::Limits;
     use crate::delivery::waits::RoundWaits;
-    use crate::mount::Mount;
     use crate::rendition::packet::{Numbered, Packet, Wire};
     use crate::rendition::packet_log::PacketLog;
 

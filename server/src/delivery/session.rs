@@ -439,7 +439,7 @@ impl Session {
             Wire::WebSocket => {
                 let reason = listener.leave_reason();
                 let code = match reason {
-                    LeaveReason::Finished => CloseCode::Normal,
+                    LeaveReason::Finished | LeaveReason::Removed => CloseCode::Normal,
                     LeaveReason::Failed => CloseCode::Error,
                     _ => CloseCode::Policy,
                 };

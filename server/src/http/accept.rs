@@ -61,7 +61,7 @@ pub async fn serve(
     }
     shutdown.await;
     accepting.shutdown().await;
-    server.mounts().served().for_each(|served| served.mount.events().finish());
+    server.mounts().served().iter().for_each(|served| served.mount.events().finish());
     drop(open);
     // Fails if no connection is open.
     let _ = closing.send(true);

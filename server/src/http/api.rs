@@ -13,11 +13,12 @@ use crate::delivery::percentiles;
 use crate::http::server::Server;
 use crate::mount::Mount;
 use crate::mount::meter::{self, Meter};
-use crate::mounts::{Place, ServedMount};
+use crate::mounts::{ConfiguredMount, ServedMount};
 
 /// Returns the document of `/api/v1/status` about a mount.
 pub(super) fn status(server: &Server, served: &ServedMount) -> Status {
-    let ServedMount { config, mount, encoders, recording, .. } = served;
+    let ServedMount { mount, encoders, .. } = served;
+    let config = served.config();
     let (format, capture, state) = (mount.format(), mount.capture(), mount.state());
     let outage = capture.outages().current();
     Status {
@@ -58,8 +59,8 @@ pub(super) fn status(server: &Server, served: &ServedMount) -> Status {
         max_lag_seconds: config.delivery.max_lag.map(|max_lag| max_lag.as_secs_f64()),
         socket_buffer_seconds: config.delivery.socket_buffer.as_secs_f64(),
         encoders: encoders.running(),
-        recording: recording.as_ref().map(|recording| recording.status()),
-        notifications: server.notifier().accounts(),
+        recording: served.recording().map(|recording| recording.status()),
+        notifications: server.notifier().accounts(mount.name()),
         last_notification: server.notifier().last(),
         urls: server.urls().to_vec(),
     }
@@ -86,25 +87,24 @@ fn loudness(meter: &Meter) -> Option<LoudnessStatus> {
 pub(super) fn recent_status(server: &Server, served: &ServedMount) -> Bytes {
     // Fails for maps without string keys and for failing writers, of which there are none.
     let make = |_| serde_json::to_vec(&status(server, served)).unwrap_or_default().into();
-    let shared = server.shared_status(served.mount.name());
-    shared.map_or_else(|| make(Timestamp::now()), |shared| shared.recent(make).as_ref().clone())
+    served.status.recent(make).as_ref().clone()
 }
 
 /// Returns the document of `/api/v1/mounts`.
 pub(super) fn mounts(server: &Server) -> Vec<MountRow> {
     let totals = server.listeners().totals();
     let behind = server.listeners().furthest_of_each_mount();
-    let row = |place: &Arc<Place>| {
-        let name = &place.config().name;
-        let served = place.served();
+    let row = |configured: &Arc<ConfiguredMount>| {
+        let name = configured.name();
+        let served = configured.served();
         let mount = served.as_ref().ok().map(|served| &served.mount);
         let renditions = totals.by_mount.get(name).into_iter().flat_map(|renditions| renditions.values());
-        let worst = behind.get(name.as_str()).zip(mount).map(|(blocks, mount)| mount.seconds(*blocks));
+        let worst = behind.get(name).zip(mount).map(|(blocks, mount)| mount.seconds(*blocks));
         MountRow {
-            name: name.clone(),
-            state: place.state(),
+            name: name.to_owned(),
+            state: configured.state_of_stream(),
             source: mount
-                .map_or_else(|| place.config().capture.source.to_string(), |mount| mount.description().to_owned()),
+                .map_or_else(|| configured.config().capture.source.to_string(), |mount| mount.description().to_owned()),
             failure: match &served {
                 Ok(served) => failure(&served.mount),
                 Err(why) => Some(why.clone()),
@@ -117,7 +117,7 @@ pub(super) fn mounts(server: &Server) -> Vec<MountRow> {
             stream: format!("/mounts/{name}/stream"),
         }
     };
-    server.mounts().places().iter().map(row).collect()
+    server.mounts().all().iter().map(row).collect()
 }
 
 /// Returns why the source of a mount fails now, if it does.

@@ -10,7 +10,8 @@ use crate::replay::{Export, ReplayError};
 
 /// Answers with what of a mount was recorded between the times `from` and `to` of a query.
 pub(super) fn recording(served: &ServedMount, query: &str) -> Reply {
-    let ServedMount { mount, recording, replays, .. } = served;
+    let ServedMount { mount, replays, .. } = served;
+    let recording = served.recording();
     let (from, to) = match times(query) {
         Ok(times) => times,
         Err(sentence) => return error(StatusCode::BAD_REQUEST, sentence),

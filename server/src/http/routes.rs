@@ -245,12 +245,13 @@ async fn route<B>(
     }
     let query = uri.query().unwrap_or_default();
     let asked_mount = mount_of(query);
+    let first = server.mounts().first();
     let name = match route {
         Route::Mount(Some(name), _) | Route::Playlist(Some(name), _) => name,
         Route::Mount(None, MountRoute::Status | MountRoute::Events | MountRoute::Watch)
         | Route::Session
-        | Route::Ready => asked_mount.as_deref().unwrap_or_else(|| server.mounts().first().name()),
-        _ => server.mounts().first().name(),
+        | Route::Ready => asked_mount.as_deref().unwrap_or_else(|| first.name()),
+        _ => first.name(),
     };
     // Before the name is looked up: whoever may not listen does not learn which mounts there are.
     let granted = match route.scope(name, asked_mount.is_some()) {
@@ -267,22 +268,22 @@ async fn route<B>(
         }
         None => None,
     };
-    let place = server.mounts().find(name);
+    let mount = server.mounts().find(name);
     match route {
         Route::Page(PageFile { content_type, bytes }) => whole(StatusCode::OK, content_type, bytes),
         Route::Session => session(server, name, context, request),
-        Route::Playlist(..) if place.is_none() => no_mount(name),
+        Route::Playlist(..) if mount.is_none() => no_mount(name),
         Route::Playlist(_, playlist) => {
             let scope = Scope::Listen(Some(name.to_owned()));
             let asked = asked(request, &context.client());
             let sign = |path: &str, query: &str| server.access().pass_on(&granted, &scope, &asked, path, query);
             let path = uri.path();
-            let mount = &path[..path.rfind('/').unwrap_or_default()];
-            playlist.answer(mount, query, &reached_url(forwarding, request.headers(), &context.url), sign)
+            let prefix = &path[..path.rfind('/').unwrap_or_default()];
+            playlist.answer(prefix, query, &reached_url(forwarding, request.headers(), &context.url), sign)
         }
-        Route::Mount(_, of_mount) => match place.map(|place| place.served()) {
+        Route::Mount(_, of_mount) => match mount.map(|mount| mount.served()) {
             None => no_mount(name),
-            Some(Ok(served)) => route_of_mount(server, served, context, request, of_mount, forwarding, granted),
+            Some(Ok(served)) => route_of_mount(server, &served, context, request, of_mount, forwarding, granted),
             Some(Err(why)) => busy(format!("the mount `{name}` is not on the air: {why} (it is tried again)")),
         },
         Route::Mounts => json_reply(&api::mounts(server)),
@@ -306,10 +307,10 @@ async fn route<B>(
         // A server is healthy if a restart would not help it, and ready if sound comes.
         Route::Health if server.mounts().are_finished() => word(StatusCode::SERVICE_UNAVAILABLE, "ended"),
         Route::Health => word(StatusCode::OK, "ok"),
-        Route::Ready if place.is_none() => no_mount(name),
+        Route::Ready if mount.is_none() => no_mount(name),
         Route::Ready => {
-            let of_mount = place.filter(|_| asked_mount.is_some());
-            let state = of_mount.map_or_else(|| server.mounts().state(), |place| place.state());
+            let of_mount = mount.filter(|_| asked_mount.is_some());
+            let state = of_mount.map_or_else(|| server.mounts().state(), |mount| mount.state_of_stream());
             let status = if state == StreamState::Live { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             word(status, state.name())
         }
@@ -332,7 +333,7 @@ fn route_of_mount<B>(
     let asked = |granted| StreamRequest { server, served, context, request, granted, station: &station };
     match route {
         MountRoute::Stream => stream(asked(granted)),
-        MountRoute::Rendition(rendition) => match Query::parse(query, &served.config) {
+        MountRoute::Rendition(rendition) => match Query::parse(query, &served.config()) {
             Ok(query) if query.format.is_some() => {
                 error(StatusCode::BAD_REQUEST, "format: only /stream takes it; this path has its format already")
             }
@@ -381,7 +382,7 @@ fn no_place(server: &Server, context: &Context) -> Reply {
 /// Answers `/stream` of a mount, in the format of `?format=` or `Accept`, or as a WebSocket.
 fn stream<B>(asked: StreamRequest<'_, B>) -> Reply {
     let request = asked.request;
-    let query = match Query::parse(request.uri().query().unwrap_or_default(), &asked.served.config) {
+    let query = match Query::parse(request.uri().query().unwrap_or_default(), &asked.served.config()) {
         Ok(query) => query,
         Err(message) => return error(StatusCode::BAD_REQUEST, message),
     };

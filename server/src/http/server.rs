@@ -1,25 +1,19 @@
 //! The server as its requests reach it: mounts, listeners, configuration, metrics and shared documents.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use aircheck_engine::Timestamp;
-use bytes::Bytes;
 
 use crate::access::policy::{Access, Rules};
 use crate::config::Config;
 use crate::delivery::listeners::Listeners;
 use crate::delivery::shards::Shards;
 use crate::http::listener_table::{ListenerTable, TABLE_INTERVAL};
-use crate::http::shared::Shared;
 use crate::http::trusted_proxies::TrustedProxies;
-use crate::mounts::Mounts;
+use crate::mounts::{Mounts, ServedMount};
 use crate::notify::Notifier;
+use crate::shared::Shared;
 use crate::telemetry::metrics::{Exposition, Metrics, MountView};
-
-/// The status that is pushed to pages is made at most this often: twice for each of its events.
-const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The mounts, the listeners, the configuration and the metrics of one process.
 #[derive(Debug)]
@@ -34,8 +28,6 @@ pub struct Server {
     notifier: Arc<Notifier>,
     table: Shared<ListenerTable>,
     worst: Shared<ListenerTable>,
-    /// By the names of the mounts.
-    status: BTreeMap<String, Shared<Bytes>>,
     urls: OnceLock<Vec<String>>,
     trusted_proxies: TrustedProxies,
 }
@@ -52,8 +44,6 @@ impl Server {
     ) -> Arc<Self> {
         let listeners = Listeners::new(config.http.max_listeners);
         let trusted_proxies = TrustedProxies::new(config.http.trusted_proxies.clone());
-        let statuses = mounts.places().iter().map(|place| (place.config().name.clone(), Shared::new(STATUS_INTERVAL)));
-        let status = statuses.collect();
         Arc::new(Self {
             config,
             access,
@@ -65,7 +55,6 @@ impl Server {
             notifier,
             table: Shared::new(TABLE_INTERVAL),
             worst: Shared::new(TABLE_INTERVAL),
-            status,
             urls: OnceLock::new(),
             trusted_proxies,
         })
@@ -145,11 +134,6 @@ impl Server {
         self.worst.recent(|now| ListenerTable::look_at_worst(&self.listeners, now))
     }
 
-    /// Returns the last status of the mount of this name that was pushed to pages.
-    pub(super) fn shared_status(&self, mount: &str) -> Option<&Shared<Bytes>> {
-        self.status.get(mount)
-    }
-
     /// Returns the metrics.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
@@ -159,17 +143,17 @@ impl Server {
     /// Returns all metrics as text.
     #[must_use]
     pub fn render_metrics(&self, exposition: Exposition) -> String {
-        let mounts: Vec<_> = self
-            .mounts
-            .served()
-            .map(|served| MountView {
-                mount: &served.mount,
-                histograms: &served.histograms,
-                recording: served.recording.as_ref().map(|recording| recording.status()),
-            })
-            .collect();
-        let unopened = self.mounts.places().iter().filter(|place| place.served().is_err());
-        let unopened: Vec<_> = unopened.map(|place| place.config().name.as_str()).collect();
+        let all = self.mounts.all();
+        let served: Vec<_> = all.iter().filter_map(|mount| mount.served().ok()).collect();
+        let view = |served: &'_ Arc<ServedMount>| served.recording().map(|recording| recording.status());
+        let mounts = served.iter().map(|served| MountView {
+            mount: &served.mount,
+            histograms: &served.histograms,
+            recording: view(served),
+        });
+        let mounts: Vec<_> = mounts.collect();
+        let is_served = |name: &str| mounts.iter().any(|view| view.mount.name() == name);
+        let unopened: Vec<_> = all.iter().map(|mount| mount.name()).filter(|name| !is_served(name)).collect();
         self.metrics.render(exposition, &mounts, &unopened, &self.listeners, &self.shards, self.notifier.totals())
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn listen<B>(asked: StreamRequest<'_, B>, rendition: Rendition, query
     let (mount, format) = (&served.mount, served.mount.format());
     let wanted = query.check_gaps(rendition).and_then(|()| {
         let encoding = query.encoding(rendition, mount.flac_bits())?;
-        let gather = query.gather(rendition, &served.config)?;
+        let gather = query.gather(rendition, &served.config())?;
         let last_event = if rendition == Rendition::Events { last_event(request.headers())? } else { None };
         let wire = if request.version() == Version::HTTP_11 { Wire::Chunked } else { Wire::Plain };
         let group = format.blocks_in(gather).max(1);
@@ -133,7 +133,7 @@ pub(super) fn websocket<B>(asked: StreamRequest<'_, B>, query: &Query) -> Reply 
         Ok(reply) => reply,
         Err(refused) => return not_a_websocket(&refused),
     };
-    if let Err(message) = query.gather(rendition, &served.config) {
+    if let Err(message) = query.gather(rendition, &served.config()) {
         return error(StatusCode::BAD_REQUEST, message);
     }
     let wanted =
@@ -177,7 +177,7 @@ fn join(
 ) -> Result<Joined, Box<Reply>> {
     let Wanted { rendition, encoding, group, wire, query, last_event, .. } = *wanted;
     let format = served.mount.format();
-    let options = query.subscribe(&served.config, format, last_event);
+    let options = query.subscribe(&served.config(), format, last_event);
     if server.listeners().is_full() {
         return Err(full(server).into());
     }
@@ -211,7 +211,7 @@ fn join(
     let socket_buffer = SocketBuffer {
         bytes_per_second: (block_bytes as f64 / format.block_span().as_secs_f64()) as u64,
         packet_bytes: block_bytes * group,
-        target: served.config.delivery.socket_buffer,
+        target: served.config().delivery.socket_buffer,
     };
     let joining = JoinRequest {
         name: query.name.clone().unwrap_or_default(),
@@ -224,13 +224,13 @@ fn join(
             Arc::clone(&served.histograms.renditions[&rendition])
         },
         overflow: options.overflow,
-        limits: query.limits(&served.config, format),
+        limits: query.limits(&served.config(), format),
         stats: Arc::clone(subscription.packets.stats()),
         client: context.client(),
         granted,
         wire,
         bytes_per_second: socket_buffer.bytes_per_second,
-        may_hold: query.may_hold(rendition, &served.config),
+        may_hold: query.may_hold(rendition, &served.config()),
         log: Arc::clone(&subscription.log),
         mailbox: Arc::clone(assignment.mailbox()),
     };
@@ -259,9 +259,9 @@ fn join(
 
 /// Finds the moment at which a listener wants to start.
 fn find(server: &Server, served: &ServedMount, moment: Moment) -> Result<Found, ReplayError> {
-    let ServedMount { config, mount, recording, replays, .. } = served;
-    let history = config.capture.history;
-    replays.find(mount, recording.as_ref(), history, moment, server.shards().wakers())
+    let ServedMount { mount, replays, .. } = served;
+    let history = served.config().capture.history;
+    replays.find(mount, served.recording().as_ref(), history, moment, server.shards().wakers())
 }
 
 /// Returns the answer to a request for a moment that is not to be had.

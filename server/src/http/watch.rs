@@ -37,7 +37,7 @@ pub(super) struct WatchBody {
 }
 
 impl WatchBody {
-    /// Makes the body, with the status of a mount. It ends once `closing` is true.
+    /// Makes the body, with the status of a mount. It ends once `closing` is true, or when the mount is removed.
     pub(super) fn new(server: Arc<Server>, served: Arc<ServedMount>, closing: watch::Receiver<bool>) -> Self {
         // The first tick comes at once.
         let mut ticks = interval(STATUS_INTERVAL);
@@ -74,7 +74,7 @@ impl Body for WatchBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         ready!(self.ticks.poll_tick(context));
-        if *self.closing.borrow() {
+        if *self.closing.borrow() || self.served.mount.is_removed() {
             return Poll::Ready(None);
         }
         Poll::Ready(Some(Ok(Frame::data(self.events()))))

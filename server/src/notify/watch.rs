@@ -16,6 +16,7 @@ use super::silence::LevelWatch;
 use crate::config::SilenceConfig;
 use crate::delivery::listeners::Listeners;
 use crate::mount::Mount;
+use crate::mounts::ServedMount;
 use crate::sink::recorder::Recording;
 
 /// Time between two looks: a third of the meter's window, so that none of its levels is missed.
@@ -26,16 +27,13 @@ const LOOKS_BETWEEN_SUMS: u64 = 10;
 const LOSSES_OF_CAPTURE: u64 = 0;
 const LOSSES_OF_LISTENERS: u64 = 1;
 
-/// Tells what happens to one mount to the targets of `notifier`, for as long as it is polled.
-pub async fn watch(
-    silence: SilenceConfig,
-    mount: Arc<Mount>,
-    recording: Option<Arc<Recording>>,
-    listeners: Arc<Listeners>,
-    notifier: Arc<Notifier>,
-) {
+/// Tells what happens to one mount to its receivers, for as long as it is polled. The settings, the recording and the receivers may
+/// change meanwhile.
+pub async fn watch(served: Arc<ServedMount>, listeners: Arc<Listeners>, notifier: Arc<Notifier>) {
     let mut ticks = interval(LOOK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mount, recording) = (Arc::clone(&served.mount), served.recording());
+    let silence = served.config().silence.clone();
     let mut watch = Watch {
         events: EventReader::new(&mount),
         levels: LevelWatch::new(&silence),
@@ -46,11 +44,18 @@ pub async fn watch(
         looks: 0,
         mount,
         recording,
+        silence,
+        served,
         listeners,
     };
     loop {
         ticks.tick().await;
+        // What is not told need not be looked for.
+        if !notifier.has_receiver_of(watch.mount.name()) {
+            continue;
+        }
         let now = Timestamp::now();
+        watch.take_settings();
         watch.look(now).await;
         for change in watch.conditions.take_due(now) {
             notifier.tell(watch.mount.name(), change.event, change.state, change.text, change.details);
@@ -60,6 +65,8 @@ pub async fn watch(
 
 /// The state of everything at the last look.
 struct Watch {
+    served: Arc<ServedMount>,
+    silence: SilenceConfig,
     mount: Arc<Mount>,
     recording: Option<Arc<Recording>>,
     listeners: Arc<Listeners>,
@@ -73,6 +80,19 @@ struct Watch {
 }
 
 impl Watch {
+    /// Takes the settings and the recording of the mount, if they are others.
+    fn take_settings(&mut self) {
+        let (silence, recording) = (&self.served.config().silence, self.served.recording());
+        if *silence != self.silence {
+            self.silence = silence.clone();
+            self.levels = LevelWatch::new(silence);
+        }
+        if recording.as_ref().map(Arc::as_ptr) != self.recording.as_ref().map(Arc::as_ptr) {
+            self.disk = recording.as_deref().map(DiskWatch::of);
+            self.recording = recording;
+        }
+    }
+
     async fn look(&mut self, now: Timestamp) {
         if !self.events.read(now, &mut self.conditions) {
             settle(&self.mount, &self.listeners, now, &mut self.conditions);

@@ -102,8 +102,9 @@ impl PublishedLosses {
 }
 
 impl Watch {
-    /// Takes the mounts that have come on the air since the last look.
+    /// Takes the mounts that have come on the air since the last look, and forgets those that are removed.
     fn take_new(&mut self, mounts: &Mounts) {
+        self.sources.retain(|source| !source.mount.is_removed());
         for served in mounts.served() {
             if !self.sources.iter().any(|source| Arc::ptr_eq(&source.mount, &served.mount)) {
                 self.sources.push(SourceWatch::new(Arc::clone(&served.mount)));

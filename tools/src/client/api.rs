@@ -29,6 +29,8 @@ pub(crate) struct ApiClient {
     address: Address,
     /// How long an answer may take.
     timeout: Duration,
+    /// The only mount that is asked about.
+    mount: Option<String>,
     connection: Option<SendRequest<Empty<Bytes>>>,
 }
 
@@ -46,12 +48,29 @@ pub(crate) enum Disconnected {
 impl ApiClient {
     /// Makes a client that has not connected yet. Each answer may take `timeout`.
     pub(crate) fn new(address: Address, timeout: Duration) -> Self {
-        Self { address, timeout, connection: None }
+        Self { address, timeout, mount: None, connection: None }
+    }
+
+    /// Asks about this mount alone, if there is a name, or else about the first one and the listeners of all.
+    pub(crate) fn of_mount(mut self, mount: Option<String>) -> Self {
+        self.mount = mount;
+        self
+    }
+
+    /// Returns a path that asks about the mount.
+    fn of(&self, path: &str) -> String {
+        match &self.mount {
+            Some(mount) => {
+                format!("{path}?mount={}", form_urlencoded::byte_serialize(mount.as_bytes()).collect::<String>())
+            }
+            None => path.to_owned(),
+        }
     }
 
     /// Asks for `/api/v1/status`. Its texts are harmless in a terminal.
     pub(crate) async fn status(&mut self) -> Result<Status, Failure> {
-        let mut status: Status = self.get("/api/v1/status").await?;
+        let mut status: Status = self.get(&self.of("/api/v1/status")).await?;
+        clean(&mut status.mount);
         clean(&mut status.source.description);
         status.source.failure.as_mut().map(clean);
         status.recording.as_mut().and_then(|recording| recording.failing.as_mut()).map(clean);
@@ -67,9 +86,16 @@ impl ApiClient {
 
     /// Asks for `/api/v1/listeners`. Its texts are harmless in a terminal: each listener chooses its own name.
     pub(crate) async fn listeners(&mut self) -> Result<Vec<ListenerRow>, Failure> {
-        let mut rows: Vec<ListenerRow> = self.get("/api/v1/listeners").await?;
+        let mut rows: Vec<ListenerRow> = self.get(&self.of("/api/v1/listeners")).await?;
         for row in &mut rows {
-            let texts = [&mut row.name, &mut row.remote, &mut row.overflow, row.format.to_mut(), &mut row.state];
+            let texts = [
+                &mut row.mount,
+                &mut row.name,
+                &mut row.remote,
+                &mut row.overflow,
+                row.format.to_mut(),
+                &mut row.state,
+            ];
             texts.into_iter().chain(&mut row.via).chain(&mut row.token).for_each(clean);
         }
         Ok(rows)

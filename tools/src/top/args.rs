@@ -17,6 +17,7 @@ use crate::client::{Address, TokenArgs};
 Examples:
   aircheckctl top localhost
   aircheckctl top http://studio:8700/ --once
+  aircheckctl top localhost --mount studio
 
 Exit codes:
   0  quit by q, Esc, Ctrl-C or SIGTERM; or --once was printed
@@ -27,6 +28,12 @@ pub(crate) struct TopArgs {
     /// The server, as HOST, HOST:PORT or http://HOST:PORT/; the port is 8700 unless a URL says otherwise
     #[arg(value_name = "URL", value_parser = Address::parse)]
     pub(crate) address: Address,
+
+    /// Show one mount of the server, its source and its listeners
+    ///
+    /// Without this, the source is that of the first mount, and the listeners are those of all mounts.
+    #[arg(verbatim_doc_comment, long, value_name = "NAME")]
+    pub(crate) mount: Option<String>,
 
     #[command(flatten)]
     pub(crate) token: TokenArgs,

@@ -13,6 +13,7 @@ use crate::units::{self, NOTHING};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Column {
     Name,
+    Mount,
     Remote,
     Format,
     Lag,
@@ -35,8 +36,8 @@ pub(crate) enum Column {
 }
 
 use Column::{
-    Bounds, Ear, Fault, Format, Gaps, Here, Lag, Lost, Max, Name, P99, Queue, Read, Remote, Requested, Share, Socket,
-    State, Trend, Waits,
+    Bounds, Ear, Fault, Format, Gaps, Here, Lag, Lost, Max, Mount, Name, P99, Queue, Read, Remote, Requested, Share,
+    Socket, State, Trend, Waits,
 };
 
 /// The look of a column.
@@ -49,9 +50,9 @@ pub(crate) struct Layout {
 }
 
 /// All columns by importance: where there is little room, the last one goes first. The smallest terminal has three.
-const BY_IMPORTANCE: [Column; 20] = [
-    Name, Lag, Lost, Bounds, Fault, Trend, Requested, Format, State, Waits, P99, Share, Max, Gaps, Remote, Queue,
-    Socket, Read, Ear, Here,
+const BY_IMPORTANCE: [Column; 21] = [
+    Name, Lag, Lost, Mount, Bounds, Fault, Trend, Requested, Format, State, Waits, P99, Share, Max, Gaps, Remote,
+    Queue, Socket, Read, Ear, Here,
 ];
 /// Most cells of names and trends, which with states share the room that is left over.
 const MAX_NAME_CELLS: usize = 28;
@@ -101,6 +102,8 @@ impl Column {
         match self {
             // An IPv4 address and its port on this machine, for a listener without a name.
             Name => left("listener", 15),
+            // A name has up to 32 letters, and most are short.
+            Mount => left("mount", 10),
             // An IPv4 address and its port; the line below the table has longer ones.
             Remote => left("address", 21),
             Format => left("format", 6),
@@ -140,6 +143,7 @@ impl Column {
     /// Returns whether a cell of it has content.
     fn is_wanted(self, snapshot: &Snapshot) -> bool {
         match self {
+            Mount => snapshot.rows.iter().any(|row| row.mount != snapshot.status.mount),
             Requested => snapshot.rows.iter().any(|row| row::requested_seconds(row).is_some()),
             Bounds => snapshot.rows.iter().any(|row| row::bounds(row).is_some()),
             State => snapshot.rows.iter().any(|row| row::state(row).is_some()),
@@ -160,6 +164,7 @@ impl Column {
         let time = |span: Option<f64>| or_nothing(span.map(|span| units::latency(Some(span))));
         match self {
             Name => (row::title(row), Tone::Plain),
+            Mount => (row.mount.clone(), Tone::Quiet),
             Remote => (row::address(row), Tone::Quiet),
             Format => (row.format.to_string(), Tone::Plain),
             Lag => (units::lag(row::unrequested_seconds(row)), verdict),

@@ -1,6 +1,6 @@
 //! The upper part of the screen: the source, the number of listeners, and how the capture does.
 
-use aircheck_api::{RecordingStatus, Status, StreamState};
+use aircheck_api::{MAIN_MOUNT, RecordingStatus, Status, StreamState};
 use ratatui::text::Line;
 
 use super::line::{Part, line_of, line_of_groups, line_with};
@@ -27,7 +27,9 @@ pub(crate) fn title(state: &State, theme: Theme, cells: usize) -> Line<'static> 
     };
     // Without contact the last state may be wrong.
     let (badge, tone) = if state.contact == Contact::Fine { (badge, tone) } else { (" NO CONTACT ", Tone::BadBadge) };
-    let left = vec![(badge.to_owned(), tone), (format!("  {}", status.source.description), Tone::Strong)];
+    // The name of the only mount tells nothing.
+    let mount = if ["", MAIN_MOUNT].contains(&&*status.mount) { String::new() } else { format!("{}: ", status.mount) };
+    let left = vec![(badge.to_owned(), tone), (format!("  {mount}{}", status.source.description), Tone::Strong)];
     line_of(left, Some((state.authority.clone(), Tone::Quiet)), theme, cells)
 }
 

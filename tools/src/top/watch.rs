@@ -27,8 +27,8 @@ pub(crate) enum Update {
 }
 
 /// Makes a client that waits [`ANSWER_TIMEOUT`] for each answer.
-pub(crate) fn client(address: &Address) -> ApiClient {
-    ApiClient::new(address.clone(), ANSWER_TIMEOUT)
+pub(crate) fn client(address: &Address, mount: Option<&str>) -> ApiClient {
+    ApiClient::new(address.clone(), ANSWER_TIMEOUT).of_mount(mount.map(str::to_owned))
 }
 
 /// Polls until the receiver is gone.

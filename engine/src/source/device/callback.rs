@@ -2,64 +2,62 @@
 //!
 //! Runs on cpal's threads. It never allocates, frees, locks, logs or waits.
 
-use std::sync::mpsc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cpal::{Data, I24, InputStreamTimestamp, SampleFormat, U24};
 
 use super::health::DeviceHealth;
+use super::shared::Seats;
 use crate::{Capture, Timestamp};
 
 /// 24-bit samples that are converted at a time, on the stack. A frame has 32 at most.
 const PORTION_SAMPLES: usize = 256;
 
-/// The data callback. It borrows the capture: when cpal drops the callback, which may be when the sound server ends and
-/// on any thread, the capture is sent back instead of dropped, because its drop would end the stream.
+/// The data callback. It borrows the captures: when cpal drops the callback, which may be when the sound server ends and on any
+/// thread, they stay in their seats, because the drop of a capture ends its stream.
 #[derive(Debug)]
 pub(super) struct InputCallback {
-    /// `None` only while this is dropped.
-    capture: Option<Capture>,
-    give_back: mpsc::Sender<Capture>,
+    seats: Arc<Seats>,
     is_served: bool,
+    /// The xruns of the device that the captures were told of.
+    xruns: u64,
 }
 
 impl InputCallback {
-    /// Creates the callback of a device. It sends the capture back through `give_back`.
+    /// Creates the callback of a device, which writes to the captures in `seats`.
     ///
     /// `is_served` says that the device belongs to a sound server. cpal's latency is ignored for those: cpal reads it
     /// on another thread and adds the time since then, which was seen to be seconds; sound then appears up to
     /// 100 ms older than it is. Instead, the last sample of a period counts as captured when the period is handed over,
     /// so latency inside the server is not seen. The timeline smooths periods that are handed over late.
-    pub(super) fn new(capture: Capture, give_back: mpsc::Sender<Capture>, is_served: bool) -> Self {
-        Self { capture: Some(capture), give_back, is_served }
+    pub(super) fn new(seats: Arc<Seats>, is_served: bool) -> Self {
+        Self { seats, is_served, xruns: 0 }
     }
 
     /// Takes one period.
     pub(super) fn period(&mut self, data: &Data, timestamp: InputStreamTimestamp, health: &DeviceHealth) {
-        if let Some(capture) = &mut self.capture {
-            let reported = timestamp.callback.saturating_duration_since(timestamp.capture);
+        let arrived_at = Timestamp::now();
+        let reported = timestamp.callback.saturating_duration_since(timestamp.capture);
+        let xruns = health.xruns();
+        let is_after_xrun = std::mem::replace(&mut self.xruns, xruns) != xruns;
+        let is_served = self.is_served;
+        self.seats.write(|capture| {
             let format = capture.format();
             let frames = data.len() / usize::from(format.channels());
-            let age = if self.is_served { format.span(frames as u64) } else { reported };
-            write_period(capture, data, age);
-        }
+            let age = if is_served { format.span(frames as u64) } else { reported };
+            if is_after_xrun {
+                capture.stats().xrun_reported();
+            }
+            write_period(capture, data, arrived_at, age);
+        });
         health.period();
     }
 }
 
-impl Drop for InputCallback {
-    fn drop(&mut self) {
-        if let Some(capture) = self.capture.take() {
-            // Fails if the stream has been stopped: the capture is dropped here then.
-            let _ = self.give_back.send(capture);
-        }
-    }
-}
-
 /// Writes one period to the capture: the interleaved samples in `data`, of any format, the first of them captured `age`
-/// ago.
-fn write_period(capture: &mut Capture, data: &Data, age: Duration) {
-    let arrived_at = Timestamp::now();
+/// before they arrived.
+fn write_period(capture: &mut Capture, data: &Data, arrived_at: Timestamp, age: Duration) {
     let captured_at = arrived_at - age;
     capture.observe_clock(captured_at);
     let frames = data.len() / usize::from(capture.format().channels());

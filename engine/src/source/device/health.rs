@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use cpal::ErrorKind;
 
-use crate::CaptureStats;
 use crate::realtime::{ThreadId, current_thread};
 
 /// Errors within one check, with no period handed over, that make a device dead. ALSA was seen to report 50,000 in that
@@ -21,6 +20,8 @@ pub(super) struct DeviceHealth {
     periods: AtomicU64,
     /// Errors of any kind.
     errors: AtomicU64,
+    /// Errors that said that sound is missing.
+    xruns: AtomicU64,
     /// Whether an error said that the device is gone.
     is_gone: AtomicBool,
     /// The thread that hands over periods; 0 before the first one.
@@ -41,10 +42,15 @@ impl DeviceHealth {
         self.periods.fetch_add(1, Ordering::Release);
     }
 
+    /// Returns the xruns that were reported.
+    pub(super) fn xruns(&self) -> u64 {
+        self.xruns.load(Ordering::Acquire)
+    }
+
     /// Counts an error, of which cpal may report half a million a second. Fit for a callback.
-    pub(super) fn error(&self, kind: ErrorKind, stats: &CaptureStats) {
+    pub(super) fn error(&self, kind: ErrorKind) {
         match kind {
-            ErrorKind::Xrun => stats.xrun_reported(),
+            ErrorKind::Xrun => _ = self.xruns.fetch_add(1, Ordering::Release),
             ErrorKind::DeviceNotAvailable
             | ErrorKind::StreamInvalidated
             | ErrorKind::HostUnavailable
@@ -94,27 +100,27 @@ mod tests {
 
     #[test]
     fn a_device_that_reports_its_loss_is_dead() {
-        let (health, stats) = (DeviceHealth::default(), CaptureStats::default());
+        let health = DeviceHealth::default();
         let mut watchdog = Watchdog::default();
         for kind in [ErrorKind::RealtimeDenied, ErrorKind::DeviceChanged, ErrorKind::Xrun, ErrorKind::BackendError] {
-            health.error(kind, &stats);
+            health.error(kind);
             assert_eq!(watchdog.check(&health), None, "{kind:?}");
         }
-        health.error(ErrorKind::StreamInvalidated, &stats);
+        health.error(ErrorKind::StreamInvalidated);
         assert!(watchdog.check(&health).is_some_and(|cause| cause.contains("is gone")));
     }
 
     #[test]
     fn a_device_with_errors_only_is_dead_at_the_next_check() {
-        let (health, stats) = (DeviceHealth::default(), CaptureStats::default());
+        let health = DeviceHealth::default();
         let mut watchdog = Watchdog::default();
         for _ in 0..50_000 {
-            health.error(ErrorKind::BackendError, &stats);
+            health.error(ErrorKind::BackendError);
         }
         health.period();
         assert_eq!(watchdog.check(&health), None, "errors are harmless while sound comes");
         for _ in 0..50_000 {
-            health.error(ErrorKind::BackendError, &stats);
+            health.error(ErrorKind::BackendError);
         }
         assert!(watchdog.check(&health).is_some_and(|cause| cause.contains("nothing but errors")));
     }

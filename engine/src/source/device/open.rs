@@ -6,12 +6,15 @@ use cpal::traits::DeviceTrait;
 use super::choice::{self, DeviceConfig};
 use super::error::DeviceError;
 use super::listing;
+use super::shared::SharedDevice;
 use super::timeout::with_timeout;
 
 /// An input device, opened: a microphone, or another input of the system.
 ///
 /// Its samples, of any format but DSD, become `f32`. The capture time of each period comes from the device's
 /// timestamps.
+///
+/// **Several streams** of one device in one format share it: it is opened once, and each of them gets all of its sound.
 ///
 /// **When the device is lost** (unplugged, its sound server ended, or no period for 10 s), the stream stays:
 /// [`CaptureStats::failure`](crate::CaptureStats::failure) gives the cause, no more blocks come, and consumers wait
@@ -27,12 +30,17 @@ use super::timeout::with_timeout;
 /// let stream = Stream::start(Box::new(microphone), StreamOptions::default())?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Device {
+    /// The words in which it was asked for.
+    pub(super) asked: Asked,
     pub(super) device: cpal::Device,
     pub(super) name: String,
     pub(super) config: SupportedStreamConfig,
 }
+
+/// The name and the options by which a device is asked for.
+pub(super) type Asked = (Option<String>, DeviceConfig);
 
 impl Device {
     /// Opens the input device called `name`, or the default one. `name` is the exact name or id of a device, or any
@@ -52,12 +60,22 @@ impl Device {
     /// [`DeviceError::NoDevice`] if there is no input at all; otherwise, if the name fits none or several, the device
     /// does not support the options, or the device or the sound server refuses or does not answer within 5 s.
     pub fn open(name: Option<&str>, options: DeviceConfig) -> Result<Self, DeviceError> {
-        let name = name.map(str::to_owned);
+        let asked = (name.map(str::to_owned), options);
+        if let Some(device) = SharedDevice::find(&asked) {
+            return Ok(device);
+        }
         with_timeout("the sound server", move || {
-            let (device, name, default) = listing::find(name.as_deref())?;
+            let (device, name, default) = listing::find(asked.0.as_deref())?;
             let config = choice::choose(&device, &name, default, options)?;
-            Ok(Self { device, name, config })
+            Ok(Self { asked, device, name, config })
         })
+    }
+
+    /// Returns whether `other` is the same device in the same configuration, so that one of them can record for both.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let id = |it: &Self| it.device.id().ok();
+        let config = |it: &Self| (it.config.channels(), it.config.sample_rate(), it.config.sample_format(), id(it));
+        id(self).is_some() && config(self) == config(other)
     }
 
     /// Returns the name of the device, as the system shows it to people.

@@ -16,9 +16,10 @@ use super::callback::InputCallback;
 use super::error::DeviceError;
 use super::health::{DeviceHealth, Watchdog};
 use super::open::Device;
+use super::shared::{Seats, SharedDevice};
 use super::timeout::ANSWER_TIMEOUT;
+use crate::Capture;
 use crate::source::interface::{Running, Source, SourceError};
-use crate::{Capture, CaptureStats};
 
 /// Time between two checks of a device, and so the longest that a dead one may keep a core busy.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -28,9 +29,7 @@ const PERIOD: Duration = Duration::from_millis(10);
 /// than that; sound that does not fit, because the server or this process did not run for a while, is lost without an
 /// error. Measured for 10 s each on two cores with ten busy programs: losses with 5, 10, 20 and 40 ms, none with 60.
 const SERVER_BUFFER: Duration = Duration::from_millis(60);
-/// How long a dropped callback may take to send the capture back: the sound server confirms the end first.
-const GIVE_BACK_TIMEOUT: Duration = Duration::from_millis(300);
-/// How long [`Running::stop`] waits: longer than [`GIVE_BACK_TIMEOUT`], well below a second.
+/// How long [`Running::stop`] waits: the sound server confirms the end first. Well below a second.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Source for Device {
@@ -46,53 +45,66 @@ impl Source for Device {
         format!("microphone “{}”", self.name)
     }
 
-    /// Starts the device; returns once it records.
+    /// Starts the device, unless it records for another stream already; returns once it records. If it is just being started for
+    /// another stream, this returns at once, and a failure comes as one of the source.
     fn start(self: Box<Self>, capture: Capture) -> Result<Box<dyn Running>, SourceError> {
+        let (shared, seat, is_first) = SharedDevice::join(&self, capture);
+        let running = Box::new(RunningDevice { shared, seat });
+        if is_first && let Err(error) = self.record(&running.shared) {
+            running.shared.fail(&error.to_string());
+            running.stop();
+            return Err(error);
+        }
+        Ok(running)
+    }
+}
+
+impl Device {
+    /// Starts the thread that records for all streams in `shared`.
+    fn record(self, shared: &Arc<SharedDevice>) -> Result<(), SourceError> {
         let what = format!("`{}`", self.name);
         let (stop, stopped) = mpsc::channel();
         let (done, ended) = mpsc::channel::<()>();
         let (ready, started) = mpsc::channel();
+        let of_thread = Arc::clone(shared);
         thread::Builder::new()
             .name("microphone".into())
             .spawn(move || {
-                supervise(*self, capture, &ready, &stopped);
+                supervise(&self, &of_thread, &ready, &stopped);
                 drop(done);
             })
             .map_err(SourceError::Thread)?;
+        shared.set_thread(stop, ended);
         match started.recv_timeout(ANSWER_TIMEOUT) {
-            Ok(result) => result?,
-            Err(_) => return Err(DeviceError::Unresponsive { what }.into()),
+            Ok(result) => Ok(result?),
+            Err(_) => Err(DeviceError::Unresponsive { what }.into()),
         }
-        Ok(Box::new(RunningDevice { stop, ended }))
     }
 }
 
+/// A stream's seat at a device that records.
 #[derive(Debug)]
 struct RunningDevice {
-    stop: mpsc::Sender<()>,
-    ended: mpsc::Receiver<()>,
+    shared: Arc<SharedDevice>,
+    seat: usize,
 }
 
 impl Running for RunningDevice {
     fn stop(self: Box<Self>) {
-        drop(self.stop);
-        // If the thread hangs, it is left behind and keeps the capture: no more blocks come.
-        let _ = self.ended.recv_timeout(STOP_TIMEOUT);
+        self.shared.leave(self.seat, STOP_TIMEOUT);
     }
 }
 
 fn supervise(
-    device: Device,
-    capture: Capture,
+    device: &Device,
+    shared: &Arc<SharedDevice>,
     ready: &mpsc::Sender<Result<(), DeviceError>>,
     stopped: &mpsc::Receiver<()>,
 ) {
-    let (stats, reporter) = (Arc::clone(capture.stats()), capture.reporter());
     // Before the device is opened: a thread that this starts for it inherits the priority.
-    stats.realtime().promote_current_thread();
+    shared.promote_current_thread();
     let health = Arc::new(DeviceHealth::default());
-    let (give_back, given_back) = mpsc::channel();
-    let stream = match open(&device, capture, (&give_back, &given_back), &health, &stats) {
+    let stream = match open(device, &shared.seats, &health) {
         Ok(stream) => stream,
         Err(error) => {
             let _ = ready.send(Err(error));
@@ -103,28 +115,15 @@ fn supervise(
         // Opening took longer than `start` waited.
         return;
     }
-    let death = watch(&health, &stats, stopped);
-    if let Some(cause) = death {
-        reporter.fail(format!("microphone `{}`: {cause}", device.name));
+    if let Some(cause) = watch(&health, shared, stopped) {
+        shared.fail(&format!("microphone `{}`: {cause}", device.name));
     }
     // This may hang. It cannot be put off either, because a dead stream may keep a core busy.
     drop(stream);
-    if death.is_some() {
-        // Keeps the capture, in the callback or given back, until the stream is stopped.
-        let _ = stopped.recv();
-    }
-    // The drop of the capture sends its last block, which may be short.
-    drop(given_back.recv_timeout(GIVE_BACK_TIMEOUT));
 }
 
 /// Opens the device's stream and starts it, with our period, or with the device's own if it refuses ours.
-fn open(
-    device: &Device,
-    mut capture: Capture,
-    (give_back, given_back): (&mpsc::Sender<Capture>, &mpsc::Receiver<Capture>),
-    health: &Arc<DeviceHealth>,
-    stats: &Arc<CaptureStats>,
-) -> Result<cpal::Stream, DeviceError> {
+fn open(device: &Device, seats: &Arc<Seats>, health: &Arc<DeviceHealth>) -> Result<cpal::Stream, DeviceError> {
     let refused = |error| DeviceError::refused(&device.name, &error);
     let is_served = device.is_served();
     let span = if is_served { SERVER_BUFFER } else { PERIOD };
@@ -136,21 +135,19 @@ fn open(
     let mut config = device.config.config();
     config.buffer_size = BufferSize::Fixed(frames);
     let stream = loop {
-        let mut callback = InputCallback::new(capture, give_back.clone(), is_served);
+        let mut callback = InputCallback::new(Arc::clone(seats), is_served);
         let (data_health, error_health) = (Arc::clone(health), Arc::clone(health));
-        let error_stats = Arc::clone(stats);
         let built = device.device.build_input_stream_raw(
             config,
             device.config.sample_format(),
             move |data, info| callback.period(data, info.timestamp(), &data_health),
-            move |error| error_health.error(error.kind(), &error_stats),
+            move |error| error_health.error(error.kind()),
             Some(ANSWER_TIMEOUT),
         );
         match built {
             Ok(stream) => break stream,
             Err(error) if config.buffer_size == BufferSize::Default => return Err(refused(error)),
-            // cpal has dropped the refused callback, so the capture is back. If it is not, the server hangs.
-            Err(error) => capture = given_back.recv_timeout(GIVE_BACK_TIMEOUT).map_err(|_| refused(error))?,
+            Err(_) => {}
         }
         config.buffer_size = BufferSize::Default;
     };
@@ -160,19 +157,14 @@ fn open(
 
 /// Waits until the device is dead, and returns the cause, or until it is stopped. The thread of the callback gets its priority here: that
 /// of a sound server's client was started with the connection, before there was a stream, and inherits none.
-fn watch(health: &DeviceHealth, stats: &CaptureStats, stopped: &mpsc::Receiver<()>) -> Option<&'static str> {
+fn watch(health: &DeviceHealth, shared: &SharedDevice, stopped: &mpsc::Receiver<()>) -> Option<&'static str> {
     let mut watchdog = Watchdog::default();
-    let mut promoted = None;
     loop {
         match stopped.recv_timeout(CHECK_INTERVAL) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return None,
         }
-        let thread = health.thread();
-        if thread != promoted {
-            thread.into_iter().for_each(|thread| stats.realtime().promote(thread));
-            promoted = thread;
-        }
+        shared.promote(health.thread());
         if let Some(cause) = watchdog.check(health) {
             return Some(cause);
         }

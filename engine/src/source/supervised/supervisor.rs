@@ -7,17 +7,16 @@ use std::time::Duration;
 
 use super::fallback_player::FallbackPlayer;
 use super::live::{CHECK_INTERVAL, Live, Loss, START_TIMEOUT, dispose, open_with};
-use super::{OnLoss, OpenFallback, Reopen, ReopenError};
+use super::switch::Order;
+use super::{OnLoss, OpenFallback, Reopen, ReopenError, Supervised};
 use crate::lease::{Lent, Slot};
 use crate::outages::Substitute;
-use crate::source::interface::Running;
+use crate::source::back_off::BackOff;
+use crate::source::interface::{Running, Source};
 use crate::{CaptureStats, Format, Timestamp};
 
 /// Time from one look for an absent device to the next. A look costs about a millisecond.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// Shortest and longest time from one failed opening to the next.
-const MIN_BACK_OFF: Duration = Duration::from_millis(500);
-const MAX_BACK_OFF: Duration = Duration::from_secs(10);
 /// A source that delivered for this long was well: if it is lost again, it is opened again at once.
 const HEALTHY_SPAN: Duration = Duration::from_secs(10);
 /// Silence that is written at once where the supervisor is late. Anything beyond is a gap, because the capture ring holds a
@@ -68,9 +67,18 @@ pub(super) struct Supervisor {
     pub(super) reopen: Option<Arc<dyn Reopen>>,
     pub(super) on_loss: OnLoss,
     pub(super) fallback: Option<OpenFallback>,
+    /// Whether a source from which nothing comes is still there.
+    pub(super) may_pause: bool,
     pub(super) stats: Arc<CaptureStats>,
-    pub(super) stopped: mpsc::Receiver<()>,
-    pub(super) back_off: Duration,
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) back_off: BackOff,
+}
+
+/// The reason why a source gives the writer back.
+enum Parting {
+    Lost(Loss),
+    Replaced(Box<Supervised>),
+    Stopped,
 }
 
 impl Supervisor {
@@ -89,13 +97,16 @@ impl Supervisor {
 
     /// Watches a source until it is lost. Returns nothing at the end of the stream.
     fn watch(&mut self, mut live: Live) -> Option<State> {
-        // Without a loss, the stream was stopped.
-        let loss = loop {
-            if self.is_stopped(CHECK_INTERVAL) {
-                break None;
+        let parting = loop {
+            match self.next_order(CHECK_INTERVAL) {
+                Some(Order::Stop) => break Parting::Stopped,
+                Some(Order::Source(other)) => break Parting::Replaced(other),
+                Some(Order::OnLoss(on_loss, fallback)) => (self.on_loss, self.fallback) = (on_loss, fallback),
+                None => {}
             }
-            if let Some(loss) = live.check(&self.stats) {
-                break Some(loss);
+            if let Some(loss) = live.check(&self.stats).filter(|loss| !(self.may_pause && matches!(loss, Loss::Quiet)))
+            {
+                break Parting::Lost(loss);
             }
         };
         let Some(lent) = take(&live.slot) else {
@@ -103,12 +114,40 @@ impl Supervisor {
             self.stats.fail("the source's thread has crashed".to_owned());
             return None;
         };
-        match loss {
-            Some(loss) => self.lose(live, lent, &loss),
-            None => {
+        match parting {
+            Parting::Lost(loss) => self.lose(live, lent, &loss),
+            Parting::Replaced(other) => Some(self.replace(live, lent, *other)),
+            Parting::Stopped => {
                 dispose(live.running);
                 None
             }
+        }
+    }
+
+    /// Closes a source that delivers, because another one takes its place.
+    fn replace(&mut self, live: Live, mut lent: Box<Lent>, other: Supervised) -> State {
+        let now = Timestamp::now();
+        let since = lent.begin_hole(live.started_at).min(now);
+        dispose(live.running);
+        self.stats.set_open(false);
+        self.stats.outages().begin(since, "another source takes its place".to_owned());
+        let mut hole = self.hole(lent, since, now);
+        self.take(other, &mut hole, now);
+        State::Down(hole)
+    }
+
+    /// Takes everything of `other` but its format, and begins to open its source.
+    fn take(&mut self, other: Supervised, hole: &mut Hole, now: Timestamp) {
+        let Supervised { first, reopen, on_loss, fallback, may_pause, .. } = other;
+        (self.reopen, self.on_loss, self.fallback, self.may_pause) = (reopen, on_loss, fallback, may_pause);
+        if let Some(live) = hole.live.take() {
+            dispose(live.running);
+        }
+        // One that is being opened is closed by its thread, because it is taken by nobody.
+        (hole.opening, hole.next_attempt) = (None, now);
+        match first {
+            Ok(source) => hole.opening = Some(self.open(|| Ok(source))),
+            Err(reason) => self.stats.outages().explain(reason),
         }
     }
 
@@ -123,10 +162,10 @@ impl Supervisor {
         self.stats.set_open(false);
         self.stats.outages().begin(since, loss.reason());
         if now.since(live.started_at) >= HEALTHY_SPAN {
-            self.back_off = Duration::ZERO;
+            self.back_off.reset();
         }
-        let mut hole = self.hole(lent, since, now + self.back_off);
-        self.lengthen_back_off();
+        let mut hole = self.hole(lent, since, now + self.back_off.pause());
+        self.back_off.lengthen();
         if self.reopen.is_some() || !matches!(loss, Loss::Quiet) {
             dispose(live.running);
         } else {
@@ -198,11 +237,16 @@ impl Supervisor {
                 hole.live = Some(live);
             }
             let due = hole.lent.writer.due() + block;
-            if self.is_stopped(due.since(Timestamp::now()).min(block)) {
-                if let Some(live) = hole.live {
-                    dispose(live.running);
+            match self.next_order(due.since(Timestamp::now()).min(block)) {
+                Some(Order::Stop) => {
+                    if let Some(live) = hole.live {
+                        dispose(live.running);
+                    }
+                    return None;
                 }
-                return None;
+                Some(Order::Source(other)) => self.take(*other, &mut hole, now),
+                Some(Order::OnLoss(on_loss, fallback)) => (self.on_loss, self.fallback) = (on_loss, fallback),
+                None => {}
             }
         }
     }
@@ -259,10 +303,9 @@ impl Supervisor {
             hole.live = self.keep_or_give_up(live, hole, now);
             return;
         }
-        let Some(reopen) = &self.reopen else { return };
         let Some(opening) = &hole.opening else {
-            if now >= hole.next_attempt {
-                hole.opening = Some(self.open(Arc::clone(reopen)));
+            if let Some(reopen) = self.reopen.clone().filter(|_| now >= hole.next_attempt) {
+                hole.opening = Some(self.open(move || reopen.reopen()));
             }
             return;
         };
@@ -287,8 +330,8 @@ impl Supervisor {
         }
         self.stats.outages().explain(live.slot.failure().unwrap_or("nothing comes from the source").to_owned());
         dispose(live.running);
-        hole.next_attempt = now + self.back_off;
-        self.lengthen_back_off();
+        hole.next_attempt = now + self.back_off.pause();
+        self.back_off.lengthen();
         None
     }
 
@@ -305,20 +348,20 @@ impl Supervisor {
             }
             Err(ReopenError::Failed(reason)) => {
                 self.stats.outages().explain(reason);
-                self.lengthen_back_off();
-                hole.next_attempt = now + self.back_off;
+                self.back_off.lengthen();
+                hole.next_attempt = now + self.back_off.pause();
             }
         }
     }
 
     /// Begins to open the source on a thread of its own.
-    fn open(&self, reopen: Arc<dyn Reopen>) -> Opening {
+    fn open(&self, open: impl FnOnce() -> Result<Box<dyn Source>, ReopenError> + Send + 'static) -> Opening {
         let (format, stats) = (self.format, Arc::clone(&self.stats));
         let (done, opening) = mpsc::channel();
         // Without a thread, the sender is dropped, and that is a failed attempt.
         let _ = thread::Builder::new().name("source-opening".into()).spawn(move || {
             let slot = Arc::new(Slot::default());
-            let outcome = reopen.reopen().and_then(|source| {
+            let outcome = open().and_then(|source| {
                 let description = source.description();
                 let running =
                     open_with(source, &slot, format, &stats).map_err(|error| ReopenError::Failed(error.to_string()))?;
@@ -348,15 +391,12 @@ impl Supervisor {
         State::Up(live)
     }
 
-    fn lengthen_back_off(&mut self) {
-        self.back_off = (self.back_off * 2).clamp(MIN_BACK_OFF, MAX_BACK_OFF);
-    }
-
-    /// Sleeps for `span`. Returns whether the stream was stopped meanwhile.
-    fn is_stopped(&self, span: Duration) -> bool {
-        match self.stopped.recv_timeout(span) {
-            Err(RecvTimeoutError::Timeout) => false,
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => true,
+    /// Waits for an order, for `span` at most.
+    fn next_order(&self, span: Duration) -> Option<Order> {
+        match self.orders.recv_timeout(span) {
+            Ok(order) => Some(order),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Order::Stop),
         }
     }
 }

@@ -73,18 +73,23 @@ impl Recording {
         Ok(())
     }
 
-    /// Records the blocks of `stream` from its first one on, until the stream ends. Returns `None` and logs an error if
+    /// Records the blocks of `stream` from `start` on, until the stream ends. Returns `None` and logs an error if
     /// the stream has ended already, as that of a very short file has.
     ///
     /// # Errors
     ///
     /// When the system gives no more threads.
-    pub fn start(directory: &RecordingDirectory, config: &RecorderConfig, stream: &Stream) -> io::Result<Option<Self>> {
+    pub fn start(
+        directory: &RecordingDirectory,
+        config: &RecorderConfig,
+        stream: &Stream,
+        start: Start,
+    ) -> io::Result<Option<Self>> {
         let format = stream.format();
         let subscribed = stream.subscribe(SubscribeOptions {
             overflow: OverflowPolicy::DropNewest,
             buffer: format.blocks_in(RING_SPAN) as usize,
-            start: Start::From(0),
+            start,
             ..SubscribeOptions::default()
         });
         let consumer = match subscribed {
@@ -221,7 +226,9 @@ mod tests {
         }
         let directory = RecordingDirectory::open(folder.path()).unwrap();
         let recording =
-            Recording::start(&directory, &Config::default().first_mount().recorder, &stream).unwrap().unwrap();
+            Recording::start(&directory, &Config::default().first_mount().recorder, &stream, Start::From(0))
+                .unwrap()
+                .unwrap();
         assert!(!recording.finish(Duration::ZERO), "it runs until the stream ends");
         let head = stream.head().clone();
         stream.stop();

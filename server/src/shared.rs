@@ -8,7 +8,7 @@ use aircheck_engine::Timestamp;
 use tokio::time::sleep;
 
 /// The last version of a document. It is made only when it is read.
-pub(super) struct Shared<T> {
+pub struct Shared<T> {
     interval: Duration,
     last: Mutex<Option<Version<T>>>,
 }
@@ -21,13 +21,13 @@ struct Version<T> {
 
 impl<T> Shared<T> {
     /// Shares a document that is made at most once in `interval`.
-    pub(super) const fn new(interval: Duration) -> Self {
+    pub const fn new(interval: Duration) -> Self {
         Self { interval, last: Mutex::new(None) }
     }
 
     /// Returns a version that was made after the call. If the last one was made a moment ago, this waits for the next one,
     /// which `make` makes unless another caller does.
-    pub(super) async fn fresh(&self, make: impl Fn(Timestamp) -> T) -> Arc<T> {
+    pub async fn fresh(&self, make: impl Fn(Timestamp) -> T) -> Arc<T> {
         let called_at = Instant::now();
         loop {
             let wait = {
@@ -46,7 +46,7 @@ impl<T> Shared<T> {
     }
 
     /// Returns a version that is younger than the interval, without waiting.
-    pub(super) fn recent(&self, make: impl Fn(Timestamp) -> T) -> Arc<T> {
+    pub fn recent(&self, make: impl Fn(Timestamp) -> T) -> Arc<T> {
         let mut last = self.last();
         let now = Instant::now();
         match &*last {
