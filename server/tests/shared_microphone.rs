@@ -40,7 +40,7 @@ fn one_microphone_in_two_mounts_is_recorded_once_until_the_last_one_leaves() {
     eventually("the tone in the studio", || is_live("studio"));
     assert_eq!(recordings(&sound), 1, "one recording for both");
 
-    // The same sound at the same time: a tone begins in both within a block.
+    // Each has a listener of its own.
     let _listeners = ["hall", "studio"].map(|name| {
         let url = server.url(&format!("mounts/{name}/stream.pcm?name={name}"));
         common::Listener::start(&url, &sound.path(name))

@@ -27,12 +27,26 @@ pub struct BackOff(Duration);
 
 impl BackOff {
     /// Returns the pause: none before the first failure.
+    ///
+    /// ```
+    /// use aircheck_engine::source::BackOff;
+    ///
+    /// assert!(BackOff::default().pause().is_zero());
+    /// ```
     #[must_use]
     pub fn pause(self) -> Duration {
         self.0
     }
 
     /// Lengthens the pause after a failure.
+    ///
+    /// ```
+    /// use aircheck_engine::source::BackOff;
+    ///
+    /// let mut back_off = BackOff::default();
+    /// back_off.lengthen();
+    /// assert_eq!(back_off.pause().as_millis(), 500);
+    /// ```
     pub fn lengthen(&mut self) {
         self.0 = (self.0 * 2).clamp(FIRST, LONGEST);
     }

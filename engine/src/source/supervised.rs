@@ -148,6 +148,17 @@ impl Supervised {
     }
 
     /// Returns the handle by which the source can be changed while the stream goes on.
+    ///
+    /// ```
+    /// use aircheck_engine::source::{Supervised, Tone};
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let supervised = Supervised::new(Box::new(Tone::new(440.0)));
+    /// let switch = supervised.switch();
+    /// let stream = Stream::start(Box::new(supervised), StreamOptions::default())?;
+    /// switch.to(Supervised::new(Box::new(Tone::new(880.0))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn switch(&self) -> Switch {
         self.switch.clone()
