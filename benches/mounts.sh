@@ -16,7 +16,7 @@ for mounts in 1 2 4 8 16; do
     sleep 1
     before=$(ticks)
     sleep "$seconds"
-    echo "$mounts mounts: $(( ($(ticks) - before) / seconds )) % of a core"
+    awk "BEGIN { printf \"%d mounts: %.1f %% of a core\\n\", $mounts, ($(ticks) - $before) * 100 / $(getconf CLK_TCK) / $seconds }"
     kill "$process"
     wait "$process" || true
 done
