@@ -106,17 +106,15 @@ fn open_or_substitute<T>(
     proceed: impl Fn(Opened) -> Result<T, OpenError>,
 ) -> Result<T, OpenError> {
     let is_device = matches!(config.source, SourceSpec::Auto | SourceSpec::Mic(_));
-    // A fallback that is missing is found now, and not when it is needed.
-    on_loss(config)?;
+    check_fallback(config)?;
     match open_source(config).and_then(&proceed) {
         Err(error) if is_device && config.wait_for_source => {
             tracing::warn!("NO MICROPHONE YET: listeners get silence, because {error}");
-            let source = waiting_microphone(config, error.to_string())?;
-            proceed(Opened { source, kind: SourceKind::Mic })
+            proceed(Opened { source: waiting_microphone(config, error.to_string()), kind: SourceKind::Mic })
         }
         Err(error) if config.source == SourceSpec::Auto => {
             tracing::warn!("NOT A MICROPHONE: playing the built-in demo sound, because {error}");
-            let source = supervised(config, made(config, Box::new(Paced::new(Demo::default()))))?;
+            let source = supervised(config, made(config, Box::new(Paced::new(Demo::default()))));
             proceed(Opened { source, kind: SourceKind::Demo })
         }
         result => result,
@@ -140,7 +138,7 @@ fn open_source(config: &CaptureConfig) -> Result<Opened, OpenError> {
         }
         SourceSpec::Nats { .. } => return Err(OpenError::Unsupported(config.source.to_string())),
     };
-    Ok(Opened { source: supervised(config, source)?, kind })
+    Ok(Opened { source: supervised(config, source), kind })
 }
 
 /// Supervises a source that is made or read here.
@@ -157,7 +155,7 @@ fn microphone(config: &CaptureConfig, name: Option<&str>) -> Result<Supervised, 
     Ok(Supervised::new(Box::new(device)).reopen(Arc::new(reopener)))
 }
 
-fn waiting_microphone(config: &CaptureConfig, reason: String) -> Result<Supervised, OpenError> {
+fn waiting_microphone(config: &CaptureConfig, reason: String) -> Supervised {
     let name = if let SourceSpec::Mic(name) = &config.source { name.as_deref() } else { None };
     let (rate_hz, channels) = config.waiting_format();
     let description = name.map_or_else(|| "microphone".to_owned(), |name| format!("microphone “{name}”"));
@@ -174,28 +172,34 @@ fn reopener(config: &CaptureConfig, name: Option<&str>, rate_hz: u32, channels: 
     DeviceReopener::new(name.map(str::to_owned), wanted(config), rate_hz, channels)
 }
 
-fn supervised(config: &CaptureConfig, source: Supervised) -> Result<Supervised, OpenError> {
-    let (policy, fallback) = on_loss(config)?;
+fn supervised(config: &CaptureConfig, source: Supervised) -> Supervised {
+    let (policy, fallback) = on_loss(config);
     let source = source.on_loss(policy);
-    Ok(match fallback {
+    match fallback {
         Some(fallback) => source.fallback(fallback),
         None => source,
-    })
+    }
 }
 
 /// Returns what happens when the source is lost, and the fallback.
+#[must_use]
+pub fn on_loss(config: &CaptureConfig) -> (OnLoss, Option<OpenFallback>) {
+    let Some(spec) = config.fallback.clone() else {
+        let is_end = config.on_source_loss == LossPolicy::End;
+        return (if is_end { OnLoss::End } else { OnLoss::Silence }, None);
+    };
+    let fallback: OpenFallback = Box::new(move || open_fallback(&spec));
+    (OnLoss::Fallback { after: config.fallback_after }, Some(fallback))
+}
+
+/// Finds out now, and not when it is needed, whether there is the fallback.
 ///
 /// # Errors
 ///
-/// When the fallback cannot be opened.
-pub fn on_loss(config: &CaptureConfig) -> Result<(OnLoss, Option<OpenFallback>), OpenError> {
-    let Some(spec) = config.fallback.clone() else {
-        let is_end = config.on_source_loss == LossPolicy::End;
-        return Ok((if is_end { OnLoss::End } else { OnLoss::Silence }, None));
-    };
-    open_fallback(&spec).map_err(|error| OpenError::Fallback { spec: spec.to_string(), error })?;
-    let fallback: OpenFallback = Box::new(move || open_fallback(&spec));
-    Ok((OnLoss::Fallback { after: config.fallback_after }, Some(fallback)))
+/// When it cannot be opened.
+pub fn check_fallback(config: &CaptureConfig) -> Result<(), OpenError> {
+    let Some(spec) = &config.fallback else { return Ok(()) };
+    open_fallback(spec).map(drop).map_err(|error| OpenError::Fallback { spec: spec.to_string(), error })
 }
 
 /// Opens the sound of a fallback.

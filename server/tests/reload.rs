@@ -211,6 +211,12 @@ fn a_recording_that_goes_elsewhere_goes_on_without_a_hole() {
     let first = |lines: &[Value]| lines[0]["recording"]["first_sequence"].as_u64().unwrap();
     let frames = of_one.last().unwrap()["end"]["frames"].as_u64().unwrap();
     assert_eq!(first(&of_two), first(&of_one) + frames / 480, "{of_one:?} {of_two:?}");
+    // A fallback that is not there changes nothing, the recording neither.
+    let three = directory.path().join("three");
+    served.reload(&(recorded(&three) + "fallback = 'wav:/nonexistent.wav'\n"));
+    served.server.wait_for_log("the mount `hall` stays as it was: ");
+    let recording = served.server.json("api/v1/status")["recording"].clone();
+    assert_eq!(recording["directory"], two.to_str().unwrap());
     let row = served.server.row_when("hall", |row| row["id"] == hall);
     assert_eq!(row["lost"], 0, "{row}");
 }

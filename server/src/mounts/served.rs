@@ -138,7 +138,7 @@ impl ServedMount {
     ///
     /// # Errors
     ///
-    /// When the new source or the new recording cannot be opened. The mount keeps its settings then.
+    /// When the new source, its fallback or the new recording cannot be opened. The mount keeps its settings then.
     pub fn change(&self, config: &Arc<MountConfig>) -> Result<Change, MountError> {
         let old = self.config();
         if (old.capture.block, old.capture.history) != (config.capture.block, config.capture.history) {
@@ -146,6 +146,7 @@ impl ServedMount {
         }
         let directory = config.recorder.record.as_deref().map(RecordingDirectory::open).transpose()?;
         let other_source = if old.capture.has_source_of(&config.capture) {
+            source::check_fallback(&config.capture)?;
             None
         } else {
             let opened = source::open(&config.capture)?;
@@ -164,7 +165,7 @@ impl ServedMount {
         if let Some((start, directory)) = start.zip(directory) {
             self.record(&directory, config, &started.stream, start)?;
         }
-        self.change_source(started, other_source, &old.capture, &config.capture)?;
+        self.change_source(started, other_source, &old.capture, &config.capture);
         drop(stream);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(config);
         Ok(Change::InPlace)
@@ -177,25 +178,18 @@ impl ServedMount {
         has_format && Mount::flac_bits_of(source.sample_bits()) == self.mount.flac_bits()
     }
 
-    fn change_source(
-        &self,
-        started: &Started,
-        other: Option<Opened>,
-        old: &CaptureConfig,
-        new: &CaptureConfig,
-    ) -> Result<(), OpenError> {
+    fn change_source(&self, started: &Started, other: Option<Opened>, old: &CaptureConfig, new: &CaptureConfig) {
         match other {
             Some(Opened { source, kind }) => {
                 self.mount.set_kind(kind);
                 started.switch.to(source);
             }
             None if old != new => {
-                let (on_loss, fallback) = source::on_loss(new)?;
+                let (on_loss, fallback) = source::on_loss(new);
                 started.switch.on_loss(on_loss, fallback);
             }
             None => {}
         }
-        Ok(())
     }
 
     /// Ends the recording, if there is one. Returns where another one goes on without a hole.
