@@ -1,7 +1,7 @@
 // The page of aircheck: the source on air, its level and loudness, the listeners and their lag.
 //
-// The server pushes all that it shows, through one connection to /api/v1/watch. All text that a listener chooses, above all
-// its name, is written as text, never as markup.
+// The server pushes all that it shows of a mount, through one connection to /api/v1/watch; the list of mounts is asked for.
+// All text that a listener chooses, above all its name, is written as text, never as markup.
 
 import { mount, ofMount } from "/address.js";
 import { showLevel, showNoLevel } from "/level.js";
