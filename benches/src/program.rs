@@ -20,8 +20,9 @@ impl Program {
         let mut program = Self(process);
         let mut line = String::new();
         BufReader::new(program.0.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-        let url = line.trim().strip_prefix("listening on http").ok_or("the server did not start")?;
-        Ok((program, url.trim_start_matches('s').trim_start_matches("://").trim_end_matches('/').parse()?))
+        let url = line.trim().strip_prefix("listening on ").and_then(|url| url.split_once("://"));
+        let (_, authority) = url.ok_or("the server did not start")?;
+        Ok((program, authority.trim_end_matches('/').parse()?))
     }
 }
 

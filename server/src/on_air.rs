@@ -48,7 +48,7 @@ impl OnAir {
         let mounts = self.server.mounts().all();
         for mount in &*mounts {
             match mount.open(self.server.shards()) {
-                Ok(served) => self.follow(mount, served),
+                Ok(served) => self.keep(mount, self.follow(served)),
                 Err(error) if mounts.len() == 1 => return Err(error),
                 Err(error) => self.keep_opening(mount, &error),
             }
@@ -92,7 +92,7 @@ impl OnAir {
         for mount in new {
             let (opening, server) = (Arc::clone(&mount), Arc::clone(&self.server));
             match spawn_blocking(move || opening.open(server.shards())).await {
-                Ok(Ok(served)) => self.follow(&mount, served),
+                Ok(Ok(served)) => self.keep(&mount, self.follow(served)),
                 Ok(Err(error)) => self.keep_opening(&mount, &error),
                 // The runtime ends.
                 Err(_) => return,
@@ -137,13 +137,15 @@ impl OnAir {
         tokio::spawn(end_listeners(Arc::clone(&self.server), served));
     }
 
-    /// Logs that a mount is on the air, and tells receivers of notifications what happens to it from now on.
-    fn follow(&self, mount: &Arc<ConfiguredMount>, served: Arc<ServedMount>) {
-        self.announce(&served);
-        self.keep(
-            mount,
-            tokio::spawn(notify::watch::watch(served, Arc::clone(self.server.listeners()), self.notifier())),
-        );
+    /// Logs that a mount is on the air. The future tells receivers of notifications what happens to it from now on.
+    fn follow(&self, served: Arc<ServedMount>) -> impl Future<Output = ()> + Send + use<> {
+        let (mount, format) = (&served.mount, served.mount.format());
+        let of_mount = named(mount.name(), self.server.mounts().all().len());
+        tracing::info!("on air{of_mount}: {}, {} Hz, {} ch", mount.description(), format.rate_hz(), format.channels());
+        if let Some(recording) = served.recording() {
+            tracing::info!("recording{of_mount} to {recording}");
+        }
+        notify::watch::watch(served, Arc::clone(self.server.listeners()), Arc::clone(self.server.notifier()))
     }
 
     /// Tries again and again to put a mount on the air, and follows it from then on.
@@ -158,11 +160,7 @@ impl OnAir {
                 let (again, server) = (Arc::clone(&opening), Arc::clone(&this.server));
                 // A device that hangs must not hold up the runtime.
                 match spawn_blocking(move || again.open(server.shards())).await {
-                    Ok(Ok(served)) => {
-                        this.announce(&served);
-                        return notify::watch::watch(served, Arc::clone(this.server.listeners()), this.notifier())
-                            .await;
-                    }
+                    Ok(Ok(served)) => return this.follow(served).await,
                     Ok(Err(MountError::Closed)) | Err(_) => return,
                     Ok(Err(error)) => {
                         let why = error.to_string();
@@ -174,24 +172,12 @@ impl OnAir {
                 }
             }
         };
-        self.keep(mount, tokio::spawn(task));
+        self.keep(mount, task);
     }
 
-    fn announce(&self, served: &ServedMount) {
-        let (mount, format) = (&served.mount, served.mount.format());
-        let of_mount = named(mount.name(), self.server.mounts().all().len());
-        tracing::info!("on air{of_mount}: {}, {} Hz, {} ch", mount.description(), format.rate_hz(), format.channels());
-        if let Some(recording) = served.recording() {
-            tracing::info!("recording{of_mount} to {recording}");
-        }
-    }
-
-    fn notifier(&self) -> Arc<notify::Notifier> {
-        Arc::clone(self.server.notifier())
-    }
-
-    fn keep(&self, mount: &Arc<ConfiguredMount>, task: tokio::task::JoinHandle<()>) {
-        self.tasks().insert(key(mount), task.abort_handle());
+    /// Runs the task of a mount until the mount is removed or the service stops.
+    fn keep(&self, mount: &Arc<ConfiguredMount>, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks().insert(key(mount), tokio::spawn(task).abort_handle());
     }
 
     fn tasks(&self) -> MutexGuard<'_, BTreeMap<usize, AbortHandle>> {

@@ -10,7 +10,7 @@ use crate::delivery::listeners::Listeners;
 use crate::delivery::shards::Shards;
 use crate::http::listener_table::{ListenerTable, TABLE_INTERVAL};
 use crate::http::trusted_proxies::TrustedProxies;
-use crate::mounts::{Mounts, ServedMount};
+use crate::mounts::Mounts;
 use crate::notify::Notifier;
 use crate::shared::Shared;
 use crate::telemetry::metrics::{Exposition, Metrics, MountView};
@@ -145,13 +145,14 @@ impl Server {
     pub fn render_metrics(&self, exposition: Exposition) -> String {
         let all = self.mounts.all();
         let served: Vec<_> = all.iter().filter_map(|mount| mount.served().ok()).collect();
-        let view = |served: &'_ Arc<ServedMount>| served.recording().map(|recording| recording.status());
-        let mounts = served.iter().map(|served| MountView {
-            mount: &served.mount,
-            histograms: &served.histograms,
-            recording: view(served),
-        });
-        let mounts: Vec<_> = mounts.collect();
+        let mounts: Vec<_> = served
+            .iter()
+            .map(|served| MountView {
+                mount: &served.mount,
+                histograms: &served.histograms,
+                recording: served.recording().map(|recording| recording.status()),
+            })
+            .collect();
         let is_served = |name: &str| mounts.iter().any(|view| view.mount.name() == name);
         let unopened: Vec<_> = all.iter().map(|mount| mount.name()).filter(|name| !is_served(name)).collect();
         self.metrics.render(exposition, &mounts, &unopened, &self.listeners, &self.shards, self.notifier.totals())

@@ -15,15 +15,15 @@ const OPENING_TIMEOUT: Duration = Duration::from_secs(3);
 /// A mount of the settings.
 #[derive(Debug)]
 pub struct ConfiguredMount {
-    name: String,
+    /// Its settings until it is on the air, which then has those that are true.
+    config: Arc<MountConfig>,
     state: Mutex<State>,
     /// Rings when an opening has ended.
     opened: Condvar,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
-    config: Arc<MountConfig>,
     served: Option<Arc<ServedMount>>,
     /// Why the last try to open it has failed.
     failure: Option<String>,
@@ -35,21 +35,19 @@ impl ConfiguredMount {
     /// Makes a mount that is not on the air yet.
     #[must_use]
     pub fn new(config: &MountConfig) -> Arc<Self> {
-        let config = Arc::new(config.clone());
-        let state = State { config, served: None, failure: None, is_opening: false, is_closed: false };
-        Arc::new(Self { name: state.config.name.clone(), state: Mutex::new(state), opened: Condvar::new() })
+        Arc::new(Self { config: Arc::new(config.clone()), state: Mutex::default(), opened: Condvar::new() })
     }
 
     /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.config.name
     }
 
     /// Returns its settings.
     #[must_use]
     pub fn config(&self) -> Arc<MountConfig> {
-        Arc::clone(&self.state().config)
+        self.served().map_or_else(|_| Arc::clone(&self.config), |served| served.config())
     }
 
     /// Returns the mount.
@@ -69,16 +67,14 @@ impl ConfiguredMount {
     ///
     /// Why that failed; it may be tried again unless it is closed.
     pub fn open(&self, shards: &Shards) -> Result<Arc<ServedMount>, MountError> {
-        let config = {
-            let mut state = self.state();
-            if state.is_closed {
-                return Err(MountError::Closed);
-            }
-            state.is_opening = true;
-            Arc::clone(&state.config)
-        };
-        let opened = ServedMount::open(config, shards).map(Arc::new);
         let mut state = self.state();
+        if state.is_closed {
+            return Err(MountError::Closed);
+        }
+        state.is_opening = true;
+        drop(state);
+        let opened = ServedMount::open(Arc::clone(&self.config), shards).map(Arc::new);
+        state = self.state();
         let outcome = match opened {
             Ok(served) if state.is_closed => {
                 drop(state);
@@ -104,13 +100,10 @@ impl ConfiguredMount {
     ///
     /// When they cannot be used. It keeps those that it has.
     pub fn change(&self, config: &MountConfig) -> Result<Change, MountError> {
-        let Ok(served) = self.served() else { return Ok(Change::Anew) };
-        let config = Arc::new(config.clone());
-        let change = served.change(&config)?;
-        if change == Change::InPlace {
-            self.state().config = config;
+        match self.served() {
+            Ok(served) => served.change(&Arc::new(config.clone())),
+            Err(_) => Ok(Change::Anew),
         }
-        Ok(change)
     }
 
     /// Takes it off the air for ever: stops its source, and with it all streams. One that is being opened is waited for.
@@ -122,7 +115,7 @@ impl ConfiguredMount {
         let served = state.served.clone();
         drop(state);
         if waited.timed_out() {
-            tracing::warn!("the source of the mount `{}` hangs where it is opened, and is left behind", self.name);
+            tracing::warn!("the source of the mount `{}` hangs where it is opened, and is left behind", self.name());
         }
         if let Some(served) = served {
             served.stop();
