@@ -68,7 +68,7 @@ pub struct Listener {
     attention: Arc<Attention>,
     /// Whether it has fallen behind and not caught up since.
     is_behind: AtomicBool,
-    /// One past the last block that was taken from its ring when it was last seen behind.
+    /// The live head when it was last seen behind.
     behind_at: AtomicU64,
     /// Its end, once that is decided.
     end: OnceLock<Box<ListenerEnd>>,
@@ -323,14 +323,14 @@ impl Listener {
         self.is_behind.store(is_behind, Ordering::Release);
     }
 
-    /// Returns one past the last block that was taken from its ring when it was last seen behind.
+    /// Returns the live head when it was last seen behind: the number of the next block that was captured.
     pub(super) fn behind_at(&self) -> u64 {
         self.behind_at.load(Ordering::Relaxed)
     }
 
-    /// Notes that it is behind, with `next` to be taken from its ring next. Only the watch does so.
-    pub fn note_behind_at(&self, next: u64) {
-        self.behind_at.store(next, Ordering::Relaxed);
+    /// Notes that it is behind now. Only the watch does so.
+    pub fn note_behind(&self) {
+        self.behind_at.store(self.mount.hub().head().next(), Ordering::Relaxed);
     }
 
     /// Ends its stream: it gets the end next, whatever is queued.

@@ -24,12 +24,16 @@ pub(super) struct NextPacket {
 }
 
 impl StaleNotices {
-    /// Returns the notice that is due before `packet`. `behind_at` is one past the last block that was sent when the listener was last
-    /// seen behind, and `is_behind` whether it still is.
+    /// Returns the notice that is due before `packet`. `behind_at` is the live head when the listener was last seen behind, and
+    /// `is_behind` whether it still is.
     ///
-    /// A listener that is skipped to live gets it at once. One that lost nothing gets it when it has caught up.
+    /// A listener that is skipped to live gets it at once. One that lost nothing gets it when it has caught up, before the first packet
+    /// that is not old: what still waits in its ring until then is old, too.
     pub(super) fn before(&mut self, packet: NextPacket, is_behind: bool, behind_at: u64) -> Option<Stale> {
         if !is_behind {
+            if packet.first < behind_at {
+                return None;
+            }
             let is_due = std::mem::take(&mut self.was_behind) && !self.is_told;
             return is_due.then_some(Stale { before: behind_at });
         }
@@ -67,10 +71,14 @@ mod tests {
     fn a_listener_that_comes_back_without_a_loss_is_told_once() {
         let mut notices = StaleNotices::default();
         for first in 10..20 {
-            assert_eq!(notices.before(packet(first, None), true, first), None);
+            assert_eq!(notices.before(packet(first, None), true, 25), None);
         }
-        assert_eq!(notices.before(packet(22, None), false, 19), Some(Stale { before: 19 }));
-        assert_eq!(notices.before(packet(23, None), false, 19), None);
+        // These were in its ring already.
+        for first in 20..25 {
+            assert_eq!(notices.before(packet(first, None), false, 25), None);
+        }
+        assert_eq!(notices.before(packet(25, None), false, 25), Some(Stale { before: 25 }));
+        assert_eq!(notices.before(packet(26, None), false, 25), None);
     }
 
     #[test]

@@ -215,7 +215,7 @@ impl ListenerWatch {
             listener.publish(EventKind::FellFarBehind { lag: lag(limits.far_behind) });
         }
         if listener.is_behind() {
-            listener.note_behind_at(standing.snapshot.next_sequence);
+            listener.note_behind();
         }
         // Without losses at the source, and without items that the policy `latest` replaces.
         let lost = &standing.snapshot.lost;
