@@ -102,10 +102,10 @@ export class Tab {
     return this.page.evaluate(expression);
   }
 
-  /** Waits until an expression is true. */
-  async until(expression) {
+  /** Waits until an expression is true, for as long as any wait may take unless another limit is given. */
+  async until(expression, timeout_ms) {
     try {
-      await eventually(expression, () => this.value(expression));
+      await eventually(expression, () => this.value(expression), timeout_ms);
     } catch (error) {
       throw new Error(`${error.message}; ${[...this.errors, ...this.failed_requests].join("; ")}`, { cause: error });
     }
