@@ -220,6 +220,30 @@ fn once_prints_the_same_table_as_text() {
 }
 
 #[test]
+fn one_mount_is_shown_with_its_own_listeners() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("aircheck.toml");
+    let mount = |name: &str, hz: u32| format!("[[mount]]\nname = '{name}'\nsource = 'tone:{hz}'\n");
+    std::fs::write(&file, mount("hall", 440) + &mount("studio", 880)).expect("the settings");
+    let server = Server::start(&["--config", file.to_str().expect("UTF-8")]);
+    let _curls =
+        ["hall", "studio"].map(|name| Curl::listen(&server, &format!("mounts/{name}/stream.wav?name=in-{name}")));
+    for name in ["in-hall", "in-studio"] {
+        server.row_when(name, |_| true);
+    }
+    let shown = |arguments: &[&str]| {
+        let (code, text, errors) = piped(&[&[&server.url(""), "--once"], arguments].concat());
+        assert_eq!((code, errors.as_str()), (Some(0), ""));
+        text
+    };
+    let all = shown(&[]);
+    assert!(all.contains("hall: test tone of 440 Hz") && names(&all).len() == 2, "{all}");
+    let studio = shown(&["--mount", "studio"]);
+    assert!(studio.contains("studio: test tone of 880 Hz"), "{studio}");
+    assert_eq!(names(&studio), ["in-studio"], "{studio}");
+}
+
+#[test]
 fn a_failure_is_one_line() {
     // Another web server, which answers everything with a page.
     let other = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -234,8 +258,10 @@ fn a_failure_is_one_line() {
     });
     // A port that was free a moment ago.
     let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").to_string();
+    let server = Server::start(&["--source", "tone:440"]);
     let cases = [
         (&[page_url.as_str(), "--once"][..], 1, "is not an aircheck server"),
+        (&[&server.url(""), "--once", "--mount", "attic"], 1, "there is no mount `attic`"),
         (&[&nobody, "--once"], 1, "Connection refused"),
         (&[&nobody], 2, "--once"),
         (&["ftp://x/", "--once"], 2, "'ftp' is not supported"),

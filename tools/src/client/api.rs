@@ -120,7 +120,9 @@ impl ApiClient {
     async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Failure> {
         let response = self.ask(&Method::GET, path).await?;
         let status = response.status();
-        if status == StatusCode::NOT_FOUND || status.is_redirection() {
+        // An aircheck without the mount says so itself.
+        let is_elsewhere = status == StatusCode::NOT_FOUND && self.mount.is_none();
+        if is_elsewhere || status.is_redirection() {
             return Err(self.not_aircheck(format!("HTTP {} at {path}", status.as_u16())));
         }
         if status != StatusCode::OK {
