@@ -136,6 +136,11 @@ impl Client {
         self.stream_so_far.lock().unwrap()
     }
 
+    /// Reads no more until the guard is dropped, except what one call takes from its kernel.
+    pub(crate) fn hold(&self) -> MutexGuard<'_, impl Sized> {
+        self.received_stream()
+    }
+
     /// Returns the blocks that it has received so far.
     pub(crate) fn received(&self) -> Received {
         self.received_stream().reading.received.clone()
