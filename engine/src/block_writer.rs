@@ -13,6 +13,7 @@ use crate::capture_ring::{Header, RING_SPAN, block_words, capture_ring};
 use crate::drift::DriftMeter;
 use crate::lease::fade_frames;
 use crate::poll_schedule::Completion;
+use crate::relayed::{Numbering, Relay, RelayedBlock};
 use crate::timeline::Timeline;
 use crate::{CaptureStats, Format, Origin, Timestamp};
 
@@ -51,6 +52,13 @@ pub(crate) struct BlockWriter {
     burst_until: Timestamp,
     /// The origin of the blocks that are written.
     origin: Origin,
+    /// The number with which the stream has begun.
+    first: u64,
+    /// Whether the source is another server, so that what does not come from it is lost on the hop.
+    is_hop: bool,
+    numbering: Numbering,
+    /// Blocks since the last one in the ring that did not come from another server, and for which nothing stands.
+    lost_on_hop: u32,
     stats: Arc<CaptureStats>,
 }
 
@@ -76,9 +84,24 @@ impl BlockWriter {
             pauses_seen: 0,
             burst_until: Timestamp::default(),
             origin: Origin::Source,
+            first: 0,
+            is_hop: false,
+            numbering: Numbering::default(),
+            lost_on_hop: 0,
             stats: Arc::clone(&stats),
         };
         (writer, reader, stats)
+    }
+
+    /// Gives the first block this number. Called before anything is written.
+    pub(crate) fn begin_at(&mut self, first: u64) {
+        (self.first, self.sequence) = (first, first);
+        self.stats.advance(first);
+    }
+
+    /// Says whether the source is another server.
+    pub(crate) fn set_hop(&mut self, is_hop: bool) {
+        self.is_hop = is_hop;
     }
 
     /// Keeps what a callback writes to in RAM, if the system permits it.
@@ -179,6 +202,36 @@ impl BlockWriter {
         }
     }
 
+    /// Writes a block of another server: see [`Capture::relay`](crate::Capture::relay).
+    pub(crate) fn relay(&mut self, block: &RelayedBlock<'_>) -> Relay {
+        self.stats.written(block.captured_at);
+        let due = self.sequence + self.format.nearest_block(block.captured_at.since(self.due()));
+        let is_first = self.sequence == self.first && block.sequence >= self.first;
+        let number = self.numbering.number(block, is_first, due);
+        let Some(missing) = number.and_then(|number| number.checked_sub(self.sequence)) else { return Relay::Late };
+        self.stats.frames_discarded(self.staged_frames());
+        (self.filled, self.to_discard) = (0, 0);
+        let on_hop = block.lost_on_hop.min(missing);
+        self.miss_on_hop(on_hop);
+        self.stats.source_missing(missing - on_hop);
+        self.sequence += missing;
+        // Its time is as exact as the other server has it.
+        self.resume_at(block.captured_at);
+        self.begin_substitute(block.origin);
+        let samples = &block.samples[..block.samples.len().min(self.staging.len())];
+        self.staging[..samples.len()].copy_from_slice(samples);
+        self.filled = samples.len();
+        self.emit_staged();
+        self.origin = Origin::Source;
+        Relay::Taken
+    }
+
+    /// Counts blocks of another server that did not come, and for which nothing stands.
+    fn miss_on_hop(&mut self, blocks: u64) {
+        self.stats.hop_missing(blocks);
+        self.lost_on_hop = self.lost_on_hop.saturating_add(u32::try_from(blocks).unwrap_or(u32::MAX));
+    }
+
     /// Compares the clock of a device with the system's: the next frame to be written was captured at `captured_at`, by the
     /// device. Fit for a callback.
     #[cfg(feature = "device")]
@@ -230,7 +283,7 @@ impl BlockWriter {
                 *sample = if last.is_finite() { last * gain } else { 0.0 };
             }
         }
-        self.begin_substitute(Origin::Missing);
+        self.begin_substitute(if self.is_hop { Origin::Hop } else { Origin::Missing });
         self.filled = self.staging.len();
         self.emit_staged();
         self.origin = Origin::Source;
@@ -246,7 +299,11 @@ impl BlockWriter {
     /// Advances the sequence by `blocks` blocks of the source that are missing and that nothing stands for.
     pub(crate) fn skip_missing(&mut self, blocks: u64) {
         self.sequence += blocks;
-        self.stats.source_missing(blocks);
+        if self.is_hop {
+            self.miss_on_hop(blocks);
+        } else {
+            self.stats.source_missing(blocks);
+        }
         self.stats.advance(self.sequence);
     }
 
@@ -342,6 +399,7 @@ impl BlockWriter {
                 captured_at,
                 length: self.origin.mark(frames),
                 completion: self.completion(),
+                lost_on_hop: std::mem::take(&mut self.lost_on_hop),
             };
             let _ = self.ring.push_entire_slice(&header.to_words());
             put(&mut self.ring, &self.staging);
@@ -531,6 +589,51 @@ mod tests {
         assert_eq!(microphone.check(), 0);
         assert_eq!((microphone.blocks.clone(), microphone.stats.lost_xrun()), (vec![(1, 480)], 1));
         assert_eq!(microphone.stats.discarded_frames(), 480 - 3 * 20);
+    }
+
+    #[test]
+    fn relayed_blocks_keep_their_numbers_and_times() {
+        let format = Format::new(48_000, 1, Duration::from_millis(10)).unwrap();
+        let (mut capture, mut ring, stats) = BlockWriter::new(format, true);
+        capture.begin_at(500);
+        capture.set_hop(true);
+        let samples = [0.5; 480];
+        let at = |number: u64| format.time_of(START, format.position(number));
+        let relayed = |epoch, sequence, lost_on_hop, captured_at| RelayedBlock {
+            epoch,
+            sequence,
+            captured_at,
+            origin: Origin::Source,
+            lost_on_hop,
+            samples: &samples,
+        };
+        let mut headers = Vec::new();
+        let mut relay = |capture: &mut BlockWriter, block| {
+            let relay = capture.relay(&block);
+            while let Ok(chunk) = ring.read_chunk(block_words(format)) {
+                headers.push(Header::from_words(chunk.as_slices().0.first_chunk().unwrap()));
+                chunk.commit_all();
+            }
+            relay
+        };
+        assert_eq!(relay(&mut capture, relayed(1, 500, 0, at(500))), Relay::Taken);
+        // Two were lost on the hop, and three at the other server.
+        assert_eq!(relay(&mut capture, relayed(1, 506, 2, at(506))), Relay::Taken);
+        assert_eq!((stats.lost_hop(), stats.lost_source()), (2, 3));
+        assert_eq!(relay(&mut capture, relayed(1, 506, 0, at(506))), Relay::Late);
+        assert_eq!(relay(&mut capture, relayed(1, 503, 0, at(503))), Relay::Late);
+        // The other server starts anew, half a second later by its times.
+        assert_eq!(relay(&mut capture, relayed(2, 0, u64::MAX, at(557))), Relay::Taken);
+        assert_eq!(relay(&mut capture, relayed(2, 1, 0, at(558))), Relay::Taken);
+        let numbers: Vec<_> = headers.iter().map(|header| (header.sequence, header.lost_on_hop)).collect();
+        assert_eq!(numbers, [(500, 0), (506, 2), (557, 50), (558, 0)]);
+        assert!(headers.iter().all(|header| header.captured_at == at(header.sequence)), "{headers:?}");
+        assert_eq!((stats.lost_hop(), stats.lost_source(), stats.blocks()), (52, 3, 4));
+        assert_eq!(stats.next_sequence(), 559);
+        // Silence in place of what does not come is lost on the hop as well.
+        capture.write_silence();
+        capture.skip_missing(10);
+        assert_eq!((stats.lost_hop(), stats.lost_source(), stats.next_sequence()), (63, 3, 570));
     }
 
     /// A sound server that stood still for half a second hands over everything at once. The ring has room for 32 blocks.

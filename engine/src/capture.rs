@@ -9,7 +9,7 @@ use dasp_sample::FromSample;
 
 use crate::block_writer::BlockWriter;
 use crate::lease::{Lease, Slot};
-use crate::{CaptureStats, Format, Timestamp};
+use crate::{CaptureStats, Format, Relay, RelayedBlock, Timestamp};
 
 /// The producing end of a stream. A source receives it when it starts, and writes samples to it.
 #[derive(Debug)]
@@ -29,6 +29,13 @@ impl Capture {
     pub(crate) fn new(format: Format, is_live: bool) -> (Self, rtrb::Consumer<u32>, Arc<CaptureStats>) {
         let (writer, reader, stats) = BlockWriter::new(format, is_live);
         (Self(Access::Owned(Box::new(writer))), reader, stats)
+    }
+
+    /// Gives the first block this number. Called before anything is written.
+    pub(crate) fn begin_at(&mut self, first: u64) {
+        if let Access::Owned(writer) = &mut self.0 {
+            writer.begin_at(first);
+        }
     }
 
     /// Creates a capture that borrows the writer of another one.
@@ -142,6 +149,37 @@ impl Capture {
         match &mut self.0 {
             Access::Owned(writer) => writer.write(samples, captured_at),
             Access::Lent(lease) => lease.write(samples, captured_at),
+        }
+    }
+
+    /// Writes a block of another server, which keeps its number and its time. A stream that has begun with the other server's
+    /// number ([`StreamOptions::first_sequence`](crate::StreamOptions::first_sequence)) has the same numbers as that has. In
+    /// another epoch, numbers go on where the block belongs by its time. Numbers that are missing before the block are lost and
+    /// counted.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// use aircheck_engine::{Loss, Origin, Relay, RelayedBlock, Timestamp};
+    ///
+    /// let (stream, mut consumer) = script::play(|mut capture| {
+    ///     let (captured_at, samples) = (Timestamp::now(), &[0.5_f32; 480][..]);
+    ///     let mut block = RelayedBlock { epoch: 1, sequence: 7, captured_at, origin: Origin::Source, lost_on_hop: 0, samples };
+    ///     assert_eq!(capture.relay(&block), Relay::Taken);
+    ///     assert_eq!(capture.relay(&block), Relay::Late);
+    ///     // The numbers 8 and 9 were sent, and did not come.
+    ///     (block.sequence, block.lost_on_hop) = (10, 2);
+    ///     assert_eq!(capture.relay(&block), Relay::Taken);
+    /// })?;
+    /// assert_eq!(consumer.recv()?.item.stamp.sequence, 7);
+    /// let delivery = consumer.recv()?;
+    /// assert_eq!((delivery.item.stamp.sequence, delivery.gap.map(|gap| gap.reason)), (10, Some(Loss::Hop)));
+    /// # drop(stream);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn relay(&mut self, block: &RelayedBlock<'_>) -> Relay {
+        match &mut self.0 {
+            Access::Owned(writer) => writer.relay(block),
+            Access::Lent(lease) => lease.relay(block),
         }
     }
 

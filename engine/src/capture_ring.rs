@@ -14,7 +14,7 @@ pub(crate) const RING_SPAN: Duration = Duration::from_millis(320);
 /// Least length of the ring in blocks, for block lengths near 100 ms.
 const MIN_RING_BLOCKS: u64 = 8;
 /// Words of a [`Header`].
-pub(crate) const HEADER_WORDS: usize = 9;
+pub(crate) const HEADER_WORDS: usize = 10;
 
 /// Creates the ring of a stream.
 ///
@@ -48,11 +48,13 @@ pub(crate) struct Header {
     pub(crate) length: u32,
     /// The period that completed the block.
     pub(crate) completion: Completion,
+    /// Blocks directly before this one that did not come from another server.
+    pub(crate) lost_on_hop: u32,
 }
 
 impl Header {
     pub(crate) fn to_words(self) -> [u32; HEADER_WORDS] {
-        let Self { sequence, captured_at, length, completion } = self;
+        let Self { sequence, captured_at, length, completion, lost_on_hop } = self;
         let [sequence_low, sequence_high] = halves(sequence);
         let [captured_low, captured_high] = halves(captured_at.as_nanos());
         let [arrived_low, arrived_high] = halves(completion.arrived_at.as_nanos());
@@ -67,6 +69,7 @@ impl Header {
             arrived_high,
             period_frames,
             left_frames,
+            lost_on_hop,
         ]
     }
 
@@ -82,6 +85,7 @@ impl Header {
             arrived_high,
             period_frames,
             left_frames,
+            lost_on_hop,
         ] = *words;
         let arrived_at = Timestamp::from_nanos(whole([arrived_low, arrived_high]));
         Self {
@@ -89,6 +93,7 @@ impl Header {
             captured_at: Timestamp::from_nanos(whole([captured_low, captured_high])),
             length,
             completion: Completion { arrived_at, period_frames, left_frames },
+            lost_on_hop,
         }
     }
 }
@@ -116,6 +121,7 @@ mod tests {
                 period_frames: 0x4142_4344,
                 left_frames: 0x5152_5354,
             },
+            lost_on_hop: 0x6162_6364,
         };
         assert_eq!(Header::from_words(&header.to_words()), header);
     }

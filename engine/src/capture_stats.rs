@@ -27,6 +27,7 @@ struct Counts {
     lost_overflow: AtomicU64,
     lost_xrun: AtomicU64,
     lost_source: AtomicU64,
+    lost_hop: AtomicU64,
     lost_in_bursts: AtomicU64,
     fallback: AtomicU64,
     discarded_frames: AtomicU64,
@@ -102,6 +103,22 @@ impl CaptureStats {
     #[must_use]
     pub fn lost_source(&self) -> u64 {
         self.counts.lost_source.load(Ordering::Acquire)
+    }
+
+    /// Returns the blocks that another server has captured and that did not come from there: those for which silence was
+    /// delivered, and those for which nothing was.
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default())?;
+    /// assert_eq!(stream.capture().lost_hop(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn lost_hop(&self) -> u64 {
+        self.counts.lost_hop.load(Ordering::Acquire)
     }
 
     /// Returns the blocks, of those lost because of the source, that came all at once after a pause of the source, when the ring had
@@ -324,6 +341,7 @@ impl CaptureStats {
             Origin::Source => &self.counts.blocks,
             Origin::Missing => &self.counts.lost_source,
             Origin::Fallback => &self.counts.fallback,
+            Origin::Hop => &self.counts.lost_hop,
         };
         add(counter, 1);
     }
@@ -331,13 +349,22 @@ impl CaptureStats {
     /// Counts a block that found the ring full.
     #[inline]
     pub(crate) fn block_refused(&self, origin: Origin) {
-        let counter = if origin == Origin::Missing { &self.counts.lost_source } else { &self.counts.lost_overflow };
+        let counter = match origin {
+            Origin::Missing => &self.counts.lost_source,
+            Origin::Hop => &self.counts.lost_hop,
+            Origin::Source | Origin::Fallback => &self.counts.lost_overflow,
+        };
         add(counter, 1);
     }
 
     /// Counts blocks of the source that are missing, and for which nothing stands.
     pub(crate) fn source_missing(&self, blocks: u64) {
         add(&self.counts.lost_source, blocks);
+    }
+
+    /// Counts blocks of another server that did not come, and for which nothing stands.
+    pub(crate) fn hop_missing(&self, blocks: u64) {
+        add(&self.counts.lost_hop, blocks);
     }
 
     /// Counts a block of a burst that found the ring full.

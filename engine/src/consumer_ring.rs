@@ -163,6 +163,14 @@ impl<T: Send + Sync> ConsumerRing<T> {
         }
     }
 
+    /// Counts the numbers below `next` that were not offered as lost for `reason`.
+    pub(crate) fn lose_to(&mut self, next: u64, reason: Loss) {
+        if !self.has_ended {
+            self.refuse(reason, next.saturating_sub(self.expected));
+            self.expected = self.expected.max(next);
+        }
+    }
+
     /// Keeps the items in the ring apart from the log. Must be called when items of the log are not offered.
     pub(crate) fn keep_own(&mut self, log: &Log<T>) {
         if let WriteEnd::Queue(lender) = &mut self.items {

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::poll_schedule::{Completion, PollSchedule};
 use crate::pool::Pool;
 use crate::publisher::RECLAIM_ITEMS;
-use crate::{Block, CaptureStats, EndReason, Format, Precision, Publisher, SharedHistogram, Stamp, Timestamp};
+use crate::{Block, CaptureStats, EndReason, Format, Loss, Precision, Publisher, SharedHistogram, Stamp, Timestamp};
 
 /// Most blocks in one batch, so that consumers do not wait for the end of a long backlog.
 const MAX_BATCH_BLOCKS: usize = 32;
@@ -158,7 +158,7 @@ impl Dispatcher {
         // Blocks never wrap around the ring's end.
         let (block, _) = chunk.as_slices();
         let Some((header, samples)) = block.split_first_chunk() else { return };
-        let Header { sequence, captured_at, length, completion } = Header::from_words(header);
+        let Header { sequence, captured_at, length, completion, lost_on_hop } = Header::from_words(header);
         self.completions.push(completion);
         let stamp = Stamp { sequence, captured_at, dispatched_at: now, preceding: 0 };
         let mut block = self.pool.take();
@@ -167,6 +167,10 @@ impl Dispatcher {
             fresh.value.refill(length).copy_from_slice(bytemuck::cast_slice(samples));
         }
         chunk.commit_all();
+        if lost_on_hop > 0 {
+            let lost_to = self.publisher.next_sequence() + u64::from(lost_on_hop);
+            self.publisher.lose_to(lost_to.min(sequence), Loss::Hop);
+        }
         self.ring_micros.record(now.micros_since(captured_at));
         self.publisher.push_item(block);
     }

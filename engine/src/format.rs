@@ -185,6 +185,13 @@ impl Format {
         if blocks > u64::MAX as u128 { u64::MAX } else { blocks as u64 }
     }
 
+    /// Returns how many blocks `span` is, rounded to the nearest.
+    pub(crate) const fn nearest_block(&self, span: Duration) -> u64 {
+        let frames = span.as_nanos() * self.rate_hz as u128 / 1_000_000_000;
+        let block = self.block_frames as u128;
+        ((frames + block / 2) / block) as u64
+    }
+
     /// Returns the position of a block's first frame, in frames; the largest number where it is beyond. Blocks lie on a fixed
     /// grid: block 0 starts at frame 0, and a loss is a whole number of blocks.
     ///

@@ -14,7 +14,7 @@ use dasp_sample::FromSample;
 
 use crate::block_writer::BlockWriter;
 use crate::converter::Converter;
-use crate::{CaptureStats, Format, Timestamp};
+use crate::{CaptureStats, Format, Relay, RelayedBlock, Timestamp};
 
 /// Length of a fade, where sound begins or ends that was not cut on purpose: long enough not to click.
 pub(crate) const FADE: Duration = Duration::from_millis(8);
@@ -138,6 +138,26 @@ impl Lent {
 
     fn write_floats(&mut self, samples: &[f32], captured_at: Timestamp) {
         self.write(samples, captured_at);
+    }
+
+    /// Writes a block of another server. After a hole, its number says where it belongs.
+    fn relay(&mut self, block: &RelayedBlock<'_>) -> Relay {
+        if self.is_back {
+            self.fade.restart();
+        }
+        let relay = if self.fade.is_over() {
+            self.writer.relay(block)
+        } else {
+            let length = block.samples.len().min(self.scratch.len());
+            let samples = &mut self.scratch[..length];
+            samples.copy_from_slice(&block.samples[..samples.len()]);
+            self.fade.apply(samples, usize::from(self.writer.format().channels()));
+            self.writer.relay(&RelayedBlock { samples, ..*block })
+        };
+        // A block that is late is not the first after the hole.
+        self.is_back &= relay != Relay::Taken;
+        self.skip_frames = 0;
+        relay
     }
 
     /// Ends the hole where the frame captured at `captured_at` belongs by its time, so that position and time stay one: fills
@@ -295,6 +315,19 @@ impl Lease {
             None => lent.write(samples, captured_at),
         }
         self.slot.lend(lent);
+    }
+
+    /// Writes a block of another server, or leaves it out while the writer is not here. It cannot be converted, because it has a
+    /// number in the other server's format.
+    pub(crate) fn relay(&mut self, block: &RelayedBlock<'_>) -> Relay {
+        self.slot.attempts.store(self.slot.attempts.load(Ordering::Relaxed) + 1, Ordering::Release);
+        if self.converter.is_some() {
+            return Relay::Refused;
+        }
+        let Some(mut lent) = self.slot.take() else { return Relay::Refused };
+        let relay = lent.relay(block);
+        self.slot.lend(lent);
+        relay
     }
 
     /// Compares the clock of a device with the system's. A device whose rate is converted is left out: its frames are not

@@ -169,6 +169,8 @@ mod pool;
 #[cfg(feature = "sound")]
 mod realtime;
 #[cfg(feature = "sound")]
+mod relayed;
+#[cfg(feature = "sound")]
 pub mod source;
 #[cfg(feature = "sound")]
 mod stream;
@@ -215,6 +217,7 @@ pub use {
     origin::Origin,
     outages::{Outage, Outages, Substitute},
     realtime::{Realtime, RealtimeOutcome},
+    relayed::{Relay, RelayedBlock},
     stream::{OpenStream, Stream, StreamError, StreamOptions},
 };
 // `Capture::write` takes any sample that converts to `f32`: a generic source needs the name of that trait.

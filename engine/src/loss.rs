@@ -26,12 +26,21 @@ pub enum Loss {
     Source,
     /// The consumer started before the oldest item in the history.
     History,
+    /// The item was captured by another server, and did not come from there.
+    Hop,
 }
 
 impl Loss {
     /// All reasons, in the order of [`LossCounts`].
-    pub const ALL: &'static [Self] =
-        &[Self::Overflow, Self::SkippedToLive, Self::SkippedToNewest, Self::Conflated, Self::Source, Self::History];
+    pub const ALL: &'static [Self] = &[
+        Self::Overflow,
+        Self::SkippedToLive,
+        Self::SkippedToNewest,
+        Self::Conflated,
+        Self::Source,
+        Self::History,
+        Self::Hop,
+    ];
 
     /// Returns the reason in one lower-case word, as metrics and JSON show it.
     ///
@@ -39,7 +48,7 @@ impl Loss {
     /// use aircheck_engine::Loss;
     ///
     /// let labels = Loss::ALL.iter().map(|reason| reason.label());
-    /// assert!(labels.eq(["overflow", "skipped", "late", "conflated", "source", "history"]));
+    /// assert!(labels.eq(["overflow", "skipped", "late", "conflated", "source", "history", "hop"]));
     /// ```
     #[must_use]
     pub fn label(self) -> &'static str {

@@ -2,6 +2,8 @@
 
 use strum::IntoStaticStr;
 
+use crate::Loss;
+
 /// The place that a block's sound comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
@@ -15,6 +17,8 @@ pub enum Origin {
     Missing,
     /// The fallback, which is heard instead of a lost source.
     Fallback,
+    /// Nowhere, as [`Missing`](Self::Missing): the source is another server, and nothing came from there. It counts as lost.
+    Hop,
 }
 
 impl Origin {
@@ -28,6 +32,23 @@ impl Origin {
     #[must_use]
     pub fn label(self) -> &'static str {
         self.into()
+    }
+
+    /// Returns the reason for which the block counts as lost, if it is silence in place of sound that did not come.
+    ///
+    /// ```
+    /// use aircheck_engine::{Loss, Origin};
+    ///
+    /// assert_eq!(Origin::Missing.loss(), Some(Loss::Source));
+    /// assert_eq!(Origin::Fallback.loss(), None);
+    /// ```
+    #[must_use]
+    pub const fn loss(self) -> Option<Loss> {
+        match self {
+            Self::Missing => Some(Loss::Source),
+            Self::Hop => Some(Loss::Hop),
+            Self::Source | Self::Fallback => None,
+        }
     }
 
     /// The upper bits of a block's length, which is at most a tenth of a second.
@@ -44,6 +65,7 @@ impl Origin {
         let origin = match length >> Self::SHIFT {
             1 => Self::Missing,
             2 => Self::Fallback,
+            3 => Self::Hop,
             _ => Self::Source,
         };
         (origin, length & Self::FRAMES)

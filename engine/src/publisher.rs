@@ -9,7 +9,7 @@ use crate::lending::Log;
 use crate::notices::Notices;
 use crate::sync::{Ordering, fence};
 use crate::waiter::Waiter;
-use crate::{EndReason, Head, Hub, Item, PublisherOptions, Stamp};
+use crate::{EndReason, Head, Hub, Item, Loss, PublisherOptions, Stamp};
 
 /// Most items for which the history allocates its handles in advance.
 const MAX_RESERVED: usize = 1 << 16;
@@ -275,6 +275,32 @@ impl<T: Send + Sync> Publisher<T> {
     /// ```
     pub fn advance_to(&mut self, next: u64) {
         self.next = self.next.max(next.min(MAX_SEQUENCE));
+    }
+
+    /// Advances the sequence to `next` as [`advance_to`](Self::advance_to) does, where the numbers are lost for another reason.
+    /// A batch that has begun is flushed first.
+    ///
+    /// ```
+    /// use aircheck_engine::{Loss, Publisher, PublisherOptions, SubscribeOptions, Timestamp};
+    ///
+    /// let (mut ticks, hub) = Publisher::new(PublisherOptions::default());
+    /// let mut consumer = hub.subscribe(SubscribeOptions::default())?;
+    /// ticks.send("tick", Timestamp::now());
+    /// ticks.lose_to(10, Loss::Hop);
+    /// ticks.send("tick", Timestamp::now());
+    /// let gap = consumer.try_iter().find_map(|delivery| delivery.gap);
+    /// assert_eq!(gap.map(|gap| (gap.from, gap.items, gap.reason)), Some((1, 9, Loss::Hop)));
+    /// assert_eq!(consumer.stats().snapshot().lost.of(Loss::Hop), 9);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn lose_to(&mut self, next: u64, reason: Loss) {
+        if self.has_batch() {
+            self.flush();
+        }
+        self.admit();
+        self.advance_to(next);
+        let next = self.next;
+        self.rings.iter_mut().for_each(|ring| ring.lose_to(next, reason));
     }
 
     /// Hands the pushed items to every consumer, wakes the waiting ones, admits new ones and removes those that left.

@@ -33,6 +33,7 @@ pub(crate) struct Produced {
     pub(crate) overflow: u64,
     pub(crate) source: u64,
     pub(crate) history: u64,
+    pub(crate) hop: u64,
     pub(crate) conflated: u64,
     pub(crate) accepted: u64,
 }
@@ -48,9 +49,10 @@ pub(crate) struct Consumed {
 
 impl Snapshot {
     pub(crate) fn new(produced: Produced, consumed: Consumed) -> Self {
-        let Produced { attached, first, burst, live, overflow, source, history, mut conflated, accepted } = produced;
+        let Produced { attached, first, burst, live, overflow, source, history, hop, mut conflated, accepted } =
+            produced;
         let Consumed { delivered, skipped, late, missed } = consumed;
-        let refused = overflow + source + history;
+        let refused = overflow + source + history + hop;
         let left = delivered + skipped + late + conflated;
         let queued = accepted.saturating_sub(left);
         let mut offered = accepted.max(left) + refused;
@@ -68,6 +70,7 @@ impl Snapshot {
         lost.add(Loss::Overflow, overflow);
         lost.add(Loss::Source, source);
         lost.add(Loss::History, history);
+        lost.add(Loss::Hop, hop);
         lost.add(Loss::Conflated, conflated);
         lost.add(Loss::SkippedToLive, skipped);
         lost.add(Loss::SkippedToNewest, late);

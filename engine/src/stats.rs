@@ -75,6 +75,9 @@ struct Signals {
     notices: Arc<Notices>,
     /// The lengths of gaps, from the first one on.
     gap_items: OnceLock<Box<Histogram>>,
+    /// Blocks that another server has captured and that did not come from there. A count of the producing thread. It is rarely
+    /// written, and would take another cache line beside the others.
+    hop: AtomicU64,
 }
 
 /// A histogram without values, in place of one that a consumer does not have.
@@ -139,7 +142,12 @@ impl Stats {
                 close: AtomicBool::new(false),
                 histograms: has_histograms.then(Box::default),
             }),
-            signals: CacheLines(Signals { consumer: Waiter::new(), notices, gap_items: OnceLock::new() }),
+            signals: CacheLines(Signals {
+                consumer: Waiter::new(),
+                notices,
+                gap_items: OnceLock::new(),
+                hop: AtomicU64::new(0),
+            }),
         }
     }
 
@@ -191,6 +199,7 @@ impl Stats {
             overflow: overflow.load(Ordering::Acquire),
             source: source.load(Ordering::Acquire),
             history: history.load(Ordering::Acquire),
+            hop: self.signals.hop.load(Ordering::Acquire),
             conflated: conflated.load(Ordering::Acquire),
             accepted: accepted.load(Ordering::Acquire),
         }
@@ -390,6 +399,7 @@ impl Stats {
         let counter = match reason {
             Loss::Source => &self.producer.source,
             Loss::History => &self.producer.history,
+            Loss::Hop => &self.signals.hop,
             Loss::Overflow | Loss::SkippedToLive | Loss::SkippedToNewest | Loss::Conflated => &self.producer.overflow,
         };
         grow(counter, count);

@@ -32,6 +32,8 @@ pub struct StreamOptions {
     /// Number of consumers that the sound waits for before it starts, so that all receive its beginning. Ignored for a
     /// live stream.
     pub await_consumers: usize,
+    /// Number of the first block: 0, or that of another server's block with which the stream begins.
+    pub first_sequence: u64,
     /// Whether the capturing thread asks for a real-time priority, and for a capture ring that stays in RAM. The system
     /// may refuse both, see [`CaptureStats::realtime`].
     pub realtime: bool,
@@ -45,6 +47,7 @@ impl Default for StreamOptions {
             history: Duration::from_secs(10),
             live: true,
             await_consumers: 0,
+            first_sequence: 0,
             realtime: false,
         }
     }
@@ -204,6 +207,7 @@ impl OpenStream {
 #[derive(Debug)]
 pub struct Stream {
     format: Format,
+    first_sequence: u64,
     description: String,
     sample_bits: Option<u16>,
     hub: Hub<Block>,
@@ -238,16 +242,20 @@ impl Stream {
         let format = Format::new(source.rate_hz(), source.channels(), options.block)?;
         let history = history_blocks(format, options.history)?;
         let (mut input, ring, capture) = Capture::new(format, options.live);
+        input.begin_at(options.first_sequence);
         if options.realtime {
             capture.realtime().want();
             input.lock_memory();
         }
-        let (publisher, hub) =
+        let (mut publisher, hub) =
             Publisher::new(PublisherOptions { history, live: options.live, ..PublisherOptions::default() });
+        publisher.advance_to(options.first_sequence);
+        publisher.flush();
         let awaited = if options.live { 0 } else { options.await_consumers };
         let dispatcher = Dispatcher::new(format, ring, Arc::clone(&capture), publisher, history, awaited);
         let stream = Self {
             format,
+            first_sequence: options.first_sequence,
             description: source.description(),
             sample_bits: source.sample_bits(),
             hub,
@@ -345,6 +353,23 @@ impl Stream {
     #[must_use]
     pub fn format(&self) -> Format {
         self.format
+    }
+
+    /// Returns the number with which the stream has begun ([`StreamOptions::first_sequence`]).
+    ///
+    /// ```
+    /// use aircheck_engine::source::Tone;
+    /// use aircheck_engine::{Stream, StreamOptions, SubscribeOptions};
+    ///
+    /// let opened = Stream::open(Box::new(Tone::new(440.0)), StreamOptions { first_sequence: 7, ..StreamOptions::default() })?;
+    /// let mut consumer = opened.subscribe(SubscribeOptions::default())?;
+    /// let stream = opened.start()?;
+    /// assert_eq!((consumer.recv()?.item.stamp.sequence, stream.first_sequence()), (7, 7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn first_sequence(&self) -> u64 {
+        self.first_sequence
     }
 
     /// Returns a few words for people about the source.

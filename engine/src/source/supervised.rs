@@ -82,6 +82,7 @@ pub struct Supervised {
     on_loss: OnLoss,
     fallback: Option<OpenFallback>,
     may_pause: bool,
+    is_hop: bool,
     switch: Switch,
     orders: mpsc::Receiver<Order>,
 }
@@ -142,6 +143,7 @@ impl Supervised {
             on_loss: OnLoss::default(),
             fallback: None,
             may_pause: false,
+            is_hop: false,
             switch: Switch::new(switch),
             orders,
         }
@@ -178,6 +180,23 @@ impl Supervised {
     #[must_use]
     pub fn may_pause(mut self) -> Self {
         self.may_pause = true;
+        self
+    }
+
+    /// Says that the source is another server: what does not come from it is lost on the hop
+    /// ([`Loss::Hop`](crate::Loss::Hop)), not by the source.
+    ///
+    /// ```
+    /// use aircheck_engine::source::{Supervised, Tone};
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let supervised = Supervised::new(Box::new(Tone::new(440.0))).over_hop();
+    /// let stream = Stream::start(Box::new(supervised), StreamOptions::default())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn over_hop(mut self) -> Self {
+        self.is_hop = true;
         self
     }
 
@@ -266,12 +285,13 @@ impl Source for Supervised {
 
     fn start(self: Box<Self>, capture: Capture) -> Result<Box<dyn Running>, SourceError> {
         let stats = Arc::clone(capture.stats());
-        let writer = match capture.into_writer() {
+        let mut writer = match capture.into_writer() {
             Some(writer) => *writer,
             // A supervisor within another one has nothing to do.
             None => return Err(SourceError::Nested),
         };
         let format = writer.format();
+        writer.set_hop(self.is_hop);
         let lent = Box::new(Lent::new(writer));
         let (done, ended) = mpsc::channel::<()>();
         let supervisor = Supervisor {

@@ -138,7 +138,8 @@ impl Supervisor {
 
     /// Takes everything of `other` but its format, and begins to open its source.
     fn take(&mut self, other: Supervised, hole: &mut Hole, now: Timestamp) {
-        let Supervised { first, reopen, on_loss, fallback, may_pause, .. } = other;
+        let Supervised { first, reopen, on_loss, fallback, may_pause, is_hop, .. } = other;
+        hole.lent.writer.set_hop(is_hop);
         (self.reopen, self.on_loss, self.fallback, self.may_pause) = (reopen, on_loss, fallback, may_pause);
         if let Some(live) = hole.live.take() {
             dispose(live.running);
