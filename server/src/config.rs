@@ -6,7 +6,7 @@
 //!
 //! The files, each of which uses only those above it:
 //!
-//! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `source`, `on_loss`, `origin`,
+//! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `nats_url`, `source`, `on_loss`, `origin`,
 //!   `network`, `notify`, `record_split`, `record_keep`, `tokens` and `mount_table` for those with more to read.
 //! - `schema`: the settings, one field each. Its first lines tell how to add one.
 //! - `settings`: the table of settings that flags, variables, keys and the documentation come from.
@@ -28,6 +28,7 @@ mod given;
 mod layers;
 mod listen;
 mod mount_table;
+mod nats_url;
 mod network;
 mod notation;
 mod notify;
@@ -50,6 +51,7 @@ pub use changes::changes;
 pub use error::ConfigError;
 pub use given::Given;
 pub use listen::ListenAddress;
+pub use nats_url::NatsUrl;
 pub use notify::Level;
 pub use on_loss::{FallbackSpec, LossPolicy};
 pub use pace::Pace;
@@ -57,8 +59,8 @@ pub use record_keep::{RecordFormat, RecordKeep, Size};
 pub use record_split::RecordSplit;
 pub use report::Checked;
 pub use schema::{
-    CaptureConfig, Config, DeliveryConfig, HttpConfig, MIN_LAG_BLOCKS, MountConfig, NotifyConfig, RecorderConfig,
-    SilenceConfig,
+    CaptureConfig, Config, DeliveryConfig, HttpConfig, MIN_LAG_BLOCKS, MountConfig, NotifyConfig, PublishConfig,
+    RecorderConfig, SilenceConfig,
 };
 pub use settings::{Setting, settings};
 pub use source::SourceSpec;

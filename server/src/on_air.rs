@@ -49,7 +49,7 @@ impl OnAir {
         for mount in &*mounts {
             match mount.open(self.server.shards()) {
                 Ok(served) => self.keep(mount, self.follow(served)),
-                Err(error) if mounts.len() == 1 => return Err(error),
+                Err(error) if mounts.len() == 1 && !mount.config().capture.wait_for_source => return Err(error),
                 Err(error) => self.keep_opening(mount, &error),
             }
         }

@@ -4,10 +4,13 @@ mod demo;
 pub mod devices;
 #[cfg(test)]
 mod fuzz;
+#[cfg(feature = "nats")]
+mod nats;
 mod stdin;
 mod steady;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aircheck_api::SourceKind;
 use aircheck_engine::source::{
@@ -16,7 +19,8 @@ use aircheck_engine::source::{
 };
 use aircheck_engine::{Stream, StreamError, StreamOptions};
 
-use crate::config::{CaptureConfig, FallbackSpec, LossPolicy, Pace, SourceSpec};
+use crate::config::{CaptureConfig, FallbackSpec, LossPolicy, NatsUrl, Pace, SourceSpec};
+use crate::hop::account::HopAccount;
 pub(crate) use demo::Demo;
 use steady::Steady;
 
@@ -53,9 +57,14 @@ pub enum OpenError {
         /// The engine's error.
         error: StreamError,
     },
-    /// This version does not have it.
-    #[error("source `{0}` is not supported by this version")]
-    Unsupported(String),
+    /// Another server is not heard.
+    #[error("source `{url}`: {why}")]
+    Nats {
+        /// The server and the subject.
+        url: NatsUrl,
+        /// Why nothing comes from there, and what would help.
+        why: String,
+    },
 }
 
 /// A source that is open, with its supervisor.
@@ -65,6 +74,19 @@ pub struct Opened {
     pub source: Supervised,
     /// Its kind.
     pub kind: SourceKind,
+    /// What there is to know of another server that is the source.
+    pub hop: Option<OpenHop>,
+}
+
+/// The hop from another server that is the source.
+#[derive(Clone, Debug)]
+pub struct OpenHop {
+    /// Its account.
+    pub account: Arc<HopAccount>,
+    /// The length of its blocks, which keep their numbers.
+    pub block: Duration,
+    /// The number of the first block that has come.
+    pub first_sequence: u64,
 }
 
 /// A source that runs.
@@ -76,6 +98,8 @@ pub struct Started {
     pub kind: SourceKind,
     /// Changes it while the stream goes on.
     pub switch: Switch,
+    /// The account of the hop from another server that is the source.
+    pub hop: Option<Arc<HopAccount>>,
 }
 
 /// Opens and starts the source of `config`, and logs if it is not the expected one.
@@ -85,9 +109,10 @@ pub struct Started {
 /// When the source or the fallback cannot be opened or started. `auto` plays the demo sound instead, unless it is to
 /// wait for a device.
 pub fn start(config: &CaptureConfig) -> Result<Started, OpenError> {
-    open_or_substitute(config, |Opened { source, kind }| {
+    open_or_substitute(config, |Opened { source, kind, hop }| {
         let switch = source.switch();
-        Ok(Started { stream: start_stream(config, source)?, kind, switch })
+        let stream = start_stream(config, source, hop.as_ref())?;
+        Ok(Started { stream, kind, switch, hop: hop.map(|hop| hop.account) })
     })
 }
 
@@ -110,12 +135,12 @@ fn open_or_substitute<T>(
     match open_source(config).and_then(&proceed) {
         Err(error) if is_device && config.wait_for_source => {
             tracing::warn!("NO MICROPHONE YET: listeners get silence, because {error}");
-            proceed(Opened { source: waiting_microphone(config, error.to_string()), kind: SourceKind::Mic })
+            proceed(Opened { source: waiting_microphone(config, error.to_string()), kind: SourceKind::Mic, hop: None })
         }
         Err(error) if config.source == SourceSpec::Auto => {
             tracing::warn!("NOT A MICROPHONE: playing the built-in demo sound, because {error}");
             let source = supervised(config, made(config, Box::new(Paced::new(Demo::default()))));
-            proceed(Opened { source, kind: SourceKind::Demo })
+            proceed(Opened { source, kind: SourceKind::Demo, hop: None })
         }
         result => result,
     }
@@ -136,9 +161,25 @@ fn open_source(config: &CaptureConfig) -> Result<Opened, OpenError> {
             };
             (Supervised::new(source), SourceKind::Stdin)
         }
-        SourceSpec::Nats { .. } => return Err(OpenError::Unsupported(config.source.to_string())),
+        SourceSpec::Nats(url) => return open_nats(config, url),
     };
-    Ok(Opened { source: supervised(config, source), kind })
+    Ok(Opened { source: supervised(config, source), kind, hop: None })
+}
+
+/// Opens what another server publishes.
+#[cfg(feature = "nats")]
+fn open_nats(config: &CaptureConfig, url: &NatsUrl) -> Result<Opened, OpenError> {
+    let source = nats::NatsSource::open(url).map_err(|why| OpenError::Nats { url: url.clone(), why })?;
+    let account = Arc::clone(source.account());
+    let hop = OpenHop { account, block: source.block_span(), first_sequence: source.first_sequence() };
+    let source = supervised(config, Supervised::new(Box::new(source)).over_hop());
+    Ok(Opened { source, kind: SourceKind::Nats, hop: Some(hop) })
+}
+
+#[cfg(not(feature = "nats"))]
+fn open_nats(_: &CaptureConfig, url: &NatsUrl) -> Result<Opened, OpenError> {
+    let why = "this aircheck was built without the feature `nats` (build it with that)".to_owned();
+    Err(OpenError::Nats { url: url.clone(), why })
 }
 
 /// Supervises a source that is made or read here.
@@ -211,9 +252,10 @@ pub(crate) fn open_fallback(spec: &FallbackSpec) -> Result<Box<dyn Pull>, String
     })
 }
 
-fn start_stream(config: &CaptureConfig, source: Supervised) -> Result<Stream, OpenError> {
-    let (block, history) = (config.block, config.history);
-    let options = StreamOptions { block, history, realtime: true, ..StreamOptions::default() };
+fn start_stream(config: &CaptureConfig, source: Supervised, hop: Option<&OpenHop>) -> Result<Stream, OpenError> {
+    let (block, first_sequence) = hop.map_or((config.block, 0), |hop| (hop.block, hop.first_sequence));
+    let options =
+        StreamOptions { block, history: config.history, first_sequence, realtime: true, ..StreamOptions::default() };
     Stream::start(Box::new(source), options)
         .map_err(|error| OpenError::Start { spec: config.source.to_string(), error })
 }

@@ -135,6 +135,7 @@ function showStatus(next) {
   showLoss($("lost-overflow"), capture.lost_overflow);
   showLoss($("lost-xrun"), capture.lost_xrun);
   showLoss($("lost-source"), capture.lost_source);
+  showHop(status);
   showClock(capture, source.kind === "stdin");
   put($("ring-p50"), milliseconds(ring?.p50));
   put($("ring-p99"), milliseconds(ring?.p99));
@@ -163,6 +164,14 @@ function showState(text, tone) {
 function showLoss(element, blocks) {
   put(element, count(blocks));
   element.classList.toggle("bad", blocks > 0);
+}
+
+/** Shows what the way from another server has lost, and how long it is, where the sound comes from one. */
+function showHop({ hop, capture, latency_seconds }) {
+  $("hop").hidden = $("hop-latency").hidden = !hop;
+  if (!hop) return;
+  showLoss($("lost-hop"), capture.lost_hop);
+  put($("hop-p99"), milliseconds(latency_seconds?.hop?.p99));
 }
 
 /** Shows how far the source's clock is off, once that is known, and what waits in the pipe in front of it. */

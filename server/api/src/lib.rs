@@ -16,6 +16,7 @@
 
 mod event;
 mod fingerprint;
+mod hop;
 mod listener;
 mod message;
 pub mod moment;
@@ -29,6 +30,7 @@ mod token;
 
 pub use event::{Event, EventKind, EventListener, EventState, Fault, LagFigures, LeaveReason};
 pub use fingerprint::fingerprint;
+pub use hop::{HopMessages, HopStatus, PublishStatus};
 pub use listener::{LatencyByStage, ListenerRow, Percentiles, Verdict};
 pub use message::{
     ClientText, Clock, GapNotice, HEADER_BYTES, HeaderError, Heard, Hello, MessageHeader, PROTOCOL_VERSION, Payload,

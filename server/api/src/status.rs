@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Percentiles;
+use crate::{HopStatus, Percentiles, PublishStatus};
 
 /// The document at `/api/v1/status`. Times are Unix seconds, spans are seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +53,12 @@ pub struct Status {
     pub encoders: usize,
     /// The recording; `null` if nothing is recorded.
     pub recording: Option<RecordingStatus>,
+    /// The hop from the server that is the source; `null` for other sources.
+    #[serde(default)]
+    pub hop: Option<HopStatus>,
+    /// What is published for other servers; `null` if nothing is.
+    #[serde(default)]
+    pub publish: Option<PublishStatus>,
     /// The receivers of notifications.
     #[serde(default)]
     pub notifications: Vec<NotificationTarget>,
@@ -154,6 +160,8 @@ pub enum SourceKind {
     Demo,
     /// Samples from standard input.
     Stdin,
+    /// Another server, through NATS.
+    Nats,
     /// A kind of a newer server.
     #[serde(other)]
     Unknown,
@@ -192,7 +200,10 @@ pub struct CaptureStatus {
     /// Blocks that are missing because the source was lost, and those that are lost in bursts.
     #[serde(default)]
     pub lost_source: u64,
-    /// Blocks, among those, that came all at once after a pause of the source, and that the ring had no room for.
+    /// Blocks that another server has captured and that did not come from there.
+    #[serde(default)]
+    pub lost_hop: u64,
+    /// Blocks, among those of the source, that came all at once after a pause of the source, and that the ring had no room for.
     #[serde(default)]
     pub lost_in_bursts: u64,
     /// Blocks of the fallback, which were heard instead of blocks of the source.
@@ -260,6 +271,9 @@ pub struct SourceLatency {
     /// From the capture of a block's first frame to its dispatch.
     #[serde(default)]
     pub ring: Percentiles,
+    /// From the server that is the source to this one.
+    #[serde(default)]
+    pub hop: Percentiles,
 }
 
 /// The state of a recording. Each block that was offered to the recorder is among `blocks`, `lost` or `queued`.
@@ -336,6 +350,6 @@ mod tests {
     #[test]
     fn states_and_sources_of_a_newer_server_are_read() {
         assert_eq!(serde_json::from_str::<StreamState>(r#""dreaming""#).unwrap(), StreamState::Unknown);
-        assert_eq!(serde_json::from_str::<SourceKind>(r#""nats""#).unwrap(), SourceKind::Unknown);
+        assert_eq!(serde_json::from_str::<SourceKind>(r#""telegraph""#).unwrap(), SourceKind::Unknown);
     }
 }

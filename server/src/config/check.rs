@@ -120,9 +120,6 @@ impl MountConfig {
     ///
     /// The first rule that they break.
     pub(super) fn check(&self, given: &BTreeSet<&'static str>) -> Result<(), Broken> {
-        if let SourceSpec::Nats { .. } = self.capture.source {
-            return Err(Broken::new("source", format!("{} is not supported yet", self.capture.source)));
-        }
         let (block, buffer) = (self.capture.block, self.delivery.buffer);
         if buffer < block {
             let (block, buffer) = (Short(block), Short(buffer));
@@ -162,7 +159,9 @@ impl MountConfig {
         let (has_effect, sources) = match key {
             "loop" => (matches!(source, SourceSpec::Wav(_)), "wav:PATH"),
             "rate" | "channels" => (source.takes_format(), "stdin, mic or auto"),
-            "wait_for_source" => (matches!(source, SourceSpec::Auto | SourceSpec::Mic(_)), "mic or auto"),
+            "wait_for_source" => {
+                (matches!(source, SourceSpec::Auto | SourceSpec::Mic(_) | SourceSpec::Nats(_)), "mic, auto or nats://…")
+            }
             "sample" | "pace" => (*source == SourceSpec::Stdin, "stdin"),
             "record_split" | "record_align" | "record_keep" | "record_reserve" | "record_format"
                 if self.recorder.record.is_none() =>

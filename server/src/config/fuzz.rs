@@ -147,7 +147,10 @@ fn assert_reads_back<T: FromStr<Err: Debug> + Display + PartialEq + Debug>(text:
 fn notations() {
     check!().with_max_len(24).for_each(|bytes: &[u8]| {
         let text = text(bytes, &WORDS);
-        assert_reads_back::<SourceSpec>(&text);
+        // User and password are not written.
+        if !text.contains(['@', '?']) {
+            assert_reads_back::<SourceSpec>(&text);
+        }
         assert_reads_back::<FallbackSpec>(&text);
         assert_reads_back::<LossPolicy>(&text);
         assert_reads_back::<Pace>(&text);

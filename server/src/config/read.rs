@@ -1,5 +1,6 @@
 //! From values to a configuration: each setting is read from the value that was given for it, or from its default.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use aircheck_api::MAIN_MOUNT;
@@ -10,8 +11,8 @@ use super::check::Broken;
 use super::file::unknown;
 use super::mount_table::MountTable;
 use super::schema::{
-    CaptureConfig, Config, DeliveryConfig, FileConfig, HttpConfig, MountConfig, NotifyConfig, RecorderConfig,
-    SilenceConfig,
+    CaptureConfig, Config, DeliveryConfig, FileConfig, HttpConfig, MountConfig, NotifyConfig, PublishConfig,
+    RecorderConfig, SilenceConfig,
 };
 use super::settings::{Setting, is_of_mount, settings};
 use super::source::SourceSpec;
@@ -47,13 +48,22 @@ impl MountConfig {
     pub(super) fn read(name: String, given: impl Fn(&str) -> Option<Value>) -> Result<Self, ValueError> {
         let values = values(&given);
         let written = values.clone().filter(|(key, _)| is_of_mount(key));
+        let mut written: BTreeMap<_, _> = written.map(|(key, value)| (key, value.to_string())).collect();
+        let capture = CaptureConfig::deserialize(MapDeserializer::new(values.clone()))?;
+        let publish = PublishConfig::deserialize(MapDeserializer::new(values.clone()))?;
+        // Without user and password.
+        written.insert("source", capture.source.to_string());
+        if let Some(url) = &publish.publish {
+            written.insert("publish", url.to_string());
+        }
         Ok(Self {
             name,
-            written: written.map(|(key, value)| (key, value.to_string())).collect(),
+            written,
             notify: Vec::new(),
-            capture: CaptureConfig::deserialize(MapDeserializer::new(values.clone()))?,
+            capture,
             delivery: DeliveryConfig::deserialize(MapDeserializer::new(values.clone()))?,
             recorder: RecorderConfig::deserialize(MapDeserializer::new(values.clone()))?,
+            publish,
             silence: SilenceConfig::deserialize(MapDeserializer::new(values))?,
         })
     }

@@ -64,6 +64,13 @@ impl fmt::Display for Checked {
                     }
                     ("rate" | "channels", None) => "the device's own".to_owned(),
                     ("allow_hosts", None) => "addresses and localhost only".to_owned(),
+                    // Without user and password.
+                    ("source", Some(_)) if !has_tables => mounts[0].capture.source.to_string(),
+                    ("publish", Some(_)) => {
+                        let urls: Vec<_> =
+                            mounts.iter().filter_map(|it| Some(it.publish.publish.as_ref()?.to_string())).collect();
+                        if urls.is_empty() { "off".to_owned() } else { urls.join(", ") }
+                    }
                     // Hosts only, because the rest of a URL is a secret.
                     ("notify", Some(_)) => {
                         self.config.notify.targets.iter().map(Target::authority).collect::<Vec<_>>().join(", ")

@@ -28,6 +28,7 @@ use serde::Deserialize;
 
 use super::listen::{FileMode, ListenAddress};
 use super::mount_table::{self, MountTable};
+use super::nats_url::NatsUrl;
 use super::network::Network;
 use super::notation::{Address, Directory, Encoding, FileName, Notation as _, OrOff, Policy, Span};
 use super::notify::{Level, NotifyForm, NotifyUrl};
@@ -79,6 +80,8 @@ pub struct MountConfig {
     pub delivery: DeliveryConfig,
     /// The recording.
     pub recorder: RecorderConfig,
+    /// The subject of NATS that other servers take the sound from.
+    pub publish: PublishConfig,
     /// What counts as silence.
     pub silence: SilenceConfig,
     /// The receivers that are told of this mount alone, beside those of the server.
@@ -124,8 +127,8 @@ pub(super) struct FileConfig {
 #[derive(Clone, Debug, PartialEq, Args, Deserialize)]
 #[command(next_help_heading = "Source")]
 pub struct CaptureConfig {
-    /// Source of the sound: auto, mic, mic:NAME, wav:PATH, tone:HZ or stdin; auto is the default input device, or a
-    /// demo sound if there is none
+    /// Source of the sound: auto, mic, mic:NAME, wav:PATH, tone:HZ, stdin or nats://HOST:PORT/SUBJECT; auto is the default input
+    /// device, or a demo sound if there is none; nats:// is what another server publishes
     #[arg(long, value_name = "S", default_value = "auto")]
     #[serde(deserialize_with = "SourceSpec::deserialize")]
     pub source: SourceSpec,
@@ -183,7 +186,8 @@ pub struct CaptureConfig {
     #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "2s")]
     #[serde(deserialize_with = "Span::<0, 3_600_000>::deserialize")]
     pub fallback_after: Duration,
-    /// Serve before there is an input device, and wait for one; --wait-for-source=false overrides the file
+    /// Serve before there is an input device, or before another server publishes, and wait for it; --wait-for-source=false overrides
+    /// the file
     #[arg(
         long,
         value_name = "BOOL",
@@ -270,6 +274,19 @@ pub struct RecorderConfig {
     #[arg(long, value_name = "F", default_value = "wav")]
     #[serde(deserialize_with = "RecordFormat::deserialize")]
     pub record_format: RecordFormat,
+}
+
+/// The subject of NATS that other servers take the sound from.
+#[derive(Clone, Debug, PartialEq, Args, Deserialize)]
+#[command(next_help_heading = "Other servers")]
+pub struct PublishConfig {
+    /// Subject of a NATS server on which to publish each block, for other aircheck servers whose --source it is:
+    /// nats://[USER:PASSWORD@]HOST:PORT/SUBJECT, tls://… for an encrypted connection, or off; ?credentials=FILE and ?ca=FILE may follow;
+    /// give a password in the file or the variable
+    // Other users of the machine can read the flags of a process.
+    #[arg(long, value_name = "URL", default_value = "off")]
+    #[serde(deserialize_with = "OrOff::<NatsUrl>::deserialize")]
+    pub publish: Option<NatsUrl>,
 }
 
 /// The address, and limits of connections.

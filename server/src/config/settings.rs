@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use clap::{Arg, Args as _, Command};
 
 use super::schema::{
-    CaptureConfig, DeliveryConfig, FileConfig, HttpConfig, NotifyConfig, RecorderConfig, SilenceConfig,
+    CaptureConfig, DeliveryConfig, FileConfig, HttpConfig, NotifyConfig, PublishConfig, RecorderConfig, SilenceConfig,
 };
 
 /// A setting: its names, its default and its meaning.
@@ -52,6 +52,7 @@ fn augment(command: Command) -> Command {
     let command = CaptureConfig::augment_args(command);
     let command = DeliveryConfig::augment_args(command);
     let command = RecorderConfig::augment_args(command);
+    let command = PublishConfig::augment_args(command);
     let command = HttpConfig::augment_args(command);
     SilenceConfig::augment_args(NotifyConfig::augment_args(command))
 }
@@ -59,7 +60,7 @@ fn augment(command: Command) -> Command {
 /// Returns whether a mount may have this setting for itself.
 pub(super) fn is_of_mount(key: &str) -> bool {
     static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
-        let command = CaptureConfig::augment_args(Command::new("mount"));
+        let command = PublishConfig::augment_args(CaptureConfig::augment_args(Command::new("mount")));
         let command = SilenceConfig::augment_args(RecorderConfig::augment_args(DeliveryConfig::augment_args(command)));
         command.get_arguments().map(|arg| arg.get_id().to_string()).collect()
     });

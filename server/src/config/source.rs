@@ -4,11 +4,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::nats_url::NatsUrl;
 use super::notation::Notation;
 use super::value::ValueError;
 
-/// The sources there are, for messages. NATS joins when it is supported.
-const TAKES: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ or stdin";
+/// The sources there are, for messages.
+const TAKES: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ, stdin or nats://HOST:PORT/SUBJECT";
 /// Highest test tone in Hz: the upper end of hearing, and below half of the 48 kHz at which tones are made.
 const MAX_TONE_HZ: f64 = 20_000.0;
 
@@ -33,15 +34,8 @@ pub enum SourceSpec {
     Tone(f64),
     /// Raw sound on stdin.
     Stdin,
-    /// The blocks of another aircheck server through NATS. It is read, but not supported yet.
-    Nats {
-        /// Host name or address of the NATS server; an IPv6 address is in brackets.
-        host: String,
-        /// Its port.
-        port: u16,
-        /// The subject, without wildcards.
-        subject: String,
-    },
+    /// The blocks of another aircheck server, through NATS.
+    Nats(NatsUrl),
 }
 
 impl SourceSpec {
@@ -62,7 +56,7 @@ impl fmt::Display for SourceSpec {
             Self::Wav(path) => write!(f, "wav:{}", path.display()),
             Self::Tone(hz) => write!(f, "tone:{hz}"),
             Self::Stdin => f.write_str("stdin"),
-            Self::Nats { host, port, subject } => write!(f, "nats://{host}:{port}/{subject}"),
+            Self::Nats(url) => write!(f, "{url}"),
         }
     }
 }
@@ -99,29 +93,13 @@ impl FromStr for SourceSpec {
                 _ => Err(must_be("tone:HZ with a number above 0 and at most 20000")),
             },
             ("stdin", None) => Ok(Self::Stdin),
-            ("nats", detail) => detail
-                .and_then(nats)
-                .ok_or_else(|| must_be("nats://HOST:PORT/SUBJECT with a port and a subject without wildcards")),
+            ("nats" | "tls", _) => word.parse().map(Self::Nats),
             _ if word.to_ascii_lowercase().ends_with(".wav") => {
                 Err(ValueError::Because(format!("must be {TAKES}, not `{word}`; did you mean `wav:{word}`?")))
             }
             _ => Err(ValueError::Form),
         }
     }
-}
-
-/// Reads a NATS source, from behind `nats:`.
-fn nats(detail: &str) -> Option<SourceSpec> {
-    let (server, subject) = detail.strip_prefix("//")?.split_once('/')?;
-    let (host, port) = server.rsplit_once(':')?;
-    let port = port.parse().ok().filter(|port| *port > 0)?;
-    let bracketed = host.starts_with('[') && host.ends_with(']');
-    let host_is_good = !host.is_empty() && (bracketed || !host.contains(':')) && !host.contains([' ', '@']);
-    // https://docs.nats.io/nats-concepts/subjects: tokens with dots between; `*` and `>` would mix several streams.
-    let token_is_good = |token: &str| !token.is_empty() && !token.contains(['*', '>', '/']);
-    let subject_is_good = subject.split('.').all(token_is_good) && !subject.contains(char::is_whitespace);
-    let (host, subject) = (host.to_owned(), subject.to_owned());
-    (host_is_good && subject_is_good).then_some(SourceSpec::Nats { host, port, subject })
 }
 
 #[cfg(test)]
@@ -142,6 +120,7 @@ mod tests {
             "stdin",
             "nats://edge.example:4222/aircheck.studio-1",
             "nats://[::1]:4222/live",
+            "tls://hub.example:4222/live",
         ];
         for word in words {
             match word.parse::<SourceSpec>() {
@@ -163,24 +142,8 @@ mod tests {
             ("wav:", "wav:PATH with a path"),
         ];
         let tones = ["tone", "tone:", "tone:a", "tone:0", "tone:-1", "tone:20001", "tone:inf", "tone:NaN"];
-        let nats = [
-            "nats",
-            "nats:x",
-            "nats://h/s",
-            "nats://h:4222",
-            "nats://h:4222/",
-            "nats://:4222/s",
-            "nats://h:0/s",
-            "nats://h:70000/s",
-            "nats://::1:4222/s",
-            "nats://h:4222/a.*",
-            "nats://h:4222/a.>",
-            "nats://h:4222/a..b",
-            "nats://h:4222/a b",
-        ];
         let tones = tones.map(|word| (word, "tone:HZ with a number above 0 and at most 20000"));
-        let nats = nats.map(|word| (word, "nats://HOST:PORT/SUBJECT with a port and a subject without wildcards"));
-        for (word, takes) in wrong.into_iter().chain(tones).chain(nats) {
+        for (word, takes) in wrong.into_iter().chain(tones) {
             let error = word.parse::<SourceSpec>().unwrap_err();
             assert_eq!(error.to_string(), format!("must be {takes}, not `{word}`"));
         }

@@ -701,6 +701,7 @@ fn delivered_unread(in_flight: &InFlight, unread: u64) -> u64 {
 fn with_written(taken: Snapshot, in_flight: &InFlight) -> Snapshot {
     let (delivered, missing) = (in_flight.written_blocks(), in_flight.missing_blocks());
     let mut lost = taken.lost;
-    lost.add(Loss::Source, missing);
+    lost.add(Loss::Hop, in_flight.missing_on_hop());
+    lost.add(Loss::Source, missing - in_flight.missing_on_hop());
     Snapshot { delivered, lost, queued: taken.queued + taken.delivered - delivered - missing, ..taken }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
 use std::sync::Arc;
 
-use aircheck_engine::{Batch, Item, Timestamp};
+use aircheck_engine::{Batch, Item, Loss, Timestamp};
 use bytes::Bytes;
 use mio::net::TcpStream;
 
@@ -72,10 +72,10 @@ pub(super) struct Read<'i> {
 /// Bytes to write.
 #[derive(Debug)]
 enum Piece {
-    /// A listener's own bytes, with which `blocks` blocks are complete, all of them missing ones or none. With TLS, they are records
+    /// A listener's own bytes, with which `blocks` blocks are complete, all of them lost for the same reason or none. With TLS, they are records
     /// if `is_sealed`; all other pieces become such once it is their turn, because records are made in the order in which they are
     /// sent.
-    Own { bytes: Bytes, blocks: u64, is_missing: bool, records: u32, is_sealed: bool },
+    Own { bytes: Bytes, blocks: u64, loss: Option<Loss>, records: u32, is_sealed: bool },
     /// A packet as it is.
     Shared(Arc<Item<Packet>>),
     /// The same bytes in place of each of these lost blocks.
@@ -220,13 +220,13 @@ impl Output {
             let blocks = item.stamp.blocks();
             if self.waiting.is_none() && written >= end - start {
                 written -= end - start;
-                count(in_flight, blocks, item.is_missing());
+                count(in_flight, blocks, item.loss());
             } else {
                 let is_first = self.waiting.is_none();
                 let waiting = self.add(if is_own || is_sealed {
                     let records = item.records_of(end - start) as u32;
                     let bytes = Bytes::copy_from_slice(&bytes[start..end]);
-                    Piece::Own { bytes, blocks, is_missing: item.is_missing(), records, is_sealed }
+                    Piece::Own { bytes, blocks, loss: item.loss(), records, is_sealed }
                 } else {
                     Piece::Shared(Arc::clone(item))
                 });
@@ -285,7 +285,7 @@ impl Piece {
     /// Makes a piece of bytes that complete no block.
     fn own(bytes: Bytes) -> Self {
         let records = bytes.len().div_ceil(MAX_RECORD_BYTES) as u32;
-        Self::Own { bytes, blocks: 0, is_missing: false, records, is_sealed: false }
+        Self::Own { bytes, blocks: 0, loss: None, records, is_sealed: false }
     }
 }
 
@@ -294,28 +294,28 @@ impl Waiting {
     fn seal_first(&mut self, tls: &mut Tls, in_flight: &mut InFlight, wire: Wire) -> io::Result<()> {
         let Some(piece) = self.pieces.front_mut() else { return Ok(()) };
         let mut sealed = Vec::new();
-        let (control, blocks, is_missing) = match piece {
+        let (control, blocks, loss) = match piece {
             Piece::Own { is_sealed: true, .. } => return Ok(()),
-            Piece::Own { bytes, blocks, is_missing, records, .. } => {
-                (tls.seal(bytes, u64::from(*records), &mut sealed)?, *blocks, *is_missing)
+            Piece::Own { bytes, blocks, loss, records, .. } => {
+                (tls.seal(bytes, u64::from(*records), &mut sealed)?, *blocks, *loss)
             }
             Piece::Shared(item) => {
                 let control = tls.seal(item.bytes(wire), item.records(), &mut sealed)?;
-                (control, item.stamp.blocks(), item.is_missing())
+                (control, item.stamp.blocks(), item.loss())
             }
             Piece::Silence { bytes, .. } => {
                 let records = bytes.len().div_ceil(MAX_RECORD_BYTES) as u64;
-                (tls.seal(bytes, records, &mut sealed)?, 0, false)
+                (tls.seal(bytes, records, &mut sealed)?, 0, None)
             }
             Piece::End => {
                 tls.seal_end(&mut sealed)?;
-                (0, 0, false)
+                (0, 0, None)
             }
         };
         if control > 0 {
             in_flight.insert_control(in_flight.written(), control);
         }
-        let sealed = Piece::Own { bytes: sealed.into(), blocks, is_missing, records: 0, is_sealed: true };
+        let sealed = Piece::Own { bytes: sealed.into(), blocks, loss, records: 0, is_sealed: true };
         match piece {
             Piece::Silence { numbers, .. } if numbers.end - numbers.start > 1 => {
                 numbers.start += 1;
@@ -330,8 +330,8 @@ impl Waiting {
     fn finish_piece(&mut self, in_flight: &mut InFlight) {
         self.offset = 0;
         match self.pieces.front_mut() {
-            Some(Piece::Own { blocks, is_missing, .. }) => count(in_flight, *blocks, *is_missing),
-            Some(Piece::Shared(item)) => count(in_flight, item.stamp.blocks(), item.is_missing()),
+            Some(Piece::Own { blocks, loss, .. }) => count(in_flight, *blocks, *loss),
+            Some(Piece::Shared(item)) => count(in_flight, item.stamp.blocks(), item.loss()),
             Some(Piece::Silence { numbers, .. }) => {
                 numbers.start += 1;
                 if !numbers.is_empty() {
@@ -413,8 +413,11 @@ fn seal(
 }
 
 /// Counts blocks of a packet that is written in full.
-fn count(in_flight: &mut InFlight, blocks: u64, is_missing: bool) {
-    if is_missing { in_flight.wrote_missing(blocks) } else { in_flight.wrote_blocks(blocks) }
+fn count(in_flight: &mut InFlight, blocks: u64, loss: Option<Loss>) {
+    match loss {
+        Some(loss) => in_flight.wrote_missing(blocks, loss),
+        None => in_flight.wrote_blocks(blocks),
+    }
 }
 
 /// Reads once.

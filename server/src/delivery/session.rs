@@ -368,7 +368,7 @@ impl Session {
             fill = framing.fill(gap);
         }
         for item in run.iter() {
-            if item.is_missing() {
+            if item.loss().is_some() {
                 *open_gap += item.stamp.blocks();
             } else if *open_gap > 0 {
                 listener.record_gap(std::mem::take(open_gap));

@@ -38,8 +38,10 @@ pub(super) fn check(config: &CaptureConfig) -> (Vec<Finding>, Option<Sound>) {
             let text = format!("raw sound on stdin, {rate_hz} Hz, {channels} ch, which this check does not read");
             (vec![Finding::ok(Area::Source, text)], Some(Sound { rate_hz, channels, sample_bits: None }))
         }
-        // Refused with the settings.
-        SourceSpec::Nats { .. } => (Vec::new(), None),
+        SourceSpec::Nats(url) => {
+            let text = format!("what another server publishes on {url}, which this check does not take");
+            (vec![Finding::ok(Area::Source, text)], None)
+        }
     };
     findings.extend(of_source);
     if let Some(spec) = &config.fallback {

@@ -20,7 +20,7 @@ pub(super) fn status(server: &Server, served: &ServedMount) -> Status {
     let ServedMount { mount, encoders, .. } = served;
     let config = served.config();
     let (format, capture, state) = (mount.format(), mount.capture(), mount.state());
-    let outage = capture.outages().current();
+    let (outage, hop) = (capture.outages().current(), served.hop());
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         mount: mount.name().to_owned(),
@@ -43,6 +43,7 @@ pub(super) fn status(server: &Server, served: &ServedMount) -> Status {
             lost_overflow: capture.lost_overflow(),
             lost_xrun: capture.lost_xrun(),
             lost_source: capture.lost_source(),
+            lost_hop: capture.lost_hop(),
             lost_in_bursts: capture.lost_in_bursts(),
             fallback: capture.fallback(),
             realtime: realtime(capture.realtime().outcome()),
@@ -52,7 +53,10 @@ pub(super) fn status(server: &Server, served: &ServedMount) -> Status {
         },
         level: levels(mount),
         loudness: loudness(mount.meter()),
-        latency_seconds: SourceLatency { ring: percentiles(mount.ring_micros().summary()) },
+        latency_seconds: SourceLatency {
+            ring: percentiles(mount.ring_micros().summary()),
+            hop: hop.as_ref().map(|hop| percentiles(hop.hop_micros.summary())).unwrap_or_default(),
+        },
         listeners: server.listeners().count(),
         max_listeners: server.config().http.max_listeners,
         buffer_seconds: config.delivery.buffer.as_secs_f64(),
@@ -60,6 +64,8 @@ pub(super) fn status(server: &Server, served: &ServedMount) -> Status {
         socket_buffer_seconds: config.delivery.socket_buffer.as_secs_f64(),
         encoders: encoders.running(),
         recording: served.recording().map(|recording| recording.status()),
+        hop: hop.map(|hop| hop.status(capture.lost_hop())),
+        publish: served.publishing().map(|account| account.status()),
         notifications: server.notifier().accounts(mount.name()),
         last_notification: server.notifier().last(),
         urls: server.urls().to_vec(),

@@ -151,6 +151,8 @@ impl Server {
                 mount: &served.mount,
                 histograms: &served.histograms,
                 recording: served.recording().map(|recording| recording.status()),
+                hop: served.hop(),
+                publish: served.publishing().map(|account| account.status()),
             })
             .collect();
         let is_served = |name: &str| mounts.iter().any(|view| view.mount.name() == name);

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use aircheck_engine::source::{Source as _, Supervised};
-use aircheck_engine::{Start, Stream};
+use aircheck_engine::source::Source as _;
+use aircheck_engine::{Start, Stream, Timestamp};
 use bytes::Bytes;
 
 use crate::config::{CaptureConfig, MountConfig};
 use crate::delivery::histograms::MountHistograms;
 use crate::delivery::shards::Shards;
+use crate::hop::account::{HopAccount, PublishAccount};
 use crate::mount::Mount;
 use crate::rendition::encoders::Encoders;
 use crate::replay::Replays;
@@ -72,6 +73,11 @@ pub struct ServedMount {
     pub status: Shared<Bytes>,
     config: RwLock<Arc<MountConfig>>,
     recording: Mutex<Option<Arc<Recording>>>,
+    /// The run of its stream, by which other servers tell it from an earlier one.
+    #[cfg_attr(not(feature = "nats"), expect(dead_code, reason = "nothing is published"))]
+    epoch: u64,
+    publishing: Mutex<Option<Publishing>>,
+    hop: RwLock<Option<Arc<HopAccount>>>,
     /// Its running stream, until that is stopped.
     stream: Mutex<Option<Started>>,
 }
@@ -97,7 +103,8 @@ impl ServedMount {
         let recording = match directory {
             Some(directory) => {
                 Recording::check(&config.recorder, stream)?;
-                Recording::start(&directory, &config.recorder, stream, Start::From(0))?.map(Arc::new)
+                Recording::start(&directory, &config.recorder, stream, Start::From(stream.first_sequence()))?
+                    .map(Arc::new)
             }
             None => None,
         };
@@ -105,6 +112,8 @@ impl ServedMount {
         if let Some(recording) = &recording {
             recording.report_to(&mount);
         }
+        let epoch = Timestamp::now().unix_nanos();
+        let publishing = publish(&config, stream, epoch)?;
         let format = mount.format();
         let history = format.blocks_in(config.capture.history) as usize;
         let buffer = format.blocks_in(ENCODER_BUFFER) as usize;
@@ -114,6 +123,9 @@ impl ServedMount {
             histograms: MountHistograms::default(),
             replays: Replays::default(),
             status: Shared::new(STATUS_INTERVAL),
+            epoch,
+            publishing: Mutex::new(publishing),
+            hop: RwLock::new(started.hop.clone()),
             stream: Mutex::new(Some(started)),
             config: RwLock::new(config),
             mount,
@@ -133,6 +145,19 @@ impl ServedMount {
         self.recording.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Returns the account of the hop from the server that is its source.
+    #[must_use]
+    pub fn hop(&self) -> Option<Arc<HopAccount>> {
+        self.hop.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the account of what is published of it.
+    #[must_use]
+    pub fn publishing(&self) -> Option<Arc<PublishAccount>> {
+        let publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        publishing.as_ref().map(|publisher| Arc::clone(publisher.account()))
+    }
+
     /// Takes other settings, as far as the format of the sound permits it. The source is closed and opened only where it is another one;
     /// those that listen keep the buffers and limits with which they came. May take seconds, for a device or a slow disk.
     ///
@@ -150,7 +175,7 @@ impl ServedMount {
             None
         } else {
             let opened = source::open(&config.capture)?;
-            if !self.fits(&opened.source) {
+            if !self.fits(&opened) {
                 return Ok(Change::Anew);
             }
             Some(opened)
@@ -165,6 +190,13 @@ impl ServedMount {
         if let Some((start, directory)) = start.zip(directory) {
             self.record(&directory, config, &started.stream, start)?;
         }
+        if config.publish != old.publish {
+            let mut publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(publisher) = publishing.take() {
+                publisher.close();
+            }
+            *publishing = publish(config, &started.stream, self.epoch)?;
+        }
         self.change_source(started, other_source, &old.capture, &config.capture);
         drop(stream);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(config);
@@ -172,16 +204,18 @@ impl ServedMount {
     }
 
     /// Returns whether a source has the format of the mount.
-    fn fits(&self, source: &Supervised) -> bool {
+    fn fits(&self, Opened { source, hop, .. }: &Opened) -> bool {
         let format = self.mount.format();
-        let has_format = (source.rate_hz(), source.channels()) == (format.rate_hz(), format.channels());
+        let has_format = (source.rate_hz(), source.channels()) == (format.rate_hz(), format.channels())
+            && hop.as_ref().is_none_or(|hop| hop.block == format.block_span());
         has_format && Mount::flac_bits_of(source.sample_bits()) == self.mount.flac_bits()
     }
 
     fn change_source(&self, started: &Started, other: Option<Opened>, old: &CaptureConfig, new: &CaptureConfig) {
         match other {
-            Some(Opened { source, kind }) => {
+            Some(Opened { source, kind, hop }) => {
                 self.mount.set_kind(kind);
+                *self.hop.write().unwrap_or_else(PoisonError::into_inner) = hop.map(|hop| hop.account);
                 started.switch.to(source);
             }
             None if old != new => {
@@ -244,4 +278,14 @@ impl ServedMount {
         let started = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         started.as_ref().is_none_or(|started| started.stream.is_finished())
     }
+}
+
+#[cfg(feature = "nats")]
+use crate::sink::publisher::Publisher as Publishing;
+
+/// Publishes the stream, if the settings say so.
+#[cfg(feature = "nats")]
+fn publish(config: &MountConfig, stream: &Stream, epoch: u64) -> Result<Option<Publishing>, MountError> {
+    let Some(url) = &config.publish.publish else { return Ok(None) };
+    Ok(Publishing::start(url, stream, epoch)?)
 }

@@ -121,8 +121,8 @@ impl Watch {
         for totals in totals.by_mount.get(self.mount.name()).into_iter().flat_map(|renditions| renditions.values()) {
             offered += totals.offered;
             // Without items that the policy `latest` replaces, and without losses at the source, which are told apart.
-            let own =
-                Loss::ALL.iter().zip(totals.lost).filter(|(loss, _)| !matches!(loss, Loss::Conflated | Loss::Source));
+            let is_own = |loss: &Loss| !matches!(loss, Loss::Conflated | Loss::Source | Loss::Hop);
+            let own = Loss::ALL.iter().zip(totals.lost).filter(|(loss, _)| is_own(loss));
             lost += own.map(|(_, lost)| lost).sum::<u64>();
         }
         let share = self.listener_losses.look(offered, lost, now);

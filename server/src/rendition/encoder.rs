@@ -1,7 +1,7 @@
 //! One encoder: turns blocks into packets, with one or more blocks in a packet.
 
 use aircheck_api::Payload;
-use aircheck_engine::{Block, Format, Gap, Item, Loss, Origin, Stamp, Timestamp};
+use aircheck_engine::{Block, Format, Gap, Item, Loss, Stamp, Timestamp};
 use bytes::Bytes;
 
 use crate::mount::throttle::Throttle;
@@ -23,8 +23,8 @@ pub struct Encoder {
     max_blocks: u64,
     /// The blocks since the last packet.
     gathered: Option<Stamp>,
-    /// Whether the source did not deliver them.
-    is_missing: bool,
+    /// The reason why they are lost, if they did not come.
+    loss: Option<Loss>,
     /// Where the last packet ends in all packets.
     ends: Ends,
     error_log: Throttle,
@@ -93,7 +93,7 @@ impl Encoder {
             group,
             max_blocks,
             gathered: None,
-            is_missing: false,
+            loss: None,
             ends: Ends::default(),
             error_log: Throttle::default(),
         })
@@ -125,11 +125,11 @@ impl Encoder {
     /// not deliver.
     pub fn encode(&mut self, block: &Item<Block>, packets: &mut Vec<Item<Packet>>) {
         let stamp = block.stamp;
-        let is_missing = block.origin() == Origin::Missing;
-        if self.gathered.is_some_and(|gathered| gathered.next() != stamp.first()) || self.is_missing != is_missing {
+        let loss = block.origin().loss();
+        if self.gathered.is_some_and(|gathered| gathered.next() != stamp.first()) || self.loss != loss {
             packets.extend(self.cut());
         }
-        self.is_missing = is_missing;
+        self.loss = loss;
         if let Err(error) = self.codec.encode(block) {
             // Not expected of any codec. The block becomes a hole in the sound.
             if self.error_log.pass(Timestamp::now()).is_some() {
@@ -158,7 +158,10 @@ impl Encoder {
     pub fn cut(&mut self) -> Option<Item<Packet>> {
         let stamp = self.gathered.take()?;
         let packet = self.codec.take();
-        let mut packet = if self.is_missing { packet.missing() } else { packet };
+        let mut packet = match self.loss {
+            Some(loss) => packet.missing(loss),
+            None => packet,
+        };
         self.ends = packet.place(self.ends);
         Some(Item { stamp, value: packet })
     }
@@ -184,7 +187,7 @@ impl Codec {
             Self::Bytes { encoding, bytes } => encode(*encoding, block, bytes),
             // A notice takes the place of sound that there is not. The encoder of Opus sees a gap.
             Self::Messages { messages, .. } | Self::OpusMessages { messages, .. }
-                if block.origin() == Origin::Missing =>
+                if block.origin().loss().is_some() =>
             {
                 messages.push((packet::TEXT, message::gap(gap_of(block)).into()));
             }
@@ -263,12 +266,13 @@ impl Codec {
 
 /// Returns the gap that a block stands for whose sound is missing.
 fn gap_of(block: &Item<Block>) -> Gap {
-    Gap { from: block.stamp.first(), items: block.stamp.blocks(), reason: Loss::Source }
+    let reason = block.origin().loss().unwrap_or(Loss::Source);
+    Gap { from: block.stamp.first(), items: block.stamp.blocks(), reason }
 }
 
 /// Appends the bytes of a block that is encoded on its own.
 fn encode(encoding: Encoding, block: &Item<Block>, bytes: &mut Vec<u8>) {
-    let is_missing = block.origin() == Origin::Missing;
+    let is_missing = block.origin().loss().is_some();
     match encoding {
         Encoding::Pcm(encoding) => encoding.encode(block.samples(), bytes),
         Encoding::Events if is_missing => bytes.extend(message::event_of_gap(gap_of(block)).into_bytes()),

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use aircheck_engine::{
-    Block, Consumer, EndReason, Format, Hub, Item, OverflowPolicy, Publisher, PublisherOptions, Start, SubscribeError,
-    SubscribeOptions, Timestamp, TryRecvError,
+    Block, Consumer, EndReason, Format, Gap, Hub, Item, Loss, OverflowPolicy, Publisher, PublisherOptions, Start,
+    SubscribeError, SubscribeOptions, Timestamp, TryRecvError,
 };
 use bytes::Bytes;
 
@@ -329,17 +329,25 @@ impl Worker {
     /// Waits for a block, and encodes it and the backlog behind it.
     fn encode_some(&mut self) -> Result<(), EndReason> {
         match self.blocks.recv_timeout(IDLE_INTERVAL) {
-            Ok(delivery) => self.push(&delivery.item),
+            Ok(delivery) => {
+                self.pass_on(delivery.gap);
+                self.push(&delivery.item);
+            }
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Ended(end)) => return Err(self.ended(end)),
         }
         let Self { encoder, blocks, output, completed, live, .. } = self;
         // If this is the end, the next call gets it again.
         if let Ok(run) = blocks.try_recv_batch(Timestamp::now(), MAX_BATCH) {
+            pass_on(encoder, completed, output, *live, run.gap);
             run.iter().for_each(|block| push(encoder, completed, output, *live, block));
         }
         self.flush();
         Ok(())
+    }
+
+    fn pass_on(&mut self, gap: Option<Gap>) {
+        pass_on(&mut self.encoder, &mut self.completed, &mut self.output, self.live, gap);
     }
 
     fn push(&mut self, block: &Item<Block>) {
@@ -391,6 +399,14 @@ impl Output {
             self.has_pushed = true;
         }
     }
+}
+
+/// Tells listeners of a gap on the hop from another server. All other gaps are the source's for them, as they are by themselves.
+fn pass_on(encoder: &mut Encoder, completed: &mut Vec<Item<Packet>>, output: &mut Output, live: u64, gap: Option<Gap>) {
+    let Some(gap) = gap.filter(|gap| gap.reason == Loss::Hop && gap.from >= live) else { return };
+    completed.extend(encoder.cut());
+    output.push(completed);
+    output.packets.lose_to(gap.from + gap.items, Loss::Hop);
 }
 
 /// Encodes a block for the listeners, unless it is older than the first live one: it came too late for the history.

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use aircheck_engine::Loss;
+
 use crate::rendition::codec::flac::frame::Frame;
 use crate::rendition::container::ogg::page::Page;
 
@@ -36,7 +38,7 @@ pub struct Packet {
     /// Where the bytes of the rendition are in it.
     payload: Range<usize>,
     numbered: Numbered,
-    is_missing: bool,
+    loss: Option<Loss>,
     ends: Ends,
 }
 
@@ -120,22 +122,22 @@ impl Packet {
     }
 
     fn new(framed: Vec<u8>, payload: Range<usize>, numbered: Numbered) -> Self {
-        Self { framed: framed.into(), payload, numbered, is_missing: false, ends: Ends::default() }
+        Self { framed: framed.into(), payload, numbered, loss: None, ends: Ends::default() }
     }
 
-    /// Marks the packet as one of blocks that the source did not deliver: it carries silence or a notice in their place, and
-    /// they count as lost.
+    /// Marks the packet as one of blocks that did not come: it carries silence or a notice in their place, and they count as lost
+    /// for this reason.
     #[must_use]
-    pub fn missing(mut self) -> Self {
-        self.is_missing = true;
+    pub fn missing(mut self, loss: Loss) -> Self {
+        self.loss = Some(loss);
         self
     }
 
-    /// Returns whether its blocks are [missing](Self::missing).
+    /// Returns the reason for which its blocks count as lost, if they are [missing](Self::missing).
     #[must_use]
     #[inline]
-    pub fn is_missing(&self) -> bool {
-        self.is_missing
+    pub fn loss(&self) -> Option<Loss> {
+        self.loss
     }
 
     /// Places the packet behind the one that ends at these positions, and returns where it ends itself.

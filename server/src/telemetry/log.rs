@@ -27,7 +27,8 @@ pub fn dropped_lines() -> u64 {
 /// the guard is dropped, as far as the reader takes them within a second.
 pub fn init() -> WorkerGuard {
     let (log, guard) = BoundedLog::new(io::stderr(), MAX_LINES, &DROPPED);
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // What NATS' client tells of a connection is told by those who have it.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         // Held for as long as it takes to put a line into the queue.

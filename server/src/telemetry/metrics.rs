@@ -13,9 +13,9 @@ mod listeners;
 mod mounts;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use aircheck_api::{LeaveReason, RecordingStatus};
+use aircheck_api::{LeaveReason, PublishStatus, RecordingStatus};
 use aircheck_engine::SharedHistogram;
 use metrics::Counter;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -26,6 +26,7 @@ use self::labels::labels;
 use crate::delivery::histograms::{MountHistograms, RenditionHistograms, StageHistograms};
 use crate::delivery::listeners::Listeners;
 use crate::delivery::shards::Shards;
+use crate::hop::account::HopAccount;
 use crate::mount::Mount;
 use crate::notify;
 use crate::telemetry::log;
@@ -126,6 +127,10 @@ pub struct MountView<'a> {
     pub histograms: &'a MountHistograms,
     /// Its recording, if there is one.
     pub recording: Option<RecordingStatus>,
+    /// The hop from the server that is its source, if that is one.
+    pub hop: Option<Arc<HopAccount>>,
+    /// What is published of it, if anything is.
+    pub publish: Option<PublishStatus>,
 }
 
 /// The metrics of notifications.
@@ -238,7 +243,9 @@ fn histograms<'a>(mounts: &'a [MountView<'a>]) -> [HistogramFamily<'a>; 3] {
             ("read", read_micros),
             ("ear", ear_micros),
         ];
-        stages.map(|(stage, histogram)| (view.mount.name(), stage, histogram))
+        let hop = view.hop.as_ref().map(|hop| ("hop", &hop.hop_micros));
+        let name = view.mount.name();
+        hop.into_iter().chain(stages).map(move |(stage, histogram)| (name, stage, histogram))
     };
     [
         HistogramFamily {
@@ -260,7 +267,7 @@ fn histograms<'a>(mounts: &'a [MountView<'a>]) -> [HistogramFamily<'a>; 3] {
         },
         HistogramFamily {
             name: "aircheck_latency_seconds",
-            help: "Time by stage. ring: from the capture of a block's first frame to its dispatch; queue: from there to \
+            help: "Time by stage. hop: from the server that is the source to this one; ring: from the capture of a block's first frame to its dispatch; queue: from there to \
                    a listener's connection; socket: from there until the listener's machine has acknowledged it; read: \
                    from the capture until the listener's program is proven to have read it, for listeners whose machine \
                    proves it; ear: from the capture until a player reports that it is heard.",

@@ -217,9 +217,9 @@ impl ListenerWatch {
         if listener.is_behind() {
             listener.note_behind();
         }
-        // Without losses at the source, and without items that the policy `latest` replaces.
+        // Without losses before this server's listeners, and without items that the policy `latest` replaces.
         let lost = &standing.snapshot.lost;
-        let own = lost.total() - lost.of(Loss::Conflated) - lost.of(Loss::Source);
+        let own = lost.total() - lost.of(Loss::Conflated) - lost.of(Loss::Source) - lost.of(Loss::Hop);
         if let Some(blocks) = self.losses.take_new(own, now) {
             listener.publish(EventKind::Skipped { blocks, reason: main_reason(lost).label().into() });
         }

@@ -30,10 +30,11 @@ pub(crate) fn line(notice: &Notice, reception: &Reception) -> String {
     }
 }
 
-/// The reason of gaps at the source, which the server announces block by block, at the pace of the missing sound.
-const SOURCE: &str = "source";
+/// The reasons of gaps before the server, which it announces block by block, at the pace of the missing sound: at the source, and
+/// on the hop from another server.
+const BEFORE_SERVER: [&str; 2] = ["source", "hop"];
 
-/// Joins notices of one gap at the source that come after each other.
+/// Joins notices of one gap before the server that come after each other.
 #[derive(Debug, Default)]
 pub(crate) struct OpenGap(Option<Notice>);
 
@@ -43,12 +44,15 @@ impl OpenGap {
         let mut shown = Vec::new();
         for notice in notices {
             match (&mut self.0, &notice) {
-                (Some(Notice::Gap { from: start, blocks, .. }), Notice::Gap { from, blocks: more, reason })
-                    if reason == SOURCE && *from == *start + *blocks =>
-                {
+                (
+                    Some(Notice::Gap { from: start, blocks, reason: open }),
+                    Notice::Gap { from, blocks: more, reason },
+                ) if reason == open && *from == *start + *blocks => {
                     *blocks += more;
                 }
-                (_, Notice::Gap { reason, .. }) if reason == SOURCE => shown.extend(self.0.replace(notice)),
+                (_, Notice::Gap { reason, .. }) if BEFORE_SERVER.contains(&&**reason) => {
+                    shown.extend(self.0.replace(notice))
+                }
                 _ => {
                     shown.extend(self.0.take());
                     shown.push(notice);

@@ -98,6 +98,9 @@ pub(crate) fn capture(status: &Status, theme: Theme, cells: usize) -> Line<'stat
         // Few sources are ever lost, so this takes room only then.
         losses.extend([lost(capture.lost_source), label(" source ")]);
     }
+    if capture.lost_hop > 0 {
+        losses.extend([lost(capture.lost_hop), label(" hop ")]);
+    }
     losses.extend([lost(capture.lost_xrun), label(" xrun "), lost(capture.lost_overflow), label(" overflow")]);
     let mut groups = vec![
         vec![label(if is_narrow { "" } else { "captured " }), figure(units::grouped_count(capture.blocks, "block"))],

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aircheck_engine::Timestamp;
+use aircheck_engine::{Loss, Timestamp};
 
 use crate::delivery::socket::hold::Wait;
 use crate::delivery::socket::receive_queue::{ReceiveQueue, Unread};
@@ -45,6 +45,8 @@ pub(crate) struct InFlight {
     /// Blocks that are written in full.
     written_blocks: u64,
     missing_blocks: u64,
+    /// Those of them that did not come from another server.
+    missing_on_hop: u64,
     /// Bytes of the last packet, and the number of its blocks.
     packet: (u32, u32),
     acked: u64,
@@ -116,6 +118,7 @@ impl InFlight {
             written_at: Timestamp::default(),
             written_blocks: 0,
             missing_blocks: 0,
+            missing_on_hop: 0,
             packet: (0, 1),
             acked: 0,
             unread: Unread::default(),
@@ -254,13 +257,21 @@ impl InFlight {
     }
 
     /// Counts missing blocks in whose place something is written in full.
-    pub(crate) fn wrote_missing(&mut self, blocks: u64) {
+    pub(crate) fn wrote_missing(&mut self, blocks: u64, loss: Loss) {
         self.missing_blocks += blocks;
+        if loss == Loss::Hop {
+            self.missing_on_hop += blocks;
+        }
     }
 
     /// Returns the number of missing blocks in whose place something is written in full.
     pub(crate) fn missing_blocks(&self) -> u64 {
         self.missing_blocks
+    }
+
+    /// Returns the number of those among them that did not come from another server.
+    pub(crate) fn missing_on_hop(&self) -> u64 {
+        self.missing_on_hop
     }
 
     /// Returns the number of blocks that are written in full.

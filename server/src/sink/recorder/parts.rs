@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use aircheck_engine::{Block, Item, Origin};
+use aircheck_engine::{Block, Item};
 
 use super::sidecar::GapNote;
 
@@ -30,7 +30,7 @@ impl Part {
     /// Returns whether it is a block whose sound the source delivered, or is missing; `None` for a gap.
     fn has_sound(&self) -> Option<bool> {
         match self {
-            Self::Sound(item) => Some(item.origin() != Origin::Missing),
+            Self::Sound(item) => Some(item.origin().loss().is_none()),
             Self::Gap { .. } => None,
         }
     }

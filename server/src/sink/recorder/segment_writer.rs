@@ -322,7 +322,7 @@ impl<S: Storage> SegmentWriter<S> {
                     Ok(())
                 })?;
                 self.with_segment(|segment| segment.write(item.samples()))?;
-                let is_missing = origin == Origin::Missing;
+                let is_missing = origin.loss().is_some();
                 *(if is_missing { &mut self.progress.missing } else { &mut self.progress.blocks }) += 1;
             }
             Part::Gap { note, is_last } if self.format.span(self.format.position(note.gap.items)) > MAX_SILENCE => {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use aircheck_api::{RecordingStatus, Rendition};
+use aircheck_api::{HopStatus, PublishStatus, RecordingStatus, Rendition};
 use aircheck_engine::{CaptureStats, Drift, Loss, Substitute, Timestamp};
 use metrics::Label;
 
@@ -25,6 +25,8 @@ pub(super) fn write(text: &mut String, mounts: &[MountView<'_>], unopened: &[&st
     write_clock(text, mounts);
     write_listeners(text, mounts, totals);
     write_recordings(text, mounts);
+    write_hops(text, mounts);
+    write_published(text, mounts);
 }
 
 fn write_capture(text: &mut String, mounts: &[MountView<'_>], unopened: &[&str]) {
@@ -35,12 +37,16 @@ fn write_capture(text: &mut String, mounts: &[MountView<'_>], unopened: &[&str])
         vec![(vec![], view.mount.format().block_span().as_secs_f64())]
     });
     counter(text, "aircheck_capture_blocks_total", "Blocks captured from the source.", CaptureStats::blocks);
-    let help = "Blocks lost at the capture: overflow (the dispatcher was late), xrun (the device missed them) or source (the source \
-                was lost, or came in a burst after a pause).";
+    let help = "Blocks lost at the capture: overflow (the dispatcher was late), xrun (the device missed them), source (the source \
+                was lost, or came in a burst after a pause) or hop (they did not come from the server that is the source).";
     write_mounts(text, mounts, ("aircheck_capture_lost_blocks_total", "counter", help), |view| {
         let capture = view.mount.capture();
-        let lost =
-            [("overflow", capture.lost_overflow()), ("xrun", capture.lost_xrun()), ("source", capture.lost_source())];
+        let lost = [
+            ("overflow", capture.lost_overflow()),
+            ("xrun", capture.lost_xrun()),
+            ("source", capture.lost_source()),
+            ("hop", capture.lost_hop()),
+        ];
         lost.map(|(reason, blocks)| (labels(&[("reason", reason)]), blocks)).into()
     });
     let help = "Blocks of the fallback, which were heard instead of the source.";
@@ -183,6 +189,85 @@ fn write_recordings(text: &mut String, mounts: &[MountView<'_>]) {
     }
 }
 
+/// Writes the series of mounts whose source is another server.
+fn write_hops(text: &mut String, mounts: &[MountView<'_>]) {
+    let statuses: Vec<_> =
+        mounts.iter().map(|view| view.hop.as_ref().map(|hop| hop.status(view.mount.capture().lost_hop()))).collect();
+    let hops: Vec<_> = mounts.iter().zip(&statuses).filter_map(|(view, hop)| Some((view, hop.as_ref()?))).collect();
+    type Figure = fn(&HopStatus) -> Option<f64>;
+    let figures: [(&str, &'static str, &str, Figure); 6] = [
+        (
+            "aircheck_hop_connected",
+            "gauge",
+            "Whether the connection to NATS is there from which the sound comes.",
+            |it| Some(f64::from(u8::from(it.is_connected))),
+        ),
+        ("aircheck_hop_reconnects_total", "counter", "Number of times that it was made again.", |it| {
+            Some(it.reconnects as f64)
+        }),
+        (
+            "aircheck_hop_epochs_total",
+            "counter",
+            "Runs of the server that is the source which have been heard.",
+            |it| Some(it.epochs as f64),
+        ),
+        (
+            "aircheck_hop_slow_consumer_total",
+            "counter",
+            "Number of times that messages found the subscription full, because this server was too slow.",
+            |it| Some(it.slow_consumer_events as f64),
+        ),
+        (
+            "aircheck_hop_clock_offset_seconds",
+            "gauge",
+            "How far this server's clock is ahead of that of the server that is the source.",
+            |it| it.clock_offset_seconds,
+        ),
+        ("aircheck_hop_clock_error_seconds", "gauge", "The offset is right to this.", |it| it.clock_error_seconds),
+    ];
+    for (name, kind, help, figure) in figures {
+        let series = hops.iter().filter_map(|(view, hop)| Some((mount_label(view.mount.name()), figure(hop)?)));
+        write_all(text, (name, kind, help), series.collect());
+    }
+    let help = "Messages from the server that is the source. taken: blocks of the stream; late: too late; duplicate: come already; foreign: of \
+                a second publisher; format, version, malformed: such as cannot be taken.";
+    let series = hops.iter().flat_map(|(view, hop)| {
+        let label = mount_label(view.mount.name());
+        hop.messages
+            .by_name()
+            .map(move |(result, count)| ([label.clone(), labels(&[("result", result)])].concat(), count))
+    });
+    write_all(text, ("aircheck_hop_messages_total", "counter", help), series.collect());
+}
+
+/// Writes the series of what is published for other servers.
+fn write_published(text: &mut String, mounts: &[MountView<'_>]) {
+    type Figure = fn(&PublishStatus) -> u64;
+    let figures: [(&str, &'static str, &str, Figure); 6] = [
+        (
+            "aircheck_publish_connected",
+            "gauge",
+            "Whether the connection to NATS is there on which the sound is published.",
+            |it| u64::from(it.is_connected),
+        ),
+        ("aircheck_publish_reconnects_total", "counter", "Number of times that it was made again.", |it| it.reconnects),
+        ("aircheck_publish_offered_blocks_total", "counter", "Blocks that were to be published.", |it| it.offered),
+        ("aircheck_publish_sent_blocks_total", "counter", "Blocks that were handed to NATS.", |it| it.sent),
+        (
+            "aircheck_publish_lost_blocks_total",
+            "counter",
+            "Blocks that were not published: NATS was away or too slow, or the capture had lost them.",
+            |it| it.lost,
+        ),
+        ("aircheck_publish_queued_blocks", "gauge", "Blocks that wait to be published.", |it| it.queued),
+    ];
+    for (name, kind, help, figure) in figures {
+        write_mounts(text, mounts, (name, kind, help), |view| {
+            view.publish.as_ref().map(|publish| (vec![], figure(publish))).into_iter().collect()
+        });
+    }
+}
+
 /// Writes a family of series, those of each mount with its label. Without a series, nothing is written.
 fn write_mounts<'v, V: Display>(
     text: &mut String,
@@ -194,7 +279,11 @@ fn write_mounts<'v, V: Display>(
         let label = mount_label(view.mount.name());
         series(view).into_iter().map(move |(labels, value)| ([label.clone(), labels].concat(), value))
     };
-    let series: Vec<_> = mounts.iter().flat_map(with_mount).collect();
+    write_all(text, (name, kind, help), mounts.iter().flat_map(with_mount).collect());
+}
+
+/// Writes a family of series. Without a series, nothing is written.
+fn write_all<V: Display>(text: &mut String, (name, kind, help): (&str, &'static str, &str), series: Vec<Series<V>>) {
     if !series.is_empty() {
         write_family(text, name, kind, help, series);
         text.push('\n');

@@ -1,0 +1,210 @@
+//! The accounts of both ends of the hop, written by their threads and read by any.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aircheck_api::{HopMessages, HopStatus, PublishStatus};
+use aircheck_engine::{Precision, SharedHistogram, Stats};
+
+use super::clock::Offset;
+
+/// Hops are recorded up to this many microseconds: four and a half minutes.
+const MAX_MICROS: u64 = 1 << 28;
+
+/// The state of a connection to NATS.
+#[derive(Debug, Default)]
+pub struct Connection {
+    is_connected: AtomicBool,
+    reconnects: AtomicU64,
+    failure: Mutex<Option<String>>,
+}
+
+impl Connection {
+    /// Notes that the connection is there.
+    pub fn connected(&self, is_again: bool) {
+        *self.failure() = None;
+        self.reconnects.fetch_add(u64::from(is_again), Ordering::Relaxed);
+        self.is_connected.store(true, Ordering::Release);
+    }
+
+    /// Notes why the connection is not there. Returns whether that is another reason than before.
+    pub fn failed(&self, why: &str) -> bool {
+        self.is_connected.store(false, Ordering::Release);
+        let mut failure = self.failure();
+        let is_news = failure.as_deref() != Some(why);
+        *failure = Some(why.to_owned());
+        is_news
+    }
+
+    /// Returns whether the connection is there.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.is_connected.load(Ordering::Acquire)
+    }
+
+    /// Returns how often it was made again.
+    #[must_use]
+    pub fn reconnects(&self) -> u64 {
+        self.reconnects.load(Ordering::Relaxed)
+    }
+
+    /// Returns why it is not there.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        self.failure().clone()
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Option<String>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What became of a message that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is a block of the stream.
+    Taken,
+    /// It came after a later one, or after silence had taken its place.
+    Late,
+    /// It had come already.
+    Duplicate,
+    /// It is of a second publisher.
+    Foreign,
+    /// Its rate, channels or block length are not those of the stream.
+    Format,
+    /// It is of another version.
+    Version,
+    /// It is no message of the hop.
+    Malformed,
+}
+
+impl Outcome {
+    const ALL: [Self; 7] =
+        [Self::Taken, Self::Late, Self::Duplicate, Self::Foreign, Self::Format, Self::Version, Self::Malformed];
+}
+
+/// The account of the taking end.
+#[derive(Debug)]
+pub struct HopAccount {
+    /// The server and the subject, for people.
+    from: String,
+    /// The connection to NATS.
+    pub connection: Connection,
+    messages: [AtomicU64; Outcome::ALL.len()],
+    slow: AtomicU64,
+    epochs: AtomicU64,
+    epoch: AtomicU64,
+    clock: Mutex<Option<Offset>>,
+    /// From the publisher to here, in microseconds, one value for each block while the clocks are compared.
+    pub hop_micros: SharedHistogram,
+}
+
+impl HopAccount {
+    /// Makes the account of what comes from a server and subject.
+    #[must_use]
+    pub fn new(from: String) -> Arc<Self> {
+        Arc::new(Self {
+            from,
+            connection: Connection::default(),
+            messages: Default::default(),
+            slow: AtomicU64::new(0),
+            epochs: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            clock: Mutex::new(None),
+            hop_micros: SharedHistogram::new(MAX_MICROS, Precision::TwoDigits),
+        })
+    }
+
+    /// Counts a message.
+    pub fn count(&self, outcome: Outcome) {
+        self.messages[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a time at which messages found the subscription full.
+    pub fn count_slow(&self) {
+        self.slow.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes the epoch that is followed from now on.
+    pub fn begin_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Relaxed);
+        self.epochs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Publishes how far the clocks are apart.
+    pub fn set_clock(&self, offset: Option<Offset>) {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = offset;
+    }
+
+    /// Returns the account for people and programs. `lost` is what was lost on the hop, in blocks.
+    #[must_use]
+    pub fn status(&self, lost: u64) -> HopStatus {
+        let [taken, late, duplicate, foreign, format, version, malformed] =
+            Outcome::ALL.map(|outcome| self.messages[outcome as usize].load(Ordering::Relaxed));
+        let clock = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        HopStatus {
+            from: self.from.clone(),
+            is_connected: self.connection.is_connected(),
+            failure: self.connection.reason(),
+            reconnects: self.connection.reconnects(),
+            epoch: self.epoch.load(Ordering::Relaxed).to_string(),
+            epochs: self.epochs.load(Ordering::Relaxed),
+            lost_blocks: lost,
+            slow_consumer_events: self.slow.load(Ordering::Relaxed),
+            clock_offset_seconds: clock.map(|offset| offset.nanos as f64 / 1e9),
+            clock_error_seconds: clock.map(|offset| offset.error_nanos as f64 / 1e9),
+            messages: HopMessages { taken, late, duplicate, foreign, format, version, malformed },
+        }
+    }
+}
+
+/// The account of the publishing end.
+#[derive(Debug)]
+pub struct PublishAccount {
+    /// The server and the subject, for people.
+    to: String,
+    /// The connection to NATS.
+    pub connection: Connection,
+    stats: Arc<Stats>,
+    sent: AtomicU64,
+    unsent: AtomicU64,
+}
+
+impl PublishAccount {
+    /// Makes the account of what goes to a server and subject, from a consumer with these counts.
+    #[must_use]
+    pub fn new(to: String, stats: Arc<Stats>) -> Arc<Self> {
+        let (sent, unsent) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { to, connection: Connection::default(), stats, sent, unsent })
+    }
+
+    /// Counts a block that was handed to NATS, or that was not because it is not there.
+    pub fn count(&self, is_sent: bool) {
+        let counter = if is_sent { &self.sent } else { &self.unsent };
+        counter.fetch_add(1, Ordering::Release);
+    }
+
+    /// Returns the account as a consumer.
+    #[must_use]
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// Returns the account for people and programs: each block that was offered is sent, lost or queued.
+    #[must_use]
+    pub fn status(&self) -> PublishStatus {
+        // Read before the consumer's counts, so that those have every block of these as delivered.
+        let (sent, unsent) = (self.sent.load(Ordering::Acquire), self.unsent.load(Ordering::Acquire));
+        let account = self.stats.snapshot();
+        PublishStatus {
+            to: self.to.clone(),
+            is_connected: self.connection.is_connected(),
+            failure: self.connection.reason(),
+            reconnects: self.connection.reconnects(),
+            offered: account.offered,
+            sent,
+            lost: account.lost.total() + unsent,
+            queued: (account.delivered + account.queued).saturating_sub(sent + unsent),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! A connection to a NATS server, which is given up at the first failure.
+//!
+//! The client would connect again by itself, and then send what it has kept meanwhile, which is no longer live; and it would not
+//! say why it cannot. So each of its connections is used once, and whoever has it makes another one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
+use tokio::sync::Notify;
+
+use super::message::clock_subject;
+use crate::config::NatsUrl;
+use crate::one_line::one_line;
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time between two pings: a server that is frozen is given up after two that are not answered.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// Commands that wait for the connection, such as blocks to be published. Few, so that blocks wait where they are counted.
+const COMMANDS: usize = 64;
+/// How long to wait for the answer that the server has done everything so far.
+const CONFIRM_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A connection.
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    signals: Arc<Signals>,
+}
+
+/// What the client has told of the connection.
+#[derive(Debug, Default)]
+struct Signals {
+    /// Refusals of the server that were not taken yet.
+    refusals: Mutex<Vec<String>>,
+    slow: AtomicU64,
+    news: Notify,
+}
+
+/// What has happened to a connection.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// It is lost, or the server has ended it.
+    Lost(String),
+    /// The server refuses something, in its words.
+    Refused(String),
+    /// Messages have found the subscription full.
+    Slow,
+}
+
+impl Connection {
+    /// Connects. `messages` may wait in each subscription.
+    ///
+    /// # Errors
+    ///
+    /// Why that is not possible, in one line for people.
+    pub(crate) async fn open(url: &NatsUrl, messages: usize) -> Result<Self, String> {
+        let signals = Arc::<Signals>::default();
+        let noted = Arc::clone(&signals);
+        let mut options = ConnectOptions::new()
+            .name("aircheck")
+            .connection_timeout(CONNECT_TIMEOUT)
+            .ping_interval(PING_INTERVAL)
+            .client_capacity(COMMANDS)
+            .subscription_capacity(messages)
+            .max_reconnects(1)
+            .ignore_discovered_servers()
+            .require_tls(url.is_tls())
+            .event_callback(move |event| {
+                noted.note(&event);
+                std::future::ready(())
+            });
+        match (url.user(), url.password()) {
+            (Some(user), Some(password)) => options = options.user_and_password(user.to_owned(), password.to_owned()),
+            (Some(token), None) => options = options.token(token.to_owned()),
+            _ => {}
+        }
+        if let Some(file) = url.ca() {
+            options = options.add_root_certificates(file.clone());
+        }
+        if let Some(file) = url.credentials() {
+            let with_file = options.credentials_file(file).await;
+            options = with_file.map_err(|error| {
+                format!(
+                    "cannot read the credentials in {}: {error} (correct the path or its permissions)",
+                    file.display()
+                )
+            })?;
+        }
+        let scheme = if url.is_tls() { "tls" } else { "nats" };
+        let connecting = options.connect(format!("{scheme}://{}", url.authority()));
+        let client = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(client)) => client,
+            Ok(Err(error)) => return Err(refusal(url, error.kind(), &error.to_string())),
+            Err(_) => return Err(refusal(url, ConnectErrorKind::TimedOut, "")),
+        };
+        Ok(Self { client, signals })
+    }
+
+    /// Waits until the server has done everything that it was told so far, by a request about the clock. Where
+    /// requests are not permitted, that is only likely.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses something of `subject`.
+    pub(crate) async fn confirm(&self, subject: &str) -> Result<(), String> {
+        let request = self.client.request(clock_subject(subject), "".into());
+        let _ = tokio::time::timeout(CONFIRM_TIMEOUT, request).await;
+        match self.signals.take_refusal(|refusal| is_about(refusal, subject)) {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until something happens to the connection. If the future is dropped before it is ready, nothing is lost.
+    pub(crate) async fn news(&self) -> News {
+        loop {
+            let news = self.signals.news.notified();
+            if let Some(refusal) = self.signals.take_refusal(|_| true) {
+                return News::Refused(refusal);
+            }
+            if self.signals.slow.swap(0, Ordering::AcqRel) > 0 {
+                return News::Slow;
+            }
+            if !self.is_up() {
+                return News::Lost("the connection is lost".to_owned());
+            }
+            news.await;
+        }
+    }
+
+    /// Returns whether the connection is there.
+    pub(crate) fn is_up(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+}
+
+impl Signals {
+    fn note(&self, event: &Event) {
+        match event {
+            Event::SlowConsumer(_) => {
+                self.slow.fetch_add(1, Ordering::AcqRel);
+            }
+            Event::ServerError(ServerError::Other(refusal)) => {
+                self.refusals.lock().unwrap_or_else(PoisonError::into_inner).push(one_line(refusal));
+            }
+            Event::ServerError(error) => {
+                self.refusals.lock().unwrap_or_else(PoisonError::into_inner).push(one_line(&error.to_string()));
+            }
+            _ => {}
+        }
+        self.news.notify_one();
+    }
+
+    fn take_refusal(&self, is_wanted: impl Fn(&str) -> bool) -> Option<String> {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = refusals.iter().position(|refusal| is_wanted(refusal))?;
+        Some(refusals.remove(at))
+    }
+}
+
+/// Says why a connection cannot be made, and what would work.
+fn refusal(url: &NatsUrl, kind: ConnectErrorKind, error: &str) -> String {
+    let server = url.authority();
+    match kind {
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+            format!(
+                "the NATS server at {server} refuses these credentials (correct user and password, token or ?credentials=FILE)"
+            )
+        }
+        ConnectErrorKind::TimedOut => {
+            format!("the NATS server at {server} does not answer (start it there, or correct host and port)")
+        }
+        ConnectErrorKind::Dns => format!("there is no host {server} (correct it)"),
+        ConnectErrorKind::Tls => {
+            format!(
+                "cannot encrypt the connection to {server}: {} (correct its certificate, or give ?ca=FILE)",
+                one_line(error)
+            )
+        }
+        _ => format!(
+            "cannot connect to NATS at {server}: {} (start a NATS server there, or correct host and port)",
+            one_line(error)
+        ),
+    }
+}
+
+/// Returns whether the server refuses something of this subject, and not of one below it.
+pub(crate) fn is_about(refusal: &str, subject: &str) -> bool {
+    refusal.contains(&format!("\"{subject}\""))
+}
+
+/// Says what a server refuses, and what would work.
+pub(crate) fn forbidden(url: &NatsUrl, refusal: &str) -> String {
+    format!("NATS refuses: {refusal} (permit that to the user at {})", url.authority())
+}

@@ -1,0 +1,215 @@
+//! The order of messages on a subject: which of them is the next of the stream, and what was lost between two.
+//!
+//! One publisher is followed, by its epoch, as long as it is heard. Another one on the subject is foreign meanwhile; it is followed
+//! once the first has been silent for [`TAKEOVER`], as one is that was started anew.
+
+use std::time::Duration;
+
+use aircheck_engine::Timestamp;
+
+use super::message::{Head, MessageError};
+
+/// Silence of a publisher after which another one is followed. A publisher sends a block each 100 ms at least, and a network
+/// that drops out for longer costs less than a second publisher that takes turns with the first.
+pub const TAKEOVER: Duration = Duration::from_millis(500);
+/// The most time by which a number may be ahead of the time that has passed. Sequence numbers follow the time: a larger jump is no
+/// number of a stream, and would use up numbers that later blocks need.
+const MAX_JUMP: Duration = Duration::from_secs(60);
+/// Sequence numbers before the last one that are remembered, to tell a late message from a second copy.
+const REMEMBERED: u64 = 128;
+
+/// What a message is in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The next block. `lost_on_hop` were sent before it and did not come; `u64::MAX` if all missing ones were, because the publisher
+    /// has begun anew.
+    Next {
+        /// Blocks directly before it that were lost on the hop.
+        lost_on_hop: u64,
+        /// Whether it is the first one of another epoch than before.
+        is_new_epoch: bool,
+    },
+    /// A block that comes after a later one.
+    Late,
+    /// A block that has come already.
+    Duplicate,
+    /// A block of another publisher than the one that is followed.
+    Foreign {
+        /// Whether both are heard in turns. If not, the one that is followed may have been started anew.
+        is_second: bool,
+    },
+}
+
+/// The state of the order.
+#[derive(Debug, Default)]
+pub struct Order {
+    current: Option<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    epoch: u64,
+    /// One past the last sequence number and serial number.
+    next_sequence: u64,
+    next_serial: u64,
+    heard_at: Timestamp,
+    /// Bit n is set if the number n below the last one has come.
+    came: u128,
+    /// When another publisher was first heard.
+    foreign_at: Option<Timestamp>,
+}
+
+impl Current {
+    fn new(head: &Head, now: Timestamp) -> Self {
+        Self {
+            epoch: head.epoch,
+            next_sequence: head.sequence + 1,
+            next_serial: head.serial.wrapping_add(1),
+            heard_at: now,
+            came: 1,
+            foreign_at: None,
+        }
+    }
+}
+
+impl Order {
+    /// Returns the epoch that is followed.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        self.current.as_ref().map(|current| current.epoch)
+    }
+
+    /// Decides what a message that has come at `now` is. `block` is the length of its block.
+    ///
+    /// # Errors
+    ///
+    /// When its number cannot be one of the stream.
+    pub fn judge(&mut self, head: &Head, block: Duration, now: Timestamp) -> Result<Verdict, MessageError> {
+        let Some(current) = &mut self.current else {
+            self.current = Some(Current::new(head, now));
+            return Ok(Verdict::Next { lost_on_hop: 0, is_new_epoch: true });
+        };
+        if head.epoch != current.epoch {
+            if now.since(current.heard_at) < TAKEOVER {
+                let foreign_at = *current.foreign_at.get_or_insert(now);
+                return Ok(Verdict::Foreign { is_second: current.heard_at > foreign_at });
+            }
+            *current = Current::new(head, now);
+            return Ok(Verdict::Next { lost_on_hop: u64::MAX, is_new_epoch: true });
+        }
+        let Some(missing) = head.sequence.checked_sub(current.next_sequence) else {
+            current.heard_at = now;
+            let below = current.next_sequence - 1 - head.sequence;
+            let bit = if below < REMEMBERED { 1 << below } else { 0 };
+            let has_come = current.came & bit != 0;
+            current.came |= bit;
+            return Ok(if has_come { Verdict::Duplicate } else { Verdict::Late });
+        };
+        let ahead = u128::from(missing) * block.as_nanos();
+        if ahead > (now.since(current.heard_at) + MAX_JUMP).as_nanos() {
+            return Err(MessageError::Malformed("its sequence number is far ahead of its time"));
+        }
+        // A publisher that was started anew in the same run counts from 0. What is missing then did not come.
+        let lost_on_hop = head.serial.checked_sub(current.next_serial).unwrap_or(u64::MAX);
+        let came = if missing + 1 < REMEMBERED { current.came << (missing + 1) } else { 0 };
+        *current = Current { came: came | 1, foreign_at: current.foreign_at, ..Current::new(head, now) };
+        Ok(Verdict::Next { lost_on_hop, is_new_epoch: false })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aircheck_engine::Origin;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hop::message::{HopFormat, SampleEncoding};
+
+    const BLOCK: Duration = Duration::from_millis(10);
+
+    fn head(epoch: u64, serial: u64, sequence: u64) -> Head {
+        Head {
+            encoding: Some(SampleEncoding::S16),
+            origin: Origin::Source,
+            format: HopFormat { rate_hz: 48_000, channels: 1, block_frames: 480 },
+            frames: 480,
+            epoch,
+            serial,
+            sequence,
+            captured_nanos: 0,
+            sent_nanos: 0,
+        }
+    }
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_nanos(1_000_000_000_000 + millis * 1_000_000)
+    }
+
+    fn next(lost_on_hop: u64) -> Result<Verdict, MessageError> {
+        Ok(Verdict::Next { lost_on_hop, is_new_epoch: false })
+    }
+
+    #[test]
+    fn losses_before_the_hop_and_on_it_are_told_apart() {
+        let mut order = Order::default();
+        order.judge(&head(1, 40, 100), BLOCK, at(0)).unwrap();
+        assert_eq!(order.judge(&head(1, 41, 101), BLOCK, at(10)), next(0));
+        assert_eq!(order.judge(&head(1, 42, 105), BLOCK, at(50)), next(0), "the publisher did not have three");
+        assert_eq!(order.judge(&head(1, 45, 108), BLOCK, at(80)), next(2));
+        assert_eq!(order.judge(&head(1, 47, 112), BLOCK, at(120)), next(1), "and two the publisher did not have");
+        assert_eq!(order.judge(&head(1, 0, 120), BLOCK, at(200)), next(u64::MAX), "a publisher that counts anew");
+    }
+
+    #[test]
+    fn late_messages_and_second_copies_are_told_apart() {
+        let mut order = Order::default();
+        order.judge(&head(1, 0, 100), BLOCK, at(0)).unwrap();
+        assert_eq!(order.judge(&head(1, 3, 103), BLOCK, at(0)), next(2));
+        assert_eq!(order.judge(&head(1, 2, 102), BLOCK, at(0)), Ok(Verdict::Late));
+        assert_eq!(order.judge(&head(1, 2, 102), BLOCK, at(0)), Ok(Verdict::Duplicate));
+        assert_eq!(order.judge(&head(1, 3, 103), BLOCK, at(0)), Ok(Verdict::Duplicate));
+        assert_eq!(order.judge(&head(1, 0, 0), BLOCK, at(0)), Ok(Verdict::Late), "too long ago to know");
+        assert_eq!(order.judge(&head(1, 303, 403), BLOCK, at(3000)), next(299));
+        assert_eq!(order.judge(&head(1, 302, 402), BLOCK, at(3000)), Ok(Verdict::Late));
+    }
+
+    #[test]
+    fn a_second_publisher_is_foreign_until_the_first_is_silent() {
+        let mut order = Order::default();
+        order.judge(&head(1, 0, 0), BLOCK, at(0)).unwrap();
+        for n in 1..100 {
+            let is_second = n > 1;
+            assert_eq!(order.judge(&head(2, n, 7 * n), BLOCK, at(10 * n)), Ok(Verdict::Foreign { is_second }));
+            assert_eq!(order.judge(&head(1, n, n), BLOCK, at(10 * n + 5)), next(0));
+        }
+        assert_eq!(order.judge(&head(2, 140, 980), BLOCK, at(1494)), Ok(Verdict::Foreign { is_second: true }));
+        let taken = Ok(Verdict::Next { lost_on_hop: u64::MAX, is_new_epoch: true });
+        assert_eq!(order.judge(&head(2, 141, 987), BLOCK, at(1495)), taken);
+        assert_eq!(order.epoch(), Some(2));
+        assert_eq!(order.judge(&head(1, 150, 150), BLOCK, at(1500)), Ok(Verdict::Foreign { is_second: false }));
+    }
+
+    #[test]
+    fn a_number_far_ahead_of_its_time_is_refused() {
+        let mut order = Order::default();
+        order.judge(&head(1, 0, 0), BLOCK, at(0)).unwrap();
+        assert!(order.judge(&head(1, 1, 1 << 57), BLOCK, at(10)).is_err());
+        assert_eq!(order.judge(&head(1, 1, 1), BLOCK, at(20)), next(0), "it has used up nothing");
+        assert_eq!(order.judge(&head(1, 8 * 360_000, 8 * 360_000), BLOCK, at(8 * 3_600_000)), next(8 * 360_000 - 2));
+    }
+
+    proptest! {
+        /// Whatever comes in which order: each number is the next at most once, and all numbers between are accounted for.
+        #[test]
+        fn no_number_is_taken_twice(messages in prop::collection::vec((1_u64..3, 0_u64..400), 1..200)) {
+            let mut order = Order::default();
+            let mut last: Option<(u64, u64)> = None;
+            for (index, (epoch, number)) in messages.into_iter().enumerate() {
+                if let Ok(Verdict::Next { .. }) = order.judge(&head(epoch, number, number), BLOCK, at(40 * index as u64)) {
+                    prop_assert!(last.is_none_or(|last| last != (epoch, number) && (last.0 != epoch || last.1 < number)));
+                    last = Some((epoch, number));
+                }
+            }
+        }
+    }
+}

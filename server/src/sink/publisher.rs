@@ -1,0 +1,250 @@
+//! The publisher: each block of a mount as a message on a subject of NATS, for other aircheck servers.
+//!
+//! The publisher is a consumer like any other, on a thread of its own. What its ring has no room for, because NATS is too slow, and
+//! what NATS is not there for is lost and counted, here and by those who take the stream: the serial numbers of messages go on.
+//! Nothing is kept for later, because it would no longer be live.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use aircheck_engine::source::BackOff;
+use aircheck_engine::{Block, Consumer, Delivery, End, Loss, OverflowPolicy, Stream, SubscribeOptions, Timestamp};
+use async_nats::{Message, Subject, Subscriber};
+use futures_util::StreamExt as _;
+
+use crate::config::NatsUrl;
+use crate::hop::account::PublishAccount;
+use crate::hop::connection::{Connection, News, forbidden, is_about};
+use crate::hop::message::{self, ClockAnswer, Head, HopFormat, SampleEncoding};
+
+/// Length of the publisher's ring: how long NATS may stall before sound is lost. It is as long as a pause that is heard as one.
+const RING_SPAN: Duration = Duration::from_secs(1);
+/// Longest pause between two tries to connect: a try costs little, and others wait for the sound.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// Requests about the clock that may wait: a few for each of many other servers.
+const CLOCK_REQUESTS: usize = 64;
+
+/// A running publisher. It ends with the stream.
+#[derive(Debug)]
+pub struct Publisher {
+    account: Arc<PublishAccount>,
+}
+
+impl Publisher {
+    /// Publishes the blocks of `stream` from now on. `epoch` is that of the stream. Returns `None` and logs an error if the stream has
+    /// ended already.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no more threads.
+    pub fn start(url: &NatsUrl, stream: &Stream, epoch: u64) -> io::Result<Option<Self>> {
+        let format = stream.format();
+        let subscribed = stream.subscribe(SubscribeOptions {
+            overflow: OverflowPolicy::DropNewest,
+            buffer: format.blocks_in(RING_SPAN) as usize,
+            ..SubscribeOptions::default()
+        });
+        let consumer = match subscribed {
+            Ok(consumer) => consumer,
+            Err(error) => {
+                tracing::error!("nothing is published: {error}");
+                return Ok(None);
+            }
+        };
+        let account = PublishAccount::new(url.to_string(), Arc::clone(consumer.stats()));
+        let worker = Worker {
+            consumer,
+            account: Arc::clone(&account),
+            url: url.clone(),
+            format: format.into(),
+            encoding: SampleEncoding::exact_for(stream.sample_bits()),
+            epoch,
+            serial: 0,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name("publisher".into()).spawn(move || runtime.block_on(worker.run()))?;
+        Ok(Some(Self { account }))
+    }
+
+    /// Returns its account.
+    #[must_use]
+    pub fn account(&self) -> &Arc<PublishAccount> {
+        &self.account
+    }
+
+    /// Ends it. What it has in its ring is not sent any more.
+    pub fn close(&self) {
+        self.account.stats().close();
+    }
+}
+
+impl fmt::Display for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.account.status().to)
+    }
+}
+
+struct Worker {
+    consumer: Consumer<Block>,
+    account: Arc<PublishAccount>,
+    url: NatsUrl,
+    format: HopFormat,
+    encoding: SampleEncoding,
+    epoch: u64,
+    /// Number of the next block among those that were offered here.
+    serial: u64,
+}
+
+/// What a publisher needs while it is connected.
+struct Link {
+    connection: Connection,
+    clock_requests: Subscriber,
+    subject: Subject,
+}
+
+impl Worker {
+    /// Publishes until the stream ends.
+    async fn run(mut self) {
+        let mut back_off = BackOff::default();
+        let mut was_connected = false;
+        loop {
+            match self.connect().await {
+                Ok(Ok(mut link)) => {
+                    self.account.connection.connected(was_connected);
+                    tracing::info!("publishing on {}", self.url);
+                    (was_connected, back_off) = (true, BackOff::default());
+                    match self.publish(&mut link).await {
+                        Ok(why) => self.tell(&why),
+                        Err(_) => return,
+                    }
+                }
+                Ok(Err(why)) => self.tell(&why),
+                Err(_) => return,
+            }
+            back_off.lengthen();
+            if self.lose(tokio::time::sleep(back_off.pause().min(MAX_PAUSE))).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Notes and logs why nothing can be published.
+    fn tell(&self, why: &str) {
+        if self.account.connection.failed(why) {
+            tracing::error!("cannot publish on {}: {why}; blocks are lost until that works", self.url);
+        }
+    }
+
+    /// Connects, while blocks are lost.
+    async fn connect(&mut self) -> Result<Result<Link, String>, End> {
+        let (url, head) = (self.url.clone(), self.head());
+        self.lose(link(url, head)).await
+    }
+
+    /// Waits for something else, and counts the blocks that come meanwhile as lost. Returns the end of the stream if that comes before.
+    async fn lose<T>(&mut self, other: impl Future<Output = T>) -> Result<T, End> {
+        let mut other = std::pin::pin!(other);
+        loop {
+            tokio::select! {
+                output = &mut other => return Ok(output),
+                delivery = self.consumer.recv_async() => {
+                    self.number(&delivery?);
+                    self.account.count(false);
+                }
+            }
+        }
+    }
+
+    /// Sends blocks and answers requests about the clock. Returns why that has ended, or the end of the stream.
+    async fn publish(&mut self, link: &mut Link) -> Result<String, End> {
+        loop {
+            tokio::select! {
+                biased;
+                delivery = self.consumer.recv_async() => {
+                    let delivery = match delivery {
+                        Ok(delivery) => delivery,
+                        Err(end) => {
+                            // The last blocks are on their way before the connection ends.
+                            let _ = link.connection.client.flush().await;
+                            return Err(end);
+                        }
+                    };
+                    let bytes = self.message(&delivery);
+                    let is_sent = link.connection.is_up()
+                        && link.connection.client.publish(link.subject.clone(), bytes.into()).await.is_ok();
+                    self.account.count(is_sent);
+                }
+                news = link.connection.news() => match news {
+                    News::Lost(why) => return Ok(why),
+                    News::Refused(why) if is_about(&why, self.url.subject()) => return Ok(forbidden(&self.url, &why)),
+                    // The clock is a help; without the permission for it, others do without.
+                    News::Refused(why) => tracing::warn!("others cannot compare clocks: {}", forbidden(&self.url, &why)),
+                    News::Slow => {}
+                },
+                Some(request) = link.clock_requests.next() => self.tell_clock(&link.connection, &request).await,
+            }
+        }
+    }
+
+    async fn tell_clock(&self, connection: &Connection, request: &Message) {
+        let received_nanos = Timestamp::now().as_nanos();
+        let Some(reply) = &request.reply else { return };
+        let sent_nanos = Timestamp::now().as_nanos();
+        let answer = ClockAnswer { epoch: self.epoch, received_nanos, sent_nanos };
+        let _ = connection.client.publish(reply.clone(), answer.to_bytes().into()).await;
+    }
+
+    /// Gives a block its serial number, with those before it that this consumer has lost. Those that the capture had lost have none.
+    fn number(&mut self, delivery: &Delivery<Block>) -> u64 {
+        let lost_here = delivery.gap.filter(|gap| !matches!(gap.reason, Loss::Source | Loss::Hop));
+        let serial = self.serial + lost_here.map_or(0, |gap| gap.items);
+        self.serial = serial + 1;
+        serial
+    }
+
+    fn message(&mut self, delivery: &Delivery<Block>) -> Vec<u8> {
+        let (serial, block) = (self.number(delivery), &delivery.item);
+        let head = Head {
+            encoding: Some(self.encoding),
+            origin: block.origin(),
+            frames: block.frames(),
+            serial,
+            sequence: block.stamp.sequence,
+            captured_nanos: block.stamp.captured_at.as_nanos(),
+            sent_nanos: Timestamp::now().as_nanos(),
+            ..self.head()
+        };
+        message::write(&head, block.samples())
+    }
+
+    /// Returns the head of a message that announces the format.
+    fn head(&self) -> Head {
+        Head {
+            encoding: None,
+            origin: aircheck_engine::Origin::Source,
+            format: self.format,
+            frames: 0,
+            epoch: self.epoch,
+            serial: self.serial,
+            sequence: 0,
+            captured_nanos: 0,
+            sent_nanos: Timestamp::now().as_nanos(),
+        }
+    }
+}
+
+/// Connects, and finds out whether it is permitted to publish: the server says so only of a message.
+async fn link(url: NatsUrl, announcement: Head) -> Result<Link, String> {
+    let connection = Connection::open(&url, CLOCK_REQUESTS).await?;
+    let subject = Subject::from(url.subject());
+    let client = &connection.client;
+    let announced = client.publish(subject.clone(), message::write(&announcement, &[]).into()).await;
+    announced.map_err(|error| error.to_string())?;
+    connection.confirm(url.subject()).await.map_err(|why| forbidden(&url, &why))?;
+    let clock_requests = client.subscribe(message::clock_subject(url.subject())).await;
+    let clock_requests = clock_requests.map_err(|error| error.to_string())?;
+    Ok(Link { connection, clock_requests, subject })
+}

@@ -1,0 +1,403 @@
+//! The hop from one server to another, through a real NATS server.
+
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+
+mod common;
+#[path = "common/nats.rs"]
+mod nats;
+#[path = "common/truth.rs"]
+mod truth;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::Instant;
+
+use hound::{SampleFormat, WavSpec, WavWriter};
+use serde_json::Value;
+
+use common::{Server, assert_identity, curl, eventually, refused};
+use nats::Nats;
+use truth::scrape::Metrics;
+
+const FRAMES: usize = 480;
+
+/// Writes noise of so many seconds, 48 kHz, and returns its samples. No sample stands twice in a row, and blocks differ.
+fn noise(path: &Path, seconds: usize, format: SampleFormat) -> Vec<f32> {
+    let bits_per_sample = if format == SampleFormat::Int { 16 } else { 32 };
+    let spec = WavSpec { channels: 1, sample_rate: 48_000, bits_per_sample, sample_format: format };
+    let mut writer = WavWriter::create(path, spec).unwrap();
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut samples = Vec::new();
+    for _ in 0..seconds * 48_000 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        if format == SampleFormat::Int {
+            let sample = (state >> 48) as i16;
+            writer.write_sample(sample).unwrap();
+            samples.push(f32::from(sample) / 32_768.0);
+        } else {
+            let sample = (state as i32) as f32 / 2_147_483_648.0;
+            writer.write_sample(sample).unwrap();
+            samples.push(sample);
+        }
+    }
+    writer.finalize().unwrap();
+    samples
+}
+
+/// A listener of lines of JSON, ended when dropped.
+struct Lines {
+    child: Child,
+    reader: BufReader<std::process::ChildStdout>,
+}
+
+impl Lines {
+    fn of(server: &Server) -> Self {
+        let mut child = curl(&[&server.url("stream.json")]).stdout(Stdio::piped()).spawn().unwrap();
+        let reader = BufReader::new(child.stdout.take().unwrap());
+        Self { child, reader }
+    }
+
+    /// Returns the next line: a block, or a gap.
+    fn next(&mut self) -> Value {
+        let mut line = String::new();
+        assert!(self.reader.read_line(&mut line).unwrap() > 0, "the stream has ended");
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// Returns the next block, and counts the lost blocks before it by their reasons.
+    fn block(&mut self, lost: &mut Vec<(String, u64)>) -> Value {
+        loop {
+            let line = self.next();
+            let Some(gap) = line.get("gap") else { return line };
+            lost.push((gap["reason"].as_str().unwrap().to_owned(), gap["blocks"].as_u64().unwrap()));
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn samples(block: &Value) -> Vec<f32> {
+    block["samples"].as_array().unwrap().iter().map(|sample| sample.as_f64().unwrap() as f32).collect()
+}
+
+/// Starts a server that plays `source` and publishes it.
+fn origin(source: &str, url: &str) -> Server {
+    let server = Server::start(&["--source", source, "--publish", url]);
+    eventually("a publisher", || (server.json("api/v1/status")["publish"]["connected"] == true).then_some(()));
+    server
+}
+
+fn edge(url: &str) -> Server {
+    Server::start(&["--source", url])
+}
+
+/// Asserts that each block is accounted for at both ends: of the capture, of the publisher and of each listener.
+fn assert_accounts(server: &Server, first_sequence: u64) {
+    let metrics = Metrics::of(server.address);
+    let status = server.json("api/v1/status");
+    if let Some(publish) = status["publish"].as_object() {
+        let [offered, sent, lost, queued] =
+            ["offered", "sent", "lost", "queued"].map(|key| publish[key].as_u64().unwrap());
+        assert_eq!(offered, sent + lost + queued, "{publish:?}");
+        let of = |name: &str| metrics.sum(&format!("aircheck_publish_{name}"), &[]);
+        assert_eq!(of("offered_blocks_total"), of("sent_blocks_total") + of("lost_blocks_total") + of("queued_blocks"));
+    }
+    if !status["hop"].is_null() {
+        let of = |status: &Value| {
+            let count = |key: &str| status["capture"][key].as_u64().unwrap();
+            ["blocks", "lost_overflow", "lost_xrun", "lost_source", "lost_hop", "fallback"]
+                .map(count)
+                .iter()
+                .sum::<u64>()
+        };
+        // The head is read after the counts, and then before them.
+        let next = |status: &Value| status["head_sequence"].as_u64().unwrap() + 1 - first_sequence;
+        let later = server.json("api/v1/status");
+        assert!(of(&status) <= next(&later) + 33 && next(&status) <= of(&later), "{status} {later}");
+    }
+    server.rows().iter().for_each(assert_identity);
+}
+
+fn lost_of(lost: &[(String, u64)], reason: &str) -> u64 {
+    lost.iter().filter(|(of, _)| of == reason).map(|(_, blocks)| blocks).sum()
+}
+
+#[test]
+fn a_file_comes_out_of_an_edge_bit_for_bit_with_its_numbers_and_times() {
+    let nats = Nats::start("");
+    for format in [SampleFormat::Int, SampleFormat::Float] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("noise.wav");
+        let sound = noise(&file, 60, format);
+        let url = nats.url("radio.one");
+        let origin = origin(&format!("wav:{}", file.display()), &url);
+        let edge = edge(&url);
+        let (mut here, mut there) = (Lines::of(&origin), Lines::of(&edge));
+        let mut lost = Vec::new();
+        let first = there.next();
+        let mut original = here.next();
+        for n in first["sequence"].as_u64().unwrap()..first["sequence"].as_u64().unwrap() + 300 {
+            let block = if n == first["sequence"] { first.clone() } else { there.block(&mut lost) };
+            assert_eq!(block["sequence"], n);
+            assert_eq!(block["position"], n * FRAMES as u64);
+            let expected = &sound[n as usize * FRAMES..][..FRAMES];
+            assert!(samples(&block) == expected, "block {n} of {format:?} has other samples");
+            while original["sequence"].as_u64().unwrap() < n {
+                original = here.next();
+            }
+            let status = edge.json("api/v1/status");
+            if n % 50 == 0 && original["sequence"] == n && status["hop"]["clock_error_seconds"].is_number() {
+                let apart = block["captured_at"].as_f64().unwrap() - original["captured_at"].as_f64().unwrap();
+                // Both are this machine's clock, as it was when each process started. Times move by 0.1 ms a block.
+                let error = status["hop"]["clock_error_seconds"].as_f64().unwrap();
+                assert!(n < 100 || apart.abs() <= error + 0.002, "{apart} s apart, with an error of {error}");
+            }
+        }
+        assert_eq!(lost, []);
+        let status = edge.json("api/v1/status");
+        let hop = &status["hop"];
+        assert_eq!(
+            (&hop["connected"], &hop["epochs"], &hop["lost_blocks"]),
+            (&true.into(), &1.into(), &0.into()),
+            "{hop}"
+        );
+        assert_eq!((&status["source"]["kind"], &hop["from"]), (&"nats".into(), &url.clone().into()));
+        assert!(status["latency_seconds"]["hop"]["p99"].as_f64().is_some_and(|p99| p99 > 0.0), "{status}");
+        let metrics = Metrics::of(edge.address);
+        let hops = metrics.sum("aircheck_latency_seconds_count", &["stage=\"hop\""]);
+        let taken = metrics.sum("aircheck_hop_messages_total", &["result=\"taken\""]);
+        assert!(hops > 0.0 && hops <= taken, "{hops} of {taken}");
+        assert_accounts(&origin, 0);
+    }
+}
+
+#[test]
+fn a_nats_server_that_goes_and_comes_costs_a_counted_gap_and_no_listener() {
+    let mut nats = Nats::start("");
+    let url = nats.url("radio.one");
+    let origin = origin("tone:440", &url);
+    let edge = edge(&url);
+    let mut lines = Lines::of(&edge);
+    let first = lines.next()["sequence"].as_u64().unwrap();
+    let mut lost = Vec::new();
+    (0..50).for_each(|_| drop(lines.block(&mut lost)));
+    assert_eq!(lost, []);
+    nats.kill();
+    eventually("both to notice", || {
+        let is_lost = |server: &Server, end: &str| server.json("api/v1/status")[end]["failure"].is_string();
+        (is_lost(&origin, "publish") && is_lost(&edge, "hop")).then_some(())
+    });
+    // Silence comes meanwhile, at the pace of the sound.
+    let since = Instant::now();
+    eventually("silence", || {
+        assert_accounts(&origin, 0);
+        (edge.json("api/v1/status")["capture"]["lost_hop"].as_u64() > Some(100)).then_some(())
+    });
+    assert!(since.elapsed().as_secs() < 30);
+    nats.restart();
+    let mut last = first + 50;
+    let back = eventually("sound", || {
+        let block = lines.block(&mut lost);
+        last = block["sequence"].as_u64().unwrap();
+        samples(&block).iter().any(|sample| sample.abs() > 0.1).then_some(block)
+    });
+    (0..100).for_each(|_| last = lines.block(&mut lost)["sequence"].as_u64().unwrap());
+    // The listener was told of each block that it did not get, and of none else.
+    assert_eq!(lost_of(&lost, "hop"), lost.iter().map(|(_, blocks)| blocks).sum::<u64>(), "{lost:?}");
+    let status = edge.json("api/v1/status");
+    assert_eq!(status["capture"]["lost_hop"], lost_of(&lost, "hop"), "{status}");
+    assert_eq!((&status["capture"]["lost_source"], &status["capture"]["lost_overflow"]), (&0.into(), &0.into()));
+    assert_eq!((&status["hop"]["reconnects"], &status["hop"]["epochs"]), (&1.into(), &1.into()), "{status}");
+    assert_eq!(status["hop"]["failure"], Value::Null);
+    let row = &edge.rows()[0];
+    assert_eq!(row["lost"], lost_of(&lost, "hop"), "{row}");
+    assert_accounts(&edge, first);
+    assert_accounts(&origin, 0);
+    // Numbers are still those of the origin.
+    let captured_at = back["captured_at"].as_f64().unwrap();
+    let original = Lines::of(&origin).next();
+    let blocks = (original["captured_at"].as_f64().unwrap() - captured_at) / 0.01;
+    let numbers = original["sequence"].as_f64().unwrap() - back["sequence"].as_f64().unwrap();
+    assert!((blocks - numbers).abs() < 1.0, "{blocks} blocks later by time, {numbers} by number");
+}
+
+#[test]
+fn an_origin_that_starts_anew_begins_an_epoch_and_an_edge_that_does_goes_on() {
+    let nats = Nats::start("");
+    let url = nats.url("radio.one");
+    let first_origin = origin("tone:440", &url);
+    let first_edge = edge(&url);
+    let mut lines = Lines::of(&first_edge);
+    let first = lines.next()["sequence"].as_u64().unwrap();
+    drop(first_origin);
+    let second_origin = origin("tone:880", &url);
+    let mut lost = Vec::new();
+    let mut last = first;
+    eventually("the second epoch", || {
+        let block = lines.block(&mut lost);
+        let sequence = block["sequence"].as_u64().unwrap();
+        assert!(sequence > last, "numbers go on");
+        last = sequence;
+        (first_edge.json("api/v1/status")["hop"]["epochs"] == 2).then_some(())
+    });
+    for _ in 0..100 {
+        let sequence = lines.block(&mut lost)["sequence"].as_u64().unwrap();
+        assert_eq!(sequence, last + 1);
+        last = sequence;
+    }
+    assert!(lost_of(&lost, "hop") > 0 && lost.iter().all(|(reason, _)| reason == "hop"), "{lost:?}");
+    assert_accounts(&first_edge, first);
+    first_edge.wait_for_log(" begins at ");
+    // Another edge has the numbers of the origin, and one that starts anew goes on with them.
+    for _ in 0..2 {
+        let other = edge(&url);
+        let (mut here, mut there) = (Lines::of(&second_origin), Lines::of(&other));
+        let (original, block) = (here.next(), there.next());
+        let apart = block["sequence"].as_f64().unwrap() - original["sequence"].as_f64().unwrap();
+        assert!(apart.abs() < 500.0, "{original} {block}");
+        let by_time = (block["captured_at"].as_f64().unwrap() - original["captured_at"].as_f64().unwrap()) / 0.01;
+        assert!((apart - by_time).abs() < 1.0, "{apart} blocks by number, {by_time} by time");
+    }
+}
+
+#[test]
+fn what_does_not_belong_on_the_subject_is_counted_told_and_not_heard() {
+    let nats = Nats::start("max_payload: 32MB");
+    let url = nats.url("radio.one");
+    let _origin = origin("tone:440", &url);
+    let edge = edge(&url);
+    let mut lines = Lines::of(&edge);
+    let mut client = nats.client();
+    let block = client.next_of("radio.one");
+    let changed = |at: usize, to: &[u8]| {
+        let mut message = block.clone();
+        message[at..at + to.len()].copy_from_slice(to);
+        message
+    };
+    let wrong = [
+        ("version", changed(4, &[2]), "version 2"),
+        ("malformed", b"hello".to_vec(), "not from an aircheck server"),
+        ("malformed", changed(40, &(1_u64 << 57).to_le_bytes()), "far ahead"),
+        ("malformed", vec![0; 10_000_000], "not from an aircheck server"),
+        ("malformed", [&block[..], &[0; 20_000_000]].concat(), "too long"),
+        ("format", changed(8, &44_100_u32.to_le_bytes()), "44100 Hz"),
+        ("foreign", changed(24, &7_u64.to_le_bytes()), "a second publisher"),
+        ("duplicate", block.clone(), "come twice"),
+    ];
+    for (result, message, _) in &wrong {
+        client.publish("radio.one", message);
+        // A block that has come only just is a second copy; it is late once it is far behind.
+        let counted = eventually(result, || {
+            let hop = edge.json("api/v1/status")["hop"].clone();
+            let counts = &hop["messages"];
+            let late = if *result == "duplicate" { counts["late"].as_u64().unwrap() } else { 0 };
+            Some(counts[*result].as_u64().unwrap() + late).filter(|count| *count > 0)
+        });
+        let expected = wrong.iter().filter(|(of, ..)| of == result).count() as u64;
+        assert!(counted <= expected, "{result}: {counted}");
+    }
+    eventually("four malformed ones", || {
+        (edge.json("api/v1/status")["hop"]["messages"]["malformed"] == 4).then_some(())
+    });
+    for text in ["version 2", "not from an aircheck server", "44100 Hz", "a second publisher"] {
+        edge.wait_for_log(text);
+    }
+    let metrics = Metrics::of(edge.address);
+    assert_eq!(metrics.sum("aircheck_hop_messages_total", &["result=\"malformed\""]), 4.0);
+    let mut lost = Vec::new();
+    let from = lines.block(&mut lost)["sequence"].as_u64().unwrap();
+    (0..50).for_each(|n| assert_eq!(lines.block(&mut lost)["sequence"], from + 1 + n));
+    assert_eq!(lost, [], "nothing of it is heard, and nothing is lost by it");
+}
+
+#[test]
+fn a_server_that_cannot_be_heard_is_told_in_one_line() {
+    let nats = Nats::start(
+        "authorization { users = [ { user: studio, password: secret }, \
+         { user: guest, password: guest, permissions: { publish: { deny: [\">\"] }, subscribe: { deny: [\"radio.>\"] } } } ] }",
+    );
+    let check = |url: &str, texts: &[&str]| {
+        let (code, stderr) = refused(&["--source", url]);
+        let line = stderr.lines().last().unwrap_or_default();
+        assert_eq!(code, 1, "{stderr}");
+        assert!(texts.iter().all(|text| line.contains(text)), "{line}");
+        assert!(!stderr.contains("secret") && !stderr.contains("wrong!"), "{stderr}");
+    };
+    check("nats://127.0.0.1:1/radio.one", &["cannot connect to NATS at 127.0.0.1:1", "start a NATS server there"]);
+    check(&nats.url("radio.one"), &["refuses these credentials", "correct user and password"]);
+    check(&nats.url_as("studio:wrong!", "radio.one"), &["refuses these credentials"]);
+    check(&nats.url_as("guest:guest", "radio.one"), &["NATS refuses", "radio.one", "permit that"]);
+    check(&nats.url_as("studio:secret", "radio.one"), &["nothing comes within 3s", "--publish"]);
+
+    // A server that cannot publish is on the air all the same, and says why.
+    for (user, text) in [("guest:guest", "NATS refuses"), ("studio:wrong!", "refuses these credentials")] {
+        let server = Server::start(&["--source", "tone:440", "--publish", &nats.url_as(user, "radio.one")]);
+        server.wait_for_log(text);
+        let publish = eventually("lost blocks", || {
+            let publish = server.json("api/v1/status")["publish"].clone();
+            (publish["lost"].as_u64() > Some(50)).then_some(publish)
+        });
+        assert_eq!((&publish["connected"], &publish["sent"]), (&false.into(), &0.into()), "{publish}");
+        assert!(publish["failure"].as_str().unwrap().contains(text), "{publish}");
+        assert_accounts(&server, 0);
+        assert!(
+            !server.log().contains("wrong!") && server.log().matches("cannot publish").count() == 1,
+            "{}",
+            server.log()
+        );
+    }
+    // With the right password, both work.
+    let url = nats.url_as("studio:secret", "radio.two");
+    let _origin = origin("tone:440", &url);
+    let edge = edge(&url);
+    assert!(!edge.log().contains("secret"));
+    assert_eq!(edge.json("api/v1/status")["hop"]["from"], nats.url("radio.two"));
+}
+
+#[test]
+fn an_edge_that_is_told_to_wait_is_there_before_its_origin() {
+    let nats = Nats::start("");
+    let url = nats.url("radio.one");
+    let edge = Server::start(&["--source", &url, "--wait-for-source"]);
+    assert_eq!(edge.json("api/v1/mounts")[0]["state"], "silent");
+    let _origin = origin("tone:440", &url);
+    eventually("the stream", || (edge.json("api/v1/mounts")[0]["state"] == "live").then_some(()));
+    let mut lines = Lines::of(&edge);
+    assert!(samples(&lines.next()).len() == FRAMES);
+}
+
+#[test]
+fn a_nats_server_that_stands_still_holds_nobody_up() {
+    let nats = Nats::start("");
+    let url = nats.url("radio.one");
+    let origin = origin("tone:440", &url);
+    let edge = edge(&url);
+    let mut lines = Lines::of(&edge);
+    let first = lines.next()["sequence"].as_u64().unwrap();
+    nats.signal("STOP");
+    eventually("the publisher gives it up", || {
+        assert_accounts(&origin, 0);
+        (origin.json("api/v1/status")["publish"]["connected"] == false).then_some(())
+    });
+    nats.signal("CONT");
+    let mut lost = Vec::new();
+    eventually("sound", || {
+        let status = edge.json("api/v1/status");
+        lines.block(&mut lost);
+        (status["state"] == "live" && status["hop"]["failure"].is_null()).then_some(())
+    });
+    for _ in 0..100 {
+        lines.block(&mut lost);
+    }
+    assert!(lost.iter().all(|(reason, _)| reason == "hop"), "{lost:?}");
+    assert_accounts(&edge, first);
+    assert_accounts(&origin, 0);
+}
