@@ -1,8 +1,8 @@
 //! The hop from one aircheck server to another, through NATS.
 //!
-//! A server publishes each block of a mount as a [`message`] on a subject ([`sink::publisher`](crate::sink)). Another one
-//! takes it as its source ([`source`](crate::source)): [`order`] decides which messages are the next of the stream and what was lost
-//! between them, and [`clock`] maps the first server's times to its own. [`account`] has what both tell of it.
+//! A server publishes each block of a mount as a [`message`] on a subject. Another one takes it as its source: [`order`] decides
+//! which messages are the next of the stream and what was lost between them, and [`clock`] maps the first server's times to its own.
+//! [`account`] has what both tell of it.
 
 pub mod account;
 pub mod clock;

@@ -116,6 +116,7 @@ const KEYS: [&str; EVERYTHING.len() + 2] = [
     "record_keep",
     "record_reserve",
     "record_format",
+    "publish",
     "listen",
     "unix_mode",
     "tls_cert",
@@ -137,7 +138,7 @@ const KEYS: [&str; EVERYTHING.len() + 2] = [
 ];
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 39] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 40] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
     ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0,unix:/x/y", "0.0.0.0:3"]),
@@ -172,6 +173,7 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 39] = [
     ("record_keep", "AIRCHECK_RECORD_KEEP", "--record-keep", ["['30d', '2TB']", "1d,500GB", "90m"]),
     ("record_reserve", "AIRCHECK_RECORD_RESERVE", "--record-reserve", ["'5GiB'", "100MB", "off"]),
     ("record_format", "AIRCHECK_RECORD_FORMAT", "--record-format", ["'wav'", "flac", "wav"]),
+    ("publish", "AIRCHECK_PUBLISH", "--publish", ["'nats://h:4222/a'", "tls://u:p@h:1/a.b?ca=/c.pem", "off"]),
     ("rate", "AIRCHECK_RATE", "--rate", ["1_000", "1", "768000"]),
     ("channels", "AIRCHECK_CHANNELS", "--channels", ["3", "1", "32"]),
     ("sample", "AIRCHECK_SAMPLE", "--sample", ["'s16le'", "s24le", "f32le"]),
@@ -187,7 +189,7 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 39] = [
 /// Shows one setting of a configuration.
 fn value(config: &Config, name: &str) -> String {
     let Config { http, notify, .. } = config;
-    let MountConfig { capture, delivery, recorder, silence, .. } = config.first_mount();
+    let MountConfig { capture, delivery, recorder, publish, silence, .. } = config.first_mount();
     match name {
         "source" => capture.source.to_string(),
         "loop" => capture.looped.to_string(),
@@ -217,6 +219,7 @@ fn value(config: &Config, name: &str) -> String {
         "record_keep" => recorder.record_keep.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         "record_reserve" => recorder.record_reserve.map_or("off".to_owned(), |size| size.to_string()),
         "record_format" => recorder.record_format.name().to_owned(),
+        "publish" => publish.publish.as_ref().map_or("off".to_owned(), ToString::to_string),
         "rate" => format!("{:?}", capture.rate_hz),
         "channels" => format!("{:?}", capture.channels),
         "sample" => capture.sample.label().to_owned(),
@@ -264,6 +267,7 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["30d 2TB", "1d 500GB", "90m"],
         ["5GiB", "100MB", "off"],
         ["wav", "flac", "wav"],
+        ["nats://h:4222/a", "tls://h:1/a.b", "off"],
         ["Some(1000)", "Some(1)", "Some(768000)"],
         ["Some(3)", "Some(1)", "Some(32)"],
         ["s16le", "s24le", "f32le"],
@@ -309,7 +313,8 @@ fn a_layer_changes_only_the_settings_that_it_names() {
     expected.http.max_listeners = 7;
     let of_mount = |config: &Config| {
         let [mount] = &config.mounts[..] else { panic!("{} mounts", config.mounts.len()) };
-        (mount.capture.clone(), mount.delivery.clone(), mount.recorder.clone(), mount.silence.clone())
+        let MountConfig { capture, delivery, recorder, publish, silence, .. } = mount.clone();
+        (capture, delivery, recorder, publish, silence)
     };
     assert_eq!(of_mount(&config), of_mount(&expected));
     assert_eq!((config.http, config.notify, config.tokens), (expected.http, expected.notify, expected.tokens));
@@ -365,7 +370,7 @@ fn a_fallback_goes_only_with_its_policy() {
         assert_eq!(line, format!("--fallback goes only with on_source_loss = \"fallback\", not with {policy}"));
     }
     let line = setup.wrong(&["--source", "tone:440", "--wait-for-source"]);
-    assert_eq!(line, "--wait-for-source goes only with the source mic or auto, not with tone:440");
+    assert_eq!(line, "--wait-for-source goes only with the source mic, auto or nats://…, not with tone:440");
 }
 
 #[test]
@@ -380,7 +385,9 @@ fn a_device_may_be_asked_for_a_rate() {
 const SPLIT: &str = "a length such as \"1h\" or a size such as \"500MB\"";
 const DURATION: &str = "a duration such as \"10ms\"";
 const LISTEN: &str = "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:8700, or unix:PATH";
-const SOURCE: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ or stdin";
+const SOURCE: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ, stdin or nats://HOST:PORT/SUBJECT";
+const NATS: &str = "must be nats://[USER:PASSWORD@]HOST:PORT/SUBJECT or tls://…, with a port, a subject without wildcards, and at \
+                    most ?credentials=FILE and ?ca=FILE";
 const POLICY: &str = "skip-to-live, drop-newest, latest or disconnect";
 const HOSTS: &str = "host names such as radio.example, without scheme or port";
 const NETWORKS: &str = "networks or addresses such as 10.0.0.0/8, 127.0.0.1 or fd00::/8";
@@ -397,7 +404,9 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         ("source", "", not(SOURCE, "")),
         ("source", "a\nb", not(SOURCE, "a\\nb")),
         ("source", "tone:0", not("tone:HZ with a number above 0 and at most 20000", "tone:0")),
-        ("source", "nats://h:4222/live", "nats://h:4222/live is not supported yet".to_owned()),
+        ("source", "nats://u:s3cret@h/live", NATS.to_owned()),
+        ("publish", "nats://u:s3cret@h:4222/a.*", NATS.to_owned()),
+        ("publish", "radio", NATS.to_owned()),
         ("loop", "maybe", not("true or false", "maybe")),
         ("block", "999us", "must be from 1ms to 100ms, not 999us".to_owned()),
         ("block", "101ms", "must be from 1ms to 100ms, not 101ms".to_owned()),
@@ -928,6 +937,7 @@ aircheck.toml is valid and gives these settings:
   idle_timeout                 off             default
   socket_buffer                100ms           default
   record                       off             default
+  publish                      off             default
   listen                       127.0.0.1:8700  default
   unix_mode                    600             default
   tls_cert                     off             default

@@ -274,7 +274,6 @@ fn what_does_not_belong_on_the_subject_is_counted_told_and_not_heard() {
     let url = nats.url("radio.one");
     let _origin = origin("tone:440", &url);
     let edge = edge(&url);
-    let mut lines = Lines::of(&edge);
     let mut client = nats.client();
     let block = client.next_of("radio.one");
     let changed = |at: usize, to: &[u8]| {
@@ -291,6 +290,7 @@ fn what_does_not_belong_on_the_subject_is_counted_told_and_not_heard() {
         ("format", changed(8, &44_100_u32.to_le_bytes()), "44100 Hz"),
         ("foreign", changed(24, &7_u64.to_le_bytes()), "a second publisher"),
         ("duplicate", block.clone(), "come twice"),
+        ("foreign", changed(24, &7_u64.to_le_bytes()), "a second publisher"),
     ];
     for (result, message, _) in &wrong {
         client.publish("radio.one", message);
@@ -312,10 +312,15 @@ fn what_does_not_belong_on_the_subject_is_counted_told_and_not_heard() {
     }
     let metrics = Metrics::of(edge.address);
     assert_eq!(metrics.sum("aircheck_hop_messages_total", &["result=\"malformed\""]), 4.0);
+    let mut lines = Lines::of(&edge);
     let mut lost = Vec::new();
     let from = lines.block(&mut lost)["sequence"].as_u64().unwrap();
     (0..50).for_each(|n| assert_eq!(lines.block(&mut lost)["sequence"], from + 1 + n));
-    assert_eq!(lost, [], "nothing of it is heard, and nothing is lost by it");
+    assert_eq!(lost, []);
+    let status = edge.json("api/v1/status");
+    let lost = |key: &str| status["capture"][key].as_u64().unwrap();
+    assert_eq!((lost("lost_hop"), lost("lost_source"), lost("lost_overflow")), (0, 0, 0), "nothing is lost by it");
+    assert_eq!(status["hop"]["epochs"], 1, "nothing of it is heard");
 }
 
 #[test]
