@@ -29,6 +29,7 @@ test=(
     nginx:nginx
     haproxy:haproxy
     promtool:prometheus
+    nats-server:nats-server
     tc:iproute2
     tmux:tmux
 )

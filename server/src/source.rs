@@ -61,7 +61,7 @@ pub enum OpenError {
     #[error("source `{url}`: {why}")]
     Nats {
         /// The server and the subject.
-        url: NatsUrl,
+        url: String,
         /// Why nothing comes from there, and what would help.
         why: String,
     },
@@ -169,7 +169,7 @@ fn open_source(config: &CaptureConfig) -> Result<Opened, OpenError> {
 /// Opens what another server publishes.
 #[cfg(feature = "nats")]
 fn open_nats(config: &CaptureConfig, url: &NatsUrl) -> Result<Opened, OpenError> {
-    let source = nats::NatsSource::open(url).map_err(|why| OpenError::Nats { url: url.clone(), why })?;
+    let source = nats::NatsSource::open(url).map_err(|why| OpenError::Nats { url: url.to_string(), why })?;
     let account = Arc::clone(source.account());
     let hop = OpenHop { account, block: source.block_span(), first_sequence: source.first_sequence() };
     let source = supervised(config, Supervised::new(Box::new(source)).over_hop());
@@ -179,7 +179,7 @@ fn open_nats(config: &CaptureConfig, url: &NatsUrl) -> Result<Opened, OpenError>
 #[cfg(not(feature = "nats"))]
 fn open_nats(_: &CaptureConfig, url: &NatsUrl) -> Result<Opened, OpenError> {
     let why = "this aircheck was built without the feature `nats` (build it with that)".to_owned();
-    Err(OpenError::Nats { url: url.clone(), why })
+    Err(OpenError::Nats { url: url.to_string(), why })
 }
 
 /// Supervises a source that is made or read here.

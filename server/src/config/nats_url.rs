@@ -104,6 +104,9 @@ impl FromStr for NatsUrl {
 
     /// Reads the URL. No message repeats it, because it may have a password.
     fn from_str(text: &str) -> Result<Self, ValueError> {
+        if cfg!(not(feature = "nats")) {
+            return Err(ValueError::Because("needs an aircheck that was built with the feature `nats`".to_owned()));
+        }
         parse(text).ok_or_else(|| {
             ValueError::Because(
                 "must be nats://[USER:PASSWORD@]HOST:PORT/SUBJECT or tls://…, with a port, a subject without wildcards, and at \

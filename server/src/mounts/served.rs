@@ -18,6 +18,7 @@ use crate::mount::Mount;
 use crate::rendition::encoders::Encoders;
 use crate::replay::Replays;
 use crate::shared::Shared;
+use crate::sink::publisher::Publisher;
 use crate::sink::recorder::{FormatError, RecordError, Recording, RecordingDirectory};
 use crate::source::{self, OpenError, Opened, Started};
 
@@ -74,9 +75,8 @@ pub struct ServedMount {
     config: RwLock<Arc<MountConfig>>,
     recording: Mutex<Option<Arc<Recording>>>,
     /// The run of its stream, by which other servers tell it from an earlier one.
-    #[cfg_attr(not(feature = "nats"), expect(dead_code, reason = "nothing is published"))]
     epoch: u64,
-    publishing: Mutex<Option<Publishing>>,
+    publishing: Mutex<Option<Publisher>>,
     hop: RwLock<Option<Arc<HopAccount>>>,
     /// Its running stream, until that is stopped.
     stream: Mutex<Option<Started>>,
@@ -280,12 +280,8 @@ impl ServedMount {
     }
 }
 
-#[cfg(feature = "nats")]
-use crate::sink::publisher::Publisher as Publishing;
-
 /// Publishes the stream, if the settings say so.
-#[cfg(feature = "nats")]
-fn publish(config: &MountConfig, stream: &Stream, epoch: u64) -> Result<Option<Publishing>, MountError> {
+fn publish(config: &MountConfig, stream: &Stream, epoch: u64) -> Result<Option<Publisher>, MountError> {
     let Some(url) = &config.publish.publish else { return Ok(None) };
-    Ok(Publishing::start(url, stream, epoch)?)
+    Ok(Publisher::start(url, stream, epoch)?)
 }
