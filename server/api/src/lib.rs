@@ -33,8 +33,8 @@ pub use fingerprint::fingerprint;
 pub use hop::{HopMessages, HopStatus, PublishStatus};
 pub use listener::{LatencyByStage, ListenerRow, Percentiles, Verdict};
 pub use message::{
-    ClientText, Clock, GapNotice, HEADER_BYTES, HeaderError, Heard, Hello, MessageHeader, PROTOCOL_VERSION, Payload,
-    ServerText, Stale,
+    ClientText, Clock, EpochNotice, GapNotice, HEADER_BYTES, HeaderError, Heard, Hello, MessageHeader,
+    PROTOCOL_VERSION, Payload, ServerText, Stale,
 };
 pub use param::StreamParam;
 pub use rendition::Rendition;

@@ -213,6 +213,24 @@ impl GapNotice {
     }
 }
 
+/// The notice that the server from which this one has its sound was started anew. It comes before the first block of that run.
+///
+/// ```
+/// use aircheck_api::{EpochNotice, ServerText};
+///
+/// let text = r#"{"epoch":{"number":1,"sequence":1240}}"#;
+/// assert_eq!(ServerText::Epoch(EpochNotice { number: 1, sequence: 1240 }).to_json(), text);
+/// assert_eq!(ServerText::parse(text)?, Some(ServerText::Epoch(EpochNotice { number: 1, sequence: 1240 })));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochNotice {
+    /// How often it was started anew since this server has heard it.
+    pub number: u32,
+    /// Sequence number of the first block of that run. Numbers here go on; those of the other server begin anew.
+    pub sequence: u64,
+}
+
 /// The notice that a listener which was behind is live again.
 ///
 /// ```
@@ -257,6 +275,8 @@ pub enum ServerText {
     Hello(Hello),
     /// A loss.
     Gap(GapNotice),
+    /// A new run of the server from which this one has its sound.
+    Epoch(EpochNotice),
     /// Sound that is old.
     Stale(Stale),
     /// The time.
@@ -283,12 +303,14 @@ impl ServerText {
         struct Members {
             hello: Option<Hello>,
             gap: Option<GapNotice>,
+            epoch: Option<EpochNotice>,
             stale: Option<Stale>,
             clock: Option<Clock>,
             error: Option<String>,
         }
-        let Members { hello, gap, stale, clock, error } = serde_json::from_str(text)?;
-        let known = hello.map(Self::Hello).or(gap.map(Self::Gap)).or(stale.map(Self::Stale)).or(clock.map(Self::Clock));
+        let Members { hello, gap, epoch, stale, clock, error } = serde_json::from_str(text)?;
+        let known = hello.map(Self::Hello).or(gap.map(Self::Gap)).or(epoch.map(Self::Epoch));
+        let known = known.or(stale.map(Self::Stale)).or(clock.map(Self::Clock));
         Ok(known.or(error.map(Self::Error)))
     }
 }

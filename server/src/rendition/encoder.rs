@@ -25,6 +25,8 @@ pub struct Encoder {
     gathered: Option<Stamp>,
     /// The reason why they are lost, if they did not come.
     loss: Option<Loss>,
+    /// The run of another server that the last block was of.
+    epoch: Option<u32>,
     /// Where the last packet ends in all packets.
     ends: Ends,
     error_log: Throttle,
@@ -94,6 +96,7 @@ impl Encoder {
             max_blocks,
             gathered: None,
             loss: None,
+            epoch: None,
             ends: Ends::default(),
             error_log: Throttle::default(),
         })
@@ -130,6 +133,10 @@ impl Encoder {
             packets.extend(self.cut());
         }
         self.loss = loss;
+        // Listeners join later than an encoder's first block.
+        if self.epoch.replace(block.epoch()).is_some_and(|epoch| epoch != block.epoch()) {
+            self.codec.announce_epoch(block);
+        }
         if let Err(error) = self.codec.encode(block) {
             // Not expected of any codec. The block becomes a hole in the sound.
             if self.error_log.pass(Timestamp::now()).is_some() {
@@ -181,6 +188,20 @@ impl Encoder {
 }
 
 impl Codec {
+    /// Tells of a new run of another server, of which the block is the first, where there are notices.
+    fn announce_epoch(&mut self, block: &Item<Block>) {
+        match self {
+            Self::Messages { messages, .. } | Self::OpusMessages { messages, .. } => {
+                messages.push((packet::TEXT, message::epoch(block).into()));
+            }
+            Self::Bytes { encoding: Encoding::Json, bytes } => bytes.extend(message::line_of_epoch(block).into_bytes()),
+            Self::Bytes { encoding: Encoding::Events, bytes } => {
+                bytes.extend(message::event_of_epoch(block).into_bytes())
+            }
+            _ => {}
+        }
+    }
+
     fn encode(&mut self, block: &Item<Block>) -> Result<(), CodecError> {
         let sequence = block.stamp.sequence;
         match self {

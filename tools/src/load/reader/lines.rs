@@ -74,6 +74,10 @@ impl Lines {
         if line.starts_with(br#"{"gap""#) {
             return gap(line).map(Some);
         }
+        // The server that the sound comes from was started anew.
+        if line.starts_with(br#"{"epoch""#) {
+            return Ok(None);
+        }
         block(line).map(Some).ok_or_else(|| "it does not begin as a block does".to_owned())
     }
 }
@@ -136,6 +140,8 @@ mod tests {
     fn numbers_and_gaps_are_read_from_pieces_of_any_size() {
         for piece in [1, 7, 1000] {
             assert_eq!(read(false, &format!("{BLOCK}\n{NOTICE}\n"), piece).unwrap(), expected());
+            let epoch = r#"{"epoch":{"number":1,"sequence":7}}"#;
+            assert_eq!(read(false, &format!("{epoch}\n{BLOCK}\n{NOTICE}\n"), piece).unwrap(), expected());
             let events = format!(":\n\nid: 7\ndata: {BLOCK}\n\nid: 10\nevent: gap\ndata: {NOTICE}\n\n");
             assert_eq!(read(true, &events, piece).unwrap(), expected());
         }
