@@ -91,7 +91,7 @@ pub(super) async fn answer(served: &ServedMount, route: HlsRoute, request: &HlsR
     let hls = &served.hls;
     match route {
         HlsRoute::Master => {
-            let packagers = hls.packagers().iter().map(AsRef::as_ref);
+            let packagers = hls.possible().map(AsRef::as_ref);
             match playlist::master(packagers, |path| request.signature(path)) {
                 Some(text) => request.playlist(text, FIXED_MAX_AGE),
                 None => {

@@ -50,10 +50,9 @@ impl Hls {
         self.epoch
     }
 
-    /// Returns the packagers of all variants, in the order of [`Variant::ALL`].
-    #[must_use]
-    pub fn packagers(&self) -> &[Arc<Packager>] {
-        &self.packagers
+    /// Returns the packagers of the variants that can carry the sound, in the order of [`Variant::ALL`].
+    pub fn possible(&self) -> impl Iterator<Item = &Arc<Packager>> {
+        self.packagers.iter().filter(|packager| packager.bandwidth().is_some())
     }
 
     /// Returns the packager of a variant.

@@ -183,3 +183,6 @@ impl Silence {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
