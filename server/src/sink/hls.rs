@@ -5,7 +5,8 @@
 //!
 //! **Numbers survive everything.** A segment's number follows from its position in the stream, so it is the same whenever somebody begins to
 //! ask. Its URL has the [`Epoch`] of the stream besides, so that no cache serves sound of another one. In playlists, numbers count on
-//! from the epoch in seconds. A stream has a segment in two seconds at most, so the numbers of a later one are always higher.
+//! from the epoch in seconds. A stream has one segment in two seconds, so the numbers of a later one are always higher. The times in segments
+//! count on from the epoch, too.
 
 mod epoch;
 mod packager;
@@ -37,11 +38,12 @@ impl Hls {
     /// when they start.
     #[must_use]
     pub fn new(encoders: &Arc<Encoders>, format: Format, flac_bits: u32, history: Duration) -> Self {
+        let epoch = Epoch::begin();
         let packager = |variant| {
-            let recipe = variant::Recipe::new(variant, format, flac_bits);
+            let recipe = variant::Recipe::new(variant, format, flac_bits, epoch);
             Packager::new(variant, recipe, Arc::clone(encoders), history)
         };
-        Self { epoch: Epoch::begin(), packagers: Variant::ALL.map(packager) }
+        Self { epoch, packagers: Variant::ALL.map(packager) }
     }
 
     /// Returns the epoch of the stream.

@@ -27,6 +27,14 @@ impl Epoch {
     pub fn seconds(self) -> u64 {
         self.0 / 1000
     }
+
+    /// Returns it in frames of this rate, from which the times in segments count on. A later stream goes on at a later time, so a player
+    /// takes it for the same timeline, with a hole in it. To tell it by `EXT-X-DISCONTINUITY-SEQUENCE` takes a number that grows from one
+    /// stream to the next; one made of the time is so large that hls.js hangs, because it counts up to it.
+    #[must_use]
+    pub(super) fn frames(self, rate_hz: u32) -> u64 {
+        (u128::from(self.0) * u128::from(rate_hz) / 1000) as u64
+    }
 }
 
 impl fmt::Display for Epoch {

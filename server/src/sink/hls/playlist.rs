@@ -35,12 +35,10 @@ pub fn media(epoch: Epoch, listing: &Listing, query: impl Fn(&str) -> String) ->
     };
     let first = epoch.seconds() + listing.segments.first().map_or(0, |segment| segment.number);
     let header = url(format!("{epoch}/{HEADER_NAME}"));
-    // A later stream is another timeline.
     let mut text = format!(
         "#EXTM3U\n#EXT-X-VERSION:{VERSION}\n#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:{first}\n\
-         #EXT-X-DISCONTINUITY-SEQUENCE:{}\n#EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-MAP:URI=\"{header}\"\n",
+         #EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-MAP:URI=\"{header}\"\n",
         SEGMENT_SPAN.as_secs(),
-        epoch.seconds(),
     );
     for segment in &listing.segments {
         let captured_at = humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_nanos(segment.captured_at));
@@ -74,7 +72,7 @@ mod tests {
         let listing = Listing { segments: vec![segment(7, 1_800_000_000_000_500_000), last], is_ended: true };
         let text = media("1700000000123".parse().unwrap(), &listing, |path| format!("?signed={}", path.len()));
         let expected = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:1700000007\n\
-                        #EXT-X-DISCONTINUITY-SEQUENCE:1700000000\n#EXT-X-INDEPENDENT-SEGMENTS\n\
+                        #EXT-X-INDEPENDENT-SEGMENTS\n\
                         #EXT-X-MAP:URI=\"1700000000123/header.mp4?signed=24\"\n\
                         #EXT-X-PROGRAM-DATE-TIME:2027-01-15T08:00:00.000Z\n#EXTINF:2.000000,\n1700000000123/7.m4s?signed=19\n\
                         #EXT-X-PROGRAM-DATE-TIME:2027-01-15T08:00:02.000Z\n#EXTINF:1.234567,\n1700000000123/8.m4s?signed=19\n\

@@ -141,7 +141,7 @@ impl Segmenter {
         // No sample before this one begins in the same segment, so that will be whole.
         if self.open.is_none() && into < u64::from(self.recipe.sample_frames) && number >= self.from {
             let captured_at = anchor.at.offset_by((self.time_of_sound(position) - anchor.position) as i64);
-            self.open = Some(Open { number, captured_at, fragment: Fragment::at(position) });
+            self.open = Some(Open { number, captured_at, fragment: Fragment::at(self.recipe.origin + position) });
         }
         let Some(open) = &mut self.open else { return };
         open.fragment.push(frames, sample);

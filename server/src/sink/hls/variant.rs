@@ -5,6 +5,7 @@ use aircheck_engine::Format;
 use crate::rendition::codec::{CodecError, FlacEncoder, OpusBitrate, OpusEncoder};
 use crate::rendition::container::mp4::{Coding, Track};
 use crate::rendition::encoding::{DEFAULT_GATHER, Encoding};
+use crate::sink::hls::epoch::Epoch;
 
 /// The rate at which Opus is encoded and its positions are counted.
 const OPUS_RATE_HZ: u32 = 48_000;
@@ -64,11 +65,13 @@ pub(super) struct Recipe {
     pub(super) track: Track,
     /// Length of a sample of the track, in its frames.
     pub(super) sample_frames: u32,
+    /// Where the stream begins on the track's timeline, in its frames.
+    pub(super) origin: u64,
 }
 
 impl Recipe {
-    /// Returns how `variant` is made from blocks of `format`; FLAC with samples of `flac_bits` bits.
-    pub(super) fn new(variant: Variant, format: Format, flac_bits: u32) -> Result<Self, CodecError> {
+    /// Returns how `variant` is made from blocks of `format` in this epoch; FLAC with samples of `flac_bits` bits.
+    pub(super) fn new(variant: Variant, format: Format, flac_bits: u32, epoch: Epoch) -> Result<Self, CodecError> {
         let channels = format.channels() as u8;
         match variant {
             Variant::Opus => {
@@ -77,14 +80,16 @@ impl Recipe {
                 let pre_skip = OpusEncoder::new(format, bitrate, sample_frames)?.pre_skip();
                 let coding = Coding::Opus { pre_skip, input_rate_hz: format.rate_hz() };
                 let track = Track { rate_hz: OPUS_RATE_HZ, channels, coding };
-                Ok(Self { format, encoding: Encoding::Opus { bitrate }, group, track, sample_frames })
+                let origin = epoch.frames(track.rate_hz);
+                Ok(Self { format, encoding: Encoding::Opus { bitrate }, group, track, sample_frames, origin })
             }
             Variant::Flac => {
                 FlacEncoder::new(format, flac_bits)?;
                 let sample_frames = format.block_frames();
                 let coding = Coding::Flac { bits: flac_bits as u8, block_frames: sample_frames as u16 };
                 let track = Track { rate_hz: format.rate_hz(), channels, coding };
-                Ok(Self { format, encoding: Encoding::Flac { bits: flac_bits }, group: 1, track, sample_frames })
+                let (encoding, origin) = (Encoding::Flac { bits: flac_bits }, epoch.frames(track.rate_hz));
+                Ok(Self { format, encoding, group: 1, track, sample_frames, origin })
             }
         }
     }
