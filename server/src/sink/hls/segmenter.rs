@@ -68,7 +68,7 @@ impl Segmenter {
             Coding::Opus { .. } => {
                 let length = u64::from(recipe.sample_frames / 120).max(1).ilog2() as u8;
                 let stereo = if recipe.track.channels > 1 { STEREO } else { 0 };
-                Silence::Opus([CELT_FULLBAND + (length << 3) | stereo, SILENT_FRAME[0], SILENT_FRAME[1]])
+                Silence::Opus([(CELT_FULLBAND + (length << 3)) | stereo, SILENT_FRAME[0], SILENT_FRAME[1]])
             }
             Coding::Flac { bits, .. } => Silence::Flac {
                 encoder: Box::new(FlacEncoder::new(recipe.format, bits.into())?),

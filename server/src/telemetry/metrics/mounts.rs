@@ -188,7 +188,8 @@ fn write_recordings(text: &mut String, mounts: &[MountView<'_>]) {
 
 /// Writes the accounts of those that make the segments of HLS. Their blocks are in no total of listeners.
 fn write_hls(text: &mut String, mounts: &[MountView<'_>]) {
-    let figures = |view: &MountView<'_>, figures: fn(&Account) -> Vec<(Vec<Label>, u64)>| {
+    type Figures = fn(&Account) -> Vec<Series<u64>>;
+    let figures = |view: &MountView<'_>, figures: Figures| {
         let possible = view.hls.possible();
         let of_format = |packager: &Arc<Packager>| {
             let format = labels(&[("format", packager.variant().name())]);
