@@ -29,6 +29,7 @@ use crate::delivery::shards::Shards;
 use crate::hop::account::HopAccount;
 use crate::mount::Mount;
 use crate::notify;
+use crate::sink::hls::Hls;
 use crate::telemetry::log;
 
 /// The loss reason of blocks that were queued for a listener when it left.
@@ -125,6 +126,8 @@ pub struct MountView<'a> {
     pub mount: &'a Mount,
     /// What its listeners have recorded.
     pub histograms: &'a MountHistograms,
+    /// Its sound in segments.
+    pub hls: &'a Hls,
     /// Its recording, if there is one.
     pub recording: Option<RecordingStatus>,
     /// The hop from the server that is its source, if that is one.
