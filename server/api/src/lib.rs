@@ -31,8 +31,8 @@ pub use event::{Event, EventKind, EventListener, EventState, Fault, LagFigures, 
 pub use fingerprint::fingerprint;
 pub use listener::{LatencyByStage, ListenerRow, Percentiles, Verdict};
 pub use message::{
-    ClientText, Clock, GapNotice, HEADER_BYTES, HeaderError, Heard, Hello, MessageHeader, PROTOCOL_VERSION, Payload,
-    ServerText, Stale,
+    ClientText, Clock, GapNotice, HEADER_BYTES, HeaderError, Heard, Hello, MessageHeader, Metadata, MetadataNotice,
+    PROTOCOL_VERSION, Payload, ServerText, Stale,
 };
 pub use param::StreamParam;
 pub use rendition::Rendition;

@@ -154,6 +154,10 @@ pub enum SourceKind {
     Demo,
     /// Samples from standard input.
     Stdin,
+    /// A sound file, or a playlist of them.
+    File,
+    /// A source client, which sends its sound by HTTP.
+    Put,
     /// A kind of a newer server.
     #[serde(other)]
     Unknown,

@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn a_row_and_the_metrics_have_the_packets_that_were_just_taken() {
         let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
-        let mount = Mount::new("main".to_owned(), &stream, SourceKind::Tone).unwrap();
+        let mount = Mount::new("main".to_owned(), &stream, SourceKind::Tone, Arc::default()).unwrap();
         let (poll, histograms, listeners) = (mio::Poll::new().unwrap(), MountHistograms::default(), Listeners::new(1));
         let (mut packets, hub) = Publisher::new(PublisherOptions::default());
         let mut consumer = hub.subscribe(SubscribeOptions::default()).unwrap();
@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn the_furthest_behind_are_found_without_a_look_at_any_connection() {
         let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
-        let mount = Mount::new("main".to_owned(), &stream, SourceKind::Tone).unwrap();
+        let mount = Mount::new("main".to_owned(), &stream, SourceKind::Tone, Arc::default()).unwrap();
         let poll = mio::Poll::new().unwrap();
         let mailbox = mailbox(&poll);
         let histograms = MountHistograms::default();

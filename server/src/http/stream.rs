@@ -28,6 +28,7 @@ use crate::rendition::container::flac::FrameNumbering;
 use crate::rendition::container::framing::Framing;
 use crate::rendition::container::icy::{self, IcyBlocks};
 use crate::rendition::container::message;
+use crate::rendition::container::titles::NoticeForm;
 use crate::rendition::container::wav::wav_header;
 use crate::rendition::content_type::content_type;
 use crate::rendition::encoders::EncoderError;
@@ -286,9 +287,9 @@ fn framing(format: Format, wanted: &Wanted<'_>, header: Option<Bytes>) -> Framin
         },
         (Rendition::Mp3, _) => Framing::Mp3(wanted.icy_title.map(IcyBlocks::new)),
         (_, Encoding::Opus { .. }) => Framing::ogg(header.unwrap_or_default()),
-        (Rendition::WebSocket, _) => Framing::WebSocket,
-        (Rendition::Events, _) => Framing::Events,
-        (Rendition::Json, _) => Framing::Json,
+        (Rendition::WebSocket, _) => Framing::notices(NoticeForm::Message),
+        (Rendition::Events, _) => Framing::notices(NoticeForm::Event),
+        (Rendition::Json, _) => Framing::notices(NoticeForm::Line),
         (Rendition::Flac, _) => Framing::Flac { header, numbering: FrameNumbering::default() },
         _ => Framing::Plain { header, silence: None },
     }
