@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Percentiles;
+use crate::{Metadata, Percentiles};
 
 /// The document at `/api/v1/status`. Times are Unix seconds, spans are seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,8 +59,22 @@ pub struct Status {
     /// The last notification, whether it has been delivered or not; `null` before the first.
     #[serde(default)]
     pub last_notification: Option<LastNotification>,
+    /// What is known of the sound that is captured now; listeners hear it when its block does.
+    #[serde(default)]
+    pub metadata: MetadataStatus,
     /// The addresses of the page.
     pub urls: Vec<String>,
+}
+
+/// The metadata of a mount, as `/api/v1/mounts/NAME/metadata` has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetadataStatus {
+    /// The titles.
+    #[serde(flatten)]
+    pub metadata: Metadata,
+    /// Sequence number of the first block that they belong to; `null` if nothing has been known.
+    #[serde(default)]
+    pub sequence: Option<u64>,
 }
 
 /// A row of `/api/v1/mounts`, in the order of the settings: the first one is also at `/stream`.

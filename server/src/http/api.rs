@@ -10,6 +10,7 @@ use aircheck_engine::{Format, RealtimeOutcome, Timestamp};
 use bytes::Bytes;
 
 use crate::delivery::percentiles;
+use crate::http::metadata;
 use crate::http::server::Server;
 use crate::mount::Mount;
 use crate::mount::meter::{self, Meter};
@@ -62,6 +63,7 @@ pub(super) fn status(server: &Server, served: &ServedMount) -> Status {
         recording: served.recording().map(|recording| recording.status()),
         notifications: server.notifier().accounts(mount.name()),
         last_notification: server.notifier().last(),
+        metadata: metadata::status(mount),
         urls: server.urls().to_vec(),
     }
 }

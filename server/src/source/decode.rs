@@ -61,7 +61,7 @@ impl Decoder {
             }
         })?;
         let (track, codec) = select(reader.as_ref())?;
-        let metadata = Some(take_metadata(reader.as_mut()).unwrap_or_default());
+        let metadata = Some(first_metadata(reader.as_mut()));
         Ok(Self { reader, track, codec, metadata, damaged: 0 })
     }
 
@@ -107,7 +107,7 @@ impl Decoder {
                     continue;
                 }
             };
-            if let Some(metadata) = take_metadata(self.reader.as_mut()) {
+            if let Some(metadata) = new_metadata(self.reader.as_mut()) {
                 self.metadata = Some(metadata);
             }
             match self.codec.decode(&packet) {
@@ -167,18 +167,26 @@ fn codec(track: &Track, params: &AudioCodecParameters) -> Result<Codec, String> 
         .map_err(|_| format!("its codec cannot be decoded (it takes {TAKES})"))
 }
 
-/// Takes what has become known of the sound since the last call; `None` if nothing has.
-fn take_metadata(reader: &mut dyn FormatReader) -> Option<Metadata> {
-    let mut found = None;
-    let mut log = reader.metadata();
+/// Returns all that is known of the sound at its start, as tags of several kinds may say.
+fn first_metadata(reader: &mut dyn FormatReader) -> Metadata {
+    let (mut metadata, mut log) = (Metadata::default(), reader.metadata());
     while let Some(revision) = log.pop() {
-        add(found.get_or_insert_default(), &revision);
+        add(&mut metadata, &revision);
     }
     // The newest one is never popped.
-    if let Some(revision) = log.current() {
-        add(found.get_or_insert_default(), revision);
+    log.current().into_iter().for_each(|revision| add(&mut metadata, revision));
+    metadata
+}
+
+/// Returns what has become known of the sound since the last call; `None` if nothing has.
+fn new_metadata(reader: &mut dyn FormatReader) -> Option<Metadata> {
+    let mut log = reader.metadata();
+    if log.is_latest() {
+        return None;
     }
-    found
+    let mut metadata = Metadata::default();
+    log.skip_to_latest().into_iter().for_each(|revision| add(&mut metadata, revision));
+    Some(metadata)
 }
 
 fn add(metadata: &mut Metadata, revision: &MetadataRevision) {

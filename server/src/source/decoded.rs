@@ -66,7 +66,8 @@ impl Pull for Decoded {
         if self.arrival == Arrival::Computed {
             return None;
         }
-        let (taken, frames) = self.queue.account();
+        // The rest of what has ended is heard at its pace: there is nothing to be in time for.
+        let (taken, frames) = self.queue.account()?;
         Some(Waiting { taken, frames, capacity: self.queue.capacity() })
     }
 

@@ -59,7 +59,7 @@ impl PutConnection {
     /// # Errors
     ///
     /// None.
-    pub async fn ended(&mut self) -> Result<(), String> {
+    pub async fn ended(&self) -> Result<(), String> {
         match self.0 {}
     }
 
@@ -68,7 +68,7 @@ impl PutConnection {
     /// # Errors
     ///
     /// None.
-    pub async fn finish(self) -> Result<(), String> {
+    pub async fn finish(&mut self) -> Result<(), String> {
         match self.0 {}
     }
 

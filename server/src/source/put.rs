@@ -215,8 +215,8 @@ impl PutConnection {
     /// # Errors
     ///
     /// The reason, in a sentence for the client.
-    pub async fn ended(&mut self) -> Result<(), String> {
-        match self.outcome.wait_for(Option::is_some).await {
+    pub async fn ended(&self) -> Result<(), String> {
+        match self.outcome.clone().wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone().unwrap_or(Ok(())),
             Err(_) => Ok(()),
         }
@@ -227,7 +227,7 @@ impl PutConnection {
     /// # Errors
     ///
     /// The reason why it cannot be, in a sentence for the client.
-    pub async fn finish(mut self) -> Result<(), String> {
+    pub async fn finish(&mut self) -> Result<(), String> {
         // The body ends for the decoder when its last sender is gone.
         self.parts = mpsc::channel(1).0;
         self.ended().await
