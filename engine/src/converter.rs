@@ -83,12 +83,8 @@ impl Converter {
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn convert<S: Copy>(
-        &mut self,
-        samples: &[S],
-        captured_at: Timestamp,
-        mut write: impl FnMut(&[f32], Timestamp),
-    ) where
+    pub fn convert<S: Copy>(&mut self, samples: &[S], captured_at: Timestamp, mut write: impl FnMut(&[f32], Timestamp))
+    where
         f32: FromSample<S>,
     {
         let (from_channels, to_channels) = (usize::from(self.from.channels()), usize::from(self.to.channels()));

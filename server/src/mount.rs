@@ -48,12 +48,7 @@ impl Mount {
     /// # Errors
     ///
     /// When the system gives no thread for the meter.
-    pub fn new(
-        name: String,
-        stream: &Stream,
-        kind: SourceKind,
-        metadata: Arc<MetadataLog>,
-    ) -> io::Result<Arc<Self>> {
+    pub fn new(name: String, stream: &Stream, kind: SourceKind, metadata: Arc<MetadataLog>) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             events: EventLog::new(name.clone(), stream.head().clone()),
             name,

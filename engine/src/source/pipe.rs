@@ -16,8 +16,8 @@ const PULL_SECONDS: f64 = 10.0;
 /// portions of reading.
 const TARGET_SECONDS: f64 = 0.02;
 /// The most that is worked off at once. More would not find room behind the capture, whose ring holds a third of a second and whose
-/// consumers often hold a second; the rest follows after the next look.
-const MAX_AT_ONCE: Duration = Duration::from_millis(300);
+/// consumers often hold a second, and it would look like lag; the rest follows after the next look.
+const MAX_AT_ONCE: Duration = Duration::from_millis(200);
 /// From a change of the wait that is larger than this, times start anew. They follow smaller ones by themselves.
 const MAX_STEP: Duration = Duration::from_millis(20);
 

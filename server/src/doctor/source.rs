@@ -46,7 +46,8 @@ pub(super) fn check(config: &CaptureConfig) -> (Vec<Finding>, Option<Sound>) {
         }
         SourceSpec::Put => {
             let (rate_hz, channels) = config.waiting_format();
-            let text = format!("sound of source clients, {rate_hz} Hz, {channels} ch, which this check does not wait for");
+            let text =
+                format!("sound of source clients, {rate_hz} Hz, {channels} ch, which this check does not wait for");
             (vec![Finding::ok(Area::Source, text)], Some(Sound { rate_hz, channels, sample_bits: None }))
         }
         // Refused with the settings.

@@ -82,7 +82,10 @@ fn set(mount: &Mount, metadata: Metadata) {
 fn field(query: &str, name: &str) -> Option<String> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?.replace('+', " ");
     let bytes: Vec<u8> = percent_decode_str(&value).collect();
-    Some(String::from_utf8(bytes).unwrap_or_else(|error| error.as_bytes().iter().map(|byte| char::from(*byte)).collect()))
+    Some(
+        String::from_utf8(bytes)
+            .unwrap_or_else(|error| error.as_bytes().iter().map(|byte| char::from(*byte)).collect()),
+    )
 }
 
 #[cfg(test)]

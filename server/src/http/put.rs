@@ -65,4 +65,3 @@ pub(super) async fn put<B>(
 fn refusal(mount: &str, refused: PutRefused) -> Reply {
     error(StatusCode::CONFLICT, format!("the mount `{mount}`: {refused}"))
 }
-

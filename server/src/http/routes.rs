@@ -99,7 +99,8 @@ impl<'a> Route<'a> {
                 if let Some(file) = page::file(path) {
                     return Some(Self::Page(file));
                 }
-                if let Some(name) = path.strip_prefix("/api/v1/mounts/").and_then(|rest| rest.strip_suffix("/metadata")) {
+                if let Some(name) = path.strip_prefix("/api/v1/mounts/").and_then(|rest| rest.strip_suffix("/metadata"))
+                {
                     return Some(Self::Mount(Some(name), MountRoute::Metadata));
                 }
                 if let Some(name) = path.strip_prefix(MOUNTS).filter(|name| !name.is_empty() && !name.contains('/')) {
@@ -124,7 +125,9 @@ impl<'a> Route<'a> {
             Self::Mount(_, MountRoute::Stream | MountRoute::Rendition(_)) => true,
             // A source client takes no place, either.
             Self::Mount(_, MountRoute::Status | MountRoute::Put) | Self::Playlist(..) => true,
-            Self::Mount(_, MountRoute::Events | MountRoute::Watch | MountRoute::Recording | MountRoute::Metadata) => false,
+            Self::Mount(_, MountRoute::Events | MountRoute::Watch | MountRoute::Recording | MountRoute::Metadata) => {
+                false
+            }
             Self::Page(_) | Self::Session | Self::Update => false,
         }
     }
@@ -154,7 +157,9 @@ impl<'a> Route<'a> {
             Self::Metrics | Self::Mounts | Self::Listeners => Some(Scope::Stats),
             // Who listens hears of it, too.
             Self::Mount(_, MountRoute::Metadata) if !changes => listen(),
-            Self::Listener(_) | Self::Update | Self::Mount(_, MountRoute::Metadata | MountRoute::Put) => Some(Scope::Admin),
+            Self::Listener(_) | Self::Update | Self::Mount(_, MountRoute::Metadata | MountRoute::Put) => {
+                Some(Scope::Admin)
+            }
             // The page must load before it can ask for a token.
             Self::Page(_) | Self::Session | Self::Health | Self::Ready => None,
         }

@@ -123,7 +123,11 @@ impl Decoder {
 
     fn count_damaged(&mut self, error: &str) -> Result<(), String> {
         self.damaged += 1;
-        if self.damaged < MAX_DAMAGED { Ok(()) } else { Err(format!("{MAX_DAMAGED} damaged packets in a row: {error}")) }
+        if self.damaged < MAX_DAMAGED {
+            Ok(())
+        } else {
+            Err(format!("{MAX_DAMAGED} damaged packets in a row: {error}"))
+        }
     }
 }
 

@@ -123,10 +123,7 @@ mod tests {
         let expected = [entry("a b.mp3", Some("The Owls - Night train")), entry("/c.ogg", None), entry("d.wav", None)];
         assert_eq!(read_text("x.m3u8", m3u.as_bytes()).unwrap(), expected);
         let pls = "[playlist]\nFile10=z.mp3\nTitle2=News\nFile2= y.flac\nLength2=5\nTitle3=no file\nNumberOfEntries=2";
-        assert_eq!(
-            read_text("x.PLS", pls.as_bytes()).unwrap(),
-            [entry("y.flac", Some("News")), entry("z.mp3", None)]
-        );
+        assert_eq!(read_text("x.PLS", pls.as_bytes()).unwrap(), [entry("y.flac", Some("News")), entry("z.mp3", None)]);
         assert_eq!(read_text("x.m3u", b"\xfcber.mp3\n").unwrap(), [entry("\u{fc}ber.mp3", None)]);
     }
 

@@ -78,7 +78,8 @@ mod tests {
     #[test]
     fn portions_of_any_format_become_sound_of_one() {
         let mut adapter = Adapter::new(48_000, 2).unwrap();
-        let mut adapt = |portion| adapter.adapt(portion).map(|adapted| adapted.map_or(Vec::new(), |(samples, _)| samples));
+        let mut adapt =
+            |portion| adapter.adapt(portion).map(|adapted| adapted.map_or(Vec::new(), |(samples, _)| samples));
         assert_eq!(adapt(portion(48_000, 2, 100)).unwrap(), vec![0.5; 200], "as it is");
         assert_eq!(adapt(portion(48_000, 1, 100)).unwrap(), vec![0.5; 200]);
         let second: usize = (0..10).map(|_| adapt(portion(44_100, 1, 4410)).unwrap().len()).sum();

@@ -145,8 +145,8 @@ impl PutInput {
 
     /// Decodes what a client sends, until it ends, on a thread of its own.
     fn decode(&self, body: Body, hint: &Hint, name: &str, queue: &Arc<SoundQueue>) -> Result<(), String> {
-        let mut decoder = Decoder::open(Box::new(ReadOnlySource::new(body)), hint)
-            .map_err(|why| format!("what was sent {why}"))?;
+        let mut decoder =
+            Decoder::open(Box::new(ReadOnlySource::new(body)), hint).map_err(|why| format!("what was sent {why}"))?;
         let (rate_hz, channels) = self.format;
         let mut adapter = Adapter::new(rate_hz, channels)?;
         let mut is_offered = false;

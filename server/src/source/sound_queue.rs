@@ -71,8 +71,7 @@ impl SoundQueue {
     /// Adds whole frames, and waits before that while the queue is full. Returns false once nobody takes them any more.
     pub(super) fn push(&self, samples: Vec<f32>, metadata: Option<Metadata>) -> bool {
         let is_full = |state: &mut State| state.frames >= self.capacity && !state.is_closed;
-        let mut state =
-            self.changed.wait_while(self.state(), is_full).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.changed.wait_while(self.state(), is_full).unwrap_or_else(PoisonError::into_inner);
         if state.is_closed {
             return false;
         }
@@ -238,7 +237,8 @@ mod tests {
     fn each_side_waits_for_the_other_one_and_neither_for_one_that_is_gone() {
         let queue = SoundQueue::new(1, 100);
         thread::scope(|scope| {
-            let pushing = scope.spawn(|| (0..100).map(|_| queue.push(vec![0.5; 10], None)).filter(|went| *went).count());
+            let pushing =
+                scope.spawn(|| (0..100).map(|_| queue.push(vec![0.5; 10], None)).filter(|went| *went).count());
             let mut samples = [0.0; 7];
             let mut taken = 0;
             while taken < 500 {
