@@ -380,7 +380,7 @@ fn a_device_may_be_asked_for_a_rate() {
 const SPLIT: &str = "a length such as \"1h\" or a size such as \"500MB\"";
 const DURATION: &str = "a duration such as \"10ms\"";
 const LISTEN: &str = "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:8700, or unix:PATH";
-const SOURCE: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ or stdin";
+const SOURCE: &str = "auto, mic, mic:NAME, wav:PATH, file:PATH, tone:HZ, stdin or put";
 const POLICY: &str = "skip-to-live, drop-newest, latest or disconnect";
 const HOSTS: &str = "host names such as radio.example, without scheme or port";
 const NETWORKS: &str = "networks or addresses such as 10.0.0.0/8, 127.0.0.1 or fd00::/8";
@@ -447,7 +447,7 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         ("pace", "mine", not("source or clock", "mine")),
         ("pace", "clock", "goes only with the source stdin, not with auto".to_owned()),
         ("sample", "s16le", "goes only with the source stdin, not with auto".to_owned()),
-        ("loop", "true", "goes only with the source wav:PATH, not with auto".to_owned()),
+        ("loop", "true", "goes only with the source wav:PATH or file:PATH, not with auto".to_owned()),
     ];
     for key in ["block", "buffer", "history", "socket_buffer"] {
         for value in ["10", "-1s", "soon"] {
@@ -521,14 +521,14 @@ fn a_setting_without_effect_on_the_source_is_refused() {
     let cases: [(&[&str], &str); 5] = [
         (
             &["--source=tone:440", "--rate=44100"],
-            "--rate goes only with the source stdin, mic or auto, not with tone:440",
+            "--rate goes only with the source stdin, mic, auto or put, not with tone:440",
         ),
         (
             &["--source=wav:a", "--channels=1"],
-            "--channels goes only with the source stdin, mic or auto, not with wav:a",
+            "--channels goes only with the source stdin, mic, auto or put, not with wav:a",
         ),
         (&["--source=mic", "--sample=s16le"], "--sample goes only with the source stdin, not with mic"),
-        (&["--source=stdin", "--loop"], "--loop goes only with the source wav:PATH, not with stdin"),
+        (&["--source=stdin", "--loop"], "--loop goes only with the source wav:PATH or file:PATH, not with stdin"),
         (&["--block=100ms", "--buffer=99ms"], "--buffer must be at least one block of 100ms, not 99ms"),
     ];
     for (args, line) in cases {

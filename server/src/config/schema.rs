@@ -142,12 +142,12 @@ pub struct CaptureConfig {
     )]
     #[serde(rename = "loop")]
     pub looped: bool,
-    /// Sample rate of the sound on stdin or of source clients, or to request from an input device, in Hz
+    /// Sample rate of stdin or source clients, or to request from an input device, in Hz
     // The engine's bounds; so are those of `channels` and `block`.
     #[arg(id = "rate", long = "rate", value_name = "HZ", help = format!("Sample rate in Hz {}", on_stdin(STDIN_RATE_HZ)))]
     #[serde(rename = "rate", default, deserialize_with = "Number::<1, 768_000, true>::some")]
     pub rate_hz: Option<u32>,
-    /// Channels of the sound on stdin or of source clients, or to request from an input device
+    /// Channels of stdin or source clients, or to request from an input device
     #[arg(long, value_name = "N", help = format!("Channels {}", on_stdin(STDIN_CHANNELS)))]
     #[serde(default, deserialize_with = "Number::<1, 32>::some")]
     pub channels: Option<u16>,
@@ -381,7 +381,7 @@ pub struct SilenceConfig {
 
 /// Returns the end of the help of a setting whose default depends on the source.
 fn on_stdin(default: impl Display) -> String {
-    format!("of the sound on stdin or of source clients ({default} if not given), or to request from an input device")
+    format!("of stdin or source clients ({default} if not given), or to request from an input device")
 }
 
 impl CaptureConfig {

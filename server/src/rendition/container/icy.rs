@@ -125,4 +125,23 @@ mod tests {
             assert!(texts[1..].iter().all(String::is_empty), "{texts:?}");
         }
     }
+
+    #[test]
+    fn a_title_comes_in_the_next_block_and_the_station_where_none_is_known() {
+        let log = crate::metadata::MetadataLog::default();
+        let title = |title: &str| aircheck_api::Metadata { title: Some(title.to_owned()), artist: None };
+        log.set(title("b"), 1);
+        log.set(Default::default(), 3);
+        let (mut blocks, mut stream) = (IcyBlocks::new("station"), Vec::new());
+        for sequence in 0..5 {
+            let mut packet = Packet::chunk(&vec![0x55; INTERVAL - 1], Numbered::Nothing);
+            packet.set_metadata(log.at(sequence));
+            blocks.append(&packet, Wire::Plain, &mut stream);
+            blocks.advance(&packet);
+        }
+        let text = String::from_utf8_lossy(&stream);
+        let titles: Vec<_> = text.split("StreamTitle='").skip(1).map(|rest| rest.split('\'').next().unwrap()).collect();
+        // The first packet ends a byte before its block.
+        assert_eq!(titles, ["b", "station"]);
+    }
 }

@@ -50,3 +50,61 @@ impl Titles {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use aircheck_api::Metadata;
+
+    use super::*;
+    use crate::metadata::MetadataLog;
+
+    /// Returns a packet of these bytes, whose sound has the metadata of block `sequence` in `log`.
+    fn packet(log: &MetadataLog, sequence: u64) -> Packet {
+        let mut packet = Packet::chunk(b"x\n", Default::default());
+        packet.set_metadata(log.at(sequence));
+        packet
+    }
+
+    fn log(titles: &[(&str, u64)]) -> Arc<MetadataLog> {
+        let log = Arc::<MetadataLog>::default();
+        for (title, sequence) in titles {
+            log.set(Metadata { title: Some((*title).to_owned()), artist: None }, *sequence);
+        }
+        log
+    }
+
+    #[test]
+    fn a_listener_is_told_once_also_when_it_has_lost_the_first_block() {
+        let log = log(&[("a", 10), ("b", 20), ("c", 30)]);
+        let told = |numbers: &[u64]| -> Vec<u64> {
+            let mut titles = Titles::default();
+            let due = |sequence: &u64| {
+                let packet = packet(&log, *sequence);
+                let due = titles.due(&packet).map(|change| change.notice.sequence);
+                titles.advance(&packet);
+                due
+            };
+            numbers.iter().filter_map(due).collect()
+        };
+        assert_eq!(told(&[8, 9, 10, 11, 20, 21]), [10, 20]);
+        assert_eq!(told(&[15, 16]), [10], "it came later");
+        assert_eq!(told(&[15, 33, 34]), [10, 30], "it has lost all of the second one");
+    }
+
+    #[test]
+    fn each_form_has_its_notice_before_the_packet() {
+        let log = log(&[("a", 0)]);
+        let json = r#"{"metadata":{"title":"a"},"sequence":0}"#;
+        let appended = |form, wire| {
+            let mut bytes = Vec::new();
+            Titles::default().append(&packet(&log, 0), form, wire, &mut bytes);
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        assert_eq!(appended(NoticeForm::Line, Wire::Plain), format!("{json}\n"));
+        assert_eq!(appended(NoticeForm::Line, Wire::Chunked), format!("28\r\n{json}\n\r\n"));
+        assert_eq!(appended(NoticeForm::Event, Wire::Plain), format!("event: metadata\ndata: {json}\n\n"));
+        assert_eq!(appended(NoticeForm::Message, Wire::WebSocket), format!("\u{fffd}'{json}"));
+    }
+}
