@@ -56,7 +56,7 @@ describe("on the page", () => {
     // So long before the ear that the sound of the change cannot have been heard when it is made.
     const { sequence } = await put({ title: "Second" });
     const seen = await eventually("the second title", () =>
-      tab.evaluate(`(${shown}) === 'Second' && { heard: aircheck.player.figures.begun.sequence }`));
+      tab.value(`(${shown}) === 'Second' && { heard: aircheck.player.figures.begun.sequence }`));
     assert(seen.heard >= sequence, `shown at block ${seen.heard}, and it begins with ${sequence}`);
     await put({});
     await tab.until(`(${shown}) === ''`);
