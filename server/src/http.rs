@@ -31,6 +31,7 @@ mod permitted;
 mod playlist;
 pub mod port;
 mod proxy_header;
+pub mod push;
 mod put;
 mod query;
 mod range;

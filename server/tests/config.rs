@@ -110,6 +110,7 @@ const KEYS: [&str; EVERYTHING.len() + 2] = [
     "max_lag",
     "idle_timeout",
     "socket_buffer",
+    "push",
     "record",
     "record_split",
     "record_align",
@@ -137,7 +138,7 @@ const KEYS: [&str; EVERYTHING.len() + 2] = [
 ];
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 39] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 40] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
     ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0,unix:/x/y", "0.0.0.0:3"]),
@@ -158,6 +159,12 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 39] = [
     ("max_lag", "AIRCHECK_MAX_LAG", "--max-lag", ["'1s'", "10m", "off"]),
     ("idle_timeout", "AIRCHECK_IDLE_TIMEOUT", "--idle-timeout", ["'1s'", "60m", "off"]),
     ("socket_buffer", "AIRCHECK_SOCKET_BUFFER", "--socket-buffer", ["'10ms'", "1s", "10s"]),
+    (
+        "push",
+        "AIRCHECK_PUSH",
+        "--push",
+        ["['icecast://a@h/x', 'icecast://a@h/y']", "icecast://a@h:1/x", "icecast://b:a@h/x.mp3"],
+    ),
     ("max_listeners", "AIRCHECK_MAX_LISTENERS", "--max-listeners", ["0x10", "1", "1048576"]),
     (
         "max_connections_per_address",
@@ -209,6 +216,7 @@ fn value(config: &Config, name: &str) -> String {
         "max_lag" => delivery.max_lag.map_or("off".to_owned(), |max_lag| format!("{:?}", max_lag)),
         "idle_timeout" => delivery.idle_timeout.map_or("off".to_owned(), |timeout| format!("{:?}", timeout)),
         "socket_buffer" => format!("{:?}", delivery.socket_buffer),
+        "push" => delivery.push.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         "max_listeners" => http.max_listeners.to_string(),
         "max_connections_per_address" => http.max_connections_per_address.to_string(),
         "record" => recorder.record.as_ref().map_or("off".to_owned(), |path| path.display().to_string()),
@@ -713,7 +721,7 @@ fn help_fits_100_columns_and_lists_every_flag_variable_and_default() {
         let default = match name {
             "rate" => "(48000 if not given)".to_owned(),
             "channels" => "(2 if not given)".to_owned(),
-            "trusted_proxy" | "allow_hosts" | "allow_origins" | "notify" | "record_keep" => continue,
+            "trusted_proxy" | "allow_hosts" | "allow_origins" | "notify" | "record_keep" | "push" => continue,
             name => format!("[default: {}]", value(&config, name)),
         };
         assert!(entry.contains(&default), "{entry}");

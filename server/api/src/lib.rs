@@ -40,7 +40,8 @@ pub use session::SessionStatus;
 pub use signed_url::{EXPIRES, SIGNATURE, SignedUrl, sign_url};
 pub use status::{
     CaptureStatus, ChannelLevel, LastNotification, LoudnessStatus, MetadataStatus, MountRow, NotificationTarget,
-    RealtimeStatus, RecordingStatus, SourceKind, SourceLatency, SourceStatus, Status, StreamFormat, StreamState,
+    PushStatus, RealtimeStatus, RecordingStatus, SourceKind, SourceLatency, SourceStatus, Status, StreamFormat,
+    StreamState,
 };
 pub use token::{NotAHash, TOKEN_BYTES, TOKEN_PREFIX, TokenHash, token};
 

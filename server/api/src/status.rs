@@ -62,8 +62,26 @@ pub struct Status {
     /// What is known of the sound that is captured now; listeners hear it when its block does.
     #[serde(default)]
     pub metadata: MetadataStatus,
+    /// The Icecast servers to which the mount is pushed.
+    #[serde(default)]
+    pub pushes: Vec<PushStatus>,
     /// The addresses of the page.
     pub urls: Vec<String>,
+}
+
+/// An Icecast server to which a mount is pushed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PushStatus {
+    /// Its URL, without user and password.
+    pub to: String,
+    /// The number of its row in `/api/v1/listeners`, while it takes the sound; `null` while it does not.
+    pub listener: Option<u64>,
+    /// Why it takes no sound; `null` while it does.
+    pub failure: Option<String>,
+    /// Since when it takes the sound, or does not.
+    pub since: f64,
+    /// How often it was connected.
+    pub connections: u64,
 }
 
 /// The metadata of a mount, as `/api/v1/mounts/NAME/metadata` has it.

@@ -35,6 +35,7 @@ use super::number::Number;
 use super::on_loss::{FallbackSpec, LossPolicy};
 use super::origin::{HostName, WebOrigin};
 use super::pace::Pace;
+use super::push::PushTarget;
 use super::record_keep::{RecordFormat, RecordKeep, Size};
 use super::record_split::RecordSplit;
 use super::source::SourceSpec;
@@ -228,6 +229,12 @@ pub struct DeliveryConfig {
     #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "100ms")]
     #[serde(deserialize_with = "Span::<10, 10_000>::deserialize")]
     pub socket_buffer: Duration,
+    /// Icecast server to which the sound is sent, icecast://source:PASSWORD@HOST:PORT/MOUNT, as Ogg Opus, or as MP3 if MOUNT ends
+    /// in .mp3; may be repeated; the password is kept secret, so give it in the file or the variable
+    // Other users of the machine can read the flags of a process.
+    #[arg(long, value_name = "URL")]
+    #[serde(default, deserialize_with = "PushTarget::list")]
+    pub push: Vec<PushTarget>,
 }
 
 /// The recording.

@@ -318,6 +318,7 @@ mod tests {
             stats: Arc::clone(stats),
             client: Client::direct(SocketAddr::from(([127, 0, 0, 1], 1))),
             granted: None,
+            is_push: false,
             wire: Wire::Plain,
             bytes_per_second: 0,
             may_hold: false,

@@ -64,6 +64,7 @@ pub(super) fn status(server: &Server, served: &ServedMount) -> Status {
         notifications: server.notifier().accounts(mount.name()),
         last_notification: server.notifier().last(),
         metadata: metadata::status(mount),
+        pushes: served.pushes.statuses(),
         urls: server.urls().to_vec(),
     }
 }

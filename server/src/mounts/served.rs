@@ -18,6 +18,7 @@ use crate::mount::Mount;
 use crate::rendition::encoders::Encoders;
 use crate::replay::Replays;
 use crate::shared::Shared;
+use crate::sink::pushes::Pushes;
 use crate::sink::recorder::{FormatError, RecordError, Recording, RecordingDirectory};
 use crate::source::{self, OpenError, Opened, PutInput, Started};
 
@@ -69,6 +70,8 @@ pub struct ServedMount {
     pub histograms: MountHistograms,
     /// The listeners that hear the recording.
     pub replays: Replays,
+    /// The Icecast servers to which it is pushed.
+    pub pushes: Pushes,
     /// The last status that was pushed to pages.
     pub status: Shared<Bytes>,
     config: RwLock<Arc<MountConfig>>,
@@ -125,6 +128,7 @@ impl ServedMount {
             ),
             histograms: MountHistograms::default(),
             replays: Replays::default(),
+            pushes: Pushes::default(),
             status: Shared::new(STATUS_INTERVAL),
             stream: Mutex::new(Some(started)),
             config: RwLock::new(config),
