@@ -263,6 +263,7 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["1s", "600s", "off"],
         ["1s", "3600s", "off"],
         ["10ms", "1s", "10s"],
+        ["icecast://h:8000/x icecast://h:8000/y", "icecast://h:1/x", "icecast://h:8000/x.mp3"],
         ["16", "1", "1048576"],
         ["65", "1", "100000"],
         ["10.0.0.0/8", "::1/128 fd00::/8", "127.0.0.1/32"],
@@ -935,6 +936,7 @@ aircheck.toml is valid and gives these settings:
   max_lag                      off             default
   idle_timeout                 off             default
   socket_buffer                100ms           default
+  push                         none            default
   record                       off             default
   listen                       127.0.0.1:8700  default
   unix_mode                    600             default

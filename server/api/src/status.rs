@@ -76,6 +76,8 @@ pub struct PushStatus {
     pub to: String,
     /// The number of its row in `/api/v1/listeners`, while it takes the sound; `null` while it does not.
     pub listener: Option<u64>,
+    /// How far it is behind, as far as this server can see; `null` while it takes no sound.
+    pub lag_seconds: Option<f64>,
     /// Why it takes no sound; `null` while it does.
     pub failure: Option<String>,
     /// Since when it takes the sound, or does not.

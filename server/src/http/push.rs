@@ -79,7 +79,7 @@ async fn push_once(server: &Arc<Server>, served: &ServedMount, target: &PushTarg
     // The session holds the receiver until it has ended.
     let (ended, open) = watch::channel(false);
     server.shards().add(joined.into_session(Connection { stream, tls: None, written: 0 }, &[], open));
-    served.pushes.connected(&to, listener.id());
+    served.pushes.connected(&to, Arc::clone(&listener));
     tracing::info!("the mount `{}` is pushed to {to}", served.mount.name());
     let end = EndOnDrop { server, listener: listener.id() };
     ended.closed().await;

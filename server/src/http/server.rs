@@ -151,6 +151,7 @@ impl Server {
                 mount: &served.mount,
                 histograms: &served.histograms,
                 recording: served.recording().map(|recording| recording.status()),
+                pushes: served.pushes.statuses(),
             })
             .collect();
         let is_served = |name: &str| mounts.iter().any(|view| view.mount.name() == name);
