@@ -156,7 +156,7 @@ impl Player {
         let breaks_off = |why: String| Played::Part(format!("{}: breaks off: {why}", path.display()));
         loop {
             let is_heard = match self.adapter.adapt(portion) {
-                Ok(Some((samples, metadata))) => self.queue.push(samples, metadata),
+                Ok(Some(piece)) => self.queue.push(piece),
                 Ok(None) => true,
                 Err(error) => return breaks_off(error),
             };

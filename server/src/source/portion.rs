@@ -21,6 +21,15 @@ pub(super) struct Portion {
     pub(super) metadata: Option<Metadata>,
 }
 
+/// Sound in the format of a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Piece {
+    /// Interleaved samples.
+    pub(super) samples: Vec<f32>,
+    /// What is known of the sound from here on, where that changes.
+    pub(super) metadata: Option<Metadata>,
+}
+
 /// Brings portions of any format to one.
 pub(super) struct Adapter {
     to: Format,
@@ -48,10 +57,10 @@ impl Adapter {
     /// # Errors
     ///
     /// When the portion cannot be converted.
-    pub(super) fn adapt(&mut self, portion: Portion) -> Result<Option<(Vec<f32>, Option<Metadata>)>, String> {
+    pub(super) fn adapt(&mut self, portion: Portion) -> Result<Option<Piece>, String> {
         self.metadata = portion.metadata.clone().or(self.metadata.take());
         let samples = self.convert(portion)?;
-        Ok((!samples.is_empty()).then(|| (samples, self.metadata.take())))
+        Ok((!samples.is_empty()).then(|| Piece { samples, metadata: self.metadata.take() }))
     }
 
     fn convert(&mut self, portion: Portion) -> Result<Vec<f32>, String> {
@@ -79,7 +88,7 @@ mod tests {
     fn portions_of_any_format_become_sound_of_one() {
         let mut adapter = Adapter::new(48_000, 2).unwrap();
         let mut adapt =
-            |portion| adapter.adapt(portion).map(|adapted| adapted.map_or(Vec::new(), |(samples, _)| samples));
+            |portion| adapter.adapt(portion).map(|adapted| adapted.map_or(Vec::new(), |piece| piece.samples));
         assert_eq!(adapt(portion(48_000, 2, 100)).unwrap(), vec![0.5; 200], "as it is");
         assert_eq!(adapt(portion(48_000, 1, 100)).unwrap(), vec![0.5; 200]);
         let second: usize = (0..10).map(|_| adapt(portion(44_100, 1, 4410)).unwrap().len()).sum();
@@ -94,7 +103,7 @@ mod tests {
         let metadata = Some(Metadata { title: Some("a".to_owned()), artist: None });
         let first = Portion { metadata: metadata.clone(), ..portion(44_100, 1, 10) };
         assert_eq!(adapter.adapt(first), Ok(None));
-        assert_eq!(adapter.adapt(portion(44_100, 1, 1000)).unwrap().unwrap().1, metadata);
-        assert_eq!(adapter.adapt(portion(44_100, 1, 1000)).unwrap().unwrap().1, None);
+        assert_eq!(adapter.adapt(portion(44_100, 1, 1000)).unwrap().unwrap().metadata, metadata);
+        assert_eq!(adapter.adapt(portion(44_100, 1, 1000)).unwrap().unwrap().metadata, None);
     }
 }

@@ -157,8 +157,8 @@ impl PutInput {
                 is_offered = true;
                 self.offer(Client { description: description(), queue: Arc::clone(queue) });
             }
-            if let Some((samples, metadata)) = adapter.adapt(portion)?
-                && !queue.push(samples, metadata)
+            if let Some(piece) = adapter.adapt(portion)?
+                && !queue.push(piece)
             {
                 break;
             }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use aircheck_api::Metadata;
 
+use super::portion::Piece;
+
 /// The queue of one source.
 #[derive(Debug)]
 pub(super) struct SoundQueue {
@@ -37,12 +39,6 @@ struct State {
     is_closed: bool,
 }
 
-#[derive(Debug)]
-struct Piece {
-    samples: Vec<f32>,
-    metadata: Option<Metadata>,
-}
-
 /// What was taken from a queue.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Taken {
@@ -69,15 +65,15 @@ impl SoundQueue {
     }
 
     /// Adds whole frames, and waits before that while the queue is full. Returns false once nobody takes them any more.
-    pub(super) fn push(&self, samples: Vec<f32>, metadata: Option<Metadata>) -> bool {
+    pub(super) fn push(&self, piece: Piece) -> bool {
         let is_full = |state: &mut State| state.frames >= self.capacity && !state.is_closed;
         let mut state = self.changed.wait_while(self.state(), is_full).unwrap_or_else(PoisonError::into_inner);
         if state.is_closed {
             return false;
         }
-        state.frames += (samples.len() / self.channels) as u64;
+        state.frames += (piece.samples.len() / self.channels) as u64;
         state.pushed_at = Instant::now();
-        state.pieces.push_back(Piece { samples, metadata });
+        state.pieces.push_back(piece);
         drop(state);
         self.changed.notify_all();
         true
@@ -212,6 +208,10 @@ mod tests {
 
     use super::*;
 
+    fn piece(samples: Vec<f32>, metadata: Option<Metadata>) -> Piece {
+        Piece { samples, metadata }
+    }
+
     fn title(title: &str) -> Option<Metadata> {
         Some(Metadata { title: Some(title.to_owned()), artist: None })
     }
@@ -219,9 +219,9 @@ mod tests {
     #[test]
     fn metadata_begins_with_the_first_sample_that_is_taken() {
         let queue = SoundQueue::new(2, 1000);
-        assert!(queue.push(vec![0.1; 10], title("a")));
-        assert!(queue.push(vec![0.2; 10], None));
-        assert!(queue.push(vec![0.3; 10], title("b")));
+        assert!(queue.push(piece(vec![0.1; 10], title("a"))));
+        assert!(queue.push(piece(vec![0.2; 10], None)));
+        assert!(queue.push(piece(vec![0.3; 10], title("b"))));
         queue.end(Err("it broke".to_owned()));
         let mut samples = [0.0; 16];
         let mut take = || queue.take(&mut samples, 0);
@@ -238,7 +238,7 @@ mod tests {
         let queue = SoundQueue::new(1, 100);
         thread::scope(|scope| {
             let pushing =
-                scope.spawn(|| (0..100).map(|_| queue.push(vec![0.5; 10], None)).filter(|went| *went).count());
+                scope.spawn(|| (0..100).map(|_| queue.push(piece(vec![0.5; 10], None))).filter(|went| *went).count());
             let mut samples = [0.0; 7];
             let mut taken = 0;
             while taken < 500 {
@@ -254,12 +254,12 @@ mod tests {
     #[test]
     fn sound_that_is_old_is_forgotten_and_its_title_is_not() {
         let queue = SoundQueue::new(1, 100);
-        assert!(queue.push(vec![0.1; 10], title("a")) && queue.push(vec![0.2; 5], None));
+        assert!(queue.push(piece(vec![0.1; 10], title("a"))) && queue.push(piece(vec![0.2; 5], None)));
         queue.skip_to_newest();
         let mut samples = [0.0; 100];
         assert_eq!(queue.take(&mut samples, 0), Ok(Taken { samples: 5, metadata: title("a") }));
         assert!(!queue.wait(Duration::ZERO));
-        assert!(queue.push(vec![0.1; 10], None));
+        assert!(queue.push(piece(vec![0.1; 10], None)));
         assert_eq!(queue.begin_reading(), 1);
         assert_eq!(queue.take(&mut samples, 0), Ok(Taken { samples: 0, metadata: None }), "an older reader");
         assert_eq!(queue.take(&mut samples, 1), Ok(Taken { samples: 10, metadata: None }));
