@@ -1,6 +1,7 @@
 //! Events of a listener or of the source.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ use crate::{Rendition, Verdict};
 /// ```
 /// use aircheck_api::{Event, EventKind};
 ///
-/// let (kind, mount) = (EventKind::Xrun { blocks: 3 }, "main".to_owned());
+/// let (kind, mount) = (EventKind::Xrun { blocks: 3 }, "main".into());
 /// let event = Event { kind, mount, at: 1_790_000_000.5, sequence: Some(7), listener: None };
 /// let json = r#"{"event":"xrun","blocks":3,"mount":"main","at":1790000000.5,"sequence":7}"#;
 /// assert_eq!(serde_json::to_string(&event)?, json);
@@ -25,7 +26,7 @@ pub struct Event {
     pub kind: EventKind,
     /// The mount that it happened to; empty from an older server.
     #[serde(default)]
-    pub mount: String,
+    pub mount: Arc<str>,
     /// When it happened.
     pub at: f64,
     /// Sequence number of the newest block at that time; `null` before the first block.
@@ -48,7 +49,7 @@ pub struct EventListener {
     pub remote: String,
 }
 
-/// The kind of an event, with its details.
+/// The kind of an event, with its details. The figures of a lag are boxed, because most of the events that a server keeps have none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum EventKind {
@@ -66,19 +67,19 @@ pub enum EventKind {
         lost: u64,
         /// Its lag when its end was decided.
         #[serde(flatten)]
-        lag: LagFigures,
+        lag: Box<LagFigures>,
     },
     /// A listener has fallen behind.
     FellBehind {
         /// Its lag.
         #[serde(flatten)]
-        lag: LagFigures,
+        lag: Box<LagFigures>,
     },
     /// A listener that had fallen behind is far behind now.
     FellFarBehind {
         /// Its lag.
         #[serde(flatten)]
-        lag: LagFigures,
+        lag: Box<LagFigures>,
     },
     /// A listener lost blocks.
     Skipped {
@@ -91,7 +92,7 @@ pub enum EventKind {
     CaughtUp {
         /// The lag that is left.
         #[serde(flatten)]
-        lag: LagFigures,
+        lag: Box<LagFigures>,
     },
     /// The source delivers no sound any more.
     SourceLost {
@@ -300,14 +301,14 @@ mod tests {
         for reason in LeaveReason::ALL {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
         }
-        let lag = LagFigures::default();
+        let lag = Box::<LagFigures>::default();
         let kinds = [
             EventKind::Joined,
             EventKind::SourceLost { reason: None },
             EventKind::SourceBack { down_seconds: 1.5 },
             EventKind::Fallback { state: EventState::Begin },
-            EventKind::FellBehind { lag },
-            EventKind::FellFarBehind { lag },
+            EventKind::FellBehind { lag: lag.clone() },
+            EventKind::FellFarBehind { lag: lag.clone() },
             EventKind::CaughtUp { lag },
         ];
         for kind in kinds {
@@ -338,8 +339,14 @@ mod tests {
             ..LagFigures::default()
         };
         let event = Event {
-            kind: EventKind::Left { reason: LeaveReason::TooSlow, offered: 9, delivered: 5, lost: 4, lag },
-            mount: "main".to_owned(),
+            kind: EventKind::Left {
+                reason: LeaveReason::TooSlow,
+                offered: 9,
+                delivered: 5,
+                lost: 4,
+                lag: Box::new(lag),
+            },
+            mount: "main".into(),
             at: 1.5,
             sequence: None,
             listener: Some(EventListener {

@@ -2,7 +2,7 @@
 //!
 //! Events go through a fan-out of their own, so a reader that is too slow gets the number of missed events.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aircheck_api::{Event, EventKind, EventListener, MAIN_MOUNT};
 use aircheck_engine::{
@@ -13,14 +13,14 @@ use serde_json::Value;
 
 use crate::mount::throttle::Throttle;
 
-/// Events that are kept for readers that reconnect, and that a slow reader may have queued. Each takes some 300 bytes.
+/// Events that are kept for readers that reconnect, and that a slow reader may have queued. Each takes some 250 bytes.
 const MAX_EVENTS: usize = 1000;
 
 /// Publishes the events of one mount and its listeners.
 #[derive(Debug)]
 pub struct EventLog {
     /// The name of the mount.
-    mount: String,
+    mount: Arc<str>,
     /// The live head of the mount, for the sequence number of each event.
     head: Head,
     hub: Hub<Event>,
@@ -43,13 +43,13 @@ impl EventLog {
     pub fn new(mount: String, head: Head) -> Self {
         let (out, hub) = Publisher::new(PublisherOptions { history: MAX_EVENTS, ..PublisherOptions::default() });
         let publisher = EventPublisher { out: Some(out), routine: Throttle::default(), troubles: Throttle::default() };
-        Self { mount, head, hub, publisher: Mutex::new(publisher) }
+        Self { mount: mount.into(), head, hub, publisher: Mutex::new(publisher) }
     }
 
     /// Publishes an event, of a listener or of the source, and writes it to the process's log at a bounded rate.
     pub fn publish(&self, listener: Option<EventListener>, kind: EventKind) {
         let now = Timestamp::now();
-        let (mount, sequence) = (self.mount.clone(), self.head.next().checked_sub(1));
+        let (mount, sequence) = (Arc::clone(&self.mount), self.head.next().checked_sub(1));
         let event = Event { kind, mount, at: now.unix_seconds(), sequence, listener };
         let mut publisher = self.publisher();
         let throttle = if event.kind.is_trouble() { &mut publisher.troubles } else { &mut publisher.routine };
@@ -113,7 +113,7 @@ fn log(event: &Event, withheld: u64) {
     });
     let sequence = event.sequence.map_or_else(String::new, |sequence| format!(" sequence={sequence}"));
     let withheld = if withheld > 0 { format!(" withheld={withheld}") } else { String::new() };
-    let mount = if event.mount == MAIN_MOUNT { String::new() } else { format!(" mount={}", event.mount) };
+    let mount = if &*event.mount == MAIN_MOUNT { String::new() } else { format!(" mount={}", event.mount) };
     let line = format!("{}{mount}{listener}{sequence}{details}{withheld}", event.kind.name());
     if event.kind.is_trouble() { tracing::warn!("{line}") } else { tracing::info!("{line}") }
 }

@@ -200,7 +200,7 @@ impl ListenerWatch {
     fn look(&mut self, listener: &Listener, now: Timestamp) {
         let standing = listener.standing(now);
         let (unrequested, limits) = (standing.unrequested(), listener.limits());
-        let lag = |limit| listener.lag_figures(&standing, Some(listener.mount().seconds(limit)));
+        let lag = |limit| Box::new(listener.lag_figures(&standing, Some(listener.mount().seconds(limit))));
         // Between half of the limit and the limit, nothing changes, so that a listener at the edge does not flap.
         if !listener.is_behind() && unrequested >= limits.behind {
             listener.set_behind(true);
