@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use aircheck_api::TokenHash;
 use serde_json::Value;
 
 use common::{Server, assert_identity, eventually, tone_and_rms};
@@ -122,7 +123,12 @@ fn icecast_gets_opus_and_mp3_and_is_connected_again_after_it_was_killed() {
 fn another_aircheck_takes_what_is_pushed_and_tells_when_its_mount_is_taken() {
     let edge = Server::start(&["--source", "put"]);
     let target = format!("icecast://any@{}/mounts/main", edge.address);
-    let server = Server::start(&["--source", "tone:440", "--push", &target]);
+    // Whoever listens here needs a token, and the one that this server connects to does not.
+    let config = tempfile::NamedTempFile::new().unwrap();
+    let token = TokenHash::of("ac_ear");
+    std::fs::write(&config, format!("[[token]]\nname = 'ear'\nhash = '{token}'\nscopes = ['listen']\n")).unwrap();
+    let config = config.path().to_str().unwrap();
+    let server = Server::start(&["--config", config, "--source", "tone:440", "--push", &target]);
     eventually("the sound at the edge", || Some(edge.json("api/v1/status")).filter(|status| status["state"] == "live"));
     let second = Server::start(&["--source", "tone:880", "--push", &target]);
     let to = format!("icecast://{}/mounts/main", edge.address);
