@@ -154,6 +154,7 @@ impl Server {
                 recording: served.recording().map(|recording| recording.status()),
                 hop: served.hop(),
                 publish: served.publishing().map(|account| account.status()),
+                pushes: served.pushes.statuses(),
             })
             .collect();
         let is_served = |name: &str| mounts.iter().any(|view| view.mount.name() == name);

@@ -1,9 +1,12 @@
 //! One encoder: turns blocks into packets, with one or more blocks in a packet.
 
+use std::sync::Arc;
+
 use aircheck_api::Payload;
 use aircheck_engine::{Block, Format, Gap, Item, Loss, Stamp, Timestamp};
 use bytes::Bytes;
 
+use crate::metadata::{Change, MetadataLog};
 use crate::mount::throttle::Throttle;
 use crate::rendition::codec::flac::frame::Frame;
 use crate::rendition::codec::json::block_json;
@@ -27,6 +30,9 @@ pub struct Encoder {
     loss: Option<Loss>,
     /// The run of another server that the last block was of.
     epoch: Option<u32>,
+    /// What is known of the sound of each block, and of those that are gathered.
+    metadata: Arc<MetadataLog>,
+    change: Option<Arc<Change>>,
     /// Where the last packet ends in all packets.
     ends: Ends,
     error_log: Throttle,
@@ -97,9 +103,18 @@ impl Encoder {
             gathered: None,
             loss: None,
             epoch: None,
+            metadata: Arc::default(),
+            change: None,
             ends: Ends::default(),
             error_log: Throttle::default(),
         })
+    }
+
+    /// Takes what is known of the sound from here.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Arc<MetadataLog>) -> Self {
+        self.metadata = metadata;
+        self
     }
 
     /// Returns the most blocks that a packet can have: more than the group where a codec keeps sound back for longer.
@@ -125,14 +140,18 @@ impl Encoder {
     /// the first may be shorter. A packet without bytes, because the codec keeps sound back, waits for the next block. It is
     /// complete anyway when a block is missing, because a gap lies between packets, never in one, and when it has
     /// [`max_blocks`](Self::max_blocks). Nor does a packet have both sound and the silence in place of sound that the source did
-    /// not deliver.
+    /// not deliver, or sound of two titles.
     pub fn encode(&mut self, block: &Item<Block>, packets: &mut Vec<Item<Packet>>) {
         let stamp = block.stamp;
         let loss = block.origin().loss();
-        if self.gathered.is_some_and(|gathered| gathered.next() != stamp.first()) || self.loss != loss {
+        let change = self.metadata.at(stamp.sequence);
+        if self.gathered.is_some_and(|gathered| gathered.next() != stamp.first())
+            || self.loss != loss
+            || self.change != change
+        {
             packets.extend(self.cut());
         }
-        self.loss = loss;
+        (self.loss, self.change) = (loss, change);
         // Listeners join later than an encoder's first block.
         if self.epoch.replace(block.epoch()).is_some_and(|epoch| epoch != block.epoch()) {
             self.codec.announce_epoch(block);
@@ -169,6 +188,7 @@ impl Encoder {
             Some(loss) => packet.missing(loss),
             None => packet,
         };
+        packet.set_metadata(self.change.clone());
         self.ends = packet.place(self.ends);
         Some(Item { stamp, value: packet })
     }

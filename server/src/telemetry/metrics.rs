@@ -15,7 +15,7 @@ mod mounts;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aircheck_api::{LeaveReason, PublishStatus, RecordingStatus};
+use aircheck_api::{LeaveReason, PublishStatus, PushStatus, RecordingStatus};
 use aircheck_engine::SharedHistogram;
 use metrics::Counter;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -134,6 +134,8 @@ pub struct MountView<'a> {
     pub hop: Option<Arc<HopAccount>>,
     /// What is published of it, if anything is.
     pub publish: Option<PublishStatus>,
+    /// The Icecast servers to which it is pushed.
+    pub pushes: Vec<PushStatus>,
 }
 
 /// The metrics of notifications.
