@@ -141,6 +141,11 @@ mod scripts {
     }
 
     #[test]
+    fn hls_is_heard_on_another_site() {
+        run_in_browser("hls.test.js");
+    }
+
+    #[test]
     fn the_bitrate_follows_a_link_that_narrows_and_widens() {
         run_in_browser("link.test.js");
     }

@@ -39,9 +39,9 @@ pub use rendition::Rendition;
 pub use session::SessionStatus;
 pub use signed_url::{EXPIRES, SIGNATURE, SignedUrl, sign_url};
 pub use status::{
-    CaptureStatus, ChannelLevel, LastNotification, LoudnessStatus, MetadataStatus, MountRow, NotificationTarget,
-    PushStatus, RealtimeStatus, RecordingStatus, SourceKind, SourceLatency, SourceStatus, Status, StreamFormat,
-    StreamState,
+    CaptureStatus, ChannelLevel, HlsStatus, LastNotification, LoudnessStatus, MetadataStatus, MountRow,
+    NotificationTarget, PushStatus, RealtimeStatus, RecordingStatus, SourceKind, SourceLatency, SourceStatus, Status,
+    StreamFormat, StreamState,
 };
 pub use token::{NotAHash, TOKEN_BYTES, TOKEN_PREFIX, TokenHash, token};
 

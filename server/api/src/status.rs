@@ -53,6 +53,9 @@ pub struct Status {
     pub encoders: usize,
     /// The recording; `null` if nothing is recorded.
     pub recording: Option<RecordingStatus>,
+    /// The segments of HLS, in each format that can carry the sound.
+    #[serde(default)]
+    pub hls: Vec<HlsStatus>,
     /// The receivers of notifications.
     #[serde(default)]
     pub notifications: Vec<NotificationTarget>,
@@ -323,6 +326,32 @@ pub struct RecordingStatus {
     /// The reason why nothing can be written now; `null` while the disk works.
     #[serde(default)]
     pub failing: Option<String>,
+}
+
+/// The segments of HLS in one format. Those who hear them are no listeners with a connection, and are not counted: a cache may ask for
+/// many of them, and one for what it has heard before. The program that makes the segments is a consumer with an account of its own, in
+/// blocks: `offered` is the sum of `delivered`, `lost` and `queued`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HlsStatus {
+    /// `opus` or `flac`.
+    pub format: String,
+    /// Whether segments are being made, because somebody has asked for them in the last 20 s.
+    pub is_running: bool,
+    /// Segments so far.
+    pub segments: u64,
+    /// Requests for the playlist of this format that came here, and not to a cache.
+    pub playlist_requests: u64,
+    /// Requests for segments and the header before them that came here.
+    pub segment_requests: u64,
+    /// Blocks that were offered while segments were made.
+    pub offered: u64,
+    /// Blocks that were taken to make them.
+    pub delivered: u64,
+    /// Blocks that are silence in them, or in none of them.
+    pub lost: u64,
+    /// Blocks that wait to be taken.
+    pub queued: u64,
 }
 
 /// A notification, as people read it.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use aircheck_api::{
-    CaptureStatus, ChannelLevel, LoudnessStatus, MountRow, RealtimeStatus, SourceLatency, SourceStatus, Status,
-    StreamFormat, StreamState,
+    CaptureStatus, ChannelLevel, HlsStatus, LoudnessStatus, MountRow, RealtimeStatus, SourceLatency, SourceStatus,
+    Status, StreamFormat, StreamState,
 };
 use aircheck_engine::{Format, RealtimeOutcome, Timestamp};
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use crate::http::server::Server;
 use crate::mount::Mount;
 use crate::mount::meter::{self, Meter};
 use crate::mounts::{ConfiguredMount, ServedMount};
+use crate::sink::hls::{Account, Packager};
 
 /// Returns the document of `/api/v1/status` about a mount.
 pub(super) fn status(server: &Server, served: &ServedMount) -> Status {
@@ -61,12 +62,34 @@ pub(super) fn status(server: &Server, served: &ServedMount) -> Status {
         socket_buffer_seconds: config.delivery.socket_buffer.as_secs_f64(),
         encoders: encoders.running(),
         recording: served.recording().map(|recording| recording.status()),
+        hls: hls(served),
         notifications: server.notifier().accounts(mount.name()),
         last_notification: server.notifier().last(),
         metadata: metadata::status(mount),
         pushes: served.pushes.statuses(),
         urls: server.urls().to_vec(),
     }
+}
+
+fn hls(served: &ServedMount) -> Vec<HlsStatus> {
+    let possible = served.hls.possible();
+    let status = |packager: &Packager| {
+        let Account { offered, delivered, lost, queued, segments, playlist_requests, segment_requests, is_running } =
+            packager.account();
+        let format = packager.variant().name().to_owned();
+        HlsStatus {
+            format,
+            is_running,
+            segments,
+            playlist_requests,
+            segment_requests,
+            offered,
+            delivered,
+            lost,
+            queued,
+        }
+    };
+    possible.map(|packager| status(packager)).collect()
 }
 
 fn realtime(outcome: RealtimeOutcome) -> RealtimeStatus {

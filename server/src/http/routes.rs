@@ -19,6 +19,7 @@ use crate::http::denied::{asked, denied};
 use crate::http::events::EventsBody;
 use crate::http::forwarded::{Forwarding, Scheme, reached_url};
 use crate::http::guard::{self, Reached, Sites};
+use crate::http::hls::{self, HlsRequest, HlsRoute};
 use crate::http::listener_table::MAX_WORST_ROWS;
 use crate::http::metadata;
 use crate::http::page::{self, PageFile};
@@ -54,6 +55,8 @@ enum Route<'a> {
     Mount(Option<&'a str>, MountRoute),
     /// The way to a stream of that mount.
     Playlist(Option<&'a str>, Playlist),
+    /// The stream in segments.
+    Hls(Option<&'a str>, HlsRoute),
     Mounts,
     Metrics,
     Listeners,
@@ -111,7 +114,10 @@ impl<'a> Route<'a> {
                 match path {
                     "/listen.m3u" => Self::Playlist(name, Playlist::M3u),
                     "/listen.pls" => Self::Playlist(name, Playlist::Pls),
-                    _ => Self::Mount(name, MountRoute::of(path)?),
+                    _ => match path.strip_prefix("/hls/") {
+                        Some(path) => Self::Hls(name, HlsRoute::of(path)?),
+                        None => Self::Mount(name, MountRoute::of(path)?),
+                    },
                 }
             }
         })
@@ -128,7 +134,7 @@ impl<'a> Route<'a> {
             Self::Mount(_, MountRoute::Events | MountRoute::Watch | MountRoute::Recording | MountRoute::Metadata) => {
                 false
             }
-            Self::Page(_) | Self::Session | Self::Update => false,
+            Self::Page(_) | Self::Hls(..) | Self::Session | Self::Update => false,
         }
     }
 
@@ -150,6 +156,7 @@ impl<'a> Route<'a> {
         match self {
             // The address of a stream in a playlist opens it.
             Self::Playlist(..)
+            | Self::Hls(..)
             | Self::Mount(_, MountRoute::Stream | MountRoute::Rendition(_) | MountRoute::Recording) => listen(),
             // It tells that there is a mount of this name, and whether sound comes from it.
             Self::Ready if is_asked => listen(),
@@ -168,7 +175,9 @@ impl<'a> Route<'a> {
     /// Returns the web sites that may use it.
     const fn sites(self) -> Sites {
         match self {
-            Self::Mount(_, MountRoute::Stream | MountRoute::Rendition(_) | MountRoute::Recording) => Sites::Allowed,
+            Self::Mount(_, MountRoute::Stream | MountRoute::Rendition(_) | MountRoute::Recording) | Self::Hls(..) => {
+                Sites::Allowed
+            }
             Self::Page(_) => Sites::OwnAsFarAsKnown,
             _ => Sites::Own,
         }
@@ -183,7 +192,7 @@ impl<'a> Route<'a> {
                 !matches!(serves, Serves::Streams)
             }
             // Source clients have one address for their sound and its titles.
-            Self::Page(_) | Self::Session | Self::Mount(..) | Self::Playlist(..) | Self::Update => {
+            Self::Page(_) | Self::Session | Self::Mount(..) | Self::Playlist(..) | Self::Hls(..) | Self::Update => {
                 !matches!(serves, Serves::Admin)
             }
         }
@@ -239,6 +248,9 @@ pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, requ
         set(&mut reply, header::CONNECTION, "close");
     }
     harden(&mut reply, headers, allowed);
+    if matches!(found, Some(Route::Hls(..))) {
+        hls::permit_caches(&mut reply, !http.allow_origins.is_empty());
+    }
     if request.method() == Method::HEAD {
         let (parts, _) = reply.into_parts();
         reply = Response::from_parts(parts, UnsyncBoxBody::default());
@@ -271,7 +283,7 @@ async fn route<B>(
     let updated = metadata::mount_of_update(query);
     let first = server.mounts().first();
     let name = match route {
-        Route::Mount(Some(name), _) | Route::Playlist(Some(name), _) => name,
+        Route::Mount(Some(name), _) | Route::Playlist(Some(name), _) | Route::Hls(Some(name), _) => name,
         Route::Mount(None, MountRoute::Status | MountRoute::Events | MountRoute::Watch)
         | Route::Session
         | Route::Ready => asked_mount.as_deref().unwrap_or_else(|| first.name()),
@@ -310,7 +322,7 @@ async fn route<B>(
         Route::Update => match mount.map(|mount| mount.served()) {
             None => no_mount(name),
             Some(Ok(served)) => metadata::update(&served.mount, query),
-            Some(Err(why)) => busy(format!("the mount `{name}` is not on the air: {why} (it is tried again)")),
+            Some(Err(why)) => not_on_air(name, &why),
         },
         Route::Mount(_, of_mount) => match mount.map(|mount| mount.served()) {
             None => no_mount(name),
@@ -319,7 +331,17 @@ async fn route<B>(
                 metadata::put(&served.mount, context.take_body()).await
             }
             Some(Ok(served)) => route_of_mount(server, &served, context, request, of_mount, forwarding, granted),
-            Some(Err(why)) => busy(format!("the mount `{name}` is not on the air: {why} (it is tried again)")),
+            Some(Err(why)) => not_on_air(name, &why),
+        },
+        Route::Hls(_, route) => match mount.map(|mount| mount.served()) {
+            None => no_mount(name),
+            Some(Ok(served)) => {
+                let scope = Scope::Listen(Some(name.to_owned()));
+                let asked = asked(request, &context.client());
+                let request = HlsRequest { access: server.access(), scope: &scope, asked: &asked, granted: &granted };
+                hls::answer(&served, route, &request).await
+            }
+            Some(Err(why)) => not_on_air(name, &why),
         },
         Route::Mounts => json_reply(&api::mounts(server)),
         Route::Metrics => {
@@ -402,6 +424,10 @@ fn mount_of(query: &str) -> Option<String> {
 
 fn no_mount(name: &str) -> Reply {
     error(StatusCode::NOT_FOUND, format!("there is no mount `{name}` (/api/v1/mounts lists them)"))
+}
+
+fn not_on_air(name: &str, why: &str) -> Reply {
+    busy(format!("the mount `{name}` is not on the air: {why} (it is tried again)"))
 }
 
 /// The answer to a request that needs a regular place, on a connection that has none.

@@ -150,6 +150,7 @@ impl Server {
             .map(|served| MountView {
                 mount: &served.mount,
                 histograms: &served.histograms,
+                hls: &served.hls,
                 recording: served.recording().map(|recording| recording.status()),
                 pushes: served.pushes.statuses(),
             })

@@ -18,6 +18,7 @@ use crate::mount::Mount;
 use crate::rendition::encoders::Encoders;
 use crate::replay::Replays;
 use crate::shared::Shared;
+use crate::sink::hls::Hls;
 use crate::sink::pushes::Pushes;
 use crate::sink::recorder::{FormatError, RecordError, Recording, RecordingDirectory};
 use crate::source::{self, OpenError, Opened, PutInput, Started};
@@ -66,6 +67,8 @@ pub struct ServedMount {
     pub mount: Arc<Mount>,
     /// The encoders that run for its listeners.
     pub encoders: Arc<Encoders>,
+    /// The same sound in segments.
+    pub hls: Hls,
     /// What its listeners record into.
     pub histograms: MountHistograms,
     /// The listeners that hear the recording.
@@ -116,16 +119,12 @@ impl ServedMount {
         let format = mount.format();
         let history = format.blocks_in(config.capture.history) as usize;
         let buffer = format.blocks_in(ENCODER_BUFFER) as usize;
+        let encoders =
+            Encoders::new(mount.hub().clone(), format, history, buffer, shards.wakers(), Arc::clone(mount.metadata()));
         Ok(Self {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
-            encoders: Encoders::new(
-                mount.hub().clone(),
-                format,
-                history,
-                buffer,
-                shards.wakers(),
-                Arc::clone(mount.metadata()),
-            ),
+            hls: Hls::new(&encoders, format, mount.flac_bits(), config.capture.history),
+            encoders,
             histograms: MountHistograms::default(),
             replays: Replays::default(),
             pushes: Pushes::default(),

@@ -28,6 +28,7 @@ use crate::delivery::listeners::Listeners;
 use crate::delivery::shards::Shards;
 use crate::mount::Mount;
 use crate::notify;
+use crate::sink::hls::Hls;
 use crate::telemetry::log;
 
 /// The loss reason of blocks that were queued for a listener when it left.
@@ -124,6 +125,8 @@ pub struct MountView<'a> {
     pub mount: &'a Mount,
     /// What its listeners have recorded.
     pub histograms: &'a MountHistograms,
+    /// Its sound in segments.
+    pub hls: &'a Hls,
     /// Its recording, if there is one.
     pub recording: Option<RecordingStatus>,
     /// The Icecast servers to which it is pushed.
