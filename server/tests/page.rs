@@ -166,6 +166,11 @@ mod scripts {
     }
 
     #[test]
+    fn a_title_is_shown_when_it_is_heard() {
+        run_in_browser("titles.test.js");
+    }
+
+    #[test]
     fn the_device_names_the_sound_and_stops_it() {
         run_in_browser("now_playing.test.js");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Percentiles;
+use crate::{Metadata, Percentiles};
 
 /// The document at `/api/v1/status`. Times are Unix seconds, spans are seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,8 +62,42 @@ pub struct Status {
     /// The last notification, whether it has been delivered or not; `null` before the first.
     #[serde(default)]
     pub last_notification: Option<LastNotification>,
+    /// What is known of the sound that is captured now; listeners hear it when its block does.
+    #[serde(default)]
+    pub metadata: MetadataStatus,
+    /// The Icecast servers to which the mount is pushed.
+    #[serde(default)]
+    pub pushes: Vec<PushStatus>,
     /// The addresses of the page.
     pub urls: Vec<String>,
+}
+
+/// An Icecast server to which a mount is pushed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PushStatus {
+    /// Its URL, without user and password.
+    pub to: String,
+    /// The number of its row in `/api/v1/listeners`, while it takes the sound; `null` while it does not.
+    pub listener: Option<u64>,
+    /// How far it is behind, as far as this server can see; `null` while it takes no sound.
+    pub lag_seconds: Option<f64>,
+    /// Why it takes no sound; `null` while it does.
+    pub failure: Option<String>,
+    /// Since when it takes the sound, or does not.
+    pub since: f64,
+    /// How often it was connected.
+    pub connections: u64,
+}
+
+/// The metadata of a mount, as `/api/v1/mounts/NAME/metadata` has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetadataStatus {
+    /// The titles.
+    #[serde(flatten)]
+    pub metadata: Metadata,
+    /// Sequence number of the first block that they belong to; `null` if nothing has been known.
+    #[serde(default)]
+    pub sequence: Option<u64>,
 }
 
 /// A row of `/api/v1/mounts`, in the order of the settings: the first one is also at `/stream`.
@@ -157,6 +191,10 @@ pub enum SourceKind {
     Demo,
     /// Samples from standard input.
     Stdin,
+    /// A sound file, or a playlist of them.
+    File,
+    /// A source client, which sends its sound by HTTP.
+    Put,
     /// A kind of a newer server.
     #[serde(other)]
     Unknown,

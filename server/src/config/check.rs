@@ -160,8 +160,8 @@ impl MountConfig {
     fn unmet_condition(&self, key: &str) -> Option<String> {
         let source = &self.capture.source;
         let (has_effect, sources) = match key {
-            "loop" => (matches!(source, SourceSpec::Wav(_)), "wav:PATH"),
-            "rate" | "channels" => (source.takes_format(), "stdin, mic or auto"),
+            "loop" => (matches!(source, SourceSpec::Wav(_) | SourceSpec::File(_)), "wav:PATH or file:PATH"),
+            "rate" | "channels" => (source.takes_format(), "stdin, mic, auto or put"),
             "wait_for_source" => (matches!(source, SourceSpec::Auto | SourceSpec::Mic(_)), "mic or auto"),
             "sample" | "pace" => (*source == SourceSpec::Stdin, "stdin"),
             "record_split" | "record_align" | "record_keep" | "record_reserve" | "record_format"

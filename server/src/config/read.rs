@@ -1,5 +1,6 @@
 //! From values to a configuration: each setting is read from the value that was given for it, or from its default.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use aircheck_api::MAIN_MOUNT;
@@ -47,12 +48,16 @@ impl MountConfig {
     pub(super) fn read(name: String, given: impl Fn(&str) -> Option<Value>) -> Result<Self, ValueError> {
         let values = values(&given);
         let written = values.clone().filter(|(key, _)| is_of_mount(key));
+        let mut written: BTreeMap<_, _> = written.map(|(key, value)| (key, value.to_string())).collect();
+        let delivery = DeliveryConfig::deserialize(MapDeserializer::new(values.clone()))?;
+        // It has passwords.
+        written.remove("push");
         Ok(Self {
             name,
-            written: written.map(|(key, value)| (key, value.to_string())).collect(),
+            written,
             notify: Vec::new(),
             capture: CaptureConfig::deserialize(MapDeserializer::new(values.clone()))?,
-            delivery: DeliveryConfig::deserialize(MapDeserializer::new(values.clone()))?,
+            delivery,
             recorder: RecorderConfig::deserialize(MapDeserializer::new(values.clone()))?,
             silence: SilenceConfig::deserialize(MapDeserializer::new(values))?,
         })
@@ -137,6 +142,9 @@ fn tell_apart(one: &MountConfig, other: &MountConfig) -> Result<(), String> {
         |mount: &MountConfig| mount.recorder.record.clone().map(|path| path.components().collect::<PathBuf>());
     if let Some(directory) = directory(one).filter(|of_one| directory(other).as_ref() == Some(of_one)) {
         return Err(format!("`record` {} is the directory of the mount `{}` already", directory.display(), one.name));
+    }
+    if let Some(target) = one.delivery.push.iter().find(|target| other.delivery.push.contains(target)) {
+        return Err(format!("`push` {target} is that of the mount `{}` already", one.name));
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use aircheck_engine::{Format, RealtimeOutcome, Timestamp};
 use bytes::Bytes;
 
 use crate::delivery::percentiles;
+use crate::http::metadata;
 use crate::http::server::Server;
 use crate::mount::Mount;
 use crate::mount::meter::{self, Meter};
@@ -64,6 +65,8 @@ pub(super) fn status(server: &Server, served: &ServedMount) -> Status {
         hls: hls(served),
         notifications: server.notifier().accounts(mount.name()),
         last_notification: server.notifier().last(),
+        metadata: metadata::status(mount),
+        pushes: served.pushes.statuses(),
         urls: server.urls().to_vec(),
     }
 }

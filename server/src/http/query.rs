@@ -74,6 +74,11 @@ pub(super) struct Query {
 }
 
 impl Query {
+    /// Returns the parameters of a listener with this name, and with the server's defaults.
+    pub(super) fn named(name: String) -> Self {
+        Self { name: Some(name), ..Self::default() }
+    }
+
     /// Reads a query string. `_` has no meaning: it makes a URL new to a browser's cache. The parameters of a signed URL
     /// have been read before.
     ///

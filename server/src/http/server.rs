@@ -164,6 +164,7 @@ impl Server {
                 histograms: &served.histograms,
                 hls: &served.hls,
                 recording: served.recording().map(|recording| recording.status()),
+                pushes: served.pushes.statuses(),
             })
             .collect();
         let is_served = |name: &str| mounts.iter().any(|view| view.mount.name() == name);

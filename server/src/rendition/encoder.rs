@@ -1,9 +1,12 @@
 //! One encoder: turns blocks into packets, with one or more blocks in a packet.
 
+use std::sync::Arc;
+
 use aircheck_api::Payload;
 use aircheck_engine::{Block, Format, Gap, Item, Loss, Origin, Stamp, Timestamp};
 use bytes::Bytes;
 
+use crate::metadata::{Change, MetadataLog};
 use crate::mount::throttle::Throttle;
 use crate::rendition::codec::flac::frame::Frame;
 use crate::rendition::codec::json::block_json;
@@ -25,6 +28,9 @@ pub struct Encoder {
     gathered: Option<Stamp>,
     /// Whether the source did not deliver them.
     is_missing: bool,
+    /// What is known of the sound of each block, and of those that are gathered.
+    metadata: Arc<MetadataLog>,
+    change: Option<Arc<Change>>,
     /// Where the last packet ends in all packets.
     ends: Ends,
     error_log: Throttle,
@@ -94,9 +100,18 @@ impl Encoder {
             max_blocks,
             gathered: None,
             is_missing: false,
+            metadata: Arc::default(),
+            change: None,
             ends: Ends::default(),
             error_log: Throttle::default(),
         })
+    }
+
+    /// Takes what is known of the sound from here.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Arc<MetadataLog>) -> Self {
+        self.metadata = metadata;
+        self
     }
 
     /// Returns the most blocks that a packet can have: more than the group where a codec keeps sound back for longer.
@@ -122,14 +137,18 @@ impl Encoder {
     /// the first may be shorter. A packet without bytes, because the codec keeps sound back, waits for the next block. It is
     /// complete anyway when a block is missing, because a gap lies between packets, never in one, and when it has
     /// [`max_blocks`](Self::max_blocks). Nor does a packet have both sound and the silence in place of sound that the source did
-    /// not deliver.
+    /// not deliver, or sound of two titles.
     pub fn encode(&mut self, block: &Item<Block>, packets: &mut Vec<Item<Packet>>) {
         let stamp = block.stamp;
         let is_missing = block.origin() == Origin::Missing;
-        if self.gathered.is_some_and(|gathered| gathered.next() != stamp.first()) || self.is_missing != is_missing {
+        let change = self.metadata.at(stamp.sequence);
+        if self.gathered.is_some_and(|gathered| gathered.next() != stamp.first())
+            || self.is_missing != is_missing
+            || self.change != change
+        {
             packets.extend(self.cut());
         }
-        self.is_missing = is_missing;
+        (self.is_missing, self.change) = (is_missing, change);
         if let Err(error) = self.codec.encode(block) {
             // Not expected of any codec. The block becomes a hole in the sound.
             if self.error_log.pass(Timestamp::now()).is_some() {
@@ -159,6 +178,7 @@ impl Encoder {
         let stamp = self.gathered.take()?;
         let packet = self.codec.take();
         let mut packet = if self.is_missing { packet.missing() } else { packet };
+        packet.set_metadata(self.change.clone());
         self.ends = packet.place(self.ends);
         Some(Item { stamp, value: packet })
     }

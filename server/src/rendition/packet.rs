@@ -1,7 +1,9 @@
 //! A packet as all listeners of an encoder share it: framed once, for the connections that carry it.
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use crate::metadata::Change;
 use crate::rendition::codec::flac::frame::Frame;
 use crate::rendition::container::ogg::page::Page;
 
@@ -37,6 +39,8 @@ pub struct Packet {
     payload: Range<usize>,
     numbered: Numbered,
     is_missing: bool,
+    /// What is known of its sound.
+    metadata: Option<Arc<Change>>,
     ends: Ends,
 }
 
@@ -120,7 +124,7 @@ impl Packet {
     }
 
     fn new(framed: Vec<u8>, payload: Range<usize>, numbered: Numbered) -> Self {
-        Self { framed: framed.into(), payload, numbered, is_missing: false, ends: Ends::default() }
+        Self { framed: framed.into(), payload, numbered, is_missing: false, metadata: None, ends: Ends::default() }
     }
 
     /// Marks the packet as one of blocks that the source did not deliver: it carries silence or a notice in their place, and
@@ -136,6 +140,18 @@ impl Packet {
     #[inline]
     pub fn is_missing(&self) -> bool {
         self.is_missing
+    }
+
+    /// Attaches what is known of the sound, which is the same for all of it.
+    pub(crate) fn set_metadata(&mut self, metadata: Option<Arc<Change>>) {
+        self.metadata = metadata;
+    }
+
+    /// Returns what is known of the sound.
+    #[must_use]
+    #[inline]
+    pub fn metadata(&self) -> Option<&Change> {
+        self.metadata.as_deref()
     }
 
     /// Places the packet behind the one that ends at these positions, and returns where it ends itself.

@@ -15,7 +15,7 @@ mod mounts;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use aircheck_api::{LeaveReason, RecordingStatus};
+use aircheck_api::{LeaveReason, PushStatus, RecordingStatus};
 use aircheck_engine::SharedHistogram;
 use metrics::Counter;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -129,6 +129,8 @@ pub struct MountView<'a> {
     pub hls: &'a Hls,
     /// Its recording, if there is one.
     pub recording: Option<RecordingStatus>,
+    /// The Icecast servers to which it is pushed.
+    pub pushes: Vec<PushStatus>,
 }
 
 /// The metrics of notifications.

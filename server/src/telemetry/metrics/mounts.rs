@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
 
-use aircheck_api::{RecordingStatus, Rendition};
+use aircheck_api::{PushStatus, RecordingStatus, Rendition};
 use aircheck_engine::{CaptureStats, Drift, Loss, Substitute, Timestamp};
 use metrics::Label;
 
@@ -28,6 +28,7 @@ pub(super) fn write(text: &mut String, mounts: &[MountView<'_>], unopened: &[&st
     write_listeners(text, mounts, totals);
     write_recordings(text, mounts);
     write_hls(text, mounts);
+    write_pushes(text, mounts);
 }
 
 fn write_capture(text: &mut String, mounts: &[MountView<'_>], unopened: &[&str]) {
@@ -226,6 +227,28 @@ fn write_hls(text: &mut String, mounts: &[MountView<'_>]) {
     write_mounts(text, mounts, ("aircheck_hls_lost_blocks_total", "counter", help), |view| {
         figures(view, |it| vec![(vec![], it.lost)])
     });
+}
+
+/// Writes the series of the Icecast servers to which mounts are pushed.
+fn write_pushes(text: &mut String, mounts: &[MountView<'_>]) {
+    type Figure = fn(&PushStatus) -> Option<f64>;
+    let figures: [(&str, &'static str, &str, Figure); 3] = [
+        ("aircheck_push_up", "gauge", "Whether an Icecast server takes the sound that is pushed to it.", |it| {
+            Some(if it.listener.is_some() { 1.0 } else { 0.0 })
+        }),
+        ("aircheck_push_connections_total", "counter", "Number of times that it was connected.", |it| {
+            Some(it.connections as f64)
+        }),
+        ("aircheck_push_lag_seconds", "gauge", "How far it is behind the live head, while it takes the sound.", |it| {
+            it.lag_seconds
+        }),
+    ];
+    for (name, kind, help, figure) in figures {
+        write_mounts(text, mounts, (name, kind, help), |view| {
+            let series = |push: &PushStatus| Some((vec![Label::new("to", push.to.clone())], figure(push)?));
+            view.pushes.iter().filter_map(series).collect()
+        });
+    }
 }
 
 /// Writes a family of series, those of each mount with its label. Without a series, nothing is written.

@@ -74,6 +74,10 @@ impl Lines {
         if line.starts_with(br#"{"gap""#) {
             return gap(line).map(Some);
         }
+        // A title, which may be longer than what is kept of it.
+        if line.starts_with(br#"{"metadata""#) {
+            return Ok(None);
+        }
         block(line).map(Some).ok_or_else(|| "it does not begin as a block does".to_owned())
     }
 }
@@ -116,6 +120,15 @@ mod tests {
 
     const BLOCK: &str = r#"{"sequence":7,"position":3360,"captured_at":1790000000.123456,"samples":[0.5,-1.0]}"#;
     const NOTICE: &str = r#"{"gap":{"from":8,"blocks":3,"reason":"overflow"}}"#;
+
+    #[test]
+    fn titles_are_passed_over() {
+        let title = format!(r#"{{"metadata":{{"title":"{}"}},"sequence":7}}"#, "a".repeat(300));
+        let line = format!("{title}\n{BLOCK}\n");
+        assert_eq!(read(false, &line, 7).unwrap().len(), 1);
+        let event = format!("event: metadata\ndata: {title}\n\nid: 7\ndata: {BLOCK}\n\n");
+        assert_eq!(read(true, &event, 7).unwrap().len(), 1);
+    }
 
     fn read(events: bool, text: &str, piece: usize) -> Result<Vec<Item>, String> {
         let mut lines = Lines::new(events);
