@@ -6,7 +6,7 @@ mod common;
 #[path = "common/truth.rs"]
 mod truth;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use aircheck_api::TokenHash;
 use serde_json::Value;
 
-use common::{Server, assert_identity, eventually, tone_and_rms};
+use common::{Server, assert_identity, curl, eventually, tone_and_rms};
 use truth::scrape::Metrics;
 
 /// An Icecast, ended when dropped.
@@ -24,11 +24,16 @@ struct Icecast {
 }
 
 impl Icecast {
-    /// Starts it at a free port, or at the port of one that has ended.
-    fn start(directory: &Path, port: Option<u16>) -> Self {
-        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let port = port.unwrap_or_else(free);
-        let (config, logs) = (directory.join("icecast.xml"), directory.display());
+    /// Starts it at a free port.
+    fn start(directory: &Path) -> Self {
+        let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        // Another connection of this machine may take the port before it does.
+        eventually("an Icecast", || Self::start_at(directory, free()))
+    }
+
+    /// Starts it at this address; `None` if it ends because the address is taken.
+    fn start_at(directory: &Path, address: SocketAddr) -> Option<Self> {
+        let (config, logs, port) = (directory.join("icecast.xml"), directory.display(), address.port());
         // It refuses to run as root, and so is told to change to another account.
         let text = format!(
             "<icecast><limits><sources>4</sources><burst-size>0</burst-size></limits><authentication>\
@@ -43,9 +48,15 @@ impl Icecast {
         let mut command = Command::new("icecast2");
         command.arg("-c").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("icecast2 runs: Debian's package is icecast2");
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        eventually("Icecast's port", || TcpStream::connect(address).ok());
-        Self { child, address }
+        let mut icecast = Self { child, address };
+        // Its answer and not the connection, because one to a free port may meet itself.
+        let url = format!("http://{address}/status-json.xsl");
+        eventually("Icecast's answer, or its end", || {
+            let answers = curl(&["--fail", "--max-time", "2", &url]).output().unwrap().status.success();
+            let has_ended = icecast.child.try_wait().unwrap().is_some();
+            (answers || has_ended).then_some(!has_ended)
+        })
+        .then_some(icecast)
     }
 
     /// Returns what ffmpeg hears at a mount in a second: the pitch and level of the left channel.
@@ -82,8 +93,8 @@ fn push_when(server: &Server, to: &str, condition: impl Fn(&Value) -> bool) -> V
 #[test]
 fn icecast_gets_opus_and_mp3_and_is_connected_again_after_it_was_killed() {
     let directory = tempfile::tempdir().unwrap();
-    let icecast = Icecast::start(directory.path(), None);
-    let port = icecast.address.port();
+    let icecast = Icecast::start(directory.path());
+    let (address, port) = (icecast.address, icecast.address.port());
     let push = |login: &str, path: &str| format!("icecast://{login}@127.0.0.1:{port}/{path}");
     let to = |path: &str| format!("icecast://127.0.0.1:{port}/{path}");
     let pushes = [push("source:hackme", "live.ogg"), push("hackme", "live.mp3"), push("s3cret", "other.ogg")];
@@ -110,7 +121,7 @@ fn icecast_gets_opus_and_mp3_and_is_connected_again_after_it_was_killed() {
     push_when(&server, &to("live.ogg"), |push| {
         push["failure"].as_str().is_some_and(|why| why.contains("cannot connect"))
     });
-    let icecast = Icecast::start(directory.path(), Some(port));
+    let icecast = eventually("the port", || Icecast::start_at(directory.path(), address));
     let again = push_when(&server, &to("live.ogg"), |push| push["listener"].is_u64());
     assert_eq!(again["connections"], 2);
     eventually("the sound again", || Some(icecast.heard("live.ogg")).filter(|(hz, _)| *hz == 440.0));

@@ -3,9 +3,12 @@
 //! Symphonia reads the containers and decodes; it has no decoder of Opus, so libopus does that. What cannot be decoded is left out: a
 //! damaged packet costs its own sound, and a source only ends when nothing but damaged packets comes.
 
+#[cfg(test)]
+mod fuzz;
 mod opus;
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 
 use aircheck_api::Metadata;
 use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
@@ -49,6 +52,10 @@ impl Decoder {
     ///
     /// The reason in words, when it cannot be read or is not sound that can be decoded.
     pub(super) fn open(source: Box<dyn MediaSource>, hint: &Hint) -> Result<Self, String> {
+        without_panics(|| Self::read_start(source, hint))
+    }
+
+    fn read_start(source: Box<dyn MediaSource>, hint: &Hint) -> Result<Self, String> {
         let stream = MediaSourceStream::new(source, Default::default());
         let mut reader = get_probe().probe(hint, stream, Default::default(), Default::default()).map_err(|error| {
             match error {
@@ -88,6 +95,10 @@ impl Decoder {
     ///
     /// The reason in words, when it cannot go on.
     pub(super) fn next(&mut self) -> Result<Option<Portion>, String> {
+        without_panics(|| self.decode_next())
+    }
+
+    fn decode_next(&mut self) -> Result<Option<Portion>, String> {
         loop {
             let packet = match self.reader.next_packet() {
                 Ok(Some(packet)) if packet.track_id == self.track => packet,
@@ -145,6 +156,13 @@ impl Codec {
             }
         }
     }
+}
+
+/// Makes an error of a panic: a header can say anything, and Symphonia 0.6.1 multiplies what that of a WAV file says without a check. A
+/// decoder that has panicked is not used any more.
+fn without_panics<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    panic::catch_unwind(AssertUnwindSafe(decode))
+        .unwrap_or_else(|_| Err("the decoder has crashed (see its message on standard error)".to_owned()))
 }
 
 /// Chooses the first track that can be decoded, and makes its decoder.
