@@ -246,7 +246,7 @@ fn times_are_those_of_the_capture_and_lengths_those_of_the_sound() {
 
 #[test]
 fn sound_that_the_source_lost_is_silence_and_the_timeline_stays_true() {
-    // A tone for five seconds, a pause, and the tone again.
+    // A tone for six seconds, a pause, and the tone again.
     let (reader, mut pipe) = std::io::pipe().unwrap();
     let server = Server::start_with(&["--source", "stdin", "--channels", "1"], |command| command.stdin(reader));
     let mut frame = 0_u64;
@@ -259,8 +259,9 @@ fn sound_that_the_source_lost_is_silence_and_the_timeline_stays_true() {
             std::thread::sleep(Duration::from_millis(10));
         }
     };
-    Playlist::when(&server, "flac", |it| !it.segments.is_empty());
-    write(5);
+    write(3);
+    Playlist::of(&server, "flac");
+    write(3);
     // Nothing comes.
     let lost = |server: &Server| server.json("api/v1/status")["hls"][1]["lost"].as_u64().unwrap();
     eventually("a loss of two seconds", || (lost(&server) > 200).then_some(()));
@@ -270,6 +271,7 @@ fn sound_that_the_source_lost_is_silence_and_the_timeline_stays_true() {
     for account in status["hls"].as_array().unwrap() {
         assert_identity(account);
     }
+    assert_eq!(status["hls"][1]["lost"], status["capture"]["lost_source"], "{status}");
     let numbers: Vec<_> = after.segments.iter().map(Segment::number).collect();
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
     assert!(after.segments.iter().all(|segment| (segment.seconds - 2.0).abs() < 1e-9), "{}", after.text);

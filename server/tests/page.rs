@@ -141,6 +141,11 @@ mod scripts {
     }
 
     #[test]
+    fn several_mounts_are_shown_and_switched() {
+        run_in_browser("mounts.test.js");
+    }
+
+    #[test]
     fn hls_is_heard_on_another_site() {
         run_in_browser("hls.test.js");
     }

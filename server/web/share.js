@@ -31,7 +31,7 @@ export function showShare(urls) {
     ["curl", `curl -N -o aircheck.wav ${streams}.wav`],
     ["VLC", `vlc ${streams}.opus`],
     ["ffplay", `ffplay -nodisp -fflags nobuffer ${streams}.wav`],
-    ["HLS, 6 to 8 s late", hls],
+    ["HLS", hls],
   ];
   $("commands").replaceChildren(...commands.map(([label, text]) => {
     const { root, parts } = stamp("command");

@@ -122,6 +122,13 @@ pub(super) fn recent_status(server: &Server, served: &ServedMount) -> Bytes {
     served.status.recent(make).as_ref().clone()
 }
 
+/// Returns the document of `/api/v1/mounts`, at most a moment old, for all pages to which it is pushed.
+pub(super) fn recent_mounts(server: &Server) -> Bytes {
+    // Fails for maps without string keys and for failing writers, of which there are none.
+    let make = |_| serde_json::to_vec(&mounts(server)).unwrap_or_default().into();
+    server.mount_list().recent(make).as_ref().clone()
+}
+
 /// Returns the document of `/api/v1/mounts`.
 pub(super) fn mounts(server: &Server) -> Vec<MountRow> {
     let totals = server.listeners().totals();
