@@ -13,7 +13,7 @@ build=(
     /usr/include/alsa/asoundlib.h:libasound2-dev
 )
 # What the tests use for real: a sound server with a microphone made of a pipe or a null sink, players, a browser and
-# what tells it what to do, proxies, a monitor, a terminal.
+# what tells it what to do, proxies, an Icecast, a monitor, a terminal.
 test=(
     pulseaudio:pulseaudio
     paplay:pulseaudio-utils
@@ -28,6 +28,7 @@ test=(
     npm:npm
     nginx:nginx
     haproxy:haproxy
+    icecast2:icecast2
     promtool:prometheus
     nats-server:nats-server
     tc:iproute2

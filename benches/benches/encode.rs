@@ -156,7 +156,8 @@ fn beside_a_live_source(
     window: Duration,
 ) -> Result<Ran, Box<dyn Error + Send + Sync>> {
     let stream = Stream::start(Box::new(Paced::new(Wav::open(wav, true)?)), StreamOptions::default())?;
-    let encoders = Encoders::new(stream.hub().clone(), stream.format(), 100, 100, vec![Waker::noop().clone()]);
+    let encoders =
+        Encoders::new(stream.hub().clone(), stream.format(), 100, 100, vec![Waker::noop().clone()], Arc::default());
     let options = SubscribeOptions::default();
     let mut consumers = Vec::new();
     for _ in 0..listeners {

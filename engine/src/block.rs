@@ -8,6 +8,7 @@ pub struct Block {
     format: Format,
     frames: u32,
     origin: Origin,
+    epoch: u32,
     samples: Box<[f32]>,
 }
 
@@ -15,7 +16,7 @@ impl Block {
     /// Creates a silent block of full length, to be filled.
     pub(crate) fn silent(format: Format) -> Self {
         let samples = vec![0.0; format.block_samples()].into();
-        Self { format, frames: format.block_frames(), origin: Origin::Source, samples }
+        Self { format, frames: format.block_frames(), origin: Origin::Source, epoch: 0, samples }
     }
 
     /// Creates a block of these interleaved samples. Those beyond a full block are left out, and so is half a frame.
@@ -40,11 +41,11 @@ impl Block {
         block
     }
 
-    /// Sets length and origin to those of a [marked](Origin::mark) number of frames, and returns the samples of a full
-    /// block to be filled.
-    pub(crate) fn refill(&mut self, length: u32) -> &mut [f32] {
+    /// Sets length and origin to those of a [marked](Origin::mark) number of frames, and the epoch, and returns the samples of a
+    /// full block to be filled.
+    pub(crate) fn refill(&mut self, length: u32, epoch: u32) -> &mut [f32] {
         let (origin, frames) = Origin::parse(length);
-        self.origin = origin;
+        (self.origin, self.epoch) = (origin, epoch);
         self.frames = frames.min(self.format.block_frames());
         &mut self.samples
     }
@@ -79,6 +80,23 @@ impl Block {
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin
+    }
+
+    /// Returns how often another server, of whose stream the block is, was started anew while it was heard: its own numbers began
+    /// anew with the first block of each run. Always 0 for other sources.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Block, Format};
+    ///
+    /// let format = Format::new(48_000, 2, Duration::from_millis(10))?;
+    /// assert_eq!(Block::of(format, &[0.5; 960]).epoch(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// Returns the frames in this block: the format's number, except in the last block of a stream, which may be

@@ -400,6 +400,7 @@ impl BlockWriter {
                 length: self.origin.mark(frames),
                 completion: self.completion(),
                 lost_on_hop: std::mem::take(&mut self.lost_on_hop),
+                epoch: self.numbering.changes(),
             };
             let _ = self.ring.push_entire_slice(&header.to_words());
             put(&mut self.ring, &self.staging);
@@ -625,8 +626,9 @@ mod tests {
         // The other server starts anew, half a second later by its times.
         assert_eq!(relay(&mut capture, relayed(2, 0, u64::MAX, at(557))), Relay::Taken);
         assert_eq!(relay(&mut capture, relayed(2, 1, 0, at(558))), Relay::Taken);
-        let numbers: Vec<_> = headers.iter().map(|header| (header.sequence, header.lost_on_hop)).collect();
-        assert_eq!(numbers, [(500, 0), (506, 2), (557, 50), (558, 0)]);
+        let numbers: Vec<_> =
+            headers.iter().map(|header| (header.sequence, header.lost_on_hop, header.epoch)).collect();
+        assert_eq!(numbers, [(500, 0, 0), (506, 2, 0), (557, 50, 1), (558, 0, 1)]);
         assert!(headers.iter().all(|header| header.captured_at == at(header.sequence)), "{headers:?}");
         assert_eq!((stats.lost_hop(), stats.lost_source(), stats.blocks()), (52, 3, 4));
         assert_eq!(stats.next_sequence(), 559);

@@ -14,7 +14,7 @@ pub(crate) const RING_SPAN: Duration = Duration::from_millis(320);
 /// Least length of the ring in blocks, for block lengths near 100 ms.
 const MIN_RING_BLOCKS: u64 = 8;
 /// Words of a [`Header`].
-pub(crate) const HEADER_WORDS: usize = 10;
+pub(crate) const HEADER_WORDS: usize = 11;
 
 /// Creates the ring of a stream.
 ///
@@ -50,11 +50,13 @@ pub(crate) struct Header {
     pub(crate) completion: Completion,
     /// Blocks directly before this one that did not come from another server.
     pub(crate) lost_on_hop: u32,
+    /// The run of another server that it is of: see [`Block::epoch`](crate::Block::epoch).
+    pub(crate) epoch: u32,
 }
 
 impl Header {
     pub(crate) fn to_words(self) -> [u32; HEADER_WORDS] {
-        let Self { sequence, captured_at, length, completion, lost_on_hop } = self;
+        let Self { sequence, captured_at, length, completion, lost_on_hop, epoch } = self;
         let [sequence_low, sequence_high] = halves(sequence);
         let [captured_low, captured_high] = halves(captured_at.as_nanos());
         let [arrived_low, arrived_high] = halves(completion.arrived_at.as_nanos());
@@ -70,6 +72,7 @@ impl Header {
             period_frames,
             left_frames,
             lost_on_hop,
+            epoch,
         ]
     }
 
@@ -86,6 +89,7 @@ impl Header {
             period_frames,
             left_frames,
             lost_on_hop,
+            epoch,
         ] = *words;
         let arrived_at = Timestamp::from_nanos(whole([arrived_low, arrived_high]));
         Self {
@@ -94,6 +98,7 @@ impl Header {
             length,
             completion: Completion { arrived_at, period_frames, left_frames },
             lost_on_hop,
+            epoch,
         }
     }
 }
@@ -122,6 +127,7 @@ mod tests {
                 left_frames: 0x5152_5354,
             },
             lost_on_hop: 0x6162_6364,
+            epoch: 0x7172_7374,
         };
         assert_eq!(Header::from_words(&header.to_words()), header);
     }

@@ -16,8 +16,8 @@ const TAPS: usize = 128;
 /// Points between two samples at which the filter is tabulated; it is interpolated between them with an error of -100 dB.
 const POINTS: usize = 320;
 
-/// Converts interleaved samples of one format to another.
-pub(crate) struct Converter {
+/// Converts interleaved samples of one format to another: the channels are remixed, and then the rate is converted.
+pub struct Converter {
     from: Format,
     to: Format,
     /// Remixed frames at the rate of `from`.
@@ -45,10 +45,20 @@ impl std::fmt::Debug for Converter {
 impl Converter {
     /// Makes a converter, or none if rate and channels are the same.
     ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Converter, Format};
+    ///
+    /// let stereo = Format::new(48_000, 2, Duration::from_millis(10))?;
+    /// assert!(Converter::new(stereo, stereo)?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The resampler's own words, for rates that it cannot convert.
-    pub(crate) fn new(from: Format, to: Format) -> Result<Option<Self>, String> {
+    pub fn new(from: Format, to: Format) -> Result<Option<Self>, String> {
         let same_rate = from.rate_hz() == to.rate_hz();
         if same_rate && from.channels() == to.channels() {
             return Ok(None);
@@ -59,13 +69,22 @@ impl Converter {
     }
 
     /// Converts samples, the first of them captured at `captured_at`, and passes the result to `write` in portions, each
-    /// with the time of its first frame. Does not allocate.
-    pub(crate) fn convert<S: Copy>(
-        &mut self,
-        samples: &[S],
-        captured_at: Timestamp,
-        mut write: impl FnMut(&[f32], Timestamp),
-    ) where
+    /// with the time of its first frame. Sound of another rate is converted 128 frames at a time; what is left waits for the next call.
+    /// Does not allocate.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Converter, Format, Timestamp};
+    ///
+    /// let format = |channels| Format::new(48_000, channels, Duration::from_millis(10));
+    /// if let Some(mut to_stereo) = Converter::new(format(1)?, format(2)?)? {
+    ///     to_stereo.convert(&[0.5_f32], Timestamp::default(), |samples, _| assert_eq!(samples, [0.5, 0.5]));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn convert<S: Copy>(&mut self, samples: &[S], captured_at: Timestamp, mut write: impl FnMut(&[f32], Timestamp))
+    where
         f32: FromSample<S>,
     {
         let (from_channels, to_channels) = (usize::from(self.from.channels()), usize::from(self.to.channels()));
@@ -87,7 +106,20 @@ impl Converter {
     }
 
     /// Discards the frames that wait for a whole chunk.
-    pub(crate) fn discard(&mut self) {
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::{Converter, Format, Timestamp};
+    ///
+    /// let format = |rate_hz| Format::new(rate_hz, 1, Duration::from_millis(10));
+    /// if let Some(mut converter) = Converter::new(format(44_100)?, format(48_000)?)? {
+    ///     converter.convert(&[0.5_f32; 100], Timestamp::default(), |_, _| unreachable!("100 frames wait"));
+    ///     converter.discard();
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn discard(&mut self) {
         self.filled = 0;
     }
 

@@ -158,13 +158,13 @@ impl Dispatcher {
         // Blocks never wrap around the ring's end.
         let (block, _) = chunk.as_slices();
         let Some((header, samples)) = block.split_first_chunk() else { return };
-        let Header { sequence, captured_at, length, completion, lost_on_hop } = Header::from_words(header);
+        let Header { sequence, captured_at, length, completion, lost_on_hop, epoch } = Header::from_words(header);
         self.completions.push(completion);
         let stamp = Stamp { sequence, captured_at, dispatched_at: now, preceding: 0 };
         let mut block = self.pool.take();
         if let Some(fresh) = Arc::get_mut(&mut block) {
             fresh.stamp = stamp;
-            fresh.value.refill(length).copy_from_slice(bytemuck::cast_slice(samples));
+            fresh.value.refill(length, epoch).copy_from_slice(bytemuck::cast_slice(samples));
         }
         chunk.commit_all();
         if lost_on_hop > 0 {

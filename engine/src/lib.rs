@@ -212,6 +212,7 @@ pub use {
     block::Block,
     capture::Capture,
     capture_stats::CaptureStats,
+    converter::Converter,
     drift::Drift,
     format::{Format, FormatError},
     origin::Origin,

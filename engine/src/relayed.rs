@@ -39,14 +39,22 @@ pub(crate) struct Numbering {
     epoch: Option<u64>,
     /// Added to the other server's numbers, modulo 2^64.
     shift: u64,
+    /// How often there was another epoch than the first.
+    changes: u32,
 }
 
 impl Numbering {
+    /// Returns how often there was another epoch than the first.
+    pub(crate) fn changes(&self) -> u32 {
+        self.changes
+    }
+
     /// Returns the number of a block. Numbers stay as they are in a stream that has begun with the first of them
     /// (`is_first`). In another epoch, the block gets the number `due` that it has by its time, so that numbers and times stay
     /// one. `None` for a number that there is not.
     pub(crate) fn number(&mut self, block: &RelayedBlock<'_>, is_first: bool, due: u64) -> Option<u64> {
         if self.epoch != Some(block.epoch) {
+            self.changes += u32::from(self.epoch.is_some());
             self.shift = if is_first { 0 } else { due.wrapping_sub(block.sequence) };
             self.epoch = Some(block.epoch);
         }
@@ -72,5 +80,6 @@ mod tests {
         assert_eq!(numbering.number(&block(2, 7), false, 9000), Some(5107));
         assert_eq!(numbering.number(&block(1, 5200), false, 5108), Some(5108), "the first server is back");
         assert_eq!(numbering.number(&block(1, u64::MAX), false, 5109), None);
+        assert_eq!(numbering.changes(), 2);
     }
 }

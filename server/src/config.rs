@@ -7,7 +7,7 @@
 //! The files, each of which uses only those above it:
 //!
 //! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `nats_url`, `source`, `on_loss`, `origin`,
-//!   `network`, `notify`, `record_split`, `record_keep`, `tokens` and `mount_table` for those with more to read.
+//!   `network`, `notify`, `push`, `record_split`, `record_keep`, `tokens` and `mount_table` for those with more to read.
 //! - `schema`: the settings, one field each. Its first lines tell how to add one.
 //! - `settings`: the table of settings that flags, variables, keys and the documentation come from.
 //! - `check`: rules between settings.
@@ -36,6 +36,7 @@ mod number;
 mod on_loss;
 mod origin;
 mod pace;
+mod push;
 mod read;
 mod record_keep;
 mod record_split;
@@ -55,6 +56,7 @@ pub use nats_url::NatsUrl;
 pub use notify::Level;
 pub use on_loss::{FallbackSpec, LossPolicy};
 pub use pace::Pace;
+pub use push::PushTarget;
 pub use record_keep::{RecordFormat, RecordKeep, Size};
 pub use record_split::RecordSplit;
 pub use report::Checked;

@@ -4,8 +4,9 @@
 //! `trusted_proxies` first, and shakes hands if the server has [`tls`], so its `transport` is a socket with that or without. Then it
 //! reads requests, whose clients proxies tell in fields (`forwarded`), the `guard` refuses those of other
 //! sites, `denied` answers those without a token, and `routes` finds the answer: a file of the `page`, the status (`api`), the
-//! `listener_table`, the log of `events`, status and table pushed (`watch`), the page's `session`, or a `stream` with the parameters of its
-//! `query`. A stream's connection leaves hyper for a shard of the delivery, with a `head` of our own and with the bytes
+//! `listener_table`, the log of `events`, status and table pushed (`watch`), the page's `session`, the `metadata` of a mount, playlists and
+//! segments (`hls`), or a `stream` with the parameters of its `query`. A source client asks by `put`, and its connection may leave hyper, too
+//! (`source_client`). A stream's connection leaves hyper for a shard of the delivery, with a `head` of our own and with the bytes
 //! that its `counted_stream` has counted. Every other answer is a `reply`, and its reader must take it at an `answer_pace`. [`server`] has the mounts, listeners and
 //! documents that they all reach.
 
@@ -23,12 +24,16 @@ mod forwarded;
 mod fuzz;
 mod guard;
 mod head;
+mod hls;
 mod listener_table;
+mod metadata;
 mod page;
 mod permitted;
 mod playlist;
 pub mod port;
 mod proxy_header;
+pub mod push;
+mod put;
 mod query;
 mod range;
 mod recording;
@@ -37,6 +42,7 @@ mod reply;
 mod routes;
 pub mod server;
 mod session;
+mod source_client;
 mod station;
 mod stream;
 mod table_query;

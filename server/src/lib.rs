@@ -8,11 +8,12 @@
 //! receivers what goes wrong. Sound comes from another server, and goes to others, over the [`hop`]. [`http`] answers requests, and [`telemetry`] reports on all of that. [`doctor`] checks
 //! whether a machine can do all of this.
 //!
-//! A folder uses only what stands before it: one_line, shared, access, config, hop, source, mount, rendition, delivery, sink, replay, mounts, notify, telemetry,
+//! A folder uses only what stands before it: one_line, shared, metadata, access, config, hop, source, mount, rendition, delivery, sink, replay, mounts, notify, telemetry,
 //! http, on_air, reload, app, doctor. The types that go over the wire are in the crate `aircheck-api`.
 //!
 //! The server knows no sound device, and it invents no sequence number: all of them are the capture's.
 
+pub mod metadata;
 pub mod one_line;
 pub mod shared;
 

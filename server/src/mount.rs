@@ -18,6 +18,7 @@ use std::time::Duration;
 use aircheck_api::{SourceKind, StreamState};
 use aircheck_engine::{Block, CaptureStats, Format, Hub, SharedHistogram, Stream, Substitute, Timestamp};
 
+use crate::metadata::MetadataLog;
 use event_log::EventLog;
 use meter::Meter;
 
@@ -38,15 +39,16 @@ pub struct Mount {
     ring_micros: Arc<SharedHistogram>,
     meter: Arc<Meter>,
     events: EventLog,
+    metadata: Arc<MetadataLog>,
 }
 
 impl Mount {
-    /// Puts a running stream on the air under this name, and starts its meter.
+    /// Puts a running stream on the air under this name, and starts its meter. What its source knows of the sound is in `metadata`.
     ///
     /// # Errors
     ///
     /// When the system gives no thread for the meter.
-    pub fn new(name: String, stream: &Stream, kind: SourceKind) -> io::Result<Arc<Self>> {
+    pub fn new(name: String, stream: &Stream, kind: SourceKind, metadata: Arc<MetadataLog>) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             events: EventLog::new(name.clone(), stream.head().clone()),
             name,
@@ -59,6 +61,7 @@ impl Mount {
             capture: Arc::clone(stream.capture()),
             ring_micros: Arc::clone(stream.ring_micros()),
             meter: Meter::start(stream.format(), stream.hub())?,
+            metadata,
         }))
     }
 
@@ -149,6 +152,12 @@ impl Mount {
     #[must_use]
     pub fn events(&self) -> &EventLog {
         &self.events
+    }
+
+    /// Returns what is known of the sound.
+    #[must_use]
+    pub fn metadata(&self) -> &Arc<MetadataLog> {
+        &self.metadata
     }
 
     /// Returns whether the source delivers sound now.

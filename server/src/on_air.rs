@@ -10,6 +10,7 @@ use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::sleep;
 
 use crate::config::MountConfig;
+use crate::http::push;
 use crate::http::server::Server;
 use crate::mounts::{Change, ConfiguredMount, MountError, ServedMount};
 use crate::notify;
@@ -137,7 +138,8 @@ impl OnAir {
         tokio::spawn(end_listeners(Arc::clone(&self.server), served));
     }
 
-    /// Logs that a mount is on the air. The future tells receivers of notifications what happens to it from now on.
+    /// Logs that a mount is on the air. The future tells receivers of notifications what happens to it from now on, and
+    /// pushes it to its Icecast servers.
     fn follow(&self, served: Arc<ServedMount>) -> impl Future<Output = ()> + Send + use<> {
         let (mount, format) = (&served.mount, served.mount.format());
         let of_mount = named(mount.name(), self.server.mounts().all().len());
@@ -145,7 +147,12 @@ impl OnAir {
         if let Some(recording) = served.recording() {
             tracing::info!("recording{of_mount} to {recording}");
         }
-        notify::watch::watch(served, Arc::clone(self.server.listeners()), Arc::clone(self.server.notifier()))
+        let pushing = push::keep(Arc::clone(&self.server), Arc::clone(&served));
+        let watching =
+            notify::watch::watch(served, Arc::clone(self.server.listeners()), Arc::clone(self.server.notifier()));
+        async move {
+            tokio::join!(pushing, watching);
+        }
     }
 
     /// Tries again and again to put a mount on the air, and follows it from then on.

@@ -1,5 +1,8 @@
 //! Consumers of a mount that are no HTTP listeners.
 
+pub mod hls;
+pub mod icecast;
 #[cfg_attr(not(feature = "nats"), path = "sink/no_publisher.rs")]
 pub mod publisher;
+pub mod pushes;
 pub mod recorder;

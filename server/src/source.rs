@@ -1,14 +1,29 @@
 //! The start of the source that a configuration names, with its supervisor.
 
+#[cfg(feature = "decode")]
+mod decode;
+#[cfg(feature = "decode")]
+mod decoded;
 mod demo;
 pub mod devices;
+#[cfg_attr(not(feature = "decode"), path = "source/no_file.rs")]
+mod file;
 #[cfg(test)]
 mod fuzz;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(feature = "decode")]
+mod playlist;
+#[cfg(feature = "decode")]
+mod portion;
+#[cfg_attr(not(feature = "decode"), path = "source/no_put.rs")]
+mod put;
+#[cfg(feature = "decode")]
+mod sound_queue;
 mod stdin;
 mod steady;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +36,9 @@ use aircheck_engine::{Stream, StreamError, StreamOptions};
 
 use crate::config::{CaptureConfig, FallbackSpec, LossPolicy, NatsUrl, Pace, SourceSpec};
 use crate::hop::account::HopAccount;
+use crate::metadata::MetadataLog;
 pub(crate) use demo::Demo;
+pub use put::{PutConnection, PutInput, PutRefused};
 use steady::Steady;
 
 /// The reason why a source cannot be opened.
@@ -38,6 +55,12 @@ pub enum OpenError {
     /// The file cannot be used.
     #[error("source `wav`: {0} (correct the path or the file, or choose another source with --source)")]
     Wav(#[from] WavError),
+    /// The file, or all of a playlist, cannot be used.
+    #[error("source `file`: {0} (correct the path or the file, or choose another source with --source)")]
+    File(String),
+    /// Source clients cannot be served.
+    #[error("source `put`: {0}")]
+    Put(String),
     /// The fallback cannot be used.
     #[error("fallback `{spec}`: {error} (correct the path or the file, or choose another fallback with --fallback)")]
     Fallback {
@@ -74,6 +97,8 @@ pub struct Opened {
     pub source: Supervised,
     /// Its kind.
     pub kind: SourceKind,
+    /// Where its clients connect, if it is made of them.
+    pub put: Option<Arc<PutInput>>,
     /// What there is to know of another server that is the source.
     pub hop: Option<OpenHop>,
 }
@@ -96,23 +121,25 @@ pub struct Started {
     pub stream: Stream,
     /// Its kind.
     pub kind: SourceKind,
+    /// Where its clients connect, if it is made of them.
+    pub put: Option<Arc<PutInput>>,
     /// Changes it while the stream goes on.
     pub switch: Switch,
     /// The account of the hop from another server that is the source.
     pub hop: Option<Arc<HopAccount>>,
 }
 
-/// Opens and starts the source of `config`, and logs if it is not the expected one.
+/// Opens and starts the source of `config`, and logs if it is not the expected one. What it knows of its sound goes to `metadata`.
 ///
 /// # Errors
 ///
 /// When the source or the fallback cannot be opened or started. `auto` plays the demo sound instead, unless it is to
 /// wait for a device.
-pub fn start(config: &CaptureConfig) -> Result<Started, OpenError> {
-    open_or_substitute(config, |Opened { source, kind, hop }| {
+pub fn start(config: &CaptureConfig, metadata: &Arc<MetadataLog>) -> Result<Started, OpenError> {
+    open_or_substitute(config, metadata, |Opened { source, kind, put, hop }| {
         let switch = source.switch();
         let stream = start_stream(config, source, hop.as_ref())?;
-        Ok(Started { stream, kind, switch, hop: hop.map(|hop| hop.account) })
+        Ok(Started { stream, kind, put, switch, hop: hop.map(|hop| hop.account) })
     })
 }
 
@@ -121,32 +148,35 @@ pub fn start(config: &CaptureConfig) -> Result<Started, OpenError> {
 /// # Errors
 ///
 /// Those of [`start`], without those of the start.
-pub fn open(config: &CaptureConfig) -> Result<Opened, OpenError> {
-    open_or_substitute(config, Ok)
+pub fn open(config: &CaptureConfig, metadata: &Arc<MetadataLog>) -> Result<Opened, OpenError> {
+    open_or_substitute(config, metadata, Ok)
 }
 
 /// Opens the source and uses it, or uses what stands for a device that cannot be used.
 fn open_or_substitute<T>(
     config: &CaptureConfig,
+    metadata: &Arc<MetadataLog>,
     proceed: impl Fn(Opened) -> Result<T, OpenError>,
 ) -> Result<T, OpenError> {
     let is_device = matches!(config.source, SourceSpec::Auto | SourceSpec::Mic(_));
     check_fallback(config)?;
-    match open_source(config).and_then(&proceed) {
+    match open_source(config, metadata).and_then(&proceed) {
         Err(error) if is_device && config.wait_for_source => {
             tracing::warn!("NO MICROPHONE YET: listeners get silence, because {error}");
-            proceed(Opened { source: waiting_microphone(config, error.to_string()), kind: SourceKind::Mic, hop: None })
+            let source = waiting_microphone(config, error.to_string());
+            proceed(Opened { source, kind: SourceKind::Mic, put: None, hop: None })
         }
         Err(error) if config.source == SourceSpec::Auto => {
             tracing::warn!("NOT A MICROPHONE: playing the built-in demo sound, because {error}");
             let source = supervised(config, made(config, Box::new(Paced::new(Demo::default()))));
-            proceed(Opened { source, kind: SourceKind::Demo, hop: None })
+            proceed(Opened { source, kind: SourceKind::Demo, put: None, hop: None })
         }
         result => result,
     }
 }
 
-fn open_source(config: &CaptureConfig) -> Result<Opened, OpenError> {
+fn open_source(config: &CaptureConfig, metadata: &Arc<MetadataLog>) -> Result<Opened, OpenError> {
+    let mut put = None;
     let (source, kind) = match &config.source {
         SourceSpec::Auto => (microphone(config, None)?, SourceKind::Mic),
         SourceSpec::Mic(name) => (microphone(config, name.as_deref())?, SourceKind::Mic),
@@ -161,9 +191,34 @@ fn open_source(config: &CaptureConfig) -> Result<Opened, OpenError> {
             };
             (Supervised::new(source), SourceKind::Stdin)
         }
+        SourceSpec::File(path) => {
+            let sound = open_file(path, config.looped, metadata)?;
+            (made(config, Box::new(Paced::new(sound))), SourceKind::File)
+        }
+        SourceSpec::Put => {
+            let (rate_hz, channels) = config.waiting_format();
+            let input = PutInput::open(rate_hz, channels, Arc::clone(metadata)).map_err(OpenError::Put)?;
+            let waiting = Supervised::waiting(
+                "source client".to_owned(),
+                "no source client is connected".to_owned(),
+                rate_hz,
+                channels,
+            );
+            let source = waiting.reopen(PutInput::reopener(put.insert(input)));
+            (source, SourceKind::Put)
+        }
         SourceSpec::Nats(url) => return open_nats(config, url),
     };
-    Ok(Opened { source: supervised(config, source), kind, hop: None })
+    Ok(Opened { source: supervised(config, source), kind, put, hop: None })
+}
+
+/// Opens a sound file or a playlist.
+pub(crate) fn open_file(
+    path: &Path,
+    looped: bool,
+    metadata: &Arc<MetadataLog>,
+) -> Result<impl Pull + use<>, OpenError> {
+    file::open(path, looped, Arc::clone(metadata)).map_err(OpenError::File)
 }
 
 /// Opens what another server publishes.
@@ -173,7 +228,7 @@ fn open_nats(config: &CaptureConfig, url: &NatsUrl) -> Result<Opened, OpenError>
     let account = Arc::clone(source.account());
     let hop = OpenHop { account, block: source.block_span(), first_sequence: source.first_sequence() };
     let source = supervised(config, Supervised::new(Box::new(source)).over_hop());
-    Ok(Opened { source, kind: SourceKind::Nats, hop: Some(hop) })
+    Ok(Opened { source, kind: SourceKind::Nats, put: None, hop: Some(hop) })
 }
 
 #[cfg(not(feature = "nats"))]

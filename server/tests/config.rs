@@ -110,6 +110,7 @@ const KEYS: [&str; EVERYTHING.len() + 2] = [
     "max_lag",
     "idle_timeout",
     "socket_buffer",
+    "push",
     "record",
     "record_split",
     "record_align",
@@ -138,7 +139,7 @@ const KEYS: [&str; EVERYTHING.len() + 2] = [
 ];
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 40] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 41] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
     ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0,unix:/x/y", "0.0.0.0:3"]),
@@ -159,6 +160,12 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 40] = [
     ("max_lag", "AIRCHECK_MAX_LAG", "--max-lag", ["'1s'", "10m", "off"]),
     ("idle_timeout", "AIRCHECK_IDLE_TIMEOUT", "--idle-timeout", ["'1s'", "60m", "off"]),
     ("socket_buffer", "AIRCHECK_SOCKET_BUFFER", "--socket-buffer", ["'10ms'", "1s", "10s"]),
+    (
+        "push",
+        "AIRCHECK_PUSH",
+        "--push",
+        ["['icecast://a@h/x', 'icecast://a@h/y']", "icecast://a@h:1/x", "icecast://b:a@h/x.mp3"],
+    ),
     ("max_listeners", "AIRCHECK_MAX_LISTENERS", "--max-listeners", ["0x10", "1", "1048576"]),
     (
         "max_connections_per_address",
@@ -211,6 +218,7 @@ fn value(config: &Config, name: &str) -> String {
         "max_lag" => delivery.max_lag.map_or("off".to_owned(), |max_lag| format!("{:?}", max_lag)),
         "idle_timeout" => delivery.idle_timeout.map_or("off".to_owned(), |timeout| format!("{:?}", timeout)),
         "socket_buffer" => format!("{:?}", delivery.socket_buffer),
+        "push" => delivery.push.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         "max_listeners" => http.max_listeners.to_string(),
         "max_connections_per_address" => http.max_connections_per_address.to_string(),
         "record" => recorder.record.as_ref().map_or("off".to_owned(), |path| path.display().to_string()),
@@ -258,6 +266,7 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["1s", "600s", "off"],
         ["1s", "3600s", "off"],
         ["10ms", "1s", "10s"],
+        ["icecast://h:8000/x icecast://h:8000/y", "icecast://h:1/x", "icecast://h:8000/x.mp3"],
         ["16", "1", "1048576"],
         ["65", "1", "100000"],
         ["10.0.0.0/8", "::1/128 fd00::/8", "127.0.0.1/32"],
@@ -385,7 +394,7 @@ fn a_device_may_be_asked_for_a_rate() {
 const SPLIT: &str = "a length such as \"1h\" or a size such as \"500MB\"";
 const DURATION: &str = "a duration such as \"10ms\"";
 const LISTEN: &str = "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:8700, or unix:PATH";
-const SOURCE: &str = "auto, mic, mic:NAME, wav:PATH, tone:HZ, stdin or nats://HOST:PORT/SUBJECT";
+const SOURCE: &str = "auto, mic, mic:NAME, wav:PATH, file:PATH, tone:HZ, stdin, put or nats://HOST:PORT/SUBJECT";
 const NATS: &str = "must be nats://[USER:PASSWORD@]HOST:PORT/SUBJECT or tls://…, with a port, a subject without wildcards, and at \
                     most ?credentials=FILE and ?ca=FILE";
 const POLICY: &str = "skip-to-live, drop-newest, latest or disconnect";
@@ -456,7 +465,7 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         ("pace", "mine", not("source or clock", "mine")),
         ("pace", "clock", "goes only with the source stdin, not with auto".to_owned()),
         ("sample", "s16le", "goes only with the source stdin, not with auto".to_owned()),
-        ("loop", "true", "goes only with the source wav:PATH, not with auto".to_owned()),
+        ("loop", "true", "goes only with the source wav:PATH or file:PATH, not with auto".to_owned()),
     ];
     for key in ["block", "buffer", "history", "socket_buffer"] {
         for value in ["10", "-1s", "soon"] {
@@ -530,14 +539,14 @@ fn a_setting_without_effect_on_the_source_is_refused() {
     let cases: [(&[&str], &str); 5] = [
         (
             &["--source=tone:440", "--rate=44100"],
-            "--rate goes only with the source stdin, mic or auto, not with tone:440",
+            "--rate goes only with the source stdin, mic, auto or put, not with tone:440",
         ),
         (
             &["--source=wav:a", "--channels=1"],
-            "--channels goes only with the source stdin, mic or auto, not with wav:a",
+            "--channels goes only with the source stdin, mic, auto or put, not with wav:a",
         ),
         (&["--source=mic", "--sample=s16le"], "--sample goes only with the source stdin, not with mic"),
-        (&["--source=stdin", "--loop"], "--loop goes only with the source wav:PATH, not with stdin"),
+        (&["--source=stdin", "--loop"], "--loop goes only with the source wav:PATH or file:PATH, not with stdin"),
         (&["--block=100ms", "--buffer=99ms"], "--buffer must be at least one block of 100ms, not 99ms"),
     ];
     for (args, line) in cases {
@@ -722,7 +731,7 @@ fn help_fits_100_columns_and_lists_every_flag_variable_and_default() {
         let default = match name {
             "rate" => "(48000 if not given)".to_owned(),
             "channels" => "(2 if not given)".to_owned(),
-            "trusted_proxy" | "allow_hosts" | "allow_origins" | "notify" | "record_keep" => continue,
+            "trusted_proxy" | "allow_hosts" | "allow_origins" | "notify" | "record_keep" | "push" => continue,
             name => format!("[default: {}]", value(&config, name)),
         };
         assert!(entry.contains(&default), "{entry}");
@@ -936,6 +945,7 @@ aircheck.toml is valid and gives these settings:
   max_lag                      off             default
   idle_timeout                 off             default
   socket_buffer                100ms           default
+  push                         none            default
   record                       off             default
   publish                      off             default
   listen                       127.0.0.1:8700  default

@@ -422,12 +422,14 @@ fn status_and_listeners_are_pushed() {
         assert_eq!(lines.next().unwrap(), "");
         match event.as_str() {
             "status" => assert_eq!((&data["state"], &data["listeners"]), (&"live".into(), &1.into())),
+            "mounts" => assert_eq!((&data[0]["name"], &data[1]), (&"main".into(), &Value::Null)),
             _ => assert_eq!((&data["count"], &data["rows"][0]["name"]), (&1.into(), &"one".into())),
         }
         *counts.entry(event).or_default() += 1;
     }
     assert!(begun.elapsed() >= Duration::from_millis(2500), "15 in {:?}", begun.elapsed());
     assert_eq!(counts["listeners"], 5, "with every third status");
+    assert_eq!(counts["mounts"], 1, "a list of one mount does not change");
     server.terminate();
     assert!(common::wait(&mut watching).success(), "it ends with the server, in its proper way");
 }

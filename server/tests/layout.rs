@@ -10,9 +10,10 @@ use std::path::Path;
 use modules::{Uses, assert_no_circle, place};
 
 /// The folders and files at the top of `server/src`, in the order in which they may use each other.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 23] = [
     "one_line",
     "shared",
+    "metadata",
     "access",
     "config",
     "hop",

@@ -135,9 +135,7 @@ fn a_mount_that_is_not_there_or_not_permitted_is_refused_and_names_are_not_told(
     assert!(studio == attic && studio.contains(r#""listen":false"#), "{studio}, and {attic}");
     let file = File::new(&(mount("hall", "tone:440", "") + &mount("studio", "tone:880", "")));
     let server = file.start();
-    for path in
-        ["mounts/attic/stream.wav", "mounts/hall/stream.mid", "mounts/hall/api/v1/status", "mounts/hall", "mounts/"]
-    {
+    for path in ["mounts/attic/stream.wav", "mounts/hall/stream.mid", "mounts/hall/api/v1/status", "mounts/"] {
         assert_eq!(server.ask(&[], path).0, 404, "{path}");
     }
     let (status, answer) = server.ask(&[], "mounts/attic/stream.wav");

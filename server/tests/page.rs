@@ -141,6 +141,16 @@ mod scripts {
     }
 
     #[test]
+    fn several_mounts_are_shown_and_switched() {
+        run_in_browser("mounts.test.js");
+    }
+
+    #[test]
+    fn hls_is_heard_on_another_site() {
+        run_in_browser("hls.test.js");
+    }
+
+    #[test]
     fn the_bitrate_follows_a_link_that_narrows_and_widens() {
         run_in_browser("link.test.js");
     }
@@ -153,6 +163,11 @@ mod scripts {
     #[test]
     fn the_page_can_be_installed() {
         run_in_browser("installable.test.js");
+    }
+
+    #[test]
+    fn a_title_is_shown_when_it_is_heard() {
+        run_in_browser("titles.test.js");
     }
 
     #[test]

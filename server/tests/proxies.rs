@@ -4,11 +4,16 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use aircheck_api::TokenHash;
 use serde_json::Value;
@@ -191,6 +196,102 @@ fn nginx_passes_on_each_kind_of_stream_as_it_comes() {
     let server = trusting(&[]);
     let proxy = Proxy::nginx(&documented("nginx"), &server);
     check_http(&server, &proxy);
+}
+
+/// A viewer's connection to the cache, which gets whole answers.
+struct Viewer(BufReader<TcpStream>);
+
+impl Viewer {
+    fn connect(address: SocketAddr) -> Self {
+        Self(BufReader::new(connect_from(CLIENT, address)))
+    }
+
+    /// Returns the body of an answer, which must be one of success.
+    fn get(&mut self, path: &str) -> Vec<u8> {
+        let request = format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        // At once: pieces would wait for each other's acknowledgement.
+        self.0.get_mut().write_all(request.as_bytes()).unwrap();
+        let (mut head, mut line) = (String::new(), String::new());
+        while self.0.read_line(&mut line).unwrap() > 2 {
+            head += &line.to_lowercase();
+            line.clear();
+        }
+        assert!(head.starts_with("http/1.1 200 "), "{path}: {head}");
+        let (_, length) = head.split_once("content-length: ").unwrap_or_else(|| panic!("{path}: {head}"));
+        let mut body = vec![0; length.lines().next().unwrap().parse().unwrap()];
+        self.0.read_exact(&mut body).unwrap();
+        body
+    }
+
+    /// Does what a player does when it begins, and returns what it has found in the playlist.
+    fn begin(&mut self, folder: &str) -> Vec<String> {
+        let master = String::from_utf8(self.get(&format!("{folder}/index.m3u8"))).unwrap();
+        assert!(master.contains("\nopus/index.m3u8\n"), "{master}");
+        let playlist = String::from_utf8(self.get(&format!("{folder}/opus/index.m3u8"))).unwrap();
+        let header = playlist.split("URI=\"").nth(1).unwrap().split('"').next().unwrap();
+        let segments: Vec<_> = playlist.lines().filter(|line| !line.starts_with('#')).collect();
+        // Players begin three segments before the end.
+        let wanted = [&[header], &segments[segments.len().saturating_sub(3)..]].concat();
+        let wanted: Vec<_> = wanted.into_iter().map(|path| format!("{folder}/opus/{path}")).collect();
+        for path in &wanted {
+            assert_eq!(&self.get(path)[4..5], if path.ends_with(".m4s") { b"m" } else { b"f" }, "{path}");
+        }
+        wanted
+    }
+}
+
+/// Ten thousand players behind nginx's cache, in the configuration of the documentation. What comes through to the server depends on the
+/// time that passes and on no number of players.
+#[test]
+fn ten_thousand_viewers_behind_a_cache_cost_what_one_costs() {
+    const VIEWERS: usize = 10_000;
+    const SEGMENTS: usize = 5;
+    const CONNECTIONS: usize = 8;
+    let server = trusting(&[]);
+    // With the sockets' usual buffers, other than where it is seen what waits in them.
+    let config = documented("nginx-cache").replace("/var/cache/nginx/aircheck", "cache").replace("443 ssl", "ADDRESS");
+    let proxy = Proxy::nginx(&config, &server);
+    let requests = |kind: &str| {
+        let metrics = server.text("metrics");
+        let mut lines = metrics.lines().filter(|line| line.starts_with("aircheck_hls_requests_total"));
+        let line = lines.find(|line| line.contains("format=\"opus\"") && line.contains(kind)).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()
+    };
+    let folder = "mounts/main/hls";
+    Viewer::connect(proxy.address).begin(folder);
+    let before = [requests("playlist"), requests("segment")];
+    assert_eq!(before, [1, 2], "one viewer of a stream that has one segment: the playlist, the header and the segment");
+
+    let begin = Instant::now();
+    let (found, viewers) = (Mutex::new(BTreeSet::new()), AtomicUsize::new(0));
+    // All of them, and until they have heard several segments.
+    let is_enough = || viewers.load(Relaxed) >= VIEWERS && found.lock().unwrap().len() > SEGMENTS;
+    std::thread::scope(|scope| {
+        for _ in 0..CONNECTIONS {
+            scope.spawn(|| {
+                while !is_enough() {
+                    let mut viewer = Viewer::connect(proxy.address);
+                    // nginx ends a connection after a thousand requests.
+                    for _ in 0..100 {
+                        let wanted = viewer.begin(folder);
+                        found.lock().unwrap().extend(wanted);
+                        viewers.fetch_add(1, Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let seconds = begin.elapsed().as_secs_f64();
+    let [playlists, segments] = [requests("playlist"), requests("segment")];
+    let (found, viewers) = (found.into_inner().unwrap().len(), viewers.into_inner());
+    println!(
+        "{viewers} viewers in {seconds:.1} s: {playlists} requests for the playlist, {segments} for the header and {} segments",
+        found - 1
+    );
+    // The header may be kept for a minute, a playlist for a second, and the cache counts whole ones.
+    let again = seconds as usize / 60;
+    assert!((found..=found + again).contains(&segments), "each once, whoever asks, and the header once a minute");
+    assert!(playlists as f64 <= seconds + 3.0, "{playlists} playlists in {seconds} s");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 import { streamPath } from "/address.js";
 import { decodesOpus } from "/opus.js";
 import { OutputClock } from "/output_clock.js";
+import { Titles } from "/titles.js";
 
 const HEARD_INTERVAL_SECONDS = 0.4; // between two reports to the server of what was heard
 const OPEN_TIMEOUT_SECONDS = 5;
@@ -44,7 +45,8 @@ export const isLoopback = () => /^(localhost|127\.[\d.]+|\[::1\])$/.test(locatio
 
 /**
  * Reports by callbacks: `on.listening({listener, payload, bitrate})`, `on.lost({code, reason, failures, opened})`,
- * `on.heard(figures)` some ten times a second, `on.held(state)` when the browser stops or resumes the sound,
+ * `on.heard(figures)` some ten times a second, with the
+ * `title` of what is heard, `on.held(state)` when the browser stops or resumes the sound,
  * `on.link({line, gathered_seconds})` on what the link carries, and how long something on the way gathers the sound,
  * `on.decoding()` when it becomes known what the browser can decode.
  */
@@ -63,6 +65,7 @@ export class Live {
     this.clock = null; // {offset, error} of the server's
     this.reported_at = 0;
     this.due = []; // reports on blocks that are not heard yet
+    this.titles = new Titles();
     this.output = new OutputClock();
   }
 
@@ -197,8 +200,9 @@ export class Live {
     this.node?.port.postMessage({ least_seconds: seconds });
   }
 
-  onReceiver({ listening, lost, clock, link, undecodable }) {
+  onReceiver({ listening, lost, title, clock, link, undecodable }) {
     if (clock) this.clock = clock;
+    if (title) this.titles.told(title);
     if (undecodable) this.setDecodes(false);
     if (!this.playing) return;
     if (undecodable) this.listen();
@@ -235,6 +239,7 @@ export class Live {
     const stages = this.clock && this.stages(begun, heard_at, is_known);
     this.on.heard({
       ...report,
+      title: this.titles.heard(begun.sequence),
       stages,
       output_is_known: is_known,
       clock_error: this.clock?.error,

@@ -5,24 +5,20 @@ import { share } from "/level.js";
 import { $, plural, put, stamp } from "/text.js";
 
 const MOUNTS = "/api/v1/mounts";
-const EVERY_MS = 1000;
-const ALONE_EVERY_MS = 10_000; // with one mount there is no list to show, and a page costs the server next to nothing
 const TIMEOUT_MS = 2000;
 const WORDS = { silent: "no sound", fallback: "fallback", ended: "ended", unknown: "unknown" };
 
 const tiles = new Map(); // by name
-let asked_at = -Infinity;
 
-/** Asks for the list and shows it: at most once a second where it is shown, and each ten seconds otherwise. */
-export async function refreshMounts() {
-  if (performance.now() - asked_at < ($("mounts").hidden ? ALONE_EVERY_MS : EVERY_MS)) return;
-  asked_at = performance.now();
+/** Asks for the list and shows it, where nothing is pushed: the mount of this page may be gone. */
+export async function askForMounts() {
   const answer = await fetch(MOUNTS, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) }).catch(() => null);
   const list = answer?.ok ? await answer.json().catch(() => null) : null;
   if (list) showMounts(list);
 }
 
-function showMounts(list) {
+/** Shows the list. */
+export function showMounts(list) {
   const missing = mount !== null && !list.some(({ name }) => name === mount);
   $("no-mount").hidden = !missing;
   if (missing) put($("no-mount"), `This server has no mount \u2068${mount}\u2069.`);

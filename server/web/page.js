@@ -1,13 +1,13 @@
 // The page of aircheck: the source on air, its level and loudness, the listeners and their lag.
 //
-// The server pushes all that it shows of a mount, through one connection to /api/v1/watch; the list of mounts is asked for.
+// The server pushes all that it shows, through one connection to /api/v1/watch.
 // All text that a listener chooses, above all its name, is written as text, never as markup.
 
 import { mount, ofMount } from "/address.js";
 import { showLevel, showNoLevel } from "/level.js";
 import { showListeners } from "/listeners.js";
 import { showLoudness, showNoLoudness } from "/loudness.js";
-import { refreshMounts } from "/mounts.js";
+import { askForMounts, showMounts } from "/mounts.js";
 import { showNotifications } from "/notifications.js";
 import { player } from "/player.js";
 import { figures, refreshSession } from "/session.js";
@@ -77,7 +77,7 @@ async function watch(shows) {
     await read(shows);
     if (failures === 0) continue;
     // The server may be there, and the mount not.
-    refreshMounts();
+    askForMounts();
     // The sign-in may have ended, which an EventSource does not say.
     await Promise.all([refreshSession(), pause(RETRY_EVERY_MS)]);
   }
@@ -145,7 +145,6 @@ function showStatus(next) {
   showLoudness(status.loudness, status.on_air || status.state === "fallback");
   showNotifications(status);
   showShare(status.urls ?? []);
-  refreshMounts();
 }
 
 /** Facts on the recording. It is always shown, because a microphone is private. */
@@ -193,4 +192,4 @@ function showRows({ count, rows }) {
   showListeners(rows, count, status, player.listener, player.stop);
 }
 
-watch({ status: showStatus, listeners: showRows });
+watch({ status: showStatus, listeners: showRows, mounts: showMounts });

@@ -7,6 +7,7 @@ import { NowPlaying } from "/now_playing.js";
 import { onPermissions, refreshSession, session } from "/session.js";
 import { Spectrogram } from "/spectrogram.js";
 import { $, plural, put, seconds, span } from "/text.js";
+import { titleLine } from "/titles.js";
 
 const TELL_SECONDS = 60; // that there was no sound
 const OFFLINE = "This device has no network. The sound comes back with it.";
@@ -54,6 +55,7 @@ export const player = {
 
 const spectrogram_hint = $("spectrogram-hint").textContent;
 let why_not_live = obstacle();
+let title = ""; // what the page shows of the sound
 let pressed_at = 0;
 let silent_since = null;
 let was_silent_seconds = 0;
@@ -65,9 +67,17 @@ let is_tried_again = false; // live sound, now and then
 let retries = null; // of live sound, while a proxy passes no WebSockets on
 
 /** Takes from the server's status what concerns the sound. */
-function describe({ source, format }) {
+function describe({ source, format, metadata }) {
   live.setFormat(format);
-  now_playing.describe(source.description);
+  // While live sound is heard, its title comes with it.
+  if (player.listener === null) showTitle(metadata);
+  now_playing.describe(title || source.description);
+}
+
+function showTitle(metadata) {
+  title = titleLine(metadata);
+  $("title").hidden = title === "";
+  put($("title-text"), title);
 }
 
 function start() {
@@ -137,6 +147,7 @@ function lost({ reason, failures, opened }) {
 
 function heard(figures) {
   player.figures = figures;
+  if (figures.title !== undefined) showTitle(figures.title);
   showLatency(figures, player.server);
   const { lost, late } = figures.counts;
   if (lost + late > interruptions) spectrogram.mark();

@@ -71,7 +71,7 @@ class Connection {
     else audio.postMessage(message, transfer);
   }
 
-  told({ hello, gap, stale, clock: answer, error }, at) {
+  told({ hello, gap, metadata, sequence, stale, clock: answer, error }, at) {
     if (hello) {
       const { rate_hz, channels, block_frames, packet_frames, payload } = hello;
       this.hello = hello;
@@ -87,6 +87,7 @@ class Connection {
       this.opus?.lost(gap.blocks); // with samples, their sequence numbers show it
       missed(this, gap);
     }
+    if (metadata) postMessage({ title: { metadata, sequence } });
     if (stale) this.send({ stale: stale.before });
     if (answer) {
       clock.learn(answer.asked, answer.now, at);

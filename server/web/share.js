@@ -24,12 +24,14 @@ export function showShare(urls) {
   $("share-link").href = url;
   $("loopback").hidden = !isLocal(url);
   // With a token as the password, which curl and players take in this way.
-  const streams = `${session.takes_token ? server.replace("://", "://any:TOKEN@") : server}${streamPath("stream").slice(1)}`;
+  const base = session.takes_token ? server.replace("://", "://any:TOKEN@") : server;
+  const [streams, hls] = ["stream", "hls/index.m3u8"].map((path) => base + streamPath(path).slice(1));
   const commands = [
     ["Browser", url],
     ["curl", `curl -N -o aircheck.wav ${streams}.wav`],
     ["VLC", `vlc ${streams}.opus`],
     ["ffplay", `ffplay -nodisp -fflags nobuffer ${streams}.wav`],
+    ["HLS", hls],
   ];
   $("commands").replaceChildren(...commands.map(([label, text]) => {
     const { root, parts } = stamp("command");

@@ -107,6 +107,8 @@ impl Pacer {
         let mut schedule = Schedule::new(format, self.capture.is_live(), arrival, Timestamp::now());
         let mut pipe = Pipe::new(format, &mut pull);
         loop {
+            // The block that is not complete yet.
+            pull.begins_in(self.capture.stats().next_sequence());
             let pulled = pull.pull(&mut samples).and_then(|filled| check(filled, samples.len(), channels));
             let Ok(filled @ 1..) = pulled else {
                 // The last, short block needs room like any other.

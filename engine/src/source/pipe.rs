@@ -15,6 +15,9 @@ const PULL_SECONDS: f64 = 10.0;
 /// What a source whose speed can be changed keeps in the pipe, so that a writer that is a little late leaves no hole: ten
 /// portions of reading.
 const TARGET_SECONDS: f64 = 0.02;
+/// The most that is worked off at once. More would not find room behind the capture, whose ring holds a third of a second and whose
+/// consumers often hold a second, and it would look like lag; the rest follows after the next look.
+const MAX_AT_ONCE: Duration = Duration::from_millis(200);
 /// From a change of the wait that is larger than this, times start anew. They follow smaller ones by themselves.
 const MAX_STEP: Duration = Duration::from_millis(20);
 
@@ -85,10 +88,11 @@ impl Pipe {
             let before = std::mem::replace(&mut schedule.waited, span);
             return before.abs_diff(span) > MAX_STEP;
         }
-        if !self.backlog.work_off(standing) {
+        let at_once = standing.min(self.format.position(self.format.blocks_in(MAX_AT_ONCE)));
+        if !self.backlog.work_off(at_once) {
             return false;
         }
-        schedule.advance(span);
+        schedule.advance(self.format.span(at_once));
         self.backlog.restart();
         true
     }

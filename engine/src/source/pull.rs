@@ -33,6 +33,10 @@ pub trait Pull: Send + 'static {
         false
     }
 
+    /// Learns that the samples of the next [`pull`](Self::pull) begin in the block with this sequence number, for a source that knows
+    /// something of its sound, such as titles. Does nothing by default.
+    fn begins_in(&mut self, _sequence: u64) {}
+
     /// Fills `samples` from the start, with interleaved samples that are nominally -1 to 1, and returns how many it filled:
     /// whole frames always; 0 means the end. There is room for a whole number of frames, at least one.
     ///

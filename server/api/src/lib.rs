@@ -33,16 +33,17 @@ pub use fingerprint::fingerprint;
 pub use hop::{HopMessages, HopStatus, PublishStatus};
 pub use listener::{LatencyByStage, ListenerRow, Percentiles, Verdict};
 pub use message::{
-    ClientText, Clock, GapNotice, HEADER_BYTES, HeaderError, Heard, Hello, MessageHeader, PROTOCOL_VERSION, Payload,
-    ServerText, Stale,
+    ClientText, Clock, EpochNotice, GapNotice, HEADER_BYTES, HeaderError, Heard, Hello, MessageHeader, Metadata,
+    MetadataNotice, PROTOCOL_VERSION, Payload, ServerText, Stale,
 };
 pub use param::StreamParam;
 pub use rendition::Rendition;
 pub use session::SessionStatus;
 pub use signed_url::{EXPIRES, SIGNATURE, SignedUrl, sign_url};
 pub use status::{
-    CaptureStatus, ChannelLevel, LastNotification, LoudnessStatus, MountRow, NotificationTarget, RealtimeStatus,
-    RecordingStatus, SourceKind, SourceLatency, SourceStatus, Status, StreamFormat, StreamState,
+    CaptureStatus, ChannelLevel, HlsStatus, LastNotification, LoudnessStatus, MetadataStatus, MountRow,
+    NotificationTarget, PushStatus, RealtimeStatus, RecordingStatus, SourceKind, SourceLatency, SourceStatus, Status,
+    StreamFormat, StreamState,
 };
 pub use token::{NotAHash, TOKEN_BYTES, TOKEN_PREFIX, TokenHash, token};
 

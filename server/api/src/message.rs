@@ -213,6 +213,24 @@ impl GapNotice {
     }
 }
 
+/// The notice that the server from which this one has its sound was started anew. It comes before the first block of that run.
+///
+/// ```
+/// use aircheck_api::{EpochNotice, ServerText};
+///
+/// let text = r#"{"epoch":{"number":1,"sequence":1240}}"#;
+/// assert_eq!(ServerText::Epoch(EpochNotice { number: 1, sequence: 1240 }).to_json(), text);
+/// assert_eq!(ServerText::parse(text)?, Some(ServerText::Epoch(EpochNotice { number: 1, sequence: 1240 })));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochNotice {
+    /// How often it was started anew since this server has heard it.
+    pub number: u32,
+    /// Sequence number of the first block of that run. Numbers here go on; those of the other server begin anew.
+    pub sequence: u64,
+}
+
 /// The notice that a listener which was behind is live again.
 ///
 /// ```
@@ -229,6 +247,67 @@ pub struct Stale {
     pub before: u64,
 }
 
+/// What is known of the sound: titles, for people.
+///
+/// ```
+/// use aircheck_api::Metadata;
+///
+/// let metadata = Metadata { title: Some("Night train".into()), artist: Some("The Owls".into()) };
+/// assert_eq!(metadata.line().as_deref(), Some("The Owls - Night train"));
+/// assert_eq!(serde_json::to_string(&metadata)?, r#"{"title":"Night train","artist":"The Owls"}"#);
+/// assert_eq!(Metadata::default().line(), None);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// The title; `None` if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Who plays or speaks; `None` if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artist: Option<String>,
+}
+
+impl Metadata {
+    /// Returns artist and title in one line, as players show them; `None` if nothing is known.
+    #[must_use]
+    pub fn line(&self) -> Option<String> {
+        match (&self.artist, &self.title) {
+            (Some(artist), Some(title)) => Some(format!("{artist} - {title}")),
+            (one, other) => one.as_ref().or(other.as_ref()).cloned(),
+        }
+    }
+}
+
+/// The notice of new metadata, which is the same in every rendition with notices. It comes before the block that it begins with.
+///
+/// ```
+/// use aircheck_api::{Metadata, MetadataNotice, ServerText};
+///
+/// let metadata = Metadata { title: Some("Later".into()), artist: None };
+/// let notice = MetadataNotice { metadata, sequence: 1240 };
+/// let text = r#"{"metadata":{"title":"Later"},"sequence":1240}"#;
+/// assert_eq!(notice.to_json(), text);
+/// assert_eq!(ServerText::parse(text)?, Some(ServerText::Metadata(notice)));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetadataNotice {
+    /// What is known from that block on. Empty if nothing is known any more.
+    pub metadata: Metadata,
+    /// Sequence number of the first block that it belongs to. For a listener that joined later, it has passed.
+    pub sequence: u64,
+}
+
+impl MetadataNotice {
+    /// Returns the notice as an object.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Fails for maps without string keys and for failing writers, of which there are none.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
 /// The answer to [`ClientText::Clock`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Clock {
@@ -238,7 +317,7 @@ pub struct Clock {
     pub now: f64,
 }
 
-/// A text message of the server: an object with one member.
+/// A text message of the server: an object with one member, or two for metadata.
 ///
 /// ```
 /// use aircheck_api::{Clock, ServerText};
@@ -247,7 +326,7 @@ pub struct Clock {
 /// let clock = ServerText::Clock(Clock { asked: 1.5, now: 1_790_000_000.5 });
 /// assert_eq!(clock.to_json(), text);
 /// assert_eq!(ServerText::parse(text)?, Some(clock));
-/// assert_eq!(ServerText::parse(r#"{"metadata":{"title":"Later"}}"#)?, None);
+/// assert_eq!(ServerText::parse(r#"{"weather":{"sun":true}}"#)?, None);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -257,12 +336,17 @@ pub enum ServerText {
     Hello(Hello),
     /// A loss.
     Gap(GapNotice),
+    /// A new run of the server from which this one has its sound.
+    Epoch(EpochNotice),
     /// Sound that is old.
     Stale(Stale),
     /// The time.
     Clock(Clock),
     /// The fault in a message of the client.
     Error(String),
+    /// What is known of the sound that follows.
+    #[serde(untagged)]
+    Metadata(MetadataNotice),
 }
 
 impl ServerText {
@@ -283,12 +367,18 @@ impl ServerText {
         struct Members {
             hello: Option<Hello>,
             gap: Option<GapNotice>,
+            epoch: Option<EpochNotice>,
+            metadata: Option<Metadata>,
+            sequence: Option<u64>,
             stale: Option<Stale>,
             clock: Option<Clock>,
             error: Option<String>,
         }
-        let Members { hello, gap, stale, clock, error } = serde_json::from_str(text)?;
-        let known = hello.map(Self::Hello).or(gap.map(Self::Gap)).or(stale.map(Self::Stale)).or(clock.map(Self::Clock));
+        let Members { hello, gap, epoch, metadata, sequence, stale, clock, error } = serde_json::from_str(text)?;
+        let metadata = metadata.zip(sequence).map(|(metadata, sequence)| MetadataNotice { metadata, sequence });
+        let known =
+            hello.map(Self::Hello).or(gap.map(Self::Gap)).or(epoch.map(Self::Epoch)).or(metadata.map(Self::Metadata));
+        let known = known.or(stale.map(Self::Stale)).or(clock.map(Self::Clock));
         Ok(known.or(error.map(Self::Error)))
     }
 }

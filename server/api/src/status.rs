@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HopStatus, Percentiles, PublishStatus};
+use crate::{HopStatus, Metadata, Percentiles, PublishStatus};
 
 /// The document at `/api/v1/status`. Times are Unix seconds, spans are seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,14 +59,51 @@ pub struct Status {
     /// What is published for other servers; `null` if nothing is.
     #[serde(default)]
     pub publish: Option<PublishStatus>,
+    /// The segments of HLS, in each format that can carry the sound.
+    #[serde(default)]
+    pub hls: Vec<HlsStatus>,
     /// The receivers of notifications.
     #[serde(default)]
     pub notifications: Vec<NotificationTarget>,
     /// The last notification, whether it has been delivered or not; `null` before the first.
     #[serde(default)]
     pub last_notification: Option<LastNotification>,
+    /// What is known of the sound that is captured now; listeners hear it when its block does.
+    #[serde(default)]
+    pub metadata: MetadataStatus,
+    /// The Icecast servers to which the mount is pushed.
+    #[serde(default)]
+    pub pushes: Vec<PushStatus>,
     /// The addresses of the page.
     pub urls: Vec<String>,
+}
+
+/// An Icecast server to which a mount is pushed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PushStatus {
+    /// Its URL, without user and password.
+    pub to: String,
+    /// The number of its row in `/api/v1/listeners`, while it takes the sound; `null` while it does not.
+    pub listener: Option<u64>,
+    /// How far it is behind, as far as this server can see; `null` while it takes no sound.
+    pub lag_seconds: Option<f64>,
+    /// Why it takes no sound; `null` while it does.
+    pub failure: Option<String>,
+    /// Since when it takes the sound, or does not.
+    pub since: f64,
+    /// How often it was connected.
+    pub connections: u64,
+}
+
+/// The metadata of a mount, as `/api/v1/mounts/NAME/metadata` has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetadataStatus {
+    /// The titles.
+    #[serde(flatten)]
+    pub metadata: Metadata,
+    /// Sequence number of the first block that they belong to; `null` if nothing has been known.
+    #[serde(default)]
+    pub sequence: Option<u64>,
 }
 
 /// A row of `/api/v1/mounts`, in the order of the settings: the first one is also at `/stream`.
@@ -162,6 +199,10 @@ pub enum SourceKind {
     Stdin,
     /// Another server, through NATS.
     Nats,
+    /// A sound file, or a playlist of them.
+    File,
+    /// A source client, which sends its sound by HTTP.
+    Put,
     /// A kind of a newer server.
     #[serde(other)]
     Unknown,
@@ -299,6 +340,32 @@ pub struct RecordingStatus {
     /// The reason why nothing can be written now; `null` while the disk works.
     #[serde(default)]
     pub failing: Option<String>,
+}
+
+/// The segments of HLS in one format. Those who hear them are no listeners with a connection, and are not counted: a cache may ask for
+/// many of them, and one for what it has heard before. The program that makes the segments is a consumer with an account of its own, in
+/// blocks: `offered` is the sum of `delivered`, `lost` and `queued`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HlsStatus {
+    /// `opus` or `flac`.
+    pub format: String,
+    /// Whether segments are being made, because somebody has asked for them in the last 20 s.
+    pub is_running: bool,
+    /// Segments so far.
+    pub segments: u64,
+    /// Requests for the playlist of this format that came here, and not to a cache.
+    pub playlist_requests: u64,
+    /// Requests for segments and the header before them that came here.
+    pub segment_requests: u64,
+    /// Blocks that were offered while segments were made.
+    pub offered: u64,
+    /// Blocks that were taken to make them.
+    pub delivered: u64,
+    /// Blocks that are silence in them, or in none of them.
+    pub lost: u64,
+    /// Blocks that wait to be taken.
+    pub queued: u64,
 }
 
 /// A notification, as people read it.

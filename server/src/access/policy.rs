@@ -66,6 +66,17 @@ pub struct Asked<'a> {
 /// The token by which a request may have what it asks for; `None` where that takes no token.
 pub type Granted = Option<Arc<Token>>;
 
+/// Whose caches may keep the answer to a request that is permitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Everybody's, because it takes no token.
+    Everybody,
+    /// Those that tell answers apart by the whole URL, which is signed, until this Unix time.
+    Until(u64),
+    /// The client's own: the credential is in a header, and a cache would give the answer to others without one.
+    Own,
+}
+
 /// The reason why a request may not have what it asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denied {
@@ -215,6 +226,18 @@ impl Access {
             Credential::Url(url) => url.expires(),
         };
         Some(sign_url(&token.hash, path, query, expires))
+    }
+
+    /// Returns whose caches may keep the answer to a request that this scope was granted to.
+    #[must_use]
+    pub fn sharing(&self, scope: &Scope, asked: &Asked<'_>) -> Sharing {
+        if !self.rules().needs_token(scope) {
+            return Sharing::Everybody;
+        }
+        match Credential::find(asked.headers, asked.path, asked.query) {
+            Some(Credential::Url(url)) => Sharing::Until(url.expires()),
+            _ => Sharing::Own,
+        }
     }
 
     /// Returns the value of the cookie for a sign-in by this token.

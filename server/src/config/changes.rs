@@ -1,5 +1,6 @@
 //! The differences between mounts of two readings of the settings, in lines for people.
 
+use super::push::PushTarget;
 use super::schema::MountConfig;
 
 /// Returns what is different in `new`, a line for each mount that came or went and for each of its settings.
@@ -39,6 +40,11 @@ impl MountConfig {
                 format!("the mount `{name}`: {key} is {is}, was {was}")
             })
             .collect();
+        if self.delivery.push != old.delivery.push {
+            // Without passwords, so that a changed one shows as a change alone.
+            let shown = PushTarget::shown(&self.delivery.push);
+            lines.push(format!("the mount `{name}`: push is {}", if shown.is_empty() { "not set" } else { &shown }));
+        }
         if self.notify != old.notify {
             // Hosts only, because the rest of a URL is a secret.
             let hosts = self.notify.iter().map(|target| target.authority()).collect::<Vec<_>>().join(", ");

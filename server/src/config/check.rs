@@ -157,8 +157,8 @@ impl MountConfig {
     fn unmet_condition(&self, key: &str) -> Option<String> {
         let source = &self.capture.source;
         let (has_effect, sources) = match key {
-            "loop" => (matches!(source, SourceSpec::Wav(_)), "wav:PATH"),
-            "rate" | "channels" => (source.takes_format(), "stdin, mic or auto"),
+            "loop" => (matches!(source, SourceSpec::Wav(_) | SourceSpec::File(_)), "wav:PATH or file:PATH"),
+            "rate" | "channels" => (source.takes_format(), "stdin, mic, auto or put"),
             "wait_for_source" => {
                 (matches!(source, SourceSpec::Auto | SourceSpec::Mic(_) | SourceSpec::Nats(_)), "mic, auto or nats://…")
             }

@@ -56,12 +56,15 @@ impl MountConfig {
         if let Some(url) = &publish.publish {
             written.insert("publish", url.to_string());
         }
+        let delivery = DeliveryConfig::deserialize(MapDeserializer::new(values.clone()))?;
+        // It has passwords.
+        written.remove("push");
         Ok(Self {
             name,
             written,
             notify: Vec::new(),
             capture,
-            delivery: DeliveryConfig::deserialize(MapDeserializer::new(values.clone()))?,
+            delivery,
             recorder: RecorderConfig::deserialize(MapDeserializer::new(values.clone()))?,
             publish,
             silence: SilenceConfig::deserialize(MapDeserializer::new(values))?,
@@ -147,6 +150,9 @@ fn tell_apart(one: &MountConfig, other: &MountConfig) -> Result<(), String> {
         |mount: &MountConfig| mount.recorder.record.clone().map(|path| path.components().collect::<PathBuf>());
     if let Some(directory) = directory(one).filter(|of_one| directory(other).as_ref() == Some(of_one)) {
         return Err(format!("`record` {} is the directory of the mount `{}` already", directory.display(), one.name));
+    }
+    if let Some(target) = one.delivery.push.iter().find(|target| other.delivery.push.contains(target)) {
+        return Err(format!("`push` {target} is that of the mount `{}` already", one.name));
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use aircheck_notify::Target;
 
 use super::error::ConfigError;
 use super::layers::Layers;
+use super::push::PushTarget;
 use super::schema::Config;
 use super::settings::settings;
 use super::source::SourceSpec;
@@ -75,6 +76,8 @@ impl fmt::Display for Checked {
                     ("notify", Some(_)) => {
                         self.config.notify.targets.iter().map(Target::authority).collect::<Vec<_>>().join(", ")
                     }
+                    // Without passwords.
+                    ("push", Some(_)) => PushTarget::shown(mounts.iter().flat_map(|mount| &mount.delivery.push)),
                     // Without the hashes, which are of no use to a reader.
                     ("token", Some(_)) => {
                         let shown = self.config.tokens.iter().map(|token| {

@@ -36,6 +36,7 @@ use super::number::Number;
 use super::on_loss::{FallbackSpec, LossPolicy};
 use super::origin::{HostName, WebOrigin};
 use super::pace::Pace;
+use super::push::PushTarget;
 use super::record_keep::{RecordFormat, RecordKeep, Size};
 use super::record_split::RecordSplit;
 use super::source::SourceSpec;
@@ -51,7 +52,7 @@ pub const MIN_LAG_BLOCKS: u32 = 4;
 const STDIN_RATE_HZ: u32 = 48_000;
 /// Channels of the sound on stdin if none are given.
 const STDIN_CHANNELS: u16 = 2;
-/// Rate in Hz of a mount that waits for its first device, if none is given: the rate of most devices.
+/// Rate in Hz of a mount that waits for its first device or source client, if none is given: the rate of most devices.
 const WAITING_RATE_HZ: u32 = 48_000;
 /// Channels of such a mount. A microphone with one channel is heard on both.
 const WAITING_CHANNELS: u16 = 2;
@@ -127,12 +128,13 @@ pub(super) struct FileConfig {
 #[derive(Clone, Debug, PartialEq, Args, Deserialize)]
 #[command(next_help_heading = "Source")]
 pub struct CaptureConfig {
-    /// Source of the sound: auto, mic, mic:NAME, wav:PATH, tone:HZ, stdin or nats://HOST:PORT/SUBJECT; auto is the default input
-    /// device, or a demo sound if there is none; nats:// is what another server publishes
+    /// Source of the sound: auto, mic, mic:NAME, wav:PATH, file:PATH, tone:HZ, stdin, put or nats://HOST:PORT/SUBJECT; auto is the
+    /// default input device, or a demo sound if there is none; put is a source client such as butt or ffmpeg; nats:// is what another
+    /// server publishes
     #[arg(long, value_name = "S", default_value = "auto")]
     #[serde(deserialize_with = "SourceSpec::deserialize")]
     pub source: SourceSpec,
-    /// Start a WAV file again at its end; --loop=false overrides the file
+    /// Start a file or a playlist again at its end; --loop=false overrides the file
     #[arg(
         id = "loop",
         long = "loop",
@@ -145,12 +147,12 @@ pub struct CaptureConfig {
     )]
     #[serde(rename = "loop")]
     pub looped: bool,
-    /// Sample rate of the sound on stdin, or to request from an input device, in Hz
+    /// Sample rate of stdin or source clients, or to request from an input device, in Hz
     // The engine's bounds; so are those of `channels` and `block`.
     #[arg(id = "rate", long = "rate", value_name = "HZ", help = format!("Sample rate in Hz {}", on_stdin(STDIN_RATE_HZ)))]
     #[serde(rename = "rate", default, deserialize_with = "Number::<1, 768_000, true>::some")]
     pub rate_hz: Option<u32>,
-    /// Channels of the sound on stdin, or to request from an input device
+    /// Channels of stdin or source clients, or to request from an input device
     #[arg(long, value_name = "N", help = format!("Channels {}", on_stdin(STDIN_CHANNELS)))]
     #[serde(default, deserialize_with = "Number::<1, 32>::some")]
     pub channels: Option<u16>,
@@ -232,6 +234,12 @@ pub struct DeliveryConfig {
     #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "100ms")]
     #[serde(deserialize_with = "Span::<10, 10_000>::deserialize")]
     pub socket_buffer: Duration,
+    /// Icecast server to which the sound is sent, icecast://source:PASSWORD@HOST:PORT/MOUNT, as Ogg Opus, or as MP3 if MOUNT ends
+    /// in .mp3; may be repeated; the password is kept secret, so give it in the file or the variable
+    // Other users of the machine can read the flags of a process.
+    #[arg(long, value_name = "URL")]
+    #[serde(default, deserialize_with = "PushTarget::list")]
+    pub push: Vec<PushTarget>,
 }
 
 /// The recording.
@@ -398,7 +406,7 @@ pub struct SilenceConfig {
 
 /// Returns the end of the help of a setting whose default depends on the source.
 fn on_stdin(default: impl Display) -> String {
-    format!("of the sound on stdin ({default} if not given), or to request from an input device")
+    format!("of stdin or source clients ({default} if not given), or to request from an input device")
 }
 
 impl CaptureConfig {
@@ -427,7 +435,7 @@ impl CaptureConfig {
         (self.rate_hz.unwrap_or(STDIN_RATE_HZ), self.channels.unwrap_or(STDIN_CHANNELS), self.sample)
     }
 
-    /// Returns rate in Hz and channels of a mount that starts without a device.
+    /// Returns rate in Hz and channels of a mount that starts without a device or a source client.
     #[must_use]
     pub fn waiting_format(&self) -> (u32, u16) {
         (self.rate_hz.unwrap_or(WAITING_RATE_HZ), self.channels.unwrap_or(WAITING_CHANNELS))

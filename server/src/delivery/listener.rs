@@ -55,6 +55,7 @@ pub struct Listener {
     stats: Arc<Stats>,
     client: Client,
     granted: Granted,
+    is_push: bool,
     /// Of the shard that writes to its connection.
     mailbox: Arc<Mailbox>,
     /// Whether it gets samples as they are.
@@ -131,6 +132,8 @@ pub struct JoinRequest {
     pub client: Client,
     /// The token that it listens by.
     pub granted: Granted,
+    /// Whether the server has connected to it, and not the other way round.
+    pub is_push: bool,
     /// How the connection carries packets.
     pub wire: Wire,
     /// How many bytes a second that is, nearly.
@@ -156,6 +159,7 @@ impl Listener {
             stats,
             client,
             granted,
+            is_push,
             wire,
             bytes_per_second,
             may_hold,
@@ -178,6 +182,7 @@ impl Listener {
             stats,
             client,
             granted,
+            is_push,
             mailbox,
             is_dense,
             looked_at: AtomicU64::new(0),
@@ -262,7 +267,7 @@ impl Listener {
     /// Returns whether these rules still permit it to listen.
     #[must_use]
     pub fn is_permitted(&self, rules: &Rules) -> bool {
-        rules.permit(&self.granted, &Scope::Listen(Some(self.mount.name().to_owned())))
+        self.is_push || rules.permit(&self.granted, &Scope::Listen(Some(self.mount.name().to_owned())))
     }
 
     /// Returns the account of its ring.

@@ -318,6 +318,7 @@ mod tests {
             stats: Arc::clone(stats),
             client: Client::direct(SocketAddr::from(([127, 0, 0, 1], 1))),
             granted: None,
+            is_push: false,
             wire: Wire::Plain,
             bytes_per_second: 0,
             may_hold: false,
@@ -329,7 +330,7 @@ mod tests {
     #[test]
     fn a_row_and_the_metrics_have_the_packets_that_were_just_taken() {
         let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
-        let mount = Mount::new("main".to_owned(), &stream, SourceKind::Tone).unwrap();
+        let mount = Mount::new("main".to_owned(), &stream, SourceKind::Tone, Arc::default()).unwrap();
         let (poll, histograms, listeners) = (mio::Poll::new().unwrap(), MountHistograms::default(), Listeners::new(1));
         let (mut packets, hub) = Publisher::new(PublisherOptions::default());
         let mut consumer = hub.subscribe(SubscribeOptions::default()).unwrap();
@@ -357,7 +358,7 @@ mod tests {
     #[test]
     fn the_furthest_behind_are_found_without_a_look_at_any_connection() {
         let stream = Stream::start(Box::new(Tone::new(440.0)), StreamOptions::default()).unwrap();
-        let mount = Mount::new("main".to_owned(), &stream, SourceKind::Tone).unwrap();
+        let mount = Mount::new("main".to_owned(), &stream, SourceKind::Tone, Arc::default()).unwrap();
         let poll = mio::Poll::new().unwrap();
         let mailbox = mailbox(&poll);
         let histograms = MountHistograms::default();

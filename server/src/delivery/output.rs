@@ -202,7 +202,7 @@ impl Output {
         own: &mut OwnBytes,
         now: Timestamp,
     ) -> io::Result<()> {
-        let is_own = framing.is_own();
+        let is_own = run.iter().any(|item| framing.is_own(item));
         let OwnBytes { bytes, ends, weights, sealed, sealed_ends } = own;
         let mut bytes = make_own(framing, run, self.wire, weights, bytes, ends);
         hand_over(in_flight, run, ends, next, self.wire);
@@ -356,7 +356,7 @@ fn make_own<'b>(
 ) -> &'b [u8] {
     own.clear();
     ends.clear();
-    if let Some(item) = run.iter().next().filter(|_| run.items() == 1 && !framing.is_own()) {
+    if let Some(item) = run.iter().next().filter(|item| run.items() == 1 && !framing.is_own(item)) {
         ends.push(item.bytes(wire).len());
         return item.bytes(wire);
     }

@@ -9,11 +9,13 @@ mod inputs;
 
 mod microphone;
 
+use std::sync::Arc;
+
 use aircheck_engine::source::{Paced, Source, Tone, Wav};
 
 use super::finding::{Area, Finding, Level};
 use crate::config::{CaptureConfig, SourceSpec};
-use crate::source::{OpenError, open_fallback};
+use crate::source::{OpenError, open_fallback, open_file};
 pub(super) use sound::Sound;
 use trial::Trial;
 
@@ -32,6 +34,10 @@ pub(super) fn check(config: &CaptureConfig) -> (Vec<Finding>, Option<Sound>) {
                 (vec![Finding::of_error(Area::Source, Level::Fault, &OpenError::Wav(error).to_string())], None)
             }
         },
+        SourceSpec::File(path) => match open_file(path, config.looped, &Arc::default()) {
+            Ok(sound) => made(Box::new(Paced::new(sound)), config),
+            Err(error) => (vec![Finding::of_error(Area::Source, Level::Fault, &error.to_string())], None),
+        },
         SourceSpec::Tone(hz) => made(Box::new(Tone::new(*hz)), config),
         SourceSpec::Stdin => {
             let (rate_hz, channels, _) = config.stdin_format();
@@ -41,6 +47,12 @@ pub(super) fn check(config: &CaptureConfig) -> (Vec<Finding>, Option<Sound>) {
         SourceSpec::Nats(url) => {
             let text = format!("what another server publishes on {url}, which this check does not take");
             (vec![Finding::ok(Area::Source, text)], None)
+        }
+        SourceSpec::Put => {
+            let (rate_hz, channels) = config.waiting_format();
+            let text =
+                format!("sound of source clients, {rate_hz} Hz, {channels} ch, which this check does not wait for");
+            (vec![Finding::ok(Area::Source, text)], Some(Sound { rate_hz, channels, sample_bits: None }))
         }
     };
     findings.extend(of_source);

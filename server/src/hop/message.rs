@@ -207,6 +207,12 @@ pub fn write(head: &Head, samples: &[f32]) -> Vec<u8> {
     bytes
 }
 
+/// Returns the bytes of a message with a whole block.
+#[must_use]
+pub fn bytes_of_block(format: HopFormat, encoding: SampleEncoding) -> usize {
+    HEAD_BYTES + format.block_frames as usize * usize::from(format.channels) * encoding.sample_bytes()
+}
+
 /// Reads a message. Its samples are left where they are, for [`read_samples`].
 ///
 /// # Errors

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use aircheck_api::{
-    CaptureStatus, ChannelLevel, LoudnessStatus, MountRow, RealtimeStatus, SourceLatency, SourceStatus, Status,
-    StreamFormat, StreamState,
+    CaptureStatus, ChannelLevel, HlsStatus, LoudnessStatus, MountRow, RealtimeStatus, SourceLatency, SourceStatus,
+    Status, StreamFormat, StreamState,
 };
 use aircheck_engine::{Format, RealtimeOutcome, Timestamp};
 use bytes::Bytes;
 
 use crate::delivery::percentiles;
+use crate::http::metadata;
 use crate::http::server::Server;
 use crate::mount::Mount;
 use crate::mount::meter::{self, Meter};
 use crate::mounts::{ConfiguredMount, ServedMount};
+use crate::sink::hls::{Account, Packager};
 
 /// Returns the document of `/api/v1/status` about a mount.
 pub(super) fn status(server: &Server, served: &ServedMount) -> Status {
@@ -66,10 +68,34 @@ pub(super) fn status(server: &Server, served: &ServedMount) -> Status {
         recording: served.recording().map(|recording| recording.status()),
         hop: hop.map(|hop| hop.status(capture.lost_hop())),
         publish: served.publishing().map(|account| account.status()),
+        hls: hls(served),
         notifications: server.notifier().accounts(mount.name()),
         last_notification: server.notifier().last(),
+        metadata: metadata::status(mount),
+        pushes: served.pushes.statuses(),
         urls: server.urls().to_vec(),
     }
+}
+
+fn hls(served: &ServedMount) -> Vec<HlsStatus> {
+    let possible = served.hls.possible();
+    let status = |packager: &Packager| {
+        let Account { offered, delivered, lost, queued, segments, playlist_requests, segment_requests, is_running } =
+            packager.account();
+        let format = packager.variant().name().to_owned();
+        HlsStatus {
+            format,
+            is_running,
+            segments,
+            playlist_requests,
+            segment_requests,
+            offered,
+            delivered,
+            lost,
+            queued,
+        }
+    };
+    possible.map(|packager| status(packager)).collect()
 }
 
 fn realtime(outcome: RealtimeOutcome) -> RealtimeStatus {
@@ -94,6 +120,13 @@ pub(super) fn recent_status(server: &Server, served: &ServedMount) -> Bytes {
     // Fails for maps without string keys and for failing writers, of which there are none.
     let make = |_| serde_json::to_vec(&status(server, served)).unwrap_or_default().into();
     served.status.recent(make).as_ref().clone()
+}
+
+/// Returns the document of `/api/v1/mounts`, at most a moment old, for all pages to which it is pushed.
+pub(super) fn recent_mounts(server: &Server) -> Bytes {
+    // Fails for maps without string keys and for failing writers, of which there are none.
+    let make = |_| serde_json::to_vec(&mounts(server)).unwrap_or_default().into();
+    server.mount_list().recent(make).as_ref().clone()
 }
 
 /// Returns the document of `/api/v1/mounts`.

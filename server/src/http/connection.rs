@@ -150,8 +150,13 @@ pub(super) async fn serve(
         async move {
             context.place.begin_answer(Instant::now());
             let has_body = !request.body().is_end_stream();
-            let request = request.map(drop);
+            let request = request.map(|body| context.set_body(body));
             let mut reply = routes::answer(&server, &context, &request).await;
+            drop(context.take_body());
+            if context.has_source() {
+                // What follows is its sound, which is none of hyper's.
+                return pending().await;
+            }
             if let Some(mut joined) = context.take_joined() {
                 let mut head = response_head(request.version(), reply);
                 head.append(&mut joined.head);
@@ -200,7 +205,11 @@ pub(super) async fn serve(
     match ended {
         Some(Ended::Stream(bytes)) => {
             let parts = serving.into_parts();
-            let connection = parts.io.into_inner().into_inner().into_connection(bytes);
+            let transport = parts.io.into_inner().into_inner();
+            if let Some(source) = context.take_source() {
+                return source.serve(transport, parts.read_buf, closing).await;
+            }
+            let connection = transport.into_connection(bytes);
             if let (Some(joined), Ok(connection)) = (context.take_joined(), connection) {
                 shards.add(joined.into_session(connection, &parts.read_buf, closing));
             }
@@ -236,7 +245,7 @@ where
 {
     poll_fn(|task| match Pin::new(&mut *serving).poll(task) {
         Poll::Ready(result) => Poll::Ready(Ended::Closed(result)),
-        Poll::Pending => match written.flushed_bytes().filter(|_| context.has_joined()) {
+        Poll::Pending => match written.flushed_bytes().filter(|_| context.is_taken()) {
             Some(bytes) => Poll::Ready(Ended::Stream(bytes)),
             None => Poll::Pending,
         },

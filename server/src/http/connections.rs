@@ -346,7 +346,7 @@ impl Place {
         state.begin(self.id, Activity::Idle, now);
     }
 
-    /// Records that the connection is a listener's, and frees its place.
+    /// Records that the connection is a listener's or a source client's, and frees its place.
     pub(super) fn become_listener(&self) {
         self.connections.state().change(self.id, Kind::Listener);
     }

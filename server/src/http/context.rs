@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use crate::delivery::remote::Client;
 use crate::delivery::session::Joined;
 use crate::http::connections::Place;
+use crate::http::source_client::SourceClient;
 
 /// A connection as its requests see it, until it closes or is handed to a shard.
 #[derive(Debug)]
@@ -24,6 +26,10 @@ pub(super) struct Context {
     pub(super) closing: watch::Receiver<bool>,
     /// The listener that the connection is about to become.
     joined: Mutex<Option<Joined>>,
+    /// The source client that the connection is about to become.
+    source: Mutex<Option<SourceClient>>,
+    /// The body of the present request, until an answer takes it.
+    body: Mutex<Option<Incoming>>,
 }
 
 /// The routes that an address serves.
@@ -46,7 +52,8 @@ impl Context {
         serves: Serves,
         closing: watch::Receiver<bool>,
     ) -> Self {
-        Self { url, connection, client: Mutex::new(connection), place, serves, closing, joined: Mutex::default() }
+        let (joined, source, body) = Default::default();
+        Self { url, connection, client: Mutex::new(connection), place, serves, closing, joined, source, body }
     }
 
     /// Returns the client of the present request.
@@ -69,8 +76,33 @@ impl Context {
         self.joined.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Returns whether the connection is to be handed to a shard.
-    pub(super) fn has_joined(&self) -> bool {
-        self.joined.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    /// Sets the source client that the connection becomes.
+    pub(super) fn become_source(&self, source: SourceClient) {
+        *self.source.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+
+    /// Takes the source client that the connection becomes, if it becomes one.
+    pub(super) fn take_source(&self) -> Option<SourceClient> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Returns whether the connection is to become a source client's.
+    pub(super) fn has_source(&self) -> bool {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Returns whether the connection is to be taken out of hyper's hands.
+    pub(super) fn is_taken(&self) -> bool {
+        self.has_source() || self.joined.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Sets the body of the request that is answered next.
+    pub(super) fn set_body(&self, body: Incoming) {
+        *self.body.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+    }
+
+    /// Takes the body of the present request. One that nobody takes is not read.
+    pub(super) fn take_body(&self) -> Option<Incoming> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

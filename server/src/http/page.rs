@@ -26,6 +26,7 @@ const FILES: &[(&str, &str, &[u8])] = &[
     ("/apple-touch-icon.png", PNG, include_bytes!("../../web/apple-touch-icon.png")),
     ("/page.js", SCRIPT, include_bytes!("../../web/page.js")),
     ("/text.js", SCRIPT, include_bytes!("../../web/text.js")),
+    ("/titles.js", SCRIPT, include_bytes!("../../web/titles.js")),
     ("/address.js", SCRIPT, include_bytes!("../../web/address.js")),
     ("/mounts.js", SCRIPT, include_bytes!("../../web/mounts.js")),
     ("/level.js", SCRIPT, include_bytes!("../../web/level.js")),

@@ -9,7 +9,7 @@ use crate::config::{MIN_LAG_BLOCKS, MountConfig};
 use crate::delivery::standing::Limits;
 use crate::rendition::codec::{Mp3Bitrate, OpusBitrate};
 use crate::rendition::content_type::accepted;
-use crate::rendition::encoding::Encoding;
+use crate::rendition::encoding::{DEFAULT_GATHER, Encoding};
 use crate::replay::Moment;
 use aircheck_api::span::{self, Short};
 use aircheck_api::{EXPIRES, Payload, Rendition, SIGNATURE, StreamParam, moment};
@@ -36,9 +36,6 @@ const MIN_HOLD_LIMIT: Duration = Duration::from_millis(240);
 /// The lengths of sound that are gathered. They are few, because all listeners with the same length share packets, and each
 /// length in use has an encoder.
 const GATHER_MILLIS: [u64; 9] = [10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
-/// The sound in a page of Opus, and in a packet of MP3. Players buffer a second anyway, and ten blocks cost one page header and one
-/// system call.
-const DEFAULT_GATHER: Duration = Duration::from_millis(100);
 
 /// The replacement of lost blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +74,11 @@ pub(super) struct Query {
 }
 
 impl Query {
+    /// Returns the parameters of a listener with this name, and with the server's defaults.
+    pub(super) fn named(name: String) -> Self {
+        Self { name: Some(name), ..Self::default() }
+    }
+
     /// Reads a query string. `_` has no meaning: it makes a URL new to a browser's cache. The parameters of a signed URL
     /// have been read before.
     ///

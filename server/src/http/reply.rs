@@ -41,6 +41,13 @@ pub(super) fn error(status: StatusCode, message: impl AsRef<str>) -> Reply {
     whole(status, "application/json", json!({ "error": one_line(message.as_ref()) }).to_string())
 }
 
+/// Returns the sentence of an error response.
+pub(super) async fn sentence(reply: Reply) -> String {
+    let body = reply.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let document: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    document["error"].as_str().unwrap_or_default().to_owned()
+}
+
 /// Makes a 503 of one sentence, with the time after which it makes sense to try again.
 pub(super) fn busy(message: impl AsRef<str>) -> Reply {
     let mut reply = error(StatusCode::SERVICE_UNAVAILABLE, message);

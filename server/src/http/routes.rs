@@ -19,10 +19,13 @@ use crate::http::denied::{asked, denied};
 use crate::http::events::EventsBody;
 use crate::http::forwarded::{Forwarding, Scheme, reached_url};
 use crate::http::guard::{self, Reached, Sites};
+use crate::http::hls::{self, HlsRequest, HlsRoute};
 use crate::http::listener_table::MAX_WORST_ROWS;
+use crate::http::metadata;
 use crate::http::page::{self, PageFile};
 use crate::http::permitted::while_permitted;
 use crate::http::playlist::Playlist;
+use crate::http::put::put;
 use crate::http::query::Query;
 use crate::http::recording::recording;
 use crate::http::reply::{Reply, busy, error, json as json_reply, set, whole};
@@ -52,10 +55,14 @@ enum Route<'a> {
     Mount(Option<&'a str>, MountRoute),
     /// The way to a stream of that mount.
     Playlist(Option<&'a str>, Playlist),
+    /// The stream in segments.
+    Hls(Option<&'a str>, HlsRoute),
     Mounts,
     Metrics,
     Listeners,
     Listener(&'a str),
+    /// The change of metadata as source clients of Icecast ask for it.
+    Update,
     Session,
     Health,
     Ready,
@@ -70,6 +77,9 @@ enum MountRoute {
     Status,
     Events,
     Watch,
+    Metadata,
+    /// Where source clients send their sound.
+    Put,
 }
 
 impl<'a> Route<'a> {
@@ -82,6 +92,7 @@ impl<'a> Route<'a> {
             "/api/v1/watch" => Self::Mount(None, MountRoute::Watch),
             "/api/v1/listeners" => Self::Listeners,
             "/api/v1/session" => Self::Session,
+            "/admin/metadata" => Self::Update,
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
             _ => {
@@ -91,12 +102,22 @@ impl<'a> Route<'a> {
                 if let Some(file) = page::file(path) {
                     return Some(Self::Page(file));
                 }
+                if let Some(name) = path.strip_prefix("/api/v1/mounts/").and_then(|rest| rest.strip_suffix("/metadata"))
+                {
+                    return Some(Self::Mount(Some(name), MountRoute::Metadata));
+                }
+                if let Some(name) = path.strip_prefix(MOUNTS).filter(|name| !name.is_empty() && !name.contains('/')) {
+                    return Some(Self::Mount(Some(name), MountRoute::Put));
+                }
                 let named = path.strip_prefix(MOUNTS).and_then(|rest| rest.find('/').map(|end| rest.split_at(end)));
                 let (name, path) = named.map_or((None, path), |(name, path)| (Some(name), path));
                 match path {
                     "/listen.m3u" => Self::Playlist(name, Playlist::M3u),
                     "/listen.pls" => Self::Playlist(name, Playlist::Pls),
-                    _ => Self::Mount(name, MountRoute::of(path)?),
+                    _ => match path.strip_prefix("/hls/") {
+                        Some(path) => Self::Hls(name, HlsRoute::of(path)?),
+                        None => Self::Mount(name, MountRoute::of(path)?),
+                    },
                 }
             }
         })
@@ -108,9 +129,12 @@ impl<'a> Route<'a> {
         match self {
             Self::Health | Self::Ready | Self::Metrics | Self::Mounts | Self::Listeners | Self::Listener(_) => true,
             Self::Mount(_, MountRoute::Stream | MountRoute::Rendition(_)) => true,
-            Self::Mount(_, MountRoute::Status) | Self::Playlist(..) => true,
-            Self::Mount(_, MountRoute::Events | MountRoute::Watch | MountRoute::Recording) => false,
-            Self::Page(_) | Self::Session => false,
+            // A source client takes no place, either.
+            Self::Mount(_, MountRoute::Status | MountRoute::Put) | Self::Playlist(..) => true,
+            Self::Mount(_, MountRoute::Events | MountRoute::Watch | MountRoute::Recording | MountRoute::Metadata) => {
+                false
+            }
+            Self::Page(_) | Self::Hls(..) | Self::Session | Self::Update => false,
         }
     }
 
@@ -118,23 +142,31 @@ impl<'a> Route<'a> {
         match self {
             Self::Listener(_) => "DELETE",
             Self::Session => "GET, HEAD, POST, DELETE",
+            Self::Mount(_, MountRoute::Metadata) => "GET, HEAD, PUT",
+            // Of clients that were made before Icecast 2.4.
+            Self::Mount(_, MountRoute::Put) => "PUT, SOURCE",
             _ => "GET, HEAD",
         }
     }
 
-    /// Returns the scope of the token that it takes, if it takes one. `mount` is the name of the mount, and `is_asked` whether the
-    /// query has it.
-    fn scope(self, mount: &str, is_asked: bool) -> Option<Scope> {
+    /// Returns the scope of the token that it takes, if it takes one. `mount` is the name of the mount, `is_asked` whether the
+    /// query has it, and `changes` whether the method changes something.
+    fn scope(self, mount: &str, is_asked: bool, changes: bool) -> Option<Scope> {
         let listen = || Some(Scope::Listen(Some(mount.to_owned())));
         match self {
             // The address of a stream in a playlist opens it.
             Self::Playlist(..)
+            | Self::Hls(..)
             | Self::Mount(_, MountRoute::Stream | MountRoute::Rendition(_) | MountRoute::Recording) => listen(),
             // It tells that there is a mount of this name, and whether sound comes from it.
             Self::Ready if is_asked => listen(),
             Self::Mount(_, MountRoute::Status | MountRoute::Events | MountRoute::Watch) => Some(Scope::Stats),
             Self::Metrics | Self::Mounts | Self::Listeners => Some(Scope::Stats),
-            Self::Listener(_) => Some(Scope::Admin),
+            // Who listens hears of it, too.
+            Self::Mount(_, MountRoute::Metadata) if !changes => listen(),
+            Self::Listener(_) | Self::Update | Self::Mount(_, MountRoute::Metadata | MountRoute::Put) => {
+                Some(Scope::Admin)
+            }
             // The page must load before it can ask for a token.
             Self::Page(_) | Self::Session | Self::Health | Self::Ready => None,
         }
@@ -143,7 +175,9 @@ impl<'a> Route<'a> {
     /// Returns the web sites that may use it.
     const fn sites(self) -> Sites {
         match self {
-            Self::Mount(_, MountRoute::Stream | MountRoute::Rendition(_) | MountRoute::Recording) => Sites::Allowed,
+            Self::Mount(_, MountRoute::Stream | MountRoute::Rendition(_) | MountRoute::Recording) | Self::Hls(..) => {
+                Sites::Allowed
+            }
             Self::Page(_) => Sites::OwnAsFarAsKnown,
             _ => Sites::Own,
         }
@@ -154,10 +188,13 @@ impl<'a> Route<'a> {
         match self {
             Self::Health | Self::Ready => true,
             Self::Metrics | Self::Mounts | Self::Listeners | Self::Listener(_) => !matches!(serves, Serves::Streams),
-            Self::Mount(_, MountRoute::Status | MountRoute::Events | MountRoute::Watch) => {
+            Self::Mount(_, MountRoute::Status | MountRoute::Events | MountRoute::Watch | MountRoute::Metadata) => {
                 !matches!(serves, Serves::Streams)
             }
-            Self::Page(_) | Self::Session | Self::Mount(..) | Self::Playlist(..) => !matches!(serves, Serves::Admin),
+            // Source clients have one address for their sound and its titles.
+            Self::Page(_) | Self::Session | Self::Mount(..) | Self::Playlist(..) | Self::Hls(..) | Self::Update => {
+                !matches!(serves, Serves::Admin)
+            }
         }
     }
 }
@@ -211,6 +248,9 @@ pub(super) async fn answer<B>(server: &Arc<Server>, context: &Arc<Context>, requ
         set(&mut reply, header::CONNECTION, "close");
     }
     harden(&mut reply, headers, allowed);
+    if matches!(found, Some(Route::Hls(..))) {
+        hls::permit_caches(&mut reply, !http.allow_origins.is_empty());
+    }
     if request.method() == Method::HEAD {
         let (parts, _) = reply.into_parts();
         reply = Response::from_parts(parts, UnsyncBoxBody::default());
@@ -229,13 +269,8 @@ async fn route<B>(
     let Some(route) = found else {
         return error(StatusCode::NOT_FOUND, "nothing is at this path (the page is at /, the sound at /stream.wav)");
     };
-    let method_fits = match route {
-        Route::Listener(_) => request.method() == Method::DELETE,
-        Route::Session => [Method::GET, Method::HEAD, Method::POST, Method::DELETE].contains(request.method()),
-        _ => [Method::GET, Method::HEAD].contains(request.method()),
-    };
-    if !method_fits {
-        let allow = route.allow();
+    let allow = route.allow();
+    if !allow.split(", ").any(|method| method == request.method().as_str()) {
         let mut reply = error(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes {allow}"));
         set(&mut reply, header::ALLOW, allow);
         return reply;
@@ -245,16 +280,19 @@ async fn route<B>(
     }
     let query = uri.query().unwrap_or_default();
     let asked_mount = mount_of(query);
+    let updated = metadata::mount_of_update(query);
     let first = server.mounts().first();
     let name = match route {
-        Route::Mount(Some(name), _) | Route::Playlist(Some(name), _) => name,
+        Route::Mount(Some(name), _) | Route::Playlist(Some(name), _) | Route::Hls(Some(name), _) => name,
         Route::Mount(None, MountRoute::Status | MountRoute::Events | MountRoute::Watch)
         | Route::Session
         | Route::Ready => asked_mount.as_deref().unwrap_or_else(|| first.name()),
+        Route::Update => updated.as_deref().unwrap_or_else(|| first.name()),
         _ => first.name(),
     };
     // Before the name is looked up: whoever may not listen does not learn which mounts there are.
-    let granted = match route.scope(name, asked_mount.is_some()) {
+    let changes = ![Method::GET, Method::HEAD].contains(request.method());
+    let granted = match route.scope(name, asked_mount.is_some(), changes) {
         Some(scope) => {
             let asked = asked(request, &context.client());
             match server.access().admit(&asked, &scope) {
@@ -281,10 +319,29 @@ async fn route<B>(
             let prefix = &path[..path.rfind('/').unwrap_or_default()];
             playlist.answer(prefix, query, &reached_url(forwarding, request.headers(), &context.url), sign)
         }
+        Route::Update => match mount.map(|mount| mount.served()) {
+            None => no_mount(name),
+            Some(Ok(served)) => metadata::update(&served.mount, query),
+            Some(Err(why)) => not_on_air(name, &why),
+        },
         Route::Mount(_, of_mount) => match mount.map(|mount| mount.served()) {
             None => no_mount(name),
+            Some(Ok(served)) if of_mount == MountRoute::Put => put(server, &served, context, request, granted).await,
+            Some(Ok(served)) if of_mount == MountRoute::Metadata && changes => {
+                metadata::put(&served.mount, context.take_body()).await
+            }
             Some(Ok(served)) => route_of_mount(server, &served, context, request, of_mount, forwarding, granted),
-            Some(Err(why)) => busy(format!("the mount `{name}` is not on the air: {why} (it is tried again)")),
+            Some(Err(why)) => not_on_air(name, &why),
+        },
+        Route::Hls(_, route) => match mount.map(|mount| mount.served()) {
+            None => no_mount(name),
+            Some(Ok(served)) => {
+                let scope = Scope::Listen(Some(name.to_owned()));
+                let asked = asked(request, &context.client());
+                let request = HlsRequest { access: server.access(), scope: &scope, asked: &asked, granted: &granted };
+                hls::answer(&served, route, &request).await
+            }
+            Some(Err(why)) => not_on_air(name, &why),
         },
         Route::Mounts => json_reply(&api::mounts(server)),
         Route::Metrics => {
@@ -356,6 +413,7 @@ fn route_of_mount<B>(
             recording(served, query).map(|body| while_permitted(body, server, granted, scope))
         }
         MountRoute::Events => events(server, served, request, head_only, granted),
+        MountRoute::Metadata | MountRoute::Put => json_reply(&metadata::status(&served.mount)),
     }
 }
 
@@ -366,6 +424,10 @@ fn mount_of(query: &str) -> Option<String> {
 
 fn no_mount(name: &str) -> Reply {
     error(StatusCode::NOT_FOUND, format!("there is no mount `{name}` (/api/v1/mounts lists them)"))
+}
+
+fn not_on_air(name: &str, why: &str) -> Reply {
+    busy(format!("the mount `{name}` is not on the air: {why} (it is tried again)"))
 }
 
 /// The answer to a request that needs a regular place, on a connection that has none.

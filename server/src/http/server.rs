@@ -1,8 +1,10 @@
 //! The server as its requests reach it: mounts, listeners, configuration, metrics and shared documents.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use aircheck_engine::Timestamp;
+use bytes::Bytes;
 
 use crate::access::policy::{Access, Rules};
 use crate::config::Config;
@@ -14,6 +16,9 @@ use crate::mounts::Mounts;
 use crate::notify::Notifier;
 use crate::shared::Shared;
 use crate::telemetry::metrics::{Exposition, Metrics, MountView};
+
+/// The list of mounts that is pushed to pages is made at most this often: twice for each of its events.
+const MOUNTS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The mounts, the listeners, the configuration and the metrics of one process.
 #[derive(Debug)]
@@ -28,6 +33,7 @@ pub struct Server {
     notifier: Arc<Notifier>,
     table: Shared<ListenerTable>,
     worst: Shared<ListenerTable>,
+    mount_list: Shared<Bytes>,
     urls: OnceLock<Vec<String>>,
     trusted_proxies: TrustedProxies,
 }
@@ -55,6 +61,7 @@ impl Server {
             notifier,
             table: Shared::new(TABLE_INTERVAL),
             worst: Shared::new(TABLE_INTERVAL),
+            mount_list: Shared::new(MOUNTS_INTERVAL),
             urls: OnceLock::new(),
             trusted_proxies,
         })
@@ -134,6 +141,11 @@ impl Server {
         self.worst.recent(|now| ListenerTable::look_at_worst(&self.listeners, now))
     }
 
+    /// Returns the list of mounts that was pushed to pages last.
+    pub(super) fn mount_list(&self) -> &Shared<Bytes> {
+        &self.mount_list
+    }
+
     /// Returns the metrics.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
@@ -150,9 +162,11 @@ impl Server {
             .map(|served| MountView {
                 mount: &served.mount,
                 histograms: &served.histograms,
+                hls: &served.hls,
                 recording: served.recording().map(|recording| recording.status()),
                 hop: served.hop(),
                 publish: served.publishing().map(|account| account.status()),
+                pushes: served.pushes.statuses(),
             })
             .collect();
         let is_served = |name: &str| mounts.iter().any(|view| view.mount.name() == name);

@@ -1,6 +1,7 @@
 //! From a request for a stream to a listener, which a shard serves from there on.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aircheck_api::span::Short;
@@ -16,18 +17,20 @@ use crate::access::policy::Granted;
 use crate::delivery::histograms::RenditionHistograms;
 use crate::delivery::listener::JoinRequest;
 use crate::delivery::listeners::Full;
+use crate::delivery::remote::Client;
 use crate::delivery::session::Joined;
 use crate::delivery::socket::options::SocketBuffer;
 use crate::http::context::Context;
 use crate::http::query::{Gaps, Query};
 use crate::http::range::Range;
-use crate::http::reply::{Reply, busy, error, set, set_display, whole};
+use crate::http::reply::{Reply, busy, error, sentence, set, set_display, whole};
 use crate::http::server::Server;
 use crate::mounts::ServedMount;
 use crate::rendition::container::flac::FrameNumbering;
 use crate::rendition::container::framing::Framing;
 use crate::rendition::container::icy::{self, IcyBlocks};
 use crate::rendition::container::message;
+use crate::rendition::container::titles::NoticeForm;
 use crate::rendition::container::wav::wav_header;
 use crate::rendition::content_type::content_type;
 use crate::rendition::encoders::EncoderError;
@@ -47,6 +50,8 @@ struct Wanted<'q> {
     last_event: Option<u64>,
     /// The title, if the player asks for metadata between the bytes of MP3.
     icy_title: Option<&'q str>,
+    /// Whether the server has connected to the listener.
+    is_push: bool,
 }
 
 /// A request for the stream of a mount.
@@ -73,7 +78,16 @@ pub(super) fn listen<B>(asked: StreamRequest<'_, B>, rendition: Rendition, query
         let group = format.blocks_in(gather).max(1);
         let wants_icy =
             rendition == Rendition::Mp3 && request.headers().get("icy-metadata").is_some_and(|wants| wants == "1");
-        Ok(Wanted { rendition, encoding, group, wire, query, last_event, icy_title: wants_icy.then_some(station) })
+        Ok(Wanted {
+            rendition,
+            encoding,
+            group,
+            wire,
+            query,
+            last_event,
+            icy_title: wants_icy.then_some(station),
+            is_push: false,
+        })
     });
     let wanted = match wanted {
         Ok(wanted) => wanted,
@@ -85,8 +99,11 @@ pub(super) fn listen<B>(asked: StreamRequest<'_, B>, rendition: Rendition, query
     if let Range::FirstBytes(bytes) = range {
         reply = whole(StatusCode::OK, content_type, &bytes[..]);
     } else if request.method() != hyper::Method::HEAD {
-        match join(server, served, context, &wanted, granted) {
-            Ok(joined) => context.join(joined),
+        match join(server, served, context.client(), &wanted, granted) {
+            Ok(joined) => {
+                context.place.become_listener();
+                context.join(joined);
+            }
             Err(reply) => return *reply,
         }
     }
@@ -136,10 +153,19 @@ pub(super) fn websocket<B>(asked: StreamRequest<'_, B>, query: &Query) -> Reply 
     if let Err(message) = query.gather(rendition, &served.config()) {
         return error(StatusCode::BAD_REQUEST, message);
     }
-    let wanted =
-        Wanted { rendition, encoding, group: 1, wire: Wire::WebSocket, query, last_event: None, icy_title: None };
-    match join(server, served, context, &wanted, granted) {
+    let wanted = Wanted {
+        rendition,
+        encoding,
+        group: 1,
+        wire: Wire::WebSocket,
+        query,
+        last_event: None,
+        icy_title: None,
+        is_push: false,
+    };
+    match join(server, served, context.client(), &wanted, granted) {
         Ok(mut joined) => {
+            context.place.become_listener();
             let format = mount.format();
             let listener = joined.registration.listener().id();
             let hello = message::hello(format, encoding.payload(), encoding.packets(format), listener);
@@ -167,15 +193,39 @@ fn upgrade_required(sentence: impl AsRef<str>) -> Reply {
     reply
 }
 
+/// Adds the server at the far end of a connection, to which the mount is pushed as `rendition`, as a listener of this `name`.
+///
+/// # Errors
+///
+/// Why it cannot be added, in a sentence.
+pub(super) async fn join_push(
+    server: &Server,
+    served: &ServedMount,
+    remote: SocketAddr,
+    rendition: Rendition,
+    name: String,
+) -> Result<Joined, String> {
+    let (config, format) = (served.config(), served.mount.format());
+    let query = Query::named(name);
+    let encoding = query.encoding(rendition, served.mount.flac_bits())?;
+    let group = format.blocks_in(query.gather(rendition, &config)?).max(1);
+    let (wire, query) = (Wire::Plain, &query);
+    let wanted = Wanted { rendition, encoding, group, wire, query, last_event: None, icy_title: None, is_push: true };
+    match join(server, served, Client::direct(remote), &wanted, None) {
+        Ok(joined) => Ok(joined),
+        Err(refused) => Err(sentence(*refused).await),
+    }
+}
+
 /// Adds a listener, or returns the answer that refuses it.
 fn join(
     server: &Server,
     served: &ServedMount,
-    context: &Context,
+    client: Client,
     wanted: &Wanted<'_>,
     granted: Granted,
 ) -> Result<Joined, Box<Reply>> {
-    let Wanted { rendition, encoding, group, wire, query, last_event, .. } = *wanted;
+    let Wanted { rendition, encoding, group, wire, query, last_event, is_push, .. } = *wanted;
     let format = served.mount.format();
     let options = query.subscribe(&served.config(), format, last_event);
     if server.listeners().is_full() {
@@ -226,8 +276,9 @@ fn join(
         overflow: options.overflow,
         limits: query.limits(&served.config(), format),
         stats: Arc::clone(subscription.packets.stats()),
-        client: context.client(),
+        client,
         granted,
+        is_push,
         wire,
         bytes_per_second: socket_buffer.bytes_per_second,
         may_hold: query.may_hold(rendition, &served.config()),
@@ -244,7 +295,6 @@ fn join(
     if !registration.listener().is_permitted(&server.access().rules()) {
         registration.listener().end(LeaveReason::Revoked, Timestamp::now());
     }
-    context.place.become_listener();
     Ok(Joined {
         registration,
         subscription,
@@ -286,9 +336,9 @@ fn framing(format: Format, wanted: &Wanted<'_>, header: Option<Bytes>) -> Framin
         },
         (Rendition::Mp3, _) => Framing::Mp3(wanted.icy_title.map(IcyBlocks::new)),
         (_, Encoding::Opus { .. }) => Framing::ogg(header.unwrap_or_default()),
-        (Rendition::WebSocket, _) => Framing::WebSocket,
-        (Rendition::Events, _) => Framing::Events,
-        (Rendition::Json, _) => Framing::Json,
+        (Rendition::WebSocket, _) => Framing::notices(NoticeForm::Message),
+        (Rendition::Events, _) => Framing::notices(NoticeForm::Event),
+        (Rendition::Json, _) => Framing::notices(NoticeForm::Line),
         (Rendition::Flac, _) => Framing::Flac { header, numbering: FrameNumbering::default() },
         _ => Framing::Plain { header, silence: None },
     }

@@ -1,7 +1,8 @@
 //! The endless body of `/api/v1/watch`: the status and the listeners furthest behind, as server-sent events.
 //!
 //! Event `status` is the document of `/api/v1/status`, five times a second. Event `listeners` has the number of listeners
-//! as `count`, and as `rows` the 200 that are furthest behind, twice a second, or once where there are many.
+//! as `count`, and as `rows` the 200 that are furthest behind, twice a second, or once where there are many. Event `mounts` is the document
+//! of `/api/v1/mounts`, once a second where there are several, and else once and when that changes.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -22,6 +23,8 @@ use crate::mounts::ServedMount;
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 /// The table comes with every third status, so that a listener that stands still is seen within a second or two.
 const TABLE_TICKS: u32 = 3;
+/// The list of mounts comes with every fifth status: once a second, which is enough to see which of them sounds.
+const MOUNTS_TICKS: u32 = 5;
 /// With so many rows, which are 50 KB, the table comes half as often.
 const MANY_LISTENERS: usize = 100;
 
@@ -34,6 +37,10 @@ pub(super) struct WatchBody {
     ticks: Interval,
     /// Ticks until the table is sent again.
     until_table: u32,
+    /// Ticks until the list of mounts is looked at again.
+    until_mounts: u32,
+    /// The number of mounts in the list that was sent last.
+    mounts: usize,
 }
 
 impl WatchBody {
@@ -42,7 +49,7 @@ impl WatchBody {
         // The first tick comes at once.
         let mut ticks = interval(STATUS_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { server, served, closing, ticks, until_table: 0 }
+        Self { server, served, closing, ticks, until_table: 0, until_mounts: 0, mounts: 0 }
     }
 
     fn events(&mut self) -> Bytes {
@@ -55,6 +62,14 @@ impl WatchBody {
             self.until_table = TABLE_TICKS * times;
         }
         self.until_table -= 1;
+        if self.until_mounts == 0 {
+            let mounts = self.server.mounts().all().len();
+            if mounts > 1 || mounts != self.mounts {
+                write_event(&mut events, "mounts", &api::recent_mounts(&self.server));
+            }
+            (self.mounts, self.until_mounts) = (mounts, MOUNTS_TICKS);
+        }
+        self.until_mounts -= 1;
         events.freeze()
     }
 }

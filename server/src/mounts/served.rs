@@ -14,13 +14,16 @@ use crate::config::{CaptureConfig, MountConfig};
 use crate::delivery::histograms::MountHistograms;
 use crate::delivery::shards::Shards;
 use crate::hop::account::{HopAccount, PublishAccount};
+use crate::metadata::MetadataLog;
 use crate::mount::Mount;
 use crate::rendition::encoders::Encoders;
 use crate::replay::Replays;
 use crate::shared::Shared;
+use crate::sink::hls::Hls;
 use crate::sink::publisher::Publisher;
+use crate::sink::pushes::Pushes;
 use crate::sink::recorder::{FormatError, RecordError, Recording, RecordingDirectory};
-use crate::source::{self, OpenError, Opened, Started};
+use crate::source::{self, OpenError, Opened, PutInput, Started};
 
 /// How far an encoder may fall behind before it skips to live.
 const ENCODER_BUFFER: Duration = Duration::from_secs(1);
@@ -66,10 +69,14 @@ pub struct ServedMount {
     pub mount: Arc<Mount>,
     /// The encoders that run for its listeners.
     pub encoders: Arc<Encoders>,
+    /// The same sound in segments.
+    pub hls: Hls,
     /// What its listeners record into.
     pub histograms: MountHistograms,
     /// The listeners that hear the recording.
     pub replays: Replays,
+    /// The Icecast servers to which it is pushed.
+    pub pushes: Pushes,
     /// The last status that was pushed to pages.
     pub status: Shared<Bytes>,
     config: RwLock<Arc<MountConfig>>,
@@ -78,6 +85,8 @@ pub struct ServedMount {
     epoch: u64,
     publishing: Mutex<Option<Publisher>>,
     hop: RwLock<Option<Arc<HopAccount>>>,
+    /// Where its source clients connect, if its source is made of them.
+    put: Mutex<Option<Arc<PutInput>>>,
     /// Its running stream, until that is stopped.
     stream: Mutex<Option<Started>>,
 }
@@ -98,7 +107,9 @@ impl ServedMount {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         // Before the source, so that no microphone is opened for nothing.
         let directory = config.recorder.record.as_deref().map(RecordingDirectory::open).transpose()?;
-        let started = source::start(&config.capture)?;
+        let metadata = Arc::<MetadataLog>::default();
+        let mut started = source::start(&config.capture, &metadata)?;
+        let put = started.put.take();
         let stream = &started.stream;
         let recording = match directory {
             Some(directory) => {
@@ -108,7 +119,7 @@ impl ServedMount {
             }
             None => None,
         };
-        let mount = Mount::new(config.name.clone(), stream, started.kind)?;
+        let mount = Mount::new(config.name.clone(), stream, started.kind, metadata)?;
         if let Some(recording) = &recording {
             recording.report_to(&mount);
         }
@@ -117,11 +128,15 @@ impl ServedMount {
         let format = mount.format();
         let history = format.blocks_in(config.capture.history) as usize;
         let buffer = format.blocks_in(ENCODER_BUFFER) as usize;
+        let encoders =
+            Encoders::new(mount.hub().clone(), format, history, buffer, shards.wakers(), Arc::clone(mount.metadata()));
         Ok(Self {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
-            encoders: Encoders::new(mount.hub().clone(), format, history, buffer, shards.wakers()),
+            hls: Hls::new(&encoders, format, mount.flac_bits(), config.capture.history),
+            encoders,
             histograms: MountHistograms::default(),
             replays: Replays::default(),
+            pushes: Pushes::default(),
             status: Shared::new(STATUS_INTERVAL),
             epoch,
             publishing: Mutex::new(publishing),
@@ -130,6 +145,7 @@ impl ServedMount {
             config: RwLock::new(config),
             mount,
             recording: Mutex::new(recording),
+            put: Mutex::new(put),
         })
     }
 
@@ -174,7 +190,7 @@ impl ServedMount {
             source::check_fallback(&config.capture)?;
             None
         } else {
-            let opened = source::open(&config.capture)?;
+            let opened = source::open(&config.capture, self.mount.metadata())?;
             if !self.fits(&opened) {
                 return Ok(Change::Anew);
             }
@@ -213,16 +229,31 @@ impl ServedMount {
 
     fn change_source(&self, started: &Started, other: Option<Opened>, old: &CaptureConfig, new: &CaptureConfig) {
         match other {
-            Some(Opened { source, kind, hop }) => {
+            Some(Opened { source, kind, put, hop }) => {
                 self.mount.set_kind(kind);
                 *self.hop.write().unwrap_or_else(PoisonError::into_inner) = hop.map(|hop| hop.account);
                 started.switch.to(source);
+                self.set_put(put);
             }
             None if old != new => {
                 let (on_loss, fallback) = source::on_loss(new);
                 started.switch.on_loss(on_loss, fallback);
             }
             None => {}
+        }
+    }
+
+    /// Returns where its source clients connect, if its source is made of them.
+    #[must_use]
+    pub fn put(&self) -> Option<Arc<PutInput>> {
+        self.put.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends the source client that is connected, and lets others connect to `put` from now on.
+    fn set_put(&self, put: Option<Arc<PutInput>>) {
+        let old = std::mem::replace(&mut *self.put.lock().unwrap_or_else(PoisonError::into_inner), put);
+        if let Some(old) = old {
+            old.close();
         }
     }
 
@@ -255,6 +286,7 @@ impl ServedMount {
     /// Stops the source, and with it all streams. Waits until the source's thread has ended.
     pub fn stop(&self) {
         let started = self.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.set_put(None);
         if let Some(started) = started {
             started.stream.stop();
         }

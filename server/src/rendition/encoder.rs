@@ -1,9 +1,12 @@
 //! One encoder: turns blocks into packets, with one or more blocks in a packet.
 
+use std::sync::Arc;
+
 use aircheck_api::Payload;
 use aircheck_engine::{Block, Format, Gap, Item, Loss, Stamp, Timestamp};
 use bytes::Bytes;
 
+use crate::metadata::{Change, MetadataLog};
 use crate::mount::throttle::Throttle;
 use crate::rendition::codec::flac::frame::Frame;
 use crate::rendition::codec::json::block_json;
@@ -25,6 +28,11 @@ pub struct Encoder {
     gathered: Option<Stamp>,
     /// The reason why they are lost, if they did not come.
     loss: Option<Loss>,
+    /// The run of another server that the last block was of.
+    epoch: Option<u32>,
+    /// What is known of the sound of each block, and of those that are gathered.
+    metadata: Arc<MetadataLog>,
+    change: Option<Arc<Change>>,
     /// Where the last packet ends in all packets.
     ends: Ends,
     error_log: Throttle,
@@ -94,9 +102,19 @@ impl Encoder {
             max_blocks,
             gathered: None,
             loss: None,
+            epoch: None,
+            metadata: Arc::default(),
+            change: None,
             ends: Ends::default(),
             error_log: Throttle::default(),
         })
+    }
+
+    /// Takes what is known of the sound from here.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Arc<MetadataLog>) -> Self {
+        self.metadata = metadata;
+        self
     }
 
     /// Returns the most blocks that a packet can have: more than the group where a codec keeps sound back for longer.
@@ -122,14 +140,22 @@ impl Encoder {
     /// the first may be shorter. A packet without bytes, because the codec keeps sound back, waits for the next block. It is
     /// complete anyway when a block is missing, because a gap lies between packets, never in one, and when it has
     /// [`max_blocks`](Self::max_blocks). Nor does a packet have both sound and the silence in place of sound that the source did
-    /// not deliver.
+    /// not deliver, or sound of two titles.
     pub fn encode(&mut self, block: &Item<Block>, packets: &mut Vec<Item<Packet>>) {
         let stamp = block.stamp;
         let loss = block.origin().loss();
-        if self.gathered.is_some_and(|gathered| gathered.next() != stamp.first()) || self.loss != loss {
+        let change = self.metadata.at(stamp.sequence);
+        if self.gathered.is_some_and(|gathered| gathered.next() != stamp.first())
+            || self.loss != loss
+            || self.change != change
+        {
             packets.extend(self.cut());
         }
-        self.loss = loss;
+        (self.loss, self.change) = (loss, change);
+        // Listeners join later than an encoder's first block.
+        if self.epoch.replace(block.epoch()).is_some_and(|epoch| epoch != block.epoch()) {
+            self.codec.announce_epoch(block);
+        }
         if let Err(error) = self.codec.encode(block) {
             // Not expected of any codec. The block becomes a hole in the sound.
             if self.error_log.pass(Timestamp::now()).is_some() {
@@ -162,6 +188,7 @@ impl Encoder {
             Some(loss) => packet.missing(loss),
             None => packet,
         };
+        packet.set_metadata(self.change.clone());
         self.ends = packet.place(self.ends);
         Some(Item { stamp, value: packet })
     }
@@ -181,6 +208,20 @@ impl Encoder {
 }
 
 impl Codec {
+    /// Tells of a new run of another server, of which the block is the first, where there are notices.
+    fn announce_epoch(&mut self, block: &Item<Block>) {
+        match self {
+            Self::Messages { messages, .. } | Self::OpusMessages { messages, .. } => {
+                messages.push((packet::TEXT, message::epoch(block).into()));
+            }
+            Self::Bytes { encoding: Encoding::Json, bytes } => bytes.extend(message::line_of_epoch(block).into_bytes()),
+            Self::Bytes { encoding: Encoding::Events, bytes } => {
+                bytes.extend(message::event_of_epoch(block).into_bytes())
+            }
+            _ => {}
+        }
+    }
+
     fn encode(&mut self, block: &Item<Block>) -> Result<(), CodecError> {
         let sequence = block.stamp.sequence;
         match self {

@@ -13,6 +13,7 @@ use aircheck_engine::{
 };
 use bytes::Bytes;
 
+use crate::metadata::MetadataLog;
 use crate::rendition::doorbell::Doorbell;
 use crate::rendition::encoder::Encoder;
 use crate::rendition::encoding::Encoding;
@@ -38,6 +39,8 @@ pub struct Encoders {
     serial: u32,
     /// The first block, if the blocks come as late as the listeners want them; `None` if they are live.
     delayed_from: Option<u64>,
+    /// What is known of the sound.
+    metadata: Arc<MetadataLog>,
     running: Mutex<HashMap<Key, Running>>,
 }
 
@@ -99,12 +102,20 @@ struct Doorbells {
 
 impl Encoders {
     /// Makes an empty set of encoders for blocks of `format`. Each keeps packets of `history` blocks for listeners that
-    /// start in the past, and may fall `buffer` blocks behind before it skips to live. `wakers` wake the delivery threads.
+    /// start in the past, and may fall `buffer` blocks behind before it skips to live. `wakers` wake the delivery threads. What is known
+    /// of the sound is in `metadata`.
     #[must_use]
-    pub fn new(blocks: Hub<Block>, format: Format, history: usize, buffer: usize, wakers: Vec<Waker>) -> Arc<Self> {
+    pub fn new(
+        blocks: Hub<Block>,
+        format: Format,
+        history: usize,
+        buffer: usize,
+        wakers: Vec<Waker>,
+        metadata: Arc<MetadataLog>,
+    ) -> Arc<Self> {
         let serial = Timestamp::now().as_nanos() as u32;
         let running = Mutex::default();
-        Arc::new(Self { blocks, format, history, buffer, wakers, serial, delayed_from: None, running })
+        Arc::new(Self { blocks, format, history, buffer, wakers, serial, delayed_from: None, metadata, running })
     }
 
     /// Makes an empty set of encoders for blocks that come later than live, from number `first` on. Their distance to the
@@ -113,7 +124,9 @@ impl Encoders {
     pub fn delayed(blocks: Hub<Block>, first: u64, format: Format, buffer: usize, wakers: Vec<Waker>) -> Arc<Self> {
         let serial = Timestamp::now().as_nanos() as u32;
         let (history, delayed_from, running) = (0, Some(first), Mutex::default());
-        Arc::new(Self { blocks, format, history, buffer, wakers, serial, delayed_from, running })
+        // A recording has no titles.
+        let metadata = Arc::default();
+        Arc::new(Self { blocks, format, history, buffer, wakers, serial, delayed_from, metadata, running })
     }
 
     /// Subscribes a listener at the encoder for `encoding` that gathers `group` blocks into one packet. The encoder is
@@ -157,7 +170,8 @@ impl Encoders {
 
     fn start(self: &Arc<Self>, key: Key) -> Result<Running, EncoderError> {
         let encoder = Encoder::new(key.0, self.format, key.1, self.serial)
-            .map_err(|error| EncoderError::Encoding(error.to_string()))?;
+            .map_err(|error| EncoderError::Encoding(error.to_string()))?
+            .with_metadata(Arc::clone(&self.metadata));
         let live = self.delayed_from.unwrap_or_else(|| self.blocks.head().next());
         let blocks = self.blocks.subscribe(SubscribeOptions {
             overflow: OverflowPolicy::SkipToLive,

@@ -1,11 +1,17 @@
 //! The encodings of blocks that listeners can share.
 
+use std::time::Duration;
+
 use aircheck_api::{HEADER_BYTES, Payload};
 use aircheck_engine::Format;
 use aircheck_engine::source::PcmEncoding;
 
 use crate::rendition::codec::{Mp3Bitrate, Mp3Encoder, OpusBitrate, OpusEncoder};
 use crate::rendition::container::message::{self, PacketLayout};
+
+/// The sound in a page of Opus, and in a packet of MP3, where a listener does not choose. Players buffer a second anyway, and ten blocks
+/// cost one page header and one system call.
+pub const DEFAULT_GATHER: Duration = Duration::from_millis(100);
 
 /// The output of an encoder, framed for the connections that carry it. `/stream.wav` and `/stream.pcm` with the same
 /// samples share an encoder. `/stream.opus` and the WebSocket don't: pages and messages are framed differently.

@@ -1,9 +1,11 @@
 //! A packet as all listeners of an encoder share it: framed once, for the connections that carry it.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use aircheck_engine::Loss;
 
+use crate::metadata::Change;
 use crate::rendition::codec::flac::frame::Frame;
 use crate::rendition::container::ogg::page::Page;
 
@@ -39,6 +41,8 @@ pub struct Packet {
     payload: Range<usize>,
     numbered: Numbered,
     loss: Option<Loss>,
+    /// What is known of its sound.
+    metadata: Option<Arc<Change>>,
     ends: Ends,
 }
 
@@ -122,7 +126,7 @@ impl Packet {
     }
 
     fn new(framed: Vec<u8>, payload: Range<usize>, numbered: Numbered) -> Self {
-        Self { framed: framed.into(), payload, numbered, loss: None, ends: Ends::default() }
+        Self { framed: framed.into(), payload, numbered, loss: None, metadata: None, ends: Ends::default() }
     }
 
     /// Marks the packet as one of blocks that did not come: it carries silence or a notice in their place, and they count as lost
@@ -138,6 +142,18 @@ impl Packet {
     #[inline]
     pub fn loss(&self) -> Option<Loss> {
         self.loss
+    }
+
+    /// Attaches what is known of the sound, which is the same for all of it.
+    pub(crate) fn set_metadata(&mut self, metadata: Option<Arc<Change>>) {
+        self.metadata = metadata;
+    }
+
+    /// Returns what is known of the sound.
+    #[must_use]
+    #[inline]
+    pub fn metadata(&self) -> Option<&Change> {
+        self.metadata.as_deref()
     }
 
     /// Places the packet behind the one that ends at these positions, and returns where it ends itself.

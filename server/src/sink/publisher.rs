@@ -141,7 +141,7 @@ impl Worker {
     /// Connects, while blocks are lost.
     async fn connect(&mut self) -> Result<Result<Link, String>, End> {
         let (url, head) = (self.url.clone(), self.head());
-        self.lose(link(url, head)).await
+        self.lose(link(url, head, message::bytes_of_block(self.format, self.encoding))).await
     }
 
     /// Waits for something else, and counts the blocks that come meanwhile as lost. Returns the end of the stream if that comes before.
@@ -236,9 +236,15 @@ impl Worker {
     }
 }
 
-/// Connects, and finds out whether it is permitted to publish: the server says so only of a message.
-async fn link(url: NatsUrl, announcement: Head) -> Result<Link, String> {
+/// Connects, and finds out whether it is permitted to publish: the server says so only of a message. Those of blocks have `bytes` bytes.
+async fn link(url: NatsUrl, announcement: Head, bytes: usize) -> Result<Link, String> {
     let connection = Connection::open(&url, CLOCK_REQUESTS).await?;
+    let limit = connection.client.max_payload();
+    if bytes > limit {
+        return Err(format!(
+            "a block takes a message of {bytes} bytes, and the NATS server takes {limit} (raise its max_payload, or choose a shorter --block)"
+        ));
+    }
     let subject = Subject::from(url.subject());
     let client = &connection.client;
     let announced = client.publish(subject.clone(), message::write(&announcement, &[]).into()).await;

@@ -15,7 +15,7 @@ mod mounts;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aircheck_api::{LeaveReason, PublishStatus, RecordingStatus};
+use aircheck_api::{LeaveReason, PublishStatus, PushStatus, RecordingStatus};
 use aircheck_engine::SharedHistogram;
 use metrics::Counter;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -29,6 +29,7 @@ use crate::delivery::shards::Shards;
 use crate::hop::account::HopAccount;
 use crate::mount::Mount;
 use crate::notify;
+use crate::sink::hls::Hls;
 use crate::telemetry::log;
 
 /// The loss reason of blocks that were queued for a listener when it left.
@@ -125,12 +126,16 @@ pub struct MountView<'a> {
     pub mount: &'a Mount,
     /// What its listeners have recorded.
     pub histograms: &'a MountHistograms,
+    /// Its sound in segments.
+    pub hls: &'a Hls,
     /// Its recording, if there is one.
     pub recording: Option<RecordingStatus>,
     /// The hop from the server that is its source, if that is one.
     pub hop: Option<Arc<HopAccount>>,
     /// What is published of it, if anything is.
     pub publish: Option<PublishStatus>,
+    /// The Icecast servers to which it is pushed.
+    pub pushes: Vec<PushStatus>,
 }
 
 /// The metrics of notifications.

@@ -221,7 +221,10 @@ fn read_text(text: &str) -> Result<Message, String> {
         Some(ServerText::Gap(gap)) => Message::Gap(gap),
         Some(ServerText::Clock(clock)) => Message::Clock(clock),
         Some(ServerText::Error(error)) => Message::Error(sanitize(&error, MAX_ERROR_CHARS)),
-        Some(ServerText::Hello(_) | ServerText::Stale(_)) | None => Message::Unknown,
+        // It tells of blocks and losses, not of titles.
+        Some(ServerText::Hello(_) | ServerText::Epoch(_) | ServerText::Stale(_) | ServerText::Metadata(_)) | None => {
+            Message::Unknown
+        }
     })
 }
 

@@ -9,6 +9,7 @@ use crate::rendition::container::flac::FrameNumbering;
 use crate::rendition::container::icy::IcyBlocks;
 use crate::rendition::container::message;
 use crate::rendition::container::ogg::{Numbering, Weights};
+use crate::rendition::container::titles::{NoticeForm, Titles};
 use crate::rendition::packet::{Packet, Wire};
 
 /// The framing of one listener's stream. Packets are shared by all listeners; this state is the listener's own.
@@ -23,10 +24,8 @@ pub enum Framing {
         /// A block of silence, for a listener that wants one in place of each lost block.
         silence: Option<Bytes>,
     },
-    /// Lines of JSON.
-    Json,
-    /// Server-sent events.
-    Events,
+    /// Lines of JSON, server-sent events, or messages of the WebSocket, with notices between them.
+    Notices(NoticeForm, Titles),
     /// Pages of Ogg with Opus in them.
     Ogg(OggFraming),
     /// Frames of FLAC.
@@ -38,8 +37,6 @@ pub enum Framing {
     },
     /// Frames of MP3, with blocks of metadata between them if the listener wants them.
     Mp3(Option<IcyBlocks>),
-    /// Messages of the WebSocket.
-    WebSocket,
 }
 
 /// The framing of one listener's pages.
@@ -69,13 +66,19 @@ impl Framing {
         Self::Ogg(OggFraming { header, has_begun: false, numbering: Numbering::new() })
     }
 
+    /// Makes the framing of a rendition with notices in this form.
+    #[must_use]
+    pub fn notices(form: NoticeForm) -> Self {
+        Self::Notices(form, Titles::default())
+    }
+
     /// Takes the bytes that go before the first packet. They go in one chunk with it, because there are players that read once to
     /// find out what they play.
     pub fn take_header(&mut self) -> Option<Bytes> {
         match self {
             Self::Plain { header, .. } | Self::Flac { header, .. } => header.take(),
             Self::Ogg(ogg) => (!std::mem::replace(&mut ogg.has_begun, true)).then(|| ogg.header.clone()),
-            Self::Json | Self::Events | Self::Mp3(_) | Self::WebSocket => None,
+            Self::Notices(..) | Self::Mp3(_) => None,
         }
     }
 
@@ -86,20 +89,20 @@ impl Framing {
             Self::Plain { silence: Some(silence), .. } => GapFill::Silence(silence.clone(), gap.from..end),
             // Pages and frames carry their positions, so a gap shows without a notice.
             Self::Plain { .. } | Self::Ogg(_) | Self::Flac { .. } | Self::Mp3(_) => GapFill::Nothing,
-            Self::Json => GapFill::Notice(message::line_of_gap(gap).into()),
-            Self::Events => GapFill::Notice(message::event_of_gap(gap).into()),
-            Self::WebSocket => GapFill::Notice(message::gap(gap).into()),
+            Self::Notices(NoticeForm::Line, _) => GapFill::Notice(message::line_of_gap(gap).into()),
+            Self::Notices(NoticeForm::Event, _) => GapFill::Notice(message::event_of_gap(gap).into()),
+            Self::Notices(NoticeForm::Message, _) => GapFill::Notice(message::gap(gap).into()),
         }
     }
 
-    /// Returns whether the listener needs bytes of its own: if not, those of the packet are right for all.
+    /// Returns whether the listener needs bytes of its own for `packet`: if not, those of the packet are right for all.
     #[must_use]
-    pub const fn is_own(&self) -> bool {
+    pub fn is_own(&self, packet: &Packet) -> bool {
         match self {
             Self::Plain { header, .. } => header.is_some(),
             Self::Ogg(_) | Self::Flac { .. } => true,
             Self::Mp3(metadata) => metadata.is_some(),
-            Self::Json | Self::Events | Self::WebSocket => false,
+            Self::Notices(_, titles) => titles.due(packet).is_some(),
         }
     }
 
@@ -111,6 +114,10 @@ impl Framing {
         match self {
             Self::Flac { numbering, .. } => numbering.append(packet, wire, bytes),
             Self::Mp3(Some(blocks)) => blocks.append(packet, wire, bytes),
+            Self::Notices(form, titles) => {
+                titles.append(packet, *form, wire, bytes);
+                bytes.extend_from_slice(packet.bytes(wire));
+            }
             Self::Ogg(ogg) => {
                 bytes.extend_from_slice(packet.bytes(wire));
                 ogg.numbering.renumber(packet, wire, weights, &mut bytes[start..]);
@@ -125,7 +132,8 @@ impl Framing {
             Self::Ogg(ogg) => ogg.numbering.advance(packet),
             Self::Flac { numbering, .. } => numbering.advance(packet),
             Self::Mp3(Some(blocks)) => blocks.advance(packet),
-            _ => {}
+            Self::Notices(_, titles) => titles.advance(packet),
+            Self::Plain { .. } | Self::Mp3(None) => {}
         }
     }
 

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use crate::rendition::container::titles::Titles;
 use crate::rendition::packet::{Packet, Wire};
 
 /// Bytes of sound between two blocks, which is told in the header `icy-metaint`: the interval that Icecast has.
@@ -17,6 +18,9 @@ const MAX_TEXT_BYTES: usize = 255 * UNIT;
 /// The blocks of one listener.
 #[derive(Debug)]
 pub struct IcyBlocks {
+    /// The title of sound of which nothing is known.
+    station: String,
+    titles: Titles,
     /// The next block.
     block: Bytes,
     /// Bytes of sound before it.
@@ -24,10 +28,19 @@ pub struct IcyBlocks {
 }
 
 impl IcyBlocks {
-    /// Makes the blocks of a stream with this title.
+    /// Makes the blocks of a stream of this station.
     #[must_use]
-    pub fn new(title: &str) -> Self {
-        Self { block: block(title).into(), before: INTERVAL }
+    pub fn new(station: &str) -> Self {
+        let block = block(station).into();
+        Self { station: station.to_owned(), titles: Titles::default(), block, before: INTERVAL }
+    }
+
+    /// Returns the next block, in or after `packet`.
+    fn block_with(&self, packet: &Packet) -> Bytes {
+        match self.titles.due(packet) {
+            Some(change) => block(&change.notice.metadata.line().unwrap_or_else(|| self.station.clone())).into(),
+            None => self.block.clone(),
+        }
     }
 
     /// Appends the sound of `packet`, with the blocks that fall into it, as it goes over `wire`.
@@ -37,7 +50,7 @@ impl IcyBlocks {
             return bytes.extend_from_slice(packet.bytes(wire));
         }
         let (first, rest) = sound.split_at(self.before);
-        let mut payload = [first, &self.block].concat();
+        let mut payload = [first, &self.block_with(packet)].concat();
         for piece in rest.chunks(INTERVAL) {
             payload.extend_from_slice(piece);
             if piece.len() == INTERVAL {
@@ -50,6 +63,8 @@ impl IcyBlocks {
     /// Counts a packet that is written.
     pub fn advance(&mut self, packet: &Packet) {
         let sound = packet.payload(Wire::Plain).len();
+        self.block = self.block_with(packet);
+        self.titles.advance(packet);
         if sound < self.before {
             self.before -= sound;
         } else {
@@ -109,5 +124,24 @@ mod tests {
             assert_eq!(texts[0], "StreamTitle='its live';");
             assert!(texts[1..].iter().all(String::is_empty), "{texts:?}");
         }
+    }
+
+    #[test]
+    fn a_title_comes_in_the_next_block_and_the_station_where_none_is_known() {
+        let log = crate::metadata::MetadataLog::default();
+        let title = |title: &str| aircheck_api::Metadata { title: Some(title.to_owned()), artist: None };
+        log.set(title("b"), 1);
+        log.set(Default::default(), 3);
+        let (mut blocks, mut stream) = (IcyBlocks::new("station"), Vec::new());
+        for sequence in 0..5 {
+            let mut packet = Packet::chunk(&vec![0x55; INTERVAL - 1], Numbered::Nothing);
+            packet.set_metadata(log.at(sequence));
+            blocks.append(&packet, Wire::Plain, &mut stream);
+            blocks.advance(&packet);
+        }
+        let text = String::from_utf8_lossy(&stream);
+        let titles: Vec<_> = text.split("StreamTitle='").skip(1).map(|rest| rest.split('\'').next().unwrap()).collect();
+        // The first packet ends a byte before its block.
+        assert_eq!(titles, ["b", "station"]);
     }
 }

@@ -6,6 +6,7 @@
 
 mod checksum;
 mod numbering;
+mod packets;
 pub(crate) mod page;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use crate::rendition::packet::{Numbered, Packet};
 
 pub use checksum::Weights;
 pub use numbering::Numbering;
+pub use packets::{PagedPacket, packets_in_pages};
 
 /// The encoder's name in the comment header.
 const VENDOR: &str = concat!("aircheck ", env!("CARGO_PKG_VERSION"));

@@ -3,6 +3,7 @@
 use super::*;
 use std::time::Duration;
 
+use aircheck_api::Metadata;
 use aircheck_engine::source::PcmEncoding;
 use proptest::prelude::*;
 
@@ -40,6 +41,22 @@ fn a_group_is_one_packet_and_ends_before_a_missing_block() {
     (0..4).for_each(|_| PcmEncoding::S16Le.encode(sound.samples(), &mut bytes));
     assert_eq!(packets[1].bytes(Wire::Plain), bytes);
     assert!(encoder.finish().is_none());
+}
+
+#[test]
+fn a_packet_has_the_sound_of_one_title() {
+    let sound = sound(Duration::from_millis(10));
+    let log = Arc::<MetadataLog>::default();
+    let title = |title: &str| Metadata { title: Some(title.to_owned()), artist: None };
+    log.set(title("a"), 2);
+    log.set(title("b"), 6);
+    for encoding in [S16, OPUS, Encoding::Json] {
+        let mut encoder = Encoder::new(encoding, sound.format(), 4, 0).unwrap().with_metadata(Arc::clone(&log));
+        let packets = encoded(&mut encoder, &sound, 0..12);
+        assert_eq!(blocks_of(&packets), [(0, 1), (2, 3), (4, 5), (6, 7), (8, 11)], "{encoding:?}");
+        let numbers: Vec<_> = packets.iter().map(|packet| packet.metadata().map(|change| change.number)).collect();
+        assert_eq!(numbers, [None, Some(1), Some(1), Some(2), Some(2)], "{encoding:?}");
+    }
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl Fixture {
         let (blocks, hub) = Publisher::new(PublisherOptions { history: 100, ..PublisherOptions::default() });
         let wakes = [Arc::default(), Arc::default()];
         let wakers = wakes.iter().map(|wakes| Waker::from(Arc::clone(wakes))).collect();
-        let encoders = Encoders::new(hub, sound.format(), 100, 100, wakers);
+        let encoders = Encoders::new(hub, sound.format(), 100, 100, wakers, Arc::default());
         Self { sound, blocks, encoders, wakes }
     }
 

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::sync::Arc;
 
-use aircheck_api::{HopStatus, PublishStatus, RecordingStatus, Rendition};
+use aircheck_api::{HopStatus, PublishStatus, PushStatus, RecordingStatus, Rendition};
 use aircheck_engine::{CaptureStats, Drift, Loss, Substitute, Timestamp};
 use metrics::Label;
 
@@ -14,6 +15,7 @@ use super::labels::{labels, mount_label};
 use super::{LEFT, MountView};
 use crate::delivery::listeners::{RenditionTotals, Totals};
 use crate::mount::loudness::{Loudness, TruePeak};
+use crate::sink::hls::{Account, Packager};
 
 /// A series: its labels besides that of the mount, and its value.
 type Series<V> = (Vec<Label>, V);
@@ -27,6 +29,8 @@ pub(super) fn write(text: &mut String, mounts: &[MountView<'_>], unopened: &[&st
     write_recordings(text, mounts);
     write_hops(text, mounts);
     write_published(text, mounts);
+    write_hls(text, mounts);
+    write_pushes(text, mounts);
 }
 
 fn write_capture(text: &mut String, mounts: &[MountView<'_>], unopened: &[&str]) {
@@ -264,6 +268,70 @@ fn write_published(text: &mut String, mounts: &[MountView<'_>]) {
     for (name, kind, help, figure) in figures {
         write_mounts(text, mounts, (name, kind, help), |view| {
             view.publish.as_ref().map(|publish| (vec![], figure(publish))).into_iter().collect()
+        });
+    }
+}
+
+/// Writes the accounts of those that make the segments of HLS. Their blocks are in no total of listeners.
+fn write_hls(text: &mut String, mounts: &[MountView<'_>]) {
+    type Figures = fn(&Account) -> Vec<Series<u64>>;
+    let figures = |view: &MountView<'_>, figures: Figures| {
+        let possible = view.hls.possible();
+        let of_format = |packager: &Arc<Packager>| {
+            let format = labels(&[("format", packager.variant().name())]);
+            figures(&packager.account())
+                .into_iter()
+                .map(move |(labels, value)| ([format.clone(), labels].concat(), value))
+        };
+        possible.flat_map(of_format).collect()
+    };
+    let help = "Whether segments of HLS are being made, because somebody asks for them.";
+    write_mounts(text, mounts, ("aircheck_hls_running", "gauge", help), |view| {
+        figures(view, |it| vec![(vec![], it.is_running.into())])
+    });
+    let help = "Segments of HLS that were made.";
+    write_mounts(text, mounts, ("aircheck_hls_segments_total", "counter", help), |view| {
+        figures(view, |it| vec![(vec![], it.segments)])
+    });
+    let help = "Requests for playlists and segments of HLS that came to this server, and not to a cache before it.";
+    write_mounts(text, mounts, ("aircheck_hls_requests_total", "counter", help), |view| {
+        figures(view, |it| {
+            let kinds = [("playlist", it.playlist_requests), ("segment", it.segment_requests)];
+            kinds.map(|(kind, requests)| (labels(&[("kind", kind)]), requests)).into()
+        })
+    });
+    let help = "Blocks offered for segments of HLS.";
+    write_mounts(text, mounts, ("aircheck_hls_offered_blocks_total", "counter", help), |view| {
+        figures(view, |it| vec![(vec![], it.offered)])
+    });
+    let help = "Blocks taken for segments of HLS.";
+    write_mounts(text, mounts, ("aircheck_hls_delivered_blocks_total", "counter", help), |view| {
+        figures(view, |it| vec![(vec![], it.delivered)])
+    });
+    let help = "Blocks that are silence in segments of HLS, or in none of them.";
+    write_mounts(text, mounts, ("aircheck_hls_lost_blocks_total", "counter", help), |view| {
+        figures(view, |it| vec![(vec![], it.lost)])
+    });
+}
+
+/// Writes the series of the Icecast servers to which mounts are pushed.
+fn write_pushes(text: &mut String, mounts: &[MountView<'_>]) {
+    type Figure = fn(&PushStatus) -> Option<f64>;
+    let figures: [(&str, &'static str, &str, Figure); 3] = [
+        ("aircheck_push_up", "gauge", "Whether an Icecast server takes the sound that is pushed to it.", |it| {
+            Some(if it.listener.is_some() { 1.0 } else { 0.0 })
+        }),
+        ("aircheck_push_connections_total", "counter", "Number of times that it was connected.", |it| {
+            Some(it.connections as f64)
+        }),
+        ("aircheck_push_lag_seconds", "gauge", "How far it is behind the live head, while it takes the sound.", |it| {
+            it.lag_seconds
+        }),
+    ];
+    for (name, kind, help, figure) in figures {
+        write_mounts(text, mounts, (name, kind, help), |view| {
+            let series = |push: &PushStatus| Some((vec![Label::new("to", push.to.clone())], figure(push)?));
+            view.pushes.iter().filter_map(series).collect()
         });
     }
 }

@@ -74,6 +74,14 @@ impl Lines {
         if line.starts_with(br#"{"gap""#) {
             return gap(line).map(Some);
         }
+        // The server that the sound comes from was started anew.
+        if line.starts_with(br#"{"epoch""#) {
+            return Ok(None);
+        }
+        // A title, which may be longer than what is kept of it.
+        if line.starts_with(br#"{"metadata""#) {
+            return Ok(None);
+        }
         block(line).map(Some).ok_or_else(|| "it does not begin as a block does".to_owned())
     }
 }
@@ -117,6 +125,15 @@ mod tests {
     const BLOCK: &str = r#"{"sequence":7,"position":3360,"captured_at":1790000000.123456,"samples":[0.5,-1.0]}"#;
     const NOTICE: &str = r#"{"gap":{"from":8,"blocks":3,"reason":"overflow"}}"#;
 
+    #[test]
+    fn titles_are_passed_over() {
+        let title = format!(r#"{{"metadata":{{"title":"{}"}},"sequence":7}}"#, "a".repeat(300));
+        let line = format!("{title}\n{BLOCK}\n");
+        assert_eq!(read(false, &line, 7).unwrap().len(), 1);
+        let event = format!("event: metadata\ndata: {title}\n\nid: 7\ndata: {BLOCK}\n\n");
+        assert_eq!(read(true, &event, 7).unwrap().len(), 1);
+    }
+
     fn read(events: bool, text: &str, piece: usize) -> Result<Vec<Item>, String> {
         let mut lines = Lines::new(events);
         let mut items = Vec::new();
@@ -136,6 +153,8 @@ mod tests {
     fn numbers_and_gaps_are_read_from_pieces_of_any_size() {
         for piece in [1, 7, 1000] {
             assert_eq!(read(false, &format!("{BLOCK}\n{NOTICE}\n"), piece).unwrap(), expected());
+            let epoch = r#"{"epoch":{"number":1,"sequence":7}}"#;
+            assert_eq!(read(false, &format!("{epoch}\n{BLOCK}\n{NOTICE}\n"), piece).unwrap(), expected());
             let events = format!(":\n\nid: 7\ndata: {BLOCK}\n\nid: 10\nevent: gap\ndata: {NOTICE}\n\n");
             assert_eq!(read(true, &events, piece).unwrap(), expected());
         }
