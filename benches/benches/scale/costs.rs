@@ -24,17 +24,18 @@ pub(crate) struct Costs {
     pub(crate) edge_block: Duration,
     /// Of an edge, for a page to a listener.
     pub(crate) listener_page: Duration,
-    /// Of an edge, for a listener that comes: its request, without TLS.
+    /// Of an edge, for a listener that comes: its connection and request.
     pub(crate) join: Duration,
 }
 
+/// By `benches/hop.sh`; `join` by `make bench-handshakes`, with TLS.
 pub(crate) const COSTS: Costs = Costs {
-    origin_block: Duration::from_micros(250),
-    nats_message: Duration::from_micros(20),
-    nats_copy: Duration::from_micros(20),
-    edge_block: Duration::from_micros(400),
-    listener_page: Duration::from_nanos(8400),
-    join: Duration::from_micros(100),
+    origin_block: Duration::from_micros(270),
+    nats_message: Duration::from_micros(90),
+    nats_copy: Duration::from_micros(17),
+    edge_block: Duration::from_micros(142),
+    listener_page: Duration::from_micros(8),
+    join: Duration::from_micros(220),
 };
 
 /// Bytes of a block between servers: 480 frames of 16 bits in stereo, the head, NATS's own line, and what TCP and IP add.
