@@ -9,7 +9,7 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # Where `setup.sh deny` puts cargo-deny.
 export PATH := $(TARGET)/deny/bin:$(PATH)
 RELEASE := $(TARGET)/release
-.PHONY: help run fuzz deny advisories advisories-if-any test test-slow test-others test-models test-features deb deb-test picture icons soak faults rtsan tsan asan check bench latency bench-ear bench-icecast bench-handshakes bench-10k players players-latency setup setup-test
+.PHONY: help run fuzz deny advisories advisories-if-any test test-slow test-others test-models test-features deb deb-test picture icons soak faults rtsan tsan asan check bench latency bench-ear bench-icecast bench-handshakes bench-10k players players-latency simulate-scale setup setup-test
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -166,6 +166,9 @@ bench-10k: setup ## Measure: ten thousand listeners of Opus; fails with a senten
 	cargo build --quiet --release --locked --package aircheck-server --package aircheck-tools --bins
 	AIRCHECK_PROGRAM=$(RELEASE)/aircheck AIRCHECKCTL_PROGRAM=$(RELEASE)/aircheckctl \
 	cargo bench --package aircheck-benches --locked --bench ten_thousand -- $(ARGS)
+
+simulate-scale: setup ## Simulate trees of servers up to a million listeners, beside arithmetic; another seed by ARGS="--seed 7"
+	cargo test --quiet --package aircheck-benches --locked --bench scale -- $(ARGS)
 
 setup: # Installs the packages for building
 	@deploy/setup.sh build

@@ -10,6 +10,7 @@
 //! cargo bench -p aircheck-benches --bench ring         # how a cost grows: steps callback ring fanout encode scrape
 //! cargo bench -p aircheck-benches --bench throughput   # side by side: push throughput paced latency frozen listeners memory sight
 //! cargo bench -p aircheck-benches --bench poll         # with a microphone: poll realtime
+//! cargo test -p aircheck-benches --bench scale         # no measurement, but what follows from some: trees of servers
 //! cargo bench -p aircheck-benches --bench paced -- 64  # only the cases with `64` in their name
 //! cargo test -p aircheck-benches --benches             # each of them once and briefly, to see that it runs
 //! ```
