@@ -21,7 +21,7 @@ use simulation::{Death, Outcome, run};
 use tree::{Kind, Tree, planned_copies, planned_listeners};
 
 /// Sound that is played.
-const SOUND: Duration = Duration::from_mins(1);
+const SOUND: Duration = Duration::from_secs(60);
 /// By how much the simulation's load may differ from arithmetic, as a share of a machine.
 const MAX_DIFFERENCE: f64 = 0.02;
 /// When something dies.
