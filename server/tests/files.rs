@@ -10,7 +10,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use common::{Listener, Server, curl, eventually, refused, tone_and_rms, write_wav, write_wav_at};
+use common::{Listener, Server, curl, eventually, noise, refused, tone_and_rms, write_wav, write_wav_at};
 
 /// Frames of a second.
 const RATE_HZ: u32 = 48_000;
@@ -75,13 +75,7 @@ fn lines(server: &Server) -> Vec<Value> {
 #[test]
 fn flac_and_wav_are_heard_bit_for_bit() {
     let files = Files::new();
-    // Noise of a simple generator: no two places are alike.
-    let mut state = 1_u32;
-    let mut noise = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 16) as i16
-    };
-    let samples: Vec<i16> = (0..2 * RATE_HZ).map(|_| noise()).collect();
+    let samples = noise(2 * RATE_HZ);
     let wav = files.path("noise.wav");
     write_wav(&wav, 2, samples.iter().copied());
     let sent: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();

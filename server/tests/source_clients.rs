@@ -13,7 +13,7 @@ use aircheck_api::TokenHash;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use common::{Listener, Server, TEST_TIMEOUT, curl, eventually, tone_and_rms, write_wav};
+use common::{Listener, Server, TEST_TIMEOUT, curl, eventually, noise, tone_and_rms, write_wav};
 
 const RATE_HZ: u32 = 48_000;
 
@@ -146,12 +146,7 @@ fn what_ffmpeg_sends_is_heard_in_each_form() {
 fn samples_that_are_sent_are_heard_bit_for_bit() {
     let files = Files::new();
     let server = Server::start(&["--source", "put", "--channels", "1"]);
-    let mut state = 1_u32;
-    let mut noise = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 16) as i16
-    };
-    let samples: Vec<i16> = (0..2 * RATE_HZ).map(|_| noise()).collect();
+    let samples = noise(2 * RATE_HZ);
     let wav = files.path("noise.wav");
     write_wav(&wav, 1, samples.iter().copied());
     let file = files.path("heard.pcm");

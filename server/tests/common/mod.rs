@@ -310,6 +310,16 @@ pub(crate) fn write_segment(directory: &Path, stem: &str, seconds: u32) -> Vec<u
     wav
 }
 
+/// Returns so many samples of noise, of a simple generator: no two places are alike.
+pub(crate) fn noise(samples: u32) -> Vec<i16> {
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) as i16
+    };
+    (0..samples).map(|_| next()).collect()
+}
+
 /// Writes a WAV file of interleaved samples of 16 bits at 48 kHz, and returns it as a source.
 pub(crate) fn write_wav(path: &Path, channels: u16, samples: impl IntoIterator<Item = i16>) -> String {
     write_wav_at(48_000, path, channels, samples)

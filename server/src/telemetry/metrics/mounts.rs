@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::sync::Arc;
 
 use aircheck_api::{HopStatus, PublishStatus, PushStatus, RecordingStatus, Rendition};
 use aircheck_engine::{CaptureStats, Drift, Loss, Substitute, Timestamp};
@@ -15,7 +14,7 @@ use super::labels::{labels, mount_label};
 use super::{LEFT, MountView};
 use crate::delivery::listeners::{RenditionTotals, Totals};
 use crate::mount::loudness::{Loudness, TruePeak};
-use crate::sink::hls::{Account, Packager};
+use crate::sink::hls::Account;
 
 /// A series: its labels besides that of the mount, and its value.
 type Series<V> = (Vec<Label>, V);
@@ -272,46 +271,34 @@ fn write_published(text: &mut String, mounts: &[MountView<'_>]) {
     }
 }
 
-/// Writes the accounts of those that make the segments of HLS. Their blocks are in no total of listeners.
+/// Writes the accounts of those that make the segments of HLS. Their blocks are in no total of listeners. Each account is read once, so
+/// that its figures are of one moment.
 fn write_hls(text: &mut String, mounts: &[MountView<'_>]) {
-    type Figures = fn(&Account) -> Vec<Series<u64>>;
-    let figures = |view: &MountView<'_>, figures: Figures| {
-        let possible = view.hls.possible();
-        let of_format = |packager: &Arc<Packager>| {
+    let mut accounts: Vec<(Vec<Label>, Account)> = Vec::new();
+    for view in mounts {
+        for packager in view.hls.possible() {
             let format = labels(&[("format", packager.variant().name())]);
-            figures(&packager.account())
-                .into_iter()
-                .map(move |(labels, value)| ([format.clone(), labels].concat(), value))
-        };
-        possible.flat_map(of_format).collect()
+            accounts.push(([mount_label(view.mount.name()), format].concat(), packager.account()));
+        }
+    }
+    let mut write = |family, figure: fn(&Account) -> u64| {
+        write_all(text, family, accounts.iter().map(|(labels, account)| (labels.clone(), figure(account))).collect());
     };
     let help = "Whether segments of HLS are being made, because somebody asks for them.";
-    write_mounts(text, mounts, ("aircheck_hls_running", "gauge", help), |view| {
-        figures(view, |it| vec![(vec![], it.is_running.into())])
-    });
-    let help = "Segments of HLS that were made.";
-    write_mounts(text, mounts, ("aircheck_hls_segments_total", "counter", help), |view| {
-        figures(view, |it| vec![(vec![], it.segments)])
+    write(("aircheck_hls_running", "gauge", help), |it| it.is_running.into());
+    write(("aircheck_hls_segments_total", "counter", "Segments of HLS that were made."), |it| it.segments);
+    let help = "Blocks offered for segments of HLS.";
+    write(("aircheck_hls_offered_blocks_total", "counter", help), |it| it.offered);
+    let help = "Blocks taken for segments of HLS.";
+    write(("aircheck_hls_delivered_blocks_total", "counter", help), |it| it.delivered);
+    let help = "Blocks that are silence in segments of HLS, or in none of them.";
+    write(("aircheck_hls_lost_blocks_total", "counter", help), |it| it.lost);
+    let requests = accounts.iter().flat_map(|(of_format, account)| {
+        let kinds = [("playlist", account.playlist_requests), ("segment", account.segment_requests)];
+        kinds.map(|(kind, requests)| ([of_format.clone(), labels(&[("kind", kind)])].concat(), requests))
     });
     let help = "Requests for playlists and segments of HLS that came to this server, and not to a cache before it.";
-    write_mounts(text, mounts, ("aircheck_hls_requests_total", "counter", help), |view| {
-        figures(view, |it| {
-            let kinds = [("playlist", it.playlist_requests), ("segment", it.segment_requests)];
-            kinds.map(|(kind, requests)| (labels(&[("kind", kind)]), requests)).into()
-        })
-    });
-    let help = "Blocks offered for segments of HLS.";
-    write_mounts(text, mounts, ("aircheck_hls_offered_blocks_total", "counter", help), |view| {
-        figures(view, |it| vec![(vec![], it.offered)])
-    });
-    let help = "Blocks taken for segments of HLS.";
-    write_mounts(text, mounts, ("aircheck_hls_delivered_blocks_total", "counter", help), |view| {
-        figures(view, |it| vec![(vec![], it.delivered)])
-    });
-    let help = "Blocks that are silence in segments of HLS, or in none of them.";
-    write_mounts(text, mounts, ("aircheck_hls_lost_blocks_total", "counter", help), |view| {
-        figures(view, |it| vec![(vec![], it.lost)])
-    });
+    write_all(text, ("aircheck_hls_requests_total", "counter", help), requests.collect());
 }
 
 /// Writes the series of the Icecast servers to which mounts are pushed.
