@@ -59,6 +59,8 @@ pub(crate) struct BlockWriter {
     numbering: Numbering,
     /// Blocks since the last one in the ring that did not come from another server, and for which nothing stands.
     lost_on_hop: u32,
+    /// Whether the block that is written is older than the stream.
+    is_past: bool,
     stats: Arc<CaptureStats>,
 }
 
@@ -88,6 +90,7 @@ impl BlockWriter {
             is_hop: false,
             numbering: Numbering::default(),
             lost_on_hop: 0,
+            is_past: false,
             stats: Arc::clone(&stats),
         };
         (writer, reader, stats)
@@ -205,8 +208,7 @@ impl BlockWriter {
     /// Writes a block of another server: see [`Capture::relay`](crate::Capture::relay).
     pub(crate) fn relay(&mut self, block: &RelayedBlock<'_>) -> Relay {
         self.stats.written(block.captured_at);
-        let due = self.sequence + self.format.nearest_block(block.captured_at.since(self.due()));
-        let is_first = self.sequence == self.first && block.sequence >= self.first;
+        let (is_first, due) = self.place_of(block);
         let number = self.numbering.number(block, is_first, due);
         let Some(missing) = number.and_then(|number| number.checked_sub(self.sequence)) else { return Relay::Late };
         self.stats.frames_discarded(self.staged_frames());
@@ -221,9 +223,22 @@ impl BlockWriter {
         let samples = &block.samples[..block.samples.len().min(self.staging.len())];
         self.staging[..samples.len()].copy_from_slice(samples);
         self.filled = samples.len();
+        self.is_past = block.is_past;
         self.emit_staged();
-        self.origin = Origin::Source;
+        (self.origin, self.is_past) = (Origin::Source, false);
         Relay::Taken
+    }
+
+    /// Returns the number that [`relay`](Self::relay) would give to a block, if there is one.
+    pub(crate) fn number_of(&self, block: &RelayedBlock<'_>) -> Option<u64> {
+        let (is_first, due) = self.place_of(block);
+        self.numbering.clone().number(block, is_first, due)
+    }
+
+    /// Returns whether a block of another server may be the first of the stream, and the number that it has by its time.
+    fn place_of(&self, block: &RelayedBlock<'_>) -> (bool, u64) {
+        let due = self.sequence + self.format.nearest_block(block.captured_at.since(self.due()));
+        (self.sequence == self.first && block.sequence >= self.first, due)
     }
 
     /// Counts blocks of another server that did not come, and for which nothing stands.
@@ -401,6 +416,7 @@ impl BlockWriter {
                 completion: self.completion(),
                 lost_on_hop: std::mem::take(&mut self.lost_on_hop),
                 epoch: self.numbering.changes(),
+                is_past: self.is_past,
             };
             let _ = self.ring.push_entire_slice(&header.to_words());
             put(&mut self.ring, &self.staging);
@@ -606,6 +622,7 @@ mod tests {
             captured_at,
             origin: Origin::Source,
             lost_on_hop,
+            is_past: epoch == 1,
             samples: &samples,
         };
         let mut headers = Vec::new();
@@ -624,12 +641,14 @@ mod tests {
         assert_eq!(relay(&mut capture, relayed(1, 506, 0, at(506))), Relay::Late);
         assert_eq!(relay(&mut capture, relayed(1, 503, 0, at(503))), Relay::Late);
         // The other server starts anew, half a second later by its times.
+        assert_eq!(capture.number_of(&relayed(2, 0, 0, at(557))), Some(557), "as it will be");
         assert_eq!(relay(&mut capture, relayed(2, 0, u64::MAX, at(557))), Relay::Taken);
         assert_eq!(relay(&mut capture, relayed(2, 1, 0, at(558))), Relay::Taken);
         let numbers: Vec<_> =
             headers.iter().map(|header| (header.sequence, header.lost_on_hop, header.epoch)).collect();
         assert_eq!(numbers, [(500, 0, 0), (506, 2, 0), (557, 50, 1), (558, 0, 1)]);
         assert!(headers.iter().all(|header| header.captured_at == at(header.sequence)), "{headers:?}");
+        assert_eq!(headers.iter().filter(|header| header.is_past).count(), 2);
         assert_eq!((stats.lost_hop(), stats.lost_source(), stats.blocks()), (52, 3, 4));
         assert_eq!(stats.next_sequence(), 559);
         // Silence in place of what does not come is lost on the hop as well.

@@ -163,7 +163,15 @@ impl Capture {
     ///
     /// let (stream, mut consumer) = script::play(|mut capture| {
     ///     let (captured_at, samples) = (Timestamp::now(), &[0.5_f32; 480][..]);
-    ///     let mut block = RelayedBlock { epoch: 1, sequence: 7, captured_at, origin: Origin::Source, lost_on_hop: 0, samples };
+    ///     let mut block = RelayedBlock {
+    ///         epoch: 1,
+    ///         sequence: 7,
+    ///         captured_at,
+    ///         origin: Origin::Source,
+    ///         lost_on_hop: 0,
+    ///         is_past: false,
+    ///         samples,
+    ///     };
     ///     assert_eq!(capture.relay(&block), Relay::Taken);
     ///     assert_eq!(capture.relay(&block), Relay::Late);
     ///     // The numbers 8 and 9 were sent, and did not come.
@@ -180,6 +188,31 @@ impl Capture {
         match &mut self.0 {
             Access::Owned(writer) => writer.relay(block),
             Access::Lent(lease) => lease.relay(block),
+        }
+    }
+
+    /// Returns the number that a block of another server will get from [`relay`](Self::relay), if nothing is written before. `None` while
+    /// the stream goes on without this source, and for a block that has no number.
+    ///
+    /// ```
+    /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
+    /// use aircheck_engine::{Origin, RelayedBlock, Timestamp};
+    ///
+    /// let (stream, consumer) = script::play(|mut capture| {
+    ///     let (captured_at, samples) = (Timestamp::now(), &[0.5_f32; 480][..]);
+    ///     let (origin, lost_on_hop, is_past) = (Origin::Source, 0, false);
+    ///     let block = RelayedBlock { epoch: 1, sequence: 7, captured_at, origin, lost_on_hop, is_past, samples };
+    ///     assert_eq!(capture.number_of(&block), Some(7));
+    ///     capture.relay(&block);
+    /// })?;
+    /// # drop((stream, consumer));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn number_of(&self, block: &RelayedBlock<'_>) -> Option<u64> {
+        match &self.0 {
+            Access::Owned(writer) => writer.number_of(block),
+            Access::Lent(lease) => lease.number_of(block),
         }
     }
 

@@ -14,7 +14,7 @@ pub(crate) const RING_SPAN: Duration = Duration::from_millis(320);
 /// Least length of the ring in blocks, for block lengths near 100 ms.
 const MIN_RING_BLOCKS: u64 = 8;
 /// Words of a [`Header`].
-pub(crate) const HEADER_WORDS: usize = 11;
+pub(crate) const HEADER_WORDS: usize = 12;
 
 /// Creates the ring of a stream.
 ///
@@ -52,11 +52,13 @@ pub(crate) struct Header {
     pub(crate) lost_on_hop: u32,
     /// The run of another server that it is of: see [`Block::epoch`](crate::Block::epoch).
     pub(crate) epoch: u32,
+    /// Whether it is older than the stream, so that no latency is to be recorded.
+    pub(crate) is_past: bool,
 }
 
 impl Header {
     pub(crate) fn to_words(self) -> [u32; HEADER_WORDS] {
-        let Self { sequence, captured_at, length, completion, lost_on_hop, epoch } = self;
+        let Self { sequence, captured_at, length, completion, lost_on_hop, epoch, is_past } = self;
         let [sequence_low, sequence_high] = halves(sequence);
         let [captured_low, captured_high] = halves(captured_at.as_nanos());
         let [arrived_low, arrived_high] = halves(completion.arrived_at.as_nanos());
@@ -73,6 +75,7 @@ impl Header {
             left_frames,
             lost_on_hop,
             epoch,
+            is_past.into(),
         ]
     }
 
@@ -90,6 +93,7 @@ impl Header {
             left_frames,
             lost_on_hop,
             epoch,
+            is_past,
         ] = *words;
         let arrived_at = Timestamp::from_nanos(whole([arrived_low, arrived_high]));
         Self {
@@ -99,6 +103,7 @@ impl Header {
             completion: Completion { arrived_at, period_frames, left_frames },
             lost_on_hop,
             epoch,
+            is_past: is_past != 0,
         }
     }
 }
@@ -128,6 +133,7 @@ mod tests {
             },
             lost_on_hop: 0x6162_6364,
             epoch: 0x7172_7374,
+            is_past: true,
         };
         assert_eq!(Header::from_words(&header.to_words()), header);
     }

@@ -158,7 +158,8 @@ impl Dispatcher {
         // Blocks never wrap around the ring's end.
         let (block, _) = chunk.as_slices();
         let Some((header, samples)) = block.split_first_chunk() else { return };
-        let Header { sequence, captured_at, length, completion, lost_on_hop, epoch } = Header::from_words(header);
+        let Header { sequence, captured_at, length, completion, lost_on_hop, epoch, is_past } =
+            Header::from_words(header);
         self.completions.push(completion);
         let stamp = Stamp { sequence, captured_at, dispatched_at: now, preceding: 0 };
         let mut block = self.pool.take();
@@ -171,7 +172,9 @@ impl Dispatcher {
             let lost_to = self.publisher.next_sequence() + u64::from(lost_on_hop);
             self.publisher.lose_to(lost_to.min(sequence), Loss::Hop);
         }
-        self.ring_micros.record(now.micros_since(captured_at));
+        if !is_past {
+            self.ring_micros.record(now.micros_since(captured_at));
+        }
         self.publisher.push_item(block);
     }
 }

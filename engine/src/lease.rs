@@ -330,6 +330,14 @@ impl Lease {
         relay
     }
 
+    /// Returns the number that a block of another server will get: see [`Capture::number_of`](crate::Capture::number_of).
+    pub(crate) fn number_of(&self, block: &RelayedBlock<'_>) -> Option<u64> {
+        let lent = self.slot.take()?;
+        let number = lent.writer.number_of(block);
+        self.slot.lend(lent);
+        number
+    }
+
     /// Compares the clock of a device with the system's. A device whose rate is converted is left out: its frames are not
     /// those of the stream. Fit for a callback.
     #[cfg(feature = "device")]

@@ -17,6 +17,9 @@ pub struct RelayedBlock<'s> {
     /// Blocks directly before this one that the other server has sent and that did not come. Any further numbers that are
     /// missing are those that it did not have itself.
     pub lost_on_hop: u64,
+    /// Whether the block is older than this stream, and comes for its history: it was not due here when it was captured, so the time since
+    /// then is no latency.
+    pub is_past: bool,
     /// Interleaved samples, at most a block of them.
     pub samples: &'s [f32],
 }
@@ -34,7 +37,7 @@ pub enum Relay {
 }
 
 /// The mapping of another server's numbers to those of the stream here.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Numbering {
     epoch: Option<u64>,
     /// Added to the other server's numbers, modulo 2^64.
@@ -68,7 +71,15 @@ mod tests {
 
     fn block(epoch: u64, sequence: u64) -> RelayedBlock<'static> {
         let captured_at = Timestamp::default();
-        RelayedBlock { epoch, sequence, captured_at, origin: Origin::Source, lost_on_hop: 0, samples: &[] }
+        RelayedBlock {
+            epoch,
+            sequence,
+            captured_at,
+            origin: Origin::Source,
+            lost_on_hop: 0,
+            is_past: false,
+            samples: &[],
+        }
     }
 
     #[test]

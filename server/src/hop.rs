@@ -2,7 +2,8 @@
 //!
 //! A server publishes each block of a mount as a [`message`] on a subject. Another one takes it as its source: [`order`] decides
 //! which messages are the next of the stream and what was lost between them, and [`clock`] maps the first server's times to its own.
-//! [`account`] has what both tell of it.
+//! [`account`] has what both tell of it. JetStream may keep the last minutes of the subject ([`replay`]); what an edge has missed comes from
+//! there ([`past`]).
 
 pub mod account;
 pub mod clock;
@@ -10,3 +11,7 @@ pub mod clock;
 pub(crate) mod connection;
 pub mod message;
 pub mod order;
+#[cfg(feature = "nats")]
+pub(crate) mod past;
+#[cfg(feature = "nats")]
+pub(crate) mod replay;

@@ -41,6 +41,10 @@ pub(crate) use demo::Demo;
 pub use put::{PutConnection, PutInput, PutRefused};
 use steady::Steady;
 
+/// Time from the moment when missing blocks of another server are given up to the one when it counts as lost.
+#[cfg(feature = "nats")]
+const QUIET_AFTER_WAIT: Duration = Duration::from_millis(300);
+
 /// The reason why a source cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -110,8 +114,10 @@ pub struct OpenHop {
     pub account: Arc<HopAccount>,
     /// The length of its blocks, which keep their numbers.
     pub block: Duration,
-    /// The number of the first block that has come.
+    /// The number of the first block, which may be one of the replay, older than this server.
     pub first_sequence: u64,
+    /// The number of the first block that has come live.
+    pub first_live: u64,
 }
 
 /// A source that runs.
@@ -119,6 +125,8 @@ pub struct OpenHop {
 pub struct Started {
     /// The stream of its blocks.
     pub stream: Stream,
+    /// The number of its first block that is not older than this server.
+    pub first_live: u64,
     /// Its kind.
     pub kind: SourceKind,
     /// Where its clients connect, if it is made of them.
@@ -139,17 +147,20 @@ pub fn start(config: &CaptureConfig, metadata: &Arc<MetadataLog>) -> Result<Star
     open_or_substitute(config, metadata, |Opened { source, kind, put, hop }| {
         let switch = source.switch();
         let stream = start_stream(config, source, hop.as_ref())?;
-        Ok(Started { stream, kind, put, switch, hop: hop.map(|hop| hop.account) })
+        let first_live = hop.as_ref().map_or(stream.first_sequence(), |hop| hop.first_live);
+        Ok(Started { stream, first_live, kind, put, switch, hop: hop.map(|hop| hop.account) })
     })
 }
 
-/// Opens the source of `config`, and logs if it is not the expected one.
+/// Opens the source of `config` for a stream that is there, and logs if it is not the expected one.
 ///
 /// # Errors
 ///
 /// Those of [`start`], without those of the start.
 pub fn open(config: &CaptureConfig, metadata: &Arc<MetadataLog>) -> Result<Opened, OpenError> {
-    open_or_substitute(config, metadata, Ok)
+    // The stream that goes on with it has its history.
+    let config = CaptureConfig { history: Duration::ZERO, ..config.clone() };
+    open_or_substitute(&config, metadata, Ok)
 }
 
 /// Opens the source and uses it, or uses what stands for a device that cannot be used.
@@ -224,10 +235,13 @@ pub(crate) fn open_file(
 /// Opens what another server publishes.
 #[cfg(feature = "nats")]
 fn open_nats(config: &CaptureConfig, url: &NatsUrl) -> Result<Opened, OpenError> {
-    let source = nats::NatsSource::open(url).map_err(|why| OpenError::Nats { url: url.to_string(), why })?;
+    let source = nats::NatsSource::open(url, config).map_err(|why| OpenError::Nats { url: url.to_string(), why })?;
     let account = Arc::clone(source.account());
-    let hop = OpenHop { account, block: source.block_span(), first_sequence: source.first_sequence() };
-    let source = supervised(config, Supervised::new(Box::new(source)).over_hop());
+    let (first_sequence, first_live) = (source.first_sequence(), source.first_live());
+    let hop = OpenHop { account, block: source.block_span(), first_sequence, first_live };
+    // Silence would take the place of blocks that are still waited for.
+    let quiet_span = config.hop_wait.unwrap_or_default() + QUIET_AFTER_WAIT;
+    let source = supervised(config, Supervised::new(Box::new(source)).over_hop().may_be_quiet_for(quiet_span));
     Ok(Opened { source, kind: SourceKind::Nats, put: None, hop: Some(hop) })
 }
 

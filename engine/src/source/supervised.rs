@@ -18,7 +18,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use self::live::{Live, open_with};
+use self::live::{Live, QUIET_SPAN, open_with};
 use self::supervisor::{State, Supervisor};
 use self::switch::Order;
 pub use self::switch::Switch;
@@ -82,6 +82,7 @@ pub struct Supervised {
     on_loss: OnLoss,
     fallback: Option<OpenFallback>,
     may_pause: bool,
+    quiet_span: Duration,
     is_hop: bool,
     switch: Switch,
     orders: mpsc::Receiver<Order>,
@@ -143,6 +144,7 @@ impl Supervised {
             on_loss: OnLoss::default(),
             fallback: None,
             may_pause: false,
+            quiet_span: QUIET_SPAN,
             is_hop: false,
             switch: Switch::new(switch),
             orders,
@@ -180,6 +182,25 @@ impl Supervised {
     #[must_use]
     pub fn may_pause(mut self) -> Self {
         self.may_pause = true;
+        self
+    }
+
+    /// Counts the source as lost only after this time without sound, if that is more than the usual 0.8 s: for a source that may stand
+    /// still for a while and then hands over what it has missed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aircheck_engine::source::{Supervised, Tone};
+    /// use aircheck_engine::{Stream, StreamOptions};
+    ///
+    /// let supervised = Supervised::new(Box::new(Tone::new(440.0))).may_be_quiet_for(Duration::from_secs(5));
+    /// let stream = Stream::start(Box::new(supervised), StreamOptions::default())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn may_be_quiet_for(mut self, span: Duration) -> Self {
+        self.quiet_span = span.max(QUIET_SPAN);
         self
     }
 
@@ -300,6 +321,7 @@ impl Source for Supervised {
             on_loss: self.on_loss,
             fallback: self.fallback,
             may_pause: self.may_pause,
+            quiet_span: self.quiet_span,
             stats: Arc::clone(&stats),
             orders: self.orders,
             back_off: BackOff::default(),

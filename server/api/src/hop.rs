@@ -37,6 +37,10 @@ pub struct HopStatus {
 pub struct HopMessages {
     /// Blocks of the stream.
     pub taken: u64,
+    /// Blocks that had not come, and were fetched from the replay in time.
+    pub filled: u64,
+    /// Blocks of the time before this server's start, fetched from the replay for its history.
+    pub past: u64,
     /// Blocks that came after a later one, or after silence had taken their place.
     pub late: u64,
     /// Blocks that had come already.
@@ -54,10 +58,12 @@ pub struct HopMessages {
 impl HopMessages {
     /// Returns the counts with their names.
     #[must_use]
-    pub fn by_name(&self) -> [(&'static str, u64); 7] {
-        let Self { taken, late, duplicate, foreign, format, version, malformed } = *self;
+    pub fn by_name(&self) -> [(&'static str, u64); 9] {
+        let Self { taken, filled, past, late, duplicate, foreign, format, version, malformed } = *self;
         [
             ("taken", taken),
+            ("filled", filled),
+            ("past", past),
             ("late", late),
             ("duplicate", duplicate),
             ("foreign", foreign),
@@ -89,4 +95,25 @@ pub struct PublishStatus {
     pub lost: u64,
     /// Blocks that wait.
     pub queued: u64,
+    /// What JetStream keeps of it; `null` if nothing is to be kept.
+    pub replay: Option<ReplayStatus>,
+}
+
+/// What JetStream keeps of a published subject.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReplayStatus {
+    /// The stream of JetStream.
+    pub stream: String,
+    /// The time that is kept.
+    pub span_seconds: f64,
+    /// The most memory that it may take on the NATS server.
+    pub max_bytes: u64,
+    /// Whether the stream is there with these bounds, as of the last look.
+    #[serde(rename = "kept")]
+    pub is_kept: bool,
+    /// The reason why it is not; `null` while it is.
+    pub failure: Option<String>,
+    /// How often it could not be made or looked at.
+    pub failures: u64,
 }

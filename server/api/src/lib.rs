@@ -30,7 +30,7 @@ mod token;
 
 pub use event::{Event, EventKind, EventListener, EventState, Fault, LagFigures, LeaveReason};
 pub use fingerprint::fingerprint;
-pub use hop::{HopMessages, HopStatus, PublishStatus};
+pub use hop::{HopMessages, HopStatus, PublishStatus, ReplayStatus};
 pub use listener::{LatencyByStage, ListenerRow, Percentiles, Verdict};
 pub use message::{
     ClientText, Clock, EpochNotice, GapNotice, HEADER_BYTES, HeaderError, Heard, Hello, MessageHeader, Metadata,

@@ -162,11 +162,15 @@ impl MountConfig {
             "wait_for_source" => {
                 (matches!(source, SourceSpec::Auto | SourceSpec::Mic(_) | SourceSpec::Nats(_)), "mic, auto or nats://…")
             }
+            "hop_wait" => (matches!(source, SourceSpec::Nats(_)), "nats://…"),
             "sample" | "pace" => (*source == SourceSpec::Stdin, "stdin"),
             "record_split" | "record_align" | "record_keep" | "record_reserve" | "record_format"
                 if self.recorder.record.is_none() =>
             {
                 return Some("a directory to record to: set --record".to_owned());
+            }
+            "replay" if self.publish.publish.is_none() => {
+                return Some("a subject to publish on: set --publish".to_owned());
             }
             "fallback_after" if self.capture.fallback.is_none() => {
                 return Some("a sound to play: set --fallback".to_owned());

@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use aircheck_api::{HopMessages, HopStatus, PublishStatus};
+use aircheck_api::{HopMessages, HopStatus, PublishStatus, ReplayStatus};
 use aircheck_engine::{Precision, SharedHistogram, Stats};
 
 use super::clock::Offset;
@@ -64,6 +65,10 @@ impl Connection {
 pub enum Outcome {
     /// It is a block of the stream.
     Taken,
+    /// It is a block of the stream that had not come, and was fetched from the replay.
+    Filled,
+    /// It is a block of the time before this server's start, fetched from the replay for the history.
+    Past,
     /// It came after a later one, or after silence had taken its place.
     Late,
     /// It had come already.
@@ -79,8 +84,18 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 7] =
-        [Self::Taken, Self::Late, Self::Duplicate, Self::Foreign, Self::Format, Self::Version, Self::Malformed];
+    /// All outcomes.
+    pub const ALL: [Self; 9] = [
+        Self::Taken,
+        Self::Filled,
+        Self::Past,
+        Self::Late,
+        Self::Duplicate,
+        Self::Foreign,
+        Self::Format,
+        Self::Version,
+        Self::Malformed,
+    ];
 }
 
 /// The account of the taking end.
@@ -139,7 +154,7 @@ impl HopAccount {
     /// Returns the account for people and programs. `lost` is what was lost on the hop, in blocks.
     #[must_use]
     pub fn status(&self, lost: u64) -> HopStatus {
-        let [taken, late, duplicate, foreign, format, version, malformed] =
+        let [taken, filled, past, late, duplicate, foreign, format, version, malformed] =
             Outcome::ALL.map(|outcome| self.messages[outcome as usize].load(Ordering::Relaxed));
         let clock = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         HopStatus {
@@ -153,7 +168,56 @@ impl HopAccount {
             slow_consumer_events: self.slow.load(Ordering::Relaxed),
             clock_offset_seconds: clock.map(|offset| offset.nanos as f64 / 1e9),
             clock_error_seconds: clock.map(|offset| offset.error_nanos as f64 / 1e9),
-            messages: HopMessages { taken, late, duplicate, foreign, format, version, malformed },
+            messages: HopMessages { taken, filled, past, late, duplicate, foreign, format, version, malformed },
+        }
+    }
+}
+
+/// The account of a replay, at the publishing end.
+#[derive(Debug)]
+pub struct ReplayAccount {
+    /// The stream of JetStream.
+    stream: String,
+    span: Duration,
+    max_bytes: u64,
+    /// Whether the stream is there with its bounds, or why not.
+    pub state: Connection,
+    failures: AtomicU64,
+}
+
+impl ReplayAccount {
+    /// Makes the account of the last `span` in a stream of at most so many bytes.
+    #[must_use]
+    pub fn new(stream: String, span: Duration, max_bytes: u64) -> Self {
+        Self { stream, span, max_bytes, state: Connection::default(), failures: AtomicU64::new(0) }
+    }
+
+    /// Returns the stream of JetStream.
+    #[must_use]
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// Returns the time that is kept.
+    #[must_use]
+    pub fn span(&self) -> Duration {
+        self.span
+    }
+
+    /// Counts a try to make or check the stream that has failed. Returns whether the reason is another one than before.
+    pub fn failed(&self, why: &str) -> bool {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.state.failed(why)
+    }
+
+    fn status(&self) -> ReplayStatus {
+        ReplayStatus {
+            stream: self.stream.clone(),
+            span_seconds: self.span.as_secs_f64(),
+            max_bytes: self.max_bytes,
+            is_kept: self.state.is_connected(),
+            failure: self.state.reason(),
+            failures: self.failures.load(Ordering::Relaxed),
         }
     }
 }
@@ -165,17 +229,19 @@ pub struct PublishAccount {
     to: String,
     /// The connection to NATS.
     pub connection: Connection,
+    /// The replay, if there is to be one.
+    pub replay: Option<ReplayAccount>,
     stats: Arc<Stats>,
     sent: AtomicU64,
     unsent: AtomicU64,
 }
 
 impl PublishAccount {
-    /// Makes the account of what goes to a server and subject, from a consumer with these counts.
+    /// Makes the account of what goes to a server and subject, with this replay, from a consumer with these counts.
     #[must_use]
-    pub fn new(to: String, stats: Arc<Stats>) -> Arc<Self> {
+    pub fn new(to: String, replay: Option<ReplayAccount>, stats: Arc<Stats>) -> Arc<Self> {
         let (sent, unsent) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { to, connection: Connection::default(), stats, sent, unsent })
+        Arc::new(Self { to, connection: Connection::default(), replay, stats, sent, unsent })
     }
 
     /// Counts a block that was handed to NATS, or that was not because it is not there.
@@ -205,6 +271,7 @@ impl PublishAccount {
             sent,
             lost: account.lost.total() + unsent,
             queued: (account.delivered + account.queued).saturating_sub(sent + unsent),
+            replay: self.replay.as_ref().map(ReplayAccount::status),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! One publisher is followed, by its epoch, as long as it is heard. Another one on the subject is foreign meanwhile; it is followed
 //! once the first has been silent for [`TAKEOVER`], as one is that was started anew.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use aircheck_engine::Timestamp;
@@ -70,6 +71,11 @@ impl Current {
             foreign_at: None,
         }
     }
+
+    /// Returns whether a number with so many missing ones before it cannot be one of the stream.
+    fn is_far_ahead(&self, missing: u64, block: Duration, now: Timestamp) -> bool {
+        u128::from(missing) * block.as_nanos() > (now.since(self.heard_at) + MAX_JUMP).as_nanos()
+    }
 }
 
 impl Order {
@@ -77,6 +83,21 @@ impl Order {
     #[must_use]
     pub fn epoch(&self) -> Option<u64> {
         self.current.as_ref().map(|current| current.epoch)
+    }
+
+    /// Returns the serial number of the next block.
+    #[must_use]
+    pub fn next_serial(&self) -> Option<u64> {
+        self.current.as_ref().map(|current| current.next_serial)
+    }
+
+    /// Returns the serial numbers that have not come before a block that has come at `now`, if that is to be the next one of the same epoch.
+    #[must_use]
+    pub fn missing_before(&self, head: &Head, block: Duration, now: Timestamp) -> Range<u64> {
+        let Some(current) = self.current.as_ref().filter(|current| current.epoch == head.epoch) else { return 0..0 };
+        let sequences = head.sequence.saturating_sub(current.next_sequence);
+        let is_one = head.serial.checked_sub(current.next_serial).is_some_and(|missing| missing <= sequences);
+        if is_one && !current.is_far_ahead(sequences, block, now) { current.next_serial..head.serial } else { 0..0 }
     }
 
     /// Decides what a message that has come at `now` is. `block` is the length of its block.
@@ -105,8 +126,7 @@ impl Order {
             current.came |= bit;
             return Ok(if has_come { Verdict::Duplicate } else { Verdict::Late });
         };
-        let ahead = u128::from(missing) * block.as_nanos();
-        if ahead > (now.since(current.heard_at) + MAX_JUMP).as_nanos() {
+        if current.is_far_ahead(missing, block, now) {
             return Err(MessageError::Malformed("its sequence number is far ahead of its time"));
         }
         // A publisher that was started anew in the same run counts from 0. What is missing then did not come.
@@ -158,6 +178,20 @@ mod tests {
         assert_eq!(order.judge(&head(1, 45, 108), BLOCK, at(80)), next(2));
         assert_eq!(order.judge(&head(1, 47, 112), BLOCK, at(120)), next(1), "and two the publisher did not have");
         assert_eq!(order.judge(&head(1, 0, 120), BLOCK, at(200)), next(u64::MAX), "a publisher that counts anew");
+    }
+
+    #[test]
+    fn what_is_missing_before_a_block_of_the_same_epoch_is_told() {
+        let mut order = Order::default();
+        assert_eq!(order.missing_before(&head(1, 40, 100), BLOCK, at(0)), 0..0, "nothing has come");
+        order.judge(&head(1, 40, 100), BLOCK, at(0)).unwrap();
+        let missing = |serial, sequence| order.missing_before(&head(1, serial, sequence), BLOCK, at(10));
+        assert_eq!(missing(41, 101), 41..41);
+        assert_eq!(missing(45, 107), 41..45, "and two more that the publisher did not have");
+        assert!(missing(41, 105).is_empty() && missing(0, 120).is_empty() && missing(38, 98).is_empty());
+        assert!(missing(45, 102).is_empty(), "each has a number of its own");
+        assert!(missing(100_000, 200_000).is_empty(), "far ahead of its time");
+        assert!(order.missing_before(&head(2, 45, 107), BLOCK, at(10)).is_empty(), "another epoch");
     }
 
     #[test]

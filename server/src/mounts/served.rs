@@ -114,8 +114,7 @@ impl ServedMount {
         let recording = match directory {
             Some(directory) => {
                 Recording::check(&config.recorder, stream)?;
-                Recording::start(&directory, &config.recorder, stream, Start::From(stream.first_sequence()))?
-                    .map(Arc::new)
+                Recording::start(&directory, &config.recorder, stream, Start::From(started.first_live))?.map(Arc::new)
             }
             None => None,
         };
@@ -315,5 +314,5 @@ impl ServedMount {
 /// Publishes the stream, if the settings say so.
 fn publish(config: &MountConfig, stream: &Stream, epoch: u64) -> Result<Option<Publisher>, MountError> {
     let Some(url) = &config.publish.publish else { return Ok(None) };
-    Ok(Publisher::start(url, stream, epoch)?)
+    Ok(Publisher::start(url, config.publish.replay, stream, epoch)?)
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aircheck_engine::Stream;
 
@@ -18,7 +19,7 @@ impl Publisher {
     /// # Errors
     ///
     /// Never.
-    pub fn start(_: &NatsUrl, _: &Stream, _: u64) -> io::Result<Option<Self>> {
+    pub fn start(_: &NatsUrl, _: Option<Duration>, _: &Stream, _: u64) -> io::Result<Option<Self>> {
         Ok(None)
     }
 

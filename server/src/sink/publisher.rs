@@ -2,7 +2,8 @@
 //!
 //! The publisher is a consumer like any other, on a thread of its own. What its ring has no room for, because NATS is too slow, and
 //! what NATS is not there for is lost and counted, here and by those who take the stream: the serial numbers of messages go on.
-//! Nothing is kept for later, because it would no longer be live.
+//! Nothing is kept here for later, because it would no longer be live. JetStream may keep what has been sent, for those who missed it; it takes
+//! that from the subject, and the publisher only sees to its stream.
 
 use std::fmt;
 use std::io;
@@ -12,13 +13,15 @@ use std::time::Duration;
 
 use aircheck_engine::source::BackOff;
 use aircheck_engine::{Block, Consumer, Delivery, End, Loss, OverflowPolicy, Stream, SubscribeOptions, Timestamp};
-use async_nats::{Message, Subject, Subscriber};
+use async_nats::{Client, Message, Subject, Subscriber};
 use futures_util::StreamExt as _;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::config::NatsUrl;
-use crate::hop::account::PublishAccount;
+use crate::hop::account::{PublishAccount, ReplayAccount};
 use crate::hop::connection::{Connection, News, forbidden, is_about};
 use crate::hop::message::{self, ClockAnswer, Head, HopFormat, SampleEncoding};
+use crate::hop::replay::{Replay, is_about_replay};
 
 /// Length of the publisher's ring: how long NATS may stall before sound is lost. It is as long as a pause that is heard as one.
 const RING_SPAN: Duration = Duration::from_secs(1);
@@ -26,6 +29,9 @@ const RING_SPAN: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// Requests about the clock that may wait: a few for each of many other servers.
 const CLOCK_REQUESTS: usize = 64;
+/// Time between two looks at the stream of the replay, and until it is tried again to make it. A NATS server that was started anew has lost
+/// it with the connection, so only others can take it away meanwhile.
+const KEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A running publisher. It ends with the stream.
 #[derive(Debug)]
@@ -34,13 +40,13 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes the blocks of `stream` from now on. `epoch` is that of the stream. Returns `None` and logs an error if the stream has
-    /// ended already.
+    /// Publishes the blocks of `stream` from now on, with a replay of the last `replay`, if that is given. `epoch` is that of the stream.
+    /// Returns `None` and logs an error if the stream has ended already.
     ///
     /// # Errors
     ///
     /// When the system gives no more threads.
-    pub fn start(url: &NatsUrl, stream: &Stream, epoch: u64) -> io::Result<Option<Self>> {
+    pub fn start(url: &NatsUrl, replay: Option<Duration>, stream: &Stream, epoch: u64) -> io::Result<Option<Self>> {
         let format = stream.format();
         let subscribed = stream.subscribe(SubscribeOptions {
             overflow: OverflowPolicy::DropNewest,
@@ -54,13 +60,17 @@ impl Publisher {
                 return Ok(None);
             }
         };
-        let account = PublishAccount::new(url.to_string(), Arc::clone(consumer.stats()));
+        let encoding = SampleEncoding::exact_for(stream.sample_bits());
+        let replay = replay.map(|span| Replay::new(url.subject(), span, format, encoding));
+        let replay_account = replay.as_ref().map(|it| ReplayAccount::new(it.stream(), it.span, it.max_bytes));
+        let account = PublishAccount::new(url.to_string(), replay_account, Arc::clone(consumer.stats()));
         let worker = Worker {
             consumer,
             account: Arc::clone(&account),
             url: url.clone(),
+            replay,
             format: format.into(),
-            encoding: SampleEncoding::exact_for(stream.sample_bits()),
+            encoding,
             epoch,
             serial: 0,
         };
@@ -91,6 +101,7 @@ struct Worker {
     consumer: Consumer<Block>,
     account: Arc<PublishAccount>,
     url: NatsUrl,
+    replay: Option<Replay>,
     format: HopFormat,
     encoding: SampleEncoding,
     epoch: u64,
@@ -125,7 +136,7 @@ impl Worker {
                 Err(_) => return,
             }
             back_off.lengthen();
-            if self.lose(tokio::time::sleep(back_off.pause().min(MAX_PAUSE))).await.is_err() {
+            if self.lose(sleep(back_off.pause().min(MAX_PAUSE))).await.is_err() {
                 return;
             }
         }
@@ -133,8 +144,32 @@ impl Worker {
 
     /// Notes and logs why nothing can be published.
     fn tell(&self, why: &str) {
+        if let Some(replay) = &self.account.replay {
+            replay.state.failed(why);
+        }
         if self.account.connection.failed(why) {
             tracing::error!("cannot publish on {}: {why}; blocks are lost until that works", self.url);
+        }
+    }
+
+    /// Notes and logs whether the replay is kept, or why not.
+    fn tell_replay(&self, outcome: Result<(), String>) {
+        let Some(replay) = &self.account.replay else { return };
+        match outcome {
+            Ok(()) if !replay.state.is_connected() => {
+                replay.state.connected(false);
+                tracing::info!(
+                    "the last {:?} of {} are kept in the stream {}",
+                    replay.span(),
+                    self.url,
+                    replay.stream()
+                );
+            }
+            Ok(()) => {}
+            Err(why) if replay.failed(&why) => {
+                tracing::error!("{} has no replay: {why}; it is tried again, and the sound goes on live", self.url);
+            }
+            Err(_) => {}
         }
     }
 
@@ -160,6 +195,9 @@ impl Worker {
 
     /// Sends blocks and answers requests about the clock. Returns why that has ended, or the end of the stream.
     async fn publish(&mut self, link: &mut Link) -> Result<String, End> {
+        let (replay, client, url) = (self.replay.clone(), link.connection.client.clone(), self.url.clone());
+        let keep = |due| keep(replay.clone(), client.clone(), url.clone(), due);
+        let mut keeping = std::pin::pin!(keep(Instant::now()));
         loop {
             tokio::select! {
                 biased;
@@ -180,10 +218,18 @@ impl Worker {
                 news = link.connection.news() => match news {
                     News::Lost(why) => return Ok(why),
                     News::Refused(why) if is_about(&why, self.url.subject()) => return Ok(forbidden(&self.url, &why)),
+                    News::Refused(why) if is_about_replay(&why) => {
+                        self.tell_replay(Err(forbidden(&self.url, &why)));
+                        keeping.set(keep(Instant::now() + KEEP_INTERVAL));
+                    }
                     // The clock is a help; without the permission for it, others do without.
                     News::Refused(why) => tracing::warn!("others cannot compare clocks: {}", forbidden(&self.url, &why)),
                     News::Slow => {}
                 },
+                outcome = &mut keeping => {
+                    self.tell_replay(outcome);
+                    keeping.set(keep(Instant::now() + KEEP_INTERVAL));
+                }
                 Some(request) = link.clock_requests.next() => self.tell_clock(&link.connection, &request).await,
             }
         }
@@ -234,6 +280,13 @@ impl Worker {
             sent_nanos: Timestamp::now().as_nanos(),
         }
     }
+}
+
+/// Sees to the stream of a replay, at `due`. Without one, that takes for ever.
+async fn keep(replay: Option<Replay>, client: Client, url: NatsUrl, due: Instant) -> Result<(), String> {
+    let Some(replay) = replay else { return std::future::pending().await };
+    sleep_until(due).await;
+    replay.keep(&client, &url).await
 }
 
 /// Connects, and finds out whether it is permitted to publish: the server says so only of a message. Those of blocks have `bytes` bytes.

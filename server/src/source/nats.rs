@@ -1,9 +1,11 @@
 //! Another server as the source: what it publishes on a subject of NATS.
 //!
 //! Its blocks keep their sequence numbers and, on this server's clock, the times of their capture. The connection is made again
-//! whenever it is lost; the supervisor fills the hole, as for any source that pauses.
+//! whenever it is lost. Blocks that have not come are fetched from the replay of the subject, if there is one and they come in time; else
+//! the supervisor fills the hole, as for any source that pauses. The history of a server that starts is fetched from there, too.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -16,18 +18,21 @@ use async_nats::{Client, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::runtime::Runtime;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::config::NatsUrl;
+use crate::config::{CaptureConfig, NatsUrl};
 use crate::hop::account::{HopAccount, Outcome};
 use crate::hop::clock::RemoteClock;
 use crate::hop::connection::{Connection, News, forbidden, is_about};
 use crate::hop::message::{self, ClockAnswer, Head, HopFormat, MessageError, SampleEncoding};
 use crate::hop::order::{Order, Verdict};
+use crate::hop::past::{Kept, Past, PastError};
+use crate::hop::replay::is_about_replay;
 
-/// Messages that may wait in the subscription: 1.3 s of blocks of 10 ms. What is older is no longer live, and the client would keep
-/// 65,536, eleven minutes.
+/// Messages that may wait in the subscription: 1.3 s of blocks of 10 ms, and as many as come while missing ones are fetched. What is older
+/// is no longer live, and the client would keep 65,536, eleven minutes.
 const MAX_WAITING: usize = 128;
+const SHORT_BLOCK: Duration = Duration::from_millis(10);
 /// How long opening waits for the first block, whose format the stream has.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a block waits for room in the capture ring, which the dispatcher empties each few milliseconds.
@@ -40,6 +45,12 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(2);
 const OPENING_CLOCKS: u32 = 3;
 /// Answers that come at the first interval.
 const FIRST_CLOCKS: u32 = 8;
+/// Blocks that were missing go on at this many times the pace of sound, so that no listener's ring overflows.
+const FILL_PACE: u32 = 8;
+/// How long the replay may take for the next message of the history, when this server starts.
+const PAST_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time from the loss of a connection to the first try to make it again. What comes meanwhile may still be fetched in time.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause between two tries to connect: a try costs little, and listeners wait for it.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// How long the other server may take to tell of its clock.
@@ -56,6 +67,9 @@ pub(crate) struct NatsSource {
     account: Arc<HopAccount>,
     format: Format,
     first: First,
+    /// Where the history begins, if there is any.
+    past: Option<PastBlock>,
+    hop_wait: Duration,
     clock: RemoteClock,
 }
 
@@ -63,6 +77,13 @@ pub(crate) struct NatsSource {
 struct First {
     head: Head,
     message: Bytes,
+    came_at: Timestamp,
+}
+
+/// A block of the replay.
+struct PastBlock {
+    head: Head,
+    kept: Kept,
 }
 
 /// A connection, and the subscription on it.
@@ -96,26 +117,28 @@ impl NatsSource {
     /// # Errors
     ///
     /// Why nothing comes, in one line for people.
-    pub(crate) fn open(url: &NatsUrl) -> Result<Self, String> {
+    pub(crate) fn open(url: &NatsUrl, config: &CaptureConfig) -> Result<Self, String> {
         // The caller may be in a runtime itself, whose thread must not run another one.
-        let opened = thread::scope(|scope| scope.spawn(|| Self::open_here(url)).join());
+        let opened = thread::scope(|scope| scope.spawn(|| Self::open_here(url, config)).join());
         opened.unwrap_or_else(|_| Err("opening it has crashed".to_owned()))
     }
 
-    fn open_here(url: &NatsUrl) -> Result<Self, String> {
+    fn open_here(url: &NatsUrl, config: &CaptureConfig) -> Result<Self, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| format!("the system refused: {error}"))?;
         let account = HopAccount::new(url.to_string());
-        let (link, first, clock) = runtime.block_on(async {
-            let mut link = subscribe(url).await?;
+        let hop_wait = config.hop_wait.unwrap_or_default();
+        let (link, first, format, clock, past) = runtime.block_on(async {
+            let mut link = subscribe(url, hop_wait).await?;
             let first = first_block(&mut link.messages, &account, url).await?;
+            let format = first.head.format.to_format().map_err(|error| error.to_string())?;
             let clock = first_clock(&link.connection, url, first.head.epoch).await;
-            Ok::<_, String>((link, first, clock))
+            let past = first_past(&link.connection, url, &first.head, format.blocks_in(config.history)).await;
+            Ok::<_, String>((link, first, format, clock, past))
         })?;
-        let format = first.head.format.to_format().map_err(|error| error.to_string())?;
         account.connection.connected(false);
         let link = OpenLink { runtime: Some(runtime), link: Some(link) };
-        Ok(Self { link, url: url.clone(), account, format, first, clock })
+        Ok(Self { link, url: url.clone(), account, format, first, past, hop_wait, clock })
     }
 
     /// Returns its account.
@@ -123,9 +146,14 @@ impl NatsSource {
         &self.account
     }
 
-    /// Returns the number of the first block.
-    pub(crate) fn first_sequence(&self) -> u64 {
+    /// Returns the number of the first block that has come live.
+    pub(crate) fn first_live(&self) -> u64 {
         self.first.head.sequence
+    }
+
+    /// Returns the number of the first block, which may be older than this server.
+    pub(crate) fn first_sequence(&self) -> u64 {
+        self.past.as_ref().map_or(self.first.head.sequence, |past| past.head.sequence)
     }
 
     /// Returns the length of its blocks.
@@ -152,9 +180,10 @@ impl Source for NatsSource {
     }
 
     fn start(self: Box<Self>, capture: Capture) -> Result<Box<dyn Running>, SourceError> {
-        let Self { mut link, url, account, format, first, clock } = *self;
+        let Self { mut link, url, account, format, first, past, hop_wait, clock } = *self;
         let stop = Arc::new(Stop::default());
         let (done, ended) = mpsc::channel::<()>();
+        let (has_caught_up, caught_up) = mpsc::channel::<()>();
         let mut taker = Taker {
             capture,
             url,
@@ -166,7 +195,11 @@ impl Source for NatsSource {
             clocks: 0,
             clock,
             samples: Vec::with_capacity(format.block_samples()),
-            told: [None; 7],
+            hop_wait,
+            taken_at: Instant::now(),
+            caught_up_to: 0,
+            is_replay_refused: false,
+            told: [None; Outcome::ALL.len()],
         };
         let stopped = Arc::clone(&stop);
         thread::Builder::new()
@@ -176,7 +209,7 @@ impl Source for NatsSource {
                     runtime.block_on(async {
                         tokio::select! {
                             () = stopped.wait() => {}
-                            () = taker.run(&first, link) => {}
+                            () = taker.run(&first, past, link, has_caught_up) => {}
                         }
                     });
                 }
@@ -184,6 +217,8 @@ impl Source for NatsSource {
                 drop(done);
             })
             .map_err(SourceError::Thread)?;
+        // Until the history is there, it comes faster than a consumer has to take it.
+        let _ = caught_up.recv();
         Ok(Box::new(RunningTaker { stop, ended }))
     }
 }
@@ -234,23 +269,39 @@ struct Taker {
     clock_epoch: u64,
     clocks: u32,
     samples: Vec<f32>,
+    /// How long the sound may stand still for blocks that are missing.
+    hop_wait: Duration,
+    /// When a block last went on.
+    taken_at: Instant,
+    /// Serial number after the blocks that were fetched at the start, some of which may still come live.
+    caught_up_to: u64,
+    /// Whether NATS does not permit this connection to fetch anything.
+    is_replay_refused: bool,
     /// When a message of each outcome was last told of.
-    told: [Option<Timestamp>; 7],
+    told: [Option<Timestamp>; Outcome::ALL.len()],
 }
 
 impl Taker {
-    /// Takes messages for ever, over one connection after the other.
-    async fn run(&mut self, first: &First, link: Link) {
-        self.message(&first.message).await;
+    /// Takes messages for ever, over one connection after the other. What the replay has of the time before comes first.
+    async fn run(&mut self, first: &First, past: Option<PastBlock>, mut link: Link, has_caught_up: mpsc::Sender<()>) {
+        match past {
+            Some(past) => self.catch_up(first, past, &mut link).await,
+            None => self.message(&link.connection, &first.message).await,
+        }
+        drop(has_caught_up);
         let mut link = Some(link);
         let mut back_off = BackOff::default();
         loop {
             let why = match link.take() {
                 Some(link) => {
-                    back_off = BackOff::default();
-                    self.receive(link).await
+                    let connected_at = Instant::now();
+                    let why = self.receive(link).await;
+                    if self.taken_at > connected_at {
+                        back_off = BackOff::default();
+                    }
+                    why
                 }
-                None => match subscribe(&self.url).await {
+                None => match subscribe(&self.url, self.hop_wait).await {
                     Ok(again) => {
                         self.account.connection.connected(true);
                         tracing::info!("connected again to {}", self.url);
@@ -263,14 +314,67 @@ impl Taker {
             if self.account.connection.failed(&why) {
                 tracing::error!("nothing comes from {}: {why}; it is tried again", self.url);
             }
+            sleep(back_off.pause().clamp(FIRST_PAUSE, MAX_PAUSE)).await;
             back_off.lengthen();
-            sleep(back_off.pause().min(MAX_PAUSE)).await;
         }
+    }
+
+    /// Takes what the replay has from `past` on, until it has all blocks that have come live meanwhile. Those are left where they came,
+    /// because the replay has them, too.
+    async fn catch_up(&mut self, first: &First, past: PastBlock, link: &mut Link) {
+        // Where the clocks cannot be compared, a block that has come live is needed to know how far they are apart.
+        self.clock.map(first.head.captured_nanos, first.head.sent_nanos, first.came_at);
+        let (epoch, mut newest) = (first.head.epoch, first.head.serial);
+        let (from, begun_at) = (past.head.serial, Instant::now());
+        let opened = Past::new(&link.connection.client, self.url.subject()).await;
+        let mut reader = match opened {
+            Ok(replay) => replay.after(&past.kept, newest - from),
+            Err(why) => return self.give_up(&why),
+        };
+        let mut kept = past.kept;
+        loop {
+            if let Some(head) = kept.head_in(epoch) {
+                self.take_kept(&kept, Outcome::Past).await;
+                if head.serial >= newest {
+                    break;
+                }
+            }
+            let patience = Instant::now() + PAST_TIMEOUT;
+            kept = loop {
+                tokio::select! {
+                    biased;
+                    message = link.messages.next() => match message {
+                        Some(message) => if let Ok((head, _)) = message::read(&message.payload) && head.epoch == epoch {
+                            newest = newest.max(head.serial);
+                        },
+                        None => return self.give_up(&PastError::Failed("the connection is lost".to_owned())),
+                    },
+                    read = timeout_at(patience, reader.next()) => match read {
+                        Ok(Ok(kept)) => break kept,
+                        Ok(Err(why)) => return self.give_up(&why),
+                        Err(_) => return self.give_up(&PastError::Failed("JetStream does not answer".to_owned())),
+                    },
+                }
+            };
+        }
+        self.caught_up_to = self.order.next_serial().unwrap_or_default();
+        tracing::info!(
+            "the history begins with {} blocks of the replay of {}, fetched in {:.1?}",
+            self.caught_up_to - from,
+            self.url,
+            begun_at.elapsed()
+        );
+    }
+
+    /// Tells that the history is not fetched to its end. What is missing counts as lost.
+    fn give_up(&self, why: &PastError) {
+        tracing::warn!("the history of {} is not complete: {why}", self.url);
     }
 
     /// Takes messages until the connection is lost, and returns why it is.
     async fn receive(&mut self, link: Link) -> String {
         let Link { connection, mut messages } = link;
+        self.is_replay_refused = false;
         let mut clock_due = Instant::now();
         let clock_subject = message::clock_subject(self.url.subject());
         let mut request = std::pin::pin!(ask_clock(connection.client.clone(), clock_subject.clone(), clock_due));
@@ -278,12 +382,16 @@ impl Taker {
             tokio::select! {
                 biased;
                 message = messages.next() => match message {
-                    Some(message) => self.message(&message.payload).await,
+                    Some(message) => self.message(&connection, &message.payload).await,
                     None => return "the connection is lost".to_owned(),
                 },
                 news = connection.news() => match news {
                     News::Lost(why) => return why,
                     News::Refused(why) if is_about(&why, self.url.subject()) => return forbidden(&self.url, &why),
+                    News::Refused(why) if is_about_replay(&why) => {
+                        self.is_replay_refused = true;
+                        tracing::warn!("blocks that are missing cannot be fetched: {}", forbidden(&self.url, &why));
+                    }
                     News::Refused(why) => {
                         tracing::warn!("the clocks are not compared: {}", forbidden(&self.url, &why));
                     }
@@ -305,20 +413,84 @@ impl Taker {
         }
     }
 
-    /// Reads a message, and takes it if it is a block.
-    async fn message(&mut self, bytes: &[u8]) {
-        let now = Timestamp::now();
+    /// Reads a message that has come live, and takes it if it is a block, after those that are missing before it.
+    async fn message(&mut self, connection: &Connection, bytes: &[u8]) {
         match message::read(bytes) {
-            Ok((head @ Head { encoding: Some(_), .. }, samples)) => self.take(&head, samples, now).await,
+            Ok((head @ Head { encoding: Some(_), .. }, samples)) => {
+                if self.order.epoch() == Some(head.epoch) && head.serial < self.caught_up_to {
+                    return;
+                }
+                self.caught_up_to = 0;
+                self.fill(connection, &head).await;
+                self.take(&head, samples, Outcome::Taken).await;
+            }
             // It announces a publisher, which sends blocks soon.
             Ok(_) => {}
-            Err(error) => self.leave_out(outcome_of(error), || format!("a message is left out: {error}"), now),
+            Err(error) => self.leave_out(outcome_of(error), || format!("a message is left out: {error}")),
         }
     }
 
-    /// Takes a block that came at `now` into the stream, where it belongs.
-    async fn take(&mut self, head: &Head, bytes: &[u8], now: Timestamp) {
+    /// Takes a message of the replay, if it is a block.
+    async fn take_kept(&mut self, kept: &Kept, outcome: Outcome) {
+        if let Ok((head @ Head { encoding: Some(_), .. }, samples)) = message::read(&kept.message) {
+            self.take(&head, samples, outcome).await;
+        }
+    }
+
+    /// Fetches the blocks that are missing before one that has come, as long as the sound does not stand still for too long.
+    async fn fill(&mut self, connection: &Connection, head: &Head) {
+        let missing = self.order.missing_before(head, self.block, Timestamp::now());
+        if missing.is_empty() || head.format != self.hop_format {
+            return;
+        }
+        let before = self.order.next_serial();
+        let outcome = self.fetch(connection, head.epoch, missing.clone()).await;
+        let fetched = self.order.next_serial().zip(before).map_or(0, |(after, before)| after - before);
+        let count = missing.end - missing.start;
+        let text = match outcome {
+            Err(PastError::None) => return,
+            Ok(()) => format!("{fetched} of {count} blocks that had not come were fetched from the replay"),
+            Err(why) => format!("{fetched} of {count} blocks that had not come were fetched from the replay: {why}"),
+        };
+        self.tell(Outcome::Filled, || text);
+    }
+
+    /// Takes these blocks from the replay, in their order.
+    async fn fetch(&mut self, connection: &Connection, epoch: u64, missing: Range<u64>) -> Result<(), PastError> {
+        let too_late = || PastError::Failed("the others would come too late".to_owned());
+        let deadline = self.taken_at + self.hop_wait;
+        if deadline <= Instant::now() {
+            return Err(if self.hop_wait.is_zero() { PastError::None } else { too_late() });
+        }
+        if self.is_replay_refused {
+            return Err(PastError::None);
+        }
+        let replay = Past::new(&connection.client, self.url.subject()).await?;
+        let found = timeout_at(deadline, replay.find(epoch, missing.start)).await;
+        let mut kept = found.map_err(|_| too_late())??;
+        let mut reader = replay.after(&kept, missing.end - missing.start);
+        loop {
+            if let Some(head) = kept.head_in(epoch) {
+                if head.serial >= missing.end {
+                    return Ok(());
+                }
+                if missing.contains(&head.serial) {
+                    self.take_kept(&kept, Outcome::Filled).await;
+                    if head.serial + 1 == missing.end {
+                        return Ok(());
+                    }
+                    sleep(self.block / FILL_PACE).await;
+                }
+            }
+            let read = timeout_at(self.taken_at + self.hop_wait, reader.next()).await;
+            kept = read.map_err(|_| too_late())??;
+        }
+    }
+
+    /// Takes a block into the stream, where it belongs. `outcome` says by which way it has come.
+    async fn take(&mut self, head: &Head, bytes: &[u8], outcome: Outcome) {
         let Some(encoding) = head.encoding else { return };
+        let now = Timestamp::now();
         if head.format != self.hop_format {
             let HopFormat { rate_hz, channels, block_frames } = head.format;
             let text = || {
@@ -327,23 +499,21 @@ impl Taker {
                      server anew to take them)"
                 )
             };
-            return self.leave_out(Outcome::Format, text, now);
+            return self.leave_out(Outcome::Format, text);
         }
         let verdict = match self.order.judge(head, self.block, now) {
             Ok(verdict) => verdict,
-            Err(error) => return self.leave_out(outcome_of(error), || format!("a message is left out: {error}"), now),
+            Err(error) => return self.leave_out(outcome_of(error), || format!("a message is left out: {error}")),
         };
         let (lost_on_hop, is_new_epoch) = match verdict {
             Verdict::Next { lost_on_hop, is_new_epoch } => (lost_on_hop, is_new_epoch),
-            Verdict::Late => return self.leave_out(Outcome::Late, || "blocks come late".to_owned(), now),
-            Verdict::Duplicate => {
-                return self.leave_out(Outcome::Duplicate, || "blocks come twice".to_owned(), now);
-            }
+            Verdict::Late => return self.leave_out(Outcome::Late, || "blocks come late".to_owned()),
+            Verdict::Duplicate => return self.leave_out(Outcome::Duplicate, || "blocks come twice".to_owned()),
             Verdict::Foreign { is_second: true } => {
                 let text = || {
                     "a second publisher is on the subject, and is left out (give it a subject of its own)".to_owned()
                 };
-                return self.leave_out(Outcome::Foreign, text, now);
+                return self.leave_out(Outcome::Foreign, text);
             }
             Verdict::Foreign { is_second: false } => return self.account.count(Outcome::Foreign),
         };
@@ -355,18 +525,20 @@ impl Taker {
             self.account.begin_epoch(head.epoch);
             tracing::info!("epoch {} begins at {}, with block {}", head.epoch, self.url, head.sequence);
         }
-        if let Some(hop) = self.clock.hop(head.sent_nanos, now) {
+        let is_past = outcome == Outcome::Past;
+        if let Some(hop) = self.clock.hop(head.sent_nanos, now).filter(|_| !is_past) {
             self.account.hop_micros.record(u64::try_from(hop.as_micros()).unwrap_or(u64::MAX));
         }
         message::read_samples(encoding, bytes, &mut self.samples);
         self.wait_for_room().await;
         let captured_at = self.clock.map(head.captured_nanos, head.sent_nanos, now);
         let Head { epoch, sequence, origin, .. } = *head;
-        let block = RelayedBlock { epoch, sequence, captured_at, origin, lost_on_hop, samples: &self.samples };
+        let block = RelayedBlock { epoch, sequence, captured_at, origin, lost_on_hop, is_past, samples: &self.samples };
         match self.capture.relay(&block) {
-            Relay::Taken => self.account.count(Outcome::Taken),
-            _ => self.leave_out(Outcome::Late, || "blocks come after silence has taken their place".to_owned(), now),
+            Relay::Taken => self.account.count(outcome),
+            _ => self.leave_out(Outcome::Late, || "blocks come after silence has taken their place".to_owned()),
         }
+        self.taken_at = Instant::now();
     }
 
     /// Waits while the capture ring is full: blocks that come in a burst wait in the subscription.
@@ -378,9 +550,14 @@ impl Taker {
     }
 
     /// Counts a message that is left out, and logs it now and then.
-    fn leave_out(&mut self, outcome: Outcome, text: impl FnOnce() -> String, now: Timestamp) {
+    fn leave_out(&mut self, outcome: Outcome, text: impl FnOnce() -> String) {
         self.account.count(outcome);
-        let told = &mut self.told[outcome as usize];
+        self.tell(outcome, text);
+    }
+
+    /// Logs something about messages of this outcome, unless that was done a moment ago.
+    fn tell(&mut self, outcome: Outcome, text: impl FnOnce() -> String) {
+        let (told, now) = (&mut self.told[outcome as usize], Timestamp::now());
         if told.is_none_or(|told| now.since(told) >= TELL_INTERVAL) {
             *told = Some(now);
             tracing::warn!("{}: {}", self.url, text());
@@ -431,9 +608,36 @@ async fn ask_clock(client: Client, subject: String, due: Instant) -> Option<Roun
     Some(RoundTrip { sent, answer: ClockAnswer::read(&answer.payload)?, received })
 }
 
-/// Connects and subscribes, and finds out whether that is permitted.
-async fn subscribe(url: &NatsUrl) -> Result<Link, String> {
-    let connection = Connection::open(url, MAX_WAITING).await?;
+/// Finds the block in the replay with which a history of so many blocks before the `first` one begins.
+async fn first_past(connection: &Connection, url: &NatsUrl, first: &Head, blocks: u64) -> Option<PastBlock> {
+    if blocks == 0 {
+        return None;
+    }
+    let found = timeout(PAST_TIMEOUT, async {
+        let replay = Past::new(&connection.client, url.subject()).await?;
+        replay.find(first.epoch, first.serial.saturating_sub(blocks)).await
+    });
+    let kept = match found.await {
+        Ok(Ok(kept)) => kept,
+        Ok(Err(PastError::None)) => return None,
+        Ok(Err(why)) => {
+            tracing::warn!("the history of {url} begins now, because the replay cannot be read: {why}");
+            return None;
+        }
+        Err(_) => {
+            tracing::warn!("the history of {url} begins now, because JetStream does not answer");
+            return None;
+        }
+    };
+    let head = kept.head_in(first.epoch)?;
+    let is_before = head.format == first.format && head.serial < first.serial && head.sequence < first.sequence;
+    is_before.then_some(PastBlock { head, kept })
+}
+
+/// Connects and subscribes, and finds out whether that is permitted. Missing blocks may take `hop_wait`.
+async fn subscribe(url: &NatsUrl, hop_wait: Duration) -> Result<Link, String> {
+    let waiting = MAX_WAITING + hop_wait.div_duration_f64(SHORT_BLOCK) as usize;
+    let connection = Connection::open(url, waiting).await?;
     let messages = connection.client.subscribe(url.subject().to_owned()).await.map_err(|error| error.to_string())?;
     connection.confirm(url.subject()).await.map_err(|why| forbidden(url, &why))?;
     Ok(Link { connection, messages })
@@ -446,7 +650,9 @@ async fn first_block(messages: &mut Subscriber, account: &HopAccount, url: &Nats
         loop {
             let message = messages.next().await?.payload;
             match message::read(&message) {
-                Ok((head, _)) if head.encoding.is_some() => return Some(First { head, message }),
+                Ok((head, _)) if head.encoding.is_some() => {
+                    return Some(First { head, message, came_at: Timestamp::now() });
+                }
                 // It announces a publisher, which sends blocks soon.
                 Ok(_) => {}
                 Err(error) => {

@@ -43,6 +43,16 @@ impl Nats {
         (child, port)
     }
 
+    /// Returns its port for clients.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Changes its configuration, which it reads when it is started again.
+    pub(crate) fn configure(&self, lines: &str) {
+        std::fs::write(self.directory.path().join("nats.conf"), format!("{lines}\n")).unwrap();
+    }
+
     /// Returns the URL of a subject on it.
     pub(crate) fn url(&self, subject: &str) -> String {
         format!("nats://127.0.0.1:{}/{subject}", self.port)
@@ -109,9 +119,21 @@ impl Client {
         assert_eq!(answer, "PONG\r\n");
     }
 
+    /// Asks, and returns the answer.
+    pub(crate) fn request(&mut self, subject: &str, message: &str) -> Vec<u8> {
+        let length = message.len();
+        let lines = format!("SUB _INBOX.test 2\r\nUNSUB 2 1\r\nPUB {subject} _INBOX.test {length}\r\n{message}\r\n");
+        self.stream.write_all(lines.as_bytes()).unwrap();
+        self.message()
+    }
+
     /// Returns the next message on a subject.
     pub(crate) fn next_of(&mut self, subject: &str) -> Vec<u8> {
         self.stream.write_all(format!("SUB {subject} 1\r\nUNSUB 1 1\r\n").as_bytes()).unwrap();
+        self.message()
+    }
+
+    fn message(&mut self) -> Vec<u8> {
         let head = self.line();
         let length: usize = head.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
         let mut message = vec![0; length + 2];

@@ -11,9 +11,8 @@ use crate::{Capture, CaptureStats, Format, Timestamp};
 
 /// Time between two checks of a source that delivers.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(50);
-/// Checks in a row without a write after which a source is lost: 0.8 s, far beyond the period of any device. Checks are
-/// counted, not time, so that a pause of this process is no loss of the source.
-const MAX_QUIET_CHECKS: u32 = 16;
+/// Time without a write after which a source is lost: far beyond the period of any device.
+pub(super) const QUIET_SPAN: Duration = Duration::from_millis(800);
 /// The same before its first write: 5 s. An idle source of a sound server hands over its first sound after up to 2 s.
 const MAX_START_CHECKS: u32 = 100;
 /// Checks in a row without a write after which the capture ring may have no room for what comes next, all at once. One fewer than the
@@ -48,14 +47,16 @@ impl Live {
         (self.quiet_checks, self.started_at) = (0, now);
     }
 
-    /// Checks once, and returns the reason if the source is lost. Tells `stats` of a pause.
-    pub(super) fn check(&mut self, stats: &CaptureStats) -> Option<Loss> {
+    /// Checks once, and returns the reason if the source is lost, for example because nothing has come for `quiet_span`. Checks are counted,
+    /// not time, so that a pause of this process is no loss of the source. Tells `stats` of a pause.
+    pub(super) fn check(&mut self, quiet_span: Duration, stats: &CaptureStats) -> Option<Loss> {
         let is_alive = self.is_alive();
         self.quiet_checks = if is_alive { 0 } else { self.quiet_checks + 1 };
         if self.quiet_checks == PAUSE_CHECKS {
             stats.pause_seen();
         }
-        let max_checks = if self.attempts > 0 { MAX_QUIET_CHECKS } else { MAX_START_CHECKS };
+        let quiet_checks = (quiet_span.as_millis() / CHECK_INTERVAL.as_millis()) as u32;
+        let max_checks = if self.attempts > 0 { quiet_checks } else { MAX_START_CHECKS };
         self.end().or_else(|| (self.quiet_checks >= max_checks).then_some(Loss::Quiet))
     }
 
@@ -128,7 +129,7 @@ mod tests {
             // The first look finds the write; then nothing comes for a quarter of a second, and for three more checks.
             let told: Vec<u64> = (0..9)
                 .map(|_| {
-                    assert!(live.check(&stats).is_none());
+                    assert!(live.check(QUIET_SPAN, &stats).is_none());
                     stats.pauses() - pauses
                 })
                 .collect();

@@ -69,6 +69,8 @@ pub(super) struct Supervisor {
     pub(super) fallback: Option<OpenFallback>,
     /// Whether a source from which nothing comes is still there.
     pub(super) may_pause: bool,
+    /// Time without a write after which a source is lost.
+    pub(super) quiet_span: Duration,
     pub(super) stats: Arc<CaptureStats>,
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) back_off: BackOff,
@@ -104,7 +106,8 @@ impl Supervisor {
                 Some(Order::OnLoss(on_loss, fallback)) => (self.on_loss, self.fallback) = (on_loss, fallback),
                 None => {}
             }
-            if let Some(loss) = live.check(&self.stats).filter(|loss| !(self.may_pause && matches!(loss, Loss::Quiet)))
+            if let Some(loss) =
+                live.check(self.quiet_span, &self.stats).filter(|loss| !(self.may_pause && matches!(loss, Loss::Quiet)))
             {
                 break Parting::Lost(loss);
             }
@@ -138,9 +141,10 @@ impl Supervisor {
 
     /// Takes everything of `other` but its format, and begins to open its source.
     fn take(&mut self, other: Supervised, hole: &mut Hole, now: Timestamp) {
-        let Supervised { first, reopen, on_loss, fallback, may_pause, is_hop, .. } = other;
+        let Supervised { first, reopen, on_loss, fallback, may_pause, quiet_span, is_hop, .. } = other;
         hole.lent.writer.set_hop(is_hop);
-        (self.reopen, self.on_loss, self.fallback, self.may_pause) = (reopen, on_loss, fallback, may_pause);
+        (self.reopen, self.on_loss, self.fallback) = (reopen, on_loss, fallback);
+        (self.may_pause, self.quiet_span) = (may_pause, quiet_span);
         if let Some(live) = hole.live.take() {
             dispose(live.running);
         }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use aircheck_api::{HopStatus, PublishStatus, PushStatus, RecordingStatus, Rendition};
+use aircheck_api::{HopStatus, PublishStatus, PushStatus, RecordingStatus, Rendition, ReplayStatus};
 use aircheck_engine::{CaptureStats, Drift, Loss, Substitute, Timestamp};
 use metrics::Label;
 
@@ -232,7 +232,8 @@ fn write_hops(text: &mut String, mounts: &[MountView<'_>]) {
         let series = hops.iter().filter_map(|(view, hop)| Some((mount_label(view.mount.name()), figure(hop)?)));
         write_all(text, (name, kind, help), series.collect());
     }
-    let help = "Messages from the server that is the source. taken: blocks of the stream; late: too late; duplicate: come already; foreign: of \
+    let help = "Messages from the server that is the source. taken: blocks of the stream; filled: such as were missing, and \
+                were fetched from the replay; past: such as were fetched for the history at the start; late: too late; duplicate: come already; foreign: of \
                 a second publisher; format, version, malformed: such as cannot be taken.";
     let series = hops.iter().flat_map(|(view, hop)| {
         let label = mount_label(view.mount.name());
@@ -267,6 +268,27 @@ fn write_published(text: &mut String, mounts: &[MountView<'_>]) {
     for (name, kind, help, figure) in figures {
         write_mounts(text, mounts, (name, kind, help), |view| {
             view.publish.as_ref().map(|publish| (vec![], figure(publish))).into_iter().collect()
+        });
+    }
+    type ReplayFigure = fn(&ReplayStatus) -> u64;
+    let of_replays: [(&str, &'static str, &str, ReplayFigure); 2] = [
+        (
+            "aircheck_publish_replay_up",
+            "gauge",
+            "Whether JetStream keeps the last minutes of what is published.",
+            |it| it.is_kept.into(),
+        ),
+        (
+            "aircheck_publish_replay_failures_total",
+            "counter",
+            "Number of times that the stream of the replay could not be made or looked at.",
+            |it| it.failures,
+        ),
+    ];
+    for (name, kind, help, figure) in of_replays {
+        write_mounts(text, mounts, (name, kind, help), |view| {
+            let replay = view.publish.as_ref().and_then(|publish| publish.replay.as_ref());
+            replay.map(|replay| (vec![], figure(replay))).into_iter().collect()
         });
     }
 }

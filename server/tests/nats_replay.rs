@@ -1,0 +1,253 @@
+//! The replay of a subject, in a real NATS server with JetStream: what it keeps, and what is fetched from it.
+
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+
+mod common;
+#[path = "common/cut.rs"]
+mod cut;
+#[path = "common/hop.rs"]
+mod hop;
+#[path = "common/nats.rs"]
+mod nats;
+#[path = "common/truth.rs"]
+mod truth;
+
+use std::path::Path;
+
+use hound::SampleFormat;
+use serde_json::Value;
+
+use common::{Server, curl, eventually};
+use cut::Way;
+use hop::{FRAMES, Lines, assert_accounts, edge, lost_of, noise, samples};
+use nats::Nats;
+use truth::scrape::Metrics;
+
+/// A NATS server with JetStream.
+const JETSTREAM: &str = "jetstream { store_dir: js, max_memory_store: 64MB }";
+/// Subject of all tests, and the stream with its replay.
+const SUBJECT: &str = "radio.one";
+const STREAM: &str = "AIRCHECK_radio_one";
+
+/// Starts a server that plays `source` and publishes it with a replay.
+fn origin(nats: &Nats, source: &str, replay: &str) -> Server {
+    Server::start(&["--source", source, "--publish", &nats.url(SUBJECT), "--replay", replay])
+}
+
+/// Returns the account of a replay, once it is kept.
+fn kept(origin: &Server) -> Value {
+    eventually("a replay", || {
+        let replay = origin.json("api/v1/status")["publish"]["replay"].clone();
+        (replay["kept"] == true).then_some(replay)
+    })
+}
+
+/// Returns what NATS says of the stream.
+fn info(nats: &Nats) -> Value {
+    let answer = nats.client().request(&format!("$JS.API.STREAM.INFO.{STREAM}"), "");
+    serde_json::from_slice(&answer).unwrap()
+}
+
+fn sent(origin: &Server) -> u64 {
+    origin.json("api/v1/status")["publish"]["sent"].as_u64().unwrap()
+}
+
+fn filled(edge: &Server) -> u64 {
+    edge.json("api/v1/status")["hop"]["messages"]["filled"].as_u64().unwrap()
+}
+
+/// Cuts the way until the origin has sent so many blocks.
+fn miss(way: &Way, origin: &Server, blocks: u64) {
+    let before = sent(origin);
+    way.cut();
+    eventually("blocks that are missed", || (sent(origin) >= before + blocks).then_some(()));
+    way.mend();
+}
+
+fn wav(path: &Path) -> String {
+    format!("wav:{}", path.display())
+}
+
+#[test]
+fn what_a_broken_connection_has_cost_is_fetched_and_comes_in_order_bit_for_bit() {
+    let nats = Nats::start(JETSTREAM);
+    for format in [SampleFormat::Int, SampleFormat::Float] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("noise.wav");
+        let sound = noise(&file, 60, format);
+        let origin = origin(&nats, &wav(&file), "1m");
+        kept(&origin);
+        let way = Way::to(nats.port());
+        let url = format!("nats://127.0.0.1:{}/{SUBJECT}", way.port());
+        let edge = Server::start(&["--source", &url, "--hop-wait", "10s", "--history", "0s"]);
+        let mut lines = Lines::of(&edge);
+        let mut lost = Vec::new();
+        let mut next = lines.block(&mut lost)["sequence"].as_u64().unwrap() + 1;
+        for round in 1..=3 {
+            miss(&way, &origin, 40);
+            eventually("a connection", || {
+                let hop = edge.json("api/v1/status")["hop"].clone();
+                (hop["reconnects"] == round && hop["connected"] == true).then_some(())
+            });
+            for _ in 0..150 {
+                let block = lines.block(&mut lost);
+                assert_eq!((&block["sequence"], &lost), (&next.into(), &vec![]));
+                assert!(samples(&block) == sound[next as usize * FRAMES..][..FRAMES], "block {next} has other samples");
+                next += 1;
+            }
+        }
+        let status = edge.json("api/v1/status");
+        assert!(filled(&edge) >= 3 * 40, "{status}");
+        assert_eq!((&status["hop"]["lost_blocks"], &status["capture"]["lost_source"]), (&0.into(), &0.into()));
+        assert_eq!(status["hop"]["messages"]["past"], 0, "no history is kept");
+        let metrics = Metrics::of(edge.address);
+        assert!(metrics.sum("aircheck_hop_messages_total", &["result=\"filled\""]) >= 120.0);
+        edge.wait_for_log("were fetched from the replay");
+        assert_accounts(&edge);
+        assert_accounts(&origin);
+    }
+}
+
+#[test]
+fn what_comes_too_late_or_is_not_asked_for_is_lost_on_the_hop() {
+    let nats = Nats::start(JETSTREAM);
+    let origin = origin(&nats, "tone:440", "1m");
+    kept(&origin);
+    for (wait, blocks) in [("off", 20), ("100ms", 60)] {
+        let way = Way::to(nats.port());
+        let url = format!("nats://127.0.0.1:{}/{SUBJECT}", way.port());
+        let edge = Server::start(&["--source", &url, "--hop-wait", wait]);
+        let mut lines = Lines::of(&edge);
+        let mut lost = Vec::new();
+        lines.block(&mut lost);
+        miss(&way, &origin, blocks);
+        eventually("sound", || {
+            lines.block(&mut lost);
+            (lost_of(&lost, "hop") >= blocks).then_some(())
+        });
+        (0..100).for_each(|_| drop(lines.block(&mut lost)));
+        let status = edge.json("api/v1/status");
+        assert_eq!(filled(&edge), 0, "{status}");
+        assert_eq!(status["capture"]["lost_hop"], lost_of(&lost, "hop"), "{status} {lost:?}");
+        assert!(lost.iter().all(|(reason, _)| reason == "hop"), "{lost:?}");
+        assert_accounts(&edge);
+    }
+}
+
+#[test]
+fn a_replay_is_bounded_and_made_anew_where_it_is_gone() {
+    let nats = Nats::start(JETSTREAM);
+    let first = origin(&nats, "tone:440", "2s");
+    let replay = kept(&first);
+    assert_eq!((&replay["stream"], &replay["span_seconds"]), (&STREAM.into(), &2.0.into()));
+    let max_bytes = replay["max_bytes"].as_u64().unwrap();
+    eventually("more than it may keep", || (sent(&first) > 400).then_some(()));
+    let told = info(&nats);
+    let (config, state) = (&told["config"], &told["state"]);
+    assert_eq!(config["subjects"], serde_json::json!([SUBJECT]), "{told}");
+    assert_eq!((&config["storage"], &config["discard"]), (&"memory".into(), &"old".into()), "{told}");
+    assert_eq!((&config["max_age"], &config["max_bytes"]), (&2_000_000_000_u64.into(), &max_bytes.into()), "{told}");
+    let bytes = state["bytes"].as_u64().unwrap();
+    // 200 blocks, of which the oldest goes within the server's own interval, and an eighth to spare.
+    assert!((190..=300).contains(&state["messages"].as_u64().unwrap()), "{told}");
+    assert!(bytes <= max_bytes && bytes * 3 / 2 > max_bytes - 65_536, "{bytes} of {max_bytes}: {told}");
+
+    // Another span, with the same stream.
+    let created = told["created"].clone();
+    drop(first);
+    let second = origin(&nats, "tone:440", "10s");
+    kept(&second);
+    let told = info(&nats);
+    assert_eq!((&told["config"]["max_age"], &told["created"]), (&10_000_000_000_u64.into(), &created), "{told}");
+    // Somebody takes it away.
+    nats.client().request(&format!("$JS.API.STREAM.DELETE.{STREAM}"), "");
+    assert!(info(&nats)["error"].is_object());
+    eventually("the stream", || info(&nats)["state"]["messages"].as_u64().filter(|messages| *messages > 10));
+    let publish = second.json("api/v1/status")["publish"].clone();
+    assert_eq!((&publish["replay"]["failures"], &publish["lost"]), (&0.into(), &0.into()), "{publish}");
+    let metrics = Metrics::of(second.address);
+    assert_eq!(metrics.sum("aircheck_publish_replay_up", &[]), 1.0);
+    assert_accounts(&second);
+}
+
+#[test]
+fn without_a_replay_that_is_told_and_the_sound_goes_on_live() {
+    let users = "authorization { users = [ { user: studio, password: secret, permissions: { publish: { deny: [\"$JS.API.>\"] } } } ] }";
+    let cases = [
+        ("", "", "JetStream does not answer"),
+        (
+            "jetstream { store_dir: js, max_memory_store: 1MB }",
+            "",
+            "has no 3 MB of memory for it (raise its max_memory_store",
+        ),
+        (&format!("{JETSTREAM}\n{users}"), "studio:secret@", "NATS refuses"),
+    ];
+    for (lines, user, text) in cases {
+        let mut nats = Nats::start(lines);
+        let url = format!("nats://{user}127.0.0.1:{}/{SUBJECT}", nats.port());
+        let origin = Server::start(&["--source", "tone:440", "--publish", &url, "--replay", "10s"]);
+        origin.wait_for_log(text);
+        let publish = eventually("a failure", || {
+            let publish = origin.json("api/v1/status")["publish"].clone();
+            publish["replay"]["failure"].as_str().filter(|failure| failure.contains(text))?;
+            Some(publish)
+        });
+        assert_eq!((&publish["replay"]["kept"], &publish["connected"]), (&false.into(), &true.into()), "{publish}");
+        let metrics = Metrics::of(origin.address);
+        assert_eq!(metrics.sum("aircheck_publish_replay_up", &[]), 0.0);
+        assert!(metrics.sum("aircheck_publish_replay_failures_total", &[]) >= 1.0);
+        let edge = edge(&url);
+        let mut lines = Lines::of(&edge);
+        let mut lost = Vec::new();
+        (0..100).for_each(|_| drop(lines.block(&mut lost)));
+        assert_eq!(lost, []);
+        assert_eq!(edge.json("api/v1/status")["hop"]["messages"]["past"], 0);
+        assert_eq!(origin.log().matches("has no replay").count(), 1, "it is told once");
+        assert_accounts(&origin);
+        if user.is_empty() {
+            // It is tried again.
+            nats.kill();
+            nats.configure(JETSTREAM);
+            nats.restart();
+            kept(&origin);
+        }
+    }
+}
+
+#[test]
+fn an_edge_that_starts_again_has_the_history_of_the_time_before() {
+    let nats = Nats::start(JETSTREAM);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("noise.wav");
+    let sound = noise(&file, 60, SampleFormat::Int);
+    let origin = origin(&nats, &wav(&file), "1m");
+    kept(&origin);
+    let first = edge(&nats.url(SUBJECT));
+    let mut lines = Lines::of(&first);
+    let seen = lines.next()["sequence"].as_u64().unwrap();
+    eventually("some seconds of sound", || (sent(&origin) > seen + 500).then_some(()));
+    drop((lines, first));
+    let second = edge(&nats.url(SUBJECT));
+    // The listener goes on with the block after the last one that it got.
+    let mut lines = curl(&[&second.url(&format!("stream.json?buffer=10s&from={}", seen + 1))]);
+    let output = {
+        lines.args(["--max-time", "4"]);
+        lines.output().unwrap().stdout
+    };
+    let blocks: Vec<Value> = serde_json::Deserializer::from_slice(&output).into_iter().map_while(Result::ok).collect();
+    assert!(blocks.len() > 500, "{} blocks", blocks.len());
+    for (block, n) in blocks.iter().zip(seen + 1..) {
+        assert_eq!(block["sequence"], n);
+        assert!(samples(block) == sound[n as usize * FRAMES..][..FRAMES], "block {n} has other samples");
+    }
+    let status = second.json("api/v1/status");
+    assert!(status["hop"]["messages"]["past"].as_u64() > Some(500), "{status}");
+    assert_eq!((&status["hop"]["lost_blocks"], &status["capture"]["lost_source"]), (&0.into(), &0.into()), "{status}");
+    assert_eq!((&status["hop"]["messages"]["duplicate"], &status["hop"]["messages"]["late"]), (&0.into(), &0.into()));
+    // What was captured seconds before the start is no latency of this server: its blocks would be at five seconds and less.
+    for stage in ["ring", "hop"] {
+        let latency = &status["latency_seconds"][stage];
+        assert!(latency["max"].as_f64().unwrap() < 3.0, "{stage}: {latency}");
+    }
+    assert_accounts(&second);
+}
