@@ -1,7 +1,7 @@
 //! The hop from one aircheck server to another, through NATS.
 //!
 //! A server publishes each block of a mount as a [`message`] on a subject. Another one takes it as its source: [`order`] decides
-//! which messages are the next of the stream and what was lost between them, and [`clock`] maps the first server's times to its own.
+//! which messages are the next of the stream and what was lost between them, a [`title`] says what is heard, and [`clock`] maps the first server's times to its own.
 //! [`account`] has what both tell of it. JetStream may keep the last minutes of the subject ([`replay`]); what an edge has missed comes from
 //! there ([`past`]).
 
@@ -15,3 +15,4 @@ pub mod order;
 pub(crate) mod past;
 #[cfg(feature = "nats")]
 pub(crate) mod replay;
+pub mod title;

@@ -218,7 +218,7 @@ fn open_source(config: &CaptureConfig, metadata: &Arc<MetadataLog>) -> Result<Op
             let source = waiting.reopen(PutInput::reopener(put.insert(input)));
             (source, SourceKind::Put)
         }
-        SourceSpec::Nats(url) => return open_nats(config, url),
+        SourceSpec::Nats(url) => return open_nats(config, url, metadata),
     };
     Ok(Opened { source: supervised(config, source), kind, put, hop: None })
 }
@@ -234,8 +234,9 @@ pub(crate) fn open_file(
 
 /// Opens what another server publishes.
 #[cfg(feature = "nats")]
-fn open_nats(config: &CaptureConfig, url: &NatsUrl) -> Result<Opened, OpenError> {
-    let source = nats::NatsSource::open(url, config).map_err(|why| OpenError::Nats { url: url.to_string(), why })?;
+fn open_nats(config: &CaptureConfig, url: &NatsUrl, metadata: &Arc<MetadataLog>) -> Result<Opened, OpenError> {
+    let source =
+        nats::NatsSource::open(url, config, metadata).map_err(|why| OpenError::Nats { url: url.to_string(), why })?;
     let account = Arc::clone(source.account());
     let (first_sequence, first_live) = (source.first_sequence(), source.first_live());
     let hop = OpenHop { account, block: source.block_span(), first_sequence, first_live };
@@ -246,7 +247,7 @@ fn open_nats(config: &CaptureConfig, url: &NatsUrl) -> Result<Opened, OpenError>
 }
 
 #[cfg(not(feature = "nats"))]
-fn open_nats(_: &CaptureConfig, url: &NatsUrl) -> Result<Opened, OpenError> {
+fn open_nats(_: &CaptureConfig, url: &NatsUrl, _: &Arc<MetadataLog>) -> Result<Opened, OpenError> {
     let why = "this aircheck was built without the feature `nats` (build it with that)".to_owned();
     Err(OpenError::Nats { url: url.to_string(), why })
 }

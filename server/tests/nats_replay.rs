@@ -251,3 +251,82 @@ fn an_edge_that_starts_again_has_the_history_of_the_time_before() {
     }
     assert_accounts(&second);
 }
+
+/// Sets the title of a server, and returns the number of its first block.
+fn set_title(server: &Server, title: &str) -> u64 {
+    let body = format!("{{\"title\":\"{title}\"}}");
+    let (code, text) = server.ask(&["--request", "PUT", "--data", &body], "api/v1/mounts/main/metadata");
+    assert_eq!(code, 200, "{text}");
+    server.json("api/v1/mounts/main/metadata")["sequence"].as_u64().unwrap()
+}
+
+/// Returns the lines of what a listener hears from a block on, until a title that it waits for.
+fn until_title(server: &Server, from: &str, title: &str) -> Vec<Value> {
+    let mut lines = Lines::at(server, &format!("stream.json?buffer=10s{from}"));
+    let mut all = Vec::new();
+    loop {
+        let line = lines.next();
+        assert!(all.len() < 2000, "no title `{title}` in {:?}", titles(&all));
+        all.push(line.clone());
+        if line["metadata"]["title"] == title {
+            all.push(lines.next());
+            return all;
+        }
+    }
+}
+
+/// Returns the titles in these lines with the numbers of their first blocks, which are those of the blocks that follow.
+fn titles(lines: &[Value]) -> Vec<(String, u64)> {
+    let pairs = lines.windows(2).filter(|pair| pair[0].get("metadata").is_some());
+    pairs
+        .map(|pair| {
+            assert!(pair[1]["samples"].is_array(), "{}", pair[1]);
+            let title = pair[0]["metadata"]["title"].as_str().unwrap_or_default().to_owned();
+            (title, pair[1]["sequence"].as_u64().unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn titles_come_with_the_same_blocks_as_at_the_origin() {
+    let nats = Nats::start(JETSTREAM);
+    let origin = origin(&nats, "tone:440", "1m");
+    kept(&origin);
+    let live = edge(&nats.url(SUBJECT));
+    let (first, second) = std::thread::scope(|scope| {
+        let heard = scope.spawn(|| until_title(&live, "", "two"));
+        eventually("a listener", || (live.rows().len() == 1).then_some(()));
+        let first = set_title(&origin, "one");
+        eventually("sound", || (sent(&origin) > first + 50).then_some(()));
+        let second = set_title(&origin, "two");
+        assert_eq!(titles(&heard.join().unwrap()), [("one".to_owned(), first), ("two".to_owned(), second)]);
+        (first, second)
+    });
+    // An edge that comes later has the newest title, and those of its history in their places.
+    eventually("sound", || (sent(&origin) > second + 50).then_some(()));
+    let later = edge(&nats.url(SUBJECT));
+    let heard = until_title(&later, &format!("&from={}", first - 10), "two");
+    assert_eq!(titles(&heard), [("one".to_owned(), first), ("two".to_owned(), second)]);
+    let without_history = Server::start(&["--source", &nats.url(SUBJECT), "--history", "0s"]);
+    let heard = until_title(&without_history, "", "two");
+    assert_eq!(heard.len(), 2, "before the first block: {heard:?}");
+    // So has one that was there, after the connection has missed it.
+    let way = Way::to(nats.port());
+    let url = format!("nats://127.0.0.1:{}/{SUBJECT}", way.port());
+    let cut_off = Server::start(&["--source", &url, "--hop-wait", "10s"]);
+    let third = std::thread::scope(|scope| {
+        let heard = scope.spawn(|| until_title(&cut_off, "", "three"));
+        eventually("a listener", || (cut_off.rows().len() == 1).then_some(()));
+        way.cut();
+        let third = set_title(&origin, "three");
+        eventually("blocks that are missed", || (sent(&origin) > third + 20).then_some(()));
+        way.mend();
+        assert_eq!(titles(&heard.join().unwrap()).last(), Some(&("three".to_owned(), third)));
+        third
+    });
+    assert!(filled(&cut_off) > 0 && third > second);
+    // A new run has no title until it has one of its own.
+    drop(origin);
+    let _origin = self::origin(&nats, "tone:880", "1m");
+    eventually("no title", || live.json("api/v1/mounts/main/metadata")["title"].is_null().then_some(()));
+}

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 0 to 3 | `AIRC` |
 //! | 4 | version: 1 |
-//! | 5 | encoding of the samples: 1 = `f32`, 2 = `s16`, as in the messages of a WebSocket; 0 = none: the publisher announces its format |
+//! | 5 | encoding of the samples: 1 = `f32`, 2 = `s16`, as in the messages of a WebSocket; 0 = none: the publisher announces its format; 3 = the message is a [title](super::title), and the rest of it is another |
 //! | 6 | where the sound comes from: 0 = the source, 1 = nowhere (silence, lost by the source), 2 = the fallback, 3 = nowhere (silence, lost on the hop to the publisher) |
 //! | 7 | channels, 1 to 32 |
 //! | 8 to 11 | frames per second |
@@ -31,6 +31,7 @@
 //! | 8 to 15 | epoch |
 //! | 16 to 23 | when the request came, on the publisher's clock |
 //! | 24 to 31 | when the answer was sent |
+//! | 32 to the end | the [title](super::title) of the block that was sent last, if there is one |
 
 use aircheck_engine::source::PcmEncoding;
 use aircheck_engine::{Format, Origin};
@@ -38,7 +39,7 @@ use aircheck_engine::{Format, Origin};
 /// The version of the messages.
 pub const VERSION: u8 = 1;
 /// The first bytes of each message.
-const MAGIC: [u8; 4] = *b"AIRC";
+pub(super) const MAGIC: [u8; 4] = *b"AIRC";
 /// Bytes before the samples.
 pub const HEAD_BYTES: usize = 64;
 /// Bytes of the answer about the clock.
@@ -297,14 +298,14 @@ impl ClockAnswer {
         bytes
     }
 
-    /// Reads an answer; `None` for anything else.
+    /// Reads an answer, and returns what follows it; `None` for anything else.
     #[must_use]
-    pub fn read(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; CLOCK_BYTES] = bytes.try_into().ok()?;
+    pub fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (bytes, following) = bytes.split_first_chunk::<CLOCK_BYTES>()?;
         let (magic, rest) = bytes.split_first_chunk::<4>()?;
         let number = |at: usize| bytes[at..at + 8].try_into().map(u64::from_le_bytes).ok();
         let answer = Self { epoch: number(8)?, received_nanos: number(16)?, sent_nanos: number(24)? };
-        (*magic == MAGIC && rest[0] == VERSION).then_some(answer)
+        (*magic == MAGIC && rest[0] == VERSION).then_some((answer, following))
     }
 }
 
@@ -374,7 +375,8 @@ mod tests {
         let announcement = Head { encoding: None, frames: 0, ..head() };
         assert_eq!(read(&write(&announcement, &[])), Ok((announcement, &[][..])));
         let answer = ClockAnswer { epoch: 7, received_nanos: 8, sent_nanos: 9 };
-        assert_eq!(ClockAnswer::read(&answer.to_bytes()), Some(answer));
+        let bytes = [&answer.to_bytes()[..], b"title"].concat();
+        assert_eq!(ClockAnswer::read(&bytes), Some((answer, &b"title"[..])));
         assert_eq!(ClockAnswer::read(&answer.to_bytes()[1..]), None);
     }
 

@@ -85,6 +85,12 @@ impl Order {
         self.current.as_ref().map(|current| current.epoch)
     }
 
+    /// Returns whether another publisher than that of `epoch` is followed at `now`.
+    #[must_use]
+    pub fn is_foreign(&self, epoch: u64, now: Timestamp) -> bool {
+        self.current.as_ref().is_some_and(|current| current.epoch != epoch && now.since(current.heard_at) < TAKEOVER)
+    }
+
     /// Returns the serial number of the next block.
     #[must_use]
     pub fn next_serial(&self) -> Option<u64> {
@@ -220,6 +226,7 @@ mod tests {
         let taken = Ok(Verdict::Next { lost_on_hop: u64::MAX, is_new_epoch: true });
         assert_eq!(order.judge(&head(2, 141, 987), BLOCK, at(1495)), taken);
         assert_eq!(order.epoch(), Some(2));
+        assert!(order.is_foreign(1, at(1994)) && !order.is_foreign(2, at(1994)) && !order.is_foreign(1, at(1995)));
         assert_eq!(order.judge(&head(1, 150, 150), BLOCK, at(1500)), Ok(Verdict::Foreign { is_second: false }));
     }
 

@@ -123,7 +123,7 @@ impl ServedMount {
             recording.report_to(&mount);
         }
         let epoch = Timestamp::now().unix_nanos();
-        let publishing = publish(&config, stream, epoch)?;
+        let publishing = publish(&config, stream, epoch, mount.metadata())?;
         let format = mount.format();
         let history = format.blocks_in(config.capture.history) as usize;
         let buffer = format.blocks_in(ENCODER_BUFFER) as usize;
@@ -210,7 +210,7 @@ impl ServedMount {
             if let Some(publisher) = publishing.take() {
                 publisher.close();
             }
-            *publishing = publish(config, &started.stream, self.epoch)?;
+            *publishing = publish(config, &started.stream, self.epoch, self.mount.metadata())?;
         }
         self.change_source(started, other_source, &old.capture, &config.capture);
         drop(stream);
@@ -312,7 +312,12 @@ impl ServedMount {
 }
 
 /// Publishes the stream, if the settings say so.
-fn publish(config: &MountConfig, stream: &Stream, epoch: u64) -> Result<Option<Publisher>, MountError> {
+fn publish(
+    config: &MountConfig,
+    stream: &Stream,
+    epoch: u64,
+    metadata: &Arc<MetadataLog>,
+) -> Result<Option<Publisher>, MountError> {
     let Some(url) = &config.publish.publish else { return Ok(None) };
-    Ok(Publisher::start(url, config.publish.replay, stream, epoch)?)
+    Ok(Publisher::start(url, config.publish.replay, stream, epoch, metadata)?)
 }

@@ -8,6 +8,7 @@ use aircheck_engine::Stream;
 
 use crate::config::NatsUrl;
 use crate::hop::account::PublishAccount;
+use crate::metadata::MetadataLog;
 
 /// A publisher that there cannot be.
 #[derive(Debug)]
@@ -19,7 +20,13 @@ impl Publisher {
     /// # Errors
     ///
     /// Never.
-    pub fn start(_: &NatsUrl, _: Option<Duration>, _: &Stream, _: u64) -> io::Result<Option<Self>> {
+    pub fn start(
+        _: &NatsUrl,
+        _: Option<Duration>,
+        _: &Stream,
+        _: u64,
+        _: &Arc<MetadataLog>,
+    ) -> io::Result<Option<Self>> {
         Ok(None)
     }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use aircheck_api::MetadataNotice;
 use aircheck_engine::source::BackOff;
 use aircheck_engine::{Block, Consumer, Delivery, End, Loss, OverflowPolicy, Stream, SubscribeOptions, Timestamp};
 use async_nats::{Client, Message, Subject, Subscriber};
@@ -22,6 +23,8 @@ use crate::hop::account::{PublishAccount, ReplayAccount};
 use crate::hop::connection::{Connection, News, forbidden, is_about};
 use crate::hop::message::{self, ClockAnswer, Head, HopFormat, SampleEncoding};
 use crate::hop::replay::{Replay, is_about_replay};
+use crate::hop::title::Title;
+use crate::metadata::{Change, MetadataLog};
 
 /// Length of the publisher's ring: how long NATS may stall before sound is lost. It is as long as a pause that is heard as one.
 const RING_SPAN: Duration = Duration::from_secs(1);
@@ -40,13 +43,19 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes the blocks of `stream` from now on, with a replay of the last `replay`, if that is given. `epoch` is that of the stream.
+    /// Publishes the blocks of `stream` from now on, and the titles of `metadata` with them, with a replay of the last `replay`, if that is given. `epoch` is that of the stream.
     /// Returns `None` and logs an error if the stream has ended already.
     ///
     /// # Errors
     ///
     /// When the system gives no more threads.
-    pub fn start(url: &NatsUrl, replay: Option<Duration>, stream: &Stream, epoch: u64) -> io::Result<Option<Self>> {
+    pub fn start(
+        url: &NatsUrl,
+        replay: Option<Duration>,
+        stream: &Stream,
+        epoch: u64,
+        metadata: &Arc<MetadataLog>,
+    ) -> io::Result<Option<Self>> {
         let format = stream.format();
         let subscribed = stream.subscribe(SubscribeOptions {
             overflow: OverflowPolicy::DropNewest,
@@ -73,6 +82,9 @@ impl Publisher {
             encoding,
             epoch,
             serial: 0,
+            metadata: Arc::clone(metadata),
+            sequence: 0,
+            titled: None,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("publisher".into()).spawn(move || runtime.block_on(worker.run()))?;
@@ -107,6 +119,11 @@ struct Worker {
     epoch: u64,
     /// Number of the next block among those that were offered here.
     serial: u64,
+    metadata: Arc<MetadataLog>,
+    /// Number of the block that was sent last.
+    sequence: u64,
+    /// Number of the change of the metadata that was sent last on this connection.
+    titled: Option<u64>,
 }
 
 /// What a publisher needs while it is connected.
@@ -198,6 +215,7 @@ impl Worker {
         let (replay, client, url) = (self.replay.clone(), link.connection.client.clone(), self.url.clone());
         let keep = |due| keep(replay.clone(), client.clone(), url.clone(), due);
         let mut keeping = std::pin::pin!(keep(Instant::now()));
+        self.titled = None;
         loop {
             tokio::select! {
                 biased;
@@ -210,6 +228,10 @@ impl Worker {
                             return Err(end);
                         }
                     };
+                    self.sequence = delivery.item.stamp.sequence;
+                    if let Some(title) = self.next_title() {
+                        let _ = link.connection.client.publish(link.subject.clone(), title.to_bytes().into()).await;
+                    }
                     let bytes = self.message(&delivery);
                     let is_sent = link.connection.is_up()
                         && link.connection.client.publish(link.subject.clone(), bytes.into()).await.is_ok();
@@ -239,8 +261,23 @@ impl Worker {
         let received_nanos = Timestamp::now().as_nanos();
         let Some(reply) = &request.reply else { return };
         let sent_nanos = Timestamp::now().as_nanos();
-        let answer = ClockAnswer { epoch: self.epoch, received_nanos, sent_nanos };
-        let _ = connection.client.publish(reply.clone(), answer.to_bytes().into()).await;
+        let mut answer = ClockAnswer { epoch: self.epoch, received_nanos, sent_nanos }.to_bytes();
+        if let Some(change) = self.metadata.at(self.sequence) {
+            answer.extend(self.title(&change).to_bytes());
+        }
+        let _ = connection.client.publish(reply.clone(), answer.into()).await;
+    }
+
+    /// Returns the title of the block that is sent next, if it is another one than before.
+    fn next_title(&mut self) -> Option<Title> {
+        let change = self.metadata.at(self.sequence).filter(|change| self.titled != Some(change.number))?;
+        self.titled = Some(change.number);
+        Some(self.title(&change))
+    }
+
+    fn title(&self, change: &Change) -> Title {
+        let MetadataNotice { metadata, sequence } = change.notice.clone();
+        Title { epoch: self.epoch, sequence, metadata }
     }
 
     /// Gives a block its serial number, with those before it that this consumer has lost. Those that the capture had lost have none.

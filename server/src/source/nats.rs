@@ -12,6 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use aircheck_api::Metadata;
 use aircheck_engine::source::{BackOff, Running, Source, SourceError};
 use aircheck_engine::{Capture, Format, Relay, RelayedBlock, Timestamp};
 use async_nats::{Client, Subscriber};
@@ -28,6 +29,8 @@ use crate::hop::message::{self, ClockAnswer, Head, HopFormat, MessageError, Samp
 use crate::hop::order::{Order, Verdict};
 use crate::hop::past::{Kept, Past, PastError};
 use crate::hop::replay::is_about_replay;
+use crate::hop::title::Title;
+use crate::metadata::MetadataLog;
 
 /// Messages that may wait in the subscription: 1.3 s of blocks of 10 ms, and as many as come while missing ones are fetched. What is older
 /// is no longer live, and the client would keep 65,536, eleven minutes.
@@ -71,6 +74,9 @@ pub(crate) struct NatsSource {
     past: Option<PastBlock>,
     hop_wait: Duration,
     clock: RemoteClock,
+    /// The title of the newest block.
+    title: Option<Title>,
+    metadata: Arc<MetadataLog>,
 }
 
 /// The first block that has come.
@@ -112,23 +118,23 @@ impl Drop for OpenLink {
 }
 
 impl NatsSource {
-    /// Connects, and waits for the first block.
+    /// Connects, and waits for the first block. Titles go to `metadata`.
     ///
     /// # Errors
     ///
     /// Why nothing comes, in one line for people.
-    pub(crate) fn open(url: &NatsUrl, config: &CaptureConfig) -> Result<Self, String> {
+    pub(crate) fn open(url: &NatsUrl, config: &CaptureConfig, metadata: &Arc<MetadataLog>) -> Result<Self, String> {
         // The caller may be in a runtime itself, whose thread must not run another one.
-        let opened = thread::scope(|scope| scope.spawn(|| Self::open_here(url, config)).join());
+        let opened = thread::scope(|scope| scope.spawn(|| Self::open_here(url, config, metadata)).join());
         opened.unwrap_or_else(|_| Err("opening it has crashed".to_owned()))
     }
 
-    fn open_here(url: &NatsUrl, config: &CaptureConfig) -> Result<Self, String> {
+    fn open_here(url: &NatsUrl, config: &CaptureConfig, metadata: &Arc<MetadataLog>) -> Result<Self, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| format!("the system refused: {error}"))?;
         let account = HopAccount::new(url.to_string());
         let hop_wait = config.hop_wait.unwrap_or_default();
-        let (link, first, format, clock, past) = runtime.block_on(async {
+        let (link, first, format, (clock, title), past) = runtime.block_on(async {
             let mut link = subscribe(url, hop_wait).await?;
             let first = first_block(&mut link.messages, &account, url).await?;
             let format = first.head.format.to_format().map_err(|error| error.to_string())?;
@@ -138,7 +144,8 @@ impl NatsSource {
         })?;
         account.connection.connected(false);
         let link = OpenLink { runtime: Some(runtime), link: Some(link) };
-        Ok(Self { link, url: url.clone(), account, format, first, past, hop_wait, clock })
+        let (url, metadata) = (url.clone(), Arc::clone(metadata));
+        Ok(Self { link, url, account, format, first, past, hop_wait, clock, title, metadata })
     }
 
     /// Returns its account.
@@ -180,7 +187,7 @@ impl Source for NatsSource {
     }
 
     fn start(self: Box<Self>, capture: Capture) -> Result<Box<dyn Running>, SourceError> {
-        let Self { mut link, url, account, format, first, past, hop_wait, clock } = *self;
+        let Self { mut link, url, account, format, first, past, hop_wait, clock, title, metadata } = *self;
         let stop = Arc::new(Stop::default());
         let (done, ended) = mpsc::channel::<()>();
         let (has_caught_up, caught_up) = mpsc::channel::<()>();
@@ -194,6 +201,9 @@ impl Source for NatsSource {
             clock_epoch: first.head.epoch,
             clocks: 0,
             clock,
+            metadata,
+            title_at: title.as_ref().map(Title::place),
+            title,
             samples: Vec::with_capacity(format.block_samples()),
             hop_wait,
             taken_at: Instant::now(),
@@ -268,6 +278,10 @@ struct Taker {
     /// The run of the publisher whose clock that is, and how often it has told of it.
     clock_epoch: u64,
     clocks: u32,
+    metadata: Arc<MetadataLog>,
+    /// A title whose first block has not come, and the place of the newest one that has been told.
+    title: Option<Title>,
+    title_at: Option<(u64, u64)>,
     samples: Vec<f32>,
     /// How long the sound may stand still for blocks that are missing.
     hop_wait: Duration,
@@ -331,8 +345,14 @@ impl Taker {
             Ok(replay) => replay.after(&past.kept, newest - from),
             Err(why) => return self.give_up(&why),
         };
+        // The newest title comes in its place, unless it is older than the history.
+        let title = self.title.take_if(|title| title.sequence > past.head.sequence);
+        if title.is_some() {
+            self.title_at = None;
+        }
         let mut kept = past.kept;
         loop {
+            self.note_kept_title(&kept, epoch);
             if let Some(head) = kept.head_in(epoch) {
                 self.take_kept(&kept, Outcome::Past).await;
                 if head.serial >= newest {
@@ -358,6 +378,9 @@ impl Taker {
             };
         }
         self.caught_up_to = self.order.next_serial().unwrap_or_default();
+        if let Some(title) = title.filter(|title| self.title_at < Some(title.place())) {
+            self.note_title(title);
+        }
         tracing::info!(
             "the history begins with {} blocks of the replay of {}, fetched in {:.1?}",
             self.caught_up_to - from,
@@ -404,6 +427,10 @@ impl Taker {
                     if let Some(trip) = trip.filter(|trip| trip.answer.epoch == self.clock_epoch) {
                         trip.note(&mut self.clock);
                         self.clocks += 1;
+                        // One that has come before its block is as new, and may have been changed since.
+                        if let Some(title) = trip.title.filter(|title| self.title_at < Some(title.place())) {
+                            self.note_title(title);
+                        }
                     }
                     self.account.set_clock(self.clock.offset(Timestamp::now()));
                     clock_due = Instant::now() + if self.clocks < FIRST_CLOCKS { FIRST_CLOCK_INTERVAL } else { CLOCK_INTERVAL };
@@ -415,6 +442,11 @@ impl Taker {
 
     /// Reads a message that has come live, and takes it if it is a block, after those that are missing before it.
     async fn message(&mut self, connection: &Connection, bytes: &[u8]) {
+        match Title::read(bytes) {
+            Some(Ok(title)) => return self.note_title(title),
+            Some(Err(error)) => return self.leave_out_message(error),
+            None => {}
+        }
         match message::read(bytes) {
             Ok((head @ Head { encoding: Some(_), .. }, samples)) => {
                 if self.order.epoch() == Some(head.epoch) && head.serial < self.caught_up_to {
@@ -426,7 +458,26 @@ impl Taker {
             }
             // It announces a publisher, which sends blocks soon.
             Ok(_) => {}
-            Err(error) => self.leave_out(outcome_of(error), || format!("a message is left out: {error}")),
+            Err(error) => self.leave_out_message(error),
+        }
+    }
+
+    /// Notes a title until its first block comes, unless it is older than the last one, or of a second publisher.
+    fn note_title(&mut self, title: Title) {
+        let is_older = |(epoch, sequence)| epoch == title.epoch && title.sequence < sequence;
+        if self.title_at.is_some_and(is_older) || self.order.is_foreign(title.epoch, Timestamp::now()) {
+            return;
+        }
+        self.title_at = Some(title.place());
+        self.title = Some(title);
+    }
+
+    /// Notes a message of the replay, if it is a title of this epoch.
+    fn note_kept_title(&mut self, kept: &Kept, epoch: u64) {
+        if let Some(Ok(title)) = Title::read(&kept.message)
+            && title.epoch == epoch
+        {
+            self.note_title(title);
         }
     }
 
@@ -466,10 +517,12 @@ impl Taker {
             return Err(PastError::None);
         }
         let replay = Past::new(&connection.client, self.url.subject()).await?;
-        let found = timeout_at(deadline, replay.find(epoch, missing.start)).await;
+        // From the block before, because a title may have been between.
+        let found = timeout_at(deadline, replay.find(epoch, missing.start.saturating_sub(1))).await;
         let mut kept = found.map_err(|_| too_late())??;
-        let mut reader = replay.after(&kept, missing.end - missing.start);
+        let mut reader = replay.after(&kept, missing.end - missing.start + 1);
         loop {
+            self.note_kept_title(&kept, epoch);
             if let Some(head) = kept.head_in(epoch) {
                 if head.serial >= missing.end {
                     return Ok(());
@@ -503,7 +556,7 @@ impl Taker {
         }
         let verdict = match self.order.judge(head, self.block, now) {
             Ok(verdict) => verdict,
-            Err(error) => return self.leave_out(outcome_of(error), || format!("a message is left out: {error}")),
+            Err(error) => return self.leave_out_message(error),
         };
         let (lost_on_hop, is_new_epoch) = match verdict {
             Verdict::Next { lost_on_hop, is_new_epoch } => (lost_on_hop, is_new_epoch),
@@ -522,6 +575,11 @@ impl Taker {
                 self.clock.restart();
                 (self.clock_epoch, self.clocks) = (head.epoch, 0);
             }
+            if self.title.as_ref().is_none_or(|title| title.epoch != head.epoch) {
+                // Nothing is known of its sound yet.
+                let (epoch, sequence) = (head.epoch, head.sequence);
+                self.title = Some(Title { epoch, sequence, metadata: Metadata::default() });
+            }
             self.account.begin_epoch(head.epoch);
             tracing::info!("epoch {} begins at {}, with block {}", head.epoch, self.url, head.sequence);
         }
@@ -534,6 +592,13 @@ impl Taker {
         let captured_at = self.clock.map(head.captured_nanos, head.sent_nanos, now);
         let Head { epoch, sequence, origin, .. } = *head;
         let block = RelayedBlock { epoch, sequence, captured_at, origin, lost_on_hop, is_past, samples: &self.samples };
+        // Before the block, because encoders look when they get it.
+        let is_due = |title: &mut Title| title.epoch == epoch && title.sequence <= sequence;
+        if let Some(number) = self.capture.number_of(&block)
+            && let Some(title) = self.title.take_if(is_due)
+        {
+            self.metadata.set(title.metadata, number);
+        }
         match self.capture.relay(&block) {
             Relay::Taken => self.account.count(outcome),
             _ => self.leave_out(Outcome::Late, || "blocks come after silence has taken their place".to_owned()),
@@ -547,6 +612,10 @@ impl Taker {
         while !self.capture.has_room() && Instant::now() < until {
             sleep(ROOM_INTERVAL).await;
         }
+    }
+
+    fn leave_out_message(&mut self, error: MessageError) {
+        self.leave_out(outcome_of(error), || format!("a message is left out: {error}"));
     }
 
     /// Counts a message that is left out, and logs it now and then.
@@ -576,6 +645,7 @@ struct RoundTrip {
     sent: Timestamp,
     answer: ClockAnswer,
     received: Timestamp,
+    title: Option<Title>,
 }
 
 impl RoundTrip {
@@ -585,18 +655,21 @@ impl RoundTrip {
     }
 }
 
-/// Compares the clocks before the first block goes on, so that times are right from the beginning.
-async fn first_clock(connection: &Connection, url: &NatsUrl, epoch: u64) -> RemoteClock {
-    let mut clock = RemoteClock::default();
+/// Compares the clocks before the first block goes on, so that times are right from the beginning. Returns the newest title, too.
+async fn first_clock(connection: &Connection, url: &NatsUrl, epoch: u64) -> (RemoteClock, Option<Title>) {
+    let (mut clock, mut title) = (RemoteClock::default(), None);
     for _ in 0..OPENING_CLOCKS {
         let subject = message::clock_subject(url.subject());
         match ask_clock(connection.client.clone(), subject, Instant::now()).await {
-            Some(trip) if trip.answer.epoch == epoch => trip.note(&mut clock),
+            Some(trip) if trip.answer.epoch == epoch => {
+                trip.note(&mut clock);
+                title = trip.title;
+            }
             // It does not answer, or another one does.
             _ => break,
         }
     }
-    clock
+    (clock, title)
 }
 
 /// Asks the other server for its clock, at `due`. Returns nothing if it does not answer.
@@ -605,7 +678,8 @@ async fn ask_clock(client: Client, subject: String, due: Instant) -> Option<Roun
     let sent = Timestamp::now();
     let answer = timeout(CLOCK_TIMEOUT, client.request(subject, "".into())).await.ok()?.ok()?;
     let received = Timestamp::now();
-    Some(RoundTrip { sent, answer: ClockAnswer::read(&answer.payload)?, received })
+    let (answer, rest) = ClockAnswer::read(&answer.payload)?;
+    Some(RoundTrip { sent, answer, received, title: Title::read(rest).and_then(Result::ok) })
 }
 
 /// Finds the block in the replay with which a history of so many blocks before the `first` one begins.

@@ -22,7 +22,12 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn of(server: &Server) -> Self {
-        let mut child = curl(&[&server.url("stream.json?buffer=10s")]).stdout(Stdio::piped()).spawn().unwrap();
+        Self::at(server, "stream.json?buffer=10s")
+    }
+
+    /// Listens to a path.
+    pub(crate) fn at(server: &Server, path: &str) -> Self {
+        let mut child = curl(&[&server.url(path)]).stdout(Stdio::piped()).spawn().unwrap();
         let reader = BufReader::new(child.stdout.take().unwrap());
         Self { child, reader, epochs: Vec::new() }
     }

@@ -1,7 +1,10 @@
 //! Random messages: none makes the parser panic, and one that is read is the one that would be written.
 
+use aircheck_api::Metadata;
 use aircheck_fuzz::edited;
 use bolero::check;
+
+use crate::hop::title::Title;
 
 use super::{ClockAnswer, Head, HopFormat, SampleEncoding, read, read_samples, write};
 
@@ -23,8 +26,10 @@ fn good() -> Vec<u8> {
 #[test]
 fn messages() {
     let good = good();
+    let metadata = Metadata { title: Some("a".to_owned()), artist: Some("b".to_owned()) };
+    let title = Title { epoch: 1, sequence: 2, metadata }.to_bytes();
     check!().with_max_len(96).for_each(|bytes: &[u8]| {
-        for message in [bytes.to_vec(), edited(bytes, &[&good])] {
+        for message in [bytes.to_vec(), edited(bytes, &[&good, &title])] {
             if let Ok((head, body)) = read(&message) {
                 let mut samples = Vec::new();
                 if let Some(encoding) = head.encoding {
@@ -35,6 +40,9 @@ fn messages() {
                 assert_eq!(read(&again).map(|(head, _)| head), Ok(head));
             }
             let _ = ClockAnswer::read(&message);
+            if let Some(Ok(title)) = Title::read(&message) {
+                assert_eq!(Title::read(&title.to_bytes()), Some(Ok(title)));
+            }
         }
     });
 }
