@@ -249,6 +249,8 @@ fn an_edge_that_starts_again_has_the_history_of_the_time_before() {
         let latency = &status["latency_seconds"][stage];
         assert!(latency["max"].as_f64().unwrap() < 3.0, "{stage}: {latency}");
     }
+    let log = second.log();
+    assert!(log.find("the history begins") < log.find("on air"), "nobody listens before: {log}");
     assert_accounts(&second);
 }
 

@@ -135,6 +135,12 @@ impl HopAccount {
         self.messages[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Returns how many messages have had this outcome.
+    #[must_use]
+    pub fn counted(&self, outcome: Outcome) -> u64 {
+        self.messages[outcome as usize].load(Ordering::Relaxed)
+    }
+
     /// Counts a time at which messages found the subscription full.
     pub fn count_slow(&self) {
         self.slow.fetch_add(1, Ordering::Relaxed);
@@ -155,7 +161,7 @@ impl HopAccount {
     #[must_use]
     pub fn status(&self, lost: u64) -> HopStatus {
         let [taken, filled, past, late, duplicate, foreign, format, version, malformed] =
-            Outcome::ALL.map(|outcome| self.messages[outcome as usize].load(Ordering::Relaxed));
+            Outcome::ALL.map(|outcome| self.counted(outcome));
         let clock = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         HopStatus {
             from: self.from.clone(),

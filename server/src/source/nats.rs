@@ -494,9 +494,9 @@ impl Taker {
         if missing.is_empty() || head.format != self.hop_format {
             return;
         }
-        let before = self.order.next_serial();
+        let before = self.account.counted(Outcome::Filled);
         let outcome = self.fetch(connection, head.epoch, missing.clone()).await;
-        let fetched = self.order.next_serial().zip(before).map_or(0, |(after, before)| after - before);
+        let fetched = self.account.counted(Outcome::Filled) - before;
         let count = missing.end - missing.start;
         let text = match outcome {
             Err(PastError::None) => return,
