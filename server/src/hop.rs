@@ -2,11 +2,12 @@
 //!
 //! A server publishes each block of a mount as a [`message`] on a subject. Another one takes it as its source: [`order`] decides
 //! which messages are the next of the stream and what was lost between them, and [`clock`] maps the first server's times to its own.
-//! [`account`] has what both tell of it.
+//! [`account`] has what both tell of it. A server that is started anew asks the others where its [`numbers`] go on.
 
 pub mod account;
 pub mod clock;
 #[cfg(feature = "nats")]
 pub(crate) mod connection;
 pub mod message;
+pub mod numbers;
 pub mod order;

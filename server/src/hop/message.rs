@@ -38,7 +38,7 @@ use aircheck_engine::{Format, Origin};
 /// The version of the messages.
 pub const VERSION: u8 = 1;
 /// The first bytes of each message.
-const MAGIC: [u8; 4] = *b"AIRC";
+pub(super) const MAGIC: [u8; 4] = *b"AIRC";
 /// Bytes before the samples.
 pub const HEAD_BYTES: usize = 64;
 /// Bytes of the answer about the clock.

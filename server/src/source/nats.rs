@@ -23,6 +23,7 @@ use crate::hop::account::{HopAccount, Outcome};
 use crate::hop::clock::RemoteClock;
 use crate::hop::connection::{Connection, News, forbidden, is_about};
 use crate::hop::message::{self, ClockAnswer, Head, HopFormat, MessageError, SampleEncoding};
+use crate::hop::numbers::{NewestBlock, numbers_subject};
 use crate::hop::order::{Order, Verdict};
 
 /// Messages that may wait in the subscription: 1.3 s of blocks of 10 ms. What is older is no longer live, and the client would keep
@@ -65,10 +66,11 @@ struct First {
     message: Bytes,
 }
 
-/// A connection, and the subscription on it.
+/// A connection, and the subscriptions on it.
 struct Link {
     connection: Connection,
     messages: Subscriber,
+    numbers_requests: Subscriber,
 }
 
 /// A link with the runtime that it lives in, and ends in.
@@ -165,6 +167,7 @@ impl Source for NatsSource {
             clock_epoch: first.head.epoch,
             clocks: 0,
             clock,
+            newest: None,
             samples: Vec::with_capacity(format.block_samples()),
             told: [None; 7],
         };
@@ -233,6 +236,8 @@ struct Taker {
     /// The run of the publisher whose clock that is, and how often it has told of it.
     clock_epoch: u64,
     clocks: u32,
+    /// The newest block, with its number here.
+    newest: Option<NewestBlock>,
     samples: Vec<f32>,
     /// When a message of each outcome was last told of.
     told: [Option<Timestamp>; 7],
@@ -270,7 +275,7 @@ impl Taker {
 
     /// Takes messages until the connection is lost, and returns why it is.
     async fn receive(&mut self, link: Link) -> String {
-        let Link { connection, mut messages } = link;
+        let Link { connection, mut messages, mut numbers_requests } = link;
         let mut clock_due = Instant::now();
         let clock_subject = message::clock_subject(self.url.subject());
         let mut request = std::pin::pin!(ask_clock(connection.client.clone(), clock_subject.clone(), clock_due));
@@ -284,6 +289,12 @@ impl Taker {
                 news = connection.news() => match news {
                     News::Lost(why) => return why,
                     News::Refused(why) if is_about(&why, self.url.subject()) => return forbidden(&self.url, &why),
+                    News::Refused(why) if is_about(&why, &numbers_subject(self.url.subject())) => {
+                        tracing::warn!(
+                            "a publisher that starts anew cannot ask here where its numbers go on: {}",
+                            forbidden(&self.url, &why)
+                        );
+                    }
                     News::Refused(why) => {
                         tracing::warn!("the clocks are not compared: {}", forbidden(&self.url, &why));
                     }
@@ -292,6 +303,11 @@ impl Taker {
                         tracing::warn!("this server is too slow for {}: messages are lost", self.url);
                     }
                 },
+                Some(request) = numbers_requests.next() => {
+                    if let (Some(newest), Some(reply)) = (self.newest, request.reply) {
+                        let _ = connection.client.publish(reply, newest.to_bytes(Timestamp::now()).into()).await;
+                    }
+                }
                 trip = &mut request => {
                     if let Some(trip) = trip.filter(|trip| trip.answer.epoch == self.clock_epoch) {
                         trip.note(&mut self.clock);
@@ -364,7 +380,17 @@ impl Taker {
         let Head { epoch, sequence, origin, .. } = *head;
         let block = RelayedBlock { epoch, sequence, captured_at, origin, lost_on_hop, samples: &self.samples };
         match self.capture.relay(&block) {
-            Relay::Taken => self.account.count(Outcome::Taken),
+            Relay::Taken { sequence: here } => {
+                self.account.count(Outcome::Taken);
+                self.newest = Some(NewestBlock { sequence: here, captured_at });
+                if self.account.set_number_offset(here.wrapping_sub(sequence) as i64) && here != sequence {
+                    tracing::warn!(
+                        "{}: the publisher's numbers do not go on where they were, because it could not ask when it started: its block \
+                         {sequence} is {here} here, and has another number at servers that start from now on",
+                        self.url
+                    );
+                }
+            }
             _ => self.leave_out(Outcome::Late, || "blocks come after silence has taken their place".to_owned(), now),
         }
     }
@@ -435,8 +461,10 @@ async fn ask_clock(client: Client, subject: String, due: Instant) -> Option<Roun
 async fn subscribe(url: &NatsUrl) -> Result<Link, String> {
     let connection = Connection::open(url, MAX_WAITING).await?;
     let messages = connection.client.subscribe(url.subject().to_owned()).await.map_err(|error| error.to_string())?;
+    let numbers_requests = connection.client.subscribe(numbers_subject(url.subject())).await;
+    let numbers_requests = numbers_requests.map_err(|error| error.to_string())?;
     connection.confirm(url.subject()).await.map_err(|why| forbidden(url, &why))?;
-    Ok(Link { connection, messages })
+    Ok(Link { connection, messages, numbers_requests })
 }
 
 /// Waits for a block.

@@ -1,9 +1,11 @@
 //! Random messages: none makes the parser panic, and one that is read is the one that would be written.
 
+use aircheck_engine::Timestamp;
 use aircheck_fuzz::edited;
 use bolero::check;
 
 use super::{ClockAnswer, Head, HopFormat, SampleEncoding, read, read_samples, write};
+use crate::hop::numbers::NewestBlock;
 
 fn good() -> Vec<u8> {
     let head = Head {
@@ -35,6 +37,7 @@ fn messages() {
                 assert_eq!(read(&again).map(|(head, _)| head), Ok(head));
             }
             let _ = ClockAnswer::read(&message);
+            let _ = NewestBlock::read(&message, Timestamp::default());
         }
     });
 }

@@ -1,0 +1,140 @@
+//! An origin, its edges, and their accounts.
+#![allow(dead_code, reason = "each test program uses a part of this")]
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use hound::{SampleFormat, WavSpec, WavWriter};
+use serde_json::Value;
+
+use crate::common::{Server, assert_identity, curl, eventually};
+use crate::truth::scrape::Metrics;
+
+/// A listener of lines of JSON, ended when dropped.
+pub(crate) struct Lines {
+    child: Child,
+    reader: BufReader<std::process::ChildStdout>,
+    /// The notices of new runs so far.
+    pub(crate) epochs: Vec<Value>,
+}
+
+impl Lines {
+    pub(crate) fn of(server: &Server) -> Self {
+        let mut child = curl(&[&server.url("stream.json?buffer=10s")]).stdout(Stdio::piped()).spawn().unwrap();
+        let reader = BufReader::new(child.stdout.take().unwrap());
+        Self { child, reader, epochs: Vec::new() }
+    }
+
+    /// Returns the next line: a block, or a gap.
+    pub(crate) fn next(&mut self) -> Value {
+        let mut line = String::new();
+        assert!(self.reader.read_line(&mut line).unwrap() > 0, "the stream has ended");
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// Returns the next block, and counts the lost blocks before it by their reasons.
+    pub(crate) fn block(&mut self, lost: &mut Vec<(String, u64)>) -> Value {
+        loop {
+            let line = self.next();
+            if let Some(epoch) = line.get("epoch") {
+                self.epochs.push(epoch.clone());
+                continue;
+            }
+            let Some(gap) = line.get("gap") else { return line };
+            lost.push((gap["reason"].as_str().unwrap().to_owned(), gap["blocks"].as_u64().unwrap()));
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn samples(block: &Value) -> Vec<f32> {
+    block["samples"].as_array().unwrap().iter().map(|sample| sample.as_f64().unwrap() as f32).collect()
+}
+
+/// Starts a server that plays `source` and publishes it.
+pub(crate) fn origin(source: &str, url: &str) -> Server {
+    let server = Server::start(&["--source", source, "--publish", url]);
+    eventually("a publisher", || (server.json("api/v1/status")["publish"]["connected"] == true).then_some(()));
+    server
+}
+
+pub(crate) fn edge(url: &str) -> Server {
+    Server::start(&["--source", url])
+}
+
+/// Asserts that each block is accounted for at both ends: of the capture, of the publisher and of each listener.
+pub(crate) fn assert_accounts(server: &Server) {
+    let metrics = Metrics::of(server.figures_address());
+    let status = server.json("api/v1/status");
+    if let Some(publish) = status["publish"].as_object() {
+        let [offered, sent, lost, queued] =
+            ["offered", "sent", "lost", "queued"].map(|key| publish[key].as_u64().unwrap());
+        assert_eq!(offered, sent + lost + queued, "{publish:?}");
+        let of = |name: &str| metrics.sum(&format!("aircheck_publish_{name}"), &[]);
+        assert_eq!(of("offered_blocks_total"), of("sent_blocks_total") + of("lost_blocks_total") + of("queued_blocks"));
+    }
+    if !status["hop"].is_null() {
+        let first_sequence = first_block(server);
+        let of = |status: &Value| {
+            let count = |key: &str| status["capture"][key].as_u64().unwrap();
+            ["blocks", "lost_overflow", "lost_xrun", "lost_source", "lost_hop", "fallback"]
+                .map(count)
+                .iter()
+                .sum::<u64>()
+        };
+        // The head is read after the counts, and then before them.
+        let next = |status: &Value| status["head_sequence"].as_u64().unwrap() + 1 - first_sequence;
+        let later = server.json("api/v1/status");
+        assert!(of(&status) <= next(&later) + 33 && next(&status) <= of(&later), "{status} {later}");
+    }
+    server.rows().iter().for_each(assert_identity);
+}
+
+/// Returns the number of the first block that an edge has taken.
+pub(crate) fn first_block(edge: &Server) -> u64 {
+    eventually("the first block in the log", || {
+        let log = edge.log();
+        let (_, rest) = log.split_once(", with block ")?;
+        rest.split_whitespace().next()?.parse().ok()
+    })
+}
+
+pub(crate) fn lost_of(lost: &[(String, u64)], reason: &str) -> u64 {
+    lost.iter().filter(|(of, _)| of == reason).map(|(_, blocks)| blocks).sum()
+}
+
+/// Frames of a block of 10 ms at 48 kHz.
+pub(crate) const FRAMES: usize = 480;
+
+/// Writes noise of so many seconds, 48 kHz, and returns its samples. No sample stands twice in a row, and blocks differ.
+pub(crate) fn noise(path: &Path, seconds: usize, format: SampleFormat) -> Vec<f32> {
+    let bits_per_sample = if format == SampleFormat::Int { 16 } else { 32 };
+    let spec = WavSpec { channels: 1, sample_rate: 48_000, bits_per_sample, sample_format: format };
+    let mut writer = WavWriter::create(path, spec).unwrap();
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut samples = Vec::new();
+    for _ in 0..seconds * 48_000 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        if format == SampleFormat::Int {
+            let sample = (state >> 48) as i16;
+            writer.write_sample(sample).unwrap();
+            samples.push(f32::from(sample) / 32_768.0);
+        } else {
+            let sample = (state as i32) as f32 / 2_147_483_648.0;
+            writer.write_sample(sample).unwrap();
+            samples.push(sample);
+        }
+    }
+    writer.finalize().unwrap();
+    samples
+}
