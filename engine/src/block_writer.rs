@@ -88,7 +88,7 @@ impl BlockWriter {
             origin: Origin::Source,
             first: 0,
             is_hop: false,
-            numbering: Numbering::default(),
+            numbering: Numbering::new(format),
             lost_on_hop: 0,
             is_past: false,
             stats: Arc::clone(&stats),
@@ -217,6 +217,7 @@ impl BlockWriter {
         self.miss_on_hop(on_hop);
         self.stats.source_missing(missing - on_hop);
         self.sequence += missing;
+        let sequence = self.sequence;
         // Its time is as exact as the other server has it.
         self.resume_at(block.captured_at);
         self.begin_substitute(block.origin);
@@ -226,7 +227,7 @@ impl BlockWriter {
         self.is_past = block.is_past;
         self.emit_staged();
         (self.origin, self.is_past) = (Origin::Source, false);
-        Relay::Taken
+        Relay::Taken { sequence }
     }
 
     /// Returns the number that [`relay`](Self::relay) would give to a block, if there is one.
@@ -634,16 +635,16 @@ mod tests {
             }
             relay
         };
-        assert_eq!(relay(&mut capture, relayed(1, 500, 0, at(500))), Relay::Taken);
+        assert_eq!(relay(&mut capture, relayed(1, 500, 0, at(500))), Relay::Taken { sequence: 500 });
         // Two were lost on the hop, and three at the other server.
-        assert_eq!(relay(&mut capture, relayed(1, 506, 2, at(506))), Relay::Taken);
+        assert_eq!(relay(&mut capture, relayed(1, 506, 2, at(506))), Relay::Taken { sequence: 506 });
         assert_eq!((stats.lost_hop(), stats.lost_source()), (2, 3));
         assert_eq!(relay(&mut capture, relayed(1, 506, 0, at(506))), Relay::Late);
         assert_eq!(relay(&mut capture, relayed(1, 503, 0, at(503))), Relay::Late);
         // The other server starts anew, half a second later by its times.
         assert_eq!(capture.number_of(&relayed(2, 0, 0, at(557))), Some(557), "as it will be");
-        assert_eq!(relay(&mut capture, relayed(2, 0, u64::MAX, at(557))), Relay::Taken);
-        assert_eq!(relay(&mut capture, relayed(2, 1, 0, at(558))), Relay::Taken);
+        assert_eq!(relay(&mut capture, relayed(2, 0, u64::MAX, at(557))), Relay::Taken { sequence: 557 });
+        assert_eq!(relay(&mut capture, relayed(2, 1, 0, at(558))), Relay::Taken { sequence: 558 });
         let numbers: Vec<_> =
             headers.iter().map(|header| (header.sequence, header.lost_on_hop, header.epoch)).collect();
         assert_eq!(numbers, [(500, 0, 0), (506, 2, 0), (557, 50, 1), (558, 0, 1)]);

@@ -153,9 +153,9 @@ impl Capture {
     }
 
     /// Writes a block of another server, which keeps its number and its time. A stream that has begun with the other server's
-    /// number ([`StreamOptions::first_sequence`](crate::StreamOptions::first_sequence)) has the same numbers as that has. In
-    /// another epoch, numbers go on where the block belongs by its time. Numbers that are missing before the block are lost and
-    /// counted.
+    /// number ([`StreamOptions::first_sequence`](crate::StreamOptions::first_sequence)) has the same numbers as that has. So it has in
+    /// another epoch whose numbers are within two seconds of those that are due; otherwise they go on where the block belongs by its
+    /// time. Numbers that are missing before the block are lost and counted.
     ///
     /// ```
     /// # mod script { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/example_source.rs")); }
@@ -172,11 +172,11 @@ impl Capture {
     ///         is_past: false,
     ///         samples,
     ///     };
-    ///     assert_eq!(capture.relay(&block), Relay::Taken);
+    ///     assert_eq!(capture.relay(&block), Relay::Taken { sequence: 7 });
     ///     assert_eq!(capture.relay(&block), Relay::Late);
     ///     // The numbers 8 and 9 were sent, and did not come.
     ///     (block.sequence, block.lost_on_hop) = (10, 2);
-    ///     assert_eq!(capture.relay(&block), Relay::Taken);
+    ///     assert_eq!(capture.relay(&block), Relay::Taken { sequence: 10 });
     /// })?;
     /// assert_eq!(consumer.recv()?.item.stamp.sequence, 7);
     /// let delivery = consumer.recv()?;

@@ -155,7 +155,7 @@ impl Lent {
             self.writer.relay(&RelayedBlock { samples, ..*block })
         };
         // A block that is late is not the first after the hole.
-        self.is_back &= relay != Relay::Taken;
+        self.is_back &= !matches!(relay, Relay::Taken { .. });
         self.skip_frames = 0;
         relay
     }

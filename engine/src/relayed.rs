@@ -1,7 +1,13 @@
 //! A block of another server's stream, and the numbers that such blocks get here.
 
+use std::time::Duration;
+
 use crate::final_state::MAX_SEQUENCE;
-use crate::{Origin, Timestamp};
+use crate::{Format, Origin, Timestamp};
+
+/// The most time by which the numbers of another epoch may differ from those that are due here, and be kept. A server that
+/// was started anew finds out where its numbers go on before it opens its source, and a microphone takes a while to open.
+const MAX_APART: Duration = Duration::from_secs(2);
 
 /// A block that another server has captured. It keeps the number and the time that it has there.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +35,10 @@ pub struct RelayedBlock<'s> {
 #[non_exhaustive]
 pub enum Relay {
     /// It goes on to consumers, or found the capture ring full and is counted there.
-    Taken,
+    Taken {
+        /// Its number in the stream here.
+        sequence: u64,
+    },
     /// Its number, or a later one, was given already: to silence in its place, or to the block itself.
     Late,
     /// It was left out, because the stream goes on without this source, or has another format.
@@ -37,8 +46,10 @@ pub enum Relay {
 }
 
 /// The mapping of another server's numbers to those of the stream here.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Numbering {
+    /// [`MAX_APART`] in blocks.
+    max_apart: u64,
     epoch: Option<u64>,
     /// Added to the other server's numbers, modulo 2^64.
     shift: u64,
@@ -47,18 +58,24 @@ pub(crate) struct Numbering {
 }
 
 impl Numbering {
+    pub(crate) fn new(format: Format) -> Self {
+        Self { max_apart: format.blocks_in(MAX_APART), epoch: None, shift: 0, changes: 0 }
+    }
+
     /// Returns how often there was another epoch than the first.
     pub(crate) fn changes(&self) -> u32 {
         self.changes
     }
 
     /// Returns the number of a block. Numbers stay as they are in a stream that has begun with the first of them
-    /// (`is_first`). In another epoch, the block gets the number `due` that it has by its time, so that numbers and times stay
-    /// one. `None` for a number that there is not.
+    /// (`is_first`), and in another epoch that goes on where the former one was, so that all who take them have the same. In any
+    /// other epoch, the block gets the number `due` that it has by its time, so that numbers and times stay one. `None` for
+    /// a number that there is not.
     pub(crate) fn number(&mut self, block: &RelayedBlock<'_>, is_first: bool, due: u64) -> Option<u64> {
         if self.epoch != Some(block.epoch) {
             self.changes += u32::from(self.epoch.is_some());
-            self.shift = if is_first { 0 } else { due.wrapping_sub(block.sequence) };
+            let goes_on = is_first || block.sequence.abs_diff(due) <= self.max_apart;
+            self.shift = if goes_on { 0 } else { due.wrapping_sub(block.sequence) };
             self.epoch = Some(block.epoch);
         }
         Some(block.sequence.wrapping_add(self.shift)).filter(|number| *number < MAX_SEQUENCE)
@@ -84,13 +101,16 @@ mod tests {
 
     #[test]
     fn numbers_stay_in_the_first_epoch_and_go_on_in_the_next() {
-        let mut numbering = Numbering::default();
+        let mut numbering = Numbering::new(Format::new(48_000, 1, Duration::from_millis(10)).unwrap());
         assert_eq!(numbering.number(&block(1, 5000), true, 0), Some(5000));
         assert_eq!(numbering.number(&block(1, 5003), false, 5001), Some(5003), "a gap stays a gap");
         assert_eq!(numbering.number(&block(2, 0), false, 5100), Some(5100), "by its time");
         assert_eq!(numbering.number(&block(2, 7), false, 9000), Some(5107));
-        assert_eq!(numbering.number(&block(1, 5200), false, 5108), Some(5108), "the first server is back");
+        assert_eq!(numbering.number(&block(1, 5400), false, 5108), Some(5108), "the first server is back");
         assert_eq!(numbering.number(&block(1, u64::MAX), false, 5109), None);
-        assert_eq!(numbering.changes(), 2);
+        assert_eq!(numbering.number(&block(3, 5306), false, 5300), Some(5306), "it goes on where the numbers are");
+        assert_eq!(numbering.number(&block(4, 5200), false, 5400), Some(5200), "by two seconds at most");
+        assert_eq!(numbering.number(&block(5, 5299), false, 5500), Some(5500));
+        assert_eq!(numbering.changes(), 5);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A server publishes each block of a mount as a [`message`] on a subject. Another one takes it as its source: [`order`] decides
 //! which messages are the next of the stream and what was lost between them, a [`title`] says what is heard, and [`clock`] maps the first server's times to its own.
-//! [`account`] has what both tell of it. JetStream may keep the last minutes of the subject ([`replay`]); what an edge has missed comes from
+//! [`account`] has what both tell of it. A server that is started anew asks the others where its [`numbers`] go on. JetStream may keep the last minutes of the subject ([`replay`]); what an edge has missed comes from
 //! there ([`past`]).
 
 pub mod account;
@@ -10,6 +10,7 @@ pub mod clock;
 #[cfg(feature = "nats")]
 pub(crate) mod connection;
 pub mod message;
+pub mod numbers;
 pub mod order;
 #[cfg(feature = "nats")]
 pub(crate) mod past;

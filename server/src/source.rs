@@ -32,10 +32,11 @@ use aircheck_engine::source::{
     Device, DeviceConfig, DeviceError, DeviceReopener, OnLoss, OpenFallback, Paced, Pull, Source, Supervised, Switch,
     Tone, Wav, WavError,
 };
-use aircheck_engine::{Stream, StreamError, StreamOptions};
+use aircheck_engine::{Stream, StreamError, StreamOptions, Timestamp};
 
 use crate::config::{CaptureConfig, FallbackSpec, LossPolicy, NatsUrl, Pace, SourceSpec};
 use crate::hop::account::HopAccount;
+use crate::hop::numbers::NewestBlock;
 use crate::metadata::MetadataLog;
 pub(crate) use demo::Demo;
 pub use put::{PutConnection, PutInput, PutRefused};
@@ -138,15 +139,20 @@ pub struct Started {
 }
 
 /// Opens and starts the source of `config`, and logs if it is not the expected one. What it knows of its sound goes to `metadata`.
+/// Its numbers go on after those of `former`, a block of an earlier run, unless it has numbers of its own.
 ///
 /// # Errors
 ///
 /// When the source or the fallback cannot be opened or started. `auto` plays the demo sound instead, unless it is to
 /// wait for a device.
-pub fn start(config: &CaptureConfig, metadata: &Arc<MetadataLog>) -> Result<Started, OpenError> {
+pub fn start(
+    config: &CaptureConfig,
+    metadata: &Arc<MetadataLog>,
+    former: Option<NewestBlock>,
+) -> Result<Started, OpenError> {
     open_or_substitute(config, metadata, |Opened { source, kind, put, hop }| {
         let switch = source.switch();
-        let stream = start_stream(config, source, hop.as_ref())?;
+        let stream = start_stream(config, source, hop.as_ref(), former)?;
         let first_live = hop.as_ref().map_or(stream.first_sequence(), |hop| hop.first_live);
         Ok(Started { stream, first_live, kind, put, switch, hop: hop.map(|hop| hop.account) })
     })
@@ -322,8 +328,16 @@ pub(crate) fn open_fallback(spec: &FallbackSpec) -> Result<Box<dyn Pull>, String
     })
 }
 
-fn start_stream(config: &CaptureConfig, source: Supervised, hop: Option<&OpenHop>) -> Result<Stream, OpenError> {
-    let (block, first_sequence) = hop.map_or((config.block, 0), |hop| (hop.block, hop.first_sequence));
+fn start_stream(
+    config: &CaptureConfig,
+    source: Supervised,
+    hop: Option<&OpenHop>,
+    former: Option<NewestBlock>,
+) -> Result<Stream, OpenError> {
+    let (block, first_sequence) = match hop {
+        Some(hop) => (hop.block, hop.first_sequence),
+        None => (config.block, former.map_or(0, |former| former.due(Timestamp::now(), config.block))),
+    };
     let options =
         StreamOptions { block, history: config.history, first_sequence, realtime: true, ..StreamOptions::default() };
     Stream::start(Box::new(source), options)

@@ -405,8 +405,8 @@ const SPLIT: &str = "a length such as \"1h\" or a size such as \"500MB\"";
 const DURATION: &str = "a duration such as \"10ms\"";
 const LISTEN: &str = "ADDR:PORT such as 127.0.0.1:8700, [::1]:8700 or localhost:8700, or unix:PATH";
 const SOURCE: &str = "auto, mic, mic:NAME, wav:PATH, file:PATH, tone:HZ, stdin, put or nats://HOST:PORT/SUBJECT";
-const NATS: &str = "must be nats://[USER:PASSWORD@]HOST:PORT/SUBJECT or tls://…, with a port, a subject without wildcards, and at \
-                    most ?credentials=FILE and ?ca=FILE";
+const NATS: &str = "must be nats://[USER:PASSWORD@]HOST:PORT/SUBJECT or tls://…, with a port, further ,HOST:PORT where there is a \
+                    cluster, a subject without wildcards, and at most ?credentials=FILE and ?ca=FILE";
 const POLICY: &str = "skip-to-live, drop-newest, latest or disconnect";
 const HOSTS: &str = "host names such as radio.example, without scheme or port";
 const NETWORKS: &str = "networks or addresses such as 10.0.0.0/8, 127.0.0.1 or fd00::/8";

@@ -19,6 +19,9 @@ pub struct HopStatus {
     pub epoch: String,
     /// How many runs have been heard.
     pub epochs: u64,
+    /// How far the numbers of blocks here are ahead of the other server's: 0, unless that was started anew and could not ask where
+    /// they go on.
+    pub number_offset: i64,
     /// Blocks that did not come, among those of the capture.
     pub lost_blocks: u64,
     /// How often messages found the subscription full, because this server was too slow.

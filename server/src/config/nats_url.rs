@@ -1,4 +1,4 @@
-//! A subject of a NATS server, as users write it.
+//! A subject of a NATS server or cluster, as users write it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use super::value::ValueError;
 /// Longest subject: with the head of its protocol line, it fits into the 4096 bytes that a NATS server takes of one.
 const MAX_SUBJECT_BYTES: usize = 1024;
 
-/// A subject of a NATS server. `Debug` and `Display` leave out user name, password and token, which are secret.
+/// A subject of a NATS server, or of the servers of a cluster. `Debug` and `Display` leave out user name, password and token, which are secret.
 ///
 /// ```
 /// use aircheck_server::config::NatsUrl;
@@ -24,8 +24,8 @@ const MAX_SUBJECT_BYTES: usize = 1024;
 #[derive(Clone, PartialEq, Eq)]
 pub struct NatsUrl {
     is_tls: bool,
-    host: String,
-    port: u16,
+    /// Host and port of each.
+    servers: Vec<String>,
     subject: String,
     user: Option<String>,
     password: Option<String>,
@@ -40,10 +40,16 @@ impl NatsUrl {
         self.is_tls
     }
 
-    /// Returns host and port; an IPv6 address is in brackets.
+    /// Returns host and port of each server, in the order in which they are tried; an IPv6 address is in brackets. There is at least one.
+    #[must_use]
+    pub fn servers(&self) -> &[String] {
+        &self.servers
+    }
+
+    /// Returns host and port of each server, with commas between, as in the URL.
     #[must_use]
     pub fn authority(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+        self.servers.join(",")
     }
 
     /// Returns the subject, which has no wildcards.
@@ -80,7 +86,7 @@ impl NatsUrl {
 impl fmt::Display for NatsUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_tls { "tls" } else { "nats" };
-        write!(f, "{scheme}://{}:{}/{}", self.host, self.port, self.subject)
+        write!(f, "{scheme}://{}/{}", self.authority(), self.subject)
     }
 }
 
@@ -109,8 +115,8 @@ impl FromStr for NatsUrl {
         }
         parse(text).ok_or_else(|| {
             ValueError::Because(
-                "must be nats://[USER:PASSWORD@]HOST:PORT/SUBJECT or tls://…, with a port, a subject without wildcards, and at \
-                 most ?credentials=FILE and ?ca=FILE"
+                "must be nats://[USER:PASSWORD@]HOST:PORT/SUBJECT or tls://…, with a port, further ,HOST:PORT where there is a \
+                 cluster, a subject without wildcards, and at most ?credentials=FILE and ?ca=FILE"
                     .to_owned(),
             )
         })
@@ -126,12 +132,9 @@ fn parse(text: &str) -> Option<NatsUrl> {
     };
     let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
     let (server, subject) = rest.rsplit_once('/')?;
-    let (user, server) = server.rsplit_once('@').map_or((None, server), |(user, server)| (Some(user), server));
-    let (host, port) = server.rsplit_once(':')?;
-    let port = port.parse().ok().filter(|port| *port > 0)?;
-    let is_bracketed = host.starts_with('[') && host.ends_with(']');
-    let is_host = !host.is_empty() && (is_bracketed || !host.contains(':')) && !host.contains([' ', '/']);
-    if !is_host || !is_subject(subject) {
+    let (user, servers) = server.rsplit_once('@').map_or((None, server), |(user, servers)| (Some(user), servers));
+    let servers = servers.split(',').map(server_at).collect::<Option<Vec<_>>>()?;
+    if !is_subject(subject) {
         return None;
     }
     let (user, password) = match user.map(|user| user.split_once(':').map_or((user, None), |(u, p)| (u, Some(p)))) {
@@ -140,8 +143,7 @@ fn parse(text: &str) -> Option<NatsUrl> {
     };
     let mut url = NatsUrl {
         is_tls,
-        host: host.to_owned(),
-        port,
+        servers,
         subject: subject.to_owned(),
         user: user.filter(|user| !user.is_empty()),
         password: match password {
@@ -162,6 +164,15 @@ fn parse(text: &str) -> Option<NatsUrl> {
         }
     }
     Some(url)
+}
+
+/// Reads host and port of a server.
+fn server_at(text: &str) -> Option<String> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
+    let is_bracketed = host.starts_with('[') && host.ends_with(']');
+    let is_host = !host.is_empty() && (is_bracketed || !host.contains(':')) && !host.contains([' ', '/']);
+    is_host.then(|| format!("{host}:{port}"))
 }
 
 /// Returns whether a text is a subject to publish on (<https://docs.nats.io/nats-concepts/subjects>): tokens with dots between;
@@ -196,6 +207,9 @@ mod tests {
         assert_eq!((full.user(), full.password()), (Some("us@er"), Some("p:w")));
         assert_eq!(full.credentials(), Some(&PathBuf::from("/a/b.creds")));
         assert_eq!((full.ca(), full.is_tls()), (Some(&PathBuf::from("/c.pem")), true));
+        let cluster = url("nats://user:secret@a:4222,[::1]:4223,b:4222/s");
+        assert_eq!(cluster.servers(), ["a:4222", "[::1]:4223", "b:4222"]);
+        assert_eq!(cluster.to_string(), "nats://a:4222,[::1]:4223,b:4222/s");
         let token = url("nats://t0ken@h:1/s");
         assert_eq!((token.user(), token.password()), (Some("t0ken"), None));
     }
@@ -222,6 +236,9 @@ mod tests {
             "nats://h:0/s",
             "nats://h:70000/s",
             "nats://::1:4222/s",
+            "nats://a:4222,/s",
+            "nats://a:4222,b/s",
+            "nats://,a:4222/s",
             "nats://h:4222/a.*",
             "nats://h:4222/a.>",
             "nats://h:4222/a..b",

@@ -295,8 +295,9 @@ pub struct RecorderConfig {
 #[command(next_help_heading = "Other servers")]
 pub struct PublishConfig {
     /// Subject of a NATS server on which to publish each block, for other aircheck servers whose --source it is:
-    /// nats://HOST:PORT/SUBJECT, with USER:PASSWORD@ before HOST where it is needed, tls://… for an encrypted connection, or off;
-    /// ?credentials=FILE and ?ca=FILE may follow; give a password in the file or the variable
+    /// nats://HOST:PORT/SUBJECT, with USER:PASSWORD@ before HOST where it is needed, ,HOST:PORT after PORT for each further server
+    /// of a cluster, tls://… for an encrypted connection, or off; ?credentials=FILE and ?ca=FILE may follow; give a password in
+    /// the file or the variable
     // Other users of the machine can read the flags of a process.
     #[arg(long, value_name = "URL", default_value = "off")]
     #[serde(deserialize_with = "OrOff::<NatsUrl>::deserialize")]

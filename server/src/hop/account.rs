@@ -1,6 +1,6 @@
 //! The accounts of both ends of the hop, written by their threads and read by any.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -109,6 +109,7 @@ pub struct HopAccount {
     slow: AtomicU64,
     epochs: AtomicU64,
     epoch: AtomicU64,
+    number_offset: AtomicI64,
     clock: Mutex<Option<Offset>>,
     /// From the publisher to here, in microseconds, one value for each block while the clocks are compared.
     pub hop_micros: SharedHistogram,
@@ -125,6 +126,7 @@ impl HopAccount {
             slow: AtomicU64::new(0),
             epochs: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
+            number_offset: AtomicI64::new(0),
             clock: Mutex::new(None),
             hop_micros: SharedHistogram::new(MAX_MICROS, Precision::TwoDigits),
         })
@@ -152,6 +154,11 @@ impl HopAccount {
         self.epochs.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Notes how far the numbers of blocks here are ahead of the publisher's. Returns whether that is another distance than before.
+    pub fn set_number_offset(&self, offset: i64) -> bool {
+        self.number_offset.swap(offset, Ordering::Relaxed) != offset
+    }
+
     /// Publishes how far the clocks are apart.
     pub fn set_clock(&self, offset: Option<Offset>) {
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = offset;
@@ -170,6 +177,7 @@ impl HopAccount {
             reconnects: self.connection.reconnects(),
             epoch: self.epoch.load(Ordering::Relaxed).to_string(),
             epochs: self.epochs.load(Ordering::Relaxed),
+            number_offset: self.number_offset.load(Ordering::Relaxed),
             lost_blocks: lost,
             slow_consumer_events: self.slow.load(Ordering::Relaxed),
             clock_offset_seconds: clock.map(|offset| offset.nanos as f64 / 1e9),

@@ -3,6 +3,9 @@
 //! The client would connect again by itself, and then send what it has kept meanwhile, which is no longer live; and it would not
 //! say why it cannot. So each of its connections is used once, and whoever has it makes another one.
 
+use std::fs::File;
+use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -51,12 +54,23 @@ pub(crate) enum News {
 }
 
 impl Connection {
-    /// Connects. `messages` may wait in each subscription.
+    /// Connects to the first server that permits it. `messages` may wait in each subscription.
     ///
     /// # Errors
     ///
     /// Why that is not possible, in one line for people.
     pub(crate) async fn open(url: &NatsUrl, messages: usize) -> Result<Self, String> {
+        let mut refusals = Vec::new();
+        for server in url.servers() {
+            match Self::open_at(server, url, messages).await {
+                Ok(connection) => return Ok(connection),
+                Err(why) => refusals.push(why),
+            }
+        }
+        Err(refusals.join("; "))
+    }
+
+    async fn open_at(server: &str, url: &NatsUrl, messages: usize) -> Result<Self, String> {
         let signals = Arc::<Signals>::default();
         let noted = Arc::clone(&signals);
         let mut options = ConnectOptions::new()
@@ -78,23 +92,20 @@ impl Connection {
             _ => {}
         }
         if let Some(file) = url.ca() {
+            // The client would not say which file it cannot read.
+            File::open(file).map_err(|error| unreadable("certificates", file, &error))?;
             options = options.add_root_certificates(file.clone());
         }
         if let Some(file) = url.credentials() {
             let with_file = options.credentials_file(file).await;
-            options = with_file.map_err(|error| {
-                format!(
-                    "cannot read the credentials in {}: {error} (correct the path or its permissions)",
-                    file.display()
-                )
-            })?;
+            options = with_file.map_err(|error| unreadable("credentials", file, &error))?;
         }
         let scheme = if url.is_tls() { "tls" } else { "nats" };
-        let connecting = options.connect(format!("{scheme}://{}", url.authority()));
+        let connecting = options.connect(format!("{scheme}://{server}"));
         let client = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok(client)) => client,
-            Ok(Err(error)) => return Err(refusal(url, error.kind(), &error.to_string())),
-            Err(_) => return Err(refusal(url, ConnectErrorKind::TimedOut, "")),
+            Ok(Err(error)) => return Err(refusal(server, error.kind(), &error.to_string())),
+            Err(_) => return Err(refusal(server, ConnectErrorKind::TimedOut, "")),
         };
         Ok(Self { client, signals })
     }
@@ -161,9 +172,13 @@ impl Signals {
     }
 }
 
+/// Says why a file cannot be read, and what would work.
+fn unreadable(what: &str, file: &Path, error: &io::Error) -> String {
+    format!("cannot read the {what} in {}: {error} (correct the path or its permissions)", file.display())
+}
+
 /// Says why a connection cannot be made, and what would work.
-fn refusal(url: &NatsUrl, kind: ConnectErrorKind, error: &str) -> String {
-    let server = url.authority();
+fn refusal(server: &str, kind: ConnectErrorKind, error: &str) -> String {
     match kind {
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
             format!(
@@ -174,9 +189,11 @@ fn refusal(url: &NatsUrl, kind: ConnectErrorKind, error: &str) -> String {
             format!("the NATS server at {server} does not answer (start it there, or correct host and port)")
         }
         ConnectErrorKind::Dns => format!("there is no host {server} (correct it)"),
-        ConnectErrorKind::Tls => {
+        // The client tells of a certificate, and of a server without TLS, as of a failure to read.
+        _ if kind == ConnectErrorKind::Tls || error.contains("certificate") || error.contains("corrupt message") => {
             format!(
-                "cannot encrypt the connection to {server}: {} (correct its certificate, or give ?ca=FILE)",
+                "cannot encrypt the connection to {server}: {} (correct its certificate, give ?ca=FILE, or use nats:// if the server \
+                 has no TLS)",
                 one_line(error)
             )
         }

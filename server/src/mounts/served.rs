@@ -10,10 +10,11 @@ use aircheck_engine::source::Source as _;
 use aircheck_engine::{Start, Stream, Timestamp};
 use bytes::Bytes;
 
-use crate::config::{CaptureConfig, MountConfig};
+use crate::config::{CaptureConfig, MountConfig, SourceSpec};
 use crate::delivery::histograms::MountHistograms;
 use crate::delivery::shards::Shards;
 use crate::hop::account::{HopAccount, PublishAccount};
+use crate::hop::numbers::{self, NewestBlock};
 use crate::metadata::MetadataLog;
 use crate::mount::Mount;
 use crate::rendition::encoders::Encoders;
@@ -108,7 +109,7 @@ impl ServedMount {
         // Before the source, so that no microphone is opened for nothing.
         let directory = config.recorder.record.as_deref().map(RecordingDirectory::open).transpose()?;
         let metadata = Arc::<MetadataLog>::default();
-        let mut started = source::start(&config.capture, &metadata)?;
+        let mut started = source::start(&config.capture, &metadata, former(&config))?;
         let put = started.put.take();
         let stream = &started.stream;
         let recording = match directory {
@@ -309,6 +310,12 @@ impl ServedMount {
         let started = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         started.as_ref().is_none_or(|started| started.stream.is_finished())
     }
+}
+
+/// Returns the newest block of an earlier run of the mount that other servers have taken, if it is published.
+fn former(config: &MountConfig) -> Option<NewestBlock> {
+    let is_edge = matches!(config.capture.source, SourceSpec::Nats(_));
+    config.publish.publish.as_ref().filter(|_| !is_edge).and_then(numbers::ask)
 }
 
 /// Publishes the stream, if the settings say so.

@@ -26,6 +26,7 @@ use crate::hop::account::{HopAccount, Outcome};
 use crate::hop::clock::RemoteClock;
 use crate::hop::connection::{Connection, News, forbidden, is_about};
 use crate::hop::message::{self, ClockAnswer, Head, HopFormat, MessageError, SampleEncoding};
+use crate::hop::numbers::{NewestBlock, numbers_subject};
 use crate::hop::order::{Order, Verdict};
 use crate::hop::past::{Kept, Past, PastError};
 use crate::hop::replay::is_about_replay;
@@ -92,10 +93,11 @@ struct PastBlock {
     kept: Kept,
 }
 
-/// A connection, and the subscription on it.
+/// A connection, and the subscriptions on it.
 struct Link {
     connection: Connection,
     messages: Subscriber,
+    numbers_requests: Subscriber,
 }
 
 /// A link with the runtime that it lives in, and ends in.
@@ -204,6 +206,7 @@ impl Source for NatsSource {
             metadata,
             title_at: title.as_ref().map(Title::place),
             title,
+            newest: None,
             samples: Vec::with_capacity(format.block_samples()),
             hop_wait,
             taken_at: Instant::now(),
@@ -282,6 +285,8 @@ struct Taker {
     /// A title whose first block has not come, and the place of the newest one that has been told.
     title: Option<Title>,
     title_at: Option<(u64, u64)>,
+    /// The newest block, with its number here.
+    newest: Option<NewestBlock>,
     samples: Vec<f32>,
     /// How long the sound may stand still for blocks that are missing.
     hop_wait: Duration,
@@ -396,7 +401,7 @@ impl Taker {
 
     /// Takes messages until the connection is lost, and returns why it is.
     async fn receive(&mut self, link: Link) -> String {
-        let Link { connection, mut messages } = link;
+        let Link { connection, mut messages, mut numbers_requests } = link;
         self.is_replay_refused = false;
         let mut clock_due = Instant::now();
         let clock_subject = message::clock_subject(self.url.subject());
@@ -415,6 +420,12 @@ impl Taker {
                         self.is_replay_refused = true;
                         tracing::warn!("blocks that are missing cannot be fetched: {}", forbidden(&self.url, &why));
                     }
+                    News::Refused(why) if is_about(&why, &numbers_subject(self.url.subject())) => {
+                        tracing::warn!(
+                            "a publisher that starts anew cannot ask here where its numbers go on: {}",
+                            forbidden(&self.url, &why)
+                        );
+                    }
                     News::Refused(why) => {
                         tracing::warn!("the clocks are not compared: {}", forbidden(&self.url, &why));
                     }
@@ -423,6 +434,11 @@ impl Taker {
                         tracing::warn!("this server is too slow for {}: messages are lost", self.url);
                     }
                 },
+                Some(request) = numbers_requests.next() => {
+                    if let (Some(newest), Some(reply)) = (self.newest, request.reply) {
+                        let _ = connection.client.publish(reply, newest.to_bytes(Timestamp::now()).into()).await;
+                    }
+                }
                 trip = &mut request => {
                     if let Some(trip) = trip.filter(|trip| trip.answer.epoch == self.clock_epoch) {
                         trip.note(&mut self.clock);
@@ -600,7 +616,17 @@ impl Taker {
             self.metadata.set(title.metadata, number);
         }
         match self.capture.relay(&block) {
-            Relay::Taken => self.account.count(outcome),
+            Relay::Taken { sequence: here } => {
+                self.account.count(outcome);
+                self.newest = Some(NewestBlock { sequence: here, captured_at });
+                if self.account.set_number_offset(here.wrapping_sub(sequence) as i64) && here != sequence {
+                    tracing::warn!(
+                        "{}: the publisher's numbers do not go on where they were, because it could not ask when it started: its block \
+                         {sequence} is {here} here, and has another number at servers that start from now on",
+                        self.url
+                    );
+                }
+            }
             _ => self.leave_out(Outcome::Late, || "blocks come after silence has taken their place".to_owned()),
         }
         self.taken_at = Instant::now();
@@ -713,8 +739,10 @@ async fn subscribe(url: &NatsUrl, hop_wait: Duration) -> Result<Link, String> {
     let waiting = MAX_WAITING + hop_wait.div_duration_f64(SHORT_BLOCK) as usize;
     let connection = Connection::open(url, waiting).await?;
     let messages = connection.client.subscribe(url.subject().to_owned()).await.map_err(|error| error.to_string())?;
+    let numbers_requests = connection.client.subscribe(numbers_subject(url.subject())).await;
+    let numbers_requests = numbers_requests.map_err(|error| error.to_string())?;
     connection.confirm(url.subject()).await.map_err(|why| forbidden(url, &why))?;
-    Ok(Link { connection, messages })
+    Ok(Link { connection, messages, numbers_requests })
 }
 
 /// Waits for a block.

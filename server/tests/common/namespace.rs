@@ -14,7 +14,8 @@ pub(crate) struct Namespace {
     far: String,
     /// The near end's address.
     pub(crate) address: String,
-    far_address: String,
+    /// The far end's address.
+    pub(crate) far_address: String,
 }
 
 impl Namespace {
@@ -22,35 +23,54 @@ impl Namespace {
     /// process.
     pub(crate) fn new(index: usize) -> Result<Self, String> {
         let namespace = Self::unconnected(index)?;
-        let (name, near, far) = (&namespace.name, &namespace.near, &namespace.far);
-        run("ip", &["link", "add", near, "type", "veth", "peer", "name", far, "netns", name])?;
+        namespace.connect()?;
         namespace.set_addresses()?;
         Ok(namespace)
     }
 
+    /// Makes another wire to the same namespace. Both are needed until the end.
+    pub(crate) fn second_wire(&self, index: usize) -> Result<Self, String> {
+        let wire = Self::named(index, self.name.clone());
+        wire.connect()?;
+        wire.set_up()?;
+        Ok(wire)
+    }
+
     /// Makes the namespace, without its wire.
     fn unconnected(index: usize) -> Result<Self, String> {
+        let namespace = Self::named(index, format!("air{}n{index}", std::process::id()));
+        run("ip", &["netns", "add", &namespace.name])?;
+        Ok(namespace)
+    }
+
+    fn named(index: usize, name: String) -> Self {
         let number = std::process::id();
         let (near, far) = (format!("air{number}a{index}"), format!("air{number}b{index}"));
         // From the range for measurements between networks (RFC 2544), which no network uses.
         let network = format!("198.18.{}", number % 256);
         let address = |host: usize| format!("{network}.{}", 4 * index + host);
-        let name = format!("air{number}n{index}");
-        let namespace = Self { name, near, far, address: address(1), far_address: address(2) };
-        run("ip", &["netns", "add", &namespace.name])?;
-        Ok(namespace)
+        Self { name, near, far, address: address(1), far_address: address(2) }
+    }
+
+    fn connect(&self) -> Result<(), String> {
+        let (name, near, far) = (&self.name, &self.near, &self.far);
+        run("ip", &["link", "add", near, "type", "veth", "peer", "name", far, "netns", name])
     }
 
     /// Gives both ends of the wire their addresses, and takes them up.
     fn set_addresses(&self) -> Result<(), String> {
+        self.set_up()?;
+        // The server's address may be that of another wire.
+        run("ip", &["-netns", &self.name, "route", "add", "default", "via", &self.address])
+    }
+
+    fn set_up(&self) -> Result<(), String> {
         let network = |address: &str| format!("{address}/30");
         let (name, near, far) = (&self.name, &self.near, &self.far);
         run("ip", &["address", "add", &network(&self.address), "dev", near])?;
         run("ip", &["link", "set", near, "up"])?;
         run("ip", &["-netns", name, "address", "add", &network(&self.far_address), "dev", far])?;
-        self.set_link("up")?;
-        // The server's address may be that of another wire.
-        run("ip", &["-netns", name, "route", "add", "default", "via", &self.address])
+        self.set_link("up")
     }
 
     /// Makes a namespace whose wire carries `bytes_per_second`.
@@ -66,6 +86,25 @@ impl Namespace {
     /// Takes the far end of the wire `up` or `down`.
     pub(crate) fn set_link(&self, state: &str) -> Result<(), String> {
         run("ip", &["-netns", &self.name, "link", "set", &self.far, state])
+    }
+
+    /// Limits what the wire carries from the namespace, in bytes a second, or lifts the limit.
+    pub(crate) fn limit_from_far(&self, bytes_per_second: Option<usize>) -> Result<(), String> {
+        let qdisc = |action: &[&str]| {
+            let device = ["-netns", &self.name, "qdisc", action[0], "dev", &self.far, "root"];
+            run("tc", &[&device[..], &action[1..]].concat())
+        };
+        match bytes_per_second {
+            Some(bytes) => {
+                qdisc(&["add", "tbf", "rate", &format!("{}bit", bytes * 8), "burst", "4kb", "limit", "64kb"])
+            }
+            None => qdisc(&["delete"]),
+        }
+    }
+
+    /// Runs a program inside the namespace.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Result<(), String> {
+        run("ip", &[&["netns", "exec", &self.name], arguments].concat())
     }
 
     /// Returns a command that reads `url` inside the namespace and writes what it receives to `file`.

@@ -12,24 +12,54 @@ use super::common::{eventually, signal};
 pub(crate) struct Nats {
     child: Child,
     port: u16,
+    /// The words of a program that it runs behind.
+    behind: Vec<String>,
     directory: tempfile::TempDir,
 }
 
 impl Nats {
     /// Starts it on a free port, with these lines in its configuration.
     pub(crate) fn start(lines: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("nats.conf"), format!("{lines}\n")).unwrap();
-        let (child, port) = Self::launch(&directory, -1);
-        Self { child, port, directory }
+        Self::start_behind(&[], lines)
     }
 
-    fn launch(directory: &tempfile::TempDir, port: i32) -> (Child, u16) {
+    /// Starts it like [`start`](Self::start), behind the words of a program that runs it, such as one in a namespace. It then listens
+    /// on all addresses.
+    pub(crate) fn start_behind(words: &[&str], lines: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("nats.conf"), format!("{lines}\n")).unwrap();
+        let behind: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let (child, port) = Self::launch(&directory, &behind, -1);
+        Self { child, port, behind, directory }
+    }
+
+    /// Starts three servers, each of which knows the others.
+    pub(crate) fn cluster() -> [Self; 3] {
+        let member = |routes: &str| {
+            Self::start(&format!("cluster {{ name: radio, listen: \"127.0.0.1:-1\", routes: [{routes}] }}"))
+        };
+        let first = member("");
+        let port = first.port_in_log("Listening for route connections on ");
+        let [second, third] = [(); 2].map(|()| member(&format!("\"nats://127.0.0.1:{port}\"")));
+        let nodes = [first, second, third];
+        for node in &nodes {
+            // Two routes to each, whichever end has made them.
+            eventually("the routes of a cluster", || {
+                (node.log().matches("Route connection created").count() >= 2).then_some(())
+            });
+        }
+        nodes
+    }
+
+    fn launch(directory: &tempfile::TempDir, behind: &[String], port: i32) -> (Child, u16) {
         let ports = directory.path().join("ports");
         let _ = std::fs::remove_dir_all(&ports);
         std::fs::create_dir(&ports).unwrap();
-        let child = Command::new("nats-server")
-            .args(["--config", "nats.conf", "--addr", "127.0.0.1", "--port", &port.to_string()])
+        let address = if behind.is_empty() { "127.0.0.1" } else { "0.0.0.0" };
+        let words = behind.iter().map(String::as_str).chain(["nats-server"]).collect::<Vec<_>>();
+        let child = Command::new(words[0])
+            .args(&words[1..])
+            .args(["--config", "nats.conf", "--addr", address, "--port", &port.to_string()])
             .args(["--ports_file_dir", "ports", "--log", "nats.log"])
             .current_dir(directory.path())
             .stdin(Stdio::null())
@@ -53,6 +83,25 @@ impl Nats {
         std::fs::write(self.directory.path().join("nats.conf"), format!("{lines}\n")).unwrap();
     }
 
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("nats.log")).unwrap_or_default()
+    }
+
+    /// Returns the port after a text in its log.
+    pub(crate) fn port_in_log(&self, text: &str) -> u16 {
+        eventually(text, || {
+            let log = self.log();
+            let (_, rest) = log.split_once(text)?;
+            rest.lines().next()?.rsplit(':').next()?.trim().parse().ok()
+        })
+    }
+
+    /// Changes its configuration, and lets it read that.
+    pub(crate) fn reload(&self, lines: &str) {
+        std::fs::write(self.directory.path().join("nats.conf"), format!("{lines}\n")).unwrap();
+        self.signal("HUP");
+    }
+
     /// Returns the URL of a subject on it.
     pub(crate) fn url(&self, subject: &str) -> String {
         format!("nats://127.0.0.1:{}/{subject}", self.port)
@@ -70,7 +119,7 @@ impl Nats {
 
     /// Starts it again on its port.
     pub(crate) fn restart(&mut self) {
-        let (child, port) = Self::launch(&self.directory, i32::from(self.port));
+        let (child, port) = Self::launch(&self.directory, &self.behind, i32::from(self.port));
         assert_eq!(port, self.port);
         self.child = child;
     }

@@ -1,12 +1,13 @@
 //! Random messages: none makes the parser panic, and one that is read is the one that would be written.
 
 use aircheck_api::Metadata;
+use aircheck_engine::Timestamp;
 use aircheck_fuzz::edited;
 use bolero::check;
 
-use crate::hop::title::Title;
-
 use super::{ClockAnswer, Head, HopFormat, SampleEncoding, read, read_samples, write};
+use crate::hop::numbers::NewestBlock;
+use crate::hop::title::Title;
 
 fn good() -> Vec<u8> {
     let head = Head {
@@ -43,6 +44,7 @@ fn messages() {
             if let Some(Ok(title)) = Title::read(&message) {
                 assert_eq!(Title::read(&title.to_bytes()), Some(Ok(title)));
             }
+            let _ = NewestBlock::read(&message, Timestamp::default());
         }
     });
 }

@@ -1,0 +1,457 @@
+//! The hop over networks of NATS servers: clusters and leaf nodes, identities and permissions, links that are cut or slow.
+//!
+//! Where a network namespace is needed, which root can make, a test is skipped without it and says so; under CI it fails.
+
+#![allow(clippy::unwrap_used, reason = "what is unexpected here fails the test")]
+
+mod common;
+#[path = "common/hop.rs"]
+mod hop;
+#[path = "common/namespace.rs"]
+mod namespace;
+#[path = "common/nats.rs"]
+mod nats;
+#[path = "common/process.rs"]
+mod process;
+#[path = "common/truth.rs"]
+mod truth;
+
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use nkeys::KeyPair;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer};
+use serde_json::{Value, json};
+
+use common::{Server, eventually, refused, signal};
+use hop::{Lines, assert_accounts, edge, lost_of, origin};
+use namespace::{Namespace, or_skip};
+use nats::Nats;
+
+const SUBJECT: &str = "radio.one";
+
+/// A listener of an edge, which reads on a thread of its own.
+struct Listener {
+    heard: Arc<Mutex<Heard>>,
+}
+
+/// What a listener has heard so far.
+#[derive(Default)]
+struct Heard {
+    last: Option<u64>,
+    lost: Vec<(String, u64)>,
+    blocks: usize,
+    /// Blocks since the last loss.
+    unbroken: usize,
+}
+
+impl Listener {
+    fn of(edge: &Server) -> Self {
+        let listener = Self { heard: Arc::default() };
+        let (mut lines, heard) = (Lines::of(edge), Arc::downgrade(&listener.heard));
+        std::thread::spawn(move || {
+            let mut lost = Vec::new();
+            loop {
+                let sequence = lines.block(&mut lost)["sequence"].as_u64().unwrap();
+                let Some(heard) = heard.upgrade() else { return };
+                let mut heard = heard.lock().unwrap();
+                // Each is the next one, but for those that are told as lost.
+                let blocks: u64 = lost.iter().map(|(_, blocks)| blocks).sum();
+                assert!(
+                    heard.last.is_none_or(|last| sequence == last + 1 + blocks),
+                    "{sequence} after {:?}: {lost:?}",
+                    heard.last
+                );
+                heard.last = Some(sequence);
+                heard.blocks += 1;
+                heard.unbroken = if lost.is_empty() { heard.unbroken + 1 } else { 0 };
+                heard.lost.append(&mut lost);
+            }
+        });
+        listener
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().expect("the listener is there")
+    }
+
+    /// Waits for so many blocks.
+    fn hear(&self, blocks: usize) {
+        let wanted = self.heard().blocks + blocks;
+        eventually("blocks", || (self.heard().blocks >= wanted).then_some(()));
+    }
+
+    /// Waits for so many blocks of which none is lost.
+    fn hear_unbroken(&self, blocks: usize) {
+        self.heard().unbroken = 0;
+        eventually("unbroken sound", || (self.heard().unbroken >= blocks).then_some(()));
+    }
+
+    /// Returns how many blocks it has lost, all of them on the hop.
+    fn lost(&self) -> u64 {
+        let heard = self.heard();
+        let lost = lost_of(&heard.lost, "hop");
+        assert_eq!(lost, heard.lost.iter().map(|(_, blocks)| blocks).sum::<u64>(), "{:?}", heard.lost);
+        lost
+    }
+}
+
+fn status(server: &Server, end: &str) -> Value {
+    server.json("api/v1/status")[end].clone()
+}
+
+/// Waits until the server says so of its connection, and asserts meanwhile that all blocks are accounted for at all of them.
+fn wait_for(servers: &[&Server], what: &str, is_there: impl Fn() -> bool) {
+    eventually(what, || {
+        servers.iter().for_each(|server| assert_accounts(server));
+        is_there().then_some(())
+    });
+}
+
+fn is_connected(server: &Server, end: &str) -> bool {
+    status(server, end)["connected"] == true
+}
+
+/// Asserts that an edge has told its listener of each block that was lost on the hop, of at least one, and of one run of the origin.
+fn assert_told(edge: &Server, listener: &Listener) {
+    let lost = listener.lost();
+    assert!(lost > 0);
+    let capture = edge.json("api/v1/status")["capture"].clone();
+    assert_eq!(capture["lost_hop"], lost, "{capture}");
+    assert_eq!((&capture["lost_source"], &capture["lost_overflow"]), (&0.into(), &0.into()), "{capture}");
+    assert_eq!(status(edge, "hop")["epochs"], 1);
+    assert_accounts(edge);
+}
+
+#[test]
+fn a_node_of_a_cluster_that_dies_costs_a_counted_gap_and_no_listener() {
+    let mut nodes = Nats::cluster();
+    let ports = [0, 1, 2].map(|n: usize| nodes[n].port());
+    let url = |order: [usize; 3]| {
+        let servers = order.map(|n| format!("127.0.0.1:{}", ports[n])).join(",");
+        format!("nats://{servers}/{SUBJECT}")
+    };
+    let origin = origin("tone:440", &url([0, 1, 2]));
+    let edge = edge(&url([2, 1, 0]));
+    let listener = Listener::of(&edge);
+    listener.hear(50);
+    assert_eq!(listener.lost(), 0);
+    // That of the origin, and then that of the edge.
+    nodes[0].kill();
+    wait_for(&[&origin, &edge], "the origin at another node", || {
+        let publish = status(&origin, "publish");
+        publish["reconnects"] == 1 && publish["connected"] == true
+    });
+    listener.hear_unbroken(50);
+    assert_told(&edge, &listener);
+    assert_eq!(status(&edge, "hop")["reconnects"], 0);
+    let lost_before = listener.lost();
+    nodes[2].kill();
+    wait_for(&[&origin, &edge], "the edge at another node", || {
+        let hop = status(&edge, "hop");
+        hop["reconnects"] == 1 && hop["connected"] == true
+    });
+    listener.hear_unbroken(50);
+    assert!(listener.lost() > lost_before);
+    assert_told(&edge, &listener);
+    assert_eq!(status(&origin, "publish")["reconnects"], 1);
+    assert_accounts(&origin);
+}
+
+/// Carries connections to a server, and can be cut.
+struct Bridge {
+    port: u16,
+    state: Arc<Mutex<Carried>>,
+}
+
+#[derive(Default)]
+struct Carried {
+    is_cut: bool,
+    streams: Vec<TcpStream>,
+}
+
+impl Bridge {
+    fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let bridge = Self { port: listener.local_addr().unwrap().port(), state: Arc::default() };
+        let state = Arc::clone(&bridge.state);
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let mut state = state.lock().unwrap();
+                let Ok(far) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+                if state.is_cut {
+                    continue;
+                }
+                for (mut from, mut to) in
+                    [(&near, &far), (&far, &near)].map(|(a, b)| (a.try_clone().unwrap(), b.try_clone().unwrap()))
+                {
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+                state.streams.extend([near, far]);
+            }
+        });
+        bridge
+    }
+
+    fn cut(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.is_cut = true;
+        state.streams.drain(..).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+    }
+
+    fn mend(&self) {
+        self.state.lock().unwrap().is_cut = false;
+    }
+}
+
+#[test]
+fn an_edge_at_a_leaf_node_hears_the_hub_and_outlives_a_cut_of_their_link() {
+    let hub = Nats::start("leafnodes { listen: \"127.0.0.1:-1\" }");
+    let link = Bridge::to(hub.port_in_log("Listening for leafnode connections on "));
+    let leaf = Nats::start(&format!(
+        "leafnodes {{ reconnect: 1, remotes: [{{ url: \"nats-leaf://127.0.0.1:{}\" }}] }}",
+        link.port
+    ));
+    let origin = origin("tone:440", &hub.url(SUBJECT));
+    let edge = Server::start(&["--source", &leaf.url(SUBJECT), "--wait-for-source"]);
+    eventually("the stream", || (edge.json("api/v1/mounts")[0]["state"] == "live").then_some(()));
+    let listener = Listener::of(&edge);
+    listener.hear(50);
+    link.cut();
+    wait_for(&[&origin, &edge], "silence", || edge.json("api/v1/status")["capture"]["lost_hop"].as_u64() > Some(50));
+    // Each is still connected to its own server.
+    assert!(is_connected(&origin, "publish") && is_connected(&edge, "hop"));
+    link.mend();
+    listener.hear_unbroken(50);
+    assert_told(&edge, &listener);
+    let publish = status(&origin, "publish");
+    assert_eq!((&publish["lost"], &publish["reconnects"]), (&0.into(), &0.into()), "{publish}");
+}
+
+/// A certificate authority of this test's own. Returns the files of its certificate, and of one that it gave to a server with its key.
+fn authority(directory: &Path, name: &str) -> [PathBuf; 3] {
+    let file = |suffix: &str, text: String| {
+        let path = directory.join(format!("{name}-{suffix}"));
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let mut params = CertificateParams::new([]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let authority = params.self_signed(&key).unwrap();
+    let issuer = Issuer::new(params, key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let server = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    [file("ca.pem", authority.pem()), file("server.pem", server.pem()), file("server.key", key.serialize_pem())]
+}
+
+#[test]
+fn a_certificate_is_checked_and_its_authority_can_be_given() {
+    let directory = tempfile::tempdir().unwrap();
+    let [ca, certificate, key] = authority(directory.path(), "own");
+    let [other_ca, ..] = authority(directory.path(), "other");
+    let nats =
+        Nats::start(&format!("tls {{ cert_file: \"{}\", key_file: \"{}\" }}", certificate.display(), key.display()));
+    let url = |ca: &Path| format!("tls://127.0.0.1:{}/{SUBJECT}?ca={}", nats.port(), ca.display());
+    let origin = origin("tone:440", &url(&ca));
+    let edge = edge(&url(&ca));
+    Listener::of(&edge).hear(20);
+    assert_accounts(&origin);
+    let refusal = |url: &str| {
+        let (code, stderr) = refused(&["--source", url]);
+        assert_eq!(code, 1, "{stderr}");
+        stderr.lines().last().unwrap_or_default().to_owned()
+    };
+    let unknown = format!("tls://127.0.0.1:{}/{SUBJECT}", nats.port());
+    for url in [url(&other_ca), unknown] {
+        let line = refusal(&url);
+        assert!(line.contains("cannot encrypt the connection") && line.contains("?ca=FILE"), "{line}");
+    }
+    let line = refusal(&url(Path::new("/nonexistent/ca.pem")));
+    assert!(line.contains("/nonexistent/ca.pem"), "{line}");
+    let plain = Nats::start("");
+    let line = refusal(&format!("tls://127.0.0.1:{}/{SUBJECT}?ca={}", plain.port(), ca.display()));
+    assert!(line.contains("cannot encrypt the connection"), "{line}");
+}
+
+/// Returns a token of NATS (<https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/jwt>), signed by `issuer`.
+fn jwt(issuer: &KeyPair, subject: &KeyPair, claims: Value) -> String {
+    let claims = json!({
+        "jti": "1", "iat": 1_790_000_000, "iss": issuer.public_key(), "sub": subject.public_key(), "name": "test", "nats": claims,
+    });
+    let text = [json!({"typ": "JWT", "alg": "ed25519-nkey"}), claims]
+        .map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string()))
+        .join(".");
+    let signature = BASE64_URL_SAFE_NO_PAD.encode(issuer.sign(text.as_bytes()).unwrap());
+    format!("{text}.{signature}")
+}
+
+/// Writes a file of credentials, as `nsc` does.
+fn write_credentials(path: &Path, account: &KeyPair) {
+    let user = KeyPair::new_user();
+    let claims = json!({"pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1, "type": "user", "version": 2});
+    let text = format!(
+        "-----BEGIN NATS USER JWT-----\n{}\n------END NATS USER JWT------\n\n\
+         -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+        jwt(account, &user, claims),
+        user.seed().unwrap()
+    );
+    std::fs::write(path, text).unwrap();
+}
+
+#[test]
+fn tokens_and_credentials_let_in_who_has_the_right_ones() {
+    let check = |nats: &Nats, right: &dyn Fn(&str) -> String, wrong: &str| {
+        let url = right(SUBJECT);
+        let _origin = origin("tone:440", &url);
+        let edge = edge(&url);
+        Listener::of(&edge).hear(20);
+        assert!(!edge.log().contains("s3cret"), "{}", edge.log());
+        assert_eq!(status(&edge, "hop")["from"], nats.url(SUBJECT));
+        let (code, stderr) = refused(&["--source", wrong]);
+        let line = stderr.lines().last().unwrap_or_default();
+        assert!(code == 1 && line.contains("refuses these credentials"), "{stderr}");
+        assert!(!stderr.contains("wr0ng"), "{stderr}");
+    };
+    let nats = Nats::start("authorization { token: s3cret }");
+    check(&nats, &|subject| nats.url_as("s3cret", subject), &nats.url_as("wr0ng", SUBJECT));
+
+    let directory = tempfile::tempdir().unwrap();
+    let [operator, account, other] = [KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_account()];
+    let limits = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1});
+    let nats = Nats::start(&format!(
+        "operator: {}\nresolver: MEMORY\nresolver_preload: {{ {}: {} }}",
+        jwt(&operator, &operator, json!({"type": "operator", "version": 2})),
+        account.public_key(),
+        jwt(&operator, &account, json!({"limits": limits, "type": "account", "version": 2})),
+    ));
+    let [right, wrong] = ["right", "wrong"].map(|name| directory.path().join(format!("{name}.creds")));
+    write_credentials(&right, &account);
+    write_credentials(&wrong, &other);
+    let url = |file: &Path, subject: &str| format!("{}?credentials={}", nats.url(subject), file.display());
+    check(&nats, &|subject| url(&right, subject), &url(&wrong, SUBJECT));
+    let (code, stderr) = refused(&["--source", &url(Path::new("/nonexistent.creds"), SUBJECT)]);
+    let text = "cannot read the credentials in /nonexistent.creds";
+    assert!(code == 1 && stderr.lines().last().is_some_and(|line| line.contains(text)), "{stderr}");
+}
+
+#[test]
+fn what_is_not_permitted_is_told_once_and_works_as_soon_as_it_is() {
+    let users = |origin: &str, edge: &str| {
+        format!(
+            "authorization {{ users = [ {{ user: o, password: o, permissions: {{ {origin} }} }}, {{ user: e, password: e, permissions: {{ {edge} }} }} ] }}"
+        )
+    };
+    let nats =
+        Nats::start(&users("publish: { deny: radio.one }", "subscribe: { deny: [radio.one, radio.one.numbers] }"));
+    let origin = Server::start(&["--source", "tone:440", "--publish", &nats.url_as("o:o", SUBJECT)]);
+    let edge = Server::start(&["--source", &nats.url_as("e:e", SUBJECT), "--wait-for-source"]);
+    let refusals = |server: &Server| {
+        let log = server.log();
+        log.lines().filter(|line| line.contains("NATS refuses") && line.contains("permit that")).count()
+    };
+    eventually("refusals", || (refusals(&origin) > 0 && refusals(&edge) > 0).then_some(()));
+    // It is tried several times meanwhile.
+    let lost = || status(&origin, "publish")["lost"].as_u64().unwrap();
+    wait_for(&[&origin], "four seconds", || lost() > 400);
+    assert_eq!([refusals(&origin), refusals(&edge)], [1, 1], "{} {}", origin.log(), edge.log());
+    assert_eq!(status(&origin, "publish")["sent"], 0);
+    // Without the permission to tell of its numbers, an edge takes the sound all the same.
+    nats.reload(&users("", "subscribe: { deny: radio.one.numbers }"));
+    wait_for(&[&origin], "the publisher", || is_connected(&origin, "publish"));
+    eventually("the stream", || (edge.json("api/v1/mounts")[0]["state"] == "live").then_some(()));
+    Listener::of(&edge).hear(20);
+    edge.wait_for_log("cannot ask here where its numbers go on");
+    // What was permitted is so no longer.
+    nats.reload(&users("publish: { deny: radio.one }", ""));
+    wait_for(&[&origin, &edge], "a refusal", || !is_connected(&origin, "publish"));
+    nats.reload(&users("", ""));
+    wait_for(&[&origin, &edge], "the publisher", || is_connected(&origin, "publish"));
+    Listener::of(&edge).hear_unbroken(20);
+}
+
+/// A NATS server in a namespace, with a wire to the origin and one to the edge.
+fn between_wires(index: usize, lines: &str) -> Option<(Nats, [Namespace; 2])> {
+    let wires = Namespace::new(index).and_then(|first| {
+        let second = first.second_wire(index + 1)?;
+        // So that what waits for a slow link waits in the NATS server, and not in its system.
+        first.run(&["sysctl", "--quiet", "--write", "net.ipv4.tcp_wmem=4096 16384 65536"])?;
+        Ok([first, second])
+    });
+    let wires = or_skip(wires)?;
+    let nats = Nats::start_behind(&["ip", "netns", "exec", &wires[0].name], lines);
+    Some((nats, wires))
+}
+
+fn url_over(wire: &Namespace, nats: &Nats) -> String {
+    format!("nats://{}:{}/{SUBJECT}", wire.far_address, nats.port())
+}
+
+#[test]
+fn a_link_that_is_cut_on_either_side_of_nats_costs_a_counted_gap_and_no_listener() {
+    let Some((nats, wires)) = between_wires(0, "") else { return };
+    let origin = origin("tone:440", &url_over(&wires[0], &nats));
+    let edge = edge(&url_over(&wires[1], &nats));
+    let listener = Listener::of(&edge);
+    listener.hear(50);
+    for (wire, (server, end)) in wires.iter().zip([(&origin, "publish"), (&edge, "hop")]) {
+        wire.set_link("down").unwrap();
+        wait_for(&[&origin, &edge], "a lost connection", || !is_connected(server, end));
+        wire.set_link("up").unwrap();
+        wait_for(&[&origin, &edge], "a new connection", || is_connected(server, end));
+        listener.hear_unbroken(50);
+        assert_told(&edge, &listener);
+    }
+    assert_eq!(status(&origin, "publish")["reconnects"], 1);
+    assert_eq!(status(&edge, "hop")["reconnects"], 1);
+}
+
+#[test]
+fn a_link_that_is_too_slow_loses_what_it_cannot_carry_and_holds_no_memory() {
+    // The stream has 198 kB a second.
+    let Some((nats, wires)) = between_wires(2, "max_payload: 65536\nmax_pending: 262144\nwrite_deadline: \"2s\"")
+    else {
+        return;
+    };
+    let origin = origin("tone:440", &url_over(&wires[0], &nats));
+    let edge = edge(&url_over(&wires[1], &nats));
+    let listener = Listener::of(&edge);
+    listener.hear(50);
+    assert_eq!(listener.lost(), 0);
+    let before = process::resident_kib(edge.pid());
+    wires[1].limit_from_far(Some(60_000)).unwrap();
+    wait_for(&[&origin, &edge], "lost blocks, twice", || {
+        let status = edge.json("api/v1/status");
+        status["hop"]["reconnects"].as_u64() > Some(1) && status["capture"]["lost_hop"].as_u64() > Some(200)
+    });
+    let grown = process::resident_kib(edge.pid()).saturating_sub(before);
+    assert!(grown < 8 * 1024, "{grown} KiB more");
+    wires[1].limit_from_far(None).unwrap();
+    listener.hear_unbroken(100);
+    assert_told(&edge, &listener);
+    // The publisher has not noticed.
+    let publish = status(&origin, "publish");
+    assert_eq!((&publish["lost"], &publish["reconnects"]), (&0.into(), &0.into()), "{publish}");
+}
+
+#[test]
+fn messages_that_find_the_subscription_full_are_counted() {
+    let nats = Nats::start("");
+    let origin = origin("tone:440", &nats.url(SUBJECT));
+    let edge = edge(&nats.url(SUBJECT));
+    let listener = Listener::of(&edge);
+    listener.hear(20);
+    let held = status(&origin, "publish")["sent"].as_u64().unwrap() + 400;
+    signal(edge.pid(), "STOP");
+    wait_for(&[&origin], "four seconds", || status(&origin, "publish")["sent"].as_u64() >= Some(held));
+    signal(edge.pid(), "CONT");
+    wait_for(&[&origin, &edge], "an event", || status(&edge, "hop")["slow_consumer_events"].as_u64() > Some(0));
+    listener.hear_unbroken(50);
+    assert_told(&edge, &listener);
+}
