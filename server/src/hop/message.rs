@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 0 to 3 | `AIRC` |
 //! | 4 | version: 1 |
-//! | 5 | encoding of the samples: 1 = `f32`, 2 = `s16`, as in the messages of a WebSocket; 0 = none: the publisher announces its format; 3 = the message is a [title](super::title), and the rest of it is another |
+//! | 5 | encoding of the samples: 1 = `f32`, 2 = `s16`, as in the messages of a WebSocket; 0 = none: the publisher announces its format; 3 = the message is a title, which `title.rs` documents |
 //! | 6 | where the sound comes from: 0 = the source, 1 = nowhere (silence, lost by the source), 2 = the fallback, 3 = nowhere (silence, lost on the hop to the publisher) |
 //! | 7 | channels, 1 to 32 |
 //! | 8 to 11 | frames per second |
@@ -31,7 +31,7 @@
 //! | 8 to 15 | epoch |
 //! | 16 to 23 | when the request came, on the publisher's clock |
 //! | 24 to 31 | when the answer was sent |
-//! | 32 to the end | the [title](super::title) of the block that was sent last, if there is one |
+//! | 32 to the end | the title of the block that was sent last, if there is one, as `title.rs` documents it |
 
 use aircheck_engine::source::PcmEncoding;
 use aircheck_engine::{Format, Origin};
