@@ -1,7 +1,7 @@
 //! The replay of a subject: the last minutes of what is published on it, in a memory stream of JetStream.
 //!
 //! The stream captures the subject, so live sound takes the same way with it and without it. Its publisher makes it and sets its bounds.
-//! Servers that take the sound fetch from it what they have missed ([`past`](super::past)).
+//! Servers that take the sound fetch from it what they have missed (`past.rs`).
 
 use std::time::Duration;
 
