@@ -21,8 +21,8 @@ use crate::one_line::one_line;
 const FETCHES: usize = 32;
 /// Messages of others that are passed over in search of one of the stream.
 const MAX_FOREIGN: usize = 64;
-/// Tries to find a block. Each comes nearer to it by all messages between that are no blocks.
-const MAX_TRIES: usize = 8;
+/// Tries to find a block. Each goes back twice as far for each block that it is off, because messages of others may lie between.
+const MAX_TRIES: u32 = 12;
 /// Time until the stream is asked again for a message that has come live and that it does not have yet.
 const NEWEST_PAUSE: Duration = Duration::from_millis(5);
 
@@ -53,6 +53,14 @@ impl Kept {
     }
 }
 
+/// A block that was found.
+struct Found {
+    kept: Kept,
+    serial: u64,
+    /// Whether nothing older is left.
+    is_oldest: bool,
+}
+
 /// The replay of a subject.
 #[derive(Clone)]
 pub(crate) struct Past {
@@ -77,40 +85,45 @@ impl Past {
     pub(crate) async fn find(&self, epoch: u64, serial: u64) -> Result<Kept, PastError> {
         let newest = kept(self.stream.direct_get_last_for_subject(&*self.subject).await)?;
         let mut newest = newest.ok_or(PastError::None)?;
-        let mut tries = 0;
+        let mut passed = 0;
         let newest_serial = loop {
             if let Some(head) = newest.head_in(epoch) {
                 break head.serial;
             }
-            tries += 1;
+            passed += 1;
             let before = newest.position - 1;
             newest = match kept(self.stream.direct_get(before).await)? {
-                Some(kept) if tries < MAX_FOREIGN => kept,
+                Some(kept) if passed < MAX_FOREIGN => kept,
                 _ => return Err(PastError::Failed("it has other sound".to_owned())),
             };
         };
         let mut position = newest.position.saturating_sub(newest_serial.saturating_sub(serial)).max(1);
-        let mut found: Option<(Kept, Head)> = None;
-        for _ in 0..MAX_TRIES {
-            let (kept, head) = self.first_from(epoch, position).await?;
-            let is_oldest =
-                kept.position > position || found.as_ref().is_some_and(|(found, _)| found.position == kept.position);
-            let beyond = head.serial.saturating_sub(serial);
-            found = Some((kept, head));
-            if beyond == 0 || is_oldest || position == 1 {
+        let mut found = self.first_from(epoch, position).await?;
+        for tries in 0..MAX_TRIES {
+            let beyond = found.serial.saturating_sub(serial);
+            if beyond == 0 || found.is_oldest {
                 break;
             }
-            position = position.saturating_sub(beyond).max(1);
+            position = position.saturating_sub(beyond << tries).max(1);
+            found = match self.first_from(epoch, position).await {
+                Ok(found) => found,
+                // It is too far back, where an earlier run is.
+                Err(_) => break,
+            };
         }
-        found.map(|(kept, _)| kept).ok_or(PastError::None)
+        Ok(found.kept)
     }
 
-    /// Returns the first message of a run from a position on.
-    async fn first_from(&self, epoch: u64, mut position: u64) -> Result<(Kept, Head), PastError> {
+    /// Returns the first block of a run from a position on.
+    async fn first_from(&self, epoch: u64, from: u64) -> Result<Found, PastError> {
+        let mut position = from;
+        let mut is_oldest = from == 1;
         for _ in 0..MAX_FOREIGN {
             let Some(kept) = self.next(position).await? else { break };
+            // Nothing is left of what stood there.
+            is_oldest |= position == from && kept.position > from;
             if let Some(head) = kept.head_in(epoch).filter(|head| head.encoding.is_some()) {
-                return Ok((kept, head));
+                return Ok(Found { kept, serial: head.serial, is_oldest });
             }
             position = kept.position + 1;
         }

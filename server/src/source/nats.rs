@@ -49,8 +49,9 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(2);
 const OPENING_CLOCKS: u32 = 3;
 /// Answers that come at the first interval.
 const FIRST_CLOCKS: u32 = 8;
-/// Blocks that were missing go on at this many times the pace of sound, so that no listener's ring overflows.
-const FILL_PACE: u32 = 8;
+/// Blocks that were missing go on at this many times the pace of sound, so that no ring of an encoder or a listener overflows: an encoder of a
+/// debug build, for JSON lines, was seen to lose blocks at eight times.
+const FILL_PACE: u32 = 4;
 /// How long the replay may take for the next message of the history, when this server starts.
 const PAST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time from the loss of a connection to the first try to make it again. What comes meanwhile may still be fetched in time.
@@ -469,7 +470,11 @@ impl Taker {
                     return;
                 }
                 self.caught_up_to = 0;
-                self.fill(connection, &head).await;
+                let is_broken_off = matches!(self.fill(connection, &head).await, Err(PastError::Failed(_)));
+                if is_broken_off && !connection.is_up() && Instant::now() < self.taken_at + self.hop_wait {
+                    // It is fetched with the others over the next connection.
+                    return;
+                }
                 self.take(&head, samples, Outcome::Taken).await;
             }
             // It announces a publisher, which sends blocks soon.
@@ -504,22 +509,25 @@ impl Taker {
         }
     }
 
-    /// Fetches the blocks that are missing before one that has come, as long as the sound does not stand still for too long.
-    async fn fill(&mut self, connection: &Connection, head: &Head) {
+    /// Fetches the blocks that are missing before one that has come, as long as the sound does not stand still for too long. Returns why
+    /// some of them are not there, and logs it.
+    async fn fill(&mut self, connection: &Connection, head: &Head) -> Result<(), PastError> {
         let missing = self.order.missing_before(head, self.block, Timestamp::now());
         if missing.is_empty() || head.format != self.hop_format {
-            return;
+            return Ok(());
         }
         let before = self.account.counted(Outcome::Filled);
         let outcome = self.fetch(connection, head.epoch, missing.clone()).await;
         let fetched = self.account.counted(Outcome::Filled) - before;
         let count = missing.end - missing.start;
-        let text = match outcome {
-            Err(PastError::None) => return,
-            Ok(()) => format!("{fetched} of {count} blocks that had not come were fetched from the replay"),
-            Err(why) => format!("{fetched} of {count} blocks that had not come were fetched from the replay: {why}"),
+        let why = match &outcome {
+            Err(PastError::None) => return outcome,
+            Ok(()) => String::new(),
+            Err(why) => format!(": {why}"),
         };
-        self.tell(Outcome::Filled, || text);
+        let text = || format!("{fetched} of {count} blocks that had not come were fetched from the replay{why}");
+        self.tell(Outcome::Filled, text);
+        outcome
     }
 
     /// Takes these blocks from the replay, in their order.

@@ -2,13 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 /// A way to a port of this machine.
 pub(crate) struct Way {
     port: u16,
-    state: Arc<Mutex<State>>,
+    state: Arc<(Mutex<State>, Condvar)>,
 }
 
 #[derive(Default)]
@@ -25,11 +25,8 @@ impl Way {
         let state = Arc::clone(&way.state);
         thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
-                let mut state = state.lock().unwrap();
-                // A connection that is dropped is closed.
-                if state.is_cut {
-                    continue;
-                }
+                let (state, mended) = &*state;
+                let mut state = mended.wait_while(state.lock().unwrap(), |state| state.is_cut).unwrap();
                 let Ok(far) = TcpStream::connect(("127.0.0.1", port)) else { continue };
                 state.streams.extend([near.try_clone().unwrap(), far.try_clone().unwrap()]);
                 carry(near.try_clone().unwrap(), far.try_clone().unwrap());
@@ -44,9 +41,9 @@ impl Way {
         self.port
     }
 
-    /// Ends all connections, and lets no other one through.
+    /// Ends all connections, and lets others wait.
     pub(crate) fn cut(&self) {
-        let mut state = self.state();
+        let mut state = self.state.0.lock().unwrap();
         state.is_cut = true;
         for stream in state.streams.drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
@@ -55,11 +52,8 @@ impl Way {
 
     /// Lets connections through again.
     pub(crate) fn mend(&self) {
-        self.state().is_cut = false;
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+        self.state.0.lock().unwrap().is_cut = false;
+        self.state.1.notify_all();
     }
 }
 
