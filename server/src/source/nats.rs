@@ -470,11 +470,7 @@ impl Taker {
                     return;
                 }
                 self.caught_up_to = 0;
-                let is_broken_off = matches!(self.fill(connection, &head).await, Err(PastError::Failed(_)));
-                if is_broken_off && !connection.is_up() && Instant::now() < self.taken_at + self.hop_wait {
-                    // It is fetched with the others over the next connection.
-                    return;
-                }
+                self.fill(connection, &head).await;
                 self.take(&head, samples, Outcome::Taken).await;
             }
             // It announces a publisher, which sends blocks soon.
@@ -509,25 +505,23 @@ impl Taker {
         }
     }
 
-    /// Fetches the blocks that are missing before one that has come, as long as the sound does not stand still for too long. Returns why
-    /// some of them are not there, and logs it.
-    async fn fill(&mut self, connection: &Connection, head: &Head) -> Result<(), PastError> {
+    /// Fetches the blocks that are missing before one that has come, as long as the sound does not stand still for too long.
+    async fn fill(&mut self, connection: &Connection, head: &Head) {
         let missing = self.order.missing_before(head, self.block, Timestamp::now());
         if missing.is_empty() || head.format != self.hop_format {
-            return Ok(());
+            return;
         }
         let before = self.account.counted(Outcome::Filled);
         let outcome = self.fetch(connection, head.epoch, missing.clone()).await;
         let fetched = self.account.counted(Outcome::Filled) - before;
         let count = missing.end - missing.start;
-        let why = match &outcome {
-            Err(PastError::None) => return outcome,
+        let why = match outcome {
+            Err(PastError::None) => return,
             Ok(()) => String::new(),
             Err(why) => format!(": {why}"),
         };
         let text = || format!("{fetched} of {count} blocks that had not come were fetched from the replay{why}");
         self.tell(Outcome::Filled, text);
-        outcome
     }
 
     /// Takes these blocks from the replay, in their order.
