@@ -30,6 +30,6 @@ export class Nats extends Process {
 
   async end() {
     await super.end();
-    await rm(this.directory, { recursive: true });
+    await rm(this.directory, { recursive: true, force: true }); // it may be ended twice
   }
 }
