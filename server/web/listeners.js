@@ -77,7 +77,7 @@ class Row {
     put(parts.bounds, lagBounds(listener));
     put(parts.burst, listener.burst_seconds >= 0.1 ? `+ ${seconds(listener.burst_seconds)} burst` : "");
     put(parts.verdict, level.replace("-", " "));
-    this.sparkline.show(lag, limit, performance.now() / 1000);
+    if (!listener.silent) this.sparkline.show(lag, limit, performance.now() / 1000);
     this.root.className = level;
     this.root.classList.toggle("leaving", this.leaving);
     this.root.classList.toggle("silent", listener.silent === true);
@@ -95,7 +95,7 @@ class Row {
 
     put(parts.since, timeOfDay(listener.connected_at, now));
     parts.since.dateTime = new Date(listener.connected_at * 1000).toISOString();
-    put(parts.for, span(now - listener.connected_at));
+    put(parts.for, listener.silent ? "" : span(now - listener.connected_at)); // it may have left
   }
 
   /** The server that the listener is at, where several are shown. Another one ends its listeners itself. */
