@@ -1,8 +1,8 @@
 //! The listeners of several servers in one table.
 //!
-//! An edge, any server with `--report`, tells of its listeners once a second ([`reporter`]): totals, and the rows of those furthest
+//! An edge, any server with `--report`, tells of its listeners once a second (`reporter`): totals, and the rows of those furthest
 //! behind, in a [`report`] on a subject of NATS that ends with its name. A server with `--gather` takes the reports of all edges
-//! ([`gatherer`]) and keeps the last of each ([`edges`]), of which [`gathering`] lets requests and metrics see copies. Nothing of that
+//! (`gatherer`) and keeps the last of each ([`edges`]), of which [`gathering`] lets requests and metrics see copies. Nothing of that
 //! is in the way of sound: a report that cannot be sent or read at once is left out, and the next one has newer figures.
 
 pub mod edges;

@@ -1,7 +1,6 @@
 //! The document of `/api/v1/audience`: the listeners here, and those of the edges whose reports are gathered.
 
 use std::cmp::Reverse;
-use std::time::Duration;
 
 use aircheck_api::{Audience, AudienceRow, ListenerRow};
 use aircheck_engine::Timestamp;
@@ -13,9 +12,6 @@ use crate::delivery::steady_lag_millis;
 use crate::http::listener_table::{ListenerTable, MAX_WORST_ROWS};
 use crate::http::server::Server;
 use crate::http::table_query::{Sort, TableQuery};
-
-/// The document that is pushed to pages is made at most this often: twice for each of its events.
-pub(super) const AUDIENCE_INTERVAL: Duration = Duration::from_millis(300);
 
 /// Returns the document with the rows that `query` selects: those of this server from `table`, and those of the edges.
 pub(super) fn audience(server: &Server, table: &ListenerTable, query: &TableQuery) -> Audience {

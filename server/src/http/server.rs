@@ -12,7 +12,6 @@ use crate::audience::reporting::Reporting;
 use crate::config::Config;
 use crate::delivery::listeners::Listeners;
 use crate::delivery::shards::Shards;
-use crate::http::audience::AUDIENCE_INTERVAL;
 use crate::http::listener_table::{ListenerTable, TABLE_INTERVAL};
 use crate::http::trusted_proxies::TrustedProxies;
 use crate::mounts::Mounts;
@@ -22,6 +21,8 @@ use crate::telemetry::metrics::{Exposition, Metrics, MountView, ServerView};
 
 /// The list of mounts that is pushed to pages is made at most this often: twice for each of its events.
 const MOUNTS_INTERVAL: Duration = Duration::from_millis(500);
+/// And so is the audience of several servers.
+const AUDIENCE_INTERVAL: Duration = Duration::from_millis(300);
 
 /// The mounts, the listeners, the configuration and the metrics of one process.
 #[derive(Debug)]
