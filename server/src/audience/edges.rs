@@ -160,13 +160,19 @@ impl Edge {
 }
 
 impl Seen {
+    /// Returns how old its figures are, in seconds.
+    #[must_use]
+    pub fn age_seconds(&self) -> f64 {
+        seconds(self.age)
+    }
+
     /// Returns it for people and programs.
     #[must_use]
     pub fn status(&self) -> EdgeStatus {
         let totals = self.report.totals;
         EdgeStatus {
             name: self.name.clone(),
-            age_seconds: seconds(self.age),
+            age_seconds: self.age_seconds(),
             is_silent: self.is_silent,
             left_off: totals.listeners.saturating_sub(self.report.rows.len() as u64),
             totals,

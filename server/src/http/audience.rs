@@ -48,7 +48,7 @@ fn rows(table: &ListenerTable, edges: &[Seen], query: &TableQuery) -> Vec<Audien
     rows.truncate(query.limit.unwrap_or(usize::MAX));
     let row = |(edge, row): (Option<&Seen>, &ListenerRow)| AudienceRow {
         edge: edge.map(|edge| edge.name.clone()),
-        age_seconds: edge.map_or(0.0, |edge| edge.status().age_seconds),
+        age_seconds: edge.map_or(0.0, Seen::age_seconds),
         is_silent: edge.is_some_and(|edge| edge.is_silent),
         row: row.clone(),
     };
