@@ -31,7 +31,7 @@ pub struct Event {
     pub at: f64,
     /// Sequence number of the newest block at that time; `null` before the first block.
     pub sequence: Option<u64>,
-    /// The listener that it happened to; absent if it happened to the source.
+    /// The listener that it happened to; absent if it happened to the source or to an edge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<EventListener>,
 }
