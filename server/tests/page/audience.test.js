@@ -86,18 +86,19 @@ describe("the audience of several servers", () => {
     }
     listeners.van.signal("SIGSTOP");
     const tab = await Tab.open(browser, origin.url);
-    await tab.until(`${ROWS}.length === 4 && ${ROWS}[0].name === "van" && ${ROWS}[0].level === "far-behind"`);
-    const rows = await tab.value(ROWS);
-    assert.deepEqual(rows.map(({ name, edge, has_button }) => [name, edge, has_button]), [
-      ["van", "paris", false],
-      ["studio", "here", true],
-      ["bar", "berlin", false],
-      ["café", "berlin", false],
+    // The others keep up, and have the order of their servers, unless the machine is too busy for a moment.
+    const expected = JSON.stringify([
+      ["van", "paris", "far-behind", false],
+      ["studio", "here", "", true],
+      ["bar", "berlin", "", false],
+      ["café", "berlin", "", false],
     ]);
+    const columns = "({ name, edge, level, has_button }) => [name, edge, level, has_button]";
+    await tab.until(`JSON.stringify(${ROWS}.map(${columns})) === ${JSON.stringify(expected)}`);
     await tab.until(`document.getElementById("count").textContent === "4"`);
+    await tab.until(`/^worst lag [1-9]/.test(${TILES}.paris.lag)`);
     const tiles = await tab.value(TILES);
     assert.deepEqual(EDGES.map((name) => tiles[name].listeners), ["2 listeners", "0 listeners", "1 listener"]);
-    assert.match(tiles.paris.lag, /^worst lag [1-9]/);
     assert.equal(await tab.value("getComputedStyle(document.querySelector('th.edge')).display"), "table-cell");
     assert.deepEqual(tab.errors, []);
     await tab.close();
