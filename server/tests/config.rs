@@ -1000,6 +1000,19 @@ fn a_checked_file_shows_only_the_hosts_of_targets() {
 }
 
 #[test]
+fn a_checked_file_shows_addresses_of_nats_without_their_secrets() {
+    let urls = ["publish", "report", "gather"].map(|key| format!("{key} = 'nats://user:s3cret@h:4222/{key}'\n"));
+    let setup = Setup::new().file(urls.concat());
+    let text = checked(&setup);
+    for key in ["publish", "report", "gather"] {
+        assert!(text.contains(&format!("nats://h:4222/{key} ")), "{text}");
+    }
+    assert!(text.contains("\n  report_as  "), "the name of the machine: {text}");
+    let debug = format!("{:?}", setup.config(&[]));
+    assert!(![text, debug].iter().any(|text| text.contains("s3cret") || text.contains("user:")));
+}
+
+#[test]
 fn a_checked_file_shows_the_environment_s_values_and_warns_of_a_public_address() {
     let setup = Setup::new().file("source = 'wav:a'\ninsecure_public = true\n");
     let text = checked(&setup.env("AIRCHECK_LISTEN", "0.0.0.0:80"));
