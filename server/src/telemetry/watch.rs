@@ -16,8 +16,9 @@ use crate::mount::Mount;
 use crate::mounts::Mounts;
 
 /// Time between two looks at a listener with a backlog: short enough for a limit of some blocks. A look takes two
-/// microseconds, half of them for the kernel's answer.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// microseconds, half of them for the kernel's answer. It is no multiple of a packet's length: looks in step with the packets
+/// would find each of them on its way, take it for a backlog for minutes, and so be four times as many.
+const LOOK_INTERVAL: Duration = Duration::from_millis(97);
 /// Every so many looks, a listener without a backlog is looked at, too: once a second.
 const HEALTHY_LOOKS: u64 = 10;
 /// Losses of one listener, or of the source, are published at most this often, summed up.
