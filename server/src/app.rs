@@ -14,6 +14,7 @@ use tokio::time::interval;
 
 use crate::access::policy::{Access, has_listen};
 use crate::access::scope::Scope;
+use crate::audience::Running;
 use crate::config::{Config, ListenAddress};
 use crate::delivery::shards::Shards;
 use crate::http;
@@ -137,6 +138,7 @@ async fn serve(config: Config, reload: Option<Arc<Reload>>) -> Result<(), RunErr
     let server = Server::new(config, access, Arc::clone(&mounts), Arc::clone(&shards), Arc::clone(&notifier));
     let on_air = OnAir::new(Arc::clone(&server));
     on_air.open_all()?;
+    let audience = Running::start(server.reporting(), server.gathering(), server.listeners(), server.mounts());
     let (closing, closed) = oneshot::channel();
     server.set_urls(urls.clone());
     if let Some(admin) = admin {
@@ -170,7 +172,9 @@ async fn serve(config: Config, reload: Option<Arc<Reload>>) -> Result<(), RunErr
     on_air.stop();
     let failure = mounts.failure();
     let words = end.words(failure.as_deref());
-    let last = tokio::spawn(async move { notifier.finish(words, LAST_NOTIFICATION_TIMEOUT).await });
+    let last = tokio::spawn(async move {
+        tokio::join!(notifier.finish(words, LAST_NOTIFICATION_TIMEOUT), audience.finish());
+    });
     manager.stopping();
     // The sources first: every listener gets the end, and the connections close by themselves.
     let stopping = Arc::clone(&mounts);

@@ -6,7 +6,7 @@
 //!
 //! The files, each of which uses only those above it:
 //!
-//! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `nats_url`, `source`, `on_loss`, `origin`,
+//! - `value`: a value as it was given; `notation` and `number`: the ways to read one, with `nats_url`, `edge_name`, `source`, `on_loss`, `origin`,
 //!   `network`, `notify`, `push`, `record_split`, `record_keep`, `tokens` and `mount_table` for those with more to read.
 //! - `schema`: the settings, one field each. Its first lines tell how to add one.
 //! - `settings`: the table of settings that flags, variables, keys and the documentation come from.
@@ -20,6 +20,7 @@
 mod changes;
 mod check;
 pub mod cli;
+mod edge_name;
 mod error;
 mod file;
 #[cfg(test)]
@@ -49,6 +50,7 @@ mod value;
 mod values;
 
 pub use changes::changes;
+pub use edge_name::{edge_name_of, is_edge_name};
 pub use error::ConfigError;
 pub use given::Given;
 pub use listen::ListenAddress;
@@ -61,8 +63,8 @@ pub use record_keep::{RecordFormat, RecordKeep, Size};
 pub use record_split::RecordSplit;
 pub use report::Checked;
 pub use schema::{
-    CaptureConfig, Config, DeliveryConfig, HttpConfig, MIN_LAG_BLOCKS, MountConfig, NotifyConfig, PublishConfig,
-    RecorderConfig, SilenceConfig,
+    AudienceConfig, CaptureConfig, Config, DeliveryConfig, HttpConfig, MIN_LAG_BLOCKS, MountConfig, NotifyConfig,
+    PublishConfig, RecorderConfig, SilenceConfig,
 };
 pub use settings::{Setting, settings};
 pub use source::SourceSpec;

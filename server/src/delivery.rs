@@ -36,4 +36,4 @@ mod state;
 pub mod tls;
 mod waits;
 
-pub use row::percentiles;
+pub use row::{percentiles, steady_lag_millis, unrequested_seconds};

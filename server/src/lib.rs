@@ -5,11 +5,11 @@
 //! blocks into packets, once for all listeners; [`delivery`] takes the packets to each listener and keeps its account;
 //! a [`sink`] such as the recorder takes blocks elsewhere, and a [`replay`] plays what it has recorded. [`mounts`] opens all of that for
 //! each mount. [`notify`] tells
-//! receivers what goes wrong. Sound comes from another server, and goes to others, over the [`hop`]. [`http`] answers requests, and [`telemetry`] reports on all of that. [`doctor`] checks
+//! receivers what goes wrong, and [`audience`] has the listeners of other servers. Sound comes from another server, and goes to others, over the [`hop`]. [`http`] answers requests, and [`telemetry`] reports on all of that. [`doctor`] checks
 //! whether a machine can do all of this.
 //!
-//! A folder uses only what stands before it: one_line, shared, metadata, access, config, hop, source, mount, rendition, delivery, sink, replay, mounts, notify, telemetry,
-//! http, on_air, reload, app, doctor. The types that go over the wire are in the crate `aircheck-api`.
+//! A folder uses only what stands before it: one_line, shared, metadata, access, config, hop, source, mount, rendition, delivery, sink, replay, mounts, notify, audience,
+//! telemetry, http, on_air, reload, app, doctor. The types that go over the wire are in the crate `aircheck-api`.
 //!
 //! The server knows no sound device, and it invents no sequence number: all of them are the capture's.
 
@@ -33,6 +33,8 @@ pub mod replay;
 pub mod mounts;
 
 pub mod notify;
+
+pub mod audience;
 
 pub mod telemetry;
 

@@ -97,7 +97,8 @@ fn cookie(answer: &str) -> (String, String) {
 
 const STREAMS: [&str; 7] =
     ["stream", "stream.wav", "stream.pcm", "stream.flac", "stream.opus", "stream.json", "recording.wav?from=0&to=1"];
-const FIGURES: [&str; 5] = ["api/v1/status", "api/v1/listeners", "metrics", "api/v1/events", "api/v1/watch"];
+const FIGURES: [&str; 6] =
+    ["api/v1/status", "api/v1/listeners", "api/v1/audience", "metrics", "api/v1/events", "api/v1/watch"];
 
 #[test]
 fn each_path_takes_its_scope() {

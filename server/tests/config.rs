@@ -118,6 +118,9 @@ const KEYS: [&str; EVERYTHING.len() + 2] = [
     "record_reserve",
     "record_format",
     "publish",
+    "report",
+    "report_as",
+    "gather",
     "listen",
     "unix_mode",
     "tls_cert",
@@ -139,7 +142,7 @@ const KEYS: [&str; EVERYTHING.len() + 2] = [
 ];
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 41] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 44] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
     ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0,unix:/x/y", "0.0.0.0:3"]),
@@ -181,6 +184,9 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 41] = [
     ("record_reserve", "AIRCHECK_RECORD_RESERVE", "--record-reserve", ["'5GiB'", "100MB", "off"]),
     ("record_format", "AIRCHECK_RECORD_FORMAT", "--record-format", ["'wav'", "flac", "wav"]),
     ("publish", "AIRCHECK_PUBLISH", "--publish", ["'nats://h:4222/a'", "tls://u:p@h:1/a.b?ca=/c.pem", "off"]),
+    ("report", "AIRCHECK_REPORT", "--report", ["'nats://h:4222/a'", "tls://u:p@h:1/a.b", "nats://h:1/c"]),
+    ("report_as", "AIRCHECK_REPORT_AS", "--report-as", ["'a'", "b_2", "c-3"]),
+    ("gather", "AIRCHECK_GATHER", "--gather", ["'nats://h:4222/a'", "tls://u:p@h:1/a.b", "off"]),
     ("rate", "AIRCHECK_RATE", "--rate", ["1_000", "1", "768000"]),
     ("channels", "AIRCHECK_CHANNELS", "--channels", ["3", "1", "32"]),
     ("sample", "AIRCHECK_SAMPLE", "--sample", ["'s16le'", "s24le", "f32le"]),
@@ -195,7 +201,7 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 41] = [
 
 /// Shows one setting of a configuration.
 fn value(config: &Config, name: &str) -> String {
-    let Config { http, notify, .. } = config;
+    let Config { http, audience, notify, .. } = config;
     let MountConfig { capture, delivery, recorder, publish, silence, .. } = config.first_mount();
     match name {
         "source" => capture.source.to_string(),
@@ -228,6 +234,9 @@ fn value(config: &Config, name: &str) -> String {
         "record_reserve" => recorder.record_reserve.map_or("off".to_owned(), |size| size.to_string()),
         "record_format" => recorder.record_format.name().to_owned(),
         "publish" => publish.publish.as_ref().map_or("off".to_owned(), ToString::to_string),
+        "report" => audience.report.as_ref().map_or("off".to_owned(), ToString::to_string),
+        "report_as" => audience.name(),
+        "gather" => audience.gather.as_ref().map_or("off".to_owned(), ToString::to_string),
         "rate" => format!("{:?}", capture.rate_hz),
         "channels" => format!("{:?}", capture.channels),
         "sample" => capture.sample.label().to_owned(),
@@ -277,6 +286,9 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["5GiB", "100MB", "off"],
         ["wav", "flac", "wav"],
         ["nats://h:4222/a", "tls://h:1/a.b", "off"],
+        ["nats://h:4222/a", "tls://h:1/a.b", "nats://h:1/c"],
+        ["a", "b_2", "c-3"],
+        ["nats://h:4222/a", "tls://h:1/a.b", "off"],
         ["Some(1000)", "Some(1)", "Some(768000)"],
         ["Some(3)", "Some(1)", "Some(32)"],
         ["s16le", "s24le", "f32le"],
@@ -300,6 +312,7 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
             "tls_cert" => "tls_key = 'k'\n",
             "tls_key" => "tls_cert = 'c'\n",
             "notify_form" | "silence_after" | "silence_level" => "notify = ['http://a']\n",
+            "report_as" => "report = 'nats://h:1/a'\n",
             _ => "source = 'stdin'\n",
         };
         let arg = format!("{flag}={arg}");
@@ -416,6 +429,11 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         ("source", "nats://u:s3cret@h/live", NATS.to_owned()),
         ("publish", "nats://u:s3cret@h:4222/a.*", NATS.to_owned()),
         ("publish", "radio", NATS.to_owned()),
+        ("report", "nats://u:s3cret@h/live", NATS.to_owned()),
+        ("gather", "nats://u:s3cret@h:4222/a.*", NATS.to_owned()),
+        ("report_as", "berlin", "goes only with a subject to report on: set --report".to_owned()),
+        ("report_as", "ber.lin", not("up to 32 letters, digits, hyphens and underscores", "ber.lin")),
+        ("report_as", "", not("up to 32 letters, digits, hyphens and underscores", "")),
         ("loop", "maybe", not("true or false", "maybe")),
         ("block", "999us", "must be from 1ms to 100ms, not 999us".to_owned()),
         ("block", "101ms", "must be from 1ms to 100ms, not 101ms".to_owned()),
@@ -732,6 +750,7 @@ fn help_fits_100_columns_and_lists_every_flag_variable_and_default() {
             "rate" => "(48000 if not given)".to_owned(),
             "channels" => "(2 if not given)".to_owned(),
             "trusted_proxy" | "allow_hosts" | "allow_origins" | "notify" | "record_keep" | "push" => continue,
+            "report_as" => "that of the machine if not given".to_owned(),
             name => format!("[default: {}]", value(&config, name)),
         };
         assert!(entry.contains(&default), "{entry}");
@@ -948,6 +967,8 @@ aircheck.toml is valid and gives these settings:
   push                         none            default
   record                       off             default
   publish                      off             default
+  report                       off             default
+  gather                       off             default
   listen                       127.0.0.1:8700  default
   unix_mode                    600             default
   tls_cert                     off             default
@@ -976,6 +997,19 @@ fn a_checked_file_shows_only_the_hosts_of_targets() {
     let config = Setup::new().config(&["--notify", "http://u:pass@a.example/secret"]);
     let debug = format!("{config:?}");
     assert!(debug.contains("a.example") && !debug.contains("secret") && !debug.contains("pass"), "{debug}");
+}
+
+#[test]
+fn a_checked_file_shows_addresses_of_nats_without_their_secrets() {
+    let urls = ["publish", "report", "gather"].map(|key| format!("{key} = 'nats://user:s3cret@h:4222/{key}'\n"));
+    let setup = Setup::new().file(urls.concat());
+    let text = checked(&setup);
+    for key in ["publish", "report", "gather"] {
+        assert!(text.contains(&format!("nats://h:4222/{key} ")), "{text}");
+    }
+    assert!(text.contains("\n  report_as  "), "the name of the machine: {text}");
+    let debug = format!("{:?}", setup.config(&[]));
+    assert!(![text, debug].iter().any(|text| text.contains("s3cret") || text.contains("user:")));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::Path;
 use modules::{Uses, assert_no_circle, place};
 
 /// The folders and files at the top of `server/src`, in the order in which they may use each other.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 24] = [
     "one_line",
     "shared",
     "metadata",
@@ -25,6 +25,7 @@ const ORDER: [&str; 23] = [
     "replay",
     "mounts",
     "notify",
+    "audience",
     "telemetry",
     "http",
     "on_air",

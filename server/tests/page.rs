@@ -146,6 +146,11 @@ mod scripts {
     }
 
     #[test]
+    fn the_listeners_of_several_servers_are_shown() {
+        run_in_browser("audience.test.js");
+    }
+
+    #[test]
     fn hls_is_heard_on_another_site() {
         run_in_browser("hls.test.js");
     }

@@ -1,11 +1,15 @@
 // The table of listeners with their lag and losses, the furthest behind first.
 
+import { age } from "/edges.js";
 import { Sparkline } from "/sparkline.js";
 import { $, NOTHING, announce, brief, count, percent, plural, put, range, seconds, span, stamp, timeOfDay } from "/text.js";
 
 const MAX_ROWS = 200; // more are not read, and a browser lays out 200 rows in passing
 
-const rows = new Map(); // id -> Row
+const rows = new Map(); // key -> Row
+
+/** Figures as old as this are marked with their age: two reports of the edge are missing. */
+const OLD_SECONDS = 2;
 
 /** Bounds of a lag that are further apart are shown. A listener that reads is tested once a second. */
 const APART_SECONDS = 1.5;
@@ -27,6 +31,9 @@ function lagBounds({ lag_at_least_seconds: least, lag_at_most_seconds: most, bur
   if (least == null || most == null || most - least <= APART_SECONDS) return "";
   return range(Math.max(0, least - burst), Math.max(0, most - burst));
 }
+
+/** A listener's key in the whole table: numbers are those of an edge. */
+const key = ({ edge, id }) => `${edge ?? ""}/${id}`;
 
 /** The listener's address, unless it stands for its name, and that of its proxy. */
 function address({ name, remote, via }) {
@@ -55,6 +62,7 @@ class Row {
       parts.disconnect.setAttribute("aria-label", own ? "Stop, this is your own listener" : `Disconnect ${name}`);
     }
     parts.you.hidden = !own;
+    this.showEdge(listener, status);
     put(parts.name, name);
     put(parts.remote, [address(listener), listener.token && `by ${listener.token}`].filter(Boolean).join(" · "));
     put(parts.state, listener.state && listener.state !== READS ? listener.state : "");
@@ -69,9 +77,10 @@ class Row {
     put(parts.bounds, lagBounds(listener));
     put(parts.burst, listener.burst_seconds >= 0.1 ? `+ ${seconds(listener.burst_seconds)} burst` : "");
     put(parts.verdict, level.replace("-", " "));
-    this.sparkline.show(lag, limit, performance.now() / 1000);
+    if (!listener.silent) this.sparkline.show(lag, limit, performance.now() / 1000);
     this.root.className = level;
     this.root.classList.toggle("leaving", this.leaving);
+    this.root.classList.toggle("silent", listener.silent === true);
     put(parts.p99, seconds(listener.lag_p99_seconds));
     put(parts.max, seconds(listener.lag_max_seconds));
 
@@ -86,7 +95,16 @@ class Row {
 
     put(parts.since, timeOfDay(listener.connected_at, now));
     parts.since.dateTime = new Date(listener.connected_at * 1000).toISOString();
-    put(parts.for, span(now - listener.connected_at));
+    put(parts.for, listener.silent ? "" : span(now - listener.connected_at)); // it may have left
+  }
+
+  /** The server that the listener is at, where several are shown. Another one ends its listeners itself. */
+  showEdge({ edge, mount, age_seconds, silent }, status) {
+    const { parts } = this;
+    put(parts.edge, edge ?? "here");
+    put(parts.edge_mount, mount && mount !== status?.mount ? mount : "");
+    put(parts.age, edge != null && (silent || age_seconds >= OLD_SECONDS) ? age(age_seconds, silent) : "");
+    parts.disconnect.hidden = edge != null;
   }
 
   /** The cause of the lag, and the place where most of the sound waits. */
@@ -127,7 +145,7 @@ class Row {
  */
 function byLag(a, b) {
   const lag = (listener) => (excessLag(listener) < 0.1 ? 0 : excessLag(listener));
-  return lag(b) - lag(a) || String(a.id).localeCompare(String(b.id), "en", { numeric: true });
+  return lag(b) - lag(a) || key(a).localeCompare(key(b), "en", { numeric: true });
 }
 
 /** True while the pointer or the keyboard's focus is on a row: rows must not move under a hand that presses a button. */
@@ -138,36 +156,43 @@ function orderIsHeld() {
 
 /**
  * Shows the rows of the listeners furthest behind, of `all` in number. `own` is the number of this page's own listener;
- * its button calls `stopOwn`.
+ * its button calls `stopOwn`. Of an audience, `silent` more listeners were at edges that are silent, and the rows of `left_off`
+ * were not sent.
  */
-export function showListeners(listeners, all, status, own, stopOwn) {
+export function showListeners(listeners, all, status, own, stopOwn, { silent = 0, left_off = 0 } = {}) {
   const worst = [...listeners].sort(byLag).slice(0, MAX_ROWS);
-  const ids = new Set(worst.map((listener) => listener.id));
+  const keys = new Set(worst.map(key));
+  $("table").classList.toggle("gathering", status?.gather != null);
 
   for (const [id, row] of rows) {
-    if (ids.has(id)) continue;
+    if (keys.has(id)) continue;
     if (row.root.contains(document.activeElement)) $("listeners-title").focus();
     row.root.remove();
     rows.delete(id);
   }
   const held = orderIsHeld();
   worst.forEach((listener, place) => {
-    let row = rows.get(listener.id);
+    let row = rows.get(key(listener));
     const fresh = !row;
-    if (fresh) rows.set(listener.id, (row = new Row(listener.id, stopOwn)));
-    row.show(listener, { own: listener.id === own, status });
+    if (fresh) rows.set(key(listener), (row = new Row(listener.id, stopOwn)));
+    row.show(listener, { own: listener.edge == null && listener.id === own, status });
     const there = $("rows").children[place] ?? null;
     if (fresh && held) $("rows").append(row.root);
     else if (!held && there !== row.root) $("rows").insertBefore(row.root, there);
   });
 
-  const none = all === 0;
+  const none = all + silent === 0;
   if (none && $("no-listeners").hidden) $("share").open = true;
   if (!none && !$("no-listeners").hidden) $("share").open = false;
   $("no-listeners").hidden = !none;
   $("table").hidden = none;
   $("order").hidden = none;
-  put($("count"), none ? "" : count(all));
-  const order = all > worst.length ? `the ${worst.length} furthest behind of ${count(all)}` : "furthest behind first";
-  put($("order"), held ? "order held while you point at a row" : order);
+  put($("count"), none ? "" : count(all) + (silent > 0 ? ` and ${count(silent)} at silent edges` : ""));
+  put($("order"), held ? "order held while you point at a row" : order(worst.length, all + silent, left_off));
+}
+
+/** What the rows are of all. */
+function order(shown, all, left_off) {
+  if (left_off > 0) return `${count(shown)} of ${count(all)}: edges send the rows of those furthest behind`;
+  return all > shown ? `the ${shown} furthest behind of ${count(all)}` : "furthest behind first";
 }

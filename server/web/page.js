@@ -4,6 +4,7 @@
 // All text that a listener chooses, above all its name, is written as text, never as markup.
 
 import { mount, ofMount } from "/address.js";
+import { showEdges } from "/edges.js";
 import { showLevel, showNoLevel } from "/level.js";
 import { showListeners } from "/listeners.js";
 import { showLoudness, showNoLoudness } from "/loudness.js";
@@ -144,6 +145,9 @@ function showStatus(next) {
   showLevel(status.level ?? [], status.on_air || status.state === "fallback");
   showLoudness(status.loudness, status.on_air || status.state === "fallback");
   showNotifications(status);
+  const { gather } = status;
+  $("not-gathered").hidden = !gather?.failure;
+  put($("not-gathered"), gather?.failure ? `Other servers are not heard: ${gather.failure}` : "");
   showShare(status.urls ?? []);
 }
 
@@ -189,7 +193,15 @@ function showRows({ count, rows }) {
   }
   const own = rows.find(({ id }) => id === player.listener);
   player.server.queue = own?.latency_seconds?.queue?.p50 ?? undefined;
-  showListeners(rows, count, status, player.listener, player.stop);
+  // Where others are gathered, all of them come together.
+  if (!status.gather) showListeners(rows, count, status, player.listener, player.stop);
 }
 
-watch({ status: showStatus, listeners: showRows, mounts: showMounts });
+/** Shows the listeners of this server and of others, of all mounts: those of an edge have names of its own. */
+function showAudience(audience) {
+  const { listeners, silent_listeners: silent, left_off, rows } = audience;
+  showEdges(audience);
+  showListeners(rows, listeners, status, player.listener, player.stop, { silent, left_off });
+}
+
+watch({ status: showStatus, listeners: showRows, audience: showAudience, mounts: showMounts });

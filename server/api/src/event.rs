@@ -1,4 +1,4 @@
-//! Events of a listener or of the source.
+//! Events of a listener, of the source, or of an edge.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub struct Event {
     pub at: f64,
     /// Sequence number of the newest block at that time; `null` before the first block.
     pub sequence: Option<u64>,
-    /// The listener that it happened to; absent if it happened to the source.
+    /// The listener that it happened to; absent if it happened to the source or to an edge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<EventListener>,
 }
@@ -124,6 +124,41 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
+    /// Another server reports on its listeners from now on.
+    EdgeJoined {
+        /// Its name.
+        edge: String,
+    },
+    /// An edge no longer reports, or its reports come late.
+    EdgeSilent {
+        /// Its name.
+        edge: String,
+        /// The listeners that it had.
+        listeners: u64,
+        /// How old its figures are.
+        age_seconds: f64,
+    },
+    /// An edge that had fallen silent reports again.
+    EdgeBack {
+        /// Its name.
+        edge: String,
+        /// How old its figures were.
+        age_seconds: f64,
+    },
+    /// An edge has ended, in order.
+    EdgeLeft {
+        /// Its name.
+        edge: String,
+    },
+    /// An edge was silent for so long that it is no longer shown.
+    EdgeDropped {
+        /// Its name.
+        edge: String,
+        /// The listeners that it had.
+        listeners: u64,
+        /// How old its figures are.
+        age_seconds: f64,
+    },
     /// The disk is nearly full, so that the recording has stopped, or has room again.
     Disk {
         /// Whether the trouble begins or ends.
@@ -160,6 +195,11 @@ impl EventKind {
             Self::Xrun { .. } => "xrun",
             Self::Recording { .. } => "recording",
             Self::Disk { .. } => "disk",
+            Self::EdgeJoined { .. } => "edge_joined",
+            Self::EdgeSilent { .. } => "edge_silent",
+            Self::EdgeBack { .. } => "edge_back",
+            Self::EdgeLeft { .. } => "edge_left",
+            Self::EdgeDropped { .. } => "edge_dropped",
         }
     }
 
@@ -176,6 +216,8 @@ impl EventKind {
                 | Self::Xrun { .. }
                 | Self::Recording { state: EventState::Begin, .. }
                 | Self::Disk { state: EventState::Begin, .. }
+                | Self::EdgeSilent { .. }
+                | Self::EdgeDropped { .. }
         )
     }
 }
@@ -310,6 +352,11 @@ mod tests {
             EventKind::FellBehind { lag: lag.clone() },
             EventKind::FellFarBehind { lag: lag.clone() },
             EventKind::CaughtUp { lag },
+            EventKind::EdgeJoined { edge: "berlin".to_owned() },
+            EventKind::EdgeSilent { edge: "berlin".to_owned(), listeners: 3, age_seconds: 3.0 },
+            EventKind::EdgeBack { edge: "berlin".to_owned(), age_seconds: 5.0 },
+            EventKind::EdgeLeft { edge: "berlin".to_owned() },
+            EventKind::EdgeDropped { edge: "berlin".to_owned(), listeners: 3, age_seconds: 20.0 },
         ];
         for kind in kinds {
             assert_eq!(serde_json::to_value(&kind).unwrap()["event"], kind.name());

@@ -2,6 +2,7 @@
 //! the words of a stream's URL. Each stands here once.
 //!
 //! - [`ListenerRow`]: one listener in `/api/v1/listeners`, with its lag, losses and [`Verdict`].
+//! - [`Audience`]: the listeners of several servers in `/api/v1/audience`, and [`EdgeReport`], by which one hears of those of another.
 //! - [`Status`]: the server and its source in `/api/v1/status`.
 //! - [`Event`]: an event of a listener or of the source, in `/api/v1/events`.
 //! - [`MessageHeader`], [`ServerText`], [`ClientText`]: the messages of the WebSocket.
@@ -14,6 +15,7 @@
 //!
 //! This crate plays no sound, opens no socket, and reads neither clock nor random numbers.
 
+mod audience;
 mod event;
 mod fingerprint;
 mod hop;
@@ -28,6 +30,10 @@ pub mod span;
 mod status;
 mod token;
 
+pub use audience::{
+    Audience, AudienceRow, AudienceTotals, EdgeReport, EdgeStatus, GatherStatus, REPORT_VERSION, ReportMessages,
+    ReportStatus,
+};
 pub use event::{Event, EventKind, EventListener, EventState, Fault, LagFigures, LeaveReason};
 pub use fingerprint::fingerprint;
 pub use hop::{HopMessages, HopStatus, PublishStatus};

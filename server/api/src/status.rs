@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HopStatus, Metadata, Percentiles, PublishStatus};
+use crate::{GatherStatus, HopStatus, Metadata, Percentiles, PublishStatus, ReportStatus};
 
 /// The document at `/api/v1/status`. Times are Unix seconds, spans are seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +74,12 @@ pub struct Status {
     /// The Icecast servers to which the mount is pushed.
     #[serde(default)]
     pub pushes: Vec<PushStatus>,
+    /// The gathering of the listeners of other servers; `null` if none are.
+    #[serde(default)]
+    pub gather: Option<GatherStatus>,
+    /// The reports on the listeners for another server; `null` if none are sent.
+    #[serde(default)]
+    pub report: Option<ReportStatus>,
     /// The addresses of the page.
     pub urls: Vec<String>,
 }

@@ -98,6 +98,7 @@ impl Config {
             "notify_form" | "silence_after" | "silence_level" if self.has_no_receiver() => {
                 Some("a URL to post to: set --notify".to_owned())
             }
+            "report_as" if self.audience.report.is_none() => Some("a subject to report on: set --report".to_owned()),
             _ => None,
         }
     }

@@ -11,8 +11,8 @@ use super::check::Broken;
 use super::file::unknown;
 use super::mount_table::MountTable;
 use super::schema::{
-    CaptureConfig, Config, DeliveryConfig, FileConfig, HttpConfig, MountConfig, NotifyConfig, PublishConfig,
-    RecorderConfig, SilenceConfig,
+    AudienceConfig, CaptureConfig, Config, DeliveryConfig, FileConfig, HttpConfig, MountConfig, NotifyConfig,
+    PublishConfig, RecorderConfig, SilenceConfig,
 };
 use super::settings::{Setting, is_of_mount, settings};
 use super::source::SourceSpec;
@@ -37,6 +37,7 @@ impl Config {
         Ok(Self {
             mounts: mounts_of(mounts, main, &given)?,
             http: HttpConfig::deserialize(MapDeserializer::new(values.clone()))?,
+            audience: AudienceConfig::deserialize(MapDeserializer::new(values.clone()))?,
             notify: NotifyConfig::deserialize(MapDeserializer::new(values))?,
             tokens,
         })

@@ -7,6 +7,7 @@ use aircheck_notify::Target;
 
 use super::error::ConfigError;
 use super::layers::Layers;
+use super::nats_url::NatsUrl;
 use super::push::PushTarget;
 use super::schema::Config;
 use super::settings::settings;
@@ -72,6 +73,9 @@ impl fmt::Display for Checked {
                             mounts.iter().filter_map(|it| Some(it.publish.publish.as_ref()?.to_string())).collect();
                         if urls.is_empty() { "off".to_owned() } else { urls.join(", ") }
                     }
+                    ("report", Some(_)) => shown(self.config.audience.report.as_ref()),
+                    ("gather", Some(_)) => shown(self.config.audience.gather.as_ref()),
+                    ("report_as", None) => self.config.audience.name(),
                     // Hosts only, because the rest of a URL is a secret.
                     ("notify", Some(_)) => {
                         self.config.notify.targets.iter().map(Target::authority).collect::<Vec<_>>().join(", ")
@@ -104,4 +108,9 @@ impl fmt::Display for Checked {
         }
         Ok(())
     }
+}
+
+/// Returns the address without user and password.
+fn shown(url: Option<&NatsUrl>) -> String {
+    url.map_or_else(|| "off".to_owned(), ToString::to_string)
 }

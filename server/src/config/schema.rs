@@ -24,8 +24,10 @@ use aircheck_notify::{Form, Target};
 use clap::{ArgAction, Args};
 use humantime::parse_duration;
 use ipnet::IpNet;
+use rustix::system::uname;
 use serde::Deserialize;
 
+use super::edge_name::{EdgeName, edge_name_of};
 use super::listen::{FileMode, ListenAddress};
 use super::mount_table::{self, MountTable};
 use super::nats_url::NatsUrl;
@@ -64,6 +66,8 @@ pub struct Config {
     pub mounts: Vec<MountConfig>,
     /// The address, and limits of connections.
     pub http: HttpConfig,
+    /// The listeners of other servers, and those of this one as others see them.
+    pub audience: AudienceConfig,
     /// The receivers of notifications.
     pub notify: NotifyConfig,
     /// The tokens, which only the file can have.
@@ -298,6 +302,26 @@ pub struct PublishConfig {
     pub publish: Option<NatsUrl>,
 }
 
+/// The listeners of other servers, and those of this one as others see them.
+#[derive(Clone, Debug, PartialEq, Args, Deserialize)]
+#[command(next_help_heading = "Other servers")]
+pub struct AudienceConfig {
+    /// Subject of a NATS server under which to tell of the listeners here once a second, for the aircheck whose --gather it is:
+    /// nats://HOST:PORT/SUBJECT as of --publish, or off; the messages have names and addresses of listeners
+    #[arg(long, value_name = "URL", default_value = "off")]
+    #[serde(deserialize_with = "OrOff::<NatsUrl>::deserialize")]
+    pub report: Option<NatsUrl>,
+    /// Name under which to do so, up to 32 letters, digits, hyphens and underscores; that of the machine if not given
+    #[arg(long, value_name = "NAME")]
+    #[serde(default, deserialize_with = "EdgeName::deserialize")]
+    pub report_as: Option<String>,
+    /// Subject of a NATS server under which other aircheck servers --report, to show their listeners here:
+    /// nats://HOST:PORT/SUBJECT as of --publish, or off
+    #[arg(long, value_name = "URL", default_value = "off")]
+    #[serde(deserialize_with = "OrOff::<NatsUrl>::deserialize")]
+    pub gather: Option<NatsUrl>,
+}
+
 /// The address, and limits of connections.
 #[derive(Clone, Debug, PartialEq, Args, Deserialize)]
 #[command(next_help_heading = "Connections")]
@@ -408,6 +432,14 @@ pub struct SilenceConfig {
 /// Returns the end of the help of a setting whose default depends on the source.
 fn on_stdin(default: impl Display) -> String {
     format!("of stdin or source clients ({default} if not given), or to request from an input device")
+}
+
+impl AudienceConfig {
+    /// Returns the name under which this server tells of its listeners.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.report_as.clone().unwrap_or_else(|| edge_name_of(&uname().nodename().to_string_lossy()))
+    }
 }
 
 impl CaptureConfig {

@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use clap::{Arg, Args as _, Command};
 
 use super::schema::{
-    CaptureConfig, DeliveryConfig, FileConfig, HttpConfig, NotifyConfig, PublishConfig, RecorderConfig, SilenceConfig,
+    AudienceConfig, CaptureConfig, DeliveryConfig, FileConfig, HttpConfig, NotifyConfig, PublishConfig, RecorderConfig,
+    SilenceConfig,
 };
 
 /// A setting: its names, its default and its meaning.
@@ -52,7 +53,7 @@ fn augment(command: Command) -> Command {
     let command = CaptureConfig::augment_args(command);
     let command = DeliveryConfig::augment_args(command);
     let command = RecorderConfig::augment_args(command);
-    let command = PublishConfig::augment_args(command);
+    let command = AudienceConfig::augment_args(PublishConfig::augment_args(command));
     let command = HttpConfig::augment_args(command);
     SilenceConfig::augment_args(NotifyConfig::augment_args(command))
 }

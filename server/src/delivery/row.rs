@@ -59,6 +59,20 @@ impl Listener {
     }
 }
 
+/// Returns the lag that a listener did not request, in seconds.
+#[must_use]
+pub fn unrequested_seconds(row: &ListenerRow) -> f64 {
+    (row.lag_seconds - row.burst_seconds).max(0.0)
+}
+
+/// Returns the same in milliseconds, for the order of rows. Below a tenth of a second it counts as none: it is a block or two, and
+/// in the order of their lag, the rows of healthy listeners would never rest.
+#[must_use]
+pub fn steady_lag_millis(row: &ListenerRow) -> u64 {
+    let millis = (unrequested_seconds(row) * 1000.0) as u64;
+    if millis < 100 { 0 } else { millis }
+}
+
 /// Converts the latencies of stages `queue`, `socket`, `read` and `ear`. A packet has waited for so long in the socket.
 fn latencies([queue, socket, read, ear]: [Option<Summary>; 4], waiting: Duration) -> LatencyByStage {
     let mut socket = percentiles(socket);

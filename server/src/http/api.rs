@@ -73,6 +73,8 @@ pub(super) fn status(server: &Server, served: &ServedMount) -> Status {
         last_notification: server.notifier().last(),
         metadata: metadata::status(mount),
         pushes: served.pushes.statuses(),
+        gather: server.gathering().map(|gathering| gathering.status(Timestamp::now())),
+        report: server.reporting().map(|reporting| reporting.status()),
         urls: server.urls().to_vec(),
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::delivery::listeners::Listeners;
+use crate::delivery::steady_lag_millis;
 use crate::http::table_query::{Sort, TableQuery};
 
 /// A table is made at most this often. A row costs some 10 us, so that of 1000 listeners takes 4 % of a core at most,
@@ -61,6 +62,11 @@ impl ListenerTable {
         self.count
     }
 
+    /// Returns the rows, in the order in which the listeners joined.
+    pub(super) fn rows(&self) -> &[ListenerRow] {
+        &self.rows
+    }
+
     /// Returns the rows that `query` selects, as a JSON array. All rows in their own order are made once.
     pub(super) fn json(&self, query: &TableQuery) -> Bytes {
         if *query == TableQuery::default() {
@@ -90,13 +96,6 @@ impl ListenerTable {
         rows.truncate(query.limit.unwrap_or(usize::MAX));
         rows
     }
-}
-
-/// Returns the lag that the listener did not ask for. Below a tenth of a second it counts as none: it is a block or two, and
-/// in the order of their lag, the rows of healthy listeners would never rest.
-fn steady_lag_millis(row: &ListenerRow) -> u64 {
-    let millis = ((row.lag_seconds - row.burst_seconds) * 1000.0) as u64;
-    if millis < 100 { 0 } else { millis }
 }
 
 fn json(value: &impl Serialize) -> Bytes {

@@ -32,6 +32,7 @@ const FILES: &[(&str, &str, &[u8])] = &[
     ("/level.js", SCRIPT, include_bytes!("../../web/level.js")),
     ("/loudness.js", SCRIPT, include_bytes!("../../web/loudness.js")),
     ("/notifications.js", SCRIPT, include_bytes!("../../web/notifications.js")),
+    ("/edges.js", SCRIPT, include_bytes!("../../web/edges.js")),
     ("/listeners.js", SCRIPT, include_bytes!("../../web/listeners.js")),
     ("/sparkline.js", SCRIPT, include_bytes!("../../web/sparkline.js")),
     ("/session.js", SCRIPT, include_bytes!("../../web/session.js")),

@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::access::policy::Granted;
 use crate::access::scope::Scope;
 use crate::http::api;
+use crate::http::audience::audience;
 use crate::http::context::{Context, Serves};
 use crate::http::denied::{asked, denied};
 use crate::http::events::EventsBody;
@@ -60,6 +61,7 @@ enum Route<'a> {
     Mounts,
     Metrics,
     Listeners,
+    Audience,
     Listener(&'a str),
     /// The change of metadata as source clients of Icecast ask for it.
     Update,
@@ -91,6 +93,7 @@ impl<'a> Route<'a> {
             "/api/v1/events" => Self::Mount(None, MountRoute::Events),
             "/api/v1/watch" => Self::Mount(None, MountRoute::Watch),
             "/api/v1/listeners" => Self::Listeners,
+            "/api/v1/audience" => Self::Audience,
             "/api/v1/session" => Self::Session,
             "/admin/metadata" => Self::Update,
             "/healthz" => Self::Health,
@@ -127,7 +130,13 @@ impl<'a> Route<'a> {
     /// what goes wrong, with a short answer, or the stream of a listener, which takes no place.
     const fn needs_no_regular_place(self) -> bool {
         match self {
-            Self::Health | Self::Ready | Self::Metrics | Self::Mounts | Self::Listeners | Self::Listener(_) => true,
+            Self::Health
+            | Self::Ready
+            | Self::Metrics
+            | Self::Mounts
+            | Self::Listeners
+            | Self::Audience
+            | Self::Listener(_) => true,
             Self::Mount(_, MountRoute::Stream | MountRoute::Rendition(_)) => true,
             // A source client takes no place, either.
             Self::Mount(_, MountRoute::Status | MountRoute::Put) | Self::Playlist(..) => true,
@@ -161,7 +170,7 @@ impl<'a> Route<'a> {
             // It tells that there is a mount of this name, and whether sound comes from it.
             Self::Ready if is_asked => listen(),
             Self::Mount(_, MountRoute::Status | MountRoute::Events | MountRoute::Watch) => Some(Scope::Stats),
-            Self::Metrics | Self::Mounts | Self::Listeners => Some(Scope::Stats),
+            Self::Metrics | Self::Mounts | Self::Listeners | Self::Audience => Some(Scope::Stats),
             // Who listens hears of it, too.
             Self::Mount(_, MountRoute::Metadata) if !changes => listen(),
             Self::Listener(_) | Self::Update | Self::Mount(_, MountRoute::Metadata | MountRoute::Put) => {
@@ -187,7 +196,9 @@ impl<'a> Route<'a> {
     const fn is_served(self, serves: Serves) -> bool {
         match self {
             Self::Health | Self::Ready => true,
-            Self::Metrics | Self::Mounts | Self::Listeners | Self::Listener(_) => !matches!(serves, Serves::Streams),
+            Self::Metrics | Self::Mounts | Self::Listeners | Self::Audience | Self::Listener(_) => {
+                !matches!(serves, Serves::Streams)
+            }
             Self::Mount(_, MountRoute::Status | MountRoute::Events | MountRoute::Watch | MountRoute::Metadata) => {
                 !matches!(serves, Serves::Streams)
             }
@@ -348,11 +359,15 @@ async fn route<B>(
             let exposition = Exposition::for_accept(text(request.headers(), header::ACCEPT));
             whole(StatusCode::OK, exposition.content_type(), server.render_metrics(exposition))
         }
-        Route::Listeners => match TableQuery::parse(query) {
+        Route::Listeners | Route::Audience => match TableQuery::parse(query) {
             Ok(query) => {
                 let table =
                     if query.is_of_worst(MAX_WORST_ROWS) { server.recent_worst() } else { server.fresh_table().await };
-                whole(StatusCode::OK, "application/json", table.json(&query))
+                if route == Route::Audience {
+                    json_reply(&audience(server, &table, &query))
+                } else {
+                    whole(StatusCode::OK, "application/json", table.json(&query))
+                }
             }
             Err(message) => error(StatusCode::BAD_REQUEST, message),
         },

@@ -7,6 +7,8 @@ use aircheck_engine::Timestamp;
 use bytes::Bytes;
 
 use crate::access::policy::{Access, Rules};
+use crate::audience::gathering::Gathering;
+use crate::audience::reporting::Reporting;
 use crate::config::Config;
 use crate::delivery::listeners::Listeners;
 use crate::delivery::shards::Shards;
@@ -15,10 +17,12 @@ use crate::http::trusted_proxies::TrustedProxies;
 use crate::mounts::Mounts;
 use crate::notify::Notifier;
 use crate::shared::Shared;
-use crate::telemetry::metrics::{Exposition, Metrics, MountView};
+use crate::telemetry::metrics::{Exposition, Metrics, MountView, ServerView};
 
 /// The list of mounts that is pushed to pages is made at most this often: twice for each of its events.
 const MOUNTS_INTERVAL: Duration = Duration::from_millis(500);
+/// And so is the audience of several servers.
+const AUDIENCE_INTERVAL: Duration = Duration::from_millis(300);
 
 /// The mounts, the listeners, the configuration and the metrics of one process.
 #[derive(Debug)]
@@ -34,6 +38,9 @@ pub struct Server {
     table: Shared<ListenerTable>,
     worst: Shared<ListenerTable>,
     mount_list: Shared<Bytes>,
+    gathering: Option<Arc<Gathering>>,
+    reporting: Option<Arc<Reporting>>,
+    audience: Shared<Bytes>,
     urls: OnceLock<Vec<String>>,
     trusted_proxies: TrustedProxies,
 }
@@ -50,10 +57,15 @@ impl Server {
     ) -> Arc<Self> {
         let listeners = Listeners::new(config.http.max_listeners);
         let trusted_proxies = TrustedProxies::new(config.http.trusted_proxies.clone());
+        let started_at = Timestamp::now();
+        let run = started_at.unix_nanos().to_string();
+        let others = &config.audience;
+        let gathering = others.gather.as_ref().map(|url| Gathering::new(url, run.clone()));
+        let reporting = others.report.as_ref().map(|url| Reporting::new(url, others.name(), run));
         Arc::new(Self {
             config,
             access,
-            started_at: Timestamp::now(),
+            started_at,
             mounts,
             listeners,
             shards,
@@ -62,6 +74,9 @@ impl Server {
             table: Shared::new(TABLE_INTERVAL),
             worst: Shared::new(TABLE_INTERVAL),
             mount_list: Shared::new(MOUNTS_INTERVAL),
+            gathering,
+            reporting,
+            audience: Shared::new(AUDIENCE_INTERVAL),
             urls: OnceLock::new(),
             trusted_proxies,
         })
@@ -146,6 +161,23 @@ impl Server {
         &self.mount_list
     }
 
+    /// Returns what is gathered of the listeners of other servers, if that is to be.
+    #[must_use]
+    pub fn gathering(&self) -> Option<&Arc<Gathering>> {
+        self.gathering.as_ref()
+    }
+
+    /// Returns the account of the reports on the listeners here, if there are to be any.
+    #[must_use]
+    pub fn reporting(&self) -> Option<&Arc<Reporting>> {
+        self.reporting.as_ref()
+    }
+
+    /// Returns the audience that was pushed to pages last.
+    pub(super) fn pushed_audience(&self) -> &Shared<Bytes> {
+        &self.audience
+    }
+
     /// Returns the metrics.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
@@ -171,6 +203,13 @@ impl Server {
             .collect();
         let is_served = |name: &str| mounts.iter().any(|view| view.mount.name() == name);
         let unopened: Vec<_> = all.iter().map(|mount| mount.name()).filter(|name| !is_served(name)).collect();
-        self.metrics.render(exposition, &mounts, &unopened, &self.listeners, &self.shards, self.notifier.totals())
+        let view = ServerView {
+            listeners: &self.listeners,
+            shards: &self.shards,
+            notifications: self.notifier.totals(),
+            gathering: self.gathering.as_deref(),
+            reporting: self.reporting.as_deref(),
+        };
+        self.metrics.render(exposition, &mounts, &unopened, &view)
     }
 }

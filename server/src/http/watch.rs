@@ -1,7 +1,8 @@
 //! The endless body of `/api/v1/watch`: the status and the listeners furthest behind, as server-sent events.
 //!
 //! Event `status` is the document of `/api/v1/status`, five times a second. Event `listeners` has the number of listeners
-//! as `count`, and as `rows` the 200 that are furthest behind, twice a second, or once where there are many. Event `mounts` is the document
+//! as `count`, and as `rows` the 200 that are furthest behind, twice a second, or once where there are many. Event `audience` comes with it
+//! where the listeners of other servers are gathered: the document of `/api/v1/audience`, with as many rows. Event `mounts` is the document
 //! of `/api/v1/mounts`, once a second where there are several, and else once and when that changes.
 
 use std::convert::Infallible;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::http::api;
+use crate::http::audience::recent_audience;
 use crate::http::server::Server;
 use crate::mounts::ServedMount;
 
@@ -58,6 +60,9 @@ impl WatchBody {
         if self.until_table == 0 {
             let table = self.server.recent_worst();
             write_event(&mut events, "listeners", &table.pushed());
+            if self.server.gathering().is_some() {
+                write_event(&mut events, "audience", &recent_audience(&self.server));
+            }
             let times = if table.count() > MANY_LISTENERS { 2 } else { 1 };
             self.until_table = TABLE_TICKS * times;
         }

@@ -5,6 +5,7 @@
 //! of single listeners are written from these, because the exporter never forgets a series; theirs are gone with them. The series of
 //! loudness and drift are not there before these are known. The exporter formats all of it.
 
+mod edges;
 mod exposition;
 mod family;
 mod histogram;
@@ -23,6 +24,8 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 pub use self::exposition::Exposition;
 use self::histogram::HistogramFamily;
 use self::labels::labels;
+use crate::audience::gathering::Gathering;
+use crate::audience::reporting::Reporting;
 use crate::delivery::histograms::{MountHistograms, RenditionHistograms, StageHistograms};
 use crate::delivery::listeners::Listeners;
 use crate::delivery::shards::Shards;
@@ -138,6 +141,21 @@ pub struct MountView<'a> {
     pub pushes: Vec<PushStatus>,
 }
 
+/// What the metrics show of the server besides its mounts.
+#[derive(Debug)]
+pub struct ServerView<'a> {
+    /// The listeners of all mounts.
+    pub listeners: &'a Listeners,
+    /// The shards that write to them.
+    pub shards: &'a Shards,
+    /// What became of notifications.
+    pub notifications: notify::Totals,
+    /// The listeners of other servers, if they are gathered.
+    pub gathering: Option<&'a Gathering>,
+    /// The reports on the listeners here, if there are any.
+    pub reporting: Option<&'a Reporting>,
+}
+
 /// The metrics of notifications.
 #[derive(Debug)]
 struct NotificationMetrics {
@@ -191,10 +209,9 @@ impl Metrics {
         exposition: Exposition,
         mounts: &[MountView<'_>],
         unopened: &[&str],
-        listeners: &Listeners,
-        shards: &Shards,
-        notifications: notify::Totals,
+        server: &ServerView<'_>,
     ) -> String {
+        let ServerView { listeners, shards, notifications, gathering, reporting } = *server;
         let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         self.gathered.absolute(shards.gathered());
         self.dropped_log_lines.absolute(log::dropped_lines());
@@ -209,6 +226,7 @@ impl Metrics {
         }
         mounts::write(&mut text, mounts, unopened, &totals);
         listeners::write(&mut text, listeners);
+        edges::write(&mut text, gathering, reporting);
         exposition.convert(text)
     }
 }
