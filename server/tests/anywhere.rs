@@ -31,8 +31,10 @@ const LISTENERS: usize = 200;
 const BLOCKS: usize = 25;
 /// A number that is four seconds after 0.
 const FAR: u64 = 200;
-/// What a listener waits longer than the one before it until it comes back: 2 s for the last one, of which the other edge has the sound.
-const PAUSE: Duration = Duration::from_millis(10);
+/// What the first listener waits until it comes back, so that the other edge has what this one had.
+const MIN_PAUSE: Duration = Duration::from_millis(200);
+/// What each waits longer than the one before it: 2 s for the last one, of which the other edge has the sound.
+const PAUSE_STEP: Duration = Duration::from_millis(10);
 
 /// Writes a minute of noise, each block of which is another. Returns it as a source, and the samples of each block as they are
 /// written in JSON.
@@ -136,7 +138,9 @@ fn listeners_of_an_edge_that_dies_go_on_at_another_one_without_losing_a_block() 
                 }
             }
             assert!(heard.len() >= enough, "the connection to edge {edge} has ended");
-            std::thread::sleep(PAUSE * if edge == 0 { index as u32 } else { 0 });
+            if edge == 0 {
+                std::thread::sleep(MIN_PAUSE + PAUSE_STEP * index as u32);
+            }
         }
         heard.len()
     };

@@ -161,17 +161,24 @@ impl Client {
 
     /// Publishes a message, and waits until the server has it.
     pub(crate) fn publish(&mut self, subject: &str, message: &[u8]) {
-        self.stream.write_all(format!("PUB {subject} {}\r\n", message.len()).as_bytes()).unwrap();
-        self.stream.write_all(message).unwrap();
-        self.stream.write_all(b"\r\nPING\r\n").unwrap();
-        loop {
-            match &*self.line() {
-                "PONG\r\n" => return,
-                // The server looks whether this client is there.
-                "PING\r\n" => self.stream.write_all(b"PONG\r\n").unwrap(),
-                other => panic!("{other}"),
-            }
+        self.publish_all(subject, &[message]);
+    }
+
+    /// Publishes messages as fast as the server takes them, and waits until it has them.
+    pub(crate) fn publish_all(&mut self, subject: &str, messages: &[impl AsRef<[u8]>]) {
+        let mut bytes = Vec::new();
+        for message in messages.iter().map(AsRef::as_ref) {
+            bytes.extend(format!("PUB {subject} {}\r\n", message.len()).as_bytes());
+            bytes.extend([message, b"\r\n"].concat());
         }
+        bytes.extend(b"PING\r\n");
+        self.stream.write_all(&bytes).unwrap();
+        let mut answer = self.line();
+        // The server asks, too, and does not mind that nobody answers for a while.
+        while answer == "PING\r\n" {
+            answer = self.line();
+        }
+        assert_eq!(answer, "PONG\r\n");
     }
 
     /// Asks, and returns the answer.
