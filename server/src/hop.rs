@@ -1,9 +1,10 @@
 //! The hop from one aircheck server to another, through NATS.
 //!
 //! A server publishes each block of a mount as a [`message`] on a subject. Another one takes it as its source: [`order`] decides
-//! which messages are the next of the stream and what was lost between them, a [`title`] says what is heard, and [`clock`] maps the first server's times to its own.
-//! [`account`] has what both tell of it. A server that is started anew asks the others where its [`numbers`] go on. JetStream may keep the last minutes of the subject (`replay.rs`); what an edge has missed comes from
-//! there (`past.rs`).
+//! which messages are the next of the stream and what was lost between them, a [`title`] says what is heard, and [`clock`] maps the
+//! first server's times to its own. [`account`] has what both tell of it. A server that is started anew asks the others where its
+//! [`numbers`] go on. JetStream may keep the last minutes of the subject (`replay.rs`); what an edge has missed comes from there
+//! (`past.rs`).
 
 pub mod account;
 pub mod clock;
