@@ -327,7 +327,8 @@ fn losses_on_the_hop_and_before_it_have_their_own_reasons() {
     let (edge, mut lines) = std::thread::scope(|scope| {
         let starting = scope.spawn(|| {
             let edge = edge(&url);
-            let lines = Lines::of(&edge);
+            let mut lines = Lines::of(&edge);
+            lines.block(&mut Vec::new());
             (edge, lines)
         });
         while !starting.is_finished() {
