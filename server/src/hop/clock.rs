@@ -36,7 +36,7 @@ pub struct Offset {
 }
 
 /// The clock of another server.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct RemoteClock {
     trips: VecDeque<RoundTrip>,
     /// The offset of the quickest block so far, for as long as there is no round trip, and how many blocks that was.
