@@ -454,9 +454,9 @@ fn a_link_that_is_too_slow_loses_what_it_cannot_carry_and_holds_no_memory() {
     assert_eq!(listener.lost(), 0);
     let before = process::resident_kib(edge.pid());
     wires[1].limit_from_far(Some(60_000)).unwrap();
-    wait_for(&[&origin, &edge], "lost blocks, twice", || {
-        let status = edge.json("api/v1/status");
-        status["hop"]["reconnects"].as_u64() > Some(1) && status["capture"]["lost_hop"].as_u64() > Some(200)
+    // Whose connection NATS gives up, the edge's or that of the origin that it holds up for it, is NATS's choice.
+    wait_for(&[&origin, &edge], "lost blocks", || {
+        edge.json("api/v1/status")["capture"]["lost_hop"].as_u64() > Some(1000)
     });
     let grown = process::resident_kib(edge.pid()).saturating_sub(before);
     assert!(grown < 8 * 1024, "{grown} KiB more");
