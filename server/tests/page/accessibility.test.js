@@ -3,47 +3,23 @@
 
 import assert from "node:assert";
 import { createHash } from "node:crypto";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
+import { faults, loadAxe } from "./support/appearance.js";
 import { PLAIN_HOST, Tab, openBrowser } from "./support/browser.js";
 import { TonePipe } from "./support/pipe.js";
 import { Server } from "./support/program.js";
 
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const PICTURES = process.env.AIRCHECK_PICTURES ?? "pictures";
-const WIDTHS = { wide: 1280, phone: 360 };
-const SCHEMES = ["light", "dark"];
-
 let browser;
 
 before(async () => {
-  mkdirSync(PICTURES, { recursive: true });
   browser = await openBrowser();
 });
 
 after(() => browser?.close());
-
-/** Checks a tab in all widths and colours; returns the faults. */
-async function check(tab, state) {
-  const found = [];
-  for (const [width, pixels] of Object.entries(WIDTHS)) {
-    for (const colorScheme of SCHEMES) {
-      const where = `${state}-${width}-${colorScheme}`;
-      await tab.page.emulateMedia({ colorScheme });
-      await tab.page.setViewportSize({ width: pixels, height: 900 });
-      await tab.page.screenshot({ path: join(PICTURES, `${where}.png`), fullPage: true });
-      const wider = await tab.value("document.documentElement.scrollWidth - innerWidth");
-      if (wider > 0) found.push(`${where}: ${wider} pixels wider than the screen`);
-      const { violations } = await tab.value("axe.run()");
-      for (const { id, help, nodes } of violations) found.push(`${where}: ${id}, ${help}: ${nodes[0].html}`);
-    }
-  }
-  return found;
-}
 
 /** Opens a page of `server` and loads axe into it; `options` are those of a Playwright context. */
 async function open(server, options) {
@@ -54,7 +30,7 @@ async function open(server, options) {
 
 async function openWithAxe(server, options) {
   const tab = await Tab.open(browser, server.url, options);
-  await tab.value(`void (() => {${AXE}})()`);
+  await loadAxe(tab);
   return tab;
 }
 
@@ -102,7 +78,7 @@ describe("every state", { concurrency: 2 }, () => {
     const server = await Server.start(["--source", "auto"]);
     const tab = await open(server);
     await tab.until("document.getElementById('no-listeners').checkVisibility()");
-    assert.deepEqual(await check(tab, "empty"), []);
+    assert.deepEqual(await faults(tab, "empty"), []);
     await tab.close();
     await endAll(server);
   });
@@ -114,11 +90,11 @@ describe("every state", { concurrency: 2 }, () => {
     await tab.until("aircheck.live.node !== undefined");
     await tab.page.click("#play");
     await tab.until("document.getElementById('ear').textContent.endsWith('ms')");
-    assert.deepEqual(await check(tab, "playing"), []);
+    assert.deepEqual(await faults(tab, "playing"), []);
 
     await endAll(listeners, server);
     await tab.until("document.body.classList.contains('unreachable')");
-    assert.deepEqual(await check(tab, "unreachable"), []);
+    assert.deepEqual(await faults(tab, "unreachable"), []);
     await tab.close();
   });
 
@@ -132,7 +108,7 @@ describe("every state", { concurrency: 2 }, () => {
     for (const [name, words] of Object.entries(shown)) await tab.until(`${text(name)}?.includes('${words}')`);
     assert(!/reads|up to| to /.test(await tab.value(text("kitchen"))), "a listener that reads has nothing to tell");
     assert(!/ to /.test(await tab.value(text("frozen"))), "bounds that are close are not shown");
-    assert.deepEqual(await check(tab, "states"), []);
+    assert.deepEqual(await faults(tab, "states"), []);
     await tab.close();
     await endAll(listeners, server);
   });
@@ -142,7 +118,7 @@ describe("every state", { concurrency: 2 }, () => {
     const tab = await open(server);
     const names = Array.from({ length: 30 }, (_, i) => (i % 7 ? `listener ${i}` : `one with quite a long name, number ${i}`));
     const listeners = await freeze(tab, server, names);
-    assert.deepEqual(await check(tab, "many"), []);
+    assert.deepEqual(await faults(tab, "many"), []);
     await tab.close();
     await endAll(listeners, server);
   });
@@ -155,15 +131,15 @@ describe("every state", { concurrency: 2 }, () => {
     const server = await Server.start(["--source", "tone:440", "--config", file]);
     const tab = await openWithAxe(server);
     await tab.until("document.getElementById('sign-in').checkVisibility()");
-    assert.deepEqual(await check(tab, "sign-in"), []);
+    assert.deepEqual(await faults(tab, "sign-in"), []);
     await tab.page.fill("#token", "ac_wrong");
     await tab.page.keyboard.press("Enter");
     await tab.untilText("sign-in-trouble", "not a token of this server");
-    assert.deepEqual(await check(tab, "wrong-token"), []);
+    assert.deepEqual(await faults(tab, "wrong-token"), []);
     await tab.page.fill("#token", "ac_kitchen");
     await tab.page.keyboard.press("Enter");
     await tab.until("document.getElementById('play').checkVisibility()");
-    assert.deepEqual(await check(tab, "listen-only"), []);
+    assert.deepEqual(await faults(tab, "listen-only"), []);
     await tab.close();
     await endAll(server);
     rmSync(directory, { recursive: true });
@@ -173,7 +149,7 @@ describe("every state", { concurrency: 2 }, () => {
     const server = await Server.start(["--source", "stdin"], { stdin: "pipe" });
     const tab = await open(server);
     await tab.until("document.getElementById('source-lost').checkVisibility()");
-    assert.deepEqual(await check(tab, "source-lost"), []);
+    assert.deepEqual(await faults(tab, "source-lost"), []);
     await tab.close();
     await endAll(server);
   });
@@ -189,7 +165,7 @@ describe("every state", { concurrency: 2 }, () => {
     pipe.pause();
     await tab.until("document.getElementById('state').textContent === 'FALLBACK'");
     await tab.untilText("notification-trouble", "next try in");
-    assert.deepEqual(await check(tab, "on-fallback"), []);
+    assert.deepEqual(await faults(tab, "on-fallback"), []);
     await tab.close();
     await endAll(server, pipe);
     rmSync(directory, { recursive: true });
@@ -206,7 +182,7 @@ describe("every state", { concurrency: 2 }, () => {
     // What the connection itself tells of this machine would take its place.
     await tab.value(`(({ on }) => { on.link(${JSON.stringify(link)}); on.link = () => {}; })(aircheck.live)`);
     await tab.until("document.getElementById('gathered').checkVisibility()");
-    assert.deepEqual(await check(tab, "narrow"), []);
+    assert.deepEqual(await faults(tab, "narrow"), []);
     await tab.close();
     await endAll(server);
   });
@@ -216,7 +192,7 @@ describe("every state", { concurrency: 2 }, () => {
     const tab = await open({ url: `http://${PLAIN_HOST}:${server.port}/` });
     await tab.page.click("#play");
     await tab.untilText("player-line", "Opus");
-    assert.deepEqual(await check(tab, "plain-http"), []);
+    assert.deepEqual(await faults(tab, "plain-http"), []);
     await tab.close();
     await endAll(server);
   });
@@ -226,7 +202,7 @@ describe("every state", { concurrency: 2 }, () => {
     const tab = await open(server, { before: "delete window.AudioWorkletNode" });
     await tab.page.click("#play");
     await tab.untilText("player-line", "Opus");
-    assert.deepEqual(await check(tab, "fallback"), []);
+    assert.deepEqual(await faults(tab, "fallback"), []);
     await tab.close();
     await endAll(server);
   });

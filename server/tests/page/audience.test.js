@@ -1,17 +1,13 @@
 // The listeners of several servers on the page of one: which edge each is at, how old its figures are, and what is silent.
 
 import assert from "node:assert";
-import { mkdirSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
+import { faults, loadAxe } from "./support/appearance.js";
 import { Tab, openBrowser } from "./support/browser.js";
 import { Nats } from "./support/nats.js";
 import { Server } from "./support/program.js";
 
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const PICTURES = process.env.AIRCHECK_PICTURES ?? "pictures";
 const EDGES = ["berlin", "oslo", "paris"];
 
 let browser, nats, origin;
@@ -19,7 +15,6 @@ const edges = {};
 const listeners = {};
 
 before(async () => {
-  mkdirSync(PICTURES, { recursive: true });
   browser = await openBrowser();
   nats = await Nats.start();
   const [sound, reports] = [nats.url("radio.one"), nats.url("radio.edges")];
@@ -47,35 +42,17 @@ const TILES = `Object.fromEntries([...document.querySelectorAll("#edges li")].ma
   return [text("name"), { age: text("age"), listeners: text("listeners"), lag: text("lag"), silent: tile.className.includes("silent") }];
 }))`;
 
-/** Takes a picture on a wide screen and on a phone, and returns what is wrong there. */
-async function faults(tab, state) {
-  const found = [];
-  await tab.value(`void (() => {${AXE}})()`);
-  for (const [width, pixels] of [["wide", 1280], ["phone", 360]]) {
-    for (const colorScheme of ["light", "dark"]) {
-      const where = `audience-${state}-${width}-${colorScheme}`;
-      await tab.page.emulateMedia({ colorScheme });
-      await tab.page.setViewportSize({ width: pixels, height: 900 });
-      await tab.page.screenshot({ path: join(PICTURES, `${where}.png`), fullPage: true });
-      const wider = await tab.value("document.documentElement.scrollWidth - innerWidth");
-      if (wider > 0) found.push(`${where}: ${wider} pixels wider than the screen`);
-      const { violations } = await tab.value("axe.run()");
-      for (const { id, help, nodes } of violations) found.push(`${where}: ${id}, ${help}: ${nodes[0].html}`);
-    }
-  }
-  return found;
-}
-
 describe("the audience of several servers", () => {
   test("edges without listeners are shown, and that there are none", async () => {
     const tab = await Tab.open(browser, origin.url);
+    await loadAxe(tab);
     await tab.until(`Object.keys(${TILES}).length === 4`);
     const tiles = await tab.value(TILES);
     assert.deepEqual(Object.keys(tiles), ["here", ...EDGES]);
     assert.deepEqual([tiles.here.listeners, tiles.oslo.listeners, tiles.oslo.lag], ["0 listeners", "0 listeners", ""]);
     assert.match(tiles.oslo.age, /^\d s old$/);
     await tab.until("!document.getElementById('no-listeners').hidden && document.getElementById('table').hidden");
-    assert.deepEqual(await faults(tab, "none"), []);
+    assert.deepEqual(await faults(tab, "audience-none"), []);
     assert.deepEqual(tab.errors, []);
     await tab.close();
   });
@@ -106,6 +83,7 @@ describe("the audience of several servers", () => {
 
   test("an edge that falls silent is first, and its rows say how old they are", async () => {
     const tab = await Tab.open(browser, origin.url);
+    await loadAxe(tab);
     await tab.until(`${ROWS}.length === 4`);
     edges.berlin.signal("SIGSTOP");
     await tab.until(`${TILES}.berlin.silent`);
@@ -118,7 +96,7 @@ describe("the audience of several servers", () => {
     const silent = rows.filter(({ level }) => level.includes("silent")).map(({ name }) => name);
     assert.deepEqual(silent, ["bar", "café"]);
     assert.equal(await tab.text("count"), "2 and 2 at silent edges");
-    assert.deepEqual(await faults(tab, "silent"), []);
+    assert.deepEqual(await faults(tab, "audience-silent"), []);
     edges.berlin.signal("SIGCONT");
     await tab.until(`!${TILES}.berlin.silent && document.getElementById("count").textContent === "4"`);
     assert.deepEqual(tab.errors, []);
