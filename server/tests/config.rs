@@ -145,7 +145,7 @@ const KEYS: [&str; EVERYTHING.len() + 2] = [
 ];
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 46] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 47] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
     ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0,unix:/x/y", "0.0.0.0:3"]),

@@ -38,10 +38,8 @@ fn number_of(block: &Value) -> u64 {
 /// Returns so many blocks that a listener gets, none of which may be missing.
 fn hear(lines: &mut Lines, count: usize) -> Vec<(u64, Vec<f32>)> {
     let mut lost = Vec::new();
-    let blocks: Vec<_> = (0..count)
-        .map(|_| lines.block(&mut lost))
-        .map(|block| (number_of(&block), samples(&block)))
-        .collect();
+    let blocks: Vec<_> =
+        (0..count).map(|_| lines.block(&mut lost)).map(|block| (number_of(&block), samples(&block))).collect();
     assert_eq!(lost, []);
     assert!(blocks.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1), "numbers follow each other");
     blocks
@@ -78,7 +76,11 @@ fn opus_comes_out_of_an_edge_with_each_sample_in_its_place() {
         assert!(apart.abs() <= error + 0.002, "{apart} s apart, with an error of {error}");
         let hop = &status["hop"];
         assert_eq!((&hop["coding"], &hop["lost_blocks"], &hop["epochs"]), (&"opus".into(), &0.into(), &1.into()));
-        assert_eq!((&status["format"]["rate_hz"], &status["capture"]["lost_source"]), (&48_000.into(), &0.into()), "{status}");
+        assert_eq!(
+            (&status["format"]["rate_hz"], &status["capture"]["lost_source"]),
+            (&48_000.into(), &0.into()),
+            "{status}"
+        );
         // A message has two blocks.
         let metrics = Metrics::of(edge.address);
         let taken = metrics.sum("aircheck_hop_messages_total", &["result=\"taken\""]);
@@ -104,7 +106,10 @@ fn what_is_lost_or_does_not_belong_is_counted_by_its_blocks() {
         let _origin = opus_origin("tone:440", &nats.url(SUBJECT), &[]);
         nats.client().many_of(SUBJECT, 500)
     };
-    assert!(messages.iter().all(|message| message[..6] == *b"AIRC\x02\x04"), "an edge of the version before says so of them");
+    assert!(
+        messages.iter().all(|message| message[..6] == *b"AIRC\x02\x04"),
+        "an edge of the version before says so of them"
+    );
     // An origin by hand sends what a real one has sent, with losses.
     let url = nats.url("radio.two");
     let mut client = nats.client();
@@ -115,7 +120,9 @@ fn what_is_lost_or_does_not_belong_is_counted_by_its_blocks() {
             let mut damaged = messages[380].clone();
             damaged.pop();
             for index in 0..messages.len() {
-                std::thread::sleep((begun + Duration::from_millis(20 * index as u64)).saturating_duration_since(Instant::now()));
+                std::thread::sleep(
+                    (begun + Duration::from_millis(20 * index as u64)).saturating_duration_since(Instant::now()),
+                );
                 match index {
                     // Lost: one message, and two.
                     300 | 320 | 321 => {}
@@ -154,9 +161,16 @@ fn what_is_lost_or_does_not_belong_is_counted_by_its_blocks() {
         let expected = [3, 5, 3, 3].map(|blocks| ("hop".to_owned(), blocks));
         assert_eq!(lost, expected);
         assert_eq!(heard + 14, end - first + 1);
-        assert_eq!((&status["capture"]["lost_hop"], &status["capture"]["lost_source"]), (&14.into(), &0.into()), "{status}");
+        assert_eq!(
+            (&status["capture"]["lost_hop"], &status["capture"]["lost_source"]),
+            (&14.into(), &0.into()),
+            "{status}"
+        );
         let messages = &status["hop"]["messages"];
-        assert_eq!((&messages["duplicate"], &messages["late"], &messages["malformed"]), (&1.into(), &1.into(), &2.into()));
+        assert_eq!(
+            (&messages["duplicate"], &messages["late"], &messages["malformed"]),
+            (&1.into(), &1.into(), &2.into())
+        );
         assert_identity(&rows[0]);
         assert_eq!(rows[0]["lost"], 14, "{rows:?}");
         edge.wait_for_log("its packets are no Opus");
@@ -265,7 +279,10 @@ fn what_opus_cannot_carry_to_the_sample_is_refused_and_says_what_would_work() {
     write_chord(&file, 1, 44_100);
     let publish = ["--publish", "nats://127.0.0.1:1/radio.one", "--publish-format", "opus"];
     for (arguments, text) in [
-        (vec!["--source", &wav(&file), "--block", "5ms"], "choose another --block, such as 10ms, or --publish-format exact"),
+        (
+            vec!["--source", &wav(&file), "--block", "5ms"],
+            "choose another --block, such as 10ms, or --publish-format exact",
+        ),
         (vec!["--source", "stdin", "--channels", "6"], "Opus: it carries 1 or 2 channels, and the source has 6"),
     ] {
         let (code, stderr) = refused(&[&arguments[..], &publish[..]].concat());
@@ -281,7 +298,8 @@ fn the_form_is_changed_while_the_sound_goes_on() {
     let file = directory.path().join("aircheck.toml");
     let write = |format: &str| {
         let url = nats.url(SUBJECT);
-        let text = format!("[[mount]]\nname = 'hall'\nsource = 'tone:440'\npublish = '{url}'\npublish_format = '{format}'\n");
+        let text =
+            format!("[[mount]]\nname = 'hall'\nsource = 'tone:440'\npublish = '{url}'\npublish_format = '{format}'\n");
         std::fs::write(&file, text).unwrap();
     };
     write("opus");

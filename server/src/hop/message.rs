@@ -186,7 +186,6 @@ impl SampleEncoding {
             Self::S16 => 2,
         }
     }
-
 }
 
 impl Coding {

@@ -136,7 +136,8 @@ impl OpusBlocks {
                 self.give_up_first(ready);
                 continue;
             };
-            let [from, to] = [from, from.saturating_add(self.block_frames as usize)].map(|at| at.saturating_mul(self.channels));
+            let [from, to] =
+                [from, from.saturating_add(self.block_frames as usize)].map(|at| at.saturating_mul(self.channels));
             let Some(samples) = self.sound.get(from..to).map(<[f32]>::to_vec) else { break };
             self.awaited.pop_front();
             self.sound.drain(..to);

@@ -244,7 +244,9 @@ mod tests {
         assert_eq!(order.judge(&opus(46, 108, 2), BLOCK, at(80)), Ok(Verdict::Late));
         assert_eq!(order.judge(&opus(46, 108, 2), BLOCK, at(80)), Ok(Verdict::Duplicate));
         assert_eq!(order.judge(&opus(48, 110, 2), BLOCK, at(80)), Ok(Verdict::Duplicate));
-        assert!(order.is_end(&opus(50, 112, 0)) && !order.is_end(&opus(48, 110, 0)) && !order.is_end(&opus(50, 112, 1)));
+        assert!(
+            order.is_end(&opus(50, 112, 0)) && !order.is_end(&opus(48, 110, 0)) && !order.is_end(&opus(50, 112, 1))
+        );
         assert_eq!(order.judge(&opus(50, 112, 200), BLOCK, at(100)), next(0));
         assert_eq!(order.judge(&opus(186, 248, 2), BLOCK, at(100)), Ok(Verdict::Duplicate));
     }

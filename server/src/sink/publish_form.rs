@@ -179,7 +179,8 @@ impl Form for Packets {
     }
 
     fn hop_format(&self) -> HopFormat {
-        let block_frames = u64::from(self.format.block_frames()) * u64::from(OPUS_RATE_HZ) / u64::from(self.format.rate_hz());
+        let block_frames =
+            u64::from(self.format.block_frames()) * u64::from(OPUS_RATE_HZ) / u64::from(self.format.rate_hz());
         HopFormat { rate_hz: OPUS_RATE_HZ, channels: self.format.channels(), block_frames: block_frames as u32 }
     }
 
@@ -251,7 +252,10 @@ mod tests {
             refusal(format(48_000, 6, 10_000)),
             "cannot publish as Opus: it carries 1 or 2 channels, and the source has 6 (set --publish-format exact)"
         );
-        assert!(refusal(format(44_100, 2, 5_000)).contains("a block of 221 frames at 44100 Hz is no whole number of frames"));
+        assert!(
+            refusal(format(44_100, 2, 5_000))
+                .contains("a block of 221 frames at 44100 Hz is no whole number of frames")
+        );
         assert!(check(PublishFormat::Exact, format(44_100, 6, 5_000)).is_ok());
     }
 }

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use aircheck_api::MetadataNotice;
 use aircheck_engine::source::BackOff;
-use aircheck_engine::{Consumer, Delivery, End, Loss, OverflowPolicy, Stream, SubscribeError, SubscribeOptions, Timestamp};
+use aircheck_engine::{
+    Consumer, Delivery, End, Loss, OverflowPolicy, Stream, SubscribeError, SubscribeOptions, Timestamp,
+};
 use async_nats::{Client, Message, Subject, Subscriber};
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -139,8 +141,7 @@ impl Start<'_> {
         let replay = self.replay.map(|kept| Replay::new(self.url.subject(), kept, span, usual_bytes));
         let replay_account = replay.as_ref().map(|it| ReplayAccount::new(it.stream(), it.span, it.max_bytes));
         let sound = Published { coding: form.coding(), bitrate: form.bitrate() };
-        let account =
-            PublishAccount::new(self.url.to_string(), sound, replay_account, Arc::clone(consumer.stats()));
+        let account = PublishAccount::new(self.url.to_string(), sound, replay_account, Arc::clone(consumer.stats()));
         let worker = Worker {
             consumer,
             form,

@@ -13,8 +13,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use aircheck_engine::source::{Running, Source, SourceError};
 use aircheck_engine::Capture;
+use aircheck_engine::source::{Running, Source, SourceError};
 
 use self::link::{First, OpenLink, PastBlock, first_block, first_clock, first_past, subscribe};
 use self::taker::{Found, Taker};

@@ -452,7 +452,10 @@ impl Taker {
             }
             Coding::Opus { pre_skip } => {
                 // An encoder that has begun anew has another state, and blocks that wait have their end from none.
-                if is_new_epoch || lost_on_hop == u64::MAX || self.opus.as_ref().map(OpusBlocks::pre_skip) != Some(pre_skip) {
+                if is_new_epoch
+                    || lost_on_hop == u64::MAX
+                    || self.opus.as_ref().map(OpusBlocks::pre_skip) != Some(pre_skip)
+                {
                     self.opus = match OpusBlocks::new(head.format, pre_skip) {
                         Ok(decoder) => Some(decoder),
                         Err(error) => return self.leave_out_message(error),
@@ -519,7 +522,9 @@ impl Taker {
                     );
                 }
             }
-            _ if is_first => self.leave_out(Outcome::Late, || "blocks come after silence has taken their place".to_owned()),
+            _ if is_first => {
+                self.leave_out(Outcome::Late, || "blocks come after silence has taken their place".to_owned())
+            }
             _ => {}
         }
         self.taken_at = Instant::now();
