@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use common::{Listener, Server, assert_identity, eventually, refused, signal};
 use cut::Way;
-use hop::{Lines, assert_accounts, edge, lost_of, opus_origin, place_of, samples, write_chord};
+use hop::{Lines, assert_accounts, edge, lost_of, opus_origin, place_of, samples, write_chord, write_chord_frames};
 use nats::Nats;
 use truth::scrape::Metrics;
 
@@ -323,4 +323,50 @@ fn the_form_is_changed_while_the_sound_goes_on() {
     assert_eq!(publish["bitrate"], json!(64_000), "{publish}");
     assert_accounts(&server);
     assert_accounts(&edge);
+}
+
+#[test]
+fn the_end_of_a_file_comes_with_what_the_codec_has_held_back() {
+    let nats = Nats::start("");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("chord.wav");
+    // Four seconds and a fifth of a block.
+    write_chord_frames(&file, 4 * 48_000 + 100, 48_000);
+    let url = nats.url(SUBJECT);
+    let _origin = opus_origin(&wav(&file), &url, &[]);
+    let edge = edge(&url);
+    let mut lines = Lines::of(&edge);
+    let mut blocks = Vec::new();
+    while blocks.last().is_none_or(|(number, _)| *number < 400) {
+        blocks.extend(hear(&mut lines, 1));
+    }
+    assert_eq!((blocks[blocks.len() - 2].1.len(), blocks[blocks.len() - 1].1.len()), (480, 100));
+    assert_in_place(&blocks[blocks.len() - 100..]);
+}
+
+#[test]
+fn sound_that_the_origin_has_from_elsewhere_or_not_at_all_is_so_at_the_edge() {
+    let nats = Nats::start("");
+    for (more, key) in [(&[][..], "lost_source"), (&["--fallback", "tone:440", "--fallback-after", "0s"], "fallback")] {
+        let url = nats.url(&format!("radio.{key}"));
+        // No source client is there.
+        let origin = opus_origin("put", &url, more);
+        let edge = edge(&url);
+        let mut lines = Lines::of(&edge);
+        let capture = eventually(key, || {
+            let capture = edge.json("api/v1/status")["capture"].clone();
+            (capture[key].as_u64() > Some(100)).then_some(capture)
+        });
+        assert_eq!(capture["lost_hop"], 0, "{capture}");
+        assert_eq!(
+            capture["blocks"],
+            if key == "fallback" { capture["blocks"].clone() } else { 0.into() },
+            "{capture}"
+        );
+        if key == "fallback" {
+            hear(&mut lines, 50);
+        }
+        assert_accounts(&edge);
+        assert_accounts(&origin);
+    }
 }

@@ -49,7 +49,7 @@ pub trait Form: Send + 'static {
     /// Returns the message of an item. The head has everything that is the same for all forms.
     fn message(&self, head: &Head, item: &Item<Self::Item>) -> Vec<u8>;
 
-    /// Returns the message after the last item, if the codec has held something back.
+    /// Returns the message that ends the stream with what the codec has held back, if it is a codec.
     fn end(&self, head: &Head) -> Option<Vec<u8>>;
 }
 
@@ -156,14 +156,13 @@ impl Packets {
         (Encoding::Opus { bitrate: self.bitrate }, group(self.format))
     }
 
-    fn write(&self, head: &Head, packet: &Packet) -> Vec<u8> {
-        let packets = packets_in_pages(packet, self.packet_frames);
-        let packets = packets.iter().map(|packet| HopPacket {
+    /// Returns the packets of Opus in a packet of the encoder.
+    fn opus<'p>(&self, packet: &'p Packet) -> impl Iterator<Item = HopPacket<'p>> + use<'p> {
+        packets_in_pages(packet, self.packet_frames).into_iter().map(|packet| HopPacket {
             position: packet.position,
             frames: packet.frames as u16,
             bytes: packet.bytes,
-        });
-        message::write_packets(&Head { origin: packet.origin(), ..*head }, packets)
+        })
     }
 }
 
@@ -199,12 +198,14 @@ impl Form for Packets {
 
     fn message(&self, head: &Head, packet: &Item<Packet>) -> Vec<u8> {
         let frames = packet.stamp.blocks() as u32 * self.hop_format().block_frames;
-        self.write(&Head { frames, ..*head }, packet)
+        message::write_packets(&Head { origin: packet.origin(), frames, ..*head }, self.opus(packet))
     }
 
     fn end(&self, head: &Head) -> Option<Vec<u8>> {
-        let tail = self.tail.get()?.as_ref()?;
-        Some(self.write(&Head { frames: 0, ..*head }, tail))
+        // The encoder has left something, or that nothing is left: else the stream was cut off, and its last block is not whole.
+        let tail = self.tail.get()?.as_ref();
+        let packets = tail.into_iter().flat_map(|tail| self.opus(tail));
+        Some(message::write_packets(&Head { frames: 0, ..*head }, packets))
     }
 }
 

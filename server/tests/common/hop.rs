@@ -132,9 +132,14 @@ pub(crate) fn chord(t: f64) -> f32 {
 
 /// Writes so many seconds of [`chord`], mono.
 pub(crate) fn write_chord(path: &Path, seconds: u32, rate_hz: u32) {
+    write_chord_frames(path, seconds * rate_hz, rate_hz);
+}
+
+/// Writes so many frames of it.
+pub(crate) fn write_chord_frames(path: &Path, frames: u32, rate_hz: u32) {
     let spec = WavSpec { channels: 1, sample_rate: rate_hz, bits_per_sample: 16, sample_format: SampleFormat::Int };
     let mut writer = WavWriter::create(path, spec).unwrap();
-    for frame in 0..seconds * rate_hz {
+    for frame in 0..frames {
         writer.write_sample((chord(f64::from(frame) / f64::from(rate_hz)) * 32_767.0).round() as i16).unwrap();
     }
     writer.finalize().unwrap();
