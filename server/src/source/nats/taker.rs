@@ -451,11 +451,9 @@ impl Taker {
                 self.samples = samples;
             }
             Coding::Opus { pre_skip } => {
-                // An encoder that has begun anew has another state, and blocks that wait have their end from none.
-                if is_new_epoch
-                    || lost_on_hop == u64::MAX
-                    || self.opus.as_ref().map(OpusBlocks::pre_skip) != Some(pre_skip)
-                {
+                // An encoder that has begun anew has another state, and gives no end to the blocks that wait.
+                let is_another = self.opus.as_ref().map(OpusBlocks::pre_skip) != Some(pre_skip);
+                if lost_on_hop == u64::MAX || is_another {
                     self.opus = match OpusBlocks::new(head.format, pre_skip) {
                         Ok(decoder) => Some(decoder),
                         Err(error) => return self.leave_out_message(error),
