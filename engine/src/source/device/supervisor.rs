@@ -17,7 +17,7 @@ use super::error::DeviceError;
 use super::health::{DeviceHealth, Watchdog};
 use super::open::Device;
 use super::shared::{Seats, SharedDevice};
-use super::timeout::ANSWER_TIMEOUT;
+use super::timeout::{ANSWER_TIMEOUT, keep_alsa_quiet};
 use crate::Capture;
 use crate::source::interface::{Running, Source, SourceError};
 
@@ -103,6 +103,8 @@ fn supervise(
 ) {
     // Before the device is opened: a thread that this starts for it inherits the priority.
     shared.promote_current_thread();
+    // A device that was found may be gone before it is opened.
+    keep_alsa_quiet();
     let health = Arc::new(DeviceHealth::default());
     let stream = match open(device, &shared.seats, &health) {
         Ok(stream) => stream,

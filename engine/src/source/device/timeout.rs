@@ -58,13 +58,13 @@ pub(super) fn with_timeout<T: Send + 'static>(
 /// Keeps ALSA's library from writing to stderr in calls of this thread. It writes up to eight lines each time that it is
 /// asked for a device that is gone, which is twice a second while a source is lost. The errors of the calls say what counts.
 #[cfg(target_os = "linux")]
-fn keep_alsa_quiet() {
+pub(super) fn keep_alsa_quiet() {
     // Without memory for its buffer, the lines are written.
     let _ = alsa::Output::local_error_handler();
 }
 
 #[cfg(not(target_os = "linux"))]
-const fn keep_alsa_quiet() {}
+pub(super) const fn keep_alsa_quiet() {}
 
 #[cfg(test)]
 mod tests {
