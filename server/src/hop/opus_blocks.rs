@@ -93,7 +93,7 @@ impl OpusBlocks {
     /// Returns the block with the end of the stream, if that is not a whole one.
     pub fn finish(&mut self) -> Option<Decoded> {
         let last = self.awaited.pop_front()?;
-        let from = usize::try_from(self.offset_of(&last)).ok()? * self.channels;
+        let from = usize::try_from(self.offset_of(&last)).ok()?.saturating_mul(self.channels);
         let samples = self.sound.get(from..).filter(|samples| !samples.is_empty())?.to_vec();
         self.awaited.clear();
         Some((self.with_losses(last), Some(samples)))

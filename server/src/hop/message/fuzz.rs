@@ -7,7 +7,10 @@ use bolero::check;
 
 use super::packets::{Packet, read_packets};
 use super::{ClockAnswer, Coding, Head, HopFormat, SampleEncoding, read, read_samples, write, write_packets};
+use crate::hop::account::Outcome;
+use crate::hop::arrival::Arrival;
 use crate::hop::numbers::NewestBlock;
+use crate::hop::opus_blocks::OpusBlocks;
 use crate::hop::title::Title;
 
 fn head() -> Head {
@@ -31,6 +34,26 @@ fn of_opus() -> Vec<u8> {
     write_packets(&head, [packet].into_iter())
 }
 
+/// Decodes a message, again and again: each block is whole, or its sound is lost.
+fn decode(head: &Head, pre_skip: u16, packets: &[Packet<'_>]) {
+    let mut blocks = OpusBlocks::new(head.format, pre_skip).expect("a format of Opus");
+    for round in 0..3 {
+        let arrivals = (0..head.blocks()).map(|n| Arrival {
+            epoch: head.epoch,
+            sequence: head.sequence + round * head.blocks() + n,
+            captured_at: Timestamp::default(),
+            origin: head.origin,
+            lost_on_hop: round,
+            outcome: Outcome::Taken,
+            is_first: n == 0,
+        });
+        let whole = head.format.block_frames as usize * usize::from(head.format.channels);
+        let ready = blocks.push(arrivals, packets);
+        assert!(ready.iter().all(|(_, samples)| samples.as_ref().is_none_or(|samples| samples.len() == whole)));
+    }
+    blocks.finish();
+}
+
 #[test]
 fn messages() {
     let (good, of_opus) = (write(&head(), &[0.5; 8]), of_opus());
@@ -41,8 +64,10 @@ fn messages() {
             if let Ok((head, body)) = read(&message) {
                 let mut samples = Vec::new();
                 let again = match head.coding {
-                    Some(Coding::Opus { .. }) => {
-                        write_packets(&head, read_packets(body).expect("they were read").into_iter())
+                    Some(Coding::Opus { pre_skip }) => {
+                        let packets = read_packets(body).expect("they were read");
+                        decode(&head, pre_skip, &packets);
+                        write_packets(&head, packets.into_iter())
                     }
                     Some(Coding::Samples(encoding)) => {
                         read_samples(encoding, body, &mut samples);

@@ -38,12 +38,23 @@ fn block_of(format: Format, sequence: u64, frames: usize) -> Vec<f32> {
 }
 
 fn send(format: Format, numbers: impl IntoIterator<Item = u64>, bits_per_second: u32) -> Sent {
+    send_at_levels(format, numbers, bits_per_second, |_| 1.0)
+}
+
+/// Sends blocks at a level of their own.
+fn send_at_levels(
+    format: Format,
+    numbers: impl IntoIterator<Item = u64>,
+    bits_per_second: u32,
+    level: impl Fn(u64) -> f32,
+) -> Sent {
     let group = format.blocks_in(Duration::from_millis(20));
     let packet_frames = OpusEncoder::packet_frames_for(format, group);
     let mut encoder = OpusEncoder::new(format, OpusBitrate::nearest(bits_per_second), packet_frames).unwrap();
     let mut messages = Vec::<Message>::new();
     for sequence in numbers {
-        let samples = block_of(format, sequence, format.block_frames() as usize);
+        let mut samples = block_of(format, sequence, format.block_frames() as usize);
+        samples.iter_mut().for_each(|sample| *sample *= level(sequence));
         match messages.last_mut() {
             Some(last) if last.first + last.blocks == sequence && !sequence.is_multiple_of(group) => {
                 last.blocks += 1;
@@ -195,6 +206,17 @@ fn a_lost_message_costs_its_blocks_and_the_one_before_and_what_follows_soon_is_a
         };
         assert!(differs_db <= most_db, "block {}: {differs_db} dB", block.sequence);
     }
+}
+
+#[test]
+fn a_decoder_is_told_of_a_hole_so_sound_that_became_quiet_in_it_is_less_loud_after_it() {
+    let format = format(48_000, 1, 10_000);
+    let sent = send_at_levels(format, 0..130, 96_000, |sequence| if sequence < 102 { 1.0 } else { 0.001 });
+    let broken = sent.take(|index| !(50..55).contains(&index));
+    let after = broken.iter().filter(|(block, _)| (110..115).contains(&block.sequence));
+    let peak = after.flat_map(|(_, samples)| samples.iter().flatten()).fold(0.0_f32, |peak, it| peak.max(it.abs()));
+    // 0.35 before the hole, and 0.0002 behind it where none is lost. A decoder that is not told begins at 0.017.
+    assert!(peak < 0.012, "{peak}");
 }
 
 #[test]
