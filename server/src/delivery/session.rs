@@ -15,6 +15,7 @@ use crate::delivery::client_messages::close_frame;
 use crate::delivery::input::{Answer, Input};
 use crate::delivery::listener::Listener;
 use crate::delivery::listeners::Registration;
+use crate::delivery::look_budget::LookBudget;
 use crate::delivery::mailbox::Assignment;
 use crate::delivery::output::{InputBytes, Output, OwnBytes, Read, framed};
 use crate::delivery::socket::hold::Wait;
@@ -47,14 +48,29 @@ const REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/j
     content-length: 75\r\n\r\n{\"error\":\"a stream is the last response of its connection (open another)\"}\n";
 
 /// Memory that a shard's sessions share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Scratch {
     own: OwnBytes,
     input: InputBytes,
+    /// The looks at their connections.
+    looks: LookBudget,
     /// The waits in their rings that are not recorded yet.
     pub(super) waits: RoundWaits,
     /// Packets that were written together with others since this was last taken.
     pub(super) gathered: u64,
+}
+
+impl Scratch {
+    /// Makes that of one shard.
+    pub(super) fn new() -> Self {
+        Self {
+            own: OwnBytes::default(),
+            input: InputBytes::default(),
+            looks: LookBudget::of_shard(),
+            waits: RoundWaits::default(),
+            gathered: 0,
+        }
+    }
 }
 
 /// What the shard has to do after a visit.
@@ -384,7 +400,7 @@ impl Session {
         let stale = input.stale_notice(next_packet, listener);
         let mut downstream = listener.downstream();
         downstream.open_gap = open_gap;
-        let start = listener.record_taken(&mut downstream, &run, now, &mut scratch.waits);
+        let start = listener.record_taken(&mut downstream, &run, now, &mut scratch.waits, &mut scratch.looks);
         if matches!(fill, GapFill::Silence(..))
             && let Some(header) = framing.take_header()
         {

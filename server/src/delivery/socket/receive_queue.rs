@@ -266,7 +266,17 @@ impl ReceiveQueue {
 
     /// Returns whether the kernel is to be asked before the next write, because that shows what was read.
     pub(super) fn wants_look(&self, now: Timestamp) -> bool {
-        self.proof.wants_look(now) || self.pings.as_ref().is_some_and(|pings| pings.wants_look(now))
+        self.proof.wants_look(now) || (!self.proof.is_postponed() && self.awaits_answer(now))
+    }
+
+    /// Returns whether the kernel is to be asked before the next write although it would not be if the program read at once.
+    pub(super) fn wants_more_looks(&self, now: Timestamp) -> bool {
+        self.proof.wants_more_looks(now) || self.awaits_answer(now)
+    }
+
+    /// Returns whether a look is due that shows if a ping has arrived.
+    fn awaits_answer(&self, now: Timestamp) -> bool {
+        self.pings.as_ref().is_some_and(|pings| pings.wants_look(now))
     }
 
     /// Returns how much is unread of the `most` bytes since the last proof, when packets are acknowledged late.
