@@ -220,8 +220,7 @@ impl Query {
     /// Returns whether packets of `rendition` in quick succession may be held for a moment. They are lag for that moment, so a
     /// listener that wants little of it gets none, nor does one that wants each packet at once.
     pub(super) fn may_hold(&self, rendition: Rendition, config: &MountConfig) -> bool {
-        let max_lag = self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit).unwrap_or(Duration::MAX);
-        let limit = self.buffer.unwrap_or(config.delivery.buffer).min(max_lag);
+        let limit = self.most_lag(config);
         let wants_each = self.gather.is_some_and(|gather| gather.is_zero());
         rendition != Rendition::WebSocket && !wants_each && limit >= MIN_HOLD_LIMIT
     }
@@ -234,8 +233,7 @@ impl Query {
     ///
     /// A sentence, if that is too much, or if the rendition does not gather.
     pub(super) fn gather(&self, rendition: Rendition, config: &MountConfig) -> Result<Duration, String> {
-        let max_lag = self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit).unwrap_or(Duration::MAX);
-        let most = self.buffer.unwrap_or(config.delivery.buffer).min(max_lag) / GATHER_SHARE;
+        let most = self.most_lag(config) / GATHER_SHARE;
         let gather = match self.gather {
             None if matches!(rendition, Rendition::Opus | Rendition::Mp3) => {
                 return Ok(nearest_gather(DEFAULT_GATHER.min(most), most));
@@ -260,17 +258,32 @@ impl Query {
         Ok(nearest_gather(gather, most))
     }
 
+    /// Returns how much sound its ring holds.
+    fn buffer(&self, config: &MountConfig) -> Duration {
+        self.buffer.unwrap_or(config.delivery.buffer)
+    }
+
+    /// Returns the lag beyond which it skips or ends; `None` for no limit.
+    fn max_lag(&self, config: &MountConfig) -> Option<Duration> {
+        self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit)
+    }
+
+    /// Returns the most that it may lag without a loss.
+    fn most_lag(&self, config: &MountConfig) -> Duration {
+        self.max_lag(config).map_or(self.buffer(config), |max_lag| max_lag.min(self.buffer(config)))
+    }
+
     /// Returns the limits of the listener's lag.
     pub(super) fn limits(&self, config: &MountConfig, format: Format) -> Limits {
-        let max_lag = self.max_lag.map_or(config.delivery.max_lag, |MaxLag(limit)| limit);
-        let limit = max_lag.unwrap_or_else(|| self.buffer.unwrap_or(config.delivery.buffer));
+        let max_lag = self.max_lag(config);
+        let limit = max_lag.unwrap_or_else(|| self.buffer(config));
         let behind = if max_lag.is_some() { limit / 2 } else { limit / BEHIND_SHARE };
         let least = u64::from(MIN_LAG_BLOCKS);
         Limits {
             behind: format.blocks_in(behind).max(least),
             far_behind: format.blocks_in(limit * 3 / 4).max(least),
             max_lag: max_lag.map(|max_lag| format.blocks_in(max_lag)),
-            buffer: format.blocks_in(self.buffer.unwrap_or(config.delivery.buffer)),
+            buffer: format.blocks_in(self.buffer(config)),
             idle_timeout: config.delivery.idle_timeout,
         }
     }
@@ -295,7 +308,7 @@ impl Query {
         };
         SubscribeOptions {
             overflow: self.overflow.unwrap_or(config.delivery.overflow),
-            buffer: format.blocks_in(self.buffer.unwrap_or(config.delivery.buffer)) as usize,
+            buffer: format.blocks_in(self.buffer(config)) as usize,
             start,
             // The listener counts its lags and waits itself.
             histograms: false,

@@ -435,7 +435,8 @@ impl InFlight {
         }
     }
 
-    /// Returns the time that a byte took whose acknowledgement has come, the last one at `acked_at`.
+    /// Returns the time that a byte took whose acknowledgement has come, the last one at `acked_at`: to a millisecond, because the kernel's
+    /// tick is no finer.
     fn measure(&mut self, acked_at: Timestamp) -> Option<Duration> {
         let newest = (self.written, self.written_at);
         let (byte, written_at) = if self.acked >= self.written { newest } else { self.mark };
@@ -443,7 +444,8 @@ impl InFlight {
         if is_acked {
             self.measured = byte;
         }
-        is_acked.then(|| acked_at.since(written_at))
+        let millis = || (acked_at.since(written_at).as_secs_f64() * 1000.0).round();
+        is_acked.then(|| Duration::from_millis(millis() as u64))
     }
 
     /// Remembers the last byte, if it is not acknowledged and no other such byte is remembered.
