@@ -510,8 +510,11 @@ impl Listener {
         let has_much_unseen = in_flight.written() >= look_at_byte && !in_flight.reads_promptly(now);
         // Samples have theirs in any case: their window means nothing unless each change of it is seen.
         let wants_more = !self.is_dense && (has_much_unseen || in_flight.wants_more_looks(now));
-        let may_have_more = !wants_more
-            || (looks.grant(self.id, LookBudget::slice_at(now)) && (in_flight.is_test_near() || !looks.is_spent()));
+        let may_have_more = !wants_more || {
+            let is_granted = looks.grant(self.id, LookBudget::slice_at(now));
+            let is_useful = in_flight.is_test_near() || !looks.is_spent();
+            (is_granted && is_useful) || in_flight.is_first_test_near()
+        };
         in_flight.postpone_looks(!may_have_more);
         if (has_much_unseen && may_have_more) || !self.is_fresh(now) || in_flight.wants_look(now) {
             self.follow(downstream, now);

@@ -256,6 +256,11 @@ impl InFlight {
         self.queue.proof.is_test_near()
     }
 
+    /// Returns whether that may be the first test of all.
+    pub(crate) fn is_first_test_near(&self) -> bool {
+        self.queue.proof.is_first_test_near()
+    }
+
     /// Postpones such looks until the listener's turn, or permits them again.
     pub(crate) fn postpone_looks(&mut self, are_postponed: bool) {
         self.queue.proof.postpone(are_postponed);

@@ -304,6 +304,12 @@ impl ReadProof {
         self.quick_acks <= 1
     }
 
+    /// Returns whether the next write may be the first test of all. It does not wait for a turn: the receive window of a program that
+    /// never reads is soon half closed, and then nothing can be tested any more.
+    pub(super) fn is_first_test_near(&self) -> bool {
+        self.result.is_none() && self.is_test_near()
+    }
+
     /// Returns whether the first tests are near, which a window that widens puts off.
     fn is_settling(&self) -> bool {
         (1..=WIDENING_ACKS + 1).contains(&self.quick_acks) && self.interval() <= MAX_TEST_GAP
@@ -853,6 +859,17 @@ mod tests {
         turns.write(50, 0);
         assert_eq!(turns.pages.proof().result(), Some(Reading::Prompt));
         assert!(turns.pages.unproven() <= 11 * BYTES);
+    }
+
+    #[test]
+    fn the_first_test_of_all_waits_for_no_turn() {
+        let mut connection = Connection::new();
+        connection.proof.postpone(true);
+        assert!(connection.proof.is_first_test_near());
+        connection.proof.postpone(!connection.proof.is_first_test_near());
+        (0..2).for_each(|_| _ = connection.write(100, 121));
+        assert_eq!(connection.proof.result(), Some(Reading::Late));
+        assert!(!connection.proof.is_first_test_near(), "there was one");
     }
 
     #[test]
