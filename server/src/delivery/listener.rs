@@ -580,6 +580,8 @@ impl Listener {
             return;
         }
         downstream.looked_at_byte = downstream.in_flight.written();
+        // A round over thousands of listeners takes as long as a late acknowledgement, so its own time would not do.
+        let now = Timestamp::now().max(now);
         if self.client.peer() == Remote::Unix {
             if let Some(memory) = downstream.socket.and_then(tcp_info::queued_memory) {
                 let proven = downstream.in_flight.proven_bytes();

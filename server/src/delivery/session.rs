@@ -298,7 +298,8 @@ impl Session {
     pub(super) fn visit(&mut self, now: Timestamp, scratch: &mut Scratch, looks_for_end: bool) -> Outcome {
         loop {
             if self.output.waiting() > 0 {
-                let flushed = self.output.flush(&mut self.registration.listener().downstream().in_flight, now);
+                let in_flight = &mut self.registration.listener().downstream().in_flight;
+                let flushed = self.output.flush(in_flight, Timestamp::now());
                 if let Err(error) = flushed {
                     return self.broken(&error, now);
                 }
@@ -411,7 +412,8 @@ impl Session {
             let bytes = framed(output.wire(), packet::TEXT, text.as_bytes());
             output.push(&mut downstream.in_flight, next, bytes.into());
         }
-        output.send(&mut downstream.in_flight, framing, &run, next, &mut scratch.own, now)?;
+        // The time of this write, not that of the round: it tells how late its acknowledgement comes.
+        output.send(&mut downstream.in_flight, framing, &run, next, &mut scratch.own, Timestamp::now())?;
         self.wait = downstream.in_flight.wait();
         if let Wait::All(span) = self.wait {
             self.waits_until = Some(now + span);
