@@ -119,6 +119,7 @@ const KEYS: [&str; EVERYTHING.len() + 2] = [
     "record_reserve",
     "record_format",
     "publish",
+    "publish_format",
     "replay",
     "report",
     "report_as",
@@ -144,7 +145,7 @@ const KEYS: [&str; EVERYTHING.len() + 2] = [
 ];
 
 /// Name in a file, environment variable, flag, and a value for each, in the file as TOML.
-const EVERYTHING: [(&str, &str, &str, [&str; 3]); 46] = [
+const EVERYTHING: [(&str, &str, &str, [&str; 3]); 47] = [
     ("source", "AIRCHECK_SOURCE", "--source", ["'stdin'", "mic", "mic:x"]),
     ("loop", "AIRCHECK_LOOP", "--loop", ["false", "0", "true"]),
     ("listen", "AIRCHECK_LISTEN", "--listen", ["'[::1]:1'", "localhost:0,unix:/x/y", "0.0.0.0:3"]),
@@ -187,6 +188,7 @@ const EVERYTHING: [(&str, &str, &str, [&str; 3]); 46] = [
     ("record_reserve", "AIRCHECK_RECORD_RESERVE", "--record-reserve", ["'5GiB'", "100MB", "off"]),
     ("record_format", "AIRCHECK_RECORD_FORMAT", "--record-format", ["'wav'", "flac", "wav"]),
     ("publish", "AIRCHECK_PUBLISH", "--publish", ["'nats://h:4222/a'", "tls://u:p@h:1/a.b?ca=/c.pem", "off"]),
+    ("publish_format", "AIRCHECK_PUBLISH_FORMAT", "--publish-format", ["'opus'", "opus:128k", "exact"]),
     ("replay", "AIRCHECK_REPLAY", "--replay", ["'1s'", "1h", "off"]),
     ("report", "AIRCHECK_REPORT", "--report", ["'nats://h:4222/a'", "tls://u:p@h:1/a.b", "nats://h:1/c"]),
     ("report_as", "AIRCHECK_REPORT_AS", "--report-as", ["'a'", "b_2", "c-3"]),
@@ -238,6 +240,7 @@ fn value(config: &Config, name: &str) -> String {
         "record_reserve" => recorder.record_reserve.map_or("off".to_owned(), |size| size.to_string()),
         "record_format" => recorder.record_format.name().to_owned(),
         "publish" => publish.publish.as_ref().map_or("off".to_owned(), ToString::to_string),
+        "publish_format" => publish.publish_format.to_string(),
         "replay" => publish.replay.map_or("off".to_owned(), |span| format!("{span:?}")),
         "hop_wait" => capture.hop_wait.map_or("off".to_owned(), |span| format!("{span:?}")),
         "report" => audience.report.as_ref().map_or("off".to_owned(), ToString::to_string),
@@ -293,6 +296,7 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
         ["5GiB", "100MB", "off"],
         ["wav", "flac", "wav"],
         ["nats://h:4222/a", "tls://h:1/a.b", "off"],
+        ["opus:96k", "opus:128k", "exact"],
         ["1s", "3600s", "off"],
         ["nats://h:4222/a", "tls://h:1/a.b", "nats://h:1/c"],
         ["a", "b_2", "c-3"],
@@ -317,7 +321,7 @@ fn a_variable_beats_the_file_and_a_flag_beats_both() {
             "on_source_loss" | "fallback_after" => "fallback = 'demo'\n",
             "wait_for_source" => "source = 'mic'\n",
             "hop_wait" => "source = 'nats://h:1/s'\n",
-            "replay" => "source = 'stdin'\npublish = 'nats://h:1/s'\n",
+            "replay" | "publish_format" => "source = 'stdin'\npublish = 'nats://h:1/s'\n",
             "listen" => "source = 'stdin'\ninsecure_public = true\n",
             "tls_cert" => "tls_key = 'k'\n",
             "tls_key" => "tls_cert = 'c'\n",
@@ -439,6 +443,9 @@ fn values_that_are_wrong() -> Vec<(&'static str, &'static str, String)> {
         ("source", "nats://u:s3cret@h/live", NATS.to_owned()),
         ("publish", "nats://u:s3cret@h:4222/a.*", NATS.to_owned()),
         ("publish", "radio", NATS.to_owned()),
+        ("publish_format", "mp3", not("exact, opus, or opus with a bitrate such as opus:128k", "mp3")),
+        ("publish_format", "opus:1k", "must have a bitrate from 6k to 510k, not 1k".to_owned()),
+        ("publish_format", "opus", "goes only with a subject to publish on: set --publish".to_owned()),
         ("report", "nats://u:s3cret@h/live", NATS.to_owned()),
         ("gather", "nats://u:s3cret@h:4222/a.*", NATS.to_owned()),
         ("report_as", "berlin", "goes only with a subject to report on: set --report".to_owned()),

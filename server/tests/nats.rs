@@ -178,7 +178,7 @@ fn what_does_not_belong_on_the_subject_is_counted_told_and_not_heard() {
         message
     };
     let wrong = [
-        ("version", changed(4, &[2]), "version 2"),
+        ("version", changed(4, &[3]), "version 3"),
         ("malformed", b"hello".to_vec(), "not from an aircheck server"),
         ("malformed", changed(40, &(1_u64 << 57).to_le_bytes()), "far ahead"),
         ("malformed", vec![0; 10_000_000], "not from an aircheck server"),
@@ -203,7 +203,7 @@ fn what_does_not_belong_on_the_subject_is_counted_told_and_not_heard() {
     eventually("four malformed ones", || {
         (edge.json("api/v1/status")["hop"]["messages"]["malformed"] == 4).then_some(())
     });
-    for text in ["version 2", "not from an aircheck server", "44100 Hz", "a second publisher"] {
+    for text in ["version 3", "not from an aircheck server", "44100 Hz", "a second publisher"] {
         edge.wait_for_log(text);
     }
     let metrics = Metrics::of(edge.address);

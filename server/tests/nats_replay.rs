@@ -33,7 +33,13 @@ const STREAM: &str = "AIRCHECK_radio_one";
 
 /// Starts a server that plays `source` and publishes it with a replay.
 fn origin(nats: &Nats, source: &str, replay: &str) -> Server {
-    Server::start(&["--source", source, "--publish", &nats.url(SUBJECT), "--replay", replay])
+    origin_as(nats, source, replay, "exact")
+}
+
+/// Starts it like [`origin`], and publishes in this form.
+fn origin_as(nats: &Nats, source: &str, replay: &str, form: &str) -> Server {
+    let url = nats.url(SUBJECT);
+    Server::start(&["--source", source, "--publish", &url, "--replay", replay, "--publish-format", form])
 }
 
 /// Returns the account of a replay, once it is kept.
@@ -308,8 +314,15 @@ fn titles(lines: &[Value]) -> Vec<(String, u64)> {
 
 #[test]
 fn titles_come_with_the_same_blocks_as_at_the_origin() {
+    for form in ["exact", "opus"] {
+        assert_titles_come(form);
+    }
+}
+
+/// Asserts that titles come so to edges that are there, come later or have missed some, in this form.
+fn assert_titles_come(form: &str) {
     let nats = Nats::start(JETSTREAM);
-    let origin = origin(&nats, "tone:440", "1m");
+    let origin = origin_as(&nats, "tone:440", "1m", form);
     kept(&origin);
     let live = edge(&nats.url(SUBJECT));
     let (first, second) = std::thread::scope(|scope| {
@@ -346,6 +359,6 @@ fn titles_come_with_the_same_blocks_as_at_the_origin() {
     assert!(filled(&cut_off) > 0 && third > second);
     // A new run has no title until it has one of its own.
     drop(origin);
-    let _origin = self::origin(&nats, "tone:880", "1m");
+    let _origin = origin_as(&nats, "tone:880", "1m", form);
     eventually("no title", || live.json("api/v1/mounts/main/metadata")["title"].is_null().then_some(()));
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct HopStatus {
     /// The NATS server and the subject.
     pub from: String,
+    /// How the sound is coded that comes: `f32`, `s16` or `opus`; `null` before the first block.
+    pub coding: Option<String>,
     /// Whether the connection to NATS is there.
     #[serde(rename = "connected")]
     pub is_connected: bool,
@@ -83,6 +85,10 @@ impl HopMessages {
 pub struct PublishStatus {
     /// The NATS server and the subject.
     pub to: String,
+    /// How the sound is coded: `f32`, `s16` or `opus`.
+    pub coding: String,
+    /// The bitrate of Opus in bits per second; `null` where samples are sent as they are.
+    pub bitrate: Option<u32>,
     /// Whether the connection to NATS is there.
     #[serde(rename = "connected")]
     pub is_connected: bool,

@@ -170,7 +170,7 @@ impl MountConfig {
             {
                 return Some("a directory to record to: set --record".to_owned());
             }
-            "replay" if self.publish.publish.is_none() => {
+            "replay" | "publish_format" if self.publish.publish.is_none() => {
                 return Some("a subject to publish on: set --publish".to_owned());
             }
             "fallback_after" if self.capture.fallback.is_none() => {

@@ -38,6 +38,7 @@ use super::number::Number;
 use super::on_loss::{FallbackSpec, LossPolicy};
 use super::origin::{HostName, WebOrigin};
 use super::pace::Pace;
+use super::publish_format::PublishFormat;
 use super::push::PushTarget;
 use super::record_keep::{RecordFormat, RecordKeep, Size};
 use super::record_split::RecordSplit;
@@ -306,6 +307,11 @@ pub struct PublishConfig {
     #[arg(long, value_name = "URL", default_value = "off")]
     #[serde(deserialize_with = "OrOff::<NatsUrl>::deserialize")]
     pub publish: Option<NatsUrl>,
+    /// Form in which to do so: exact, which changes no sample, opus, or opus:BITRATE such as opus:128k, which takes a tenth of the
+    /// bandwidth, delays by 20 ms or a block if that is longer, and changes the sound
+    #[arg(long, value_name = "F", default_value = "exact")]
+    #[serde(deserialize_with = "PublishFormat::deserialize")]
+    pub publish_format: PublishFormat,
     /// Time that JetStream keeps in memory of the published subject, 1s to 1h, or off; other servers fetch from it what they have missed
     // An hour of 48 kHz stereo is 0.7 to 1.4 GB, all of it in the memory of the NATS server.
     #[arg(long, value_name = "D", value_parser = parse_duration, default_value = "off")]

@@ -8,6 +8,7 @@ use aircheck_api::{HopMessages, HopStatus, PublishStatus, ReplayStatus};
 use aircheck_engine::{Precision, SharedHistogram, Stats};
 
 use super::clock::Offset;
+use super::message::Coding;
 
 /// Hops are recorded up to this many microseconds: four and a half minutes.
 const MAX_MICROS: u64 = 1 << 28;
@@ -63,7 +64,7 @@ impl Connection {
 /// What became of a message that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is a block of the stream.
+    /// It is a block of the stream, or several.
     Taken,
     /// It is a block of the stream that had not come, and was fetched from the replay.
     Filled,
@@ -111,6 +112,7 @@ pub struct HopAccount {
     epoch: AtomicU64,
     number_offset: AtomicI64,
     clock: Mutex<Option<Offset>>,
+    coding: Mutex<Option<Coding>>,
     /// From the publisher to here, in microseconds, one value for each block while the clocks are compared.
     pub hop_micros: SharedHistogram,
 }
@@ -128,6 +130,7 @@ impl HopAccount {
             epoch: AtomicU64::new(0),
             number_offset: AtomicI64::new(0),
             clock: Mutex::new(None),
+            coding: Mutex::new(None),
             hop_micros: SharedHistogram::new(MAX_MICROS, Precision::TwoDigits),
         })
     }
@@ -159,6 +162,11 @@ impl HopAccount {
         self.number_offset.swap(offset, Ordering::Relaxed) != offset
     }
 
+    /// Notes how the sound is coded that comes.
+    pub fn set_coding(&self, coding: Coding) {
+        *self.coding.lock().unwrap_or_else(PoisonError::into_inner) = Some(coding);
+    }
+
     /// Publishes how far the clocks are apart.
     pub fn set_clock(&self, offset: Option<Offset>) {
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = offset;
@@ -170,8 +178,10 @@ impl HopAccount {
         let [taken, filled, past, late, duplicate, foreign, format, version, malformed] =
             Outcome::ALL.map(|outcome| self.counted(outcome));
         let clock = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let coding = *self.coding.lock().unwrap_or_else(PoisonError::into_inner);
         HopStatus {
             from: self.from.clone(),
+            coding: coding.map(|coding| coding.label().to_owned()),
             is_connected: self.connection.is_connected(),
             failure: self.connection.reason(),
             reconnects: self.connection.reconnects(),
@@ -236,11 +246,21 @@ impl ReplayAccount {
     }
 }
 
+/// How sound is published.
+#[derive(Clone, Copy, Debug)]
+pub struct Published {
+    /// The coding of the messages.
+    pub coding: Coding,
+    /// Its bitrate in bits per second, if it has one.
+    pub bitrate: Option<u32>,
+}
+
 /// The account of the publishing end.
 #[derive(Debug)]
 pub struct PublishAccount {
     /// The server and the subject, for people.
     to: String,
+    sound: Published,
     /// The connection to NATS.
     pub connection: Connection,
     /// The replay, if there is to be one.
@@ -251,17 +271,17 @@ pub struct PublishAccount {
 }
 
 impl PublishAccount {
-    /// Makes the account of what goes to a server and subject, with this replay, from a consumer with these counts.
+    /// Makes the account of what goes to a server and subject, in this coding and with this replay, from a consumer with these counts.
     #[must_use]
-    pub fn new(to: String, replay: Option<ReplayAccount>, stats: Arc<Stats>) -> Arc<Self> {
+    pub fn new(to: String, sound: Published, replay: Option<ReplayAccount>, stats: Arc<Stats>) -> Arc<Self> {
         let (sent, unsent) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { to, connection: Connection::default(), replay, stats, sent, unsent })
+        Arc::new(Self { to, sound, connection: Connection::default(), replay, stats, sent, unsent })
     }
 
-    /// Counts a block that was handed to NATS, or that was not because it is not there.
-    pub fn count(&self, is_sent: bool) {
+    /// Counts blocks that were handed to NATS, or that were not because it is not there.
+    pub fn count(&self, is_sent: bool, blocks: u64) {
         let counter = if is_sent { &self.sent } else { &self.unsent };
-        counter.fetch_add(1, Ordering::Release);
+        counter.fetch_add(blocks, Ordering::Release);
     }
 
     /// Returns the account as a consumer.
@@ -278,6 +298,8 @@ impl PublishAccount {
         let account = self.stats.snapshot();
         PublishStatus {
             to: self.to.clone(),
+            coding: self.sound.coding.label().to_owned(),
+            bitrate: self.sound.bitrate,
             is_connected: self.connection.is_connected(),
             failure: self.connection.reason(),
             reconnects: self.connection.reconnects(),

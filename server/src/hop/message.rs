@@ -5,20 +5,23 @@
 //! | bytes | what |
 //! |---|---|
 //! | 0 to 3 | `AIRC` |
-//! | 4 | version: 1 |
-//! | 5 | encoding of the samples: 1 = `f32`, 2 = `s16`, as in the messages of a WebSocket; 0 = none: the publisher announces its format; 3 = the message is a title, which `title.rs` documents |
+//! | 4 | version: 1; 2 if the sound is Opus, which airchecks that know version 1 alone do not take |
+//! | 5 | coding of the sound: 1 = samples, `f32`, 2 = samples, `s16`, as in the messages of a WebSocket; 4 = Opus; 0 = none: the publisher announces its format; 3 = the message is a title, which `title.rs` documents |
 //! | 6 | where the sound comes from: 0 = the source, 1 = nowhere (silence, lost by the source), 2 = the fallback, 3 = nowhere (silence, lost on the hop to the publisher) |
 //! | 7 | channels, 1 to 32 |
-//! | 8 to 11 | frames per second |
+//! | 8 to 11 | frames per second; 48,000 for Opus |
 //! | 12 to 15 | frames per block of the stream |
-//! | 16 to 19 | frames in this message; fewer only in the last block of a stream |
-//! | 20 to 23 | 0 |
+//! | 16 to 19 | frames in this message: those of a block, fewer only in the last block of a stream. For Opus, those of all blocks that the message stands for; none if it ends the stream with what the codec has held back |
+//! | 20 to 21 | Opus: frames by which the sound of a packet is older than its position, the delay of encoder and resampler; else 0 |
+//! | 22 to 23 | 0 |
 //! | 24 to 31 | epoch: a number of this run of the publisher's mount, larger in each later run |
-//! | 32 to 39 | serial number: counts the blocks that the publisher had, sent or not; one that is missing was lost on the hop |
-//! | 40 to 47 | sequence number; one that is missing while no serial number is was lost before |
-//! | 48 to 55 | when the first frame was captured, in ns on the publisher's clock, which never jumps and was Unix time when it started |
+//! | 32 to 39 | serial number of the first block: counts the blocks that the publisher had, sent or not; one that is missing was lost on the hop |
+//! | 40 to 47 | sequence number of the first block; one that is missing while no serial number is was lost before |
+//! | 48 to 55 | when the first frame of the first block was captured, in ns on the publisher's clock, which never jumps and was Unix time when it started |
 //! | 56 to 63 | when the message was sent, on the same clock |
-//! | 64 to the end | interleaved samples |
+//! | 64 to the end | interleaved samples, or the packets of Opus that were completed by these blocks, as `message/packets.rs` documents them |
+//!
+//! The sound of a block of Opus is whole once packets reach beyond its end by the delay, so its last frames come with the next message.
 //!
 //! A publisher answers requests on the subject with `.clock` after it, so that others can compare their clocks with its own. What the
 //! request has is not read. The answer:
@@ -33,11 +36,17 @@
 //! | 24 to 31 | when the answer was sent |
 //! | 32 to the end | the title of the block that was sent last, if there is one, as `title.rs` documents it |
 
+pub mod packets;
+
 use aircheck_engine::source::PcmEncoding;
 use aircheck_engine::{Format, Origin};
 
+use self::packets::{OPUS_RATE_HZ, Packet, read_packets};
+
 /// The version of the messages.
 pub const VERSION: u8 = 1;
+/// The version of those with Opus.
+pub const OPUS_VERSION: u8 = 2;
 /// The first bytes of each message.
 pub(super) const MAGIC: [u8; 4] = *b"AIRC";
 /// Bytes before the samples.
@@ -46,14 +55,16 @@ pub const HEAD_BYTES: usize = 64;
 const CLOCK_BYTES: usize = 32;
 /// The most bytes of a message: a block of 100 ms at 768 kHz with 32 channels of floats is 9.8 MB.
 pub const MAX_BYTES: usize = 16 << 20;
+/// The most frames of Opus in a message: a second. Publishers send 20 ms, or a block if that is longer.
+const MAX_OPUS_FRAMES: u32 = OPUS_RATE_HZ;
 /// The highest sequence number is below this, because the engine has no higher ones.
 const MAX_SEQUENCE: u64 = 1 << 58;
 
-/// What a message says of its block.
+/// What a message says of its block, or its blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// How the samples are encoded; `None` if there are none.
-    pub encoding: Option<SampleEncoding>,
+    /// How the sound is coded; `None` if there is none.
+    pub coding: Option<Coding>,
     /// Where the sound comes from.
     pub origin: Origin,
     /// Rate, channels and frames per block of the stream.
@@ -62,14 +73,26 @@ pub struct Head {
     pub frames: u32,
     /// The run of the publisher's mount.
     pub epoch: u64,
-    /// Number of the block among those that the publisher had.
+    /// Number of the first block among those that the publisher had.
     pub serial: u64,
-    /// Number of the block in the publisher's stream.
+    /// Number of the first block in the publisher's stream.
     pub sequence: u64,
     /// When its first frame was captured, in ns on the publisher's clock.
     pub captured_nanos: u64,
     /// When it was sent, in ns on the same clock.
     pub sent_nanos: u64,
+}
+
+impl Head {
+    /// Returns how many blocks the message stands for: none if it announces a format or ends a stream.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        match self.coding {
+            None => 0,
+            Some(Coding::Samples(_)) => 1,
+            Some(Coding::Opus { .. }) => u64::from(self.frames) / u64::from(self.format.block_frames.max(1)),
+        }
+    }
 }
 
 /// Rate, channels and frames per block.
@@ -81,6 +104,18 @@ pub struct HopFormat {
     pub channels: u16,
     /// Frames per block.
     pub block_frames: u32,
+}
+
+/// The coding of the sound in a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// Samples, as they are.
+    Samples(SampleEncoding),
+    /// Packets of Opus.
+    Opus {
+        /// Frames at 48 kHz by which the sound of a packet is older than its position.
+        pre_skip: u16,
+    },
 }
 
 /// The encoding of the samples in a message.
@@ -97,7 +132,7 @@ pub enum SampleEncoding {
 pub enum MessageError {
     /// It has another version.
     #[error(
-        "it is of version {0}, and this server takes version {VERSION} (run the same version of aircheck on both sides)"
+        "it is of version {0}, and this server takes versions {VERSION} and {OPUS_VERSION} (run the same version of aircheck on both sides)"
     )]
     Version(u8),
     /// It is no message of the hop, or damaged.
@@ -151,21 +186,45 @@ impl SampleEncoding {
             Self::S16 => 2,
         }
     }
+}
 
-    const fn code(this: Option<Self>) -> u8 {
-        match this {
-            None => 0,
-            Some(Self::F32) => 1,
-            Some(Self::S16) => 2,
+impl Coding {
+    /// Returns its name in one word.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Samples(SampleEncoding::F32) => "f32",
+            Self::Samples(SampleEncoding::S16) => "s16",
+            Self::Opus { .. } => "opus",
         }
     }
 
-    fn from_code(code: u8) -> Result<Option<Self>, MessageError> {
-        match code {
-            0 => Ok(None),
-            1 => Ok(Some(Self::F32)),
-            2 => Ok(Some(Self::S16)),
-            _ => Err(MessageError::Malformed("its samples have an unknown encoding")),
+    /// Returns the bits of a sample, if it is an integer.
+    #[must_use]
+    pub fn sample_bits(self) -> Option<u16> {
+        match self {
+            Self::Samples(encoding) => encoding.sample_bits(),
+            Self::Opus { .. } => None,
+        }
+    }
+
+    /// Returns the version of its messages, and its code in them.
+    const fn code(this: Option<Self>) -> (u8, u8) {
+        match this {
+            None => (VERSION, 0),
+            Some(Self::Samples(SampleEncoding::F32)) => (VERSION, 1),
+            Some(Self::Samples(SampleEncoding::S16)) => (VERSION, 2),
+            Some(Self::Opus { .. }) => (OPUS_VERSION, 4),
+        }
+    }
+
+    fn from_code(version: u8, code: u8, pre_skip: u16) -> Result<Option<Self>, MessageError> {
+        match (version, code) {
+            (VERSION, 0) => Ok(None),
+            (VERSION, 1) => Ok(Some(Self::Samples(SampleEncoding::F32))),
+            (VERSION, 2) => Ok(Some(Self::Samples(SampleEncoding::S16))),
+            (OPUS_VERSION, 4) => Ok(Some(Self::Opus { pre_skip })),
+            _ => Err(MessageError::Malformed("its sound has an unknown coding")),
         }
     }
 }
@@ -189,22 +248,37 @@ fn origin_from(code: u8) -> Result<Origin, MessageError> {
     }
 }
 
-/// Returns the bytes of a message with these samples, which are none if the head has no encoding.
+/// Returns the bytes of a message with these samples, which are none if the head has no coding of samples.
 #[must_use]
 pub fn write(head: &Head, samples: &[f32]) -> Vec<u8> {
-    let bytes_of_samples = head.encoding.map_or(0, |encoding| encoding.sample_bytes() * samples.len());
-    let mut bytes = Vec::with_capacity(HEAD_BYTES + bytes_of_samples);
-    bytes.extend(MAGIC);
-    bytes.extend([VERSION, SampleEncoding::code(head.encoding), origin_code(head.origin), head.format.channels as u8]);
+    let Some(Coding::Samples(encoding)) = head.coding else { return write_head(head, 0) };
+    let mut bytes = write_head(head, encoding.sample_bytes() * samples.len());
+    match encoding {
+        SampleEncoding::F32 => PcmEncoding::F32Le.encode(samples, &mut bytes),
+        SampleEncoding::S16 => PcmEncoding::S16Le.encode(samples, &mut bytes),
+    }
     bytes
-        .extend([head.format.rate_hz, head.format.block_frames, head.frames, 0].iter().flat_map(|it| it.to_le_bytes()));
+}
+
+/// Returns the bytes of a message with these packets of Opus.
+#[must_use]
+pub fn write_packets<'p>(head: &Head, packets: impl Iterator<Item = Packet<'p>>) -> Vec<u8> {
+    let mut bytes = write_head(head, 0);
+    packets.for_each(|packet| packet.append_to(&mut bytes));
+    bytes
+}
+
+/// Returns the bytes of a head, with room for so many more.
+fn write_head(head: &Head, body_bytes: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + body_bytes);
+    let (version, code) = Coding::code(head.coding);
+    let pre_skip = if let Some(Coding::Opus { pre_skip }) = head.coding { pre_skip } else { 0 };
+    bytes.extend(MAGIC);
+    bytes.extend([version, code, origin_code(head.origin), head.format.channels as u8]);
+    let words = [head.format.rate_hz, head.format.block_frames, head.frames, pre_skip.into()];
+    bytes.extend(words.iter().flat_map(|it| it.to_le_bytes()));
     let numbers = [head.epoch, head.serial, head.sequence, head.captured_nanos, head.sent_nanos];
     bytes.extend(numbers.iter().flat_map(|it| it.to_le_bytes()));
-    match head.encoding {
-        Some(SampleEncoding::F32) => PcmEncoding::F32Le.encode(samples, &mut bytes),
-        Some(SampleEncoding::S16) => PcmEncoding::S16Le.encode(samples, &mut bytes),
-        None => {}
-    }
     bytes
 }
 
@@ -214,7 +288,7 @@ pub fn bytes_of_block(format: HopFormat, encoding: SampleEncoding) -> usize {
     HEAD_BYTES + format.block_frames as usize * usize::from(format.channels) * encoding.sample_bytes()
 }
 
-/// Reads a message. Its samples are left where they are, for [`read_samples`].
+/// Reads a message. Its sound is left where it is, for [`read_samples`] or [`read_packets`].
 ///
 /// # Errors
 ///
@@ -224,10 +298,10 @@ pub fn read(bytes: &[u8]) -> Result<(Head, &[u8]), MessageError> {
     let Some((version, _)) = bytes.strip_prefix(&MAGIC).and_then(|rest| rest.split_first()) else {
         return malformed("it is not from an aircheck server");
     };
-    if *version != VERSION {
+    if ![VERSION, OPUS_VERSION].contains(version) {
         return Err(MessageError::Version(*version));
     }
-    let Some((head, samples)) = bytes.split_first_chunk::<HEAD_BYTES>() else {
+    let Some((head, body)) = bytes.split_first_chunk::<HEAD_BYTES>() else {
         return malformed("it is too short");
     };
     if bytes.len() > MAX_BYTES {
@@ -236,7 +310,7 @@ pub fn read(bytes: &[u8]) -> Result<(Head, &[u8]), MessageError> {
     let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let number = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
     let head = Head {
-        encoding: SampleEncoding::from_code(head[5])?,
+        coding: Coding::from_code(*version, head[5], u16::from_le_bytes([head[20], head[21]]))?,
         origin: origin_from(head[6])?,
         format: HopFormat { channels: head[7].into(), rate_hz: word(8), block_frames: word(12) },
         frames: word(16),
@@ -250,17 +324,26 @@ pub fn read(bytes: &[u8]) -> Result<(Head, &[u8]), MessageError> {
     if head.sequence >= MAX_SEQUENCE {
         return malformed("its sequence number is out of range");
     }
-    let sample_count = head.frames as usize * usize::from(head.format.channels);
-    let (has_frames, wanted) = match head.encoding {
-        Some(encoding) => {
-            (head.frames > 0 && head.frames <= head.format.block_frames, sample_count * encoding.sample_bytes())
+    let is_right = match head.coding {
+        Some(Coding::Samples(encoding)) => {
+            let samples = head.frames as usize * usize::from(head.format.channels);
+            (1..=head.format.block_frames).contains(&head.frames) && body.len() == samples * encoding.sample_bytes()
         }
-        None => (head.frames == 0, 0),
+        Some(Coding::Opus { .. }) => {
+            if head.format.rate_hz != OPUS_RATE_HZ || head.format.channels > 2 {
+                return malformed("its rate or channels are none of Opus");
+            }
+            if read_packets(body).is_none() {
+                return malformed("its packets are no Opus");
+            }
+            head.frames <= MAX_OPUS_FRAMES && head.frames.is_multiple_of(head.format.block_frames)
+        }
+        None => head.frames == 0 && body.is_empty(),
     };
-    if !has_frames || samples.len() != wanted {
+    if !is_right {
         return malformed("its length is not that of its frames");
     }
-    Ok((head, samples))
+    Ok((head, body))
 }
 
 /// Decodes the samples of a message into `samples`, which is emptied before.
@@ -326,7 +409,7 @@ mod tests {
 
     fn head() -> Head {
         Head {
-            encoding: Some(SampleEncoding::F32),
+            coding: Some(Coding::Samples(SampleEncoding::F32)),
             origin: Origin::Source,
             format: FORMAT,
             frames: 480,
@@ -341,7 +424,7 @@ mod tests {
     #[test]
     fn a_message_has_the_bytes_that_are_documented() {
         let bytes = write(
-            &Head { encoding: Some(SampleEncoding::S16), frames: 1, origin: Origin::Fallback, ..head() },
+            &Head { coding: Some(Coding::Samples(SampleEncoding::S16)), frames: 1, origin: Origin::Fallback, ..head() },
             &[0.5, -1.0],
         );
         let expected = [
@@ -358,13 +441,32 @@ mod tests {
         assert_eq!(bytes, expected.concat());
     }
 
+    /// A packet of 20 ms, and the message with it that stands for two blocks.
+    const PACKET: Packet<'static> = Packet { position: 960, frames: 960, bytes: &[31 << 3, 7] };
+
+    fn opus_message() -> Vec<u8> {
+        let head = Head { coding: Some(Coding::Opus { pre_skip: 312 }), frames: 960, ..head() };
+        write_packets(&head, [PACKET].into_iter())
+    }
+
+    #[test]
+    fn a_message_of_opus_is_one_of_version_2_and_stands_for_its_blocks() {
+        let bytes = opus_message();
+        assert_eq!(bytes[..8], *b"AIRC\x02\x04\0\x02");
+        assert_eq!(bytes[8..24], [0x80, 0xbb, 0, 0, 0xe0, 1, 0, 0, 0xc0, 3, 0, 0, 0x38, 1, 0, 0]);
+        let (read_head, body) = read(&bytes).unwrap();
+        assert_eq!((read_head.blocks(), read_packets(body)), (2, Some(vec![PACKET])));
+        let last = Head { frames: 0, ..read_head };
+        assert_eq!(read(&write_packets(&last, [PACKET].into_iter())).unwrap().0.blocks(), 0);
+    }
+
     #[test]
     fn every_message_comes_out_as_it_went_in() {
         let samples: Vec<f32> = (0..960).map(|n| (n as f32 - 480.0) / 512.0).collect();
         let origins = [Origin::Source, Origin::Missing, Origin::Fallback, Origin::Hop];
         for encoding in [SampleEncoding::F32, SampleEncoding::S16] {
             for origin in origins {
-                let written = Head { encoding: Some(encoding), origin, ..head() };
+                let written = Head { coding: Some(Coding::Samples(encoding)), origin, ..head() };
                 let bytes = write(&written, &samples);
                 let (read_head, body) = read(&bytes).unwrap();
                 let mut read_back = Vec::new();
@@ -372,7 +474,7 @@ mod tests {
                 assert_eq!((read_head, &read_back), (written, &samples), "samples of 10 bits fit into both");
             }
         }
-        let announcement = Head { encoding: None, frames: 0, ..head() };
+        let announcement = Head { coding: None, frames: 0, ..head() };
         assert_eq!(read(&write(&announcement, &[])), Ok((announcement, &[][..])));
         let answer = ClockAnswer { epoch: 7, received_nanos: 8, sent_nanos: 9 };
         let bytes = [&answer.to_bytes()[..], b"title"].concat();
@@ -392,9 +494,11 @@ mod tests {
         assert_eq!(read(b"").unwrap_err(), malformed("it is not from an aircheck server"));
         assert_eq!(read(b"AIRC").unwrap_err(), malformed("it is not from an aircheck server"));
         assert_eq!(changed(0, b'a'), malformed("it is not from an aircheck server"));
-        assert_eq!(read(b"AIRC\x02").unwrap_err(), MessageError::Version(2), "whatever follows");
+        assert_eq!(read(b"AIRC\x03").unwrap_err(), MessageError::Version(3), "whatever follows");
         assert_eq!(read(b"AIRC\x01").unwrap_err(), malformed("it is too short"));
-        assert_eq!(changed(5, 3), malformed("its samples have an unknown encoding"));
+        for (at, to) in [(5, 3), (5, 4), (4, 2)] {
+            assert_eq!(changed(at, to), malformed("its sound has an unknown coding"), "{at}");
+        }
         assert_eq!(changed(6, 4), malformed("its sound has an unknown origin"));
         for (at, to) in [(7, 0), (7, 33), (11, 1)] {
             assert_eq!(changed(at, to), malformed("its rate, channels or block length are out of range"), "{at}");
@@ -402,6 +506,19 @@ mod tests {
         assert_eq!(changed(47, 4), malformed("its sequence number is out of range"));
         for (at, to) in [(5, 2), (5, 0), (7, 1), (16, 0), (17, 2), (17, 0)] {
             assert_eq!(changed(at, to), malformed("its length is not that of its frames"), "{at} {to}");
+        }
+        let opus = opus_message();
+        for (at, to, why) in [
+            (9, 0x7d, "its rate or channels are none of Opus"),
+            (7, 3, "its rate or channels are none of Opus"),
+            (74, 0, "its packets are no Opus"),
+            (16, 0xc1, "its length is not that of its frames"),
+            (18, 1, "its length is not that of its frames"),
+            (4, 1, "its sound has an unknown coding"),
+        ] {
+            let mut bytes = opus.clone();
+            bytes[at] = to;
+            assert_eq!(read(&bytes).unwrap_err(), malformed(why), "{at}");
         }
         let long = [good.clone(), vec![0; MAX_BYTES]].concat();
         assert_eq!(read(&long).unwrap_err(), malformed("it is too long"));

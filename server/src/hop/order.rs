@@ -64,10 +64,10 @@ impl Current {
     fn new(head: &Head, now: Timestamp) -> Self {
         Self {
             epoch: head.epoch,
-            next_sequence: head.sequence + 1,
-            next_serial: head.serial.wrapping_add(1),
+            next_sequence: head.sequence + head.blocks(),
+            next_serial: head.serial.wrapping_add(head.blocks()),
             heard_at: now,
-            came: 1,
+            came: numbers(head.blocks()),
             foreign_at: None,
         }
     }
@@ -106,7 +106,14 @@ impl Order {
         if is_one && !current.is_far_ahead(sequences, block, now) { current.next_serial..head.serial } else { 0..0 }
     }
 
-    /// Decides what a message that has come at `now` is. `block` is the length of its block.
+    /// Returns whether a message without blocks follows the last block: it ends the stream that is followed.
+    #[must_use]
+    pub fn is_end(&self, head: &Head) -> bool {
+        let follows = |current: &Current| (current.epoch, current.next_serial) == (head.epoch, head.serial);
+        head.blocks() == 0 && self.current.as_ref().is_some_and(follows)
+    }
+
+    /// Decides what a message that has come at `now` is; it stands for one block or more. `block` is the length of its block.
     ///
     /// # Errors
     ///
@@ -129,6 +136,7 @@ impl Order {
             let below = current.next_sequence - 1 - head.sequence;
             let bit = if below < REMEMBERED { 1 << below } else { 0 };
             let has_come = current.came & bit != 0;
+            // A message comes as a whole or not at all, so its first number stands for it.
             current.came |= bit;
             return Ok(if has_come { Verdict::Duplicate } else { Verdict::Late });
         };
@@ -137,10 +145,17 @@ impl Order {
         }
         // A publisher that was started anew in the same run counts from 0. What is missing then did not come.
         let lost_on_hop = head.serial.checked_sub(current.next_serial).unwrap_or(u64::MAX);
-        let came = if missing + 1 < REMEMBERED { current.came << (missing + 1) } else { 0 };
-        *current = Current { came: came | 1, foreign_at: current.foreign_at, ..Current::new(head, now) };
+        let step = missing.saturating_add(head.blocks());
+        let came = if step < REMEMBERED { current.came << step } else { 0 };
+        let next = Current::new(head, now);
+        *current = Current { came: came | next.came, foreign_at: current.foreign_at, ..next };
         Ok(Verdict::Next { lost_on_hop, is_new_epoch: false })
     }
+}
+
+/// Returns the bits of so many numbers up to the last one.
+fn numbers(blocks: u64) -> u128 {
+    if blocks < REMEMBERED { (1 << blocks) - 1 } else { u128::MAX }
 }
 
 #[cfg(test)]
@@ -149,13 +164,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::hop::message::{HopFormat, SampleEncoding};
+    use crate::hop::message::{Coding, HopFormat, SampleEncoding};
 
     const BLOCK: Duration = Duration::from_millis(10);
 
     fn head(epoch: u64, serial: u64, sequence: u64) -> Head {
         Head {
-            encoding: Some(SampleEncoding::S16),
+            coding: Some(Coding::Samples(SampleEncoding::S16)),
             origin: Origin::Source,
             format: HopFormat { rate_hz: 48_000, channels: 1, block_frames: 480 },
             frames: 480,
@@ -211,6 +226,29 @@ mod tests {
         assert_eq!(order.judge(&head(1, 0, 0), BLOCK, at(0)), Ok(Verdict::Late), "too long ago to know");
         assert_eq!(order.judge(&head(1, 303, 403), BLOCK, at(3000)), next(299));
         assert_eq!(order.judge(&head(1, 302, 402), BLOCK, at(3000)), Ok(Verdict::Late));
+    }
+
+    #[test]
+    fn a_message_of_several_blocks_counts_as_all_of_them() {
+        let opus = |serial, sequence, blocks: u32| Head {
+            coding: Some(Coding::Opus { pre_skip: 120 }),
+            frames: 480 * blocks,
+            ..head(1, serial, sequence)
+        };
+        let mut order = Order::default();
+        order.judge(&opus(40, 100, 2), BLOCK, at(0)).unwrap();
+        assert_eq!(order.judge(&opus(42, 102, 2), BLOCK, at(20)), next(0));
+        assert_eq!(order.missing_before(&opus(48, 110, 2), BLOCK, at(80)), 44..48);
+        assert_eq!(order.judge(&opus(48, 110, 2), BLOCK, at(80)), next(4), "and two that the publisher did not have");
+        assert_eq!(order.next_serial(), Some(50));
+        assert_eq!(order.judge(&opus(46, 108, 2), BLOCK, at(80)), Ok(Verdict::Late));
+        assert_eq!(order.judge(&opus(46, 108, 2), BLOCK, at(80)), Ok(Verdict::Duplicate));
+        assert_eq!(order.judge(&opus(48, 110, 2), BLOCK, at(80)), Ok(Verdict::Duplicate));
+        assert!(
+            order.is_end(&opus(50, 112, 0)) && !order.is_end(&opus(48, 110, 0)) && !order.is_end(&opus(50, 112, 1))
+        );
+        assert_eq!(order.judge(&opus(50, 112, 200), BLOCK, at(100)), next(0));
+        assert_eq!(order.judge(&opus(186, 248, 2), BLOCK, at(100)), Ok(Verdict::Duplicate));
     }
 
     #[test]

@@ -86,9 +86,9 @@ impl Past {
         let newest = kept(self.stream.direct_get_last_for_subject(&*self.subject).await)?;
         let mut newest = newest.ok_or(PastError::None)?;
         let mut passed = 0;
-        let newest_serial = loop {
+        let newest_head = loop {
             if let Some(head) = newest.head_in(epoch) {
-                break head.serial;
+                break head;
             }
             passed += 1;
             let before = newest.position - 1;
@@ -97,7 +97,8 @@ impl Past {
                 _ => return Err(PastError::Failed("it has other sound".to_owned())),
             };
         };
-        let mut position = newest.position.saturating_sub(newest_serial.saturating_sub(serial)).max(1);
+        let messages = newest_head.serial.saturating_sub(serial) / newest_head.blocks().max(1);
+        let mut position = newest.position.saturating_sub(messages).max(1);
         let mut found = self.first_from(epoch, position).await?;
         for tries in 0..MAX_TRIES {
             let beyond = found.serial.saturating_sub(serial);
@@ -122,7 +123,7 @@ impl Past {
             let Some(kept) = self.next(position).await? else { break };
             // Nothing is left of what stood there.
             is_oldest |= position == from && kept.position > from;
-            if let Some(head) = kept.head_in(epoch).filter(|head| head.encoding.is_some()) {
+            if let Some(head) = kept.head_in(epoch).filter(|head| head.blocks() > 0) {
                 return Ok(Found { kept, serial: head.serial, is_oldest });
             }
             position = kept.position + 1;

@@ -5,13 +5,11 @@
 
 use std::time::Duration;
 
-use aircheck_engine::Format;
 use async_nats::Client;
 use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 use async_nats::jetstream::{self, ErrorCode};
 
-use super::message::{SampleEncoding, bytes_of_block};
 use crate::config::NatsUrl;
 use crate::one_line::one_line;
 
@@ -33,11 +31,12 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    /// Describes the replay of the last `span` of blocks. Its bytes are those of the blocks and an eighth more, for clocks that differ.
-    pub(crate) fn new(subject: &str, span: Duration, format: Format, encoding: SampleEncoding) -> Self {
-        let message = bytes_of_block(format.into(), encoding) + subject.len() + STORED_BYTES;
-        let blocks = span.as_nanos().div_ceil(format.block_span().as_nanos()) as u64;
-        let max_bytes = (blocks * message as u64) / 8 * 9 + SPARE_BYTES as u64;
+    /// Describes the replay of the last `span` of messages, each of which has the sound of `message_span` in so many bytes. Its bytes are those of
+    /// the messages and an eighth more, for clocks that differ.
+    pub(crate) fn new(subject: &str, span: Duration, message_span: Duration, message_bytes: usize) -> Self {
+        let message = message_bytes + subject.len() + STORED_BYTES;
+        let messages = span.as_nanos().div_ceil(message_span.as_nanos().max(1)) as u64;
+        let max_bytes = (messages * message as u64) / 8 * 9 + SPARE_BYTES as u64;
         Self { subject: subject.to_owned(), span, max_bytes }
     }
 
@@ -162,8 +161,7 @@ mod tests {
     fn a_stream_has_a_name_that_a_server_takes_and_room_for_its_span() {
         assert_eq!(stream_name("radio.one"), "AIRCHECK_radio_one");
         assert_eq!(stream_name(r"a\b-1.ü"), "AIRCHECK_a_b-1__");
-        let format = Format::new(48_000, 2, Duration::from_millis(10)).unwrap();
-        let replay = Replay::new("radio.one", Duration::from_secs(300), format, SampleEncoding::S16);
+        let replay = Replay::new("radio.one", Duration::from_secs(300), Duration::from_millis(10), 64 + 4 * 480);
         let blocks = 30_000 * (64 + 4 * 480 + 9 + 16);
         assert_eq!(replay.max_bytes, blocks / 8 * 9 + 65_536);
     }

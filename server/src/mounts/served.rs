@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use aircheck_engine::source::Source as _;
-use aircheck_engine::{Start, Stream, Timestamp};
+use aircheck_engine::{Format, Start, Stream, Timestamp};
 use bytes::Bytes;
 
 use crate::config::{CaptureConfig, MountConfig, SourceSpec};
@@ -21,7 +21,8 @@ use crate::rendition::encoders::Encoders;
 use crate::replay::Replays;
 use crate::shared::Shared;
 use crate::sink::hls::Hls;
-use crate::sink::publisher::Publisher;
+use crate::sink::publish_form::{self, FormError};
+use crate::sink::publisher::{PublishError, Publisher};
 use crate::sink::pushes::Pushes;
 use crate::sink::recorder::{FormatError, RecordError, Recording, RecordingDirectory};
 use crate::source::{self, OpenError, Opened, PutInput, Started};
@@ -42,6 +43,12 @@ pub enum MountError {
     /// The source cannot be recorded in the configured format.
     #[error(transparent)]
     RecordFormat(#[from] FormatError),
+    /// The sound cannot be published in the form of the settings.
+    #[error(transparent)]
+    PublishForm(#[from] FormError),
+    /// It cannot be published.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     /// The source cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -112,6 +119,7 @@ impl ServedMount {
         let mut started = source::start(&config.capture, &metadata, former(&config))?;
         let put = started.put.take();
         let stream = &started.stream;
+        check_form(&config, stream.format())?;
         let recording = match directory {
             Some(directory) => {
                 Recording::check(&config.recorder, stream)?;
@@ -124,12 +132,12 @@ impl ServedMount {
             recording.report_to(&mount);
         }
         let epoch = Timestamp::now().unix_nanos();
-        let publishing = publish(&config, stream, epoch, mount.metadata())?;
         let format = mount.format();
         let history = format.blocks_in(config.capture.history) as usize;
         let buffer = format.blocks_in(ENCODER_BUFFER) as usize;
         let encoders =
             Encoders::new(mount.hub().clone(), format, history, buffer, shards.wakers(), Arc::clone(mount.metadata()));
+        let publishing = Publisher::start(&config.publish, stream, &encoders, epoch, mount.metadata())?;
         Ok(Self {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             hls: Hls::new(&encoders, format, mount.flac_bits(), config.capture.history),
@@ -199,6 +207,7 @@ impl ServedMount {
         if directory.is_some() {
             Recording::check_format(&config.recorder, self.mount.format(), self.mount.sample_bits())?;
         }
+        check_form(config, self.mount.format())?;
         // Before the lock, because it may wait for a disk.
         let start = (config.recorder != old.recorder).then(|| self.end_recording());
         let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
@@ -211,7 +220,8 @@ impl ServedMount {
             if let Some(publisher) = publishing.take() {
                 publisher.close();
             }
-            *publishing = publish(config, &started.stream, self.epoch, self.mount.metadata())?;
+            *publishing =
+                Publisher::start(&config.publish, &started.stream, &self.encoders, self.epoch, self.mount.metadata())?;
         }
         self.change_source(started, other_source, &old.capture, &config.capture);
         drop(stream);
@@ -318,13 +328,7 @@ fn former(config: &MountConfig) -> Option<NewestBlock> {
     config.publish.publish.as_ref().filter(|_| !is_edge).and_then(numbers::ask)
 }
 
-/// Publishes the stream, if the settings say so.
-fn publish(
-    config: &MountConfig,
-    stream: &Stream,
-    epoch: u64,
-    metadata: &Arc<MetadataLog>,
-) -> Result<Option<Publisher>, MountError> {
-    let Some(url) = &config.publish.publish else { return Ok(None) };
-    Ok(Publisher::start(url, config.publish.replay, stream, epoch, metadata)?)
+/// Finds out whether the sound can be published as the settings say.
+fn check_form(config: &MountConfig, format: Format) -> Result<(), FormError> {
+    if config.publish.publish.is_some() { publish_form::check(config.publish.publish_format, format) } else { Ok(()) }
 }

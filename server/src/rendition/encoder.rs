@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aircheck_api::Payload;
-use aircheck_engine::{Block, Format, Gap, Item, Loss, Stamp, Timestamp};
+use aircheck_engine::{Block, Format, Gap, Item, Loss, Origin, Stamp, Timestamp};
 use bytes::Bytes;
 
 use crate::metadata::{Change, MetadataLog};
@@ -26,8 +26,8 @@ pub struct Encoder {
     max_blocks: u64,
     /// The blocks since the last packet.
     gathered: Option<Stamp>,
-    /// The reason why they are lost, if they did not come.
-    loss: Option<Loss>,
+    /// Where their sound comes from.
+    origin: Origin,
     /// The run of another server that the last block was of.
     epoch: Option<u32>,
     /// What is known of the sound of each block, and of those that are gathered.
@@ -101,7 +101,7 @@ impl Encoder {
             group,
             max_blocks,
             gathered: None,
-            loss: None,
+            origin: Origin::Source,
             epoch: None,
             metadata: Arc::default(),
             change: None,
@@ -139,19 +139,19 @@ impl Encoder {
     /// A packet is complete when its group is: groups end after numbers that are one below a multiple of their length, so
     /// the first may be shorter. A packet without bytes, because the codec keeps sound back, waits for the next block. It is
     /// complete anyway when a block is missing, because a gap lies between packets, never in one, and when it has
-    /// [`max_blocks`](Self::max_blocks). Nor does a packet have both sound and the silence in place of sound that the source did
-    /// not deliver, or sound of two titles.
+    /// [`max_blocks`](Self::max_blocks). Nor does a packet have sound of two origins, such as the source and the silence in its place, or of
+    /// two titles.
     pub fn encode(&mut self, block: &Item<Block>, packets: &mut Vec<Item<Packet>>) {
         let stamp = block.stamp;
-        let loss = block.origin().loss();
+        let origin = block.origin();
         let change = self.metadata.at(stamp.sequence);
         if self.gathered.is_some_and(|gathered| gathered.next() != stamp.first())
-            || self.loss != loss
+            || self.origin != origin
             || self.change != change
         {
             packets.extend(self.cut());
         }
-        (self.loss, self.change) = (loss, change);
+        (self.origin, self.change) = (origin, change);
         // Listeners join later than an encoder's first block.
         if self.epoch.replace(block.epoch()).is_some_and(|epoch| epoch != block.epoch()) {
             self.codec.announce_epoch(block);
@@ -183,11 +183,8 @@ impl Encoder {
     /// sound back.
     pub fn cut(&mut self) -> Option<Item<Packet>> {
         let stamp = self.gathered.take()?;
-        let packet = self.codec.take();
-        let mut packet = match self.loss {
-            Some(loss) => packet.missing(loss),
-            None => packet,
-        };
+        let mut packet = self.codec.take();
+        packet.set_origin(self.origin);
         packet.set_metadata(self.change.clone());
         self.ends = packet.place(self.ends);
         Some(Item { stamp, value: packet })

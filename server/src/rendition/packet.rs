@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use aircheck_engine::Loss;
+use aircheck_engine::{Loss, Origin};
 
 use crate::metadata::Change;
 use crate::rendition::codec::flac::frame::Frame;
@@ -40,7 +40,7 @@ pub struct Packet {
     /// Where the bytes of the rendition are in it.
     payload: Range<usize>,
     numbered: Numbered,
-    loss: Option<Loss>,
+    origin: Origin,
     /// What is known of its sound.
     metadata: Option<Arc<Change>>,
     ends: Ends,
@@ -126,22 +126,25 @@ impl Packet {
     }
 
     fn new(framed: Vec<u8>, payload: Range<usize>, numbered: Numbered) -> Self {
-        Self { framed: framed.into(), payload, numbered, loss: None, metadata: None, ends: Ends::default() }
+        Self { framed: framed.into(), payload, numbered, origin: Origin::Source, metadata: None, ends: Ends::default() }
     }
 
-    /// Marks the packet as one of blocks that did not come: it carries silence or a notice in their place, and they count as lost
-    /// for this reason.
+    /// Notes where the sound of its blocks comes from, which is the same for all of it.
+    pub(crate) fn set_origin(&mut self, origin: Origin) {
+        self.origin = origin;
+    }
+
+    /// Returns where the sound of its blocks comes from.
     #[must_use]
-    pub fn missing(mut self, loss: Loss) -> Self {
-        self.loss = Some(loss);
-        self
+    pub fn origin(&self) -> Origin {
+        self.origin
     }
 
-    /// Returns the reason for which its blocks count as lost, if they are [missing](Self::missing).
+    /// Returns the reason for which its blocks count as lost, if they did not come: it carries silence or a notice in their place.
     #[must_use]
     #[inline]
     pub fn loss(&self) -> Option<Loss> {
-        self.loss
+        self.origin.loss()
     }
 
     /// Attaches what is known of the sound, which is the same for all of it.

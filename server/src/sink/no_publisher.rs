@@ -2,13 +2,25 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aircheck_engine::Stream;
 
-use crate::config::NatsUrl;
+use crate::config::PublishConfig;
 use crate::hop::account::PublishAccount;
 use crate::metadata::MetadataLog;
+use crate::rendition::encoders::Encoders;
+use crate::sink::publish_form::FormError;
+
+/// The reason why a stream is not published, which there cannot be either.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The sound does not fit into the form.
+    #[error(transparent)]
+    Form(#[from] FormError),
+    /// The system gives no more threads.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
 
 /// A publisher that there cannot be.
 #[derive(Debug)]
@@ -21,12 +33,12 @@ impl Publisher {
     ///
     /// Never.
     pub fn start(
-        _: &NatsUrl,
-        _: Option<Duration>,
+        _: &PublishConfig,
         _: &Stream,
+        _: &Arc<Encoders>,
         _: u64,
         _: &Arc<MetadataLog>,
-    ) -> io::Result<Option<Self>> {
+    ) -> Result<Option<Self>, PublishError> {
         Ok(None)
     }
 

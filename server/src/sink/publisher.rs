@@ -1,6 +1,6 @@
-//! The publisher: each block of a mount as a message on a subject of NATS, for other aircheck servers.
+//! The publisher: each block of a mount, or each packet of Opus, as a message on a subject of NATS, for other aircheck servers.
 //!
-//! The publisher is a consumer like any other, on a thread of its own. What its ring has no room for, because NATS is too slow, and
+//! The publisher is a consumer like any other, of the blocks or of an encoder, on a thread of its own. What its ring has no room for, because NATS is too slow, and
 //! what NATS is not there for is lost and counted, here and by those who take the stream: the serial numbers of messages go on.
 //! Nothing is kept here for later, because it would no longer be live. JetStream may keep what has been sent, for those who missed it; it takes
 //! that from the subject, and the publisher only sees to its stream.
@@ -13,18 +13,22 @@ use std::time::Duration;
 
 use aircheck_api::MetadataNotice;
 use aircheck_engine::source::BackOff;
-use aircheck_engine::{Block, Consumer, Delivery, End, Loss, OverflowPolicy, Stream, SubscribeOptions, Timestamp};
+use aircheck_engine::{
+    Consumer, Delivery, End, Loss, OverflowPolicy, Stream, SubscribeError, SubscribeOptions, Timestamp,
+};
 use async_nats::{Client, Message, Subject, Subscriber};
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::config::NatsUrl;
-use crate::hop::account::{PublishAccount, ReplayAccount};
+use crate::config::{NatsUrl, PublishConfig, PublishFormat};
+use crate::hop::account::{PublishAccount, Published, ReplayAccount};
 use crate::hop::connection::{Connection, News, forbidden, is_about};
-use crate::hop::message::{self, ClockAnswer, Head, HopFormat, SampleEncoding};
+use crate::hop::message::{self, ClockAnswer, Head};
 use crate::hop::replay::{Replay, is_about_replay};
 use crate::hop::title::Title;
 use crate::metadata::{Change, MetadataLog};
+use crate::rendition::encoders::{EncoderError, Encoders, Subscription};
+use crate::sink::publish_form::{Blocks, Form, FormError, Packets};
 
 /// Length of the publisher's ring: how long NATS may stall before sound is lost. It is as long as a pause that is heard as one.
 const RING_SPAN: Duration = Duration::from_secs(1);
@@ -36,6 +40,17 @@ const CLOCK_REQUESTS: usize = 64;
 /// it with the connection, so only others can take it away meanwhile.
 const KEEP_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The reason why a stream is not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The sound does not fit into the form.
+    #[error(transparent)]
+    Form(#[from] FormError),
+    /// The system gives no more threads.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
 /// A running publisher. It ends with the stream.
 #[derive(Debug)]
 pub struct Publisher {
@@ -43,52 +58,45 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes the blocks of `stream` from now on, and the titles of `metadata` with them, with a replay of the last `replay`, if that is given. `epoch` is that of the stream.
-    /// Returns `None` and logs an error if the stream has ended already.
+    /// Publishes `stream` from now on as the settings say, and the titles of `metadata` with it. Opus comes from `encoders`. `epoch` is that of
+    /// the stream. Returns `None` if nothing is to be published; if the stream has ended already, it also logs an error.
     ///
     /// # Errors
     ///
-    /// When the system gives no more threads.
+    /// When the sound does not fit into the form, or the system gives no more threads.
     pub fn start(
-        url: &NatsUrl,
-        replay: Option<Duration>,
+        config: &PublishConfig,
         stream: &Stream,
+        encoders: &Arc<Encoders>,
         epoch: u64,
         metadata: &Arc<MetadataLog>,
-    ) -> io::Result<Option<Self>> {
+    ) -> Result<Option<Self>, PublishError> {
+        let Some(url) = &config.publish else { return Ok(None) };
         let format = stream.format();
-        let subscribed = stream.subscribe(SubscribeOptions {
+        let options = SubscribeOptions {
             overflow: OverflowPolicy::DropNewest,
             buffer: format.blocks_in(RING_SPAN) as usize,
             ..SubscribeOptions::default()
-        });
-        let consumer = match subscribed {
-            Ok(consumer) => consumer,
-            Err(error) => {
-                tracing::error!("nothing is published: {error}");
-                return Ok(None);
+        };
+        let start = Start { url, replay: config.replay, block: format.block_span(), epoch, metadata };
+        let started = match config.publish_format {
+            PublishFormat::Exact => match stream.subscribe(options) {
+                Ok(consumer) => start.worker(consumer, Blocks::exact(format, stream.sample_bits())),
+                Err(error) => return not_published(&error),
+            },
+            PublishFormat::Opus { bits_per_second } => {
+                let form = Packets::new(format, bits_per_second)?;
+                let (encoding, group) = form.encoder();
+                // The doorbell is for delivery threads, and dropped: this consumer has a thread of its own.
+                match encoders.subscribe(encoding, group, 0, options) {
+                    Ok(Subscription { packets, tail, .. }) => start.worker(packets, form.with_tail(tail)),
+                    Err(EncoderError::Subscribe(error)) => return not_published(&error),
+                    Err(EncoderError::Thread(error)) => return Err(error.into()),
+                    Err(error @ EncoderError::Encoding(_)) => return Err(io::Error::other(error).into()),
+                }
             }
         };
-        let encoding = SampleEncoding::exact_for(stream.sample_bits());
-        let replay = replay.map(|span| Replay::new(url.subject(), span, format, encoding));
-        let replay_account = replay.as_ref().map(|it| ReplayAccount::new(it.stream(), it.span, it.max_bytes));
-        let account = PublishAccount::new(url.to_string(), replay_account, Arc::clone(consumer.stats()));
-        let worker = Worker {
-            consumer,
-            account: Arc::clone(&account),
-            url: url.clone(),
-            replay,
-            format: format.into(),
-            encoding,
-            epoch,
-            serial: 0,
-            metadata: Arc::clone(metadata),
-            sequence: 0,
-            titled: None,
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        thread::Builder::new().name("publisher".into()).spawn(move || runtime.block_on(worker.run()))?;
-        Ok(Some(Self { account }))
+        Ok(Some(Self { account: started? }))
     }
 
     /// Returns its account.
@@ -109,13 +117,58 @@ impl fmt::Display for Publisher {
     }
 }
 
-struct Worker {
-    consumer: Consumer<Block>,
+/// Logs why there is no publisher of a stream.
+fn not_published(error: &SubscribeError) -> Result<Option<Publisher>, PublishError> {
+    tracing::error!("nothing is published: {error}");
+    Ok(None)
+}
+
+/// What a publisher is started with, whatever its form.
+struct Start<'s> {
+    url: &'s NatsUrl,
+    replay: Option<Duration>,
+    /// Length of a block.
+    block: Duration,
+    epoch: u64,
+    metadata: &'s Arc<MetadataLog>,
+}
+
+impl Start<'_> {
+    /// Starts the thread for a consumer, and returns its account.
+    fn worker<F: Form>(&self, consumer: Consumer<F::Item>, form: F) -> io::Result<Arc<PublishAccount>> {
+        let (usual_bytes, _) = form.message_bytes();
+        let span = self.block * form.blocks() as u32;
+        let replay = self.replay.map(|kept| Replay::new(self.url.subject(), kept, span, usual_bytes));
+        let replay_account = replay.as_ref().map(|it| ReplayAccount::new(it.stream(), it.span, it.max_bytes));
+        let sound = Published { coding: form.coding(), bitrate: form.bitrate() };
+        let account = PublishAccount::new(self.url.to_string(), sound, replay_account, Arc::clone(consumer.stats()));
+        let worker = Worker {
+            consumer,
+            form,
+            account: Arc::clone(&account),
+            url: self.url.clone(),
+            replay,
+            block: self.block,
+            epoch: self.epoch,
+            serial: 0,
+            metadata: Arc::clone(self.metadata),
+            sequence: 0,
+            titled: None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name("publisher".into()).spawn(move || runtime.block_on(worker.run()))?;
+        Ok(account)
+    }
+}
+
+struct Worker<F: Form> {
+    consumer: Consumer<F::Item>,
+    form: F,
     account: Arc<PublishAccount>,
     url: NatsUrl,
     replay: Option<Replay>,
-    format: HopFormat,
-    encoding: SampleEncoding,
+    /// Length of a block.
+    block: Duration,
     epoch: u64,
     /// Number of the next block among those that were offered here.
     serial: u64,
@@ -133,7 +186,7 @@ struct Link {
     subject: Subject,
 }
 
-impl Worker {
+impl<F: Form> Worker<F> {
     /// Publishes until the stream ends.
     async fn run(mut self) {
         let mut back_off = BackOff::default();
@@ -142,7 +195,7 @@ impl Worker {
             match self.connect().await {
                 Ok(Ok(mut link)) => {
                     self.account.connection.connected(was_connected);
-                    tracing::info!("publishing on {}", self.url);
+                    tracing::info!("publishing on {} as {}", self.url, self.form.coding().label());
                     (was_connected, back_off) = (true, BackOff::default());
                     match self.publish(&mut link).await {
                         Ok(why) => self.tell(&why),
@@ -193,7 +246,7 @@ impl Worker {
     /// Connects, while blocks are lost.
     async fn connect(&mut self) -> Result<Result<Link, String>, End> {
         let (url, head) = (self.url.clone(), self.head());
-        self.lose(link(url, head, message::bytes_of_block(self.format, self.encoding))).await
+        self.lose(link(url, head, self.form.message_bytes().1)).await
     }
 
     /// Waits for something else, and counts the blocks that come meanwhile as lost. Returns the end of the stream if that comes before.
@@ -203,8 +256,9 @@ impl Worker {
             tokio::select! {
                 output = &mut other => return Ok(output),
                 delivery = self.consumer.recv_async() => {
-                    self.number(&delivery?);
-                    self.account.count(false);
+                    let delivery = delivery?;
+                    self.number(&delivery);
+                    self.account.count(false, delivery.item.stamp.blocks());
                 }
             }
         }
@@ -223,19 +277,24 @@ impl Worker {
                     let delivery = match delivery {
                         Ok(delivery) => delivery,
                         Err(end) => {
+                            let head = Head { serial: self.serial, sequence: self.sequence + 1, ..self.head() };
+                            if let Some(bytes) = self.form.end(&Head { coding: Some(self.form.coding()), ..head }) {
+                                let _ = link.connection.client.publish(link.subject.clone(), bytes.into()).await;
+                            }
                             // The last blocks are on their way before the connection ends.
                             let _ = link.connection.client.flush().await;
                             return Err(end);
                         }
                     };
-                    self.sequence = delivery.item.stamp.sequence;
+                    let stamp = delivery.item.stamp;
+                    self.sequence = stamp.sequence;
                     if let Some(title) = self.next_title() {
                         let _ = link.connection.client.publish(link.subject.clone(), title.to_bytes().into()).await;
                     }
                     let bytes = self.message(&delivery);
                     let is_sent = link.connection.is_up()
                         && link.connection.client.publish(link.subject.clone(), bytes.into()).await.is_ok();
-                    self.account.count(is_sent);
+                    self.account.count(is_sent, stamp.blocks());
                 }
                 news = link.connection.news() => match news {
                     News::Lost(why) => return Ok(why),
@@ -280,35 +339,33 @@ impl Worker {
         Title { epoch: self.epoch, sequence, metadata }
     }
 
-    /// Gives a block its serial number, with those before it that this consumer has lost. Those that the capture had lost have none.
-    fn number(&mut self, delivery: &Delivery<Block>) -> u64 {
+    /// Gives the first block of an item its serial number, with those before it that this consumer has lost. Those that the capture had lost have
+    /// none.
+    fn number(&mut self, delivery: &Delivery<F::Item>) -> u64 {
         let lost_here = delivery.gap.filter(|gap| !matches!(gap.reason, Loss::Source | Loss::Hop));
         let serial = self.serial + lost_here.map_or(0, |gap| gap.items);
-        self.serial = serial + 1;
+        self.serial = serial + delivery.item.stamp.blocks();
         serial
     }
 
-    fn message(&mut self, delivery: &Delivery<Block>) -> Vec<u8> {
-        let (serial, block) = (self.number(delivery), &delivery.item);
+    fn message(&mut self, delivery: &Delivery<F::Item>) -> Vec<u8> {
+        let (serial, stamp) = (self.number(delivery), delivery.item.stamp);
         let head = Head {
-            encoding: Some(self.encoding),
-            origin: block.origin(),
-            frames: block.frames(),
+            coding: Some(self.form.coding()),
             serial,
-            sequence: block.stamp.sequence,
-            captured_nanos: block.stamp.captured_at.as_nanos(),
-            sent_nanos: Timestamp::now().as_nanos(),
+            sequence: stamp.first(),
+            captured_nanos: (stamp.captured_at - self.block * stamp.preceding).as_nanos(),
             ..self.head()
         };
-        message::write(&head, block.samples())
+        self.form.message(&head, &delivery.item)
     }
 
     /// Returns the head of a message that announces the format.
     fn head(&self) -> Head {
         Head {
-            encoding: None,
+            coding: None,
             origin: aircheck_engine::Origin::Source,
-            format: self.format,
+            format: self.form.hop_format(),
             frames: 0,
             epoch: self.epoch,
             serial: self.serial,
@@ -326,7 +383,7 @@ async fn keep(replay: Option<Replay>, client: Client, url: NatsUrl, due: Instant
     replay.keep(&client, &url).await
 }
 
-/// Connects, and finds out whether it is permitted to publish: the server says so only of a message. Those of blocks have `bytes` bytes.
+/// Connects, and finds out whether it is permitted to publish: the server says so only of a message. Those of blocks have up to `bytes` bytes.
 async fn link(url: NatsUrl, announcement: Head, bytes: usize) -> Result<Link, String> {
     let connection = Connection::open(&url, CLOCK_REQUESTS).await?;
     let limit = connection.client.max_payload();

@@ -71,6 +71,14 @@ pub(crate) fn origin(source: &str, url: &str) -> Server {
     server
 }
 
+/// Starts a server that plays `source` and publishes it as Opus.
+pub(crate) fn opus_origin(source: &str, url: &str, more: &[&str]) -> Server {
+    let arguments = ["--source", source, "--publish", url, "--publish-format", "opus:128k"];
+    let server = Server::start(&[&arguments[..], more].concat());
+    eventually("a publisher", || (server.json("api/v1/status")["publish"]["connected"] == true).then_some(()));
+    server
+}
+
 pub(crate) fn edge(url: &str) -> Server {
     Server::start(&["--source", url])
 }
@@ -114,6 +122,48 @@ pub(crate) fn first_block(edge: &Server) -> u64 {
 
 pub(crate) fn lost_of(lost: &[(String, u64)], reason: &str) -> u64 {
     lost.iter().filter(|(of, _)| of == reason).map(|(_, blocks)| blocks).sum()
+}
+
+/// Returns the sound of an instrument at a time in seconds: a chord whose loudness and pitch change, so that no shift fits as well as none.
+pub(crate) fn chord(t: f64) -> f32 {
+    let tone = |hz: f64, depth: f64| (std::f64::consts::TAU * hz * t + depth * (5.0 * t).sin()).sin();
+    ((0.2 * tone(331.0, 40.0) + 0.15 * tone(1277.0, 90.0)) * (1.2 + (11.0 * t).sin()) / 2.0) as f32
+}
+
+/// Writes so many seconds of [`chord`], mono.
+pub(crate) fn write_chord(path: &Path, seconds: u32, rate_hz: u32) {
+    write_chord_frames(path, seconds * rate_hz, rate_hz);
+}
+
+/// Writes so many frames of it.
+pub(crate) fn write_chord_frames(path: &Path, frames: u32, rate_hz: u32) {
+    let spec = WavSpec { channels: 1, sample_rate: rate_hz, bits_per_sample: 16, sample_format: SampleFormat::Int };
+    let mut writer = WavWriter::create(path, spec).unwrap();
+    for frame in 0..frames {
+        writer.write_sample((chord(f64::from(frame) / f64::from(rate_hz)) * 32_767.0).round() as i16).unwrap();
+    }
+    writer.finalize().unwrap();
+}
+
+/// Returns by how many frames blocks of [`chord`] at 48 kHz come late, from -600 to 600, and there the ratio of the signal to what differs from
+/// it, in dB. Block *n* begins at *n* times 10 ms.
+pub(crate) fn place_of(blocks: &[(u64, Vec<f32>)]) -> (i64, f64) {
+    const MOST: i64 = 600;
+    let start = blocks[0].0 as i64 * FRAMES as i64 - MOST;
+    let end = (blocks[blocks.len() - 1].0 as i64 + 1) * FRAMES as i64 + MOST;
+    let original: Vec<f32> = (start..end).map(|frame| chord(frame as f64 / 48_000.0)).collect();
+    let ratio_db = |late: i64| {
+        let (mut signal, mut noise) = (0.0, 0.0);
+        for (number, samples) in blocks {
+            let from = *number as i64 * FRAMES as i64 - late - start;
+            for (sample, original) in samples.iter().zip(&original[from as usize..]).step_by(7) {
+                signal += f64::from(*original).powi(2);
+                noise += f64::from(sample - original).powi(2);
+            }
+        }
+        10.0 * (signal / noise).log10()
+    };
+    (-MOST..=MOST).map(|late| (late, ratio_db(late))).max_by(|(_, one), (_, other)| one.total_cmp(other)).unwrap()
 }
 
 /// Frames of a block of 10 ms at 48 kHz.

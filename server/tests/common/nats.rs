@@ -195,8 +195,18 @@ impl Client {
         self.message()
     }
 
+    /// Returns the next messages on a subject.
+    pub(crate) fn many_of(&mut self, subject: &str, count: usize) -> Vec<Vec<u8>> {
+        self.stream.write_all(format!("SUB {subject} 3\r\nUNSUB 3 {count}\r\n").as_bytes()).unwrap();
+        (0..count).map(|_| self.message()).collect()
+    }
+
     fn message(&mut self) -> Vec<u8> {
-        let head = self.line();
+        let mut head = self.line();
+        while head == "PING\r\n" {
+            self.stream.write_all(b"PONG\r\n").unwrap();
+            head = self.line();
+        }
         let length: usize = head.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
         let mut message = vec![0; length + 2];
         std::io::Read::read_exact(&mut self.reader, &mut message).unwrap();
