@@ -269,7 +269,7 @@ mod tests {
             "cannot publish as Opus: it carries 1 or 2 channels, and the source has 6 (set --publish-format exact)"
         );
         for (rate_hz, micros, frames, millis) in
-            [(44_100, 5_000, 221, 10), (22_050, 10_000, 221, 20), (11_025, 10_000, 111, 40)]
+            [(44_100, 5_000, 221, 10), (22_050, 10_000, 221, 20), (11_025, 10_000, 110, 40)]
         {
             let refused = refusal(format(rate_hz, 2, micros));
             assert!(
